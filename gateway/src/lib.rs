@@ -1,0 +1,1 @@
+//! The LLM gateway: dialects, routing, fallbacks, usage and receipts.

@@ -1,0 +1,1 @@
+//! Agent manifests, host patterns and the provider catalog.

@@ -1,0 +1,1 @@
+//! The egress proxy: policy, address guard, DNS, TLS, credential injection.

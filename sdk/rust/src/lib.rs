@@ -1,0 +1,1 @@
+//! What Rust agents import: input, output and model calls through the gateway.

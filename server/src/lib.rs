@@ -1,0 +1,1 @@
+//! The broker: grants, doors and the life of a run; configuration and the home folder.

@@ -1,0 +1,1 @@
+//! Secrets at rest: sealed rows, key custody, resolution order.
