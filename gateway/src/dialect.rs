@@ -1,0 +1,88 @@
+//! Wire formats, one module each, all pure: bytes in, [`crate::ir`] out, and back.
+//!
+//! A dialect is used from both ends. Toward clients the gateway (and the simulated provider) uses
+//! [`Wire::parse_request`], [`Wire::write_response`], [`Wire::stream_writer`] and [`Wire::write_error`]; toward
+//! providers it uses the other halves.
+
+use bytes::Bytes;
+use http::StatusCode;
+
+use crate::ir::{ApiError, ChatRequest, ChatResponse, Dropped, StreamEvent};
+use crate::sse::Event;
+
+/// One wire format.
+pub trait Wire: Send + Sync {
+    /// Reads a client's request body.
+    fn parse_request(&self, body: &[u8]) -> Result<ChatRequest, RequestError>;
+
+    /// Writes a request body for a provider that speaks this dialect.
+    ///
+    /// The model is `request.model`: the caller has put the candidate's there.
+    fn write_request(&self, request: &ChatRequest, style: &Style) -> Written;
+
+    /// Reads a provider's whole answer (a success body, not an error).
+    fn parse_response(&self, body: &[u8]) -> Result<ChatResponse, ResponseError>;
+
+    /// Writes a whole answer for a client.
+    fn write_response(&self, response: &ChatResponse) -> Vec<u8>;
+
+    /// Writes an error for a client: its status and JSON body.
+    fn write_error(&self, error: &ApiError) -> (StatusCode, Vec<u8>);
+
+    /// Reads a provider's stream.
+    fn stream_parser(&self) -> Box<dyn StreamParser>;
+
+    /// Writes a client's stream. `include_usage`: whether the client asked for a usage event.
+    fn stream_writer(&self, include_usage: bool) -> Box<dyn StreamWriter>;
+}
+
+/// Reads the events of one provider stream.
+pub trait StreamParser: Send {
+    /// What one server-sent event means, in order; unknown event kinds mean nothing.
+    ///
+    /// # Errors
+    /// The event is not what the dialect says: the stream cannot be trusted from here on.
+    fn read(&mut self, event: &Event) -> Result<Vec<StreamEvent>, ResponseError>;
+}
+
+/// Writes the events of one client stream, as bytes of `text/event-stream`.
+pub trait StreamWriter: Send {
+    /// Appends the bytes for one event. May hold pieces back until a later event when the dialect wants another
+    /// order; [`StreamEvent::End`] and [`StreamEvent::Error`] leave nothing held.
+    fn write(&mut self, event: &StreamEvent, out: &mut Vec<u8>);
+}
+
+/// What a provider wants differently from the plain dialect; from the catalog's quirks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Style {
+    /// `max_completion_tokens` in place of `max_tokens` (OpenAI's reasoning models refuse the latter).
+    pub max_completion_tokens: bool,
+    /// The provider rejects `stream_options`.
+    pub no_stream_options: bool,
+    /// The provider knows `json_object` but not `json_schema`.
+    pub no_json_schema: bool,
+}
+
+/// A request body and what it could not carry.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Written {
+    /// JSON.
+    pub body: Bytes,
+    /// For the receipt.
+    pub dropped: Vec<Dropped>,
+}
+
+/// A client's request that cannot be understood.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}{message}", if path.is_empty() { String::new() } else { format!("{path}: ") })]
+pub struct RequestError {
+    /// Path of the field at fault, e.g. `messages[2].content[0].image_url.url`; empty for the whole body.
+    pub path: String,
+    /// What is wrong with it.
+    pub message: String,
+}
+
+/// A provider's answer that is not what its dialect says.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the provider's answer is not valid: {0}")]
+pub struct ResponseError(pub String);

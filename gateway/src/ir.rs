@@ -1,0 +1,452 @@
+//! The intermediate form that every dialect reads into and writes from.
+//!
+//! It keeps what it understands as types, keeps what it does not understand as `extras` (JSON as the client sent
+//! it), and lists in [`Dropped`] what a target dialect could not carry. Nothing here knows a wire format.
+
+use std::borrow::Cow;
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+/// A chat request, whatever dialect it arrived in.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ChatRequest {
+    /// The model as the client named it; may be empty, `default` or `auto`.
+    pub model: String,
+    /// System, user, assistant and tool messages in the client's order.
+    pub messages: Vec<Message>,
+    /// Functions that the model may call.
+    pub tools: Vec<Tool>,
+    /// How the model has to choose among `tools`; `None` leaves it to the provider.
+    pub tool_choice: Option<ToolChoice>,
+    /// Whether several tools may be called in one turn; `None` leaves it to the provider.
+    pub parallel_tools: Option<bool>,
+    /// Randomness and penalties.
+    pub sampling: Sampling,
+    /// Upper bound of generated tokens per answer.
+    pub max_tokens: Option<u64>,
+    /// Sequences that end the answer.
+    pub stop: Vec<String>,
+    /// Whether the answer is wanted as a stream of events.
+    pub stream: bool,
+    /// Whether a streaming client asked for a usage event at the end (Anthropic clients always do).
+    pub include_usage: bool,
+    /// Structured output.
+    pub format: Option<ResponseFormat>,
+    /// How hard the model should think.
+    pub reasoning: Option<ReasoningWish>,
+    /// Number of answers wanted; 1 unless the client's dialect has the notion and asked for more.
+    pub answers: u64,
+    /// An opaque end-user id for the provider's abuse detection.
+    pub user: Option<String>,
+    /// Top-level fields that have no place above, as sent.
+    pub extras: Map<String, Value>,
+}
+
+/// Who speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Instructions (`system`, `developer`).
+    System,
+    /// The person or program that asks. Tool results are [`Part::ToolResult`] inside a user message.
+    User,
+    /// The model.
+    Assistant,
+}
+
+/// One message.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Message {
+    /// Who speaks.
+    pub role: Role,
+    /// What is said, in order.
+    pub content: Vec<Part>,
+    /// Fields that have no place above (`name`, …), as sent.
+    pub extras: Map<String, Value>,
+}
+
+/// A piece of a message.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Part {
+    /// Plain text.
+    Text {
+        /// The text.
+        text: String,
+        /// Fields beside the text (`cache_control`, …), as sent.
+        extras: Map<String, Value>,
+    },
+    /// An image.
+    Image(Image),
+    /// The model asks for a tool.
+    ToolCall(ToolCall),
+    /// What a tool answered.
+    ToolResult(ToolResult),
+    /// What the model thought before it answered.
+    Reasoning {
+        /// The readable thoughts; empty when the provider only sent an opaque form.
+        text: String,
+        /// The provider's signature, which has to be replayed unchanged.
+        signature: Option<String>,
+    },
+    /// The model declined, in words that the provider marks as a refusal.
+    Refusal(String),
+    /// A part of a kind that is not known here, as sent.
+    Opaque(Value),
+}
+
+impl Part {
+    /// A text part without anything beside it.
+    pub fn text(text: impl Into<String>) -> Part {
+        Part::Text { text: text.into(), extras: Map::new() }
+    }
+}
+
+/// An image in a message.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Image {
+    /// Where its bytes are.
+    pub source: ImageSource,
+    /// OpenAI's `detail`.
+    pub detail: Option<String>,
+    /// Fields beside it, as sent.
+    pub extras: Map<String, Value>,
+}
+
+/// Where an image's bytes are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ImageSource {
+    /// The provider would fetch it.
+    Url(String),
+    /// In the message.
+    Base64 {
+        /// `image/png` and so on.
+        media_type: String,
+        /// Base64 text as sent.
+        data: String,
+    },
+}
+
+/// The model asks for a tool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ToolCall {
+    /// Matches a later [`ToolResult::call`].
+    pub id: String,
+    /// The function's name.
+    pub name: String,
+    /// JSON text as the model wrote it: it may be empty (no arguments) or not even be JSON.
+    pub arguments: String,
+}
+
+/// What a tool answered.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ToolResult {
+    /// The id of the call that this answers.
+    pub call: String,
+    /// Text and images.
+    pub content: Vec<Part>,
+    /// Whether the tool failed.
+    pub is_error: bool,
+    /// Fields beside it, as sent.
+    pub extras: Map<String, Value>,
+}
+
+/// A function that the model may call.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Tool {
+    /// Run by the client.
+    Function {
+        /// The function's name.
+        name: String,
+        /// What it does, for the model.
+        description: Option<String>,
+        /// JSON Schema of its arguments; `None` means no arguments.
+        parameters: Option<Value>,
+        /// Whether the arguments have to match the schema.
+        strict: Option<bool>,
+        /// Fields beside it, as sent.
+        extras: Map<String, Value>,
+    },
+    /// Run by the provider (web search, code execution, …) or of an unknown kind, as sent.
+    Provider {
+        /// The dialect's `type`.
+        kind: String,
+        /// The whole entry.
+        raw: Value,
+    },
+}
+
+/// How the model has to choose among the tools.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ToolChoice {
+    /// As it likes.
+    Auto,
+    /// No tool.
+    None,
+    /// At least one tool.
+    Required,
+    /// This one.
+    Named(String),
+}
+
+/// Randomness and penalties. Numbers are as the client sent them: ranges are the provider's to judge.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sampling {
+    /// Temperature.
+    pub temperature: Option<f64>,
+    /// Nucleus sampling.
+    pub top_p: Option<f64>,
+    /// Top-k sampling (Anthropic).
+    pub top_k: Option<u64>,
+    /// Frequency penalty (OpenAI).
+    pub frequency_penalty: Option<f64>,
+    /// Presence penalty (OpenAI).
+    pub presence_penalty: Option<f64>,
+    /// Seed (OpenAI).
+    pub seed: Option<i64>,
+}
+
+/// Structured output.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ResponseFormat {
+    /// Any JSON object.
+    JsonObject,
+    /// JSON that matches a schema.
+    JsonSchema {
+        /// OpenAI wants a name; empty when the client's dialect has none.
+        name: String,
+        /// For the model.
+        description: Option<String>,
+        /// The schema.
+        schema: Value,
+        /// Whether the answer must match.
+        strict: Option<bool>,
+    },
+}
+
+/// How hard the model should think.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReasoningWish {
+    /// OpenAI's `reasoning_effort`, as sent.
+    Effort(String),
+    /// Anthropic's `thinking.budget_tokens`.
+    Budget(u64),
+    /// Explicitly off.
+    Off,
+}
+
+/// Something that the target dialect or model cannot carry, for the receipt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Dropped {
+    /// The field's path in the client's request, e.g. `messages[2].content[0]` or `seed`.
+    pub field: String,
+    /// Why, in a few words.
+    pub reason: Cow<'static, str>,
+}
+
+impl Dropped {
+    /// Names a field and why it was left out.
+    pub fn new(field: impl Into<String>, reason: impl Into<Cow<'static, str>>) -> Dropped {
+        Dropped { field: field.into(), reason: reason.into() }
+    }
+}
+
+/// A whole answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ChatResponse {
+    /// The provider's id of the answer; written back as it is.
+    pub id: String,
+    /// The model that the provider says has answered.
+    pub model: String,
+    /// Text, tool calls, reasoning, refusal.
+    pub content: Vec<Part>,
+    /// Why it ended.
+    pub stop: StopReason,
+    /// The stop sequence that was hit, where the provider tells.
+    pub stop_sequence: Option<String>,
+    /// Tokens, when the provider told.
+    pub usage: Option<Usage>,
+}
+
+/// Why an answer ended. Never invented: an end that the provider did not explain is `Truncated`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StopReason {
+    /// The model was done, or hit a stop sequence.
+    Stop,
+    /// `max_tokens` or the context's end.
+    Length,
+    /// The model waits for tool results.
+    ToolUse,
+    /// The provider's filter cut the answer.
+    ContentFilter,
+    /// The model or its provider declined.
+    Refusal,
+    /// The provider named a reason that is a failure, or one that is not known here.
+    Error,
+    /// The stream ended without its terminator.
+    Truncated,
+}
+
+/// Tokens as the provider counted them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Usage {
+    /// All input tokens, cached ones included.
+    pub input: u64,
+    /// All output tokens, reasoning included.
+    pub output: u64,
+    /// Part of `input` that was read from the provider's cache.
+    pub cached_input: u64,
+    /// Part of `input` that was written to the provider's cache.
+    pub cache_write: u64,
+    /// Part of `output` that was spent on reasoning, where the provider tells.
+    pub reasoning: u64,
+}
+
+/// One event of a streamed answer.
+#[derive(Clone, Debug, PartialEq)]
+pub enum StreamEvent {
+    /// The answer begins. A lifecycle event: nothing has been said yet.
+    Start {
+        /// The provider's id of the answer.
+        id: String,
+        /// The model that the provider says answers.
+        model: String,
+    },
+    /// More text; never empty.
+    Text(String),
+    /// More reasoning; never empty.
+    Reasoning(String),
+    /// The signature of the reasoning so far.
+    ReasoningSignature(String),
+    /// More of a refusal in words; never empty.
+    Refusal(String),
+    /// A tool call begins.
+    ToolStart {
+        /// Position among the answer's tool calls, from 0.
+        index: u32,
+        /// Call id.
+        id: String,
+        /// Function name.
+        name: String,
+    },
+    /// More argument text of a tool call that began; never empty. Calls may interleave.
+    ToolArguments {
+        /// Which call.
+        index: u32,
+        /// A fragment of JSON text.
+        fragment: String,
+    },
+    /// A tool call is complete. Not every dialect says so.
+    ToolEnd {
+        /// Which call.
+        index: u32,
+    },
+    /// The counts so far; a later one replaces an earlier one.
+    Usage(Usage),
+    /// Why the answer ended. The dialect's terminator is still to come.
+    Stop {
+        /// The reason.
+        reason: StopReason,
+        /// The stop sequence that was hit, where the provider tells.
+        sequence: Option<String>,
+    },
+    /// The dialect's terminator: the stream is complete.
+    End,
+    /// The provider failed inside the stream; nothing follows.
+    Error(ApiError),
+}
+
+impl StreamEvent {
+    /// Whether a client that saw this event has seen part of the answer, so that no other candidate may take over.
+    pub fn commits(&self) -> bool {
+        match self {
+            StreamEvent::Start { .. } | StreamEvent::Usage(_) | StreamEvent::Error(_) => false,
+            StreamEvent::Text(_)
+            | StreamEvent::Reasoning(_)
+            | StreamEvent::ReasoningSignature(_)
+            | StreamEvent::Refusal(_)
+            | StreamEvent::ToolStart { .. }
+            | StreamEvent::ToolArguments { .. }
+            | StreamEvent::ToolEnd { .. }
+            | StreamEvent::Stop { .. }
+            | StreamEvent::End => true,
+        }
+    }
+}
+
+/// What kind of failure a call ended with; each has its own action in `route`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Class {
+    /// The request itself is wrong: no other candidate would take it either.
+    BadRequest,
+    /// The key is unknown, revoked or malformed.
+    BadKey,
+    /// The key is good but may not use this model or endpoint.
+    NoAccess,
+    /// The provider does not have this model.
+    NoModel,
+    /// Too many requests or tokens per minute: passes with time.
+    RateLimited,
+    /// Quota, credit or spend limit: does not pass with time.
+    OutOfMoney,
+    /// The provider is overloaded.
+    Overloaded,
+    /// The provider failed.
+    Server,
+    /// The input does not fit the model's context.
+    ContextTooLong,
+    /// The provider's filter refused the request or the answer.
+    RefusedByFilter,
+    /// No answer, or no next piece of it, in time.
+    Timeout,
+    /// The answer ended without its terminator.
+    Truncated,
+    /// No connection, or it broke.
+    Network,
+}
+
+impl Class {
+    /// The name used in receipts and error codes.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Class::BadRequest => "bad_request",
+            Class::BadKey => "bad_key",
+            Class::NoAccess => "no_access",
+            Class::NoModel => "no_model",
+            Class::RateLimited => "rate_limited",
+            Class::OutOfMoney => "out_of_money",
+            Class::Overloaded => "overloaded",
+            Class::Server => "server",
+            Class::ContextTooLong => "context_too_long",
+            Class::RefusedByFilter => "refused_by_filter",
+            Class::Timeout => "timeout",
+            Class::Truncated => "truncated",
+            Class::Network => "network",
+        }
+    }
+}
+
+/// An error as a dialect carries it: read from a provider, or to be written to a client.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ApiError {
+    /// Decides the dialect's `type`, and the status unless `status` is set.
+    pub class: Class,
+    /// HTTP status; `None` takes the one that the dialect uses for the class.
+    pub status: Option<u16>,
+    /// For people. Untrusted when it came from a provider.
+    pub message: String,
+    /// A machine-readable code: the provider's, or the gateway's own.
+    pub code: Option<String>,
+    /// The request field that is at fault.
+    pub param: Option<String>,
+    /// More for machines (attempts, limits), written under `orch` in the error object.
+    pub details: Option<Value>,
+}
+
+impl ApiError {
+    /// An error of this class with nothing but a message.
+    pub fn new(class: Class, message: impl Into<String>) -> ApiError {
+        ApiError { class, status: None, message: message.into(), code: None, param: None, details: None }
+    }
+}
