@@ -1,1 +1,55 @@
 //! Secrets at rest: sealed rows, key custody, resolution order.
+//!
+//! A value that enters the vault can be used, replaced or removed, and never read back by a person.
+//! Everything that touches disk is sealed: values, but also names, masks, hosts and times. What is left
+//! in the clear is how many rows there are, and roughly how large they are.
+//!
+//! # Layers
+//!
+//! ```text
+//! vault      operations: set, list, open, remove, record uses; one batch per change
+//! head       generation, root over all rows, audit tip, previous head; MACed
+//! root       the bucketed Merkle root, cheap to update on a set
+//! audit      hash-chained, MACed, sealed records
+//! row        sealed rows: version, alg, term, salt, ciphertext, tag, commitment
+//! slots      who can open the vault: the slot header and the ring of numbered root keys
+//! crypto     every call into ring
+//! store      a batch is durable when it is acknowledged (sled, our own lock and fsync)
+//! place      owner, modes, symlinks, filesystem type, the lock file
+//! ```
+//!
+//! # What is promised
+//!
+//! A row that was moved, swapped, truncated, replayed, deleted or altered is found: by its commitment
+//! and tag, or by the root in the head, or by the audit chain. An acknowledged change survives a kill
+//! and a power cut. Rolling the *whole* store back to an older, complete state is not visible to this
+//! crate alone; it takes a copy of the head kept elsewhere.
+//!
+//! Not promised: protection from root, or from programs that run as the same user.
+
+mod audit;
+mod crypto;
+mod error;
+mod head;
+mod keyfile;
+mod meta;
+mod name;
+mod place;
+mod resolution;
+mod root;
+mod row;
+mod secret;
+mod slots;
+mod store;
+mod vault;
+
+pub use audit::{AuditEvent, AuditRecord};
+pub use error::{ErrorKind, Tampering, VaultError};
+pub use meta::{ExpectedVersion, MetaError, SecretMeta, SecretSummary, ValueError, Version};
+pub use name::{NameError, SecretName};
+pub use resolution::{
+    Candidate, Depth, FlagKey, FlagName, KeyRef, Layers, Lookup, Missing, Resolution, ResolutionError,
+    Source, Wanted, resolve_keys,
+};
+pub use secret::Secret;
+pub use vault::{Clock, OpenMode, PlannedUse, SystemClock, Vault, VaultLocation};

@@ -1,0 +1,213 @@
+//! What can go wrong with a vault. No variant carries a byte of a secret, a key or a row.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use time::OffsetDateTime;
+
+use crate::{ExpectedVersion, MetaError, SecretName, ValueError, Version};
+
+/// Why an operation on the vault failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum VaultError {
+    /// Another process holds the store.
+    #[error("the vault is in use by another process (waited {} ms for {})", .waited.as_millis(), .lock.display())]
+    Locked {
+        /// The lock file.
+        lock: PathBuf,
+        /// How long it was waited for.
+        waited: Duration,
+    },
+    /// A file or folder that others could have put there, read or changed, or that a vault cannot live on.
+    #[error("{}: {problem}", .path.display())]
+    Place {
+        /// Which one.
+        path: PathBuf,
+        /// What is wrong with it, and what to do.
+        problem: String,
+    },
+    /// The store has rows, and the file with its key is not there.
+    #[error("the vault's key file is missing: {}", .path.display())]
+    KeyMissing {
+        /// Where it should be.
+        path: PathBuf,
+    },
+    /// The key file is not one, or is damaged.
+    #[error("the vault's key file is damaged: {}: {problem}", .path.display())]
+    KeyDamaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// The key is sound, but it is another vault's.
+    #[error("this key does not open this vault: {}", .path.display())]
+    WrongKey {
+        /// The file with the key that was tried.
+        path: PathBuf,
+    },
+    /// Written by a newer version of this program.
+    #[error("{what} has format {found}, and this version of orch knows formats up to {known}")]
+    UnknownFormat {
+        /// What was read.
+        what: &'static str,
+        /// The number found.
+        found: u32,
+        /// The highest number known here.
+        known: u32,
+    },
+    /// What is stored is not what was written.
+    #[error("the vault was tampered with or is damaged: {0}")]
+    Tampered(Tampering),
+    /// The storage engine or the file system failed.
+    #[error("the vault's storage failed while {doing}")]
+    Storage {
+        /// What was being done.
+        doing: &'static str,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// A change could not be made durable earlier in this process. What is on disk is only known again
+    /// after a fresh start.
+    #[error("the vault is closed for this process: an earlier change could not be written to disk")]
+    Sealed,
+    /// The secret is not at the version the caller expected.
+    #[error("{name} was changed by somebody else: {}", describe_conflict(.expected, .found))]
+    Conflict {
+        /// The secret.
+        name: SecretName,
+        /// What the caller expected.
+        expected: ExpectedVersion,
+        /// What is there.
+        found: Option<Version>,
+    },
+    /// The secret has reached the end of its life.
+    #[error("{name} expired {at}")]
+    Expired {
+        /// The secret.
+        name: SecretName,
+        /// When it expired.
+        at: OffsetDateTime,
+    },
+    /// The value is refused.
+    #[error(transparent)]
+    Value(#[from] ValueError),
+    /// The metadata is refused.
+    #[error(transparent)]
+    Meta(#[from] MetaError),
+    /// A use to be recorded, or a workspace, has a text that is too long or not plain.
+    #[error("{what} is empty, too long or not plain text")]
+    Text {
+        /// Which text.
+        what: &'static str,
+    },
+    /// The vault was opened for reading, or there is none.
+    #[error("the vault was opened for reading")]
+    ReadOnly,
+}
+
+/// What exactly does not add up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Tampering {
+    /// The store holds rows and no head.
+    #[error("the head is missing")]
+    HeadMissing,
+    /// The head's bytes or its MAC are wrong.
+    #[error("the head is not authentic")]
+    Head,
+    /// The rows are not the ones the head was written with: one was added, removed, altered, moved or replayed.
+    #[error("the rows do not match the head (a row was added, removed, altered, moved or replayed)")]
+    Root,
+    /// The slot header's bytes or its MAC are wrong.
+    #[error("the key slot header is not authentic")]
+    Slots,
+    /// A row does not open: its commitment or its tag is wrong.
+    #[error("a row is not authentic")]
+    Row,
+    /// A row opens and its content makes no sense.
+    #[error("a row's content is not what its kind should hold")]
+    RowContent,
+    /// The last audit record is not the one that the head names.
+    #[error("the end of the audit log does not match the head")]
+    AuditTip,
+    /// An audit record is missing, altered or out of order.
+    #[error("audit record {0} is missing, altered or out of order")]
+    Audit(u64),
+    /// The storage engine cannot make sense of its own files.
+    #[error("the storage engine cannot read its files")]
+    Engine,
+}
+
+/// The kind of a failure; the edge maps it to an exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// Another process holds the store (exit 7).
+    Locked,
+    /// The key is missing, damaged or another vault's (exit 7).
+    Key,
+    /// What is stored is not what was written (exit 7).
+    Tampered,
+    /// Written by a newer version (exit 7).
+    Format,
+    /// I/O failed, now or earlier (exit 7).
+    Storage,
+    /// Owner, mode, symlink, kind of file or of file system (exit 7).
+    Place,
+    /// A compare-and-swap lost (exit 2).
+    Conflict,
+    /// A value, metadata or text that is refused, or a change to a vault opened for reading (exit 2).
+    Usage,
+    /// The secret has expired (exit 3).
+    Expired,
+}
+
+impl VaultError {
+    /// Which kind of failure this is.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            VaultError::Locked { .. } => ErrorKind::Locked,
+            VaultError::Place { .. } => ErrorKind::Place,
+            VaultError::KeyMissing { .. } | VaultError::KeyDamaged { .. } | VaultError::WrongKey { .. } => {
+                ErrorKind::Key
+            }
+            VaultError::UnknownFormat { .. } => ErrorKind::Format,
+            VaultError::Tampered(_) => ErrorKind::Tampered,
+            VaultError::Storage { .. } | VaultError::Sealed => ErrorKind::Storage,
+            VaultError::Conflict { .. } => ErrorKind::Conflict,
+            VaultError::Expired { .. } => ErrorKind::Expired,
+            VaultError::Value(_) | VaultError::Meta(_) | VaultError::Text { .. } | VaultError::ReadOnly => {
+                ErrorKind::Usage
+            }
+        }
+    }
+
+    pub(crate) fn place(path: impl Into<PathBuf>, problem: impl Into<String>) -> VaultError {
+        VaultError::Place { path: path.into(), problem: problem.into() }
+    }
+
+    pub(crate) fn storage(doing: &'static str, source: impl Into<io::Error>) -> VaultError {
+        VaultError::Storage { doing, source: source.into() }
+    }
+}
+
+impl From<Tampering> for VaultError {
+    fn from(what: Tampering) -> VaultError {
+        VaultError::Tampered(what)
+    }
+}
+
+fn describe_conflict(expected: &ExpectedVersion, found: &Option<Version>) -> String {
+    let found =
+        found.map_or_else(|| "there is none".to_owned(), |version| format!("version {version} is there"));
+    match expected {
+        ExpectedVersion::Any => found,
+        ExpectedVersion::Absent => format!("none was expected, {found}"),
+        ExpectedVersion::Exactly(version) => format!("version {version} was expected, {found}"),
+    }
+}

@@ -1,0 +1,299 @@
+//! What is known about a secret besides its value, and which values are accepted.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use crate::{Secret, SecretName};
+
+/// Values shorter than this, in bytes, cannot be scrubbed from a response: too much of what is innocent
+/// would match. They show no mask either.
+const SHORTEST_SCRUBBABLE: usize = 16;
+/// The largest value, in bytes. A credential is never larger; a key ring or a certificate chain fits.
+pub(crate) const LARGEST_VALUE: usize = 48 * 1024;
+/// How many characters of a value its mask shows.
+const MASK_LEN: usize = 4;
+/// The most entries, and the longest entry in bytes, of each list in the metadata: the whole must stay
+/// well below what one row may hold.
+const MOST_ENTRIES: usize = 64;
+const LONGEST_ENTRY: usize = 300;
+
+/// The version of a secret: 1 when it is first set, one more with each [`set`](crate::Vault::set). A
+/// version never comes back, not even after the secret was removed and set again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Version(pub(crate) u64);
+
+impl Version {
+    /// The number.
+    #[must_use]
+    pub fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What the caller of [`set`](crate::Vault::set) believes is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExpectedVersion {
+    /// Whatever is there is replaced.
+    Any,
+    /// Nothing is there.
+    Absent,
+    /// Exactly this version is there.
+    Exactly(Version),
+}
+
+/// What the owner of a secret says about it. Sealed like the value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretMeta {
+    /// The hosts and targets where the value may go, as the proxy's policy spells them. Empty: nowhere,
+    /// beyond what a catalog entry of the same name says.
+    pub hosts: Vec<String>,
+    /// The one header that may carry it. `None`: the place that the destination's catalog entry says.
+    pub header: Option<String>,
+    /// The value never goes into a header (a signing key, a PEM file), so line breaks are fine in it.
+    pub never_in_header: bool,
+    /// The agents (`org/name`) that may have it. Empty: any agent that was granted it.
+    pub agents: Vec<String>,
+    /// From this moment on [`open_secret`](crate::Vault::open_secret) refuses. Whole seconds are kept.
+    pub expires: Option<OffsetDateTime>,
+    /// Going in: `true` refuses values of fewer than 16 bytes, `false` accepts them (`--allow-short`).
+    /// Coming out: whether responses can be scrubbed of the value, which its length alone decides.
+    pub scrubbable: bool,
+}
+
+impl Default for SecretMeta {
+    fn default() -> SecretMeta {
+        SecretMeta {
+            hosts: Vec::new(),
+            header: None,
+            never_in_header: false,
+            agents: Vec::new(),
+            expires: None,
+            scrubbable: true,
+        }
+    }
+}
+
+/// One line of [`list`](crate::Vault::list): all that is ever shown of a secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretSummary {
+    /// The name.
+    pub name: SecretName,
+    /// The version that is current.
+    pub version: Version,
+    /// The last four characters, for values of 16 bytes and more that are plain ASCII.
+    pub mask: Option<String>,
+    /// A keyed digest of the value, the same for the same value in the same vault; it tells a changed
+    /// value from an unchanged one, and nothing to anybody without the vault's key.
+    pub fingerprint: String,
+    /// When the name was first set (again after a removal).
+    pub created: OffsetDateTime,
+    /// When this version was set.
+    pub updated: OffsetDateTime,
+    /// Where it may go, who may have it, until when, and whether it can be scrubbed.
+    pub meta: SecretMeta,
+}
+
+/// Why a value is refused. Never a byte of it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ValueError {
+    /// No bytes.
+    #[error("the value is empty")]
+    Empty,
+    /// A NUL byte.
+    #[error("the value contains a NUL byte")]
+    Nul,
+    /// White space at its beginning or end: nearly always a copying mistake.
+    #[error("the value begins or ends with white space")]
+    Wrapped,
+    /// A line break in a value that may go into a header.
+    #[error("the value contains a line break, which a header cannot carry")]
+    LineBreak,
+    /// Too short to be scrubbed from responses.
+    #[error("the value has {0} bytes; fewer than {SHORTEST_SCRUBBABLE} cannot be scrubbed from responses")]
+    Short(usize),
+    /// Too large for a row.
+    #[error("the value has {0} bytes; the most is {LARGEST_VALUE}")]
+    Large(usize),
+}
+
+/// Why metadata is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MetaError {
+    /// Too many entries in one list.
+    #[error("{field}: {count} entries; the most is {MOST_ENTRIES}")]
+    TooMany {
+        /// Which list.
+        field: &'static str,
+        /// How many entries it has.
+        count: usize,
+    },
+    /// An entry that is empty, too long, or holds white space or control characters.
+    #[error("{field}: entry {position} is empty, too long or not plain text")]
+    Entry {
+        /// Which list.
+        field: &'static str,
+        /// Which entry, counted from 1.
+        position: usize,
+    },
+    /// The header's name is not an HTTP token (RFC 9110, section 5.6.2).
+    #[error("the header's name is not an HTTP field name")]
+    Header,
+    /// A header is named and at the same time the value must never go into one.
+    #[error("a header is named for a value that never goes into a header")]
+    HeaderAndNever,
+}
+
+/// Whether `secret` may be stored under `meta`.
+pub(crate) fn check_value(secret: &Secret, meta: &SecretMeta) -> Result<(), ValueError> {
+    secret.expose(|value| {
+        let (Some(first), Some(last)) = (value.first(), value.last()) else {
+            return Err(ValueError::Empty);
+        };
+        if value.len() > LARGEST_VALUE {
+            return Err(ValueError::Large(value.len()));
+        }
+        if value.contains(&0) {
+            return Err(ValueError::Nul);
+        }
+        if is_space(*first) || is_space(*last) {
+            return Err(ValueError::Wrapped);
+        }
+        if !meta.never_in_header && value.iter().any(|byte| matches!(byte, b'\r' | b'\n')) {
+            return Err(ValueError::LineBreak);
+        }
+        if meta.scrubbable && !is_scrubbable(value) {
+            return Err(ValueError::Short(value.len()));
+        }
+        Ok(())
+    })
+}
+
+/// Whether `meta` is worth storing: bounded lists of plain words, a header that is one.
+pub(crate) fn check_meta(meta: &SecretMeta) -> Result<(), MetaError> {
+    for (field, entries) in [("hosts", &meta.hosts), ("agents", &meta.agents)] {
+        if entries.len() > MOST_ENTRIES {
+            return Err(MetaError::TooMany { field, count: entries.len() });
+        }
+        let plain = |entry: &String| {
+            (1..=LONGEST_ENTRY).contains(&entry.len())
+                && !entry.chars().any(|c| c.is_whitespace() || c.is_control())
+        };
+        if let Some(index) = entries.iter().position(|entry| !plain(entry)) {
+            return Err(MetaError::Entry { field, position: index + 1 });
+        }
+    }
+    match &meta.header {
+        Some(_) if meta.never_in_header => Err(MetaError::HeaderAndNever),
+        Some(name) if !is_field_name(name) => Err(MetaError::Header),
+        _ => Ok(()),
+    }
+}
+
+/// Whether responses can be scrubbed of `value`.
+pub(crate) fn is_scrubbable(value: &[u8]) -> bool {
+    value.len() >= SHORTEST_SCRUBBABLE
+}
+
+/// The mask of `value`, if it has one.
+pub(crate) fn mask_of(value: &[u8]) -> Option<String> {
+    let tail = value.len().checked_sub(MASK_LEN).and_then(|start| value.get(start..))?;
+    let shown = is_scrubbable(value) && tail.iter().all(u8::is_ascii_graphic);
+    shown.then(|| tail.iter().copied().map(char::from).collect())
+}
+
+fn is_space(byte: u8) -> bool {
+    // 0x0b, a vertical tab, is white space to people and to Unicode, and not to `is_ascii_whitespace`.
+    byte.is_ascii_whitespace() || byte == 0x0b
+}
+
+fn is_field_name(name: &str) -> bool {
+    (1..=LONGEST_ENTRY).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secret(value: &[u8]) -> Secret {
+        Secret::new(value.to_vec())
+    }
+
+    #[test]
+    fn value_rules_row_by_row() {
+        let strict = SecretMeta::default();
+        let short = SecretMeta { scrubbable: false, ..SecretMeta::default() };
+        let file = SecretMeta { never_in_header: true, ..SecretMeta::default() };
+        let largest = vec![b'x'; LARGEST_VALUE];
+        let larger = vec![b'x'; LARGEST_VALUE + 1];
+        for (value, meta, expected) in [
+            (&b"0123456789abcdef"[..], &strict, Ok(())),
+            (b"", &short, Err(ValueError::Empty)),
+            (b"0123456789abcde", &strict, Err(ValueError::Short(15))),
+            (b"0123456789abcde", &short, Ok(())),
+            (b"a", &short, Ok(())),
+            (b"0123456789abcde\0f", &strict, Err(ValueError::Nul)),
+            (b"\x000123456789abcdef", &file, Err(ValueError::Nul)),
+            (b" 0123456789abcdef", &strict, Err(ValueError::Wrapped)),
+            (b"0123456789abcdef\t", &strict, Err(ValueError::Wrapped)),
+            (b"0123456789abcdef\n", &file, Err(ValueError::Wrapped)),
+            (b"0123456789abcdef\x0b", &strict, Err(ValueError::Wrapped)),
+            (b"0123456\n89abcdef", &strict, Err(ValueError::LineBreak)),
+            (b"0123456\r89abcdef", &strict, Err(ValueError::LineBreak)),
+            (b"0123456\r\n9abcdef", &file, Ok(())),
+            ("schlüssel-mit-ümlaut".as_bytes(), &strict, Ok(())),
+            (&largest, &strict, Ok(())),
+            (&larger, &strict, Err(ValueError::Large(LARGEST_VALUE + 1))),
+        ] {
+            assert_eq!(check_value(&secret(value), meta), expected, "{:?}", value.escape_ascii().to_string());
+        }
+    }
+
+    #[test]
+    fn metadata_rules_row_by_row() {
+        let base = SecretMeta::default;
+        let hosts = |hosts: &[&str]| SecretMeta {
+            hosts: hosts.iter().map(|&host| host.to_owned()).collect(),
+            ..base()
+        };
+        let header = |name: &str| SecretMeta { header: Some(name.to_owned()), ..base() };
+        let long = "h".repeat(LONGEST_ENTRY + 1);
+        for (meta, expected) in [
+            (base(), Ok(())),
+            (hosts(&["api.github.com", "*.example.com"]), Ok(())),
+            (hosts(&["ok", ""]), Err(MetaError::Entry { field: "hosts", position: 2 })),
+            (hosts(&["a b"]), Err(MetaError::Entry { field: "hosts", position: 1 })),
+            (hosts(&["a\u{1b}[31m"]), Err(MetaError::Entry { field: "hosts", position: 1 })),
+            (hosts(&[&long]), Err(MetaError::Entry { field: "hosts", position: 1 })),
+            (hosts(&["h"; MOST_ENTRIES + 1]), Err(MetaError::TooMany { field: "hosts", count: 65 })),
+            (header("authorization"), Ok(())),
+            (header("x-api-key"), Ok(())),
+            (header(""), Err(MetaError::Header)),
+            (header("x: y"), Err(MetaError::Header)),
+            (SecretMeta { never_in_header: true, ..header("a") }, Err(MetaError::HeaderAndNever)),
+        ] {
+            assert_eq!(check_meta(&meta), expected, "{meta:?}");
+        }
+    }
+
+    #[test]
+    fn the_mask_is_the_last_four_of_sixteen_or_more() {
+        assert_eq!(mask_of(b"0123456789abcdef").as_deref(), Some("cdef"));
+        for none in
+            [&b"0123456789abcde"[..], b"", b"abc", b"0123456789abc\ndef", "0123456789abcdé".as_bytes()]
+        {
+            assert_eq!(mask_of(none), None);
+        }
+    }
+}
