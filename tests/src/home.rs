@@ -1,0 +1,181 @@
+//! A home for one test: everything that a run may write lies below one folder, and the folder can be searched.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::ca::Ca;
+use crate::needle::{Hit, Needle};
+
+/// `ORCH_HOME`, the user's own home, a folder for temporary files and a working directory, below one root.
+pub struct Home {
+    root: TempDir,
+    orch: PathBuf,
+    user: PathBuf,
+    temporary: PathBuf,
+    work: PathBuf,
+}
+
+impl Home {
+    /// An empty home, 0700.
+    pub fn new() -> Self {
+        let root = tempfile::Builder::new().prefix("orch-e2e-").tempdir().expect("a temporary folder");
+        let folder = |name: &str| {
+            let path = root.path().join(name);
+            fs::DirBuilder::new().mode(0o700).create(&path).expect("a folder in an empty folder");
+            path
+        };
+        let (orch, user, temporary, work) = (folder("orch"), folder("user"), folder("tmp"), folder("work"));
+        Self { root, orch, user, temporary, work }
+    }
+
+    /// `ORCH_HOME`.
+    pub fn orch(&self) -> &Path {
+        &self.orch
+    }
+
+    /// `HOME`.
+    pub fn user(&self) -> &Path {
+        &self.user
+    }
+
+    /// `TMPDIR`.
+    pub fn temporary(&self) -> &Path {
+        &self.temporary
+    }
+
+    /// The working directory.
+    pub fn work(&self) -> &Path {
+        &self.work
+    }
+
+    /// Writes `config.yaml`.
+    pub fn configure(&self, config: &Config) {
+        self.write("config.yaml", &config.text());
+    }
+
+    /// Writes a file below `ORCH_HOME`, 0600.
+    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+        write(&self.orch.join(name), text)
+    }
+
+    /// Writes a file below the working directory, 0600.
+    pub fn file(&self, name: &str, text: &str) -> PathBuf {
+        write(&self.work.join(name), text)
+    }
+
+    /// Hits in every file below the root.
+    pub fn search(&self, needle: &Needle) -> Vec<Hit> {
+        needle.in_tree(self.root.path())
+    }
+}
+
+impl Default for Home {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The operator's `config.yaml`, of which tests need the part that leads to loopback.
+#[derive(Default, Clone)]
+pub struct Config {
+    ca: Option<String>,
+    connect_to: BTreeMap<String, SocketAddr>,
+    allow: Vec<String>,
+    providers: BTreeMap<String, Value>,
+}
+
+impl Config {
+    /// Trusts `ca` beside the public roots.
+    pub fn trusting(ca: &Ca, home: &Home) -> Self {
+        let path = home.orch().join("test-roots.pem");
+        ca.write(&path);
+        Self { ca: Some(path.display().to_string()), ..Self::default() }
+    }
+
+    /// Dials `address` for the origin `host:port`.
+    pub fn connect(mut self, origin: &str, address: SocketAddr) -> Self {
+        self.connect_to.insert(origin.to_owned(), address);
+        self
+    }
+
+    /// Grants a host to every agent whose manifest asks for it.
+    pub fn allow(mut self, host: &str) -> Self {
+        self.allow.push(host.to_owned());
+        self
+    }
+
+    /// Pins a provider to a base URL.
+    pub fn pin(self, provider: &str, base_url: &str) -> Self {
+        self.provider(provider, json!({ "base_url": base_url }))
+    }
+
+    /// Any entry under `providers`.
+    pub fn provider(mut self, provider: &str, entry: Value) -> Self {
+        self.providers.insert(provider.to_owned(), entry);
+        self
+    }
+
+    /// The file's text. JSON is YAML, and quoting is not a test's business.
+    pub fn text(&self) -> String {
+        let mut egress = json!({ "allow": self.allow, "connect_to": self.connect_to });
+        if let Some(ca) = &self.ca {
+            egress["ca_file"] = json!(ca);
+        }
+        let config = json!({ "egress": egress, "providers": self.providers });
+        serde_json::to_string_pretty(&config).expect("plain values")
+    }
+}
+
+fn write(path: &Path, text: &str) -> PathBuf {
+    use std::io::Write as _;
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
+        .unwrap_or_else(|e| panic!("cannot create {}: {e}", path.display()));
+    file.write_all(text.as_bytes()).unwrap_or_else(|e| panic!("cannot write {}: {e}", path.display()));
+    path.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_home_is_private_and_searched_whole() {
+        let home = Home::new();
+        for folder in [home.orch(), home.user(), home.temporary(), home.work()] {
+            assert_eq!(fs::metadata(folder).expect("exists").permissions().mode() & 0o777, 0o700);
+        }
+        let needle = Needle::new("sk-canary-0123456789");
+        assert_eq!(home.search(&needle), []);
+        for folder in [home.orch(), home.user(), home.temporary(), home.work()] {
+            write(&folder.join("f"), "x sk-canary-0123456789");
+        }
+        assert_eq!(home.search(&needle).len(), 4);
+    }
+
+    #[test]
+    fn a_config_leads_to_loopback() {
+        let home = Home::new();
+        let config = Config::trusting(&Ca::new(), &home)
+            .connect("api.openai.com:443", SocketAddr::from(([127, 0, 0, 1], 9)))
+            .allow("api.example.com")
+            .pin("ollama", "http://127.0.0.1:9/v1");
+        let read: Value = serde_json::from_str(&config.text()).expect("JSON");
+        assert_eq!(read["egress"]["connect_to"]["api.openai.com:443"], "127.0.0.1:9");
+        assert_eq!(read["providers"]["ollama"]["base_url"], "http://127.0.0.1:9/v1");
+        assert!(
+            fs::read_to_string(home.orch().join("test-roots.pem")).expect("there").contains("CERTIFICATE")
+        );
+    }
+}

@@ -1,0 +1,370 @@
+//! The program itself: started with nothing but what a test gives it, and never left running.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::io::{Read, Write};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, kill_process_group, pidfd_open};
+use serde_json::Value;
+
+use crate::home::Home;
+use crate::needle::{Hit, Needle};
+use crate::process;
+use crate::upstream::PATIENCE;
+
+/// How long a run may take before it is killed and the test fails. A debug build compiles a guest in seconds.
+const HARD_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// One invocation of `orch`, not yet started.
+pub struct Orch {
+    program: PathBuf,
+    args: Vec<OsString>,
+    environment: Vec<(OsString, OsString)>,
+    folder: PathBuf,
+    stdin: Vec<u8>,
+    timeout: Duration,
+}
+
+impl Orch {
+    /// The binary `program` in `home`: the environment holds `HOME`, `ORCH_HOME`, `TMPDIR` and `PATH` and nothing else,
+    /// the working directory is the home's own, stdin is empty and no terminal.
+    pub fn new(program: impl AsRef<Path>, home: &Home) -> Self {
+        Self {
+            program: program.as_ref().to_owned(),
+            args: Vec::new(),
+            environment: vec![
+                ("HOME".into(), home.user().into()),
+                ("ORCH_HOME".into(), home.orch().into()),
+                ("TMPDIR".into(), home.temporary().into()),
+                ("PATH".into(), "/usr/bin:/bin".into()),
+            ],
+            folder: home.work().to_owned(),
+            stdin: Vec::new(),
+            timeout: HARD_TIMEOUT,
+        }
+    }
+
+    /// Adds arguments.
+    pub fn args<S: AsRef<OsStr>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
+        self.args.extend(args.into_iter().map(|a| a.as_ref().to_owned()));
+        self
+    }
+
+    /// Adds one argument.
+    pub fn arg(self, arg: impl AsRef<OsStr>) -> Self {
+        self.args([arg])
+    }
+
+    /// Sets an environment variable.
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.environment.push((name.into(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// What it reads from stdin.
+    pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.stdin = bytes.into();
+        self
+    }
+
+    /// Another working directory.
+    pub fn folder(mut self, path: impl Into<PathBuf>) -> Self {
+        self.folder = path.into();
+        self
+    }
+
+    /// Starts it and waits for its end.
+    #[track_caller]
+    pub fn run(self) -> Outcome {
+        self.start().finish()
+    }
+
+    /// Starts it, as the leader of a process group of its own, as a shell would.
+    #[track_caller]
+    pub fn start(self) -> Running {
+        let mut command = Command::new(&self.program);
+        command
+            .args(&self.args)
+            .env_clear()
+            .envs(self.environment.iter().map(|(n, v)| (n, v)))
+            .current_dir(&self.folder)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0);
+        let mut child =
+            command.spawn().unwrap_or_else(|e| panic!("cannot start {}: {e}", self.program.display()));
+        let started = Instant::now();
+        let mut stdin = child.stdin.take().expect("piped");
+        let input = self.stdin;
+        // A program that fails early may not read its input: that is not this thread's failure. It ends with the pipe.
+        let _writer = thread::spawn(move || {
+            let _broken_pipe = stdin.write_all(&input);
+        });
+        let stdout = drained(child.stdout.take().expect("piped"));
+        let stderr = drained(child.stderr.take().expect("piped"));
+        let line = self.args.iter().map(|a| a.to_string_lossy()).collect::<Vec<_>>().join(" ");
+        Running { child, line, started, timeout: self.timeout, stdout, stderr, ended: false }
+    }
+}
+
+/// A running `orch`. Its whole process group is killed when this is dropped before the end.
+pub struct Running {
+    child: Child,
+    line: String,
+    started: Instant,
+    timeout: Duration,
+    stdout: Receiver<Vec<u8>>,
+    stderr: Receiver<Vec<u8>>,
+    ended: bool,
+}
+
+impl Running {
+    /// The process id of the command itself.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The processes that the command has started and that are alive: workers and compilers.
+    pub fn workers(&self) -> Vec<u32> {
+        process::descendants(self.pid())
+    }
+
+    /// Ctrl-C on a terminal: an interrupt to every process of the foreground group.
+    pub fn interrupt(&self) {
+        kill_process_group(self.group(), Signal::INT).expect("the group is alive");
+    }
+
+    /// An interrupt to the command alone, as a supervisor sends it.
+    pub fn interrupt_alone(&self) {
+        kill_process(self.group(), Signal::INT).expect("the process is alive");
+    }
+
+    /// Waits for the end.
+    #[track_caller]
+    pub fn finish(mut self) -> Outcome {
+        let left = self.timeout.saturating_sub(self.started.elapsed());
+        let on_time = self.wait_at_most(left);
+        if !on_time {
+            self.kill();
+        }
+        let status = self.child.wait().expect("our own child");
+        let took = self.started.elapsed();
+        self.ended = true;
+        let outcome = Outcome {
+            line: self.line.clone(),
+            status,
+            stdout: self.collect(&self.stdout, "stdout"),
+            stderr: self.collect(&self.stderr, "stderr"),
+            took,
+        };
+        assert!(on_time, "killed after {:?}\n{outcome}", self.timeout);
+        outcome
+    }
+
+    fn wait_at_most(&self, left: Duration) -> bool {
+        let handle = pidfd_open(self.group(), PidfdFlags::empty()).expect("our own child");
+        let timeout = Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };
+        let mut waiting = [PollFd::new(&handle, PollFlags::IN)];
+        poll(&mut waiting, Some(&timeout)).expect("polling one descriptor") == 1
+    }
+
+    /// The pipe ends when its last holder ends, which a process that outlives the command would delay.
+    #[track_caller]
+    fn collect(&self, from: &Receiver<Vec<u8>>, name: &str) -> Vec<u8> {
+        match from.recv_timeout(PATIENCE) {
+            Ok(bytes) => bytes,
+            Err(RecvTimeoutError::Timeout) => {
+                self.kill();
+                panic!("{name} is still held open after the end of: orch {}", self.line);
+            }
+            Err(RecvTimeoutError::Disconnected) => panic!("the thread that reads {name} failed"),
+        }
+    }
+
+    fn kill(&self) {
+        // The group is gone already when everything in it has ended.
+        let _gone = kill_process_group(self.group(), Signal::KILL);
+    }
+
+    fn group(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.kill();
+            let _status = self.child.wait();
+        }
+    }
+}
+
+/// How a command ended.
+pub struct Outcome {
+    line: String,
+    status: ExitStatus,
+    /// What it wrote to stdout.
+    pub stdout: Vec<u8>,
+    /// What it wrote to stderr.
+    pub stderr: Vec<u8>,
+    /// Wall time from start to end.
+    pub took: Duration,
+}
+
+impl Outcome {
+    /// The exit code, if it ended by itself.
+    pub fn code(&self) -> Option<i32> {
+        self.status.code()
+    }
+
+    /// Fails unless it ended with this exit code.
+    #[track_caller]
+    pub fn expect(self, code: i32) -> Self {
+        assert_eq!(self.status.code(), Some(code), "unexpected end\n{self}");
+        self
+    }
+
+    /// stdout as text.
+    #[track_caller]
+    pub fn stdout(&self) -> &str {
+        std::str::from_utf8(&self.stdout).unwrap_or_else(|e| panic!("stdout is not UTF-8: {e}\n{self}"))
+    }
+
+    /// stderr as text.
+    #[track_caller]
+    pub fn stderr(&self) -> &str {
+        std::str::from_utf8(&self.stderr).unwrap_or_else(|e| panic!("stderr is not UTF-8: {e}\n{self}"))
+    }
+
+    /// stdout as the one JSON document it must be.
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.stdout)
+            .unwrap_or_else(|e| panic!("stdout is not one JSON document: {e}\n{self}"))
+    }
+
+    /// The `error` of `--json` mode, which stands alone in the last line of stderr that is JSON.
+    #[track_caller]
+    pub fn error(&self) -> Value {
+        let mut documents = self
+            .stderr()
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok()?.get("error").cloned());
+        documents.next_back().unwrap_or_else(|| panic!("stderr has no JSON error\n{self}"))
+    }
+
+    /// Fails unless stderr contains this.
+    #[track_caller]
+    pub fn says(self, text: &str) -> Self {
+        assert!(self.stderr().contains(text), "stderr does not say {text:?}\n{self}");
+        self
+    }
+
+    /// Fails unless stdout is empty.
+    #[track_caller]
+    pub fn silent(self) -> Self {
+        assert!(self.stdout.is_empty(), "stdout is not empty\n{self}");
+        self
+    }
+
+    /// Hits in what it printed.
+    pub fn search(&self, needle: &Needle) -> Vec<Hit> {
+        let mut hits = needle.in_bytes("stdout", &self.stdout);
+        hits.extend(needle.in_bytes("stderr", &self.stderr));
+        hits
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let end = match (self.status.code(), self.status.signal()) {
+            (Some(code), _) => format!("exit code {code}"),
+            (None, signal) => format!("signal {}", signal.unwrap_or_default()),
+        };
+        writeln!(f, "orch {}\n{end} after {:?}", self.line, self.took)?;
+        writeln!(f, "--- stdout\n{}", String::from_utf8_lossy(&self.stdout))?;
+        writeln!(f, "--- stderr\n{}", String::from_utf8_lossy(&self.stderr))
+    }
+}
+
+impl fmt::Debug for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+fn drained(mut pipe: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
+    let (send, receive) = channel();
+    // Ends with the pipe; what nobody receives is dropped.
+    let _reader = thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let _partial = pipe.read_to_end(&mut bytes);
+        let _unwanted = send.send(bytes);
+    });
+    receive
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(home: &Home, script: &str) -> Orch {
+        Orch::new("/bin/sh", home).args(["-c", script])
+    }
+
+    #[test]
+    fn a_program_gets_its_input_and_only_its_environment() {
+        let home = Home::new();
+        let outcome = shell(&home, "cat; env | sort | cut -d= -f1 >&2; exit 3")
+            .stdin("in")
+            .env("EXTRA", "1")
+            .run()
+            .expect(3);
+        assert_eq!(outcome.stdout(), "in");
+        let mut names: Vec<&str> =
+            outcome.stderr().lines().filter(|n| !matches!(*n, "PWD" | "_" | "SHLVL")).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["EXTRA", "HOME", "ORCH_HOME", "PATH", "TMPDIR"]);
+    }
+
+    #[test]
+    #[should_panic(expected = "killed after")]
+    fn a_program_that_never_ends_is_killed_and_reported() {
+        let home = Home::new();
+        let mut stuck = shell(&home, "echo begun; sleep 1000 & wait");
+        stuck.timeout = Duration::from_millis(100);
+        stuck.run();
+    }
+
+    #[test]
+    fn an_interrupt_reaches_the_group_and_children_are_seen() {
+        let home = Home::new();
+        let running = shell(&home, "trap 'exit 130' INT; cat fifo; exit 1");
+        rustix::fs::mkfifoat(rustix::fs::CWD, home.work().join("fifo"), rustix::fs::Mode::RWXU)
+            .expect("a fifo");
+        let running = running.start();
+        // Opening the other end returns when the child has opened its own.
+        let _writer = std::fs::OpenOptions::new().write(true).open(home.work().join("fifo")).expect("opened");
+        let children = running.workers();
+        assert_eq!(children.len(), 1, "{children:?}");
+        running.interrupt();
+        running.finish().expect(130);
+        assert!(!process::alive(children[0]));
+    }
+
+    #[test]
+    fn an_error_in_json_is_read_from_stderr() {
+        let home = Home::new();
+        let outcome = shell(&home, r#"echo note >&2; echo '{"error":{"code":"no_key"}}' >&2; exit 3"#).run();
+        assert_eq!(outcome.expect(3).silent().says("note").error()["code"], "no_key");
+    }
+}
