@@ -4,6 +4,9 @@
 //! [`Wire::parse_request`], [`Wire::write_response`], [`Wire::stream_writer`] and [`Wire::write_error`]; toward
 //! providers it uses the other halves.
 
+pub mod anthropic;
+pub mod openai_chat;
+
 use bytes::Bytes;
 use http::StatusCode;
 
@@ -86,3 +89,9 @@ pub struct RequestError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the provider's answer is not valid: {0}")]
 pub struct ResponseError(pub String);
+
+/// The status for an error: its own, or the dialect's for its class.
+fn status_of(error: &ApiError, usual: u16) -> StatusCode {
+    let status = error.status.unwrap_or(usual);
+    StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+}

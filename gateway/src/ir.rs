@@ -13,7 +13,9 @@ use serde_json::{Map, Value};
 pub struct ChatRequest {
     /// The model as the client named it; may be empty, `default` or `auto`.
     pub model: String,
-    /// System, user, assistant and tool messages in the client's order.
+    /// Instructions that stand apart from the messages, in dialects that have such a place.
+    pub system: Vec<Part>,
+    /// The messages in the client's order; index for index the client's own.
     pub messages: Vec<Message>,
     /// Functions that the model may call.
     pub tools: Vec<Tool>,
@@ -257,6 +259,8 @@ pub struct ChatResponse {
     pub id: String,
     /// The model that the provider says has answered.
     pub model: String,
+    /// Unix seconds; 0 when the dialect has no such field.
+    pub created: u64,
     /// Text, tool calls, reasoning, refusal.
     pub content: Vec<Part>,
     /// Why it ended.
@@ -311,6 +315,8 @@ pub enum StreamEvent {
         id: String,
         /// The model that the provider says answers.
         model: String,
+        /// Unix seconds; 0 when the dialect has no such field.
+        created: u64,
     },
     /// More text; never empty.
     Text(String),

@@ -4,6 +4,8 @@
 //! touches the network goes through the egress proxy with a credential *reference*: this crate opens no
 //! connection and holds no key.
 
+pub mod classify;
 pub mod dialect;
+mod fields;
 pub mod ir;
 pub mod sse;

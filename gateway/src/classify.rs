@@ -1,0 +1,258 @@
+//! What kind of failure a provider's answer is: one function for every dialect.
+//!
+//! The body is read before the status is believed, because providers disagree about statuses: an exhausted
+//! account is a 400 at Anthropic, a 402 at OpenRouter and a 429 at OpenAI and Gemini, where only the code or the
+//! quota's name tells it from a busy minute. The codes of different providers do not contradict each other, so
+//! that one table serves all.
+
+mod envelope;
+mod retry_after;
+
+use std::time::{Duration, SystemTime};
+
+use http::{HeaderMap, StatusCode};
+use serde_json::Value;
+
+use crate::ir::{ApiError, Class};
+use envelope::Envelope;
+
+pub use retry_after::RETRY_AFTER_CAP;
+
+/// A classified failure.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Failure {
+    /// Decides what happens next.
+    pub class: Class,
+    /// The provider's words. Untrusted: scrub and neutralise before showing.
+    pub message: String,
+    /// The provider's own code or type.
+    pub code: Option<String>,
+    /// The request field that the provider blames.
+    pub param: Option<String>,
+    /// How long the provider asks to wait, capped at [`RETRY_AFTER_CAP`].
+    pub retry_after: Option<Duration>,
+}
+
+impl Failure {
+    /// A failure that no provider worded.
+    pub fn new(class: Class, message: impl Into<String>) -> Failure {
+        Failure { class, message: message.into(), code: None, param: None, retry_after: None }
+    }
+
+    /// As an error to be written in a client's dialect.
+    pub fn into_error(self) -> ApiError {
+        ApiError { code: self.code, param: self.param, ..ApiError::new(self.class, self.message) }
+    }
+}
+
+/// Classifies an answer that is not a success.
+pub fn classify(status: StatusCode, headers: &HeaderMap, body: &[u8], now: SystemTime) -> Failure {
+    let document = serde_json::from_slice::<Value>(body).ok();
+    let envelope = match &document {
+        Some(value) => envelope::read(value).unwrap_or_default(),
+        None => Envelope::default(),
+    };
+    let class = class_of(&envelope, Some(status));
+    let message = match envelope.message.is_empty() {
+        false => envelope.message.clone(),
+        // A proxy's HTML page or a plain line: the start of it is better than nothing.
+        true => match std::str::from_utf8(body).map(str::trim) {
+            Ok(text) if !text.is_empty() && document.is_none() => {
+                format!("HTTP {}: {}", status.as_u16(), text.chars().take(200).collect::<String>())
+            }
+            _ => format!("HTTP {}", status.as_u16()),
+        },
+    };
+    let retry_after = retry_after::from_headers(headers, now).or_else(|| retry_after::from_body(&envelope));
+    Failure { class, message, code: envelope.code(), param: envelope.param, retry_after }
+}
+
+/// The failure inside a document that came with a success status: a whole body, or one event of a stream.
+/// `None` when it holds no error.
+pub fn error_inside(document: &Value) -> Option<Failure> {
+    if !envelope::is_error(document) {
+        return None;
+    }
+    let envelope = envelope::read(document)?;
+    let status = envelope.http_status();
+    let class = class_of(&envelope, status);
+    let retry_after = retry_after::from_body(&envelope);
+    let message = match envelope.message.is_empty() {
+        true => "the provider sent an error without a message".to_owned(),
+        false => envelope.message.clone(),
+    };
+    Some(Failure { class, message, code: envelope.code(), param: envelope.param, retry_after })
+}
+
+fn class_of(envelope: &Envelope, status: Option<StatusCode>) -> Class {
+    if let Some(class) = quota_class(envelope) {
+        return class;
+    }
+    let message = envelope.message.to_ascii_lowercase();
+    // Money first: several providers put it under the code of a rate limit or of a bad request.
+    let money_possible = status.is_none_or(|s| matches!(s.as_u16(), 400 | 401 | 402 | 403 | 412 | 429));
+    if money_possible && OUT_OF_MONEY_WORDS.iter().any(|words| message.contains(words)) {
+        return Class::OutOfMoney;
+    }
+    if let Some(class) = envelope.codes().find_map(|code| lookup(CODES, &code)) {
+        return class;
+    }
+    if status.is_none_or(|s| s.is_client_error())
+        && let Some((_, class)) = WORDS.iter().find(|(words, _)| message.contains(words))
+    {
+        return *class;
+    }
+    if let Some(status) = status {
+        return by_status(status);
+    }
+    envelope.codes().find_map(|code| lookup(VAGUE_CODES, &code)).unwrap_or(Class::Server)
+}
+
+/// Gemini has one 429 for a busy minute and for a used-up day; the quota's name tells them apart.
+fn quota_class(envelope: &Envelope) -> Option<Class> {
+    if envelope.message.contains("limit: 0") || envelope.quota_ids.iter().any(|id| id.contains("PerDay")) {
+        return Some(Class::OutOfMoney);
+    }
+    envelope.quota_ids.iter().any(|id| id.contains("PerMinute")).then_some(Class::RateLimited)
+}
+
+fn by_status(status: StatusCode) -> Class {
+    match status.as_u16() {
+        401 => Class::BadKey,
+        402 => Class::OutOfMoney,
+        403 => Class::NoAccess,
+        404 | 410 => Class::NoModel,
+        408 | 504 | 524 => Class::Timeout,
+        413 => Class::ContextTooLong,
+        429 => Class::RateLimited,
+        498 | 503 | 529 => Class::Overloaded,
+        // 409 and 424 are a state of the provider's, not a mistake in the request.
+        409 | 424 => Class::Server,
+        400..=499 => Class::BadRequest,
+        // Includes 3xx: redirects of an API call are not followed, because they would carry the key along.
+        _ => Class::Server,
+    }
+}
+
+fn lookup(table: &[(&str, Class)], code: &str) -> Option<Class> {
+    table.iter().find(|(name, _)| name.eq_ignore_ascii_case(code)).map(|(_, class)| *class)
+}
+
+/// Codes, types and status names that say what happened whatever the HTTP status.
+const CODES: &[(&str, Class)] = &[
+    ("insufficient_quota", Class::OutOfMoney),
+    ("quota_exceeded", Class::OutOfMoney),
+    ("billing_hard_limit_reached", Class::OutOfMoney),
+    ("billing_not_active", Class::OutOfMoney),
+    ("enforced_spend_limit_reached", Class::OutOfMoney),
+    ("billing_error", Class::OutOfMoney),
+    ("credit_balance_exhausted", Class::OutOfMoney),
+    ("insufficient_credits", Class::OutOfMoney),
+    ("insufficient_balance", Class::OutOfMoney),
+    ("exceeded_current_quota_error", Class::OutOfMoney),
+    ("payment_required", Class::OutOfMoney),
+    ("PaymentRequired", Class::OutOfMoney),
+    // z.ai
+    ("1113", Class::OutOfMoney),
+    ("1308", Class::OutOfMoney),
+    ("1310", Class::OutOfMoney),
+    ("1316", Class::OutOfMoney),
+    ("1317", Class::OutOfMoney),
+    ("1318", Class::OutOfMoney),
+    ("1319", Class::OutOfMoney),
+    ("1302", Class::RateLimited),
+    ("1305", Class::RateLimited),
+    ("1313", Class::RateLimited),
+    ("context_length_exceeded", Class::ContextTooLong),
+    ("model_context_window_exceeded", Class::ContextTooLong),
+    ("request_too_large", Class::ContextTooLong),
+    ("content_filter", Class::RefusedByFilter),
+    ("content_policy_violation", Class::RefusedByFilter),
+    ("image_content_policy_violation", Class::RefusedByFilter),
+    ("moderation_blocked", Class::RefusedByFilter),
+    ("ResponsibleAIPolicyViolation", Class::RefusedByFilter),
+    ("invalid_api_key", Class::BadKey),
+    ("API_KEY_INVALID", Class::BadKey),
+    ("incorrect_api_key", Class::BadKey),
+    ("authentication_error", Class::BadKey),
+    ("invalid_authentication_error", Class::BadKey),
+    ("account_deactivated", Class::BadKey),
+    ("UNAUTHENTICATED", Class::BadKey),
+    ("permission_error", Class::NoAccess),
+    ("permission_denied", Class::NoAccess),
+    ("model_access_denied", Class::NoAccess),
+    ("unsupported_country_region_territory", Class::NoAccess),
+    ("AccessDeniedException", Class::NoAccess),
+    ("model_not_found", Class::NoModel),
+    ("not_found_error", Class::NoModel),
+    ("NOT_FOUND", Class::NoModel),
+    ("rate_limit_error", Class::RateLimited),
+    ("rate_limit_exceeded", Class::RateLimited),
+    ("too_many_requests", Class::RateLimited),
+    ("RESOURCE_EXHAUSTED", Class::RateLimited),
+    ("ThrottlingException", Class::RateLimited),
+    ("overloaded", Class::Overloaded),
+    ("overloaded_error", Class::Overloaded),
+    ("engine_overloaded_error", Class::Overloaded),
+    ("server_is_overloaded", Class::Overloaded),
+    ("slow_down", Class::Overloaded),
+    ("capacity_exceeded", Class::Overloaded),
+    ("UNAVAILABLE", Class::Overloaded),
+    ("ServiceUnavailableException", Class::Overloaded),
+    ("ModelNotReadyException", Class::Overloaded),
+    ("timeout_error", Class::Timeout),
+    ("DEADLINE_EXCEEDED", Class::Timeout),
+    ("ModelTimeoutException", Class::Timeout),
+    ("stream_truncated", Class::Truncated),
+    ("upstream_unreachable", Class::Network),
+    ("invalid_prompt", Class::BadRequest),
+];
+
+/// Codes that are too general to overrule a status, for errors that have none.
+const VAGUE_CODES: &[(&str, Class)] = &[
+    ("invalid_request_error", Class::BadRequest),
+    ("INVALID_ARGUMENT", Class::BadRequest),
+    ("FAILED_PRECONDITION", Class::BadRequest),
+    ("ValidationException", Class::BadRequest),
+    ("api_error", Class::Server),
+    ("server_error", Class::Server),
+    ("INTERNAL", Class::Server),
+    ("ABORTED", Class::Server),
+    ("InternalServerException", Class::Server),
+    ("ModelStreamErrorException", Class::Server),
+];
+
+/// Lower-case phrases by which providers say that nothing is left to spend.
+const OUT_OF_MONEY_WORDS: &[&str] = &[
+    "credit balance is too low",
+    "insufficient balance",
+    "insufficient credits",
+    "requires more credits",
+    "out of credits",
+    "credits are depleted",
+    "check your plan and billing details",
+    "billing hard limit",
+    "monthly usage limit",
+    "monthly spending limit",
+    "spend limit",
+];
+
+/// Lower-case phrases for the errors that have no code of their own.
+const WORDS: &[(&str, Class)] = &[
+    ("prompt is too long", Class::ContextTooLong),
+    ("input is too long", Class::ContextTooLong),
+    ("maximum context length", Class::ContextTooLong),
+    ("exceeds the context window", Class::ContextTooLong),
+    ("exceeds the maximum number of tokens allowed", Class::ContextTooLong),
+    ("api key not valid", Class::BadKey),
+    ("incorrect api key", Class::BadKey),
+    ("invalid api key", Class::BadKey),
+    ("user location is not supported", Class::NoAccess),
+    ("output blocked by content filtering policy", Class::RefusedByFilter),
+    ("flagged by moderation", Class::RefusedByFilter),
+    ("requires moderation", Class::RefusedByFilter),
+    ("try pulling it first", Class::NoModel),
+];
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,133 @@
+//! Finding the error inside the many envelopes that providers wrap it in.
+
+use http::StatusCode;
+use serde_json::Value;
+
+/// The parts of an error document that classification looks at.
+#[derive(Debug, Default)]
+pub(super) struct Envelope {
+    pub(super) message: String,
+    /// `code`: text or a number.
+    code: Option<String>,
+    /// `type`.
+    kind: Option<String>,
+    /// `status`: Google's status name.
+    status: Option<String>,
+    pub(super) param: Option<String>,
+    /// `reason` of Google's ErrorInfo and `code` of Azure's inner error.
+    reasons: Vec<String>,
+    /// Google's QuotaFailure.
+    pub(super) quota_ids: Vec<String>,
+    /// Google's RetryInfo and quota metadata, such as `46s`.
+    pub(super) delays: Vec<String>,
+}
+
+impl Envelope {
+    /// Every machine-readable name, the most telling first.
+    pub(super) fn codes(&self) -> impl Iterator<Item = String> {
+        let named = [&self.code, &self.kind, &self.status];
+        self.reasons.iter().chain(named.into_iter().flatten()).cloned()
+    }
+
+    /// The name to report.
+    pub(super) fn code(&self) -> Option<String> {
+        self.reasons.first().or(self.code.as_ref()).or(self.kind.as_ref()).or(self.status.as_ref()).cloned()
+    }
+
+    /// Google and OpenRouter repeat the HTTP status as a numeric code.
+    pub(super) fn http_status(&self) -> Option<StatusCode> {
+        let code: u16 = self.code.as_ref()?.parse().ok()?;
+        StatusCode::from_u16(code).ok().filter(|s| s.is_client_error() || s.is_server_error())
+    }
+}
+
+/// Whether a document that came with a success status is an error all the same.
+pub(super) fn is_error(document: &Value) -> bool {
+    match document {
+        Value::Array(items) => items.first().is_some_and(is_error),
+        Value::Object(map) => {
+            let named = match map.get("error") {
+                Some(Value::Object(_)) => true,
+                Some(Value::String(text)) => !text.is_empty(),
+                _ => false,
+            };
+            named
+                || matches!(map.get("type").and_then(Value::as_str), Some("error"))
+                || matches!(map.get("object").and_then(Value::as_str), Some("error"))
+                || document.pointer("/response/error").is_some_and(Value::is_object)
+        }
+        _ => false,
+    }
+}
+
+/// Reads the envelope; `None` when there is nothing in it that looks like an error.
+pub(super) fn read(document: &Value) -> Option<Envelope> {
+    if let Value::Array(items) = document {
+        return read(items.first()?);
+    }
+    let outer = document.as_object()?;
+    if let Some(inner) = document.pointer("/response/error").filter(|e| e.is_object()) {
+        return Some(from_object(inner));
+    }
+    match outer.get("error") {
+        Some(inner @ Value::Object(_)) => {
+            let mut envelope = from_object(inner);
+            if envelope.message.is_empty() {
+                envelope.message = text(outer.get("message")).unwrap_or_default();
+            }
+            return Some(envelope);
+        }
+        Some(Value::String(message)) if !message.is_empty() => {
+            let mut envelope = from_object(document);
+            envelope.message.clone_from(message);
+            return Some(envelope);
+        }
+        _ => {}
+    }
+    match outer.get("detail") {
+        Some(Value::String(message)) => {
+            return Some(Envelope { message: message.clone(), ..Envelope::default() });
+        }
+        Some(Value::Object(_)) => return outer.get("detail").and_then(read),
+        // FastAPI's list of validation errors.
+        Some(Value::Array(items)) => {
+            let words = items.iter().filter_map(|item| text(item.get("msg"))).collect::<Vec<_>>().join("; ");
+            return Some(Envelope { message: words, ..Envelope::default() });
+        }
+        _ => {}
+    }
+    let envelope = from_object(document);
+    let tells = !envelope.message.is_empty() || envelope.code.is_some() || envelope.kind.is_some();
+    tells.then_some(envelope)
+}
+
+fn from_object(error: &Value) -> Envelope {
+    let mut envelope = Envelope {
+        message: text(error.get("message")).unwrap_or_default(),
+        code: text(error.get("code")),
+        kind: text(error.get("type")).filter(|kind| kind != "error"),
+        status: text(error.get("status")),
+        param: text(error.get("param")),
+        ..Envelope::default()
+    };
+    if let Some(inner) = text(error.pointer("/innererror/code")) {
+        envelope.reasons.push(inner);
+    }
+    for detail in error.get("details").and_then(Value::as_array).into_iter().flatten() {
+        envelope.reasons.extend(text(detail.get("reason")));
+        envelope.delays.extend(text(detail.get("retryDelay")));
+        envelope.delays.extend(text(detail.pointer("/metadata/quotaResetDelay")));
+        for violation in detail.get("violations").and_then(Value::as_array).into_iter().flatten() {
+            envelope.quota_ids.extend(text(violation.get("quotaId")));
+        }
+    }
+    envelope
+}
+
+fn text(value: Option<&Value>) -> Option<String> {
+    match value? {
+        Value::String(s) if !s.is_empty() => Some(s.clone()),
+        Value::Number(n) => Some(n.to_string()),
+        _ => None,
+    }
+}

@@ -1,0 +1,355 @@
+//! Message streams, read and written.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use serde_json::{Value, json};
+
+use super::super::{ResponseError, StreamParser, StreamWriter};
+use super::{Counts, error_value, merge_usage, stop_reason, stop_reason_name, usage_value};
+use crate::classify::error_inside;
+use crate::ir::{StopReason, StreamEvent, Usage};
+use crate::sse::Event;
+
+/// Reads events. The kind is taken from the data: the `event` field only repeats it.
+#[derive(Default)]
+pub(super) struct Parser {
+    started: bool,
+    counts: Counts,
+    /// Open blocks by the provider's index.
+    blocks: BTreeMap<u64, Block>,
+    tools: u32,
+    stopped: bool,
+    ended: bool,
+}
+
+enum Block {
+    /// Text, thinking, and kinds that mean nothing in other dialects.
+    Plain,
+    Tool {
+        index: u32,
+        /// Some compatible providers send the whole input with the start, and no deltas.
+        initial: Option<String>,
+    },
+}
+
+impl StreamParser for Parser {
+    fn read(&mut self, event: &Event) -> Result<Vec<StreamEvent>, ResponseError> {
+        let Some(data) = event.data.as_deref() else { return Ok(Vec::new()) };
+        if self.ended || data.is_empty() {
+            return Ok(Vec::new());
+        }
+        let value: Value =
+            serde_json::from_str(data).map_err(|e| ResponseError(format!("an event is not JSON: {e}")))?;
+        if let Some(failure) = error_inside(&value) {
+            self.ended = true;
+            return Ok(vec![StreamEvent::Error(failure.into_error())]);
+        }
+        let kind = value
+            .get("type")
+            .and_then(Value::as_str)
+            .ok_or_else(|| ResponseError("an event has no type".to_owned()))?;
+        let mut events = Vec::new();
+        match kind {
+            "message_start" => self.message_start(&value, &mut events),
+            "content_block_start" => self.block_start(&value, &mut events)?,
+            "content_block_delta" => self.block_delta(&value, &mut events)?,
+            "content_block_stop" => {
+                let block = self.blocks.remove(&index(&value)?);
+                block.into_iter().for_each(|block| close(block, &mut events));
+            }
+            "message_delta" => self.message_delta(&value, &mut events),
+            "message_stop" => {
+                if !self.stopped {
+                    return Err(ResponseError("the message stops without a stop_reason".to_owned()));
+                }
+                self.ended = true;
+                events.push(StreamEvent::End);
+            }
+            // `ping`, and kinds that are still to be invented.
+            _ => {}
+        }
+        Ok(events)
+    }
+}
+
+impl Parser {
+    fn message_start(&mut self, value: &Value, events: &mut Vec<StreamEvent>) {
+        if std::mem::replace(&mut self.started, true) {
+            return;
+        }
+        let text = |path| value.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
+        events.push(StreamEvent::Start {
+            id: text("/message/id"),
+            model: text("/message/model"),
+            created: 0,
+        });
+        if let Some(usage) = value.pointer("/message/usage") {
+            merge_usage(&mut self.counts, usage);
+            events.push(StreamEvent::Usage(self.counts.usage()));
+        }
+    }
+
+    fn block_start(&mut self, value: &Value, events: &mut Vec<StreamEvent>) -> Result<(), ResponseError> {
+        let block = value.get("content_block").unwrap_or(&Value::Null);
+        let text = |key| block.get(key).and_then(Value::as_str).filter(|s| !s.is_empty()).map(str::to_owned);
+        let opened = match block.get("type").and_then(Value::as_str) {
+            Some("tool_use") => {
+                let missing = || ResponseError("a tool call begins without an id or a name".to_owned());
+                let tool = self.tools;
+                self.tools += 1;
+                events.push(StreamEvent::ToolStart {
+                    index: tool,
+                    id: text("id").ok_or_else(missing)?,
+                    name: text("name").ok_or_else(missing)?,
+                });
+                let input = block.get("input").filter(|v| v.as_object().is_some_and(|o| !o.is_empty()));
+                Block::Tool { index: tool, initial: input.map(Value::to_string) }
+            }
+            Some("text") => {
+                events.extend(text("text").map(StreamEvent::Text));
+                Block::Plain
+            }
+            Some("thinking") => {
+                events.extend(text("thinking").map(StreamEvent::Reasoning));
+                Block::Plain
+            }
+            _ => Block::Plain,
+        };
+        self.blocks.insert(index(value)?, opened);
+        Ok(())
+    }
+
+    fn block_delta(&mut self, value: &Value, events: &mut Vec<StreamEvent>) -> Result<(), ResponseError> {
+        let block = self
+            .blocks
+            .get_mut(&index(value)?)
+            .ok_or_else(|| ResponseError("a delta belongs to no open block".to_owned()))?;
+        let delta = value.get("delta").unwrap_or(&Value::Null);
+        let text = |key| delta.get(key).and_then(Value::as_str).filter(|s| !s.is_empty()).map(str::to_owned);
+        match delta.get("type").and_then(Value::as_str) {
+            Some("text_delta") => events.extend(text("text").map(StreamEvent::Text)),
+            Some("thinking_delta") => events.extend(text("thinking").map(StreamEvent::Reasoning)),
+            Some("signature_delta") => events.extend(text("signature").map(StreamEvent::ReasoningSignature)),
+            Some("input_json_delta") => {
+                if let (Block::Tool { index, initial }, Some(fragment)) = (block, text("partial_json")) {
+                    *initial = None;
+                    events.push(StreamEvent::ToolArguments { index: *index, fragment });
+                }
+            }
+            // Citations, and kinds that are still to be invented.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn message_delta(&mut self, value: &Value, events: &mut Vec<StreamEvent>) {
+        if let Some(usage) = value.get("usage") {
+            merge_usage(&mut self.counts, usage);
+            events.push(StreamEvent::Usage(self.counts.usage()));
+        }
+        let Some(reason) = value.pointer("/delta/stop_reason").and_then(Value::as_str) else { return };
+        if std::mem::replace(&mut self.stopped, true) {
+            return;
+        }
+        // A tool call that hits max_tokens may end without its content_block_stop.
+        for (_, block) in std::mem::take(&mut self.blocks) {
+            close(block, events);
+        }
+        let sequence = value.pointer("/delta/stop_sequence").and_then(Value::as_str).map(str::to_owned);
+        events.push(StreamEvent::Stop { reason: stop_reason(reason), sequence });
+    }
+}
+
+fn close(block: Block, events: &mut Vec<StreamEvent>) {
+    if let Block::Tool { index, initial } = block {
+        events.extend(initial.map(|fragment| StreamEvent::ToolArguments { index, fragment }));
+        events.push(StreamEvent::ToolEnd { index });
+    }
+}
+
+fn index(value: &Value) -> Result<u64, ResponseError> {
+    let index = value.get("index").and_then(Value::as_u64);
+    index.ok_or_else(|| ResponseError("a block event has no index".to_owned()))
+}
+
+/// Writes events. Blocks come one after the other here, while other dialects interleave tool calls: the front
+/// block is live, the ones behind it are held until it is complete.
+#[derive(Default)]
+pub(super) struct Writer {
+    started: bool,
+    id: String,
+    model: String,
+    usage: Usage,
+    blocks: VecDeque<Held>,
+    /// Index of the front block in the client's stream.
+    position: u64,
+    /// Whether the front block's start has been written.
+    open: bool,
+    stop: Option<(StopReason, Option<String>)>,
+}
+
+struct Held {
+    kind: Kind,
+    /// Text that has not been written.
+    pending: String,
+    signature: Option<String>,
+    complete: bool,
+}
+
+#[derive(PartialEq)]
+enum Kind {
+    Text,
+    Thinking,
+    Tool { index: u32, id: String, name: String },
+}
+
+impl StreamWriter for Writer {
+    fn write(&mut self, event: &StreamEvent, out: &mut Vec<u8>) {
+        match event {
+            StreamEvent::Start { id, model, .. } => {
+                self.id.clone_from(id);
+                self.model.clone_from(model);
+            }
+            StreamEvent::Usage(usage) => self.usage = *usage,
+            StreamEvent::Text(text) | StreamEvent::Refusal(text) => {
+                self.prose(Kind::Text).pending.push_str(text);
+                self.advance(out);
+            }
+            StreamEvent::Reasoning(text) => {
+                self.prose(Kind::Thinking).pending.push_str(text);
+                self.advance(out);
+            }
+            StreamEvent::ReasoningSignature(signature) => {
+                self.prose(Kind::Thinking).signature = Some(signature.clone());
+                self.advance(out);
+            }
+            StreamEvent::ToolStart { index, id, name } => {
+                self.begin(Kind::Tool { index: *index, id: id.clone(), name: name.clone() });
+                self.advance(out);
+            }
+            StreamEvent::ToolArguments { index, fragment } => {
+                if let Some(block) = self.tool(*index) {
+                    block.pending.push_str(fragment);
+                }
+                self.advance(out);
+            }
+            StreamEvent::ToolEnd { index } => {
+                if let Some(block) = self.tool(*index) {
+                    block.complete = true;
+                }
+                self.advance(out);
+            }
+            StreamEvent::Stop { reason, sequence } => {
+                self.blocks.iter_mut().for_each(|block| block.complete = true);
+                self.advance(out);
+                // Usage may still come, and belongs into the same event.
+                self.stop = Some((*reason, sequence.clone()));
+            }
+            StreamEvent::End => self.end(out),
+            StreamEvent::Error(error) => {
+                self.blocks.clear();
+                emit("error", &error_value(error).1, out);
+            }
+        }
+    }
+}
+
+impl Writer {
+    /// The last block if it is of this kind and still open, or a new one.
+    fn prose(&mut self, kind: Kind) -> &mut Held {
+        let fits = self.blocks.back().is_some_and(|block| block.kind == kind && !block.complete);
+        if !fits {
+            self.begin(kind);
+        }
+        let last = self.blocks.len() - 1;
+        &mut self.blocks[last]
+    }
+
+    /// A new block completes the prose before it; a tool call is completed only by its own end.
+    fn begin(&mut self, kind: Kind) {
+        for block in &mut self.blocks {
+            block.complete |= matches!(block.kind, Kind::Text | Kind::Thinking);
+        }
+        self.blocks.push_back(Held { kind, pending: String::new(), signature: None, complete: false });
+    }
+
+    fn tool(&mut self, wanted: u32) -> Option<&mut Held> {
+        self.blocks.iter_mut().find(|block| matches!(block.kind, Kind::Tool { index, .. } if index == wanted))
+    }
+
+    /// Writes what the front block has, and the ones behind it as far as those before them are complete.
+    fn advance(&mut self, out: &mut Vec<u8>) {
+        self.message_start(out);
+        while let Some(front) = self.blocks.front_mut() {
+            let index = self.position;
+            if !std::mem::replace(&mut self.open, true) {
+                let block = match &front.kind {
+                    Kind::Text => json!({ "type": "text", "text": "" }),
+                    Kind::Thinking => json!({ "type": "thinking", "thinking": "", "signature": "" }),
+                    Kind::Tool { id, name, .. } => {
+                        json!({ "type": "tool_use", "id": id, "name": name, "input": {} })
+                    }
+                };
+                emit_typed("content_block_start", json!({ "index": index, "content_block": block }), out);
+            }
+            if !front.pending.is_empty() {
+                let text = std::mem::take(&mut front.pending);
+                let delta = match front.kind {
+                    Kind::Text => json!({ "type": "text_delta", "text": text }),
+                    Kind::Thinking => json!({ "type": "thinking_delta", "thinking": text }),
+                    Kind::Tool { .. } => json!({ "type": "input_json_delta", "partial_json": text }),
+                };
+                emit_typed("content_block_delta", json!({ "index": index, "delta": delta }), out);
+            }
+            if let Some(signature) = front.signature.take() {
+                let delta = json!({ "type": "signature_delta", "signature": signature });
+                emit_typed("content_block_delta", json!({ "index": index, "delta": delta }), out);
+            }
+            if !front.complete {
+                return;
+            }
+            emit_typed("content_block_stop", json!({ "index": index }), out);
+            self.blocks.pop_front();
+            self.position += 1;
+            self.open = false;
+        }
+    }
+
+    fn message_start(&mut self, out: &mut Vec<u8>) {
+        if std::mem::replace(&mut self.started, true) {
+            return;
+        }
+        let message = json!({
+            "id": self.id,
+            "type": "message",
+            "role": "assistant",
+            "model": self.model,
+            "content": [],
+            "stop_reason": null,
+            "stop_sequence": null,
+            "usage": usage_value(&self.usage),
+        });
+        emit_typed("message_start", json!({ "message": message }), out);
+    }
+
+    fn end(&mut self, out: &mut Vec<u8>) {
+        self.advance(out);
+        let Some((reason, sequence)) = self.stop.take() else { return };
+        let name = match &sequence {
+            Some(_) if reason == StopReason::Stop => "stop_sequence",
+            _ => stop_reason_name(reason),
+        };
+        let delta = json!({ "stop_reason": name, "stop_sequence": sequence });
+        emit_typed("message_delta", json!({ "delta": delta, "usage": usage_value(&self.usage) }), out);
+        emit_typed("message_stop", json!({}), out);
+    }
+}
+
+fn emit_typed(kind: &str, mut value: Value, out: &mut Vec<u8>) {
+    value["type"] = json!(kind);
+    emit(kind, &value, out);
+}
+
+fn emit(kind: &str, value: &Value, out: &mut Vec<u8>) {
+    out.extend_from_slice(format!("event: {kind}\ndata: {value}\n\n").as_bytes());
+}

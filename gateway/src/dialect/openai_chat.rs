@@ -1,0 +1,129 @@
+//! OpenAI's chat completions, which most providers speak.
+
+mod request;
+mod response;
+mod stream;
+
+use http::StatusCode;
+use serde_json::{Map, Value, json};
+
+use super::{RequestError, ResponseError, StreamParser, StreamWriter, Style, Wire, Written};
+use crate::ir::{ApiError, ChatRequest, ChatResponse, Class, StopReason, Usage};
+
+/// The dialect of `/v1/chat/completions`.
+#[derive(Clone, Copy, Debug)]
+pub struct OpenAiChat;
+
+impl Wire for OpenAiChat {
+    fn parse_request(&self, body: &[u8]) -> Result<ChatRequest, RequestError> {
+        request::parse(body)
+    }
+
+    fn write_request(&self, request: &ChatRequest, style: &Style) -> Written {
+        request::write(request, style)
+    }
+
+    fn parse_response(&self, body: &[u8]) -> Result<ChatResponse, ResponseError> {
+        response::parse(body)
+    }
+
+    fn write_response(&self, response: &ChatResponse) -> Vec<u8> {
+        response::write(response)
+    }
+
+    fn write_error(&self, error: &ApiError) -> (StatusCode, Vec<u8>) {
+        let (status, body) = error_value(error);
+        (status, body.to_string().into_bytes())
+    }
+
+    fn stream_parser(&self) -> Box<dyn StreamParser> {
+        Box::new(stream::Parser::default())
+    }
+
+    fn stream_writer(&self, include_usage: bool) -> Box<dyn StreamWriter> {
+        Box::new(stream::Writer::new(include_usage))
+    }
+}
+
+/// `{"error":{"message","type","param","code"}}` and the status that OpenAI uses for the class.
+fn error_value(error: &ApiError) -> (StatusCode, Value) {
+    let (status, kind, code) = match error.class {
+        Class::BadRequest => (400, "invalid_request_error", None),
+        Class::BadKey => (401, "invalid_request_error", Some("invalid_api_key")),
+        Class::NoAccess => (403, "permission_error", Some("permission_denied")),
+        Class::NoModel => (404, "invalid_request_error", Some("model_not_found")),
+        Class::RateLimited => (429, "requests", Some("rate_limit_exceeded")),
+        Class::OutOfMoney => (429, "insufficient_quota", Some("insufficient_quota")),
+        Class::Overloaded => (503, "server_error", Some("server_is_overloaded")),
+        Class::Server => (500, "server_error", None),
+        Class::ContextTooLong => (400, "invalid_request_error", Some("context_length_exceeded")),
+        Class::RefusedByFilter => (400, "invalid_request_error", Some("content_filter")),
+        Class::Timeout => (504, "timeout_error", Some("timeout_error")),
+        Class::Truncated => (502, "server_error", Some("stream_truncated")),
+        Class::Network => (502, "server_error", Some("upstream_unreachable")),
+    };
+    let mut inner = Map::new();
+    inner.insert("message".into(), json!(error.message));
+    inner.insert("type".into(), json!(kind));
+    inner.insert("param".into(), json!(error.param));
+    inner.insert("code".into(), json!(error.code.as_deref().or(code)));
+    if let Some(details) = &error.details {
+        inner.insert("orch".into(), details.clone());
+    }
+    (super::status_of(error, status), json!({ "error": inner }))
+}
+
+fn finish_reason(stop: StopReason) -> &'static str {
+    match stop {
+        StopReason::Stop => "stop",
+        StopReason::Length => "length",
+        StopReason::ToolUse => "tool_calls",
+        StopReason::ContentFilter | StopReason::Refusal => "content_filter",
+        // OpenRouter's word; `route` turns both into an error before they get here.
+        StopReason::Error | StopReason::Truncated => "error",
+    }
+}
+
+/// What a provider's `finish_reason` means, given what the answer held: some providers say `stop` after tool
+/// calls, and OpenAI says `stop` after a refusal in words.
+fn stop_reason(finish: &str, has_tools: bool, has_refusal: bool) -> StopReason {
+    match finish {
+        "stop" if has_tools => StopReason::ToolUse,
+        "stop" if has_refusal => StopReason::Refusal,
+        "stop" => StopReason::Stop,
+        "length" | "model_context_window_exceeded" => StopReason::Length,
+        "tool_calls" | "function_call" => StopReason::ToolUse,
+        "content_filter" | "sensitive" => StopReason::ContentFilter,
+        _ => StopReason::Error,
+    }
+}
+
+fn usage_of(value: &Value) -> Option<Usage> {
+    let object = value.as_object()?;
+    let count = |path: &str| value.pointer(path).and_then(crate::fields::whole);
+    if !object.contains_key("prompt_tokens") && !object.contains_key("completion_tokens") {
+        return None;
+    }
+    let input = count("/prompt_tokens").unwrap_or(0);
+    let output = count("/completion_tokens").unwrap_or(0);
+    Some(Usage {
+        input,
+        output,
+        cached_input: count("/prompt_tokens_details/cached_tokens")
+            .or_else(|| count("/prompt_cache_hit_tokens"))
+            .unwrap_or(0)
+            .min(input),
+        cache_write: 0,
+        reasoning: count("/completion_tokens_details/reasoning_tokens").unwrap_or(0),
+    })
+}
+
+fn usage_value(usage: &Usage) -> Value {
+    json!({
+        "prompt_tokens": usage.input,
+        "completion_tokens": usage.output,
+        "total_tokens": usage.input.saturating_add(usage.output),
+        "prompt_tokens_details": { "cached_tokens": usage.cached_input },
+        "completion_tokens_details": { "reasoning_tokens": usage.reasoning },
+    })
+}

@@ -1,0 +1,450 @@
+//! Chat completion requests, read and written.
+
+use serde_json::{Map, Value, json};
+
+use super::super::{RequestError, Style, Written};
+use crate::fields::{Fields, elements, wrong};
+use crate::ir::{
+    ChatRequest, Dropped, Image, ImageSource, Message, Part, ReasoningWish, ResponseFormat, Role, Sampling,
+    Tool, ToolCall, ToolChoice, ToolResult,
+};
+
+const NO_SUCH_FIELD: &str = "chat completions have no such field";
+
+pub(super) fn parse(body: &[u8]) -> Result<ChatRequest, RequestError> {
+    let mut f = Fields::parse(body)?;
+    let messages = f.objects("messages")?.ok_or_else(|| f.error("messages", "is missing"))?;
+    if messages.is_empty() {
+        return Err(f.error("messages", "must not be empty"));
+    }
+    let messages = messages.into_iter().map(message).collect::<Result<_, _>>()?;
+    let max_completion_tokens = f.uint("max_completion_tokens")?;
+    let max_tokens = f.uint("max_tokens")?;
+    let mut include_usage = false;
+    if let Some(mut options) = f.object("stream_options")? {
+        include_usage = options.boolean("include_usage")?.unwrap_or(false);
+    }
+    let answers = f.uint("n")?.unwrap_or(1);
+    if answers == 0 {
+        return Err(f.error("n", "must be at least 1"));
+    }
+    Ok(ChatRequest {
+        model: f.string("model")?.unwrap_or_default(),
+        system: Vec::new(),
+        messages,
+        tools: f.objects("tools")?.unwrap_or_default().into_iter().map(tool).collect::<Result<_, _>>()?,
+        tool_choice: tool_choice(&mut f)?,
+        parallel_tools: f.boolean("parallel_tool_calls")?,
+        sampling: Sampling {
+            temperature: f.number("temperature")?,
+            top_p: f.number("top_p")?,
+            top_k: None,
+            frequency_penalty: f.number("frequency_penalty")?,
+            presence_penalty: f.number("presence_penalty")?,
+            seed: f.int("seed")?,
+        },
+        // The newer name wins, as it does at OpenAI.
+        max_tokens: max_completion_tokens.or(max_tokens),
+        stop: f.strings("stop")?,
+        stream: f.boolean("stream")?.unwrap_or(false),
+        include_usage,
+        format: response_format(&mut f)?,
+        reasoning: f.string("reasoning_effort")?.map(ReasoningWish::Effort),
+        answers,
+        user: f.string("user")?,
+        extras: f.rest(),
+    })
+}
+
+fn message(mut f: Fields) -> Result<Message, RequestError> {
+    let role = f.required_string("role")?;
+    let mut content = Vec::new();
+    let role = match role.as_str() {
+        "system" | "developer" => Role::System,
+        "user" => Role::User,
+        "assistant" => {
+            for key in ["reasoning_content", "reasoning"] {
+                if let Some(Value::String(text)) = f.peek(key).cloned() {
+                    f.value(key);
+                    content.push(Part::Reasoning { text, signature: None });
+                    break;
+                }
+            }
+            Role::Assistant
+        }
+        "tool" => {
+            let result = ToolResult {
+                call: f.required_string("tool_call_id")?,
+                content: parts(&mut f)?,
+                is_error: false,
+                extras: Map::new(),
+            };
+            return Ok(Message {
+                role: Role::User,
+                content: vec![Part::ToolResult(result)],
+                extras: f.rest(),
+            });
+        }
+        other => {
+            return Err(
+                f.error("role", format!("{other:?} is not system, developer, user, assistant or tool"))
+            );
+        }
+    };
+    content.extend(parts(&mut f)?);
+    if role == Role::Assistant {
+        if let Some(text) = f.string("refusal")? {
+            content.push(Part::Refusal(text));
+        }
+        for call in f.objects("tool_calls")?.unwrap_or_default() {
+            content.push(tool_call(call)?);
+        }
+    }
+    Ok(Message { role, content, extras: f.rest() })
+}
+
+fn parts(f: &mut Fields) -> Result<Vec<Part>, RequestError> {
+    let path = f.at("content");
+    match f.value("content") {
+        None => Ok(Vec::new()),
+        Some(Value::String(text)) => Ok(vec![Part::text(text)]),
+        Some(array @ Value::Array(_)) => elements(array, &path)?.into_iter().map(part).collect(),
+        Some(other) => Err(wrong(path, "a string or an array of parts", &other)),
+    }
+}
+
+fn part(mut f: Fields) -> Result<Part, RequestError> {
+    let kind = f.required_string("type")?;
+    match kind.as_str() {
+        "text" => Ok(Part::Text { text: f.required_string("text")?, extras: f.rest() }),
+        "refusal" => Ok(Part::Refusal(f.required_string("refusal")?)),
+        "image_url" => {
+            let mut image = f.required_object("image_url")?;
+            let source = match image.required_string("url")? {
+                url if url.get(..5).is_some_and(|s| s.eq_ignore_ascii_case("data:")) => data_url(&url)
+                    .ok_or_else(|| image.error("url", "is a data URL, but not `data:TYPE;base64,…`"))?,
+                url => ImageSource::Url(url),
+            };
+            Ok(Part::Image(Image { source, detail: image.string("detail")?, extras: f.rest() }))
+        }
+        _ => {
+            f.restore("type", Value::String(kind));
+            Ok(Part::Opaque(Value::Object(f.rest())))
+        }
+    }
+}
+
+fn data_url(url: &str) -> Option<ImageSource> {
+    let (head, data) = url.get(5..)?.split_once(',')?;
+    let media_type = head.strip_suffix(";base64")?;
+    Some(ImageSource::Base64 { media_type: media_type.to_owned(), data: data.to_owned() })
+}
+
+fn tool_call(mut f: Fields) -> Result<Part, RequestError> {
+    if let Some(kind) = f.peek("type").and_then(Value::as_str)
+        && kind != "function"
+    {
+        return Ok(Part::Opaque(Value::Object(f.rest())));
+    }
+    let id = f.required_string("id")?;
+    let mut function = f.required_object("function")?;
+    Ok(Part::ToolCall(ToolCall {
+        id,
+        name: function.required_string("name")?,
+        arguments: function.string("arguments")?.unwrap_or_default(),
+    }))
+}
+
+fn tool(mut f: Fields) -> Result<Tool, RequestError> {
+    let kind = f.required_string("type")?;
+    if kind != "function" {
+        f.restore("type", Value::String(kind.clone()));
+        return Ok(Tool::Provider { kind, raw: Value::Object(f.rest()) });
+    }
+    let mut function = f.required_object("function")?;
+    Ok(Tool::Function {
+        name: function.required_string("name")?,
+        description: function.string("description")?,
+        parameters: function.object("parameters")?.map(|schema| Value::Object(schema.rest_with_nulls())),
+        strict: function.boolean("strict")?,
+        extras: f.rest(),
+    })
+}
+
+fn tool_choice(f: &mut Fields) -> Result<Option<ToolChoice>, RequestError> {
+    match f.peek("tool_choice") {
+        None => Ok(None),
+        Some(Value::String(word)) => {
+            let choice = match word.as_str() {
+                "auto" => ToolChoice::Auto,
+                "none" => ToolChoice::None,
+                "required" => ToolChoice::Required,
+                other => {
+                    return Err(f.error("tool_choice", format!("{other:?} is not auto, none or required")));
+                }
+            };
+            f.value("tool_choice");
+            Ok(Some(choice))
+        }
+        Some(Value::Object(choice)) => {
+            if choice.get("type").and_then(Value::as_str) != Some("function") {
+                // Allowed tools, custom tools: kept among the extras.
+                return Ok(None);
+            }
+            let mut choice = f.required_object("tool_choice")?;
+            let mut function = choice.required_object("function")?;
+            Ok(Some(ToolChoice::Named(function.required_string("name")?)))
+        }
+        Some(other) => Err(wrong(f.at("tool_choice"), "a string or an object", other)),
+    }
+}
+
+fn response_format(f: &mut Fields) -> Result<Option<ResponseFormat>, RequestError> {
+    let Some(mut format) = f.object("response_format")? else { return Ok(None) };
+    match format.required_string("type")?.as_str() {
+        "text" => Ok(None),
+        "json_object" => Ok(Some(ResponseFormat::JsonObject)),
+        "json_schema" => {
+            let mut schema = format.required_object("json_schema")?;
+            Ok(Some(ResponseFormat::JsonSchema {
+                name: schema.required_string("name")?,
+                description: schema.string("description")?,
+                schema: schema.value("schema").unwrap_or_else(|| json!({})),
+                strict: schema.boolean("strict")?,
+            }))
+        }
+        other => Err(format.error("type", format!("{other:?} is not text, json_object or json_schema"))),
+    }
+}
+
+/// Writes a request that arrived in another dialect.
+pub(super) fn write(request: &ChatRequest, style: &Style) -> Written {
+    let mut dropped = Vec::new();
+    let mut body = Map::new();
+    body.insert("model".into(), json!(request.model));
+    let mut messages = Vec::new();
+    if !request.system.is_empty() {
+        let content = content_value(&request.system, "system", &mut dropped);
+        messages.push(json!({ "role": "system", "content": content }));
+    }
+    for (i, message) in request.messages.iter().enumerate() {
+        write_message(message, &format!("messages[{i}]"), &mut messages, &mut dropped);
+    }
+    body.insert("messages".into(), Value::Array(messages));
+    write_tools(request, &mut body, &mut dropped);
+    write_sampling(request, style, &mut body, &mut dropped);
+    if request.stream {
+        body.insert("stream".into(), json!(true));
+        if !style.no_stream_options {
+            body.insert("stream_options".into(), json!({ "include_usage": true }));
+        }
+    }
+    match &request.format {
+        None => {}
+        Some(ResponseFormat::JsonSchema { name, description, schema, strict }) if !style.no_json_schema => {
+            let name = if name.is_empty() { "answer" } else { name };
+            let mut inner = json!({ "name": name, "schema": schema, "strict": strict.unwrap_or(true) });
+            if let Some(description) = description {
+                inner["description"] = json!(description);
+            }
+            body.insert("response_format".into(), json!({ "type": "json_schema", "json_schema": inner }));
+        }
+        Some(format) => {
+            body.insert("response_format".into(), json!({ "type": "json_object" }));
+            if matches!(format, ResponseFormat::JsonSchema { .. }) {
+                dropped
+                    .push(Dropped::new("response_format", "the provider takes json_object without a schema"));
+            }
+        }
+    }
+    if let Some(ReasoningWish::Budget(_)) = request.reasoning {
+        dropped.push(Dropped::new("thinking", "a token budget for reasoning has no counterpart"));
+    }
+    if let Some(ReasoningWish::Effort(effort)) = &request.reasoning {
+        body.insert("reasoning_effort".into(), json!(effort));
+    }
+    if let Some(user) = &request.user {
+        body.insert("user".into(), json!(user));
+    }
+    dropped.extend(request.extras.keys().map(|key| Dropped::new(key, NO_SUCH_FIELD)));
+    Written { body: Value::Object(body).to_string().into(), dropped }
+}
+
+fn write_sampling(
+    request: &ChatRequest,
+    style: &Style,
+    body: &mut Map<String, Value>,
+    dropped: &mut Vec<Dropped>,
+) {
+    let Sampling { temperature, top_p, top_k, frequency_penalty, presence_penalty, seed } = &request.sampling;
+    let numbers = [
+        ("temperature", temperature),
+        ("top_p", top_p),
+        ("frequency_penalty", frequency_penalty),
+        ("presence_penalty", presence_penalty),
+    ];
+    for (key, value) in numbers {
+        if let Some(value) = value {
+            body.insert(key.into(), json!(value));
+        }
+    }
+    if let Some(seed) = seed {
+        body.insert("seed".into(), json!(seed));
+    }
+    if top_k.is_some() {
+        dropped.push(Dropped::new("top_k", NO_SUCH_FIELD));
+    }
+    if let Some(max) = request.max_tokens {
+        let key = if style.max_completion_tokens { "max_completion_tokens" } else { "max_tokens" };
+        body.insert(key.into(), json!(max));
+    }
+    if !request.stop.is_empty() {
+        // OpenAI takes four.
+        body.insert("stop".into(), json!(request.stop.iter().take(4).collect::<Vec<_>>()));
+        if request.stop.len() > 4 {
+            dropped.push(Dropped::new("stop_sequences", "chat completions take four; the rest was left out"));
+        }
+    }
+}
+
+fn write_tools(request: &ChatRequest, body: &mut Map<String, Value>, dropped: &mut Vec<Dropped>) {
+    let mut tools = Vec::new();
+    for (i, tool) in request.tools.iter().enumerate() {
+        match tool {
+            Tool::Function { name, description, parameters, strict, extras } => {
+                let mut function = json!({ "name": name });
+                if let Some(description) = description {
+                    function["description"] = json!(description);
+                }
+                if let Some(parameters) = parameters {
+                    function["parameters"] = parameters.clone();
+                }
+                if let Some(strict) = strict {
+                    function["strict"] = json!(strict);
+                }
+                tools.push(json!({ "type": "function", "function": function }));
+                dropped.extend(
+                    extras.keys().map(|key| Dropped::new(format!("tools[{i}].{key}"), NO_SUCH_FIELD)),
+                );
+            }
+            Tool::Provider { kind, .. } => {
+                dropped
+                    .push(Dropped::new(format!("tools[{i}]"), format!("{kind} is a tool of one provider")));
+            }
+        }
+    }
+    if tools.is_empty() {
+        return;
+    }
+    body.insert("tools".into(), Value::Array(tools));
+    let choice = request.tool_choice.as_ref().map(|choice| match choice {
+        ToolChoice::Auto => json!("auto"),
+        ToolChoice::None => json!("none"),
+        ToolChoice::Required => json!("required"),
+        ToolChoice::Named(name) => json!({ "type": "function", "function": { "name": name } }),
+    });
+    body.extend(choice.map(|choice| ("tool_choice".to_owned(), choice)));
+    body.extend(request.parallel_tools.map(|p| ("parallel_tool_calls".to_owned(), json!(p))));
+}
+
+/// One message may become several: tool results are messages of their own here.
+fn write_message(message: &Message, path: &str, out: &mut Vec<Value>, dropped: &mut Vec<Dropped>) {
+    dropped.extend(message.extras.keys().map(|key| Dropped::new(format!("{path}.{key}"), NO_SUCH_FIELD)));
+    match message.role {
+        Role::System => {
+            let content = content_value(&message.content, path, dropped);
+            out.push(json!({ "role": "system", "content": content }));
+        }
+        Role::User => {
+            // Images cannot be in a tool message; they follow in the user's.
+            let mut rest = Vec::new();
+            for (j, part) in message.content.iter().enumerate() {
+                let Part::ToolResult(result) = part else {
+                    rest.push(part.clone());
+                    continue;
+                };
+                let at = format!("{path}.content[{j}]");
+                if result.is_error {
+                    dropped.push(Dropped::new(format!("{at}.is_error"), NO_SUCH_FIELD));
+                }
+                let keys = result.extras.keys();
+                dropped.extend(keys.map(|key| Dropped::new(format!("{at}.{key}"), NO_SUCH_FIELD)));
+                let (images, texts): (Vec<_>, Vec<_>) =
+                    result.content.iter().cloned().partition(|part| matches!(part, Part::Image(_)));
+                let content = content_value(&texts, &at, dropped);
+                out.push(json!({ "role": "tool", "tool_call_id": result.call, "content": content }));
+                rest.extend(images);
+            }
+            if !rest.is_empty() {
+                out.push(json!({ "role": "user", "content": content_value(&rest, path, dropped) }));
+            }
+        }
+        Role::Assistant => {
+            let mut written = json!({ "role": "assistant" });
+            let mut calls = Vec::new();
+            let mut said = Vec::new();
+            for (j, part) in message.content.iter().enumerate() {
+                match part {
+                    Part::ToolCall(call) => calls.push(tool_call_value(call)),
+                    Part::Reasoning { .. } => dropped.push(Dropped::new(
+                        format!("{path}.content[{j}]"),
+                        "reasoning is signed by, and replayed to, its own provider only",
+                    )),
+                    Part::Refusal(text) => written["refusal"] = json!(text),
+                    other => said.push(other.clone()),
+                }
+            }
+            written["content"] =
+                if said.is_empty() { Value::Null } else { content_value(&said, path, dropped) };
+            if !calls.is_empty() {
+                written["tool_calls"] = Value::Array(calls);
+            }
+            out.push(written);
+        }
+    }
+}
+
+pub(super) fn tool_call_value(call: &ToolCall) -> Value {
+    // Clients parse the arguments: no arguments are an empty object.
+    let arguments = if call.arguments.is_empty() { "{}" } else { &call.arguments };
+    json!({ "id": call.id, "type": "function", "function": { "name": call.name, "arguments": arguments } })
+}
+
+/// Plain text where it can be, which every compatible provider takes; parts otherwise.
+fn content_value(parts: &[Part], path: &str, dropped: &mut Vec<Dropped>) -> Value {
+    let mut values = Vec::new();
+    for (j, part) in parts.iter().enumerate() {
+        match part {
+            Part::Text { text, extras } => {
+                let keys = extras.keys();
+                dropped.extend(
+                    keys.map(|key| Dropped::new(format!("{path}.content[{j}].{key}"), NO_SUCH_FIELD)),
+                );
+                values.push(json!({ "type": "text", "text": text }));
+            }
+            Part::Refusal(text) => values.push(json!({ "type": "text", "text": text })),
+            Part::Image(image) => {
+                let url = match &image.source {
+                    ImageSource::Url(url) => url.clone(),
+                    ImageSource::Base64 { media_type, data } => format!("data:{media_type};base64,{data}"),
+                };
+                let mut inner = json!({ "url": url });
+                if let Some(detail) = &image.detail {
+                    inner["detail"] = json!(detail);
+                }
+                values.push(json!({ "type": "image_url", "image_url": inner }));
+            }
+            Part::Reasoning { .. } | Part::ToolCall(_) | Part::ToolResult(_) | Part::Opaque(_) => {
+                dropped.push(Dropped::new(
+                    format!("{path}.content[{j}]"),
+                    "chat completions cannot carry this kind of part here",
+                ));
+            }
+        }
+    }
+    match values.as_slice() {
+        [] => json!(""),
+        [only] if only["type"] == "text" => only["text"].clone(),
+        _ => Value::Array(values),
+    }
+}

@@ -1,0 +1,281 @@
+//! Chat completion chunks, read and written.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::super::{ResponseError, StreamParser, StreamWriter};
+use super::response::nonempty;
+use super::{error_value, finish_reason, stop_reason, usage_of, usage_value};
+use crate::classify::error_inside;
+use crate::ir::{StopReason, StreamEvent, Usage};
+use crate::sse::Event;
+
+/// Reads chunks. Only the first choice becomes events; further ones (`n` > 1, which never crosses dialects) are
+/// followed to their ends.
+#[derive(Default)]
+pub(super) struct Parser {
+    started: bool,
+    tools: Tools,
+    refused: bool,
+    /// Whether each choice seen so far has finished.
+    finished: BTreeMap<u64, bool>,
+    ended: bool,
+}
+
+impl StreamParser for Parser {
+    fn read(&mut self, event: &Event) -> Result<Vec<StreamEvent>, ResponseError> {
+        let Some(data) = event.data.as_deref() else { return Ok(Vec::new()) };
+        if self.ended || data.is_empty() {
+            return Ok(Vec::new());
+        }
+        if data.trim() == "[DONE]" {
+            return self.done();
+        }
+        let chunk: Value =
+            serde_json::from_str(data).map_err(|e| ResponseError(format!("a chunk is not JSON: {e}")))?;
+        if let Some(failure) = error_inside(&chunk) {
+            self.ended = true;
+            return Ok(vec![StreamEvent::Error(failure.into_error())]);
+        }
+        if !chunk.is_object() {
+            return Err(ResponseError("a chunk is not an object".to_owned()));
+        }
+        let mut events = Vec::new();
+        for choice in chunk.get("choices").and_then(Value::as_array).into_iter().flatten() {
+            let index = choice.get("index").and_then(Value::as_u64).unwrap_or(0);
+            self.finished.entry(index).or_insert(false);
+            if !std::mem::replace(&mut self.started, true) {
+                events.push(StreamEvent::Start {
+                    id: nonempty(chunk.get("id")).unwrap_or_default(),
+                    model: nonempty(chunk.get("model")).unwrap_or_default(),
+                    created: chunk.get("created").and_then(Value::as_u64).unwrap_or(0),
+                });
+            }
+            let finish = choice.get("finish_reason").and_then(Value::as_str);
+            if index == 0 {
+                if let Some(delta) = choice.get("delta") {
+                    self.delta(delta, &mut events)?;
+                }
+                if let Some(finish) = finish {
+                    self.finish(finish, &mut events);
+                }
+            }
+            if finish.is_some() {
+                self.finished.insert(index, true);
+            }
+        }
+        let usage = chunk.get("usage").or_else(|| chunk.pointer("/x_groq/usage")).and_then(usage_of);
+        events.extend(usage.map(StreamEvent::Usage));
+        Ok(events)
+    }
+}
+
+impl Parser {
+    fn done(&mut self) -> Result<Vec<StreamEvent>, ResponseError> {
+        if self.finished.is_empty() || self.finished.values().any(|finished| !finished) {
+            return Err(ResponseError("the stream says [DONE] without a finish_reason".to_owned()));
+        }
+        self.ended = true;
+        Ok(vec![StreamEvent::End])
+    }
+
+    fn delta(&mut self, delta: &Value, events: &mut Vec<StreamEvent>) -> Result<(), ResponseError> {
+        if let Some(text) = ["reasoning_content", "reasoning"].iter().find_map(|key| nonempty(delta.get(key)))
+        {
+            events.push(StreamEvent::Reasoning(text));
+        }
+        match delta.get("content") {
+            Some(Value::String(text)) if !text.is_empty() => events.push(StreamEvent::Text(text.clone())),
+            Some(Value::Array(parts)) => {
+                events.extend(
+                    parts.iter().filter_map(|part| nonempty(part.get("text"))).map(StreamEvent::Text),
+                );
+            }
+            _ => {}
+        }
+        if let Some(text) = nonempty(delta.get("refusal")) {
+            self.refused = true;
+            events.push(StreamEvent::Refusal(text));
+        }
+        for call in delta.get("tool_calls").and_then(Value::as_array).into_iter().flatten() {
+            self.tools.delta(call, events)?;
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, finish: &str, events: &mut Vec<StreamEvent>) {
+        if self.finished.get(&0) == Some(&true) {
+            return;
+        }
+        let count = self.tools.calls.len();
+        events.extend((0..count).map(|i| StreamEvent::ToolEnd { index: i as u32 }));
+        let reason = stop_reason(finish, count > 0, self.refused);
+        events.push(StreamEvent::Stop { reason, sequence: None });
+    }
+}
+
+/// Tool calls by the provider's `index`, which is not always there and not always dense.
+#[derive(Default)]
+struct Tools {
+    /// The provider's index and id of each call, in order of appearance.
+    calls: Vec<(Option<u64>, String)>,
+}
+
+impl Tools {
+    fn delta(&mut self, call: &Value, events: &mut Vec<StreamEvent>) -> Result<(), ResponseError> {
+        let given = call.get("index").and_then(Value::as_u64);
+        let id = nonempty(call.get("id"));
+        let name = nonempty(call.pointer("/function/name"));
+        let known = match given {
+            Some(_) => self.calls.iter().position(|(index, _)| *index == given),
+            // Without an index a new id, or a name, begins a call, and anything else belongs to the last one.
+            None => match &id {
+                Some(id) => self.calls.iter().position(|(_, known)| known == id),
+                None if name.is_none() => self.calls.len().checked_sub(1),
+                None => None,
+            },
+        };
+        let index = match known {
+            Some(index) => index,
+            None => {
+                let name =
+                    name.ok_or_else(|| ResponseError("a tool call begins without a name".to_owned()))?;
+                let index = self.calls.len();
+                let id = id.unwrap_or_else(|| format!("call_{index}"));
+                self.calls.push((given, id.clone()));
+                events.push(StreamEvent::ToolStart { index: index as u32, id, name });
+                index
+            }
+        };
+        let fragment = match call.pointer("/function/arguments") {
+            Some(Value::String(text)) => text.clone(),
+            Some(object @ Value::Object(_)) => object.to_string(),
+            _ => String::new(),
+        };
+        if !fragment.is_empty() {
+            events.push(StreamEvent::ToolArguments { index: index as u32, fragment });
+        }
+        Ok(())
+    }
+}
+
+/// Writes chunks.
+pub(super) struct Writer {
+    include_usage: bool,
+    id: String,
+    model: String,
+    created: u64,
+    started: bool,
+    /// Whether each tool call has had any argument text.
+    arguments: BTreeMap<u32, bool>,
+    refused: bool,
+    usage: Option<Usage>,
+}
+
+impl Writer {
+    pub(super) fn new(include_usage: bool) -> Writer {
+        Writer {
+            include_usage,
+            id: String::new(),
+            model: String::new(),
+            created: 0,
+            started: false,
+            arguments: BTreeMap::new(),
+            refused: false,
+            usage: None,
+        }
+    }
+
+    fn choice(&mut self, delta: &Value, finish: Option<&str>, out: &mut Vec<u8>) {
+        if !std::mem::replace(&mut self.started, true) {
+            self.choice(&json!({ "role": "assistant", "content": "" }), None, out);
+        }
+        let choice = json!({ "index": 0, "delta": delta, "logprobs": null, "finish_reason": finish });
+        self.chunk(json!([choice]), None, out);
+    }
+
+    fn chunk(&self, choices: Value, usage: Option<Value>, out: &mut Vec<u8>) {
+        let mut chunk = json!({
+            "id": self.id,
+            "object": "chat.completion.chunk",
+            "created": self.created,
+            "model": self.model,
+            "choices": choices,
+        });
+        if self.include_usage {
+            chunk["usage"] = usage.unwrap_or(Value::Null);
+        }
+        data(&chunk, out);
+    }
+
+    fn arguments(&mut self, index: u32, fragment: &str, out: &mut Vec<u8>) {
+        self.arguments.insert(index, true);
+        let call = json!({ "index": index, "function": { "arguments": fragment } });
+        self.choice(&json!({ "tool_calls": [call] }), None, out);
+    }
+
+    /// Clients parse the arguments: a call that had none gets an empty object.
+    fn end_tool(&mut self, index: u32, out: &mut Vec<u8>) {
+        if self.arguments.get(&index) == Some(&false) {
+            self.arguments(index, "{}", out);
+        }
+    }
+}
+
+impl StreamWriter for Writer {
+    fn write(&mut self, event: &StreamEvent, out: &mut Vec<u8>) {
+        match event {
+            StreamEvent::Start { id, model, created } => {
+                self.id.clone_from(id);
+                self.model.clone_from(model);
+                self.created = *created;
+                if !std::mem::replace(&mut self.started, true) {
+                    self.choice(&json!({ "role": "assistant", "content": "" }), None, out);
+                }
+            }
+            StreamEvent::Text(text) => self.choice(&json!({ "content": text }), None, out),
+            StreamEvent::Reasoning(text) => self.choice(&json!({ "reasoning_content": text }), None, out),
+            // Chat completions have no place for it.
+            StreamEvent::ReasoningSignature(_) => {}
+            StreamEvent::Refusal(text) => {
+                self.refused = true;
+                self.choice(&json!({ "refusal": text }), None, out);
+            }
+            StreamEvent::ToolStart { index, id, name } => {
+                self.arguments.insert(*index, false);
+                let function = json!({ "name": name, "arguments": "" });
+                let call = json!({ "index": index, "id": id, "type": "function", "function": function });
+                self.choice(&json!({ "tool_calls": [call] }), None, out);
+            }
+            StreamEvent::ToolArguments { index, fragment } => self.arguments(*index, fragment, out),
+            StreamEvent::ToolEnd { index } => self.end_tool(*index, out),
+            StreamEvent::Usage(usage) => self.usage = Some(*usage),
+            StreamEvent::Stop { reason, .. } => {
+                for index in self.arguments.keys().copied().collect::<Vec<_>>() {
+                    self.end_tool(index, out);
+                }
+                let finish = match reason {
+                    StopReason::Refusal if self.refused => "stop",
+                    reason => finish_reason(*reason),
+                };
+                self.choice(&json!({}), Some(finish), out);
+            }
+            StreamEvent::End => {
+                if self.include_usage
+                    && let Some(usage) = self.usage
+                {
+                    self.chunk(json!([]), Some(usage_value(&usage)), out);
+                }
+                out.extend_from_slice(b"data: [DONE]\n\n");
+            }
+            StreamEvent::Error(error) => data(&error_value(error).1, out),
+        }
+    }
+}
+
+fn data(value: &Value, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"data: ");
+    out.extend_from_slice(value.to_string().as_bytes());
+    out.extend_from_slice(b"\n\n");
+}

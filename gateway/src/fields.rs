@@ -1,0 +1,282 @@
+//! Reading a JSON object field by field, with errors that name the field's path.
+
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+
+use crate::dialect::RequestError;
+
+/// An object whose fields are taken out one by one; what is left over are the extras.
+pub(crate) struct Fields {
+    map: Map<String, Value>,
+    path: String,
+}
+
+impl Fields {
+    /// Reads a whole body. A field that is there twice is refused at any depth: which one counts would be the
+    /// provider's guess, and limits were checked on the other.
+    pub(crate) fn parse(body: &[u8]) -> Result<Fields, RequestError> {
+        let Strict(value) = serde_json::from_slice(body).map_err(|e| RequestError {
+            path: String::new(),
+            message: format!("the body is not valid JSON: {e}"),
+        })?;
+        Fields::of(value, String::new())
+    }
+
+    /// The object at `path`.
+    pub(crate) fn of(value: Value, path: String) -> Result<Fields, RequestError> {
+        match value {
+            Value::Object(map) => Ok(Fields { map, path }),
+            other => Err(wrong(path, "an object", &other)),
+        }
+    }
+
+    /// The path of one of its fields.
+    pub(crate) fn at(&self, key: &str) -> String {
+        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+    }
+
+    /// An error about one of its fields.
+    pub(crate) fn error(&self, key: &str, message: impl Into<String>) -> RequestError {
+        RequestError { path: self.at(key), message: message.into() }
+    }
+
+    /// Takes any value; null counts as absent.
+    pub(crate) fn value(&mut self, key: &str) -> Option<Value> {
+        self.map.remove(key).filter(|v| !v.is_null())
+    }
+
+    /// Looks without taking.
+    pub(crate) fn peek(&self, key: &str) -> Option<&Value> {
+        self.map.get(key).filter(|v| !v.is_null())
+    }
+
+    pub(crate) fn string(&mut self, key: &str) -> Result<Option<String>, RequestError> {
+        match self.value(key) {
+            None => Ok(None),
+            Some(Value::String(s)) => Ok(Some(s)),
+            Some(other) => Err(wrong(self.at(key), "a string", &other)),
+        }
+    }
+
+    pub(crate) fn required_string(&mut self, key: &str) -> Result<String, RequestError> {
+        self.string(key)?.ok_or_else(|| self.error(key, "is missing"))
+    }
+
+    pub(crate) fn uint(&mut self, key: &str) -> Result<Option<u64>, RequestError> {
+        match self.value(key) {
+            None => Ok(None),
+            Some(value) => match whole(&value) {
+                Some(n) => Ok(Some(n)),
+                None => Err(wrong(self.at(key), "a whole number that is not negative", &value)),
+            },
+        }
+    }
+
+    pub(crate) fn int(&mut self, key: &str) -> Result<Option<i64>, RequestError> {
+        match self.value(key) {
+            None => Ok(None),
+            Some(value) => match value.as_i64() {
+                Some(n) => Ok(Some(n)),
+                None => Err(wrong(self.at(key), "a whole number", &value)),
+            },
+        }
+    }
+
+    pub(crate) fn number(&mut self, key: &str) -> Result<Option<f64>, RequestError> {
+        match self.value(key) {
+            None => Ok(None),
+            Some(value) => match value.as_f64() {
+                Some(n) => Ok(Some(n)),
+                None => Err(wrong(self.at(key), "a number", &value)),
+            },
+        }
+    }
+
+    pub(crate) fn boolean(&mut self, key: &str) -> Result<Option<bool>, RequestError> {
+        match self.value(key) {
+            None => Ok(None),
+            Some(Value::Bool(b)) => Ok(Some(b)),
+            Some(other) => Err(wrong(self.at(key), "true or false", &other)),
+        }
+    }
+
+    /// Takes an array of objects.
+    pub(crate) fn objects(&mut self, key: &str) -> Result<Option<Vec<Fields>>, RequestError> {
+        match self.value(key) {
+            None => Ok(None),
+            Some(value) => elements(value, &self.at(key)).map(Some),
+        }
+    }
+
+    /// Takes an object.
+    pub(crate) fn object(&mut self, key: &str) -> Result<Option<Fields>, RequestError> {
+        let path = self.at(key);
+        self.value(key).map(|value| Fields::of(value, path)).transpose()
+    }
+
+    pub(crate) fn required_object(&mut self, key: &str) -> Result<Fields, RequestError> {
+        self.object(key)?.ok_or_else(|| self.error(key, "is missing"))
+    }
+
+    /// A string, or an array of strings.
+    pub(crate) fn strings(&mut self, key: &str) -> Result<Vec<String>, RequestError> {
+        let path = self.at(key);
+        match self.value(key) {
+            None => Ok(Vec::new()),
+            Some(Value::String(s)) => Ok(vec![s]),
+            Some(Value::Array(items)) => items
+                .into_iter()
+                .enumerate()
+                .map(|(i, item)| match item {
+                    Value::String(s) => Ok(s),
+                    other => Err(wrong(format!("{path}[{i}]"), "a string", &other)),
+                })
+                .collect(),
+            Some(other) => Err(wrong(path, "a string or an array of strings", &other)),
+        }
+    }
+
+    /// Puts a field back, for a part that is kept whole.
+    pub(crate) fn restore(&mut self, key: &str, value: Value) {
+        self.map.insert(key.to_owned(), value);
+    }
+
+    /// What was not taken, for objects that are the client's own data, where null means something.
+    pub(crate) fn rest_with_nulls(self) -> Map<String, Value> {
+        self.map
+    }
+
+    /// What was not taken, nulls left out.
+    pub(crate) fn rest(self) -> Map<String, Value> {
+        self.map.into_iter().filter(|(_, v)| !v.is_null()).collect()
+    }
+}
+
+/// The objects of an array.
+pub(crate) fn elements(value: Value, path: &str) -> Result<Vec<Fields>, RequestError> {
+    match value {
+        Value::Array(items) => {
+            items.into_iter().enumerate().map(|(i, item)| Fields::of(item, format!("{path}[{i}]"))).collect()
+        }
+        other => Err(wrong(path.to_owned(), "an array", &other)),
+    }
+}
+
+/// An error that says what was expected and what was found.
+pub(crate) fn wrong(path: String, wanted: &str, found: &Value) -> RequestError {
+    let found = match found {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    };
+    RequestError { path, message: format!("must be {wanted}, not {found}") }
+}
+
+/// A count, also when it is spelled `4096.0` as some clients do.
+pub(crate) fn whole(value: &Value) -> Option<u64> {
+    value.as_u64().or_else(|| {
+        let n = value.as_f64()?;
+        // 2^53: beyond it a float no longer counts in ones.
+        (n >= 0.0 && n.fract() == 0.0 && n <= 9_007_199_254_740_992.0).then_some(n as u64)
+    })
+}
+
+/// JSON in which no object has a field twice.
+struct Strict(Value);
+
+impl<'de> Deserialize<'de> for Strict {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Strict, D::Error> {
+        deserializer.deserialize_any(StrictVisitor).map(Strict)
+    }
+}
+
+struct StrictVisitor;
+
+impl<'de> Visitor<'de> for StrictVisitor {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, v: bool) -> Result<Value, E> {
+        Ok(Value::Bool(v))
+    }
+
+    fn visit_i64<E>(self, v: i64) -> Result<Value, E> {
+        Ok(Value::Number(v.into()))
+    }
+
+    fn visit_u64<E>(self, v: u64) -> Result<Value, E> {
+        Ok(Value::Number(v.into()))
+    }
+
+    fn visit_f64<E>(self, v: f64) -> Result<Value, E> {
+        Ok(Number::from_f64(v).map_or(Value::Null, Value::Number))
+    }
+
+    fn visit_str<E>(self, v: &str) -> Result<Value, E> {
+        Ok(Value::String(v.to_owned()))
+    }
+
+    fn visit_string<E>(self, v: String) -> Result<Value, E> {
+        Ok(Value::String(v))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
+        let mut items = Vec::new();
+        while let Some(Strict(item)) = seq.next_element()? {
+            items.push(item);
+        }
+        Ok(Value::Array(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        let mut object = Map::new();
+        while let Some(key) = map.next_key::<String>()? {
+            if object.contains_key(&key) {
+                return Err(A::Error::custom(format_args!("the field {key:?} is there twice")));
+            }
+            let Strict(value) = map.next_value()?;
+            object.insert(key, value);
+        }
+        Ok(Value::Object(object))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_name_the_path_and_what_was_found() {
+        let mut fields = Fields::parse(br#"{"messages":[{"role":1}]}"#).unwrap();
+        let mut messages = fields.objects("messages").unwrap().unwrap();
+        let error = messages[0].required_string("role").unwrap_err();
+        assert_eq!(error.to_string(), "messages[0].role: must be a string, not a number");
+    }
+
+    #[test]
+    fn a_field_given_twice_is_refused_at_any_depth() {
+        for body in [r#"{"max_tokens":1,"max_tokens":9}"#, r#"{"tools":[{"type":"a","type":"b"}]}"#] {
+            let Err(error) = Fields::parse(body.as_bytes()) else { panic!("{body} was accepted") };
+            assert!(error.message.contains("twice"), "{error}");
+        }
+    }
+
+    #[test]
+    fn counts_may_be_spelled_as_floats_but_not_as_fractions() {
+        assert_eq!(whole(&Value::from(4096.0)), Some(4096));
+        assert_eq!(whole(&Value::from(0.5)), None);
+        assert_eq!(whole(&Value::from(-1)), None);
+    }
+}
