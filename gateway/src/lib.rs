@@ -8,4 +8,5 @@ pub mod classify;
 pub mod dialect;
 mod fields;
 pub mod ir;
+pub mod simulate;
 pub mod sse;

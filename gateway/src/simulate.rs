@@ -30,8 +30,8 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-mod anthropic;
 mod answer;
+mod anthropic;
 mod chat;
 mod extract;
 mod failure;

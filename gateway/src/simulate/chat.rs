@@ -192,8 +192,11 @@ impl Ask {
     /// Counts the conversation: the text, a few tokens of framing for each message, and the tools as JSON.
     pub(super) fn count_input(&mut self) {
         let turns: u64 = self.turns.iter().map(|turn| tokens::count(&turn.text) + 4).sum();
-        let tools: u64 =
-            self.tools.iter().map(|tool| tokens::count(&tool.name) + tokens::count(&tool.schema.to_string())).sum();
+        let tools: u64 = self
+            .tools
+            .iter()
+            .map(|tool| tokens::count(&tool.name) + tokens::count(&tool.schema.to_string()))
+            .sum();
         self.input_tokens = tokens::count(&self.system) + turns + tools + 3;
     }
 }
@@ -201,9 +204,8 @@ impl Ask {
 /// Whether `text` holds `name` as a word of its own.
 fn names(text: &str, name: &str) -> bool {
     let word = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
-    text.match_indices(name).any(|(at, _)| {
-        !text[..at].ends_with(word) && !text[at + name.len()..].starts_with(word)
-    })
+    text.match_indices(name)
+        .any(|(at, _)| !text[..at].ends_with(word) && !text[at + name.len()..].starts_with(word))
 }
 
 /// Ids that depend on nothing but the request.
@@ -279,7 +281,10 @@ mod tests {
         assert_eq!(called(&Ask { parallel: false, ..with_tools("search and get_weather") }), ["get_weather"]);
         assert_eq!(called(&Ask { choice: Choice::Any, ..with_tools("Hello") }), ["get_weather"]);
         assert_eq!(called(&Ask { choice: Choice::Any, ..with_tools("search!") }), ["search"]);
-        assert_eq!(called(&Ask { choice: Choice::Named("search".into()), ..with_tools("get_weather") }), ["search"]);
+        assert_eq!(
+            called(&Ask { choice: Choice::Named("search".into()), ..with_tools("get_weather") }),
+            ["search"]
+        );
         assert_eq!(called(&Ask { choice: Choice::None, ..with_tools("search") }), Vec::<String>::new());
     }
 
@@ -297,7 +302,10 @@ mod tests {
     fn limits_and_stops_end_the_answer_at_the_earlier_one() {
         let text = "One two three four five.";
         let answer = Ask { max_tokens: Some(3), ..ask("x") }.answer(Some(text));
-        assert_eq!((answer.text.as_str(), &answer.finish, answer.output_tokens), ("One two three", &Finish::Length, 3));
+        assert_eq!(
+            (answer.text.as_str(), &answer.finish, answer.output_tokens),
+            ("One two three", &Finish::Length, 3)
+        );
         let stops = vec!["five".to_owned(), " three".to_owned()];
         let answer = Ask { stops: stops.clone(), ..ask("x") }.answer(Some(text));
         assert_eq!((answer.text.as_str(), answer.finish), ("One two", Finish::Stop(" three".to_owned())));
@@ -308,7 +316,8 @@ mod tests {
 
     #[test]
     fn arguments_are_cut_by_the_limit() {
-        let answer = Ask { choice: Choice::Any, max_tokens: Some(2), ..with_tools("Hello there") }.answer(None);
+        let answer =
+            Ask { choice: Choice::Any, max_tokens: Some(2), ..with_tools("Hello there") }.answer(None);
         assert_eq!(answer.finish, Finish::Length);
         assert!(serde_json::from_str::<Value>(&answer.calls[0].arguments).is_err());
     }

@@ -98,7 +98,11 @@ impl Reply {
         Reply { status: StatusCode::OK, headers, content: Content::Stream(events) }
     }
 
-    pub(super) fn scripted(status: StatusCode, headers: &[(HeaderName, HeaderValue)], body: &ScriptedBody) -> Reply {
+    pub(super) fn scripted(
+        status: StatusCode,
+        headers: &[(HeaderName, HeaderValue)],
+        body: &ScriptedBody,
+    ) -> Reply {
         let mut reply = match body {
             ScriptedBody::Text(text) => Reply::text(status, text.clone()),
             ScriptedBody::Json(value) => Reply::json(status, value),
@@ -218,7 +222,15 @@ mod tests {
 
     #[test]
     fn a_cut_keeps_the_pieces_asked_for_and_never_the_end() {
-        let rows = [("lccccl", 2, 3), ("lccccl", 4, 5), ("lccccl", 9, 5), ("lccccl", 0, 1), ("lcl", 1, 2), ("ll", 2, 1), ("", 1, 0)];
+        let rows = [
+            ("lccccl", 2, 3),
+            ("lccccl", 4, 5),
+            ("lccccl", 9, 5),
+            ("lccccl", 0, 1),
+            ("lcl", 1, 2),
+            ("ll", 2, 1),
+            ("", 1, 0),
+        ];
         for (pattern, pieces, kept) in rows {
             assert_eq!(cut_at(&events(pattern), pieces), kept, "{pattern} cut after {pieces}");
         }

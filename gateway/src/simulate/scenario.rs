@@ -283,7 +283,9 @@ mod tests {
             let scenario = Scenario::named(name).unwrap();
             assert_eq!(scenario.name(), name);
             assert_eq!(scenario.rules.len(), usize::from(name != "ok"));
-            assert!(scenario.rules.iter().all(|rule| rule.who == Who::Primary && rule.attempts == Attempts::ALL));
+            assert!(
+                scenario.rules.iter().all(|rule| rule.who == Who::Primary && rule.attempts == Attempts::ALL)
+            );
         }
         assert!(Scenario::named("rate_limit").is_none());
     }

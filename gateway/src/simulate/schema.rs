@@ -32,7 +32,8 @@ impl<'a> Writer<'a> {
             return value.clone();
         }
         for alternatives in ["anyOf", "oneOf"] {
-            if let Some(first) = fields.get(alternatives).and_then(Value::as_array).and_then(|all| pick(all)) {
+            if let Some(first) = fields.get(alternatives).and_then(Value::as_array).and_then(|all| pick(all))
+            {
                 return self.value(first, name, depth + 1);
             }
         }
@@ -66,8 +67,13 @@ impl<'a> Writer<'a> {
                 object.extend(more);
             }
         }
-        let required: Vec<&str> =
-            fields.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+        let required: Vec<&str> = fields
+            .get("required")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect();
         for (name, schema) in fields.get("properties").and_then(Value::as_object).into_iter().flatten() {
             if required.is_empty() || required.contains(&name.as_str()) {
                 object.insert(name.clone(), self.value(schema, name, depth + 1));
@@ -124,12 +130,18 @@ impl<'a> Writer<'a> {
 /// A value that the schema itself names.
 fn given(fields: &Map<String, Value>) -> Option<&Value> {
     let first = |key: &str| fields.get(key).and_then(Value::as_array).and_then(|all| all.first());
-    fields.get("const").or_else(|| first("enum")).or_else(|| fields.get("default")).or_else(|| first("examples"))
+    fields
+        .get("const")
+        .or_else(|| first("enum"))
+        .or_else(|| fields.get("default"))
+        .or_else(|| first("examples"))
 }
 
 /// The first alternative that is not just "or null".
 fn pick(all: &[Value]) -> Option<&Value> {
-    all.iter().find(|schema| schema.get("type").and_then(Value::as_str) != Some("null")).or_else(|| all.first())
+    all.iter()
+        .find(|schema| schema.get("type").and_then(Value::as_str) != Some("null"))
+        .or_else(|| all.first())
 }
 
 fn kind(fields: &Map<String, Value>) -> Option<&str> {
@@ -182,20 +194,32 @@ mod tests {
             (json!({"type": "boolean"}), json!(true)),
             (json!({"type": "array", "items": {"type": "integer"}, "minItems": 2}), json!([1, 1])),
             (json!({"anyOf": [{"type": "null"}, {"type": "boolean"}]}), json!(true)),
-            (json!({"type": "object", "properties": {"a": {"type": "string"}, "b": {}}}), json!({"a": "seed", "b": "seed"})),
+            (
+                json!({"type": "object", "properties": {"a": {"type": "string"}, "b": {}}}),
+                json!({"a": "seed", "b": "seed"}),
+            ),
             (
                 json!({"type": "object", "properties": {"a": {"type": "integer"}, "b": {}}, "required": ["a"]}),
                 json!({"a": 1}),
             ),
-            (json!({"allOf": [{"properties": {"a": {"const": 1}}}, {"properties": {"b": {"const": 2}}}]}), json!({"a": 1, "b": 2})),
-            (json!({"$defs": {"c": {"type": "boolean"}}, "type": "object", "properties": {"x": {"$ref": "#/$defs/c"}}}), json!({"x": true})),
+            (
+                json!({"allOf": [{"properties": {"a": {"const": 1}}}, {"properties": {"b": {"const": 2}}}]}),
+                json!({"a": 1, "b": 2}),
+            ),
+            (
+                json!({"$defs": {"c": {"type": "boolean"}}, "type": "object", "properties": {"x": {"$ref": "#/$defs/c"}}}),
+                json!({"x": true}),
+            ),
             (json!({"$ref": "https://example.com/other"}), Value::Null),
             (json!(true), json!("seed")),
         ];
         for (schema, expected) in rows {
             assert_eq!(example(&schema, "seed"), expected, "{schema}");
         }
-        assert_eq!(example(&json!({"properties": {"city": {"type": "string"}}}), ""), json!({"city": "city"}));
+        assert_eq!(
+            example(&json!({"properties": {"city": {"type": "string"}}}), ""),
+            json!({"city": "city"})
+        );
     }
 
     #[test]

@@ -82,7 +82,8 @@ impl Served {
 
     /// The path that lists models beside an inference path: `/v1/chat/completions` → `/v1/models`.
     pub(super) fn models_path(inference: &str) -> Option<String> {
-        let base = inference.strip_suffix("/chat/completions").or_else(|| inference.strip_suffix("/messages"))?;
+        let base =
+            inference.strip_suffix("/chat/completions").or_else(|| inference.strip_suffix("/messages"))?;
         Some(format!("{base}/models"))
     }
 }

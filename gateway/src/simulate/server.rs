@@ -42,6 +42,7 @@ pub(super) async fn serve(
 ) {
     let permits = Arc::new(Semaphore::new(CONNECTIONS));
     let mut connections = JoinSet::new();
+    let watched = stopped.clone();
     loop {
         // The permit is taken before the accept, so that what cannot be served stays in the listener's queue.
         let accepted = async {
@@ -49,11 +50,11 @@ pub(super) async fn serve(
             (permit, listener.accept().await)
         };
         tokio::select! {
-            _ = stopped.wait_for(|stopped| *stopped) => break,
+            () = halt(&mut stopped) => break,
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
             (permit, accepted) = accepted => match accepted {
                 Ok((stream, _)) => {
-                    let (acceptor, world, stopped) = (acceptor.clone(), Arc::clone(&world), stopped.clone());
+                    let (acceptor, world, stopped) = (acceptor.clone(), Arc::clone(&world), watched.clone());
                     connections.spawn(async move {
                         connection(stream, acceptor, world, stopped).await;
                         drop(permit);
@@ -67,6 +68,11 @@ pub(super) async fn serve(
     while connections.join_next().await.is_some() {}
 }
 
+/// Returns when the simulation stops, or is gone.
+async fn halt(stopped: &mut watch::Receiver<bool>) {
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}
+
 async fn connection(
     stream: TcpStream,
     acceptor: TlsAcceptor,
@@ -76,7 +82,7 @@ async fn connection(
     // Small events must leave as they are written, or a stream would arrive in lumps.
     let _ = stream.set_nodelay(true);
     let greeted = tokio::select! {
-        _ = stopped.wait_for(|stopped| *stopped) => return,
+        () = halt(&mut stopped) => return,
         greeted = tokio::time::timeout(HANDSHAKE, greet(stream, &acceptor)) => greeted,
     };
     // A client that does not finish its greeting, or does not accept the certificate, is only dropped: there is
@@ -122,9 +128,8 @@ where
     tokio::pin!(connection);
     tokio::select! {
         _ = connection.as_mut() => return,
-        _ = stopped.wait_for(|stopped| *stopped) => connection.as_mut().graceful_shutdown(),
+        () = halt(&mut stopped) => connection.as_mut().graceful_shutdown(),
     }
     // Errors are the scenario's cuts and the client's own disconnections.
     let _ = connection.await;
 }
-

@@ -2,9 +2,9 @@
 
 /// Abbreviations whose full stop ends no sentence, in lower case and without their last full stop.
 const ABBREVIATIONS: [&str; 37] = [
-    "mr", "mrs", "ms", "dr", "prof", "st", "mt", "jr", "sr", "vs", "etc", "e.g", "i.e", "cf", "al", "no", "nos",
-    "vol", "fig", "eq", "dept", "approx", "inc", "ltd", "co", "corp", "gen", "col", "sen", "rep", "gov", "capt",
-    "lt", "sgt", "rev", "hon", "u.s",
+    "mr", "mrs", "ms", "dr", "prof", "st", "mt", "jr", "sr", "vs", "etc", "e.g", "i.e", "cf", "al", "no",
+    "nos", "vol", "fig", "eq", "dept", "approx", "inc", "ltd", "co", "corp", "gen", "col", "sen", "rep",
+    "gov", "capt", "lt", "sgt", "rev", "hon", "u.s",
 ];
 
 /// Words that say nothing about a text's subject.
@@ -53,7 +53,9 @@ pub(super) fn words(text: &str) -> impl Iterator<Item = String> + '_ {
             let word = word.trim_matches(['\'', '’']).to_lowercase();
             let stem = word.strip_suffix("'s").or_else(|| word.strip_suffix("’s")).unwrap_or(&word);
             match stem.strip_suffix('s') {
-                Some(singular) if singular.len() > 3 && !singular.ends_with(['s', 'u', 'i']) => singular.to_owned(),
+                Some(singular) if singular.len() > 3 && !singular.ends_with(['s', 'u', 'i']) => {
+                    singular.to_owned()
+                }
                 _ => stem.to_owned(),
             }
         })
@@ -132,20 +134,18 @@ mod tests {
 
     #[test]
     fn sentences_end_where_a_reader_ends_them() {
-        assert_eq!(split("Dr. Smith paid $3.50. \"Really?\" she asked. Yes!"), [
-            "Dr. Smith paid $3.50.",
-            "\"Really?\" she asked.",
-            "Yes!"
-        ]);
-        assert_eq!(split("See e.g. RFC 9110, by R. Fielding et al. It is long... very long. End"), [
-            "See e.g. RFC 9110, by R. Fielding et al. It is long... very long.",
-            "End"
-        ]);
-        assert_eq!(split("Visit api.example.com now. Then\nrest\non lines.\n\nNew paragraph"), [
-            "Visit api.example.com now.",
-            "Then rest on lines.",
-            "New paragraph"
-        ]);
+        assert_eq!(
+            split("Dr. Smith paid $3.50. \"Really?\" she asked. Yes!"),
+            ["Dr. Smith paid $3.50.", "\"Really?\" she asked.", "Yes!"]
+        );
+        assert_eq!(
+            split("See e.g. RFC 9110, by R. Fielding et al. It is long... very long. End"),
+            ["See e.g. RFC 9110, by R. Fielding et al. It is long... very long.", "End"]
+        );
+        assert_eq!(
+            split("Visit api.example.com now. Then\nrest\non lines.\n\nNew paragraph"),
+            ["Visit api.example.com now.", "Then rest on lines.", "New paragraph"]
+        );
         assert_eq!(split("# Title\n\n- one thing\n- another\n"), ["Title", "one thing", "another"]);
         assert_eq!(split("你好。再见！"), ["你好。", "再见！"]);
         assert_eq!(split("  ... !\n\n"), Vec::<String>::new());

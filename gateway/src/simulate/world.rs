@@ -89,18 +89,19 @@ mod tests {
             outcome: Outcome::RateLimit,
             ..Rule::default()
         };
-        let second =
-            Rule { attempts: Attempts { first: 2, last: 3 }, outcome: Outcome::ServerError, ..Rule::default() };
+        let second = Rule {
+            attempts: Attempts { first: 2, last: 3 },
+            outcome: Outcome::ServerError,
+            ..Rule::default()
+        };
         let world = world(vec![first, second]);
         let outcomes: Vec<Option<Outcome>> = ["m", "m", "n", "m"]
             .map(|model| world.count("openai", model).map(|rule| rule.outcome))
             .into_iter()
             .collect();
-        assert_eq!(outcomes, [
-            Some(Outcome::RateLimit),
-            Some(Outcome::ServerError),
-            Some(Outcome::ServerError),
-            None
-        ]);
+        assert_eq!(
+            outcomes,
+            [Some(Outcome::RateLimit), Some(Outcome::ServerError), Some(Outcome::ServerError), None]
+        );
     }
 }

@@ -22,8 +22,12 @@ pub(super) struct Task {
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    Summary { sentences: usize },
-    Translation { language: Option<String> },
+    Summary {
+        sentences: usize,
+    },
+    Translation {
+        language: Option<String>,
+    },
     /// Anything else.
     Question,
 }
@@ -35,7 +39,8 @@ impl Task {
         let (own, source) = split(message);
         let own = own.to_lowercase();
         let general = system.to_lowercase();
-        let kind = kind(&own, &own, &general).or_else(|| kind(&general, &own, &general)).unwrap_or(Kind::Question);
+        let kind =
+            kind(&own, &own, &general).or_else(|| kind(&general, &own, &general)).unwrap_or(Kind::Question);
         Task { kind, source: plain_text(&source) }
     }
 }
@@ -95,7 +100,9 @@ fn kind(instruction: &str, own: &str, general: &str) -> Option<Kind> {
 /// paragraph that says what to do. Otherwise all is text.
 fn split(message: &str) -> (String, String) {
     let message = message.trim();
-    if let Some(parts) = quoted(message, "```").or_else(|| quoted(message, "\"\"\"")).or_else(|| tagged(message)) {
+    if let Some(parts) =
+        quoted(message, "```").or_else(|| quoted(message, "\"\"\"")).or_else(|| tagged(message))
+    {
         return parts;
     }
     let first_line = message.lines().next().unwrap_or_default();
@@ -124,7 +131,11 @@ fn split(message: &str) -> (String, String) {
     {
         return (last.to_owned(), before.trim().to_owned());
     }
-    if instructs(first_line) && sentences.len() <= 1 { (message.to_owned(), message.to_owned()) } else { (String::new(), message.to_owned()) }
+    if instructs(first_line) && sentences.len() <= 1 {
+        (message.to_owned(), message.to_owned())
+    } else {
+        (String::new(), message.to_owned())
+    }
 }
 
 /// Whether a line or sentence says what to do: a stem within its first words, as in "Please summarise…".
@@ -156,8 +167,10 @@ fn tagged(message: &str) -> Option<(String, String)> {
 
 /// The number in "in three sentences", "3-sentence", "2 bullet points", "one sentence".
 fn sentence_count(instruction: &str) -> Option<usize> {
-    const NUMBERS: [&str; 10] = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"];
-    let words: Vec<&str> = instruction.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).collect();
+    const NUMBERS: [&str; 10] =
+        ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"];
+    let words: Vec<&str> =
+        instruction.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).collect();
     let units = ["sentence", "sentences", "bullet", "bullets", "point", "points", "line", "lines"];
     let number = |word: &str| {
         let digits = word.parse::<usize>().ok();
@@ -179,7 +192,8 @@ fn language(instruction: &str) -> Option<String> {
         instruction[at..].split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).collect();
     let after = |preposition: &str| {
         words.windows(2).filter(|pair| pair[0] == preposition).map(|pair| pair[1]).find(|word| {
-            !["the", "a", "an", "this", "that", "it", "its", "their", "your", "target", "language"].contains(word)
+            !["the", "a", "an", "this", "that", "it", "its", "their", "your", "target", "language"]
+                .contains(word)
         })
     };
     let word = after("into").or_else(|| after("to")).or_else(|| after("in"))?;
@@ -194,7 +208,8 @@ mod tests {
 
     #[test]
     fn instruction_and_text_are_told_apart() {
-        let summary = |sentences, source: &str| Task { kind: Kind::Summary { sentences }, source: source.to_owned() };
+        let summary =
+            |sentences, source: &str| Task { kind: Kind::Summary { sentences }, source: source.to_owned() };
         let french = |source: &str| Task {
             kind: Kind::Translation { language: Some("French".to_owned()) },
             source: source.to_owned(),
@@ -212,10 +227,11 @@ mod tests {
             ("", "Translate to French: Good day", french("Good day")),
             ("Translate the user's message into French.", "Good day", french("Good day")),
             ("You are a translator.", "Translate into French:\nA summary.", french("A summary.")),
-            ("", "What is a summary? It is short.", Task {
-                kind: Kind::Summary { sentences: 3 },
-                source: "It is short.".to_owned(),
-            }),
+            (
+                "",
+                "What is a summary? It is short.",
+                Task { kind: Kind::Summary { sentences: 3 }, source: "It is short.".to_owned() },
+            ),
         ];
         for (system, message, task) in rows {
             let got = Task::of(system, message);
@@ -226,7 +242,8 @@ mod tests {
 
     #[test]
     fn words_within_the_text_are_no_instruction() {
-        let long = "The committee met on Monday. A summary of its work was translated into French and sent around.";
+        let long =
+            "The committee met on Monday. A summary of its work was translated into French and sent around.";
         assert_eq!(Task::of("", long).kind, Kind::Question);
         assert_eq!(Task::of("Be brief.", "Where is Oslo?").kind, Kind::Question);
     }

@@ -85,7 +85,8 @@ fn is_path(text: &str) -> bool {
 }
 
 fn did_you_mean(message: &str) -> Option<String> {
-    let quoted = message.strip_prefix("unknown field `").or_else(|| message.strip_prefix("unknown variant `"))?;
+    let quoted =
+        message.strip_prefix("unknown field `").or_else(|| message.strip_prefix("unknown variant `"))?;
     let (name, expected) = quoted.split_once("`, expected ")?;
     let known = expected.split('`').skip(1).step_by(2);
     nearest(name, known).map(|nearest| format!("did you mean `{nearest}`?"))

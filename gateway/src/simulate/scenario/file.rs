@@ -10,8 +10,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method, StatusCode};
-use serde::de::{self, Deserializer, Visitor};
 use serde::Deserialize;
+use serde::de::{self, Deserializer, Visitor};
 
 use super::error::ScenarioError;
 use super::{Attempts, Outcome, Rule, Scenario, Scripted, ScriptedBody, ScriptedHost, Who};
@@ -23,12 +23,11 @@ const LONGEST_WAIT: Duration = Duration::from_secs(600);
 
 pub(super) fn load(path: &Path) -> Result<Scenario, ScenarioError> {
     let label = path.display().to_string();
-    let unreadable = |error: std::io::Error| ScenarioError::in_file(&label, format!("cannot be read: {error}"));
+    let unreadable =
+        |error: std::io::Error| ScenarioError::in_file(&label, format!("cannot be read: {error}"));
     let mut text = String::new();
     // One byte more than allowed tells a file that is too large from one that just fits, also for pipes.
-    File::open(path)
-        .and_then(|file| file.take(LARGEST + 1).read_to_string(&mut text))
-        .map_err(unreadable)?;
+    File::open(path).and_then(|file| file.take(LARGEST + 1).read_to_string(&mut text)).map_err(unreadable)?;
     if text.len() as u64 > LARGEST {
         return Err(ScenarioError::in_file(&label, format!("is larger than {LARGEST} bytes")));
     }
@@ -173,7 +172,9 @@ fn parse_who(text: &str) -> Result<Who, String> {
     match text {
         "any" => Ok(Who::Any),
         "primary" => Ok(Who::Primary),
-        slug if !slug.is_empty() && slug.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') => {
+        slug if !slug.is_empty()
+            && slug.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') =>
+        {
             Ok(Who::Provider(slug.to_owned()))
         }
         _ => Err(format!("`{text}` is no provider: a slug of a-z, 0-9 and `-`, `primary` or `any`")),
@@ -189,7 +190,9 @@ fn parse_attempts(text: &str) -> Result<Attempts, String> {
     };
     match range {
         Some((first, last)) if first <= last => Ok(Attempts { first, last }),
-        _ => Err(format!("`{text}` is no range of request numbers: write `2`, `1-3` or `2-`, counting from 1")),
+        _ => {
+            Err(format!("`{text}` is no range of request numbers: write `2`, `1-3` or `2-`, counting from 1"))
+        }
     }
 }
 
@@ -243,7 +246,9 @@ fn parse_host(text: &str) -> Result<HostText, String> {
     if named {
         Ok(HostText(lower))
     } else {
-        Err(format!("`{text}` is no host name: write it as in api.example.com, without scheme, port or wildcard"))
+        Err(format!(
+            "`{text}` is no host name: write it as in api.example.com, without scheme, port or wildcard"
+        ))
     }
 }
 
@@ -283,7 +288,9 @@ struct HeaderText(HeaderValue);
 scalar!(HeaderText, parse_header_value, "a header's value as text");
 
 fn parse_header_value(text: &str) -> Result<HeaderText, String> {
-    HeaderValue::from_str(text).map(HeaderText).map_err(|_| "is no header value: it holds a control character".into())
+    HeaderValue::from_str(text)
+        .map(HeaderText)
+        .map_err(|_| "is no header value: it holds a control character".into())
 }
 
 impl<'de> Deserialize<'de> for ScriptedBody {

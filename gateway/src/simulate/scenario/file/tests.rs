@@ -43,10 +43,10 @@ hosts:
     assert_eq!(first.attempts, Attempts { first: 1, last: 2 });
     assert_eq!(first.outcome, Outcome::RateLimit);
     assert_eq!(first.status, Some(StatusCode::TOO_MANY_REQUESTS));
-    assert_eq!(first.headers.iter().map(|(n, v)| (n.as_str(), v.to_str().unwrap())).collect::<Vec<_>>(), [
-        ("retry-after", "1"),
-        ("x-b", "two")
-    ]);
+    assert_eq!(
+        first.headers.iter().map(|(n, v)| (n.as_str(), v.to_str().unwrap())).collect::<Vec<_>>(),
+        [("retry-after", "1"), ("x-b", "two")]
+    );
     assert_eq!(first.body, Some(ScriptedBody::Json(serde_json::json!({"error": {"message": "slow down"}}))));
     assert_eq!(second.who, Who::Primary);
     assert_eq!(second.attempts, Attempts { first: 3, last: u32::MAX });
@@ -94,12 +94,18 @@ fn values_are_checked_where_they_stand() {
         ("rules:\n  - delay: .s\n", "s.yaml:2:12: rules[0].delay: `.s` is no duration"),
         ("rules:\n  - provider: Open AI\n", "s.yaml:2:15: rules[0].provider: `Open AI` is no provider"),
         ("rules:\n  - cut: -1\n", "s.yaml:2:10: rules[0].cut: invalid value"),
-        ("rules:\n  - headers: { content-length: 3 }\n", "s.yaml:2:14: rules[0].headers: `content-length` cannot"),
+        (
+            "rules:\n  - headers: { content-length: 3 }\n",
+            "s.yaml:2:14: rules[0].headers: `content-length` cannot",
+        ),
         ("rules:\n  - headers: { a b: x }\n", "s.yaml:2:14: rules[0].headers: `a b` is no header name"),
         ("hosts:\n  - path: /x\n", "s.yaml:2:5: hosts[0]: missing field `host`"),
         ("hosts:\n  - host: 10.0.0.1\n", "s.yaml:2:11: hosts[0].host: `10.0.0.1` is no host name"),
         ("hosts:\n  - host: \"*.x.org\"\n", "s.yaml:2:11: hosts[0].host: `*.x.org` is no host name"),
-        ("hosts:\n  - host: a.org\n    method: get\n", "s.yaml:3:13: hosts[0].method: `get` is no HTTP method"),
+        (
+            "hosts:\n  - host: a.org\n    method: get\n",
+            "s.yaml:3:13: hosts[0].method: `get` is no HTTP method",
+        ),
         ("hosts:\n  - host: a.org\n    path: /a?b\n", "s.yaml:3:11: hosts[0].path: `/a?b` is no path"),
         ("hosts:\n  - host: a.org\n    port: 0\n", "s.yaml:3:11: hosts[0].port: invalid value"),
     ];
