@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use orch_sdk::llm::{self, ChatRequest};
+use orch_sdk::llm::{self, ChatRequest, ChatStream};
 use orch_sdk::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -50,14 +50,12 @@ async fn summarize(input: Input) -> Result<Output> {
             count(input.sentences)
         ))
         .user(text)
-        .temperature(0.2)
         .max_tokens(1024);
 
     let mut stream = llm::chat(request).await?;
-    while let Some(words) = stream.next().await? {
-        eprint!("{words}");
-    }
+    let read = show(&mut stream).await;
     eprintln!();
+    read?;
 
     let completion = stream.into_completion()?;
     if let Some(usage) = completion.usage {
@@ -74,6 +72,14 @@ async fn summarize(input: Input) -> Result<Output> {
         return Err(Error::agent("the model answered without a summary"));
     }
     Ok(Output { summary: summary.to_owned(), model: completion.model })
+}
+
+/// Puts the model's words on the log as they arrive.
+async fn show(stream: &mut ChatStream) -> Result<()> {
+    while let Some(words) = stream.next().await? {
+        eprint!("{words}");
+    }
+    Ok(())
 }
 
 fn count(sentences: u8) -> String {

@@ -1,4 +1,4 @@
-//! Fails on its own account, with a status that nothing else uses.
+//! Fails on its own account, with status 7, of which WASI 0.2 carries only that it is not 0.
 
 use std::process::ExitCode;
 

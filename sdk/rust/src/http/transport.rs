@@ -13,6 +13,8 @@ use crate::{Error, Result};
 /// The most that one read of an answer returns, in bytes.
 const CHUNK: u64 = 64 * 1024;
 
+const LENGTH: &str = "content-length";
+
 impl Request {
     /// Sends the request and waits for the answer's head; its body is streamed by [`Response::chunk`].
     ///
@@ -49,7 +51,12 @@ impl Request {
             url: without_query(&self.url),
             reason: format!("the host does not accept this {what}"),
         };
-        let fields = Fields::from_list(&self.headers).map_err(|_| refused("set of headers"))?;
+        let mut headers = self.headers.clone();
+        // Without its length a body is sent in chunks, which not every server takes.
+        if !self.body.is_empty() && !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(LENGTH)) {
+            headers.push((LENGTH.to_owned(), self.body.len().to_string().into_bytes()));
+        }
+        let fields = Fields::from_list(&headers).map_err(|_| refused("set of headers"))?;
         let outgoing = OutgoingRequest::new(fields);
         outgoing.set_method(&method(&self.method)).map_err(|()| refused("method"))?;
         outgoing.set_scheme(Some(&scheme(target.scheme))).map_err(|()| refused("scheme"))?;
