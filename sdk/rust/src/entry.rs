@@ -23,7 +23,7 @@ where
     })
 }
 
-/// [`run`] over any streams and any way to wait for the agent.
+/// `run` over any streams and any way to wait for the agent.
 fn drive<I: DeserializeOwned, O: Serialize>(
     mut input: impl Read,
     mut output: impl Write,

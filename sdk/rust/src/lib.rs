@@ -1,7 +1,7 @@
 //! What a Rust agent imports to run under `orch`.
 //!
 //! An agent is an ordinary program: JSON arrives on stdin, JSON leaves on stdout, stderr is the log, and exit
-//! status 0 is success. [`run`] does that part, so that an agent is a function from its input to its output:
+//! status 0 is success. `run` does that part, so that an agent is a function from its input to its output:
 //!
 //! ```no_run
 //! use orch_sdk::{Error, llm};
@@ -36,8 +36,8 @@
 //! placeholders: they are exchanged for the real ones outside of the sandbox, on the way to the host they belong
 //! to. So there is nothing here that handles a secret, and nothing that an agent could not do without this crate.
 //!
-//! Everything but the transport is plain Rust and is tested natively; [`run`], [`llm::chat`] and
-//! [`http::Request::send`] exist on `wasm32` targets only.
+//! Everything but the transport is plain Rust and is tested natively; `run`, `llm::chat` and
+//! `http::Request::send` exist on `wasm32` targets only.
 
 // Natively nothing but the tests drives the parts that only the transport calls.
 #![cfg_attr(not(target_family = "wasm"), allow(dead_code))]
