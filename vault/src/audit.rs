@@ -1,9 +1,28 @@
 //! What happened: sealed, hash-chained, MACed records.
+//!
+//! ```text
+//! version 1 ‖ term 4 ‖ sequence 8 ‖ previous 32 ‖ sealed record ‖ mac 32
+//! ```
+//!
+//! Integers are big-endian. *previous* is the chain value of the record before (zeros in the first), the
+//! chain value of a record is SHA-256 over `orch.vault.audit.link/1` and all its bytes, and the head holds the last
+//! one. The MAC is under the audit key of the term and covers the vault's id as well. The sealed record is
+//! a row for the place (audit, sequence); inside are a format byte and JSON.
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
+use zeroize::Zeroizing;
 
-use crate::{SecretName, Version};
+use crate::crypto::{self, HASH_LEN, Hash, Key, Label};
+use crate::error::Tampering;
+use crate::row::{self, Place, RowKind, VaultId, length_prefixed, unknown};
+use crate::slots::Ring;
+use crate::{SecretName, VaultError, Version};
+
+const VERSION: u8 = 1;
+const CONTENT_VERSION: u8 = 1;
+const SCHEMA: &[u8] = b"orch.vault.audit/1";
+const HEADER_LEN: usize = 1 + 4 + 8 + HASH_LEN;
 
 /// One thing that happened. Names and keyed digests, never values.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,4 +75,156 @@ pub struct AuditRecord {
     pub workspace: String,
     /// What happened.
     pub event: AuditEvent,
+}
+
+/// The sealed part of a record.
+#[derive(Serialize, Deserialize)]
+struct Content {
+    /// Seconds since 1970.
+    time: i64,
+    workspace: String,
+    event: AuditEvent,
+}
+
+/// The end of the chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tip {
+    /// How many records there are.
+    pub(crate) records: u64,
+    /// The chain value of the last one; zeros without any.
+    pub(crate) link: Hash,
+}
+
+impl Tip {
+    /// The end of an empty log.
+    pub(crate) const EMPTY: Tip = Tip { records: 0, link: [0; HASH_LEN] };
+}
+
+/// Writes the record of `event` that follows `tip`. Returns its row and the new tip.
+pub(crate) fn append(
+    vault: &VaultId,
+    ring: &Ring,
+    tip: Tip,
+    (time, workspace, event): (OffsetDateTime, &str, AuditEvent),
+) -> Result<(Vec<u8>, Tip), VaultError> {
+    let content = Content { time: time.unix_timestamp(), workspace: workspace.to_owned(), event };
+    let mut plain = Zeroizing::new(vec![CONTENT_VERSION]);
+    serde_json::to_writer(&mut *plain, &content)
+        .map_err(|error| VaultError::storage("writing an audit record", error))?;
+    let (term, root) = ring.newest();
+    let mut record = vec![VERSION];
+    record.extend_from_slice(&term.to_be_bytes());
+    record.extend_from_slice(&tip.records.to_be_bytes());
+    record.extend_from_slice(&tip.link);
+    record.extend(row::seal(ring, &place(vault, tip.records), &plain)?);
+    let mac = record_mac(root, vault, &record);
+    record.extend_from_slice(&mac);
+    let tip = Tip { records: tip.records + 1, link: link(&record) };
+    Ok((record, tip))
+}
+
+/// Reads the record that follows `tip`. Returns it and the new tip.
+pub(crate) fn read(
+    vault: &VaultId,
+    ring: &Ring,
+    tip: Tip,
+    record: &[u8],
+) -> Result<(AuditRecord, Tip), VaultError> {
+    let broken = || VaultError::from(Tampering::Audit(tip.records));
+    if let Some(&version) = record.first()
+        && version != VERSION
+    {
+        return Err(unknown("an audit record", version, VERSION));
+    }
+    let (body, mac) = record.split_last_chunk::<HASH_LEN>().ok_or_else(broken)?;
+    let (header, sealed) = body.split_first_chunk::<HEADER_LEN>().ok_or_else(broken)?;
+    let (_, rest) = header.split_at(1);
+    let (term, rest) = rest.split_first_chunk().ok_or_else(broken)?;
+    let (sequence, previous) = rest.split_first_chunk().ok_or_else(broken)?;
+    if u64::from_be_bytes(*sequence) != tip.records || previous != tip.link {
+        return Err(broken());
+    }
+    let root = ring.root(u32::from_be_bytes(*term)).ok_or_else(broken)?;
+    if !crypto::same(mac, &record_mac(root, vault, body)) {
+        return Err(broken());
+    }
+    let plain = row::open(ring, &place(vault, tip.records), sealed)?;
+    let (&version, json) = plain.split_first().ok_or_else(broken)?;
+    if version != CONTENT_VERSION {
+        return Err(unknown("an audit record's content", version, CONTENT_VERSION));
+    }
+    let content: Content = serde_json::from_slice(json).map_err(|_| broken())?;
+    let time = OffsetDateTime::from_unix_timestamp(content.time).map_err(|_| broken())?;
+    let next = Tip { records: tip.records + 1, link: link(record) };
+    let record =
+        AuditRecord { sequence: tip.records, time, workspace: content.workspace, event: content.event };
+    Ok((record, next))
+}
+
+/// The chain value of a record.
+pub(crate) fn link(record: &[u8]) -> Hash {
+    crypto::sha256(&[b"orch.vault.audit.link/1", record])
+}
+
+fn place(vault: &VaultId, sequence: u64) -> Place<'_> {
+    Place { vault, workspace: "", kind: RowKind::Audit, name: b"", version: sequence }
+}
+
+fn record_mac(root: &Key, vault: &VaultId, body: &[u8]) -> Hash {
+    crypto::mac(&crypto::derive(root, vault, Label::Audit), &[&length_prefixed(&[SCHEMA, vault]), body])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VAULT: VaultId = [7; 16];
+
+    fn event(run: &str) -> AuditEvent {
+        AuditEvent::UsePlanned { run: run.into(), secret: "A".parse().unwrap(), host: "h.example".into() }
+    }
+
+    fn write(ring: &Ring, tip: Tip, run: &str) -> (Vec<u8>, Tip) {
+        append(&VAULT, ring, tip, (OffsetDateTime::UNIX_EPOCH, "w", event(run))).unwrap()
+    }
+
+    #[test]
+    fn records_follow_each_other() {
+        let ring = Ring::first_term().unwrap();
+        let (first, tip) = write(&ring, Tip::EMPTY, "run_1");
+        let (second, end) = write(&ring, tip, "run_2");
+        let (record, after) = read(&VAULT, &ring, Tip::EMPTY, &first).unwrap();
+        assert_eq!((record.sequence, record.workspace.as_str(), record.event), (0, "w", event("run_1")));
+        assert_eq!(after, tip);
+        assert_eq!(read(&VAULT, &ring, after, &second).unwrap().1, end);
+        // Out of order, and with a record left out.
+        assert!(read(&VAULT, &ring, Tip::EMPTY, &second).is_err());
+        assert!(read(&VAULT, &ring, tip, &first).is_err());
+        let (other_first, _) = write(&ring, Tip::EMPTY, "run_3");
+        let (_, other_tip) = read(&VAULT, &ring, Tip::EMPTY, &other_first).unwrap();
+        assert!(read(&VAULT, &ring, other_tip, &second).is_err());
+    }
+
+    #[test]
+    fn every_byte_and_every_length_counts() {
+        let ring = Ring::first_term().unwrap();
+        let (record, _) = write(&ring, Tip::EMPTY, "run_1");
+        for position in 0..record.len() {
+            let mut altered = record.clone();
+            altered[position] ^= 1;
+            assert!(read(&VAULT, &ring, Tip::EMPTY, &altered).is_err(), "byte {position}");
+        }
+        for length in 0..record.len() {
+            assert!(read(&VAULT, &ring, Tip::EMPTY, &record[..length]).is_err(), "length {length}");
+        }
+        assert!(read(&[8; 16], &ring, Tip::EMPTY, &record).is_err());
+        assert!(read(&VAULT, &Ring::first_term().unwrap(), Tip::EMPTY, &record).is_err());
+    }
+
+    #[test]
+    fn an_event_of_a_later_version_is_not_an_error() {
+        let json = br#"{"time":1,"workspace":"w","event":{"event":"rekeyed","term":2}}"#;
+        let content: Content = serde_json::from_slice(json).unwrap();
+        assert_eq!(content.event, AuditEvent::Unknown);
+    }
 }

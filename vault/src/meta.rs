@@ -11,7 +11,7 @@ use crate::{Secret, SecretName};
 /// would match. They show no mask either.
 const SHORTEST_SCRUBBABLE: usize = 16;
 /// The largest value, in bytes. A credential is never larger; a key ring or a certificate chain fits.
-pub(crate) const LARGEST_VALUE: usize = 48 * 1024;
+pub(crate) const LARGEST_VALUE: usize = 64 * 1024;
 /// How many characters of a value its mask shows.
 const MASK_LEN: usize = 4;
 /// The most entries, and the longest entry in bytes, of each list in the metadata: the whole must stay
@@ -149,6 +149,9 @@ pub enum MetaError {
     /// The header's name is not an HTTP token (RFC 9110, section 5.6.2).
     #[error("the header's name is not an HTTP field name")]
     Header,
+    /// The end of its life is in the past.
+    #[error("it would expire at once: {0} is in the past")]
+    Expired(OffsetDateTime),
     /// A header is named and at the same time the value must never go into one.
     #[error("a header is named for a value that never goes into a header")]
     HeaderAndNever,
@@ -180,16 +183,15 @@ pub(crate) fn check_value(secret: &Secret, meta: &SecretMeta) -> Result<(), Valu
 }
 
 /// Whether `meta` is worth storing: bounded lists of plain words, a header that is one.
-pub(crate) fn check_meta(meta: &SecretMeta) -> Result<(), MetaError> {
+pub(crate) fn check_meta(meta: &SecretMeta, now: OffsetDateTime) -> Result<(), MetaError> {
+    if let Some(expires) = meta.expires.filter(|expires| *expires <= now) {
+        return Err(MetaError::Expired(expires));
+    }
     for (field, entries) in [("hosts", &meta.hosts), ("agents", &meta.agents)] {
         if entries.len() > MOST_ENTRIES {
             return Err(MetaError::TooMany { field, count: entries.len() });
         }
-        let plain = |entry: &String| {
-            (1..=LONGEST_ENTRY).contains(&entry.len())
-                && !entry.chars().any(|c| c.is_whitespace() || c.is_control())
-        };
-        if let Some(index) = entries.iter().position(|entry| !plain(entry)) {
+        if let Some(index) = entries.iter().position(|entry| !is_plain(entry)) {
             return Err(MetaError::Entry { field, position: index + 1 });
         }
     }
@@ -198,6 +200,11 @@ pub(crate) fn check_meta(meta: &SecretMeta) -> Result<(), MetaError> {
         Some(name) if !is_field_name(name) => Err(MetaError::Header),
         _ => Ok(()),
     }
+}
+
+/// Whether `text` is short enough for a row, and without white space and control characters.
+pub(crate) fn is_plain(text: &str) -> bool {
+    (1..=LONGEST_ENTRY).contains(&text.len()) && !text.chars().any(|c| c.is_whitespace() || c.is_control())
 }
 
 /// Whether responses can be scrubbed of `value`.
@@ -269,6 +276,8 @@ mod tests {
         };
         let header = |name: &str| SecretMeta { header: Some(name.to_owned()), ..base() };
         let long = "h".repeat(LONGEST_ENTRY + 1);
+        let now = OffsetDateTime::UNIX_EPOCH;
+        let until = |seconds| SecretMeta { expires: Some(now + time::Duration::seconds(seconds)), ..base() };
         for (meta, expected) in [
             (base(), Ok(())),
             (hosts(&["api.github.com", "*.example.com"]), Ok(())),
@@ -280,10 +289,12 @@ mod tests {
             (header("authorization"), Ok(())),
             (header("x-api-key"), Ok(())),
             (header(""), Err(MetaError::Header)),
+            (until(1), Ok(())),
+            (until(0), Err(MetaError::Expired(now))),
             (header("x: y"), Err(MetaError::Header)),
             (SecretMeta { never_in_header: true, ..header("a") }, Err(MetaError::HeaderAndNever)),
         ] {
-            assert_eq!(check_meta(&meta), expected, "{meta:?}");
+            assert_eq!(check_meta(&meta, now), expected, "{meta:?}");
         }
     }
 

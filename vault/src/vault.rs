@@ -1,12 +1,24 @@
 //! The operations.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use time::OffsetDateTime;
 
+use crate::error::Tampering;
+use crate::meta::{check_meta, check_value, is_plain};
+use crate::row::{self, Place, RowKind};
 use crate::{
-    AuditRecord, ExpectedVersion, Secret, SecretMeta, SecretName, SecretSummary, VaultError, Version,
+    AuditEvent, AuditRecord, ExpectedVersion, Secret, SecretMeta, SecretName, SecretSummary, VaultError,
+    Version,
 };
+
+mod content;
+mod open;
+mod state;
+
+use content::StoredMeta;
+use state::State;
 
 /// Where a vault lives, and whose secrets are meant.
 #[derive(Debug, Clone)]
@@ -58,16 +70,23 @@ impl Clock for SystemClock {
     }
 }
 
-/// An open vault. Holds the store's lock until it is dropped.
+/// An open vault. Holds the store's lock until it is dropped, so it should not be kept for longer than it
+/// takes, unless by the one server of the machine.
 pub struct Vault {
     workspace: String,
+    mode: OpenMode,
+    clock: Box<dyn Clock>,
+    /// `None`: there is no store, and none was to be created.
+    state: Option<State>,
 }
 
 impl Vault {
-    /// Opens the vault, and checks that head, rows and the end of the audit log belong together.
+    /// Opens the vault. Checks the files' places, takes the lock (waiting two seconds at most), and
+    /// verifies that the head is authentic, that the rows are the ones it was written with, and that the
+    /// audit log ends where it says.
     ///
     /// # Errors
-    /// See [`VaultError::kind`].
+    /// All kinds but [`Conflict`](crate::ErrorKind::Conflict) and [`Expired`](crate::ErrorKind::Expired).
     pub fn open(location: &VaultLocation, mode: OpenMode) -> Result<Vault, VaultError> {
         Vault::open_with_clock(location, mode, Box::new(SystemClock))
     }
@@ -78,10 +97,12 @@ impl Vault {
     /// As [`Vault::open`].
     pub fn open_with_clock(
         location: &VaultLocation,
-        _mode: OpenMode,
-        _clock: Box<dyn Clock>,
+        mode: OpenMode,
+        clock: Box<dyn Clock>,
     ) -> Result<Vault, VaultError> {
-        Ok(Vault { workspace: location.workspace.clone() })
+        check_text("the workspace", &location.workspace)?;
+        let state = open::open(location, mode, clock.now())?;
+        Ok(Vault { workspace: location.workspace.clone(), mode, clock, state })
     }
 
     /// The workspace that this handle sees.
@@ -90,18 +111,64 @@ impl Vault {
         &self.workspace
     }
 
-    /// Sets a secret; durable when this returns. Returns its new version.
+    /// Whether there is a store; without one the vault is empty and refuses changes.
+    #[must_use]
+    pub fn exists(&self) -> bool {
+        self.state.is_some()
+    }
+
+    /// Sets a secret, durably: a later version replaces the one before. Returns the new version.
+    ///
+    /// Refused are values that are empty, larger than 64 KiB, wrapped in white space, or contain NUL; line
+    /// breaks unless [`never_in_header`](SecretMeta::never_in_header); fewer than 16 bytes unless
+    /// [`scrubbable`](SecretMeta::scrubbable) is `false`.
     ///
     /// # Errors
-    /// A refused value or metadata, a lost compare-and-swap, or storage.
+    /// A refused value or metadata, a lost compare-and-swap, tampering or storage.
+    #[allow(clippy::needless_pass_by_value, reason = "a secret that was set is used up, and wiped")]
     pub fn set(
         &mut self,
-        _name: &SecretName,
-        _value: Secret,
-        _meta: SecretMeta,
-        _expected: ExpectedVersion,
+        name: &SecretName,
+        value: Secret,
+        meta: SecretMeta,
+        expected: ExpectedVersion,
     ) -> Result<Version, VaultError> {
-        Err(VaultError::ReadOnly)
+        let now = self.clock.now();
+        check_meta(&meta, now)?;
+        check_value(&value, &meta)?;
+        let state = writable(self.mode, &mut self.state)?;
+        let workspace = self.workspace.as_str();
+        let before = read_meta(state, workspace, name)?;
+        let current = before.as_ref().filter(|meta| !meta.removed);
+        let found = current.map(|meta| Version(meta.version));
+        let matches = match expected {
+            ExpectedVersion::Any => true,
+            ExpectedVersion::Absent => found.is_none(),
+            ExpectedVersion::Exactly(version) => found == Some(version),
+        };
+        if !matches {
+            return Err(VaultError::Conflict { name: name.clone(), expected, found });
+        }
+
+        let version = before.as_ref().map_or(0, |meta| meta.version) + 1;
+        let created = current.map_or(now.unix_timestamp(), |meta| meta.created);
+        let fingerprint = state.fingerprint(workspace, &value);
+        let stored =
+            StoredMeta::new(name, version, (created, now.unix_timestamp()), fingerprint, &value, meta);
+        let event = AuditEvent::Set {
+            secret: name.clone(),
+            version: Version(version),
+            fingerprint: stored.fingerprint.clone(),
+            hosts: stored.hosts.clone(),
+        };
+        let plain = content::pad_value(&value);
+        let sealed = row::seal(&state.ring, &Place::value(&state.vault, workspace, name, version), &plain)?;
+        let changes = vec![
+            seal_meta(state, workspace, name, &stored)?,
+            (state.row_key(RowKind::Value, workspace, name), Some(sealed)),
+        ];
+        state.commit(changes, (now, workspace), [event])?;
+        Ok(Version(version))
     }
 
     /// All secrets of the workspace, by name. No value is decrypted for it.
@@ -109,15 +176,28 @@ impl Vault {
     /// # Errors
     /// Tampering or storage.
     pub fn list(&self) -> Result<Vec<SecretSummary>, VaultError> {
-        Ok(Vec::new())
+        let Some(state) = &self.state else { return Ok(Vec::new()) };
+        let prefix = state.workspace_prefix(RowKind::Meta, &self.workspace);
+        let mut list = Vec::new();
+        for key in state.root.keys(&prefix) {
+            let Some(row) = state.row(key)? else { continue };
+            let meta = open_meta(state, &self.workspace, key, &row)?;
+            if !meta.removed {
+                list.push(meta.into_summary()?);
+            }
+        }
+        list.sort_by(|a: &SecretSummary, b| a.name.cmp(&b.name));
+        Ok(list)
     }
 
-    /// The version of a secret, if there is one.
+    /// The current version of a secret, if there is one.
     ///
     /// # Errors
     /// Tampering or storage.
-    pub fn version(&self, _name: &SecretName) -> Result<Option<Version>, VaultError> {
-        Ok(None)
+    pub fn version(&self, name: &SecretName) -> Result<Option<Version>, VaultError> {
+        let Some(state) = &self.state else { return Ok(None) };
+        let meta = read_meta(state, &self.workspace, name)?;
+        Ok(meta.filter(|meta| !meta.removed).map(|meta| Version(meta.version)))
     }
 
     /// Whether there is a secret of this name.
@@ -128,39 +208,129 @@ impl Vault {
         Ok(self.version(name)?.is_some())
     }
 
-    /// Decrypts a secret for its use.
+    /// Decrypts a secret for its use. `None` when there is none.
     ///
     /// # Errors
     /// An expired secret, tampering or storage.
     pub fn open_secret(
         &self,
-        _name: &SecretName,
+        name: &SecretName,
     ) -> Result<Option<(Secret, SecretMeta, Version)>, VaultError> {
-        Ok(None)
+        let Some(state) = &self.state else { return Ok(None) };
+        let Some(stored) = read_meta(state, &self.workspace, name)?.filter(|meta| !meta.removed) else {
+            return Ok(None);
+        };
+        let version = Version(stored.version);
+        let meta = stored.into_summary()?.meta;
+        if let Some(at) = meta.expires.filter(|at| *at <= self.clock.now()) {
+            return Err(VaultError::Expired { name: name.clone(), at });
+        }
+        let row =
+            state.row(&state.row_key(RowKind::Value, &self.workspace, name))?.ok_or(Tampering::RowContent)?;
+        let place = Place::value(&state.vault, &self.workspace, name, version.0);
+        let value = content::unpad_value(&row::open(&state.ring, &place, &row)?)?;
+        Ok(Some((value, meta, version)))
     }
 
-    /// Removes a secret; durable when this returns. Returns the version that was removed, `None` when
-    /// there was none.
+    /// Removes a secret, durably. A sealed tombstone stays, so that its versions do not begin again. Returns
+    /// the version that was removed, `None` when there was none.
     ///
     /// # Errors
-    /// Storage, or a vault opened for reading.
-    pub fn remove(&mut self, _name: &SecretName) -> Result<Option<Version>, VaultError> {
-        Err(VaultError::ReadOnly)
+    /// Tampering, storage, or a vault opened for reading.
+    pub fn remove(&mut self, name: &SecretName) -> Result<Option<Version>, VaultError> {
+        let now = self.clock.now();
+        let state = writable(self.mode, &mut self.state)?;
+        let workspace = self.workspace.as_str();
+        let Some(before) = read_meta(state, workspace, name)?.filter(|meta| !meta.removed) else {
+            return Ok(None);
+        };
+        let version = Version(before.version);
+        let tombstone = before.into_tombstone(now.unix_timestamp());
+        let changes = vec![
+            seal_meta(state, workspace, name, &tombstone)?,
+            (state.row_key(RowKind::Value, workspace, name), None),
+        ];
+        state.commit(changes, (now, workspace), [AuditEvent::Removed { secret: name.clone(), version }])?;
+        Ok(Some(version))
     }
 
-    /// Puts planned uses on record: one audit record per run, secret and host, durable when this returns.
+    /// Puts planned uses on record, durably, before the first of them: one audit record per run, secret and
+    /// host, however often it is in `uses`. Works in a vault opened for reading.
     ///
     /// # Errors
-    /// Storage.
-    pub fn record_uses(&mut self, _uses: &[PlannedUse]) -> Result<(), VaultError> {
-        Err(VaultError::ReadOnly)
+    /// A text that is not plain, storage, or no store ([`Vault::exists`]).
+    pub fn record_uses(&mut self, uses: &[PlannedUse]) -> Result<(), VaultError> {
+        for planned in uses {
+            check_text("the run's id", &planned.run)?;
+            check_text("the host", &planned.host)?;
+        }
+        let unique: BTreeSet<&PlannedUse> = uses.iter().collect();
+        if unique.is_empty() {
+            return Ok(());
+        }
+        let now = self.clock.now();
+        let state = self.state.as_mut().ok_or(VaultError::ReadOnly)?;
+        let events = unique.into_iter().map(|planned| AuditEvent::UsePlanned {
+            run: planned.run.clone(),
+            secret: planned.secret.clone(),
+            host: planned.host.clone(),
+        });
+        state.commit(Vec::new(), (now, &self.workspace), events)
     }
 
-    /// The audit log of this workspace, oldest first. The whole chain is verified on the way.
+    /// The audit log of this workspace and of the store itself, oldest first. The whole chain, other
+    /// workspaces' records included, is verified on the way.
     ///
     /// # Errors
-    /// A broken chain, or storage.
+    /// A broken chain, tampering or storage.
     pub fn audit(&self) -> Result<Vec<AuditRecord>, VaultError> {
-        Ok(Vec::new())
+        let Some(state) = &self.state else { return Ok(Vec::new()) };
+        let mut records = Vec::new();
+        state.walk_audit(&mut |record| {
+            if record.workspace.is_empty() || record.workspace == self.workspace {
+                records.push(record);
+            }
+        })?;
+        Ok(records)
     }
+}
+
+fn writable(mode: OpenMode, state: &mut Option<State>) -> Result<&mut State, VaultError> {
+    match state {
+        Some(state) if mode != OpenMode::ReadOnlyIfExists => Ok(state),
+        _ => Err(VaultError::ReadOnly),
+    }
+}
+
+fn read_meta(state: &State, workspace: &str, name: &SecretName) -> Result<Option<StoredMeta>, VaultError> {
+    let key = state.row_key(RowKind::Meta, workspace, name);
+    let Some(row) = state.row(&key)? else { return Ok(None) };
+    let meta = open_meta(state, workspace, &key, &row)?;
+    if meta.name != *name {
+        return Err(Tampering::RowContent.into());
+    }
+    Ok(Some(meta))
+}
+
+fn open_meta(state: &State, workspace: &str, key: &[u8], row: &[u8]) -> Result<StoredMeta, VaultError> {
+    StoredMeta::decode(&row::open(&state.ring, &meta_place(state, workspace, key), row)?)
+}
+
+fn seal_meta(
+    state: &State,
+    workspace: &str,
+    name: &SecretName,
+    meta: &StoredMeta,
+) -> Result<(Vec<u8>, Option<Vec<u8>>), VaultError> {
+    let key = state.row_key(RowKind::Meta, workspace, name);
+    let row = row::seal(&state.ring, &meta_place(state, workspace, &key), &meta.encode()?)?;
+    Ok((key, Some(row)))
+}
+
+fn meta_place<'a>(state: &'a State, workspace: &'a str, key: &'a [u8]) -> Place<'a> {
+    Place { vault: &state.vault, workspace, kind: RowKind::Meta, name: key, version: 0 }
+}
+
+fn check_text(what: &'static str, text: &str) -> Result<(), VaultError> {
+    if is_plain(text) { Ok(()) } else { Err(VaultError::Text { what }) }
 }

@@ -1,0 +1,243 @@
+//! An open store with its keys, its head and its root: reading rows that are checked, committing changes.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+
+use data_encoding::HEXLOWER;
+use time::OffsetDateTime;
+
+use crate::audit::{self, Tip};
+use crate::crypto::{self, Hash, Key, Label};
+use crate::error::Tampering;
+use crate::head::{self, Head};
+use crate::place::StoreLock;
+use crate::root::{self, RowsRoot};
+use crate::row::{RowKind, VaultId, length_prefixed};
+use crate::slots::Ring;
+use crate::store::{Batch, Store};
+use crate::{AuditEvent, AuditRecord, Secret, SecretName, VaultError};
+
+/// The key of the slot header.
+pub(super) const SLOTS_KEY: &[u8] = b"k";
+/// The key of the head.
+pub(super) const HEAD_KEY: &[u8] = b"h";
+/// The first byte of the keys of audit records; their sequence number follows. Everything below and above
+/// is a row that the root covers, the head excepted.
+const AUDIT_PREFIX: u8 = b'a';
+const AFTER_AUDIT: u8 = AUDIT_PREFIX + 1;
+/// How much of the workspace's MAC is in front of its rows' keys.
+const WORKSPACE_LEN: usize = 16;
+/// How much of a fingerprint is kept.
+const FINGERPRINT_LEN: usize = 8;
+
+/// The stores (device, inode) in which a change of this process did not become durable.
+static SEALED: Mutex<BTreeSet<(u64, u64)>> = Mutex::new(BTreeSet::new());
+
+/// Whether an earlier failure closed the store for this process.
+pub(super) fn is_sealed(store: (u64, u64)) -> bool {
+    SEALED.lock().unwrap_or_else(PoisonError::into_inner).contains(&store)
+}
+
+/// What opening a store needs.
+pub(super) struct Opening {
+    pub(super) store: Box<dyn Store>,
+    pub(super) vault: VaultId,
+    pub(super) ring: Ring,
+    pub(super) identity: (u64, u64),
+    pub(super) lock: Option<StoreLock>,
+}
+
+/// An open store.
+pub(super) struct State {
+    // Dropped in this order: the lock goes last.
+    store: Box<dyn Store>,
+    pub(super) vault: VaultId,
+    pub(super) ring: Ring,
+    index: Key,
+    fingerprint: Key,
+    pub(super) root: RowsRoot,
+    tip: Tip,
+    generation: u64,
+    head_link: Hash,
+    identity: (u64, u64),
+    _lock: Option<StoreLock>,
+}
+
+impl State {
+    /// The state of a store without rows, whose first batch writes `slots`.
+    pub(super) fn create(opening: Opening, slots: Vec<u8>, now: OffsetDateTime) -> Result<State, VaultError> {
+        let mut state = State::with(opening, RowsRoot::new(), Tip::EMPTY, (0, [0; 32]));
+        state.commit(vec![(SLOTS_KEY.to_vec(), Some(slots))], (now, ""), [AuditEvent::Created])?;
+        Ok(state)
+    }
+
+    /// The state of a store with a head, verified: the head's MAC, the rows, the end of the audit log.
+    pub(super) fn load(opening: Opening, head_row: &[u8]) -> Result<State, VaultError> {
+        let head = Head::decode(head_row, &opening.vault, &opening.ring)?;
+        let root = read_rows(&*opening.store)?;
+        if !crypto::same(&root.hash(), &head.root) {
+            return Err(Tampering::Root.into());
+        }
+        let tip = Tip { records: head.audit_records, link: head.audit_tip };
+        check_audit_tip(&*opening.store, tip)?;
+        Ok(State::with(opening, root, tip, (head.generation, head::link(head_row))))
+    }
+
+    fn with(opening: Opening, root: RowsRoot, tip: Tip, (generation, head_link): (u64, Hash)) -> State {
+        let Opening { store, vault, ring, identity, lock } = opening;
+        let derive = |label| crypto::derive(ring.newest().1, &vault, label);
+        let (index, fingerprint) = (derive(Label::Index), derive(Label::Fingerprint));
+        State {
+            store,
+            vault,
+            ring,
+            index,
+            fingerprint,
+            root,
+            tip,
+            generation,
+            head_link,
+            identity,
+            _lock: lock,
+        }
+    }
+
+    /// The row at `key`, if it is the one that the root knows.
+    pub(super) fn row(&self, key: &[u8]) -> Result<Option<Vec<u8>>, VaultError> {
+        self.check_open()?;
+        let row = self.store.get(key)?;
+        if !self.root.holds(key, row.as_deref()) {
+            return Err(Tampering::Root.into());
+        }
+        Ok(row)
+    }
+
+    /// Makes `changes` with their audit records and the next head, in one durable batch. Any failure closes
+    /// the store for this process: what is on disk is not known then.
+    pub(super) fn commit(
+        &mut self,
+        changes: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+        (now, workspace): (OffsetDateTime, &str),
+        events: impl IntoIterator<Item = AuditEvent>,
+    ) -> Result<(), VaultError> {
+        self.check_open()?;
+        let mut batch = Batch::default();
+        let mut tip = self.tip;
+        for event in events {
+            let key = audit_key(tip.records);
+            let (record, next) = audit::append(&self.vault, &self.ring, tip, (now, workspace, event))?;
+            batch.put(key, record);
+            tip = next;
+        }
+        for (key, row) in changes {
+            match row {
+                Some(row) => {
+                    self.root.put(&key, &row);
+                    batch.put(key, row);
+                }
+                None => {
+                    self.root.remove(&key);
+                    batch.remove(key);
+                }
+            }
+        }
+        let head = Head {
+            generation: self.generation + 1,
+            root: self.root.hash(),
+            audit_records: tip.records,
+            audit_tip: tip.link,
+            previous: self.head_link,
+        };
+        let head_row = head.encode(&self.vault, &self.ring);
+        let head_link = head::link(&head_row);
+        batch.put(HEAD_KEY.to_vec(), head_row);
+        if let Err(error) = self.store.commit(batch) {
+            SEALED.lock().unwrap_or_else(PoisonError::into_inner).insert(self.identity);
+            return Err(error);
+        }
+        (self.tip, self.generation, self.head_link) = (tip, head.generation, head_link);
+        Ok(())
+    }
+
+    /// Visits every audit record, oldest first, verifying the chain up to the tip in the head.
+    pub(super) fn walk_audit(&self, visit: &mut dyn FnMut(AuditRecord)) -> Result<(), VaultError> {
+        self.check_open()?;
+        let mut tip = Tip::EMPTY;
+        self.store.scan(&[AUDIT_PREFIX], Some(&[AFTER_AUDIT]), &mut |key, row| {
+            if key != audit_key(tip.records) {
+                return Err(Tampering::Audit(tip.records).into());
+            }
+            let (record, next) = audit::read(&self.vault, &self.ring, tip, row)?;
+            visit(record);
+            tip = next;
+            Ok(())
+        })?;
+        if tip == self.tip { Ok(()) } else { Err(Tampering::Audit(tip.records).into()) }
+    }
+
+    /// Where the row of `name` is kept: its kind, a MAC of the workspace, a MAC of kind, workspace and name.
+    pub(super) fn row_key(&self, kind: RowKind, workspace: &str, name: &SecretName) -> Vec<u8> {
+        let fields = [&b"orch.vault.key/1"[..], kind.tag(), workspace.as_bytes(), name.as_str().as_bytes()];
+        let mut key = self.workspace_prefix(kind, workspace);
+        key.extend_from_slice(&crypto::mac(&self.index, &[&length_prefixed(&fields)]));
+        key
+    }
+
+    /// What the keys of a workspace's rows of one kind begin with.
+    pub(super) fn workspace_prefix(&self, kind: RowKind, workspace: &str) -> Vec<u8> {
+        let mac =
+            crypto::mac(&self.index, &[&length_prefixed(&[b"orch.vault.workspace/1", workspace.as_bytes()])]);
+        let mut key = vec![match kind {
+            RowKind::Meta => b'm',
+            RowKind::Value => b'v',
+            RowKind::Audit => AUDIT_PREFIX,
+        }];
+        key.extend(mac.iter().take(WORKSPACE_LEN));
+        key
+    }
+
+    /// A keyed digest of a value.
+    pub(super) fn fingerprint(&self, workspace: &str, value: &Secret) -> String {
+        let workspace = length_prefixed(&[b"orch.vault.fingerprint/1", workspace.as_bytes()]);
+        let mac = value.expose(|value| crypto::mac(&self.fingerprint, &[&workspace, value]));
+        let (short, _) = mac.split_at(FINGERPRINT_LEN);
+        HEXLOWER.encode(short)
+    }
+
+    fn check_open(&self) -> Result<(), VaultError> {
+        if is_sealed(self.identity) { Err(VaultError::Sealed) } else { Ok(()) }
+    }
+}
+
+/// The key of an audit record.
+pub(super) fn audit_key(sequence: u64) -> Vec<u8> {
+    let mut key = vec![AUDIT_PREFIX];
+    key.extend_from_slice(&sequence.to_be_bytes());
+    key
+}
+
+fn read_rows(store: &dyn Store) -> Result<RowsRoot, VaultError> {
+    let mut leaves = Vec::new();
+    let mut visit = |key: &[u8], row: &[u8]| {
+        if key != HEAD_KEY {
+            leaves.push((Box::from(key), root::leaf(key, row)));
+        }
+        Ok(())
+    };
+    store.scan(&[], Some(&[AUDIT_PREFIX]), &mut visit)?;
+    store.scan(&[AFTER_AUDIT], None, &mut visit)?;
+    Ok(RowsRoot::build(leaves))
+}
+
+/// Whether the log ends with the record that `tip` names. What comes before is verified by walking it.
+fn check_audit_tip(store: &dyn Store, tip: Tip) -> Result<(), VaultError> {
+    let last = match tip.records.checked_sub(1) {
+        Some(last) => store.get(&audit_key(last))?.map(|record| audit::link(&record)),
+        None => Some(Tip::EMPTY.link),
+    };
+    let next = store.get(&audit_key(tip.records))?;
+    if last == Some(tip.link) && next.is_none() { Ok(()) } else { Err(Tampering::AuditTip.into()) }
+}
+
+#[cfg(test)]
+mod tests;
