@@ -3,7 +3,6 @@
 
 use std::net::IpAddr;
 
-use bytes::Bytes;
 use http::header::{AUTHORIZATION, HOST};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
@@ -37,7 +36,7 @@ pub(super) async fn respond(
         Err(error) if error.is::<LengthLimitError>() => None,
         Err(_) => return Err(Cut),
     };
-    let (decision, pace) = decide(world, channel, &parts, body);
+    let (decision, pace) = decide(world, channel, &parts, body.as_deref());
     match decision {
         Decision::Reply(reply) => Ok(reply.send(pace).await),
         Decision::Hangup => {
@@ -53,7 +52,7 @@ enum Decision {
 }
 
 /// Pure but for the scenario's counters.
-fn decide(world: &World, channel: &Channel, parts: &Parts, body: Option<Bytes>) -> (Decision, Pace) {
+fn decide(world: &World, channel: &Channel, parts: &Parts, body: Option<&[u8]>) -> (Decision, Pace) {
     let at_once = |reply| (Decision::Reply(reply), Pace::default());
     let Some((host, port)) = origin(parts, channel) else {
         let text =
@@ -133,10 +132,10 @@ struct Exchange<'a> {
 }
 
 impl Exchange<'_> {
-    fn infer(&self, body: Option<Bytes>) -> (Decision, Pace) {
-        let bytes = body.as_deref().unwrap_or_default();
+    fn infer(&self, body: Option<&[u8]>) -> (Decision, Pace) {
+        let bytes = body.unwrap_or_default();
         let ids = Ids::of(&self.served.provider, self.parts.uri.path(), bytes);
-        let ask = self.authorised().and_then(|()| self.parse(body.as_deref()));
+        let ask = self.authorised().and_then(|()| self.parse(body));
         let ask = match ask {
             Ok(ask) => ask,
             Err(reject) => {

@@ -90,7 +90,11 @@ fn score(words: &[String], weights: &HashMap<&str, u64>, index: usize) -> u64 {
 
 /// The sentences of the conversation that share most words with the question; the newest tool results count too.
 fn question(ask: &Ask, message: &str) -> String {
-    let wanted: HashSet<String> = content_words(message).into_iter().collect();
+    let own = text::sentences(message, SENTENCES);
+    let (asked, told): (Vec<String>, Vec<String>) =
+        own.into_iter().partition(|sentence| sentence.ends_with('?'));
+    let asked = if asked.is_empty() { message.to_owned() } else { asked.join(" ") };
+    let wanted: HashSet<String> = content_words(&asked).into_iter().collect();
     let after_tool = ask.turns.last().is_some_and(|turn| turn.role == Role::Tool);
     let mut context = Vec::new();
     for turn in &ask.turns {
@@ -102,9 +106,8 @@ fn question(ask: &Ask, message: &str) -> String {
         context.extend(text::sentences(&source, SENTENCES));
     }
     // A long message brings its own context: what it tells, apart from what it asks.
-    let own = text::sentences(message, SENTENCES);
-    if own.len() > 1 {
-        context.extend(own.into_iter().filter(|sentence| !sentence.ends_with('?')));
+    if told.len() > 1 || asked != message {
+        context.extend(told);
     }
     let overlap = |sentence: &str| {
         content_words(sentence).into_iter().collect::<HashSet<_>>().intersection(&wanted).count()

@@ -51,6 +51,13 @@ impl ScenarioError {
             Some((path, rest)) if is_path(path) => (Some(path.to_owned()), rest.to_owned()),
             _ => (None, text),
         };
+        // An unknown field is reported at the mapping that holds it; its own path says more.
+        let unknown = message.strip_prefix("unknown field `").and_then(|rest| rest.split_once('`'));
+        let field = match (field, unknown) {
+            (Some(parent), Some((name, _))) => Some(format!("{parent}.{name}")),
+            (None, Some((name, _))) => Some(name.to_owned()),
+            (field, None) => field,
+        };
         let nearest = did_you_mean(&message);
         ScenarioError { file: Some(file.to_owned()), field, place, message, nearest }
     }

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
+use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
@@ -266,26 +267,29 @@ struct Headers(Vec<(HeaderName, HeaderValue)>);
 
 impl<'de> Deserialize<'de> for Headers {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Headers, D::Error> {
-        let map = BTreeMap::<String, HeaderText>::deserialize(deserializer)?;
-        let mut headers = Vec::with_capacity(map.len());
-        for (name, value) in map {
-            let parsed = HeaderName::from_str(&name)
-                .map_err(|_| de::Error::custom(format!("`{name}` is no header name")))?;
-            // The connection's own headers are the server's business: a scripted one would break its framing.
-            if [http::header::CONTENT_LENGTH, http::header::TRANSFER_ENCODING, http::header::CONNECTION]
-                .contains(&parsed)
-            {
-                return Err(de::Error::custom(format!("`{name}` cannot be scripted")));
-            }
-            headers.push((parsed, value.0));
-        }
-        Ok(Headers(headers))
+        let map = BTreeMap::<HeaderKey, HeaderText>::deserialize(deserializer)?;
+        Ok(Headers(
+            map.into_iter().filter_map(|(name, value)| Some((name.0.parse().ok()?, value.0))).collect(),
+        ))
     }
 }
 
+/// A checked header name in lower case, as text: [`HeaderName`] has no order.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct HeaderKey(String);
 struct HeaderText(HeaderValue);
 
+scalar!(HeaderKey, parse_header_name, "a header's name");
 scalar!(HeaderText, parse_header_value, "a header's value as text");
+
+fn parse_header_name(text: &str) -> Result<HeaderKey, String> {
+    let name = HeaderName::from_str(text).map_err(|_| format!("`{text}` is no header name"))?;
+    // The connection's own headers are the server's business: a scripted one would break its framing.
+    if [CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION].contains(&name) {
+        return Err(format!("`{text}` cannot be scripted"));
+    }
+    Ok(HeaderKey(name.as_str().to_owned()))
+}
 
 fn parse_header_value(text: &str) -> Result<HeaderText, String> {
     HeaderValue::from_str(text)
