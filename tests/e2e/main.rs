@@ -1,1 +1,34 @@
-//! End-to-end suite.
+//! The end-to-end suite: the real binary in a home of its own, upstreams on loopback, and nothing else.
+//!
+//! Each file is a subject of the contract in the command line's documentation; [`stage`] is what they stand on.
+
+mod bad_input;
+mod exit_codes;
+mod fallback;
+mod hostile;
+mod injection;
+mod keys;
+mod lifecycle;
+mod providers;
+mod readme;
+mod result;
+mod secrecy;
+mod secrets;
+mod simulate;
+mod stage;
+mod streaming;
+
+/// A file that nobody declares is compiled by nobody, and its tests pass by not running.
+#[test]
+fn every_file_is_part_of_the_suite() {
+    let here = orch_tests::guests::repository().join("tests/e2e");
+    let declared = std::fs::read_to_string(here.join("main.rs")).expect("this file");
+    for entry in std::fs::read_dir(&here).expect("this folder") {
+        let name = entry.expect("an entry").file_name().into_string().expect("UTF-8");
+        let module = name.strip_suffix(".rs").unwrap_or_else(|| panic!("{name} is not a source file"));
+        assert!(
+            module == "main" || declared.contains(&format!("\nmod {module};\n")),
+            "{name} is not declared"
+        );
+    }
+}

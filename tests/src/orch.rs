@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -108,8 +108,8 @@ impl Orch {
         let _writer = thread::spawn(move || {
             let _broken_pipe = stdin.write_all(&input);
         });
-        let stdout = drained(child.stdout.take().expect("piped"));
-        let stderr = drained(child.stderr.take().expect("piped"));
+        let stdout = Drain::new(child.stdout.take().expect("piped"));
+        let stderr = Drain::new(child.stderr.take().expect("piped"));
         let line = self.args.iter().map(|a| a.to_string_lossy()).collect::<Vec<_>>().join(" ");
         Running { child, line, started, timeout: self.timeout, stdout, stderr, ended: false }
     }
@@ -121,8 +121,8 @@ pub struct Running {
     line: String,
     started: Instant,
     timeout: Duration,
-    stdout: Receiver<Vec<u8>>,
-    stderr: Receiver<Vec<u8>>,
+    stdout: Drain,
+    stderr: Drain,
     ended: bool,
 }
 
@@ -145,6 +145,14 @@ impl Running {
     /// An interrupt to the command alone, as a supervisor sends it.
     pub fn interrupt_alone(&self) {
         kill_process(self.group(), Signal::INT).expect("the process is alive");
+    }
+
+    /// Returns as soon as stderr contains this text, while the command goes on.
+    #[track_caller]
+    pub fn wait_says(&self, text: &str) {
+        let contains = |bytes: &[u8]| bytes.windows(text.len()).any(|window| window == text.as_bytes());
+        let (said, _) = self.stderr.wait(|state| state.ended || contains(&state.bytes));
+        assert!(contains(&said), "stderr does not say {text:?}:\n{}", String::from_utf8_lossy(&said));
     }
 
     /// Waits for the end.
@@ -178,15 +186,13 @@ impl Running {
 
     /// The pipe ends when its last holder ends, which a process that outlives the command would delay.
     #[track_caller]
-    fn collect(&self, from: &Receiver<Vec<u8>>, name: &str) -> Vec<u8> {
-        match from.recv_timeout(PATIENCE) {
-            Ok(bytes) => bytes,
-            Err(RecvTimeoutError::Timeout) => {
-                self.kill();
-                panic!("{name} is still held open after the end of: orch {}", self.line);
-            }
-            Err(RecvTimeoutError::Disconnected) => panic!("the thread that reads {name} failed"),
+    fn collect(&self, from: &Drain, name: &str) -> Vec<u8> {
+        let (bytes, ended) = from.wait(|state| state.ended);
+        if !ended {
+            self.kill();
+            panic!("{name} is still held open after the end of: orch {}", self.line);
         }
+        bytes
     }
 
     fn kill(&self) {
@@ -302,15 +308,46 @@ impl fmt::Debug for Outcome {
     }
 }
 
-fn drained(mut pipe: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
-    let (send, receive) = channel();
-    // Ends with the pipe; what nobody receives is dropped.
-    let _reader = thread::spawn(move || {
-        let mut bytes = Vec::new();
-        let _partial = pipe.read_to_end(&mut bytes);
-        let _unwanted = send.send(bytes);
-    });
-    receive
+/// What a pipe has said so far, read by a thread that ends with the pipe.
+struct Drain {
+    shared: Arc<(Mutex<Drained>, Condvar)>,
+}
+
+#[derive(Default)]
+struct Drained {
+    bytes: Vec<u8>,
+    ended: bool,
+}
+
+impl Drain {
+    fn new(mut pipe: impl Read + Send + 'static) -> Self {
+        let shared = Arc::<(Mutex<Drained>, Condvar)>::default();
+        let drained = Arc::clone(&shared);
+        let _reader = thread::spawn(move || {
+            let mut buffer = [0; 16 * 1024];
+            loop {
+                let read = pipe.read(&mut buffer).unwrap_or(0);
+                let mut state = drained.0.lock().unwrap_or_else(PoisonError::into_inner);
+                state.bytes.extend_from_slice(&buffer[..read]);
+                state.ended = read == 0;
+                drained.1.notify_all();
+                if state.ended {
+                    return;
+                }
+            }
+        });
+        Self { shared }
+    }
+
+    /// Waits until the state is as wanted, at most [`PATIENCE`]; what was read by then, and whether it is.
+    fn wait(&self, until: impl Fn(&Drained) -> bool) -> (Vec<u8>, bool) {
+        let (state, changed) = &*self.shared;
+        let state = state.lock().unwrap_or_else(PoisonError::into_inner);
+        let (state, timeout) = changed
+            .wait_timeout_while(state, PATIENCE, |state| !until(state))
+            .unwrap_or_else(PoisonError::into_inner);
+        (state.bytes.clone(), !timeout.timed_out())
+    }
 }
 
 #[cfg(test)]
@@ -348,10 +385,11 @@ mod tests {
     #[test]
     fn an_interrupt_reaches_the_group_and_children_are_seen() {
         let home = Home::new();
-        let running = shell(&home, "trap 'exit 130' INT; cat fifo; exit 1");
+        let running = shell(&home, "trap 'exit 130' INT; echo begun >&2; cat fifo; exit 1");
         rustix::fs::mkfifoat(rustix::fs::CWD, home.work().join("fifo"), rustix::fs::Mode::RWXU)
             .expect("a fifo");
         let running = running.start();
+        running.wait_says("begun");
         // Opening the other end returns when the child has opened its own.
         let _writer = std::fs::OpenOptions::new().write(true).open(home.work().join("fifo")).expect("opened");
         let children = running.workers();

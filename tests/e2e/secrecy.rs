@@ -1,0 +1,154 @@
+//! A key's value is searched for in everything a run touches: nothing found.
+
+use orch_tests::gate::Gate;
+use orch_tests::needle::{self, Needle};
+use orch_tests::orch::Orch;
+use orch_tests::process;
+use orch_tests::reply::Reply;
+use serde_json::json;
+
+use crate::stage::{
+    ANTHROPIC_KEY, INPUT, OPENAI_KEY, OPENAI_SAYS, Outside, Stage, fake_openai, summarizer, summary, text,
+};
+
+/// Looks into the workers while their guest waits for the model, then at everything that is left.
+#[track_caller]
+fn watched(stage: &Stage, run: Orch, keys: &[&str]) {
+    let gate = Gate::closed();
+    let asked = json!({ "model": "gpt-4o-mini", "stream_options": { "include_usage": true } });
+    stage.openai.script([Reply::sse(fake_openai().stream(&asked)).held(&gate)]);
+    let running = run.start();
+    stage.openai.wait_for(1);
+    stage.openai.took_key(OPENAI_KEY);
+
+    let needles: Vec<Needle> = keys.iter().map(|key| Needle::new(key)).collect();
+    let workers = running.workers();
+    assert!(!workers.is_empty(), "the guest runs in a process of its own");
+    for &worker in &workers {
+        let line = process::command_line(worker).expect("readable by anyone");
+        let environment = readable(process::environment(worker)).unwrap_or_default();
+        assert_eq!(
+            environment,
+            Vec::<String>::new(),
+            "the environment of worker {worker} ({line}) is not empty"
+        );
+        for needle in &needles {
+            needle::none(&needle.in_bytes("a command line", line.as_bytes()));
+            if let Some((hits, looked_at)) = readable(process::memory(worker, needle)) {
+                assert!(
+                    looked_at > 1 << 20,
+                    "only {looked_at} bytes of worker {worker} ({line}) were looked at"
+                );
+                needle::none(&hits);
+            }
+        }
+    }
+    // The same search finds the key where it must be: it is able to find one.
+    if let Some((hits, _)) = readable(process::memory(running.pid(), &Needle::new(OPENAI_KEY))) {
+        assert!(!hits.is_empty(), "the broker holds the key, and the search did not see it");
+    }
+    let hits: Vec<_> = needles.iter().flat_map(|needle| stage.home.search(needle)).collect();
+    needle::none(&hits);
+
+    gate.open();
+    let outcome = running.finish();
+    let hits: Vec<_> = needles
+        .iter()
+        .flat_map(|needle| [outcome.search(needle), stage.home.search(needle)].concat())
+        .collect();
+    needle::none(&hits);
+    summary(outcome, OPENAI_SAYS);
+}
+
+/// A worker that its own user cannot look into keeps its secrets as well: then there is nothing to search.
+fn readable<T>(looked: std::io::Result<T>) -> Option<T> {
+    match looked {
+        Ok(seen) => Some(seen),
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => None,
+        Err(error) => panic!("cannot look into the worker: {error}"),
+    }
+}
+
+#[test]
+fn a_key_from_the_environment() {
+    let stage = Stage::new();
+    let agent = summarizer(&["gpt-4o-mini", "claude-3-haiku"]);
+    watched(&stage, stage.run_with_keys(&agent, INPUT), &[OPENAI_KEY, ANTHROPIC_KEY]);
+}
+
+#[test]
+fn a_key_from_the_command_line() {
+    let stage = Stage::new();
+    let agent = summarizer(&["gpt-4o-mini"]);
+    watched(&stage, stage.run(&agent, INPUT).args(["--key", OPENAI_KEY]), &[OPENAI_KEY]);
+}
+
+#[test]
+fn a_key_from_a_file() {
+    let stage = Stage::new();
+    let agent = summarizer(&["gpt-4o-mini"]);
+    let outside = Outside::new();
+    let file = outside.file("key", OPENAI_KEY);
+    watched(&stage, stage.run(&agent, INPUT).args(["--key-file", &text(file)]), &[OPENAI_KEY]);
+}
+
+#[test]
+fn a_key_from_standard_input() {
+    let stage = Stage::new();
+    let agent = summarizer(&["gpt-4o-mini"]);
+    watched(&stage, stage.run(&agent, INPUT).arg("--key-stdin").stdin(OPENAI_KEY), &[OPENAI_KEY]);
+}
+
+#[test]
+fn a_key_from_the_vault() {
+    let stage = Stage::new();
+    stage.store("OPENAI_API_KEY", OPENAI_KEY, &[]);
+    stage.store("ANTHROPIC_API_KEY", ANTHROPIC_KEY, &[]);
+    let agent = summarizer(&["gpt-4o-mini", "claude-3-haiku"]);
+    watched(&stage, stage.run(&agent, INPUT), &[OPENAI_KEY, ANTHROPIC_KEY]);
+}
+
+/// A provider that puts the key into its error must not get it shown.
+#[test]
+fn a_key_that_the_provider_repeats_in_an_error() {
+    for status in [401, 400, 500] {
+        let stage = Stage::new();
+        let message =
+            format!("Incorrect API key provided: {OPENAI_KEY}. You can find your API key in your account.");
+        let body = json!({ "error": { "message": message, "type": "invalid_request_error", "code": "invalid_api_key" } });
+        let reply = Reply::json(status, &body).with_header("x-debug", OPENAI_KEY);
+        stage.openai.script(std::iter::repeat_n(reply, 20));
+        let outcome = stage.run_with_keys(&summarizer(&["gpt-4o-mini"]), INPUT).run();
+        assert_ne!(outcome.code(), Some(0), "{outcome}");
+        let needle = Needle::new(OPENAI_KEY);
+        needle::none(&[outcome.search(&needle), stage.home.search(&needle)].concat());
+    }
+}
+
+/// Whatever is wrong with the command line, its error does not repeat a key.
+#[test]
+fn a_key_in_a_broken_command_line() {
+    let stage = Stage::new();
+    let agent = summarizer(&["gpt-4o-mini"]);
+    let needle = Needle::new(OPENAI_KEY);
+    let spoiled = format!("{OPENAI_KEY}\r\nx-evil: 1");
+    let lines: [&[&str]; 4] = [
+        &["--key", OPENAI_KEY, "--no-such-flag"],
+        &["--key", &spoiled],
+        &["--key", OPENAI_KEY, "--key-stdin"],
+        &["--key", OPENAI_KEY, "--time", "soon"],
+    ];
+    for flags in lines {
+        for json in [true, false] {
+            let mut run =
+                stage.orch(["run", "--local"]).arg(agent.path()).args(["--input", INPUT]).args(flags);
+            if json {
+                run = run.arg("--json");
+            }
+            let outcome = run.run();
+            assert!(matches!(outcome.code(), Some(2 | 3)), "{outcome}");
+            needle::none(&[outcome.search(&needle), stage.home.search(&needle)].concat());
+        }
+    }
+    stage.openai.untouched();
+}

@@ -1,0 +1,158 @@
+//! A stage: a home whose configuration leads every provider to a fake of it.
+
+use std::path::{Path, PathBuf};
+
+use orch_tests::ca::Ca;
+use orch_tests::fakes::anthropic::{Messages, anthropic};
+use orch_tests::fakes::openai::{Chat, gemini, openai};
+use orch_tests::guests::{self, Agent};
+use orch_tests::home::{Config, Home};
+use orch_tests::orch::{Orch, Outcome};
+use orch_tests::upstream::Upstream;
+use serde_json::{Value, json};
+
+pub(crate) const OPENAI_KEY: &str = "sk-proj-e2eQw7ZpLx4Vn8Rt2Ys6Hd1Kf9Bm3Gc5Jv0Xa";
+pub(crate) const ANTHROPIC_KEY: &str = "sk-ant-api03-e2eTb5Nw8Rq2Mz7Kx4Lp9Vd1Hs6Fj3Gc0Ya";
+pub(crate) const GEMINI_KEY: &str = "AIzaSyE2e-Wq8Rn3Tz6Lx1Vp5Kd9Hb2Mf7Gj4Cs0Y";
+
+pub(crate) const OPENAI_SAYS: &str = "OpenAI says that ships wait for rain.";
+pub(crate) const ANTHROPIC_SAYS: &str = "Anthropic says that rain waits for no ship.";
+pub(crate) const GEMINI_SAYS: &str = "Gemini says that both arrive.";
+
+pub(crate) const INPUT: &str = r#"{"text":"Ships came. Rain fell. Everyone waited for the other."}"#;
+
+/// The three public providers, played, and a home that is led to them.
+pub(crate) struct Stage {
+    pub(crate) home: Home,
+    pub(crate) ca: Ca,
+    pub(crate) openai: Upstream,
+    pub(crate) anthropic: Upstream,
+    pub(crate) gemini: Upstream,
+    config: Config,
+}
+
+/// The fake of OpenAI that a [`Stage`] plays, for its words of failure and its streams.
+pub(crate) fn fake_openai() -> Chat {
+    openai(OPENAI_KEY, OPENAI_SAYS)
+}
+
+/// As [`fake_openai`].
+pub(crate) fn fake_anthropic() -> Messages {
+    anthropic(ANTHROPIC_KEY, ANTHROPIC_SAYS)
+}
+
+/// As [`fake_openai`].
+pub(crate) fn fake_gemini() -> Chat {
+    gemini(GEMINI_KEY, GEMINI_SAYS)
+}
+
+impl Stage {
+    pub(crate) fn new() -> Self {
+        let (home, ca) = (Home::new(), Ca::new());
+        let openai = Upstream::https(&ca, &["api.openai.com"], fake_openai());
+        let anthropic = Upstream::https(&ca, &["api.anthropic.com"], fake_anthropic());
+        let gemini = Upstream::https(&ca, &["generativelanguage.googleapis.com"], fake_gemini());
+        let config = Config::trusting(&ca, &home)
+            .connect("api.openai.com:443", openai.address())
+            .connect("api.anthropic.com:443", anthropic.address())
+            .connect("generativelanguage.googleapis.com:443", gemini.address());
+        home.configure(&config);
+        Self { home, ca, openai, anthropic, gemini, config }
+    }
+
+    /// Changes the configuration.
+    pub(crate) fn configure(&mut self, change: impl FnOnce(Config) -> Config) {
+        self.config = change(std::mem::take(&mut self.config));
+        self.home.configure(&self.config);
+    }
+
+    /// `orch` in this home, without any key.
+    pub(crate) fn orch<S: AsRef<std::ffi::OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Orch {
+        orch(&self.home).args(args)
+    }
+
+    /// `orch run --local --json AGENT --input …`, without any key.
+    pub(crate) fn run(&self, agent: &Agent, input: &str) -> Orch {
+        self.orch(["run", "--local", "--json"]).arg(agent.path()).args(["--input", input])
+    }
+
+    /// The same with a key of every provider in the environment.
+    pub(crate) fn run_with_keys(&self, agent: &Agent, input: &str) -> Orch {
+        self.run(agent, input)
+            .env("OPENAI_API_KEY", OPENAI_KEY)
+            .env("ANTHROPIC_API_KEY", ANTHROPIC_KEY)
+            .env("GEMINI_API_KEY", GEMINI_KEY)
+    }
+
+    /// Stores a secret in the vault.
+    #[track_caller]
+    pub(crate) fn store(&self, name: &str, value: &str, flags: &[&str]) {
+        self.orch(["secrets", "set", name, "-"]).args(flags).stdin(value).run().expect(0);
+    }
+}
+
+/// The real binary in a home.
+pub(crate) fn orch(home: &Home) -> Orch {
+    Orch::new(env!("CARGO_BIN_EXE_orch"), home)
+}
+
+/// The summarizer with a plan of its own.
+pub(crate) fn summarizer(models: &[&str]) -> Agent {
+    let fields = json!({
+        "supported_providers": ["openai", "anthropic", "gemini", "ollama"],
+        "llm": { "primary": models[0], "fallbacks": models[1..] },
+    });
+    Agent::new("summarizer", &guests::example("summarizer"), &fields)
+}
+
+/// A guest of the tests, with further manifest fields.
+pub(crate) fn guest(name: &str, fields: &Value) -> Agent {
+    Agent::new(name, &guests::guest(name), fields)
+}
+
+/// The only receipt of a run.
+#[track_caller]
+pub(crate) fn receipt(report: &Value) -> &Value {
+    let calls = report["calls"].as_array().unwrap_or_else(|| panic!("no calls in {report:#}"));
+    assert_eq!(calls.len(), 1, "{report:#}");
+    &calls[0]
+}
+
+/// Which providers were tried, and the class of what came of it, in order.
+#[track_caller]
+pub(crate) fn attempts(report: &Value) -> Vec<(String, String)> {
+    let text =
+        |value: &Value| value.as_str().unwrap_or_else(|| panic!("not a text in {report:#}")).to_owned();
+    let attempts =
+        receipt(report)["attempts"].as_array().unwrap_or_else(|| panic!("no attempts in {report:#}"));
+    attempts.iter().map(|a| (text(&a["provider"]), text(&a["class"]))).collect()
+}
+
+/// Fails unless the run answered with this summary.
+#[track_caller]
+pub(crate) fn summary(outcome: Outcome, expected: &str) -> Value {
+    let outcome = outcome.expect(0);
+    let report = outcome.json();
+    assert_eq!(report["output"]["summary"], expected, "{outcome}");
+    report
+}
+
+/// A path as an argument.
+pub(crate) fn text(path: impl AsRef<Path>) -> String {
+    path.as_ref().display().to_string()
+}
+
+/// A file outside of every home, so that what a test hands over is not found by its own search.
+pub(crate) struct Outside(tempfile::TempDir);
+
+impl Outside {
+    pub(crate) fn new() -> Self {
+        Self(tempfile::Builder::new().prefix("orch-outside-").tempdir().expect("a temporary folder"))
+    }
+
+    pub(crate) fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.0.path().join(name);
+        std::fs::write(&path, text).expect("a file in our own folder");
+        path
+    }
+}
