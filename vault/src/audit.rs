@@ -177,6 +177,7 @@ fn record_mac(root: &Key, vault: &VaultId, body: &[u8]) -> Hash {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::golden;
 
     const VAULT: VaultId = [7; 16];
 
@@ -203,6 +204,16 @@ mod tests {
         let (other_first, _) = write(&ring, Tip::EMPTY, "run_3");
         let (_, other_tip) = read(&VAULT, &ring, Tip::EMPTY, &other_first).unwrap();
         assert!(read(&VAULT, &ring, other_tip, &second).is_err());
+    }
+
+    #[test]
+    fn the_format_stands_still() {
+        let row = golden::hex(golden::AUDIT);
+        let (record, tip) = read(&golden::VAULT, &golden::ring(), Tip::EMPTY, &row).unwrap();
+        let event = AuditEvent::Removed { secret: "A".parse().unwrap(), version: Version(2) };
+        let time = OffsetDateTime::from_unix_timestamp(1_700_000_000).unwrap();
+        assert_eq!(record, AuditRecord { sequence: 0, time, workspace: "default".into(), event });
+        assert_eq!(tip.link.as_slice(), golden::hex(golden::AUDIT_LINK));
     }
 
     #[test]

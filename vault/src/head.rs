@@ -91,6 +91,7 @@ fn take<'a, const N: usize>(rest: &mut &'a [u8]) -> &'a [u8; N] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::golden;
 
     const VAULT: VaultId = [7; 16];
 
@@ -100,6 +101,15 @@ mod tests {
 
     fn kind(outcome: Result<Head, VaultError>) -> String {
         format!("{:?}", outcome.map_err(|error| error.kind()).unwrap_err())
+    }
+
+    #[test]
+    fn the_format_stands_still() {
+        let expected =
+            Head { generation: 5, root: [1; 32], audit_records: 9, audit_tip: [2; 32], previous: [3; 32] };
+        let row = golden::hex(golden::HEAD);
+        assert_eq!(Head::decode(&row, &golden::VAULT, &golden::ring()).unwrap(), expected);
+        assert_eq!(expected.encode(&golden::VAULT, &golden::ring()), row);
     }
 
     #[test]

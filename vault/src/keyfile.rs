@@ -140,6 +140,7 @@ fn file_mac(slot: &SlotKey, body: &[u8]) -> Hash {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::golden;
 
     #[test]
     fn what_is_written_is_read() {
@@ -148,6 +149,15 @@ mod tests {
         assert_eq!(content.len(), LEN);
         let read = decode(&content).ok().unwrap();
         assert_eq!((read.vault, read.slot, read.key.bytes()), (slot.vault, slot.slot, slot.key.bytes()));
+    }
+
+    #[test]
+    fn the_format_stands_still() {
+        let content = golden::hex(golden::KEY_FILE);
+        let read = decode(&content).ok().unwrap();
+        let expected = golden::slot();
+        assert_eq!((read.vault, read.slot, read.key.bytes()), (expected.vault, expected.slot, expected.key.bytes()));
+        assert_eq!(encode(&expected).as_slice(), content);
     }
 
     #[test]

@@ -30,6 +30,8 @@
 mod audit;
 mod crypto;
 mod error;
+#[cfg(test)]
+mod golden;
 mod head;
 mod keyfile;
 mod meta;

@@ -55,7 +55,12 @@ pub(crate) struct Ring(Vec<(u32, Key)>);
 impl Ring {
     /// A ring with a fresh first term.
     pub(crate) fn first_term() -> Result<Ring, VaultError> {
-        Ok(Ring(vec![(1, Key::random()?)]))
+        Ok(Ring::of_first_term(Key::random()?))
+    }
+
+    /// A ring whose first term has this root key.
+    pub(crate) fn of_first_term(root: Key) -> Ring {
+        Ring(vec![(1, root)])
     }
 
     /// The term that new rows are sealed under.

@@ -1,1 +1,171 @@
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::*;
+use crate::golden::{self, VAULT};
+use crate::store::Visit;
+use crate::{ErrorKind, OpenMode, SecretMeta, SystemClock, Vault};
+
+/// A store in memory whose commits can be told to fail.
+#[derive(Clone, Default)]
+struct Memory {
+    rows: Arc<Mutex<std::collections::BTreeMap<Vec<u8>, Vec<u8>>>>,
+    fail: Arc<AtomicBool>,
+}
+
+impl Store for Memory {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, VaultError> {
+        Ok(self.rows.lock().unwrap().get(key).cloned())
+    }
+
+    fn scan(&self, from: &[u8], below: Option<&[u8]>, visit: &mut Visit<'_>) -> Result<(), VaultError> {
+        for (key, row) in self.rows.lock().unwrap().range(from.to_vec()..) {
+            if below.is_some_and(|below| key.as_slice() >= below) {
+                break;
+            }
+            visit(key, row)?;
+        }
+        Ok(())
+    }
+
+    fn commit(&self, batch: Batch) -> Result<(), VaultError> {
+        if self.fail.load(Ordering::SeqCst) {
+            return Err(VaultError::storage("making a change durable", io::Error::other("no fsync today")));
+        }
+        let mut rows = self.rows.lock().unwrap();
+        for (key, row) in batch.changes {
+            match row {
+                Some(row) => rows.insert(key, row),
+                None => rows.remove(&key),
+            };
+        }
+        Ok(())
+    }
+}
+
+fn opening(store: &Memory, identity: u64) -> Opening {
+    let identity = (u64::MAX, identity);
+    Opening { store: Box::new(store.clone()), vault: VAULT, ring: golden::ring(), identity, lock: None }
+}
+
+fn create(store: &Memory, identity: u64) -> Vault {
+    let state = State::create(opening(store, identity), b"slots".to_vec(), OffsetDateTime::UNIX_EPOCH).unwrap();
+    Vault {
+        workspace: "default".into(),
+        mode: OpenMode::Create,
+        clock: Box::new(SystemClock),
+        state: Some(state),
+    }
+}
+
+fn set(vault: &mut Vault, name: &str) -> Result<crate::Version, VaultError> {
+    let value = Secret::new(b"0123456789abcdef".to_vec());
+    vault.set(&name.parse().unwrap(), value, SecretMeta::default(), crate::ExpectedVersion::Any)
+}
+
+fn load(store: &Memory) -> Result<State, VaultError> {
+    State::load(opening(store, 0), &store.get(HEAD_KEY)?.unwrap())
+}
+
+#[test]
+fn where_rows_are_kept_stands_still() {
+    let store = Memory::default();
+    let vault = create(&store, 1);
+    let key = vault.state.as_ref().unwrap().row_key(
+        RowKind::Value,
+        "default",
+        &"OPENAI_API_KEY".parse().unwrap(),
+    );
+    assert_eq!(key, golden::hex(golden::ROW_KEY));
+}
+
+#[test]
+fn a_failed_commit_closes_the_store_for_the_process() {
+    let store = Memory::default();
+    let mut vault = create(&store, 2);
+    set(&mut vault, "A").unwrap();
+    store.fail.store(true, Ordering::SeqCst);
+    assert_eq!(set(&mut vault, "A").unwrap_err().kind(), ErrorKind::Storage);
+    store.fail.store(false, Ordering::SeqCst);
+
+    let name: SecretName = "A".parse().unwrap();
+    let is_sealed_error = |error: VaultError| assert!(matches!(error, VaultError::Sealed), "{error:?}");
+    is_sealed_error(set(&mut vault, "A").unwrap_err());
+    is_sealed_error(vault.remove(&name).unwrap_err());
+    is_sealed_error(vault.open_secret(&name).map(|_| ()).unwrap_err());
+    is_sealed_error(vault.list().unwrap_err());
+    is_sealed_error(vault.audit().unwrap_err());
+    assert!(is_sealed((u64::MAX, 2)));
+    assert!(!is_sealed((u64::MAX, 3)));
+}
+
+#[test]
+fn each_head_names_the_one_before() {
+    let store = Memory::default();
+    let mut vault = create(&store, 4);
+    let head = || {
+        let row = store.get(HEAD_KEY).unwrap().unwrap();
+        (Head::decode(&row, &VAULT, &golden::ring()).unwrap(), head::link(&row))
+    };
+    let (first, link) = head();
+    assert_eq!((first.generation, first.audit_records, first.previous), (1, 1, [0; 32]));
+    set(&mut vault, "A").unwrap();
+    let (second, _) = head();
+    assert_eq!((second.generation, second.audit_records, second.previous), (2, 2, link));
+    drop(vault);
+    // And over a reopening.
+    let mut state = load(&store).ok().unwrap();
+    let link = head().1;
+    state.commit(vec![], (OffsetDateTime::UNIX_EPOCH, "default"), [AuditEvent::Created]).unwrap();
+    assert_eq!((head().0.generation, head().0.previous), (3, link));
+}
+
+/// Takes back a part of the store, in every combination of rows, audit log and head, and finds that only
+/// the complete old state passes for one.
+#[test]
+fn old_and_new_do_not_mix() {
+    let store = Memory::default();
+    let mut vault = create(&store, 5);
+    set(&mut vault, "A").unwrap();
+    let old = store.rows.lock().unwrap().clone();
+    set(&mut vault, "A").unwrap();
+    set(&mut vault, "B").unwrap();
+    drop(vault);
+    let new = store.rows.lock().unwrap().clone();
+    let part_of = |key: &Vec<u8>| match key.first() {
+        Some(b'h') => 0,
+        Some(b'a') => 1,
+        Some(b'm') => 2,
+        _ => 3,
+    };
+    for taken_back in 0..16_u8 {
+        let from_old = |key: &Vec<u8>| taken_back >> part_of(key) & 1 == 1;
+        let mixed = old.iter().filter(|(key, _)| from_old(key)).chain(new.iter().filter(|(key, _)| !from_old(key)));
+        *store.rows.lock().unwrap() = mixed.map(|(key, row)| (key.clone(), row.clone())).collect();
+        let loaded = load(&store);
+        match taken_back {
+            0 | 15 => assert!(loaded.is_ok(), "{taken_back:04b}"),
+            _ => assert_eq!(loaded.err().map(|error| error.kind()), Some(ErrorKind::Tampered), "{taken_back:04b}"),
+        }
+    }
+}
+
+/// What changes beneath an open vault is found when it is read.
+#[test]
+fn rows_are_checked_when_they_are_read() {
+    let store = Memory::default();
+    let mut vault = create(&store, 6);
+    set(&mut vault, "A").unwrap();
+    let first = store.rows.lock().unwrap().clone();
+    set(&mut vault, "A").unwrap();
+    let name: SecretName = "A".parse().unwrap();
+    assert!(vault.open_secret(&name).unwrap().is_some());
+
+    *store.rows.lock().unwrap() = first;
+    assert!(matches!(vault.open_secret(&name), Err(VaultError::Tampered(Tampering::Root))));
+    store.rows.lock().unwrap().clear();
+    assert!(matches!(vault.open_secret(&name), Err(VaultError::Tampered(Tampering::Root))));
+    assert!(matches!(vault.list(), Err(VaultError::Tampered(Tampering::Root))));
+    assert!(matches!(vault.audit(), Err(VaultError::Tampered(Tampering::Audit(0)))));
+}
