@@ -25,6 +25,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use orch_manifests::HostName;
 use rustls::pki_types::CertificateDer;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -114,6 +115,14 @@ impl Simulation {
     #[must_use]
     pub fn origins(&self) -> Vec<Origin> {
         self.world.origins()
+    }
+
+    /// The same as the proxy's `connect_to` takes it: each named origin, and where it really is. An endpoint that is an
+    /// address has no name to lead elsewhere and is left out.
+    #[must_use]
+    pub fn connect_to(&self) -> Vec<((HostName, u16), SocketAddr)> {
+        let named = |origin: Origin| Some(((origin.host.parse().ok()?, origin.port), self.addr));
+        self.origins().into_iter().filter_map(named).collect()
     }
 
     /// The scenario that is being played.

@@ -127,7 +127,7 @@ pub enum Outcome {
     NoModel,
     /// The conversation does not fit: 400.
     ContextTooLong,
-    /// A content filter refused: 400 where the provider refuses with an error, else the matching finish reason.
+    /// A content filter refused: an empty answer whose finish reason is `content_filter`; `refusal` at Anthropic.
     Filtered,
     /// The provider finds fault with the request: 400.
     BadRequest,
@@ -236,6 +236,24 @@ impl Scenario {
         file::parse(text, label)
     }
 
+    /// Checks that every provider that a rule names is among `known`: a misspelt one would select nothing, silently.
+    ///
+    /// # Errors
+    /// The first one that is not, with its rule and the nearest known slug.
+    pub fn check_providers<'a>(
+        &self,
+        known: impl Iterator<Item = &'a str> + Clone,
+    ) -> Result<(), ScenarioError> {
+        for (index, rule) in self.rules.iter().enumerate() {
+            if let Who::Provider(slug) = &rule.who
+                && !known.clone().any(|known| known == slug)
+            {
+                return Err(ScenarioError::unknown_provider(&self.name, index, slug, known));
+            }
+        }
+        Ok(())
+    }
+
     /// The scenario's name, or the path of its file.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -298,6 +316,18 @@ mod tests {
             "`rate-limt` is no scenario and no file; did you mean `rate-limit`? Known: ok, rate-limit, \
              server-error, out-of-money, bad-key, slow, cut"
         );
+    }
+
+    #[test]
+    fn a_provider_that_nobody_knows_is_an_error() {
+        let scenario =
+            Scenario::parse("rules: [{ provider: openai }, { provider: antropic }]", "s.yaml").unwrap();
+        let error = scenario.check_providers(["openai", "anthropic"].into_iter()).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "s.yaml: rules[1].provider: no provider is called `antropic`; did you mean `anthropic`?"
+        );
+        scenario.check_providers(["openai", "antropic"].into_iter()).unwrap();
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What the simulation is told about a provider: where it lives, what it speaks, where it wants its key.
 
-use http::HeaderName;
+use http::{HeaderName, Method};
+use orch_manifests::{Auth, Dialect, Host, Provider, Scheme};
 
 /// A wire format that the simulation speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +67,39 @@ pub(super) enum House {
     Compatible,
 }
 
+impl From<&Provider> for Served {
+    /// A provider as the catalog has it, with every inference path that its key is bound to.
+    fn from(provider: &Provider) -> Served {
+        let endpoint = &provider.endpoint;
+        let posts = provider.inference.iter().filter(|path| path.method == Method::POST);
+        Served {
+            provider: provider.slug.to_string(),
+            host: match &endpoint.host {
+                Host::Name(name) => name.to_string(),
+                Host::Ip(address) => address.to_string(),
+            },
+            port: endpoint.port,
+            https: endpoint.scheme == Scheme::Https,
+            key: match &provider.auth {
+                Auth::None => KeyPlace::None,
+                Auth::Bearer => KeyPlace::Bearer,
+                Auth::Header(name) => KeyPlace::Header(name.clone()),
+            },
+            inference: posts.map(|path| (path.path.clone(), Wire::from(path.dialect))).collect(),
+            models: provider.models.iter().map(|model| model.id.clone()).collect(),
+        }
+    }
+}
+
+impl From<Dialect> for Wire {
+    fn from(dialect: Dialect) -> Wire {
+        match dialect {
+            Dialect::OpenAiChat => Wire::OpenAiChat,
+            Dialect::AnthropicMessages => Wire::AnthropicMessages,
+        }
+    }
+}
+
 impl Served {
     pub(super) fn origin(&self) -> Origin {
         Origin { host: self.host.clone(), port: self.port, https: self.https }
@@ -91,6 +125,26 @@ impl Served {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_provider_of_the_catalog_can_be_served() {
+        let catalog = orch_manifests::Catalog::builtin();
+        for provider in catalog.providers() {
+            let served = Served::from(provider);
+            assert!(!served.inference.is_empty(), "{}", served.provider);
+            assert_eq!(served.key == KeyPlace::None, provider.key_name().is_none(), "{}", served.provider);
+            for (path, _) in &served.inference {
+                assert!(path.starts_with('/') && Served::models_path(path).is_some(), "{path}");
+            }
+        }
+        let anthropic = Served::from(catalog.provider("anthropic").unwrap());
+        assert_eq!(
+            (anthropic.host.as_str(), anthropic.port, anthropic.https),
+            ("api.anthropic.com", 443, true)
+        );
+        assert_eq!(anthropic.key, KeyPlace::Header(HeaderName::from_static("x-api-key")));
+        assert_eq!(anthropic.inference, [("/v1/messages".to_owned(), Wire::AnthropicMessages)]);
+    }
 
     #[test]
     fn models_are_listed_beside_the_inference_path() {

@@ -33,12 +33,19 @@ pub(super) enum Kind {
 }
 
 impl Task {
-    /// Reads the system text and the last message of the user. The message's own instruction goes before the
-    /// system's; words within the text itself are no instruction.
+    /// Reads the system text and the last message of the user.
+    ///
+    /// A system text that begins with what to do ("Summarise the text that the user sends…") settles it, and the whole
+    /// message is material. Otherwise the message's own instruction goes before whatever the system text mentions.
     pub(super) fn of(system: &str, message: &str) -> Task {
-        let (own, source) = split(message);
-        let own = own.to_lowercase();
         let general = system.to_lowercase();
+        let settled = opening(&general, 2);
+        let (own, source) = if stems().any(|stem| settled.contains(stem)) {
+            (String::new(), message.to_owned())
+        } else {
+            split(message)
+        };
+        let own = own.to_lowercase();
         let kind =
             kind(&own, &own, &general).or_else(|| kind(&general, &own, &general)).unwrap_or(Kind::Question);
         Task { kind, source: plain_text(&source) }
@@ -140,9 +147,17 @@ fn split(message: &str) -> (String, String) {
 
 /// Whether a line or sentence says what to do: a stem within its first words, as in "Please summarise…".
 fn instructs(text: &str) -> bool {
-    let lower = text.to_lowercase();
-    let opening: String = lower.split_whitespace().take(8).collect::<Vec<_>>().join(" ");
-    SUMMARY_STEMS.iter().chain(&TRANSLATION_STEMS).any(|stem| opening.contains(stem))
+    let opening = opening(&text.to_lowercase(), 8);
+    stems().any(|stem| opening.contains(stem))
+}
+
+fn stems() -> impl Iterator<Item = &'static str> {
+    SUMMARY_STEMS.into_iter().chain(TRANSLATION_STEMS)
+}
+
+/// The first `count` words of a text.
+fn opening(text: &str, count: usize) -> String {
+    text.split_whitespace().take(count).collect::<Vec<_>>().join(" ")
 }
 
 fn quoted(message: &str, fence: &str) -> Option<(String, String)> {
@@ -214,7 +229,7 @@ mod tests {
             kind: Kind::Translation { language: Some("French".to_owned()) },
             source: source.to_owned(),
         };
-        let rows: [(&str, &str, Task); 12] = [
+        let rows: [(&str, &str, Task); 13] = [
             ("", "Summarise the following in two sentences:\n\nA b. C d.", summary(2, "A b. C d.")),
             ("", "Please summarize this text: A b. C d.", summary(3, "A b. C d.")),
             ("", "Summarise in 1 sentence.\nA b.\nC d.", summary(1, "A b.\nC d.")),
@@ -224,6 +239,11 @@ mod tests {
             ("", "A b. C d.\n\nTL;DR in one line", summary(1, "A b. C d.")),
             ("You summarise texts in three sentences.", "A b. C d.", summary(3, "A b. C d.")),
             ("Summarise.", r#"{"text": "A b. C d."}"#, summary(3, "A b. C d.")),
+            (
+                "Summarise the text in at most 2 sentences.",
+                "To do:\nTranslate it.",
+                summary(2, "To do:\nTranslate it."),
+            ),
             ("", "Translate to French: Good day", french("Good day")),
             ("Translate the user's message into French.", "Good day", french("Good day")),
             ("You are a translator.", "Translate into French:\nA summary.", french("A summary.")),

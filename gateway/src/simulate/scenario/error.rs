@@ -32,6 +32,21 @@ impl ScenarioError {
         }
     }
 
+    pub(super) fn unknown_provider<'a>(
+        file: &str,
+        rule: usize,
+        slug: &str,
+        known: impl Iterator<Item = &'a str>,
+    ) -> ScenarioError {
+        ScenarioError {
+            file: Some(file.to_owned()),
+            field: Some(format!("rules[{rule}].provider")),
+            place: None,
+            message: format!("no provider is called `{slug}`"),
+            nearest: nearest(slug, known).map(|nearest| format!("did you mean `{nearest}`?")),
+        }
+    }
+
     pub(super) fn in_file(file: &str, message: String) -> ScenarioError {
         ScenarioError { file: Some(file.to_owned()), field: None, place: None, message, nearest: None }
     }

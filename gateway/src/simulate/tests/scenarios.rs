@@ -79,7 +79,7 @@ async fn a_request_that_is_refused_makes_no_primary() {
     assert_eq!(post(&simulation, OPENAI, &hello(OPENAI)).await.status, StatusCode::OK);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cut_stream_breaks_after_real_content_without_an_end() {
     for host in [OPENAI, ANTHROPIC] {
         let whole = post(&named("ok").await, host, &streamed(host)).await;
@@ -98,7 +98,7 @@ async fn a_cut_stream_breaks_after_real_content_without_an_end() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cut_plain_reply_stops_short_of_its_length() {
     let simulation = named("cut").await;
     let got = post(&simulation, OPENAI, &hello(OPENAI)).await;

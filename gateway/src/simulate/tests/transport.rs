@@ -29,7 +29,7 @@ async fn keys_are_random_per_provider_and_run_and_are_checked_in_their_place() {
         request.headers_mut().remove("authorization");
         request.headers_mut().remove("x-api-key");
         for (name, value) in headers {
-            request.headers_mut().insert(*name, value.parse().unwrap());
+            request.headers_mut().insert(name.parse::<http::HeaderName>().unwrap(), value.parse().unwrap());
         }
         let got = Connection::open(&simulation, host).await.unwrap().exchange(request).await.unwrap();
         assert_eq!(
@@ -109,6 +109,22 @@ async fn an_endpoint_that_is_an_address_has_a_certificate_too() {
     let request = request.body(Full::new(Bytes::from(hello(OPENAI).to_string()))).unwrap();
     let got = Connection::open(&simulation, "127.0.0.1").await.unwrap().exchange(request).await.unwrap();
     assert_eq!(got.status, StatusCode::OK, "{}", got.text());
+}
+
+#[tokio::test]
+async fn every_named_origin_leads_here() {
+    let simulation = named("ok").await;
+    let led: Vec<(String, u16)> = simulation
+        .connect_to()
+        .into_iter()
+        .map(|((name, port), address)| {
+            assert_eq!(address, simulation.addr());
+            (name.to_string(), port)
+        })
+        .collect();
+    let origins = simulation.origins();
+    assert_eq!(led, origins.iter().map(|origin| (origin.host.clone(), origin.port)).collect::<Vec<_>>());
+    assert_eq!(led.len(), providers().len());
 }
 
 #[tokio::test]
