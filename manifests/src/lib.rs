@@ -1,1 +1,35 @@
 //! Agent manifests, host patterns and the provider catalog.
+//!
+//! The leaf crate of the workspace: it turns what people write (an `orch.yaml`, a host, a path pattern, a limit, a
+//! model name) into types that hold only valid values, and carries the provider catalog as data. It does no network
+//! I/O, reads no environment and makes no policy decision; it only reads the manifest file it is pointed at.
+//!
+//! Start at [`Manifest::parse`], then [`HostPattern`] and [`PathGlob`] for what egress rules are made of, and
+//! [`Catalog`] with [`resolve_model`] for how a model name becomes a provider.
+
+mod catalog;
+mod endpoint;
+mod host;
+mod identity;
+mod limits;
+mod manifest;
+mod path;
+mod resolve;
+mod text;
+
+pub use catalog::{
+    Auth, Catalog, CatalogError, Dialect, InferencePath, Model, OperatorProvider, Price, PriceTier, Provider,
+    Quirks,
+};
+pub use endpoint::{Endpoint, EndpointError, Host, Scheme};
+pub use host::{HostError, HostName, HostPattern};
+pub use identity::{
+    AgentName, AgentRef, AgentVersionReq, Digest, IdentityError, ModelName, RunId, SecretName, Slug,
+};
+pub use limits::{ByteSize, LimitError, Limits, MicroUsd, format_duration, parse_count, parse_duration};
+pub use manifest::{
+    Access, EgressWant, FileWant, Format, Llm, MANIFEST_FILES, Manifest, ManifestError, Problem, SecretWant,
+    Supported,
+};
+pub use path::{CanonicalPath, GlobError, PathError, PathGlob};
+pub use resolve::{ModelRoute, UnknownModel, Unresolved, resolve_model};

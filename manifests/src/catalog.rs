@@ -1,0 +1,429 @@
+//! The provider catalog: a data file, and what an operator adds to it.
+
+mod file;
+mod operator;
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::{Arc, LazyLock};
+
+use http::{HeaderName, HeaderValue, Method};
+use time::Date;
+
+pub use self::operator::OperatorProvider;
+use crate::endpoint::Endpoint;
+use crate::identity::Slug;
+use crate::limits::MicroUsd;
+use crate::text::quote;
+
+/// The providers that are known: the built-in ones, changed and joined by the operator's.
+///
+/// Cloning is cheap.
+#[derive(Debug, Clone)]
+pub struct Catalog {
+    providers: Vec<Arc<Provider>>,
+}
+
+impl Catalog {
+    /// The catalog that ships with the program.
+    ///
+    /// # Panics
+    /// Never: the data file is part of the program, and a test reads it.
+    pub fn builtin() -> Self {
+        static BUILTIN: LazyLock<Catalog> = LazyLock::new(|| {
+            #[expect(clippy::expect_used, reason = "the file is compiled in, and a test parses it")]
+            file::parse(include_str!("../catalog.yaml")).expect("catalog.yaml is checked by a test")
+        });
+        BUILTIN.clone()
+    }
+
+    /// The provider with this slug or alias.
+    pub fn provider(&self, name: &str) -> Option<&Provider> {
+        self.providers.iter().map(Arc::as_ref).find(|provider| provider.goes_by(name))
+    }
+
+    /// All providers: the built-in ones in the order of the file, then the operator's.
+    pub fn providers(&self) -> impl Iterator<Item = &Provider> {
+        self.providers.iter().map(Arc::as_ref)
+    }
+
+    /// The provider whose key goes by this name, if any. Such names are the catalog's: a manifest cannot claim them.
+    pub fn provider_of_key(&self, name: &str) -> Option<&Provider> {
+        self.providers().find(|provider| provider.env.iter().any(|env| env == name))
+    }
+
+    /// This catalog, with the operator's providers: new ones, and built-in ones that are reached elsewhere.
+    ///
+    /// # Errors
+    /// When an entry is incomplete, repeats another, or claims another provider's key.
+    pub fn with_operator(&self, providers: Vec<OperatorProvider>) -> Result<Self, CatalogError> {
+        operator::extend(self, providers)
+    }
+}
+
+/// Why the catalog, or the operator's part of it, was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CatalogError {
+    /// A new provider lacks something that a built-in one would have brought along.
+    #[error("provider `{provider}` is not built in, so it needs `{field}`")]
+    Missing {
+        /// Which provider.
+        provider: Slug,
+        /// The field of its configuration.
+        field: &'static str,
+    },
+    /// The same provider is configured twice.
+    #[error("provider `{0}` is configured twice")]
+    Repeated(Slug),
+    /// A key's name belongs to another provider, whose key would go to this one.
+    #[error("provider `{provider}` cannot take `{env}`: that is the key of `{owner}`")]
+    KeyOfAnother {
+        /// Which provider asks.
+        provider: Slug,
+        /// The name of the key.
+        env: String,
+        /// Whose key it is.
+        owner: Slug,
+    },
+    /// The name of a key is no variable name, or starts with `ORCH_`.
+    #[error("provider `{provider}`: {} cannot name a key", quote(.env))]
+    KeyName {
+        /// Which provider.
+        provider: Slug,
+        /// The name.
+        env: String,
+    },
+    /// A model pattern is empty or holds characters that no model name has.
+    #[error("provider `{provider}`: {} is not a model or a pattern of models such as `llama-*`", quote(.pattern))]
+    ModelPattern {
+        /// Which provider.
+        provider: Slug,
+        /// The pattern.
+        pattern: String,
+    },
+    /// Not a dialect.
+    #[error("{} is not a dialect: use `openai` or `anthropic`", quote(.0))]
+    Dialect(String),
+    /// The data file is broken.
+    #[error("the provider catalog is broken: {0}")]
+    File(String),
+}
+
+/// A wire format for inference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Dialect {
+    /// OpenAI's chat completions, and whoever is compatible with them.
+    OpenAiChat,
+    /// Anthropic's messages.
+    AnthropicMessages,
+}
+
+impl Dialect {
+    /// The dialect's name in the catalog.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::OpenAiChat => "openai-chat",
+            Self::AnthropicMessages => "anthropic-messages",
+        }
+    }
+}
+
+impl FromStr for Dialect {
+    type Err = CatalogError;
+
+    /// Reads the catalog's names and the short ones of the configuration, `openai` and `anthropic`.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "openai-chat" | "openai" => Ok(Self::OpenAiChat),
+            "anthropic-messages" | "anthropic" => Ok(Self::AnthropicMessages),
+            other => Err(CatalogError::Dialect(other.into())),
+        }
+    }
+}
+
+impl fmt::Display for Dialect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// How a provider wants its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Auth {
+    /// There is no key.
+    None,
+    /// `Authorization: Bearer KEY`.
+    Bearer,
+    /// The key alone in this header.
+    Header(HeaderName),
+}
+
+/// One provider.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Provider {
+    /// Its name in manifests, on the command line and in receipts.
+    pub slug: Slug,
+    /// Its name for people.
+    pub name: String,
+    /// Other names that it goes by.
+    pub aliases: Vec<Slug>,
+    /// Where it is.
+    pub endpoint: Endpoint,
+    /// What it speaks.
+    pub dialect: Dialect,
+    /// How it wants its key.
+    pub auth: Auth,
+    /// Headers that go with every request.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Names of its key: the first is the name in the vault, all are looked up in the environment in this order.
+    pub env: Vec<String>,
+    /// A regular expression that its keys match, for warnings and redaction only.
+    pub key_pattern: Option<String>,
+    /// The requests that its key is bound to.
+    pub inference: Vec<InferencePath>,
+    /// Its models that are known. The provider may have others.
+    pub models: Vec<Model>,
+    /// Patterns of further model names that the operator says it has; `*` stands for any characters.
+    pub model_patterns: Vec<String>,
+    /// Only for local runs, or where the operator pinned it.
+    pub local_only: bool,
+    /// Whether the endpoint is the operator's: exactly this host and port become reachable for this provider.
+    pub pinned: bool,
+    /// Whether its models cost nothing, as a model server of one's own.
+    pub free: bool,
+    /// Where it differs from others of its dialect.
+    pub quirks: Quirks,
+}
+
+impl Provider {
+    /// Whether this is the provider's slug or one of its aliases.
+    pub fn goes_by(&self, name: &str) -> bool {
+        self.slug.as_str() == name || self.aliases.iter().any(|alias| alias.as_str() == name)
+    }
+
+    /// The known model with this id or alias.
+    pub fn model(&self, name: &str) -> Option<&Model> {
+        self.models.iter().find(|model| model.id == name || model.aliases.iter().any(|alias| alias == name))
+    }
+
+    /// What a model costs; `None` when that is unknown.
+    pub fn price(&self, model: &str) -> Option<Price> {
+        self.model(model).and_then(|model| model.price).or_else(|| self.free.then_some(Price::FREE))
+    }
+
+    /// The key's name in the vault; `None` when there is no key.
+    pub fn key_name(&self) -> Option<&str> {
+        self.env.first().map(String::as_str)
+    }
+
+    /// The inference request that the gateway makes: the first one in the provider's own dialect.
+    pub fn inference_path(&self) -> Option<&InferencePath> {
+        self.inference.iter().find(|path| path.dialect == self.dialect)
+    }
+}
+
+/// A request that a provider's key is bound to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InferencePath {
+    /// The method.
+    pub method: Method,
+    /// The exact path on the host, base path included.
+    pub path: String,
+    /// What is spoken there.
+    pub dialect: Dialect,
+}
+
+/// A model that the catalog knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Model {
+    /// The name that the provider is asked for.
+    pub id: String,
+    /// Other names that people use for it.
+    pub aliases: Vec<String>,
+    /// Tokens of input and output together.
+    pub context: u64,
+    /// Most tokens of output.
+    pub max_output: u64,
+    /// Calls tools.
+    pub tools: bool,
+    /// Takes images.
+    pub vision: bool,
+    /// Keeps its output to a JSON Schema.
+    pub json_schema: bool,
+    /// Thinks before it answers, which costs output tokens; many such models refuse a temperature.
+    pub reasoning: bool,
+    /// What it costs; `None` when unknown.
+    pub price: Option<Price>,
+}
+
+/// Prices in millionths of a US dollar per million tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Price {
+    /// For input.
+    pub input_per_mtok: MicroUsd,
+    /// For output, thinking included.
+    pub output_per_mtok: MicroUsd,
+    /// For input that the provider has in its cache; `None` when it costs the same.
+    pub cached_input_per_mtok: Option<MicroUsd>,
+    /// For input that is written to the cache; `None` when it costs the same.
+    pub cache_write_per_mtok: Option<MicroUsd>,
+    /// Dearer prices for long input.
+    pub tier: Option<PriceTier>,
+    /// The day on which these prices were published; `None` for what is free by nature.
+    pub as_of: Option<Date>,
+}
+
+impl Price {
+    /// What is free.
+    pub const FREE: Self = Self {
+        input_per_mtok: MicroUsd(0),
+        output_per_mtok: MicroUsd(0),
+        cached_input_per_mtok: None,
+        cache_write_per_mtok: None,
+        tier: None,
+        as_of: None,
+    };
+
+    /// The cost of one call, rounded up, so that a cap errs on the side of the payer.
+    ///
+    /// `input_tokens` counts all input; `cached` and `cache_write` say how much of it came from the cache or was
+    /// written to it.
+    pub fn cost(&self, input_tokens: u64, cached: u64, cache_write: u64, output_tokens: u64) -> MicroUsd {
+        let tier = self.tier.filter(|tier| input_tokens > tier.above_input_tokens);
+        let (input, output, cached_price) = match tier {
+            Some(tier) => (tier.input_per_mtok, tier.output_per_mtok, tier.cached_input_per_mtok),
+            None => (self.input_per_mtok, self.output_per_mtok, self.cached_input_per_mtok),
+        };
+        let cached = cached.min(input_tokens);
+        let cache_write = cache_write.min(input_tokens - cached);
+        let plain = input_tokens - cached - cache_write;
+        // In a tier the catalog gives no price for cache writes; the dearer of the two known ones stands in.
+        let write_price = self.cache_write_per_mtok.map_or(input, |price| price.max(input));
+        let total: u128 = [
+            (plain, input),
+            (cached, cached_price.unwrap_or(input)),
+            (cache_write, write_price),
+            (output_tokens, output),
+        ]
+        .iter()
+        .map(|(tokens, price)| u128::from(*tokens) * u128::from(price.micros()))
+        .sum();
+        MicroUsd(u64::try_from(total.div_ceil(1_000_000)).unwrap_or(u64::MAX))
+    }
+}
+
+/// Prices that hold when the input is longer than a bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PriceTier {
+    /// The bound, in tokens of input.
+    pub above_input_tokens: u64,
+    /// For input.
+    pub input_per_mtok: MicroUsd,
+    /// For output.
+    pub output_per_mtok: MicroUsd,
+    /// For input that the provider has in its cache; `None` when it costs the same.
+    pub cached_input_per_mtok: Option<MicroUsd>,
+}
+
+/// Where a provider differs from others of its dialect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Quirks {
+    /// The bound on output is sent as `max_completion_tokens` and not as `max_tokens`.
+    pub max_completion_tokens: bool,
+    /// A bound on output has to be sent.
+    pub max_tokens_required: bool,
+    /// `stream_options.include_usage` is understood.
+    pub stream_options: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_built_in_catalog_holds_its_promises() {
+        let catalog = Catalog::builtin();
+        let slugs: Vec<_> = catalog.providers().map(|provider| provider.slug.as_str()).collect();
+        assert_eq!(slugs, ["openai", "anthropic", "gemini", "ollama"]);
+        assert_eq!(catalog.provider("google").unwrap().slug.as_str(), "gemini");
+        assert!(catalog.provider("Google").is_none());
+
+        let mut names = std::collections::BTreeSet::new();
+        for provider in catalog.providers() {
+            let path = provider.inference_path().unwrap();
+            assert!(path.path.starts_with(&provider.endpoint.base_path), "{}", provider.slug);
+            assert_eq!(provider.env.is_empty(), provider.auth == Auth::None, "{}", provider.slug);
+            assert_eq!(provider.local_only, provider.slug.as_str() == "ollama");
+            assert!(!provider.pinned);
+            for model in &provider.models {
+                let price = model.price.unwrap();
+                assert!(price.input_per_mtok <= price.output_per_mtok, "{}", model.id);
+                assert!(
+                    price.cached_input_per_mtok.is_none_or(|cached| cached < price.input_per_mtok),
+                    "{}",
+                    model.id
+                );
+                assert!(price.as_of.is_some(), "{}", model.id);
+                assert!(model.max_output <= model.context, "{}", model.id);
+                for name in model.aliases.iter().chain([&model.id]) {
+                    assert!(names.insert(name.clone()), "{name} is listed twice");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_facts_that_keys_hang_on() {
+        let catalog = Catalog::builtin();
+        let facts: Vec<_> = catalog
+            .providers()
+            .map(|p| {
+                let path = p.inference_path().unwrap();
+                format!(
+                    "{} {} {} {} {} {:?}",
+                    p.slug,
+                    path.method,
+                    p.endpoint.authority(),
+                    path.path,
+                    path.dialect,
+                    p.auth
+                )
+            })
+            .collect();
+        assert_eq!(
+            facts,
+            [
+                "openai POST api.openai.com /v1/chat/completions openai-chat Bearer",
+                "anthropic POST api.anthropic.com /v1/messages anthropic-messages Header(\"x-api-key\")",
+                "gemini POST generativelanguage.googleapis.com /v1beta/openai/chat/completions openai-chat Bearer",
+                "ollama POST localhost:11434 /v1/chat/completions openai-chat None",
+            ]
+        );
+        let anthropic = catalog.provider("anthropic").unwrap();
+        assert_eq!(anthropic.headers[0].0, "anthropic-version");
+        assert_eq!(anthropic.model("claude-3-haiku").unwrap().id, "claude-3-haiku-20240307");
+        assert_eq!(catalog.provider_of_key("GOOGLE_API_KEY").unwrap().slug.as_str(), "gemini");
+        assert_eq!(catalog.provider("gemini").unwrap().key_name(), Some("GEMINI_API_KEY"));
+        assert_eq!(catalog.provider("ollama").unwrap().price("anything"), Some(Price::FREE));
+        assert_eq!(catalog.provider("openai").unwrap().price("gpt-unheard-of"), None);
+    }
+
+    #[test]
+    fn costs_are_rounded_up() {
+        let price = Catalog::builtin().provider("openai").unwrap().price("gpt-4o-mini").unwrap();
+        // 0.15 and 0.60 dollars per million.
+        assert_eq!(price.cost(1_000_000, 0, 0, 1_000_000).micros(), 750_000);
+        assert_eq!(price.cost(1_000_000, 1_000_000, 0, 0).micros(), 75_000);
+        assert_eq!(price.cost(1, 0, 0, 0).micros(), 1);
+        assert_eq!(price.cost(0, 0, 0, 0).micros(), 0);
+        assert_eq!(price.cost(10, 99, 99, 0).micros(), 1, "parts never exceed the whole");
+        assert_eq!(price.cost(u64::MAX, 0, 0, u64::MAX).micros(), 13_835_058_055_282_163_713);
+
+        let price = Catalog::builtin().provider("gemini").unwrap().price("gemini-2.5-pro").unwrap();
+        assert_eq!(price.cost(200_000, 0, 0, 0).micros(), 250_000);
+        assert_eq!(price.cost(200_001, 0, 0, 0).micros(), 500_003);
+
+        let price = Catalog::builtin().provider("anthropic").unwrap().price("claude-3-haiku").unwrap();
+        assert_eq!(price.cost(1_000_000, 0, 1_000_000, 0).micros(), 300_000);
+    }
+}

@@ -1,0 +1,266 @@
+//! The written form of the catalog and its reading.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use http::{HeaderName, HeaderValue, Method};
+use serde::{Deserialize, Deserializer, de};
+use time::Date;
+use time::macros::format_description;
+
+use super::{Auth, Catalog, CatalogError, Dialect, InferencePath, Model, Price, PriceTier, Provider, Quirks};
+use crate::endpoint::Endpoint;
+use crate::identity::Slug;
+use crate::limits::MicroUsd;
+
+/// Reads a catalog file.
+pub(super) fn parse(text: &str) -> Result<Catalog, CatalogError> {
+    let file: File = serde_yaml::from_str(text).map_err(|error| CatalogError::File(error.to_string()))?;
+    let providers = file
+        .providers
+        .into_iter()
+        .map(|entry| entry.into_provider().map(Arc::new))
+        .collect::<Result<_, _>>()
+        .map_err(CatalogError::File)?;
+    Ok(Catalog { providers })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    providers: Vec<ProviderEntry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ProviderEntry {
+    slug: Slug,
+    name: String,
+    #[serde(default)]
+    aliases: Vec<Slug>,
+    base_url: Endpoint,
+    #[serde(deserialize_with = "from_text")]
+    dialect: Dialect,
+    auth: AuthEntry,
+    #[serde(default)]
+    headers: BTreeMap<String, String>,
+    #[serde(default)]
+    env: Vec<String>,
+    key_pattern: Option<String>,
+    inference: Vec<InferenceEntry>,
+    models: Vec<ModelEntry>,
+    #[serde(default)]
+    local_only: bool,
+    #[serde(default)]
+    free: bool,
+    quirks: QuirksEntry,
+}
+
+impl ProviderEntry {
+    fn into_provider(self) -> Result<Provider, String> {
+        let auth = match self.auth {
+            AuthEntry::Word(AuthWord::None) => Auth::None,
+            AuthEntry::Word(AuthWord::Bearer) => Auth::Bearer,
+            AuthEntry::Header { header } => Auth::Header(header_name(&header)?),
+        };
+        let headers = self
+            .headers
+            .iter()
+            .map(|(name, value)| {
+                let value = HeaderValue::from_str(value).map_err(|error| format!("{name}: {error}"))?;
+                Ok((header_name(name)?, value))
+            })
+            .collect::<Result<_, String>>()?;
+        let inference = self
+            .inference
+            .into_iter()
+            .map(|entry| InferencePath {
+                method: entry.method,
+                path: self.base_url.path(&entry.path),
+                dialect: entry.dialect,
+            })
+            .collect();
+        Ok(Provider {
+            slug: self.slug,
+            name: self.name,
+            aliases: self.aliases,
+            endpoint: self.base_url,
+            dialect: self.dialect,
+            auth,
+            headers,
+            env: self.env,
+            key_pattern: self.key_pattern,
+            inference,
+            models: self.models.into_iter().map(ModelEntry::into_model).collect(),
+            model_patterns: Vec::new(),
+            local_only: self.local_only,
+            pinned: false,
+            free: self.free,
+            quirks: Quirks {
+                max_completion_tokens: self.quirks.max_completion_tokens,
+                max_tokens_required: self.quirks.max_tokens_required,
+                stream_options: self.quirks.stream_options,
+            },
+        })
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum AuthEntry {
+    Word(AuthWord),
+    Header { header: String },
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum AuthWord {
+    None,
+    Bearer,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct InferenceEntry {
+    #[serde(deserialize_with = "from_text")]
+    method: Method,
+    path: String,
+    #[serde(deserialize_with = "from_text")]
+    dialect: Dialect,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct QuirksEntry {
+    #[serde(default)]
+    max_completion_tokens: bool,
+    #[serde(default)]
+    max_tokens_required: bool,
+    #[serde(default)]
+    stream_options: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ModelEntry {
+    id: String,
+    #[serde(default)]
+    aliases: Vec<String>,
+    context: u64,
+    max_output: u64,
+    can: Vec<Ability>,
+    price: Option<PriceEntry>,
+}
+
+impl ModelEntry {
+    fn into_model(self) -> Model {
+        let can = |ability| self.can.contains(&ability);
+        Model {
+            tools: can(Ability::Tools),
+            vision: can(Ability::Vision),
+            json_schema: can(Ability::JsonSchema),
+            reasoning: can(Ability::Reasoning),
+            price: self.price.map(PriceEntry::into_price),
+            id: self.id,
+            aliases: self.aliases,
+            context: self.context,
+            max_output: self.max_output,
+        }
+    }
+}
+
+#[derive(Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+enum Ability {
+    Tools,
+    Vision,
+    JsonSchema,
+    Reasoning,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PriceEntry {
+    #[serde(deserialize_with = "dollars")]
+    input: MicroUsd,
+    #[serde(deserialize_with = "dollars")]
+    output: MicroUsd,
+    #[serde(default, deserialize_with = "some_dollars")]
+    cached_input: Option<MicroUsd>,
+    #[serde(default, deserialize_with = "some_dollars")]
+    cache_write: Option<MicroUsd>,
+    #[serde(deserialize_with = "date")]
+    as_of: Date,
+    tier: Option<TierEntry>,
+}
+
+impl PriceEntry {
+    fn into_price(self) -> Price {
+        Price {
+            input_per_mtok: self.input,
+            output_per_mtok: self.output,
+            cached_input_per_mtok: self.cached_input,
+            cache_write_per_mtok: self.cache_write,
+            tier: self.tier.map(|tier| PriceTier {
+                above_input_tokens: tier.above_input_tokens,
+                input_per_mtok: tier.input,
+                output_per_mtok: tier.output,
+                cached_input_per_mtok: tier.cached_input,
+            }),
+            as_of: Some(self.as_of),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TierEntry {
+    above_input_tokens: u64,
+    #[serde(deserialize_with = "dollars")]
+    input: MicroUsd,
+    #[serde(deserialize_with = "dollars")]
+    output: MicroUsd,
+    #[serde(default, deserialize_with = "some_dollars")]
+    cached_input: Option<MicroUsd>,
+}
+
+fn header_name(text: &str) -> Result<HeaderName, String> {
+    HeaderName::from_bytes(text.as_bytes()).map_err(|error| format!("{text}: {error}"))
+}
+
+fn from_text<'de, D: Deserializer<'de>, T: std::str::FromStr<Err: std::fmt::Display>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+}
+
+/// Dollars. The shortest decimal text of the parsed number is the number that was written.
+fn dollars<'de, D: Deserializer<'de>>(deserializer: D) -> Result<MicroUsd, D::Error> {
+    f64::deserialize(deserializer)?.to_string().parse().map_err(de::Error::custom)
+}
+
+fn some_dollars<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<MicroUsd>, D::Error> {
+    dollars(deserializer).map(Some)
+}
+
+fn date<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Date, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    Date::parse(&text, format_description!("[year]-[month]-[day]")).map_err(de::Error::custom)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_data_file_is_well_formed() {
+        parse(include_str!("../../catalog.yaml")).unwrap();
+    }
+
+    #[test]
+    fn a_broken_file_says_where() {
+        let text = include_str!("../../catalog.yaml").replacen("max_output: 16384", "max_outptu: 16384", 1);
+        let error = parse(&text).unwrap_err().to_string();
+        assert!(error.contains("providers[0].models[0]") && error.contains("max_outptu"), "{error}");
+    }
+}

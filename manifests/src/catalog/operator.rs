@@ -1,0 +1,255 @@
+//! What an operator adds to the catalog: providers of their own, and other addresses for built-in ones.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use http::Method;
+
+use super::{Auth, Catalog, CatalogError, Dialect, InferencePath, Provider, Quirks};
+use crate::endpoint::Endpoint;
+use crate::identity::{Slug, is_variable_name};
+
+/// An entry of `providers` in the operator's configuration.
+///
+/// With the slug or alias of a built-in provider it changes where that provider is reached; any other slug defines a
+/// new one, which needs a dialect and a base URL. Either way the endpoint counts as pinned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OperatorProvider {
+    /// Which provider.
+    pub slug: Slug,
+    /// What it speaks; the built-in provider's own when absent.
+    pub dialect: Option<Dialect>,
+    /// Where it is. A base URL without a path keeps the built-in provider's path.
+    pub base_url: Option<Endpoint>,
+    /// Names of its key. None for a new provider means that it takes no key.
+    pub env: Vec<String>,
+    /// Models that it has, as names or patterns in which `*` stands for any characters.
+    pub models: Vec<String>,
+    /// Whether its models cost nothing. A cap on money refuses models with an unknown price.
+    pub free: bool,
+}
+
+pub(super) fn extend(catalog: &Catalog, entries: Vec<OperatorProvider>) -> Result<Catalog, CatalogError> {
+    let mut providers = catalog.providers.clone();
+    let mut seen = BTreeSet::new();
+    for entry in entries {
+        check(&entry)?;
+        let at = providers.iter().position(|provider| provider.goes_by(entry.slug.as_str()));
+        let provider = match at {
+            Some(at) => redirect(&providers[at], entry)?,
+            None => define(entry)?,
+        };
+        if !seen.insert(provider.slug.clone()) {
+            return Err(CatalogError::Repeated(provider.slug));
+        }
+        for other in providers.iter().filter(|other| other.slug != provider.slug) {
+            if let Some(env) = provider.env.iter().find(|env| other.env.contains(env)) {
+                return Err(CatalogError::KeyOfAnother {
+                    env: env.clone(),
+                    owner: other.slug.clone(),
+                    provider: provider.slug,
+                });
+            }
+        }
+        match at {
+            Some(at) => providers[at] = Arc::new(provider),
+            None => providers.push(Arc::new(provider)),
+        }
+    }
+    Ok(Catalog { providers })
+}
+
+fn check(entry: &OperatorProvider) -> Result<(), CatalogError> {
+    let provider = || entry.slug.clone();
+    if let Some(env) = entry.env.iter().find(|env| !is_variable_name(env) || env.starts_with("ORCH_")) {
+        return Err(CatalogError::KeyName { provider: provider(), env: env.clone() });
+    }
+    let well_formed = |pattern: &String| {
+        !pattern.is_empty()
+            && pattern.len() <= 256
+            && pattern.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:/@+~-*".contains(&b))
+    };
+    match entry.models.iter().find(|pattern| !well_formed(pattern)) {
+        Some(pattern) => Err(CatalogError::ModelPattern { provider: provider(), pattern: pattern.clone() }),
+        None => Ok(()),
+    }
+}
+
+fn define(entry: OperatorProvider) -> Result<Provider, CatalogError> {
+    let missing = |field| CatalogError::Missing { provider: entry.slug.clone(), field };
+    let dialect = entry.dialect.ok_or_else(|| missing("dialect"))?;
+    let endpoint = entry.base_url.clone().ok_or_else(|| missing("base_url"))?;
+    let auth = match (entry.env.is_empty(), dialect) {
+        (true, _) => Auth::None,
+        (false, Dialect::OpenAiChat) => Auth::Bearer,
+        (false, Dialect::AnthropicMessages) => Auth::Header(http::HeaderName::from_static("x-api-key")),
+    };
+    Ok(Provider {
+        name: entry.slug.to_string(),
+        slug: entry.slug,
+        aliases: Vec::new(),
+        inference: vec![inference(&endpoint, dialect)],
+        endpoint,
+        dialect,
+        auth,
+        headers: dialect_headers(dialect),
+        env: entry.env,
+        key_pattern: None,
+        models: Vec::new(),
+        model_patterns: entry.models,
+        local_only: false,
+        pinned: true,
+        free: entry.free,
+        quirks: dialect_quirks(dialect),
+    })
+}
+
+fn redirect(builtin: &Provider, entry: OperatorProvider) -> Result<Provider, CatalogError> {
+    let mut provider = builtin.clone();
+    if let Some(dialect) = entry.dialect.filter(|dialect| *dialect != provider.dialect) {
+        provider.dialect = dialect;
+        provider.headers = dialect_headers(dialect);
+        provider.quirks = dialect_quirks(dialect);
+        // Another dialect is another API, so the built-in path and header mean nothing there.
+        let endpoint = entry
+            .base_url
+            .clone()
+            .ok_or(CatalogError::Missing { provider: entry.slug.clone(), field: "base_url" })?;
+        provider.auth = match (&provider.auth, dialect) {
+            (Auth::None, _) => Auth::None,
+            (_, Dialect::OpenAiChat) => Auth::Bearer,
+            (_, Dialect::AnthropicMessages) => Auth::Header(http::HeaderName::from_static("x-api-key")),
+        };
+        provider.inference = vec![inference(&endpoint, dialect)];
+        provider.endpoint = endpoint;
+        provider.pinned = true;
+    } else if let Some(mut endpoint) = entry.base_url {
+        if endpoint.base_path.is_empty() {
+            endpoint.base_path.clone_from(&provider.endpoint.base_path);
+        }
+        provider.inference = vec![inference(&endpoint, provider.dialect)];
+        provider.endpoint = endpoint;
+        provider.pinned = true;
+    }
+    if !entry.env.is_empty() {
+        provider.env = entry.env;
+        if provider.auth == Auth::None {
+            provider.auth = Auth::Bearer;
+        }
+    }
+    provider.model_patterns = entry.models;
+    provider.free |= entry.free;
+    Ok(provider)
+}
+
+/// The inference request of a dialect below a base URL, by the convention of the dialect's client libraries: OpenAI's
+/// base URL holds the version, Anthropic's does not. An Anthropic one that does hold it is not given it twice.
+fn inference(endpoint: &Endpoint, dialect: Dialect) -> InferencePath {
+    let path = match dialect {
+        Dialect::OpenAiChat => "/chat/completions",
+        Dialect::AnthropicMessages if endpoint.base_path.ends_with("/v1") => "/messages",
+        Dialect::AnthropicMessages => "/v1/messages",
+    };
+    InferencePath { method: Method::POST, path: endpoint.path(path), dialect }
+}
+
+fn dialect_headers(dialect: Dialect) -> Vec<(http::HeaderName, http::HeaderValue)> {
+    match dialect {
+        Dialect::OpenAiChat => Vec::new(),
+        Dialect::AnthropicMessages => vec![(
+            http::HeaderName::from_static("anthropic-version"),
+            http::HeaderValue::from_static("2023-06-01"),
+        )],
+    }
+}
+
+fn dialect_quirks(dialect: Dialect) -> Quirks {
+    match dialect {
+        Dialect::OpenAiChat => Quirks { stream_options: true, ..Quirks::default() },
+        Dialect::AnthropicMessages => Quirks { max_tokens_required: true, ..Quirks::default() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(slug: &str, base_url: &str) -> OperatorProvider {
+        OperatorProvider {
+            slug: slug.parse().unwrap(),
+            dialect: None,
+            base_url: Some(base_url.parse().unwrap()),
+            env: Vec::new(),
+            models: Vec::new(),
+            free: false,
+        }
+    }
+
+    fn with(entries: Vec<OperatorProvider>) -> Result<Catalog, CatalogError> {
+        Catalog::builtin().with_operator(entries)
+    }
+
+    #[test]
+    fn a_built_in_provider_can_be_reached_elsewhere() {
+        for (slug, base_url, path) in [
+            ("openai", "https://127.0.0.1:8443/v1", "/v1/chat/completions"),
+            ("openai", "https://127.0.0.1:8443", "/v1/chat/completions"),
+            ("openai", "https://127.0.0.1:8443/proxy/openai", "/proxy/openai/chat/completions"),
+            ("anthropic", "https://127.0.0.1:8443", "/v1/messages"),
+            ("anthropic", "https://127.0.0.1:8443/v1", "/v1/messages"),
+            ("ollama", "http://10.0.0.5:11434", "/v1/chat/completions"),
+            ("google", "https://127.0.0.1:8443", "/v1beta/openai/chat/completions"),
+        ] {
+            let catalog = with(vec![entry(slug, base_url)]).unwrap();
+            let provider = catalog.provider(slug).unwrap();
+            assert!(provider.pinned);
+            assert_eq!(provider.inference_path().unwrap().path, path, "{slug} at {base_url}");
+            assert_eq!(provider.env, Catalog::builtin().provider(slug).unwrap().env);
+            assert_eq!(catalog.providers().count(), 4);
+        }
+    }
+
+    #[test]
+    fn a_provider_of_ones_own() {
+        let mut lan = entry("lan-llm", "http://10.0.0.5:8000/v1");
+        assert_eq!(
+            with(vec![lan.clone()]).unwrap_err().to_string(),
+            "provider `lan-llm` is not built in, so it needs `dialect`"
+        );
+        lan.dialect = Some("openai".parse().unwrap());
+        lan.env = vec!["LAN_LLM_KEY".into()];
+        lan.models = vec!["llama-*".into()];
+        let catalog = with(vec![lan.clone()]).unwrap();
+        let provider = catalog.provider("lan-llm").unwrap();
+        assert_eq!((provider.pinned, &provider.auth, provider.free), (true, &Auth::Bearer, false));
+        assert_eq!(provider.inference_path().unwrap().path, "/v1/chat/completions");
+        assert_eq!(
+            with(vec![lan.clone(), lan.clone()]).unwrap_err(),
+            CatalogError::Repeated(lan.slug.clone())
+        );
+
+        lan.dialect = Some(Dialect::AnthropicMessages);
+        let catalog = with(vec![lan]).unwrap();
+        let provider = catalog.provider("lan-llm").unwrap();
+        assert_eq!(provider.auth, Auth::Header(http::HeaderName::from_static("x-api-key")));
+        assert_eq!(provider.inference_path().unwrap().path, "/v1/messages");
+    }
+
+    #[test]
+    fn a_key_goes_to_its_own_provider_only() {
+        let mut thief = entry("thief", "https://thief.example/v1");
+        thief.dialect = Some(Dialect::OpenAiChat);
+        thief.env = vec!["OPENAI_API_KEY".into()];
+        assert_eq!(
+            with(vec![thief.clone()]).unwrap_err().to_string(),
+            "provider `thief` cannot take `OPENAI_API_KEY`: that is the key of `openai`"
+        );
+        for env in ["", "A B", "ORCH_TOKEN"] {
+            thief.env = vec![env.into()];
+            assert!(matches!(with(vec![thief.clone()]), Err(CatalogError::KeyName { .. })), "{env:?}");
+        }
+        thief.env.clear();
+        thief.models = vec!["llama *".into()];
+        assert!(matches!(with(vec![thief]), Err(CatalogError::ModelPattern { .. })));
+    }
+}

@@ -1,0 +1,378 @@
+//! YAML or JSON text as one bounded tree, before anything is made of it.
+//!
+//! Both formats come in through the same visitor, so that both get the same rules: text as keys, no key twice, no
+//! tags, bounds on depth, size and what aliases may multiply.
+
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, EnumAccess, MapAccess, SeqAccess, Visitor};
+use serde_json::Number;
+
+use super::Format;
+use super::locate::{Place, Step};
+use super::read::Draft;
+use crate::text::quote;
+
+/// Deepest nesting. JSON Schemas are the deepest part of a manifest, and 64 is deep for one.
+const DEPTH_MAX: usize = 64;
+/// Most values, what aliases repeat included.
+const VALUES_MAX: usize = 100_000;
+/// Most bytes of text in keys and values, what aliases repeat included.
+const TEXT_MAX: usize = 4 << 20;
+
+/// A value of either format.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Node {
+    Null,
+    Bool(bool),
+    Number(Number),
+    Text(String),
+    List(Vec<Node>),
+    Map(Vec<(String, Node)>),
+}
+
+impl Node {
+    /// The node as a JSON value.
+    pub(super) fn to_json(&self) -> serde_json::Value {
+        use serde_json::Value;
+        match self {
+            Self::Null => Value::Null,
+            Self::Bool(value) => Value::Bool(*value),
+            Self::Number(number) => Value::Number(number.clone()),
+            Self::Text(text) => Value::String(text.clone()),
+            Self::List(items) => Value::Array(items.iter().map(Self::to_json).collect()),
+            Self::Map(entries) => {
+                Value::Object(entries.iter().map(|(key, value)| (key.clone(), value.to_json())).collect())
+            }
+        }
+    }
+}
+
+/// Reads text into a tree.
+pub(super) fn parse(text: &str, format: Format) -> Result<Node, Box<Draft>> {
+    let context = Context::default();
+    let seed = NodeSeed { context: &context, depth: 0 };
+    let (message, position) = match format {
+        Format::Yaml => {
+            check_flow_nesting(text)?;
+            match seed.deserialize(serde_yaml::Deserializer::from_str(text)) {
+                Ok(node) => return Ok(node),
+                Err(error) => {
+                    let position = error.location().map(|at| (at.line(), at.column()));
+                    (yaml_message(&error), position)
+                }
+            }
+        }
+        Format::Json => {
+            let mut deserializer = serde_json::Deserializer::from_str(text);
+            match seed.deserialize(&mut deserializer).and_then(|node| deserializer.end().map(|()| node)) {
+                Ok(node) => return Ok(node),
+                Err(error) => {
+                    let message = without_position(&error.to_string());
+                    (format!("is not valid JSON: {message}"), Some((error.line(), error.column())))
+                }
+            }
+        }
+    };
+    // What the visitor found wrong it has noted, with its path; everything else is the parser's own.
+    let fault = context.0.into_inner().fault;
+    Err(Box::new(match fault {
+        // JSON positions point behind what was read, so those are looked up like any other.
+        Some(fault) => Draft { position: position.filter(|_| format == Format::Yaml), ..fault },
+        None => Draft { path: Vec::new(), place: Place::Value, message, hint: None, position },
+    }))
+}
+
+fn yaml_message(error: &serde_yaml::Error) -> String {
+    let message = without_position(&error.to_string());
+    if message.contains("repetition limit") {
+        return "repeats itself too often through aliases".into();
+    }
+    if message.contains("more than one document") {
+        return "holds more than one YAML document (`---`): keep one".into();
+    }
+    format!("is not valid YAML: {message}")
+}
+
+/// A parser's message without its trailing position, which is reported apart.
+fn without_position(message: &str) -> String {
+    let message = message.rfind(" at line ").map_or(message, |at| &message[..at]);
+    quote_free(message)
+}
+
+/// Parsers repeat pieces of the input; control characters in them are made harmless.
+fn quote_free(message: &str) -> String {
+    let safe = quote(message);
+    safe[1..safe.len() - 1].to_owned()
+}
+
+/// Refuses nesting of brackets that the YAML scanner takes quadratic time for. Counts brackets in strings and comments
+/// as well, which no sane manifest holds this many of without closing them.
+fn check_flow_nesting(text: &str) -> Result<(), Box<Draft>> {
+    const OPEN_MAX: usize = 1000;
+    let mut open = 0_usize;
+    for byte in text.bytes() {
+        match byte {
+            b'[' | b'{' => open += 1,
+            b']' | b'}' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        if open > OPEN_MAX {
+            return Err(Box::new(Draft {
+                path: Vec::new(),
+                place: Place::Value,
+                message: format!("is nested deeper than {DEPTH_MAX} levels"),
+                hint: None,
+                position: None,
+            }));
+        }
+    }
+    Ok(())
+}
+
+#[derive(Default)]
+struct Context(RefCell<State>);
+
+#[derive(Default)]
+struct State {
+    path: Vec<Step>,
+    values: usize,
+    text: usize,
+    fault: Option<Draft>,
+}
+
+impl Context {
+    /// Notes what is wrong here and gives the parser an error to stop with.
+    fn fault<E: serde::de::Error>(&self, place: Place, message: String, hint: Option<String>) -> E {
+        let mut state = self.0.borrow_mut();
+        let path = state.path.clone();
+        state.fault.get_or_insert(Draft { path, place, message, hint, position: None });
+        E::custom("refused")
+    }
+
+    fn count<E: serde::de::Error>(&self, text: usize) -> Result<(), E> {
+        let (values, bytes) = {
+            let mut state = self.0.borrow_mut();
+            state.values += 1;
+            state.text = state.text.saturating_add(text);
+            (state.values, state.text)
+        };
+        if values > VALUES_MAX || bytes > TEXT_MAX {
+            // The place where the bound was reached means nothing to anybody.
+            self.0.borrow_mut().path.clear();
+            return Err(self.fault(
+                Place::Value,
+                "holds too much, aliases written out".into(),
+                Some(format!(
+                    "a manifest has at most {VALUES_MAX} values and {} MiB of text",
+                    TEXT_MAX >> 20
+                )),
+            ));
+        }
+        Ok(())
+    }
+
+    fn within<T, E>(&self, step: Step, read: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+        self.0.borrow_mut().path.push(step);
+        let result = read();
+        self.0.borrow_mut().path.pop();
+        result
+    }
+}
+
+#[derive(Clone, Copy)]
+struct NodeSeed<'a> {
+    context: &'a Context,
+    depth: usize,
+}
+
+impl NodeSeed<'_> {
+    fn deeper<E: serde::de::Error>(self) -> Result<Self, E> {
+        if self.depth == DEPTH_MAX {
+            self.context.0.borrow_mut().path.truncate(4);
+            return Err(self.context.fault(
+                Place::Value,
+                format!("is nested deeper than {DEPTH_MAX} levels"),
+                None,
+            ));
+        }
+        Ok(Self { depth: self.depth + 1, ..self })
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for NodeSeed<'_> {
+    type Value = Node;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Node, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for NodeSeed<'_> {
+    type Value = Node;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_unit<E: serde::de::Error>(self) -> Result<Node, E> {
+        self.context.count(0).map(|()| Node::Null)
+    }
+
+    fn visit_none<E: serde::de::Error>(self) -> Result<Node, E> {
+        self.visit_unit()
+    }
+
+    fn visit_bool<E: serde::de::Error>(self, value: bool) -> Result<Node, E> {
+        self.context.count(0).map(|()| Node::Bool(value))
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<Node, E> {
+        self.context.count(0).map(|()| Node::Number(value.into()))
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<Node, E> {
+        self.context.count(0).map(|()| Node::Number(value.into()))
+    }
+
+    // JSON has no integers of this size, and serde_json reads them as floating point; so both formats agree.
+    fn visit_u128<E: serde::de::Error>(self, value: u128) -> Result<Node, E> {
+        self.visit_f64(value as f64)
+    }
+
+    fn visit_i128<E: serde::de::Error>(self, value: i128) -> Result<Node, E> {
+        self.visit_f64(value as f64)
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Node, E> {
+        self.context.count(0)?;
+        canonical_number(value).map(Node::Number).ok_or_else(|| {
+            self.context.fault(Place::Value, "infinities and NaN are not numbers here".into(), None)
+        })
+    }
+
+    fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<Node, E> {
+        self.context.count(value.len()).map(|()| Node::Text(value.to_owned()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Node, A::Error> {
+        self.context.count(0)?;
+        let seed = self.deeper()?;
+        let mut list = Vec::new();
+        while let Some(item) =
+            self.context.within(Step::Index(list.len()), || items.next_element_seed(seed))?
+        {
+            list.push(item);
+        }
+        Ok(Node::List(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Node, A::Error> {
+        self.context.count(0)?;
+        let seed = self.deeper()?;
+        let mut map = Vec::new();
+        let mut seen = HashSet::new();
+        while let Some(key) = entries.next_key_seed(KeySeed { context: self.context, seen: &mut seen })? {
+            let value = self.context.within(Step::Key(key.clone()), || entries.next_value_seed(seed))?;
+            map.push((key, value));
+        }
+        Ok(Node::Map(map))
+    }
+
+    fn visit_enum<A: EnumAccess<'de>>(self, _: A) -> Result<Node, A::Error> {
+        Err(self.context.fault(
+            Place::Value,
+            "YAML tags (`!name`) have no meaning in a manifest".into(),
+            Some("quote the value if it starts with `!`".into()),
+        ))
+    }
+}
+
+/// A number whose bytes do not depend on the format or the parser: kept to 15 significant digits, which every parser
+/// gets right, and as an integer when it is one. `None` for infinities and NaN.
+fn canonical_number(value: f64) -> Option<Number> {
+    const EXACT: f64 = 9_007_199_254_740_992.0; // 2^53
+    let rounded: f64 = if value.is_finite() { format!("{value:.14e}").parse().ok()? } else { return None };
+    if rounded.fract() == 0.0 && rounded.abs() < EXACT {
+        return Some(Number::from(rounded as i64));
+    }
+    Number::from_f64(rounded)
+}
+
+struct KeySeed<'a> {
+    context: &'a Context,
+    seen: &'a mut HashSet<String>,
+}
+
+impl KeySeed<'_> {
+    fn not_text<E: serde::de::Error>(&self, found: &str) -> E {
+        self.context.fault(
+            Place::Value,
+            format!("has {found} as the name of a field"),
+            Some("put the name in quotes".into()),
+        )
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for KeySeed<'_> {
+    type Value = String;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<String, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for KeySeed<'_> {
+    type Value = String;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the name of a field")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, key: &str) -> Result<String, E> {
+        self.context.count(key.len())?;
+        if !self.seen.insert(key.to_owned()) {
+            let name = quote(key);
+            return Err(self.context.fault(Place::Value, format!("has the field {name} twice"), None));
+        }
+        Ok(key.to_owned())
+    }
+
+    fn visit_bool<E: serde::de::Error>(self, value: bool) -> Result<String, E> {
+        Err(self.not_text(&format!("`{value}`")))
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<String, E> {
+        Err(self.not_text(&format!("the number {value}")))
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<String, E> {
+        Err(self.not_text(&format!("the number {value}")))
+    }
+
+    fn visit_u128<E: serde::de::Error>(self, value: u128) -> Result<String, E> {
+        Err(self.not_text(&format!("the number {value}")))
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<String, E> {
+        Err(self.not_text(&format!("the number {value}")))
+    }
+
+    fn visit_unit<E: serde::de::Error>(self) -> Result<String, E> {
+        Err(self.not_text("nothing"))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, _: A) -> Result<String, A::Error> {
+        Err(self.not_text("a list"))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, _: A) -> Result<String, A::Error> {
+        Err(self.not_text("a mapping"))
+    }
+
+    fn visit_enum<A: EnumAccess<'de>>(self, _: A) -> Result<String, A::Error> {
+        Err(self.not_text("a YAML tag"))
+    }
+}

@@ -1,0 +1,316 @@
+//! From a model's name to its provider, by tables and never by a guess.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::LazyLock;
+
+use serde::Deserialize;
+
+use crate::catalog::{Catalog, Provider};
+use crate::identity::{ModelName, Slug};
+use crate::text::quote;
+
+/// Most candidates that an error lists.
+const CANDIDATES: usize = 5;
+
+/// Where a model is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelRoute {
+    /// The provider.
+    pub provider: Slug,
+    /// The name that the provider is asked for.
+    pub model: String,
+}
+
+/// A model name that leads to no provider, or to more than one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnknownModel {
+    /// What was asked for.
+    pub asked: ModelName,
+    /// Why it leads nowhere.
+    pub reason: Unresolved,
+    /// What may have been meant, each as `provider/model`, likeliest first.
+    pub candidates: Vec<String>,
+}
+
+/// Why a model name leads nowhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unresolved {
+    /// No table knows it.
+    Unknown,
+    /// More than one provider has it.
+    Ambiguous,
+    /// It belongs to a provider that the catalog does not have.
+    NotInCatalog(Slug),
+    /// It is shaped as the name of a local model, which has to be asked for by name.
+    MaybeLocal,
+    /// What stands before the slash is no provider.
+    NoSuchProvider,
+}
+
+impl fmt::Display for UnknownModel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let asked = quote(self.asked.as_str());
+        match &self.reason {
+            Unresolved::Unknown => write!(f, "no provider is known to have the model {asked}")?,
+            Unresolved::Ambiguous => write!(f, "more than one provider has the model {asked}: name the one")?,
+            Unresolved::NotInCatalog(provider) => {
+                write!(f, "the model {asked} is from `{provider}`, which is not in the provider catalog")?;
+            }
+            Unresolved::MaybeLocal => write!(
+                f,
+                "the model {asked} looks like one of a local Ollama, which is used only when it is named"
+            )?,
+            Unresolved::NoSuchProvider => {
+                write!(
+                    f,
+                    "the model {asked} starts with no provider of the catalog: write `provider/model`"
+                )?;
+            }
+        }
+        if !self.candidates.is_empty() {
+            let candidates: Vec<_> = self.candidates.iter().map(|name| quote(name)).collect();
+            write!(f, " (candidates: {})", candidates.join(", "))?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for UnknownModel {}
+
+/// Finds the provider of a model.
+///
+/// 1. `provider/model` with a slug or alias of the catalog: that provider, whatever it is asked for.
+/// 2. A model id or alias of the catalog, or a pattern of the operator's.
+/// 3. The first rule of `model-rules.yaml` that matches.
+///
+/// Steps 2 and 3 must agree on one provider. An alias becomes the id that the provider knows.
+///
+/// # Errors
+/// When no provider or more than one is found; the error lists candidates.
+pub fn resolve_model(catalog: &Catalog, name: &ModelName) -> Result<ModelRoute, UnknownModel> {
+    let fail = |reason, candidates| Err(UnknownModel { asked: name.clone(), reason, candidates });
+    if let (Some(prefix), model) = name.split()
+        && let Some(provider) = catalog.provider(prefix)
+    {
+        return Ok(route(provider, model));
+    }
+
+    let name = name.as_str();
+    let rule = RULES.iter().find(|rule| rule.matches(name)).map(|rule| &rule.provider);
+    let claims: BTreeSet<&Slug> = catalog
+        .providers()
+        .filter(|provider| {
+            provider.model(name).is_some()
+                || provider.model_patterns.iter().any(|pattern| wildcard_matches(pattern, name))
+                || rule.is_some_and(|rule| provider.goes_by(rule.as_str()))
+        })
+        .map(|provider| &provider.slug)
+        .collect();
+    let mut claims = claims.into_iter();
+    match (claims.next(), claims.next()) {
+        (Some(one), None) => {
+            return Ok(match catalog.provider(one.as_str()) {
+                Some(provider) => route(provider, name),
+                None => ModelRoute { provider: one.clone(), model: name.into() },
+            });
+        }
+        (Some(one), Some(two)) => {
+            let all = [one, two].into_iter().chain(claims);
+            return fail(Unresolved::Ambiguous, all.map(|slug| format!("{slug}/{name}")).collect());
+        }
+        (None, _) => {}
+    }
+
+    if let Some(provider) = rule {
+        return fail(Unresolved::NotInCatalog(provider.clone()), nearest_models(catalog, name));
+    }
+    if name.contains('/') {
+        return fail(Unresolved::NoSuchProvider, nearest_models(catalog, name));
+    }
+    if name.contains(':') && catalog.provider("ollama").is_some() {
+        return fail(Unresolved::MaybeLocal, vec![format!("ollama/{name}")]);
+    }
+    fail(Unresolved::Unknown, nearest_models(catalog, name))
+}
+
+fn route(provider: &Provider, model: &str) -> ModelRoute {
+    let model = provider.model(model).map_or(model, |known| known.id.as_str());
+    ModelRoute { provider: provider.slug.clone(), model: model.into() }
+}
+
+/// The known names that are most like this one.
+fn nearest_models(catalog: &Catalog, name: &str) -> Vec<String> {
+    let bare = name.rsplit('/').next().unwrap_or(name).to_lowercase();
+    let mut scored: Vec<(f64, String)> = catalog
+        .providers()
+        .flat_map(|provider| {
+            provider.models.iter().flat_map(move |model| {
+                model.aliases.iter().chain([&model.id]).map(move |known| (provider, known))
+            })
+        })
+        .map(|(provider, known)| (strsim::jaro_winkler(&bare, known), format!("{}/{known}", provider.slug)))
+        .filter(|(score, _)| *score > 0.6)
+        .collect();
+    scored.sort_by(|(a, left), (b, right)| b.total_cmp(a).then_with(|| left.cmp(right)));
+    scored.into_iter().take(CANDIDATES).map(|(_, name)| name).collect()
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rule {
+    provider: Slug,
+    models: Vec<String>,
+    #[serde(default)]
+    except: Vec<String>,
+    #[serde(default)]
+    lead: Vec<String>,
+}
+
+static RULES: LazyLock<Vec<Rule>> = LazyLock::new(|| {
+    #[expect(clippy::expect_used, reason = "the file is compiled in, and a test parses it")]
+    serde_yaml::from_str(include_str!("../model-rules.yaml")).expect("model-rules.yaml is checked by a test")
+});
+
+impl Rule {
+    fn matches(&self, name: &str) -> bool {
+        let any = |patterns: &[String], name: &str| patterns.iter().any(|p| wildcard_matches(p, name));
+        let led = self.lead.iter().filter_map(|lead| name.strip_prefix(lead.as_str()));
+        std::iter::once(name).chain(led).any(|name| any(&self.models, name)) && !any(&self.except, name)
+    }
+}
+
+/// Whether a pattern, in which `*` stands for any characters, covers the whole name.
+fn wildcard_matches(pattern: &str, name: &str) -> bool {
+    let mut pieces = pattern.split('*');
+    let first = pieces.next().unwrap_or_default();
+    let Some(mut rest) = name.strip_prefix(first) else { return false };
+    let mut pieces: Vec<&str> = pieces.collect();
+    let Some(last) = pieces.pop() else { return rest.is_empty() };
+    for piece in pieces {
+        match rest.find(piece) {
+            Some(at) => rest = &rest[at + piece.len()..],
+            None => return false,
+        }
+    }
+    rest.ends_with(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::OperatorProvider;
+
+    fn resolve(catalog: &Catalog, name: &str) -> String {
+        match resolve_model(catalog, &name.parse().unwrap()) {
+            Ok(route) => format!("{} {}", route.provider, route.model),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    fn operator(slug: &str, models: &[&str]) -> OperatorProvider {
+        OperatorProvider {
+            slug: slug.parse().unwrap(),
+            dialect: Some("openai".parse().unwrap()),
+            base_url: Some("http://10.0.0.5:8000/v1".parse().unwrap()),
+            env: Vec::new(),
+            models: models.iter().map(|model| (*model).into()).collect(),
+            free: true,
+        }
+    }
+
+    #[test]
+    fn the_table() {
+        let catalog = Catalog::builtin();
+        for (name, expected) in [
+            ("gpt-4o-mini", "openai gpt-4o-mini"),
+            ("gpt-99-not-listed", "openai gpt-99-not-listed"),
+            ("chatgpt-4o-latest", "openai chatgpt-4o-latest"),
+            ("o1", "openai o1"),
+            ("o3-mini", "openai o3-mini"),
+            ("codex-mini-latest", "openai codex-mini-latest"),
+            ("claude-3-haiku", "anthropic claude-3-haiku-20240307"),
+            ("claude-3-haiku-20240307", "anthropic claude-3-haiku-20240307"),
+            ("claude-sonnet-4", "anthropic claude-sonnet-4-20250514"),
+            ("claude-99", "anthropic claude-99"),
+            ("gemini-2.5-flash", "gemini gemini-2.5-flash"),
+            ("gemma-3-27b-it", "gemini gemma-3-27b-it"),
+            ("openai/gpt-4o-mini", "openai gpt-4o-mini"),
+            ("google/gemini-2.5-pro", "gemini gemini-2.5-pro"),
+            ("anthropic/claude-3-haiku", "anthropic claude-3-haiku-20240307"),
+            ("openai/claude-3-haiku", "openai claude-3-haiku"),
+            ("openai/anything/at:all", "openai anything/at:all"),
+            ("ollama/llama3.2:3b", "ollama llama3.2:3b"),
+            ("ollama/gpt-oss:20b", "ollama gpt-oss:20b"),
+        ] {
+            assert_eq!(resolve(&catalog, name), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn providers_that_are_not_there_are_named() {
+        let catalog = Catalog::builtin();
+        for (name, provider) in [
+            ("grok-4", "xai"),
+            ("mistral-large-latest", "mistral"),
+            ("command-r-plus", "cohere"),
+            ("sonar-pro", "perplexity"),
+            ("deepseek-chat", "deepseek"),
+            ("kimi-k2", "moonshot"),
+            ("glm-4.6", "zai"),
+            ("anthropic.claude-3-haiku-20240307-v1:0", "aws"),
+            ("us.anthropic.claude-sonnet-4-20250514-v1:0", "aws"),
+            ("eu.meta.llama3-2-3b-instruct-v1:0", "aws"),
+            ("accounts/fireworks/models/llama-v3p1-8b-instruct", "fireworks"),
+        ] {
+            let error = resolve_model(&catalog, &name.parse().unwrap()).unwrap_err();
+            assert_eq!(error.reason, Unresolved::NotInCatalog(provider.parse().unwrap()), "{name}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_guessed() {
+        let catalog = Catalog::builtin();
+        insta::assert_snapshot!(resolve(&catalog, "flan-t5"), @"");
+        insta::assert_snapshot!(resolve(&catalog, "claud-3-haiku"), @"");
+        insta::assert_snapshot!(resolve(&catalog, "GPT-4o-mini"), @"");
+        insta::assert_snapshot!(resolve(&catalog, "llama3.2:3b"), @"");
+        insta::assert_snapshot!(resolve(&catalog, "gpt-oss:20b"), @"");
+        insta::assert_snapshot!(resolve(&catalog, "gpt-oss-120b"), @"");
+        insta::assert_snapshot!(resolve(&catalog, "meta-llama/llama-3.1-8b"), @"");
+        insta::assert_snapshot!(resolve(&catalog, "grok-4"), @"");
+    }
+
+    #[test]
+    fn the_operator_may_claim_models_but_not_silently_take_them() {
+        let catalog = Catalog::builtin()
+            .with_operator(vec![operator("lan-llm", &["llama-*", "mistral-*", "gpt-4o"])])
+            .unwrap();
+        assert_eq!(resolve(&catalog, "llama-3-70b"), "lan-llm llama-3-70b");
+        assert_eq!(resolve(&catalog, "mistral-7b"), "lan-llm mistral-7b");
+        assert_eq!(resolve(&catalog, "lan-llm/whatever"), "lan-llm whatever");
+        assert_eq!(resolve(&catalog, "openai/gpt-4o"), "openai gpt-4o");
+        insta::assert_snapshot!(resolve(&catalog, "gpt-4o"), @"");
+        let two = catalog.with_operator(vec![operator("other", &["llama-3*"])]).unwrap();
+        insta::assert_snapshot!(resolve(&two, "llama-3-70b"), @"");
+    }
+
+    #[test]
+    fn wildcards_cover_the_whole_name() {
+        for (pattern, name, expected) in [
+            ("a*", "a", true),
+            ("a*", "ab", true),
+            ("a*", "ba", false),
+            ("a", "ab", false),
+            ("*", "", true),
+            ("a*b", "ab", true),
+            ("a*b", "aXb", true),
+            ("a*b", "a", false),
+            ("ab*ba", "aba", false),
+            ("a*b*c", "a1b2c", true),
+            ("a*b*c", "a1c2b", false),
+        ] {
+            assert_eq!(wildcard_matches(pattern, name), expected, "{pattern} on {name}");
+        }
+    }
+}
