@@ -1,0 +1,145 @@
+//! Files and folders that only their owner can read, written whole or not at all.
+
+use std::collections::HashMap;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ring::rand::{SecureRandom, SystemRandom};
+use rustix::fs::OFlags;
+use tokio::sync::OwnedMutexGuard;
+
+use super::key::ArtifactKey;
+
+const PRIVATE_FILE: u32 = 0o600;
+const PRIVATE_FOLDER: u32 = 0o700;
+
+/// Creates a folder and its parents, 0700 where they are new.
+pub(super) fn create_private_folder(folder: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(PRIVATE_FOLDER).create(folder)
+}
+
+/// Opens an entry for reading. A link in its place is not followed.
+pub(super) fn open_entry(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW.bits() as i32;
+    OpenOptions::new().read(true).custom_flags(flags).open(path)
+}
+
+/// Writes a 0600 file such that a reader, or a machine that lost power, sees all of it or none.
+pub(super) fn write_atomically(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
+    let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    let temporary = temporary_name(folder)?;
+    let written = write_new(&temporary, parts).and_then(|()| fs::rename(&temporary, path));
+    if written.is_err() {
+        // Best effort: what failed is already being reported.
+        let _ = fs::remove_file(&temporary);
+    }
+    written?;
+    File::open(folder)?.sync_all()
+}
+
+/// The 32 bytes in `path`. If there is no such file it is created with random ones; of two processes that do so at
+/// once both get the same.
+pub(super) fn load_or_create_key(path: &Path) -> io::Result<[u8; 32]> {
+    match read_key(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        result => return result,
+    }
+    let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    create_private_folder(folder)?;
+    let mut key = [0; 32];
+    SystemRandom::new().fill(&mut key).map_err(|_| io::Error::other("no randomness"))?;
+    let temporary = temporary_name(folder)?;
+    write_new(&temporary, &[&key])?;
+    // A link, not a rename: it fails when another process was first, and then that one's key counts.
+    let linked = fs::hard_link(&temporary, path);
+    fs::remove_file(&temporary)?;
+    match linked {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => File::open(folder)?.sync_all()?,
+    }
+    read_key(path)
+}
+
+fn read_key(path: &Path) -> io::Result<[u8; 32]> {
+    let mut bytes = Vec::with_capacity(33);
+    open_entry(path)?.take(33).read_to_end(&mut bytes)?;
+    bytes.try_into().map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it does not hold 32 bytes"))
+}
+
+fn write_new(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(PRIVATE_FILE).open(path)?;
+    for part in parts {
+        file.write_all(part)?;
+    }
+    file.sync_all()
+}
+
+fn temporary_name(folder: &Path) -> io::Result<PathBuf> {
+    let mut random = [0; 8];
+    SystemRandom::new().fill(&mut random).map_err(|_| io::Error::other("no randomness"))?;
+    Ok(folder.join(format!(".{}.tmp", data_encoding::HEXLOWER.encode(&random))))
+}
+
+/// A file without a name.
+#[cfg(target_os = "linux")]
+pub(super) fn anonymous_file() -> io::Result<File> {
+    use rustix::fs::{MemfdFlags, memfd_create};
+    Ok(memfd_create("orch-artifact", MemfdFlags::CLOEXEC)?.into())
+}
+
+/// A file without a name.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn anonymous_file() -> io::Result<File> {
+    let path = temporary_name(&std::env::temp_dir())?;
+    let file = OpenOptions::new().read(true).write(true).create_new(true).mode(PRIVATE_FILE).open(&path)?;
+    fs::remove_file(&path)?;
+    Ok(file)
+}
+
+/// The same file, for reading only: a new description on Linux, where one can be opened through `/proc`.
+#[cfg(target_os = "linux")]
+pub(super) fn read_only(file: &File) -> io::Result<File> {
+    use std::os::fd::AsRawFd;
+    File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))
+}
+
+/// The same file. Without `/proc` its descriptor stays writable, by a worker that could only harm itself.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn read_only(file: &File) -> io::Result<File> {
+    file.try_clone()
+}
+
+/// One turn at a time per artifact within this process. (Across processes the last rename wins, with equal code.)
+#[derive(Default)]
+pub(super) struct InProgress(Mutex<HashMap<ArtifactKey, Arc<tokio::sync::Mutex<()>>>>);
+
+/// A turn. Dropping it lets the next one in.
+pub(super) struct Turn<'a> {
+    of: &'a InProgress,
+    key: ArtifactKey,
+    guard: Option<OwnedMutexGuard<()>>,
+}
+
+impl InProgress {
+    pub(super) async fn turn(&self, key: &ArtifactKey) -> Turn<'_> {
+        let lock = {
+            let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(locks.entry(*key).or_default())
+        };
+        Turn { of: self, key: *key, guard: Some(lock.lock_owned().await) }
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut locks = self.of.0.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.guard.take());
+        // Under the map's lock nobody can be between finding the entry and waiting on it.
+        if locks.get(&self.key).is_some_and(|lock| Arc::strong_count(lock) == 1) {
+            locks.remove(&self.key);
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! The first thing that a worker or compile jail does: let go of everything but its three descriptors.
+//!
+//! The system-call filter and the file-system rules of the jail belong here too and come with it.
+#![allow(unsafe_code)]
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::fd::{FromRawFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::process::{Resource, getrlimit};
+
+/// What the broker handed over on descriptors 0 and 1. Descriptor 2 stays where it is, for diagnostics.
+pub(crate) struct Inherited {
+    pub(crate) first: File,
+    pub(crate) second: File,
+}
+
+/// Isolates this process. To be called once, before anything is opened or any thread is started.
+pub(crate) fn enter() -> io::Result<Inherited> {
+    static ENTERED: AtomicBool = AtomicBool::new(false);
+    if ENTERED.swap(true, Ordering::SeqCst) {
+        return Err(io::Error::other("a process can be isolated only once"));
+    }
+    if std::env::vars_os().next().is_some() {
+        return Err(io::Error::other("this command is started by orch itself, with an empty environment"));
+    }
+    harden()?;
+    close_other_descriptors()?;
+    // SAFETY: the descriptors were inherited for this purpose and nothing in this process has used them: the swap
+    // above makes this the only place that ever takes them. If one is not open, its first use says so.
+    let (first, second) = unsafe { (File::from_raw_fd(0), File::from_raw_fd(1)) };
+    Ok(Inherited { first, second })
+}
+
+/// Writes a line of diagnostics for the broker. Failing to is not worth failing for.
+pub(crate) fn say(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// Others of the same user can neither trace this process nor read its memory, and it dies with its broker even
+/// while it is busy.
+#[cfg(target_os = "linux")]
+fn harden() -> io::Result<()> {
+    use rustix::process::{
+        DumpableBehavior, Signal, getppid, set_dumpable_behavior, set_parent_process_death_signal,
+    };
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    // The signal is not sent for a parent that was gone before it was asked for. A broker that is itself process 1
+    // of its container is told from that by being there: then 1 is the parent from the start, and dies with us.
+    match getppid() {
+        Some(_) => Ok(()),
+        None => Err(io::Error::other("the broker is in another process namespace")),
+    }
+}
+
+/// Nothing of the kind is available; the process still ends with its socket.
+#[cfg(not(target_os = "linux"))]
+fn harden() -> io::Result<()> {
+    Ok(())
+}
+
+/// Closes every descriptor above 2. The broker opens its own with close-on-exec; this is for what it inherited
+/// itself from a careless parent.
+fn close_other_descriptors() -> io::Result<()> {
+    for descriptor in open_descriptors()? {
+        // SAFETY: nothing in this process owns a descriptor yet beyond the standard ones. The folder that the list
+        // was read from is in the list and closed already: with no other thread, its number is not in use again.
+        unsafe { rustix::io::close(descriptor) };
+    }
+    Ok(())
+}
+
+fn open_descriptors() -> io::Result<Vec<RawFd>> {
+    let folder = if cfg!(target_os = "linux") { "/proc/self/fd" } else { "/dev/fd" };
+    let Ok(entries) = fs::read_dir(folder) else {
+        // Without the folder: every number that could be one.
+        let highest = getrlimit(Resource::Nofile).current.unwrap_or(1 << 20).min(1 << 20);
+        return Ok((3..highest as RawFd).collect());
+    };
+    let mut open = Vec::new();
+    for entry in entries {
+        let number = entry?.file_name().to_str().and_then(|name| name.parse::<RawFd>().ok());
+        open.extend(number.filter(|&number| number > 2));
+    }
+    Ok(open)
+}

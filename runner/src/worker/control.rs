@@ -1,0 +1,233 @@
+//! The control stream, from the worker's side: what runs when.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::fs::File;
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use http::Method;
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::Frame;
+use orch_manifests::RunId;
+use serde::Deserialize;
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, mpsc};
+
+use super::meter::Cancel;
+use super::sandbox::Sandbox;
+use super::wire::{Socket, Wire, WireBody, request_to};
+use crate::protocol::{
+    self, FrameDecoder, FromBroker, FromWorker, Hello, Incompatible, Pool, RunSpec, VERSION, encode,
+};
+use crate::tasks::Tasks;
+
+/// Serves the broker at the other end of `socket` until it has had enough, or is gone.
+pub(super) async fn serve(socket: UnixStream, artifact: File, guests: Handle) -> Result<(), String> {
+    let tasks = Tasks::new();
+    let (socket, connection) = Socket::open(socket, tasks.clone()).await?;
+    let result = tokio::select! {
+        () = connection => Ok(()),
+        result = converse(socket, artifact, guests) => result,
+    };
+    tasks.shutdown();
+    result
+}
+
+async fn converse(socket: Arc<Socket>, artifact: File, guests: Handle) -> Result<(), String> {
+    let (mut broker, to_broker) = Downstream::open(&socket);
+    to_broker.send(&FromWorker::Hello(Hello {
+        protocol: VERSION,
+        pid: std::process::id(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    }))?;
+    let pool = match broker.next::<FirstFrame>().await? {
+        Some(FirstFrame::Welcome { protocol: VERSION, rest }) => {
+            rest.pool.ok_or("the broker's welcome is incomplete")?
+        }
+        Some(FirstFrame::Welcome { protocol: theirs, .. }) => {
+            let incompatible = Incompatible { ours: VERSION, theirs };
+            to_broker.send(&FromWorker::Incompatible(incompatible.clone()))?;
+            // Stays until the broker has heard it and hangs up.
+            while broker.next::<serde::de::IgnoredAny>().await?.is_some() {}
+            return Err(incompatible.to_string());
+        }
+        Some(FirstFrame::Incompatible { ours }) => {
+            return Err(Incompatible { ours: VERSION, theirs: ours }.to_string());
+        }
+        Some(FirstFrame::Other) => return Err("the broker did not begin with a welcome".to_owned()),
+        None => return Ok(()),
+    };
+    let sandbox = Sandbox::load_file(artifact, pool).map_err(|error| error.to_string())?;
+    to_broker.send(&FromWorker::Ready)?;
+
+    let running =
+        Arc::new(Running { sandbox, socket, to_broker, runs: Mutex::default(), idle: Notify::new() });
+    let tasks = Tasks::on(guests);
+    let draining = loop {
+        match broker.next::<FromBroker>().await? {
+            Some(FromBroker::Run(spec)) => running.start(&tasks, spec)?,
+            Some(FromBroker::Cancel { run }) => running.cancel(&run),
+            Some(FromBroker::Drain) => break true,
+            Some(FromBroker::Welcome(_) | FromBroker::Incompatible(_)) => {
+                return Err("the broker began twice".to_owned());
+            }
+            None => break false,
+        }
+    };
+    if draining {
+        // Cancellations still count while the last runs finish.
+        tokio::select! {
+            () = running.drained() => {}
+            result = cancellations(&mut broker, &running) => result?,
+        }
+    }
+    tasks.shutdown();
+    Ok(())
+}
+
+async fn cancellations(broker: &mut Downstream, running: &Running) -> Result<(), String> {
+    while let Some(frame) = broker.next::<FromBroker>().await? {
+        if let FromBroker::Cancel { run } = frame {
+            running.cancel(&run);
+        }
+    }
+    Ok(())
+}
+
+/// The runs at hand.
+struct Running {
+    sandbox: Sandbox,
+    socket: Arc<Socket>,
+    to_broker: Upstream,
+    runs: Mutex<HashMap<RunId, Arc<Cancel>>>,
+    idle: Notify,
+}
+
+impl Running {
+    fn start(self: &Arc<Self>, tasks: &Tasks, spec: Box<RunSpec>) -> Result<(), String> {
+        let cancel = Arc::new(Cancel::default());
+        if self.lock().insert(spec.run.clone(), Arc::clone(&cancel)).is_some() {
+            return Err("the broker started a run twice".to_owned());
+        }
+        let running = Arc::clone(self);
+        tasks.spawn(async move {
+            let wire: Arc<dyn Wire> = Arc::clone(&running.socket) as Arc<dyn Wire>;
+            let run = spec.run.clone();
+            // A broker that cannot be told anything is gone, and this process with it.
+            let _ = running.to_broker.send(&FromWorker::Started { run: run.clone() });
+            let ended = match running.sandbox.run(&spec, wire, &cancel).await {
+                Ok(finished) => FromWorker::Finished(finished),
+                Err(rejected) => FromWorker::Rejected { run: run.clone(), message: rejected.to_string() },
+            };
+            running.lock().remove(&run);
+            let _ = running.to_broker.send(&ended);
+            running.idle.notify_waiters();
+        });
+        Ok(())
+    }
+
+    fn cancel(&self, run: &RunId) {
+        if let Some(cancel) = self.lock().get(run) {
+            cancel.cancel();
+        }
+    }
+
+    async fn drained(&self) {
+        loop {
+            let idle = self.idle.notified();
+            if self.lock().is_empty() {
+                return;
+            }
+            idle.await;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<RunId, Arc<Cancel>>> {
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Frames to the broker. Unbounded: there are two per run.
+struct Upstream(mpsc::UnboundedSender<Bytes>);
+
+impl Upstream {
+    fn send(&self, frame: &FromWorker) -> Result<(), String> {
+        let bytes = encode(frame).map_err(|error| error.to_string())?;
+        self.0.send(bytes).map_err(|_| "the broker is gone".to_owned())
+    }
+}
+
+/// Frames from the broker.
+struct Downstream {
+    response: Response,
+    decoder: FrameDecoder,
+}
+
+enum Response {
+    Awaited(futures_util::future::BoxFuture<'static, Result<http::Response<WireBody>, super::WireError>>),
+    Open(WireBody),
+}
+
+impl Downstream {
+    fn open(socket: &Socket) -> (Self, Upstream) {
+        let (sender, mut receiver) = mpsc::unbounded_channel();
+        let frames = futures_util::stream::poll_fn(move |cx| {
+            receiver.poll_recv(cx).map(|bytes| Some(Ok::<_, Infallible>(Frame::data(bytes?))))
+        });
+        let body = StreamBody::new(frames).map_err(|never| match never {}).boxed_unsync();
+        let path = http::uri::PathAndQuery::from_static("/v1/control");
+        let response = socket.send(request_to(protocol::CONTROL, Method::POST, path).map(|()| body));
+        let downstream =
+            Downstream { response: Response::Awaited(response), decoder: FrameDecoder::default() };
+        (downstream, Upstream(sender))
+    }
+
+    /// The next frame, or none when the broker is gone.
+    async fn next<T: for<'de> Deserialize<'de>>(&mut self) -> Result<Option<T>, String> {
+        loop {
+            if let Some(frame) = self.decoder.next_frame().map_err(|error| error.to_string())? {
+                return Ok(Some(frame));
+            }
+            match &mut self.response {
+                Response::Awaited(response) => match response.await {
+                    Ok(response) if response.status().is_success() => {
+                        self.response = Response::Open(response.into_body());
+                    }
+                    Ok(response) => return Err(format!("the broker answered {}", response.status())),
+                    Err(_) => return Ok(None),
+                },
+                Response::Open(body) => match body.frame().await {
+                    Some(Ok(frame)) => {
+                        if let Ok(data) = frame.into_data() {
+                            self.decoder.push(&data);
+                        }
+                    }
+                    Some(Err(_)) | None => return Ok(None),
+                },
+            }
+        }
+    }
+}
+
+/// The first frame of any version: all that can be relied on is that it says which.
+#[derive(Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum FirstFrame {
+    Welcome {
+        protocol: u32,
+        #[serde(flatten)]
+        rest: RestOfWelcome,
+    },
+    Incompatible {
+        ours: u32,
+    },
+    #[serde(other)]
+    Other,
+}
+
+#[derive(Deserialize)]
+struct RestOfWelcome {
+    pool: Option<Pool>,
+}

@@ -1,0 +1,252 @@
+//! A guest's requests, on their way to the broker.
+//!
+//! The guest's scheme and authority travel in headers of the protocol; the stream's own authority is the door's.
+//! Nothing is decided here: whether a request may leave is the broker's business.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Method, Request, Response};
+use http_body_util::BodyExt;
+use hyper::body::{Body, Frame, SizeHint};
+use tokio::time::{Instant, Sleep, sleep, timeout};
+use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
+
+use super::wire::{Wire, request_to};
+use crate::protocol::{self, RESERVED, RefusalCode, Token};
+
+/// What a guest waits at most when it does not say: as long as wasmtime's own sender does.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// The way out of one run.
+pub(super) struct Egress {
+    wire: Arc<dyn Wire>,
+    token: HeaderValue,
+    over: Arc<AtomicBool>,
+}
+
+/// Marks a run as over when dropped. To be dropped before the run's store.
+pub(super) struct RunEnds(Arc<AtomicBool>);
+
+impl Drop for RunEnds {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+impl Egress {
+    pub(super) fn new(wire: Arc<dyn Wire>, token: &Token) -> Result<(Self, RunEnds), &'static str> {
+        let mut token =
+            HeaderValue::from_str(token.reveal()).map_err(|_| "the token is not a header value")?;
+        token.set_sensitive(true);
+        let over = Arc::new(AtomicBool::new(false));
+        Ok((Egress { wire, token, over: Arc::clone(&over) }, RunEnds(over)))
+    }
+
+    fn outgoing(&self, request: Request<WasiBody>) -> Result<Request<WasiBody>, Error> {
+        let (guest, body) = request.into_parts();
+        // It would be a tunnel, and means something else in HTTP/2.
+        if guest.method == Method::CONNECT {
+            return Err(Error::HttpRequestMethodInvalid);
+        }
+        let (Some(scheme), Some(authority)) = (guest.uri.scheme_str(), guest.uri.authority()) else {
+            return Err(Error::HttpRequestUriInvalid);
+        };
+        let value = |text: &str| HeaderValue::from_str(text).map_err(|_| Error::HttpRequestUriInvalid);
+        let (scheme, authority) = (value(scheme)?, value(authority.as_str())?);
+        let path = guest.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+
+        let mut headers = guest.headers;
+        strip_reserved(&mut headers);
+        headers.insert(protocol::TOKEN, self.token.clone());
+        headers.insert(protocol::SCHEME, scheme);
+        headers.insert(protocol::AUTHORITY, authority);
+        let mut out = request_to(protocol::EGRESS, guest.method, path)
+            .map(|()| GuestBody { body, over: Arc::clone(&self.over) }.boxed_unsync());
+        *out.headers_mut() = headers;
+        Ok(out)
+    }
+}
+
+type Done = Box<dyn Future<Output = Result<(), Error>> + Send>;
+
+impl WasiHttpHooks for Egress {
+    fn set_host_header(&mut self) -> bool {
+        // The authority travels by itself; one place for it is enough.
+        false
+    }
+
+    fn send_request(
+        &mut self,
+        request: Request<WasiBody>,
+        options: Option<RequestOptions>,
+        _: Done,
+    ) -> Box<dyn Future<Output = Result<(Response<WasiBody>, Done), Error>> + Send> {
+        let sent = self.outgoing(request).map(|request| self.wire.send(request));
+        let options = options.unwrap_or_default();
+        Box::new(async move {
+            let until_head = options
+                .connect_timeout
+                .unwrap_or(DEFAULT_TIMEOUT)
+                .saturating_add(options.first_byte_timeout.unwrap_or(DEFAULT_TIMEOUT));
+            let response = match timeout(until_head, sent?).await {
+                Ok(response) => response.map_err(|_| Error::ConnectionTerminated)?,
+                Err(_) => return Err(Error::HttpResponseTimeout),
+            };
+            let (mut head, body) = response.into_parts();
+            if let Some(code) = head.headers.get(protocol::REFUSAL) {
+                return Err(error_for(code));
+            }
+            strip_reserved(&mut head.headers);
+            let between = options.between_bytes_timeout.unwrap_or(DEFAULT_TIMEOUT);
+            let body = TimedBody { body, between, timer: Box::pin(sleep(between)) };
+            let done: Done = Box::new(async { Ok(()) });
+            Ok((Response::from_parts(head, body.boxed_unsync()), done))
+        })
+    }
+}
+
+/// The error code of `wasi:http/types` that is closest to a refusal.
+fn error_for(code: &HeaderValue) -> Error {
+    let Some(code) = code.to_str().ok().and_then(|code| code.parse::<RefusalCode>().ok()) else {
+        return Error::InternalError(None);
+    };
+    match code {
+        RefusalCode::Denied => Error::HttpRequestDenied,
+        RefusalCode::AddressProhibited => Error::DestinationIpProhibited,
+        RefusalCode::DnsError => Error::DnsError { rcode: None, info_code: None },
+        RefusalCode::DnsTimeout => Error::DnsTimeout,
+        RefusalCode::ConnectionRefused => Error::ConnectionRefused,
+        RefusalCode::ConnectionTimeout => Error::ConnectionTimeout,
+        RefusalCode::ConnectionTerminated => Error::ConnectionTerminated,
+        RefusalCode::LimitReached => Error::ConnectionLimitReached,
+        RefusalCode::TlsError => Error::TlsProtocolError,
+        RefusalCode::TlsCertificate => Error::TlsCertificateError,
+        RefusalCode::BadRequest => Error::HttpRequestUriInvalid,
+        RefusalCode::RequestTooLarge => Error::HttpRequestBodySize(None),
+        RefusalCode::ResponseTooLarge => Error::HttpResponseBodySize(None),
+        RefusalCode::ProtocolError => Error::HttpProtocolError,
+        RefusalCode::ResponseTimeout => Error::HttpResponseTimeout,
+        RefusalCode::Internal => Error::InternalError(None),
+    }
+}
+
+fn strip_reserved(headers: &mut HeaderMap) {
+    let reserved: Vec<_> =
+        headers.keys().filter(|name| name.as_str().starts_with(RESERVED)).cloned().collect();
+    for name in reserved {
+        headers.remove(name);
+    }
+}
+
+/// A request's body. When its run is dropped in the middle of it, wasmtime ends it as if it were complete; it must
+/// not arrive like that.
+struct GuestBody {
+    body: WasiBody,
+    over: Arc<AtomicBool>,
+}
+
+impl Body for GuestBody {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let mut frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        match &mut frame {
+            None if self.over.load(Ordering::Acquire) => frame = Some(Err(Error::ConnectionTerminated)),
+            Some(Ok(frame)) => {
+                if let Some(trailers) = frame.trailers_mut() {
+                    strip_reserved(trailers);
+                }
+            }
+            _ => {}
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A response's body whose pauses are bounded, and in whose trailers nothing is reserved.
+struct TimedBody {
+    body: WasiBody,
+    between: Duration,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl Body for TimedBody {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let Poll::Ready(mut frame) = Pin::new(&mut self.body).poll_frame(cx) else {
+            ready!(self.timer.as_mut().poll(cx));
+            return Poll::Ready(Some(Err(Error::ConnectionReadTimeout)));
+        };
+        if let Some(Ok(frame)) = &mut frame
+            && let Some(trailers) = frame.trailers_mut()
+        {
+            strip_reserved(trailers);
+        }
+        // A timer beyond what can be expressed is as good as none.
+        if let Some(next) = Instant::now().checked_add(self.between) {
+            self.timer.as_mut().reset(next);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_refusal_has_an_error_of_its_own_kind() {
+        let internal = error_for(&HeaderValue::from_static("internal"));
+        assert!(matches!(internal, Error::InternalError(None)));
+        assert!(matches!(
+            error_for(&HeaderValue::from_static("from-the-future")),
+            Error::InternalError(None)
+        ));
+        for code in RefusalCode::ALL.into_iter().filter(|&code| code != RefusalCode::Internal) {
+            let error = error_for(&HeaderValue::from_static(code.as_str()));
+            assert!(!matches!(error, Error::InternalError(_)), "{code}");
+        }
+    }
+
+    #[test]
+    fn only_the_protocols_own_headers_are_stripped() {
+        let mut headers = HeaderMap::new();
+        for name in ["orch-token", "orch-anything", "orchid", "x-orch-token"] {
+            headers.append(name, HeaderValue::from_static("1"));
+            headers.append(name, HeaderValue::from_static("2"));
+        }
+        strip_reserved(&mut headers);
+        assert_eq!(headers.keys().map(|name| name.as_str()).collect::<Vec<_>>(), ["orchid", "x-orch-token"]);
+    }
+}

@@ -1,0 +1,238 @@
+//! One loaded agent, and one run of it.
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+use wasmtime::component::{Component, Linker};
+use wasmtime::{Engine, PoolConcurrencyLimitError, Store, UpdateDeadline};
+use wasmtime_wasi::p2::bindings::CommandPre;
+use wasmtime_wasi::{I32Exit, ResourceTableError};
+
+use super::egress::Egress;
+use super::guest::Guest;
+use super::meter::{Cancel, Growth, LimitHit, Meter, Stop, Ticker, micros};
+use super::stdio::{Input, Output, Streams};
+use super::wire::Wire;
+use crate::artifact::{Artifact, payload_length};
+use crate::compile::ModuleError;
+use crate::engine::mapped::Mapped;
+use crate::engine::{Allocation, engine_for_mapped_code};
+use crate::protocol::{Exit, Finished, LimitName, Pool, RunSpec, Usage};
+use crate::text::printable;
+
+/// Longest description of a trap, in bytes.
+const MAX_TRAP: usize = 8 << 10;
+
+/// What a guest may hand to its host in one call, in bytes.
+const MAX_CALL: usize = 32 << 20;
+
+/// How long a run that was stopped waits for what it wrote to be taken.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Why an artifact cannot be run.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// It cannot be read.
+    #[error("the artifact cannot be read: {0}")]
+    Read(#[from] io::Error),
+    /// It does not fit this engine or its imports are not provided.
+    #[error("the artifact cannot be loaded: {0:#}")]
+    Load(wasmtime::Error),
+}
+
+/// The run was not started.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Rejected(String);
+
+/// One agent, compiled, loaded and linked, that can be run many times at once. This is what a worker is a process
+/// around; it isolates wasm, not the process.
+pub struct Sandbox {
+    engine: Engine,
+    command: CommandPre<Guest>,
+    ticker: Ticker,
+}
+
+impl Sandbox {
+    /// Loads an artifact. Its mapping stays for the rest of the process's life.
+    ///
+    /// # Errors
+    /// See [`LoadError`].
+    pub fn load(artifact: Artifact, pool: Pool) -> Result<Self, LoadError> {
+        Sandbox::load_file(artifact.into_descriptor().into(), pool)
+    }
+
+    pub(super) fn load_file(mut file: File, pool: Pool) -> Result<Self, LoadError> {
+        let engine = engine_for_mapped_code(Allocation::Pooled(pool)).map_err(LoadError::Load)?;
+        let length = payload_length(&mut file)?;
+        let mapped = Mapped::new(&file, length)?;
+        // SAFETY: an `Artifact` is what the compile jail returned, by construction or by its verified MAC, and a
+        // worker's descriptor is one that the broker made of an `Artifact`.
+        #[allow(unsafe_code)]
+        let component = unsafe { mapped.load(&engine) }.map_err(LoadError::Load)?;
+        let command = link(&engine, &component).map_err(LoadError::Load)?;
+        let ticker = Ticker::start(&engine)?;
+        Ok(Sandbox { engine, command, ticker })
+    }
+
+    /// The engine, to compare with.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Runs the agent once. Needs a tokio runtime with timers.
+    ///
+    /// Dropping the future drops the guest wherever it is.
+    ///
+    /// # Errors
+    /// When the run cannot be set up. However the guest ends is an [`Exit`].
+    pub async fn run(
+        &self,
+        spec: &RunSpec,
+        wire: Arc<dyn Wire>,
+        cancel: &Cancel,
+    ) -> Result<Finished, Rejected> {
+        let meter = Meter::start(spec.limits);
+        let rejected = |reason: &str| Rejected(reason.to_owned());
+        let streams = Streams::new(Arc::clone(&wire), spec).map_err(rejected)?;
+        let (stdout, stderr) = (Output::stdout(spec, &streams), Output::stderr(spec, &streams));
+        let (egress, run_ends) = Egress::new(wire, &spec.token).map_err(rejected)?;
+        let input = Input::new(spec, &streams);
+        let outputs = (stdout.clone(), stderr.clone());
+        let guest = Guest::new(spec, input, outputs, egress, Growth::new(&meter))
+            .map_err(|error| Rejected(error.to_string()))?;
+
+        let ticking = self.ticker.run();
+        let mut calling = Box::pin(self.call(guest));
+        let called = meter.watch(cancel, calling.as_mut()).await;
+        // Before the store: a request body that is cut short here must not look complete.
+        drop(run_ends);
+        drop(calling);
+        drop(ticking);
+
+        let (exit, message) = match called {
+            Ok(Err(error)) if error.is::<PoolConcurrencyLimitError>() => {
+                return Err(Rejected(format!("the worker has no room for another run: {error:#}")));
+            }
+            Ok(result) => (exit_of(result, &meter), None),
+            Err(Stop::Cancelled) => (Exit::Cancelled, None),
+            Err(Stop::Limit(hit)) => (limit(hit), None),
+        };
+        let cpu = meter.cpu();
+        let (exit, message) = deliver(&meter, spec, cancel, [&stdout, &stderr], exit, message).await;
+        let usage = Usage {
+            cpu_us: micros(cpu),
+            wall_us: micros(meter.wall()),
+            memory_peak: meter.memory_peak(),
+            stdout_bytes: stdout.written(),
+            stderr_bytes: stderr.written(),
+        };
+        Ok(Finished { run: spec.run.clone(), exit, usage, message })
+    }
+
+    async fn call(&self, guest: Guest) -> wasmtime::Result<Result<(), ()>> {
+        let mut store = Store::new(&self.engine, guest);
+        store.limiter(|guest| &mut guest.growth);
+        store.set_hostcall_fuel(MAX_CALL);
+        store.set_epoch_deadline(1);
+        // To yield is all: whoever polls this looks at the meter.
+        store.epoch_deadline_callback(|_| {
+            Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
+        });
+        let command = self.command.instantiate_async(&mut store).await?;
+        command.wasi_cli_run().call_run(&mut store).await
+    }
+}
+
+/// Waits until the broker has everything that the guest wrote. A run that ended by itself has the rest of its time
+/// for that; one that was stopped only a moment.
+async fn deliver(
+    meter: &Meter,
+    spec: &RunSpec,
+    cancel: &Cancel,
+    outputs: [&Output; 2],
+    exit: Exit,
+    message: Option<String>,
+) -> (Exit, Option<String>) {
+    let stopped = !matches!(exit, Exit::Status(_) | Exit::Trap { .. });
+    let patience =
+        if stopped { LAST_WORDS } else { spec.limits.time.saturating_sub(meter.wall()).max(LAST_WORDS) };
+    let finish = async {
+        let (stdout, stderr) = tokio::join!(outputs[0].finish(), outputs[1].finish());
+        stdout && stderr
+    };
+    let delivered = tokio::select! {
+        delivered = timeout(patience, finish) => delivered,
+        () = cancel.requested(), if !stopped => return (Exit::Cancelled, message),
+    };
+    match delivered {
+        Ok(true) => (exit, message),
+        Ok(false) => {
+            (exit, message.or_else(|| Some("part of what the agent wrote was not taken".to_owned())))
+        }
+        Err(_) if stopped => {
+            (exit, message.or_else(|| Some("part of what the agent wrote was not taken in time".to_owned())))
+        }
+        Err(_) => {
+            let (used, limit) = (micros(meter.wall()), micros(spec.limits.time));
+            (Exit::Limit { name: LimitName::Time, used, limit }, message)
+        }
+    }
+}
+
+fn limit(hit: LimitHit) -> Exit {
+    Exit::Limit { name: hit.name, used: hit.used, limit: hit.limit }
+}
+
+fn exit_of(result: wasmtime::Result<Result<(), ()>>, meter: &Meter) -> Exit {
+    let error = match result {
+        Ok(Ok(())) => return Exit::Status(0),
+        Ok(Err(())) => return Exit::Status(1),
+        Err(error) => error,
+    };
+    if let Some(&I32Exit(status)) = error.downcast_ref() {
+        return Exit::Status(status);
+    }
+    if let Some(&hit) = error.downcast_ref::<LimitHit>() {
+        return limit(hit);
+    }
+    if let Some(ResourceTableError::Full) = error.downcast_ref() {
+        let most = u64::from(meter.limits().streams);
+        return Exit::Limit { name: LimitName::Streams, used: most + 1, limit: most };
+    }
+    // A program that cannot get memory usually aborts, which is a trap like any other but for this.
+    if let Some(hit) = meter.refused_growth() {
+        return limit(hit);
+    }
+    Exit::Trap { message: printable(&format!("{error:?}"), MAX_TRAP) }
+}
+
+/// Resolves a component's imports, once for all of its runs.
+fn link(engine: &Engine, component: &Component) -> wasmtime::Result<CommandPre<Guest>> {
+    CommandPre::new(linker(engine)?.instantiate_pre(component)?)
+}
+
+fn linker(engine: &Engine) -> wasmtime::Result<Linker<Guest>> {
+    let mut linker = Linker::new(engine);
+    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+    Ok(linker)
+}
+
+/// In the compile jail: checks that compiled code will link in a worker.
+pub(crate) fn check_imports(engine: &Engine, compiled: &[u8]) -> Result<(), ModuleError> {
+    // SAFETY: the bytes were compiled a moment ago, in this process, by this engine.
+    #[allow(unsafe_code)]
+    let component = unsafe { Component::deserialize(engine, compiled) };
+    let linked = component.and_then(|component| link(engine, &component));
+    match linked {
+        Ok(_) => Ok(()),
+        Err(error) => Err(ModuleError::UnsupportedImport {
+            import: "something".to_owned(),
+            reason: format!("{error:#}"),
+        }),
+    }
+}
