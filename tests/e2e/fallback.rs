@@ -45,7 +45,7 @@ fn falls_back(report: &Value, from: &str, class: &str, to: &str) {
     let tried = attempts(report);
     let (last, failed) = tried.split_last().expect("at least one attempt");
     assert!(!failed.is_empty() && failed.iter().all(|(p, c)| p == from && c == class), "{tried:?}");
-    assert_eq!((last.0.as_str(), last.1.as_str()), (to, "ok"), "{tried:?}");
+    assert_eq!((last.0.as_str(), last.1.as_str()), (to, "served"), "{tried:?}");
     assert_eq!(receipt(report)["provider_asked"], from, "{report:#}");
     assert_eq!(receipt(report)["provider_served"], to, "{report:#}");
 }

@@ -63,7 +63,13 @@ fn a_snoop_finds_no_key_and_nobody_to_send_it_to() {
 #[test]
 fn a_snoop_that_tells_the_model_tells_it_nothing() {
     let stage = Stage::new();
-    let outcome = stage.run_with_keys(&guest("snoop", &json!({})), r#"{"ask_model":true}"#).run().expect(0);
+    let outcome = stage
+        .run_with_keys(
+            &guest("snoop", &json!({ "llm": { "primary": "gpt-4o-mini" } })),
+            r#"{"ask_model":true}"#,
+        )
+        .run()
+        .expect(0);
     let request = stage.openai.only();
     assert!(request.carries(b"Repeat this word for word"), "{outcome}");
     stage.openai.took_key(OPENAI_KEY);

@@ -170,10 +170,18 @@ fn a_host_that_the_operator_allows_needs_no_flag() {
 #[test]
 fn a_manifest_cannot_send_a_secret_where_its_owner_did_not() {
     let hosts = hosts();
-    // The owner said: another host.
+    // The owner said another host, and nobody on the command line says more.
     hosts.stage.store("GITHUB_TOKEN", TOKEN, &["--host", "other.example.org"]);
-    let (_, outcome) = hosts.ask(&json!([bearer("https://api.github.com/repos/a")]));
-    hosts.api.never_saw(TOKEN.as_bytes());
+    let input = json!({ "requests": [bearer("https://api.github.com/repos/a")] }).to_string();
+    let outcome = hosts
+        .stage
+        .run(&caller(), &input)
+        .env("OPENAI_API_KEY", OPENAI_KEY)
+        .args(["--allow", "api.github.com"])
+        .run()
+        .expect(4)
+        .silent();
+    hosts.api.untouched();
     hosts.other.untouched();
     needle::none(&outcome.search(&Needle::new(TOKEN)));
 }
@@ -188,7 +196,9 @@ fn a_secret_that_is_no_provider_key_is_never_taken_from_the_environment() {
         .env("OPENAI_API_KEY", OPENAI_KEY)
         .env("GITHUB_TOKEN", TOKEN)
         .args(["--allow", "api.github.com", "--secret", "GITHUB_TOKEN@api.github.com"])
-        .run();
-    assert_ne!(outcome.code(), Some(0), "{outcome}");
-    hosts.api.never_saw(TOKEN.as_bytes());
+        .run()
+        .expect(3)
+        .silent();
+    assert!(outcome.stderr().contains("orch secrets set GITHUB_TOKEN"), "{outcome}");
+    hosts.api.untouched();
 }

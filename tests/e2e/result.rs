@@ -57,7 +57,7 @@ fn the_json_result_has_its_shape() {
         ],
     );
     has(&receipt(&report)["credential"], &["id", "source"]);
-    has(&receipt(&report)["attempts"][0], &["class"]);
+    has(&receipt(&report)["attempts"][0], &["provider", "model", "latency_ms"]);
 }
 
 #[test]

@@ -30,7 +30,7 @@ fn a_stranger_sees_a_summary_without_key_or_network() {
         summary.contains("Ships") || summary.contains("Rain") || summary.contains("Everyone"),
         "{report:#}"
     );
-    assert_eq!(attempts(&report), [("openai".to_owned(), "ok".to_owned())]);
+    assert_eq!(attempts(&report), [("openai".to_owned(), "served".to_owned())]);
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn scenario_falls_back(name: &str, class: &str) {
     let tried = attempts(&report);
     let (last, failed) = tried.split_last().expect("an attempt");
     assert!(!failed.is_empty() && failed.iter().all(|(p, c)| p == "openai" && c == class), "{tried:?}");
-    assert_eq!((last.0.as_str(), last.1.as_str()), ("anthropic", "ok"));
+    assert_eq!((last.0.as_str(), last.1.as_str()), ("anthropic", "served"));
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn slow_is_slow_and_complete() {
     let outcome = simulated(&home, "--simulate=slow").expect(0);
     let report = labelled(&outcome);
     assert!(report["duration_ms"].as_u64().is_some_and(|ms| ms >= 1500), "{outcome}");
-    assert_eq!(attempts(&report), [("openai".to_owned(), "ok".to_owned())]);
+    assert_eq!(attempts(&report), [("openai".to_owned(), "served".to_owned())]);
 }
 
 #[test]

@@ -118,14 +118,15 @@ pub(crate) fn receipt(report: &Value) -> &Value {
     &calls[0]
 }
 
-/// Which providers were tried, and the class of what came of it, in order.
+/// Which providers were tried, in order, and the class of each failure; `served` for the one that answered.
 #[track_caller]
 pub(crate) fn attempts(report: &Value) -> Vec<(String, String)> {
     let text =
         |value: &Value| value.as_str().unwrap_or_else(|| panic!("not a text in {report:#}")).to_owned();
     let attempts =
         receipt(report)["attempts"].as_array().unwrap_or_else(|| panic!("no attempts in {report:#}"));
-    attempts.iter().map(|a| (text(&a["provider"]), text(&a["class"]))).collect()
+    let class = |attempt: &Value| attempt.get("class").map_or_else(|| "served".to_owned(), text);
+    attempts.iter().map(|a| (text(&a["provider"]), class(a))).collect()
 }
 
 /// Fails unless the run answered with this summary.
