@@ -219,11 +219,12 @@ fn openai_outcome(house: House, outcome: Outcome, model: &str) -> Reply {
             let Reject { status, message, code, .. } = Reject::wrong_key(house);
             openai(status, &message, invalid, None, code)
         }
+        // What a key of restricted scope gets.
         Outcome::NoAccess => reply(
             403,
-            &format!("Project `proj_simulated` does not have access to model `{model}`"),
+            "You have insufficient permissions for this operation. Missing scopes: model.request.",
             invalid,
-            Some("model_not_found"),
+            Some("missing_scope"),
         ),
         Outcome::NoModel => reply(
             404,

@@ -17,6 +17,7 @@ use tokio_rustls::TlsConnector;
 use super::*;
 
 mod anthropic;
+mod gateway;
 mod openai;
 mod scenarios;
 mod transport;
