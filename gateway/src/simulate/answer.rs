@@ -61,7 +61,7 @@ fn decide(world: &World, channel: &Channel, parts: &Parts, body: Option<&[u8]>) 
     };
     let https = matches!(channel, Channel::Tls { .. });
     let mut scripts =
-        world.scenario.hosts.iter().filter(|s| https && s.host == host && s.port == port).peekable();
+        world.scenario.hosts.iter().filter(|s| https && s.host.as_str() == host && s.port == port).peekable();
     let scripted_host = scripts.peek().is_some();
     if let Some(script) = scripts.find(|script| fits(script, parts)) {
         return at_once(Reply::scripted(script.reply.status, &script.reply.headers, &script.reply.body));

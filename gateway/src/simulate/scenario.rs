@@ -36,6 +36,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method, StatusCode};
+use orch_manifests::HostName;
 use serde::Deserialize;
 
 mod error;
@@ -150,8 +151,8 @@ pub enum ScriptedBody {
 /// A host that is no LLM provider, and one thing that it answers. Several entries may name one host.
 #[derive(Clone, Debug)]
 pub struct ScriptedHost {
-    /// A lowercase DNS name.
-    pub host: String,
+    /// Its name.
+    pub host: HostName,
     /// 443 unless the file says otherwise.
     pub port: u16,
     /// The method that is answered; any if `None`.

@@ -31,7 +31,7 @@ impl World {
     pub(super) fn origins(&self) -> Vec<Origin> {
         let providers = self.served.iter().map(Served::origin);
         let hosts = self.scenario.hosts.iter().map(|scripted| Origin {
-            host: scripted.host.clone(),
+            host: scripted.host.to_string(),
             port: scripted.port,
             https: true,
         });

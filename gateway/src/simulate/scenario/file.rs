@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
+use orch_manifests::HostName;
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
 
@@ -158,7 +159,7 @@ struct Status(StatusCode);
 #[derive(Default)]
 struct Wait(Duration);
 struct MethodText(Method);
-struct HostText(String);
+struct HostText(HostName);
 struct PathText(String);
 
 scalar!(Who, parse_who, "a provider's slug, `primary` or `any`");
@@ -233,24 +234,8 @@ fn parse_method(text: &str) -> Result<MethodText, String> {
 }
 
 fn parse_host(text: &str) -> Result<HostText, String> {
-    let label_ok = |label: &str| {
-        (1..=63).contains(&label.len())
-            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
-    let lower = text.to_ascii_lowercase();
-    let named = lower.len() <= 253
-        && lower.contains('.')
-        && lower.split('.').all(label_ok)
-        && lower.rsplit('.').next().is_some_and(|last| last.bytes().any(|b| b.is_ascii_alphabetic()));
-    if named {
-        Ok(HostText(lower))
-    } else {
-        Err(format!(
-            "`{text}` is no host name: write it as in api.example.com, without scheme, port or wildcard"
-        ))
-    }
+    let example = "write it as in api.example.com, without scheme, port or wildcard";
+    text.parse().map(HostText).map_err(|error| format!("`{text}` is no host name: {error}; {example}"))
 }
 
 fn parse_path(text: &str) -> Result<PathText, String> {

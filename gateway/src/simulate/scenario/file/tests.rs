@@ -100,6 +100,7 @@ fn values_are_checked_where_they_stand() {
         ),
         ("rules:\n  - headers: { a b: x }\n", "s.yaml:2:16: rules[0].headers: `a b` is no header name"),
         ("hosts:\n  - path: /x\n", "s.yaml:2:5: hosts[0]: missing field `host`"),
+        ("hosts:\n  - host: https://a.org\n", "s.yaml:2:11: hosts[0].host: `https://a.org` is no host name"),
         ("hosts:\n  - host: 10.0.0.1\n", "s.yaml:2:11: hosts[0].host: `10.0.0.1` is no host name"),
         ("hosts:\n  - host: \"*.x.org\"\n", "s.yaml:2:11: hosts[0].host: `*.x.org` is no host name"),
         (
