@@ -1,1 +1,50 @@
 //! The egress proxy: policy, address guard, DNS, TLS, credential injection.
+//!
+//! Everything that leaves a sandbox passes [`Proxy::forward`] (a guest's own request) or [`Proxy::send`] (a request
+//! that the gateway built for a provider). Both work for a [`LiveGrant`], which says what its run may do, counts what
+//! it did, and ends it. The order of things is fixed: parse, [`decide`], clean, swap placeholders for secrets where
+//! their owners said ([`Credential`]), resolve once, judge every address ([`Guard`]), dial a judged one, and stream the
+//! answer back with the secrets taken out again ([`Scrubber`]).
+//!
+//! Read `policy.rs`, then `forward.rs`, then `exchange.rs`.
+
+mod address;
+mod body;
+mod config;
+mod credential;
+mod dial;
+mod download;
+mod error;
+mod exchange;
+mod forward;
+mod grant;
+mod hygiene;
+mod ledger;
+mod placeholders;
+mod policy;
+mod pool;
+mod proxy;
+mod record;
+mod resolve;
+mod scrub;
+mod send;
+mod target;
+mod tls;
+mod upload;
+
+pub use address::{
+    BadAddress, CheckedAddr, Class, Guard, Interfaces, ListenerEntry, OwnListeners, Reach, SystemInterfaces,
+    judge,
+};
+pub use body::{Body, BodyError, empty, full};
+pub use config::{Caps, PoolLimits, ProxyConfig, Timeouts};
+pub use credential::{AuthorizeError, Credential, Placeholder, Use, swap_in_header};
+pub use error::{EgressError, Ended, TimeoutKind};
+pub use grant::{Binding, CapabilityToken, Grant, Grants, LiveGrant, Place};
+pub use ledger::{Decision, Ledger, Maker, Outcome, Totals};
+pub use policy::{Asked, Methods, Reason, Rule, RuleOrigin, Target, Verdict, decide};
+pub use proxy::Proxy;
+pub use resolve::{DnsError, Resolve, SystemResolver};
+pub use scrub::{SCRUBBED, Scrubber};
+pub use send::ProviderCall;
+pub use tls::ProxyError;

@@ -1,0 +1,246 @@
+//! The response's body on its way down: scrubbed when it may hold a secret, cut when the grant ends, and given back to
+//! the pool at its end.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::{HeaderMap, HeaderValue};
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep};
+
+use crate::grant::Admission;
+use crate::hygiene::strip_trailers;
+use crate::pool::{Connection, Key, Pool};
+use crate::scrub::ScrubStream;
+use crate::upload::Progress;
+use crate::{BodyError, Scrubber, TimeoutKind};
+
+/// A response body as the guest's side sees it.
+pub(crate) struct Download {
+    inner: Incoming,
+    scrub: Option<Scrub>,
+    /// Trailers that wait until the scrubber's last bytes are out.
+    trailers: Option<HeaderMap>,
+    state: State,
+    idle: Duration,
+    /// Runs while the upstream is waited for.
+    waiting: Pin<Box<Sleep>>,
+    /// Resolves when the exchange has to end.
+    cut: BoxFuture<'static, BodyError>,
+    lease: Option<Lease>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Streaming,
+    /// The upstream's data is over; trailers may wait.
+    Ending,
+    Over,
+}
+
+struct Scrub {
+    stream: ScrubStream,
+    scrubbers: Vec<Arc<Scrubber>>,
+}
+
+/// What an exchange holds until its body ends.
+pub(crate) struct Lease {
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) key: Key,
+    pub(crate) connection: Connection,
+    pub(crate) upload: Arc<Progress>,
+    pub(crate) admission: Admission,
+}
+
+impl Lease {
+    fn end(self) {
+        // First, so that the grant's end no longer ends the connection.
+        drop(self.admission);
+        // While the upload is not over, the connection is still in use.
+        if self.upload.done() {
+            self.pool.give_back(self.key, self.connection);
+        }
+    }
+}
+
+impl Download {
+    pub(crate) fn new(
+        inner: Incoming,
+        scrubbers: Vec<Arc<Scrubber>>,
+        idle: Duration,
+        cut: BoxFuture<'static, BodyError>,
+        lease: Lease,
+    ) -> Self {
+        let scrub =
+            (!scrubbers.is_empty()).then(|| Scrub { stream: ScrubStream::new(&scrubbers), scrubbers });
+        let mut this = Self {
+            inner,
+            scrub,
+            trailers: None,
+            state: State::Streaming,
+            idle,
+            waiting: Box::pin(tokio::time::sleep(idle)),
+            cut,
+            lease: Some(lease),
+        };
+        if this.inner.is_end_stream() {
+            this.finish();
+        }
+        this
+    }
+
+    /// The exchange ended well: nothing more will come on the connection for it.
+    fn finish(&mut self) {
+        self.state = State::Over;
+        if let Some(lease) = self.lease.take() {
+            lease.end();
+        }
+    }
+
+    /// The exchange ended badly: the connection goes with it.
+    fn fail(&mut self, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.state = State::Over;
+        if let Some(lease) = self.lease.take() {
+            lease.connection.task.abort();
+        }
+        Poll::Ready(Some(Err(error)))
+    }
+
+    fn poll_upstream(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match Pin::new(&mut self.inner).poll_frame(cx) {
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(BodyError::Upstream(describe(&error))))),
+            Poll::Ready(frame) => {
+                self.waiting.as_mut().reset(Instant::now() + self.idle);
+                Poll::Ready(frame.map(|frame| frame.map_err(|error| BodyError::Upstream(describe(&error)))))
+            }
+            Poll::Pending => {
+                ready!(self.waiting.as_mut().poll(cx));
+                Poll::Ready(Some(Err(BodyError::Timeout(TimeoutKind::Idle))))
+            }
+        }
+    }
+
+    fn take_data(&mut self, data: Bytes) -> Bytes {
+        let last = self.inner.is_end_stream();
+        let out = match &mut self.scrub {
+            None => data,
+            Some(scrub) => {
+                let out = scrub.stream.push(data);
+                if last { joined(out, scrub.stream.finish()) } else { out }
+            }
+        };
+        if last {
+            self.finish();
+        }
+        out
+    }
+
+    fn take_trailers(&mut self, mut trailers: HeaderMap) {
+        strip_trailers(&mut trailers);
+        if let Some(scrub) = &self.scrub {
+            scrub_headers(&mut trailers, &scrub.scrubbers);
+        }
+        self.trailers = Some(trailers);
+    }
+
+    /// What is left once the upstream has no more data: the scrubber's last bytes, then the trailers.
+    fn poll_rest(&mut self) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(rest) = self.scrub.as_mut().map(|scrub| scrub.stream.finish()).filter(|b| !b.is_empty()) {
+            return Poll::Ready(Some(Ok(Frame::data(rest))));
+        }
+        let trailers = self.trailers.take().filter(|trailers| !trailers.is_empty());
+        self.finish();
+        Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
+    }
+}
+
+impl http_body::Body for Download {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        if this.state == State::Over {
+            return Poll::Ready(None);
+        }
+        if let Poll::Ready(error) = this.cut.as_mut().poll(cx) {
+            return this.fail(error);
+        }
+        while this.state == State::Streaming {
+            match ready!(this.poll_upstream(cx)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => {
+                        let out = this.take_data(data);
+                        if !out.is_empty() {
+                            return Poll::Ready(Some(Ok(Frame::data(out))));
+                        }
+                    }
+                    Err(frame) => {
+                        if let Ok(trailers) = frame.into_trailers() {
+                            this.take_trailers(trailers);
+                        }
+                    }
+                },
+                Some(Err(error)) => return this.fail(error),
+                None => this.state = State::Ending,
+            }
+        }
+        if this.state == State::Over {
+            return Poll::Ready(None);
+        }
+        this.poll_rest()
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.state == State::Over
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match (&self.scrub, self.state) {
+            (_, State::Over) => SizeHint::with_exact(0),
+            (None, _) => self.inner.size_hint(),
+            (Some(_), _) => SizeHint::default(),
+        }
+    }
+}
+
+/// Takes secrets out of header fields: out of values by replacement; a field whose name spells one is dropped.
+pub(crate) fn scrub_headers(headers: &mut HeaderMap, scrubbers: &[Arc<Scrubber>]) {
+    for scrubber in scrubbers {
+        let named: Vec<_> =
+            headers.keys().filter(|name| scrubber.holds_folded(name.as_str().as_bytes())).cloned().collect();
+        for name in named {
+            headers.remove(name);
+        }
+        for value in headers.values_mut() {
+            if let Some(clean) = scrubber.clean(value.as_bytes()) {
+                // What is left of a legal value, and the marker, are legal.
+                *value = HeaderValue::from_bytes(&clean).unwrap_or(HeaderValue::from_static(crate::SCRUBBED));
+            }
+        }
+    }
+}
+
+fn joined(first: Bytes, second: Bytes) -> Bytes {
+    match (first.is_empty(), second.is_empty()) {
+        (_, true) => first,
+        (true, false) => second,
+        (false, false) => [first, second].concat().into(),
+    }
+}
+
+/// A hyper error in words: its kind and what caused it, never a byte of the message.
+pub(crate) fn describe(error: &hyper::Error) -> String {
+    match std::error::Error::source(error) {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
+    }
+}

@@ -1,0 +1,192 @@
+//! A guest's own request: parsed, judged, cleaned, its placeholders swapped where their owners said, and sent.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response, Uri, header, request};
+use http_body_util::{BodyExt as _, Limited};
+use orch_manifests::Host;
+use ring::digest::{SHA256, digest};
+
+use crate::exchange::{Head, Outgoing, settle_length};
+use crate::placeholders::stands_in_place;
+use crate::record::Record;
+use crate::target::{RequestTarget, host_field, origin_form};
+use crate::{
+    AuthorizeError, Body, BodyError, Credential, EgressError, Grant, LiveGrant, Maker, Place, Proxy, Reason,
+    Scrubber, Use, Verdict, body, decide, hygiene,
+};
+
+impl Proxy {
+    /// Forwards a guest's request, whose URI is absolute (`https://host[:port]/path?query`).
+    ///
+    /// Redirects come back as they are; following one is a new request, judged anew. The response's body streams, and
+    /// holds the grant's concurrency slot until it ends or is dropped.
+    ///
+    /// # Errors
+    /// Everything in [`EgressError`]; on a refusal nothing was sent and no name was looked up. The decision is in the
+    /// grant's ledger either way.
+    pub async fn forward(
+        &self,
+        grant: &Arc<LiveGrant>,
+        request: Request<Body>,
+    ) -> Result<Response<Body>, EgressError> {
+        let (parts, body) = request.into_parts();
+        let mut record = Record::begin(grant, &parts, Maker::Guest);
+        let result = Box::pin(self.forward_recorded(grant, parts, body, &mut record)).await;
+        record.finish(&result);
+        result
+    }
+
+    async fn forward_recorded(
+        &self,
+        live: &Arc<LiveGrant>,
+        parts: request::Parts,
+        body: Body,
+        record: &mut Record,
+    ) -> Result<Response<Body>, EgressError> {
+        let admission = live.admit()?;
+        let target = RequestTarget::parse(&parts).map_err(EgressError::Refused)?;
+        let RequestTarget { scheme, host, port, path } = &target;
+        record.target(*scheme, host.as_str(), *port, path.path());
+        hygiene::check_request(&parts, &self.caps).map_err(EgressError::Refused)?;
+        let length = hygiene::announced_length(&parts.headers).map_err(EgressError::Refused)?;
+
+        let grant = live.grant();
+        match decide(&grant.rules, &target.asked(&parts.method)) {
+            Verdict::Deny(reason) => return Err(EgressError::Refused(reason)),
+            Verdict::Allow { rule } => record.rule(grant.rules[rule].origin),
+        }
+
+        let host_value = host_field(*scheme, host.as_str(), *port).map_err(EgressError::Refused)?;
+        let uri = origin_form(path).map_err(EgressError::Refused)?;
+        let mut head = Head { method: parts.method, uri, headers: parts.headers };
+        hygiene::strip_request(&mut head.headers);
+        head.headers.insert(header::HOST, host_value);
+        let length = settle_length(&mut head, &body, length)?;
+
+        let standing = live.placeholders().count(&head.headers, path.as_str());
+        let mut body = body;
+        let swapped = if standing == 0 {
+            Injected::default()
+        } else {
+            self.swap(grant, &target, &mut head, &mut body, record).await?
+        };
+        record.inert(standing.saturating_sub(swapped.count));
+
+        let route = self.route(target.scheme, Host::Name(target.host), target.port, false);
+        let out = Outgoing {
+            maker: Maker::Guest,
+            route,
+            head,
+            body,
+            length,
+            injected: swapped.count > 0,
+            scrubbers: swapped.scrubbers,
+        };
+        self.exchange(admission, out, record).await
+    }
+
+    /// Swaps every placeholder that stands where its secret may go, for a destination where it may go.
+    async fn swap(
+        &self,
+        grant: &Grant,
+        target: &RequestTarget,
+        head: &mut Head,
+        body: &mut Body,
+        record: &mut Record,
+    ) -> Result<Injected, EgressError> {
+        let mut injected = Injected::default();
+        for binding in &grant.bindings {
+            let asked = target.asked(&head.method);
+            if !binding.targets.iter().any(|target| target.covers(&asked))
+                || !stands_in_place(&head.headers, &binding.place, &binding.placeholder)
+            {
+                continue;
+            }
+            let Place::Header(header) = &binding.place;
+            let how = Use::Swap { header, placeholder: &binding.placeholder };
+            match self.authorize(&*binding.credential, head, body, how).await {
+                Ok(scrubber) => injected.add(scrubber),
+                Err(EgressError::Authorize { cause: AuthorizeError::NotThere, .. }) => continue,
+                Err(error) => return Err(error),
+            }
+            record.injected(binding.credential.id());
+        }
+        if injected.count > 0 {
+            hygiene::make_scrubbable(&mut head.headers);
+        }
+        Ok(injected)
+    }
+
+    /// Lets a credential change the head; signs over the body where it wants to.
+    pub(crate) async fn authorize(
+        &self,
+        credential: &dyn Credential,
+        head: &mut Head,
+        body: &mut Body,
+        how: Use<'_>,
+    ) -> Result<Option<Arc<Scrubber>>, EgressError> {
+        let sum = if credential.needs_body_digest() {
+            let limit = self.caps.signed_body;
+            let whole = buffered(std::mem::replace(body, body::empty()), limit).await?;
+            let mut sum = [0; 32];
+            sum.copy_from_slice(digest(&SHA256, &whole).as_ref());
+            *body = body::full(whole);
+            Some(sum)
+        } else {
+            None
+        };
+        let (mut parts, ()) = Request::new(()).into_parts();
+        parts.method = head.method.clone();
+        parts.uri = head.uri.clone();
+        parts.headers = std::mem::take(&mut head.headers);
+        let before = framing(&parts.headers);
+        let result = credential.authorize(&mut parts, sum.as_ref(), how);
+        // A credential adds itself. Where the request goes and how it is framed was settled before it was asked.
+        let settled = framing(&parts.headers) == before;
+        (head.method, head.uri, head.headers) = restored(parts, head);
+        result.map_err(|cause| EgressError::Authorize { credential: credential.id().to_owned(), cause })?;
+        if !settled {
+            let text = format!("credential {} changed the request's framing", credential.id());
+            return Err(EgressError::Refused(Reason::new("framing_refused", text)));
+        }
+        Ok(credential.scrubber())
+    }
+}
+
+/// What was put into one request.
+#[derive(Default)]
+pub(crate) struct Injected {
+    pub(crate) count: u32,
+    pub(crate) scrubbers: Vec<Arc<Scrubber>>,
+}
+
+impl Injected {
+    pub(crate) fn add(&mut self, scrubber: Option<Arc<Scrubber>>) {
+        self.count += 1;
+        self.scrubbers.extend(scrubber);
+    }
+}
+
+/// The fields that a credential has no business with.
+fn framing(headers: &HeaderMap) -> [Option<Vec<u8>>; 3] {
+    [header::HOST, header::CONTENT_LENGTH, header::TRANSFER_ENCODING]
+        .map(|name| headers.get(name).map(|value| value.as_bytes().to_vec()))
+}
+
+/// The method stays; a credential may add to the query, not change the path.
+fn restored(parts: request::Parts, head: &Head) -> (Method, Uri, HeaderMap) {
+    let uri = if parts.uri.path() == head.uri.path() { parts.uri } else { head.uri.clone() };
+    (head.method.clone(), uri, parts.headers)
+}
+
+async fn buffered(body: Body, limit: usize) -> Result<Bytes, EgressError> {
+    match Limited::new(body, limit).collect().await {
+        Ok(whole) => Ok(whole.to_bytes()),
+        Err(error) => Err(EgressError::Body(match error.downcast::<BodyError>() {
+            Ok(error) => *error,
+            Err(_) => BodyError::TooLarge { limit: limit as u64 },
+        })),
+    }
+}

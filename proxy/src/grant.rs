@@ -1,0 +1,262 @@
+//! Grants: what one run may do, reached by an unguessable token, and what it did so far.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use http::HeaderName;
+use orch_manifests::RunId;
+use ring::digest::{SHA256, digest};
+use ring::rand::{SecureRandom as _, SystemRandom};
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+use zeroize::Zeroizing;
+
+use crate::placeholders::Placeholders;
+use crate::{Credential, EgressError, Ended, Ledger, Placeholder, Rule, Target};
+
+/// What one run may do. Nothing is allowed that is not listed.
+pub struct Grant {
+    /// The run.
+    pub run: RunId,
+    /// The workspace that the run belongs to. Connections are never shared between workspaces.
+    pub workspace: String,
+    /// Where the guest's own requests may go; empty allows none.
+    pub rules: Vec<Rule>,
+    /// Which placeholders turn into which credentials, and where.
+    pub bindings: Vec<Binding>,
+    /// How many requests the run may make, refused ones and the gateway's included.
+    pub requests: u64,
+    /// How many exchanges may be under way at once; one ends with its response's body.
+    pub concurrent: u32,
+    /// When the run is over: new requests are refused then, and bodies under way are cut.
+    pub expires: Instant,
+}
+
+/// Where one placeholder turns into one credential.
+pub struct Binding {
+    /// What the guest holds.
+    pub placeholder: Placeholder,
+    /// What it stands for.
+    pub credential: Arc<dyn Credential>,
+    /// The destinations that the secret's owner named.
+    pub targets: Vec<Target>,
+    /// Where in the request.
+    pub place: Place,
+}
+
+/// Where in a request a secret may stand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// In this header.
+    Header(HeaderName),
+}
+
+/// 256 random bits that stand for a grant. Not `Debug`, not `Clone`: who holds it may do what the grant allows.
+pub struct CapabilityToken(Zeroizing<[u8; 32]>);
+
+impl CapabilityToken {
+    /// The text form for the run spec, 64 hex digits.
+    #[must_use]
+    pub fn reveal(&self) -> String {
+        data_encoding::HEXLOWER.encode(self.0.as_ref())
+    }
+
+    fn random() -> Self {
+        let mut bits = Zeroizing::new([0u8; 32]);
+        SystemRandom::new().fill(bits.as_mut()).expect("the operating system provides randomness");
+        Self(bits)
+    }
+}
+
+/// Every live grant of this broker.
+#[derive(Default)]
+pub struct Grants {
+    /// By SHA-256 of the token's text: looking up leaks nothing about tokens through timing, and a core dump of the
+    /// map holds no token.
+    live: RwLock<HashMap<[u8; 32], Arc<LiveGrant>>>,
+}
+
+impl Grants {
+    /// None yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Makes a grant live.
+    pub fn mint(&self, grant: Grant) -> (CapabilityToken, Arc<LiveGrant>) {
+        let token = CapabilityToken::random();
+        let live = Arc::new(LiveGrant::new(grant));
+        let key = fingerprint(&token.reveal());
+        self.live.write().unwrap_or_else(PoisonError::into_inner).insert(key, Arc::clone(&live));
+        (token, live)
+    }
+
+    /// The live grant that `token` stands for. Expired grants are found until they are revoked, so that the refusal
+    /// can say so.
+    #[must_use]
+    pub fn find(&self, token: &str) -> Option<Arc<LiveGrant>> {
+        self.live.read().unwrap_or_else(PoisonError::into_inner).get(&fingerprint(token)).cloned()
+    }
+
+    /// Ends every grant of a run: its token is unknown from here on, new requests are refused, bodies under way are
+    /// cut. Says whether there was one.
+    pub fn revoke(&self, run: &RunId) -> bool {
+        let mut found = false;
+        self.live.write().unwrap_or_else(PoisonError::into_inner).retain(|_, live| {
+            let keep = live.grant.run != *run;
+            if !keep {
+                live.revoke();
+                found = true;
+            }
+            keep
+        });
+        found
+    }
+}
+
+fn fingerprint(token: &str) -> [u8; 32] {
+    let mut key = [0; 32];
+    key.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
+    key
+}
+
+/// A grant in use: the grant, its counters, and its ledger.
+pub struct LiveGrant {
+    grant: Grant,
+    used: AtomicU64,
+    running: AtomicU32,
+    revoked: watch::Sender<bool>,
+    ledger: Ledger,
+    placeholders: Placeholders,
+    /// The connection of each exchange under way. A body that nobody reads is not polled and cannot notice the end.
+    connections: Mutex<HashMap<u64, AbortHandle>>,
+    next_exchange: AtomicU64,
+}
+
+impl LiveGrant {
+    fn new(grant: Grant) -> Self {
+        let placeholders = Placeholders::new(&grant.bindings);
+        Self {
+            grant,
+            used: AtomicU64::new(0),
+            running: AtomicU32::new(0),
+            revoked: watch::Sender::new(false),
+            ledger: Ledger::default(),
+            placeholders,
+            connections: Mutex::default(),
+            next_exchange: AtomicU64::new(0),
+        }
+    }
+
+    /// What was granted.
+    #[must_use]
+    pub fn grant(&self) -> &Grant {
+        &self.grant
+    }
+
+    /// What happened so far.
+    #[must_use]
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Requests so far.
+    #[must_use]
+    pub fn requests_used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// Exchanges under way.
+    #[must_use]
+    pub fn running(&self) -> u32 {
+        self.running.load(Ordering::Relaxed)
+    }
+
+    /// Ends the grant: new requests are refused, bodies under way are cut. [`Grants::revoke`] also forgets the token.
+    pub fn revoke(&self) {
+        self.revoked.send_replace(true);
+        for (_, connection) in self.connections().drain() {
+            connection.abort();
+        }
+    }
+
+    /// Whether the grant is over, and how.
+    ///
+    /// # Errors
+    /// How it ended.
+    pub fn check_live(&self) -> Result<(), Ended> {
+        if *self.revoked.borrow() {
+            Err(Ended::Revoked)
+        } else if Instant::now() >= self.grant.expires {
+            Err(Ended::Expired)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Waits until the grant is over.
+    pub async fn ended(&self) -> Ended {
+        let mut revoked = self.revoked.subscribe();
+        tokio::select! {
+            biased;
+            // The sender lives in `self`, so this cannot fail before it is true.
+            _ = revoked.wait_for(|revoked| *revoked) => Ended::Revoked,
+            () = tokio::time::sleep_until(self.grant.expires) => Ended::Expired,
+        }
+    }
+
+    fn connections(&self) -> MutexGuard<'_, HashMap<u64, AbortHandle>> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn placeholders(&self) -> &Placeholders {
+        &self.placeholders
+    }
+
+    /// Takes one request and one exchange from the budgets.
+    pub(crate) fn admit(self: &Arc<Self>) -> Result<Admission, EgressError> {
+        self.check_live().map_err(EgressError::Ended)?;
+        let concurrent = self.grant.concurrent;
+        self.running
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| (n < concurrent).then_some(n + 1))
+            .map_err(|used| EgressError::Limit {
+                name: "concurrent requests",
+                used: used.into(),
+                limit: concurrent.into(),
+            })?;
+        let id = self.next_exchange.fetch_add(1, Ordering::Relaxed);
+        let admission = Admission { grant: Arc::clone(self), id };
+        let limit = self.grant.requests;
+        self.used
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| (n < limit).then_some(n + 1))
+            .map_err(|used| EgressError::Limit { name: "requests", used, limit })?;
+        Ok(admission)
+    }
+}
+
+/// One exchange's place in the concurrency budget, given back when dropped.
+pub(crate) struct Admission {
+    grant: Arc<LiveGrant>,
+    id: u64,
+}
+
+impl Admission {
+    pub(crate) fn grant(&self) -> &Arc<LiveGrant> {
+        &self.grant
+    }
+
+    /// Names the connection that ends with the grant.
+    pub(crate) fn attach(&mut self, connection: AbortHandle) {
+        self.grant.connections().insert(self.id, connection);
+    }
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        self.grant.connections().remove(&self.id);
+        self.grant.running.fetch_sub(1, Ordering::AcqRel);
+    }
+}

@@ -1,0 +1,190 @@
+//! What a message must look like before it is passed on, in both directions. Framing is hyper's and the connection is
+//! the proxy's own, so everything that speaks about either is taken out here and written anew.
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, request, response};
+
+use crate::{Caps, Reason};
+
+/// Fields about the connection rather than the message (RFC 9110, section 7.6.1), besides those that `Connection`
+/// names. `Trailer` stays: it announces fields that pass through.
+const HOP_BY_HOP: [HeaderName; 7] = [
+    header::CONNECTION,
+    header::TE,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    HeaderName::from_static("keep-alive"),
+];
+
+/// Fields that tell upstreams who the client is. The proxy knows nothing that would be true, and a guest's word could
+/// be taken for the proxy's.
+const CLAIMS: [HeaderName; 13] = [
+    header::FORWARDED,
+    header::VIA,
+    HeaderName::from_static("x-forwarded-for"),
+    HeaderName::from_static("x-forwarded-host"),
+    HeaderName::from_static("x-forwarded-port"),
+    HeaderName::from_static("x-forwarded-proto"),
+    HeaderName::from_static("x-forwarded-server"),
+    HeaderName::from_static("x-real-ip"),
+    HeaderName::from_static("x-client-ip"),
+    HeaderName::from_static("x-cluster-client-ip"),
+    HeaderName::from_static("true-client-ip"),
+    HeaderName::from_static("cf-connecting-ip"),
+    HeaderName::from_static("fastly-client-ip"),
+];
+
+/// Refuses what cannot be passed on, before anything is looked up.
+pub(crate) fn check_request(parts: &request::Parts, caps: &Caps) -> Result<(), Reason> {
+    let method = &parts.method;
+    // CONNECT opens a tunnel that nobody can look into; TRACE and its kin echo credentials back.
+    let banned = ["CONNECT", "TRACE", "TRACK", "DEBUG"];
+    if *method == Method::CONNECT || banned.iter().any(|name| method.as_str().eq_ignore_ascii_case(name)) {
+        return Err(Reason::new("method_refused", format!("{method} is never forwarded")));
+    }
+    if parts.headers.contains_key(header::UPGRADE) || parts.headers.contains_key("http2-settings") {
+        return Err(Reason::new("upgrade_refused", "connection upgrades (WebSocket, h2c) are not forwarded"));
+    }
+    check_size(&parts.headers, caps)
+        .map_err(|what| Reason::new("headers_too_large", format!("request headers: {what}")))?;
+    let length = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
+    if length > caps.url {
+        let text = format!("the URL has {length} bytes, more than {}", caps.url);
+        return Err(Reason::new("url_too_long", text));
+    }
+    Ok(())
+}
+
+/// The body's length as announced, if it is.
+///
+/// # Errors
+/// More than one value, a value that is not a plain number, or a value beside `Transfer-Encoding`: two readers could
+/// see two different messages (RFC 9112, section 6.3).
+pub(crate) fn announced_length(headers: &HeaderMap) -> Result<Option<u64>, Reason> {
+    let conflict = |text| Err(Reason::new("framing_refused", text));
+    let mut lines = headers.get_all(header::CONTENT_LENGTH).iter();
+    let Some(line) = lines.next() else { return Ok(None) };
+    if lines.next().is_some() {
+        return conflict("Content-Length occurs more than once");
+    }
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        return conflict("Content-Length stands beside Transfer-Encoding");
+    }
+    let digits = line.as_bytes();
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return conflict("Content-Length is not a number");
+    }
+    match std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok()) {
+        Some(length) => Ok(Some(length)),
+        None => conflict("Content-Length is too large a number"),
+    }
+}
+
+/// Takes out of a request what is not for the upstream.
+pub(crate) fn strip_request(headers: &mut HeaderMap) {
+    strip_common(headers);
+    for name in CLAIMS {
+        headers.remove(name);
+    }
+    headers.remove("http2-settings");
+    // hyper sends bodies without waiting for a 100.
+    headers.remove(header::EXPECT);
+}
+
+/// A request with a credential in it: the answer must be one that can be searched for the secret. A range could start
+/// in the middle of it, and compression would hide it.
+pub(crate) fn make_scrubbable(headers: &mut HeaderMap) {
+    headers.remove(header::RANGE);
+    headers.remove(header::IF_RANGE);
+    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+}
+
+/// Refuses a response that cannot be passed on.
+pub(crate) fn check_response(parts: &response::Parts, caps: &Caps) -> Result<(), String> {
+    if parts.status.is_informational() {
+        return Err(format!("it answered {} as the final status", parts.status.as_u16()));
+    }
+    check_size(&parts.headers, caps).map_err(|what| format!("response headers: {what}"))?;
+    let codings = || parts.headers.get_all(header::TRANSFER_ENCODING).iter();
+    if codings().any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked")) || codings().count() > 1 {
+        return Err("its transfer coding is not chunked".to_owned());
+    }
+    Ok(())
+}
+
+/// Whether the response to an injected request can be searched.
+pub(crate) fn check_scrubbable(headers: &HeaderMap) -> Result<(), String> {
+    let identity = |coding: &HeaderValue| {
+        let coding = coding.as_bytes().trim_ascii();
+        coding.is_empty() || coding.eq_ignore_ascii_case(b"identity")
+    };
+    if headers.get_all(header::CONTENT_ENCODING).iter().all(identity) {
+        Ok(())
+    } else {
+        Err("it compressed its answer to a request that carried a secret, although identity was asked for"
+            .to_owned())
+    }
+}
+
+/// Takes out of a response what is not for the guest.
+pub(crate) fn strip_response(headers: &mut HeaderMap) {
+    strip_common(headers);
+    headers.remove("alt-svc");
+}
+
+/// Trailers may carry fields about the content, nothing that changes what the message is (RFC 9110, section 6.5.1).
+pub(crate) fn strip_trailers(headers: &mut HeaderMap) {
+    strip_common(headers);
+    for name in [
+        header::CONTENT_LENGTH,
+        header::HOST,
+        header::CONTENT_ENCODING,
+        header::CONTENT_TYPE,
+        header::TRAILER,
+    ] {
+        headers.remove(name);
+    }
+    for name in [header::AUTHORIZATION, header::SET_COOKIE, header::COOKIE, header::EXPECT, header::RANGE] {
+        headers.remove(name);
+    }
+    for name in CLAIMS {
+        headers.remove(name);
+    }
+}
+
+fn strip_common(headers: &mut HeaderMap) {
+    let doomed: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+        // Nobody may make the proxy drop what says how long the message is; framing is checked on its own.
+        .filter(|name| *name != header::CONTENT_LENGTH && *name != header::HOST)
+        .chain(headers.keys().filter(|name| is_ours(name)).cloned())
+        .collect();
+    for name in doomed {
+        headers.remove(name);
+    }
+    for name in HOP_BY_HOP {
+        headers.remove(name);
+    }
+}
+
+/// Fields between worker and broker, and the older spelling of hop-by-hop ones.
+fn is_ours(name: &HeaderName) -> bool {
+    name.as_str().starts_with("orch-") || name.as_str().starts_with("proxy-")
+}
+
+fn check_size(headers: &HeaderMap, caps: &Caps) -> Result<(), String> {
+    if headers.len() > caps.header_count {
+        return Err(format!("{} fields, more than {}", headers.len(), caps.header_count));
+    }
+    // As on the wire: name, colon, space, value, line end.
+    let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    if bytes > caps.header_bytes {
+        return Err(format!("{bytes} bytes, more than {}", caps.header_bytes));
+    }
+    Ok(())
+}

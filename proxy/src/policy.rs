@@ -1,0 +1,222 @@
+//! Who may talk to whom: a pure function over parsed values. No I/O, no clock, no counters.
+
+use http::Method;
+use orch_manifests::{CanonicalPath, HostName, HostPattern, PathGlob, Scheme};
+use serde::Serialize;
+
+/// One thing that a run may do. Every field narrows; there is no field that widens.
+#[derive(Debug, Clone)]
+pub struct Rule {
+    /// Plain or TLS.
+    pub scheme: Scheme,
+    /// Exactly this host, or its subdomains.
+    pub host: HostPattern,
+    /// TCP port.
+    pub port: u16,
+    /// Which methods.
+    pub methods: Methods,
+    /// Which paths; empty means any.
+    pub paths: Vec<PathGlob>,
+    /// Who wrote the rule.
+    pub origin: RuleOrigin,
+}
+
+/// Where a secret may go: the same five things as a [`Rule`], said by the secret's owner.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// Plain or TLS.
+    pub scheme: Scheme,
+    /// Exactly this host, or its subdomains.
+    pub host: HostPattern,
+    /// TCP port.
+    pub port: u16,
+    /// Which methods.
+    pub methods: Methods,
+    /// Which paths; empty means any.
+    pub paths: Vec<PathGlob>,
+}
+
+/// A set of methods.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Methods {
+    /// Every method that the proxy forwards at all.
+    Any,
+    /// These and no other.
+    Only(Vec<Method>),
+}
+
+impl Methods {
+    /// Whether `method` is in the set. Methods are case-sensitive (RFC 9110, section 9.1).
+    #[must_use]
+    pub fn contains(&self, method: &Method) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Only(methods) => methods.contains(method),
+        }
+    }
+}
+
+impl From<Vec<Method>> for Methods {
+    /// As manifests have it: none named means any.
+    fn from(methods: Vec<Method>) -> Self {
+        if methods.is_empty() { Self::Any } else { Self::Only(methods) }
+    }
+}
+
+/// Who wrote a rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RuleOrigin {
+    /// The agent asked and was granted.
+    Manifest,
+    /// `--allow` or `--secret` on the command line.
+    Flag,
+    /// `egress.allow` in the operator's configuration.
+    Config,
+    /// The provider catalog.
+    Catalog,
+    /// A simulation's scenario.
+    Scenario,
+}
+
+/// A parsed request, as far as policy cares.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// Plain or TLS.
+    pub scheme: Scheme,
+    /// The one authority's host.
+    pub host: &'a HostName,
+    /// The one authority's port.
+    pub port: u16,
+    /// The method.
+    pub method: &'a Method,
+    /// The path as it will go upstream.
+    pub path: &'a CanonicalPath,
+}
+
+/// What policy says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Go ahead.
+    Allow {
+        /// Index of the first rule that allows it.
+        rule: usize,
+    },
+    /// No.
+    Deny(Reason),
+}
+
+/// Why not: for a program, for a person, and what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Reason {
+    /// Stable word.
+    pub code: &'static str,
+    /// One sentence without control characters.
+    pub text: String,
+    /// A line for the manifest or the command line that would allow exactly this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+impl Reason {
+    pub(crate) fn new(code: &'static str, text: impl Into<String>) -> Self {
+        Self { code, text: text.into(), next: None }
+    }
+}
+
+impl std::fmt::Display for Reason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// Says whether `rules` allow `asked`. No rules allow nothing.
+#[must_use]
+pub fn decide(rules: &[Rule], asked: &Asked<'_>) -> Verdict {
+    if let Some(reason) = refused_name(asked.host) {
+        return Verdict::Deny(reason);
+    }
+    let mut nearest = Miss::Host;
+    for (index, rule) in rules.iter().enumerate() {
+        match miss(rule, asked) {
+            None => return Verdict::Allow { rule: index },
+            Some(miss) => nearest = nearest.max(miss),
+        }
+    }
+    Verdict::Deny(explain(nearest, rules, asked))
+}
+
+impl Target {
+    /// Whether the secret may go with this request.
+    #[must_use]
+    pub fn covers(&self, asked: &Asked<'_>) -> bool {
+        self.scheme == asked.scheme
+            && self.host.matches(asked.host)
+            && self.port == asked.port
+            && self.methods.contains(asked.method)
+            && covers_path(&self.paths, asked.path)
+    }
+}
+
+fn covers_path(globs: &[PathGlob], path: &CanonicalPath) -> bool {
+    globs.is_empty() || globs.iter().any(|glob| glob.matches(path))
+}
+
+/// The first thing about a rule that does not fit, in the order in which a person would fix it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Miss {
+    Host,
+    Scheme,
+    Port,
+    Method,
+    Path,
+}
+
+fn miss(rule: &Rule, asked: &Asked<'_>) -> Option<Miss> {
+    if !rule.host.matches(asked.host) {
+        Some(Miss::Host)
+    } else if rule.scheme != asked.scheme {
+        Some(Miss::Scheme)
+    } else if rule.port != asked.port {
+        Some(Miss::Port)
+    } else if !rule.methods.contains(asked.method) {
+        Some(Miss::Method)
+    } else if !covers_path(&rule.paths, asked.path) {
+        Some(Miss::Path)
+    } else {
+        None
+    }
+}
+
+fn explain(nearest: Miss, rules: &[Rule], asked: &Asked<'_>) -> Reason {
+    let Asked { scheme, host, port, method, path } = asked;
+    let (code, text) = match nearest {
+        Miss::Host if rules.is_empty() => {
+            ("nothing_allowed", format!("{host} is not allowed: this run has no egress rules"))
+        }
+        Miss::Host => ("host_not_allowed", format!("{host} is not allowed: no egress rule names it")),
+        Miss::Scheme => ("scheme_not_allowed", format!("{scheme} to {host} is not allowed")),
+        Miss::Port => ("port_not_allowed", format!("port {port} of {host} is not allowed")),
+        Miss::Method => ("method_not_allowed", format!("{method} to {host} is not allowed")),
+        Miss::Path => ("path_not_allowed", format!("{method} {} at {host} is not allowed", path.path())),
+    };
+    Reason { code, text, next: Some(manifest_line(asked)) }
+}
+
+/// An item for the manifest's `egress` list that allows this request and no other.
+fn manifest_line(asked: &Asked<'_>) -> String {
+    let Asked { scheme, host, port, method, path } = asked;
+    let scheme_part = if *scheme == Scheme::Https { String::new() } else { format!(", scheme: {scheme}") };
+    let port_part = if *port == scheme.default_port() { String::new() } else { format!(", port: {port}") };
+    // A JSON string is a YAML double-quoted scalar.
+    let path = serde_json::Value::from(path.path());
+    format!("- {{ host: {host}{scheme_part}{port_part}, methods: [{method}], paths: [{path}] }}")
+}
+
+/// Names that mean "here" or "inside" wherever they resolve.
+pub(crate) fn refused_name(host: &HostName) -> Option<Reason> {
+    // Resolves to a metadata address only inside the cloud, so the address table alone would look like an outage.
+    let metadata = host.as_str() == "metadata.goog" || host.as_str().ends_with(".metadata.goog");
+    let why = if metadata { Some("it is a cloud metadata service") } else { host.local_reason() };
+    why.map(|why| Reason::new("name_refused", format!("{host} is refused: {why}")))
+}

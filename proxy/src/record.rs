@@ -1,0 +1,104 @@
+//! A decision in the making: it reaches the ledger however the request ends, a dropped future included.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::{Response, request};
+use orch_manifests::Scheme;
+use time::OffsetDateTime;
+
+use crate::ledger::sanitised;
+use crate::{Body, Decision, EgressError, LiveGrant, Maker, Outcome, Reason, RuleOrigin};
+
+pub(crate) struct Record {
+    grant: Arc<LiveGrant>,
+    decision: Option<Decision>,
+}
+
+impl Record {
+    pub(crate) fn begin(grant: &Arc<LiveGrant>, parts: &request::Parts, maker: Maker) -> Self {
+        let decision = Decision {
+            time: OffsetDateTime::now_utc(),
+            run: grant.grant().run.clone(),
+            method: sanitised(parts.method.as_str()),
+            scheme: None,
+            host: parts.uri.authority().map(|text| sanitised(text.as_str())).unwrap_or_default(),
+            port: 0,
+            path: sanitised(parts.uri.path()),
+            maker,
+            verdict: Outcome::Failed,
+            rule: None,
+            reason: None,
+            address: None,
+            injected: Vec::new(),
+            inert_placeholders: 0,
+            status: None,
+        };
+        Self { grant: Arc::clone(grant), decision: Some(decision) }
+    }
+
+    pub(crate) fn target(&mut self, scheme: Scheme, host: &str, port: u16, path: &str) {
+        self.change(|decision| {
+            decision.scheme = Some(scheme);
+            decision.host = sanitised(host);
+            decision.port = port;
+            decision.path = sanitised(path);
+        });
+    }
+
+    pub(crate) fn rule(&mut self, origin: RuleOrigin) {
+        self.change(|decision| decision.rule = Some(origin));
+    }
+
+    pub(crate) fn injected(&mut self, credential: &str) {
+        self.change(|decision| decision.injected.push(credential.to_owned()));
+    }
+
+    pub(crate) fn inert(&mut self, count: u32) {
+        self.change(|decision| decision.inert_placeholders = count);
+    }
+
+    pub(crate) fn address(&mut self, address: IpAddr) {
+        self.change(|decision| decision.address = Some(address));
+    }
+
+    /// Enters the result into the ledger.
+    pub(crate) fn finish(mut self, result: &Result<Response<Body>, EgressError>) {
+        self.change(|decision| match result {
+            Ok(response) => {
+                decision.verdict = Outcome::Allowed;
+                decision.status = Some(response.status().as_u16());
+            }
+            Err(error) => {
+                decision.verdict = if error.is_refusal() { Outcome::Denied } else { Outcome::Failed };
+                decision.reason = Some(match error {
+                    EgressError::Refused(reason) => {
+                        Reason { code: reason.code, text: sanitised(&reason.text), next: reason.next.clone() }
+                    }
+                    other => Reason::new(other.code(), sanitised(&other.to_string())),
+                });
+                if let EgressError::Address { address, .. } = error {
+                    decision.address = Some(*address);
+                }
+            }
+        });
+    }
+
+    fn change(&mut self, change: impl FnOnce(&mut Decision)) {
+        if let Some(decision) = &mut self.decision {
+            change(decision);
+        }
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        if let Some(mut decision) = self.decision.take() {
+            if decision.verdict == Outcome::Failed && decision.reason.is_none() {
+                decision.reason =
+                    Some(Reason::new("cancelled", "whoever asked went away before the response"));
+            }
+            self.grant.ledger().record(decision);
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! Where a request wants to go, parsed once. Everything after this works on these types and no longer on text.
+
+use http::{HeaderValue, Uri, header, request};
+use orch_manifests::{CanonicalPath, HostError, HostName, Scheme};
+
+use crate::{Asked, Reason};
+
+/// A guest request's parsed target.
+pub(crate) struct RequestTarget {
+    pub(crate) scheme: Scheme,
+    pub(crate) host: HostName,
+    pub(crate) port: u16,
+    pub(crate) path: CanonicalPath,
+}
+
+impl RequestTarget {
+    /// Reads the absolute URI of a request. A `Host` field may be there when it says the same.
+    pub(crate) fn parse(parts: &request::Parts) -> Result<Self, Reason> {
+        let scheme = match parts.uri.scheme_str() {
+            Some("http") => Scheme::Http,
+            Some("https") => Scheme::Https,
+            Some(_) => return Err(Reason::new("scheme_refused", "only http and https are forwarded")),
+            None => return Err(Reason::new("target_refused", "the request has no scheme")),
+        };
+        let authority = parts
+            .uri
+            .authority()
+            .ok_or_else(|| Reason::new("target_refused", "the request has no authority"))?;
+        let (host, port) = parse_authority(authority.as_str(), scheme)?;
+        let mut hosts = parts.headers.get_all(header::HOST).iter();
+        if let Some(line) = hosts.next() {
+            let same = line
+                .to_str()
+                .ok()
+                .and_then(|text| parse_authority(text, scheme).ok())
+                .is_some_and(|(other, other_port)| other == host && other_port == port);
+            if !same || hosts.next().is_some() {
+                let text = "the Host field and the request's authority are not one and the same";
+                return Err(Reason::new("authority_conflict", text));
+            }
+        }
+        Ok(Self { scheme, host, port, path: parse_path(&parts.uri)? })
+    }
+
+    pub(crate) fn asked<'a>(&'a self, method: &'a http::Method) -> Asked<'a> {
+        Asked { scheme: self.scheme, host: &self.host, port: self.port, method, path: &self.path }
+    }
+}
+
+/// The path and query of a URI in canonical form.
+pub(crate) fn parse_path(uri: &Uri) -> Result<CanonicalPath, Reason> {
+    let target = uri.path_and_query().map_or("/", |target| target.as_str());
+    CanonicalPath::parse(target).map_err(|error| Reason::new("path_refused", error.to_string()))
+}
+
+/// A canonical path in the form in which it stands on the request line (RFC 9112, section 3.2.1).
+pub(crate) fn origin_form(path: &CanonicalPath) -> Result<Uri, Reason> {
+    Uri::try_from(path.as_str()).map_err(|error| Reason::new("path_refused", error.to_string()))
+}
+
+/// The value of the one `Host` field: the port only where it is not the scheme's own.
+pub(crate) fn host_field(scheme: Scheme, host: &str, port: u16) -> Result<HeaderValue, Reason> {
+    let text = if port == scheme.default_port() { host.to_owned() } else { format!("{host}:{port}") };
+    HeaderValue::try_from(text).map_err(|error| Reason::new("target_refused", error.to_string()))
+}
+
+fn parse_authority(text: &str, scheme: Scheme) -> Result<(HostName, u16), Reason> {
+    let refused = |why: &str| Reason::new("target_refused", format!("the authority {why}"));
+    if text.contains('@') {
+        return Err(refused("has user information"));
+    }
+    if text.starts_with('[') {
+        return Err(Reason::new(
+            "ip_literal_refused",
+            "an IP address is reachable only where an operator pinned it",
+        ));
+    }
+    let (host, port) = match text.split_once(':') {
+        None => (text, scheme.default_port()),
+        Some((host, digits)) => {
+            let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+            let port = plain.then(|| digits.parse().ok()).flatten().filter(|port| *port != 0);
+            (host, port.ok_or_else(|| refused("has a port that is not a number from 1 to 65535"))?)
+        }
+    };
+    let host = host.parse::<HostName>().map_err(|error| {
+        let code = if matches!(error, HostError::Address(_)) { "ip_literal_refused" } else { "host_refused" };
+        Reason::new(code, error.to_string())
+    })?;
+    Ok((host, port))
+}
