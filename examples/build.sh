@@ -42,19 +42,21 @@ if $install && ! has_rust_target && ! has_debian; then
     apt-get install -y -qq --no-install-recommends "${debian[@]}" >/dev/null
 fi
 
+cargo_home=${CARGO_HOME:-$HOME/.cargo}
+toolchain=()
+arguments=()
+flags=()
 if has_rust_target; then
     echo "building with rustup's toolchain" >&2
     cargo=cargo
-    arguments=()
-    flags=()
 elif has_debian; then
     echo "building with Debian's toolchain" >&2
     cargo=/usr/bin/cargo
+    # `-Zbuild-std` is how a distribution's compiler gets a standard library for a target it does not ship.
+    toolchain=(RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1)
     arguments=(-Zbuild-std=std,panic_abort)
     flags=(-Clinker=wasm-ld-22 -Clink-self-contained=no
         -Clink-arg=-L/usr/lib/wasm32-wasi -Clink-arg=/usr/lib/wasm32-wasi/crt1-command.o)
-    # `-Zbuild-std` is how a distribution's compiler gets a standard library for a target it does not ship.
-    export RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1
 else
     echo "error: nothing here builds for wasm32-wasip1" >&2
     echo "hint: rustup target add wasm32-wasip1" >&2
@@ -62,21 +64,17 @@ else
     exit 1
 fi
 
-# Panics name the file they come from: what they name must not be the builder's.
-export CARGO_TARGET_DIR=$here/target
 cd "$here"
 "$cargo" fetch --quiet --locked
+# Panics name the file they come from: what they name must not be the builder's.
 flags+=("--remap-path-prefix=$root=/orch" "--remap-path-prefix=/usr/lib/rustlib/src/rust=/rust")
-cargo_home=${CARGO_HOME:-$HOME/.cargo}
 for registry in "$cargo_home"/registry/src/*/; do
     flags+=("--remap-path-prefix=${registry%/}=/crates")
 done
-# Cargo joins these with the separator that no path holds.
-CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\x1f'; echo "${flags[*]}")
-export CARGO_ENCODED_RUSTFLAGS
-unset RUSTFLAGS
-"$cargo" build --quiet --locked --release --target wasm32-wasip1 --workspace --bins "${arguments[@]}"
-unset CARGO_ENCODED_RUSTFLAGS CARGO_TARGET_DIR RUSTC RUSTC_BOOTSTRAP
+# Cargo parts these by the separator that no path holds.
+encoded=$(IFS=$'\x1f'; echo "${flags[*]}")
+env -u RUSTFLAGS "${toolchain[@]}" CARGO_TARGET_DIR="$here/target" CARGO_ENCODED_RUSTFLAGS="$encoded" \
+    "$cargo" build --quiet --locked --release --target wasm32-wasip1 --workspace --bins "${arguments[@]}"
 
 if [[ -z ${COMPONENTIZE:-} ]]; then
     cd "$root"
