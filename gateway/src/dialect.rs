@@ -10,8 +10,18 @@ pub mod openai_chat;
 use bytes::Bytes;
 use http::StatusCode;
 
+use orch_manifests::Dialect;
+
 use crate::ir::{ApiError, ChatRequest, ChatResponse, Dropped, StreamEvent};
 use crate::sse::Event;
+
+/// The module for a dialect.
+pub fn wire(dialect: Dialect) -> &'static dyn Wire {
+    match dialect {
+        Dialect::OpenAiChat => &openai_chat::OpenAiChat,
+        Dialect::AnthropicMessages => &anthropic::Anthropic,
+    }
+}
 
 /// One wire format.
 pub trait Wire: Send + Sync {

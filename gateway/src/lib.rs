@@ -3,10 +3,41 @@
 //! Wire formats ([`dialect`]) are pure translations to and from one intermediate form ([`ir`]). Everything that
 //! touches the network goes through the egress proxy with a credential *reference*: this crate opens no
 //! connection and holds no key.
+//!
+//! A run's models are decided before it starts ([`plan()`]). [`Gateway::serve`] answers at `llm.orch.internal`,
+//! [`Gateway::passthrough`] carries direct calls to a provider; both lead to `route.rs`, where attempts follow one
+//! another within one deadline. What came of each call is in the session's [`Receipts`], what it cost in its
+//! [`Budget`].
 
+mod attempt;
 pub mod classify;
 pub mod dialect;
+mod edit;
 mod fields;
+mod gateway;
 pub mod ir;
+mod needs;
+mod passthrough;
+mod plan;
+mod reach;
+mod receipt;
+mod route;
+mod serve;
+mod session;
+mod shown;
 pub mod simulate;
 pub mod sse;
+mod stream;
+mod tab;
+mod upstream;
+mod usage;
+
+pub use gateway::Gateway;
+pub use passthrough::Direct;
+pub use plan::{AtHand, Candidate, MissingKey, Plan, PlanError, Wishes, plan};
+pub use receipt::{
+    Attempt, ClassCounts, CredentialRef, Outcome, Receipt, Receipts, Skipped, every_key_was_rejected,
+};
+pub use route::Timing;
+pub use session::Session;
+pub use usage::{Ask, Budget, LimitHit, Reservation, ReserveError, Spent, worst_input};

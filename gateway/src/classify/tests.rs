@@ -1,1 +1,144 @@
+//! Error bodies as providers really send them (ids and account names changed).
 
+use std::time::{Duration, SystemTime};
+
+use http::{HeaderMap, StatusCode};
+use serde_json::json;
+
+use super::{classify, error_inside};
+use crate::dialect::Wire;
+use crate::dialect::anthropic::Anthropic;
+use crate::dialect::openai_chat::OpenAiChat;
+use crate::ir::{ApiError, Class};
+
+fn class_of(status: u16, body: &str) -> Class {
+    classify(
+        StatusCode::from_u16(status).unwrap(),
+        &HeaderMap::new(),
+        body.as_bytes(),
+        SystemTime::UNIX_EPOCH,
+    )
+    .class
+}
+
+#[rustfmt::skip]
+const BODIES: &[(&str, u16, &str, Class)] = &[
+    // OpenAI
+    ("openai bad key", 401, r#"{"error":{"message":"Incorrect API key provided: sk-abc***xyz. You can find your API key at https://platform.openai.com/account/api-keys.","type":"invalid_request_error","param":null,"code":"invalid_api_key"}}"#, Class::BadKey),
+    ("openai quota", 429, r#"{"error":{"message":"You exceeded your current quota, please check your plan and billing details.","type":"insufficient_quota","param":null,"code":"insufficient_quota"}}"#, Class::OutOfMoney),
+    ("openai rate", 429, r#"{"error":{"message":"Rate limit reached for gpt-4o-mini in organization org-x on requests per min (RPM): Limit 3, Used 3, Requested 1. Please try again in 20s.","type":"requests","param":null,"code":"rate_limit_exceeded"}}"#, Class::RateLimited),
+    ("openai no model", 404, r#"{"error":{"message":"The model `gpt-9` does not exist or you do not have access to it.","type":"invalid_request_error","param":null,"code":"model_not_found"}}"#, Class::NoModel),
+    ("openai context", 400, r#"{"error":{"message":"This model's maximum context length is 8192 tokens. However, your messages resulted in 9000 tokens.","type":"invalid_request_error","param":"messages","code":"context_length_exceeded"}}"#, Class::ContextTooLong),
+    ("openai param", 400, r#"{"error":{"message":"Unsupported parameter: 'max_tokens' is not supported with this model.","type":"invalid_request_error","param":"max_tokens","code":"unsupported_parameter"}}"#, Class::BadRequest),
+    ("openai country", 403, r#"{"error":{"code":"unsupported_country_region_territory","message":"Country, region, or territory not supported","param":null,"type":"request_forbidden"}}"#, Class::NoAccess),
+    ("openai server", 500, r#"{"error":{"message":"The server had an error while processing your request. Sorry about that!","type":"server_error","param":null,"code":null}}"#, Class::Server),
+    ("openai overloaded", 503, r#"{"error":{"message":"That model is currently overloaded with other requests.","type":"server_error","param":null,"code":null}}"#, Class::Overloaded),
+    ("openai spend cap", 429, r#"{"error":{"message":"Project spend limit reached.","type":"invalid_request_error","code":"enforced_spend_limit_reached"}}"#, Class::OutOfMoney),
+    // Anthropic
+    ("anthropic bad key", 401, r#"{"type":"error","error":{"type":"authentication_error","message":"invalid x-api-key"},"request_id":"req_1"}"#, Class::BadKey),
+    ("anthropic credit", 400, r#"{"type":"error","error":{"type":"invalid_request_error","message":"Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing to upgrade or purchase credits."}}"#, Class::OutOfMoney),
+    ("anthropic billing", 402, r#"{"type":"error","error":{"type":"billing_error","message":"Payment required"}}"#, Class::OutOfMoney),
+    ("anthropic rate", 429, r#"{"type":"error","error":{"type":"rate_limit_error","message":"This request would exceed your organization's rate limit of 50,000 input tokens per minute."}}"#, Class::RateLimited),
+    ("anthropic overloaded", 529, r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#, Class::Overloaded),
+    ("anthropic context", 400, r#"{"type":"error","error":{"type":"invalid_request_error","message":"prompt is too long: 215000 tokens > 200000 maximum"}}"#, Class::ContextTooLong),
+    ("anthropic model", 404, r#"{"type":"error","error":{"type":"not_found_error","message":"model: claude-9"}}"#, Class::NoModel),
+    ("anthropic permission", 403, r#"{"type":"error","error":{"type":"permission_error","message":"Your API key does not have permission to use the specified resource."}}"#, Class::NoAccess),
+    ("anthropic size", 413, r#"{"type":"error","error":{"type":"request_too_large","message":"Request exceeds the maximum size"}}"#, Class::ContextTooLong),
+    ("anthropic invalid", 400, r#"{"type":"error","error":{"type":"invalid_request_error","message":"messages.0.content: Field required"}}"#, Class::BadRequest),
+    ("anthropic filter", 400, r#"{"type":"error","error":{"type":"invalid_request_error","message":"Output blocked by content filtering policy"}}"#, Class::RefusedByFilter),
+    ("anthropic server", 500, r#"{"type":"error","error":{"type":"api_error","message":"Internal server error"}}"#, Class::Server),
+    ("anthropic timeout", 504, r#"{"type":"error","error":{"type":"timeout_error","message":"Request timed out"}}"#, Class::Timeout),
+    // Gemini, natively and through its OpenAI endpoint
+    ("gemini minute", 429, r#"{"error":{"code":429,"message":"You exceeded your current quota, please check your plan and billing details.","status":"RESOURCE_EXHAUSTED","details":[{"@type":"type.googleapis.com/google.rpc.QuotaFailure","violations":[{"quotaId":"GenerateRequestsPerMinutePerProjectPerModel-FreeTier"}]},{"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":"46s"}]}}"#, Class::RateLimited),
+    ("gemini day", 429, r#"[{"error":{"code":429,"message":"You exceeded your current quota, please check your plan and billing details.","status":"RESOURCE_EXHAUSTED","details":[{"@type":"type.googleapis.com/google.rpc.QuotaFailure","violations":[{"quotaId":"GenerateRequestsPerDayPerProjectPerModel-FreeTier"}]}]}}]"#, Class::OutOfMoney),
+    ("gemini none", 429, r#"{"error":{"code":429,"message":"Quota exceeded for metric: generate_content_free_tier_requests, limit: 0","status":"RESOURCE_EXHAUSTED"}}"#, Class::OutOfMoney),
+    ("gemini bad key", 400, r#"[{"error":{"code":400,"message":"API key not valid. Please pass a valid API key.","status":"INVALID_ARGUMENT","details":[{"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":"API_KEY_INVALID","domain":"googleapis.com"}]}}]"#, Class::BadKey),
+    ("gemini place", 400, r#"{"error":{"code":400,"message":"User location is not supported for the API use.","status":"FAILED_PRECONDITION"}}"#, Class::NoAccess),
+    ("gemini overloaded", 503, r#"{"error":{"code":503,"message":"The model is overloaded. Please try again later.","status":"UNAVAILABLE"}}"#, Class::Overloaded),
+    ("gemini denied", 403, r#"{"error":{"code":403,"message":"Generative Language API has not been used in project 1 before or it is disabled.","status":"PERMISSION_DENIED"}}"#, Class::NoAccess),
+    // Compatible providers
+    ("azure filter", 400, r#"{"error":{"message":"The response was filtered","type":null,"param":"prompt","code":"content_filter","status":400,"innererror":{"code":"ResponsibleAIPolicyViolation"}}}"#, Class::RefusedByFilter),
+    ("mistral flat", 401, r#"{"object":"error","message":"Unauthorized","type":"invalid_request_error","param":null,"code":null}"#, Class::BadKey),
+    ("mistral detail", 422, r#"{"detail":[{"type":"missing","loc":["body","messages"],"msg":"Field required"}]}"#, Class::BadRequest),
+    ("groq flex", 498, r#"{"error":{"message":"Flex tier capacity exceeded","type":"capacity_exceeded","code":"capacity_exceeded"}}"#, Class::Overloaded),
+    ("cerebras", 402, r#"{"message":"Payment required","type":"payment_required_error","param":"quota","code":"payment_required"}"#, Class::OutOfMoney),
+    ("deepseek", 402, r#"{"error":{"message":"Insufficient Balance","type":"unknown_error","param":null,"code":"invalid_request_error"}}"#, Class::OutOfMoney),
+    ("zai balance", 429, r#"{"error":{"code":"1113","message":"Insufficient balance or no resource package. Please recharge."}}"#, Class::OutOfMoney),
+    ("zai busy", 429, r#"{"error":{"code":"1302","message":"High concurrency usage of this API"}}"#, Class::RateLimited),
+    ("zai quota", 429, r#"{"error":{"code":"1310","message":"Weekly limit exhausted"}}"#, Class::OutOfMoney),
+    ("moonshot quota", 429, r#"{"error":{"message":"Your account is suspended","type":"exceeded_current_quota_error"}}"#, Class::OutOfMoney),
+    ("moonshot busy", 429, r#"{"error":{"message":"The engine is currently overloaded","type":"engine_overloaded_error"}}"#, Class::Overloaded),
+    ("openrouter credits", 402, r#"{"error":{"message":"This request requires more credits, or fewer max_tokens.","code":402}}"#, Class::OutOfMoney),
+    ("openrouter moderation", 403, r#"{"error":{"message":"Your chosen model requires moderation and your input was flagged","code":403,"metadata":{"reasons":["violence"]}}}"#, Class::RefusedByFilter),
+    ("openrouter upstream", 502, r#"{"error":{"message":"Provider returned error","code":502}}"#, Class::Server),
+    ("fireworks text", 500, r#"{"error":"internal"}"#, Class::Server),
+    ("ollama model", 404, r#"{"error":{"message":"model \"llama9\" not found, try pulling it first","type":"api_error","param":null,"code":null}}"#, Class::NoModel),
+    ("ollama text", 404, r#"{"error":"model 'x' not found"}"#, Class::NoModel),
+    ("cohere", 429, r#"{"id":"a","message":"You are using a Trial key, which is limited to 10 API calls / minute."}"#, Class::RateLimited),
+    ("xai flat", 400, r#"{"code":"Client specified an invalid argument","error":"Incorrect API key provided: xa***"}"#, Class::BadKey),
+    // No JSON at all
+    ("html", 502, "<html><body>502 Bad Gateway</body></html>", Class::Server),
+    ("html unavailable", 503, "<html>upstream connect error</html>", Class::Overloaded),
+    ("empty", 429, "", Class::RateLimited),
+    ("redirect", 302, "", Class::Server),
+    ("teapot", 418, "{}", Class::BadRequest),
+    ("json without an error", 400, r#"[1,2]"#, Class::BadRequest),
+];
+
+#[test]
+fn real_bodies_fall_into_their_classes() {
+    for (name, status, body, wanted) in BODIES {
+        assert_eq!(class_of(*status, body), *wanted, "{name}");
+    }
+}
+
+#[test]
+fn what_a_dialect_writes_is_read_back_as_the_same_class() {
+    use Class::*;
+    let all = [
+        BadRequest, BadKey, NoAccess, NoModel, RateLimited, OutOfMoney, Overloaded, Server, ContextTooLong,
+        RefusedByFilter, Timeout, Truncated, Network,
+    ];
+    let wires: [&dyn Wire; 2] = [&OpenAiChat, &Anthropic];
+    for (i, wire) in wires.iter().enumerate() {
+        for class in all {
+            let (status, body) = wire.write_error(&ApiError::new(class, "said"));
+            let failure = classify(status, &HeaderMap::new(), &body, SystemTime::UNIX_EPOCH);
+            assert_eq!((failure.class, failure.message.as_str()), (class, "said"), "wire {i}");
+            // The same words inside a stream, where there is no status to go by.
+            let inside = error_inside(&serde_json::from_slice(&body).unwrap()).unwrap();
+            assert_eq!(inside.class, class, "wire {i}, in a stream");
+        }
+    }
+}
+
+#[test]
+fn a_wait_named_only_in_the_body_is_found() {
+    let now = SystemTime::UNIX_EPOCH;
+    let wait = |body: &str| classify(StatusCode::TOO_MANY_REQUESTS, &HeaderMap::new(), body.as_bytes(), now).retry_after;
+    let by_name = |name: &str| wait(BODIES.iter().find(|row| row.0 == name).unwrap().2);
+    assert_eq!(by_name("openai rate"), Some(Duration::from_secs(20)));
+    assert_eq!(by_name("gemini minute"), Some(Duration::from_secs(46)));
+    assert_eq!(by_name("anthropic rate"), None);
+    assert_eq!(wait(r#"{"error":{"message":"Please retry in 1m2.5s."}}"#), Some(Duration::from_millis(62_500)));
+}
+
+#[test]
+fn an_answer_that_only_mentions_errors_is_not_one() {
+    for document in [
+        json!({"id": "x", "choices": [{"message": {"content": "error"}}]}),
+        json!({"id": "x", "error": null, "choices": []}),
+        json!({"type": "message", "content": []}),
+        json!([]),
+        json!("error"),
+    ] {
+        assert_eq!(error_inside(&document), None, "{document}");
+    }
+}
+
+#[test]
+fn an_error_without_words_still_has_some() {
+    let failure = classify(StatusCode::BAD_GATEWAY, &HeaderMap::new(), b"upstream gone", SystemTime::UNIX_EPOCH);
+    assert_eq!(failure.message, "HTTP 502: upstream gone");
+    assert_eq!(class_of(500, ""), Class::Server);
+}

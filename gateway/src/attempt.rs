@@ -1,0 +1,311 @@
+//! One request to one provider: a whole answer, or a stream that has begun to say something.
+
+use std::time::{Duration, SystemTime};
+
+use bytes::{Bytes, BytesMut};
+use http::header::CONTENT_TYPE;
+use http::{Request, Response, StatusCode};
+use http_body_util::BodyExt as _;
+use orch_manifests::Dialect;
+use orch_proxy::{Body, BodyError, EgressError, Ended, ProviderCall, Proxy};
+use serde_json::Value;
+use tokio::time::{Instant, timeout_at};
+
+use crate::classify::{Failure, classify, error_inside};
+use crate::dialect::{self, StreamParser};
+use crate::ir::{ChatResponse, Class, StopReason, StreamEvent};
+use crate::plan::Candidate;
+use crate::session::Session;
+use crate::sse;
+
+/// Bytes of an error body that are read.
+const ERROR_CAP: usize = 64 << 10;
+
+/// Bytes of a whole answer.
+const ANSWER_CAP: usize = 32 << 20;
+
+/// Bytes of one event of a stream.
+const EVENT_CAP: usize = 4 << 20;
+
+/// Bytes of lifecycle events that are held before the first content.
+const HELD_CAP: usize = 1 << 20;
+
+/// An answer that may be given to the client.
+pub(crate) enum Answer {
+    /// All of it.
+    Whole { body: Bytes, response: ChatResponse },
+    /// Its beginning, and where the rest comes from.
+    Begun { held: Vec<Item>, events: Events },
+}
+
+/// Why there is none.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    pub(crate) failure: Failure,
+    pub(crate) status: Option<StatusCode>,
+    /// A limit of the run, not the provider, stopped it: no other candidate can help.
+    pub(crate) run_is_over: Option<RunLimit>,
+}
+
+/// A bound that the proxy enforces for the run as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RunLimit {
+    /// The number of requests.
+    Requests { used: u64, limit: u64 },
+    /// The grant's end.
+    Ended(Ended),
+}
+
+impl Failed {
+    pub(crate) fn new(class: Class, message: impl Into<String>) -> Failed {
+        Failed { failure: Failure::new(class, message), status: None, run_is_over: None }
+    }
+
+    fn with(failure: Failure, status: StatusCode) -> Failed {
+        Failed { failure, status: Some(status), run_is_over: None }
+    }
+}
+
+/// Sends the request and reads until the answer is whole or has begun. `until` bounds all of it.
+pub(crate) async fn attempt(
+    proxy: &Proxy,
+    session: &Session,
+    candidate: &Candidate,
+    request: Request<Body>,
+    stream: bool,
+    until: Instant,
+    idle: Duration,
+) -> Result<Answer, Failed> {
+    let call = ProviderCall {
+        endpoint: &candidate.provider.endpoint,
+        pinned: candidate.provider.pinned,
+        request,
+        credential: candidate.credential.as_ref(),
+    };
+    let sending = Box::pin(proxy.send(&session.grant, call));
+    let response = match timeout_at(until, sending).await {
+        Err(_) => return Err(Failed::new(Class::Timeout, "no response in time")),
+        Ok(Err(error)) => return Err(from_egress(&error)),
+        Ok(Ok(response)) => response,
+    };
+    let status = response.status();
+    let read = async {
+        if !status.is_success() {
+            return Err(refused(response).await);
+        }
+        if stream {
+            begin(response, candidate.dialect(), idle).await
+        } else {
+            whole(response, candidate).await
+        }
+    };
+    match timeout_at(until, Box::pin(read)).await {
+        Err(_) => Err(Failed {
+            status: Some(status),
+            ..Failed::new(Class::Timeout, "the answer did not come in time")
+        }),
+        Ok(result) => result,
+    }
+}
+
+/// An answer with an error status.
+async fn refused(response: Response<Body>) -> Failed {
+    let (parts, body) = response.into_parts();
+    // Whatever could be read of the body has to do: the status alone is an answer too.
+    let body = match collect(body, ERROR_CAP).await {
+        Ok(body) => body,
+        Err((partial, _)) => partial,
+    };
+    Failed::with(classify(parts.status, &parts.headers, &body, SystemTime::now()), parts.status)
+}
+
+/// An answer that is not a stream.
+async fn whole(response: Response<Body>, candidate: &Candidate) -> Result<Answer, Failed> {
+    let status = response.status();
+    let body = collect(response.into_body(), ANSWER_CAP)
+        .await
+        .map_err(|(_, error)| Failed { status: Some(status), ..from_body(&error) })?;
+    let document: Value = serde_json::from_slice(&body).map_err(|e| {
+        let class = if e.is_eof() { Class::Truncated } else { Class::Server };
+        Failed::with(Failure::new(class, format!("the answer is not JSON: {e}")), status)
+    })?;
+    if let Some(failure) = error_inside(&document) {
+        return Err(Failed::with(failure, status));
+    }
+    let response = dialect::wire(candidate.dialect())
+        .parse_response(&body)
+        .map_err(|e| Failed::with(Failure::new(Class::Server, e.to_string()), status))?;
+    if response.stop == StopReason::Truncated {
+        let failure = Failure::new(Class::Truncated, "the answer does not say why it ended");
+        return Err(Failed::with(failure, status));
+    }
+    Ok(Answer::Whole { body, response })
+}
+
+/// Reads a stream up to its first content.
+async fn begin(response: Response<Body>, spoken: Dialect, idle: Duration) -> Result<Answer, Failed> {
+    let status = response.status();
+    let kind = response.headers().get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    if !kind.trim_start().to_ascii_lowercase().starts_with("text/event-stream") {
+        let kind = kind.to_owned();
+        let body = match collect(response.into_body(), ERROR_CAP).await {
+            Ok(body) => body,
+            Err((partial, _)) => partial,
+        };
+        let inside = serde_json::from_slice::<Value>(&body).ok().and_then(|document| error_inside(&document));
+        let failure = inside.unwrap_or_else(|| {
+            Failure::new(Class::Server, format!("a stream was asked for, and {kind:?} came"))
+        });
+        return Err(Failed::with(failure, status));
+    }
+    let mut events = Events::new(response.into_body(), spoken, idle);
+    let mut held = Vec::new();
+    let mut held_bytes = 0;
+    loop {
+        let item = match events.next().await {
+            Ok(Some(item)) => item,
+            Ok(None) => {
+                let failure = Failure::new(Class::Truncated, "the stream ended before it said anything");
+                return Err(Failed::with(failure, status));
+            }
+            Err(failure) => return Err(Failed::with(failure, status)),
+        };
+        for event in &item.meaning {
+            if let StreamEvent::Error(error) = event {
+                let failure = Failure {
+                    code: error.code.clone(),
+                    param: error.param.clone(),
+                    ..Failure::new(error.class, error.message.clone())
+                };
+                return Err(Failed::with(failure, status));
+            }
+        }
+        let commits = item.meaning.iter().any(StreamEvent::commits);
+        held_bytes += item.event.raw.len();
+        held.push(item);
+        if commits {
+            return Ok(Answer::Begun { held, events });
+        }
+        if held_bytes > HELD_CAP {
+            let failure = Failure::new(Class::Server, "the stream goes on and says nothing");
+            return Err(Failed::with(failure, status));
+        }
+    }
+}
+
+/// A server-sent event and what it means.
+pub(crate) struct Item {
+    pub(crate) event: sse::Event,
+    pub(crate) meaning: Vec<StreamEvent>,
+}
+
+/// The events of a provider's stream.
+pub(crate) struct Events {
+    body: Body,
+    sse: sse::Parser,
+    parser: Box<dyn StreamParser>,
+    idle: Duration,
+    over: bool,
+}
+
+impl Events {
+    fn new(body: Body, spoken: Dialect, idle: Duration) -> Events {
+        Events {
+            body,
+            sse: sse::Parser::new(EVENT_CAP),
+            parser: dialect::wire(spoken).stream_parser(),
+            idle,
+            over: false,
+        }
+    }
+
+    /// The next whole event; `None` at the end of the body. What is left of an unfinished event is thrown away.
+    ///
+    /// The idle clock runs from event to event, not from byte to byte: a byte a second is no progress.
+    pub(crate) async fn next(&mut self) -> Result<Option<Item>, Failure> {
+        let until = Instant::now() + self.idle;
+        loop {
+            match self.sse.next_event() {
+                Ok(Some(event)) => {
+                    let meaning =
+                        self.parser.read(&event).map_err(|e| Failure::new(Class::Server, e.to_string()))?;
+                    return Ok(Some(Item { event, meaning }));
+                }
+                Ok(None) if self.over => return Ok(None),
+                Ok(None) => {}
+                Err(error) => return Err(Failure::new(Class::Server, error.to_string())),
+            }
+            match timeout_at(until, self.body.frame()).await {
+                Err(_) => {
+                    let wait = self.idle.as_secs_f64();
+                    return Err(Failure::new(Class::Timeout, format!("no event of the stream for {wait} s")));
+                }
+                Ok(None) => self.over = true,
+                Ok(Some(Err(error))) => return Err(from_body(&error).failure),
+                Ok(Some(Ok(frame))) => {
+                    if let Some(data) = frame.data_ref() {
+                        self.sse.push(data);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A whole body up to `cap`, or what came of it and why no more did.
+async fn collect(mut body: Body, cap: usize) -> Result<Bytes, (Bytes, BodyError)> {
+    let mut all = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        match frame {
+            Err(error) => return Err((all.freeze(), error)),
+            Ok(frame) => {
+                let Some(data) = frame.data_ref() else { continue };
+                if all.len() + data.len() > cap {
+                    return Err((all.freeze(), BodyError::TooLarge { limit: cap as u64 }));
+                }
+                all.extend_from_slice(data);
+            }
+        }
+    }
+    Ok(all.freeze())
+}
+
+fn from_egress(error: &EgressError) -> Failed {
+    let class = match error {
+        // The provider is not to be reached from here, and asking again would not change that.
+        EgressError::Refused(_) | EgressError::Address { .. } => Class::NoAccess,
+        EgressError::Limit { .. } => Class::RateLimited,
+        EgressError::Authorize { .. } => Class::BadKey,
+        EgressError::Timeout(_) | EgressError::Ended(_) => Class::Timeout,
+        EgressError::Dns { .. }
+        | EgressError::Connect { .. }
+        | EgressError::Tls { .. }
+        | EgressError::Protocol { .. }
+        | EgressError::Body(_) => Class::Network,
+    };
+    let run_is_over = match error {
+        EgressError::Limit { name: "requests", used, limit } => {
+            Some(RunLimit::Requests { used: *used, limit: *limit })
+        }
+        EgressError::Ended(ended) => Some(RunLimit::Ended(*ended)),
+        _ => None,
+    };
+    let mut failed = Failed { run_is_over, ..Failed::new(class, error.to_string()) };
+    failed.failure.code = Some(error.code().to_owned());
+    failed
+}
+
+fn from_body(error: &BodyError) -> Failed {
+    let class = match error {
+        BodyError::Timeout(_) | BodyError::Ended(_) => Class::Timeout,
+        BodyError::Upstream(_) => Class::Truncated,
+        BodyError::TooLarge { .. } | BodyError::Refused(_) | BodyError::Guest(_) | BodyError::Other(_) => {
+            Class::Server
+        }
+    };
+    let run_is_over = match error {
+        BodyError::Ended(ended) => Some(RunLimit::Ended(*ended)),
+        _ => None,
+    };
+    Failed { run_is_over, ..Failed::new(class, error.to_string()) }
+}

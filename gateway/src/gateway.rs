@@ -1,0 +1,82 @@
+//! The gateway itself.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Method, Response, StatusCode};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use orch_manifests::{Catalog, Dialect};
+use orch_proxy::{Body, Proxy};
+
+use crate::dialect::{self, RequestError};
+use crate::ir::{ApiError, Class};
+use crate::route::{Timing, json_reply};
+
+/// Largest request body.
+const REQUEST_CAP: usize = 8 << 20;
+
+/// Answers LLM calls of runs. It opens no connection: everything goes through the proxy, with a credential
+/// reference that the proxy turns into a header.
+pub struct Gateway {
+    pub(crate) proxy: Arc<Proxy>,
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) timing: Timing,
+}
+
+impl Gateway {
+    /// A gateway with the default timing.
+    pub fn new(proxy: Arc<Proxy>, catalog: Arc<Catalog>) -> Gateway {
+        Gateway::with_timing(proxy, catalog, Timing::default())
+    }
+
+    /// A gateway with another timing.
+    pub fn with_timing(proxy: Arc<Proxy>, catalog: Arc<Catalog>, timing: Timing) -> Gateway {
+        Gateway { proxy, catalog, timing }
+    }
+}
+
+/// Reads a client's body.
+pub(crate) async fn read(spoken: Dialect, body: Body) -> Result<Bytes, Box<Response<Body>>> {
+    match Limited::new(body, REQUEST_CAP).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(Box::new(error_reply(
+            spoken,
+            ApiError {
+                status: Some(StatusCode::PAYLOAD_TOO_LARGE.as_u16()),
+                ..ApiError::new(Class::BadRequest, format!("the body is larger than {REQUEST_CAP} bytes"))
+            },
+        ))),
+        Err(error) => {
+            let message = format!("the body could not be read: {error}");
+            Err(Box::new(error_reply(spoken, ApiError::new(Class::BadRequest, message))))
+        }
+    }
+}
+
+/// Refuses every method but `wanted`.
+pub(crate) fn check_method(
+    spoken: Dialect,
+    method: &Method,
+    wanted: &Method,
+) -> Result<(), Box<Response<Body>>> {
+    if method == wanted {
+        return Ok(());
+    }
+    let error = ApiError {
+        status: Some(StatusCode::METHOD_NOT_ALLOWED.as_u16()),
+        ..ApiError::new(Class::BadRequest, format!("{method} is not allowed here; use {wanted}"))
+    };
+    Err(Box::new(error_reply(spoken, error)))
+}
+
+/// A request that cannot be understood, in the client's words.
+pub(crate) fn bad_request(spoken: Dialect, error: &RequestError) -> Response<Body> {
+    let param = Some(error.path.clone()).filter(|path| !path.is_empty());
+    error_reply(spoken, ApiError { param, ..ApiError::new(Class::BadRequest, error.to_string()) })
+}
+
+/// An error in a dialect.
+pub(crate) fn error_reply(spoken: Dialect, error: ApiError) -> Response<Body> {
+    let (status, body) = dialect::wire(spoken).write_error(&error);
+    json_reply(status, body.into(), None)
+}

@@ -1,0 +1,148 @@
+//! Direct calls to a provider's own host: same dialect, same provider, the same reservation and receipt.
+
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use orch_manifests::{Auth, Catalog, Dialect, Host, Provider, Scheme, Slug};
+use orch_proxy::Body;
+
+use crate::gateway::{Gateway, check_method, error_reply, read};
+use crate::ir::{ApiError, Class};
+use crate::plan::AtHand;
+use crate::route::{self, Call};
+use crate::serve::{understand, wants_receipt};
+use crate::session::Session;
+
+/// A provider's inference path, as a guest's request named it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Direct {
+    /// Whose path it is.
+    pub provider: Slug,
+    /// What is spoken there.
+    pub dialect: Dialect,
+}
+
+impl Gateway {
+    /// Whether a guest's request is a call to the inference path of a provider of the catalog: then
+    /// [`Gateway::passthrough`] carries it, and the proxy never sees it as the guest's. `path` is canonical and
+    /// without its query.
+    pub fn inference(
+        &self,
+        scheme: Scheme,
+        host: &str,
+        port: u16,
+        method: &Method,
+        path: &str,
+    ) -> Option<Direct> {
+        // An operator may have pinned a provider elsewhere; its public host goes on meaning that provider.
+        let builtin = Catalog::builtin();
+        self.catalog.providers().find_map(|provider| {
+            let public = builtin.provider(provider.slug.as_str());
+            [Some(provider), public].into_iter().flatten().find_map(|provider| {
+                // A pin serves requests that the gateway builds; no guest addresses it.
+                if provider.pinned || provider.local_only {
+                    return None;
+                }
+                direct(provider, scheme, host, port, method, path)
+            })
+        })
+    }
+
+    /// Carries a direct call. The guest shows the provider's placeholder where the key would be; other providers are
+    /// never asked.
+    pub async fn passthrough(
+        &self,
+        session: &Session,
+        direct: &Direct,
+        request: Request<Body>,
+    ) -> Response<Body> {
+        match self.carry(session, direct, request).await {
+            Ok(response) => response,
+            Err(response) => *response,
+        }
+    }
+
+    async fn carry(
+        &self,
+        session: &Session,
+        direct: &Direct,
+        request: Request<Body>,
+    ) -> Result<Response<Body>, Box<Response<Body>>> {
+        let spoken = direct.dialect;
+        let (parts, body) = request.into_parts();
+        check_method(spoken, &parts.method, &Method::POST)?;
+        let Some(at_hand) = session.plan.provider(&direct.provider) else {
+            let reason =
+                format!("this run has no key for {}, or the agent does not support it", direct.provider);
+            return Err(Box::new(error_reply(spoken, ApiError::new(Class::NoAccess, reason))));
+        };
+        if let Err(reason) = check_placeholder(session, at_hand, &parts.headers) {
+            return Err(Box::new(error_reply(spoken, ApiError::new(Class::BadKey, reason))));
+        }
+        if at_hand.provider.dialect != spoken {
+            let reason = format!("{} is reached in another dialect here", direct.provider);
+            let error = ApiError {
+                status: Some(StatusCode::NOT_FOUND.as_u16()),
+                ..ApiError::new(Class::BadRequest, reason)
+            };
+            return Err(Box::new(error_reply(spoken, error)));
+        }
+        let body = read(spoken, body).await?;
+        let client = understand(session, spoken, parts.headers, body)?;
+        if client.parsed.model.is_empty() {
+            let error = ApiError {
+                param: Some("model".to_owned()),
+                ..ApiError::new(Class::BadRequest, "model: is missing")
+            };
+            return Err(Box::new(error_reply(spoken, error)));
+        }
+        let want_receipt = wants_receipt(&client.headers);
+        let candidate = at_hand.candidate(client.parsed.model.clone());
+        let asked = (direct.provider.to_string(), client.parsed.model.clone());
+        let call = Call { client, candidates: vec![candidate], asked, want_receipt };
+        Ok(Box::pin(route::answer(&self.proxy, &self.timing, session, call)).await)
+    }
+}
+
+fn direct(
+    provider: &Provider,
+    scheme: Scheme,
+    host: &str,
+    port: u16,
+    method: &Method,
+    path: &str,
+) -> Option<Direct> {
+    let endpoint = &provider.endpoint;
+    let same_host = matches!(&endpoint.host, Host::Name(name) if name.as_str() == host);
+    if !same_host || endpoint.scheme != scheme || endpoint.port != port {
+        return None;
+    }
+    let inference = provider.inference.iter().find(|i| i.method == *method && i.path == path)?;
+    Some(Direct { provider: provider.slug.clone(), dialect: inference.dialect })
+}
+
+/// The guest has to show what it was given: a request without it was not meant to use the run's key.
+fn check_placeholder(session: &Session, at_hand: &AtHand, headers: &HeaderMap) -> Result<(), String> {
+    let Some(credential) = &at_hand.credential else { return Ok(()) };
+    let (header, scheme) = match &at_hand.provider.auth {
+        Auth::None => return Ok(()),
+        Auth::Bearer => (http::header::AUTHORIZATION, "Bearer "),
+        Auth::Header(name) => (name.clone(), ""),
+    };
+    let shown = headers.get(&header).and_then(|value| {
+        let value = value.to_str().ok()?;
+        let start = value.get(..scheme.len())?;
+        start.eq_ignore_ascii_case(scheme).then(|| value[scheme.len()..].trim())
+    });
+    let id = credential.id();
+    match shown {
+        None => Err(format!("{header} is missing: send {scheme}followed by the run's placeholder for {id}")),
+        Some(shown) => {
+            let mut bindings = session.grant.grant().bindings.iter();
+            match bindings.any(|b| b.credential.id() == id && b.placeholder.as_str() == shown) {
+                true => Ok(()),
+                false => Err(format!(
+                    "{header} does not hold this run's placeholder for {id}, see the environment"
+                )),
+            }
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Requests that make a *provider* reach out: web search, fetching, remote tool servers, image addresses.
+//!
+//! Each is a way around the run's egress policy, since whatever the model was told can leave in an address. They
+//! need the capability `llm.server_tools`.
+
+use serde_json::Value;
+
+use crate::dialect::RequestError;
+use crate::ir::{ChatRequest, ImageSource, Part, Tool};
+
+/// Kinds of tools that the client runs although they are not plain functions; versioned names start so.
+const CLIENT_TOOLS: &[&str] = &["custom", "bash_", "text_editor_", "computer_", "memory_"];
+
+/// Top-level fields that turn on searching or remote tools: OpenAI, xAI, Anthropic, OpenRouter, Perplexity.
+const REACHING_FIELDS: &[&str] =
+    &["web_search_options", "search_parameters", "mcp_servers", "plugins", "container", "web_search"];
+
+/// The first part of a request that reaches out, if any.
+pub(crate) fn reaching_out(request: &ChatRequest) -> Option<RequestError> {
+    let refuse = |path: String, what: &str| {
+        let message =
+            format!("{what}, which needs the capability llm.server_tools; this run does not have it");
+        Some(RequestError { path, message })
+    };
+    for field in REACHING_FIELDS {
+        if request.extras.contains_key(*field) {
+            return refuse((*field).to_owned(), "the provider would reach out by itself");
+        }
+    }
+    for (i, tool) in request.tools.iter().enumerate() {
+        if let Tool::Provider { kind, .. } = tool
+            && !CLIENT_TOOLS.iter().any(|name| kind.starts_with(name))
+        {
+            return refuse(format!("tools[{i}]"), &format!("the provider would run the tool {kind:?}"));
+        }
+    }
+    if let Some(path) = address_in(&request.system, "system") {
+        return refuse(path, "the provider would fetch an address");
+    }
+    for (i, message) in request.messages.iter().enumerate() {
+        if let Some(path) = address_in(&message.content, &format!("messages[{i}].content")) {
+            return refuse(path, "the provider would fetch an address");
+        }
+    }
+    None
+}
+
+fn address_in(parts: &[Part], path: &str) -> Option<String> {
+    parts.iter().enumerate().find_map(|(i, part)| {
+        let path = format!("{path}[{i}]");
+        match part {
+            Part::Image(image) => matches!(image.source, ImageSource::Url(_)).then_some(path),
+            Part::ToolResult(result) => address_in(&result.content, &format!("{path}.content")),
+            Part::Opaque(value) => holds_address(value).then_some(path),
+            Part::Text { .. } | Part::ToolCall(_) | Part::Reasoning { .. } | Part::Refusal(_) => None,
+        }
+    })
+}
+
+/// Whether a field that is named as an address holds one: `url`, `file_url`, `image_url`, `uri`, `fileUri`, ….
+fn holds_address(value: &Value) -> bool {
+    match value {
+        Value::Object(map) => map.iter().any(|(key, value)| {
+            let key = key.to_ascii_lowercase();
+            let named = key.ends_with("url") || key.ends_with("uri");
+            let inline = |s: &str| s.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("data:"));
+            (named && value.as_str().is_some_and(|s| !inline(s))) || holds_address(value)
+        }),
+        Value::Array(items) => items.iter().any(holds_address),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dialect::Wire;
+    use crate::dialect::anthropic::Anthropic;
+    use crate::dialect::openai_chat::OpenAiChat;
+    use serde_json::json;
+
+    fn openai(body: &Value) -> Option<String> {
+        reaching_out(&OpenAiChat.parse_request(body.to_string().as_bytes()).unwrap()).map(|e| e.path)
+    }
+
+    fn anthropic(body: &Value) -> Option<String> {
+        reaching_out(&Anthropic.parse_request(body.to_string().as_bytes()).unwrap()).map(|e| e.path)
+    }
+
+    #[test]
+    fn every_way_out_is_seen() {
+        let user = json!([{"role": "user", "content": "hi"}]);
+        let with = |key: &str, value: Value| {
+            let mut body = json!({"model": "m", "max_tokens": 1, "messages": user});
+            body[key] = value;
+            body
+        };
+        let saying = |part: Value| json!({"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": [part]}]});
+        let at = |path: &str| Some(path.to_owned());
+
+        assert_eq!(openai(&with("web_search_options", json!({}))), at("web_search_options"));
+        assert_eq!(openai(&with("tools", json!([{"type": "web_search"}]))), at("tools[0]"));
+        let image = json!({"type": "image_url", "image_url": {"url": "https://x.example/?q=secret"}});
+        assert_eq!(openai(&saying(image)), at("messages[0].content[0]"));
+        let file = json!({"type": "file", "file": {"file_url": "https://x.example/"}});
+        assert_eq!(openai(&saying(file)), at("messages[0].content[0]"));
+
+        assert_eq!(anthropic(&with("mcp_servers", json!([{"url": "https://x.example"}]))), at("mcp_servers"));
+        let search = json!([{"type": "web_search_20250305", "name": "web_search"}]);
+        assert_eq!(anthropic(&with("tools", search)), at("tools[0]"));
+        let image = json!({"type": "image", "source": {"type": "url", "url": "https://x.example/"}});
+        assert_eq!(anthropic(&saying(image.clone())), at("messages[0].content[0]"));
+        let result = json!({"type": "tool_result", "tool_use_id": "t", "content": [image]});
+        assert_eq!(anthropic(&saying(result)), at("messages[0].content[0].content[0]"));
+        let document =
+            json!({"type": "document", "source": {"type": "url", "url": "https://x.example/a.pdf"}});
+        assert_eq!(anthropic(&saying(document)), at("messages[0].content[0]"));
+    }
+
+    #[test]
+    fn what_stays_inside_passes() {
+        let inline = json!({"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}});
+        let body = json!({"model": "m", "messages": [{"role": "user", "content": [inline, {"type": "text", "text": "https://x.example"}]}],
+            "tools": [{"type": "function", "function": {"name": "url"}}, {"type": "custom", "custom": {"name": "c"}}]});
+        assert_eq!(openai(&body), None);
+        let body = json!({"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": "hi"}],
+            "tools": [{"type": "bash_20250124", "name": "bash"}, {"name": "f", "input_schema": {"type": "object"}}]});
+        assert_eq!(anthropic(&body), None);
+    }
+}

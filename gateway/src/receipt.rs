@@ -1,0 +1,264 @@
+//! What happened to each call, for the run's result and for whoever pays.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use serde::{Serialize, Serializer};
+
+use crate::ir::{Class, Dropped};
+
+/// The record of one call. Holds names and numbers, never a key.
+#[derive(Clone, Debug, Serialize)]
+pub struct Receipt {
+    /// The credential that served, or that was tried last.
+    pub credential: Option<CredentialRef>,
+    /// The provider that the client or the plan asked for first.
+    pub provider_asked: String,
+    /// The model as the client named it; the plan's first when it named none.
+    pub model_asked: String,
+    /// Who answered.
+    pub provider_served: Option<String>,
+    /// The model that the provider says has answered.
+    pub model_served: Option<String>,
+    /// Every request that was sent, in order; the last one of a served call is the one that served.
+    pub attempts: Vec<Attempt>,
+    /// Candidates that were passed over, and why.
+    pub skipped: Vec<Skipped>,
+    /// Input tokens, cached ones included.
+    pub input_tokens: u64,
+    /// Output tokens, reasoning included.
+    pub output_tokens: u64,
+    /// Whether the provider sent no counts and these are an upper estimate.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub estimated: bool,
+    /// Dollars; absent when the price is not known.
+    #[serde(rename = "cost_usd", serialize_with = "dollars")]
+    pub cost_micro_usd: Option<u64>,
+    /// From the client's request to the end of its answer.
+    pub latency_ms: u64,
+    /// What translation could not carry.
+    pub dropped: Vec<Dropped>,
+    /// Whether the simulated provider answered.
+    pub simulated: bool,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+/// Names a credential without its value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CredentialRef {
+    /// Such as `OPENAI_API_KEY`.
+    pub id: String,
+    /// `flag`, `env`, `vault` or `simulated`.
+    pub source: String,
+}
+
+/// One request to one provider.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Attempt {
+    /// Provider slug.
+    pub provider: String,
+    /// Model as sent.
+    pub model: String,
+    /// How it failed; absent for the one that served.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub class: Option<Class>,
+    /// HTTP status, when there was one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// Until it failed or the first content came.
+    pub latency_ms: u64,
+    /// The provider's words, scrubbed and shortened.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub message: String,
+}
+
+/// A candidate that was passed over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Skipped {
+    /// `provider/model`, or the model as the manifest names it.
+    pub model: String,
+    /// Why, for people.
+    pub reason: String,
+}
+
+/// How a call ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The client got its whole answer.
+    Served,
+    /// No candidate answered.
+    AllFailed,
+    /// A provider refused the request itself, so that no other was asked.
+    Rejected,
+    /// A limit of the run ended it, before or during the answer.
+    Limit,
+    /// The answer broke off after it had begun.
+    Broken,
+    /// The client went away before its answer was complete.
+    Cancelled,
+}
+
+/// How many attempts of a failed call ended in each class.
+pub type ClassCounts = BTreeMap<Class, u32>;
+
+/// The receipts of one run.
+#[derive(Debug, Default)]
+pub struct Receipts {
+    inner: Mutex<Vec<Receipt>>,
+}
+
+impl Receipts {
+    /// None yet.
+    pub fn new() -> Receipts {
+        Receipts::default()
+    }
+
+    /// All of them, in the order in which calls ended.
+    pub fn all(&self) -> Vec<Receipt> {
+        self.lock().clone()
+    }
+
+    /// Whether the run's last call ended because no candidate answered, with the number of attempts by class.
+    /// When the agent fails as well this is why: exit code 5, or 3 when [`every_key_was_rejected`].
+    pub fn all_candidates_failed(&self) -> Option<ClassCounts> {
+        let receipts = self.lock();
+        let last = receipts.last().filter(|receipt| receipt.outcome == Outcome::AllFailed)?;
+        let mut counts = ClassCounts::new();
+        for class in last.attempts.iter().filter_map(|attempt| attempt.class) {
+            *counts.entry(class).or_default() += 1;
+        }
+        Some(counts)
+    }
+
+    pub(crate) fn record(&self, receipt: Receipt) {
+        self.lock().push(receipt);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Receipt>> {
+        // Receipts are pushed whole.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether attempts were made and every one ended with a rejected key.
+pub fn every_key_was_rejected(counts: &ClassCounts) -> bool {
+    counts.len() == 1 && counts.contains_key(&Class::BadKey)
+}
+
+impl Receipt {
+    /// A short form for a header: ASCII, names and numbers only.
+    pub(crate) fn compact(&self) -> String {
+        #[derive(Serialize)]
+        struct Compact<'a> {
+            provider: Option<&'a str>,
+            model: Option<&'a str>,
+            credential: Option<&'a CredentialRef>,
+            failed: Vec<(&'a str, Option<Class>)>,
+            input_tokens: u64,
+            output_tokens: u64,
+            cost_usd: Option<f64>,
+            dropped: usize,
+            simulated: bool,
+        }
+        let compact = Compact {
+            provider: self.provider_served.as_deref(),
+            model: self.model_served.as_deref(),
+            credential: self.credential.as_ref(),
+            failed: self
+                .attempts
+                .iter()
+                .filter(|attempt| attempt.class.is_some())
+                .map(|attempt| (attempt.provider.as_str(), attempt.class))
+                .collect(),
+            input_tokens: self.input_tokens,
+            output_tokens: self.output_tokens,
+            cost_usd: self.cost_micro_usd.map(in_dollars),
+            dropped: self.dropped.len(),
+            simulated: self.simulated,
+        };
+        // Only a model's name can hold anything but ASCII; JSON can spell it in ASCII.
+        let json = serde_json::to_string(&compact).unwrap_or_default();
+        let mut ascii = String::with_capacity(json.len());
+        for unit in json.encode_utf16() {
+            match u8::try_from(unit) {
+                Ok(byte) if byte.is_ascii() => ascii.push(char::from(byte)),
+                _ => ascii.push_str(&format!("\\u{unit:04x}")),
+            }
+        }
+        ascii
+    }
+}
+
+fn in_dollars(micro_usd: u64) -> f64 {
+    micro_usd as f64 / 1e6
+}
+
+// Signature set by serde.
+fn dollars<S: Serializer>(micro_usd: &Option<u64>, serializer: S) -> Result<S::Ok, S::Error> {
+    micro_usd.map(in_dollars).serialize(serializer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn receipt(outcome: Outcome, classes: &[Class]) -> Receipt {
+        let attempt = |class: &Class| Attempt {
+            provider: "openai".into(),
+            model: "m".into(),
+            class: Some(*class),
+            status: None,
+            latency_ms: 1,
+            message: String::new(),
+        };
+        Receipt {
+            credential: None,
+            provider_asked: "openai".into(),
+            model_asked: "m".into(),
+            provider_served: None,
+            model_served: Some("modèle-𝛼".into()),
+            attempts: classes.iter().map(attempt).collect(),
+            skipped: Vec::new(),
+            input_tokens: 1,
+            output_tokens: 2,
+            estimated: false,
+            cost_micro_usd: Some(1_500),
+            latency_ms: 3,
+            dropped: Vec::new(),
+            simulated: false,
+            outcome,
+        }
+    }
+
+    #[test]
+    fn the_last_call_decides_how_the_run_failed() {
+        let receipts = Receipts::new();
+        assert_eq!(receipts.all_candidates_failed(), None);
+        receipts.record(receipt(Outcome::AllFailed, &[Class::BadKey, Class::BadKey]));
+        let counts = receipts.all_candidates_failed().unwrap();
+        assert_eq!(counts.get(&Class::BadKey), Some(&2));
+        assert!(every_key_was_rejected(&counts));
+        receipts.record(receipt(Outcome::AllFailed, &[Class::BadKey, Class::Server]));
+        assert!(!every_key_was_rejected(&receipts.all_candidates_failed().unwrap()));
+        receipts.record(receipt(Outcome::Served, &[]));
+        assert_eq!(receipts.all_candidates_failed(), None);
+    }
+
+    #[test]
+    fn a_call_without_attempts_is_no_rejected_key() {
+        assert!(!every_key_was_rejected(&ClassCounts::new()));
+    }
+
+    #[test]
+    fn money_is_a_number_and_the_header_form_is_ascii() {
+        let receipt = receipt(Outcome::Served, &[]);
+        let json = serde_json::to_value(&receipt).unwrap();
+        assert_eq!(json["cost_usd"], 0.0015);
+        let compact = receipt.compact();
+        assert!(compact.is_ascii(), "{compact}");
+        let read: serde_json::Value = serde_json::from_str(&compact).unwrap();
+        assert_eq!(read["model"], "modèle-𝛼");
+    }
+}

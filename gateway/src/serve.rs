@@ -1,0 +1,189 @@
+//! `llm.orch.internal`: the plan's models behind the dialects that clients speak.
+
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use orch_manifests::Dialect;
+use orch_proxy::Body;
+use serde_json::{Value, json};
+
+use crate::dialect;
+use crate::gateway::{Gateway, bad_request, check_method, error_reply, read};
+use crate::ir::{ApiError, Class};
+use crate::plan::{Candidate, Plan, outside};
+use crate::reach::reaching_out;
+use crate::route::{self, Call, RECEIPT_HEADER, json_reply};
+use crate::session::Session;
+use crate::upstream::ClientRequest;
+
+impl Gateway {
+    /// Answers a request to `http://llm.orch.internal`: `POST /v1/chat/completions` (OpenAI), `POST /v1/messages`
+    /// (Anthropic), `GET /v1/models` (in the dialect of the client's headers).
+    pub async fn serve(&self, session: &Session, request: Request<Body>) -> Response<Body> {
+        match self.route(session, request).await {
+            Ok(response) => response,
+            Err(response) => *response,
+        }
+    }
+
+    async fn route(
+        &self,
+        session: &Session,
+        request: Request<Body>,
+    ) -> Result<Response<Body>, Box<Response<Body>>> {
+        let (parts, body) = request.into_parts();
+        let spoken = match parts.uri.path() {
+            "/v1/chat/completions" => Dialect::OpenAiChat,
+            "/v1/messages" => Dialect::AnthropicMessages,
+            "/v1/models" => {
+                let spoken = spoken_by(&parts.headers);
+                check_method(spoken, &parts.method, &Method::GET)?;
+                return Ok(models(spoken, &session.plan));
+            }
+            other => {
+                let spoken = match other.starts_with("/v1/messages/") {
+                    true => Dialect::AnthropicMessages,
+                    false => spoken_by(&parts.headers),
+                };
+                let error = ApiError {
+                    status: Some(StatusCode::NOT_FOUND.as_u16()),
+                    code: Some("unknown_path".to_owned()),
+                    ..ApiError::new(
+                        Class::BadRequest,
+                        "there is nothing at this path; use /v1/chat/completions, /v1/messages or /v1/models",
+                    )
+                };
+                return Err(Box::new(error_reply(spoken, error)));
+            }
+        };
+        check_method(spoken, &parts.method, &Method::POST)?;
+        let body = read(spoken, body).await?;
+        let client = understand(session, spoken, parts.headers, body)?;
+        let candidates = self
+            .candidates(&session.plan, &client.parsed.model)
+            .map_err(|error| Box::new(error_reply(spoken, error)))?;
+        let first = &candidates[0];
+        let asked = match is_unnamed(&client.parsed.model) {
+            true => first.model.clone(),
+            false => client.parsed.model.clone(),
+        };
+        let want_receipt = wants_receipt(&client.headers);
+        let asked = (first.provider.slug.to_string(), asked);
+        let call = Call { client, candidates, asked, want_receipt };
+        Ok(Box::pin(route::answer(&self.proxy, &self.timing, session, call)).await)
+    }
+
+    /// Where a request starts: at the plan's first model when it names none, at the one that it names, or at a model
+    /// outside the plan whose provider is at hand. Never empty.
+    fn candidates(&self, plan: &Plan, asked: &str) -> Result<Vec<Candidate>, ApiError> {
+        if is_unnamed(asked) {
+            return match plan.candidates.is_empty() {
+                false => Ok(plan.candidates.clone()),
+                true => {
+                    Err(no_model(plan, "the agent names no model, and neither does the request".to_owned()))
+                }
+            };
+        }
+        if let Some(at) = plan.candidates.iter().position(|candidate| goes_by(candidate, asked)) {
+            return Ok(plan.candidates[at..].to_vec());
+        }
+        if let Some(skipped) = plan.skipped.iter().find(|skipped| skipped.model == asked) {
+            return Err(no_model(plan, format!("{asked} cannot serve this run: {}", skipped.reason)));
+        }
+        match outside(plan, &self.catalog, asked) {
+            Ok(candidate) => Ok(vec![candidate]),
+            Err(reason) => Err(no_model(plan, reason)),
+        }
+    }
+}
+
+/// Parses a body and checks what it may ask for.
+pub(crate) fn understand(
+    session: &Session,
+    spoken: Dialect,
+    headers: HeaderMap,
+    body: bytes::Bytes,
+) -> Result<ClientRequest, Box<Response<Body>>> {
+    let parsed =
+        dialect::wire(spoken).parse_request(&body).map_err(|error| Box::new(bad_request(spoken, &error)))?;
+    if !session.server_tools
+        && let Some(error) = reaching_out(&parsed)
+    {
+        let param = Some(error.path.clone());
+        let error = ApiError {
+            status: Some(StatusCode::FORBIDDEN.as_u16()),
+            code: Some("orch_server_tools".to_owned()),
+            param,
+            ..ApiError::new(Class::NoAccess, error.to_string())
+        };
+        return Err(Box::new(error_reply(spoken, error)));
+    }
+    Ok(ClientRequest { dialect: spoken, headers, body, parsed })
+}
+
+pub(crate) fn wants_receipt(headers: &HeaderMap) -> bool {
+    headers.get(RECEIPT_HEADER).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"))
+}
+
+fn is_unnamed(model: &str) -> bool {
+    matches!(model, "" | "default" | "auto")
+}
+
+/// Whether a plan's model is meant: by its name, an alias of it, or either with the provider in front.
+fn goes_by(candidate: &Candidate, asked: &str) -> bool {
+    let named = |name: &str| {
+        name == candidate.model
+            || candidate.known().is_some_and(|model| model.aliases.iter().any(|alias| alias == name))
+    };
+    named(asked)
+        || asked
+            .split_once('/')
+            .is_some_and(|(prefix, name)| candidate.provider.goes_by(prefix) && named(name))
+}
+
+fn no_model(plan: &Plan, reason: String) -> ApiError {
+    let names: Vec<String> = plan.candidates.iter().map(Candidate::name).collect();
+    let offer = match names.is_empty() {
+        true => "this run's plan has no models".to_owned(),
+        false => format!("this run's models: {}", names.join(", ")),
+    };
+    ApiError {
+        param: Some("model".to_owned()),
+        details: Some(json!({ "models": names })),
+        ..ApiError::new(Class::NoModel, format!("{reason}; {offer}"))
+    }
+}
+
+/// Anthropic's clients always send their version; everyone else expects OpenAI's form.
+fn spoken_by(headers: &HeaderMap) -> Dialect {
+    match headers.contains_key("anthropic-version") {
+        true => Dialect::AnthropicMessages,
+        false => Dialect::OpenAiChat,
+    }
+}
+
+fn models(spoken: Dialect, plan: &Plan) -> Response<Body> {
+    let names: Vec<(String, &str)> =
+        plan.candidates.iter().map(|c| (c.name(), c.provider.slug.as_str())).collect();
+    let body = match spoken {
+        Dialect::OpenAiChat => {
+            let data: Vec<Value> = names
+                .iter()
+                .map(|(id, owner)| json!({ "id": id, "object": "model", "created": 0, "owned_by": owner }))
+                .collect();
+            json!({ "object": "list", "data": data })
+        }
+        Dialect::AnthropicMessages => {
+            let data: Vec<Value> = names
+                .iter()
+                .map(|(id, _)| {
+                    json!({ "type": "model", "id": id, "display_name": id, "created_at": "1970-01-01T00:00:00Z" })
+                })
+                .collect();
+            let end = |name: Option<&(String, &str)>| name.map(|(id, _)| id.clone());
+            json!({
+                "data": data, "has_more": false,
+                "first_id": end(names.first()), "last_id": end(names.last()),
+            })
+        }
+    };
+    json_reply(StatusCode::OK, body.to_string().into(), None)
+}

@@ -1,0 +1,27 @@
+//! One run, as the gateway sees it.
+
+use std::sync::Arc;
+
+use orch_proxy::LiveGrant;
+use tokio::time::Instant;
+
+use crate::plan::Plan;
+use crate::receipt::Receipts;
+use crate::usage::Budget;
+
+/// What all LLM calls of one run share. Cloning is cheap and shares it.
+#[derive(Clone)]
+pub struct Session {
+    /// What the run may do, and its ledger.
+    pub grant: Arc<LiveGrant>,
+    /// Which models may serve it, with which credentials.
+    pub plan: Arc<Plan>,
+    /// When the run is over; no call outlives it.
+    pub deadline: Instant,
+    /// What it may spend.
+    pub budget: Arc<Budget>,
+    /// What happened.
+    pub receipts: Arc<Receipts>,
+    /// Whether the run has the capability `llm.server_tools`: providers may run tools and fetch addresses for it.
+    pub server_tools: bool,
+}

@@ -1,0 +1,173 @@
+//! The rest of a stream that has begun: from here on the client hears this provider or an error.
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::stream;
+use http_body::Frame;
+use http_body_util::{BodyExt as _, StreamBody};
+use orch_manifests::Dialect;
+use orch_proxy::Body;
+use serde_json::{Value, json};
+use std::collections::VecDeque;
+use tokio::time::timeout_at;
+
+use crate::attempt::{Events, Item};
+use crate::classify::Failure;
+use crate::dialect::{self, StreamWriter};
+use crate::ir::{ApiError, Class, StopReason, StreamEvent};
+use crate::plan::Candidate;
+use crate::receipt::Outcome;
+use crate::session::Session;
+use crate::shown::shown;
+use crate::tab::Tab;
+use crate::usage::LimitHit;
+
+/// A stream on its way to the client.
+pub(crate) struct Live {
+    pub(crate) session: Session,
+    pub(crate) candidate: Candidate,
+    pub(crate) held: VecDeque<Item>,
+    pub(crate) events: Events,
+    pub(crate) encoder: Encoder,
+    pub(crate) tab: Tab,
+    /// Whether the client wants the receipt as the last event.
+    pub(crate) want_receipt: bool,
+}
+
+impl Live {
+    /// The client's body. The provider's next event is read only when the client takes the one before.
+    pub(crate) fn into_body(self) -> Body {
+        let frames = stream::unfold(Some(Box::new(self)), |live| async move {
+            let (bytes, live) = live?.step().await;
+            Some((Ok(Frame::data(bytes)), live))
+        });
+        // An event may come to nothing in the client's dialect; empty frames would only cost.
+        let frames = frames.filter(|frame| {
+            let empty = matches!(frame, Ok(frame) if frame.data_ref().is_some_and(Bytes::is_empty));
+            std::future::ready(!empty)
+        });
+        StreamBody::new(frames).boxed_unsync()
+    }
+
+    /// The bytes of the next event, and the stream after it; `None` after the last.
+    async fn step(mut self: Box<Self>) -> (Bytes, Option<Box<Live>>) {
+        let item = match self.held.pop_front() {
+            Some(item) => Ok(Some(item)),
+            None => match timeout_at(self.session.deadline, self.events.next()).await {
+                Err(_) => Err(Failure::new(Class::Timeout, "the run's deadline has passed")),
+                Ok(result) => result,
+            },
+        };
+        let item = match item {
+            Ok(Some(item)) => item,
+            Ok(None) => {
+                let failure = Failure::new(Class::Truncated, "the provider's stream ended before its end");
+                return (self.broken(failure), None);
+            }
+            Err(failure) => return (self.broken(failure), None),
+        };
+        for event in &item.meaning {
+            self.tab.heard(event);
+            if let StreamEvent::Error(error) = event {
+                let failure =
+                    Failure { code: error.code.clone(), ..Failure::new(error.class, error.message.clone()) };
+                return (self.broken(failure), None);
+            }
+            if !self.encoder.passes() && matches!(event, StreamEvent::Stop { reason: StopReason::Error, .. })
+            {
+                let failure = Failure::new(Class::Server, "the provider gave up on the answer");
+                return (self.broken(failure), None);
+            }
+        }
+        if let Some(hit) = self.tab.over_limit() {
+            return (self.limited(hit), None);
+        }
+        let mut out = Vec::new();
+        self.encoder.item(&item, &mut out);
+        if item.meaning.contains(&StreamEvent::End) {
+            let Live { tab, want_receipt, .. } = *self;
+            if let Some(receipt) = tab.close(Outcome::Served).filter(|_| want_receipt)
+                && let Ok(json) = serde_json::to_string(&receipt)
+            {
+                out.extend_from_slice(format!("event: orch.receipt\ndata: {json}\n\n").as_bytes());
+            }
+            return (out.into(), None);
+        }
+        (out.into(), Some(self))
+    }
+
+    fn broken(self: Box<Self>, failure: Failure) -> Bytes {
+        let Live { candidate, mut encoder, tab, .. } = *self;
+        tab.close(Outcome::Broken);
+        let mut error = failure.into_error();
+        let said = shown(&error.message, candidate.credential.as_deref());
+        error.message = format!("{}: {said}", candidate.name());
+        error.details = Some(json!({ "class": error.class.as_str() }));
+        encoder.error(error)
+    }
+
+    fn limited(self: Box<Self>, hit: LimitHit) -> Bytes {
+        let Live { session, mut encoder, tab, .. } = *self;
+        session.budget.note(hit);
+        tab.close(Outcome::Limit);
+        encoder.error(limit_error(&hit))
+    }
+}
+
+/// A limit of the run as an error for the client.
+pub(crate) fn limit_error(hit: &LimitHit) -> ApiError {
+    ApiError {
+        code: Some("orch_limit_reached".to_owned()),
+        details: Some(json!({ "limit": hit })),
+        ..ApiError::new(Class::OutOfMoney, hit.to_string())
+    }
+}
+
+/// How a provider's events become the client's.
+pub(crate) enum Encoder {
+    /// Both speak the same: the bytes pass.
+    Pass {
+        client: Dialect,
+        /// Leave out the usage event, which the client did not ask for.
+        hide_usage: bool,
+    },
+    /// Written anew.
+    Translate(Box<dyn StreamWriter>),
+}
+
+impl Encoder {
+    fn passes(&self) -> bool {
+        matches!(self, Encoder::Pass { .. })
+    }
+
+    fn item(&mut self, item: &Item, out: &mut Vec<u8>) {
+        match self {
+            Encoder::Pass { hide_usage: true, .. } if is_usage_only(item) => {}
+            Encoder::Pass { .. } => out.extend_from_slice(&item.event.raw),
+            Encoder::Translate(writer) => item.meaning.iter().for_each(|event| writer.write(event, out)),
+        }
+    }
+
+    fn error(&mut self, error: ApiError) -> Bytes {
+        let mut out = Vec::new();
+        let error = StreamEvent::Error(error);
+        match self {
+            Encoder::Pass { client, .. } => {
+                dialect::wire(*client).stream_writer(false).write(&error, &mut out)
+            }
+            Encoder::Translate(writer) => writer.write(&error, &mut out),
+        }
+        out.into()
+    }
+}
+
+/// The chunk after the last choice's, which holds counts and nothing else.
+fn is_usage_only(item: &Item) -> bool {
+    if !matches!(item.meaning.as_slice(), [StreamEvent::Usage(_)]) {
+        return false;
+    }
+    let chunk = item.event.data.as_deref().and_then(|data| serde_json::from_str::<Value>(data).ok());
+    chunk.is_some_and(|chunk| {
+        chunk.get("choices").is_none_or(|choices| choices.as_array().is_none_or(Vec::is_empty))
+    })
+}

@@ -1,0 +1,210 @@
+//! The running account of one call: what was reserved, tried and said so far. It becomes the receipt, also when the
+//! client goes away in the middle.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use orch_proxy::Credential;
+use tokio::time::Instant;
+
+use crate::attempt::Failed;
+use crate::ir::{Dropped, StreamEvent, Usage};
+use crate::plan::Candidate;
+use crate::receipt::{Attempt, CredentialRef, Outcome, Receipt, Receipts, Skipped};
+use crate::shown::shown;
+use crate::usage::{LimitHit, Reservation};
+
+/// Entries of a receipt's list of dropped fields.
+const DROPPED_KEPT: usize = 64;
+
+/// Bytes of text that are one token at least, so that a stream is only cut when it is over its bound for certain.
+const BYTES_PER_TOKEN: u64 = 8;
+
+/// One call's account. Dropped without [`Tab::close`], the client has gone away.
+pub(crate) struct Tab {
+    receipts: Arc<Receipts>,
+    receipt: Option<Receipt>,
+    started: Instant,
+    /// What was set aside for the attempt under way.
+    reservation: Option<Reservation>,
+    usage: Option<Usage>,
+    /// Bytes of content so far, for answers whose counts never come.
+    said: u64,
+}
+
+impl Tab {
+    pub(crate) fn open(receipts: Arc<Receipts>, provider: &str, model: &str, skipped: Vec<Skipped>) -> Tab {
+        let receipt = Receipt {
+            credential: None,
+            provider_asked: provider.to_owned(),
+            model_asked: model.to_owned(),
+            provider_served: None,
+            model_served: None,
+            attempts: Vec::new(),
+            skipped,
+            input_tokens: 0,
+            output_tokens: 0,
+            estimated: false,
+            cost_micro_usd: None,
+            latency_ms: 0,
+            dropped: Vec::new(),
+            simulated: false,
+            outcome: Outcome::Cancelled,
+        };
+        Tab {
+            receipts,
+            receipt: Some(receipt),
+            started: Instant::now(),
+            reservation: None,
+            usage: None,
+            said: 0,
+        }
+    }
+
+    /// An attempt begins.
+    pub(crate) fn attempt(&mut self, candidate: &Candidate, reservation: Reservation, dropped: Vec<Dropped>) {
+        self.reservation = Some(reservation);
+        self.usage = None;
+        self.said = 0;
+        let credential = candidate.credential.as_deref().map(reference);
+        self.edit(|receipt| {
+            receipt.simulated |= credential.as_ref().is_some_and(|c| c.source == "simulated");
+            receipt.credential = credential;
+            receipt.dropped = dropped;
+            receipt.dropped.truncate(DROPPED_KEPT);
+        });
+    }
+
+    /// The attempt under way failed before anything was said: providers do not charge for that.
+    pub(crate) fn failed(&mut self, candidate: &Candidate, failed: &Failed, took: Duration) {
+        self.reservation = None;
+        let attempt = Attempt {
+            provider: candidate.provider.slug.to_string(),
+            model: candidate.model.clone(),
+            class: Some(failed.failure.class),
+            status: failed.status.map(|status| status.as_u16()),
+            latency_ms: millis(took),
+            message: shown(&failed.failure.message, candidate.credential.as_deref()),
+        };
+        self.edit(|receipt| receipt.attempts.push(attempt));
+    }
+
+    /// The attempt under way answers.
+    pub(crate) fn serves(&mut self, candidate: &Candidate, took: Duration) {
+        let attempt = Attempt {
+            provider: candidate.provider.slug.to_string(),
+            model: candidate.model.clone(),
+            class: None,
+            status: Some(200),
+            latency_ms: millis(took),
+            message: String::new(),
+        };
+        self.edit(|receipt| {
+            receipt.attempts.push(attempt);
+            receipt.provider_served = Some(candidate.provider.slug.to_string());
+            receipt.model_served = Some(candidate.model.clone());
+        });
+    }
+
+    /// A candidate is passed over.
+    pub(crate) fn skip(&mut self, candidate: &Candidate, reason: String) {
+        let skipped = Skipped { model: candidate.name(), reason };
+        self.edit(|receipt| receipt.skipped.push(skipped));
+    }
+
+    /// A piece of the answer.
+    pub(crate) fn heard(&mut self, event: &StreamEvent) {
+        match event {
+            StreamEvent::Start { model, .. } => self.served_by(model),
+            StreamEvent::Usage(usage) => self.usage = Some(*usage),
+            StreamEvent::Text(text)
+            | StreamEvent::Reasoning(text)
+            | StreamEvent::Refusal(text)
+            | StreamEvent::ToolArguments { fragment: text, .. } => self.said += text.len() as u64,
+            _ => {}
+        }
+    }
+
+    /// The model and counts of a whole answer.
+    pub(crate) fn heard_all(&mut self, model: &str, usage: Option<Usage>, bytes: usize) {
+        self.served_by(model);
+        self.usage = usage;
+        self.said = bytes as u64;
+    }
+
+    /// The limit that the answer has certainly gone over, if it has.
+    pub(crate) fn over_limit(&self) -> Option<LimitHit> {
+        let counted = self.usage.map_or(0, |usage| usage.output);
+        self.reservation.as_ref()?.broken_by(counted.max(self.said / BYTES_PER_TOKEN))
+    }
+
+    /// Settles and records.
+    pub(crate) fn close(mut self, outcome: Outcome) -> Option<Receipt> {
+        self.settle(outcome)
+    }
+
+    fn settle(&mut self, outcome: Outcome) -> Option<Receipt> {
+        let mut receipt = self.receipt.take()?;
+        receipt.outcome = outcome;
+        receipt.latency_ms = millis(self.started.elapsed());
+        if let Some(reservation) = self.reservation.take() {
+            let answered = receipt.provider_served.is_some();
+            let booked = match (outcome, self.usage) {
+                (Outcome::Served, Some(usage)) => Some((usage, reservation.settle(&usage))),
+                // The counts so far are those of the answer's beginning.
+                (_, counted) if answered => {
+                    receipt.estimated = true;
+                    let usage = reservation.estimate(counted, Some(self.said));
+                    Some((usage, reservation.settle(&usage)))
+                }
+                // The provider is at work and nobody will hear what it counts. A guest must not be able to spend
+                // by hanging up.
+                (Outcome::Cancelled, _) => {
+                    receipt.estimated = true;
+                    let usage = reservation.estimate(None, None);
+                    Some((usage, reservation.settle(&usage)))
+                }
+                _ => None,
+            };
+            if let Some((usage, cost)) = booked {
+                receipt.input_tokens = usage.input;
+                receipt.output_tokens = usage.output;
+                receipt.cost_micro_usd = cost;
+            }
+        }
+        self.receipts.record(receipt.clone());
+        Some(receipt)
+    }
+
+    fn served_by(&mut self, model: &str) {
+        if !model.is_empty() {
+            let model = shown(model, None);
+            self.edit(|receipt| receipt.model_served = Some(model));
+        }
+    }
+
+    /// What the receipt holds so far of attempts and skipped candidates, for an error's details.
+    pub(crate) fn tried(&self) -> (&[Attempt], &[Skipped]) {
+        self.receipt.as_ref().map_or((&[], &[]), |receipt| (&receipt.attempts, &receipt.skipped))
+    }
+
+    fn edit(&mut self, change: impl FnOnce(&mut Receipt)) {
+        if let Some(receipt) = &mut self.receipt {
+            change(receipt);
+        }
+    }
+}
+
+impl Drop for Tab {
+    fn drop(&mut self) {
+        self.settle(Outcome::Cancelled);
+    }
+}
+
+fn reference(credential: &dyn Credential) -> CredentialRef {
+    CredentialRef { id: credential.id().to_owned(), source: credential.source().to_owned() }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

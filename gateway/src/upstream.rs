@@ -1,0 +1,192 @@
+//! The request that goes to a candidate: the client's own bytes where both speak the same dialect, a translation
+//! where they do not.
+
+use bytes::Bytes;
+use http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
+use orch_manifests::Dialect;
+use orch_proxy::{Body, full};
+use serde_json::json;
+
+use crate::dialect::{self, Style};
+use crate::edit::Document;
+use crate::ir::{ChatRequest, Dropped};
+use crate::plan::Candidate;
+
+/// Headers of a client that mean something to a provider of the same dialect. All others stay behind.
+const PASSED_HEADERS: &[&str] = &["anthropic-version", "anthropic-beta", "openai-beta"];
+
+/// What a client sent.
+pub(crate) struct ClientRequest {
+    pub(crate) dialect: Dialect,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+    pub(crate) parsed: ChatRequest,
+}
+
+/// A request for one candidate.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) body: Bytes,
+    pub(crate) dropped: Vec<Dropped>,
+    /// Whether the answer's bytes go to the client as they come.
+    pub(crate) same_dialect: bool,
+    /// Whether the usage event was asked for on our account only.
+    pub(crate) hide_usage: bool,
+}
+
+/// Why a request cannot be made for a candidate at all.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Unfit(pub(crate) String);
+
+/// Writes the body for a candidate. `bound`: the most output tokens that the budget can pay for, where it is
+/// bounded. `fallback`: whether the client asked for another model, so that its bound may be too high for this one.
+pub(crate) fn prepare(
+    client: &ClientRequest,
+    candidate: &Candidate,
+    bound: Option<u64>,
+    fallback: bool,
+) -> Result<Prepared, Unfit> {
+    let quirks = candidate.provider.quirks;
+    let same = client.dialect == candidate.dialect();
+    let mut dropped = Vec::new();
+    let mut max_tokens = client.parsed.max_tokens;
+    if let (Some(wanted), Some(model), true) = (max_tokens, candidate.known(), fallback || !same)
+        && wanted > model.max_output
+    {
+        dropped.push(Dropped::new(
+            "max_tokens",
+            format!("this model takes {}, which was sent", model.max_output),
+        ));
+        max_tokens = Some(model.max_output);
+    }
+    if let Some(bound) = bound {
+        max_tokens = Some(max_tokens.map_or(bound, |wanted| wanted.min(bound)));
+    }
+    refuse_ollama_options(client, candidate)?;
+    if same {
+        let (body, hide_usage) = edited(client, candidate, max_tokens)
+            .map_err(|e| Unfit(format!("the request cannot be rewritten: {e}")))?;
+        return Ok(Prepared { body, dropped, same_dialect: true, hide_usage });
+    }
+    let style = Style {
+        max_completion_tokens: quirks.max_completion_tokens,
+        no_stream_options: !quirks.stream_options,
+        no_json_schema: candidate.known().is_some_and(|model| !model.json_schema),
+    };
+    let needs_bound = quirks.max_tokens_required && max_tokens.is_none();
+    let default_bound = candidate.known().map(|model| model.max_output).filter(|_| needs_bound);
+    let request = ChatRequest {
+        model: candidate.model.clone(),
+        max_tokens: max_tokens.or(default_bound),
+        ..client.parsed.clone()
+    };
+    let written = dialect::wire(candidate.dialect()).write_request(&request, &style);
+    dropped.extend(written.dropped);
+    Ok(Prepared { body: written.body, dropped, same_dialect: false, hide_usage: false })
+}
+
+/// Ollama's OpenAI endpoint ignores these, so that a run would silently get another context length than it asked
+/// for; only its native endpoint honours them.
+fn refuse_ollama_options(client: &ClientRequest, candidate: &Candidate) -> Result<(), Unfit> {
+    if candidate.provider.slug.as_str() != "ollama" {
+        return Ok(());
+    }
+    match ["options", "num_ctx"].iter().find(|field| client.parsed.extras.contains_key(**field)) {
+        None => Ok(()),
+        Some(field) => Err(Unfit(format!(
+            "{field}: Ollama's OpenAI endpoint would ignore it; set the context length in the model instead"
+        ))),
+    }
+}
+
+/// The client's bytes with the model, the bound on output and, for streams, the wish for usage changed.
+fn edited(
+    client: &ClientRequest,
+    candidate: &Candidate,
+    max_tokens: Option<u64>,
+) -> Result<(Bytes, bool), serde_json::Error> {
+    let mut doc = Document::parse(&client.body)?;
+    let mut changed = false;
+    if client.parsed.model != candidate.model {
+        doc.set("model", &json!(candidate.model))?;
+        changed = true;
+    }
+    let mut hide_usage = false;
+    match client.dialect {
+        Dialect::AnthropicMessages => {
+            if max_tokens != client.parsed.max_tokens {
+                doc.set("max_tokens", &json!(max_tokens))?;
+                changed = true;
+            }
+        }
+        Dialect::OpenAiChat => {
+            let (name, other) = match candidate.provider.quirks.max_completion_tokens {
+                true => ("max_completion_tokens", "max_tokens"),
+                false => ("max_tokens", "max_completion_tokens"),
+            };
+            // Each provider knows one of the two names, and one that ignores the bound would run on.
+            if let Some(max) = max_tokens
+                && (doc.has(other) || max_tokens != client.parsed.max_tokens)
+            {
+                doc.remove(other);
+                doc.set(name, &json!(max))?;
+                changed = true;
+            }
+            if client.parsed.stream
+                && !client.parsed.include_usage
+                && candidate.provider.quirks.stream_options
+            {
+                let mut options = doc.get("stream_options").unwrap_or_else(|| json!({}));
+                if !options.is_object() {
+                    options = json!({});
+                }
+                options["include_usage"] = json!(true);
+                doc.set("stream_options", &options)?;
+                changed = true;
+                hide_usage = true;
+            }
+        }
+    }
+    let body = if changed { doc.to_bytes()? } else { client.body.clone() };
+    Ok((body, hide_usage))
+}
+
+/// The HTTP request for a prepared body. The credential is put in by the proxy.
+pub(crate) fn http_request(
+    client: &ClientRequest,
+    candidate: &Candidate,
+    prepared: &Prepared,
+) -> Result<Request<Body>, Unfit> {
+    let path = candidate
+        .provider
+        .inference_path()
+        .ok_or_else(|| Unfit(format!("the catalog has no inference path for {}", candidate.provider.slug)))?;
+    let accept = if client.parsed.stream { "text/event-stream" } else { "application/json" };
+    let mut request = Request::builder()
+        .method(Method::POST)
+        .uri(path.path.as_str())
+        .body(full(prepared.body.clone()))
+        .map_err(|e| Unfit(format!("the provider's path is not usable: {e}")))?;
+    let headers = request.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(ACCEPT, HeaderValue::from_static(accept));
+    headers.insert(USER_AGENT, HeaderValue::from_static(concat!("orch/", env!("CARGO_PKG_VERSION"))));
+    for (name, value) in &candidate.provider.headers {
+        headers.insert(name.clone(), value.clone());
+    }
+    if prepared.same_dialect {
+        for name in PASSED_HEADERS {
+            let name = HeaderName::from_static(name);
+            let mut values = client.headers.get_all(&name).iter();
+            if let Some(first) = values.next() {
+                headers.insert(name.clone(), first.clone());
+            }
+            for value in values {
+                headers.append(name.clone(), value.clone());
+            }
+        }
+    }
+    Ok(request)
+}
