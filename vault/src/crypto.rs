@@ -102,6 +102,8 @@ pub(crate) enum Label {
     Audit,
     /// Keyed digests of values.
     Fingerprint,
+    /// The MACs of the anchor.
+    Anchor,
     /// The MAC of the slot header.
     Slots,
     /// The MAC of the key file.
@@ -115,6 +117,7 @@ impl Label {
             Label::Head => b"head",
             Label::Audit => b"audit",
             Label::Fingerprint => b"fingerprint",
+            Label::Anchor => b"anchor",
             Label::Slots => b"slots",
             Label::KeyFile => b"key-file",
         }

@@ -122,6 +122,12 @@ pub enum Tampering {
     /// The rows are not the ones the head was written with: one was added, removed, altered, moved or replayed.
     #[error("the rows do not match the head (a row was added, removed, altered, moved or replayed)")]
     Root,
+    /// The store is older than its anchor says, or gone.
+    #[error("the store went back to an earlier state, or was removed (the anchor beside it is newer)")]
+    RolledBack,
+    /// The anchor is missing, not authentic, or of another line of events.
+    #[error("the anchor beside the store is missing, not authentic, or does not fit the head")]
+    Anchor,
     /// The slot header's bytes or its MAC are wrong.
     #[error("the key slot header is not authentic")]
     Slots,

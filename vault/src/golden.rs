@@ -60,6 +60,11 @@ pub(crate) const ROW_KEY: &str = "\
      76c3a12a0e0846992a33993371ff6ba82302fa8e08fd64ad1ade0fd5d308bb181efbc2c4e3ffa8b68637c2d9f3e4809c\
      67";
 
+/// The anchor's slot (5, 04…04).
+pub(crate) const ANCHOR: &str = "\
+     010000000100000000000000050404040404040404040404040404040404040404040404040404040404040404243e45\
+     7d3b328cd2f10ac3655710f6981c7514ebf78ba141ed1a6205f4c05157";
+
 /// Bytes from hexadecimal digits.
 pub(crate) fn hex(digits: &str) -> Vec<u8> {
     HEXLOWER.decode(digits.as_bytes()).unwrap()

@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 use crate::VaultError;
 use crate::crypto::{self, HASH_LEN, Hash, Key, Label};
-use crate::place::Folder;
+use crate::place::{self, Access, Folder};
 use crate::row::unknown;
 use crate::slots::SlotKey;
 
@@ -26,7 +26,8 @@ const LEN: usize = 8 + 1 + 16 + 16 + 32 + HASH_LEN;
 pub(crate) struct KeyFile<'a> {
     path: &'a Path,
     name: &'a Path,
-    folder: Folder,
+    /// `None` when there is no such folder.
+    folder: Option<Folder>,
 }
 
 impl<'a> KeyFile<'a> {
@@ -35,6 +36,9 @@ impl<'a> KeyFile<'a> {
         let Some(name) = path.file_name().map(Path::new) else {
             return Err(VaultError::place(path, "is not the name of a file"));
         };
+        if !create && !place::exists(path)? {
+            return Ok(KeyFile { path, name, folder: None });
+        }
         let folder = Folder::parent_of(path, create)?;
         let resolved = |folder: &Folder| {
             let path = folder.path();
@@ -47,7 +51,7 @@ impl<'a> KeyFile<'a> {
                 "is inside the vault's own folder; a copy of the store would carry its key",
             ));
         }
-        Ok(KeyFile { path, name, folder })
+        Ok(KeyFile { path, name, folder: Some(folder) })
     }
 
     /// Where it is.
@@ -57,7 +61,8 @@ impl<'a> KeyFile<'a> {
 
     /// Reads the key. `None` when there is no file.
     pub(crate) fn read(&self) -> Result<Option<SlotKey>, VaultError> {
-        let Some(file) = self.folder.private_file(self.name, false)? else { return Ok(None) };
+        let Some(folder) = &self.folder else { return Ok(None) };
+        let Some(file) = folder.private_file(self.name, Access::Read)? else { return Ok(None) };
         let content = read_bounded(&file)
             .map_err(|error| VaultError::place(self.path, format!("cannot be read: {error}")))?;
         decode(&content).map(Some).map_err(|error| match error {
@@ -68,8 +73,10 @@ impl<'a> KeyFile<'a> {
 
     /// Writes a fresh key, durably. Never replaces a file.
     pub(crate) fn create(&self) -> Result<SlotKey, VaultError> {
+        let missing = || VaultError::KeyMissing { path: self.path.to_owned() };
+        let folder = self.folder.as_ref().ok_or_else(missing)?;
         let slot = SlotKey::random()?;
-        self.folder
+        folder
             .write_new(self.name, &encode(&slot))
             .map_err(|source| VaultError::storage("writing the vault's key file", source))?;
         Ok(slot)
@@ -156,7 +163,10 @@ mod tests {
         let content = golden::hex(golden::KEY_FILE);
         let read = decode(&content).ok().unwrap();
         let expected = golden::slot();
-        assert_eq!((read.vault, read.slot, read.key.bytes()), (expected.vault, expected.slot, expected.key.bytes()));
+        assert_eq!(
+            (read.vault, read.slot, read.key.bytes()),
+            (expected.vault, expected.slot, expected.key.bytes())
+        );
         assert_eq!(encode(&expected).as_slice(), content);
     }
 

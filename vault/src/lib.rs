@@ -8,6 +8,7 @@
 //!
 //! ```text
 //! vault      operations: set, list, open, remove, record uses; one batch per change
+//! anchor     the last head's mark, in a file beside the store
 //! head       generation, root over all rows, audit tip, previous head; MACed
 //! root       the bucketed Merkle root, cheap to update on a set
 //! audit      hash-chained, MACed, sealed records
@@ -21,12 +22,13 @@
 //! # What is promised
 //!
 //! A row that was moved, swapped, truncated, replayed, deleted or altered is found: by its commitment
-//! and tag, or by the root in the head, or by the audit chain. An acknowledged change survives a kill
-//! and a power cut. Rolling the *whole* store back to an older, complete state is not visible to this
-//! crate alone; it takes a copy of the head kept elsewhere.
+//! and tag, or by the root in the head, or by the audit chain. A store that went back as a whole is found
+//! by the anchor, unless its anchor went back with it. An acknowledged change survives a kill and a power
+//! cut.
 //!
 //! Not promised: protection from root, or from programs that run as the same user.
 
+mod anchor;
 mod audit;
 mod crypto;
 mod error;

@@ -30,6 +30,17 @@ pub(crate) struct Folder {
     file: File,
 }
 
+/// What a private file is opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// To be read.
+    Read,
+    /// To be read and written.
+    Write,
+    /// To be read and written, and created when it is not there.
+    Create,
+}
+
 /// How private a folder has to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Privacy {
@@ -101,16 +112,20 @@ impl Folder {
         self.file.sync_all()
     }
 
-    /// Opens a file in the folder that is ours, private, and nothing but a file. `create` makes it if it
-    /// is not there. `None` when it is not.
-    pub(crate) fn private_file(&self, name: &Path, create: bool) -> Result<Option<File>, VaultError> {
+    /// Opens a file in the folder that is ours, private, and nothing but a file. `None` when it is not there
+    /// and is not to be created.
+    pub(crate) fn private_file(&self, name: &Path, access: Access) -> Result<Option<File>, VaultError> {
         let path = self.path.join(name);
-        let access = if create { OFlags::RDWR | OFlags::CREATE } else { OFlags::RDONLY };
+        let access_flags = match access {
+            Access::Read => OFlags::RDONLY,
+            Access::Write => OFlags::RDWR,
+            Access::Create => OFlags::RDWR | OFlags::CREATE,
+        };
         // Non-blocking, or opening a FIFO would wait for its other end.
-        let flags = access | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let flags = access_flags | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = match rustix::fs::openat(&self.file, name, flags, PRIVATE_FILE) {
             Ok(fd) => File::from(fd),
-            Err(Errno::NOENT) if !create => return Ok(None),
+            Err(Errno::NOENT) if access != Access::Create => return Ok(None),
             Err(errno) => return Err(cannot_open(&path, errno)),
         };
         let facts = Facts::of(&metadata(&path, &file)?);
@@ -157,7 +172,7 @@ impl StoreLock {
     pub(crate) fn acquire(folder: &Folder, name: &Path) -> Result<StoreLock, VaultError> {
         let path = folder.path.join(name);
         let file = folder
-            .private_file(name, true)?
+            .private_file(name, Access::Create)?
             .ok_or_else(|| VaultError::place(path.as_path(), "vanished while it was opened"))?;
         let started = Instant::now();
         loop {

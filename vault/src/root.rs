@@ -47,7 +47,7 @@ impl RowsRoot {
             let replaced = bucket.leaves.insert(key, leaf);
             root.rows += u64::from(replaced.is_none());
         }
-        for bucket in &mut root.buckets {
+        for bucket in root.buckets.iter_mut().filter(|bucket| !bucket.leaves.is_empty()) {
             bucket.hash = bucket_hash(&bucket.leaves);
         }
         root
@@ -124,6 +124,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
         #[test]
         fn updating_and_building_agree(
             steps in proptest::collection::vec((0u8..12, proptest::option::of(0u8..4)), 0..60)

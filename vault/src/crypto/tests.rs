@@ -99,7 +99,15 @@ fn aes_256_gcm_known_answers_and_their_alterations() {
 fn labels_and_vaults_have_keys_of_their_own() {
     use std::collections::BTreeSet;
     let root = Key::from_slice(&[1; 32]).unwrap();
-    let labels = [Label::Index, Label::Head, Label::Audit, Label::Fingerprint, Label::Slots, Label::KeyFile];
+    let labels = [
+        Label::Anchor,
+        Label::Index,
+        Label::Head,
+        Label::Audit,
+        Label::Fingerprint,
+        Label::Slots,
+        Label::KeyFile,
+    ];
     let keys: BTreeSet<Vec<u8>> = labels
         .iter()
         .flat_map(|label| [[0; 16], [1; 16]].map(|vault| derive(&root, &vault, *label).bytes().to_vec()))
@@ -171,10 +179,13 @@ fn two_key_text(one: &Key, two: &Key) -> ([u8; 16], [u8; 16]) {
     let tag_of = |key: &Key, text: [u8; 16]| {
         // Choosing the text so that the ciphertext is `text` needs the key stream: seal zeros first.
         let mut stream = [0; 16];
-        aes_256_gcm(key).seal_in_place_separate_tag(zero_nonce(), aead::Aad::empty(), &mut stream).unwrap();
+        let _ = aes_256_gcm(key)
+            .seal_in_place_separate_tag(zero_nonce(), aead::Aad::empty(), &mut stream)
+            .unwrap();
         let mut block: [u8; 16] = std::array::from_fn(|at| stream[at] ^ text[at]);
-        let tag =
-            aes_256_gcm(key).seal_in_place_separate_tag(zero_nonce(), aead::Aad::empty(), &mut block).unwrap();
+        let tag = aes_256_gcm(key)
+            .seal_in_place_separate_tag(zero_nonce(), aead::Aad::empty(), &mut block)
+            .unwrap();
         assert_eq!(block, text);
         u128::from_be_bytes(tag.as_ref().try_into().unwrap())
     };
@@ -182,8 +193,9 @@ fn two_key_text(one: &Key, two: &Key) -> ([u8; 16], [u8; 16]) {
     // block is zero), and a ciphertext of zeros leaves L·H ⊕ E(J).
     let hash_key = |key: &Key| {
         let mut nothing = [];
-        let mask =
-            aes_256_gcm(key).seal_in_place_separate_tag(zero_nonce(), aead::Aad::empty(), &mut nothing).unwrap();
+        let mask = aes_256_gcm(key)
+            .seal_in_place_separate_tag(zero_nonce(), aead::Aad::empty(), &mut nothing)
+            .unwrap();
         let mask = u128::from_be_bytes(mask.as_ref().try_into().unwrap());
         let h = gf_mul(tag_of(key, [0; 16]) ^ mask, gf_invert(lengths));
         (h, mask)

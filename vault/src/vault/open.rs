@@ -1,15 +1,17 @@
 //! Opening and creating: places, lock, store, key, in this order.
 
-use std::path::Path;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
 use time::OffsetDateTime;
 
 use super::state::{HEAD_KEY, Opening, SLOTS_KEY, State, is_sealed};
 use super::{OpenMode, VaultLocation};
 use crate::VaultError;
+use crate::anchor::Anchor;
 use crate::error::Tampering;
 use crate::keyfile::KeyFile;
-use crate::place::{self, Folder, StoreLock};
+use crate::place::{self, Access, Folder, StoreLock};
 use crate::slots::{self, Ring, SlotsError};
 use crate::store::{SledStore, Store};
 
@@ -20,47 +22,49 @@ pub(super) fn open(
     now: OffsetDateTime,
 ) -> Result<Option<State>, VaultError> {
     let create = mode == OpenMode::Create;
-    if !create && !place::exists(&location.store)? {
-        return Ok(None);
+    let beside = Beside::of(&location.store)?;
+    if !place::exists(&location.store)? {
+        if place::exists(&location.store.with_file_name(&beside.anchor))? {
+            return Err(Tampering::RolledBack.into());
+        }
+        if !create {
+            return Ok(None);
+        }
     }
-    let Some(name) = location.store.file_name() else {
-        return Err(VaultError::place(location.store.as_path(), "is not the name of a folder"));
-    };
     let parent = Folder::parent_of(&location.store, create)?;
-    let mut lock_name = name.to_owned();
-    lock_name.push(".lock");
-    let lock = StoreLock::acquire(&parent, Path::new(&lock_name))?;
+    let lock = StoreLock::acquire(&parent, &beside.lock)?;
     let folder = Folder::store(&location.store, create)?;
     let identity = folder.identity()?;
     if is_sealed(identity) {
         return Err(VaultError::Sealed);
     }
     let key_file = KeyFile::at(&location.key_file, &folder, create)?;
+    let anchor = parent.private_file(&beside.anchor, Access::Write)?.map(Anchor::new);
     let store = SledStore::open(&folder)?;
-    let opening = |store: SledStore, vault, ring| Opening {
-        store: Box::new(store),
-        vault,
-        ring,
-        identity,
-        lock: Some(lock),
-    };
     match (store.get(SLOTS_KEY)?, store.get(HEAD_KEY)?) {
         (None, None) if is_empty(&store)? => {
+            if let Some(anchor) = anchor
+                && !anchor.is_blank()?
+            {
+                return Err(Tampering::RolledBack.into());
+            }
             if !create {
                 return Ok(None);
             }
-            // The key may be there already: from a creation that was cut short, or because the store was
-            // removed. The head comes last, so a key without a store protects nothing yet.
-            let slot = match key_file.read()? {
-                Some(slot) => slot,
-                None => key_file.create()?,
-            };
-            let ring = Ring::first_term()?;
+            let (slot, ring) = new_keys(&key_file)?;
             let header = slots::create(&slot, &ring)?;
-            let state = State::create(opening(store, slot.vault, ring), header, now)?;
-            // The folder's own name has to be durable too.
+            let anchor = new_anchor(&parent, &beside.anchor)?;
+            let opening = Opening {
+                store: Box::new(store),
+                vault: slot.vault,
+                ring,
+                anchor: Some(anchor),
+                identity,
+                lock: Some(lock),
+            };
+            // Names first: what the first batch relies on is found again after a power cut.
             parent.sync().map_err(|source| VaultError::storage("creating the vault's folder", source))?;
-            Ok(Some(state))
+            State::create(opening, header, now).map(Some)
         }
         (None, _) => Err(Tampering::Slots.into()),
         (_, None) => Err(Tampering::HeadMissing.into()),
@@ -72,9 +76,52 @@ pub(super) fn open(
                 SlotsError::WrongKey => VaultError::WrongKey { path: key_file.path().to_owned() },
                 SlotsError::Vault(error) => error,
             })?;
-            State::load(opening(store, slot.vault, ring), &head).map(Some)
+            let opening = Opening {
+                store: Box::new(store),
+                vault: slot.vault,
+                ring,
+                anchor: Some(anchor.ok_or(Tampering::Anchor)?),
+                identity,
+                lock: Some(lock),
+            };
+            State::load(opening, &head).map(Some)
         }
     }
+}
+
+/// The names of the files beside the store's folder.
+struct Beside {
+    lock: PathBuf,
+    anchor: PathBuf,
+}
+
+impl Beside {
+    fn of(store: &Path) -> Result<Beside, VaultError> {
+        let name =
+            store.file_name().ok_or_else(|| VaultError::place(store, "is not the name of a folder"))?;
+        let with = |extension: &str| {
+            let mut name = OsString::from(name);
+            name.push(extension);
+            PathBuf::from(name)
+        };
+        Ok(Beside { lock: with(".lock"), anchor: with(".head") })
+    }
+}
+
+/// The keys of a new vault. The key file may be there already, from a creation that was cut short or
+/// because the store was removed with all that belongs to it; it is kept, whatever else it may open.
+fn new_keys(key_file: &KeyFile<'_>) -> Result<(slots::SlotKey, Ring), VaultError> {
+    let slot = match key_file.read()? {
+        Some(slot) => slot,
+        None => key_file.create()?,
+    };
+    Ok((slot, Ring::first_term()?))
+}
+
+fn new_anchor(parent: &Folder, name: &Path) -> Result<Anchor, VaultError> {
+    let file = parent.private_file(name, Access::Create)?;
+    file.map(Anchor::new)
+        .ok_or_else(|| VaultError::place(parent.path().join(name), "vanished while it was opened"))
 }
 
 fn is_empty(store: &dyn Store) -> Result<bool, VaultError> {

@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use data_encoding::HEXLOWER;
 use time::OffsetDateTime;
 
+use crate::anchor::{self, Anchor, Mark};
 use crate::audit::{self, Tip};
 use crate::crypto::{self, Hash, Key, Label};
 use crate::error::Tampering;
@@ -43,6 +44,8 @@ pub(super) struct Opening {
     pub(super) store: Box<dyn Store>,
     pub(super) vault: VaultId,
     pub(super) ring: Ring,
+    /// `None` in tests that have no files.
+    pub(super) anchor: Option<Anchor>,
     pub(super) identity: (u64, u64),
     pub(super) lock: Option<StoreLock>,
 }
@@ -59,6 +62,7 @@ pub(super) struct State {
     tip: Tip,
     generation: u64,
     head_link: Hash,
+    anchor: Option<Anchor>,
     identity: (u64, u64),
     _lock: Option<StoreLock>,
 }
@@ -71,7 +75,8 @@ impl State {
         Ok(state)
     }
 
-    /// The state of a store with a head, verified: the head's MAC, the rows, the end of the audit log.
+    /// The state of a store with a head, verified: the head's MAC, the rows, the end of the audit log, the
+    /// anchor.
     pub(super) fn load(opening: Opening, head_row: &[u8]) -> Result<State, VaultError> {
         let head = Head::decode(head_row, &opening.vault, &opening.ring)?;
         let root = read_rows(&*opening.store)?;
@@ -80,11 +85,20 @@ impl State {
         }
         let tip = Tip { records: head.audit_records, link: head.audit_tip };
         check_audit_tip(&*opening.store, tip)?;
-        Ok(State::with(opening, root, tip, (head.generation, head::link(head_row))))
+        let link = head::link(head_row);
+        let anchor_follows = match &opening.anchor {
+            Some(anchor) => anchor::compare(anchor.read(&opening.vault, &opening.ring)?, &head, &link)?,
+            None => false,
+        };
+        let state = State::with(opening, root, tip, (head.generation, link));
+        if anchor_follows {
+            state.write_anchor(Mark { generation: head.generation, link })?;
+        }
+        Ok(state)
     }
 
     fn with(opening: Opening, root: RowsRoot, tip: Tip, (generation, head_link): (u64, Hash)) -> State {
-        let Opening { store, vault, ring, identity, lock } = opening;
+        let Opening { store, vault, ring, anchor, identity, lock } = opening;
         let derive = |label| crypto::derive(ring.newest().1, &vault, label);
         let (index, fingerprint) = (derive(Label::Index), derive(Label::Fingerprint));
         State {
@@ -97,6 +111,7 @@ impl State {
             tip,
             generation,
             head_link,
+            anchor,
             identity,
             _lock: lock,
         }
@@ -151,7 +166,8 @@ impl State {
         let head_row = head.encode(&self.vault, &self.ring);
         let head_link = head::link(&head_row);
         batch.put(HEAD_KEY.to_vec(), head_row);
-        if let Err(error) = self.store.commit(batch) {
+        let mark = Mark { generation: head.generation, link: head_link };
+        if let Err(error) = self.store.commit(batch).and_then(|()| self.write_anchor(mark)) {
             SEALED.lock().unwrap_or_else(PoisonError::into_inner).insert(self.identity);
             return Err(error);
         }
@@ -202,6 +218,13 @@ impl State {
         let mac = value.expose(|value| crypto::mac(&self.fingerprint, &[&workspace, value]));
         let (short, _) = mac.split_at(FINGERPRINT_LEN);
         HEXLOWER.encode(short)
+    }
+
+    fn write_anchor(&self, mark: Mark) -> Result<(), VaultError> {
+        let Some(anchor) = &self.anchor else { return Ok(()) };
+        anchor
+            .write(mark, &self.vault, &self.ring)
+            .map_err(|source| VaultError::storage("writing the anchor", source))
     }
 
     fn check_open(&self) -> Result<(), VaultError> {

@@ -1,6 +1,8 @@
 //! A vault in a temporary folder, and ways to reach beneath it.
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use orch_vault::{
     Clock, ExpectedVersion, OpenMode, Secret, SecretMeta, SecretName, Vault, VaultError, VaultLocation,
@@ -20,12 +22,23 @@ impl Home {
         Home { dir: tempfile::Builder::new().prefix("vault-").tempdir().unwrap() }
     }
 
+    /// In memory where the system has a folder for that: for tests that write a lot and crash nothing.
+    pub(crate) fn in_memory() -> Home {
+        let folder = Some(Path::new("/dev/shm")).filter(|folder| folder.is_dir());
+        let folder = folder.map_or_else(std::env::temp_dir, Path::to_owned);
+        Home { dir: tempfile::Builder::new().prefix("vault-").tempdir_in(folder).unwrap() }
+    }
+
     pub(crate) fn path(&self) -> PathBuf {
         self.dir.path().canonicalize().unwrap()
     }
 
     pub(crate) fn store(&self) -> PathBuf {
         self.path().join("data").join("vault")
+    }
+
+    pub(crate) fn anchor(&self) -> PathBuf {
+        self.store().with_extension("head")
     }
 
     pub(crate) fn key_file(&self) -> PathBuf {
@@ -46,12 +59,21 @@ impl Home {
 
     /// Creates the vault with `names` in it, each with a value of its own.
     pub(crate) fn with(names: &[&str]) -> Home {
-        let home = Home::new();
-        let mut vault = home.open();
+        Home::new().filled(names)
+    }
+
+    /// The same in memory, as [`Home::in_memory`].
+    pub(crate) fn in_memory_with(names: &[&str]) -> Home {
+        Home::in_memory().filled(names)
+    }
+
+    fn filled(self, names: &[&str]) -> Home {
+        let mut vault = self.open();
         for name in names {
             set(&mut vault, name, value_of(name).as_bytes());
         }
-        home
+        drop(vault);
+        self
     }
 }
 
@@ -82,4 +104,63 @@ impl Clock for At {
     fn now(&self) -> OffsetDateTime {
         OffsetDateTime::from_unix_timestamp(self.0).unwrap()
     }
+}
+
+/// `value` as it is, and as it would look encoded.
+pub(crate) fn encodings(value: &[u8]) -> Vec<Vec<u8>> {
+    use data_encoding::{BASE64, BASE64URL_NOPAD, HEXLOWER, HEXUPPER};
+    let mut all = vec![value.to_vec(), value.iter().rev().copied().collect()];
+    all.extend([HEXLOWER.encode(value), HEXUPPER.encode(value)].map(String::into_bytes));
+    // In the middle of a longer text, base64 may begin one or two bytes into the value; its last group may
+    // differ, so only whole groups are kept.
+    for skipped in 0..3 {
+        let whole = &value[skipped..value.len() - (value.len() - skipped) % 3];
+        all.extend([BASE64.encode(whole), BASE64URL_NOPAD.encode(whole)].map(String::into_bytes));
+    }
+    all
+}
+
+/// Every file below `folder`.
+pub(crate) fn files_under(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { files.extend(files_under(&path)) } else { files.push(path) }
+    }
+    files
+}
+
+/// Copies a folder.
+pub(crate) fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    fs::set_permissions(to, fs::metadata(from).unwrap().permissions()).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_folder(&entry.path(), &target)
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+/// The name of a variable that makes a test binary play a child's part.
+pub(crate) const CHILD: &str = "ORCH_VAULT_TEST_CHILD";
+
+/// This test binary again, to run the one test `test`, in which [`child_home`] is `home`.
+pub(crate) fn child(test: &str, home: &Path) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args([test, "--exact", "--nocapture", "--test-threads=1"]).env(CHILD, home);
+    command
+}
+
+/// The location in the parent's home, in a child.
+pub(crate) fn child_location() -> Option<VaultLocation> {
+    let home = PathBuf::from(std::env::var_os(CHILD)?);
+    Some(VaultLocation {
+        store: home.join("data").join("vault"),
+        key_file: home.join("config").join("vault.key"),
+        workspace: "default".to_owned(),
+    })
 }

@@ -46,11 +46,19 @@ impl Store for Memory {
 
 fn opening(store: &Memory, identity: u64) -> Opening {
     let identity = (u64::MAX, identity);
-    Opening { store: Box::new(store.clone()), vault: VAULT, ring: golden::ring(), identity, lock: None }
+    Opening {
+        store: Box::new(store.clone()),
+        vault: VAULT,
+        ring: golden::ring(),
+        anchor: None,
+        identity,
+        lock: None,
+    }
 }
 
 fn create(store: &Memory, identity: u64) -> Vault {
-    let state = State::create(opening(store, identity), b"slots".to_vec(), OffsetDateTime::UNIX_EPOCH).unwrap();
+    let state =
+        State::create(opening(store, identity), b"slots".to_vec(), OffsetDateTime::UNIX_EPOCH).unwrap();
     Vault {
         workspace: "default".into(),
         mode: OpenMode::Create,
@@ -72,11 +80,8 @@ fn load(store: &Memory) -> Result<State, VaultError> {
 fn where_rows_are_kept_stands_still() {
     let store = Memory::default();
     let vault = create(&store, 1);
-    let key = vault.state.as_ref().unwrap().row_key(
-        RowKind::Value,
-        "default",
-        &"OPENAI_API_KEY".parse().unwrap(),
-    );
+    let key =
+        vault.state.as_ref().unwrap().row_key(RowKind::Value, "default", &"OPENAI_API_KEY".parse().unwrap());
     assert_eq!(key, golden::hex(golden::ROW_KEY));
 }
 
@@ -141,14 +146,53 @@ fn old_and_new_do_not_mix() {
     };
     for taken_back in 0..16_u8 {
         let from_old = |key: &Vec<u8>| taken_back >> part_of(key) & 1 == 1;
-        let mixed = old.iter().filter(|(key, _)| from_old(key)).chain(new.iter().filter(|(key, _)| !from_old(key)));
+        let mixed =
+            old.iter().filter(|(key, _)| from_old(key)).chain(new.iter().filter(|(key, _)| !from_old(key)));
         *store.rows.lock().unwrap() = mixed.map(|(key, row)| (key.clone(), row.clone())).collect();
         let loaded = load(&store);
         match taken_back {
             0 | 15 => assert!(loaded.is_ok(), "{taken_back:04b}"),
-            _ => assert_eq!(loaded.err().map(|error| error.kind()), Some(ErrorKind::Tampered), "{taken_back:04b}"),
+            _ => assert_eq!(
+                loaded.err().map(|error| error.kind()),
+                Some(ErrorKind::Tampered),
+                "{taken_back:04b}"
+            ),
         }
     }
+}
+
+/// Every byte of every row, and every length. The audit log's older records are found by walking it.
+#[test]
+fn every_byte_and_every_length_of_every_row_counts() {
+    let store = Memory::default();
+    let mut vault = create(&store, 7);
+    set(&mut vault, "A").unwrap();
+    drop(vault);
+    let good = store.rows.lock().unwrap().clone();
+    let read_all = || load(&store).and_then(|state| state.walk_audit(&mut |_| ()));
+    assert!(read_all().is_ok());
+    let refuse = |key: &Vec<u8>, altered: Vec<u8>, what: &dyn std::fmt::Display| {
+        store.rows.lock().unwrap().insert(key.clone(), altered);
+        let kind = read_all().err().map(|error| error.kind());
+        assert!(
+            matches!(kind, Some(ErrorKind::Tampered | ErrorKind::Format)),
+            "row {}, {what}: {kind:?}",
+            key.escape_ascii()
+        );
+    };
+    for (key, row) in &good {
+        for position in 0..row.len() {
+            let mut altered = row.clone();
+            altered[position] ^= 1 << (position % 8);
+            refuse(key, altered, &format_args!("byte {position}"));
+        }
+        for length in 0..row.len() {
+            refuse(key, row[..length].to_vec(), &format_args!("length {length}"));
+        }
+        refuse(key, [row.as_slice(), &[0]].concat(), &"one byte more");
+        store.rows.lock().unwrap().insert(key.clone(), row.clone());
+    }
+    assert!(read_all().is_ok());
 }
 
 /// What changes beneath an open vault is found when it is read.
