@@ -93,6 +93,13 @@ fn overloaded_with_anthropics_own_status() {
 }
 
 #[test]
+fn a_timeout_is_never_retried() {
+    let report = openai_fails(Failure::TimedOut, "timeout");
+    assert_eq!(tried(&report, "openai"), 1, "{report:#}");
+    anthropic_fails(Failure::TimedOut, "timeout");
+}
+
+#[test]
 fn out_of_money_is_never_retried() {
     let report = openai_fails(Failure::OutOfMoney, "out_of_money");
     assert_eq!(tried(&report, "openai"), 1, "{report:#}");

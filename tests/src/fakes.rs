@@ -23,6 +23,8 @@ pub enum Failure {
     ServerError,
     /// No capacity at the moment.
     Overloaded,
+    /// A time limit inside the provider.
+    TimedOut,
     /// The account has no credit left.
     OutOfMoney,
     /// The key is not accepted.

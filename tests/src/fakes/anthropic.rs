@@ -51,6 +51,7 @@ impl Messages {
             }
             Failure::ServerError => error(500, "api_error", "Internal server error"),
             Failure::Overloaded => error(529, "overloaded_error", "Overloaded"),
+            Failure::TimedOut => error(504, "timeout_error", "The request timed out"),
             Failure::OutOfMoney => error(
                 400,
                 "invalid_request_error",

@@ -88,6 +88,7 @@ impl Chat {
             Failure::Overloaded => {
                 error(503, "The engine is currently overloaded, please try again later", "server_error", None)
             }
+            Failure::TimedOut => error(504, "The request timed out", "server_error", None),
             Failure::OutOfMoney => error(
                 429,
                 "You exceeded your current quota, please check your plan and billing details.",
@@ -231,6 +232,7 @@ impl Chat {
                     404 | 405 => (404, "NOT_FOUND"),
                     429 => (429, "RESOURCE_EXHAUSTED"),
                     503 => (503, "UNAVAILABLE"),
+                    504 => (504, "DEADLINE_EXCEEDED"),
                     _ => (500, "INTERNAL"),
                 };
                 let details = match code {
