@@ -179,3 +179,66 @@ fn swapped(line: &[u8], placeholder: &[u8], value: &[u8]) -> Result<Zeroizing<Ve
 fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b))
 }
+
+#[cfg(test)]
+mod tests {
+    use http::{Request, header::AUTHORIZATION};
+
+    use super::*;
+
+    fn swap(line: &str, value: &[u8]) -> Result<Parts, AuthorizeError> {
+        let placeholder = Placeholder("orch_ph_x".to_owned());
+        let (mut parts, ()) = Request::builder().header(AUTHORIZATION, line).body(()).unwrap().into_parts();
+        swap_in_header(&mut parts, &AUTHORIZATION, &placeholder, value).map(|()| parts)
+    }
+
+    #[test]
+    fn the_value_stands_where_the_placeholder_stood_and_is_sensitive() {
+        for (line, expected) in [
+            ("orch_ph_x", "secret"),
+            ("Bearer orch_ph_x", "Bearer secret"),
+            ("token orch_ph_x", "token secret"),
+            ("Basic b3JjaF9waF94Og==", "Basic c2VjcmV0Og=="),
+            ("basic dTpvcmNoX3BoX3g=", "basic dTpzZWNyZXQ="),
+        ] {
+            let parts = swap(line, b"secret").unwrap();
+            assert_eq!(parts.headers[AUTHORIZATION], expected);
+            assert!(parts.headers[AUTHORIZATION].is_sensitive());
+            assert!(!format!("{:?}", parts.headers).contains("secret"));
+        }
+    }
+
+    #[test]
+    fn a_value_cannot_break_out_of_its_header() {
+        for value in [&b"a\r\nx: y"[..], b"a\nb", b"a\rb", b"a\0b", b""] {
+            for line in ["orch_ph_x", "Bearer orch_ph_x", "Basic dTpvcmNoX3BoX3g="] {
+                assert_eq!(swap(line, value).err(), Some(AuthorizeError::BadValue), "{line}");
+            }
+        }
+        assert_eq!(swap("orch_ph_x", b"a\x01b").err(), Some(AuthorizeError::BadValue));
+    }
+
+    #[test]
+    fn other_shapes_are_left_alone() {
+        for line in [
+            "",
+            "x",
+            "orch_ph_xx",
+            "Bearer orch_ph_x ",
+            "Be(rer orch_ph_x",
+            " orch_ph_x",
+            "Basic !",
+            "Basic dTpvcmNoX3Bo",
+        ] {
+            assert_eq!(swap(line, b"secret").err(), Some(AuthorizeError::NotThere), "{line}");
+        }
+    }
+
+    #[test]
+    fn placeholders_are_random_and_fit_anywhere() {
+        let (one, two) = (Placeholder::random(), Placeholder::random());
+        assert_ne!(one, two);
+        assert_eq!(one.as_str().len(), 40);
+        assert!(one.as_str().bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'));
+    }
+}

@@ -260,3 +260,73 @@ impl Drop for Admission {
         self.grant.running.fetch_sub(1, Ordering::AcqRel);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn grant(expires: Instant) -> Grant {
+        Grant {
+            run: RunId::random(),
+            workspace: "default".to_owned(),
+            rules: Vec::new(),
+            bindings: Vec::new(),
+            requests: 5,
+            concurrent: 2,
+            expires,
+        }
+    }
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(60)
+    }
+
+    #[test]
+    fn a_token_finds_its_grant_and_no_other() {
+        let grants = Grants::new();
+        let (one, live_one) = grants.mint(grant(soon()));
+        let (two, live_two) = grants.mint(grant(soon()));
+        assert_eq!(one.reveal().len(), 64);
+        assert_ne!(one.reveal(), two.reveal());
+        assert!(Arc::ptr_eq(&grants.find(&one.reveal()).unwrap(), &live_one));
+        assert!(Arc::ptr_eq(&grants.find(&two.reveal()).unwrap(), &live_two));
+        for wrong in ["", "0", &one.reveal()[..63], &one.reveal().to_uppercase().replace('A', "B")] {
+            assert!(grants.find(wrong).is_none(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_revoked_grant_is_forgotten_and_refuses() {
+        let grants = Grants::new();
+        let (token, live) = grants.mint(grant(soon()));
+        let (other, _) = grants.mint(grant(soon()));
+        assert!(grants.revoke(&live.grant().run));
+        assert!(!grants.revoke(&live.grant().run));
+        assert!(grants.find(&token.reveal()).is_none());
+        assert!(grants.find(&other.reveal()).is_some());
+        assert_eq!(live.check_live(), Err(Ended::Revoked));
+        assert_eq!(live.admit().err().map(|error| error.code()), Some("grant_revoked"));
+    }
+
+    #[test]
+    fn budgets_are_exact_under_contention() {
+        let (_, live) = Grants::new().mint(Grant { requests: 100, concurrent: 8, ..grant(soon()) });
+        let admitted: usize = std::thread::scope(|scope| {
+            let tries: Vec<_> =
+                (0..8).map(|_| scope.spawn(|| (0..50).filter(|_| live.admit().is_ok()).count())).collect();
+            tries.into_iter().map(|thread| thread.join().unwrap()).sum()
+        });
+        assert_eq!((admitted, live.requests_used(), live.running()), (100, 100, 0));
+    }
+
+    #[tokio::test]
+    async fn the_end_is_noticed() {
+        let (_, expired) = Grants::new().mint(grant(Instant::now()));
+        assert_eq!(expired.ended().await, Ended::Expired);
+        let (_, revoked) = Grants::new().mint(grant(soon()));
+        let (ended, ()) = tokio::join!(revoked.ended(), async { revoked.revoke() });
+        assert_eq!(ended, Ended::Revoked);
+    }
+}

@@ -160,3 +160,57 @@ fn rfc3339<S: Serializer>(time: &OffsetDateTime, serializer: S) -> Result<S::Ok,
 fn scheme<S: Serializer>(scheme: &Option<Scheme>, serializer: S) -> Result<S::Ok, S::Error> {
     scheme.map(Scheme::as_str).serialize(serializer)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decision(verdict: Outcome) -> Decision {
+        Decision {
+            time: OffsetDateTime::UNIX_EPOCH,
+            run: RunId::random(),
+            method: "GET".to_owned(),
+            scheme: Some(Scheme::Https),
+            host: "a.example".to_owned(),
+            port: 443,
+            path: "/".to_owned(),
+            maker: Maker::Guest,
+            verdict,
+            rule: None,
+            reason: None,
+            address: None,
+            injected: Vec::new(),
+            inert_placeholders: 0,
+            status: None,
+        }
+    }
+
+    #[test]
+    fn a_flood_is_counted_and_does_not_push_out_the_rest() {
+        let ledger = Ledger::default();
+        for _ in 0..KEPT_PER_OUTCOME + 10 {
+            ledger.record(decision(Outcome::Denied));
+        }
+        ledger.record(decision(Outcome::Allowed));
+        let totals = ledger.totals();
+        assert_eq!((totals.denied, totals.allowed, totals.not_kept), (KEPT_PER_OUTCOME as u64 + 10, 1, 10));
+        assert_eq!(ledger.decisions().len(), KEPT_PER_OUTCOME + 1);
+        assert_eq!(ledger.decisions().last().unwrap().verdict, Outcome::Allowed);
+    }
+
+    #[test]
+    fn texts_are_cut_and_harmless() {
+        assert_eq!(sanitised("a\r\n\u{1b}[31m\u{202e}\u{7f}é b"), "a???[31m??? b");
+        let long = sanitised(&"x".repeat(TEXT_KEPT + 1));
+        assert_eq!(long.len(), TEXT_KEPT + 3);
+        assert!(long.ends_with("..."));
+        assert_eq!(sanitised(&"x".repeat(TEXT_KEPT)).len(), TEXT_KEPT);
+    }
+
+    #[test]
+    fn times_are_rfc_3339() {
+        let json = serde_json::to_value(decision(Outcome::Failed)).unwrap();
+        assert_eq!(json["time"], "1970-01-01T00:00:00Z");
+        assert_eq!((&json["verdict"], &json["maker"]), (&"failed".into(), &"guest".into()));
+    }
+}

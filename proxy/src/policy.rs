@@ -220,3 +220,89 @@ pub(crate) fn refused_name(host: &HostName) -> Option<Reason> {
     let why = if metadata { Some("it is a cloud metadata service") } else { host.local_reason() };
     why.map(|why| Reason::new("name_refused", format!("{host} is refused: {why}")))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(host: &str) -> Rule {
+        Rule {
+            scheme: Scheme::Https,
+            host: host.parse().unwrap(),
+            port: 443,
+            methods: Methods::Any,
+            paths: Vec::new(),
+            origin: RuleOrigin::Manifest,
+        }
+    }
+
+    fn verdict(rules: &[Rule], method: &Method, host: &str, path: &str) -> Verdict {
+        let (host, path) = (host.parse().unwrap(), CanonicalPath::parse(path).unwrap());
+        decide(rules, &Asked { scheme: Scheme::Https, host: &host, port: 443, method, path: &path })
+    }
+
+    fn code(verdict: Verdict) -> &'static str {
+        match verdict {
+            Verdict::Allow { .. } => "allowed",
+            Verdict::Deny(reason) => reason.code,
+        }
+    }
+
+    #[test]
+    fn the_first_rule_that_fits_is_named() {
+        let rules = [rule("a.example.com"), rule("*.example.com"), rule("b.example.com")];
+        assert_eq!(verdict(&rules, &Method::GET, "b.example.com", "/"), Verdict::Allow { rule: 1 });
+        assert_eq!(verdict(&rules, &Method::GET, "a.example.com", "/"), Verdict::Allow { rule: 0 });
+        assert_eq!(code(verdict(&rules, &Method::GET, "example.com", "/")), "host_not_allowed");
+        assert_eq!(code(verdict(&rules, &Method::GET, "aexample.com", "/")), "host_not_allowed");
+    }
+
+    #[test]
+    fn the_nearest_miss_is_the_reason() {
+        let mut get = rule("a.example.com");
+        get.methods = vec![Method::GET].into();
+        get.paths = vec!["/v1/*".parse().unwrap()];
+        let mut far = rule("a.example.com");
+        far.port = 8443;
+        for rules in [[get.clone(), far.clone()], [far, get]] {
+            assert_eq!(code(verdict(&rules, &Method::POST, "a.example.com", "/v1/x")), "method_not_allowed");
+            assert_eq!(code(verdict(&rules, &Method::GET, "a.example.com", "/v2/x")), "path_not_allowed");
+            assert_eq!(code(verdict(&rules, &Method::GET, "a.example.com", "/v1/x")), "allowed");
+        }
+    }
+
+    #[test]
+    fn the_next_step_allows_just_that() {
+        let Verdict::Deny(reason) =
+            verdict(&[rule("b.example.com")], &Method::PUT, "a.example.com", "/x/\"y")
+        else {
+            panic!("nothing allows it");
+        };
+        assert_eq!(reason.next.unwrap(), r#"- { host: a.example.com, methods: [PUT], paths: ["/x/%22y"] }"#);
+    }
+
+    #[test]
+    fn local_names_are_refused_even_when_a_rule_names_them() {
+        for host in [
+            "localhost",
+            "a.localhost",
+            "printer.local",
+            "db.internal",
+            "metadata.google.internal",
+            "intranet",
+            "metadata.goog",
+        ] {
+            assert_eq!(code(verdict(&[rule(host)], &Method::GET, host, "/")), "name_refused", "{host}");
+        }
+        assert_eq!(
+            code(verdict(&[rule("local.example.com")], &Method::GET, "local.example.com", "/")),
+            "allowed"
+        );
+    }
+
+    #[test]
+    fn no_methods_named_means_any() {
+        assert_eq!(Methods::from(Vec::new()), Methods::Any);
+        assert!(!Methods::from(vec![Method::GET]).contains(&Method::HEAD));
+    }
+}

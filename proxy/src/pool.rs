@@ -172,11 +172,6 @@ impl Pool {
             !kept.is_empty()
         });
     }
-
-    #[cfg(test)]
-    pub(crate) fn idle_count(&self) -> usize {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).values().map(Vec::len).sum()
-    }
 }
 
 fn since_within(since: Instant, limit: Duration) -> bool {

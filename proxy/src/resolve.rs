@@ -4,10 +4,11 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use hickory_resolver::TokioResolver;
 use hickory_resolver::config::LookupIpStrategy;
 use hickory_resolver::net::NetError;
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
+use hickory_resolver::{ResolverBuilder, TokioResolver};
 use orch_manifests::HostName;
 
 /// Addresses that one name may have. Real services stay far below; a giant answer is an attack or a mistake.
@@ -58,15 +59,17 @@ impl SystemResolver {
     /// # Errors
     /// [`DnsError::Failed`] when there is none, or it cannot be read.
     pub fn new() -> Result<Self, DnsError> {
-        let mut builder = TokioResolver::builder_tokio().map_err(|e| DnsError::Failed(e.to_string()))?;
+        Self::build(TokioResolver::builder_tokio().map_err(failed)?)
+    }
+
+    fn build(mut builder: ResolverBuilder<TokioRuntimeProvider>) -> Result<Self, DnsError> {
         let options = builder.options_mut();
         options.timeout = ATTEMPT;
         options.attempts = options.attempts.clamp(1, 2);
         options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
         // The aliases are counted below.
         options.preserve_intermediates = true;
-        let resolver = builder.build().map_err(|e| DnsError::Failed(e.to_string()))?;
-        Ok(Self { resolver })
+        Ok(Self { resolver: builder.build().map_err(failed)? })
     }
 
     async fn family(&self, name: &Name, family: RecordType) -> Result<Vec<IpAddr>, DnsError> {
@@ -74,7 +77,7 @@ impl SystemResolver {
             Ok(lookup) => lookup,
             Err(error) if error.is_no_records_found() => return Ok(Vec::new()),
             Err(NetError::Timeout) => return Err(DnsError::Timeout),
-            Err(error) => return Err(DnsError::Failed(error.to_string())),
+            Err(error) => return Err(failed(error)),
         };
         let mut addresses = Vec::new();
         let mut aliases = 0;
@@ -96,8 +99,7 @@ impl SystemResolver {
 impl Resolve for SystemResolver {
     fn resolve<'a>(&'a self, name: &'a HostName) -> BoxFuture<'a, Result<Vec<IpAddr>, DnsError>> {
         Box::pin(async move {
-            let mut absolute =
-                Name::from_ascii(name.as_str()).map_err(|e| DnsError::Failed(e.to_string()))?;
+            let mut absolute = Name::from_ascii(name.as_str()).map_err(failed)?;
             absolute.set_fqdn(true);
             let (v4, v6) = futures_util::future::join(
                 self.family(&absolute, RecordType::A),
@@ -107,6 +109,11 @@ impl Resolve for SystemResolver {
             merge(v4, v6)
         })
     }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "an argument of map_err")]
+fn failed(error: impl ToString) -> DnsError {
+    DnsError::Failed(error.to_string())
 }
 
 /// One family's failure is survivable when the other has addresses: every address that could be dialled is known.
@@ -138,3 +145,6 @@ pub(crate) fn accept(addresses: Vec<IpAddr>) -> Result<Vec<IpAddr>, DnsError> {
         _ => Ok(addresses),
     }
 }
+
+#[cfg(test)]
+mod tests;

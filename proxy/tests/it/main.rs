@@ -1,5 +1,7 @@
 //! The proxy against real servers on loopback: what arrives upstream, byte for byte, and what comes back.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod bodies;
 mod destinations;
 mod injection;
