@@ -279,7 +279,7 @@ impl Worker {
     /// # Errors
     /// See [`WorkerError`]. A guest that fails is not an error.
     pub async fn run(&self, spec: RunSpec, io: RunIo) -> Result<RunOutcome, WorkerError> {
-        check(&spec)?;
+        check(&spec, self.config.pool)?;
         let bad = |message: String| WorkerError::BadSpec { message };
         let _room = match self.room.acquire().await {
             Ok(permit) => permit,
@@ -338,11 +338,14 @@ impl Drop for Worker {
     }
 }
 
-fn check(spec: &RunSpec) -> Result<(), WorkerError> {
+fn check(spec: &RunSpec, pool: Pool) -> Result<(), WorkerError> {
     let bad = |message: &str| Err(WorkerError::BadSpec { message: message.to_owned() });
     match &spec.input {
         Input::Inline(text) if text.len() > MAX_INLINE_INPUT => {
             bad("the input is too long to be inline and must be streamed")
+        }
+        _ if spec.limits.memory > pool.memory => {
+            bad("its memory limit is beyond what the worker's pool allows")
         }
         _ if http::HeaderValue::from_str(spec.token.reveal()).is_err() => {
             bad("the token is not a header value")

@@ -77,7 +77,9 @@ mod tests {
         tasks.shutdown();
         assert!(gone.await.is_err(), "the task was dropped");
         let (kept, gone) = tokio::sync::oneshot::channel::<()>();
-        tasks.spawn(async move { drop(kept.send(())) });
+        tasks.spawn(async move {
+            let _ = kept.send(());
+        });
         assert!(gone.await.is_err(), "never ran");
     }
 }

@@ -1,0 +1,104 @@
+//! Modules that cannot be compiled, and jails that cannot compile.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use orch_runner::{CompileError, CompileLimits, Compiler, ModuleError, WorkerCommand};
+
+use crate::support::{compiler, guest, this_program};
+
+async fn module_error(module: Bytes) -> ModuleError {
+    match compiler().compile(module).await {
+        Err(CompileError::Module(error)) => error,
+        other => panic!("{:?}", other.map(|bytes| bytes.len())),
+    }
+}
+
+pub(crate) async fn what_is_wrong_is_named() {
+    let garbage = module_error(Bytes::from_static(b"#!/bin/sh\necho hello")).await;
+    assert!(matches!(garbage, ModuleError::Malformed { offset: Some(0), .. }), "{garbage:?}");
+    let nothing = module_error(Bytes::new()).await;
+    assert!(matches!(nothing, ModuleError::Malformed { .. }), "{nothing:?}");
+
+    let whole = guest("echo");
+    let cut = module_error(whole.slice(..whole.len() / 2)).await;
+    assert!(matches!(cut, ModuleError::Malformed { offset: Some(1..), .. }), "{cut:?}");
+    let core = guest("echo-core");
+    let cut = module_error(core.slice(..core.len() / 2)).await;
+    assert!(matches!(cut, ModuleError::Malformed { .. }), "{cut:?}");
+
+    // A function's body that is not code, deep inside.
+    let mut broken = core.to_vec();
+    let middle = broken.len() / 2;
+    broken[middle..middle + 64].fill(0xff);
+    let broken = module_error(broken.into()).await;
+    assert!(matches!(broken, ModuleError::Malformed { offset: Some(1..), .. }), "{broken:?}");
+
+    let import = module_error(replaced(&whole, b"wasi:cli/stdin@0.2", b"evil:cli/stdin@0.2")).await;
+    let ModuleError::UnsupportedImport { import, reason } = &import else { panic!("{import:?}") };
+    assert!(
+        import.starts_with("evil:cli/stdin") && reason.contains("wasi:http/outgoing-handler"),
+        "{reason}"
+    );
+    let library = module_error(replaced(&core, b"_start", b"_sturt")).await;
+    assert!(matches!(library, ModuleError::NotACommand { .. }), "{library:?}");
+    let server = module_error(replaced(&whole, b"wasi:cli/run@0.2", b"wasi:cli/ran@0.2")).await;
+    assert!(matches!(server, ModuleError::NotACommand { .. }), "{server:?}");
+}
+
+/// `module` with every `from` replaced by a `to` of the same length.
+fn replaced(module: &[u8], from: &[u8], to: &[u8]) -> Bytes {
+    assert_eq!(from.len(), to.len());
+    let mut module = module.to_vec();
+    let mut found = false;
+    for at in 0..module.len() - from.len() {
+        if &module[at..at + from.len()] == from {
+            module[at..at + to.len()].copy_from_slice(to);
+            found = true;
+        }
+    }
+    assert!(found);
+    module.into()
+}
+
+pub(crate) async fn a_module_may_be_too_large_or_take_too_long_or_too_much() {
+    let with = |set: fn(&mut CompileLimits)| {
+        let mut limits = CompileLimits::default();
+        set(&mut limits);
+        Compiler::new(this_program("__compile"), limits)
+    };
+    let error = with(|limits| limits.module = 1000).compile(guest("echo")).await.unwrap_err();
+    assert!(matches!(error, CompileError::TooLarge { limit: 1000, .. }), "{error}");
+    let error = with(|limits| limits.artifact = 1000).compile(guest("echo")).await.unwrap_err();
+    assert!(
+        matches!(error, CompileError::Module(ModuleError::ArtifactTooLarge { limit: 1000, .. })),
+        "{error}"
+    );
+    let error =
+        with(|limits| limits.time = Duration::from_millis(5)).compile(guest("echo")).await.unwrap_err();
+    assert!(matches!(error, CompileError::TimedOut { .. }), "{error}");
+    // Enough for the program itself, not for compiling.
+    let program = std::fs::metadata(std::env::current_exe().unwrap()).unwrap().len();
+    let limits = CompileLimits { memory: program + (24 << 20), ..CompileLimits::default() };
+    let error =
+        Compiler::new(this_program("__compile"), limits).compile(guest("wanderer")).await.unwrap_err();
+    assert!(matches!(error, CompileError::OutOfMemory { .. } | CompileError::Crashed { .. }), "{error}");
+}
+
+pub(crate) async fn a_jail_that_dies_is_reported() {
+    let shell =
+        |script: &str| WorkerCommand { program: "/bin/sh".into(), args: vec!["-c".into(), script.into()] };
+    for (script, expected) in [
+        ("echo 'it hurts' >&2; exit 9", "exited with status 9; it said: it hurts"),
+        ("kill -SEGV $$", "was ended by signal 11"),
+        ("echo nonsense", "exited with status 0"),
+    ] {
+        let error =
+            Compiler::new(shell(script), CompileLimits::default()).compile(guest("noop")).await.unwrap_err();
+        assert!(matches!(error, CompileError::Crashed { .. }), "{error:?}");
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+    let nobody = WorkerCommand { program: "/nonexistent/orch".into(), args: Vec::new() };
+    let error = Compiler::new(nobody, CompileLimits::default()).compile(guest("noop")).await.unwrap_err();
+    assert!(matches!(error, CompileError::Start(_)), "{error}");
+}

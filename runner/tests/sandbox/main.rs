@@ -1,0 +1,128 @@
+//! Workers and compile jails as processes, driven through the crate's public API.
+//!
+//! This program is its own worker: started with a hidden subcommand it becomes one, as `orch` does. That is why it
+//! has a `main` of its own instead of the standard harness, and takes the standard harness's arguments as far as
+//! `cargo test` and its like use them.
+#![allow(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used, reason = "it is a test harness")]
+
+mod cache;
+mod compile;
+mod distrust;
+mod http;
+mod isolation;
+mod limits;
+mod runs;
+mod support;
+
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+type Test = fn() -> Pin<Box<dyn Future<Output = ()>>>;
+
+macro_rules! tests {
+    ($($module:ident :: $name:ident),* $(,)?) => {
+        &[$((concat!(stringify!($module), "::", stringify!($name)), || Box::pin($module::$name()))),*]
+    };
+}
+
+/// Every test. One that is forgotten here is dead code, which the lints refuse.
+const TESTS: &[(&str, Test)] = tests![
+    runs::a_guest_that_does_nothing_succeeds,
+    runs::input_becomes_output,
+    runs::a_core_module_runs_like_a_component,
+    runs::long_input_is_streamed,
+    runs::the_environment_and_arguments_are_what_was_given,
+    runs::a_failing_guest_has_its_status,
+    runs::a_trap_is_described,
+    runs::many_runs_share_a_worker,
+    runs::cancelling_stops_a_busy_guest,
+    runs::dropping_the_future_stops_a_busy_guest,
+    runs::a_run_that_cannot_be_set_up_is_rejected,
+    runs::mounts_are_visible_and_read_only_unless_writable,
+    runs::shutting_down_lets_runs_finish,
+    limits::processor_time,
+    limits::wall_clock_time_of_a_busy_guest,
+    limits::wall_clock_time_of_a_sleeping_guest,
+    limits::memory,
+    limits::a_polite_refusal_of_memory_is_not_the_limits_doing,
+    limits::output,
+    limits::log,
+    limits::open_resources,
+    limits::slow_readers_stop_the_guest,
+    limits::a_busy_run_does_not_starve_another,
+    http::a_request_reaches_the_door_and_its_response_the_guest,
+    http::reserved_headers_are_the_protocols_alone,
+    http::refusals_become_error_codes,
+    http::large_bodies_travel_both_ways,
+    http::a_broken_response_is_an_error_in_the_guest,
+    http::a_run_that_ends_takes_its_requests_with_it,
+    isolation::a_worker_has_three_descriptors_and_no_environment,
+    isolation::sockets_are_denied,
+    isolation::a_worker_ends_with_its_socket_while_its_guest_spins,
+    isolation::a_worker_is_started_by_a_broker_only,
+    distrust::another_version_is_refused_by_the_broker,
+    distrust::another_version_is_refused_by_the_worker,
+    distrust::too_much_output_is_the_workers_end,
+    distrust::an_answer_that_never_comes_is_the_workers_end,
+    distrust::a_run_that_does_not_exist_is_the_workers_end,
+    distrust::a_dead_worker_ends_its_runs_with_what_it_said,
+    distrust::tokens_and_targets_are_checked,
+    compile::what_is_wrong_is_named,
+    compile::a_module_may_be_too_large_or_take_too_long_or_too_much,
+    compile::a_jail_that_dies_is_reported,
+    cache::entries_are_reused_and_private,
+    cache::a_damaged_entry_is_replaced_and_never_loaded,
+    cache::another_version_is_a_miss,
+    cache::two_at_once_compile_once,
+    cache::the_key_file_decides_what_is_trusted,
+];
+
+/// Longer than any test takes, even in a debug build on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match args.first().map(String::as_str) {
+        Some("__worker") => orch_runner::worker_main(),
+        Some("__compile") => orch_runner::compile_main(),
+        Some("__misbehave") => distrust::misbehave(args.get(1).map_or("", String::as_str)),
+        _ => run_tests(&args),
+    }
+}
+
+fn run_tests(args: &[String]) -> ExitCode {
+    let flag = |name: &str| args.iter().any(|arg| arg == name);
+    let filters: Vec<&String> = args.iter().filter(|arg| !arg.starts_with('-') && *arg != "terse").collect();
+    let wanted = |name: &str| match flag("--exact") {
+        true => filters.iter().any(|filter| *filter == name),
+        false => filters.is_empty() || filters.iter().any(|filter| name.contains(filter.as_str())),
+    };
+    let chosen: Vec<_> = TESTS.iter().filter(|(name, _)| wanted(name) && !flag("--ignored")).collect();
+    if flag("--list") {
+        chosen.iter().for_each(|(name, _)| println!("{name}: test"));
+        return ExitCode::SUCCESS;
+    }
+    println!("\nrunning {} tests", chosen.len());
+    let mut failed = 0;
+    for (name, test) in &chosen {
+        let began = Instant::now();
+        let passed = catch_unwind(AssertUnwindSafe(|| run_test(*test))).is_ok();
+        failed += usize::from(!passed);
+        println!("test {name} ... {} ({:.2?})", if passed { "ok" } else { "FAILED" }, began.elapsed());
+    }
+    let (passed, out) = (chosen.len() - failed, TESTS.len() - chosen.len());
+    let result = if failed == 0 { "ok" } else { "FAILED" };
+    println!(
+        "\ntest result: {result}. {passed} passed; {failed} failed; 0 ignored; 0 measured; {out} filtered out\n"
+    );
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn run_test(test: Test) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime
+        .block_on(async { tokio::time::timeout(PATIENCE, test()).await.expect("the test takes too long") });
+}
