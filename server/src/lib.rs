@@ -1,1 +1,35 @@
 //! The broker: grants, doors and the life of a run; configuration and the home folder.
+//!
+//! It composes the other crates and executes no agent code. Read [`Broker::run`] first: one run, from what the caller
+//! said to what the agent answered.
+
+mod agent;
+mod broker;
+mod config;
+mod credential;
+mod door;
+mod environment;
+mod failure;
+mod home;
+mod keys;
+mod limits;
+mod outcome;
+mod permissions;
+mod policy;
+mod run;
+mod schema;
+mod thinking;
+mod upstream;
+
+pub use agent::{Agent, MODULE_LIMIT};
+pub use broker::Broker;
+pub use config::Config;
+pub use environment::{Environment, VARIABLES, Variable};
+pub use failure::{Failure, Kind};
+pub use home::Home;
+pub use keys::{flag_key, vault_failure};
+pub use permissions::{Answer, Capability, Question};
+pub use run::{
+    EgressReport, Event, LimitRequest, LimitUse, LimitsReport, MountRequest, Observer, Report, RunRequest,
+    UsageReport,
+};

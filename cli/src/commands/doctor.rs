@@ -1,0 +1,217 @@
+//! `orch doctor`: looks at this installation and says what works, what is missing and what to do.
+
+use std::process::ExitCode;
+
+use orch_manifests::Auth;
+use orch_server::{
+    Agent, Answer, Event, Failure, Kind, LimitRequest, Observer, Question, RunRequest, vault_failure,
+};
+use orch_vault::{OpenMode, Vault};
+use serde_json::{Value, json};
+
+use crate::printer::Printer;
+use crate::wire::{Installation, broken_pipe};
+
+/// What the self-test summarises.
+const SAMPLE: &str =
+    r#"{"text":"A broker holds the keys. A worker runs the agent. Nothing else crosses between them."}"#;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Fine,
+    /// Works, with less than there could be.
+    Notice,
+    Broken,
+}
+
+impl State {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Fine => "ok",
+            Self::Notice => "notice",
+            Self::Broken => "broken",
+        }
+    }
+}
+
+struct Check {
+    name: &'static str,
+    state: State,
+    detail: String,
+    hints: Vec<String>,
+}
+
+impl Check {
+    fn fine(name: &'static str, detail: impl Into<String>) -> Self {
+        Self { name, state: State::Fine, detail: detail.into(), hints: Vec::new() }
+    }
+
+    fn notice(name: &'static str, detail: impl Into<String>, hint: Option<&str>) -> Self {
+        let hints = hint.map(str::to_owned).into_iter().collect();
+        Self { name, state: State::Notice, detail: detail.into(), hints }
+    }
+
+    fn broken(name: &'static str, failure: &Failure) -> Self {
+        Self {
+            name,
+            state: State::Broken,
+            detail: failure.message().to_owned(),
+            hints: failure.hints().to_vec(),
+        }
+    }
+}
+
+pub(crate) fn run(printer: Printer) -> Result<ExitCode, Failure> {
+    let mut checks = vec![Check::fine(
+        "version",
+        format!("orch {}, wasmtime {}", env!("CARGO_PKG_VERSION"), orch_runner::engine::WASMTIME_VERSION),
+    )];
+    match Installation::open() {
+        Err(failure) => checks.push(Check::broken("configuration", &failure)),
+        Ok(here) => {
+            checks.push(folders(&here));
+            checks.push(configuration(&here));
+            checks.push(vault(&here));
+            checks.extend(keys(&here));
+            checks.push(self_test(here));
+        }
+    }
+    checks.push(jail());
+
+    let broken = checks.iter().filter(|check| check.state == State::Broken).count();
+    if printer.json() {
+        let rows: Vec<Value> = checks
+            .iter()
+            .map(|c| json!({ "name": c.name, "state": c.state.word(), "detail": c.detail, "hints": c.hints }))
+            .collect();
+        printer.result_json(&json!({ "ok": broken == 0, "checks": rows })).or_else(broken_pipe)?;
+    } else {
+        let width = checks.iter().map(|check| check.name.len()).max().unwrap_or(0);
+        let mut lines = Vec::new();
+        for check in &checks {
+            lines.push(format!("{:6}  {:width$}  {}", check.state.word(), check.name, check.detail));
+            lines.extend(check.hints.iter().map(|hint| format!("{:6}  {:width$}  hint: {hint}", "", "")));
+        }
+        printer.result(&lines.join("\n")).or_else(broken_pipe)?;
+    }
+    Ok(if broken == 0 { ExitCode::SUCCESS } else { ExitCode::from(Kind::Usage.exit_code()) })
+}
+
+fn folders(here: &Installation) -> Check {
+    let [config, data, cache] = here.home.roots();
+    for folder in [config, data, cache] {
+        if let Err(failure) = here.home.ensure(folder) {
+            return Check::broken("folders", &failure);
+        }
+    }
+    Check::fine(
+        "folders",
+        format!("configuration {}, data {}, cache {}", config.display(), data.display(), cache.display()),
+    )
+}
+
+fn configuration(here: &Installation) -> Check {
+    let file = here.home.config_file();
+    if file.exists() {
+        Check::fine("configuration", file.display().to_string())
+    } else {
+        Check::fine("configuration", format!("none at {}: the defaults hold", file.display()))
+    }
+}
+
+fn vault(here: &Installation) -> Check {
+    let held = Vault::open(&here.vault, OpenMode::ReadOnlyIfExists).and_then(|vault| vault.list());
+    match held {
+        Err(error) => Check::broken("vault", &vault_failure(&error)),
+        Ok(_) if !here.vault.store.exists() => Check::fine(
+            "vault",
+            "none yet; the first `orch secrets set` makes it, with its key in a 0600 file",
+        ),
+        Ok(secrets) => Check::fine(
+            "vault",
+            format!("{} secrets, key in the file {}", secrets.len(), here.vault.key_file.display()),
+        ),
+    }
+}
+
+/// One line per provider: where its key would come from. Nothing is sent to any provider.
+fn keys(here: &Installation) -> Vec<Check> {
+    let vault = Vault::open(&here.vault, OpenMode::ReadOnlyIfExists).ok();
+    let holds = |name: &str| {
+        let (Some(vault), Ok(name)) = (&vault, name.parse()) else { return false };
+        vault.contains(&name).unwrap_or(false)
+    };
+    let mut found = Vec::new();
+    for provider in here.catalog.providers().filter(|provider| provider.auth != Auth::None) {
+        let env = provider.env.iter().find(|name| here.environment.has_key(name));
+        let stored = provider.env.iter().find(|name| holds(name));
+        match (env, stored) {
+            (Some(name), _) => found.push(format!("{} ({name}, environment)", provider.slug)),
+            (None, Some(name)) => found.push(format!("{} ({name}, vault)", provider.slug)),
+            (None, None) => {}
+        }
+    }
+    vec![match found.as_slice() {
+        [] => Check::notice("keys", "no provider has a key", Some("orch secrets set OPENAI_API_KEY")),
+        some => Check::fine("keys", some.join(", ")),
+    }]
+}
+
+/// Runs an agent for real, on simulated providers: compiler, worker, broker, proxy, TLS and injection all work.
+fn self_test(here: Installation) -> Check {
+    let started = std::time::Instant::now();
+    let tested = (|| {
+        let request = RunRequest {
+            agent: Agent::load("orch/summarizer")?,
+            input: SAMPLE.to_owned(),
+            keys: Vec::new(),
+            provider: None,
+            model: None,
+            env: Vec::new(),
+            allow: Vec::new(),
+            secrets: Vec::new(),
+            mounts: Vec::new(),
+            limits: LimitRequest::default(),
+            stream: false,
+            simulate: Some("ok".to_owned()),
+        };
+        let broker = here.broker()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .map_err(|e| Failure::defect(format!("cannot start the runtime: {e}")))?;
+        runtime.block_on(broker.run(request, &Silent))
+    })();
+    match tested {
+        Ok(report) => Check::fine(
+            "sandbox",
+            format!(
+                "orch/summarizer ran on simulated providers in {} ms: {} model call, keys injected by the proxy",
+                started.elapsed().as_millis(),
+                report.calls.len()
+            ),
+        ),
+        Err(failure) => Check::broken("sandbox", &failure),
+    }
+}
+
+/// The layers around the worker beyond wasmtime, and what stands in where they are missing.
+fn jail() -> Check {
+    Check::notice(
+        "jail",
+        "the worker has its own process, an empty environment and one socket; seccomp, Landlock and namespaces are \
+         not part of this version: a full escape from wasmtime would run with this user's rights",
+        None,
+    )
+}
+
+struct Silent;
+
+impl Observer for Silent {
+    fn event(&self, _: Event<'_>) {}
+
+    fn ask(&self, _: &Question) -> Answer {
+        Answer::Deny
+    }
+}

@@ -1,0 +1,193 @@
+//! Finding and loading an agent: a folder, a manifest, a bare module, or one that comes with `orch`.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use orch_manifests::{AgentName, Digest, Format, MANIFEST_FILES, Manifest};
+use serde_json::json;
+
+use crate::failure::Failure;
+
+mod builtin;
+
+/// Largest module that is accepted, in bytes. A componentize-py component is 18 MB.
+pub const MODULE_LIMIT: u64 = 128 * 1024 * 1024;
+
+/// An agent, ready to be asked about and run.
+#[derive(Debug)]
+pub struct Agent {
+    /// What it is and wants.
+    pub manifest: Manifest,
+    /// Its component or core module, unverified bytes.
+    pub module: Vec<u8>,
+    /// Identity for grants: SHA-256(canonical manifest ‖ module).
+    pub digest: Digest,
+    /// Whether it had no manifest, so that the command line alone says what it may do.
+    pub bare: bool,
+}
+
+impl Agent {
+    /// Loads what `spec` names. What exists as a path is a path.
+    ///
+    /// # Errors
+    /// When nothing is found, or what is found is not an agent; the failure says which file and why.
+    pub fn load(spec: &str) -> Result<Self, Failure> {
+        let path = Path::new(spec);
+        if path.is_dir() {
+            return Self::from_manifest(&find_manifest(path)?);
+        }
+        if path.exists() {
+            return match path.extension().and_then(|e| e.to_str()) {
+                Some("wasm") => Self::from_module(path),
+                Some("yaml" | "yml" | "json") => Self::from_manifest(path),
+                _ => Err(Failure::usage(
+                    "agent_unknown",
+                    format!("{spec} is neither a folder, a manifest (.yaml, .yml, .json) nor a .wasm file"),
+                )),
+            };
+        }
+        match builtin::find(spec) {
+            Some(found) => Self::from_builtin(found),
+            None => Err(not_found(spec)),
+        }
+    }
+
+    fn from_manifest(path: &Path) -> Result<Self, Failure> {
+        let manifest = Manifest::load(path).map_err(manifest_failure)?;
+        let folder = path.parent().unwrap_or(Path::new("."));
+        let module = read_module(&folder.join(&manifest.module))
+            .map_err(|failure| failure.hint(format!("{} names it as its `module`", path.display())))?;
+        Ok(Self::new(manifest, module, false))
+    }
+
+    /// A module without a manifest: it may think with any provider, and reach what the command line allows.
+    fn from_module(path: &Path) -> Result<Self, Failure> {
+        let module = read_module(path)?;
+        let stem = path.file_stem().map(|s| s.to_string_lossy().to_lowercase()).unwrap_or_default();
+        let name: String = stem.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+        let name = match name.trim_matches('-') {
+            "" => "agent",
+            name => name,
+        };
+        let text = json!({
+            "name": format!("local/{name}"), "version": "0.0.0", "module": "module.wasm", "supported_providers": ["any"],
+        })
+        .to_string();
+        let manifest =
+            Manifest::parse(&text, Format::Json, &path.display().to_string()).map_err(manifest_failure)?;
+        Ok(Self::new(manifest, module, true))
+    }
+
+    fn from_builtin(found: &builtin::Builtin) -> Result<Self, Failure> {
+        let manifest = Manifest::parse(found.manifest, Format::Yaml, found.name).map_err(manifest_failure)?;
+        Ok(Self::new(manifest, found.module.to_vec(), false))
+    }
+
+    fn new(manifest: Manifest, module: Vec<u8>, bare: bool) -> Self {
+        let mut identity = manifest.canonical_json();
+        identity.extend_from_slice(&module);
+        let digest = Digest::of(&identity);
+        Self { manifest, module, digest, bare }
+    }
+}
+
+fn find_manifest(folder: &Path) -> Result<PathBuf, Failure> {
+    MANIFEST_FILES.iter().map(|name| folder.join(name)).find(|path| path.exists()).ok_or_else(|| {
+        Failure::usage(
+            "manifest_missing",
+            format!("{} has no manifest ({})", folder.display(), MANIFEST_FILES.join(", ")),
+        )
+        .hint("an agent's folder holds orch.yaml and the module that it names")
+    })
+}
+
+fn manifest_failure(error: orch_manifests::ManifestError) -> Failure {
+    Failure::usage("manifest_invalid", error.to_string())
+}
+
+fn not_found(spec: &str) -> Failure {
+    let failure =
+        Failure::usage("agent_not_found", format!("no agent {spec}: there is no such file or folder"));
+    if spec.parse::<AgentName>().is_ok() || spec.starts_with("orch/") {
+        failure.hint(format!("agents that come with orch: {}", builtin::names().join(", ")))
+    } else {
+        failure.hint("name a folder with orch.yaml, a manifest, a .wasm file, or org/name")
+    }
+}
+
+/// Reads a module, at most [`MODULE_LIMIT`] bytes of it.
+fn read_module(path: &Path) -> Result<Vec<u8>, Failure> {
+    let unreadable =
+        |error: &std::io::Error| Failure::file("module_unreadable", "read the module", path, error);
+    let file = File::open(path).map_err(|e| unreadable(&e))?;
+    let meta = file.metadata().map_err(|e| unreadable(&e))?;
+    if !meta.is_file() {
+        return Err(Failure::usage("module_unreadable", format!("{} is not a file", path.display())));
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(meta.len().min(MODULE_LIMIT)).unwrap_or(0));
+    file.take(MODULE_LIMIT + 1).read_to_end(&mut bytes).map_err(|e| unreadable(&e))?;
+    if bytes.len() as u64 > MODULE_LIMIT {
+        return Err(Failure::usage(
+            "module_too_large",
+            format!("{} is larger than {} MiB", path.display(), MODULE_LIMIT >> 20),
+        ));
+    }
+    if !bytes.starts_with(b"\0asm") {
+        return Err(Failure::usage(
+            "module_invalid",
+            format!("{} is not WebAssembly: it does not begin with the bytes 00 61 73 6d", path.display()),
+        ));
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    const MANIFEST: &str = "name: acme/x\nversion: 1.0.0\nmodule: x.wasm\nsupported_providers: [any]\n";
+
+    fn code(spec: &Path) -> &'static str {
+        Agent::load(&spec.display().to_string()).expect_err("refused").code()
+    }
+
+    #[test]
+    fn a_folder_a_manifest_and_a_module_are_agents() {
+        let dir = tempfile::tempdir().expect("a folder");
+        fs::write(dir.path().join("orch.yaml"), MANIFEST).expect("written");
+        fs::write(dir.path().join("x.wasm"), b"\0asm....").expect("written");
+        let folder = Agent::load(&dir.path().display().to_string()).expect("loads");
+        let file = Agent::load(&dir.path().join("orch.yaml").display().to_string()).expect("loads");
+        assert_eq!(folder.digest, file.digest);
+        let bare = Agent::load(&dir.path().join("x.wasm").display().to_string()).expect("loads");
+        assert!(bare.bare);
+        assert_eq!(bare.manifest.name.to_string(), "local/x");
+        assert_ne!(bare.digest, folder.digest, "another manifest is another agent");
+    }
+
+    #[test]
+    fn each_mistake_has_its_code() {
+        let dir = tempfile::tempdir().expect("a folder");
+        assert_eq!(code(dir.path()), "manifest_missing");
+        fs::write(dir.path().join("orch.yaml"), MANIFEST).expect("written");
+        assert_eq!(code(dir.path()), "module_unreadable");
+        fs::write(dir.path().join("x.wasm"), b"#!/bin/sh").expect("written");
+        assert_eq!(code(dir.path()), "module_invalid");
+        fs::write(dir.path().join("orch.yaml"), "name: [").expect("written");
+        assert_eq!(code(dir.path()), "manifest_invalid");
+        fs::write(dir.path().join("notes.txt"), "x").expect("written");
+        assert_eq!(code(&dir.path().join("notes.txt")), "agent_unknown");
+        assert_eq!(code(&dir.path().join("absent")), "agent_not_found");
+        assert_eq!(code(Path::new("acme/absent")), "agent_not_found");
+    }
+
+    #[test]
+    fn every_builtin_agent_loads() {
+        for name in builtin::names() {
+            let agent = Agent::load(name).expect("loads");
+            assert_eq!(agent.manifest.name.to_string(), name);
+        }
+    }
+}

@@ -1,0 +1,359 @@
+//! The operator's configuration: `config.yaml` in the configuration folder.
+//!
+//! It alone can widen what the proxy reaches (pins, `connect_to`, extra roots), so it is read from that one place,
+//! refused when another user could have written it, and every unknown or unusable key is an error with its line.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+
+use orch_manifests::{Catalog, Dialect, Endpoint, HostName, Limits, OperatorProvider, Slug};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use serde::Deserialize;
+
+use crate::failure::Failure;
+use crate::home::Home;
+use crate::permissions::AllowedHost;
+
+mod limits;
+
+/// Largest configuration file, in bytes.
+const SIZE_LIMIT: u64 = 1024 * 1024;
+
+/// The configuration, parsed and checked.
+#[derive(Debug, Default)]
+pub struct Config {
+    /// A server to run on.
+    pub server_url: Option<String>,
+    /// The operator's providers: new ones, and built-in ones that are reached at exactly this host and port.
+    pub providers: Vec<OperatorProvider>,
+    /// Certificate authorities beside the public ones.
+    pub extra_roots: Vec<CertificateDer<'static>>,
+    /// Hosts granted to every agent whose manifest asks for them.
+    pub allow: Vec<AllowedHost>,
+    /// Other addresses to dial for granted origins.
+    pub connect_to: Vec<((HostName, u16), SocketAddr)>,
+    /// Limits of agents that set none.
+    pub default_limits: Limits,
+    /// Limits that nothing may exceed.
+    pub limit_ceilings: Limits,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct Raw {
+    server: RawServer,
+    providers: BTreeMap<String, RawProvider>,
+    egress: RawEgress,
+    routes: Option<serde_yaml::Value>,
+    limits: RawLimits,
+    vault: RawVault,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct RawServer {
+    url: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawProvider {
+    base_url: Option<Endpoint>,
+    dialect: Option<String>,
+    env: Option<String>,
+    #[serde(default)]
+    models: Vec<String>,
+    #[serde(default)]
+    free: bool,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct RawEgress {
+    ca_file: Option<String>,
+    allow: Vec<String>,
+    connect_to: BTreeMap<String, String>,
+    upstream_proxy: Option<serde_yaml::Value>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct RawLimits {
+    defaults: limits::RawLimits,
+    ceilings: limits::RawLimits,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct RawVault {
+    key: Option<String>,
+}
+
+impl Config {
+    /// Reads the configuration of this home; no file is the default configuration.
+    ///
+    /// # Errors
+    /// When the file is not the user's own, is malformed, or says something that cannot be done.
+    pub fn load(home: &Home) -> Result<Self, Failure> {
+        let path = home.config_file();
+        match path.symlink_metadata() {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(error) => return Err(unreadable(&path, &error)),
+            Ok(meta) => check_file(&path, &meta)?,
+        }
+        let text = fs::read_to_string(&path).map_err(|error| unreadable(&path, &error))?;
+        Self::parse(&text, &path.display().to_string(), home.config_folder())
+    }
+
+    /// Parses configuration text; `label` names it in errors, `folder` is where relative paths start.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn parse(text: &str, label: &str, folder: &Path) -> Result<Self, Failure> {
+        if text.trim().is_empty() {
+            return Ok(Self::default());
+        }
+        let raw: Option<Raw> = serde_yaml::from_str(text).map_err(|error| malformed(label, &error))?;
+        let raw = raw.unwrap_or_default();
+        let wrong = |field: &str, why: &str| {
+            Failure::usage("config_invalid", format!("{label}: {field}: {why}")).detail("field", field)
+        };
+
+        if raw.routes.is_some() {
+            return Err(wrong("routes", "routes are not supported by this version of orch"));
+        }
+        if raw.egress.upstream_proxy.is_some() {
+            return Err(wrong(
+                "egress.upstream_proxy",
+                "an upstream proxy is not supported by this version of orch",
+            )
+            .hint("remove it, or set it to null"));
+        }
+        match raw.vault.key.as_deref() {
+            None | Some("auto" | "file") => {}
+            Some(other @ ("keychain" | "passphrase" | "systemd-credential")) => {
+                return Err(wrong("vault.key", &format!("{other} is not supported by this version of orch"))
+                    .hint("use auto or file: a 0600 key file outside of the vault"));
+            }
+            Some(other) => return Err(wrong("vault.key", &format!("{other:?} is not auto or file"))),
+        }
+
+        let bounds = |table: &str, raw: &limits::RawLimits| {
+            raw.parse().map_err(|(field, why)| wrong(&format!("{table}.{field}"), &why))
+        };
+        let mut config = Self {
+            server_url: raw.server.url,
+            default_limits: bounds("limits.defaults", &raw.limits.defaults)?,
+            limit_ceilings: bounds("limits.ceilings", &raw.limits.ceilings)?,
+            ..Self::default()
+        };
+        for (name, provider) in raw.providers {
+            let field = format!("providers.{name}");
+            let slug: Slug = name.parse().map_err(|e| wrong(&field, &format!("{e}")))?;
+            let dialect = provider.dialect.map(|text| text.parse::<Dialect>()).transpose();
+            config.providers.push(OperatorProvider {
+                slug,
+                dialect: dialect.map_err(|e| wrong(&format!("{field}.dialect"), &e.to_string()))?,
+                base_url: provider.base_url,
+                env: provider.env.into_iter().collect(),
+                models: provider.models,
+                free: provider.free,
+            });
+        }
+        for (index, host) in raw.egress.allow.iter().enumerate() {
+            let host = AllowedHost::parse(host).map_err(|e| wrong(&format!("egress.allow[{index}]"), &e))?;
+            config.allow.push(host);
+        }
+        for (from, to) in &raw.egress.connect_to {
+            let field = format!("egress.connect_to.{from:?}");
+            config.connect_to.push((
+                parse_origin(from).map_err(|e| wrong(&field, &e))?,
+                to.parse().map_err(|_| {
+                    wrong(&field, &format!("{to:?} is not ADDRESS:PORT, such as 127.0.0.1:9443"))
+                })?,
+            ));
+        }
+        if let Some(file) = raw.egress.ca_file {
+            config.extra_roots = read_roots(&folder.join(file)).map_err(|e| wrong("egress.ca_file", &e))?;
+        }
+        Ok(config)
+    }
+}
+
+impl Config {
+    /// The built-in catalog with the operator's providers.
+    ///
+    /// # Errors
+    /// When a provider is incomplete or claims what belongs to another.
+    pub fn catalog(&self) -> Result<Catalog, Failure> {
+        Catalog::builtin()
+            .with_operator(self.providers.clone())
+            .map_err(|e| Failure::usage("config_invalid", format!("config.yaml: providers: {e}")))
+    }
+}
+
+/// `name:port`.
+fn parse_origin(text: &str) -> Result<(HostName, u16), String> {
+    let (host, port) = text.rsplit_once(':').ok_or_else(|| format!("{text:?} is not HOST:PORT"))?;
+    let host = host.parse().map_err(|e| format!("{host:?} is not a host name: {e}"))?;
+    let port = port.parse().map_err(|_| format!("{port:?} is not a port"))?;
+    Ok((host, port))
+}
+
+fn read_roots(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let file = |e: &dyn std::fmt::Display| format!("cannot read {}: {e}", path.display());
+    let roots = CertificateDer::pem_file_iter(path)
+        .map_err(|e| file(&e))?
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|e| file(&e))?;
+    if roots.is_empty() { Err(format!("{} holds no PEM certificate", path.display())) } else { Ok(roots) }
+}
+
+/// The file decides where keys are sent: it must be the user's own, and nobody else's to write.
+fn check_file(path: &Path, meta: &fs::Metadata) -> Result<(), Failure> {
+    let refuse = |why: &str| Err(Failure::usage("config_unsafe", format!("{} {why}", path.display())));
+    if meta.file_type().is_symlink() {
+        return refuse("is a symbolic link; orch does not follow links to what decides where keys go");
+    }
+    if !meta.is_file() {
+        return refuse("is not a file");
+    }
+    if meta.uid() != rustix::process::geteuid().as_raw() {
+        return refuse("belongs to another user");
+    }
+    if meta.permissions().mode() & 0o022 != 0 {
+        return refuse("can be written to by other users")
+            .map_err(|f: Failure| f.hint(format!("chmod 600 {}", path.display())));
+    }
+    if meta.len() > SIZE_LIMIT {
+        return refuse("is larger than 1 MiB");
+    }
+    Ok(())
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::file("config_unreadable", "read the configuration", path, error)
+}
+
+/// serde_yaml says the place and the field; the nearest known field is added.
+fn malformed(label: &str, error: &serde_yaml::Error) -> Failure {
+    let place = error.location().map(|at| format!(":{}:{}", at.line(), at.column())).unwrap_or_default();
+    let text = error.to_string();
+    // The location stands in front already.
+    let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(message, _)| message);
+    let failure = Failure::usage("config_invalid", format!("{label}{place}: {text}"));
+    match nearest_field(text) {
+        Some(nearest) => failure.hint(format!("did you mean `{nearest}`?")),
+        None => failure,
+    }
+}
+
+/// The known field closest to the unknown one that serde names: "unknown field `x`, expected one of `a`, `b`".
+fn nearest_field(text: &str) -> Option<String> {
+    let (unknown, known) = text.split_once("unknown field ")?.1.split_once(", expected ")?;
+    let unknown = unknown.trim_matches('`');
+    let close = |field: &&str| strsim::damerau_levenshtein(unknown, field) <= (unknown.len() / 3).max(2);
+    let fields = known.split('`').skip(1).step_by(2).filter(close);
+    fields.min_by_key(|field| strsim::damerau_levenshtein(unknown, field)).map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, Failure> {
+        Config::parse(text, "config.yaml", Path::new("/nowhere"))
+    }
+
+    fn says(text: &str, part: &str) {
+        let failure = parse(text).expect_err(text);
+        assert!(matches!(failure.code(), "config_invalid"), "{failure:?}");
+        assert!(failure.message().contains(part), "{failure} does not say {part:?}");
+    }
+
+    #[test]
+    fn nothing_is_the_default() {
+        for text in ["", "\n\n", "# only a comment\n", "egress:\n  allow: []\n"] {
+            let config = parse(text).expect("fine");
+            assert!(config.allow.is_empty() && config.providers.is_empty());
+        }
+    }
+
+    #[test]
+    fn the_contract_s_example_parses() {
+        let config = parse(
+            r#"
+server: { url: "https://orch.example.com" }
+providers:
+  openai: { base_url: "https://127.0.0.1:8443/v1" }
+  lan-llm: { dialect: openai, base_url: "http://10.0.0.5:8000/v1", env: LAN_LLM_KEY, models: ["llama-*"] }
+egress:
+  allow: [api.github.com]
+  connect_to: { "api.github.com:443": "127.0.0.1:9443" }
+  upstream_proxy: null
+limits: { defaults: { time: 1m }, ceilings: { memory: 1GiB } }
+vault: { key: auto }
+"#,
+        )
+        .expect("parses");
+        assert_eq!(config.providers.len(), 2);
+        let catalog = config.catalog().expect("complete");
+        assert!(catalog.provider("openai").expect("built in").pinned);
+        assert!(catalog.provider("lan-llm").expect("defined").pinned);
+        assert!(!catalog.provider("anthropic").expect("built in").pinned);
+        assert_eq!(config.connect_to.len(), 1);
+        assert_eq!(config.connect_to[0].1.port(), 9443);
+    }
+
+    #[test]
+    fn each_mistake_is_named_with_its_place() {
+        says("egres: {}", "config.yaml:1:1: unknown field");
+        says("egress:\n  alow: []\n", "egress");
+        says("egress:\n  allow: [\"10.0.0.1\"]\n", "egress.allow[0]");
+        says("egress:\n  connect_to: { \"a.example\": \"127.0.0.1:1\" }\n", "HOST:PORT");
+        says("egress:\n  connect_to: { \"a.example:443\": \"localhost:1\" }\n", "ADDRESS:PORT");
+        says("egress:\n  ca_file: absent.pem\n", "/nowhere/absent.pem");
+        says("providers:\n  openai: { base_url: \"ftp://x\" }\n", "providers");
+        says("providers:\n  mine: { base_url: \"https://x.example/v1\", dialect: morse }\n", "dialect");
+        says("limits: { ceilings: { memory: lots } }", "limits.ceilings.memory");
+        says("vault: { key: keychain }", "not supported by this version");
+        says("routes: {}", "not supported by this version");
+        says("a: [", "config.yaml:");
+        says("- 1", "config.yaml");
+    }
+
+    #[test]
+    fn incomplete_or_greedy_providers_are_refused() {
+        for (text, part) in [
+            ("providers:\n  mine: { base_url: \"https://x.example/v1\", env: K }\n", "dialect"),
+            (
+                "providers:\n  mine: { base_url: \"https://x.example/v1\", dialect: openai, env: OPENAI_API_KEY }\n",
+                "key of `openai`",
+            ),
+        ] {
+            let failure = parse(text).expect("parses").catalog().expect_err(text);
+            assert!(failure.message().contains(part), "{failure}");
+        }
+    }
+
+    #[test]
+    fn a_misspelt_key_gets_its_neighbour() {
+        let failure = parse("egress:\n  alow: []\n").expect_err("refused");
+        assert_eq!(failure.hints(), ["did you mean `allow`?"]);
+    }
+
+    #[test]
+    fn a_file_that_others_can_write_is_refused() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("config.yaml");
+        fs::write(&path, "").expect("written");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).expect("opened");
+        let set = BTreeMap::from([("ORCH_HOME".to_owned(), dir.path().display().to_string())]);
+        let home = Home::locate(&crate::Environment::Fixed(set)).expect("a home");
+        assert_eq!(Config::load(&home).expect_err("refused").code(), "config_unsafe");
+    }
+}

@@ -1,0 +1,60 @@
+//! `limits.defaults` and `limits.ceilings`, written as in a manifest.
+
+use std::fmt;
+
+use orch_manifests::{Limits, parse_count, parse_duration};
+use serde::Deserialize;
+
+/// Limits as they stand in the file: numbers, or texts with a unit.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawLimits {
+    memory: Option<Scalar>,
+    time: Option<Scalar>,
+    cpu: Option<Scalar>,
+    output: Option<Scalar>,
+    requests: Option<Scalar>,
+    tokens: Option<Scalar>,
+    cost_usd: Option<Scalar>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Scalar {
+    Whole(u64),
+    Fraction(f64),
+    Text(String),
+}
+
+impl fmt::Display for Scalar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Whole(number) => number.fmt(f),
+            Self::Fraction(number) => number.fmt(f),
+            Self::Text(text) => text.fmt(f),
+        }
+    }
+}
+
+impl RawLimits {
+    /// Reads every field with the manifest's own parsers; an error names the field.
+    pub(super) fn parse(&self) -> Result<Limits, (&'static str, String)> {
+        Ok(Limits {
+            memory: field("memory", self.memory.as_ref(), str::parse)?,
+            time: field("time", self.time.as_ref(), parse_duration)?,
+            cpu: field("cpu", self.cpu.as_ref(), parse_duration)?,
+            output: field("output", self.output.as_ref(), str::parse)?,
+            requests: field("requests", self.requests.as_ref(), parse_count)?,
+            tokens: field("tokens", self.tokens.as_ref(), parse_count)?,
+            cost_usd: field("cost_usd", self.cost_usd.as_ref(), str::parse)?,
+        })
+    }
+}
+
+fn field<T, E: fmt::Display>(
+    name: &'static str,
+    value: Option<&Scalar>,
+    parse: impl Fn(&str) -> Result<T, E>,
+) -> Result<Option<T>, (&'static str, String)> {
+    value.map(|value| parse(&value.to_string()).map_err(|e| (name, e.to_string()))).transpose()
+}

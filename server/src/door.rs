@@ -1,0 +1,154 @@
+//! The one door out of the sandbox: every request of a guest arrives here with its run's token.
+//!
+//! Three ways lead on: the gateway for `llm.orch.internal`, the gateway's passthrough for a provider's own inference
+//! path, and the egress proxy for everything else.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::{Request, Response, StatusCode, header};
+use http_body_util::BodyExt;
+use orch_gateway::{Direct, Gateway, Session};
+use orch_manifests::{CanonicalPath, HostName, RunId, Scheme};
+use orch_proxy::{Body, EgressError, Grants, LiveGrant, Proxy, TimeoutKind};
+use orch_runner::{Door, Refusal, RefusalCode};
+use serde_json::json;
+
+/// The name of the gateway inside the sandbox. It exists on no network.
+pub(crate) const GATEWAY_HOST: &str = "llm.orch.internal";
+
+/// Routes the requests of all live runs.
+pub(crate) struct Router {
+    grants: Arc<Grants>,
+    proxy: Arc<Proxy>,
+    gateway: Arc<Gateway>,
+    sessions: RwLock<HashMap<RunId, Arc<Session>>>,
+}
+
+impl Router {
+    /// A router over these parts, with no run yet.
+    #[must_use]
+    pub(crate) fn new(grants: Arc<Grants>, proxy: Arc<Proxy>, gateway: Arc<Gateway>) -> Self {
+        Self { grants, proxy, gateway, sessions: RwLock::default() }
+    }
+
+    /// Lets a run think: from now on the gateway answers it within this session. The admission ends when the returned
+    /// guard is dropped.
+    #[must_use]
+    pub(crate) fn admit(self: &Arc<Self>, run: RunId, session: Arc<Session>) -> Admission {
+        self.sessions.write().unwrap_or_else(PoisonError::into_inner).insert(run.clone(), session);
+        Admission { router: Arc::clone(self), run }
+    }
+
+    fn session(&self, run: &RunId) -> Option<Arc<Session>> {
+        self.sessions.read().unwrap_or_else(PoisonError::into_inner).get(run).cloned()
+    }
+
+    async fn route(&self, token: &str, request: Request<Body>) -> Response<Body> {
+        let Some(grant) = self.grants.find(token) else { return refused(RefusalCode::Denied) };
+        let session = self.session(&grant.grant().run);
+        let to_gateway = request.uri().host().is_some_and(|host| host.eq_ignore_ascii_case(GATEWAY_HOST));
+        match session {
+            Some(session) if to_gateway => self.gateway.serve(&session, request).await,
+            None if to_gateway => denied(
+                "no_model_access",
+                GATEWAY_HOST,
+                "this agent's manifest names no model, so it has no gateway",
+                &["add `llm: { primary: MODEL }` to orch.yaml, or run it with --model MODEL".to_owned()],
+            ),
+            Some(session) => match self.direct_call(&session, &request) {
+                Some(call) => self.gateway.passthrough(&session, &call, request).await,
+                None => self.forward(&grant, request).await,
+            },
+            None => self.forward(&grant, request).await,
+        }
+    }
+
+    /// Whether this is a call to the inference path of a provider that the run may use. Any other provider is a host
+    /// like all others: what no rule allows is refused, and on record.
+    fn direct_call(&self, session: &Session, request: &Request<Body>) -> Option<Direct> {
+        let uri = request.uri();
+        let scheme: Scheme = uri.scheme_str()?.parse().ok()?;
+        let host: HostName = uri.host()?.parse().ok()?;
+        let port = uri.port_u16().unwrap_or_else(|| scheme.default_port());
+        let path = CanonicalPath::parse(uri.path_and_query()?.as_str()).ok()?;
+        let direct = self.gateway.inference(scheme, host.as_str(), port, request.method(), path.path())?;
+        session.plan.provider(&direct.provider).is_some().then_some(direct)
+    }
+
+    async fn forward(&self, grant: &Arc<LiveGrant>, request: Request<Body>) -> Response<Body> {
+        let host = request.uri().host().unwrap_or_default().to_owned();
+        match self.proxy.forward(grant, request).await {
+            Ok(response) => response,
+            Err(EgressError::Refused(reason)) => {
+                let next: Vec<String> = reason.next.iter().cloned().collect();
+                denied(reason.code, &host, &reason.text, &next)
+            }
+            Err(error) => refused(refusal_code(&error)),
+        }
+    }
+}
+
+impl Door for Router {
+    fn request<'a>(
+        &'a self,
+        token: &'a str,
+        request: Request<orch_runner::Body>,
+    ) -> BoxFuture<'a, Response<orch_runner::Body>> {
+        Box::pin(async move {
+            let request = request.map(|body| body.map_err(orch_proxy::BodyError::Other).boxed_unsync());
+            self.route(token, request).await.map(|body| body.map_err(Into::into).boxed_unsync())
+        })
+    }
+}
+
+/// A run's right to think, until it is dropped.
+pub(crate) struct Admission {
+    router: Arc<Router>,
+    run: RunId,
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        self.router.sessions.write().unwrap_or_else(PoisonError::into_inner).remove(&self.run);
+    }
+}
+
+/// A refusal that an agent, or the model behind it, can read and act on.
+fn denied(code: &str, host: &str, text: &str, next_steps: &[String]) -> Response<Body> {
+    let body = json!({
+        "error": { "type": "egress_denied", "code": code, "host": host, "message": text, "next_steps": next_steps },
+    });
+    let mut response = Response::new(orch_proxy::full(Bytes::from(body.to_string())));
+    *response.status_mut() = StatusCode::FORBIDDEN;
+    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+    response
+}
+
+/// A failure on the way, which the guest sees as an error of its HTTP library.
+fn refused(code: RefusalCode) -> Response<Body> {
+    let mut response = Response::new(orch_proxy::empty());
+    *response.status_mut() = StatusCode::BAD_GATEWAY;
+    response.extensions_mut().insert(Refusal(code));
+    response
+}
+
+fn refusal_code(error: &EgressError) -> RefusalCode {
+    match error {
+        EgressError::Refused(_) | EgressError::Ended(_) | EgressError::Authorize { .. } => {
+            RefusalCode::Denied
+        }
+        EgressError::Address { .. } => RefusalCode::AddressProhibited,
+        EgressError::Dns { .. } => RefusalCode::DnsError,
+        EgressError::Connect { .. } => RefusalCode::ConnectionRefused,
+        EgressError::Tls { .. } => RefusalCode::TlsError,
+        EgressError::Timeout(TimeoutKind::Dns) => RefusalCode::DnsTimeout,
+        EgressError::Timeout(TimeoutKind::Connect | TimeoutKind::Tls) => RefusalCode::ConnectionTimeout,
+        EgressError::Timeout(_) => RefusalCode::ResponseTimeout,
+        EgressError::Protocol { .. } => RefusalCode::ProtocolError,
+        EgressError::Limit { .. } => RefusalCode::LimitReached,
+        EgressError::Body(_) => RefusalCode::BadRequest,
+    }
+}

@@ -1,0 +1,198 @@
+//! Where `orch` keeps things, and the checks on those folders.
+//!
+//! `$ORCH_HOME` when set holds everything; else the XDG folders. Folders are 0700 and belong to this user; a symbolic
+//! link or a foreign owner in their place is refused, because what lies there decides where keys go.
+
+use std::fs::{DirBuilder, Metadata};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::environment::Environment;
+use crate::failure::{Failure, Kind};
+
+/// The folders of one installation.
+#[derive(Debug, Clone)]
+pub struct Home {
+    config: PathBuf,
+    data: PathBuf,
+    cache: PathBuf,
+}
+
+impl Home {
+    /// Finds the folders; creates nothing.
+    ///
+    /// # Errors
+    /// When neither `ORCH_HOME` nor `HOME` says where they are.
+    pub fn locate(environment: &Environment) -> Result<Self, Failure> {
+        if let Some(home) = environment.get("ORCH_HOME").map(PathBuf::from) {
+            let home = std::path::absolute(&home)
+                .map_err(|e| Failure::file("home_invalid", "use ORCH_HOME", &home, &e))?;
+            return Ok(Self { data: home.join("data"), cache: home.join("cache"), config: home });
+        }
+        let user = environment.path("HOME");
+        let place = |variable: &str, below: &str| {
+            environment
+                .path(variable)
+                .or_else(|| user.as_ref().map(|home| home.join(below)))
+                .map(|parent| parent.join("orch"))
+                .ok_or_else(|| {
+                    Failure::usage(
+                        "home_unknown",
+                        "cannot tell where to keep files: neither ORCH_HOME nor HOME is set",
+                    )
+                    .hint("export ORCH_HOME=/path/to/a/folder")
+                })
+        };
+        Ok(Self {
+            config: place("XDG_CONFIG_HOME", ".config")?,
+            data: place("XDG_DATA_HOME", ".local/share")?,
+            cache: place("XDG_CACHE_HOME", ".cache")?,
+        })
+    }
+
+    /// The operator's configuration.
+    #[must_use]
+    pub fn config_file(&self) -> PathBuf {
+        self.config.join("config.yaml")
+    }
+
+    /// The folder against which relative paths of the configuration are read.
+    #[must_use]
+    pub fn config_folder(&self) -> &Path {
+        &self.config
+    }
+
+    /// The vault's store.
+    #[must_use]
+    pub fn vault(&self) -> PathBuf {
+        self.data.join("vault")
+    }
+
+    /// The vault's key file: outside the store, so that a copy of the store alone opens nothing.
+    #[must_use]
+    pub fn vault_key(&self) -> PathBuf {
+        self.data.join("keys").join("vault.key")
+    }
+
+    /// The key that authenticates compiled artifacts.
+    #[must_use]
+    pub fn artifact_key(&self) -> PathBuf {
+        self.data.join("keys").join("artifact.key")
+    }
+
+    /// Compiled artifacts.
+    #[must_use]
+    pub fn artifacts(&self) -> PathBuf {
+        self.cache.join("artifacts")
+    }
+
+    /// What the user granted, by agent digest.
+    #[must_use]
+    pub fn grants_file(&self) -> PathBuf {
+        self.data.join("grants.json")
+    }
+
+    /// The three roots, for the check that no mount overlaps them.
+    #[must_use]
+    pub fn roots(&self) -> [&Path; 3] {
+        [&self.config, &self.data, &self.cache]
+    }
+
+    /// Creates `folder` (one of this home's) and its missing parents as 0700, and checks it.
+    ///
+    /// # Errors
+    /// When it cannot be created, is a link, belongs to someone else, or others may write to it.
+    pub fn ensure(&self, folder: &Path) -> Result<(), Failure> {
+        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| {
+            Failure::file("home_unwritable", "create the folder", folder, &error)
+                .hint("set ORCH_HOME to a folder that you can write to")
+        })?;
+        let mut checked = folder;
+        while self.roots().iter().any(|root| checked.starts_with(root)) {
+            check_folder(checked)?;
+            match checked.parent() {
+                Some(parent) => checked = parent,
+                None => break,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Refuses a folder that someone else could have planted or could change.
+fn check_folder(folder: &Path) -> Result<(), Failure> {
+    let meta =
+        folder.symlink_metadata().map_err(|e| Failure::file("home_unreadable", "look at", folder, &e))?;
+    let refuse = |why: &str| {
+        Err(Failure::new(Kind::Usage, "home_unsafe", format!("{} {why}", folder.display()))
+            .hint("move it away, or set ORCH_HOME to a folder of your own"))
+    };
+    if meta.file_type().is_symlink() {
+        return refuse("is a symbolic link; orch keeps keys there and does not follow links");
+    }
+    if !meta.is_dir() {
+        return refuse("is not a folder");
+    }
+    if !owned(&meta) {
+        return refuse("belongs to another user");
+    }
+    if meta.permissions().mode() & 0o022 != 0 {
+        return refuse("can be written to by other users");
+    }
+    Ok(())
+}
+
+fn owned(meta: &Metadata) -> bool {
+    meta.uid() == rustix::process::geteuid().as_raw()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+    use std::fs;
+
+    fn home(at: &Path) -> Home {
+        let set = BTreeMap::from([("ORCH_HOME".to_owned(), at.display().to_string())]);
+        Home::locate(&Environment::Fixed(set)).expect("a home")
+    }
+
+    #[test]
+    fn orch_home_holds_everything() {
+        let home = home(Path::new("/srv/o"));
+        assert_eq!(home.config_file(), Path::new("/srv/o/config.yaml"));
+        assert_eq!(home.vault(), Path::new("/srv/o/data/vault"));
+        assert!(!home.vault_key().starts_with(home.vault()), "the key lies outside the store");
+    }
+
+    #[test]
+    fn without_any_home_the_error_says_what_to_set() {
+        let failure = Home::locate(&Environment::Fixed(BTreeMap::new())).expect_err("no home");
+        assert_eq!(failure.code(), "home_unknown");
+        assert!(failure.hints()[0].contains("ORCH_HOME"));
+    }
+
+    #[test]
+    fn folders_are_private() {
+        let temp = tempfile::tempdir().expect("a folder");
+        let home = home(&temp.path().join("h"));
+        home.ensure(&home.artifacts()).expect("created");
+        let mode = fs::metadata(home.artifacts()).expect("there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+    }
+
+    #[test]
+    fn links_and_open_folders_are_refused() {
+        let temp = tempfile::tempdir().expect("a folder");
+        let home = home(temp.path());
+        fs::create_dir(temp.path().join("elsewhere")).expect("made");
+        std::os::unix::fs::symlink(temp.path().join("elsewhere"), temp.path().join("data")).expect("linked");
+        let failure = home.ensure(&home.vault()).expect_err("a link");
+        assert!(failure.message().contains("symbolic link"), "{failure}");
+
+        fs::create_dir(temp.path().join("cache")).expect("made");
+        fs::set_permissions(temp.path().join("cache"), fs::Permissions::from_mode(0o777)).expect("opened");
+        let failure = home.ensure(&home.artifacts()).expect_err("open to all");
+        assert!(failure.message().contains("other users"), "{failure}");
+    }
+}

@@ -1,0 +1,283 @@
+//! How a run ended: an answer with its report, or the failure that explains why there is none.
+
+use std::time::Duration;
+
+use orch_gateway::ir::Class;
+use orch_gateway::{ClassCounts, Session, Spent, every_key_was_rejected};
+use orch_manifests::RunId;
+use orch_proxy::{Decision, LiveGrant, Outcome as Verdict};
+use orch_runner::{Exit, LimitName, RunOutcome};
+use serde_json::Value;
+
+use crate::failure::{Failure, Kind};
+use crate::limits::RunLimits;
+use crate::run::{EgressReport, Event, LimitUse, LimitsReport, Observer, Report, UsageReport};
+use crate::schema::Schema;
+
+/// Refused requests that a report lists; the rest are counted by the ledger.
+const DENIED_LISTED: usize = 100;
+/// How much of a trap's text a message repeats, in characters.
+const TRAP_SHOWN: usize = 2_000;
+
+/// Everything that is known when the guest is gone.
+pub(crate) struct Finished<'a> {
+    pub(crate) run: RunId,
+    pub(crate) agent: String,
+    pub(crate) outcome: RunOutcome,
+    pub(crate) output: Vec<u8>,
+    pub(crate) output_schema: Option<&'a Schema>,
+    pub(crate) grant: &'a LiveGrant,
+    pub(crate) session: Option<&'a Session>,
+    pub(crate) limits: &'a RunLimits,
+    pub(crate) duration: Duration,
+    pub(crate) simulated: bool,
+}
+
+/// Turns the end of a run into its report, or into a failure whose details hold the same facts.
+pub(crate) fn conclude(finished: Finished<'_>) -> Result<Report, Failure> {
+    let mut report = finished.report();
+    match finished.verdict() {
+        Ok(output) => {
+            report.output = output;
+            Ok(report)
+        }
+        Err(failure) => {
+            report.status = failure.code().to_owned();
+            match serde_json::to_value(&report) {
+                Ok(value) => Err(failure.detail("run", value)),
+                Err(error) => Err(Failure::defect(format!("the report cannot be written as JSON: {error}"))),
+            }
+        }
+    }
+}
+
+/// A decision in one line for a person.
+pub(crate) fn line(decision: &Decision) -> String {
+    let scheme = decision.scheme.map_or("?", orch_manifests::Scheme::as_str);
+    let reason = decision.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
+    format!("{} {scheme}://{}:{}{}{reason}", decision.method, decision.host, decision.port, decision.path)
+}
+
+/// Tells the observer of refusals beyond the first `told`; returns how many were told by now.
+pub(crate) fn tell_refusals(grant: &LiveGrant, told: usize, observer: &dyn Observer) -> usize {
+    let denied = usize::try_from(grant.ledger().totals().denied).unwrap_or(usize::MAX);
+    if denied <= told {
+        return told;
+    }
+    let decisions = grant.ledger().decisions();
+    let fresh = decisions.iter().filter(|d| d.verdict == Verdict::Denied).skip(told);
+    for decision in fresh {
+        observer.event(Event::Refused(&line(decision)));
+    }
+    denied
+}
+
+impl Finished<'_> {
+    fn verdict(&self) -> Result<Value, Failure> {
+        match &self.outcome.exit {
+            Exit::Status(0) => self.answer(),
+            Exit::Status(status) => {
+                Err(self.explain(format!("{} exited with status {status}", self.agent), "agent_failed"))
+            }
+            Exit::Trap { message } => {
+                let shown: String = message.chars().take(TRAP_SHOWN).collect();
+                Err(self.explain(format!("{} trapped: {shown}", self.agent), "agent_trapped"))
+            }
+            Exit::Limit { name, used, limit } => Err(sandbox_limit(&self.agent, *name, *used, *limit)),
+            Exit::Cancelled => {
+                Err(Failure::new(Kind::Interrupted, "cancelled", format!("{} was cancelled", self.agent)))
+            }
+        }
+    }
+
+    /// The output as JSON that fits the schema; nothing written is null.
+    fn answer(&self) -> Result<Value, Failure> {
+        let bytes = self.output.trim_ascii();
+        let value = if bytes.is_empty() {
+            Value::Null
+        } else {
+            serde_json::from_slice(bytes).map_err(|error| {
+                Failure::new(
+                    Kind::Agent,
+                    "output_invalid",
+                    format!("{} succeeded, but its output is not JSON: {error}", self.agent),
+                )
+                .hint("--stream shows the output as it is written; logs belong on standard error")
+            })?
+        };
+        let violations = self.output_schema.map(|schema| schema.violations(&value)).unwrap_or_default();
+        if violations.is_empty() {
+            return Ok(value);
+        }
+        Err(Failure::new(
+            Kind::Agent,
+            "output_mismatch",
+            format!("{}'s output is not what its manifest promises: {}", self.agent, violations.join("; ")),
+        )
+        .detail("violations", violations))
+    }
+
+    /// Why the agent failed, as far as its surroundings know: a limit, no provider, a refusal, or itself.
+    fn explain(&self, what: String, code: &'static str) -> Failure {
+        if let Some(hit) = self.session.and_then(|session| session.budget.hit()) {
+            return Failure::new(Kind::Limit, "limit_reached", format!("{what}: {hit}"))
+                .detail("limit", serde_json::json!(hit))
+                .hint(match hit.name {
+                    "cost_usd" => "--max-cost raises it, or `limits.cost_usd` in the manifest",
+                    _ => "`limits.tokens` in the manifest sets it",
+                });
+        }
+        if self.requests_ran_out() {
+            let limit = self.limits.requests;
+            return Failure::new(
+                Kind::Limit,
+                "limit_reached",
+                format!("{what}: all of its {limit} requests are used"),
+            )
+            .detail("limit", serde_json::json!({ "name": "requests", "used": limit, "limit": limit }))
+            .hint("`limits.requests` in the manifest sets it");
+        }
+        if let Some(counts) = self.session.and_then(|session| session.receipts.all_candidates_failed()) {
+            return self.providers_failed(&what, &counts);
+        }
+        let denied = self.denied();
+        if let Some(first) = denied.first() {
+            let more =
+                if denied.len() > 1 { format!(" (and {} more)", denied.len() - 1) } else { String::new() };
+            let failure = Failure::new(
+                Kind::Denied,
+                "denied",
+                format!("{what}, after a request was refused: {}{more}", line(first)),
+            );
+            return match first.reason.as_ref().and_then(|reason| reason.next.as_deref()) {
+                Some(next) => failure.hint(next),
+                None => failure,
+            };
+        }
+        let failure = Failure::new(Kind::Agent, code, what);
+        match &self.outcome.message {
+            Some(message) => failure.hint(message.clone()),
+            None => failure,
+        }
+    }
+
+    fn providers_failed(&self, what: &str, counts: &ClassCounts) -> Failure {
+        let last = self.session.and_then(|session| session.receipts.all().pop());
+        let attempts: Vec<String> = last
+            .map(|receipt| receipt.attempts)
+            .unwrap_or_default()
+            .iter()
+            .filter_map(|attempt| {
+                let class = attempt.class?;
+                let said =
+                    if attempt.message.is_empty() { String::new() } else { format!(": {}", attempt.message) };
+                Some(format!("{}/{} ({}{said})", attempt.provider, attempt.model, class.as_str()))
+            })
+            .collect();
+        let tried = attempts.join("; ");
+        if every_key_was_rejected(counts) {
+            Failure::new(Kind::NoKey, "keys_rejected", format!("{what}: every key was rejected: {tried}"))
+                .hint("orch secrets set NAME stores another key; orch secrets which NAME says which one is used")
+        } else {
+            let failure = Failure::new(
+                Kind::Providers,
+                "providers_failed",
+                format!("{what}: every candidate failed: {tried}"),
+            );
+            if counts.contains_key(&Class::OutOfMoney) {
+                failure.hint("a provider says that its account is out of money")
+            } else {
+                failure
+            }
+        }
+    }
+
+    fn denied(&self) -> Vec<Decision> {
+        let mut decisions = self.grant.ledger().decisions();
+        decisions.retain(|decision| decision.verdict == Verdict::Denied);
+        decisions
+    }
+
+    fn requests_ran_out(&self) -> bool {
+        self.denied().iter().any(|d| d.reason.as_ref().is_some_and(|reason| reason.code == "limit_reached"))
+            && self.grant.requests_used() >= self.limits.requests
+    }
+
+    fn report(&self) -> Report {
+        let calls = self.session.map(|session| session.receipts.all()).unwrap_or_default();
+        let spent = self.session.map(|session| session.budget.spent()).unwrap_or_default();
+        let priced = calls.iter().all(|receipt| receipt.cost_micro_usd.is_some());
+        let mut denied = self.denied();
+        denied.truncate(DENIED_LISTED);
+        Report {
+            run_id: self.run.clone(),
+            status: "ok".to_owned(),
+            output: Value::Null,
+            usage: UsageReport {
+                input_tokens: spent.input_tokens,
+                output_tokens: spent.output_tokens,
+                #[expect(
+                    clippy::cast_precision_loss,
+                    reason = "dollars of one run stay far below 2^53 millionths"
+                )]
+                cost_usd: priced.then_some(spent.micro_usd as f64 / 1e6),
+            },
+            calls,
+            egress: EgressReport { allowed: self.grant.ledger().totals().allowed, denied },
+            limits: self.limits_report(spent),
+            duration_ms: millis(self.duration),
+            simulated: self.simulated,
+        }
+    }
+
+    fn limits_report(&self, spent: Spent) -> LimitsReport {
+        let usage = &self.outcome.usage;
+        let bound = |limit: u64, used: u64| LimitUse { limit: Some(limit), used };
+        LimitsReport {
+            memory_bytes: bound(self.limits.memory, usage.memory_peak),
+            time_ms: bound(millis(self.limits.time), usage.wall_us / 1_000),
+            cpu_ms: bound(millis(self.limits.cpu), usage.cpu_us / 1_000),
+            output_bytes: bound(self.limits.output, usage.stdout_bytes),
+            requests: bound(self.limits.requests, self.grant.requests_used()),
+            tokens: bound(self.limits.tokens, spent.input_tokens + spent.output_tokens),
+            cost_micro_usd: LimitUse {
+                limit: self.limits.cost.map(|cost| cost.micros()),
+                used: spent.micro_usd,
+            },
+        }
+    }
+}
+
+/// A limit that the sandbox enforces: its name, how much was used, and what sets it.
+fn sandbox_limit(agent: &str, name: LimitName, used: u64, limit: u64) -> Failure {
+    let shown = |value: u64| match name {
+        LimitName::Memory | LimitName::Output | LimitName::Log => bytes(value),
+        LimitName::Cpu | LimitName::Time => format!("{:.1} s", Duration::from_micros(value).as_secs_f64()),
+        LimitName::Tables | LimitName::Streams => value.to_string(),
+    };
+    let failure = Failure::new(
+        Kind::Limit,
+        "limit_reached",
+        format!("{agent} reached its {name} limit: {} of {}", shown(used), shown(limit)),
+    )
+    .detail("limit", serde_json::json!({ "name": name.as_str(), "used": used, "limit": limit }));
+    match name {
+        LimitName::Memory => failure.hint("--memory SIZE raises it, or `limits.memory` in the manifest"),
+        LimitName::Time => failure.hint("--time DURATION raises it, or `limits.time` in the manifest"),
+        LimitName::Cpu => failure.hint("`limits.cpu` in the manifest sets it"),
+        LimitName::Output => failure.hint("`limits.output` in the manifest sets it"),
+        LimitName::Log | LimitName::Tables | LimitName::Streams => failure,
+    }
+}
+
+fn bytes(value: u64) -> String {
+    match value {
+        0..=1023 => format!("{value} bytes"),
+        1024..=1_048_575 => format!("{} KiB", value / 1024),
+        _ => format!("{}.{} MiB", value >> 20, (value & 0xf_ffff) * 10 >> 20),
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

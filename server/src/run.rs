@@ -1,0 +1,160 @@
+//! What a run is asked with, what it tells while it goes on, and what it answers.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use orch_gateway::Receipt;
+use orch_manifests::{ByteSize, MicroUsd, RunId};
+use orch_proxy::Decision;
+use orch_vault::FlagKey;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::agent::Agent;
+use crate::permissions::{Answer, Question};
+
+/// Everything that a caller says about one run.
+pub struct RunRequest {
+    /// The agent.
+    pub agent: Agent,
+    /// Its input: JSON text.
+    pub input: String,
+    /// Keys given for this run only.
+    pub keys: Vec<FlagKey>,
+    /// Use only this provider's candidates.
+    pub provider: Option<String>,
+    /// Use this model instead of the plan.
+    pub model: Option<String>,
+    /// Variables for the sandbox.
+    pub env: Vec<(String, String)>,
+    /// Hosts that the caller allows (`HOST[:PORT]`).
+    pub allow: Vec<String>,
+    /// Secrets that the caller lets the agent use (`NAME@HOST`).
+    pub secrets: Vec<String>,
+    /// Folders that the caller hands over.
+    pub mounts: Vec<MountRequest>,
+    /// Limits that the caller sets.
+    pub limits: LimitRequest,
+    /// Whether output is passed on as it is written.
+    pub stream: bool,
+    /// The simulated providers' scenario (a name or a file), instead of real ones.
+    pub simulate: Option<String>,
+}
+
+/// A folder of the host, and where the guest sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountRequest {
+    /// The folder on this machine.
+    pub host: PathBuf,
+    /// Its absolute path inside the sandbox.
+    pub guest: String,
+    /// Whether the guest may write.
+    pub writable: bool,
+}
+
+/// The caller's limits; what is not set comes from the manifest, then the configuration.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct LimitRequest {
+    /// Wall time.
+    pub time: Option<Duration>,
+    /// Memory.
+    pub memory: Option<ByteSize>,
+    /// Money for model calls.
+    pub max_cost: Option<MicroUsd>,
+}
+
+/// What a run tells while it goes on.
+pub trait Observer: Send + Sync {
+    /// Something happened.
+    fn event(&self, event: Event<'_>);
+    /// The agent wants what nobody has granted yet. Asked before the run's clock starts.
+    fn ask(&self, question: &Question) -> Answer;
+}
+
+/// One event of a run.
+#[derive(Debug, Clone, Copy)]
+pub enum Event<'a> {
+    /// What is going on: for a person, and not for keeping.
+    Progress(&'a str),
+    /// Something that was decided for this run and matters to who reads the result.
+    Note(&'a str),
+    /// Something that deserves attention.
+    Warning(&'a str),
+    /// Bytes of the agent's log.
+    Log(&'a [u8]),
+    /// Bytes of the agent's output, only with [`RunRequest::stream`].
+    Output(&'a [u8]),
+    /// A request of the agent was refused: which, and why.
+    Refused(&'a str),
+}
+
+/// What a finished run answers: the JSON result of `orch run --json`.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// The run.
+    pub run_id: RunId,
+    /// `ok`, or the code of the failure.
+    pub status: String,
+    /// What the agent answered; null when it did not.
+    pub output: Value,
+    /// Tokens and money over all calls.
+    pub usage: UsageReport,
+    /// One receipt per model call.
+    pub calls: Vec<Receipt>,
+    /// What the egress proxy decided.
+    pub egress: EgressReport,
+    /// Each limit, and how much of it was used.
+    pub limits: LimitsReport,
+    /// Wall time from start to end, in milliseconds.
+    pub duration_ms: u64,
+    /// Whether the providers were simulated.
+    pub simulated: bool,
+}
+
+/// Tokens and money.
+#[derive(Debug, Default, Serialize)]
+pub struct UsageReport {
+    /// Tokens sent to models.
+    pub input_tokens: u64,
+    /// Tokens received from models.
+    pub output_tokens: u64,
+    /// US dollars; null when a price is not known.
+    pub cost_usd: Option<f64>,
+}
+
+/// Decisions of the egress proxy.
+#[derive(Debug, Default, Serialize)]
+pub struct EgressReport {
+    /// How many requests were allowed.
+    pub allowed: u64,
+    /// The refused ones, the first hundred of them.
+    pub denied: Vec<Decision>,
+}
+
+/// A limit and its use, in the unit of the field's name.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct LimitUse {
+    /// The bound; null when there is none.
+    pub limit: Option<u64>,
+    /// How much was used.
+    pub used: u64,
+}
+
+/// The run's limits.
+#[derive(Debug, Serialize)]
+pub struct LimitsReport {
+    /// Peak memory of the guest.
+    pub memory_bytes: LimitUse,
+    /// Wall time.
+    pub time_ms: LimitUse,
+    /// CPU time of the guest.
+    pub cpu_ms: LimitUse,
+    /// Bytes written to standard output.
+    pub output_bytes: LimitUse,
+    /// Requests that left the sandbox.
+    pub requests: LimitUse,
+    /// Tokens, in and out.
+    pub tokens: LimitUse,
+    /// Money, in millionths of a US dollar.
+    pub cost_micro_usd: LimitUse,
+}

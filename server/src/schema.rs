@@ -1,0 +1,117 @@
+//! JSON Schemas of an agent's input and output.
+//!
+//! A schema is the author's, so it is untrusted: patterns run on the linear-time engine, references resolve inside the
+//! document only, and the error text quotes bounded pieces of a value.
+
+use jsonschema::{PatternOptions, Validator};
+use serde_json::Value;
+
+use crate::failure::Failure;
+
+/// At most this many violations are listed; the rest are counted.
+const LISTED: usize = 5;
+/// Longest piece of a value that an error repeats, in characters.
+const QUOTED: usize = 120;
+
+/// A compiled schema.
+#[derive(Debug)]
+pub(crate) struct Schema(Validator);
+
+impl Schema {
+    /// Compiles the manifest's `input` or `output` (`field` names which).
+    ///
+    /// # Errors
+    /// When it is not a schema, or refers outside itself.
+    pub(crate) fn compile(schema: &Value, field: &'static str) -> Result<Self, Failure> {
+        jsonschema::options()
+            .offline()
+            .with_pattern_options(PatternOptions::regex().size_limit(1 << 20).dfa_size_limit(1 << 20))
+            .build(schema)
+            .map(Self)
+            .map_err(|error| {
+                Failure::usage(
+                    "manifest_invalid",
+                    format!(
+                        "the manifest's `{field}` is not a usable JSON Schema at {field}{}: {}",
+                        error.instance_path(),
+                        shorten(&error.to_string())
+                    ),
+                )
+                .hint("references must stay inside the document, patterns must not look around or refer back")
+            })
+    }
+
+    /// What is wrong with `value`, one line per violation; empty when nothing is.
+    #[must_use]
+    pub(crate) fn violations(&self, value: &Value) -> Vec<String> {
+        let mut errors = self.0.iter_errors(value);
+        let mut lines: Vec<String> = errors
+            .by_ref()
+            .take(LISTED)
+            .map(|error| {
+                let path = error.instance_path().to_string();
+                let at = if path.is_empty() { "the whole value".to_owned() } else { path };
+                format!("{at}: {}", shorten(&error.to_string()))
+            })
+            .collect();
+        let rest = errors.count();
+        if rest > 0 {
+            lines.push(format!("and {rest} more"));
+        }
+        lines
+    }
+}
+
+fn shorten(text: &str) -> String {
+    match text.char_indices().nth(QUOTED) {
+        Some((cut, _)) => format!("{}…", &text[..cut]),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn violations_name_the_place() {
+        let schema = Schema::compile(
+            &json!({"type": "object", "required": ["text"], "properties": {"n": {"type": "integer"}}}),
+            "input",
+        )
+        .expect("a schema");
+        assert!(schema.violations(&json!({"text": "x", "n": 1})).is_empty());
+        let lines = schema.violations(&json!({"n": "one"}));
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        assert!(lines.iter().any(|l| l.starts_with("/n: ")), "{lines:?}");
+        assert!(lines.iter().any(|l| l.contains("text")), "{lines:?}");
+    }
+
+    #[test]
+    fn many_violations_are_counted() {
+        let schema = Schema::compile(&json!({"items": {"type": "string"}}), "input").expect("a schema");
+        let lines = schema.violations(&json!(vec![1; 100]));
+        assert_eq!(lines.len(), LISTED + 1);
+        assert_eq!(lines[LISTED], "and 95 more");
+    }
+
+    #[test]
+    fn a_schema_cannot_reach_out_or_backtrack() {
+        for bad in [
+            json!({"$ref": "https://example.com/schema.json"}),
+            json!({"$ref": "file:///etc/passwd"}),
+            json!({"pattern": "(a)\\1"}),
+            json!({"type": "nonsense"}),
+        ] {
+            let failure = Schema::compile(&bad, "input").expect_err("refused");
+            assert_eq!(failure.code(), "manifest_invalid", "{bad}");
+        }
+    }
+
+    #[test]
+    fn catastrophic_patterns_are_linear() {
+        let schema = Schema::compile(&json!({"pattern": "^(a+)+$"}), "input").expect("a schema");
+        assert!(!schema.violations(&json!(format!("{}b", "a".repeat(5_000)))).is_empty());
+    }
+}

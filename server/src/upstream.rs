@@ -1,0 +1,111 @@
+//! What stands behind the proxy: the internet, or the simulated providers.
+//!
+//! Both kinds are the same proxy with the same guard; a simulation only adds where its origins are dialled and whose
+//! certificates are trusted for them.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use orch_gateway::simulate::{Origin, Scenario, Served, Simulation};
+use orch_manifests::{Catalog, HostName, HostPattern, Provider, Scheme, Slug};
+use orch_proxy::{Credential, DnsError, Proxy, ProxyConfig, Resolve, SystemResolver};
+use orch_vault::{Secret, Source};
+
+use crate::config::Config;
+use crate::credential::HeldCredential;
+use crate::failure::Failure;
+
+/// The proxy of a run, and the simulation behind it, if it is one.
+pub(crate) struct Upstream {
+    pub(crate) proxy: Arc<Proxy>,
+    pub(crate) simulation: Option<Simulation>,
+}
+
+impl Upstream {
+    /// The internet, as the operator's configuration says.
+    pub(crate) fn real(config: &Config) -> Result<Self, Failure> {
+        let proxy = ProxyConfig {
+            connect_to: config.connect_to.clone(),
+            extra_roots: config.extra_roots.clone(),
+            ..ProxyConfig::default()
+        };
+        let resolver: Arc<dyn Resolve> = match SystemResolver::new() {
+            Ok(resolver) => Arc::new(resolver),
+            // A machine without a resolver still reaches what is pinned; a name that has to be looked up says why not.
+            Err(error) => Arc::new(NoResolver(error)),
+        };
+        Ok(Self { proxy: new_proxy(proxy, resolver)?, simulation: None })
+    }
+
+    /// Simulated providers. Nothing else is reachable: no name is looked up, and only the simulation's origins have
+    /// an address.
+    pub(crate) async fn simulated(scenario: &str, catalog: &Catalog) -> Result<Self, Failure> {
+        let scenario = Scenario::open(scenario).map_err(|e| {
+            Failure::usage("scenario_invalid", e.to_string())
+                .hint("--simulate=rate-limit|server-error|out-of-money|bad-key|slow|cut, or a scenario file")
+        })?;
+        let names: Vec<&str> = catalog.providers().map(|provider| provider.slug.as_str()).collect();
+        scenario
+            .check_providers(names.iter().copied())
+            .map_err(|e| Failure::usage("scenario_invalid", e.to_string()))?;
+        let providers =
+            catalog.providers().filter(|provider| !provider.local_only).map(Served::from).collect();
+        let simulation = Simulation::start(scenario, providers)
+            .await
+            .map_err(|e| Failure::defect(format!("the simulated providers cannot start: {e}")))?;
+        let config = ProxyConfig {
+            connect_to: simulation.connect_to(),
+            extra_roots: vec![simulation.ca()],
+            ..ProxyConfig::default()
+        };
+        let resolver = Arc::new(NoResolver(DnsError::Failed("a simulated run looks up no names".to_owned())));
+        Ok(Self { proxy: new_proxy(config, resolver)?, simulation: Some(simulation) })
+    }
+
+    /// The keys that the simulation handed out, in place of real ones.
+    pub(crate) fn simulated_keys(&self, wanted: &[&Provider]) -> BTreeMap<Slug, Arc<dyn Credential>> {
+        let Some(simulation) = &self.simulation else { return BTreeMap::new() };
+        let held = |provider: &&Provider| -> Option<(Slug, Arc<dyn Credential>)> {
+            let key = simulation.key_for(provider.slug.as_str())?;
+            let name = provider.env.first().cloned().unwrap_or_else(|| provider.slug.to_string());
+            let secret = Secret::new(key.as_bytes().to_vec());
+            let held = HeldCredential::new(name, Source::Simulated, provider.auth.clone(), secret);
+            Some((provider.slug.clone(), Arc::new(held)))
+        };
+        wanted.iter().filter_map(held).collect()
+    }
+
+    /// The scripted hosts among those that a want names, in a simulated run; none when the run is real, and bound by
+    /// its grant alone.
+    pub(crate) fn scripted(&self, scheme: Scheme, host: &HostPattern, port: u16) -> Option<Vec<HostPattern>> {
+        let simulation = self.simulation.as_ref()?;
+        let https = scheme == Scheme::Https;
+        let origins =
+            simulation.origins().into_iter().filter(|o: &Origin| o.port == port && o.https == https);
+        let names = origins.filter_map(|origin| origin.host.parse::<HostName>().ok());
+        Some(names.filter(|name| host.matches(name)).map(HostPattern::Exact).collect())
+    }
+
+    /// Lets exchanges in flight end.
+    pub(crate) async fn shutdown(self) {
+        if let Some(simulation) = self.simulation {
+            simulation.shutdown().await;
+        }
+    }
+}
+
+fn new_proxy(config: ProxyConfig, resolver: Arc<dyn Resolve>) -> Result<Arc<Proxy>, Failure> {
+    Proxy::new(config, resolver)
+        .map_err(|e| Failure::usage("config_invalid", format!("the egress proxy cannot start: {e}")))
+}
+
+/// Knows no name, and says why.
+struct NoResolver(DnsError);
+
+impl Resolve for NoResolver {
+    fn resolve<'a>(&'a self, _: &'a HostName) -> BoxFuture<'a, Result<Vec<IpAddr>, DnsError>> {
+        Box::pin(async { Err(self.0.clone()) })
+    }
+}
