@@ -52,7 +52,7 @@ impl Anchor {
 
     /// Whether it was ever written. Needs no key, for a store that lost even its slot header.
     pub(crate) fn is_blank(&self) -> Result<bool, VaultError> {
-        Ok(self.slots()?.iter().all(|slot| is_blank(slot)))
+        Ok(self.slots()?.iter().all(is_blank))
     }
 
     /// The newest mark. A slot that is not authentic is passed over while the other one is.
@@ -63,7 +63,7 @@ impl Anchor {
         for slot in slots.iter().filter(|slot| !is_blank(slot)) {
             match decode(slot, vault, ring) {
                 Ok(mark) if newest.is_none_or(|newest| newest.generation < mark.generation) => {
-                    newest = Some(mark)
+                    newest = Some(mark);
                 }
                 Ok(_) => {}
                 Err(error) => refused = Some(error),
@@ -78,7 +78,7 @@ impl Anchor {
     /// Writes a mark, durably.
     pub(crate) fn write(&self, mark: Mark, vault: &VaultId, ring: &Ring) -> io::Result<()> {
         let slot = encode(mark, vault, ring);
-        self.0.write_all_at(&slot, if mark.generation % 2 == 0 { 0 } else { SECOND_SLOT })?;
+        self.0.write_all_at(&slot, if mark.generation.is_multiple_of(2) { 0 } else { SECOND_SLOT })?;
         self.0.sync_data()
     }
 

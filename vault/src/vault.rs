@@ -23,7 +23,8 @@ use state::State;
 /// Where a vault lives, and whose secrets are meant.
 #[derive(Debug, Clone)]
 pub struct VaultLocation {
-    /// The store's folder. A lock file of the same name plus `.lock` lives beside it.
+    /// The store's folder. Beside it live its lock and its anchor, by the same name plus `.lock` and `.head`;
+    /// who moves or removes the store does so with its anchor.
     pub store: PathBuf,
     /// The file with the key: outside of the store's folder, so that a copy of the store opens nothing.
     pub key_file: PathBuf,

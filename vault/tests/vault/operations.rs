@@ -286,6 +286,14 @@ fn refused_input_changes_nothing() {
 }
 
 #[test]
+fn a_vault_can_be_shared_between_threads() {
+    fn shared<T: Send + Sync>() {}
+    shared::<Vault>();
+    shared::<VaultError>();
+    shared::<Secret>();
+}
+
+#[test]
 fn keys_are_resolved_from_a_real_vault() {
     let home = Home::with(&["OPENAI_API_KEY"]);
     let vault = home.open();

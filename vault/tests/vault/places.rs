@@ -4,15 +4,19 @@ use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use orch_vault::{ErrorKind, OpenMode, Vault, VaultError};
-use rustix::fs::Mode;
 
 use crate::support::*;
 
 fn chmod(path: &Path, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+}
+
+/// By the program: Apple's systems have no call that rustix offers.
+fn make_fifo(path: &Path) {
+    assert!(Command::new("mkfifo").args(["-m", "600"]).arg(path).status().unwrap().success());
 }
 
 /// Opens the vault, expects it to be refused for a file's or folder's sake, and returns the reason.
@@ -59,8 +63,7 @@ fn a_key_file_that_is_not_a_plain_file() {
     assert_eq!(refusal(&home, &key_file), "is a symbolic link");
     fs::remove_file(&key_file).unwrap();
 
-    let folder = fs::File::open(key_file.parent().unwrap()).unwrap();
-    rustix::fs::mkfifoat(&folder, "vault.key", Mode::RUSR | Mode::WUSR).unwrap();
+    make_fifo(&key_file);
     assert_eq!(refusal(&home, &key_file), "is not a regular file");
     fs::remove_file(&key_file).unwrap();
 
@@ -178,8 +181,7 @@ fn a_lock_file_that_is_not_one() {
     symlink(home.key_file(), &lock).unwrap();
     assert_eq!(refusal(&home, &lock), "is a symbolic link");
     fs::remove_file(&lock).unwrap();
-    let folder = fs::File::open(lock.parent().unwrap()).unwrap();
-    rustix::fs::mkfifoat(&folder, "vault.lock", Mode::RUSR | Mode::WUSR).unwrap();
+    make_fifo(&lock);
     assert_eq!(refusal(&home, &lock), "is not a regular file");
 }
 
