@@ -42,4 +42,8 @@ pub(crate) trait Store: Send + Sync {
     /// Makes all changes of `batch` and returns when they are durable. After an error nothing is known
     /// about what is on disk, and the store must not be used again.
     fn commit(&self, batch: Batch) -> Result<(), VaultError>;
+
+    /// Makes durable what can be read: a batch of a process that was killed before it was acknowledged may
+    /// be there without being on disk.
+    fn sync(&self) -> Result<(), VaultError>;
 }

@@ -66,6 +66,11 @@ impl SledStore {
         Ok(SledStore { db, log })
     }
 
+    fn make_durable(&self) -> Result<(), VaultError> {
+        self.db.flush().map_err(engine)?;
+        self.log.sync_all().map_err(|error| VaultError::storage("making a change durable", error))
+    }
+
     fn assemble(&self, key: &[u8], first: &[u8]) -> Result<Vec<u8>, VaultError> {
         let (&count, data) = first.split_first().ok_or(Tampering::Engine)?;
         let mut row = Vec::with_capacity(usize::from(count) * PIECE_LEN);
@@ -149,9 +154,12 @@ impl Store for SledStore {
                 self.change(key, row.as_deref(), &mut pieces)?;
             }
             self.db.apply_batch(pieces).map_err(engine)?;
-            self.db.flush().map_err(engine)?;
-            self.log.sync_all().map_err(|error| VaultError::storage("making a change durable", error))
+            self.make_durable()
         })
+    }
+
+    fn sync(&self) -> Result<(), VaultError> {
+        guarded(gave_up, || self.make_durable())
     }
 }
 

@@ -92,6 +92,8 @@ impl State {
         };
         let state = State::with(opening, root, tip, (head.generation, link));
         if anchor_follows {
+            // The anchor must never be ahead of what a power cut leaves.
+            state.store.sync()?;
             state.write_anchor(Mark { generation: head.generation, link })?;
         }
         Ok(state)

@@ -12,6 +12,7 @@ use crate::{ErrorKind, OpenMode, SecretMeta, SystemClock, Vault};
 struct Memory {
     rows: Arc<Mutex<std::collections::BTreeMap<Vec<u8>, Vec<u8>>>>,
     fail: Arc<AtomicBool>,
+    synced: Arc<AtomicBool>,
 }
 
 impl Store for Memory {
@@ -40,6 +41,14 @@ impl Store for Memory {
                 None => rows.remove(&key),
             };
         }
+        Ok(())
+    }
+
+    fn sync(&self) -> Result<(), VaultError> {
+        if self.fail.load(Ordering::SeqCst) {
+            return Err(VaultError::storage("making a change durable", io::Error::other("no fsync today")));
+        }
+        self.synced.store(true, Ordering::SeqCst);
         Ok(())
     }
 }
@@ -124,6 +133,41 @@ fn each_head_names_the_one_before() {
     let link = head().1;
     state.commit(vec![], (OffsetDateTime::UNIX_EPOCH, "default"), [AuditEvent::Created]).unwrap();
     assert_eq!((head().0.generation, head().0.previous), (3, link));
+}
+
+/// A process that was killed between writing a batch and acknowledging it leaves a store that is one ahead of
+/// its anchor, and perhaps not on disk: the anchor follows once it is.
+#[test]
+fn the_anchor_follows_what_is_durable() {
+    let store = Memory::default();
+    let mut vault = create(&store, 8);
+    let file = tempfile::tempfile().unwrap();
+    let anchor = || Anchor::new(file.try_clone().unwrap());
+    let load = || {
+        let opening = Opening { anchor: Some(anchor()), ..opening(&store, 8) };
+        State::load(opening, &store.get(HEAD_KEY).unwrap().unwrap())
+    };
+    let anchored = || anchor().read(&VAULT, &golden::ring()).unwrap().map(|mark| mark.generation);
+    assert!(load().is_ok());
+    assert_eq!(anchored(), Some(1));
+
+    set(&mut vault, "A").unwrap();
+    store.fail.store(true, Ordering::SeqCst);
+    assert_eq!(load().err().map(|error| error.kind()), Some(ErrorKind::Storage));
+    assert_eq!(anchored(), Some(1));
+    store.fail.store(false, Ordering::SeqCst);
+    store.synced.store(false, Ordering::SeqCst);
+    assert!(load().is_ok());
+    assert_eq!((anchored(), store.synced.load(Ordering::SeqCst)), (Some(2), true));
+
+    // Nothing to follow, nothing to sync.
+    store.synced.store(false, Ordering::SeqCst);
+    assert!(load().is_ok());
+    assert!(!store.synced.load(Ordering::SeqCst));
+    // Two ahead is not what a crash leaves.
+    set(&mut vault, "A").unwrap();
+    set(&mut vault, "A").unwrap();
+    assert!(matches!(load().err(), Some(VaultError::Tampered(Tampering::Anchor))));
 }
 
 /// Takes back a part of the store, in every combination of rows, audit log and head, and finds that only
