@@ -28,8 +28,9 @@ pub(crate) struct Download {
     trailers: Option<HeaderMap>,
     state: State,
     idle: Duration,
-    /// Runs while the upstream is waited for.
     waiting: Pin<Box<Sleep>>,
+    /// Whether `waiting` runs: it does while the upstream is waited for, not while the reader takes its time.
+    armed: bool,
     /// Resolves when the exchange has to end.
     cut: BoxFuture<'static, BodyError>,
     lease: Option<Lease>,
@@ -85,6 +86,7 @@ impl Download {
             state: State::Streaming,
             idle,
             waiting: Box::pin(tokio::time::sleep(idle)),
+            armed: false,
             cut,
             lease: Some(lease),
         };
@@ -105,9 +107,7 @@ impl Download {
     /// The exchange ended badly: the connection goes with it.
     fn fail(&mut self, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         self.state = State::Over;
-        if let Some(lease) = self.lease.take() {
-            lease.connection.task.abort();
-        }
+        self.lease = None;
         Poll::Ready(Some(Err(error)))
     }
 
@@ -115,10 +115,13 @@ impl Download {
         match Pin::new(&mut self.inner).poll_frame(cx) {
             Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(BodyError::Upstream(describe(&error))))),
             Poll::Ready(frame) => {
-                self.waiting.as_mut().reset(Instant::now() + self.idle);
+                self.armed = false;
                 Poll::Ready(frame.map(|frame| frame.map_err(|error| BodyError::Upstream(describe(&error)))))
             }
             Poll::Pending => {
+                if !std::mem::replace(&mut self.armed, true) {
+                    self.waiting.as_mut().reset(Instant::now() + self.idle);
+                }
                 ready!(self.waiting.as_mut().poll(cx));
                 Poll::Ready(Some(Err(BodyError::Timeout(TimeoutKind::Idle))))
             }

@@ -1,6 +1,7 @@
 //! One exchange, once it is settled that it may happen: a connection, the request, the head of the response.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -9,7 +10,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, head
 use http_body::{Body as _, Frame};
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Incoming;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::dial::Route;
 use crate::download::{Download, Lease, describe, scrub_headers};
@@ -78,11 +79,16 @@ pub(crate) fn settle_length(
 }
 
 /// hyper sends no body of unknown length with GET or HEAD, so it has to be known whether there is one.
-async fn settle_presence(head: &mut Head, mut body: Body, length: Option<u64>) -> Result<Body, EgressError> {
+async fn settle_presence(
+    head: &mut Head,
+    mut body: Body,
+    length: Option<u64>,
+    idle: Duration,
+) -> Result<Body, EgressError> {
     if length.is_some() || body.is_end_stream() || !matches!(head.method, Method::GET | Method::HEAD) {
         return Ok(body);
     }
-    match body.frame().await {
+    match timeout(idle, body.frame()).await.map_err(|_| EgressError::Timeout(TimeoutKind::Idle))? {
         None => Ok(body::empty()),
         Some(Err(error)) => Err(EgressError::Body(error)),
         Some(Ok(first)) => {
@@ -156,7 +162,7 @@ impl Proxy {
         record: &mut Record,
     ) -> Result<Exchanged, EgressError> {
         let Outgoing { route, mut head, body, length, .. } = out;
-        let body = settle_presence(&mut head, body, length).await?;
+        let body = settle_presence(&mut head, body, length, self.timeouts.idle).await?;
         let bodiless = body.is_end_stream();
         let idempotent = matches!(
             head.method,
@@ -208,6 +214,7 @@ impl Proxy {
         progress: &Progress,
         key: &Key,
     ) -> Result<Response<Incoming>, Failure> {
+        progress.start();
         let answer = connection.sender.try_send_request(request);
         tokio::pin!(answer);
         loop {
@@ -230,7 +237,6 @@ impl Proxy {
                 () = tokio::time::sleep_until(patience) => {
                     // The upload may have moved since.
                     if progress.last() + self.timeouts.first_byte <= Instant::now() {
-                        connection.task.abort();
                         let error = EgressError::Timeout(TimeoutKind::FirstByte);
                         return Err(Failure { error, unsent: None, dead: false });
                     }

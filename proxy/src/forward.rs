@@ -7,6 +7,7 @@ use http::{HeaderMap, Method, Request, Response, Uri, header, request};
 use http_body_util::{BodyExt as _, Limited};
 use orch_manifests::Host;
 use ring::digest::{SHA256, digest};
+use tokio::time::timeout;
 
 use crate::exchange::{Head, Outgoing, settle_length};
 use crate::placeholders::stands_in_place;
@@ -14,7 +15,7 @@ use crate::record::Record;
 use crate::target::{RequestTarget, host_field, origin_form};
 use crate::{
     AuthorizeError, Body, BodyError, Credential, EgressError, Grant, LiveGrant, Maker, Place, Proxy, Reason,
-    Scrubber, Use, Verdict, body, decide, hygiene,
+    Scrubber, TimeoutKind, Use, Verdict, body, decide, hygiene,
 };
 
 impl Proxy {
@@ -129,7 +130,10 @@ impl Proxy {
     ) -> Result<Option<Arc<Scrubber>>, EgressError> {
         let sum = if credential.needs_body_digest() {
             let limit = self.caps.signed_body;
-            let whole = buffered(std::mem::replace(body, body::empty()), limit).await?;
+            let whole = buffered(std::mem::replace(body, body::empty()), limit);
+            let whole = timeout(self.timeouts.idle, whole)
+                .await
+                .map_err(|_| EgressError::Timeout(TimeoutKind::Idle))??;
             let mut sum = [0; 32];
             sum.copy_from_slice(digest(&SHA256, &whole).as_ref());
             *body = body::full(whole);
@@ -177,7 +181,10 @@ fn framing(headers: &HeaderMap) -> [Option<Vec<u8>>; 3] {
 
 /// The method stays; a credential may add to the query, not change the path.
 fn restored(parts: request::Parts, head: &Head) -> (Method, Uri, HeaderMap) {
-    let uri = if parts.uri.path() == head.uri.path() { parts.uri } else { head.uri.clone() };
+    let uri = match parts.uri.path_and_query() {
+        Some(target) if target.path() == head.uri.path() => Uri::from(target.clone()),
+        _ => head.uri.clone(),
+    };
     (head.method.clone(), uri, parts.headers)
 }
 

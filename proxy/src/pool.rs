@@ -48,12 +48,18 @@ impl Key {
     }
 }
 
-/// A connection that can take a request.
+/// A connection that can take a request. Dropping it closes it, whatever is under way on it.
 pub(crate) struct Connection {
     pub(crate) sender: SendRequest<Upload>,
     pub(crate) address: IpAddr,
     /// Ends the task that drives it.
     pub(crate) task: AbortHandle,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
 
 struct Idle {

@@ -10,6 +10,9 @@ use time::OffsetDateTime;
 use crate::ledger::sanitised;
 use crate::{Body, Decision, EgressError, LiveGrant, Maker, Outcome, Reason, RuleOrigin};
 
+/// Bytes of a next step that a ledger keeps; cut short it would be a different one.
+const NEXT_KEPT: usize = 512;
+
 pub(crate) struct Record {
     grant: Arc<LiveGrant>,
     decision: Option<Decision>,
@@ -72,9 +75,11 @@ impl Record {
             Err(error) => {
                 decision.verdict = if error.is_refusal() { Outcome::Denied } else { Outcome::Failed };
                 decision.reason = Some(match error {
-                    EgressError::Refused(reason) => {
-                        Reason { code: reason.code, text: sanitised(&reason.text), next: reason.next.clone() }
-                    }
+                    EgressError::Refused(reason) => Reason {
+                        code: reason.code,
+                        text: sanitised(&reason.text),
+                        next: reason.next.clone().filter(|next| next.len() <= NEXT_KEPT),
+                    },
                     other => Reason::new(other.code(), sanitised(&other.to_string())),
                 });
                 if let EgressError::Address { address, .. } = error {

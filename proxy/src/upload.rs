@@ -15,7 +15,7 @@ use crate::{Body, BodyError, TimeoutKind};
 
 /// What the rest of an exchange needs to know about its upload.
 pub(crate) struct Progress {
-    /// When the upstream last took a piece.
+    /// When the upstream last took a piece, or could have begun to.
     last: Mutex<Instant>,
     touched: AtomicBool,
     done: AtomicBool,
@@ -25,6 +25,11 @@ pub(crate) struct Progress {
 impl Progress {
     pub(crate) fn last(&self) -> Instant {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The request is on a connection from now on.
+    pub(crate) fn start(&self) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
     /// Whether any piece was taken, so that sending the request again would need it back.
@@ -44,7 +49,7 @@ impl Progress {
 
     fn touch(&self) {
         self.touched.store(true, Ordering::Release);
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        self.start();
     }
 }
 

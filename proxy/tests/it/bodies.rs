@@ -298,6 +298,33 @@ async fn an_upstream_that_stalls_is_given_up() {
 }
 
 #[tokio::test]
+async fn a_reader_may_take_its_time() {
+    let (go, gate) = tokio::sync::watch::channel(false);
+    let (_upstream, proxy) = scripted(
+        move |_, mut wire| {
+            let mut gate = gate.clone();
+            async move {
+                wire.request().await;
+                wire.send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\na").await;
+                gate.wait_for(|go| *go).await.unwrap();
+                wire.send("b").await;
+            }
+        },
+        |config| config.timeouts.idle = SHORT,
+    )
+    .await;
+    let mut body = proxy.forward(&open(), get(URL)).await.unwrap().into_body();
+    assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "a");
+    let mut clock = tokio::time::interval(2 * SHORT);
+    clock.tick().await;
+    clock.tick().await;
+    // Only from here on is the upstream waited for.
+    let (frame, sent) = tokio::join!(body.frame(), async { go.send(true) });
+    sent.unwrap();
+    assert_eq!(frame.unwrap().unwrap().into_data().unwrap(), "b");
+}
+
+#[tokio::test]
 async fn a_guest_that_stalls_its_upload_is_given_up() {
     let (upstream, proxy) = scripted(
         |_, mut wire| async move {
