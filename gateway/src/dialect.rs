@@ -105,3 +105,6 @@ fn status_of(error: &ApiError, usual: u16) -> StatusCode {
     let status = error.status.unwrap_or(usual);
     StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
+
+#[cfg(test)]
+mod tests;

@@ -147,3 +147,6 @@ fn parse_block(raw: Bytes, first: bool) -> Result<Event, SseError> {
 fn lines(text: &str) -> impl Iterator<Item = &str> {
     text.split(['\r', '\n']).filter(|line| !line.is_empty())
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,43 @@
+//! Both dialects against recorded shapes, and against each other.
+
+mod requests;
+mod streams;
+mod wholes;
+
+use orch_manifests::Dialect;
+
+use super::{StreamParser, Wire, wire};
+use crate::ir::StreamEvent;
+use crate::sse;
+
+const BOTH: [Dialect; 2] = [Dialect::OpenAiChat, Dialect::AnthropicMessages];
+
+fn openai() -> &'static dyn Wire {
+    wire(Dialect::OpenAiChat)
+}
+
+fn anthropic() -> &'static dyn Wire {
+    wire(Dialect::AnthropicMessages)
+}
+
+/// Every event of a stream that arrives in these chunks.
+fn events<'a>(wire: &dyn Wire, chunks: impl IntoIterator<Item = &'a [u8]>) -> Vec<StreamEvent> {
+    let mut sse = sse::Parser::new(1 << 20);
+    let mut parser: Box<dyn StreamParser> = wire.stream_parser();
+    let mut all = Vec::new();
+    for chunk in chunks {
+        sse.push(chunk);
+        while let Some(event) = sse.next_event().expect("the stream is well formed") {
+            all.extend(parser.read(&event).expect("the events are well formed"));
+        }
+    }
+    all
+}
+
+/// The events as a stream for a client.
+fn written(wire: &dyn Wire, events: &[StreamEvent]) -> Vec<u8> {
+    let mut writer = wire.stream_writer(true);
+    let mut out = Vec::new();
+    events.iter().for_each(|event| writer.write(event, &mut out));
+    out
+}

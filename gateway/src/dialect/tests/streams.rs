@@ -1,0 +1,348 @@
+use std::collections::BTreeMap;
+
+use super::{BOTH, anthropic, events, openai, written};
+use crate::dialect::{Wire, wire};
+use crate::ir::{Class, StopReason, StreamEvent, Usage};
+
+const OPENAI_TEXT: &str = include_str!("../fixtures/openai_text.sse");
+const OPENAI_TOOLS: &str = include_str!("../fixtures/openai_tools.sse");
+const OPENAI_ERROR: &str = include_str!("../fixtures/openai_error.sse");
+const ANTHROPIC_TEXT: &str = include_str!("../fixtures/anthropic_text.sse");
+const ANTHROPIC_TOOLS: &str = include_str!("../fixtures/anthropic_tools.sse");
+const ANTHROPIC_ERROR: &str = include_str!("../fixtures/anthropic_error.sse");
+
+fn all() -> [(&'static dyn Wire, &'static str); 6] {
+    [
+        (openai(), OPENAI_TEXT),
+        (openai(), OPENAI_TOOLS),
+        (openai(), OPENAI_ERROR),
+        (anthropic(), ANTHROPIC_TEXT),
+        (anthropic(), ANTHROPIC_TOOLS),
+        (anthropic(), ANTHROPIC_ERROR),
+    ]
+}
+
+fn tool(index: u32, id: &str, name: &str) -> StreamEvent {
+    StreamEvent::ToolStart { index, id: id.into(), name: name.into() }
+}
+
+fn args(index: u32, fragment: &str) -> StreamEvent {
+    StreamEvent::ToolArguments { index, fragment: fragment.into() }
+}
+
+fn stop(reason: StopReason) -> StreamEvent {
+    StreamEvent::Stop { reason, sequence: None }
+}
+
+/// What a client has at the end, however the pieces were cut and ordered.
+#[derive(Debug, Default, PartialEq)]
+struct Said {
+    text: String,
+    reasoning: String,
+    signature: String,
+    tools: BTreeMap<u32, (String, String, String)>,
+    ended_tools: usize,
+    usage: Option<Usage>,
+    stop: Option<(StopReason, Option<String>)>,
+    ended: bool,
+    error: Option<Class>,
+}
+
+fn said(events: &[StreamEvent]) -> Said {
+    let mut said = Said::default();
+    for event in events {
+        match event {
+            StreamEvent::Start { .. } => {}
+            StreamEvent::Text(text) | StreamEvent::Refusal(text) => said.text += text,
+            StreamEvent::Reasoning(text) => said.reasoning += text,
+            StreamEvent::ReasoningSignature(text) => said.signature += text,
+            StreamEvent::ToolStart { index, id, name } => {
+                let before = said.tools.insert(*index, (id.clone(), name.clone(), String::new()));
+                assert_eq!(before, None, "tool {index} began twice");
+            }
+            StreamEvent::ToolArguments { index, fragment } => {
+                said.tools.get_mut(index).expect("the tool has begun").2 += fragment;
+            }
+            StreamEvent::ToolEnd { .. } => said.ended_tools += 1,
+            StreamEvent::Usage(usage) => said.usage = Some(*usage),
+            StreamEvent::Stop { reason, sequence } => said.stop = Some((*reason, sequence.clone())),
+            StreamEvent::End => said.ended = true,
+            StreamEvent::Error(error) => said.error = Some(error.class),
+        }
+    }
+    said
+}
+
+#[test]
+fn openai_text_is_read() {
+    let usage = Usage { input: 20, output: 7, cached_input: 4, cache_write: 0, reasoning: 2 };
+    assert_eq!(
+        events(openai(), [OPENAI_TEXT.as_bytes()]),
+        [
+            StreamEvent::Start {
+                id: "chatcmpl-1".into(),
+                model: "gpt-4o-mini-2024-07-18".into(),
+                created: 1_700_000_000
+            },
+            StreamEvent::Text("Grüße".into()),
+            StreamEvent::Text(", 世界 👋".into()),
+            stop(StopReason::Stop),
+            StreamEvent::Usage(usage),
+            StreamEvent::End,
+        ]
+    );
+}
+
+#[test]
+fn openai_tools_interleave_and_may_be_empty() {
+    let read = events(openai(), [OPENAI_TOOLS.as_bytes()]);
+    let calls: Vec<_> = read.iter().filter(|e| !matches!(e, StreamEvent::Usage(_))).skip(1).cloned().collect();
+    assert_eq!(
+        calls,
+        [
+            tool(0, "call_a", "weather"),
+            args(0, "{\"city\":\"Zü"),
+            tool(1, "call_b", "clock"),
+            tool(2, "call_c", "add"),
+            args(2, "{\"a\""),
+            args(0, "rich\""),
+            args(2, ":1}"),
+            args(0, "}"),
+            StreamEvent::ToolEnd { index: 0 },
+            StreamEvent::ToolEnd { index: 1 },
+            StreamEvent::ToolEnd { index: 2 },
+            stop(StopReason::ToolUse),
+            StreamEvent::End,
+        ]
+    );
+}
+
+#[test]
+fn anthropic_text_is_read() {
+    let counts = |output| {
+        StreamEvent::Usage(Usage { input: 20, output, cached_input: 4, cache_write: 2, reasoning: 0 })
+    };
+    assert_eq!(
+        events(anthropic(), [ANTHROPIC_TEXT.as_bytes()]),
+        [
+            StreamEvent::Start { id: "msg_1".into(), model: "claude-3-haiku-20240307".into(), created: 0 },
+            counts(1),
+            StreamEvent::Reasoning("Hm… 世".into()),
+            StreamEvent::ReasoningSignature("c2ln".into()),
+            StreamEvent::Text("Grüße".into()),
+            StreamEvent::Text(", 世界 👋".into()),
+            counts(7),
+            StreamEvent::Stop { reason: StopReason::Stop, sequence: Some("END".into()) },
+            StreamEvent::End,
+        ]
+    );
+}
+
+#[test]
+fn anthropic_tools_are_read_also_without_their_ends() {
+    let read = said(&events(anthropic(), [ANTHROPIC_TOOLS.as_bytes()]));
+    let call = |id: &str, name: &str, args: &str| (id.to_owned(), name.to_owned(), args.to_owned());
+    assert_eq!(read.text, "Looking.");
+    assert_eq!(
+        read.tools.into_values().collect::<Vec<_>>(),
+        [
+            call("toolu_a", "weather", "{\"city\":\"Zürich\"}"),
+            call("toolu_b", "clock", ""),
+            call("toolu_c", "add", "{\"a\":1}"),
+        ]
+    );
+    assert_eq!((read.ended_tools, read.stop, read.ended), (3, Some((StopReason::ToolUse, None)), true));
+}
+
+#[test]
+fn an_error_inside_a_stream_is_its_end() {
+    let read = said(&events(openai(), [OPENAI_ERROR.as_bytes(), b"data: [DONE]\n\n"]));
+    assert_eq!((read.text.as_str(), read.error, read.ended), ("Once", Some(Class::Server), false));
+    let read = said(&events(anthropic(), [ANTHROPIC_ERROR.as_bytes(), b"data: {\"type\":\"message_stop\"}\n\n"]));
+    assert_eq!((read.text.as_str(), read.error, read.ended), ("Once", Some(Class::Overloaded), false));
+}
+
+#[test]
+fn how_a_stream_is_cut_into_chunks_does_not_matter() {
+    for (wire, text) in all() {
+        let whole = events(wire, [text.as_bytes()]);
+        for size in [1, 2, 3, 7, 64, 1000] {
+            assert_eq!(events(wire, text.as_bytes().chunks(size)), whole, "chunks of {size}");
+        }
+        for (from, to) in [("\n", "\r\n"), ("\n", "\r"), ("data: ", "data:")] {
+            let spelled = text.replace(from, to);
+            assert_eq!(events(wire, spelled.as_bytes().chunks(5)), whole, "{from:?} as {to:?}");
+        }
+    }
+}
+
+#[test]
+fn a_stream_cut_after_any_byte_is_never_complete() {
+    for (wire, text) in all() {
+        for cut in 0..text.len() {
+            let read = said(&events(wire, [&text.as_bytes()[..cut]]));
+            assert!(!read.ended, "cut after {cut} of {} bytes: {read:?}", text.len());
+        }
+    }
+}
+
+#[test]
+fn a_terminator_without_a_reason_is_no_end() {
+    let mut sse = crate::sse::Parser::new(1 << 16);
+    sse.push(b"data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"}}]}\n\ndata: [DONE]\n\n");
+    let mut parser = openai().stream_parser();
+    parser.read(&sse.next_event().unwrap().unwrap()).unwrap();
+    assert!(parser.read(&sse.next_event().unwrap().unwrap()).is_err());
+
+    let mut sse = crate::sse::Parser::new(1 << 16);
+    sse.push(b"data: {\"type\":\"message_start\",\"message\":{}}\n\ndata: {\"type\":\"message_stop\"}\n\n");
+    let mut parser = anthropic().stream_parser();
+    parser.read(&sse.next_event().unwrap().unwrap()).unwrap();
+    assert!(parser.read(&sse.next_event().unwrap().unwrap()).is_err());
+}
+
+/// A stream of one dialect, read, written in either, and read again says the same.
+#[test]
+fn translated_streams_say_the_same() {
+    for (source, text) in all() {
+        let read = events(source, [text.as_bytes()]);
+        let mut wanted = said(&read);
+        for target in BOTH {
+            let again = said(&events(wire(target), written(wire(target), &read).chunks(11)));
+            wanted.ended_tools = again.ended_tools;
+            let mut wanted = said_in(target, &wanted);
+            // A call without arguments is an empty object for clients that parse them.
+            for (_, _, arguments) in wanted.tools.values_mut() {
+                if arguments.is_empty() && target == orch_manifests::Dialect::OpenAiChat {
+                    *arguments = "{}".into();
+                }
+            }
+            assert_eq!(again, wanted, "in {target}");
+        }
+    }
+}
+
+/// What the target dialect has no words for is left out.
+fn said_in(target: orch_manifests::Dialect, said: &Said) -> Said {
+    let openai = target == orch_manifests::Dialect::OpenAiChat;
+    Said {
+        text: said.text.clone(),
+        reasoning: said.reasoning.clone(),
+        signature: if openai { String::new() } else { said.signature.clone() },
+        tools: said.tools.clone(),
+        ended_tools: said.ended_tools,
+        // Chunks carry counts only at the end.
+        usage: said.usage.filter(|_| said.ended || !openai).map(|usage| Usage {
+            cache_write: if openai { 0 } else { usage.cache_write },
+            reasoning: if openai { usage.reasoning } else { 0 },
+            ..usage
+        }).or((!openai).then(Usage::default)),
+        stop: said.stop.clone().map(|(reason, sequence)| (reason, sequence.filter(|_| !openai))),
+        ended: said.ended,
+        error: said.error,
+    }
+}
+
+#[test]
+fn interleaved_calls_become_blocks_one_after_the_other() {
+    let out = written(anthropic(), &events(openai(), [OPENAI_TOOLS.as_bytes()]));
+    let lines: Vec<_> = std::str::from_utf8(&out)
+        .unwrap()
+        .lines()
+        .filter_map(|line| line.strip_prefix("data: "))
+        .map(|data| serde_json::from_str::<serde_json::Value>(data).unwrap())
+        .filter_map(|v| {
+            let kind = v["type"].as_str()?.strip_prefix("content_block_")?.to_owned();
+            let what = v.pointer("/delta/partial_json").or(v.pointer("/content_block/name"));
+            Some(format!("{} {kind} {}", v["index"], what.and_then(|w| w.as_str()).unwrap_or("")))
+        })
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            "0 start weather",
+            "0 delta {\"city\":\"Zü",
+            "0 delta rich\"",
+            "0 delta }",
+            "0 stop ",
+            "1 start clock",
+            "1 stop ",
+            "2 start add",
+            "2 delta {\"a\":1}",
+            "2 stop ",
+        ]
+    );
+}
+
+#[test]
+fn anthropic_becomes_these_chunks() {
+    let out = written(openai(), &events(anthropic(), [ANTHROPIC_TOOLS.as_bytes()]));
+    let text = String::from_utf8(out).unwrap();
+    assert!(text.ends_with("data: [DONE]\n\n"));
+    let deltas: Vec<_> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("data: {"))
+        .map(|rest| serde_json::from_str::<serde_json::Value>(&format!("{{{rest}")).unwrap())
+        .map(|v| match v.pointer("/choices/0") {
+            Some(choice) if choice["finish_reason"].is_string() => choice["finish_reason"].to_string(),
+            Some(choice) => choice["delta"].to_string(),
+            None => v["usage"]["total_tokens"].to_string(),
+        })
+        .collect();
+    assert_eq!(
+        deltas,
+        [
+            r#"{"content":"","role":"assistant"}"#,
+            r#"{"content":"Looking."}"#,
+            r#"{"tool_calls":[{"function":{"arguments":"","name":"weather"},"id":"toolu_a","index":0,"type":"function"}]}"#,
+            r#"{"tool_calls":[{"function":{"arguments":"{\"city\":\"Zü"},"index":0}]}"#,
+            r#"{"tool_calls":[{"function":{"arguments":"rich\"}"},"index":0}]}"#,
+            r#"{"tool_calls":[{"function":{"arguments":"","name":"clock"},"id":"toolu_b","index":1,"type":"function"}]}"#,
+            r#"{"tool_calls":[{"function":{"arguments":"{}"},"index":1}]}"#,
+            r#"{"tool_calls":[{"function":{"arguments":"","name":"add"},"id":"toolu_c","index":2,"type":"function"}]}"#,
+            r#"{"tool_calls":[{"function":{"arguments":"{\"a\":1}"},"index":2}]}"#,
+            r#""tool_calls""#,
+            "27",
+        ]
+    );
+}
+
+#[test]
+fn an_error_leaves_no_terminator_behind() {
+    for target in BOTH {
+        let text = String::from_utf8(written(wire(target), &events(openai(), [OPENAI_ERROR.as_bytes()]))).unwrap();
+        assert!(text.contains("The server had an error"), "{text}");
+        assert!(!text.contains("[DONE]") && !text.contains("message_stop"), "{text}");
+        assert!(!text.contains("\"stop\"") && !text.contains("end_turn"), "{text}");
+    }
+}
+
+#[test]
+fn calls_without_an_index_or_an_id_are_kept_apart() {
+    let stream = concat!(
+        r#"data: {"choices":[{"delta":{"tool_calls":[{"id":"x","function":{"name":"a","arguments":"{"}}]}}]}"#, "\n\n",
+        r#"data: {"choices":[{"delta":{"tool_calls":[{"function":{"arguments":"}"}}]}}]}"#, "\n\n",
+        r#"data: {"choices":[{"delta":{"tool_calls":[{"function":{"name":"b","arguments":{"n":1}}}]}}]}"#, "\n\n",
+        r#"data: {"choices":[{"delta":{},"finish_reason":"stop"}]}"#, "\n\ndata: [DONE]\n\n",
+    );
+    let read = said(&events(openai(), [stream.as_bytes()]));
+    assert_eq!(read.tools[&0], ("x".into(), "a".into(), "{}".into()));
+    assert_eq!(read.tools[&1], ("call_1".into(), "b".into(), "{\"n\":1}".into()));
+    assert_eq!(read.stop, Some((StopReason::ToolUse, None)), "providers that say stop after calls mean tool use");
+}
+
+#[test]
+fn further_choices_have_to_finish_too() {
+    let stream = concat!(
+        r#"data: {"choices":[{"index":0,"delta":{"content":"a"},"finish_reason":"stop"}]}"#, "\n\n",
+        r#"data: {"choices":[{"index":1,"delta":{"content":"b"}}]}"#, "\n\n",
+    );
+    let mut sse = crate::sse::Parser::new(1 << 16);
+    sse.push(stream.as_bytes());
+    sse.push(b"data: [DONE]\n\n");
+    let mut parser = openai().stream_parser();
+    for _ in 0..2 {
+        parser.read(&sse.next_event().unwrap().unwrap()).unwrap();
+    }
+    assert!(parser.read(&sse.next_event().unwrap().unwrap()).is_err());
+}
