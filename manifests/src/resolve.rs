@@ -68,7 +68,11 @@ impl fmt::Display for UnknownModel {
                 )?;
             }
         }
-        if !self.candidates.is_empty() {
+        if self.candidates.is_empty() {
+            if self.reason == Unresolved::Unknown {
+                f.write_str(": write `provider/model`")?;
+            }
+        } else {
             let candidates: Vec<_> = self.candidates.iter().map(|name| quote(name)).collect();
             write!(f, " (candidates: {})", candidates.join(", "))?;
         }
@@ -149,8 +153,10 @@ fn nearest_models(catalog: &Catalog, name: &str) -> Vec<String> {
                 model.aliases.iter().chain([&model.id]).map(move |known| (provider, known))
             })
         })
-        .map(|(provider, known)| (strsim::jaro_winkler(&bare, known), format!("{}/{known}", provider.slug)))
-        .filter(|(score, _)| *score > 0.6)
+        .map(|(provider, known)| {
+            (strsim::normalized_damerau_levenshtein(&bare, known), format!("{}/{known}", provider.slug))
+        })
+        .filter(|(score, _)| *score > 0.5)
         .collect();
     scored.sort_by(|(a, left), (b, right)| b.total_cmp(a).then_with(|| left.cmp(right)));
     scored.into_iter().take(CANDIDATES).map(|(_, name)| name).collect()
@@ -271,14 +277,14 @@ mod tests {
     #[test]
     fn nothing_is_guessed() {
         let catalog = Catalog::builtin();
-        insta::assert_snapshot!(resolve(&catalog, "flan-t5"), @"");
-        insta::assert_snapshot!(resolve(&catalog, "claud-3-haiku"), @"");
-        insta::assert_snapshot!(resolve(&catalog, "GPT-4o-mini"), @"");
-        insta::assert_snapshot!(resolve(&catalog, "llama3.2:3b"), @"");
-        insta::assert_snapshot!(resolve(&catalog, "gpt-oss:20b"), @"");
-        insta::assert_snapshot!(resolve(&catalog, "gpt-oss-120b"), @"");
-        insta::assert_snapshot!(resolve(&catalog, "meta-llama/llama-3.1-8b"), @"");
-        insta::assert_snapshot!(resolve(&catalog, "grok-4"), @"");
+        insta::assert_snapshot!(resolve(&catalog, "flan-t5"), @"no provider is known to have the model `flan-t5`: write `provider/model`");
+        insta::assert_snapshot!(resolve(&catalog, "claud-3-haiku"), @"no provider is known to have the model `claud-3-haiku` (candidates: `anthropic/claude-3-haiku`, `anthropic/claude-3-5-haiku`, `anthropic/claude-haiku-4-5`, `anthropic/claude-3-5-haiku-latest`, `anthropic/claude-3-haiku-20240307`)");
+        insta::assert_snapshot!(resolve(&catalog, "GPT-4o-mini"), @"no provider is known to have the model `GPT-4o-mini` (candidates: `openai/gpt-4o-mini`, `openai/gpt-4.1-mini`, `openai/gpt-5-mini`, `openai/gpt-5.4-mini`, `openai/gpt-4.1-nano`)");
+        insta::assert_snapshot!(resolve(&catalog, "llama3.2:3b"), @"the model `llama3.2:3b` looks like one of a local Ollama, which is used only when it is named (candidates: `ollama/llama3.2:3b`)");
+        insta::assert_snapshot!(resolve(&catalog, "gpt-oss:20b"), @"the model `gpt-oss:20b` looks like one of a local Ollama, which is used only when it is named (candidates: `ollama/gpt-oss:20b`)");
+        insta::assert_snapshot!(resolve(&catalog, "gpt-oss-120b"), @"no provider is known to have the model `gpt-oss-120b`: write `provider/model`");
+        insta::assert_snapshot!(resolve(&catalog, "meta-llama/llama-3.1-8b"), @"the model `meta-llama/llama-3.1-8b` starts with no provider of the catalog: write `provider/model`");
+        insta::assert_snapshot!(resolve(&catalog, "grok-4"), @"the model `grok-4` is from `xai`, which is not in the provider catalog");
     }
 
     #[test]
@@ -290,9 +296,9 @@ mod tests {
         assert_eq!(resolve(&catalog, "mistral-7b"), "lan-llm mistral-7b");
         assert_eq!(resolve(&catalog, "lan-llm/whatever"), "lan-llm whatever");
         assert_eq!(resolve(&catalog, "openai/gpt-4o"), "openai gpt-4o");
-        insta::assert_snapshot!(resolve(&catalog, "gpt-4o"), @"");
+        insta::assert_snapshot!(resolve(&catalog, "gpt-4o"), @"more than one provider has the model `gpt-4o`: name the one (candidates: `lan-llm/gpt-4o`, `openai/gpt-4o`)");
         let two = catalog.with_operator(vec![operator("other", &["llama-3*"])]).unwrap();
-        insta::assert_snapshot!(resolve(&two, "llama-3-70b"), @"");
+        insta::assert_snapshot!(resolve(&two, "llama-3-70b"), @"more than one provider has the model `llama-3-70b`: name the one (candidates: `lan-llm/llama-3-70b`, `other/llama-3-70b`)");
     }
 
     #[test]

@@ -39,19 +39,23 @@ const QUOTED_CHARS: usize = 80;
 /// Quotes untrusted text for a message: control, escape and bidirectional characters come out as escapes, and long
 /// text is cut, because manifests are written by agent authors and messages are read on terminals.
 pub(crate) fn quote(text: &str) -> String {
-    let mut quoted = String::from("`");
+    format!("`{}`", escape(text, QUOTED_CHARS))
+}
+
+/// Escapes and cuts as [`quote`] does, without the quotes.
+pub(crate) fn escape(text: &str, max_chars: usize) -> String {
+    let mut escaped = String::new();
     for (count, c) in text.chars().enumerate() {
-        if count == QUOTED_CHARS {
-            quoted.push('…');
+        if count == max_chars {
+            escaped.push('…');
             break;
         }
         match c {
-            '\'' | '"' => quoted.push(c),
-            other => quoted.extend(other.escape_debug()),
+            '\'' | '"' | '\\' => escaped.push(c),
+            other => escaped.extend(other.escape_debug()),
         }
     }
-    quoted.push('`');
-    quoted
+    escaped
 }
 
 /// The candidate that a misspelt word most likely meant, or `None` when nothing is close.

@@ -163,7 +163,7 @@ fn supported(at: &Cursor<'_>, has_llm: bool) -> Option<Supported> {
         }
         at.problem_hint(
             format!("expected a list of providers or `any`, found {}", quote(text)),
-            format!("write [{}]", quote(text).trim_matches('`')),
+            "write a list such as [openai, anthropic]",
         );
         return None;
     }
@@ -355,9 +355,9 @@ fn guest_path(at: &Cursor<'_>) -> Option<String> {
 fn limits(at: &Cursor<'_>) -> Option<Limits> {
     let mut fields = at.fields("limits: { memory: 256MiB, time: 5m }")?;
     let limits = Limits {
-        memory: positive(fields.get("memory"), |at| at.amount(str::parse::<ByteSize>), ByteSize(0)),
-        time: positive(fields.get("time"), |at| at.amount(parse_duration), std::time::Duration::ZERO),
-        cpu: positive(fields.get("cpu"), |at| at.amount(parse_duration), std::time::Duration::ZERO),
+        memory: positive(fields.get("memory"), |at| at.amount(str::parse::<ByteSize>)),
+        time: positive(fields.get("time"), |at| at.amount(parse_duration)),
+        cpu: positive(fields.get("cpu"), |at| at.amount(parse_duration)),
         output: fields.get("output").and_then(|at| at.amount(str::parse::<ByteSize>)),
         requests: fields.get("requests").and_then(|at| at.amount(parse_count)),
         tokens: fields.get("tokens").and_then(|at| at.amount(parse_count)),
@@ -368,14 +368,13 @@ fn limits(at: &Cursor<'_>) -> Option<Limits> {
 }
 
 /// A limit under which nothing could run at all is a mistake, and other tools write 0 for "none".
-fn positive<T: PartialEq>(
+fn positive<T: PartialEq + Default>(
     at: Option<Cursor<'_>>,
     read: impl Fn(&Cursor<'_>) -> Option<T>,
-    zero: T,
 ) -> Option<T> {
     let at = at?;
     let value = read(&at)?;
-    if value == zero {
+    if value == T::default() {
         at.problem_hint("is zero, so nothing could run", "leave it out for the operator's default");
         return None;
     }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::Format;
 use super::locate;
-use super::read::Draft;
+use super::read::{Draft, Position};
 
 /// Most problems that one error reports. Each costs a pass over the text to find its line.
 const REPORTED: usize = 32;
@@ -52,7 +52,10 @@ impl ManifestError {
             .into_iter()
             .take(REPORTED)
             .map(|draft| {
-                let at = draft.position.or_else(|| locate::find(text, format, &draft.path, draft.place));
+                let at = match draft.position {
+                    Position::Parser(at) => at,
+                    Position::LookUp => locate::find(text, format, &draft.path, draft.place),
+                };
                 Problem {
                     path: locate::path_text(&draft.path),
                     line: at.map(|(line, _)| line),

@@ -8,7 +8,7 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::Format;
+use super::{Format, tree};
 use crate::text::quote;
 
 /// One step from a value into it.
@@ -54,9 +54,11 @@ pub(super) fn find(text: &str, format: Format, path: &[Step], place: Place) -> O
     let found = Cell::new(false);
     let seed = Finder { path, place, found: &found };
     // JSON is YAML but for corners, and the YAML parser knows where a value starts; serde_json knows where it ends.
-    let yaml = seed.deserialize(serde_yaml::Deserializer::from_str(text)).err();
-    if let Some(at) = yaml.filter(|_| found.get()).and_then(|error| error.location()) {
-        return Some((at.line(), at.column()));
+    if tree::too_many_brackets(text).is_none() {
+        let yaml = seed.deserialize(serde_yaml::Deserializer::from_str(text)).err();
+        if let Some(at) = yaml.filter(|_| found.get()).and_then(|error| error.location()) {
+            return Some((at.line(), at.column()));
+        }
     }
     if format == Format::Yaml {
         return None;
@@ -234,7 +236,7 @@ copy: *anchor
         for (path, place, expected) in [
             (&["name"][..], Place::Key, Some((2, 2))),
             (&["name"], Place::Value, Some((2, 10))),
-            (&["egress", "0", "host"], Place::Value, Some((3, 23))),
+            (&["egress", "0", "host"], Place::Value, Some((3, 22))),
         ] {
             assert_eq!(find(text, Format::Json, &steps(path), place), expected, "{path:?} {place:?}");
         }

@@ -15,8 +15,24 @@ pub(super) struct Draft {
     pub(super) place: Place,
     pub(super) message: String,
     pub(super) hint: Option<String>,
-    /// The position when the parser gave one.
-    pub(super) position: Option<(usize, usize)>,
+    pub(super) position: Position,
+}
+
+/// How the line and column of a problem are found.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Position {
+    /// By reading the text again.
+    LookUp,
+    /// They are what the parser said, if it said anything.
+    Parser(Option<(usize, usize)>),
+}
+
+impl Draft {
+    /// A problem of the text as a whole, whose position is known or cannot be.
+    pub(super) fn at(message: String, position: Option<(usize, usize)>) -> Self {
+        let position = Position::Parser(position);
+        Self { path: Vec::new(), place: Place::Value, message, hint: None, position }
+    }
 }
 
 /// Where problems go.
@@ -53,7 +69,7 @@ impl<'a> Cursor<'a> {
     }
 
     fn note(&self, place: Place, message: String, hint: Option<String>) {
-        let draft = Draft { path: self.path.clone(), place, message, hint, position: None };
+        let draft = Draft { path: self.path.clone(), place, message, hint, position: Position::LookUp };
         self.sink.0.borrow_mut().push(draft);
     }
 
@@ -136,15 +152,11 @@ impl<'a> Cursor<'a> {
             Node::List(items) => Some(
                 items.iter().enumerate().map(|(index, item)| self.at(Step::Index(index), item)).collect(),
             ),
-            Node::Text(text) => {
-                self.problem_hint(
-                    "expected a list, found text",
-                    format!("write it as a list: [{}]", quote_bare(text)),
-                );
-                None
-            }
             _ => {
-                self.expected("a list");
+                self.problem_hint(
+                    format!("expected a list, found {}", kind(self.node)),
+                    "write one item per line, each after `- `, or all of them in `[ ]`",
+                );
                 None
             }
         }
@@ -254,9 +266,4 @@ fn kind(node: &Node) -> &'static str {
         Node::List(_) => "a list",
         Node::Map(_) => "a mapping",
     }
-}
-
-fn quote_bare(text: &str) -> String {
-    let quoted = quote(text);
-    quoted.trim_matches('`').to_owned()
 }

@@ -12,8 +12,8 @@ use serde_json::Number;
 
 use super::Format;
 use super::locate::{Place, Step};
-use super::read::Draft;
-use crate::text::quote;
+use super::read::{Draft, Position};
+use crate::text::{escape, quote};
 
 /// Deepest nesting. JSON Schemas are the deepest part of a manifest, and 64 is deep for one.
 const DEPTH_MAX: usize = 64;
@@ -21,6 +21,9 @@ const DEPTH_MAX: usize = 64;
 const VALUES_MAX: usize = 100_000;
 /// Most bytes of text in keys and values, what aliases repeat included.
 const TEXT_MAX: usize = 4 << 20;
+
+/// Longest message of a parser that is repeated.
+const PARSER_CHARS: usize = 300;
 
 /// A value of either format.
 #[derive(Debug, Clone, PartialEq)]
@@ -56,13 +59,12 @@ pub(super) fn parse(text: &str, format: Format) -> Result<Node, Box<Draft>> {
     let seed = NodeSeed { context: &context, depth: 0 };
     let (message, position) = match format {
         Format::Yaml => {
-            check_flow_nesting(text)?;
+            if let Some(at) = too_many_brackets(text) {
+                return Err(Box::new(Draft::at(too_deep(), Some(at))));
+            }
             match seed.deserialize(serde_yaml::Deserializer::from_str(text)) {
                 Ok(node) => return Ok(node),
-                Err(error) => {
-                    let position = error.location().map(|at| (at.line(), at.column()));
-                    (yaml_message(&error), position)
-                }
+                Err(error) => yaml_problem(text, &error),
             }
         }
         Format::Json => {
@@ -70,66 +72,76 @@ pub(super) fn parse(text: &str, format: Format) -> Result<Node, Box<Draft>> {
             match seed.deserialize(&mut deserializer).and_then(|node| deserializer.end().map(|()| node)) {
                 Ok(node) => return Ok(node),
                 Err(error) => {
-                    let message = without_position(&error.to_string());
-                    (format!("is not valid JSON: {message}"), Some((error.line(), error.column())))
+                    let message = error.to_string();
+                    let message = message.rfind(" at line ").map_or(message.as_str(), |at| &message[..at]);
+                    // An error at the very start or end of a line has column 0.
+                    let position = Some((error.line().max(1), error.column().max(1)));
+                    (format!("is not valid JSON: {}", escape(message, PARSER_CHARS)), position)
                 }
             }
         }
     };
     // What the visitor found wrong it has noted, with its path; everything else is the parser's own.
-    let fault = context.0.into_inner().fault;
-    Err(Box::new(match fault {
-        // JSON positions point behind what was read, so those are looked up like any other.
-        Some(fault) => Draft { position: position.filter(|_| format == Format::Yaml), ..fault },
-        None => Draft { path: Vec::new(), place: Place::Value, message, hint: None, position },
+    Err(Box::new(match context.0.into_inner().fault {
+        // JSON's positions lie behind what was read. That will do for a key; values are looked up.
+        Some(fault) if format == Format::Json && fault.place == Place::Value => fault,
+        Some(fault) => Draft { position: Position::Parser(position), ..fault },
+        None => Draft::at(message, position),
     }))
 }
 
-fn yaml_message(error: &serde_yaml::Error) -> String {
-    let message = without_position(&error.to_string());
+/// The parser's own error, and where it is.
+fn yaml_problem(text: &str, error: &serde_yaml::Error) -> (String, Option<(usize, usize)>) {
+    let position = error.location().map(|at| (at.line(), at.column()));
+    let message = error.to_string();
     if message.contains("repetition limit") {
-        return "repeats itself too often through aliases".into();
+        return ("repeats itself too often through aliases".into(), position);
     }
     if message.contains("more than one document") {
-        return "holds more than one YAML document (`---`): keep one".into();
+        return ("holds more than one YAML document (`---`): keep one".into(), position);
     }
-    format!("is not valid YAML: {message}")
+    // Errors of the reader know an offset and no line.
+    if let Some((message, offset)) = message.split_once(" at position ")
+        && let Some(offset) = offset.split(',').next().and_then(|offset| offset.parse().ok())
+    {
+        return (
+            format!("is not valid YAML: {}", escape(message, PARSER_CHARS)),
+            Some(line_and_column(text, offset)),
+        );
+    }
+    // The first position is the one reported apart; one that follows says where the broken construct began.
+    let own = position.map(|(line, column)| format!(" at line {line} column {column}")).unwrap_or_default();
+    (format!("is not valid YAML: {}", escape(&message.replacen(&own, "", 1), PARSER_CHARS)), position)
 }
 
-/// A parser's message without its trailing position, which is reported apart.
-fn without_position(message: &str) -> String {
-    let message = message.rfind(" at line ").map_or(message, |at| &message[..at]);
-    quote_free(message)
+/// Line and column, from 1, of a byte.
+fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
+    let before = &text.as_bytes()[..offset.min(text.len())];
+    let line_start = before.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
+    let line = before.iter().filter(|b| **b == b'\n').count() + 1;
+    (line, String::from_utf8_lossy(&before[line_start..]).chars().count() + 1)
 }
 
-/// Parsers repeat pieces of the input; control characters in them are made harmless.
-fn quote_free(message: &str) -> String {
-    let safe = quote(message);
-    safe[1..safe.len() - 1].to_owned()
+fn too_deep() -> String {
+    format!("is nested deeper than {DEPTH_MAX} levels")
 }
 
-/// Refuses nesting of brackets that the YAML scanner takes quadratic time for. Counts brackets in strings and comments
-/// as well, which no sane manifest holds this many of without closing them.
-fn check_flow_nesting(text: &str) -> Result<(), Box<Draft>> {
-    const OPEN_MAX: usize = 1000;
+/// Where brackets are nested so deeply that the YAML scanner, which takes quadratic time for them, must not see the
+/// text. Brackets in strings and comments count as well; no sane manifest holds this many without closing them.
+pub(super) fn too_many_brackets(text: &str) -> Option<(usize, usize)> {
+    const OPEN_MAX: usize = 256;
     let mut open = 0_usize;
-    for byte in text.bytes() {
+    for (offset, byte) in text.bytes().enumerate() {
         match byte {
             b'[' | b'{' => open += 1,
             b']' | b'}' => open = open.saturating_sub(1),
             _ => {}
         }
         if open > OPEN_MAX {
-            return Err(Box::new(Draft {
-                path: Vec::new(),
-                place: Place::Value,
-                message: format!("is nested deeper than {DEPTH_MAX} levels"),
-                hint: None,
-                position: None,
-            }));
+            return Some(line_and_column(text, offset));
         }
     }
-    Ok(())
+    None
 }
 
 #[derive(Default)]
@@ -148,7 +160,7 @@ impl Context {
     fn fault<E: serde::de::Error>(&self, place: Place, message: String, hint: Option<String>) -> E {
         let mut state = self.0.borrow_mut();
         let path = state.path.clone();
-        state.fault.get_or_insert(Draft { path, place, message, hint, position: None });
+        state.fault.get_or_insert(Draft { path, place, message, hint, position: Position::LookUp });
         E::custom("refused")
     }
 
@@ -192,11 +204,7 @@ impl NodeSeed<'_> {
     fn deeper<E: serde::de::Error>(self) -> Result<Self, E> {
         if self.depth == DEPTH_MAX {
             self.context.0.borrow_mut().path.truncate(4);
-            return Err(self.context.fault(
-                Place::Value,
-                format!("is nested deeper than {DEPTH_MAX} levels"),
-                None,
-            ));
+            return Err(self.context.fault(Place::Value, too_deep(), None));
         }
         Ok(Self { depth: self.depth + 1, ..self })
     }
@@ -309,7 +317,7 @@ struct KeySeed<'a> {
 impl KeySeed<'_> {
     fn not_text<E: serde::de::Error>(&self, found: &str) -> E {
         self.context.fault(
-            Place::Value,
+            Place::Key,
             format!("has {found} as the name of a field"),
             Some("put the name in quotes".into()),
         )
@@ -335,7 +343,7 @@ impl<'de> Visitor<'de> for KeySeed<'_> {
         self.context.count(key.len())?;
         if !self.seen.insert(key.to_owned()) {
             let name = quote(key);
-            return Err(self.context.fault(Place::Value, format!("has the field {name} twice"), None));
+            return Err(self.context.fault(Place::Key, format!("has the field {name} twice"), None));
         }
         Ok(key.to_owned())
     }

@@ -1,0 +1,88 @@
+use super::*;
+
+#[test]
+fn the_built_in_catalog_holds_its_promises() {
+    let catalog = Catalog::builtin();
+    let slugs: Vec<_> = catalog.providers().map(|provider| provider.slug.as_str()).collect();
+    assert_eq!(slugs, ["openai", "anthropic", "gemini", "ollama"]);
+    assert_eq!(catalog.provider("google").unwrap().slug.as_str(), "gemini");
+    assert!(catalog.provider("Google").is_none());
+
+    let mut names = std::collections::BTreeSet::new();
+    for provider in catalog.providers() {
+        let path = provider.inference_path().unwrap();
+        assert!(path.path.starts_with(&provider.endpoint.base_path), "{}", provider.slug);
+        assert_eq!(provider.env.is_empty(), provider.auth == Auth::None, "{}", provider.slug);
+        assert_eq!(provider.local_only, provider.slug.as_str() == "ollama");
+        assert!(!provider.pinned);
+        for model in &provider.models {
+            let price = model.price.unwrap();
+            assert!(price.input_per_mtok <= price.output_per_mtok, "{}", model.id);
+            assert!(
+                price.cached_input_per_mtok.is_none_or(|cached| cached < price.input_per_mtok),
+                "{}",
+                model.id
+            );
+            assert!(price.as_of.is_some(), "{}", model.id);
+            assert!(model.max_output <= model.context, "{}", model.id);
+            for name in model.aliases.iter().chain([&model.id]) {
+                assert!(names.insert(name.clone()), "{name} is listed twice");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_facts_that_keys_hang_on() {
+    let catalog = Catalog::builtin();
+    let facts: Vec<_> = catalog
+        .providers()
+        .map(|p| {
+            let path = p.inference_path().unwrap();
+            format!(
+                "{} {} {} {} {} {:?}",
+                p.slug,
+                path.method,
+                p.endpoint.authority(),
+                path.path,
+                path.dialect,
+                p.auth
+            )
+        })
+        .collect();
+    assert_eq!(
+        facts,
+        [
+            "openai POST api.openai.com /v1/chat/completions openai-chat Bearer",
+            "anthropic POST api.anthropic.com /v1/messages anthropic-messages Header(\"x-api-key\")",
+            "gemini POST generativelanguage.googleapis.com /v1beta/openai/chat/completions openai-chat Bearer",
+            "ollama POST localhost:11434 /v1/chat/completions openai-chat None",
+        ]
+    );
+    let anthropic = catalog.provider("anthropic").unwrap();
+    assert_eq!(anthropic.headers[0].0, "anthropic-version");
+    assert_eq!(anthropic.model("claude-3-haiku").unwrap().id, "claude-3-haiku-20240307");
+    assert_eq!(catalog.provider_of_key("GOOGLE_API_KEY").unwrap().slug.as_str(), "gemini");
+    assert_eq!(catalog.provider("gemini").unwrap().key_name(), Some("GEMINI_API_KEY"));
+    assert_eq!(catalog.provider("ollama").unwrap().price("anything"), Some(Price::FREE));
+    assert_eq!(catalog.provider("openai").unwrap().price("gpt-unheard-of"), None);
+}
+
+#[test]
+fn costs_are_rounded_up() {
+    let price = Catalog::builtin().provider("openai").unwrap().price("gpt-4o-mini").unwrap();
+    // 0.15 and 0.60 dollars per million.
+    assert_eq!(price.cost(1_000_000, 0, 0, 1_000_000).micros(), 750_000);
+    assert_eq!(price.cost(1_000_000, 1_000_000, 0, 0).micros(), 75_000);
+    assert_eq!(price.cost(1, 0, 0, 0).micros(), 1);
+    assert_eq!(price.cost(0, 0, 0, 0).micros(), 0);
+    assert_eq!(price.cost(10, 99, 99, 0).micros(), 1, "parts never exceed the whole");
+    assert_eq!(price.cost(u64::MAX, 0, 0, u64::MAX).micros(), 13_835_058_055_282_163_712);
+
+    let price = Catalog::builtin().provider("gemini").unwrap().price("gemini-2.5-pro").unwrap();
+    assert_eq!(price.cost(200_000, 0, 0, 0).micros(), 250_000);
+    assert_eq!(price.cost(200_001, 0, 0, 0).micros(), 500_003);
+
+    let price = Catalog::builtin().provider("anthropic").unwrap().price("claude-3-haiku").unwrap();
+    assert_eq!(price.cost(1_000_000, 0, 1_000_000, 0).micros(), 300_000);
+}
