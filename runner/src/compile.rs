@@ -14,6 +14,7 @@ mod jail;
 mod wire;
 
 use std::io;
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -206,18 +207,19 @@ impl Compiler {
             Ok(wire::Answer::Refused(error)) => Err(CompileError::Module(error)),
             Err(_) => {
                 let status = process.exited().await;
-                Err(self.crashed(describe(status), &diagnostics))
+                Err(self.crashed(status, &diagnostics))
             }
         }
     }
 
-    fn crashed(&self, how: String, diagnostics: &[u8]) -> CompileError {
+    fn crashed(&self, status: Option<ExitStatus>, diagnostics: &[u8]) -> CompileError {
         let text = printable_tail(diagnostics, DIAGNOSTICS as usize);
-        // What Rust's allocator says before it aborts.
-        if text.contains("memory allocation of") {
+        let told = status.and_then(|status| status.code()) == Some(i32::from(jail::OUT_OF_MEMORY));
+        // The latter is what Rust's allocator says before it aborts.
+        if told || text.contains("memory allocation of") {
             return CompileError::OutOfMemory { limit: self.limits.memory };
         }
-        CompileError::Crashed { how, diagnostics: text }
+        CompileError::Crashed { how: describe(status), diagnostics: text }
     }
 }
 

@@ -5,9 +5,10 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::fd::{FromRawFd, RawFd};
+use std::os::fd::{BorrowedFd, FromRawFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use rustix::io::{close, fcntl_getfd};
 use rustix::process::{Resource, getrlimit};
 
 /// What the broker handed over on descriptors 0 and 1. Descriptor 2 stays where it is, for diagnostics.
@@ -65,9 +66,13 @@ fn harden() -> io::Result<()> {
 /// itself from a careless parent.
 fn close_other_descriptors() -> io::Result<()> {
     for descriptor in open_descriptors()? {
-        // SAFETY: nothing in this process owns a descriptor yet beyond the standard ones. The folder that the list
-        // was read from is in the list and closed already: with no other thread, its number is not in use again.
-        unsafe { rustix::io::close(descriptor) };
+        // SAFETY: nothing in this process owns a descriptor yet beyond the standard ones, and there is no other
+        // thread. Whether the number is in use is asked first: the list may name the folder it was read from.
+        unsafe {
+            if fcntl_getfd(BorrowedFd::borrow_raw(descriptor)).is_ok() {
+                close(descriptor);
+            }
+        }
     }
     Ok(())
 }

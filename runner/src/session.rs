@@ -165,7 +165,7 @@ pub struct Worker {
     shared: Arc<Shared>,
     process: Process,
     /// One permit per run that the pool has room for.
-    room: Semaphore,
+    room: Arc<Semaphore>,
     config: WorkerConfig,
 }
 
@@ -245,16 +245,18 @@ impl Worker {
             grace: config.grace,
         });
         // From here on `worker` owns the process and the tasks, whichever way this ends.
-        let room = Semaphore::new(config.pool.runs as usize);
+        let room = Arc::new(Semaphore::new(config.pool.runs as usize));
         let worker = Worker { shared, process, room, config };
         let (ready, is_ready) = oneshot::channel();
         let doors = doors::Doors::new(&worker.shared, control::Control { pool: config.pool, frames, ready });
         let connection = doors::serve(TokioIo::new(ours), doors);
-        let killer = worker.process.killer();
+        let (killer, exited) = (worker.process.killer(), worker.process.exited());
         tasks.spawn(async move {
-            // A worker without its socket is of no use, whatever the reason.
             connection.await;
-            killer.kill();
+            // A worker without its socket is of no use, whatever the reason. It usually knows.
+            if timeout(config.grace, exited).await.is_err() {
+                killer.kill();
+            }
         });
         tasks.spawn(mourn(Arc::downgrade(&worker.shared), worker.process.exited(), said));
 
@@ -281,12 +283,12 @@ impl Worker {
     pub async fn run(&self, spec: RunSpec, io: RunIo) -> Result<RunOutcome, WorkerError> {
         check(&spec, self.config.pool)?;
         let bad = |message: String| WorkerError::BadSpec { message };
-        let _room = match self.room.acquire().await {
+        let room = match Arc::clone(&self.room).acquire_owned().await {
             Ok(permit) => permit,
             Err(_) => return Err(bad("the sandbox process is shutting down".to_owned())),
         };
         let limits = spec.limits;
-        let (live, end) = LiveRun::new(&spec, io);
+        let (live, end) = LiveRun::new(&spec, io, room);
         if !self.shared.runs.add(&live) {
             return Err(bad(format!("run {} is already under way", spec.run)));
         }

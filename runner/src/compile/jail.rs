@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::process::ExitCode;
 
+use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, setrlimit};
 use wasi_preview1_component_adapter_provider::{
     WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER,
@@ -18,6 +19,9 @@ use crate::engine::{Allocation, engine};
 use crate::isolate;
 use crate::worker::check_imports;
 
+/// The status that the jail exits with when it ran out of memory and could still say so.
+pub(super) const OUT_OF_MEMORY: u8 = 12;
+
 /// The compile jail's `main`: reads an order and a module from descriptor 0, answers on descriptor 1, says what
 /// went wrong with itself on descriptor 2. Only the broker starts it.
 pub fn compile_main() -> ExitCode {
@@ -25,7 +29,10 @@ pub fn compile_main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             isolate::say(&format!("compile jail: {error}"));
-            ExitCode::FAILURE
+            match error.kind() {
+                io::ErrorKind::OutOfMemory => ExitCode::from(OUT_OF_MEMORY),
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }
@@ -35,7 +42,7 @@ fn work(mut input: File, mut output: File) -> io::Result<()> {
     bound_self(&order)?;
     let mut module = Vec::new();
     input.read_to_end(&mut module)?;
-    let answer = compile(&module, order.artifact);
+    let answer = compile(&module, order.artifact)?;
     write_answer(&mut output, &answer)
 }
 
@@ -47,23 +54,37 @@ fn bound_self(order: &Order) -> io::Result<()> {
     Ok(())
 }
 
-fn compile(module: &[u8], artifact_limit: u64) -> Result<Vec<u8>, ModuleError> {
+/// The outer error is this process's, the inner one the module's.
+fn compile(module: &[u8], artifact_limit: u64) -> io::Result<Result<Vec<u8>, ModuleError>> {
     let adapted;
-    let component = match inspect(module)? {
-        Kind::Command => module,
-        Kind::CoreCommand => {
-            adapted = adapt(module)?;
-            &adapted
-        }
+    let component = match inspect(module) {
+        Ok(Kind::Command) => module,
+        Ok(Kind::CoreCommand) => match adapt(module) {
+            Ok(component) => {
+                adapted = component;
+                &adapted
+            }
+            Err(error) => return Ok(Err(error)),
+        },
+        Err(error) => return Ok(Err(error)),
     };
-    let engine = engine(Allocation::OnDemand).map_err(|error| internal(&error))?;
-    let compiled = engine.precompile_component(component).map_err(|error| refused_by_wasmtime(&error))?;
-    check_imports(&engine, &compiled)?;
+    let engine = engine(Allocation::OnDemand).map_err(|error| own_failure(&error))?;
+    let compiled = match engine.precompile_component(component) {
+        Ok(compiled) => compiled,
+        Err(error) => return refused_by_wasmtime(&error).map(Err),
+    };
     let size = compiled.len() as u64;
     if size > artifact_limit {
-        return Err(ModuleError::ArtifactTooLarge { size, limit: artifact_limit });
+        return Ok(Err(ModuleError::ArtifactTooLarge { size, limit: artifact_limit }));
     }
-    Ok(compiled)
+    Ok(match check_imports(&engine, &compiled) {
+        Ok(()) => Ok(compiled),
+        Err(error) if is_out_of_memory(&error) => return Err(own_failure(&error)),
+        Err(error) => Err(ModuleError::UnsupportedImport {
+            import: "something".to_owned(),
+            reason: format!("{error:#}"),
+        }),
+    })
 }
 
 fn adapt(module: &[u8]) -> Result<Vec<u8>, ModuleError> {
@@ -77,13 +98,26 @@ fn adapt(module: &[u8]) -> Result<Vec<u8>, ModuleError> {
     encode().map_err(|error| ModuleError::Unadaptable { reason: format!("{error:#}") })
 }
 
-fn refused_by_wasmtime(error: &wasmtime::Error) -> ModuleError {
-    match error.downcast_ref::<BinaryReaderError>() {
+fn refused_by_wasmtime(error: &wasmtime::Error) -> io::Result<ModuleError> {
+    if is_out_of_memory(error) {
+        return Err(own_failure(error));
+    }
+    Ok(match error.downcast_ref::<BinaryReaderError>() {
         Some(error) => malformed(error),
         None => ModuleError::Malformed { offset: None, reason: format!("{error:#}") },
-    }
+    })
 }
 
-fn internal(error: &wasmtime::Error) -> ModuleError {
-    ModuleError::Unadaptable { reason: format!("the compiler cannot be set up: {error:#}") }
+fn own_failure(error: &wasmtime::Error) -> io::Error {
+    let kind = if is_out_of_memory(error) { io::ErrorKind::OutOfMemory } else { io::ErrorKind::Other };
+    io::Error::new(kind, format!("{error:#}"))
+}
+
+/// Whether a mapping or an allocation failed somewhere below.
+fn is_out_of_memory(error: &wasmtime::Error) -> bool {
+    error.is::<wasmtime::OutOfMemory>()
+        || error.chain().any(|cause| {
+            cause.downcast_ref::<Errno>() == Some(&Errno::NOMEM)
+                || cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::OutOfMemory)
+        })
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use orch_manifests::RunId;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 
 use super::{Body, RunIo};
 use crate::protocol::{Finished, RunLimits, RunSpec, Stdio, Token, Usage};
@@ -26,6 +26,8 @@ pub(super) struct LiveRun {
     output: AtomicU64,
     log: AtomicU64,
     end: Mutex<Option<oneshot::Sender<Ended>>>,
+    /// Its place in the worker's pool, which it has until the worker says that it ended.
+    room: Mutex<Option<OwnedSemaphorePermit>>,
     state: watch::Sender<State>,
 }
 
@@ -49,7 +51,11 @@ pub(super) struct Output<'a> {
 pub(super) struct TooMuch;
 
 impl LiveRun {
-    pub(super) fn new(spec: &RunSpec, io: RunIo) -> (Arc<Self>, oneshot::Receiver<Ended>) {
+    pub(super) fn new(
+        spec: &RunSpec,
+        io: RunIo,
+        room: OwnedSemaphorePermit,
+    ) -> (Arc<Self>, oneshot::Receiver<Ended>) {
         let (end, ended) = oneshot::channel();
         let live = LiveRun {
             run: spec.run.clone(),
@@ -59,6 +65,7 @@ impl LiveRun {
             output: AtomicU64::new(0),
             log: AtomicU64::new(0),
             end: Mutex::new(Some(end)),
+            room: Mutex::new(Some(room)),
             state: watch::Sender::new(State::Open),
         };
         (Arc::new(live), ended)
@@ -87,6 +94,12 @@ impl LiveRun {
     pub(super) fn close(&self) {
         self.advance(State::Closed);
         drop(std::mem::take(&mut *self.io.lock().unwrap_or_else(PoisonError::into_inner)));
+    }
+
+    fn remove(&self) {
+        self.close();
+        self.advance(State::Removed);
+        drop(self.room.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
     fn advance(&self, to: State) {
@@ -170,8 +183,7 @@ impl Runs {
     /// Ends a run the way the worker says it ended. False if the worker has no such run.
     pub(super) fn end(&self, run: &RunId, ended: Ended) -> bool {
         let Some(live) = self.lock().remove(run) else { return false };
-        live.close();
-        live.advance(State::Removed);
+        live.remove();
         if let Some(end) = live.end.lock().unwrap_or_else(PoisonError::into_inner).take() {
             // Nobody waits for a run whose caller has cancelled it.
             let _ = end.send(ended);
@@ -182,8 +194,7 @@ impl Runs {
     /// For a worker that is gone.
     pub(super) fn close_all(&self) {
         for (_, live) in self.lock().drain() {
-            live.close();
-            live.advance(State::Removed);
+            live.remove();
         }
     }
 

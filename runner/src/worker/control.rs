@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::fs::File;
 use std::os::unix::net::UnixStream;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::Method;
@@ -14,6 +16,7 @@ use orch_manifests::RunId;
 use serde::Deserialize;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc};
+use tokio::time::timeout;
 
 use super::meter::Cancel;
 use super::sandbox::Sandbox;
@@ -23,13 +26,18 @@ use crate::protocol::{
 };
 use crate::tasks::Tasks;
 
+/// How long the worker may take to leave when its socket is gone.
+const LAST_WORDS: Duration = Duration::from_millis(200);
+
 /// Serves the broker at the other end of `socket` until it has had enough, or is gone.
 pub(super) async fn serve(socket: UnixStream, artifact: File, guests: Handle) -> Result<(), String> {
     let tasks = Tasks::new();
     let (socket, connection) = Socket::open(socket, tasks.clone()).await?;
+    let mut conversing = pin!(converse(socket, artifact, guests));
     let result = tokio::select! {
-        () = connection => Ok(()),
-        result = converse(socket, artifact, guests) => result,
+        result = &mut conversing => result,
+        // All of its streams have ended, and it soon notices; it may have something to say about why.
+        () = connection => timeout(LAST_WORDS, conversing).await.unwrap_or(Ok(())),
     };
     tasks.shutdown();
     result

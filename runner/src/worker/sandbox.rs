@@ -17,7 +17,6 @@ use super::meter::{Cancel, Growth, LimitHit, Meter, Stop, Ticker, micros};
 use super::stdio::{Input, Output, Streams};
 use super::wire::Wire;
 use crate::artifact::{Artifact, payload_length};
-use crate::compile::ModuleError;
 use crate::engine::mapped::Mapped;
 use crate::engine::{Allocation, engine_for_mapped_code};
 use crate::protocol::{Exit, Finished, LimitName, Pool, RunSpec, Usage};
@@ -54,6 +53,9 @@ pub struct Sandbox {
     engine: Engine,
     command: CommandPre<Guest>,
     ticker: Ticker,
+    /// Stays open although it is mapped: in a worker its number, that of standard output, must not go to another
+    /// file.
+    _artifact: File,
 }
 
 impl Sandbox {
@@ -75,7 +77,7 @@ impl Sandbox {
         let component = unsafe { mapped.load(&engine) }.map_err(LoadError::Load)?;
         let command = link(&engine, &component).map_err(LoadError::Load)?;
         let ticker = Ticker::start(&engine)?;
-        Ok(Sandbox { engine, command, ticker })
+        Ok(Sandbox { engine, command, ticker, _artifact: file })
     }
 
     /// The engine, to compare with.
@@ -223,16 +225,10 @@ fn linker(engine: &Engine) -> wasmtime::Result<Linker<Guest>> {
 }
 
 /// In the compile jail: checks that compiled code will link in a worker.
-pub(crate) fn check_imports(engine: &Engine, compiled: &[u8]) -> Result<(), ModuleError> {
+pub(crate) fn check_imports(engine: &Engine, compiled: &[u8]) -> wasmtime::Result<()> {
     // SAFETY: the bytes were compiled a moment ago, in this process, by this engine.
     #[allow(unsafe_code)]
-    let component = unsafe { Component::deserialize(engine, compiled) };
-    let linked = component.and_then(|component| link(engine, &component));
-    match linked {
-        Ok(_) => Ok(()),
-        Err(error) => Err(ModuleError::UnsupportedImport {
-            import: "something".to_owned(),
-            reason: format!("{error:#}"),
-        }),
-    }
+    let component = unsafe { Component::deserialize(engine, compiled) }?;
+    link(engine, &component)?;
+    Ok(())
 }
