@@ -329,3 +329,6 @@ fn marked(parts: &[Part]) -> bool {
         Part::Reasoning { .. } | Part::Refusal(_) => false,
     })
 }
+
+#[cfg(test)]
+mod tests;

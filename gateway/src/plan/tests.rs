@@ -1,0 +1,159 @@
+use orch_proxy::{AuthorizeError, Scrubber, Use};
+
+use super::*;
+
+struct Key(String);
+
+impl Credential for Key {
+    fn id(&self) -> &str {
+        &self.0
+    }
+    fn source(&self) -> &str {
+        "env"
+    }
+    fn authorize(
+        &self,
+        _: &mut http::request::Parts,
+        _: Option<&[u8; 32]>,
+        _: Use<'_>,
+    ) -> Result<(), AuthorizeError> {
+        Ok(())
+    }
+    fn scrubber(&self) -> Option<Arc<Scrubber>> {
+        None
+    }
+}
+
+fn llm(models: &[&str]) -> Llm {
+    let mut names = models.iter().map(|name| name.parse().unwrap());
+    Llm { primary: names.next().unwrap(), fallbacks: names.collect() }
+}
+
+fn only(slugs: &[&str]) -> Supported {
+    Supported::Only(slugs.iter().map(|slug| slug.parse().unwrap()).collect())
+}
+
+/// Provider, model, local.
+type Overrides<'a> = (Option<&'a str>, Option<&'a str>, bool);
+
+fn make(llm: Option<&Llm>, supported: &Supported, keys: &[&str], overrides: Overrides<'_>) -> Result<Plan, PlanError> {
+    let (provider, model, local) = overrides;
+    let model: Option<ModelName> = model.map(|name| name.parse().unwrap());
+    let keys = |slug: &Slug| {
+        let found = keys.contains(&slug.as_str());
+        found.then(|| Arc::new(Key(slug.to_string())) as Arc<dyn Credential>)
+    };
+    let catalog = Catalog::builtin();
+    plan(&Wishes { llm, supported, catalog: &catalog, keys: &keys, provider, model: model.as_ref(), local })
+}
+
+fn names(plan: &Plan) -> Vec<String> {
+    plan.candidates.iter().map(Candidate::name).collect()
+}
+
+const NONE: Overrides<'_> = (None, None, false);
+
+#[test]
+fn the_manifests_order_minus_what_cannot_serve_and_that_is_said() {
+    let llm = llm(&["gemini-2.5-flash", "gpt-4o-mini", "claude-3-haiku"]);
+    let plan = make(Some(&llm), &Supported::Any, &["openai", "anthropic"], NONE).unwrap();
+    assert_eq!(names(&plan), ["openai/gpt-4o-mini", "anthropic/claude-3-haiku-20240307"]);
+    assert_eq!(plan.skipped.len(), 1);
+    assert_eq!(plan.skipped[0].model, "gemini-2.5-flash");
+    assert!(plan.skipped[0].reason.contains("GEMINI_API_KEY"), "{}", plan.skipped[0].reason);
+
+    let plan = make(Some(&llm), &only(&["anthropic"]), &["openai", "anthropic"], NONE).unwrap();
+    assert_eq!(names(&plan), ["anthropic/claude-3-haiku-20240307"]);
+    assert_eq!(plan.skipped.len(), 2);
+    assert!(plan.skipped[1].reason.contains("supported_providers"));
+    assert!(plan.provider(&"openai".parse().unwrap()).is_none(), "a key is not used for what is not supported");
+}
+
+#[test]
+fn no_key_says_what_to_set() {
+    let llm = llm(&["gpt-4o-mini", "claude-3-haiku"]);
+    let error = make(Some(&llm), &Supported::Any, &[], NONE).err().unwrap();
+    let PlanError::NoKey(missing) = &error else { panic!("{error}") };
+    assert_eq!(missing.iter().map(|key| key.provider.as_str()).collect::<Vec<_>>(), ["openai", "anthropic"]);
+    assert!(error.to_string().contains("OPENAI_API_KEY") && error.to_string().contains("ANTHROPIC_API_KEY"));
+    assert!(error.hints().contains(&"orch secrets set OPENAI_API_KEY".to_owned()));
+    // A key of a provider that the plan does not name is no key for the plan.
+    assert!(matches!(make(Some(&llm), &Supported::Any, &["gemini"], NONE), Err(PlanError::NoKey(_))));
+    // Without an llm section a supported provider still needs one.
+    assert!(matches!(make(None, &only(&["anthropic"]), &[], NONE), Err(PlanError::NoKey(_))));
+}
+
+#[test]
+fn an_agent_without_an_llm_needs_no_key() {
+    let plan = make(None, &only(&[]), &[], NONE).unwrap();
+    assert!(plan.candidates.is_empty() && plan.at_hand.is_empty());
+}
+
+#[test]
+fn ollama_is_local_or_pinned() {
+    let llm = llm(&["ollama/llama3.2"]);
+    assert!(matches!(make(Some(&llm), &Supported::Any, &[], NONE), Err(PlanError::NoCandidate(_))));
+    let plan = make(Some(&llm), &Supported::Any, &[], (None, None, true)).unwrap();
+    assert_eq!(names(&plan), ["ollama/llama3.2"]);
+    assert!(plan.candidates[0].credential.is_none());
+
+    let pin = orch_manifests::OperatorProvider {
+        slug: "ollama".parse().unwrap(),
+        dialect: None,
+        base_url: Some("http://10.0.0.5:11434".parse().unwrap()),
+        env: Vec::new(),
+        models: Vec::new(),
+        free: false,
+    };
+    let catalog = Catalog::builtin().with_operator(vec![pin]).unwrap();
+    let wishes = Wishes {
+        llm: Some(&llm),
+        supported: &Supported::Any,
+        catalog: &catalog,
+        keys: &|_| None,
+        provider: None,
+        model: None,
+        local: false,
+    };
+    assert_eq!(names(&plan_of(&wishes)), ["ollama/llama3.2"]);
+}
+
+fn plan_of(wishes: &Wishes<'_>) -> Plan {
+    plan(wishes).unwrap()
+}
+
+#[test]
+fn overrides() {
+    let llm = llm(&["gpt-4o-mini", "claude-3-haiku"]);
+    let keys = &["openai", "anthropic"];
+    let make = |provider, model| make(Some(&llm), &Supported::Any, keys, (provider, model, false));
+
+    let plan = make(None, Some("gpt-4o")).unwrap();
+    assert_eq!(names(&plan), ["openai/gpt-4o", "anthropic/claude-3-haiku-20240307"]);
+    let plan = make(Some("anthropic"), None).unwrap();
+    assert_eq!(names(&plan), ["anthropic/claude-3-haiku-20240307"]);
+    assert!(plan.skipped[0].reason.contains("--provider"));
+    let plan = make(Some("openai"), Some("my-finetune")).unwrap();
+    assert_eq!(names(&plan), ["openai/my-finetune"]);
+    let plan = make(Some("openai"), Some("openai/my-finetune")).unwrap();
+    assert_eq!(names(&plan), ["openai/my-finetune"]);
+    let plan = make(None, Some("claude-3-haiku")).unwrap();
+    assert_eq!(names(&plan), ["anthropic/claude-3-haiku-20240307"], "asked once");
+
+    assert!(matches!(make(Some("acme"), None), Err(PlanError::UnknownProvider { .. })));
+    assert!(matches!(make(None, Some("nobody-knows-it")), Err(PlanError::UnknownModel(_))));
+    assert!(matches!(make(Some("gemini"), None), Err(PlanError::NoCandidate(_))));
+    assert!(matches!(make(Some("gemini"), Some("gemini-2.5-flash")), Err(PlanError::NoKey(_))));
+    assert!(matches!(make(Some("ollama"), None), Err(PlanError::Provider { .. })));
+}
+
+#[test]
+fn models_outside_the_plan_need_their_provider_at_hand() {
+    let llm = llm(&["gpt-4o-mini"]);
+    let plan = make(Some(&llm), &Supported::Any, &["openai"], NONE).unwrap();
+    let catalog = Catalog::builtin();
+    assert_eq!(outside(&plan, &catalog, "gpt-4o").unwrap().name(), "openai/gpt-4o");
+    assert!(outside(&plan, &catalog, "claude-3-haiku").unwrap_err().contains("anthropic"));
+    assert!(outside(&plan, &catalog, "no such model").is_err());
+    assert!(outside(&plan, &catalog, "nobody-knows-it").is_err());
+}
