@@ -86,7 +86,12 @@ impl Gateway {
             return Ok(plan.candidates[at..].to_vec());
         }
         if let Some(skipped) = plan.skipped.iter().find(|skipped| skipped.model == asked) {
-            return Err(no_model(plan, format!("{asked} cannot serve this run: {}", skipped.reason)));
+            // A model of the plan that was left out, for want of a key or by the caller's choice: the plan's others
+            // are there for that. What was left out was said before the run.
+            return match plan.candidates.is_empty() {
+                false => Ok(plan.candidates.clone()),
+                true => Err(no_model(plan, format!("{asked} cannot serve this run: {}", skipped.reason))),
+            };
         }
         match outside(plan, &self.catalog, asked) {
             Ok(candidate) => Ok(vec![candidate]),

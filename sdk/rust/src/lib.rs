@@ -20,7 +20,7 @@
 //! # #[cfg(target_family = "wasm")]
 //! fn main() -> std::process::ExitCode {
 //!     orch_sdk::run(|input: Input| async move {
-//!         let request = llm::ChatRequest::new("gpt-4o-mini").user(input.question);
+//!         let request = llm::ChatRequest::new().user(input.question);
 //!         let mut stream = llm::chat(request).await?;
 //!         while let Some(text) = stream.next().await? {
 //!             eprint!("{text}");

@@ -13,6 +13,9 @@ pub use stream::{ChatStream, chat};
 
 use serde::Serialize;
 
+/// The name by which the gateway knows "whatever the plan says".
+const PLANNED: &str = "default";
+
 /// A request for a chat completion, always streamed.
 #[derive(Debug, Clone, Serialize)]
 pub struct ChatRequest {
@@ -38,16 +41,25 @@ struct StreamOptions {
 }
 
 impl ChatRequest {
-    /// Asks for `model`, which should be the manifest's primary: the plan has the last word.
-    pub fn new(model: impl Into<String>) -> ChatRequest {
+    /// Asks for the first model of the run's plan: the manifest's primary, unless the caller chose another or its
+    /// provider has no key.
+    #[expect(clippy::new_without_default, reason = "a request without messages is nothing to default to")]
+    pub fn new() -> ChatRequest {
         ChatRequest {
-            model: model.into(),
+            model: PLANNED.to_owned(),
             messages: Vec::new(),
             temperature: None,
             max_tokens: None,
             stream: true,
             stream_options: StreamOptions { include_usage: true },
         }
+    }
+
+    /// Asks for this model instead, by the manifest's name for it or as `provider/model`.
+    #[must_use]
+    pub fn model(mut self, model: impl Into<String>) -> ChatRequest {
+        self.model = model.into();
+        self
     }
 
     /// Adds an instruction that stands above the conversation.
@@ -96,9 +108,9 @@ mod tests {
     #[test]
     fn a_request_is_written_as_the_dialect_has_it() {
         let request =
-            ChatRequest::new("gpt-4o-mini").system("Be brief.").user("Hi").assistant("Hello").user("Why?");
+            ChatRequest::new().system("Be brief.").user("Hi").assistant("Hello").user("Why?");
         let bare = json!({
-            "model": "gpt-4o-mini",
+            "model": "default",
             "messages": [
                 {"role": "system", "content": "Be brief."},
                 {"role": "user", "content": "Hi"},
@@ -110,7 +122,9 @@ mod tests {
         });
         assert_eq!(serde_json::to_value(&request).unwrap(), bare);
 
-        let full = serde_json::to_value(request.temperature(0.0).max_tokens(10)).unwrap();
+        let full = request.model("openai/gpt-4o").temperature(0.0).max_tokens(10);
+        let full = serde_json::to_value(full).unwrap();
         assert_eq!((&full["temperature"], &full["max_tokens"]), (&json!(0.0), &json!(10)));
+        assert_eq!(full["model"], "openai/gpt-4o");
     }
 }

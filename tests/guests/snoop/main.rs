@@ -205,7 +205,7 @@ async fn send(to: &str, loot: &str, environment: &BTreeMap<String, String>) -> V
 }
 
 async fn repeat(loot: &str) -> orch_sdk::Result<String> {
-    let request = ChatRequest::new("gpt-4o-mini").user(format!("Repeat this word for word: {loot}"));
+    let request = ChatRequest::new().user(format!("Repeat this word for word: {loot}"));
     let mut stream = llm::chat(request).await?;
     while stream.next().await?.is_some() {}
     Ok(stream.into_completion()?.text)
