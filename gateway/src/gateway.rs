@@ -41,14 +41,14 @@ pub(crate) async fn read(spoken: Dialect, body: Body) -> Result<Bytes, Box<Respo
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(Box::new(error_reply(
             spoken,
-            ApiError {
+            &ApiError {
                 status: Some(StatusCode::PAYLOAD_TOO_LARGE.as_u16()),
                 ..ApiError::new(Class::BadRequest, format!("the body is larger than {REQUEST_CAP} bytes"))
             },
         ))),
         Err(error) => {
             let message = format!("the body could not be read: {error}");
-            Err(Box::new(error_reply(spoken, ApiError::new(Class::BadRequest, message))))
+            Err(Box::new(error_reply(spoken, &ApiError::new(Class::BadRequest, message))))
         }
     }
 }
@@ -66,17 +66,17 @@ pub(crate) fn check_method(
         status: Some(StatusCode::METHOD_NOT_ALLOWED.as_u16()),
         ..ApiError::new(Class::BadRequest, format!("{method} is not allowed here; use {wanted}"))
     };
-    Err(Box::new(error_reply(spoken, error)))
+    Err(Box::new(error_reply(spoken, &error)))
 }
 
 /// A request that cannot be understood, in the client's words.
 pub(crate) fn bad_request(spoken: Dialect, error: &RequestError) -> Response<Body> {
     let param = Some(error.path.clone()).filter(|path| !path.is_empty());
-    error_reply(spoken, ApiError { param, ..ApiError::new(Class::BadRequest, error.to_string()) })
+    error_reply(spoken, &ApiError { param, ..ApiError::new(Class::BadRequest, error.to_string()) })
 }
 
 /// An error in a dialect.
-pub(crate) fn error_reply(spoken: Dialect, error: ApiError) -> Response<Body> {
-    let (status, body) = dialect::wire(spoken).write_error(&error);
+pub(crate) fn error_reply(spoken: Dialect, error: &ApiError) -> Response<Body> {
+    let (status, body) = dialect::wire(spoken).write_error(error);
     json_reply(status, body.into(), None)
 }

@@ -72,10 +72,10 @@ impl Gateway {
         let Some(at_hand) = session.plan.provider(&direct.provider) else {
             let reason =
                 format!("this run has no key for {}, or the agent does not support it", direct.provider);
-            return Err(Box::new(error_reply(spoken, ApiError::new(Class::NoAccess, reason))));
+            return Err(Box::new(error_reply(spoken, &ApiError::new(Class::NoAccess, reason))));
         };
         if let Err(reason) = check_placeholder(session, at_hand, &parts.headers) {
-            return Err(Box::new(error_reply(spoken, ApiError::new(Class::BadKey, reason))));
+            return Err(Box::new(error_reply(spoken, &ApiError::new(Class::BadKey, reason))));
         }
         if at_hand.provider.dialect != spoken {
             let reason = format!("{} is reached in another dialect here", direct.provider);
@@ -83,7 +83,7 @@ impl Gateway {
                 status: Some(StatusCode::NOT_FOUND.as_u16()),
                 ..ApiError::new(Class::BadRequest, reason)
             };
-            return Err(Box::new(error_reply(spoken, error)));
+            return Err(Box::new(error_reply(spoken, &error)));
         }
         let body = read(spoken, body).await?;
         let client = understand(session, spoken, parts.headers, body)?;
@@ -92,7 +92,7 @@ impl Gateway {
                 param: Some("model".to_owned()),
                 ..ApiError::new(Class::BadRequest, "model: is missing")
             };
-            return Err(Box::new(error_reply(spoken, error)));
+            return Err(Box::new(error_reply(spoken, &error)));
         }
         let want_receipt = wants_receipt(&client.headers);
         let candidate = at_hand.candidate(client.parsed.model.clone());

@@ -181,7 +181,7 @@ pub(crate) async fn answer(proxy: &Proxy, timing: &Timing, session: &Session, ca
         // A limit stands in the way only where nothing else was tried.
         Some(hit) if classes.is_empty() => {
             session.budget.note(hit);
-            reply_error(&client, tab, Outcome::Limit, limit_error(&hit))
+            reply_error(&client, tab, Outcome::Limit, &limit_error(&hit))
         }
         _ => all_failed(&client, tab, &classes),
     }
@@ -293,7 +293,7 @@ fn streamed(live: Live) -> Response<Body> {
 /// The provider, or the gateway on its behalf, refused the request itself.
 fn refuse(client: &ClientRequest, tab: Tab, candidate: &Candidate, mut error: ApiError) -> Response<Body> {
     error.message = format!("{}: {}", candidate.name(), error.message);
-    reply_error(client, tab, Outcome::Rejected, error)
+    reply_error(client, tab, Outcome::Rejected, &error)
 }
 
 /// A limit of the run that the proxy enforces.
@@ -302,14 +302,14 @@ fn run_over(client: &ClientRequest, session: &Session, tab: Tab, over: RunLimit)
         RunLimit::Requests { used, limit } => {
             let hit = LimitHit { name: "requests", used, limit, needed: 1 };
             session.budget.note(hit);
-            reply_error(client, tab, Outcome::Limit, limit_error(&hit))
+            reply_error(client, tab, Outcome::Limit, &limit_error(&hit))
         }
         RunLimit::Ended(ended) => {
             let error = ApiError {
                 code: Some("orch_run_ended".to_owned()),
                 ..ApiError::new(Class::Timeout, ended.to_string())
             };
-            reply_error(client, tab, Outcome::Limit, error)
+            reply_error(client, tab, Outcome::Limit, &error)
         }
     }
 }
@@ -335,12 +335,12 @@ fn all_failed(client: &ClientRequest, tab: Tab, classes: &[(Class, Option<Status
         details: Some(details),
         ..ApiError::new(class, format!("no model could answer: {}", lines.join("; ")))
     };
-    reply_error(client, tab, Outcome::AllFailed, error)
+    reply_error(client, tab, Outcome::AllFailed, &error)
 }
 
-fn reply_error(client: &ClientRequest, tab: Tab, outcome: Outcome, error: ApiError) -> Response<Body> {
+fn reply_error(client: &ClientRequest, tab: Tab, outcome: Outcome, error: &ApiError) -> Response<Body> {
     let receipt = tab.close(outcome);
-    let (status, body) = dialect::wire(client.dialect).write_error(&error);
+    let (status, body) = dialect::wire(client.dialect).write_error(error);
     let mut response = json_reply(status, body.into(), receipt.as_ref());
     // Client libraries would go through the whole chain again; what could be retried has been.
     response.headers_mut().insert("x-should-retry", HeaderValue::from_static("false"));

@@ -51,7 +51,7 @@ impl Gateway {
                         "there is nothing at this path; use /v1/chat/completions, /v1/messages or /v1/models",
                     )
                 };
-                return Err(Box::new(error_reply(spoken, error)));
+                return Err(Box::new(error_reply(spoken, &error)));
             }
         };
         check_method(spoken, &parts.method, &Method::POST)?;
@@ -59,7 +59,7 @@ impl Gateway {
         let client = understand(session, spoken, parts.headers, body)?;
         let candidates = self
             .candidates(&session.plan, &client.parsed.model)
-            .map_err(|error| Box::new(error_reply(spoken, error)))?;
+            .map_err(|error| Box::new(error_reply(spoken, &error)))?;
         let first = &candidates[0];
         let asked = match is_unnamed(&client.parsed.model) {
             true => first.model.clone(),
@@ -78,7 +78,7 @@ impl Gateway {
             return match plan.candidates.is_empty() {
                 false => Ok(plan.candidates.clone()),
                 true => {
-                    Err(no_model(plan, "the agent names no model, and neither does the request".to_owned()))
+                    Err(no_model(plan, "the agent names no model, and neither does the request"))
                 }
             };
         }
@@ -90,12 +90,12 @@ impl Gateway {
             // are there for that. What was left out was said before the run.
             return match plan.candidates.is_empty() {
                 false => Ok(plan.candidates.clone()),
-                true => Err(no_model(plan, format!("{asked} cannot serve this run: {}", skipped.reason))),
+                true => Err(no_model(plan, &format!("{asked} cannot serve this run: {}", skipped.reason))),
             };
         }
         match outside(plan, &self.catalog, asked) {
             Ok(candidate) => Ok(vec![candidate]),
-            Err(reason) => Err(no_model(plan, reason)),
+            Err(reason) => Err(no_model(plan, &reason)),
         }
     }
 }
@@ -119,7 +119,7 @@ pub(crate) fn understand(
             param,
             ..ApiError::new(Class::NoAccess, error.to_string())
         };
-        return Err(Box::new(error_reply(spoken, error)));
+        return Err(Box::new(error_reply(spoken, &error)));
     }
     Ok(ClientRequest { dialect: spoken, headers, body, parsed })
 }
@@ -144,7 +144,7 @@ fn goes_by(candidate: &Candidate, asked: &str) -> bool {
             .is_some_and(|(prefix, name)| candidate.provider.goes_by(prefix) && named(name))
 }
 
-fn no_model(plan: &Plan, reason: String) -> ApiError {
+fn no_model(plan: &Plan, reason: &str) -> ApiError {
     let names: Vec<String> = plan.candidates.iter().map(Candidate::name).collect();
     let offer = match names.is_empty() {
         true => "this run's plan has no models".to_owned(),

@@ -153,7 +153,7 @@ impl Encoder {
         let error = StreamEvent::Error(error);
         match self {
             Encoder::Pass { client, .. } => {
-                dialect::wire(*client).stream_writer(false).write(&error, &mut out)
+                dialect::wire(*client).stream_writer(false).write(&error, &mut out);
             }
             Encoder::Translate(writer) => writer.write(&error, &mut out),
         }

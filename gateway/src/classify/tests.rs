@@ -96,8 +96,19 @@ fn real_bodies_fall_into_their_classes() {
 fn what_a_dialect_writes_is_read_back_as_the_same_class() {
     use Class::*;
     let all = [
-        BadRequest, BadKey, NoAccess, NoModel, RateLimited, OutOfMoney, Overloaded, Server, ContextTooLong,
-        RefusedByFilter, Timeout, Truncated, Network,
+        BadRequest,
+        BadKey,
+        NoAccess,
+        NoModel,
+        RateLimited,
+        OutOfMoney,
+        Overloaded,
+        Server,
+        ContextTooLong,
+        RefusedByFilter,
+        Timeout,
+        Truncated,
+        Network,
     ];
     let wires: [&dyn Wire; 2] = [&OpenAiChat, &Anthropic];
     for (i, wire) in wires.iter().enumerate() {
@@ -115,12 +126,17 @@ fn what_a_dialect_writes_is_read_back_as_the_same_class() {
 #[test]
 fn a_wait_named_only_in_the_body_is_found() {
     let now = SystemTime::UNIX_EPOCH;
-    let wait = |body: &str| classify(StatusCode::TOO_MANY_REQUESTS, &HeaderMap::new(), body.as_bytes(), now).retry_after;
+    let wait = |body: &str| {
+        classify(StatusCode::TOO_MANY_REQUESTS, &HeaderMap::new(), body.as_bytes(), now).retry_after
+    };
     let by_name = |name: &str| wait(BODIES.iter().find(|row| row.0 == name).unwrap().2);
     assert_eq!(by_name("openai rate"), Some(Duration::from_secs(20)));
     assert_eq!(by_name("gemini minute"), Some(Duration::from_secs(46)));
     assert_eq!(by_name("anthropic rate"), None);
-    assert_eq!(wait(r#"{"error":{"message":"Please retry in 1m2.5s."}}"#), Some(Duration::from_millis(62_500)));
+    assert_eq!(
+        wait(r#"{"error":{"message":"Please retry in 1m2.5s."}}"#),
+        Some(Duration::from_millis(62_500))
+    );
 }
 
 #[test]
@@ -138,7 +154,8 @@ fn an_answer_that_only_mentions_errors_is_not_one() {
 
 #[test]
 fn an_error_without_words_still_has_some() {
-    let failure = classify(StatusCode::BAD_GATEWAY, &HeaderMap::new(), b"upstream gone", SystemTime::UNIX_EPOCH);
+    let failure =
+        classify(StatusCode::BAD_GATEWAY, &HeaderMap::new(), b"upstream gone", SystemTime::UNIX_EPOCH);
     assert_eq!(failure.message, "HTTP 502: upstream gone");
     assert_eq!(class_of(500, ""), Class::Server);
 }

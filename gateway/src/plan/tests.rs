@@ -36,7 +36,12 @@ fn only(slugs: &[&str]) -> Supported {
 /// Provider, model, local.
 type Overrides<'a> = (Option<&'a str>, Option<&'a str>, bool);
 
-fn make(llm: Option<&Llm>, supported: &Supported, keys: &[&str], overrides: Overrides<'_>) -> Result<Plan, PlanError> {
+fn make(
+    llm: Option<&Llm>,
+    supported: &Supported,
+    keys: &[&str],
+    overrides: Overrides<'_>,
+) -> Result<Plan, PlanError> {
     let (provider, model, local) = overrides;
     let model: Option<ModelName> = model.map(|name| name.parse().unwrap());
     let keys = |slug: &Slug| {
@@ -66,7 +71,10 @@ fn the_manifests_order_minus_what_cannot_serve_and_that_is_said() {
     assert_eq!(names(&plan), ["anthropic/claude-3-haiku-20240307"]);
     assert_eq!(plan.skipped.len(), 2);
     assert!(plan.skipped[1].reason.contains("supported_providers"));
-    assert!(plan.provider(&"openai".parse().unwrap()).is_none(), "a key is not used for what is not supported");
+    assert!(
+        plan.provider(&"openai".parse().unwrap()).is_none(),
+        "a key is not used for what is not supported"
+    );
 }
 
 #[test]

@@ -2,7 +2,10 @@ use proptest::prelude::*;
 
 use super::{Event, Parser, SseError};
 
-fn read<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> Vec<(String, Option<String>)> {
+/// The name and data of each event.
+type Read = Vec<(String, Option<String>)>;
+
+fn read<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> Read {
     let mut parser = Parser::new(1 << 16);
     let mut all = Vec::new();
     for chunk in chunks {
@@ -21,7 +24,7 @@ fn data(text: &str) -> (String, Option<String>) {
 #[test]
 fn the_corners_of_the_format() {
     let named = |name: &str, text: &str| (name.to_owned(), Some(text.to_owned()));
-    let rows: &[(&str, Vec<(String, Option<String>)>)] = &[
+    let rows: &[(&str, Read)] = &[
         ("data: a\n\n", vec![data("a")]),
         ("data:a\n\n", vec![data("a")]),
         ("data:  a\n\n", vec![data(" a")]),

@@ -8,11 +8,7 @@ use crate::dialect::openai_chat::OpenAiChat;
 
 /// 1 micro-dollar per input token and 2 per output token.
 fn price() -> Price {
-    Price {
-        input_per_mtok: MicroUsd(1_000_000),
-        output_per_mtok: MicroUsd(2_000_000),
-        ..Price::FREE
-    }
+    Price { input_per_mtok: MicroUsd(1_000_000), output_per_mtok: MicroUsd(2_000_000), ..Price::FREE }
 }
 
 fn ask(input: u64, max_output: Option<u64>) -> Ask {
@@ -125,10 +121,12 @@ fn the_worst_input_counts_text_by_bytes_and_images_by_number() {
 fn wishes_for_cache_writes_are_found_wherever_they_are() {
     let mark = json!({"type": "ephemeral"});
     let found = |body: serde_json::Value| {
-        let request = crate::dialect::anthropic::Anthropic.parse_request(body.to_string().as_bytes()).unwrap();
+        let request =
+            crate::dialect::anthropic::Anthropic.parse_request(body.to_string().as_bytes()).unwrap();
         asks_for_cache_writes(&request)
     };
-    let said = |part: serde_json::Value| json!({"max_tokens": 1, "messages": [{"role": "user", "content": [part]}]});
+    let said =
+        |part: serde_json::Value| json!({"max_tokens": 1, "messages": [{"role": "user", "content": [part]}]});
     assert!(!found(said(json!({"type": "text", "text": "x"}))));
     assert!(found(said(json!({"type": "text", "text": "x", "cache_control": mark}))));
     assert!(found(said(json!({"type": "document", "cache_control": mark}))));

@@ -192,10 +192,10 @@ impl Writer {
             self.choice(&json!({ "role": "assistant", "content": "" }), None, out);
         }
         let choice = json!({ "index": 0, "delta": delta, "logprobs": null, "finish_reason": finish });
-        self.chunk(json!([choice]), None, out);
+        self.chunk(&json!([choice]), None, out);
     }
 
-    fn chunk(&self, choices: Value, usage: Option<Value>, out: &mut Vec<u8>) {
+    fn chunk(&self, choices: &Value, usage: Option<Value>, out: &mut Vec<u8>) {
         let mut chunk = json!({
             "id": self.id,
             "object": "chat.completion.chunk",
@@ -265,7 +265,7 @@ impl StreamWriter for Writer {
                 if self.include_usage
                     && let Some(usage) = self.usage
                 {
-                    self.chunk(json!([]), Some(usage_value(&usage)), out);
+                    self.chunk(&json!([]), Some(usage_value(&usage)), out);
                 }
                 out.extend_from_slice(b"data: [DONE]\n\n");
             }

@@ -142,7 +142,8 @@ fn anthropic_request() -> Value {
 #[test]
 fn anthropic_becomes_openai() {
     let request = parse(anthropic(), &anthropic_request());
-    let written = openai().write_request(&request, &Style { max_completion_tokens: true, ..Style::default() });
+    let written =
+        openai().write_request(&request, &Style { max_completion_tokens: true, ..Style::default() });
     assert_eq!(
         body(&written),
         json!({
@@ -197,7 +198,11 @@ fn what_is_wrong_is_named_by_its_path() {
         (openai(), json!({"messages": "hi"}), "messages: must be an array, not a string"),
         (openai(), json!({"messages": [1]}), "messages[0]: must be an object, not a number"),
         (openai(), json!({"messages": [{"role": "robot"}]}), "messages[0].role: \"robot\" is not"),
-        (openai(), json!({"messages": [{"role": "user", "content": 5}]}), "messages[0].content: must be a string or"),
+        (
+            openai(),
+            json!({"messages": [{"role": "user", "content": 5}]}),
+            "messages[0].content: must be a string or",
+        ),
         (
             openai(),
             json!({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]}),
@@ -220,7 +225,11 @@ fn what_is_wrong_is_named_by_its_path() {
         ),
         (openai(), json!({"messages": [{"role": "user", "content": "x"}], "n": 0}), "n: must be at least 1"),
         (anthropic(), json!({"messages": [{"role": "user", "content": "x"}]}), "max_tokens: is missing"),
-        (anthropic(), json!({"max_tokens": 1, "messages": [{"role": "user"}]}), "messages[0].content: is missing"),
+        (
+            anthropic(),
+            json!({"max_tokens": 1, "messages": [{"role": "user"}]}),
+            "messages[0].content: is missing",
+        ),
         (
             anthropic(),
             json!({"max_tokens": 1, "messages": [{"role": "system", "content": "x"}]}),

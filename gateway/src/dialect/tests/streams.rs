@@ -96,7 +96,8 @@ fn openai_text_is_read() {
 #[test]
 fn openai_tools_interleave_and_may_be_empty() {
     let read = events(openai(), [OPENAI_TOOLS.as_bytes()]);
-    let calls: Vec<_> = read.iter().filter(|e| !matches!(e, StreamEvent::Usage(_))).skip(1).cloned().collect();
+    let calls: Vec<_> =
+        read.iter().filter(|e| !matches!(e, StreamEvent::Usage(_))).skip(1).cloned().collect();
     assert_eq!(
         calls,
         [
@@ -158,7 +159,8 @@ fn anthropic_tools_are_read_also_without_their_ends() {
 fn an_error_inside_a_stream_is_its_end() {
     let read = said(&events(openai(), [OPENAI_ERROR.as_bytes(), b"data: [DONE]\n\n"]));
     assert_eq!((read.text.as_str(), read.error, read.ended), ("Once", Some(Class::Server), false));
-    let read = said(&events(anthropic(), [ANTHROPIC_ERROR.as_bytes(), b"data: {\"type\":\"message_stop\"}\n\n"]));
+    let read =
+        said(&events(anthropic(), [ANTHROPIC_ERROR.as_bytes(), b"data: {\"type\":\"message_stop\"}\n\n"]));
     assert_eq!((read.text.as_str(), read.error, read.ended), ("Once", Some(Class::Overloaded), false));
 }
 
@@ -232,11 +234,15 @@ fn said_in(target: orch_manifests::Dialect, said: &Said) -> Said {
         tools: said.tools.clone(),
         ended_tools: said.ended_tools,
         // Chunks carry counts only at the end.
-        usage: said.usage.filter(|_| said.ended || !openai).map(|usage| Usage {
-            cache_write: if openai { 0 } else { usage.cache_write },
-            reasoning: if openai { usage.reasoning } else { 0 },
-            ..usage
-        }).or((!openai).then(Usage::default)),
+        usage: said
+            .usage
+            .filter(|_| said.ended || !openai)
+            .map(|usage| Usage {
+                cache_write: if openai { 0 } else { usage.cache_write },
+                reasoning: if openai { usage.reasoning } else { 0 },
+                ..usage
+            })
+            .or((!openai).then(Usage::default)),
         stop: said.stop.clone().map(|(reason, sequence)| (reason, sequence.filter(|_| !openai))),
         ended: said.ended,
         error: said.error,
@@ -310,7 +316,8 @@ fn anthropic_becomes_these_chunks() {
 #[test]
 fn an_error_leaves_no_terminator_behind() {
     for target in BOTH {
-        let text = String::from_utf8(written(wire(target), &events(openai(), [OPENAI_ERROR.as_bytes()]))).unwrap();
+        let text =
+            String::from_utf8(written(wire(target), &events(openai(), [OPENAI_ERROR.as_bytes()]))).unwrap();
         assert!(text.contains("The server had an error"), "{text}");
         assert!(!text.contains("[DONE]") && !text.contains("message_stop"), "{text}");
         assert!(!text.contains("\"stop\"") && !text.contains("end_turn"), "{text}");
@@ -320,22 +327,32 @@ fn an_error_leaves_no_terminator_behind() {
 #[test]
 fn calls_without_an_index_or_an_id_are_kept_apart() {
     let stream = concat!(
-        r#"data: {"choices":[{"delta":{"tool_calls":[{"id":"x","function":{"name":"a","arguments":"{"}}]}}]}"#, "\n\n",
-        r#"data: {"choices":[{"delta":{"tool_calls":[{"function":{"arguments":"}"}}]}}]}"#, "\n\n",
-        r#"data: {"choices":[{"delta":{"tool_calls":[{"function":{"name":"b","arguments":{"n":1}}}]}}]}"#, "\n\n",
-        r#"data: {"choices":[{"delta":{},"finish_reason":"stop"}]}"#, "\n\ndata: [DONE]\n\n",
+        r#"data: {"choices":[{"delta":{"tool_calls":[{"id":"x","function":{"name":"a","arguments":"{"}}]}}]}"#,
+        "\n\n",
+        r#"data: {"choices":[{"delta":{"tool_calls":[{"function":{"arguments":"}"}}]}}]}"#,
+        "\n\n",
+        r#"data: {"choices":[{"delta":{"tool_calls":[{"function":{"name":"b","arguments":{"n":1}}}]}}]}"#,
+        "\n\n",
+        r#"data: {"choices":[{"delta":{},"finish_reason":"stop"}]}"#,
+        "\n\ndata: [DONE]\n\n",
     );
     let read = said(&events(openai(), [stream.as_bytes()]));
     assert_eq!(read.tools[&0], ("x".into(), "a".into(), "{}".into()));
     assert_eq!(read.tools[&1], ("call_1".into(), "b".into(), "{\"n\":1}".into()));
-    assert_eq!(read.stop, Some((StopReason::ToolUse, None)), "providers that say stop after calls mean tool use");
+    assert_eq!(
+        read.stop,
+        Some((StopReason::ToolUse, None)),
+        "providers that say stop after calls mean tool use"
+    );
 }
 
 #[test]
 fn further_choices_have_to_finish_too() {
     let stream = concat!(
-        r#"data: {"choices":[{"index":0,"delta":{"content":"a"},"finish_reason":"stop"}]}"#, "\n\n",
-        r#"data: {"choices":[{"index":1,"delta":{"content":"b"}}]}"#, "\n\n",
+        r#"data: {"choices":[{"index":0,"delta":{"content":"a"},"finish_reason":"stop"}]}"#,
+        "\n\n",
+        r#"data: {"choices":[{"index":1,"delta":{"content":"b"}}]}"#,
+        "\n\n",
     );
     let mut sse = crate::sse::Parser::new(1 << 16);
     sse.push(stream.as_bytes());

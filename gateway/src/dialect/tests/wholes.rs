@@ -66,7 +66,9 @@ fn every_reason_has_its_word_and_unknown_ones_are_failures() {
     for (dialect, word, wanted) in rows {
         let body = match dialect {
             Dialect::OpenAiChat => json!({"choices": [{"message": {"content": "x"}, "finish_reason": word}]}),
-            Dialect::AnthropicMessages => json!({"content": [{"type": "text", "text": "x"}], "stop_reason": word}),
+            Dialect::AnthropicMessages => {
+                json!({"content": [{"type": "text", "text": "x"}], "stop_reason": word})
+            }
         };
         let read = wire(dialect).parse_response(body.to_string().as_bytes()).unwrap();
         assert_eq!(read.stop, wanted, "{word}");
@@ -140,7 +142,10 @@ fn errors_look_as_clients_expect_them() {
     );
     let (status, body) = anthropic().write_error(&error);
     assert_eq!(status, 404);
-    assert_eq!(value(&body), json!({"type": "error", "error": {"type": "not_found_error", "message": "no such model"}}));
+    assert_eq!(
+        value(&body),
+        json!({"type": "error", "error": {"type": "not_found_error", "message": "no such model"}})
+    );
     for dialect in BOTH {
         let error = ApiError { status: Some(502), details: Some(json!({"attempts": []})), ..error.clone() };
         let (status, body) = wire(dialect).write_error(&error);

@@ -1,0 +1,18 @@
+//! The gateway over a real proxy, against providers that do what they are told on loopback.
+
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+#[path = "gateway/budget.rs"]
+mod budget;
+#[path = "gateway/direct.rs"]
+mod direct;
+#[path = "gateway/failures.rs"]
+mod failures;
+#[path = "gateway/serving.rs"]
+mod serving;
+#[path = "gateway/streams.rs"]
+mod streams;
+#[path = "gateway/upstream.rs"]
+mod upstream;
+#[path = "gateway/world.rs"]
+mod world;

@@ -1,0 +1,93 @@
+use http::{Method, Request};
+use orch_gateway::{Direct, Outcome};
+use orch_manifests::Scheme;
+use orch_proxy::full;
+use serde_json::{Value, json};
+
+use crate::upstream::{says, whole};
+use crate::world::{Answer, OPENAI_KEY, World, world};
+
+const PATH: &str = "/v1/chat/completions";
+
+fn openai(world: &World) -> Direct {
+    world.gateway.inference(Scheme::Https, "api.openai.com", 443, &Method::POST, PATH).unwrap()
+}
+
+async fn direct(world: &World, auth: Option<&str>, body: &Value) -> Answer {
+    let mut request = Request::post(PATH).body(full(body.to_string())).unwrap();
+    if let Some(auth) = auth {
+        request.headers_mut().insert("authorization", auth.parse().unwrap());
+    }
+    Answer::read(world.gateway.passthrough(&world.session, &openai(world), request).await).await
+}
+
+fn body() -> Value {
+    json!({"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "hello"}]})
+}
+
+#[tokio::test]
+async fn only_a_providers_own_inference_path_is_carried() {
+    let world = world().await;
+    let at = |scheme, host: &str, port, method: Method, path: &str| {
+        world.gateway.inference(scheme, host, port, &method, path).map(|direct| direct.provider.to_string())
+    };
+    assert_eq!(at(Scheme::Https, "api.openai.com", 443, Method::POST, PATH).as_deref(), Some("openai"));
+    let anthropic = at(Scheme::Https, "api.anthropic.com", 443, Method::POST, "/v1/messages");
+    assert_eq!(anthropic.as_deref(), Some("anthropic"));
+    assert_eq!(at(Scheme::Http, "api.openai.com", 443, Method::POST, PATH), None);
+    assert_eq!(at(Scheme::Https, "api.openai.com", 8443, Method::POST, PATH), None);
+    assert_eq!(at(Scheme::Https, "api.openai.com", 443, Method::GET, PATH), None);
+    assert_eq!(at(Scheme::Https, "api.openai.com", 443, Method::POST, "/v1/files"), None);
+    assert_eq!(at(Scheme::Https, "api.openai.com.evil.example", 443, Method::POST, PATH), None);
+    // Neither a pin nor this machine is a guest's to address.
+    assert_eq!(at(Scheme::Http, "127.0.0.1", world.openai.address.port(), Method::POST, PATH), None);
+    assert_eq!(at(Scheme::Http, "localhost", 11434, Method::POST, PATH), None);
+}
+
+#[tokio::test]
+async fn the_placeholder_opens_the_way_and_stays_behind() {
+    let world = world().await;
+    world.openai.script([says("hi")]);
+    let answer = direct(&world, Some(&format!("Bearer {}", world.placeholder)), &body()).await;
+    assert_eq!((answer.status.as_u16(), answer.said().as_str()), (200, "hi"));
+    let asked = world.openai.asked();
+    assert_eq!(asked[0].headers["authorization"], format!("Bearer {OPENAI_KEY}"));
+    assert!(!asked[0].headers.values().any(|v| v.to_str().unwrap().contains(world.placeholder.as_str())));
+    let receipt = world.receipt();
+    assert_eq!((receipt.outcome, receipt.output_tokens), (Outcome::Served, 7));
+}
+
+#[tokio::test]
+async fn without_the_placeholder_nothing_leaves() {
+    let world = world().await;
+    let placeholder = world.placeholder.to_string();
+    let wrong =
+        [None, Some("Bearer sk-guessed"), Some("Bearer "), Some(placeholder.as_str()), Some("Basic eDp5")];
+    for auth in wrong {
+        let answer = direct(&world, auth, &body()).await;
+        assert_eq!(answer.status, 401, "{auth:?}");
+        let error = &answer.json()["error"];
+        assert!(error["message"].as_str().unwrap().contains("OPENAI_API_KEY"), "{error}");
+    }
+    assert!(world.openai.asked().is_empty());
+}
+
+#[tokio::test]
+async fn no_other_provider_is_asked() {
+    let world = world().await;
+    let error =
+        json!({"error": {"message": "no", "type": "insufficient_quota", "code": "insufficient_quota"}});
+    world.openai.script([whole(429, &error)]);
+    let answer = direct(&world, Some(&format!("Bearer {}", world.placeholder)), &body()).await;
+    assert_eq!(answer.status, 429);
+    assert!(world.anthropic.asked().is_empty());
+    assert_eq!(world.receipt().outcome, Outcome::AllFailed);
+}
+
+#[tokio::test]
+async fn a_direct_call_names_its_model() {
+    let world = world().await;
+    let body = json!({"messages": [{"role": "user", "content": "hello"}]});
+    let answer = direct(&world, Some(&format!("Bearer {}", world.placeholder)), &body).await;
+    assert_eq!((answer.status.as_u16(), answer.json()["error"]["param"].clone()), (400, json!("model")));
+}

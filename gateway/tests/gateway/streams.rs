@@ -1,0 +1,191 @@
+use std::time::Duration;
+
+use http_body_util::BodyExt;
+use orch_gateway::ir::Class;
+use orch_gateway::{Outcome, Timing};
+use serde_json::{Value, json};
+
+use crate::upstream::{Reply, Then, pieces, stream_of};
+use crate::world::{Answer, Setup, World, hello_stream, world};
+
+const OPENAI_TEXT: &str = include_str!("../../src/dialect/fixtures/openai_text.sse");
+const OPENAI_TOOLS: &str = include_str!("../../src/dialect/fixtures/openai_tools.sse");
+const OPENAI_ERROR: &str = include_str!("../../src/dialect/fixtures/openai_error.sse");
+const ANTHROPIC_TEXT: &str = include_str!("../../src/dialect/fixtures/anthropic_text.sse");
+
+fn with_usage() -> Value {
+    let mut body = hello_stream();
+    body["stream_options"] = json!({"include_usage": true});
+    body
+}
+
+fn anthropic_client() -> Value {
+    json!({"stream": true, "max_tokens": 50, "messages": [{"role": "user", "content": "hello"}]})
+}
+
+#[tokio::test]
+async fn a_stream_of_the_same_dialect_passes_byte_for_byte() {
+    for text in [OPENAI_TEXT, OPENAI_TOOLS] {
+        let world = world().await;
+        world.openai.script([stream_of(text)]);
+        let answer = world.chat(&with_usage()).await;
+        assert_eq!(answer.headers["content-type"], "text/event-stream; charset=utf-8");
+        assert_eq!(answer.text(), text);
+        let receipt = world.receipt();
+        assert_eq!((receipt.outcome, receipt.input_tokens, receipt.output_tokens), (Outcome::Served, 20, 7));
+        assert!(!receipt.estimated);
+    }
+}
+
+#[tokio::test]
+async fn usage_is_asked_for_and_kept_from_a_client_that_did_not_ask() {
+    let world = world().await;
+    world.openai.script([stream_of(OPENAI_TEXT)]);
+    let answer = world.chat(&hello_stream()).await;
+    assert_eq!(world.openai.asked()[0].body["stream_options"], json!({"include_usage": true}));
+    let wanted: String = pieces(OPENAI_TEXT).into_iter().filter(|p| !p.contains("\"choices\": []")).collect();
+    assert!(wanted.len() < OPENAI_TEXT.len());
+    assert_eq!(answer.text(), wanted);
+    assert_eq!(world.receipt().output_tokens, 7);
+}
+
+#[tokio::test]
+async fn a_stream_is_translated_as_it_comes() {
+    let world = world().await;
+    world.openai.script([stream_of(OPENAI_TOOLS)]);
+    let answer = world.post("/v1/messages", &anthropic_client()).await;
+    let text = answer.text();
+    assert!(text.starts_with("event: message_start\n"), "{text}");
+    assert!(text.contains("\"stop_reason\":\"tool_use\"") && text.trim_end().ends_with("}"), "{text}");
+    assert!(text.contains("event: message_stop\n"), "{text}");
+}
+
+#[tokio::test]
+async fn the_first_content_is_not_held_back() {
+    let world = world().await;
+    let beginning = pieces(OPENAI_TEXT)[..3].to_vec();
+    world.openai.script([Reply::Stream { pieces: beginning, then: Then::Silence }]);
+    let mut response = world.open("/v1/chat/completions", &[], &hello_stream()).await;
+    let mut heard = String::new();
+    while !heard.contains("Grüße") {
+        let frame = response.body_mut().frame().await.unwrap().unwrap();
+        heard.push_str(std::str::from_utf8(frame.data_ref().unwrap()).unwrap());
+    }
+    drop(response);
+    let receipt = world.receipt();
+    assert_eq!((receipt.outcome, receipt.estimated), (Outcome::Cancelled, true));
+    assert!(
+        receipt.input_tokens > 0 && world.session.budget.spent().input_tokens > 0,
+        "hanging up is not free"
+    );
+}
+
+#[tokio::test]
+async fn the_receipt_is_the_last_event_when_it_is_asked_for() {
+    let world = world().await;
+    world.openai.script([stream_of(OPENAI_TEXT)]);
+    let asked = [("x-orch-receipt", "true")];
+    let answer = world.post_with("/v1/chat/completions", &asked, &with_usage()).await;
+    let (stream, receipt) = answer.text().split_once("event: orch.receipt\ndata: ").unwrap();
+    assert_eq!(stream, OPENAI_TEXT);
+    let receipt: Value = serde_json::from_str(receipt.trim()).unwrap();
+    assert_eq!((&receipt["provider_served"], &receipt["output_tokens"]), (&json!("openai"), &json!(7)));
+}
+
+/// A stream that is cut after any event: before content another candidate answers, after it the client gets an
+/// error, and never an end.
+#[tokio::test]
+async fn every_cut_is_told_apart_by_the_commit_point() {
+    let all = pieces(OPENAI_TEXT);
+    // A comment, then the chunk with the role: nothing is said before the third piece.
+    let committed = 3;
+    for then in [Then::End, Then::Cut] {
+        for cut in 0..all.len() {
+            let world = world().await;
+            let broken = Reply::Stream { pieces: all[..cut].to_vec(), then };
+            world.openai.script([broken.clone(), broken]);
+            world.anthropic.script([stream_of(ANTHROPIC_TEXT)]);
+            let answer = world.chat(&with_usage()).await;
+            let text = answer.text();
+            let receipt = world.receipt();
+            if cut < committed {
+                assert_eq!(receipt.provider_served.as_deref(), Some("anthropic"), "cut after {cut}");
+                assert!(text.ends_with("data: [DONE]\n\n"), "cut after {cut}: {text}");
+                assert_eq!(text.matches("Grüße").count(), 1);
+                assert!(
+                    receipt.attempts.iter().take(2).all(|a| a.class == Some(Class::Truncated)),
+                    "{receipt:?}"
+                );
+            } else {
+                assert!(!text.contains("[DONE]"), "cut after {cut}: {text}");
+                let last: Value =
+                    serde_json::from_str(text.trim_end().rsplit("data: ").next().unwrap()).unwrap();
+                assert_eq!(last["error"]["code"], "stream_truncated", "cut after {cut}: {text}");
+                assert_eq!(receipt.outcome, Outcome::Broken);
+                assert!(world.anthropic.asked().is_empty(), "cut after {cut}: no second answer");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_error_inside_a_stream_is_an_error() {
+    // After content: the client is told, in its own dialect.
+    for path in ["/v1/chat/completions", "/v1/messages"] {
+        let world = world().await;
+        world.openai.script([stream_of(OPENAI_ERROR)]);
+        let answer = world.post(path, &anthropic_client()).await;
+        let text = answer.text();
+        assert!(text.contains("Once") && text.contains("The server had an error"), "{text}");
+        assert!(!text.contains("[DONE]") && !text.contains("message_stop"), "{text}");
+        assert_eq!(text.contains("event: error"), path == "/v1/messages", "{text}");
+        assert_eq!(world.receipt().outcome, Outcome::Broken);
+    }
+    // Before content: the next candidate.
+    let world = world().await;
+    let early: String = pieces(OPENAI_ERROR).into_iter().filter(|piece| !piece.contains("Once")).collect();
+    world.openai.script([stream_of(&early), stream_of(&early)]);
+    world.anthropic.script([stream_of(ANTHROPIC_TEXT)]);
+    assert!(world.chat(&hello_stream()).await.text().contains("Grüße"));
+    assert_eq!(world.receipt().attempts[0].class, Some(Class::Server));
+}
+
+#[tokio::test]
+async fn silence_in_the_middle_ends_the_stream_with_a_timeout() {
+    let timing = Timing { idle: Duration::from_millis(50), ..Timing::default() };
+    let world = World::new(Setup { timing, ..Setup::default() }).await;
+    let beginning = pieces(OPENAI_TEXT)[..3].to_vec();
+    world.openai.script([Reply::Stream { pieces: beginning, then: Then::Silence }]);
+    let answer = world.chat(&hello_stream()).await;
+    assert!(answer.text().contains("timeout_error"), "{}", answer.text());
+    assert_eq!(world.receipt().outcome, Outcome::Broken);
+}
+
+#[tokio::test]
+async fn the_runs_deadline_ends_a_stream() {
+    let world = World::new(Setup { deadline: Duration::from_millis(200), ..Setup::default() }).await;
+    let beginning = pieces(OPENAI_TEXT)[..3].to_vec();
+    world.openai.script([Reply::Stream { pieces: beginning, then: Then::Silence }]);
+    let answer = world.chat(&hello_stream()).await;
+    assert!(answer.text().contains("deadline"), "{}", answer.text());
+}
+
+#[tokio::test]
+async fn what_is_no_stream_is_not_passed_as_one() {
+    let world = world().await;
+    let page = || Reply::Whole { status: 200, headers: Vec::new(), body: "{\"choices\":[]}".into() };
+    world.openai.script([page(), page()]);
+    world.anthropic.script([stream_of(ANTHROPIC_TEXT)]);
+    assert!(world.chat(&hello_stream()).await.text().contains("Grüße"));
+}
+
+#[tokio::test]
+async fn an_event_without_end_is_refused() {
+    let world = world().await;
+    let long = vec!["data: ".to_owned(), "x".repeat(1 << 20)];
+    world.openai.script(vec![Reply::Stream { pieces: long, then: Then::Forever }; 2]);
+    world.anthropic.script([stream_of(ANTHROPIC_TEXT)]);
+    let answer: Answer = world.chat(&hello_stream()).await;
+    assert!(answer.text().contains("Grüße"));
+    assert!(world.receipt().attempts[0].message.contains("larger than"), "{:?}", world.receipt());
+}

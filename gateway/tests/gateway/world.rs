@@ -1,0 +1,245 @@
+//! A run with a gateway, a real proxy, and two providers pinned to loopback.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use http::header::{AUTHORIZATION, HeaderName};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http_body_util::BodyExt;
+use orch_gateway::{Budget, Gateway, Plan, Receipt, Receipts, Session, Timing, Wishes, plan};
+use orch_manifests::{Catalog, HostName, Llm, OperatorProvider, RunId, Slug, Supported};
+use orch_proxy::{
+    AuthorizeError, Binding, Body, Credential, DnsError, Grant, Grants, LiveGrant, Place, Placeholder, Proxy,
+    ProxyConfig, Resolve, Scrubber, Use, full,
+};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::upstream::Upstream;
+
+pub(crate) const OPENAI_KEY: &str = "sk-openai-0123456789abcdefghijklmnop";
+pub(crate) const ANTHROPIC_KEY: &str = "sk-ant-0123456789abcdefghijklmnopqrst";
+
+struct Key {
+    id: &'static str,
+    header: HeaderName,
+    value: String,
+    secret: &'static str,
+}
+
+impl Credential for Key {
+    fn id(&self) -> &str {
+        self.id
+    }
+    fn source(&self) -> &str {
+        "env"
+    }
+    fn authorize(
+        &self,
+        parts: &mut http::request::Parts,
+        _: Option<&[u8; 32]>,
+        how: Use<'_>,
+    ) -> Result<(), AuthorizeError> {
+        assert!(matches!(how, Use::Own), "the gateway builds its requests itself");
+        parts.headers.insert(self.header.clone(), HeaderValue::from_str(&self.value).unwrap());
+        Ok(())
+    }
+    fn scrubber(&self) -> Option<Arc<Scrubber>> {
+        Scrubber::new(self.secret.as_bytes()).map(Arc::new)
+    }
+}
+
+struct NoNames;
+
+impl Resolve for NoNames {
+    fn resolve<'a>(&'a self, _: &'a HostName) -> BoxFuture<'a, Result<Vec<std::net::IpAddr>, DnsError>> {
+        async { Err(DnsError::NotFound) }.boxed()
+    }
+}
+
+/// How a world differs from the usual one.
+pub(crate) struct Setup {
+    pub(crate) models: &'static [&'static str],
+    pub(crate) timing: Timing,
+    pub(crate) deadline: Duration,
+    pub(crate) max_tokens: Option<u64>,
+    pub(crate) max_micro_usd: Option<u64>,
+    pub(crate) requests: u64,
+    pub(crate) server_tools: bool,
+}
+
+impl Default for Setup {
+    fn default() -> Setup {
+        Setup {
+            models: &["gpt-4o-mini", "claude-3-haiku"],
+            timing: Timing { backoff: Duration::from_millis(1), ..Timing::default() },
+            deadline: Duration::from_secs(60),
+            max_tokens: None,
+            max_micro_usd: None,
+            requests: 1000,
+            server_tools: false,
+        }
+    }
+}
+
+pub(crate) struct World {
+    pub(crate) openai: Upstream,
+    pub(crate) anthropic: Upstream,
+    pub(crate) gateway: Gateway,
+    pub(crate) session: Session,
+    pub(crate) live: Arc<LiveGrant>,
+    pub(crate) placeholder: Placeholder,
+    _grants: Grants,
+}
+
+pub(crate) async fn world() -> World {
+    World::new(Setup::default()).await
+}
+
+impl World {
+    pub(crate) async fn new(setup: Setup) -> World {
+        let (openai, anthropic) = (Upstream::start().await, Upstream::start().await);
+        let pin = |slug: &str, upstream: &Upstream| OperatorProvider {
+            slug: slug.parse().unwrap(),
+            dialect: None,
+            base_url: Some(format!("http://{}", upstream.address).parse().unwrap()),
+            env: Vec::new(),
+            models: Vec::new(),
+            free: false,
+        };
+        let catalog = Catalog::builtin()
+            .with_operator(vec![pin("openai", &openai), pin("anthropic", &anthropic)])
+            .unwrap();
+        let proxy = Proxy::new(ProxyConfig::default(), Arc::new(NoNames)).unwrap();
+        let openai_key: Arc<dyn Credential> = Arc::new(Key {
+            id: "OPENAI_API_KEY",
+            header: AUTHORIZATION,
+            value: format!("Bearer {OPENAI_KEY}"),
+            secret: OPENAI_KEY,
+        });
+        let anthropic_key: Arc<dyn Credential> = Arc::new(Key {
+            id: "ANTHROPIC_API_KEY",
+            header: HeaderName::from_static("x-api-key"),
+            value: ANTHROPIC_KEY.to_owned(),
+            secret: ANTHROPIC_KEY,
+        });
+        let placeholder = Placeholder::random();
+        let grants = Grants::new();
+        let (_, live) = grants.mint(Grant {
+            run: RunId::random(),
+            workspace: "default".into(),
+            rules: Vec::new(),
+            bindings: vec![Binding {
+                placeholder: placeholder.clone(),
+                credential: Arc::clone(&openai_key),
+                targets: Vec::new(),
+                place: Place::Header(AUTHORIZATION),
+            }],
+            requests: setup.requests,
+            concurrent: 200,
+            expires: Instant::now() + Duration::from_secs(3600),
+        });
+        let mut names = setup.models.iter().map(|name| name.parse().unwrap());
+        let llm = Llm { primary: names.next().unwrap(), fallbacks: names.collect() };
+        let keys = |slug: &Slug| match slug.as_str() {
+            "openai" => Some(Arc::clone(&openai_key)),
+            "anthropic" => Some(Arc::clone(&anthropic_key)),
+            _ => None,
+        };
+        let plan: Plan = plan(&Wishes {
+            llm: Some(&llm),
+            supported: &Supported::Any,
+            catalog: &catalog,
+            keys: &keys,
+            provider: None,
+            model: None,
+            local: false,
+        })
+        .unwrap();
+        let session = Session {
+            grant: Arc::clone(&live),
+            plan: Arc::new(plan),
+            deadline: Instant::now() + setup.deadline,
+            budget: Budget::new(setup.max_tokens, setup.max_micro_usd),
+            receipts: Arc::new(Receipts::new()),
+            server_tools: setup.server_tools,
+        };
+        let gateway = Gateway::with_timing(proxy, Arc::new(catalog), setup.timing);
+        World { openai, anthropic, gateway, session, live, placeholder, _grants: grants }
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
+        self.post_with(path, &[], body).await
+    }
+
+    pub(crate) async fn post_with(&self, path: &str, headers: &[(&str, &str)], body: &Value) -> Answer {
+        Answer::read(self.open(path, headers, body).await).await
+    }
+
+    /// The response with its body unread.
+    pub(crate) async fn open(&self, path: &str, headers: &[(&str, &str)], body: &Value) -> Response<Body> {
+        let mut request = Request::post(path).body(full(body.to_string())).unwrap();
+        for (name, value) in headers {
+            let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+            request.headers_mut().insert(name, HeaderValue::from_str(value).unwrap());
+        }
+        self.gateway.serve(&self.session, request).await
+    }
+
+    pub(crate) async fn chat(&self, body: &Value) -> Answer {
+        self.post("/v1/chat/completions", body).await
+    }
+
+    /// The receipt of the last call, as JSON that must hold no key.
+    pub(crate) fn receipt(&self) -> Receipt {
+        let receipt = self.session.receipts.all().pop().expect("the call left a receipt");
+        let json = serde_json::to_string(&receipt).unwrap();
+        assert!(!json.contains(OPENAI_KEY) && !json.contains(ANTHROPIC_KEY), "{json}");
+        receipt
+    }
+}
+
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Answer {
+    pub(crate) async fn read(response: Response<Body>) -> Answer {
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await.expect("the gateway's bodies do not break").to_bytes();
+        for key in [OPENAI_KEY, ANTHROPIC_KEY] {
+            assert!(!body.windows(key.len()).any(|window| window == key.as_bytes()), "a key came through");
+        }
+        Answer { status: parts.status, headers: parts.headers, body }
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {:?}", self.body))
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+
+    /// What a completion says.
+    pub(crate) fn said(&self) -> String {
+        self.json()
+            .pointer("/choices/0/message/content")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    }
+}
+
+pub(crate) fn hello() -> Value {
+    json!({"model": "", "messages": [{"role": "user", "content": "hello"}]})
+}
+
+pub(crate) fn hello_stream() -> Value {
+    json!({"stream": true, "messages": [{"role": "user", "content": "hello"}]})
+}
