@@ -9,7 +9,7 @@ use orch_tests::home::Home;
 use orch_tests::orch::Outcome;
 use serde_json::json;
 
-use crate::stage::{INPUT, OPENAI_KEY, Stage, guest, orch, summarizer, text};
+use crate::stage::{INPUT, OPENAI_KEY, Stage, guest, orch, text};
 
 const MANIFEST: &str = "name: test/x\nversion: 1.0.0\nmodule: agent.wasm\nsupported_providers: [openai]\n";
 
@@ -72,22 +72,28 @@ fn each_broken_manifest_names_its_field() {
         ("name: test/x\nversion: one\nmodule: agent.wasm\nsupported_providers: [openai]\n", "version"),
         ("name: test/x\nversion: 1.0.0\nmodule: ../../etc/passwd\nsupported_providers: [openai]\n", "module"),
         ("name: test/x\nversion: 1.0.0\nmodule: /etc/passwd\nsupported_providers: [openai]\n", "module"),
-        ("name: test/x\nversion: 1.0.0\nmodule: agent.wasm\nsupported_providers: [opnai]\n", "openai"),
         (
             "name: test/x\nversion: 1.0.0\nmodule: agent.wasm\nsupported_providers: []\n",
             "supported_providers",
         ),
     ] {
-        let error = refused(Agent::raw(manifest).path());
+        let error = refused(Agent::raw(manifest).with("agent.wasm", b"\0asm").path());
         assert!(error.contains(part), "{manifest}: no {part} in {error}");
     }
 }
 
 #[test]
 fn a_model_that_nobody_knows_is_an_error_with_candidates() {
-    let agent = summarizer(&["gpt-4o-minni"]);
+    let agent = guest("echo", &json!({ "llm": { "primary": "frobnicate-9b" } }));
     let error = refused(agent.path());
-    assert!(error.contains("gpt-4o-mini"), "{error}");
+    assert!(error.contains("frobnicate-9b") && error.contains("provider/model"), "{error}");
+}
+
+#[test]
+fn a_provider_that_nobody_knows_is_an_error_and_not_passed_over() {
+    let agent = guest("echo", &json!({ "supported_providers": ["opnai"] }));
+    let error = refused(agent.path());
+    assert!(error.contains("opnai") && error.contains("openai"), "{error}");
 }
 
 #[test]
@@ -175,14 +181,14 @@ fn input_comes_from_a_file_or_from_standard_input_as_well() {
 fn a_broken_configuration_is_named_with_its_line() {
     for (config, parts) in [
         ("egress:\n  alow: [x.org]\n", ["config.yaml", "alow"]),
-        ("egress:\n  allow: [\n", ["config.yaml", "line"]),
+        ("egress:\n  allow: [\n", ["config.yaml", ":3:1:"]),
         ("egress: { ca_file: absent.pem }\n", ["config.yaml", "absent.pem"]),
         ("egress: { connect_to: { \"api.openai.com\": \"127.0.0.1:1\" } }\n", ["config.yaml", "connect_to"]),
         (
             "egress: { connect_to: { \"api.openai.com:443\": \"localhost\" } }\n",
             ["config.yaml", "connect_to"],
         ),
-        ("providers: { openai: { base_url: \"ftp://x/\" } }\n", ["config.yaml", "base_url"]),
+        ("providers: { openai: { base_url: \"ftp://x/\" } }\n", ["config.yaml", "providers.openai"]),
         ("providers: { mine: { base_url: \"https://x.example.org/v1\" } }\n", ["config.yaml", "mine"]),
         ("vault: { key: sesame }\n", ["config.yaml", "sesame"]),
     ] {

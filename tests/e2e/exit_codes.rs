@@ -2,7 +2,6 @@
 
 use std::fs;
 
-use orch_tests::guests::{self, Agent};
 use serde_json::json;
 
 use crate::stage::{INPUT, OPENAI_KEY, OPENAI_SAYS, Stage, guest, summarizer, summary};
@@ -55,17 +54,14 @@ fn three_is_no_key() {
 #[test]
 fn four_is_a_failure_after_a_refused_request() {
     let stage = Stage::new();
-    // It calls a provider that this run has no key of, and gives up when that is refused.
-    let fields = json!({ "supported_providers": ["openai"], "env": { "ANTHROPIC_API_KEY": "none" } });
-    let agent = Agent::new("translator", &guests::example("translator"), &fields);
-    let outcome = stage
-        .run(&agent, r#"{"text":"Rain waits.","to":"French"}"#)
-        .env("OPENAI_API_KEY", OPENAI_KEY)
-        .run()
-        .expect(4)
-        .silent();
-    assert!(outcome.error().to_string().contains("api.anthropic.com"), "{outcome}");
-    stage.anthropic.untouched();
+    // The first request is refused; at the second the guest traps: that much padding is more than its address space.
+    let input = json!({ "requests": [
+        { "url": "https://api.example.com/" },
+        { "url": "https://api.example.com/", "pad": u32::MAX },
+    ] });
+    let outcome =
+        stage.run_with_keys(&guest("wanderer", &json!({})), &input.to_string()).run().expect(4).silent();
+    assert!(outcome.error().to_string().contains("api.example.com"), "{outcome}");
 }
 
 #[test]

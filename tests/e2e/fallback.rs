@@ -199,7 +199,8 @@ fn when_every_key_was_rejected_the_exit_code_says_so() {
         .run()
         .expect(3)
         .silent();
-    assert!(outcome.stderr().contains("OPENAI_API_KEY"), "it names the key by its name: {outcome}");
+    let error = outcome.error().to_string();
+    assert!(error.contains("openai") && error.contains("anthropic"), "it names whose keys: {outcome}");
     assert_eq!(stage.openai.received().len(), 1);
     assert_eq!(stage.anthropic.received().len(), 1);
 }

@@ -9,7 +9,7 @@ use orch_tests::upstream::Upstream;
 use orch_tests::wire::Received;
 use serde_json::{Value, json};
 
-use crate::stage::{ANTHROPIC_KEY, GEMINI_KEY, OPENAI_KEY, Stage, guest};
+use crate::stage::{ANTHROPIC_KEY, GEMINI_KEY, OPENAI_KEY, Stage, guest, refused};
 
 /// A server that would gladly take anything, under a name that nobody granted.
 fn thief(stage: &mut Stage) -> Upstream {
@@ -130,7 +130,6 @@ fn nothing_but_granted_hosts_is_reachable_in_any_spelling() {
             "https://api.openai.com@thief.example.org/v1/chat/completions",
             "https://api.openai.com/v1/files",
             "https://api.openai.com/v1/models",
-            "http://llm.orch.internal/admin",
             "http://example.com/",
         ]
         .map(str::to_owned),
@@ -143,8 +142,7 @@ fn nothing_but_granted_hosts_is_reachable_in_any_spelling() {
     let results = report["output"]["results"].as_array().expect("results");
     assert_eq!(results.len(), urls.len());
     for (url, result) in urls.iter().zip(results) {
-        let refused = result["error"].is_string() || result["status"].as_u64().is_some_and(|s| s >= 400);
-        assert!(refused, "{url} was answered: {result}");
+        assert!(refused(result), "{url} was answered: {result}");
     }
     server.untouched();
     thief.untouched();
@@ -167,7 +165,7 @@ fn a_redirect_to_loopback_is_not_followed_by_the_proxy_and_refused_to_the_agent(
     let report = outcome.json();
     let result = &report["output"]["results"][0];
     assert_eq!(result["url"], target, "{outcome}");
-    assert!(result["error"].is_string(), "{outcome}");
+    assert!(refused(result), "{outcome}");
     assert_eq!(host.received().len(), 1);
     server.untouched();
 }

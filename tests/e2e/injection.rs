@@ -8,7 +8,7 @@ use orch_tests::upstream::Upstream;
 use orch_tests::wire::Received;
 use serde_json::{Value, json};
 
-use crate::stage::{OPENAI_KEY, Stage, guest};
+use crate::stage::{OPENAI_KEY, Stage, guest, refused};
 
 const TOKEN: &str = "ghp_e2eR4w9Kx7Zq2Lm5Tn8Vp3Hd6Bs1Gj0Cf";
 
@@ -104,12 +104,12 @@ fn a_placeholder_is_inert_anywhere_but_in_its_header() {
 fn the_secret_follows_no_redirect_and_no_other_host() {
     let hosts = hosts();
     hosts.store();
-    let mut redirected = bearer("https://api.github.com/redirect/302/https://other.example.org/loot");
+    let mut redirected = bearer("https://api.github.com/redirect/302?https://other.example.org/loot");
     redirected["follow_redirects"] = json!(true);
     let (report, outcome) = hosts.ask(&json!([redirected, bearer("https://other.example.org/loot")]));
     assert_eq!(outcome.code(), Some(0), "the agent itself succeeded: {outcome}");
     for result in report["output"]["results"].as_array().expect("results") {
-        assert!(result["error"].is_string(), "{outcome}");
+        assert!(refused(result), "{outcome}");
     }
     hosts.other.untouched();
     let denied = report["egress"]["denied"].as_array().expect("a list");
@@ -132,7 +132,7 @@ fn a_path_or_method_that_was_not_asked_for_is_refused() {
     ]);
     let (report, outcome) = hosts.ask(&requests);
     for result in report["output"]["results"].as_array().expect("results") {
-        assert!(result["error"].is_string(), "{outcome}");
+        assert!(refused(result), "{outcome}");
     }
     hosts.api.untouched();
 }
@@ -142,7 +142,8 @@ fn without_a_grant_the_run_does_not_start() {
     let hosts = hosts();
     hosts.store();
     let input = json!({ "requests": [bearer("https://api.github.com/repos/a")] }).to_string();
-    let run = || hosts.stage.run(&caller(), &input).env("OPENAI_API_KEY", OPENAI_KEY);
+    let agent = caller();
+    let run = || hosts.stage.run(&agent, &input).env("OPENAI_API_KEY", OPENAI_KEY);
     let outcome = run().run().expect(4).silent();
     assert!(outcome.stderr().contains("--allow api.github.com"), "the hint can be pasted: {outcome}");
     // The host alone is not the secret.

@@ -17,7 +17,9 @@ fn held(gate: &Gate) -> Reply {
 /// A run whose agent waits for the model until the gate opens.
 fn waiting(stage: &Stage, gate: &Gate) -> Running {
     stage.openai.script([held(gate)]);
-    let running = stage.run_with_keys(&summarizer(&["gpt-4o-mini"]), INPUT).start();
+    let agent = summarizer(&["gpt-4o-mini"]);
+    let running = stage.run_with_keys(&agent, INPUT).start();
+    // By then the agent was read: its folder may go.
     stage.openai.wait_for(1);
     running
 }
@@ -74,7 +76,8 @@ fn an_interrupt_of_the_command_alone_takes_its_worker_with_it() {
 #[test]
 fn a_guest_that_never_yields_is_interrupted_as_well() {
     let stage = Stage::new();
-    let running = stage.run_with_keys(&guest("spinner", &json!({})), "{}").start();
+    let agent = guest("spinner", &json!({}));
+    let running = stage.run_with_keys(&agent, "{}").start();
     running.wait_says("spinning");
     running.interrupt();
     running.finish().expect(130).silent();

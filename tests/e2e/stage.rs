@@ -138,6 +138,12 @@ pub(crate) fn summary(outcome: Outcome, expected: &str) -> Value {
     report
 }
 
+/// Whether a request of the `wanderer` was refused: by an error, or by an answer that the proxy wrote.
+pub(crate) fn refused(result: &Value) -> bool {
+    let said = result["body"].as_str().and_then(|body| serde_json::from_str::<Value>(body).ok());
+    result["error"].is_string() || said.is_some_and(|body| body["error"]["type"] == "egress_denied")
+}
+
 /// A path as an argument.
 pub(crate) fn text(path: impl AsRef<Path>) -> String {
     path.as_ref().display().to_string()

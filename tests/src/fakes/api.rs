@@ -12,7 +12,7 @@ use crate::wire::Received;
 /// |---|---|
 /// | `/repos/…` | the path, as JSON |
 /// | `/echo` | the request, token and all |
-/// | `/redirect/<status>/<location>` | a redirect there |
+/// | `/redirect/<status>?<location>` | a redirect there |
 ///
 /// Without the token every path answers 401.
 #[derive(Debug, Clone)]
@@ -33,9 +33,7 @@ impl Host for Api {
         if request.path == "/echo" {
             return Reply::echo(request);
         }
-        if let Some((status, location)) =
-            request.path.strip_prefix("/redirect/").and_then(|rest| rest.split_once('/'))
-        {
+        if let (Some(status), Some(location)) = (request.path.strip_prefix("/redirect/"), &request.query) {
             return Reply::redirect(status.parse().expect("a test writes a status"), location);
         }
         if request.path.starts_with("/repos/") {
