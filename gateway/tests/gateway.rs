@@ -10,6 +10,8 @@ mod direct;
 mod failures;
 #[path = "gateway/serving.rs"]
 mod serving;
+#[path = "gateway/simulated.rs"]
+mod simulated;
 #[path = "gateway/streams.rs"]
 mod streams;
 #[path = "gateway/upstream.rs"]

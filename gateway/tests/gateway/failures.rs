@@ -15,10 +15,8 @@ fn error(status: u16, kind: &str, code: impl Into<Value>, message: &str) -> Repl
 struct Row(&'static str, Vec<Reply>, Class, usize, bool);
 
 fn rows() -> Vec<Row> {
-    let bad_key =
-        || error(401, "invalid_request_error", "invalid_api_key", "Incorrect API key provided");
-    let quota =
-        || error(429, "insufficient_quota", "insufficient_quota", "You exceeded your current quota");
+    let bad_key = || error(401, "invalid_request_error", "invalid_api_key", "Incorrect API key provided");
+    let quota = || error(429, "insufficient_quota", "insufficient_quota", "You exceeded your current quota");
     let server = || error(500, "server_error", Value::Null, "Sorry about that");
     let rate = |after: &str| Reply::Whole {
         status: 429,
@@ -27,8 +25,7 @@ fn rows() -> Vec<Row> {
             .to_string(),
     };
     let inside = || whole(200, &json!({"error": {"message": "Upstream is overloaded", "code": 503}}));
-    let context =
-        error(400, "invalid_request_error", "context_length_exceeded", "maximum context length");
+    let context = error(400, "invalid_request_error", "context_length_exceeded", "maximum context length");
     let cut = || Reply::Whole { status: 200, headers: Vec::new(), body: "{\"id\":\"x\",\"choi".into() };
     let page = || Reply::Whole { status: 502, headers: Vec::new(), body: "<html>bad gateway</html>".into() };
     vec![
