@@ -15,6 +15,8 @@ use args::{Cli, Command};
 use printer::Printer;
 
 fn main() -> ExitCode {
+    // Whatever this process creates is its user's alone, and so is what the libraries in it create.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let environment = Environment::Process;
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

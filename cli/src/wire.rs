@@ -47,11 +47,12 @@ impl Installation {
     pub(crate) fn broker(self) -> Result<Broker, Failure> {
         let program = std::env::current_exe()
             .map_err(|e| Failure::defect(format!("cannot tell which program this is: {e}")))?;
-        Broker::new(self.environment, self.home, self.config, self.catalog, self.vault, program)
+        Broker::new(self.environment, self.home, self.config, self.catalog, self.vault, &program)
     }
 }
 
 /// A reader that went away, as in `orch … | head -1`, is no failure of the command.
+#[expect(clippy::needless_pass_by_value, reason = "for `or_else`")]
 pub(crate) fn broken_pipe(error: io::Error) -> Result<(), Failure> {
     match error.kind() {
         io::ErrorKind::BrokenPipe => Ok(()),

@@ -54,7 +54,7 @@ impl Agent {
     }
 
     fn from_manifest(path: &Path) -> Result<Self, Failure> {
-        let manifest = Manifest::load(path).map_err(manifest_failure)?;
+        let manifest = Manifest::load(path).map_err(|error| manifest_failure(&error))?;
         let folder = path.parent().unwrap_or(Path::new("."));
         let module = read_module(&folder.join(&manifest.module))
             .map_err(|failure| failure.hint(format!("{} names it as its `module`", path.display())))?;
@@ -74,13 +74,14 @@ impl Agent {
             "name": format!("local/{name}"), "version": "0.0.0", "module": "module.wasm", "supported_providers": ["any"],
         })
         .to_string();
-        let manifest =
-            Manifest::parse(&text, Format::Json, &path.display().to_string()).map_err(manifest_failure)?;
+        let manifest = Manifest::parse(&text, Format::Json, &path.display().to_string())
+            .map_err(|error| manifest_failure(&error))?;
         Ok(Self::new(manifest, module, true))
     }
 
     fn from_builtin(found: &builtin::Builtin) -> Result<Self, Failure> {
-        let manifest = Manifest::parse(found.manifest, Format::Yaml, found.name).map_err(manifest_failure)?;
+        let manifest = Manifest::parse(found.manifest, Format::Yaml, found.name)
+            .map_err(|error| manifest_failure(&error))?;
         Ok(Self::new(manifest, found.module.to_vec(), false))
     }
 
@@ -102,7 +103,7 @@ fn find_manifest(folder: &Path) -> Result<PathBuf, Failure> {
     })
 }
 
-fn manifest_failure(error: orch_manifests::ManifestError) -> Failure {
+fn manifest_failure(error: &orch_manifests::ManifestError) -> Failure {
     Failure::usage("manifest_invalid", error.to_string())
 }
 

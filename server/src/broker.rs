@@ -3,7 +3,7 @@
 //! The broker holds the keys, the gateway and the proxy, and never executes agent code. Read [`Broker::run`] from top
 //! to bottom: each step is a function, and nothing is started before everything that could refuse the run has spoken.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -62,9 +62,9 @@ impl Broker {
         config: Config,
         catalog: Catalog,
         vault: VaultLocation,
-        program: PathBuf,
+        program: &Path,
     ) -> Result<Self, Failure> {
-        let command = |name: &str| WorkerCommand { program: program.clone(), args: vec![name.into()] };
+        let command = |name: &str| WorkerCommand { program: program.to_owned(), args: vec![name.into()] };
         Ok(Self {
             environment,
             home,
@@ -108,6 +108,7 @@ impl Broker {
                 simulation.scenario().name()
             )));
         }
+        check_providers(&request, &catalog)?;
         let wanted = WantedModels::of(&request, &catalog)?;
         let (mut request, keys) = self.open_keys(request, &run, &wanted, &upstream)?;
         let thinking = Thinking::plan(&request.agent.manifest, &wanted, &keys, request.simulate.is_some())?;
@@ -122,16 +123,16 @@ impl Broker {
         let env = policy::guest_environment(&run, &request, &issued, thinking.has_models())?;
         let expires = tokio::time::Instant::now() + limits.time + GRANT_SLACK;
         let grants = Arc::new(Grants::new());
-        let (token, grant) = grants.mint(policy::grant(
-            &run,
-            &self.vault.workspace,
-            permitted,
-            &keys,
-            &issued,
-            &catalog,
-            &limits,
+        let terms = policy::Terms {
+            run: &run,
+            workspace: &self.vault.workspace,
+            keys: &keys,
+            issued: &issued,
+            catalog: &catalog,
+            limits: &limits,
             expires,
-        ));
+        };
+        let (token, grant) = grants.mint(policy::grant(&terms, permitted));
         let gateway = Arc::new(Gateway::new(Arc::clone(&upstream.proxy), Arc::clone(&catalog)));
         let router = Arc::new(Router::new(Arc::clone(&grants), Arc::clone(&upstream.proxy), gateway));
         let session = thinking.session(&grant, &limits, expires);
@@ -156,7 +157,7 @@ impl Broker {
         upstream.shutdown().await;
 
         let (outcome, output) = ran?;
-        outcome::conclude(Finished {
+        outcome::conclude(&Finished {
             run,
             agent: request.agent.manifest.name.to_string(),
             outcome,
@@ -356,6 +357,17 @@ fn check_documents(request: &RunRequest) -> Result<(String, Option<Schema>), Fai
     }
     let output = manifest.output.as_ref().map(|schema| Schema::compile(schema, "output")).transpose()?;
     Ok((request.input.clone(), output))
+}
+
+/// Providers and key names of the manifest, against the catalog that this run really has.
+fn check_providers(request: &RunRequest, catalog: &Catalog) -> Result<(), Failure> {
+    let problems = request.agent.manifest.check_against(catalog);
+    if problems.is_empty() {
+        return Ok(());
+    }
+    let lines: Vec<String> =
+        problems.iter().map(|problem| format!("{}: {}", problem.path, problem.message)).collect();
+    Err(Failure::usage("manifest_invalid", format!("{}: {}", request.agent.manifest.name, lines.join("; "))))
 }
 
 fn check_calls(request: &RunRequest) -> Result<(), Failure> {

@@ -23,7 +23,7 @@ impl HeldCredential {
     /// little would let a host test guesses.
     #[must_use]
     pub(crate) fn new(id: String, source: Source, auth: Auth, secret: Secret) -> Self {
-        let scrubber = secret.expose(|value| Scrubber::new(value)).map(Arc::new);
+        let scrubber = secret.expose(Scrubber::new).map(Arc::new);
         Self { id, source, auth, secret, scrubber }
     }
 

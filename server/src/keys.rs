@@ -380,7 +380,7 @@ pub fn vault_failure(error: &VaultError) -> Failure {
             Kind::Vault,
             "vault_tampered",
             Some(
-                "nothing was changed: restore the vault's folder from a backup, or move it away and set the secrets again",
+                "nothing was changed: restore the vault's folder and the .head file beside it together, or move both away and set the secrets again",
             ),
         ),
         ErrorKind::Format => {

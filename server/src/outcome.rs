@@ -34,7 +34,7 @@ pub(crate) struct Finished<'a> {
 }
 
 /// Turns the end of a run into its report, or into a failure whose details hold the same facts.
-pub(crate) fn conclude(finished: Finished<'_>) -> Result<Report, Failure> {
+pub(crate) fn conclude(finished: &Finished<'_>) -> Result<Report, Failure> {
     let mut report = finished.report();
     match finished.verdict() {
         Ok(output) => {
@@ -274,7 +274,7 @@ fn bytes(value: u64) -> String {
     match value {
         0..=1023 => format!("{value} bytes"),
         1024..=1_048_575 => format!("{} KiB", value / 1024),
-        _ => format!("{}.{} MiB", value >> 20, (value & 0xf_ffff) * 10 >> 20),
+        _ => format!("{}.{} MiB", value >> 20, ((value & 0xf_ffff) * 10) >> 20),
     }
 }
 

@@ -189,8 +189,7 @@ pub(crate) fn guest_environment(
         }
     }
     env.extend(issued.iter().map(|issued| (issued.name.clone(), issued.placeholder.to_string())));
-    let said =
-        manifest.env.iter().map(|(name, value)| (name, value)).chain(request.env.iter().map(|(n, v)| (n, v)));
+    let said = manifest.env.iter().chain(request.env.iter().map(|(n, v)| (n, v)));
     for (name, value) in said {
         if name.starts_with(RESERVED_PREFIX) || issued.iter().any(|issued| issued.name == *name) {
             return Err(Failure::usage(
@@ -204,17 +203,20 @@ pub(crate) fn guest_environment(
     Ok(env)
 }
 
+/// What a grant is made of beside the rules.
+pub(crate) struct Terms<'a> {
+    pub(crate) run: &'a RunId,
+    pub(crate) workspace: &'a str,
+    pub(crate) keys: &'a Keys,
+    pub(crate) issued: &'a [Issued],
+    pub(crate) catalog: &'a Catalog,
+    pub(crate) limits: &'a RunLimits,
+    pub(crate) expires: Instant,
+}
+
 /// The grant: rules for hosts, bindings for secrets, bounds and an end.
-pub(crate) fn grant(
-    run: &RunId,
-    workspace: &str,
-    permitted: Permitted,
-    keys: &Keys,
-    issued: &[Issued],
-    catalog: &Catalog,
-    limits: &RunLimits,
-    expires: Instant,
-) -> Grant {
+pub(crate) fn grant(terms: &Terms<'_>, permitted: Permitted) -> Grant {
+    let Terms { run, workspace, keys, issued, catalog, limits, expires } = *terms;
     let provider_keys = issued.iter().filter_map(|issued| {
         let provider = catalog.provider(issued.provider.as_ref()?.as_str())?;
         let credential = keys.providers.get(&provider.slug)?;

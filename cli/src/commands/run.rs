@@ -1,7 +1,7 @@
 //! `orch run`: what the command line says becomes a run request; what the run tells becomes lines on the terminal.
 
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 
@@ -161,7 +161,7 @@ fn parse_mount(text: &str) -> Result<MountRequest, Failure> {
     if !host.is_dir() {
         return Err(wrong(&format!("{} is not a folder", host.display())));
     }
-    Ok(MountRequest { host: PathBuf::from(host), guest: guest.to_owned(), writable })
+    Ok(MountRequest { host, guest: guest.to_owned(), writable })
 }
 
 fn parse_limits(args: &LimitArgs) -> Result<LimitRequest, Failure> {

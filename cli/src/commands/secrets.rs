@@ -37,7 +37,7 @@ pub(crate) fn run(command: SecretsCommand, printer: Printer) -> Result<ExitCode,
 
 fn set(here: &Installation, args: SetArgs, printer: Printer) -> Result<(), Failure> {
     let name = parse_name(&args.name)?;
-    let bound = here.catalog.providers().find(|provider| provider.env.iter().any(|env| env == name.as_str()));
+    let bound = here.catalog.provider_of_key(name.as_str());
     let hosts = args.host.iter().map(|host| parse_host(host)).collect::<Result<Vec<_>, _>>()?;
     if let Some(provider) = bound
         && !hosts.is_empty()
@@ -161,8 +161,7 @@ fn which(here: &Installation, args: &WhichArgs, printer: Printer) -> Result<(), 
         None => vec![parse_name(&args.name)?.to_string()],
     };
     // Only names of the catalog are looked for in the environment: a planted variable must not become a secret.
-    let in_catalog =
-        provider.is_some() || here.catalog.providers().any(|p| p.env.iter().any(|env| *env == args.name));
+    let in_catalog = provider.is_some() || here.catalog.provider_of_key(&args.name).is_some();
     let vault = Vault::open(&here.vault, OpenMode::ReadOnlyIfExists).map_err(|e| vault_failure(&e))?;
     let lookup = Which { here, vault: &vault, environment: in_catalog };
     let wanted = [Wanted { provider: &args.name, names: &names }];
@@ -242,8 +241,7 @@ fn row(here: &Installation, secret: &SecretSummary) -> Value {
 
 /// Where a value may go: its provider's host for names of the catalog, else what its owner said.
 fn hosts_of(here: &Installation, secret: &SecretSummary) -> Vec<String> {
-    let of_catalog =
-        here.catalog.providers().find(|provider| provider.env.iter().any(|env| env == secret.name.as_str()));
+    let of_catalog = here.catalog.provider_of_key(secret.name.as_str());
     match of_catalog {
         Some(provider) => vec![provider.endpoint.host.to_string()],
         None => secret.meta.hosts.clone(),
