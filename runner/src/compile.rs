@@ -89,6 +89,16 @@ pub enum ModuleError {
         /// Why.
         reason: String,
     },
+    /// It consists of more than a worker has room for.
+    #[error("it has {has} {what}, more than the {limit} allowed")]
+    TooMuch {
+        /// Of what.
+        what: String,
+        /// How many.
+        has: u64,
+        /// How many are allowed.
+        limit: u64,
+    },
     /// The compiled code would be longer than allowed.
     #[error("its compiled code is {size} bytes long, more than the {limit} allowed")]
     ArtifactTooLarge {

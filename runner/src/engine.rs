@@ -9,6 +9,7 @@ pub(crate) mod mapped;
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, OnceLock};
 
+use wasmtime::component::Component;
 use wasmtime::{Config, CustomCodeMemory, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use crate::protocol::Pool;
@@ -22,15 +23,14 @@ const WASM_STACK: usize = 1 << 20;
 /// A run's whole stack in bytes: wasm's share and room for the host calls at its end.
 const RUN_STACK: usize = WASM_STACK + (1 << 20);
 
-/// Core instances, tables and memories per run, on average over a pool. A Rust command has three instances (its
-/// module, the adapter, a shim), a Python one several dozen; they are counters, except that memories and tables
-/// reserve address space.
-const INSTANCES_PER_RUN: u32 = 64;
-const TABLES_PER_RUN: u32 = 16;
-const MEMORIES_PER_RUN: u32 = 4;
+/// What one component may consist of. The pool has room for as much in every run, so that no agent can use up
+/// another one's. A Rust command has a handful of instances (its module, the adapter, two shims), a Python one dozens.
+const MAX_INSTANCES: u32 = 256;
+const MAX_TABLES: u32 = 32;
+const MAX_MEMORIES: u32 = 4;
 
 /// Table elements that one table can grow to.
-const TABLE_ELEMENTS: usize = 100_000;
+const MAX_TABLE_ELEMENTS: u32 = 100_000;
 
 /// How an engine finds room for instances.
 #[derive(Debug, Clone, Copy)]
@@ -66,6 +66,18 @@ pub fn fingerprint() -> [u8; 32] {
             engine(Allocation::OnDemand).expect("the settings are constant and valid on this target");
         fingerprint_of(&engine)
     })
+}
+
+/// What a component has too much of for any pool: the name of it, how many, how many are allowed.
+pub(crate) fn oversized(component: &Component) -> Option<(&'static str, u64, u64)> {
+    let needs = component.resources_required()?;
+    [
+        ("linear memories", u64::from(needs.num_memories), u64::from(MAX_MEMORIES)),
+        ("tables", u64::from(needs.num_tables), u64::from(MAX_TABLES)),
+        ("elements in a table", needs.max_initial_table_size.unwrap_or(0), u64::from(MAX_TABLE_ELEMENTS)),
+    ]
+    .into_iter()
+    .find(|(_, has, allowed)| has > allowed)
 }
 
 fn fingerprint_of(engine: &Engine) -> [u8; 32] {
@@ -107,10 +119,14 @@ fn pooling(pool: Pool) -> PoolingAllocationConfig {
     pooling
         .total_component_instances(pool.runs)
         .total_stacks(pool.runs)
-        .total_core_instances(pool.runs.saturating_mul(INSTANCES_PER_RUN))
-        .total_tables(pool.runs.saturating_mul(TABLES_PER_RUN))
-        .table_elements(TABLE_ELEMENTS)
-        .total_memories(pool.runs.saturating_mul(MEMORIES_PER_RUN))
+        .max_core_instances_per_component(MAX_INSTANCES)
+        .total_core_instances(pool.runs.saturating_mul(MAX_INSTANCES))
+        .max_tables_per_component(MAX_TABLES)
+        .max_tables_per_module(MAX_TABLES)
+        .total_tables(pool.runs.saturating_mul(MAX_TABLES))
+        .table_elements(MAX_TABLE_ELEMENTS as usize)
+        .max_memories_per_component(MAX_MEMORIES)
+        .total_memories(pool.runs.saturating_mul(MAX_MEMORIES))
         .max_memory_size(memory);
     pooling
 }

@@ -33,7 +33,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::artifact::Artifact;
 use crate::process::{Descriptors, Process, WorkerCommand, describe, output_pipe};
 use crate::protocol::{
-    Exit, FromBroker, Incompatible, Input, MAX_INLINE_INPUT, Pool, RefusalCode, RunSpec, Usage,
+    Exit, FromBroker, Incompatible, Input, MAX_INLINE_INPUT, Pool, RefusalCode, RunSpec, Usage, encode,
 };
 use crate::tasks::Tasks;
 use crate::text::{and_it_said, printable_tail};
@@ -150,6 +150,9 @@ pub enum WorkerError {
         /// What is wrong with it.
         message: String,
     },
+    /// [`Worker::shutdown`] was called.
+    #[error("the sandbox process is shutting down")]
+    ShuttingDown,
     /// The process ended, and every run in it.
     #[error("the sandbox process {how}{}", and_it_said(.diagnostics))]
     Died {
@@ -191,11 +194,9 @@ impl Shared {
         self.killer.kill();
     }
 
-    fn send(&self, frame: &FromBroker) -> Result<(), crate::protocol::FrameError> {
-        let bytes = crate::protocol::encode(frame)?;
+    fn send(&self, frame: Bytes) {
         // Nobody receives when the connection is gone; then the runs hear of it as the worker's death.
-        let _ = self.control.send(bytes);
-        Ok(())
+        let _ = self.control.send(frame);
     }
 
     async fn died(&self) -> WorkerError {
@@ -285,16 +286,16 @@ impl Worker {
         let bad = |message: String| WorkerError::BadSpec { message };
         let room = match Arc::clone(&self.room).acquire_owned().await {
             Ok(permit) => permit,
-            Err(_) => return Err(bad("the sandbox process is shutting down".to_owned())),
+            Err(_) => return Err(WorkerError::ShuttingDown),
         };
-        let limits = spec.limits;
+        let (run, limits) = (spec.run.clone(), spec.limits);
         let (live, end) = LiveRun::new(&spec, io, room);
+        let frame = encode(&FromBroker::Run(Box::new(spec))).map_err(|error| bad(error.to_string()))?;
         if !self.shared.runs.add(&live) {
-            return Err(bad(format!("run {} is already under way", spec.run)));
+            return Err(bad(format!("run {run} is already under way")));
         }
-        let run = spec.run.clone();
         let watch = Watch { shared: &self.shared, run: &run, live: &live, over: false };
-        self.shared.send(&FromBroker::Run(Box::new(spec))).map_err(|error| bad(error.to_string()))?;
+        self.shared.send(frame);
 
         let answer_by = Instant::now() + limits.time + self.config.grace;
         let ended = async {
@@ -321,15 +322,14 @@ impl Worker {
         }
     }
 
-    /// Lets the runs at hand finish, within the grace period, and ends the process.
-    pub async fn shutdown(self) {
+    /// Takes no further runs, lets those at hand finish within the grace period, and ends the process.
+    pub async fn shutdown(&self) {
         self.room.close();
-        if self.shared.send(&FromBroker::Drain).is_ok() {
-            let _ = timeout(self.config.grace, self.process.exited()).await;
+        self.shared.send(small(&FromBroker::Drain));
+        if timeout(self.config.grace, self.process.exited()).await.is_err() {
+            self.shared.condemn("did not finish in time when it was shut down");
         }
-        let exited = self.process.exited();
-        drop(self);
-        exited.await;
+        self.process.exited().await;
     }
 }
 
@@ -398,9 +398,7 @@ impl Drop for Watch<'_> {
 impl Shared {
     /// Tells the worker to stop a run, and kills it if it does not.
     fn cancel(self: &Arc<Self>, run: &RunId) {
-        if self.send(&FromBroker::Cancel { run: run.clone() }).is_err() {
-            return;
-        }
+        self.send(small(&FromBroker::Cancel { run: run.clone() }));
         let Some(live) = self.runs.get(run) else { return };
         let (shared, grace, run) = (Arc::downgrade(self), self.grace, run.clone());
         self.tasks.spawn(async move {
@@ -411,6 +409,11 @@ impl Shared {
             }
         });
     }
+}
+
+/// The bytes of a frame that does not carry a spec.
+fn small(frame: &FromBroker) -> Bytes {
+    encode(frame).expect("ids and numbers fit a frame")
 }
 
 /// The end of a worker's life: collects what it said and tells everybody who waits.

@@ -1,4 +1,5 @@
 //! The sandbox cannot reach the network because it has nothing to reach it with. This keeps it so.
+#![allow(clippy::unwrap_used, reason = "helpers of tests are not seen as tests")]
 
 use std::collections::BTreeSet;
 use std::process::Command;

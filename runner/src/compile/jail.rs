@@ -10,12 +10,13 @@ use wasi_preview1_component_adapter_provider::{
     WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER,
 };
 use wasmparser::BinaryReaderError;
+use wasmtime::component::Component;
 use wit_component::ComponentEncoder;
 
 use super::ModuleError;
 use super::inspect::{Kind, inspect, malformed};
 use super::wire::{Order, write_answer};
-use crate::engine::{Allocation, engine};
+use crate::engine::{Allocation, engine, oversized};
 use crate::isolate;
 use crate::worker::check_imports;
 
@@ -77,7 +78,14 @@ fn compile(module: &[u8], artifact_limit: u64) -> io::Result<Result<Vec<u8>, Mod
     if size > artifact_limit {
         return Ok(Err(ModuleError::ArtifactTooLarge { size, limit: artifact_limit }));
     }
-    Ok(match check_imports(&engine, &compiled) {
+    // SAFETY: the bytes were compiled a moment ago, in this process, by this engine.
+    #[allow(unsafe_code)]
+    let component =
+        unsafe { Component::deserialize(&engine, &compiled) }.map_err(|error| own_failure(&error))?;
+    if let Some((what, has, limit)) = oversized(&component) {
+        return Ok(Err(ModuleError::TooMuch { what: what.to_owned(), has, limit }));
+    }
+    Ok(match check_imports(&engine, &component) {
         Ok(()) => Ok(compiled),
         Err(error) if is_out_of_memory(&error) => return Err(own_failure(&error)),
         Err(error) => Err(ModuleError::UnsupportedImport {

@@ -4,13 +4,14 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::StreamExt;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Frame, Incoming};
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, oneshot};
 
 use super::runs::Ended;
-use super::{Body, Shared};
+use super::{Body, Shared, small};
 use crate::protocol::{FrameDecoder, FromBroker, FromWorker, Incompatible, Pool, VERSION, Welcome};
 use crate::text::printable;
 
@@ -28,17 +29,20 @@ impl Control {
     /// Starts the conversation whose upper half is `up`; returns the lower half.
     pub(super) fn open(self, shared: &Arc<Shared>, up: Incoming) -> Body {
         let Control { pool, mut frames, ready } = self;
+        // The worker ends its half when it leaves, and takes the end of this one as the word that all was heard.
+        let (heard, all_heard) = oneshot::channel::<Infallible>();
         let down = futures_util::stream::poll_fn(move |cx| {
             frames.poll_recv(cx).map(|bytes| Some(Ok::<_, Infallible>(Frame::data(bytes?))))
-        });
+        })
+        .take_until(all_heard);
         let weak = Arc::downgrade(shared);
         shared.tasks.spawn(async move {
             let mut up = Upstream { body: up, decoder: FrameDecoder::default() };
-            let problem = match converse(&weak, &mut up, pool, ready).await {
-                Ok(()) => return,
-                Err(problem) => problem,
-            };
-            if let Some(shared) = weak.upgrade() {
+            let result = converse(&weak, &mut up, pool, ready).await;
+            drop(heard);
+            if let Err(problem) = result
+                && let Some(shared) = weak.upgrade()
+            {
                 shared.condemn(format!("broke the worker protocol ({problem})"));
             }
         });
@@ -76,8 +80,10 @@ async fn converse(
     pool: Pool,
     ready: oneshot::Sender<Result<(), Incompatible>>,
 ) -> Result<(), String> {
-    let send = |frame: FromBroker| -> Result<(), String> {
-        shared.upgrade().map_or(Ok(()), |shared| shared.send(&frame).map_err(|error| error.to_string()))
+    let send = |frame: &FromBroker| {
+        if let Some(shared) = shared.upgrade() {
+            shared.send(small(frame));
+        }
     };
     let theirs = match up.next::<FirstFrame>().await? {
         Some(FirstFrame::Hello { protocol }) => protocol,
@@ -87,11 +93,13 @@ async fn converse(
     };
     if theirs != VERSION {
         let incompatible = Incompatible { ours: VERSION, theirs };
-        send(FromBroker::Incompatible(incompatible.clone()))?;
+        send(&FromBroker::Incompatible(incompatible.clone()));
         let _ = ready.send(Err(incompatible));
+        // Until it has read that and left.
+        while up.body.frame().await.is_some_and(|frame| frame.is_ok()) {}
         return Ok(());
     }
-    send(FromBroker::Welcome(Welcome { protocol: VERSION, pool }))?;
+    send(&FromBroker::Welcome(Welcome { protocol: VERSION, pool }));
     let mut ready = Some(ready);
     while let Some(frame) = up.next::<FromWorker>().await? {
         match frame {

@@ -90,6 +90,10 @@ async fn converse(socket: Arc<Socket>, artifact: File, guests: Handle) -> Result
             () = running.drained() => {}
             result = cancellations(&mut broker, &running) => result?,
         }
+        // The runs' tasks are done with it: this ends the stream of frames, and the broker's answer to that is to
+        // end its own.
+        drop(running);
+        while broker.next::<serde::de::IgnoredAny>().await?.is_some() {}
     }
     tasks.shutdown();
     Ok(())
@@ -129,8 +133,8 @@ impl Running {
                 Ok(finished) => FromWorker::Finished(finished),
                 Err(rejected) => FromWorker::Rejected { run: run.clone(), message: rejected.to_string() },
             };
-            running.lock().remove(&run);
             let _ = running.to_broker.send(&ended);
+            running.lock().remove(&run);
             running.idle.notify_waiters();
         });
         Ok(())

@@ -59,7 +59,14 @@ impl Egress {
         };
         let value = |text: &str| HeaderValue::from_str(text).map_err(|_| Error::HttpRequestUriInvalid);
         let (scheme, authority) = (value(scheme)?, value(authority.as_str())?);
-        let path = guest.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+        let path = match guest.uri.path_and_query() {
+            // An empty path is the same as "/" (RFC 9110, section 4.2.3), and only the latter can be sent.
+            Some(query) if query.as_str().starts_with('?') => {
+                format!("/{}", query.as_str()).parse().map_err(|_| Error::HttpRequestUriInvalid)?
+            }
+            Some(path) => path.clone(),
+            None => PathAndQuery::from_static("/"),
+        };
 
         let mut headers = guest.headers;
         strip_reserved(&mut headers);
@@ -237,6 +244,28 @@ mod tests {
             let error = error_for(&HeaderValue::from_static(code.as_str()));
             assert!(!matches!(error, Error::InternalError(_)), "{code}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_response_that_pauses_too_long_breaks_off() {
+        use http_body_util::StreamBody;
+        let chunk = futures_util::stream::iter([Ok(Frame::data(Bytes::from("first")))]);
+        let body = futures_util::StreamExt::chain(chunk, futures_util::stream::pending());
+        let between = Duration::from_millis(5);
+        let body = StreamBody::new(body).boxed_unsync();
+        let mut body = TimedBody { body, between, timer: Box::pin(sleep(between)) };
+        assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "first");
+        assert!(matches!(body.frame().await, Some(Err(Error::ConnectionReadTimeout))));
+    }
+
+    #[tokio::test]
+    async fn a_request_whose_run_is_over_does_not_look_complete() {
+        let complete = |over| {
+            let body = http_body_util::Empty::new().map_err(|never| match never {}).boxed_unsync();
+            GuestBody { body, over: Arc::new(AtomicBool::new(over)) }.collect()
+        };
+        assert!(complete(false).await.is_ok());
+        assert!(complete(true).await.is_err());
     }
 
     #[test]

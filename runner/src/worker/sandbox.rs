@@ -224,11 +224,8 @@ fn linker(engine: &Engine) -> wasmtime::Result<Linker<Guest>> {
     Ok(linker)
 }
 
-/// In the compile jail: checks that compiled code will link in a worker.
-pub(crate) fn check_imports(engine: &Engine, compiled: &[u8]) -> wasmtime::Result<()> {
-    // SAFETY: the bytes were compiled a moment ago, in this process, by this engine.
-    #[allow(unsafe_code)]
-    let component = unsafe { Component::deserialize(engine, compiled) }?;
-    link(engine, &component)?;
+/// In the compile jail: checks that a component will link in a worker.
+pub(crate) fn check_imports(engine: &Engine, component: &Component) -> wasmtime::Result<()> {
+    link(engine, component)?;
     Ok(())
 }

@@ -126,6 +126,14 @@ pub(crate) async fn tokens_and_targets_are_checked() {
     );
 }
 
+pub(crate) async fn bodies_are_streamed_both_ways() {
+    // An echo: each chunk of the response exists only once that chunk of the request has arrived.
+    let door = Ask(|_: String, request: Request<Body>| async move { Response::new(request.into_body()) });
+    let worker = misbehaving("conversation", Arc::new(door)).await.unwrap();
+    let outcome = worker.run(spec(""), RunIo::default()).await.unwrap();
+    assert_eq!(outcome.message.as_deref(), Some("0 1 2 3 4"));
+}
+
 /// A worker's `main`, gone wrong in one of several ways.
 pub(crate) fn misbehave(how: &str) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -200,6 +208,10 @@ impl Misbehaviour {
                     let report = self.targets(&spec).await;
                     self.say(&finished(spec.run.clone(), Some(report)));
                 }
+                "conversation" => {
+                    let report = self.conversation(&spec).await;
+                    self.say(&finished(spec.run.clone(), Some(report)));
+                }
                 other => panic!("unknown misbehaviour {other}"),
             }
         }
@@ -223,6 +235,29 @@ impl Misbehaviour {
                 }
             }
         }
+    }
+
+    /// Sends a chunk only after the one before it has come back.
+    async fn conversation(&mut self, spec: &RunSpec) -> String {
+        let (chunks, mut receiver) = mpsc::channel::<Bytes>(1);
+        let body = futures_util::stream::poll_fn(move |cx| {
+            receiver.poll_recv(cx).map(|bytes| Some(Ok(Frame::data(bytes?))))
+        });
+        let request = Request::post("http://egress/")
+            .header("orch-token", spec.token.reveal())
+            .header("orch-scheme", "https")
+            .header("orch-authority", "h.example")
+            .body(StreamBody::new(body).boxed_unsync());
+        let mut echo = self.socket.send_request(request.unwrap()).await.unwrap().into_body();
+        let mut said = Vec::new();
+        for number in 0..5 {
+            chunks.send(number.to_string().into()).await.unwrap();
+            let data = echo.frame().await.unwrap().unwrap().into_data().unwrap();
+            said.push(String::from_utf8(data.to_vec()).unwrap());
+        }
+        drop(chunks);
+        assert_eq!(echo.collect().await.unwrap().to_bytes(), "");
+        said.join(" ")
     }
 
     async fn targets(&mut self, spec: &RunSpec) -> String {

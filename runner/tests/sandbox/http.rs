@@ -129,6 +129,24 @@ pub(crate) async fn large_bodies_travel_both_ways() {
     assert!(answer.get("body_error").is_none_or(Value::is_null));
 }
 
+pub(crate) async fn responses_without_bodies_keep_their_heads() {
+    let door = Ask(|_: String, request: Request<Body>| async move {
+        let path = request.uri().path_and_query().unwrap().as_str();
+        assert_eq!(path, if request.method() == "HEAD" { "/" } else { "/?q" });
+        let status = if request.method() == "HEAD" { StatusCode::OK } else { StatusCode::NO_CONTENT };
+        let length = if status == StatusCode::OK { "1234" } else { "0" };
+        Response::builder().status(status).header("content-length", length).body(empty()).unwrap()
+    });
+    let worker = worker_with("wanderer", Arc::new(door)).await;
+    let requests =
+        json!([{ "method": "HEAD", "url": "https://h.example" }, { "url": "https://h.example?q" }]);
+    let ran = run(&worker, spec(&wander(&requests))).await;
+    let results = &ran.json()["results"];
+    assert_eq!(results[0]["status"], 200, "{results}");
+    assert_eq!(results[0]["headers"]["content-length"], "1234", "{results}");
+    assert_eq!(results[1]["status"], 204, "{results}");
+}
+
 pub(crate) async fn a_broken_response_is_an_error_in_the_guest() {
     let door = Ask(|_: String, _: Request<Body>| async {
         let frames = [Ok(Frame::data(Bytes::from("half"))), Err("the upstream is gone".into())];

@@ -175,11 +175,16 @@ pub(crate) async fn mounts_are_visible_and_read_only_unless_writable() {
 
 pub(crate) async fn shutting_down_lets_runs_finish() {
     let worker = worker("slow").await;
-    let pid = worker.pid();
-    // The run is over before `shutdown` can take the worker; what is tested is that it ends the process in peace.
-    assert_eq!(*run(&worker, spec("{\"ms\":1}")).await.exit(), Exit::Status(0));
-    worker.shutdown().await;
-    assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
+    let (stderr, speaks) = mpsc::channel(4);
+    let io = RunIo { stderr: Some(stderr), ..RunIo::default() };
+    let (outcome, ()) = tokio::join!(worker.run(spec("{\"ms\":300}"), io), async {
+        until_it_speaks(speaks).await;
+        worker.shutdown().await;
+    });
+    assert_eq!(outcome.unwrap().exit, Exit::Status(0));
+    assert!(!std::path::Path::new(&format!("/proc/{}", worker.pid())).exists());
+    let error = run_error(&worker, spec("{\"ms\":1}")).await;
+    assert!(matches!(error, WorkerError::ShuttingDown), "{error}");
 }
 
 async fn run_error(worker: &orch_runner::Worker, spec: RunSpec) -> WorkerError {
