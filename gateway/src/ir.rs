@@ -3,10 +3,14 @@
 //! It keeps what it understands as types, keeps what it does not understand as `extras` (JSON as the client sent
 //! it), and lists in [`Dropped`] what a target dialect could not carry. Nothing here knows a wire format.
 
+mod error;
+
 use std::borrow::Cow;
 
 use serde::Serialize;
 use serde_json::{Map, Value};
+
+pub use error::{ApiError, Class};
 
 /// A chat request, whatever dialect it arrived in.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -377,82 +381,5 @@ impl StreamEvent {
             | StreamEvent::Stop { .. }
             | StreamEvent::End => true,
         }
-    }
-}
-
-/// What kind of failure a call ended with; each has its own action in `route`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Class {
-    /// The request itself is wrong: no other candidate would take it either.
-    BadRequest,
-    /// The key is unknown, revoked or malformed.
-    BadKey,
-    /// The key is good but may not use this model or endpoint.
-    NoAccess,
-    /// The provider does not have this model.
-    NoModel,
-    /// Too many requests or tokens per minute: passes with time.
-    RateLimited,
-    /// Quota, credit or spend limit: does not pass with time.
-    OutOfMoney,
-    /// The provider is overloaded.
-    Overloaded,
-    /// The provider failed.
-    Server,
-    /// The input does not fit the model's context.
-    ContextTooLong,
-    /// The provider's filter refused the request or the answer.
-    RefusedByFilter,
-    /// No answer, or no next piece of it, in time.
-    Timeout,
-    /// The answer ended without its terminator.
-    Truncated,
-    /// No connection, or it broke.
-    Network,
-}
-
-impl Class {
-    /// The name used in receipts and error codes.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Class::BadRequest => "bad_request",
-            Class::BadKey => "bad_key",
-            Class::NoAccess => "no_access",
-            Class::NoModel => "no_model",
-            Class::RateLimited => "rate_limited",
-            Class::OutOfMoney => "out_of_money",
-            Class::Overloaded => "overloaded",
-            Class::Server => "server",
-            Class::ContextTooLong => "context_too_long",
-            Class::RefusedByFilter => "refused_by_filter",
-            Class::Timeout => "timeout",
-            Class::Truncated => "truncated",
-            Class::Network => "network",
-        }
-    }
-}
-
-/// An error as a dialect carries it: read from a provider, or to be written to a client.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ApiError {
-    /// Decides the dialect's `type`, and the status unless `status` is set.
-    pub class: Class,
-    /// HTTP status; `None` takes the one that the dialect uses for the class.
-    pub status: Option<u16>,
-    /// For people. Untrusted when it came from a provider.
-    pub message: String,
-    /// A machine-readable code: the provider's, or the gateway's own.
-    pub code: Option<String>,
-    /// The request field that is at fault.
-    pub param: Option<String>,
-    /// More for machines (attempts, limits), written under `orch` in the error object.
-    pub details: Option<Value>,
-}
-
-impl ApiError {
-    /// An error of this class with nothing but a message.
-    pub fn new(class: Class, message: impl Into<String>) -> ApiError {
-        ApiError { class, status: None, message: message.into(), code: None, param: None, details: None }
     }
 }

@@ -4,6 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderName, HeaderValue, Response, StatusCode};
+use orch_manifests::Model;
 use orch_proxy::{Body, Proxy, full};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use serde_json::json;
@@ -21,6 +22,9 @@ use crate::stream::{Encoder, Live, limit_error};
 use crate::tab::Tab;
 use crate::upstream::{ClientRequest, Prepared, http_request, prepare};
 use crate::usage::{Ask, LimitHit, ReserveError, asks_for_cache_writes, worst_input};
+
+/// Output tokens that every model in use can give.
+const ANY_MODELS_OUTPUT: u64 = 4096;
 
 /// The header by which a client asks for a receipt and gets one.
 pub(crate) const RECEIPT_HEADER: HeaderName = HeaderName::from_static("x-orch-receipt");
@@ -208,9 +212,14 @@ fn reserve(
     {
         return Err(Passed::Unfit(format!("{field}: its price is not known, and the run has a cost limit")));
     }
+    // A beta may widen the context that the catalog knows.
+    let beta = client.headers.contains_key("anthropic-beta");
+    let context = known.map(|model| model.context).filter(|_| !beta);
+    let input = worst_input(&client.parsed, client.body.len(), context);
+    let usual = usual_output(known, input);
     let ask = Ask {
-        input: worst_input(&client.parsed, client.body.len(), known.map(|model| model.context)),
-        max_output: client.parsed.max_tokens.or(known.map(|model| model.max_output)),
+        input,
+        max_output: Some(client.parsed.max_tokens.unwrap_or(usual)),
         answers: client.parsed.answers,
         price: candidate.price(),
         cache_writes: asks_for_cache_writes(&client.parsed),
@@ -219,10 +228,19 @@ fn reserve(
         ReserveError::Limit(hit) => Passed::Limit(hit),
         ReserveError::UnknownPrice => Passed::Over(error.to_string()),
     })?;
-    let mut prepared = prepare(client, candidate, reservation.max_output(), fallback)
+    let mut prepared = prepare(client, candidate, reservation.max_output(), usual, fallback)
         .map_err(|unfit| Passed::Unfit(unfit.0))?;
     tab.attempt(candidate, reservation, std::mem::take(&mut prepared.dropped));
     Ok(prepared)
+}
+
+/// The bound on an answer where one has to be sent and the client named none: what the model can give and its context
+/// has room for, or what every model in use can give.
+fn usual_output(known: Option<&Model>, input: u64) -> u64 {
+    known.map_or(ANY_MODELS_OUTPUT, |model| {
+        let room = model.context.saturating_sub(input).max(ANY_MODELS_OUTPUT);
+        model.max_output.min(room)
+    })
 }
 
 /// A field that makes a call dearer than the catalog says: priority tiers, audio.

@@ -77,9 +77,7 @@ impl Gateway {
         if is_unnamed(asked) {
             return match plan.candidates.is_empty() {
                 false => Ok(plan.candidates.clone()),
-                true => {
-                    Err(no_model(plan, "the agent names no model, and neither does the request"))
-                }
+                true => Err(no_model(plan, "the agent names no model, and neither does the request")),
             };
         }
         if let Some(at) = plan.candidates.iter().position(|candidate| goes_by(candidate, asked)) {

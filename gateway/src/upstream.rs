@@ -41,11 +41,12 @@ pub(crate) struct Prepared {
 pub(crate) struct Unfit(pub(crate) String);
 
 /// Writes the body for a candidate. `bound`: the most output tokens that the budget can pay for, where it is
-/// bounded. `fallback`: whether the client asked for another model, so that its bound may be too high for this one.
+/// bounded. `usual`: the bound for dialects that want one, where the client named none. `fallback`: whether the client asked for another model, so that its bound may be too high for this one.
 pub(crate) fn prepare(
     client: &ClientRequest,
     candidate: &Candidate,
     bound: Option<u64>,
+    usual: u64,
     fallback: bool,
 ) -> Result<Prepared, Unfit> {
     let quirks = candidate.provider.quirks;
@@ -75,11 +76,10 @@ pub(crate) fn prepare(
         no_stream_options: !quirks.stream_options,
         no_json_schema: candidate.known().is_some_and(|model| !model.json_schema),
     };
-    let needs_bound = quirks.max_tokens_required && max_tokens.is_none();
-    let default_bound = candidate.known().map(|model| model.max_output).filter(|_| needs_bound);
+    let needed = quirks.max_tokens_required.then_some(usual);
     let request = ChatRequest {
         model: candidate.model.clone(),
-        max_tokens: max_tokens.or(default_bound),
+        max_tokens: max_tokens.or(needed),
         ..client.parsed.clone()
     };
     let written = dialect::wire(candidate.dialect()).write_request(&request, &style);

@@ -1,8 +1,9 @@
 //! Anthropic's messages.
 
-mod request;
+mod read_request;
 mod response;
 mod stream;
+mod write_request;
 
 use http::StatusCode;
 use serde_json::{Map, Value, json};
@@ -16,11 +17,11 @@ pub struct Anthropic;
 
 impl Wire for Anthropic {
     fn parse_request(&self, body: &[u8]) -> Result<ChatRequest, RequestError> {
-        request::parse(body)
+        read_request::parse(body)
     }
 
     fn write_request(&self, request: &ChatRequest, style: &Style) -> Written {
-        request::write(request, style)
+        write_request::write(request, style)
     }
 
     fn parse_response(&self, body: &[u8]) -> Result<ChatResponse, ResponseError> {

@@ -19,6 +19,21 @@ async fn the_answer_is_bounded_by_what_is_left() {
 }
 
 #[tokio::test]
+async fn a_bound_is_one_that_the_model_takes() {
+    // Far more is left than any model can say at once: a provider would refuse a bound of that size.
+    let models = &["openai/my-finetune", "gpt-4o-mini", "claude-3-haiku"];
+    let world = World::new(Setup { models, max_tokens: Some(500_000), ..Setup::default() }).await;
+    world.openai.script([says("hi"), says("hi")]);
+    world.chat(&hello()).await;
+    let mut known = hello();
+    known["model"] = json!("gpt-4o-mini");
+    world.chat(&known).await;
+    let asked = world.openai.asked();
+    assert_eq!(asked[0].body["max_completion_tokens"], 4096);
+    assert_eq!(asked[1].body["max_completion_tokens"], 16_384);
+}
+
+#[tokio::test]
 async fn an_empty_budget_is_a_limit_error_before_any_byte_leaves() {
     let world = World::new(Setup { max_tokens: Some(10), ..Setup::default() }).await;
     let answer = world.chat(&hello()).await;

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::super::ResponseError;
-use super::{finish_reason, request, stop_reason, usage_of, usage_value};
+use super::{finish_reason, stop_reason, usage_of, usage_value, write_request};
 use crate::ir::{ChatResponse, Part, StopReason, ToolCall};
 
 pub(super) fn parse(body: &[u8]) -> Result<ChatResponse, ResponseError> {
@@ -66,7 +66,7 @@ pub(super) fn write(response: &ChatResponse) -> Vec<u8> {
             Part::Text { text: piece, .. } => text.push_str(piece),
             Part::Reasoning { text: piece, .. } => reasoning.push_str(piece),
             Part::Refusal(piece) => refusal.get_or_insert_default().push_str(piece),
-            Part::ToolCall(call) => calls.push(request::tool_call_value(call)),
+            Part::ToolCall(call) => calls.push(write_request::tool_call_value(call)),
             Part::Image(_) | Part::ToolResult(_) | Part::Opaque(_) => {}
         }
     }

@@ -1,0 +1,190 @@
+//! Requests of clients.
+
+use serde_json::{Map, Value, json};
+
+use super::super::RequestError;
+use crate::fields::{Fields, elements, wrong};
+use crate::ir::{
+    ChatRequest, Image, ImageSource, Message, Part, ReasoningWish, ResponseFormat, Role, Sampling, Tool,
+    ToolCall, ToolChoice, ToolResult,
+};
+
+pub(super) fn parse(body: &[u8]) -> Result<ChatRequest, RequestError> {
+    let mut f = Fields::parse(body)?;
+    let messages = f.objects("messages")?.ok_or_else(|| f.error("messages", "is missing"))?;
+    if messages.is_empty() {
+        return Err(f.error("messages", "must not be empty"));
+    }
+    let messages = messages.into_iter().map(message).collect::<Result<_, _>>()?;
+    let max_tokens = f.uint("max_tokens")?.ok_or_else(|| f.error("max_tokens", "is missing"))?;
+    let (tool_choice, parallel_tools) = tool_choice(&mut f)?;
+    let user = match f.object("metadata")? {
+        Some(mut metadata) => metadata.string("user_id")?,
+        None => None,
+    };
+    Ok(ChatRequest {
+        model: f.string("model")?.unwrap_or_default(),
+        system: parts(&mut f, "system")?,
+        messages,
+        tools: f.objects("tools")?.unwrap_or_default().into_iter().map(tool).collect::<Result<_, _>>()?,
+        tool_choice,
+        parallel_tools,
+        sampling: Sampling {
+            temperature: f.number("temperature")?,
+            top_p: f.number("top_p")?,
+            top_k: f.uint("top_k")?,
+            ..Sampling::default()
+        },
+        max_tokens: Some(max_tokens),
+        stop: f.strings("stop_sequences")?,
+        stream: f.boolean("stream")?.unwrap_or(false),
+        include_usage: true,
+        format: output_format(&mut f)?,
+        reasoning: thinking(&mut f)?,
+        answers: 1,
+        user,
+        extras: f.rest(),
+    })
+}
+
+fn message(mut f: Fields) -> Result<Message, RequestError> {
+    let role = match f.required_string("role")?.as_str() {
+        "user" => Role::User,
+        "assistant" => Role::Assistant,
+        other => return Err(f.error("role", format!("{other:?} is not user or assistant"))),
+    };
+    if f.peek("content").is_none() {
+        return Err(f.error("content", "is missing"));
+    }
+    let content = parts(&mut f, "content")?;
+    Ok(Message { role, content, extras: f.rest() })
+}
+
+fn parts(f: &mut Fields, key: &str) -> Result<Vec<Part>, RequestError> {
+    let path = f.at(key);
+    match f.value(key) {
+        None => Ok(Vec::new()),
+        Some(Value::String(text)) => Ok(vec![Part::text(text)]),
+        Some(array @ Value::Array(_)) => elements(array, &path)?.into_iter().map(part).collect(),
+        Some(other) => Err(wrong(path, "a string or an array of blocks", &other)),
+    }
+}
+
+fn part(mut f: Fields) -> Result<Part, RequestError> {
+    let kind = f.required_string("type")?;
+    match kind.as_str() {
+        "text" => Ok(Part::Text { text: f.required_string("text")?, extras: f.rest() }),
+        "image" => {
+            let source = f.required_object("source")?;
+            image(f, source)
+        }
+        "tool_use" => {
+            let input = f.object("input")?.map_or_else(Map::new, Fields::rest_with_nulls);
+            Ok(Part::ToolCall(ToolCall {
+                id: f.required_string("id")?,
+                name: f.required_string("name")?,
+                arguments: Value::Object(input).to_string(),
+            }))
+        }
+        "tool_result" => Ok(Part::ToolResult(ToolResult {
+            call: f.required_string("tool_use_id")?,
+            content: parts(&mut f, "content")?,
+            is_error: f.boolean("is_error")?.unwrap_or(false),
+            extras: f.rest(),
+        })),
+        "thinking" => {
+            Ok(Part::Reasoning { text: f.required_string("thinking")?, signature: f.string("signature")? })
+        }
+        _ => {
+            f.restore("type", Value::String(kind));
+            Ok(Part::Opaque(Value::Object(f.rest())))
+        }
+    }
+}
+
+fn image(mut f: Fields, mut source: Fields) -> Result<Part, RequestError> {
+    let kind = source.required_string("type")?;
+    let image = match kind.as_str() {
+        "base64" => ImageSource::Base64 {
+            media_type: source.required_string("media_type")?,
+            data: source.required_string("data")?,
+        },
+        "url" => ImageSource::Url(source.required_string("url")?),
+        // Files of the account, and whatever comes.
+        _ => {
+            source.restore("type", Value::String(kind));
+            f.restore("source", Value::Object(source.rest()));
+            f.restore("type", json!("image"));
+            return Ok(Part::Opaque(Value::Object(f.rest())));
+        }
+    };
+    Ok(Part::Image(Image { source: image, detail: None, extras: f.rest() }))
+}
+
+fn tool(mut f: Fields) -> Result<Tool, RequestError> {
+    if let Some(kind) = f.string("type")?
+        && kind != "custom"
+    {
+        f.restore("type", Value::String(kind.clone()));
+        return Ok(Tool::Provider { kind, raw: Value::Object(f.rest()) });
+    }
+    Ok(Tool::Function {
+        name: f.required_string("name")?,
+        description: f.string("description")?,
+        parameters: f.object("input_schema")?.map(|schema| Value::Object(schema.rest_with_nulls())),
+        strict: f.boolean("strict")?,
+        extras: f.rest(),
+    })
+}
+
+fn tool_choice(f: &mut Fields) -> Result<(Option<ToolChoice>, Option<bool>), RequestError> {
+    let Some(mut choice) = f.object("tool_choice")? else { return Ok((None, None)) };
+    let parallel = choice.boolean("disable_parallel_tool_use")?.map(|disable| !disable);
+    let choice = match choice.required_string("type")?.as_str() {
+        "auto" => ToolChoice::Auto,
+        "any" => ToolChoice::Required,
+        "none" => ToolChoice::None,
+        "tool" => ToolChoice::Named(choice.required_string("name")?),
+        other => return Err(choice.error("type", format!("{other:?} is not auto, any, tool or none"))),
+    };
+    Ok((Some(choice), parallel))
+}
+
+/// `output_config.format`, or `output_format` as it was called in its beta.
+fn output_format(f: &mut Fields) -> Result<Option<ResponseFormat>, RequestError> {
+    let mut format = f.object("output_format")?;
+    if let Some(mut config) = f.object("output_config")? {
+        format = config.object("format")?.or(format);
+        let rest = config.rest();
+        if !rest.is_empty() {
+            f.restore("output_config", Value::Object(rest));
+        }
+    }
+    let Some(mut format) = format else { return Ok(None) };
+    match format.required_string("type")?.as_str() {
+        "json_schema" => Ok(Some(ResponseFormat::JsonSchema {
+            name: String::new(),
+            description: None,
+            schema: format.value("schema").ok_or_else(|| format.error("schema", "is missing"))?,
+            strict: None,
+        })),
+        other => Err(format.error("type", format!("{other:?} is not json_schema"))),
+    }
+}
+
+fn thinking(f: &mut Fields) -> Result<Option<ReasoningWish>, RequestError> {
+    let Some(kind) = f.peek("thinking").and_then(|t| t.get("type")).and_then(Value::as_str) else {
+        return Ok(None);
+    };
+    let off = kind == "disabled";
+    if !off && kind != "enabled" {
+        // Adaptive thinking and whatever comes stay among the extras.
+        return Ok(None);
+    }
+    let mut thinking = f.required_object("thinking")?;
+    if off {
+        return Ok(Some(ReasoningWish::Off));
+    }
+    let budget = thinking.uint("budget_tokens")?;
+    Ok(Some(ReasoningWish::Budget(budget.ok_or_else(|| thinking.error("budget_tokens", "is missing"))?)))
+}

@@ -1,0 +1,216 @@
+//! Requests of clients.
+
+use serde_json::{Map, Value, json};
+
+use super::super::RequestError;
+use crate::fields::{Fields, elements, wrong};
+use crate::ir::{
+    ChatRequest, Image, ImageSource, Message, Part, ReasoningWish, ResponseFormat, Role, Sampling, Tool,
+    ToolCall, ToolChoice, ToolResult,
+};
+
+pub(super) fn parse(body: &[u8]) -> Result<ChatRequest, RequestError> {
+    let mut f = Fields::parse(body)?;
+    let messages = f.objects("messages")?.ok_or_else(|| f.error("messages", "is missing"))?;
+    if messages.is_empty() {
+        return Err(f.error("messages", "must not be empty"));
+    }
+    let messages = messages.into_iter().map(message).collect::<Result<_, _>>()?;
+    let max_completion_tokens = f.uint("max_completion_tokens")?;
+    let max_tokens = f.uint("max_tokens")?;
+    let mut include_usage = false;
+    if let Some(mut options) = f.object("stream_options")? {
+        include_usage = options.boolean("include_usage")?.unwrap_or(false);
+    }
+    let answers = f.uint("n")?.unwrap_or(1);
+    if answers == 0 {
+        return Err(f.error("n", "must be at least 1"));
+    }
+    Ok(ChatRequest {
+        model: f.string("model")?.unwrap_or_default(),
+        system: Vec::new(),
+        messages,
+        tools: f.objects("tools")?.unwrap_or_default().into_iter().map(tool).collect::<Result<_, _>>()?,
+        tool_choice: tool_choice(&mut f)?,
+        parallel_tools: f.boolean("parallel_tool_calls")?,
+        sampling: Sampling {
+            temperature: f.number("temperature")?,
+            top_p: f.number("top_p")?,
+            top_k: None,
+            frequency_penalty: f.number("frequency_penalty")?,
+            presence_penalty: f.number("presence_penalty")?,
+            seed: f.int("seed")?,
+        },
+        // The newer name wins, as it does at OpenAI.
+        max_tokens: max_completion_tokens.or(max_tokens),
+        stop: f.strings("stop")?,
+        stream: f.boolean("stream")?.unwrap_or(false),
+        include_usage,
+        format: response_format(&mut f)?,
+        reasoning: f.string("reasoning_effort")?.map(ReasoningWish::Effort),
+        answers,
+        user: f.string("user")?,
+        extras: f.rest(),
+    })
+}
+
+fn message(mut f: Fields) -> Result<Message, RequestError> {
+    let role = f.required_string("role")?;
+    let mut content = Vec::new();
+    let role = match role.as_str() {
+        "system" | "developer" => Role::System,
+        "user" => Role::User,
+        "assistant" => {
+            for key in ["reasoning_content", "reasoning"] {
+                if let Some(Value::String(text)) = f.peek(key).cloned() {
+                    f.value(key);
+                    content.push(Part::Reasoning { text, signature: None });
+                    break;
+                }
+            }
+            Role::Assistant
+        }
+        "tool" => {
+            let result = ToolResult {
+                call: f.required_string("tool_call_id")?,
+                content: parts(&mut f)?,
+                is_error: false,
+                extras: Map::new(),
+            };
+            return Ok(Message {
+                role: Role::User,
+                content: vec![Part::ToolResult(result)],
+                extras: f.rest(),
+            });
+        }
+        other => {
+            return Err(
+                f.error("role", format!("{other:?} is not system, developer, user, assistant or tool"))
+            );
+        }
+    };
+    content.extend(parts(&mut f)?);
+    if role == Role::Assistant {
+        if let Some(text) = f.string("refusal")? {
+            content.push(Part::Refusal(text));
+        }
+        for call in f.objects("tool_calls")?.unwrap_or_default() {
+            content.push(tool_call(call)?);
+        }
+    }
+    Ok(Message { role, content, extras: f.rest() })
+}
+
+fn parts(f: &mut Fields) -> Result<Vec<Part>, RequestError> {
+    let path = f.at("content");
+    match f.value("content") {
+        None => Ok(Vec::new()),
+        Some(Value::String(text)) => Ok(vec![Part::text(text)]),
+        Some(array @ Value::Array(_)) => elements(array, &path)?.into_iter().map(part).collect(),
+        Some(other) => Err(wrong(path, "a string or an array of parts", &other)),
+    }
+}
+
+fn part(mut f: Fields) -> Result<Part, RequestError> {
+    let kind = f.required_string("type")?;
+    match kind.as_str() {
+        "text" => Ok(Part::Text { text: f.required_string("text")?, extras: f.rest() }),
+        "refusal" => Ok(Part::Refusal(f.required_string("refusal")?)),
+        "image_url" => {
+            let mut image = f.required_object("image_url")?;
+            let source = match image.required_string("url")? {
+                url if url.get(..5).is_some_and(|s| s.eq_ignore_ascii_case("data:")) => data_url(&url)
+                    .ok_or_else(|| image.error("url", "is a data URL, but not `data:TYPE;base64,…`"))?,
+                url => ImageSource::Url(url),
+            };
+            Ok(Part::Image(Image { source, detail: image.string("detail")?, extras: f.rest() }))
+        }
+        _ => {
+            f.restore("type", Value::String(kind));
+            Ok(Part::Opaque(Value::Object(f.rest())))
+        }
+    }
+}
+
+fn data_url(url: &str) -> Option<ImageSource> {
+    let (head, data) = url.get(5..)?.split_once(',')?;
+    let media_type = head.strip_suffix(";base64")?;
+    Some(ImageSource::Base64 { media_type: media_type.to_owned(), data: data.to_owned() })
+}
+
+fn tool_call(mut f: Fields) -> Result<Part, RequestError> {
+    if let Some(kind) = f.peek("type").and_then(Value::as_str)
+        && kind != "function"
+    {
+        return Ok(Part::Opaque(Value::Object(f.rest())));
+    }
+    let id = f.required_string("id")?;
+    let mut function = f.required_object("function")?;
+    Ok(Part::ToolCall(ToolCall {
+        id,
+        name: function.required_string("name")?,
+        arguments: function.string("arguments")?.unwrap_or_default(),
+    }))
+}
+
+fn tool(mut f: Fields) -> Result<Tool, RequestError> {
+    let kind = f.required_string("type")?;
+    if kind != "function" {
+        f.restore("type", Value::String(kind.clone()));
+        return Ok(Tool::Provider { kind, raw: Value::Object(f.rest()) });
+    }
+    let mut function = f.required_object("function")?;
+    Ok(Tool::Function {
+        name: function.required_string("name")?,
+        description: function.string("description")?,
+        parameters: function.object("parameters")?.map(|schema| Value::Object(schema.rest_with_nulls())),
+        strict: function.boolean("strict")?,
+        extras: f.rest(),
+    })
+}
+
+fn tool_choice(f: &mut Fields) -> Result<Option<ToolChoice>, RequestError> {
+    match f.peek("tool_choice") {
+        None => Ok(None),
+        Some(Value::String(word)) => {
+            let choice = match word.as_str() {
+                "auto" => ToolChoice::Auto,
+                "none" => ToolChoice::None,
+                "required" => ToolChoice::Required,
+                other => {
+                    return Err(f.error("tool_choice", format!("{other:?} is not auto, none or required")));
+                }
+            };
+            f.value("tool_choice");
+            Ok(Some(choice))
+        }
+        Some(Value::Object(choice)) => {
+            if choice.get("type").and_then(Value::as_str) != Some("function") {
+                // Allowed tools, custom tools: kept among the extras.
+                return Ok(None);
+            }
+            let mut choice = f.required_object("tool_choice")?;
+            let mut function = choice.required_object("function")?;
+            Ok(Some(ToolChoice::Named(function.required_string("name")?)))
+        }
+        Some(other) => Err(wrong(f.at("tool_choice"), "a string or an object", other)),
+    }
+}
+
+fn response_format(f: &mut Fields) -> Result<Option<ResponseFormat>, RequestError> {
+    let Some(mut format) = f.object("response_format")? else { return Ok(None) };
+    match format.required_string("type")?.as_str() {
+        "text" => Ok(None),
+        "json_object" => Ok(Some(ResponseFormat::JsonObject)),
+        "json_schema" => {
+            let mut schema = format.required_object("json_schema")?;
+            Ok(Some(ResponseFormat::JsonSchema {
+                name: schema.required_string("name")?,
+                description: schema.string("description")?,
+                schema: schema.value("schema").unwrap_or_else(|| json!({})),
+                strict: schema.boolean("strict")?,
+            }))
+        }
+        other => Err(format.error("type", format!("{other:?} is not text, json_object or json_schema"))),
+    }
+}
