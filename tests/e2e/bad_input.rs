@@ -72,10 +72,6 @@ fn each_broken_manifest_names_its_field() {
         ("name: test/x\nversion: one\nmodule: agent.wasm\nsupported_providers: [openai]\n", "version"),
         ("name: test/x\nversion: 1.0.0\nmodule: ../../etc/passwd\nsupported_providers: [openai]\n", "module"),
         ("name: test/x\nversion: 1.0.0\nmodule: /etc/passwd\nsupported_providers: [openai]\n", "module"),
-        (
-            "name: test/x\nversion: 1.0.0\nmodule: agent.wasm\nsupported_providers: []\n",
-            "supported_providers",
-        ),
     ] {
         let error = refused(Agent::raw(manifest).with("agent.wasm", b"\0asm").path());
         assert!(error.contains(part), "{manifest}: no {part} in {error}");
@@ -93,7 +89,7 @@ fn a_model_that_nobody_knows_is_an_error_with_candidates() {
 fn a_provider_that_nobody_knows_is_an_error_and_not_passed_over() {
     let agent = guest("echo", &json!({ "supported_providers": ["opnai"] }));
     let error = refused(agent.path());
-    assert!(error.contains("opnai") && error.contains("openai"), "{error}");
+    assert!(error.contains("supported_providers") && error.contains("opnai"), "{error}");
 }
 
 #[test]
