@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use orch_manifests::{AgentName, Digest, Format, MANIFEST_FILES, Manifest};
+use orch_manifests::{AgentName, Catalog, Digest, Format, MANIFEST_FILES, Manifest};
 use serde_json::json;
 
 use crate::failure::Failure;
@@ -28,19 +28,20 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// Loads what `spec` names. What exists as a path is a path.
+    /// Loads what `spec` names, checked against the providers that this installation has. What exists as a path is a
+    /// path.
     ///
     /// # Errors
     /// When nothing is found, or what is found is not an agent; the failure says which file and why.
-    pub fn load(spec: &str) -> Result<Self, Failure> {
+    pub fn load(spec: &str, catalog: &Catalog) -> Result<Self, Failure> {
         let path = Path::new(spec);
         if path.is_dir() {
-            return Self::from_manifest(&find_manifest(path)?);
+            return Self::from_manifest(&find_manifest(path)?, catalog);
         }
         if path.exists() {
             return match path.extension().and_then(|e| e.to_str()) {
                 Some("wasm") => Self::from_module(path),
-                Some("yaml" | "yml" | "json") => Self::from_manifest(path),
+                Some("yaml" | "yml" | "json") => Self::from_manifest(path, catalog),
                 _ => Err(Failure::usage(
                     "agent_unknown",
                     format!("{spec} is neither a folder, a manifest (.yaml, .yml, .json) nor a .wasm file"),
@@ -53,8 +54,9 @@ impl Agent {
         }
     }
 
-    fn from_manifest(path: &Path) -> Result<Self, Failure> {
+    fn from_manifest(path: &Path, catalog: &Catalog) -> Result<Self, Failure> {
         let manifest = Manifest::load(path).map_err(|error| manifest_failure(&error))?;
+        check_providers(&manifest, path, catalog)?;
         let folder = path.parent().unwrap_or(Path::new("."));
         let module = read_module(&folder.join(&manifest.module))
             .map_err(|failure| failure.hint(format!("{} names it as its `module`", path.display())))?;
@@ -101,6 +103,17 @@ fn find_manifest(folder: &Path) -> Result<PathBuf, Failure> {
         )
         .hint("an agent's folder holds orch.yaml and the module that it names")
     })
+}
+
+/// What the operator's catalog contradicts or does not know.
+fn check_providers(manifest: &Manifest, path: &Path, catalog: &Catalog) -> Result<(), Failure> {
+    let problems = manifest.check_against(catalog);
+    if problems.is_empty() {
+        return Ok(());
+    }
+    let lines: Vec<String> = problems.iter().map(|p| format!("{}: {}", p.path, p.message)).collect();
+    let failure = Failure::usage("manifest_invalid", format!("{}: {}", path.display(), lines.join("; ")));
+    Err(problems.into_iter().filter_map(|problem| problem.hint).fold(failure, Failure::hint))
 }
 
 fn manifest_failure(error: &orch_manifests::ManifestError) -> Failure {
@@ -150,8 +163,12 @@ mod tests {
 
     const MANIFEST: &str = "name: acme/x\nversion: 1.0.0\nmodule: x.wasm\nsupported_providers: [any]\n";
 
+    fn load(spec: &Path) -> Result<Agent, Failure> {
+        Agent::load(&spec.display().to_string(), &Catalog::builtin())
+    }
+
     fn code(spec: &Path) -> &'static str {
-        Agent::load(&spec.display().to_string()).expect_err("refused").code()
+        load(spec).expect_err("refused").code()
     }
 
     #[test]
@@ -159,10 +176,10 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         fs::write(dir.path().join("orch.yaml"), MANIFEST).expect("written");
         fs::write(dir.path().join("x.wasm"), b"\0asm....").expect("written");
-        let folder = Agent::load(&dir.path().display().to_string()).expect("loads");
-        let file = Agent::load(&dir.path().join("orch.yaml").display().to_string()).expect("loads");
+        let folder = load(dir.path()).expect("loads");
+        let file = load(&dir.path().join("orch.yaml")).expect("loads");
         assert_eq!(folder.digest, file.digest);
-        let bare = Agent::load(&dir.path().join("x.wasm").display().to_string()).expect("loads");
+        let bare = load(&dir.path().join("x.wasm")).expect("loads");
         assert!(bare.bare);
         assert_eq!(bare.manifest.name.to_string(), "local/x");
         assert_ne!(bare.digest, folder.digest, "another manifest is another agent");
@@ -187,7 +204,7 @@ mod tests {
     #[test]
     fn every_builtin_agent_loads() {
         for name in builtin::names() {
-            let agent = Agent::load(name).expect("loads");
+            let agent = Agent::load(name, &Catalog::builtin()).expect("loads");
             assert_eq!(agent.manifest.name.to_string(), name);
         }
     }

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http_body_util::BodyExt;
 use orch_gateway::Gateway;
 use orch_manifests::{Catalog, RunId};
 use orch_proxy::{Grants, LiveGrant};
@@ -18,7 +17,7 @@ use orch_runner::{
 };
 use orch_vault::VaultLocation;
 use serde_json::Value;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::config::Config;
 use crate::door::Router;
@@ -76,11 +75,17 @@ impl Broker {
         })
     }
 
-    /// Runs an agent once. Dropping the future stops the agent.
+    /// Runs an agent once. When `stop` counts an interrupt the agent is stopped and the run ends as interrupted; dropping the
+    /// future stops the agent as well, without waiting until its worker is gone.
     ///
     /// # Errors
     /// Whatever kept the run from ending with an answer; see [`Kind`]. Its details hold what the report would.
-    pub async fn run(&self, request: RunRequest, observer: &dyn Observer) -> Result<Report, Failure> {
+    pub async fn run(
+        &self,
+        request: RunRequest,
+        observer: &dyn Observer,
+        mut stop: watch::Receiver<u8>,
+    ) -> Result<Report, Failure> {
         let started = Instant::now();
         let run = RunId::random();
 
@@ -108,21 +113,35 @@ impl Broker {
                 simulation.scenario().name()
             )));
         }
-        check_providers(&request, &catalog)?;
         let wanted = WantedModels::of(&request, &catalog)?;
         let (mut request, keys) = self.open_keys(request, &run, &wanted, &upstream)?;
         let thinking = Thinking::plan(&request.agent.manifest, &wanted, &keys, request.simulate.is_some())?;
         for note in thinking.notes() {
             observer.event(Event::Note(&note));
         }
-        let permitted = self.permit(&request, &keys, &mounts, &upstream, observer)?;
-
-        let artifact = self.obtain(std::mem::take(&mut request.agent.module), observer).await?;
+        let permitted = self.permit(&request, &keys, &mounts, &upstream, observer);
+        if *stop.borrow() > 0 {
+            return Err(interrupted("interrupted before the agent was started"));
+        }
+        let permitted = permitted?;
 
         let issued = policy::issue(&keys, &catalog);
         let env = policy::guest_environment(&run, &request, &issued, thinking.has_models())?;
-        let expires = tokio::time::Instant::now() + limits.time + GRANT_SLACK;
         let grants = Arc::new(Grants::new());
+        let gateway = Arc::new(Gateway::new(Arc::clone(&upstream.proxy), Arc::clone(&catalog)));
+        let router = Arc::new(Router::new(Arc::clone(&grants), Arc::clone(&upstream.proxy), gateway));
+        let module = std::mem::take(&mut request.agent.module);
+        let worker = unless_stopped(&mut stop, async {
+            let artifact = self.obtain(module, observer).await?;
+            let pool = Pool { runs: 1, memory: limits.memory };
+            let config = WorkerConfig { pool, ..WorkerConfig::default() };
+            let door: Arc<Router> = Arc::clone(&router);
+            Worker::start(&self.worker, artifact, config, door).await.map_err(worker_failure)
+        })
+        .await?;
+
+        // Only now, so that the time that preparing took is not the agent's.
+        let expires = tokio::time::Instant::now() + limits.time + GRANT_SLACK;
         let terms = policy::Terms {
             run: &run,
             workspace: &self.vault.workspace,
@@ -133,27 +152,26 @@ impl Broker {
             expires,
         };
         let (token, grant) = grants.mint(policy::grant(&terms, permitted));
-        let gateway = Arc::new(Gateway::new(Arc::clone(&upstream.proxy), Arc::clone(&catalog)));
-        let router = Arc::new(Router::new(Arc::clone(&grants), Arc::clone(&upstream.proxy), gateway));
         let session = thinking.session(&grant, &limits, expires);
         let admission = session.as_ref().map(|session| router.admit(run.clone(), Arc::clone(session)));
-
+        let inline = input.len() <= MAX_INLINE_INPUT;
         let spec = RunSpec {
             run: run.clone(),
             token: Token::new(token.reveal()),
             args: Vec::new(),
             env,
-            input: if input.len() <= MAX_INLINE_INPUT { Input::Inline(input.clone()) } else { Input::Stream },
+            input: if inline { Input::Inline(input.clone()) } else { Input::Stream },
             limits: limits.for_worker(),
             mounts: mounts
                 .iter()
                 .map(|m| Mount { host: m.host.clone(), guest: m.guest.clone(), writable: m.writable })
                 .collect(),
         };
-        let ran =
-            self.execute(artifact, spec, input, &limits, router, &grant, request.stream, observer).await;
+        let input = (!inline).then(|| orch_runner::full(input));
+        let ran = execute(&worker, spec, input, &grant, request.stream, observer, &mut stop).await;
         grants.revoke(&run);
         drop(admission);
+        worker.shutdown().await;
         upstream.shutdown().await;
 
         let (outcome, output) = ran?;
@@ -283,59 +301,76 @@ impl Broker {
         }
         Ok(obtained.artifact)
     }
+}
 
-    /// Runs the guest in a worker of its own and collects what it writes.
-    #[expect(clippy::too_many_arguments, reason = "one call, in the story above")]
-    async fn execute(
-        &self,
-        artifact: Artifact,
-        spec: RunSpec,
-        input: String,
-        limits: &RunLimits,
-        router: Arc<Router>,
-        grant: &Arc<LiveGrant>,
-        stream: bool,
-        observer: &dyn Observer,
-    ) -> Result<(RunOutcome, Vec<u8>), Failure> {
-        let config =
-            WorkerConfig { pool: Pool { runs: 1, memory: limits.memory }, ..WorkerConfig::default() };
-        let worker = Worker::start(&self.worker, artifact, config, router).await.map_err(worker_failure)?;
-        let (stdout, mut written) = mpsc::channel::<Bytes>(OUTPUT_BACKLOG);
-        let (stderr, mut logged) = mpsc::channel::<Bytes>(OUTPUT_BACKLOG);
-        let stdin = matches!(spec.input, Input::Stream).then(|| {
-            http_body_util::Full::new(Bytes::from(input)).map_err(|never| match never {}).boxed_unsync()
-        });
-        let io = RunIo { stdin, stdout: Some(stdout), stderr: Some(stderr) };
+/// Runs the guest and collects what it writes.
+async fn execute(
+    worker: &Worker,
+    spec: RunSpec,
+    stdin: Option<orch_runner::Body>,
+    grant: &LiveGrant,
+    stream: bool,
+    observer: &dyn Observer,
+    stop: &mut watch::Receiver<u8>,
+) -> Result<(RunOutcome, Vec<u8>), Failure> {
+    let run = spec.run.clone();
+    let (stdout, mut written) = mpsc::channel::<Bytes>(OUTPUT_BACKLOG);
+    let (stderr, mut logged) = mpsc::channel::<Bytes>(OUTPUT_BACKLOG);
+    let io = RunIo { stdin, stdout: Some(stdout), stderr: Some(stderr) };
 
-        let mut output = Vec::new();
-        let mut told = 0;
-        let collect = async {
-            let (mut out, mut log) = (true, true);
-            while out || log {
-                tokio::select! {
-                    piece = written.recv(), if out => match piece {
-                        Some(piece) => {
-                            if stream {
-                                observer.event(Event::Output(&piece));
-                            }
-                            output.extend_from_slice(&piece);
+    let mut output = Vec::new();
+    let mut told = 0;
+    let collect = async {
+        let (mut out, mut log, mut stopped) = (true, true, false);
+        while out || log {
+            tokio::select! {
+                piece = written.recv(), if out => match piece {
+                    Some(piece) => {
+                        if stream {
+                            observer.event(Event::Output(&piece));
                         }
-                        None => out = false,
-                    },
-                    piece = logged.recv(), if log => match piece {
-                        Some(piece) => observer.event(Event::Log(&piece)),
-                        None => log = false,
-                    },
+                        output.extend_from_slice(&piece);
+                    }
+                    None => out = false,
+                },
+                piece = logged.recv(), if log => match piece {
+                    Some(piece) => observer.event(Event::Log(&piece)),
+                    None => log = false,
+                },
+                () = stopping(stop), if !stopped => {
+                    stopped = true;
+                    worker.cancel(&run);
                 }
-                told = outcome::tell_refusals(grant, told, observer);
             }
-        };
-        let (outcome, ()) = tokio::join!(worker.run(spec, io), collect);
-        outcome::tell_refusals(grant, told, observer);
-        let outcome = outcome.map_err(worker_failure)?;
-        worker.shutdown().await;
-        Ok((outcome, output))
+            told = outcome::tell_refusals(grant, told, observer);
+        }
+    };
+    let (outcome, ()) = tokio::join!(worker.run(spec, io), collect);
+    outcome::tell_refusals(grant, told, observer);
+    Ok((outcome.map_err(worker_failure)?, output))
+}
+
+/// Resolves when the caller wants the run to stop; never, when the caller can no longer say so.
+async fn stopping(stop: &mut watch::Receiver<u8>) {
+    if stop.wait_for(|count| *count > 0).await.is_err() {
+        std::future::pending::<()>().await;
     }
+}
+
+/// What is under way before the guest runs is dropped when the caller wants to stop.
+async fn unless_stopped<T>(
+    stop: &mut watch::Receiver<u8>,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    tokio::select! {
+        done = work => done,
+        () = stopping(stop) => Err(interrupted("interrupted before the agent was started")),
+    }
+}
+
+/// The failure of a run that its caller stopped.
+pub(crate) fn interrupted(what: impl Into<String>) -> Failure {
+    Failure::new(Kind::Interrupted, "interrupted", what)
 }
 
 /// Input and schemas, checked before anything else is touched.
@@ -357,17 +392,6 @@ fn check_documents(request: &RunRequest) -> Result<(String, Option<Schema>), Fai
     }
     let output = manifest.output.as_ref().map(|schema| Schema::compile(schema, "output")).transpose()?;
     Ok((request.input.clone(), output))
-}
-
-/// Providers and key names of the manifest, against the catalog that this run really has.
-fn check_providers(request: &RunRequest, catalog: &Catalog) -> Result<(), Failure> {
-    let problems = request.agent.manifest.check_against(catalog);
-    if problems.is_empty() {
-        return Ok(());
-    }
-    let lines: Vec<String> =
-        problems.iter().map(|problem| format!("{}: {}", problem.path, problem.message)).collect();
-    Err(Failure::usage("manifest_invalid", format!("{}: {}", request.agent.manifest.name, lines.join("; "))))
 }
 
 fn check_calls(request: &RunRequest) -> Result<(), Failure> {

@@ -9,6 +9,7 @@ use orch_proxy::{Decision, LiveGrant, Outcome as Verdict};
 use orch_runner::{Exit, LimitName, RunOutcome};
 use serde_json::Value;
 
+use crate::broker::interrupted;
 use crate::failure::{Failure, Kind};
 use crate::limits::RunLimits;
 use crate::run::{EgressReport, Event, LimitUse, LimitsReport, Observer, Report, UsageReport};
@@ -84,9 +85,7 @@ impl Finished<'_> {
                 Err(self.explain(format!("{} trapped: {shown}", self.agent), "agent_trapped"))
             }
             Exit::Limit { name, used, limit } => Err(sandbox_limit(&self.agent, *name, *used, *limit)),
-            Exit::Cancelled => {
-                Err(Failure::new(Kind::Interrupted, "cancelled", format!("{} was cancelled", self.agent)))
-            }
+            Exit::Cancelled => Err(interrupted(format!("interrupted; {} was stopped", self.agent))),
         }
     }
 

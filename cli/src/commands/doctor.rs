@@ -162,7 +162,7 @@ fn self_test(here: Installation) -> Check {
     let started = std::time::Instant::now();
     let tested = (|| {
         let request = RunRequest {
-            agent: Agent::load("orch/summarizer")?,
+            agent: Agent::load("orch/summarizer", &here.catalog)?,
             input: SAMPLE.to_owned(),
             keys: Vec::new(),
             provider: None,
@@ -181,7 +181,8 @@ fn self_test(here: Installation) -> Check {
             .enable_all()
             .build()
             .map_err(|e| Failure::defect(format!("cannot start the runtime: {e}")))?;
-        runtime.block_on(broker.run(request, &Silent))
+        let (_keep, stop) = tokio::sync::watch::channel(0);
+        runtime.block_on(broker.run(request, &Silent, stop))
     })();
     match tested {
         Ok(report) => Check::fine(

@@ -10,6 +10,8 @@ use orch_server::{
     Agent, Answer, Event, Failure, Kind, LimitRequest, MountRequest, Observer, Question, RunRequest, flag_key,
 };
 use orch_vault::{FlagKey, Secret};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use super::secrets;
 use crate::args::{KeyArgs, LimitArgs, RunArgs};
@@ -31,7 +33,8 @@ pub(crate) fn run(args: RunArgs, printer: Printer) -> Result<ExitCode, Failure> 
     let stream = args.stream;
     let request = request(args, &here, printer)?;
     let broker = here.broker()?;
-    let terminal = Terminal::new(printer);
+    let (stop, stopped) = watch::channel(0_u8);
+    let terminal = Terminal::new(printer, stopped.clone());
 
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -39,11 +42,16 @@ pub(crate) fn run(args: RunArgs, printer: Printer) -> Result<ExitCode, Failure> 
         .build()
         .map_err(|e| Failure::defect(format!("cannot start the runtime: {e}")))?;
     let done = runtime.block_on(async {
-        let interrupted = tokio::signal::ctrl_c();
+        // A task of its own, because a question on the terminal holds up the run's.
+        let mut interrupts = JoinSet::new();
+        interrupts.spawn(count_interrupts(stop));
+        let mut killed = stopped.clone();
         tokio::select! {
-            done = broker.run(request, &terminal) => done,
-            // Dropping the run kills its worker.
-            _ = interrupted => Err(Failure::new(Kind::Interrupted, "interrupted", "interrupted; the agent was stopped")),
+            done = broker.run(request, &terminal, stopped) => done,
+            // Whoever interrupts twice does not want to wait for anything.
+            _ = killed.wait_for(|count| *count > 1) => {
+                Err(Failure::new(Kind::Interrupted, "interrupted", "interrupted; the agent was killed"))
+            }
         }
     });
     terminal.finish();
@@ -71,7 +79,7 @@ fn request(args: RunArgs, here: &Installation, printer: Printer) -> Result<RunRe
     let limits = parse_limits(&args.limits)?;
     let keys = read_keys(&args.keys, here, printer)?;
     Ok(RunRequest {
-        agent: Agent::load(&args.agent)?,
+        agent: Agent::load(&args.agent, &here.catalog)?,
         input: read_input(args.input.as_deref())?,
         keys,
         provider: args.model.provider,
@@ -182,16 +190,46 @@ fn parse_limits(args: &LimitArgs) -> Result<LimitRequest, Failure> {
     })
 }
 
+/// Counts ctrl-c, for as long as the run goes on.
+async fn count_interrupts(stop: watch::Sender<u8>) {
+    while tokio::signal::ctrl_c().await.is_ok() {
+        stop.send_modify(|count| *count = count.saturating_add(1));
+    }
+    // Without the signal nobody can stop the run this way; the receivers must not take that for an interrupt.
+    std::future::pending::<()>().await;
+}
+
 /// What a run tells, as lines. The agent's log is cut into lines; its output, when streamed, into whole characters.
 struct Terminal {
     printer: Printer,
+    stop: watch::Receiver<u8>,
     log: Mutex<(Utf8Pieces, String)>,
     output: Mutex<Utf8Pieces>,
 }
 
 impl Terminal {
-    fn new(printer: Printer) -> Self {
-        Self { printer, log: Mutex::default(), output: Mutex::default() }
+    fn new(printer: Printer, stop: watch::Receiver<u8>) -> Self {
+        Self { printer, stop, log: Mutex::default(), output: Mutex::default() }
+    }
+
+    /// A line from the terminal; none when there is none to come, or ctrl-c came instead.
+    fn read_answer(&self) -> Option<String> {
+        let pause = rustix::event::Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+        loop {
+            if *self.stop.borrow() > 0 {
+                return None;
+            }
+            let stdin = std::io::stdin();
+            let mut ready = [rustix::event::PollFd::new(&stdin, rustix::event::PollFlags::IN)];
+            match rustix::event::poll(&mut ready, Some(&pause)) {
+                Ok(0) | Err(rustix::io::Errno::INTR) => {}
+                Ok(_) => {
+                    let mut answer = String::new();
+                    return stdin.read_line(&mut answer).ok().map(|_| answer);
+                }
+                Err(_) => return None,
+            }
+        }
     }
 
     /// Prints what is left of an unfinished line.
@@ -249,14 +287,10 @@ impl Observer for Terminal {
         }
         self.printer.note(combined);
         self.printer.ask("Allow? [y]es for this run, [a]lways for exactly this version, [N]o: ");
-        let mut answer = String::new();
-        match std::io::stdin().read_line(&mut answer) {
-            Ok(_) => match answer.trim() {
-                "y" | "Y" | "yes" => Answer::Once,
-                "a" | "A" | "always" => Answer::Remember,
-                _ => Answer::Deny,
-            },
-            Err(_) => Answer::Deny,
+        match self.read_answer().as_deref().map(str::trim) {
+            Some("y" | "Y" | "yes") => Answer::Once,
+            Some("a" | "A" | "always") => Answer::Remember,
+            _ => Answer::Deny,
         }
     }
 }
