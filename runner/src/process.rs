@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus};
@@ -59,6 +60,8 @@ impl Process {
     pub(crate) async fn spawn(command: &WorkerCommand, descriptors: Descriptors) -> io::Result<Self> {
         let mut child = Command::new(&command.program);
         child.args(&command.args).env_clear().current_dir("/");
+        // Ctrl-c on a terminal is for the broker, which ends its children in its own way.
+        child.process_group(0);
         child.stdin(descriptors.stdin).stdout(descriptors.stdout).stderr(descriptors.stderr);
         let (report, spawned) = oneshot::channel();
         let (exited, exit) = watch::channel(None);

@@ -174,6 +174,10 @@ impl Broker {
         worker.shutdown().await;
         upstream.shutdown().await;
 
+        // A worker that died of the same interrupt is no news of its own.
+        if ran.is_err() && *stop.borrow() > 0 {
+            return Err(interrupted(format!("interrupted; {} was stopped", request.agent.manifest.name)));
+        }
         let (outcome, output) = ran?;
         outcome::conclude(&Finished {
             run,
