@@ -113,9 +113,6 @@ fn config(allocation: Allocation, code_memory: Option<Arc<dyn CustomCodeMemory>>
 
 fn pooling(pool: Pool) -> PoolingAllocationConfig {
     let mut pooling = PoolingAllocationConfig::new();
-    let page = 64 << 10;
-    let memory =
-        usize::try_from(pool.memory).unwrap_or(usize::MAX).min(u32::MAX as usize).next_multiple_of(page);
     pooling
         .total_component_instances(pool.runs)
         .total_stacks(pool.runs)
@@ -127,7 +124,9 @@ fn pooling(pool: Pool) -> PoolingAllocationConfig {
         .table_elements(MAX_TABLE_ELEMENTS as usize)
         .max_memories_per_component(MAX_MEMORIES)
         .total_memories(pool.runs.saturating_mul(MAX_MEMORIES))
-        .max_memory_size(memory);
+        // All of a 32-bit memory, which costs nothing more: each slot reserves that much address space in any case,
+        // so that accesses need no bounds checks. What a run may use of it is its limiter's business.
+        .max_memory_size(1 << 32);
     pooling
 }
 

@@ -200,14 +200,14 @@ impl ResourceLimiter for Growth {
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
         self.last = Added::default();
-        if maximum.is_some_and(|maximum| desired > maximum) {
-            return Ok(false);
-        }
         let added = desired.saturating_sub(current) as u64;
         let total = self.memory.saturating_add(added);
         let limit = self.meter.limits.memory;
         if total > limit {
             self.meter.refuse(LimitHit { name: LimitName::Memory, used: total, limit });
+            return Ok(false);
+        }
+        if maximum.is_some_and(|maximum| desired > maximum) {
             return Ok(false);
         }
         self.memory = total;
@@ -228,14 +228,14 @@ impl ResourceLimiter for Growth {
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
         self.last = Added::default();
-        if maximum.is_some_and(|maximum| desired > maximum) {
-            return Ok(false);
-        }
         let added = desired.saturating_sub(current) as u64;
         let total = self.tables.saturating_add(added);
         let limit = self.meter.limits.tables;
         if total > limit {
             self.meter.refuse(LimitHit { name: LimitName::Tables, used: total, limit });
+            return Ok(false);
+        }
+        if maximum.is_some_and(|maximum| desired > maximum) {
             return Ok(false);
         }
         self.tables = total;

@@ -53,6 +53,7 @@ pub struct Sandbox {
     engine: Engine,
     command: CommandPre<Guest>,
     ticker: Ticker,
+    pool: Pool,
     /// Stays open although it is mapped: in a worker its number, that of standard output, must not go to another
     /// file.
     _artifact: File,
@@ -77,7 +78,7 @@ impl Sandbox {
         let component = unsafe { mapped.load(&engine) }.map_err(LoadError::Load)?;
         let command = link(&engine, &component).map_err(LoadError::Load)?;
         let ticker = Ticker::start(&engine)?;
-        Ok(Sandbox { engine, command, ticker, _artifact: file })
+        Ok(Sandbox { engine, command, ticker, pool, _artifact: file })
     }
 
     /// The engine, to compare with.
@@ -97,6 +98,9 @@ impl Sandbox {
         wire: Arc<dyn Wire>,
         cancel: &Cancel,
     ) -> Result<Finished, Rejected> {
+        if spec.limits.memory > self.pool.memory {
+            return Err(Rejected("its memory limit is beyond what the worker's pool allows".to_owned()));
+        }
         let meter = Meter::start(spec.limits);
         let rejected = |reason: &str| Rejected(reason.to_owned());
         let streams = Streams::new(Arc::clone(&wire), spec).map_err(rejected)?;

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use orch_runner::{Exit, LimitName, RunIo, RunSpec};
+use orch_runner::{Exit, LimitName, RunIo, RunSpec, Worker};
 use tokio::sync::mpsc;
 
-use crate::support::{Ran, run, spec, until_it_speaks, worker, worker_with};
+use crate::support::{Closed, Ran, artifact, config, run, spec, this_program, until_it_speaks, worker};
 
 const MIB: u64 = 1 << 20;
 
@@ -65,6 +65,13 @@ pub(crate) async fn memory() {
     // Not even its first page fits.
     let ran = run(&worker, limited("{}", |limits| limits.memory = 64 << 10)).await;
     hit(&ran, LimitName::Memory);
+    // The pool's bound is the run's, as it is when a worker serves one run.
+    let mut config = config();
+    config.pool.memory = 32 * MIB;
+    let (command, artifact) = (this_program("__worker"), artifact("hog").await);
+    let tight = Worker::start(&command, artifact, config, Arc::new(Closed)).await.unwrap();
+    let ran = run(&tight, limited("{}", |limits| limits.memory = 32 * MIB)).await;
+    hit(&ran, LimitName::Memory);
     // Within the bound all is well.
     let ran = run(&worker, limited("{\"mib\":8}", |limits| limits.memory = 32 * MIB)).await;
     assert_eq!(*ran.exit(), Exit::Status(0), "{ran:?}");
@@ -115,7 +122,7 @@ pub(crate) async fn slow_readers_stop_the_guest() {
 }
 
 pub(crate) async fn a_busy_run_does_not_starve_another() {
-    let busy = worker_with("spinner", Arc::new(crate::support::Closed)).await;
+    let busy = worker("spinner").await;
     // More spinners than threads.
     let spinners = (0..8).map(|_| {
         let (stderr, speaks) = mpsc::channel(4);
