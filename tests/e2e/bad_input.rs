@@ -226,6 +226,13 @@ fn a_home_that_cannot_be_written_is_named() {
     assert!(matches!(outcome.code(), Some(2 | 7)), "{outcome}");
     let error = complete(&outcome);
     assert!(error.contains("blocked") && !error.contains(OPENAI_KEY), "{error}");
+    let outcome = orch(&home)
+        .args(["run", "--local", "--json", "orch/summarizer", "--simulate", "--input", INPUT])
+        .env("ORCH_HOME", &blocked)
+        .run()
+        .expect(2)
+        .silent();
+    assert!(complete(&outcome).contains("blocked"), "{outcome}");
     assert_eq!(fs::read(&blocked).expect("still there"), b"", "something was written to it");
 }
 

@@ -17,6 +17,7 @@ mod secrets;
 mod simulate;
 mod stage;
 mod streaming;
+mod words;
 
 /// A file that nobody declares is compiled by nobody, and its tests pass by not running.
 #[test]

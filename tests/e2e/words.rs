@@ -1,0 +1,188 @@
+//! The words that people read, as they stand: help, and the errors that a newcomer meets first.
+
+use insta::assert_snapshot;
+use orch_tests::home::Home;
+use serde_json::json;
+
+use crate::stage::{INPUT, OPENAI_KEY, Stage, guest, orch};
+
+#[track_caller]
+fn help(args: &[&str]) -> String {
+    orch(&Home::new()).args(args).run().expect(0).stdout().to_owned()
+}
+
+/// What a failing command says.
+#[track_caller]
+fn said(args: &[&str], code: i32) -> String {
+    orch(&Home::new()).args(args).run().expect(code).silent().stderr().to_owned()
+}
+
+#[test]
+fn help_of_the_program() {
+    assert_snapshot!(help(&["--help"]), @r#"
+    Run AI agents that nobody has to trust, with keys that the agents never see
+
+    Usage: orch <COMMAND>
+
+    Commands:
+      run      Run an agent in the sandbox and print its answer
+      secrets  Keep keys in the encrypted vault
+      doctor   Look at this installation and say what works and what does not
+      help     Print this message or the help of the given subcommand(s)
+
+    Options:
+      -h, --help     Print help
+      -V, --version  Print version
+
+    Try it, with no key and no network:
+      orch run --local orch/summarizer --simulate --input '{"text": "…"}'
+    "#);
+}
+
+#[test]
+fn help_of_run() {
+    assert_snapshot!(help(&["run", "--help"]), @r#"
+    Run an agent in the sandbox and print its answer
+
+    Usage: orch run [OPTIONS] <AGENT>
+
+    Arguments:
+      <AGENT>  A folder with orch.yaml, a manifest file, a .wasm file, or org/name (orch/summarizer and
+               orch/translator come with orch); what exists as a path is a path
+
+    Options:
+          --local                  Run on this machine, with your own keys
+      -i, --input <JSON|@FILE|->   The input: JSON, @FILE, or - for standard input
+          --json                   Print one JSON object with the output, usage, receipts and what was
+                                   refused
+          --stream                 Pass the agent's output through as it is written, before it is
+                                   checked
+          --simulate[=<SCENARIO>]  Use the built-in simulated providers: no key, no network. SCENARIO is
+                                   one of ok, rate-limit, server-error, out-of-money, bad-key, slow,
+                                   cut, or a scenario file
+      -h, --help                   Print help
+      -V, --version                Print version
+
+    Keys:
+          --key-file <FILE>       Read the primary provider's key from a file
+          --key-stdin             Read the primary provider's key from standard input
+          --key <[PROVIDER=]KEY>  A key, for the primary provider or the named one. Others can see it in
+                                  the process list and the shell's history: prefer the forms above, or
+                                  `orch secrets set`
+
+    Model:
+          --provider <NAME>  Use only this provider's candidates of the agent's plan
+          --model <MODEL>    Use this model (or provider/model) instead of the agent's plan
+
+    Permissions:
+          --allow <HOST[:PORT]>          Let the agent reach a host that its manifest asks for
+          --secret <NAME@HOST>           Let the agent use a secret of the vault toward a host
+          --mount <HOST::GUEST[:ro|rw]>  Give the agent a folder
+      -e, --env <NAME=VALUE>             Set a variable inside the sandbox
+
+    Limits:
+          --time <DURATION>  Wall time, such as 90s or 5m
+          --memory <SIZE>    Memory, such as 256MiB
+          --max-cost <USD>   Money for model calls, in US dollars, such as 0.50
+    "#);
+}
+
+#[test]
+fn help_of_secrets() {
+    assert_snapshot!(help(&["secrets", "--help"]), @r#"
+    Keep keys in the encrypted vault
+
+    Usage: orch secrets <COMMAND>
+
+    Commands:
+      set    Store a value, or a new version of it; asks for it when none is given
+      list   List what is stored; never a value
+      rm     Remove a secret
+      which  Say where the value of a name would come from: flag, environment or vault
+      help   Print this message or the help of the given subcommand(s)
+
+    Options:
+      -h, --help     Print help
+      -V, --version  Print version
+    "#);
+}
+
+#[test]
+fn help_of_secrets_set() {
+    assert_snapshot!(help(&["secrets", "set", "--help"]), @r#"
+    Store a value, or a new version of it; asks for it when none is given
+
+    Usage: orch secrets set [OPTIONS] <NAME> [VALUE | -]
+
+    Arguments:
+      <NAME>       Its name, such as OPENAI_API_KEY
+      [VALUE | -]  The value, or - for standard input. Others can see a value given here in the process
+                   list and the shell's history
+
+    Options:
+          --from-file <FILE>    Read the value from a file
+          --from-env            Take the value from the environment variable of the same name
+          --host <HOST>         A host that the value may be sent to (names of the provider catalog are
+                                bound to their provider already)
+          --in <header:NAME>    The request header that the value belongs in [default:
+                                header:authorization]
+          --agent <ORG/NAME>    An agent that may use it without being asked about
+          --expires <DURATION>  Refuse to use it after this time, such as 30d
+          --allow-short         Accept a value of under 16 bytes: it cannot be cleaned out of responses
+          --json                Print JSON
+      -h, --help                Print help
+      -V, --version             Print version
+    "#);
+}
+
+#[test]
+fn no_key() {
+    assert_snapshot!(said(&["run", "--local", "orch/summarizer", "--input", INPUT], 3), @r"
+    error: no key for openai (set OPENAI_API_KEY), anthropic (set ANTHROPIC_API_KEY), gemini (set GEMINI_API_KEY or GOOGLE_API_KEY or GOOGLE_GENERATIVE_AI_API_KEY)
+    hint: orch secrets set OPENAI_API_KEY
+    hint: orch secrets set ANTHROPIC_API_KEY
+    hint: orch secrets set GEMINI_API_KEY
+    hint: export OPENAI_API_KEY=…
+    hint: try it without a key: add --simulate
+    ");
+}
+
+#[test]
+fn a_misspelled_agent() {
+    assert_snapshot!(said(&["run", "--local", "orch/summarizr"], 2), @r"
+    error: no agent orch/summarizr: there is no such file or folder
+    hint: agents that come with orch: orch/summarizer, orch/translator
+    ");
+}
+
+#[test]
+fn input_that_does_not_match() {
+    assert_snapshot!(said(&["run", "--local", "orch/summarizer", "--simulate", "--input", "{}"], 2), @r#"error: the input is not what orch/summarizer takes: the whole value: "text" is a required property"#);
+}
+
+#[test]
+fn nobody_to_ask_for_a_value() {
+    assert_snapshot!(said(&["secrets", "set", "OPENAI_API_KEY"], 2), @r"
+    error: no value for OPENAI_API_KEY, and no terminal to ask on
+    hint: orch secrets set OPENAI_API_KEY - < FILE
+    hint: orch secrets set OPENAI_API_KEY --from-env
+    ");
+}
+
+#[test]
+fn nothing_was_granted() {
+    let stage = Stage::new();
+    stage.store("GITHUB_TOKEN", "ghp_0123456789012345", &["--host", "api.github.com"]);
+    let fields = json!({
+        "egress": [{ "host": "api.github.com", "methods": ["GET"], "paths": ["/repos/**"] }],
+        "secrets": [{ "name": "GITHUB_TOKEN", "hosts": ["api.github.com"] }],
+    });
+    let agent = guest("wanderer", &fields);
+    let outcome =
+        stage.orch(["run", "--local"]).arg(agent.path()).env("OPENAI_API_KEY", OPENAI_KEY).run().expect(4);
+    assert_snapshot!(outcome.stderr(), @r"
+    error: test/wanderer 1.0.0 wants to talk to https://api.github.com (GET; /repos/**); to use the secret GITHUB_TOKEN toward api.github.com, and nobody has granted it
+    hint: --allow api.github.com
+    hint: --secret GITHUB_TOKEN@api.github.com
+    ");
+}
