@@ -3,7 +3,7 @@
 //! The broker holds the keys, the gateway and the proxy, and never executes agent code. Read [`Broker::run`] from top
 //! to bottom: each step is a function, and nothing is started before everything that could refuse the run has spoken.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -115,6 +115,11 @@ impl Broker {
         }
         let wanted = WantedModels::of(&request, &catalog)?;
         let (mut request, keys) = self.open_keys(request, &run, &wanted, &upstream)?;
+        for name in keys.not_scrubbable() {
+            observer.event(Event::Warning(&format!(
+                "{name} is shorter than 16 bytes and cannot be cleaned out of responses: whoever it is sent to can tell it to the agent"
+            )));
+        }
         let thinking = Thinking::plan(&request.agent.manifest, &wanted, &keys, request.simulate.is_some())?;
         for note in thinking.notes() {
             observer.event(Event::Note(&note));
@@ -266,13 +271,17 @@ impl Broker {
     }
 
     fn check_mounts(&self, request: &RunRequest) -> Result<Vec<MountRequest>, Failure> {
+        // Mounts are real paths by now; a root that is reached through a link is compared as what it is.
+        let roots: Vec<PathBuf> = self.home.roots().into_iter().map(real_path).collect();
         for mount in &request.mounts {
-            if self
-                .home
-                .roots()
-                .iter()
-                .any(|root| root.starts_with(&mount.host) || mount.host.starts_with(root))
-            {
+            if mount.host.starts_with("/proc") {
+                return Err(Failure::usage(
+                    "mount_refused",
+                    format!("{} shows the environment of processes, and with it keys", mount.host.display()),
+                )
+                .hint("copy what the agent needs into a folder of its own"));
+            }
+            if roots.iter().any(|root| root.starts_with(&mount.host) || mount.host.starts_with(root)) {
                 return Err(Failure::usage(
                     "mount_refused",
                     format!("{} holds orch's own files, which no agent may see", mount.host.display()),
@@ -304,6 +313,15 @@ impl Broker {
             )));
         }
         Ok(obtained.artifact)
+    }
+}
+
+/// `path` without links, as far as it exists.
+fn real_path(path: &Path) -> PathBuf {
+    let exists = path.ancestors().find_map(|known| Some((known, known.canonicalize().ok()?)));
+    match exists {
+        Some((known, real)) => path.strip_prefix(known).map_or(real.clone(), |rest| real.join(rest)),
+        None => path.to_owned(),
     }
 }
 

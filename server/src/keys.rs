@@ -22,18 +22,36 @@ use crate::permissions::Capability;
 
 /// Reads a `--key`: `PROVIDER=KEY` when what stands before the first `=` is a provider of the catalog, else a key for
 /// the primary provider. Keys may hold `=` themselves.
-#[must_use]
-pub fn flag_key(whole: &Secret, catalog: &Catalog) -> FlagKey {
+///
+/// # Errors
+/// When what stands before the `=` can only be meant as a provider and is none: a mistyped name must not send one
+/// provider's key to another.
+pub fn flag_key(whole: &Secret, catalog: &Catalog) -> Result<FlagKey, Failure> {
     whole.expose(|bytes| {
         let named = bytes.iter().position(|b| *b == b'=').and_then(|at| {
             let provider = catalog.provider(std::str::from_utf8(&bytes[..at]).ok()?)?;
             Some((provider.slug.to_string(), &bytes[at + 1..]))
         });
         match named {
-            Some((provider, key)) => FlagKey { provider: Some(provider), secret: Secret::new(key.to_vec()) },
-            None => FlagKey { provider: None, secret: Secret::new(bytes.to_vec()) },
+            Some((provider, key)) => {
+                Ok(FlagKey { provider: Some(provider), secret: Secret::new(key.to_vec()) })
+            }
+            None if looks_named(bytes) => {
+                let known: Vec<&str> = catalog.providers().map(|provider| provider.slug.as_str()).collect();
+                Err(Failure::usage("provider_unknown", "--key: what stands before the = is no provider")
+                    .hint(format!("known providers: {}", known.join(", "))))
+            }
+            None => Ok(FlagKey { provider: None, secret: Secret::new(bytes.to_vec()) }),
         }
     })
+}
+
+/// Whether this reads as `PROVIDER=KEY`: a word of small letters before the `=`, which no key begins with, and more
+/// than padding behind it.
+fn looks_named(bytes: &[u8]) -> bool {
+    let Some(at) = bytes.iter().position(|b| *b == b'=') else { return false };
+    let word = bytes[..at].iter().all(|b| b.is_ascii_lowercase() || matches!(b, b'-' | b'_'));
+    word && (2..=24).contains(&at) && bytes[at + 1..].iter().any(|b| *b != b'=')
 }
 
 /// A secret that is not a provider's key, and where its owner lets it go.
@@ -51,6 +69,14 @@ pub(crate) struct Keys {
     pub(crate) secrets: Vec<BoundSecret>,
     /// What somebody still has to grant.
     pub(crate) ungranted: Vec<Capability>,
+}
+
+impl Keys {
+    /// Names of the keys and secrets that are too short to be taken out of what hosts answer.
+    pub(crate) fn not_scrubbable(&self) -> impl Iterator<Item = &str> {
+        let secrets = self.secrets.iter().map(|secret| &secret.credential);
+        self.providers.values().chain(secrets).filter(|held| held.scrubber().is_none()).map(|held| held.id())
+    }
 }
 
 /// `NAME@HOST` of the command line.
@@ -195,7 +221,9 @@ impl KeyQuestion<'_> {
             })?;
             let by_caller: Vec<HostPattern> =
                 self.secret_grants.iter().filter(|g| g.name == name).map(|g| g.host.clone()).collect();
-            let hosts = narrow(&owner_hosts(&name, &meta, &by_caller)?, manifest_hosts.as_deref());
+            // Without a manifest the command line is all that is asked for, however much the row would allow.
+            let owner = if self.bare { by_caller.clone() } else { owner_hosts(&name, &meta, &by_caller)? };
+            let hosts = narrow(&owner, manifest_hosts.as_deref());
             if hosts.is_empty() {
                 return Err(Failure::new(
                     Kind::Denied,
@@ -208,11 +236,11 @@ impl KeyQuestion<'_> {
                 .hint(format!("--secret {name}@HOST, or orch secrets set {name} --host HOST")));
             }
             let agent = self.manifest.name.to_string();
-            if by_caller.is_empty() && !meta.agents.contains(&agent) {
+            if !meta.agents.contains(&agent) {
+                // What the caller says is a grant for the hosts that it names, not for the others of the row.
+                let by_row = hosts.iter().filter(|host| !by_caller.iter().any(|said| said.covers(host)));
                 ungranted.extend(
-                    hosts
-                        .iter()
-                        .map(|host| Capability::Secret { name: name.clone(), host: host.to_string() }),
+                    by_row.map(|host| Capability::Secret { name: name.clone(), host: host.to_string() }),
                 );
             }
             for host in &hosts {

@@ -253,12 +253,17 @@ fn provider_binding(
         Auth::Bearer => Place::Header(http::header::AUTHORIZATION),
         Auth::Header(name) => Place::Header(name.clone()),
     };
-    // A pinned address is for requests that the gateway builds; no guest's request goes there.
-    let Host::Name(host) = &provider.endpoint.host else { return None };
-    let targets = provider
-        .inference
-        .iter()
-        .filter_map(|inference| {
+    // A pin, whether name or address, is for requests that the gateway builds: even where a guest may reach that host,
+    // the key does not go with its own requests, which no plan, budget or receipt covers. The placeholder is bound all
+    // the same, since showing it is how a guest asks the passthrough for this key.
+    let host = match &provider.endpoint.host {
+        Host::Name(host) if !provider.pinned => Some(host),
+        _ => None,
+    };
+    let targets = host
+        .into_iter()
+        .flat_map(|host| provider.inference.iter().map(move |inference| (host, inference)))
+        .filter_map(|(host, inference)| {
             Some(Target {
                 scheme: provider.endpoint.scheme,
                 host: HostPattern::Exact(host.clone()),

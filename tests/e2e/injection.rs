@@ -203,3 +203,57 @@ fn a_secret_that_is_no_provider_key_is_never_taken_from_the_environment() {
     assert!(outcome.stderr().contains("orch secrets set GITHUB_TOKEN"), "{outcome}");
     hosts.api.untouched();
 }
+
+#[test]
+fn a_flag_grants_a_secret_for_the_host_that_it_names_and_no_other() {
+    let hosts = hosts();
+    hosts.store();
+    let fields = json!({
+        "egress": [{ "host": "api.github.com" }, { "host": "other.example.org" }],
+        "secrets": [{ "name": "GITHUB_TOKEN" }],
+    });
+    let input =
+        json!({ "requests": [bearer("https://api.github.com/echo"), bearer("https://other.example.org/")] });
+    let agent = guest("wanderer", &fields);
+    let run = || {
+        let run = hosts.stage.run(&agent, &input.to_string()).env("OPENAI_API_KEY", OPENAI_KEY);
+        run.args(["--allow", "api.github.com", "--allow", "other.example.org"])
+            .args(["--secret", "GITHUB_TOKEN@other.example.org"])
+    };
+    let outcome = run().run().expect(4).silent();
+    let wanted = json!(["use the secret GITHUB_TOKEN toward api.github.com"]);
+    assert_eq!(outcome.error()["details"]["wanted"], wanted, "{outcome}");
+    hosts.api.untouched();
+    hosts.other.untouched();
+
+    run().args(["--secret", "GITHUB_TOKEN@api.github.com"]).run().expect(0);
+    hosts.api.took_key(TOKEN);
+    hosts.other.took_key(TOKEN);
+}
+
+#[test]
+fn a_pinned_providers_key_does_not_go_with_an_agents_own_requests() {
+    let mut stage = Stage::new();
+    let pinned = Upstream::https(&stage.ca, &["llm.example.org"], |request: &Received| Reply::echo(request));
+    let address = pinned.address();
+    stage.configure(|config| {
+        config.pin("openai", "https://llm.example.org/v1").connect("llm.example.org:443", address)
+    });
+    let agent = guest(
+        "wanderer",
+        &json!({ "llm": { "primary": "gpt-4o-mini" }, "egress": [{ "host": "llm.example.org" }] }),
+    );
+    let input = json!({ "requests": [{
+        "method": "POST", "url": "https://llm.example.org/v1/chat/completions",
+        "headers": [["authorization", "Bearer ${OPENAI_API_KEY}"]], "body": "{\"model\":\"gpt-4o-mini\",\"messages\":[]}",
+    }] });
+    let outcome = stage
+        .run(&agent, &input.to_string())
+        .env("OPENAI_API_KEY", OPENAI_KEY)
+        .args(["--allow", "llm.example.org"])
+        .run()
+        .expect(0);
+    let authorization = pinned.only().header("authorization").expect("sent as it was").to_owned();
+    assert!(authorization.starts_with("Bearer orch_ph_"), "{authorization}: {outcome}");
+    pinned.never_saw(OPENAI_KEY.as_bytes());
+}

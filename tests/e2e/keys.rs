@@ -1,9 +1,10 @@
 //! Where keys come from, in which order, and that provider and key are one.
 
 use crate::stage::{
-    ANTHROPIC_KEY, ANTHROPIC_SAYS, GEMINI_KEY, INPUT, OPENAI_KEY, OPENAI_SAYS, Outside, Stage, receipt,
-    summarizer, summary, text,
+    ANTHROPIC_KEY, ANTHROPIC_SAYS, GEMINI_KEY, INPUT, OPENAI_KEY, OPENAI_SAYS, Outside, Stage, guest,
+    receipt, summarizer, summary, text,
 };
+use serde_json::json;
 
 /// Accepted by no fake: whoever sends it gets a 401.
 const WRONG: &str = "sk-proj-wrongWrongWrongWrongWrongWrongWrongWrong";
@@ -155,4 +156,24 @@ fn base_urls_in_the_environment_redirect_nothing() {
     stage.home.file("config.yaml", &format!("providers: {{ openai: {{ base_url: \"{url}\" }} }}"));
     summary(run.run(), OPENAI_SAYS);
     thief.untouched();
+}
+
+#[test]
+fn a_key_that_is_too_short_to_be_cleaned_out_of_answers_is_warned_about() {
+    let stage = Stage::new();
+    let run =
+        |key: &str| stage.run(&guest("noop", &json!({})), "{}").env("OPENAI_API_KEY", key).run().expect(0);
+    run("short-key-12345").says("warning: OPENAI_API_KEY is shorter than 16 bytes");
+    let long = run(OPENAI_KEY);
+    assert_eq!(long.stderr(), "", "{long}");
+}
+
+#[test]
+fn a_key_for_a_mistyped_provider_goes_nowhere() {
+    let stage = Stage::new();
+    let run = stage.run(&summarizer(&["claude-3-haiku"]), INPUT);
+    let outcome = run.args(["--key", &format!("opneai={OPENAI_KEY}")]).run().expect(2).silent();
+    assert_eq!(outcome.error()["code"], "provider_unknown", "{outcome}");
+    assert!(!outcome.stderr().contains(OPENAI_KEY), "{outcome}");
+    stage.anthropic.untouched();
 }

@@ -110,7 +110,7 @@ fn read_keys(args: &KeyArgs, here: &Installation, printer: Printer) -> Result<Ve
     if !args.key.is_empty() {
         printer.warn("a key on the command line stays in the shell's history and shows in the process list");
     }
-    Ok(args.key.iter().map(|key| flag_key(&secrets::copy(key), &here.catalog)).collect())
+    args.key.iter().map(|key| flag_key(&secrets::copy(key), &here.catalog)).collect()
 }
 
 /// The input as text; nothing said is the empty object. Whether it is JSON is for the broker to say.
