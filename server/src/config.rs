@@ -205,6 +205,7 @@ fn parse_origin(text: &str) -> Result<(HostName, u16), String> {
 }
 
 fn read_roots(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    trusted_roots(path)?;
     let file = |e: &dyn std::fmt::Display| format!("cannot read {}: {e}", path.display());
     let roots = CertificateDer::pem_file_iter(path)
         .map_err(|e| file(&e))?
@@ -216,21 +217,47 @@ fn read_roots(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
 /// The file decides where keys are sent: it must be the user's own, and nobody else's to write.
 fn check_file(path: &Path, meta: &fs::Metadata) -> Result<(), Failure> {
     let refuse = |why: &str| Err(Failure::usage("config_unsafe", format!("{} {why}", path.display())));
-    if meta.file_type().is_symlink() {
-        return refuse("is a symbolic link; orch does not follow links to what decides where keys go");
-    }
-    if !meta.is_file() {
-        return refuse("is not a file");
-    }
-    if meta.uid() != rustix::process::geteuid().as_raw() {
-        return refuse("belongs to another user");
-    }
-    if meta.permissions().mode() & 0o022 != 0 {
-        return refuse("can be written to by other users")
-            .map_err(|f: Failure| f.hint(format!("chmod 600 {}", path.display())));
+    if let Err(why) = own_file(meta) {
+        let hint = format!("chmod 600 {}", path.display());
+        return refuse(why).map_err(|f: Failure| if why == WRITABLE { f.hint(hint) } else { f });
     }
     if meta.len() > SIZE_LIMIT {
         return refuse("is larger than 1 MiB");
+    }
+    Ok(())
+}
+
+const WRITABLE: &str = "can be written to by other users";
+
+/// Refuses what another user could have written: for files that decide where keys go or what agents may do.
+pub(crate) fn own_file(meta: &fs::Metadata) -> Result<(), &'static str> {
+    if meta.file_type().is_symlink() {
+        return Err("is a symbolic link; orch does not follow links to what decides where keys go");
+    }
+    if !meta.is_file() {
+        return Err("is not a file");
+    }
+    if meta.uid() != rustix::process::geteuid().as_raw() {
+        return Err("belongs to another user");
+    }
+    if meta.permissions().mode() & 0o022 != 0 {
+        return Err(WRITABLE);
+    }
+    Ok(())
+}
+
+/// The same for certificate authorities, which the system may provide and link to.
+fn trusted_roots(path: &Path) -> Result<(), String> {
+    let meta = fs::metadata(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
+    let refuse = |why: &str| Err(format!("{} {why}; whoever writes there can read keys", path.display()));
+    if !meta.is_file() {
+        return Err(format!("{} is not a file", path.display()));
+    }
+    if meta.uid() != 0 && meta.uid() != rustix::process::geteuid().as_raw() {
+        return refuse("belongs to another user");
+    }
+    if meta.permissions().mode() & 0o022 != 0 {
+        return refuse(WRITABLE);
     }
     Ok(())
 }
@@ -355,5 +382,12 @@ vault: { key: auto }
         let set = BTreeMap::from([("ORCH_HOME".to_owned(), dir.path().display().to_string())]);
         let home = Home::locate(&crate::Environment::Fixed(set)).expect("a home");
         assert_eq!(Config::load(&home).expect_err("refused").code(), "config_unsafe");
+
+        let roots = dir.path().join("roots.pem");
+        fs::write(&roots, "").expect("written");
+        fs::set_permissions(&roots, fs::Permissions::from_mode(0o666)).expect("opened");
+        let failure = Config::parse("egress: { ca_file: roots.pem }", "config.yaml", dir.path());
+        let failure = failure.expect_err("refused");
+        assert!(failure.message().contains("written to by other users"), "{failure}");
     }
 }

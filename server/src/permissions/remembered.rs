@@ -13,6 +13,7 @@ use orch_manifests::{AgentName, Digest};
 use serde::{Deserialize, Serialize};
 
 use super::Capability;
+use crate::config::own_file;
 use crate::failure::Failure;
 
 /// The format this version writes and reads.
@@ -46,13 +47,19 @@ impl Remembered {
     /// # Errors
     /// When it cannot be read, is not of a known version, or is malformed: it is never guessed at.
     pub(crate) fn load(path: &Path) -> Result<Self, Failure> {
-        let text = match fs::read_to_string(path) {
-            Ok(text) => text,
+        let unreadable =
+            |error: &std::io::Error| Failure::file("grants_unreadable", "read the grants in", path, error);
+        match path.symlink_metadata() {
+            Ok(meta) => own_file(&meta).map_err(|why| {
+                Failure::usage("grants_unsafe", format!("{} {why}", path.display()))
+                    .hint("move the file away; agents will ask again")
+            })?,
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 return Ok(Self { path: path.to_owned(), rows: Vec::new() });
             }
-            Err(error) => return Err(Failure::file("grants_unreadable", "read the grants in", path, &error)),
-        };
+            Err(error) => return Err(unreadable(&error)),
+        }
+        let text = fs::read_to_string(path).map_err(|error| unreadable(&error))?;
         let unusable = |why: String| {
             Failure::usage("grants_invalid", format!("{}: {why}", path.display()))
                 .hint("move the file away; agents will ask again")
@@ -148,6 +155,19 @@ mod tests {
         assert!(!again.holds(&two, &capability("a.example")));
         assert!(!again.holds(&one, &capability("b.example")));
         assert_eq!(again.of_agent(&agent).len(), 1);
+    }
+
+    #[test]
+    fn what_another_user_could_have_granted_is_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().expect("a folder");
+        let (path, other) = (dir.path().join("grants.json"), dir.path().join("other.json"));
+        fs::write(&other, r#"{"version":1,"grants":[]}"#).expect("written");
+        std::os::unix::fs::symlink(&other, &path).expect("linked");
+        assert_eq!(Remembered::load(&path).expect_err("a link").code(), "grants_unsafe");
+        fs::rename(&other, &path).expect("in its place");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o622)).expect("opened");
+        assert_eq!(Remembered::load(&path).expect_err("open to all").code(), "grants_unsafe");
     }
 
     #[test]
