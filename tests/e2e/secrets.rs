@@ -172,3 +172,21 @@ fn writers_at_once_lose_nothing() {
         );
     }
 }
+
+#[test]
+fn a_value_in_the_place_of_a_name_is_not_repeated() {
+    let home = Home::new();
+    let value = "sk-proj-e2eMisplaced0123456789abcdefghij";
+    for args in [vec![format!("OPENAI_API_KEY={value}")], vec![value.to_owned(), "-".to_owned()]] {
+        for json in [false, true] {
+            let outcome = orch(&home)
+                .args(["secrets", "set"])
+                .args(&args)
+                .args(json.then_some("--json"))
+                .run()
+                .expect(2)
+                .silent();
+            needle::none(&outcome.search(&Needle::new(value)));
+        }
+    }
+}

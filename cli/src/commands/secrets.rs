@@ -340,8 +340,14 @@ fn refused(error: &VaultError) -> Failure {
 }
 
 fn parse_name(text: &str) -> Result<SecretName, Failure> {
-    text.parse()
-        .map_err(|e| Failure::usage("secret_name_invalid", format!("{text:?} is not a secret's name: {e}")))
+    // What stands in the name's place by mistake is often a value: it is not repeated.
+    text.parse().map_err(|e| {
+        let failure = Failure::usage("secret_name_invalid", format!("that is not a secret's name: {e}"));
+        match text.split_once('=').and_then(|(name, _)| name.parse::<SecretName>().ok()) {
+            Some(name) => failure.hint(format!("the value does not follow an =: orch secrets set {name} -")),
+            None => failure.hint("orch secrets set OPENAI_API_KEY"),
+        }
+    })
 }
 
 fn parse_host(text: &str) -> Result<String, Failure> {
