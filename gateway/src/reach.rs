@@ -9,7 +9,7 @@ use crate::dialect::RequestError;
 use crate::ir::{ChatRequest, ImageSource, Part, Tool};
 
 /// Kinds of tools that the client runs although they are not plain functions; versioned names start so.
-const CLIENT_TOOLS: &[&str] = &["custom", "bash_", "text_editor_", "computer_", "memory_"];
+const CLIENT_TOOLS: &[&str] = &["bash_", "text_editor_", "computer_", "memory_"];
 
 /// Top-level fields that turn on searching or remote tools: OpenAI, xAI, Anthropic, OpenRouter, Perplexity.
 const REACHING_FIELDS: &[&str] =
@@ -29,6 +29,7 @@ pub(crate) fn reaching_out(request: &ChatRequest) -> Option<RequestError> {
     }
     for (i, tool) in request.tools.iter().enumerate() {
         if let Tool::Provider { kind, .. } = tool
+            && kind != "custom"
             && !CLIENT_TOOLS.iter().any(|name| kind.starts_with(name))
         {
             return refuse(format!("tools[{i}]"), &format!("the provider would run the tool {kind:?}"));
@@ -100,6 +101,7 @@ mod tests {
 
         assert_eq!(openai(&with("web_search_options", json!({}))), at("web_search_options"));
         assert_eq!(openai(&with("tools", json!([{"type": "web_search"}]))), at("tools[0]"));
+        assert_eq!(openai(&with("tools", json!([{"type": "custom_search"}]))), at("tools[0]"));
         let image = json!({"type": "image_url", "image_url": {"url": "https://x.example/?q=secret"}});
         assert_eq!(openai(&saying(image)), at("messages[0].content[0]"));
         let file = json!({"type": "file", "file": {"file_url": "https://x.example/"}});
