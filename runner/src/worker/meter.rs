@@ -264,6 +264,8 @@ struct Runs {
 #[derive(Default)]
 struct TickerState {
     running: usize,
+    /// The thread waits for a first run. Waking it takes a system call, and between runs it is mostly still awake.
+    waiting: bool,
     over: bool,
 }
 
@@ -289,7 +291,7 @@ impl Ticker {
     pub(crate) fn run(&self) -> Ticking<'_> {
         let mut state = self.runs.lock();
         state.running += 1;
-        if state.running == 1 {
+        if std::mem::take(&mut state.waiting) {
             self.runs.changed.notify_one();
         }
         Ticking(&self.runs)
@@ -303,7 +305,10 @@ impl Runs {
 
     /// False when it is over.
     fn wait_for_a_run(&self) -> bool {
-        let idle = |state: &mut TickerState| state.running == 0 && !state.over;
+        let idle = |state: &mut TickerState| {
+            state.waiting = state.running == 0 && !state.over;
+            state.waiting
+        };
         !self.changed.wait_while(self.lock(), idle).unwrap_or_else(PoisonError::into_inner).over
     }
 }
