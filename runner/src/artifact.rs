@@ -1,7 +1,7 @@
 //! Compiled agents on disk: found by what they were compiled from and with, and trusted only with their MAC.
 //!
 //! wasmtime believes the compiled code that it loads, so a cache entry is as good as its origin. Each file ends in
-//! a [footer](footer) with a BLAKE3 MAC over the payload, the key and the format, under a key that lives in a 0600
+//! a footer with a BLAKE3 MAC over the payload, the key and the format, under a key that lives in a 0600
 //! file outside of the cache. The broker verifies a file through one open descriptor and hands that same
 //! descriptor to the worker: there is no second opening in which the file could differ. Entries are written
 //! elsewhere, synced and renamed into place, so a reader sees a whole entry or none, and two processes that compile

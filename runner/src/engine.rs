@@ -1,7 +1,7 @@
 //! The one configuration of wasmtime that compile jail, broker and workers share.
 //!
 //! Compiled code only loads into an engine with the same settings, so there is a single function that makes them
-//! ([`config`]) and the parameters it takes are those that cannot change the code: how instances are allocated and
+//! (`config`) and the parameters it takes are those that cannot change the code: how instances are allocated and
 //! how code becomes executable. [`fingerprint`] identifies the rest, in the [artifact cache](crate::artifact)'s key.
 
 pub(crate) mod mapped;

@@ -2,7 +2,7 @@
 //!
 //! An agent's way through this crate: the broker takes its module to [`ArtifactCache::obtain`], which compiles it
 //! in a [compile jail](compile) unless it is cached; starts a [`Worker`] on the [`Artifact`]; and hands it
-//! [`RunSpec`](protocol::RunSpec)s. The [worker process](worker) runs the guest and forwards what it asks for over
+//! [`RunSpec`]s. The [worker process](worker) runs the guest and forwards what it asks for over
 //! one socket, by a [protocol] that is all the two have in common, to the broker's [`Door`].
 //!
 //! Neither worker nor compile jail can open a connection: this crate has no TLS client and no request sender, which
