@@ -1,8 +1,9 @@
 //! Reading a JSON object field by field, with errors that name the field's path.
 
+use std::cell::Cell;
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
 use crate::dialect::RequestError;
@@ -186,18 +187,40 @@ pub(crate) fn whole(value: &Value) -> Option<u64> {
     })
 }
 
-/// JSON in which no object has a field twice.
+/// Values in one body. A tree takes a hundred times the memory of its text when the text is nothing but small objects,
+/// and whoever sends it is bounded in bytes only; conversations of thousands of messages stay far below this.
+const MAX_VALUES: u32 = 1 << 17;
+
+/// JSON in which no object has a field twice, and which is no larger in memory than its text makes plausible.
 struct Strict(Value);
 
 impl<'de> Deserialize<'de> for Strict {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Strict, D::Error> {
-        deserializer.deserialize_any(StrictVisitor).map(Strict)
+        StrictVisitor { left: &Cell::new(MAX_VALUES) }.deserialize(deserializer).map(Strict)
     }
 }
 
-struct StrictVisitor;
+/// Reads one value, and what is in it. All of one body share the count.
+#[derive(Clone, Copy)]
+struct StrictVisitor<'c> {
+    left: &'c Cell<u32>,
+}
 
-impl<'de> Visitor<'de> for StrictVisitor {
+impl<'de> DeserializeSeed<'de> for StrictVisitor<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        match self.left.get().checked_sub(1) {
+            Some(left) => self.left.set(left),
+            None => {
+                return Err(D::Error::custom(format_args!("more than {MAX_VALUES} values in one request")));
+            }
+        }
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for StrictVisitor<'_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -234,7 +257,7 @@ impl<'de> Visitor<'de> for StrictVisitor {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
         let mut items = Vec::new();
-        while let Some(Strict(item)) = seq.next_element()? {
+        while let Some(item) = seq.next_element_seed(self)? {
             items.push(item);
         }
         Ok(Value::Array(items))
@@ -246,7 +269,7 @@ impl<'de> Visitor<'de> for StrictVisitor {
             if object.contains_key(&key) {
                 return Err(A::Error::custom(format_args!("the field {key:?} is there twice")));
             }
-            let Strict(value) = map.next_value()?;
+            let value = map.next_value_seed(self)?;
             object.insert(key, value);
         }
         Ok(Value::Object(object))
@@ -271,6 +294,15 @@ mod tests {
             let Err(error) = Fields::parse(body.as_bytes()) else { panic!("{body} was accepted") };
             assert!(error.message.contains("twice"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_body_is_bounded_in_values_as_well() {
+        let most = MAX_VALUES as usize - 2;
+        let body = |count: usize| format!(r#"{{"x":[{}]}}"#, vec!["{}"; count].join(","));
+        assert!(Fields::parse(body(most).as_bytes()).is_ok());
+        let Err(error) = Fields::parse(body(most + 1).as_bytes()) else { panic!("it was accepted") };
+        assert!(error.message.contains("values"), "{error}");
     }
 
     #[test]
