@@ -4,7 +4,6 @@ use std::fmt;
 use std::str::FromStr;
 
 use data_encoding::{BASE32_NOPAD, HEXLOWER};
-use ring::rand::SecureRandom;
 
 use crate::text::{quote, written_as_text};
 
@@ -236,9 +235,7 @@ impl RunId {
     pub fn random() -> Self {
         let mut bits = [0; 16];
         #[expect(clippy::expect_used, reason = "without a random source no capability is unguessable")]
-        ring::rand::SystemRandom::new()
-            .fill(&mut bits)
-            .expect("the operating system's random source answers");
+        getrandom::fill(&mut bits).expect("the operating system's random source answers");
         Self(format!("{RUN_PREFIX}{}", BASE32_NOPAD.encode(&bits).to_ascii_lowercase()))
     }
 

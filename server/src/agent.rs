@@ -54,6 +54,13 @@ impl Agent {
         }
     }
 
+    /// Whether an agent of this name comes with `orch`. What exists as a path goes before it, which is worth a word:
+    /// whoever wrote the working directory decides then what runs.
+    #[must_use]
+    pub fn comes_with_orch(spec: &str) -> bool {
+        builtin::find(spec).is_some()
+    }
+
     fn from_manifest(path: &Path, catalog: &Catalog) -> Result<Self, Failure> {
         let manifest = Manifest::load(path).map_err(|error| manifest_failure(&error))?;
         check_providers(&manifest, path, catalog)?;

@@ -326,3 +326,20 @@ fn an_output_cannot_forge_lines_of_orch() {
     assert_eq!(lines.len(), 1, "{outcome}");
     assert!(lines[0].starts_with("error: ") && lines[0].contains("'s output is not"), "{outcome}");
 }
+
+#[test]
+fn a_folder_that_stands_before_an_agent_of_orch_is_said_aloud() {
+    let stage = Stage::new();
+    let here = stage.home.work().join("orch/summarizer");
+    std::fs::create_dir_all(&here).expect("a folder");
+    let planted = guest("echo", &json!({}));
+    for entry in std::fs::read_dir(planted.path()).expect("the agent's folder") {
+        let from = entry.expect("an entry").path();
+        std::fs::copy(&from, here.join(from.file_name().expect("a name"))).expect("copied");
+    }
+    let run =
+        || stage.orch(["run", "--local", "orch/summarizer", "--input", r#"{"text":"A. B."}"#, "--simulate"]);
+    run().run().expect(0).says("warning: orch/summarizer is what lies at ./orch/summarizer here");
+    let elsewhere = run().folder(stage.home.user()).run().expect(0);
+    assert!(!elsewhere.stderr().contains("warning:"), "{elsewhere}");
+}

@@ -78,6 +78,10 @@ fn request(args: RunArgs, here: &Installation, printer: Printer) -> Result<RunRe
     let mounts = args.grants.mount.iter().map(|mount| parse_mount(mount)).collect::<Result<_, _>>()?;
     let limits = parse_limits(&args.limits)?;
     let keys = read_keys(&args.keys, here, printer)?;
+    if Agent::comes_with_orch(&args.agent) && Path::new(&args.agent).exists() {
+        printer
+            .warn(&format!("{0} is what lies at ./{0} here, not the agent that comes with orch", args.agent));
+    }
     Ok(RunRequest {
         agent: Agent::load(&args.agent, &here.catalog)?,
         input: read_input(args.input.as_deref())?,

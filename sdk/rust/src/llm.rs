@@ -107,8 +107,7 @@ mod tests {
 
     #[test]
     fn a_request_is_written_as_the_dialect_has_it() {
-        let request =
-            ChatRequest::new().system("Be brief.").user("Hi").assistant("Hello").user("Why?");
+        let request = ChatRequest::new().system("Be brief.").user("Hi").assistant("Hello").user("Why?");
         let bare = json!({
             "model": "default",
             "messages": [
