@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use orch_manifests::{AgentName, Catalog, Digest, Format, MANIFEST_FILES, Manifest};
@@ -141,7 +142,9 @@ fn not_found(spec: &str) -> Failure {
 fn read_module(path: &Path) -> Result<Vec<u8>, Failure> {
     let unreadable =
         |error: &std::io::Error| Failure::file("module_unreadable", "read the module", path, error);
-    let file = File::open(path).map_err(|e| unreadable(&e))?;
+    // Without blocking: what is named may be a pipe that nobody writes to.
+    let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let file = File::options().read(true).custom_flags(flags).open(path).map_err(|e| unreadable(&e))?;
     let meta = file.metadata().map_err(|e| unreadable(&e))?;
     if !meta.is_file() {
         return Err(Failure::usage("module_unreadable", format!("{} is not a file", path.display())));
@@ -206,6 +209,15 @@ mod tests {
         assert_eq!(code(&dir.path().join("notes.txt")), "agent_unknown");
         assert_eq!(code(&dir.path().join("absent")), "agent_not_found");
         assert_eq!(code(Path::new("acme/absent")), "agent_not_found");
+    }
+
+    #[test]
+    fn a_pipe_is_no_module_and_holds_nothing_up() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let pipe = dir.path().join("x.wasm");
+        let mode = rustix::fs::Mode::from_raw_mode(0o600);
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).expect("made");
+        assert_eq!(code(&pipe), "module_unreadable");
     }
 
     #[test]

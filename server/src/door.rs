@@ -72,7 +72,11 @@ impl Router {
         let uri = request.uri();
         let scheme: Scheme = uri.scheme_str()?.parse().ok()?;
         let host: HostName = uri.host()?.parse().ok()?;
-        let port = uri.port_u16().unwrap_or_else(|| scheme.default_port());
+        // A port that is no number is the proxy's to refuse.
+        let port = match uri.port() {
+            Some(_) => uri.port_u16()?,
+            None => scheme.default_port(),
+        };
         let path = CanonicalPath::parse(uri.path_and_query()?.as_str()).ok()?;
         let direct = self.gateway.inference(scheme, host.as_str(), port, request.method(), path.path())?;
         session.plan.provider(&direct.provider).is_some().then_some(direct)

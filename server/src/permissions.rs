@@ -161,6 +161,13 @@ pub(crate) fn check_mounts(
     bare: bool,
     mounts: &[MountRequest],
 ) -> Result<Vec<MountRequest>, Failure> {
+    if let Some(twice) = mounts
+        .iter()
+        .enumerate()
+        .find(|(at, mount)| mounts[..*at].iter().any(|other| other.guest == mount.guest))
+    {
+        return Err(Failure::usage("mount_twice", format!("two folders are mounted at {}", twice.1.guest)));
+    }
     for want in &manifest.files {
         if !mounts.iter().any(|mount| mount.guest == want.path) {
             let mode = if want.access == Access::Write { "rw" } else { "ro" };

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -21,10 +21,23 @@ pub(super) fn create_private_folder(folder: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(PRIVATE_FOLDER).create(folder)
 }
 
-/// Opens an entry for reading. A link in its place is not followed.
+/// Opens an entry for reading: a file of this user that nobody else may write. A link in its place is not followed,
+/// and a pipe does not block.
 pub(super) fn open_entry(path: &Path) -> io::Result<File> {
-    let flags = OFlags::NOFOLLOW.bits() as i32;
-    OpenOptions::new().read(true).custom_flags(flags).open(path)
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    let meta = file.metadata()?;
+    let refuse = |why| Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+    if !meta.is_file() {
+        return refuse("it is not a regular file");
+    }
+    if meta.uid() != rustix::process::geteuid().as_raw() {
+        return refuse("it belongs to another user");
+    }
+    if meta.mode() & 0o022 != 0 {
+        return refuse("other users may write to it");
+    }
+    Ok(file)
 }
 
 /// Writes a 0600 file such that a reader, or a machine that lost power, sees all of it or none.
@@ -65,7 +78,11 @@ pub(super) fn load_or_create_key(path: &Path) -> io::Result<[u8; 32]> {
 
 fn read_key(path: &Path) -> io::Result<[u8; 32]> {
     let mut bytes = Vec::with_capacity(33);
-    open_entry(path)?.take(33).read_to_end(&mut bytes)?;
+    let file = open_entry(path)?;
+    if file.metadata()?.mode() & 0o077 != 0 {
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, "other users may read it"));
+    }
+    file.take(33).read_to_end(&mut bytes)?;
     bytes.try_into().map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it does not hold 32 bytes"))
 }
 
