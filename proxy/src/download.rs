@@ -242,7 +242,12 @@ fn joined(first: Bytes, second: Bytes) -> Bytes {
 
 /// A hyper error in words: its kind and what caused it, never a byte of the message.
 pub(crate) fn describe(error: &hyper::Error) -> String {
+    let early = |source: &(dyn std::error::Error + 'static)| {
+        source.downcast_ref().is_some_and(|e: &std::io::Error| e.kind() == std::io::ErrorKind::UnexpectedEof)
+    };
     match std::error::Error::source(error) {
+        // rustls adds advice for programmers here.
+        Some(source) if early(source) => format!("{error}: the connection was closed early"),
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),
     }

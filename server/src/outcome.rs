@@ -54,9 +54,13 @@ pub(crate) fn conclude(finished: &Finished<'_>) -> Result<Report, Failure> {
 
 /// A decision in one line for a person.
 pub(crate) fn line(decision: &Decision) -> String {
-    let scheme = decision.scheme.map_or("?", orch_manifests::Scheme::as_str);
     let reason = decision.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
-    format!("{} {scheme}://{}:{}{}{reason}", decision.method, decision.host, decision.port, decision.path)
+    let Decision { method, host, port, path, .. } = decision;
+    match decision.scheme {
+        Some(scheme) => format!("{method} {}://{host}:{port}{path}{reason}", scheme.as_str()),
+        // What was asked for was not even a host that a rule could name.
+        None => format!("{method} {host}{reason}"),
+    }
 }
 
 /// Tells the observer of refusals beyond the first `told`; returns how many were told by now.
@@ -175,8 +179,14 @@ impl Finished<'_> {
             .collect();
         let tried = attempts.join("; ");
         if every_key_was_rejected(counts) {
-            Failure::new(Kind::NoKey, "keys_rejected", format!("{what}: every key was rejected: {tried}"))
-                .hint("orch secrets set NAME stores another key; orch secrets which NAME says which one is used")
+            let failure = Failure::new(
+                Kind::NoKey,
+                "keys_rejected",
+                format!("{what}: every key was rejected: {tried}"),
+            );
+            self.key_names().iter().fold(failure, |failure, name| {
+                failure.hint(format!("orch secrets which {name}")).hint(format!("orch secrets set {name}"))
+            })
         } else {
             let failure = Failure::new(
                 Kind::Providers,
@@ -189,6 +199,16 @@ impl Finished<'_> {
                 failure
             }
         }
+    }
+
+    /// The names of the plan's keys, each once.
+    fn key_names(&self) -> Vec<String> {
+        let mut names: Vec<String> = Vec::new();
+        for candidate in self.session.iter().flat_map(|session| &session.plan.candidates) {
+            let name = candidate.credential.as_ref().map(|credential| credential.id().to_owned());
+            names.extend(name.filter(|name| !names.contains(name)));
+        }
+        names
     }
 
     fn denied(&self) -> Vec<Decision> {

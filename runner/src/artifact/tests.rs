@@ -2,7 +2,6 @@
 
 use super::store;
 
-
 #[test]
 fn only_a_private_file_is_an_entry_or_a_key() {
     use std::os::unix::fs::PermissionsExt;
