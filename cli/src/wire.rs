@@ -3,7 +3,7 @@
 use std::io;
 
 use orch_manifests::Catalog;
-use orch_server::{Broker, Config, Environment, Failure, Home};
+use orch_server::{Broker, Config, Environment, Failure, Home, KeySources};
 use orch_vault::VaultLocation;
 
 /// The workspace of a local installation. Servers have more of them.
@@ -43,11 +43,16 @@ impl Installation {
         Ok(())
     }
 
+    /// Where keys lie, below the command line.
+    pub(crate) fn key_sources(&self) -> KeySources<'_> {
+        KeySources::new(&self.environment, &self.catalog, &self.vault)
+    }
+
     /// The broker of this installation, whose workers are this same binary.
     pub(crate) fn broker(self) -> Result<Broker, Failure> {
         let program = std::env::current_exe()
             .map_err(|e| Failure::defect(format!("cannot tell which program this is: {e}")))?;
-        Broker::new(self.environment, self.home, self.config, self.catalog, self.vault, &program)
+        Ok(Broker::new(self.environment, self.home, self.config, self.catalog, self.vault, &program))
     }
 }
 

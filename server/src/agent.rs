@@ -3,9 +3,9 @@
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use orch_manifests::{AgentName, Catalog, Digest, Format, MANIFEST_FILES, Manifest};
+use orch_manifests::{AgentRef, Catalog, Digest, Format, Manifest};
 use serde_json::json;
 
 use crate::failure::Failure;
@@ -37,7 +37,11 @@ impl Agent {
     pub fn load(spec: &str, catalog: &Catalog) -> Result<Self, Failure> {
         let path = Path::new(spec);
         if path.is_dir() {
-            return Self::from_manifest(&find_manifest(path)?, catalog);
+            let manifest = Manifest::find(path).map_err(|error| {
+                Failure::usage("manifest_missing", error.to_string())
+                    .hint("an agent's folder holds orch.yaml and the module that it names")
+            })?;
+            return Self::from_manifest(&manifest, catalog);
         }
         if path.exists() {
             return match path.extension().and_then(|e| e.to_str()) {
@@ -49,10 +53,27 @@ impl Agent {
                 )),
             };
         }
-        match builtin::find(spec) {
-            Some(found) => Self::from_builtin(found),
-            None => Err(not_found(spec)),
+        Self::installed(spec)
+    }
+
+    /// An agent by name, `org/name[@version]`: one that comes with `orch`, so far.
+    fn installed(spec: &str) -> Result<Self, Failure> {
+        let reference = spec.parse::<AgentRef>().ok();
+        let Some((asked, found)) =
+            reference.and_then(|asked| builtin::find(&asked.name.to_string()).map(|found| (asked, found)))
+        else {
+            return Err(not_found(spec));
+        };
+        let agent = Self::from_builtin(found)?;
+        let Manifest { name, version, .. } = &agent.manifest;
+        if !asked.versions.matches(version) {
+            return Err(Failure::usage(
+                "agent_not_found",
+                format!("{name} is here in version {version}, which is not {}", asked.versions),
+            )
+            .hint(format!("{name}@{version}")));
         }
+        Ok(agent)
     }
 
     /// Whether an agent of this name comes with `orch`. What exists as a path goes before it, which is worth a word:
@@ -103,16 +124,6 @@ impl Agent {
     }
 }
 
-fn find_manifest(folder: &Path) -> Result<PathBuf, Failure> {
-    MANIFEST_FILES.iter().map(|name| folder.join(name)).find(|path| path.exists()).ok_or_else(|| {
-        Failure::usage(
-            "manifest_missing",
-            format!("{} has no manifest ({})", folder.display(), MANIFEST_FILES.join(", ")),
-        )
-        .hint("an agent's folder holds orch.yaml and the module that it names")
-    })
-}
-
 /// What the operator's catalog contradicts or does not know.
 fn check_providers(manifest: &Manifest, path: &Path, catalog: &Catalog) -> Result<(), Failure> {
     let problems = manifest.check_against(catalog);
@@ -131,7 +142,7 @@ fn manifest_failure(error: &orch_manifests::ManifestError) -> Failure {
 fn not_found(spec: &str) -> Failure {
     let failure =
         Failure::usage("agent_not_found", format!("no agent {spec}: there is no such file or folder"));
-    if spec.parse::<AgentName>().is_ok() || spec.starts_with("orch/") {
+    if spec.parse::<AgentRef>().is_ok() {
         failure.hint(format!("agents that come with orch: {}", builtin::names().join(", ")))
     } else {
         failure.hint("name a folder with orch.yaml, a manifest, a .wasm file, or org/name")
@@ -226,5 +237,26 @@ mod tests {
             let agent = Agent::load(name, &Catalog::builtin()).expect("loads");
             assert_eq!(agent.manifest.name.to_string(), name);
         }
+    }
+
+    #[test]
+    fn an_installed_agent_may_be_asked_for_by_version() {
+        let catalog = Catalog::builtin();
+        let version = Agent::load("orch/summarizer", &catalog).expect("loads").manifest.version;
+        for spec in [format!("orch/summarizer@{version}"), format!("orch/summarizer@^{version}")] {
+            assert_eq!(Agent::load(&spec, &catalog).expect("loads").manifest.version, version);
+        }
+        let failure = Agent::load("orch/summarizer@^99", &catalog).expect_err("no such version");
+        assert_eq!(failure.code(), "agent_not_found");
+        assert!(failure.message().contains(&version.to_string()), "{failure}");
+    }
+
+    #[test]
+    fn two_manifests_in_one_folder_are_refused() {
+        let dir = tempfile::tempdir().expect("a folder");
+        fs::write(dir.path().join("orch.yaml"), MANIFEST).expect("written");
+        fs::write(dir.path().join("orch.json"), "{}").expect("written");
+        fs::write(dir.path().join("x.wasm"), b"\0asm....").expect("written");
+        assert_eq!(code(dir.path()), "manifest_missing");
     }
 }

@@ -3,39 +3,38 @@
 //! The broker holds the keys, the gateway and the proxy, and never executes agent code. Read [`Broker::run`] from top
 //! to bottom: each step is a function, and nothing is started before everything that could refuse the run has spoken.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use orch_gateway::Gateway;
 use orch_manifests::{Catalog, RunId};
-use orch_proxy::{Grants, LiveGrant};
+use orch_proxy::Grants;
 use orch_runner::{
-    Artifact, ArtifactCache, CompileError, CompileLimits, Compiler, Input, Mount, Origin, Pool, RunIo,
-    RunOutcome, RunSpec, Token, Worker, WorkerCommand, WorkerConfig, WorkerError, protocol::MAX_INLINE_INPUT,
+    Artifact, ArtifactCache, CompileLimits, Compiler, Input, Mount, Origin, Pool, RunSpec, Token, Worker,
+    WorkerCommand, WorkerConfig, protocol::MAX_INLINE_INPUT,
 };
 use orch_vault::VaultLocation;
 use serde_json::Value;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 use crate::config::Config;
 use crate::door::Router;
 use crate::environment::Environment;
+use crate::execution::{Execution, interrupted, unless_stopped, with_progress};
 use crate::failure::{Failure, Kind};
 use crate::home::Home;
-use crate::keys::{KeyQuestion, Keys, SecretGrant};
+use crate::keys::{KeyQuestion, KeySources, Keys, SecretGrant};
 use crate::limits::RunLimits;
 use crate::outcome::{self, Finished};
 use crate::permissions::{self, Answer, Capability, Question, Remembered};
-use crate::policy::{self, Permitted};
+use crate::policy::{self, Wants};
 use crate::run::{Event, MountRequest, Observer, Report, RunRequest};
-use crate::schema::Schema;
+use crate::schema::{self, Schema};
 use crate::thinking::{Thinking, WantedModels};
 use crate::upstream::Upstream;
 
-/// Pieces of output that may wait for the broker before the guest is held back.
-const OUTPUT_BACKLOG: usize = 16;
 /// How much longer than the run a grant lives: what is under way when the guest ends may still be answered.
 const GRANT_SLACK: Duration = Duration::from_secs(1);
 
@@ -52,9 +51,7 @@ pub struct Broker {
 
 impl Broker {
     /// A broker whose workers and compilers are `program`, called with the hidden subcommands of `orch`.
-    ///
-    /// # Errors
-    /// None at present; the signature leaves room for what is checked once and not per run.
+    #[must_use]
     pub fn new(
         environment: Environment,
         home: Home,
@@ -62,9 +59,9 @@ impl Broker {
         catalog: Catalog,
         vault: VaultLocation,
         program: &Path,
-    ) -> Result<Self, Failure> {
+    ) -> Self {
         let command = |name: &str| WorkerCommand { program: program.to_owned(), args: vec![name.into()] };
-        Ok(Self {
+        Self {
             environment,
             home,
             config,
@@ -72,7 +69,7 @@ impl Broker {
             vault,
             worker: command("__worker"),
             compiler: Compiler::new(command("__compile"), CompileLimits::default()),
-        })
+        }
     }
 
     /// Runs an agent once. When `stop` counts an interrupt the agent is stopped and the run ends as interrupted; dropping the
@@ -82,20 +79,23 @@ impl Broker {
     /// Whatever kept the run from ending with an answer; see [`Kind`]. Its details hold what the report would.
     pub async fn run(
         &self,
-        request: RunRequest,
+        mut request: RunRequest,
         observer: &dyn Observer,
         mut stop: watch::Receiver<u8>,
     ) -> Result<Report, Failure> {
         let started = Instant::now();
         let run = RunId::random();
 
-        let (input, output_schema) = check_documents(&request)?;
+        let (input, output_schema) = check_documents(&mut request)?;
         let limits = RunLimits::of(
             request.limits,
             &request.agent.manifest.limits,
             &self.config.default_limits,
             &self.config.limit_ceilings,
         );
+        for note in RunLimits::cut(&request.limits, &self.config.limit_ceilings) {
+            observer.event(Event::Note(&note));
+        }
         let mounts = self.check_mounts(&request)?;
         check_calls(&request)?;
 
@@ -114,21 +114,20 @@ impl Broker {
             )));
         }
         let wanted = WantedModels::of(&request, &catalog)?;
-        let (mut request, keys) = self.open_keys(request, &run, &wanted, &upstream)?;
-        for name in keys.not_scrubbable() {
-            observer.event(Event::Warning(&format!(
-                "{name} is shorter than 16 bytes and cannot be cleaned out of responses: whoever it is sent to can tell it to the agent"
-            )));
+        let keys = self.open_keys(&mut request, &run, &wanted, &upstream)?;
+        for warning in keys.warnings() {
+            observer.event(Event::Warning(&warning));
         }
         let thinking = Thinking::plan(&request.agent.manifest, &wanted, &keys, request.simulate.is_some())?;
         for note in thinking.notes() {
             observer.event(Event::Note(&note));
         }
-        let permitted = self.permit(&request, &keys, &mounts, &upstream, observer);
+        let permitted = self.permit(&request, &keys, &mounts, observer);
         if *stop.borrow() > 0 {
             return Err(interrupted("interrupted before the agent was started"));
         }
-        let permitted = permitted?;
+        let rules = permitted?.granted(&upstream);
+        keys.record_uses(&self.vault)?;
 
         let issued = policy::issue(&keys, &catalog);
         let env = policy::guest_environment(&run, &request, &issued, thinking.has_models())?;
@@ -137,11 +136,12 @@ impl Broker {
         let router = Arc::new(Router::new(Arc::clone(&grants), Arc::clone(&upstream.proxy), gateway));
         let module = std::mem::take(&mut request.agent.module);
         let worker = unless_stopped(&mut stop, async {
-            let artifact = self.obtain(module, observer).await?;
+            let artifact =
+                with_progress("preparing the agent", observer, self.obtain(module, observer)).await?;
             let pool = Pool { runs: 1, memory: limits.memory };
             let config = WorkerConfig { pool, ..WorkerConfig::default() };
             let door: Arc<Router> = Arc::clone(&router);
-            Worker::start(&self.worker, artifact, config, door).await.map_err(worker_failure)
+            Ok(Worker::start(&self.worker, artifact, config, door).await?)
         })
         .await?;
 
@@ -156,7 +156,7 @@ impl Broker {
             limits: &limits,
             expires,
         };
-        let (token, grant) = grants.mint(policy::grant(&terms, permitted));
+        let (token, grant) = grants.mint(policy::grant(&terms, rules));
         let session = thinking.session(&grant, &limits, expires);
         let admission = session.as_ref().map(|session| router.admit(run.clone(), Arc::clone(session)));
         let inline = input.len() <= MAX_INLINE_INPUT;
@@ -173,7 +173,14 @@ impl Broker {
                 .collect(),
         };
         let input = (!inline).then(|| orch_runner::full(input));
-        let ran = execute(&worker, spec, input, &grant, request.stream, observer, &mut stop).await;
+        let execution = Execution {
+            worker: &worker,
+            grant: &grant,
+            session: session.as_deref(),
+            observer,
+            stream: request.stream,
+        };
+        let ran = execution.run(spec, input, &mut stop).await;
         grants.revoke(&run);
         drop(admission);
         worker.shutdown().await;
@@ -201,30 +208,29 @@ impl Broker {
     /// Reads keys, or takes the simulation's, so that a simulated run touches neither environment nor vault.
     fn open_keys(
         &self,
-        mut request: RunRequest,
+        request: &mut RunRequest,
         run: &RunId,
         wanted: &WantedModels<'_>,
         upstream: &Upstream,
-    ) -> Result<(RunRequest, Keys), Failure> {
-        let secret_grants =
-            request.secrets.iter().map(|text| SecretGrant::parse(text)).collect::<Result<Vec<_>, _>>()?;
-        let flags = std::mem::take(&mut request.keys);
+    ) -> Result<Keys, Failure> {
+        let secret_grants = request
+            .secrets
+            .iter()
+            .map(|text| SecretGrant::parse(text, &self.catalog))
+            .collect::<Result<Vec<_>, _>>()?;
         let question = KeyQuestion {
             run,
+            flags: std::mem::take(&mut request.keys),
             manifest: &request.agent.manifest,
             bare: request.agent.bare,
             wanted: wanted.providers(),
-            flags,
-            environment: &self.environment,
-            vault: &self.vault,
             secret_grants: &secret_grants,
         };
-        let keys = if upstream.simulation.is_some() {
-            question.simulated(upstream.simulated_keys(wanted.providers()))?
+        if upstream.simulation.is_some() {
+            question.simulated(upstream.simulated_keys(wanted.providers()))
         } else {
-            question.open()?
-        };
-        Ok((request, keys))
+            question.open(&KeySources::new(&self.environment, &self.catalog, &self.vault))
+        }
     }
 
     /// Asks for what nobody has granted, and refuses the run when it stays ungranted.
@@ -233,24 +239,22 @@ impl Broker {
         request: &RunRequest,
         keys: &Keys,
         mounts: &[MountRequest],
-        upstream: &Upstream,
         observer: &dyn Observer,
-    ) -> Result<Permitted, Failure> {
+    ) -> Result<Wants, Failure> {
         let agent = &request.agent;
-        let allowed = policy::allowed_hosts(&request.allow, &self.config.allow)?;
-        let permitted = Permitted::of(agent, &allowed, upstream)?;
-        let mut remembered = Remembered::load(&self.home.grants_file())?;
-        let missing: Vec<Capability> = permitted
-            .ungranted()
+        let name = &agent.manifest.name;
+        let wants = Wants::of(agent, &policy::allowed_hosts(&request.allow, &self.config.allow)?)?;
+        let file = self.home.grants_file();
+        let remembered = Remembered::load(&file)?;
+        let missing: Vec<Capability> = wants
+            .open()
             .chain(keys.ungranted.iter().cloned())
             .filter(|capability| !remembered.holds(&agent.digest, capability))
             .collect();
         if missing.is_empty() {
-            return Ok(permitted.granted());
+            return Ok(wants);
         }
-        let name = &agent.manifest.name;
-        let all: Vec<Capability> =
-            permitted.wanted().cloned().chain(keys.ungranted.iter().cloned()).collect();
+        let all: Vec<Capability> = wants.all().chain(keys.ungranted.iter().cloned()).collect();
         let question = Question {
             agent: format!("{name} {}", agent.manifest.version),
             had: remembered.of_agent(name),
@@ -260,36 +264,38 @@ impl Broker {
         match observer.ask(&question) {
             Answer::Once => {}
             Answer::Remember => {
-                if let Some(folder) = self.home.grants_file().parent() {
+                if let Some(folder) = file.parent() {
                     self.home.ensure(folder)?;
                 }
-                remembered.remember(name, agent.digest, &question.wanted)?;
+                Remembered::remember(&file, name, agent.digest, &question.wanted)?;
             }
-            Answer::Deny => return Err(not_granted(&question)),
+            Answer::Deny => return Err(permissions::not_granted(&question)),
         }
-        Ok(permitted.granted())
+        Ok(wants)
     }
 
+    /// The folders that the guest gets, with every link on the way followed.
     fn check_mounts(&self, request: &RunRequest) -> Result<Vec<MountRequest>, Failure> {
-        // Mounts are real paths by now; a root that is reached through a link is compared as what it is.
-        let roots: Vec<PathBuf> = self.home.roots().into_iter().map(real_path).collect();
-        for mount in &request.mounts {
-            if mount.host.starts_with("/proc") {
-                return Err(Failure::usage(
-                    "mount_refused",
-                    format!("{} shows the environment of processes, and with it keys", mount.host.display()),
-                )
-                .hint("copy what the agent needs into a folder of its own"));
+        let mut mounts =
+            permissions::check_mounts(&request.agent.manifest, request.agent.bare, &request.mounts)?;
+        for mount in &mut mounts {
+            let said = mount.host.display();
+            let refuse = |why: String| Failure::usage("mount_refused", format!("{said} {why}"));
+            let real = mount.host.canonicalize().map_err(|e| refuse(format!("cannot be mounted: {e}")))?;
+            if !real.is_dir() {
+                return Err(refuse("is not a folder".to_owned()));
             }
-            if roots.iter().any(|root| root.starts_with(&mount.host) || mount.host.starts_with(root)) {
-                return Err(Failure::usage(
-                    "mount_refused",
-                    format!("{} holds orch's own files, which no agent may see", mount.host.display()),
-                )
-                .hint("mount a folder beside it"));
+            if real.starts_with("/proc") {
+                return Err(refuse("shows the environment of processes, and with it keys".to_owned())
+                    .hint("copy what the agent needs into a folder of its own"));
             }
+            if self.home.overlaps(&real) {
+                return Err(refuse("holds orch's own files, which no agent may see".to_owned())
+                    .hint("mount a folder beside it"));
+            }
+            mount.host = real;
         }
-        permissions::check_mounts(&request.agent.manifest, request.agent.bare, &request.mounts)
+        Ok(mounts)
     }
 
     /// The compiled agent, from the cache or from a compiler process.
@@ -299,14 +305,8 @@ impl Broker {
         {
             self.home.ensure(folder)?;
         }
-        let cache = ArtifactCache::open(&self.home.artifacts(), &self.home.artifact_key()).map_err(|e| {
-            Failure::usage("cache_unusable", format!("the artifact cache cannot be used: {e}"))
-        })?;
-        let size = module.len();
-        if size > 4 << 20 {
-            observer.event(Event::Progress(&format!("preparing a module of {} MiB", size >> 20)));
-        }
-        let obtained = cache.obtain(Bytes::from(module), &self.compiler).await.map_err(artifact_failure)?;
+        let cache = ArtifactCache::open(&self.home.artifacts(), &self.home.artifact_key())?;
+        let obtained = cache.obtain(Bytes::from(module), &self.compiler).await?;
         if let Origin::Replaced { reason } = &obtained.origin {
             observer.event(Event::Warning(&format!(
                 "a compiled artifact in the cache was not used ({reason}) and was made again"
@@ -316,104 +316,42 @@ impl Broker {
     }
 }
 
-/// `path` without links, as far as it exists.
-fn real_path(path: &Path) -> PathBuf {
-    let exists = path.ancestors().find_map(|known| Some((known, known.canonicalize().ok()?)));
-    match exists {
-        Some((known, real)) => path.strip_prefix(known).map_or(real.clone(), |rest| real.join(rest)),
-        None => path.to_owned(),
-    }
-}
-
-/// Runs the guest and collects what it writes.
-async fn execute(
-    worker: &Worker,
-    spec: RunSpec,
-    stdin: Option<orch_runner::Body>,
-    grant: &LiveGrant,
-    stream: bool,
-    observer: &dyn Observer,
-    stop: &mut watch::Receiver<u8>,
-) -> Result<(RunOutcome, Vec<u8>), Failure> {
-    let run = spec.run.clone();
-    let (stdout, mut written) = mpsc::channel::<Bytes>(OUTPUT_BACKLOG);
-    let (stderr, mut logged) = mpsc::channel::<Bytes>(OUTPUT_BACKLOG);
-    let io = RunIo { stdin, stdout: Some(stdout), stderr: Some(stderr) };
-
-    let mut output = Vec::new();
-    let mut told = 0;
-    let collect = async {
-        let (mut out, mut log, mut stopped) = (true, true, false);
-        while out || log {
-            tokio::select! {
-                piece = written.recv(), if out => match piece {
-                    Some(piece) => {
-                        if stream {
-                            observer.event(Event::Output(&piece));
-                        }
-                        output.extend_from_slice(&piece);
-                    }
-                    None => out = false,
-                },
-                piece = logged.recv(), if log => match piece {
-                    Some(piece) => observer.event(Event::Log(&piece)),
-                    None => log = false,
-                },
-                () = stopping(stop), if !stopped => {
-                    stopped = true;
-                    worker.cancel(&run);
-                }
-            }
-            told = outcome::tell_refusals(grant, told, observer);
-        }
-    };
-    let (outcome, ()) = tokio::join!(worker.run(spec, io), collect);
-    outcome::tell_refusals(grant, told, observer);
-    Ok((outcome.map_err(worker_failure)?, output))
-}
-
-/// Resolves when the caller wants the run to stop; never, when the caller can no longer say so.
-async fn stopping(stop: &mut watch::Receiver<u8>) {
-    if stop.wait_for(|count| *count > 0).await.is_err() {
-        std::future::pending::<()>().await;
-    }
-}
-
-/// What is under way before the guest runs is dropped when the caller wants to stop.
-async fn unless_stopped<T>(
-    stop: &mut watch::Receiver<u8>,
-    work: impl Future<Output = Result<T, Failure>>,
-) -> Result<T, Failure> {
-    tokio::select! {
-        done = work => done,
-        () = stopping(stop) => Err(interrupted("interrupted before the agent was started")),
-    }
-}
-
-/// The failure of a run that its caller stopped.
-pub(crate) fn interrupted(what: impl Into<String>) -> Failure {
-    Failure::new(Kind::Interrupted, "interrupted", what)
-}
-
 /// Input and schemas, checked before anything else is touched.
-fn check_documents(request: &RunRequest) -> Result<(String, Option<Schema>), Failure> {
+fn check_documents(request: &mut RunRequest) -> Result<(String, Option<Schema>), Failure> {
     let manifest = &request.agent.manifest;
-    let value: Value = serde_json::from_str(&request.input).map_err(|e| {
+    let said = request.input.take();
+    let missing = said.is_none();
+    let input = said.unwrap_or_else(|| "{}".to_owned());
+    let value: Value = serde_json::from_str(&input).map_err(|e| {
         Failure::usage("input_invalid", format!("the input is not JSON: {e}"))
             .hint("--input takes JSON, @FILE, or - for standard input")
     })?;
     if let Some(schema) = &manifest.input {
         let violations = Schema::compile(schema, "input")?.violations(&value);
         if !violations.is_empty() {
-            return Err(Failure::usage(
-                "input_mismatch",
-                format!("the input is not what {} takes: {}", manifest.name, violations.join("; ")),
-            )
-            .detail("violations", violations));
+            let all = violations.join("; ");
+            let failure = if missing {
+                Failure::usage(
+                    "input_missing",
+                    format!("{} needs an input, and there is none: {all}", manifest.name),
+                )
+            } else {
+                Failure::usage(
+                    "input_mismatch",
+                    format!("the input is not what {} takes: {all}", manifest.name),
+                )
+            };
+            let failure = failure.detail("violations", violations);
+            return Err(match schema::sketch(schema) {
+                Some(sketch) => {
+                    failure.hint(format!("--input '{}'", sketch.to_string().replace('\'', "'\\''")))
+                }
+                None => failure,
+            });
         }
     }
     let output = manifest.output.as_ref().map(|schema| Schema::compile(schema, "output")).transpose()?;
-    Ok((request.input.clone(), output))
+    Ok((input, output))
 }
 
 fn check_calls(request: &RunRequest) -> Result<(), Failure> {
@@ -428,45 +366,4 @@ fn check_calls(request: &RunRequest) -> Result<(), Failure> {
             request.agent.manifest.name
         ),
     ))
-}
-
-fn not_granted(question: &Question) -> Failure {
-    let wanted: Vec<String> = question.wanted.iter().map(ToString::to_string).collect();
-    let failure = Failure::new(
-        Kind::Denied,
-        "not_granted",
-        format!("{} wants to {}, and nobody has granted it", question.agent, wanted.join("; to ")),
-    )
-    .detail("wanted", wanted);
-    question.wanted.iter().fold(failure, |failure, capability| match capability {
-        Capability::Egress(want) => failure.hint(match want.port {
-            Some(port) => format!("--allow {}:{port}", want.host),
-            None => format!("--allow {}", want.host),
-        }),
-        Capability::Secret { name, host } => failure.hint(format!("--secret {name}@{host}")),
-    })
-}
-
-fn artifact_failure(error: orch_runner::ArtifactError) -> Failure {
-    match error {
-        orch_runner::ArtifactError::Compile(CompileError::Module(why)) => {
-            Failure::usage("module_invalid", format!("the agent's module cannot be used: {why}"))
-        }
-        orch_runner::ArtifactError::Compile(other) => Failure::new(
-            Kind::Agent,
-            "compile_failed",
-            format!("the agent's module cannot be compiled: {other}"),
-        ),
-        other => Failure::usage("cache_unusable", format!("the artifact cache cannot be used: {other}")),
-    }
-}
-
-fn worker_failure(error: WorkerError) -> Failure {
-    match error {
-        WorkerError::Rejected { message } => {
-            Failure::usage("run_rejected", format!("the run cannot be set up: {message}"))
-        }
-        WorkerError::Died { .. } => Failure::new(Kind::Agent, "sandbox_died", error.to_string()),
-        other => Failure::defect(other.to_string()),
-    }
 }

@@ -4,9 +4,7 @@
 //! refused when another user could have written it, and every unknown or unusable key is an error with its line.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::net::SocketAddr;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use orch_manifests::{Catalog, Dialect, Endpoint, HostName, Limits, OperatorProvider, Slug};
@@ -15,7 +13,7 @@ use rustls::pki_types::pem::PemObject;
 use serde::Deserialize;
 
 use crate::failure::Failure;
-use crate::home::Home;
+use crate::home::{Home, private};
 use crate::permissions::AllowedHost;
 
 mod limits;
@@ -100,12 +98,9 @@ impl Config {
     /// When the file is not the user's own, is malformed, or says something that cannot be done.
     pub fn load(home: &Home) -> Result<Self, Failure> {
         let path = home.config_file();
-        match path.symlink_metadata() {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
-            Err(error) => return Err(unreadable(&path, &error)),
-            Ok(meta) => check_file(&path, &meta)?,
-        }
-        let text = fs::read_to_string(&path).map_err(|error| unreadable(&path, &error))?;
+        let Some(text) = private::read(&path, SIZE_LIMIT, "the configuration")? else {
+            return Ok(Self::default());
+        };
         Self::parse(&text, &path.display().to_string(), home.config_folder())
     }
 
@@ -165,7 +160,7 @@ impl Config {
             });
         }
         for (index, host) in raw.egress.allow.iter().enumerate() {
-            let host = AllowedHost::parse(host).map_err(|e| wrong(&format!("egress.allow[{index}]"), &e))?;
+            let host = host.parse().map_err(|e: String| wrong(&format!("egress.allow[{index}]"), &e))?;
             config.allow.push(host);
         }
         for (from, to) in &raw.egress.connect_to {
@@ -205,65 +200,13 @@ fn parse_origin(text: &str) -> Result<(HostName, u16), String> {
 }
 
 fn read_roots(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    trusted_roots(path)?;
+    private::check_provided(path).map_err(|why| format!("{}: {why}", path.display()))?;
     let file = |e: &dyn std::fmt::Display| format!("cannot read {}: {e}", path.display());
     let roots = CertificateDer::pem_file_iter(path)
         .map_err(|e| file(&e))?
         .collect::<Result<Vec<_>, _>>()
         .map_err(|e| file(&e))?;
     if roots.is_empty() { Err(format!("{} holds no PEM certificate", path.display())) } else { Ok(roots) }
-}
-
-/// The file decides where keys are sent: it must be the user's own, and nobody else's to write.
-fn check_file(path: &Path, meta: &fs::Metadata) -> Result<(), Failure> {
-    let refuse = |why: &str| Err(Failure::usage("config_unsafe", format!("{} {why}", path.display())));
-    if let Err(why) = own_file(meta) {
-        let hint = format!("chmod 600 {}", path.display());
-        return refuse(why).map_err(|f: Failure| if why == WRITABLE { f.hint(hint) } else { f });
-    }
-    if meta.len() > SIZE_LIMIT {
-        return refuse("is larger than 1 MiB");
-    }
-    Ok(())
-}
-
-const WRITABLE: &str = "can be written to by other users";
-
-/// Refuses what another user could have written: for files that decide where keys go or what agents may do.
-pub(crate) fn own_file(meta: &fs::Metadata) -> Result<(), &'static str> {
-    if meta.file_type().is_symlink() {
-        return Err("is a symbolic link; orch does not follow links to what decides where keys go");
-    }
-    if !meta.is_file() {
-        return Err("is not a file");
-    }
-    if meta.uid() != rustix::process::geteuid().as_raw() {
-        return Err("belongs to another user");
-    }
-    if meta.permissions().mode() & 0o022 != 0 {
-        return Err(WRITABLE);
-    }
-    Ok(())
-}
-
-/// The same for certificate authorities, which the system may provide and link to.
-fn trusted_roots(path: &Path) -> Result<(), String> {
-    let meta = fs::metadata(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
-    let refuse = |why: &str| Err(format!("{} {why}; whoever writes there can read keys", path.display()));
-    if !meta.is_file() {
-        return Err(format!("{} is not a file", path.display()));
-    }
-    if meta.uid() != 0 && meta.uid() != rustix::process::geteuid().as_raw() {
-        return refuse("belongs to another user");
-    }
-    if meta.permissions().mode() & 0o022 != 0 {
-        return refuse(WRITABLE);
-    }
-    Ok(())
-}
-
-fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
-    Failure::file("config_unreadable", "read the configuration", path, error)
 }
 
 /// serde_yaml says the place and the field; the nearest known field is added.
@@ -291,6 +234,8 @@ fn nearest_field(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
 
     fn parse(text: &str) -> Result<Config, Failure> {
         Config::parse(text, "config.yaml", Path::new("/nowhere"))
@@ -336,6 +281,26 @@ vault: { key: auto }
         assert_eq!(config.connect_to[0].1.port(), 9443);
     }
 
+    /// The first YAML block of the README, with what is commented out as well.
+    #[test]
+    fn the_readme_s_example_parses_and_shows_every_key() {
+        let readme = include_str!("../../README.md");
+        let (_, after) = readme.split_once("```yaml\n").expect("an example");
+        let (example, _) = after.split_once("```").expect("its end");
+        let config = parse(example).expect("parses");
+        let catalog = config.catalog().expect("complete");
+        assert!(catalog.provider("ollama").expect("built in").pinned);
+        assert!(catalog.provider("lan-llm").expect("defined").free);
+        assert_eq!((config.allow.len(), config.connect_to.len()), (2, 1));
+        assert!(config.default_limits.time.is_some() && config.limit_ceilings.cost_usd.is_some());
+
+        let uncommented = example.replace("# ca_file", "ca_file");
+        says(&uncommented, "/nowhere/extra-roots.pem");
+        for key in ["base_url", "dialect", "env", "models", "free", "defaults", "ceilings", "key: auto"] {
+            assert!(example.contains(key), "{key} is not shown");
+        }
+    }
+
     #[test]
     fn each_mistake_is_named_with_its_place() {
         says("egres: {}", "config.yaml:1:1: unknown field");
@@ -377,11 +342,14 @@ vault: { key: auto }
     fn a_file_that_others_can_write_is_refused() {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("config.yaml");
-        fs::write(&path, "").expect("written");
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).expect("opened");
         let set = BTreeMap::from([("ORCH_HOME".to_owned(), dir.path().display().to_string())]);
         let home = Home::locate(&crate::Environment::Fixed(set)).expect("a home");
-        assert_eq!(Config::load(&home).expect_err("refused").code(), "config_unsafe");
+        assert!(Config::load(&home).expect("no file is the default").allow.is_empty());
+
+        fs::write(&path, "egress: { allow: [api.example.com] }").expect("written");
+        assert_eq!(Config::load(&home).expect("fine").allow.len(), 1);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).expect("opened");
+        assert_eq!(Config::load(&home).expect_err("refused").code(), "file_unsafe");
 
         let roots = dir.path().join("roots.pem");
         fs::write(&roots, "").expect("written");
@@ -389,5 +357,13 @@ vault: { key: auto }
         let failure = Config::parse("egress: { ca_file: roots.pem }", "config.yaml", dir.path());
         let failure = failure.expect_err("refused");
         assert!(failure.message().contains("written to by other users"), "{failure}");
+
+        fs::rename(&path, dir.path().join("elsewhere.yaml")).expect("moved");
+        std::os::unix::fs::symlink(dir.path().join("elsewhere.yaml"), &path).expect("linked");
+        let failure = Config::load(&home).expect_err("refused");
+        assert!(failure.message().contains("symbolic link"), "{failure}");
+        fs::remove_file(&path).expect("removed");
+        fs::create_dir(&path).expect("made");
+        assert_eq!(Config::load(&home).expect_err("refused").code(), "file_unsafe");
     }
 }

@@ -16,6 +16,9 @@ use orch_proxy::{Body, EgressError, Grants, LiveGrant, Proxy, TimeoutKind};
 use orch_runner::{Door, Refusal, RefusalCode};
 use serde_json::json;
 
+#[cfg(test)]
+mod tests;
+
 /// The name of the gateway inside the sandbox. It exists on no network.
 pub(crate) const GATEWAY_HOST: &str = "llm.orch.internal";
 

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use orch_manifests::Catalog;
 use orch_vault::Secret;
 
 /// A variable that `orch` reads.
@@ -28,12 +29,28 @@ pub const VARIABLES: &[Variable] = &[
     Variable { name: "XDG_CONFIG_HOME", meaning: "Parent of the configuration folder `orch`." },
     Variable { name: "XDG_DATA_HOME", meaning: "Parent of the data folder `orch`." },
     Variable { name: "XDG_CACHE_HOME", meaning: "Parent of the cache folder `orch`." },
+    Variable { name: "TERM", meaning: "When `dumb`, output has no colour and no progress is drawn." },
     Variable { name: "NO_COLOR", meaning: "When set and not empty, output has no colour." },
     Variable {
         name: "CI",
         meaning: "When set and not empty, nothing is asked on the terminal and no progress is drawn.",
     },
 ];
+
+/// The documentation of all variables, as a Markdown table: [`VARIABLES`], then the catalog's key variables.
+#[must_use]
+pub fn documentation(catalog: &Catalog) -> String {
+    let row = |name: &str, meaning: &str| format!("| `{name}` | {meaning} |\n");
+    let mut table = "| variable | meaning |\n|---|---|\n".to_owned();
+    table.extend(VARIABLES.iter().map(|variable| row(variable.name, variable.meaning)));
+    for provider in catalog.providers() {
+        for (position, name) in provider.env.iter().enumerate() {
+            let other = if position == 0 { "" } else { ", another name" };
+            table.push_str(&row(name, &format!("Key of {}{other}.", provider.name)));
+        }
+    }
+    table
+}
 
 /// Where variables come from: the process, or a fixed set in tests.
 #[derive(Debug)]
@@ -61,13 +78,12 @@ impl Environment {
         self.get(name).map(PathBuf::from).filter(|path| path.is_absolute())
     }
 
-    /// Whether a key variable of the catalog holds something.
-    #[must_use]
-    pub fn has_key(&self, name: &str) -> bool {
-        self.raw(name).is_some()
+    /// A key variable as it stands. Which names are key variables is for the catalog to say.
+    pub(crate) fn key_variable(&self, name: &str) -> Option<OsString> {
+        self.raw(name)
     }
 
-    /// The key in a variable of the catalog, exactly as it stands but for one trailing newline.
+    /// The key in a variable, exactly as it stands but for one trailing newline. White space alone is no key.
     #[must_use]
     pub fn key(&self, name: &str) -> Option<Secret> {
         use std::os::unix::ffi::OsStringExt;
@@ -75,7 +91,8 @@ impl Environment {
         if bytes.last() == Some(&b'\n') {
             bytes.pop();
         }
-        (!bytes.is_empty()).then(|| Secret::new(bytes))
+        let secret = Secret::new(bytes);
+        secret.expose(|key| !key.trim_ascii().is_empty()).then_some(secret)
     }
 
     fn raw(&self, name: &str) -> Option<OsString> {
@@ -99,8 +116,24 @@ mod tests {
     fn empty_is_unset() {
         let env = fixed(&[("CI", ""), ("OPENAI_API_KEY", "")]);
         assert!(env.get("CI").is_none());
-        assert!(!env.has_key("OPENAI_API_KEY"));
         assert!(env.key("OPENAI_API_KEY").is_none());
+        assert!(fixed(&[("OPENAI_API_KEY", " \t\n")]).key("OPENAI_API_KEY").is_none());
+    }
+
+    #[test]
+    fn the_readme_says_what_the_table_says() {
+        let readme = include_str!("../../README.md");
+        let begin = readme.find("<!-- environment:").expect("where the table begins");
+        let (_, after) = readme[begin..].split_once("-->\n").expect("the end of the remark");
+        let (written, _) = after.split_once("<!-- /environment -->").expect("where the table ends");
+        let table = documentation(&Catalog::builtin());
+        assert_eq!(written, table, "README.md and VARIABLES differ; the table is:\n{table}");
+        // Each name once, and a key variable is not declared as something else.
+        let mut names: Vec<&str> = table.lines().filter_map(|line| line.split('`').nth(1)).collect();
+        let all = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), all);
     }
 
     #[test]

@@ -7,6 +7,9 @@ use std::fmt;
 
 use serde_json::{Map, Value, json};
 
+mod runner;
+mod vault;
+
 /// The classes of failure, one per exit code of the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {

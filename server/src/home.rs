@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use crate::environment::Environment;
 use crate::failure::{Failure, Kind};
 
+pub(crate) mod private;
+
 /// The folders of one installation.
 #[derive(Debug, Clone)]
 pub struct Home {
@@ -92,10 +94,20 @@ impl Home {
         self.data.join("grants.json")
     }
 
-    /// The three roots, for the check that no mount overlaps them.
+    /// The three roots.
     #[must_use]
     pub fn roots(&self) -> [&Path; 3] {
         [&self.config, &self.data, &self.cache]
+    }
+
+    /// Whether a folder holds one of this home's, or lies in it, once every link on the way is followed.
+    #[must_use]
+    pub fn overlaps(&self, folder: &Path) -> bool {
+        let folder = resolved(folder);
+        self.roots()
+            .into_iter()
+            .map(resolved)
+            .any(|root| root.starts_with(&folder) || folder.starts_with(&root))
     }
 
     /// Creates `folder` (one of this home's) and its missing parents as 0700, and checks it.
@@ -117,6 +129,16 @@ impl Home {
         }
         Ok(())
     }
+}
+
+/// The path without links, as far as it exists; what does not exist yet has none.
+fn resolved(path: &Path) -> PathBuf {
+    for existing in path.ancestors() {
+        if let (Ok(real), Ok(rest)) = (existing.canonicalize(), path.strip_prefix(existing)) {
+            return if rest.as_os_str().is_empty() { real } else { real.join(rest) };
+        }
+    }
+    path.to_owned()
 }
 
 /// Refuses a folder that someone else could have planted or could change.
@@ -163,6 +185,23 @@ mod tests {
         assert_eq!(home.config_file(), Path::new("/srv/o/config.yaml"));
         assert_eq!(home.vault(), Path::new("/srv/o/data/vault"));
         assert!(!home.vault_key().starts_with(home.vault()), "the key lies outside the store");
+    }
+
+    #[test]
+    fn an_overlap_is_found_behind_links() {
+        let temp = tempfile::tempdir().expect("a folder");
+        let (real, link) = (temp.path().join("real"), temp.path().join("link"));
+        fs::create_dir_all(real.join("o")).expect("made");
+        fs::create_dir(temp.path().join("beside")).expect("made");
+        std::os::unix::fs::symlink(&real, &link).expect("linked");
+        // A home that is reached by a link, and does not exist yet beyond it.
+        for home in [home(&link.join("o")), home(&link.join("o/deeper"))] {
+            for inside in [&real, &real.join("o"), &link, temp.path()] {
+                assert!(home.overlaps(inside), "{home:?} {}", inside.display());
+            }
+            assert!(!home.overlaps(&temp.path().join("beside")));
+            assert!(!home.overlaps(&real.join("orch")), "a name that begins alike is another folder");
+        }
     }
 
     #[test]

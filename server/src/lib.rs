@@ -9,6 +9,7 @@ mod config;
 mod credential;
 mod door;
 mod environment;
+mod execution;
 mod failure;
 mod home;
 mod keys;
@@ -18,17 +19,19 @@ mod permissions;
 mod policy;
 mod run;
 mod schema;
+#[cfg(test)]
+mod stage;
 mod thinking;
 mod upstream;
 
 pub use agent::{Agent, MODULE_LIMIT};
 pub use broker::Broker;
 pub use config::Config;
-pub use environment::{Environment, VARIABLES, Variable};
+pub use environment::{Environment, VARIABLES, Variable, documentation};
 pub use failure::{Failure, Kind};
 pub use home::Home;
-pub use keys::{flag_key, vault_failure};
-pub use permissions::{Answer, Capability, Question};
+pub use keys::{KeySources, flag_key};
+pub use permissions::{AllowedHost, Answer, Capability, Question};
 pub use run::{
     EgressReport, Event, LimitRequest, LimitUse, LimitsReport, MountRequest, Observer, Report, RunRequest,
     UsageReport,

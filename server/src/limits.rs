@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use orch_manifests::{ByteSize, Limits, MicroUsd};
+use orch_manifests::{ByteSize, Limits, MicroUsd, format_duration};
 
 use crate::run::LimitRequest;
 
-/// The limits of one run, all of them set but money, whose default is the token limit's worth.
+/// The limits of one run. Money is bounded only when somebody says so; tokens always are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RunLimits {
     /// Linear memory, in bytes.
@@ -73,6 +73,28 @@ impl RunLimits {
 }
 
 impl RunLimits {
+    /// What the caller asked for and a ceiling cut; to be said aloud.
+    #[must_use]
+    pub(crate) fn cut(caller: &LimitRequest, ceilings: &Limits) -> Vec<String> {
+        fn note<T: PartialOrd>(
+            flag: &str,
+            asked: Option<T>,
+            ceiling: Option<T>,
+            show: fn(T) -> String,
+        ) -> Option<String> {
+            let ceiling = ceiling.filter(|ceiling| asked.is_some_and(|asked| asked > *ceiling))?;
+            Some(format!("{flag} is cut to {}, the ceiling of the configuration", show(ceiling)))
+        }
+        [
+            note("--time", caller.time, ceilings.time, format_duration),
+            note("--memory", caller.memory, ceilings.memory, |size| size.to_string()),
+            note("--max-cost", caller.max_cost, ceilings.cost_usd, |usd| usd.to_string()),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+
     /// The part of them that the worker enforces.
     #[must_use]
     pub(crate) fn for_worker(&self) -> orch_runner::RunLimits {
@@ -91,20 +113,73 @@ impl RunLimits {
 mod tests {
     use super::*;
 
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn everything(n: u64) -> Limits {
+        Limits {
+            memory: Some(ByteSize(n)),
+            time: Some(Duration::from_secs(n)),
+            cpu: Some(Duration::from_secs(n)),
+            output: Some(ByteSize(n)),
+            requests: Some(n),
+            tokens: Some(n),
+            cost_usd: Some(MicroUsd(n)),
+        }
+    }
+
+    fn all_are(limits: &RunLimits, n: u64) {
+        assert_eq!(
+            *limits,
+            RunLimits {
+                memory: n,
+                time: Duration::from_secs(n),
+                cpu: Duration::from_secs(n),
+                output: n,
+                log: DEFAULTS.log,
+                requests: n,
+                tokens: n,
+                cost: Some(MicroUsd(n)),
+            }
+        );
+    }
+
     #[test]
-    fn the_caller_wins_within_the_ceiling() {
-        let manifest = Limits { time: Some(Duration::from_secs(30)), ..Limits::default() };
-        let ceilings =
-            Limits { time: Some(Duration::from_secs(60)), requests: Some(10), ..Limits::default() };
+    fn manifest_then_configuration_then_default() {
+        let (nobody, none) = (LimitRequest::default(), Limits::default());
+        assert_eq!(RunLimits::of(nobody, &none, &none, &none), DEFAULTS);
+        all_are(&RunLimits::of(nobody, &none, &everything(7), &none), 7);
+        all_are(&RunLimits::of(nobody, &everything(9), &everything(7), &none), 9);
+    }
+
+    #[test]
+    fn no_limit_is_beyond_its_ceiling_whoever_says_it() {
+        let (nobody, none) = (LimitRequest::default(), Limits::default());
+        for said in [&none, &everything(1 << 40)] {
+            all_are(&RunLimits::of(nobody, said, &none, &everything(5)), 5);
+        }
+        all_are(&RunLimits::of(nobody, &everything(4), &none, &everything(5)), 4);
+    }
+
+    #[test]
+    fn the_caller_wins_within_the_ceiling_and_hears_of_the_cut() {
         let none = Limits::default();
-        let of = |caller: Option<u64>| {
-            let caller = LimitRequest { time: caller.map(Duration::from_secs), ..LimitRequest::default() };
-            RunLimits::of(caller, &manifest, &none, &ceilings)
+        let of = |time, memory, max_cost, ceilings: &Limits| {
+            let caller = LimitRequest {
+                time: Some(time),
+                memory: Some(ByteSize(memory)),
+                max_cost: Some(MicroUsd(max_cost)),
+            };
+            let limits = RunLimits::of(caller, &everything(30), &none, ceilings);
+            (RunLimits::cut(&caller, ceilings), limits)
         };
-        assert_eq!(of(None).time, Duration::from_secs(30));
-        assert_eq!(of(Some(45)).time, Duration::from_secs(45));
-        assert_eq!(of(Some(90)).time, Duration::from_secs(60));
-        assert_eq!(of(None).requests, 10, "a ceiling below the default holds");
-        assert_eq!(of(None).memory, DEFAULTS.memory);
+        let (cut, limits) = of(MINUTE, 60, 60, &everything(60));
+        assert_eq!((limits.time, limits.memory), (MINUTE, 60));
+        assert_eq!((limits.cost, cut), (Some(MicroUsd(60)), Vec::new()));
+
+        let (cut, limits) = of(2 * MINUTE, 1 << 20, 1_000_000, &everything(60));
+        assert_eq!((limits.time, limits.memory), (MINUTE, 60));
+        assert_eq!(limits.cost, Some(MicroUsd(60)));
+        assert_eq!(cut.len(), 3, "{cut:?}");
+        assert!(cut[0].starts_with("--time is cut to 1m"), "{cut:?}");
     }
 }

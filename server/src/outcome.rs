@@ -9,11 +9,14 @@ use orch_proxy::{Decision, LiveGrant, Outcome as Verdict};
 use orch_runner::{Exit, LimitName, RunOutcome};
 use serde_json::Value;
 
-use crate::broker::interrupted;
+use crate::execution::interrupted;
 use crate::failure::{Failure, Kind};
 use crate::limits::RunLimits;
 use crate::run::{EgressReport, Event, LimitUse, LimitsReport, Observer, Report, UsageReport};
 use crate::schema::Schema;
+
+#[cfg(test)]
+mod tests;
 
 /// Refused requests that a report lists; the rest are counted by the ledger.
 const DENIED_LISTED: usize = 100;

@@ -5,13 +5,16 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::str::FromStr;
 
-use orch_manifests::{Access, EgressWant, HostName, Manifest, Scheme};
+use orch_manifests::{Access, EgressWant, HostPattern, Manifest, Scheme};
 
 use crate::failure::{Failure, Kind};
 use crate::run::MountRequest;
 
 mod remembered;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use remembered::Remembered;
 
@@ -83,50 +86,64 @@ pub enum Answer {
     Deny,
 }
 
-/// Where a host may be reached because somebody said so: `HOST` or `HOST:PORT`.
+/// A host that somebody said may be reached: `HOST[:PORT]`, where the port is HTTPS's when none is said.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AllowedHost {
-    host: String,
-    port: Option<u16>,
+    pub(crate) host: HostPattern,
+    pub(crate) port: u16,
 }
 
 impl AllowedHost {
-    /// Parses `HOST[:PORT]`; `*.HOST` stands for the pattern of the same text.
-    ///
-    /// # Errors
-    /// When the host is not a name, or the port not a number.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let (host, port) = match text.rsplit_once(':') {
-            Some((host, port)) => {
-                (host, Some(port.parse::<u16>().map_err(|_| format!("{text:?}: {port:?} is not a port"))?))
-            }
-            None => (text, None),
-        };
-        let bare = host.strip_prefix("*.").unwrap_or(host);
-        let name: HostName = bare.parse().map_err(|e| format!("{text:?} is not HOST or HOST:PORT: {e}"))?;
-        let host = if host.starts_with("*.") { format!("*.{name}") } else { name.to_string() };
-        Ok(Self { host, port })
+    /// What has to be said for a want.
+    #[must_use]
+    pub(crate) fn for_want(want: &EgressWant) -> Self {
+        Self { host: want.host.clone(), port: want.effective_port() }
     }
 
     /// Whether this allows what the manifest wants: the same pattern, and the same port.
     #[must_use]
-    pub fn covers(&self, want: &EgressWant) -> bool {
-        let wanted = want.effective_port();
-        self.host == want.host.to_string() && self.port.unwrap_or(Scheme::Https.default_port()) == wanted
-            || self.host == want.host.to_string() && self.port.is_none() && want.port.is_none()
+    pub(crate) fn covers(&self, want: &EgressWant) -> bool {
+        *self == Self::for_want(want)
     }
+}
 
-    /// The host pattern's text.
-    #[must_use]
-    pub fn host(&self) -> &str {
-        &self.host
-    }
+impl FromStr for AllowedHost {
+    type Err = String;
 
-    /// The port, when one was named.
-    #[must_use]
-    pub fn port(&self) -> Option<u16> {
-        self.port
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (host, port) = match text.rsplit_once(':') {
+            Some((host, port)) => {
+                let number = port.parse().ok().filter(|port| *port != 0);
+                (host, number.ok_or_else(|| format!("{text:?}: {port:?} is not a port"))?)
+            }
+            None => (text, Scheme::Https.default_port()),
+        };
+        let host = host.parse().map_err(|e| format!("{text:?} is not HOST or HOST:PORT: {e}"))?;
+        Ok(Self { host, port })
     }
+}
+
+impl fmt::Display for AllowedHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.host.fmt(f)?;
+        if self.port == Scheme::Https.default_port() { Ok(()) } else { write!(f, ":{}", self.port) }
+    }
+}
+
+/// The failure of a run that wants what nobody granted; its hints are the flags that would grant it.
+pub(crate) fn not_granted(question: &Question) -> Failure {
+    let wanted: Vec<String> = question.wanted.iter().map(ToString::to_string).collect();
+    let failure = Failure::new(
+        Kind::Denied,
+        "not_granted",
+        format!("{} wants to {}, and nobody has granted it", question.agent, wanted.join("; to ")),
+    )
+    .detail("wanted", wanted)
+    .detail("combined_risk", question.combined.as_str());
+    question.wanted.iter().fold(failure, |failure, capability| match capability {
+        Capability::Egress(want) => failure.hint(format!("--allow {}", AllowedHost::for_want(want))),
+        Capability::Secret { name, host } => failure.hint(format!("--secret {name}@{host}")),
+    })
 }
 
 /// What the capabilities and mounts of a run amount to together.
@@ -155,7 +172,7 @@ pub(crate) fn combined_risk(agent: &str, wanted: &[Capability], mounts: &[MountR
 /// Checks the caller's mounts against the manifest's wants; the narrower access wins.
 ///
 /// # Errors
-/// When a folder that the agent wants is not mounted, or one is mounted that it does not ask for.
+/// When a folder that the agent wants is not mounted, one is mounted that it does not ask for, or two at one place.
 pub(crate) fn check_mounts(
     manifest: &Manifest,
     bare: bool,

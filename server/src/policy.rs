@@ -15,6 +15,9 @@ use crate::permissions::{AllowedHost, Capability};
 use crate::run::RunRequest;
 use crate::upstream::Upstream;
 
+#[cfg(test)]
+mod tests;
+
 /// Requests of one run that may be under way at once.
 const CONCURRENT: u32 = 64;
 /// Names that the environment of a guest gets from `orch`; a caller cannot give them another meaning.
@@ -30,97 +33,87 @@ pub(crate) struct Allowed {
 pub(crate) fn allowed_hosts(flags: &[String], config: &[AllowedHost]) -> Result<Vec<Allowed>, Failure> {
     let mut allowed = Vec::with_capacity(flags.len() + config.len());
     for text in flags {
-        let host =
-            AllowedHost::parse(text).map_err(|e| Failure::usage("bad_usage", format!("--allow {e}")))?;
+        let host = text.parse().map_err(|e: String| Failure::usage("bad_usage", format!("--allow {e}")))?;
         allowed.push(Allowed { host, origin: RuleOrigin::Flag });
     }
     allowed.extend(config.iter().map(|host| Allowed { host: host.clone(), origin: RuleOrigin::Config }));
     Ok(allowed)
 }
 
-/// What an agent asked for, each with the rule it becomes and whether somebody granted it already.
-pub(crate) struct Permitted {
-    rows: Vec<Row>,
+/// The hosts that an agent asks for, each with who allowed it.
+pub(crate) struct Wants {
+    rows: Vec<Want>,
 }
 
-struct Row {
-    capability: Capability,
-    granted: bool,
-    rules: Vec<Rule>,
+struct Want {
+    egress: EgressWant,
+    /// Who allowed it; none when that is still to be asked.
+    by: Option<RuleOrigin>,
 }
 
-impl Permitted {
+impl Wants {
     /// Compares the manifest's wants with what was allowed. For a bare module the command line is the manifest.
-    pub(crate) fn of(agent: &Agent, allowed: &[Allowed], upstream: &Upstream) -> Result<Self, Failure> {
+    ///
+    /// # Errors
+    /// When the command line allows what the manifest does not ask for: a misspelt host, most likely.
+    pub(crate) fn of(agent: &Agent, allowed: &[Allowed]) -> Result<Self, Failure> {
+        let by_flag = || allowed.iter().filter(|allowed| allowed.origin == RuleOrigin::Flag);
         if agent.bare {
-            let rows = allowed
-                .iter()
-                .filter(|allowed| allowed.origin == RuleOrigin::Flag)
-                .map(|allowed| bare_row(&allowed.host, upstream))
-                .collect::<Result<_, _>>()?;
-            return Ok(Self { rows });
+            let rows =
+                by_flag().map(|allowed| Want { egress: whole(&allowed.host), by: Some(allowed.origin) });
+            return Ok(Self { rows: rows.collect() });
         }
         let wants = &agent.manifest.egress;
-        for allowed in allowed.iter().filter(|allowed| allowed.origin == RuleOrigin::Flag) {
-            if !wants.iter().any(|want| allowed.host.covers(want)) {
-                return Err(Failure::usage(
-                    "allow_not_wanted",
-                    format!("--allow {}: {} does not ask for it", allowed.host.host(), agent.manifest.name),
-                )
-                .hint("an agent reaches only what its manifest asks for under `egress`"));
-            }
+        if let Some(Allowed { host, .. }) = by_flag().find(|a| !wants.iter().any(|want| a.host.covers(want)))
+        {
+            return Err(not_wanted(agent, host));
         }
-        let rows = wants
-            .iter()
-            .map(|want| {
-                let by = allowed.iter().find(|allowed| allowed.host.covers(want));
-                let origin = by.map_or(RuleOrigin::Manifest, |allowed| allowed.origin);
-                Row {
-                    capability: Capability::Egress(want.clone()),
-                    granted: by.is_some(),
-                    rules: rules(want, origin, upstream),
-                }
-            })
-            .collect();
-        Ok(Self { rows })
+        let rows = wants.iter().map(|want| Want {
+            egress: want.clone(),
+            by: allowed.iter().find(|allowed| allowed.host.covers(want)).map(|allowed| allowed.origin),
+        });
+        Ok(Self { rows: rows.collect() })
     }
 
     /// Everything that was asked for.
-    pub(crate) fn wanted(&self) -> impl Iterator<Item = &Capability> {
-        self.rows.iter().map(|row| &row.capability)
+    pub(crate) fn all(&self) -> impl Iterator<Item = Capability> {
+        self.rows.iter().map(|row| Capability::Egress(row.egress.clone()))
     }
 
-    /// What nobody has granted yet.
-    pub(crate) fn ungranted(&self) -> impl Iterator<Item = Capability> {
-        self.rows.iter().filter(|row| !row.granted).map(|row| row.capability.clone())
+    /// What nobody has allowed yet.
+    pub(crate) fn open(&self) -> impl Iterator<Item = Capability> {
+        self.rows.iter().filter(|row| row.by.is_none()).map(|row| Capability::Egress(row.egress.clone()))
     }
 
-    /// The same with everything granted: the user said yes to the rest.
-    pub(crate) fn granted(mut self) -> Self {
-        for row in &mut self.rows {
-            row.granted = true;
-        }
-        self
+    /// The rules of a run whose open wants were granted. In a simulated run each is narrowed to the hosts that the
+    /// scenario scripts.
+    pub(crate) fn granted(self, upstream: &Upstream) -> Vec<Rule> {
+        let origin = |by: Option<RuleOrigin>| by.unwrap_or(RuleOrigin::Manifest);
+        self.rows.iter().flat_map(|row| rules(&row.egress, origin(row.by), upstream)).collect()
     }
 }
 
-fn bare_row(host: &AllowedHost, upstream: &Upstream) -> Result<Row, Failure> {
-    let pattern: HostPattern = host
-        .host()
-        .parse()
-        .map_err(|e| Failure::usage("bad_usage", format!("--allow {}: {e}", host.host())))?;
-    let want = EgressWant {
-        host: pattern,
-        port: host.port(),
+/// Everything at a host, for the agent that no manifest narrows.
+fn whole(host: &AllowedHost) -> EgressWant {
+    EgressWant {
+        host: host.host.clone(),
+        port: Some(host.port),
         scheme: Scheme::Https,
         methods: Vec::new(),
         paths: Vec::new(),
-    };
-    let rules = rules(&want, RuleOrigin::Flag, upstream);
-    Ok(Row { capability: Capability::Egress(want), granted: true, rules })
+    }
 }
 
-/// A want's rule. In a simulated run it is narrowed to the hosts that the scenario scripts.
+fn not_wanted(agent: &Agent, host: &AllowedHost) -> Failure {
+    let name = &agent.manifest.name;
+    let asked: Vec<String> =
+        agent.manifest.egress.iter().map(|want| AllowedHost::for_want(want).to_string()).collect();
+    let asked = if asked.is_empty() { "no host".to_owned() } else { asked.join(", ") };
+    Failure::usage("allow_not_wanted", format!("--allow {host}: {name} does not ask for it")).hint(format!(
+        "an agent reaches only what its manifest asks for under `egress`; {name} asks for {asked}"
+    ))
+}
+
 fn rules(want: &EgressWant, origin: RuleOrigin, upstream: &Upstream) -> Vec<Rule> {
     let port = want.effective_port();
     let rule = |host: HostPattern, origin| Rule {
@@ -161,7 +154,11 @@ pub(crate) fn issue(keys: &Keys, catalog: &Catalog) -> Vec<Issued> {
         }
     }
     for secret in &keys.secrets {
-        issued.push(Issued { name: secret.name.clone(), placeholder: Placeholder::random(), provider: None });
+        issued.push(Issued {
+            name: secret.name.to_string(),
+            placeholder: Placeholder::random(),
+            provider: None,
+        });
     }
     issued
 }
@@ -215,7 +212,7 @@ pub(crate) struct Terms<'a> {
 }
 
 /// The grant: rules for hosts, bindings for secrets, bounds and an end.
-pub(crate) fn grant(terms: &Terms<'_>, permitted: Permitted) -> Grant {
+pub(crate) fn grant(terms: &Terms<'_>, rules: Vec<Rule>) -> Grant {
     let Terms { run, workspace, keys, issued, catalog, limits, expires } = *terms;
     let provider_keys = issued.iter().filter_map(|issued| {
         let provider = catalog.provider(issued.provider.as_ref()?.as_str())?;
@@ -223,7 +220,8 @@ pub(crate) fn grant(terms: &Terms<'_>, permitted: Permitted) -> Grant {
         Some(provider_binding(provider, issued.placeholder.clone(), credential.clone()))
     });
     let secrets = keys.secrets.iter().filter_map(|secret| {
-        let issued = issued.iter().find(|issued| issued.provider.is_none() && issued.name == secret.name)?;
+        let issued =
+            issued.iter().find(|issued| issued.provider.is_none() && issued.name == secret.name.as_str())?;
         Some(Binding {
             placeholder: issued.placeholder.clone(),
             credential: secret.credential.clone(),
@@ -234,7 +232,7 @@ pub(crate) fn grant(terms: &Terms<'_>, permitted: Permitted) -> Grant {
     Grant {
         run: run.clone(),
         workspace: workspace.to_owned(),
-        rules: permitted.rows.into_iter().flat_map(|row| row.rules).collect(),
+        rules,
         bindings: provider_keys.flatten().chain(secrets).collect(),
         requests: limits.requests,
         concurrent: CONCURRENT,

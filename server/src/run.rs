@@ -17,8 +17,8 @@ use crate::permissions::{Answer, Question};
 pub struct RunRequest {
     /// The agent.
     pub agent: Agent,
-    /// Its input: JSON text.
-    pub input: String,
+    /// Its input: JSON text. None is the empty object.
+    pub input: Option<String>,
     /// Keys given for this run only.
     pub keys: Vec<FlagKey>,
     /// Use only this provider's candidates.
@@ -39,6 +39,27 @@ pub struct RunRequest {
     pub stream: bool,
     /// The simulated providers' scenario (a name or a file), instead of real ones.
     pub simulate: Option<String>,
+}
+
+impl RunRequest {
+    /// A run of `agent` with nothing said about it: no input, no flag, no limit of the caller's.
+    #[must_use]
+    pub fn new(agent: Agent) -> Self {
+        Self {
+            agent,
+            input: None,
+            keys: Vec::new(),
+            provider: None,
+            model: None,
+            env: Vec::new(),
+            allow: Vec::new(),
+            secrets: Vec::new(),
+            mounts: Vec::new(),
+            limits: LimitRequest::default(),
+            stream: false,
+            simulate: None,
+        }
+    }
 }
 
 /// A folder of the host, and where the guest sees it.
@@ -74,7 +95,7 @@ pub trait Observer: Send + Sync {
 /// One event of a run.
 #[derive(Debug, Clone, Copy)]
 pub enum Event<'a> {
-    /// What is going on: for a person, and not for keeping.
+    /// What is going on: for a person who waits, until the next one says something else.
     Progress(&'a str),
     /// Something that was decided for this run and matters to who reads the result.
     Note(&'a str),

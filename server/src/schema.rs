@@ -62,6 +62,36 @@ impl Schema {
     }
 }
 
+/// A value of the shape that an input schema asks for, its required fields filled in; none for a schema that does not
+/// ask for an object's fields.
+pub(crate) fn sketch(schema: &Value) -> Option<Value> {
+    let required = schema.get("required")?.as_array()?;
+    let fields = required.iter().filter_map(Value::as_str).map(|name| {
+        let field = schema.get("properties").and_then(|known| known.get(name));
+        (name.to_owned(), field.map_or_else(|| Value::from("…"), placeholder))
+    });
+    let fields: serde_json::Map<_, _> = fields.collect();
+    (!fields.is_empty()).then_some(Value::Object(fields))
+}
+
+/// The first thing that a field's schema says about its value.
+fn placeholder(field: &Value) -> Value {
+    let first =
+        |key: &str| field.get(key).and_then(Value::as_array).and_then(|values| values.first()).cloned();
+    let said = field.get("default").or(field.get("const")).cloned();
+    if let Some(value) = said.or_else(|| first("examples")).or_else(|| first("enum")) {
+        return value;
+    }
+    match field.get("type").and_then(Value::as_str) {
+        Some("integer" | "number") => field.get("minimum").cloned().unwrap_or_else(|| Value::from(1)),
+        Some("boolean") => Value::from(true),
+        Some("array") => Value::Array(Vec::new()),
+        Some("object") => sketch(field).unwrap_or_else(|| Value::Object(serde_json::Map::new())),
+        Some("null") => Value::Null,
+        _ => Value::from("…"),
+    }
+}
+
 /// A piece of text that an agent may have written, cut, and on one line: it must not look like a line of `orch`'s own.
 fn shorten(text: &str) -> String {
     let (text, rest) = match text.char_indices().nth(QUOTED) {
@@ -105,6 +135,22 @@ mod tests {
         assert_eq!(lines.len(), 2, "{lines:?}");
         assert!(lines.iter().any(|l| l.starts_with("/n: ")), "{lines:?}");
         assert!(lines.iter().any(|l| l.contains("text")), "{lines:?}");
+    }
+
+    #[test]
+    fn a_sketch_has_the_required_fields() {
+        let schema = json!({
+            "required": ["text", "tone", "n", "deep"],
+            "properties": {
+                "text": {"type": "string"}, "tone": {"enum": ["dry", "warm"]}, "n": {"type": "integer", "minimum": 3},
+                "deep": {"type": "object", "required": ["list"], "properties": {"list": {"type": "array"}}},
+                "optional": {"type": "string"},
+            },
+        });
+        assert_eq!(sketch(&schema), Some(json!({"text": "…", "tone": "dry", "n": 3, "deep": {"list": []}})));
+        for nothing in [json!({}), json!(true), json!({"required": []}), json!({"type": "string"})] {
+            assert_eq!(sketch(&nothing), None, "{nothing}");
+        }
     }
 
     #[test]

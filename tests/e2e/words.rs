@@ -22,7 +22,7 @@ fn help_of_the_program() {
     assert_snapshot!(help(&["--help"]), @r#"
     Run AI agents that nobody has to trust, with keys that the agents never see
 
-    Usage: orch <COMMAND>
+    Usage: orch [OPTIONS] <COMMAND>
 
     Commands:
       run      Run an agent in the sandbox and print its answer
@@ -31,6 +31,7 @@ fn help_of_the_program() {
       help     Print this message or the help of the given subcommand(s)
 
     Options:
+          --json     Print the result as one JSON object, and errors as JSON
       -h, --help     Print help
       -V, --version  Print version
 
@@ -53,13 +54,12 @@ fn help_of_run() {
     Options:
           --local                  Run on this machine, with your own keys
       -i, --input <JSON|@FILE|->   The input: JSON, @FILE, or - for standard input
-          --json                   Print one JSON object with the output, usage, receipts and what was
-                                   refused
           --stream                 Pass the agent's output through as it is written, before it is
                                    checked
           --simulate[=<SCENARIO>]  Use the built-in simulated providers: no key, no network. SCENARIO is
                                    one of ok, rate-limit, server-error, out-of-money, bad-key, slow,
                                    cut, or a scenario file
+          --json                   Print the result as one JSON object, and errors as JSON
       -h, --help                   Print help
       -V, --version                Print version
 
@@ -92,7 +92,7 @@ fn help_of_secrets() {
     assert_snapshot!(help(&["secrets", "--help"]), @r#"
     Keep keys in the encrypted vault
 
-    Usage: orch secrets <COMMAND>
+    Usage: orch secrets [OPTIONS] <COMMAND>
 
     Commands:
       set    Store a value, or a new version of it; asks for it when none is given
@@ -102,6 +102,7 @@ fn help_of_secrets() {
       help   Print this message or the help of the given subcommand(s)
 
     Options:
+          --json     Print the result as one JSON object, and errors as JSON
       -h, --help     Print help
       -V, --version  Print version
     "#);
@@ -124,14 +125,52 @@ fn help_of_secrets_set() {
           --from-env            Take the value from the environment variable of the same name
           --host <HOST>         A host that the value may be sent to (names of the provider catalog are
                                 bound to their provider already)
-          --in <header:NAME>    The request header that the value belongs in [default:
-                                header:authorization]
-          --agent <ORG/NAME>    An agent that may use it without being asked about
+          --in <header:NAME>    The request header that the value belongs in; header:authorization when
+                                nothing is said
+          --agent <ORG/NAME>    An agent that may use it without being asked about; others then need
+                                --secret at each run
           --expires <DURATION>  Refuse to use it after this time, such as 30d
           --allow-short         Accept a value of under 16 bytes: it cannot be cleaned out of responses
-          --json                Print JSON
+          --json                Print the result as one JSON object, and errors as JSON
       -h, --help                Print help
       -V, --version             Print version
+    "#);
+}
+
+#[test]
+fn help_of_doctor() {
+    assert_snapshot!(help(&["doctor", "--help"]), @r#"
+    Look at this installation and say what works and what does not
+
+    Usage: orch doctor [OPTIONS]
+
+    Options:
+          --json     Print the result as one JSON object, and errors as JSON
+      -h, --help     Print help
+      -V, --version  Print version
+    "#);
+}
+
+#[test]
+fn no_command_is_answered_with_help_on_stderr() {
+    let said = said(&[], 2);
+    assert_eq!(said, help(&["--help"]));
+}
+
+#[test]
+fn an_input_that_is_missing() {
+    assert_snapshot!(said(&["run", "--local", "orch/summarizer", "--simulate"], 2), @r#"
+    error: orch/summarizer needs an input, and there is none: the whole value: "text" is a required property
+    hint: --input '{"text":"…"}'
+    "#);
+}
+
+#[test]
+fn a_mistyped_word() {
+    assert_snapshot!(said(&["secrets", "lst"], 2), @r#"
+    error: unrecognized subcommand 'lst'
+    hint: a similar subcommand exists: 'list'
+    hint: orch secrets --help
     "#);
 }
 
@@ -157,7 +196,10 @@ fn a_misspelled_agent() {
 
 #[test]
 fn input_that_does_not_match() {
-    assert_snapshot!(said(&["run", "--local", "orch/summarizer", "--simulate", "--input", "{}"], 2), @r#"error: the input is not what orch/summarizer takes: the whole value: "text" is a required property"#);
+    assert_snapshot!(said(&["run", "--local", "orch/summarizer", "--simulate", "--input", "{}"], 2), @r#"
+    error: the input is not what orch/summarizer takes: the whole value: "text" is a required property
+    hint: --input '{"text":"…"}'
+    "#);
 }
 
 #[test]

@@ -3,10 +3,8 @@
 use std::process::ExitCode;
 
 use orch_manifests::Auth;
-use orch_server::{
-    Agent, Answer, Event, Failure, Kind, LimitRequest, Observer, Question, RunRequest, vault_failure,
-};
-use orch_vault::{OpenMode, Vault};
+use orch_server::{Agent, Answer, Event, Failure, Kind, Observer, Question, RunRequest};
+use orch_vault::{Depth, OpenMode, Vault, Wanted, resolve_keys};
 use serde_json::{Value, json};
 
 use crate::printer::Printer;
@@ -39,16 +37,18 @@ struct Check {
     state: State,
     detail: String,
     hints: Vec<String>,
+    /// What is broken, for the exit code.
+    kind: Option<Kind>,
 }
 
 impl Check {
     fn fine(name: &'static str, detail: impl Into<String>) -> Self {
-        Self { name, state: State::Fine, detail: detail.into(), hints: Vec::new() }
+        Self { name, state: State::Fine, detail: detail.into(), hints: Vec::new(), kind: None }
     }
 
     fn notice(name: &'static str, detail: impl Into<String>, hint: Option<&str>) -> Self {
         let hints = hint.map(str::to_owned).into_iter().collect();
-        Self { name, state: State::Notice, detail: detail.into(), hints }
+        Self { name, state: State::Notice, detail: detail.into(), hints, kind: None }
     }
 
     fn broken(name: &'static str, failure: &Failure) -> Self {
@@ -57,6 +57,7 @@ impl Check {
             state: State::Broken,
             detail: failure.message().to_owned(),
             hints: failure.hints().to_vec(),
+            kind: Some(failure.kind()),
         }
     }
 }
@@ -72,19 +73,19 @@ pub(crate) fn run(printer: Printer) -> Result<ExitCode, Failure> {
             checks.push(folders(&here));
             checks.push(configuration(&here));
             checks.push(vault(&here));
-            checks.extend(keys(&here));
+            checks.push(keys(&here));
             checks.push(self_test(here));
         }
     }
     checks.push(jail());
 
-    let broken = checks.iter().filter(|check| check.state == State::Broken).count();
+    let broken = checks.iter().find_map(|check| check.kind);
     if printer.json() {
         let rows: Vec<Value> = checks
             .iter()
             .map(|c| json!({ "name": c.name, "state": c.state.word(), "detail": c.detail, "hints": c.hints }))
             .collect();
-        printer.result_json(&json!({ "ok": broken == 0, "checks": rows })).or_else(broken_pipe)?;
+        printer.result_json(&json!({ "ok": broken.is_none(), "checks": rows })).or_else(broken_pipe)?;
     } else {
         let width = checks.iter().map(|check| check.name.len()).max().unwrap_or(0);
         let mut lines = Vec::new();
@@ -94,7 +95,7 @@ pub(crate) fn run(printer: Printer) -> Result<ExitCode, Failure> {
         }
         printer.result(&lines.join("\n")).or_else(broken_pipe)?;
     }
-    Ok(if broken == 0 { ExitCode::SUCCESS } else { ExitCode::from(Kind::Usage.exit_code()) })
+    Ok(broken.map_or(ExitCode::SUCCESS, |kind| ExitCode::from(kind.exit_code())))
 }
 
 fn folders(here: &Installation) -> Check {
@@ -122,7 +123,7 @@ fn configuration(here: &Installation) -> Check {
 fn vault(here: &Installation) -> Check {
     let held = Vault::open(&here.vault, OpenMode::ReadOnlyIfExists).and_then(|vault| vault.list());
     match held {
-        Err(error) => Check::broken("vault", &vault_failure(&error)),
+        Err(error) => Check::broken("vault", &error.into()),
         Ok(_) if !here.vault.store.exists() => Check::fine(
             "vault",
             "none yet; the first `orch secrets set` makes it, with its key in a 0600 file",
@@ -134,27 +135,29 @@ fn vault(here: &Installation) -> Check {
     }
 }
 
-/// One line per provider: where its key would come from. Nothing is sent to any provider.
-fn keys(here: &Installation) -> Vec<Check> {
-    let vault = Vault::open(&here.vault, OpenMode::ReadOnlyIfExists).ok();
-    let holds = |name: &str| {
-        let (Some(vault), Ok(name)) = (&vault, name.parse()) else { return false };
-        vault.contains(&name).unwrap_or(false)
-    };
+/// Where each provider's key would come from. Nothing is sent to any provider.
+fn keys(here: &Installation) -> Check {
+    let sources = here.key_sources();
     let mut found = Vec::new();
     for provider in here.catalog.providers().filter(|provider| provider.auth != Auth::None) {
-        let env = provider.env.iter().find(|name| here.environment.has_key(name));
-        let stored = provider.env.iter().find(|name| holds(name));
-        match (env, stored) {
-            (Some(name), _) => found.push(format!("{} ({name}, environment)", provider.slug)),
-            (None, Some(name)) => found.push(format!("{} ({name}, vault)", provider.slug)),
-            (None, None) => {}
+        let wanted = [Wanted { provider: provider.slug.as_str(), names: &provider.env }];
+        match resolve_keys(&wanted, &[], &sources, Depth::First) {
+            Ok(resolution) => {
+                found.extend(
+                    resolution
+                        .found
+                        .iter()
+                        .map(|key| format!("{} ({}, {})", key.provider, key.name, key.source)),
+                );
+            }
+            // The environment has nothing for this provider and the vault cannot be asked.
+            Err(error) => return Check::broken("keys", &error.into()),
         }
     }
-    vec![match found.as_slice() {
+    match found.as_slice() {
         [] => Check::notice("keys", "no provider has a key", Some("orch secrets set OPENAI_API_KEY")),
         some => Check::fine("keys", some.join(", ")),
-    }]
+    }
 }
 
 /// Runs an agent for real, on simulated providers: compiler, worker, broker, proxy, TLS and injection all work.
@@ -162,18 +165,9 @@ fn self_test(here: Installation) -> Check {
     let started = std::time::Instant::now();
     let tested = (|| {
         let request = RunRequest {
-            agent: Agent::load("orch/summarizer", &here.catalog)?,
-            input: SAMPLE.to_owned(),
-            keys: Vec::new(),
-            provider: None,
-            model: None,
-            env: Vec::new(),
-            allow: Vec::new(),
-            secrets: Vec::new(),
-            mounts: Vec::new(),
-            limits: LimitRequest::default(),
-            stream: false,
+            input: Some(SAMPLE.to_owned()),
             simulate: Some("ok".to_owned()),
+            ..RunRequest::new(Agent::load("orch/summarizer", &here.catalog)?)
         };
         let broker = here.broker()?;
         let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -3,20 +3,21 @@
 use std::io::Read;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::{Mutex, PoisonError};
 
 use orch_manifests::{ByteSize, MicroUsd, parse_duration};
-use orch_server::{
-    Agent, Answer, Event, Failure, Kind, LimitRequest, MountRequest, Observer, Question, RunRequest, flag_key,
-};
+use orch_server::{Agent, Failure, Kind, LimitRequest, MountRequest, RunRequest, flag_key};
 use orch_vault::{FlagKey, Secret};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::secrets;
 use crate::args::{KeyArgs, LimitArgs, RunArgs};
-use crate::printer::{Printer, Utf8Pieces};
+use crate::printer::Printer;
+use crate::value;
 use crate::wire::{Installation, broken_pipe};
+
+mod terminal;
+
+use terminal::Terminal;
 
 /// Largest input that is read, in bytes.
 const INPUT_LIMIT: u64 = 64 * 1024 * 1024;
@@ -29,12 +30,15 @@ pub(crate) fn run(args: RunArgs, printer: Printer) -> Result<ExitCode, Failure> 
         )
         .hint(format!("orch run --local {}", args.agent)));
     }
+    if args.stream && printer.json() {
+        return Err(Failure::usage("bad_usage", "--stream and --json both want standard output"));
+    }
     let here = Installation::open()?;
     let stream = args.stream;
     let request = request(args, &here, printer)?;
     let broker = here.broker()?;
     let (stop, stopped) = watch::channel(0_u8);
-    let terminal = Terminal::new(printer, stopped.clone());
+    let terminal = Terminal::new(if stream { printer.without_status() } else { printer }, stopped.clone());
 
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -84,7 +88,7 @@ fn request(args: RunArgs, here: &Installation, printer: Printer) -> Result<RunRe
     }
     Ok(RunRequest {
         agent: Agent::load(&args.agent, &here.catalog)?,
-        input: read_input(args.input.as_deref())?,
+        input: args.input.as_deref().map(read_input).transpose()?,
         keys,
         provider: args.model.provider,
         model: args.model.model,
@@ -101,24 +105,24 @@ fn request(args: RunArgs, here: &Installation, printer: Printer) -> Result<RunRe
 fn read_keys(args: &KeyArgs, here: &Installation, printer: Printer) -> Result<Vec<FlagKey>, Failure> {
     let bare = |secret: Secret| vec![FlagKey { provider: None, secret }];
     if let Some(file) = &args.key_file {
-        let bytes = secrets::read_file(file)
+        let key = value::from_file(file, printer)
             .map_err(|e| Failure::file("key_unreadable", "read the key in", file, &e))?;
-        return Ok(bare(secrets::without_newline(bytes, printer)));
+        return Ok(bare(key));
     }
     if args.key_stdin {
-        let bytes = secrets::read_limited(std::io::stdin().lock()).map_err(|e| {
+        let key = value::from_stdin(printer).map_err(|e| {
             Failure::usage("key_unreadable", format!("cannot read the key from standard input: {e}"))
         })?;
-        return Ok(bare(secrets::without_newline(bytes, printer)));
+        return Ok(bare(key));
     }
     if !args.key.is_empty() {
         printer.warn("a key on the command line stays in the shell's history and shows in the process list");
     }
-    args.key.iter().map(|key| flag_key(&secrets::copy(key), &here.catalog)).collect()
+    args.key.iter().map(|key| flag_key(key.secret(), &here.catalog)).collect()
 }
 
-/// The input as text; nothing said is the empty object. Whether it is JSON is for the broker to say.
-fn read_input(said: Option<&str>) -> Result<String, Failure> {
+/// The input as text. Whether it is JSON is for the broker to say.
+fn read_input(said: &str) -> Result<String, Failure> {
     let read = |from: &mut dyn Read, name: &str| {
         let unreadable = |why: String| {
             Failure::usage("input_unreadable", format!("cannot read the input from {name}: {why}"))
@@ -132,9 +136,8 @@ fn read_input(said: Option<&str>) -> Result<String, Failure> {
         Ok(text)
     };
     match said {
-        None => Ok("{}".to_owned()),
-        Some("-") => read(&mut std::io::stdin().lock(), "standard input"),
-        Some(text) => match text.strip_prefix('@') {
+        "-" => read(&mut std::io::stdin().lock(), "standard input"),
+        text => match text.strip_prefix('@') {
             Some(path) => {
                 let mut file = std::fs::File::open(path)
                     .map_err(|e| Failure::file("input_unreadable", "read the input", Path::new(path), &e))?;
@@ -169,11 +172,10 @@ fn parse_mount(text: &str) -> Result<MountRequest, Failure> {
     if !guest.starts_with('/') || guest.split('/').any(|part| part == "..") {
         return Err(wrong("the guest's path must be absolute, without .."));
     }
-    let host = std::fs::canonicalize(host).map_err(|e| wrong(&format!("{host}: {e}")))?;
-    if !host.is_dir() {
-        return Err(wrong(&format!("{} is not a folder", host.display())));
+    if host.is_empty() {
+        return Err(wrong("the folder on this machine is missing"));
     }
-    Ok(MountRequest { host, guest: guest.to_owned(), writable })
+    Ok(MountRequest { host: host.into(), guest: guest.to_owned(), writable })
 }
 
 fn parse_limits(args: &LimitArgs) -> Result<LimitRequest, Failure> {
@@ -203,122 +205,58 @@ async fn count_interrupts(stop: watch::Sender<u8>) {
     std::future::pending::<()>().await;
 }
 
-/// What a run tells, as lines. The agent's log is cut into lines; its output, when streamed, into whole characters.
-struct Terminal {
-    printer: Printer,
-    stop: watch::Receiver<u8>,
-    log: Mutex<(Utf8Pieces, String)>,
-    output: Mutex<Utf8Pieces>,
-}
-
-impl Terminal {
-    fn new(printer: Printer, stop: watch::Receiver<u8>) -> Self {
-        Self { printer, stop, log: Mutex::default(), output: Mutex::default() }
-    }
-
-    /// A line from the terminal; none when there is none to come, or ctrl-c came instead.
-    fn read_answer(&self) -> Option<String> {
-        let pause = rustix::event::Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
-        loop {
-            if *self.stop.borrow() > 0 {
-                return None;
-            }
-            let stdin = std::io::stdin();
-            let mut ready = [rustix::event::PollFd::new(&stdin, rustix::event::PollFlags::IN)];
-            match rustix::event::poll(&mut ready, Some(&pause)) {
-                Ok(0) | Err(rustix::io::Errno::INTR) => {}
-                Ok(_) => {
-                    let mut answer = String::new();
-                    return stdin.read_line(&mut answer).ok().map(|_| answer);
-                }
-                Err(_) => return None,
-            }
-        }
-    }
-
-    /// Prints what is left of an unfinished line.
-    fn finish(&self) {
-        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-        let rest = log.0.finish();
-        log.1.push_str(&rest);
-        if !log.1.is_empty() {
-            self.printer.agent_log(&log.1);
-            log.1.clear();
-        }
-        let rest = self.output.lock().unwrap_or_else(PoisonError::into_inner).finish();
-        if !rest.is_empty() {
-            // The run is over; a reader that is gone misses nothing that it could still get.
-            let _ = self.printer.stream(&rest);
-        }
-    }
-}
-
-impl Observer for Terminal {
-    fn event(&self, event: Event<'_>) {
-        match event {
-            Event::Progress(text) if self.printer.interactive() => self.printer.note(text),
-            Event::Progress(_) => {}
-            Event::Note(text) => self.printer.note(text),
-            Event::Warning(text) => self.printer.warn(text),
-            Event::Refused(text) => self.printer.warn(&format!("refused: {text}")),
-            Event::Log(bytes) => {
-                let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-                let text = log.0.push(bytes);
-                log.1.push_str(&text);
-                while let Some(at) = log.1.find('\n') {
-                    let line: String = log.1.drain(..=at).collect();
-                    self.printer.agent_log(line.trim_end_matches(['\n', '\r']));
-                }
-            }
-            Event::Output(bytes) => {
-                let text = self.output.lock().unwrap_or_else(PoisonError::into_inner).push(bytes);
-                // A reader that is gone does not stop the agent: its answer is still checked and recorded.
-                let _ = self.printer.stream(&text);
-            }
-        }
-    }
-
-    fn ask(&self, question: &Question) -> Answer {
-        if !self.printer.interactive() {
-            return Answer::Deny;
-        }
-        let Question { agent, wanted, had, combined } = question;
-        self.printer.note(&format!("{agent} asks for permission to:"));
-        for capability in wanted {
-            let text = capability.to_string();
-            let mark = if had.is_empty() || had.contains(&text) { "" } else { " (new in this version)" };
-            self.printer.note(&format!("  - {text}{mark}"));
-        }
-        self.printer.note(combined);
-        self.printer.ask("Allow? [y]es for this run, [a]lways for exactly this version, [N]o: ");
-        match self.read_answer().as_deref().map(str::trim) {
-            Some("y" | "Y" | "yes") => Answer::Once,
-            Some("a" | "A" | "always") => Answer::Remember,
-            _ => Answer::Deny,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn mounts_are_read_only_unless_said() {
-        let dir = std::env::temp_dir();
-        for (suffix, writable) in [("", false), (":ro", false), (":rw", true)] {
-            let mount = parse_mount(&format!("{}::/data{suffix}", dir.display())).expect("a mount");
+        for (text, writable) in [("/a::/data", false), ("/a::/data:ro", false), ("/a::/data:rw", true)] {
+            let mount = parse_mount(text).expect("a mount");
             assert_eq!((mount.guest.as_str(), mount.writable), ("/data", writable));
         }
-        for bad in ["/tmp", "/tmp::data", "/tmp::/a/../b", "/absent-folder::/data"] {
+        for bad in ["/tmp", "/tmp::data", "/tmp::/a/../b", "::/data"] {
             assert_eq!(parse_mount(bad).expect_err(bad).code(), "bad_usage");
         }
     }
 
     #[test]
     fn input_comes_from_text_or_file() {
-        assert_eq!(read_input(None).expect("empty"), "{}");
-        assert_eq!(read_input(Some("[1]")).expect("text"), "[1]");
-        assert_eq!(read_input(Some("@/absent")).expect_err("no file").code(), "input_unreadable");
+        assert_eq!(read_input("[1]").expect("text"), "[1]");
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), "{\"from\":\"a file\"}").expect("written");
+        let said = format!("@{}", file.path().display());
+        assert_eq!(read_input(&said).expect("a file"), "{\"from\":\"a file\"}");
+        assert_eq!(read_input("@/absent").expect_err("no file").code(), "input_unreadable");
+        std::fs::write(file.path(), b"\xff").expect("written");
+        assert_eq!(read_input(&said).expect_err("not text").code(), "input_unreadable");
+    }
+
+    #[test]
+    fn variables_are_cut_at_the_first_equals_sign() {
+        assert_eq!(parse_env("A=b=c").expect("a pair"), ("A".to_owned(), "b=c".to_owned()));
+        assert_eq!(parse_env("A=").expect("a pair"), ("A".to_owned(), String::new()));
+        for bad in ["A", "=b", "", "A=\0"] {
+            assert_eq!(parse_env(bad).expect_err(bad).code(), "bad_usage");
+        }
+    }
+
+    #[test]
+    fn limits_name_the_flag_that_is_wrong() {
+        let args = |time: &str, memory: &str, cost: &str| LimitArgs {
+            time: Some(time.to_owned()),
+            memory: Some(memory.to_owned()),
+            max_cost: Some(cost.to_owned()),
+        };
+        let limits = parse_limits(&args("90s", "1KiB", "0.5")).expect("limits");
+        assert_eq!(limits.time, Some(std::time::Duration::from_secs(90)));
+        assert_eq!((limits.memory, limits.max_cost), (Some(ByteSize(1024)), Some(MicroUsd(500_000))));
+        for (bad, flag) in [
+            (args("soon", "1KiB", "1"), "--time"),
+            (args("1s", "lots", "1"), "--memory"),
+            (args("1s", "1KiB", "free"), "--max-cost"),
+        ] {
+            assert!(parse_limits(&bad).expect_err(flag).message().contains(flag));
+        }
     }
 }

@@ -1,34 +1,28 @@
 //! `orch secrets`: what the vault holds, never what it says.
 
-use std::io::{IsTerminal, Read};
-use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use orch_manifests::{AgentName, HostPattern, parse_duration};
-use orch_server::{Failure, Kind, vault_failure};
+use orch_server::{Failure, Kind};
 use orch_vault::{
-    Depth, ExpectedVersion, FlagName, Lookup, OpenMode, Secret, SecretMeta, SecretName, SecretSummary, Vault,
-    VaultError, Wanted, resolve_keys,
+    Depth, ExpectedVersion, OpenMode, Secret, SecretMeta, SecretName, SecretSummary, Vault, Wanted,
+    resolve_keys,
 };
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-use zeroize::Zeroizing;
 
 use crate::args::{RmArgs, SecretArg, SecretsCommand, SetArgs, WhichArgs};
 use crate::printer::Printer;
+use crate::value;
 use crate::wire::{Installation, broken_pipe};
-
-/// The largest value that is read, one byte above what the vault takes, so that the vault says it is too large.
-const READ_LIMIT: u64 = 64 * 1024;
 
 pub(crate) fn run(command: SecretsCommand, printer: Printer) -> Result<ExitCode, Failure> {
     let here = Installation::open()?;
     match command {
         SecretsCommand::Set(args) => set(&here, *args, printer),
-        SecretsCommand::List(_) => list(&here, printer),
+        SecretsCommand::List => list(&here, printer),
         SecretsCommand::Rm(args) => rm(&here, &args, printer),
         SecretsCommand::Which(args) => which(&here, &args, printer),
     }?;
@@ -36,30 +30,29 @@ pub(crate) fn run(command: SecretsCommand, printer: Printer) -> Result<ExitCode,
 }
 
 fn set(here: &Installation, args: SetArgs, printer: Printer) -> Result<(), Failure> {
-    let name = parse_name(&args.name)?;
+    let name = parse_name(here, &args.name)?;
     let bound = here.catalog.provider_of_key(name.as_str());
-    let hosts = args.host.iter().map(|host| parse_host(host)).collect::<Result<Vec<_>, _>>()?;
     if let Some(provider) = bound
-        && !hosts.is_empty()
+        && (!args.host.is_empty() || !args.agent.is_empty() || args.place.is_some())
     {
         return Err(Failure::usage(
             "bad_usage",
             format!(
-                "{name} is {}'s key and goes to {} only; --host does not apply",
+                "{name} is {}'s key and goes to {} only; --host, --in and --agent do not apply",
                 provider.name, provider.endpoint.host
             ),
         ));
     }
+    let hosts = args.host.iter().map(|host| parse_host(host)).collect::<Result<Vec<_>, _>>()?;
     for agent in &args.agent {
         agent
             .parse::<AgentName>()
             .map_err(|e| Failure::usage("bad_usage", format!("--agent {agent:?}: {e}")))?;
     }
-    let header = parse_place(&args.place)?;
+    let header = parse_place(args.place.as_deref().unwrap_or("header:authorization"))?;
     let expires = args.expires.as_deref().map(expiry).transpose()?;
     let secret = read_value(here, &name, &args, printer)?;
 
-    let short = secret.len() < 16;
     let meta = SecretMeta {
         hosts,
         header: bound.is_none().then_some(header),
@@ -70,8 +63,9 @@ fn set(here: &Installation, args: SetArgs, printer: Printer) -> Result<(), Failu
     };
     let unbound = bound.is_none() && meta.hosts.is_empty();
     here.prepare_vault()?;
-    let mut vault = Vault::open(&here.vault, OpenMode::Create).map_err(|e| vault_failure(&e))?;
-    let version = vault.set(&name, secret, meta, ExpectedVersion::Any).map_err(|e| refused(&e))?;
+    let mut vault = Vault::open(&here.vault, OpenMode::Create)?;
+    let version = vault.set(&name, secret, meta, ExpectedVersion::Any)?;
+    let short = vault.list()?.iter().any(|secret| secret.name == name && !secret.meta.scrubbable);
 
     if printer.json() {
         return printer
@@ -91,8 +85,7 @@ fn set(here: &Installation, args: SetArgs, printer: Printer) -> Result<(), Failu
 }
 
 fn list(here: &Installation, printer: Printer) -> Result<(), Failure> {
-    let vault = Vault::open(&here.vault, OpenMode::ReadOnlyIfExists).map_err(|e| vault_failure(&e))?;
-    let secrets = vault.list().map_err(|e| vault_failure(&e))?;
+    let secrets = Vault::open(&here.vault, OpenMode::ReadOnlyIfExists)?.list()?;
     if printer.json() {
         let rows: Vec<Value> = secrets.iter().map(|secret| row(here, secret)).collect();
         return printer.result_json(&json!({ "secrets": rows })).or_else(broken_pipe);
@@ -119,11 +112,11 @@ fn list(here: &Installation, printer: Printer) -> Result<(), Failure> {
 }
 
 fn rm(here: &Installation, args: &RmArgs, printer: Printer) -> Result<(), Failure> {
-    let name = parse_name(&args.name)?;
-    let mut vault = Vault::open(&here.vault, OpenMode::WriteIfExists).map_err(|e| vault_failure(&e))?;
+    let name = parse_name(here, &args.name)?;
     let missing =
         || Failure::usage("secret_missing", format!("the vault holds no {name}")).hint("orch secrets list");
-    if !vault.contains(&name).map_err(|e| vault_failure(&e))? {
+    // The vault is closed again before anybody is asked: nobody else could use it in the meantime.
+    if !Vault::open(&here.vault, OpenMode::ReadOnlyIfExists)?.contains(&name)? {
         return Err(missing());
     }
     if !args.yes {
@@ -143,7 +136,8 @@ fn rm(here: &Installation, args: &RmArgs, printer: Printer) -> Result<(), Failur
             return Err(Failure::new(Kind::Interrupted, "not_confirmed", "nothing was removed"));
         }
     }
-    let version = vault.remove(&name).map_err(|e| refused(&e))?.ok_or_else(missing)?;
+    let mut vault = Vault::open(&here.vault, OpenMode::WriteIfExists)?;
+    let version = vault.remove(&name)?.ok_or_else(missing)?;
     if printer.json() {
         return printer
             .result_json(&json!({ "name": name.as_str(), "removed": version.get() }))
@@ -158,16 +152,10 @@ fn which(here: &Installation, args: &WhichArgs, printer: Printer) -> Result<(), 
     let provider = here.catalog.provider(&args.name);
     let names: Vec<String> = match provider {
         Some(provider) => provider.env.clone(),
-        None => vec![parse_name(&args.name)?.to_string()],
+        None => vec![parse_name(here, &args.name)?.to_string()],
     };
-    // Only names of the catalog are looked for in the environment: a planted variable must not become a secret.
-    let in_catalog = provider.is_some() || here.catalog.provider_of_key(&args.name).is_some();
-    let vault = Vault::open(&here.vault, OpenMode::ReadOnlyIfExists).map_err(|e| vault_failure(&e))?;
-    let lookup = Which { here, vault: &vault, environment: in_catalog };
     let wanted = [Wanted { provider: &args.name, names: &names }];
-    let flags: [FlagName<'_>; 0] = [];
-    let resolution = resolve_keys(&wanted, &flags, &lookup, Depth::All)
-        .map_err(|e| Failure::new(Kind::Vault, "vault_storage", e.to_string()))?;
+    let resolution = resolve_keys(&wanted, &[], &here.key_sources(), Depth::All)?;
 
     let Some(found) = resolution.found.first() else {
         return Err(Failure::new(Kind::NoKey, "no_key", format!("there is no {}", names.join(" or ")))
@@ -203,23 +191,6 @@ fn described(source: &str) -> &str {
         "env" => "the environment",
         "vault" => "the vault",
         other => other,
-    }
-}
-
-struct Which<'a> {
-    here: &'a Installation,
-    vault: &'a Vault,
-    environment: bool,
-}
-
-impl Lookup for Which<'_> {
-    fn env(&self, name: &str) -> bool {
-        self.environment && self.here.environment.has_key(name)
-    }
-
-    fn vault(&self, name: &str) -> Result<Option<u64>, VaultError> {
-        let Ok(name) = name.parse() else { return Ok(None) };
-        Ok(self.vault.version(&name)?.map(orch_vault::Version::get))
     }
 }
 
@@ -269,8 +240,7 @@ fn read_value(
         Failure::usage("value_unreadable", format!("cannot read the value of {name} from {from}: {e}"))
     };
     if let Some(file) = &args.from_file {
-        let bytes = read_file(file).map_err(|e| unreadable(&file.display().to_string(), &e))?;
-        return Ok(without_newline(bytes, printer));
+        return value::from_file(file, printer).map_err(|e| unreadable(&file.display().to_string(), &e));
     }
     if args.from_env {
         return here.environment.key(name.as_str()).ok_or_else(|| {
@@ -286,14 +256,10 @@ fn read_value(
             printer.warn(
                 "a value on the command line stays in the shell's history and shows in the process list",
             );
-            Ok(secret.expose(|bytes| Secret::new(bytes.to_vec())))
+            Ok(value::copy(secret))
         }
-        Some(SecretArg::Stdin) => {
-            let bytes =
-                read_limited(std::io::stdin().lock()).map_err(|e| unreadable("standard input", &e))?;
-            Ok(without_newline(bytes, printer))
-        }
-        None if std::io::stdin().is_terminal() && printer.interactive() => {
+        Some(SecretArg::Stdin) => value::from_stdin(printer).map_err(|e| unreadable("standard input", &e)),
+        None if printer.interactive() => {
             let text = rpassword::prompt_password(format!("Value of {name} (not shown): "))
                 .map_err(|e| unreadable("the terminal", &e))?;
             Ok(Secret::new(text.into_bytes()))
@@ -304,48 +270,17 @@ fn read_value(
     }
 }
 
-/// Reads a key from a file (`--key-file`) the way `secrets set --from-file` does.
-pub(crate) fn read_file(path: &Path) -> std::io::Result<Zeroizing<Vec<u8>>> {
-    read_limited(std::fs::File::open(path)?)
-}
-
-/// Reads at most [`READ_LIMIT`] bytes, into memory that is cleared again.
-pub(crate) fn read_limited(from: impl Read) -> std::io::Result<Zeroizing<Vec<u8>>> {
-    // All of it at once: a buffer that grows leaves copies behind.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(READ_LIMIT as usize + 1));
-    from.take(READ_LIMIT).read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
-/// One newline at the end is the file's, not the value's; that it was taken off is said.
-pub(crate) fn without_newline(mut bytes: Zeroizing<Vec<u8>>, printer: Printer) -> Secret {
-    if bytes.last() == Some(&b'\n') {
-        bytes.pop();
-        if bytes.last() == Some(&b'\r') {
-            bytes.pop();
-        }
-        printer.note("one newline at the end was taken off");
-    }
-    Secret::new(bytes.to_vec())
-}
-
-fn refused(error: &VaultError) -> Failure {
-    let failure = vault_failure(error);
-    match error {
-        VaultError::Value(orch_vault::ValueError::Short(_)) => {
-            failure.hint("--allow-short stores it all the same; it then cannot be cleaned out of responses")
-        }
-        _ => failure,
-    }
-}
-
-fn parse_name(text: &str) -> Result<SecretName, Failure> {
-    // What stands in the name's place by mistake is often a value: it is not repeated.
+/// The name of a secret. What was typed is not repeated: it may be a value in the wrong place.
+fn parse_name(here: &Installation, text: &str) -> Result<SecretName, Failure> {
     text.parse().map_err(|e| {
         let failure = Failure::usage("secret_name_invalid", format!("that is not a secret's name: {e}"));
-        match text.split_once('=').and_then(|(name, _)| name.parse::<SecretName>().ok()) {
-            Some(name) => failure.hint(format!("the value does not follow an =: orch secrets set {name} -")),
-            None => failure.hint("orch secrets set OPENAI_API_KEY"),
+        let before = text.split_once('=').and_then(|(name, _)| name.parse::<SecretName>().ok());
+        match (before, here.catalog.provider(text).and_then(|provider| provider.key_name())) {
+            (Some(name), _) => {
+                failure.hint(format!("the value does not follow an =: orch secrets set {name} -"))
+            }
+            (None, Some(name)) => failure.hint(format!("the key of {text} is {name}")),
+            (None, None) => failure.hint("a name is like OPENAI_API_KEY"),
         }
     })
 }
@@ -377,7 +312,33 @@ fn date(at: OffsetDateTime) -> String {
     at.replace_nanosecond(0).unwrap_or(at).format(&Rfc3339).unwrap_or_default()
 }
 
-/// Shared with `run`: a key argument's value may not be used twice, so it is copied into a [`Secret`] of its own.
-pub(crate) fn copy(secret: &Arc<crate::args::KeyArg>) -> Secret {
-    secret.0.expose(|bytes| Secret::new(bytes.to_vec()))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_a_header() {
+        assert_eq!(parse_place("header:X-Api-Key").expect("a header"), "x-api-key");
+        for bad in ["", "authorization", "header:", "header:a b", "query:key", "header:a\r\nb"] {
+            assert_eq!(parse_place(bad).expect_err(bad).code(), "bad_usage");
+        }
+    }
+
+    #[test]
+    fn a_host_is_a_name_or_a_pattern_that_its_owner_can_own() {
+        assert_eq!(parse_host("API.Example.com").expect("a host"), "api.example.com");
+        assert_eq!(parse_host("*.example.com").expect("a pattern"), "*.example.com");
+        for bad in ["*", "*.com", "10.0.0.1", "https://a.example", ""] {
+            assert_eq!(parse_host(bad).expect_err(bad).code(), "bad_usage");
+        }
+    }
+
+    #[test]
+    fn a_life_is_counted_from_now() {
+        let in_a_day = expiry("1d").expect("a life") - OffsetDateTime::now_utc();
+        assert!((23..=24).contains(&in_a_day.whole_hours()), "{in_a_day}");
+        for bad in ["", "soon", "30"] {
+            assert_eq!(expiry(bad).expect_err(bad).code(), "bad_usage");
+        }
+    }
 }

@@ -5,19 +5,21 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{ErrorKind, Write};
+use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use orch_manifests::{AgentName, Digest};
 use serde::{Deserialize, Serialize};
 
 use super::Capability;
-use crate::config::own_file;
 use crate::failure::Failure;
+use crate::home::private;
 
 /// The format this version writes and reads.
 const VERSION: u32 = 1;
+/// Largest file, in bytes.
+const SIZE_LIMIT: u64 = 16 * 1024 * 1024;
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -37,7 +39,6 @@ struct Row {
 /// The remembered answers of this installation.
 #[derive(Debug)]
 pub(crate) struct Remembered {
-    path: PathBuf,
     rows: Vec<Row>,
 }
 
@@ -45,21 +46,12 @@ impl Remembered {
     /// Reads the file; none is an empty list.
     ///
     /// # Errors
-    /// When it cannot be read, is not of a known version, or is malformed: it is never guessed at.
+    /// When it cannot be read, could have been written by someone else, is not of a known version, or is malformed: it
+    /// is never guessed at.
     pub(crate) fn load(path: &Path) -> Result<Self, Failure> {
-        let unreadable =
-            |error: &std::io::Error| Failure::file("grants_unreadable", "read the grants in", path, error);
-        match path.symlink_metadata() {
-            Ok(meta) => own_file(&meta).map_err(|why| {
-                Failure::usage("grants_unsafe", format!("{} {why}", path.display()))
-                    .hint("move the file away; agents will ask again")
-            })?,
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                return Ok(Self { path: path.to_owned(), rows: Vec::new() });
-            }
-            Err(error) => return Err(unreadable(&error)),
-        }
-        let text = fs::read_to_string(path).map_err(|error| unreadable(&error))?;
+        let Some(text) = private::read(path, SIZE_LIMIT, "the grants")? else {
+            return Ok(Self { rows: Vec::new() });
+        };
         let unusable = |why: String| {
             Failure::usage("grants_invalid", format!("{}: {why}", path.display()))
                 .hint("move the file away; agents will ask again")
@@ -75,7 +67,38 @@ impl Remembered {
             None => return Err(unusable("it says no format version".to_owned())),
         }
         let stored: Stored = serde_json::from_value(value).map_err(|e| unusable(e.to_string()))?;
-        Ok(Self { path: path.to_owned(), rows: stored.grants })
+        Ok(Self { rows: stored.grants })
+    }
+
+    /// Adds an answer to what the file holds by now: another `orch` may have added to it since it was read here.
+    ///
+    /// # Errors
+    /// As [`Remembered::load`], and when the file cannot be written; the old one is then still whole.
+    pub(crate) fn remember(
+        path: &Path,
+        agent: &AgentName,
+        digest: Digest,
+        granted: &[Capability],
+    ) -> Result<(), Failure> {
+        let failed =
+            |e: std::io::Error| Failure::file("grants_unwritable", "remember the grant in", path, &e);
+        let lock = fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path.with_extension("lock"))
+            .map_err(failed)?;
+        lock.lock().map_err(failed)?;
+        let mut remembered = Self::load(path)?;
+        let texts = granted.iter().map(ToString::to_string);
+        match remembered.rows.iter_mut().find(|row| row.digest == digest) {
+            Some(row) => row.capabilities.extend(texts),
+            None => {
+                remembered.rows.push(Row { agent: agent.clone(), digest, capabilities: texts.collect() });
+            }
+        }
+        remembered.write(path).map_err(failed)
     }
 
     /// Whether this exact agent was granted this exact capability.
@@ -95,35 +118,17 @@ impl Remembered {
             .collect()
     }
 
-    /// Adds an answer and writes the file.
-    ///
-    /// # Errors
-    /// When the file cannot be written; the old one is then still whole.
-    pub(crate) fn remember(
-        &mut self,
-        agent: &AgentName,
-        digest: Digest,
-        granted: &[Capability],
-    ) -> Result<(), Failure> {
-        let texts = granted.iter().map(ToString::to_string);
-        match self.rows.iter_mut().find(|row| row.digest == digest) {
-            Some(row) => row.capabilities.extend(texts),
-            None => self.rows.push(Row { agent: agent.clone(), digest, capabilities: texts.collect() }),
-        }
-        self.write().map_err(|e| Failure::file("grants_unwritable", "remember the grant in", &self.path, &e))
-    }
-
-    fn write(&self) -> std::io::Result<()> {
-        let folder = self.path.parent().unwrap_or(Path::new("."));
-        let draft = folder.join(format!(".grants.{}", std::process::id()));
-        let rows: Vec<_> = self.rows.iter().map(|row| serde_json::json!(row)).collect();
-        let text = serde_json::json!({ "version": VERSION, "grants": rows }).to_string();
+    /// Replaces the file whole. The caller holds the lock, so the draft is nobody else's.
+    fn write(&self, path: &Path) -> std::io::Result<()> {
+        let draft = path.with_extension("draft");
+        let stored = serde_json::json!({ "version": VERSION, "grants": self.rows });
         let written = (|| {
-            let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
-            file.write_all(text.as_bytes())?;
+            let mut file =
+                fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+            file.write_all(stored.to_string().as_bytes())?;
             file.sync_all()?;
-            fs::rename(&draft, &self.path)?;
-            fs::File::open(folder)?.sync_all()
+            fs::rename(&draft, path)?;
+            fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
         })();
         if written.is_err() {
             // The draft may not exist; what matters is the error that led here.
@@ -147,8 +152,8 @@ mod tests {
         let path = dir.path().join("grants.json");
         let agent: AgentName = "acme/x".parse().expect("a name");
         let (one, two) = (Digest::of(b"one"), Digest::of(b"two"));
-        let mut remembered = Remembered::load(&path).expect("empty");
-        remembered.remember(&agent, one, &[capability("a.example")]).expect("written");
+        assert!(!Remembered::load(&path).expect("empty").holds(&one, &capability("a.example")));
+        Remembered::remember(&path, &agent, one, &[capability("a.example")]).expect("written");
 
         let again = Remembered::load(&path).expect("reads");
         assert!(again.holds(&one, &capability("a.example")));
@@ -158,16 +163,42 @@ mod tests {
     }
 
     #[test]
-    fn what_another_user_could_have_granted_is_refused() {
+    fn answers_given_at_once_are_all_kept() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("grants.json");
+        let agent: AgentName = "acme/x".parse().expect("a name");
+        std::thread::scope(|scope| {
+            for i in 0..8_u8 {
+                let (path, agent) = (&path, &agent);
+                scope.spawn(move || {
+                    Remembered::remember(
+                        path,
+                        agent,
+                        Digest::of(&[i % 4]),
+                        &[capability(&format!("{i}.example"))],
+                    )
+                    .expect("written");
+                });
+            }
+        });
+        let all = Remembered::load(&path).expect("reads");
+        assert_eq!((all.rows.len(), all.of_agent(&agent).len()), (4, 8));
+        let mode =
+            std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&path).expect("there").permissions());
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_file_that_others_could_have_written_grants_nothing() {
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().expect("a folder");
-        let (path, other) = (dir.path().join("grants.json"), dir.path().join("other.json"));
-        fs::write(&other, r#"{"version":1,"grants":[]}"#).expect("written");
-        std::os::unix::fs::symlink(&other, &path).expect("linked");
-        assert_eq!(Remembered::load(&path).expect_err("a link").code(), "grants_unsafe");
-        fs::rename(&other, &path).expect("in its place");
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o622)).expect("opened");
-        assert_eq!(Remembered::load(&path).expect_err("open to all").code(), "grants_unsafe");
+        let (path, elsewhere) = (dir.path().join("grants.json"), dir.path().join("elsewhere"));
+        fs::write(&elsewhere, r#"{"version":1,"grants":[]}"#).expect("written");
+        std::os::unix::fs::symlink(&elsewhere, &path).expect("linked");
+        assert_eq!(Remembered::load(&path).expect_err("a link").code(), "file_unsafe");
+        fs::rename(&elsewhere, &path).expect("moved");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o620)).expect("opened");
+        assert_eq!(Remembered::load(&path).expect_err("open to a group").code(), "file_unsafe");
     }
 
     #[test]

@@ -1,0 +1,71 @@
+//! The vault's errors, with their exit codes and what to do about them.
+
+use orch_vault::{ErrorKind, ResolutionError, ValueError, VaultError};
+
+use super::{Failure, Kind};
+
+impl From<VaultError> for Failure {
+    fn from(error: VaultError) -> Self {
+        let mut message = error.to_string();
+        let mut cause = std::error::Error::source(&error);
+        while let Some(inner) = cause {
+            message.push_str(": ");
+            message.push_str(&inner.to_string());
+            cause = inner.source();
+        }
+        let (kind, code, hint) = match error.kind() {
+            ErrorKind::Locked => (
+                Kind::Vault,
+                "vault_locked",
+                Some("another orch is using the vault: try again when it is done"),
+            ),
+            ErrorKind::Key => (
+                Kind::Vault,
+                "vault_key",
+                Some("put the vault's own key file back; without it nothing in the vault can be read"),
+            ),
+            ErrorKind::Tampered => (
+                Kind::Vault,
+                "vault_tampered",
+                Some(
+                    "nothing was changed: restore the vault's folder and the .head file beside it together, or move both away and set the secrets again",
+                ),
+            ),
+            ErrorKind::Format => {
+                (Kind::Vault, "vault_format", Some("use the orch that wrote it, or a newer one"))
+            }
+            ErrorKind::Storage => (Kind::Vault, "vault_storage", None),
+            ErrorKind::Place => (Kind::Vault, "vault_place", None),
+            ErrorKind::Conflict => {
+                (Kind::Usage, "vault_conflict", Some("look at it again with: orch secrets list"))
+            }
+            ErrorKind::Expired => {
+                (Kind::NoKey, "secret_expired", Some("set a new value with: orch secrets set NAME"))
+            }
+            _ => (Kind::Usage, "secret_refused", refusal_hint(&error)),
+        };
+        let failure = Self::new(kind, code, message);
+        match hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    }
+}
+
+fn refusal_hint(error: &VaultError) -> Option<&'static str> {
+    match error {
+        VaultError::Value(ValueError::Short(_)) => {
+            Some("--allow-short stores it all the same; it then cannot be cleaned out of responses")
+        }
+        _ => None,
+    }
+}
+
+impl From<ResolutionError> for Failure {
+    fn from(error: ResolutionError) -> Self {
+        match error {
+            ResolutionError::Vault(error) => error.into(),
+            other => Self::usage("bad_usage", other.to_string()),
+        }
+    }
+}

@@ -1,0 +1,369 @@
+use orch_manifests::Format;
+use orch_proxy::Use;
+use orch_vault::{AuditEvent, ExpectedVersion, SecretMeta};
+use tempfile::TempDir;
+
+use super::*;
+use crate::environment::Environment;
+
+const KEY: &str = "sk-0123456789abcdef0123456789abcdef";
+const OTHER: &str = "sk-fedcba9876543210fedcba9876543210";
+
+/// A vault in a folder of its own, an environment, and what is asked of them.
+struct Stage {
+    _folder: TempDir,
+    vault: VaultLocation,
+    environment: Environment,
+    catalog: Catalog,
+    run: RunId,
+}
+
+/// What a question says beside the providers.
+#[derive(Default)]
+struct Said<'a> {
+    manifest: &'a str,
+    bare: bool,
+    flags: &'a [(Option<&'a str>, &'a str)],
+    secrets: &'a [&'a str],
+}
+
+impl Stage {
+    fn new(variables: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let vault = VaultLocation {
+            store: folder.path().join("vault"),
+            key_file: folder.path().join("vault.key"),
+            workspace: "default".to_owned(),
+        };
+        let set = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let environment = Environment::Fixed(set.collect());
+        Self { _folder: folder, vault, environment, catalog: Catalog::builtin(), run: RunId::random() }
+    }
+
+    fn store(&self, name: &str, value: &str, meta: SecretMeta) {
+        let mut vault = Vault::open(&self.vault, OpenMode::Create).expect("a vault");
+        let secret = Secret::new(value.as_bytes().to_vec());
+        vault.set(&name.parse().expect("a name"), secret, meta, ExpectedVersion::Any).expect("stored");
+    }
+
+    /// Asks for the keys of these providers, and for what the manifest says.
+    fn ask(&self, providers: &[&str], said: &Said<'_>) -> Result<Keys, Failure> {
+        self.answer(providers, said, |question| {
+            question.open(&KeySources::new(&self.environment, &self.catalog, &self.vault))
+        })
+    }
+
+    fn answer<T>(
+        &self,
+        providers: &[&str],
+        said: &Said<'_>,
+        ask: impl FnOnce(KeyQuestion<'_>) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let text = format!(
+            "name: acme/x\nversion: 1.0.0\nmodule: x.wasm\nsupported_providers: [any]\n{}",
+            said.manifest
+        );
+        let manifest = Manifest::parse(&text, Format::Yaml, "orch.yaml").expect("a manifest");
+        let wanted: Vec<&Provider> =
+            providers.iter().map(|slug| self.catalog.provider(slug).expect("known")).collect();
+        let grants = said.secrets.iter().map(|text| SecretGrant::parse(text, &self.catalog));
+        let secret_grants = grants.collect::<Result<Vec<_>, _>>()?;
+        let flag = |(provider, key): &(Option<&str>, &str)| FlagKey {
+            provider: provider.map(str::to_owned),
+            secret: Secret::new(key.as_bytes().to_vec()),
+        };
+        ask(KeyQuestion {
+            run: &self.run,
+            manifest: &manifest,
+            bare: said.bare,
+            wanted: &wanted,
+            flags: said.flags.iter().map(flag).collect(),
+            secret_grants: &secret_grants,
+        })
+    }
+
+    /// The planned uses on record.
+    fn audited(&self) -> Vec<(String, String)> {
+        let vault = Vault::open(&self.vault, OpenMode::ReadOnlyIfExists).expect("a vault");
+        let records = vault.audit().expect("an audit log").into_iter();
+        records
+            .filter_map(|record| match record.event {
+                AuditEvent::UsePlanned { run, secret, host } => {
+                    assert_eq!(run, self.run.to_string());
+                    Some((secret.to_string(), host))
+                }
+                _ => None,
+            })
+            .collect()
+    }
+}
+
+/// What a credential puts into a request: the only way to its value.
+fn injected(credential: &Arc<dyn Credential>) -> String {
+    let mut parts = http::Request::new(()).into_parts().0;
+    credential.authorize(&mut parts, None, Use::Own).expect("authorised");
+    let values: Vec<_> = parts.headers.values().map(|v| v.to_str().expect("text").to_owned()).collect();
+    values.join(",")
+}
+
+fn provider<'k>(keys: &'k Keys, slug: &str) -> Option<&'k Arc<dyn Credential>> {
+    keys.providers.get(&slug.parse::<Slug>().expect("a slug"))
+}
+
+fn refused(answer: Result<Keys, Failure>) -> Failure {
+    match answer {
+        Ok(_) => panic!("not refused"),
+        Err(failure) => failure,
+    }
+}
+
+fn to(hosts: &[&str]) -> SecretMeta {
+    SecretMeta { hosts: hosts.iter().map(|host| (*host).to_owned()).collect(), ..SecretMeta::default() }
+}
+
+#[test]
+fn a_flag_may_name_its_provider() {
+    let catalog = Catalog::builtin();
+    for (text, provider, key) in [
+        ("openai=sk-a", Some("openai"), "sk-a"),
+        ("google=sk-a", Some("gemini"), "sk-a"),
+        ("sk-A1=b=", None, "sk-A1=b="),
+        ("=sk-a", None, "=sk-a"),
+        ("sk=", None, "sk="),
+        ("AB=cd", None, "AB=cd"),
+        ("openai=", Some("openai"), ""),
+    ] {
+        let flag = flag_key(&Secret::new(text.as_bytes().to_vec()), &catalog)
+            .unwrap_or_else(|e| panic!("{text}: {e}"));
+        assert_eq!(flag.provider.as_deref(), provider, "{text}");
+        flag.secret.expose(|value| assert_eq!(value, key.as_bytes(), "{text}"));
+    }
+    let Err(mistyped) = flag_key(&Secret::new(b"opneai=sk-a".to_vec()), &catalog) else { panic!("taken") };
+    assert_eq!(mistyped.code(), "provider_unknown");
+    assert!(!mistyped.message().contains("sk-a") && mistyped.hints()[0].contains("openai"), "{mistyped}");
+}
+
+#[test]
+fn flag_then_environment_then_vault() {
+    let stage = Stage::new(&[("OPENAI_API_KEY", KEY), ("GOOGLE_API_KEY", OTHER)]);
+    stage.store("OPENAI_API_KEY", OTHER, SecretMeta::default());
+    stage.store("ANTHROPIC_API_KEY", OTHER, SecretMeta::default());
+
+    let all = ["openai", "anthropic", "gemini", "ollama"];
+    let keys = stage.ask(&all, &Said::default()).expect("keys");
+    let of = |slug| provider(&keys, slug).map(|held| (held.id(), held.source(), injected(held)));
+    assert_eq!(of("openai"), Some(("OPENAI_API_KEY", "env", format!("Bearer {KEY}"))));
+    assert_eq!(of("anthropic"), Some(("ANTHROPIC_API_KEY", "vault", OTHER.to_owned())));
+    assert_eq!(of("gemini").map(|(name, source, _)| (name, source)), Some(("GOOGLE_API_KEY", "env")));
+    assert_eq!(of("ollama"), None);
+    assert!(keys.missing.is_empty(), "a provider without keys misses none");
+
+    let flag = Said { flags: &[(None, "sk-flag-flag-flag-flag")], ..Said::default() };
+    let keys = stage.ask(&all, &flag).expect("keys");
+    let held = provider(&keys, "openai").expect("the primary's");
+    assert_eq!((held.source(), injected(held)), ("flag", "Bearer sk-flag-flag-flag-flag".to_owned()));
+}
+
+#[test]
+fn each_of_two_flags_goes_to_its_provider() {
+    let stage = Stage::new(&[]);
+    let flags = [(Some("anthropic"), OTHER), (None, KEY)];
+    let keys = stage.ask(&["openai", "anthropic"], &Said { flags: &flags, ..Said::default() }).expect("keys");
+    assert_eq!(injected(provider(&keys, "openai").expect("bare")), format!("Bearer {KEY}"));
+    assert_eq!(injected(provider(&keys, "anthropic").expect("named")), OTHER);
+
+    let twice = [(Some("openai"), OTHER), (None, KEY)];
+    let failure = refused(stage.ask(&["openai"], &Said { flags: &twice, ..Said::default() }));
+    assert_eq!(failure.code(), "bad_usage");
+    let unused = [(Some("gemini"), OTHER)];
+    let failure = refused(stage.ask(&["openai"], &Said { flags: &unused, ..Said::default() }));
+    assert!(failure.message().contains("gemini"), "{failure}");
+}
+
+#[test]
+fn what_is_missing_says_where_it_was_looked_for() {
+    let keys = Stage::new(&[("OPENAI_API_KEY", " \n")]).ask(&["openai"], &Said::default()).expect("none");
+    assert!(keys.providers.is_empty());
+    let places: Vec<_> = keys.missing[0].looked_for.iter().map(|place| place.source.as_str()).collect();
+    assert_eq!(places, ["flag", "env", "vault"]);
+}
+
+#[test]
+fn only_names_of_the_catalog_are_taken_from_the_environment() {
+    let stage = Stage::new(&[("TOKEN", KEY), ("OPENAI_API_KEY", KEY)]);
+    let sources = KeySources::new(&stage.environment, &stage.catalog, &stage.vault);
+    let lookup: &dyn orch_vault::Lookup = &sources;
+    assert!(lookup.env("OPENAI_API_KEY") && !lookup.env("TOKEN"));
+    assert!(sources.in_environment("TOKEN").is_none());
+    let manifest = "secrets: [{ name: TOKEN, hosts: [api.example.com] }]";
+    assert_eq!(refused(stage.ask(&[], &Said { manifest, ..Said::default() })).code(), "secret_missing");
+}
+
+#[test]
+fn a_key_that_no_header_can_carry_ends_the_run_or_is_left_out_aloud() {
+    let stage = Stage::new(&[("OPENAI_API_KEY", "sk with blanks"), ("ANTHROPIC_API_KEY", KEY)]);
+    let failure = refused(stage.ask(&["openai", "anthropic"], &Said::default()));
+    assert_eq!((failure.kind(), failure.code()), (Kind::NoKey, "key_unusable"));
+    assert!(failure.message().contains("OPENAI_API_KEY") && !failure.message().contains("blanks sk"));
+
+    // The same key of a provider that is not asked first.
+    let keys = stage.ask(&["anthropic", "openai"], &Said::default()).expect("the other's");
+    assert!(provider(&keys, "openai").is_none() && provider(&keys, "anthropic").is_some());
+    let warnings = keys.warnings();
+    assert!(warnings.len() == 1 && warnings[0].contains("OPENAI_API_KEY"), "{warnings:?}");
+
+    let flags = [(Some("openai"), "sk with blanks")];
+    let said = Said { flags: &flags, ..Said::default() };
+    assert_eq!(refused(stage.ask(&["anthropic", "openai"], &said)).code(), "key_unusable");
+}
+
+#[test]
+fn a_key_too_short_to_scrub_is_warned_of_whatever_its_source() {
+    let stage = Stage::new(&[("ANTHROPIC_API_KEY", "sk-short")]);
+    stage.store("GEMINI_API_KEY", "sk-tiny", SecretMeta { scrubbable: false, ..SecretMeta::default() });
+    stage.store("TOKEN", "tiny", SecretMeta { scrubbable: false, ..to(&["a.example"]) });
+    let said =
+        Said { flags: &[(None, "sk-flag")], manifest: "secrets: [{ name: TOKEN }]", ..Said::default() };
+    let warnings = stage.ask(&["openai", "anthropic", "gemini"], &said).expect("keys").warnings();
+    for (name, source) in [
+        ("OPENAI_API_KEY", "flag"),
+        ("ANTHROPIC_API_KEY", "env"),
+        ("GEMINI_API_KEY", "vault"),
+        ("TOKEN", "vault"),
+    ] {
+        assert!(
+            warnings.iter().any(|w| w.starts_with(name) && w.contains(&format!("({source})"))),
+            "{name}: {warnings:?}"
+        );
+    }
+    assert_eq!(warnings.len(), 4);
+    assert!(!warnings.concat().contains("sk-"), "{warnings:?}");
+
+    let sixteen = Stage::new(&[("OPENAI_API_KEY", "0123456789abcdef")]);
+    assert!(sixteen.ask(&["openai"], &Said::default()).expect("keys").warnings().is_empty());
+}
+
+#[test]
+fn planned_uses_are_on_record_once_the_run_is_permitted() {
+    let stage = Stage::new(&[("OPENAI_API_KEY", KEY)]);
+    stage.store("ANTHROPIC_API_KEY", KEY, SecretMeta::default());
+    stage.store("TOKEN", KEY, to(&["a.example", "b.example"]));
+    let said = Said { manifest: "secrets: [{ name: TOKEN, hosts: [a.example] }]", ..Said::default() };
+    let keys = stage.ask(&["openai", "anthropic"], &said).expect("keys");
+    assert!(stage.audited().is_empty(), "a run that is refused has used nothing");
+
+    keys.record_uses(&stage.vault).expect("recorded");
+    let mut audited = stage.audited();
+    audited.sort();
+    let row = |secret: &str, host: &str| (secret.to_owned(), host.to_owned());
+    assert_eq!(audited, [row("ANTHROPIC_API_KEY", "api.anthropic.com"), row("TOKEN", "a.example")]);
+}
+
+#[test]
+fn keys_that_are_elsewhere_need_no_vault() {
+    let stage = Stage::new(&[("OPENAI_API_KEY", KEY)]);
+    let keys = stage.ask(&["openai"], &Said::default()).expect("keys");
+    keys.record_uses(&stage.vault).expect("nothing to record");
+    assert!(!stage.vault.store.exists() && !stage.vault.key_file.exists());
+}
+
+#[test]
+fn a_secret_goes_where_its_owner_said_and_the_manifest_asks() {
+    let stage = Stage::new(&[]);
+    let header = Some("x-token".to_owned());
+    stage.store("TOKEN", KEY, SecretMeta { header, ..to(&["*.a.example", "b.example"]) });
+    let hosts = |manifest: &str, secrets: &[&str]| -> Result<Vec<String>, Failure> {
+        let keys = stage.ask(&[], &Said { manifest, secrets, ..Said::default() })?;
+        assert_eq!((keys.secrets.len(), keys.secrets[0].header.as_str()), (1, "x-token"));
+        Ok(keys.secrets[0].hosts.iter().map(ToString::to_string).collect())
+    };
+    assert_eq!(hosts("secrets: [{ name: TOKEN }]", &[]).expect("bound"), ["*.a.example", "b.example"]);
+    let narrowed = "secrets: [{ name: TOKEN, hosts: [x.a.example, c.example] }]";
+    assert_eq!(hosts(narrowed, &[]).expect("bound"), ["x.a.example"]);
+    // The caller is an owner as well.
+    assert_eq!(hosts(narrowed, &["TOKEN@c.example"]).expect("bound"), ["c.example", "x.a.example"]);
+
+    let elsewhere = "secrets: [{ name: TOKEN, hosts: [c.example] }]";
+    assert_eq!(hosts(elsewhere, &[]).expect_err("unbound").code(), "secret_unbound");
+    let unasked = hosts("", &["TOKEN@b.example"]).expect_err("not wanted");
+    assert_eq!(unasked.code(), "secret_not_wanted");
+}
+
+#[test]
+fn the_caller_grants_the_hosts_that_it_names_and_no_other() {
+    let stage = Stage::new(&[]);
+    stage.store("TOKEN", KEY, to(&["a.example", "b.example"]));
+    let manifest = "secrets: [{ name: TOKEN }]";
+    let ungranted = |secrets: &[&str]| {
+        let keys = stage.ask(&[], &Said { manifest, secrets, ..Said::default() }).expect("keys");
+        keys.ungranted.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let (a, b) = ("use the secret TOKEN toward a.example", "use the secret TOKEN toward b.example");
+    assert_eq!(ungranted(&[]), [a, b]);
+    assert_eq!(ungranted(&["TOKEN@a.example"]), [b]);
+    assert!(ungranted(&["TOKEN@a.example", "TOKEN@b.example"]).is_empty());
+}
+
+#[test]
+fn an_owner_who_names_agents_means_them_alone() {
+    let stage = Stage::new(&[]);
+    let agents = |agent: &str| SecretMeta { agents: vec![agent.to_owned()], ..to(&["a.example"]) };
+    stage.store("MINE", KEY, agents("acme/x"));
+    stage.store("THEIRS", KEY, agents("acme/y"));
+    let mine = Said { manifest: "secrets: [{ name: MINE }]", ..Said::default() };
+    assert!(stage.ask(&[], &mine).expect("keys").ungranted.is_empty());
+    let theirs = Said { manifest: "secrets: [{ name: THEIRS }]", ..Said::default() };
+    let failure = refused(stage.ask(&[], &theirs));
+    assert_eq!((failure.kind(), failure.code()), (Kind::Denied, "secret_not_for_agent"));
+    // Who runs it may say otherwise, for this run.
+    let said = Said { secrets: &["THEIRS@a.example"], ..theirs };
+    assert!(stage.ask(&[], &said).expect("keys").ungranted.is_empty());
+}
+
+#[test]
+fn a_bare_module_gets_what_the_command_line_names_once() {
+    let stage = Stage::new(&[]);
+    stage.store("TOKEN", KEY, to(&["of-the-row.example"]));
+    let said = Said { bare: true, secrets: &["TOKEN@a.example", "TOKEN@b.example"], ..Said::default() };
+    let keys = stage.ask(&[], &said).expect("keys");
+    assert_eq!(keys.secrets.len(), 1);
+    let hosts: Vec<_> = keys.secrets[0].hosts.iter().map(ToString::to_string).collect();
+    assert_eq!(hosts, ["a.example", "b.example"]);
+    assert!(keys.ungranted.is_empty());
+    let key = Said { bare: true, secrets: &["OPENAI_API_KEY@evil.example"], ..Said::default() };
+    assert_eq!(refused(stage.ask(&[], &key)).code(), "secret_of_provider");
+}
+
+#[test]
+fn a_secret_that_never_goes_into_a_header_is_not_bound_to_one() {
+    let stage = Stage::new(&[]);
+    stage.store("PEM", KEY, SecretMeta { never_in_header: true, ..to(&["a.example"]) });
+    let said = Said { manifest: "secrets: [{ name: PEM }]", ..Said::default() };
+    assert_eq!(refused(stage.ask(&[], &said)).code(), "secret_invalid");
+}
+
+#[test]
+fn a_simulated_run_touches_neither_environment_nor_vault() {
+    let stage = Stage::new(&[("OPENAI_API_KEY", KEY)]);
+    stage.store("TOKEN", KEY, to(&["a.example"]));
+    let said = Said { manifest: "secrets: [{ name: TOKEN, hosts: [b.example] }]", ..Said::default() };
+    let keys =
+        stage.answer(&["openai"], &said, |question| question.simulated(BTreeMap::new())).expect("keys");
+    assert!(keys.providers.is_empty(), "what the simulation does not hand out is not there");
+    let bound = &keys.secrets[0];
+    assert_eq!((bound.credential.source(), bound.hosts.len()), ("simulated", 1));
+    assert!(bound.credential.scrubber().is_some(), "it is scrubbed like a real one");
+    let mut parts = http::Request::new(()).into_parts().0;
+    let placeholder = orch_proxy::Placeholder::random();
+    parts.headers.insert("authorization", placeholder.as_str().parse().expect("a value"));
+    let how = Use::Swap { header: &http::header::AUTHORIZATION, placeholder: &placeholder };
+    bound.credential.authorize(&mut parts, None, how).expect("swapped");
+    let value = parts.headers["authorization"].to_str().expect("text");
+    assert!(value.starts_with("orch-simulated-"), "{value}");
+    keys.record_uses(&stage.vault).expect("nothing to record");
+    assert!(stage.audited().is_empty());
+
+    let said = Said { flags: &[(None, KEY)], ..Said::default() };
+    let answer = stage.answer(&["openai"], &said, |question| question.simulated(BTreeMap::new()));
+    assert_eq!(refused(answer).code(), "bad_usage");
+}

@@ -1,0 +1,136 @@
+//! What the tests of this crate stand on: a run's surroundings, on simulated providers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, StatusCode};
+use http_body_util::BodyExt;
+use orch_gateway::{Gateway, Session};
+use orch_manifests::{Catalog, Digest, Format, Limits, Manifest, RunId};
+use orch_proxy::{Grants, LiveGrant};
+use orch_runner::{Door, Refusal, RefusalCode};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::agent::Agent;
+use crate::door::{Admission, Router};
+use crate::keys::KeyQuestion;
+use crate::limits::RunLimits;
+use crate::policy::{self, Terms, Wants};
+use crate::run::{LimitRequest, RunRequest};
+use crate::thinking::{Thinking, WantedModels};
+use crate::upstream::Upstream;
+
+/// An agent with one model, which may ask one provider only.
+pub(crate) const ONE_MODEL: &str = "supported_providers: [openai]\nllm: { primary: gpt-4o-mini }\n";
+
+/// An agent whose manifest goes on like this.
+pub(crate) fn agent(rest: &str) -> Agent {
+    let text = format!("name: acme/x\nversion: 1.2.3\nmodule: x.wasm\n{rest}");
+    let manifest = Manifest::parse(&text, Format::Yaml, "orch.yaml").expect("a manifest");
+    Agent { manifest, module: Vec::new(), digest: Digest::of(b"x"), bare: false }
+}
+
+/// One admitted run, before its guest does anything.
+pub(crate) struct Stage {
+    pub(crate) run: RunId,
+    pub(crate) router: Arc<Router>,
+    pub(crate) grant: Arc<LiveGrant>,
+    pub(crate) session: Option<Arc<Session>>,
+    pub(crate) limits: RunLimits,
+    /// What stands in the guest's `OPENAI_API_KEY`.
+    pub(crate) placeholder: String,
+    pub(crate) admission: Option<Admission>,
+    token: String,
+    upstream: Upstream,
+}
+
+/// What the guest's HTTP library gets.
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    /// Set when it is an error of the library and no response.
+    pub(crate) refusal: Option<RefusalCode>,
+    pub(crate) body: Value,
+}
+
+impl Stage {
+    pub(crate) async fn new(scenario: &str, manifest: &str) -> Self {
+        let catalog = Arc::new(Catalog::builtin());
+        let upstream = Upstream::simulated(scenario, &catalog).await.expect("a simulation");
+        let request = RunRequest::new(agent(manifest));
+        let manifest = &request.agent.manifest;
+        let run = RunId::random();
+        let wanted = WantedModels::of(&request, &catalog).expect("models");
+        let question = KeyQuestion {
+            run: &run,
+            manifest,
+            bare: false,
+            wanted: wanted.providers(),
+            flags: Vec::new(),
+            secret_grants: &[],
+        };
+        let keys = question.simulated(upstream.simulated_keys(wanted.providers())).expect("keys");
+        let thinking = Thinking::plan(manifest, &wanted, &keys, true).expect("a plan");
+        let limits =
+            RunLimits::of(LimitRequest::default(), &manifest.limits, &Limits::default(), &Limits::default());
+        let issued = policy::issue(&keys, &catalog);
+        let expires = Instant::now() + Duration::from_secs(60);
+        let terms = Terms {
+            run: &run,
+            workspace: "default",
+            keys: &keys,
+            issued: &issued,
+            catalog: &catalog,
+            limits: &limits,
+            expires,
+        };
+        let rules = Wants::of(&request.agent, &[]).expect("wants").granted(&upstream);
+        let grants = Arc::new(Grants::new());
+        let (token, grant) = grants.mint(policy::grant(&terms, rules));
+        let gateway = Arc::new(Gateway::new(Arc::clone(&upstream.proxy), Arc::clone(&catalog)));
+        let router = Arc::new(Router::new(grants, Arc::clone(&upstream.proxy), gateway));
+        let session = thinking.session(&grant, &limits, expires);
+        let admission = session.as_ref().map(|session| router.admit(run.clone(), Arc::clone(session)));
+        let placeholder = issued.iter().find(|issued| issued.name == "OPENAI_API_KEY");
+        let placeholder = placeholder.map(|issued| issued.placeholder.to_string()).unwrap_or_default();
+        let token = token.reveal();
+        Self { run, router, grant, session, limits, placeholder, admission, token, upstream }
+    }
+
+    /// A request of the guest.
+    pub(crate) async fn send(&self, method: &str, uri: &str, body: &str) -> Answer {
+        self.send_with(&self.token, method, uri, body).await
+    }
+
+    pub(crate) async fn send_with(&self, token: &str, method: &str, uri: &str, body: &str) -> Answer {
+        let request = Request::builder()
+            .method(method)
+            .uri(uri)
+            .header("content-type", "application/json")
+            .header("authorization", format!("Bearer {}", self.placeholder))
+            .body(orch_runner::full(Bytes::from(body.to_owned())))
+            .expect("a request");
+        let response = self.router.request(token, request).await;
+        let refusal = response.extensions().get::<Refusal>().map(|refusal| refusal.0);
+        let status = response.status();
+        let bytes = response.into_body().collect().await.expect("a whole body").to_bytes();
+        Answer { status, refusal, body: serde_json::from_slice(&bytes).unwrap_or(Value::Null) }
+    }
+
+    /// A model call through the gateway.
+    pub(crate) async fn think(&self) -> Answer {
+        self.send("POST", "http://llm.orch.internal/v1/chat/completions", &question()).await
+    }
+
+    pub(crate) async fn end(self) {
+        drop(self.admission);
+        self.upstream.shutdown().await;
+    }
+}
+
+/// A model call's body, in the OpenAI dialect.
+pub(crate) fn question() -> String {
+    json!({ "model": "gpt-4o-mini", "messages": [{ "role": "user", "content": "Agents want keys. Keys stay out." }] })
+        .to_string()
+}
