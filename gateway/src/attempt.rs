@@ -11,9 +11,10 @@ use orch_proxy::{Body, BodyError, EgressError, Ended, ProviderCall, Proxy};
 use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
+use crate::bounded::{self, ANSWER_VALUES};
 use crate::classify::{Failure, classify, error_inside};
 use crate::dialect::{self, StreamParser};
-use crate::ir::{ChatResponse, Class, StopReason, StreamEvent};
+use crate::ir::{ChatResponse, Class, StopReason, StreamEvent, values_in_arguments};
 use crate::plan::Candidate;
 use crate::session::Session;
 use crate::sse;
@@ -22,12 +23,12 @@ use crate::sse;
 const ERROR_CAP: usize = 64 << 10;
 
 /// Bytes of a whole answer.
-const ANSWER_CAP: usize = 32 << 20;
+const ANSWER_CAP: usize = 16 << 20;
 
 /// Bytes of one event of a stream.
-const EVENT_CAP: usize = 4 << 20;
+const EVENT_CAP: usize = 1 << 20;
 
-/// Bytes of lifecycle events that are held before the first content.
+/// Bytes of memory for the lifecycle events that are held before the first content.
 const HELD_CAP: usize = 1 << 20;
 
 /// An answer that may be given to the client.
@@ -125,16 +126,20 @@ async fn whole(response: Response<Body>, candidate: &Candidate) -> Result<Answer
     let body = collect(response.into_body(), ANSWER_CAP)
         .await
         .map_err(|(_, error)| Failed { status: Some(status), ..from_body(&error) })?;
-    let document: Value = serde_json::from_slice(&body).map_err(|e| {
+    let document = bounded::answer(&body).map_err(|e| {
         let class = if e.is_eof() { Class::Truncated } else { Class::Server };
-        Failed::with(Failure::new(class, format!("the answer is not JSON: {e}")), status)
+        Failed::with(Failure::new(class, format!("the answer is not readable JSON: {e}")), status)
     })?;
     if let Some(failure) = error_inside(&document) {
         return Err(Failed::with(failure, status));
     }
     let response = dialect::wire(candidate.dialect())
-        .parse_response(&body)
+        .read_response(document)
         .map_err(|e| Failed::with(Failure::new(Class::Server, e.to_string()), status))?;
+    if values_in_arguments(&response.content) > ANSWER_VALUES as usize {
+        let message = format!("the arguments of its tool calls hold more than {ANSWER_VALUES} values");
+        return Err(Failed::with(Failure::new(Class::Server, message), status));
+    }
     if response.stop == StopReason::Truncated {
         let failure = Failure::new(Class::Truncated, "the answer does not say why it ended");
         return Err(Failed::with(failure, status));
@@ -181,7 +186,8 @@ async fn begin(response: Response<Body>, spoken: Dialect, idle: Duration) -> Res
             }
         }
         let commits = item.meaning.iter().any(StreamEvent::commits);
-        held_bytes += item.event.raw.len();
+        // Events of a few bytes each cost more than their bytes.
+        held_bytes += item.event.raw.len() + size_of::<Item>();
         held.push(item);
         if commits {
             return Ok(Answer::Begun { held, events });

@@ -11,7 +11,9 @@ use bytes::Bytes;
 use http::StatusCode;
 
 use orch_manifests::Dialect;
+use serde_json::Value;
 
+use crate::bounded;
 use crate::ir::{ApiError, ChatRequest, ChatResponse, Dropped, StreamEvent};
 use crate::sse::Event;
 
@@ -34,7 +36,13 @@ pub trait Wire: Send + Sync {
     fn write_request(&self, request: &ChatRequest, style: &Style) -> Written;
 
     /// Reads a provider's whole answer (a success body, not an error).
-    fn parse_response(&self, body: &[u8]) -> Result<ChatResponse, ResponseError>;
+    fn parse_response(&self, body: &[u8]) -> Result<ChatResponse, ResponseError> {
+        let document = bounded::answer(body).map_err(|e| ResponseError(format!("not readable JSON: {e}")))?;
+        self.read_response(document)
+    }
+
+    /// Reads a provider's whole answer that was parsed already.
+    fn read_response(&self, document: Value) -> Result<ChatResponse, ResponseError>;
 
     /// Writes a whole answer for a client.
     fn write_response(&self, response: &ChatResponse) -> Vec<u8>;

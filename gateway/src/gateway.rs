@@ -2,18 +2,13 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::{Method, Response, StatusCode};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use orch_manifests::{Catalog, Dialect};
 use orch_proxy::{Body, Proxy};
 
 use crate::dialect::{self, RequestError};
 use crate::ir::{ApiError, Class};
 use crate::route::{Timing, json_reply};
-
-/// Largest request body.
-const REQUEST_CAP: usize = 8 << 20;
 
 /// Answers LLM calls of runs. It opens no connection: everything goes through the proxy, with a credential
 /// reference that the proxy turns into a header.
@@ -32,24 +27,6 @@ impl Gateway {
     /// A gateway with another timing.
     pub fn with_timing(proxy: Arc<Proxy>, catalog: Arc<Catalog>, timing: Timing) -> Gateway {
         Gateway { proxy, catalog, timing }
-    }
-}
-
-/// Reads a client's body.
-pub(crate) async fn read(spoken: Dialect, body: Body) -> Result<Bytes, Box<Response<Body>>> {
-    match Limited::new(body, REQUEST_CAP).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(Box::new(error_reply(
-            spoken,
-            &ApiError {
-                status: Some(StatusCode::PAYLOAD_TOO_LARGE.as_u16()),
-                ..ApiError::new(Class::BadRequest, format!("the body is larger than {REQUEST_CAP} bytes"))
-            },
-        ))),
-        Err(error) => {
-            let message = format!("the body could not be read: {error}");
-            Err(Box::new(error_reply(spoken, &ApiError::new(Class::BadRequest, message))))
-        }
     }
 }
 

@@ -10,6 +10,8 @@ use std::borrow::Cow;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::bounded;
+
 pub use error::{ApiError, Class};
 
 /// A chat request, whatever dialect it arrived in.
@@ -141,6 +143,18 @@ pub struct ToolCall {
     pub name: String,
     /// JSON text as the model wrote it: it may be empty (no arguments) or not even be JSON.
     pub arguments: String,
+}
+
+/// JSON values in the arguments of all tool calls together. One dialect has them as text, another as a tree, so that
+/// whoever bounds a tree has to bound them beside it.
+pub(crate) fn values_in_arguments(parts: &[Part]) -> usize {
+    parts
+        .iter()
+        .map(|part| match part {
+            Part::ToolCall(call) => bounded::count(call.arguments.as_bytes()),
+            _ => 0,
+        })
+        .sum()
 }
 
 /// What a tool answered.

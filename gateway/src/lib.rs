@@ -10,11 +10,13 @@
 //! [`Budget`].
 
 mod attempt;
+mod bounded;
 pub mod classify;
 pub mod dialect;
 mod edit;
 mod fields;
 mod gateway;
+mod intake;
 pub mod ir;
 mod needs;
 mod passthrough;

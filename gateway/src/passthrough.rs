@@ -4,11 +4,12 @@ use http::{HeaderMap, Method, Request, Response, StatusCode};
 use orch_manifests::{Auth, Catalog, Dialect, Host, Provider, Scheme, Slug};
 use orch_proxy::Body;
 
-use crate::gateway::{Gateway, check_method, error_reply, read};
+use crate::gateway::{Gateway, check_method, error_reply};
+use crate::intake::receive;
 use crate::ir::{ApiError, Class};
 use crate::plan::AtHand;
 use crate::route::{self, Call};
-use crate::serve::{understand, wants_receipt};
+use crate::serve::wants_receipt;
 use crate::session::Session;
 
 /// A provider's inference path, as a guest's request named it.
@@ -85,8 +86,7 @@ impl Gateway {
             };
             return Err(Box::new(error_reply(spoken, &error)));
         }
-        let body = read(spoken, body).await?;
-        let client = understand(session, spoken, parts.headers, body)?;
+        let client = receive(session, spoken, parts.headers, body).await?;
         if client.parsed.model.is_empty() {
             let error = ApiError {
                 param: Some("model".to_owned()),

@@ -5,14 +5,12 @@ use orch_manifests::Dialect;
 use orch_proxy::Body;
 use serde_json::{Value, json};
 
-use crate::dialect;
-use crate::gateway::{Gateway, bad_request, check_method, error_reply, read};
+use crate::gateway::{Gateway, check_method, error_reply};
+use crate::intake::receive;
 use crate::ir::{ApiError, Class};
 use crate::plan::{Candidate, Plan, outside};
-use crate::reach::reaching_out;
 use crate::route::{self, Call, RECEIPT_HEADER, json_reply};
 use crate::session::Session;
-use crate::upstream::ClientRequest;
 
 impl Gateway {
     /// Answers a request to `http://llm.orch.internal`: `POST /v1/chat/completions` (OpenAI), `POST /v1/messages`
@@ -55,8 +53,7 @@ impl Gateway {
             }
         };
         check_method(spoken, &parts.method, &Method::POST)?;
-        let body = read(spoken, body).await?;
-        let client = understand(session, spoken, parts.headers, body)?;
+        let client = receive(session, spoken, parts.headers, body).await?;
         let candidates = self
             .candidates(&session.plan, &client.parsed.model)
             .map_err(|error| Box::new(error_reply(spoken, &error)))?;
@@ -96,30 +93,6 @@ impl Gateway {
             Err(reason) => Err(no_model(plan, &reason)),
         }
     }
-}
-
-/// Parses a body and checks what it may ask for.
-pub(crate) fn understand(
-    session: &Session,
-    spoken: Dialect,
-    headers: HeaderMap,
-    body: bytes::Bytes,
-) -> Result<ClientRequest, Box<Response<Body>>> {
-    let parsed =
-        dialect::wire(spoken).parse_request(&body).map_err(|error| Box::new(bad_request(spoken, &error)))?;
-    if !session.server_tools
-        && let Some(error) = reaching_out(&parsed)
-    {
-        let param = Some(error.path.clone());
-        let error = ApiError {
-            status: Some(StatusCode::FORBIDDEN.as_u16()),
-            code: Some("orch_server_tools".to_owned()),
-            param,
-            ..ApiError::new(Class::NoAccess, error.to_string())
-        };
-        return Err(Box::new(error_reply(spoken, &error)));
-    }
-    Ok(ClientRequest { dialect: spoken, headers, body, parsed })
 }
 
 pub(crate) fn wants_receipt(headers: &HeaderMap) -> bool {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use orch_proxy::LiveGrant;
 use tokio::time::Instant;
 
+use crate::intake::Intake;
 use crate::plan::Plan;
 use crate::receipt::Receipts;
 use crate::usage::Budget;
@@ -24,4 +25,23 @@ pub struct Session {
     pub receipts: Arc<Receipts>,
     /// Whether the run has the capability `llm.server_tools`: providers may run tools and fetch addresses for it.
     pub server_tools: bool,
+    /// What its calls may hold.
+    pub(crate) intake: Arc<Intake>,
+}
+
+impl Session {
+    /// The session of a run that nothing has happened in yet. Providers run no tools for it, unless `server_tools` is
+    /// set afterwards.
+    #[must_use]
+    pub fn new(grant: Arc<LiveGrant>, plan: Arc<Plan>, deadline: Instant, budget: Arc<Budget>) -> Session {
+        Session {
+            grant,
+            plan,
+            deadline,
+            budget,
+            receipts: Arc::new(Receipts::new()),
+            server_tools: false,
+            intake: Intake::new(),
+        }
+    }
 }

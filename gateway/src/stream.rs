@@ -7,11 +7,12 @@ use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
 use orch_manifests::Dialect;
 use orch_proxy::Body;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::collections::VecDeque;
 use tokio::time::timeout_at;
 
 use crate::attempt::{Events, Item};
+use crate::bounded;
 use crate::classify::Failure;
 use crate::dialect::{self, StreamWriter};
 use crate::ir::{ApiError, Class, StopReason, StreamEvent};
@@ -166,7 +167,7 @@ fn is_usage_only(item: &Item) -> bool {
     if !matches!(item.meaning.as_slice(), [StreamEvent::Usage(_)]) {
         return false;
     }
-    let chunk = item.event.data.as_deref().and_then(|data| serde_json::from_str::<Value>(data).ok());
+    let chunk = item.event.data.as_deref().and_then(|data| bounded::event(data).ok());
     chunk.is_some_and(|chunk| {
         chunk.get("choices").is_none_or(|choices| choices.as_array().is_none_or(Vec::is_empty))
     })

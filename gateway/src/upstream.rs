@@ -10,6 +10,7 @@ use serde_json::json;
 
 use crate::dialect::{self, Style};
 use crate::edit::Document;
+use crate::intake::Held;
 use crate::ir::{ChatRequest, Dropped};
 use crate::plan::Candidate;
 
@@ -22,6 +23,8 @@ pub(crate) struct ClientRequest {
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
     pub(crate) parsed: ChatRequest,
+    /// Its places among what the run may hold.
+    pub(crate) _held: Held,
 }
 
 /// A request for one candidate.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use orch_gateway::{Budget, Plan, PlanError, Receipts, Session, Wishes};
+use orch_gateway::{Budget, Plan, PlanError, Session, Wishes};
 use orch_manifests::{Catalog, Manifest, ModelName, Provider, resolve_model};
 use orch_proxy::LiveGrant;
 use tokio::time::Instant;
@@ -115,14 +115,8 @@ impl Thinking {
         deadline: Instant,
     ) -> Option<Arc<Session>> {
         self.has_models().then(|| {
-            Arc::new(Session {
-                grant: Arc::clone(grant),
-                plan: Arc::clone(&self.plan),
-                deadline,
-                budget: Budget::new(Some(limits.tokens), limits.cost.map(|cost| cost.micros())),
-                receipts: Arc::new(Receipts::new()),
-                server_tools: false,
-            })
+            let budget = Budget::new(Some(limits.tokens), limits.cost.map(|cost| cost.micros()));
+            Arc::new(Session::new(Arc::clone(grant), Arc::clone(&self.plan), deadline, budget))
         })
     }
 }

@@ -24,8 +24,8 @@ impl Wire for Anthropic {
         write_request::write(request, style)
     }
 
-    fn parse_response(&self, body: &[u8]) -> Result<ChatResponse, ResponseError> {
-        response::parse(body)
+    fn read_response(&self, document: Value) -> Result<ChatResponse, ResponseError> {
+        response::read(document)
     }
 
     fn write_response(&self, response: &ChatResponse) -> Vec<u8> {

@@ -9,7 +9,7 @@ use futures_util::future::BoxFuture;
 use http::Request;
 use http::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use orch_gateway::simulate::{Scenario, Served, Simulation};
-use orch_gateway::{Budget, Gateway, Outcome, Receipts, Session, Timing, Wishes, plan};
+use orch_gateway::{Budget, Gateway, Outcome, Session, Timing, Wishes, plan};
 use orch_manifests::{Catalog, HostName, Llm, RunId, Slug, Supported};
 use orch_proxy::{
     AuthorizeError, Credential, DnsError, Grant, Grants, Proxy, ProxyConfig, Resolve, Scrubber, Use, full,
@@ -100,8 +100,7 @@ impl Simulated {
             expires,
         });
         let budget = Budget::new(Some(1_000_000), Some(1_000_000));
-        let receipts = Arc::new(Receipts::new());
-        let session = Session { grant, plan, deadline: expires, budget, receipts, server_tools: false };
+        let session = Session::new(grant, plan, expires, budget);
         let timing = Timing { backoff: Duration::from_millis(1), ..Timing::default() };
         let gateway = Gateway::with_timing(proxy, Arc::new(catalog), timing);
         Simulated { gateway, session, _simulation: simulation, _grants: grants }

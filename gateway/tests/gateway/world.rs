@@ -9,7 +9,7 @@ use futures_util::future::BoxFuture;
 use http::header::{AUTHORIZATION, HeaderName};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body_util::BodyExt;
-use orch_gateway::{Budget, Gateway, Plan, Receipt, Receipts, Session, Timing, Wishes, plan};
+use orch_gateway::{Budget, Gateway, Plan, Receipt, Session, Timing, Wishes, plan};
 use orch_manifests::{Catalog, HostName, Llm, OperatorProvider, RunId, Slug, Supported};
 use orch_proxy::{
     AuthorizeError, Binding, Body, Credential, DnsError, Grant, Grants, LiveGrant, Place, Placeholder, Proxy,
@@ -159,14 +159,10 @@ impl World {
             local: false,
         })
         .unwrap();
-        let session = Session {
-            grant: Arc::clone(&live),
-            plan: Arc::new(plan),
-            deadline: Instant::now() + setup.deadline,
-            budget: Budget::new(setup.max_tokens, setup.max_micro_usd),
-            receipts: Arc::new(Receipts::new()),
-            server_tools: setup.server_tools,
-        };
+        let budget = Budget::new(setup.max_tokens, setup.max_micro_usd);
+        let deadline = Instant::now() + setup.deadline;
+        let mut session = Session::new(Arc::clone(&live), Arc::new(plan), deadline, budget);
+        session.server_tools = setup.server_tools;
         let gateway = Gateway::with_timing(proxy, Arc::new(catalog), setup.timing);
         World { openai, anthropic, gateway, session, live, placeholder, _grants: grants }
     }

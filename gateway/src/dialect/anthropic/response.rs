@@ -6,11 +6,11 @@ use super::super::ResponseError;
 use super::{Counts, merge_usage, stop_reason, stop_reason_name, tool_input, usage_value};
 use crate::ir::{ChatResponse, Part, StopReason, ToolCall};
 
-pub(super) fn parse(body: &[u8]) -> Result<ChatResponse, ResponseError> {
-    let value: Value = serde_json::from_slice(body).map_err(|e| ResponseError(format!("not JSON: {e}")))?;
+pub(super) fn read(mut value: Value) -> Result<ChatResponse, ResponseError> {
     let blocks = value
-        .get("content")
-        .and_then(Value::as_array)
+        .get_mut("content")
+        .and_then(Value::as_array_mut)
+        .map(std::mem::take)
         .ok_or_else(|| ResponseError("it holds no content".to_owned()))?;
     let mut content = Vec::new();
     for block in blocks {
@@ -36,24 +36,24 @@ pub(super) fn parse(body: &[u8]) -> Result<ChatResponse, ResponseError> {
     })
 }
 
-fn part(block: &Value) -> Result<Option<Part>, ResponseError> {
+fn part(block: Value) -> Result<Option<Part>, ResponseError> {
     let missing = |key: &str| ResponseError(format!("a block has no {key}"));
-    let kind = block.get("type").and_then(Value::as_str).ok_or_else(|| missing("type"))?;
-    Ok(match kind {
-        "text" => text(block, "text").filter(|text| !text.is_empty()).map(Part::text),
+    let kind = text(&block, "type").ok_or_else(|| missing("type"))?;
+    Ok(match kind.as_str() {
+        "text" => text(&block, "text").filter(|text| !text.is_empty()).map(Part::text),
         "thinking" => Some(Part::Reasoning {
-            text: text(block, "thinking").unwrap_or_default(),
-            signature: text(block, "signature"),
+            text: text(&block, "thinking").unwrap_or_default(),
+            signature: text(&block, "signature"),
         }),
         "tool_use" => Some(Part::ToolCall(ToolCall {
-            id: text(block, "id").ok_or_else(|| missing("id"))?,
-            name: text(block, "name").ok_or_else(|| missing("name"))?,
+            id: text(&block, "id").ok_or_else(|| missing("id"))?,
+            name: text(&block, "name").ok_or_else(|| missing("name"))?,
             arguments: match block.get("input") {
                 Some(input @ Value::Object(_)) => input.to_string(),
                 _ => String::new(),
             },
         })),
-        _ => Some(Part::Opaque(block.clone())),
+        _ => Some(Part::Opaque(block)),
     })
 }
 

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::super::{ResponseError, StreamParser, StreamWriter};
 use super::{Counts, error_value, merge_usage, stop_reason, stop_reason_name, usage_value};
+use crate::bounded;
 use crate::classify::error_inside;
 use crate::ir::{StopReason, StreamEvent, Usage};
 use crate::sse::Event;
@@ -38,8 +39,8 @@ impl StreamParser for Parser {
         if self.ended || data.is_empty() {
             return Ok(Vec::new());
         }
-        let value: Value =
-            serde_json::from_str(data).map_err(|e| ResponseError(format!("an event is not JSON: {e}")))?;
+        let value =
+            bounded::event(data).map_err(|e| ResponseError(format!("an event is not readable JSON: {e}")))?;
         if let Some(failure) = error_inside(&value) {
             self.ended = true;
             return Ok(vec![StreamEvent::Error(failure.into_error())]);

@@ -6,8 +6,7 @@ use super::super::ResponseError;
 use super::{finish_reason, stop_reason, usage_of, usage_value, write_request};
 use crate::ir::{ChatResponse, Part, StopReason, ToolCall};
 
-pub(super) fn parse(body: &[u8]) -> Result<ChatResponse, ResponseError> {
-    let value: Value = serde_json::from_slice(body).map_err(|e| ResponseError(format!("not JSON: {e}")))?;
+pub(super) fn read(value: &Value) -> Result<ChatResponse, ResponseError> {
     let choice = value.pointer("/choices/0").ok_or_else(|| ResponseError("it holds no choice".to_owned()))?;
     let message =
         choice.get("message").ok_or_else(|| ResponseError("its choice holds no message".to_owned()))?;

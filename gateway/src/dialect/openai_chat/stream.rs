@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::super::{ResponseError, StreamParser, StreamWriter};
 use super::response::nonempty;
 use super::{error_value, finish_reason, stop_reason, usage_of, usage_value};
+use crate::bounded;
 use crate::classify::error_inside;
 use crate::ir::{StopReason, StreamEvent, Usage};
 use crate::sse::Event;
@@ -32,8 +33,8 @@ impl StreamParser for Parser {
         if data.trim() == "[DONE]" {
             return self.done();
         }
-        let chunk: Value =
-            serde_json::from_str(data).map_err(|e| ResponseError(format!("a chunk is not JSON: {e}")))?;
+        let chunk =
+            bounded::event(data).map_err(|e| ResponseError(format!("a chunk is not readable JSON: {e}")))?;
         if let Some(failure) = error_inside(&chunk) {
             self.ended = true;
             return Ok(vec![StreamEvent::Error(failure.into_error())]);

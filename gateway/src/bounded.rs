@@ -1,0 +1,230 @@
+//! JSON trees of bounded size.
+//!
+//! A tree takes a hundred times the memory of its text when the text is nothing but small objects, and whoever sends
+//! it is bounded in bytes only. Every tree of text from outside is built here, against a count of its values.
+
+use std::cell::Cell;
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+
+/// Values in one request. At some 700 bytes for the worst of them this is 90 MiB; conversations of thousands of
+/// messages stay far below it.
+pub(crate) const REQUEST_VALUES: u32 = 1 << 17;
+
+/// Values in one whole answer, log probabilities aside.
+pub(crate) const ANSWER_VALUES: u32 = 1 << 17;
+
+/// Values in one event of a stream, log probabilities aside. Most have twenty, results of searches hundreds.
+const EVENT_VALUES: u32 = 1 << 14;
+
+/// Where a choice of an answer stands: in an array, in the answer.
+const DEPTH_OF_CHOICE: u8 = 2;
+
+/// A client's request, in which no object may have a field twice.
+pub(crate) fn request(body: &[u8]) -> Result<Value, serde_json::Error> {
+    read(body, REQUEST_VALUES, Kind::Request)
+}
+
+/// A provider's whole answer. Log probabilities are left out: there are hundreds of values to a token, and nothing
+/// here looks at them.
+pub(crate) fn answer(body: &[u8]) -> Result<Value, serde_json::Error> {
+    read(body, ANSWER_VALUES, Kind::Answer)
+}
+
+/// One event of a provider's stream, likewise.
+pub(crate) fn event(data: &str) -> Result<Value, serde_json::Error> {
+    read(data.as_bytes(), EVENT_VALUES, Kind::Answer)
+}
+
+/// The number of values in a JSON text, found without building them. Of a text that is not JSON, no fewer than a
+/// parser builds before it notices.
+pub(crate) fn count(text: &[u8]) -> usize {
+    let mut count = 1;
+    // Whether a container has begun, of which nothing was seen yet.
+    let mut opened = false;
+    let mut bytes = text.iter();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b' ' | b'\t' | b'\r' | b'\n' => continue,
+            b']' | b'}' => opened = false,
+            _ => count += usize::from(std::mem::take(&mut opened)),
+        }
+        match byte {
+            b'[' | b'{' => opened = true,
+            b',' => count += 1,
+            b'"' => {
+                while let Some(byte) = bytes.next() {
+                    match byte {
+                        b'"' => break,
+                        b'\\' => _ = bytes.next(),
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    count
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Request,
+    Answer,
+}
+
+fn read(text: &[u8], most: u32, kind: Kind) -> Result<Value, serde_json::Error> {
+    let mut deserializer = serde_json::Deserializer::from_slice(text);
+    let tree = Tree { left: &Cell::new(most), most, kind, depth: 0 };
+    let value = tree.deserialize(&mut deserializer)?;
+    deserializer.end()?;
+    Ok(value)
+}
+
+/// Reads one value, and what is in it. All of one text share the count.
+#[derive(Clone, Copy)]
+struct Tree<'c> {
+    left: &'c Cell<u32>,
+    most: u32,
+    kind: Kind,
+    depth: u8,
+}
+
+impl Tree<'_> {
+    fn inner(self) -> Self {
+        // serde_json ends the recursion at 128.
+        Tree { depth: self.depth.saturating_add(1), ..self }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Tree<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        match self.left.get().checked_sub(1) {
+            Some(left) => self.left.set(left),
+            None => return Err(D::Error::custom(format_args!("it holds more than {} values", self.most))),
+        }
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Tree<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, v: bool) -> Result<Value, E> {
+        Ok(Value::Bool(v))
+    }
+
+    fn visit_i64<E>(self, v: i64) -> Result<Value, E> {
+        Ok(Value::Number(v.into()))
+    }
+
+    fn visit_u64<E>(self, v: u64) -> Result<Value, E> {
+        Ok(Value::Number(v.into()))
+    }
+
+    fn visit_f64<E>(self, v: f64) -> Result<Value, E> {
+        Ok(Number::from_f64(v).map_or(Value::Null, Value::Number))
+    }
+
+    fn visit_str<E>(self, v: &str) -> Result<Value, E> {
+        Ok(Value::String(v.to_owned()))
+    }
+
+    fn visit_string<E>(self, v: String) -> Result<Value, E> {
+        Ok(Value::String(v))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = seq.next_element_seed(self.inner())? {
+            items.push(item);
+        }
+        Ok(Value::Array(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+        let mut object = Map::new();
+        while let Some(key) = map.next_key::<String>()? {
+            match self.kind {
+                Kind::Request if object.contains_key(&key) => {
+                    return Err(A::Error::custom(format_args!("the field {key:?} is there twice")));
+                }
+                Kind::Answer if self.depth == DEPTH_OF_CHOICE && key == "logprobs" => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+                _ => {
+                    let value = map.next_value_seed(self.inner())?;
+                    object.insert(key, value);
+                }
+            }
+        }
+        Ok(Value::Object(object))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn small_objects(count: u32) -> String {
+        format!(r#"{{"x":[{}]}}"#, vec!["{}"; count as usize].join(","))
+    }
+
+    #[test]
+    fn a_text_is_bounded_in_values() {
+        type Read = fn(&str) -> Result<Value, serde_json::Error>;
+        let readers: [(u32, Read); 3] = [
+            (REQUEST_VALUES, |text| request(text.as_bytes())),
+            (ANSWER_VALUES, |text| answer(text.as_bytes())),
+            (EVENT_VALUES, event),
+        ];
+        for (most, read) in readers {
+            assert!(read(&small_objects(most - 2)).is_ok());
+            let error = read(&small_objects(most - 1)).unwrap_err().to_string();
+            assert!(error.contains(&format!("more than {most} values")), "{error}");
+        }
+    }
+
+    #[test]
+    fn log_probabilities_of_choices_are_passed_over_and_nothing_else_is() {
+        let probabilities = small_objects(ANSWER_VALUES);
+        let text = format!(r#"{{"choices":[{{"index":0,"logprobs":{probabilities}}}],"id":"x"}}"#);
+        assert_eq!(answer(text.as_bytes()).unwrap(), json!({"choices": [{"index": 0}], "id": "x"}));
+        // A tool may have an argument of that name.
+        let call = json!({"content": [{"type": "tool_use", "input": {"logprobs": 5}}], "logprobs": 1});
+        assert_eq!(answer(call.to_string().as_bytes()).unwrap(), call);
+    }
+
+    #[test]
+    fn values_are_counted_without_a_tree_as_with_one() {
+        for text in [
+            "null",
+            "[]",
+            " [ ] ",
+            "{\n}",
+            r#"{"a":[1,{"b":"]},[{"},"\"{,",null,[[],[ ]]],"c":{"d":{}}}"#,
+            r#"["\\",1]"#,
+        ] {
+            let left = Cell::new(100);
+            let tree = Tree { left: &left, most: 100, kind: Kind::Request, depth: 0 };
+            tree.deserialize(&mut serde_json::Deserializer::from_str(text)).unwrap();
+            assert_eq!(count(text.as_bytes()), 100 - left.get() as usize, "{text}");
+        }
+        // What is cut short had its values built all the same.
+        assert_eq!(count(br#"[{},{},{"#), 4);
+    }
+}

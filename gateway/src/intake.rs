@@ -1,0 +1,162 @@
+//! What the calls of one run may hold at once: request bodies, and what they are parsed into.
+//!
+//! A guest may have thousands of requests under way, and the proxy admits a call only when it is sent on. Until then
+//! it counts here: bodies wait, unread, until earlier ones are done with.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, Response, StatusCode};
+use http_body::Body as _;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use orch_manifests::Dialect;
+use orch_proxy::Body;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout_at;
+
+use crate::bounded::{self, REQUEST_VALUES};
+use crate::dialect::{self, RequestError};
+use crate::gateway::{bad_request, error_reply};
+use crate::ir::{ApiError, ChatRequest, Class, values_in_arguments};
+use crate::reach::reaching_out;
+use crate::session::Session;
+use crate::upstream::ClientRequest;
+
+/// Largest request body, in bytes.
+const BODY_CAP: usize = 8 << 20;
+
+/// Bytes of all bodies of a run: four of the largest.
+const BYTES: usize = 32 << 20;
+
+/// The unit in which bytes are counted, and the least that a body counts for.
+const BLOCK: usize = 4 << 10;
+
+/// Calls of a run that hold a body or wait to read one. A body that waits fills its stream's window, a quarter of a
+/// MiB; past this many, a call is refused.
+const CALLS: usize = 256;
+
+/// The places of one run.
+pub(crate) struct Intake {
+    calls: Arc<Semaphore>,
+    bytes: Arc<Semaphore>,
+    /// Values of all parsed bodies: one of the largest, or hundreds of the usual ones. Taken after the bytes, never
+    /// before, and given back by calls that wait for nothing here: so no two calls wait for each other.
+    values: Arc<Semaphore>,
+}
+
+/// A request's places, until it is dropped.
+pub(crate) struct Held {
+    _call: OwnedSemaphorePermit,
+    _bytes: OwnedSemaphorePermit,
+    _values: OwnedSemaphorePermit,
+}
+
+impl Intake {
+    pub(crate) fn new() -> Arc<Intake> {
+        let semaphore = |permits| Arc::new(Semaphore::new(permits));
+        Arc::new(Intake {
+            calls: semaphore(CALLS),
+            bytes: semaphore(blocks(BYTES)),
+            values: semaphore(REQUEST_VALUES as usize),
+        })
+    }
+}
+
+/// Reads a body when there is room for it, parses it, and checks what it may ask for. The end of the run ends the
+/// wait.
+pub(crate) async fn receive(
+    session: &Session,
+    spoken: Dialect,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<ClientRequest, Box<Response<Body>>> {
+    let received = async {
+        tokio::select! {
+            biased;
+            ended = session.grant.ended() => Err(over(ended.to_string())),
+            taken = timeout_at(session.deadline, take(&session.intake, body)) => {
+                taken.unwrap_or_else(|_| Err(over("the run's deadline has passed".to_owned())))
+            }
+        }
+    };
+    let (body, held) = Box::pin(received).await.map_err(|error| Box::new(error_reply(spoken, &error)))?;
+    let parsed = understand(session, spoken, &body)?;
+    Ok(ClientRequest { dialect: spoken, headers, body, parsed, _held: held })
+}
+
+async fn take(intake: &Intake, body: Body) -> Result<(Bytes, Held), ApiError> {
+    let announced = body.size_hint();
+    let cap = match announced.upper() {
+        Some(_) if announced.lower() > BODY_CAP as u64 => return Err(too_large()),
+        // A body that does not say how long it is may become the largest.
+        upper => upper.and_then(|upper| usize::try_from(upper).ok()).map_or(BODY_CAP, |n| n.min(BODY_CAP)),
+    };
+    let call = Arc::clone(&intake.calls).try_acquire_owned().map_err(|_| ApiError {
+        code: Some("orch_too_many_calls".to_owned()),
+        ..ApiError::new(Class::RateLimited, format!("{CALLS} calls of this run are under way already"))
+    })?;
+    let mut bytes = acquire(&intake.bytes, blocks(cap)).await;
+    let body = read(body, cap).await?;
+    let surplus = bytes.num_permits().saturating_sub(blocks(body.len()));
+    drop(bytes.split(surplus));
+    // What holds more values is refused when it is parsed.
+    let values = bounded::count(&body).min(REQUEST_VALUES as usize);
+    let values = acquire(&intake.values, values).await;
+    Ok((body, Held { _call: call, _bytes: bytes, _values: values }))
+}
+
+async fn acquire(semaphore: &Arc<Semaphore>, permits: usize) -> OwnedSemaphorePermit {
+    // Every weight is capped by its semaphore's size, which fits.
+    let permits = u32::try_from(permits).unwrap_or(u32::MAX);
+    Arc::clone(semaphore).acquire_many_owned(permits).await.expect("nobody closes the places of a run")
+}
+
+fn blocks(bytes: usize) -> usize {
+    bytes.div_ceil(BLOCK).max(1)
+}
+
+async fn read(body: Body, cap: usize) -> Result<Bytes, ApiError> {
+    match Limited::new(body, cap).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
+        Err(error) => Err(ApiError::new(Class::BadRequest, format!("the body could not be read: {error}"))),
+    }
+}
+
+fn understand(session: &Session, spoken: Dialect, body: &[u8]) -> Result<ChatRequest, Box<Response<Body>>> {
+    let parsed =
+        dialect::wire(spoken).parse_request(body).map_err(|error| Box::new(bad_request(spoken, &error)))?;
+    let arguments: usize = parsed.messages.iter().map(|message| values_in_arguments(&message.content)).sum();
+    if arguments > REQUEST_VALUES as usize {
+        let message = format!("the arguments of its tool calls hold more than {REQUEST_VALUES} values");
+        let error = RequestError { path: "messages".to_owned(), message };
+        return Err(Box::new(bad_request(spoken, &error)));
+    }
+    if !session.server_tools
+        && let Some(error) = reaching_out(&parsed)
+    {
+        let param = Some(error.path.clone());
+        let error = ApiError {
+            status: Some(StatusCode::FORBIDDEN.as_u16()),
+            code: Some("orch_server_tools".to_owned()),
+            param,
+            ..ApiError::new(Class::NoAccess, error.to_string())
+        };
+        return Err(Box::new(error_reply(spoken, &error)));
+    }
+    Ok(parsed)
+}
+
+fn too_large() -> ApiError {
+    ApiError {
+        status: Some(StatusCode::PAYLOAD_TOO_LARGE.as_u16()),
+        ..ApiError::new(Class::BadRequest, format!("the body is larger than {BODY_CAP} bytes"))
+    }
+}
+
+fn over(reason: String) -> ApiError {
+    ApiError { code: Some("orch_run_ended".to_owned()), ..ApiError::new(Class::Timeout, reason) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,124 @@
+use futures_util::future::{BoxFuture, FutureExt as _};
+use futures_util::stream;
+use http_body::Frame;
+use http_body_util::StreamBody;
+use orch_manifests::RunId;
+use orch_proxy::{Grant, Grants, full};
+use tokio::time::{Duration, Instant};
+
+use super::*;
+use crate::plan::Plan;
+use crate::usage::Budget;
+
+fn session() -> Session {
+    let expires = Instant::now() + Duration::from_secs(3600);
+    let (_, grant) = Grants::new().mint(Grant {
+        run: RunId::random(),
+        workspace: "default".into(),
+        rules: Vec::new(),
+        bindings: Vec::new(),
+        requests: 100,
+        concurrent: 10,
+        expires,
+    });
+    Session::new(grant, Arc::new(Plan::default()), expires, Budget::new(None, None))
+}
+
+/// A body that never comes.
+fn endless() -> Body {
+    StreamBody::new(stream::pending::<Result<Frame<Bytes>, _>>()).boxed_unsync()
+}
+
+fn with_values(count: u32) -> Body {
+    full(format!(
+        r#"{{"messages":[{{"role":"user","content":"hi"}}],"x":[{}]}}"#,
+        vec!["{}"; count as usize].join(",")
+    ))
+}
+
+type Receiving<'a> = BoxFuture<'a, Result<ClientRequest, Box<Response<Body>>>>;
+
+fn receiving(session: &Session, body: Body) -> Receiving<'_> {
+    // Polled hundreds of times in one turn of a test.
+    tokio::task::unconstrained(receive(session, Dialect::OpenAiChat, HeaderMap::new(), body)).boxed()
+}
+
+/// What a call has come to without any waiting.
+fn poll<'a>(call: &mut Receiving<'a>) -> Option<<Receiving<'a> as Future>::Output> {
+    call.now_or_never()
+}
+
+#[tokio::test]
+async fn bodies_wait_unread_until_there_is_room() {
+    let session = session();
+    let mut reading: Vec<Receiving<'_>> = (0..4).map(|_| receiving(&session, endless())).collect();
+    assert!(reading.iter_mut().all(|one| poll(one).is_none()));
+    let mut late = receiving(&session, with_values(1));
+    assert!(poll(&mut late).is_none(), "four bodies that may become the largest leave no room");
+    reading.pop();
+    assert!(late.await.is_ok());
+}
+
+#[tokio::test]
+async fn a_body_counts_for_what_it_is_once_it_is_read() {
+    let session = session();
+    let unannounced = || {
+        let pieces = stream::iter([Ok(Frame::data(Bytes::from_static(
+            br#"{"messages":[{"role":"user","content":"hi"}]}"#,
+        )))]);
+        StreamBody::new(pieces).boxed_unsync()
+    };
+    let mut held = Vec::new();
+    for _ in 0..CALLS {
+        held.push(receiving(&session, unannounced()).now_or_never());
+    }
+    assert!(held.iter().all(|got| matches!(got, Some(Ok(_)))));
+}
+
+#[tokio::test]
+async fn parsed_bodies_are_bounded_together() {
+    let session = session();
+    let first = receiving(&session, with_values(REQUEST_VALUES / 2)).await.ok();
+    let mut second = receiving(&session, with_values(REQUEST_VALUES / 2));
+    assert!(poll(&mut second).is_none(), "together they hold more values than one may");
+    drop(first);
+    assert!(second.await.is_ok());
+}
+
+#[tokio::test]
+async fn a_call_too_many_is_refused() {
+    let session = session();
+    let mut waiting: Vec<Receiving<'_>> = (0..CALLS).map(|_| receiving(&session, endless())).collect();
+    assert!(waiting.iter_mut().all(|one| poll(one).is_none()));
+    let Err(refused) = receiving(&session, with_values(1)).await else { panic!("it was let in") };
+    assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
+    waiting.pop();
+    let mut next = receiving(&session, endless());
+    assert!(poll(&mut next).is_none());
+}
+
+#[tokio::test]
+async fn the_end_of_the_grant_ends_the_wait() {
+    let session = session();
+    let mut waiting: Vec<Receiving<'_>> = (0..6).map(|_| receiving(&session, endless())).collect();
+    assert!(waiting.iter_mut().all(|one| poll(one).is_none()));
+    session.grant.revoke();
+    for one in waiting {
+        let Err(refused) = one.await else { panic!("it was received") };
+        let body = refused.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+        assert!(String::from_utf8_lossy(&body).contains("orch_run_ended"), "{body:?}");
+    }
+}
+
+#[tokio::test]
+async fn arguments_are_bounded_though_they_are_text() {
+    let session = session();
+    let body = |count: u32| {
+        let arguments = format!("[{}]", vec!["1"; count as usize].join(","));
+        let call = serde_json::json!({"id": "a", "type": "function", "function": {"name": "f", "arguments": arguments}});
+        full(serde_json::json!({"messages": [{"role": "assistant", "tool_calls": [call]}]}).to_string())
+    };
+    assert!(receiving(&session, body(REQUEST_VALUES - 1)).await.is_ok());
+    let Err(refused) = receiving(&session, body(REQUEST_VALUES)).await else { panic!("it was received") };
+    assert_eq!(refused.status(), StatusCode::BAD_REQUEST);
+}
