@@ -10,6 +10,7 @@ use orch_server::{Environment, Failure, Kind};
 mod args;
 mod commands;
 mod printer;
+mod redact;
 mod usage;
 mod value;
 mod wire;

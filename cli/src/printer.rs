@@ -10,6 +10,8 @@ use std::io::{self, IsTerminal, Write};
 use orch_server::{Environment, Failure};
 use serde_json::Value;
 
+use crate::redact::redact;
+
 /// What stands before lines that are not ours.
 const MARGIN: &str = "│";
 /// Goes back to the start of the line and erases it: what stands there is a status that no longer holds.
@@ -110,15 +112,15 @@ impl Printer {
         self.line(&format!("{} {}", self.paint("33", "warning:"), block(text)));
     }
 
-    /// A failure: its JSON form alone, or the message and its hints.
+    /// A failure: its JSON form alone, or the message and its hints. What looks like a key is not repeated.
     pub(crate) fn failure(self, failure: &Failure) {
         if self.json {
-            self.line(&harmless(&failure.to_json().to_string()));
+            self.line(&harmless(&redact(&failure.to_json().to_string())));
             return;
         }
-        self.line(&format!("{} {}", self.paint("31", "error:"), block(failure.message())));
+        self.line(&format!("{} {}", self.paint("31", "error:"), block(&redact(failure.message()))));
         for hint in failure.hints() {
-            self.line(&format!("{} {}", self.paint("36", "hint:"), block(hint)));
+            self.line(&format!("{} {}", self.paint("36", "hint:"), block(&redact(hint))));
         }
     }
 

@@ -152,3 +152,28 @@ fn a_key_in_a_broken_command_line() {
     }
     stage.openai.untouched();
 }
+
+/// A key that was pasted where something else belongs is not repeated by the error about it.
+#[test]
+fn a_key_in_the_wrong_place() {
+    let stage = Stage::new();
+    let needle = Needle::new(OPENAI_KEY);
+    let assigned = format!("{OPENAI_KEY}@api.openai.com");
+    let lines: [&[&str]; 7] = [
+        &["run", "--local", OPENAI_KEY],
+        &["run", "--local", "orch/summarizer", OPENAI_KEY],
+        &[OPENAI_KEY],
+        &["run", "--local", "orch/summarizer", "--key-file", OPENAI_KEY],
+        &["run", "--local", "orch/summarizer", "--provider", OPENAI_KEY],
+        &["run", "--local", "orch/summarizer", "--secret", &assigned],
+        &["secrets", "set", "OPENAI_API_KEY", "--from-file", OPENAI_KEY],
+    ];
+    for line in lines {
+        for json in [true, false] {
+            let run = stage.orch(line.iter().copied());
+            let outcome = if json { run.arg("--json") } else { run }.run();
+            assert!(outcome.code().is_some_and(|code| code != 0 && code != 70), "{outcome}");
+            needle::none(&[outcome.search(&needle), stage.home.search(&needle)].concat());
+        }
+    }
+}
