@@ -165,13 +165,38 @@ fn a_certificate_of_somebody_else() {
 }
 
 #[test]
-fn a_request_that_is_too_long_stops_the_chain() {
+fn no_access_is_never_retried() {
+    let report = openai_fails(Failure::NoAccess, "no_access");
+    assert_eq!(tried(&report, "openai"), 1, "{report:#}");
+    anthropic_fails(Failure::NoAccess, "no_access");
+}
+
+/// The request is at fault: one attempt, no other provider, and the receipt has the class.
+#[track_caller]
+fn stops_the_chain(failure: Failure, class: &str) {
     let stage = Stage::new();
-    stage.openai.script([fake_openai().failure(Failure::TooLong)]);
+    stage.openai.script(repeat_n(fake_openai().failure(failure), ALWAYS));
     let agent = summarizer(&["gpt-4o-mini", "claude-3-haiku"]);
-    let outcome = stage.run_with_keys(&agent, INPUT).run();
+    let outcome = stage.run_with_keys(&agent, INPUT).run().silent();
     assert_ne!(outcome.code(), Some(0), "{outcome}");
+    let tried = attempts(&outcome.error()["details"]["run"]);
+    assert_eq!(tried, [("openai".to_owned(), class.to_owned())], "{outcome}");
     stage.anthropic.untouched();
+}
+
+#[test]
+fn a_request_that_is_too_long_stops_the_chain() {
+    stops_the_chain(Failure::TooLong, "context_too_long");
+}
+
+#[test]
+fn a_filtered_answer_stops_the_chain() {
+    stops_the_chain(Failure::Filtered, "refused_by_filter");
+}
+
+#[test]
+fn a_bad_request_stops_the_chain() {
+    stops_the_chain(Failure::BadRequest, "bad_request");
 }
 
 #[test]

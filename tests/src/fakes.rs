@@ -31,6 +31,12 @@ pub enum Failure {
     BadKey,
     /// The model does not exist, or not for this account.
     NoModel,
+    /// The key is good and may not do this.
+    NoAccess,
+    /// The provider's filter stopped it.
+    Filtered,
+    /// The request itself is wrong.
+    BadRequest,
     /// The request is too long for the model.
     TooLong,
     /// A stream that ends before any content, without its terminator.

@@ -59,6 +59,15 @@ impl Messages {
             ),
             Failure::BadKey => error(401, "authentication_error", "invalid x-api-key"),
             Failure::NoModel => error(404, "not_found_error", "model: claude-0"),
+            Failure::NoAccess => error(
+                403,
+                "permission_error",
+                "Your API key does not have permission to use the specified resource.",
+            ),
+            Failure::Filtered => {
+                error(400, "invalid_request_error", "Output blocked by content filtering policy")
+            }
+            Failure::BadRequest => error(400, "invalid_request_error", "messages: Field required"),
             Failure::TooLong => {
                 error(400, "invalid_request_error", "prompt is too long: 200001 tokens > 200000 maximum")
             }

@@ -104,6 +104,21 @@ impl Chat {
                 "invalid_request_error",
                 Some("model_not_found"),
             ),
+            Failure::NoAccess => error(
+                403,
+                "You have insufficient permissions for this operation.",
+                "invalid_request_error",
+                Some("insufficient_permissions"),
+            ),
+            Failure::Filtered => {
+                error(400, "The response was filtered", "invalid_request_error", Some("content_filter"))
+            }
+            Failure::BadRequest => error(
+                400,
+                "Invalid type for 'messages': expected an array of objects.",
+                "invalid_request_error",
+                Some("invalid_type"),
+            ),
             Failure::TooLong => error(
                 400,
                 "This model's maximum context length is 128000 tokens.",
