@@ -188,8 +188,8 @@ mod tests {
         Agent::load(&spec.display().to_string(), &Catalog::builtin())
     }
 
-    fn code(spec: &Path) -> &'static str {
-        load(spec).expect_err("refused").code()
+    fn code(spec: &Path) -> String {
+        load(spec).expect_err("refused").code().to_owned()
     }
 
     #[test]

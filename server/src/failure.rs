@@ -3,6 +3,7 @@
 //! Modules have small error enums of their own; at the edge each becomes a [`Failure`], whose kind decides the exit
 //! code of `orch` and, on a server, the HTTP status. A failure never holds a secret: it is made of names and reasons.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde_json::{Map, Value, json};
@@ -52,13 +53,30 @@ impl Kind {
             Self::Interrupted => 130,
         }
     }
+
+    /// The class with this exit code. What no class has is a server that this `orch` does not understand.
+    #[must_use]
+    pub fn of_exit_code(code: u8) -> Self {
+        match code {
+            1 => Self::Agent,
+            2 => Self::Usage,
+            3 => Self::NoKey,
+            4 => Self::Denied,
+            5 => Self::Providers,
+            6 => Self::Limit,
+            7 => Self::Vault,
+            70 => Self::Defect,
+            130 => Self::Interrupted,
+            _ => Self::Server,
+        }
+    }
 }
 
 /// One failure: what, why, and what to do next.
 #[derive(Debug, Clone)]
 pub struct Failure {
     kind: Kind,
-    code: &'static str,
+    code: Cow<'static, str>,
     message: String,
     hints: Vec<String>,
     details: Map<String, Value>,
@@ -67,7 +85,19 @@ pub struct Failure {
 impl Failure {
     /// A failure of `kind`; `code` is the stable word that programs match on.
     pub fn new(kind: Kind, code: &'static str, message: impl Into<String>) -> Self {
-        Self { kind, code, message: message.into(), hints: Vec::new(), details: Map::new() }
+        Self { kind, code: code.into(), message: message.into(), hints: Vec::new(), details: Map::new() }
+    }
+
+    /// A failure that a server told: the fields of its error, and the exit code that it says belongs to it.
+    #[must_use]
+    pub fn remote(
+        exit_code: u8,
+        code: String,
+        message: String,
+        hints: Vec<String>,
+        details: Map<String, Value>,
+    ) -> Self {
+        Self { kind: Kind::of_exit_code(exit_code), code: code.into(), message, hints, details }
     }
 
     /// Shorthand for [`Kind::Usage`].
@@ -108,14 +138,20 @@ impl Failure {
 
     /// The stable word for programs, such as `no_key`.
     #[must_use]
-    pub fn code(&self) -> &'static str {
-        self.code
+    pub fn code(&self) -> &str {
+        &self.code
     }
 
     /// What happened and why.
     #[must_use]
     pub fn message(&self) -> &str {
         &self.message
+    }
+
+    /// Machine-readable facts.
+    #[must_use]
+    pub fn details(&self) -> &Map<String, Value> {
+        &self.details
     }
 
     /// What to do next.
@@ -161,6 +197,7 @@ mod tests {
         ];
         for (kind, code) in codes {
             assert_eq!(kind.exit_code(), code, "{kind:?}");
+            assert_eq!(Kind::of_exit_code(code), kind);
         }
     }
 
