@@ -270,6 +270,11 @@ impl Worker {
         }
     }
 
+    /// Whether the process is there, as far as is known.
+    pub fn is_alive(&self) -> bool {
+        self.shared.death.borrow().is_none()
+    }
+
     /// The worker's process id.
     pub fn pid(&self) -> u32 {
         self.process.pid()

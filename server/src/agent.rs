@@ -5,6 +5,7 @@ use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use bytes::Bytes;
 use orch_manifests::{AgentRef, Catalog, Digest, Format, Manifest};
 use serde_json::json;
 
@@ -21,7 +22,7 @@ pub struct Agent {
     /// What it is and wants.
     pub manifest: Manifest,
     /// Its component or core module, unverified bytes.
-    pub module: Vec<u8>,
+    pub module: Bytes,
     /// Identity for grants: SHA-256(canonical manifest ‖ module).
     pub digest: Digest,
     /// Whether it had no manifest, so that the command line alone says what it may do.
@@ -89,7 +90,7 @@ impl Agent {
         let folder = path.parent().unwrap_or(Path::new("."));
         let module = read_module(&folder.join(&manifest.module))
             .map_err(|failure| failure.hint(format!("{} names it as its `module`", path.display())))?;
-        Ok(Self::new(manifest, module, false))
+        Ok(Self::new(manifest, module.into(), false))
     }
 
     /// A module without a manifest: it may think with any provider, and reach what the command line allows.
@@ -107,16 +108,16 @@ impl Agent {
         .to_string();
         let manifest = Manifest::parse(&text, Format::Json, &path.display().to_string())
             .map_err(|error| manifest_failure(&error))?;
-        Ok(Self::new(manifest, module, true))
+        Ok(Self::new(manifest, module.into(), true))
     }
 
     fn from_builtin(found: &builtin::Builtin) -> Result<Self, Failure> {
         let manifest = Manifest::parse(found.manifest, Format::Yaml, found.name)
             .map_err(|error| manifest_failure(&error))?;
-        Ok(Self::new(manifest, found.module.to_vec(), false))
+        Ok(Self::new(manifest, Bytes::from_static(found.module), false))
     }
 
-    fn new(manifest: Manifest, module: Vec<u8>, bare: bool) -> Self {
+    fn new(manifest: Manifest, module: Bytes, bare: bool) -> Self {
         let mut identity = manifest.canonical_json();
         identity.extend_from_slice(&module);
         let digest = Digest::of(&identity);

@@ -22,79 +22,95 @@ mod tests;
 /// The name of the gateway inside the sandbox. It exists on no network.
 pub(crate) const GATEWAY_HOST: &str = "llm.orch.internal";
 
+/// What lies behind the door for one run.
+#[derive(Clone)]
+pub(crate) struct Beyond {
+    /// The way out: the internet's proxy, or a simulation's.
+    pub(crate) proxy: Arc<Proxy>,
+    /// The gateway over that proxy.
+    pub(crate) gateway: Arc<Gateway>,
+    /// Within which the gateway answers; none when the run cannot think.
+    pub(crate) session: Option<Arc<Session>>,
+}
+
 /// Routes the requests of all live runs.
+#[derive(Default)]
 pub(crate) struct Router {
-    grants: Arc<Grants>,
-    proxy: Arc<Proxy>,
-    gateway: Arc<Gateway>,
-    sessions: RwLock<HashMap<RunId, Arc<Session>>>,
+    grants: Grants,
+    runs: RwLock<HashMap<RunId, Beyond>>,
 }
 
 impl Router {
-    /// A router over these parts, with no run yet.
+    /// A router with no run yet.
     #[must_use]
-    pub(crate) fn new(grants: Arc<Grants>, proxy: Arc<Proxy>, gateway: Arc<Gateway>) -> Self {
-        Self { grants, proxy, gateway, sessions: RwLock::default() }
+    pub(crate) fn new() -> Self {
+        Self::default()
     }
 
-    /// Lets a run think: from now on the gateway answers it within this session. The admission ends when the returned
-    /// guard is dropped.
+    /// The grants of the live runs.
+    pub(crate) fn grants(&self) -> &Grants {
+        &self.grants
+    }
+
+    /// Opens the door for a run, until the returned guard is dropped.
     #[must_use]
-    pub(crate) fn admit(self: &Arc<Self>, run: RunId, session: Arc<Session>) -> Admission {
-        self.sessions.write().unwrap_or_else(PoisonError::into_inner).insert(run.clone(), session);
+    pub(crate) fn admit(self: &Arc<Self>, run: RunId, beyond: Beyond) -> Admission {
+        self.runs.write().unwrap_or_else(PoisonError::into_inner).insert(run.clone(), beyond);
         Admission { router: Arc::clone(self), run }
     }
 
-    fn session(&self, run: &RunId) -> Option<Arc<Session>> {
-        self.sessions.read().unwrap_or_else(PoisonError::into_inner).get(run).cloned()
+    fn beyond(&self, run: &RunId) -> Option<Beyond> {
+        self.runs.read().unwrap_or_else(PoisonError::into_inner).get(run).cloned()
     }
 
     async fn route(&self, token: &str, request: Request<Body>) -> Response<Body> {
         let Some(grant) = self.grants.find(token) else { return refused(RefusalCode::Denied) };
-        let session = self.session(&grant.grant().run);
+        let Some(Beyond { proxy, gateway, session }) = self.beyond(&grant.grant().run) else {
+            return refused(RefusalCode::Denied);
+        };
         let to_gateway = request.uri().host().is_some_and(|host| host.eq_ignore_ascii_case(GATEWAY_HOST));
         match session {
-            Some(session) if to_gateway => self.gateway.serve(&session, request).await,
+            Some(session) if to_gateway => gateway.serve(&session, request).await,
             None if to_gateway => denied(
                 "no_model_access",
                 GATEWAY_HOST,
                 "this agent's manifest names no model, so it has no gateway",
                 &["add `llm: { primary: MODEL }` to orch.yaml, or run it with --model MODEL".to_owned()],
             ),
-            Some(session) => match self.direct_call(&session, &request) {
-                Some(call) => self.gateway.passthrough(&session, &call, request).await,
-                None => self.forward(&grant, request).await,
+            Some(session) => match direct_call(&gateway, &session, &request) {
+                Some(call) => gateway.passthrough(&session, &call, request).await,
+                None => forward(&proxy, &grant, request).await,
             },
-            None => self.forward(&grant, request).await,
+            None => forward(&proxy, &grant, request).await,
         }
     }
+}
 
-    /// Whether this is a call to the inference path of a provider that the run may use. Any other provider is a host
-    /// like all others: what no rule allows is refused, and on record.
-    fn direct_call(&self, session: &Session, request: &Request<Body>) -> Option<Direct> {
-        let uri = request.uri();
-        let scheme: Scheme = uri.scheme_str()?.parse().ok()?;
-        let host: HostName = uri.host()?.parse().ok()?;
-        // A port that is no number is the proxy's to refuse.
-        let port = match uri.port() {
-            Some(_) => uri.port_u16()?,
-            None => scheme.default_port(),
-        };
-        let path = CanonicalPath::parse(uri.path_and_query()?.as_str()).ok()?;
-        let direct = self.gateway.inference(scheme, host.as_str(), port, request.method(), path.path())?;
-        session.plan.provider(&direct.provider).is_some().then_some(direct)
-    }
+/// Whether this is a call to the inference path of a provider that the run may use. Any other provider is a host like
+/// all others: what no rule allows is refused, and on record.
+fn direct_call(gateway: &Gateway, session: &Session, request: &Request<Body>) -> Option<Direct> {
+    let uri = request.uri();
+    let scheme: Scheme = uri.scheme_str()?.parse().ok()?;
+    let host: HostName = uri.host()?.parse().ok()?;
+    // A port that is no number is the proxy's to refuse.
+    let port = match uri.port() {
+        Some(_) => uri.port_u16()?,
+        None => scheme.default_port(),
+    };
+    let path = CanonicalPath::parse(uri.path_and_query()?.as_str()).ok()?;
+    let direct = gateway.inference(scheme, host.as_str(), port, request.method(), path.path())?;
+    session.plan.provider(&direct.provider).is_some().then_some(direct)
+}
 
-    async fn forward(&self, grant: &Arc<LiveGrant>, request: Request<Body>) -> Response<Body> {
-        let host = request.uri().host().unwrap_or_default().to_owned();
-        match self.proxy.forward(grant, request).await {
-            Ok(response) => response,
-            Err(EgressError::Refused(reason)) => {
-                let next: Vec<String> = reason.next.iter().cloned().collect();
-                denied(reason.code, &host, &reason.text, &next)
-            }
-            Err(error) => refused(refusal_code(&error)),
+async fn forward(proxy: &Proxy, grant: &Arc<LiveGrant>, request: Request<Body>) -> Response<Body> {
+    let host = request.uri().host().unwrap_or_default().to_owned();
+    match proxy.forward(grant, request).await {
+        Ok(response) => response,
+        Err(EgressError::Refused(reason)) => {
+            let next: Vec<String> = reason.next.iter().cloned().collect();
+            denied(reason.code, &host, &reason.text, &next)
         }
+        Err(error) => refused(refusal_code(&error)),
     }
 }
 
@@ -111,7 +127,7 @@ impl Door for Router {
     }
 }
 
-/// A run's right to think, until it is dropped.
+/// A run's open door, until it is dropped.
 pub(crate) struct Admission {
     router: Arc<Router>,
     run: RunId,
@@ -119,7 +135,7 @@ pub(crate) struct Admission {
 
 impl Drop for Admission {
     fn drop(&mut self) {
-        self.router.sessions.write().unwrap_or_else(PoisonError::into_inner).remove(&self.run);
+        self.router.runs.write().unwrap_or_else(PoisonError::into_inner).remove(&self.run);
     }
 }
 

@@ -78,11 +78,6 @@ impl Environment {
         self.get(name).map(PathBuf::from).filter(|path| path.is_absolute())
     }
 
-    /// A key variable as it stands. Which names are key variables is for the catalog to say.
-    pub(crate) fn key_variable(&self, name: &str) -> Option<OsString> {
-        self.raw(name)
-    }
-
     /// The key in a variable, exactly as it stands but for one trailing newline. White space alone is no key.
     #[must_use]
     pub fn key(&self, name: &str) -> Option<Secret> {

@@ -24,7 +24,8 @@ mod sources;
 mod tests;
 
 pub(crate) use secrets::{BoundSecret, SecretGrant};
-pub use sources::KeySources;
+pub(crate) use sources::Variables;
+pub use sources::{CallerKeys, KeySources};
 
 /// Reads a `--key`: `PROVIDER=KEY` when what stands before the first `=` is a provider of the catalog, else a key for
 /// the primary provider. Keys may hold `=` themselves.
@@ -87,7 +88,9 @@ impl Keys {
         });
         self.unusable.iter().map(|why| format!("not used: {why}")).chain(short).collect()
     }
+}
 
+impl Keys {
     /// Puts on record, durably, which of the vault's secrets this run may use and where.
     ///
     /// # Errors

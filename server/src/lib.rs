@@ -17,12 +17,14 @@ mod limits;
 mod outcome;
 mod permissions;
 mod policy;
+mod prepare;
 mod run;
 mod schema;
 #[cfg(test)]
 mod stage;
 mod thinking;
 mod upstream;
+mod workers;
 
 pub use agent::{Agent, MODULE_LIMIT};
 pub use broker::Broker;
@@ -30,7 +32,7 @@ pub use config::Config;
 pub use environment::{Environment, VARIABLES, Variable, documentation};
 pub use failure::{Failure, Kind};
 pub use home::Home;
-pub use keys::{KeySources, flag_key};
+pub use keys::{CallerKeys, KeySources, flag_key};
 pub use permissions::{AllowedHost, Answer, Capability, Question};
 pub use run::{
     EgressReport, Event, LimitRequest, LimitUse, LimitsReport, MountRequest, Observer, Report, RunRequest,

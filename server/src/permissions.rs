@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
-use orch_manifests::{Access, EgressWant, HostPattern, Manifest, Scheme};
+use orch_manifests::{Access, AgentName, Digest, EgressWant, HostPattern, Manifest, Scheme};
 
 use crate::failure::{Failure, Kind};
 use crate::run::MountRequest;
@@ -65,12 +65,18 @@ fn origin(want: &EgressWant) -> String {
 /// A question to the person at the terminal: everything that is not granted yet, at once.
 #[derive(Debug)]
 pub struct Question {
-    /// `org/name version`.
-    pub agent: String,
+    /// Whose wish it is.
+    pub agent: AgentName,
+    /// In this version.
+    pub version: String,
+    /// Exactly this one: what an answer that is remembered holds for.
+    pub digest: Digest,
     /// What is new to the user.
     pub wanted: Vec<Capability>,
-    /// What an earlier version of this agent was already granted.
+    /// What the newest version of this agent that was granted anything was granted.
     pub had: BTreeSet<String>,
+    /// What that one had and this one asks no more.
+    pub dropped: Vec<String>,
     /// What the capabilities amount to together, in one sentence.
     pub combined: String,
 }
@@ -136,8 +142,18 @@ pub(crate) fn not_granted(question: &Question) -> Failure {
     let failure = Failure::new(
         Kind::Denied,
         "not_granted",
-        format!("{} wants to {}, and nobody has granted it", question.agent, wanted.join("; to ")),
+        format!(
+            "{} {} wants to {}, and nobody has granted it",
+            question.agent,
+            question.version,
+            wanted.join("; to ")
+        ),
     )
+    .detail("agent", format!("{} {}", question.agent, question.version))
+    .detail("name", question.agent.to_string())
+    .detail("digest", question.digest.to_string())
+    .detail("had", question.had.iter().cloned().collect::<Vec<_>>())
+    .detail("dropped", question.dropped.clone())
     .detail("wanted", wanted)
     .detail("combined_risk", question.combined.as_str());
     question.wanted.iter().fold(failure, |failure, capability| match capability {

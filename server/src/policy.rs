@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use orch_manifests::{Auth, Catalog, EgressWant, Host, HostPattern, Provider, RunId, Scheme};
+use orch_manifests::{Auth, Catalog, EgressWant, Host, HostPattern, Manifest, Provider, RunId, Scheme};
 use orch_proxy::{Binding, Credential, Grant, Methods, Place, Placeholder, Rule, RuleOrigin, Target};
 use tokio::time::Instant;
 
@@ -12,7 +12,6 @@ use crate::failure::Failure;
 use crate::keys::Keys;
 use crate::limits::RunLimits;
 use crate::permissions::{AllowedHost, Capability};
-use crate::run::RunRequest;
 use crate::upstream::Upstream;
 
 #[cfg(test)]
@@ -166,11 +165,11 @@ pub(crate) fn issue(keys: &Keys, catalog: &Catalog) -> Vec<Issued> {
 /// The guest's whole environment, in the order in which later entries win.
 pub(crate) fn guest_environment(
     run: &RunId,
-    request: &RunRequest,
+    manifest: &Manifest,
+    callers: &[(String, String)],
     issued: &[Issued],
     models: bool,
 ) -> Result<Vec<(String, String)>, Failure> {
-    let manifest = &request.agent.manifest;
     let mut env: Vec<(String, String)> = vec![
         ("ORCH_RUN_ID".into(), run.to_string()),
         ("ORCH_AGENT".into(), manifest.name.to_string()),
@@ -186,7 +185,7 @@ pub(crate) fn guest_environment(
         }
     }
     env.extend(issued.iter().map(|issued| (issued.name.clone(), issued.placeholder.to_string())));
-    let said = manifest.env.iter().chain(request.env.iter().map(|(n, v)| (n, v)));
+    let said = manifest.env.iter().chain(callers.iter().map(|(n, v)| (n, v)));
     for (name, value) in said {
         if name.starts_with(RESERVED_PREFIX) || issued.iter().any(|issued| issued.name == *name) {
             return Err(Failure::usage(

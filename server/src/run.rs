@@ -1,6 +1,8 @@
 //! What a run is asked with, what it tells while it goes on, and what it answers.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use orch_gateway::Receipt;
@@ -11,16 +13,19 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::agent::Agent;
+use crate::keys::CallerKeys;
 use crate::permissions::{Answer, Question};
 
 /// Everything that a caller says about one run.
 pub struct RunRequest {
     /// The agent.
-    pub agent: Agent,
+    pub agent: Arc<Agent>,
     /// Its input: JSON text. None is the empty object.
     pub input: Option<String>,
     /// Keys given for this run only.
     pub keys: Vec<FlagKey>,
+    /// Keys of the caller's environment, where the caller is not this process.
+    pub env_keys: CallerKeys,
     /// Use only this provider's candidates.
     pub provider: Option<String>,
     /// Use this model instead of the plan.
@@ -31,6 +36,8 @@ pub struct RunRequest {
     pub allow: Vec<String>,
     /// Secrets that the caller lets the agent use (`NAME@HOST`).
     pub secrets: Vec<String>,
+    /// Capabilities, as their texts, that whoever may grant them has granted for this run. Others are ignored.
+    pub granted: BTreeSet<String>,
     /// Folders that the caller hands over.
     pub mounts: Vec<MountRequest>,
     /// Limits that the caller sets.
@@ -44,16 +51,18 @@ pub struct RunRequest {
 impl RunRequest {
     /// A run of `agent` with nothing said about it: no input, no flag, no limit of the caller's.
     #[must_use]
-    pub fn new(agent: Agent) -> Self {
+    pub fn new(agent: impl Into<Arc<Agent>>) -> Self {
         Self {
-            agent,
+            agent: agent.into(),
             input: None,
             keys: Vec::new(),
+            env_keys: CallerKeys::new(),
             provider: None,
             model: None,
             env: Vec::new(),
             allow: Vec::new(),
             secrets: Vec::new(),
+            granted: BTreeSet::new(),
             mounts: Vec::new(),
             limits: LimitRequest::default(),
             stream: false,

@@ -6,15 +6,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, StatusCode};
 use http_body_util::BodyExt;
-use orch_gateway::{Gateway, Session};
-use orch_manifests::{Catalog, Digest, Format, Limits, Manifest, RunId};
-use orch_proxy::{Grants, LiveGrant};
+use orch_gateway::Session;
+use orch_manifests::{Digest, Format, Limits, Manifest, RunId};
+use orch_proxy::LiveGrant;
 use orch_runner::{Door, Refusal, RefusalCode};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::agent::Agent;
-use crate::door::{Admission, Router};
+use crate::door::{Admission, Beyond, Router};
 use crate::keys::KeyQuestion;
 use crate::limits::RunLimits;
 use crate::policy::{self, Terms, Wants};
@@ -29,7 +29,7 @@ pub(crate) const ONE_MODEL: &str = "supported_providers: [openai]\nllm: { primar
 pub(crate) fn agent(rest: &str) -> Agent {
     let text = format!("name: acme/x\nversion: 1.2.3\nmodule: x.wasm\n{rest}");
     let manifest = Manifest::parse(&text, Format::Yaml, "orch.yaml").expect("a manifest");
-    Agent { manifest, module: Vec::new(), digest: Digest::of(b"x"), bare: false }
+    Agent { manifest, module: Bytes::new(), digest: Digest::of(b"x"), bare: false }
 }
 
 /// One admitted run, before its guest does anything.
@@ -56,8 +56,8 @@ pub(crate) struct Answer {
 
 impl Stage {
     pub(crate) async fn new(scenario: &str, manifest: &str) -> Self {
-        let catalog = Arc::new(Catalog::builtin());
-        let upstream = Upstream::simulated(scenario, &catalog).await.expect("a simulation");
+        let upstream = Upstream::simulated(scenario).await.expect("a simulation");
+        let catalog = Arc::clone(&upstream.catalog);
         let request = RunRequest::new(agent(manifest));
         let manifest = &request.agent.manifest;
         let run = RunId::random();
@@ -71,7 +71,7 @@ impl Stage {
             secret_grants: &[],
         };
         let keys = question.simulated(upstream.simulated_keys(wanted.providers())).expect("keys");
-        let thinking = Thinking::plan(manifest, &wanted, &keys, true).expect("a plan");
+        let thinking = Thinking::plan(manifest, &wanted, &keys, false).expect("a plan");
         let limits =
             RunLimits::of(LimitRequest::default(), &manifest.limits, &Limits::default(), &Limits::default());
         let issued = policy::issue(&keys, &catalog);
@@ -86,12 +86,15 @@ impl Stage {
             expires,
         };
         let rules = Wants::of(&request.agent, &[]).expect("wants").granted(&upstream);
-        let grants = Arc::new(Grants::new());
-        let (token, grant) = grants.mint(policy::grant(&terms, rules));
-        let gateway = Arc::new(Gateway::new(Arc::clone(&upstream.proxy), Arc::clone(&catalog)));
-        let router = Arc::new(Router::new(grants, Arc::clone(&upstream.proxy), gateway));
+        let router = Arc::new(Router::new());
+        let (token, grant) = router.grants().mint(policy::grant(&terms, rules));
         let session = thinking.session(&grant, &limits, expires);
-        let admission = session.as_ref().map(|session| router.admit(run.clone(), Arc::clone(session)));
+        let beyond = Beyond {
+            proxy: Arc::clone(&upstream.proxy),
+            gateway: Arc::clone(&upstream.gateway),
+            session: session.clone(),
+        };
+        let admission = Some(router.admit(run.clone(), beyond));
         let placeholder = issued.iter().find(|issued| issued.name == "OPENAI_API_KEY");
         let placeholder = placeholder.map(|issued| issued.placeholder.to_string()).unwrap_or_default();
         let token = token.reveal();

@@ -73,7 +73,8 @@ pub(crate) struct Thinking {
 }
 
 impl Thinking {
-    /// Decides the plan before any byte leaves.
+    /// Decides the plan before any byte leaves. `local` says whether providers on this machine may serve without a
+    /// pin: in the user's own runs, except simulated ones, which must reach nothing real.
     ///
     /// # Errors
     /// When no model of the plan can be used: no key, an unknown model, or a provider that does not fit.
@@ -81,7 +82,7 @@ impl Thinking {
         manifest: &Manifest,
         wanted: &WantedModels<'_>,
         keys: &Keys,
-        simulated: bool,
+        local: bool,
     ) -> Result<Self, Failure> {
         let plan = orch_gateway::plan(&Wishes {
             llm: manifest.llm.as_ref(),
@@ -90,8 +91,7 @@ impl Thinking {
             keys: &|slug| keys.providers.get(slug).cloned(),
             provider: wanted.only.as_deref(),
             model: wanted.model.as_ref(),
-            // A model server on this machine is not simulated, so a simulated run must not reach it.
-            local: !simulated,
+            local,
         })
         .map_err(|error| plan_failure(&error, keys))?;
         Ok(Self { plan: Arc::new(plan) })

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
+use orch_gateway::Gateway;
 use orch_gateway::simulate::{Origin, Scenario, Served, Simulation};
 use orch_manifests::{Catalog, HostName, HostPattern, Provider, Scheme, Slug};
 use orch_proxy::{Credential, DnsError, Proxy, ProxyConfig, Resolve, SystemResolver};
@@ -17,15 +18,18 @@ use crate::config::Config;
 use crate::credential::HeldCredential;
 use crate::failure::Failure;
 
-/// The proxy of a run, and the simulation behind it, if it is one.
+/// The proxy of runs, the gateway over it, and the simulation behind it, if it is one.
 pub(crate) struct Upstream {
     pub(crate) proxy: Arc<Proxy>,
+    pub(crate) gateway: Arc<Gateway>,
+    /// The providers that the gateway knows.
+    pub(crate) catalog: Arc<Catalog>,
     pub(crate) simulation: Option<Simulation>,
 }
 
 impl Upstream {
     /// The internet, as the operator's configuration says.
-    pub(crate) fn real(config: &Config) -> Result<Self, Failure> {
+    pub(crate) fn real(config: &Config, catalog: &Arc<Catalog>) -> Result<Self, Failure> {
         let proxy = ProxyConfig {
             connect_to: config.connect_to.clone(),
             extra_roots: config.extra_roots.clone(),
@@ -36,12 +40,27 @@ impl Upstream {
             // A machine without a resolver still reaches what is pinned; a name that has to be looked up says why not.
             Err(error) => Arc::new(NoResolver(error)),
         };
-        Ok(Self { proxy: new_proxy(proxy, resolver)?, simulation: None })
+        Self::over(proxy, resolver, Arc::clone(catalog), None)
+    }
+
+    fn over(
+        config: ProxyConfig,
+        resolver: Arc<dyn Resolve>,
+        catalog: Arc<Catalog>,
+        simulation: Option<Simulation>,
+    ) -> Result<Self, Failure> {
+        let proxy = Proxy::new(config, resolver)
+            .map_err(|e| Failure::usage("config_invalid", format!("the egress proxy cannot start: {e}")))?;
+        let gateway = Arc::new(Gateway::new(Arc::clone(&proxy), Arc::clone(&catalog)));
+        Ok(Self { proxy, gateway, catalog, simulation })
     }
 
     /// Simulated providers. Nothing else is reachable: no name is looked up, and only the simulation's origins have
     /// an address.
-    pub(crate) async fn simulated(scenario: &str, catalog: &Catalog) -> Result<Self, Failure> {
+    ///
+    /// The operator's pins and providers are real places: a simulation knows the built-in ones only.
+    pub(crate) async fn simulated(scenario: &str) -> Result<Self, Failure> {
+        let catalog = Arc::new(Catalog::builtin());
         let scenario = Scenario::open(scenario).map_err(|e| {
             Failure::usage("scenario_invalid", e.to_string())
                 .hint("--simulate=rate-limit|server-error|out-of-money|bad-key|slow|cut, or a scenario file")
@@ -61,7 +80,7 @@ impl Upstream {
             ..ProxyConfig::default()
         };
         let resolver = Arc::new(NoResolver(DnsError::Failed("a simulated run looks up no names".to_owned())));
-        Ok(Self { proxy: new_proxy(config, resolver)?, simulation: Some(simulation) })
+        Self::over(config, resolver, catalog, Some(simulation))
     }
 
     /// The keys that the simulation handed out, in place of real ones.
@@ -94,11 +113,6 @@ impl Upstream {
             simulation.shutdown().await;
         }
     }
-}
-
-fn new_proxy(config: ProxyConfig, resolver: Arc<dyn Resolve>) -> Result<Arc<Proxy>, Failure> {
-    Proxy::new(config, resolver)
-        .map_err(|e| Failure::usage("config_invalid", format!("the egress proxy cannot start: {e}")))
 }
 
 /// Knows no name, and says why.

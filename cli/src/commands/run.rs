@@ -87,7 +87,6 @@ fn request(args: RunArgs, here: &Installation, printer: Printer) -> Result<RunRe
             .warn(&format!("{0} is what lies at ./{0} here, not the agent that comes with orch", args.agent));
     }
     Ok(RunRequest {
-        agent: Agent::load(&args.agent, &here.catalog)?,
         input: args.input.as_deref().map(read_input).transpose()?,
         keys,
         provider: args.model.provider,
@@ -99,6 +98,7 @@ fn request(args: RunArgs, here: &Installation, printer: Printer) -> Result<RunRe
         limits,
         stream: args.stream,
         simulate: args.simulate,
+        ..RunRequest::new(Agent::load(&args.agent, &here.catalog)?)
     })
 }
 

@@ -1,38 +1,78 @@
 //! Where keys lie: the environment, for names of the catalog alone, and the vault.
 
 use std::cell::OnceCell;
-use std::ffi::OsString;
+use std::collections::BTreeMap;
 
 use orch_manifests::Catalog;
 use orch_vault::{
-    Layers, Lookup, OpenMode, Secret, SecretMeta, SecretName, Vault, VaultError, VaultLocation,
+    Lookup, OpenMode, Secret, SecretMeta, SecretName, Vault, VaultError, VaultLocation, Version,
 };
 
 use crate::environment::Environment;
 use crate::failure::Failure;
 
+/// Key variables that a caller sent along from its own environment, by name.
+pub type CallerKeys = BTreeMap<String, Secret>;
+
+/// Whose environment is looked at.
+#[derive(Clone, Copy)]
+pub(crate) enum Variables<'a> {
+    /// This process's.
+    Own(&'a Environment),
+    /// What a caller of the server sent along. The environment of the server itself is never a source.
+    Callers(&'a CallerKeys),
+}
+
+/// Where the vault is.
+enum Rows<'a> {
+    /// On disk. It is opened when it is first asked: a run whose keys are all elsewhere works without one. It stays
+    /// open, and locked, until this is dropped.
+    AtRest(&'a VaultLocation, OnceCell<Vault>),
+    /// Open already, in the hands of the server.
+    Open(&'a Vault),
+}
+
 /// The layers below the command line.
 ///
-/// The environment has no owner who said where a value may go, so it is a source for names of the catalog only. The
-/// vault is opened when it is first asked: a run whose keys are all elsewhere works without one. It stays open, and
-/// locked, until this is dropped.
+/// The environment has no owner who said where a value may go, so it is a source for names of the catalog only.
 pub struct KeySources<'a> {
-    environment: &'a Environment,
+    variables: Variables<'a>,
     catalog: &'a Catalog,
-    location: &'a VaultLocation,
-    vault: OnceCell<Vault>,
+    rows: Rows<'a>,
 }
 
 impl<'a> KeySources<'a> {
-    /// Reads nothing yet.
+    /// The environment of this process, and the vault at this place. Reads nothing yet.
     #[must_use]
     pub fn new(environment: &'a Environment, catalog: &'a Catalog, location: &'a VaultLocation) -> Self {
-        Self { environment, catalog, location, vault: OnceCell::new() }
+        Self::at_rest(Variables::Own(environment), catalog, location)
+    }
+
+    /// These variables, and the vault at this place. Reads nothing yet.
+    pub(crate) fn at_rest(
+        variables: Variables<'a>,
+        catalog: &'a Catalog,
+        location: &'a VaultLocation,
+    ) -> Self {
+        Self { variables, catalog, rows: Rows::AtRest(location, OnceCell::new()) }
+    }
+
+    /// These variables, and a vault that is open.
+    pub(crate) fn open(variables: Variables<'a>, catalog: &'a Catalog, vault: &'a Vault) -> Self {
+        Self { variables, catalog, rows: Rows::Open(vault) }
     }
 
     /// The value of a key variable; none when the name is not the catalog's, or nothing is in it.
     pub(super) fn in_environment(&self, name: &str) -> Option<Secret> {
-        self.of_catalog(name).then(|| self.environment.key(name)).flatten()
+        if !self.of_catalog(name) {
+            return None;
+        }
+        match self.variables {
+            Variables::Own(environment) => environment.key(name),
+            Variables::Callers(keys) => {
+                keys.get(name).map(|key| key.expose(|bytes| Secret::new(bytes.to_vec())))
+            }
+        }
     }
 
     /// Decrypts a secret of the vault; none when there is none of this name.
@@ -46,24 +86,26 @@ impl<'a> KeySources<'a> {
     }
 
     fn opened(&self) -> Result<&Vault, VaultError> {
-        if let Some(vault) = self.vault.get() {
+        let (location, vault) = match &self.rows {
+            Rows::Open(vault) => return Ok(vault),
+            Rows::AtRest(location, vault) => (location, vault),
+        };
+        if let Some(vault) = vault.get() {
             return Ok(vault);
         }
-        let vault = Vault::open(self.location, OpenMode::ReadOnlyIfExists)?;
-        Ok(self.vault.get_or_init(|| vault))
-    }
-
-    fn layers<'v>(&'v self, vault: Option<&'v Vault>) -> Layers<'v, impl Fn(&str) -> Option<OsString> + 'v> {
-        Layers::new(|name: &str| self.environment.key_variable(name), vault)
+        let opened = Vault::open(location, OpenMode::ReadOnlyIfExists)?;
+        Ok(vault.get_or_init(|| opened))
     }
 }
 
 impl Lookup for KeySources<'_> {
     fn env(&self, name: &str) -> bool {
-        self.of_catalog(name) && self.layers(None).env(name)
+        self.in_environment(name).is_some()
     }
 
     fn vault(&self, name: &str) -> Result<Option<u64>, VaultError> {
-        self.layers(Some(self.opened()?)).vault(name)
+        // What is not a secret's name cannot be in the vault.
+        let Ok(name) = name.parse::<SecretName>() else { return Ok(None) };
+        Ok(self.opened()?.version(&name)?.map(Version::get))
     }
 }

@@ -108,14 +108,17 @@ impl Remembered {
         self.rows.iter().any(|row| row.digest == *digest && row.capabilities.contains(&text))
     }
 
-    /// What any version of the agent was granted, to show what is new.
+    /// What the version of the agent that was granted anything last was granted, to show what is new.
     #[must_use]
-    pub(crate) fn of_agent(&self, agent: &AgentName) -> BTreeSet<String> {
-        self.rows
-            .iter()
-            .filter(|row| row.agent == *agent)
-            .flat_map(|row| row.capabilities.iter().cloned())
-            .collect()
+    pub(crate) fn newest_of(&self, agent: &AgentName) -> BTreeSet<String> {
+        let newest = self.rows.iter().rfind(|row| row.agent == *agent);
+        newest.map(|row| row.capabilities.clone()).unwrap_or_default()
+    }
+
+    /// What somebody else remembers: the agent, its digest and the exact capabilities, oldest first.
+    pub(crate) fn of(rows: impl IntoIterator<Item = (AgentName, Digest, BTreeSet<String>)>) -> Self {
+        let row = |(agent, digest, capabilities)| Row { agent, digest, capabilities };
+        Self { rows: rows.into_iter().map(row).collect() }
     }
 
     /// Replaces the file whole. The caller holds the lock, so the draft is nobody else's.
@@ -159,7 +162,7 @@ mod tests {
         assert!(again.holds(&one, &capability("a.example")));
         assert!(!again.holds(&two, &capability("a.example")));
         assert!(!again.holds(&one, &capability("b.example")));
-        assert_eq!(again.of_agent(&agent).len(), 1);
+        assert_eq!(again.newest_of(&agent).len(), 1);
     }
 
     #[test]
@@ -182,7 +185,10 @@ mod tests {
             }
         });
         let all = Remembered::load(&path).expect("reads");
-        assert_eq!((all.rows.len(), all.of_agent(&agent).len()), (4, 8));
+        assert_eq!(
+            (all.rows.len(), all.rows.iter().map(|row| row.capabilities.len()).sum::<usize>()),
+            (4, 8)
+        );
         let mode =
             std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&path).expect("there").permissions());
         assert_eq!(mode & 0o777, 0o600);

@@ -108,7 +108,10 @@ fn the_combined_risk_names_what_is_read_and_who_hears_it() {
 #[test]
 fn the_hints_of_a_refusal_grant_it() {
     let question = Question {
-        agent: "acme/x 1.0.0".to_owned(),
+        agent: "acme/x".parse().expect("a name"),
+        version: "1.0.0".to_owned(),
+        digest: Digest::of(b"x"),
+        dropped: Vec::new(),
         wanted: vec![
             Capability::Egress(want("host: a.example, port: 8443")),
             Capability::Egress(want("host: b.example, scheme: http")),

@@ -33,7 +33,7 @@ fn refused<T>(answer: Result<T, Failure>) -> Failure {
 }
 
 fn real() -> Upstream {
-    Upstream::real(&Config::default()).expect("a proxy")
+    Upstream::real(&Config::default(), &Arc::new(Catalog::builtin())).expect("a proxy")
 }
 
 fn held(name: &str) -> Arc<dyn Credential> {
@@ -124,7 +124,7 @@ fn for_a_bare_module_the_command_line_is_the_manifest_and_the_configuration_is_n
 
 #[tokio::test]
 async fn a_simulated_run_reaches_what_the_scenario_scripts_and_nothing_else() {
-    let upstream = Upstream::simulated("ok", &Catalog::builtin()).await.expect("a simulation");
+    let upstream = Upstream::simulated("ok").await.expect("a simulation");
     let agent =
         agent("egress: [{ host: api.openai.com }, { host: api.example.com }, { host: '*.anthropic.com' }]");
     let wants = wants(&agent, &["api.openai.com", "api.example.com", "*.anthropic.com"], &[]).expect("wants");
@@ -208,9 +208,8 @@ fn the_grant_decides_as_the_manifest_says() {
 fn environment(manifest: &str, env: &[(&str, &str)], models: bool) -> Result<Vec<(String, String)>, Failure> {
     let keys = keys(&["gemini"], &[("TOKEN", &["a.example.com"])]);
     let issued = issue(&keys, &Catalog::builtin());
-    let mut request = RunRequest::new(agent(manifest));
-    request.env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    guest_environment(&RunId::random(), &request, &issued, models)
+    let said: Vec<_> = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    guest_environment(&RunId::random(), &agent(manifest).manifest, &said, &issued, models)
 }
 
 #[test]

@@ -86,12 +86,15 @@ impl Observer for Terminal {
         if !self.printer.interactive() {
             return Answer::Deny;
         }
-        let Question { agent, wanted, had, combined } = question;
-        self.printer.note(&format!("{agent} asks for permission to:"));
+        let Question { agent, version, wanted, had, dropped, combined, .. } = question;
+        self.printer.note(&format!("{agent} {version} asks for permission to:"));
         for capability in wanted {
             let text = capability.to_string();
             let mark = if had.is_empty() || had.contains(&text) { "" } else { " (new in this version)" };
             self.printer.note(&format!("  - {text}{mark}"));
+        }
+        for text in dropped {
+            self.printer.note(&format!("  - no longer: {text}"));
         }
         self.printer.note(combined);
         self.printer.ask("Allow? [y]es for this run, [a]lways for exactly this version, [N]o: ");

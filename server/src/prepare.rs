@@ -1,0 +1,272 @@
+//! Everything that could refuse a run, before anything of it is started.
+//!
+//! A [`Prepared`] run has passed its checks: input, limits, mounts, keys, plan and permissions. On a server this is what
+//! is accepted and waits for its turn; on the command line it is run at once.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use orch_manifests::RunId;
+use serde_json::Value;
+
+use crate::agent::Agent;
+use crate::broker::Broker;
+use crate::failure::{Failure, Kind};
+use crate::keys::{KeyQuestion, KeySources, Keys, SecretGrant};
+use crate::limits::RunLimits;
+use crate::permissions::{self, Answer, Capability, Question, Remembered};
+use crate::policy::{self, Wants};
+use crate::run::{Event, MountRequest, Observer, RunRequest};
+use crate::schema::{self, Schema};
+use crate::thinking::{Thinking, WantedModels};
+use crate::upstream::Upstream;
+
+/// In whose name a run is prepared, and what that brings.
+pub(crate) struct Standing<'a> {
+    /// The workspace: whose keys these are, and with whom connections and workers are shared.
+    pub(crate) workspace: &'a str,
+    /// Whether the run is the user's own on this machine, where providers without a pin may be.
+    pub(crate) local: bool,
+    /// Where keys lie, below what the request brings.
+    pub(crate) sources: KeySources<'a>,
+    /// What was granted before.
+    pub(crate) granted: Remembered,
+    /// Where an answer that is to be remembered goes; none when no answer is.
+    pub(crate) book: Option<PathBuf>,
+}
+
+/// A run that nothing refuses any more.
+pub(crate) struct Prepared {
+    pub(crate) run: RunId,
+    pub(crate) workspace: String,
+    pub(crate) agent: Arc<Agent>,
+    pub(crate) env: Vec<(String, String)>,
+    pub(crate) stream: bool,
+    pub(crate) simulated: bool,
+    pub(crate) input: String,
+    pub(crate) output_schema: Option<Schema>,
+    pub(crate) limits: RunLimits,
+    pub(crate) mounts: Vec<MountRequest>,
+    pub(crate) upstream: Arc<Upstream>,
+    pub(crate) keys: Keys,
+    pub(crate) thinking: Thinking,
+    pub(crate) wants: Wants,
+}
+
+impl Broker {
+    /// Checks everything that the run needs. What is to be said about it goes to the observer, who is also asked for
+    /// what nobody has granted yet. Reads keys, so it may wait for the disk.
+    ///
+    /// # Errors
+    /// Whatever refuses the run.
+    pub(crate) fn prepare(
+        &self,
+        mut request: RunRequest,
+        upstream: Arc<Upstream>,
+        standing: &Standing<'_>,
+        observer: &dyn Observer,
+    ) -> Result<Prepared, Failure> {
+        let run = RunId::random();
+        let agent = Arc::clone(&request.agent);
+        let (input, output_schema) = check_documents(&mut request)?;
+        let config = self.config();
+        let limits = RunLimits::of(
+            request.limits,
+            &agent.manifest.limits,
+            &config.default_limits,
+            &config.limit_ceilings,
+        );
+        for note in RunLimits::cut(&request.limits, &config.limit_ceilings) {
+            observer.event(Event::Note(&note));
+        }
+        let mounts = self.check_mounts(&request)?;
+        check_calls(&request)?;
+        if let Some(simulation) = &upstream.simulation {
+            observer.event(Event::Note(&format!(
+                "simulated providers (scenario {}): no real key is used, nothing leaves this machine",
+                simulation.scenario().name()
+            )));
+        }
+        let (keys, thinking) = self.think(&mut request, &run, &upstream, standing)?;
+        for warning in keys.warnings() {
+            observer.event(Event::Warning(&warning));
+        }
+        for note in thinking.notes() {
+            observer.event(Event::Note(&note));
+        }
+        let wants = self.permit(&request, &keys, &mounts, standing, observer)?;
+        Ok(Prepared {
+            run,
+            workspace: standing.workspace.to_owned(),
+            agent,
+            env: request.env,
+            stream: request.stream,
+            simulated: upstream.simulation.is_some(),
+            input,
+            output_schema,
+            limits,
+            mounts,
+            upstream,
+            keys,
+            thinking,
+            wants,
+        })
+    }
+
+    /// The run's keys, or the simulation's, so that a simulated run touches neither environment nor vault; and the
+    /// models that they lead to.
+    fn think(
+        &self,
+        request: &mut RunRequest,
+        run: &RunId,
+        upstream: &Upstream,
+        standing: &Standing<'_>,
+    ) -> Result<(Keys, Thinking), Failure> {
+        let secret_grants = request
+            .secrets
+            .iter()
+            .map(|text| SecretGrant::parse(text, &upstream.catalog))
+            .collect::<Result<Vec<_>, _>>()?;
+        let flags = std::mem::take(&mut request.keys);
+        let wanted = WantedModels::of(request, &upstream.catalog)?;
+        let manifest = &request.agent.manifest;
+        let question = KeyQuestion {
+            run,
+            flags,
+            manifest,
+            bare: request.agent.bare,
+            wanted: wanted.providers(),
+            secret_grants: &secret_grants,
+        };
+        let simulated = upstream.simulation.is_some();
+        let keys = if simulated {
+            question.simulated(upstream.simulated_keys(wanted.providers()))
+        } else {
+            question.open(&standing.sources)
+        }?;
+        let thinking = Thinking::plan(manifest, &wanted, &keys, standing.local && !simulated)?;
+        Ok((keys, thinking))
+    }
+
+    /// Asks for what nobody has granted, and refuses the run when it stays ungranted.
+    fn permit(
+        &self,
+        request: &RunRequest,
+        keys: &Keys,
+        mounts: &[MountRequest],
+        standing: &Standing<'_>,
+        observer: &dyn Observer,
+    ) -> Result<Wants, Failure> {
+        let agent = &request.agent;
+        let name = &agent.manifest.name;
+        let wants = Wants::of(agent, &policy::allowed_hosts(&request.allow, &self.config().allow)?)?;
+        let missing: Vec<Capability> = wants
+            .open()
+            .chain(keys.ungranted.iter().cloned())
+            .filter(|capability| !standing.granted.holds(&agent.digest, capability))
+            .filter(|capability| !request.granted.contains(&capability.to_string()))
+            .collect();
+        if missing.is_empty() {
+            return Ok(wants);
+        }
+        let all: Vec<Capability> = wants.all().chain(keys.ungranted.iter().cloned()).collect();
+        let had = standing.granted.newest_of(name);
+        let asked: Vec<String> = all.iter().map(ToString::to_string).collect();
+        let question = Question {
+            agent: name.clone(),
+            version: agent.manifest.version.to_string(),
+            digest: agent.digest,
+            dropped: had.iter().filter(|text| !asked.contains(text)).cloned().collect(),
+            had,
+            combined: permissions::combined_risk(&name.to_string(), &all, mounts),
+            wanted: missing,
+        };
+        match (observer.ask(&question), &standing.book) {
+            (Answer::Deny, _) => return Err(permissions::not_granted(&question)),
+            (Answer::Remember, Some(file)) => {
+                if let Some(folder) = file.parent() {
+                    self.home().ensure(folder)?;
+                }
+                Remembered::remember(file, name, agent.digest, &question.wanted)?;
+            }
+            (Answer::Once | Answer::Remember, _) => {}
+        }
+        Ok(wants)
+    }
+
+    /// The folders that the guest gets, with every link on the way followed.
+    fn check_mounts(&self, request: &RunRequest) -> Result<Vec<MountRequest>, Failure> {
+        let mut mounts =
+            permissions::check_mounts(&request.agent.manifest, request.agent.bare, &request.mounts)?;
+        for mount in &mut mounts {
+            let said = mount.host.display();
+            let refuse = |why: String| Failure::usage("mount_refused", format!("{said} {why}"));
+            let real = mount.host.canonicalize().map_err(|e| refuse(format!("cannot be mounted: {e}")))?;
+            if !real.is_dir() {
+                return Err(refuse("is not a folder".to_owned()));
+            }
+            if real.starts_with("/proc") {
+                return Err(refuse("shows the environment of processes, and with it keys".to_owned())
+                    .hint("copy what the agent needs into a folder of its own"));
+            }
+            if self.home().overlaps(&real) {
+                return Err(refuse("holds orch's own files, which no agent may see".to_owned())
+                    .hint("mount a folder beside it"));
+            }
+            mount.host = real;
+        }
+        Ok(mounts)
+    }
+}
+
+/// Input and schemas, checked before anything else is touched.
+fn check_documents(request: &mut RunRequest) -> Result<(String, Option<Schema>), Failure> {
+    let manifest = &request.agent.manifest;
+    let said = request.input.take();
+    let missing = said.is_none();
+    let input = said.unwrap_or_else(|| "{}".to_owned());
+    let value: Value = serde_json::from_str(&input).map_err(|e| {
+        Failure::usage("input_invalid", format!("the input is not JSON: {e}"))
+            .hint("--input takes JSON, @FILE, or - for standard input")
+    })?;
+    if let Some(schema) = &manifest.input {
+        let violations = Schema::compile(schema, "input")?.violations(&value);
+        if !violations.is_empty() {
+            let all = violations.join("; ");
+            let failure = if missing {
+                Failure::usage(
+                    "input_missing",
+                    format!("{} needs an input, and there is none: {all}", manifest.name),
+                )
+            } else {
+                Failure::usage(
+                    "input_mismatch",
+                    format!("the input is not what {} takes: {all}", manifest.name),
+                )
+            };
+            let failure = failure.detail("violations", violations);
+            return Err(match schema::sketch(schema) {
+                Some(sketch) => {
+                    failure.hint(format!("--input '{}'", sketch.to_string().replace('\'', "'\\''")))
+                }
+                None => failure,
+            });
+        }
+    }
+    let output = manifest.output.as_ref().map(|schema| Schema::compile(schema, "output")).transpose()?;
+    Ok((input, output))
+}
+
+fn check_calls(request: &RunRequest) -> Result<(), Failure> {
+    if request.agent.manifest.calls.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Kind::Denied,
+        "calls_unavailable",
+        format!(
+            "{} wants to call other agents, which this version of orch does not carry out",
+            request.agent.manifest.name
+        ),
+    ))
+}

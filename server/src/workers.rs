@@ -1,0 +1,253 @@
+//! Workers: started when an agent is first run, kept warm for its next runs where that pays, replaced when they die.
+//!
+//! A worker serves one workspace and one agent digest (promise P6), so that is what they are found by. A run with
+//! mounts gets a worker of its own, whose mounts are fixed before it starts.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use orch_manifests::Digest;
+use orch_runner::{
+    Artifact, ArtifactCache, CompileLimits, Compiler, Origin, Pool, Worker, WorkerCommand, WorkerConfig,
+};
+
+use crate::agent::Agent;
+use crate::door::Router;
+use crate::execution::with_progress;
+use crate::failure::Failure;
+use crate::home::Home;
+use crate::run::{Event, Observer};
+
+/// Runs that a kept worker holds at once; more wait for one of them to end.
+const RUNS_PER_WORKER: u32 = 64;
+/// The least that a kept worker's pool allows a run, in bytes, so that runs with other limits find the same worker.
+const LEAST_MEMORY: u64 = 256 << 20;
+/// Idle workers beyond this number are stopped, the longest idle one first.
+const IDLE_WORKERS: usize = 32;
+
+/// Who a worker serves.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Key {
+    workspace: String,
+    agent: Digest,
+    /// What its pool allows a run, in bytes.
+    memory: u64,
+}
+
+/// Starts workers, and keeps some.
+pub(crate) struct Workers {
+    home: Home,
+    command: WorkerCommand,
+    compiler: Compiler,
+    cache: OnceLock<ArtifactCache>,
+    door: Arc<Router>,
+    kept: Mutex<HashMap<Key, Arc<Place>>>,
+}
+
+/// Where a kept worker is, or will be.
+struct Place {
+    worker: tokio::sync::Mutex<Option<Arc<Worker>>>,
+    use_: Mutex<Use>,
+}
+
+struct Use {
+    runs: usize,
+    since: Instant,
+}
+
+/// For whom a worker is wanted.
+pub(crate) struct Wanted<'a> {
+    pub(crate) workspace: &'a str,
+    pub(crate) agent: &'a Agent,
+    /// The run's memory limit, in bytes.
+    pub(crate) memory: u64,
+    /// Whether the worker may be shared with other runs and kept for later ones.
+    pub(crate) shared: bool,
+}
+
+/// A worker in use. [`Leased::end`] gives it back.
+pub(crate) struct Leased {
+    worker: Arc<Worker>,
+    place: Option<Arc<Place>>,
+}
+
+impl Workers {
+    /// Workers and compilers are `program`, called with the hidden subcommands of `orch`; requests of their guests
+    /// arrive at `door`.
+    pub(crate) fn new(home: Home, program: &Path, door: Arc<Router>) -> Self {
+        let command = |name: &str| WorkerCommand { program: program.to_owned(), args: vec![name.into()] };
+        Self {
+            home,
+            command: command("__worker"),
+            compiler: Compiler::new(command("__compile"), CompileLimits::default()),
+            cache: OnceLock::new(),
+            door,
+            kept: Mutex::default(),
+        }
+    }
+
+    /// A worker for a run: a kept one, or a new one.
+    ///
+    /// # Errors
+    /// When the agent cannot be compiled or the process cannot be started.
+    pub(crate) async fn lease(
+        &self,
+        wanted: &Wanted<'_>,
+        observer: &dyn Observer,
+    ) -> Result<Leased, Failure> {
+        if !wanted.shared {
+            let worker = self.start(wanted.agent, Pool { runs: 1, memory: wanted.memory }, observer).await?;
+            return Ok(Leased { worker: Arc::new(worker), place: None });
+        }
+        let memory = wanted.memory.max(LEAST_MEMORY).next_power_of_two();
+        let key = Key { workspace: wanted.workspace.to_owned(), agent: wanted.agent.digest, memory };
+        let place = self.enter(key);
+        let mut worker = place.worker.lock().await;
+        if let Some(worker) = worker.as_ref().filter(|worker| worker.is_alive()) {
+            let worker = Arc::clone(worker);
+            return Ok(Leased { worker, place: Some(Arc::clone(&place)) });
+        }
+        // Whoever else wants this agent waits here for the one start.
+        match self.start(wanted.agent, Pool { runs: RUNS_PER_WORKER, memory }, observer).await {
+            Ok(started) => {
+                let started = worker.insert(Arc::new(started));
+                Ok(Leased { worker: Arc::clone(started), place: Some(Arc::clone(&place)) })
+            }
+            Err(failure) => {
+                place.leave();
+                Err(failure)
+            }
+        }
+    }
+
+    /// How many workers are kept.
+    pub(crate) fn kept(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// Stops workers that nobody has used for this long, and the longest idle ones where there are too many.
+    pub(crate) async fn reap(&self, idle: Duration) {
+        let mut over = Vec::new();
+        {
+            let mut kept = self.lock();
+            let mut resting: Vec<(Instant, Key)> = kept
+                .iter()
+                .filter_map(|(key, place)| place.resting_since().map(|since| (since, key.clone())))
+                .collect();
+            resting.sort_by_key(|(since, _)| *since);
+            let surplus = resting.len().saturating_sub(IDLE_WORKERS);
+            for (at, (since, key)) in resting.into_iter().enumerate() {
+                if at < surplus || since.elapsed() >= idle {
+                    over.extend(kept.remove(&key));
+                }
+            }
+        }
+        for place in over {
+            // Nobody is in it, and nobody finds it any more.
+            if let Some(worker) = place.worker.lock().await.take() {
+                worker.shutdown().await;
+            }
+        }
+    }
+
+    /// Stops them all.
+    pub(crate) async fn shutdown(&self) {
+        let places: Vec<Arc<Place>> = self.lock().drain().map(|(_, place)| place).collect();
+        for place in places {
+            if let Some(worker) = place.worker.lock().await.take() {
+                worker.shutdown().await;
+            }
+        }
+    }
+
+    /// Finds the place of a key, and counts a run in before anybody could take it for idle.
+    fn enter(&self, key: Key) -> Arc<Place> {
+        let mut kept = self.lock();
+        let place = kept.entry(key).or_insert_with(|| {
+            let unused = Use { runs: 0, since: Instant::now() };
+            Arc::new(Place { worker: tokio::sync::Mutex::new(None), use_: Mutex::new(unused) })
+        });
+        place.lock().runs += 1;
+        Arc::clone(place)
+    }
+
+    async fn start(&self, agent: &Agent, pool: Pool, observer: &dyn Observer) -> Result<Worker, Failure> {
+        let artifact = with_progress("preparing the agent", observer, self.obtain(agent, observer)).await?;
+        let config = WorkerConfig { pool, ..WorkerConfig::default() };
+        let door: Arc<Router> = Arc::clone(&self.door);
+        Ok(Worker::start(&self.command, artifact, config, door).await?)
+    }
+
+    /// The compiled agent, from the cache or from a compiler process.
+    async fn obtain(&self, agent: &Agent, observer: &dyn Observer) -> Result<Artifact, Failure> {
+        let cache = match self.cache.get() {
+            Some(cache) => cache,
+            None => {
+                let opened = self.open_cache()?;
+                self.cache.get_or_init(|| opened)
+            }
+        };
+        let obtained = cache.obtain(agent.module.clone(), &self.compiler).await?;
+        if let Origin::Replaced { reason } = &obtained.origin {
+            observer.event(Event::Warning(&format!(
+                "a compiled artifact in the cache was not used ({reason}) and was made again"
+            )));
+        }
+        Ok(obtained.artifact)
+    }
+
+    fn open_cache(&self) -> Result<ArtifactCache, Failure> {
+        for folder in
+            [Some(self.home.artifacts().as_path()), self.home.artifact_key().parent()].into_iter().flatten()
+        {
+            self.home.ensure(folder)?;
+        }
+        Ok(ArtifactCache::open(&self.home.artifacts(), &self.home.artifact_key())?)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Arc<Place>>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Place {
+    /// When its last run left it; none while one is in it.
+    fn resting_since(&self) -> Option<Instant> {
+        let use_ = self.lock();
+        (use_.runs == 0).then_some(use_.since)
+    }
+
+    fn leave(&self) {
+        let mut use_ = self.lock();
+        use_.runs -= 1;
+        use_.since = Instant::now();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Use> {
+        self.use_.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Leased {
+    /// The worker.
+    pub(crate) fn worker(&self) -> &Worker {
+        &self.worker
+    }
+
+    /// Gives it back; one that was not shared is stopped.
+    pub(crate) async fn end(self) {
+        if self.place.is_none() {
+            self.worker.shutdown().await;
+        }
+    }
+}
+
+impl Drop for Leased {
+    fn drop(&mut self) {
+        if let Some(place) = &self.place {
+            place.leave();
+        }
+    }
+}
