@@ -225,6 +225,14 @@ impl Manifest {
     /// # Errors
     /// As [`Manifest::parse`], and when there is no such file, or it is no regular file or not text.
     pub fn load(path: &Path) -> Result<Self, ManifestError> {
+        Ok(Self::load_with_text(path)?.0)
+    }
+
+    /// [`Manifest::load`], with the text that it was read from: what an author publishes is what the author wrote.
+    ///
+    /// # Errors
+    /// As [`Manifest::load`].
+    pub fn load_with_text(path: &Path) -> Result<(Self, String, Format), ManifestError> {
         let file = Self::find(path)?;
         let label = file.display().to_string();
         let whole = |message: String| ManifestError::whole(&label, Problem::whole(message));
@@ -255,7 +263,7 @@ impl Manifest {
             (problem.line, problem.column) = (Some(line), Some(column));
             ManifestError::whole(&label, problem)
         })?;
-        Self::parse(&text, format, &label)
+        Ok((Self::parse(&text, format, &label)?, text, format))
     }
 
     /// The manifest file that a path means: itself, or the one inside when it is a folder.

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use orch_manifests::{AgentRef, Catalog, Digest, Format, Manifest};
@@ -21,6 +22,10 @@ pub const MODULE_LIMIT: u64 = 128 * 1024 * 1024;
 pub struct Agent {
     /// What it is and wants.
     pub manifest: Manifest,
+    /// The manifest as its author wrote it.
+    pub text: Arc<str>,
+    /// What that is written in.
+    pub format: Format,
     /// Its component or core module, unverified bytes.
     pub module: Bytes,
     /// Identity for grants: SHA-256(canonical manifest ‖ module).
@@ -85,18 +90,28 @@ impl Agent {
     }
 
     fn from_manifest(path: &Path, catalog: &Catalog) -> Result<Self, Failure> {
-        let manifest = Manifest::load(path).map_err(|error| manifest_failure(&error))?;
+        let (manifest, text, format) =
+            Manifest::load_with_text(path).map_err(|error| manifest_failure(&error))?;
         check_providers(&manifest, path, catalog)?;
         let folder = path.parent().unwrap_or(Path::new("."));
         let module = read_module(&folder.join(&manifest.module))
             .map_err(|failure| failure.hint(format!("{} names it as its `module`", path.display())))?;
-        Ok(Self::new(manifest, module.into(), false))
+        Ok(Self::new(manifest, (text.into(), format), module.into(), false))
     }
 
     /// A module without a manifest: it may think with any provider, and reach what the command line allows.
     fn from_module(path: &Path) -> Result<Self, Failure> {
         let module = read_module(path)?;
         let stem = path.file_stem().map(|s| s.to_string_lossy().to_lowercase()).unwrap_or_default();
+        Self::bare(&stem, module.into())
+    }
+
+    /// A module without a manifest, named after `stem`: it may think with any provider, and reach what its caller
+    /// allows.
+    ///
+    /// # Errors
+    /// Only by a defect: its manifest is made here.
+    pub(crate) fn bare(stem: &str, module: Bytes) -> Result<Self, Failure> {
         let name: String = stem.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
         let name = match name.trim_matches('-') {
             "" => "agent",
@@ -106,22 +121,45 @@ impl Agent {
             "name": format!("local/{name}"), "version": "0.0.0", "module": "module.wasm", "supported_providers": ["any"],
         })
         .to_string();
-        let manifest = Manifest::parse(&text, Format::Json, &path.display().to_string())
-            .map_err(|error| manifest_failure(&error))?;
-        Ok(Self::new(manifest, module.into(), true))
+        let manifest =
+            Manifest::parse(&text, Format::Json, stem).map_err(|error| manifest_failure(&error))?;
+        Ok(Self::new(manifest, (text.into(), Format::Json), module, true))
+    }
+
+    /// An agent whose manifest and module came from somewhere else than a folder: uploaded, or from the store.
+    ///
+    /// # Errors
+    /// When the manifest is none, or contradicts the catalog; or the module is too large or no WebAssembly.
+    pub(crate) fn from_parts(
+        text: &str,
+        format: Format,
+        module: Bytes,
+        catalog: &Catalog,
+    ) -> Result<Self, Failure> {
+        let manifest =
+            Manifest::parse(text, format, "the manifest").map_err(|error| manifest_failure(&error))?;
+        check_providers(&manifest, Path::new("the manifest"), catalog)?;
+        check_module(&module, "the module")?;
+        Ok(Self::new(manifest, (text.into(), format), module, false))
+    }
+
+    /// The agents that come with `orch`.
+    pub(crate) fn builtins() -> impl Iterator<Item = Result<Self, Failure>> {
+        builtin::all().iter().map(Self::from_builtin)
     }
 
     fn from_builtin(found: &builtin::Builtin) -> Result<Self, Failure> {
         let manifest = Manifest::parse(found.manifest, Format::Yaml, found.name)
             .map_err(|error| manifest_failure(&error))?;
-        Ok(Self::new(manifest, Bytes::from_static(found.module), false))
+        let text = (found.manifest.into(), Format::Yaml);
+        Ok(Self::new(manifest, text, Bytes::from_static(found.module), false))
     }
 
-    fn new(manifest: Manifest, module: Bytes, bare: bool) -> Self {
+    fn new(manifest: Manifest, (text, format): (Arc<str>, Format), module: Bytes, bare: bool) -> Self {
         let mut identity = manifest.canonical_json();
         identity.extend_from_slice(&module);
         let digest = Digest::of(&identity);
-        Self { manifest, module, digest, bare }
+        Self { manifest, text, format, module, digest, bare }
     }
 }
 
@@ -163,19 +201,25 @@ fn read_module(path: &Path) -> Result<Vec<u8>, Failure> {
     }
     let mut bytes = Vec::with_capacity(usize::try_from(meta.len().min(MODULE_LIMIT)).unwrap_or(0));
     file.take(MODULE_LIMIT + 1).read_to_end(&mut bytes).map_err(|e| unreadable(&e))?;
+    check_module(&bytes, &path.display().to_string())?;
+    Ok(bytes)
+}
+
+/// What can be said of a module without parsing it, which only the compile jail does.
+pub(crate) fn check_module(bytes: &[u8], label: &str) -> Result<(), Failure> {
     if bytes.len() as u64 > MODULE_LIMIT {
         return Err(Failure::usage(
             "module_too_large",
-            format!("{} is larger than {} MiB", path.display(), MODULE_LIMIT >> 20),
+            format!("{label} is larger than {} MiB", MODULE_LIMIT >> 20),
         ));
     }
     if !bytes.starts_with(b"\0asm") {
         return Err(Failure::usage(
             "module_invalid",
-            format!("{} is not WebAssembly: it does not begin with the bytes 00 61 73 6d", path.display()),
+            format!("{label} is not WebAssembly: it does not begin with the bytes 00 61 73 6d"),
         ));
     }
-    Ok(bytes)
+    Ok(())
 }
 
 #[cfg(test)]

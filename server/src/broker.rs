@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use orch_gateway::Receipt;
-use orch_manifests::Catalog;
+use orch_manifests::{Catalog, RunId};
 use orch_proxy::Decision;
 use orch_runner::{Input, Mount, RunSpec, Token, protocol::MAX_INLINE_INPUT};
 use orch_vault::VaultLocation;
@@ -26,7 +26,7 @@ use crate::outcome::{self, Finished};
 use crate::permissions::Remembered;
 use crate::policy;
 use crate::prepare::{Prepared, Standing};
-use crate::run::{Observer, Report, RunRequest};
+use crate::run::{Observer, Report, RunRequest, Simulate};
 use crate::upstream::Upstream;
 use crate::workers::{Wanted, Workers};
 
@@ -124,9 +124,10 @@ impl Broker {
         stop: watch::Receiver<u8>,
     ) -> Result<Report, Failure> {
         let started = Instant::now();
-        let upstream = self.upstream(request.simulate.as_deref()).await?;
+        let upstream = self.upstream(request.simulate.as_ref()).await?;
         let file = self.home.grants_file();
         let standing = Standing {
+            run: RunId::random(),
             workspace: &self.vault.workspace,
             local: true,
             sources: KeySources::new(&self.environment, &self.catalog, &self.vault),
@@ -145,9 +146,9 @@ impl Broker {
     }
 
     /// What stands behind the proxy: the simulated providers of a scenario, or the internet.
-    pub(crate) async fn upstream(&self, scenario: Option<&str>) -> Result<Arc<Upstream>, Failure> {
+    pub(crate) async fn upstream(&self, scenario: Option<&Simulate>) -> Result<Arc<Upstream>, Failure> {
         match scenario {
-            Some(scenario) => Ok(Arc::new(Upstream::simulated(scenario).await?)),
+            Some(simulate) => Ok(Arc::new(Upstream::simulated(simulate.scenario()?).await?)),
             None => self.internet(),
         }
     }

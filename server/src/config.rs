@@ -18,14 +18,26 @@ use crate::permissions::AllowedHost;
 
 mod limits;
 
+/// Runs at once where the configuration does not say.
+const MAX_RUNNING: usize = 64;
+/// Waiting runs where the configuration does not say.
+const MAX_QUEUED: usize = 10_000;
 /// Largest configuration file, in bytes.
 const SIZE_LIMIT: u64 = 1024 * 1024;
 
 /// The configuration, parsed and checked.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Config {
     /// A server to run on.
     pub server_url: Option<String>,
+    /// Certificate authorities for that server, beside the public ones.
+    pub server_roots: Vec<CertificateDer<'static>>,
+    /// Names that `orch serve` answers to, beside those of its addresses.
+    pub server_names: Vec<String>,
+    /// Runs that `orch serve` executes at once.
+    pub max_running: usize,
+    /// Accepted runs that may wait for their turn.
+    pub max_queued: usize,
     /// The operator's providers: new ones, and built-in ones that are reached at exactly this host and port.
     pub providers: Vec<OperatorProvider>,
     /// Certificate authorities beside the public ones.
@@ -55,6 +67,10 @@ struct Raw {
 #[serde(deny_unknown_fields, default)]
 struct RawServer {
     url: Option<String>,
+    ca_file: Option<String>,
+    names: Vec<String>,
+    max_running: Option<usize>,
+    max_queued: Option<usize>,
 }
 
 #[derive(Deserialize)]
@@ -142,6 +158,9 @@ impl Config {
         };
         let mut config = Self {
             server_url: raw.server.url,
+            server_names: raw.server.names,
+            max_running: raw.server.max_running.unwrap_or(MAX_RUNNING),
+            max_queued: raw.server.max_queued.unwrap_or(MAX_QUEUED),
             default_limits: bounds("limits.defaults", &raw.limits.defaults)?,
             limit_ceilings: bounds("limits.ceilings", &raw.limits.ceilings)?,
             ..Self::default()
@@ -175,7 +194,32 @@ impl Config {
         if let Some(file) = raw.egress.ca_file {
             config.extra_roots = read_roots(&folder.join(file)).map_err(|e| wrong("egress.ca_file", &e))?;
         }
+        if let Some(file) = raw.server.ca_file {
+            config.server_roots = read_roots(&folder.join(file)).map_err(|e| wrong("server.ca_file", &e))?;
+        }
+        if config.max_running == 0 {
+            return Err(wrong("server.max_running", "a server that executes nothing at once runs nothing"));
+        }
         Ok(config)
+    }
+}
+
+impl Default for Config {
+    /// What holds without a file: nothing is widened.
+    fn default() -> Self {
+        Self {
+            server_url: None,
+            server_roots: Vec::new(),
+            server_names: Vec::new(),
+            max_running: MAX_RUNNING,
+            max_queued: MAX_QUEUED,
+            providers: Vec::new(),
+            extra_roots: Vec::new(),
+            allow: Vec::new(),
+            connect_to: Vec::new(),
+            default_limits: Limits::default(),
+            limit_ceilings: Limits::default(),
+        }
     }
 }
 

@@ -64,6 +64,12 @@ impl Home {
         &self.config
     }
 
+    /// The folder of what is kept: vault, store, keys, grants.
+    #[must_use]
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
     /// The vault's store.
     #[must_use]
     pub fn vault(&self) -> PathBuf {

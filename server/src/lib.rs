@@ -36,5 +36,5 @@ pub use keys::{CallerKeys, KeySources, flag_key};
 pub use permissions::{AllowedHost, Answer, Capability, Question};
 pub use run::{
     EgressReport, Event, LimitRequest, LimitUse, LimitsReport, MountRequest, Observer, Report, RunRequest,
-    UsageReport,
+    Simulate, UsageReport,
 };

@@ -23,6 +23,8 @@ use crate::upstream::Upstream;
 
 /// In whose name a run is prepared, and what that brings.
 pub(crate) struct Standing<'a> {
+    /// The run's id.
+    pub(crate) run: RunId,
     /// The workspace: whose keys these are, and with whom connections and workers are shared.
     pub(crate) workspace: &'a str,
     /// Whether the run is the user's own on this machine, where providers without a pin may be.
@@ -66,7 +68,7 @@ impl Broker {
         standing: &Standing<'_>,
         observer: &dyn Observer,
     ) -> Result<Prepared, Failure> {
-        let run = RunId::random();
+        let run = standing.run.clone();
         let agent = Arc::clone(&request.agent);
         let (input, output_schema) = check_documents(&mut request)?;
         let config = self.config();

@@ -6,13 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use orch_gateway::Receipt;
+use orch_gateway::simulate::Scenario;
 use orch_manifests::{ByteSize, MicroUsd, RunId};
 use orch_proxy::Decision;
 use orch_vault::FlagKey;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::agent::Agent;
+use crate::failure::Failure;
 use crate::keys::CallerKeys;
 use crate::permissions::{Answer, Question};
 
@@ -44,8 +46,8 @@ pub struct RunRequest {
     pub limits: LimitRequest,
     /// Whether output is passed on as it is written.
     pub stream: bool,
-    /// The simulated providers' scenario (a name or a file), instead of real ones.
-    pub simulate: Option<String>,
+    /// The scenario of simulated providers, instead of real ones.
+    pub simulate: Option<Simulate>,
 }
 
 impl RunRequest {
@@ -69,6 +71,50 @@ impl RunRequest {
             simulate: None,
         }
     }
+}
+
+/// A scenario of the simulated providers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Simulate {
+    /// One that needs no file, such as `ok`.
+    Scenario(String),
+    /// The text of a scenario file.
+    File(String),
+}
+
+impl Simulate {
+    /// What `--simulate=SCENARIO` means: a known name, else the path of a scenario file, which is read.
+    ///
+    /// # Errors
+    /// A word that is neither, or a file that cannot be used.
+    pub fn open(word: &str) -> Result<Self, Failure> {
+        let scenario = Scenario::open(word).map_err(|e| invalid(&e))?;
+        if Scenario::NAMES.contains(&scenario.name()) {
+            return Ok(Self::Scenario(word.to_owned()));
+        }
+        let path = std::path::Path::new(word);
+        let text = std::fs::read_to_string(path)
+            .map_err(|e| Failure::file("scenario_invalid", "read the scenario", path, &e))?;
+        Ok(Self::File(text))
+    }
+
+    /// The scenario itself.
+    ///
+    /// # Errors
+    /// When there is none of this name, or the text is not one.
+    pub(crate) fn scenario(&self) -> Result<Scenario, Failure> {
+        match self {
+            Self::Scenario(name) => Scenario::named(name)
+                .ok_or_else(|| invalid(&format!("{name:?} is not one of {}", Scenario::NAMES.join(", ")))),
+            Self::File(text) => Scenario::parse(text, "the scenario file").map_err(|e| invalid(&e)),
+        }
+    }
+}
+
+fn invalid(why: &impl std::fmt::Display) -> Failure {
+    Failure::usage("scenario_invalid", why.to_string())
+        .hint("--simulate=rate-limit|server-error|out-of-money|bad-key|slow|cut, or a scenario file")
 }
 
 /// A folder of the host, and where the guest sees it.

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::{Request, StatusCode};
 use http_body_util::BodyExt;
 use orch_gateway::Session;
+use orch_gateway::simulate::Scenario;
 use orch_manifests::{Digest, Format, Limits, Manifest, RunId};
 use orch_proxy::LiveGrant;
 use orch_runner::{Door, Refusal, RefusalCode};
@@ -29,7 +30,8 @@ pub(crate) const ONE_MODEL: &str = "supported_providers: [openai]\nllm: { primar
 pub(crate) fn agent(rest: &str) -> Agent {
     let text = format!("name: acme/x\nversion: 1.2.3\nmodule: x.wasm\n{rest}");
     let manifest = Manifest::parse(&text, Format::Yaml, "orch.yaml").expect("a manifest");
-    Agent { manifest, module: Bytes::new(), digest: Digest::of(b"x"), bare: false }
+    let (text, format) = (text.into(), Format::Yaml);
+    Agent { manifest, text, format, module: Bytes::new(), digest: Digest::of(b"x"), bare: false }
 }
 
 /// One admitted run, before its guest does anything.
@@ -56,7 +58,8 @@ pub(crate) struct Answer {
 
 impl Stage {
     pub(crate) async fn new(scenario: &str, manifest: &str) -> Self {
-        let upstream = Upstream::simulated(scenario).await.expect("a simulation");
+        let upstream =
+            Upstream::simulated(Scenario::named(scenario).expect("a scenario")).await.expect("a simulation");
         let catalog = Arc::clone(&upstream.catalog);
         let request = RunRequest::new(agent(manifest));
         let manifest = &request.agent.manifest;

@@ -59,12 +59,8 @@ impl Upstream {
     /// an address.
     ///
     /// The operator's pins and providers are real places: a simulation knows the built-in ones only.
-    pub(crate) async fn simulated(scenario: &str) -> Result<Self, Failure> {
+    pub(crate) async fn simulated(scenario: Scenario) -> Result<Self, Failure> {
         let catalog = Arc::new(Catalog::builtin());
-        let scenario = Scenario::open(scenario).map_err(|e| {
-            Failure::usage("scenario_invalid", e.to_string())
-                .hint("--simulate=rate-limit|server-error|out-of-money|bad-key|slow|cut, or a scenario file")
-        })?;
         let names: Vec<&str> = catalog.providers().map(|provider| provider.slug.as_str()).collect();
         scenario
             .check_providers(names.iter().copied())

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use orch_manifests::Auth;
-use orch_server::{Agent, Answer, Event, Failure, Kind, Observer, Question, RunRequest};
+use orch_server::{Agent, Answer, Event, Failure, Kind, Observer, Question, RunRequest, Simulate};
 use orch_vault::{Depth, OpenMode, Vault, Wanted, resolve_keys};
 use serde_json::{Value, json};
 
@@ -166,7 +166,7 @@ fn self_test(here: Installation) -> Check {
     let tested = (|| {
         let request = RunRequest {
             input: Some(SAMPLE.to_owned()),
-            simulate: Some("ok".to_owned()),
+            simulate: Some(Simulate::Scenario("ok".to_owned())),
             ..RunRequest::new(Agent::load("orch/summarizer", &here.catalog)?)
         };
         let broker = here.broker()?;

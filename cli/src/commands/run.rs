@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use orch_manifests::{ByteSize, MicroUsd, parse_duration};
-use orch_server::{Agent, Failure, Kind, LimitRequest, MountRequest, RunRequest, flag_key};
+use orch_server::{Agent, Failure, Kind, LimitRequest, MountRequest, RunRequest, Simulate, flag_key};
 use orch_vault::{FlagKey, Secret};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -97,7 +97,7 @@ fn request(args: RunArgs, here: &Installation, printer: Printer) -> Result<RunRe
         mounts,
         limits,
         stream: args.stream,
-        simulate: args.simulate,
+        simulate: args.simulate.as_deref().map(Simulate::open).transpose()?,
         ..RunRequest::new(Agent::load(&args.agent, &here.catalog)?)
     })
 }

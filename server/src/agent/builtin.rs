@@ -27,6 +27,11 @@ pub(super) fn find(name: &str) -> Option<&'static Builtin> {
     BUILTINS.iter().find(|builtin| builtin.name == name)
 }
 
+/// All of them.
+pub(super) fn all() -> &'static [Builtin] {
+    BUILTINS
+}
+
 pub(super) fn names() -> Vec<&'static str> {
     BUILTINS.iter().map(|builtin| builtin.name).collect()
 }

@@ -70,22 +70,27 @@ async fn an_unknown_or_revoked_token_opens_nothing() {
 }
 
 #[tokio::test]
-async fn a_run_thinks_only_while_it_is_admitted() {
+async fn the_door_is_open_only_while_a_run_is_admitted() {
     let mut stage = Stage::new("ok", ONE_MODEL).await;
     stage.admission = None;
-    let answer = stage.think().await;
+    assert_eq!(stage.think().await.refusal, Some(RefusalCode::Denied));
+    let direct = stage.send("POST", "https://api.openai.com/v1/chat/completions", &question()).await;
+    assert_eq!(direct.refusal, Some(RefusalCode::Denied));
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn a_run_without_models_has_no_gateway() {
+    let none = Stage::new("ok", "supported_providers: []\n").await;
+    assert!(none.session.is_none());
+    let answer = none.think().await;
     assert_eq!(
         (answer.status, &answer.body["error"]["code"]),
         (StatusCode::FORBIDDEN, &json!("no_model_access"))
     );
-    // Its direct calls are then ordinary requests, which no rule allows.
-    let direct = stage.send("POST", "https://api.openai.com/v1/chat/completions", &question()).await;
-    assert_eq!(direct.status, StatusCode::FORBIDDEN);
-    stage.end().await;
-
-    let none = Stage::new("ok", "supported_providers: []\n").await;
-    assert!(none.session.is_none());
-    assert_eq!(none.think().await.body["error"]["code"], "no_model_access");
+    // A direct call is then an ordinary request, which no rule allows.
+    let direct = none.send("POST", "https://api.openai.com/v1/chat/completions", &question()).await;
+    assert_eq!((direct.status, direct.refusal), (StatusCode::FORBIDDEN, None));
     none.end().await;
 }
 

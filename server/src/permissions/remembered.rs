@@ -36,8 +36,8 @@ struct Row {
     capabilities: BTreeSet<String>,
 }
 
-/// The remembered answers of this installation.
-#[derive(Debug)]
+/// Remembered answers: of this installation, or of a workspace.
+#[derive(Debug, Default)]
 pub(crate) struct Remembered {
     rows: Vec<Row>,
 }

@@ -124,7 +124,7 @@ fn for_a_bare_module_the_command_line_is_the_manifest_and_the_configuration_is_n
 
 #[tokio::test]
 async fn a_simulated_run_reaches_what_the_scenario_scripts_and_nothing_else() {
-    let upstream = Upstream::simulated("ok").await.expect("a simulation");
+    let upstream = Upstream::simulated(orch_gateway::simulate::Scenario::ok()).await.expect("a simulation");
     let agent =
         agent("egress: [{ host: api.openai.com }, { host: api.example.com }, { host: '*.anthropic.com' }]");
     let wants = wants(&agent, &["api.openai.com", "api.example.com", "*.anthropic.com"], &[]).expect("wants");

@@ -1,0 +1,495 @@
+//! Runs on a server: accepted, queued, executed, recorded.
+//!
+//! A run is accepted when everything that could refuse it has spoken and its row is on disk. From then on it ends in
+//! the store whatever happens: as succeeded, failed or cancelled here, or, when this process dies, as what the next one
+//! makes of it (`recovery.rs`). The server and `orch run` without `--local` are the same code; the latter has no
+//! listener and ends with its run.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use orch_manifests::{Catalog, Digest, RunId};
+use orch_vault::VaultLocation;
+use time::OffsetDateTime;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::agent::Agent;
+use crate::broker::{Broker, Concluded};
+use crate::caller::Caller;
+use crate::config::Config;
+use crate::environment::Environment;
+use crate::failure::{Failure, Kind};
+use crate::home::Home;
+use crate::keeper::{Keeper, VaultAt};
+use crate::keys::{KeySources, Variables};
+use crate::permissions::Remembered;
+use crate::prepare::{Prepared, Standing};
+use crate::run::RunRequest;
+use crate::store::{AgentRow, EventKind, Instance, NewRun, RunEvent, Store};
+
+mod ending;
+mod library;
+mod live;
+mod recovery;
+mod stored;
+#[cfg(test)]
+mod tests;
+
+use library::Library;
+use live::{LiveRun, Why};
+use stored::StoredRequest;
+
+/// How long a worker that nobody uses is kept.
+const WORKER_IDLE: Duration = Duration::from_secs(60);
+/// How often idle workers are looked for.
+const HOUSEKEEPING: Duration = Duration::from_secs(10);
+/// A run that takes longer than this has its events stored while it goes on.
+const STORE_EVENTS: Duration = Duration::from_millis(500);
+/// How long runs that were told to stop may take to do so.
+const STOP_GRACE: Duration = Duration::from_secs(5);
+
+/// What a service is made of.
+pub struct Parts {
+    /// The folders of this installation.
+    pub home: Home,
+    /// The operator's configuration.
+    pub config: Config,
+    /// The providers, the operator's included.
+    pub catalog: Catalog,
+    /// Where the vault is. Its workspace is the first one; others lie in the same store.
+    pub vault: VaultLocation,
+    /// The program whose hidden subcommands are workers and compilers: this one.
+    pub program: PathBuf,
+}
+
+/// Whether a service outlives the runs it was started for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// For one command, in its process. Workers are not kept, the vault is open only while it is read.
+    Embedded,
+    /// For as long as the process lives.
+    Serve,
+}
+
+/// Runs agents for workspaces.
+pub struct Service {
+    mode: Mode,
+    broker: Broker,
+    store: Store,
+    keeper: Arc<Keeper>,
+    library: Library,
+    instance: Instance,
+    live: Mutex<HashMap<RunId, Arc<LiveRun>>>,
+    /// Contents of agents that the store is known to have.
+    kept_agents: Mutex<HashSet<Digest>>,
+    turns: Arc<Semaphore>,
+    waiting: AtomicUsize,
+    draining: AtomicBool,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+/// How much is going on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gauges {
+    /// Accepted runs that wait for their turn.
+    pub queued: usize,
+    /// Runs that are executed.
+    pub running: usize,
+    /// Workers that are kept.
+    pub workers: usize,
+}
+
+impl Service {
+    /// Opens the store and the vault, and takes over what dead processes left.
+    ///
+    /// # Errors
+    /// When the store or the vault cannot be used.
+    pub async fn open(parts: Parts, mode: Mode) -> Result<Arc<Self>, Failure> {
+        let Parts { home, config, catalog, vault, program } = parts;
+        let folder = home.data().to_owned();
+        home.ensure(&folder)?;
+        for file in [&vault.store, &vault.key_file] {
+            if let Some(folder) = file.parent() {
+                home.ensure(folder)?;
+            }
+        }
+        let (store, instance) = open_store(folder, mode).await?;
+        let max_running = config.max_running;
+        let broker = Broker::new(Environment::Fixed(BTreeMap::new()), home, config, catalog, vault.clone(), &program);
+        let catalog = Arc::clone(broker.catalog());
+        let keeper = match mode {
+            Mode::Embedded => Keeper::new(vault, catalog),
+            Mode::Serve => Keeper::hold(vault, catalog).await?,
+        };
+        let service = Arc::new(Self {
+            mode,
+            library: Library::new(store.clone(), Arc::clone(broker.catalog())),
+            broker,
+            store,
+            keeper: Arc::new(keeper),
+            instance,
+            live: Mutex::default(),
+            kept_agents: Mutex::default(),
+            turns: Arc::new(Semaphore::new(max_running)),
+            waiting: AtomicUsize::new(0),
+            draining: AtomicBool::new(false),
+            tasks: Mutex::default(),
+        });
+        service.recover().await?;
+        if mode == Mode::Serve {
+            let housekeeping = Arc::downgrade(&service);
+            service.spawn(async move {
+                loop {
+                    tokio::time::sleep(HOUSEKEEPING).await;
+                    let Some(service) = housekeeping.upgrade() else { return };
+                    service.broker.workers().reap(WORKER_IDLE).await;
+                }
+            });
+        }
+        Ok(service)
+    }
+
+    /// Runs, agents, tokens and usage.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The vault, and what was opened of it.
+    #[must_use]
+    pub fn keeper(&self) -> &Arc<Keeper> {
+        &self.keeper
+    }
+
+    /// The providers, the operator's included.
+    #[must_use]
+    pub fn catalog(&self) -> &Arc<Catalog> {
+        self.broker.catalog()
+    }
+
+    /// The operator's configuration.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        self.broker.config()
+    }
+
+    /// The folders of this installation.
+    #[must_use]
+    pub fn home(&self) -> &Home {
+        self.broker.home()
+    }
+
+    /// The runs and the way out that they share.
+    pub(crate) fn broker(&self) -> &Broker {
+        &self.broker
+    }
+
+    /// Agents by name.
+    #[must_use]
+    pub fn library(&self) -> &Library {
+        &self.library
+    }
+
+    /// How much is going on.
+    #[must_use]
+    pub fn gauges(&self) -> Gauges {
+        let queued = self.waiting.load(Ordering::Relaxed);
+        let running = self.lock().len().saturating_sub(queued);
+        Gauges { queued, running, workers: self.broker.workers().kept() }
+    }
+
+    /// Whether new runs are refused because this service is about to stop.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Accepts a run: checks everything that could refuse it, puts it on disk, and lets it take its turn.
+    ///
+    /// # Errors
+    /// Whatever refuses it; then nothing was accepted.
+    pub async fn submit(
+        self: &Arc<Self>,
+        caller: &Caller,
+        request: RunRequest,
+    ) -> Result<RunId, Failure> {
+        if self.is_draining() {
+            return Err(Failure::new(Kind::Server, "shutting_down", "the server is about to stop")
+                .hint("try again in a moment"));
+        }
+        let place = Waiting::enter(self)?;
+        let stored = StoredRequest::of(&request).to_json()?;
+        let agent = Arc::clone(&request.agent);
+        let live = Arc::new(LiveRun::new(RunId::random(), &caller.workspace));
+        let prepared = self.prepare(request, &live).await?;
+        self.keep_agent(&agent).await?;
+        let turn = self.turns.clone().try_acquire_owned().ok();
+        let created = OffsetDateTime::now_utc();
+        self.store
+            .accept(NewRun {
+                run: live.run.clone(),
+                workspace: caller.workspace.to_string(),
+                agent: agent.manifest.name.clone(),
+                version: agent.manifest.version.to_string(),
+                digest: agent.digest,
+                caller: caller.name.to_string(),
+                instance: self.instance.id().to_owned(),
+                request: stored,
+                created,
+                started: turn.as_ref().map(|_| created),
+            })
+            .await?;
+        let run = live.run.clone();
+        self.begin(live, prepared, caller.name.to_string(), turn, place);
+        Ok(run)
+    }
+
+    /// Resolves when the run has ended and its record is complete; at once when it is not under way here.
+    pub async fn ended(&self, run: &RunId) {
+        let live = self.lock().get(run).cloned();
+        if let Some(live) = live {
+            live.over().await;
+        }
+    }
+
+    /// The events of a run under way; none when it is not.
+    #[must_use]
+    pub fn follow(&self, run: &RunId) -> Option<Follower> {
+        self.lock().get(run).cloned().map(Follower)
+    }
+
+    /// Cancels a run under way. False when there is none of this id.
+    pub fn cancel(&self, run: &RunId) -> bool {
+        let live = self.lock().get(run).cloned();
+        live.inspect(|live| live.stop(Why::Cancelled)).is_some()
+    }
+
+    /// Takes no further runs, waits for those under way, and stops what is left after `deadline`.
+    pub async fn drain(&self, deadline: Duration) {
+        self.draining.store(true, Ordering::Relaxed);
+        let until = Instant::now() + deadline;
+        let under_way: Vec<Arc<LiveRun>> = self.lock().values().cloned().collect();
+        for live in &under_way {
+            if tokio::time::timeout_at(until, live.over()).await.is_err() {
+                break;
+            }
+        }
+        let left: Vec<Arc<LiveRun>> = self.lock().values().cloned().collect();
+        for live in &left {
+            live.stop(Why::Draining);
+        }
+        let until = Instant::now() + STOP_GRACE;
+        for live in &left {
+            // What does not stop is found, and reported, by the next process.
+            let _ = tokio::time::timeout_at(until, live.over()).await;
+        }
+        self.broker.workers().shutdown().await;
+    }
+
+    /// The checks of a run, on the vault's thread, where its keys are read.
+    async fn prepare(
+        self: &Arc<Self>,
+        mut request: RunRequest,
+        live: &Arc<LiveRun>,
+    ) -> Result<Prepared, Failure> {
+        let workspace = live.workspace.as_str();
+        let upstream = self.broker.upstream(request.simulate.as_ref()).await?;
+        let granted = self.granted(workspace, &request.agent).await?;
+        let (service, live) = (Arc::clone(self), Arc::clone(live));
+        let prepared = self
+            .keeper
+            .look(workspace, move |vault| {
+                let env_keys = std::mem::take(&mut request.env_keys);
+                let (variables, catalog) = (Variables::Callers(&env_keys), service.catalog());
+                let sources = match vault {
+                    VaultAt::Open(vault) => KeySources::open(variables, catalog, vault),
+                    VaultAt::Rest(location) => KeySources::at_rest(variables, catalog, location),
+                };
+                let standing = Standing {
+                    run: live.run.clone(),
+                    workspace: &live.workspace,
+                    local: false,
+                    sources,
+                    granted,
+                    book: None,
+                };
+                service.broker.prepare(request, upstream, &standing, &*live)
+            })
+            .await?;
+        self.keeper.record_uses(workspace, prepared.keys.uses.clone()).await?;
+        Ok(prepared)
+    }
+
+    /// What the workspace's owner granted this agent, in any version.
+    async fn granted(&self, workspace: &str, agent: &Agent) -> Result<Remembered, Failure> {
+        let manifest = &agent.manifest;
+        if manifest.egress.is_empty() && manifest.secrets.is_empty() && !agent.bare {
+            return Ok(Remembered::default());
+        }
+        let mut rows = self.store.grants_of(workspace, &manifest.name).await?;
+        // The newest comes last.
+        rows.reverse();
+        Ok(Remembered::of(
+            rows.into_iter().map(|row| (row.agent, row.digest, row.capabilities.into_iter().collect())),
+        ))
+    }
+
+    /// Stores the content of an agent, once.
+    async fn keep_agent(&self, agent: &Arc<Agent>) -> Result<(), Failure> {
+        let known =
+            |service: &Self| service.kept_agents.lock().unwrap_or_else(PoisonError::into_inner).contains(&agent.digest);
+        if known(self) {
+            return Ok(());
+        }
+        let module = self.store.blobs().put(agent.module.clone()).await?;
+        self.store
+            .put_agent(AgentRow {
+                digest: agent.digest,
+                name: agent.manifest.name.clone(),
+                version: agent.manifest.version.clone(),
+                manifest: agent.text.to_string(),
+                format: agent.format,
+                module,
+                bare: agent.bare,
+            })
+            .await?;
+        self.library.remember(agent);
+        self.kept_agents.lock().unwrap_or_else(PoisonError::into_inner).insert(agent.digest);
+        Ok(())
+    }
+
+    /// Lets an accepted run take its turn.
+    fn begin(
+        self: &Arc<Self>,
+        live: Arc<LiveRun>,
+        prepared: Prepared,
+        caller: String,
+        turn: Option<OwnedSemaphorePermit>,
+        place: Waiting,
+    ) {
+        live.tell(EventKind::Status, if turn.is_some() { "running" } else { "queued" });
+        self.lock().insert(live.run.clone(), Arc::clone(&live));
+        let service = Arc::clone(self);
+        self.spawn(async move {
+            let agent = prepared.agent.manifest.name.to_string();
+            let concluded = service.take_turn(&live, prepared, turn, place).await;
+            service.conclude(&live, &caller, &agent, concluded).await;
+        });
+    }
+
+    async fn take_turn(
+        &self,
+        live: &Arc<LiveRun>,
+        prepared: Prepared,
+        turn: Option<OwnedSemaphorePermit>,
+        place: Waiting,
+    ) -> Concluded {
+        let mut stop = live.stopper();
+        let turn = match turn {
+            Some(turn) => turn,
+            None => {
+                let turn = tokio::select! {
+                    turn = self.turns.clone().acquire_owned() => turn,
+                    _ = stop.wait_for(|count| *count > 0) => {
+                        return crate::execution::interrupted("stopped before its turn").into();
+                    }
+                };
+                let Ok(turn) = turn else {
+                    return Failure::defect("the queue was closed while runs were in it").into();
+                };
+                // On disk before anything of it happens: what was started is not run again.
+                if let Err(failure) = self.store.started(&live.run, OffsetDateTime::now_utc()).await {
+                    return failure.into();
+                }
+                live.tell(EventKind::Status, "running");
+                turn
+            }
+        };
+        drop(place);
+        let keep = self.mode == Mode::Serve;
+        let execution = self.broker.execute(prepared, keep, std::time::Instant::now(), &**live, stop);
+        let concluded = self.storing_events(live, execution).await;
+        drop(turn);
+        concluded
+    }
+
+    /// Carries on with a run and stores what it tells from time to time.
+    async fn storing_events<T>(&self, live: &LiveRun, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
+        loop {
+            match tokio::time::timeout(STORE_EVENTS, &mut work).await {
+                Ok(done) => return done,
+                Err(_) => {
+                    let events = live.unstored();
+                    if !events.is_empty() {
+                        self.store.append(&live.run, events);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Owns a task until it ends or the service goes away.
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(task);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<RunId, Arc<LiveRun>>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Opens the store and claims an id for this process in it, off the async threads.
+async fn open_store(folder: PathBuf, mode: Mode) -> Result<(Store, Instance), Failure> {
+    let open = move || {
+        let store = Store::open(&folder)?;
+        let instance = Instance::claim(&folder, mode == Mode::Serve)?;
+        Ok((store, instance))
+    };
+    tokio::task::spawn_blocking(open)
+        .await
+        .map_err(|e| Failure::defect(format!("opening the store ended early: {e}")))?
+}
+
+/// A place among the runs that wait, until it is dropped.
+struct Waiting(Arc<Service>);
+
+impl Waiting {
+    fn enter(service: &Arc<Service>) -> Result<Self, Failure> {
+        let limit = service.config().max_queued + service.config().max_running;
+        let before = service.waiting.fetch_add(1, Ordering::Relaxed);
+        let place = Self(Arc::clone(service));
+        if before >= limit {
+            return Err(Failure::new(
+                Kind::Server,
+                "queue_full",
+                format!("{before} runs wait already, which is all that this server accepts"),
+            )
+            .hint("try again later, or raise `server.max_queued`"));
+        }
+        Ok(place)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Reads the events of a run under way.
+pub struct Follower(Arc<LiveRun>);
+
+impl Follower {
+    /// Events after this number, as soon as there are any; none when the run has ended and all were told.
+    pub async fn next(&mut self, after: u64) -> Vec<RunEvent> {
+        self.0.after(after).await
+    }
+}

@@ -1,0 +1,109 @@
+//! The end of a run: what is put on record, in one transaction, before anybody hears of it.
+
+use orch_gateway::Receipt;
+use orch_manifests::RunId;
+use serde_json::Value;
+use time::OffsetDateTime;
+
+use super::live::{LiveRun, Why};
+use super::Service;
+use crate::broker::Concluded;
+use crate::failure::{Failure, Kind};
+use crate::run::Report;
+use crate::store::{CallRow, EventKind, RunEnd, RunStatus};
+
+impl Service {
+    /// Puts the end of a run on record, and lets those who wait know.
+    pub(super) async fn conclude(&self, live: &LiveRun, caller: &str, agent: &str, concluded: Concluded) {
+        let Concluded { result, calls, decisions } = concluded;
+        let now = OffsetDateTime::now_utc();
+        let Ending { status, exit_code, error, report } = ending(result, live.stopped());
+        let payer = Payer { workspace: &live.workspace, run: &live.run, caller, agent };
+        let calls = calls.iter().map(|receipt| payer.call(receipt, now)).collect();
+        live.tell(EventKind::Status, status.as_str());
+        let end = RunEnd {
+            status,
+            exit_code,
+            error,
+            report,
+            finished: now,
+            calls,
+            decisions: decisions.iter().filter_map(|decision| serde_json::to_value(decision).ok()).collect(),
+            events: live.unstored(),
+        };
+        if let Err(failure) = self.store().finish(&live.run, end).await {
+            // The store is broken. Whoever follows hears why; the next process finds the run unfinished.
+            live.tell(EventKind::Warning, format!("the end of this run could not be stored: {failure}"));
+        }
+        self.lock().remove(&live.run);
+        live.end();
+    }
+}
+
+/// How a run ended, as it is stored.
+struct Ending {
+    status: RunStatus,
+    exit_code: u8,
+    error: Option<Value>,
+    report: Option<Value>,
+}
+
+fn ending(result: Result<Report, Failure>, stopped: Option<Why>) -> Ending {
+    let failure = match result {
+        Ok(report) => match serde_json::to_value(&report) {
+            Ok(report) => {
+                return Ending {
+                    status: RunStatus::Succeeded,
+                    exit_code: 0,
+                    error: None,
+                    report: Some(report),
+                };
+            }
+            Err(error) => Failure::defect(format!("the report cannot be written as JSON: {error}")),
+        },
+        Err(failure) => failure,
+    };
+    let (status, failure) = match (failure.kind(), stopped) {
+        (Kind::Interrupted, Some(Why::Draining)) => (RunStatus::Interrupted, interrupted_by_server(&failure)),
+        (Kind::Interrupted, _) => (RunStatus::Cancelled, failure),
+        _ => (RunStatus::Failed, failure),
+    };
+    let exit_code = failure.kind().exit_code();
+    let mut error = failure.to_json()["error"].take();
+    // The report is a field of its own.
+    let report = error["details"].as_object_mut().and_then(|details| details.remove("run"));
+    Ending { status, exit_code, error: Some(error), report }
+}
+
+/// The failure of a run that ended because its server did.
+pub(super) fn interrupted_by_server(why: &impl std::fmt::Display) -> Failure {
+    Failure::new(Kind::Server, "server_stopped", format!("the server stopped while the run was under way: {why}"))
+        .hint("whatever it has done so far has happened; run it again if that does no harm")
+}
+
+/// Who pays for a call.
+struct Payer<'a> {
+    workspace: &'a str,
+    run: &'a RunId,
+    caller: &'a str,
+    agent: &'a str,
+}
+
+impl Payer<'_> {
+    fn call(&self, receipt: &Receipt, time: OffsetDateTime) -> CallRow {
+        let (provider, model) = receipt.answered_by();
+        CallRow {
+            workspace: self.workspace.to_owned(),
+            run: Some(self.run.clone()),
+            caller: self.caller.to_owned(),
+            agent: Some(self.agent.to_owned()),
+            provider,
+            model,
+            input_tokens: receipt.input_tokens,
+            output_tokens: receipt.output_tokens,
+            cost_micro_usd: receipt.cost_micro_usd,
+            time,
+            receipt: serde_json::to_value(receipt).unwrap_or_default(),
+        }
+    }
+}

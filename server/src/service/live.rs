@@ -1,0 +1,224 @@
+//! A run that has not ended: what it has told so far, who follows it, and how it is stopped.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use orch_manifests::RunId;
+use time::OffsetDateTime;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::permissions::{Answer, Question};
+use crate::run::{Event, Observer};
+use crate::store::{EventKind, RunEvent};
+
+/// Text of one kind is gathered into one event until it is this long, in bytes.
+const PIECE: usize = 8 << 10;
+/// Text that comes sooner than this after the last event is gathered.
+const GATHER: Duration = Duration::from_millis(100);
+/// Events that are kept of one run, beside the last ones.
+const EVENTS: usize = 20_000;
+
+/// One run between its acceptance and its end.
+pub(crate) struct LiveRun {
+    pub(crate) run: RunId,
+    pub(crate) workspace: String,
+    told: Mutex<Told>,
+    /// The number of the newest event; closed by the end.
+    newest: watch::Sender<u64>,
+    ended: watch::Sender<bool>,
+    stop: watch::Sender<u8>,
+    why: Mutex<Option<Why>>,
+}
+
+/// Who stopped a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// Somebody who may.
+    Cancelled,
+    /// The server, which was about to stop.
+    Draining,
+}
+
+#[derive(Default)]
+struct Told {
+    events: Vec<RunEvent>,
+    next: u64,
+    /// Text that is not an event yet.
+    gathered: Option<(EventKind, Vec<u8>)>,
+    last: Option<Instant>,
+    /// How many of the events the store has.
+    stored: usize,
+    dropped: bool,
+}
+
+impl LiveRun {
+    pub(crate) fn new(run: RunId, workspace: &str) -> Self {
+        Self {
+            run,
+            workspace: workspace.to_owned(),
+            told: Mutex::default(),
+            newest: watch::Sender::new(0),
+            ended: watch::Sender::new(false),
+            stop: watch::Sender::new(0),
+            why: Mutex::new(None),
+        }
+    }
+
+    /// What stops the run when it counts up.
+    pub(crate) fn stopper(&self) -> watch::Receiver<u8> {
+        self.stop.subscribe()
+    }
+
+    /// Stops the run. Who was first to do so is remembered.
+    pub(crate) fn stop(&self, why: Why) {
+        self.why.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(why);
+        self.stop.send_modify(|count| *count = count.saturating_add(1));
+    }
+
+    /// Why it was stopped, if it was.
+    pub(crate) fn stopped(&self) -> Option<Why> {
+        *self.why.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells something that is not the agent's.
+    pub(crate) fn tell(&self, kind: EventKind, text: impl Into<String>) {
+        let mut told = self.lock();
+        told.flush();
+        told.push(kind, text.into());
+        self.announce(&told);
+    }
+
+    /// Gathers what the agent wrote into events of whole characters.
+    fn write(&self, kind: EventKind, bytes: &[u8]) {
+        let mut told = self.lock();
+        if told.gathered.as_ref().is_some_and(|(gathered, _)| *gathered != kind) {
+            told.flush();
+        }
+        told.gathered.get_or_insert_with(|| (kind, Vec::new())).1.extend_from_slice(bytes);
+        let due = told.last.is_none_or(|last| last.elapsed() >= GATHER);
+        if due || told.gathered.as_ref().is_some_and(|(_, bytes)| bytes.len() >= PIECE) {
+            told.flush_whole();
+        }
+        self.announce(&told);
+    }
+
+    fn announce(&self, told: &Told) {
+        self.newest.send_if_modified(|newest| std::mem::replace(newest, told.next) != told.next);
+    }
+
+    /// Events that the store does not have yet, progress aside, which is of no use afterwards.
+    pub(crate) fn unstored(&self) -> Vec<RunEvent> {
+        let mut told = self.lock();
+        told.flush();
+        self.announce(&told);
+        let from = std::mem::replace(&mut told.stored, told.events.len());
+        told.events[from..].iter().filter(|event| event.kind != EventKind::Progress).cloned().collect()
+    }
+
+    /// Whoever follows hears that there is nothing more to come.
+    pub(crate) fn end(&self) {
+        self.ended.send_replace(true);
+    }
+
+    /// Resolves when the run has ended and its record is complete.
+    pub(crate) async fn over(&self) {
+        // The sender is part of `self`, so it cannot go away meanwhile.
+        let _ = self.ended.subscribe().wait_for(|ended| *ended).await;
+    }
+
+    /// Events after this number, as soon as there are any; none when the run has ended and all were told.
+    pub(crate) async fn after(&self, number: u64) -> Vec<RunEvent> {
+        let (mut newest, mut ended) = (self.newest.subscribe(), self.ended.subscribe());
+        loop {
+            let over = *ended.borrow_and_update();
+            let events: Vec<RunEvent> = {
+                let told = self.lock();
+                let from = told.events.partition_point(|event| event.seq <= number);
+                told.events[from..].to_vec()
+            };
+            if !events.is_empty() || over {
+                return events;
+            }
+            newest.borrow_and_update();
+            if self.lock().next > number {
+                continue;
+            }
+            tokio::select! {
+                _ = newest.changed() => {}
+                _ = ended.changed() => {}
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Told {
+    fn push(&mut self, kind: EventKind, text: String) {
+        // What a person waits by replaces itself: only the newest is of use.
+        if kind == EventKind::Progress
+            && self.events.last().is_some_and(|last| last.kind == EventKind::Progress)
+            && self.events.len() > self.stored
+        {
+            self.events.pop();
+        }
+        if self.events.len() >= EVENTS {
+            if !std::mem::replace(&mut self.dropped, true) {
+                self.add(EventKind::Warning, "this run tells too much: its further events are not kept".to_owned());
+            }
+            return;
+        }
+        self.add(kind, text);
+    }
+
+    fn add(&mut self, kind: EventKind, text: String) {
+        self.next += 1;
+        self.last = Some(Instant::now());
+        self.events.push(RunEvent { seq: self.next, time: OffsetDateTime::now_utc(), kind, text });
+    }
+
+    /// All gathered text becomes an event.
+    fn flush(&mut self) {
+        if let Some((kind, bytes)) = self.gathered.take()
+            && !bytes.is_empty()
+        {
+            self.push(kind, String::from_utf8_lossy(&bytes).into_owned());
+        }
+    }
+
+    /// The same, but for a character at the end that is not whole yet.
+    fn flush_whole(&mut self) {
+        let Some((kind, mut bytes)) = self.gathered.take() else { return };
+        let rest = match std::str::from_utf8(&bytes) {
+            Err(error) if error.error_len().is_none() => bytes.split_off(error.valid_up_to()),
+            _ => Vec::new(),
+        };
+        if !bytes.is_empty() {
+            self.push(kind, String::from_utf8_lossy(&bytes).into_owned());
+        }
+        if !rest.is_empty() {
+            self.gathered = Some((kind, rest));
+        }
+    }
+}
+
+impl Observer for LiveRun {
+    fn event(&self, event: Event<'_>) {
+        match event {
+            Event::Progress(text) => self.tell(EventKind::Progress, text),
+            Event::Note(text) => self.tell(EventKind::Note, text),
+            Event::Warning(text) => self.tell(EventKind::Warning, text),
+            Event::Refused(text) => self.tell(EventKind::Refused, text),
+            Event::Log(bytes) => self.write(EventKind::Log, bytes),
+            Event::Output(bytes) => self.write(EventKind::Output, bytes),
+        }
+    }
+
+    /// Nobody can be asked while a run is accepted: what was granted is in the store and in the request.
+    fn ask(&self, _: &Question) -> Answer {
+        Answer::Deny
+    }
+}

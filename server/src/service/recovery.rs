@@ -1,0 +1,95 @@
+//! What a process that died has left: runs that were accepted and have not ended.
+//!
+//! A run that had not been started is run again by the next server. One that had been started is reported as
+//! interrupted: what it did has happened, and doing it twice is for its caller to decide. So is one whose keys came with
+//! its request: they were in the memory of the process that died, and nowhere else.
+
+use std::sync::Arc;
+
+use time::OffsetDateTime;
+
+use super::ending::interrupted_by_server;
+use super::live::LiveRun;
+use super::stored::StoredRequest;
+use super::{Mode, Service, Waiting};
+use crate::failure::Failure;
+use crate::store::{RunEnd, RunRow, RunStatus};
+
+impl Service {
+    /// Takes over the runs of dead processes. The server also runs what had not been started, in the background: it is
+    /// ready before that.
+    pub(super) async fn recover(self: &Arc<Self>) -> Result<(), Failure> {
+        let mut again = Vec::new();
+        for row in self.store().orphans().await? {
+            let waited = row.status == RunStatus::Queued && row.of_server;
+            if waited && self.mode == Mode::Embedded {
+                // The next server's to run.
+                continue;
+            }
+            if !self.store().adopt(&row.run, &row.instance, self.instance.id()).await? {
+                continue;
+            }
+            match waited {
+                true => again.push(row),
+                false => self.interrupted(&row, "it had been started").await?,
+            }
+        }
+        if again.is_empty() {
+            return Ok(());
+        }
+        let service = Arc::downgrade(self);
+        self.spawn(async move {
+            for row in again {
+                let Some(service) = service.upgrade() else { return };
+                // A store that cannot be written leaves the rest to the next process.
+                if service.run_again(row).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(())
+    }
+
+    async fn run_again(self: &Arc<Self>, mut row: RunRow) -> Result<(), Failure> {
+        let request = std::mem::take(&mut row.request);
+        let agent = match self.library().by_digest(&row.digest).await {
+            Ok(agent) => agent,
+            Err(failure) => return self.ended_badly(&row, &failure).await,
+        };
+        let Some(request) = StoredRequest::read(request, agent) else {
+            return self.interrupted(&row, "its keys were in the memory of that process only").await;
+        };
+        let live = Arc::new(LiveRun::new(row.run.clone(), &row.workspace));
+        let place = match Waiting::enter(self) {
+            Ok(place) => place,
+            Err(failure) => return self.ended_badly(&row, &failure).await,
+        };
+        match self.prepare(request, &live).await {
+            Ok(prepared) => self.begin(live, prepared, row.caller, None, place),
+            Err(failure) => return self.ended_badly(&row, &failure).await,
+        }
+        Ok(())
+    }
+
+    async fn interrupted(&self, row: &RunRow, why: &str) -> Result<(), Failure> {
+        self.end(row, RunStatus::Interrupted, &interrupted_by_server(&why)).await
+    }
+
+    async fn ended_badly(&self, row: &RunRow, failure: &Failure) -> Result<(), Failure> {
+        self.end(row, RunStatus::Failed, failure).await
+    }
+
+    async fn end(&self, row: &RunRow, status: RunStatus, failure: &Failure) -> Result<(), Failure> {
+        let end = RunEnd {
+            status,
+            exit_code: failure.kind().exit_code(),
+            error: Some(failure.to_json()["error"].take()),
+            report: None,
+            finished: OffsetDateTime::now_utc(),
+            calls: Vec::new(),
+            decisions: Vec::new(),
+            events: Vec::new(),
+        };
+        self.store().finish(&row.run, end).await
+    }
+}
