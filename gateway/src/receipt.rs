@@ -103,6 +103,20 @@ pub enum Outcome {
 /// How many attempts of a failed call ended in each class.
 pub type ClassCounts = BTreeMap<Class, u32>;
 
+impl Receipt {
+    /// The provider and the model that answered, or were tried last; what was asked for, when none was.
+    pub fn answered_by(&self) -> (String, String) {
+        let last = self.attempts.last();
+        let provider = self.provider_served.clone().or_else(|| last.map(|attempt| attempt.provider.clone()));
+        // The model as it was sent: what providers call themselves in an answer differs from call to call.
+        let model = last.map(|attempt| attempt.model.clone());
+        (
+            provider.unwrap_or_else(|| self.provider_asked.clone()),
+            model.unwrap_or_else(|| self.model_asked.clone()),
+        )
+    }
+}
+
 /// The receipts of one run.
 #[derive(Debug, Default)]
 pub struct Receipts {

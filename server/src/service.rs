@@ -23,6 +23,7 @@ use crate::broker::{Broker, Concluded};
 use crate::caller::Caller;
 use crate::config::Config;
 use crate::environment::Environment;
+use crate::execution::interrupted;
 use crate::failure::{Failure, Kind};
 use crate::home::Home;
 use crate::keeper::{Keeper, VaultAt};
@@ -273,8 +274,8 @@ impl Service {
     pub async fn drain(&self, deadline: Duration) {
         self.draining.store(true, Ordering::Relaxed);
         let until = Instant::now() + deadline;
-        let under_way: Vec<Arc<LiveRun>> = self.lock().values().cloned().collect();
-        for live in &under_way {
+        // What was about to be accepted when this began becomes live meanwhile.
+        while let Some(live) = self.any_live() {
             if tokio::time::timeout_at(until, live.over()).await.is_err() {
                 break;
             }
@@ -377,18 +378,22 @@ impl Service {
         let service = Arc::clone(self);
         self.spawn(async move {
             let agent = prepared.agent.manifest.name.to_string();
-            let concluded = service.take_turn(&live, prepared, turn, place).await;
-            service.conclude(&live, &caller, &agent, concluded).await;
+            match service.take_turn(&live, prepared, turn, place).await {
+                Some(concluded) => service.conclude(&live, &caller, &agent, concluded).await,
+                // It stays in the store, and waits for the next server.
+                None => service.let_go(&live),
+            }
         });
     }
 
+    /// Waits for the run's turn and executes it. None when the server stopped before that.
     async fn take_turn(
         &self,
         live: &Arc<LiveRun>,
         prepared: Prepared,
         turn: Option<OwnedSemaphorePermit>,
         place: Waiting,
-    ) -> Concluded {
+    ) -> Option<Concluded> {
         let mut stop = live.stopper();
         let turn = match turn {
             Some(turn) => turn,
@@ -396,15 +401,16 @@ impl Service {
                 let turn = tokio::select! {
                     turn = self.turns.clone().acquire_owned() => turn,
                     _ = stop.wait_for(|count| *count > 0) => {
-                        return crate::execution::interrupted("stopped before its turn").into();
+                        let cancelled = live.stopped() != Some(Why::Draining);
+                        return cancelled.then(|| interrupted("cancelled before it was started").into());
                     }
                 };
                 let Ok(turn) = turn else {
-                    return Failure::defect("the queue was closed while runs were in it").into();
+                    return Some(Failure::defect("the queue was closed while runs were in it").into());
                 };
                 // On disk before anything of it happens: what was started is not run again.
                 if let Err(failure) = self.store.started(&live.run, OffsetDateTime::now_utc()).await {
-                    return failure.into();
+                    return Some(failure.into());
                 }
                 live.tell(EventKind::Status, "running");
                 turn
@@ -415,7 +421,7 @@ impl Service {
         let execution = self.broker.execute(prepared, keep, std::time::Instant::now(), &**live, stop);
         let concluded = self.storing_events(live, execution).await;
         drop(turn);
-        concluded
+        Some(concluded)
     }
 
     /// Carries on with a run and stores what it tells from time to time.
@@ -439,6 +445,10 @@ impl Service {
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         while tasks.try_join_next().is_some() {}
         tasks.spawn(task);
+    }
+
+    fn any_live(&self) -> Option<Arc<LiveRun>> {
+        self.lock().values().next().cloned()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<RunId, Arc<LiveRun>>> {

@@ -35,6 +35,11 @@ impl Service {
             // The store is broken. Whoever follows hears why; the next process finds the run unfinished.
             live.tell(EventKind::Warning, format!("the end of this run could not be stored: {failure}"));
         }
+        self.let_go(live);
+    }
+
+    /// Nothing more happens to the run here.
+    pub(super) fn let_go(&self, live: &LiveRun) {
         self.lock().remove(&live.run);
         live.end();
     }

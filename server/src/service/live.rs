@@ -222,3 +222,76 @@ impl Observer for LiveRun {
         Answer::Deny
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(events: &[RunEvent]) -> Vec<(u64, EventKind, &str)> {
+        events.iter().map(|event| (event.seq, event.kind, event.text.as_str())).collect()
+    }
+
+    #[tokio::test]
+    async fn who_follows_hears_everything_once_and_then_the_end() {
+        let live = LiveRun::new(RunId::random(), "default");
+        live.tell(EventKind::Note, "one");
+        let first = live.after(0).await;
+        assert_eq!(texts(&first), [(1, EventKind::Note, "one")]);
+        let (second, ()) = tokio::join!(live.after(1), async {
+            tokio::task::yield_now().await;
+            live.tell(EventKind::Warning, "two");
+        });
+        assert_eq!(texts(&second), [(2, EventKind::Warning, "two")]);
+        let (none, ()) = tokio::join!(live.after(2), async {
+            tokio::task::yield_now().await;
+            live.end();
+        });
+        assert!(none.is_empty());
+        assert_eq!(live.after(0).await.len(), 2, "also for who comes late");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_an_agent_writes_at_once_is_one_event_of_whole_characters() {
+        let live = LiveRun::new(RunId::random(), "default");
+        live.event(Event::Log(b"a"));
+        for piece in [&b"b"[..], "\u{e9}".as_bytes().split_at(1).0] {
+            live.event(Event::Log(piece));
+        }
+        assert_eq!(texts(&live.after(0).await), [(1, EventKind::Log, "a")]);
+        tokio::time::advance(GATHER).await;
+        live.event(Event::Log(&"\u{e9}".as_bytes()[1..]));
+        live.event(Event::Log(b"\xff"));
+        assert_eq!(texts(&live.after(1).await), [(2, EventKind::Log, "b\u{e9}")]);
+        let stored = live.unstored();
+        assert_eq!(texts(&stored).last(), Some(&(3, EventKind::Log, "\u{fffd}")));
+        assert!(live.unstored().is_empty());
+    }
+
+    #[test]
+    fn progress_replaces_itself_and_is_not_stored() {
+        let live = LiveRun::new(RunId::random(), "default");
+        for text in ["1 s", "2 s"] {
+            live.event(Event::Progress(text));
+        }
+        live.event(Event::Note("x"));
+        assert_eq!(texts(&live.unstored()), [(3, EventKind::Note, "x")]);
+    }
+
+    #[test]
+    fn a_flood_of_events_ends_in_a_warning() {
+        let live = LiveRun::new(RunId::random(), "default");
+        for _ in 0..EVENTS + 10 {
+            live.event(Event::Refused("x"));
+        }
+        let stored = live.unstored();
+        assert_eq!((stored.len(), stored[EVENTS].kind), (EVENTS + 1, EventKind::Warning));
+    }
+
+    #[test]
+    fn who_stopped_it_first_is_remembered() {
+        let live = LiveRun::new(RunId::random(), "default");
+        live.stop(Why::Cancelled);
+        live.stop(Why::Draining);
+        assert_eq!((live.stopped(), *live.stopper().borrow()), (Some(Why::Cancelled), 2));
+    }
+}
