@@ -22,6 +22,7 @@ mod run;
 mod schema;
 #[cfg(test)]
 mod stage;
+pub mod store;
 mod thinking;
 mod upstream;
 mod workers;

@@ -1,0 +1,400 @@
+//! What an installation remembers: runs with their events, usage, tokens, agents, and grants.
+//!
+//! One SQLite database, `orch.db`, and two folders of files that are named by their content: `blobs` (modules) and
+//! `documents` (requests and reports too long for a row). Several processes may have a store open; each says with an
+//! [`Instance`] that it lives, so that the runs of a dead one are found by the next and those of a live one are left
+//! alone.
+//!
+//! Writes go through one thread ([`writer`]) that commits what waits as one transaction: what was awaited is on disk.
+//! Reads use connections of their own and see what is committed. Order is that of commits, never that of clocks.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use orch_manifests::{AgentName, Digest, RunId};
+use serde_json::Value;
+use time::OffsetDateTime;
+
+use crate::failure::Failure;
+
+mod blobs;
+mod columns;
+mod documents;
+mod events;
+mod grants;
+mod instance;
+mod place;
+mod problem;
+mod readers;
+mod registry;
+mod rows;
+mod runs;
+mod schema;
+#[cfg(test)]
+mod tests;
+mod tokens;
+mod usage;
+mod writer;
+
+use documents::Document;
+use readers::Readers;
+use writer::Writer;
+
+pub use blobs::Blobs;
+pub use instance::Instance;
+pub use rows::{
+    AgentRow, AgentSummary, COUNT_LIMIT, CallRow, DECISIONS_LIMIT, EVENT_TEXT_LIMIT, EventKind, GrantRow, NewRun,
+    PAGE_LIMIT, Published, RunEnd, RunEvent, RunPage, RunRow, RunStatus, TokenRow, UnknownWord, UsageBy, UsageQuery,
+    UsageRow, VersionRow,
+};
+
+/// The name of the database in the store's folder.
+const DATABASE: &str = "orch.db";
+
+/// The store of one installation. Clones are the same store; the last one to go commits what is still queued.
+///
+/// Every method fails with one of the codes `store_unusable` (damaged, foreign, or the system refuses), `store_busy`
+/// (another process writes for too long) or `store_full`, and with those that it names itself. Asynchronous ones need
+/// a Tokio runtime.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    folder: Box<Path>,
+    writer: Writer,
+    readers: Readers,
+    blobs: Blobs,
+    documents: Blobs,
+    ledger: Mutex<events::Ledger>,
+}
+
+impl Store {
+    /// Opens the store in `folder`, and makes what is not there yet. Blocks for a moment.
+    ///
+    /// # Errors
+    /// `store_version` for a database that a newer `orch` wrote, `store_unusable` for one that is foreign or damaged
+    /// (it stays as it is), `home_unsafe` when anything in its place is a link or somebody else's.
+    pub fn open(folder: &Path) -> Result<Self, Failure> {
+        let folder = place::folder(folder)?;
+        let path = folder.join(DATABASE);
+        place::database(&path)?;
+        let db = schema::open_writer(&path)?;
+        instance::remove_dead(&folder)
+            .map_err(|e| Failure::file("store_unwritable", "clean up below", &folder, &e))?;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                blobs: Blobs::open(&folder.join("blobs"))?,
+                documents: Blobs::open(&folder.join("documents"))?,
+                writer: Writer::start(db, path.clone())?,
+                readers: Readers::new(path),
+                ledger: Mutex::default(),
+                folder: folder.into(),
+            }),
+        })
+    }
+
+    /// The modules of agents.
+    #[must_use]
+    pub fn blobs(&self) -> &Blobs {
+        &self.inner.blobs
+    }
+
+    /// Returns when everything that was queued before is durable.
+    ///
+    /// # Errors
+    /// When the writer cannot commit.
+    pub async fn flush(&self) -> Result<(), Failure> {
+        self.inner.writer.write(|_| Ok(())).await
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, events::Ledger> {
+        // Every change of it is whole.
+        self.inner.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Runs.
+impl Store {
+    /// Puts a run on record as queued.
+    ///
+    /// # Errors
+    /// `conflict` when there is a run with this id.
+    pub async fn accept(&self, run: NewRun) -> Result<(), Failure> {
+        let request = Document::keep(&self.inner.documents, &run.request).await?;
+        self.inner.writer.write(move |db| runs::accept(db, &run, &request)).await
+    }
+
+    /// Notes that a run was started; again, when it is started again after a recovery.
+    ///
+    /// # Errors
+    /// `run_ended`, `run_not_found`.
+    pub async fn started(&self, run: &RunId, at: OffsetDateTime) -> Result<(), Failure> {
+        let run = run.clone();
+        self.inner.writer.write(move |db| runs::started(db, &run, at)).await
+    }
+
+    /// Queues events of a run. They are on disk some milliseconds later, in one transaction with others, and at the
+    /// latest with the next awaited write of anybody.
+    ///
+    /// What a run may put on record is bounded; where something is left out a warning stands in its place.
+    pub fn append(&self, run: &RunId, events: Vec<RunEvent>) {
+        let room = self.inner.writer.has_room();
+        let events = self.ledger().admit(run, events, room);
+        if !events.is_empty() {
+            let run = run.clone();
+            let weight = events::weight(&events);
+            self.inner.writer.queue(weight, move |db| events::append(db, &run, &events));
+        }
+    }
+
+    /// Puts the end of a run on record: status, error, report, model calls, decisions and last events, all or nothing.
+    ///
+    /// # Errors
+    /// `run_ended` when it has an end, which stays; `run_not_found`.
+    pub async fn finish(&self, run: &RunId, end: RunEnd) -> Result<(), Failure> {
+        let report = match &end.report {
+            Some(report) => Some(Document::keep(&self.inner.documents, report).await?),
+            None => None,
+        };
+        let of = run.clone();
+        self.inner.writer.write(move |db| runs::finish(db, &of, &end, report.as_ref())).await?;
+        self.ledger().forget(run);
+        Ok(())
+    }
+
+    /// A run of a workspace, with its request and report; none when there is none in this workspace.
+    ///
+    /// # Errors
+    /// Those of [`Store`]; `blob_damaged`.
+    pub async fn run(&self, workspace: &str, run: &RunId) -> Result<Option<RunRow>, Failure> {
+        let (workspace, run) = (workspace.to_owned(), run.clone());
+        let found = self.inner.readers.read(move |db| runs::find(db, &workspace, &run)).await?;
+        match found {
+            Some(stored) => self.whole(stored).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// A page of a workspace's runs, newest first, and where the next page begins; none after the last. Rows have
+    /// neither request nor report. Runs that are accepted in between neither shift nor repeat anything.
+    ///
+    /// # Errors
+    /// `cursor_invalid` when [`RunPage::before`] is not what a page returned.
+    pub async fn runs(
+        &self,
+        workspace: &str,
+        page: &RunPage,
+    ) -> Result<(Vec<RunRow>, Option<String>), Failure> {
+        let (workspace, page) = (workspace.to_owned(), page.clone());
+        self.inner.readers.read(move |db| runs::list(db, &workspace, &page)).await
+    }
+
+    /// Events of a run with numbers over `after`, in order. There may be fewer than `limit` although more follow;
+    /// nothing follows when there are none. Whose run it is, the caller has asked before.
+    ///
+    /// # Errors
+    /// Those of [`Store`].
+    pub async fn events(&self, run: &RunId, after: u64, limit: u32) -> Result<Vec<RunEvent>, Failure> {
+        let run = run.clone();
+        self.inner.readers.read(move |db| events::page(db, &run, after, limit)).await
+    }
+
+    /// The number of a run's last event on record; 0 when it has none. A recovered run goes on after it.
+    ///
+    /// # Errors
+    /// Those of [`Store`].
+    pub async fn last_event(&self, run: &RunId) -> Result<u64, Failure> {
+        let run = run.clone();
+        self.inner.readers.read(move |db| events::last(db, &run)).await
+    }
+
+    /// What the egress proxy decided for a run, in its order.
+    ///
+    /// # Errors
+    /// Those of [`Store`].
+    pub async fn decisions(&self, run: &RunId) -> Result<Vec<Value>, Failure> {
+        let run = run.clone();
+        self.inner.readers.read(move |db| runs::decisions(db, &run)).await
+    }
+
+    /// Runs that have not ended and whose process is gone, with their requests. Each is to be [adopted](Store::adopt)
+    /// before anything is done with it.
+    ///
+    /// # Errors
+    /// Those of [`Store`]; `blob_damaged`.
+    pub async fn unfinished(&self) -> Result<Vec<RunRow>, Failure> {
+        let folder = self.inner.folder.clone();
+        let found = self
+            .inner
+            .readers
+            .read(move |db| {
+                let dead = instance::dead_instances(&folder, runs::owners(db)?);
+                runs::unfinished(db, &dead)
+            })
+            .await?;
+        let mut rows = Vec::with_capacity(found.len());
+        for stored in found {
+            rows.push(self.whole(stored).await?);
+        }
+        Ok(rows)
+    }
+
+    /// Takes over a run that has not ended; false when it is no longer that of `from`, because somebody was quicker or
+    /// it has ended.
+    ///
+    /// # Errors
+    /// Those of [`Store`].
+    pub async fn adopt(&self, run: &RunId, from: &str, to: &str) -> Result<bool, Failure> {
+        let (run, from, to) = (run.clone(), from.to_owned(), to.to_owned());
+        self.inner.writer.write(move |db| runs::adopt(db, &run, &from, &to)).await
+    }
+
+    /// The run with its documents.
+    async fn whole(&self, stored: runs::Stored) -> Result<RunRow, Failure> {
+        let runs::Stored { mut row, request, report } = stored;
+        row.request = request.value(&self.inner.documents).await?;
+        if let Some(report) = report {
+            row.report = Some(report.value(&self.inner.documents).await?);
+        }
+        Ok(row)
+    }
+}
+
+/// Usage and tokens.
+impl Store {
+    /// Queues a model call of a client of the gateway for the record.
+    pub fn record_call(&self, call: CallRow) {
+        let weight = call.receipt.to_string().len();
+        self.inner.writer.queue(weight, move |db| usage::record(db, &call));
+    }
+
+    /// Adds up the model calls of a workspace; rows in the order of their keys.
+    ///
+    /// # Errors
+    /// Those of [`Store`].
+    pub async fn usage(&self, workspace: &str, query: &UsageQuery) -> Result<Vec<UsageRow>, Failure> {
+        let (workspace, query) = (workspace.to_owned(), *query);
+        self.inner.readers.read(move |db| usage::add_up(db, &workspace, &query)).await
+    }
+
+    /// Adds a token.
+    ///
+    /// # Errors
+    /// `conflict` when there is one with this id or hash.
+    pub async fn add_token(&self, token: TokenRow) -> Result<(), Failure> {
+        self.inner.writer.write(move |db| tokens::add(db, &token)).await
+    }
+
+    /// Every token of every workspace, oldest first; revoked and expired ones as well.
+    ///
+    /// # Errors
+    /// Those of [`Store`].
+    pub async fn tokens(&self) -> Result<Vec<TokenRow>, Failure> {
+        self.inner.readers.read(tokens::all).await
+    }
+
+    /// The token whose text has this SHA-256, valid or not.
+    ///
+    /// # Errors
+    /// Those of [`Store`].
+    pub async fn token(&self, hash: [u8; 32]) -> Result<Option<TokenRow>, Failure> {
+        self.inner.readers.read(move |db| tokens::find(db, &hash)).await
+    }
+
+    /// Revokes a workspace's token; false when it has none of this id that was not revoked before.
+    ///
+    /// # Errors
+    /// Those of [`Store`].
+    pub async fn revoke_token(&self, workspace: &str, id: &str, at: OffsetDateTime) -> Result<bool, Failure> {
+        let (workspace, id) = (workspace.to_owned(), id.to_owned());
+        self.inner.writer.write(move |db| tokens::revoke(db, &workspace, &id, at)).await
+    }
+
+    /// Queues a note that a token was used.
+    pub fn token_used(&self, id: &str, at: OffsetDateTime) {
+        let id = id.to_owned();
+        self.inner.writer.queue(id.len(), move |db| tokens::used(db, &id, at));
+    }
+}
+
+/// Agents and grants.
+impl Store {
+    /// Stores an agent's content, if it is not here. Its module is stored before ([`Store::blobs`]).
+    ///
+    /// # Errors
+    /// Those of [`Store`].
+    pub async fn put_agent(&self, agent: AgentRow) -> Result<(), Failure> {
+        self.inner.writer.write(move |db| registry::put(db, &agent)).await
+    }
+
+    /// An agent's content.
+    ///
+    /// # Errors
+    /// Those of [`Store`].
+    pub async fn agent(&self, digest: &Digest) -> Result<Option<AgentRow>, Failure> {
+        let digest = *digest;
+        self.inner.readers.read(move |db| registry::find(db, &digest)).await
+    }
+
+    /// Publishes a version, unless there is one: of two who publish the same at the same time, one is first.
+    ///
+    /// # Errors
+    /// A defect when its content was not stored before.
+    pub async fn publish(&self, version: VersionRow) -> Result<Published, Failure> {
+        self.inner.writer.write(move |db| registry::publish(db, &version)).await
+    }
+
+    /// The versions of an agent, highest first.
+    ///
+    /// # Errors
+    /// Those of [`Store`].
+    pub async fn versions(&self, name: &AgentName) -> Result<Vec<VersionRow>, Failure> {
+        let name = name.clone();
+        self.inner.readers.read(move |db| registry::versions(db, &name)).await
+    }
+
+    /// Every published agent, by name.
+    ///
+    /// # Errors
+    /// Those of [`Store`].
+    pub async fn agents(&self) -> Result<Vec<AgentSummary>, Failure> {
+        self.inner.readers.read(registry::agents).await
+    }
+
+    /// Puts a grant in the place of the workspace's grant for the same content.
+    ///
+    /// # Errors
+    /// Those of [`Store`].
+    pub async fn put_grant(&self, grant: GrantRow) -> Result<(), Failure> {
+        self.inner.writer.write(move |db| grants::put(db, &grant)).await
+    }
+
+    /// A workspace's grants, newest first.
+    ///
+    /// # Errors
+    /// Those of [`Store`].
+    pub async fn grants(&self, workspace: &str) -> Result<Vec<GrantRow>, Failure> {
+        let workspace = workspace.to_owned();
+        self.inner.readers.read(move |db| grants::all(db, &workspace)).await
+    }
+
+    /// A workspace's grants for any content of an agent, newest first.
+    ///
+    /// # Errors
+    /// Those of [`Store`].
+    pub async fn grants_of(&self, workspace: &str, agent: &AgentName) -> Result<Vec<GrantRow>, Failure> {
+        let (workspace, agent) = (workspace.to_owned(), agent.clone());
+        self.inner.readers.read(move |db| grants::of(db, &workspace, &agent)).await
+    }
+
+    /// Takes a grant away; false when there is none.
+    ///
+    /// # Errors
+    /// Those of [`Store`].
+    pub async fn remove_grant(&self, workspace: &str, digest: &Digest) -> Result<bool, Failure> {
+        let (workspace, digest) = (workspace.to_owned(), *digest);
+        self.inner.writer.write(move |db| grants::remove(db, &workspace, &digest)).await
+    }
+}

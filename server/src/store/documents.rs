@@ -1,0 +1,74 @@
+//! JSON that may be large: short ones lie in their row, long ones in a file of their own.
+//!
+//! The files have a folder of their own. They are what a workspace asked and was answered, and must not be reachable
+//! through anything that serves modules by digest to all.
+
+use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
+use serde_json::Value;
+
+use super::blobs::Blobs;
+use super::columns;
+use super::problem::Problem;
+use crate::failure::Failure;
+use orch_manifests::Digest;
+
+/// The longest document that lies in its row, in bytes.
+pub(super) const INLINE: usize = 16 * 1024;
+
+/// What a row holds of a document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Document {
+    /// All of it.
+    Text(String),
+    /// Where it is.
+    File(Digest),
+}
+
+impl Document {
+    /// Of this value; a long one is a durable file by the time this returns.
+    pub(super) async fn keep(files: &Blobs, value: &Value) -> Result<Self, Failure> {
+        let text = value.to_string();
+        if text.len() <= INLINE {
+            return Ok(Self::Text(text));
+        }
+        files.put(text.into()).await.map(Self::File)
+    }
+
+    /// The value.
+    pub(super) async fn value(self, files: &Blobs) -> Result<Value, Failure> {
+        let unusable = |problem: Problem| problem.told(files.folder());
+        match self {
+            Self::Text(text) => columns::json(&text, "document").map_err(unusable),
+            Self::File(digest) => {
+                let bytes = files
+                    .get(&digest)
+                    .await?
+                    .ok_or_else(|| unusable(Problem::Row(format!("{digest} is missing"))))?;
+                serde_json::from_slice(&bytes)
+                    .map_err(|e| unusable(Problem::Row(format!("{digest} holds no JSON: {e}"))))
+            }
+        }
+    }
+}
+
+impl ToSql for Document {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(match self {
+            Self::Text(text) => ToSqlOutput::from(text.as_str()),
+            Self::File(digest) => ToSqlOutput::Borrowed(ValueRef::Blob(digest.as_bytes())),
+        })
+    }
+}
+
+impl FromSql for Document {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        match value {
+            ValueRef::Text(_) => value.as_str().map(|text| Self::Text(text.to_owned())),
+            ValueRef::Blob(bytes) => bytes
+                .try_into()
+                .map(|bytes| Self::File(Digest::from_bytes(bytes)))
+                .map_err(|_| FromSqlError::InvalidType),
+            _ => Err(FromSqlError::InvalidType),
+        }
+    }
+}

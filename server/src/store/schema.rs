@@ -1,0 +1,134 @@
+//! Opening the database: whose it is, which version, and how it is used.
+
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+
+use super::problem::{Problem, damaged};
+use crate::failure::{Failure, Kind};
+
+/// `PRAGMA application_id` of these databases: "orch".
+const APPLICATION: i32 = 0x6f72_6368;
+
+/// What brings a database from each version to the next; the version is how many of them it has seen.
+const MIGRATIONS: [&str; 1] = [include_str!("schema.sql")];
+
+/// Prepared statements that a connection keeps.
+const STATEMENTS: usize = 64;
+
+/// How often, and at what distance, a writer asks whether another process is done: five seconds in all. Often, so
+/// that a short-lived process finds the gap between two transactions of a busy server.
+const BUSY_ATTEMPTS: i32 = 5000;
+const BUSY_PAUSE: Duration = Duration::from_millis(1);
+
+/// Opens the database for the one writer of this handle, and brings it to this program's version.
+pub(super) fn open_writer(path: &Path) -> Result<Connection, Failure> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE;
+    prepare(path, flags).map_err(|problem| match problem {
+        // Something that SQLite takes for no database at all.
+        Problem::Sqlite(e) if e.sqlite_error_code() == Some(rusqlite::ErrorCode::NotADatabase) => foreign(path),
+        problem => problem.told(path),
+    })
+}
+
+/// Opens it once more for reading only.
+pub(super) fn open_reader(path: &Path) -> Result<Connection, Problem> {
+    let db = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    db.pragma_update(None, "query_only", true)?;
+    Ok(db)
+}
+
+/// Waits for another process, but not for ever.
+pub(super) fn wait(attempt: i32) -> bool {
+    thread::sleep(BUSY_PAUSE);
+    attempt < BUSY_ATTEMPTS
+}
+
+fn connect(path: &Path, access: OpenFlags) -> Result<Connection, Problem> {
+    let flags = access | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    let db = Connection::open_with_flags(path, flags)?;
+    db.busy_handler(Some(wait))?;
+    db.set_prepared_statement_cache_capacity(STATEMENTS);
+    // The file may have been edited: nothing in its schema may do more than hold rows.
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
+    db.pragma_update(None, "cell_size_check", true)?;
+    Ok(db)
+}
+
+fn prepare(path: &Path, flags: OpenFlags) -> Result<Connection, Problem> {
+    let mut db = connect(path, flags)?;
+    // Before anything is written: a file of somebody else's stays as it is.
+    recognise(&db, path)?;
+    // Both are of the connection: every commit is on disk when it returns.
+    let mode: String = db.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))?;
+    if mode != "wal" {
+        return Err(Problem::Refused(
+            Failure::new(
+                Kind::Server,
+                "store_unusable",
+                format!("{} cannot have a write-ahead log (it stays in mode {mode})", path.display()),
+            )
+            .hint("set ORCH_HOME to a folder on a local disk; network file systems have no shared memory"),
+        ));
+    }
+    db.pragma_update(None, "synchronous", "full")?;
+    db.pragma_update(None, "foreign_keys", true)?;
+    db.pragma_update(None, "wal_autocheckpoint", 4000)?;
+    db.pragma_update(None, "journal_size_limit", 64 << 20)?;
+    db.pragma_update(None, "cache_size", -16_384)?;
+    migrate(&mut db, path)?;
+    Ok(db)
+}
+
+/// The version of the database; 0 is an empty one.
+fn recognise(db: &Connection, path: &Path) -> Result<usize, Problem> {
+    let number = |name: &str| db.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
+    let (application, version) = (number("application_id")?, number("user_version")?);
+    if (application, version) == (0, 0) {
+        let tables: i64 = db.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+        return if tables == 0 { Ok(0) } else { Err(foreign(path).into()) };
+    }
+    if application != APPLICATION {
+        return Err(foreign(path).into());
+    }
+    match usize::try_from(version) {
+        Ok(version @ 1..) if version <= MIGRATIONS.len() => Ok(version),
+        Ok(1..) => Err(Problem::Refused(
+            Failure::new(
+                Kind::Server,
+                "store_version",
+                format!(
+                    "{} has version {version}, and this orch knows versions up to {}",
+                    path.display(),
+                    MIGRATIONS.len()
+                ),
+            )
+            .hint("use the orch that wrote it, or a newer one"),
+        )),
+        _ => Err(Problem::Refused(damaged(path, &format!("version {version} has never been written")))),
+    }
+}
+
+fn migrate(db: &mut Connection, path: &Path) -> Result<(), Problem> {
+    if recognise(db, path)? == MIGRATIONS.len() {
+        return Ok(());
+    }
+    let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    // Another process may have been quicker.
+    for migration in &MIGRATIONS[recognise(&transaction, path)?..] {
+        transaction.execute_batch(migration)?;
+    }
+    transaction.pragma_update(None, "application_id", APPLICATION)?;
+    transaction.pragma_update(None, "user_version", MIGRATIONS.len())?;
+    transaction.commit()?;
+    Ok(())
+}
+
+fn foreign(path: &Path) -> Failure {
+    Failure::new(Kind::Server, "store_unusable", format!("{} is not a database of orch", path.display()))
+        .hint("move it away, or set ORCH_HOME to another folder; it was not changed")
+}

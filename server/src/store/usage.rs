@@ -1,0 +1,84 @@
+//! Model calls, and adding them up.
+
+use orch_manifests::RunId;
+use rusqlite::{Connection, params};
+use time::Date;
+
+use super::columns::{count_in, micros};
+use super::problem::Problem;
+use super::rows::{COUNT_LIMIT, CallRow, UsageBy, UsageQuery, UsageRow};
+
+const MICROS_PER_DAY: i64 = 86_400_000_000;
+/// 1 January 1970, as Julian day.
+const EPOCH: i64 = 2_440_588;
+
+/// Puts a call on record.
+pub(super) fn record(db: &Connection, call: &CallRow) -> Result<(), Problem> {
+    let bounded = |number: u64| number.min(COUNT_LIMIT).cast_signed();
+    db.prepare_cached(
+        "INSERT INTO calls (workspace, time, run, caller, agent, provider, model, input_tokens, output_tokens, cost,
+                            receipt)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+    )?
+    .execute(params![
+        call.workspace,
+        micros(call.time),
+        call.run.as_ref().map(RunId::as_str),
+        call.caller,
+        call.agent,
+        call.provider,
+        call.model,
+        bounded(call.input_tokens),
+        bounded(call.output_tokens),
+        call.cost_micro_usd.map(bounded),
+        call.receipt.to_string(),
+    ])?;
+    Ok(())
+}
+
+/// The statement that adds up.
+pub(super) fn sums(by: UsageBy) -> String {
+    let (key, group) = match by {
+        UsageBy::Day => (format!("time / {MICROS_PER_DAY}"), " GROUP BY 1 ORDER BY 1"),
+        UsageBy::Agent => ("ifnull(agent, '')".to_owned(), " GROUP BY 1 ORDER BY 1"),
+        UsageBy::Model => ("provider || '/' || model".to_owned(), " GROUP BY 1 ORDER BY 1"),
+        UsageBy::Provider => ("provider".to_owned(), " GROUP BY 1 ORDER BY 1"),
+        UsageBy::Total => ("''".to_owned(), ""),
+    };
+    format!(
+        "SELECT {key} AS key, count(DISTINCT run) AS runs, count(*) AS calls,
+                ifnull(sum(input_tokens), 0) AS input_tokens, ifnull(sum(output_tokens), 0) AS output_tokens,
+                CASE WHEN count(cost) = count(*) THEN ifnull(sum(cost), 0) END AS cost
+         FROM calls INDEXED BY calls_usage WHERE workspace = ?1 AND time >= ?2 AND time < ?3{group}"
+    )
+}
+
+/// Adds calls up; rows in the order of their keys.
+pub(super) fn add_up(db: &Connection, workspace: &str, query: &UsageQuery) -> Result<Vec<UsageRow>, Problem> {
+    let since = query.since.map_or(i64::MIN, micros);
+    let until = query.until.map_or(i64::MAX, micros);
+    let mut statement = db.prepare_cached(&sums(query.by))?;
+    let mut rows = statement.query(params![workspace, since, until])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        let key = if query.by == UsageBy::Day { date(row.get("key")?)? } else { row.get("key")? };
+        let cost: Option<i64> = row.get("cost")?;
+        found.push(UsageRow {
+            key,
+            runs: count_in(row, "runs")?,
+            calls: count_in(row, "calls")?,
+            input_tokens: count_in(row, "input_tokens")?,
+            output_tokens: count_in(row, "output_tokens")?,
+            cost_micro_usd: cost.map(|_| count_in(row, "cost")).transpose()?,
+        });
+    }
+    Ok(found)
+}
+
+/// The date of a day since 1970, as RFC 3339 writes it.
+fn date(day: i64) -> Result<String, Problem> {
+    let unknown = || Problem::Row(format!("{day} is no day"));
+    let julian = i32::try_from(day + EPOCH).map_err(|_| unknown())?;
+    // The default form of a date is the one wanted.
+    Date::from_julian_day(julian).map(|date| date.to_string()).map_err(|_| unknown())
+}
