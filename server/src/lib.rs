@@ -12,6 +12,7 @@ mod environment;
 mod execution;
 mod failure;
 mod home;
+mod keeper;
 mod keys;
 mod limits;
 mod outcome;
@@ -32,6 +33,7 @@ pub use config::Config;
 pub use environment::{Environment, VARIABLES, Variable, documentation};
 pub use failure::{Failure, Kind};
 pub use home::Home;
+pub use keeper::{Keeper, VaultAt};
 pub use keys::{CallerKeys, KeySources, flag_key};
 pub use permissions::{AllowedHost, Answer, Capability, Question};
 pub use run::{
