@@ -22,6 +22,7 @@ mod policy;
 mod prepare;
 mod run;
 mod schema;
+pub mod secrets;
 #[cfg(test)]
 mod stage;
 mod thinking;
