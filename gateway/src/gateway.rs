@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use http::{Method, Response, StatusCode};
+use http::{HeaderMap, Method, Response, StatusCode};
 use orch_manifests::{Catalog, Dialect};
 use orch_proxy::{Body, Proxy};
 
 use crate::dialect::{self, RequestError};
 use crate::ir::{ApiError, Class};
 use crate::route::{Timing, json_reply};
+use crate::serve::spoken_by;
 
 /// Answers LLM calls of runs. It opens no connection: everything goes through the proxy, with a credential
 /// reference that the proxy turns into a header.
@@ -27,6 +28,12 @@ impl Gateway {
     /// A gateway with another timing.
     pub fn with_timing(proxy: Arc<Proxy>, catalog: Arc<Catalog>, timing: Timing) -> Gateway {
         Gateway { proxy, catalog, timing }
+    }
+
+    /// The providers that it knows.
+    #[must_use]
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
     }
 }
 
@@ -52,8 +59,20 @@ pub(crate) fn bad_request(spoken: Dialect, error: &RequestError) -> Response<Bod
     error_reply(spoken, &ApiError { param, ..ApiError::new(Class::BadRequest, error.to_string()) })
 }
 
+/// The dialect of a path that [`Gateway::serve`] answers at; `None` for every other path. Where several dialects share
+/// a path, the client's headers tell.
+#[must_use]
+pub fn spoken_at(path: &str, headers: &HeaderMap) -> Option<Dialect> {
+    match path {
+        "/v1/chat/completions" => Some(Dialect::OpenAiChat),
+        "/v1/messages" => Some(Dialect::AnthropicMessages),
+        "/v1/models" => Some(spoken_by(headers)),
+        _ => None,
+    }
+}
+
 /// An error in a dialect.
-pub(crate) fn error_reply(spoken: Dialect, error: &ApiError) -> Response<Body> {
+pub fn error_reply(spoken: Dialect, error: &ApiError) -> Response<Body> {
     let (status, body) = dialect::wire(spoken).write_error(error);
     json_reply(status, body.into(), None)
 }

@@ -1,4 +1,4 @@
-//! What the calls of one run may hold at once: request bodies, and what they are parsed into.
+//! What the calls of one run, or of one workspace's clients, may hold at once: request bodies, and what they are parsed into.
 //!
 //! A guest may have thousands of requests under way, and the proxy admits a call only when it is sent on. Until then
 //! it counts here: bodies wait, unread, until earlier ones are done with.
@@ -35,8 +35,12 @@ const BLOCK: usize = 4 << 10;
 /// MiB; past this many, a call is refused.
 const CALLS: usize = 256;
 
-/// The places of one run.
-pub(crate) struct Intake {
+/// How much more than one run all clients of a workspace may hold together.
+const RUNS_OF_CLIENTS: usize = 8;
+
+/// The places of one run, or of all clients of a workspace.
+pub struct Intake {
+    most_calls: usize,
     calls: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
     /// Values of all parsed bodies: one of the largest, or hundreds of the usual ones. Taken after the bytes, never
@@ -52,9 +56,22 @@ pub(crate) struct Held {
 }
 
 impl Intake {
-    pub(crate) fn new() -> Arc<Intake> {
-        let semaphore = |permits| Arc::new(Semaphore::new(permits));
+    /// For the calls of one run: 256 of them, 32 MiB of bodies.
+    #[must_use]
+    pub fn of_run() -> Arc<Intake> {
+        Intake::sized(1)
+    }
+
+    /// For the calls of all clients of a workspace: 2048 of them, 256 MiB of bodies.
+    #[must_use]
+    pub fn of_clients() -> Arc<Intake> {
+        Intake::sized(RUNS_OF_CLIENTS)
+    }
+
+    fn sized(times: usize) -> Arc<Intake> {
+        let semaphore = |permits: usize| Arc::new(Semaphore::new(permits * times));
         Arc::new(Intake {
+            most_calls: CALLS * times,
             calls: semaphore(CALLS),
             bytes: semaphore(blocks(BYTES)),
             values: semaphore(REQUEST_VALUES as usize),
@@ -93,7 +110,7 @@ async fn take(intake: &Intake, body: Body) -> Result<(Bytes, Held), ApiError> {
     };
     let call = Arc::clone(&intake.calls).try_acquire_owned().map_err(|_| ApiError {
         code: Some("orch_too_many_calls".to_owned()),
-        ..ApiError::new(Class::RateLimited, format!("{CALLS} calls of this run are under way already"))
+        ..ApiError::new(Class::RateLimited, format!("{} calls are under way already", intake.most_calls))
     })?;
     let mut bytes = acquire(&intake.bytes, blocks(cap)).await;
     let body = read(body, cap).await?;

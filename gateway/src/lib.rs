@@ -12,12 +12,14 @@
 mod attempt;
 mod bounded;
 pub mod classify;
+mod clients;
 pub mod dialect;
 mod edit;
 mod fields;
 mod gateway;
 mod intake;
 pub mod ir;
+mod models;
 mod needs;
 mod passthrough;
 mod plan;
@@ -34,12 +36,13 @@ mod tab;
 mod upstream;
 mod usage;
 
-pub use gateway::Gateway;
+pub use gateway::{Gateway, error_reply, spoken_at};
+pub use intake::Intake;
 pub use passthrough::Direct;
 pub use plan::{AtHand, Candidate, MissingKey, Plan, PlanError, Wishes, plan};
 pub use receipt::{
     Attempt, ClassCounts, CredentialRef, Outcome, Receipt, Receipts, Skipped, every_key_was_rejected,
 };
 pub use route::Timing;
-pub use session::Session;
+pub use session::{Session, Witness};
 pub use usage::{Ask, Budget, LimitHit, Reservation, ReserveError, Spent, worst_input};

@@ -88,7 +88,7 @@ impl AtHand {
     }
 }
 
-/// The models of a run.
+/// The models of a run, or of a server's clients.
 #[derive(Clone, Default)]
 pub struct Plan {
     /// In the order in which they are asked.
@@ -97,13 +97,56 @@ pub struct Plan {
     pub skipped: Vec<Skipped>,
     /// Every provider that the run may use.
     pub at_hand: Vec<AtHand>,
+    /// Set for clients that belong to no run; see [`Plan::for_clients`].
+    pub(crate) clients: Option<Clients>,
 }
 
 impl Plan {
+    /// The plan of clients that say themselves which model they want: no model is named for them, and every provider
+    /// of the catalog is at hand for which `key` has a credential, or that needs none and is an operator's pin.
+    /// `key` tells why a credential that is there cannot be used; `None` is no credential at all.
+    pub fn for_clients(
+        catalog: &Catalog,
+        key: &dyn Fn(&Slug) -> Option<Result<Arc<dyn Credential>, String>>,
+    ) -> Plan {
+        let mut plan = Plan::default();
+        let mut lacking = Vec::new();
+        for provider in catalog.providers().filter(|provider| !provider.local_only || provider.pinned) {
+            let provider = Arc::new(provider.clone());
+            let credential = match provider.auth {
+                Auth::None => Ok(None),
+                _ => key(&provider.slug)
+                    .unwrap_or_else(|| Err(format!("this workspace has no key for {}", provider.slug)))
+                    .map(Some),
+            };
+            match credential {
+                Ok(credential) => plan.at_hand.push(AtHand { provider, credential }),
+                Err(reason) => lacking.push(Lacking { provider, reason }),
+            }
+        }
+        plan.clients = Some(Clients { lacking });
+        plan
+    }
+
     /// The provider with this slug, if the run may use it.
     pub fn provider(&self, slug: &Slug) -> Option<&AtHand> {
         self.at_hand.iter().find(|at_hand| at_hand.provider.slug == *slug)
     }
+}
+
+/// What is known of a plan of clients beside what is at hand.
+#[derive(Clone, Default)]
+pub(crate) struct Clients {
+    /// Providers that would be at hand if they had a key.
+    pub(crate) lacking: Vec<Lacking>,
+}
+
+/// A provider that cannot be asked.
+#[derive(Clone)]
+pub(crate) struct Lacking {
+    pub(crate) provider: Arc<Provider>,
+    /// What is wrong with its key, for people.
+    pub(crate) reason: String,
 }
 
 /// Why there is no plan.

@@ -117,16 +117,26 @@ impl Receipt {
     }
 }
 
-/// The receipts of one run.
-#[derive(Debug, Default)]
+/// The receipts of one run, or the way on for those of clients.
+#[derive(Default)]
 pub struct Receipts {
     inner: Mutex<Vec<Receipt>>,
+    /// Where they go instead of being kept.
+    sink: Option<Sink>,
 }
+
+type Sink = Box<dyn Fn(Receipt) + Send + Sync>;
 
 impl Receipts {
     /// None yet.
     pub fn new() -> Receipts {
         Receipts::default()
+    }
+
+    /// Keeps none: each goes to `sink` when its call has ended, which for a stream is when the last of it was read or
+    /// its reader went away. `sink` must not block.
+    pub fn passed_to(sink: impl Fn(Receipt) + Send + Sync + 'static) -> Receipts {
+        Receipts { inner: Mutex::default(), sink: Some(Box::new(sink)) }
     }
 
     /// All of them, in the order in which calls ended.
@@ -147,7 +157,10 @@ impl Receipts {
     }
 
     pub(crate) fn record(&self, receipt: Receipt) {
-        self.lock().push(receipt);
+        match &self.sink {
+            Some(sink) => sink(receipt),
+            None => self.lock().push(receipt),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Receipt>> {

@@ -107,6 +107,11 @@ pub(crate) async fn answer(proxy: &Proxy, timing: &Timing, session: &Session, ca
     let mut classes = Vec::new();
     for (position, candidate) in candidates.iter().enumerate() {
         let last = position + 1 == candidates.len();
+        if let Some(witness) = &session.witness
+            && let Err(error) = witness.before_use(candidate).await
+        {
+            return reply_error(&client, tab, Outcome::Rejected, &error);
+        }
         let mut tries = 0;
         loop {
             tries += 1;

@@ -1,15 +1,17 @@
-//! `llm.orch.internal`: the plan's models behind the dialects that clients speak.
+//! `llm.orch.internal`, and the same for a server's clients: models behind the dialects that clients speak.
 
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use orch_manifests::Dialect;
 use orch_proxy::Body;
-use serde_json::{Value, json};
+use serde_json::json;
 
+use crate::clients;
 use crate::gateway::{Gateway, check_method, error_reply};
 use crate::intake::receive;
 use crate::ir::{ApiError, Class};
+use crate::models;
 use crate::plan::{Candidate, Plan, outside};
-use crate::route::{self, Call, RECEIPT_HEADER, json_reply};
+use crate::route::{self, Call, RECEIPT_HEADER};
 use crate::session::Session;
 
 impl Gateway {
@@ -34,7 +36,7 @@ impl Gateway {
             "/v1/models" => {
                 let spoken = spoken_by(&parts.headers);
                 check_method(spoken, &parts.method, &Method::GET)?;
-                return Ok(models(spoken, &session.plan));
+                return Ok(models::list(spoken, &session.plan));
             }
             other => {
                 let spoken = match other.starts_with("/v1/messages/") {
@@ -71,6 +73,9 @@ impl Gateway {
     /// Where a request starts: at the plan's first model when it names none, at the one that it names, or at a model
     /// outside the plan whose provider is at hand. Never empty.
     fn candidates(&self, plan: &Plan, asked: &str) -> Result<Vec<Candidate>, ApiError> {
+        if let Some(clients) = &plan.clients {
+            return clients::candidate(plan, clients, &self.catalog, asked).map(|candidate| vec![candidate]);
+        }
         if is_unnamed(asked) {
             return match plan.candidates.is_empty() {
                 false => Ok(plan.candidates.clone()),
@@ -99,7 +104,7 @@ pub(crate) fn wants_receipt(headers: &HeaderMap) -> bool {
     headers.get(RECEIPT_HEADER).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"))
 }
 
-fn is_unnamed(model: &str) -> bool {
+pub(crate) fn is_unnamed(model: &str) -> bool {
     matches!(model, "" | "default" | "auto")
 }
 
@@ -129,37 +134,9 @@ fn no_model(plan: &Plan, reason: &str) -> ApiError {
 }
 
 /// Anthropic's clients always send their version; everyone else expects OpenAI's form.
-fn spoken_by(headers: &HeaderMap) -> Dialect {
+pub(crate) fn spoken_by(headers: &HeaderMap) -> Dialect {
     match headers.contains_key("anthropic-version") {
         true => Dialect::AnthropicMessages,
         false => Dialect::OpenAiChat,
     }
-}
-
-fn models(spoken: Dialect, plan: &Plan) -> Response<Body> {
-    let names: Vec<(String, &str)> =
-        plan.candidates.iter().map(|c| (c.name(), c.provider.slug.as_str())).collect();
-    let body = match spoken {
-        Dialect::OpenAiChat => {
-            let data: Vec<Value> = names
-                .iter()
-                .map(|(id, owner)| json!({ "id": id, "object": "model", "created": 0, "owned_by": owner }))
-                .collect();
-            json!({ "object": "list", "data": data })
-        }
-        Dialect::AnthropicMessages => {
-            let data: Vec<Value> = names
-                .iter()
-                .map(|(id, _)| {
-                    json!({ "type": "model", "id": id, "display_name": id, "created_at": "1970-01-01T00:00:00Z" })
-                })
-                .collect();
-            let end = |name: Option<&(String, &str)>| name.map(|(id, _)| id.clone());
-            json!({
-                "data": data, "has_more": false,
-                "first_id": end(names.first()), "last_id": end(names.last()),
-            })
-        }
-    };
-    json_reply(StatusCode::OK, body.to_string().into(), None)
 }

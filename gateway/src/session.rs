@@ -1,12 +1,14 @@
-//! One run, as the gateway sees it.
+//! One run, as the gateway sees it; or one call of a client that belongs to no run.
 
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use orch_proxy::LiveGrant;
 use tokio::time::Instant;
 
 use crate::intake::Intake;
-use crate::plan::Plan;
+use crate::ir::ApiError;
+use crate::plan::{Candidate, Plan};
 use crate::receipt::Receipts;
 use crate::usage::Budget;
 
@@ -25,8 +27,19 @@ pub struct Session {
     pub receipts: Arc<Receipts>,
     /// Whether the run has the capability `llm.server_tools`: providers may run tools and fetch addresses for it.
     pub server_tools: bool,
+    /// Who hears of each use of a credential before it happens.
+    pub witness: Option<Arc<dyn Witness>>,
     /// What its calls may hold.
-    pub(crate) intake: Arc<Intake>,
+    pub intake: Arc<Intake>,
+}
+
+/// Hears of each use of a credential before its first byte leaves, and may forbid it.
+pub trait Witness: Send + Sync {
+    /// A request to this candidate is about to be sent.
+    ///
+    /// # Errors
+    /// What the client is told instead; no other candidate is asked then.
+    fn before_use<'a>(&'a self, candidate: &'a Candidate) -> BoxFuture<'a, Result<(), ApiError>>;
 }
 
 impl Session {
@@ -41,7 +54,8 @@ impl Session {
             budget,
             receipts: Arc::new(Receipts::new()),
             server_tools: false,
-            intake: Intake::new(),
+            witness: None,
+            intake: Intake::of_run(),
         }
     }
 }

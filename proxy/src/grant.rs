@@ -137,6 +137,13 @@ pub struct LiveGrant {
 }
 
 impl LiveGrant {
+    /// A live grant that no token leads to, for requests that no guest makes. It ends by its own expiry, by
+    /// [`LiveGrant::revoke`], or with its last holder.
+    #[must_use]
+    pub fn without_token(grant: Grant) -> Arc<Self> {
+        Arc::new(Self::new(grant))
+    }
+
     fn new(grant: Grant) -> Self {
         let placeholders = Placeholders::new(&grant.bindings);
         Self {

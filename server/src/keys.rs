@@ -214,7 +214,7 @@ fn may_go_without(failure: &Failure, found: &KeyRef, primary: Option<&str>) -> b
 }
 
 /// What no header can carry would fail at the first request; it is better said before anything starts.
-fn check_value(found: &KeyRef, secret: &Secret) -> Result<(), Failure> {
+pub(crate) fn check_value(found: &KeyRef, secret: &Secret) -> Result<(), Failure> {
     let plain = secret.expose(|bytes| !bytes.is_empty() && bytes.iter().all(|b| (0x21..=0x7e).contains(b)));
     if plain {
         return Ok(());

@@ -5,6 +5,7 @@
 
 mod agent;
 mod broker;
+mod caller;
 mod config;
 mod credential;
 mod door;
@@ -12,14 +13,18 @@ mod environment;
 mod execution;
 mod failure;
 mod home;
+mod keeper;
 mod keys;
 mod limits;
+mod llm;
 mod outcome;
 mod permissions;
 mod policy;
 mod prepare;
 mod run;
 mod schema;
+mod service;
+pub mod secrets;
 #[cfg(test)]
 mod stage;
 pub mod store;
@@ -33,8 +38,11 @@ pub use config::Config;
 pub use environment::{Environment, VARIABLES, Variable, documentation};
 pub use failure::{Failure, Kind};
 pub use home::Home;
+pub use keeper::{Keeper, VaultAt};
 pub use keys::{CallerKeys, KeySources, flag_key};
+pub use llm::{Client, Llm, refuse, spoken_at};
 pub use permissions::{AllowedHost, Answer, Capability, Question};
+pub use service::{Follower, Gauges, Library, Mode, Parts, Service, is_reserved};
 pub use run::{
     EgressReport, Event, LimitRequest, LimitUse, LimitsReport, MountRequest, Observer, Report, RunRequest,
     Simulate, UsageReport,

@@ -38,10 +38,8 @@ mod library;
 mod live;
 mod recovery;
 mod stored;
-#[cfg(test)]
-mod tests;
 
-use library::Library;
+pub use library::{Library, is_reserved};
 use live::{LiveRun, Why};
 use stored::StoredRequest;
 
@@ -119,7 +117,7 @@ impl Service {
                 home.ensure(folder)?;
             }
         }
-        let (store, instance) = open_store(folder, mode).await?;
+        let (store, instance) = open_store(folder).await?;
         let max_running = config.max_running;
         let broker = Broker::new(Environment::Fixed(BTreeMap::new()), home, config, catalog, vault.clone(), &program);
         let catalog = Arc::clone(broker.catalog());
@@ -224,7 +222,7 @@ impl Service {
                 .hint("try again in a moment"));
         }
         let place = Waiting::enter(self)?;
-        let stored = StoredRequest::of(&request).to_json()?;
+        let stored = StoredRequest::of(&request, self.mode == Mode::Embedded).to_json()?;
         let agent = Arc::clone(&request.agent);
         let live = Arc::new(LiveRun::new(RunId::random(), &caller.workspace));
         let prepared = self.prepare(request, &live).await?;
@@ -457,10 +455,10 @@ impl Service {
 }
 
 /// Opens the store and claims an id for this process in it, off the async threads.
-async fn open_store(folder: PathBuf, mode: Mode) -> Result<(Store, Instance), Failure> {
+async fn open_store(folder: PathBuf) -> Result<(Store, Instance), Failure> {
     let open = move || {
         let store = Store::open(&folder)?;
-        let instance = Instance::claim(&folder, mode == Mode::Serve)?;
+        let instance = Instance::claim(&folder)?;
         Ok((store, instance))
     };
     tokio::task::spawn_blocking(open)

@@ -77,10 +77,14 @@ impl Store {
     /// `store_version` for a database that a newer `orch` wrote, `store_unusable` for one that is foreign or damaged
     /// (it stays as it is), `home_unsafe` when anything in its place is a link or somebody else's.
     pub fn open(folder: &Path) -> Result<Self, Failure> {
+        Self::open_waiting(folder, schema::patiently)
+    }
+
+    fn open_waiting(folder: &Path, wait: schema::Wait) -> Result<Self, Failure> {
         let folder = place::folder(folder)?;
         let path = folder.join(DATABASE);
         place::database(&path)?;
-        let db = schema::open_writer(&path)?;
+        let db = schema::open_writer(&path, wait)?;
         instance::remove_dead(&folder)
             .map_err(|e| Failure::file("store_unwritable", "clean up below", &folder, &e))?;
         Ok(Self {

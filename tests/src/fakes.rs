@@ -3,7 +3,7 @@
 //! Each is strict about what it is sent, as the real one is: a wrong path, header, field or key gets the error that the
 //! provider would give, in its own shape (`openai`, `anthropic`, `gemini` through its OpenAI-compatible endpoint, and
 //! `ollama` through its own). Answers are deterministic: the text that the test chose, word by word when streamed, and
-//! one token per word. `api` is a host that is no model provider.
+//! one token per word. `tools` makes either of the first two call a tool first. `api` is a host that is no model provider.
 
 use serde_json::Value;
 
@@ -13,6 +13,7 @@ use crate::wire::Received;
 pub mod anthropic;
 pub mod api;
 pub mod openai;
+pub mod tools;
 
 /// A way in which a provider fails, to be scripted in the provider's own words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

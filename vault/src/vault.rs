@@ -112,6 +112,18 @@ impl Vault {
         &self.workspace
     }
 
+    /// From here on this handle sees another workspace, and no longer the one before. The store stays open.
+    ///
+    /// # Errors
+    /// A name that is not plain; the handle stays where it was.
+    pub fn enter(&mut self, workspace: &str) -> Result<(), VaultError> {
+        check_text("the workspace", workspace)?;
+        if self.workspace != workspace {
+            workspace.clone_into(&mut self.workspace);
+        }
+        Ok(())
+    }
+
     /// Whether there is a store; without one the vault is empty and refuses changes.
     #[must_use]
     pub fn exists(&self) -> bool {

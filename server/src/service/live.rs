@@ -65,6 +65,13 @@ impl LiveRun {
         }
     }
 
+    /// A run whose events up to this number were told by another process.
+    pub(crate) fn after_event(run: RunId, workspace: &str, number: u64) -> Self {
+        let live = Self::new(run, workspace);
+        live.lock().next = number;
+        live
+    }
+
     /// What stops the run when it counts up.
     pub(crate) fn stopper(&self) -> watch::Receiver<u8> {
         self.stop.subscribe()
@@ -112,7 +119,8 @@ impl LiveRun {
         let mut told = self.lock();
         told.flush();
         self.announce(&told);
-        let from = std::mem::replace(&mut told.stored, told.events.len());
+        let all = told.events.len();
+        let from = std::mem::replace(&mut told.stored, all);
         told.events[from..].iter().filter(|event| event.kind != EventKind::Progress).cloned().collect()
     }
 

@@ -20,8 +20,8 @@ impl Service {
     /// ready before that.
     pub(super) async fn recover(self: &Arc<Self>) -> Result<(), Failure> {
         let mut again = Vec::new();
-        for row in self.store().orphans().await? {
-            let waited = row.status == RunStatus::Queued && row.of_server;
+        for row in self.store().unfinished().await? {
+            let waited = row.status == RunStatus::Queued && StoredRequest::is_whole(&row.request);
             if waited && self.mode == Mode::Embedded {
                 // The next server's to run.
                 continue;
@@ -31,7 +31,7 @@ impl Service {
             }
             match waited {
                 true => again.push(row),
-                false => self.interrupted(&row, "it had been started").await?,
+                false => self.interrupted(&row).await?,
             }
         }
         if again.is_empty() {
@@ -57,9 +57,10 @@ impl Service {
             Err(failure) => return self.ended_badly(&row, &failure).await,
         };
         let Some(request) = StoredRequest::read(request, agent) else {
-            return self.interrupted(&row, "its keys were in the memory of that process only").await;
+            return self.interrupted(&row).await;
         };
-        let live = Arc::new(LiveRun::new(row.run.clone(), &row.workspace));
+        let told = self.store().last_event(&row.run).await?;
+        let live = Arc::new(LiveRun::after_event(row.run.clone(), &row.workspace, told));
         let place = match Waiting::enter(self) {
             Ok(place) => place,
             Err(failure) => return self.ended_badly(&row, &failure).await,
@@ -71,7 +72,11 @@ impl Service {
         Ok(())
     }
 
-    async fn interrupted(&self, row: &RunRow, why: &str) -> Result<(), Failure> {
+    async fn interrupted(&self, row: &RunRow) -> Result<(), Failure> {
+        let why = match row.status {
+            RunStatus::Queued => "it waited for its turn, and its keys were in the memory of that process only",
+            _ => "it had been started",
+        };
         self.end(row, RunStatus::Interrupted, &interrupted_by_server(&why)).await
     }
 

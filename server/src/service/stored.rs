@@ -35,13 +35,14 @@ pub(crate) struct StoredRequest {
     cost_micro_usd: Option<u64>,
     stream: bool,
     simulate: Option<Simulate>,
-    /// Whether it had what is not stored: keys, or folders of its caller's machine.
+    /// Whether it ends with the process that accepted it: it had what is not stored (keys, folders of its caller's
+    /// machine), or belongs to one command.
     incomplete: bool,
 }
 
 impl StoredRequest {
     /// What is kept of a request. The input is not copied here: it is handed over when the run is prepared.
-    pub(crate) fn of(request: &RunRequest) -> Self {
+    pub(crate) fn of(request: &RunRequest, embedded: bool) -> Self {
         Self {
             version: VERSION,
             input: request.input.clone(),
@@ -56,7 +57,10 @@ impl StoredRequest {
             cost_micro_usd: request.limits.max_cost.map(MicroUsd::micros),
             stream: request.stream,
             simulate: request.simulate.clone(),
-            incomplete: !request.keys.is_empty() || !request.env_keys.is_empty() || !request.mounts.is_empty(),
+            incomplete: embedded
+                || !request.keys.is_empty()
+                || !request.env_keys.is_empty()
+                || !request.mounts.is_empty(),
         }
     }
 
@@ -67,6 +71,11 @@ impl StoredRequest {
     pub(crate) fn to_json(&self) -> Result<Value, Failure> {
         serde_json::to_value(self)
             .map_err(|e| Failure::defect(format!("the request cannot be written as JSON: {e}")))
+    }
+
+    /// Whether what the store has can be run by another process than the one that accepted it.
+    pub(crate) fn is_whole(stored: &Value) -> bool {
+        Self::deserialize(stored).is_ok_and(|stored| stored.version == VERSION && !stored.incomplete)
     }
 
     /// Reads what the store has; none when another version wrote it, or the request cannot be made whole again.
@@ -109,10 +118,10 @@ mod tests {
         request.env = vec![("A".to_owned(), "b".to_owned())];
         request.limits.time = Some(Duration::from_secs(3));
         request.granted = BTreeSet::from(["talk to https://a.example (GET)".to_owned()]);
-        let stored = StoredRequest::of(&request);
+        let stored = StoredRequest::of(&request, false);
         let json = stored.to_json().expect("JSON");
         let again = StoredRequest::read(json, agent).expect("whole");
-        assert_eq!(StoredRequest::of(&again), stored);
+        assert_eq!(StoredRequest::of(&again, false), stored);
     }
 
     #[test]
@@ -120,7 +129,7 @@ mod tests {
         let agent = Arc::new(agent(ONE_MODEL));
         let mut request = RunRequest::new(Arc::clone(&agent));
         request.keys.push(FlagKey { provider: None, secret: Secret::new(b"sk-0123456789abcdef".to_vec()) });
-        let json = StoredRequest::of(&request).to_json().expect("JSON");
+        let json = StoredRequest::of(&request, false).to_json().expect("JSON");
         assert!(!json.to_string().contains("0123456789"), "{json}");
         assert!(StoredRequest::read(json, agent).is_none());
     }

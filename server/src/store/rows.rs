@@ -14,7 +14,7 @@ mod registry;
 mod usage;
 
 pub use registry::{AgentRow, AgentSummary, GrantRow, Published, TokenRow, VersionRow};
-pub use usage::{CallRow, UsageBy, UsageQuery, UsageRow};
+pub use usage::{COUNT_LIMIT, CallRow, UsageBy, UsageQuery, UsageRow};
 
 /// A run as it is accepted: queued, and owned by a process.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,6 +37,8 @@ pub struct NewRun {
     pub request: Value,
     /// When it was accepted.
     pub created: OffsetDateTime,
+    /// When it was started, if that is now: its turn has come already.
+    pub started: Option<OffsetDateTime>,
 }
 
 /// A stored run.

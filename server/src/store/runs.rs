@@ -23,11 +23,11 @@ pub(super) struct Stored {
     pub(super) report: Option<Document>,
 }
 
-/// Puts a run on record as queued.
+/// Puts a run on record: queued, or running at once.
 pub(super) fn accept(db: &Connection, run: &NewRun, request: &Document) -> Result<(), Problem> {
     db.prepare_cached(
-        "INSERT INTO runs (id, workspace, agent, version, digest, caller, instance, status, created, request)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        "INSERT INTO runs (id, workspace, agent, version, digest, caller, instance, status, created, started, request)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
     )?
     .execute(params![
         run.run.as_str(),
@@ -37,8 +37,9 @@ pub(super) fn accept(db: &Connection, run: &NewRun, request: &Document) -> Resul
         run.digest.as_bytes(),
         run.caller,
         run.instance,
-        RunStatus::Queued.as_str(),
+        if run.started.is_some() { RunStatus::Running } else { RunStatus::Queued }.as_str(),
         micros(run.created),
+        run.started.map(micros),
         request,
     ])
     .map_err(Problem::from)

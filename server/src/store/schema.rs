@@ -25,9 +25,8 @@ const BUSY_ATTEMPTS: i32 = 5000;
 const BUSY_PAUSE: Duration = Duration::from_millis(1);
 
 /// Opens the database for the one writer of this handle, and brings it to this program's version.
-pub(super) fn open_writer(path: &Path) -> Result<Connection, Failure> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE;
-    prepare(path, flags).map_err(|problem| match problem {
+pub(super) fn open_writer(path: &Path, wait: Wait) -> Result<Connection, Failure> {
+    prepare(path, wait).map_err(|problem| match problem {
         // Something that SQLite takes for no database at all.
         Problem::Sqlite(e) if e.sqlite_error_code() == Some(rusqlite::ErrorCode::NotADatabase) => foreign(path),
         problem => problem.told(path),
@@ -36,20 +35,23 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, Failure> {
 
 /// Opens it once more for reading only.
 pub(super) fn open_reader(path: &Path) -> Result<Connection, Problem> {
-    let db = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    let db = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY, patiently)?;
     db.pragma_update(None, "query_only", true)?;
     Ok(db)
 }
 
+/// What is done while another process writes: it is told how often it was asked before, and says whether to try again.
+pub(super) type Wait = fn(i32) -> bool;
+
 /// Waits for another process, but not for ever.
-pub(super) fn wait(attempt: i32) -> bool {
+pub(super) fn patiently(attempt: i32) -> bool {
     thread::sleep(BUSY_PAUSE);
     attempt < BUSY_ATTEMPTS
 }
 
-fn connect(path: &Path, access: OpenFlags) -> Result<Connection, Problem> {
+fn connect(path: &Path, access: OpenFlags, wait: Wait) -> Result<Connection, Problem> {
     let flags = access | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
-    let db = Connection::open_with_flags(path, flags)?;
+    let mut db = Connection::open_with_flags(path, flags)?;
     db.busy_handler(Some(wait))?;
     db.set_prepared_statement_cache_capacity(STATEMENTS);
     // The file may have been edited: nothing in its schema may do more than hold rows.
@@ -59,8 +61,8 @@ fn connect(path: &Path, access: OpenFlags) -> Result<Connection, Problem> {
     Ok(db)
 }
 
-fn prepare(path: &Path, flags: OpenFlags) -> Result<Connection, Problem> {
-    let mut db = connect(path, flags)?;
+fn prepare(path: &Path, wait: Wait) -> Result<Connection, Problem> {
+    let mut db = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE, wait)?;
     // Before anything is written: a file of somebody else's stays as it is.
     recognise(&db, path)?;
     // Both are of the connection: every commit is on disk when it returns.
@@ -123,7 +125,7 @@ fn migrate(db: &mut Connection, path: &Path) -> Result<(), Problem> {
         transaction.execute_batch(migration)?;
     }
     transaction.pragma_update(None, "application_id", APPLICATION)?;
-    transaction.pragma_update(None, "user_version", MIGRATIONS.len())?;
+    transaction.pragma_update(None, "user_version", MIGRATIONS.len() as i64)?;
     transaction.commit()?;
     Ok(())
 }

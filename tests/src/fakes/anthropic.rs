@@ -24,8 +24,10 @@ const FIELDS: [&str; 15] = [
     "tools",
     "top_p",
 ];
-/// The only version of the API there has been since.
-const VERSION: &str = "2023-06-01";
+/// The versions of the API that there are.
+const VERSIONS: [&str; 2] = ["2023-06-01", "2026-10-21"];
+/// What the second version no longer takes, not even as it is by default.
+const SAMPLING: [&str; 3] = ["temperature", "top_k", "top_p"];
 /// What the model may write at most.
 const MAX_TOKENS: u64 = 4096;
 
@@ -126,9 +128,10 @@ impl Messages {
         if request.header("x-api-key") != Some(&self.key) || request.header("authorization").is_some() {
             return Some(self.failure(Failure::BadKey));
         }
-        if request.header("anthropic-version") != Some(VERSION) {
+        let version = VERSIONS.iter().position(|known| request.header("anthropic-version") == Some(known));
+        let Some(version) = version else {
             return invalid("anthropic-version: header is required");
-        }
+        };
         if let Some(name) = stray_header(request) {
             return invalid(&format!("unexpected header {name}"));
         }
@@ -139,6 +142,11 @@ impl Messages {
             return invalid("The request body is not valid JSON");
         };
         if let Some(field) = unknown_field(&body, &FIELDS) {
+            return invalid(&format!("{field}: Extra inputs are not permitted"));
+        }
+        if version > 0
+            && let Some(field) = SAMPLING.into_iter().find(|field| body.get(field).is_some())
+        {
             return invalid(&format!("{field}: Extra inputs are not permitted"));
         }
         if body["model"] != json!("claude-3-haiku-20240307") {
@@ -216,7 +224,7 @@ mod tests {
             query: None,
             headers: vec![
                 ("x-api-key".into(), "sk-ant-right".into()),
-                ("anthropic-version".into(), VERSION.into()),
+                ("anthropic-version".into(), VERSIONS[0].into()),
                 ("content-type".into(), "application/json".into()),
             ],
             body: json!({"model": "claude-3-haiku-20240307", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]})
@@ -236,6 +244,14 @@ mod tests {
             bad.headers.remove(left_out);
             assert!(status(&bad) >= 400, "without {:?}", good.headers[left_out]);
         }
+        let mut newer = good.clone();
+        newer.headers[1].1 = VERSIONS[1].into();
+        assert_eq!(status(&newer), 200);
+        let mut warm = good.json();
+        warm["temperature"] = json!(1);
+        let warm = warm.to_string().into_bytes();
+        assert_eq!(status(&Received { body: warm.clone(), ..good.clone() }), 200);
+        assert_eq!(status(&Received { body: warm, ..newer }), 400);
         let mut both = good.clone();
         both.headers.push(("authorization".into(), "Bearer sk-ant-right".into()));
         assert_eq!(status(&both), 401);

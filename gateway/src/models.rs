@@ -1,0 +1,73 @@
+//! `GET /v1/models`.
+
+use http::{Response, StatusCode};
+use orch_manifests::{Dialect, Provider};
+use orch_proxy::Body;
+use serde_json::{Value, json};
+
+use crate::plan::Plan;
+use crate::route::json_reply;
+
+/// A model as it is listed.
+struct Listed<'p> {
+    /// `provider/model`: the name that always leads to this one.
+    id: String,
+    provider: &'p str,
+    /// Whether its provider can be asked; said where models are listed that cannot.
+    usable: Option<bool>,
+}
+
+/// The plan's models; for clients, every model that the catalog knows, those first that can be asked.
+pub(crate) fn list(spoken: Dialect, plan: &Plan) -> Response<Body> {
+    let listed = match &plan.clients {
+        None => plan
+            .candidates
+            .iter()
+            .map(|c| Listed { id: c.name(), provider: c.provider.slug.as_str(), usable: None })
+            .collect(),
+        Some(clients) => {
+            let usable = plan.at_hand.iter().map(|at_hand| (&*at_hand.provider, true));
+            let lacking = clients.lacking.iter().map(|lacking| (&*lacking.provider, false));
+            usable.chain(lacking).flat_map(|(provider, usable)| known(provider, usable)).collect::<Vec<_>>()
+        }
+    };
+    let body = match spoken {
+        Dialect::OpenAiChat => json!({ "object": "list", "data": data(&listed, openai) }),
+        Dialect::AnthropicMessages => json!({
+            "data": data(&listed, anthropic), "has_more": false,
+            "first_id": listed.first().map(|model| &model.id), "last_id": listed.last().map(|model| &model.id),
+        }),
+    };
+    json_reply(StatusCode::OK, body.to_string().into(), None)
+}
+
+fn known(provider: &Provider, usable: bool) -> impl Iterator<Item = Listed<'_>> {
+    let slug = provider.slug.as_str();
+    provider.models.iter().map(move |model| Listed {
+        id: format!("{slug}/{}", model.id),
+        provider: slug,
+        usable: Some(usable),
+    })
+}
+
+fn data(listed: &[Listed<'_>], write: fn(&Listed<'_>) -> Value) -> Vec<Value> {
+    let with_key = |model: &Listed<'_>| {
+        let mut value = write(model);
+        if let Some(usable) = model.usable {
+            value["provider"] = json!(model.provider);
+            value["key"] = json!(if usable { "present" } else { "missing" });
+        }
+        value
+    };
+    listed.iter().map(with_key).collect()
+}
+
+fn openai(model: &Listed<'_>) -> Value {
+    json!({ "id": model.id, "object": "model", "created": 0, "owned_by": model.provider })
+}
+
+fn anthropic(model: &Listed<'_>) -> Value {
+    json!({
+        "type": "model", "id": model.id, "display_name": model.id, "created_at": "1970-01-01T00:00:00Z",
+    })
+}

@@ -1,0 +1,207 @@
+//! The one holder of the vault inside a server.
+//!
+//! `orch serve` keeps the vault open, and locked, for as long as it lives: one writer. An embedded run opens it for
+//! each use. Either way all of its work is done on one thread of its own, and what the gateway needs for each call
+//! over HTTP is kept at hand, opened: a call touches neither disk nor cipher.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use orch_manifests::Catalog;
+use orch_vault::{OpenMode, PlannedUse, Vault, VaultLocation};
+
+use crate::failure::Failure;
+
+mod providers;
+#[cfg(test)]
+mod tests;
+mod thread;
+mod witness;
+
+pub(crate) use providers::ProviderKeys;
+use thread::{Custody, VaultThread};
+pub(crate) use witness::ClientWitness;
+use witness::SeenByToken;
+
+/// Opened keys, by workspace. Written on the vault's thread alone, so that what is kept is what the vault says.
+type Cache = Arc<RwLock<HashMap<Arc<str>, Arc<ProviderKeys>>>>;
+
+/// A vault as a reader finds it.
+#[derive(Clone, Copy)]
+pub enum VaultAt<'a> {
+    /// Open already.
+    Open(&'a Vault),
+    /// On disk, to be opened when it is needed: whose keys are all elsewhere works without one.
+    Rest(&'a VaultLocation),
+}
+
+/// Holds the vault, and what was opened of it. See the module.
+pub struct Keeper {
+    thread: VaultThread,
+    catalog: Arc<Catalog>,
+    cache: Cache,
+    seen: SeenByToken,
+}
+
+impl Keeper {
+    /// Opens the vault for each use and closes it again. Touches nothing yet.
+    #[must_use]
+    pub fn new(location: VaultLocation, catalog: Arc<Catalog>) -> Self {
+        Self::with_thread(VaultThread::new(location, false), catalog)
+    }
+
+    /// Opens the vault, creating what is missing, and keeps it until this is dropped; dropping waits for the work
+    /// that was begun. The folders above it are the caller's to check.
+    ///
+    /// # Errors
+    /// When the vault cannot be opened: another process has it, its key is missing, it was tampered with.
+    pub async fn hold(location: VaultLocation, catalog: Arc<Catalog>) -> Result<Self, Failure> {
+        let workspace = location.workspace.clone();
+        let thread = VaultThread::new(location, true);
+        thread.call(move |custody| custody.open(&workspace, OpenMode::Create, |_| Ok(()))).await?;
+        Ok(Self::with_thread(thread, catalog))
+    }
+
+    fn with_thread(thread: VaultThread, catalog: Arc<Catalog>) -> Self {
+        Self { thread, catalog, cache: Cache::default(), seen: SeenByToken::default() }
+    }
+
+    /// Reads something in a workspace's vault, on its thread.
+    ///
+    /// # Errors
+    /// What `read` says, or that the vault is closed.
+    pub async fn look<T: Send + 'static>(
+        &self,
+        workspace: &str,
+        read: impl FnOnce(VaultAt<'_>) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let workspace = workspace.to_owned();
+        self.thread
+            .call(move |custody| match custody.keeps() {
+                true => {
+                    custody.open(&workspace, OpenMode::ReadOnlyIfExists, |vault| read(VaultAt::Open(vault)))
+                }
+                false => read(VaultAt::Rest(&custody.location(&workspace))),
+            })
+            .await
+    }
+
+    /// Does something with a workspace's vault, on its thread. What it changes holds from the next request on;
+    /// requests under way end with what they began with. A vault that is not there is an empty one that refuses
+    /// changes.
+    ///
+    /// # Errors
+    /// What `act` says, or that the vault cannot be opened.
+    pub async fn with<T: Send + 'static>(
+        &self,
+        workspace: &str,
+        act: impl FnOnce(&mut Vault) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        self.change(workspace, OpenMode::WriteIfExists, act).await
+    }
+
+    /// The same with a vault that is made when it is not there.
+    ///
+    /// # Errors
+    /// As [`Keeper::with`].
+    pub async fn with_new<T: Send + 'static>(
+        &self,
+        workspace: &str,
+        act: impl FnOnce(&mut Vault) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        self.change(workspace, OpenMode::Create, act).await
+    }
+
+    async fn change<T: Send + 'static>(
+        &self,
+        workspace: &str,
+        mode: OpenMode,
+        act: impl FnOnce(&mut Vault) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let (workspace, catalog, cache) =
+            (Arc::<str>::from(workspace), Arc::clone(&self.catalog), Arc::clone(&self.cache));
+        self.thread
+            .call(move |custody| {
+                custody.open(&workspace, mode, |vault| {
+                    let done = act(vault);
+                    refresh(&cache, &workspace, vault, &catalog);
+                    done
+                })
+            })
+            .await
+    }
+
+    /// Puts on record, durably, which secrets may be used and where. Uses that wait at the same time share one commit.
+    ///
+    /// # Errors
+    /// When the vault cannot be written: then nothing may be used.
+    pub async fn record_uses(&self, workspace: &str, uses: Vec<PlannedUse>) -> Result<(), Failure> {
+        if uses.is_empty() {
+            return Ok(());
+        }
+        self.thread.record(workspace.into(), uses).await
+    }
+
+    /// The opened keys of a workspace for the providers of the catalog. Where the vault is held they are kept, until
+    /// the vault changes or one of them expires.
+    ///
+    /// # Errors
+    /// When the vault cannot be read.
+    pub(crate) async fn providers(&self, workspace: &Arc<str>) -> Result<Arc<ProviderKeys>, Failure> {
+        if let Some(keys) = fresh(&self.cache, workspace) {
+            return Ok(keys);
+        }
+        let (workspace, catalog, cache) =
+            (Arc::clone(workspace), Arc::clone(&self.catalog), Arc::clone(&self.cache));
+        self.thread.call(move |custody| open_keys(custody, &workspace, &catalog, &cache)).await
+    }
+
+    /// What this token was seen to use.
+    fn seen(&self, token: &Arc<str>) -> Arc<witness::Seen> {
+        if let Some(seen) = self.seen.read().unwrap_or_else(PoisonError::into_inner).get(token) {
+            return Arc::clone(seen);
+        }
+        let mut tokens = self.seen.write().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(tokens.entry(Arc::clone(token)).or_default())
+    }
+}
+
+fn fresh(cache: &Cache, workspace: &str) -> Option<Arc<ProviderKeys>> {
+    let keys = cache.read().unwrap_or_else(PoisonError::into_inner).get(workspace).cloned();
+    keys.filter(|keys| keys.are_fresh())
+}
+
+fn open_keys(
+    custody: &mut Custody,
+    workspace: &Arc<str>,
+    catalog: &Catalog,
+    cache: &Cache,
+) -> Result<Arc<ProviderKeys>, Failure> {
+    // Others may have asked for the same at the same time.
+    if let Some(keys) = fresh(cache, workspace) {
+        return Ok(keys);
+    }
+    let keep = custody.keeps();
+    custody.open(workspace, OpenMode::ReadOnlyIfExists, |vault| {
+        let keys = Arc::new(ProviderKeys::open(vault, catalog)?);
+        if keep {
+            let mut cache = cache.write().unwrap_or_else(PoisonError::into_inner);
+            cache.insert(Arc::clone(workspace), Arc::clone(&keys));
+        }
+        Ok(keys)
+    })
+}
+
+/// Replaces what is kept of a workspace by what its vault says now. What cannot be opened is not kept: the next call
+/// finds out why.
+fn refresh(cache: &Cache, workspace: &Arc<str>, vault: &Vault, catalog: &Catalog) {
+    if !cache.read().unwrap_or_else(PoisonError::into_inner).contains_key(workspace) {
+        return;
+    }
+    let keys = ProviderKeys::open(vault, catalog);
+    let mut cache = cache.write().unwrap_or_else(PoisonError::into_inner);
+    match keys {
+        Ok(keys) => cache.insert(Arc::clone(workspace), Arc::new(keys)),
+        Err(_) => cache.remove(workspace),
+    };
+}

@@ -1,0 +1,75 @@
+//! The keys of a workspace for the providers of the catalog, opened once and used for many calls.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use orch_gateway::Plan;
+use orch_manifests::{Auth, Catalog, Provider, Slug};
+use orch_proxy::Credential;
+use orch_vault::{KeyRef, SecretName, Source, Vault};
+use time::OffsetDateTime;
+
+use crate::credential::HeldCredential;
+use crate::failure::{Failure, Kind};
+use crate::keys::check_value;
+
+/// What a workspace's clients may think with.
+pub(crate) struct ProviderKeys {
+    /// Every provider at hand, with its credential.
+    pub(crate) plan: Arc<Plan>,
+    /// When the first of these keys expires.
+    expires: Option<OffsetDateTime>,
+}
+
+impl ProviderKeys {
+    /// Opens the keys that a workspace's vault has.
+    ///
+    /// A key that has expired, or that no header can carry, counts as none; who asks for its provider hears why.
+    ///
+    /// # Errors
+    /// A vault that cannot be trusted or read.
+    pub(super) fn open(vault: &Vault, catalog: &Catalog) -> Result<Self, Failure> {
+        let mut keys: BTreeMap<Slug, Result<Arc<dyn Credential>, String>> = BTreeMap::new();
+        let mut expires: Option<OffsetDateTime> = None;
+        for provider in catalog.providers().filter(|provider| provider.auth != Auth::None) {
+            let key = match opened(vault, provider) {
+                Ok(Some((credential, until))) => {
+                    expires = [expires, until].into_iter().flatten().min();
+                    Ok(credential)
+                }
+                Ok(None) => continue,
+                Err(failure) if failure.kind() == Kind::NoKey => Err(failure.message().to_owned()),
+                Err(failure) => return Err(failure),
+            };
+            keys.insert(provider.slug.clone(), key);
+        }
+        let plan = Plan::for_clients(catalog, &|slug| keys.get(slug).cloned());
+        Ok(Self { plan: Arc::new(plan), expires })
+    }
+
+    /// Whether none of these keys has expired yet.
+    pub(super) fn are_fresh(&self) -> bool {
+        self.expires.is_none_or(|at| OffsetDateTime::now_utc() < at)
+    }
+}
+
+/// A credential, and when it expires.
+type Opened = (Arc<dyn Credential>, Option<OffsetDateTime>);
+
+/// The provider's key under the first of its names that the vault has.
+fn opened(vault: &Vault, provider: &Provider) -> Result<Option<Opened>, Failure> {
+    for name in provider.env.iter().filter_map(|name| name.parse::<SecretName>().ok()) {
+        let Some((secret, meta, version)) = vault.open_secret(&name)? else { continue };
+        let found = KeyRef {
+            provider: provider.slug.to_string(),
+            name: name.to_string(),
+            source: Source::Vault,
+            version: Some(version.get()),
+            shadows: Vec::new(),
+        };
+        check_value(&found, &secret)?;
+        let held = HeldCredential::new(found.name, Source::Vault, provider.auth.clone(), secret);
+        return Ok(Some((Arc::new(held), meta.expires)));
+    }
+    Ok(None)
+}

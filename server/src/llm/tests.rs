@@ -1,0 +1,308 @@
+use std::sync::Mutex;
+
+use http::StatusCode;
+use http_body_util::BodyExt as _;
+use orch_gateway::simulate::Scenario;
+use orch_manifests::{Catalog, Dialect};
+use orch_vault::{AuditEvent, ExpectedVersion, Secret, SecretMeta, VaultLocation};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::*;
+use crate::failure::Kind;
+use crate::upstream::Upstream;
+
+const CHAT: &str = "/v1/chat/completions";
+const MESSAGES: &str = "/v1/messages";
+
+/// The gateway on simulated providers, with the keys of a vault that they know, or of the simulation itself.
+struct Stage {
+    upstream: Upstream,
+    llm: Llm,
+    booked: Arc<Mutex<Vec<(Client, Receipt)>>>,
+    vault: Option<(TempDir, Arc<Keeper>)>,
+}
+
+struct Answer {
+    status: StatusCode,
+    receipt: Option<Value>,
+    text: String,
+}
+
+impl Answer {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|e| panic!("{e}: {}", self.text))
+    }
+}
+
+impl Stage {
+    /// A vault that holds the keys of these providers, as the simulation takes them.
+    async fn with_vault(providers: &[&str]) -> Self {
+        let upstream = simulation().await;
+        let folder = tempfile::tempdir().expect("a folder");
+        let location = VaultLocation {
+            store: folder.path().join("vault"),
+            key_file: folder.path().join("vault.key"),
+            workspace: "default".to_owned(),
+        };
+        let keeper = Keeper::hold(location, Arc::clone(&upstream.catalog)).await.expect("a vault");
+        let keeper = Arc::new(keeper);
+        let booked = Arc::default();
+        let gateway = Arc::clone(&upstream.gateway);
+        let llm = Llm::new(gateway, Arc::clone(&keeper), &Limits::default(), book_in(&booked));
+        let stage = Self { upstream, llm, booked, vault: Some((folder, keeper)) };
+        for provider in providers {
+            let simulation = stage.upstream.simulation.as_ref().expect("simulated");
+            let key = simulation.key_for(provider).expect("a key").to_owned();
+            stage.store(provider, key).await;
+        }
+        stage
+    }
+
+    async fn simulated(ceilings: &Limits) -> Self {
+        let upstream = simulation().await;
+        let booked = Arc::default();
+        let keys = upstream.simulated_keys(&upstream.catalog.providers().collect::<Vec<_>>());
+        let key = |slug: &Slug| keys.get(slug).cloned();
+        let llm = Llm::simulated(Arc::clone(&upstream.gateway), &key, ceilings, book_in(&booked));
+        Self { upstream, llm, booked, vault: None }
+    }
+
+    fn keeper(&self) -> &Keeper {
+        &self.vault.as_ref().expect("a vault").1
+    }
+
+    async fn store(&self, provider: &str, key: String) {
+        let name =
+            self.upstream.catalog.provider(provider).and_then(|p| p.key_name()).expect("a name").parse();
+        let store = move |vault: &mut orch_vault::Vault| {
+            let secret = Secret::new(key.into_bytes());
+            Ok(vault.set(&name.expect("a name"), secret, SecretMeta::default(), ExpectedVersion::Any)?)
+        };
+        self.keeper().with_new("default", store).await.expect("stored");
+    }
+
+    async fn post(&self, path: &str, body: &Value) -> Answer {
+        self.send("POST", path, &[], body).await
+    }
+
+    async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &Value) -> Answer {
+        let client = Client { workspace: "default".into(), token: "tok_1".into() };
+        let mut request =
+            Request::builder().method(method).uri(path).header("content-type", "application/json");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let body = if method == "GET" { orch_proxy::empty() } else { orch_proxy::full(body.to_string()) };
+        let response = self.llm.answer(&client, request.body(body).expect("a request")).await;
+        let receipt = response.headers().get("x-orch-receipt");
+        let receipt = receipt.map(|value| serde_json::from_slice(value.as_bytes()).expect("JSON"));
+        let status = response.status();
+        let bytes = response.into_body().collect().await.expect("a whole body").to_bytes();
+        Answer { status, receipt, text: String::from_utf8(bytes.to_vec()).expect("text") }
+    }
+
+    fn booked(&self) -> Vec<(Client, Receipt)> {
+        std::mem::take(&mut *self.booked.lock().expect("whole"))
+    }
+
+    async fn audited(&self) -> Vec<String> {
+        let records = self.keeper().with("default", |vault| Ok(vault.audit()?)).await.expect("a log");
+        let uses = records.into_iter().filter_map(|record| match record.event {
+            AuditEvent::UsePlanned { run, secret, host } => Some(format!("{run} {secret} {host}")),
+            _ => None,
+        });
+        uses.collect()
+    }
+
+    async fn end(self) {
+        self.upstream.shutdown().await;
+    }
+}
+
+async fn simulation() -> Upstream {
+    Upstream::simulated(Scenario::named("ok").expect("a scenario")).await.expect("a simulation")
+}
+
+fn book_in(
+    booked: &Arc<Mutex<Vec<(Client, Receipt)>>>,
+) -> impl Fn(&Client, Receipt) + Send + Sync + 'static + use<> {
+    let booked = Arc::clone(booked);
+    move |client, receipt| booked.lock().expect("whole").push((client.clone(), receipt))
+}
+
+fn ask(model: &str) -> Value {
+    json!({ "model": model, "max_tokens": 100, "messages": [{ "role": "user", "content": "Say hello." }] })
+}
+
+#[tokio::test]
+async fn both_dialects_are_answered_under_both_prefixes_and_booked() {
+    let stage = Stage::with_vault(&["openai", "anthropic"]).await;
+    for (path, model, served) in [
+        (CHAT, "gpt-4o-mini", "openai"),
+        ("/api/v1/chat/completions", "openai/gpt-4o-mini", "openai"),
+        (MESSAGES, "claude-sonnet-4-6", "anthropic"),
+        ("/api/v1/messages", "gpt-4o-mini", "openai"),
+        (CHAT, "anthropic/claude-sonnet-4-6", "anthropic"),
+    ] {
+        let answer = stage.post(path, &ask(model)).await;
+        assert_eq!(answer.status, StatusCode::OK, "{path} {model}: {}", answer.text);
+        let body = answer.json();
+        let said = if path.ends_with("messages") {
+            &body["content"][0]["text"]
+        } else {
+            &body["choices"][0]["message"]["content"]
+        };
+        assert!(said.as_str().is_some_and(|text| !text.is_empty()), "{body}");
+        let receipt = answer.receipt.expect("a receipt");
+        assert_eq!(
+            (&receipt["provider"], &receipt["credential"]["source"]),
+            (&json!(served), &json!("vault"))
+        );
+
+        let booked = stage.booked();
+        let [(client, receipt)] = booked.as_slice() else { panic!("{booked:?}") };
+        assert_eq!((&*client.workspace, &*client.token), ("default", "tok_1"));
+        assert_eq!(receipt.provider_served.as_deref(), Some(served));
+        assert!(receipt.input_tokens > 0 && receipt.output_tokens > 0, "{receipt:?}");
+    }
+    let mut uses = stage.audited().await;
+    uses.sort();
+    let expected = ["ANTHROPIC_API_KEY api.anthropic.com", "OPENAI_API_KEY api.openai.com"];
+    assert_eq!(uses, expected.map(|used| format!("gateway:tok_1 {used}")), "once each, however often");
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_a_receipt_only_where_one_was_asked_for_and_is_booked_always() {
+    let stage = Stage::with_vault(&["openai"]).await;
+    let mut body = ask("gpt-4o-mini");
+    body["stream"] = json!(true);
+    for (headers, wanted) in [(&[][..], false), (&[("x-orch-receipt", "true")][..], true)] {
+        let answer = stage.send("POST", CHAT, headers, &body).await;
+        assert_eq!((answer.status, answer.receipt), (StatusCode::OK, None));
+        assert!(answer.text.contains("data: [DONE]"), "{}", answer.text);
+        assert_eq!(answer.text.contains("event: orch.receipt"), wanted, "{}", answer.text);
+        let booked = stage.booked();
+        assert_eq!(booked.len(), 1);
+        assert!(booked[0].1.output_tokens > 0, "{booked:?}");
+    }
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn a_model_has_to_be_named_known_and_at_hand() {
+    let stage = Stage::with_vault(&["openai"]).await;
+    for (model, status, says) in [
+        ("default", 400, "name a model"),
+        ("", 400, "name a model"),
+        ("claud-sonnet-4-6", 404, "anthropic/claude-sonnet-4-6"),
+        ("llama3.2", 404, "no provider is known"),
+        ("ollama/llama3.2", 404, "pins it"),
+        ("claude-sonnet-4-6", 422, "no key for anthropic: orch secrets set ANTHROPIC_API_KEY"),
+    ] {
+        for path in [CHAT, MESSAGES] {
+            let answer = stage.post(path, &ask(model)).await;
+            let error = answer.json();
+            assert_eq!(answer.status.as_u16(), status, "{model}: {error}");
+            assert_eq!(error["type"] == json!("error"), path == MESSAGES, "{error}");
+            let message = error["error"]["message"].as_str().expect("a message");
+            assert!(message.contains(says), "{model}: {message}");
+        }
+    }
+    assert!(stage.booked().is_empty() && stage.audited().await.is_empty(), "nobody was asked");
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn a_key_is_used_from_the_next_request_on_and_gone_with_the_next() {
+    let stage = Stage::with_vault(&[]).await;
+    assert_eq!(stage.post(CHAT, &ask("gpt-4o-mini")).await.status.as_u16(), 422);
+    let key = stage.upstream.simulation.as_ref().and_then(|s| s.key_for("openai")).expect("a key").to_owned();
+    stage.store("openai", "sk-0123456789abcdef0123456789abcdef".to_owned()).await;
+    let wrong = stage.post(CHAT, &ask("gpt-4o-mini")).await;
+    assert_eq!(wrong.status, StatusCode::UNAUTHORIZED, "{}", wrong.text);
+    stage.store("openai", key).await;
+    assert_eq!(stage.post(CHAT, &ask("gpt-4o-mini")).await.status, StatusCode::OK);
+    let name = "OPENAI_API_KEY".parse().expect("a name");
+    stage.keeper().with("default", move |vault| Ok(vault.remove(&name)?)).await.expect("removed");
+    assert_eq!(stage.post(CHAT, &ask("gpt-4o-mini")).await.status.as_u16(), 422);
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn models_are_listed_with_whether_they_can_be_asked() {
+    let stage = Stage::with_vault(&["anthropic"]).await;
+    let openai = stage.send("GET", "/v1/models", &[], &Value::Null).await.json();
+    let entries = openai["data"].as_array().expect("entries");
+    let entry =
+        |id: &str| entries.iter().find(|m| m["id"] == id).unwrap_or_else(|| panic!("no {id}: {openai}"));
+    let there = entry("anthropic/claude-sonnet-4-6");
+    assert_eq!((&there["provider"], &there["key"]), (&json!("anthropic"), &json!("present")));
+    assert_eq!(there["object"], "model");
+    assert_eq!(entry("openai/gpt-4o-mini")["key"], "missing");
+    assert_eq!(entries[0]["key"], "present", "what can be asked comes first");
+
+    let headers = [("anthropic-version", "2023-06-01")];
+    let anthropic = stage.send("GET", "/api/v1/models", &headers, &Value::Null).await.json();
+    assert_eq!((&anthropic["data"][0]["type"], &anthropic["has_more"]), (&json!("model"), &json!(false)));
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn a_simulated_server_says_so_and_keeps_the_operator_s_ceilings() {
+    let ceilings = Limits { tokens: Some(60), ..Limits::default() };
+    let stage = Stage::simulated(&ceilings).await;
+    let answer = stage.post(CHAT, &ask("gpt-4o-mini")).await;
+    assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS, "{}", answer.text);
+    assert_eq!(answer.json()["error"]["code"], "orch_limit_reached");
+    stage.end().await;
+
+    let stage = Stage::simulated(&Limits::default()).await;
+    let answer = stage.post(MESSAGES, &ask("claude-sonnet-4-6")).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+    let receipt = answer.receipt.expect("a receipt");
+    assert_eq!(
+        (&receipt["simulated"], &receipt["credential"]["source"]),
+        (&json!(true), &json!("simulated"))
+    );
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn failures_before_the_gateway_speak_the_client_s_dialect() {
+    let said = |spoken, failure: &Failure| {
+        let response = refuse(spoken, failure);
+        let status = response.status().as_u16();
+        async move {
+            let body = response.into_body().collect().await.expect("a body").to_bytes();
+            (status, serde_json::from_slice::<Value>(&body).expect("JSON"))
+        }
+    };
+    let nobody = Failure::new(Kind::Server, "not_authenticated", "there is no such token").hint("orch login");
+    let (status, openai) = said(Dialect::OpenAiChat, &nobody).await;
+    assert_eq!((status, &openai["error"]["code"]), (401, &json!("invalid_api_key")));
+    assert_eq!(openai["error"]["message"], "there is no such token; orch login");
+    let (status, anthropic) = said(Dialect::AnthropicMessages, &nobody).await;
+    assert_eq!((status, &anthropic["error"]["type"]), (401, &json!("authentication_error")));
+
+    for (kind, code, expected) in [
+        (Kind::Server, "forbidden", 403),
+        (Kind::Server, "rate_limited", 429),
+        (Kind::Server, "shutting_down", 503),
+        (Kind::Vault, "vault_tampered", 503),
+        (Kind::Usage, "body_too_large", 413),
+        (Kind::Defect, "defect", 500),
+    ] {
+        let (status, body) = said(Dialect::OpenAiChat, &Failure::new(kind, code, "why")).await;
+        assert_eq!((status, &body["error"]["code"]), (expected, &json!(format!("orch_{code}"))));
+    }
+}
+
+#[test]
+fn the_catalog_s_models_of_these_tests_exist() {
+    let catalog = Catalog::builtin();
+    for model in ["gpt-4o-mini", "claude-sonnet-4-6"] {
+        assert!(catalog.providers().any(|provider| provider.model(model).is_some()), "{model}");
+    }
+}

@@ -1,0 +1,114 @@
+use std::sync::Arc;
+
+use orch_vault::VaultLocation;
+use tempfile::TempDir;
+
+use super::*;
+
+const KEY: &str = "sk-0123456789abcdef0123456789abcdef";
+
+struct Stage {
+    _folder: TempDir,
+    keeper: Keeper,
+    catalog: Arc<Catalog>,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let location = VaultLocation {
+            store: folder.path().join("vault"),
+            key_file: folder.path().join("vault.key"),
+            workspace: "default".to_owned(),
+        };
+        let catalog = Arc::new(Catalog::builtin());
+        Self { _folder: folder, keeper: Keeper::new(location, Arc::clone(&catalog)), catalog }
+    }
+
+    async fn put(&self, name: &str, body: &Value) -> Result<Value, Failure> {
+        put(&self.keeper, "default", &self.catalog, name, body.to_string().as_bytes()).await
+    }
+
+    async fn delete(&self, name: &str) -> Result<Value, Failure> {
+        delete(&self.keeper, "default", &self.catalog, name).await
+    }
+
+    async fn list(&self, workspace: &str) -> Value {
+        list(&self.keeper, workspace, &self.catalog).await.expect("listed")
+    }
+}
+
+#[tokio::test]
+async fn a_secret_goes_in_is_listed_and_goes_without_its_value_coming_out() {
+    let stage = Stage::new();
+    assert_eq!(stage.list("default").await, json!({ "secrets": [] }));
+    assert_eq!(stage.delete("TOKEN").await.expect_err("none").code(), "secret_missing");
+
+    let body = json!({
+        "value": KEY, "hosts": ["API.example.com", "*.example.org"], "header": "X-Token", "agents": ["acme/x"],
+        "expires": "2090-01-31T12:00:00Z",
+    });
+    assert_eq!(stage.put("TOKEN", &body).await.expect("set"), json!({ "name": "TOKEN", "version": 1 }));
+    assert_eq!(stage.put("TOKEN", &body).await.expect("set"), json!({ "name": "TOKEN", "version": 2 }));
+    stage.put("OPENAI_API_KEY", &json!({ "value": KEY })).await.expect("set");
+
+    let listed = stage.list("default").await;
+    let row = &listed["secrets"][1];
+    assert_eq!(row["hosts"], json!(["api.example.com", "*.example.org"]));
+    assert_eq!((&row["header"], &row["agents"]), (&json!("x-token"), &json!(["acme/x"])));
+    assert_eq!((&row["version"], &row["mask"]), (&json!(2), &json!("cdef")));
+    assert_eq!(row["expires"], "2090-01-31T12:00:00Z");
+    let key = &listed["secrets"][0];
+    assert_eq!((&key["hosts"], &key["header"]), (&json!(["api.openai.com"]), &Value::Null));
+    assert!(!listed.to_string().contains("0123456789"), "{listed}");
+    assert_eq!(stage.list("other").await, json!({ "secrets": [] }));
+
+    assert_eq!(stage.delete("TOKEN").await.expect("gone"), json!({ "name": "TOKEN", "version": 2 }));
+    assert_eq!(stage.delete("TOKEN").await.expect_err("gone").code(), "secret_missing");
+}
+
+#[tokio::test]
+async fn what_is_refused_says_why_and_repeats_no_value() {
+    let stage = Stage::new();
+    let with = |field: &str, said: Value| {
+        let mut body = json!({ "value": KEY });
+        body[field] = said;
+        body
+    };
+    for (name, body, code) in [
+        ("TOKEN", with("hosts", json!(["*.com"])), "bad_usage"),
+        ("TOKEN", with("hosts", json!(["10.0.0.1"])), "bad_usage"),
+        ("TOKEN", with("header", json!("a b")), "bad_usage"),
+        ("TOKEN", with("header", json!("")), "bad_usage"),
+        ("TOKEN", with("agents", json!(["nobody"])), "bad_usage"),
+        ("TOKEN", with("expires", json!("soon")), "body_invalid"),
+        ("TOKEN", with("expires", json!("2020-01-01T00:00:00Z")), "secret_refused"),
+        ("TOKEN", with("extra", json!(1)), "body_invalid"),
+        ("TOKEN", json!({ "value": 5 }), "body_invalid"),
+        ("TOKEN", json!({ "hosts": [] }), "body_invalid"),
+        ("TOKEN", json!([KEY]), "body_invalid"),
+        ("TOKEN", json!({ "value": "short" }), "secret_refused"),
+        ("TOKEN", json!({ "value": format!("{KEY}\n") }), "secret_refused"),
+        ("OPENAI_API_KEY", with("hosts", json!(["api.example.com"])), "bad_usage"),
+        ("OPENAI_API_KEY", with("header", json!("x-key")), "bad_usage"),
+        ("openai", json!({ "value": KEY }), "secret_name_invalid"),
+        (KEY, json!({ "value": KEY }), "secret_name_invalid"),
+    ] {
+        let failure = stage.put(name, &body).await.expect_err(&body.to_string());
+        assert_eq!(failure.code(), code, "{name} {body} {failure}");
+        assert!(!failure.to_json().to_string().contains(KEY), "{failure:?}");
+    }
+    assert_eq!(stage.list("default").await, json!({ "secrets": [] }));
+    let short = json!({ "value": "short", "allow_short": true });
+    stage.put("TOKEN", &short).await.expect("it was asked for");
+    assert_eq!(stage.list("default").await["secrets"][0]["scrubbable"], false);
+}
+
+#[test]
+fn a_value_is_read_with_its_escapes() {
+    let (value, _) = body::read(br#"{"value":"a\"\u00e9\\b"}"#).expect("a body");
+    value.expose(|bytes| assert_eq!(bytes, "a\"é\\b".as_bytes()));
+    for bad in [&b"{"[..], b"", b"{\"value\":\"\xff\"}"] {
+        assert_eq!(body::read(bad).map(|_| ()).expect_err("not JSON").code(), "body_invalid");
+    }
+}

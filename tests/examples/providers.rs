@@ -1,0 +1,65 @@
+//! The fake providers as a program, for tests that are not written in Rust.
+//!
+//! `providers HOME` plays OpenAI and Anthropic on loopback under an authority of its own, writes the `config.yaml` that
+//! leads there into HOME, prints one line of JSON with the keys that they take and what they answer, and ends with its
+//! standard input.
+
+use std::io::{Read as _, Write as _};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use orch_tests::ca::Ca;
+use orch_tests::fakes::anthropic::anthropic;
+use orch_tests::fakes::openai::openai;
+use orch_tests::fakes::tools::calls_tool;
+use orch_tests::upstream::Upstream;
+use serde_json::json;
+
+const OPENAI_KEY: &str = "sk-openai-0123456789abcdef0123456789";
+const ANTHROPIC_KEY: &str = "sk-ant-0123456789abcdef0123456789abcd";
+const SAYS: &str = "Keys stay with their owner, and café agents ask.";
+
+fn main() -> std::io::Result<()> {
+    let home = std::env::args_os()
+        .nth(1)
+        .map(PathBuf::from)
+        .ok_or_else(|| std::io::Error::other("providers HOME"))?;
+    let ca = Ca::new();
+    let arguments = json!({ "city": "Zürich", "days": 2 });
+    let chat =
+        Upstream::https(&ca, &["api.openai.com"], calls_tool(openai(OPENAI_KEY, SAYS), arguments.clone()));
+    let messages = Upstream::https(
+        &ca,
+        &["api.anthropic.com"],
+        calls_tool(anthropic(ANTHROPIC_KEY, SAYS), arguments.clone()),
+    );
+    configure(
+        &home,
+        &ca,
+        &[("api.openai.com:443", chat.address()), ("api.anthropic.com:443", messages.address())],
+    )?;
+    let told = json!({
+        "keys": { "OPENAI_API_KEY": OPENAI_KEY, "ANTHROPIC_API_KEY": ANTHROPIC_KEY },
+        "says": SAYS, "arguments": arguments,
+    });
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{told}")?;
+    out.flush()?;
+    std::io::stdin().read_to_end(&mut Vec::new())?;
+    Ok(())
+}
+
+/// JSON is YAML.
+fn configure(home: &Path, ca: &Ca, origins: &[(&str, SocketAddr)]) -> std::io::Result<()> {
+    let connect_to: serde_json::Map<_, _> =
+        origins.iter().map(|(origin, address)| ((*origin).to_owned(), json!(address))).collect();
+    private(&home.join("test-roots.pem"), &ca.pem())?;
+    let config = json!({ "egress": { "ca_file": "test-roots.pem", "connect_to": connect_to } });
+    private(&home.join("config.yaml"), &config.to_string())
+}
+
+fn private(path: &Path, text: &str) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())
+}
