@@ -23,8 +23,8 @@ mod policy;
 mod prepare;
 mod run;
 mod schema;
-mod service;
 pub mod secrets;
+mod service;
 #[cfg(test)]
 mod stage;
 pub mod store;
@@ -42,8 +42,8 @@ pub use keeper::{Keeper, VaultAt};
 pub use keys::{CallerKeys, KeySources, flag_key};
 pub use llm::{Client, Llm, refuse, spoken_at};
 pub use permissions::{AllowedHost, Answer, Capability, Question};
-pub use service::{Follower, Gauges, Library, Mode, Parts, Service, is_reserved};
 pub use run::{
     EgressReport, Event, LimitRequest, LimitUse, LimitsReport, MountRequest, Observer, Report, RunRequest,
     Simulate, UsageReport,
 };
+pub use service::{Follower, Gauges, Library, Mode, Parts, Service, is_reserved};

@@ -119,7 +119,8 @@ impl Service {
         }
         let (store, instance) = open_store(folder).await?;
         let max_running = config.max_running;
-        let broker = Broker::new(Environment::Fixed(BTreeMap::new()), home, config, catalog, vault.clone(), &program);
+        let broker =
+            Broker::new(Environment::Fixed(BTreeMap::new()), home, config, catalog, vault.clone(), &program);
         let catalog = Arc::clone(broker.catalog());
         let keeper = match mode {
             Mode::Embedded => Keeper::new(vault, catalog),
@@ -212,11 +213,7 @@ impl Service {
     ///
     /// # Errors
     /// Whatever refuses it; then nothing was accepted.
-    pub async fn submit(
-        self: &Arc<Self>,
-        caller: &Caller,
-        request: RunRequest,
-    ) -> Result<RunId, Failure> {
+    pub async fn submit(self: &Arc<Self>, caller: &Caller, request: RunRequest) -> Result<RunId, Failure> {
         if self.is_draining() {
             return Err(Failure::new(Kind::Server, "shutting_down", "the server is about to stop")
                 .hint("try again in a moment"));
@@ -340,8 +337,9 @@ impl Service {
 
     /// Stores the content of an agent, once.
     async fn keep_agent(&self, agent: &Arc<Agent>) -> Result<(), Failure> {
-        let known =
-            |service: &Self| service.kept_agents.lock().unwrap_or_else(PoisonError::into_inner).contains(&agent.digest);
+        let known = |service: &Self| {
+            service.kept_agents.lock().unwrap_or_else(PoisonError::into_inner).contains(&agent.digest)
+        };
         if known(self) {
             return Ok(());
         }

@@ -43,9 +43,9 @@ use writer::Writer;
 pub use blobs::Blobs;
 pub use instance::Instance;
 pub use rows::{
-    AgentRow, AgentSummary, COUNT_LIMIT, CallRow, DECISIONS_LIMIT, EVENT_TEXT_LIMIT, EventKind, GrantRow, NewRun,
-    PAGE_LIMIT, Published, RunEnd, RunEvent, RunPage, RunRow, RunStatus, TokenRow, UnknownWord, UsageBy, UsageQuery,
-    UsageRow, VersionRow,
+    AgentRow, AgentSummary, COUNT_LIMIT, CallRow, DECISIONS_LIMIT, EVENT_TEXT_LIMIT, EventKind, GrantRow,
+    NewRun, PAGE_LIMIT, Published, RunEnd, RunEvent, RunPage, RunRow, RunStatus, TokenRow, UnknownWord,
+    UsageBy, UsageQuery, UsageRow, VersionRow,
 };
 
 /// The name of the database in the store's folder.

@@ -162,7 +162,9 @@ async fn options_that_ollama_would_ignore_are_refused() {
         model: "llama3.2".into(),
         credential: None,
     };
-    session.plan = std::sync::Arc::new(orch_gateway::Plan { candidates: vec![ollama], ..Default::default() });
+    let mut plan = orch_gateway::Plan::default();
+    plan.candidates.push(ollama);
+    session.plan = std::sync::Arc::new(plan);
     for field in ["options", "num_ctx"] {
         let mut body = hello();
         body[field] = json!({"num_ctx": 32768});

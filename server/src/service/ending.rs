@@ -5,8 +5,8 @@ use orch_manifests::RunId;
 use serde_json::Value;
 use time::OffsetDateTime;
 
-use super::live::{LiveRun, Why};
 use super::Service;
+use super::live::{LiveRun, Why};
 use crate::broker::Concluded;
 use crate::failure::{Failure, Kind};
 use crate::run::Report;
@@ -82,8 +82,12 @@ fn ending(result: Result<Report, Failure>, stopped: Option<Why>) -> Ending {
 
 /// The failure of a run that ended because its server did.
 pub(super) fn interrupted_by_server(why: &impl std::fmt::Display) -> Failure {
-    Failure::new(Kind::Server, "server_stopped", format!("the server stopped while the run was under way: {why}"))
-        .hint("whatever it has done so far has happened; run it again if that does no harm")
+    Failure::new(
+        Kind::Server,
+        "server_stopped",
+        format!("the server stopped while the run was under way: {why}"),
+    )
+    .hint("whatever it has done so far has happened; run it again if that does no harm")
 }
 
 /// Who pays for a call.

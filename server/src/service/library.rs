@@ -97,7 +97,8 @@ impl AtHand {
             self.bytes += agent.module.len();
         }
         while self.bytes > AT_HAND && self.agents.len() > 1 {
-            let Some(oldest) = self.agents.iter().min_by_key(|(_, (_, used))| *used).map(|(digest, _)| *digest)
+            let Some(oldest) =
+                self.agents.iter().min_by_key(|(_, (_, used))| *used).map(|(digest, _)| *digest)
             else {
                 return;
             };

@@ -97,13 +97,13 @@ impl LiveRun {
     }
 
     /// Gathers what the agent wrote into events of whole characters.
-    fn write(&self, kind: EventKind, bytes: &[u8]) {
+    fn write(&self, kind: EventKind, bytes: &[u8], now: Instant) {
         let mut told = self.lock();
         if told.gathered.as_ref().is_some_and(|(gathered, _)| *gathered != kind) {
             told.flush();
         }
         told.gathered.get_or_insert_with(|| (kind, Vec::new())).1.extend_from_slice(bytes);
-        let due = told.last.is_none_or(|last| last.elapsed() >= GATHER);
+        let due = told.last.is_none_or(|last| now.saturating_duration_since(last) >= GATHER);
         if due || told.gathered.as_ref().is_some_and(|(_, bytes)| bytes.len() >= PIECE) {
             told.flush_whole();
         }
@@ -175,7 +175,10 @@ impl Told {
         }
         if self.events.len() >= EVENTS {
             if !std::mem::replace(&mut self.dropped, true) {
-                self.add(EventKind::Warning, "this run tells too much: its further events are not kept".to_owned());
+                self.add(
+                    EventKind::Warning,
+                    "this run tells too much: its further events are not kept".to_owned(),
+                );
             }
             return;
         }
@@ -220,8 +223,8 @@ impl Observer for LiveRun {
             Event::Note(text) => self.tell(EventKind::Note, text),
             Event::Warning(text) => self.tell(EventKind::Warning, text),
             Event::Refused(text) => self.tell(EventKind::Refused, text),
-            Event::Log(bytes) => self.write(EventKind::Log, bytes),
-            Event::Output(bytes) => self.write(EventKind::Output, bytes),
+            Event::Log(bytes) => self.write(EventKind::Log, bytes, Instant::now()),
+            Event::Output(bytes) => self.write(EventKind::Output, bytes, Instant::now()),
         }
     }
 
@@ -258,17 +261,18 @@ mod tests {
         assert_eq!(live.after(0).await.len(), 2, "also for who comes late");
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn what_an_agent_writes_at_once_is_one_event_of_whole_characters() {
         let live = LiveRun::new(RunId::random(), "default");
-        live.event(Event::Log(b"a"));
+        let now = Instant::now();
+        let log = |bytes: &[u8], at| live.write(EventKind::Log, bytes, at);
+        log(b"a", now);
         for piece in [&b"b"[..], "\u{e9}".as_bytes().split_at(1).0] {
-            live.event(Event::Log(piece));
+            log(piece, now);
         }
         assert_eq!(texts(&live.after(0).await), [(1, EventKind::Log, "a")]);
-        tokio::time::advance(GATHER).await;
-        live.event(Event::Log(&"\u{e9}".as_bytes()[1..]));
-        live.event(Event::Log(b"\xff"));
+        log(&"\u{e9}".as_bytes()[1..], now + 2 * GATHER);
+        log(b"\xff", now + 2 * GATHER);
         assert_eq!(texts(&live.after(1).await), [(2, EventKind::Log, "b\u{e9}")]);
         let stored = live.unstored();
         assert_eq!(texts(&stored).last(), Some(&(3, EventKind::Log, "\u{fffd}")));

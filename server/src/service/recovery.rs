@@ -74,7 +74,9 @@ impl Service {
 
     async fn interrupted(&self, row: &RunRow) -> Result<(), Failure> {
         let why = match row.status {
-            RunStatus::Queued => "it waited for its turn, and its keys were in the memory of that process only",
+            RunStatus::Queued => {
+                "it waited for its turn, and its keys were in the memory of that process only"
+            }
             _ => "it had been started",
         };
         self.end(row, RunStatus::Interrupted, &interrupted_by_server(&why)).await

@@ -69,5 +69,6 @@ pub(super) fn count(number: u64) -> i64 {
 
 /// A column's count.
 pub(super) fn count_in(row: &Row<'_>, column: &str) -> Result<u64, Problem> {
-    u64::try_from(row.get::<_, i64>(column)?).map_err(|_| Problem::Row(format!("column `{column}` is negative")))
+    u64::try_from(row.get::<_, i64>(column)?)
+        .map_err(|_| Problem::Row(format!("column `{column}` is negative")))
 }

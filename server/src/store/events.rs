@@ -89,8 +89,9 @@ pub(super) fn append(db: &Connection, run: &RunId, events: &[RunEvent]) -> Resul
 
 /// Adds events to the run with this number.
 pub(super) fn insert(db: &Connection, run: i64, events: &[RunEvent]) -> Result<(), Problem> {
-    let mut insert = db
-        .prepare_cached("INSERT OR IGNORE INTO events (run, seq, time, kind, text) VALUES (?1, ?2, ?3, ?4, ?5)")?;
+    let mut insert = db.prepare_cached(
+        "INSERT OR IGNORE INTO events (run, seq, time, kind, text) VALUES (?1, ?2, ?3, ?4, ?5)",
+    )?;
     for event in events {
         let text = &event.text[..event.text.floor_char_boundary(EVENT_TEXT_LIMIT)];
         insert.execute(params![run, count(event.seq), micros(event.time), event.kind.as_str(), text])?;

@@ -22,8 +22,7 @@ pub(super) fn folder(path: &Path) -> Result<PathBuf, Failure> {
         .mode(0o700)
         .create(path)
         .map_err(|error| Failure::file("home_unwritable", "create the folder", path, &error))?;
-    let meta =
-        path.symlink_metadata().map_err(|e| Failure::file("home_unreadable", "look at", path, &e))?;
+    let meta = path.symlink_metadata().map_err(|e| Failure::file("home_unreadable", "look at", path, &e))?;
     check(path, &meta, FileKind::Folder)?;
     path.canonicalize().map_err(|e| Failure::file("home_unreadable", "look at", path, &e))
 }
@@ -115,10 +114,9 @@ pub(super) fn remove_leftovers(folder: &Path) -> io::Result<()> {
         }
         // It may be gone by now, or be something that cannot be opened: then it is left alone.
         let Ok(file) = open(&path) else { continue };
-        let old = file
-            .metadata()
-            .and_then(|meta| meta.modified())
-            .is_ok_and(|modified| SystemTime::now().duration_since(modified).is_ok_and(|age| age > LEFTOVER_AGE));
+        let old = file.metadata().and_then(|meta| meta.modified()).is_ok_and(|modified| {
+            SystemTime::now().duration_since(modified).is_ok_and(|age| age > LEFTOVER_AGE)
+        });
         if old && file.try_lock().is_ok() {
             match fs::remove_file(&path) {
                 Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),

@@ -179,15 +179,8 @@ pub enum EventKind {
 
 impl EventKind {
     /// Every kind.
-    pub const ALL: [Self; 7] = [
-        Self::Status,
-        Self::Progress,
-        Self::Note,
-        Self::Warning,
-        Self::Log,
-        Self::Output,
-        Self::Refused,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Status, Self::Progress, Self::Note, Self::Warning, Self::Log, Self::Output, Self::Refused];
 
     /// The word for it, as the API and the database write it.
     #[must_use]

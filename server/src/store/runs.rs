@@ -92,8 +92,7 @@ pub(super) fn finish(
     for call in &end.calls {
         usage::record(db, call)?;
     }
-    let mut insert =
-        db.prepare_cached("INSERT INTO decisions (run, place, decision) VALUES (?1, ?2, ?3)")?;
+    let mut insert = db.prepare_cached("INSERT INTO decisions (run, place, decision) VALUES (?1, ?2, ?3)")?;
     for (place, decision) in (0_i64..).zip(end.decisions.iter().take(DECISIONS_LIMIT)) {
         insert.execute(params![seq, place, decision.to_string()])?;
     }

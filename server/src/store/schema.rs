@@ -28,7 +28,9 @@ const BUSY_PAUSE: Duration = Duration::from_millis(1);
 pub(super) fn open_writer(path: &Path, wait: Wait) -> Result<Connection, Failure> {
     prepare(path, wait).map_err(|problem| match problem {
         // Something that SQLite takes for no database at all.
-        Problem::Sqlite(e) if e.sqlite_error_code() == Some(rusqlite::ErrorCode::NotADatabase) => foreign(path),
+        Problem::Sqlite(e) if e.sqlite_error_code() == Some(rusqlite::ErrorCode::NotADatabase) => {
+            foreign(path)
+        }
         problem => problem.told(path),
     })
 }
