@@ -147,6 +147,28 @@ impl Running {
         kill_process(self.group(), Signal::INT).expect("the process is alive");
     }
 
+    /// Asks the command to end, as a supervisor does.
+    pub fn terminate(&self) {
+        kill_process(self.group(), Signal::TERM).expect("the process is alive");
+    }
+
+    /// Kills the command, and nothing else of its group.
+    pub fn kill_alone(&self) {
+        kill_process(self.group(), Signal::KILL).expect("the process is alive");
+    }
+
+    /// The first line that it prints, as soon as it is whole.
+    #[track_caller]
+    pub fn first_line(&self) -> String {
+        let (said, _) = self.stdout.wait(|state| state.ended || state.bytes.contains(&b'\n'));
+        let line = said.split(|byte| *byte == b'\n').next().filter(|line| line.len() < said.len());
+        let Some(line) = line else {
+            let (told, _) = self.stderr.wait(|_| true);
+            panic!("it printed no line\n{}", String::from_utf8_lossy(&told));
+        };
+        String::from_utf8_lossy(line).into_owned()
+    }
+
     /// Returns as soon as stderr contains this text, while the command goes on.
     #[track_caller]
     pub fn wait_says(&self, text: &str) {
