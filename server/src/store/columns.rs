@@ -41,11 +41,6 @@ pub(super) fn parsed<T: FromStr>(row: &Row<'_>, column: &str) -> Result<T, Probl
     text.parse().map_err(|_| Problem::Row(format!("column `{column}` holds what is no value of it")))
 }
 
-/// A column's JSON.
-pub(super) fn json_in(row: &Row<'_>, column: &str) -> Result<Value, Problem> {
-    json(&row.get::<_, String>(column)?, column)
-}
-
 /// JSON text of a column.
 pub(super) fn json(text: &str, column: &str) -> Result<Value, Problem> {
     serde_json::from_str(text).map_err(|e| Problem::Row(format!("column `{column}` holds no JSON: {e}")))
