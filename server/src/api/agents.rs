@@ -148,7 +148,7 @@ pub(super) async fn publish(mut call: Call<'_>) -> Result<Response<Body>, Failur
     let document: PublishDocument = call.json(DOCUMENT).await?;
     let service = call.service();
     let bytes = module(service, &document.module).await?;
-    let agent = Agent::from_parts(&document.manifest, document.format.into(), bytes.into(), service.catalog())?;
+    let agent = Agent::from_parts(&document.manifest, document.format.into(), bytes, service.catalog())?;
     let manifest = &agent.manifest;
     if (&manifest.name, &manifest.version) != (&name, &version) {
         return Err(Failure::usage(

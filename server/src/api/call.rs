@@ -1,5 +1,7 @@
 //! One request of somebody who is known and may.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use http::Request;
 use http::request::Parts;
 use orch_proxy::Body;
@@ -24,11 +26,12 @@ pub(super) struct Call<'a> {
     pub(super) peer: Peer,
     pub(super) path: Path,
     pub(super) parts: Parts,
-    pub(super) body: Body,
+    /// Read by one thread at a time; the lock says so to the compiler, and is never waited for.
+    pub(super) body: Mutex<Body>,
 }
 
 impl Call<'_> {
-    pub(super) fn service(&self) -> &std::sync::Arc<Service> {
+    pub(super) fn service(&self) -> &Arc<Service> {
         &self.api.service
     }
 
@@ -54,7 +57,8 @@ impl Call<'_> {
 
     /// The whole body, at most `limit` bytes of it.
     pub(super) async fn bytes(&mut self, limit: u64) -> Result<Buffered, Failure> {
-        let body = std::mem::replace(&mut self.body, orch_proxy::empty());
+        let body = self.body.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let body = std::mem::replace(body, orch_proxy::empty());
         self.api.buffers.read(&self.parts.headers, body, limit).await
     }
 
@@ -67,6 +71,6 @@ impl Call<'_> {
 
     /// The request as it came, but for its token.
     pub(super) fn into_request(self) -> Request<Body> {
-        Request::from_parts(self.parts, self.body)
+        Request::from_parts(self.parts, self.body.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 }

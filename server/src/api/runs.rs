@@ -36,7 +36,9 @@ pub(super) async fn submit(mut call: Call<'_>) -> Result<Response<Body>, Failure
     let request = document.into_request(call.service()).await?;
     let service = call.service();
     // From here on the run is the server's: it goes on when whoever asked for it goes away.
-    let run = service.submit(&call.caller, request).await?;
+    let submitted = service.submit(&call.caller, request).await;
+    call.api.metrics.submitted(submitted.is_ok());
+    let run = submitted?;
     let over = match wait {
         Wait::No => false,
         Wait::Until(time) => timeout(time, service.ended(&run)).await.is_ok(),

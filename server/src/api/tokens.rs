@@ -100,7 +100,7 @@ pub(super) async fn revoke(call: Call<'_>) -> Result<Response<Body>, Failure> {
         Failure::usage("token_not_found", format!("there is no token {shown:?}")).hint("orch tokens list")
     };
     let row = visible(&call).await?.into_iter().find(|row| row.id == id).ok_or_else(not_found)?;
-    let revoked = call.service().store().revoke_token(&row.workspace, id).await?;
+    let revoked = call.service().store().revoke_token(&row.workspace, id, OffsetDateTime::now_utc()).await?;
     // In any case: another process may have been first, and then this one has to hear of it.
     call.api.gate.tokens().changed().await?;
     if !revoked && row.revoked.is_none() {

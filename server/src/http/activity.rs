@@ -39,16 +39,10 @@ impl Activity {
         let (mut patience, mut seen) = (head, 0);
         loop {
             let news = requests.wait_for(|now| now.under_way > 0 || now.begun != seen);
-            match timeout(patience, news).await {
-                Ok(Ok(now)) => seen = now.begun,
-                // Too long, or nobody is left who could begin one.
-                _ => return,
-            }
-            let quiet = requests.wait_for(|now| now.under_way == 0).await;
-            match quiet {
-                Ok(now) => seen = now.begun,
-                Err(_) => return,
-            }
+            // Too long, or nobody is left who could begin one.
+            let Ok(Ok(_)) = timeout(patience, news).await else { return };
+            let Ok(quiet) = requests.wait_for(|now| now.under_way == 0).await else { return };
+            seen = quiet.begun;
             patience = idle;
         }
     }

@@ -67,11 +67,16 @@ pub(super) async fn serve<A: Answer>(
             connection.as_mut().graceful_shutdown();
             let _ = timeout(limits.goodbye, connection).await;
         }
-        _ = closing.wait_for(|closing| *closing) => {
+        () = told_to(&mut closing) => {
             connection.as_mut().graceful_shutdown();
             let _ = connection.await;
         }
     }
+}
+
+/// Resolves when the connection should be closed, or nobody is left who could say so.
+async fn told_to(closing: &mut watch::Receiver<bool>) {
+    let _ = closing.wait_for(|closing| *closing).await;
 }
 
 fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {

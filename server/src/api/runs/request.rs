@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use orch_manifests::{AgentRef, ByteSize, Digest, Format, MicroUsd};
 use orch_vault::FlagKey;
 use serde::de::{Deserializer, MapAccess, Visitor, value::MapAccessDeserializer};
@@ -187,11 +188,11 @@ impl AgentDocument {
         let agent = match (upload.manifest, upload.format, upload.name) {
             (Some(text), format, None) => {
                 let format = format.map_or(Format::Yaml, Format::from);
-                Agent::from_parts(&text, format, module.into(), service.catalog())?
+                Agent::from_parts(&text, format, module, service.catalog())?
             }
             (None, None, Some(stem)) => {
                 crate::agent::check_module(&module, "the module")?;
-                Agent::bare(&stem, module.into())?
+                Agent::bare(&stem, module)?
             }
             _ => {
                 return Err(Failure::usage(
@@ -205,7 +206,7 @@ impl AgentDocument {
 }
 
 /// An uploaded module.
-pub(in crate::api) async fn module(service: &Service, digest: &Digest) -> Result<Vec<u8>, Failure> {
+pub(in crate::api) async fn module(service: &Service, digest: &Digest) -> Result<Bytes, Failure> {
     service.store().blobs().get(digest).await?.ok_or_else(|| {
         Failure::usage("not_found", format!("the module {digest} is not here"))
             .hint(format!("upload it first: PUT /v1/blobs/{digest}"))
