@@ -11,7 +11,7 @@ mod first;
 mod text;
 mod tokens;
 
-pub use first::ensure_admin_token;
+pub use first::{AdminToken, ensure_admin_token};
 pub(crate) use text::{NewToken, digest_of};
 pub(crate) use tokens::Tokens;
 

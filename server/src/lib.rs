@@ -4,6 +4,7 @@
 //! said to what the agent answered.
 
 mod agent;
+mod api;
 mod broker;
 mod caller;
 mod config;
@@ -13,6 +14,7 @@ mod environment;
 mod execution;
 mod failure;
 mod home;
+pub mod http;
 mod keeper;
 mod keys;
 mod limits;
@@ -33,7 +35,9 @@ mod upstream;
 mod workers;
 
 pub use agent::{Agent, MODULE_LIMIT};
+pub use api::Api;
 pub use broker::Broker;
+pub use caller::{AdminToken, Caller, Peer, Scope, Scopes, UnknownScope, ensure_admin_token};
 pub use config::Config;
 pub use environment::{Environment, VARIABLES, Variable, documentation};
 pub use failure::{Failure, Kind};

@@ -4,7 +4,7 @@
 //! was revoked anywhere ends here within that time, and one that this server revoked ends at once.
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use time::OffsetDateTime;
@@ -18,6 +18,8 @@ use crate::store::{Store, TokenRow};
 const FRESH: Duration = Duration::from_secs(1);
 /// Age of what is known, after which nobody is let in on its word when it cannot be read again.
 const TRUSTED: Duration = Duration::from_secs(10);
+/// How often the use of a token is put on record.
+const NOTED_EVERY: Duration = Duration::from_secs(60);
 
 /// The tokens of a server.
 pub(crate) struct Tokens {
@@ -25,6 +27,8 @@ pub(crate) struct Tokens {
     known: RwLock<Known>,
     /// Who holds this reads the store; the others go on with what is known.
     reading: tokio::sync::Mutex<()>,
+    /// When the use of each token was noted last.
+    noted: Mutex<HashMap<Arc<str>, Instant>>,
 }
 
 /// What was read last.
@@ -37,7 +41,7 @@ struct Known {
 impl Tokens {
     /// Reads nothing yet.
     pub(crate) fn new(store: Store) -> Self {
-        Self { store, known: RwLock::default(), reading: tokio::sync::Mutex::default() }
+        Self { store, known: RwLock::default(), reading: tokio::sync::Mutex::default(), noted: Mutex::default() }
     }
 
     /// The holder of the token with this text; none when there is no such token, or it has ended.
@@ -62,9 +66,25 @@ impl Tokens {
                 return Err(failure);
             }
         }
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         let now = OffsetDateTime::now_utc();
-        Ok(known.callers.get(&hash).filter(|caller| caller.expires.is_none_or(|end| now < end)).cloned())
+        let holder = {
+            let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+            known.callers.get(&hash).filter(|caller| caller.expires.is_none_or(|end| now < end)).cloned()
+        };
+        if let Some(holder) = &holder {
+            self.note(&holder.id, now);
+        }
+        Ok(holder)
+    }
+
+    /// Notes that a token was used, now and then: when it was is for people.
+    fn note(&self, id: &Arc<str>, now: OffsetDateTime) {
+        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        if noted.get(id).is_none_or(|last| last.elapsed() > NOTED_EVERY) {
+            noted.insert(Arc::clone(id), Instant::now());
+            drop(noted);
+            self.store.token_used(id, now);
+        }
     }
 
     /// Reads the store now, because something was changed in it.

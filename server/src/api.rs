@@ -1,0 +1,203 @@
+//! The HTTP API: every request that a server gets, over TCP, over its socket, or from the command line of its own
+//! process.
+//!
+//! [`Api::call`] is the story of a request: find what is asked for (`table.rs`), find out who asks and whether they may
+//! (`gate.rs`), only then look at its body, do it, and say how it went. Nothing here decides about runs, secrets or
+//! agents; that is for the [`Service`](crate::service::Service).
+
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use http::header::{CACHE_CONTROL, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use http::request::Parts;
+use http::{Request, Response};
+use orch_proxy::Body;
+
+use crate::caller::{Caller, Peer};
+use crate::failure::Failure;
+use crate::http::{Answer, Known};
+use crate::llm;
+use crate::service::Service;
+
+mod agents;
+mod blobs;
+mod body;
+mod call;
+mod error;
+mod gate;
+mod gateway;
+mod grants;
+mod json;
+mod logs;
+mod metrics;
+mod operations;
+mod path;
+mod query;
+mod reply;
+mod runs;
+mod secrets;
+mod table;
+#[cfg(test)]
+mod tests;
+mod tokens;
+mod usage;
+
+use body::Buffers;
+use call::Call;
+use error::RequestId;
+use gate::Gate;
+use gateway::ClientGateway;
+use metrics::Metrics;
+use path::Path;
+use table::{Access, Action, Endpoint};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The API over one service.
+#[derive(Clone)]
+pub struct Api(Arc<Inner>);
+
+struct Inner {
+    service: Arc<Service>,
+    gate: Gate,
+    gateway: ClientGateway,
+    buffers: Buffers,
+    metrics: Arc<Metrics>,
+}
+
+impl Api {
+    /// The API of this service.
+    #[must_use]
+    pub fn new(service: Arc<Service>) -> Self {
+        let gate = Gate::new(service.store().clone());
+        Self(Arc::new(Inner {
+            service,
+            gate,
+            gateway: ClientGateway::default(),
+            buffers: Buffers::default(),
+            metrics: Arc::new(Metrics::new()),
+        }))
+    }
+
+    /// Answers a request. With a caller, the transport says who asks: this process itself, or the unix socket. Without
+    /// one, the request has to carry a token.
+    pub async fn call(&self, caller: Option<Caller>, peer: Peer, request: Request<Body>) -> Response<Body> {
+        let api = &*self.0;
+        let begun = Instant::now();
+        let _under_way = api.metrics.begin();
+        let (mut parts, body) = request.into_parts();
+        let refusal = Refusal::of(&parts);
+        let path = Path::of(parts.uri.path());
+        let found = table::find(&parts.method, &path);
+        let route = found.as_ref().map_or("none", |endpoint| endpoint.path);
+        let open = found.as_ref().is_ok_and(|endpoint| endpoint.access == Access::Open);
+
+        let admitted = api.gate.admit(caller, peer, &parts.headers, open).await;
+        let known = matches!(admitted, Ok(Some(_)));
+        // Nothing behind this line has any use for the caller's token.
+        for name in gate::TOKEN_HEADERS {
+            parts.headers.remove(name);
+        }
+        let done = match (admitted, found) {
+            (Err(failure), _) | (Ok(_), Err(failure)) => Err(failure),
+            (Ok(None), Ok(endpoint)) => Ok(operations::open(api, endpoint.action)),
+            (Ok(Some(caller)), Ok(endpoint)) => {
+                act(endpoint, Call { api, caller, peer, path, parts, body: Mutex::new(body) }).await
+            }
+        };
+        let mut response = done.unwrap_or_else(|failure| refusal.response(&failure));
+        if known {
+            response.extensions_mut().insert(Known);
+        }
+        refusal.seal(&mut response);
+        api.metrics.answered(route, response.status(), begun.elapsed());
+        response
+    }
+}
+
+/// Does what was asked for, if its caller may.
+async fn act(endpoint: &Endpoint, call: Call<'_>) -> Result<Response<Body>, Failure> {
+    gate::permit(&call.caller, endpoint.access)?;
+    // On the heap: they differ in size, and every connection would have to hold the largest.
+    match endpoint.action {
+        Action::Llm => {
+            let (api, caller) = (call.api, call.caller.clone());
+            let request = call.into_request();
+            Box::pin(api.gateway.answer(&api.service, &api.metrics, &caller, request)).await
+        }
+        Action::SubmitRun => Box::pin(runs::submit(call)).await,
+        Action::ListRuns => Box::pin(runs::list(call)).await,
+        Action::GetRun => Box::pin(runs::get(call)).await,
+        Action::CancelRun => Box::pin(runs::cancel(call)).await,
+        Action::RunEvents => Box::pin(runs::events(call)).await,
+        Action::Logs => Box::pin(logs::read(call)).await,
+        Action::Usage => Box::pin(usage::read(call)).await,
+        Action::HasBlob => Box::pin(blobs::has(call)).await,
+        Action::GetBlob => Box::pin(blobs::get(call)).await,
+        Action::PutBlob => Box::pin(blobs::put(call)).await,
+        Action::ListAgents => Box::pin(agents::list(call)).await,
+        Action::GetAgent => Box::pin(agents::versions(call)).await,
+        Action::GetVersion => Box::pin(agents::version(call)).await,
+        Action::DiffVersions => Box::pin(agents::diff(call)).await,
+        Action::Publish => Box::pin(agents::publish(call)).await,
+        Action::ListGrants => Box::pin(grants::list(call)).await,
+        Action::PutGrant => Box::pin(grants::put(call)).await,
+        Action::RemoveGrant => Box::pin(grants::remove(call)).await,
+        Action::ListSecrets => Box::pin(secrets::list(call)).await,
+        Action::PutSecret => Box::pin(secrets::put(call)).await,
+        Action::RemoveSecret => Box::pin(secrets::remove(call)).await,
+        Action::MakeToken => Box::pin(tokens::make(call)).await,
+        Action::ListTokens => Box::pin(tokens::list(call)).await,
+        Action::RevokeToken => Box::pin(tokens::revoke(call)).await,
+        Action::WhoAmI => operations::who_am_i(&call),
+        Action::Metrics => operations::metrics(&call),
+        Action::Health | Action::Ready => Ok(operations::open(call.api, endpoint.action)),
+    }
+}
+
+/// How a request is told that it failed: in the words of the path that it asked for.
+struct Refusal {
+    id: RequestId,
+    spoken: Option<orch_manifests::Dialect>,
+}
+
+impl Refusal {
+    fn of(request: &Parts) -> Self {
+        Self { id: RequestId::random(), spoken: llm::spoken_at(request.uri.path(), &request.headers) }
+    }
+
+    fn response(&self, failure: &Failure) -> Response<Body> {
+        match self.spoken {
+            None => error::response(failure, &self.id),
+            Some(dialect) => {
+                let mut response = llm::refuse(dialect, failure);
+                error::advise(failure, response.headers_mut());
+                response
+            }
+        }
+    }
+
+    /// What every response has.
+    fn seal(&self, response: &mut Response<Body>) {
+        let headers = response.headers_mut();
+        headers.insert(REQUEST_ID, self.id.header());
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        // Answers are about runs and secrets, and no cache on the way knows who may read them.
+        headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    }
+}
+
+impl Answer for Api {
+    async fn answer(&self, caller: Option<Caller>, peer: Peer, request: Request<Body>) -> Response<Body> {
+        self.call(caller, peer, request).await
+    }
+
+    fn refuse(&self, peer: Peer, request: &Parts, failure: &Failure) -> Response<Body> {
+        let refusal = Refusal::of(request);
+        let too_often = self.0.gate.count_stranger(peer).err();
+        let mut response = refusal.response(too_often.as_ref().unwrap_or(failure));
+        refusal.seal(&mut response);
+        self.0.metrics.answered("none", response.status(), std::time::Duration::ZERO);
+        response
+    }
+}

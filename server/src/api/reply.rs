@@ -1,0 +1,31 @@
+//! Responses.
+
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{Response, StatusCode};
+use orch_proxy::{Body, full};
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+/// A document.
+pub(super) fn json(status: StatusCode, value: &Value) -> Response<Body> {
+    let mut response = Response::new(full(value.to_string()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// A document that answers what was asked.
+pub(super) fn ok(value: &Value) -> Response<Body> {
+    json(StatusCode::OK, value)
+}
+
+/// A time as the API writes it, in UTC.
+pub(super) fn time(at: OffsetDateTime) -> Value {
+    at.to_offset(time::UtcOffset::UTC).format(&Rfc3339).map_or(Value::Null, Value::from)
+}
+
+/// The same for a time that may not have come.
+pub(super) fn time_or_null(at: Option<OffsetDateTime>) -> Value {
+    at.map_or(json!(null), time)
+}

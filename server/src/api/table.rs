@@ -1,0 +1,198 @@
+//! What the API has, where, and who may use it.
+
+use http::Method;
+
+use super::path::Path;
+use crate::caller::Scope;
+use crate::failure::Failure;
+
+/// Who may use an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    /// Anybody, without a token.
+    Open,
+    /// Whoever has a token.
+    Known,
+    /// Whoever has one of these scopes.
+    Any(&'static [Scope]),
+    /// Whoever is admin of the workspace that the server belongs to.
+    Operator,
+}
+
+/// What an endpoint does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Action {
+    CancelRun,
+    DiffVersions,
+    GetAgent,
+    GetBlob,
+    GetRun,
+    GetVersion,
+    HasBlob,
+    Health,
+    ListAgents,
+    ListGrants,
+    ListRuns,
+    ListSecrets,
+    ListTokens,
+    Llm,
+    Logs,
+    MakeToken,
+    Metrics,
+    Publish,
+    PutBlob,
+    PutGrant,
+    PutSecret,
+    Ready,
+    RemoveGrant,
+    RemoveSecret,
+    RevokeToken,
+    RunEvents,
+    SubmitRun,
+    Usage,
+    WhoAmI,
+}
+
+/// One row of the API.
+#[derive(Debug)]
+pub(super) struct Endpoint {
+    pub(super) method: Method,
+    /// Its path; a segment in braces stands for any.
+    pub(super) path: &'static str,
+    pub(super) access: Access,
+    pub(super) action: Action,
+}
+
+const fn row(method: Method, path: &'static str, access: Access, action: Action) -> Endpoint {
+    Endpoint { method, path, access, action }
+}
+
+const GET: Method = Method::GET;
+const HEAD: Method = Method::HEAD;
+const POST: Method = Method::POST;
+const PUT: Method = Method::PUT;
+const DELETE: Method = Method::DELETE;
+
+const RUN: Access = Access::Any(&[Scope::Run]);
+const LLM: Access = Access::Any(&[Scope::Llm]);
+/// Whoever runs agents sees them, and so does whoever publishes them.
+const AGENTS: Access = Access::Any(&[Scope::Run, Scope::Publish]);
+const PUBLISH: Access = Access::Any(&[Scope::Publish]);
+const SECRETS: Access = Access::Any(&[Scope::Secrets]);
+const GRANTS: Access = Access::Any(&[Scope::Grants]);
+const ADMIN: Access = Access::Any(&[Scope::Admin]);
+const BILLS: Access = Access::Any(&[Scope::Run, Scope::Llm]);
+
+/// The whole API. The gateway comes first because it is asked most.
+static TABLE: &[Endpoint] = &[
+    row(POST, "/v1/chat/completions", LLM, Action::Llm),
+    row(POST, "/v1/messages", LLM, Action::Llm),
+    row(GET, "/v1/models", LLM, Action::Llm),
+    row(POST, "/api/v1/chat/completions", LLM, Action::Llm),
+    row(POST, "/api/v1/messages", LLM, Action::Llm),
+    row(GET, "/api/v1/models", LLM, Action::Llm),
+    //
+    row(POST, "/v1/runs", RUN, Action::SubmitRun),
+    row(GET, "/v1/runs", RUN, Action::ListRuns),
+    row(GET, "/v1/runs/{id}", RUN, Action::GetRun),
+    row(DELETE, "/v1/runs/{id}", RUN, Action::CancelRun),
+    row(GET, "/v1/runs/{id}/events", RUN, Action::RunEvents),
+    row(GET, "/v1/logs", RUN, Action::Logs),
+    row(GET, "/v1/usage", BILLS, Action::Usage),
+    //
+    row(HEAD, "/v1/blobs/{digest}", AGENTS, Action::HasBlob),
+    row(GET, "/v1/blobs/{digest}", AGENTS, Action::GetBlob),
+    row(PUT, "/v1/blobs/{digest}", AGENTS, Action::PutBlob),
+    row(GET, "/v1/agents", AGENTS, Action::ListAgents),
+    row(GET, "/v1/agents/{org}/{name}", AGENTS, Action::GetAgent),
+    row(GET, "/v1/agents/{org}/{name}/{version}", AGENTS, Action::GetVersion),
+    row(GET, "/v1/agents/{org}/{name}/{version}/diff", AGENTS, Action::DiffVersions),
+    row(PUT, "/v1/agents/{org}/{name}/{version}", PUBLISH, Action::Publish),
+    //
+    row(GET, "/v1/grants", GRANTS, Action::ListGrants),
+    row(PUT, "/v1/grants/{digest}", GRANTS, Action::PutGrant),
+    row(DELETE, "/v1/grants/{digest}", GRANTS, Action::RemoveGrant),
+    row(GET, "/v1/secrets", SECRETS, Action::ListSecrets),
+    row(PUT, "/v1/secrets/{name}", SECRETS, Action::PutSecret),
+    row(DELETE, "/v1/secrets/{name}", SECRETS, Action::RemoveSecret),
+    row(GET, "/v1/whoami", Access::Known, Action::WhoAmI),
+    row(POST, "/v1/tokens", ADMIN, Action::MakeToken),
+    row(GET, "/v1/tokens", ADMIN, Action::ListTokens),
+    row(DELETE, "/v1/tokens/{id}", ADMIN, Action::RevokeToken),
+    //
+    row(GET, "/healthz", Access::Open, Action::Health),
+    row(GET, "/readyz", Access::Open, Action::Ready),
+    row(GET, "/metrics", Access::Operator, Action::Metrics),
+];
+
+/// The endpoint of a request.
+///
+/// # Errors
+/// `not_found` when nothing has this path, `method_not_allowed` when something has and is not asked for this way.
+pub(super) fn find(method: &Method, path: &Path) -> Result<&'static Endpoint, Failure> {
+    let here = || TABLE.iter().filter(|endpoint| fits(endpoint.path, path));
+    if let Some(endpoint) = here().find(|endpoint| endpoint.method == *method) {
+        return Ok(endpoint);
+    }
+    let methods: Vec<&str> = here().map(|endpoint| endpoint.method.as_str()).collect();
+    if methods.is_empty() {
+        return Err(Failure::usage("not_found", "the API has nothing at this path")
+            .hint("paths begin with /v1, and have no slash at their end"));
+    }
+    Err(Failure::usage("method_not_allowed", format!("this path takes {}", methods.join(", ")))
+        .detail("allowed", methods))
+}
+
+fn fits(pattern: &str, path: &Path) -> bool {
+    let mut segments = path.segments().iter();
+    let mut parts = pattern.split('/').skip(1);
+    loop {
+        match (parts.next(), segments.next()) {
+            (None, None) => return true,
+            (Some(part), Some(segment)) if part == segment => {}
+            (Some(part), Some(segment)) if part.starts_with('{') && !segment.is_empty() => {}
+            _ => return false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(method: Method, path: &str) -> Result<Action, String> {
+        find(&method, &Path::of(path)).map(|endpoint| endpoint.action).map_err(|f| f.code().to_owned())
+    }
+
+    #[test]
+    fn a_path_and_a_method_are_one_endpoint() {
+        assert_eq!(at(Method::GET, "/v1/runs"), Ok(Action::ListRuns));
+        assert_eq!(at(Method::POST, "/v1/runs"), Ok(Action::SubmitRun));
+        assert_eq!(at(Method::GET, "/v1/agents/a/b/^1/diff"), Ok(Action::DiffVersions));
+        assert_eq!(at(Method::GET, "/v1/agents/a/b/%5E1"), Ok(Action::GetVersion));
+        for path in ["/", "/v1", "/v1/runs/", "/v1/runs/x/y", "/v2/runs", "/V1/runs", "//v1/runs", "/v1/agents//b", "*"]
+        {
+            assert_eq!(at(Method::GET, path), Err("not_found".to_owned()), "{path}");
+        }
+        assert_eq!(at(Method::PATCH, "/v1/runs"), Err("method_not_allowed".to_owned()));
+        let failure = find(&Method::PUT, &Path::of("/v1/runs/x")).expect_err("refused");
+        assert_eq!(failure.details()["allowed"], serde_json::json!(["GET", "DELETE"]));
+    }
+
+    /// Two rows that fit the same request would make the second unreachable.
+    #[test]
+    fn every_row_can_be_reached() {
+        for endpoint in TABLE {
+            let path = endpoint.path.replace(['{', '}'], "");
+            let found = find(&endpoint.method, &Path::of(&path)).expect("found");
+            assert!(std::ptr::eq(found, endpoint), "{} {}", endpoint.method, endpoint.path);
+        }
+    }
+
+    #[test]
+    fn only_health_is_open() {
+        let open: Vec<&str> =
+            TABLE.iter().filter(|row| row.access == Access::Open).map(|row| row.path).collect();
+        assert_eq!(open, ["/healthz", "/readyz"]);
+    }
+}

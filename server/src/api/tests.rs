@@ -1,0 +1,1 @@
+//! Requests, from their token to their answer.

@@ -1,0 +1,1 @@
+//! Connections, from hostile peers and good ones.
