@@ -3,6 +3,7 @@
 //! Each file is a subject of the contract in the command line's documentation; [`stage`] is what they stand on.
 
 mod bad_input;
+mod crash;
 mod exit_codes;
 mod fallback;
 mod hostile;

@@ -11,6 +11,9 @@ use orch_tests::orch::{Orch, Outcome};
 use orch_tests::upstream::Upstream;
 use serde_json::{Value, json};
 
+/// The program under test.
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_orch");
+
 pub(crate) const OPENAI_KEY: &str = "sk-proj-e2eQw7ZpLx4Vn8Rt2Ys6Hd1Kf9Bm3Gc5Jv0Xa";
 pub(crate) const ANTHROPIC_KEY: &str = "sk-ant-api03-e2eTb5Nw8Rq2Mz7Kx4Lp9Vd1Hs6Fj3Gc0Ya";
 pub(crate) const GEMINI_KEY: &str = "AIzaSyE2e-Wq8Rn3Tz6Lx1Vp5Kd9Hb2Mf7Gj4Cs0Y";
@@ -93,7 +96,7 @@ impl Stage {
 
 /// The real binary in a home.
 pub(crate) fn orch(home: &Home) -> Orch {
-    Orch::new(env!("CARGO_BIN_EXE_orch"), home)
+    Orch::new(PROGRAM, home)
 }
 
 /// The summarizer with a plan of its own.

@@ -1,0 +1,91 @@
+//! A server that is killed: what it accepted is finished, run again, or reported. Nothing is lost, nothing runs twice.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use orch_tests::guests;
+use orch_tests::home::Home;
+use orch_tests::server::{Server, request};
+use serde_json::{Value, json};
+
+use crate::stage::{PROGRAM, orch};
+
+/// How often the server is killed.
+const KILLS: u64 = 30;
+/// How many clients ask for runs meanwhile.
+const CLIENTS: usize = 8;
+/// How long the runs of a restarted server may take to end.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Asks for one run after another until told to stop; what was accepted is written down.
+fn load(address: SocketAddr, token: &str, body: &str, stop: &AtomicBool, accepted: &Mutex<Vec<String>>) {
+    while !stop.load(Ordering::Relaxed) {
+        // A server that was killed refuses, or breaks off in the middle: then nothing was accepted, as far as a client
+        // can tell.
+        let Ok(answer) = request(address, Some(token), "POST", "/v1/runs", body.as_bytes()) else { continue };
+        if answer.status == 202 {
+            let id = answer.json()["id"].as_str().expect("an id").to_owned();
+            accepted.lock().expect("no client panics").push(id);
+        }
+    }
+}
+
+fn end_of(server: &Server, id: &str) -> Value {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let run = server.ask("GET", &format!("/v1/runs/{id}"), None).expect(200).json();
+        if !matches!(run["status"].as_str(), Some("queued" | "running")) {
+            return run;
+        }
+        assert!(Instant::now() < until, "{id} does not end: {run}");
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn a_killed_server_loses_no_accepted_run() {
+    let home = Home::new();
+    let mut accepted: Vec<String> = Vec::new();
+    let mut moment: u64 = 0x9e37_79b9_7f4a_7c15;
+    for _ in 0..KILLS {
+        let server = Server::start(PROGRAM, &home);
+        if accepted.is_empty() {
+            orch(&home).arg("publish").arg(guests::repository().join("tests/guests/noop")).run().expect(0);
+        }
+        let body = json!({ "agent": "guests/noop", "input": {} }).to_string();
+        let (address, token) = (server.address(), server.token().to_owned());
+        let (stop, fresh) = (AtomicBool::new(false), Mutex::new(Vec::new()));
+        // Somewhere in the first 150 ms under load: at a start, in the middle of a batch, between a commit and its answer.
+        moment = moment.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let after = Duration::from_millis((moment >> 33) % 150);
+        thread::scope(|scope| {
+            for _ in 0..CLIENTS {
+                scope.spawn(|| load(address, &token, &body, &stop, &fresh));
+            }
+            thread::sleep(after);
+            server.kill();
+            stop.store(true, Ordering::Relaxed);
+        });
+        accepted.extend(fresh.into_inner().expect("no client panics"));
+    }
+
+    let server = Server::start(PROGRAM, &home);
+    let mut ends: BTreeMap<String, usize> = BTreeMap::new();
+    for id in &accepted {
+        let run = end_of(&server, id);
+        let status = run["status"].as_str().expect("a status").to_owned();
+        match status.as_str() {
+            "succeeded" => assert_eq!(run["exit_code"], 0, "{run}"),
+            "interrupted" => assert_eq!(run["error"]["code"], "server_stopped", "{run}"),
+            _ => panic!("{run}"),
+        }
+        *ends.entry(status).or_default() += 1;
+    }
+    assert!(accepted.len() > 100, "{} runs are no load", accepted.len());
+    assert_eq!(ends.values().sum::<usize>(), accepted.len(), "{ends:?}");
+    assert!(ends["succeeded"] > 0, "{ends:?}");
+}
