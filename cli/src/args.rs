@@ -9,6 +9,8 @@ use std::sync::Arc;
 use clap::{Args, Parser, Subcommand};
 use orch_vault::Secret;
 
+use crate::commands::serve::ServeArgs;
+
 /// Run AI agents that nobody has to trust, with keys that the agents never see.
 #[derive(Parser)]
 #[command(name = "orch", version, max_term_width = 100, propagate_version = true)]
@@ -29,6 +31,8 @@ pub(crate) enum Command {
     Run(Box<RunArgs>),
     /// Keep keys in the encrypted vault
     Secrets(SecretsArgs),
+    /// Run agents and answer model calls for others, until it is told to stop
+    Serve(Box<ServeArgs>),
     /// Look at this installation and say what works and what does not
     Doctor,
     /// The sandbox process (started by orch itself)

@@ -3,3 +3,4 @@
 pub(crate) mod doctor;
 pub(crate) mod run;
 pub(crate) mod secrets;
+pub(crate) mod serve;

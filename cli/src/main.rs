@@ -32,6 +32,7 @@ fn main() -> ExitCode {
         Command::Compile => Ok(orch_runner::compile_main()),
         Command::Run(args) => commands::run::run(*args, printer),
         Command::Secrets(args) => commands::secrets::run(args.command, printer),
+        Command::Serve(args) => commands::serve::run(*args, printer),
         Command::Doctor => commands::doctor::run(printer),
     });
     done.unwrap_or_else(|failure| {

@@ -1,0 +1,210 @@
+//! `orch serve`: the server, until a signal stops it.
+
+use std::io::IsTerminal as _;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Args;
+use orch_manifests::parse_duration;
+use orch_server::http::{Limits, Names, Server, TlsFiles};
+use orch_server::{AdminToken, Api, Failure, Kind, Mode, Parts, Service, ensure_admin_token};
+use serde_json::json;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::printer::Printer;
+use crate::wire::{Installation, broken_pipe};
+
+/// Where to listen, under which names, and how to end.
+#[derive(Args)]
+pub(crate) struct ServeArgs {
+    /// Listen on this address; any other than loopback takes a certificate
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:7878")]
+    listen: SocketAddr,
+    /// The server's certificate and those above it, as PEM
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The certificate's private key, as PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Listen without a certificate on an address that others can reach, and say why nobody on the way can read along
+    #[arg(long, value_name = "REASON", conflicts_with = "tls_cert")]
+    insecure_listen: Option<String>,
+    /// Another name that clients ask this server by, such as that of a proxy in front of it
+    #[arg(long, value_name = "HOST")]
+    name: Vec<String>,
+    /// How long runs may go on once the server is told to stop
+    #[arg(long, value_name = "DURATION", default_value = "30s")]
+    drain: String,
+}
+
+pub(crate) fn run(args: ServeArgs, printer: Printer) -> Result<ExitCode, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::defect(format!("cannot start the runtime: {e}")))?;
+    let done = runtime.block_on(serve(args, printer));
+    // What is left after the last word has been told to stop; nobody waits for it.
+    runtime.shutdown_background();
+    done
+}
+
+async fn serve(args: ServeArgs, printer: Printer) -> Result<ExitCode, Failure> {
+    let deadline = parse_duration(&args.drain)
+        .map_err(|e| Failure::usage("bad_usage", format!("--drain {:?}: {e}", args.drain)))?;
+    check_address(&args)?;
+    let here = Installation::open()?;
+    let names = args.name.iter().chain(&here.config.server_names).map(String::as_str);
+    let names = Names::new(names)?;
+    let tls = args.tls_cert.zip(args.tls_key).map(|(certificate, key)| TlsFiles { certificate, key });
+
+    // Signals count from here on, also those that come while what dead servers left is taken over.
+    let (told, signals) = watch::channel(0_u8);
+    let mut listening = JoinSet::new();
+    listening.spawn(count_signals(told, stop_signals()?));
+
+    here.home.ensure(here.home.data())?;
+    let socket = here.home.data().join("server.sock");
+    // Bound before the service opens, so that an address that is taken is found out before any run is touched; whoever
+    // connects waits until it is open.
+    let server = Server::bind(args.listen, tls.as_ref(), &socket, names, Limits::default())?;
+    let service = Service::open(parts(here)?, Mode::Serve).await?;
+    let admin = ensure_admin_token(service.store(), service.home()).await?;
+    ready(&server, admin.as_ref(), args.insecure_listen.as_deref(), printer)?;
+    drop(admin);
+
+    let (mut first, mut second) = (signals.clone(), signals);
+    let stop = async {
+        let _ = first.wait_for(|count| *count > 0).await;
+        printer.note("stopping: no run is accepted any more; stop again to leave at once");
+    };
+    let draining = Arc::clone(&service);
+    let drained = async move { draining.drain(deadline).await };
+    tokio::select! {
+        () = server.serve(Api::new(service), stop, drained) => Ok(ExitCode::SUCCESS),
+        _ = second.wait_for(|count| *count > 1) => {
+            Err(Failure::new(Kind::Interrupted, "interrupted", "left at once; runs under way were cut off")
+                .hint("the next `orch serve` reports them as interrupted"))
+        }
+    }
+}
+
+/// Whether what is sent to this address is nobody's but ours to read.
+fn check_address(args: &ServeArgs) -> Result<(), Failure> {
+    if args.insecure_listen.as_ref().is_some_and(|reason| reason.trim().is_empty()) {
+        return Err(Failure::usage("bad_usage", "--insecure-listen wants a reason")
+            .hint("--insecure-listen 'TLS ends at the proxy on this machine'"));
+    }
+    let safe = args.listen.ip().to_canonical().is_loopback() || args.tls_cert.is_some();
+    if safe || args.insecure_listen.is_some() {
+        return Ok(());
+    }
+    Err(Failure::usage(
+        "listen_insecure",
+        format!("{} can be reached by others, who could read tokens and answers on the way", args.listen),
+    )
+    .hint("--tls-cert FILE --tls-key FILE")
+    .hint("--insecure-listen REASON, where nobody on the way can read along"))
+}
+
+fn parts(here: Installation) -> Result<Parts, Failure> {
+    let program = std::env::current_exe()
+        .map_err(|e| Failure::defect(format!("cannot tell which program this is: {e}")))?;
+    let Installation { environment: _, home, config, catalog, vault } = here;
+    Ok(Parts { home, config, catalog, vault, program })
+}
+
+/// Says where the server listens: to a person on stderr, to a program as one line of JSON.
+fn ready(
+    server: &Server,
+    admin: Option<&AdminToken>,
+    insecure: Option<&str>,
+    printer: Printer,
+) -> Result<(), Failure> {
+    let scheme = if server.is_tls() { "https" } else { "http" };
+    let url = format!("{scheme}://{}", server.address());
+    let socket = server.socket().display().to_string();
+    if let Some(reason) = insecure {
+        printer.warn(&format!("not encrypted ({reason}): keys are refused from other machines"));
+    }
+    if let Some(AdminToken { file, text }) = admin {
+        printer.note(&format!("the first admin token is in {}", file.display()));
+        // Where output is kept, a token would be kept as well.
+        if std::io::stderr().is_terminal() && !printer.json() {
+            text.expose(|text| printer.note(&format!("admin token: {}", String::from_utf8_lossy(text))));
+        }
+    }
+    if printer.json() {
+        let line = json!({
+            "listening": server.address().to_string(), "url": url, "socket": socket, "pid": std::process::id(),
+        });
+        return printer.result_json(&line).or_else(broken_pipe);
+    }
+    printer.note(&format!("listening on {url} and {socket}"));
+    Ok(())
+}
+
+/// Interrupt and termination.
+fn stop_signals() -> Result<[Signal; 2], Failure> {
+    let listen = |kind| {
+        signal(kind).map_err(|e| Failure::defect(format!("cannot listen to signals: {e}")))
+    };
+    Ok([listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?])
+}
+
+async fn count_signals(told: watch::Sender<u8>, [mut interrupt, mut terminate]: [Signal; 2]) {
+    loop {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        told.send_modify(|count| *count = count.saturating_add(1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser as _;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: ServeArgs,
+    }
+
+    fn check(words: &[&str]) -> Result<(), String> {
+        let line = Line::try_parse_from([&["serve"], words].concat()).map_err(|e| e.kind().to_string())?;
+        check_address(&line.args).map_err(|failure| failure.code().to_owned())
+    }
+
+    #[test]
+    fn what_others_can_reach_is_encrypted_or_said_to_be_safe() {
+        for fine in [
+            &[][..],
+            &["--listen", "127.0.0.9:0"],
+            &["--listen", "[::1]:7878"],
+            &["--listen", "[::ffff:127.0.0.1]:7878"],
+            &["--listen", "0.0.0.0:443", "--tls-cert", "c.pem", "--tls-key", "k.pem"],
+            &["--listen", "192.0.2.1:80", "--insecure-listen", "a VPN"],
+        ] {
+            assert_eq!(check(fine), Ok(()), "{fine:?}");
+        }
+        for open in ["0.0.0.0:7878", "[::]:7878", "192.0.2.1:80", "10.0.0.1:80"] {
+            assert_eq!(check(&["--listen", open]), Err("listen_insecure".to_owned()), "{open}");
+        }
+        assert_eq!(check(&["--insecure-listen", " "]), Err("bad_usage".to_owned()));
+        for half in [
+            &["--tls-cert", "c.pem"][..],
+            &["--tls-key", "k.pem"],
+            &["--tls-cert", "c.pem", "--tls-key", "k.pem", "--insecure-listen", "both"],
+            &["--listen", "localhost:80"],
+            &["--listen", "127.0.0.1"],
+        ] {
+            assert!(check(half).is_err(), "{half:?}");
+        }
+    }
+}
