@@ -29,12 +29,6 @@ impl Gateway {
     pub fn with_timing(proxy: Arc<Proxy>, catalog: Arc<Catalog>, timing: Timing) -> Gateway {
         Gateway { proxy, catalog, timing }
     }
-
-    /// The providers that it knows.
-    #[must_use]
-    pub fn catalog(&self) -> &Catalog {
-        &self.catalog
-    }
 }
 
 /// Refuses every method but `wanted`.

@@ -9,22 +9,28 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use http::Request;
-use http::Response;
-use orch_gateway::{Budget, Gateway, Intake, Plan, Receipt, Receipts, Session, Witness};
-use orch_manifests::{Limits, RunId, Slug};
-use orch_proxy::{Body, Credential, Grant, LiveGrant};
+use http::{Request, Response};
+use orch_gateway::{Budget, Gateway, Intake, Plan, Receipts, Session, Witness};
+use orch_manifests::{Limits, RunId};
+use orch_proxy::{Body, Grant, LiveGrant};
+use prometheus_client::registry::Registry;
 use tokio::time::Instant;
 
 use crate::failure::Failure;
 use crate::keeper::{ClientWitness, Keeper};
+use crate::store::Store;
+use crate::upstream::Upstream;
 
+mod books;
 mod failures;
+mod metrics;
 mod paths;
 #[cfg(test)]
 mod tests;
 
+use books::{Books, books};
 pub use failures::refuse;
+use metrics::Metrics;
 pub use paths::spoken_at;
 
 /// Longest time of one call, where the configuration has no shorter one. Official clients wait as long.
@@ -39,8 +45,10 @@ const CONCURRENT: u32 = 4;
 pub struct Client {
     /// Whose keys and whose bill.
     pub workspace: Arc<str>,
-    /// The id of the token that it came with, or who it is where none is needed. For the records; not a secret.
+    /// The id of the token that it came with, or who it is where none is needed. For the audit log; not a secret.
     pub token: Arc<str>,
+    /// What it goes by in the records.
+    pub name: Arc<str>,
 }
 
 /// Where the keys of clients are.
@@ -59,67 +67,67 @@ struct Bounds {
     micro_usd: Option<u64>,
 }
 
-type Books = Arc<dyn Fn(&Client, Receipt) + Send + Sync>;
-
 /// The gateway for clients.
 pub struct Llm {
     gateway: Arc<Gateway>,
     keys: Keys,
     bounds: Bounds,
     books: Books,
+    metrics: Arc<Metrics>,
     /// What the clients of each workspace hold at this moment.
     intakes: RwLock<HashMap<Arc<str>, Arc<Intake>>>,
 }
 
 impl Llm {
-    /// The gateway with the keys of the vault. `ceilings` bound each call; `books` gets the receipt of each call when
-    /// it has ended, and must not block.
-    #[must_use]
-    pub fn new(
-        gateway: Arc<Gateway>,
-        keeper: Arc<Keeper>,
-        ceilings: &Limits,
-        books: impl Fn(&Client, Receipt) + Send + Sync + 'static,
-    ) -> Self {
-        Self::with_keys(gateway, Keys::Vault(keeper), ceilings, books)
+    /// The gateway over what stands behind the proxy. The keys are the vault's; over simulated providers they are the
+    /// simulation's, and no key is looked for. `ceilings` bound each call, and each call is recorded in the store.
+    pub(crate) fn new(upstream: &Upstream, keeper: Arc<Keeper>, ceilings: &Limits, store: Store) -> Self {
+        let keys = if upstream.simulation.is_some() {
+            let all: Vec<_> = upstream.catalog.providers().collect();
+            let simulated = upstream.simulated_keys(&all);
+            let plan = Plan::for_clients(&upstream.catalog, &|slug| simulated.get(slug).cloned().map(Ok));
+            Keys::Simulated(Arc::new(plan))
+        } else {
+            Keys::Vault(keeper)
+        };
+        let metrics = Arc::new(Metrics::new());
+        let books = books(store, Arc::clone(&metrics));
+        Self::with_parts(Arc::clone(&upstream.gateway), keys, ceilings, books, metrics)
     }
 
-    /// The gateway over simulated providers: no key is looked for, and nothing leaves this machine. `keys` are the
-    /// simulation's.
-    pub(crate) fn simulated(
-        gateway: Arc<Gateway>,
-        keys: &dyn Fn(&Slug) -> Option<Arc<dyn Credential>>,
-        ceilings: &Limits,
-        books: impl Fn(&Client, Receipt) + Send + Sync + 'static,
-    ) -> Self {
-        let plan = Plan::for_clients(gateway.catalog(), &|slug| keys(slug).map(Ok));
-        Self::with_keys(gateway, Keys::Simulated(Arc::new(plan)), ceilings, books)
-    }
-
-    fn with_keys(
+    fn with_parts(
         gateway: Arc<Gateway>,
         keys: Keys,
         ceilings: &Limits,
-        books: impl Fn(&Client, Receipt) + Send + Sync + 'static,
+        books: Books,
+        metrics: Arc<Metrics>,
     ) -> Self {
         let bounds = Bounds {
             time: ceilings.time.map_or(LONGEST, |ceiling| ceiling.min(LONGEST)),
             tokens: ceilings.tokens,
             micro_usd: ceilings.cost_usd.map(|cost| cost.micros()),
         };
-        Self { gateway, keys, bounds, books: Arc::new(books), intakes: RwLock::default() }
+        Self { gateway, keys, bounds, books, metrics, intakes: RwLock::default() }
     }
 
-    /// Answers a client's request at one of the gateway's paths; see [`spoken_at`]. Errors are in the path's dialect.
-    pub async fn answer(&self, client: &Client, mut request: Request<Body>) -> Response<Body> {
+    /// Adds what the calls add up to.
+    pub(crate) fn register(&self, registry: &mut Registry) {
+        self.metrics.register(registry);
+    }
+
+    /// Answers a client's request at one of the gateway's paths; see [`spoken_at`]. What the gateway has to say is
+    /// said in the path's dialect.
+    ///
+    /// # Errors
+    /// When the vault cannot be read. [`refuse`] says that in the path's dialect, too.
+    pub async fn answer(
+        &self,
+        client: &Client,
+        mut request: Request<Body>,
+    ) -> Result<Response<Body>, Failure> {
         paths::drop_prefix(request.uri_mut());
-        match self.session(client).await {
-            Ok(session) => self.gateway.serve(&session, request).await,
-            Err(failure) => {
-                let spoken = spoken_at(request.uri().path(), request.headers());
-                refuse(spoken.unwrap_or(orch_manifests::Dialect::OpenAiChat), &failure)
-            }
-        }
+        let session = self.session(client).await?;
+        Ok(self.gateway.serve(&session, request).await)
     }
 
     /// The session of one call.

@@ -8,11 +8,11 @@ use orch_proxy::Body;
 
 use crate::failure::{Failure, Kind};
 
-/// Answers a request to one of the gateway's paths with a failure: of authentication, for example, before the gateway
-/// ever saw it.
+/// Answers a request to one of the gateway's paths with a failure of the server, of authentication for example, and
+/// the status that it has elsewhere.
 #[must_use]
-pub fn refuse(spoken: Dialect, failure: &Failure) -> Response<Body> {
-    let (class, status) = meaning(failure);
+pub fn refuse(spoken: Dialect, status: StatusCode, failure: &Failure) -> Response<Body> {
+    let class = class(status, failure.kind());
     let mut message = failure.message().to_owned();
     for hint in failure.hints() {
         message.push_str("; ");
@@ -24,20 +24,14 @@ pub fn refuse(spoken: Dialect, failure: &Failure) -> Response<Body> {
     error_reply(spoken, &error)
 }
 
-fn meaning(failure: &Failure) -> (Class, StatusCode) {
-    match (failure.kind(), failure.code()) {
-        (_, "not_authenticated") => (Class::BadKey, StatusCode::UNAUTHORIZED),
-        (_, "rate_limited") => (Class::RateLimited, StatusCode::TOO_MANY_REQUESTS),
-        (_, "queue_full" | "shutting_down") => (Class::Overloaded, StatusCode::SERVICE_UNAVAILABLE),
-        (_, "request_timeout") => (Class::Timeout, StatusCode::REQUEST_TIMEOUT),
-        (_, "body_too_large") => (Class::BadRequest, StatusCode::PAYLOAD_TOO_LARGE),
-        (_, "media_type") => (Class::BadRequest, StatusCode::UNSUPPORTED_MEDIA_TYPE),
-        (_, "method_not_allowed") => (Class::BadRequest, StatusCode::METHOD_NOT_ALLOWED),
-        (_, "host_unknown") => (Class::BadRequest, StatusCode::MISDIRECTED_REQUEST),
-        (Kind::Usage, _) => (Class::BadRequest, StatusCode::BAD_REQUEST),
-        (Kind::NoKey, _) => (Class::NoAccess, StatusCode::UNPROCESSABLE_ENTITY),
-        (Kind::Denied | Kind::Server, _) => (Class::NoAccess, StatusCode::FORBIDDEN),
-        (Kind::Vault, _) => (Class::Server, StatusCode::SERVICE_UNAVAILABLE),
-        _ => (Class::Server, StatusCode::INTERNAL_SERVER_ERROR),
+fn class(status: StatusCode, kind: Kind) -> Class {
+    match status {
+        StatusCode::UNAUTHORIZED => Class::BadKey,
+        StatusCode::FORBIDDEN | StatusCode::UNPROCESSABLE_ENTITY => Class::NoAccess,
+        StatusCode::TOO_MANY_REQUESTS => Class::RateLimited,
+        StatusCode::REQUEST_TIMEOUT => Class::Timeout,
+        StatusCode::SERVICE_UNAVAILABLE if kind == Kind::Server => Class::Overloaded,
+        status if status.is_client_error() => Class::BadRequest,
+        _ => Class::Server,
     }
 }

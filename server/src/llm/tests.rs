@@ -2,6 +2,7 @@ use std::sync::Mutex;
 
 use http::StatusCode;
 use http_body_util::BodyExt as _;
+use orch_gateway::Receipt;
 use orch_gateway::simulate::Scenario;
 use orch_manifests::{Catalog, Dialect};
 use orch_vault::{AuditEvent, ExpectedVersion, Secret, SecretMeta, VaultLocation};
@@ -10,6 +11,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::failure::Kind;
+use crate::store::{UsageBy, UsageQuery};
 use crate::upstream::Upstream;
 
 const CHAT: &str = "/v1/chat/completions";
@@ -48,8 +50,8 @@ impl Stage {
         let keeper = Keeper::hold(location, Arc::clone(&upstream.catalog)).await.expect("a vault");
         let keeper = Arc::new(keeper);
         let booked = Arc::default();
-        let gateway = Arc::clone(&upstream.gateway);
-        let llm = Llm::new(gateway, Arc::clone(&keeper), &Limits::default(), book_in(&booked));
+        let keys = Keys::Vault(Arc::clone(&keeper));
+        let llm = with_books(&upstream, keys, &Limits::default(), &booked);
         let stage = Self { upstream, llm, booked, vault: Some((folder, keeper)) };
         for provider in providers {
             let simulation = stage.upstream.simulation.as_ref().expect("simulated");
@@ -59,13 +61,19 @@ impl Stage {
         stage
     }
 
-    async fn simulated(ceilings: &Limits) -> Self {
+    /// What `orch serve --simulate` has, with a store in a folder.
+    async fn simulated(ceilings: &Limits) -> (Self, Store, TempDir) {
         let upstream = simulation().await;
-        let booked = Arc::default();
-        let keys = upstream.simulated_keys(&upstream.catalog.providers().collect::<Vec<_>>());
-        let key = |slug: &Slug| keys.get(slug).cloned();
-        let llm = Llm::simulated(Arc::clone(&upstream.gateway), &key, ceilings, book_in(&booked));
-        Self { upstream, llm, booked, vault: None }
+        let folder = tempfile::tempdir().expect("a folder");
+        let location = VaultLocation {
+            store: folder.path().join("vault"),
+            key_file: folder.path().join("vault.key"),
+            workspace: "default".to_owned(),
+        };
+        let store = Store::open(folder.path()).expect("a store");
+        let keeper = Arc::new(Keeper::new(location, Arc::clone(&upstream.catalog)));
+        let llm = Llm::new(&upstream, keeper, ceilings, store.clone());
+        (Self { upstream, llm, booked: Arc::default(), vault: None }, store, folder)
     }
 
     fn keeper(&self) -> &Keeper {
@@ -87,14 +95,15 @@ impl Stage {
     }
 
     async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &Value) -> Answer {
-        let client = Client { workspace: "default".into(), token: "tok_1".into() };
+        let client = Client { workspace: "default".into(), token: "tok_1".into(), name: "ci".into() };
         let mut request =
             Request::builder().method(method).uri(path).header("content-type", "application/json");
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let body = if method == "GET" { orch_proxy::empty() } else { orch_proxy::full(body.to_string()) };
-        let response = self.llm.answer(&client, request.body(body).expect("a request")).await;
+        let response =
+            self.llm.answer(&client, request.body(body).expect("a request")).await.expect("answered");
         let receipt = response.headers().get("x-orch-receipt");
         let receipt = receipt.map(|value| serde_json::from_slice(value.as_bytes()).expect("JSON"));
         let status = response.status();
@@ -124,11 +133,16 @@ async fn simulation() -> Upstream {
     Upstream::simulated(Scenario::named("ok").expect("a scenario")).await.expect("a simulation")
 }
 
-fn book_in(
+fn with_books(
+    upstream: &Upstream,
+    keys: Keys,
+    ceilings: &Limits,
     booked: &Arc<Mutex<Vec<(Client, Receipt)>>>,
-) -> impl Fn(&Client, Receipt) + Send + Sync + 'static + use<> {
+) -> Llm {
     let booked = Arc::clone(booked);
-    move |client, receipt| booked.lock().expect("whole").push((client.clone(), receipt))
+    let books: Books =
+        Arc::new(move |client, receipt| booked.lock().expect("whole").push((client.clone(), receipt)));
+    Llm::with_parts(Arc::clone(&upstream.gateway), keys, ceilings, books, Arc::new(Metrics::new()))
 }
 
 fn ask(model: &str) -> Value {
@@ -252,13 +266,13 @@ async fn models_are_listed_with_whether_they_can_be_asked() {
 #[tokio::test]
 async fn a_simulated_server_says_so_and_keeps_the_operator_s_ceilings() {
     let ceilings = Limits { tokens: Some(60), ..Limits::default() };
-    let stage = Stage::simulated(&ceilings).await;
+    let (stage, _store, _folder) = Stage::simulated(&ceilings).await;
     let answer = stage.post(CHAT, &ask("gpt-4o-mini")).await;
     assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS, "{}", answer.text);
     assert_eq!(answer.json()["error"]["code"], "orch_limit_reached");
     stage.end().await;
 
-    let stage = Stage::simulated(&Limits::default()).await;
+    let (stage, store, _folder) = Stage::simulated(&Limits::default()).await;
     let answer = stage.post(MESSAGES, &ask("claude-sonnet-4-6")).await;
     assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
     let receipt = answer.receipt.expect("a receipt");
@@ -266,37 +280,83 @@ async fn a_simulated_server_says_so_and_keeps_the_operator_s_ceilings() {
         (&receipt["simulated"], &receipt["credential"]["source"]),
         (&json!(true), &json!("simulated"))
     );
+
+    store.flush().await.expect("written");
+    let query = UsageQuery { since: None, until: None, by: UsageBy::Model };
+    let usage = store.usage("default", &query).await.expect("readable");
+    let [row] = usage.as_slice() else { panic!("{usage:?}") };
+    assert_eq!((row.key.as_str(), row.calls, row.runs), ("anthropic/claude-sonnet-4-6", 1, 0));
+    assert_eq!(json!(row.output_tokens), receipt["output_tokens"]);
+    let mut registry = Registry::default();
+    stage.llm.register(&mut registry);
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry).expect("text");
+    for line in [
+        r#"orch_llm_calls_total{provider="anthropic",outcome="served"} 1"#,
+        r#"orch_llm_call_seconds_count{provider="anthropic"} 1"#,
+    ] {
+        assert!(text.contains(line), "{text}");
+    }
     stage.end().await;
 }
 
 #[tokio::test]
 async fn failures_before_the_gateway_speak_the_client_s_dialect() {
-    let said = |spoken, failure: &Failure| {
-        let response = refuse(spoken, failure);
-        let status = response.status().as_u16();
+    let said = |spoken, status: u16, failure: &Failure| {
+        let response = refuse(spoken, StatusCode::from_u16(status).expect("a status"), failure);
+        assert_eq!(response.status().as_u16(), status);
         async move {
             let body = response.into_body().collect().await.expect("a body").to_bytes();
-            (status, serde_json::from_slice::<Value>(&body).expect("JSON"))
+            serde_json::from_slice::<Value>(&body).expect("JSON")
         }
     };
     let nobody = Failure::new(Kind::Server, "not_authenticated", "there is no such token").hint("orch login");
-    let (status, openai) = said(Dialect::OpenAiChat, &nobody).await;
-    assert_eq!((status, &openai["error"]["code"]), (401, &json!("invalid_api_key")));
+    let openai = said(Dialect::OpenAiChat, 401, &nobody).await;
+    assert_eq!(openai["error"]["code"], "invalid_api_key");
     assert_eq!(openai["error"]["message"], "there is no such token; orch login");
-    let (status, anthropic) = said(Dialect::AnthropicMessages, &nobody).await;
-    assert_eq!((status, &anthropic["error"]["type"]), (401, &json!("authentication_error")));
+    let anthropic = said(Dialect::AnthropicMessages, 401, &nobody).await;
+    assert_eq!(anthropic["error"]["type"], "authentication_error");
 
-    for (kind, code, expected) in [
-        (Kind::Server, "forbidden", 403),
-        (Kind::Server, "rate_limited", 429),
-        (Kind::Server, "shutting_down", 503),
-        (Kind::Vault, "vault_tampered", 503),
-        (Kind::Usage, "body_too_large", 413),
-        (Kind::Defect, "defect", 500),
+    for (kind, code, status, anthropic) in [
+        (Kind::Server, "forbidden", 403, "permission_error"),
+        (Kind::Server, "rate_limited", 429, "rate_limit_error"),
+        (Kind::Server, "shutting_down", 503, "overloaded_error"),
+        (Kind::Vault, "vault_tampered", 503, "api_error"),
+        (Kind::Usage, "method_not_allowed", 405, "invalid_request_error"),
+        (Kind::Defect, "defect", 500, "api_error"),
     ] {
-        let (status, body) = said(Dialect::OpenAiChat, &Failure::new(kind, code, "why")).await;
-        assert_eq!((status, &body["error"]["code"]), (expected, &json!(format!("orch_{code}"))));
+        let failure = Failure::new(kind, code, "why");
+        let body = said(Dialect::OpenAiChat, status, &failure).await;
+        assert_eq!(body["error"]["code"], json!(format!("orch_{code}")));
+        let body = said(Dialect::AnthropicMessages, status, &failure).await;
+        assert_eq!(body["error"]["type"], anthropic);
     }
+}
+
+#[tokio::test]
+async fn without_its_vault_only_what_is_open_and_on_record_goes_on() {
+    let stage = Stage::with_vault(&["openai"]).await;
+    assert_eq!(stage.post(CHAT, &ask("gpt-4o-mini")).await.status, StatusCode::OK);
+    let broken = stage.keeper().with("default", |_| -> Result<(), Failure> { panic!("a defect") }).await;
+    assert!(broken.is_err());
+    assert_eq!(stage.post(CHAT, &ask("gpt-4o-mini")).await.status, StatusCode::OK);
+    assert_eq!(stage.booked().len(), 2);
+
+    let as_client = |workspace: &str, token: &str| {
+        let client = Client { workspace: workspace.into(), token: token.into(), name: "ci".into() };
+        let body = orch_proxy::full(ask("gpt-4o-mini").to_string());
+        (client, Request::post(CHAT).body(body).expect("a request"))
+    };
+    let (other, request) = as_client("default", "tok_2");
+    let answer = stage.llm.answer(&other, request).await.expect("answered");
+    assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE, "its use is not on record");
+    let booked = stage.booked();
+    assert!(booked.iter().all(|(_, receipt)| receipt.attempts.is_empty()), "nobody was asked: {booked:?}");
+
+    let (other, request) = as_client("other", "tok_1");
+    let failure = stage.llm.answer(&other, request).await.map(|_| ()).expect_err("not readable");
+    assert_eq!(failure.kind(), Kind::Vault);
+    stage.end().await;
 }
 
 #[test]

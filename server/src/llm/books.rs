@@ -1,0 +1,38 @@
+//! Where clients' calls are written down.
+
+use std::sync::Arc;
+
+use orch_gateway::Receipt;
+use time::OffsetDateTime;
+
+use super::Client;
+use super::metrics::Metrics;
+use crate::store::{CallRow, Store};
+
+/// Takes the receipt of each call when it has ended. It does not block.
+pub(super) type Books = Arc<dyn Fn(&Client, Receipt) + Send + Sync>;
+
+/// Each call as a row of the store, which is not waited for, and all together as metrics.
+pub(super) fn books(store: Store, metrics: Arc<Metrics>) -> Books {
+    Arc::new(move |client, receipt| {
+        metrics.count(&receipt);
+        store.record_call(row(client, &receipt, OffsetDateTime::now_utc()));
+    })
+}
+
+fn row(client: &Client, receipt: &Receipt, time: OffsetDateTime) -> CallRow {
+    let (provider, model) = receipt.answered_by();
+    CallRow {
+        workspace: client.workspace.to_string(),
+        run: None,
+        caller: client.name.to_string(),
+        agent: None,
+        provider,
+        model,
+        input_tokens: receipt.input_tokens,
+        output_tokens: receipt.output_tokens,
+        cost_micro_usd: receipt.cost_micro_usd,
+        time,
+        receipt: serde_json::to_value(receipt).unwrap_or_default(),
+    }
+}
