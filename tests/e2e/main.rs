@@ -3,12 +3,15 @@
 //! Each file is a subject of the contract in the command line's documentation; [`stage`] is what they stand on.
 
 mod bad_input;
+mod digest;
 mod exit_codes;
 mod fallback;
 mod hostile;
 mod injection;
 mod keys;
 mod lifecycle;
+mod placeholders;
+mod pressure;
 mod providers;
 mod readme;
 mod result;
@@ -17,6 +20,7 @@ mod secrets;
 mod simulate;
 mod stage;
 mod streaming;
+mod tools;
 mod words;
 
 /// A file that nobody declares is compiled by nobody, and its tests pass by not running.
