@@ -15,8 +15,8 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(dirname "$here")
 out=$here/target/components
-examples=(summarizer translator)
-guests=(badjson echo escape exit7 flood hog noop slow snoop sockets spinner trap wanderer)
+examples=(repo-digest summarizer tool-loop translator)
+guests=(badjson drip echo escape exit7 flood hog noop slow snoop sockets spinner swarm trap wanderer)
 debian=(rustc-web cargo-web rust-web-src lld-22 wasi-libc)
 
 check=false

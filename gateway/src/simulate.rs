@@ -11,7 +11,8 @@
 //!   request, `created` is fixed, no clock and no random number is read for an answer. Only the keys and
 //!   certificates are random. Headers that carry a key are no part of what is hashed.
 //! - **An answer that means something.** Summaries are extracted from the text that was sent, translations are
-//!   pseudo-translations that say so, tool calls carry arguments that fit the tool's schema.
+//!   pseudo-translations that say so, tools are called with arguments from the question that fit the tool's schema,
+//!   and their results are what is answered.
 //! - **As strict as the real thing** where that catches a client's mistakes: required fields, roles, ranges,
 //!   unanswered tool calls, `anthropic-version`, unknown fields.
 //! - **Failures on request**: see [`Scenario`].
@@ -46,6 +47,7 @@ mod server;
 mod text;
 mod tls;
 mod tokens;
+mod tools;
 mod translate;
 mod world;
 

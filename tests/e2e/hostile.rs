@@ -185,7 +185,7 @@ fn sockets_are_linked_and_closed() {
         .expect(0);
     let report = outcome.json();
     let tried = report["output"].as_object().expect("an object");
-    assert_eq!(tried.len(), 10, "{outcome}");
+    assert_eq!(tried.len(), 15, "{outcome}");
     for (way, what) in tried {
         assert_ne!(what, "reached", "{way}: {outcome}");
     }

@@ -4,12 +4,15 @@
 
 mod bad_input;
 mod crash;
+mod digest;
 mod exit_codes;
 mod fallback;
 mod hostile;
 mod injection;
 mod keys;
 mod lifecycle;
+mod placeholders;
+mod pressure;
 mod providers;
 mod readme;
 mod result;
@@ -18,6 +21,7 @@ mod secrets;
 mod simulate;
 mod stage;
 mod streaming;
+mod tools;
 mod words;
 
 /// A file that nobody declares is compiled by nobody, and its tests pass by not running.

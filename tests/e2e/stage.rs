@@ -24,6 +24,35 @@ pub(crate) const GEMINI_SAYS: &str = "Gemini says that both arrive.";
 
 pub(crate) const INPUT: &str = r#"{"text":"Ships came. Rain fell. Everyone waited for the other."}"#;
 
+/// Where a run takes place.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Mode {
+    /// In the command's own process and its worker.
+    Local,
+}
+
+impl Mode {
+    /// The flags of `orch run` that ask for it.
+    pub(crate) fn flags(self) -> &'static [&'static str] {
+        match self {
+            Mode::Local => &["--local"],
+        }
+    }
+}
+
+/// Makes a test of each of these functions in each [`Mode`]; they take the mode.
+macro_rules! in_every_mode {
+    ($($name:ident)*) => {
+        mod local {
+            $(#[test]
+            fn $name() {
+                super::$name(crate::stage::Mode::Local);
+            })*
+        }
+    };
+}
+pub(crate) use in_every_mode;
+
 /// The three public providers, played, and a home that is led to them.
 pub(crate) struct Stage {
     pub(crate) home: Home,
@@ -76,7 +105,12 @@ impl Stage {
 
     /// `orch run --local --json AGENT --input …`, without any key.
     pub(crate) fn run(&self, agent: &Agent, input: &str) -> Orch {
-        self.orch(["run", "--local", "--json"]).arg(agent.path()).args(["--input", input])
+        self.run_in(Mode::Local, agent.path(), input)
+    }
+
+    /// `orch run --json AGENT --input …` in a mode, without any key. The agent is a folder or a name.
+    pub(crate) fn run_in(&self, mode: Mode, agent: impl AsRef<std::ffi::OsStr>, input: &str) -> Orch {
+        self.orch(["run", "--json"]).args(mode.flags()).arg(agent).args(["--input", input])
     }
 
     /// The same with a key of every provider in the environment.

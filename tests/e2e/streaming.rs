@@ -17,7 +17,7 @@ fn rechunked(pieces: &[Piece], size: usize) -> Vec<Piece> {
         .iter()
         .flat_map(|piece| match piece {
             Piece::Bytes(bytes) => bytes.clone(),
-            Piece::Wait(_) | Piece::Cut => panic!("only bytes can be cut anew"),
+            Piece::Wait(_) | Piece::Open(_) | Piece::Cut => panic!("only bytes can be cut anew"),
         })
         .collect();
     bytes.chunks(size).map(|chunk| Piece::Bytes(chunk.to_vec())).collect()

@@ -3,7 +3,8 @@
 //! Each is strict about what it is sent, as the real one is: a wrong path, header, field or key gets the error that the
 //! provider would give, in its own shape (`openai`, `anthropic`, `gemini` through its OpenAI-compatible endpoint, and
 //! `ollama` through its own). Answers are deterministic: the text that the test chose, word by word when streamed, and
-//! one token per word. `tools` makes either of the first two call a tool first. `api` is a host that is no model provider.
+//! one token per word. `tools` makes either of the first two call a tool first. `api` is a host that is no model provider,
+//! and `github` one that people know.
 
 use serde_json::Value;
 
@@ -12,6 +13,7 @@ use crate::wire::Received;
 
 pub mod anthropic;
 pub mod api;
+pub mod github;
 pub mod openai;
 pub mod tools;
 

@@ -19,6 +19,11 @@ impl Gate {
         self.state.send_replace(true);
     }
 
+    /// Whether it was opened.
+    pub fn is_open(&self) -> bool {
+        *self.state.borrow()
+    }
+
     /// Returns once the gate is open.
     pub async fn passed(&self) {
         let mut state = self.state.subscribe();

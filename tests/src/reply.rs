@@ -15,6 +15,8 @@ pub enum Piece {
     Bytes(Vec<u8>),
     /// Nothing more until the gate opens.
     Wait(Gate),
+    /// Opens the gate: what came before was taken, by the caller or by what buffers for it.
+    Open(Gate),
     /// The connection ends here, in the middle.
     Cut,
 }
@@ -183,6 +185,7 @@ where
                 () = gate.passed() => {}
                 () = reader.hung_up() => return false,
             },
+            Piece::Open(gate) => gate.open(),
             Piece::Cut => return false,
         }
     }

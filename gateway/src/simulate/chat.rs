@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::extract;
 use super::schema;
 use super::tokens;
+use super::tools;
 
 /// A request that its dialect found to be in order.
 #[derive(Clone, Debug)]
@@ -52,7 +53,7 @@ pub(super) struct Tool {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Choice {
-    /// A tool is called when the last message names it.
+    /// Tools are called when the question names them or fits them.
     Auto,
     None,
     /// Some tool has to be called.
@@ -107,32 +108,25 @@ impl Ask {
         }
     }
 
-    /// The tools that this answer calls. Naming a tool in the last message is how a prompt asks for it; once its
-    /// result is there, the last message is the result and the answer is text. A forced choice calls every time, as
-    /// real providers do.
+    /// The tools that this answer calls: those that the question wants and that have no results yet. A forced choice
+    /// calls every time, as real providers do.
     fn calls(&self) -> Vec<Call> {
-        let named: Vec<&Tool> = match self.turns.last() {
-            Some(last) if last.role == Role::User => {
-                self.tools.iter().filter(|tool| names(&last.text, &tool.name)).collect()
-            }
-            _ => Vec::new(),
+        let forced = |tool: Option<&Tool>| {
+            let question = self.last_user_text();
+            tool.map(|tool| tools::call(tool, &question)).into_iter().collect()
         };
-        let mut chosen = match &self.choice {
+        let mut chosen: Vec<Call> = match &self.choice {
             Choice::None => Vec::new(),
-            Choice::Auto => named,
-            Choice::Any if named.is_empty() => self.tools.iter().take(1).collect(),
-            Choice::Any => named,
-            Choice::Named(name) => self.tools.iter().filter(|tool| tool.name == *name).take(1).collect(),
+            Choice::Named(name) => forced(self.tools.iter().find(|tool| tool.name == *name)),
+            Choice::Auto | Choice::Any => tools::wanted(self),
         };
+        if self.choice == Choice::Any && chosen.is_empty() {
+            chosen = forced(self.tools.first());
+        }
         if !self.parallel {
             chosen.truncate(1);
         }
-        let seed = extract::keywords(&self.last_user_text(), 3).join(" ");
-        let call = |tool: &Tool| Call {
-            name: tool.name.clone(),
-            arguments: schema::example(&tool.schema, &seed).to_string(),
-        };
-        chosen.into_iter().map(call).collect()
+        chosen
     }
 
     fn formatted(&self) -> String {
@@ -199,13 +193,6 @@ impl Ask {
             .sum();
         self.input_tokens = tokens::count(&self.system) + turns + tools + 3;
     }
-}
-
-/// Whether `text` holds `name` as a word of its own.
-fn names(text: &str, name: &str) -> bool {
-    let word = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
-    text.match_indices(name)
-        .any(|(at, _)| !text[..at].ends_with(word) && !text[at + name.len()..].starts_with(word))
 }
 
 /// Ids that depend on nothing but the request.

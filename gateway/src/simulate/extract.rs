@@ -88,14 +88,18 @@ fn score(words: &[String], weights: &HashMap<&str, u64>, index: usize) -> u64 {
     mean * place * brevity / 10_000
 }
 
-/// The sentences of the conversation that share most words with the question; the newest tool results count too.
+/// What the tools said since the question, when theirs is the last word; else the sentences of the conversation that
+/// share most words with the question.
 fn question(ask: &Ask, message: &str) -> String {
+    if ask.turns.last().is_some_and(|turn| turn.role == Role::Tool) {
+        let read_out = results(ask, message);
+        return if read_out.is_empty() { echo(message) } else { read_out };
+    }
     let own = text::sentences(message, SENTENCES);
     let (asked, told): (Vec<String>, Vec<String>) =
         own.into_iter().partition(|sentence| sentence.ends_with('?'));
     let asked = if asked.is_empty() { message.to_owned() } else { asked.join(" ") };
     let wanted: HashSet<String> = content_words(&asked).into_iter().collect();
-    let after_tool = ask.turns.last().is_some_and(|turn| turn.role == Role::Tool);
     let mut context = Vec::new();
     for turn in &ask.turns {
         let source = match turn.role {
@@ -116,7 +120,7 @@ fn question(ask: &Ask, message: &str) -> String {
         .iter()
         .enumerate()
         .map(|(index, sentence)| (overlap(sentence), index))
-        .filter(|(overlap, _)| *overlap > 0 || after_tool)
+        .filter(|(overlap, _)| *overlap > 0)
         .collect();
     ranked.sort_by_key(|(overlap, index)| (usize::MAX - overlap, *index));
     ranked.truncate(task::DEFAULT_SENTENCES);
@@ -125,6 +129,29 @@ fn question(ask: &Ask, message: &str) -> String {
         return echo(message);
     }
     ranked.into_iter().map(|(_, index)| context[index].as_str()).collect::<Vec<_>>().join(" ")
+}
+
+/// The results since the question, each ended as a sentence. Of long ones, as many sentences as there are results (or
+/// as a summary has) that share most words with the question.
+fn results(ask: &Ask, message: &str) -> String {
+    let since = ask.turns.iter().rev().take_while(|turn| turn.role != Role::User);
+    let mut texts: Vec<String> =
+        since.filter(|turn| turn.role == Role::Tool).map(|turn| task::plain_text(&turn.text)).collect();
+    texts.reverse();
+    let wanted: HashSet<String> = content_words(message).into_iter().collect();
+    let sentences: Vec<String> = texts.iter().flat_map(|text| text::sentences(text, SENTENCES)).collect();
+    let overlap = |sentence: &str| {
+        content_words(sentence).into_iter().collect::<HashSet<_>>().intersection(&wanted).count()
+    };
+    let mut ranked: Vec<usize> = (0..sentences.len()).collect();
+    ranked.sort_by_key(|index| (usize::MAX - overlap(&sentences[*index]), *index));
+    ranked.truncate(texts.len().max(task::DEFAULT_SENTENCES));
+    ranked.sort_unstable();
+    let ended = |sentence: &String| {
+        let open = sentence.ends_with(char::is_alphanumeric);
+        format!("{sentence}{}", if open { "." } else { "" })
+    };
+    ranked.into_iter().map(|index| ended(&sentences[index])).collect::<Vec<_>>().join(" ")
 }
 
 /// What is said when there is nothing to extract: that this is a simulation, and what was understood.

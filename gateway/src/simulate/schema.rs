@@ -144,7 +144,8 @@ fn pick(all: &[Value]) -> Option<&Value> {
         .or_else(|| all.first())
 }
 
-fn kind(fields: &Map<String, Value>) -> Option<&str> {
+/// The type that a schema names, the first that is not `null`.
+pub(super) fn kind(fields: &Map<String, Value>) -> Option<&str> {
     match fields.get("type")? {
         Value::String(kind) => Some(kind),
         Value::Array(kinds) => {

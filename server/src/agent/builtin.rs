@@ -12,9 +12,19 @@ pub(super) struct Builtin {
 
 const BUILTINS: &[Builtin] = &[
     Builtin {
+        name: "orch/repo-digest",
+        manifest: include_str!("../../../examples/repo-digest/orch.yaml"),
+        module: include_bytes!("../../../examples/repo-digest/repo-digest.wasm"),
+    },
+    Builtin {
         name: "orch/summarizer",
         manifest: include_str!("../../../examples/summarizer/orch.yaml"),
         module: include_bytes!("../../../examples/summarizer/summarizer.wasm"),
+    },
+    Builtin {
+        name: "orch/tool-loop",
+        manifest: include_str!("../../../examples/tool-loop/orch.yaml"),
+        module: include_bytes!("../../../examples/tool-loop/tool-loop.wasm"),
     },
     Builtin {
         name: "orch/translator",

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 
 use serde_json::json;
 
-const TRICKS: [(&str, &str); 14] = [
+const TRICKS: [(&str, &str); 15] = [
     ("clear", "\x1b[2J\x1b[H"),
     ("colour", "\x1b[31;1mred\x1b[0m"),
     ("up", "\x1b[1A\x1b[2Kover the line above"),
@@ -20,6 +20,7 @@ const TRICKS: [(&str, &str); 14] = [
     ("return", "looks fine\rAllow this agent to read /home? [y/N] y"),
     ("backspace", "no\x08\x08yes\x7f"),
     ("bidi", "user \u{202e}nimda\u{202c} \u{2066}x\u{2069} \u{200f}"),
+    ("mark", "a\u{61c}b\u{2028}c"),
     ("bells", "\x07\x00\x0b\x0c"),
 ];
 

@@ -136,9 +136,7 @@ fn messages(fields: &Map<String, Value>) -> Result<Vec<Turn>, Reject> {
         unanswered(&open, index)?;
         open = blocks.calls;
         // Results come in a user message. The text beside them is the user's own.
-        if !blocks.results.is_empty() {
-            turns.push(Turn { role: Role::Tool, text: blocks.result_text.join("\n") });
-        }
+        turns.extend(blocks.result_text.into_iter().map(|text| Turn { role: Role::Tool, text }));
         if blocks.results.is_empty() || !blocks.text.is_empty() {
             turns.push(Turn { role, text: blocks.text.join("\n") });
         }
@@ -225,14 +223,15 @@ impl Blocks {
             }
             Some("tool_result") if role == Role::User => {
                 self.results.push(field("tool_use_id")?);
-                match block.get("content") {
-                    Some(Value::String(text)) => self.result_text.push(text.clone()),
+                // One for each result, so that results can be told apart; what is no text is an empty one.
+                self.result_text.push(match block.get("content") {
+                    Some(Value::String(text)) => text.clone(),
                     Some(Value::Array(parts)) => {
                         let texts = parts.iter().filter_map(|part| part.get("text").and_then(Value::as_str));
-                        self.result_text.extend(texts.map(str::to_owned));
+                        texts.collect::<Vec<_>>().join("\n")
                     }
-                    _ => {}
-                }
+                    _ => String::new(),
+                });
             }
             Some("tool_result") => {
                 return Err(at(place, "`tool_result` blocks can only be in `user` messages"));

@@ -100,8 +100,13 @@ impl Response {
     ///
     /// Fails with [`Error::Http`] when the connection breaks before the body is complete.
     pub async fn chunk(&mut self) -> Result<Option<Vec<u8>>> {
+        self.read(CHUNK).await
+    }
+
+    /// The same, at most `most` bytes of it; what is not read yet stays where it is, and the sender waits.
+    pub async fn read(&mut self, most: u64) -> Result<Option<Vec<u8>>> {
         loop {
-            match self.stream.read(CHUNK) {
+            match self.stream.read(most.max(1)) {
                 Ok(bytes) if bytes.is_empty() => self.ready.wait_for().await,
                 Ok(bytes) => return Ok(Some(bytes)),
                 Err(StreamError::Closed) => return Ok(None),

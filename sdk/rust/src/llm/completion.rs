@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use super::tool::{Calls, Piece, ToolCall};
 use crate::error::{ErrorBody, ErrorDetail};
 use crate::sse::Event;
 use crate::{Error, Result};
@@ -12,8 +13,10 @@ const DONE: &str = "[DONE]";
 /// A whole answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Completion {
-    /// The answer's text.
+    /// The answer's text; often empty when there are tool calls.
     pub text: String,
+    /// The tools that the model wants called before it answers.
+    pub tool_calls: Vec<ToolCall>,
     /// The model that answered, in its provider's words; empty when the stream did not say.
     pub model: String,
     /// Why it stopped: `stop`, `length`, `tool_calls`, `content_filter`; `None` when the provider did not say.
@@ -37,6 +40,7 @@ pub struct Usage {
 #[derive(Debug, Default)]
 pub(super) struct Assembly {
     completion: Completion,
+    calls: Calls,
     done: bool,
 }
 
@@ -68,7 +72,11 @@ impl Assembly {
         if choice.finish_reason.is_some() {
             self.completion.finish_reason = choice.finish_reason;
         }
-        let text = choice.delta.and_then(|delta| delta.content).filter(|text| !text.is_empty());
+        let Delta { content, tool_calls } = choice.delta.unwrap_or_default();
+        for piece in tool_calls.into_iter().flatten() {
+            self.calls.push(piece)?;
+        }
+        let text = content.filter(|text| !text.is_empty());
         if let Some(text) = &text {
             self.completion.text.push_str(text);
         }
@@ -82,7 +90,10 @@ impl Assembly {
 
     /// The whole answer; [`Error::Truncated`] when the terminator was not seen.
     pub(super) fn finish(self) -> Result<Completion> {
-        if self.done { Ok(self.completion) } else { Err(Error::Truncated) }
+        if !self.done {
+            return Err(Error::Truncated);
+        }
+        Ok(Completion { tool_calls: self.calls.finish(), ..self.completion })
     }
 }
 
@@ -127,9 +138,10 @@ struct Choice {
     finish_reason: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Delta {
     content: Option<String>,
+    tool_calls: Option<Vec<Piece>>,
 }
 
 #[cfg(test)]
@@ -166,11 +178,28 @@ mod tests {
             completion,
             Ok(Completion {
                 text: "Hello".into(),
+                tool_calls: Vec::new(),
                 model: "gpt-4o-mini-2024-07-18".into(),
                 finish_reason: Some("stop".into()),
                 usage: Some(Usage { input_tokens: 5, output_tokens: 2 }),
             })
         );
+    }
+
+    #[test]
+    fn tool_calls_are_put_together_and_add_no_text() {
+        let stream = concat!(
+            "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":null,\"tool_calls\":[{\"index\":0,\"id\":\"c1\",\"type\":\"function\",\"function\":{\"name\":\"find\",\"arguments\":\"\"}}]}}]}\n\n",
+            "data: {\"choices\":[{\"index\":0,\"delta\":{\"tool_calls\":[{\"index\":0,\"function\":{\"arguments\":\"{\\\"q\\\":1}\"}}]}}]}\n\n",
+            "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"tool_calls\"}]}\n\n",
+            "data: [DONE]\n\n",
+        );
+        let (deltas, completion) = assemble(stream);
+        assert!(deltas.is_empty());
+        let completion = completion.unwrap();
+        let call = ToolCall { id: "c1".into(), name: "find".into(), arguments: "{\"q\":1}".into() };
+        assert_eq!(completion.tool_calls, [call]);
+        assert_eq!(completion.finish_reason.as_deref(), Some("tool_calls"));
     }
 
     #[test]
