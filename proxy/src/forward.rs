@@ -78,6 +78,7 @@ impl Proxy {
         let route = self.route(target.scheme, Host::Name(target.host), target.port, false);
         let out = Outgoing {
             maker: Maker::Guest,
+            tenancy: live.tenancy(),
             route,
             head,
             body,
