@@ -32,7 +32,7 @@ impl Reset {
 /// An exchange under way. Dropping it resets its stream and leaves the connection to the others.
 pub(crate) struct Exchange {
     response: ResponseFuture,
-    pump: Option<Pump>,
+    pump: Option<Box<Pump>>,
     reset: Reset,
     slot: Slot,
     /// Both sides have said all.
@@ -57,7 +57,7 @@ pub(crate) fn open(mut slot: Slot, head: &Head, scheme: Scheme, upload: Upload) 
         Ok((response, stream)) => {
             let reset = Reset(Arc::new(Mutex::new(stream)));
             let progress = upload.progress();
-            let pump = Pump::new(upload, progress, reset.clone(), done);
+            let pump = Box::new(Pump::new(upload, progress, reset.clone(), done));
             Ok(Exchange { response, pump: Some(pump), reset, slot, finished: false })
         }
         Err(error) => {
@@ -125,7 +125,7 @@ impl Exchange {
     }
 
     fn failed(&mut self, error: &h2::Error) -> Unsent {
-        let again = self.pump.take().filter(|_| unprocessed(error)).and_then(Pump::rewind);
+        let again = self.pump.take().filter(|_| unprocessed(error)).and_then(|pump| pump.rewind());
         let what = if self.slot.is_silent() {
             "the connection gave no sign of life".to_owned()
         } else {
@@ -135,7 +135,7 @@ impl Exchange {
     }
 
     /// What of the request is still to be sent once its answer has begun.
-    pub(crate) fn take_pump(&mut self) -> Option<Pump> {
+    pub(crate) fn take_pump(&mut self) -> Option<Box<Pump>> {
         self.pump.take_if(|pump| !pump.is_done())
     }
 
