@@ -77,17 +77,31 @@ impl Default for Caps {
 /// Bounds of the connection pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PoolLimits {
-    /// Idle connections kept for one origin on one route of one workspace.
+    /// Idle HTTP/1.1 connections kept for one origin on one route of one tenancy.
     pub idle_per_origin: usize,
     /// Idle connections kept altogether.
     pub idle_total: usize,
     /// How long one is kept.
     pub idle_for: Duration,
+    /// Exchanges on one HTTP/2 connection at once; the peer may allow fewer.
+    pub streams_per_connection: usize,
+    /// How often an HTTP/2 connection with exchanges on it is asked for a sign of life.
+    pub ping_every: Duration,
+    /// How long it may take to give one before it counts as dead.
+    pub ping_patience: Duration,
 }
 
 impl Default for PoolLimits {
-    /// 16, 256, 60 s (shorter than the usual server's patience, so that a reused connection is rarely stale).
+    /// 16, 256, 60 s (shorter than the usual server's patience, so that a reused connection is rarely stale), 32, 30 s,
+    /// 20 s.
     fn default() -> Self {
-        Self { idle_per_origin: 16, idle_total: 256, idle_for: Duration::from_secs(60) }
+        Self {
+            idle_per_origin: 16,
+            idle_total: 256,
+            idle_for: Duration::from_secs(60),
+            streams_per_connection: 32,
+            ping_every: Duration::from_secs(30),
+            ping_patience: Duration::from_secs(20),
+        }
     }
 }

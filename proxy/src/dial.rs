@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::tls::HTTP2;
 use crate::{CheckedAddr, EgressError, Guard, Reach, Resolve, TimeoutKind, Timeouts};
 
 /// How long one address may stay silent before the next is tried beside it (RFC 8305, section 5).
@@ -48,6 +49,16 @@ pub(crate) struct Dialled {
 pub(crate) enum Stream {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Stream {
+    /// Whether the handshake settled on HTTP/2. A peer without ALPN speaks HTTP/1.1.
+    pub(crate) fn speaks_http2(&self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(HTTP2),
+        }
+    }
 }
 
 /// What is needed to open connections.

@@ -7,18 +7,18 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderValue};
 use http_body::{Body as _, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
 use crate::grant::Admission;
+use crate::http2::Exchange;
 use crate::hygiene::strip_trailers;
-use crate::pool::{Connection, Key, Pool};
+use crate::incoming::Incoming;
+use crate::pool::{Key, Pool};
 use crate::scrub::ScrubStream;
 use crate::upload::Progress;
-use crate::{BodyError, Scrubber, TimeoutKind};
+use crate::{BodyError, LiveGrant, Scrubber, TimeoutKind, http1};
 
 /// A response body as the guest's side sees it.
 pub(crate) struct Download {
@@ -28,11 +28,11 @@ pub(crate) struct Download {
     trailers: Option<HeaderMap>,
     state: State,
     idle: Duration,
-    waiting: Pin<Box<Sleep>>,
-    /// Whether `waiting` runs: it does while the upstream is waited for, not while the reader takes its time.
-    armed: bool,
-    /// Resolves when the exchange has to end.
-    cut: BoxFuture<'static, BodyError>,
+    /// When the upstream was first waited for in vain; not while the reader takes its time.
+    waiting: Option<Instant>,
+    /// Wakes up for that. Most answers never need it.
+    alarm: Option<Pin<Box<Sleep>>>,
+    end: End,
     lease: Option<Lease>,
 }
 
@@ -49,22 +49,59 @@ struct Scrub {
     scrubbers: Vec<Arc<Scrubber>>,
 }
 
-/// What an exchange holds until its body ends.
+/// When an exchange has to end, whatever is under way: with its grant, or by the bound on its whole time.
+pub(crate) struct End {
+    pub(crate) grant: Arc<LiveGrant>,
+    pub(crate) total: Instant,
+}
+
+impl End {
+    fn at(&self) -> Instant {
+        self.total.min(self.grant.grant().expires)
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.grant.check_live().is_err() || self.total <= Instant::now()
+    }
+
+    /// Resolves when it is over.
+    pub(crate) async fn reached(&self) {
+        self.grant.ended_or(self.at()).await;
+    }
+
+    /// What ended it.
+    pub(crate) fn error(&self) -> BodyError {
+        self.grant.check_live().map_or_else(BodyError::Ended, |()| BodyError::Timeout(TimeoutKind::Total))
+    }
+}
+
+/// What an exchange runs on.
+pub(crate) enum Line {
+    /// A connection of its own.
+    Http1(http1::Connection),
+    /// A stream of one that is shared.
+    Http2(Exchange),
+}
+
+/// What an exchange holds until its body ends. Dropped before, the exchange is cut off.
 pub(crate) struct Lease {
     pub(crate) pool: Arc<Pool>,
     pub(crate) key: Key,
-    pub(crate) connection: Connection,
+    pub(crate) line: Line,
     pub(crate) upload: Arc<Progress>,
     pub(crate) admission: Admission,
 }
 
 impl Lease {
     fn end(self) {
+        let Self { pool, key, line, upload, admission } = self;
         // First, so that the grant's end no longer ends the connection.
-        drop(self.admission);
-        // While the upload is not over, the connection is still in use.
-        if self.upload.done() {
-            self.pool.give_back(self.key, self.connection);
+        drop(admission);
+        // While the upload is not over, the line is still in use.
+        match line {
+            Line::Http1(connection) if upload.done() => pool.give_back(&key, connection),
+            Line::Http2(exchange) if upload.done() => exchange.finish(),
+            Line::Http1(_) | Line::Http2(_) => {}
         }
     }
 }
@@ -74,7 +111,7 @@ impl Download {
         inner: Incoming,
         scrubbers: Vec<Arc<Scrubber>>,
         idle: Duration,
-        cut: BoxFuture<'static, BodyError>,
+        end: End,
         lease: Lease,
     ) -> Self {
         let scrub =
@@ -85,9 +122,9 @@ impl Download {
             trailers: None,
             state: State::Streaming,
             idle,
-            waiting: Box::pin(tokio::time::sleep(idle)),
-            armed: false,
-            cut,
+            waiting: None,
+            alarm: None,
+            end,
             lease: Some(lease),
         };
         if this.inner.is_end_stream() {
@@ -112,20 +149,24 @@ impl Download {
     }
 
     fn poll_upstream(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match Pin::new(&mut self.inner).poll_frame(cx) {
-            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(BodyError::Upstream(describe(&error))))),
-            Poll::Ready(frame) => {
-                self.armed = false;
-                Poll::Ready(frame.map(|frame| frame.map_err(|error| BodyError::Upstream(describe(&error)))))
-            }
-            Poll::Pending => {
-                if !std::mem::replace(&mut self.armed, true) {
-                    self.waiting.as_mut().reset(Instant::now() + self.idle);
-                }
-                ready!(self.waiting.as_mut().poll(cx));
-                Poll::Ready(Some(Err(BodyError::Timeout(TimeoutKind::Idle))))
-            }
+        if let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(cx) {
+            self.waiting = None;
+            return Poll::Ready(frame);
         }
+        let since = *self.waiting.get_or_insert_with(Instant::now);
+        let until = (since + self.idle).min(self.end.at());
+        let alarm = match &mut self.alarm {
+            Some(alarm) => {
+                if alarm.deadline() != until {
+                    alarm.as_mut().reset(until);
+                }
+                alarm
+            }
+            None => self.alarm.insert(Box::pin(tokio::time::sleep_until(until))),
+        };
+        ready!(alarm.as_mut().poll(cx));
+        let error = if self.end.is_over() { self.end.error() } else { BodyError::Timeout(TimeoutKind::Idle) };
+        Poll::Ready(Some(Err(error)))
     }
 
     fn take_data(&mut self, data: Bytes) -> Bytes {
@@ -174,8 +215,8 @@ impl http_body::Body for Download {
         if this.state == State::Over {
             return Poll::Ready(None);
         }
-        if let Poll::Ready(error) = this.cut.as_mut().poll(cx) {
-            return this.fail(error);
+        if this.end.is_over() {
+            return this.fail(this.end.error());
         }
         while this.state == State::Streaming {
             match ready!(this.poll_upstream(cx)) {
@@ -192,6 +233,8 @@ impl http_body::Body for Download {
                         }
                     }
                 },
+                // Revoking ends what is under way, which may show first.
+                Some(Err(_)) if this.end.is_over() => return this.fail(this.end.error()),
                 Some(Err(error)) => return this.fail(error),
                 None => this.state = State::Ending,
             }

@@ -1,29 +1,32 @@
 //! One exchange, once it is settled that it may happen: a connection, the request, the head of the response.
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
 use http_body::{Body as _, Frame};
 use http_body_util::{BodyExt as _, StreamBody};
-use hyper::body::Incoming;
 use tokio::time::{Instant, timeout};
 
 use crate::dial::Route;
-use crate::download::{Download, Lease, describe, scrub_headers};
-use crate::grant::Admission;
-use crate::hygiene;
+use crate::download::{Download, End, Lease, Line, describe, scrub_headers};
+use crate::grant::{Admission, Cancel};
+use crate::http2::{Slot, Unsent};
+use crate::incoming::Incoming;
 use crate::pool::{Connection, Key};
 use crate::record::Record;
+use crate::tenancy::Tenancy;
 use crate::upload::{Progress, Upload};
-use crate::{Body, BodyError, EgressError, Maker, Proxy, Reason, Scrubber, TimeoutKind, body};
+use crate::{
+    Body, BodyError, EgressError, Maker, Proxy, Reason, Scrubber, TimeoutKind, body, http1, http2, hygiene,
+};
 
 /// A request that is ready to go, and the way it goes.
 pub(crate) struct Outgoing {
     pub(crate) maker: Maker,
+    pub(crate) tenancy: Tenancy,
     pub(crate) route: Route,
     pub(crate) head: Head,
     pub(crate) body: Body,
@@ -78,21 +81,21 @@ pub(crate) fn settle_length(
     Ok(announced.or(known))
 }
 
-/// hyper sends no body of unknown length with GET or HEAD, so it has to be known whether there is one.
+/// Whether there is a body at all has to be known before the head is sent: hyper sends none of unknown length with GET
+/// or HEAD, and HTTP/2 says in the head that it ends the request.
 async fn settle_presence(
-    head: &mut Head,
+    method: &Method,
     mut body: Body,
     length: Option<u64>,
     idle: Duration,
 ) -> Result<Body, EgressError> {
-    if length.is_some() || body.is_end_stream() || !matches!(head.method, Method::GET | Method::HEAD) {
+    if length.is_some() || body.is_end_stream() || !matches!(*method, Method::GET | Method::HEAD) {
         return Ok(body);
     }
     match timeout(idle, body.frame()).await.map_err(|_| EgressError::Timeout(TimeoutKind::Idle))? {
         None => Ok(body::empty()),
         Some(Err(error)) => Err(EgressError::Body(error)),
         Some(Ok(first)) => {
-            head.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
             let rest = http_body_util::BodyStream::new(body);
             let first: Result<Frame<Bytes>, BodyError> = Ok(first);
             let frames =
@@ -102,29 +105,40 @@ async fn settle_presence(
     }
 }
 
+/// A request on its way: what can be sent again as long as nothing of it was lost.
+struct Message {
+    head: Head,
+    upload: Upload,
+}
+
 impl Proxy {
     /// Sends the request and waits for the head of the response. The body streams afterwards.
     pub(crate) async fn exchange(
         &self,
         mut admission: Admission,
-        out: Outgoing,
+        mut out: Outgoing,
         record: &mut Record,
     ) -> Result<Response<Body>, EgressError> {
-        let mut cut = self.cut(&admission);
-        let scrubbers = out.scrubbers.clone();
+        let grant = Arc::clone(admission.grant());
+        let end = End { grant, total: Instant::now() + self.timeouts.total };
+        let scrubbers = std::mem::take(&mut out.scrubbers);
         let injected = out.injected;
-        let key = Key::new(&admission.grant().grant().workspace, out.maker, &out.route);
+        let key = Key::new(out.tenancy, out.maker, &out.route);
         let exchanged = tokio::select! {
             biased;
-            error = &mut cut => return Err(ended(error)),
-            exchanged = self.attempt(&mut admission, &key, out, record) => exchanged?,
+            () = end.reached() => return Err(ended(end.error())),
+            exchanged = self.attempt(&mut admission, &key, out, record) => exchanged,
         };
-        let Exchanged { response, connection, upload } = exchanged;
+        let Exchanged { response, line, upload } = match exchanged {
+            Ok(exchanged) => exchanged,
+            // Revoking ends what is under way, which may show first.
+            Err(_) if end.is_over() => return Err(ended(end.error())),
+            Err(error) => return Err(error),
+        };
         let (mut parts, incoming) = response.into_parts();
-        let host = || key.host.to_string();
         hygiene::check_response(&parts, &self.caps)
             .and_then(|()| if injected { hygiene::check_scrubbable(&parts.headers) } else { Ok(()) })
-            .map_err(|what| EgressError::Protocol { host: host(), what })?;
+            .map_err(|what| EgressError::Protocol { host: key.host.to_string(), what })?;
         hygiene::strip_response(&mut parts.headers);
         if !scrubbers.is_empty() {
             scrub_headers(&mut parts.headers, &scrubbers);
@@ -135,25 +149,12 @@ impl Proxy {
         }
         // The reason phrase lives here, where a secret could be echoed, and so do hyper's private notes.
         parts.extensions.clear();
-        let lease = Lease { pool: Arc::clone(&self.pool), key, connection, upload, admission };
-        let download = Download::new(incoming, scrubbers, self.timeouts.idle, cut, lease);
+        let lease = Lease { pool: Arc::clone(&self.pool), key, line, upload, admission };
+        let download = Download::new(incoming, scrubbers, self.timeouts.idle, end, lease);
         Ok(Response::from_parts(parts, download.boxed_unsync()))
     }
 
-    /// Resolves when the exchange has to end: with the grant, or by the bound on its whole time.
-    fn cut(&self, admission: &Admission) -> BoxFuture<'static, BodyError> {
-        let grant = Arc::clone(admission.grant());
-        let total = Instant::now() + self.timeouts.total;
-        async move {
-            tokio::select! {
-                biased;
-                ended = grant.ended() => BodyError::Ended(ended),
-                () = tokio::time::sleep_until(total) => BodyError::Timeout(TimeoutKind::Total),
-            }
-        }
-        .boxed()
-    }
-
+    /// Sends on a connection of the pool; once more on a newer one when nothing can have come of the first time.
     async fn attempt(
         &self,
         admission: &mut Admission,
@@ -161,84 +162,126 @@ impl Proxy {
         out: Outgoing,
         record: &mut Record,
     ) -> Result<Exchanged, EgressError> {
-        let Outgoing { route, mut head, body, length, .. } = out;
-        let body = settle_presence(&mut head, body, length, self.timeouts.idle).await?;
-        let bodiless = body.is_end_stream();
-        let idempotent = matches!(
-            head.method,
-            Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE
-        );
-        let (upload, mut progress) = Upload::new(body, length, self.timeouts.idle);
-
-        let request = match self.pool.take(key).await {
-            None => head.with_body(upload),
-            Some(mut connection) => {
-                // Should the kept connection turn out dead, this request may be sent once more: when hyper hands it
-                // back unsent, or when sending it twice does no more than sending it once (RFC 9112, section 9.3.1).
-                let spare = (bodiless && idempotent).then(|| head.clone());
-                record.address(connection.address);
-                admission.attach(connection.task.clone());
-                match self.send_on(&mut connection, head.with_body(upload), &progress, key).await {
-                    Ok(response) => return Ok(Exchanged { response, connection, upload: progress }),
-                    Err(Failure { unsent: Some(unsent), .. }) if !progress.touched() => unsent,
-                    Err(Failure { dead: true, error, .. }) => {
-                        let head = spare.ok_or(error)?;
-                        let (upload, again) = Upload::new(body::empty(), None, self.timeouts.idle);
-                        progress = again;
-                        head.with_body(upload)
-                    }
-                    Err(Failure { error, .. }) => return Err(error),
+        let Outgoing { route, head, body, length, .. } = out;
+        let body = settle_presence(&head.method, body, length, self.timeouts.idle).await?;
+        let mut message = Message { head, upload: Upload::new(body, length, self.timeouts.idle) };
+        let mut oldest = None;
+        loop {
+            let connection = self.pool.acquire(key, oldest.unwrap_or(0), &self.dialler, &route).await?;
+            let sent = match connection {
+                Connection::Http1(connection, kept) => {
+                    record.address(connection.address);
+                    admission.attach(Cancel::Connection(connection.task.clone()));
+                    self.send_http1(connection, kept, message, key).await
                 }
+                Connection::Http2(slot) => {
+                    record.address(slot.shared.address);
+                    self.send_http2(slot, message, admission, key).await
+                }
+            };
+            match sent {
+                Ok(exchanged) => return Ok(exchanged),
+                Err(Failure { again: Some(same), .. }) if oldest.is_none() => message = same,
+                Err(Failure { error, .. }) => return Err(error),
             }
-        };
-
-        let dialled = self.dialler.dial(&route).await?;
-        record.address(dialled.address);
-        let protocol = |error: hyper::Error| EgressError::Protocol {
-            host: key.host.to_string(),
-            what: describe(&error),
-        };
-        let mut connection = self.pool.adopt(dialled, &self.caps).await.map_err(protocol)?;
-        admission.attach(connection.task.clone());
-        match self.send_on(&mut connection, request, &progress, key).await {
-            Ok(response) => Ok(Exchanged { response, connection, upload: progress }),
-            Err(Failure { error, .. }) => Err(error),
+            oldest = Some(self.pool.now());
         }
     }
 
-    /// Sends on one connection and waits for the head, as long as something moves.
-    async fn send_on(
+    /// `kept` says whether the connection served somebody before. Should such a one turn out dead, the request may be
+    /// sent once more: when hyper hands it back unsent, or when sending it twice does no more than sending it once
+    /// (RFC 9112, section 9.3.1).
+    async fn send_http1(
         &self,
-        connection: &mut Connection,
-        request: Request<Upload>,
-        progress: &Progress,
+        mut connection: http1::Connection,
+        kept: bool,
+        message: Message,
         key: &Key,
-    ) -> Result<Response<Incoming>, Failure> {
+    ) -> Result<Exchanged, Failure> {
+        let Message { mut head, upload } = message;
+        let progress = upload.progress();
+        let bodiless = upload.is_end_stream();
+        let idempotent = [Method::GET, Method::HEAD, Method::OPTIONS, Method::PUT, Method::DELETE];
+        let spare = (kept && bodiless && idempotent.contains(&head.method)).then(|| head.clone());
+        if !bodiless
+            && upload.size_hint().exact().is_none()
+            && [Method::GET, Method::HEAD].contains(&head.method)
+        {
+            head.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
         progress.start();
-        let answer = connection.sender.try_send_request(request);
+        let answer = connection.sender.try_send_request(head.with_body(upload));
+        let mut failed = match self.patiently(&progress, answer).await? {
+            Ok(response) => {
+                let response = response.map(Incoming::Http1);
+                return Ok(Exchanged { response, line: Line::Http1(connection), upload: progress });
+            }
+            Err(failed) => failed,
+        };
+        let unsent = failed.take_message().filter(|_| kept && !progress.touched());
+        let failed = failed.into_error();
+        let dead = !failed.is_parse() && !failed.is_user() && !failed.is_timeout();
+        let error = failure(&progress, key, describe(&failed));
+        let again = match (unsent, spare) {
+            (Some(request), _) => Some(Message::from(request)),
+            (None, Some(head)) if dead => {
+                Some(Message { head, upload: Upload::new(body::empty(), None, self.timeouts.idle) })
+            }
+            _ => None,
+        };
+        Err(Failure { error, again })
+    }
+
+    async fn send_http2(
+        &self,
+        slot: Slot,
+        message: Message,
+        admission: &mut Admission,
+        key: &Key,
+    ) -> Result<Exchanged, Failure> {
+        let Message { head, upload } = message;
+        let progress = upload.progress();
+        progress.start();
+        let sent = match http2::open(slot, &head, key.scheme, upload) {
+            Err(unsent) => Err(unsent),
+            Ok(mut exchange) => {
+                admission.attach(Cancel::Stream(exchange.reset().clone()));
+                let answer = poll_fn(|cx| exchange.poll_head(cx));
+                self.patiently(&progress, answer).await?.map(|response| (response, exchange))
+            }
+        };
+        let (response, mut exchange) = sent.map_err(|Unsent { what, again }| Failure {
+            error: failure(&progress, key, what),
+            again: again.map(|upload| Message { head, upload }),
+        })?;
+        if response.status() == StatusCode::MISDIRECTED_REQUEST {
+            // It wants the request on another connection (RFC 9110, section 15.5.20): the next one gets one.
+            exchange.slot().retire();
+        }
+        if let Some(mut pump) = exchange.take_pump() {
+            // The answer's reader may take its time, and the request is not to wait for it. The task ends with the
+            // stream; what ends it early is in the upload's progress.
+            self.pool.spawn(async move {
+                let _ = poll_fn(|cx| pump.poll(cx)).await;
+            });
+        }
+        let response = response.map(Incoming::Http2);
+        Ok(Exchanged { response, line: Line::Http2(exchange), upload: progress })
+    }
+
+    /// Waits for the head of an answer, as long as something moves.
+    async fn patiently<T>(&self, progress: &Progress, answer: impl Future<Output = T>) -> Result<T, Failure> {
         tokio::pin!(answer);
         loop {
             let patience = progress.last() + self.timeouts.first_byte;
             tokio::select! {
                 biased;
-                answer = &mut answer => {
-                    return answer.map_err(|mut error| {
-                        let unsent = error.take_message();
-                        let error = error.into_error();
-                        let dead = !error.is_parse() && !error.is_user() && !error.is_timeout();
-                        let error = match progress.take_error() {
-                            Some(BodyError::Timeout(kind)) => EgressError::Timeout(kind),
-                            Some(error) => EgressError::Body(error),
-                            None => EgressError::Protocol { host: key.host.to_string(), what: describe(&error) },
-                        };
-                        Failure { error, unsent, dead }
-                    });
-                }
+                answer = &mut answer => return Ok(answer),
                 () = tokio::time::sleep_until(patience) => {
                     // The upload may have moved since.
                     if progress.last() + self.timeouts.first_byte <= Instant::now() {
                         let error = EgressError::Timeout(TimeoutKind::FirstByte);
-                        return Err(Failure { error, unsent: None, dead: false });
+                        return Err(Failure { error, again: None });
                     }
                 }
             }
@@ -248,16 +291,30 @@ impl Proxy {
 
 struct Exchanged {
     response: Response<Incoming>,
-    connection: Connection,
+    line: Line,
     upload: Arc<Progress>,
 }
 
 struct Failure {
     error: EgressError,
-    /// The request, when not a byte of it was written.
-    unsent: Option<Request<Upload>>,
-    /// Whether the connection died, as opposed to the answer being wrong.
-    dead: bool,
+    /// The request, when it may be sent once more.
+    again: Option<Message>,
+}
+
+/// The upload's own failure, which what the connection says only hides, or else what the connection says.
+fn failure(progress: &Progress, key: &Key, what: String) -> EgressError {
+    match progress.take_error() {
+        Some(BodyError::Timeout(kind)) => EgressError::Timeout(kind),
+        Some(error) => EgressError::Body(error),
+        None => EgressError::Protocol { host: key.host.to_string(), what },
+    }
+}
+
+impl From<Request<Upload>> for Message {
+    fn from(request: Request<Upload>) -> Self {
+        let (parts, upload) = request.into_parts();
+        Self { head: Head { method: parts.method, uri: parts.uri, headers: parts.headers }, upload }
+    }
 }
 
 fn ended(error: BodyError) -> EgressError {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, Uri, header, request};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, header, request};
 use http_body_util::{BodyExt as _, Limited};
 use orch_manifests::Host;
 use ring::digest::{SHA256, digest};
@@ -78,6 +78,7 @@ impl Proxy {
         let route = self.route(target.scheme, Host::Name(target.host), target.port, false);
         let out = Outgoing {
             maker: Maker::Guest,
+            tenancy: live.tenancy(),
             route,
             head,
             body,
@@ -174,9 +175,8 @@ impl Injected {
 }
 
 /// The fields that a credential has no business with.
-fn framing(headers: &HeaderMap) -> [Option<Vec<u8>>; 3] {
-    [header::HOST, header::CONTENT_LENGTH, header::TRANSFER_ENCODING]
-        .map(|name| headers.get(name).map(|value| value.as_bytes().to_vec()))
+fn framing(headers: &HeaderMap) -> [Option<HeaderValue>; 3] {
+    [header::HOST, header::CONTENT_LENGTH, header::TRANSFER_ENCODING].map(|name| headers.get(name).cloned())
 }
 
 /// The method stays; a credential may add to the query, not change the path.

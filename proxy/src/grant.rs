@@ -1,19 +1,21 @@
 //! Grants: what one run may do, reached by an unguessable token, and what it did so far.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use http::HeaderName;
 use orch_manifests::RunId;
 use ring::digest::{SHA256, digest};
 use ring::rand::{SecureRandom as _, SystemRandom};
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
+use crate::http2::Reset;
 use crate::placeholders::Placeholders;
+use crate::tenancy::Tenancy;
 use crate::{Credential, EgressError, Ended, Ledger, Placeholder, Rule, Target};
 
 /// What one run may do. Nothing is allowed that is not listed.
@@ -128,11 +130,13 @@ pub struct LiveGrant {
     grant: Grant,
     used: AtomicU64,
     running: AtomicU32,
-    revoked: watch::Sender<bool>,
+    revoked: AtomicBool,
+    ending: Notify,
     ledger: Ledger,
     placeholders: Placeholders,
-    /// The connection of each exchange under way. A body that nobody reads is not polled and cannot notice the end.
-    connections: Mutex<HashMap<u64, AbortHandle>>,
+    tenancy: Tenancy,
+    /// What ends each exchange under way. A body that nobody reads is not polled and cannot notice the end.
+    under_way: Mutex<HashMap<u64, Cancel>>,
     next_exchange: AtomicU64,
 }
 
@@ -146,14 +150,17 @@ impl LiveGrant {
 
     fn new(grant: Grant) -> Self {
         let placeholders = Placeholders::new(&grant.bindings);
+        let tenancy = Tenancy::of(&grant);
         Self {
             grant,
             used: AtomicU64::new(0),
             running: AtomicU32::new(0),
-            revoked: watch::Sender::new(false),
+            revoked: AtomicBool::new(false),
+            ending: Notify::new(),
             ledger: Ledger::default(),
             placeholders,
-            connections: Mutex::default(),
+            tenancy,
+            under_way: Mutex::default(),
             next_exchange: AtomicU64::new(0),
         }
     }
@@ -184,9 +191,10 @@ impl LiveGrant {
 
     /// Ends the grant: new requests are refused, bodies under way are cut. [`Grants::revoke`] also forgets the token.
     pub fn revoke(&self) {
-        self.revoked.send_replace(true);
-        for (_, connection) in self.connections().drain() {
-            connection.abort();
+        self.revoked.store(true, Ordering::Release);
+        self.ending.notify_waiters();
+        for (_, exchange) in self.under_way().drain() {
+            exchange.cancel();
         }
     }
 
@@ -195,7 +203,7 @@ impl LiveGrant {
     /// # Errors
     /// How it ended.
     pub fn check_live(&self) -> Result<(), Ended> {
-        if *self.revoked.borrow() {
+        if self.revoked.load(Ordering::Acquire) {
             Err(Ended::Revoked)
         } else if Instant::now() >= self.grant.expires {
             Err(Ended::Expired)
@@ -206,17 +214,26 @@ impl LiveGrant {
 
     /// Waits until the grant is over.
     pub async fn ended(&self) -> Ended {
-        let mut revoked = self.revoked.subscribe();
-        tokio::select! {
-            biased;
-            // The sender lives in `self`, so this cannot fail before it is true.
-            _ = revoked.wait_for(|revoked| *revoked) => Ended::Revoked,
-            () = tokio::time::sleep_until(self.grant.expires) => Ended::Expired,
+        self.ended_or(self.grant.expires).await;
+        self.check_live().err().unwrap_or(Ended::Expired)
+    }
+
+    /// Waits until the grant is revoked or until then, whichever is first.
+    pub(crate) async fn ended_or(&self, then: Instant) {
+        // Made before looking, so that a revocation in between is not missed.
+        let ending = self.ending.notified();
+        if !self.revoked.load(Ordering::Acquire) {
+            let _ = tokio::time::timeout_at(then, ending).await;
         }
     }
 
-    fn connections(&self) -> MutexGuard<'_, HashMap<u64, AbortHandle>> {
-        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    fn under_way(&self) -> MutexGuard<'_, HashMap<u64, Cancel>> {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Who may share connections with this grant's run.
+    pub(crate) fn tenancy(&self) -> Tenancy {
+        self.tenancy
     }
 
     pub(crate) fn placeholders(&self) -> &Placeholders {
@@ -244,6 +261,23 @@ impl LiveGrant {
     }
 }
 
+/// What ends one exchange and no other.
+pub(crate) enum Cancel {
+    /// The connection that it has for itself.
+    Connection(AbortHandle),
+    /// Its stream.
+    Stream(Reset),
+}
+
+impl Cancel {
+    fn cancel(self) {
+        match self {
+            Self::Connection(task) => task.abort(),
+            Self::Stream(stream) => stream.cancel(),
+        }
+    }
+}
+
 /// One exchange's place in the concurrency budget, given back when dropped.
 pub(crate) struct Admission {
     grant: Arc<LiveGrant>,
@@ -255,15 +289,15 @@ impl Admission {
         &self.grant
     }
 
-    /// Names the connection that ends with the grant.
-    pub(crate) fn attach(&mut self, connection: AbortHandle) {
-        self.grant.connections().insert(self.id, connection);
+    /// Names what ends with the grant.
+    pub(crate) fn attach(&mut self, exchange: Cancel) {
+        self.grant.under_way().insert(self.id, exchange);
     }
 }
 
 impl Drop for Admission {
     fn drop(&mut self) {
-        self.grant.connections().remove(&self.id);
+        self.grant.under_way().remove(&self.id);
         self.grant.running.fetch_sub(1, Ordering::AcqRel);
     }
 }

@@ -8,7 +8,7 @@ use crate::{Caps, Reason};
 
 /// Fields about the connection rather than the message (RFC 9110, section 7.6.1), besides those that `Connection`
 /// names. `Trailer` stays: it announces fields that pass through.
-const HOP_BY_HOP: [HeaderName; 7] = [
+static HOP_BY_HOP: [HeaderName; 7] = [
     header::CONNECTION,
     header::TE,
     header::TRANSFER_ENCODING,
@@ -20,7 +20,7 @@ const HOP_BY_HOP: [HeaderName; 7] = [
 
 /// Fields that tell upstreams who the client is. The proxy knows nothing that would be true, and a guest's word could
 /// be taken for the proxy's.
-const CLAIMS: [HeaderName; 13] = [
+static CLAIMS: [HeaderName; 13] = [
     header::FORWARDED,
     header::VIA,
     HeaderName::from_static("x-forwarded-for"),
@@ -34,6 +34,26 @@ const CLAIMS: [HeaderName; 13] = [
     HeaderName::from_static("true-client-ip"),
     HeaderName::from_static("cf-connecting-ip"),
     HeaderName::from_static("fastly-client-ip"),
+];
+
+/// Left over from HTTP/1.1 (an upgrade to HTTP/2; hyper sends bodies without waiting for a 100).
+static REQUEST_ONLY: [HeaderName; 2] = [HeaderName::from_static("http2-settings"), header::EXPECT];
+
+/// What upstreams say about other ways to reach them.
+static RESPONSE_ONLY: [HeaderName; 1] = [header::ALT_SVC];
+
+/// Fields that change what a message is, or speak for somebody.
+static NOT_TRAILERS: [HeaderName; 10] = [
+    header::CONTENT_LENGTH,
+    header::HOST,
+    header::CONTENT_ENCODING,
+    header::CONTENT_TYPE,
+    header::TRAILER,
+    header::AUTHORIZATION,
+    header::SET_COOKIE,
+    header::COOKIE,
+    header::EXPECT,
+    header::RANGE,
 ];
 
 /// Refuses what cannot be passed on, before anything is looked up.
@@ -84,13 +104,7 @@ pub(crate) fn announced_length(headers: &HeaderMap) -> Result<Option<u64>, Reaso
 
 /// Takes out of a request what is not for the upstream.
 pub(crate) fn strip_request(headers: &mut HeaderMap) {
-    strip_common(headers);
-    for name in CLAIMS {
-        headers.remove(name);
-    }
-    headers.remove("http2-settings");
-    // hyper sends bodies without waiting for a 100.
-    headers.remove(header::EXPECT);
+    strip(headers, &[&CLAIMS, &REQUEST_ONLY]);
 }
 
 /// A request with a credential in it: the answer must be one that can be searched for the secret. A range could start
@@ -130,31 +144,20 @@ pub(crate) fn check_scrubbable(headers: &HeaderMap) -> Result<(), String> {
 
 /// Takes out of a response what is not for the guest.
 pub(crate) fn strip_response(headers: &mut HeaderMap) {
-    strip_common(headers);
-    headers.remove("alt-svc");
+    strip(headers, &[&RESPONSE_ONLY]);
 }
 
 /// Trailers may carry fields about the content, nothing that changes what the message is (RFC 9110, section 6.5.1).
 pub(crate) fn strip_trailers(headers: &mut HeaderMap) {
-    strip_common(headers);
-    for name in [
-        header::CONTENT_LENGTH,
-        header::HOST,
-        header::CONTENT_ENCODING,
-        header::CONTENT_TYPE,
-        header::TRAILER,
-    ] {
-        headers.remove(name);
-    }
-    for name in [header::AUTHORIZATION, header::SET_COOKIE, header::COOKIE, header::EXPECT, header::RANGE] {
-        headers.remove(name);
-    }
-    for name in CLAIMS {
-        headers.remove(name);
-    }
+    strip(headers, &[&NOT_TRAILERS, &CLAIMS]);
 }
 
-fn strip_common(headers: &mut HeaderMap) {
+/// Takes out these fields, those about the connection, and the proxy's own. Fields are compared with the lists, not
+/// looked up one by one: there are fewer of them.
+fn strip(headers: &mut HeaderMap, lists: &[&[HeaderName]]) {
+    let listed = |name: &HeaderName| {
+        is_ours(name) || HOP_BY_HOP.contains(name) || lists.iter().any(|list| list.contains(name))
+    };
     let doomed: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
         .iter()
@@ -162,12 +165,9 @@ fn strip_common(headers: &mut HeaderMap) {
         .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
         // Nobody may make the proxy drop what says how long the message is; framing is checked on its own.
         .filter(|name| *name != header::CONTENT_LENGTH && *name != header::HOST)
-        .chain(headers.keys().filter(|name| is_ours(name)).cloned())
+        .chain(headers.keys().filter(|name| listed(name)).cloned())
         .collect();
     for name in doomed {
-        headers.remove(name);
-    }
-    for name in HOP_BY_HOP {
         headers.remove(name);
     }
 }

@@ -141,6 +141,9 @@ impl Ledger {
 
 /// Makes a text that a guest chose fit for a log line: printable ASCII, at most [`TEXT_KEPT`] bytes.
 pub(crate) fn sanitised(text: &str) -> String {
+    if text.len() <= TEXT_KEPT && text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') {
+        return text.to_owned();
+    }
     let mut clean: String = text
         .chars()
         .take(TEXT_KEPT)

@@ -18,7 +18,10 @@ mod error;
 mod exchange;
 mod forward;
 mod grant;
+mod http1;
+mod http2;
 mod hygiene;
+mod incoming;
 mod ledger;
 mod placeholders;
 mod policy;
@@ -29,6 +32,7 @@ mod resolve;
 mod scrub;
 mod send;
 mod target;
+mod tenancy;
 mod tls;
 mod upload;
 

@@ -1,32 +1,36 @@
-//! Connections kept for later. Two requests share one only when they come from the same workspace, by the same maker,
-//! on the same route, to the same origin; and every request is judged by policy on its own before it gets here.
+//! Connections, kept and shared. Two requests share one only when they come from the same workspace under the same
+//! policy, by the same maker, on the same route, to the same origin; and every request is judged by policy on its own
+//! before it gets here.
+
+mod origin;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
 use orch_manifests::{Host, Scheme};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Notify;
+use tokio::sync::futures::OwnedNotified;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, timeout};
 
-use crate::dial::{Dialled, Route, Stream, Via};
-use crate::upload::Upload;
-use crate::{Caps, Maker, PoolLimits};
+use crate::dial::{Dialled, Dialler, Route, Stream, Via};
+use crate::download::describe;
+use crate::http2::{Shared, Slot};
+use crate::tenancy::Tenancy;
+use crate::{Caps, EgressError, Maker, PoolLimits, http1, http2};
+use origin::{Idle, Origin, Protocol, Step};
 
 /// How long a connection that was just given back may take to be ready again before it is given up.
 const SETTLE: Duration = Duration::from_millis(100);
 
-/// What hyper may buffer of a message on each connection.
-const BUFFER: usize = 256 << 10;
-
 /// Who may share a connection with whom.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
-    pub(crate) workspace: String,
+    pub(crate) tenancy: Tenancy,
     /// Guests never share with the gateway: what one leaves behind on a connection, the other must not read.
     pub(crate) maker: Maker,
     pub(crate) via: Via,
@@ -36,9 +40,9 @@ pub(crate) struct Key {
 }
 
 impl Key {
-    pub(crate) fn new(workspace: &str, maker: Maker, route: &Route) -> Self {
+    pub(crate) fn new(tenancy: Tenancy, maker: Maker, route: &Route) -> Self {
         Self {
-            workspace: workspace.to_owned(),
+            tenancy,
             maker,
             via: route.via,
             scheme: route.scheme,
@@ -48,140 +52,262 @@ impl Key {
     }
 }
 
-/// A connection that can take a request. Dropping it closes it, whatever is under way on it.
-pub(crate) struct Connection {
-    pub(crate) sender: SendRequest<Upload>,
-    pub(crate) address: IpAddr,
-    /// Ends the task that drives it.
-    pub(crate) task: AbortHandle,
+/// What a request goes out on.
+pub(crate) enum Connection {
+    /// All of a connection; whether it served somebody before.
+    Http1(http1::Connection, bool),
+    /// A place on one.
+    Http2(Slot),
 }
 
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-struct Idle {
-    connection: Connection,
-    since: Instant,
-}
-
-/// Idle connections, and the owner of every connection's task.
+/// Every connection of a proxy that is not in exclusive use, and the owner of all their tasks.
 pub(crate) struct Pool {
     limits: PoolLimits,
-    idle: Mutex<HashMap<Key, Vec<Idle>>>,
+    caps: Caps,
+    kept: Mutex<Kept>,
+    /// The number of the next connection. 0 is none's, so that all are at or above it.
+    opened: AtomicU64,
+    reaping: AtomicBool,
     /// Aborted when the pool is dropped.
-    tasks: Mutex<Tasks>,
+    tasks: Mutex<JoinSet<()>>,
 }
 
 #[derive(Default)]
-struct Tasks {
-    set: JoinSet<()>,
-    reaping: bool,
+struct Kept {
+    origins: HashMap<Key, Origin>,
+    /// Idle HTTP/1.1 connections of all origins.
+    idle: usize,
+}
+
+impl Kept {
+    fn origin(&mut self, key: &Key, limits: &PoolLimits) -> &mut Origin {
+        // Nearly always there, and then its key need not be cloned.
+        if !self.origins.contains_key(key) {
+            self.origins.insert(key.clone(), Origin::new(limits.streams_per_connection));
+        }
+        self.origins.get_mut(key).expect("it was put there")
+    }
 }
 
 impl Pool {
-    pub(crate) fn new(limits: PoolLimits) -> Arc<Self> {
-        Arc::new(Self { limits, idle: Mutex::default(), tasks: Mutex::default() })
+    pub(crate) fn new(limits: PoolLimits, caps: Caps) -> Arc<Self> {
+        Arc::new(Self {
+            limits,
+            caps,
+            kept: Mutex::default(),
+            opened: AtomicU64::new(1),
+            reaping: AtomicBool::new(false),
+            tasks: Mutex::default(),
+        })
     }
 
-    /// Starts HTTP/1.1 on a new connection.
-    pub(crate) async fn adopt(self: &Arc<Self>, dialled: Dialled, caps: &Caps) -> hyper::Result<Connection> {
-        let Dialled { stream, address } = dialled;
-        let (sender, task) = match stream {
-            Stream::Plain(stream) => self.start(stream, caps).await?,
-            Stream::Tls(stream) => self.start(stream, caps).await?,
-        };
-        Ok(Connection { sender, address, task })
+    /// Only connections that are opened after this are at or above it.
+    pub(crate) fn now(&self) -> u64 {
+        self.opened.load(Ordering::Acquire)
     }
 
-    async fn start<S>(
+    /// A connection that was opened no earlier than `oldest`: a kept one, a place on a shared one, or a new one. Of
+    /// several requests that need a new one at the same time, only one dials until it is known what the origin speaks.
+    pub(crate) async fn acquire(
         self: &Arc<Self>,
+        key: &Key,
+        oldest: u64,
+        dialler: &Dialler,
+        route: &Route,
+    ) -> Result<Connection, EgressError> {
+        loop {
+            let (step, changed) = self.step(key, oldest);
+            match step {
+                Step::Http2(slot) => return Ok(Connection::Http2(slot)),
+                Step::Http1(idle) => {
+                    if let Some(connection) = self.still_good(idle).await {
+                        return Ok(Connection::Http1(connection, true));
+                    }
+                }
+                Step::Dial => {
+                    let count = Counted { pool: self, key, of: |origin| &mut origin.dialling };
+                    let dialled = dialler.dial(route).await?;
+                    let connection = self.adopt(key, dialled).await?;
+                    drop(count);
+                    return Ok(connection);
+                }
+                Step::Wait => {
+                    let _count = Counted { pool: self, key, of: |origin| &mut origin.waiting };
+                    if let Some(changed) = changed {
+                        changed.await;
+                    }
+                }
+            }
+        }
+    }
+
+    fn step(&self, key: &Key, oldest: u64) -> (Step, Option<OwnedNotified>) {
+        let mut kept = self.kept();
+        let origin = kept.origin(key, &self.limits);
+        if key.scheme == Scheme::Http {
+            origin.speaks = Some(Protocol::Http1);
+        }
+        let step = origin.step(oldest);
+        let mut changed = None;
+        match step {
+            Step::Http2(_) => {}
+            Step::Http1(_) => kept.idle -= 1,
+            Step::Dial => origin.dialling += 1,
+            Step::Wait => {
+                origin.waiting += 1;
+                // Made under the lock, so that no change is missed.
+                changed = Some(Arc::clone(&origin.changed).notified_owned());
+            }
+        }
+        (step, changed)
+    }
+
+    async fn still_good(&self, idle: Idle) -> Option<http1::Connection> {
+        let Idle { mut connection, since } = idle;
+        if since.elapsed() > self.limits.idle_for {
+            return None;
+        }
+        let sender = &mut connection.sender;
+        let ready = sender.is_ready() || matches!(timeout(SETTLE, sender.ready()).await, Ok(Ok(())));
+        ready.then_some(connection)
+    }
+
+    /// Starts HTTP on a new connection, which is shared from then on if it can be.
+    async fn adopt(self: &Arc<Self>, key: &Key, dialled: Dialled) -> Result<Connection, EgressError> {
+        let Dialled { stream, address } = dialled;
+        let broken = |what| EgressError::Protocol { host: key.host.to_string(), what };
+        let shareable = stream.speaks_http2();
+        match stream {
+            Stream::Tls(stream) if shareable => {
+                let changed = self.learned(key, Protocol::Http2);
+                let (sender, status, drive) = http2::handshake(stream, &self.caps, &self.limits, changed)
+                    .await
+                    .map_err(|error| broken(http2::describe(&error)))?;
+                let (id, task) = (self.next_id(), self.spawn(drive));
+                let cap = self.limits.streams_per_connection;
+                let shared = Shared::new((id, address), sender, status, cap, task);
+                let slot = shared.first_slot();
+                self.share(key, shared);
+                slot.map(Connection::Http2).ok_or_else(|| broken("the connection was closed".to_owned()))
+            }
+            Stream::Tls(stream) => self.adopt_http1(key, *stream, address).await,
+            Stream::Plain(stream) => self.adopt_http1(key, stream, address).await,
+        }
+    }
+
+    async fn adopt_http1<S>(
+        self: &Arc<Self>,
+        key: &Key,
         stream: S,
-        caps: &Caps,
-    ) -> hyper::Result<(SendRequest<Upload>, AbortHandle)>
+        address: IpAddr,
+    ) -> Result<Connection, EgressError>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (sender, connection) = http1::Builder::new()
-            .max_buf_size(BUFFER.max(caps.header_bytes))
-            .max_headers(caps.header_count)
-            .max_header_size(caps.header_bytes)
-            .handshake(TokioIo::new(stream))
-            .await?;
-        let drive = async move {
-            // Whatever ends a connection early also ends the exchange on it, which reports it.
-            let _ = connection.await;
-        };
-        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-        while tasks.set.try_join_next().is_some() {}
-        Ok((sender, tasks.set.spawn(drive)))
+        self.learned(key, Protocol::Http1);
+        let (sender, drive) = http1::handshake(stream, &self.caps)
+            .await
+            .map_err(|error| EgressError::Protocol { host: key.host.to_string(), what: describe(&error) })?;
+        let (id, task) = (self.next_id(), self.spawn(drive));
+        Ok(Connection::Http1(http1::Connection { id, sender, address, task }, false))
     }
 
-    /// A kept connection that is still good as far as can be known.
-    pub(crate) async fn take(&self, key: &Key) -> Option<Connection> {
-        loop {
-            let Idle { mut connection, since } = self.pop(key)?;
-            if since.elapsed() > self.limits.idle_for {
-                continue;
-            }
-            if let Ok(Ok(())) = timeout(SETTLE, connection.sender.ready()).await {
-                return Some(connection);
+    /// Remembers what an origin speaks; gives back how those who wait for it are told.
+    fn learned(&self, key: &Key, protocol: Protocol) -> Arc<Notify> {
+        let mut kept = self.kept();
+        let origin = kept.origin(key, &self.limits);
+        origin.speaks = Some(protocol);
+        origin.touched = Instant::now();
+        Arc::clone(&origin.changed)
+    }
+
+    fn share(self: &Arc<Self>, key: &Key, shared: Arc<Shared>) {
+        let mut kept = self.kept();
+        let count: usize = kept.origins.values().map(|origin| origin.shared.len()).sum();
+        if count >= self.limits.idle_total {
+            for origin in kept.origins.values_mut() {
+                origin.shared.retain(|shared| shared.idle_since().is_none());
             }
         }
+        kept.origin(key, &self.limits).shared.push(shared);
+        drop(kept);
+        self.reap_from_now_on();
     }
 
-    fn pop(&self, key: &Key) -> Option<Idle> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept = idle.get_mut(key)?;
-        // The most recently used one is the least likely to have been closed by the other side.
-        let newest = kept.pop();
-        if kept.is_empty() {
-            idle.remove(key);
-        }
-        newest
-    }
-
-    /// Keeps a connection whose exchange is over on both sides.
-    pub(crate) fn give_back(self: &Arc<Self>, key: Key, connection: Connection) {
+    /// Keeps an HTTP/1.1 connection whose exchange is over on both sides.
+    pub(crate) fn give_back(self: &Arc<Self>, key: &Key, connection: http1::Connection) {
         if connection.sender.is_closed() {
             return;
         }
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if idle.values().map(Vec::len).sum::<usize>() >= self.limits.idle_total {
+        let mut kept = self.kept();
+        if kept.idle >= self.limits.idle_total {
             return;
         }
-        let kept = idle.entry(key).or_default();
-        kept.push(Idle { connection, since: Instant::now() });
-        if kept.len() > self.limits.idle_per_origin {
-            kept.remove(0);
+        kept.idle += 1;
+        let since = Instant::now();
+        let origin = kept.origin(key, &self.limits);
+        origin.touched = since;
+        origin.idle.push(Idle { connection, since });
+        if origin.idle.len() > self.limits.idle_per_origin {
+            origin.idle.remove(0);
+            kept.idle -= 1;
         }
-        drop(idle);
+        drop(kept);
         self.reap_from_now_on();
+    }
+
+    /// Runs something for as long as the pool is there, or until it is aborted.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
+        let mut tasks = self.tasks();
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(task)
+    }
+
+    fn next_id(&self) -> u64 {
+        self.opened.fetch_add(1, Ordering::AcqRel)
     }
 
     /// Connections that nobody asks for again are closed all the same.
     fn reap_from_now_on(self: &Arc<Self>) {
-        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-        if !std::mem::replace(&mut tasks.reaping, true) {
-            tasks.set.spawn(reap(Arc::downgrade(self), self.limits.idle_for));
+        if !self.reaping.swap(true, Ordering::AcqRel) {
+            self.spawn(reap(Arc::downgrade(self), self.limits.idle_for));
         }
     }
 
     fn drop_stale(&self) {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.retain(|_, kept| {
-            kept.retain(|one| {
-                since_within(one.since, self.limits.idle_for) && !one.connection.sender.is_closed()
-            });
-            !kept.is_empty()
-        });
+        let mut kept = self.kept();
+        kept.origins.retain(|_, origin| origin.tidy(self.limits.idle_for));
+        kept.idle = kept.origins.values().map(|origin| origin.idle.len()).sum();
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tasks(&self) -> MutexGuard<'_, JoinSet<()>> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn since_within(since: Instant, limit: Duration) -> bool {
-    since.elapsed() <= limit
+/// One request in a count of its origin, until dropped; then those who wait look again.
+struct Counted<'a> {
+    pool: &'a Pool,
+    key: &'a Key,
+    of: fn(&mut Origin) -> &mut usize,
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        let mut kept = self.pool.kept();
+        if let Some(origin) = kept.origins.get_mut(self.key) {
+            let count = (self.of)(origin);
+            *count = count.saturating_sub(1);
+            origin.changed.notify_waiters();
+            if origin.is_blank() {
+                kept.origins.remove(self.key);
+            }
+        }
+    }
 }
 
 async fn reap(pool: Weak<Pool>, every: Duration) {

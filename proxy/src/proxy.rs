@@ -45,7 +45,7 @@ impl Proxy {
         let tls = TlsConnector::from(tls::client_config(&extra_roots)?);
         Ok(Arc::new(Self {
             dialler: Dialler { resolver, guard, tls, timeouts },
-            pool: Pool::new(pool),
+            pool: Pool::new(pool, caps),
             caps,
             timeouts,
             connect_to: connect_to.into_iter().collect(),

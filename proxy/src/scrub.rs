@@ -20,9 +20,18 @@ const SHORTEST: usize = 16;
 /// Finds one secret. Not `Debug`, and wiped when dropped.
 pub struct Scrubber {
     forms: Vec<Form>,
+    /// The value in lower case.
+    folded: Zeroizing<Vec<u8>>,
+    /// No text of fewer bytes holds a form.
+    shortest: usize,
     /// Whether a byte can begin a form. Most text is passed over by this alone.
     begins: [bool; 256],
+    /// The bytes that can, a handful.
+    beginnings: Vec<u8>,
 }
+
+/// Bytes that are looked at together for the beginning of a form.
+const BLOCK: usize = 32;
 
 impl Scrubber {
     /// For a value of at least 16 bytes; `None` for a shorter one.
@@ -50,12 +59,19 @@ impl Scrubber {
             begins[usize::from(byte)] =
                 matches!(byte, b'%' | b'\\') || forms.iter().any(|form| form.accepts_plain(0, byte));
         }
-        Some(Self { forms, begins })
+        let beginnings = (0..=u8::MAX).filter(|byte| begins[usize::from(*byte)]).collect();
+        let shortest = forms.iter().map(|form| form.text.len()).min().unwrap_or_default();
+        let folded = Zeroizing::new(value.to_ascii_lowercase());
+        Some(Self { forms, folded, shortest, begins, beginnings })
     }
 
     /// The text without the secret; `None` when it is not in there.
     #[must_use]
     pub fn clean(&self, text: &[u8]) -> Option<Vec<u8>> {
+        // A character of a form takes a byte at least.
+        if text.len() < self.shortest {
+            return None;
+        }
         let mut out = Zeroizing::new(Vec::new());
         let scan = self.scan(text, true, &mut out);
         scan.found.then(|| {
@@ -66,8 +82,27 @@ impl Scrubber {
 
     /// Whether the secret is in `text` once both are in lower case: HTTP field names arrive folded.
     pub(crate) fn holds_folded(&self, text: &[u8]) -> bool {
-        let raw = self.forms[0].text.to_ascii_lowercase();
-        self.clean(text).is_some() || text.windows(raw.len()).any(|window| window == raw)
+        self.clean(text).is_some() || text.windows(self.folded.len()).any(|window| window == &self.folded[..])
+    }
+
+    /// Where the first byte is that can begin a form.
+    fn beginning(&self, text: &[u8]) -> Option<usize> {
+        let begins = |byte: &u8| self.begins[usize::from(*byte)];
+        let mut blocks = text.chunks_exact(BLOCK);
+        for (index, block) in blocks.by_ref().enumerate() {
+            // Without a branch inside, so that the compiler compares a whole block at once.
+            let mut found = [false; BLOCK];
+            for beginning in &self.beginnings {
+                for (found, byte) in found.iter_mut().zip(block) {
+                    *found |= byte == beginning;
+                }
+            }
+            if found != [false; BLOCK] {
+                return block.iter().position(begins).map(|at| index * BLOCK + at);
+            }
+        }
+        let rest = blocks.remainder();
+        rest.iter().position(begins).map(|at| text.len() - rest.len() + at)
     }
 
     /// Looks through `text` and writes what may go on to `out`, but only once something has to be taken out: as long
@@ -75,7 +110,7 @@ impl Scrubber {
     fn scan(&self, text: &[u8], at_end: bool, out: &mut Vec<u8>) -> Scan {
         let mut scan = Scan { found: false, copied: 0, safe: text.len() };
         let mut at = 0;
-        while let Some(step) = text[at..].iter().position(|byte| self.begins[usize::from(*byte)]) {
+        while let Some(step) = self.beginning(&text[at..]) {
             at += step;
             match self.match_at(&text[at..]) {
                 Match::Whole(length) => {

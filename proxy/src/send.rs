@@ -93,6 +93,7 @@ impl Proxy {
         }
         let out = Outgoing {
             maker: Maker::Gateway,
+            tenancy: credential.map_or(live.tenancy(), |credential| live.tenancy().using(&**credential)),
             route: self.route(*scheme, host.clone(), *port, pinned),
             head,
             body,

@@ -5,6 +5,9 @@ use std::sync::Arc;
 use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
 
+/// What ALPN calls HTTP/2 (RFC 9113, section 3.1).
+pub(crate) const HTTP2: &[u8] = b"h2";
+
 /// Why a proxy could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum ProxyError {
@@ -21,7 +24,7 @@ pub enum ProxyError {
     Tls(String),
 }
 
-/// Mozilla's roots and these; TLS 1.2 and 1.3; HTTP/1.1 is the only protocol on offer.
+/// Mozilla's roots and these; TLS 1.2 and 1.3; HTTP/2 on offer before HTTP/1.1.
 pub(crate) fn client_config(
     extra_roots: &[CertificateDer<'static>],
 ) -> Result<Arc<ClientConfig>, ProxyError> {
@@ -34,6 +37,6 @@ pub(crate) fn client_config(
         .map_err(|e| ProxyError::Tls(e.to_string()))?
         .with_root_certificates(roots)
         .with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![HTTP2.to_vec(), b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }

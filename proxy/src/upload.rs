@@ -27,7 +27,7 @@ impl Progress {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The request is on a connection from now on.
+    /// A piece was taken, or the request is on a connection from now on.
     pub(crate) fn start(&self) {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
@@ -47,15 +47,20 @@ impl Progress {
         self.error.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    fn touch(&self) {
+    fn touch(&self, bytes: usize) {
         self.touched.store(true, Ordering::Release);
-        self.start();
+        // Frames of nothing are no progress.
+        if bytes > 0 {
+            self.start();
+        }
     }
 }
 
 /// A request body as hyper sees it.
 pub(crate) struct Upload {
     inner: Body,
+    /// What was announced.
+    length: Option<u64>,
     /// Bytes still to come, when a length was announced.
     left: Option<u64>,
     idle: Duration,
@@ -66,7 +71,7 @@ pub(crate) struct Upload {
 
 impl Upload {
     /// `length` is what the guest announced; hyper announces it again upstream.
-    pub(crate) fn new(inner: Body, length: Option<u64>, idle: Duration) -> (Self, Arc<Progress>) {
+    pub(crate) fn new(inner: Body, length: Option<u64>, idle: Duration) -> Self {
         let empty = inner.is_end_stream();
         let progress = Arc::new(Progress {
             last: Mutex::new(Instant::now()),
@@ -75,7 +80,16 @@ impl Upload {
             error: Mutex::new(None),
         });
         let left = length.filter(|_| !empty);
-        (Self { inner, left, idle, waiting: None, progress: Arc::clone(&progress) }, progress)
+        Self { inner, length, left, idle, waiting: None, progress }
+    }
+
+    pub(crate) fn progress(&self) -> Arc<Progress> {
+        Arc::clone(&self.progress)
+    }
+
+    /// From its beginning, when `again` can put back what was taken of the body.
+    pub(crate) fn rewound(self, again: impl FnOnce(Body) -> Option<Body>) -> Option<Self> {
+        again(self.inner).map(|body| Self::new(body, self.length, self.idle))
     }
 
     fn fail(&self, error: BodyError) -> BodyError {
@@ -118,7 +132,7 @@ impl http_body::Body for Upload {
                 return Poll::Ready(None);
             }
         };
-        this.progress.touch();
+        this.progress.touch(frame.data_ref().map_or(1, Bytes::len));
         let frame = match frame.into_data() {
             Ok(data) => {
                 if let Some(left) = &mut this.left {

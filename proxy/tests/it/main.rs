@@ -4,7 +4,10 @@
 
 mod bodies;
 mod destinations;
+mod frames;
+mod http2;
 mod injection;
+mod multiplexing;
 mod provider;
 mod requests;
 mod support;

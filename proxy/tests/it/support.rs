@@ -60,7 +60,7 @@ impl Ca {
     }
 }
 
-trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
+pub(crate) trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
 
 /// The server's end of one connection.
@@ -94,6 +94,19 @@ impl Raw {
 }
 
 impl Wire {
+    /// The bare connection, for a server that speaks for itself.
+    pub(crate) fn into_io(self) -> Box<dyn Io> {
+        self.io
+    }
+
+    /// This many bytes.
+    pub(crate) async fn take(&mut self, count: usize) -> Option<Vec<u8>> {
+        while self.seen.len() < count {
+            self.more().await.then_some(())?;
+        }
+        Some(self.seen.drain(..count).collect())
+    }
+
     async fn more(&mut self) -> bool {
         let mut buffer = [0; 4096];
         match self.io.read(&mut buffer).await {

@@ -1,6 +1,6 @@
 //! Requests per second through [`Proxy::forward`] beside a bare hyper forwarder.
 //!
-//! Both run on this thread, with the same number of requests under way, towards the same TLS server on another thread.
+//! Over HTTP/1.1 and over HTTP/2. Both run on this thread, with the same number of requests under way, towards the same TLS server on another thread.
 //! The proxy decides, records, swaps a placeholder, pools and scrubs; the bare forwarder copies method, path and fields
 //! onto a connection of its own and streams both bodies. They take turns, and the medians over the rounds are compared.
 //! CPU time is this thread's, so the server's work is not in it.
@@ -11,31 +11,28 @@
     reason = "a benchmark fails by panicking and reports by printing"
 )]
 
-use std::convert::Infallible;
+mod bare;
+mod upstream;
+
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use http::{Request, Response, request};
-use http_body_util::{BodyExt as _, Full};
-use hyper::body::Incoming;
-use hyper::client::conn::http1::SendRequest;
-use hyper_util::rt::TokioIo;
+use http_body_util::BodyExt as _;
 use orch_manifests::{HostName, RunId, Scheme};
 use orch_proxy::{
     AuthorizeError, Binding, Body, Credential, DnsError, Grant, Grants, LiveGrant, Methods, Place,
     Placeholder, Proxy, ProxyConfig, Resolve, Rule, RuleOrigin, Scrubber, Target, Use, full, swap_in_header,
 };
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustix::time::{ClockId, clock_gettime};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
-use tokio::net::{TcpListener, TcpStream};
+use rustls::pki_types::CertificateDer;
 use tokio::task::{JoinSet, LocalSet};
-use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+use bare::Bare;
+use upstream::{certificates, serve};
 
 const HOST: &str = "api.example.com";
 const ROUNDS: usize = 11;
@@ -47,14 +44,53 @@ const SECRET: &str = "sk-benchmark-0123456789abcdefghijklmnop";
 /// The part of the bare forwarder's rate that the proxy is to reach.
 const TARGET: f64 = 0.5;
 
+#[derive(Clone, Copy)]
+enum Protocol {
+    Http1,
+    Http2,
+}
+
+impl Protocol {
+    fn alpn(self) -> Vec<u8> {
+        match self {
+            Self::Http1 => b"http/1.1".to_vec(),
+            Self::Http2 => b"h2".to_vec(),
+        }
+    }
+}
+
 fn main() -> ExitCode {
     let (root, server) = certificates();
-    let addr = serve(server);
+    println!("{ROUNDS} interleaved rounds of {REQUESTS} requests, {CONCURRENCY} at a time; medians");
+    let mut reached = true;
+    for (name, protocol) in [("http/1.1", Protocol::Http1), ("http/2", Protocol::Http2)] {
+        let addr = serve(server.clone(), protocol);
+        let (ours, theirs) = compare(&root, addr, protocol);
+        for (who, cost) in [("proxy", ours), ("bare hyper", theirs)] {
+            let rate = 1.0 / cost.wall.as_secs_f64();
+            println!(
+                "{name:>8} {who:>10}: {rate:>8.0} requests/s, {:>9.3?} wall, {:>9.3?} cpu per request",
+                cost.wall, cost.cpu
+            );
+        }
+        let ratio = theirs.wall.as_secs_f64() / ours.wall.as_secs_f64();
+        let cpu = theirs.cpu.as_secs_f64() / ours.cpu.as_secs_f64();
+        println!(
+            "{name:>8} {:>10}: {ratio:.2} of the bare rate ({cpu:.2} by cpu time), target {TARGET}",
+            "ratio"
+        );
+        reached &= ratio >= TARGET;
+    }
+    if reached { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Medians for the proxy and for hyper alone.
+fn compare(root: &CertificateDer<'static>, addr: SocketAddr, protocol: Protocol) -> (Cost, Cost) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let local = LocalSet::new();
-    let report = local.block_on(&runtime, async {
-        let through_proxy = ThroughProxy::new(&root, addr);
-        let bare = Bare::connect(&root, addr).await;
+    local.block_on(&runtime, async {
+        let through_proxy = ThroughProxy::new(root, addr);
+        let bare = Bare::connect(root, addr, protocol).await;
         // Connections and code are warm before anything is counted.
         through_proxy.round(REQUESTS / 4).await;
         bare.round(REQUESTS / 4).await;
@@ -69,20 +105,7 @@ fn main() -> ExitCode {
             }
         }
         (median(&ours), median(&theirs))
-    });
-    let (ours, theirs) = report;
-    println!("{ROUNDS} interleaved rounds of {REQUESTS} requests, {CONCURRENCY} at a time; medians");
-    for (name, cost) in [("proxy", ours), ("bare hyper", theirs)] {
-        let rate = 1.0 / cost.wall.as_secs_f64();
-        println!(
-            "{name:>12}: {rate:>8.0} requests/s, {:>9.3?} wall, {:>9.3?} cpu per request",
-            cost.wall, cost.cpu
-        );
-    }
-    let ratio = theirs.wall.as_secs_f64() / ours.wall.as_secs_f64();
-    let cpu = theirs.cpu.as_secs_f64() / ours.cpu.as_secs_f64();
-    println!("{:>12}: {ratio:.2} of the bare rate ({cpu:.2} by cpu time), target {TARGET}", "ratio");
-    if ratio >= TARGET { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    })
 }
 
 /// Average cost of one request in a round.
@@ -267,105 +290,4 @@ impl Credential for Key {
     fn scrubber(&self) -> Option<Arc<Scrubber>> {
         Some(Arc::clone(&self.0))
     }
-}
-
-/// One connection per worker, nothing else.
-struct Bare {
-    senders: Vec<std::rc::Rc<tokio::sync::Mutex<SendRequest<Body>>>>,
-    _connections: JoinSet<()>,
-}
-
-impl Bare {
-    async fn connect(root: &CertificateDer<'static>, addr: SocketAddr) -> Self {
-        let mut roots = RootCertStore::empty();
-        roots.add(root.clone()).unwrap();
-        let mut config =
-            ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-                .with_safe_default_protocol_versions()
-                .unwrap()
-                .with_root_certificates(roots)
-                .with_no_client_auth();
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        let connector = TlsConnector::from(Arc::new(config));
-        let mut connections = JoinSet::new();
-        let mut senders = Vec::new();
-        for _ in 0..CONCURRENCY {
-            let stream = TcpStream::connect(addr).await.unwrap();
-            stream.set_nodelay(true).unwrap();
-            let stream = connector.connect(ServerName::try_from(HOST).unwrap(), stream).await.unwrap();
-            let (sender, connection) =
-                hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
-            connections.spawn_local(async move {
-                let _ = connection.await;
-            });
-            senders.push(std::rc::Rc::new(tokio::sync::Mutex::new(sender)));
-        }
-        Self { senders, _connections: connections }
-    }
-
-    async fn round(&self, count: usize) -> Cost {
-        timed(count, self.senders.iter().cloned(), |sender, left| async move {
-            let mut sender = sender.lock().await;
-            while one_more(&left) {
-                let (mut parts, body) = guest_request(&format!("Bearer {SECRET}")).into_parts();
-                parts.headers.insert(http::header::HOST, HOST.try_into().unwrap());
-                parts.uri = parts.uri.path_and_query().unwrap().as_str().try_into().unwrap();
-                sender.ready().await.unwrap();
-                read(sender.send_request(Request::from_parts(parts, body)).await.unwrap()).await;
-            }
-        })
-        .await
-    }
-}
-
-/// A root, and what a server for [`HOST`] needs.
-fn certificates() -> (CertificateDer<'static>, Arc<ServerConfig>) {
-    let mut params = CertificateParams::new(Vec::new()).unwrap();
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-    let key = KeyPair::generate().unwrap();
-    let leaf = CertificateParams::new(vec![HOST.to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
-    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![leaf.der().clone()], key)
-        .unwrap();
-    (issuer.der().clone(), Arc::new(config))
-}
-
-/// The upstream, on a thread of its own until the process ends.
-fn serve(config: Arc<ServerConfig>) -> SocketAddr {
-    let (report, bound) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            report.send(listener.local_addr().unwrap()).unwrap();
-            let acceptor = TlsAcceptor::from(config);
-            let mut connections = JoinSet::new();
-            loop {
-                let (stream, _) = listener.accept().await.unwrap();
-                stream.set_nodelay(true).unwrap();
-                let acceptor = acceptor.clone();
-                connections.spawn(async move {
-                    let stream = acceptor.accept(stream).await.unwrap();
-                    let service = hyper::service::service_fn(answer);
-                    // Ends with the client's connection.
-                    let _ = hyper::server::conn::http1::Builder::new()
-                        .serve_connection(TokioIo::new(stream), service)
-                        .await;
-                });
-            }
-        });
-    });
-    bound.recv().unwrap()
-}
-
-async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
-    let authorized = request.headers()["authorization"] == format!("Bearer {SECRET}");
-    let body = request.into_body().collect().await.unwrap().to_bytes();
-    assert!(authorized && body.len() == UP.len());
-    Ok(Response::new(Full::new(Bytes::from_static(DOWN))))
 }
