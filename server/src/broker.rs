@@ -100,11 +100,6 @@ impl Broker {
         &self.catalog
     }
 
-    /// Where the vault is.
-    pub(crate) fn vault(&self) -> &VaultLocation {
-        &self.vault
-    }
-
     /// The workers.
     pub(crate) fn workers(&self) -> &Workers {
         &self.workers
@@ -151,6 +146,12 @@ impl Broker {
             Some(simulate) => Ok(Arc::new(Upstream::simulated(simulate.scenario()?).await?)),
             None => self.internet(),
         }
+    }
+
+    /// From now on simulated providers stand in the place of the internet, for everybody.
+    pub(crate) async fn simulate(&self, simulate: &Simulate) -> Result<(), Failure> {
+        let upstream = Arc::new(Upstream::simulated(simulate.scenario()?).await?);
+        self.internet.set(upstream).map_err(|_| Failure::defect("the way out is in use already"))
     }
 
     /// The way to real providers and hosts.

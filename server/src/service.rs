@@ -30,7 +30,7 @@ use crate::keeper::{Keeper, VaultAt};
 use crate::keys::{KeySources, Variables};
 use crate::permissions::Remembered;
 use crate::prepare::{Prepared, Standing};
-use crate::run::RunRequest;
+use crate::run::{RunRequest, Simulate};
 use crate::store::{AgentRow, EventKind, Instance, NewRun, RunEvent, Store};
 
 mod ending;
@@ -64,6 +64,8 @@ pub struct Parts {
     pub vault: VaultLocation,
     /// The program whose hidden subcommands are workers and compilers: this one.
     pub program: PathBuf,
+    /// Simulated providers for everybody, instead of real ones.
+    pub simulate: Option<Simulate>,
 }
 
 /// Whether a service outlives the runs it was started for.
@@ -109,7 +111,7 @@ impl Service {
     /// # Errors
     /// When the store or the vault cannot be used.
     pub async fn open(parts: Parts, mode: Mode) -> Result<Arc<Self>, Failure> {
-        let Parts { home, config, catalog, vault, program } = parts;
+        let Parts { home, config, catalog, vault, program, simulate } = parts;
         let folder = home.data().to_owned();
         home.ensure(&folder)?;
         for file in [&vault.store, &vault.key_file] {
@@ -121,6 +123,9 @@ impl Service {
         let max_running = config.max_running;
         let broker =
             Broker::new(Environment::Fixed(BTreeMap::new()), home, config, catalog, vault.clone(), &program);
+        if let Some(simulate) = simulate {
+            broker.simulate(&simulate).await?;
+        }
         let catalog = Arc::clone(broker.catalog());
         let keeper = match mode {
             Mode::Embedded => Keeper::new(vault, catalog),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use clap::Args;
 use orch_manifests::parse_duration;
 use orch_server::http::{Limits, Names, Server, TlsFiles};
-use orch_server::{AdminToken, Api, Failure, Kind, Mode, Parts, Service, ensure_admin_token};
+use orch_server::{AdminToken, Api, Failure, Kind, Mode, Parts, Service, Simulate, ensure_admin_token};
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -39,6 +39,9 @@ pub(crate) struct ServeArgs {
     /// How long runs may go on once the server is told to stop
     #[arg(long, value_name = "DURATION", default_value = "30s")]
     drain: String,
+    /// Use the built-in simulated providers for everybody: no key, no network
+    #[arg(long, value_name = "SCENARIO", num_args = 0..=1, require_equals = true, default_missing_value = "ok")]
+    simulate: Option<String>,
 }
 
 pub(crate) fn run(args: ServeArgs, printer: Printer) -> Result<ExitCode, Failure> {
@@ -71,7 +74,8 @@ async fn serve(args: ServeArgs, printer: Printer) -> Result<ExitCode, Failure> {
     // Bound before the service opens, so that an address that is taken is found out before any run is touched; whoever
     // connects waits until it is open.
     let server = Server::bind(args.listen, tls.as_ref(), &socket, names, Limits::default())?;
-    let service = Service::open(parts(here)?, Mode::Serve).await?;
+    let simulate = args.simulate.as_deref().map(Simulate::open).transpose()?;
+    let service = Service::open(parts(here, simulate)?, Mode::Serve).await?;
     let admin = ensure_admin_token(service.store(), service.home()).await?;
     ready(&server, admin.as_ref(), args.insecure_listen.as_deref(), printer)?;
     drop(admin);
@@ -110,11 +114,11 @@ fn check_address(args: &ServeArgs) -> Result<(), Failure> {
     .hint("--insecure-listen REASON, where nobody on the way can read along"))
 }
 
-fn parts(here: Installation) -> Result<Parts, Failure> {
+fn parts(here: Installation, simulate: Option<Simulate>) -> Result<Parts, Failure> {
     let program = std::env::current_exe()
         .map_err(|e| Failure::defect(format!("cannot tell which program this is: {e}")))?;
     let Installation { environment: _, home, config, catalog, vault } = here;
-    Ok(Parts { home, config, catalog, vault, program })
+    Ok(Parts { home, config, catalog, vault, program, simulate })
 }
 
 /// Says where the server listens: to a person on stderr, to a program as one line of JSON.
