@@ -170,7 +170,7 @@ impl Refusal {
         match self.spoken {
             None => error::response(failure, &self.id),
             Some(dialect) => {
-                let mut response = llm::refuse(dialect, failure);
+                let mut response = llm::refuse(dialect, error::status(failure), failure);
                 error::advise(failure, response.headers_mut());
                 response
             }

@@ -227,7 +227,9 @@ fn bind_tcp(listen: SocketAddr) -> Result<(TcpListener, SocketAddr), Failure> {
     let refuse = |error: std::io::Error| {
         let failure = Failure::usage("listen_failed", format!("cannot listen on {listen}: {error}"));
         match error.kind() {
-            std::io::ErrorKind::AddrInUse => failure.hint("another program listens there: --listen ADDRESS:PORT"),
+            std::io::ErrorKind::AddrInUse => {
+                failure.hint("another program listens there: --listen ADDRESS:PORT")
+            }
             _ => failure,
         }
     };

@@ -44,7 +44,6 @@ pub use failure::{Failure, Kind};
 pub use home::Home;
 pub use keeper::{Keeper, VaultAt};
 pub use keys::{CallerKeys, KeySources, flag_key};
-pub use llm::{Client, Llm};
 pub use permissions::{AllowedHost, Answer, Capability, Question};
 pub use run::{
     EgressReport, Event, LimitRequest, LimitUse, LimitsReport, MountRequest, Observer, Report, RunRequest,

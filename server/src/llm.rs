@@ -13,9 +13,9 @@ use http::{Request, Response};
 use orch_gateway::{Budget, Gateway, Intake, Plan, Receipts, Session, Witness};
 use orch_manifests::{Limits, RunId};
 use orch_proxy::{Body, Grant, LiveGrant};
-use prometheus_client::registry::Registry;
 use tokio::time::Instant;
 
+use crate::caller::Caller;
 use crate::failure::Failure;
 use crate::keeper::{ClientWitness, Keeper};
 use crate::store::Store;
@@ -29,9 +29,9 @@ mod paths;
 mod tests;
 
 use books::{Books, books};
-pub use failures::refuse;
-use metrics::Metrics;
-pub use paths::spoken_at;
+pub(crate) use failures::refuse;
+pub(crate) use metrics::Metrics;
+pub(crate) use paths::spoken_at;
 
 /// Longest time of one call, where the configuration has no shorter one. Official clients wait as long.
 const LONGEST: Duration = Duration::from_secs(600);
@@ -39,17 +39,6 @@ const LONGEST: Duration = Duration::from_secs(600);
 const REQUESTS: u64 = 16;
 /// Requests of one call under way at once: one is tried after another, and the one before may be closing.
 const CONCURRENT: u32 = 4;
-
-/// Who calls.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Client {
-    /// Whose keys and whose bill.
-    pub workspace: Arc<str>,
-    /// The id of the token that it came with, or who it is where none is needed. For the audit log; not a secret.
-    pub token: Arc<str>,
-    /// What it goes by in the records.
-    pub name: Arc<str>,
-}
 
 /// Where the keys of clients are.
 enum Keys {
@@ -68,20 +57,25 @@ struct Bounds {
 }
 
 /// The gateway for clients.
-pub struct Llm {
+pub(crate) struct Llm {
     gateway: Arc<Gateway>,
     keys: Keys,
     bounds: Bounds,
     books: Books,
-    metrics: Arc<Metrics>,
     /// What the clients of each workspace hold at this moment.
     intakes: RwLock<HashMap<Arc<str>, Arc<Intake>>>,
 }
 
 impl Llm {
     /// The gateway over what stands behind the proxy. The keys are the vault's; over simulated providers they are the
-    /// simulation's, and no key is looked for. `ceilings` bound each call, and each call is recorded in the store.
-    pub(crate) fn new(upstream: &Upstream, keeper: Arc<Keeper>, ceilings: &Limits, store: Store) -> Self {
+    /// simulation's, and no key is looked for. `ceilings` bound each call, and each call is recorded in the store and counted.
+    pub(crate) fn new(
+        upstream: &Upstream,
+        keeper: Arc<Keeper>,
+        ceilings: &Limits,
+        store: Store,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         let keys = if upstream.simulation.is_some() {
             let all: Vec<_> = upstream.catalog.providers().collect();
             let simulated = upstream.simulated_keys(&all);
@@ -90,29 +84,16 @@ impl Llm {
         } else {
             Keys::Vault(keeper)
         };
-        let metrics = Arc::new(Metrics::new());
-        let books = books(store, Arc::clone(&metrics));
-        Self::with_parts(Arc::clone(&upstream.gateway), keys, ceilings, books, metrics)
+        Self::with_books(Arc::clone(&upstream.gateway), keys, ceilings, books(store, metrics))
     }
 
-    fn with_parts(
-        gateway: Arc<Gateway>,
-        keys: Keys,
-        ceilings: &Limits,
-        books: Books,
-        metrics: Arc<Metrics>,
-    ) -> Self {
+    fn with_books(gateway: Arc<Gateway>, keys: Keys, ceilings: &Limits, books: Books) -> Self {
         let bounds = Bounds {
             time: ceilings.time.map_or(LONGEST, |ceiling| ceiling.min(LONGEST)),
             tokens: ceilings.tokens,
             micro_usd: ceilings.cost_usd.map(|cost| cost.micros()),
         };
-        Self { gateway, keys, bounds, books, metrics, intakes: RwLock::default() }
-    }
-
-    /// Adds what the calls add up to.
-    pub(crate) fn register(&self, registry: &mut Registry) {
-        self.metrics.register(registry);
+        Self { gateway, keys, bounds, books, intakes: RwLock::default() }
     }
 
     /// Answers a client's request at one of the gateway's paths; see [`spoken_at`]. What the gateway has to say is
@@ -120,9 +101,9 @@ impl Llm {
     ///
     /// # Errors
     /// When the vault cannot be read. [`refuse`] says that in the path's dialect, too.
-    pub async fn answer(
+    pub(crate) async fn answer(
         &self,
-        client: &Client,
+        client: &Caller,
         mut request: Request<Body>,
     ) -> Result<Response<Body>, Failure> {
         paths::drop_prefix(request.uri_mut());
@@ -131,11 +112,11 @@ impl Llm {
     }
 
     /// The session of one call.
-    async fn session(&self, client: &Client) -> Result<Session, Failure> {
+    async fn session(&self, client: &Caller) -> Result<Session, Failure> {
         let (plan, witness) = match &self.keys {
             Keys::Vault(keeper) => {
                 let plan = Arc::clone(&keeper.providers(&client.workspace).await?.plan);
-                let witness = ClientWitness::new(keeper, &client.workspace, &client.token);
+                let witness = ClientWitness::new(keeper, &client.workspace, &client.id);
                 (plan, Some(Arc::new(witness) as Arc<dyn Witness>))
             }
             Keys::Simulated(plan) => (Arc::clone(plan), None),

@@ -37,7 +37,11 @@ fn main() -> ExitCode {
     };
 
     let server = Server::start(PROGRAM, &home);
-    Orch::new(PROGRAM, &home).arg("publish").arg(guests::repository().join("tests/guests/noop")).run().expect(0);
+    Orch::new(PROGRAM, &home)
+        .arg("publish")
+        .arg(guests::repository().join("tests/guests/noop"))
+        .run()
+        .expect(0);
     let (runs, nothing) = throughput(&server);
     said("no-op runs per second", format!("{runs:.0}"), format!("at least {LEAST_RUNS}"), runs >= LEAST_RUNS);
     println!("{:>44}: {nothing:.0} per second, {:.1} times as many", "GET /healthz", nothing / runs);
@@ -55,7 +59,12 @@ fn main() -> ExitCode {
         })
         .collect();
     let ready = median(&mut starts);
-    said("ready with 100,000 stored runs", format!("{ready:.1?}"), format!("at most {READY:?}"), ready <= READY);
+    said(
+        "ready with 100,000 stored runs",
+        format!("{ready:.1?}"),
+        format!("at most {READY:?}"),
+        ready <= READY,
+    );
 
     fill(&database, 1_000_000);
     let server = Server::start(PROGRAM, &home);

@@ -153,9 +153,7 @@ fn ready(
 
 /// Interrupt and termination.
 fn stop_signals() -> Result<[Signal; 2], Failure> {
-    let listen = |kind| {
-        signal(kind).map_err(|e| Failure::defect(format!("cannot listen to signals: {e}")))
-    };
+    let listen = |kind| signal(kind).map_err(|e| Failure::defect(format!("cannot listen to signals: {e}")));
     Ok([listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?])
 }
 

@@ -184,7 +184,11 @@ mod tests {
         let one = Duration::from_secs(1);
         assert_eq!(code(&buffers, none(), slowly(10, 2, 2 * one), 99).await, "20 bytes");
         assert_eq!(code(&buffers, none(), slowly(2, 2, 16 * one), 99).await, "request_timeout");
-        assert_eq!(code(&buffers, none(), slowly(50, 1, one), 99).await, "request_timeout", "a byte each second");
+        assert_eq!(
+            code(&buffers, none(), slowly(50, 1, one), 99).await,
+            "request_timeout",
+            "a byte each second"
+        );
         assert_eq!(code(&buffers, none(), slowly(50, 64 << 10, one), 1 << 30).await, "3276800 bytes");
         let broken = stream::iter([Err(BodyError::Guest("gone".to_owned()))]);
         let broken = StreamBody::new(broken).boxed_unsync();

@@ -190,7 +190,10 @@ mod tests {
         assert_eq!(text(&[("authorization", "bearer   orch_x ")]), Some(b"orch_x".to_vec()));
         assert_eq!(text(&[("x-api-key", "orch_y")]), Some(b"orch_y".to_vec()));
         assert_eq!(text(&[("x-goog-api-key", "orch_z")]), Some(b"orch_z".to_vec()));
-        assert_eq!(text(&[("x-api-key", "orch_y"), ("authorization", "Bearer orch_x")]), Some(b"orch_x".to_vec()));
+        assert_eq!(
+            text(&[("x-api-key", "orch_y"), ("authorization", "Bearer orch_x")]),
+            Some(b"orch_x".to_vec())
+        );
         for other in ["Basic b3JjaA==", "Bearer", "orch_x", "", "é"] {
             assert_eq!(text(&[("authorization", other)]), None, "{other}");
         }
@@ -200,7 +203,8 @@ mod tests {
     #[test]
     fn who_asks_too_often_is_told_when_to_come_again() {
         let rate = Rate::new((1, 3));
-        let refused = (0..10).filter_map(|_| rate.count(&"a").err()).next().expect("after three at most a few more");
+        let refused =
+            (0..10).filter_map(|_| rate.count(&"a").err()).next().expect("after three at most a few more");
         assert_eq!(refused.code(), "rate_limited");
         assert_eq!(refused.details()[RETRY_AFTER_DETAIL], 1);
         rate.count(&"b").expect("others are not held up");

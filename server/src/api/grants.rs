@@ -68,8 +68,9 @@ pub(super) async fn put(mut call: Call<'_>) -> Result<Response<Body>, Failure> {
 pub(super) async fn remove(call: Call<'_>) -> Result<Response<Body>, Failure> {
     let digest = digest(&call)?;
     if !call.service().store().remove_grant(call.workspace(), &digest).await? {
-        return Err(Failure::usage("not_found", format!("nothing is granted to {digest}"))
-            .hint("GET /v1/grants"));
+        return Err(
+            Failure::usage("not_found", format!("nothing is granted to {digest}")).hint("GET /v1/grants")
+        );
     }
     Ok(reply::ok(&json!({ "digest": digest.to_string() })))
 }

@@ -3,8 +3,8 @@
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use orch_vault::Secret;
-use serde::de::{DeserializeOwned, Deserializer, Visitor};
 use serde::Deserialize;
+use serde::de::{DeserializeOwned, Deserializer, Visitor};
 
 use crate::failure::Failure;
 
@@ -130,8 +130,16 @@ mod tests {
 
     #[test]
     fn a_mistake_is_named_with_its_place_and_without_its_value() {
-        says("{\"list\":[{\"count\":1},{\"count\":\"sk-1, expected\"}]}", "list[1].count", "string, expected u64");
-        says("{\"list\":[{\"count\":1,\"kind\":\"sk-2\"}]}", "list[0].kind", "unknown word, expected `plain`");
+        says(
+            "{\"list\":[{\"count\":1},{\"count\":\"sk-1, expected\"}]}",
+            "list[1].count",
+            "string, expected u64",
+        );
+        says(
+            "{\"list\":[{\"count\":1,\"kind\":\"sk-2\"}]}",
+            "list[0].kind",
+            "unknown word, expected `plain`",
+        );
         says("{\"list\":[{\"cuont\":1}]}", "list[0].cuont", "unknown field `cuont`");
         says("{\"list\":[{}]}", "list[0]", "missing field `count`");
         says("{\"nme\":1}", "nme", "unknown field `nme`, expected one of `name`, `list`, `env`");
@@ -165,7 +173,9 @@ mod tests {
         for fine in ["application/json", "Application/JSON; charset=utf-8", "application/json;x"] {
             assert_eq!(check(Some(fine)), Ok(()), "{fine}");
         }
-        for other in [None, Some("text/plain"), Some("application/x-www-form-urlencoded"), Some("application/jsonl")] {
+        for other in
+            [None, Some("text/plain"), Some("application/x-www-form-urlencoded"), Some("application/jsonl")]
+        {
             assert_eq!(check(other), Err("media_type".to_owned()), "{other:?}");
         }
     }

@@ -1,6 +1,6 @@
 //! What the server counts.
 
-use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
@@ -13,6 +13,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use crate::failure::Failure;
+use crate::llm;
 use crate::service::Gauges;
 
 /// Upper bounds of the histogram's buckets, in seconds: from a lookup to a run that was waited for.
@@ -30,13 +31,6 @@ struct Route {
     route: &'static str,
 }
 
-/// Who answered a model call, and whether.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct GatewayCall {
-    provider: Cow<'static, str>,
-    outcome: &'static str,
-}
-
 /// How a run ended, or that it was accepted.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RunOutcome {
@@ -50,7 +44,7 @@ pub(super) struct Metrics {
     latency: Family<Route, Histogram>,
     under_way: Gauge,
     runs: Family<RunOutcome, Counter>,
-    calls: Family<GatewayCall, Counter>,
+    llm: Arc<llm::Metrics>,
     queued: Gauge,
     running: Gauge,
     workers: Gauge,
@@ -73,7 +67,7 @@ impl Metrics {
             latency: Family::new_with_constructor(|| Histogram::new(SECONDS)),
             under_way: Gauge::default(),
             runs: Family::default(),
-            calls: Family::default(),
+            llm: Arc::default(),
             queued: Gauge::default(),
             running: Gauge::default(),
             workers: Gauge::default(),
@@ -91,7 +85,7 @@ impl Metrics {
         );
         all.register("http_requests_under_way", "Requests that are not answered yet", self.under_way.clone());
         all.register("runs", "Runs that were accepted or refused", self.runs.clone());
-        all.register("gateway_calls", "Model calls of clients of the gateway", self.calls.clone());
+        self.llm.register(all);
         all.register("runs_queued", "Accepted runs that wait for their turn", self.queued.clone());
         all.register("runs_running", "Runs that are executed", self.running.clone());
         all.register("workers", "Sandbox processes that are kept", self.workers.clone());
@@ -116,11 +110,9 @@ impl Metrics {
         self.runs.get_or_create(&RunOutcome { status }).inc();
     }
 
-    /// A client of the gateway made a model call.
-    pub(super) fn called(&self, provider: &str, answered: bool) {
-        let outcome = if answered { "answered" } else { "failed" };
-        let call = GatewayCall { provider: Cow::Owned(provider.to_owned()), outcome };
-        self.calls.get_or_create(&call).inc();
+    /// What counts the model calls of clients.
+    pub(super) fn llm(&self) -> &Arc<llm::Metrics> {
+        &self.llm
     }
 
     /// All of it, as Prometheus reads it.
@@ -147,7 +139,6 @@ mod tests {
         metrics.answered("/v1/runs", StatusCode::ACCEPTED, Duration::from_millis(3));
         metrics.answered("none", StatusCode::UNAUTHORIZED, Duration::from_micros(3));
         metrics.submitted(true);
-        metrics.called("openai", true);
         let text = metrics.text(Gauges { queued: 2, running: 3, workers: 4 }).expect("text");
         for line in [
             "orch_http_requests_total{route=\"/v1/runs\",status=\"202\"} 1",
@@ -155,7 +146,7 @@ mod tests {
             "orch_http_request_duration_seconds_bucket{le=\"0.005\",route=\"/v1/runs\"} 1",
             "orch_http_requests_under_way 1",
             "orch_runs_total{status=\"accepted\"} 1",
-            "orch_gateway_calls_total{provider=\"openai\",outcome=\"answered\"} 1",
+            "# TYPE orch_llm_calls counter",
             "orch_runs_queued 2",
             "orch_runs_running 3",
             "orch_workers 4",

@@ -101,7 +101,8 @@ mod tests {
 
     #[test]
     fn a_time_is_a_date_or_more() {
-        let time = |text: &str| Query::parse(&format!("since={text}"), &["since"]).expect("a query").time("since");
+        let time =
+            |text: &str| Query::parse(&format!("since={text}"), &["since"]).expect("a query").time("since");
         let midnight = time("2026-01-31").expect("a date").expect("said");
         assert_eq!(time("2026-01-31T01:00:00%2B01:00").expect("a time").expect("said"), midnight);
         assert_eq!(time("").expect("nothing"), None);

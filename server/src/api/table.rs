@@ -170,8 +170,17 @@ mod tests {
         assert_eq!(at(Method::POST, "/v1/runs"), Ok(Action::SubmitRun));
         assert_eq!(at(Method::GET, "/v1/agents/a/b/^1/diff"), Ok(Action::DiffVersions));
         assert_eq!(at(Method::GET, "/v1/agents/a/b/%5E1"), Ok(Action::GetVersion));
-        for path in ["/", "/v1", "/v1/runs/", "/v1/runs/x/y", "/v2/runs", "/V1/runs", "//v1/runs", "/v1/agents//b", "*"]
-        {
+        for path in [
+            "/",
+            "/v1",
+            "/v1/runs/",
+            "/v1/runs/x/y",
+            "/v2/runs",
+            "/V1/runs",
+            "//v1/runs",
+            "/v1/agents//b",
+            "*",
+        ] {
             assert_eq!(at(Method::GET, path), Err("not_found".to_owned()), "{path}");
         }
         assert_eq!(at(Method::PATCH, "/v1/runs"), Err("method_not_allowed".to_owned()));

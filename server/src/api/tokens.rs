@@ -39,7 +39,9 @@ pub(super) async fn make(mut call: Call<'_>) -> Result<Response<Body>, Failure> 
             format!("tokens of other workspaces are made by an admin of {DEFAULT_WORKSPACE}"),
         ));
     }
-    let wrong = |field: &str, why: String| Failure::usage("bad_token", format!("`{field}` {why}")).detail("field", field);
+    let wrong = |field: &str, why: String| {
+        Failure::usage("bad_token", format!("`{field}` {why}")).detail("field", field)
+    };
     if document.name.is_empty() || document.name.len() > NAME || document.name.chars().any(char::is_control) {
         return Err(wrong("name", format!("is 1 to {NAME} bytes without control characters")));
     }

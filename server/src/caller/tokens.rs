@@ -41,7 +41,12 @@ struct Known {
 impl Tokens {
     /// Reads nothing yet.
     pub(crate) fn new(store: Store) -> Self {
-        Self { store, known: RwLock::default(), reading: tokio::sync::Mutex::default(), noted: Mutex::default() }
+        Self {
+            store,
+            known: RwLock::default(),
+            reading: tokio::sync::Mutex::default(),
+            noted: Mutex::default(),
+        }
     }
 
     /// The holder of the token with this text; none when there is no such token, or it has ended.

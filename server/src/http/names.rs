@@ -120,8 +120,18 @@ mod tests {
     #[test]
     fn a_server_answers_to_its_names() {
         for host in [
-            "localhost", "LOCALHOST:7777", "localhost.", "127.0.0.1", "127.0.0.9:80", "[::1]", "[::1]:7777",
-            "192.0.2.7:443", "[::ffff:192.0.2.7]", "orch.example.com", "ORCH.example.com.:8443", "[2001:db8::5]",
+            "localhost",
+            "LOCALHOST:7777",
+            "localhost.",
+            "127.0.0.1",
+            "127.0.0.9:80",
+            "[::1]",
+            "[::1]:7777",
+            "192.0.2.7:443",
+            "[::ffff:192.0.2.7]",
+            "orch.example.com",
+            "ORCH.example.com.:8443",
+            "[2001:db8::5]",
         ] {
             check("/v1/runs", &[host.as_bytes()]).unwrap_or_else(|e| panic!("{host}: {e}"));
         }
@@ -132,8 +142,20 @@ mod tests {
     #[test]
     fn and_to_no_other() {
         for host in [
-            "evil.example", "localhost.evil.example", "evil-localhost", "192.0.2.8", "169.254.169.254", "0.0.0.0",
-            "2130706433", "0x7f.1", "user@localhost", "localhost@evil.example", "", "localhost:port", "[::1", "a b",
+            "evil.example",
+            "localhost.evil.example",
+            "evil-localhost",
+            "192.0.2.8",
+            "169.254.169.254",
+            "0.0.0.0",
+            "2130706433",
+            "0x7f.1",
+            "user@localhost",
+            "localhost@evil.example",
+            "",
+            "localhost:port",
+            "[::1",
+            "a b",
             "sub.orch.example.com",
         ] {
             let failure = check("/", &[host.as_bytes()]).expect_err(host);

@@ -36,12 +36,14 @@ impl Drop for SocketFile {
 /// Listens on a socket that only this user can reach. What an earlier server left behind is removed, unless somebody
 /// listens there.
 pub(super) fn bind(path: &Path) -> Result<(UnixListener, SocketFile), Failure> {
-    let failed =
-        |error: std::io::Error| Failure::file("listen_failed", "listen on the socket", path, &error);
+    let failed = |error: std::io::Error| Failure::file("listen_failed", "listen on the socket", path, &error);
     if path.as_os_str().len() > LONGEST_PATH {
         return Err(Failure::usage(
             "listen_failed",
-            format!("{} is longer than the {LONGEST_PATH} bytes that a socket's path may have", path.display()),
+            format!(
+                "{} is longer than the {LONGEST_PATH} bytes that a socket's path may have",
+                path.display()
+            ),
         )
         .hint("set ORCH_HOME to a folder with a shorter path"));
     }
@@ -77,8 +79,7 @@ fn remove_stale(path: &Path) -> Result<(), Failure> {
 
 /// Whether the other end was opened by this very user.
 pub(super) fn is_ours(stream: &UnixStream) -> bool {
-    rustix::net::sockopt::socket_peercred(stream)
-        .is_ok_and(|peer| peer.uid == rustix::process::geteuid())
+    rustix::net::sockopt::socket_peercred(stream).is_ok_and(|peer| peer.uid == rustix::process::geteuid())
 }
 
 #[cfg(test)]

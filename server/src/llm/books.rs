@@ -5,12 +5,12 @@ use std::sync::Arc;
 use orch_gateway::Receipt;
 use time::OffsetDateTime;
 
-use super::Client;
 use super::metrics::Metrics;
+use crate::caller::Caller;
 use crate::store::{CallRow, Store};
 
 /// Takes the receipt of each call when it has ended. It does not block.
-pub(super) type Books = Arc<dyn Fn(&Client, Receipt) + Send + Sync>;
+pub(super) type Books = Arc<dyn Fn(&Caller, Receipt) + Send + Sync>;
 
 /// Each call as a row of the store, which is not waited for, and all together as metrics.
 pub(super) fn books(store: Store, metrics: Arc<Metrics>) -> Books {
@@ -20,7 +20,7 @@ pub(super) fn books(store: Store, metrics: Arc<Metrics>) -> Books {
     })
 }
 
-fn row(client: &Client, receipt: &Receipt, time: OffsetDateTime) -> CallRow {
+fn row(client: &Caller, receipt: &Receipt, time: OffsetDateTime) -> CallRow {
     let (provider, model) = receipt.answered_by();
     CallRow {
         workspace: client.workspace.to_string(),

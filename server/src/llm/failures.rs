@@ -11,7 +11,7 @@ use crate::failure::{Failure, Kind};
 /// Answers a request to one of the gateway's paths with a failure of the server, of authentication for example, and
 /// the status that it has elsewhere.
 #[must_use]
-pub fn refuse(spoken: Dialect, status: StatusCode, failure: &Failure) -> Response<Body> {
+pub(crate) fn refuse(spoken: Dialect, status: StatusCode, failure: &Failure) -> Response<Body> {
     let class = class(status, failure.kind());
     let mut message = failure.message().to_owned();
     for hint in failure.hints() {

@@ -30,15 +30,15 @@ struct Provider {
 }
 
 /// Counters of clients' calls. Labels are names of providers, never of models: those a client can make up.
-pub(super) struct Metrics {
+pub(crate) struct Metrics {
     calls: Family<Call, Counter>,
     tokens: Family<Tokens, Counter>,
     dollars: Family<Provider, Counter<f64, AtomicU64>>,
     seconds: Family<Provider, Histogram>,
 }
 
-impl Metrics {
-    pub(super) fn new() -> Self {
+impl Default for Metrics {
+    fn default() -> Self {
         Self {
             calls: Family::default(),
             tokens: Family::default(),
@@ -46,17 +46,20 @@ impl Metrics {
             seconds: Family::new_with_constructor(|| Histogram::new(SECONDS)),
         }
     }
+}
 
-    pub(super) fn register(&self, registry: &mut Registry) {
-        registry.register("orch_llm_calls", "Model calls of clients", self.calls.clone());
-        registry.register("orch_llm_tokens", "Tokens of clients' model calls", self.tokens.clone());
+impl Metrics {
+    /// Adds them to what is told.
+    pub(crate) fn register(&self, registry: &mut Registry) {
+        registry.register("llm_calls", "Model calls of clients", self.calls.clone());
+        registry.register("llm_tokens", "Tokens of clients' model calls", self.tokens.clone());
         registry.register(
-            "orch_llm_cost_usd",
+            "llm_cost_usd",
             "Dollars of clients' model calls, where the price is known",
             self.dollars.clone(),
         );
         registry.register(
-            "orch_llm_call_seconds",
+            "llm_call_seconds",
             "From a client's request to the end of its answer",
             self.seconds.clone(),
         );

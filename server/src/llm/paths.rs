@@ -9,7 +9,7 @@ const PREFIX: &str = "/api";
 
 /// The dialect of one of the gateway's paths, with or without `/api` before it; `None` for a path that is not its.
 #[must_use]
-pub fn spoken_at(path: &str, headers: &HeaderMap) -> Option<Dialect> {
+pub(crate) fn spoken_at(path: &str, headers: &HeaderMap) -> Option<Dialect> {
     orch_gateway::spoken_at(path.strip_prefix(PREFIX).unwrap_or(path), headers)
 }
 

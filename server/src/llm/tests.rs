@@ -6,6 +6,7 @@ use orch_gateway::Receipt;
 use orch_gateway::simulate::Scenario;
 use orch_manifests::{Catalog, Dialect};
 use orch_vault::{AuditEvent, ExpectedVersion, Secret, SecretMeta, VaultLocation};
+use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -21,7 +22,7 @@ const MESSAGES: &str = "/v1/messages";
 struct Stage {
     upstream: Upstream,
     llm: Llm,
-    booked: Arc<Mutex<Vec<(Client, Receipt)>>>,
+    booked: Arc<Mutex<Vec<(Caller, Receipt)>>>,
     vault: Option<(TempDir, Arc<Keeper>)>,
 }
 
@@ -62,7 +63,7 @@ impl Stage {
     }
 
     /// What `orch serve --simulate` has, with a store in a folder.
-    async fn simulated(ceilings: &Limits) -> (Self, Store, TempDir) {
+    async fn simulated(ceilings: &Limits) -> (Self, Store, Arc<Metrics>, TempDir) {
         let upstream = simulation().await;
         let folder = tempfile::tempdir().expect("a folder");
         let location = VaultLocation {
@@ -72,8 +73,9 @@ impl Stage {
         };
         let store = Store::open(folder.path()).expect("a store");
         let keeper = Arc::new(Keeper::new(location, Arc::clone(&upstream.catalog)));
-        let llm = Llm::new(&upstream, keeper, ceilings, store.clone());
-        (Self { upstream, llm, booked: Arc::default(), vault: None }, store, folder)
+        let metrics = Arc::default();
+        let llm = Llm::new(&upstream, keeper, ceilings, store.clone(), Arc::clone(&metrics));
+        (Self { upstream, llm, booked: Arc::default(), vault: None }, store, metrics, folder)
     }
 
     fn keeper(&self) -> &Keeper {
@@ -95,7 +97,7 @@ impl Stage {
     }
 
     async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &Value) -> Answer {
-        let client = Client { workspace: "default".into(), token: "tok_1".into(), name: "ci".into() };
+        let client = caller("default", "tok_1");
         let mut request =
             Request::builder().method(method).uri(path).header("content-type", "application/json");
         for (name, value) in headers {
@@ -111,7 +113,7 @@ impl Stage {
         Answer { status, receipt, text: String::from_utf8(bytes.to_vec()).expect("text") }
     }
 
-    fn booked(&self) -> Vec<(Client, Receipt)> {
+    fn booked(&self) -> Vec<(Caller, Receipt)> {
         std::mem::take(&mut *self.booked.lock().expect("whole"))
     }
 
@@ -133,16 +135,20 @@ async fn simulation() -> Upstream {
     Upstream::simulated(Scenario::named("ok").expect("a scenario")).await.expect("a simulation")
 }
 
+fn caller(workspace: &str, token: &str) -> Caller {
+    Caller { id: token.into(), workspace: workspace.into(), ..Caller::owner() }
+}
+
 fn with_books(
     upstream: &Upstream,
     keys: Keys,
     ceilings: &Limits,
-    booked: &Arc<Mutex<Vec<(Client, Receipt)>>>,
+    booked: &Arc<Mutex<Vec<(Caller, Receipt)>>>,
 ) -> Llm {
     let booked = Arc::clone(booked);
     let books: Books =
         Arc::new(move |client, receipt| booked.lock().expect("whole").push((client.clone(), receipt)));
-    Llm::with_parts(Arc::clone(&upstream.gateway), keys, ceilings, books, Arc::new(Metrics::new()))
+    Llm::with_books(Arc::clone(&upstream.gateway), keys, ceilings, books)
 }
 
 fn ask(model: &str) -> Value {
@@ -176,7 +182,7 @@ async fn both_dialects_are_answered_under_both_prefixes_and_booked() {
 
         let booked = stage.booked();
         let [(client, receipt)] = booked.as_slice() else { panic!("{booked:?}") };
-        assert_eq!((&*client.workspace, &*client.token), ("default", "tok_1"));
+        assert_eq!((&*client.workspace, &*client.id), ("default", "tok_1"));
         assert_eq!(receipt.provider_served.as_deref(), Some(served));
         assert!(receipt.input_tokens > 0 && receipt.output_tokens > 0, "{receipt:?}");
     }
@@ -266,13 +272,13 @@ async fn models_are_listed_with_whether_they_can_be_asked() {
 #[tokio::test]
 async fn a_simulated_server_says_so_and_keeps_the_operator_s_ceilings() {
     let ceilings = Limits { tokens: Some(60), ..Limits::default() };
-    let (stage, _store, _folder) = Stage::simulated(&ceilings).await;
+    let (stage, _store, _metrics, _folder) = Stage::simulated(&ceilings).await;
     let answer = stage.post(CHAT, &ask("gpt-4o-mini")).await;
     assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS, "{}", answer.text);
     assert_eq!(answer.json()["error"]["code"], "orch_limit_reached");
     stage.end().await;
 
-    let (stage, store, _folder) = Stage::simulated(&Limits::default()).await;
+    let (stage, store, metrics, _folder) = Stage::simulated(&Limits::default()).await;
     let answer = stage.post(MESSAGES, &ask("claude-sonnet-4-6")).await;
     assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
     let receipt = answer.receipt.expect("a receipt");
@@ -288,12 +294,12 @@ async fn a_simulated_server_says_so_and_keeps_the_operator_s_ceilings() {
     assert_eq!((row.key.as_str(), row.calls, row.runs), ("anthropic/claude-sonnet-4-6", 1, 0));
     assert_eq!(json!(row.output_tokens), receipt["output_tokens"]);
     let mut registry = Registry::default();
-    stage.llm.register(&mut registry);
+    metrics.register(&mut registry);
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry).expect("text");
     for line in [
-        r#"orch_llm_calls_total{provider="anthropic",outcome="served"} 1"#,
-        r#"orch_llm_call_seconds_count{provider="anthropic"} 1"#,
+        r#"llm_calls_total{provider="anthropic",outcome="served"} 1"#,
+        r#"llm_call_seconds_count{provider="anthropic"} 1"#,
     ] {
         assert!(text.contains(line), "{text}");
     }
@@ -343,7 +349,7 @@ async fn without_its_vault_only_what_is_open_and_on_record_goes_on() {
     assert_eq!(stage.booked().len(), 2);
 
     let as_client = |workspace: &str, token: &str| {
-        let client = Client { workspace: workspace.into(), token: token.into(), name: "ci".into() };
+        let client = caller(workspace, token);
         let body = orch_proxy::full(ask("gpt-4o-mini").to_string());
         (client, Request::post(CHAT).body(body).expect("a request"))
     };

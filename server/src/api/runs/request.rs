@@ -8,8 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use orch_manifests::{AgentRef, ByteSize, Digest, Format, MicroUsd};
 use orch_vault::FlagKey;
-use serde::de::{Deserializer, MapAccess, Visitor, value::MapAccessDeserializer};
 use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor, value::MapAccessDeserializer};
 use serde_json::value::RawValue;
 
 use crate::agent::Agent;
