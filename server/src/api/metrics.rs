@@ -146,7 +146,6 @@ mod tests {
             "orch_http_request_duration_seconds_bucket{le=\"0.005\",route=\"/v1/runs\"} 1",
             "orch_http_requests_under_way 1",
             "orch_runs_total{status=\"accepted\"} 1",
-            "# TYPE orch_llm_calls counter",
             "orch_runs_queued 2",
             "orch_runs_running 3",
             "orch_workers 4",
