@@ -1,7 +1,14 @@
 #!/usr/bin/env bash
 # The official client libraries against `orch serve`: makes a virtual environment with exactly what requirements.txt
 # says, builds what is needed, and runs the tests. Needs Python 3 with venv.
+#
+#   run.sh --install   first install what is missing of that, with apt-get
 set -euo pipefail
+
+if [[ ${1:-} == --install ]] && ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
+    apt-get update -qq
+    apt-get install -y -qq --no-install-recommends python3 python3-venv >/dev/null
+fi
 
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
