@@ -24,7 +24,12 @@ pub(crate) fn list(spoken: Dialect, plan: &Plan) -> Response<Body> {
         None => plan
             .candidates
             .iter()
-            .map(|c| Listed { id: c.name(), provider: c.provider.slug.as_str(), known: c.known(), usable: None })
+            .map(|c| Listed {
+                id: c.name(),
+                provider: c.provider.slug.as_str(),
+                known: c.known(),
+                usable: None,
+            })
             .collect(),
         Some(clients) => {
             let usable = plan.at_hand.iter().map(|at_hand| (&*at_hand.provider, true));

@@ -62,7 +62,7 @@ fn a_guest_with_googles_client_finds_the_gateway_by_its_environment() {
     assert_eq!(body(&results[2])["models"][0]["name"], "models/gemini/gemini-2.5-flash");
     assert_eq!(
         (&results[3]["status"], &body(&results[3])["error"]["status"]),
-        (&json!(404), &json!("INVALID_ARGUMENT"))
+        (&json!(404), &json!("NOT_FOUND"))
     );
     assert_eq!(results[4]["status"], 400);
     stage.gemini.took_key(GEMINI_KEY);

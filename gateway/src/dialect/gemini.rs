@@ -59,20 +59,20 @@ impl Wire for Gemini {
 /// `{"error":{"code","message","status","details"}}` and the status that Google uses for the class. A reason tells apart
 /// what shares a status.
 fn error_value(error: &ApiError) -> (StatusCode, Value) {
-    let (code, name, reason) = match error.class {
-        Class::BadRequest => (400, "INVALID_ARGUMENT", None),
-        Class::BadKey => (400, "INVALID_ARGUMENT", Some("API_KEY_INVALID")),
-        Class::NoAccess => (403, "PERMISSION_DENIED", None),
-        Class::NoModel => (404, "NOT_FOUND", None),
-        Class::RateLimited => (429, "RESOURCE_EXHAUSTED", Some("RATE_LIMIT_EXCEEDED")),
-        Class::OutOfMoney => (429, "RESOURCE_EXHAUSTED", Some("QUOTA_EXCEEDED")),
-        Class::Overloaded => (503, "UNAVAILABLE", None),
-        Class::Server => (500, "INTERNAL", None),
-        Class::ContextTooLong => (400, "INVALID_ARGUMENT", Some("CONTEXT_LENGTH_EXCEEDED")),
-        Class::RefusedByFilter => (400, "INVALID_ARGUMENT", Some("CONTENT_FILTER")),
-        Class::Timeout => (504, "DEADLINE_EXCEEDED", None),
-        Class::Truncated => (502, "INTERNAL", Some("STREAM_TRUNCATED")),
-        Class::Network => (502, "INTERNAL", Some("UPSTREAM_UNREACHABLE")),
+    let (code, reason) = match error.class {
+        Class::BadRequest => (400, None),
+        Class::BadKey => (400, Some("API_KEY_INVALID")),
+        Class::NoAccess => (403, None),
+        Class::NoModel => (404, None),
+        Class::RateLimited => (429, Some("RATE_LIMIT_EXCEEDED")),
+        Class::OutOfMoney => (429, Some("QUOTA_EXCEEDED")),
+        Class::Overloaded => (503, None),
+        Class::Server => (500, None),
+        Class::ContextTooLong => (400, Some("CONTEXT_LENGTH_EXCEEDED")),
+        Class::RefusedByFilter => (400, Some("CONTENT_FILTER")),
+        Class::Timeout => (504, None),
+        Class::Truncated => (502, Some("STREAM_TRUNCATED")),
+        Class::Network => (502, Some("UPSTREAM_UNREACHABLE")),
     };
     let status = super::status_of(error, code);
     let mut details = Vec::new();
@@ -90,7 +90,7 @@ fn error_value(error: &ApiError) -> (StatusCode, Value) {
     let mut inner = Map::new();
     inner.insert("code".into(), json!(status.as_u16()));
     inner.insert("message".into(), json!(error.message));
-    inner.insert("status".into(), json!(name));
+    inner.insert("status".into(), json!(status_name(status)));
     if !details.is_empty() {
         inner.insert("details".into(), Value::Array(details));
     }
@@ -98,6 +98,22 @@ fn error_value(error: &ApiError) -> (StatusCode, Value) {
         inner.insert("orch".into(), details.clone());
     }
     (status, json!({ "error": inner }))
+}
+
+/// Google's name for a status.
+fn status_name(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        401 => "UNAUTHENTICATED",
+        403 => "PERMISSION_DENIED",
+        404 => "NOT_FOUND",
+        409 => "ABORTED",
+        429 => "RESOURCE_EXHAUSTED",
+        405 | 501 => "UNIMPLEMENTED",
+        503 => "UNAVAILABLE",
+        504 => "DEADLINE_EXCEEDED",
+        500.. => "INTERNAL",
+        _ => "INVALID_ARGUMENT",
+    }
 }
 
 fn finish_reason(stop: StopReason) -> &'static str {
