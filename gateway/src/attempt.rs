@@ -237,7 +237,7 @@ impl Events {
                         self.parser.read(&event).map_err(|e| Failure::new(Class::Server, e.to_string()))?;
                     return Ok(Some(Item { event, meaning }));
                 }
-                Ok(None) if self.over => return Ok(None),
+                Ok(None) if self.over => return Ok(self.end()),
                 Ok(None) => {}
                 Err(error) => return Err(Failure::new(Class::Server, error.to_string())),
             }
@@ -255,6 +255,14 @@ impl Events {
                 }
             }
         }
+    }
+
+    /// What the end of the body means in dialects without a terminator: an item that has no bytes. An event that was cut
+    /// in two is no end.
+    fn end(&mut self) -> Option<Item> {
+        let meaning = if self.sse.has_rest() { Vec::new() } else { self.parser.end() };
+        let event = sse::Event { name: String::new(), data: None, raw: Bytes::new() };
+        (!meaning.is_empty()).then_some(Item { event, meaning })
     }
 }
 

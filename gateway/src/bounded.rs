@@ -19,6 +19,9 @@ pub(crate) const ANSWER_VALUES: u32 = 1 << 17;
 /// Values in one event of a stream, log probabilities aside. Most have twenty, results of searches hundreds.
 const EVENT_VALUES: u32 = 1 << 14;
 
+/// What log probabilities are called in a choice (OpenAI) and a candidate (Gemini).
+const LOG_PROBABILITIES: [&str; 2] = ["logprobs", "logprobsResult"];
+
 /// Where a choice of an answer stands: in an array, in the answer.
 const DEPTH_OF_CHOICE: u8 = 2;
 
@@ -161,7 +164,9 @@ impl<'de> Visitor<'de> for Tree<'_> {
                 Kind::Request if object.contains_key(&key) => {
                     return Err(A::Error::custom(format_args!("the field {key:?} is there twice")));
                 }
-                Kind::Answer if self.depth == DEPTH_OF_CHOICE && key == "logprobs" => {
+                Kind::Answer
+                    if self.depth == DEPTH_OF_CHOICE && LOG_PROBABILITIES.contains(&key.as_str()) =>
+                {
                     map.next_value::<IgnoredAny>()?;
                 }
                 _ => {

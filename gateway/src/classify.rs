@@ -70,6 +70,10 @@ pub fn classify(status: StatusCode, headers: &HeaderMap, body: &[u8], now: Syste
 /// The failure inside a document that came with a success status: a whole body, or one event of a stream.
 /// `None` when it holds no error.
 pub fn error_inside(document: &Value) -> Option<Failure> {
+    if let Some(reason) = envelope::blocked(document) {
+        let failure = Failure::new(Class::RefusedByFilter, format!("the prompt was blocked: {reason}"));
+        return Some(Failure { code: Some(reason), ..failure });
+    }
     if !envelope::is_error(document) {
         return None;
     }
@@ -205,6 +209,8 @@ const CODES: &[(&str, Class)] = &[
     ("ModelTimeoutException", Class::Timeout),
     ("stream_truncated", Class::Truncated),
     ("upstream_unreachable", Class::Network),
+    // Google's 499: it gave up, and not the client.
+    ("CANCELLED", Class::Server),
     ("invalid_prompt", Class::BadRequest),
 ];
 
@@ -218,6 +224,7 @@ const VAGUE_CODES: &[(&str, Class)] = &[
     ("server_error", Class::Server),
     ("INTERNAL", Class::Server),
     ("ABORTED", Class::Server),
+    ("UNKNOWN", Class::Server),
     ("InternalServerException", Class::Server),
     ("ModelStreamErrorException", Class::Server),
 ];
@@ -248,6 +255,7 @@ const WORDS: &[(&str, Class)] = &[
     ("incorrect api key", Class::BadKey),
     ("invalid api key", Class::BadKey),
     ("user location is not supported", Class::NoAccess),
+    ("free tier is not available in your country", Class::NoAccess),
     ("output blocked by content filtering policy", Class::RefusedByFilter),
     ("flagged by moderation", Class::RefusedByFilter),
     ("requires moderation", Class::RefusedByFilter),

@@ -5,13 +5,14 @@
 //! providers it uses the other halves.
 
 pub mod anthropic;
+pub mod gemini;
 pub mod openai_chat;
 
 use bytes::Bytes;
 use http::StatusCode;
 
 use orch_manifests::Dialect;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::bounded;
 use crate::ir::{ApiError, ChatRequest, ChatResponse, Dropped, StreamEvent};
@@ -22,6 +23,7 @@ pub fn wire(dialect: Dialect) -> &'static dyn Wire {
     match dialect {
         Dialect::OpenAiChat => &openai_chat::OpenAiChat,
         Dialect::AnthropicMessages => &anthropic::Anthropic,
+        Dialect::GeminiGenerateContent => &gemini::Gemini,
     }
 }
 
@@ -64,6 +66,12 @@ pub trait StreamParser: Send {
     /// # Errors
     /// The event is not what the dialect says: the stream cannot be trusted from here on.
     fn read(&mut self, event: &Event) -> Result<Vec<StreamEvent>, ResponseError>;
+
+    /// What the end of the stream means, after its last event. Most dialects have a terminator, without which the end
+    /// means nothing.
+    fn end(&mut self) -> Vec<StreamEvent> {
+        Vec::new()
+    }
 }
 
 /// Writes the events of one client stream, as bytes of `text/event-stream`.
@@ -112,6 +120,17 @@ pub struct ResponseError(pub String);
 fn status_of(error: &ApiError, usual: u16) -> StatusCode {
     let status = error.status.unwrap_or(usual);
     StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+}
+
+/// Why thoughts and their signatures do not cross dialects.
+const OF_ITS_PROVIDER: &str = "reasoning is signed by, and replayed to, its own provider only";
+
+/// The arguments of a tool call as an object; `None` when the model's text is not one.
+fn tool_input(arguments: &str) -> Option<Value> {
+    if arguments.trim().is_empty() {
+        return Some(json!({}));
+    }
+    serde_json::from_str::<Value>(arguments).ok().filter(Value::is_object)
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 
 /// The fields of an object in their order, values unparsed.
+#[derive(Default)]
 pub(crate) struct Document {
     fields: Vec<(String, Box<RawValue>)>,
 }
@@ -33,8 +34,14 @@ impl Document {
         serde_json::from_str(raw.get()).ok()
     }
 
+    /// The field's value as an object of its own; `None` when it is absent, null or something else.
+    pub(crate) fn object(&self, key: &str) -> Option<Document> {
+        let (_, raw) = self.fields.iter().find(|(name, _)| name == key)?;
+        serde_json::from_str(raw.get()).ok()
+    }
+
     /// Sets a field, in its place or at the end.
-    pub(crate) fn set(&mut self, key: &str, value: &Value) -> Result<(), serde_json::Error> {
+    pub(crate) fn set(&mut self, key: &str, value: &impl Serialize) -> Result<(), serde_json::Error> {
         let raw = to_raw_value(value)?;
         match self.fields.iter_mut().find(|(name, _)| name == key) {
             Some((_, old)) => *old = raw,
@@ -103,6 +110,16 @@ mod tests {
             doc.to_bytes().unwrap(),
             r#"{"z":[1.0, 2e3 ],"model":"b","y":{"b":1,"a":2},"big":12345678901234567890123,"max_tokens":5}"#
         );
+    }
+
+    #[test]
+    fn an_object_within_keeps_its_other_bytes_as_well() {
+        let mut doc = Document::parse(br#"{"a":{"z": 1.0,"b":[2e3 ]},"c":null,"d":7}"#).unwrap();
+        let mut inner = doc.object("a").unwrap();
+        inner.set("n", &5).unwrap();
+        doc.set("a", &inner).unwrap();
+        assert_eq!(doc.to_bytes().unwrap(), r#"{"a":{"z":1.0,"b":[2e3 ],"n":5},"c":null,"d":7}"#);
+        assert!(["c", "d", "e"].iter().all(|key| doc.object(key).is_none()));
     }
 
     #[test]

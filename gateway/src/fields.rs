@@ -30,6 +30,22 @@ impl Fields {
         }
     }
 
+    /// The object with each field under the name that `rename` gives it.
+    ///
+    /// # Errors
+    /// Two of them would have the same one.
+    pub(crate) fn renamed(self, rename: impl Fn(&str) -> String) -> Result<Fields, RequestError> {
+        let mut map = Map::new();
+        for (key, value) in self.map {
+            let name = rename(&key);
+            if map.insert(name.clone(), value).is_some() {
+                let path = if self.path.is_empty() { name } else { format!("{}.{name}", self.path) };
+                return Err(RequestError { path, message: "is there twice, in two spellings".to_owned() });
+            }
+        }
+        Ok(Fields { map, path: self.path })
+    }
+
     /// The path of one of its fields.
     pub(crate) fn at(&self, key: &str) -> String {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }

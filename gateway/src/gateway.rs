@@ -6,7 +6,7 @@ use http::{HeaderMap, Method, Response, StatusCode};
 use orch_manifests::{Catalog, Dialect};
 use orch_proxy::{Body, Proxy};
 
-use crate::dialect::{self, RequestError};
+use crate::dialect::{self, RequestError, gemini};
 use crate::ir::{ApiError, Class};
 use crate::route::{Timing, json_reply};
 use crate::serve::spoken_by;
@@ -54,14 +54,19 @@ pub(crate) fn bad_request(spoken: Dialect, error: &RequestError) -> Response<Bod
 }
 
 /// The dialect of a path that [`Gateway::serve`] answers at; `None` for every other path. Where several dialects share
-/// a path, the client's headers tell.
+/// a path, the client's headers tell. All of `/v1beta` is Gemini's, also what is not offered there.
 #[must_use]
 pub fn spoken_at(path: &str, headers: &HeaderMap) -> Option<Dialect> {
     match path {
         "/v1/chat/completions" => Some(Dialect::OpenAiChat),
         "/v1/messages" => Some(Dialect::AnthropicMessages),
         "/v1/models" => Some(spoken_by(headers)),
-        _ => None,
+        path if path.starts_with("/v1beta/") => Some(Dialect::GeminiGenerateContent),
+        // Below /v1, a colon may as well be part of a model's name.
+        path => {
+            let called = gemini::path::method(path).and_then(|method| method.stream());
+            called.map(|_| Dialect::GeminiGenerateContent)
+        }
     }
 }
 

@@ -79,11 +79,19 @@ impl Intake {
     }
 }
 
+/// What the path of a request says, in the dialect that says it there and not in the body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Called {
+    pub(crate) model: String,
+    pub(crate) stream: bool,
+}
+
 /// Reads a body when there is room for it, parses it, and checks what it may ask for. The end of the run ends the
 /// wait.
 pub(crate) async fn receive(
     session: &Session,
     spoken: Dialect,
+    called: Option<Called>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<ClientRequest, Box<Response<Body>>> {
@@ -97,7 +105,15 @@ pub(crate) async fn receive(
         }
     };
     let (body, held) = Box::pin(received).await.map_err(|error| Box::new(error_reply(spoken, &error)))?;
-    let parsed = understand(session, spoken, &body)?;
+    let mut parsed = understand(session, spoken, &body)?;
+    if let Some(Called { model, stream }) = called {
+        if !parsed.model.is_empty() && parsed.model != model {
+            let message = format!("is {:?}, and the path names {model:?}", parsed.model);
+            let error = RequestError { path: "model".to_owned(), message };
+            return Err(Box::new(bad_request(spoken, &error)));
+        }
+        (parsed.model, parsed.stream) = (model, stream);
+    }
     Ok(ClientRequest { dialect: spoken, headers, body, parsed, _held: held })
 }
 

@@ -47,7 +47,7 @@ pub struct ChatRequest {
     pub answers: u64,
     /// An opaque end-user id for the provider's abuse detection.
     pub user: Option<String>,
-    /// Top-level fields that have no place above, as sent.
+    /// Top-level fields that have no place above, as sent; of Gemini's nested configuration by their paths.
     pub extras: Map<String, Value>,
 }
 
@@ -143,6 +143,8 @@ pub struct ToolCall {
     pub name: String,
     /// JSON text as the model wrote it: it may be empty (no arguments) or not even be JSON.
     pub arguments: String,
+    /// Gemini's signature of the thoughts that led to the call, which has to be replayed unchanged.
+    pub signature: Option<String>,
 }
 
 /// JSON values in the arguments of all tool calls together. One dialect has them as text, another as a tree, so that
@@ -215,7 +217,7 @@ pub struct Sampling {
     pub temperature: Option<f64>,
     /// Nucleus sampling.
     pub top_p: Option<f64>,
-    /// Top-k sampling (Anthropic).
+    /// Top-k sampling (Anthropic, Gemini).
     pub top_k: Option<u64>,
     /// Frequency penalty (OpenAI).
     pub frequency_penalty: Option<f64>,
@@ -246,9 +248,9 @@ pub enum ResponseFormat {
 /// How hard the model should think.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReasoningWish {
-    /// OpenAI's `reasoning_effort`, as sent.
+    /// OpenAI's `reasoning_effort` as sent, Gemini's `thinkingConfig.thinkingLevel` in lower case.
     Effort(String),
-    /// Anthropic's `thinking.budget_tokens`.
+    /// Anthropic's `thinking.budget_tokens`, Gemini's `thinkingConfig.thinkingBudget`.
     Budget(u64),
     /// Explicitly off.
     Off,
@@ -352,6 +354,8 @@ pub enum StreamEvent {
         id: String,
         /// Function name.
         name: String,
+        /// As [`ToolCall::signature`].
+        signature: Option<String>,
     },
     /// More argument text of a tool call that began; never empty. Calls may interleave.
     ToolArguments {

@@ -1,7 +1,7 @@
-//! `GET /v1/models`.
+//! `GET /v1/models`, and Gemini's `GET /v1beta/models`.
 
 use http::{Response, StatusCode};
-use orch_manifests::{Dialect, Provider};
+use orch_manifests::{Dialect, Model, Provider};
 use orch_proxy::Body;
 use serde_json::{Value, json};
 
@@ -13,6 +13,7 @@ struct Listed<'p> {
     /// `provider/model`: the name that always leads to this one.
     id: String,
     provider: &'p str,
+    known: Option<&'p Model>,
     /// Whether its provider can be asked; said where models are listed that cannot.
     usable: Option<bool>,
 }
@@ -23,7 +24,12 @@ pub(crate) fn list(spoken: Dialect, plan: &Plan) -> Response<Body> {
         None => plan
             .candidates
             .iter()
-            .map(|c| Listed { id: c.name(), provider: c.provider.slug.as_str(), usable: None })
+            .map(|c| Listed {
+                id: c.name(),
+                provider: c.provider.slug.as_str(),
+                known: c.known(),
+                usable: None,
+            })
             .collect(),
         Some(clients) => {
             let usable = plan.at_hand.iter().map(|at_hand| (&*at_hand.provider, true));
@@ -37,6 +43,7 @@ pub(crate) fn list(spoken: Dialect, plan: &Plan) -> Response<Body> {
             "data": data(&listed, anthropic), "has_more": false,
             "first_id": listed.first().map(|model| &model.id), "last_id": listed.last().map(|model| &model.id),
         }),
+        Dialect::GeminiGenerateContent => json!({ "models": data(&listed, gemini) }),
     };
     json_reply(StatusCode::OK, body.to_string().into(), None)
 }
@@ -46,6 +53,7 @@ fn known(provider: &Provider, usable: bool) -> impl Iterator<Item = Listed<'_>> 
     provider.models.iter().map(move |model| Listed {
         id: format!("{slug}/{}", model.id),
         provider: slug,
+        known: Some(model),
         usable: Some(usable),
     })
 }
@@ -70,4 +78,16 @@ fn anthropic(model: &Listed<'_>) -> Value {
     json!({
         "type": "model", "id": model.id, "display_name": model.id, "created_at": "1970-01-01T00:00:00Z",
     })
+}
+
+fn gemini(model: &Listed<'_>) -> Value {
+    let mut value = json!({
+        "name": format!("models/{}", model.id), "displayName": model.id,
+        "supportedGenerationMethods": ["generateContent", "streamGenerateContent"],
+    });
+    if let Some(known) = model.known {
+        value["inputTokenLimit"] = json!(known.context);
+        value["outputTokenLimit"] = json!(known.max_output);
+    }
+    value
 }

@@ -9,7 +9,7 @@ use crate::intake::receive;
 use crate::ir::{ApiError, Class};
 use crate::plan::AtHand;
 use crate::route::{self, Call};
-use crate::serve::wants_receipt;
+use crate::serve::{called, wants_receipt};
 use crate::session::Session;
 
 /// A provider's inference path, as a guest's request named it.
@@ -86,7 +86,8 @@ impl Gateway {
             };
             return Err(Box::new(error_reply(spoken, &error)));
         }
-        let client = receive(session, spoken, parts.headers, body).await?;
+        let called = called(spoken, &parts.uri)?;
+        let client = receive(session, spoken, called, parts.headers, body).await?;
         if client.parsed.model.is_empty() {
             let error = ApiError {
                 param: Some("model".to_owned()),
@@ -115,7 +116,7 @@ fn direct(
     if !same_host || endpoint.scheme != scheme || endpoint.port != port {
         return None;
     }
-    let inference = provider.inference.iter().find(|i| i.method == *method && i.path == path)?;
+    let inference = provider.inference.iter().find(|i| i.method == *method && i.covers(path))?;
     Some(Direct { provider: provider.slug.clone(), dialect: inference.dialect })
 }
 

@@ -9,11 +9,19 @@ use crate::dialect::RequestError;
 use crate::ir::{ChatRequest, ImageSource, Part, Tool};
 
 /// Kinds of tools that the client runs although they are not plain functions; versioned names start so.
-const CLIENT_TOOLS: &[&str] = &["bash_", "text_editor_", "computer_", "memory_"];
+const CLIENT_TOOLS: &[&str] = &["bash_", "text_editor_", "computer_", "memory_", "computerUse"];
 
-/// Top-level fields that turn on searching or remote tools: OpenAI, xAI, Anthropic, OpenRouter, Perplexity.
-const REACHING_FIELDS: &[&str] =
-    &["web_search_options", "search_parameters", "mcp_servers", "plugins", "container", "web_search"];
+/// Top-level fields that turn on searching or remote tools, or bring in what is stored in the account: OpenAI, xAI,
+/// Anthropic, OpenRouter, Perplexity, Gemini.
+const REACHING_FIELDS: &[&str] = &[
+    "web_search_options",
+    "search_parameters",
+    "mcp_servers",
+    "plugins",
+    "container",
+    "web_search",
+    "cachedContent",
+];
 
 /// The first part of a request that reaches out, if any.
 pub(crate) fn reaching_out(request: &ChatRequest) -> Option<RequestError> {
@@ -77,6 +85,7 @@ mod tests {
     use super::*;
     use crate::dialect::Wire;
     use crate::dialect::anthropic::Anthropic;
+    use crate::dialect::gemini::Gemini;
     use crate::dialect::openai_chat::OpenAiChat;
     use serde_json::json;
 
@@ -117,6 +126,41 @@ mod tests {
         let document =
             json!({"type": "document", "source": {"type": "url", "url": "https://x.example/a.pdf"}});
         assert_eq!(anthropic(&saying(document)), at("messages[0].content[0]"));
+    }
+
+    fn gemini(body: &Value) -> Option<String> {
+        reaching_out(&Gemini.parse_request(body.to_string().as_bytes()).unwrap()).map(|e| e.path)
+    }
+
+    #[test]
+    fn every_way_out_of_gemini_is_seen_in_either_spelling() {
+        let saying = |part: Value| json!({"contents": [{"parts": [part]}]});
+        let with = |key: &str, value: Value| json!({"contents": [{"parts": [{"text": "hi"}]}], key: value});
+        let at = |path: &str| Some(path.to_owned());
+        for tool in ["googleSearch", "google_search", "urlContext", "codeExecution", "fileSearch", "brandNew"]
+        {
+            assert_eq!(gemini(&with("tools", json!([{tool: {}}]))), at("tools[0]"), "{tool}");
+            assert_eq!(gemini(&with("tools", json!({tool: {}}))), at("tools[0]"), "{tool}");
+        }
+        let beside = json!([{"functionDeclarations": [{"name": "f"}], "googleSearch": {}}]);
+        assert_eq!(gemini(&with("tools", beside)), at("tools[1]"));
+        assert_eq!(gemini(&with("cached_content", json!("cachedContents/x"))), at("cachedContent"));
+        for part in [
+            json!({"fileData": {"fileUri": "https://x.example/?q=secret", "mimeType": "image/png"}}),
+            json!({"file_data": {"file_uri": "https://x.example/a.pdf"}}),
+            json!({"fileData": {"mimeType": "video/mp4", "fileUri": "https://x.example/"}}),
+        ] {
+            assert_eq!(gemini(&saying(part)), at("messages[0].content[0]"));
+        }
+        let image = json!({"fileData": {"fileUri": "https://x.example/", "mimeType": "image/png"}});
+        let result = json!({"functionResponse": {"name": "f", "response": {}, "parts": [image]}});
+        assert_eq!(gemini(&saying(result)), at("messages[0].content[0].content[1]"));
+
+        let inside = json!({
+            "contents": [{"parts": [{"text": "https://x.example"}, {"inlineData": {"mimeType": "image/png", "data": "AAAA"}}]}],
+            "tools": [{"functionDeclarations": [{"name": "url"}]}, {"computerUse": {}}],
+        });
+        assert_eq!(gemini(&inside), None);
     }
 
     #[test]

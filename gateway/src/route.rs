@@ -255,8 +255,17 @@ fn dearer_than_listed(client: &ClientRequest) -> Option<&'static str> {
     if text("service_tier").is_some_and(|tier| !matches!(tier, "default" | "flex" | "standard_only")) {
         return Some("service_tier");
     }
+    if text("serviceTier").is_some_and(|tier| !matches!(&*tier.to_ascii_lowercase(), "standard" | "flex")) {
+        return Some("serviceTier");
+    }
+    // Of what Gemini can answer with, the prices of text are known.
+    if extras.get(MODALITIES).is_some_and(|modalities| *modalities != json!(["TEXT"])) {
+        return Some(MODALITIES);
+    }
     ["audio", "modalities", "speed", "inference_geo"].into_iter().find(|key| extras.contains_key(*key))
 }
+
+const MODALITIES: &str = "generationConfig.responseModalities";
 
 fn encoder(client: &ClientRequest, prepared: &Prepared) -> Encoder {
     match prepared.same_dialect {
@@ -265,7 +274,7 @@ fn encoder(client: &ClientRequest, prepared: &Prepared) -> Encoder {
     }
 }
 
-/// OpenAI's clients expect a time, which Anthropic's answers do not have.
+/// OpenAI's clients expect a time, which Anthropic's and Gemini's answers do not have.
 fn fill_created(held: &mut [crate::attempt::Item]) {
     for event in held.iter_mut().flat_map(|item| &mut item.meaning) {
         if let StreamEvent::Start { created: created @ 0, .. } = event {

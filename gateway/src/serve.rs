@@ -1,13 +1,14 @@
 //! `llm.orch.internal`, and the same for a server's clients: models behind the dialects that clients speak.
 
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use orch_manifests::Dialect;
 use orch_proxy::Body;
 use serde_json::json;
 
 use crate::clients;
-use crate::gateway::{Gateway, check_method, error_reply};
-use crate::intake::receive;
+use crate::dialect::gemini;
+use crate::gateway::{Gateway, bad_request, check_method, error_reply, spoken_at};
+use crate::intake::{Called, receive};
 use crate::ir::{ApiError, Class};
 use crate::models;
 use crate::plan::{Candidate, Plan, outside};
@@ -16,7 +17,8 @@ use crate::session::Session;
 
 impl Gateway {
     /// Answers a request to `http://llm.orch.internal`: `POST /v1/chat/completions` (OpenAI), `POST /v1/messages`
-    /// (Anthropic), `GET /v1/models` (in the dialect of the client's headers).
+    /// (Anthropic), `POST /v1beta/models/MODEL:generateContent` and `…:streamGenerateContent?alt=sse` (Gemini, also below
+    /// `/v1`), `GET /v1/models` (in the dialect of the client's headers) and `GET /v1beta/models`.
     pub async fn serve(&self, session: &Session, request: Request<Body>) -> Response<Body> {
         match self.route(session, request).await {
             Ok(response) => response,
@@ -30,32 +32,24 @@ impl Gateway {
         request: Request<Body>,
     ) -> Result<Response<Body>, Box<Response<Body>>> {
         let (parts, body) = request.into_parts();
-        let spoken = match parts.uri.path() {
-            "/v1/chat/completions" => Dialect::OpenAiChat,
-            "/v1/messages" => Dialect::AnthropicMessages,
-            "/v1/models" => {
-                let spoken = spoken_by(&parts.headers);
-                check_method(spoken, &parts.method, &Method::GET)?;
-                return Ok(models::list(spoken, &session.plan));
-            }
-            other => {
-                let spoken = match other.starts_with("/v1/messages/") {
-                    true => Dialect::AnthropicMessages,
-                    false => spoken_by(&parts.headers),
-                };
-                let error = ApiError {
-                    status: Some(StatusCode::NOT_FOUND.as_u16()),
-                    code: Some("unknown_path".to_owned()),
-                    ..ApiError::new(
-                        Class::BadRequest,
-                        "there is nothing at this path; use /v1/chat/completions, /v1/messages or /v1/models",
-                    )
-                };
-                return Err(Box::new(error_reply(spoken, &error)));
-            }
+        let path = parts.uri.path();
+        let Some(spoken) = spoken_at(path, &parts.headers) else {
+            let spoken = match path.starts_with("/v1/messages/") {
+                true => Dialect::AnthropicMessages,
+                false => spoken_by(&parts.headers),
+            };
+            return Err(nothing_at(spoken, NOTHING_HERE));
         };
+        if matches!(path, "/v1/models" | "/v1beta/models") {
+            check_method(spoken, &parts.method, &Method::GET)?;
+            if spoken == Dialect::GeminiGenerateContent {
+                check_query(&parts.uri, false)?;
+            }
+            return Ok(models::list(spoken, &session.plan));
+        }
         check_method(spoken, &parts.method, &Method::POST)?;
-        let client = receive(session, spoken, parts.headers, body).await?;
+        let called = called(spoken, &parts.uri)?;
+        let client = receive(session, spoken, called, parts.headers, body).await?;
         let candidates = self
             .candidates(&session.plan, &client.parsed.model)
             .map_err(|error| Box::new(error_reply(spoken, &error)))?;
@@ -100,6 +94,34 @@ impl Gateway {
     }
 }
 
+const NOTHING_HERE: &str = "there is nothing at this path; use /v1/chat/completions, /v1/messages, \
+     /v1beta/models/MODEL:generateContent or /v1/models";
+
+fn nothing_at(spoken: Dialect, message: &str) -> Box<Response<Body>> {
+    let error = ApiError {
+        status: Some(StatusCode::NOT_FOUND.as_u16()),
+        code: Some("unknown_path".to_owned()),
+        ..ApiError::new(Class::BadRequest, message)
+    };
+    Box::new(error_reply(spoken, &error))
+}
+
+/// What a request's address says of its model, in dialects that say it there.
+pub(crate) fn called(spoken: Dialect, uri: &Uri) -> Result<Option<Called>, Box<Response<Body>>> {
+    if spoken != Dialect::GeminiGenerateContent {
+        return Ok(None);
+    }
+    let Some(method) = gemini::path::method(uri.path()) else { return Err(nothing_at(spoken, NOTHING_HERE)) };
+    let Some(stream) = method.stream() else { return Err(nothing_at(spoken, &method.offered())) };
+    check_query(uri, stream)?;
+    Ok(Some(Called { model: method.model, stream }))
+}
+
+fn check_query(uri: &Uri, stream: bool) -> Result<(), Box<Response<Body>>> {
+    gemini::path::check_query(uri.query(), stream)
+        .map_err(|error| Box::new(bad_request(Dialect::GeminiGenerateContent, &error)))
+}
+
 pub(crate) fn wants_receipt(headers: &HeaderMap) -> bool {
     headers.get(RECEIPT_HEADER).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"))
 }
@@ -133,10 +155,14 @@ fn no_model(plan: &Plan, reason: &str) -> ApiError {
     }
 }
 
-/// Anthropic's clients always send their version; everyone else expects OpenAI's form.
+/// Anthropic's clients always send their version, Google's their key in a header of its own; everyone else expects
+/// OpenAI's form.
 pub(crate) fn spoken_by(headers: &HeaderMap) -> Dialect {
-    match headers.contains_key("anthropic-version") {
-        true => Dialect::AnthropicMessages,
-        false => Dialect::OpenAiChat,
+    if headers.contains_key("anthropic-version") {
+        Dialect::AnthropicMessages
+    } else if headers.contains_key("x-goog-api-key") {
+        Dialect::GeminiGenerateContent
+    } else {
+        Dialect::OpenAiChat
     }
 }

@@ -37,6 +37,7 @@ mod anthropic;
 mod chat;
 mod extract;
 mod failure;
+mod gemini;
 mod keys;
 mod openai;
 mod reply;

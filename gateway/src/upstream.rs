@@ -112,7 +112,7 @@ fn edited(
 ) -> Result<(Bytes, bool), serde_json::Error> {
     let mut doc = Document::parse(&client.body)?;
     let mut changed = false;
-    if client.parsed.model != candidate.model {
+    if client.parsed.model != candidate.model && client.dialect != Dialect::GeminiGenerateContent {
         doc.set("model", &json!(candidate.model))?;
         changed = true;
     }
@@ -151,6 +151,23 @@ fn edited(
                 hide_usage = true;
             }
         }
+        Dialect::GeminiGenerateContent => {
+            // The model is the path's; a body that names it as well would contradict it after a fallback.
+            if doc.has("model") {
+                doc.remove("model");
+                changed = true;
+            }
+            if max_tokens != client.parsed.max_tokens {
+                // Either spelling may be there, and the parser has seen to it that not both are.
+                let spelled =
+                    |doc: &Document, one: &'static str, other| if doc.has(other) { other } else { one };
+                let at = spelled(&doc, "generationConfig", "generation_config");
+                let mut config = doc.object(at).unwrap_or_default();
+                config.set(spelled(&config, "maxOutputTokens", "max_output_tokens"), &max_tokens)?;
+                doc.set(at, &config)?;
+                changed = true;
+            }
+        }
     }
     let body = if changed { doc.to_bytes()? } else { client.body.clone() };
     Ok((body, hide_usage))
@@ -162,14 +179,20 @@ pub(crate) fn http_request(
     candidate: &Candidate,
     prepared: &Prepared,
 ) -> Result<Request<Body>, Unfit> {
-    let path = candidate
+    let inference = candidate
         .provider
-        .inference_path()
+        .inference_path(client.parsed.stream)
         .ok_or_else(|| Unfit(format!("the catalog has no inference path for {}", candidate.provider.slug)))?;
+    let mut target = inference.for_model(&candidate.model).ok_or_else(|| {
+        Unfit(format!("{} is no model name of {}", candidate.model, candidate.provider.slug))
+    })?;
+    if client.parsed.stream && candidate.dialect() == Dialect::GeminiGenerateContent {
+        target.push_str("?alt=sse");
+    }
     let accept = if client.parsed.stream { "text/event-stream" } else { "application/json" };
     let mut request = Request::builder()
         .method(Method::POST)
-        .uri(path.path.as_str())
+        .uri(target)
         .body(full(prepared.body.clone()))
         .map_err(|e| Unfit(format!("the provider's path is not usable: {e}")))?;
     let headers = request.headers_mut();

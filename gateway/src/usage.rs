@@ -286,8 +286,24 @@ pub fn worst_input(request: &ChatRequest, body_len: usize, context: Option<u64>)
     // The body's bytes stand for every text in it, wherever it is, structure and escapes included.
     let text = body_len.saturating_sub(bytes) as u64;
     let all = text + count * IMAGE_TOKENS + frames * FRAME_TOKENS;
+    if request.messages.iter().any(|message| has_film(&message.content)) {
+        return context.unwrap_or(ANY_CONTEXT).max(FRAME_TOKENS);
+    }
     // What does not fit the context is refused by the provider, unpaid.
     context.map_or(all, |context| all.min(context))
+}
+
+/// Tokens that every model in use can take.
+const ANY_CONTEXT: u64 = 2 << 20;
+
+/// Whether a part is sound, film or a document of Gemini's dialect: a few bytes, or an address, can be an hour of film or
+/// a thousand pages, so that nothing but the model's context bounds them.
+fn has_film(parts: &[Part]) -> bool {
+    parts.iter().any(|part| match part {
+        Part::Opaque(value) => value.get("fileData").is_some() || value.get("inlineData").is_some(),
+        Part::ToolResult(result) => has_film(&result.content),
+        _ => false,
+    })
 }
 
 /// Number of images, and bytes of their data.

@@ -8,6 +8,8 @@ mod budget;
 mod direct;
 #[path = "gateway/failures.rs"]
 mod failures;
+#[path = "gateway/gemini.rs"]
+mod gemini;
 #[path = "gateway/serving.rs"]
 mod serving;
 #[path = "gateway/simulated.rs"]

@@ -102,7 +102,7 @@ pub enum CatalogError {
         pattern: String,
     },
     /// Not a dialect.
-    #[error("{} is not a dialect: use `openai` or `anthropic`", quote(.0))]
+    #[error("{} is not a dialect: use `openai`, `anthropic` or `gemini`", quote(.0))]
     Dialect(String),
     /// The data file is broken.
     #[error("the provider catalog is broken: {0}")]
@@ -116,6 +116,8 @@ pub enum Dialect {
     OpenAiChat,
     /// Anthropic's messages.
     AnthropicMessages,
+    /// Google's `generateContent` and `streamGenerateContent`.
+    GeminiGenerateContent,
 }
 
 impl Dialect {
@@ -124,6 +126,7 @@ impl Dialect {
         match self {
             Self::OpenAiChat => "openai-chat",
             Self::AnthropicMessages => "anthropic-messages",
+            Self::GeminiGenerateContent => "gemini-generate-content",
         }
     }
 }
@@ -131,11 +134,12 @@ impl Dialect {
 impl FromStr for Dialect {
     type Err = CatalogError;
 
-    /// Reads the catalog's names and the short ones of the configuration, `openai` and `anthropic`.
+    /// Reads the catalog's names and the short ones of the configuration, `openai`, `anthropic` and `gemini`.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
             "openai-chat" | "openai" => Ok(Self::OpenAiChat),
             "anthropic-messages" | "anthropic" => Ok(Self::AnthropicMessages),
+            "gemini-generate-content" | "gemini" => Ok(Self::GeminiGenerateContent),
             other => Err(CatalogError::Dialect(other.into())),
         }
     }
@@ -216,9 +220,10 @@ impl Provider {
         self.env.first().map(String::as_str)
     }
 
-    /// The inference request that the gateway makes: the first one in the provider's own dialect.
-    pub fn inference_path(&self) -> Option<&InferencePath> {
-        self.inference.iter().find(|path| path.dialect == self.dialect)
+    /// The inference request that the gateway makes for a whole answer or a stream: the first one in the provider's own
+    /// dialect.
+    pub fn inference_path(&self, stream: bool) -> Option<&InferencePath> {
+        self.inference.iter().find(|path| path.dialect == self.dialect && path.answers(stream))
     }
 }
 
@@ -227,10 +232,38 @@ impl Provider {
 pub struct InferencePath {
     /// The method.
     pub method: Method,
-    /// The exact path on the host, base path included.
+    /// The exact path on the host, base path included. Where the dialect names the model in the path, one `*` stands in
+    /// its place.
     pub path: String,
     /// What is spoken there.
     pub dialect: Dialect,
+}
+
+impl InferencePath {
+    /// Whether this is the path of a request. `path` is canonical and without its query. A `*` stands for a plain model
+    /// name: letters, digits, `.`, `_` and `-`, and no other separator in which a second method could hide.
+    pub fn covers(&self, path: &str) -> bool {
+        let Some((before, after)) = self.path.split_once('*') else { return self.path == path };
+        let model = path.strip_prefix(before).and_then(|rest| rest.strip_suffix(after));
+        model.is_some_and(|model| {
+            !model.is_empty() && model.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+        })
+    }
+
+    /// The path of a request for this model; `None` when the path names the model and this is no name that it can hold.
+    pub fn for_model(&self, model: &str) -> Option<String> {
+        let path = self.path.replacen('*', model, 1);
+        self.covers(&path).then_some(path)
+    }
+
+    /// Whether whole answers, or streams, are to be had here. Gemini has a path for each; the other dialects have one
+    /// path, and the body says which is wanted.
+    fn answers(&self, stream: bool) -> bool {
+        match self.dialect {
+            Dialect::OpenAiChat | Dialect::AnthropicMessages => true,
+            Dialect::GeminiGenerateContent => self.path.ends_with(":streamGenerateContent") == stream,
+        }
+    }
 }
 
 /// A model that the catalog knows.

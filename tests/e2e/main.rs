@@ -7,6 +7,7 @@ mod crash;
 mod digest;
 mod exit_codes;
 mod fallback;
+mod gemini;
 mod hostile;
 mod injection;
 mod keys;

@@ -50,13 +50,17 @@ fn anthropic_in_translation() {
 }
 
 #[test]
-fn gemini_through_its_compatible_endpoint() {
+fn gemini_in_translation() {
     let stage = Stage::new();
     let report = summary(stage.run_with_keys(&summarizer(&["gemini-2.5-flash"]), INPUT).run(), GEMINI_SAYS);
     let request = stage.gemini.only();
     assert_eq!(request.header("host"), Some("generativelanguage.googleapis.com"));
     stage.gemini.took_key(GEMINI_KEY);
-    served(&report, "gemini", "gemini-2.5-flash", &request.json(), GEMINI_SAYS);
+    let body = request.json();
+    assert!(body["systemInstruction"].to_string().contains("Summarise the text"), "{body:#}");
+    assert_eq!(body["generationConfig"]["maxOutputTokens"], 1024);
+    served(&report, "gemini", "gemini-2.5-flash", &body, GEMINI_SAYS);
+    assert_eq!(stage.gemini.faults(), Vec::<String>::new());
 }
 
 #[test]

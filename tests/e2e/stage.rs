@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use orch_tests::ca::Ca;
 use orch_tests::fakes::anthropic::{Messages, anthropic};
-use orch_tests::fakes::openai::{Chat, gemini, openai};
+use orch_tests::fakes::gemini::{Generate, gemini};
+use orch_tests::fakes::openai::{Chat, openai};
 use orch_tests::guests::{self, Agent};
 use orch_tests::home::{Config, Home};
 use orch_tests::orch::{Orch, Outcome};
@@ -74,7 +75,7 @@ pub(crate) fn fake_anthropic() -> Messages {
 }
 
 /// As [`fake_openai`].
-pub(crate) fn fake_gemini() -> Chat {
+pub(crate) fn fake_gemini() -> Generate {
     gemini(GEMINI_KEY, GEMINI_SAYS)
 }
 

@@ -1,10 +1,9 @@
 //! The providers, played.
 //!
 //! Each is strict about what it is sent, as the real one is: a wrong path, header, field or key gets the error that the
-//! provider would give, in its own shape (`openai`, `anthropic`, `gemini` through its OpenAI-compatible endpoint, and
-//! `ollama` through its own). Answers are deterministic: the text that the test chose, word by word when streamed, and
-//! one token per word. `tools` makes either of the first two call a tool first. `api` is a host that is no model provider,
-//! and `github` one that people know.
+//! provider would give, in its own shape (`openai`, `anthropic`, `gemini`, and `ollama` through OpenAI's). Answers are
+//! deterministic: the text that the test chose, word by word when streamed, and one token per word. `tools` makes either
+//! of the first two call a tool first. `api` is a host that is no model provider, and `github` one that people know.
 
 use serde_json::Value;
 
@@ -13,6 +12,7 @@ use crate::wire::Received;
 
 pub mod anthropic;
 pub mod api;
+pub mod gemini;
 pub mod github;
 pub mod openai;
 pub mod tools;
@@ -57,7 +57,10 @@ pub enum Failure {
 /// How many words all messages of a request have: what the fakes bill as input tokens.
 pub fn input_tokens(request: &Value) -> u64 {
     let messages = request["messages"].as_array().into_iter().flatten().map(|message| &message["content"]);
-    messages.chain([&request["system"]]).map(|content| words(&text_of(content))).sum()
+    // Gemini's names.
+    let contents = request["contents"].as_array().into_iter().flatten();
+    let parts = contents.chain([&request["systemInstruction"]]).map(|content| &content["parts"]);
+    messages.chain([&request["system"]]).chain(parts).map(|content| words(&text_of(content))).sum()
 }
 
 /// How many words a text has: what the fakes bill as output tokens.
@@ -137,6 +140,10 @@ mod tests {
         let request = json!({"system": "be brief", "messages": [
             {"role": "user", "content": "one two"},
             {"role": "user", "content": [{"type": "text", "text": "three"}]},
+        ]});
+        assert_eq!(input_tokens(&request), 5);
+        let request = json!({"systemInstruction": {"parts": [{"text": "be brief"}]}, "contents": [
+            {"role": "user", "parts": [{"text": "one"}, {"text": "two three"}]},
         ]});
         assert_eq!(input_tokens(&request), 5);
     }

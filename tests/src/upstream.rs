@@ -156,8 +156,8 @@ impl Upstream {
         assert!(!received.is_empty(), "no request arrived");
         for request in received {
             let bearer = format!("Bearer {key}");
-            let sent =
-                request.header("authorization") == Some(&bearer) || request.header("x-api-key") == Some(key);
+            let sent = request.header("authorization") == Some(&bearer)
+                || ["x-api-key", "x-goog-api-key"].iter().any(|name| request.header(name) == Some(key));
             assert!(sent, "the key is not in its header:\n{request:?}");
         }
     }

@@ -60,6 +60,13 @@ pub(super) fn is_error(document: &Value) -> bool {
     }
 }
 
+/// Why Gemini blocked a prompt, in an answer that looks like any other and has nothing in it.
+pub(super) fn blocked(document: &Value) -> Option<String> {
+    let empty = document.get("candidates").and_then(Value::as_array).is_none_or(Vec::is_empty);
+    let reason = document.pointer("/promptFeedback/blockReason").filter(|_| empty)?.as_str()?;
+    (reason != "BLOCK_REASON_UNSPECIFIED").then(|| reason.to_owned())
+}
+
 /// Reads the envelope; `None` when there is nothing in it that looks like an error.
 pub(super) fn read(document: &Value) -> Option<Envelope> {
     if let Value::Array(items) = document {

@@ -8,6 +8,7 @@ use serde_json::json;
 use super::{classify, error_inside};
 use crate::dialect::Wire;
 use crate::dialect::anthropic::Anthropic;
+use crate::dialect::gemini::Gemini;
 use crate::dialect::openai_chat::OpenAiChat;
 use crate::ir::{ApiError, Class};
 
@@ -56,6 +57,19 @@ const BODIES: &[(&str, u16, &str, Class)] = &[
     ("gemini place", 400, r#"{"error":{"code":400,"message":"User location is not supported for the API use.","status":"FAILED_PRECONDITION"}}"#, Class::NoAccess),
     ("gemini overloaded", 503, r#"{"error":{"code":503,"message":"The model is overloaded. Please try again later.","status":"UNAVAILABLE"}}"#, Class::Overloaded),
     ("gemini denied", 403, r#"{"error":{"code":403,"message":"Generative Language API has not been used in project 1 before or it is disabled.","status":"PERMISSION_DENIED"}}"#, Class::NoAccess),
+    ("gemini day beside minute", 429, r#"{"error":{"code":429,"message":"You exceeded your current quota, please check your plan and billing details. Please retry in 38.4s.","status":"RESOURCE_EXHAUSTED","details":[{"@type":"type.googleapis.com/google.rpc.QuotaFailure","violations":[{"quotaId":"GenerateContentInputTokensPerModelPerMinute-FreeTier"},{"quotaId":"GenerateRequestsPerDayPerProjectPerModel-FreeTier"}]},{"@type":"type.googleapis.com/google.rpc.RetryInfo","retryDelay":"38s"}]}}"#, Class::OutOfMoney),
+    ("gemini unexplained", 429, r#"{"error":{"code":429,"message":"Resource has been exhausted (e.g. check quota).","status":"RESOURCE_EXHAUSTED"}}"#, Class::RateLimited),
+    ("gemini bad key itself", 400, r#"{"error":{"code":400,"message":"API key not valid. Please pass a valid API key.","status":"INVALID_ARGUMENT","details":[{"@type":"type.googleapis.com/google.rpc.ErrorInfo","reason":"API_KEY_INVALID","domain":"googleapis.com"},{"@type":"type.googleapis.com/google.rpc.LocalizedMessage","locale":"en-US","message":"API key not valid. Please pass a valid API key."}]}}"#, Class::BadKey),
+    ("gemini expired", 400, r#"{"error":{"code":400,"message":"API key expired. Please renew the API key.","status":"INVALID_ARGUMENT","details":[{"reason":"API_KEY_INVALID"}]}}"#, Class::BadKey),
+    ("gemini blocked service", 403, r#"{"error":{"code":403,"message":"Requests to this API generativelanguage.googleapis.com method are blocked.","status":"PERMISSION_DENIED","details":[{"reason":"API_KEY_SERVICE_BLOCKED"}]}}"#, Class::NoAccess),
+    ("gemini no caller", 403, r#"{"error":{"code":403,"message":"Method doesn't allow unregistered callers.","status":"PERMISSION_DENIED"}}"#, Class::NoAccess),
+    ("gemini country", 400, r#"{"error":{"code":400,"message":"Gemini API free tier is not available in your country. Please enable billing on your project in Google AI Studio.","status":"FAILED_PRECONDITION"}}"#, Class::NoAccess),
+    ("gemini no model", 404, r#"{"error":{"code":404,"message":"models/gemini-9 is not found for API version v1beta, or is not supported for generateContent.","status":"NOT_FOUND"}}"#, Class::NoModel),
+    ("gemini context", 400, r#"{"error":{"code":400,"message":"The input token count (1100000) exceeds the maximum number of tokens allowed (1048576).","status":"INVALID_ARGUMENT"}}"#, Class::ContextTooLong),
+    ("gemini field", 400, r#"{"error":{"code":400,"message":"Invalid JSON payload received. Unknown name \"x\": Cannot find field.","status":"INVALID_ARGUMENT","details":[{"@type":"type.googleapis.com/google.rpc.BadRequest","fieldViolations":[{"description":"x"}]}]}}"#, Class::BadRequest),
+    ("gemini server", 500, r#"{"error":{"code":500,"message":"An internal error has occurred.","status":"INTERNAL"}}"#, Class::Server),
+    ("gemini deadline", 504, r#"{"error":{"code":504,"message":"Deadline expired before operation could complete.","status":"DEADLINE_EXCEEDED"}}"#, Class::Timeout),
+    ("gemini cancelled", 499, r#"{"error":{"code":499,"message":"The operation was cancelled.","status":"CANCELLED"}}"#, Class::Server),
     // Compatible providers
     ("azure filter", 400, r#"{"error":{"message":"The response was filtered","type":null,"param":"prompt","code":"content_filter","status":400,"innererror":{"code":"ResponsibleAIPolicyViolation"}}}"#, Class::RefusedByFilter),
     ("mistral flat", 401, r#"{"object":"error","message":"Unauthorized","type":"invalid_request_error","param":null,"code":null}"#, Class::BadKey),
@@ -110,7 +124,7 @@ fn what_a_dialect_writes_is_read_back_as_the_same_class() {
         Truncated,
         Network,
     ];
-    let wires: [&dyn Wire; 2] = [&OpenAiChat, &Anthropic];
+    let wires: [&dyn Wire; 3] = [&OpenAiChat, &Anthropic, &Gemini];
     for (i, wire) in wires.iter().enumerate() {
         for class in all {
             let (status, body) = wire.write_error(&ApiError::new(class, "said"));
@@ -147,6 +161,23 @@ fn an_answer_that_only_mentions_errors_is_not_one() {
         json!({"type": "message", "content": []}),
         json!([]),
         json!("error"),
+    ] {
+        assert_eq!(error_inside(&document), None, "{document}");
+    }
+}
+
+#[test]
+fn a_blocked_prompt_is_a_refusal_inside_an_answer() {
+    let blocked = json!({"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}, "usageMetadata": {"promptTokenCount": 3}});
+    let failure = error_inside(&blocked).unwrap();
+    assert_eq!(
+        (failure.class, failure.code.as_deref()),
+        (Class::RefusedByFilter, Some("PROHIBITED_CONTENT"))
+    );
+    for document in [
+        json!({"promptFeedback": {"safetyRatings": []}, "candidates": []}),
+        json!({"promptFeedback": {"blockReason": "BLOCK_REASON_UNSPECIFIED"}}),
+        json!({"promptFeedback": {"blockReason": "SAFETY"}, "candidates": [{"finishReason": "STOP"}]}),
     ] {
         assert_eq!(error_inside(&document), None, "{document}");
     }

@@ -137,11 +137,3 @@ fn usage_value(usage: &Usage) -> Value {
         "cache_creation_input_tokens": usage.cache_write,
     })
 }
-
-/// The `input` of a tool call as an object; `None` when the model's text is not one.
-fn tool_input(arguments: &str) -> Option<Value> {
-    if arguments.trim().is_empty() {
-        return Some(json!({}));
-    }
-    serde_json::from_str::<Value>(arguments).ok().filter(Value::is_object)
-}

@@ -99,6 +99,12 @@ fn stop_reason(finish: &str, has_tools: bool, has_refusal: bool) -> StopReason {
     }
 }
 
+/// What goes beside a tool call so that its signature comes back with the conversation: the field in which Google's
+/// OpenAI-compatible endpoint has it.
+fn extra_content(signature: &str) -> Value {
+    json!({ "google": { "thought_signature": signature } })
+}
+
 fn usage_of(value: &Value) -> Option<Usage> {
     let object = value.as_object()?;
     let count = |path: &str| value.pointer(path).and_then(crate::fields::whole);

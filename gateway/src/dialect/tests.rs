@@ -1,5 +1,6 @@
-//! Both dialects against recorded shapes, and against each other.
+//! The dialects against recorded shapes, and against each other.
 
+mod gemini;
 mod requests;
 mod streams;
 mod wholes;
@@ -10,7 +11,7 @@ use super::{StreamParser, Wire, wire};
 use crate::ir::StreamEvent;
 use crate::sse;
 
-const BOTH: [Dialect; 2] = [Dialect::OpenAiChat, Dialect::AnthropicMessages];
+const ALL: [Dialect; 3] = [Dialect::OpenAiChat, Dialect::AnthropicMessages, Dialect::GeminiGenerateContent];
 
 fn openai() -> &'static dyn Wire {
     wire(Dialect::OpenAiChat)
@@ -18,6 +19,10 @@ fn openai() -> &'static dyn Wire {
 
 fn anthropic() -> &'static dyn Wire {
     wire(Dialect::AnthropicMessages)
+}
+
+fn gemini() -> &'static dyn Wire {
+    wire(Dialect::GeminiGenerateContent)
 }
 
 /// Every event of a stream that arrives in these chunks.
@@ -30,6 +35,9 @@ fn events<'a>(wire: &dyn Wire, chunks: impl IntoIterator<Item = &'a [u8]>) -> Ve
         while let Some(event) = sse.next_event().expect("the stream is well formed") {
             all.extend(parser.read(&event).expect("the events are well formed"));
         }
+    }
+    if !sse.has_rest() {
+        all.extend(parser.end());
     }
     all
 }

@@ -17,7 +17,7 @@ use super::scenario::{Outcome, Rule, ScriptedHost};
 use super::served::{House, KeyPlace, Served, Wire};
 use super::server::Channel;
 use super::world::World;
-use super::{anthropic, openai};
+use super::{anthropic, gemini, openai};
 
 /// The largest request body, as Anthropic has it: 32 MB.
 const LARGEST: usize = 32 << 20;
@@ -83,7 +83,7 @@ fn decide(world: &World, channel: &Channel, parts: &Parts, body: Option<&[u8]>) 
     for served in &here {
         for (inference, wire) in &served.inference {
             let exchange = Exchange { world, served, wire: *wire, house: served.house(*wire), parts };
-            if path == inference {
+            if covers(inference, path) {
                 return exchange.infer(body);
             }
             if Served::models_path(inference).is_some_and(|models| models == path) {
@@ -95,6 +95,17 @@ fn decide(world: &World, channel: &Channel, parts: &Parts, body: Option<&[u8]>) 
     let ids = Ids::of(&any.provider, path, &[]);
     let house = any.house(wire);
     at_once(failure::reject(house, &Reject::not_found(house, &parts.method, path), &ids))
+}
+
+/// Whether a request's path is this one, in which `*` stands for a model.
+fn covers(inference: &str, path: &str) -> bool {
+    match inference.split_once('*') {
+        None => inference == path,
+        Some((before, after)) => {
+            let model = path.strip_prefix(before).and_then(|rest| rest.strip_suffix(after));
+            model.is_some_and(|model| !model.is_empty() && !model.contains(['/', ':', '%']))
+        }
+    }
 }
 
 /// The host and port that the request is for, when they agree with what TLS was asked for.
@@ -183,6 +194,7 @@ impl Exchange<'_> {
                 let list = match self.wire {
                     Wire::OpenAiChat => openai::models(&self.served.provider, &self.served.models),
                     Wire::AnthropicMessages => anthropic::models(&self.served.models),
+                    Wire::GeminiGenerateContent => gemini::models(&self.served.models),
                 };
                 failure::stamp(self.house, Reply::json(StatusCode::OK, &list), &ids)
             }
@@ -221,6 +233,7 @@ impl Exchange<'_> {
         let mut ask = match self.wire {
             Wire::OpenAiChat => openai::request::parse(self.house, &value)?,
             Wire::AnthropicMessages => anthropic::request::parse(&self.parts.headers, &value)?,
+            Wire::GeminiGenerateContent => gemini::request::parse(&self.parts.uri, &value)?,
         };
         ask.count_input();
         Ok(ask)
@@ -230,6 +243,7 @@ impl Exchange<'_> {
         let reply = match self.wire {
             Wire::OpenAiChat => openai::write(self.house, ask, answer, ids),
             Wire::AnthropicMessages => anthropic::write(ask, answer, ids),
+            Wire::GeminiGenerateContent => gemini::write(ask, answer, ids),
         };
         failure::stamp(self.house, reply, ids)
     }

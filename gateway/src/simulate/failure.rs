@@ -44,6 +44,11 @@ impl Reject {
         match house {
             House::Anthropic => Reject::bad("x-api-key header is required").status(StatusCode::UNAUTHORIZED),
             House::Google => Reject::bad("Missing or invalid Authorization header."),
+            House::Gemini => Reject::bad(
+                "Method doesn't allow unregistered callers (callers without established identity). Please use API Key \
+                 or other form of API consumer identity to call this API.",
+            )
+            .status(StatusCode::FORBIDDEN),
             House::OpenAi | House::Compatible => Reject::bad(
                 "You didn't provide an API key. You need to provide your API key in an Authorization header using \
                  Bearer auth (i.e. Authorization: Bearer YOUR_KEY).",
@@ -57,7 +62,7 @@ impl Reject {
     pub(super) fn wrong_key(house: House) -> Reject {
         match house {
             House::Anthropic => Reject::bad("invalid x-api-key").status(StatusCode::UNAUTHORIZED),
-            House::Google => {
+            House::Google | House::Gemini => {
                 Reject::bad("API key not valid. Please pass a valid API key.").code("API_KEY_INVALID")
             }
             House::OpenAi | House::Compatible => Reject::bad(
@@ -72,7 +77,9 @@ impl Reject {
     pub(super) fn not_found(house: House, method: &Method, path: &str) -> Reject {
         let message = match house {
             House::Anthropic => "Not Found".to_owned(),
-            House::OpenAi | House::Google | House::Compatible => format!("Invalid URL ({method} {path})"),
+            House::OpenAi | House::Google | House::Gemini | House::Compatible => {
+                format!("Invalid URL ({method} {path})")
+            }
         };
         Reject::bad(message).status(StatusCode::NOT_FOUND)
     }
@@ -80,7 +87,7 @@ impl Reject {
     pub(super) fn method(house: House, method: &Method, path: &str) -> Reject {
         let message = match house {
             House::Anthropic => "Method Not Allowed".to_owned(),
-            House::OpenAi | House::Google | House::Compatible => format!(
+            House::OpenAi | House::Google | House::Gemini | House::Compatible => format!(
                 "Not allowed to {method} on {path}. (HINT: Perhaps you meant to use a different HTTP method?)"
             ),
         };
@@ -90,7 +97,7 @@ impl Reject {
     pub(super) fn too_large(house: House) -> Reject {
         let message = match house {
             House::Anthropic => "Request exceeds the maximum size",
-            House::OpenAi | House::Google | House::Compatible => "Request body is too large.",
+            House::OpenAi | House::Google | House::Gemini | House::Compatible => "Request body is too large.",
         };
         Reject::bad(message).status(StatusCode::PAYLOAD_TOO_LARGE)
     }
@@ -98,7 +105,7 @@ impl Reject {
     pub(super) fn no_json(house: House, error: &serde_json::Error) -> Reject {
         match house {
             House::Anthropic => Reject::bad(format!("The request body is not valid JSON: {error}")),
-            House::Google => Reject::bad(format!("Invalid JSON payload received. {error}")),
+            House::Google | House::Gemini => Reject::bad(format!("Invalid JSON payload received. {error}")),
             House::OpenAi | House::Compatible => Reject::bad(format!(
                 "We could not parse the JSON body of your request. (HINT: This likely means you aren't using your \
                  HTTP library correctly. The OpenAI API expects a JSON payload, but what was sent was not valid \
@@ -115,7 +122,9 @@ pub(super) fn reject(house: House, reject: &Reject, ids: &Ids) -> Reply {
         House::OpenAi | House::Compatible => {
             openai(*status, message, "invalid_request_error", param.as_deref(), *code)
         }
-        House::Google => google(*status, message, code.map(google_reason).into_iter().collect()),
+        House::Google | House::Gemini => {
+            google(house, *status, message, code.map(google_reason).into_iter().collect())
+        }
         House::Anthropic => {
             let kind = match status.as_u16() {
                 401 => "authentication_error",
@@ -136,7 +145,7 @@ pub(super) fn outcome(house: House, outcome: Outcome, model: &str, ids: &Ids) ->
     let reply = match house {
         House::OpenAi | House::Compatible => openai_outcome(house, outcome, model),
         House::Anthropic => anthropic_outcome(outcome, model, ids),
-        House::Google => google_outcome(outcome, model),
+        House::Google | House::Gemini => google_outcome(house, outcome, model),
     };
     stamp(house, reply, ids)
 }
@@ -148,8 +157,8 @@ pub(super) fn stream_error(house: House) -> Event {
             let data = json!({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded", "details": null}});
             Event::sse(Some("error"), &data.to_string(), false)
         }
-        House::Google => {
-            Event::sse(None, &google_error(503, OVERLOADED_GOOGLE, Vec::new()).to_string(), false)
+        House::Google | House::Gemini => {
+            Event::sse(None, &google_error(house, 503, OVERLOADED_GOOGLE, Vec::new()).to_string(), false)
         }
         House::OpenAi | House::Compatible => {
             let data = json!({"error": {"message": SERVER_OPENAI, "type": "server_error", "param": null, "code": null}});
@@ -181,7 +190,7 @@ pub(super) fn stamp(house: House, reply: Reply, ids: &Ids) -> Reply {
             .with("anthropic-ratelimit-requests-remaining", left("49"))
             .with("anthropic-ratelimit-input-tokens-limit", "50000")
             .with("anthropic-ratelimit-input-tokens-remaining", "49000"),
-        House::Google => reply,
+        House::Google | House::Gemini => reply,
     }
 }
 
@@ -286,22 +295,24 @@ fn anthropic_outcome(outcome: Outcome, model: &str, ids: &Ids) -> Reply {
     }
 }
 
-fn google_outcome(outcome: Outcome, model: &str) -> Reply {
-    let reply = |status: u16, message: &str| google(status_of(status), message, Vec::new());
+fn google_outcome(house: House, outcome: Outcome, model: &str) -> Reply {
+    let reply = |status: u16, message: &str| google(house, status_of(status), message, Vec::new());
     match outcome {
         Outcome::RateLimit => google(
+            house,
             StatusCode::TOO_MANY_REQUESTS,
             "You exceeded your current quota, please check your plan and billing details. Please retry in 30s.",
             google_quota(model, "GenerateRequestsPerMinutePerProjectPerModel-FreeTier"),
         ),
         Outcome::OutOfMoney => google(
+            house,
             StatusCode::TOO_MANY_REQUESTS,
             "You exceeded your current quota, please check your plan and billing details. Please retry in 30s.",
             google_quota(model, "GenerateRequestsPerDayPerProjectPerModel-FreeTier"),
         ),
         Outcome::BadKey => {
-            let Reject { status, message, .. } = Reject::wrong_key(House::Google);
-            google(status, &message, vec![google_reason("API_KEY_INVALID")])
+            let Reject { status, message, .. } = Reject::wrong_key(house);
+            google(house, status, &message, vec![google_reason("API_KEY_INVALID")])
         }
         Outcome::NoAccess => reply(403, "The caller does not have permission"),
         Outcome::NoModel => reply(
@@ -342,12 +353,12 @@ fn anthropic(status: StatusCode, kind: &str, message: &str, ids: &Ids) -> Reply 
     Reply::json(status, &json!({"type": "error", "error": error, "request_id": request_id(ids)}))
 }
 
-/// Google's error on its OpenAI-compatible endpoint: its own form, as the only item of an array.
-fn google(status: StatusCode, message: &str, details: Vec<Value>) -> Reply {
-    Reply::json(status, &google_error(status.as_u16(), message, details))
+/// Google's error; on its OpenAI-compatible endpoint it is the only item of an array.
+fn google(house: House, status: StatusCode, message: &str, details: Vec<Value>) -> Reply {
+    Reply::json(status, &google_error(house, status.as_u16(), message, details))
 }
 
-fn google_error(code: u16, message: &str, details: Vec<Value>) -> Value {
+fn google_error(house: House, code: u16, message: &str, details: Vec<Value>) -> Value {
     let status = match code {
         400 | 413 => "INVALID_ARGUMENT",
         401 => "UNAUTHENTICATED",
@@ -362,7 +373,10 @@ fn google_error(code: u16, message: &str, details: Vec<Value>) -> Value {
     if !details.is_empty() {
         error["details"] = Value::Array(details);
     }
-    json!([{ "error": error }])
+    match house {
+        House::Google => json!([{ "error": error }]),
+        _ => json!({ "error": error }),
+    }
 }
 
 fn google_reason(reason: &str) -> Value {

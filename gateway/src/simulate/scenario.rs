@@ -128,7 +128,8 @@ pub enum Outcome {
     NoModel,
     /// The conversation does not fit: 400.
     ContextTooLong,
-    /// A content filter refused: an empty answer whose finish reason is `content_filter`; `refusal` at Anthropic.
+    /// A content filter refused: an empty answer whose finish reason is `content_filter`; `refusal` at Anthropic, `SAFETY`
+    /// at Google.
     Filtered,
     /// The provider finds fault with the request: 400.
     BadRequest,

@@ -10,6 +10,8 @@ pub enum Wire {
     OpenAiChat,
     /// Anthropic messages, `POST …/messages`.
     AnthropicMessages,
+    /// Gemini, `POST …/models/MODEL:generateContent` and `:streamGenerateContent`.
+    GeminiGenerateContent,
 }
 
 /// Where a provider wants its key.
@@ -36,8 +38,8 @@ pub struct Served {
     pub https: bool,
     /// Where it wants its key.
     pub key: KeyPlace,
-    /// The exact request paths that it answers inference on, each with its wire format. The list of models is served
-    /// beside each (`…/models`).
+    /// The request paths that it answers inference on, each with its wire format; `*` stands for the model where the wire
+    /// format has it in the path. The list of models is served beside each (`…/models`).
     pub inference: Vec<(String, Wire)>,
     /// What `GET …/models` lists. Requests may name any model: a catalog is always older than the newest one.
     pub models: Vec<String>,
@@ -63,6 +65,8 @@ pub(super) enum House {
     Google,
     /// api.anthropic.com.
     Anthropic,
+    /// Google's own endpoint.
+    Gemini,
     /// Everyone else who speaks chat completions.
     Compatible,
 }
@@ -96,6 +100,7 @@ impl From<Dialect> for Wire {
         match dialect {
             Dialect::OpenAiChat => Wire::OpenAiChat,
             Dialect::AnthropicMessages => Wire::AnthropicMessages,
+            Dialect::GeminiGenerateContent => Wire::GeminiGenerateContent,
         }
     }
 }
@@ -108,6 +113,7 @@ impl Served {
     pub(super) fn house(&self, wire: Wire) -> House {
         match wire {
             Wire::AnthropicMessages => House::Anthropic,
+            Wire::GeminiGenerateContent => House::Gemini,
             Wire::OpenAiChat if self.host == "api.openai.com" => House::OpenAi,
             Wire::OpenAiChat if self.host.ends_with(".googleapis.com") => House::Google,
             Wire::OpenAiChat => House::Compatible,
@@ -116,6 +122,9 @@ impl Served {
 
     /// The path that lists models beside an inference path: `/v1/chat/completions` → `/v1/models`.
     pub(super) fn models_path(inference: &str) -> Option<String> {
+        if let Some((models, _)) = inference.split_once("/*:") {
+            return Some(models.to_owned());
+        }
         let base =
             inference.strip_suffix("/chat/completions").or_else(|| inference.strip_suffix("/messages"))?;
         Some(format!("{base}/models"))
@@ -153,6 +162,10 @@ mod tests {
         assert_eq!(
             Served::models_path("/v1beta/openai/chat/completions").as_deref(),
             Some("/v1beta/openai/models")
+        );
+        assert_eq!(
+            Served::models_path("/v1beta/models/*:generateContent").as_deref(),
+            Some("/v1beta/models")
         );
         assert_eq!(Served::models_path("/v1/embeddings"), None);
     }

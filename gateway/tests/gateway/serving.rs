@@ -110,7 +110,7 @@ async fn paths_methods_and_bodies_that_do_not_fit_are_refused_in_the_paths_diale
 }
 
 #[tokio::test]
-async fn models_are_listed_in_both_dialects() {
+async fn models_are_listed_in_every_dialect() {
     let world = world().await;
     let answer = call(&world.gateway, &world, Request::get("/v1/models").body(empty()).unwrap()).await.json();
     assert_eq!(answer["object"], "list");
@@ -118,6 +118,12 @@ async fn models_are_listed_in_both_dialects() {
     let request = Request::get("/v1/models").header("anthropic-version", "2023-06-01").body(empty()).unwrap();
     let answer = call(&world.gateway, &world, request).await.json();
     assert_eq!(answer["last_id"], "anthropic/claude-3-haiku-20240307");
+    let googles = Request::get("/v1/models").header("x-goog-api-key", "x").body(empty()).unwrap();
+    for request in [Request::get("/v1beta/models").body(empty()).unwrap(), googles] {
+        let answer = call(&world.gateway, &world, request).await.json();
+        assert_eq!(answer["models"][0]["name"], "models/openai/gpt-4o-mini");
+        assert_eq!(answer["models"][1]["inputTokenLimit"], 200_000);
+    }
 }
 
 #[tokio::test]

@@ -36,6 +36,7 @@ impl Credential for SimulatedKey {
     ) -> Result<(), AuthorizeError> {
         let (name, value) = match self.0.as_str() {
             "anthropic" => (HeaderName::from_static("x-api-key"), self.1.clone()),
+            "gemini" => (HeaderName::from_static("x-goog-api-key"), self.1.clone()),
             _ => (AUTHORIZATION, format!("Bearer {}", self.1)),
         };
         parts.headers.insert(name, HeaderValue::from_str(&value).unwrap());
@@ -126,8 +127,15 @@ fn message(model: &str, stream: bool) -> Value {
         "messages": [{"role": "user", "content": TEXT}]})
 }
 
+fn generate(model: &str, stream: bool) -> (String, Value) {
+    let method = if stream { "streamGenerateContent?alt=sse" } else { "generateContent" };
+    let body = json!({"systemInstruction": {"parts": [{"text": "Summarise the text in one sentence."}]},
+        "contents": [{"role": "user", "parts": [{"text": TEXT}]}], "generationConfig": {"maxOutputTokens": 200}});
+    (format!("/v1beta/models/{model}:{method}"), body)
+}
+
 #[tokio::test]
-async fn every_model_answers_clients_of_both_dialects() {
+async fn every_model_answers_clients_of_every_dialect() {
     let world = Simulated::start(Scenario::ok(), MODELS).await;
     for model in MODELS {
         let said = world.post("/v1/chat/completions", &chat(model, false)).await.said();
@@ -142,9 +150,16 @@ async fn every_model_answers_clients_of_both_dialects() {
         assert!(answer.text().ends_with("data: [DONE]\n\n"), "{model}: {}", answer.text());
         let answer = world.post("/v1/messages", &message(model, true)).await;
         assert!(answer.text().contains("event: message_stop\n"), "{model}: {}", answer.text());
+        let (path, body) = generate(model, false);
+        let answer = world.post(&path, &body).await;
+        assert_eq!(answer.status, 200, "{model}: {}", answer.text());
+        assert_eq!(answer.json().pointer("/candidates/0/content/parts/0/text").unwrap(), &json!(said));
+        let (path, body) = generate(model, true);
+        let answer = world.post(&path, &body).await;
+        assert!(answer.text().contains("\"finishReason\":\"STOP\""), "{model}: {}", answer.text());
     }
     let receipts = world.session.receipts.all();
-    assert_eq!(receipts.len(), 4 * MODELS.len());
+    assert_eq!(receipts.len(), 6 * MODELS.len());
     for receipt in receipts {
         assert!(receipt.outcome == Outcome::Served && receipt.simulated && !receipt.estimated, "{receipt:?}");
         assert!(receipt.input_tokens > 0 && receipt.output_tokens > 0, "{receipt:?}");

@@ -75,8 +75,21 @@ pub(crate) fn messages(text: &str) -> Reply {
     )
 }
 
+/// Generated content that says this.
+pub(crate) fn generates(text: &str) -> Reply {
+    whole(
+        200,
+        &json!({
+            "candidates": [{"content": {"parts": [{"text": text}], "role": "model"}, "finishReason": "STOP", "index": 0}],
+            "usageMetadata": {"promptTokenCount": 20, "candidatesTokenCount": 5, "thoughtsTokenCount": 2, "totalTokenCount": 27},
+            "modelVersion": "gemini-2.5-flash", "responseId": "resp-1",
+        }),
+    )
+}
+
 pub(crate) struct Asked {
     pub(crate) path: String,
+    pub(crate) query: Option<String>,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Value,
 }
@@ -136,6 +149,7 @@ async fn answer(state: Arc<Mutex<State>>, request: Request<Incoming>) -> Result<
         let mut state = state.lock().unwrap();
         state.asked.push(Asked {
             path: parts.uri.path().to_owned(),
+            query: parts.uri.query().map(str::to_owned),
             headers: parts.headers,
             // Large ones are sent where memory is measured.
             body: match body.len() > 256 << 10 {

@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use crate::upstream::Upstream;
 
 pub(crate) const OPENAI_KEY: &str = "sk-openai-0123456789abcdefghijklmnop";
+pub(crate) const GEMINI_KEY: &str = "AIza0123456789abcdefghijklmnopqrstuvwxy";
 pub(crate) const ANTHROPIC_KEY: &str = "sk-ant-0123456789abcdefghijklmnopqrst";
 
 struct Key {
@@ -88,6 +89,7 @@ impl Default for Setup {
 pub(crate) struct World {
     pub(crate) openai: Upstream,
     pub(crate) anthropic: Upstream,
+    pub(crate) gemini: Upstream,
     pub(crate) gateway: Gateway,
     pub(crate) session: Session,
     pub(crate) live: Arc<LiveGrant>,
@@ -102,6 +104,7 @@ pub(crate) async fn world() -> World {
 impl World {
     pub(crate) async fn new(setup: Setup) -> World {
         let (openai, anthropic) = (Upstream::start().await, Upstream::start().await);
+        let gemini = Upstream::start().await;
         let pin = |slug: &str, upstream: &Upstream| OperatorProvider {
             slug: slug.parse().unwrap(),
             dialect: None,
@@ -111,7 +114,7 @@ impl World {
             free: false,
         };
         let catalog = Catalog::builtin()
-            .with_operator(vec![pin("openai", &openai), pin("anthropic", &anthropic)])
+            .with_operator(vec![pin("openai", &openai), pin("anthropic", &anthropic), pin("gemini", &gemini)])
             .unwrap();
         let proxy = Proxy::new(ProxyConfig::default(), Arc::new(NoNames)).unwrap();
         let openai_key: Arc<dyn Credential> = Arc::new(Key {
@@ -126,6 +129,18 @@ impl World {
             value: ANTHROPIC_KEY.to_owned(),
             secret: ANTHROPIC_KEY,
         });
+        let gemini_key: Arc<dyn Credential> = Arc::new(Key {
+            id: "GEMINI_API_KEY",
+            header: HeaderName::from_static("x-goog-api-key"),
+            value: GEMINI_KEY.to_owned(),
+            secret: GEMINI_KEY,
+        });
+        // Only runs that are about it have a key of this provider.
+        let about_gemini = setup.models.iter().any(|model| model.starts_with("gemini"));
+        let (main_key, main_place) = match about_gemini {
+            true => (&gemini_key, HeaderName::from_static("x-goog-api-key")),
+            false => (&openai_key, AUTHORIZATION),
+        };
         let placeholder = Placeholder::random();
         let grants = Grants::new();
         let (_, live) = grants.mint(Grant {
@@ -134,9 +149,9 @@ impl World {
             rules: Vec::new(),
             bindings: vec![Binding {
                 placeholder: placeholder.clone(),
-                credential: Arc::clone(&openai_key),
+                credential: Arc::clone(main_key),
                 targets: Vec::new(),
-                place: Place::Header(AUTHORIZATION),
+                place: Place::Header(main_place),
             }],
             requests: setup.requests,
             concurrent: 200,
@@ -147,6 +162,7 @@ impl World {
         let keys = |slug: &Slug| match slug.as_str() {
             "openai" => Some(Arc::clone(&openai_key)),
             "anthropic" => Some(Arc::clone(&anthropic_key)),
+            "gemini" if about_gemini => Some(Arc::clone(&gemini_key)),
             _ => None,
         };
         let plan: Plan = plan(&Wishes {
@@ -164,7 +180,7 @@ impl World {
         let mut session = Session::new(Arc::clone(&live), Arc::new(plan), deadline, budget);
         session.server_tools = setup.server_tools;
         let gateway = Gateway::with_timing(proxy, Arc::new(catalog), setup.timing);
-        World { openai, anthropic, gateway, session, live, placeholder, _grants: grants }
+        World { openai, anthropic, gemini, gateway, session, live, placeholder, _grants: grants }
     }
 
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
@@ -193,7 +209,7 @@ impl World {
     pub(crate) fn receipt(&self) -> Receipt {
         let receipt = self.session.receipts.all().pop().expect("the call left a receipt");
         let json = serde_json::to_string(&receipt).unwrap();
-        assert!(!json.contains(OPENAI_KEY) && !json.contains(ANTHROPIC_KEY), "{json}");
+        assert!(![OPENAI_KEY, ANTHROPIC_KEY, GEMINI_KEY].iter().any(|key| json.contains(key)), "{json}");
         receipt
     }
 }
@@ -208,7 +224,7 @@ impl Answer {
     pub(crate) async fn read(response: Response<Body>) -> Answer {
         let (parts, body) = response.into_parts();
         let body = body.collect().await.expect("the gateway's bodies do not break").to_bytes();
-        for key in [OPENAI_KEY, ANTHROPIC_KEY] {
+        for key in [OPENAI_KEY, ANTHROPIC_KEY, GEMINI_KEY] {
             assert!(!body.windows(key.len()).any(|window| window == key.as_bytes()), "a key came through");
         }
         Answer { status: parts.status, headers: parts.headers, body }

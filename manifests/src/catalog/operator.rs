@@ -79,16 +79,12 @@ fn define(entry: OperatorProvider) -> Result<Provider, CatalogError> {
     let missing = |field| CatalogError::Missing { provider: entry.slug.clone(), field };
     let dialect = entry.dialect.ok_or_else(|| missing("dialect"))?;
     let endpoint = entry.base_url.clone().ok_or_else(|| missing("base_url"))?;
-    let auth = match (entry.env.is_empty(), dialect) {
-        (true, _) => Auth::None,
-        (false, Dialect::OpenAiChat) => Auth::Bearer,
-        (false, Dialect::AnthropicMessages) => Auth::Header(http::HeaderName::from_static("x-api-key")),
-    };
+    let auth = if entry.env.is_empty() { Auth::None } else { dialect_auth(dialect) };
     Ok(Provider {
         name: entry.slug.to_string(),
         slug: entry.slug,
         aliases: Vec::new(),
-        inference: vec![inference(&endpoint, dialect)],
+        inference: inference(&endpoint, dialect),
         endpoint,
         dialect,
         auth,
@@ -115,19 +111,17 @@ fn redirect(builtin: &Provider, entry: OperatorProvider) -> Result<Provider, Cat
             .base_url
             .clone()
             .ok_or(CatalogError::Missing { provider: entry.slug.clone(), field: "base_url" })?;
-        provider.auth = match (&provider.auth, dialect) {
-            (Auth::None, _) => Auth::None,
-            (_, Dialect::OpenAiChat) => Auth::Bearer,
-            (_, Dialect::AnthropicMessages) => Auth::Header(http::HeaderName::from_static("x-api-key")),
-        };
-        provider.inference = vec![inference(&endpoint, dialect)];
+        if provider.auth != Auth::None {
+            provider.auth = dialect_auth(dialect);
+        }
+        provider.inference = inference(&endpoint, dialect);
         provider.endpoint = endpoint;
         provider.pinned = true;
     } else if let Some(mut endpoint) = entry.base_url {
         if endpoint.base_path.is_empty() {
             endpoint.base_path.clone_from(&provider.endpoint.base_path);
         }
-        provider.inference = vec![inference(&endpoint, provider.dialect)];
+        provider.inference = inference(&endpoint, provider.dialect);
         provider.endpoint = endpoint;
         provider.pinned = true;
     }
@@ -142,20 +136,36 @@ fn redirect(builtin: &Provider, entry: OperatorProvider) -> Result<Provider, Cat
     Ok(provider)
 }
 
-/// The inference request of a dialect below a base URL, by the convention of the dialect's client libraries: OpenAI's
-/// base URL holds the version, Anthropic's does not. An Anthropic one that does hold it is not given it twice.
-fn inference(endpoint: &Endpoint, dialect: Dialect) -> InferencePath {
-    let path = match dialect {
-        Dialect::OpenAiChat => "/chat/completions",
-        Dialect::AnthropicMessages if endpoint.base_path.ends_with("/v1") => "/messages",
-        Dialect::AnthropicMessages => "/v1/messages",
+/// The inference requests of a dialect below a base URL, by the convention of the dialect's client libraries: OpenAI's
+/// base URL holds the version, Anthropic's and Google's do not. One of theirs that does hold it is not given it twice.
+fn inference(endpoint: &Endpoint, dialect: Dialect) -> Vec<InferencePath> {
+    let versioned = ["/v1", "/v1beta"].iter().any(|version| endpoint.base_path.ends_with(version));
+    let paths: &[&str] = match (dialect, versioned) {
+        (Dialect::OpenAiChat, _) => &["/chat/completions"],
+        (Dialect::AnthropicMessages, true) => &["/messages"],
+        (Dialect::AnthropicMessages, false) => &["/v1/messages"],
+        (Dialect::GeminiGenerateContent, true) => {
+            &["/models/*:generateContent", "/models/*:streamGenerateContent"]
+        }
+        (Dialect::GeminiGenerateContent, false) => {
+            &["/v1beta/models/*:generateContent", "/v1beta/models/*:streamGenerateContent"]
+        }
     };
-    InferencePath { method: Method::POST, path: endpoint.path(path), dialect }
+    let request = |path: &&str| InferencePath { method: Method::POST, path: endpoint.path(path), dialect };
+    paths.iter().map(request).collect()
+}
+
+fn dialect_auth(dialect: Dialect) -> Auth {
+    match dialect {
+        Dialect::OpenAiChat => Auth::Bearer,
+        Dialect::AnthropicMessages => Auth::Header(http::HeaderName::from_static("x-api-key")),
+        Dialect::GeminiGenerateContent => Auth::Header(http::HeaderName::from_static("x-goog-api-key")),
+    }
 }
 
 fn dialect_headers(dialect: Dialect) -> Vec<(http::HeaderName, http::HeaderValue)> {
     match dialect {
-        Dialect::OpenAiChat => Vec::new(),
+        Dialect::OpenAiChat | Dialect::GeminiGenerateContent => Vec::new(),
         Dialect::AnthropicMessages => vec![(
             http::HeaderName::from_static("anthropic-version"),
             http::HeaderValue::from_static("2023-06-01"),
@@ -167,6 +177,7 @@ fn dialect_quirks(dialect: Dialect) -> Quirks {
     match dialect {
         Dialect::OpenAiChat => Quirks { stream_options: true, ..Quirks::default() },
         Dialect::AnthropicMessages => Quirks { max_tokens_required: true, ..Quirks::default() },
+        Dialect::GeminiGenerateContent => Quirks::default(),
     }
 }
 
@@ -198,12 +209,14 @@ mod tests {
             ("anthropic", "https://127.0.0.1:8443", "/v1/messages"),
             ("anthropic", "https://127.0.0.1:8443/v1", "/v1/messages"),
             ("ollama", "http://10.0.0.5:11434", "/v1/chat/completions"),
-            ("google", "https://127.0.0.1:8443", "/v1beta/openai/chat/completions"),
+            ("google", "https://127.0.0.1:8443", "/v1beta/models/*:generateContent"),
+            ("google", "https://127.0.0.1:8443/v1beta", "/v1beta/models/*:generateContent"),
+            ("google", "https://127.0.0.1:8443/proxy", "/proxy/v1beta/models/*:generateContent"),
         ] {
             let catalog = with(vec![entry(slug, base_url)]).unwrap();
             let provider = catalog.provider(slug).unwrap();
             assert!(provider.pinned);
-            assert_eq!(provider.inference_path().unwrap().path, path, "{slug} at {base_url}");
+            assert_eq!(provider.inference_path(false).unwrap().path, path, "{slug} at {base_url}");
             assert_eq!(provider.env, Catalog::builtin().provider(slug).unwrap().env);
             assert_eq!(catalog.providers().count(), 4);
         }
@@ -222,7 +235,7 @@ mod tests {
         let catalog = with(vec![lan.clone()]).unwrap();
         let provider = catalog.provider("lan-llm").unwrap();
         assert_eq!((provider.pinned, &provider.auth, provider.free), (true, &Auth::Bearer, false));
-        assert_eq!(provider.inference_path().unwrap().path, "/v1/chat/completions");
+        assert_eq!(provider.inference_path(false).unwrap().path, "/v1/chat/completions");
         assert_eq!(
             with(vec![lan.clone(), lan.clone()]).unwrap_err(),
             CatalogError::Repeated(lan.slug.clone())
@@ -232,7 +245,23 @@ mod tests {
         let catalog = with(vec![lan]).unwrap();
         let provider = catalog.provider("lan-llm").unwrap();
         assert_eq!(provider.auth, Auth::Header(http::HeaderName::from_static("x-api-key")));
-        assert_eq!(provider.inference_path().unwrap().path, "/v1/messages");
+        assert_eq!(provider.inference_path(true).unwrap().path, "/v1/messages");
+
+        let mut compatible = entry("gemini", "https://generativelanguage.googleapis.com/v1beta/openai");
+        compatible.dialect = Some(Dialect::OpenAiChat);
+        let catalog = with(vec![compatible]).unwrap();
+        let provider = catalog.provider("gemini").unwrap();
+        assert_eq!(provider.auth, Auth::Bearer);
+        assert_eq!(provider.inference_path(true).unwrap().path, "/v1beta/openai/chat/completions");
+
+        let mut own = entry("vertex-like", "https://10.0.0.5/");
+        own.dialect = Some("gemini".parse().unwrap());
+        own.env = vec!["OWN_KEY".into()];
+        let catalog = with(vec![own]).unwrap();
+        let provider = catalog.provider("vertex-like").unwrap();
+        assert_eq!(provider.auth, Auth::Header(http::HeaderName::from_static("x-goog-api-key")));
+        let streams = provider.inference_path(true).unwrap();
+        assert_eq!(streams.path, "/v1beta/models/*:streamGenerateContent");
     }
 
     #[test]

@@ -10,8 +10,10 @@ fn the_built_in_catalog_holds_its_promises() {
 
     let mut names = std::collections::BTreeSet::new();
     for provider in catalog.providers() {
-        let path = provider.inference_path().unwrap();
-        assert!(path.path.starts_with(&provider.endpoint.base_path), "{}", provider.slug);
+        for stream in [false, true] {
+            let path = provider.inference_path(stream).unwrap();
+            assert!(path.path.starts_with(&provider.endpoint.base_path), "{}", provider.slug);
+        }
         assert_eq!(provider.env.is_empty(), provider.auth == Auth::None, "{}", provider.slug);
         assert_eq!(provider.local_only, provider.slug.as_str() == "ollama");
         assert!(!provider.pinned);
@@ -38,7 +40,7 @@ fn the_facts_that_keys_hang_on() {
     let facts: Vec<_> = catalog
         .providers()
         .map(|p| {
-            let path = p.inference_path().unwrap();
+            let path = p.inference_path(false).unwrap();
             format!(
                 "{} {} {} {} {} {:?}",
                 p.slug,
@@ -55,7 +57,7 @@ fn the_facts_that_keys_hang_on() {
         [
             "openai POST api.openai.com /v1/chat/completions openai-chat Bearer",
             "anthropic POST api.anthropic.com /v1/messages anthropic-messages Header(\"x-api-key\")",
-            "gemini POST generativelanguage.googleapis.com /v1beta/openai/chat/completions openai-chat Bearer",
+            "gemini POST generativelanguage.googleapis.com /v1beta/models/*:generateContent gemini-generate-content Header(\"x-goog-api-key\")",
             "ollama POST localhost:11434 /v1/chat/completions openai-chat None",
         ]
     );
@@ -66,6 +68,49 @@ fn the_facts_that_keys_hang_on() {
     assert_eq!(catalog.provider("gemini").unwrap().key_name(), Some("GEMINI_API_KEY"));
     assert_eq!(catalog.provider("ollama").unwrap().price("anything"), Some(Price::FREE));
     assert_eq!(catalog.provider("openai").unwrap().price("gpt-unheard-of"), None);
+}
+
+#[test]
+fn a_path_that_names_the_model_covers_nothing_else() {
+    let gemini = Catalog::builtin().provider("gemini").unwrap().clone();
+    let covered = |path: &str| gemini.inference.iter().any(|inference| inference.covers(path));
+    for path in [
+        "/v1beta/models/gemini-2.5-flash:generateContent",
+        "/v1beta/models/gemini-2.5-flash:streamGenerateContent",
+        "/v1/models/gemini_x:generateContent",
+        "/v1/models/gemma-3-27b-it:streamGenerateContent",
+    ] {
+        assert!(covered(path), "{path}");
+    }
+    for path in [
+        "/v1beta/models/:generateContent",
+        "/v1beta/models/gemini-2.5-flash",
+        "/v1beta/models/gemini-2.5-flash:countTokens",
+        "/v1beta/models/gemini-2.5-flash:generateContent/",
+        "/v1beta/models/gemini-2.5-flash:countTokens:generateContent",
+        "/v1beta/models/a/b:generateContent",
+        "/v1beta/models/a%3A:generateContent",
+        "/v1beta/tunedModels/x:generateContent",
+        "/v1alpha/models/gemini-2.5-flash:generateContent",
+        "/v1beta/files",
+        "/v1beta/openai/chat/completions",
+        "/x/v1beta/models/gemini-2.5-flash:generateContent",
+    ] {
+        assert!(!covered(path), "{path}");
+    }
+    let streams = gemini.inference_path(true).unwrap();
+    assert_eq!(
+        streams.for_model("gemini-2.5-pro").as_deref(),
+        Some("/v1beta/models/gemini-2.5-pro:streamGenerateContent")
+    );
+    for model in ["", "a/b", "a:b", "a?b", "a b", "é", "*"] {
+        assert_eq!(streams.for_model(model), None, "{model}");
+    }
+    // Where the body names the model, the path does not care.
+    let openai = Catalog::builtin().provider("openai").unwrap().clone();
+    let path = openai.inference_path(true).unwrap();
+    assert_eq!(path.for_model("any/name at all").as_deref(), Some("/v1/chat/completions"));
+    assert!(path.covers("/v1/chat/completions") && !path.covers("/v1/chat/completions/"));
 }
 
 #[test]

@@ -38,7 +38,20 @@ mod tests {
             assert_eq!(at("/v1/messages", &plain), Some(Dialect::AnthropicMessages));
             assert_eq!(at("/v1/models", &plain), Some(Dialect::OpenAiChat));
             assert_eq!(at("/v1/models", &anthropic), Some(Dialect::AnthropicMessages));
-            for other in ["/v1/runs", "/v1/chat/completions/", "/v1/models/x", "", "/"] {
+            for path in
+                ["/v1beta/models", "/v1beta/models/m:generateContent", "/v1/models/m:streamGenerateContent"]
+            {
+                assert_eq!(at(path, &plain), Some(Dialect::GeminiGenerateContent), "{path}");
+            }
+            for other in [
+                "/v1/runs",
+                "/v1/agents/orch/x:generateContent",
+                "/v1beta",
+                "/v1/chat/completions/",
+                "/v1/models/x",
+                "",
+                "/",
+            ] {
                 assert_eq!(at(other, &plain), None, "{prefix}{other}");
             }
         }

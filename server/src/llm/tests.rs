@@ -270,6 +270,32 @@ async fn models_are_listed_with_whether_they_can_be_asked() {
 }
 
 #[tokio::test]
+async fn a_client_of_gemini_is_answered_by_every_provider() {
+    let (stage, _store, _metrics, _folder) = Stage::simulated(&Limits::default()).await;
+    let body = json!({ "contents": [{ "role": "user", "parts": [{ "text": "Say hello." }] }] });
+    for prefix in ["", "/api"] {
+        for model in ["gemini-2.5-flash", "openai/gpt-4o-mini", "claude-3-haiku"] {
+            let at = |method: &str| format!("{prefix}/v1beta/models/{model}:{method}");
+            let answer = stage.post(&at("generateContent"), &body).await;
+            assert_eq!(answer.status, 200, "{model}: {}", answer.text);
+            assert_eq!(answer.json()["candidates"][0]["finishReason"], "STOP", "{model}");
+            let streamed = stage.post(&at("streamGenerateContent?alt=sse"), &body).await;
+            assert!(streamed.text.contains("\"finishReason\":\"STOP\""), "{model}: {}", streamed.text);
+        }
+    }
+    let listed = stage.send("GET", "/v1beta/models", &[], &Value::Null).await.json();
+    let first = &listed["models"][0];
+    assert!(first["name"].as_str().is_some_and(|name| name.starts_with("models/openai/")), "{first}");
+    assert_eq!(first["key"], "present");
+    let counted = stage.post("/v1beta/models/gemini-2.5-flash:countTokens", &body).await;
+    assert_eq!(
+        (counted.status, counted.json()["error"]["code"].clone()),
+        (StatusCode::NOT_FOUND, json!(404))
+    );
+    stage.end().await;
+}
+
+#[tokio::test]
 async fn a_simulated_server_says_so_and_keeps_the_operator_s_ceilings() {
     let ceilings = Limits { tokens: Some(60), ..Limits::default() };
     let (stage, _store, _metrics, _folder) = Stage::simulated(&ceilings).await;

@@ -137,13 +137,15 @@ async fn a_simulated_run_reaches_what_the_scenario_scripts_and_nothing_else() {
 
 #[test]
 fn a_provider_s_key_is_bound_to_its_inference_paths_and_its_header() {
-    let keys = keys(&["openai", "anthropic"], &[]);
+    let keys = keys(&["openai", "anthropic", "gemini"], &[]);
     let catalog = Catalog::builtin();
     let issued = issue(&keys, &catalog);
     let grant = minted(&keys, &issued, Vec::new());
     assert!(grant.rules.is_empty(), "a key is no permission to reach its host");
-    assert_eq!(grant.bindings.len(), 2);
-    for (slug, header) in [("openai", "authorization"), ("anthropic", "x-api-key")] {
+    assert_eq!(grant.bindings.len(), 3);
+    for (slug, header) in
+        [("openai", "authorization"), ("anthropic", "x-api-key"), ("gemini", "x-goog-api-key")]
+    {
         let provider = catalog.provider(slug).expect("known");
         let binding = grant.bindings.iter().find(|binding| binding.credential.id() == slug).expect("bound");
         assert_eq!(binding.place, Place::Header(http::HeaderName::from_static(header)));

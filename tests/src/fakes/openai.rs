@@ -1,4 +1,4 @@
-//! OpenAI's chat completions, and the two providers that are reached through the same dialect.
+//! OpenAI's chat completions, and Ollama, which is reached through the same dialect.
 
 use serde_json::{Value, json};
 
@@ -40,7 +40,6 @@ const FIELDS: [&str; 26] = [
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Vendor {
     OpenAi,
-    Gemini,
     Ollama,
 }
 
@@ -56,11 +55,6 @@ pub struct Chat {
 /// OpenAI: accepts `key`, knows `gpt-4o-mini` and `gpt-4o`, and answers `says`.
 pub fn openai(key: &str, says: &str) -> Chat {
     Chat::new(Vendor::OpenAi, key, &["gpt-4o-mini", "gpt-4o"], says)
-}
-
-/// Gemini's OpenAI-compatible endpoint: accepts `key`, knows `gemini-2.5-flash`, and answers `says`.
-pub fn gemini(key: &str, says: &str) -> Chat {
-    Chat::new(Vendor::Gemini, key, &["gemini-2.5-flash"], says)
 }
 
 /// Ollama: takes no key, has `model`, and answers `says`.
@@ -161,17 +155,10 @@ impl Chat {
         events
     }
 
-    fn path(&self) -> &'static str {
-        match self.vendor {
-            Vendor::OpenAi | Vendor::Ollama => "/v1/chat/completions",
-            Vendor::Gemini => "/v1beta/openai/chat/completions",
-        }
-    }
-
     /// What is wrong with a request, as the answer that says so.
     fn objection(&self, request: &Received) -> Option<Reply> {
         let invalid = |message: String| Some(self.error(400, &message, "invalid_request_error", None));
-        if request.path != self.path() || request.query.is_some() {
+        if request.path != "/v1/chat/completions" || request.query.is_some() {
             return Some(self.error(
                 404,
                 &format!("Invalid URL ({})", request.path),
@@ -183,9 +170,7 @@ impl Chat {
             return Some(self.error(405, "Method not allowed", "invalid_request_error", None));
         }
         let authorized = match self.vendor {
-            Vendor::OpenAi | Vendor::Gemini => {
-                request.header("authorization") == Some(&format!("Bearer {}", self.key))
-            }
+            Vendor::OpenAi => request.header("authorization") == Some(&format!("Bearer {}", self.key)),
             // Ollama ignores a key. Sending it one is a leak, and no answer of a model.
             Vendor::Ollama => request.header("authorization").is_none(),
         };
@@ -238,41 +223,6 @@ impl Chat {
                 status,
                 &json!({"error": {"message": message, "type": "api_error", "param": null, "code": null}}),
             ),
-            Vendor::Gemini => {
-                // Google's own envelope, in an array, also through the compatible endpoint. A wrong key is a 400, and
-                // one 429 stands for both kinds of quota.
-                let (status, name) = match status {
-                    401 => (400, "INVALID_ARGUMENT"),
-                    400 => (400, "INVALID_ARGUMENT"),
-                    404 | 405 => (404, "NOT_FOUND"),
-                    429 => (429, "RESOURCE_EXHAUSTED"),
-                    503 => (503, "UNAVAILABLE"),
-                    504 => (504, "DEADLINE_EXCEEDED"),
-                    _ => (500, "INTERNAL"),
-                };
-                let details = match code {
-                    Some("invalid_api_key") => json!([
-                        {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "API_KEY_INVALID", "domain": "googleapis.com"}
-                    ]),
-                    Some("insufficient_quota") => json!([
-                        {"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": [{"quotaId": "GenerateRequestsPerDayPerProjectPerModel-FreeTier"}]}
-                    ]),
-                    Some("rate_limit_exceeded") => json!([
-                        {"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": [{"quotaId": "GenerateRequestsPerMinutePerProjectPerModel"}]},
-                        {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "3600s"}
-                    ]),
-                    _ => json!([]),
-                };
-                let message = if code == Some("invalid_api_key") {
-                    "API key not valid. Please pass a valid API key."
-                } else {
-                    message
-                };
-                Reply::json(
-                    status,
-                    &json!([{"error": {"code": status, "message": message, "status": name, "details": details}}]),
-                )
-            }
         }
     }
 
@@ -367,17 +317,11 @@ mod tests {
     }
 
     #[test]
-    fn a_key_sent_to_ollama_is_refused_and_gemini_speaks_its_own_errors() {
+    fn a_key_sent_to_ollama_is_refused() {
         let body = json!({"model": "llama3.2", "messages": [{"role": "user", "content": "hi"}]});
         let mut plain = request("/v1/chat/completions", "x", &body);
         assert_eq!(status(&ollama("llama3.2", "Hm.").answer(&plain)), 401);
         plain.headers.retain(|(name, _)| name != "authorization");
         assert_eq!(status(&ollama("llama3.2", "Hm.").answer(&plain)), 200);
-
-        let Reply::Full { status, body, .. } = gemini("k", "x").failure(Failure::BadKey) else {
-            panic!("a plain answer")
-        };
-        let body: Value = serde_json::from_slice(&body).expect("JSON");
-        assert_eq!((status, &body[0]["error"]["details"][0]["reason"]), (400, &json!("API_KEY_INVALID")));
     }
 }

@@ -84,6 +84,7 @@ fn part(mut f: Fields) -> Result<Part, RequestError> {
                 id: f.required_string("id")?,
                 name: f.required_string("name")?,
                 arguments: Value::Object(input).to_string(),
+                signature: None,
             }))
         }
         "tool_result" => Ok(Part::ToolResult(ToolResult {

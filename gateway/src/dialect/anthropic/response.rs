@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::super::ResponseError;
-use super::{Counts, merge_usage, stop_reason, stop_reason_name, tool_input, usage_value};
+use super::super::{ResponseError, tool_input};
+use super::{Counts, merge_usage, stop_reason, stop_reason_name, usage_value};
 use crate::ir::{ChatResponse, Part, StopReason, ToolCall};
 
 pub(super) fn read(mut value: Value) -> Result<ChatResponse, ResponseError> {
@@ -52,6 +52,7 @@ fn part(block: Value) -> Result<Option<Part>, ResponseError> {
                 Some(input @ Value::Object(_)) => input.to_string(),
                 _ => String::new(),
             },
+            signature: None,
         })),
         _ => Some(Part::Opaque(block)),
     })

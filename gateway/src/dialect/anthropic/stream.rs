@@ -102,6 +102,7 @@ impl Parser {
                     index: tool,
                     id: text("id").ok_or_else(missing)?,
                     name: text("name").ok_or_else(missing)?,
+                    signature: None,
                 });
                 let input = block.get("input").filter(|v| v.as_object().is_some_and(|o| !o.is_empty()));
                 Block::Tool { index: tool, initial: input.map(Value::to_string) }
@@ -224,7 +225,7 @@ impl StreamWriter for Writer {
                 self.prose(Kind::Thinking).signature = Some(signature.clone());
                 self.advance(out);
             }
-            StreamEvent::ToolStart { index, id, name } => {
+            StreamEvent::ToolStart { index, id, name, .. } => {
                 self.begin(Kind::Tool { index: *index, id: id.clone(), name: name.clone() });
                 self.advance(out);
             }

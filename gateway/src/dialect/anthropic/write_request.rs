@@ -2,8 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::super::{Style, Written};
-use super::tool_input;
+use super::super::{OF_ITS_PROVIDER, Style, Written, tool_input};
 use crate::ir::{
     ChatRequest, Dropped, ImageSource, Part, ReasoningWish, ResponseFormat, Role, Sampling, Tool, ToolChoice,
     ToolResult,
@@ -191,6 +190,9 @@ fn blocks(parts: &[Part], path: &str, dropped: &mut Vec<Dropped>) -> Vec<Value> 
                 blocks.push(json!({ "type": "image", "source": source }));
             }
             Part::ToolCall(call) => {
+                if call.signature.is_some() {
+                    dropped.push(Dropped::new(format!("{at}.thoughtSignature"), OF_ITS_PROVIDER));
+                }
                 let input = tool_input(&call.arguments).unwrap_or_else(|| {
                     dropped.push(Dropped::new(
                         format!("{path}.tool_calls[{}].function.arguments", call.id),
@@ -209,8 +211,7 @@ fn blocks(parts: &[Part], path: &str, dropped: &mut Vec<Dropped>) -> Vec<Value> 
                 }
                 blocks.push(block);
             }
-            Part::Reasoning { .. } => dropped
-                .push(Dropped::new(at, "reasoning is signed by, and replayed to, its own provider only")),
+            Part::Reasoning { .. } => dropped.push(Dropped::new(at, OF_ITS_PROVIDER)),
             Part::Opaque(_) => dropped.push(Dropped::new(at, "messages cannot carry this kind of part")),
         }
     }

@@ -9,6 +9,9 @@ use crate::ir::{
     ToolCall, ToolChoice, ToolResult,
 };
 
+/// Where Google's OpenAI-compatible endpoint has the signature of a tool call, below `extra_content`.
+const SIGNATURE: &str = "/google/thought_signature";
+
 pub(super) fn parse(body: &[u8]) -> Result<ChatRequest, RequestError> {
     let mut f = Fields::parse(body)?;
     let messages = f.objects("messages")?.ok_or_else(|| f.error("messages", "is missing"))?;
@@ -145,11 +148,15 @@ fn tool_call(mut f: Fields) -> Result<Part, RequestError> {
         return Ok(Part::Opaque(Value::Object(f.rest())));
     }
     let id = f.required_string("id")?;
+    let signature =
+        f.peek("extra_content").and_then(|extra| extra.pointer(SIGNATURE)).and_then(Value::as_str);
+    let signature = signature.map(str::to_owned);
     let mut function = f.required_object("function")?;
     Ok(Part::ToolCall(ToolCall {
         id,
         name: function.required_string("name")?,
         arguments: function.string("arguments")?.unwrap_or_default(),
+        signature,
     }))
 }
 

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::super::ResponseError;
-use super::{finish_reason, stop_reason, usage_of, usage_value, write_request};
+use super::{extra_content, finish_reason, stop_reason, usage_of, usage_value, write_request};
 use crate::ir::{ChatResponse, Part, StopReason, ToolCall};
 
 pub(super) fn read(value: &Value) -> Result<ChatResponse, ResponseError> {
@@ -38,6 +38,7 @@ pub(super) fn read(value: &Value) -> Result<ChatResponse, ResponseError> {
                 Some(object @ Value::Object(_)) => object.to_string(),
                 _ => String::new(),
             },
+            signature: None,
         }));
     }
     let stop = match choice.get("finish_reason").and_then(Value::as_str) {
@@ -65,7 +66,13 @@ pub(super) fn write(response: &ChatResponse) -> Vec<u8> {
             Part::Text { text: piece, .. } => text.push_str(piece),
             Part::Reasoning { text: piece, .. } => reasoning.push_str(piece),
             Part::Refusal(piece) => refusal.get_or_insert_default().push_str(piece),
-            Part::ToolCall(call) => calls.push(write_request::tool_call_value(call)),
+            Part::ToolCall(call) => {
+                let mut written = write_request::tool_call_value(call);
+                if let Some(signature) = &call.signature {
+                    written["extra_content"] = extra_content(signature);
+                }
+                calls.push(written);
+            }
             Part::Image(_) | Part::ToolResult(_) | Part::Opaque(_) => {}
         }
     }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::super::{ResponseError, StreamParser, StreamWriter};
 use super::response::nonempty;
-use super::{error_value, finish_reason, stop_reason, usage_of, usage_value};
+use super::{error_value, extra_content, finish_reason, stop_reason, usage_of, usage_value};
 use crate::bounded;
 use crate::classify::error_inside;
 use crate::ir::{StopReason, StreamEvent, Usage};
@@ -145,7 +145,7 @@ impl Tools {
                 let index = self.calls.len();
                 let id = id.unwrap_or_else(|| format!("call_{index}"));
                 self.calls.push((given, id.clone()));
-                events.push(StreamEvent::ToolStart { index: index as u32, id, name });
+                events.push(StreamEvent::ToolStart { index: index as u32, id, name, signature: None });
                 index
             }
         };
@@ -243,10 +243,13 @@ impl StreamWriter for Writer {
                 self.refused = true;
                 self.choice(&json!({ "refusal": text }), None, out);
             }
-            StreamEvent::ToolStart { index, id, name } => {
+            StreamEvent::ToolStart { index, id, name, signature } => {
                 self.arguments.insert(*index, false);
                 let function = json!({ "name": name, "arguments": "" });
-                let call = json!({ "index": index, "id": id, "type": "function", "function": function });
+                let mut call = json!({ "index": index, "id": id, "type": "function", "function": function });
+                if let Some(signature) = signature {
+                    call["extra_content"] = extra_content(signature);
+                }
                 self.choice(&json!({ "tool_calls": [call] }), None, out);
             }
             StreamEvent::ToolArguments { index, fragment } => self.arguments(*index, fragment, out),

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::super::{Style, Written};
+use super::super::{OF_ITS_PROVIDER, Style, Written};
 use crate::ir::{
     ChatRequest, Dropped, ImageSource, Message, Part, ReasoningWish, ResponseFormat, Role, Sampling, Tool,
     ToolCall, ToolChoice,
@@ -55,6 +55,9 @@ pub(super) fn write(request: &ChatRequest, style: &Style) -> Written {
     }
     if let Some(ReasoningWish::Effort(effort)) = &request.reasoning {
         body.insert("reasoning_effort".into(), json!(effort));
+    }
+    if request.answers > 1 {
+        dropped.push(Dropped::new("n", "only one answer crosses dialects"));
     }
     if let Some(user) = &request.user {
         body.insert("user".into(), json!(user));
@@ -178,11 +181,16 @@ fn write_message(message: &Message, path: &str, out: &mut Vec<Value>, dropped: &
             let mut said = Vec::new();
             for (j, part) in message.content.iter().enumerate() {
                 match part {
-                    Part::ToolCall(call) => calls.push(tool_call_value(call)),
-                    Part::Reasoning { .. } => dropped.push(Dropped::new(
-                        format!("{path}.content[{j}]"),
-                        "reasoning is signed by, and replayed to, its own provider only",
-                    )),
+                    Part::ToolCall(call) => {
+                        if call.signature.is_some() {
+                            let at = format!("{path}.content[{j}].thoughtSignature");
+                            dropped.push(Dropped::new(at, OF_ITS_PROVIDER));
+                        }
+                        calls.push(tool_call_value(call));
+                    }
+                    Part::Reasoning { .. } => {
+                        dropped.push(Dropped::new(format!("{path}.content[{j}]"), OF_ITS_PROVIDER));
+                    }
                     Part::Refusal(text) => written["refusal"] = json!(text),
                     other => said.push(other.clone()),
                 }

@@ -1,6 +1,8 @@
 use std::collections::BTreeMap;
 
-use super::{BOTH, anthropic, events, openai, written};
+use super::{ALL, anthropic, events, gemini, openai, written};
+use orch_manifests::Dialect;
+
 use crate::dialect::{Wire, wire};
 use crate::ir::{Class, StopReason, StreamEvent, Usage};
 
@@ -10,8 +12,11 @@ const OPENAI_ERROR: &str = include_str!("../fixtures/openai_error.sse");
 const ANTHROPIC_TEXT: &str = include_str!("../fixtures/anthropic_text.sse");
 const ANTHROPIC_TOOLS: &str = include_str!("../fixtures/anthropic_tools.sse");
 const ANTHROPIC_ERROR: &str = include_str!("../fixtures/anthropic_error.sse");
+const GEMINI_TEXT: &str = include_str!("../fixtures/gemini_text.sse");
+const GEMINI_TOOLS: &str = include_str!("../fixtures/gemini_tools.sse");
+const GEMINI_ERROR: &str = include_str!("../fixtures/gemini_error.sse");
 
-fn all() -> [(&'static dyn Wire, &'static str); 6] {
+fn all() -> [(&'static dyn Wire, &'static str); 9] {
     [
         (openai(), OPENAI_TEXT),
         (openai(), OPENAI_TOOLS),
@@ -19,11 +24,14 @@ fn all() -> [(&'static dyn Wire, &'static str); 6] {
         (anthropic(), ANTHROPIC_TEXT),
         (anthropic(), ANTHROPIC_TOOLS),
         (anthropic(), ANTHROPIC_ERROR),
+        (gemini(), GEMINI_TEXT),
+        (gemini(), GEMINI_TOOLS),
+        (gemini(), GEMINI_ERROR),
     ]
 }
 
 fn tool(index: u32, id: &str, name: &str) -> StreamEvent {
-    StreamEvent::ToolStart { index, id: id.into(), name: name.into() }
+    StreamEvent::ToolStart { index, id: id.into(), name: name.into(), signature: None }
 }
 
 fn args(index: u32, fragment: &str) -> StreamEvent {
@@ -56,7 +64,7 @@ fn said(events: &[StreamEvent]) -> Said {
             StreamEvent::Text(text) | StreamEvent::Refusal(text) => said.text += text,
             StreamEvent::Reasoning(text) => said.reasoning += text,
             StreamEvent::ReasoningSignature(text) => said.signature += text,
-            StreamEvent::ToolStart { index, id, name } => {
+            StreamEvent::ToolStart { index, id, name, .. } => {
                 let before = said.tools.insert(*index, (id.clone(), name.clone(), String::new()));
                 assert_eq!(before, None, "tool {index} began twice");
             }
@@ -156,11 +164,128 @@ fn anthropic_tools_are_read_also_without_their_ends() {
 }
 
 #[test]
+fn gemini_text_is_read() {
+    let early = StreamEvent::Usage(Usage { input: 20, cached_input: 4, ..Usage::default() });
+    let late = Usage { input: 20, output: 7, cached_input: 4, cache_write: 0, reasoning: 2 };
+    assert_eq!(
+        events(gemini(), [GEMINI_TEXT.as_bytes()]),
+        [
+            StreamEvent::Start { id: "resp-1".into(), model: "gemini-2.5-flash".into(), created: 0 },
+            early.clone(),
+            StreamEvent::Reasoning("Hm… 世".into()),
+            early.clone(),
+            StreamEvent::Text("Grüße".into()),
+            early,
+            StreamEvent::Text(", 世界 👋".into()),
+            StreamEvent::Usage(late),
+            stop(StopReason::Stop),
+            StreamEvent::End,
+        ]
+    );
+}
+
+#[test]
+fn gemini_tools_are_whole_and_get_ids() {
+    let read = events(gemini(), [GEMINI_TOOLS.as_bytes()]);
+    let calls: Vec<_> =
+        read.iter().filter(|e| !matches!(e, StreamEvent::Usage(_))).skip(2).cloned().collect();
+    let signed = StreamEvent::ToolStart {
+        index: 0,
+        id: "call_resp-1_0".into(),
+        name: "weather".into(),
+        signature: Some("c2ln".into()),
+    };
+    assert_eq!(
+        calls,
+        [
+            signed,
+            args(0, "{\"city\":\"Zürich\"}"),
+            StreamEvent::ToolEnd { index: 0 },
+            tool(1, "call_resp-1_1", "clock"),
+            StreamEvent::ToolEnd { index: 1 },
+            tool(2, "given", "add"),
+            args(2, "{\"a\":1}"),
+            StreamEvent::ToolEnd { index: 2 },
+            stop(StopReason::ToolUse),
+            StreamEvent::End,
+        ]
+    );
+    // Another answer's calls have other ids, or a conversation would have two of the same.
+    let next = said(&events(gemini(), [GEMINI_TOOLS.replace("resp-1", "resp-2").as_bytes()]));
+    assert_eq!(next.tools[&0].0, "call_resp-2_0");
+}
+
+#[test]
+fn a_gemini_stream_ends_only_where_every_candidate_says_why() {
+    let ends = |chunks: &[&str]| {
+        let text: String = chunks.iter().map(|chunk| format!("data: {chunk}\n\n")).collect();
+        said(&events(gemini(), [text.as_bytes()]))
+    };
+    let says = r#"{"candidates":[{"content":{"parts":[{"text":"a"}]}}]}"#;
+    let done = r#"{"candidates":[{"finishReason":"STOP"}]}"#;
+    let counts = r#"{"usageMetadata":{"promptTokenCount":3,"candidatesTokenCount":1}}"#;
+    let second = r#"{"candidates":[{"index":1,"content":{"parts":[{"text":"b"}]}}]}"#;
+    let second_done = r#"{"candidates":[{"index":1,"finishReason":"MAX_TOKENS"}]}"#;
+    assert!(!ends(&[]).ended && !ends(&[says]).ended && !ends(&[counts]).ended);
+    assert!(!ends(&[says, counts]).ended, "a stop that was not sent is never invented");
+    assert_eq!(ends(&[says, counts]).stop, None);
+    assert!(!ends(&[says, done, second]).ended && ends(&[says, second, done, second_done]).ended);
+    let late = ends(&[says, done, counts, done]);
+    assert_eq!((late.ended, late.stop), (true, Some((StopReason::Stop, None))));
+    assert_eq!(late.usage.map(|usage| usage.input), Some(3), "counts may come after the reason");
+    let each = r#"{"candidates":[{"content":{"parts":[{"text":"b"}]},"finishReason":"STOP"}]}"#;
+    let all = ends(&[each, says, each]);
+    assert_eq!((all.text.as_str(), all.ended), ("bab", true), "older models give a reason with every chunk");
+    let blocked =
+        ends(&[r#"{"promptFeedback":{"blockReason":"SAFETY"},"usageMetadata":{"promptTokenCount":3}}"#]);
+    assert_eq!((blocked.ended, blocked.error), (false, Some(Class::RefusedByFilter)));
+    let mut sse = crate::sse::Parser::new(1 << 16);
+    sse.push(b"data: [1]\n\ndata: {\n\n");
+    let mut parser = gemini().stream_parser();
+    for _ in 0..2 {
+        assert!(parser.read(&sse.next_event().unwrap().unwrap()).is_err());
+    }
+}
+
+#[test]
+fn a_signature_goes_to_an_openai_client_beside_its_call() {
+    let out = written(openai(), &events(gemini(), [GEMINI_TOOLS.as_bytes()]));
+    let text = String::from_utf8(out).unwrap();
+    assert!(text.contains(r#""extra_content":{"google":{"thought_signature":"c2ln"}}"#), "{text}");
+    assert_eq!(text.matches("extra_content").count(), 1);
+    let out = written(gemini(), &events(gemini(), [GEMINI_TOOLS.as_bytes()]));
+    assert!(String::from_utf8(out).unwrap().contains(r#""thoughtSignature":"c2ln""#));
+}
+
+#[test]
+fn interleaved_calls_become_whole_ones() {
+    let out = written(gemini(), &events(openai(), [OPENAI_TOOLS.as_bytes()]));
+    let calls: Vec<_> = std::str::from_utf8(&out)
+        .unwrap()
+        .lines()
+        .filter_map(|line| line.strip_prefix("data: "))
+        .map(|data| serde_json::from_str::<serde_json::Value>(data).unwrap())
+        .filter_map(|chunk| Some(chunk.pointer("/candidates/0/content/parts/0/functionCall")?.to_string()))
+        .collect();
+    assert_eq!(
+        calls,
+        [
+            r#"{"args":{"city":"Zürich"},"id":"call_a","name":"weather"}"#,
+            r#"{"args":{},"id":"call_b","name":"clock"}"#,
+            r#"{"args":{"a":1},"id":"call_c","name":"add"}"#,
+        ]
+    );
+}
+
+#[test]
 fn an_error_inside_a_stream_is_its_end() {
     let read = said(&events(openai(), [OPENAI_ERROR.as_bytes(), b"data: [DONE]\n\n"]));
     assert_eq!((read.text.as_str(), read.error, read.ended), ("Once", Some(Class::Server), false));
     let read =
         said(&events(anthropic(), [ANTHROPIC_ERROR.as_bytes(), b"data: {\"type\":\"message_stop\"}\n\n"]));
+    assert_eq!((read.text.as_str(), read.error, read.ended), ("Once", Some(Class::Overloaded), false));
+    let done = b"data: {\"candidates\":[{\"finishReason\":\"STOP\"}]}\n\n";
+    let read = said(&events(gemini(), [GEMINI_ERROR.as_bytes(), done]));
     assert_eq!((read.text.as_str(), read.error, read.ended), ("Once", Some(Class::Overloaded), false));
 }
 
@@ -209,13 +334,13 @@ fn translated_streams_say_the_same() {
     for (source, text) in all() {
         let read = events(source, [text.as_bytes()]);
         let mut wanted = said(&read);
-        for target in BOTH {
+        for target in ALL {
             let again = said(&events(wire(target), written(wire(target), &read).chunks(11)));
             wanted.ended_tools = again.ended_tools;
             let mut wanted = said_in(target, &wanted);
             // A call without arguments is an empty object for clients that parse them.
             for (_, _, arguments) in wanted.tools.values_mut() {
-                if arguments.is_empty() && target == orch_manifests::Dialect::OpenAiChat {
+                if arguments.is_empty() && target == Dialect::OpenAiChat {
                     *arguments = "{}".into();
                 }
             }
@@ -225,25 +350,26 @@ fn translated_streams_say_the_same() {
 }
 
 /// What the target dialect has no words for is left out.
-fn said_in(target: orch_manifests::Dialect, said: &Said) -> Said {
-    let openai = target == orch_manifests::Dialect::OpenAiChat;
+fn said_in(target: Dialect, said: &Said) -> Said {
+    let openai = target == Dialect::OpenAiChat;
+    let anthropic = target == Dialect::AnthropicMessages;
     Said {
         text: said.text.clone(),
         reasoning: said.reasoning.clone(),
         signature: if openai { String::new() } else { said.signature.clone() },
         tools: said.tools.clone(),
         ended_tools: said.ended_tools,
-        // Chunks carry counts only at the end.
+        // OpenAI's chunks carry counts only at the end.
         usage: said
             .usage
             .filter(|_| said.ended || !openai)
             .map(|usage| Usage {
-                cache_write: if openai { 0 } else { usage.cache_write },
-                reasoning: if openai { usage.reasoning } else { 0 },
+                cache_write: if anthropic { usage.cache_write } else { 0 },
+                reasoning: if anthropic { 0 } else { usage.reasoning },
                 ..usage
             })
-            .or((!openai).then(Usage::default)),
-        stop: said.stop.clone().map(|(reason, sequence)| (reason, sequence.filter(|_| !openai))),
+            .or(anthropic.then(Usage::default)),
+        stop: said.stop.clone().map(|(reason, sequence)| (reason, sequence.filter(|_| anthropic))),
         ended: said.ended,
         error: said.error,
     }
@@ -315,7 +441,7 @@ fn anthropic_becomes_these_chunks() {
 
 #[test]
 fn an_error_leaves_no_terminator_behind() {
-    for target in BOTH {
+    for target in ALL {
         let text =
             String::from_utf8(written(wire(target), &events(openai(), [OPENAI_ERROR.as_bytes()]))).unwrap();
         assert!(text.contains("The server had an error"), "{text}");

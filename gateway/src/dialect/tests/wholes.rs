@@ -1,9 +1,9 @@
 use orch_manifests::Dialect;
 use serde_json::{Value, json};
 
-use super::{BOTH, anthropic, openai};
+use super::{ALL, anthropic, gemini, openai};
 use crate::dialect::wire;
-use crate::ir::{ApiError, Class, Part, StopReason, Usage};
+use crate::ir::{ApiError, Class, Part, StopReason, ToolCall, Usage};
 
 fn value(bytes: &[u8]) -> Value {
     serde_json::from_slice(bytes).unwrap()
@@ -47,6 +47,68 @@ fn a_completion_becomes_a_message_and_back() {
     assert_eq!(value(&openai().write_response(&back)), completion());
 }
 
+fn generated() -> Value {
+    json!({
+        "candidates": [{"index": 0, "finishReason": "STOP", "content": {"role": "model", "parts": [
+            {"text": "Let me see."},
+            {"functionCall": {"id": "call_a", "name": "weather", "args": {"city": "Zürich"}}},
+            {"functionCall": {"id": "call_b", "name": "clock", "args": {}}},
+        ]}}],
+        "usageMetadata": {"promptTokenCount": 20, "candidatesTokenCount": 7, "totalTokenCount": 27, "cachedContentTokenCount": 4},
+        "modelVersion": "gpt-4o-mini", "responseId": "chatcmpl-1",
+    })
+}
+
+#[test]
+fn generated_content_becomes_a_completion_or_a_message_and_back() {
+    let mut read = gemini().parse_response(generated().to_string().as_bytes()).unwrap();
+    read.created = 1_700_000_000;
+    assert_eq!(value(&openai().write_response(&read)), completion());
+    assert_eq!(value(&anthropic().write_response(&read)), message());
+    for (wire, body) in [(openai(), completion()), (anthropic(), message()), (gemini(), generated())] {
+        let read = wire.parse_response(body.to_string().as_bytes()).unwrap();
+        assert_eq!(value(&gemini().write_response(&read)), generated());
+    }
+}
+
+#[test]
+fn thoughts_signatures_and_made_up_ids() {
+    let body = json!({
+        "responseId": "aB/3=", "modelVersion": "models/gemini-3-pro-preview",
+        "candidates": [{"finishReason": "STOP", "content": {"parts": [
+            {"text": "Hm.", "thought": true, "thoughtSignature": "dGg="},
+            {"functionCall": {"name": "f", "args": {"x": null}}, "thoughtSignature": "c2ln"},
+            {"functionCall": {"name": "f"}},
+            {"inlineData": {"mimeType": "image/png", "data": "AAAA"}},
+        ]}}],
+        "usageMetadata": {"promptTokenCount": 9, "toolUsePromptTokenCount": 3, "thoughtsTokenCount": 5},
+    });
+    let read = gemini().parse_response(body.to_string().as_bytes()).unwrap();
+    let call = |id: &str, arguments: &str, signature: Option<&str>| {
+        Part::ToolCall(ToolCall {
+            id: id.into(),
+            name: "f".into(),
+            arguments: arguments.into(),
+            signature: signature.map(Into::into),
+        })
+    };
+    assert_eq!(read.model, "gemini-3-pro-preview");
+    assert_eq!(
+        read.content,
+        [
+            Part::Reasoning { text: "Hm.".into(), signature: Some("dGg=".into()) },
+            call("call_aB3_0", "{\"x\":null}", Some("c2ln")),
+            call("call_aB3_1", "", None),
+        ]
+    );
+    let wanted = Usage { input: 12, output: 5, reasoning: 5, ..Usage::default() };
+    assert_eq!((read.stop, read.usage), (StopReason::ToolUse, Some(wanted)));
+    let written = value(&openai().write_response(&read));
+    let signature = "/choices/0/message/tool_calls/0/extra_content/google/thought_signature";
+    assert_eq!(written.pointer(signature), Some(&json!("c2ln")));
+    assert_eq!(written.pointer("/choices/0/message/tool_calls/1/extra_content"), None);
+}
+
 #[test]
 fn every_reason_has_its_word_and_unknown_ones_are_failures() {
     let rows = [
@@ -62,12 +124,23 @@ fn every_reason_has_its_word_and_unknown_ones_are_failures() {
         (Dialect::AnthropicMessages, "tool_use", StopReason::ToolUse),
         (Dialect::AnthropicMessages, "refusal", StopReason::Refusal),
         (Dialect::AnthropicMessages, "pause_turn", StopReason::Error),
+        (Dialect::GeminiGenerateContent, "STOP", StopReason::Stop),
+        (Dialect::GeminiGenerateContent, "MAX_TOKENS", StopReason::Length),
+        (Dialect::GeminiGenerateContent, "SAFETY", StopReason::ContentFilter),
+        (Dialect::GeminiGenerateContent, "RECITATION", StopReason::ContentFilter),
+        (Dialect::GeminiGenerateContent, "PROHIBITED_CONTENT", StopReason::ContentFilter),
+        (Dialect::GeminiGenerateContent, "MALFORMED_FUNCTION_CALL", StopReason::Error),
+        (Dialect::GeminiGenerateContent, "OTHER", StopReason::Error),
+        (Dialect::GeminiGenerateContent, "SOMETHING_NEW", StopReason::Error),
     ];
     for (dialect, word, wanted) in rows {
         let body = match dialect {
             Dialect::OpenAiChat => json!({"choices": [{"message": {"content": "x"}, "finish_reason": word}]}),
             Dialect::AnthropicMessages => {
                 json!({"content": [{"type": "text", "text": "x"}], "stop_reason": word})
+            }
+            Dialect::GeminiGenerateContent => {
+                json!({"candidates": [{"content": {"parts": [{"text": "x"}]}, "finishReason": word}]})
             }
         };
         let read = wire(dialect).parse_response(body.to_string().as_bytes()).unwrap();
@@ -82,11 +155,19 @@ fn an_answer_that_does_not_say_why_it_ended_is_truncated() {
     assert_eq!(openai().parse_response(body.to_string().as_bytes()).unwrap().stop, StopReason::Truncated);
     let body = json!({"content": [], "stop_reason": null});
     assert_eq!(anthropic().parse_response(body.to_string().as_bytes()).unwrap().stop, StopReason::Truncated);
+    let body = json!({"candidates": [{"content": {"parts": [{"text": "x"}]}}]});
+    assert_eq!(gemini().parse_response(body.to_string().as_bytes()).unwrap().stop, StopReason::Truncated);
+    assert!(gemini().parse_response(br#"{"usageMetadata":{}}"#).is_err());
 }
 
 #[test]
 fn a_cut_answer_is_no_answer() {
-    for (dialect, body) in [(Dialect::OpenAiChat, completion()), (Dialect::AnthropicMessages, message())] {
+    let answers = [
+        (Dialect::OpenAiChat, completion()),
+        (Dialect::AnthropicMessages, message()),
+        (Dialect::GeminiGenerateContent, generated()),
+    ];
+    for (dialect, body) in answers {
         let text = body.to_string();
         for cut in 0..text.len() {
             assert!(wire(dialect).parse_response(&text.as_bytes()[..cut]).is_err(), "{dialect} cut at {cut}");
@@ -146,7 +227,21 @@ fn errors_look_as_clients_expect_them() {
         value(&body),
         json!({"type": "error", "error": {"type": "not_found_error", "message": "no such model"}})
     );
-    for dialect in BOTH {
+    let (status, body) = gemini().write_error(&error);
+    assert_eq!(status, 404);
+    assert_eq!(
+        value(&body),
+        json!({"error": {"code": 404, "message": "no such model", "status": "NOT_FOUND", "details": [{
+            "@type": "type.googleapis.com/google.rpc.BadRequest",
+            "fieldViolations": [{"field": "model", "description": "no such model"}],
+        }]}})
+    );
+    let (status, body) = gemini().write_error(&ApiError::new(Class::BadKey, "no"));
+    assert_eq!(
+        (status.as_u16(), &value(&body)["error"]["details"][0]["reason"]),
+        (400, &json!("API_KEY_INVALID"))
+    );
+    for dialect in ALL {
         let error = ApiError { status: Some(502), details: Some(json!({"attempts": []})), ..error.clone() };
         let (status, body) = wire(dialect).write_error(&error);
         assert_eq!(status, 502);

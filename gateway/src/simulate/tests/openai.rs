@@ -197,14 +197,22 @@ async fn bad_requests_name_the_field() {
 }
 
 #[tokio::test]
-async fn google_answers_chat_completions_with_its_own_errors() {
-    let simulation = named("ok").await;
-    let good = post(&simulation, GOOGLE, &hello(GOOGLE)).await;
+async fn googles_compatible_endpoint_answers_with_its_own_errors() {
+    const PATH: &str = "/v1beta/openai/chat/completions";
+    let google = served("google", GOOGLE, KeyPlace::Bearer, PATH, Wire::OpenAiChat);
+    let simulation = Simulation::start(Scenario::ok(), vec![google]).await.unwrap();
+    let ask = |key: &str| {
+        let body = Full::new(Bytes::from(hello(OPENAI).to_string()));
+        let request =
+            Request::post(PATH).header("host", GOOGLE).header("authorization", format!("Bearer {key}"));
+        request.body(body).unwrap()
+    };
+    let key = simulation.key_for("google").unwrap().to_owned();
+    let mut connection = Connection::open(&simulation, GOOGLE).await.unwrap();
+    let good = connection.exchange(ask(&key)).await.unwrap();
     assert_eq!(good.json()["object"], "chat.completion");
     assert_eq!(good.json().get("service_tier"), None);
-    let mut wrong = request(&simulation, GOOGLE, &hello(GOOGLE));
-    wrong.headers_mut().insert("authorization", "Bearer orch_ph_nothing".parse().unwrap());
-    let got = Connection::open(&simulation, GOOGLE).await.unwrap().exchange(wrong).await.unwrap();
+    let got = connection.exchange(ask("orch_ph_nothing")).await.unwrap();
     assert_eq!(got.status, StatusCode::BAD_REQUEST);
     let error = &got.json()[0]["error"];
     assert_eq!((&error["code"], &error["status"]), (&json!(400), &json!("INVALID_ARGUMENT")));

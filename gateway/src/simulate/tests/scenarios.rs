@@ -22,12 +22,12 @@ async fn each_failure_is_worded_as_its_house_words_it() {
             "rate-limit",
             GOOGLE,
             429,
-            "/0/error/details/0/violations/0/quotaId",
+            "/error/details/0/violations/0/quotaId",
             "GenerateRequestsPerMinutePerProjectPerModel-FreeTier",
         ),
         ("server-error", OPENAI, 500, "/error/type", "server_error"),
         ("server-error", ANTHROPIC, 529, "/error/type", "overloaded_error"),
-        ("server-error", GOOGLE, 500, "/0/error/status", "INTERNAL"),
+        ("server-error", GOOGLE, 500, "/error/status", "INTERNAL"),
         ("out-of-money", OPENAI, 429, "/error/code", "insufficient_quota"),
         (
             "out-of-money",
@@ -40,13 +40,13 @@ async fn each_failure_is_worded_as_its_house_words_it() {
             "out-of-money",
             GOOGLE,
             429,
-            "/0/error/details/0/violations/0/quotaId",
+            "/error/details/0/violations/0/quotaId",
             "GenerateRequestsPerDayPerProjectPerModel-FreeTier",
         ),
         ("out-of-money", "localhost", 402, "/error/code", "insufficient_balance"),
         ("bad-key", OPENAI, 401, "/error/code", "invalid_api_key"),
         ("bad-key", ANTHROPIC, 401, "/error/type", "authentication_error"),
-        ("bad-key", GOOGLE, 400, "/0/error/details/0/reason", "API_KEY_INVALID"),
+        ("bad-key", GOOGLE, 400, "/error/details/0/reason", "API_KEY_INVALID"),
     ];
     for (name, host, status, pointer, expected) in rows {
         let simulation = named(name).await;
@@ -81,7 +81,7 @@ async fn a_request_that_is_refused_makes_no_primary() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cut_stream_breaks_after_real_content_without_an_end() {
-    for host in [OPENAI, ANTHROPIC] {
+    for host in [OPENAI, ANTHROPIC, GOOGLE] {
         let whole = post(&named("ok").await, host, &streamed(host)).await;
         let simulation = named("cut").await;
         let got = post(&simulation, host, &streamed(host)).await;
@@ -92,9 +92,12 @@ async fn a_cut_stream_breaks_after_real_content_without_an_end() {
         let pieces = texts.iter().filter(|chunk| {
             chunk["delta"]["text"].is_string()
                 || chunk["choices"][0]["delta"]["content"].as_str().is_some_and(|t| !t.is_empty())
+                || chunk["candidates"][0]["content"].is_object()
         });
         assert_eq!(pieces.count(), 2, "{}", got.text());
-        assert!(!got.text().contains("[DONE]") && !got.text().contains("message_stop"));
+        for end in ["[DONE]", "message_stop", "finishReason"] {
+            assert!(!got.text().contains(end), "{}", got.text());
+        }
     }
 }
 
@@ -178,13 +181,17 @@ async fn waits_are_kept() {
 
 #[tokio::test]
 async fn a_stream_error_comes_inside_the_stream() {
-    for (host, expected) in [(OPENAI, "server_error"), (ANTHROPIC, "overloaded_error")] {
+    for (host, place, expected) in [
+        (OPENAI, "type", "server_error"),
+        (ANTHROPIC, "type", "overloaded_error"),
+        (GOOGLE, "status", "UNAVAILABLE"),
+    ] {
         let simulation = start(file("rules: [{ answer: stream-error, cut: 1 }]")).await;
         let got = post(&simulation, host, &streamed(host)).await;
         assert_eq!((got.status, got.complete), (StatusCode::OK, true));
         let (name, data) = got.events().pop().unwrap();
         assert_eq!(name.as_deref(), (host == ANTHROPIC).then_some("error"));
-        assert_eq!(serde_json::from_str::<Value>(&data).unwrap()["error"]["type"], expected);
+        assert_eq!(serde_json::from_str::<Value>(&data).unwrap()["error"][place], expected);
         assert!(!got.text().contains("[DONE]") && !got.text().contains("message_stop"));
         assert!(post(&simulation, host, &hello(host)).await.status.is_server_error());
     }
@@ -199,6 +206,11 @@ async fn a_hangup_gives_no_answer_and_a_filter_gives_its_reason() {
     assert_eq!(got["choices"][0]["finish_reason"], "content_filter");
     let got = post(&simulation, ANTHROPIC, &hello(ANTHROPIC)).await.json();
     assert_eq!((&got["stop_reason"], &got["content"]), (&json!("refusal"), &json!([])));
+    let got = post(&simulation, GOOGLE, &hello(GOOGLE)).await.json();
+    assert_eq!(
+        (&got["candidates"][0]["finishReason"], &got["candidates"][0]["content"]),
+        (&json!("SAFETY"), &Value::Null)
+    );
 }
 
 #[tokio::test]

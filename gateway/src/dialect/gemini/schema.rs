@@ -1,0 +1,278 @@
+//! JSON Schemas, and the subset of OpenAPI's that Gemini has in their place.
+
+mod read;
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value, json};
+
+use crate::ir::Dropped;
+
+pub(super) use read::from_gemini;
+
+/// Schemas within one schema, references resolved: a few references to each other can stand for any number.
+const MOST: u32 = 4096;
+
+/// Keywords that Gemini has under the same name and with the same meaning.
+const SAME: &[&str] = &[
+    "title",
+    "description",
+    "default",
+    "minimum",
+    "maximum",
+    "minLength",
+    "maxLength",
+    "minItems",
+    "maxItems",
+    "minProperties",
+    "maxProperties",
+    "pattern",
+    "nullable",
+];
+
+/// Keywords that ask for nothing, and the ones that are read where they are needed.
+const QUIET: &[&str] =
+    &["$schema", "$id", "$comment", "$defs", "definitions", "type", "format", "enum", "const"];
+
+/// Writes a JSON Schema for Gemini. What could not be written is one entry of `dropped`, under `path`.
+pub(super) fn to_gemini(schema: &Value, path: &str, dropped: &mut Vec<Dropped>) -> Value {
+    let mut writer = Writer { root: schema, left: MOST, open: Vec::new(), left_out: BTreeSet::new() };
+    let written = writer.schema(schema);
+    if !writer.left_out.is_empty() {
+        let words = writer.left_out.into_iter().collect::<Vec<_>>().join(", ");
+        dropped.push(Dropped::new(path, format!("Gemini's schemas cannot say: {words}")));
+    }
+    written
+}
+
+struct Writer<'a> {
+    root: &'a Value,
+    left: u32,
+    /// References that are being followed.
+    open: Vec<String>,
+    left_out: BTreeSet<String>,
+}
+
+impl Writer<'_> {
+    fn schema(&mut self, schema: &Value) -> Value {
+        let Value::Object(fields) = schema else {
+            if *schema != Value::Bool(true) {
+                self.lose(&schema.to_string());
+            }
+            return json!({});
+        };
+        match self.left.checked_sub(1) {
+            Some(left) => self.left = left,
+            None => {
+                self.lose("so many schemas in one");
+                return json!({});
+            }
+        }
+        if let Some(target) = fields.get("$ref").and_then(Value::as_str) {
+            return self.reference(target, fields);
+        }
+        if let Some(parts) = fields.get("allOf").and_then(Value::as_array) {
+            let merged = self.merged(fields, parts);
+            return self.schema(&Value::Object(merged));
+        }
+        for keyword in ["anyOf", "oneOf"] {
+            if let Some(variants) = fields.get(keyword).and_then(Value::as_array) {
+                if keyword == "oneOf" {
+                    self.lose("oneOf (anyOf was sent)");
+                }
+                return self.alternatives(variants, fields, keyword);
+            }
+        }
+        let (types, nullable) = types(fields);
+        let mut written = match types.as_slice() {
+            [] => self.typed(fields, None),
+            [only] => self.typed(fields, Some(only)),
+            several => {
+                let each = several.iter().map(|name| Value::Object(self.typed(fields, Some(name)))).collect();
+                Map::from_iter([("anyOf".to_owned(), Value::Array(each))])
+            }
+        };
+        if nullable {
+            written.insert("nullable".into(), json!(true));
+        }
+        Value::Object(written)
+    }
+
+    /// A schema of one type.
+    fn typed(&mut self, fields: &Map<String, Value>, name: Option<&str>) -> Map<String, Value> {
+        let mut written = Map::new();
+        if let Some(name) = name {
+            written.insert("type".into(), json!(name.to_ascii_uppercase()));
+        }
+        for (key, value) in fields {
+            match key.as_str() {
+                key if SAME.contains(&key) => _ = written.insert(key.into(), value.clone()),
+                "properties" | "required" if name == Some("object") => {}
+                "items" if name == Some("array") => _ = written.insert("items".into(), self.schema(value)),
+                key if QUIET.contains(&key) => {}
+                other => self.lose(other),
+            }
+        }
+        if name == Some("object") {
+            self.properties(fields, &mut written);
+        }
+        if name == Some("array") && !written.contains_key("items") {
+            self.lose("items of any type (text was sent)");
+            written.insert("items".into(), json!({ "type": "STRING" }));
+        }
+        self.values(fields, name, &mut written);
+        if let Some(format) = fields.get("format").and_then(Value::as_str) {
+            match (name, format) {
+                (Some("string"), "date-time")
+                | (Some("number"), "float" | "double")
+                | (Some("integer"), "int32" | "int64") => _ = written.insert("format".into(), json!(format)),
+                _ => self.lose(&format!("format {format}")),
+            }
+        }
+        written
+    }
+
+    fn properties(&mut self, fields: &Map<String, Value>, written: &mut Map<String, Value>) {
+        let Some(properties) = fields.get("properties").and_then(Value::as_object).filter(|p| !p.is_empty())
+        else {
+            return;
+        };
+        let required = fields.get("required").and_then(Value::as_array).into_iter().flatten();
+        // Gemini refuses to require what is not described.
+        let required: Vec<&Value> =
+            required.filter(|name| name.as_str().is_some_and(|name| properties.contains_key(name))).collect();
+        if !required.is_empty() {
+            written.insert("required".into(), json!(required));
+        }
+        let properties = properties
+            .iter()
+            .map(|(name, schema)| (name.clone(), self.schema(schema)))
+            .collect::<Map<_, _>>();
+        written.insert("properties".into(), Value::Object(properties));
+    }
+
+    /// `enum` and `const`, which Gemini has for text only.
+    fn values(&mut self, fields: &Map<String, Value>, name: Option<&str>, written: &mut Map<String, Value>) {
+        let listed = fields.get("enum").and_then(Value::as_array).cloned();
+        let Some(listed) = listed.or_else(|| fields.get("const").map(|value| vec![value.clone()])) else {
+            return;
+        };
+        let texts: Vec<&str> =
+            listed.iter().filter_map(Value::as_str).filter(|text| !text.is_empty()).collect();
+        let others = listed.iter().filter(|value| !value.is_null()).count() - texts.len();
+        if others > 0 || texts.is_empty() || name.is_some_and(|name| name != "string") {
+            self.lose("enum of other values than texts");
+            return;
+        }
+        written.insert("type".into(), json!("STRING"));
+        written.insert("format".into(), json!("enum"));
+        written.insert("enum".into(), json!(texts));
+        if texts.len() < listed.len() {
+            written.insert("nullable".into(), json!(true));
+        }
+    }
+
+    fn alternatives(&mut self, variants: &[Value], fields: &Map<String, Value>, keyword: &str) -> Value {
+        let is_null = |schema: &Value| schema.get("type").and_then(Value::as_str) == Some("null");
+        let mut nullable = variants.iter().any(is_null);
+        let mut written: Vec<Value> = Vec::new();
+        for variant in variants.iter().filter(|variant| !is_null(variant)) {
+            written.push(self.schema(variant));
+        }
+        let mut whole = match written.len() {
+            1 => written.remove(0),
+            _ => json!({ "anyOf": written }),
+        };
+        for (key, value) in fields {
+            match key.as_str() {
+                "title" | "description" | "default" => whole[key] = value.clone(),
+                "nullable" => nullable |= value == &json!(true),
+                key if key == keyword || QUIET.contains(&key) => {}
+                other => self.lose(&format!("{other} beside {keyword}")),
+            }
+        }
+        if nullable {
+            whole["nullable"] = json!(true);
+        }
+        whole
+    }
+
+    fn reference(&mut self, target: &str, fields: &Map<String, Value>) -> Value {
+        let found = target.strip_prefix('#').and_then(|pointer| self.root.pointer(pointer)).cloned();
+        let recursive = self.open.iter().any(|open| open == target);
+        let mut written = match found {
+            Some(found) if !recursive => {
+                self.open.push(target.to_owned());
+                let written = self.schema(&found);
+                self.open.pop();
+                written
+            }
+            Some(_) => {
+                self.lose("a schema within itself");
+                json!({ "type": "OBJECT" })
+            }
+            None => {
+                self.lose(&format!("$ref {target}"));
+                json!({})
+            }
+        };
+        for key in ["title", "description", "default"] {
+            if let Some(value) = fields.get(key) {
+                written[key] = value.clone();
+            }
+        }
+        written
+    }
+
+    /// Objects that all have to hold, as one.
+    fn merged(&mut self, fields: &Map<String, Value>, parts: &[Value]) -> Map<String, Value> {
+        let mut merged = fields.clone();
+        merged.remove("allOf");
+        for part in parts {
+            let target = part.get("$ref").and_then(Value::as_str);
+            let found = target.and_then(|target| self.root.pointer(target.strip_prefix('#')?));
+            let Some(part) = found.unwrap_or(part).as_object() else { continue };
+            for (key, value) in part {
+                match (merged.get_mut(key), value) {
+                    (None, _) => _ = merged.insert(key.clone(), value.clone()),
+                    (Some(Value::Object(known)), Value::Object(more)) if key == "properties" => {
+                        known.extend(more.clone());
+                    }
+                    (Some(Value::Array(known)), Value::Array(more)) if key == "required" => {
+                        known.extend(more.iter().cloned());
+                    }
+                    (Some(known), value) if known == value => {}
+                    (Some(_), _) => self.lose(&format!("{key} twice in allOf")),
+                }
+            }
+        }
+        merged
+    }
+
+    fn lose(&mut self, what: &str) {
+        self.left_out.insert(what.chars().take(64).collect());
+    }
+}
+
+/// The types that a schema names, or that its other keywords mean, and whether null is one of them.
+fn types(fields: &Map<String, Value>) -> (Vec<&str>, bool) {
+    const KNOWN: [&str; 6] = ["string", "number", "integer", "boolean", "array", "object"];
+    let named: Vec<&str> = match fields.get("type") {
+        Some(Value::String(name)) => vec![name],
+        Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).collect(),
+        _ => Vec::new(),
+    };
+    let nullable = named.contains(&"null");
+    let mut types: Vec<&str> = named.into_iter().filter(|name| KNOWN.contains(name)).collect();
+    if types.is_empty() {
+        types = match fields {
+            fields if fields.contains_key("properties") => vec!["object"],
+            fields if fields.contains_key("items") => vec!["array"],
+            _ => Vec::new(),
+        };
+    }
+    (types, nullable)
+}
+
+#[cfg(test)]
+mod tests;
