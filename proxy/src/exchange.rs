@@ -1,27 +1,23 @@
 //! One exchange, once it is settled that it may happen: a connection, the request, the head of the response.
 
-use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, header};
 use http_body::{Body as _, Frame};
 use http_body_util::{BodyExt as _, StreamBody};
 use tokio::time::{Instant, timeout};
 
+use crate::attempt::Exchanged;
 use crate::dial::Route;
-use crate::download::{Download, End, Lease, Line, describe, scrub_headers};
-use crate::grant::{Admission, Cancel};
-use crate::http2::{Slot, Unsent};
-use crate::incoming::Incoming;
-use crate::pool::{Connection, Key};
+use crate::download::{Download, End, Lease, scrub_headers};
+use crate::grant::Admission;
+use crate::hygiene;
+use crate::pool::Key;
 use crate::record::Record;
 use crate::tenancy::Tenancy;
-use crate::upload::{Progress, Upload};
-use crate::{
-    Body, BodyError, EgressError, Maker, Proxy, Reason, Scrubber, TimeoutKind, body, http1, http2, hygiene,
-};
+use crate::{Body, BodyError, EgressError, Maker, Proxy, Reason, Scrubber, TimeoutKind, body};
 
 /// A request that is ready to go, and the way it goes.
 pub(crate) struct Outgoing {
@@ -47,7 +43,7 @@ pub(crate) struct Head {
 }
 
 impl Head {
-    fn with_body<B>(self, body: B) -> Request<B> {
+    pub(crate) fn with_body<B>(self, body: B) -> Request<B> {
         let mut request = Request::new(body);
         *request.method_mut() = self.method;
         *request.uri_mut() = self.uri;
@@ -83,7 +79,7 @@ pub(crate) fn settle_length(
 
 /// Whether there is a body at all has to be known before the head is sent: hyper sends none of unknown length with GET
 /// or HEAD, and HTTP/2 says in the head that it ends the request.
-async fn settle_presence(
+pub(crate) async fn settle_presence(
     method: &Method,
     mut body: Body,
     length: Option<u64>,
@@ -103,12 +99,6 @@ async fn settle_presence(
             Ok(StreamBody::new(frames).boxed_unsync())
         }
     }
-}
-
-/// A request on its way: what can be sent again as long as nothing of it was lost.
-struct Message {
-    head: Head,
-    upload: Upload,
 }
 
 impl Proxy {
@@ -152,168 +142,6 @@ impl Proxy {
         let lease = Lease { pool: Arc::clone(&self.pool), key, line, upload, admission };
         let download = Download::new(incoming, scrubbers, self.timeouts.idle, end, lease);
         Ok(Response::from_parts(parts, download.boxed_unsync()))
-    }
-
-    /// Sends on a connection of the pool; once more on a newer one when nothing can have come of the first time.
-    async fn attempt(
-        &self,
-        admission: &mut Admission,
-        key: &Key,
-        out: Outgoing,
-        record: &mut Record,
-    ) -> Result<Exchanged, EgressError> {
-        let Outgoing { route, head, body, length, .. } = out;
-        let body = settle_presence(&head.method, body, length, self.timeouts.idle).await?;
-        let mut message = Message { head, upload: Upload::new(body, length, self.timeouts.idle) };
-        let mut oldest = None;
-        loop {
-            let connection = self.pool.acquire(key, oldest.unwrap_or(0), &self.dialler, &route).await?;
-            let sent = match connection {
-                Connection::Http1(connection, kept) => {
-                    record.address(connection.address);
-                    admission.attach(Cancel::Connection(connection.task.clone()));
-                    self.send_http1(connection, kept, message, key).await
-                }
-                Connection::Http2(slot) => {
-                    record.address(slot.shared.address);
-                    self.send_http2(slot, message, admission, key).await
-                }
-            };
-            match sent {
-                Ok(exchanged) => return Ok(exchanged),
-                Err(Failure { again: Some(same), .. }) if oldest.is_none() => message = same,
-                Err(Failure { error, .. }) => return Err(error),
-            }
-            oldest = Some(self.pool.now());
-        }
-    }
-
-    /// `kept` says whether the connection served somebody before. Should such a one turn out dead, the request may be
-    /// sent once more: when hyper hands it back unsent, or when sending it twice does no more than sending it once
-    /// (RFC 9112, section 9.3.1).
-    async fn send_http1(
-        &self,
-        mut connection: http1::Connection,
-        kept: bool,
-        message: Message,
-        key: &Key,
-    ) -> Result<Exchanged, Failure> {
-        let Message { mut head, upload } = message;
-        let progress = upload.progress();
-        let bodiless = upload.is_end_stream();
-        let idempotent = [Method::GET, Method::HEAD, Method::OPTIONS, Method::PUT, Method::DELETE];
-        let spare = (kept && bodiless && idempotent.contains(&head.method)).then(|| head.clone());
-        if !bodiless
-            && upload.size_hint().exact().is_none()
-            && [Method::GET, Method::HEAD].contains(&head.method)
-        {
-            head.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-        }
-        progress.start();
-        let answer = connection.sender.try_send_request(head.with_body(upload));
-        let mut failed = match self.patiently(&progress, answer).await? {
-            Ok(response) => {
-                let response = response.map(Incoming::Http1);
-                return Ok(Exchanged { response, line: Line::Http1(connection), upload: progress });
-            }
-            Err(failed) => failed,
-        };
-        let unsent = failed.take_message().filter(|_| kept && !progress.touched());
-        let failed = failed.into_error();
-        let dead = !failed.is_parse() && !failed.is_user() && !failed.is_timeout();
-        let error = failure(&progress, key, describe(&failed));
-        let again = match (unsent, spare) {
-            (Some(request), _) => Some(Message::from(request)),
-            (None, Some(head)) if dead => {
-                Some(Message { head, upload: Upload::new(body::empty(), None, self.timeouts.idle) })
-            }
-            _ => None,
-        };
-        Err(Failure { error, again })
-    }
-
-    async fn send_http2(
-        &self,
-        slot: Slot,
-        message: Message,
-        admission: &mut Admission,
-        key: &Key,
-    ) -> Result<Exchanged, Failure> {
-        let Message { head, upload } = message;
-        let progress = upload.progress();
-        progress.start();
-        let sent = match http2::open(slot, &head, key.scheme, upload) {
-            Err(unsent) => Err(unsent),
-            Ok(mut exchange) => {
-                admission.attach(Cancel::Stream(exchange.reset().clone()));
-                let answer = poll_fn(|cx| exchange.poll_head(cx));
-                self.patiently(&progress, answer).await?.map(|response| (response, exchange))
-            }
-        };
-        let (response, mut exchange) = sent.map_err(|Unsent { what, again }| Failure {
-            error: failure(&progress, key, what),
-            again: again.map(|upload| Message { head, upload }),
-        })?;
-        if response.status() == StatusCode::MISDIRECTED_REQUEST {
-            // It wants the request on another connection (RFC 9110, section 15.5.20): the next one gets one.
-            exchange.slot().retire();
-        }
-        if let Some(mut pump) = exchange.take_pump() {
-            // The answer's reader may take its time, and the request is not to wait for it. The task ends with the
-            // stream; what ends it early is in the upload's progress.
-            self.pool.spawn(async move {
-                let _ = poll_fn(|cx| pump.poll(cx)).await;
-            });
-        }
-        let response = response.map(Incoming::Http2);
-        Ok(Exchanged { response, line: Line::Http2(exchange), upload: progress })
-    }
-
-    /// Waits for the head of an answer, as long as something moves.
-    async fn patiently<T>(&self, progress: &Progress, answer: impl Future<Output = T>) -> Result<T, Failure> {
-        tokio::pin!(answer);
-        loop {
-            let patience = progress.last() + self.timeouts.first_byte;
-            tokio::select! {
-                biased;
-                answer = &mut answer => return Ok(answer),
-                () = tokio::time::sleep_until(patience) => {
-                    // The upload may have moved since.
-                    if progress.last() + self.timeouts.first_byte <= Instant::now() {
-                        let error = EgressError::Timeout(TimeoutKind::FirstByte);
-                        return Err(Failure { error, again: None });
-                    }
-                }
-            }
-        }
-    }
-}
-
-struct Exchanged {
-    response: Response<Incoming>,
-    line: Line,
-    upload: Arc<Progress>,
-}
-
-struct Failure {
-    error: EgressError,
-    /// The request, when it may be sent once more.
-    again: Option<Message>,
-}
-
-/// The upload's own failure, which what the connection says only hides, or else what the connection says.
-fn failure(progress: &Progress, key: &Key, what: String) -> EgressError {
-    match progress.take_error() {
-        Some(BodyError::Timeout(kind)) => EgressError::Timeout(kind),
-        Some(error) => EgressError::Body(error),
-        None => EgressError::Protocol { host: key.host.to_string(), what },
-    }
-}
-
-impl From<Request<Upload>> for Message {
-    fn from(request: Request<Upload>) -> Self {
-        let (parts, upload) = request.into_parts();
-        Self { head: Head { method: parts.method, uri: parts.uri, headers: parts.headers }, upload }
     }
 }
 

@@ -6,9 +6,10 @@
 //! their owners said ([`Credential`]), resolve once, judge every address ([`Guard`]), dial a judged one, and stream the
 //! answer back with the secrets taken out again ([`Scrubber`]).
 //!
-//! Read `policy.rs`, then `forward.rs`, then `exchange.rs`.
+//! Read `policy.rs`, then `forward.rs`, `exchange.rs` and `attempt.rs`; `pool.rs` says who shares connections.
 
 mod address;
+mod attempt;
 mod body;
 mod config;
 mod credential;

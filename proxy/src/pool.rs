@@ -2,6 +2,7 @@
 //! policy, by the same maker, on the same route, to the same origin; and every request is judged by policy on its own
 //! before it gets here.
 
+mod key;
 mod origin;
 
 use std::collections::HashMap;
@@ -10,47 +11,22 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use orch_manifests::{Host, Scheme};
+use orch_manifests::Scheme;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, timeout};
 
-use crate::dial::{Dialled, Dialler, Route, Stream, Via};
+use crate::dial::{Dialled, Dialler, Route, Stream};
 use crate::download::describe;
 use crate::http2::{Shared, Slot};
-use crate::tenancy::Tenancy;
-use crate::{Caps, EgressError, Maker, PoolLimits, http1, http2};
+use crate::{Caps, EgressError, PoolLimits, http1, http2};
+pub(crate) use key::Key;
 use origin::{Idle, Origin, Protocol, Step};
 
 /// How long a connection that was just given back may take to be ready again before it is given up.
 const SETTLE: Duration = Duration::from_millis(100);
-
-/// Who may share a connection with whom.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Key {
-    pub(crate) tenancy: Tenancy,
-    /// Guests never share with the gateway: what one leaves behind on a connection, the other must not read.
-    pub(crate) maker: Maker,
-    pub(crate) via: Via,
-    pub(crate) scheme: Scheme,
-    pub(crate) host: Host,
-    pub(crate) port: u16,
-}
-
-impl Key {
-    pub(crate) fn new(tenancy: Tenancy, maker: Maker, route: &Route) -> Self {
-        Self {
-            tenancy,
-            maker,
-            via: route.via,
-            scheme: route.scheme,
-            host: route.host.clone(),
-            port: route.port,
-        }
-    }
-}
 
 /// What a request goes out on.
 pub(crate) enum Connection {

@@ -90,3 +90,29 @@ fn framed(items: impl Iterator<Item = Vec<u8>>) -> Vec<u8> {
     bytes[..8].copy_from_slice(&count.to_be_bytes());
     bytes
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_lists_look_the_same() {
+        let lists: [&[&dyn Display]; 6] = [&[], &[&""], &[&"", &""], &[&"ab"], &[&"a", &"b"], &[&"b", &"a"]];
+        for (index, one) in lists.iter().enumerate() {
+            for (other_index, other) in lists.iter().enumerate() {
+                assert_eq!(line(one) == line(other), index == other_index);
+            }
+        }
+    }
+
+    #[test]
+    fn every_method_is_not_the_same_as_none() {
+        let host: HostPattern = "a.example.com".parse().unwrap();
+        let of = |methods| place(Scheme::Https, &host, 443, &methods, &[]);
+        assert_ne!(of(Methods::Any), of(Methods::Only(Vec::new())));
+        let (get, put) = (Method::GET, Method::PUT);
+        let both = of(Methods::Only(vec![get.clone(), put.clone()]));
+        assert_eq!(both, of(Methods::Only(vec![put.clone(), get.clone()])));
+        assert_ne!(both, of(Methods::Only(vec![get])));
+    }
+}

@@ -84,3 +84,35 @@ impl http_body::Body for Replayed {
         if self.frames.is_empty() { self.rest.size_hint() } else { SizeHint::default() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http_body::Body as _;
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+    use crate::body::full;
+
+    #[tokio::test]
+    async fn what_was_sent_comes_before_the_rest() {
+        let mut kept = Kept::default();
+        kept.data(&Bytes::from_static(b"a "));
+        kept.data(&Bytes::from_static(b"whole "));
+        let body = kept.rewind(full("body")).unwrap();
+        assert!(!body.is_end_stream());
+        assert_eq!(body.collect().await.unwrap().to_bytes(), "a whole body");
+    }
+
+    #[test]
+    fn more_than_is_kept_cannot_be_had_again() {
+        let mut kept = Kept::default();
+        kept.data(&Bytes::from(vec![0; KEPT]));
+        assert!(!kept.overflown);
+        kept.data(&Bytes::from_static(b"x"));
+        kept.data(&Bytes::from_static(b"y"));
+        assert!(kept.rewind(full("rest")).is_none());
+        let mut seen = Kept::default();
+        seen.forget();
+        assert!(seen.rewind(full("rest")).is_none());
+    }
+}

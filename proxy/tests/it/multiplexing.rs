@@ -1,16 +1,19 @@
 //! Who shares an HTTP/2 connection, how many exchanges it takes, and what a request looks like on it.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use futures_util::future::join_all;
+use futures_util::future::{BoxFuture, join_all};
+use futures_util::{FutureExt as _, StreamExt as _};
 use http::{Response, Version};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
-use orch_manifests::Endpoint;
+use orch_manifests::{Endpoint, HostName};
 use orch_proxy::{
-    AuthorizeError, BodyError, Credential, Grant, LiveGrant, Methods, ProviderCall, Scrubber, Use, full,
+    AuthorizeError, BodyError, Credential, DnsError, Grant, LiveGrant, Methods, ProviderCall, Proxy,
+    ProxyConfig, Resolve, Scrubber, Use, full,
 };
 use tokio::sync::Barrier;
 
@@ -283,4 +286,80 @@ async fn an_idle_connection_is_closed_in_time() {
     })
     .await
     .expect("the idle connection is closed");
+}
+
+#[tokio::test]
+async fn a_reader_that_stands_still_stops_nobody_else_and_is_sent_no_more() {
+    const PIECE: usize = 64 << 10;
+    const PIECES: usize = 1024;
+    let pulled = Arc::new(AtomicUsize::new(0));
+    let pulled_there = Arc::clone(&pulled);
+    let (upstream, proxy, _) = serving(
+        100,
+        move |_, request: http::Request<hyper::body::Incoming>| {
+            let count = (request.uri().path() == "/unread").then(|| Arc::clone(&pulled_there));
+            let pieces = if count.is_some() { PIECES } else { PIECES / 16 };
+            let frames = futures_util::stream::iter(0..pieces).map(move |_| {
+                if let Some(count) = &count {
+                    count.fetch_add(PIECE, Ordering::SeqCst);
+                }
+                Ok::<_, BodyError>(Frame::data(Bytes::from_static(&[b'x'; PIECE])))
+            });
+            std::future::ready(Response::new(StreamBody::new(frames).boxed_unsync()))
+        },
+        |_| {},
+    )
+    .await;
+    let grant = open();
+    let mut unread = Vec::new();
+    for _ in 0..4 {
+        unread.push(proxy.forward(&grant, get("https://api.example.com/unread")).await.unwrap());
+    }
+    // More than a connection's window is by default, past all those.
+    let read = whole(proxy.forward(&grant, get(URL)).await.unwrap()).await.unwrap();
+    assert_eq!((read.len(), upstream.accepted()), (PIECE * PIECES / 16, 1));
+    let pulled = pulled.load(Ordering::SeqCst);
+    assert!(pulled < unread.len() * (4 << 20), "{pulled} bytes were taken although nobody reads");
+}
+
+/// Never answers the first question.
+#[derive(Default)]
+struct Forgetful(AtomicUsize);
+
+impl Resolve for Forgetful {
+    fn resolve<'a>(&'a self, _: &'a HostName) -> BoxFuture<'a, Result<Vec<IpAddr>, DnsError>> {
+        if self.0.fetch_add(1, Ordering::SeqCst) == 0 {
+            Box::pin(std::future::pending())
+        } else {
+            Box::pin(std::future::ready(Ok(vec![Ipv4Addr::LOCALHOST.into()])))
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_waits_for_a_dial_that_is_given_up_dials() {
+    let ca = Ca::new();
+    let server = choosing_http2(&ca.server(&["model.example.com"]));
+    let upstream = Upstream::scripted(Some(server), |_, wire| async move {
+        let service =
+            hyper::service::service_fn(|_| async { Ok::<_, std::convert::Infallible>(answer("ok")) });
+        let server = hyper::server::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new());
+        let _ = server.serve_connection(hyper_util::rt::TokioIo::new(wire.into_io()), service).await;
+    })
+    .await;
+    let names = Arc::new(Forgetful::default());
+    let config = ProxyConfig { extra_roots: vec![ca.root()], ..ProxyConfig::default() };
+    let proxy = Proxy::new(config, Arc::clone(&names) as Arc<dyn Resolve>).unwrap();
+    let endpoint: Endpoint = format!("https://model.example.com:{}", upstream.addr.port()).parse().unwrap();
+    let grant = open();
+    let call = || ProviderCall { endpoint: &endpoint, pinned: true, request: get("/"), credential: None };
+    let mut first = Box::pin(proxy.send(&grant, call()));
+    let mut others =
+        Box::pin(join_all((0..3).map(|_| async { text(proxy.send(&grant, call()).await.unwrap()).await })));
+    assert!((&mut first).now_or_never().is_none());
+    assert!((&mut others).now_or_never().is_none());
+    assert_eq!(names.0.load(Ordering::SeqCst), 1);
+    drop(first);
+    assert_eq!(others.await, ["ok", "ok", "ok"]);
+    assert_eq!((names.0.load(Ordering::SeqCst), upstream.accepted()), (2, 1));
 }
