@@ -94,6 +94,12 @@ impl Writer {
     pub(super) fn has_room(&self) -> bool {
         self.queue.lock().backlog < BACKLOG
     }
+
+    /// How many pieces of work are queued and waited for.
+    #[cfg(test)]
+    pub(super) fn awaited(&self) -> usize {
+        self.queue.lock().awaited
+    }
 }
 
 impl Drop for Writer {

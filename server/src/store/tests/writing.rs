@@ -1,0 +1,211 @@
+//! Groups of writes: durable, isolated, and whole or not at all.
+
+use std::sync::mpsc;
+
+use tokio::task::JoinSet;
+
+use super::*;
+
+/// Holds the writer inside one transaction until the sender is used or dropped, so that what is asked meanwhile is one
+/// group.
+fn hold(store: &Store) -> mpsc::Sender<()> {
+    let (release, held) = mpsc::channel::<()>();
+    let (started, running) = mpsc::channel();
+    let store = store.clone();
+    let at_work = tokio::runtime::Handle::current().spawn(async move {
+        store
+            .inner
+            .writer
+            .write(move |_| {
+                let _ = started.send(());
+                let _ = held.recv();
+                Ok(())
+            })
+            .await
+    });
+    drop(at_work);
+    tokio::task::block_in_place(|| running.recv().expect("the writer has begun"));
+    release
+}
+
+/// Starts these writes together and returns what came of each, in their order.
+async fn together(store: &Store, runs: Vec<NewRun>) -> Vec<Result<(), Failure>> {
+    let release = hold(store);
+    let count = runs.len();
+    let mut tasks = JoinSet::new();
+    for (place, run) in runs.into_iter().enumerate() {
+        let store = store.clone();
+        tasks.spawn(async move { (place, store.accept(run).await) });
+    }
+    while store.inner.writer.awaited() < count {
+        tokio::task::yield_now().await;
+    }
+    drop(release);
+    let mut outcomes = tasks.join_all().await;
+    outcomes.sort_by_key(|(place, _)| *place);
+    outcomes.into_iter().map(|(_, outcome)| outcome).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_failed_write_does_not_fail_the_others_of_its_group() {
+    let stage = stage();
+    let runs: Vec<_> = (0..20).map(|_| new_run("default")).collect();
+    let twice = runs[7].clone();
+    let mut asked = runs.clone();
+    asked.push(twice);
+    let outcomes = together(&stage.store, asked).await;
+    let failed: Vec<_> = outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).collect();
+    assert_eq!(failed.len(), 1);
+    assert_eq!(failed[0].code(), "conflict");
+    let (rows, _) = stage.store.runs("default", &RunPage::default()).await.expect("listed");
+    assert_eq!(rows.len(), 20);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_fails_the_whole_group_and_leaves_the_state_of_before() {
+    let stage = stage();
+    let before = accepted(&stage.store, new_run("default")).await;
+    stage
+        .store
+        .inner
+        .writer
+        .write(|db| Ok(db.query_row("PRAGMA max_page_count = 1", [], |_| Ok(()))?))
+        .await
+        .expect("bounded");
+    let large = || NewRun { request: json!("x".repeat(15_000)), ..new_run("default") };
+    let outcomes = together(&stage.store, (0..10).map(|_| large()).collect()).await;
+    for outcome in outcomes {
+        let failure = outcome.expect_err("no space");
+        assert_eq!(failure.code(), "store_full");
+        assert!(failure.hints()[0].contains("free space"), "{:?}", failure.hints());
+    }
+    let (rows, _) = stage.store.runs("default", &RunPage::default()).await.expect("listed");
+    assert_eq!(rows.iter().map(|row| &row.run).collect::<Vec<_>>(), [&before]);
+    // With space, it goes on.
+    stage
+        .store
+        .inner
+        .writer
+        .write(|db| Ok(db.query_row("PRAGMA max_page_count = 1000000", [], |_| Ok(()))?))
+        .await
+        .expect("unbounded");
+    stage.store.accept(large()).await.expect("accepted");
+}
+
+#[tokio::test]
+async fn a_writer_that_waits_too_long_says_so() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = Store::open_waiting(folder.path(), |_| false).expect("a store");
+    let other = raw(folder.path());
+    other.execute_batch("BEGIN IMMEDIATE").expect("begun");
+    let failure = store.accept(new_run("default")).await.expect_err("another one writes");
+    assert_eq!(failure.code(), "store_busy");
+    assert!(failure.message().contains("another process"), "{failure}");
+    // Reading goes on meanwhile, and writing after it.
+    assert!(store.runs("default", &RunPage::default()).await.expect("listed").0.is_empty());
+    other.execute_batch("COMMIT").expect("ended");
+    store.accept(new_run("default")).await.expect("accepted");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_handles_write_at_once_and_both_see_all() {
+    let stage = stage();
+    let other = Store::open(stage.folder.path()).expect("opened once more");
+    let mut tasks = JoinSet::new();
+    for store in [&stage.store, &other] {
+        for _ in 0..50 {
+            let store = store.clone();
+            tasks.spawn(async move {
+                let run = accepted(&store, new_run("default")).await;
+                store.finish(&run, end(RunStatus::Succeeded)).await.expect("ended");
+            });
+        }
+    }
+    tasks.join_all().await;
+    for store in [&stage.store, &other] {
+        let page = RunPage { limit: 500, ..RunPage::default() };
+        let (rows, next) = store.runs("default", &page).await.expect("listed");
+        assert_eq!((rows.len(), next), (100, None));
+        assert!(rows.iter().all(|row| row.status == RunStatus::Succeeded));
+    }
+}
+
+#[tokio::test]
+async fn one_handle_going_away_does_not_take_the_locks_of_another() {
+    let stage = stage();
+    drop(Store::open(stage.folder.path()).expect("opened once more"));
+    let run = accepted(&stage.store, new_run("default")).await;
+    let third = Store::open(stage.folder.path()).expect("opened again");
+    third.finish(&run, end(RunStatus::Failed)).await.expect("ended");
+    let row = stage.store.run("default", &run).await.expect("read").expect("there");
+    assert_eq!(row.status, RunStatus::Failed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn work_is_done_although_its_caller_went_away() {
+    let stage = stage();
+    let release = hold(&stage.store);
+    let run = new_run("default");
+    let id = run.run.clone();
+    let mut asked = Box::pin(stage.store.accept(run));
+    assert!(futures_util::poll!(&mut asked).is_pending());
+    drop(asked);
+    drop(release);
+    stage.store.flush().await.expect("flushed");
+    assert!(stage.store.run("default", &id).await.expect("read").is_some());
+}
+
+#[tokio::test]
+async fn a_run_ends_once_and_with_everything_or_nothing() {
+    let stage = stage();
+    let run = accepted(&stage.store, new_run("default")).await;
+    let full = |status| RunEnd {
+        calls: vec![call("default", "gpt", Some(7))],
+        decisions: vec![json!({"host": "a"}), json!({"host": "b"})],
+        events: vec![event(1, "bye")],
+        ..end(status)
+    };
+    let failure = stage.store.finish(&run, full(RunStatus::Running)).await.expect_err("that is no end");
+    assert_eq!(failure.code(), "defect");
+    stage.store.finish(&run, full(RunStatus::Failed)).await.expect("ended");
+    let failure = stage.store.finish(&run, full(RunStatus::Succeeded)).await.expect_err("it has ended");
+    assert_eq!(failure.code(), "run_ended");
+    let failure = stage.store.started(&run, at(1)).await.expect_err("it has ended");
+    assert_eq!(failure.code(), "run_ended");
+    let row = stage.store.run("default", &run).await.expect("read").expect("there");
+    assert_eq!(row.status, RunStatus::Failed);
+    let query = UsageQuery { since: None, until: None, by: UsageBy::Total };
+    assert_eq!(stage.store.usage("default", &query).await.expect("added up")[0].calls, 1);
+    assert_eq!(
+        stage.store.decisions(&run).await.expect("read"),
+        [json!({"host": "a"}), json!({"host": "b"})]
+    );
+    let nobody = RunId::random();
+    for failure in [
+        stage.store.finish(&nobody, end(RunStatus::Failed)).await.expect_err("unknown"),
+        stage.store.started(&nobody, at(1)).await.expect_err("unknown"),
+    ] {
+        assert_eq!(failure.code(), "run_not_found");
+    }
+}
+
+/// How much is written by awaiting callers. Run it alone: `cargo test --release -p orch-server --lib -- --ignored --nocapture pairs_a_second`
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "it measures, and says nothing on a machine that does other things"]
+async fn pairs_a_second() {
+    let stage = stage();
+    let begun = std::time::Instant::now();
+    let mut tasks = JoinSet::new();
+    for _ in 0..64 {
+        let store = stage.store.clone();
+        tasks.spawn(async move {
+            for _ in 0..100 {
+                let run = accepted(&store, new_run("default")).await;
+                store.finish(&run, end(RunStatus::Succeeded)).await.expect("ended");
+            }
+        });
+    }
+    tasks.join_all().await;
+    let pairs = 6400.0 / begun.elapsed().as_secs_f64();
+    println!("{pairs:.0} accept+finish pairs a second, {:.0} awaited writes", 2.0 * pairs);
+}
