@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 use orch_vault::Secret;
 
 use crate::commands::serve::ServeArgs;
+
 mod agents;
 mod run;
 mod secrets;
@@ -18,7 +19,7 @@ pub(crate) use agents::{InfoArgs, PublishArgs, PullArgs};
 pub(crate) use run::{KeyArgs, LimitArgs, RunArgs};
 pub(crate) use secrets::{RmArgs, SecretsArgs, SecretsCommand, SetArgs, WhichArgs};
 pub(crate) use server::{
-    By, CompletionsArgs, LoginArgs, LogoutArgs, LogsArgs, ManArgs, NewTokenArgs, RevokeArgs, TokenScope, TokensArgs,
+    By, CompletionsArgs, LoginArgs, LogoutArgs, LogsArgs, ManArgs, NewTokenArgs, RevokeArgs, TokensArgs,
     TokensCommand, UsageArgs,
 };
 
@@ -71,12 +72,6 @@ pub(crate) enum Command {
     /// Write the manual's pages into a folder
     #[command(hide = true)]
     Man(ManArgs),
-    /// The sandbox process (started by orch itself)
-    #[command(name = "__worker", hide = true)]
-    Worker,
-    /// The compiler process (started by orch itself)
-    #[command(name = "__compile", hide = true)]
-    Compile,
 }
 
 /// A `--key`, whole: which part names a provider is for the catalog to say.

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
 use http::{Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, Limited, LengthLimitError};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use orch_manifests::Digest;
 use orch_proxy::Body;
 use orch_server::{Failure, MODULE_LIMIT};
@@ -22,6 +22,7 @@ use serde_json::Value;
 mod address;
 mod credentials;
 mod events;
+mod json;
 mod problem;
 #[cfg(test)]
 mod tests;
@@ -30,7 +31,8 @@ mod wire;
 
 pub(crate) use address::ServerUrl;
 pub(crate) use credentials::Credentials;
-pub(crate) use events::{Event, Events};
+pub(crate) use events::Events;
+pub(crate) use json::{Revealed, json};
 pub(crate) use problem::Told;
 pub(crate) use wire::{Place, tls};
 
@@ -112,24 +114,45 @@ impl Client {
         &self.name
     }
 
+    /// Whether the server is a part of this process.
+    pub(crate) fn in_process(&self) -> bool {
+        matches!(self.channel, Channel::InProcess(_))
+    }
+
+    /// Whether requests go over TCP, as they do to every machine but this one.
+    pub(crate) fn on_network(&self) -> bool {
+        matches!(&self.channel, Channel::Wire(wire) if wire.on_network())
+    }
+
+    /// The failure of an answer that is not of the contract.
+    pub(crate) fn unexpected(&self, asked: &str, what: &str) -> Failure {
+        problem::unexpected(&self.name, asked, what)
+    }
+
+    /// An answer in the contract's words, as the type that they are.
+    pub(crate) fn typed<T: DeserializeOwned>(&self, asked: &str, answer: Value) -> Result<T, Failure> {
+        serde_json::from_value(answer)
+            .map_err(|e| self.unexpected(asked, &format!("JSON that it does not promise: {e}")))
+    }
+
     /// `GET`, answered with JSON.
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
-        self.json(Method::GET, path, None).await
+        self.call(Method::GET, path, None).await
     }
 
     /// `DELETE`, answered with JSON.
     pub(crate) async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
-        self.json(Method::DELETE, path, None).await
+        self.call(Method::DELETE, path, None).await
     }
 
     /// `PUT` of JSON, answered with JSON.
     pub(crate) async fn put<T: DeserializeOwned>(&self, path: &str, body: Bytes) -> Result<T, Failure> {
-        self.json(Method::PUT, path, Some(body)).await
+        self.call(Method::PUT, path, Some(body)).await
     }
 
     /// `POST` of JSON, answered with JSON.
     pub(crate) async fn post<T: DeserializeOwned>(&self, path: &str, body: Bytes) -> Result<T, Failure> {
-        self.json(Method::POST, path, Some(body)).await
+        self.call(Method::POST, path, Some(body)).await
     }
 
     /// Whether the server has these bytes already.
@@ -157,9 +180,7 @@ impl Client {
         let sent = Arc::new(AtomicU64::new(0));
         let body = Counted::new(bytes.clone(), Arc::clone(&sent));
         let mut request = self.request(Method::PUT, &path, body.boxed_unsync())?;
-        request
-            .headers_mut()
-            .insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+        request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
         let exchange = self.send(request);
         tokio::pin!(exchange);
         let (mut last, mut since) = (0, tokio::time::Instant::now());
@@ -223,7 +244,7 @@ impl Client {
         Ok(Events::new(response.into_body()))
     }
 
-    async fn json<T: DeserializeOwned>(
+    async fn call<T: DeserializeOwned>(
         &self,
         method: Method,
         path: &str,
@@ -271,7 +292,10 @@ impl Client {
         if let Some(token) = &self.token {
             let value = token.expose(|token| HeaderValue::from_bytes(&[b"Bearer ", token].concat()));
             let mut value = value.map_err(|_| {
-                Failure::usage("token_invalid", "the token holds line breaks or other characters that no token has")
+                Failure::usage(
+                    "token_invalid",
+                    "the token holds line breaks or other characters that no token has",
+                )
             })?;
             value.set_sensitive(true);
             request.headers_mut().insert(AUTHORIZATION, value);
@@ -327,10 +351,6 @@ impl Client {
         }
     }
 
-    fn unexpected(&self, asked: &str, what: &str) -> Failure {
-        problem::unexpected(&self.name, asked, what)
-    }
-
     fn silent(&self, asked: &str, waited: Duration) -> Failure {
         wire::unreachable(&self.name, &format!("no answer to {asked} within {} s", waited.as_secs()))
     }
@@ -338,16 +358,6 @@ impl Client {
 
 /// What an answer came over; none in process.
 type Connection = Option<hyper::client::conn::http1::SendRequest<Body>>;
-
-/// JSON for a request.
-///
-/// # Errors
-/// When the value cannot be written, which only a defect can cause.
-pub(crate) fn json(value: &impl serde::Serialize) -> Result<Bytes, Failure> {
-    serde_json::to_vec(value)
-        .map(Bytes::from)
-        .map_err(|e| Failure::defect(format!("a request cannot be written as JSON: {e}")))
-}
 
 fn blob_path(digest: &Digest) -> String {
     format!("/v1/blobs/{digest}")

@@ -91,7 +91,9 @@ impl FromStr for ServerUrl {
         if !https && !server.on_this_machine() {
             return Err(Failure::usage(
                 "server_url_insecure",
-                format!("{server} is another machine, and without TLS tokens and keys could be read on the way"),
+                format!(
+                    "{server} is another machine, and without TLS tokens and keys could be read on the way"
+                ),
             )
             .hint(format!("https://{}", server.authority())));
         }

@@ -165,7 +165,9 @@ mod tests {
         ] {
             fs::write(&path, text).expect("written");
             fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("closed");
-            let Err(failure) = Credentials::at(&path).token(&url("https://a")) else { panic!("{text} is read") };
+            let Err(failure) = Credentials::at(&path).token(&url("https://a")) else {
+                panic!("{text} is read")
+            };
             assert_eq!(failure.code(), "credentials_invalid");
             assert!(failure.message().contains(says), "{failure}");
             assert!(!failure.message().contains("SECRET"), "{failure}");

@@ -1,13 +1,15 @@
 //! Server-sent events, as far as the contract uses them: id, event and data, with comments as signs of life.
 
 use std::collections::VecDeque;
-
-use orch_proxy::Body;
+use std::time::Duration;
 
 use http_body_util::BodyExt as _;
+use orch_proxy::Body;
 
 /// Longest event, in bytes: the last one holds the run's whole report.
 const EVENT_LIMIT: usize = 512 * 1024 * 1024;
+/// How long a stream may be silent. A server gives a sign of life every 15 s.
+const SILENCE: Duration = Duration::from_secs(60);
 
 /// One event.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -42,7 +44,10 @@ impl Events {
             if let Some(event) = self.ready.pop_front() {
                 return Ok(Some(event));
             }
-            match self.body.frame().await {
+            let frame = tokio::time::timeout(SILENCE, self.body.frame())
+                .await
+                .map_err(|_| format!("nothing came for {} s", SILENCE.as_secs()))?;
+            match frame {
                 None => return Ok(None),
                 Some(Err(error)) => return Err(error.to_string()),
                 Some(Ok(frame)) => {

@@ -81,7 +81,10 @@ mod tests {
         for body in [&b""[..], b"<html>Bad Gateway</html>", b"{}", br#"{"error":"no"}"#, b"\xff"] {
             let failure = failure("https://o.example", "GET /v1/whoami", StatusCode::BAD_GATEWAY, None, body);
             assert_eq!((failure.kind(), failure.code()), (Kind::Server, "server_unexpected"));
-            assert!(failure.message().contains("502") && failure.message().contains("GET /v1/whoami"), "{failure}");
+            assert!(
+                failure.message().contains("502") && failure.message().contains("GET /v1/whoami"),
+                "{failure}"
+            );
         }
     }
 

@@ -52,6 +52,11 @@ impl Wire {
         Self { place, idle: Mutex::default(), drivers: Mutex::default() }
     }
 
+    /// Whether this is TCP.
+    pub(crate) fn on_network(&self) -> bool {
+        matches!(self.place, Place::Tcp(..))
+    }
+
     /// Sends a request, over a connection that is there already if it still lives.
     ///
     /// # Errors
@@ -125,8 +130,7 @@ impl Wire {
         &self,
         stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     ) -> Result<SendRequest<Body>, String> {
-        let (connection, driver) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(|e| e.to_string())?;
+        let (connection, driver) = http1::handshake(TokioIo::new(stream)).await.map_err(|e| e.to_string())?;
         let driven = async move {
             // How it ended is said by the request that was under way, if one was.
             let _ = driver.await;
@@ -203,9 +207,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 ///
 /// # Errors
 /// When a certificate of the configuration cannot be a root.
-pub(crate) fn tls(
-    extra: &[rustls::pki_types::CertificateDer<'static>],
-) -> Result<TlsConnector, Failure> {
+pub(crate) fn tls(extra: &[rustls::pki_types::CertificateDer<'static>]) -> Result<TlsConnector, Failure> {
     let wrong = |why: String| Failure::usage("config_invalid", format!("server.ca_file: {why}"));
     let mut roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     for root in extra {

@@ -36,7 +36,7 @@ pub fn read(path: &Path, limit: u64, what: &str) -> Result<Option<String>, Failu
         return Err(if why == WRITABLE { failure.hint(hint) } else { failure });
     }
     let mut text = String::new();
-    file.by_ref().take(limit + 1).read_to_string(&mut text).map_err(unreadable)?;
+    Read::by_ref(&mut file).take(limit + 1).read_to_string(&mut text).map_err(unreadable)?;
     if text.len() as u64 > limit {
         return Err(refuse(&format!("is larger than {} MiB", limit >> 20)));
     }
@@ -69,8 +69,7 @@ pub fn change(
 fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let draft = path.with_extension("draft");
     let written = (|| {
-        let mut file =
-            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&draft, path)?;
@@ -88,7 +87,7 @@ fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 /// # Errors
 /// When it is not there, not a file, another user's than root's, or writable by others: whoever writes it reads keys.
 pub(crate) fn check_provided(path: &Path) -> Result<(), String> {
-    let meta = std::fs::metadata(path).map_err(|e| e.to_string())?;
+    let meta = fs::metadata(path).map_err(|e| e.to_string())?;
     check(&meta, &[rustix::process::geteuid().as_raw(), 0]).map_err(str::to_owned)
 }
 
