@@ -25,6 +25,8 @@ mod events;
 mod json;
 mod problem;
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
 mod upload;
 mod wire;

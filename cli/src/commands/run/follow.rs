@@ -216,3 +216,101 @@ impl Following<'_> {
 fn passes(failure: &Failure) -> bool {
     matches!(failure.code(), "server_unreachable" | "shutting_down" | "rate_limited" | "queue_full")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::testing::{Served, answer, json};
+    use bytes::Bytes;
+    use futures_util::stream;
+    use http_body::Frame;
+    use http_body_util::{BodyExt as _, StreamBody};
+    use orch_proxy::BodyError;
+    use orch_server::Environment;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use tokio::sync::Notify;
+
+    const END: &str = "event: end\ndata: {\"id\":\"run_aaaaaaaaaaaaaaaaaaaaaaaaaa\",\"status\":\"succeeded\",\"exit_code\":0,\
+        \"report\":{\"output\":1}}\n\n";
+
+    fn event(seq: u64) -> String {
+        format!("id: {seq}\nevent: note\ndata: {{\"seq\":{seq},\"time\":\"x\",\"kind\":\"note\",\"text\":\"n\"}}\n\n")
+    }
+
+    fn run() -> RunId {
+        "run_aaaaaaaaaaaaaaaaaaaaaaaaaa".parse().expect("an id")
+    }
+
+    async fn followed(server: &Served, stop: &watch::Receiver<u8>) -> Result<RunResource, Failure> {
+        let printer = Printer::new(true, &Environment::Fixed([("CI".to_owned(), "1".to_owned())].into()));
+        let terminal = Terminal::new(printer, stop.clone());
+        let (client, run) = (server.client(None), run());
+        Following { client: &client, run: &run, terminal: &terminal, printer, stop: stop.clone() }.to_end().await
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_breaks_is_taken_up_behind_the_last_event() {
+        let times = AtomicUsize::new(0);
+        let server = Served::tcp(None, move |_| {
+            let text = match times.fetch_add(1, Ordering::Relaxed) {
+                0 => event(1) + &event(2),
+                1 => return json(503, r#"{"error":{"code":"shutting_down","message":"x"},"exit_code":8}"#),
+                _ => event(2) + &event(3) + END,
+            };
+            answer(200, "text/event-stream", &text)
+        })
+        .await;
+        let (_keep, stop) = watch::channel(0);
+        let ended = followed(&server, &stop).await.expect("the end");
+        assert_eq!((ended.status.as_str(), ended.report), ("succeeded", Some(serde_json::json!({ "output": 1 }))));
+        let from = server.asked(|asked| asked.header("last-event-id").map(str::to_owned));
+        assert_eq!(from, [None, Some("2".to_owned()), Some("2".to_owned())]);
+    }
+
+    #[tokio::test]
+    async fn what_no_further_try_changes_ends_at_once() {
+        let body = r#"{"error":{"code":"run_not_found","message":"there is no such run"},"exit_code":2}"#;
+        let server = Served::tcp(None, move |_| json(404, body)).await;
+        let (_keep, stop) = watch::channel(0);
+        assert_eq!(followed(&server, &stop).await.expect_err("refused").code(), "run_not_found");
+        assert_eq!(server.asked(|_| ()).len(), 1);
+
+        let body = "event: error\ndata: {\"error\":{\"code\":\"store_unusable\",\"message\":\"gone\"}}\n\n";
+        let server = Served::tcp(None, move |_| answer(200, "text/event-stream", body)).await;
+        let failure = followed(&server, &stop).await.expect_err("told so");
+        assert_eq!((failure.kind(), failure.code()), (Kind::Server, "store_unusable"));
+    }
+
+    /// Tells nothing until the run is cancelled, then its end.
+    async fn stubborn() -> Served {
+        let cancelled = Arc::new(Notify::new());
+        Served::tcp(None, move |asked| {
+            if asked.method == "DELETE" {
+                cancelled.notify_one();
+                return json(200, "{}");
+            }
+            let cancelled = Arc::clone(&cancelled);
+            let end = stream::once(async move {
+                cancelled.notified().await;
+                Ok::<_, BodyError>(Frame::data(Bytes::from(END)))
+            });
+            answer(200, "text/event-stream", "").map(|_| StreamBody::new(end).boxed_unsync())
+        })
+        .await
+    }
+
+    #[tokio::test]
+    async fn one_interrupt_cancels_and_waits_and_two_leave() {
+        let server = stubborn().await;
+        let (stop, stopped) = watch::channel(1);
+        followed(&server, &stopped).await.expect("its end is waited for");
+        assert_eq!(server.asked(|asked| asked.method.clone()), ["GET", "DELETE"]);
+
+        stop.send_replace(2);
+        let failure = followed(&stubborn().await, &stopped).await.expect_err("left");
+        assert_eq!((failure.kind(), failure.code()), (Kind::Interrupted, "interrupted"));
+        assert!(failure.message().contains(run().as_str()), "{failure}");
+        assert!(failure.hints()[0].contains("orch logs"), "{failure:?}");
+    }
+}
