@@ -1,5 +1,6 @@
 //! The `orch` command: parse, wire, wait, report.
 
+use std::ffi::OsStr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
@@ -7,10 +8,15 @@ use clap::Parser;
 use clap::error::ErrorKind;
 use orch_server::{Environment, Failure, Kind};
 
+mod agent_ref;
 mod args;
+mod client;
 mod commands;
+mod moment;
 mod printer;
 mod redact;
+mod table;
+mod upload;
 mod usage;
 mod value;
 mod wire;
@@ -21,6 +27,12 @@ use printer::Printer;
 fn main() -> ExitCode {
     // Whatever this process creates is its user's alone, and so is what the libraries in it create.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    // The processes that orch starts for itself are unknown to the parser, and so to all that it generates.
+    match std::env::args_os().nth(1).as_deref().and_then(OsStr::to_str) {
+        Some("__worker") => return orch_runner::worker_main(),
+        Some("__compile") => return orch_runner::compile_main(),
+        _ => {}
+    }
     let environment = Environment::Process;
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -28,12 +40,22 @@ fn main() -> ExitCode {
     };
     let printer = Printer::new(cli.json, &environment);
     let done = guarded(|| match cli.command {
-        Command::Worker => Ok(orch_runner::worker_main()),
-        Command::Compile => Ok(orch_runner::compile_main()),
         Command::Run(args) => commands::run::run(*args, printer),
-        Command::Secrets(args) => commands::secrets::run(args.command, printer),
         Command::Serve(args) => commands::serve::run(*args, printer),
+        Command::Secrets(args) => commands::secrets::run(args, printer),
+        Command::Publish(args) => commands::publish::run(&args, printer),
+        Command::Pull(args) => commands::pull::run(&args, printer),
+        Command::List => commands::list::run(printer),
+        Command::Info(args) => commands::info::run(&args, printer),
+        Command::Logs(args) => commands::logs::run(&args, printer),
+        Command::Usage(args) => commands::usage::run(&args, printer),
+        Command::Login(args) => commands::login::login(&args, printer),
+        Command::Logout(args) => commands::login::logout(&args, printer),
+        Command::Whoami => commands::login::whoami(printer),
+        Command::Tokens(args) => commands::tokens::run(&args.command, printer),
         Command::Doctor => commands::doctor::run(printer),
+        Command::Completions(args) => commands::generate::completions(&args, printer),
+        Command::Man(args) => commands::generate::man(&args, printer),
     });
     done.unwrap_or_else(|failure| {
         printer.failure(&failure);

@@ -132,6 +132,16 @@ impl Printer {
         let _ = write!(err, "{}", harmless(question)).and_then(|()| err.flush());
     }
 
+    /// Asks a question that is answered with yes or no; anything else is no.
+    pub(crate) fn confirmed(self, question: &str) -> Result<bool, Failure> {
+        self.ask(question);
+        let mut answer = String::new();
+        io::stdin()
+            .read_line(&mut answer)
+            .map_err(|e| Failure::usage("bad_usage", format!("cannot read the answer: {e}")))?;
+        Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+    }
+
     fn line(self, text: &str) {
         self.erase_status();
         // A closed stderr is no reason to stop a run.

@@ -42,6 +42,18 @@ impl Agent {
     /// When nothing is found, or what is found is not an agent; the failure says which file and why.
     pub fn load(spec: &str, catalog: &Catalog) -> Result<Self, Failure> {
         let path = Path::new(spec);
+        if path.exists() { Self::from_path(path, Some(catalog)) } else { Self::installed(spec) }
+    }
+
+    /// Loads the folder, manifest or module at a path, for a server: which providers there are is for that one to say.
+    ///
+    /// # Errors
+    /// When what lies there is not an agent; the failure says which file and why.
+    pub fn at(path: &Path) -> Result<Self, Failure> {
+        Self::from_path(path, None)
+    }
+
+    fn from_path(path: &Path, catalog: Option<&Catalog>) -> Result<Self, Failure> {
         if path.is_dir() {
             let manifest = Manifest::find(path).map_err(|error| {
                 Failure::usage("manifest_missing", error.to_string())
@@ -49,17 +61,17 @@ impl Agent {
             })?;
             return Self::from_manifest(&manifest, catalog);
         }
-        if path.exists() {
-            return match path.extension().and_then(|e| e.to_str()) {
-                Some("wasm") => Self::from_module(path),
-                Some("yaml" | "yml" | "json") => Self::from_manifest(path, catalog),
-                _ => Err(Failure::usage(
-                    "agent_unknown",
-                    format!("{spec} is neither a folder, a manifest (.yaml, .yml, .json) nor a .wasm file"),
-                )),
-            };
+        match path.extension().and_then(|e| e.to_str()) {
+            Some("wasm") => Self::from_module(path),
+            Some("yaml" | "yml" | "json") => Self::from_manifest(path, catalog),
+            _ => Err(Failure::usage(
+                "agent_unknown",
+                format!(
+                    "{} is neither a folder, a manifest (.yaml, .yml, .json) nor a .wasm file",
+                    path.display()
+                ),
+            )),
         }
-        Self::installed(spec)
     }
 
     /// An agent by name, `org/name[@version]`: one that comes with `orch`, so far.
@@ -89,10 +101,12 @@ impl Agent {
         builtin::find(spec).is_some()
     }
 
-    fn from_manifest(path: &Path, catalog: &Catalog) -> Result<Self, Failure> {
+    fn from_manifest(path: &Path, catalog: Option<&Catalog>) -> Result<Self, Failure> {
         let (manifest, text, format) =
             Manifest::load_with_text(path).map_err(|error| manifest_failure(&error))?;
-        check_providers(&manifest, path, catalog)?;
+        if let Some(catalog) = catalog {
+            check_providers(&manifest, path, catalog)?;
+        }
         let folder = path.parent().unwrap_or(Path::new("."));
         let module = read_module(&folder.join(&manifest.module))
             .map_err(|failure| failure.hint(format!("{} names it as its `module`", path.display())))?;

@@ -353,6 +353,7 @@ vault: { key: auto }
         says("egress:\n  connect_to: { \"a.example\": \"127.0.0.1:1\" }\n", "HOST:PORT");
         says("egress:\n  connect_to: { \"a.example:443\": \"localhost:1\" }\n", "ADDRESS:PORT");
         says("egress:\n  ca_file: absent.pem\n", "/nowhere/absent.pem");
+        says("server:\n  ca_file: absent.pem\n", "server.ca_file");
         says("providers:\n  openai: { base_url: \"ftp://x\" }\n", "providers");
         says("providers:\n  mine: { base_url: \"https://x.example/v1\", dialect: morse }\n", "dialect");
         says("limits: { ceilings: { memory: lots } }", "limits.ceilings.memory");

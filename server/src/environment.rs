@@ -29,6 +29,14 @@ pub const VARIABLES: &[Variable] = &[
     Variable { name: "XDG_CONFIG_HOME", meaning: "Parent of the configuration folder `orch`." },
     Variable { name: "XDG_DATA_HOME", meaning: "Parent of the data folder `orch`." },
     Variable { name: "XDG_CACHE_HOME", meaning: "Parent of the cache folder `orch`." },
+    Variable {
+        name: "ORCH_SERVER",
+        meaning: "URL of the server that commands address, instead of `server.url` in the configuration.",
+    },
+    Variable {
+        name: "ORCH_TOKEN",
+        meaning: "Token for that server, instead of the one that `orch login` stored.",
+    },
     Variable { name: "TERM", meaning: "When `dumb`, output has no colour and no progress is drawn." },
     Variable { name: "NO_COLOR", meaning: "When set and not empty, output has no colour." },
     Variable {

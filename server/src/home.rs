@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use crate::environment::Environment;
 use crate::failure::{Failure, Kind};
 
-pub(crate) mod private;
+pub mod private;
 
 /// The folders of one installation.
 #[derive(Debug, Clone)]
@@ -68,6 +68,18 @@ impl Home {
     #[must_use]
     pub fn data(&self) -> &Path {
         &self.data
+    }
+
+    /// Tokens of servers, as `orch login` stored them.
+    #[must_use]
+    pub fn credentials_file(&self) -> PathBuf {
+        self.config.join("credentials.json")
+    }
+
+    /// The socket of the server that runs in this home, if one does.
+    #[must_use]
+    pub fn server_socket(&self) -> PathBuf {
+        self.data.join("server.sock")
     }
 
     /// The vault's store.

@@ -41,7 +41,7 @@ pub use caller::{AdminToken, Caller, Peer, Scope, Scopes, UnknownScope, ensure_a
 pub use config::Config;
 pub use environment::{Environment, VARIABLES, Variable, documentation};
 pub use failure::{Failure, Kind};
-pub use home::Home;
+pub use home::{Home, private};
 pub use keeper::{Keeper, VaultAt};
 pub use keys::{CallerKeys, KeySources, flag_key};
 pub use permissions::{AllowedHost, Answer, Capability, Question};

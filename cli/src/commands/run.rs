@@ -1,262 +1,72 @@
-//! `orch run`: what the command line says becomes a run request; what the run tells becomes lines on the terminal.
+//! `orch run`: what the command line says becomes a run; what the run tells becomes lines on the terminal.
 
-use std::io::Read;
-use std::path::Path;
 use std::process::ExitCode;
 
-use orch_manifests::{ByteSize, MicroUsd, parse_duration};
-use orch_server::{Agent, Failure, Kind, LimitRequest, MountRequest, RunRequest, Simulate, flag_key};
-use orch_vault::{FlagKey, Secret};
+use orch_server::Failure;
+use serde_json::Value;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::args::{KeyArgs, LimitArgs, RunArgs};
+use crate::args::RunArgs;
 use crate::printer::Printer;
-use crate::value;
-use crate::wire::{Installation, broken_pipe};
+use crate::wire::broken_pipe;
 
+mod body;
+mod follow;
+mod local;
+mod question;
+mod said;
+mod served;
 mod terminal;
 
-use terminal::Terminal;
-
-/// Largest input that is read, in bytes.
-const INPUT_LIMIT: u64 = 64 * 1024 * 1024;
+pub(crate) use follow::{Next, RunEvent, RunResource, next_events};
 
 pub(crate) fn run(args: RunArgs, printer: Printer) -> Result<ExitCode, Failure> {
-    if !args.local {
-        return Err(Failure::usage(
-            "server_unavailable",
-            "this version of orch runs agents on this machine only",
-        )
-        .hint(format!("orch run --local {}", args.agent)));
-    }
     if args.stream && printer.json() {
         return Err(Failure::usage("bad_usage", "--stream and --json both want standard output"));
     }
-    let here = Installation::open()?;
-    let stream = args.stream;
-    let request = request(args, &here, printer)?;
-    let broker = here.broker()?;
-    let (stop, stopped) = watch::channel(0_u8);
-    let terminal = Terminal::new(if stream { printer.without_status() } else { printer }, stopped.clone());
+    if args.local { local::run(&args, printer) } else { served::run(&args, printer) }
+}
 
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .map_err(|e| Failure::defect(format!("cannot start the runtime: {e}")))?;
-    let done = runtime.block_on(async {
-        // A task of its own, because a question on the terminal holds up the run's.
-        let mut interrupts = JoinSet::new();
-        interrupts.spawn(count_interrupts(stop));
-        let mut killed = stopped.clone();
-        tokio::select! {
-            done = broker.run(request, &terminal, stopped) => done,
-            // Whoever interrupts twice does not want to wait for anything.
-            _ = killed.wait_for(|count| *count > 1) => {
-                Err(Failure::new(Kind::Interrupted, "interrupted", "interrupted; the agent was killed"))
-            }
-        }
-    });
-    terminal.finish();
-    let report = done?;
-
+/// Prints what a run answered: all of it as JSON, or the output, unless that went out as it was written.
+fn print(report: &Value, stream: bool, printer: Printer) -> Result<(), Failure> {
     if printer.json() {
-        let value = serde_json::to_value(&report)
-            .map_err(|e| Failure::defect(format!("the report cannot be written as JSON: {e}")))?;
-        printer.result_json(&value)
+        printer.result_json(report)
     } else if stream {
         Ok(())
     } else {
-        printer.result_json(&report.output)
+        printer.result_json(report.get("output").unwrap_or(&Value::Null))
     }
-    .or_else(broken_pipe)?;
-    Ok(ExitCode::SUCCESS)
+    .or_else(broken_pipe)
 }
 
-fn request(args: RunArgs, here: &Installation, printer: Printer) -> Result<RunRequest, Failure> {
-    if args.keys.key_stdin && args.input.as_deref() == Some("-") {
-        return Err(Failure::usage("bad_usage", "--key-stdin and --input - both want standard input"));
-    }
-    let env = args.grants.env.iter().map(|pair| parse_env(pair)).collect::<Result<_, _>>()?;
-    let mounts = args.grants.mount.iter().map(|mount| parse_mount(mount)).collect::<Result<_, _>>()?;
-    let limits = parse_limits(&args.limits)?;
-    let keys = read_keys(&args.keys, here, printer)?;
-    if Agent::comes_with_orch(&args.agent) && Path::new(&args.agent).exists() {
-        printer
-            .warn(&format!("{0} is what lies at ./{0} here, not the agent that comes with orch", args.agent));
-    }
-    Ok(RunRequest {
-        input: args.input.as_deref().map(read_input).transpose()?,
-        keys,
-        provider: args.model.provider,
-        model: args.model.model,
-        env,
-        allow: args.grants.allow,
-        secrets: args.grants.secret,
-        mounts,
-        limits,
-        stream: args.stream,
-        simulate: args.simulate.as_deref().map(Simulate::open).transpose()?,
-        ..RunRequest::new(Agent::load(&args.agent, &here.catalog)?)
-    })
+/// Counts ctrl-c from now on, until the command ends.
+struct Interrupts {
+    count: watch::Receiver<u8>,
+    /// A task of its own, because a question on the terminal holds up the run's.
+    _counter: JoinSet<()>,
 }
 
-fn read_keys(args: &KeyArgs, here: &Installation, printer: Printer) -> Result<Vec<FlagKey>, Failure> {
-    let bare = |secret: Secret| vec![FlagKey { provider: None, secret }];
-    if let Some(file) = &args.key_file {
-        let key = value::from_file(file, printer)
-            .map_err(|e| Failure::file("key_unreadable", "read the key in", file, &e))?;
-        return Ok(bare(key));
-    }
-    if args.key_stdin {
-        let key = value::from_stdin(printer).map_err(|e| {
-            Failure::usage("key_unreadable", format!("cannot read the key from standard input: {e}"))
-        })?;
-        return Ok(bare(key));
-    }
-    if !args.key.is_empty() {
-        printer.warn("a key on the command line stays in the shell's history and shows in the process list");
-    }
-    args.key.iter().map(|key| flag_key(key.secret(), &here.catalog)).collect()
-}
-
-/// The input as text. Whether it is JSON is for the broker to say.
-fn read_input(said: &str) -> Result<String, Failure> {
-    let read = |from: &mut dyn Read, name: &str| {
-        let unreadable = |why: String| {
-            Failure::usage("input_unreadable", format!("cannot read the input from {name}: {why}"))
-        };
-        let mut text = String::new();
-        let mut limited = from.take(INPUT_LIMIT + 1);
-        limited.read_to_string(&mut text).map_err(|e| unreadable(e.to_string()))?;
-        if text.len() as u64 > INPUT_LIMIT {
-            return Err(unreadable(format!("it is larger than {} MiB", INPUT_LIMIT >> 20)));
-        }
-        Ok(text)
-    };
-    match said {
-        "-" => read(&mut std::io::stdin().lock(), "standard input"),
-        text => match text.strip_prefix('@') {
-            Some(path) => {
-                let mut file = std::fs::File::open(path)
-                    .map_err(|e| Failure::file("input_unreadable", "read the input", Path::new(path), &e))?;
-                read(&mut file, path)
+impl Interrupts {
+    /// Must be called within a runtime.
+    fn listen() -> Self {
+        let (stop, count) = watch::channel(0_u8);
+        let mut counter = JoinSet::new();
+        counter.spawn(async move {
+            while tokio::signal::ctrl_c().await.is_ok() {
+                stop.send_modify(|count| *count = count.saturating_add(1));
             }
-            None => Ok(text.to_owned()),
-        },
+            // Without the signal nobody can stop the run this way; nobody must take that for an interrupt.
+            std::future::pending::<()>().await;
+        });
+        Self { count, _counter: counter }
     }
 }
 
-fn parse_env(pair: &str) -> Result<(String, String), Failure> {
-    match pair.split_once('=') {
-        Some((name, value)) if !name.is_empty() && !pair.contains('\0') => {
-            Ok((name.to_owned(), value.to_owned()))
-        }
-        _ => Err(Failure::usage("bad_usage", format!("--env {pair:?} is not NAME=VALUE"))),
-    }
-}
-
-/// `HOST::GUEST[:ro|rw]`; read-only unless it says otherwise.
-fn parse_mount(text: &str) -> Result<MountRequest, Failure> {
-    let wrong = |why: &str| {
-        Failure::usage("bad_usage", format!("--mount {text:?}: {why}"))
-            .hint("--mount /path/on/this/machine::/data:ro")
-    };
-    let (host, rest) = text.split_once("::").ok_or_else(|| wrong("it is not HOST::GUEST[:ro|rw]"))?;
-    let (guest, writable) = match rest.rsplit_once(':') {
-        Some((guest, "ro")) => (guest, false),
-        Some((guest, "rw")) => (guest, true),
-        _ => (rest, false),
-    };
-    if !guest.starts_with('/') || guest.split('/').any(|part| part == "..") {
-        return Err(wrong("the guest's path must be absolute, without .."));
-    }
-    if host.is_empty() {
-        return Err(wrong("the folder on this machine is missing"));
-    }
-    Ok(MountRequest { host: host.into(), guest: guest.to_owned(), writable })
-}
-
-fn parse_limits(args: &LimitArgs) -> Result<LimitRequest, Failure> {
-    fn parse<T, E: std::fmt::Display>(
-        flag: &str,
-        text: Option<&str>,
-        parser: impl Fn(&str) -> Result<T, E>,
-    ) -> Result<Option<T>, Failure> {
-        text.map(|text| {
-            parser(text).map_err(|e| Failure::usage("bad_usage", format!("{flag} {text:?}: {e}")))
-        })
-        .transpose()
-    }
-    Ok(LimitRequest {
-        time: parse("--time", args.time.as_deref(), parse_duration)?,
-        memory: parse("--memory", args.memory.as_deref(), str::parse::<ByteSize>)?,
-        max_cost: parse("--max-cost", args.max_cost.as_deref(), str::parse::<MicroUsd>)?,
-    })
-}
-
-/// Counts ctrl-c, for as long as the run goes on.
-async fn count_interrupts(stop: watch::Sender<u8>) {
-    while tokio::signal::ctrl_c().await.is_ok() {
-        stop.send_modify(|count| *count = count.saturating_add(1));
-    }
-    // Without the signal nobody can stop the run this way; the receivers must not take that for an interrupt.
-    std::future::pending::<()>().await;
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn mounts_are_read_only_unless_said() {
-        for (text, writable) in [("/a::/data", false), ("/a::/data:ro", false), ("/a::/data:rw", true)] {
-            let mount = parse_mount(text).expect("a mount");
-            assert_eq!((mount.guest.as_str(), mount.writable), ("/data", writable));
-        }
-        for bad in ["/tmp", "/tmp::data", "/tmp::/a/../b", "::/data"] {
-            assert_eq!(parse_mount(bad).expect_err(bad).code(), "bad_usage");
-        }
-    }
-
-    #[test]
-    fn input_comes_from_text_or_file() {
-        assert_eq!(read_input("[1]").expect("text"), "[1]");
-        let file = tempfile::NamedTempFile::new().expect("a file");
-        std::fs::write(file.path(), "{\"from\":\"a file\"}").expect("written");
-        let said = format!("@{}", file.path().display());
-        assert_eq!(read_input(&said).expect("a file"), "{\"from\":\"a file\"}");
-        assert_eq!(read_input("@/absent").expect_err("no file").code(), "input_unreadable");
-        std::fs::write(file.path(), b"\xff").expect("written");
-        assert_eq!(read_input(&said).expect_err("not text").code(), "input_unreadable");
-    }
-
-    #[test]
-    fn variables_are_cut_at_the_first_equals_sign() {
-        assert_eq!(parse_env("A=b=c").expect("a pair"), ("A".to_owned(), "b=c".to_owned()));
-        assert_eq!(parse_env("A=").expect("a pair"), ("A".to_owned(), String::new()));
-        for bad in ["A", "=b", "", "A=\0"] {
-            assert_eq!(parse_env(bad).expect_err(bad).code(), "bad_usage");
-        }
-    }
-
-    #[test]
-    fn limits_name_the_flag_that_is_wrong() {
-        let args = |time: &str, memory: &str, cost: &str| LimitArgs {
-            time: Some(time.to_owned()),
-            memory: Some(memory.to_owned()),
-            max_cost: Some(cost.to_owned()),
-        };
-        let limits = parse_limits(&args("90s", "1KiB", "0.5")).expect("limits");
-        assert_eq!(limits.time, Some(std::time::Duration::from_secs(90)));
-        assert_eq!((limits.memory, limits.max_cost), (Some(ByteSize(1024)), Some(MicroUsd(500_000))));
-        for (bad, flag) in [
-            (args("soon", "1KiB", "1"), "--time"),
-            (args("1s", "lots", "1"), "--memory"),
-            (args("1s", "1KiB", "free"), "--max-cost"),
-        ] {
-            assert!(parse_limits(&bad).expect_err(flag).message().contains(flag));
-        }
+/// Resolves when ctrl-c was pressed more than `times` times.
+async fn interrupted_more_than(times: u8, stop: &watch::Receiver<u8>) {
+    let mut stop = stop.clone();
+    if stop.wait_for(|count| *count > times).await.is_err() {
+        std::future::pending::<()>().await;
     }
 }

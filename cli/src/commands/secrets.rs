@@ -1,36 +1,44 @@
 //! `orch secrets`: what the vault holds, never what it says.
 
 use std::process::ExitCode;
-use std::time::Duration;
 
-use orch_manifests::{AgentName, HostPattern, parse_duration};
-use orch_server::{Failure, Kind};
-use orch_vault::{
-    Depth, ExpectedVersion, OpenMode, Secret, SecretMeta, SecretName, SecretSummary, Vault, Wanted,
-    resolve_keys,
-};
+use orch_manifests::AgentName;
+use orch_server::secrets::secret_name;
+use orch_server::{Failure, KeySources, Kind};
+use orch_vault::{Depth, Lookup, SecretMeta, VaultError, Wanted, resolve_keys};
 use serde_json::{Value, json};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
-use crate::args::{RmArgs, SecretArg, SecretsCommand, SetArgs, WhichArgs};
-use crate::printer::Printer;
-use crate::value;
+use crate::args::{RmArgs, SecretsArgs, SecretsCommand, SetArgs, WhichArgs};
+use crate::moment;
+use crate::printer::{Printer, harmless};
 use crate::wire::{Installation, broken_pipe};
 
-pub(crate) fn run(command: SecretsCommand, printer: Printer) -> Result<ExitCode, Failure> {
+mod keeping;
+mod said;
+
+use keeping::{Keeping, Row};
+use said::{parse_host, parse_place, read_value};
+
+pub(crate) fn run(args: SecretsArgs, printer: Printer) -> Result<ExitCode, Failure> {
     let here = Installation::open()?;
-    match command {
-        SecretsCommand::Set(args) => set(&here, *args, printer),
-        SecretsCommand::List => list(&here, printer),
-        SecretsCommand::Rm(args) => rm(&here, &args, printer),
-        SecretsCommand::Which(args) => which(&here, &args, printer),
+    let find = || Keeping::find(&here, args.local);
+    match args.command {
+        SecretsCommand::Set(args) => set(&here, find, *args, printer),
+        SecretsCommand::List => list(&find()?, printer),
+        SecretsCommand::Rm(args) => rm(&here, find, &args, printer),
+        SecretsCommand::Which(args) => which(&here, find, &args, printer),
     }?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn set(here: &Installation, args: SetArgs, printer: Printer) -> Result<(), Failure> {
-    let name = parse_name(here, &args.name)?;
+/// What is said is checked before any server is looked for.
+fn set<'a>(
+    here: &'a Installation,
+    find: impl FnOnce() -> Result<Keeping<'a>, Failure>,
+    args: SetArgs,
+    printer: Printer,
+) -> Result<(), Failure> {
+    let name = secret_name(&args.name, &here.catalog)?;
     let bound = here.catalog.provider_of_key(name.as_str());
     if let Some(provider) = bound
         && (!args.host.is_empty() || !args.agent.is_empty() || args.place.is_some())
@@ -50,7 +58,7 @@ fn set(here: &Installation, args: SetArgs, printer: Printer) -> Result<(), Failu
             .map_err(|e| Failure::usage("bad_usage", format!("--agent {agent:?}: {e}")))?;
     }
     let header = parse_place(args.place.as_deref().unwrap_or("header:authorization"))?;
-    let expires = args.expires.as_deref().map(expiry).transpose()?;
+    let expires = args.expires.as_deref().map(moment::from_now).transpose()?;
     let secret = read_value(here, &name, &args, printer)?;
 
     let meta = SecretMeta {
@@ -62,17 +70,20 @@ fn set(here: &Installation, args: SetArgs, printer: Printer) -> Result<(), Failu
         scrubbable: !args.allow_short,
     };
     let unbound = bound.is_none() && meta.hosts.is_empty();
-    here.prepare_vault()?;
-    let mut vault = Vault::open(&here.vault, OpenMode::Create)?;
-    let version = vault.set(&name, secret, meta, ExpectedVersion::Any)?;
-    let short = vault.list()?.iter().any(|secret| secret.name == name && !secret.meta.scrubbable);
-
+    let keeping = find()?;
+    let version = keeping.set(&name, secret, meta)?;
     if printer.json() {
         return printer
-            .result_json(&json!({ "name": name.as_str(), "version": version.get() }))
+            .result_json(&json!({ "name": name.as_str(), "version": version }))
             .or_else(broken_pipe);
     }
-    printer.note(&format!("stored {name}, version {version}"));
+    let short = keeping.rows()?.iter().any(|row| row.name == name.as_str() && !row.scrubbable);
+    printer.note(&match &keeping {
+        Keeping::Server(client, _) if client.on_network() => {
+            format!("stored {name}, version {version}, at {}", client.name())
+        }
+        _ => format!("stored {name}, version {version}"),
+    });
     if unbound {
         printer.warn(&format!(
             "{name} may go nowhere yet: say where with --host, or at a run with --secret {name}@HOST"
@@ -84,39 +95,38 @@ fn set(here: &Installation, args: SetArgs, printer: Printer) -> Result<(), Failu
     Ok(())
 }
 
-fn list(here: &Installation, printer: Printer) -> Result<(), Failure> {
-    let secrets = Vault::open(&here.vault, OpenMode::ReadOnlyIfExists)?.list()?;
+fn list(keeping: &Keeping<'_>, printer: Printer) -> Result<(), Failure> {
+    let rows = keeping.rows()?;
     if printer.json() {
-        let rows: Vec<Value> = secrets.iter().map(|secret| row(here, secret)).collect();
         return printer.result_json(&json!({ "secrets": rows })).or_else(broken_pipe);
     }
-    if secrets.is_empty() {
+    if rows.is_empty() {
         printer.note("the vault holds nothing; store a key with: orch secrets set OPENAI_API_KEY");
         return Ok(());
     }
-    let width = secrets.iter().map(|s| s.name.as_str().len()).max().unwrap_or(0);
-    let lines: Vec<String> = secrets
+    let width = rows.iter().map(|row| row.name.len()).max().unwrap_or(0);
+    let lines: Vec<String> = rows
         .iter()
-        .map(|secret| {
-            let mask = secret.mask.as_deref().map_or_else(|| "…".to_owned(), |mask| format!("…{mask}"));
-            format!(
-                "{:width$}  v{:<3} {mask:6} {}  {}",
-                secret.name.as_str(),
-                secret.version.get(),
-                date(secret.updated),
-                where_to(here, secret)
-            )
+        .map(|row| {
+            let mask = row.mask.as_deref().map_or_else(|| "…".to_owned(), |mask| format!("…{mask}"));
+            format!("{:width$}  v{:<3} {mask:6} {}  {}", row.name, row.version, row.updated, where_to(row))
         })
         .collect();
-    printer.result(&lines.join("\n")).or_else(broken_pipe)
+    printer.result(&harmless(&lines.join("\n"))).or_else(broken_pipe)
 }
 
-fn rm(here: &Installation, args: &RmArgs, printer: Printer) -> Result<(), Failure> {
-    let name = parse_name(here, &args.name)?;
+fn rm<'a>(
+    here: &'a Installation,
+    find: impl FnOnce() -> Result<Keeping<'a>, Failure>,
+    args: &RmArgs,
+    printer: Printer,
+) -> Result<(), Failure> {
+    let name = secret_name(&args.name, &here.catalog)?;
     let missing =
         || Failure::usage("secret_missing", format!("the vault holds no {name}")).hint("orch secrets list");
+    let keeping = find()?;
     // The vault is closed again before anybody is asked: nobody else could use it in the meantime.
-    if !Vault::open(&here.vault, OpenMode::ReadOnlyIfExists)?.contains(&name)? {
+    if !keeping.rows()?.iter().any(|row| row.name == name.as_str()) {
         return Err(missing());
     }
     if !args.yes {
@@ -127,20 +137,14 @@ fn rm(here: &Installation, args: &RmArgs, printer: Printer) -> Result<(), Failur
             )
             .hint(format!("orch secrets rm {name} --yes")));
         }
-        printer.ask(&format!("Remove {name}? It cannot be read back or restored. [y/N] "));
-        let mut answer = String::new();
-        std::io::stdin()
-            .read_line(&mut answer)
-            .map_err(|e| Failure::usage("bad_usage", format!("cannot read the answer: {e}")))?;
-        if !matches!(answer.trim(), "y" | "Y" | "yes") {
+        if !printer.confirmed(&format!("Remove {name}? It cannot be read back or restored. [y/N] "))? {
             return Err(Failure::new(Kind::Interrupted, "not_confirmed", "nothing was removed"));
         }
     }
-    let mut vault = Vault::open(&here.vault, OpenMode::WriteIfExists)?;
-    let version = vault.remove(&name)?.ok_or_else(missing)?;
+    let version = keeping.remove(&name)?.ok_or_else(missing)?;
     if printer.json() {
         return printer
-            .result_json(&json!({ "name": name.as_str(), "removed": version.get() }))
+            .result_json(&json!({ "name": name.as_str(), "removed": version }))
             .or_else(broken_pipe);
     }
     printer.note(&format!("removed {name}"));
@@ -148,14 +152,26 @@ fn rm(here: &Installation, args: &RmArgs, printer: Printer) -> Result<(), Failur
 }
 
 /// Where a run would take a key from, and what that hides.
-fn which(here: &Installation, args: &WhichArgs, printer: Printer) -> Result<(), Failure> {
+fn which<'a>(
+    here: &'a Installation,
+    find: impl FnOnce() -> Result<Keeping<'a>, Failure>,
+    args: &WhichArgs,
+    printer: Printer,
+) -> Result<(), Failure> {
     let provider = here.catalog.provider(&args.name);
     let names: Vec<String> = match provider {
         Some(provider) => provider.env.clone(),
-        None => vec![parse_name(here, &args.name)?.to_string()],
+        None => vec![secret_name(&args.name, &here.catalog)?.to_string()],
     };
     let wanted = [Wanted { provider: &args.name, names: &names }];
-    let resolution = resolve_keys(&wanted, &[], &here.key_sources(), Depth::All)?;
+    let own = here.key_sources();
+    let resolution = match find()? {
+        Keeping::Here(_) => resolve_keys(&wanted, &[], &own, Depth::All)?,
+        keeping @ Keeping::Server(..) => {
+            let there = There { rows: keeping.rows()?, own, sends_env: !keeping.on_network() };
+            resolve_keys(&wanted, &[], &there, Depth::All)?
+        }
+    };
 
     let Some(found) = resolution.found.first() else {
         return Err(Failure::new(Kind::NoKey, "no_key", format!("there is no {}", names.join(" or ")))
@@ -186,6 +202,23 @@ fn which(here: &Installation, args: &WhichArgs, printer: Printer) -> Result<(), 
     Ok(())
 }
 
+/// The layers of a run on a server: this environment where it is sent along, and what the server's vault holds.
+struct There<'a> {
+    rows: Vec<Row>,
+    own: KeySources<'a>,
+    sends_env: bool,
+}
+
+impl Lookup for There<'_> {
+    fn env(&self, name: &str) -> bool {
+        self.sends_env && self.own.env(name)
+    }
+
+    fn vault(&self, name: &str) -> Result<Option<u64>, VaultError> {
+        Ok(self.rows.iter().find(|row| row.name == name).map(|row| row.version))
+    }
+}
+
 fn described(source: &str) -> &str {
     match source {
         "env" => "the environment",
@@ -194,151 +227,14 @@ fn described(source: &str) -> &str {
     }
 }
 
-fn row(here: &Installation, secret: &SecretSummary) -> Value {
-    json!({
-        "name": secret.name.as_str(),
-        "version": secret.version.get(),
-        "mask": secret.mask,
-        "fingerprint": secret.fingerprint,
-        "created": date(secret.created),
-        "updated": date(secret.updated),
-        "expires": secret.meta.expires.map(date),
-        "hosts": hosts_of(here, secret),
-        "header": secret.meta.header,
-        "agents": secret.meta.agents,
-        "scrubbable": secret.meta.scrubbable,
-    })
-}
-
-/// Where a value may go: its provider's host for names of the catalog, else what its owner said.
-fn hosts_of(here: &Installation, secret: &SecretSummary) -> Vec<String> {
-    let of_catalog = here.catalog.provider_of_key(secret.name.as_str());
-    match of_catalog {
-        Some(provider) => vec![provider.endpoint.host.to_string()],
-        None => secret.meta.hosts.clone(),
-    }
-}
-
-fn where_to(here: &Installation, secret: &SecretSummary) -> String {
-    let hosts = hosts_of(here, secret);
-    let mut text =
-        if hosts.is_empty() { "goes nowhere yet".to_owned() } else { format!("→ {}", hosts.join(", ")) };
-    if let Some(at) = secret.meta.expires {
-        text.push_str(&format!(" (until {})", date(at)));
+fn where_to(row: &Row) -> String {
+    let mut text = if row.hosts.is_empty() {
+        "goes nowhere yet".to_owned()
+    } else {
+        format!("→ {}", row.hosts.join(", "))
+    };
+    if let Some(at) = &row.expires {
+        text.push_str(&format!(" (until {at})"));
     }
     text
-}
-
-/// The value, from the one place that was named, else from the terminal without echo.
-fn read_value(
-    here: &Installation,
-    name: &SecretName,
-    args: &SetArgs,
-    printer: Printer,
-) -> Result<Secret, Failure> {
-    let unreadable = |from: &str, e: &dyn std::fmt::Display| {
-        Failure::usage("value_unreadable", format!("cannot read the value of {name} from {from}: {e}"))
-    };
-    if let Some(file) = &args.from_file {
-        return value::from_file(file, printer).map_err(|e| unreadable(&file.display().to_string(), &e));
-    }
-    if args.from_env {
-        return here.environment.key(name.as_str()).ok_or_else(|| {
-            Failure::new(
-                Kind::NoKey,
-                "no_key",
-                format!("the environment variable {name} is not set, or empty"),
-            )
-        });
-    }
-    match args.value.as_deref() {
-        Some(SecretArg::Value(secret)) => {
-            printer.warn(
-                "a value on the command line stays in the shell's history and shows in the process list",
-            );
-            Ok(value::copy(secret))
-        }
-        Some(SecretArg::Stdin) => value::from_stdin(printer).map_err(|e| unreadable("standard input", &e)),
-        None if printer.interactive() => {
-            let text = rpassword::prompt_password(format!("Value of {name} (not shown): "))
-                .map_err(|e| unreadable("the terminal", &e))?;
-            Ok(Secret::new(text.into_bytes()))
-        }
-        None => Err(Failure::usage("bad_usage", format!("no value for {name}, and no terminal to ask on"))
-            .hint(format!("orch secrets set {name} - < FILE"))
-            .hint(format!("orch secrets set {name} --from-env"))),
-    }
-}
-
-/// The name of a secret. What was typed is not repeated: it may be a value in the wrong place.
-fn parse_name(here: &Installation, text: &str) -> Result<SecretName, Failure> {
-    text.parse().map_err(|e| {
-        let failure = Failure::usage("secret_name_invalid", format!("that is not a secret's name: {e}"));
-        let before = text.split_once('=').and_then(|(name, _)| name.parse::<SecretName>().ok());
-        match (before, here.catalog.provider(text).and_then(|provider| provider.key_name())) {
-            (Some(name), _) => {
-                failure.hint(format!("the value does not follow an =: orch secrets set {name} -"))
-            }
-            (None, Some(name)) => failure.hint(format!("the key of {text} is {name}")),
-            (None, None) => failure.hint("a name is like OPENAI_API_KEY"),
-        }
-    })
-}
-
-fn parse_host(text: &str) -> Result<String, Failure> {
-    let pattern: HostPattern =
-        text.parse().map_err(|e| Failure::usage("bad_usage", format!("--host {text:?}: {e}")))?;
-    Ok(pattern.to_string())
-}
-
-fn parse_place(text: &str) -> Result<String, Failure> {
-    let wrong = || {
-        Failure::usage("bad_usage", format!("--in {text:?} is not header:NAME")).hint("--in header:x-api-key")
-    };
-    let name = text.strip_prefix("header:").ok_or_else(wrong)?;
-    let valid = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
-    if valid { Ok(name.to_ascii_lowercase()) } else { Err(wrong()) }
-}
-
-fn expiry(text: &str) -> Result<OffsetDateTime, Failure> {
-    let life: Duration =
-        parse_duration(text).map_err(|e| Failure::usage("bad_usage", format!("--expires {text:?}: {e}")))?;
-    OffsetDateTime::now_utc()
-        .checked_add(life.try_into().unwrap_or(time::Duration::MAX))
-        .ok_or_else(|| Failure::usage("bad_usage", format!("--expires {text:?} is too far away")))
-}
-
-fn date(at: OffsetDateTime) -> String {
-    at.replace_nanosecond(0).unwrap_or(at).format(&Rfc3339).unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_place_is_a_header() {
-        assert_eq!(parse_place("header:X-Api-Key").expect("a header"), "x-api-key");
-        for bad in ["", "authorization", "header:", "header:a b", "query:key", "header:a\r\nb"] {
-            assert_eq!(parse_place(bad).expect_err(bad).code(), "bad_usage");
-        }
-    }
-
-    #[test]
-    fn a_host_is_a_name_or_a_pattern_that_its_owner_can_own() {
-        assert_eq!(parse_host("API.Example.com").expect("a host"), "api.example.com");
-        assert_eq!(parse_host("*.example.com").expect("a pattern"), "*.example.com");
-        for bad in ["*", "*.com", "10.0.0.1", "https://a.example", ""] {
-            assert_eq!(parse_host(bad).expect_err(bad).code(), "bad_usage");
-        }
-    }
-
-    #[test]
-    fn a_life_is_counted_from_now() {
-        let in_a_day = expiry("1d").expect("a life") - OffsetDateTime::now_utc();
-        assert!((23..=24).contains(&in_a_day.whole_hours()), "{in_a_day}");
-        for bad in ["", "soon", "30"] {
-            assert_eq!(expiry(bad).expect_err(bad).code(), "bad_usage");
-        }
-    }
 }

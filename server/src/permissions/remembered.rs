@@ -4,9 +4,6 @@
 //! module, so a changed agent asks again; the list of capabilities is exact, so nothing widens silently.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use orch_manifests::{AgentName, Digest};
@@ -80,25 +77,17 @@ impl Remembered {
         digest: Digest,
         granted: &[Capability],
     ) -> Result<(), Failure> {
-        let failed =
-            |e: std::io::Error| Failure::file("grants_unwritable", "remember the grant in", path, &e);
-        let lock = fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(path.with_extension("lock"))
-            .map_err(failed)?;
-        lock.lock().map_err(failed)?;
-        let mut remembered = Self::load(path)?;
-        let texts = granted.iter().map(ToString::to_string);
-        match remembered.rows.iter_mut().find(|row| row.digest == digest) {
-            Some(row) => row.capabilities.extend(texts),
-            None => {
-                remembered.rows.push(Row { agent: agent.clone(), digest, capabilities: texts.collect() });
+        private::change(path, "grants_unwritable", || {
+            let mut remembered = Self::load(path)?;
+            let texts = granted.iter().map(ToString::to_string);
+            match remembered.rows.iter_mut().find(|row| row.digest == digest) {
+                Some(row) => row.capabilities.extend(texts),
+                None => {
+                    remembered.rows.push(Row { agent: agent.clone(), digest, capabilities: texts.collect() });
+                }
             }
-        }
-        remembered.write(path).map_err(failed)
+            Ok(serde_json::json!({ "version": VERSION, "grants": remembered.rows }).to_string())
+        })
     }
 
     /// Whether this exact agent was granted this exact capability.
@@ -120,30 +109,12 @@ impl Remembered {
         let row = |(agent, digest, capabilities)| Row { agent, digest, capabilities };
         Self { rows: rows.into_iter().map(row).collect() }
     }
-
-    /// Replaces the file whole. The caller holds the lock, so the draft is nobody else's.
-    fn write(&self, path: &Path) -> std::io::Result<()> {
-        let draft = path.with_extension("draft");
-        let stored = serde_json::json!({ "version": VERSION, "grants": self.rows });
-        let written = (|| {
-            let mut file =
-                fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
-            file.write_all(stored.to_string().as_bytes())?;
-            file.sync_all()?;
-            fs::rename(&draft, path)?;
-            fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
-        })();
-        if written.is_err() {
-            // The draft may not exist; what matters is the error that led here.
-            let _ = fs::remove_file(&draft);
-        }
-        written
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     fn capability(host: &str) -> Capability {
         Capability::Secret { name: "TOKEN".to_owned(), host: host.to_owned() }

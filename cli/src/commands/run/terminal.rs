@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use orch_server::{Answer, Event, Observer, Question};
 use tokio::sync::watch;
 
+use super::question::Asked;
 use crate::printer::{Printer, Utf8Pieces};
 
 /// What a run tells, as lines. The agent's log is cut into lines; its output, when streamed, into whole characters.
@@ -18,6 +19,19 @@ pub(super) struct Terminal {
 impl Terminal {
     pub(super) fn new(printer: Printer, stop: watch::Receiver<u8>) -> Self {
         Self { printer, stop, log: Mutex::default(), output: Mutex::default() }
+    }
+
+    /// Shows a question and waits for its answer; nobody there is a no.
+    pub(super) fn answer(&self, asked: &Asked) -> Answer {
+        if !self.printer.interactive() {
+            return Answer::Deny;
+        }
+        asked.show(self.printer);
+        match self.read_answer().as_deref().map(str::trim) {
+            Some("y" | "Y" | "yes") => Answer::Once,
+            Some("a" | "A" | "always") => Answer::Remember,
+            _ => Answer::Deny,
+        }
     }
 
     /// A line from the terminal; none when there is none to come, or ctrl-c came instead.
@@ -83,25 +97,6 @@ impl Observer for Terminal {
     }
 
     fn ask(&self, question: &Question) -> Answer {
-        if !self.printer.interactive() {
-            return Answer::Deny;
-        }
-        let Question { agent, version, wanted, had, dropped, combined, .. } = question;
-        self.printer.note(&format!("{agent} {version} asks for permission to:"));
-        for capability in wanted {
-            let text = capability.to_string();
-            let mark = if had.is_empty() || had.contains(&text) { "" } else { " (new in this version)" };
-            self.printer.note(&format!("  - {text}{mark}"));
-        }
-        for text in dropped {
-            self.printer.note(&format!("  - no longer: {text}"));
-        }
-        self.printer.note(combined);
-        self.printer.ask("Allow? [y]es for this run, [a]lways for exactly this version, [N]o: ");
-        match self.read_answer().as_deref().map(str::trim) {
-            Some("y" | "Y" | "yes") => Answer::Once,
-            Some("a" | "A" | "always") => Answer::Remember,
-            _ => Answer::Deny,
-        }
+        self.answer(&Asked::of(question))
     }
 }

@@ -1,0 +1,146 @@
+//! `orch logs`: what the agent of a run has logged, harmless to a terminal.
+
+use std::process::ExitCode;
+
+use orch_manifests::RunId;
+use orch_server::{Failure, Kind};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::run::{Next, RunEvent, RunResource, next_events};
+use crate::args::LogsArgs;
+use crate::client::Client;
+use crate::printer::Printer;
+use crate::wire::{Installation, broken_pipe, with_client};
+
+/// How many times a stream that broke is taken up again in a row.
+const TRIES: u32 = 5;
+
+#[derive(Deserialize)]
+struct Runs {
+    runs: Vec<RunResource>,
+}
+
+#[derive(Deserialize)]
+struct Page {
+    events: Vec<Value>,
+    #[serde(default)]
+    next: Option<u64>,
+}
+
+pub(crate) fn run(args: &LogsArgs, printer: Printer) -> Result<ExitCode, Failure> {
+    let here = Installation::open()?;
+    let said = args.run.as_deref().map(str::parse::<RunId>).transpose();
+    let said =
+        said.map_err(|e| Failure::usage("bad_usage", e.to_string()).hint("the newest run: orch logs"))?;
+    with_client(&here, async |client| {
+        let run = match said {
+            Some(run) => run,
+            None => newest(client).await?,
+        };
+        let mut lines = Lines { printer, open: false };
+        let shown = if args.follow {
+            follow(client, &run, &mut lines).await
+        } else {
+            all(client, &run, &mut lines).await
+        };
+        lines.end()?;
+        shown
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn newest(client: &Client) -> Result<RunId, Failure> {
+    let runs: Runs = client.get("/v1/runs?limit=1").await?;
+    runs.runs.into_iter().next().map(|run| run.id).ok_or_else(|| {
+        Failure::usage("run_not_found", format!("there is no run at {} yet", client.name()))
+            .hint("runs with --local are not kept")
+    })
+}
+
+/// What has been logged by now.
+async fn all(client: &Client, run: &RunId, lines: &mut Lines) -> Result<(), Failure> {
+    let mut after = 0;
+    let mut events = Vec::new();
+    loop {
+        let page: Page = client.get(&format!("/v1/logs?run={run}&after={after}")).await?;
+        for event in page.events {
+            let read: RunEvent = client.typed("GET /v1/logs", event.clone())?;
+            if lines.printer.json() {
+                events.push(event);
+            } else {
+                lines.piece(&read.text)?;
+            }
+        }
+        match page.next {
+            Some(next) if next > after => after = next,
+            _ => break,
+        }
+    }
+    if lines.printer.json() {
+        lines.printer.result_json(&json!({ "run": run.as_str(), "events": events })).or_else(broken_pipe)?;
+    }
+    Ok(())
+}
+
+/// What is logged until the run has ended; with `--json` a line for each event.
+async fn follow(client: &Client, run: &RunId, lines: &mut Lines) -> Result<(), Failure> {
+    let (mut after, mut tries) = (0, 0);
+    loop {
+        let from = (after > 0).then(|| after.to_string());
+        let mut events = client.events(&format!("/v1/runs/{run}/events"), from.as_deref()).await?;
+        let why = loop {
+            match next_events(&mut events, client).await? {
+                Next::End(_) => return Ok(()),
+                Next::Broken(why) => break why,
+                Next::Event(event) if event.seq > after => {
+                    (after, tries) = (event.seq, 0);
+                    if event.kind == "log" {
+                        lines.event(&event)?;
+                    }
+                }
+                Next::Event(_) => {}
+            }
+        };
+        tries += 1;
+        if tries > TRIES {
+            return Err(Failure::new(
+                Kind::Server,
+                "server_unreachable",
+                format!("lost {}: {why}", client.name()),
+            ));
+        }
+    }
+}
+
+/// The log on standard output: it is this command's result.
+struct Lines {
+    printer: Printer,
+    /// Whether the last piece did not end its line.
+    open: bool,
+}
+
+impl Lines {
+    fn event(&mut self, event: &RunEvent) -> Result<(), Failure> {
+        if self.printer.json() {
+            let RunEvent { seq, kind, text } = event;
+            return self
+                .printer
+                .result_json(&json!({ "seq": seq, "kind": kind, "text": text }))
+                .or_else(broken_pipe);
+        }
+        self.piece(&event.text)
+    }
+
+    fn piece(&mut self, text: &str) -> Result<(), Failure> {
+        if let Some(last) = text.chars().next_back() {
+            self.open = last != '\n';
+        }
+        self.printer.stream(text).or_else(broken_pipe)
+    }
+
+    /// Ends a line that the agent left open.
+    fn end(&mut self) -> Result<(), Failure> {
+        if std::mem::take(&mut self.open) { self.printer.stream("\n").or_else(broken_pipe) } else { Ok(()) }
+    }
+}

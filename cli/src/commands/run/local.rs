@@ -1,0 +1,55 @@
+//! A run in this process alone (`--local`): the broker, and nothing beside it.
+
+use std::process::ExitCode;
+
+use orch_server::{Agent, Failure, Kind, RunRequest};
+
+use super::said::Said;
+use super::terminal::Terminal;
+use super::{Interrupts, interrupted_more_than, print};
+use crate::args::RunArgs;
+use crate::printer::Printer;
+use crate::wire::{Installation, runtime};
+
+pub(super) fn run(args: &RunArgs, printer: Printer) -> Result<ExitCode, Failure> {
+    let here = Installation::open()?;
+    let request = request(args, &here, printer)?;
+    let stream = args.stream;
+    let broker = here.broker()?;
+    let report = runtime()?.block_on(async {
+        let interrupts = Interrupts::listen();
+        let stop = interrupts.count.clone();
+        let terminal = Terminal::new(if stream { printer.without_status() } else { printer }, stop.clone());
+        let done = tokio::select! {
+            done = broker.run(request, &terminal, stop.clone()) => done,
+            // Whoever interrupts twice does not want to wait for anything.
+            () = interrupted_more_than(1, &stop) => {
+                Err(Failure::new(Kind::Interrupted, "interrupted", "interrupted; the agent was killed"))
+            }
+        };
+        terminal.finish();
+        done
+    })?;
+    let report = serde_json::to_value(&report)
+        .map_err(|e| Failure::defect(format!("the report cannot be written as JSON: {e}")))?;
+    print(&report, stream, printer)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn request(args: &RunArgs, here: &Installation, printer: Printer) -> Result<RunRequest, Failure> {
+    let said = Said::read(args, here, printer)?;
+    Ok(RunRequest {
+        input: said.input,
+        keys: said.keys,
+        provider: said.provider,
+        model: said.model,
+        env: said.env,
+        allow: said.allow,
+        secrets: said.secrets,
+        mounts: said.mounts,
+        limits: said.limits,
+        stream: said.stream,
+        simulate: said.simulate,
+        ..RunRequest::new(Agent::load(&args.agent, &here.catalog)?)
+    })
+}

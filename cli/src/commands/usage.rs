@@ -1,0 +1,138 @@
+//! `orch usage`: runs, tokens and costs, added up.
+
+use std::process::ExitCode;
+
+use orch_manifests::parse_duration;
+use orch_server::Failure;
+use serde::Deserialize;
+use serde_json::Value;
+use time::format_description::well_known::Rfc3339;
+use time::macros::format_description;
+use time::{Date, OffsetDateTime, Time};
+use url::form_urlencoded::Serializer;
+
+use crate::args::{By, UsageArgs};
+use crate::moment::written;
+use crate::printer::{Printer, harmless};
+use crate::table::{Side, Table};
+use crate::wire::{Installation, broken_pipe, with_client};
+
+#[derive(Deserialize)]
+struct Usage {
+    rows: Vec<Row>,
+    #[serde(default)]
+    total: Option<Row>,
+}
+
+#[derive(Deserialize)]
+struct Row {
+    #[serde(default)]
+    key: Option<String>,
+    runs: u64,
+    calls: u64,
+    input_tokens: u64,
+    output_tokens: u64,
+    cost_usd: Option<f64>,
+}
+
+pub(crate) fn run(args: &UsageArgs, printer: Printer) -> Result<ExitCode, Failure> {
+    let here = Installation::open()?;
+    let path = path(args, OffsetDateTime::now_utc())?;
+    with_client(&here, async |client| {
+        let answer: Value = client.get(&path).await?;
+        if printer.json() {
+            return printer.result_json(&answer).or_else(broken_pipe);
+        }
+        let usage: Usage = client.typed("GET /v1/usage", answer)?;
+        printer.result(&harmless(&table(usage, args.by).text())).or_else(broken_pipe)
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn path(args: &UsageArgs, now: OffsetDateTime) -> Result<String, Failure> {
+    let mut query = Serializer::new(String::new());
+    for (name, said) in [("since", &args.since), ("until", &args.until)] {
+        if let Some(text) = said {
+            query.append_pair(name, &moment(name, text, now)?);
+        }
+    }
+    query.append_pair("by", args.by.word());
+    Ok(format!("/v1/usage?{}", query.finish()))
+}
+
+/// A time, the start of a day (UTC), or how long ago.
+fn moment(flag: &str, text: &str, now: OffsetDateTime) -> Result<String, Failure> {
+    let day = Date::parse(text, format_description!("[year]-[month]-[day]"));
+    let at = OffsetDateTime::parse(text, &Rfc3339)
+        .ok()
+        .or_else(|| day.ok().map(|day| day.with_time(Time::MIDNIGHT).assume_utc()))
+        .or_else(|| now.checked_sub(parse_duration(text).ok()?.try_into().ok()?));
+    at.map(written).ok_or_else(|| {
+        Failure::usage("bad_usage", format!("--{flag} {text:?} is no time"))
+            .hint(format!("--{flag} 2026-01-31, --{flag} 2026-01-31T12:00:00Z or --{flag} 7d"))
+    })
+}
+
+fn table(usage: Usage, by: By) -> Table {
+    let mut table = Table::new(&[
+        (by.word(), Side::Left),
+        ("runs", Side::Right),
+        ("calls", Side::Right),
+        ("tokens in", Side::Right),
+        ("tokens out", Side::Right),
+        ("cost in USD", Side::Right),
+    ]);
+    let rows = usage.rows.into_iter().map(|row| (row.key.clone().unwrap_or_else(|| "–".to_owned()), row));
+    for (key, row) in rows.chain(usage.total.map(|row| ("total".to_owned(), row))) {
+        let numbers =
+            [row.runs, row.calls, row.input_tokens, row.output_tokens].map(|number| number.to_string());
+        let cost = row.cost_usd.map_or_else(|| "unknown".to_owned(), |cost| format!("{cost:.4}"));
+        table.row([key].into_iter().chain(numbers).chain([cost]));
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use time::macros::datetime;
+
+    #[test]
+    fn times_are_said_in_three_ways() {
+        let now = datetime!(2026-02-08 12:00:00.5 UTC);
+        for (text, at) in [
+            ("2026-01-31", "2026-01-31T00:00:00Z"),
+            ("2026-01-31T10:00:00+02:00", "2026-01-31T10:00:00+02:00"),
+            ("7d", "2026-02-01T12:00:00Z"),
+        ] {
+            assert_eq!(moment("since", text, now).expect(text), at);
+        }
+        for bad in ["", "yesterday", "2026-13-01", "2026-1-1", "99999999999999d"] {
+            assert_eq!(moment("since", bad, now).expect_err(bad).code(), "bad_usage");
+        }
+        let args =
+            UsageArgs { since: Some("2026-01-31T10:00:00+02:00".to_owned()), until: None, by: By::Model };
+        assert_eq!(
+            path(&args, now).expect("a path"),
+            "/v1/usage?since=2026-01-31T10%3A00%3A00%2B02%3A00&by=model"
+        );
+    }
+
+    #[test]
+    fn usage_is_a_table_with_a_total() {
+        let usage: Usage = serde_json::from_value(serde_json::json!({
+            "rows": [
+                { "key": "gpt-4o-mini", "runs": 12, "calls": 30, "input_tokens": 12345, "output_tokens": 678, "cost_usd": 0.0123 },
+                { "key": null, "runs": 1, "calls": 1, "input_tokens": 1, "output_tokens": 2, "cost_usd": null },
+            ],
+            "total": { "runs": 13, "calls": 31, "input_tokens": 12346, "output_tokens": 680, "cost_usd": null },
+        }))
+        .expect("the contract's words");
+        insta::assert_snapshot!(table(usage, By::Model).text(), @r"
+        model        runs  calls  tokens in  tokens out  cost in USD
+        gpt-4o-mini    12     30      12345         678       0.0123
+        –               1      1          1           2      unknown
+        total          13     31      12346         680      unknown
+        ");
+    }
+}
