@@ -10,6 +10,7 @@ use std::time::Duration;
 use orch_manifests::Catalog;
 use orch_server::{
     Api, Broker, Caller, Config, Environment, Failure, Home, KeySources, Kind, Mode, Parts, Peer, Service,
+    Simulate,
 };
 use orch_vault::{Secret, VaultLocation};
 use tokio::runtime::Runtime;
@@ -135,14 +136,14 @@ impl Installation {
         }
     }
 
-    /// What a server of this installation is made of.
+    /// What a server of this installation is made of; with a scenario, its providers are simulated for everybody.
     ///
     /// # Errors
     /// When the system does not tell which program this is.
-    pub(crate) fn parts(self) -> Result<Parts, Failure> {
+    pub(crate) fn parts(self, simulate: Option<Simulate>) -> Result<Parts, Failure> {
         let program = this_program()?;
         let Self { environment: _, home, config, catalog, vault } = self;
-        Ok(Parts { home, config, catalog, vault, program })
+        Ok(Parts { home, config, catalog, vault, program, simulate })
     }
 }
 
@@ -158,7 +159,7 @@ struct Embedded {
 
 impl Embedded {
     async fn open(here: Installation) -> Result<Self, Failure> {
-        let service = Service::open(here.parts()?, Mode::Embedded).await?;
+        let service = Service::open(here.parts(None)?, Mode::Embedded).await?;
         let api = Api::new(Arc::clone(&service));
         let handler: Handler = Arc::new(move |request| {
             let api = api.clone();

@@ -139,7 +139,8 @@ mod tests {
         credentials.store(&one, &secret("orch_one")).expect("stored");
         credentials.store(&two, &secret("orch_two")).expect("stored");
         credentials.store(&one, &secret("orch_newer")).expect("stored");
-        let read = |server| credentials.token(server).expect("reads").map(|t| t.expose(<[u8]>::to_vec));
+        let read =
+            |server: &ServerUrl| credentials.token(server).expect("reads").map(|t| t.expose(<[u8]>::to_vec));
         assert_eq!(read(&one).as_deref(), Some(&b"orch_newer"[..]));
         assert_eq!(read(&two).as_deref(), Some(&b"orch_two"[..]));
         assert!(read(&url("http://127.0.0.1:1")).is_none());

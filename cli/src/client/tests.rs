@@ -24,17 +24,25 @@ async fn calls_share_a_connection_and_present_the_token() {
     for _ in 0..3 {
         assert_eq!(get(&client).await.expect("answered"), json!({ "name": "ci" }));
     }
-    let sent: Value = client.post("/v1/runs?wait", super::json(&json!({ "a": 1 })).expect("JSON")).await.expect("answered");
+    let sent: Value =
+        client.post("/v1/runs?wait", super::json(&json!({ "a": 1 })).expect("JSON")).await.expect("answered");
     assert_eq!(sent["name"], "ci");
     assert_eq!(server.connections(), 1);
     let tokens = server.asked(|asked| asked.header("authorization").map(str::to_owned));
     assert_eq!(tokens, vec![Some("Bearer orch_token".to_owned()); 4]);
     let host = format!("127.0.0.1:{}", server.port());
     assert!(server.asked(|asked| asked.header("host") == Some(&host)).iter().all(|same| *same));
-    let last = server.asked(|a| (a.method.clone(), a.path.clone(), a.header("content-type").map(str::to_owned), a.body.clone()));
+    let last = server.asked(|a| {
+        (a.method.clone(), a.path.clone(), a.header("content-type").map(str::to_owned), a.body.clone())
+    });
     assert_eq!(
         last.last().expect("asked"),
-        &("POST".to_owned(), "/v1/runs?wait".to_owned(), Some("application/json".to_owned()), Bytes::from(r#"{"a":1}"#))
+        &(
+            "POST".to_owned(),
+            "/v1/runs?wait".to_owned(),
+            Some("application/json".to_owned()),
+            Bytes::from(r#"{"a":1}"#)
+        )
     );
 }
 
@@ -77,7 +85,8 @@ async fn a_server_in_process_is_asked_without_a_connection() {
 
 #[tokio::test]
 async fn a_refusal_is_the_failure_that_was_told() {
-    let body = r#"{"error":{"code":"not_authenticated","message":"no","hints":[],"details":{}},"exit_code":8}"#;
+    let body =
+        r#"{"error":{"code":"not_authenticated","message":"no","hints":[],"details":{}},"exit_code":8}"#;
     let server = Served::tcp(None, move |_| told(401, body)).await;
     let client = server.client(None);
     let failure = get(&client).await.expect_err("refused");
@@ -190,16 +199,22 @@ async fn a_blob_is_sent_when_it_is_missing_and_checked_when_it_comes() {
 
 #[tokio::test]
 async fn events_are_taken_up_where_they_broke_off() {
-    let server = Served::tcp(None, |_| answer(200, "text/event-stream; charset=utf-8", "id: 8\nevent: log\ndata: x\n\n")).await;
+    let server = Served::tcp(None, |_| {
+        answer(200, "text/event-stream; charset=utf-8", "id: 8\nevent: log\ndata: x\n\n")
+    })
+    .await;
     let client = server.client(None);
     let mut events = client.events("/v1/runs/r/events", Some("7")).await.expect("a stream");
     assert_eq!(events.next().await.expect("read").expect("an event").kind, "log");
     assert_eq!(events.next().await.expect("read"), None);
-    let asked = server.asked(|a| (a.header("last-event-id").map(str::to_owned), a.header("accept").map(str::to_owned)));
+    let asked = server
+        .asked(|a| (a.header("last-event-id").map(str::to_owned), a.header("accept").map(str::to_owned)));
     assert_eq!(asked, [(Some("7".to_owned()), Some("text/event-stream".to_owned()))]);
 
     let other = Served::tcp(None, |_| told(200, "{}")).await;
-    let Err(failure) = other.client(None).events("/v1/runs/r/events", None).await else { panic!("no events") };
+    let Err(failure) = other.client(None).events("/v1/runs/r/events", None).await else {
+        panic!("no events")
+    };
     assert_eq!(failure.code(), "server_unexpected");
 }
 

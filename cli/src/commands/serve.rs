@@ -9,7 +9,7 @@ use std::sync::Arc;
 use clap::Args;
 use orch_manifests::parse_duration;
 use orch_server::http::{Limits, Names, Server, TlsFiles};
-use orch_server::{AdminToken, Api, Failure, Kind, Mode, Parts, Service, Simulate, ensure_admin_token};
+use orch_server::{AdminToken, Api, Failure, Kind, Mode, Service, Simulate, ensure_admin_token};
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -70,12 +70,12 @@ async fn serve(args: ServeArgs, printer: Printer) -> Result<ExitCode, Failure> {
     listening.spawn(count_signals(told, stop_signals()?));
 
     here.home.ensure(here.home.data())?;
-    let socket = here.home.data().join("server.sock");
+    let socket = here.home.server_socket();
     // Bound before the service opens, so that an address that is taken is found out before any run is touched; whoever
     // connects waits until it is open.
     let server = Server::bind(args.listen, tls.as_ref(), &socket, names, Limits::default())?;
     let simulate = args.simulate.as_deref().map(Simulate::open).transpose()?;
-    let service = Service::open(parts(here, simulate)?, Mode::Serve).await?;
+    let service = Service::open(here.parts(simulate)?, Mode::Serve).await?;
     let admin = ensure_admin_token(service.store(), service.home()).await?;
     ready(&server, admin.as_ref(), args.insecure_listen.as_deref(), printer)?;
     drop(admin);
@@ -112,13 +112,6 @@ fn check_address(args: &ServeArgs) -> Result<(), Failure> {
     )
     .hint("--tls-cert FILE --tls-key FILE")
     .hint("--insecure-listen REASON, where nobody on the way can read along"))
-}
-
-fn parts(here: Installation, simulate: Option<Simulate>) -> Result<Parts, Failure> {
-    let program = std::env::current_exe()
-        .map_err(|e| Failure::defect(format!("cannot tell which program this is: {e}")))?;
-    let Installation { environment: _, home, config, catalog, vault } = here;
-    Ok(Parts { home, config, catalog, vault, program, simulate })
 }
 
 /// Says where the server listens: to a person on stderr, to a program as one line of JSON.

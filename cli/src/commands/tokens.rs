@@ -75,8 +75,9 @@ async fn list(client: &Client, printer: Printer) -> Result<(), Failure> {
 }
 
 fn table(tokens: Vec<Token>) -> Table {
-    let mut table =
-        Table::new(&["id", "name", "workspace", "scopes", "last used", "expires"].map(|name| (name, Side::Left)));
+    let mut table = Table::new(
+        &["id", "name", "workspace", "scopes", "last used", "expires"].map(|name| (name, Side::Left)),
+    );
     for token in tokens {
         table.row([
             token.id,

@@ -51,6 +51,7 @@ fn new_run(workspace: &str) -> NewRun {
         instance: "inst_gone".to_owned(),
         request: json!({"input": {"n": 1}}),
         created: at(0),
+        started: None,
     }
 }
 

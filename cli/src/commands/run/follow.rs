@@ -235,7 +235,9 @@ mod tests {
         \"report\":{\"output\":1}}\n\n";
 
     fn event(seq: u64) -> String {
-        format!("id: {seq}\nevent: note\ndata: {{\"seq\":{seq},\"time\":\"x\",\"kind\":\"note\",\"text\":\"n\"}}\n\n")
+        format!(
+            "id: {seq}\nevent: note\ndata: {{\"seq\":{seq},\"time\":\"x\",\"kind\":\"note\",\"text\":\"n\"}}\n\n"
+        )
     }
 
     fn run() -> RunId {
@@ -246,7 +248,9 @@ mod tests {
         let printer = Printer::new(true, &Environment::Fixed([("CI".to_owned(), "1".to_owned())].into()));
         let terminal = Terminal::new(printer, stop.clone());
         let (client, run) = (server.client(None), run());
-        Following { client: &client, run: &run, terminal: &terminal, printer, stop: stop.clone() }.to_end().await
+        Following { client: &client, run: &run, terminal: &terminal, printer, stop: stop.clone() }
+            .to_end()
+            .await
     }
 
     #[tokio::test]
@@ -263,7 +267,10 @@ mod tests {
         .await;
         let (_keep, stop) = watch::channel(0);
         let ended = followed(&server, &stop).await.expect("the end");
-        assert_eq!((ended.status.as_str(), ended.report), ("succeeded", Some(serde_json::json!({ "output": 1 }))));
+        assert_eq!(
+            (ended.status.as_str(), ended.report),
+            ("succeeded", Some(serde_json::json!({ "output": 1 })))
+        );
         let from = server.asked(|asked| asked.header("last-event-id").map(str::to_owned));
         assert_eq!(from, [None, Some("2".to_owned()), Some("2".to_owned())]);
     }

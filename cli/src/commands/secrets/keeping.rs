@@ -118,8 +118,9 @@ impl<'a> Keeping<'a> {
             Self::Here(here) => {
                 let secrets = Vault::open(&here.vault, OpenMode::ReadOnlyIfExists)?.list()?;
                 let rows = secrets.iter().map(|secret| serde_json::from_value(listed(secret, &here.catalog)));
-                rows.collect::<Result<_, _>>()
-                    .map_err(|e| Failure::defect(format!("a secret is listed in other words than it is read: {e}")))
+                rows.collect::<Result<_, _>>().map_err(|e| {
+                    Failure::defect(format!("a secret is listed in other words than it is read: {e}"))
+                })
             }
             Self::Server(client, runtime) => Ok(runtime.block_on(client.get::<Rows>("/v1/secrets"))?.secrets),
         }
