@@ -120,18 +120,17 @@ impl Broker {
     ) -> Result<Report, Failure> {
         let started = Instant::now();
         let upstream = self.upstream(request.simulate.as_ref()).await?;
+        let mut checked = self.check(RunId::random(), request, upstream, observer)?;
+        // The vault is closed again when this is done.
+        let keys = checked.open_keys(&KeySources::new(&self.environment, &self.catalog, &self.vault))?;
         let file = self.home.grants_file();
         let standing = Standing {
-            run: RunId::random(),
             workspace: &self.vault.workspace,
             local: true,
-            sources: KeySources::new(&self.environment, &self.catalog, &self.vault),
             granted: Remembered::load(&file)?,
             book: Some(file),
         };
-        let prepared = self.prepare(request, upstream, &standing, observer);
-        // Closes the vault.
-        drop(standing);
+        let prepared = self.admit(checked, keys, &standing, observer);
         if *stop.borrow() > 0 {
             return Err(interrupted("interrupted before the agent was started"));
         }

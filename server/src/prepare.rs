@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::agent::Agent;
 use crate::broker::Broker;
 use crate::failure::{Failure, Kind};
-use crate::keys::{KeyQuestion, KeySources, Keys, SecretGrant};
+use crate::keys::{CallerKeys, KeyQuestion, KeySources, Keys, SecretGrant};
 use crate::limits::RunLimits;
 use crate::permissions::{self, Answer, Capability, Question, Remembered};
 use crate::policy::{self, Wants};
@@ -21,16 +21,23 @@ use crate::schema::{self, Schema};
 use crate::thinking::{Thinking, WantedModels};
 use crate::upstream::Upstream;
 
-/// In whose name a run is prepared, and what that brings.
-pub(crate) struct Standing<'a> {
-    /// The run's id.
+/// What a run is, once its documents, limits and mounts are known to be in order.
+pub(crate) struct Checked {
     pub(crate) run: RunId,
+    request: RunRequest,
+    upstream: Arc<Upstream>,
+    input: String,
+    output_schema: Option<Schema>,
+    limits: RunLimits,
+    mounts: Vec<MountRequest>,
+}
+
+/// In whose name a run is permitted, and what that brings.
+pub(crate) struct Standing<'a> {
     /// The workspace: whose keys these are, and with whom connections and workers are shared.
     pub(crate) workspace: &'a str,
     /// Whether the run is the user's own on this machine, where providers without a pin may be.
     pub(crate) local: bool,
-    /// Where keys lie, below what the request brings.
-    pub(crate) sources: KeySources<'a>,
     /// What was granted before.
     pub(crate) granted: Remembered,
     /// Where an answer that is to be remembered goes; none when no answer is.
@@ -55,26 +62,55 @@ pub(crate) struct Prepared {
     pub(crate) wants: Wants,
 }
 
+impl Checked {
+    /// The run's keys, or the simulation's, so that a simulated run touches neither environment nor vault. Reads the
+    /// vault, so it may wait for the disk.
+    ///
+    /// # Errors
+    /// When a key that is needed is not there or cannot be used, or a provider or model is not known.
+    pub(crate) fn open_keys(&mut self, sources: &KeySources<'_>) -> Result<Keys, Failure> {
+        let catalog = &self.upstream.catalog;
+        let secrets = self.request.secrets.iter().map(|text| SecretGrant::parse(text, catalog));
+        let secret_grants = secrets.collect::<Result<Vec<_>, _>>()?;
+        let flags = std::mem::take(&mut self.request.keys);
+        let wanted = WantedModels::of(&self.request, catalog)?;
+        let question = KeyQuestion {
+            run: &self.run,
+            flags,
+            manifest: &self.request.agent.manifest,
+            bare: self.request.agent.bare,
+            wanted: wanted.providers(),
+            secret_grants: &secret_grants,
+        };
+        match self.upstream.simulation {
+            Some(_) => question.simulated(self.upstream.simulated_keys(wanted.providers())),
+            None => question.open(sources),
+        }
+    }
+
+    /// Keys of the caller's environment, which are used up by this.
+    pub(crate) fn take_env_keys(&mut self) -> CallerKeys {
+        std::mem::take(&mut self.request.env_keys)
+    }
+}
+
 impl Broker {
-    /// Checks everything that the run needs. What is to be said about it goes to the observer, who is also asked for
-    /// what nobody has granted yet. Reads keys, so it may wait for the disk.
+    /// Checks input, schemas, limits and mounts. What is to be said about them goes to the observer.
     ///
     /// # Errors
     /// Whatever refuses the run.
-    pub(crate) fn prepare(
+    pub(crate) fn check(
         &self,
+        run: RunId,
         mut request: RunRequest,
         upstream: Arc<Upstream>,
-        standing: &Standing<'_>,
         observer: &dyn Observer,
-    ) -> Result<Prepared, Failure> {
-        let run = standing.run.clone();
-        let agent = Arc::clone(&request.agent);
+    ) -> Result<Checked, Failure> {
         let (input, output_schema) = check_documents(&mut request)?;
         let config = self.config();
         let limits = RunLimits::of(
             request.limits,
-            &agent.manifest.limits,
+            &request.agent.manifest.limits,
             &config.default_limits,
             &config.limit_ceilings,
         );
@@ -89,10 +125,29 @@ impl Broker {
                 simulation.scenario().name()
             )));
         }
-        let (keys, thinking) = self.think(&mut request, &run, &upstream, standing)?;
+        Ok(Checked { run, request, upstream, input, output_schema, limits, mounts })
+    }
+
+    /// Decides the plan, and asks for what nobody has granted yet: the last step in which a run can be refused.
+    ///
+    /// # Errors
+    /// Whatever refuses it.
+    pub(crate) fn admit(
+        &self,
+        checked: Checked,
+        keys: Keys,
+        standing: &Standing<'_>,
+        observer: &dyn Observer,
+    ) -> Result<Prepared, Failure> {
+        let Checked { run, request, upstream, input, output_schema, limits, mounts } = checked;
+        let agent = Arc::clone(&request.agent);
+        let simulated = upstream.simulation.is_some();
         for warning in keys.warnings() {
             observer.event(Event::Warning(&warning));
         }
+        let wanted = WantedModels::of(&request, &upstream.catalog)?;
+        let thinking = Thinking::plan(&agent.manifest, &wanted, &keys, standing.local && !simulated)?;
+        drop(wanted);
         for note in thinking.notes() {
             observer.event(Event::Note(&note));
         }
@@ -103,7 +158,7 @@ impl Broker {
             agent,
             env: request.env,
             stream: request.stream,
-            simulated: upstream.simulation.is_some(),
+            simulated,
             input,
             output_schema,
             limits,
@@ -113,41 +168,6 @@ impl Broker {
             thinking,
             wants,
         })
-    }
-
-    /// The run's keys, or the simulation's, so that a simulated run touches neither environment nor vault; and the
-    /// models that they lead to.
-    fn think(
-        &self,
-        request: &mut RunRequest,
-        run: &RunId,
-        upstream: &Upstream,
-        standing: &Standing<'_>,
-    ) -> Result<(Keys, Thinking), Failure> {
-        let secret_grants = request
-            .secrets
-            .iter()
-            .map(|text| SecretGrant::parse(text, &upstream.catalog))
-            .collect::<Result<Vec<_>, _>>()?;
-        let flags = std::mem::take(&mut request.keys);
-        let wanted = WantedModels::of(request, &upstream.catalog)?;
-        let manifest = &request.agent.manifest;
-        let question = KeyQuestion {
-            run,
-            flags,
-            manifest,
-            bare: request.agent.bare,
-            wanted: wanted.providers(),
-            secret_grants: &secret_grants,
-        };
-        let simulated = upstream.simulation.is_some();
-        let keys = if simulated {
-            question.simulated(upstream.simulated_keys(wanted.providers()))
-        } else {
-            question.open(&standing.sources)
-        }?;
-        let thinking = Thinking::plan(manifest, &wanted, &keys, standing.local && !simulated)?;
-        Ok((keys, thinking))
     }
 
     /// Asks for what nobody has granted, and refuses the run when it stays ungranted.

@@ -49,6 +49,8 @@ const WORKER_IDLE: Duration = Duration::from_secs(60);
 const HOUSEKEEPING: Duration = Duration::from_secs(10);
 /// A run that takes longer than this has its events stored while it goes on.
 const STORE_EVENTS: Duration = Duration::from_millis(500);
+/// Input of this many bytes is parsed where the request is.
+const SMALL: usize = 16 << 10;
 /// How long runs that were told to stop may take to do so.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
@@ -292,36 +294,40 @@ impl Service {
         self.broker.workers().shutdown().await;
     }
 
-    /// The checks of a run, on the vault's thread, where its keys are read.
+    /// The checks of a run: what takes time off the async threads, keys on the vault's.
     async fn prepare(
         self: &Arc<Self>,
-        mut request: RunRequest,
+        request: RunRequest,
         live: &Arc<LiveRun>,
     ) -> Result<Prepared, Failure> {
         let workspace = live.workspace.as_str();
         let upstream = self.broker.upstream(request.simulate.as_ref()).await?;
         let granted = self.granted(workspace, &request.agent).await?;
-        let (service, live) = (Arc::clone(self), Arc::clone(live));
-        let prepared = self
+        let mut checked = if is_small(&request) {
+            self.broker.check(live.run.clone(), request, upstream, &**live)?
+        } else {
+            let (service, live) = (Arc::clone(self), Arc::clone(live));
+            let check = move || service.broker.check(live.run.clone(), request, upstream, &*live);
+            tokio::task::spawn_blocking(check)
+                .await
+                .map_err(|e| Failure::defect(format!("the checks of a run ended early: {e}")))??
+        };
+        let catalog = Arc::clone(self.catalog());
+        let (checked, keys) = self
             .keeper
             .look(workspace, move |vault| {
-                let env_keys = std::mem::take(&mut request.env_keys);
-                let (variables, catalog) = (Variables::Callers(&env_keys), service.catalog());
+                let env_keys = checked.take_env_keys();
+                let variables = Variables::Callers(&env_keys);
                 let sources = match vault {
-                    VaultAt::Open(vault) => KeySources::open(variables, catalog, vault),
-                    VaultAt::Rest(location) => KeySources::at_rest(variables, catalog, location),
+                    VaultAt::Open(vault) => KeySources::open(variables, &catalog, vault),
+                    VaultAt::Rest(location) => KeySources::at_rest(variables, &catalog, location),
                 };
-                let standing = Standing {
-                    run: live.run.clone(),
-                    workspace: &live.workspace,
-                    local: false,
-                    sources,
-                    granted,
-                    book: None,
-                };
-                service.broker.prepare(request, upstream, &standing, &*live)
+                let keys = checked.open_keys(&sources)?;
+                Ok((checked, keys))
             })
             .await?;
+        let standing = Standing { workspace, local: false, granted, book: None };
+        let prepared = self.broker.admit(checked, keys, &standing, &**live)?;
         self.keeper.record_uses(workspace, prepared.keys.uses.clone()).await?;
         Ok(prepared)
     }
@@ -467,6 +473,13 @@ async fn open_store(folder: PathBuf) -> Result<(Store, Instance), Failure> {
     tokio::task::spawn_blocking(open)
         .await
         .map_err(|e| Failure::defect(format!("opening the store ended early: {e}")))?
+}
+
+/// Whether the documents of a request are checked sooner than another thread could begin.
+fn is_small(request: &RunRequest) -> bool {
+    let manifest = &request.agent.manifest;
+    let schemas = manifest.input.is_some() || manifest.output.is_some();
+    !schemas && request.mounts.is_empty() && request.input.as_ref().is_none_or(|input| input.len() <= SMALL)
 }
 
 /// A place among the runs that wait, until it is dropped.
