@@ -112,7 +112,7 @@ mod tests {
         assert_ne!(of(Methods::Any), of(Methods::Only(Vec::new())));
         let (get, put) = (Method::GET, Method::PUT);
         let both = of(Methods::Only(vec![get.clone(), put.clone()]));
-        assert_eq!(both, of(Methods::Only(vec![put.clone(), get.clone()])));
+        assert_eq!(both, of(Methods::Only(vec![put, get.clone()])));
         assert_ne!(both, of(Methods::Only(vec![get])));
     }
 }
