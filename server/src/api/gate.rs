@@ -60,21 +60,22 @@ impl Gate {
         if caller.is_some() {
             return Ok(caller);
         }
-        let token = token(headers);
-        let holder = match token {
-            Some(text) if !open => self.tokens.holder(text).await?,
-            _ => None,
-        };
-        match holder {
-            Some(holder) => {
-                self.holders.count(&holder.id)?;
-                Ok(Some(holder))
-            }
-            None => {
-                self.count_stranger(peer)?;
-                if open { Ok(None) } else { Err(not_authenticated(token.is_some())) }
-            }
+        let token = if open { None } else { token(headers) };
+        if let Some(text) = token
+            && let Some(holder) = self.tokens.holder(text).await?
+        {
+            self.holders.count(&holder.id)?;
+            return Ok(Some(holder));
         }
+        self.count_stranger(peer)?;
+        if open {
+            return Ok(None);
+        }
+        let newcomer = match token {
+            Some(text) => self.tokens.newcomer(text).await?,
+            None => None,
+        };
+        newcomer.map(Some).ok_or_else(|| not_authenticated(token.is_some()))
     }
 
     /// Counts a request that nobody known has sent.
