@@ -23,9 +23,9 @@ pub(super) const TOKEN_HEADERS: [HeaderName; 3] =
 /// Requests of one peer without a good token, each second and at once. Nobody needs more to ask whether a server is
 /// healthy, or to find out that a token is wrong.
 const STRANGER: (u32, u32) = (10, 50);
-/// Requests with one token, each second and at once: more than one machine answers, less than it takes to keep it from
-/// answering others.
-const HOLDER: (u32, u32) = (2000, 4000);
+/// Requests with one token, each second and at once: more than most machines answer, less than it takes to keep a large
+/// one from answering others.
+const HOLDER: (u32, u32) = (10_000, 20_000);
 /// Keys that a limiter remembers before it forgets those that it need not.
 const REMEMBERED: usize = 16 << 10;
 
