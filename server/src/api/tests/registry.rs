@@ -114,8 +114,12 @@ async fn versions_are_found_listed_and_compared() {
     assert_eq!(one["capabilities"], json!(["talk to https://a.example (any method)"]));
     assert_eq!((&one["granted"], &one["size"]), (&json!([]), &json!(MODULE.len())));
     let versions = stage.own("GET", "/v1/agents/acme/x", None).await.json();
-    let numbers: Vec<&Value> =
-        versions["versions"].as_array().expect("a list").iter().map(|v| &v["version"]).collect();
+    let numbers: Vec<&str> = versions["versions"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|v| v["version"].as_str().expect("text"))
+        .collect();
     assert_eq!(
         (numbers, &versions["description"]),
         (vec!["2.0.0-rc.1", "1.2.0", "1.0.0"], &json!("Does x."))
