@@ -19,6 +19,7 @@ mod readme;
 mod result;
 mod secrecy;
 mod secrets;
+mod serve;
 mod simulate;
 mod stage;
 mod streaming;

@@ -94,6 +94,12 @@ impl Server {
     #[track_caller]
     pub fn terminate(self) -> Outcome {
         self.running.terminate();
+        self.wait()
+    }
+
+    /// Waits until it has ended, for whatever reason.
+    #[track_caller]
+    pub fn wait(self) -> Outcome {
         self.running.finish()
     }
 }

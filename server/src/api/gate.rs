@@ -23,9 +23,9 @@ pub(super) const TOKEN_HEADERS: [HeaderName; 3] =
 /// Requests of one peer without a good token, each second and at once. Nobody needs more to ask whether a server is
 /// healthy, or to find out that a token is wrong.
 const STRANGER: (u32, u32) = (10, 50);
-/// Requests with one token, each second and at once: more than one machine answers, less than it takes to keep it from
-/// answering others.
-const HOLDER: (u32, u32) = (2000, 4000);
+/// Requests with one token, each second and at once: more than most machines answer, less than it takes to keep a large
+/// one from answering others.
+const HOLDER: (u32, u32) = (10_000, 20_000);
 /// Keys that a limiter remembers before it forgets those that it need not.
 const REMEMBERED: usize = 16 << 10;
 
@@ -60,21 +60,22 @@ impl Gate {
         if caller.is_some() {
             return Ok(caller);
         }
-        let token = token(headers);
-        let holder = match token {
-            Some(text) if !open => self.tokens.holder(text).await?,
-            _ => None,
-        };
-        match holder {
-            Some(holder) => {
-                self.holders.count(&holder.id)?;
-                Ok(Some(holder))
-            }
-            None => {
-                self.count_stranger(peer)?;
-                if open { Ok(None) } else { Err(not_authenticated(token.is_some())) }
-            }
+        let token = if open { None } else { token(headers) };
+        if let Some(text) = token
+            && let Some(holder) = self.tokens.holder(text).await?
+        {
+            self.holders.count(&holder.id)?;
+            return Ok(Some(holder));
         }
+        self.count_stranger(peer)?;
+        if open {
+            return Ok(None);
+        }
+        let newcomer = match token {
+            Some(text) => self.tokens.newcomer(text).await?,
+            None => None,
+        };
+        newcomer.map(Some).ok_or_else(|| not_authenticated(token.is_some()))
     }
 
     /// Counts a request that nobody known has sent.

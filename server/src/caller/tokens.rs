@@ -49,37 +49,61 @@ impl Tokens {
         }
     }
 
-    /// The holder of the token with this text; none when there is no such token, or it has ended.
+    /// The holder of the token with this text, as far as is known; none when there is no such token, it has ended, or
+    /// it was made by another process since the store was read.
     ///
     /// # Errors
     /// When the store cannot be read and what is known is too old to go by.
     pub(crate) async fn holder(&self, text: &[u8]) -> Result<Option<Caller>, Failure> {
         let Some(hash) = digest_of(text) else { return Ok(None) };
-        let age = self.age();
-        if age.is_none_or(|age| age > FRESH) {
-            // Whoever has nothing to go by has to wait for whoever reads.
-            let turn = match self.reading.try_lock() {
-                Ok(turn) => Some(turn),
-                Err(_) if age.is_some_and(|age| age <= TRUSTED) => None,
-                Err(_) => Some(self.reading.lock().await),
-            };
-            if turn.is_some()
-                && self.age().is_none_or(|age| age > FRESH)
-                && let Err(failure) = self.read().await
-                && age.is_none_or(|age| age > TRUSTED)
-            {
-                return Err(failure);
-            }
+        self.refresh().await?;
+        Ok(self.known_holder(&hash))
+    }
+
+    /// The holder of a token that is not known yet. The store is asked each time, so whoever asks has to be bounded.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub(crate) async fn newcomer(&self, text: &[u8]) -> Result<Option<Caller>, Failure> {
+        let Some(hash) = digest_of(text) else { return Ok(None) };
+        if self.store.token(hash).await?.is_none() {
+            return Ok(None);
         }
+        self.changed().await?;
+        Ok(self.known_holder(&hash))
+    }
+
+    fn known_holder(&self, hash: &[u8; 32]) -> Option<Caller> {
         let now = OffsetDateTime::now_utc();
         let holder = {
             let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-            known.callers.get(&hash).filter(|caller| caller.expires.is_none_or(|end| now < end)).cloned()
+            known.callers.get(hash).filter(|caller| caller.expires.is_none_or(|end| now < end)).cloned()
         };
         if let Some(holder) = &holder {
             self.note(&holder.id, now);
         }
-        Ok(holder)
+        holder
+    }
+
+    /// Reads the store again when what is known is not fresh.
+    async fn refresh(&self) -> Result<(), Failure> {
+        let age = self.age();
+        if age.is_some_and(|age| age <= FRESH) {
+            return Ok(());
+        }
+        let trusted = age.is_some_and(|age| age <= TRUSTED);
+        let turn = match self.reading.try_lock() {
+            Ok(turn) => turn,
+            Err(_) if trusted => return Ok(()),
+            // Whoever has nothing to go by has to wait for whoever reads.
+            Err(_) => self.reading.lock().await,
+        };
+        if self.age().is_some_and(|age| age <= FRESH) {
+            return Ok(());
+        }
+        let read = self.read().await;
+        drop(turn);
+        if trusted { Ok(()) } else { read }
     }
 
     /// Notes that a token was used, now and then: when it was is for people.

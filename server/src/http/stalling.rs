@@ -96,7 +96,7 @@ mod tests {
         let read = async {
             let mut byte = [0];
             for _ in 0..64 {
-                tokio::time::sleep(Duration::from_secs(20)).await;
+                sleep(Duration::from_secs(20)).await;
                 theirs.read_exact(&mut byte).await.expect("a byte");
             }
         };
