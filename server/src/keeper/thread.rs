@@ -72,7 +72,7 @@ struct Uses {
 
 /// The thread's other end. It starts with the first job; dropping this waits until it has closed the vault.
 pub(super) struct VaultThread {
-    custody: OnceLock<Result<Running, Failure>>,
+    running: OnceLock<Result<Running, Failure>>,
     location: VaultLocation,
     keep: bool,
 }
@@ -84,7 +84,7 @@ struct Running {
 
 impl VaultThread {
     pub(super) fn new(location: VaultLocation, keep: bool) -> Self {
-        Self { custody: OnceLock::new(), location, keep }
+        Self { running: OnceLock::new(), location, keep }
     }
 
     /// Runs a job on the thread. It is run to its end even when nobody waits for it any more.
@@ -108,7 +108,7 @@ impl VaultThread {
     }
 
     fn send(&self, job: Job) -> Result<(), Failure> {
-        let started = self.custody.get_or_init(|| {
+        let started = self.running.get_or_init(|| {
             let custody = Custody::new(self.location.clone(), self.keep);
             let (jobs, queue) = mpsc::channel();
             let thread = thread::Builder::new()
@@ -125,7 +125,7 @@ impl VaultThread {
 
 impl Drop for VaultThread {
     fn drop(&mut self) {
-        let Some(Ok(Running { jobs, thread })) = self.custody.take() else { return };
+        let Some(Ok(Running { jobs, thread })) = self.running.take() else { return };
         drop(jobs);
         // The last holder may be a job, and a thread cannot wait for itself.
         if thread.thread().id() != thread::current().id() {
