@@ -30,6 +30,8 @@ pub(crate) const INPUT: &str = r#"{"text":"Ships came. Rain fell. Everyone waite
 pub(crate) enum Mode {
     /// In the command's own process and its worker.
     Local,
+    /// On a server inside the command's own process.
+    Embedded,
 }
 
 impl Mode {
@@ -37,6 +39,7 @@ impl Mode {
     pub(crate) fn flags(self) -> &'static [&'static str] {
         match self {
             Mode::Local => &["--local"],
+            Mode::Embedded => &[],
         }
     }
 }
@@ -48,6 +51,13 @@ macro_rules! in_every_mode {
             $(#[test]
             fn $name() {
                 super::$name(crate::stage::Mode::Local);
+            })*
+        }
+
+        mod embedded {
+            $(#[test]
+            fn $name() {
+                super::$name(crate::stage::Mode::Embedded);
             })*
         }
     };
