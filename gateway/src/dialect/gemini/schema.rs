@@ -122,14 +122,25 @@ impl Writer<'_> {
         }
         self.values(fields, name, &mut written);
         if let Some(format) = fields.get("format").and_then(Value::as_str) {
-            match (name, format) {
-                (Some("string"), "date-time")
-                | (Some("number"), "float" | "double")
-                | (Some("integer"), "int32" | "int64") => _ = written.insert("format".into(), json!(format)),
-                _ => self.lose(&format!("format {format}")),
-            }
+            self.format(format, name, &mut written);
         }
         written
+    }
+
+    /// Of the formats of texts Gemini has one; the model can be told of the others.
+    fn format(&mut self, format: &str, name: Option<&str>, written: &mut Map<String, Value>) {
+        match (name, format) {
+            (Some("string"), "date-time")
+            | (Some("number"), "float" | "double")
+            | (Some("integer"), "int32" | "int64") => _ = written.insert("format".into(), json!(format)),
+            (Some("string"), _) => {
+                self.lose(&format!("format {format} (the description says it)"));
+                let said = written.get("description").and_then(Value::as_str).filter(|said| !said.is_empty());
+                let said = said.map(|said| format!("{said} ")).unwrap_or_default();
+                written.insert("description".into(), json!(format!("{said}Format: {format}.")));
+            }
+            _ => self.lose(&format!("format {format}")),
+        }
     }
 
     fn properties(&mut self, fields: &Map<String, Value>, written: &mut Map<String, Value>) {

@@ -102,5 +102,11 @@ pub(super) fn check_schema(schema: &Value, place: &str) -> Result<Value, Reject>
             read.insert(key.into(), value.clone());
         }
     }
+    // A model reads descriptions: what they say of a format counts, although the provider has no field for it.
+    let described =
+        fields.get("description").and_then(Value::as_str).and_then(|said| said.split_once("Format: "));
+    if let Some((_, format)) = described {
+        read.insert("format".into(), json!(format.trim_end_matches('.')));
+    }
     Ok(Value::Object(read))
 }

@@ -70,7 +70,12 @@ fn what_gemini_cannot_say_is_named() {
             json!({"type": "OBJECT"}),
             "additionalProperties",
         ),
-        (json!({"type": "string", "format": "uri"}), json!({"type": "STRING"}), "format uri"),
+        (
+            json!({"type": "string", "format": "uri", "description": "A page."}),
+            json!({"type": "STRING", "description": "A page. Format: uri."}),
+            "format uri (the description says it)",
+        ),
+        (json!({"type": "boolean", "format": "x"}), json!({"type": "BOOLEAN"}), "format x"),
         (
             json!({"type": "integer", "enum": [1, 2]}),
             json!({"type": "INTEGER"}),
