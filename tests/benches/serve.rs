@@ -36,7 +36,7 @@ fn main() -> ExitCode {
         met &= holds;
     };
 
-    let server = Server::start(PROGRAM, &home);
+    let server = Server::simulated(PROGRAM, &home);
     Orch::new(PROGRAM, &home)
         .arg("publish")
         .arg(guests::repository().join("tests/guests/noop"))
@@ -52,7 +52,7 @@ fn main() -> ExitCode {
     let mut starts: Vec<Duration> = (0..ROUNDS)
         .map(|_| {
             let begun = Instant::now();
-            let server = Server::start(PROGRAM, &home);
+            let server = Server::simulated(PROGRAM, &home);
             let ready = begun.elapsed();
             server.terminate().expect(0);
             ready
@@ -67,7 +67,7 @@ fn main() -> ExitCode {
     );
 
     fill(&database, 1_000_000);
-    let server = Server::start(PROGRAM, &home);
+    let server = Server::simulated(PROGRAM, &home);
     for path in [
         "/v1/runs",
         "/v1/runs?limit=200",

@@ -52,7 +52,7 @@ fn a_killed_server_loses_no_accepted_run() {
     let mut accepted: Vec<String> = Vec::new();
     let mut moment: u64 = 0x9e37_79b9_7f4a_7c15;
     for _ in 0..KILLS {
-        let server = Server::start(PROGRAM, &home);
+        let server = Server::simulated(PROGRAM, &home);
         if accepted.is_empty() {
             orch(&home).arg("publish").arg(guests::repository().join("tests/guests/noop")).run().expect(0);
         }
@@ -73,7 +73,7 @@ fn a_killed_server_loses_no_accepted_run() {
         accepted.extend(fresh.into_inner().expect("no client panics"));
     }
 
-    let server = Server::start(PROGRAM, &home);
+    let server = Server::simulated(PROGRAM, &home);
     let mut ends: BTreeMap<String, usize> = BTreeMap::new();
     for id in &accepted {
         let run = end_of(&server, id);

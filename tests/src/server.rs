@@ -39,6 +39,12 @@ impl Server {
         Self::begin(Orch::new(program, home), home, &[])
     }
 
+    /// The same with simulated providers.
+    #[track_caller]
+    pub fn simulated(program: impl AsRef<Path>, home: &Home) -> Self {
+        Self::begin(Orch::new(program, home), home, &["--simulate"])
+    }
+
     /// The same with more arguments, in this environment.
     #[track_caller]
     pub fn begin(orch: Orch, home: &Home, more: &[&str]) -> Self {

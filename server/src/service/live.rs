@@ -188,7 +188,10 @@ impl Told {
     fn add(&mut self, kind: EventKind, text: String) {
         self.next += 1;
         self.last = Some(Instant::now());
-        self.events.push(RunEvent { seq: self.next, time: OffsetDateTime::now_utc(), kind, text });
+        // As precise as the store is: who reads it there is told the same.
+        let now = OffsetDateTime::now_utc();
+        let time = now.replace_microsecond(now.microsecond()).unwrap_or(now);
+        self.events.push(RunEvent { seq: self.next, time, kind, text });
     }
 
     /// All gathered text becomes an event.
