@@ -113,7 +113,7 @@ mod tests {
         kind: Kind,
     }
 
-    #[derive(Deserialize, Default)]
+    #[derive(Deserialize, Default, Debug, PartialEq)]
     #[serde(rename_all = "snake_case")]
     enum Kind {
         #[default]
@@ -144,7 +144,7 @@ mod tests {
         says("{\"list\":[{}]}", "list[0]", "missing field `count`");
         says("{\"nme\":1}", "nme", "unknown field `nme`, expected one of `name`, `list`, `env`");
         says("{\"env\":{\"A\":7}}", "env.A", "integer `7`, expected text");
-        says("{\"name\":\"a\",\"name\":\"b\"}", "name", "duplicate field `name`");
+        says("{\"name\":\"a\",\"name\":\"b\"}", ".", "duplicate field `name`");
         says("{\"name\":", ".", "EOF");
         says("{} {}", "", "trailing characters");
         says("", ".", "EOF");
@@ -156,9 +156,13 @@ mod tests {
 
     #[test]
     fn a_secret_is_read_as_it_stands() {
-        let document: Document = parse(br#"{"env":{"A":"sk-\u0031\n"}}"#).expect("a document");
+        let text = br#"{"env":{"A":"sk-\u0031\n"},"list":[{"count":7}]}"#;
+        let document: Document = parse(text).expect("a document");
         document.env["A"].0.expose(|value| assert_eq!(value, b"sk-1\n"));
-        assert!(document.name.is_empty() && document.list.is_empty());
+        assert_eq!(
+            (document.name.as_str(), document.list[0].count, &document.list[0].kind),
+            ("", 7, &Kind::Plain)
+        );
     }
 
     #[test]
