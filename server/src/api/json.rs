@@ -28,6 +28,10 @@ pub(super) fn check_type(headers: &HeaderMap) -> Result<(), Failure> {
 /// # Errors
 /// `bad_json` with the place of what is wrong. What stands there is not repeated: it may be a key.
 pub(super) fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, Failure> {
+    // Fields have names: the parser would take them in a row as well.
+    if text.trim_ascii_start().first() != Some(&b'{') {
+        return Err(Failure::usage("bad_json", "the body is not a JSON object").detail("field", "."));
+    }
     let mut json = serde_json::Deserializer::from_slice(text);
     let wrong = |path: &str, error: &serde_json::Error| {
         let place = match path {
@@ -145,12 +149,12 @@ mod tests {
         says("{\"nme\":1}", "nme", "unknown field `nme`, expected one of `name`, `list`, `env`");
         says("{\"env\":{\"A\":7}}", "env.A", "integer `7`, expected text");
         says("{\"name\":\"a\",\"name\":\"b\"}", ".", "duplicate field `name`");
-        says("{\"name\":", ".", "EOF");
+        says("{\"name\":", "name", "EOF");
         says("{} {}", "", "trailing characters");
-        says("", ".", "EOF");
-        says("[1]", ".", "");
+        says("", ".", "not a JSON object");
+        says("[\"name\"]", ".", "not a JSON object");
         says("{\"name\":\"\\ud800\"}", "name", "");
-        says(&"[".repeat(100_000), ".", "");
+        says(&format!("{{\"list\":{}", "[".repeat(100_000)), "list[0]", "");
         assert!(parse::<Document>(b"{\"name\":\"\xff\"}").is_err());
     }
 
