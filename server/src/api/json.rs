@@ -28,6 +28,10 @@ pub(super) fn check_type(headers: &HeaderMap) -> Result<(), Failure> {
 /// # Errors
 /// `bad_json` with the place of what is wrong. What stands there is not repeated: it may be a key.
 pub(super) fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, Failure> {
+    // Fields have names: the parser would take them in a row as well.
+    if text.trim_ascii_start().first() != Some(&b'{') {
+        return Err(Failure::usage("bad_json", "the body is not a JSON object").detail("field", "."));
+    }
     let mut json = serde_json::Deserializer::from_slice(text);
     let wrong = |path: &str, error: &serde_json::Error| {
         let place = match path {
@@ -113,7 +117,7 @@ mod tests {
         kind: Kind,
     }
 
-    #[derive(Deserialize, Default)]
+    #[derive(Deserialize, Default, Debug, PartialEq)]
     #[serde(rename_all = "snake_case")]
     enum Kind {
         #[default]
@@ -144,21 +148,25 @@ mod tests {
         says("{\"list\":[{}]}", "list[0]", "missing field `count`");
         says("{\"nme\":1}", "nme", "unknown field `nme`, expected one of `name`, `list`, `env`");
         says("{\"env\":{\"A\":7}}", "env.A", "integer `7`, expected text");
-        says("{\"name\":\"a\",\"name\":\"b\"}", "name", "duplicate field `name`");
-        says("{\"name\":", ".", "EOF");
+        says("{\"name\":\"a\",\"name\":\"b\"}", ".", "duplicate field `name`");
+        says("{\"name\":", "name", "EOF");
         says("{} {}", "", "trailing characters");
-        says("", ".", "EOF");
-        says("[1]", ".", "");
+        says("", ".", "not a JSON object");
+        says("[\"name\"]", ".", "not a JSON object");
         says("{\"name\":\"\\ud800\"}", "name", "");
-        says(&"[".repeat(100_000), ".", "");
+        says(&format!("{{\"list\":{}", "[".repeat(100_000)), "list[0][0]", "");
         assert!(parse::<Document>(b"{\"name\":\"\xff\"}").is_err());
     }
 
     #[test]
     fn a_secret_is_read_as_it_stands() {
-        let document: Document = parse(br#"{"env":{"A":"sk-\u0031\n"}}"#).expect("a document");
+        let text = br#"{"env":{"A":"sk-\u0031\n"},"list":[{"count":7}]}"#;
+        let document: Document = parse(text).expect("a document");
         document.env["A"].0.expose(|value| assert_eq!(value, b"sk-1\n"));
-        assert!(document.name.is_empty() && document.list.is_empty());
+        assert_eq!(
+            (document.name.as_str(), document.list[0].count, &document.list[0].kind),
+            ("", 7, &Kind::Plain)
+        );
     }
 
     #[test]

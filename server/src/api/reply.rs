@@ -20,9 +20,11 @@ pub(super) fn ok(value: &Value) -> Response<Body> {
     json(StatusCode::OK, value)
 }
 
-/// A time as the API writes it, in UTC.
+/// A time as the API writes it: in UTC, to the microsecond, which is what is stored.
 pub(super) fn time(at: OffsetDateTime) -> Value {
-    at.to_offset(time::UtcOffset::UTC).format(&Rfc3339).map_or(Value::Null, Value::from)
+    let at = at.to_offset(time::UtcOffset::UTC);
+    let at = at.replace_nanosecond(at.nanosecond() / 1000 * 1000).unwrap_or(at);
+    at.format(&Rfc3339).map_or(Value::Null, Value::from)
 }
 
 /// The same for a time that may not have come.

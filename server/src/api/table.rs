@@ -171,18 +171,18 @@ fn fits(pattern: &str, path: &Path) -> bool {
 mod tests {
     use super::*;
 
-    fn at(method: Method, path: &str) -> Result<Action, String> {
-        find(&method, &Path::of(path)).map(|endpoint| endpoint.action).map_err(|f| f.code().to_owned())
+    fn at(method: &Method, path: &str) -> Result<Action, String> {
+        find(method, &Path::of(path)).map(|endpoint| endpoint.action).map_err(|f| f.code().to_owned())
     }
 
     #[test]
     fn a_path_and_a_method_are_one_endpoint() {
-        assert_eq!(at(Method::GET, "/v1/runs"), Ok(Action::ListRuns));
-        assert_eq!(at(Method::POST, "/v1/runs"), Ok(Action::SubmitRun));
-        assert_eq!(at(Method::GET, "/v1/agents/a/b/^1/diff"), Ok(Action::DiffVersions));
-        assert_eq!(at(Method::GET, "/v1/agents/a/b/%5E1"), Ok(Action::GetVersion));
+        assert_eq!(at(&Method::GET, "/v1/runs"), Ok(Action::ListRuns));
+        assert_eq!(at(&Method::POST, "/v1/runs"), Ok(Action::SubmitRun));
+        assert_eq!(at(&Method::GET, "/v1/agents/a/b/^1/diff"), Ok(Action::DiffVersions));
+        assert_eq!(at(&Method::GET, "/v1/agents/a/b/%5E1"), Ok(Action::GetVersion));
         for path in ["/v1beta/models/m:generateContent", "/api/v1/models/openai/m:streamGenerateContent"] {
-            assert_eq!(at(Method::POST, path), Ok(Action::Llm), "{path}");
+            assert_eq!(at(&Method::POST, path), Ok(Action::Llm), "{path}");
         }
         for path in [
             "/",
@@ -195,9 +195,9 @@ mod tests {
             "/v1/agents//b",
             "*",
         ] {
-            assert_eq!(at(Method::GET, path), Err("not_found".to_owned()), "{path}");
+            assert_eq!(at(&Method::GET, path), Err("not_found".to_owned()), "{path}");
         }
-        assert_eq!(at(Method::PATCH, "/v1/runs"), Err("method_not_allowed".to_owned()));
+        assert_eq!(at(&Method::PATCH, "/v1/runs"), Err("method_not_allowed".to_owned()));
         let failure = find(&Method::PUT, &Path::of("/v1/runs/x")).expect_err("refused");
         assert_eq!(failure.details()["allowed"], serde_json::json!(["GET", "DELETE"]));
     }

@@ -31,7 +31,7 @@ const LOOPBACK: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::LOCA
 struct Stage {
     api: Api,
     service: Arc<Service>,
-    folder: tempfile::TempDir,
+    _folder: tempfile::TempDir,
 }
 
 /// An answer, read to its end.
@@ -71,7 +71,7 @@ impl Stage {
         let program = PathBuf::from("/nonexistent/orch");
         let parts = Parts { home, config, catalog, vault, program, simulate: None };
         let service = Service::open(parts, Mode::Embedded).await.expect("a service");
-        Self { api: Api::new(Arc::clone(&service)), service, folder }
+        Self { api: Api::new(Arc::clone(&service)), service, _folder: folder }
     }
 
     /// A token of this workspace, made behind the API's back, as another process would.

@@ -14,7 +14,7 @@ use super::{Caller, Scope, digest_of};
 use crate::failure::Failure;
 use crate::store::{Store, TokenRow};
 
-/// Age of what is known, after which it is read again.
+/// Usual age of what is known, after which it is read again.
 const FRESH: Duration = Duration::from_secs(1);
 /// Age of what is known, after which nobody is let in on its word when it cannot be read again.
 const TRUSTED: Duration = Duration::from_secs(10);
@@ -24,6 +24,8 @@ const NOTED_EVERY: Duration = Duration::from_secs(60);
 /// The tokens of a server.
 pub(crate) struct Tokens {
     store: Store,
+    /// Age of what is known, after which it is read again.
+    fresh: Duration,
     known: RwLock<Known>,
     /// Who holds this reads the store; the others go on with what is known.
     reading: tokio::sync::Mutex<()>,
@@ -43,6 +45,7 @@ impl Tokens {
     pub(crate) fn new(store: Store) -> Self {
         Self {
             store,
+            fresh: FRESH,
             known: RwLock::default(),
             reading: tokio::sync::Mutex::default(),
             noted: Mutex::default(),
@@ -88,7 +91,7 @@ impl Tokens {
     /// Reads the store again when what is known is not fresh.
     async fn refresh(&self) -> Result<(), Failure> {
         let age = self.age();
-        if age.is_some_and(|age| age <= FRESH) {
+        if age.is_some_and(|age| age <= self.fresh) {
             return Ok(());
         }
         let trusted = age.is_some_and(|age| age <= TRUSTED);
@@ -98,7 +101,7 @@ impl Tokens {
             // Whoever has nothing to go by has to wait for whoever reads.
             Err(_) => self.reading.lock().await,
         };
-        if self.age().is_some_and(|age| age <= FRESH) {
+        if self.age().is_some_and(|age| age <= self.fresh) {
             return Ok(());
         }
         let read = self.read().await;
@@ -154,5 +157,55 @@ fn caller(row: &TokenRow) -> Caller {
         // A scope that a later version knows is none here.
         scopes: row.scopes.iter().filter_map(|word| word.parse::<Scope>().ok()).collect(),
         expires: row.expires,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::caller::NewToken;
+
+    /// A token in the store, as another process left it, and its text.
+    async fn add(store: &Store, scopes: &[&str]) -> (String, Vec<u8>) {
+        let NewToken { id, text, hash } = NewToken::random().expect("a token");
+        let row = TokenRow {
+            id: id.clone(),
+            workspace: "w".to_owned(),
+            name: "ci".to_owned(),
+            hash,
+            scopes: scopes.iter().map(|scope| (*scope).to_owned()).collect(),
+            created: OffsetDateTime::now_utc(),
+            expires: None,
+            revoked: None,
+            last_used: None,
+        };
+        store.add_token(row).await.expect("added");
+        (id, text.expose(<[u8]>::to_vec))
+    }
+
+    #[tokio::test]
+    async fn what_others_change_is_seen_when_it_is_read_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Store::open(folder.path()).expect("a store");
+        let always = Tokens { fresh: Duration::ZERO, ..Tokens::new(store.clone()) };
+        let never = Tokens { fresh: Duration::MAX, ..Tokens::new(store.clone()) };
+        let (id, text) = add(&store, &["run", "of a later version"]).await;
+        for tokens in [&always, &never] {
+            let holder = tokens.holder(&text).await.expect("read").expect("known");
+            assert_eq!((&*holder.id, &*holder.workspace, &*holder.name), (id.as_str(), "w", "ci"));
+            assert!(holder.may(Scope::Run) && !holder.may(Scope::Admin));
+        }
+        let (_, second) = add(&store, &["llm"]).await;
+        assert!(always.holder(&second).await.expect("read").is_some());
+        assert!(never.holder(&second).await.expect("read").is_none());
+        assert!(never.newcomer(&second).await.expect("read").is_some(), "asked for by itself");
+        assert!(never.holder(&second).await.expect("read").is_some(), "and known from then on");
+
+        assert!(store.revoke_token("w", &id, OffsetDateTime::now_utc()).await.expect("revoked"));
+        assert!(always.holder(&text).await.expect("read").is_none());
+        assert!(never.holder(&text).await.expect("read").is_some(), "not read again");
+        never.changed().await.expect("read");
+        assert!(never.holder(&text).await.expect("read").is_none());
+        assert!(never.newcomer(&text).await.expect("read").is_none());
     }
 }

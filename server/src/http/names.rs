@@ -90,7 +90,12 @@ fn asked_for(request: &Parts) -> Result<Option<String>, Failure> {
 
 fn name_in(text: &str) -> Result<String, Failure> {
     let authority: Option<Authority> = text.parse().ok().filter(|_| !text.contains('@'));
-    let authority = authority.ok_or_else(|| unknown("the request's server is not HOST[:PORT]".to_owned()))?;
+    let port = |rest: &str| {
+        rest.is_empty() || rest.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok())
+    };
+    let authority = authority
+        .filter(|authority| text.strip_prefix(authority.host()).is_some_and(port))
+        .ok_or_else(|| unknown("the request's server is not HOST[:PORT]".to_owned()))?;
     let host = authority.host().trim_start_matches('[').trim_end_matches(']').trim_end_matches('.');
     Ok(host.to_ascii_lowercase())
 }

@@ -299,7 +299,7 @@ mod tests {
             (r#"{"agent":"a/b","keys":["sk-1"]}"#, "keys[0]"),
             (r#"{"agent":"a/b","keys":"sk-1"}"#, "keys"),
             (r#"{"agent":"a/b","env_keys":{"OPENAI_API_KEY":["sk-1"]}}"#, "env_keys.OPENAI_API_KEY"),
-            (r#"{"agent":"a/b","simulate":{"scenaro":"ok"}}"#, "simulate.scenaro"),
+            (r#"{"agent":"a/b","simulate":{"scenaro":"ok"}}"#, "simulate"),
             (r#"{"agent":"a/b","mounts":[{"host":"/a"}]}"#, "mounts[0]"),
         ] {
             let (place, message) = wrong(text);
