@@ -4,6 +4,8 @@
 # that take turns. Not part of CI. Needs Node.js with npm, and the network to install Portkey once.
 #
 #   tests/benches/portkey.sh [ROUNDS [SECONDS]]
+#
+# Builds the release profile, unless ORCH and LLM_LOAD name an `orch` and an `llm_load` that are built already.
 set -euo pipefail
 
 rounds=${1:-5}
@@ -41,10 +43,12 @@ if [[ ! -e $portkey/complete ]]; then
     touch "$portkey/complete"
 fi
 
-cargo build --release --bin orch --manifest-path "$root/Cargo.toml"
-cargo build --release --package orch-tests --example llm_load --manifest-path "$root/Cargo.toml"
-orch=$target/release/orch
-llm_load=$target/release/examples/llm_load
+if [[ -z ${ORCH:-} || -z ${LLM_LOAD:-} ]]; then
+    cargo build --release --bin orch --manifest-path "$root/Cargo.toml"
+    cargo build --release --package orch-tests --example llm_load --manifest-path "$root/Cargo.toml"
+fi
+orch=${ORCH:-$target/release/orch}
+llm_load=${LLM_LOAD:-$target/release/examples/llm_load}
 
 mkfifo "$work/open"
 exec 3<>"$work/open"

@@ -25,7 +25,7 @@ pub(super) const TOKEN_HEADERS: [HeaderName; 3] =
 const STRANGER: (u32, u32) = (10, 50);
 /// Requests with one token, each second and at once: more than most machines answer, less than it takes to keep a large
 /// one from answering others.
-const HOLDER: (u32, u32) = (10_000, 20_000);
+const HOLDER: (u32, u32) = (50_000, 100_000);
 /// Keys that a limiter remembers before it forgets those that it need not.
 const REMEMBERED: usize = 16 << 10;
 
