@@ -60,8 +60,8 @@ mod tests {
             ("acme/x", "/v1/agents/acme/x/latest"),
             ("acme/x@1.2.3", "/v1/agents/acme/x/1.2.3"),
             ("acme/x@1.2.3-rc.1", "/v1/agents/acme/x/1.2.3-rc.1"),
-            ("acme/x@^1", "/v1/agents/acme/x/%5E1"),
-            ("acme/x@1", "/v1/agents/acme/x/%5E1"),
+            ("acme/x@^1", "/v1/agents/acme/x/^1"),
+            ("acme/x@1", "/v1/agents/acme/x/^1"),
             ("acme/x@>=1, <2", "/v1/agents/acme/x/%3E=1,%20%3C2"),
         ] {
             assert_eq!(version_path(&parse(text).expect(text)), path, "{text}");

@@ -348,7 +348,7 @@ impl Client {
         let request = headers.get("x-request-id").and_then(|id| id.to_str().ok());
         let failure = problem::failure(&self.name, asked, status, request, body);
         match failure.code() {
-            "not_authenticated" => failure.hint(format!("orch login {}", self.name)),
+            "not_authenticated" if self.on_network() => failure.hint(format!("orch login {}", self.name)),
             _ => failure,
         }
     }

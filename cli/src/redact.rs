@@ -29,6 +29,7 @@ const PREFIXES: &[&str] = &[
     "glpat-",
     "xoxb-",
     "xoxp-",
+    "orch_",
 ];
 /// Shorter words are names and paths far more often than keys.
 const SHORTEST: usize = 20;
@@ -70,6 +71,7 @@ mod tests {
         for (text, clean) in [
             ("no agent sk-proj-0123456789abcdef0123: gone", "no agent [key removed]: gone"),
             ("--key-file=AIzaSy0123456789abcdefghijklmnopqrstuv", "--key-file=[key removed]"),
+            ("orch_0123456789abcdefghijklmnop is no URL", "[key removed] is no URL"),
             ("{\"a\":\"gsk_0123456789012345678901\"}", "{\"a\":\"[key removed]\"}"),
             (
                 "/home/u/sk-ant-api03-0123456789/x and sk-ant-api03-0123456789",

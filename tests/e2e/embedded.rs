@@ -18,8 +18,10 @@ use crate::stage::{
 fn an_answer_is_the_same_as_that_of_a_run_here() {
     let stage = Stage::new();
     let agent = summarizer(&["gpt-4o-mini"]);
-    let embedded =
-        summary(stage.run_in(Mode::Embedded, agent.path(), INPUT).env("OPENAI_API_KEY", OPENAI_KEY).run(), OPENAI_SAYS);
+    let embedded = summary(
+        stage.run_in(Mode::Embedded, agent.path(), INPUT).env("OPENAI_API_KEY", OPENAI_KEY).run(),
+        OPENAI_SAYS,
+    );
     let local = summary(stage.run_with_keys(&agent, INPUT).run(), OPENAI_SAYS);
     for field in ["status", "output", "simulated"] {
         assert_eq!(embedded[field], local[field], "{field}");
@@ -30,7 +32,8 @@ fn an_answer_is_the_same_as_that_of_a_run_here() {
     };
     assert_eq!(keys(&embedded), keys(&local));
     // Without --json the output alone, as always.
-    let outcome = stage.orch(["run", "--input", INPUT]).arg(agent.path()).env("OPENAI_API_KEY", OPENAI_KEY).run();
+    let outcome =
+        stage.orch(["run", "--input", INPUT]).arg(agent.path()).env("OPENAI_API_KEY", OPENAI_KEY).run();
     assert_eq!(outcome.expect(0).json(), json!({ "summary": OPENAI_SAYS }));
 }
 
@@ -51,7 +54,8 @@ fn keys_come_from_flag_environment_and_vault() {
 fn a_key_of_the_environment_is_kept_nowhere() {
     let stage = Stage::new();
     let agent = summarizer(&["gpt-4o-mini"]);
-    let outcome = stage.run_in(Mode::Embedded, agent.path(), INPUT).env("OPENAI_API_KEY", OPENAI_KEY).run().expect(0);
+    let outcome =
+        stage.run_in(Mode::Embedded, agent.path(), INPUT).env("OPENAI_API_KEY", OPENAI_KEY).run().expect(0);
     let needle = Needle::new(OPENAI_KEY);
     needle::none(&outcome.search(&needle));
     needle::none(&stage.home.search(&needle));
@@ -85,7 +89,8 @@ fn a_failure_has_its_exit_code_and_the_report_in_its_details() {
         .silent();
     let error = outcome.error();
     assert!(error["details"]["run"]["run_id"].is_string(), "{outcome}");
-    let input = stage.run_in(Mode::Embedded, "orch/summarizer", "{}").arg("--simulate").run().expect(2).silent();
+    let input =
+        stage.run_in(Mode::Embedded, "orch/summarizer", "{}").arg("--simulate").run().expect(2).silent();
     assert_eq!(input.error()["code"], "input_mismatch", "{input}");
     let limit = stage
         .run_in(Mode::Embedded, guest("spinner", &json!({})).path(), "{}")
@@ -100,9 +105,8 @@ fn a_failure_has_its_exit_code_and_the_report_in_its_details() {
 fn what_nobody_granted_is_refused_and_what_the_flag_grants_is_not() {
     let stage = Stage::new();
     let agent = guest("wanderer", &json!({ "egress": [{ "host": "api.github.com", "methods": ["GET"] }] }));
-    let run = || {
-        stage.run_in(Mode::Embedded, agent.path(), r#"{"requests":[]}"#).env("OPENAI_API_KEY", OPENAI_KEY)
-    };
+    let run =
+        || stage.run_in(Mode::Embedded, agent.path(), r#"{"requests":[]}"#).env("OPENAI_API_KEY", OPENAI_KEY);
     let refused = run().run().expect(4).silent();
     let error = refused.error();
     assert_eq!(error["code"], "not_granted", "{refused}");
@@ -130,8 +134,10 @@ fn a_run_is_on_record() {
     let agent = summarizer(&["gpt-4o-mini"]);
     let nothing = stage.orch(["logs", "--json"]).run().expect(2).silent();
     assert_eq!(nothing.error()["code"], "run_not_found", "{nothing}");
-    let report =
-        summary(stage.run_in(Mode::Embedded, agent.path(), INPUT).env("OPENAI_API_KEY", OPENAI_KEY).run(), OPENAI_SAYS);
+    let report = summary(
+        stage.run_in(Mode::Embedded, agent.path(), INPUT).env("OPENAI_API_KEY", OPENAI_KEY).run(),
+        OPENAI_SAYS,
+    );
     let run = report["run_id"].as_str().expect("an id");
     let newest = stage.orch(["logs", "--json"]).run().expect(0).json();
     assert_eq!(newest["run"], run, "{newest:#}");
@@ -187,8 +193,11 @@ fn a_socket_that_nobody_listens_on_is_passed_over() {
 #[test]
 fn what_needs_a_server_says_so() {
     let home = Home::new();
-    let outcome =
-        orch(&home).args(["run", "orch/summarizer", "--detach", "--simulate", "--json"]).run().expect(2).silent();
+    let outcome = orch(&home)
+        .args(["run", "orch/summarizer", "--detach", "--simulate", "--json"])
+        .run()
+        .expect(2)
+        .silent();
     assert_eq!(outcome.error()["code"], "detach_needs_server", "{outcome}");
     orch(&home).args(["run", "--local", "--detach", "x"]).run().expect(2).silent();
 }

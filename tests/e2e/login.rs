@@ -16,7 +16,11 @@ fn a_token_is_kept_for_its_server_until_logout() {
     assert_eq!(nobody.error()["code"], "not_authenticated", "{nobody}");
     assert!(nobody.error()["hints"].to_string().contains(&format!("orch login {url}")), "{nobody}");
 
-    let login = orch(&remote.client).args(["login", &url, "-"]).stdin(format!("{}\n", remote.server.token())).run().expect(0);
+    let login = orch(&remote.client)
+        .args(["login", &url, "-"])
+        .stdin(format!("{}\n", remote.server.token()))
+        .run()
+        .expect(0);
     assert!(login.stderr().contains("logged in at"), "{login}");
     needle::none(&login.search(&Needle::new(remote.server.token())));
     let file = remote.client.orch().join("credentials.json");
@@ -26,7 +30,11 @@ fn a_token_is_kept_for_its_server_until_logout() {
     let said = remote.anybody(["whoami"]).run().expect(0);
     assert!(said.stdout().contains("workspace default"), "{said}");
     // It is this server's alone.
-    let other = orch(&remote.client).args(["whoami", "--json"]).env("ORCH_SERVER", "http://127.0.0.1:1").run().expect(8);
+    let other = orch(&remote.client)
+        .args(["whoami", "--json"])
+        .env("ORCH_SERVER", "http://127.0.0.1:1")
+        .run()
+        .expect(8);
     needle::none(&other.search(&Needle::new(remote.server.token())));
 
     remote.anybody(["logout"]).run().expect(0).says("forgot the token");
@@ -58,19 +66,33 @@ fn a_token_may_do_what_its_scopes_say_until_it_is_revoked() {
     assert!(token.starts_with("orch_") && token.len() == 57, "{made}");
     let run = |token: &str| {
         remote
-            .anybody(["run", "--json", "orch/summarizer", "--simulate", "--input", r#"{"text":"Ships wait. Rain falls."}"#])
+            .anybody([
+                "run",
+                "--json",
+                "orch/summarizer",
+                "--simulate",
+                "--input",
+                r#"{"text":"Ships wait. Rain falls."}"#,
+            ])
             .env("ORCH_TOKEN", token)
             .run()
     };
     run(&token).expect(0);
-    let refused = remote.anybody(["secrets", "list", "--json"]).env("ORCH_TOKEN", &token).run().expect(8).silent();
+    let refused =
+        remote.anybody(["secrets", "list", "--json"]).env("ORCH_TOKEN", &token).run().expect(8).silent();
     assert_eq!(refused.error()["code"], "forbidden", "{refused}");
     remote.anybody(["tokens", "list"]).env("ORCH_TOKEN", &token).run().expect(8).silent();
 
     let list = remote.orch(["tokens", "list", "--json"]).run().expect(0);
     needle::none(&list.search(&Needle::new(&token)));
     let list = list.json();
-    let row = list["tokens"].as_array().expect("rows").iter().find(|row| row["name"] == "ci").expect("listed").clone();
+    let row = list["tokens"]
+        .as_array()
+        .expect("rows")
+        .iter()
+        .find(|row| row["name"] == "ci")
+        .expect("listed")
+        .clone();
     let table = remote.orch(["tokens", "list"]).run().expect(0);
     assert!(table.stdout().starts_with("id ") && table.stdout().contains(" ci "), "{table}");
     let id = row["id"].as_str().expect("an id");
@@ -86,7 +108,12 @@ fn a_token_may_do_what_its_scopes_say_until_it_is_revoked() {
 #[test]
 fn secrets_are_those_of_the_server_that_commands_go_to() {
     let remote = Remote::without_keys();
-    remote.orch(["secrets", "set", "OPENAI_API_KEY", "-"]).stdin(OPENAI_KEY).run().expect(0).says(&remote.server.url());
+    remote
+        .orch(["secrets", "set", "OPENAI_API_KEY", "-"])
+        .stdin(OPENAI_KEY)
+        .run()
+        .expect(0)
+        .says(&remote.server.url());
     assert!(!remote.client.orch().join("data/vault").exists());
     // The same rows from afar, over the socket, and once the server is gone from the files.
     let far = remote.orch(["secrets", "list", "--json"]).run().expect(0);
@@ -98,13 +125,22 @@ fn secrets_are_those_of_the_server_that_commands_go_to() {
     let which = remote.orch(["secrets", "which", "openai", "--json"]).run().expect(0).json();
     assert_eq!((&which["source"], &which["version"]), (&json!("vault"), &json!(1)));
     // Over the socket the environment would go along, and goes before the vault.
-    let which = remote.here(["secrets", "which", "openai", "--json"]).env("OPENAI_API_KEY", OPENAI_KEY).run().expect(0).json();
+    let which = remote
+        .here(["secrets", "which", "openai", "--json"])
+        .env("OPENAI_API_KEY", OPENAI_KEY)
+        .run()
+        .expect(0)
+        .json();
     assert_eq!((&which["source"], &which["shadows"][0]["source"]), (&json!("env"), &json!("vault")));
     // The client's own vault is another one.
     let own = remote.orch(["secrets", "list", "--local", "--json"]).run().expect(0).json();
     assert_eq!(own["secrets"], json!([]));
 
-    remote.here(["secrets", "set", "MINE", "-", "--host", "api.example.com"]).stdin("0123456789abcdef").run().expect(0);
+    remote
+        .here(["secrets", "set", "MINE", "-", "--host", "api.example.com"])
+        .stdin("0123456789abcdef")
+        .run()
+        .expect(0);
     let removed = remote.orch(["secrets", "rm", "MINE", "--yes", "--json"]).run().expect(0).json();
     assert_eq!(removed, json!({ "name": "MINE", "removed": 1 }));
     let missing = remote.orch(["secrets", "rm", "MINE", "--yes", "--json"]).run().expect(2).silent();

@@ -37,7 +37,11 @@ fn a_published_agent_runs_by_name() {
     let list = orch(&home).args(["list"]).run().expect(0);
     assert!(list.stdout().contains("acme/echo") && list.stdout().contains("orch/summarizer"), "{list}");
     let info = orch(&home).args(["info", "acme/echo"]).run().expect(0);
-    for part in ["acme/echo 1.0.0\nSays it back.\n", published["digest"].as_str().expect("a digest"), "nothing beyond models"] {
+    for part in [
+        "acme/echo 1.0.0\nSays it back.\n",
+        published["digest"].as_str().expect("a digest"),
+        "nothing beyond models",
+    ] {
         assert!(info.stdout().contains(part), "{part:?} is missing in {info}");
     }
 }
@@ -60,7 +64,11 @@ fn a_version_is_taken_for_good() {
     assert!(words.contains("  + talk to https://b.example.com (GET)"), "{said}");
     assert!(words.contains("  - talk to https://a.example.com (GET)"), "{said}");
     let info = remote.orch(["info", "acme/echo", "--json"]).run().expect(0).json();
-    assert_eq!((&info["version"], info["versions"].as_array().map(Vec::len)), (&json!("1.1.0"), Some(2)), "{info:#}");
+    assert_eq!(
+        (&info["version"], info["versions"].as_array().map(Vec::len)),
+        (&json!("1.1.0"), Some(2)),
+        "{info:#}"
+    );
     let old = remote.orch(["info", "acme/echo@1.0.0", "--json"]).run().expect(0).json();
     assert_eq!(old["version"], "1.0.0");
 }
@@ -78,7 +86,8 @@ fn what_is_pulled_is_what_was_published() {
         assert_eq!(there.expect("published"), here.expect("pulled"), "{name}");
     }
     // It runs from there, and can be published elsewhere.
-    let run = orch(&remote.client).args(["run", "--local", "./echo", "--simulate", "--input", "1"]).run().expect(0);
+    let run =
+        orch(&remote.client).args(["run", "--local", "./echo", "--simulate", "--input", "1"]).run().expect(0);
     assert_eq!(run.json(), json!(1));
     // Nothing is written over unless that was asked for.
     let taken = remote.orch(["pull", "acme/echo", "--json"]).run().expect(2).silent();

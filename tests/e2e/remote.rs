@@ -111,7 +111,8 @@ fn keys_of_the_environment_stay_unless_they_are_to_go_along() {
     let needle = Needle::new(OPENAI_KEY);
     needle::none(&sent.search(&needle));
     assert_eq!(summary(sent, OPENAI_SAYS)["calls"][0]["credential"]["source"], "env");
-    let flag = remote.orch(["run", "--json", "--key-stdin", "--input", INPUT]).arg(agent.path()).stdin(OPENAI_KEY);
+    let flag =
+        remote.orch(["run", "--json", "--key-stdin", "--input", INPUT]).arg(agent.path()).stdin(OPENAI_KEY);
     assert_eq!(summary(flag.run(), OPENAI_SAYS)["calls"][0]["credential"]["source"], "flag");
     remote.stage.openai.took_key(OPENAI_KEY);
     // Neither side keeps what was sent for one run.
@@ -124,7 +125,8 @@ fn a_failure_is_the_one_that_a_run_here_has() {
     let remote = Remote::new();
     for (name, code) in [("exit7", 1), ("trap", 1), ("badjson", 1)] {
         let agent = guest(name, &json!({}));
-        let there = remote.orch(["run", "--json", "--input", "{}"]).arg(agent.path()).run().expect(code).silent();
+        let there =
+            remote.orch(["run", "--json", "--input", "{}"]).arg(agent.path()).run().expect(code).silent();
         let here = remote.stage.run_with_keys(&agent, "{}").run().expect(code);
         let (there, here) = (there.error(), here.error());
         assert_eq!((&there["code"], &there["message"]), (&here["code"], &here["message"]), "{name}");
@@ -144,7 +146,10 @@ fn what_nobody_granted_is_refused_until_it_is() {
     let run = || remote.orch(["run", "--json", "--input", r#"{"requests":[]}"#]).arg(agent.path());
     let refused = run().run().expect(4).silent();
     let error = refused.error();
-    assert_eq!((&error["code"], &error["hints"][0]), (&json!("not_granted"), &json!("--allow api.github.com")));
+    assert_eq!(
+        (&error["code"], &error["hints"][0]),
+        (&json!("not_granted"), &json!("--allow api.github.com"))
+    );
     run().args(["--allow", "api.github.com"]).run().expect(0);
     // What is remembered is remembered for exactly this agent.
     let digest = error["details"]["digest"].as_str().expect("a digest");
@@ -176,7 +181,11 @@ fn a_server_that_dies_is_lost_and_the_run_is_named() {
     remote.server.kill();
     let outcome = running.finish().expect(8).silent();
     let error = outcome.error();
-    assert_eq!((&error["code"], &error["details"]["run_id"]), (&json!("server_unreachable"), &run), "{outcome}");
+    assert_eq!(
+        (&error["code"], &error["details"]["run_id"]),
+        (&json!("server_unreachable"), &run),
+        "{outcome}"
+    );
 }
 
 #[test]
@@ -219,14 +228,21 @@ fn nobody_there_is_exit_code_eight() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let url = format!("http://{}", listener.local_addr().expect("bound"));
     drop(listener);
-    for command in [&["run", "orch/summarizer"][..], &["list"], &["whoami"], &["logs"], &["usage"], &["secrets", "list"]] {
-        let outcome = orch(&home).args(command).arg("--json").env("ORCH_SERVER", &url).run().expect(8).silent();
+    for command in
+        [&["run", "orch/summarizer"][..], &["list"], &["whoami"], &["logs"], &["usage"], &["secrets", "list"]]
+    {
+        let outcome =
+            orch(&home).args(command).arg("--json").env("ORCH_SERVER", &url).run().expect(8).silent();
         let error = outcome.error();
         assert_eq!(error["code"], "server_unreachable", "{outcome}");
         assert!(error["hints"].to_string().contains("ORCH_SERVER"), "{outcome}");
     }
     // A run here asks no server.
-    orch(&home).args(["run", "--local", "orch/summarizer", "--simulate", "--input", INPUT]).env("ORCH_SERVER", &url).run().expect(0);
+    orch(&home)
+        .args(["run", "--local", "orch/summarizer", "--simulate", "--input", INPUT])
+        .env("ORCH_SERVER", &url)
+        .run()
+        .expect(0);
     for (bad, code) in [("http://orch.example.com", "server_url_insecure"), ("orch", "server_url_invalid")] {
         let outcome = orch(&home).args(["list", "--json"]).env("ORCH_SERVER", bad).run().expect(2).silent();
         assert_eq!(outcome.error()["code"], code, "{outcome}");
@@ -238,9 +254,18 @@ fn the_configuration_names_a_server_and_its_authority() {
     let remote = Remote::new();
     let home = Home::new();
     home.write("config.yaml", &format!("server: {{ url: \"{}\" }}\n", remote.server.url()));
-    let who = orch(&home).args(["whoami", "--json"]).env("ORCH_TOKEN", remote.server.token()).run().expect(0).json();
+    let who = orch(&home)
+        .args(["whoami", "--json"])
+        .env("ORCH_TOKEN", remote.server.token())
+        .run()
+        .expect(0)
+        .json();
     assert_eq!(who["workspace"], "default", "{who:#}");
     // What the environment says goes before it.
-    let outcome = orch(&home).args(["whoami", "--json"]).env("ORCH_SERVER", "https://127.0.0.1:1").run().expect(8);
-    assert!(outcome.error()["message"].as_str().is_some_and(|said| said.contains("https://127.0.0.1:1")), "{outcome}");
+    let outcome =
+        orch(&home).args(["whoami", "--json"]).env("ORCH_SERVER", "https://127.0.0.1:1").run().expect(8);
+    assert!(
+        outcome.error()["message"].as_str().is_some_and(|said| said.contains("https://127.0.0.1:1")),
+        "{outcome}"
+    );
 }
