@@ -34,7 +34,7 @@ fn an_answer_is_the_same_as_that_of_a_run_here() {
     // Without --json the output alone, as always.
     let outcome =
         stage.orch(["run", "--input", INPUT]).arg(agent.path()).env("OPENAI_API_KEY", OPENAI_KEY).run();
-    assert_eq!(outcome.expect(0).json(), json!({ "summary": OPENAI_SAYS }));
+    assert_eq!(outcome.expect(0).json()["summary"], OPENAI_SAYS);
 }
 
 #[test]

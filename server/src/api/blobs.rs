@@ -1,5 +1,6 @@
 //! `/v1/blobs`: modules by their digest.
 
+use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use http::{Response, StatusCode};
 use orch_manifests::Digest;
@@ -8,7 +9,7 @@ use serde_json::json;
 
 use super::call::Call;
 use super::reply;
-use crate::agent::{MODULE_LIMIT, check_module};
+use crate::agent::{Agent, MODULE_LIMIT, check_module};
 use crate::failure::Failure;
 
 /// `HEAD /v1/blobs/{digest}`.
@@ -23,8 +24,11 @@ pub(super) async fn has(call: Call<'_>) -> Result<Response<Body>, Failure> {
 /// `GET /v1/blobs/{digest}`. Other things than modules are kept in the same place, and are nobody's to ask for.
 pub(super) async fn get(call: Call<'_>) -> Result<Response<Body>, Failure> {
     let digest = asked_for(&call)?;
-    let bytes = call.service().store().blobs().get(&digest).await?;
-    let bytes = bytes.filter(|bytes| check_module(bytes, "").is_ok()).ok_or_else(|| not_found(&digest))?;
+    let stored = call.service().store().blobs().get(&digest).await?;
+    let bytes = match stored.filter(|bytes| check_module(bytes, "").is_ok()) {
+        Some(bytes) => Bytes::from(bytes),
+        None => builtin(&digest)?.ok_or_else(|| not_found(&digest))?,
+    };
     let length = bytes.len();
     let mut response = Response::new(full(bytes));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/wasm"));
@@ -49,6 +53,17 @@ pub(super) async fn put(mut call: Call<'_>) -> Result<Response<Body>, Failure> {
         blobs.put(body.into_vec().into()).await?;
     }
     Ok(reply::json(status, &json!({ "digest": digest.to_string(), "size": size })))
+}
+
+/// A module that comes with `orch`: stored nowhere, and fetched as any other is.
+fn builtin(digest: &Digest) -> Result<Option<Bytes>, Failure> {
+    for agent in Agent::builtins() {
+        let agent = agent?;
+        if Digest::of(&agent.module) == *digest {
+            return Ok(Some(agent.module));
+        }
+    }
+    Ok(None)
 }
 
 fn asked_for(call: &Call<'_>) -> Result<Digest, Failure> {
