@@ -78,6 +78,16 @@ fn six_is_a_limit() {
 }
 
 #[test]
+fn eight_is_the_server() {
+    let stage = Stage::new();
+    for args in [&["run", "orch/summarizer"][..], &["list"], &["tokens", "list"], &["logs"]] {
+        let outcome =
+            stage.orch(args).arg("--json").env("ORCH_SERVER", "http://127.0.0.1:1").run().expect(8).silent();
+        assert_eq!(outcome.error()["code"], "server_unreachable", "{outcome}");
+    }
+}
+
+#[test]
 fn seven_is_the_vault() {
     let stage = Stage::new();
     stage.store("OPENAI_API_KEY", OPENAI_KEY, &[]);

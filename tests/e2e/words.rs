@@ -25,10 +25,22 @@ fn help_of_the_program() {
     Usage: orch [OPTIONS] <COMMAND>
 
     Commands:
-      run      Run an agent in the sandbox and print its answer
-      secrets  Keep keys in the encrypted vault
-      doctor   Look at this installation and say what works and what does not
-      help     Print this message or the help of the given subcommand(s)
+      run          Run an agent in the sandbox and print its answer
+      secrets      Keep keys in the encrypted vault
+      serve        Run agents and answer model calls for others, until it is told to stop
+      publish      Put a version of an agent where others can run it by name
+      pull         Get a published agent as a folder
+      list         List the agents that can be run by name
+      info         Say what an agent is, what it wants and what it was granted
+      logs         Show what the agent of a run has logged
+      usage        Show runs, tokens and costs
+      login        Keep the token of a server on this machine
+      logout       Forget the token of a server
+      whoami       Say who the server takes you for
+      tokens       Make and revoke tokens of a server
+      doctor       Look at this installation and say what works and what does not
+      completions  Print a script that completes commands in a shell
+      help         Print this message or the help of the given subcommand(s)
 
     Options:
           --json     Print the result as one JSON object, and errors as JSON
@@ -42,7 +54,7 @@ fn help_of_the_program() {
 
 #[test]
 fn help_of_run() {
-    assert_snapshot!(help(&["run", "--help"]), @r#"
+    assert_snapshot!(help(&["run", "--help"]), @r"
     Run an agent in the sandbox and print its answer
 
     Usage: orch run [OPTIONS] <AGENT>
@@ -52,10 +64,11 @@ fn help_of_run() {
                orch/translator come with orch); what exists as a path is a path
 
     Options:
-          --local                  Run on this machine, with your own keys
+          --local                  Run on this machine, with your own keys, in this process alone
       -i, --input <JSON|@FILE|->   The input: JSON, @FILE, or - for standard input
           --stream                 Pass the agent's output through as it is written, before it is
                                    checked
+          --detach                 Print the run's id and leave; the run goes on, on the server
           --simulate[=<SCENARIO>]  Use the built-in simulated providers: no key, no network. SCENARIO is
                                    one of ok, rate-limit, server-error, out-of-money, bad-key, slow,
                                    cut, or a scenario file
@@ -69,6 +82,8 @@ fn help_of_run() {
           --key <[PROVIDER=]KEY>  A key, for the primary provider or the named one. Others can see it in
                                   the process list and the shell's history: prefer the forms above, or
                                   `orch secrets set`
+          --send-env-keys         Send the keys of this environment along to a server on another
+                                  machine, for this run only
 
     Model:
           --provider <NAME>  Use only this provider's candidates of the agent's plan
@@ -84,12 +99,12 @@ fn help_of_run() {
           --time <DURATION>  Wall time, such as 90s or 5m
           --memory <SIZE>    Memory, such as 256MiB
           --max-cost <USD>   Money for model calls, in US dollars, such as 0.50
-    "#);
+    ");
 }
 
 #[test]
 fn help_of_secrets() {
-    assert_snapshot!(help(&["secrets", "--help"]), @r#"
+    assert_snapshot!(help(&["secrets", "--help"]), @r"
     Keep keys in the encrypted vault
 
     Usage: orch secrets [OPTIONS] <COMMAND>
@@ -102,15 +117,16 @@ fn help_of_secrets() {
       help   Print this message or the help of the given subcommand(s)
 
     Options:
+          --local    Use the vault of this machine, even where a server is configured
           --json     Print the result as one JSON object, and errors as JSON
       -h, --help     Print help
       -V, --version  Print version
-    "#);
+    ");
 }
 
 #[test]
 fn help_of_secrets_set() {
-    assert_snapshot!(help(&["secrets", "set", "--help"]), @r#"
+    assert_snapshot!(help(&["secrets", "set", "--help"]), @r"
     Store a value, or a new version of it; asks for it when none is given
 
     Usage: orch secrets set [OPTIONS] <NAME> [VALUE | -]
@@ -122,6 +138,7 @@ fn help_of_secrets_set() {
 
     Options:
           --from-file <FILE>    Read the value from a file
+          --local               Use the vault of this machine, even where a server is configured
           --from-env            Take the value from the environment variable of the same name
           --host <HOST>         A host that the value may be sent to (names of the provider catalog are
                                 bound to their provider already)
@@ -134,12 +151,12 @@ fn help_of_secrets_set() {
           --json                Print the result as one JSON object, and errors as JSON
       -h, --help                Print help
       -V, --version             Print version
-    "#);
+    ");
 }
 
 #[test]
 fn help_of_doctor() {
-    assert_snapshot!(help(&["doctor", "--help"]), @r#"
+    assert_snapshot!(help(&["doctor", "--help"]), @r"
     Look at this installation and say what works and what does not
 
     Usage: orch doctor [OPTIONS]
@@ -148,7 +165,175 @@ fn help_of_doctor() {
           --json     Print the result as one JSON object, and errors as JSON
       -h, --help     Print help
       -V, --version  Print version
-    "#);
+    ");
+}
+
+#[test]
+fn help_of_publish() {
+    assert_snapshot!(help(&["publish", "--help"]), @r"
+    Put a version of an agent where others can run it by name
+
+    Usage: orch publish [OPTIONS] [PATH]
+
+    Arguments:
+      [PATH]  A folder with orch.yaml, or a manifest file [default: .]
+
+    Options:
+          --json     Print the result as one JSON object, and errors as JSON
+      -h, --help     Print help
+      -V, --version  Print version
+    ");
+}
+
+#[test]
+fn help_of_pull() {
+    assert_snapshot!(help(&["pull", "--help"]), @r"
+    Get a published agent as a folder
+
+    Usage: orch pull [OPTIONS] <AGENT>
+
+    Arguments:
+      <AGENT>  org/name, or org/name@version
+
+    Options:
+          --to <DIR>  The folder to write into; the agent's name when nothing is said
+          --force     Write over files that are there already
+          --json      Print the result as one JSON object, and errors as JSON
+      -h, --help      Print help
+      -V, --version   Print version
+    ");
+}
+
+#[test]
+fn help_of_logs() {
+    assert_snapshot!(help(&["logs", "--help"]), @r"
+    Show what the agent of a run has logged
+
+    Usage: orch logs [OPTIONS] [RUN]
+
+    Arguments:
+      [RUN]  The run, such as run_…; the newest one when nothing is said
+
+    Options:
+      -f, --follow   Go on until the run has ended
+          --json     Print the result as one JSON object, and errors as JSON
+      -h, --help     Print help
+      -V, --version  Print version
+    ");
+}
+
+#[test]
+fn help_of_usage() {
+    assert_snapshot!(help(&["usage", "--help"]), @r"
+    Show runs, tokens and costs
+
+    Usage: orch usage [OPTIONS]
+
+    Options:
+          --since <TIME>  From this time on: a date, a time, or how long ago, such as 2026-01-31 or 7d
+          --until <TIME>  Until before this time
+          --by <BY>       What a line stands for [default: day] [possible values: day, agent, model,
+                          provider]
+          --json          Print the result as one JSON object, and errors as JSON
+      -h, --help          Print help
+      -V, --version       Print version
+    ");
+}
+
+#[test]
+fn help_of_login() {
+    assert_snapshot!(help(&["login", "--help"]), @r"
+    Keep the token of a server on this machine
+
+    Usage: orch login [OPTIONS] [URL] [-]
+
+    Arguments:
+      [URL]  The server's URL; what ORCH_SERVER or the configuration says when nothing is said
+      [-]    Read the token from standard input [possible values: -]
+
+    Options:
+          --token-file <FILE>  Read the token from a file
+          --json               Print the result as one JSON object, and errors as JSON
+      -h, --help               Print help
+      -V, --version            Print version
+    ");
+}
+
+#[test]
+fn help_of_tokens() {
+    assert_snapshot!(help(&["tokens", "--help"]), @r"
+    Make and revoke tokens of a server
+
+    Usage: orch tokens [OPTIONS] <COMMAND>
+
+    Commands:
+      create  Make a token; it is printed once and cannot be shown again
+      list    List the tokens; never their text
+      revoke  Make a token worthless
+      help    Print this message or the help of the given subcommand(s)
+
+    Options:
+          --json     Print the result as one JSON object, and errors as JSON
+      -h, --help     Print help
+      -V, --version  Print version
+    ");
+}
+
+#[test]
+fn help_of_tokens_create() {
+    assert_snapshot!(help(&["tokens", "create", "--help"]), @r"
+    Make a token; it is printed once and cannot be shown again
+
+    Usage: orch tokens create [OPTIONS] --scope <SCOPE> <NAME>
+
+    Arguments:
+      <NAME>
+              What it is for, such as ci
+
+    Options:
+          --scope <SCOPE>
+              What it may be used for
+
+              Possible values:
+              - run:     Make, see and cancel runs; see agents
+              - llm:     Ask models through the gateway
+              - publish: Publish agents
+              - secrets: Store, list and remove secrets
+              - grants:  Answer what agents ask for
+              - admin:   All of it, tokens and metrics
+
+          --expires <DURATION>
+              Refuse it after this time, such as 30d
+
+          --workspace <NAME>
+              The workspace it belongs to, instead of your own
+
+          --json
+              Print the result as one JSON object, and errors as JSON
+
+      -h, --help
+              Print help (see a summary with '-h')
+
+      -V, --version
+              Print version
+    ");
+}
+
+#[test]
+fn help_of_completions() {
+    assert_snapshot!(help(&["completions", "--help"]), @r"
+    Print a script that completes commands in a shell
+
+    Usage: orch completions [OPTIONS] <SHELL>
+
+    Arguments:
+      <SHELL>  The shell [possible values: bash, elvish, fish, powershell, zsh]
+
+    Options:
+          --json     Print the result as one JSON object, and errors as JSON
+      -h, --help     Print help
+      -V, --version  Print version
+    ");
 }
 
 #[test]
@@ -167,11 +352,11 @@ fn an_input_that_is_missing() {
 
 #[test]
 fn a_mistyped_word() {
-    assert_snapshot!(said(&["secrets", "lst"], 2), @r#"
+    assert_snapshot!(said(&["secrets", "lst"], 2), @r"
     error: unrecognized subcommand 'lst'
     hint: a similar subcommand exists: 'list'
     hint: orch secrets --help
-    "#);
+    ");
 }
 
 #[test]
@@ -187,10 +372,48 @@ fn no_key() {
 }
 
 #[test]
+fn a_server_that_is_not_there() {
+    let outcome =
+        orch(&Home::new()).args(["list"]).env("ORCH_SERVER", "http://127.0.0.1:1").run().expect(8).silent();
+    assert_snapshot!(outcome.stderr(), @r"
+    error: cannot reach http://127.0.0.1:1: Connection refused (os error 111)
+    hint: ORCH_SERVER names this server; is it running?
+    ");
+}
+
+#[test]
+fn a_server_without_tls_on_another_machine() {
+    let outcome = orch(&Home::new())
+        .args(["list"])
+        .env("ORCH_SERVER", "http://orch.example.com")
+        .run()
+        .expect(2)
+        .silent();
+    assert_snapshot!(outcome.stderr(), @r"
+    error: http://orch.example.com is another machine, and without TLS tokens and keys could be read on the way
+    hint: https://orch.example.com
+    hint: ORCH_SERVER says so
+    ");
+}
+
+#[test]
+fn nobody_to_ask_for_a_token() {
+    assert_snapshot!(said(&["login", "https://orch.example.com"], 2), @r"
+    error: no token, and no terminal to ask on
+    hint: orch login https://orch.example.com - < FILE
+    hint: orch login https://orch.example.com --token-file FILE
+    ");
+    assert_snapshot!(said(&["login"], 2), @r"
+    error: which server? none is configured
+    hint: orch login https://orch.example.com
+    ");
+}
+
+#[test]
 fn a_misspelled_agent() {
     assert_snapshot!(said(&["run", "--local", "orch/summarizr"], 2), @r"
     error: no agent orch/summarizr: there is no such file or folder
-    hint: agents that come with orch: orch/summarizer, orch/translator
+    hint: agents that come with orch: orch/repo-digest, orch/summarizer, orch/tool-loop, orch/translator
     ");
 }
 

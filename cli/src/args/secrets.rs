@@ -10,7 +10,7 @@ use super::{SecretArg, secret_arg};
 #[derive(Args)]
 pub(crate) struct SecretsArgs {
     /// Use the vault of this machine, even where a server is configured
-    #[arg(long, global = true)]
+    #[arg(long, global = true, display_order = 899)]
     pub(crate) local: bool,
     #[command(subcommand)]
     pub(crate) command: SecretsCommand,

@@ -54,7 +54,7 @@ pub(crate) struct LoginArgs {
     /// The server's URL; what ORCH_SERVER or the configuration says when nothing is said
     pub(crate) url: Option<String>,
     /// Read the token from standard input
-    #[arg(value_name = "-", value_parser = ["-"])]
+    #[arg(value_name = "-", value_parser = ["-"], hide_possible_values = true)]
     pub(crate) stdin: Option<String>,
     /// Read the token from a file
     #[arg(long, value_name = "FILE", conflicts_with = "stdin")]
