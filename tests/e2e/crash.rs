@@ -59,9 +59,9 @@ fn a_killed_server_loses_no_accepted_run() {
         let body = json!({ "agent": "guests/noop", "input": {} }).to_string();
         let (address, token) = (server.address(), server.token().to_owned());
         let (stop, fresh) = (AtomicBool::new(false), Mutex::new(Vec::new()));
-        // Somewhere in the first 150 ms under load: at a start, in the middle of a batch, between a commit and its answer.
+        // Somewhere in the first 600 ms under load: at a start, in the middle of a batch, between a commit and its answer.
         moment = moment.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let after = Duration::from_millis((moment >> 33) % 150);
+        let after = Duration::from_millis((moment >> 33) % 600);
         thread::scope(|scope| {
             for _ in 0..CLIENTS {
                 scope.spawn(|| load(address, &token, &body, &stop, &fresh));
@@ -73,6 +73,7 @@ fn a_killed_server_loses_no_accepted_run() {
         accepted.extend(fresh.into_inner().expect("no client panics"));
     }
 
+    // The last one is left alone: what waited is run again, what had been started is reported.
     let server = Server::simulated(PROGRAM, &home);
     let mut ends: BTreeMap<String, usize> = BTreeMap::new();
     for id in &accepted {
@@ -87,5 +88,5 @@ fn a_killed_server_loses_no_accepted_run() {
     }
     assert!(accepted.len() > 100, "{} runs are no load", accepted.len());
     assert_eq!(ends.values().sum::<usize>(), accepted.len(), "{ends:?}");
-    assert!(ends["succeeded"] > 0, "{ends:?}");
+    assert!(ends.contains_key("succeeded") && ends.contains_key("interrupted"), "{ends:?}");
 }
