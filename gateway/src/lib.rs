@@ -39,7 +39,7 @@ mod usage;
 pub use gateway::{Gateway, error_reply, spoken_at};
 pub use intake::Intake;
 pub use passthrough::Direct;
-pub use plan::{AtHand, Candidate, MissingKey, Plan, PlanError, Wishes, plan};
+pub use plan::{AtHand, Candidate, KeyAtHand, MissingKey, Plan, PlanError, Wishes, plan};
 pub use receipt::{
     Attempt, ClassCounts, CredentialRef, Outcome, Receipt, Receipts, Skipped, every_key_was_rejected,
 };

@@ -88,6 +88,9 @@ impl AtHand {
     }
 }
 
+/// A provider's credential, or why the one that is there cannot be used.
+pub type KeyAtHand = Result<Arc<dyn Credential>, String>;
+
 /// The models of a run, or of a server's clients.
 #[derive(Clone, Default)]
 pub struct Plan {
@@ -105,10 +108,7 @@ impl Plan {
     /// The plan of clients that say themselves which model they want: no model is named for them, and every provider
     /// of the catalog is at hand for which `key` has a credential, or that needs none and is an operator's pin.
     /// `key` tells why a credential that is there cannot be used; `None` is no credential at all.
-    pub fn for_clients(
-        catalog: &Catalog,
-        key: &dyn Fn(&Slug) -> Option<Result<Arc<dyn Credential>, String>>,
-    ) -> Plan {
+    pub fn for_clients(catalog: &Catalog, key: &dyn Fn(&Slug) -> Option<KeyAtHand>) -> Plan {
         let mut plan = Plan::default();
         let mut lacking = Vec::new();
         for provider in catalog.providers().filter(|provider| !provider.local_only || provider.pinned) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use orch_gateway::Plan;
+use orch_gateway::{KeyAtHand, Plan};
 use orch_manifests::{Auth, Catalog, Provider, Slug};
 use orch_proxy::Credential;
 use orch_vault::{KeyRef, SecretName, Source, Vault};
@@ -29,7 +29,7 @@ impl ProviderKeys {
     /// # Errors
     /// A vault that cannot be trusted or read.
     pub(super) fn open(vault: &Vault, catalog: &Catalog) -> Result<Self, Failure> {
-        let mut keys: BTreeMap<Slug, Result<Arc<dyn Credential>, String>> = BTreeMap::new();
+        let mut keys: BTreeMap<Slug, KeyAtHand> = BTreeMap::new();
         let mut expires: Option<OffsetDateTime> = None;
         for provider in catalog.providers().filter(|provider| provider.auth != Auth::None) {
             let key = match opened(vault, provider) {

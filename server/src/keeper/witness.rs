@@ -92,7 +92,8 @@ impl Witness for ClientWitness {
         async move {
             // Calls that come meanwhile wait for the same record; after a failure the next one tries again.
             let recorded = entry.get_or_try_init(|| self.record(secret.id(), host)).await;
-            recorded.map(|()| ()).map_err(|failure| not_on_record(&failure))
+            recorded.map_err(|failure| not_on_record(&failure))?;
+            Ok(())
         }
         .boxed()
     }
