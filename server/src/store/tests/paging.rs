@@ -146,7 +146,7 @@ fn recovery_and_records_use_indexes() {
     let stage = stage();
     let db = raw(stage.folder.path());
     // The whole of this index is what is unfinished.
-    assert_eq!(plan(&db, runs::OWNERS), "SCAN runs USING COVERING INDEX runs_unfinished");
+    assert_eq!(plan(&db, runs::OWNERS), "SCAN runs USING INDEX runs_unfinished");
     let unfinished = plan(&db, &runs::unfinished_of());
     assert_eq!(unfinished, "SEARCH runs USING INDEX runs_unfinished (instance=?)");
     let events = plan(&db, events::PAGE);

@@ -42,6 +42,14 @@ async fn a_run_is_read_as_it_was_written() {
 }
 
 #[tokio::test]
+async fn a_run_whose_turn_has_come_is_running_from_the_start() {
+    let stage = stage();
+    let run = accepted(&stage.store, NewRun { started: Some(at(1)), ..new_run("default") }).await;
+    let row = stage.store.run("default", &run).await.expect("read").expect("there");
+    assert_eq!((row.status, row.started), (RunStatus::Running, Some(at(1))));
+}
+
+#[tokio::test]
 async fn long_documents_lie_in_files_that_blobs_do_not_reach() {
     let stage = stage();
     let long = json!("y".repeat(documents::INLINE));
