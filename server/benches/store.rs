@@ -169,7 +169,8 @@ fn fill(folder: &Path, runs: u32) {
 /// The place after which a twentieth of all runs remains.
 fn deep_place(folder: &Path) -> String {
     let db = Connection::open(folder.join("orch.db")).unwrap();
-    db.query_row("SELECT id FROM runs WHERE seq = (SELECT max(seq) / 20 FROM runs)", [], |row| row.get(0)).unwrap()
+    db.query_row("SELECT id FROM runs WHERE seq = (SELECT max(seq) / 20 FROM runs)", [], |row| row.get(0))
+        .unwrap()
 }
 
 fn new_run(run: &RunId) -> NewRun {

@@ -224,10 +224,11 @@ impl Store {
     }
 
     /// Runs that have not ended and whose process is gone, with their requests. Each is to be [adopted](Store::adopt)
-    /// before anything is done with it.
+    /// before anything is done with it. A request that is lost is `Null`: one damaged file must not keep the other
+    /// runs from going on.
     ///
     /// # Errors
-    /// Those of [`Store`]; `blob_damaged`.
+    /// Those of [`Store`].
     pub async fn unfinished(&self) -> Result<Vec<RunRow>, Failure> {
         let folder = self.inner.folder.clone();
         let found = self
@@ -239,8 +240,12 @@ impl Store {
             })
             .await?;
         let mut rows = Vec::with_capacity(found.len());
-        for stored in found {
-            rows.push(self.whole(stored).await?);
+        for runs::Stored { mut row, request, .. } in found {
+            row.request = match request.value(&self.inner.documents).await {
+                Err(failure) if failure.code() == blobs::DAMAGED => Value::Null,
+                read => read?,
+            };
+            rows.push(row);
         }
         Ok(rows)
     }
@@ -270,8 +275,7 @@ impl Store {
 impl Store {
     /// Queues a model call of a client of the gateway for the record.
     pub fn record_call(&self, call: CallRow) {
-        let weight = call.receipt.to_string().len();
-        self.inner.writer.queue(weight, move |db| usage::record(db, &call));
+        self.inner.writer.queue(size_of::<CallRow>(), move |db| usage::record(db, &call));
     }
 
     /// Adds up the model calls of a workspace; rows in the order of their keys.

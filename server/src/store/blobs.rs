@@ -21,6 +21,9 @@ use crate::failure::{Failure, Kind};
 /// Where files are written before they have their name.
 const INCOMING: &str = "incoming";
 
+/// The code of failures that say that content is lost, and not only out of reach.
+pub(super) const DAMAGED: &str = "blob_damaged";
+
 /// How much is read at once.
 const PIECE: usize = 256 * 1024;
 
@@ -170,12 +173,8 @@ impl Blobs {
 
     fn damaged(&self, digest: &Digest) -> Failure {
         let path = self.path(digest);
-        Failure::new(
-            Kind::Server,
-            "blob_damaged",
-            format!("{} does not hold what its name says", path.display()),
-        )
-        .hint(format!("check the disk, and store the content again; or remove it: rm {}", path.display()))
+        Failure::new(Kind::Server, DAMAGED, format!("{} does not hold what its name says", path.display()))
+            .hint(format!("check the disk, and store the content again; or remove it: rm {}", path.display()))
     }
 
     fn unreadable(&self, digest: &Digest, error: &io::Error) -> Failure {

@@ -3,14 +3,13 @@
 //! The files have a folder of their own. They are what a workspace asked and was answered, and must not be reachable
 //! through anything that serves modules by digest to all.
 
+use orch_manifests::Digest;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use serde_json::Value;
 
-use super::blobs::Blobs;
+use super::blobs::{Blobs, DAMAGED};
 use super::columns;
-use super::problem::Problem;
-use crate::failure::Failure;
-use orch_manifests::Digest;
+use crate::failure::{Failure, Kind};
 
 /// The longest document that lies in its row, in bytes.
 pub(super) const INLINE: usize = 16 * 1024;
@@ -35,20 +34,26 @@ impl Document {
     }
 
     /// The value.
+    ///
+    /// # Errors
+    /// With the code [`DAMAGED`] when it is lost.
     pub(super) async fn value(self, files: &Blobs) -> Result<Value, Failure> {
-        let unusable = |problem: Problem| problem.told(files.folder());
         match self {
-            Self::Text(text) => columns::json(&text, "document").map_err(unusable),
+            Self::Text(text) => {
+                columns::json(&text, "document").map_err(|problem| problem.told(files.folder()))
+            }
             Self::File(digest) => {
-                let bytes = files
-                    .get(&digest)
-                    .await?
-                    .ok_or_else(|| unusable(Problem::Row(format!("{digest} is missing"))))?;
-                serde_json::from_slice(&bytes)
-                    .map_err(|e| unusable(Problem::Row(format!("{digest} holds no JSON: {e}"))))
+                let bytes = files.get(&digest).await?.ok_or_else(|| lost(files, &digest, "is missing"))?;
+                serde_json::from_slice(&bytes).map_err(|_| lost(files, &digest, "holds no JSON"))
             }
         }
     }
+}
+
+fn lost(files: &Blobs, digest: &Digest, why: &str) -> Failure {
+    let message = format!("the document {digest} below {} {why}", files.folder().display());
+    Failure::new(Kind::Server, DAMAGED, message)
+        .hint("restore the folder from a backup; the run cannot be shown without it")
 }
 
 impl ToSql for Document {

@@ -77,3 +77,15 @@ async fn a_run_that_has_ended_is_not_taken_over() {
     assert!(!stage.store.adopt(&run, "inst_gone", "inst_1").await.expect("asked"));
     assert!(!stage.store.adopt(&RunId::random(), "inst_gone", "inst_1").await.expect("asked"));
 }
+
+#[tokio::test]
+async fn a_lost_request_does_not_keep_other_runs_from_being_found() {
+    let stage = stage();
+    let long = json!("y".repeat(documents::INLINE));
+    let lost = accepted(&stage.store, NewRun { request: long, ..new_run("default") }).await;
+    let whole = accepted(&stage.store, new_run("default")).await;
+    fs::remove_dir_all(stage.folder.path().join("documents")).expect("removed");
+    let rows = stage.store.unfinished().await.expect("read");
+    let found: Vec<_> = rows.iter().map(|row| (&row.run, row.request.is_null())).collect();
+    assert_eq!(found, [(&lost, true), (&whole, false)]);
+}

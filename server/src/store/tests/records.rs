@@ -64,9 +64,11 @@ async fn long_documents_lie_in_files_that_blobs_do_not_reach() {
     let file = stage.folder.path().join("documents").join(&hex[..2]).join(&hex);
     assert!(file.exists());
     assert_eq!(stage.store.blobs().get(&digest).await.expect("read"), None);
+    fs::write(&file, "{}").expect("damaged");
+    assert_eq!(stage.store.run("default", &run).await.expect_err("it is damaged").code(), "blob_damaged");
     fs::remove_file(file).expect("removed");
-    let failure = stage.store.run("default", &run).await.expect_err("a document is missing");
-    assert_eq!(failure.code(), "store_unusable");
+    let failure = stage.store.run("default", &run).await.expect_err("it is missing");
+    assert_eq!(failure.code(), "blob_damaged");
     assert!(failure.message().contains("missing"), "{failure}");
 }
 
