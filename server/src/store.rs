@@ -11,7 +11,7 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use orch_manifests::{AgentName, Digest, RunId};
+use orch_manifests::RunId;
 use serde_json::Value;
 use time::OffsetDateTime;
 
@@ -119,7 +119,7 @@ impl Store {
     }
 }
 
-/// Runs.
+/// Runs; what else there is lies with its statements.
 impl Store {
     /// Puts a run on record as queued.
     ///
@@ -268,141 +268,5 @@ impl Store {
             row.report = Some(report.value(&self.inner.documents).await?);
         }
         Ok(row)
-    }
-}
-
-/// Usage and tokens.
-impl Store {
-    /// Queues a model call of a client of the gateway for the record.
-    pub fn record_call(&self, call: CallRow) {
-        self.inner.writer.queue(size_of::<CallRow>(), move |db| usage::record(db, &call));
-    }
-
-    /// Adds up the model calls of a workspace; rows in the order of their keys.
-    ///
-    /// # Errors
-    /// Those of [`Store`].
-    pub async fn usage(&self, workspace: &str, query: &UsageQuery) -> Result<Vec<UsageRow>, Failure> {
-        let (workspace, query) = (workspace.to_owned(), *query);
-        self.inner.readers.read(move |db| usage::add_up(db, &workspace, &query)).await
-    }
-
-    /// Adds a token.
-    ///
-    /// # Errors
-    /// `conflict` when there is one with this id or hash.
-    pub async fn add_token(&self, token: TokenRow) -> Result<(), Failure> {
-        self.inner.writer.write(move |db| tokens::add(db, &token)).await
-    }
-
-    /// Every token of every workspace, oldest first; revoked and expired ones as well.
-    ///
-    /// # Errors
-    /// Those of [`Store`].
-    pub async fn tokens(&self) -> Result<Vec<TokenRow>, Failure> {
-        self.inner.readers.read(tokens::all).await
-    }
-
-    /// The token whose text has this SHA-256, valid or not.
-    ///
-    /// # Errors
-    /// Those of [`Store`].
-    pub async fn token(&self, hash: [u8; 32]) -> Result<Option<TokenRow>, Failure> {
-        self.inner.readers.read(move |db| tokens::find(db, &hash)).await
-    }
-
-    /// Revokes a workspace's token; false when it has none of this id that was not revoked before.
-    ///
-    /// # Errors
-    /// Those of [`Store`].
-    pub async fn revoke_token(&self, workspace: &str, id: &str, at: OffsetDateTime) -> Result<bool, Failure> {
-        let (workspace, id) = (workspace.to_owned(), id.to_owned());
-        self.inner.writer.write(move |db| tokens::revoke(db, &workspace, &id, at)).await
-    }
-
-    /// Queues a note that a token was used.
-    pub fn token_used(&self, id: &str, at: OffsetDateTime) {
-        let id = id.to_owned();
-        self.inner.writer.queue(id.len(), move |db| tokens::used(db, &id, at));
-    }
-}
-
-/// Agents and grants.
-impl Store {
-    /// Stores an agent's content, if it is not here. Its module is stored before ([`Store::blobs`]).
-    ///
-    /// # Errors
-    /// Those of [`Store`].
-    pub async fn put_agent(&self, agent: AgentRow) -> Result<(), Failure> {
-        self.inner.writer.write(move |db| registry::put(db, &agent)).await
-    }
-
-    /// An agent's content.
-    ///
-    /// # Errors
-    /// Those of [`Store`].
-    pub async fn agent(&self, digest: &Digest) -> Result<Option<AgentRow>, Failure> {
-        let digest = *digest;
-        self.inner.readers.read(move |db| registry::find(db, &digest)).await
-    }
-
-    /// Publishes a version, unless there is one: of two who publish the same at the same time, one is first.
-    ///
-    /// # Errors
-    /// A defect when its content was not stored before.
-    pub async fn publish(&self, version: VersionRow) -> Result<Published, Failure> {
-        self.inner.writer.write(move |db| registry::publish(db, &version)).await
-    }
-
-    /// The versions of an agent, highest first.
-    ///
-    /// # Errors
-    /// Those of [`Store`].
-    pub async fn versions(&self, name: &AgentName) -> Result<Vec<VersionRow>, Failure> {
-        let name = name.clone();
-        self.inner.readers.read(move |db| registry::versions(db, &name)).await
-    }
-
-    /// Every published agent, by name.
-    ///
-    /// # Errors
-    /// Those of [`Store`].
-    pub async fn agents(&self) -> Result<Vec<AgentSummary>, Failure> {
-        self.inner.readers.read(registry::agents).await
-    }
-
-    /// Puts a grant in the place of the workspace's grant for the same content.
-    ///
-    /// # Errors
-    /// Those of [`Store`].
-    pub async fn put_grant(&self, grant: GrantRow) -> Result<(), Failure> {
-        self.inner.writer.write(move |db| grants::put(db, &grant)).await
-    }
-
-    /// A workspace's grants, newest first.
-    ///
-    /// # Errors
-    /// Those of [`Store`].
-    pub async fn grants(&self, workspace: &str) -> Result<Vec<GrantRow>, Failure> {
-        let workspace = workspace.to_owned();
-        self.inner.readers.read(move |db| grants::all(db, &workspace)).await
-    }
-
-    /// A workspace's grants for any content of an agent, newest first.
-    ///
-    /// # Errors
-    /// Those of [`Store`].
-    pub async fn grants_of(&self, workspace: &str, agent: &AgentName) -> Result<Vec<GrantRow>, Failure> {
-        let (workspace, agent) = (workspace.to_owned(), agent.clone());
-        self.inner.readers.read(move |db| grants::of(db, &workspace, &agent)).await
-    }
-
-    /// Takes a grant away; false when there is none.
-    ///
-    /// # Errors
-    /// Those of [`Store`].
-    pub async fn remove_grant(&self, workspace: &str, digest: &Digest) -> Result<bool, Failure> {
-        let (workspace, digest) = (workspace.to_owned(), *digest);
-        self.inner.writer.write(move |db| grants::remove(db, &workspace, &digest)).await
     }
 }

@@ -3,14 +3,54 @@
 use orch_manifests::{AgentName, Digest};
 use rusqlite::{Connection, Params, params};
 
+use super::Store;
 use super::columns::{digest_in, micros, parsed, time_in, words, words_in};
 use super::problem::Problem;
 use super::rows::GrantRow;
+use crate::failure::Failure;
 
 const COLUMNS: &str = "workspace, agent, digest, capabilities, granted_at, granted_by";
 
+/// Grants.
+impl Store {
+    /// Puts a grant in the place of the workspace's grant for the same content.
+    ///
+    /// # Errors
+    /// Those of [`Store`].
+    pub async fn put_grant(&self, grant: GrantRow) -> Result<(), Failure> {
+        self.inner.writer.write(move |db| put(db, &grant)).await
+    }
+
+    /// A workspace's grants, newest first.
+    ///
+    /// # Errors
+    /// Those of [`Store`].
+    pub async fn grants(&self, workspace: &str) -> Result<Vec<GrantRow>, Failure> {
+        let workspace = workspace.to_owned();
+        self.inner.readers.read(move |db| all(db, &workspace)).await
+    }
+
+    /// A workspace's grants for any content of an agent, newest first.
+    ///
+    /// # Errors
+    /// Those of [`Store`].
+    pub async fn grants_of(&self, workspace: &str, agent: &AgentName) -> Result<Vec<GrantRow>, Failure> {
+        let (workspace, agent) = (workspace.to_owned(), agent.clone());
+        self.inner.readers.read(move |db| of(db, &workspace, &agent)).await
+    }
+
+    /// Takes a grant away; false when there is none.
+    ///
+    /// # Errors
+    /// Those of [`Store`].
+    pub async fn remove_grant(&self, workspace: &str, digest: &Digest) -> Result<bool, Failure> {
+        let (workspace, digest) = (workspace.to_owned(), *digest);
+        self.inner.writer.write(move |db| remove(db, &workspace, &digest)).await
+    }
+}
+
 /// Puts a grant in the place of the one for the same content, as the newest.
-pub(super) fn put(db: &Connection, grant: &GrantRow) -> Result<(), Problem> {
+fn put(db: &Connection, grant: &GrantRow) -> Result<(), Problem> {
     remove(db, &grant.workspace, &grant.digest)?;
     db.prepare_cached(&format!("INSERT INTO grants ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6)"))?.execute(
         params![
@@ -26,17 +66,17 @@ pub(super) fn put(db: &Connection, grant: &GrantRow) -> Result<(), Problem> {
 }
 
 /// All of a workspace, newest first.
-pub(super) fn all(db: &Connection, workspace: &str) -> Result<Vec<GrantRow>, Problem> {
+fn all(db: &Connection, workspace: &str) -> Result<Vec<GrantRow>, Problem> {
     select(db, "workspace = ?1", [workspace])
 }
 
 /// Those for any content of an agent, newest first.
-pub(super) fn of(db: &Connection, workspace: &str, agent: &AgentName) -> Result<Vec<GrantRow>, Problem> {
+fn of(db: &Connection, workspace: &str, agent: &AgentName) -> Result<Vec<GrantRow>, Problem> {
     select(db, "workspace = ?1 AND agent = ?2", [workspace, agent.as_str()])
 }
 
 /// Takes a grant away; false when there is none.
-pub(super) fn remove(db: &Connection, workspace: &str, digest: &Digest) -> Result<bool, Problem> {
+fn remove(db: &Connection, workspace: &str, digest: &Digest) -> Result<bool, Problem> {
     let changed = db
         .prepare_cached("DELETE FROM grants WHERE workspace = ?1 AND digest = ?2")?
         .execute(params![workspace, digest.as_bytes()])?;

@@ -3,6 +3,7 @@
 use orch_manifests::{AgentName, Digest};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::Store;
 use super::columns::{count, count_in, digest_in, micros, parsed, time_in};
 use super::problem::Problem;
 use super::rows::{AgentRow, AgentSummary, Published, VersionRow, format_of, format_word};
@@ -10,8 +11,53 @@ use crate::failure::Failure;
 
 const VERSION_COLUMNS: &str = "name, version, digest, description, size, published, publisher";
 
+/// Agents.
+impl Store {
+    /// Stores an agent's content, if it is not here. Its module is stored before ([`Store::blobs`]).
+    ///
+    /// # Errors
+    /// Those of [`Store`].
+    pub async fn put_agent(&self, agent: AgentRow) -> Result<(), Failure> {
+        self.inner.writer.write(move |db| put(db, &agent)).await
+    }
+
+    /// An agent's content.
+    ///
+    /// # Errors
+    /// Those of [`Store`].
+    pub async fn agent(&self, digest: &Digest) -> Result<Option<AgentRow>, Failure> {
+        let digest = *digest;
+        self.inner.readers.read(move |db| find(db, &digest)).await
+    }
+
+    /// Publishes a version, unless there is one: of two who publish the same at the same time, one is first.
+    ///
+    /// # Errors
+    /// A defect when its content was not stored before.
+    pub async fn publish(&self, version: VersionRow) -> Result<Published, Failure> {
+        self.inner.writer.write(move |db| publish(db, &version)).await
+    }
+
+    /// The versions of an agent, highest first.
+    ///
+    /// # Errors
+    /// Those of [`Store`].
+    pub async fn versions(&self, name: &AgentName) -> Result<Vec<VersionRow>, Failure> {
+        let name = name.clone();
+        self.inner.readers.read(move |db| versions(db, &name)).await
+    }
+
+    /// Every published agent, by name.
+    ///
+    /// # Errors
+    /// Those of [`Store`].
+    pub async fn agents(&self) -> Result<Vec<AgentSummary>, Failure> {
+        self.inner.readers.read(agents).await
+    }
+}
+
 /// Stores an agent's content. What is there is the same, its digest says so.
-pub(super) fn put(db: &Connection, agent: &AgentRow) -> Result<(), Problem> {
+fn put(db: &Connection, agent: &AgentRow) -> Result<(), Problem> {
     db.prepare_cached(
         "INSERT OR IGNORE INTO agents (digest, name, version, manifest, format, module, bare)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
@@ -29,7 +75,7 @@ pub(super) fn put(db: &Connection, agent: &AgentRow) -> Result<(), Problem> {
 }
 
 /// An agent's content.
-pub(super) fn find(db: &Connection, digest: &Digest) -> Result<Option<AgentRow>, Problem> {
+fn find(db: &Connection, digest: &Digest) -> Result<Option<AgentRow>, Problem> {
     let mut statement = db.prepare_cached(
         "SELECT digest, name, version, manifest, format, module, bare FROM agents WHERE digest = ?1",
     )?;
@@ -48,7 +94,7 @@ pub(super) fn find(db: &Connection, digest: &Digest) -> Result<Option<AgentRow>,
 }
 
 /// Publishes a version, unless there is one.
-pub(super) fn publish(db: &Connection, version: &VersionRow) -> Result<Published, Problem> {
+fn publish(db: &Connection, version: &VersionRow) -> Result<Published, Problem> {
     let number = version.version.to_string();
     let there: Option<[u8; 32]> = db
         .prepare_cached("SELECT digest FROM versions WHERE name = ?1 AND version = ?2")?
@@ -82,7 +128,7 @@ pub(super) fn publish(db: &Connection, version: &VersionRow) -> Result<Published
 }
 
 /// The versions of an agent, highest first.
-pub(super) fn versions(db: &Connection, name: &AgentName) -> Result<Vec<VersionRow>, Problem> {
+fn versions(db: &Connection, name: &AgentName) -> Result<Vec<VersionRow>, Problem> {
     let mut statement =
         db.prepare_cached(&format!("SELECT {VERSION_COLUMNS} FROM versions WHERE name = ?1"))?;
     let mut rows = statement.query([name.as_str()])?;
@@ -95,7 +141,7 @@ pub(super) fn versions(db: &Connection, name: &AgentName) -> Result<Vec<VersionR
 }
 
 /// Every published agent, by name.
-pub(super) fn agents(db: &Connection) -> Result<Vec<AgentSummary>, Problem> {
+fn agents(db: &Connection) -> Result<Vec<AgentSummary>, Problem> {
     let mut statement =
         db.prepare_cached(&format!("SELECT {VERSION_COLUMNS} FROM versions ORDER BY name"))?;
     let mut rows = statement.query([])?;

@@ -3,6 +3,7 @@
 use rusqlite::{Connection, Row, params};
 use time::OffsetDateTime;
 
+use super::Store;
 use super::columns::{micros, time_if, time_in, words, words_in};
 use super::problem::Problem;
 use super::rows::TokenRow;
@@ -10,8 +11,50 @@ use crate::failure::Failure;
 
 const COLUMNS: &str = "id, workspace, name, hash, scopes, created, expires, revoked, last_used";
 
+/// Tokens.
+impl Store {
+    /// Adds a token.
+    ///
+    /// # Errors
+    /// `conflict` when there is one with this id or hash.
+    pub async fn add_token(&self, token: TokenRow) -> Result<(), Failure> {
+        self.inner.writer.write(move |db| add(db, &token)).await
+    }
+
+    /// Every token of every workspace, oldest first; revoked and expired ones as well.
+    ///
+    /// # Errors
+    /// Those of [`Store`].
+    pub async fn tokens(&self) -> Result<Vec<TokenRow>, Failure> {
+        self.inner.readers.read(all).await
+    }
+
+    /// The token whose text has this SHA-256, valid or not.
+    ///
+    /// # Errors
+    /// Those of [`Store`].
+    pub async fn token(&self, hash: [u8; 32]) -> Result<Option<TokenRow>, Failure> {
+        self.inner.readers.read(move |db| find(db, &hash)).await
+    }
+
+    /// Revokes a workspace's token; false when it has none of this id that was not revoked before.
+    ///
+    /// # Errors
+    /// Those of [`Store`].
+    pub async fn revoke_token(&self, workspace: &str, id: &str, at: OffsetDateTime) -> Result<bool, Failure> {
+        let (workspace, id) = (workspace.to_owned(), id.to_owned());
+        self.inner.writer.write(move |db| revoke(db, &workspace, &id, at)).await
+    }
+
+    /// Queues a note that a token was used.
+    pub fn token_used(&self, id: &str, at: OffsetDateTime) {
+        let id = id.to_owned();
+        self.inner.writer.queue(id.len(), move |db| used(db, &id, at));
+    }
+}
+
 /// Adds a token.
-pub(super) fn add(db: &Connection, token: &TokenRow) -> Result<(), Problem> {
+fn add(db: &Connection, token: &TokenRow) -> Result<(), Problem> {
     db.prepare_cached(&format!(
         "INSERT INTO tokens ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"
     ))?
@@ -38,7 +81,7 @@ pub(super) fn add(db: &Connection, token: &TokenRow) -> Result<(), Problem> {
 }
 
 /// Every token, oldest first.
-pub(super) fn all(db: &Connection) -> Result<Vec<TokenRow>, Problem> {
+fn all(db: &Connection) -> Result<Vec<TokenRow>, Problem> {
     let mut statement = db.prepare_cached(&format!("SELECT {COLUMNS} FROM tokens ORDER BY seq"))?;
     let mut rows = statement.query([])?;
     let mut found = Vec::new();
@@ -49,19 +92,14 @@ pub(super) fn all(db: &Connection) -> Result<Vec<TokenRow>, Problem> {
 }
 
 /// The token whose text has this hash.
-pub(super) fn find(db: &Connection, hash: &[u8; 32]) -> Result<Option<TokenRow>, Problem> {
+fn find(db: &Connection, hash: &[u8; 32]) -> Result<Option<TokenRow>, Problem> {
     let mut statement = db.prepare_cached(&format!("SELECT {COLUMNS} FROM tokens WHERE hash = ?1"))?;
     let mut rows = statement.query([hash])?;
     rows.next()?.map(token).transpose()
 }
 
 /// Revokes a token; false when there is none that is valid. A second time changes nothing.
-pub(super) fn revoke(
-    db: &Connection,
-    workspace: &str,
-    id: &str,
-    at: OffsetDateTime,
-) -> Result<bool, Problem> {
+fn revoke(db: &Connection, workspace: &str, id: &str, at: OffsetDateTime) -> Result<bool, Problem> {
     let changed = db
         .prepare_cached(
             "UPDATE tokens SET revoked = ?3 WHERE workspace = ?1 AND id = ?2 AND revoked IS NULL",
@@ -71,7 +109,7 @@ pub(super) fn revoke(
 }
 
 /// Notes that a token was used. A clock that went backwards does not take that back.
-pub(super) fn used(db: &Connection, id: &str, at: OffsetDateTime) -> Result<(), Problem> {
+fn used(db: &Connection, id: &str, at: OffsetDateTime) -> Result<(), Problem> {
     db.prepare_cached("UPDATE tokens SET last_used = max(ifnull(last_used, ?2), ?2) WHERE id = ?1")?
         .execute(params![id, micros(at)])?;
     Ok(())

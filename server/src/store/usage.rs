@@ -4,13 +4,32 @@ use orch_manifests::RunId;
 use rusqlite::{Connection, params};
 use time::Date;
 
+use super::Store;
 use super::columns::{count_in, micros};
 use super::problem::Problem;
 use super::rows::{COUNT_LIMIT, CallRow, UsageBy, UsageQuery, UsageRow};
+use crate::failure::Failure;
 
 const MICROS_PER_DAY: i64 = 86_400_000_000;
 /// 1 January 1970, as Julian day.
 const EPOCH: i64 = 2_440_588;
+
+/// Usage.
+impl Store {
+    /// Queues a model call of a client of the gateway for the record.
+    pub fn record_call(&self, call: CallRow) {
+        self.inner.writer.queue(size_of::<CallRow>(), move |db| record(db, &call));
+    }
+
+    /// Adds up the model calls of a workspace; rows in the order of their keys.
+    ///
+    /// # Errors
+    /// Those of [`Store`].
+    pub async fn usage(&self, workspace: &str, query: &UsageQuery) -> Result<Vec<UsageRow>, Failure> {
+        let (workspace, query) = (workspace.to_owned(), *query);
+        self.inner.readers.read(move |db| add_up(db, &workspace, &query)).await
+    }
+}
 
 /// Puts a call on record.
 pub(super) fn record(db: &Connection, call: &CallRow) -> Result<(), Problem> {
@@ -54,7 +73,7 @@ pub(super) fn sums(by: UsageBy) -> String {
 }
 
 /// Adds calls up; rows in the order of their keys.
-pub(super) fn add_up(db: &Connection, workspace: &str, query: &UsageQuery) -> Result<Vec<UsageRow>, Problem> {
+fn add_up(db: &Connection, workspace: &str, query: &UsageQuery) -> Result<Vec<UsageRow>, Problem> {
     let since = query.since.map_or(i64::MIN, micros);
     let until = query.until.map_or(i64::MAX, micros);
     let mut statement = db.prepare_cached(&sums(query.by))?;

@@ -1,6 +1,7 @@
 //! Groups of writes: durable, isolated, and whole or not at all.
 
 use std::sync::mpsc;
+use std::task::{Context, Waker};
 
 use tokio::task::JoinSet;
 
@@ -11,19 +12,11 @@ use super::*;
 fn hold(store: &Store) -> mpsc::Sender<()> {
     let (release, held) = mpsc::channel::<()>();
     let (started, running) = mpsc::channel();
-    let store = store.clone();
-    let at_work = tokio::runtime::Handle::current().spawn(async move {
-        store
-            .inner
-            .writer
-            .write(move |_| {
-                let _ = started.send(());
-                let _ = held.recv();
-                Ok(())
-            })
-            .await
+    store.inner.writer.queue(1, move |_| {
+        let _ = started.send(());
+        let _ = held.recv();
+        Ok(())
     });
-    drop(at_work);
     tokio::task::block_in_place(|| running.recv().expect("the writer has begun"));
     release
 }
@@ -148,7 +141,7 @@ async fn work_is_done_although_its_caller_went_away() {
     let run = new_run("default");
     let id = run.run.clone();
     let mut asked = Box::pin(stage.store.accept(run));
-    assert!(futures_util::poll!(&mut asked).is_pending());
+    assert!(asked.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
     drop(asked);
     drop(release);
     stage.store.flush().await.expect("flushed");
