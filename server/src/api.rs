@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use http::header::{CACHE_CONTROL, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use http::request::Parts;
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use orch_proxy::Body;
 
 use crate::caller::{Caller, Peer};
@@ -87,6 +87,7 @@ impl Api {
         let _under_way = api.metrics.begin();
         let (mut parts, body) = request.into_parts();
         let refusal = Refusal::of(&parts);
+        let head = parts.method == Method::HEAD;
         let path = Path::of(parts.uri.path());
         let found = table::find(&parts.method, &path);
         let route = found.as_ref().map_or("none", |endpoint| endpoint.path);
@@ -108,6 +109,10 @@ impl Api {
         let mut response = done.unwrap_or_else(|failure| refusal.response(&failure));
         if known {
             response.extensions_mut().insert(Known);
+        }
+        // No transport may be there that would leave it out.
+        if head {
+            *response.body_mut() = orch_proxy::empty();
         }
         refusal.seal(&mut response);
         api.metrics.answered(route, response.status(), begun.elapsed());

@@ -11,9 +11,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
+use super::blobs;
 use super::call::{Call, DOCUMENT};
 use super::reply;
-use super::runs::{FormatWord, module};
+use super::runs::FormatWord;
 use crate::agent::Agent;
 use crate::failure::Failure;
 use crate::permissions::{Capability, combined_risk};
@@ -147,7 +148,7 @@ pub(super) async fn publish(mut call: Call<'_>) -> Result<Response<Body>, Failur
     }
     let document: PublishDocument = call.json(DOCUMENT).await?;
     let service = call.service();
-    let bytes = module(service, &document.module).await?;
+    let bytes = blobs::module(service, &document.module).await?;
     let agent = Agent::from_parts(&document.manifest, document.format.into(), bytes, service.catalog())?;
     let manifest = &agent.manifest;
     if (&manifest.name, &manifest.version) != (&name, &version) {

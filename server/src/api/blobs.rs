@@ -1,5 +1,8 @@
 //! `/v1/blobs`: modules by their digest.
 
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue};
 use http::{Response, StatusCode};
@@ -11,11 +14,12 @@ use super::call::Call;
 use super::reply;
 use crate::agent::{Agent, MODULE_LIMIT, check_module};
 use crate::failure::Failure;
+use crate::service::Service;
 
 /// `HEAD /v1/blobs/{digest}`.
 pub(super) async fn has(call: Call<'_>) -> Result<Response<Body>, Failure> {
     let digest = asked_for(&call)?;
-    if !call.service().store().blobs().has(&digest).await? {
+    if builtin(&digest).is_none() && !call.service().store().blobs().has(&digest).await? {
         return Err(not_found(&digest));
     }
     Ok(Response::new(empty()))
@@ -24,11 +28,11 @@ pub(super) async fn has(call: Call<'_>) -> Result<Response<Body>, Failure> {
 /// `GET /v1/blobs/{digest}`. Other things than modules are kept in the same place, and are nobody's to ask for.
 pub(super) async fn get(call: Call<'_>) -> Result<Response<Body>, Failure> {
     let digest = asked_for(&call)?;
-    let stored = call.service().store().blobs().get(&digest).await?;
-    let bytes = match stored.filter(|bytes| check_module(bytes, "").is_ok()) {
-        Some(bytes) => Bytes::from(bytes),
-        None => builtin(&digest)?.ok_or_else(|| not_found(&digest))?,
+    let bytes = match builtin(&digest) {
+        Some(bytes) => Some(bytes),
+        None => call.service().store().blobs().get(&digest).await?,
     };
+    let bytes = bytes.filter(|bytes| check_module(bytes, "").is_ok()).ok_or_else(|| not_found(&digest))?;
     let length = bytes.len();
     let mut response = Response::new(full(bytes));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/wasm"));
@@ -55,15 +59,25 @@ pub(super) async fn put(mut call: Call<'_>) -> Result<Response<Body>, Failure> {
     Ok(reply::json(status, &json!({ "digest": digest.to_string(), "size": size })))
 }
 
-/// A module that comes with `orch`: stored nowhere, and fetched as any other is.
-fn builtin(digest: &Digest) -> Result<Option<Bytes>, Failure> {
-    for agent in Agent::builtins() {
-        let agent = agent?;
-        if Digest::of(&agent.module) == *digest {
-            return Ok(Some(agent.module));
-        }
+/// A module that a document names, stored.
+pub(super) async fn module(service: &Service, digest: &Digest) -> Result<Bytes, Failure> {
+    let blobs = service.store().blobs();
+    if let Some(bytes) = blobs.get(digest).await? {
+        return Ok(bytes);
     }
-    Ok(None)
+    let bytes = builtin(digest)
+        .ok_or_else(|| not_found(digest).hint(format!("upload it first: PUT /v1/blobs/{digest}")))?;
+    blobs.put(bytes.clone()).await?;
+    Ok(bytes)
+}
+
+/// The module of an agent that comes with `orch`.
+fn builtin(digest: &Digest) -> Option<Bytes> {
+    static MODULES: LazyLock<BTreeMap<Digest, Bytes>> = LazyLock::new(|| {
+        let modules = Agent::builtins().filter_map(Result::ok).map(|agent| agent.module);
+        modules.map(|module| (Digest::of(&module), module)).collect()
+    });
+    MODULES.get(digest).cloned()
 }
 
 fn asked_for(call: &Call<'_>) -> Result<Digest, Failure> {

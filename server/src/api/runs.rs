@@ -20,8 +20,8 @@ mod events;
 mod request;
 
 pub(super) use events::{Told, documents};
+pub(super) use request::FormatWord;
 use request::RunDocument;
-pub(super) use request::{FormatWord, module};
 
 /// Bytes of a run's request: its input has at most 64 MiB, and is written as JSON.
 const REQUEST: u64 = 72 << 20;

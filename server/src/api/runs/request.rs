@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use orch_manifests::{AgentRef, ByteSize, Digest, Format, MicroUsd};
 use orch_vault::FlagKey;
 use serde::Deserialize;
@@ -13,6 +12,7 @@ use serde::de::{Deserializer, MapAccess, Visitor, value::MapAccessDeserializer};
 use serde_json::value::RawValue;
 
 use crate::agent::Agent;
+use crate::api::blobs;
 use crate::api::call::Call;
 use crate::api::gate;
 use crate::api::json::SecretText;
@@ -184,7 +184,7 @@ impl AgentDocument {
             }
             Self::Uploaded(upload) => upload,
         };
-        let module = module(service, &upload.module).await?;
+        let module = blobs::module(service, &upload.module).await?;
         let agent = match (upload.manifest, upload.format, upload.name) {
             (Some(text), format, None) => {
                 let format = format.map_or(Format::Yaml, Format::from);
@@ -203,14 +203,6 @@ impl AgentDocument {
         };
         Ok(Arc::new(agent))
     }
-}
-
-/// An uploaded module.
-pub(in crate::api) async fn module(service: &Service, digest: &Digest) -> Result<Bytes, Failure> {
-    service.store().blobs().get(digest).await?.ok_or_else(|| {
-        Failure::usage("not_found", format!("the module {digest} is not here"))
-            .hint(format!("upload it first: PUT /v1/blobs/{digest}"))
-    })
 }
 
 impl From<FormatWord> for Format {

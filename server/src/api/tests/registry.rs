@@ -36,7 +36,8 @@ impl Stage {
 async fn a_module_is_kept_by_its_digest() {
     let stage = Stage::new().await;
     let path = format!("/v1/blobs/{}", Digest::of(MODULE));
-    assert_eq!(stage.own("HEAD", &path, None).await.status, 404);
+    let absent = stage.own("HEAD", &path, None).await;
+    assert_eq!((absent.status.as_u16(), absent.text.as_str()), (404, ""), "a head has no body");
     assert_eq!(stage.own_bytes("PUT", &path, MODULE).await.status, 201);
     assert_eq!(stage.own_bytes("PUT", &path, MODULE).await.status, 200);
     assert_eq!(stage.own("HEAD", &path, None).await.status, 200);
@@ -53,6 +54,16 @@ async fn a_module_is_kept_by_its_digest() {
     let huge = stage.send(Some(Caller::owner()), Peer::Unix, huge).await;
     assert_eq!(huge.refused(), (413, "body_too_large".to_owned()));
     assert_eq!(stage.own("GET", "/v1/blobs/sha256:00", None).await.refused(), (400, "bad_digest".to_owned()));
+
+    // The modules that come with orch are there without having been sent.
+    let summarizer = stage.own("GET", "/v1/agents/orch/summarizer/latest", None).await.json();
+    let path = format!("/v1/blobs/{}", summarizer["module"].as_str().expect("text"));
+    assert_eq!(stage.own("HEAD", &path, None).await.status, 200);
+    let got = stage.own("GET", &path, None).await;
+    assert_eq!(got.headers["content-length"], summarizer["size"].to_string().as_str());
+
+    let copy = json!({ "manifest": manifest("1.0.0", "a.example"), "format": "yaml", "module": summarizer["module"] });
+    assert_eq!(stage.own("PUT", "/v1/agents/acme/x/1.0.0", Some(&copy)).await.status, 201);
 
     // What else is kept by digest is nobody's to ask for.
     let report = stage.service.store().blobs().put(b"{\"output\":1}".to_vec().into()).await.expect("stored");
