@@ -1,5 +1,6 @@
 //! A stage: a home whose configuration leads every provider to a fake of it.
 
+use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 
 use orch_tests::ca::Ca;
@@ -9,6 +10,7 @@ use orch_tests::fakes::openai::{Chat, openai};
 use orch_tests::guests::{self, Agent};
 use orch_tests::home::{Config, Home};
 use orch_tests::orch::{Orch, Outcome};
+use orch_tests::server::Server;
 use orch_tests::upstream::Upstream;
 use serde_json::{Value, json};
 
@@ -32,6 +34,8 @@ pub(crate) enum Mode {
     Local,
     /// On a server inside the command's own process.
     Embedded,
+    /// On the server of this home, which the command finds by its socket.
+    Served,
 }
 
 impl Mode {
@@ -39,7 +43,7 @@ impl Mode {
     pub(crate) fn flags(self) -> &'static [&'static str] {
         match self {
             Mode::Local => &["--local"],
-            Mode::Embedded => &[],
+            Mode::Embedded | Mode::Served => &[],
         }
     }
 }
@@ -60,6 +64,13 @@ macro_rules! in_every_mode {
                 super::$name(crate::stage::Mode::Embedded);
             })*
         }
+
+        mod served {
+            $(#[test]
+            fn $name() {
+                super::$name(crate::stage::Mode::Served);
+            })*
+        }
     };
 }
 pub(crate) use in_every_mode;
@@ -72,6 +83,8 @@ pub(crate) struct Stage {
     pub(crate) anthropic: Upstream,
     pub(crate) gemini: Upstream,
     config: Config,
+    /// The server of this home, once a run has asked for one.
+    server: OnceCell<Server>,
 }
 
 /// The fake of OpenAI that a [`Stage`] plays, for its words of failure and its streams.
@@ -100,7 +113,7 @@ impl Stage {
             .connect("api.anthropic.com:443", anthropic.address())
             .connect("generativelanguage.googleapis.com:443", gemini.address());
         home.configure(&config);
-        Self { home, ca, openai, anthropic, gemini, config }
+        Self { home, ca, openai, anthropic, gemini, config, server: OnceCell::new() }
     }
 
     /// Changes the configuration.
@@ -121,15 +134,15 @@ impl Stage {
 
     /// `orch run --json AGENT --input …` in a mode, without any key. The agent is a folder or a name.
     pub(crate) fn run_in(&self, mode: Mode, agent: impl AsRef<std::ffi::OsStr>, input: &str) -> Orch {
+        if matches!(mode, Mode::Served) {
+            self.server.get_or_init(|| Server::start(PROGRAM, &self.home));
+        }
         self.orch(["run", "--json"]).args(mode.flags()).arg(agent).args(["--input", input])
     }
 
     /// The same with a key of every provider in the environment.
     pub(crate) fn run_with_keys(&self, agent: &Agent, input: &str) -> Orch {
-        self.run(agent, input)
-            .env("OPENAI_API_KEY", OPENAI_KEY)
-            .env("ANTHROPIC_API_KEY", ANTHROPIC_KEY)
-            .env("GEMINI_API_KEY", GEMINI_KEY)
+        with_keys(self.run(agent, input))
     }
 
     /// Stores a secret in the vault.
@@ -137,6 +150,13 @@ impl Stage {
     pub(crate) fn store(&self, name: &str, value: &str, flags: &[&str]) {
         self.orch(["secrets", "set", name, "-"]).args(flags).stdin(value).run().expect(0);
     }
+}
+
+/// A key of every provider in the environment.
+pub(crate) fn with_keys(orch: Orch) -> Orch {
+    orch.env("OPENAI_API_KEY", OPENAI_KEY)
+        .env("ANTHROPIC_API_KEY", ANTHROPIC_KEY)
+        .env("GEMINI_API_KEY", GEMINI_KEY)
 }
 
 /// The real binary in a home.
