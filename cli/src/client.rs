@@ -95,7 +95,7 @@ impl Client {
     /// A client of a server that listens on TCP, with the token that it presents there.
     ///
     /// The URL's own rules hold: without TLS it names this machine, so that no token is readable on the way.
-    pub(crate) fn of_url(url: ServerUrl, channel: Channel, token: Option<Secret>) -> Self {
+    pub(crate) fn of_url(url: &ServerUrl, channel: Channel, token: Option<Secret>) -> Self {
         Self {
             channel,
             name: url.to_string(),

@@ -40,7 +40,7 @@ fn main() -> ExitCode {
     };
     let printer = Printer::new(cli.json, &environment);
     let done = guarded(|| match cli.command {
-        Command::Run(args) => commands::run::run(*args, printer),
+        Command::Run(args) => commands::run::run(&args, printer),
         Command::Serve(args) => commands::serve::run(*args, printer),
         Command::Secrets(args) => commands::secrets::run(args, printer),
         Command::Publish(args) => commands::publish::run(&args, printer),

@@ -97,7 +97,7 @@ impl Installation {
     pub(crate) async fn server(&self) -> Result<Option<Client>, Failure> {
         if let Some((url, source)) = self.configured_server()? {
             let token = self.token(&url)?;
-            let client = self.client_of(url, token)?;
+            let client = self.client_of(&url, token)?;
             return Ok(Some(
                 client.hint_when_unreachable(format!("{source} names this server; is it running?")),
             ));
@@ -121,7 +121,7 @@ impl Installation {
     ///
     /// # Errors
     /// When a certificate of the configuration cannot be used.
-    pub(crate) fn client_of(&self, url: ServerUrl, token: Option<Secret>) -> Result<Client, Failure> {
+    pub(crate) fn client_of(&self, url: &ServerUrl, token: Option<Secret>) -> Result<Client, Failure> {
         let tls = url.https().then(|| tls(&self.config.server_roots)).transpose()?;
         let channel = Channel::to(Place::Tcp(url.clone(), tls));
         Ok(Client::of_url(url, channel, token))

@@ -138,7 +138,6 @@ fn help_of_secrets_set() {
 
     Options:
           --from-file <FILE>    Read the value from a file
-          --local               Use the vault of this machine, even where a server is configured
           --from-env            Take the value from the environment variable of the same name
           --host <HOST>         A host that the value may be sent to (names of the provider catalog are
                                 bound to their provider already)
@@ -148,6 +147,7 @@ fn help_of_secrets_set() {
                                 --secret at each run
           --expires <DURATION>  Refuse to use it after this time, such as 30d
           --allow-short         Accept a value of under 16 bytes: it cannot be cleaned out of responses
+          --local               Use the vault of this machine, even where a server is configured
           --json                Print the result as one JSON object, and errors as JSON
       -h, --help                Print help
       -V, --version             Print version
@@ -249,7 +249,7 @@ fn help_of_login() {
 
     Arguments:
       [URL]  The server's URL; what ORCH_SERVER or the configuration says when nothing is said
-      [-]    Read the token from standard input [possible values: -]
+      [-]    Read the token from standard input
 
     Options:
           --token-file <FILE>  Read the token from a file

@@ -148,7 +148,7 @@ pub(crate) fn client(url: &str, token: Option<&str>) -> Client {
     let url: super::ServerUrl = url.parse().expect("a URL");
     let with = url.https().then(|| tls(&[]).expect("TLS"));
     let token = token.map(|token| Secret::new(token.as_bytes().to_vec()));
-    Client::of_url(url.clone(), Channel::to(Place::Tcp(url, with)), token)
+    Client::of_url(&url, Channel::to(Place::Tcp(url.clone(), with)), token)
 }
 
 /// An answer of JSON.

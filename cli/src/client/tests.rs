@@ -147,7 +147,7 @@ async fn a_certificate_is_checked_against_the_public_and_the_named_authorities()
     let url: ServerUrl = format!("https://localhost:{}", server.port()).parse().expect("a URL");
     let trusting = tls(&[ca.der()]).expect("TLS");
     let channel = Channel::to(Place::Tcp(url.clone(), Some(trusting.clone())));
-    get(&Client::of_url(url.clone(), channel, None)).await.expect("trusted");
+    get(&Client::of_url(&url, channel, None)).await.expect("trusted");
 
     let failure = get(&client(&url.to_string(), None)).await.expect_err("not trusted");
     assert_eq!(failure.code(), "server_unreachable");
@@ -156,7 +156,7 @@ async fn a_certificate_is_checked_against_the_public_and_the_named_authorities()
     // The right authority, and another name.
     let other: ServerUrl = format!("https://127.0.0.1:{}", server.port()).parse().expect("a URL");
     let channel = Channel::to(Place::Tcp(other.clone(), Some(trusting)));
-    let failure = get(&Client::of_url(other, channel, None)).await.expect_err("another name");
+    let failure = get(&Client::of_url(&other, channel, None)).await.expect_err("another name");
     assert_eq!(failure.code(), "server_unreachable");
     assert_eq!(server.asked(|_| ()).len(), 1, "nothing was sent to a server that was not trusted");
 }

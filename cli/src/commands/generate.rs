@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use clap::{Command, CommandFactory as _};
+use clap::CommandFactory as _;
 use orch_server::Failure;
 use serde_json::json;
 
@@ -26,12 +26,11 @@ pub(crate) fn completions(args: &CompletionsArgs, printer: Printer) -> Result<Ex
 /// One page per command.
 pub(crate) fn man(args: &ManArgs, printer: Printer) -> Result<ExitCode, Failure> {
     let mut written = Vec::new();
-    pages(Cli::command(), &mut |name, page| {
+    for (name, page) in pages()? {
         let path = args.folder.join(format!("{name}.1"));
         std::fs::write(&path, page).map_err(|e| Failure::file("file_unwritable", "write", &path, &e))?;
         written.push(path.display().to_string());
-        Ok(())
-    })?;
+    }
     if printer.json() {
         printer.result_json(&json!({ "files": written }))
     } else {
@@ -41,49 +40,40 @@ pub(crate) fn man(args: &ManArgs, printer: Printer) -> Result<ExitCode, Failure>
     Ok(ExitCode::SUCCESS)
 }
 
-/// Hands over the page of a command and of those below it, each with its name, such as `orch-secrets-set`.
-fn pages(command: Command, write: &mut dyn FnMut(&str, &[u8]) -> Result<(), Failure>) -> Result<(), Failure> {
-    let mut command = command.disable_help_subcommand(true);
+/// The page of every command that is meant for people, with its name, such as `orch-secrets-set`.
+fn pages() -> Result<Vec<(String, Vec<u8>)>, Failure> {
+    let mut command = Cli::command().disable_help_subcommand(true);
     command.build();
-    page(&command, write)
-}
-
-fn page(command: &Command, write: &mut dyn FnMut(&str, &[u8]) -> Result<(), Failure>) -> Result<(), Failure> {
-    let name = command.get_display_name().unwrap_or_else(|| command.get_name()).to_owned();
-    let mut text = Vec::new();
-    clap_mangen::Man::new(command.clone())
-        .title(name.to_uppercase())
-        .render(&mut text)
-        .map_err(|e| Failure::defect(format!("the page of {name} cannot be written: {e}")))?;
-    write(&name, &text)?;
-    command.get_subcommands().filter(|sub| !sub.is_hide_set()).try_for_each(|sub| page(sub, write))
+    let (mut pages, mut left) = (Vec::new(), vec![&command]);
+    while let Some(command) = left.pop() {
+        let name = command.get_display_name().unwrap_or_else(|| command.get_name()).to_owned();
+        let mut page = Vec::new();
+        clap_mangen::Man::new(command.clone())
+            .title(name.to_uppercase())
+            .render(&mut page)
+            .map_err(|e| Failure::defect(format!("the page of {name} cannot be written: {e}")))?;
+        pages.push((name, page));
+        left.extend(command.get_subcommands().filter(|sub| !sub.is_hide_set()));
+    }
+    Ok(pages)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn all_pages() -> Vec<(String, String)> {
-        let mut all = Vec::new();
-        pages(Cli::command(), &mut |name, text| {
-            all.push((name.to_owned(), String::from_utf8(text.to_vec()).expect("text")));
-            Ok(())
-        })
-        .expect("pages");
-        all
-    }
-
     #[test]
     fn every_public_command_has_a_page() {
-        let pages = all_pages();
+        let pages = pages().expect("pages");
         let names: Vec<&str> = pages.iter().map(|(name, _)| name.as_str()).collect();
         for name in
             ["orch", "orch-run", "orch-secrets", "orch-secrets-set", "orch-publish", "orch-tokens-create"]
         {
             assert!(names.contains(&name), "{name} is not among {names:?}");
         }
-        assert!(!names.iter().any(|name| name.contains("__")), "{names:?}");
+        assert!(!names.contains(&"orch-man"), "{names:?}");
         let (_, run) = &pages[names.iter().position(|name| *name == "orch-run").expect("there")];
+        let run = String::from_utf8_lossy(run);
         assert!(run.contains("simulate") && run.contains("Run an agent in the sandbox"), "{run}");
     }
 

@@ -32,7 +32,7 @@ pub(crate) fn login(args: &LoginArgs, printer: Printer) -> Result<ExitCode, Fail
     };
     let url = server(&here, said, "login")?;
     let token = read_token(args, from_stdin, &url, printer)?;
-    let client = here.client_of(url.clone(), Some(value::copy(&token)))?;
+    let client = here.client_of(&url, Some(value::copy(&token)))?;
     let answer: Value = runtime()?.block_on(client.get("/v1/whoami"))?;
     let who: Who = client.typed("GET /v1/whoami", answer.clone())?;
     here.home.ensure(here.home.config_folder())?;

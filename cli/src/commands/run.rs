@@ -21,11 +21,11 @@ mod terminal;
 
 pub(crate) use follow::{Next, RunEvent, RunResource, next_events};
 
-pub(crate) fn run(args: RunArgs, printer: Printer) -> Result<ExitCode, Failure> {
+pub(crate) fn run(args: &RunArgs, printer: Printer) -> Result<ExitCode, Failure> {
     if args.stream && printer.json() {
         return Err(Failure::usage("bad_usage", "--stream and --json both want standard output"));
     }
-    if args.local { local::run(&args, printer) } else { served::run(&args, printer) }
+    if args.local { local::run(args, printer) } else { served::run(args, printer) }
 }
 
 /// Prints what a run answered: all of it as JSON, or the output, unless that went out as it was written.
