@@ -385,7 +385,7 @@ impl Service {
         let service = Arc::clone(self);
         self.spawn(async move {
             let agent = prepared.agent.manifest.name.to_string();
-            match service.take_turn(&live, prepared, turn, place).await {
+            match Box::pin(service.take_turn(&live, prepared, turn, place)).await {
                 Some(concluded) => service.conclude(&live, &caller, &agent, concluded).await,
                 // It stays in the store, and waits for the next server.
                 None => service.let_go(&live),
@@ -426,7 +426,7 @@ impl Service {
         drop(place);
         let keep = self.mode == Mode::Serve;
         let execution = self.broker.execute(prepared, keep, std::time::Instant::now(), &**live, stop);
-        let concluded = self.storing_events(live, execution).await;
+        let concluded = self.storing_events(live, Box::pin(execution)).await;
         drop(turn);
         Some(concluded)
     }

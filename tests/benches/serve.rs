@@ -164,9 +164,9 @@ fn answer(reader: &mut BufReader<TcpStream>) -> u16 {
 }
 
 /// Fills the database of a stopped server up to so many runs of several agents and ends.
-fn fill(database: &Path, total: u64) {
+fn fill(database: &Path, total: i64) {
     let mut db = Connection::open(database).expect("the database");
-    let there: u64 = db.query_row("SELECT count(*) FROM runs", [], |row| row.get(0)).expect("a count");
+    let there: i64 = db.query_row("SELECT count(*) FROM runs", [], |row| row.get(0)).expect("a count");
     let batch = db.transaction().expect("a transaction");
     {
         let mut insert = batch
@@ -187,9 +187,9 @@ fn fill(database: &Path, total: u64) {
 }
 
 /// A run's id: 16 bytes in base32.
-fn run_id(number: u64) -> String {
+fn run_id(number: i64) -> String {
     let mut bytes = [0; 16];
-    bytes[..8].copy_from_slice(&number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
+    bytes[..8].copy_from_slice(&number.wrapping_mul(0x1e37_79b9_7f4a_7c15).to_be_bytes());
     bytes[8..].copy_from_slice(&number.to_be_bytes());
     format!("run_{}", data_encoding::BASE32_NOPAD.encode(&bytes).to_ascii_lowercase())
 }

@@ -10,6 +10,8 @@ impl From<ArtifactError> for Failure {
             ArtifactError::Compile(CompileError::Module(why)) => {
                 Self::usage("module_invalid", format!("the agent's module cannot be used: {why}"))
             }
+            // Nothing of the agent was looked at.
+            ArtifactError::Compile(error @ CompileError::Start(_)) => Self::defect(error.to_string()),
             ArtifactError::Compile(other) => Self::new(
                 Kind::Agent,
                 "compile_failed",

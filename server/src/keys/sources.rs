@@ -27,7 +27,7 @@ pub(crate) enum Variables<'a> {
 enum Rows<'a> {
     /// On disk. It is opened when it is first asked: a run whose keys are all elsewhere works without one. It stays
     /// open, and locked, until this is dropped.
-    AtRest(&'a VaultLocation, OnceCell<Vault>),
+    AtRest(&'a VaultLocation, Box<OnceCell<Vault>>),
     /// Open already, in the hands of the server.
     Open(&'a Vault),
 }
@@ -54,7 +54,7 @@ impl<'a> KeySources<'a> {
         catalog: &'a Catalog,
         location: &'a VaultLocation,
     ) -> Self {
-        Self { variables, catalog, rows: Rows::AtRest(location, OnceCell::new()) }
+        Self { variables, catalog, rows: Rows::AtRest(location, Box::default()) }
     }
 
     /// These variables, and a vault that is open.

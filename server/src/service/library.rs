@@ -64,9 +64,9 @@ impl Library {
         let row = self.store.agent(digest).await?.ok_or_else(missing)?;
         let module = self.store.blobs().get(&row.module).await?.ok_or_else(missing)?;
         let agent = if row.bare {
-            Agent::bare(row.name.name(), module.into())?
+            Agent::bare(row.name.name(), module)?
         } else {
-            Agent::from_parts(&row.manifest, row.format, module.into(), &self.catalog)?
+            Agent::from_parts(&row.manifest, row.format, module, &self.catalog)?
         };
         let agent = Arc::new(agent);
         self.remember(&agent);
