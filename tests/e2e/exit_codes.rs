@@ -15,8 +15,8 @@ use serde_json::json;
 
 use crate::remote::Remote;
 use crate::stage::{
-    INPUT, Mode, OPENAI_KEY, OPENAI_SAYS, PROGRAM, Stage, fake_openai, guest, in_every_mode, orch, summarizer,
-    summary, with_keys,
+    INPUT, Mode, OPENAI_KEY, OPENAI_SAYS, PROGRAM, Stage, fake_openai, guest, in_every_mode, orch,
+    summarizer, summary, with_keys,
 };
 
 in_every_mode! {
@@ -98,7 +98,9 @@ fn three_is_every_key_rejected(mode: Mode) {
     let stage = Stage::new();
     let agent = summarizer(&["gpt-4o-mini"]);
     let outcome = fails(
-        stage.run_in(mode, agent.path(), INPUT).env("OPENAI_API_KEY", "sk-proj-not-the-key-of-anybody-000000"),
+        stage
+            .run_in(mode, agent.path(), INPUT)
+            .env("OPENAI_API_KEY", "sk-proj-not-the-key-of-anybody-000000"),
         3,
     );
     assert_eq!(outcome.error()["code"], "keys_rejected", "{outcome}");
@@ -156,7 +158,9 @@ fn seven_is_the_vault(mode: Mode) {
         // A server does not begin with a vault that it cannot trust.
         Mode::Served => fails(stage.orch(["serve", "--json", "--listen", "127.0.0.1:0"]), 7),
         // A run does not pass over one.
-        Mode::Local | Mode::Embedded => fails(stage.run_in(mode, summarizer(&["gpt-4o-mini"]).path(), INPUT), 7),
+        Mode::Local | Mode::Embedded => {
+            fails(stage.run_in(mode, summarizer(&["gpt-4o-mini"]).path(), INPUT), 7)
+        }
     };
     stage.openai.untouched();
 }
@@ -168,10 +172,12 @@ fn seventy_is_a_defect(mode: Mode) {
     let copy = stage.home.work().join("orch");
     fs::copy(PROGRAM, &copy).expect("a copy of the program");
     let run = |program: &std::path::Path, input: &str| {
-        Orch::new(program, &stage.home)
-            .args(["run", "--json"])
-            .args(mode.flags())
-            .args(["orch/summarizer", "--simulate", "--input", input])
+        Orch::new(program, &stage.home).args(["run", "--json"]).args(mode.flags()).args([
+            "orch/summarizer",
+            "--simulate",
+            "--input",
+            input,
+        ])
     };
     let outcome = if let Mode::Served = mode {
         let orch = Orch::new(&copy, &stage.home);
@@ -214,7 +220,8 @@ fn eight_is_a_store_that_cannot_be_used() {
     let home = Home::new();
     let run = || orch(&home).args(["run", "--json", "orch/summarizer", "--simulate", "--input", INPUT]);
     run().run().expect(0);
-    fs::write(home.orch().join("data/orch.db"), b"not a database, however long it is looked at").expect("ours");
+    fs::write(home.orch().join("data/orch.db"), b"not a database, however long it is looked at")
+        .expect("ours");
     for suffix in ["-wal", "-shm"] {
         let _absent = fs::remove_file(home.orch().join(format!("data/orch.db{suffix}")));
     }
