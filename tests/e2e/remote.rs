@@ -96,6 +96,27 @@ fn the_server_of_this_home_is_found_by_its_socket() {
 }
 
 #[test]
+fn a_run_here_and_the_doctor_know_that_the_server_holds_the_vault() {
+    let remote = Remote::new();
+    let local = remote
+        .here(["run", "--local", "--json", "orch/summarizer", "--input", INPUT])
+        .run()
+        .expect(7)
+        .silent();
+    assert!(local.error()["hints"].to_string().contains("without --local"), "{local}");
+    let doctor = remote.here(["doctor", "--json"]).run().expect(0).json();
+    let said = doctor["checks"].to_string();
+    for part in
+        ["the server of this home, as owner", "held by the server of this home", "OPENAI_API_KEY, vault"]
+    {
+        assert!(said.contains(part), "{part:?} is missing in {doctor:#}");
+    }
+    // Elsewhere it is the configured server that is looked at.
+    let doctor = remote.anybody(["doctor", "--json"]).run().expect(8).json();
+    assert_eq!(doctor["ok"], false, "{doctor:#}");
+}
+
+#[test]
 fn keys_of_the_environment_stay_unless_they_are_to_go_along() {
     let remote = Remote::without_keys();
     let agent = summarizer(&["gpt-4o-mini"]);

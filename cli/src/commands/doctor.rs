@@ -4,11 +4,12 @@ use std::process::ExitCode;
 
 use orch_manifests::Auth;
 use orch_server::{Agent, Answer, Event, Failure, Kind, Observer, Question, RunRequest, Simulate};
-use orch_vault::{Depth, OpenMode, Vault, Wanted, resolve_keys};
+use orch_vault::{Depth, Wanted, resolve_keys};
 use serde_json::{Value, json};
 
-use crate::printer::Printer;
-use crate::wire::{Installation, broken_pipe};
+use super::secrets::{Keeping, layers};
+use crate::printer::{Printer, harmless};
+use crate::wire::{Installation, broken_pipe, runtime};
 
 /// What the self-test summarises.
 const SAMPLE: &str =
@@ -72,6 +73,7 @@ pub(crate) fn run(printer: Printer) -> Result<ExitCode, Failure> {
         Ok(here) => {
             checks.push(folders(&here));
             checks.push(configuration(&here));
+            checks.push(server(&here));
             checks.push(vault(&here));
             checks.push(keys(&here));
             checks.push(self_test(here));
@@ -93,7 +95,7 @@ pub(crate) fn run(printer: Printer) -> Result<ExitCode, Failure> {
             lines.push(format!("{:6}  {:width$}  {}", check.state.word(), check.name, check.detail));
             lines.extend(check.hints.iter().map(|hint| format!("{:6}  {:width$}  hint: {hint}", "", "")));
         }
-        printer.result(&lines.join("\n")).or_else(broken_pipe)?;
+        printer.result(&harmless(&lines.join("\n"))).or_else(broken_pipe)?;
     }
     Ok(broken.map_or(ExitCode::SUCCESS, |kind| ExitCode::from(kind.exit_code())))
 }
@@ -120,28 +122,58 @@ fn configuration(here: &Installation) -> Check {
     }
 }
 
+/// Where commands go that do not say `--local`, and who one is there.
+fn server(here: &Installation) -> Check {
+    let asked = runtime().and_then(|runtime| {
+        runtime.block_on(async {
+            let Some(client) = here.server().await? else { return Ok(None) };
+            let who: Value = client.get("/v1/whoami").await?;
+            Ok(Some((client.name().to_owned(), who)))
+        })
+    });
+    match asked {
+        Err(failure) => Check::broken("server", &failure),
+        Ok(None) => Check::fine("server", "none: runs are carried out by the command itself"),
+        Ok(Some((name, who))) => {
+            let word = |field: &str| who.get(field).and_then(Value::as_str).unwrap_or("?").to_owned();
+            Check::fine(
+                "server",
+                format!("{name}, as {} in the workspace {}", word("name"), word("workspace")),
+            )
+        }
+    }
+}
+
+/// This home's own vault, which its server holds while it runs.
 fn vault(here: &Installation) -> Check {
-    let held = Vault::open(&here.vault, OpenMode::ReadOnlyIfExists).and_then(|vault| vault.list());
+    let held = Keeping::find(here, true).and_then(|keeping| Ok((keeping.rows()?.len(), keeping)));
     match held {
-        Err(error) => Check::broken("vault", &error.into()),
+        Err(failure) => Check::broken("vault", &failure),
         Ok(_) if !here.vault.store.exists() => Check::fine(
             "vault",
             "none yet; the first `orch secrets set` makes it, with its key in a 0600 file",
         ),
-        Ok(secrets) => Check::fine(
-            "vault",
-            format!("{} secrets, key in the file {}", secrets.len(), here.vault.key_file.display()),
-        ),
+        Ok((secrets, keeping)) => {
+            let key = here.vault.key_file.display();
+            let holder = match keeping {
+                Keeping::Here(_) => "",
+                Keeping::Server(..) => ", held by the server of this home",
+            };
+            Check::fine("vault", format!("{secrets} secrets, key in the file {key}{holder}"))
+        }
     }
 }
 
 /// Where each provider's key would come from. Nothing is sent to any provider.
 fn keys(here: &Installation) -> Check {
-    let sources = here.key_sources();
+    let sources = match Keeping::find(here, true).and_then(|keeping| layers(here, &keeping)) {
+        Ok(sources) => sources,
+        Err(failure) => return Check::broken("keys", &failure),
+    };
     let mut found = Vec::new();
     for provider in here.catalog.providers().filter(|provider| provider.auth != Auth::None) {
         let wanted = [Wanted { provider: provider.slug.as_str(), names: &provider.env }];
-        match resolve_keys(&wanted, &[], &sources, Depth::First) {
+        match resolve_keys(&wanted, &[], &*sources, Depth::First) {
             Ok(resolution) => {
                 found.extend(
                     resolution
@@ -170,11 +202,7 @@ fn self_test(here: Installation) -> Check {
             ..RunRequest::new(Agent::load("orch/summarizer", &here.catalog)?)
         };
         let broker = here.broker()?;
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()
-            .map_err(|e| Failure::defect(format!("cannot start the runtime: {e}")))?;
+        let runtime = runtime()?;
         let (_keep, stop) = tokio::sync::watch::channel(0);
         runtime.block_on(broker.run(request, &Silent, stop))
     })();

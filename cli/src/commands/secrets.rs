@@ -16,7 +16,8 @@ use crate::wire::{Installation, broken_pipe};
 mod keeping;
 mod said;
 
-use keeping::{Keeping, Row};
+pub(crate) use keeping::Keeping;
+use keeping::Row;
 use said::{parse_host, parse_place, read_value};
 
 pub(crate) fn run(args: SecretsArgs, printer: Printer) -> Result<ExitCode, Failure> {
@@ -164,14 +165,8 @@ fn which<'a>(
         None => vec![secret_name(&args.name, &here.catalog)?.to_string()],
     };
     let wanted = [Wanted { provider: &args.name, names: &names }];
-    let own = here.key_sources();
-    let resolution = match find()? {
-        Keeping::Here(_) => resolve_keys(&wanted, &[], &own, Depth::All)?,
-        keeping @ Keeping::Server(..) => {
-            let there = There { rows: keeping.rows()?, own, sends_env: !keeping.on_network() };
-            resolve_keys(&wanted, &[], &there, Depth::All)?
-        }
-    };
+    let layers = layers(here, &find()?)?;
+    let resolution = resolve_keys(&wanted, &[], &*layers, Depth::All)?;
 
     let Some(found) = resolution.found.first() else {
         return Err(Failure::new(Kind::NoKey, "no_key", format!("there is no {}", names.join(" or ")))
@@ -200,6 +195,23 @@ fn which<'a>(
         ));
     }
     Ok(())
+}
+
+/// Where a run takes keys from, below the command line, when this is who keeps the secrets.
+///
+/// # Errors
+/// As the server's that keeps them.
+pub(crate) fn layers<'a>(
+    here: &'a Installation,
+    keeping: &Keeping<'_>,
+) -> Result<Box<dyn Lookup + 'a>, Failure> {
+    let own = here.key_sources();
+    Ok(match keeping {
+        Keeping::Here(_) => Box::new(own),
+        Keeping::Server(..) => {
+            Box::new(There { rows: keeping.rows()?, own, sends_env: !keeping.on_network() })
+        }
+    })
 }
 
 /// The layers of a run on a server: this environment where it is sent along, and what the server's vault holds.

@@ -1,5 +1,6 @@
 //! A run in this process alone (`--local`): the broker, and nothing beside it.
 
+use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
 use orch_server::{Agent, Failure, Kind, RunRequest};
@@ -15,6 +16,7 @@ pub(super) fn run(args: &RunArgs, printer: Printer) -> Result<ExitCode, Failure>
     let here = Installation::open()?;
     let request = request(args, &here, printer)?;
     let stream = args.stream;
+    let socket = here.home.server_socket();
     let broker = here.broker()?;
     let report = runtime()?.block_on(async {
         let interrupts = Interrupts::listen();
@@ -29,6 +31,13 @@ pub(super) fn run(args: &RunArgs, printer: Printer) -> Result<ExitCode, Failure>
         };
         terminal.finish();
         done
+    });
+    let report = report.map_err(|failure| match failure.code() {
+        // The server holds the vault for as long as it runs.
+        "vault_locked" if UnixStream::connect(&socket).is_ok() => {
+            failure.hint("the server of this home holds the vault: run the agent there, without --local")
+        }
+        _ => failure,
     })?;
     let report = serde_json::to_value(&report)
         .map_err(|e| Failure::defect(format!("the report cannot be written as JSON: {e}")))?;

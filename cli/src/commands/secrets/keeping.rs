@@ -13,7 +13,7 @@ use crate::wire::{Installation, runtime};
 
 /// What is shown of a secret: a row of `orch secrets list --json`, and of the HTTP contract.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Row {
+pub(crate) struct Row {
     pub(super) name: String,
     pub(super) version: u64,
     pub(super) mask: Option<String>,
@@ -49,7 +49,7 @@ struct New<'a> {
 }
 
 /// Who keeps the secrets that a command is about.
-pub(super) enum Keeping<'a> {
+pub(crate) enum Keeping<'a> {
     /// This process, in the vault of its home.
     Here(&'a Installation),
     /// A server: the configured one, or the one that has this home's vault open.
@@ -61,7 +61,7 @@ impl<'a> Keeping<'a> {
     ///
     /// # Errors
     /// When the configured server cannot be addressed.
-    pub(super) fn find(here: &'a Installation, local: bool) -> Result<Self, Failure> {
+    pub(crate) fn find(here: &'a Installation, local: bool) -> Result<Self, Failure> {
         let runtime = runtime()?;
         let server = runtime
             .block_on(async { if local { Ok(here.neighbour().await) } else { here.server().await } })?;
@@ -113,7 +113,7 @@ impl<'a> Keeping<'a> {
     ///
     /// # Errors
     /// As the vault's, or the server's.
-    pub(super) fn rows(&self) -> Result<Vec<Row>, Failure> {
+    pub(crate) fn rows(&self) -> Result<Vec<Row>, Failure> {
         match self {
             Self::Here(here) => {
                 let secrets = Vault::open(&here.vault, OpenMode::ReadOnlyIfExists)?.list()?;
