@@ -4,7 +4,6 @@
 //! what is not of the contract is `server_unexpected`; who does not answer is `server_unreachable`.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,14 +11,14 @@ use futures_util::future::BoxFuture;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use orch_manifests::Digest;
 use orch_proxy::Body;
-use orch_server::{Failure, MODULE_LIMIT};
+use orch_server::Failure;
 use orch_vault::Secret;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 mod address;
+mod blobs;
 mod credentials;
 mod events;
 mod json;
@@ -38,15 +37,10 @@ pub(crate) use json::{Revealed, json};
 pub(crate) use problem::Told;
 pub(crate) use wire::{Place, tls};
 
-use upload::Counted;
 use wire::Wire;
 
 /// How long a server may take to begin its answer to a small request.
 const ANSWER: Duration = Duration::from_secs(120);
-/// How long an upload may stand still.
-const STALL: Duration = Duration::from_secs(60);
-/// How often an upload's progress is looked at.
-const TICK: Duration = Duration::from_millis(200);
 /// Largest JSON answer that is read, in bytes.
 const JSON_LIMIT: usize = 512 * 1024 * 1024;
 
@@ -155,72 +149,6 @@ impl Client {
     /// `POST` of JSON, answered with JSON.
     pub(crate) async fn post<T: DeserializeOwned>(&self, path: &str, body: Bytes) -> Result<T, Failure> {
         self.call(Method::POST, path, Some(body)).await
-    }
-
-    /// Whether the server has these bytes already.
-    pub(crate) async fn has_blob(&self, digest: &Digest) -> Result<bool, Failure> {
-        let path = blob_path(digest);
-        let asked = format!("HEAD {path}");
-        let request = self.request(Method::HEAD, &path, orch_proxy::empty())?;
-        let (response, connection) = self.exchange(request, &asked).await?;
-        let status = response.status();
-        // In process nobody takes off what the answer to a HEAD does not have.
-        self.read(response, JSON_LIMIT, &asked).await?;
-        self.keep(connection);
-        // A HEAD has no words for what else may be wrong: whoever uploads then is told.
-        Ok(status.is_success())
-    }
-
-    /// Uploads bytes under their digest. `progress` is told how many have been sent.
-    pub(crate) async fn put_blob(
-        &self,
-        digest: &Digest,
-        bytes: &Bytes,
-        progress: &(dyn Fn(u64) + Sync),
-    ) -> Result<(), Failure> {
-        let path = blob_path(digest);
-        let asked = format!("PUT {path}");
-        let sent = Arc::new(AtomicU64::new(0));
-        let body = Counted::new(bytes.clone(), Arc::clone(&sent));
-        let mut request = self.request(Method::PUT, &path, body.boxed_unsync())?;
-        request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-        let exchange = self.send(request);
-        tokio::pin!(exchange);
-        let (mut last, mut since) = (0, tokio::time::Instant::now());
-        let (response, connection) = loop {
-            match tokio::time::timeout(TICK, &mut exchange).await {
-                Ok(done) => break done?,
-                Err(_) => {
-                    let now = sent.load(Ordering::Relaxed);
-                    progress(now);
-                    if now != last {
-                        (last, since) = (now, tokio::time::Instant::now());
-                    } else if since.elapsed() > STALL {
-                        return Err(self.silent(&asked, STALL));
-                    }
-                }
-            }
-        };
-        self.finish::<Value>(response, connection, &asked, true).await.map(drop)
-    }
-
-    /// The bytes with this digest, checked against it.
-    pub(crate) async fn get_blob(&self, digest: &Digest) -> Result<Vec<u8>, Failure> {
-        let path = blob_path(digest);
-        let asked = format!("GET {path}");
-        let request = self.request(Method::GET, &path, orch_proxy::empty())?;
-        let (response, connection) = self.exchange(request, &asked).await?;
-        let (status, headers) = (response.status(), response.headers().clone());
-        let limit = usize::try_from(MODULE_LIMIT).unwrap_or(usize::MAX);
-        let bytes = self.read(response, limit, &asked).await?;
-        self.keep(connection);
-        if !status.is_success() {
-            return Err(self.told(&asked, status, &headers, &bytes));
-        }
-        if Digest::of(&bytes) != *digest {
-            return Err(self.unexpected(&asked, "bytes that do not have this digest"));
-        }
-        Ok(bytes.into())
     }
 
     /// The events of a run, from behind `after` on.
@@ -361,10 +289,6 @@ impl Client {
 
 /// What an answer came over; none in process.
 type Connection = Option<hyper::client::conn::http1::SendRequest<Body>>;
-
-fn blob_path(digest: &Digest) -> String {
-    format!("/v1/blobs/{digest}")
-}
 
 fn media_type(headers: &http::HeaderMap) -> Option<&str> {
     let text = headers.get(CONTENT_TYPE)?.to_str().ok()?;
