@@ -2,7 +2,7 @@
 //! ready when it has stored 100,000 runs; how long a listing takes among 1,000,000.
 //!
 //! `cargo bench -p orch --bench serve`. The load comes from this process, on the same cores. Beside the runs, in turns
-//! and over the same kind of connection, `GET /healthz`: what a request costs that does nothing.
+//! and over the same kind of connection, `GET /v1/whoami`: what a request costs that does nothing but say who asked.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -44,7 +44,7 @@ fn main() -> ExitCode {
         .expect(0);
     let (runs, nothing) = throughput(&server);
     said("no-op runs per second", format!("{runs:.0}"), format!("at least {LEAST_RUNS}"), runs >= LEAST_RUNS);
-    println!("{:>44}: {nothing:.0} per second, {:.1} times as many", "GET /healthz", nothing / runs);
+    println!("{:>44}: {nothing:.0} per second, {:.1} times as many", "GET /v1/whoami", nothing / runs);
     server.terminate().expect(0);
 
     let database = home.orch().join("data/orch.db");
@@ -103,7 +103,7 @@ fn throughput(server: &Server) -> (f64, f64) {
         )
     };
     let run = head("POST", "/v1/runs?wait", body.len()) + &body;
-    let nothing = head("GET", "/healthz", 0);
+    let nothing = head("GET", "/v1/whoami", 0);
     let (mut runs, mut empty) = (Vec::new(), Vec::new());
     // One round that is not counted: it compiles the agent and starts its worker.
     for round in 0..=ROUNDS {
