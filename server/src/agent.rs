@@ -18,7 +18,7 @@ mod builtin;
 pub const MODULE_LIMIT: u64 = 128 * 1024 * 1024;
 
 /// An agent, ready to be asked about and run.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Agent {
     /// What it is and wants.
     pub manifest: Manifest,

@@ -75,10 +75,10 @@ impl Broker {
         let router = Arc::new(Router::new());
         Self {
             environment,
+            workers: Workers::new(home.clone(), program, Arc::clone(&router), config.max_running),
             config,
             catalog: Arc::new(catalog),
             vault,
-            workers: Workers::new(home.clone(), program, Arc::clone(&router)),
             home,
             router,
             internet: OnceLock::new(),
@@ -122,7 +122,8 @@ impl Broker {
         let upstream = self.upstream(request.simulate.as_ref()).await?;
         let mut checked = self.check(RunId::random(), request, upstream, observer)?;
         // The vault is closed again when this is done.
-        let keys = checked.open_keys(&KeySources::new(&self.environment, &self.catalog, &self.vault))?;
+        let keys =
+            checked.open_keys(&KeySources::new(&self.environment, &self.catalog, &self.vault), true)?;
         let file = self.home.grants_file();
         let standing = Standing {
             workspace: &self.vault.workspace,
@@ -260,19 +261,34 @@ impl Broker {
                 Err(interrupted(format!("interrupted; {} was stopped", agent.manifest.name)))
             }
             Err(failure) => Err(failure),
-            Ok((outcome, output)) => outcome::conclude(&Finished {
-                run,
-                agent: agent.manifest.name.to_string(),
-                outcome,
-                output,
-                output_schema: output_schema.as_ref(),
-                grant: &grant,
-                session: session.as_deref(),
-                limits: &limits,
-                duration: since.elapsed(),
-                simulated,
+            Ok((outcome, output)) => off_the_async_threads(output.len(), || {
+                outcome::conclude(&Finished {
+                    run,
+                    agent: agent.manifest.name.to_string(),
+                    outcome,
+                    output,
+                    output_schema: output_schema.as_ref(),
+                    grant: &grant,
+                    session: session.as_deref(),
+                    limits: &limits,
+                    duration: since.elapsed(),
+                    simulated,
+                })
             }),
         };
         Ok(Concluded { result, calls, decisions })
+    }
+}
+
+/// Output of this many bytes is checked without further ado.
+const SMALL: usize = 16 << 10;
+
+/// Does what may take a while with so many bytes where it holds up nobody else.
+fn off_the_async_threads<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
+    let flavor = tokio::runtime::Handle::current().runtime_flavor();
+    if bytes > SMALL && flavor == tokio::runtime::RuntimeFlavor::MultiThread {
+        tokio::task::block_in_place(work)
+    } else {
+        work()
     }
 }

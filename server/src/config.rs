@@ -19,7 +19,9 @@ use crate::permissions::AllowedHost;
 mod limits;
 
 /// Runs at once where the configuration does not say.
-const MAX_RUNNING: usize = 64;
+const MAX_RUNNING: u32 = 64;
+/// The most that `server.max_running` may be: each has its place in the address space of a worker.
+const MOST_RUNNING: u32 = 1000;
 /// Waiting runs where the configuration does not say.
 const MAX_QUEUED: usize = 10_000;
 /// Largest configuration file, in bytes.
@@ -35,7 +37,7 @@ pub struct Config {
     /// Names that `orch serve` answers to, beside those of its addresses.
     pub server_names: Vec<String>,
     /// Runs that `orch serve` executes at once.
-    pub max_running: usize,
+    pub max_running: u32,
     /// Accepted runs that may wait for their turn.
     pub max_queued: usize,
     /// The operator's providers: new ones, and built-in ones that are reached at exactly this host and port.
@@ -69,7 +71,7 @@ struct RawServer {
     url: Option<String>,
     ca_file: Option<String>,
     names: Vec<String>,
-    max_running: Option<usize>,
+    max_running: Option<u32>,
     max_queued: Option<usize>,
 }
 
@@ -197,8 +199,8 @@ impl Config {
         if let Some(file) = raw.server.ca_file {
             config.server_roots = read_roots(&folder.join(file)).map_err(|e| wrong("server.ca_file", &e))?;
         }
-        if config.max_running == 0 {
-            return Err(wrong("server.max_running", "a server that executes nothing at once runs nothing"));
+        if !(1..=MOST_RUNNING).contains(&config.max_running) {
+            return Err(wrong("server.max_running", &format!("it is between 1 and {MOST_RUNNING}")));
         }
         Ok(config)
     }

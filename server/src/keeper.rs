@@ -120,7 +120,8 @@ impl Keeper {
     ) -> Result<T, Failure> {
         let (workspace, catalog, cache) =
             (Arc::<str>::from(workspace), Arc::clone(&self.catalog), Arc::clone(&self.cache));
-        self.thread
+        let done = self
+            .thread
             .call(move |custody| {
                 custody.open(&workspace, mode, |vault| {
                     let done = act(vault);
@@ -128,7 +129,12 @@ impl Keeper {
                     done
                 })
             })
-            .await
+            .await;
+        // A secret that was replaced is another one: its first use is on record anew.
+        if done.is_ok() {
+            self.seen.write().unwrap_or_else(PoisonError::into_inner).clear();
+        }
+        done
     }
 
     /// Puts on record, durably, which secrets may be used and where. Uses that wait at the same time share one commit.

@@ -113,6 +113,9 @@ pub(crate) struct KeyQuestion<'a> {
     pub(crate) wanted: &'a [&'a Provider],
     pub(crate) flags: Vec<FlagKey>,
     pub(crate) secret_grants: &'a [SecretGrant],
+    /// Whether an agent's name says who it is. On a server anybody may upload an agent of any name, so what a secret's
+    /// owner said about the name does not stand in for a grant of exactly this content.
+    pub(crate) names_prove: bool,
 }
 
 impl KeyQuestion<'_> {
@@ -152,8 +155,7 @@ impl KeyQuestion<'_> {
             keys.providers.insert(provider.slug.clone(), Arc::new(held));
         }
         for asked in asked {
-            let (bound, ungranted) =
-                secrets::open(&asked, self.manifest, self.bare, self.secret_grants, sources)?;
+            let (bound, ungranted) = secrets::open(&asked, &self, sources)?;
             keys.uses.extend(bound.hosts.iter().map(|host| self.planned_use(&bound.name, host)));
             keys.ungranted.extend(ungranted);
             keys.secrets.push(bound);

@@ -64,11 +64,11 @@ pub(crate) struct Prepared {
 
 impl Checked {
     /// The run's keys, or the simulation's, so that a simulated run touches neither environment nor vault. Reads the
-    /// vault, so it may wait for the disk.
+    /// vault, so it may wait for the disk. `local` as in [`Standing`].
     ///
     /// # Errors
     /// When a key that is needed is not there or cannot be used, or a provider or model is not known.
-    pub(crate) fn open_keys(&mut self, sources: &KeySources<'_>) -> Result<Keys, Failure> {
+    pub(crate) fn open_keys(&mut self, sources: &KeySources<'_>, local: bool) -> Result<Keys, Failure> {
         let catalog = &self.upstream.catalog;
         let secrets = self.request.secrets.iter().map(|text| SecretGrant::parse(text, catalog));
         let secret_grants = secrets.collect::<Result<Vec<_>, _>>()?;
@@ -81,6 +81,7 @@ impl Checked {
             bare: self.request.agent.bare,
             wanted: wanted.providers(),
             secret_grants: &secret_grants,
+            names_prove: local,
         };
         match self.upstream.simulation {
             Some(_) => question.simulated(self.upstream.simulated_keys(wanted.providers())),

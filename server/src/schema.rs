@@ -8,6 +8,8 @@ use serde_json::Value;
 
 use crate::failure::Failure;
 
+mod extent;
+
 /// At most this many violations are listed; the rest are counted.
 const LISTED: usize = 5;
 /// Longest piece of a value that an error repeats, in characters.
@@ -23,6 +25,13 @@ impl Schema {
     /// # Errors
     /// When it is not a schema, or refers outside itself.
     pub(crate) fn compile(schema: &Value, field: &'static str) -> Result<Self, Failure> {
+        extent::check(schema).map_err(|why| {
+            Failure::usage(
+                "manifest_invalid",
+                format!("the manifest's `{field}` is not a usable JSON Schema: {why}"),
+            )
+            .hint("a schema may not refer to itself, and is bounded once its references are written out")
+        })?;
         jsonschema::options()
             .offline()
             .with_pattern_options(PatternOptions::regex().size_limit(1 << 20).dfa_size_limit(1 << 20))

@@ -6,15 +6,17 @@
 //! listener and ends with its run.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use orch_manifests::{Catalog, Digest, RunId};
 use orch_vault::VaultLocation;
 use time::OffsetDateTime;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -49,6 +51,10 @@ const WORKER_IDLE: Duration = Duration::from_secs(60);
 const HOUSEKEEPING: Duration = Duration::from_secs(10);
 /// A run that takes longer than this has its events stored while it goes on.
 const STORE_EVENTS: Duration = Duration::from_millis(500);
+/// How often a service that is about to stop looks whether the last runs have been accepted.
+const ACCEPTING: Duration = Duration::from_millis(10);
+/// Bytes of input that runs may hold while they wait for their turn.
+const WAITING_INPUT: usize = 512 << 20;
 /// Input of this many bytes is parsed where the request is.
 const SMALL: usize = 16 << 10;
 /// How long runs that were told to stop may take to do so.
@@ -91,7 +97,9 @@ pub struct Service {
     /// Contents of agents that the store is known to have.
     kept_agents: Mutex<HashSet<Digest>>,
     turns: Arc<Semaphore>,
+    /// Runs that are checked or wait for their turn, and the bytes of their inputs.
     waiting: AtomicUsize,
+    waiting_input: AtomicUsize,
     draining: AtomicBool,
     tasks: Mutex<JoinSet<()>>,
 }
@@ -122,7 +130,7 @@ impl Service {
             }
         }
         let (store, instance) = open_store(folder).await?;
-        let max_running = config.max_running;
+        let max_running = config.max_running as usize;
         let broker =
             Broker::new(Environment::Fixed(BTreeMap::new()), home, config, catalog, vault.clone(), &program);
         if let Some(simulate) = simulate {
@@ -144,6 +152,7 @@ impl Service {
             kept_agents: Mutex::default(),
             turns: Arc::new(Semaphore::new(max_running)),
             waiting: AtomicUsize::new(0),
+            waiting_input: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
             tasks: Mutex::default(),
         });
@@ -205,9 +214,12 @@ impl Service {
     /// How much is going on.
     #[must_use]
     pub fn gauges(&self) -> Gauges {
-        let queued = self.waiting.load(Ordering::Relaxed);
-        let running = self.lock().len().saturating_sub(queued);
-        Gauges { queued, running, workers: self.broker.workers().kept() }
+        let slots = self.config().max_running as usize;
+        Gauges {
+            queued: self.waiting.load(Ordering::Relaxed),
+            running: slots.saturating_sub(self.turns.available_permits()),
+            workers: self.broker.workers().kept(),
+        }
     }
 
     /// Whether new runs are refused because this service is about to stop.
@@ -225,30 +237,39 @@ impl Service {
             return Err(Failure::new(Kind::Server, "shutting_down", "the server is about to stop")
                 .hint("try again in a moment"));
         }
-        let place = Waiting::enter(self)?;
+        let place = Waiting::enter(self, request.input.as_ref().map_or(0, String::len))?;
         let stored = StoredRequest::of(&request, self.mode == Mode::Embedded).to_json()?;
         let agent = Arc::clone(&request.agent);
         let live = Arc::new(LiveRun::new(RunId::random(), &caller.workspace));
-        let prepared = self.prepare(request, &live).await?;
+        let prepared = Box::pin(self.prepare(request, &live)).await?;
         self.keep_agent(&agent).await?;
         let turn = self.turns.clone().try_acquire_owned().ok();
         let created = OffsetDateTime::now_utc();
-        self.store
-            .accept(NewRun {
-                run: live.run.clone(),
-                workspace: caller.workspace.to_string(),
-                agent: agent.manifest.name.clone(),
-                version: agent.manifest.version.to_string(),
-                digest: agent.digest,
-                caller: caller.name.to_string(),
-                instance: self.instance.id().to_owned(),
-                request: stored,
-                created,
-                started: turn.as_ref().map(|_| created),
-            })
-            .await?;
+        let row = NewRun {
+            run: live.run.clone(),
+            workspace: caller.workspace.to_string(),
+            agent: agent.manifest.name.clone(),
+            version: agent.manifest.version.to_string(),
+            digest: agent.digest,
+            caller: caller.name.to_string(),
+            instance: self.instance.id().to_owned(),
+            request: stored,
+            created,
+            started: turn.as_ref().map(|_| created),
+        };
         let run = live.run.clone();
-        self.begin(live, prepared, caller.name.to_string(), turn, place);
+        let (service, caller) = (Arc::clone(self), caller.name.to_string());
+        let (accepted, answer) = oneshot::channel();
+        // A task of its own: what is on disk is executed, whether or not its caller is still there to hear of it.
+        self.spawn(async move {
+            let stored = service.store.accept(row).await;
+            if stored.is_ok() {
+                service.begin(live, prepared, caller, turn, place);
+            }
+            // Who does not wait any more does not hear.
+            let _ = accepted.send(stored);
+        });
+        answer.await.map_err(|_| Failure::defect("accepting the run ended early"))??;
         Ok(run)
     }
 
@@ -277,8 +298,16 @@ impl Service {
         self.draining.store(true, Ordering::Relaxed);
         let until = Instant::now() + deadline;
         // What was about to be accepted when this began becomes live meanwhile.
-        while let Some(live) = self.any_live() {
-            if tokio::time::timeout_at(until, live.over()).await.is_err() {
+        loop {
+            let over = match self.any_live() {
+                Some(live) => tokio::time::timeout_at(until, async move { live.over().await }).await.is_ok(),
+                None if self.waiting.load(Ordering::Relaxed) == 0 => break,
+                None => {
+                    tokio::time::sleep(ACCEPTING).await;
+                    Instant::now() < until
+                }
+            };
+            if !over {
                 break;
             }
         }
@@ -322,7 +351,7 @@ impl Service {
                     VaultAt::Open(vault) => KeySources::open(variables, &catalog, vault),
                     VaultAt::Rest(location) => KeySources::at_rest(variables, &catalog, location),
                 };
-                let keys = checked.open_keys(&sources)?;
+                let keys = checked.open_keys(&sources, false)?;
                 Ok((checked, keys))
             })
             .await?;
@@ -381,11 +410,20 @@ impl Service {
         place: Waiting,
     ) {
         live.tell(EventKind::Status, if turn.is_some() { "running" } else { "queued" });
+        if turn.is_none() {
+            // Who follows goes on after these, should another process run it.
+            self.store.append(&live.run, live.unstored(false));
+        }
         self.lock().insert(live.run.clone(), Arc::clone(&live));
         let service = Arc::clone(self);
         self.spawn(async move {
             let agent = prepared.agent.manifest.name.to_string();
-            match Box::pin(service.take_turn(&live, prepared, turn, place)).await {
+            let turn = AssertUnwindSafe(service.take_turn(&live, prepared, turn, place)).catch_unwind();
+            // Whatever a defect left half done is the run's own: its end is told all the same.
+            let concluded = Box::pin(turn)
+                .await
+                .unwrap_or_else(|_| Some(Failure::defect("the execution of the run panicked").into()));
+            match concluded {
                 Some(concluded) => service.conclude(&live, &caller, &agent, concluded).await,
                 // It stays in the store, and waits for the next server.
                 None => service.let_go(&live),
@@ -438,7 +476,7 @@ impl Service {
             match tokio::time::timeout(STORE_EVENTS, &mut work).await {
                 Ok(done) => return done,
                 Err(_) => {
-                    let events = live.unstored();
+                    let events = live.unstored(false);
                     if !events.is_empty() {
                         self.store.append(&live.run, events);
                     }
@@ -482,29 +520,43 @@ fn is_small(request: &RunRequest) -> bool {
     !schemas && request.mounts.is_empty() && request.input.as_ref().is_none_or(|input| input.len() <= SMALL)
 }
 
-/// A place among the runs that wait, until it is dropped.
-struct Waiting(Arc<Service>);
+/// A place among the runs that wait for their checks or their turn, until it is dropped.
+struct Waiting {
+    service: Arc<Service>,
+    input: usize,
+}
 
 impl Waiting {
-    fn enter(service: &Arc<Service>) -> Result<Self, Failure> {
-        let limit = service.config().max_queued + service.config().max_running;
-        let before = service.waiting.fetch_add(1, Ordering::Relaxed);
-        let place = Self(Arc::clone(service));
-        if before >= limit {
+    /// Takes a place for a new run with so many bytes of input, if there is one.
+    fn enter(service: &Arc<Service>, input: usize) -> Result<Self, Failure> {
+        let place = Self::again(service, input);
+        let limit = service.config().max_queued + service.turns.available_permits();
+        let (runs, held) =
+            (service.waiting.load(Ordering::Relaxed), service.waiting_input.load(Ordering::Relaxed));
+        // Who waits alone may be large.
+        if runs > limit || (runs > 1 && held > WAITING_INPUT) {
             return Err(Failure::new(
                 Kind::Server,
                 "queue_full",
-                format!("{before} runs wait already, which is all that this server accepts"),
+                format!("{} runs wait already, which is all that this server accepts", runs - 1),
             )
             .hint("try again later, or raise `server.max_queued`"));
         }
         Ok(place)
     }
+
+    /// A place for a run that was accepted before; there always is one.
+    fn again(service: &Arc<Service>, input: usize) -> Self {
+        service.waiting.fetch_add(1, Ordering::Relaxed);
+        service.waiting_input.fetch_add(input, Ordering::Relaxed);
+        Self { service: Arc::clone(service), input }
+    }
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.service.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.service.waiting_input.fetch_sub(self.input, Ordering::Relaxed);
     }
 }
 

@@ -72,6 +72,7 @@ impl Stage {
             wanted: wanted.providers(),
             flags: Vec::new(),
             secret_grants: &[],
+            names_prove: true,
         };
         let keys = question.simulated(upstream.simulated_keys(wanted.providers())).expect("keys");
         let thinking = Thinking::plan(manifest, &wanted, &keys, false).expect("a plan");

@@ -20,8 +20,6 @@ use crate::failure::Failure;
 use crate::home::Home;
 use crate::run::{Event, Observer};
 
-/// Runs that a kept worker holds at once; more wait for one of them to end.
-const RUNS_PER_WORKER: u32 = 64;
 /// The least that a kept worker's pool allows a run, in bytes, so that runs with other limits find the same worker.
 const LEAST_MEMORY: u64 = 256 << 20;
 /// Idle workers beyond this number are stopped, the longest idle one first.
@@ -43,6 +41,8 @@ pub(crate) struct Workers {
     compiler: Compiler,
     cache: OnceLock<ArtifactCache>,
     door: Arc<Router>,
+    /// Runs that a kept worker holds at once: as many as are executed at all, so that none waits for its place.
+    runs_per_worker: u32,
     kept: Mutex<HashMap<Key, Arc<Place>>>,
 }
 
@@ -70,13 +70,22 @@ pub(crate) struct Wanted<'a> {
 /// A worker in use. [`Leased::end`] gives it back.
 pub(crate) struct Leased {
     worker: Arc<Worker>,
-    place: Option<Arc<Place>>,
+    place: Option<InUse>,
+}
+
+/// A run that is counted in at a place until this is dropped, however that comes.
+struct InUse(Arc<Place>);
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
 }
 
 impl Workers {
     /// Workers and compilers are `program`, called with the hidden subcommands of `orch`; requests of their guests
-    /// arrive at `door`.
-    pub(crate) fn new(home: Home, program: &Path, door: Arc<Router>) -> Self {
+    /// arrive at `door`. A shared worker has room for `max_running` runs.
+    pub(crate) fn new(home: Home, program: &Path, door: Arc<Router>, max_running: u32) -> Self {
         let command = |name: &str| WorkerCommand { program: program.to_owned(), args: vec![name.into()] };
         Self {
             home,
@@ -84,6 +93,7 @@ impl Workers {
             compiler: Compiler::new(command("__compile"), CompileLimits::default()),
             cache: OnceLock::new(),
             door,
+            runs_per_worker: max_running,
             kept: Mutex::default(),
         }
     }
@@ -101,25 +111,22 @@ impl Workers {
             let worker = self.start(wanted.agent, Pool { runs: 1, memory: wanted.memory }, observer).await?;
             return Ok(Leased { worker: Arc::new(worker), place: None });
         }
-        let memory = wanted.memory.max(LEAST_MEMORY).next_power_of_two();
+        let memory = wanted.memory.max(LEAST_MEMORY);
+        let memory = memory.checked_next_power_of_two().unwrap_or(memory);
         let key = Key { workspace: wanted.workspace.to_owned(), agent: wanted.agent.digest, memory };
         let place = self.enter(key);
-        let mut worker = place.worker.lock().await;
-        if let Some(worker) = worker.as_ref().filter(|worker| worker.is_alive()) {
-            let worker = Arc::clone(worker);
-            return Ok(Leased { worker, place: Some(Arc::clone(&place)) });
-        }
-        // Whoever else wants this agent waits here for the one start.
-        match self.start(wanted.agent, Pool { runs: RUNS_PER_WORKER, memory }, observer).await {
-            Ok(started) => {
-                let started = worker.insert(Arc::new(started));
-                Ok(Leased { worker: Arc::clone(started), place: Some(Arc::clone(&place)) })
+        let worker = {
+            let mut worker = place.0.worker.lock().await;
+            match worker.as_ref().filter(|worker| worker.is_alive()) {
+                Some(worker) => Arc::clone(worker),
+                // Whoever else wants this agent waits here for the one start.
+                None => {
+                    let pool = Pool { runs: self.runs_per_worker, memory };
+                    Arc::clone(worker.insert(Arc::new(self.start(wanted.agent, pool, observer).await?)))
+                }
             }
-            Err(failure) => {
-                place.leave();
-                Err(failure)
-            }
-        }
+        };
+        Ok(Leased { worker, place: Some(place) })
     }
 
     /// How many workers are kept.
@@ -163,14 +170,14 @@ impl Workers {
     }
 
     /// Finds the place of a key, and counts a run in before anybody could take it for idle.
-    fn enter(&self, key: Key) -> Arc<Place> {
+    fn enter(&self, key: Key) -> InUse {
         let mut kept = self.lock();
         let place = kept.entry(key).or_insert_with(|| {
             let unused = Use { runs: 0, since: Instant::now() };
             Arc::new(Place { worker: tokio::sync::Mutex::new(None), use_: Mutex::new(unused) })
         });
         place.lock().runs += 1;
-        Arc::clone(place)
+        InUse(Arc::clone(place))
     }
 
     async fn start(&self, agent: &Agent, pool: Pool, observer: &dyn Observer) -> Result<Worker, Failure> {
@@ -240,14 +247,6 @@ impl Leased {
     pub(crate) async fn end(self) {
         if self.place.is_none() {
             self.worker.shutdown().await;
-        }
-    }
-}
-
-impl Drop for Leased {
-    fn drop(&mut self) {
-        if let Some(place) = &self.place {
-            place.leave();
         }
     }
 }

@@ -146,6 +146,14 @@ pub(super) async fn publish(mut call: Call<'_>) -> Result<Response<Body>, Failur
         )
         .hint("give the agent a name of your own in its manifest"));
     }
+    // Requirements do not see it, so that two versions that differ in it alone would be one.
+    if !version.build.is_empty() {
+        return Err(Failure::usage(
+            "bad_version",
+            format!("{version} has build metadata, which no version here has"),
+        )
+        .hint(format!("publish it as {}.{}.{}", version.major, version.minor, version.patch + 1)));
+    }
     let document: PublishDocument = call.json(DOCUMENT).await?;
     let service = call.service();
     let bytes = blobs::module(service, &document.module).await?;
@@ -158,17 +166,16 @@ pub(super) async fn publish(mut call: Call<'_>) -> Result<Response<Body>, Failur
         ));
     }
     let store = service.store();
-    store
-        .put_agent(AgentRow {
-            digest: agent.digest,
-            name: name.clone(),
-            version: version.clone(),
-            manifest: document.manifest,
-            format: agent.format,
-            module: document.module,
-            bare: false,
-        })
-        .await?;
+    let content = AgentRow {
+        digest: agent.digest,
+        name: name.clone(),
+        version: version.clone(),
+        manifest: document.manifest,
+        format: agent.format,
+        module: document.module,
+        bare: false,
+    };
+    store.put_agent(content.clone()).await?;
     let row = VersionRow {
         name: name.clone(),
         version: version.clone(),
@@ -177,10 +184,18 @@ pub(super) async fn publish(mut call: Call<'_>) -> Result<Response<Body>, Failur
         size: agent.module.len() as u64,
         published: OffsetDateTime::now_utc(),
         publisher: call.caller.name.to_string(),
+        workspace: call.caller.workspace.to_string(),
     };
     let status = match store.publish(row).await? {
         Published::New => StatusCode::CREATED,
         Published::Same => StatusCode::OK,
+        Published::Foreign => {
+            return Err(Failure::usage(
+                "org_reserved",
+                format!("agents of {} are published by another workspace, which was first", name.org()),
+            )
+            .hint("give the agent a name of your own in its manifest"));
+        }
         Published::Other(there) => {
             return Err(Failure::usage(
                 "version_exists",
@@ -190,6 +205,9 @@ pub(super) async fn publish(mut call: Call<'_>) -> Result<Response<Body>, Failur
             .detail("digest", there.to_string()));
         }
     };
+    // Somebody may have uploaded the same content in other words; what is read under the name is the publisher's.
+    store.retell_agent(content).await?;
+    service.library().retell(&Arc::new(agent.clone()));
     let document = json!({
         "name": name.as_str(), "version": version.to_string(), "digest": agent.digest.to_string(),
     });

@@ -155,8 +155,7 @@ async fn row(service: &Service, workspace: &str, run: &RunId) -> Result<RunRow, 
 
 pub(super) fn not_found(run: &str) -> Failure {
     let shown: String = run.chars().take(64).collect();
-    Failure::usage("run_not_found", format!("there is no run {shown:?} in this workspace"))
-        .hint("orch list --runs")
+    Failure::usage("run_not_found", format!("there is no run {shown:?} in this workspace")).hint("orch logs")
 }
 
 /// A run as the API shows it.

@@ -9,6 +9,7 @@ use orch_manifests::{Auth, Catalog, HostPattern, Manifest};
 use orch_proxy::Credential;
 use orch_vault::{Secret, SecretMeta, SecretName, Source};
 
+use super::KeyQuestion;
 use super::sources::KeySources;
 use crate::credential::HeldCredential;
 use crate::failure::{Failure, Kind};
@@ -91,14 +92,13 @@ pub(super) fn asked(manifest: &Manifest, bare: bool, grants: &[SecretGrant]) -> 
 }
 
 /// Opens one secret and binds it. Beside it is what somebody still has to grant: each host that the caller did not
-/// name, unless the owner named the agent.
+/// name, unless the owner named the agent and names can be relied on.
 pub(super) fn open(
     asked: &Asked,
-    manifest: &Manifest,
-    bare: bool,
-    grants: &[SecretGrant],
+    question: &KeyQuestion<'_>,
     sources: &KeySources<'_>,
 ) -> Result<(BoundSecret, Vec<Capability>), Failure> {
+    let KeyQuestion { manifest, bare, secret_grants: grants, names_prove, .. } = *question;
     let Asked { name, hosts: narrowed } = asked;
     let (secret, meta) = sources.in_vault(name)?.ok_or_else(|| {
         Failure::new(
@@ -132,7 +132,7 @@ pub(super) fn open(
     }
     let ungranted = hosts
         .iter()
-        .filter(|host| !named && !by_caller.iter().any(|said| said.covers(host)))
+        .filter(|host| !(named && names_prove) && !by_caller.iter().any(|said| said.covers(host)))
         .map(|host| Capability::Secret { name: name.to_string(), host: host.to_string() })
         .collect();
     Ok((bind(name, secret, &meta, hosts)?, ungranted))

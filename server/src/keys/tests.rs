@@ -78,6 +78,7 @@ impl Stage {
             bare: said.bare,
             wanted: &wanted,
             flags: said.flags.iter().map(flag).collect(),
+            names_prove: true,
             secret_grants: &secret_grants,
         })
     }

@@ -1,5 +1,7 @@
 //! The end of a run: what is put on record, in one transaction, before anybody hears of it.
 
+use std::time::Duration;
+
 use orch_gateway::Receipt;
 use orch_manifests::RunId;
 use serde_json::Value;
@@ -11,6 +13,10 @@ use crate::broker::Concluded;
 use crate::failure::{Failure, Kind};
 use crate::run::Report;
 use crate::store::{CallRow, EventKind, RunEnd, RunStatus};
+
+/// How long is waited before an end is stored again, at first and at last.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LAST_PAUSE: Duration = Duration::from_secs(7);
 
 impl Service {
     /// Puts the end of a run on record, and lets those who wait know.
@@ -29,13 +35,27 @@ impl Service {
             finished: now,
             calls,
             decisions: decisions.iter().filter_map(|decision| serde_json::to_value(decision).ok()).collect(),
-            events: live.unstored(),
+            events: live.unstored(true),
         };
-        if let Err(failure) = self.store().finish(&live.run, end).await {
+        if let Err(failure) = self.store_end(&live.run, end).await {
             // The store is broken. Whoever follows hears why; the next process finds the run unfinished.
             live.tell(EventKind::Warning, format!("the end of this run could not be stored: {failure}"));
         }
         self.let_go(live);
+    }
+
+    /// Stores an end, with patience: a disk may be full or a database busy for a while, and a run ends only once.
+    async fn store_end(&self, run: &RunId, end: RunEnd) -> Result<(), Failure> {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match self.store().finish(run, end.clone()).await {
+                Err(failure) if pause <= LAST_PAUSE && failure.kind() == Kind::Server => {
+                    tokio::time::sleep(pause).await;
+                    pause *= 2;
+                }
+                done => return done,
+            }
+        }
     }
 
     /// Nothing more happens to the run here.

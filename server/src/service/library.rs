@@ -73,6 +73,19 @@ impl Library {
         Ok(agent)
     }
 
+    /// The agent of the same content that is at hand already, or this one.
+    #[must_use]
+    pub fn shared(&self, agent: Arc<Agent>) -> Arc<Agent> {
+        self.lock().touch(&agent.digest).unwrap_or(agent)
+    }
+
+    /// Keeps an agent at hand in place of the same content in other words.
+    pub(crate) fn retell(&self, agent: &Arc<Agent>) {
+        let mut at_hand = self.lock();
+        at_hand.forget(&agent.digest);
+        at_hand.insert(agent);
+    }
+
     /// Keeps an agent at hand.
     pub(super) fn remember(&self, agent: &Arc<Agent>) {
         self.lock().insert(agent);
@@ -92,8 +105,9 @@ impl AtHand {
     }
 
     fn insert(&mut self, agent: &Arc<Agent>) {
-        self.clock += 1;
-        if self.agents.insert(agent.digest, (Arc::clone(agent), self.clock)).is_none() {
+        // The same content in other words is the same agent: whoever was first is not replaced.
+        if self.touch(&agent.digest).is_none() {
+            self.agents.insert(agent.digest, (Arc::clone(agent), self.clock));
             self.bytes += agent.module.len();
         }
         while self.bytes > AT_HAND && self.agents.len() > 1 {
@@ -102,9 +116,13 @@ impl AtHand {
             else {
                 return;
             };
-            if let Some((agent, _)) = self.agents.remove(&oldest) {
-                self.bytes -= agent.module.len();
-            }
+            self.forget(&oldest);
+        }
+    }
+
+    fn forget(&mut self, digest: &Digest) {
+        if let Some((agent, _)) = self.agents.remove(digest) {
+            self.bytes -= agent.module.len();
         }
     }
 }

@@ -16,8 +16,11 @@ use crate::store::{EventKind, RunEvent};
 const PIECE: usize = 8 << 10;
 /// Text that comes sooner than this after the last event is gathered.
 const GATHER: Duration = Duration::from_millis(100);
-/// Events that are kept of one run, beside the last ones.
+/// Events that are kept of one run, and the bytes of their texts.
 const EVENTS: usize = 20_000;
+const TEXT: usize = 16 << 20;
+/// Bytes of text that a follower gets at once, so that a slow one holds no copy of everything.
+const PAGE: usize = 256 << 10;
 
 /// One run between its acceptance and its end.
 pub(crate) struct LiveRun {
@@ -44,9 +47,12 @@ pub(crate) enum Why {
 struct Told {
     events: Vec<RunEvent>,
     next: u64,
-    /// Text that is not an event yet.
-    gathered: Option<(EventKind, Vec<u8>)>,
+    /// The agent's log and its output, as far as they are not events yet.
+    log: Vec<u8>,
+    output: Vec<u8>,
     last: Option<Instant>,
+    /// Bytes of the events' texts.
+    bytes: usize,
     /// How many of the events the store has.
     stored: usize,
     dropped: bool,
@@ -91,7 +97,7 @@ impl LiveRun {
     /// Tells something that is not the agent's.
     pub(crate) fn tell(&self, kind: EventKind, text: impl Into<String>) {
         let mut told = self.lock();
-        told.flush();
+        told.flush(false);
         told.push(kind, text.into());
         self.announce(&told);
     }
@@ -99,13 +105,12 @@ impl LiveRun {
     /// Gathers what the agent wrote into events of whole characters.
     fn write(&self, kind: EventKind, bytes: &[u8], now: Instant) {
         let mut told = self.lock();
-        if told.gathered.as_ref().is_some_and(|(gathered, _)| *gathered != kind) {
-            told.flush();
-        }
-        told.gathered.get_or_insert_with(|| (kind, Vec::new())).1.extend_from_slice(bytes);
-        let due = told.last.is_none_or(|last| now.saturating_duration_since(last) >= GATHER);
-        if due || told.gathered.as_ref().is_some_and(|(_, bytes)| bytes.len() >= PIECE) {
-            told.flush_whole();
+        let (this, other) = told.pieces(kind);
+        this.extend_from_slice(bytes);
+        // What was written to the other before comes before.
+        let due = this.len() >= PIECE || !other.is_empty();
+        if due || told.last.is_none_or(|last| now.saturating_duration_since(last) >= GATHER) {
+            told.flush(false);
         }
         self.announce(&told);
     }
@@ -114,10 +119,11 @@ impl LiveRun {
         self.newest.send_if_modified(|newest| std::mem::replace(newest, told.next) != told.next);
     }
 
-    /// Events that the store does not have yet, progress aside, which is of no use afterwards.
-    pub(crate) fn unstored(&self) -> Vec<RunEvent> {
+    /// Events that the store does not have yet, progress aside, which is of no use afterwards. At the end of the run
+    /// that is everything, also half a character.
+    pub(crate) fn unstored(&self, at_the_end: bool) -> Vec<RunEvent> {
         let mut told = self.lock();
-        told.flush();
+        told.flush(at_the_end);
         self.announce(&told);
         let all = told.events.len();
         let from = std::mem::replace(&mut told.stored, all);
@@ -143,7 +149,7 @@ impl LiveRun {
             let events: Vec<RunEvent> = {
                 let told = self.lock();
                 let from = told.events.partition_point(|event| event.seq <= number);
-                told.events[from..].to_vec()
+                told.page(from)
             };
             if !events.is_empty() || over {
                 return events;
@@ -165,6 +171,17 @@ impl LiveRun {
 }
 
 impl Told {
+    /// Events from this place on, as many as make a page.
+    fn page(&self, from: usize) -> Vec<RunEvent> {
+        let mut bytes = 0;
+        let fits = |event: &&RunEvent| {
+            let first = bytes == 0;
+            bytes += event.text.len() + size_of::<RunEvent>();
+            first || bytes <= PAGE
+        };
+        self.events[from..].iter().take_while(fits).cloned().collect()
+    }
+
     fn push(&mut self, kind: EventKind, text: String) {
         // What a person waits by replaces itself: only the newest is of use.
         if kind == EventKind::Progress
@@ -173,7 +190,7 @@ impl Told {
         {
             self.events.pop();
         }
-        if self.events.len() >= EVENTS {
+        if self.events.len() >= EVENTS || self.bytes > TEXT {
             if !std::mem::replace(&mut self.dropped, true) {
                 self.add(
                     EventKind::Warning,
@@ -191,30 +208,30 @@ impl Told {
         // As precise as the store is: who reads it there is told the same.
         let now = OffsetDateTime::now_utc();
         let time = now.replace_microsecond(now.microsecond()).unwrap_or(now);
+        self.bytes += text.len();
         self.events.push(RunEvent { seq: self.next, time, kind, text });
     }
 
-    /// All gathered text becomes an event.
-    fn flush(&mut self) {
-        if let Some((kind, bytes)) = self.gathered.take()
-            && !bytes.is_empty()
-        {
-            self.push(kind, String::from_utf8_lossy(&bytes).into_owned());
+    /// What of the agent's writing is not an event yet: of this kind, and of the other.
+    fn pieces(&mut self, kind: EventKind) -> (&mut Vec<u8>, &mut Vec<u8>) {
+        match kind {
+            EventKind::Output => (&mut self.output, &mut self.log),
+            _ => (&mut self.log, &mut self.output),
         }
     }
 
-    /// The same, but for a character at the end that is not whole yet.
-    fn flush_whole(&mut self) {
-        let Some((kind, mut bytes)) = self.gathered.take() else { return };
-        let rest = match std::str::from_utf8(&bytes) {
-            Err(error) if error.error_len().is_none() => bytes.split_off(error.valid_up_to()),
-            _ => Vec::new(),
-        };
-        if !bytes.is_empty() {
-            self.push(kind, String::from_utf8_lossy(&bytes).into_owned());
-        }
-        if !rest.is_empty() {
-            self.gathered = Some((kind, rest));
+    /// What was gathered becomes events; a character that is not whole yet waits for its rest, unless `all` is asked.
+    fn flush(&mut self, all: bool) {
+        for kind in [EventKind::Log, EventKind::Output] {
+            let mut bytes = std::mem::take(self.pieces(kind).0);
+            let rest = match std::str::from_utf8(&bytes) {
+                Err(error) if error.error_len().is_none() && !all => bytes.split_off(error.valid_up_to()),
+                _ => Vec::new(),
+            };
+            if !bytes.is_empty() {
+                self.push(kind, String::from_utf8_lossy(&bytes).into_owned());
+            }
+            *self.pieces(kind).0 = rest;
         }
     }
 }
@@ -279,8 +296,8 @@ mod tests {
         log("\u{e9}".as_bytes().split_at(1).0, now + 2 * GATHER);
         let told = live.after(1).await;
         assert_eq!(texts(&told), [(2, EventKind::Log, "b\u{e9}"), (3, EventKind::Log, "\u{fffd}")]);
-        assert_eq!(live.unstored().len(), 4, "what is left at the end is told, whole or not");
-        assert!(live.unstored().is_empty());
+        assert_eq!(live.unstored(true).len(), 4, "what is left at the end is told, whole or not");
+        assert!(live.unstored(true).is_empty());
     }
 
     #[test]
@@ -290,7 +307,7 @@ mod tests {
             live.event(Event::Progress(text));
         }
         live.event(Event::Note("x"));
-        assert_eq!(texts(&live.unstored()), [(3, EventKind::Note, "x")]);
+        assert_eq!(texts(&live.unstored(true)), [(3, EventKind::Note, "x")]);
     }
 
     #[test]
@@ -299,7 +316,7 @@ mod tests {
         for _ in 0..EVENTS + 10 {
             live.event(Event::Refused("x"));
         }
-        let stored = live.unstored();
+        let stored = live.unstored(true);
         assert_eq!((stored.len(), stored[EVENTS].kind), (EVENTS + 1, EventKind::Warning));
     }
 

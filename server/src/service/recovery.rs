@@ -26,12 +26,10 @@ impl Service {
                 // The next server's to run.
                 continue;
             }
-            if !self.store().adopt(&row.run, &row.instance, self.instance.id()).await? {
-                continue;
-            }
-            match waited {
-                true => again.push(row),
-                false => self.interrupted(&row).await?,
+            if waited {
+                again.push(row);
+            } else if self.store().adopt(&row.run, &row.instance, self.instance.id()).await? {
+                self.interrupted(&row).await?;
             }
         }
         if again.is_empty() {
@@ -40,9 +38,12 @@ impl Service {
         let service = Arc::downgrade(self);
         self.spawn(async move {
             for row in again {
-                let Some(service) = service.upgrade() else { return };
-                // A store that cannot be written leaves the rest to the next process.
-                if service.run_again(row).await.is_err() {
+                let Some(service) = service.upgrade().filter(|service| !service.is_draining()) else {
+                    return;
+                };
+                // One at a time: what is not reached, or cannot be written, is left to the next process.
+                let adopted = service.store().adopt(&row.run, &row.instance, service.instance.id()).await;
+                if adopted.is_ok_and(|ours| ours) && service.run_again(row).await.is_err() {
                     return;
                 }
             }
@@ -61,11 +62,8 @@ impl Service {
         };
         let told = self.store().last_event(&row.run).await?;
         let live = Arc::new(LiveRun::after_event(row.run.clone(), &row.workspace, told));
-        let place = match Waiting::enter(self) {
-            Ok(place) => place,
-            Err(failure) => return self.ended_badly(&row, &failure).await,
-        };
-        match self.prepare(request, &live).await {
+        let place = Waiting::again(self, request.input.as_ref().map_or(0, String::len));
+        match Box::pin(self.prepare(request, &live)).await {
             Ok(prepared) => self.begin(live, prepared, row.caller, None, place),
             Err(failure) => return self.ended_badly(&row, &failure).await,
         }
@@ -75,7 +73,7 @@ impl Service {
     async fn interrupted(&self, row: &RunRow) -> Result<(), Failure> {
         let why = match row.status {
             RunStatus::Queued => {
-                "it waited for its turn, and its keys were in the memory of that process only"
+                "it waited for its turn, and what it needs (keys, folders) ended with that process"
             }
             _ => "it had been started",
         };

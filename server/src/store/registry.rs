@@ -9,7 +9,7 @@ use super::problem::Problem;
 use super::rows::{AgentRow, AgentSummary, Published, VersionRow, format_of, format_word};
 use crate::failure::Failure;
 
-const VERSION_COLUMNS: &str = "name, version, digest, description, size, published, publisher";
+const VERSION_COLUMNS: &str = "name, version, digest, description, size, published, publisher, workspace";
 
 /// Agents.
 impl Store {
@@ -28,6 +28,15 @@ impl Store {
     pub async fn agent(&self, digest: &Digest) -> Result<Option<AgentRow>, Failure> {
         let digest = *digest;
         self.inner.readers.read(move |db| find(db, &digest)).await
+    }
+
+    /// Makes this the text of a published agent's manifest: its publisher's, whoever uploaded the same content before in
+    /// other words.
+    ///
+    /// # Errors
+    /// Those of [`Store`].
+    pub async fn retell_agent(&self, agent: AgentRow) -> Result<(), Failure> {
+        self.inner.writer.write(move |db| retell(db, &agent)).await
     }
 
     /// Publishes a version, unless there is one: of two who publish the same at the same time, one is first.
@@ -74,6 +83,16 @@ fn put(db: &Connection, agent: &AgentRow) -> Result<(), Problem> {
     Ok(())
 }
 
+/// Replaces the text of a manifest by another one of the same meaning.
+fn retell(db: &Connection, agent: &AgentRow) -> Result<(), Problem> {
+    db.prepare_cached("UPDATE agents SET manifest = ?2, format = ?3 WHERE digest = ?1")?.execute(params![
+        agent.digest.as_bytes(),
+        agent.manifest,
+        format_word(agent.format),
+    ])?;
+    Ok(())
+}
+
 /// An agent's content.
 fn find(db: &Connection, digest: &Digest) -> Result<Option<AgentRow>, Problem> {
     let mut statement = db.prepare_cached(
@@ -100,11 +119,14 @@ fn publish(db: &Connection, version: &VersionRow) -> Result<Published, Problem> 
         .prepare_cached("SELECT digest FROM versions WHERE name = ?1 AND version = ?2")?
         .query_row([version.name.as_str(), &number], |row| row.get(0))
         .optional()?;
+    if is_anothers(db, version)? {
+        return Ok(Published::Foreign);
+    }
     if let Some(there) = there.map(Digest::from_bytes) {
         return Ok(if there == version.digest { Published::Same } else { Published::Other(there) });
     }
     db.prepare_cached(&format!(
-        "INSERT INTO versions ({VERSION_COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)"
+        "INSERT INTO versions ({VERSION_COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"
     ))?
     .execute(params![
         version.name.as_str(),
@@ -114,6 +136,7 @@ fn publish(db: &Connection, version: &VersionRow) -> Result<Published, Problem> 
         count(version.size),
         micros(version.published),
         version.publisher,
+        version.workspace,
     ])
     .map_err(Problem::from)
     .map_err(|problem| {
@@ -125,6 +148,15 @@ fn publish(db: &Connection, version: &VersionRow) -> Result<Published, Problem> 
         }
     })?;
     Ok(Published::New)
+}
+
+/// Whether another workspace has published under the same organisation. No name's organisation holds a `/`, and `0` is
+/// the character after it.
+fn is_anothers(db: &Connection, version: &VersionRow) -> Result<bool, Problem> {
+    let org = version.name.org();
+    Ok(db
+        .prepare_cached("SELECT 1 FROM versions WHERE name >= ?1 AND name < ?2 AND workspace <> ?3 LIMIT 1")?
+        .exists(params![format!("{org}/"), format!("{org}0"), version.workspace])?)
 }
 
 /// The versions of an agent, highest first.
@@ -181,5 +213,6 @@ fn version(row: &Row<'_>) -> Result<VersionRow, Problem> {
         size: count_in(row, "size")?,
         published: time_in(row, "published")?,
         publisher: row.get("publisher")?,
+        workspace: row.get("workspace")?,
     })
 }

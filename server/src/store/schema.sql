@@ -94,6 +94,8 @@ CREATE TABLE versions (
     size INTEGER NOT NULL,
     published INTEGER NOT NULL,
     publisher TEXT NOT NULL,
+    -- Whose the name is: an organisation belongs to the workspace that published in it first.
+    workspace TEXT NOT NULL,
     UNIQUE (name, version)
 ) STRICT;
 

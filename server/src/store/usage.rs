@@ -11,6 +11,8 @@ use super::rows::{COUNT_LIMIT, CallRow, UsageBy, UsageQuery, UsageRow};
 use crate::failure::Failure;
 
 const MICROS_PER_DAY: i64 = 86_400_000_000;
+/// About how many bytes a receipt takes in memory.
+const RECEIPT: usize = 2 << 10;
 /// 1 January 1970, as Julian day.
 const EPOCH: i64 = 2_440_588;
 
@@ -18,7 +20,8 @@ const EPOCH: i64 = 2_440_588;
 impl Store {
     /// Queues a model call of a client of the gateway for the record.
     pub fn record_call(&self, call: CallRow) {
-        self.inner.writer.queue(size_of::<CallRow>(), move |db| record(db, &call));
+        let weight = size_of::<CallRow>() + RECEIPT;
+        self.inner.writer.queue(weight, move |db| record(db, &call));
     }
 
     /// Adds up the model calls of a workspace; rows in the order of their keys.

@@ -129,8 +129,13 @@ impl Queue {
         waiting.backlog += weight;
         waiting.awaited += usize::from(weight == 0);
         waiting.work.push_back(work);
+        // The thread is woken by the first piece, by one that somebody waits for, and by a full group; whatever else is
+        // queued meanwhile is found when it has lingered.
+        let wakes = waiting.work.len() == 1 || weight == 0 || waiting.work.len() == GROUP;
         drop(waiting);
-        self.changed.notify_one();
+        if wakes {
+            self.changed.notify_one();
+        }
     }
 
     fn serve(&self, mut db: Connection, path: &std::path::Path) {

@@ -72,6 +72,8 @@ struct Body<'a> {
     secrets: &'a [String],
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     grant: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    digest: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     mounts: Vec<Mount<'a>>,
     #[serde(skip_serializing_if = "Limits::is_empty")]
@@ -118,6 +120,12 @@ impl Limits {
     }
 }
 
+/// What the person at the terminal granted for this run, and to exactly which agent.
+pub(super) struct Granted {
+    pub(super) digest: Digest,
+    pub(super) capabilities: Vec<String>,
+}
+
 /// The body, in memory that is cleared when the last user of it is gone: it may hold keys.
 ///
 /// # Errors
@@ -126,7 +134,7 @@ pub(super) fn write(
     subject: &Subject,
     said: &Said,
     env_keys: &BTreeMap<String, Secret>,
-    grant: &[String],
+    granted: Option<&Granted>,
 ) -> Result<Bytes, Failure> {
     let input = said.input.as_deref().map(serde_json::from_str::<&RawValue>).transpose().map_err(|e| {
         Failure::usage("input_invalid", format!("the input is not JSON: {e}"))
@@ -152,7 +160,8 @@ pub(super) fn write(
         env_keys: env_keys.collect::<Result<_, Failure>>()?,
         allow: &said.allow,
         secrets: &said.secrets,
-        grant,
+        grant: granted.map_or(&[], |granted| &granted.capabilities),
+        digest: granted.map(|granted| granted.digest.to_string()),
         mounts: mounts.collect::<Result<_, Failure>>()?,
         limits: Limits::of(&said.limits),
         simulate: said.simulate.as_ref(),
@@ -200,13 +209,13 @@ mod tests {
         Secret::new(text.as_bytes().to_vec())
     }
 
-    fn written(subject: &Subject, said: &Said, env: &BTreeMap<String, Secret>, grant: &[String]) -> Value {
-        serde_json::from_slice(&write(subject, said, env, grant).expect("written")).expect("JSON")
+    fn written(subject: &Subject, said: &Said, env: &BTreeMap<String, Secret>) -> Value {
+        serde_json::from_slice(&write(subject, said, env, None).expect("written")).expect("JSON")
     }
 
     #[test]
     fn what_is_not_said_is_left_out() {
-        let body = written(&name(), &nothing(), &BTreeMap::new(), &[]);
+        let body = written(&name(), &nothing(), &BTreeMap::new());
         assert_eq!(body, json!({ "agent": "acme/x@^1", "stream": false }));
     }
 
@@ -235,7 +244,8 @@ mod tests {
         let env = BTreeMap::from([("OPENAI_API_KEY".to_owned(), secret("sk-3"))]);
         let module = Digest::of(b"m");
         let subject = Subject::Manifest { text: "name: acme/x\n".to_owned(), format: "yaml", module };
-        let bytes = write(&subject, &said, &env, &["talk to https://a".to_owned()]).expect("written");
+        let granted = Granted { digest: module, capabilities: vec!["talk to https://a".to_owned()] };
+        let bytes = write(&subject, &said, &env, Some(&granted)).expect("written");
         let text = std::str::from_utf8(&bytes).expect("UTF-8");
         assert!(text.contains("12345678901234567890123"), "no number is rounded: {text}");
         assert!(text.find("\"b\": 1") < text.find("\"a\": 2"), "the input is passed on as it was written");
@@ -250,7 +260,7 @@ mod tests {
                 "keys": [{ "provider": "openai", "key": "sk-1" }, { "provider": null, "key": "sk-2" }],
                 "env_keys": { "OPENAI_API_KEY": "sk-3" },
                 "allow": ["api.example.com:8443"], "secrets": ["T@api.example.com"],
-                "grant": ["talk to https://a"],
+                "grant": ["talk to https://a"], "digest": module.to_string(),
                 "mounts": [{ "host": "/srv/x", "guest": "/data", "writable": true }],
                 "limits": { "time_ms": 1500, "memory_bytes": 1024, "cost_micro_usd": 500_000 },
                 "simulate": { "scenario": "ok" }, "stream": true,
@@ -262,10 +272,10 @@ mod tests {
     fn what_cannot_be_sent_is_said_before_anything_is() {
         let bare = Subject::Bare { module: Digest::of(b"m"), name: "x".to_owned() };
         let said = Said { input: Some("{".to_owned()), ..nothing() };
-        let failure = write(&bare, &said, &BTreeMap::new(), &[]).expect_err("not JSON");
+        let failure = write(&bare, &said, &BTreeMap::new(), None).expect_err("not JSON");
         assert_eq!(failure.code(), "input_invalid");
         let env = BTreeMap::from([("K".to_owned(), Secret::new(vec![0xff, 0xfe]))]);
-        let failure = write(&bare, &nothing(), &env, &[]).expect_err("not text");
+        let failure = write(&bare, &nothing(), &env, None).expect_err("not text");
         assert_eq!(failure.code(), "key_unusable");
     }
 }

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use super::body::{self, Subject};
+use super::body::{self, Granted, Subject};
 use super::follow::{Following, RunResource};
 use super::question::{Asked, Asking};
 use super::said::Said;
@@ -143,9 +143,9 @@ impl Flow<'_> {
         answer: impl Fn(&Asked) -> Answer,
     ) -> Result<RunResource, Failure> {
         let env_keys = self.env_keys();
-        let mut grant = Vec::new();
+        let mut granted: Option<Granted> = None;
         loop {
-            let body = body::write(subject, self.said, &env_keys, &grant)?;
+            let body = body::write(subject, self.said, &env_keys, granted.as_ref())?;
             let failure = match self.post(body).await {
                 Ok(run) => return Ok(run),
                 Err(failure) => failure,
@@ -156,7 +156,13 @@ impl Flow<'_> {
             match answer(&asked) {
                 Answer::Deny if *self.stop.borrow() > 0 => return Err(before_the_start()),
                 Answer::Deny => return Err(failure),
-                Answer::Once => grant = asked.wanted,
+                // To exactly what was asked about; what was answered before holds for that as well.
+                Answer::Once => {
+                    let before = granted.take().filter(|granted| granted.digest == asking.digest);
+                    let before = before.map(|granted| granted.capabilities).unwrap_or_default();
+                    let capabilities = before.into_iter().chain(asked.wanted).collect();
+                    granted = Some(Granted { digest: asking.digest, capabilities });
+                }
                 Answer::Remember => self.remember(&asked, &asking).await?,
             }
         }

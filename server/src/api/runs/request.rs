@@ -21,6 +21,11 @@ use crate::failure::{Failure, Kind};
 use crate::run::{LimitRequest, MountRequest, RunRequest, Simulate};
 use crate::service::Service;
 
+/// Longest time that a run may ask for, in milliseconds.
+const MOST_TIME: u64 = 30 * 24 * 60 * 60 * 1000;
+/// Most memory that a run may ask for, in bytes.
+const MOST_MEMORY: u64 = 64 << 30;
+
 /// The body of `POST /v1/runs`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -36,6 +41,8 @@ pub(super) struct RunDocument {
     allow: Option<Vec<String>>,
     secrets: Option<Vec<String>>,
     grant: Option<Vec<String>>,
+    /// The content that was asked about: with it, nothing else is run.
+    digest: Option<Digest>,
     mounts: Option<Vec<MountDocument>>,
     limits: Option<LimitsDocument>,
     simulate: Option<Simulate>,
@@ -122,8 +129,16 @@ impl RunDocument {
     /// The request that this is, with the agent that it names.
     pub(super) async fn into_request(self, service: &Service) -> Result<RunRequest, Failure> {
         let agent = self.agent.find(service).await?;
+        if let Some(asked) = self.digest.filter(|asked| *asked != agent.digest) {
+            return Err(Failure::usage(
+                "conflict",
+                format!("{} is {} by now, and not {asked}", agent.manifest.name, agent.digest),
+            )
+            .hint("run it again: it asks anew for what it wants"));
+        }
         let catalog = service.catalog();
         let limits = self.limits.unwrap_or_default();
+        limits.check()?;
         let mut request = RunRequest {
             input: self.input.map(|input| input.get().to_owned()),
             provider: self.provider,
@@ -201,7 +216,24 @@ impl AgentDocument {
                 ));
             }
         };
-        Ok(Arc::new(agent))
+        // The same content as others uploaded is the same agent in memory.
+        Ok(service.library().shared(Arc::new(agent)))
+    }
+}
+
+impl LimitsDocument {
+    /// More than any machine has is a mistake, and not a wish.
+    fn check(&self) -> Result<(), Failure> {
+        let bad = |field: &str, most: &str| {
+            Err(Failure::usage("limit_invalid", format!("`limits.{field}` is at most {most}")))
+        };
+        if self.time_ms.is_some_and(|time| time > MOST_TIME) {
+            return bad("time_ms", "30 days");
+        }
+        if self.memory_bytes.is_some_and(|memory| memory > MOST_MEMORY) {
+            return bad("memory_bytes", "64 GiB");
+        }
+        Ok(())
     }
 }
 

@@ -40,6 +40,8 @@ pub struct VersionRow {
     pub published: OffsetDateTime,
     /// Who.
     pub publisher: String,
+    /// For which workspace, to which the organisation belongs.
+    pub workspace: String,
 }
 
 /// What came of publishing a version.
@@ -51,6 +53,8 @@ pub enum Published {
     Same,
     /// It is there with other content, which stays.
     Other(Digest),
+    /// The organisation belongs to another workspace, which published in it first. Nothing was published.
+    Foreign,
 }
 
 /// A published agent.

@@ -188,6 +188,29 @@ fn version(number: &str, content: &[u8]) -> VersionRow {
         size: 17,
         published: at(0),
         publisher: "tok_1".to_owned(),
+        workspace: "default".to_owned(),
+    }
+}
+
+#[tokio::test]
+async fn an_organisation_belongs_to_who_published_in_it_first() {
+    let stage = stage();
+    for content in [&b"one"[..], b"two"] {
+        stage.store.put_agent(agent(content)).await.expect("stored");
+    }
+    assert_eq!(stage.store.publish(version("1.0.0", b"one")).await.expect("published"), Published::New);
+    let theirs = |name: &str, number: &str| VersionRow {
+        name: name.parse().expect("a name"),
+        workspace: "others".to_owned(),
+        ..version(number, b"two")
+    };
+    for name in ["acme/writer", "acme/another"] {
+        let published = stage.store.publish(theirs(name, "9.0.0")).await.expect("answered");
+        assert_eq!(published, Published::Foreign, "{name}");
+    }
+    for name in ["acme-two/writer", "acm/e"] {
+        let published = stage.store.publish(theirs(name, "1.0.0")).await.expect("answered");
+        assert_eq!(published, Published::New, "{name}");
     }
 }
 
