@@ -70,7 +70,7 @@ pub(crate) async fn sockets_are_denied() {
     let ran = run(&worker, spec(&format!("{{\"port\":{port}}}"))).await;
     let tried = ran.json();
     let tried = tried.as_object().unwrap();
-    assert_eq!(tried.len(), 10, "{tried:?}");
+    assert_eq!(tried.len(), 15, "{tried:?}");
     for (way, outcome) in tried {
         assert_ne!(outcome, "reached", "{way}");
     }

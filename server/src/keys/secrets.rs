@@ -132,7 +132,10 @@ pub(super) fn open(
     }
     let ungranted = hosts
         .iter()
-        .filter(|host| !(named && names_prove) && !by_caller.iter().any(|said| said.covers(host)))
+        .filter(|host| {
+            let owner_named_it = named && names_prove;
+            !owner_named_it && !by_caller.iter().any(|said| said.covers(host))
+        })
         .map(|host| Capability::Secret { name: name.to_string(), host: host.to_string() })
         .collect();
     Ok((bind(name, secret, &meta, hosts)?, ungranted))
