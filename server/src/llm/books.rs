@@ -33,6 +33,6 @@ fn row(client: &Caller, receipt: &Receipt, time: OffsetDateTime) -> CallRow {
         output_tokens: receipt.output_tokens,
         cost_micro_usd: receipt.cost_micro_usd,
         time,
-        receipt: serde_json::to_value(receipt).unwrap_or_default(),
+        receipt: serde_json::to_string(receipt).unwrap_or_default(),
     }
 }

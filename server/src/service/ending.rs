@@ -132,7 +132,7 @@ impl Payer<'_> {
             output_tokens: receipt.output_tokens,
             cost_micro_usd: receipt.cost_micro_usd,
             time,
-            receipt: serde_json::to_value(receipt).unwrap_or_default(),
+            receipt: serde_json::to_string(receipt).unwrap_or_default(),
         }
     }
 }

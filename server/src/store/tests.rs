@@ -84,7 +84,7 @@ fn call(workspace: &str, model: &str, cost: Option<u64>) -> CallRow {
         output_tokens: 5,
         cost_micro_usd: cost,
         time: at(0),
-        receipt: json!({"outcome": "served"}),
+        receipt: json!({"outcome": "served"}).to_string(),
     }
 }
 

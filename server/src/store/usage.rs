@@ -11,8 +11,6 @@ use super::rows::{COUNT_LIMIT, CallRow, UsageBy, UsageQuery, UsageRow};
 use crate::failure::Failure;
 
 const MICROS_PER_DAY: i64 = 86_400_000_000;
-/// About how many bytes a receipt takes in memory.
-const RECEIPT: usize = 2 << 10;
 /// 1 January 1970, as Julian day.
 const EPOCH: i64 = 2_440_588;
 
@@ -20,7 +18,7 @@ const EPOCH: i64 = 2_440_588;
 impl Store {
     /// Queues a model call of a client of the gateway for the record.
     pub fn record_call(&self, call: CallRow) {
-        let weight = size_of::<CallRow>() + RECEIPT;
+        let weight = size_of::<CallRow>() + call.receipt.len();
         self.inner.writer.queue(weight, move |db| record(db, &call));
     }
 
@@ -53,7 +51,7 @@ pub(super) fn record(db: &Connection, call: &CallRow) -> Result<(), Problem> {
         bounded(call.input_tokens),
         bounded(call.output_tokens),
         call.cost_micro_usd.map(bounded),
-        call.receipt.to_string(),
+        call.receipt,
     ])?;
     Ok(())
 }

@@ -1,7 +1,6 @@
 //! Model calls, and what they add up to.
 
 use orch_manifests::RunId;
-use serde_json::Value;
 use time::OffsetDateTime;
 
 /// One model call, of a run or of a client of the gateway.
@@ -27,8 +26,8 @@ pub struct CallRow {
     pub cost_micro_usd: Option<u64>,
     /// When it ended.
     pub time: OffsetDateTime,
-    /// The gateway's receipt.
-    pub receipt: Value,
+    /// The gateway's receipt, as JSON.
+    pub receipt: String,
 }
 
 /// The largest count that is stored: 2^40. Eight million of them still add up in 63 bits.
