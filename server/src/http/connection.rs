@@ -50,9 +50,13 @@ pub(super) async fn serve<A: Answer>(
     let service = service_fn(|request: Request<Incoming>| {
         let under_way = activity.begin();
         let (line, answer, names) = (line.clone(), answer.clone(), Arc::clone(&names));
+        let activity = activity.clone();
         async move {
             let response = respond(request, line, &answer, &names, head_bytes).await;
             let known = response.extensions().get::<Known>().is_some();
+            if known {
+                activity.recognise();
+            }
             let under_way = known.then_some(under_way);
             Ok::<_, Infallible>(response.map(|body| Tracked { body, _under_way: under_way }))
         }
@@ -63,7 +67,7 @@ pub(super) async fn serve<A: Answer>(
     // How a connection ends is its peer's affair: what went wrong on it was answered, or nobody is there to be told.
     tokio::select! {
         _ = connection.as_mut() => {}
-        () = activity.silence(limits.head, limits.idle) => {
+        () = activity.silence(limits.head, limits.stranger, limits.idle) => {
             connection.as_mut().graceful_shutdown();
             let _ = timeout(limits.goodbye, connection).await;
         }

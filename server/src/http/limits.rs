@@ -17,7 +17,10 @@ pub struct Limits {
     pub handshake: Duration,
     /// Time from the connection to its first whole request head.
     pub head: Duration,
-    /// Time without a request, from the end of one to the whole head of the next.
+    /// Time without a request, from the end of one to the whole head of the next, while nobody known has asked
+    /// anything on the connection: a stranger keeps no place that others of the same address need.
+    pub stranger: Duration,
+    /// The same on a connection of somebody known.
     pub idle: Duration,
     /// Time that a peer may leave what was sent to it unread.
     pub unread: Duration,
@@ -45,6 +48,7 @@ impl Default for Limits {
             connections_of_owner: 256,
             handshake: Duration::from_secs(10),
             head: Duration::from_secs(10),
+            stranger: Duration::from_secs(2),
             idle: Duration::from_secs(75),
             unread: Duration::from_secs(30),
             goodbye: Duration::from_secs(2),
