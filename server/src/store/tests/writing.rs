@@ -181,24 +181,3 @@ async fn a_run_ends_once_and_with_everything_or_nothing() {
         assert_eq!(failure.code(), "run_not_found");
     }
 }
-
-/// How much is written by awaiting callers. Run it alone: `cargo test --release -p orch-server --lib -- --ignored --nocapture pairs_a_second`
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "it measures, and says nothing on a machine that does other things"]
-async fn pairs_a_second() {
-    let stage = stage();
-    let begun = std::time::Instant::now();
-    let mut tasks = JoinSet::new();
-    for _ in 0..64 {
-        let store = stage.store.clone();
-        tasks.spawn(async move {
-            for _ in 0..100 {
-                let run = accepted(&store, new_run("default")).await;
-                store.finish(&run, end(RunStatus::Succeeded)).await.expect("ended");
-            }
-        });
-    }
-    tasks.join_all().await;
-    let pairs = 6400.0 / begun.elapsed().as_secs_f64();
-    println!("{pairs:.0} accept+finish pairs a second, {:.0} awaited writes", 2.0 * pairs);
-}
