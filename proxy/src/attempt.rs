@@ -1,6 +1,7 @@
 //! Sending a request on a connection, and once more on another where nothing can have come of it.
 
 use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -41,7 +42,7 @@ impl Proxy {
             let sent = match connection {
                 Connection::Http1(connection, kept) => {
                     record.address(connection.address);
-                    admission.attach(Cancel::Connection(connection.task.clone()));
+                    admission.attach(Cancel::Connection(Arc::clone(&connection.driver)));
                     self.send_http1(connection, kept, message, key).await
                 }
                 Connection::Http2(slot) => {
@@ -80,10 +81,19 @@ impl Proxy {
             head.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
         progress.start();
-        let answer = connection.sender.try_send_request(head.with_body(upload));
-        let mut failed = match self.patiently(&progress, answer).await? {
+        let mut answer = pin!(connection.sender.try_send_request(head.with_body(upload)));
+        let driver = Arc::clone(&connection.driver);
+        let driven = poll_fn(|cx| {
+            driver.drive(cx);
+            answer.as_mut().poll(cx)
+        });
+        let mut failed = match self.patiently(&progress, driven).await? {
             Ok(response) => {
-                let response = response.map(Incoming::Http1);
+                if !progress.done() {
+                    // The answer's reader may take its time, and the request is not to wait for it.
+                    driver.hand_over(|work| self.pool.spawn(work));
+                }
+                let response = response.map(|body| Incoming::Http1(body, driver));
                 return Ok(Exchanged { response, line: Line::Http1(connection), upload: progress });
             }
             Err(failed) => failed,

@@ -236,6 +236,7 @@ impl http_body::Body for Download {
                 // Revoking ends what is under way, which may show first.
                 Some(Err(_)) if this.end.is_over() => return this.fail(this.end.error()),
                 Some(Err(error)) => return this.fail(error),
+                None if this.end.is_over() => return this.fail(this.end.error()),
                 None => this.state = State::Ending,
             }
         }

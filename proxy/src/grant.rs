@@ -9,10 +9,10 @@ use orch_manifests::RunId;
 use ring::digest::{SHA256, digest};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::sync::Notify;
-use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
+use crate::http1::Driver;
 use crate::http2::Reset;
 use crate::placeholders::Placeholders;
 use crate::tenancy::Tenancy;
@@ -264,7 +264,7 @@ impl LiveGrant {
 /// What ends one exchange and no other.
 pub(crate) enum Cancel {
     /// The connection that it has for itself.
-    Connection(AbortHandle),
+    Connection(Arc<Driver>),
     /// Its stream.
     Stream(Reset),
 }
@@ -272,7 +272,7 @@ pub(crate) enum Cancel {
 impl Cancel {
     fn cancel(self) {
         match self {
-            Self::Connection(task) => task.abort(),
+            Self::Connection(driver) => driver.cut(),
             Self::Stream(stream) => stream.cancel(),
         }
     }

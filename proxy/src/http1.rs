@@ -1,14 +1,19 @@
 //! HTTP/1.1 towards upstreams: one exchange at a time on a connection.
 
+mod driver;
+
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::task::AbortHandle;
 
 use crate::Caps;
 use crate::upload::Upload;
+
+pub(crate) use driver::Driver;
 
 /// What hyper may buffer of a message on each connection.
 const BUFFER: usize = 256 << 10;
@@ -19,21 +24,31 @@ pub(crate) struct Connection {
     pub(crate) id: u64,
     pub(crate) sender: SendRequest<Upload>,
     pub(crate) address: IpAddr,
-    /// Ends the task that drives it.
-    pub(crate) task: AbortHandle,
+    pub(crate) driver: Arc<Driver>,
+}
+
+impl Connection {
+    /// Whether the peer has not closed it, as far as can be told without waiting.
+    pub(crate) fn is_open(&self) -> bool {
+        self.driver.drive_once();
+        !self.sender.is_closed()
+    }
+
+    /// Waits until it can take a request.
+    pub(crate) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
+        self.driver.drive(cx);
+        self.sender.poll_ready(cx)
+    }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.task.abort();
+        self.driver.cut();
     }
 }
 
-/// Starts HTTP/1.1 on a connection. The future drives it until it ends.
-pub(crate) async fn handshake<S>(
-    stream: S,
-    caps: &Caps,
-) -> hyper::Result<(SendRequest<Upload>, impl Future<Output = ()> + Send + use<S>)>
+/// Starts HTTP/1.1 on a connection.
+pub(crate) async fn handshake<S>(stream: S, caps: &Caps) -> hyper::Result<(SendRequest<Upload>, Driver)>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -43,9 +58,9 @@ where
         .max_header_size(caps.header_bytes)
         .handshake(TokioIo::new(stream))
         .await?;
-    let drive = async move {
+    let driver = Driver::new(async move {
         // Whatever ends a connection early also ends the exchange on it, which reports it.
         let _ = connection.await;
-    };
-    Ok((sender, drive))
+    });
+    Ok((sender, driver))
 }

@@ -1,6 +1,7 @@
 //! A response's body from either kind of connection.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -8,12 +9,27 @@ use http_body::{Body, Frame, SizeHint};
 
 use crate::BodyError;
 use crate::download::describe;
+use crate::http1::Driver;
 use crate::http2::Answer;
 
 /// A response's body as the upstream sends it.
 pub(crate) enum Incoming {
-    Http1(hyper::body::Incoming),
+    Http1(hyper::body::Incoming, Arc<Driver>),
     Http2(Answer),
+}
+
+/// What has come, or else what the connection can get by itself.
+fn poll_http1(
+    body: &mut hyper::body::Incoming,
+    driver: &Driver,
+    cx: &mut Context<'_>,
+) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+    let polled = Pin::new(&mut *body).poll_frame(cx);
+    if polled.is_ready() {
+        return polled;
+    }
+    driver.drive(cx);
+    Pin::new(body).poll_frame(cx)
 }
 
 impl Body for Incoming {
@@ -25,21 +41,23 @@ impl Body for Incoming {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
-            Self::Http1(body) => Pin::new(body).poll_frame(cx).map_err(|e| BodyError::Upstream(describe(&e))),
+            Self::Http1(body, driver) => {
+                poll_http1(body, driver, cx).map_err(|e| BodyError::Upstream(describe(&e)))
+            }
             Self::Http2(body) => Pin::new(body).poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Http1(body) => body.is_end_stream(),
+            Self::Http1(body, _) => body.is_end_stream(),
             Self::Http2(body) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Http1(body) => body.size_hint(),
+            Self::Http1(body, _) => body.size_hint(),
             Self::Http2(body) => body.size_hint(),
         }
     }

@@ -6,6 +6,7 @@ mod key;
 mod origin;
 
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -27,6 +28,9 @@ use origin::{Idle, Origin, Protocol, Step};
 
 /// How long a connection that was just given back may take to be ready again before it is given up.
 const SETTLE: Duration = Duration::from_millis(100);
+
+/// How often idle connections are looked at while one may be idle. Nobody else notices that the peer closed one.
+const REAPS: u32 = 4;
 
 /// What a request goes out on.
 pub(crate) enum Connection {
@@ -140,11 +144,11 @@ impl Pool {
 
     async fn still_good(&self, idle: Idle) -> Option<http1::Connection> {
         let Idle { mut connection, since } = idle;
-        if since.elapsed() > self.limits.idle_for {
+        if since.elapsed() > self.limits.idle_for || !connection.is_open() {
             return None;
         }
-        let sender = &mut connection.sender;
-        let ready = sender.is_ready() || matches!(timeout(SETTLE, sender.ready()).await, Ok(Ok(())));
+        let ready = connection.sender.is_ready()
+            || matches!(timeout(SETTLE, poll_fn(|cx| connection.poll_ready(cx))).await, Ok(Ok(())));
         ready.then_some(connection)
     }
 
@@ -181,11 +185,11 @@ impl Pool {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         self.learned(key, Protocol::Http1);
-        let (sender, drive) = http1::handshake(stream, &self.caps)
+        let (sender, driver) = http1::handshake(stream, &self.caps)
             .await
             .map_err(|error| EgressError::Protocol { host: key.host.to_string(), what: describe(&error) })?;
-        let (id, task) = (self.next_id(), self.spawn(drive));
-        Ok(Connection::Http1(http1::Connection { id, sender, address, task }, false))
+        let (id, driver) = (self.next_id(), Arc::new(driver));
+        Ok(Connection::Http1(http1::Connection { id, sender, address, driver }, false))
     }
 
     /// Remembers what an origin speaks; gives back how those who wait for it are told.
@@ -246,7 +250,7 @@ impl Pool {
     /// Connections that nobody asks for again are closed all the same.
     fn reap_from_now_on(self: &Arc<Self>) {
         if !self.reaping.swap(true, Ordering::AcqRel) {
-            self.spawn(reap(Arc::downgrade(self), self.limits.idle_for));
+            self.spawn(reap(Arc::downgrade(self), self.limits.idle_for / REAPS));
         }
     }
 

@@ -84,7 +84,7 @@ impl Origin {
 
     /// Lets go of what was idle for longer than `limit` or is closed. Says whether anything is left to remember.
     pub(super) fn tidy(&mut self, limit: Duration) -> bool {
-        self.idle.retain(|idle| idle.since.elapsed() <= limit && !idle.connection.sender.is_closed());
+        self.idle.retain(|idle| idle.since.elapsed() <= limit && idle.connection.is_open());
         self.shared.retain(|shared| {
             !shared.is_over() && shared.idle_since().is_none_or(|since| since.elapsed() <= limit)
         });
