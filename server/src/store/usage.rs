@@ -19,7 +19,7 @@ impl Store {
     /// Queues a model call of a client of the gateway for the record.
     pub fn record_call(&self, call: CallRow) {
         let weight = size_of::<CallRow>() + call.receipt.len();
-        self.inner.writer.queue(weight, move |db| record(db, &call));
+        self.inner.writer.queue_statement(weight, move |db| record(db, &call));
     }
 
     /// Adds up the model calls of a workspace; rows in the order of their keys.
