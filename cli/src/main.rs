@@ -24,6 +24,10 @@ mod wire;
 use args::{Cli, Command};
 use printer::Printer;
 
+/// A request to a server passes from thread to thread, and so does its memory.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     // Whatever this process creates is its user's alone, and so is what the libraries in it create.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
