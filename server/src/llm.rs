@@ -62,6 +62,8 @@ pub(crate) struct Llm {
     keys: Keys,
     bounds: Bounds,
     books: Books,
+    /// Stands for the run in grants that belong to none. Nobody looks these grants up.
+    no_run: RunId,
     /// What the clients of each workspace hold at this moment.
     intakes: RwLock<HashMap<Arc<str>, Arc<Intake>>>,
 }
@@ -93,7 +95,7 @@ impl Llm {
             tokens: ceilings.tokens,
             micro_usd: ceilings.cost_usd.map(|cost| cost.micros()),
         };
-        Self { gateway, keys, bounds, books, intakes: RwLock::default() }
+        Self { gateway, keys, bounds, books, no_run: RunId::random(), intakes: RwLock::default() }
     }
 
     /// Answers a client's request at one of the gateway's paths; see [`spoken_at`]. What the gateway has to say is
@@ -123,7 +125,7 @@ impl Llm {
         };
         let deadline = Instant::now() + self.bounds.time;
         let grant = LiveGrant::without_token(Grant {
-            run: RunId::random(),
+            run: self.no_run.clone(),
             workspace: client.workspace.to_string(),
             rules: Vec::new(),
             bindings: Vec::new(),

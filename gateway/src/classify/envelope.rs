@@ -54,7 +54,7 @@ pub(super) fn is_error(document: &Value) -> bool {
             named
                 || matches!(map.get("type").and_then(Value::as_str), Some("error"))
                 || matches!(map.get("object").and_then(Value::as_str), Some("error"))
-                || document.pointer("/response/error").is_some_and(Value::is_object)
+                || map.get("response").and_then(|of| of.get("error")).is_some_and(Value::is_object)
         }
         _ => false,
     }
@@ -63,7 +63,7 @@ pub(super) fn is_error(document: &Value) -> bool {
 /// Why Gemini blocked a prompt, in an answer that looks like any other and has nothing in it.
 pub(super) fn blocked(document: &Value) -> Option<String> {
     let empty = document.get("candidates").and_then(Value::as_array).is_none_or(Vec::is_empty);
-    let reason = document.pointer("/promptFeedback/blockReason").filter(|_| empty)?.as_str()?;
+    let reason = document.get("promptFeedback").filter(|_| empty)?.get("blockReason")?.as_str()?;
     (reason != "BLOCK_REASON_UNSPECIFIED").then(|| reason.to_owned())
 }
 

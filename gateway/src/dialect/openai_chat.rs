@@ -107,21 +107,22 @@ fn extra_content(signature: &str) -> Value {
 
 fn usage_of(value: &Value) -> Option<Usage> {
     let object = value.as_object()?;
-    let count = |path: &str| value.pointer(path).and_then(crate::fields::whole);
+    let count = |name: &str| object.get(name).and_then(crate::fields::whole);
+    let detail = |group: &str, name: &str| object.get(group)?.get(name).and_then(crate::fields::whole);
     if !object.contains_key("prompt_tokens") && !object.contains_key("completion_tokens") {
         return None;
     }
-    let input = count("/prompt_tokens").unwrap_or(0);
-    let output = count("/completion_tokens").unwrap_or(0);
+    let input = count("prompt_tokens").unwrap_or(0);
+    let output = count("completion_tokens").unwrap_or(0);
     Some(Usage {
         input,
         output,
-        cached_input: count("/prompt_tokens_details/cached_tokens")
-            .or_else(|| count("/prompt_cache_hit_tokens"))
+        cached_input: detail("prompt_tokens_details", "cached_tokens")
+            .or_else(|| count("prompt_cache_hit_tokens"))
             .unwrap_or(0)
             .min(input),
         cache_write: 0,
-        reasoning: count("/completion_tokens_details/reasoning_tokens").unwrap_or(0),
+        reasoning: detail("completion_tokens_details", "reasoning_tokens").unwrap_or(0),
     })
 }
 

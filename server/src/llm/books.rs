@@ -15,8 +15,9 @@ pub(super) type Books = Arc<dyn Fn(&Caller, Receipt) + Send + Sync>;
 /// Each call as a row of the store, which is not waited for, and all together as metrics.
 pub(super) fn books(store: Store, metrics: Arc<Metrics>) -> Books {
     Arc::new(move |client, receipt| {
-        metrics.count(&receipt);
-        store.record_call(row(client, &receipt, OffsetDateTime::now_utc()));
+        let row = row(client, &receipt, OffsetDateTime::now_utc());
+        metrics.count(&row.provider, &receipt);
+        store.record_call(row);
     })
 }
 

@@ -1,6 +1,8 @@
 //! What clients' calls add up to since the server began, for Prometheus.
 
+use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use orch_gateway::{Outcome, Receipt};
 use prometheus_client::encoding::EncodeLabelSet;
@@ -35,6 +37,16 @@ pub(crate) struct Metrics {
     tokens: Family<Tokens, Counter>,
     dollars: Family<Provider, Counter<f64, AtomicU64>>,
     seconds: Family<Provider, Histogram>,
+    /// What was looked up in the families before, so that a call costs one look-up and not five.
+    at_hand: RwLock<HashMap<String, Arc<OfProvider>>>,
+}
+
+/// The counters of one provider.
+struct OfProvider {
+    served: Counter,
+    input: Counter,
+    output: Counter,
+    seconds: Histogram,
 }
 
 impl Default for Metrics {
@@ -44,6 +56,7 @@ impl Default for Metrics {
             tokens: Family::default(),
             dollars: Family::default(),
             seconds: Family::new_with_constructor(|| Histogram::new(SECONDS)),
+            at_hand: RwLock::default(),
         }
     }
 }
@@ -65,19 +78,42 @@ impl Metrics {
         );
     }
 
-    pub(super) fn count(&self, receipt: &Receipt) {
-        let (provider, _) = receipt.answered_by();
-        let outcome = outcome(receipt.outcome);
-        self.calls.get_or_create(&Call { provider: provider.clone(), outcome }).inc();
-        for (direction, count) in [("input", receipt.input_tokens), ("output", receipt.output_tokens)] {
-            self.tokens.get_or_create(&Tokens { provider: provider.clone(), direction }).inc_by(count);
-        }
-        let provider = Provider { provider };
+    /// Counts a call that `provider` answered, or was asked last.
+    pub(super) fn count(&self, provider: &str, receipt: &Receipt) {
+        let of = self.of(provider);
+        match receipt.outcome {
+            Outcome::Served => of.served.inc(),
+            other => self.calls.get_or_create(&call(provider, other)).inc(),
+        };
+        of.input.inc_by(receipt.input_tokens);
+        of.output.inc_by(receipt.output_tokens);
         if let Some(micro_usd) = receipt.cost_micro_usd {
+            let provider = Provider { provider: provider.to_owned() };
             self.dollars.get_or_create(&provider).inc_by(micro_usd as f64 / 1e6);
         }
-        self.seconds.get_or_create(&provider).observe(receipt.latency_ms as f64 / 1e3);
+        of.seconds.observe(receipt.latency_ms as f64 / 1e3);
     }
+
+    fn of(&self, provider: &str) -> Arc<OfProvider> {
+        if let Some(found) = self.at_hand.read().unwrap_or_else(PoisonError::into_inner).get(provider) {
+            return Arc::clone(found);
+        }
+        let tokens = |direction| {
+            self.tokens.get_or_create(&Tokens { provider: provider.to_owned(), direction }).clone()
+        };
+        let made = Arc::new(OfProvider {
+            served: self.calls.get_or_create(&call(provider, Outcome::Served)).clone(),
+            input: tokens("input"),
+            output: tokens("output"),
+            seconds: self.seconds.get_or_create(&Provider { provider: provider.to_owned() }).clone(),
+        });
+        let mut at_hand = self.at_hand.write().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(at_hand.entry(provider.to_owned()).or_insert(made))
+    }
+}
+
+fn call(provider: &str, of: Outcome) -> Call {
+    Call { provider: provider.to_owned(), outcome: outcome(of) }
 }
 
 fn outcome(outcome: Outcome) -> &'static str {

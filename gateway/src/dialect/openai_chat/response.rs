@@ -7,7 +7,8 @@ use super::{extra_content, finish_reason, stop_reason, usage_of, usage_value, wr
 use crate::ir::{ChatResponse, Part, StopReason, ToolCall};
 
 pub(super) fn read(value: &Value) -> Result<ChatResponse, ResponseError> {
-    let choice = value.pointer("/choices/0").ok_or_else(|| ResponseError("it holds no choice".to_owned()))?;
+    let choice = value.get("choices").and_then(|choices| choices.get(0));
+    let choice = choice.ok_or_else(|| ResponseError("it holds no choice".to_owned()))?;
     let message =
         choice.get("message").ok_or_else(|| ResponseError("its choice holds no message".to_owned()))?;
     let mut content = Vec::new();
