@@ -200,7 +200,7 @@ mod tests {
 
     #[tokio::test]
     async fn dropping_kills() {
-        let (process, mut output) = start("echo up; sleep 1000").await;
+        let (process, mut output) = start("echo up; exec sleep 1000").await;
         let mut up = [0; 3];
         output.read_exact(&mut up).await.unwrap();
         let exited = process.exited();

@@ -401,6 +401,43 @@ async fn revocation_closes_connections_that_nobody_reads_from() {
 }
 
 #[tokio::test]
+async fn an_early_answer_that_nobody_reads_does_not_hold_the_request_up() {
+    let (report, mut arrived) = tokio::sync::mpsc::unbounded_channel();
+    let (upstream, proxy) = scripted(
+        move |_, mut wire| {
+            let report = report.clone();
+            async move {
+                wire.head().await;
+                wire.send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n").await;
+                report.send(wire.take(EARLY_UPLOAD).await.map(|body| body.len())).unwrap();
+                wire.send("ok").await;
+                // The connection is good for another request.
+                while wire.request().await.is_some() {
+                    wire.send(OK).await;
+                }
+            }
+        },
+        |_| {},
+    )
+    .await;
+    let (mut sender, body) = http_body_util::channel::Channel::<Bytes, BodyError>::new(1);
+    let post = with(request("POST", URL, body.boxed_unsync()), "content-length", &EARLY_UPLOAD.to_string());
+    let grant = open();
+    let unread = proxy.forward(&grant, post).await.unwrap();
+    for piece in 0..4 {
+        sender.send_data(vec![piece; EARLY_UPLOAD / 4].into()).await.unwrap();
+    }
+    drop(sender);
+    assert_eq!(arrived.recv().await.unwrap(), Some(EARLY_UPLOAD), "it arrives although the answer is not polled");
+    assert_eq!(text(unread).await, "ok");
+    assert_eq!(text(proxy.forward(&grant, get(URL)).await.unwrap()).await, "ok");
+    assert_eq!(upstream.accepted(), 1);
+}
+
+/// More than the buffers on the way hold.
+const EARLY_UPLOAD: usize = 16 << 20;
+
+#[tokio::test]
 async fn a_slow_reader_slows_the_upstream_down() {
     const PIECE: usize = 64 << 10;
     const PIECES: usize = 1024;
