@@ -10,8 +10,9 @@ use time::OffsetDateTime;
 
 use super::ending::interrupted_by_server;
 use super::live::LiveRun;
+use super::queue::Waiting;
 use super::stored::StoredRequest;
-use super::{Mode, Service, Waiting};
+use super::{Mode, Service};
 use crate::failure::Failure;
 use crate::store::{RunEnd, RunRow, RunStatus};
 
