@@ -7,21 +7,20 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use orch_manifests::{Catalog, Digest, RunId};
 use orch_vault::VaultLocation;
 use time::OffsetDateTime;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use crate::broker::Broker;
 use crate::caller::Caller;
 use crate::config::Config;
 use crate::environment::Environment;
-use crate::failure::{Failure, Kind};
+use crate::failure::Failure;
 use crate::home::Home;
 use crate::keeper::Keeper;
 use crate::run::{RunRequest, Simulate};
@@ -39,7 +38,7 @@ mod turns;
 
 pub use library::{Library, is_reserved};
 use live::{LiveRun, Why};
-use queue::Waiting;
+use queue::Queue;
 use stored::StoredRequest;
 
 /// How long a worker that nobody uses is kept.
@@ -83,11 +82,7 @@ pub struct Service {
     live: Mutex<HashMap<RunId, Arc<LiveRun>>>,
     /// Contents of agents that the store is known to have.
     kept_agents: Mutex<HashSet<Digest>>,
-    turns: Arc<Semaphore>,
-    /// Runs that are checked or wait for their turn, and the bytes of their inputs.
-    waiting: AtomicUsize,
-    waiting_input: AtomicUsize,
-    draining: AtomicBool,
+    queue: Arc<Queue>,
     tasks: Mutex<JoinSet<()>>,
 }
 
@@ -117,7 +112,7 @@ impl Service {
             }
         }
         let (store, instance) = open_store(folder).await?;
-        let max_running = config.max_running as usize;
+        let queue = Queue::new(config.max_running as usize, config.max_queued);
         let broker =
             Broker::new(Environment::Fixed(BTreeMap::new()), home, config, catalog, vault.clone(), &program);
         if let Some(simulate) = simulate {
@@ -137,10 +132,7 @@ impl Service {
             instance,
             live: Mutex::default(),
             kept_agents: Mutex::default(),
-            turns: Arc::new(Semaphore::new(max_running)),
-            waiting: AtomicUsize::new(0),
-            waiting_input: AtomicUsize::new(0),
-            draining: AtomicBool::new(false),
+            queue,
             tasks: Mutex::default(),
         });
         service.recover().await?;
@@ -201,10 +193,9 @@ impl Service {
     /// How much is going on.
     #[must_use]
     pub fn gauges(&self) -> Gauges {
-        let slots = self.config().max_running as usize;
         Gauges {
-            queued: self.waiting.load(Ordering::Relaxed),
-            running: slots.saturating_sub(self.turns.available_permits()),
+            queued: self.queue.waiting(),
+            running: self.queue.running(),
             workers: self.broker.workers().kept(),
         }
     }
@@ -212,7 +203,7 @@ impl Service {
     /// Whether new runs are refused because this service is about to stop.
     #[must_use]
     pub fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
+        self.queue.is_closed()
     }
 
     /// Accepts a run: checks everything that could refuse it, puts it on disk, and lets it take its turn.
@@ -220,17 +211,14 @@ impl Service {
     /// # Errors
     /// Whatever refuses it; then nothing was accepted.
     pub async fn submit(self: &Arc<Self>, caller: &Caller, request: RunRequest) -> Result<RunId, Failure> {
-        if self.is_draining() {
-            return Err(Failure::new(Kind::Server, "shutting_down", "the server is about to stop")
-                .hint("try again in a moment"));
-        }
-        let place = Waiting::enter(self, request.input.as_ref().map_or(0, String::len))?;
+        let input = request.input.as_ref().map_or(0, String::len);
+        let place = self.queue.enter(&caller.workspace, input)?;
         let stored = StoredRequest::of(&request, self.mode == Mode::Embedded).to_json()?;
         let agent = Arc::clone(&request.agent);
         let live = Arc::new(LiveRun::new(RunId::random(), &caller.workspace));
         let prepared = Box::pin(self.prepare(request, &live)).await?;
         self.keep_agent(&agent).await?;
-        let turn = self.turns.clone().try_acquire_owned().ok();
+        let turn = self.queue.try_turn();
         let created = OffsetDateTime::now_utc();
         let row = NewRun {
             run: live.run.clone(),

@@ -1,38 +1,22 @@
 //! The end of a service: no further runs, and those under way are waited for or stopped.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::Service;
 use super::live::{LiveRun, Why};
 
-/// How often a service that is about to stop looks whether the last runs have been accepted.
-const ACCEPTING: Duration = Duration::from_millis(10);
 /// How long runs that were told to stop may take to do so.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
 impl Service {
     /// Takes no further runs, waits for those under way, and stops what is left after `deadline`.
     pub async fn drain(&self, deadline: Duration) {
-        self.draining.store(true, Ordering::Relaxed);
-        let until = Instant::now() + deadline;
-        // What was about to be accepted when this began becomes live meanwhile.
-        loop {
-            let over = match self.any_live() {
-                Some(live) => tokio::time::timeout_at(until, async move { live.over().await }).await.is_ok(),
-                None if self.waiting.load(Ordering::Relaxed) == 0 => break,
-                None => {
-                    tokio::time::sleep(ACCEPTING).await;
-                    Instant::now() < until
-                }
-            };
-            if !over {
-                break;
-            }
-        }
+        self.queue.close();
+        // What is left after that is stopped.
+        let _ = timeout_at(Instant::now() + deadline, self.all_over()).await;
         let left: Vec<Arc<LiveRun>> = self.lock().values().cloned().collect();
         for live in &left {
             live.stop(Why::Draining);
@@ -40,9 +24,19 @@ impl Service {
         let until = Instant::now() + STOP_GRACE;
         for live in &left {
             // What does not stop is found, and reported, by the next process.
-            let _ = tokio::time::timeout_at(until, live.over()).await;
+            let _ = timeout_at(until, live.over()).await;
         }
         self.broker.workers().shutdown().await;
+    }
+
+    /// Resolves when no run is under way.
+    async fn all_over(&self) {
+        loop {
+            // What was about to be accepted when this began has a place until it is live and has its turn.
+            self.queue.empty().await;
+            let Some(live) = self.any_live() else { return };
+            live.over().await;
+        }
     }
 
     fn any_live(&self) -> Option<Arc<LiveRun>> {

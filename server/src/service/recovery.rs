@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 
 use super::ending::interrupted_by_server;
 use super::live::LiveRun;
-use super::queue::Waiting;
+use super::queue::Place;
 use super::stored::StoredRequest;
 use super::{Mode, Service};
 use crate::failure::Failure;
@@ -39,12 +39,13 @@ impl Service {
         let service = Arc::downgrade(self);
         self.spawn(async move {
             for row in again {
-                let Some(service) = service.upgrade().filter(|service| !service.is_draining()) else {
-                    return;
-                };
+                let Some(service) = service.upgrade() else { return };
+                // A server that is about to stop leaves them to the next one.
+                let input = StoredRequest::input_length(&row.request);
+                let Some(place) = service.queue.enter_again(&row.workspace, input) else { return };
                 // One at a time: what is not reached, or cannot be written, is left to the next process.
                 let adopted = service.store().adopt(&row.run, &row.instance, service.instance.id()).await;
-                if adopted.is_ok_and(|ours| ours) && service.run_again(row).await.is_err() {
+                if adopted.is_ok_and(|ours| ours) && service.run_again(row, place).await.is_err() {
                     return;
                 }
             }
@@ -52,7 +53,7 @@ impl Service {
         Ok(())
     }
 
-    async fn run_again(self: &Arc<Self>, mut row: RunRow) -> Result<(), Failure> {
+    async fn run_again(self: &Arc<Self>, mut row: RunRow, place: Place) -> Result<(), Failure> {
         let request = std::mem::take(&mut row.request);
         let agent = match self.library().by_digest(&row.digest).await {
             Ok(agent) => agent,
@@ -63,7 +64,6 @@ impl Service {
         };
         let told = self.store().last_event(&row.run).await?;
         let live = Arc::new(LiveRun::after_event(row.run.clone(), &row.workspace, told));
-        let place = Waiting::again(self, request.input.as_ref().map_or(0, String::len));
         match Box::pin(self.prepare(request, &live)).await {
             Ok(prepared) => self.begin(live, prepared, row.caller, None, place),
             Err(failure) => return self.ended_badly(&row, &failure).await,

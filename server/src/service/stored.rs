@@ -78,6 +78,11 @@ impl StoredRequest {
         Self::deserialize(stored).is_ok_and(|stored| stored.version == VERSION && !stored.incomplete)
     }
 
+    /// Bytes of the input that the store has.
+    pub(crate) fn input_length(stored: &Value) -> usize {
+        stored["input"].as_str().map_or(0, str::len)
+    }
+
     /// Reads what the store has; none when another version wrote it, or the request cannot be made whole again.
     pub(crate) fn read(stored: Value, agent: Arc<Agent>) -> Option<RunRequest> {
         let stored: Self = serde_json::from_value(stored).ok()?;

@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use time::OffsetDateTime;
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::live::{LiveRun, Why};
-use super::queue::Waiting;
+use super::queue::{Place, Turn};
 use super::{Mode, Service};
 use crate::broker::Concluded;
 use crate::execution::interrupted;
@@ -27,8 +26,8 @@ impl Service {
         live: Arc<LiveRun>,
         prepared: Prepared,
         caller: String,
-        turn: Option<OwnedSemaphorePermit>,
-        place: Waiting,
+        turn: Option<Turn>,
+        place: Place,
     ) {
         live.tell(EventKind::Status, if turn.is_some() { "running" } else { "queued" });
         if turn.is_none() {
@@ -57,22 +56,19 @@ impl Service {
         &self,
         live: &Arc<LiveRun>,
         prepared: Prepared,
-        turn: Option<OwnedSemaphorePermit>,
-        place: Waiting,
+        turn: Option<Turn>,
+        place: Place,
     ) -> Option<Concluded> {
         let mut stop = live.stopper();
         let turn = match turn {
             Some(turn) => turn,
             None => {
                 let turn = tokio::select! {
-                    turn = self.turns.clone().acquire_owned() => turn,
+                    turn = self.queue.turn(&live.workspace) => turn,
                     _ = stop.wait_for(|count| *count > 0) => {
                         let cancelled = live.stopped() != Some(Why::Draining);
                         return cancelled.then(|| interrupted("cancelled before it was started").into());
                     }
-                };
-                let Ok(turn) = turn else {
-                    return Some(Failure::defect("the queue was closed while runs were in it").into());
                 };
                 // On disk before anything of it happens: what was started is not run again.
                 if let Err(failure) = self.store.started(&live.run, OffsetDateTime::now_utc()).await {
