@@ -120,7 +120,7 @@ impl Broker {
     ) -> Result<Report, Failure> {
         let started = Instant::now();
         let upstream = self.upstream(request.simulate.as_ref()).await?;
-        let mut checked = self.check(RunId::random(), request, upstream, observer)?;
+        let checked = self.check(RunId::random(), request, upstream, observer)?;
         // The vault is closed again when this is done.
         let keys =
             checked.open_keys(&KeySources::new(&self.environment, &self.catalog, &self.vault), true)?;
@@ -193,8 +193,11 @@ impl Broker {
         observer: &dyn Observer,
         stop: &mut watch::Receiver<u8>,
     ) -> Result<Concluded, Failure> {
-        let Prepared { run, workspace, agent, env, stream, input, limits, mounts, upstream, .. } = prepared;
+        let Prepared { run, workspace, request, input, limits, mounts, upstream, .. } = prepared;
         let Prepared { keys, thinking, wants, output_schema, simulated, .. } = prepared;
+        let RunRequest { agent, env, stream, keys: given, env_keys, .. } = request;
+        // What of these is of use is among the keys.
+        drop((given, env_keys));
         let issued = policy::issue(&keys, &upstream.catalog);
         let env = policy::guest_environment(&run, &agent.manifest, &env, &issued, thinking.has_models())?;
         let wanted = Wanted {

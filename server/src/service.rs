@@ -34,12 +34,15 @@ mod preparing;
 mod queue;
 mod recovery;
 mod stored;
+#[cfg(test)]
+mod tests;
 mod turns;
 
 pub use library::{Library, is_reserved};
 use live::{LiveRun, Why};
 use queue::Queue;
 use stored::StoredRequest;
+use turns::Start;
 
 /// How long a worker that nobody uses is kept.
 const WORKER_IDLE: Duration = Duration::from_secs(60);
@@ -218,7 +221,13 @@ impl Service {
         let live = Arc::new(LiveRun::new(RunId::random(), &caller.workspace));
         let prepared = Box::pin(self.prepare(request, &live)).await?;
         self.keep_agent(&agent).await?;
-        let turn = self.queue.try_turn();
+        let start = match self.queue.try_turn() {
+            Some(turn) => {
+                self.record_uses(&prepared).await?;
+                Start::AtOnce(Box::new(prepared), turn)
+            }
+            None => Start::Later(prepared.into_request()),
+        };
         let created = OffsetDateTime::now_utc();
         let row = NewRun {
             run: live.run.clone(),
@@ -230,7 +239,7 @@ impl Service {
             instance: self.instance.id().to_owned(),
             request: stored,
             created,
-            started: turn.as_ref().map(|_| created),
+            started: matches!(start, Start::AtOnce(..)).then_some(created),
         };
         let run = live.run.clone();
         let (service, caller) = (Arc::clone(self), caller.name.to_string());
@@ -239,7 +248,7 @@ impl Service {
         self.spawn(async move {
             let stored = service.store.accept(row).await;
             if stored.is_ok() {
-                service.begin(live, prepared, caller, turn, place);
+                service.begin(live, caller, start, place);
             }
             // Who does not wait any more does not hear.
             let _ = accepted.send(stored);

@@ -102,6 +102,10 @@ impl LiveRun {
         self.announce(&told);
     }
 
+    fn has_told(&self, kind: EventKind, text: &str) -> bool {
+        self.lock().events.iter().any(|event| event.kind == kind && event.text == text)
+    }
+
     /// Gathers what the agent wrote into events of whole characters.
     fn write(&self, kind: EventKind, bytes: &[u8], now: Instant) {
         let mut told = self.lock();
@@ -254,6 +258,26 @@ impl Observer for LiveRun {
     }
 }
 
+/// Passes on what a run was not told in the same words before: one that is prepared again has much to say twice.
+pub(crate) struct Once<'a>(pub(crate) &'a LiveRun);
+
+impl Observer for Once<'_> {
+    fn event(&self, event: Event<'_>) {
+        let told = match event {
+            Event::Note(text) => self.0.has_told(EventKind::Note, text),
+            Event::Warning(text) => self.0.has_told(EventKind::Warning, text),
+            _ => false,
+        };
+        if !told {
+            self.0.event(event);
+        }
+    }
+
+    fn ask(&self, question: &Question) -> Answer {
+        self.0.ask(question)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -308,6 +332,25 @@ mod tests {
         }
         live.event(Event::Note("x"));
         assert_eq!(texts(&live.unstored(true)), [(3, EventKind::Note, "x")]);
+    }
+
+    #[test]
+    fn what_was_told_is_not_told_again_in_the_same_words() {
+        let live = LiveRun::new(RunId::random(), "default");
+        for text in ["x", "y", "x"] {
+            Once(&live).event(Event::Note(text));
+            Once(&live).event(Event::Warning(text));
+        }
+        let told = live.unstored(true);
+        assert_eq!(
+            texts(&told),
+            [
+                (1, EventKind::Note, "x"),
+                (2, EventKind::Warning, "x"),
+                (3, EventKind::Note, "y"),
+                (4, EventKind::Warning, "y")
+            ]
+        );
     }
 
     #[test]

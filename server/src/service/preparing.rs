@@ -1,9 +1,10 @@
-//! What a run passes before it is accepted: its checks, its keys, and what its workspace granted.
+//! What a run passes before it is accepted, and once more when it had to wait for its turn: its checks, its keys, and what
+//! its workspace granted.
 
 use std::sync::{Arc, PoisonError};
 
 use super::Service;
-use super::live::LiveRun;
+use super::live::{LiveRun, Once};
 use crate::agent::Agent;
 use crate::failure::Failure;
 use crate::keeper::VaultAt;
@@ -17,7 +18,10 @@ use crate::store::AgentRow;
 const SMALL: usize = 16 << 10;
 
 impl Service {
-    /// The checks of a run: what takes time off the async threads, keys on the vault's.
+    /// The checks of a run: what takes time off the async threads, keys on the vault's. Nothing is put on record yet.
+    ///
+    /// # Errors
+    /// Whatever refuses it.
     pub(super) async fn prepare(
         self: &Arc<Self>,
         request: RunRequest,
@@ -26,11 +30,11 @@ impl Service {
         let workspace = live.workspace.as_str();
         let upstream = self.broker.upstream(request.simulate.as_ref()).await?;
         let granted = self.granted(workspace, &request.agent).await?;
-        let mut checked = if is_small(&request) {
-            self.broker.check(live.run.clone(), request, upstream, &**live)?
+        let checked = if is_small(&request) {
+            self.broker.check(live.run.clone(), request, upstream, &Once(live))?
         } else {
             let (service, live) = (Arc::clone(self), Arc::clone(live));
-            let check = move || service.broker.check(live.run.clone(), request, upstream, &*live);
+            let check = move || service.broker.check(live.run.clone(), request, upstream, &Once(&live));
             tokio::task::spawn_blocking(check)
                 .await
                 .map_err(|e| Failure::defect(format!("the checks of a run ended early: {e}")))??
@@ -39,20 +43,26 @@ impl Service {
         let (checked, keys) = self
             .keeper
             .look(workspace, move |vault| {
-                let env_keys = checked.take_env_keys();
-                let variables = Variables::Callers(&env_keys);
+                let variables = Variables::Callers(checked.env_keys());
                 let sources = match vault {
                     VaultAt::Open(vault) => KeySources::open(variables, &catalog, vault),
                     VaultAt::Rest(location) => KeySources::at_rest(variables, &catalog, location),
                 };
                 let keys = checked.open_keys(&sources, false)?;
+                drop(sources);
                 Ok((checked, keys))
             })
             .await?;
         let standing = Standing { workspace, local: false, granted, book: None };
-        let prepared = self.broker.admit(checked, keys, &standing, &**live)?;
-        self.keeper.record_uses(workspace, prepared.keys.uses.clone()).await?;
-        Ok(prepared)
+        self.broker.admit(checked, keys, &standing, &Once(live))
+    }
+
+    /// Puts on record which secrets of the vault a run may use, now that it is about to.
+    ///
+    /// # Errors
+    /// When the vault cannot be written: then the run must not be executed.
+    pub(super) async fn record_uses(&self, prepared: &Prepared) -> Result<(), Failure> {
+        self.keeper.record_uses(&prepared.workspace, prepared.keys.uses.clone()).await
     }
 
     /// What the workspace's owner granted this agent, in any version.

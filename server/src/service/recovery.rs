@@ -12,6 +12,7 @@ use super::ending::interrupted_by_server;
 use super::live::LiveRun;
 use super::queue::Place;
 use super::stored::StoredRequest;
+use super::turns::Start;
 use super::{Mode, Service};
 use crate::failure::Failure;
 use crate::store::{RunEnd, RunRow, RunStatus};
@@ -64,10 +65,7 @@ impl Service {
         };
         let told = self.store().last_event(&row.run).await?;
         let live = Arc::new(LiveRun::after_event(row.run.clone(), &row.workspace, told));
-        match Box::pin(self.prepare(request, &live)).await {
-            Ok(prepared) => self.begin(live, prepared, row.caller, None, place),
-            Err(failure) => return self.ended_badly(&row, &failure).await,
-        }
+        self.begin(live, row.caller, Start::Later(request), place);
         Ok(())
     }
 

@@ -10,35 +10,49 @@ use time::OffsetDateTime;
 use super::live::{LiveRun, Why};
 use super::queue::{Place, Turn};
 use super::{Mode, Service};
+use crate::agent::Agent;
 use crate::broker::Concluded;
 use crate::execution::interrupted;
 use crate::failure::Failure;
 use crate::prepare::Prepared;
+use crate::run::RunRequest;
 use crate::store::EventKind;
 
 /// A run that takes longer than this has its events stored while it goes on.
 const STORE_EVENTS: Duration = Duration::from_millis(500);
 
+/// How an accepted run begins.
+pub(super) enum Start {
+    /// Its turn has come already.
+    AtOnce(Box<Prepared>, Turn),
+    /// It waits, with what it was asked with and no key but those that came with that. What its workspace granted and
+    /// stored is looked at again when its turn comes: what was taken back meanwhile does not reach it.
+    Later(RunRequest),
+}
+
+impl Start {
+    fn agent(&self) -> &Agent {
+        match self {
+            Self::AtOnce(prepared, _) => &prepared.request.agent,
+            Self::Later(request) => &request.agent,
+        }
+    }
+}
+
 impl Service {
     /// Lets an accepted run take its turn.
-    pub(super) fn begin(
-        self: &Arc<Self>,
-        live: Arc<LiveRun>,
-        prepared: Prepared,
-        caller: String,
-        turn: Option<Turn>,
-        place: Place,
-    ) {
-        live.tell(EventKind::Status, if turn.is_some() { "running" } else { "queued" });
-        if turn.is_none() {
+    pub(super) fn begin(self: &Arc<Self>, live: Arc<LiveRun>, caller: String, start: Start, place: Place) {
+        let at_once = matches!(start, Start::AtOnce(..));
+        live.tell(EventKind::Status, if at_once { "running" } else { "queued" });
+        if !at_once {
             // Who follows goes on after these, should another process run it.
             self.store.append(&live.run, live.unstored(false));
         }
         self.lock().insert(live.run.clone(), Arc::clone(&live));
         let service = Arc::clone(self);
         self.spawn(async move {
-            let agent = prepared.agent.manifest.name.to_string();
-            let turn = AssertUnwindSafe(service.take_turn(&live, prepared, turn, place)).catch_unwind();
+            let agent = start.agent().manifest.name.to_string();
+            let turn = AssertUnwindSafe(service.take_turn(&live, start, place)).catch_unwind();
             // Whatever a defect left half done is the run's own: its end is told all the same.
             let concluded = Box::pin(turn)
                 .await
@@ -53,37 +67,62 @@ impl Service {
 
     /// Waits for the run's turn and executes it. None when the server stopped before that.
     async fn take_turn(
-        &self,
+        self: &Arc<Self>,
         live: &Arc<LiveRun>,
-        prepared: Prepared,
-        turn: Option<Turn>,
+        start: Start,
         place: Place,
     ) -> Option<Concluded> {
         let mut stop = live.stopper();
-        let turn = match turn {
-            Some(turn) => turn,
-            None => {
-                let turn = tokio::select! {
-                    turn = self.queue.turn(&live.workspace) => turn,
+        let (prepared, turn) = match start {
+            Start::AtOnce(prepared, turn) => {
+                drop(place);
+                (*prepared, turn)
+            }
+            Start::Later(request) => {
+                let ready = tokio::select! {
+                    ready = Box::pin(self.wait(live, request, place)) => ready,
                     _ = stop.wait_for(|count| *count > 0) => {
                         let cancelled = live.stopped() != Some(Why::Draining);
                         return cancelled.then(|| interrupted("cancelled before it was started").into());
                     }
                 };
-                // On disk before anything of it happens: what was started is not run again.
-                if let Err(failure) = self.store.started(&live.run, OffsetDateTime::now_utc()).await {
-                    return Some(failure.into());
+                match self.start(live, ready).await {
+                    Ok(started) => started,
+                    Err(failure) => return Some(failure.into()),
                 }
-                live.tell(EventKind::Status, "running");
-                turn
             }
         };
-        drop(place);
         let keep = self.mode == Mode::Serve;
         let execution = self.broker.execute(prepared, keep, std::time::Instant::now(), &**live, stop);
         let concluded = self.storing_events(live, Box::pin(execution)).await;
         drop(turn);
         Some(concluded)
+    }
+
+    /// Waits for the run's turn, and prepares it as things are then.
+    async fn wait(
+        self: &Arc<Self>,
+        live: &Arc<LiveRun>,
+        request: RunRequest,
+        place: Place,
+    ) -> Result<(Prepared, Turn), Failure> {
+        let turn = self.queue.turn(&live.workspace).await;
+        drop(place);
+        Ok((self.prepare(request, live).await?, turn))
+    }
+
+    /// Puts on record that a run that waited is started, before anything of it happens: what was started is not run
+    /// again.
+    async fn start(
+        &self,
+        live: &LiveRun,
+        ready: Result<(Prepared, Turn), Failure>,
+    ) -> Result<(Prepared, Turn), Failure> {
+        let (prepared, turn) = ready?;
+        self.store.started(&live.run, OffsetDateTime::now_utc()).await?;
+        self.record_uses(&prepared).await?;
+        live.tell(EventKind::Status, "running");
+        Ok((prepared, turn))
     }
 
     /// Carries on with a run and stores what it tells from time to time.
