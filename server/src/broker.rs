@@ -8,7 +8,6 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use orch_gateway::Receipt;
 use orch_manifests::{Catalog, RunId};
 use orch_proxy::Decision;
 use orch_runner::{Input, Mount, RunSpec, Token, protocol::MAX_INLINE_INPUT};
@@ -49,15 +48,13 @@ pub struct Broker {
 /// How a run ended, and what is on record about it.
 pub(crate) struct Concluded {
     pub(crate) result: Result<Report, Failure>,
-    /// A receipt per model call.
-    pub(crate) calls: Vec<Receipt>,
     /// What the egress proxy decided.
     pub(crate) decisions: Vec<Decision>,
 }
 
 impl From<Failure> for Concluded {
     fn from(failure: Failure) -> Self {
-        Self { result: Err(failure), calls: Vec::new(), decisions: Vec::new() }
+        Self { result: Err(failure), decisions: Vec::new() }
     }
 }
 
@@ -221,6 +218,9 @@ impl Broker {
         };
         let (token, grant) = self.router.grants().mint(policy::grant(&terms, wants.granted(&upstream)));
         let session = thinking.session(&grant, &limits, expires);
+        if let Some(session) = &session {
+            observer.calls(&session.receipts);
+        }
         let beyond = Beyond {
             proxy: Arc::clone(&upstream.proxy),
             gateway: Arc::clone(&upstream.gateway),
@@ -256,7 +256,6 @@ impl Broker {
         drop(admission);
         leased.end().await;
 
-        let calls = session.as_ref().map(|session| session.receipts.all()).unwrap_or_default();
         let decisions = grant.ledger().decisions();
         let result = match ran {
             // A worker that died of the same interrupt is no news of its own.
@@ -279,7 +278,7 @@ impl Broker {
                 })
             }),
         };
-        Ok(Concluded { result, calls, decisions })
+        Ok(Concluded { result, decisions })
     }
 }
 

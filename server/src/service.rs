@@ -226,7 +226,7 @@ impl Service {
                 self.record_uses(&prepared).await?;
                 Start::AtOnce(Box::new(prepared), turn)
             }
-            None => Start::Later(prepared.into_request()),
+            None => Start::Later(Box::new(prepared.into_request())),
         };
         let created = OffsetDateTime::now_utc();
         let row = NewRun {

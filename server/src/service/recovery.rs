@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use super::ending::interrupted_by_server;
@@ -15,7 +16,8 @@ use super::stored::StoredRequest;
 use super::turns::Start;
 use super::{Mode, Service};
 use crate::failure::Failure;
-use crate::store::{RunEnd, RunRow, RunStatus};
+use crate::run::dollars;
+use crate::store::{CallRow, RunEnd, RunRow, RunStatus};
 
 impl Service {
     /// Takes over the runs of dead processes. The server also runs what had not been started, in the background: it is
@@ -65,7 +67,7 @@ impl Service {
         };
         let told = self.store().last_event(&row.run).await?;
         let live = Arc::new(LiveRun::after_event(row.run.clone(), &row.workspace, told));
-        self.begin(live, row.caller, Start::Later(request), place);
+        self.begin(live, row.caller, Start::Later(Box::new(request)), place);
         Ok(())
     }
 
@@ -76,19 +78,30 @@ impl Service {
             }
             _ => "it had been started",
         };
-        self.end(row, RunStatus::Interrupted, &interrupted_by_server(&why)).await
+        let failure = interrupted_by_server(&why);
+        let report = match row.started {
+            Some(_) => Some(what_is_known(row, failure.code(), &self.store().calls(&row.run).await?)),
+            None => None,
+        };
+        self.end(row, RunStatus::Interrupted, &failure, report).await
     }
 
     async fn ended_badly(&self, row: &RunRow, failure: &Failure) -> Result<(), Failure> {
-        self.end(row, RunStatus::Failed, failure).await
+        self.end(row, RunStatus::Failed, failure, None).await
     }
 
-    async fn end(&self, row: &RunRow, status: RunStatus, failure: &Failure) -> Result<(), Failure> {
+    async fn end(
+        &self,
+        row: &RunRow,
+        status: RunStatus,
+        failure: &Failure,
+        report: Option<Value>,
+    ) -> Result<(), Failure> {
         let end = RunEnd {
             status,
             exit_code: failure.kind().exit_code(),
             error: Some(failure.to_json()["error"].take()),
-            report: None,
+            report,
             finished: OffsetDateTime::now_utc(),
             calls: Vec::new(),
             decisions: Vec::new(),
@@ -96,4 +109,23 @@ impl Service {
         };
         self.store().finish(&row.run, end).await
     }
+}
+
+/// The report of a run that nobody saw end, as far as it is on record: the model calls that were stored while it went on.
+fn what_is_known(row: &RunRow, status: &str, calls: &[CallRow]) -> Value {
+    let sum = |count: fn(&CallRow) -> u64| calls.iter().map(count).sum::<u64>();
+    let cost = calls.iter().map(|call| call.cost_micro_usd).sum::<Option<u64>>();
+    let receipts: Vec<Value> =
+        calls.iter().filter_map(|call| serde_json::from_str(&call.receipt).ok()).collect();
+    json!({
+        "run_id": row.run,
+        "status": status,
+        "output": null,
+        "usage": {
+            "input_tokens": sum(|call| call.input_tokens),
+            "output_tokens": sum(|call| call.output_tokens),
+            "cost_usd": cost.map(dollars),
+        },
+        "calls": receipts,
+    })
 }

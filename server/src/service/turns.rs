@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use time::OffsetDateTime;
 
+use super::ending::Payer;
 use super::live::{LiveRun, Why};
 use super::queue::{Place, Turn};
 use super::{Mode, Service};
@@ -18,8 +19,8 @@ use crate::prepare::Prepared;
 use crate::run::RunRequest;
 use crate::store::EventKind;
 
-/// A run that takes longer than this has its events stored while it goes on.
-const STORE_EVENTS: Duration = Duration::from_millis(500);
+/// A run that takes longer than this has its events and model calls stored while it goes on.
+const RECORD: Duration = Duration::from_millis(500);
 
 /// How an accepted run begins.
 pub(super) enum Start {
@@ -27,7 +28,7 @@ pub(super) enum Start {
     AtOnce(Box<Prepared>, Turn),
     /// It waits, with what it was asked with and no key but those that came with that. What its workspace granted and
     /// stored is looked at again when its turn comes: what was taken back meanwhile does not reach it.
-    Later(RunRequest),
+    Later(Box<RunRequest>),
 }
 
 impl Start {
@@ -51,14 +52,14 @@ impl Service {
         self.lock().insert(live.run.clone(), Arc::clone(&live));
         let service = Arc::clone(self);
         self.spawn(async move {
-            let agent = start.agent().manifest.name.to_string();
-            let turn = AssertUnwindSafe(service.take_turn(&live, start, place)).catch_unwind();
+            let payer = Payer { caller, agent: start.agent().manifest.name.to_string() };
+            let turn = AssertUnwindSafe(service.take_turn(&live, &payer, start, place)).catch_unwind();
             // Whatever a defect left half done is the run's own: its end is told all the same.
             let concluded = Box::pin(turn)
                 .await
                 .unwrap_or_else(|_| Some(Failure::defect("the execution of the run panicked").into()));
             match concluded {
-                Some(concluded) => service.conclude(&live, &caller, &agent, concluded).await,
+                Some(concluded) => service.conclude(&live, &payer, concluded).await,
                 // It stays in the store, and waits for the next server.
                 None => service.let_go(&live),
             }
@@ -69,6 +70,7 @@ impl Service {
     async fn take_turn(
         self: &Arc<Self>,
         live: &Arc<LiveRun>,
+        payer: &Payer,
         start: Start,
         place: Place,
     ) -> Option<Concluded> {
@@ -80,7 +82,7 @@ impl Service {
             }
             Start::Later(request) => {
                 let ready = tokio::select! {
-                    ready = Box::pin(self.wait(live, request, place)) => ready,
+                    ready = Box::pin(self.wait(live, *request, place)) => ready,
                     _ = stop.wait_for(|count| *count > 0) => {
                         let cancelled = live.stopped() != Some(Why::Draining);
                         return cancelled.then(|| interrupted("cancelled before it was started").into());
@@ -94,7 +96,7 @@ impl Service {
         };
         let keep = self.mode == Mode::Serve;
         let execution = self.broker.execute(prepared, keep, std::time::Instant::now(), &**live, stop);
-        let concluded = self.storing_events(live, Box::pin(execution)).await;
+        let concluded = self.keeping_record(live, payer, Box::pin(execution)).await;
         drop(turn);
         Some(concluded)
     }
@@ -125,18 +127,23 @@ impl Service {
         Ok((prepared, turn))
     }
 
-    /// Carries on with a run and stores what it tells from time to time.
-    async fn storing_events<T>(&self, live: &LiveRun, work: impl Future<Output = T>) -> T {
+    /// Carries on with a run, and stores from time to time what it tells and which models it called: what it spent is on
+    /// record even if this process is killed.
+    async fn keeping_record<T>(&self, live: &LiveRun, payer: &Payer, work: impl Future<Output = T>) -> T {
         let mut work = std::pin::pin!(work);
         loop {
-            match tokio::time::timeout(STORE_EVENTS, &mut work).await {
-                Ok(done) => return done,
-                Err(_) => {
-                    let events = live.unstored(false);
-                    if !events.is_empty() {
-                        self.store.append(&live.run, events);
-                    }
-                }
+            if let Ok(done) = tokio::time::timeout(RECORD, &mut work).await {
+                return done;
+            }
+            let events = live.unstored(false);
+            if !events.is_empty() {
+                self.store.append(&live.run, events);
+            }
+            let (first, receipts) = live.unstored_calls();
+            if !receipts.is_empty() {
+                let now = OffsetDateTime::now_utc();
+                let calls = receipts.iter().map(|receipt| payer.call(live, receipt, now)).collect();
+                self.store.record_calls(first, calls);
             }
         }
     }

@@ -89,7 +89,7 @@ pub struct RunEnd {
     pub report: Option<Value>,
     /// When.
     pub finished: OffsetDateTime,
-    /// The model calls that were not recorded before.
+    /// All of its model calls, in the order in which they ended. Those that are on record already stay as they are.
     pub calls: Vec<CallRow>,
     /// Decisions of the egress proxy; the first [`DECISIONS_LIMIT`] are kept.
     pub decisions: Vec<Value>,

@@ -89,9 +89,7 @@ pub(super) fn finish(
         )
         .optional()?;
     let Some(seq) = seq else { return Err(not_open(db, run)?) };
-    for call in &end.calls {
-        usage::record(db, call)?;
-    }
+    usage::record_all(db, 0, &end.calls)?;
     let mut insert = db.prepare_cached("INSERT INTO decisions (run, place, decision) VALUES (?1, ?2, ?3)")?;
     for (place, decision) in (0_i64..).zip(end.decisions.iter().take(DECISIONS_LIMIT)) {
         insert.execute(params![seq, place, decision.to_string()])?;

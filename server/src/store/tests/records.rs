@@ -121,6 +121,40 @@ async fn usage_adds_up_by_what_is_asked() {
 }
 
 #[tokio::test]
+async fn calls_of_a_run_are_stored_while_it_goes_on_and_counted_once() {
+    let stage = stage();
+    let [run, cut_off] =
+        [accepted(&stage.store, new_run("default")).await, accepted(&stage.store, new_run("default")).await];
+    let calls = |run: &RunId, models: &[&str]| -> Vec<CallRow> {
+        models
+            .iter()
+            .map(|model| CallRow { run: Some(run.clone()), ..call("default", model, Some(1)) })
+            .collect()
+    };
+    let total = async || {
+        let query = UsageQuery { since: None, until: None, by: UsageBy::Total };
+        stage.store.usage("default", &query).await.expect("added up")[0].calls
+    };
+    stage.store.record_calls(0, calls(&run, &["a", "a"]));
+    stage.store.record_calls(2, calls(&run, &["b"]));
+    stage.store.record_calls(0, calls(&cut_off, &["x"]));
+    stage.store.flush().await.expect("flushed");
+    assert_eq!(total().await, 4);
+    // The end brings all of them: those of before, and one that nobody stored yet.
+    let all = calls(&run, &["a", "a", "b", "c"]);
+    stage
+        .store
+        .finish(&run, RunEnd { calls: all.clone(), ..end(RunStatus::Succeeded) })
+        .await
+        .expect("ended");
+    assert_eq!(total().await, 5);
+    assert_eq!(stage.store.calls(&run).await.expect("read"), all);
+    // A run that nobody ended keeps what was stored of it.
+    assert_eq!(stage.store.calls(&cut_off).await.expect("read"), calls(&cut_off, &["x"]));
+    assert_eq!(stage.store.calls(&RunId::random()).await.expect("read"), []);
+}
+
+#[tokio::test]
 async fn counts_that_cannot_be_true_do_not_spoil_sums() {
     let stage = stage();
     for _ in 0..3 {
