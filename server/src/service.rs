@@ -203,10 +203,16 @@ impl Service {
         }
     }
 
-    /// Whether new runs are refused because this service is about to stop.
-    #[must_use]
-    pub fn is_draining(&self) -> bool {
-        self.queue.is_closed()
+    /// Whether new runs can be accepted.
+    ///
+    /// # Errors
+    /// Why not: `shutting_down`, or that the store or the vault has failed for good.
+    pub fn readiness(&self) -> Result<(), Failure> {
+        if self.queue.is_closed() {
+            return Err(queue::shutting_down());
+        }
+        self.store.health()?;
+        self.keeper.health()
     }
 
     /// Accepts a run: checks everything that could refuse it, puts it on disk, and lets it take its turn.

@@ -15,7 +15,7 @@ use orch_manifests::RunId;
 use serde_json::Value;
 use time::OffsetDateTime;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, Kind};
 
 mod blobs;
 mod columns;
@@ -111,6 +111,29 @@ impl Store {
     /// When the writer cannot commit.
     pub async fn flush(&self) -> Result<(), Failure> {
         self.inner.writer.write(|_| Ok(())).await
+    }
+
+    /// Whether it can still be written to, as far as that is known without writing.
+    ///
+    /// # Errors
+    /// `store_closed` when what writes it has failed.
+    pub fn health(&self) -> Result<(), Failure> {
+        if self.inner.writer.has_ended() {
+            return Err(Failure::new(
+                Kind::Server,
+                "store_closed",
+                "the store is closed: what writes it has failed",
+            )
+            .hint("start orch again; this is a defect, please report it"));
+        }
+        Ok(())
+    }
+
+    /// Makes the thread that writes panic.
+    #[cfg(test)]
+    pub(crate) async fn break_writer(&self) {
+        let broken = self.inner.writer.write::<()>(|_| panic!("a test wants the writer to panic")).await;
+        assert!(broken.is_err());
     }
 
     fn ledger(&self) -> MutexGuard<'_, events::Ledger> {

@@ -50,8 +50,7 @@ impl Queue {
     pub(super) fn enter(self: &Arc<Self>, workspace: &str, input: usize) -> Result<Place, Failure> {
         let mut state = self.lock();
         if state.closed {
-            return Err(Failure::new(Kind::Server, "shutting_down", "the server is about to stop")
-                .hint("try again in a moment"));
+            return Err(shutting_down());
         }
         state.places.check(workspace, input, self.most_waiting, state.free)?;
         Ok(self.place(&mut state, workspace, input))
@@ -126,6 +125,11 @@ impl Queue {
         // Every change of it is whole.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Why a closed queue lets nobody in.
+pub(super) fn shutting_down() -> Failure {
+    Failure::new(Kind::Server, "shutting_down", "the server is about to stop").hint("try again in a moment")
 }
 
 impl State {

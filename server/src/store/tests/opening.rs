@@ -105,7 +105,7 @@ fn a_newer_version_is_left_alone() {
     drop(stage.store);
     raw(stage.folder.path()).pragma_update(None, "user_version", 99).expect("changed");
     let failure = refused(stage.folder.path());
-    assert_eq!((failure.code(), failure.kind()), ("store_version", crate::failure::Kind::Server));
+    assert_eq!((failure.code(), failure.kind()), ("store_version", Kind::Server));
     assert!(failure.message().contains("version 99"), "{failure}");
     assert!(failure.hints()[0].contains("newer"), "{:?}", failure.hints());
 }
