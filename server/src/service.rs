@@ -46,7 +46,7 @@ use turns::Start;
 
 /// How long a worker that nobody uses is kept.
 const WORKER_IDLE: Duration = Duration::from_secs(60);
-/// How often idle workers are looked for.
+/// How often idle workers are looked for, and what runs have left behind.
 const HOUSEKEEPING: Duration = Duration::from_secs(10);
 
 /// What a service is made of.
@@ -146,6 +146,8 @@ impl Service {
                     tokio::time::sleep(HOUSEKEEPING).await;
                     let Some(service) = housekeeping.upgrade() else { return };
                     service.broker.workers().reap(WORKER_IDLE).await;
+                    // What cannot be done now is done the next time.
+                    let _ = service.store.empty_log().await;
                 }
             });
         }
@@ -222,9 +224,9 @@ impl Service {
     pub async fn submit(self: &Arc<Self>, caller: &Caller, request: RunRequest) -> Result<RunId, Failure> {
         let input = request.input.as_ref().map_or(0, String::len);
         let place = self.queue.enter(&caller.workspace, input)?;
-        let stored = StoredRequest::of(&request, self.mode == Mode::Embedded).to_json()?;
-        let agent = Arc::clone(&request.agent);
         let live = Arc::new(LiveRun::new(RunId::random(), &caller.workspace));
+        let stored = StoredRequest::of(&live.run, &request, self.mode == Mode::Embedded).to_json()?;
+        let agent = Arc::clone(&request.agent);
         let prepared = Box::pin(self.prepare(request, &live)).await?;
         self.keep_agent(&agent).await?;
         let start = match self.queue.try_turn() {

@@ -9,6 +9,7 @@
 //! Reads use connections of their own and see what is committed. Order is that of commits, never that of clocks.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use orch_manifests::RunId;
@@ -63,8 +64,11 @@ pub struct Store {
 
 struct Inner {
     folder: Box<Path>,
-    writer: Writer,
+    // Before the writer, so that its connection is the last to close: one that only reads would leave the log behind.
     readers: Readers,
+    writer: Writer,
+    /// Whether the log may hold requests of runs that this handle has ended.
+    log_holds_requests: AtomicBool,
     blobs: Blobs,
     documents: Blobs,
     ledger: Mutex<events::Ledger>,
@@ -93,6 +97,7 @@ impl Store {
                 documents: Blobs::open(&folder.join("documents"))?,
                 writer: Writer::start(db, path.clone())?,
                 readers: Readers::new(path),
+                log_holds_requests: AtomicBool::new(false),
                 ledger: Mutex::default(),
                 folder: folder.into(),
             }),
@@ -111,6 +116,25 @@ impl Store {
     /// When the writer cannot commit.
     pub async fn flush(&self) -> Result<(), Failure> {
         self.inner.writer.write(|_| Ok(())).await
+    }
+
+    /// Empties the write-ahead log when this handle has ended runs since the last time: what a row held before stands in it until
+    /// then. Others that use the database at this moment are not waited for; then it is for the next time.
+    ///
+    /// # Errors
+    /// `store_busy`, and those of [`Store`].
+    pub async fn empty_log(&self) -> Result<(), Failure> {
+        if !self.inner.log_holds_requests.swap(false, Ordering::Relaxed) {
+            return Ok(());
+        }
+        let path = self.inner.folder.join(DATABASE);
+        let emptied = tokio::task::spawn_blocking(move || schema::empty_log(&path))
+            .await
+            .unwrap_or_else(|error| Err(Failure::defect(format!("emptying the store's log: {error}"))));
+        if emptied.is_err() {
+            self.inner.log_holds_requests.store(true, Ordering::Relaxed);
+        }
+        emptied
     }
 
     /// Whether it can still be written to, as far as that is known without writing.
@@ -150,7 +174,13 @@ impl Store {
     /// `conflict` when there is a run with this id.
     pub async fn accept(&self, run: NewRun) -> Result<(), Failure> {
         let request = Document::keep(&self.inner.documents, &run.request).await?;
-        self.inner.writer.write(move |db| runs::accept(db, &run, &request)).await
+        let file = request.file();
+        let accepted = self.inner.writer.write(move |db| runs::accept(db, &run, &request)).await;
+        if let (Err(_), Some(file)) = (&accepted, file) {
+            // Nothing was accepted, and nothing is kept. What cannot be removed is nobody's but the disk's trouble.
+            let _ = self.inner.documents.remove(&file);
+        }
+        accepted
     }
 
     /// Notes that a run was started; again, when it is started again after a recovery.
@@ -177,6 +207,7 @@ impl Store {
     }
 
     /// Puts the end of a run on record: status, error, report, model calls, decisions and last events, all or nothing.
+    /// Its request goes: nobody needs it any more, and it may hold what its caller would not want to lie about.
     ///
     /// # Errors
     /// `run_ended` when it has an end, which stays; `run_not_found`.
@@ -185,8 +216,9 @@ impl Store {
             Some(report) => Some(Document::keep(&self.inner.documents, report).await?),
             None => None,
         };
-        let of = run.clone();
-        self.inner.writer.write(move |db| runs::finish(db, &of, &end, report.as_ref())).await?;
+        let (of, documents) = (run.clone(), self.inner.documents.clone());
+        self.inner.writer.write(move |db| runs::finish(db, &of, &end, report.as_ref(), &documents)).await?;
+        self.inner.log_holds_requests.store(true, Ordering::Relaxed);
         self.ledger().forget(run);
         Ok(())
     }

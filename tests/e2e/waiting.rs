@@ -1,6 +1,7 @@
 //! Runs that wait for their turn on a server: what changes meanwhile reaches them.
 
 use orch_tests::gate::Gate;
+use orch_tests::needle::{self, Needle};
 use orch_tests::reply::Reply;
 use orch_tests::server::Server;
 use orch_tests::wire::Received;
@@ -23,8 +24,13 @@ fn busy(stage: &mut Stage, gate: &Gate) -> (Server, String) {
 }
 
 fn submit(server: &Server) -> String {
-    let body =
-        json!({ "agent": "orch/summarizer", "model": "gpt-4o-mini", "input": { "text": "Ships came." } });
+    submit_with(server, &json!({}))
+}
+
+fn submit_with(server: &Server, env: &Value) -> String {
+    let body = json!({
+        "agent": "orch/summarizer", "model": "gpt-4o-mini", "input": { "text": "Ships came." }, "env": env,
+    });
     let run = server.ask("POST", "/v1/runs", Some(&body)).expect(202).json();
     run["id"].as_str().expect("an id").to_owned()
 }
@@ -57,4 +63,19 @@ fn a_key_that_was_rotated_is_used_in_its_new_version() {
     assert_eq!((&end["exit_code"], &end["error"]["code"]), (&json!(3), &json!("keys_rejected")), "{end}");
     let sent: Vec<String> = stage.openai.received().iter().map(bearer).collect();
     assert_eq!(sent, [OPENAI_KEY, ROTATED]);
+}
+
+#[test]
+fn what_a_run_was_given_lies_on_disk_while_it_waits_and_not_after_its_end() {
+    const CANARY: &str = "canary-Zq7Lx2Vn9Rt4Ys8Hd3Kf1Bm5Gc6Jv0X";
+    let (mut stage, gate) = (Stage::new(), Gate::closed());
+    let (server, _) = busy(&mut stage, &gate);
+    let waited = submit_with(&server, &json!({ "TOKEN": CANARY }));
+    let needle = Needle::new(CANARY);
+    assert!(!stage.home.search(&needle).is_empty(), "a server that dies now has to run it again");
+    gate.open();
+    let end = end_of(&server, &waited);
+    assert_eq!(end["status"], "succeeded", "{end}");
+    server.terminate().expect(0);
+    needle::none(&stage.home.search(&needle));
 }

@@ -23,6 +23,8 @@ const STATEMENTS: usize = 64;
 /// that a short-lived process finds the gap between two transactions of a busy server.
 const BUSY_ATTEMPTS: i32 = 5000;
 const BUSY_PAUSE: Duration = Duration::from_millis(1);
+/// How often where others are kept waiting.
+const BRIEF_ATTEMPTS: i32 = 100;
 
 /// Opens the database for the one writer of this handle, and brings it to this program's version.
 pub(super) fn open_writer(path: &Path, wait: Wait) -> Result<Connection, Failure> {
@@ -42,6 +44,27 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection, Problem> {
     Ok(db)
 }
 
+/// Brings all of the write-ahead log into the database, and cuts it to nothing.
+pub(super) fn empty_log(path: &Path) -> Result<(), Failure> {
+    let empty = || -> Result<bool, Problem> {
+        let db = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE, briefly)?;
+        db.pragma_update(None, "synchronous", "full")?;
+        let checkpoint = |how| db.query_row(how, [], |row| row.get::<_, bool>(0));
+        // Most of it while others go on; they are held up for the rest alone.
+        checkpoint("PRAGMA wal_checkpoint(PASSIVE)")?;
+        Ok(checkpoint("PRAGMA wal_checkpoint(TRUNCATE)")?)
+    };
+    match empty() {
+        Ok(false) => Ok(()),
+        Ok(true) => Err(Failure::new(
+            Kind::Server,
+            "store_busy",
+            format!("{} is being used too much for its log to be emptied", path.display()),
+        )),
+        Err(problem) => Err(problem.told(path)),
+    }
+}
+
 /// What is done while another process writes: it is told how often it was asked before, and says whether to try again.
 pub(super) type Wait = fn(i32) -> bool;
 
@@ -49,6 +72,12 @@ pub(super) type Wait = fn(i32) -> bool;
 pub(super) fn patiently(attempt: i32) -> bool {
     thread::sleep(BUSY_PAUSE);
     attempt < BUSY_ATTEMPTS
+}
+
+/// Waits for a moment: who writes must not be held up meanwhile.
+fn briefly(attempt: i32) -> bool {
+    thread::sleep(BUSY_PAUSE);
+    attempt < BRIEF_ATTEMPTS
 }
 
 fn connect(path: &Path, access: OpenFlags, wait: Wait) -> Result<Connection, Problem> {
@@ -81,6 +110,8 @@ fn prepare(path: &Path, wait: Wait) -> Result<Connection, Problem> {
     }
     db.pragma_update(None, "synchronous", "full")?;
     db.pragma_update(None, "foreign_keys", true)?;
+    // What a row held before is overwritten, and not only forgotten.
+    db.pragma_update(None, "secure_delete", true)?;
     db.pragma_update(None, "wal_autocheckpoint", 4000)?;
     db.pragma_update(None, "journal_size_limit", 64 << 20)?;
     db.pragma_update(None, "cache_size", -16_384)?;
