@@ -43,6 +43,9 @@ pub struct Broker {
     workers: Workers,
     /// The way to real providers and hosts, made when it is first needed.
     internet: OnceLock<Arc<Upstream>>,
+    /// What a test wants to happen in the next execution.
+    #[cfg(test)]
+    pub(crate) in_next_execution: std::sync::Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
 /// How a run ended, and what is on record about it.
@@ -79,6 +82,8 @@ impl Broker {
             home,
             router,
             internet: OnceLock::new(),
+            #[cfg(test)]
+            in_next_execution: std::sync::Mutex::default(),
         }
     }
 
@@ -195,6 +200,11 @@ impl Broker {
         let RunRequest { agent, env, stream, keys: given, env_keys, .. } = request;
         // What of these is of use is among the keys.
         drop((given, env_keys));
+        #[cfg(test)]
+        {
+            let act = self.in_next_execution.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+            act.into_iter().for_each(|act| act());
+        }
         let issued = policy::issue(&keys, &upstream.catalog);
         let env = policy::guest_environment(&run, &agent.manifest, &env, &issued, thinking.has_models())?;
         let wanted = Wanted {

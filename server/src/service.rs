@@ -106,15 +106,23 @@ impl Service {
     /// # Errors
     /// When the store or the vault cannot be used.
     pub async fn open(parts: Parts, mode: Mode) -> Result<Arc<Self>, Failure> {
-        let Parts { home, config, catalog, vault, program, simulate } = parts;
-        let folder = home.data().to_owned();
-        home.ensure(&folder)?;
-        for file in [&vault.store, &vault.key_file] {
+        let folder = parts.home.data().to_owned();
+        parts.home.ensure(&folder)?;
+        for file in [&parts.vault.store, &parts.vault.key_file] {
             if let Some(folder) = file.parent() {
-                home.ensure(folder)?;
+                parts.home.ensure(folder)?;
             }
         }
-        let (store, instance) = open_store(folder).await?;
+        Self::over(open_store(folder).await?, parts, mode).await
+    }
+
+    /// The service over a store that is open.
+    async fn over(
+        (store, instance): (Store, Instance),
+        parts: Parts,
+        mode: Mode,
+    ) -> Result<Arc<Self>, Failure> {
+        let Parts { home, config, catalog, vault, program, simulate } = parts;
         let queue = Queue::new(config.max_running as usize, config.max_queued);
         let broker =
             Broker::new(Environment::Fixed(BTreeMap::new()), home, config, catalog, vault.clone(), &program);

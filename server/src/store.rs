@@ -84,7 +84,8 @@ impl Store {
         Self::open_waiting(folder, schema::patiently)
     }
 
-    fn open_waiting(folder: &Path, wait: schema::Wait) -> Result<Self, Failure> {
+    /// As [`Store::open`], with what is done while another process writes.
+    pub(crate) fn open_waiting(folder: &Path, wait: fn(i32) -> bool) -> Result<Self, Failure> {
         let folder = place::folder(folder)?;
         let path = folder.join(DATABASE);
         place::database(&path)?;

@@ -11,6 +11,7 @@ use crate::agent::Agent;
 use crate::stage::ONE_MODEL;
 use crate::store::{EventKind, RunRow, RunStatus};
 
+mod ends;
 mod waiting;
 
 const KEY: &str = "sk-0123456789abcdef0123456789abcdef";
