@@ -95,9 +95,9 @@ fn connect(path: &Path, access: OpenFlags, wait: Wait) -> Result<Connection, Pro
 fn prepare(path: &Path, wait: Wait) -> Result<Connection, Problem> {
     let mut db = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE, wait)?;
     // Before anything is written: a file of somebody else's stays as it is.
-    recognise(&db, path)?;
+    version(&db, path)?;
     // Both are of the connection: every commit is on disk when it returns.
-    let mode: String = db.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))?;
+    let mode = write_ahead(&db, wait)?;
     if mode != "wal" {
         return Err(Problem::Refused(
             Failure::new(
@@ -119,7 +119,29 @@ fn prepare(path: &Path, wait: Wait) -> Result<Connection, Problem> {
     Ok(db)
 }
 
-/// The version of the database; 0 is an empty one.
+/// Asks for a write-ahead log, and returns the mode that the database has then.
+///
+/// SQLite does not wait for others by itself here: it has a lock already when it finds that it needs a stronger one.
+fn write_ahead(db: &Connection, wait: Wait) -> rusqlite::Result<String> {
+    let mut attempt = 0;
+    loop {
+        match db.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0)) {
+            Err(error)
+                if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) && wait(attempt) =>
+            {
+                attempt += 1;
+            }
+            done => return done,
+        }
+    }
+}
+
+/// The version of the database, of one moment: another process may be filling it.
+fn version(db: &Connection, path: &Path) -> Result<usize, Problem> {
+    recognise(&*db.unchecked_transaction()?, path)
+}
+
+/// The version of the database; 0 is an empty one. Reads more than once, so it has to be asked in a transaction.
 fn recognise(db: &Connection, path: &Path) -> Result<usize, Problem> {
     let number = |name: &str| db.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
     let (application, version) = (number("application_id")?, number("user_version")?);
@@ -149,7 +171,7 @@ fn recognise(db: &Connection, path: &Path) -> Result<usize, Problem> {
 }
 
 fn migrate(db: &mut Connection, path: &Path) -> Result<(), Problem> {
-    if recognise(db, path)? == MIGRATIONS.len() {
+    if version(db, path)? == MIGRATIONS.len() {
         return Ok(());
     }
     let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
