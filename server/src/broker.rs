@@ -8,7 +8,6 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use orch_gateway::Receipt;
 use orch_manifests::{Catalog, RunId};
 use orch_proxy::Decision;
 use orch_runner::{Input, Mount, RunSpec, Token, protocol::MAX_INLINE_INPUT};
@@ -44,20 +43,21 @@ pub struct Broker {
     workers: Workers,
     /// The way to real providers and hosts, made when it is first needed.
     internet: OnceLock<Arc<Upstream>>,
+    /// What a test wants to happen in the next execution.
+    #[cfg(test)]
+    pub(crate) in_next_execution: std::sync::Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
 /// How a run ended, and what is on record about it.
 pub(crate) struct Concluded {
     pub(crate) result: Result<Report, Failure>,
-    /// A receipt per model call.
-    pub(crate) calls: Vec<Receipt>,
     /// What the egress proxy decided.
     pub(crate) decisions: Vec<Decision>,
 }
 
 impl From<Failure> for Concluded {
     fn from(failure: Failure) -> Self {
-        Self { result: Err(failure), calls: Vec::new(), decisions: Vec::new() }
+        Self { result: Err(failure), decisions: Vec::new() }
     }
 }
 
@@ -82,6 +82,8 @@ impl Broker {
             home,
             router,
             internet: OnceLock::new(),
+            #[cfg(test)]
+            in_next_execution: std::sync::Mutex::default(),
         }
     }
 
@@ -120,7 +122,7 @@ impl Broker {
     ) -> Result<Report, Failure> {
         let started = Instant::now();
         let upstream = self.upstream(request.simulate.as_ref()).await?;
-        let mut checked = self.check(RunId::random(), request, upstream, observer)?;
+        let checked = self.check(RunId::random(), request, upstream, observer)?;
         // The vault is closed again when this is done.
         let keys =
             checked.open_keys(&KeySources::new(&self.environment, &self.catalog, &self.vault), true)?;
@@ -193,8 +195,16 @@ impl Broker {
         observer: &dyn Observer,
         stop: &mut watch::Receiver<u8>,
     ) -> Result<Concluded, Failure> {
-        let Prepared { run, workspace, agent, env, stream, input, limits, mounts, upstream, .. } = prepared;
+        let Prepared { run, workspace, request, input, limits, mounts, upstream, .. } = prepared;
         let Prepared { keys, thinking, wants, output_schema, simulated, .. } = prepared;
+        let RunRequest { agent, env, stream, keys: given, env_keys, .. } = request;
+        // What of these is of use is among the keys.
+        drop((given, env_keys));
+        #[cfg(test)]
+        {
+            let act = self.in_next_execution.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+            act.into_iter().for_each(|act| act());
+        }
         let issued = policy::issue(&keys, &upstream.catalog);
         let env = policy::guest_environment(&run, &agent.manifest, &env, &issued, thinking.has_models())?;
         let wanted = Wanted {
@@ -218,6 +228,9 @@ impl Broker {
         };
         let (token, grant) = self.router.grants().mint(policy::grant(&terms, wants.granted(&upstream)));
         let session = thinking.session(&grant, &limits, expires);
+        if let Some(session) = &session {
+            observer.calls(&session.receipts);
+        }
         let beyond = Beyond {
             proxy: Arc::clone(&upstream.proxy),
             gateway: Arc::clone(&upstream.gateway),
@@ -253,7 +266,6 @@ impl Broker {
         drop(admission);
         leased.end().await;
 
-        let calls = session.as_ref().map(|session| session.receipts.all()).unwrap_or_default();
         let decisions = grant.ledger().decisions();
         let result = match ran {
             // A worker that died of the same interrupt is no news of its own.
@@ -276,7 +288,7 @@ impl Broker {
                 })
             }),
         };
-        Ok(Concluded { result, calls, decisions })
+        Ok(Concluded { result, decisions })
     }
 }
 

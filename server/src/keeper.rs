@@ -66,6 +66,14 @@ impl Keeper {
         Self { thread, catalog, cache: Cache::default(), seen: SeenByToken::default() }
     }
 
+    /// Whether the vault can still be asked, as far as that is known without asking.
+    ///
+    /// # Errors
+    /// `vault_closed` when what holds it has failed, `vault_thread` when that could not be started.
+    pub fn health(&self) -> Result<(), Failure> {
+        self.thread.health()
+    }
+
     /// Reads something in a workspace's vault, on its thread.
     ///
     /// # Errors

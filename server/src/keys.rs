@@ -111,7 +111,7 @@ pub(crate) struct KeyQuestion<'a> {
     pub(crate) bare: bool,
     /// Providers that the run may use, the plan's primary first.
     pub(crate) wanted: &'a [&'a Provider],
-    pub(crate) flags: Vec<FlagKey>,
+    pub(crate) flags: &'a [FlagKey],
     pub(crate) secret_grants: &'a [SecretGrant],
     /// Whether an agent's name says who it is. On a server anybody may upload an agent of any name, so what a secret's
     /// owner said about the name does not stand in for a grant of exactly this content.
@@ -120,7 +120,7 @@ pub(crate) struct KeyQuestion<'a> {
 
 impl KeyQuestion<'_> {
     /// Finds and opens the keys; the store is closed again when this returns.
-    pub(crate) fn open(mut self, sources: &KeySources<'_>) -> Result<Keys, Failure> {
+    pub(crate) fn open(self, sources: &KeySources<'_>) -> Result<Keys, Failure> {
         let asked = secrets::asked(self.manifest, self.bare, self.secret_grants)?;
         let wanted: Vec<Wanted<'_>> = self
             .wanted
@@ -139,7 +139,7 @@ impl KeyQuestion<'_> {
                 .iter()
                 .find(|provider| provider.slug.as_str() == found.provider)
                 .ok_or_else(|| Failure::defect("a key was resolved for a provider that nobody wanted"))?;
-            let secret = match take(&found, &mut self.flags, primary.as_deref(), sources) {
+            let secret = match take(&found, self.flags, primary.as_deref(), sources) {
                 Ok(secret) => secret,
                 // Whose key was not asked for by name may go without it.
                 Err(failure) if may_go_without(&failure, &found, primary.as_deref()) => {
@@ -183,12 +183,12 @@ impl KeyQuestion<'_> {
 /// Takes the key that was found from where it is.
 fn take(
     found: &KeyRef,
-    flags: &mut Vec<FlagKey>,
+    flags: &[FlagKey],
     primary: Option<&str>,
     sources: &KeySources<'_>,
 ) -> Result<Secret, Failure> {
     let secret = match found.source {
-        Source::Flag => take_flag(flags, found, primary),
+        Source::Flag => flag(flags, found, primary),
         Source::Env => sources.in_environment(&found.name),
         Source::Vault => sources.in_vault(&secret_name(&found.name)?)?.map(|(secret, _)| secret),
         Source::Simulated => None,
@@ -201,12 +201,11 @@ fn take(
     Ok(secret)
 }
 
-/// A bare flag is filed under the primary provider.
-fn take_flag(flags: &mut Vec<FlagKey>, found: &KeyRef, primary: Option<&str>) -> Option<Secret> {
-    let at = flags
-        .iter()
-        .position(|flag| flag.provider.as_deref().or(primary) == Some(found.provider.as_str()))?;
-    Some(flags.swap_remove(at).secret)
+/// A bare flag is filed under the primary provider. It is copied: a run that waits for its turn looks again.
+fn flag(flags: &[FlagKey], found: &KeyRef, primary: Option<&str>) -> Option<Secret> {
+    let of = |flag: &&FlagKey| flag.provider.as_deref().or(primary) == Some(found.provider.as_str());
+    let flag = flags.iter().find(of)?;
+    Some(flag.secret.expose(|bytes| Secret::new(bytes.to_vec())))
 }
 
 /// Whether a run goes on without this key: it is no use, and nobody asked for this provider first or gave the key

@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::execution::interrupted;
 use crate::failure::{Failure, Kind};
 use crate::limits::RunLimits;
-use crate::run::{EgressReport, Event, LimitUse, LimitsReport, Observer, Report, UsageReport};
+use crate::run::{EgressReport, Event, LimitUse, LimitsReport, Observer, Report, UsageReport, dollars};
 use crate::schema::Schema;
 
 #[cfg(test)]
@@ -238,11 +238,7 @@ impl Finished<'_> {
             usage: UsageReport {
                 input_tokens: spent.input_tokens,
                 output_tokens: spent.output_tokens,
-                #[expect(
-                    clippy::cast_precision_loss,
-                    reason = "dollars of one run stay far below 2^53 millionths"
-                )]
-                cost_usd: priced.then_some(spent.micro_usd as f64 / 1e6),
+                cost_usd: priced.then(|| dollars(spent.micro_usd)),
             },
             calls,
             egress: EgressReport { allowed: self.grant.ledger().totals().allowed, denied },

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use orch_manifests::RunId;
 use serde_json::Value;
 
-use crate::agent::Agent;
 use crate::broker::Broker;
 use crate::failure::{Failure, Kind};
 use crate::keys::{CallerKeys, KeyQuestion, KeySources, Keys, SecretGrant};
@@ -48,9 +47,8 @@ pub(crate) struct Standing<'a> {
 pub(crate) struct Prepared {
     pub(crate) run: RunId,
     pub(crate) workspace: String,
-    pub(crate) agent: Arc<Agent>,
-    pub(crate) env: Vec<(String, String)>,
-    pub(crate) stream: bool,
+    /// What was asked, without its input.
+    pub(crate) request: RunRequest,
     pub(crate) simulated: bool,
     pub(crate) input: String,
     pub(crate) output_schema: Option<Schema>,
@@ -68,15 +66,14 @@ impl Checked {
     ///
     /// # Errors
     /// When a key that is needed is not there or cannot be used, or a provider or model is not known.
-    pub(crate) fn open_keys(&mut self, sources: &KeySources<'_>, local: bool) -> Result<Keys, Failure> {
+    pub(crate) fn open_keys(&self, sources: &KeySources<'_>, local: bool) -> Result<Keys, Failure> {
         let catalog = &self.upstream.catalog;
         let secrets = self.request.secrets.iter().map(|text| SecretGrant::parse(text, catalog));
         let secret_grants = secrets.collect::<Result<Vec<_>, _>>()?;
-        let flags = std::mem::take(&mut self.request.keys);
         let wanted = WantedModels::of(&self.request, catalog)?;
         let question = KeyQuestion {
             run: &self.run,
-            flags,
+            flags: &self.request.keys,
             manifest: &self.request.agent.manifest,
             bare: self.request.agent.bare,
             wanted: wanted.providers(),
@@ -89,9 +86,16 @@ impl Checked {
         }
     }
 
-    /// Keys of the caller's environment, which are used up by this.
-    pub(crate) fn take_env_keys(&mut self) -> CallerKeys {
-        std::mem::take(&mut self.request.env_keys)
+    /// Keys of the caller's environment.
+    pub(crate) fn env_keys(&self) -> &CallerKeys {
+        &self.request.env_keys
+    }
+}
+
+impl Prepared {
+    /// What was asked, to be prepared again later. All that was opened for it is closed by this.
+    pub(crate) fn into_request(self) -> RunRequest {
+        RunRequest { input: Some(self.input), ..self.request }
     }
 }
 
@@ -141,13 +145,12 @@ impl Broker {
         observer: &dyn Observer,
     ) -> Result<Prepared, Failure> {
         let Checked { run, request, upstream, input, output_schema, limits, mounts } = checked;
-        let agent = Arc::clone(&request.agent);
         let simulated = upstream.simulation.is_some();
         for warning in keys.warnings() {
             observer.event(Event::Warning(&warning));
         }
         let wanted = WantedModels::of(&request, &upstream.catalog)?;
-        let thinking = Thinking::plan(&agent.manifest, &wanted, &keys, standing.local && !simulated)?;
+        let thinking = Thinking::plan(&request.agent.manifest, &wanted, &keys, standing.local && !simulated)?;
         drop(wanted);
         for note in thinking.notes() {
             observer.event(Event::Note(&note));
@@ -156,9 +159,7 @@ impl Broker {
         Ok(Prepared {
             run,
             workspace: standing.workspace.to_owned(),
-            agent,
-            env: request.env,
-            stream: request.stream,
+            request,
             simulated,
             input,
             output_schema,

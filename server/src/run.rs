@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use orch_gateway::Receipt;
 use orch_gateway::simulate::Scenario;
+use orch_gateway::{Receipt, Receipts};
 use orch_manifests::{ByteSize, MicroUsd, RunId};
 use orch_proxy::Decision;
 use orch_vault::FlagKey;
@@ -145,6 +145,8 @@ pub trait Observer: Send + Sync {
     fn event(&self, event: Event<'_>);
     /// The agent wants what nobody has granted yet. Asked before the run's clock starts.
     fn ask(&self, question: &Question) -> Answer;
+    /// The run may call models: each call that ends is among these from then on.
+    fn calls(&self, _: &Arc<Receipts>) {}
 }
 
 /// One event of a run.
@@ -196,6 +198,12 @@ pub struct UsageReport {
     pub output_tokens: u64,
     /// US dollars; null when a price is not known.
     pub cost_usd: Option<f64>,
+}
+
+/// Millionths of a US dollar as dollars.
+#[expect(clippy::cast_precision_loss, reason = "exact below nine billion dollars")]
+pub(crate) fn dollars(micros: u64) -> f64 {
+    micros as f64 / 1e6
 }
 
 /// Decisions of the egress proxy.

@@ -70,7 +70,7 @@ impl Stage {
             manifest,
             bare: false,
             wanted: wanted.providers(),
-            flags: Vec::new(),
+            flags: &[],
             secret_grants: &[],
             names_prove: true,
         };

@@ -9,13 +9,14 @@
 //! Reads use connections of their own and see what is committed. Order is that of commits, never that of clocks.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use orch_manifests::RunId;
 use serde_json::Value;
 use time::OffsetDateTime;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, Kind};
 
 mod blobs;
 mod columns;
@@ -63,8 +64,11 @@ pub struct Store {
 
 struct Inner {
     folder: Box<Path>,
-    writer: Writer,
+    // Before the writer, so that its connection is the last to close: one that only reads would leave the log behind.
     readers: Readers,
+    writer: Writer,
+    /// Whether the log may hold requests of runs that this handle has ended.
+    log_holds_requests: AtomicBool,
     blobs: Blobs,
     documents: Blobs,
     ledger: Mutex<events::Ledger>,
@@ -80,7 +84,8 @@ impl Store {
         Self::open_waiting(folder, schema::patiently)
     }
 
-    fn open_waiting(folder: &Path, wait: schema::Wait) -> Result<Self, Failure> {
+    /// As [`Store::open`], with what is done while another process writes.
+    pub(crate) fn open_waiting(folder: &Path, wait: fn(i32) -> bool) -> Result<Self, Failure> {
         let folder = place::folder(folder)?;
         let path = folder.join(DATABASE);
         place::database(&path)?;
@@ -93,6 +98,7 @@ impl Store {
                 documents: Blobs::open(&folder.join("documents"))?,
                 writer: Writer::start(db, path.clone())?,
                 readers: Readers::new(path),
+                log_holds_requests: AtomicBool::new(false),
                 ledger: Mutex::default(),
                 folder: folder.into(),
             }),
@@ -113,6 +119,48 @@ impl Store {
         self.inner.writer.write(|_| Ok(())).await
     }
 
+    /// Empties the write-ahead log when this handle has ended runs since the last time: what a row held before stands in it until
+    /// then. Others that use the database at this moment are not waited for; then it is for the next time.
+    ///
+    /// # Errors
+    /// `store_busy`, and those of [`Store`].
+    pub async fn empty_log(&self) -> Result<(), Failure> {
+        if !self.inner.log_holds_requests.swap(false, Ordering::Relaxed) {
+            return Ok(());
+        }
+        let path = self.inner.folder.join(DATABASE);
+        let emptied = tokio::task::spawn_blocking(move || schema::empty_log(&path))
+            .await
+            .unwrap_or_else(|error| Err(Failure::defect(format!("emptying the store's log: {error}"))));
+        if emptied.is_err() {
+            self.inner.log_holds_requests.store(true, Ordering::Relaxed);
+        }
+        emptied
+    }
+
+    /// Whether it can still be written to, as far as that is known without writing.
+    ///
+    /// # Errors
+    /// `store_closed` when what writes it has failed.
+    pub fn health(&self) -> Result<(), Failure> {
+        if self.inner.writer.has_ended() {
+            return Err(Failure::new(
+                Kind::Server,
+                "store_closed",
+                "the store is closed: what writes it has failed",
+            )
+            .hint("start orch again; this is a defect, please report it"));
+        }
+        Ok(())
+    }
+
+    /// Makes the thread that writes panic.
+    #[cfg(test)]
+    pub(crate) async fn break_writer(&self) {
+        let broken = self.inner.writer.write::<()>(|_| panic!("a test wants the writer to panic")).await;
+        assert!(broken.is_err());
+    }
+
     fn ledger(&self) -> MutexGuard<'_, events::Ledger> {
         // Every change of it is whole.
         self.inner.ledger.lock().unwrap_or_else(PoisonError::into_inner)
@@ -127,7 +175,13 @@ impl Store {
     /// `conflict` when there is a run with this id.
     pub async fn accept(&self, run: NewRun) -> Result<(), Failure> {
         let request = Document::keep(&self.inner.documents, &run.request).await?;
-        self.inner.writer.write(move |db| runs::accept(db, &run, &request)).await
+        let file = request.file();
+        let accepted = self.inner.writer.write(move |db| runs::accept(db, &run, &request)).await;
+        if let (Err(_), Some(file)) = (&accepted, file) {
+            // Nothing was accepted, and nothing is kept. What cannot be removed is nobody's but the disk's trouble.
+            let _ = self.inner.documents.remove(&file);
+        }
+        accepted
     }
 
     /// Notes that a run was started; again, when it is started again after a recovery.
@@ -154,6 +208,7 @@ impl Store {
     }
 
     /// Puts the end of a run on record: status, error, report, model calls, decisions and last events, all or nothing.
+    /// Its request goes: nobody needs it any more, and it may hold what its caller would not want to lie about.
     ///
     /// # Errors
     /// `run_ended` when it has an end, which stays; `run_not_found`.
@@ -162,8 +217,9 @@ impl Store {
             Some(report) => Some(Document::keep(&self.inner.documents, report).await?),
             None => None,
         };
-        let of = run.clone();
-        self.inner.writer.write(move |db| runs::finish(db, &of, &end, report.as_ref())).await?;
+        let (of, documents) = (run.clone(), self.inner.documents.clone());
+        self.inner.writer.write(move |db| runs::finish(db, &of, &end, report.as_ref(), &documents)).await?;
+        self.inner.log_holds_requests.store(true, Ordering::Relaxed);
         self.ledger().forget(run);
         Ok(())
     }

@@ -1,4 +1,5 @@
-//! A server that is killed: what it accepted is finished, run again, or reported. Nothing is lost, nothing runs twice.
+//! A server that is killed: what it accepted is finished, run again, or reported. Nothing is lost, nothing runs twice,
+//! and what was spent is on the bill.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -7,12 +8,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use orch_tests::gate::Gate;
 use orch_tests::guests;
 use orch_tests::home::Home;
+use orch_tests::reply::Reply;
 use orch_tests::server::{Server, request};
 use serde_json::{Value, json};
 
-use crate::stage::{PROGRAM, orch};
+use crate::stage::{OPENAI_KEY, PROGRAM, Stage, fake_openai, guest, orch};
 
 /// How often the server is killed.
 const KILLS: u64 = 30;
@@ -32,6 +35,72 @@ fn load(address: SocketAddr, token: &str, body: &str, stop: &AtomicBool, accepte
             accepted.lock().expect("no client panics").push(id);
         }
     }
+}
+
+/// A run that thinks once, and stands at its second call until the gate opens.
+fn stopped_in_its_second_call(stage: &Stage, gate: &Gate) -> (Server, String) {
+    let reply = Reply::sse(fake_openai().stream(&json!({ "model": "gpt-4o-mini" })));
+    stage.openai.script([reply.clone(), reply.held(gate)]);
+    let server = Server::start(PROGRAM, &stage.home);
+    let plan = json!({ "supported_providers": ["openai"], "llm": { "primary": "gpt-4o-mini" } });
+    stage.orch(["publish"]).arg(guest("wanderer", &plan).path()).run().expect(0);
+    let question = json!({ "model": "gpt-4o-mini", "messages": [{ "role": "user", "content": "Rain?" }], "stream": true });
+    let call = json!({
+        "method": "POST", "url": "http://llm.orch.internal/v1/chat/completions",
+        "headers": [["content-type", "application/json"]], "body": question.to_string(),
+    });
+    let body = json!({
+        "agent": "test/wanderer", "input": { "requests": [call, call] },
+        "env_keys": { "OPENAI_API_KEY": OPENAI_KEY },
+    });
+    let run = server.ask("POST", "/v1/runs", Some(&body)).expect(202).json();
+    stage.openai.wait_for(2);
+    (server, run["id"].as_str().expect("an id").to_owned())
+}
+
+fn calls_on_the_bill(server: &Server) -> u64 {
+    let usage = server.ask("GET", "/v1/usage?by=agent", None).expect(200).json();
+    usage["total"]["calls"].as_u64().expect("a number")
+}
+
+#[test]
+fn what_a_killed_run_has_spent_is_on_record() {
+    let (stage, gate) = (Stage::new(), Gate::closed());
+    let (server, run) = stopped_in_its_second_call(&stage, &gate);
+    let until = Instant::now() + PATIENCE;
+    while calls_on_the_bill(&server) == 0 {
+        assert!(Instant::now() < until, "the first call is not stored while the run goes on");
+        thread::yield_now();
+    }
+    server.kill();
+
+    let server = Server::start(PROGRAM, &stage.home);
+    let end = end_of(&server, &run);
+    assert_eq!((&end["status"], &end["error"]["code"]), (&json!("interrupted"), &json!("server_stopped")));
+    let report = &end["report"];
+    assert_eq!(report["calls"].as_array().map(Vec::len), Some(1), "{report}");
+    assert_eq!(report["calls"][0]["provider_served"], "openai", "{report}");
+    assert_eq!(report["usage"]["input_tokens"], report["calls"][0]["input_tokens"], "{report}");
+    assert!(report["usage"]["output_tokens"].as_u64() > Some(0), "{report}");
+    assert_eq!(calls_on_the_bill(&server), 1, "and counted once");
+}
+
+#[test]
+fn a_run_that_ends_is_billed_once_although_its_calls_were_stored_before() {
+    let (stage, gate) = (Stage::new(), Gate::closed());
+    let (server, run) = stopped_in_its_second_call(&stage, &gate);
+    let until = Instant::now() + PATIENCE;
+    while calls_on_the_bill(&server) == 0 {
+        assert!(Instant::now() < until, "the first call is not stored while the run goes on");
+        thread::yield_now();
+    }
+    gate.open();
+    let end = end_of(&server, &run);
+    assert_eq!(
+        (&end["status"], end["report"]["calls"].as_array().map(Vec::len)),
+        (&json!("succeeded"), Some(2))
+    );
+    assert_eq!(calls_on_the_bill(&server), 2);
 }
 
 fn end_of(server: &Server, id: &str) -> Value {

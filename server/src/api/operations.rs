@@ -10,12 +10,15 @@ use super::table::Action;
 use super::{Inner, reply};
 use crate::failure::Failure;
 
-/// `GET /healthz` and `GET /readyz`, which anybody may ask.
+/// `GET /healthz` and `GET /readyz`, which anybody may ask: the reason is a code, and no more.
 pub(super) fn open(api: &Inner, action: Action) -> Response<Body> {
-    if action == Action::Ready && api.service.is_draining() {
-        return reply::json(StatusCode::SERVICE_UNAVAILABLE, &json!({ "status": "draining" }));
-    }
-    reply::ok(&json!({ "status": "ok" }))
+    let unready = match action {
+        Action::Ready => api.service.readiness().err(),
+        _ => None,
+    };
+    let Some(failure) = unready else { return reply::ok(&json!({ "status": "ok" })) };
+    let status = if failure.code() == "shutting_down" { "draining" } else { "failed" };
+    reply::json(StatusCode::SERVICE_UNAVAILABLE, &json!({ "status": status, "code": failure.code() }))
 }
 
 /// `GET /v1/whoami`.

@@ -8,6 +8,7 @@ use super::call::Call;
 use super::query;
 use super::reply;
 use crate::failure::Failure;
+use crate::run::dollars;
 use crate::store::{UsageBy, UsageQuery, UsageRow};
 
 /// `GET /v1/usage?since=&until=&by=`.
@@ -40,9 +41,4 @@ fn document(row: &UsageRow) -> Value {
         "key": row.key, "runs": row.runs, "calls": row.calls, "input_tokens": row.input_tokens,
         "output_tokens": row.output_tokens, "cost_usd": row.cost_micro_usd.map(dollars),
     })
-}
-
-#[expect(clippy::cast_precision_loss, reason = "exact below nine billion dollars")]
-fn dollars(micros: u64) -> f64 {
-    micros as f64 / 1_000_000.0
 }

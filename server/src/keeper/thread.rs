@@ -107,6 +107,15 @@ impl VaultThread {
         heard.await.unwrap_or_else(|_| Err(gone()))
     }
 
+    /// Whether it lives, or has not been needed yet.
+    pub(super) fn health(&self) -> Result<(), Failure> {
+        match self.running.get() {
+            Some(Ok(running)) if running.thread.is_finished() => Err(gone()),
+            Some(Err(failure)) => Err(failure.clone()),
+            Some(Ok(_)) | None => Ok(()),
+        }
+    }
+
     fn send(&self, job: Job) -> Result<(), Failure> {
         let started = self.running.get_or_init(|| {
             let custody = Custody::new(self.location.clone(), self.keep);

@@ -72,12 +72,13 @@ impl Stage {
             provider: provider.map(str::to_owned),
             secret: Secret::new(key.as_bytes().to_vec()),
         };
+        let flags: Vec<FlagKey> = said.flags.iter().map(flag).collect();
         ask(KeyQuestion {
             run: &self.run,
             manifest: &manifest,
             bare: said.bare,
             wanted: &wanted,
-            flags: said.flags.iter().map(flag).collect(),
+            flags: &flags,
             names_prove: true,
             secret_grants: &secret_grants,
         })

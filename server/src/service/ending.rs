@@ -20,12 +20,11 @@ const LAST_PAUSE: Duration = Duration::from_secs(7);
 
 impl Service {
     /// Puts the end of a run on record, and lets those who wait know.
-    pub(super) async fn conclude(&self, live: &LiveRun, caller: &str, agent: &str, concluded: Concluded) {
-        let Concluded { result, calls, decisions } = concluded;
+    pub(super) async fn conclude(&self, live: &LiveRun, payer: &Payer, concluded: Concluded) {
+        let Concluded { result, decisions } = concluded;
         let now = OffsetDateTime::now_utc();
         let Ending { status, exit_code, error, report } = ending(result, live.stopped());
-        let payer = Payer { workspace: &live.workspace, run: &live.run, caller, agent };
-        let calls = calls.iter().map(|receipt| payer.call(receipt, now)).collect();
+        let calls = live.calls().iter().map(|receipt| payer.call(live, receipt, now)).collect();
         live.tell(EventKind::Status, status.as_str());
         let end = RunEnd {
             status,
@@ -110,22 +109,23 @@ pub(super) fn interrupted_by_server(why: &impl std::fmt::Display) -> Failure {
     .hint("whatever it has done so far has happened; run it again if that does no harm")
 }
 
-/// Who pays for a call.
-struct Payer<'a> {
-    workspace: &'a str,
-    run: &'a RunId,
-    caller: &'a str,
-    agent: &'a str,
+/// Who pays for the calls of a run, beside its workspace.
+pub(super) struct Payer {
+    /// Who asked for it.
+    pub(super) caller: String,
+    /// The agent's name.
+    pub(super) agent: String,
 }
 
-impl Payer<'_> {
-    fn call(&self, receipt: &Receipt, time: OffsetDateTime) -> CallRow {
+impl Payer {
+    /// A call, as it is put on record.
+    pub(super) fn call(&self, live: &LiveRun, receipt: &Receipt, time: OffsetDateTime) -> CallRow {
         let (provider, model) = receipt.answered_by();
         CallRow {
-            workspace: self.workspace.to_owned(),
-            run: Some(self.run.clone()),
-            caller: self.caller.to_owned(),
-            agent: Some(self.agent.to_owned()),
+            workspace: live.workspace.clone(),
+            run: Some(live.run.clone()),
+            caller: self.caller.clone(),
+            agent: Some(self.agent.clone()),
             provider,
             model,
             input_tokens: receipt.input_tokens,

@@ -1,8 +1,9 @@
 //! A run that has not ended: what it has told so far, who follows it, and how it is stopped.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use orch_gateway::{Receipt, Receipts};
 use orch_manifests::RunId;
 use time::OffsetDateTime;
 use tokio::sync::watch;
@@ -32,6 +33,8 @@ pub(crate) struct LiveRun {
     ended: watch::Sender<bool>,
     stop: watch::Sender<u8>,
     why: Mutex<Option<Why>>,
+    /// What it called, once it may.
+    calls: OnceLock<Arc<Receipts>>,
 }
 
 /// Who stopped a run.
@@ -53,8 +56,9 @@ struct Told {
     last: Option<Instant>,
     /// Bytes of the events' texts.
     bytes: usize,
-    /// How many of the events the store has.
+    /// How many of the events, and of the model calls, the store has.
     stored: usize,
+    stored_calls: usize,
     dropped: bool,
 }
 
@@ -68,6 +72,7 @@ impl LiveRun {
             ended: watch::Sender::new(false),
             stop: watch::Sender::new(0),
             why: Mutex::new(None),
+            calls: OnceLock::new(),
         }
     }
 
@@ -102,6 +107,10 @@ impl LiveRun {
         self.announce(&told);
     }
 
+    fn has_told(&self, kind: EventKind, text: &str) -> bool {
+        self.lock().events.iter().any(|event| event.kind == kind && event.text == text)
+    }
+
     /// Gathers what the agent wrote into events of whole characters.
     fn write(&self, kind: EventKind, bytes: &[u8], now: Instant) {
         let mut told = self.lock();
@@ -128,6 +137,18 @@ impl LiveRun {
         let all = told.events.len();
         let from = std::mem::replace(&mut told.stored, all);
         told.events[from..].iter().filter(|event| event.kind != EventKind::Progress).cloned().collect()
+    }
+
+    /// The receipts of its model calls so far, in the order in which they ended.
+    pub(crate) fn calls(&self) -> Vec<Receipt> {
+        self.calls.get().map(|calls| calls.all()).unwrap_or_default()
+    }
+
+    /// Those that the store does not have yet, and the place of the first among all.
+    pub(crate) fn unstored_calls(&self) -> (usize, Vec<Receipt>) {
+        let mut calls = self.calls();
+        let from = std::mem::replace(&mut self.lock().stored_calls, calls.len());
+        (from, calls.split_off(from))
     }
 
     /// Whoever follows hears that there is nothing more to come.
@@ -252,6 +273,31 @@ impl Observer for LiveRun {
     fn ask(&self, _: &Question) -> Answer {
         Answer::Deny
     }
+
+    fn calls(&self, receipts: &Arc<Receipts>) {
+        // A run is executed once.
+        let _ = self.calls.set(Arc::clone(receipts));
+    }
+}
+
+/// Passes on what a run was not told in the same words before: one that is prepared again has much to say twice.
+pub(crate) struct Once<'a>(pub(crate) &'a LiveRun);
+
+impl Observer for Once<'_> {
+    fn event(&self, event: Event<'_>) {
+        let told = match event {
+            Event::Note(text) => self.0.has_told(EventKind::Note, text),
+            Event::Warning(text) => self.0.has_told(EventKind::Warning, text),
+            _ => false,
+        };
+        if !told {
+            self.0.event(event);
+        }
+    }
+
+    fn ask(&self, question: &Question) -> Answer {
+        self.0.ask(question)
+    }
 }
 
 #[cfg(test)]
@@ -308,6 +354,25 @@ mod tests {
         }
         live.event(Event::Note("x"));
         assert_eq!(texts(&live.unstored(true)), [(3, EventKind::Note, "x")]);
+    }
+
+    #[test]
+    fn what_was_told_is_not_told_again_in_the_same_words() {
+        let live = LiveRun::new(RunId::random(), "default");
+        for text in ["x", "y", "x"] {
+            Once(&live).event(Event::Note(text));
+            Once(&live).event(Event::Warning(text));
+        }
+        let told = live.unstored(true);
+        assert_eq!(
+            texts(&told),
+            [
+                (1, EventKind::Note, "x"),
+                (2, EventKind::Warning, "x"),
+                (3, EventKind::Note, "y"),
+                (4, EventKind::Warning, "y")
+            ]
+        );
     }
 
     #[test]

@@ -6,14 +6,18 @@
 
 use std::sync::Arc;
 
+use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use super::ending::interrupted_by_server;
 use super::live::LiveRun;
+use super::queue::Place;
 use super::stored::StoredRequest;
-use super::{Mode, Service, Waiting};
+use super::turns::Start;
+use super::{Mode, Service};
 use crate::failure::Failure;
-use crate::store::{RunEnd, RunRow, RunStatus};
+use crate::run::dollars;
+use crate::store::{CallRow, RunEnd, RunRow, RunStatus};
 
 impl Service {
     /// Takes over the runs of dead processes. The server also runs what had not been started, in the background: it is
@@ -38,12 +42,13 @@ impl Service {
         let service = Arc::downgrade(self);
         self.spawn(async move {
             for row in again {
-                let Some(service) = service.upgrade().filter(|service| !service.is_draining()) else {
-                    return;
-                };
+                let Some(service) = service.upgrade() else { return };
+                // A server that is about to stop leaves them to the next one.
+                let input = StoredRequest::input_length(&row.request);
+                let Some(place) = service.queue.enter_again(&row.workspace, input) else { return };
                 // One at a time: what is not reached, or cannot be written, is left to the next process.
                 let adopted = service.store().adopt(&row.run, &row.instance, service.instance.id()).await;
-                if adopted.is_ok_and(|ours| ours) && service.run_again(row).await.is_err() {
+                if adopted.is_ok_and(|ours| ours) && service.run_again(row, place).await.is_err() {
                     return;
                 }
             }
@@ -51,7 +56,7 @@ impl Service {
         Ok(())
     }
 
-    async fn run_again(self: &Arc<Self>, mut row: RunRow) -> Result<(), Failure> {
+    async fn run_again(self: &Arc<Self>, mut row: RunRow, place: Place) -> Result<(), Failure> {
         let request = std::mem::take(&mut row.request);
         let agent = match self.library().by_digest(&row.digest).await {
             Ok(agent) => agent,
@@ -62,11 +67,7 @@ impl Service {
         };
         let told = self.store().last_event(&row.run).await?;
         let live = Arc::new(LiveRun::after_event(row.run.clone(), &row.workspace, told));
-        let place = Waiting::again(self, request.input.as_ref().map_or(0, String::len));
-        match Box::pin(self.prepare(request, &live)).await {
-            Ok(prepared) => self.begin(live, prepared, row.caller, None, place),
-            Err(failure) => return self.ended_badly(&row, &failure).await,
-        }
+        self.begin(live, row.caller, Start::Later(Box::new(request)), place);
         Ok(())
     }
 
@@ -77,19 +78,30 @@ impl Service {
             }
             _ => "it had been started",
         };
-        self.end(row, RunStatus::Interrupted, &interrupted_by_server(&why)).await
+        let failure = interrupted_by_server(&why);
+        let report = match row.started {
+            Some(_) => Some(what_is_known(row, failure.code(), &self.store().calls(&row.run).await?)),
+            None => None,
+        };
+        self.end(row, RunStatus::Interrupted, &failure, report).await
     }
 
     async fn ended_badly(&self, row: &RunRow, failure: &Failure) -> Result<(), Failure> {
-        self.end(row, RunStatus::Failed, failure).await
+        self.end(row, RunStatus::Failed, failure, None).await
     }
 
-    async fn end(&self, row: &RunRow, status: RunStatus, failure: &Failure) -> Result<(), Failure> {
+    async fn end(
+        &self,
+        row: &RunRow,
+        status: RunStatus,
+        failure: &Failure,
+        report: Option<Value>,
+    ) -> Result<(), Failure> {
         let end = RunEnd {
             status,
             exit_code: failure.kind().exit_code(),
             error: Some(failure.to_json()["error"].take()),
-            report: None,
+            report,
             finished: OffsetDateTime::now_utc(),
             calls: Vec::new(),
             decisions: Vec::new(),
@@ -97,4 +109,23 @@ impl Service {
         };
         self.store().finish(&row.run, end).await
     }
+}
+
+/// The report of a run that nobody saw end, as far as it is on record: the model calls that were stored while it went on.
+fn what_is_known(row: &RunRow, status: &str, calls: &[CallRow]) -> Value {
+    let sum = |count: fn(&CallRow) -> u64| calls.iter().map(count).sum::<u64>();
+    let cost = calls.iter().map(|call| call.cost_micro_usd).sum::<Option<u64>>();
+    let receipts: Vec<Value> =
+        calls.iter().filter_map(|call| serde_json::from_str(&call.receipt).ok()).collect();
+    json!({
+        "run_id": row.run,
+        "status": status,
+        "output": null,
+        "usage": {
+            "input_tokens": sum(|call| call.input_tokens),
+            "output_tokens": sum(|call| call.output_tokens),
+            "cost_usd": cost.map(dollars),
+        },
+        "calls": receipts,
+    })
 }

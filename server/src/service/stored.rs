@@ -1,13 +1,13 @@
 //! What the store keeps of a run's request, so that a run that waited when its server died can be run by the next one.
 //!
 //! Keys that came with the request are never part of it: they are in memory only, and a run that had some is not run
-//! again but reported.
+//! again but reported. When a run has ended, the store keeps nothing of its request.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use orch_manifests::{ByteSize, MicroUsd};
+use orch_manifests::{ByteSize, MicroUsd, RunId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -23,6 +23,9 @@ const VERSION: u32 = 1;
 #[serde(deny_unknown_fields)]
 pub(crate) struct StoredRequest {
     version: u32,
+    /// Whose it is. No two runs have the same request, so what is stored of it can go with its run.
+    #[serde(default)]
+    run: String,
     input: Option<String>,
     provider: Option<String>,
     model: Option<String>,
@@ -42,9 +45,10 @@ pub(crate) struct StoredRequest {
 
 impl StoredRequest {
     /// What is kept of a request. The input is not copied here: it is handed over when the run is prepared.
-    pub(crate) fn of(request: &RunRequest, embedded: bool) -> Self {
+    pub(crate) fn of(run: &RunId, request: &RunRequest, embedded: bool) -> Self {
         Self {
             version: VERSION,
+            run: run.to_string(),
             input: request.input.clone(),
             provider: request.provider.clone(),
             model: request.model.clone(),
@@ -76,6 +80,11 @@ impl StoredRequest {
     /// Whether what the store has can be run by another process than the one that accepted it.
     pub(crate) fn is_whole(stored: &Value) -> bool {
         Self::deserialize(stored).is_ok_and(|stored| stored.version == VERSION && !stored.incomplete)
+    }
+
+    /// Bytes of the input that the store has.
+    pub(crate) fn input_length(stored: &Value) -> usize {
+        stored["input"].as_str().map_or(0, str::len)
     }
 
     /// Reads what the store has; none when another version wrote it, or the request cannot be made whole again.
@@ -113,23 +122,25 @@ mod tests {
     #[test]
     fn a_request_comes_back_as_it_was() {
         let agent = Arc::new(agent(ONE_MODEL));
+        let run = RunId::random();
         let mut request = RunRequest::new(Arc::clone(&agent));
         request.input = Some("{}".to_owned());
         request.env = vec![("A".to_owned(), "b".to_owned())];
         request.limits.time = Some(Duration::from_secs(3));
         request.granted = BTreeSet::from(["talk to https://a.example (GET)".to_owned()]);
-        let stored = StoredRequest::of(&request, false);
+        let stored = StoredRequest::of(&run, &request, false);
         let json = stored.to_json().expect("JSON");
         let again = StoredRequest::read(json, agent).expect("whole");
-        assert_eq!(StoredRequest::of(&again, false), stored);
+        assert_eq!(StoredRequest::of(&run, &again, false), stored);
     }
 
     #[test]
     fn what_had_keys_is_not_made_whole_again() {
         let agent = Arc::new(agent(ONE_MODEL));
+        let run = RunId::random();
         let mut request = RunRequest::new(Arc::clone(&agent));
         request.keys.push(FlagKey { provider: None, secret: Secret::new(b"sk-0123456789abcdef".to_vec()) });
-        let json = StoredRequest::of(&request, false).to_json().expect("JSON");
+        let json = StoredRequest::of(&run, &request, false).to_json().expect("JSON");
         assert!(!json.to_string().contains("0123456789"), "{json}");
         assert!(StoredRequest::read(json, agent).is_none());
     }

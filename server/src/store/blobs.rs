@@ -128,6 +128,14 @@ impl Blobs {
         self.blocking(move |blobs| blobs.verified(&digest)).await
     }
 
+    /// Removes the content with this digest, if it is here. It is for the caller to know that nobody else needs it.
+    pub(super) fn remove(&self, digest: &Digest) -> Result<(), Failure> {
+        match fs::remove_file(self.path(digest)) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(self.unwritable(&error)),
+            _ => Ok(()),
+        }
+    }
+
     /// Runs `work` where it may block.
     async fn blocking<T: Send + 'static>(
         &self,

@@ -33,6 +33,14 @@ impl Document {
         files.put(text.into()).await.map(Self::File)
     }
 
+    /// The file of a long one.
+    pub(super) fn file(&self) -> Option<Digest> {
+        match self {
+            Self::Text(_) => None,
+            Self::File(digest) => Some(*digest),
+        }
+    }
+
     /// The value.
     ///
     /// # Errors

@@ -33,7 +33,7 @@ pub struct NewRun {
     pub caller: String,
     /// The process that will execute it: the id of its [`Instance`](super::Instance).
     pub instance: String,
-    /// What was asked, without any key.
+    /// What was asked, without any key. It is kept until the run has ended, and is like no other run's.
     pub request: Value,
     /// When it was accepted.
     pub created: OffsetDateTime,
@@ -72,7 +72,7 @@ pub struct RunRow {
     pub error: Option<Value>,
     /// The JSON of `orch run --json`. Always none in a listing, which reads no large document.
     pub report: Option<Value>,
-    /// What was asked, without any key. Always `Null` in a listing.
+    /// What was asked, without any key; `Null` once it has ended. Always `Null` in a listing.
     pub request: Value,
 }
 
@@ -89,7 +89,7 @@ pub struct RunEnd {
     pub report: Option<Value>,
     /// When.
     pub finished: OffsetDateTime,
-    /// The model calls that were not recorded before.
+    /// All of its model calls, in the order in which they ended. Those that are on record already stay as they are.
     pub calls: Vec<CallRow>,
     /// Decisions of the egress proxy; the first [`DECISIONS_LIMIT`] are kept.
     pub decisions: Vec<Value>,

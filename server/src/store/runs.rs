@@ -4,6 +4,7 @@ use orch_manifests::RunId;
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 use serde_json::Value;
 
+use super::blobs::Blobs;
 use super::columns::{digest_in, json, micros, parsed, time_if, time_in};
 use super::documents::Document;
 use super::problem::Problem;
@@ -61,37 +62,40 @@ pub(super) fn started(db: &Connection, run: &RunId, at: OffsetDateTime) -> Resul
     if changed == 0 { Err(not_open(db, run)?) } else { Ok(()) }
 }
 
-/// Puts the end of a run on record.
+/// Puts the end of a run on record, and lets its request go.
 pub(super) fn finish(
     db: &Connection,
     run: &RunId,
     end: &RunEnd,
     report: Option<&Document>,
+    documents: &Blobs,
 ) -> Result<(), Problem> {
     if !end.status.is_final() {
         return Err(Failure::defect(format!("{run} cannot end as {}", end.status)).into());
     }
-    let seq: Option<i64> = db
-        .prepare_cached(
-            "UPDATE runs SET status = ?2, finished = ?3, exit_code = ?4, error = ?5, report = ?6
-             WHERE id = ?1 AND finished IS NULL RETURNING seq",
-        )?
-        .query_row(
-            params![
-                run.as_str(),
-                end.status.as_str(),
-                micros(end.finished),
-                end.exit_code,
-                end.error.as_ref().map(Value::to_string),
-                report,
-            ],
-            |row| row.get(0),
-        )
+    let open: Option<(i64, Document)> = db
+        .prepare_cached("SELECT seq, request FROM runs WHERE id = ?1 AND finished IS NULL")?
+        .query_row([run.as_str()], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
-    let Some(seq) = seq else { return Err(not_open(db, run)?) };
-    for call in &end.calls {
-        usage::record(db, call)?;
+    let Some((seq, request)) = open else { return Err(not_open(db, run)?) };
+    if let Some(file) = request.file() {
+        // Before the commit: when that fails, a run that has ended is without its request, which it does not need. The
+        // other way round a crash in between would leave the file for good.
+        documents.remove(&file)?;
     }
+    db.prepare_cached(
+        "UPDATE runs SET status = ?2, finished = ?3, exit_code = ?4, error = ?5, report = ?6, request = 'null'
+         WHERE seq = ?1",
+    )?
+    .execute(params![
+        seq,
+        end.status.as_str(),
+        micros(end.finished),
+        end.exit_code,
+        end.error.as_ref().map(Value::to_string),
+        report,
+    ])?;
+    usage::record_all(db, 0, &end.calls)?;
     let mut insert = db.prepare_cached("INSERT INTO decisions (run, place, decision) VALUES (?1, ?2, ?3)")?;
     for (place, decision) in (0_i64..).zip(end.decisions.iter().take(DECISIONS_LIMIT)) {
         insert.execute(params![seq, place, decision.to_string()])?;

@@ -14,7 +14,7 @@ use crate::failure::{Failure, Kind};
 const APPLICATION: i32 = 0x6f72_6368;
 
 /// What brings a database from each version to the next; the version is how many of them it has seen.
-const MIGRATIONS: [&str; 1] = [include_str!("schema.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("schema.sql"), include_str!("schema/calls_of_runs.sql")];
 
 /// Prepared statements that a connection keeps.
 const STATEMENTS: usize = 64;
@@ -23,6 +23,8 @@ const STATEMENTS: usize = 64;
 /// that a short-lived process finds the gap between two transactions of a busy server.
 const BUSY_ATTEMPTS: i32 = 5000;
 const BUSY_PAUSE: Duration = Duration::from_millis(1);
+/// How often where others are kept waiting.
+const BRIEF_ATTEMPTS: i32 = 100;
 
 /// Opens the database for the one writer of this handle, and brings it to this program's version.
 pub(super) fn open_writer(path: &Path, wait: Wait) -> Result<Connection, Failure> {
@@ -42,6 +44,27 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection, Problem> {
     Ok(db)
 }
 
+/// Brings all of the write-ahead log into the database, and cuts it to nothing.
+pub(super) fn empty_log(path: &Path) -> Result<(), Failure> {
+    let empty = || -> Result<bool, Problem> {
+        let db = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE, briefly)?;
+        db.pragma_update(None, "synchronous", "full")?;
+        let checkpoint = |how| db.query_row(how, [], |row| row.get::<_, bool>(0));
+        // Most of it while others go on; they are held up for the rest alone.
+        checkpoint("PRAGMA wal_checkpoint(PASSIVE)")?;
+        Ok(checkpoint("PRAGMA wal_checkpoint(TRUNCATE)")?)
+    };
+    match empty() {
+        Ok(false) => Ok(()),
+        Ok(true) => Err(Failure::new(
+            Kind::Server,
+            "store_busy",
+            format!("{} is being used too much for its log to be emptied", path.display()),
+        )),
+        Err(problem) => Err(problem.told(path)),
+    }
+}
+
 /// What is done while another process writes: it is told how often it was asked before, and says whether to try again.
 pub(super) type Wait = fn(i32) -> bool;
 
@@ -49,6 +72,12 @@ pub(super) type Wait = fn(i32) -> bool;
 pub(super) fn patiently(attempt: i32) -> bool {
     thread::sleep(BUSY_PAUSE);
     attempt < BUSY_ATTEMPTS
+}
+
+/// Waits for a moment: who writes must not be held up meanwhile.
+fn briefly(attempt: i32) -> bool {
+    thread::sleep(BUSY_PAUSE);
+    attempt < BRIEF_ATTEMPTS
 }
 
 fn connect(path: &Path, access: OpenFlags, wait: Wait) -> Result<Connection, Problem> {
@@ -66,9 +95,9 @@ fn connect(path: &Path, access: OpenFlags, wait: Wait) -> Result<Connection, Pro
 fn prepare(path: &Path, wait: Wait) -> Result<Connection, Problem> {
     let mut db = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE, wait)?;
     // Before anything is written: a file of somebody else's stays as it is.
-    recognise(&db, path)?;
+    version(&db, path)?;
     // Both are of the connection: every commit is on disk when it returns.
-    let mode: String = db.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))?;
+    let mode = write_ahead(&db, wait)?;
     if mode != "wal" {
         return Err(Problem::Refused(
             Failure::new(
@@ -81,6 +110,8 @@ fn prepare(path: &Path, wait: Wait) -> Result<Connection, Problem> {
     }
     db.pragma_update(None, "synchronous", "full")?;
     db.pragma_update(None, "foreign_keys", true)?;
+    // What a row held before is overwritten, and not only forgotten.
+    db.pragma_update(None, "secure_delete", true)?;
     db.pragma_update(None, "wal_autocheckpoint", 4000)?;
     db.pragma_update(None, "journal_size_limit", 64 << 20)?;
     db.pragma_update(None, "cache_size", -16_384)?;
@@ -88,7 +119,29 @@ fn prepare(path: &Path, wait: Wait) -> Result<Connection, Problem> {
     Ok(db)
 }
 
-/// The version of the database; 0 is an empty one.
+/// Asks for a write-ahead log, and returns the mode that the database has then.
+///
+/// SQLite does not wait for others by itself here: it has a lock already when it finds that it needs a stronger one.
+fn write_ahead(db: &Connection, wait: Wait) -> rusqlite::Result<String> {
+    let mut attempt = 0;
+    loop {
+        match db.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0)) {
+            Err(error)
+                if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) && wait(attempt) =>
+            {
+                attempt += 1;
+            }
+            done => return done,
+        }
+    }
+}
+
+/// The version of the database, of one moment: another process may be filling it.
+fn version(db: &Connection, path: &Path) -> Result<usize, Problem> {
+    recognise(&*db.unchecked_transaction()?, path)
+}
+
+/// The version of the database; 0 is an empty one. Reads more than once, so it has to be asked in a transaction.
 fn recognise(db: &Connection, path: &Path) -> Result<usize, Problem> {
     let number = |name: &str| db.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
     let (application, version) = (number("application_id")?, number("user_version")?);
@@ -118,7 +171,7 @@ fn recognise(db: &Connection, path: &Path) -> Result<usize, Problem> {
 }
 
 fn migrate(db: &mut Connection, path: &Path) -> Result<(), Problem> {
-    if recognise(db, path)? == MIGRATIONS.len() {
+    if version(db, path)? == MIGRATIONS.len() {
         return Ok(());
     }
     let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;

@@ -5,7 +5,7 @@ use rusqlite::{Connection, params};
 use time::Date;
 
 use super::Store;
-use super::columns::{count_in, micros};
+use super::columns::{count, count_in, micros, time_in};
 use super::problem::Problem;
 use super::rows::{COUNT_LIMIT, CallRow, UsageBy, UsageQuery, UsageRow};
 use crate::failure::Failure;
@@ -22,6 +22,22 @@ impl Store {
         self.inner.writer.queue_statement(weight, move |db| record(db, &call));
     }
 
+    /// Queues model calls of a run for the record; `first` is the place of the first among all calls of its run. What is
+    /// on record already, as far as its place says, stays as it is.
+    pub fn record_calls(&self, first: usize, calls: Vec<CallRow>) {
+        let weight = calls.iter().map(|call| size_of::<CallRow>() + call.receipt.len()).sum();
+        self.inner.writer.queue(weight, move |db| record_all(db, first, &calls));
+    }
+
+    /// The model calls of a run that are on record, in their order.
+    ///
+    /// # Errors
+    /// Those of [`Store`].
+    pub async fn calls(&self, run: &RunId) -> Result<Vec<CallRow>, Failure> {
+        let run = run.clone();
+        self.inner.readers.read(move |db| of_run(db, &run)).await
+    }
+
     /// Adds up the model calls of a workspace; rows in the order of their keys.
     ///
     /// # Errors
@@ -32,13 +48,23 @@ impl Store {
     }
 }
 
-/// Puts a call on record.
-pub(super) fn record(db: &Connection, call: &CallRow) -> Result<(), Problem> {
+/// Puts a call of a client on record.
+fn record(db: &Connection, call: &CallRow) -> Result<(), Problem> {
+    insert(db, call, None)
+}
+
+/// Puts the calls of a run on record, from this place on. Each is stored once, however often it is brought.
+pub(super) fn record_all(db: &Connection, first: usize, calls: &[CallRow]) -> Result<(), Problem> {
+    calls.iter().enumerate().try_for_each(|(at, call)| insert(db, call, Some(count((first + at) as u64))))
+}
+
+fn insert(db: &Connection, call: &CallRow, place: Option<i64>) -> Result<(), Problem> {
     let bounded = |number: u64| number.min(COUNT_LIMIT).cast_signed();
     db.prepare_cached(
         "INSERT INTO calls (workspace, time, run, caller, agent, provider, model, input_tokens, output_tokens, cost,
-                            receipt)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+                            receipt, place)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+         ON CONFLICT (run, place) WHERE run IS NOT NULL DO NOTHING",
     )?
     .execute(params![
         call.workspace,
@@ -52,8 +78,37 @@ pub(super) fn record(db: &Connection, call: &CallRow) -> Result<(), Problem> {
         bounded(call.output_tokens),
         call.cost_micro_usd.map(bounded),
         call.receipt,
+        place,
     ])?;
     Ok(())
+}
+
+/// The statement for a run's calls.
+pub(super) const OF_RUN: &str =
+    "SELECT workspace, time, run, caller, agent, provider, model, input_tokens, output_tokens, cost, receipt
+     FROM calls WHERE run = ?1 ORDER BY place";
+
+fn of_run(db: &Connection, run: &RunId) -> Result<Vec<CallRow>, Problem> {
+    let mut statement = db.prepare_cached(OF_RUN)?;
+    let mut rows = statement.query([run.as_str()])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        let cost: Option<i64> = row.get("cost")?;
+        found.push(CallRow {
+            workspace: row.get("workspace")?,
+            run: Some(run.clone()),
+            caller: row.get("caller")?,
+            agent: row.get("agent")?,
+            provider: row.get("provider")?,
+            model: row.get("model")?,
+            input_tokens: count_in(row, "input_tokens")?,
+            output_tokens: count_in(row, "output_tokens")?,
+            cost_micro_usd: cost.map(|_| count_in(row, "cost")).transpose()?,
+            time: time_in(row, "time")?,
+            receipt: row.get("receipt")?,
+        });
+    }
+    Ok(found)
 }
 
 /// The statement that adds up.

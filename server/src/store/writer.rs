@@ -108,6 +108,11 @@ impl Writer {
         self.queue.lock().backlog < BACKLOG
     }
 
+    /// Whether the thread has ended before its time, which only a panic brings about.
+    pub(super) fn has_ended(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
     /// How many pieces of work are queued and waited for.
     #[cfg(test)]
     pub(super) fn awaited(&self) -> usize {

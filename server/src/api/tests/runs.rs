@@ -185,5 +185,6 @@ async fn who_drains_takes_no_runs_and_says_so() {
     assert!(refused.headers.contains_key("retry-after"));
     let ready = stage.send(None, LOCAL, request("GET", "/readyz", "", None)).await;
     assert_eq!(ready.status, 503);
+    assert_eq!(ready.json(), json!({ "status": "draining", "code": "shutting_down" }));
     assert_eq!(stage.send(None, LOCAL, request("GET", "/healthz", "", None)).await.status, 200);
 }

@@ -72,13 +72,40 @@ fn everything_is_private() {
     assert!(left.is_empty(), "{left:?}");
 }
 
+#[tokio::test]
+async fn a_database_of_the_first_version_is_brought_to_this_one_with_all_it_has() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let db = raw(folder.path());
+    db.execute_batch(include_str!("../schema.sql")).expect("made");
+    db.execute_batch(
+        "INSERT INTO calls VALUES (1, 'default', 0, 'run_x', 'me', 'a/b', 'openai', 'gpt', 1, 2, 3, '{}'),
+                                  (2, 'default', 0, 'run_x', 'me', 'a/b', 'openai', 'gpt', 1, 2, 3, '{}'),
+                                  (3, 'default', 0, NULL, 'me', NULL, 'openai', 'gpt', 1, 2, 3, '{}')",
+    )
+    .expect("filled");
+    db.pragma_update(None, "application_id", 0x6f72_6368).expect("orch's");
+    db.pragma_update(None, "user_version", 1).expect("the first");
+    drop(db);
+    fs::set_permissions(folder.path().join(DATABASE), fs::Permissions::from_mode(0o600)).expect("private");
+    let store = Store::open(folder.path()).expect("opened");
+    let query = UsageQuery { since: None, until: None, by: UsageBy::Total };
+    assert_eq!(store.usage("default", &query).await.expect("added up")[0].calls, 3);
+    let run = accepted(&store, new_run("default")).await;
+    let calls = vec![CallRow { run: Some(run.clone()), ..call("default", "gpt", None) }];
+    store.finish(&run, RunEnd { calls: calls.clone(), ..end(RunStatus::Failed) }).await.expect("ended");
+    assert_eq!(store.calls(&run).await.expect("read"), calls);
+    let version: i64 =
+        raw(folder.path()).pragma_query_value(None, "user_version", |row| row.get(0)).expect("a version");
+    assert_eq!(version, 2);
+}
+
 #[test]
 fn a_newer_version_is_left_alone() {
     let stage = stage();
     drop(stage.store);
     raw(stage.folder.path()).pragma_update(None, "user_version", 99).expect("changed");
     let failure = refused(stage.folder.path());
-    assert_eq!((failure.code(), failure.kind()), ("store_version", crate::failure::Kind::Server));
+    assert_eq!((failure.code(), failure.kind()), ("store_version", Kind::Server));
     assert!(failure.message().contains("version 99"), "{failure}");
     assert!(failure.hints()[0].contains("newer"), "{:?}", failure.hints());
 }

@@ -151,6 +151,7 @@ fn recovery_and_records_use_indexes() {
     assert_eq!(unfinished, "SEARCH runs USING INDEX runs_unfinished (instance=?)");
     let events = plan(&db, events::PAGE);
     assert!(events.contains("SEARCH events USING PRIMARY KEY (run=? AND seq>?)"), "{events}");
+    assert_eq!(plan(&db, usage::OF_RUN), "SEARCH calls USING INDEX calls_of_run (run=?)");
     for by in [UsageBy::Day, UsageBy::Agent, UsageBy::Model, UsageBy::Provider, UsageBy::Total] {
         let plan = plan(&db, &usage::sums(by));
         assert!(

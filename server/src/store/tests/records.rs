@@ -35,7 +35,7 @@ async fn a_run_is_read_as_it_was_written() {
         exit_code: Some(1),
         error: Some(error),
         report: Some(report),
-        request: new.request,
+        request: Value::Null,
     };
     assert_eq!(row, expected);
     assert_eq!(stage.store.run("other", &run).await.expect("read"), None, "another workspace's");
@@ -54,11 +54,13 @@ async fn long_documents_lie_in_files_that_blobs_do_not_reach() {
     let stage = stage();
     let long = json!("y".repeat(documents::INLINE));
     let run = accepted(&stage.store, NewRun { request: long.clone(), ..new_run("default") }).await;
+    let row = stage.store.run("default", &run).await.expect("read").expect("there");
+    assert_eq!((row.request, row.report), (long, None));
     let report = json!({"output": "z".repeat(100_000)});
     let ended = RunEnd { report: Some(report.clone()), ..end(RunStatus::Succeeded) };
     stage.store.finish(&run, ended).await.expect("ended");
     let row = stage.store.run("default", &run).await.expect("read").expect("there");
-    assert_eq!((row.request, row.report), (long, Some(report.clone())));
+    assert_eq!((row.request, row.report), (Value::Null, Some(report.clone())));
     let digest = Digest::of(report.to_string().as_bytes());
     let hex = digest.to_hex();
     let file = stage.folder.path().join("documents").join(&hex[..2]).join(&hex);
@@ -70,6 +72,72 @@ async fn long_documents_lie_in_files_that_blobs_do_not_reach() {
     let failure = stage.store.run("default", &run).await.expect_err("it is missing");
     assert_eq!(failure.code(), "blob_damaged");
     assert!(failure.message().contains("missing"), "{failure}");
+}
+
+/// Files below a folder that hold these bytes.
+fn holding(folder: &Path, needle: &[u8]) -> Vec<std::path::PathBuf> {
+    let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
+    entries
+        .flat_map(|path| {
+            if path.is_dir() {
+                return holding(&path, needle);
+            }
+            let bytes = fs::read(&path).expect("a file");
+            let found = bytes.windows(needle.len()).any(|window| window == needle);
+            if found { vec![path] } else { Vec::new() }
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn what_was_asked_is_in_no_file_once_the_run_has_ended_and_the_log_is_empty() {
+    const CANARY: &str = "canary-4f1c9a7be2";
+    let stage = stage();
+    let asked = |number: usize| {
+        // In its row, on pages of its own beside that, and in a file.
+        let padding = "x".repeat([10, 3_000, 12_000, 40_000][number % 4]);
+        json!({ "run": number, "env": [["TOKEN", CANARY]], "input": padding, "again": CANARY })
+    };
+    let mut runs = Vec::new();
+    for number in 0..60 {
+        runs.push(accepted(&stage.store, NewRun { request: asked(number), ..new_run("default") }).await);
+    }
+    assert!(!holding(stage.folder.path(), CANARY.as_bytes()).is_empty());
+    let kept = runs.remove(7);
+    // Not in the order of their rows, so that pages are emptied and filled anew.
+    for step in 0..runs.len() {
+        let run = &runs[(step * 17) % runs.len()];
+        let report = Some(json!({ "output": "y".repeat(step * 90) }));
+        stage.store.finish(run, RunEnd { report, ..end(RunStatus::Succeeded) }).await.expect("ended");
+    }
+    let row = stage.store.run("default", &kept).await.expect("read").expect("there");
+    assert_eq!(row.request, asked(7), "one that goes on has its request");
+    stage.store.finish(&kept, end(RunStatus::Cancelled)).await.expect("ended");
+    stage.store.empty_log().await.expect("nobody else is there");
+    assert_eq!(holding(stage.folder.path(), CANARY.as_bytes()), Vec::<std::path::PathBuf>::new());
+    assert_eq!(stage.store.run("default", &kept).await.expect("read").expect("there").request, Value::Null);
+}
+
+#[tokio::test]
+async fn a_run_that_was_not_accepted_leaves_no_request() {
+    let stage = stage();
+    let other = raw(stage.folder.path());
+    other.execute_batch("DROP TABLE runs").expect("broken");
+    let request = json!({ "env": "canary-4f1c9a7be2", "input": "x".repeat(40_000) });
+    stage.store.accept(NewRun { request, ..new_run("default") }).await.expect_err("it cannot be");
+    assert!(holding(&stage.folder.path().join("documents"), b"canary-4f1c9a7be2").is_empty());
+}
+
+#[tokio::test]
+async fn a_store_that_is_closed_leaves_no_log() {
+    let stage = stage();
+    let run = accepted(&stage.store, new_run("default")).await;
+    // There is a connection that reads, too.
+    assert!(stage.store.run("default", &run).await.expect("read").is_some());
+    let log = stage.folder.path().join("orch.db-wal");
+    assert!(log.exists());
+    drop(stage.store);
+    assert!(!log.exists());
 }
 
 #[tokio::test]
@@ -118,6 +186,40 @@ async fn usage_adds_up_by_what_is_asked() {
     let none =
         stage.store.usage("nobody", &UsageQuery { by: UsageBy::Total, ..query }).await.expect("added up");
     assert_eq!((none[0].calls, none[0].cost_micro_usd), (0, Some(0)));
+}
+
+#[tokio::test]
+async fn calls_of_a_run_are_stored_while_it_goes_on_and_counted_once() {
+    let stage = stage();
+    let [run, cut_off] =
+        [accepted(&stage.store, new_run("default")).await, accepted(&stage.store, new_run("default")).await];
+    let calls = |run: &RunId, models: &[&str]| -> Vec<CallRow> {
+        models
+            .iter()
+            .map(|model| CallRow { run: Some(run.clone()), ..call("default", model, Some(1)) })
+            .collect()
+    };
+    let total = async || {
+        let query = UsageQuery { since: None, until: None, by: UsageBy::Total };
+        stage.store.usage("default", &query).await.expect("added up")[0].calls
+    };
+    stage.store.record_calls(0, calls(&run, &["a", "a"]));
+    stage.store.record_calls(2, calls(&run, &["b"]));
+    stage.store.record_calls(0, calls(&cut_off, &["x"]));
+    stage.store.flush().await.expect("flushed");
+    assert_eq!(total().await, 4);
+    // The end brings all of them: those of before, and one that nobody stored yet.
+    let all = calls(&run, &["a", "a", "b", "c"]);
+    stage
+        .store
+        .finish(&run, RunEnd { calls: all.clone(), ..end(RunStatus::Succeeded) })
+        .await
+        .expect("ended");
+    assert_eq!(total().await, 5);
+    assert_eq!(stage.store.calls(&run).await.expect("read"), all);
+    // A run that nobody ended keeps what was stored of it.
+    assert_eq!(stage.store.calls(&cut_off).await.expect("read"), calls(&cut_off, &["x"]));
+    assert_eq!(stage.store.calls(&RunId::random()).await.expect("read"), []);
 }
 
 #[tokio::test]

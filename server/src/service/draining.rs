@@ -1,0 +1,47 @@
+//! The end of a service: no further runs, and those under way are waited for or stopped.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
+
+use super::Service;
+use super::live::{LiveRun, Why};
+
+/// How long runs that were told to stop may take to do so.
+const STOP_GRACE: Duration = Duration::from_secs(5);
+
+impl Service {
+    /// Takes no further runs, waits for those under way, and stops what is left after `deadline`.
+    pub async fn drain(&self, deadline: Duration) {
+        self.queue.close();
+        // What is left after that is stopped.
+        let _ = timeout_at(Instant::now() + deadline, self.all_over()).await;
+        let left: Vec<Arc<LiveRun>> = self.lock().values().cloned().collect();
+        for live in &left {
+            live.stop(Why::Draining);
+        }
+        let until = Instant::now() + STOP_GRACE;
+        for live in &left {
+            // What does not stop is found, and reported, by the next process.
+            let _ = timeout_at(until, live.over()).await;
+        }
+        self.broker.workers().shutdown().await;
+        // Another process may have the store open; then what this one's runs were asked leaves the log with that one.
+        let _ = self.store.empty_log().await;
+    }
+
+    /// Resolves when no run is under way.
+    async fn all_over(&self) {
+        loop {
+            // What was about to be accepted when this began has a place until it is live and has its turn.
+            self.queue.empty().await;
+            let Some(live) = self.any_live() else { return };
+            live.over().await;
+        }
+    }
+
+    fn any_live(&self) -> Option<Arc<LiveRun>> {
+        self.lock().values().next().cloned()
+    }
+}

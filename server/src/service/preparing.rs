@@ -1,0 +1,113 @@
+//! What a run passes before it is accepted, and once more when it had to wait for its turn: its checks, its keys, and what
+//! its workspace granted.
+
+use std::sync::{Arc, PoisonError};
+
+use super::Service;
+use super::live::{LiveRun, Once};
+use crate::agent::Agent;
+use crate::failure::Failure;
+use crate::keeper::VaultAt;
+use crate::keys::{KeySources, Variables};
+use crate::permissions::Remembered;
+use crate::prepare::{Prepared, Standing};
+use crate::run::RunRequest;
+use crate::store::AgentRow;
+
+/// Input of this many bytes is parsed where the request is.
+const SMALL: usize = 16 << 10;
+
+impl Service {
+    /// The checks of a run: what takes time off the async threads, keys on the vault's. Nothing is put on record yet.
+    ///
+    /// # Errors
+    /// Whatever refuses it.
+    pub(super) async fn prepare(
+        self: &Arc<Self>,
+        request: RunRequest,
+        live: &Arc<LiveRun>,
+    ) -> Result<Prepared, Failure> {
+        let workspace = live.workspace.as_str();
+        let upstream = self.broker.upstream(request.simulate.as_ref()).await?;
+        let granted = self.granted(workspace, &request.agent).await?;
+        let checked = if is_small(&request) {
+            self.broker.check(live.run.clone(), request, upstream, &Once(live))?
+        } else {
+            let (service, live) = (Arc::clone(self), Arc::clone(live));
+            let check = move || service.broker.check(live.run.clone(), request, upstream, &Once(&live));
+            tokio::task::spawn_blocking(check)
+                .await
+                .map_err(|e| Failure::defect(format!("the checks of a run ended early: {e}")))??
+        };
+        let catalog = Arc::clone(self.catalog());
+        let (checked, keys) = self
+            .keeper
+            .look(workspace, move |vault| {
+                let variables = Variables::Callers(checked.env_keys());
+                let sources = match vault {
+                    VaultAt::Open(vault) => KeySources::open(variables, &catalog, vault),
+                    VaultAt::Rest(location) => KeySources::at_rest(variables, &catalog, location),
+                };
+                let keys = checked.open_keys(&sources, false)?;
+                drop(sources);
+                Ok((checked, keys))
+            })
+            .await?;
+        let standing = Standing { workspace, local: false, granted, book: None };
+        self.broker.admit(checked, keys, &standing, &Once(live))
+    }
+
+    /// Puts on record which secrets of the vault a run may use, now that it is about to.
+    ///
+    /// # Errors
+    /// When the vault cannot be written: then the run must not be executed.
+    pub(super) async fn record_uses(&self, prepared: &Prepared) -> Result<(), Failure> {
+        self.keeper.record_uses(&prepared.workspace, prepared.keys.uses.clone()).await
+    }
+
+    /// What the workspace's owner granted this agent, in any version.
+    async fn granted(&self, workspace: &str, agent: &Agent) -> Result<Remembered, Failure> {
+        let manifest = &agent.manifest;
+        if manifest.egress.is_empty() && manifest.secrets.is_empty() && !agent.bare {
+            return Ok(Remembered::default());
+        }
+        let mut rows = self.store.grants_of(workspace, &manifest.name).await?;
+        // The newest comes last.
+        rows.reverse();
+        Ok(Remembered::of(
+            rows.into_iter().map(|row| (row.agent, row.digest, row.capabilities.into_iter().collect())),
+        ))
+    }
+
+    /// Stores the content of an agent, once.
+    pub(super) async fn keep_agent(&self, agent: &Arc<Agent>) -> Result<(), Failure> {
+        let known = |service: &Self| {
+            service.kept_agents.lock().unwrap_or_else(PoisonError::into_inner).contains(&agent.digest)
+        };
+        if known(self) {
+            return Ok(());
+        }
+        let module = self.store.blobs().put(agent.module.clone()).await?;
+        self.store
+            .put_agent(AgentRow {
+                digest: agent.digest,
+                name: agent.manifest.name.clone(),
+                version: agent.manifest.version.clone(),
+                manifest: agent.text.to_string(),
+                format: agent.format,
+                module,
+                bare: agent.bare,
+            })
+            .await?;
+        self.library.remember(agent);
+        self.kept_agents.lock().unwrap_or_else(PoisonError::into_inner).insert(agent.digest);
+        Ok(())
+    }
+}
+
+/// Whether the documents of a request are checked sooner than another thread could begin.
+fn is_small(request: &RunRequest) -> bool {
+    let manifest = &request.agent.manifest;
+    let schemas = manifest.input.is_some() || manifest.output.is_some();
+    !schemas && request.mounts.is_empty() && request.input.as_ref().is_none_or(|input| input.len() <= SMALL)
+}
