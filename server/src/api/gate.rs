@@ -85,9 +85,32 @@ impl Gate {
     pub(super) fn count_stranger(&self, peer: Peer) -> Result<(), Failure> {
         match peer {
             Peer::Tcp { address, .. } => self.strangers.count(&PeerKey::of(address.ip())),
+            Peer::Proxied { client, .. } => self.strangers.count(&PeerKey::of(client)),
             Peer::InProcess | Peer::Unix => Ok(()),
         }
     }
+}
+
+/// Whether keys may come from there; `what` is said of them where they may not.
+///
+/// # Errors
+/// `keys_need_tls` when others could have read them on the way.
+pub(super) fn check_private(peer: Peer, what: &str) -> Result<(), Failure> {
+    if peer.is_private() {
+        return Ok(());
+    }
+    let failure = Failure::new(
+        Kind::Server,
+        "keys_need_tls",
+        format!("{what} are not taken over a connection that others can read"),
+    );
+    let failure = match peer {
+        Peer::Proxied { .. } => failure.hint(
+            "the proxy says `X-Forwarded-Proto: https` of what it took over TLS, and reaches this server over TLS or loopback",
+        ),
+        _ => failure.hint("serve with --tls-cert and --tls-key"),
+    };
+    Err(failure.hint("what was sent was readable on the way: replace it"))
 }
 
 /// Whether they may.
