@@ -14,9 +14,10 @@ use http::{Method, Request, Response};
 use orch_proxy::Body;
 
 use crate::caller::{Caller, Peer};
-use crate::failure::Failure;
+use crate::failure::{Failure, Kind};
 use crate::http::{Answer, Known};
 use crate::llm;
+use crate::redact::{Said, redact};
 use crate::service::Service;
 
 mod agents;
@@ -172,11 +173,14 @@ impl Refusal {
     }
 
     fn response(&self, failure: &Failure) -> Response<Body> {
+        // Whoever asked wrongly gets back what they wrote, and may have written a key where a name belongs.
+        let said = if failure.kind() == Kind::Usage { Said::Names } else { Said::Anything };
+        let failure = failure.reworded(|text| redact(text, said).into_owned());
         match self.spoken {
-            None => error::response(failure, &self.id),
+            None => error::response(&failure, &self.id),
             Some(dialect) => {
-                let mut response = llm::refuse(dialect, error::status(failure), failure);
-                error::advise(failure, response.headers_mut());
+                let mut response = llm::refuse(dialect, error::status(&failure), &failure);
+                error::advise(&failure, response.headers_mut());
                 response
             }
         }

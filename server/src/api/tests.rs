@@ -20,6 +20,7 @@ use crate::service::{Mode, Parts, Service};
 use crate::store::TokenRow;
 
 mod access;
+mod errors;
 mod registry;
 mod runs;
 
