@@ -2,7 +2,9 @@
 //!
 //! Each file is a subject of the contract in the command line's documentation; [`stage`] is what they stand on.
 
+mod accepted;
 mod bad_input;
+mod clocks;
 mod crash;
 mod digest;
 mod embedded;
@@ -27,6 +29,7 @@ mod serve;
 mod simulate;
 mod stage;
 mod streaming;
+mod tenants;
 mod tools;
 mod words;
 

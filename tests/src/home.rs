@@ -88,6 +88,7 @@ pub struct Config {
     connect_to: BTreeMap<String, SocketAddr>,
     allow: Vec<String>,
     providers: BTreeMap<String, Value>,
+    server: Option<Value>,
 }
 
 impl Config {
@@ -121,13 +122,22 @@ impl Config {
         self
     }
 
+    /// The table `server`.
+    pub fn server(mut self, entry: Value) -> Self {
+        self.server = Some(entry);
+        self
+    }
+
     /// The file's text. JSON is YAML, and quoting is not a test's business.
     pub fn text(&self) -> String {
         let mut egress = json!({ "allow": self.allow, "connect_to": self.connect_to });
         if let Some(ca) = &self.ca {
             egress["ca_file"] = json!(ca);
         }
-        let config = json!({ "egress": egress, "providers": self.providers });
+        let mut config = json!({ "egress": egress, "providers": self.providers });
+        if let Some(server) = &self.server {
+            config["server"] = server.clone();
+        }
         serde_json::to_string_pretty(&config).expect("plain values")
     }
 }

@@ -8,8 +8,10 @@ use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use http::HeaderMap;
 use http::header::{AUTHORIZATION, HeaderName};
+use time::OffsetDateTime;
 
 use super::error::RETRY_AFTER_DETAIL;
+use super::reply;
 use super::table::Access;
 use crate::caller::{Caller, DEFAULT_WORKSPACE, Peer, Scope, Tokens};
 use crate::failure::{Failure, Kind};
@@ -152,9 +154,14 @@ fn forbidden(caller: &Caller, needs: &str) -> Failure {
 
 fn not_authenticated(sent_one: bool) -> Failure {
     let what = if sent_one { "the token is unknown, revoked or expired" } else { "there is no token" };
-    Failure::new(Kind::Server, "not_authenticated", what)
+    let failure = Failure::new(Kind::Server, "not_authenticated", what)
         .hint("send `Authorization: Bearer orch_…`")
-        .hint("orch login")
+        .hint("orch login");
+    match sent_one {
+        // A token ends by this clock, whatever the one of its holder says.
+        true => failure.detail("server_time", reply::time(OffsetDateTime::now_utc())),
+        false => failure,
+    }
 }
 
 /// The text of the request's token.
