@@ -20,6 +20,7 @@ mod placeholders;
 mod pressure;
 mod providers;
 mod publishing;
+mod questions;
 mod readme;
 mod remote;
 mod result;
