@@ -129,3 +129,29 @@ async fn every_error_names_its_request() {
         assert!(ids.insert(answer.headers["x-request-id"].clone()), "each has its own");
     }
 }
+
+#[tokio::test]
+async fn every_error_names_its_request_in_each_provider_s_words() {
+    let stage = Stage::new().await;
+    let paths = [
+        "/v1/chat/completions",
+        "/api/v1/chat/completions",
+        "/v1/messages",
+        "/v1beta/models/gemini-2.5-flash:generateContent",
+    ];
+    for path in paths {
+        let nothing = stage.send(None, LOCAL, request("POST", path, "", None)).await;
+        let broken = stage.own_raw(raw("POST", path, b"{".to_vec())).await;
+        let huge = stage.own_raw(raw("POST", path, vec![b' '; 9 << 20])).await;
+        for (answer, status) in [(nothing, 401), (broken, 400), (huge, 413)] {
+            assert_eq!(answer.status, status, "{path}: {}", answer.text);
+            let id = answer.headers["x-request-id"].to_str().expect("text");
+            let body = answer.json();
+            assert!(body["error"]["message"].is_string(), "{path}: {}", answer.text);
+            assert_eq!(body["request_id"], id, "{path}: {}", answer.text);
+            if path == "/v1/messages" {
+                assert_eq!(answer.headers["request-id"], id, "where Anthropic's clients look");
+            }
+        }
+    }
+}
