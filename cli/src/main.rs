@@ -14,7 +14,6 @@ mod client;
 mod commands;
 mod moment;
 mod printer;
-mod redact;
 mod table;
 mod upload;
 mod usage;

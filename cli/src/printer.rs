@@ -7,10 +7,9 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
 
+use orch_server::redact::{MARK, Said, keys, redact};
 use orch_server::{Environment, Failure};
 use serde_json::Value;
-
-use crate::redact::redact;
 
 /// What stands before lines that are not ours.
 const MARGIN: &str = "│";
@@ -114,13 +113,16 @@ impl Printer {
 
     /// A failure: its JSON form alone, or the message and its hints. What looks like a key is not repeated.
     pub(crate) fn failure(self, failure: &Failure) {
+        let typed: Vec<String> =
+            std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+        let failure = without_keys(failure, &typed);
         if self.json {
-            self.line(&harmless(&redact(&failure.to_json().to_string())));
+            self.line(&harmless(&failure.to_json().to_string()));
             return;
         }
-        self.line(&format!("{} {}", self.paint("31", "error:"), block(&redact(failure.message()))));
+        self.line(&format!("{} {}", self.paint("31", "error:"), block(failure.message())));
         for hint in failure.hints() {
-            self.line(&format!("{} {}", self.paint("36", "hint:"), block(&redact(hint))));
+            self.line(&format!("{} {}", self.paint("36", "hint:"), block(hint)));
         }
     }
 
@@ -151,6 +153,16 @@ impl Printer {
     fn paint(self, code: &str, text: &str) -> String {
         if self.colour { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
     }
+}
+
+/// A failure without what looks like a key. What was `typed` holds names and nothing else that looks random, so there
+/// more looks like one.
+fn without_keys(failure: &Failure, typed: &[String]) -> Failure {
+    let typed: Vec<&str> = typed.iter().flat_map(|word| keys(word)).collect();
+    failure.reworded(|text| {
+        let text = redact(text, Said::Anything).into_owned();
+        typed.iter().fold(text, |text, key| text.replace(key, MARK))
+    })
 }
 
 /// [`harmless`] text whose further lines stand behind a margin: an agent's error or a provider's must not be able to
@@ -236,6 +248,19 @@ fn incomplete_tail(bytes: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_typed_and_looks_like_a_key_is_not_repeated() {
+        let key = "3f9a1c7e5b2d48606f8e0a9b1c3d5e7f";
+        let failure = Failure::usage("x", format!("--env {key:?} is wrong"))
+            .hint(format!("not {key}"))
+            .detail("said", serde_json::json!([{ "name": key }]));
+        let typed = ["orch".to_owned(), format!("--env={key}")];
+        let clean = without_keys(&failure, &typed).to_json().to_string();
+        assert_eq!((clean.contains(key), clean.matches(MARK).count()), (false, 3), "{clean}");
+        // The same from somebody else may be the id of a provider's request.
+        assert!(without_keys(&failure, &["orch".to_owned()]).to_json().to_string().contains(key));
+    }
 
     #[test]
     fn plain_text_is_borrowed() {

@@ -170,10 +170,9 @@ pub struct Digest([u8; 32]);
 impl Digest {
     /// The digest of some bytes.
     pub fn of(bytes: &[u8]) -> Self {
-        let digest = ring::digest::digest(&ring::digest::SHA256, bytes);
-        let mut out = [0; 32];
-        out.copy_from_slice(digest.as_ref());
-        Self(out)
+        let mut digesting = Digesting::new();
+        digesting.update(bytes);
+        digesting.finish()
     }
 
     /// A digest that was computed elsewhere, such as while streaming.
@@ -189,6 +188,36 @@ impl Digest {
     /// The 64 hexadecimal digits without the prefix, for file names.
     pub fn to_hex(&self) -> String {
         HEXLOWER.encode(&self.0)
+    }
+}
+
+/// The digest of bytes that come in pieces.
+pub struct Digesting(ring::digest::Context);
+
+impl Digesting {
+    /// Of no bytes yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(ring::digest::Context::new(&ring::digest::SHA256))
+    }
+
+    /// Takes in the next piece.
+    pub fn update(&mut self, piece: &[u8]) {
+        self.0.update(piece);
+    }
+
+    /// The digest of all pieces.
+    #[must_use]
+    pub fn finish(self) -> Digest {
+        let mut out = [0; 32];
+        out.copy_from_slice(self.0.finish().as_ref());
+        Digest(out)
+    }
+}
+
+impl Default for Digesting {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

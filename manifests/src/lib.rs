@@ -24,7 +24,8 @@ pub use catalog::{
 pub use endpoint::{Endpoint, EndpointError, Host, Scheme};
 pub use host::{HostError, HostName, HostPattern};
 pub use identity::{
-    AgentName, AgentRef, AgentVersionReq, Digest, IdentityError, ModelName, RunId, SecretName, Slug,
+    AgentName, AgentRef, AgentVersionReq, Digest, Digesting, IdentityError, ModelName, RunId, SecretName,
+    Slug,
 };
 pub use limits::{ByteSize, LimitError, Limits, MicroUsd, format_duration, parse_count, parse_duration};
 pub use manifest::{

@@ -8,15 +8,21 @@
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use http::header::{CACHE_CONTROL, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use futures_util::FutureExt as _;
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use http::request::Parts;
 use http::{Method, Request, Response};
-use orch_proxy::Body;
+use http_body::Body as _;
+use http_body_util::BodyExt as _;
+use orch_manifests::Dialect;
+use orch_proxy::{Body, full};
+use serde_json::Value;
 
 use crate::caller::{Caller, Peer};
-use crate::failure::Failure;
+use crate::failure::{Failure, Kind};
 use crate::http::{Answer, Known};
 use crate::llm;
+use crate::redact::{Said, redact};
 use crate::service::Service;
 
 mod agents;
@@ -52,6 +58,10 @@ use path::Path;
 use table::{Access, Action, Endpoint};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Longest error of the gateway that is looked into, in bytes.
+const LONGEST_ERROR: u64 = 64 << 10;
+/// Where Anthropic's clients look for it.
+const ANTHROPIC_REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 
 /// The API over one service.
 #[derive(Clone)]
@@ -106,7 +116,8 @@ impl Api {
                 act(endpoint, Call { api, caller, peer, path, parts, body: Mutex::new(body) }).await
             }
         };
-        let mut response = done.unwrap_or_else(|failure| refusal.response(&failure));
+        let response = done.unwrap_or_else(|failure| refusal.response(&failure));
+        let mut response = refusal.named(response).await;
         if known {
             response.extensions_mut().insert(Known);
         }
@@ -163,7 +174,7 @@ async fn act(endpoint: &Endpoint, call: Call<'_>) -> Result<Response<Body>, Fail
 /// How a request is told that it failed: in the words of the path that it asked for.
 struct Refusal {
     id: RequestId,
-    spoken: Option<orch_manifests::Dialect>,
+    spoken: Option<Dialect>,
 }
 
 impl Refusal {
@@ -172,20 +183,45 @@ impl Refusal {
     }
 
     fn response(&self, failure: &Failure) -> Response<Body> {
+        // Whoever asked wrongly gets back what they wrote, and may have written a key where a name belongs.
+        let said = if failure.kind() == Kind::Usage { Said::Names } else { Said::Anything };
+        let failure = failure.reworded(|text| redact(text, said).into_owned());
         match self.spoken {
-            None => error::response(failure, &self.id),
+            None => error::response(&failure, &self.id),
             Some(dialect) => {
-                let mut response = llm::refuse(dialect, error::status(failure), failure);
-                error::advise(failure, response.headers_mut());
+                let mut response = llm::refuse(dialect, error::status(&failure), &failure);
+                error::advise(&failure, response.headers_mut());
                 response
             }
         }
+    }
+
+    /// An error in a provider's words with the request's name in it, as our own have it.
+    async fn named(&self, response: Response<Body>) -> Response<Body> {
+        let failed = response.status().is_client_error() || response.status().is_server_error();
+        let whole = response.body().size_hint().exact().is_some_and(|length| length <= LONGEST_ERROR);
+        if self.spoken.is_none() || !failed || !whole {
+            return response;
+        }
+        let (mut parts, body) = response.into_parts();
+        // A body that breaks off has nothing to be named in.
+        let Ok(body) = body.collect().await else { return Response::from_parts(parts, orch_proxy::empty()) };
+        let mut body = body.to_bytes();
+        if let Ok(Value::Object(mut fields)) = serde_json::from_slice(&body) {
+            fields.insert("request_id".to_owned(), self.id.as_str().into());
+            body = Value::Object(fields).to_string().into();
+            parts.headers.remove(CONTENT_LENGTH);
+        }
+        Response::from_parts(parts, full(body))
     }
 
     /// What every response has.
     fn seal(&self, response: &mut Response<Body>) {
         let headers = response.headers_mut();
         headers.insert(REQUEST_ID, self.id.header());
+        if self.spoken == Some(Dialect::AnthropicMessages) {
+            headers.insert(ANTHROPIC_REQUEST_ID, self.id.header());
+        }
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         // Answers are about runs and secrets, and no cache on the way knows who may read them.
         headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
@@ -200,7 +236,10 @@ impl Answer for Api {
     fn refuse(&self, peer: Peer, request: &Parts, failure: &Failure) -> Response<Body> {
         let refusal = Refusal::of(request);
         let too_often = self.0.gate.count_stranger(peer).err();
-        let mut response = refusal.response(too_often.as_ref().unwrap_or(failure));
+        let response = refusal.response(too_often.as_ref().unwrap_or(failure));
+        // There is nothing to wait for: it was made here, whole.
+        let named = refusal.named(response).now_or_never();
+        let mut response = named.unwrap_or_else(|| error::response(failure, &refusal.id));
         refusal.seal(&mut response);
         self.0.metrics.answered("none", response.status(), std::time::Duration::ZERO);
         response

@@ -1,7 +1,7 @@
 //! Who calls a server, and what they may do.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -67,6 +67,13 @@ pub enum Peer {
         /// Whether it is encrypted.
         tls: bool,
     },
+    /// A TCP connection of a proxy that the operator trusts.
+    Proxied {
+        /// Whose request it passes on, as it says.
+        client: IpAddr,
+        /// Whether both parts of the way are encrypted, or the second one does not leave this machine.
+        private: bool,
+    },
 }
 
 impl Peer {
@@ -76,6 +83,7 @@ impl Peer {
         match self {
             Self::InProcess | Self::Unix => true,
             Self::Tcp { address, tls } => tls || address.ip().to_canonical().is_loopback(),
+            Self::Proxied { private, .. } => private,
         }
     }
 }

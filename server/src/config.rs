@@ -14,6 +14,7 @@ use serde::Deserialize;
 
 use crate::failure::Failure;
 use crate::home::{Home, private};
+use crate::http::TrustedProxies;
 use crate::permissions::AllowedHost;
 
 mod limits;
@@ -36,6 +37,8 @@ pub struct Config {
     pub server_roots: Vec<CertificateDer<'static>>,
     /// Names that `orch serve` answers to, beside those of its addresses.
     pub server_names: Vec<String>,
+    /// Proxies in front of `orch serve`, whose word counts for where a request comes from.
+    pub trusted_proxies: TrustedProxies,
     /// Runs that `orch serve` executes at once.
     pub max_running: u32,
     /// Accepted runs that may wait for their turn.
@@ -71,6 +74,7 @@ struct RawServer {
     url: Option<String>,
     ca_file: Option<String>,
     names: Vec<String>,
+    trusted_proxies: Vec<String>,
     max_running: Option<u32>,
     max_queued: Option<usize>,
 }
@@ -184,6 +188,10 @@ impl Config {
             let host = host.parse().map_err(|e: String| wrong(&format!("egress.allow[{index}]"), &e))?;
             config.allow.push(host);
         }
+        for (index, proxy) in raw.server.trusted_proxies.iter().enumerate() {
+            let field = format!("server.trusted_proxies[{index}]");
+            config.trusted_proxies.add(proxy).map_err(|e| wrong(&field, &e))?;
+        }
         for (from, to) in &raw.egress.connect_to {
             let field = format!("egress.connect_to.{from:?}");
             config.connect_to.push((
@@ -213,6 +221,7 @@ impl Default for Config {
             server_url: None,
             server_roots: Vec::new(),
             server_names: Vec::new(),
+            trusted_proxies: TrustedProxies::default(),
             max_running: MAX_RUNNING,
             max_queued: MAX_QUEUED,
             providers: Vec::new(),
@@ -339,6 +348,7 @@ vault: { key: auto }
         assert!(catalog.provider("lan-llm").expect("defined").free);
         assert_eq!((config.allow.len(), config.connect_to.len()), (2, 1));
         assert!(config.default_limits.time.is_some() && config.limit_ceilings.cost_usd.is_some());
+        assert!(example.contains("trusted_proxies") && !config.server_names.is_empty());
 
         let uncommented = example.replace("# ca_file", "ca_file");
         says(&uncommented, "/nowhere/extra-roots.pem");
@@ -356,6 +366,8 @@ vault: { key: auto }
         says("egress:\n  connect_to: { \"a.example:443\": \"localhost:1\" }\n", "ADDRESS:PORT");
         says("egress:\n  ca_file: absent.pem\n", "/nowhere/absent.pem");
         says("server:\n  ca_file: absent.pem\n", "server.ca_file");
+        says("server: { trusted_proxies: [10.0.0.1, proxy] }", "server.trusted_proxies[1]");
+        says("server: { trusted_proxies: [\"::/0\"] }", "everybody");
         says("providers:\n  openai: { base_url: \"ftp://x\" }\n", "providers");
         says("providers:\n  mine: { base_url: \"https://x.example/v1\", dialect: morse }\n", "dialect");
         says("limits: { ceilings: { memory: lots } }", "limits.ceilings.memory");

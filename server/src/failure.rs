@@ -130,6 +130,18 @@ impl Failure {
         self
     }
 
+    /// The same in other words: `say` gets everything in it that a person may have written.
+    #[must_use]
+    pub fn reworded(&self, say: impl Fn(&str) -> String) -> Self {
+        Self {
+            kind: self.kind,
+            code: self.code.clone(),
+            message: say(&self.message),
+            hints: self.hints.iter().map(|hint| say(hint)).collect(),
+            details: self.details.iter().map(|(name, value)| (name.clone(), reworded(value, &say))).collect(),
+        }
+    }
+
     /// Its class.
     #[must_use]
     pub fn kind(&self) -> Kind {
@@ -166,6 +178,17 @@ impl Failure {
         json!({ "error": {
             "code": self.code, "message": self.message, "hints": self.hints, "details": self.details,
         }})
+    }
+}
+
+fn reworded(value: &Value, say: &impl Fn(&str) -> String) -> Value {
+    match value {
+        Value::String(text) => Value::String(say(text)),
+        Value::Array(all) => all.iter().map(|value| reworded(value, say)).collect(),
+        Value::Object(fields) => {
+            fields.iter().map(|(name, value)| (name.clone(), reworded(value, say))).collect()
+        }
+        other => other.clone(),
     }
 }
 

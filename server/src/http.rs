@@ -27,9 +27,12 @@ use crate::failure::Failure;
 
 mod activity;
 mod connection;
+mod forwarded;
 mod limits;
 mod names;
 mod peers;
+mod proxies;
+mod reception;
 mod socket;
 mod stalling;
 #[cfg(test)]
@@ -39,10 +42,12 @@ mod tls;
 pub use limits::Limits;
 pub use names::Names;
 pub(crate) use peers::PeerKey;
+pub use proxies::TrustedProxies;
 pub use tls::TlsFiles;
 
 use connection::Line;
 use peers::Peers;
+use reception::Reception;
 use socket::SocketFile;
 
 /// How long accepting pauses when the system has no descriptor left.
@@ -74,7 +79,8 @@ pub struct Server {
     tls: Option<TlsAcceptor>,
     unix: UnixListener,
     socket: SocketFile,
-    names: Arc<Names>,
+    names: Names,
+    proxies: TrustedProxies,
     limits: Limits,
 }
 
@@ -93,7 +99,13 @@ impl Server {
         let tls = tls.map(TlsFiles::acceptor).transpose()?;
         let (tcp, address) = bind_tcp(listen)?;
         let (unix, socket) = socket::bind(socket)?;
-        Ok(Self { tcp, address, tls, unix, socket, names: Arc::new(names), limits })
+        Ok(Self { tcp, address, tls, unix, socket, names, proxies: TrustedProxies::default(), limits })
+    }
+
+    /// Believes these proxies where requests come from.
+    #[must_use]
+    pub fn behind(self, proxies: TrustedProxies) -> Self {
+        Self { proxies, ..self }
     }
 
     /// Where it listens; the port is the one that the system chose when 0 was asked for.
@@ -123,12 +135,14 @@ impl Server {
         stop: impl Future<Output = ()>,
         drained: impl Future<Output = ()>,
     ) {
-        let Self { tcp, address: _, tls, unix, socket, names, limits } = self;
+        let Self { tcp, address: _, tls, unix, socket, names, proxies, limits } = self;
         let limits = Arc::new(limits);
         let (close, closing) = watch::channel(false);
-        let shared = Shared { answer, names, limits: Arc::clone(&limits), closing };
-        let mut connections = JoinSet::new();
         let peers = Peers::new(limits.connections_per_peer);
+        let reception = Arc::new(Reception::new(names, proxies, &limits));
+        let shared =
+            Shared { answer, reception: Arc::clone(&reception), limits: Arc::clone(&limits), closing };
+        let mut connections = JoinSet::new();
         let strangers = Arc::new(Semaphore::new(limits.connections));
         let owners = Arc::new(Semaphore::new(limits.connections_of_owner));
 
@@ -142,7 +156,11 @@ impl Server {
                 Some(_) = connections.join_next() => {}
                 accepted = tcp.accept(), if stranger => match accepted {
                     Ok((stream, from)) => {
-                        let place = peers.enter(PeerKey::of(from.ip()));
+                        // A proxy's connections are those of many: the bound of all is theirs as well.
+                        let place = match reception.proxies().contain(from.ip()) {
+                            true => Some(None),
+                            false => peers.enter(PeerKey::of(from.ip())).map(Some),
+                        };
                         let room = Arc::clone(&strangers).try_acquire_owned().ok();
                         if let (Some(place), Some(room)) = (place, room) {
                             let (shared, tls) = (shared.clone(), tls.clone());
@@ -179,14 +197,14 @@ impl Server {
 #[derive(Clone)]
 struct Shared<A> {
     answer: A,
-    names: Arc<Names>,
+    reception: Arc<Reception>,
     limits: Arc<Limits>,
     closing: watch::Receiver<bool>,
 }
 
 impl<A: Answer> Shared<A> {
     async fn serve(self, io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, line: Line) {
-        connection::serve(io, line, self.answer, self.names, &self.limits, self.closing).await;
+        connection::serve(io, line, self.answer, self.reception, &self.limits, self.closing).await;
     }
 }
 

@@ -23,6 +23,7 @@ mod outcome;
 mod permissions;
 mod policy;
 mod prepare;
+pub mod redact;
 mod run;
 mod schema;
 pub mod secrets;

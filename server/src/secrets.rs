@@ -10,6 +10,7 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::failure::Failure;
 use crate::keeper::{Keeper, VaultAt};
+use crate::redact;
 
 mod body;
 #[cfg(test)]
@@ -98,6 +99,23 @@ pub fn secret_name(text: &str, catalog: &Catalog) -> Result<SecretName, Failure>
     })
 }
 
+/// The name of a secret that is stored. Some keys are made of what names are made of, and a name is listed, logged and
+/// shown.
+///
+/// # Errors
+/// As [`secret_name`], and when it looks like a key.
+pub fn new_secret_name(text: &str, catalog: &Catalog) -> Result<SecretName, Failure> {
+    if redact::keys(text).next().is_some() {
+        return Err(Failure::usage(
+            "secret_name_invalid",
+            "that looks like a key, and the name of a secret belongs in its place",
+        )
+        .hint("the value is asked for: orch secrets set OPENAI_API_KEY")
+        .hint("a key that was written on a command line or in a URL is in histories and logs: replace it"));
+    }
+    secret_name(text, catalog)
+}
+
 /// A secret as it is listed.
 #[must_use]
 pub fn listed(secret: &SecretSummary, catalog: &Catalog) -> Value {
@@ -157,7 +175,7 @@ pub(crate) async fn put(
     name: &str,
     body: &[u8],
 ) -> Result<Value, Failure> {
-    let name = secret_name(name, catalog)?;
+    let name = new_secret_name(name, catalog)?;
     let (value, terms) = body::read(body)?;
     let meta = terms.check(&name, catalog)?;
     let stored = name.clone();

@@ -2,7 +2,9 @@
 //!
 //! Each file is a subject of the contract in the command line's documentation; [`stage`] is what they stand on.
 
+mod accepted;
 mod bad_input;
+mod clocks;
 mod crash;
 mod digest;
 mod embedded;
@@ -18,6 +20,7 @@ mod placeholders;
 mod pressure;
 mod providers;
 mod publishing;
+mod questions;
 mod readme;
 mod remote;
 mod result;
@@ -27,6 +30,7 @@ mod serve;
 mod simulate;
 mod stage;
 mod streaming;
+mod tenants;
 mod tools;
 mod waiting;
 mod words;

@@ -1,6 +1,7 @@
 //! `orch serve`: how it starts, who it lets in, and how it ends.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -156,4 +157,58 @@ fn a_token_is_asked_for_and_a_name_is_checked_over_a_real_connection() {
         "0".repeat(64)
     ));
     assert!(refused.starts_with("HTTP/1.1 401 "), "{refused}");
+}
+
+/// A key comes over TLS or does not leave the machine. Behind a proxy that is for the proxy to say, and anybody else's
+/// word for it counts for nothing.
+#[test]
+fn keys_come_through_a_trusted_proxy_that_took_them_over_tls() {
+    let body = json!({ "agent": "orch/summarizer", "input": { "text": "Ships came." },
+        "keys": [{ "provider": "openai", "key": OPENAI_KEY }] });
+    let ask = |server: &Server, fields: &str| {
+        let body = body.to_string();
+        let mut stream = TcpStream::connect(server.address()).expect("it listens");
+        let head = format!(
+            "POST /v1/runs HTTP/1.1\r\nhost: {}\r\nconnection: close\r\nauthorization: Bearer {}\r\n{fields}\
+             content-type: application/json\r\ncontent-length: {}\r\n\r\n",
+            server.address(),
+            server.token(),
+            body.len()
+        );
+        stream.write_all((head + &body).as_bytes()).expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        answer
+    };
+    for (proxy, forwarded, taken) in [
+        ("127.0.0.1", "", true),
+        ("127.0.0.1", "x-forwarded-for: 192.0.2.1\r\n", false),
+        ("127.0.0.1", "x-forwarded-for: 192.0.2.1\r\nx-forwarded-proto: http\r\n", false),
+        ("127.0.0.1", "x-forwarded-for: 192.0.2.1\r\nx-forwarded-proto: https\r\n", true),
+        ("127.0.0.1", "forwarded: for=192.0.2.1;proto=https\r\n", true),
+        // To this server, whoever asks is a neighbour with odd headers.
+        ("192.0.2.9", "x-forwarded-for: 192.0.2.1\r\nx-forwarded-proto: http\r\n", true),
+    ] {
+        let mut stage = Stage::new();
+        stage.configure(|config| config.server(json!({ "trusted_proxies": [proxy] })));
+        let server = Server::start(PROGRAM, &stage.home);
+        let answer = ask(&server, forwarded);
+        let status = if taken { "HTTP/1.1 202 " } else { "HTTP/1.1 403 " };
+        assert!(answer.starts_with(status), "{proxy} {forwarded}: {answer}");
+        assert_eq!(answer.contains("keys_need_tls"), !taken, "{answer}");
+        assert!(!answer.contains(OPENAI_KEY), "{answer}");
+    }
+}
+
+#[test]
+fn a_proxy_that_is_no_network_is_named_with_its_place() {
+    let mut stage = Stage::new();
+    stage.configure(|config| config.server(json!({ "trusted_proxies": ["10.0.0.1", "0.0.0.0/0"] })));
+    let outcome = stage.orch(["serve", "--json", "--listen", "127.0.0.1:0"]).run().expect(2).silent();
+    let error = outcome.error();
+    assert_eq!(error["code"], "config_invalid", "{outcome}");
+    assert!(
+        error["message"].as_str().is_some_and(|said| said.contains("server.trusted_proxies[1]")),
+        "{outcome}"
+    );
 }

@@ -134,10 +134,15 @@ impl Stage {
 
     /// `orch run --json AGENT --input …` in a mode, without any key. The agent is a folder or a name.
     pub(crate) fn run_in(&self, mode: Mode, agent: impl AsRef<std::ffi::OsStr>, input: &str) -> Orch {
+        self.shown_in(mode, agent, input).arg("--json")
+    }
+
+    /// The same for a person: without `--json`.
+    pub(crate) fn shown_in(&self, mode: Mode, agent: impl AsRef<std::ffi::OsStr>, input: &str) -> Orch {
         if matches!(mode, Mode::Served) {
             self.server.get_or_init(|| Server::start(PROGRAM, &self.home));
         }
-        self.orch(["run", "--json"]).args(mode.flags()).arg(agent).args(["--input", input])
+        self.orch(["run"]).args(mode.flags()).arg(agent).args(["--input", input])
     }
 
     /// The same with a key of every provider in the environment.

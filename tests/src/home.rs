@@ -122,9 +122,9 @@ impl Config {
         self
     }
 
-    /// What is under `server`.
-    pub fn server(mut self, server: Value) -> Self {
-        self.server = Some(server);
+    /// The table `server`.
+    pub fn server(mut self, entry: Value) -> Self {
+        self.server = Some(entry);
         self
     }
 

@@ -11,6 +11,7 @@
 //! | [`fakes`] | the providers: strict about what they are sent, deterministic in what they answer |
 //! | [`home`], [`guests`] | a temporary home and agents to run in it |
 //! | [`orch`], [`process`] | the program itself: started, signalled, timed, looked into |
+//! | [`pty`] | a terminal with somebody at it |
 //! | [`server`] | the program as a server: started, asked, stopped or killed |
 //! | [`needle`] | where a secret's value turned up, in any spelling |
 //! | [`paired`] | two things timed side by side |
@@ -26,6 +27,7 @@ pub mod needle;
 pub mod orch;
 pub mod paired;
 pub mod process;
+pub mod pty;
 pub mod reply;
 pub mod server;
 pub mod upstream;

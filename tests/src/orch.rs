@@ -17,6 +17,7 @@ use serde_json::Value;
 use crate::home::Home;
 use crate::needle::{Hit, Needle};
 use crate::process;
+use crate::pty::Terminal;
 use crate::upstream::PATIENCE;
 
 /// How long a run may take before it is killed and the test fails. A debug build compiles a guest in seconds.
@@ -88,28 +89,43 @@ impl Orch {
 
     /// Starts it, as the leader of a process group of its own, as a shell would.
     #[track_caller]
-    pub fn start(self) -> Running {
+    pub fn start(mut self) -> Running {
+        let input = std::mem::take(&mut self.stdin);
+        let mut child = self.spawn(Stdio::piped(), Stdio::piped());
+        let mut stdin = child.stdin.take().expect("piped");
+        // A program that fails early may not read its input: that is not this thread's failure. It ends with the pipe.
+        let _writer = thread::spawn(move || {
+            let _broken_pipe = stdin.write_all(&input);
+        });
+        let stderr = Drain::new(child.stderr.take().expect("piped"));
+        self.running(child, stderr)
+    }
+
+    /// Starts it at a terminal, which is its standard input and error; standard output stays a pipe.
+    #[track_caller]
+    pub fn start_on(self, terminal: Terminal) -> Running {
+        let child = self.spawn(terminal.end(), terminal.end());
+        self.running(child, Drain::new(terminal.screen()))
+    }
+
+    #[track_caller]
+    fn spawn(&self, stdin: Stdio, stderr: Stdio) -> Child {
         let mut command = Command::new(&self.program);
         command
             .args(&self.args)
             .env_clear()
             .envs(self.environment.iter().map(|(n, v)| (n, v)))
             .current_dir(&self.folder)
-            .stdin(Stdio::piped())
+            .stdin(stdin)
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stderr(stderr)
             .process_group(0);
-        let mut child =
-            command.spawn().unwrap_or_else(|e| panic!("cannot start {}: {e}", self.program.display()));
+        command.spawn().unwrap_or_else(|e| panic!("cannot start {}: {e}", self.program.display()))
+    }
+
+    fn running(self, mut child: Child, stderr: Drain) -> Running {
         let started = Instant::now();
-        let mut stdin = child.stdin.take().expect("piped");
-        let input = self.stdin;
-        // A program that fails early may not read its input: that is not this thread's failure. It ends with the pipe.
-        let _writer = thread::spawn(move || {
-            let _broken_pipe = stdin.write_all(&input);
-        });
         let stdout = Drain::new(child.stdout.take().expect("piped"));
-        let stderr = Drain::new(child.stderr.take().expect("piped"));
         let line = self.args.iter().map(|a| a.to_string_lossy()).collect::<Vec<_>>().join(" ");
         Running { child, line, started, timeout: self.timeout, stdout, stderr, ended: false }
     }

@@ -7,7 +7,7 @@ use http_body_util::BodyExt as _;
 use orch_proxy::Body;
 
 /// Longest event, in bytes: the last one holds the run's whole report.
-const EVENT_LIMIT: usize = 512 * 1024 * 1024;
+const EVENT_LIMIT: usize = super::REPORT_LIMIT;
 /// How long a stream may be silent. A server gives a sign of life every 15 s.
 const SILENCE: Duration = Duration::from_secs(60);
 
@@ -20,6 +20,15 @@ pub(crate) struct Event {
     pub(crate) kind: String,
     /// What it says.
     pub(crate) data: String,
+}
+
+/// Why a stream has no further event.
+#[derive(Debug)]
+pub(crate) enum Broken {
+    /// It broke off, and may be taken up where it did.
+    Off(String),
+    /// It holds what no stream of events does: the same would come again.
+    Wrong(String),
 }
 
 /// Events as they arrive.
@@ -38,18 +47,18 @@ impl Events {
     /// The next event; none when the stream has ended. What was read stays when the future is dropped.
     ///
     /// # Errors
-    /// Why the stream broke off, in words.
-    pub(crate) async fn next(&mut self) -> Result<Option<Event>, String> {
+    /// Why the stream broke off.
+    pub(crate) async fn next(&mut self) -> Result<Option<Event>, Broken> {
         loop {
             if let Some(event) = self.ready.pop_front() {
                 return Ok(Some(event));
             }
             let frame = tokio::time::timeout(SILENCE, self.body.frame())
                 .await
-                .map_err(|_| format!("nothing came for {} s", SILENCE.as_secs()))?;
+                .map_err(|_| Broken::Off(format!("nothing came for {} s", SILENCE.as_secs())))?;
             match frame {
                 None => return Ok(None),
-                Some(Err(error)) => return Err(error.to_string()),
+                Some(Err(error)) => return Err(Broken::Off(error.to_string())),
                 Some(Ok(frame)) => {
                     if let Some(bytes) = frame.data_ref() {
                         self.parser.push(bytes, &mut self.ready)?;
@@ -71,7 +80,7 @@ struct Parser {
 }
 
 impl Parser {
-    fn push(&mut self, bytes: &[u8], into: &mut VecDeque<Event>) -> Result<(), String> {
+    fn push(&mut self, bytes: &[u8], into: &mut VecDeque<Event>) -> Result<(), Broken> {
         for &byte in bytes {
             match byte {
                 b'\n' if self.after_return => self.after_return = false,
@@ -86,7 +95,7 @@ impl Parser {
             }
         }
         if self.line.len() + self.event.data.len() > EVENT_LIMIT {
-            return Err(format!("an event is larger than {} MiB", EVENT_LIMIT >> 20));
+            return Err(Broken::Wrong(format!("an event of more than {} MiB", EVENT_LIMIT >> 20)));
         }
         Ok(())
     }
@@ -152,6 +161,16 @@ mod tests {
     fn comments_and_half_events_are_no_events() {
         assert_eq!(parse(&[b": a sign of life\n\n:\n\n"]), []);
         assert_eq!(parse(&[b"data: not ended\n"]), []);
+    }
+
+    #[test]
+    fn an_event_has_its_bounds_however_it_is_cut() {
+        let piece = "x".repeat(EVENT_LIMIT / 4);
+        for line in [format!("data: {piece}"), format!("data: {piece}\n")] {
+            let (mut parser, mut ready) = (Parser::default(), VecDeque::new());
+            let broken = (0..5).find_map(|_| parser.push(line.as_bytes(), &mut ready).err());
+            assert!(matches!(broken, Some(Broken::Wrong(why)) if why.contains("64 MiB")));
+        }
     }
 
     #[tokio::test]

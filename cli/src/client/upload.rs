@@ -12,15 +12,26 @@ use orch_proxy::BodyError;
 /// How much is handed over at once, in bytes.
 const PIECE: usize = 64 * 1024;
 
+/// How much of a body was taken so far, in bytes.
+#[derive(Clone, Default)]
+pub(super) struct Sent(Arc<AtomicU64>);
+
+impl Sent {
+    pub(super) fn bytes(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// Bytes whose length is known, and a count of those that were taken.
 pub(super) struct Counted {
     left: Bytes,
-    sent: Arc<AtomicU64>,
+    sent: Sent,
 }
 
 impl Counted {
-    pub(super) fn new(bytes: Bytes, sent: Arc<AtomicU64>) -> Self {
-        Self { left: bytes, sent }
+    pub(super) fn new(bytes: Bytes) -> (Self, Sent) {
+        let sent = Sent::default();
+        (Self { left: bytes, sent: sent.clone() }, sent)
     }
 }
 
@@ -37,7 +48,7 @@ impl Body for Counted {
         }
         let size = self.left.len().min(PIECE);
         let piece = self.left.split_to(size);
-        self.sent.fetch_add(piece.len() as u64, Ordering::Relaxed);
+        self.sent.0.fetch_add(piece.len() as u64, Ordering::Relaxed);
         Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::run::{Next, RunEvent, RunResource, next_events};
 use crate::args::LogsArgs;
-use crate::client::Client;
+use crate::client::{Client, REPORT_LIMIT};
 use crate::printer::Printer;
 use crate::wire::{Installation, broken_pipe, with_client};
 
@@ -61,12 +61,17 @@ async fn newest(client: &Client) -> Result<RunId, Failure> {
 /// What has been logged by now.
 async fn all(client: &Client, run: &RunId, lines: &mut Lines) -> Result<(), Failure> {
     let mut after = 0;
-    let mut events = Vec::new();
+    let (mut events, mut bytes) = (Vec::new(), 0);
     loop {
         let page: Page = client.get(&format!("/v1/logs?run={run}&after={after}")).await?;
         for event in page.events {
             let read: RunEvent = client.typed("GET /v1/logs", event.clone())?;
             if lines.printer.json() {
+                bytes += read.text.len() + size_of::<Value>();
+                if bytes > REPORT_LIMIT {
+                    let what = format!("a log of more than {} MiB", REPORT_LIMIT >> 20);
+                    return Err(client.unexpected("GET /v1/logs", &what));
+                }
                 events.push(event);
             } else {
                 lines.piece(&read.text)?;

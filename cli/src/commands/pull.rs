@@ -1,11 +1,11 @@
 //! `orch pull`: a published agent becomes a folder that can be read, run and published again.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use orch_manifests::{AgentName, AgentRef, Digest, Format, MANIFEST_FILES, Manifest};
+use orch_manifests::{AgentName, AgentRef, Digest, Digesting, Format, MANIFEST_FILES, Manifest};
 use orch_server::Failure;
 use serde::Deserialize;
 use serde_json::json;
@@ -27,21 +27,20 @@ struct Version {
     format: String,
 }
 
-/// What lands in the folder.
-struct Files {
-    manifest: (PathBuf, String),
-    module: (PathBuf, Vec<u8>),
+/// Where the version's files belong.
+struct Places {
+    manifest: PathBuf,
+    module: PathBuf,
 }
 
 pub(crate) fn run(args: &PullArgs, printer: Printer) -> Result<ExitCode, Failure> {
     let here = Installation::open()?;
     let reference = agent_ref::parse(&args.agent)?;
     let folder = args.to.clone().unwrap_or_else(|| PathBuf::from(reference.name.name()));
-    let (version, files) =
-        with_client(&here, async |client| fetch(client, &reference, &folder, printer).await)?;
-    write(&folder, &files, args.force)?;
+    let (version, places) =
+        with_client(&here, async |client| pull(client, &reference, &folder, args.force, printer).await)?;
     let Version { name, version, digest, .. } = version;
-    let written = [&files.manifest.0, &files.module.0].map(|path| path.display().to_string());
+    let written = [&places.manifest, &places.module].map(|path| path.display().to_string());
     if printer.json() {
         return printer
             .result_json(&json!({
@@ -55,13 +54,15 @@ pub(crate) fn run(args: &PullArgs, printer: Printer) -> Result<ExitCode, Failure
     Ok(ExitCode::SUCCESS)
 }
 
-/// The version and its files, checked against the digest that grants are given to.
-async fn fetch(
+/// Writes the version's files, checked against the digest that grants are given to. The manifest comes last: a folder
+/// without it is no agent.
+async fn pull(
     client: &Client,
     reference: &AgentRef,
     folder: &Path,
+    force: bool,
     printer: Printer,
-) -> Result<(Version, Files), Failure> {
+) -> Result<(Version, Places), Failure> {
     let path = agent_ref::version_path(reference);
     let version: Version = client.get(&path).await?;
     let wrong = |what: &str| client.unexpected(&format!("GET {path}"), what);
@@ -77,87 +78,106 @@ async fn fetch(
     {
         return Err(wrong("another agent than its manifest names"));
     }
-    printer.status("fetching the module");
-    let module = client.get_blob(&version.module).await;
-    printer.erase_status();
-    let module = module?;
-    if Digest::of(&[manifest.canonical_json().as_slice(), &module].concat()) != version.digest {
-        return Err(wrong("content that does not have its digest"));
-    }
     let name = match format {
         Format::Yaml => "orch.yaml",
         Format::Json => "orch.json",
     };
     // The manifest's check keeps it below the folder; it must not be the manifest itself.
-    let place = folder.join(&manifest.module);
-    if MANIFEST_FILES.iter().any(|file| place == folder.join(file)) {
+    let places = Places { manifest: folder.join(name), module: folder.join(&manifest.module) };
+    if MANIFEST_FILES.iter().any(|file| places.module == folder.join(file)) {
         return Err(wrong("a module in the place of its manifest"));
     }
-    let files = Files { manifest: (folder.join(name), version.manifest.clone()), module: (place, module) };
-    Ok((version, files))
+    check_free(folder, &places, force)?;
+
+    let mut new = NewFile::create(&places.module, force)?;
+    let mut content = Digesting::new();
+    content.update(&manifest.canonical_json());
+    printer.status("fetching the module");
+    let fetched = client.get_blob(&version.module, |piece| {
+        content.update(piece);
+        new.write(piece)
+    });
+    let fetched = fetched.await;
+    printer.erase_status();
+    fetched?;
+    if content.finish() != version.digest {
+        return Err(wrong("content that does not have its digest"));
+    }
+    new.keep()?;
+    let mut new = NewFile::create(&places.manifest, force)?;
+    new.write(version.manifest.as_bytes())?;
+    new.keep()?;
+    Ok((version, places))
 }
 
-/// Writes the files; nothing that is there is touched unless that was asked for.
-fn write(folder: &Path, files: &Files, force: bool) -> Result<(), Failure> {
+/// Nothing that is there is touched unless that was asked for.
+fn check_free(folder: &Path, places: &Places, force: bool) -> Result<(), Failure> {
     let manifests = MANIFEST_FILES.iter().map(|name| folder.join(name));
-    let mut taken = manifests.chain([files.module.0.clone()]).filter(|path| path.symlink_metadata().is_ok());
-    if let Some(path) = taken.next()
-        && !force
-    {
-        return Err(Failure::usage("file_exists", format!("{} is there already", path.display()))
-            .hint("another folder: --to DIR")
-            .hint("write over it: --force"));
+    let mut taken = manifests.chain([places.module.clone()]).filter(|path| path.symlink_metadata().is_ok());
+    match taken.next() {
+        Some(path) if !force => {
+            Err(Failure::usage("file_exists", format!("{} is there already", path.display()))
+                .hint("another folder: --to DIR")
+                .hint("write over it: --force"))
+        }
+        _ => Ok(()),
     }
-    put(&files.module.0, &files.module.1, force)?;
-    put(&files.manifest.0, files.manifest.1.as_bytes(), force)
 }
 
-fn put(path: &Path, bytes: &[u8], force: bool) -> Result<(), Failure> {
-    let failed = |e: std::io::Error| Failure::file("file_unwritable", "write", path, &e);
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).map_err(failed)?;
+/// A file that appears in its place whole, or not at all: it is written beside it, and what it replaces is there until
+/// then.
+struct NewFile<'a> {
+    place: &'a Path,
+    beside: PathBuf,
+    file: File,
+    /// Whether the place is held by an empty file of ours, so that nobody else's is written over.
+    reserved: bool,
+    kept: bool,
+}
+
+impl<'a> NewFile<'a> {
+    fn create(place: &'a Path, force: bool) -> Result<Self, Failure> {
+        let failed = |e: std::io::Error| Failure::file("file_unwritable", "write", place, &e);
+        if let Some(folder) = place.parent() {
+            fs::create_dir_all(folder).map_err(failed)?;
+        }
+        let mut name = place.file_name().unwrap_or_default().to_owned();
+        name.push(format!(".{}.part", std::process::id()));
+        let beside = place.with_file_name(name);
+        let file = OpenOptions::new().write(true).create_new(true).open(&beside).map_err(failed)?;
+        let mut new = Self { place, beside, file, reserved: false, kept: false };
+        // Without --force what appeared since the check stays as well.
+        if !force {
+            OpenOptions::new().write(true).create_new(true).open(place).map_err(failed)?;
+            new.reserved = true;
+        }
+        Ok(new)
     }
-    let mut options = OpenOptions::new();
-    options.write(true);
-    // Without --force what appeared since the check stays as well.
-    if force {
-        options.create(true).truncate(true)
-    } else {
-        options.create_new(true)
-    };
-    options.open(path).and_then(|mut file| file.write_all(bytes)).map_err(failed)
+
+    fn write(&mut self, piece: &[u8]) -> Result<(), Failure> {
+        self.file.write_all(piece).map_err(|e| Failure::file("file_unwritable", "write", self.place, &e))
+    }
+
+    fn keep(mut self) -> Result<(), Failure> {
+        fs::rename(&self.beside, self.place)
+            .map_err(|e| Failure::file("file_unwritable", "write", self.place, &e))?;
+        self.kept = true;
+        Ok(())
+    }
+}
+
+impl Drop for NewFile<'_> {
+    fn drop(&mut self) {
+        if self.kept {
+            return;
+        }
+        // What cannot be removed is left: the failure that led here is what matters.
+        let _ = fs::remove_file(&self.beside);
+        if self.reserved {
+            let _ = fs::remove_file(self.place);
+        }
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn files(folder: &Path, text: &str) -> Files {
-        Files {
-            manifest: (folder.join("orch.yaml"), text.to_owned()),
-            module: (folder.join("out/x.wasm"), b"\0asm".to_vec()),
-        }
-    }
-
-    #[test]
-    fn nothing_is_written_over_unless_that_was_asked_for() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let folder = dir.path().join("new");
-        write(&folder, &files(&folder, "one"), false).expect("a new folder");
-        assert_eq!(fs::read(folder.join("out/x.wasm")).expect("written"), b"\0asm");
-        let failure = write(&folder, &files(&folder, "two"), false).expect_err("it is there");
-        assert_eq!(failure.code(), "file_exists");
-        assert_eq!(fs::read_to_string(folder.join("orch.yaml")).expect("there"), "one");
-        write(&folder, &files(&folder, "two"), true).expect("asked for");
-        assert_eq!(fs::read_to_string(folder.join("orch.yaml")).expect("there"), "two");
-    }
-
-    #[test]
-    fn another_manifest_in_the_folder_is_in_the_way() {
-        let dir = tempfile::tempdir().expect("a folder");
-        fs::write(dir.path().join("orch.json"), "{}").expect("written");
-        let failure = write(dir.path(), &files(dir.path(), "one"), false).expect_err("two manifests");
-        assert!(failure.message().contains("orch.json"), "{failure}");
-        assert!(!dir.path().join("orch.yaml").exists());
-    }
-}
+mod tests;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use orch_manifests::AgentName;
-use orch_server::secrets::secret_name;
+use orch_server::secrets::{new_secret_name, secret_name};
 use orch_server::{Failure, KeySources, Kind};
 use orch_vault::{Depth, Lookup, SecretMeta, VaultError, Wanted, resolve_keys};
 use serde_json::{Value, json};
@@ -39,7 +39,7 @@ fn set<'a>(
     args: SetArgs,
     printer: Printer,
 ) -> Result<(), Failure> {
-    let name = secret_name(&args.name, &here.catalog)?;
+    let name = new_secret_name(&args.name, &here.catalog)?;
     let bound = here.catalog.provider_of_key(name.as_str());
     if let Some(provider) = bound
         && (!args.host.is_empty() || !args.agent.is_empty() || args.place.is_some())

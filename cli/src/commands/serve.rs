@@ -73,7 +73,8 @@ async fn serve(args: ServeArgs, printer: Printer) -> Result<ExitCode, Failure> {
     let socket = here.home.server_socket();
     // Bound before the service opens, so that an address that is taken is found out before any run is touched; whoever
     // connects waits until it is open.
-    let server = Server::bind(args.listen, tls.as_ref(), &socket, names, Limits::default())?;
+    let server = Server::bind(args.listen, tls.as_ref(), &socket, names, Limits::default())?
+        .behind(here.config.trusted_proxies.clone());
     let simulate = args.simulate.as_deref().map(Simulate::open).transpose()?;
     let service = Service::open(here.parts(simulate)?, Mode::Serve).await?;
     let admin = ensure_admin_token(service.store(), service.home()).await?;

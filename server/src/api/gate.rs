@@ -8,8 +8,10 @@ use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use http::HeaderMap;
 use http::header::{AUTHORIZATION, HeaderName};
+use time::OffsetDateTime;
 
 use super::error::RETRY_AFTER_DETAIL;
+use super::reply;
 use super::table::Access;
 use crate::caller::{Caller, DEFAULT_WORKSPACE, Peer, Scope, Tokens};
 use crate::failure::{Failure, Kind};
@@ -85,9 +87,32 @@ impl Gate {
     pub(super) fn count_stranger(&self, peer: Peer) -> Result<(), Failure> {
         match peer {
             Peer::Tcp { address, .. } => self.strangers.count(&PeerKey::of(address.ip())),
+            Peer::Proxied { client, .. } => self.strangers.count(&PeerKey::of(client)),
             Peer::InProcess | Peer::Unix => Ok(()),
         }
     }
+}
+
+/// Whether keys may come from there; `what` is said of them where they may not.
+///
+/// # Errors
+/// `keys_need_tls` when others could have read them on the way.
+pub(super) fn check_private(peer: Peer, what: &str) -> Result<(), Failure> {
+    if peer.is_private() {
+        return Ok(());
+    }
+    let failure = Failure::new(
+        Kind::Server,
+        "keys_need_tls",
+        format!("{what} are not taken over a connection that others can read"),
+    );
+    let failure = match peer {
+        Peer::Proxied { .. } => failure.hint(
+            "the proxy says `X-Forwarded-Proto: https` of what it took over TLS, and reaches this server over TLS or loopback",
+        ),
+        _ => failure.hint("serve with --tls-cert and --tls-key"),
+    };
+    Err(failure.hint("what was sent was readable on the way: replace it"))
 }
 
 /// Whether they may.
@@ -129,9 +154,14 @@ fn forbidden(caller: &Caller, needs: &str) -> Failure {
 
 fn not_authenticated(sent_one: bool) -> Failure {
     let what = if sent_one { "the token is unknown, revoked or expired" } else { "there is no token" };
-    Failure::new(Kind::Server, "not_authenticated", what)
+    let failure = Failure::new(Kind::Server, "not_authenticated", what)
         .hint("send `Authorization: Bearer orch_…`")
-        .hint("orch login")
+        .hint("orch login");
+    match sent_one {
+        // A token ends by this clock, whatever the one of its holder says.
+        true => failure.detail("server_time", reply::time(OffsetDateTime::now_utc())),
+        false => failure,
+    }
 }
 
 /// The text of the request's token.

@@ -4,8 +4,8 @@ use http::Response;
 use orch_proxy::Body;
 
 use super::call::{Call, DOCUMENT};
-use super::{json, reply};
-use crate::failure::{Failure, Kind};
+use super::{gate, json, reply};
+use crate::failure::Failure;
 use crate::secrets;
 
 /// `GET /v1/secrets`.
@@ -18,15 +18,7 @@ pub(super) async fn list(call: Call<'_>) -> Result<Response<Body>, Failure> {
 /// `PUT /v1/secrets/{name}`.
 pub(super) async fn put(mut call: Call<'_>) -> Result<Response<Body>, Failure> {
     call.query(&[])?;
-    if !call.peer.is_private() {
-        return Err(Failure::new(
-            Kind::Server,
-            "keys_need_tls",
-            "secrets are not taken over a connection that others can read",
-        )
-        .hint("serve with --tls-cert and --tls-key")
-        .hint("what was sent was readable on the way: replace it"));
-    }
+    gate::check_private(call.peer, "secrets")?;
     json::check_type(&call.parts.headers)?;
     let body = call.bytes(DOCUMENT).await?;
     let service = call.service();

@@ -20,7 +20,11 @@ use crate::service::{Mode, Parts, Service};
 use crate::store::TokenRow;
 
 mod access;
+<<<<<<< HEAD
 mod readiness;
+=======
+mod errors;
+>>>>>>> h/edge
 mod registry;
 mod runs;
 

@@ -64,7 +64,9 @@ pub(super) async fn make(mut call: Call<'_>) -> Result<Response<Body>, Failure> 
         })
         .transpose()?;
     if expires.is_some_and(|end| end <= now) {
-        return Err(wrong("expires", "is over already".to_owned()));
+        // Whoever asked may have taken it from a clock that is not this one.
+        return Err(wrong("expires", format!("is over already: it is {} here", reply::time(now)))
+            .hint("compare the clocks of both machines"));
     }
     let NewToken { id, text, hash } = NewToken::random()?;
     let row = TokenRow {

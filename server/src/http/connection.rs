@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::request::Parts;
 use http::{Request, Response};
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt as _;
@@ -21,10 +20,10 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::activity::{Activity, UnderWay};
+use super::peers::Place;
 use super::stalling::Stalling;
-use super::{Answer, Known, Limits, Names};
+use super::{Answer, Known, Limits, Reception};
 use crate::caller::{Caller, Peer};
-use crate::failure::{Failure, Kind};
 
 /// What a connection says of whoever is at its other end.
 #[derive(Clone)]
@@ -41,24 +40,23 @@ pub(super) async fn serve<A: Answer>(
     io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     line: Line,
     answer: A,
-    names: Arc<Names>,
+    reception: Arc<Reception>,
     limits: &Limits,
     mut closing: watch::Receiver<bool>,
 ) {
     let activity = Activity::new();
-    let head_bytes = limits.head_bytes;
     let service = service_fn(|request: Request<Incoming>| {
         let under_way = activity.begin();
-        let (line, answer, names) = (line.clone(), answer.clone(), Arc::clone(&names));
+        let (line, answer, reception) = (line.clone(), answer.clone(), Arc::clone(&reception));
         let activity = activity.clone();
         async move {
-            let response = respond(request, line, &answer, &names, head_bytes).await;
+            let (response, place) = respond(request, line, &answer, &reception).await;
             let known = response.extensions().get::<Known>().is_some();
             if known {
                 activity.recognise();
             }
             let under_way = known.then_some(under_way);
-            Ok::<_, Infallible>(response.map(|body| Tracked { body, _under_way: under_way }))
+            Ok::<_, Infallible>(response.map(|body| Tracked { body, _under_way: under_way, _place: place }))
         }
     });
     let builder = builder(limits);
@@ -111,36 +109,23 @@ async fn respond(
     request: Request<Incoming>,
     line: Line,
     answer: &impl Answer,
-    names: &Names,
-    head_bytes: usize,
-) -> Response<Body> {
+    reception: &Reception,
+) -> (Response<Body>, Option<Place>) {
     let (parts, body) = request.into_parts();
-    let named = if line.local.is_some() { names.check(&parts, line.local) } else { Ok(()) };
-    if let Err(failure) = check_head(&parts, head_bytes).and(named) {
-        return answer.refuse(line.peer, &parts, &failure);
-    }
+    let peer = reception.origin(line.peer, &parts);
+    let place = match reception.check(&parts, line.local).and_then(|()| reception.enter(peer)) {
+        Ok(place) => place,
+        Err(failure) => return (answer.refuse(peer, &parts, &failure), None),
+    };
     let body = body.map_err(|e| BodyError::Guest(e.to_string())).boxed_unsync();
-    answer.answer(line.caller, line.peer, Request::from_parts(parts, body)).await
+    (answer.answer(line.caller, peer, Request::from_parts(parts, body)).await, place)
 }
 
-/// The parsers take a little more, so that whoever is over the limit is told so in words.
-fn check_head(request: &Parts, most: usize) -> Result<(), Failure> {
-    let fields = request.headers.iter().map(|(name, value)| name.as_str().len() + value.len());
-    let target = request.uri.path_and_query().map_or(0, |target| target.as_str().len());
-    if target + fields.sum::<usize>() <= most {
-        return Ok(());
-    }
-    Err(Failure::new(
-        Kind::Server,
-        "head_too_large",
-        format!("the request's target and header fields are larger than {} KiB", most >> 10),
-    ))
-}
-
-/// A body that holds its connection open for as long as somebody reads it.
+/// A body that holds its connection open, and its client's place, for as long as somebody reads it.
 struct Tracked {
     body: Body,
     _under_way: Option<UnderWay>,
+    _place: Option<Place>,
 }
 
 impl http_body::Body for Tracked {

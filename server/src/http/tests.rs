@@ -12,13 +12,14 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use super::connection::{self, Line};
-use super::{Answer, Known, Limits, Names};
+use super::{Answer, Known, Limits, Names, Reception, TrustedProxies};
 use crate::caller::{Caller, Peer};
 use crate::failure::Failure;
 
 mod h1;
 mod h2;
 mod listeners;
+mod proxies;
 
 /// Answers by path, and knows whoever asks for `/known` and below.
 #[derive(Clone, Default)]
@@ -43,6 +44,7 @@ impl Answer for Fake {
         let who = caller.map_or_else(|| "nobody".to_owned(), |caller| caller.name.to_string());
         let from = match peer {
             Peer::Tcp { tls, .. } => format!("tcp tls={tls}"),
+            Peer::Proxied { client, private } => format!("{client} private={private}"),
             Peer::Unix => "unix".to_owned(),
             Peer::InProcess => "here".to_owned(),
         };
@@ -84,8 +86,8 @@ impl Wire {
         let mut serving = JoinSet::new();
         serving.spawn(async move {
             let limits = Limits::default();
-            connection::serve(server, line, Fake::default(), Arc::new(Names::default()), &limits, closing)
-                .await;
+            let reception = Reception::new(Names::default(), TrustedProxies::default(), &limits);
+            connection::serve(server, line, Fake::default(), Arc::new(reception), &limits, closing).await;
         });
         Self { client, _serving: serving, _close: close }
     }

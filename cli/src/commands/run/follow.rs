@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use super::interrupted_more_than;
 use super::terminal::Terminal;
-use crate::client::{Client, Events, Told};
+use crate::client::{Broken, Client, Events, Told};
 use crate::printer::Printer;
 
 /// How long is waited before each further try to take the stream up again; when all are used up, nobody is there.
@@ -77,7 +77,8 @@ pub(crate) async fn next_events(events: &mut Events, server: &Client) -> Result<
     let event = match events.next().await {
         Ok(Some(event)) => event,
         Ok(None) => return Ok(Next::Broken("the stream of events ended before the run".to_owned())),
-        Err(why) => return Ok(Next::Broken(why)),
+        Err(Broken::Off(why)) => return Ok(Next::Broken(why)),
+        Err(Broken::Wrong(what)) => return Err(server.unexpected("for the events of a run", &what)),
     };
     let parsed = match event.kind.as_str() {
         "end" => serde_json::from_str(&event.data).map(|run| Next::End(Box::new(run))),
@@ -177,7 +178,7 @@ impl Following<'_> {
         self.printer.note("stopping the run; ctrl-c again leaves at once");
         let path = format!("/v1/runs/{}", self.run);
         tokio::select! {
-            done = self.client.delete::<Value>(&path) => {
+            done = self.client.delete_run::<Value>(&path) => {
                 if let Err(failure) = done {
                     self.printer.warn(&format!("the run could not be cancelled: {}", failure.message()));
                 }

@@ -241,7 +241,7 @@ impl Flow<'_> {
         if status == "succeeded" {
             if report.is_none() {
                 // The last event of an older server may leave it out.
-                report = self.client.get::<RunResource>(&format!("/v1/runs/{id}")).await?.report;
+                report = self.client.get_run::<RunResource>(&format!("/v1/runs/{id}")).await?.report;
             }
             let report = report.ok_or_else(|| self.without_end(&id, "succeeded without a report"))?;
             print(&report, self.said.stream, self.printer)?;

@@ -17,7 +17,7 @@ use crate::api::call::Call;
 use crate::api::gate;
 use crate::api::json::SecretText;
 use crate::caller::{Peer, Scope};
-use crate::failure::{Failure, Kind};
+use crate::failure::Failure;
 use crate::run::{LimitRequest, MountRequest, RunRequest, Simulate};
 use crate::service::Service;
 
@@ -114,16 +114,7 @@ impl RunDocument {
         }
         let keys = self.keys.as_ref().is_some_and(|keys| !keys.is_empty())
             || self.env_keys.as_ref().is_some_and(|keys| !keys.is_empty());
-        if keys && !call.peer.is_private() {
-            return Err(Failure::new(
-                Kind::Server,
-                "keys_need_tls",
-                "keys are not taken over a connection that others can read",
-            )
-            .hint("serve with --tls-cert and --tls-key")
-            .hint("what was sent was readable on the way: replace the key"));
-        }
-        Ok(())
+        if keys { gate::check_private(call.peer, "keys") } else { Ok(()) }
     }
 
     /// The request that this is, with the agent that it names.

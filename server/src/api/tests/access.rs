@@ -181,6 +181,26 @@ async fn strangers_are_answered_so_often() {
 }
 
 #[tokio::test]
+async fn strangers_behind_a_proxy_are_told_apart() {
+    let stage = Stage::new().await;
+    let through =
+        |client: [u16; 8]| Peer::Proxied { client: std::net::Ipv6Addr::from(client).into(), private: true };
+    let ask = async |peer| stage.send(None, peer, request("GET", "/v1/runs", "", None)).await.status;
+    let noisy = through([0x2001, 0xdb8, 0, 1, 0, 0, 0, 1]);
+    let mut limited = false;
+    for _ in 0..1000 {
+        limited = ask(noisy).await == 429;
+        if limited {
+            break;
+        }
+    }
+    assert!(limited, "an end");
+    assert_eq!(ask(through([0x2001, 0xdb8, 0, 1, 9, 9, 9, 9])).await, 429, "the same network");
+    assert_eq!(ask(through([0x2001, 0xdb8, 0, 2, 0, 0, 0, 1])).await, 401, "another one");
+    assert_eq!(ask(LOCAL).await, 401, "the proxy itself");
+}
+
+#[tokio::test]
 async fn what_is_asked_for_wrongly_is_told_apart() {
     let stage = Stage::new().await;
     let answer = stage.own("PATCH", "/v1/runs", None).await;

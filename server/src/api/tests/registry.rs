@@ -23,7 +23,7 @@ impl Stage {
     }
 
     /// Uploads the module and publishes a version.
-    async fn publish(&self, version: &str, host: &str) -> Answer {
+    pub(super) async fn publish(&self, version: &str, host: &str) -> Answer {
         let digest = Digest::of(MODULE);
         self.own_bytes("PUT", &format!("/v1/blobs/{digest}"), MODULE).await;
         let body =

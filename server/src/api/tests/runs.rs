@@ -139,14 +139,19 @@ async fn what_is_granted_with_a_run_takes_a_scope_and_keys_take_a_private_line()
         assert_eq!(stage.ask(&token, "POST", "/v1/runs?wait", Some(&body)).await.status, 200);
     }
     let far = Peer::Tcp { address: ([192, 0, 2, 1], 9).into(), tls: false };
+    let proxied = |private| Peer::Proxied { client: [192, 0, 2, 1].into(), private };
     for (name, value) in
         [("keys", json!([{ "key": "sk-secret" }])), ("env_keys", json!({ "OPENAI_API_KEY": "sk-secret" }))]
     {
         let mut body = summary();
         body[name] = value;
-        let answer = stage.send(None, far, request("POST", "/v1/runs", &token, Some(&body))).await;
-        assert_eq!(answer.refused(), (403, "keys_need_tls".to_owned()));
-        assert!(!answer.text.contains("sk-secret"));
+        for (peer, hint) in [(far, "--tls-cert"), (proxied(false), "X-Forwarded-Proto")] {
+            let answer = stage.send(None, peer, request("POST", "/v1/runs", &token, Some(&body))).await;
+            assert_eq!(answer.refused(), (403, "keys_need_tls".to_owned()));
+            assert!(answer.text.contains(hint) && !answer.text.contains("sk-secret"), "{}", answer.text);
+        }
+        let taken = stage.send(None, proxied(true), request("POST", "/v1/runs", &token, Some(&body))).await;
+        assert!(!taken.text.contains("keys_need_tls"), "{}", taken.text);
     }
     let secret = json!({ "value": "sk-secret-sk-secret", "hosts": ["a.example"] });
     let admin = stage.token("default", &[Scope::Secrets]).await;

@@ -12,10 +12,10 @@ use super::*;
 use crate::http::{Server, TlsFiles};
 
 /// A server on free places, and how to end it.
-struct Running {
-    address: SocketAddr,
-    socket: PathBuf,
-    fake: Fake,
+pub(super) struct Running {
+    pub(super) address: SocketAddr,
+    pub(super) socket: PathBuf,
+    pub(super) fake: Fake,
     stop: Option<oneshot::Sender<()>>,
     /// Resolves when nothing is accepted any more.
     stopped: Option<oneshot::Receiver<()>>,
@@ -26,10 +26,15 @@ struct Running {
 
 impl Running {
     fn start(limits: Limits, tls: Option<&TlsFiles>) -> Self {
+        Self::behind(limits, tls, TrustedProxies::default())
+    }
+
+    pub(super) fn behind(limits: Limits, tls: Option<&TlsFiles>, proxies: TrustedProxies) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let socket = folder.path().join("server.sock");
         let listen = ([127, 0, 0, 1], 0).into();
         let server = Server::bind(listen, tls, &socket, Names::default(), limits).expect("bound");
+        let server = server.behind(proxies);
         let (address, fake) = (server.address(), Fake::default());
         assert_eq!((server.is_tls(), server.socket()), (tls.is_some(), socket.as_path()));
         let (stop, told) = oneshot::channel::<()>();
@@ -61,12 +66,21 @@ impl Running {
     }
 }
 
-async fn connect(address: SocketAddr) -> TcpStream {
+pub(super) async fn connect(address: SocketAddr) -> TcpStream {
     TcpStream::connect(address).await.expect("connected")
 }
 
 async fn ask(io: &mut (impl AsyncRead + AsyncWrite + Unpin), path: &str) -> String {
-    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    ask_with(io, path, "").await
+}
+
+/// The same with more header fields.
+pub(super) async fn ask_with(
+    io: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    path: &str,
+    fields: &str,
+) -> String {
+    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n{fields}connection: close\r\n\r\n");
     let mut answer = String::new();
     if io.write_all(request.as_bytes()).await.is_ok() {
         let _ = io.read_to_string(&mut answer).await;
