@@ -20,11 +20,8 @@ use crate::service::{Mode, Parts, Service};
 use crate::store::TokenRow;
 
 mod access;
-<<<<<<< HEAD
-mod readiness;
-=======
 mod errors;
->>>>>>> h/edge
+mod readiness;
 mod registry;
 mod runs;
 
