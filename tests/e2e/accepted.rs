@@ -24,7 +24,8 @@ fn summary() -> Value {
 /// A server that runs one agent at a time and lets two wait, while the first of them waits for its model.
 fn busy(gate: &Gate) -> (Stage, Server) {
     let mut stage = Stage::new();
-    stage.configure(|config| config.server(json!({ "max_running": 1, "max_queued": 2 })));
+    // One workspace holds half of the places.
+    stage.configure(|config| config.server(json!({ "max_running": 1, "max_queued": 4 })));
     stage.store("OPENAI_API_KEY", OPENAI_KEY, &[]);
     let asked = json!({ "model": "gpt-4o-mini", "stream_options": { "include_usage": true } });
     stage.openai.script([Reply::sse(fake_openai().stream(&asked)).held(gate)]);
