@@ -163,3 +163,37 @@ fn a_full_queue_refuses_and_loses_nothing_of_what_it_took() {
     let next = server.ask("POST", "/v1/runs?wait", Some(&summary())).expect(200).json();
     assert_eq!(next["status"], "succeeded", "{next:#}");
 }
+
+#[test]
+fn a_workspace_with_many_runs_delays_another_by_one() {
+    let gate = Gate::closed();
+    let mut stage = Stage::new();
+    stage.configure(|config| config.server(json!({ "max_running": 1, "max_queued": 20 })));
+    stage.store("OPENAI_API_KEY", OPENAI_KEY, &[]);
+    let asked = json!({ "model": "gpt-4o-mini", "stream_options": { "include_usage": true } });
+    stage.openai.script([Reply::sse(fake_openai().stream(&asked)).held(&gate)]);
+    let server = Server::start(PROGRAM, &stage.home);
+    let made = json!({ "name": "theirs", "scopes": ["admin"], "workspace": "other" });
+    let theirs = server.ask("POST", "/v1/tokens", Some(&made)).expect(201).json();
+    let theirs = theirs["token"].as_str();
+    let key = json!({ "value": OPENAI_KEY });
+    server.ask_as(theirs, "PUT", "/v1/secrets/OPENAI_API_KEY", Some(&key)).expect(200);
+
+    for _ in 0..6 {
+        server.ask("POST", "/v1/runs", Some(&summary())).expect(202);
+    }
+    stage.openai.wait_for(1);
+    let asked = server.ask_as(theirs, "POST", "/v1/runs", Some(&summary())).expect(202).json();
+    gate.open();
+    let of_theirs = || {
+        let path = format!("/v1/runs/{}", asked["id"].as_str().expect("an id"));
+        server.ask_as(theirs, "GET", &path, None).expect(200).json()
+    };
+    let last = until(of_theirs, |run| over(&[run["status"].as_str().expect("a status").to_owned()]));
+    assert_eq!(last["status"], "succeeded", "{last:#}");
+    assert_eq!(until(|| statuses(&server), |all| over(all)), ["succeeded"; 6]);
+    // The one under way, and one that was there before: the others come after it.
+    let started = |run: &Value| run["started_at"].as_str().expect("a time").to_owned();
+    let before = runs(&server).iter().filter(|run| started(run) < started(&last)).count();
+    assert!((1..=2).contains(&before), "{before} runs were started before it");
+}
