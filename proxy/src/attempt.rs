@@ -89,7 +89,7 @@ impl Proxy {
         });
         let mut failed = match self.patiently(&progress, driven).await? {
             Ok(response) => {
-                if !progress.done() {
+                if !progress.done() || !driver.is_flushed() {
                     // The answer's reader may take its time, and the request is not to wait for it.
                     driver.hand_over(|work| self.pool.spawn(work));
                 }

@@ -1,6 +1,7 @@
 //! HTTP/1.1 towards upstreams: one exchange at a time on a connection.
 
 mod driver;
+mod flushing;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use crate::Caps;
 use crate::upload::Upload;
 
 pub(crate) use driver::Driver;
+use flushing::Flushing;
 
 /// What hyper may buffer of a message on each connection.
 const BUFFER: usize = 256 << 10;
@@ -52,15 +54,17 @@ pub(crate) async fn handshake<S>(stream: S, caps: &Caps) -> hyper::Result<(SendR
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let (stream, flushed) = Flushing::new(stream);
     let (sender, connection) = Builder::new()
         .max_buf_size(BUFFER.max(caps.header_bytes))
         .max_headers(caps.header_count)
         .max_header_size(caps.header_bytes)
         .handshake(TokioIo::new(stream))
         .await?;
-    let driver = Driver::new(async move {
+    let work = async move {
         // Whatever ends a connection early also ends the exchange on it, which reports it.
         let _ = connection.await;
-    });
+    };
+    let driver = Driver::new(work, flushed);
     Ok((sender, driver))
 }

@@ -5,7 +5,8 @@
 //! drives a connection that nobody uses.
 
 use std::pin::Pin;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
 
 use tokio::task::AbortHandle;
@@ -14,7 +15,10 @@ use tokio::task::AbortHandle;
 pub(crate) type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Drives one connection, and can end it from anywhere.
-pub(crate) struct Driver(Mutex<State>);
+pub(crate) struct Driver {
+    state: Mutex<State>,
+    flushed: Arc<AtomicBool>,
+}
 
 enum State {
     /// Driven by whoever polls.
@@ -25,8 +29,8 @@ enum State {
 }
 
 impl Driver {
-    pub(super) fn new(work: impl Future<Output = ()> + Send + 'static) -> Self {
-        Self(Mutex::new(State::Polled(Box::pin(work))))
+    pub(super) fn new(work: impl Future<Output = ()> + Send + 'static, flushed: Arc<AtomicBool>) -> Self {
+        Self { state: Mutex::new(State::Polled(Box::pin(work))), flushed }
     }
 
     /// Moves what can be moved, and wakes the caller's task when there is more to move. A connection that a task drives
@@ -45,7 +49,12 @@ impl Driver {
         self.drive(&mut Context::from_waker(Waker::noop()));
     }
 
-    /// Leaves the rest to a task: the exchange needs more moved than what its caller asks for.
+    /// Whether the peer has taken all that was to be sent so far, or the system's buffers have.
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.flushed.load(Ordering::Acquire)
+    }
+
+    /// Leaves the rest to a task: more has to be moved than what anybody waits for.
     pub(crate) fn hand_over(&self, spawn: impl FnOnce(Work) -> AbortHandle) {
         let mut state = self.lock();
         *state = match std::mem::replace(&mut *state, State::Over) {
@@ -64,6 +73,6 @@ impl Driver {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         // Work that panicked is not polled again: its exchange ends with the panic and cuts it.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -401,41 +401,49 @@ async fn revocation_closes_connections_that_nobody_reads_from() {
 }
 
 #[tokio::test]
-async fn an_early_answer_that_nobody_reads_does_not_hold_the_request_up() {
-    let (report, mut arrived) = tokio::sync::mpsc::unbounded_channel();
-    let (upstream, proxy) = scripted(
-        move |_, mut wire| {
-            let report = report.clone();
-            async move {
-                wire.head().await;
-                wire.send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n").await;
-                report.send(wire.take(EARLY_UPLOAD).await.map(|body| body.len())).unwrap();
-                wire.send("ok").await;
-                // The connection is good for another request.
-                while wire.request().await.is_some() {
-                    wire.send(OK).await;
+async fn an_early_answer_does_not_hold_the_request_up() {
+    // The request comes in so many pieces, and its answer is read before it has gone or not.
+    for (pieces, read) in [(4, false), (1, false), (1, true)] {
+        let (report, mut arrived) = tokio::sync::mpsc::unbounded_channel();
+        let (upstream, proxy) = scripted(
+            move |_, mut wire| {
+                let report = report.clone();
+                async move {
+                    wire.head().await;
+                    wire.send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n").await;
+                    wire.send(if read { "ok" } else { "o" }).await;
+                    report.send(wire.take(EARLY_UPLOAD).await.map(|body| body.len())).unwrap();
+                    wire.send(if read { "" } else { "k" }).await;
+                    // The connection is good for another request.
+                    while wire.request().await.is_some() {
+                        wire.send(OK).await;
+                    }
                 }
-            }
-        },
-        |_| {},
-    )
-    .await;
-    let (mut sender, body) = http_body_util::channel::Channel::<Bytes, BodyError>::new(1);
-    let post = with(request("POST", URL, body.boxed_unsync()), "content-length", &EARLY_UPLOAD.to_string());
-    let grant = open();
-    let unread = proxy.forward(&grant, post).await.unwrap();
-    for piece in 0..4 {
-        sender.send_data(vec![piece; EARLY_UPLOAD / 4].into()).await.unwrap();
+            },
+            |_| {},
+        )
+        .await;
+        let (mut sender, body) = http_body_util::channel::Channel::<Bytes, BodyError>::new(pieces);
+        let post = request("POST", URL, body.boxed_unsync());
+        let post = with(post, "content-length", &EARLY_UPLOAD.to_string());
+        for _ in 0..pieces {
+            sender.send_data(vec![0; EARLY_UPLOAD / pieces].into()).await.unwrap();
+        }
+        drop(sender);
+        let grant = open();
+        let mut answer = Some(proxy.forward(&grant, post).await.unwrap());
+        if read {
+            assert_eq!(text(answer.take().unwrap()).await, "ok");
+        }
+        // Nobody polls the answer, if there still is one, and nobody sends another request.
+        let arrived = tokio::time::timeout(Duration::from_secs(10), arrived.recv()).await;
+        assert_eq!(arrived.expect("it goes on").unwrap(), Some(EARLY_UPLOAD), "{pieces} {read}");
+        if let Some(answer) = answer {
+            assert_eq!(text(answer).await, "ok");
+        }
+        assert_eq!(text(proxy.forward(&grant, get(URL)).await.unwrap()).await, "ok");
+        assert_eq!(upstream.accepted(), 1, "{pieces} {read}");
     }
-    drop(sender);
-    assert_eq!(
-        arrived.recv().await.unwrap(),
-        Some(EARLY_UPLOAD),
-        "it arrives although the answer is not polled"
-    );
-    assert_eq!(text(unread).await, "ok");
-    assert_eq!(text(proxy.forward(&grant, get(URL)).await.unwrap()).await, "ok");
-    assert_eq!(upstream.accepted(), 1);
 }
 
 /// More than the buffers on the way hold.
