@@ -40,6 +40,7 @@ impl Installation {
             store: home.vault(),
             key_file: home.vault_key(),
             workspace: WORKSPACE.to_owned(),
+            custody: orch_vault::Custody::default(),
         };
         Ok(Self { environment, home, config, catalog, vault })
     }

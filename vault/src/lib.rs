@@ -14,6 +14,7 @@
 //! audit      hash-chained, MACed, sealed records
 //! row        sealed rows: version, alg, term, salt, ciphertext, tag, commitment
 //! slots      who can open the vault: the slot header and the ring of numbered root keys
+//! custody    where the keys of slots are: keyfile, passphrase, credential, keychain
 //! crypto     every call into ring
 //! store      a batch is durable when it is acknowledged (sled, our own lock and fsync)
 //! place      owner, modes, symlinks, filesystem type, the lock file
@@ -30,14 +31,18 @@
 
 mod anchor;
 mod audit;
+mod credential;
 mod crypto;
+mod custody;
 mod error;
 #[cfg(test)]
 mod golden;
 mod head;
+mod keychain;
 mod keyfile;
 mod meta;
 mod name;
+mod passphrase;
 mod place;
 mod resolution;
 mod root;
@@ -48,7 +53,9 @@ mod store;
 mod vault;
 
 pub use audit::{AuditEvent, AuditRecord};
+pub use custody::{AskPassphrase, Custody, KeyChoice, PassphraseFor};
 pub use error::{ErrorKind, Tampering, VaultError};
+pub use keychain::{Keychain, KeychainError};
 pub use meta::{ExpectedVersion, MetaError, SecretMeta, SecretSummary, ValueError, Version};
 pub use name::{NameError, SecretName};
 pub use resolution::{
@@ -56,4 +63,7 @@ pub use resolution::{
     Source, Wanted, resolve_keys,
 };
 pub use secret::Secret;
-pub use vault::{Clock, OpenMode, PlannedUse, SystemClock, Vault, VaultLocation};
+pub use slots::{SlotId, SlotKind};
+pub use vault::{
+    AddedSlot, Clock, NewSlot, OpenMode, PlannedUse, Rekeyed, SlotInfo, SystemClock, Vault, VaultLocation,
+};

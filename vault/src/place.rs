@@ -162,6 +162,22 @@ impl Folder {
     }
 }
 
+impl Folder {
+    /// Removes a file, if it is there. [`Folder::sync`] makes that durable.
+    pub(crate) fn remove(&self, name: &Path) -> io::Result<()> {
+        match rustix::fs::unlinkat(&self.file, name, rustix::fs::AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Puts a file in the place of another one, durably.
+    pub(crate) fn replace(&self, from: &Path, to: &Path) -> io::Result<()> {
+        rustix::fs::renameat(&self.file, from, &self.file, to)?;
+        self.file.sync_all()
+    }
+}
+
 /// The store's lock, held until dropped (or until the process ends, however it does).
 pub(crate) struct StoreLock {
     _file: File,
@@ -231,6 +247,20 @@ impl Facts {
         (self.links != 1).then(|| "has a second hard link".to_owned())
     }
 
+    /// systemd leaves a credential to root and grants the service's user access by a list, whose mask shows
+    /// as the group's rights; where it cannot, the file is the user's.
+    fn problem_as_credential(&self, user: u32) -> Option<String> {
+        let handed_over = self.owner == 0 && user != 0;
+        let allowed = if handed_over { 0o440 } else { 0o400 };
+        if handed_over && self.kind == FileType::RegularFile && self.mode & !allowed == 0 {
+            return None;
+        }
+        self.problem_as_file(user).or_else(|| {
+            (self.mode & !allowed != 0)
+                .then(|| format!("has mode {:04o}; a credential is read-only (chmod 400)", self.mode))
+        })
+    }
+
     fn problem_as_folder(&self, user: u32, privacy: Privacy) -> Option<String> {
         if self.owner != user {
             return Some(format!("belongs to user {}, not to user {user}, who runs this", self.owner));
@@ -251,7 +281,13 @@ fn metadata(path: &Path, file: &File) -> Result<Metadata, VaultError> {
     file.metadata().map_err(|error| VaultError::place(path, format!("cannot be examined: {error}")))
 }
 
-fn cannot_open(path: &Path, errno: Errno) -> VaultError {
+/// Why a file is not a credential that systemd gave this process, if it is not.
+pub(crate) fn problem_as_credential(path: &Path, file: &File) -> Result<Option<String>, VaultError> {
+    Ok(Facts::of(&metadata(path, file)?).problem_as_credential(our_user()))
+}
+
+/// Why something at `path` could not be opened.
+pub(crate) fn cannot_open(path: &Path, errno: Errno) -> VaultError {
     let is_link = path.symlink_metadata().is_ok_and(|metadata| metadata.is_symlink());
     match errno {
         Errno::LOOP | Errno::NOTDIR if is_link => VaultError::place(path, "is a symbolic link"),
@@ -348,6 +384,35 @@ mod tests {
         ] {
             assert_eq!(facts.problem_as_file(1000).as_deref(), problem, "{facts:?}");
         }
+    }
+
+    #[test]
+    fn credentials_row_by_row() {
+        let own = Facts { mode: 0o400, ..FILE };
+        let roots = Facts { owner: 0, ..own };
+        let writable = |mode| format!("has mode {mode}; a credential is read-only (chmod 400)");
+        for (facts, problem) in [
+            (own, None),
+            (roots, None),
+            (Facts { mode: 0o440, ..roots }, None),
+            (Facts { mode: 0o600, ..own }, Some(writable("0600"))),
+            (
+                Facts { mode: 0o440, ..own },
+                Some("has mode 0440; others must have no access (chmod 600)".to_owned()),
+            ),
+            (
+                Facts { mode: 0o444, ..roots },
+                Some("belongs to user 0, not to user 1000, who runs this".to_owned()),
+            ),
+            (
+                Facts { owner: 7, ..own },
+                Some("belongs to user 7, not to user 1000, who runs this".to_owned()),
+            ),
+            (Facts { kind: FileType::Fifo, ..own }, Some("is not a regular file".to_owned())),
+        ] {
+            assert_eq!(facts.problem_as_credential(1000), problem, "{facts:?}");
+        }
+        assert_eq!(Facts { owner: 0, ..own }.problem_as_credential(0), None);
     }
 
     #[test]

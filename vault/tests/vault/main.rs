@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "the helpers of tests fail tests")]
 
 mod crash;
+mod custody;
 mod operations;
 mod places;
 mod support;
