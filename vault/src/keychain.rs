@@ -11,6 +11,12 @@ use crate::keyfile::{self, DecodeError};
 use crate::row::VaultId;
 use crate::slots::{SlotId, SlotKey, SlotKind};
 
+#[cfg(any(target_os = "linux", target_os = "macos"))]
+mod os;
+
+#[cfg(any(target_os = "linux", target_os = "macos"))]
+pub use os::OsKeychain;
+
 /// The name of the entry that a probe writes, in front of its random end.
 const PROBE: &str = "probe-";
 

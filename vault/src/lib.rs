@@ -16,6 +16,7 @@
 //! slots      who can open the vault: the slot header and the ring of numbered root keys
 //! custody    where the keys of slots are: keyfile, passphrase, credential, keychain
 //! crypto     every call into ring
+//! memory     where keys and values are while they are used: locked, undumped, wiped
 //! store      a batch is durable when it is acknowledged (sled, our own lock and fsync)
 //! place      owner, modes, symlinks, filesystem type, the lock file
 //! ```
@@ -40,6 +41,7 @@ mod golden;
 mod head;
 mod keychain;
 mod keyfile;
+mod memory;
 mod meta;
 mod name;
 mod passphrase;
@@ -55,7 +57,10 @@ mod vault;
 pub use audit::{AuditEvent, AuditRecord};
 pub use custody::{AskPassphrase, Custody, KeyChoice, PassphraseFor};
 pub use error::{ErrorKind, Tampering, VaultError};
+#[cfg(any(target_os = "linux", target_os = "macos"))]
+pub use keychain::OsKeychain;
 pub use keychain::{Keychain, KeychainError};
+pub use memory::{MemoryProtection, harden_process, memory_protection};
 pub use meta::{ExpectedVersion, MetaError, SecretMeta, SecretSummary, ValueError, Version};
 pub use name::{NameError, SecretName};
 pub use resolution::{

@@ -191,7 +191,8 @@ impl Vault {
             match slot.kind {
                 SlotKind::File | SlotKind::Keychain => replaced.push((slot, key)),
                 kind => {
-                    slots.push(Slot::wrap(&vault, (kind, slot.id), slot.parameters.clone(), &key, &ring_key)?)
+                    let parameters = slot.parameters.clone();
+                    slots.push(Slot::wrap(&vault, (kind, slot.id), parameters, &key, &ring_key)?);
                 }
             }
         }

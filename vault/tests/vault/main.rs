@@ -3,6 +3,7 @@
 
 mod crash;
 mod custody;
+mod memory;
 mod operations;
 mod places;
 mod support;
