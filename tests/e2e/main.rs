@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod crash;
+mod custody;
 mod digest;
 mod embedded;
 mod exit_codes;
