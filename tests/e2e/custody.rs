@@ -13,7 +13,11 @@ const PASSPHRASE: &str = "correct horse battery staple";
 
 fn with_a_secret() -> Home {
     let home = Home::new();
-    orch(&home).args(["secrets", "set", "OPENAI_API_KEY", "-"]).stdin(OPENAI_KEY).run().expect(0);
+    let set =
+        || orch(&home).args(["secrets", "set", "OPENAI_API_KEY", "-"]).stdin(OPENAI_KEY).run().expect(0);
+    // What was chosen for a new vault is said, once.
+    set().says("made the vault; it is opened by the file ");
+    assert!(!set().stderr().contains("made the vault"));
     home
 }
 

@@ -294,3 +294,51 @@ fn checked(key: SlotKey, vault: &VaultId, slot: &Slot) -> Result<Key, VaultError
         if key.vault == *vault { "the key is for another slot" } else { "the key is another vault's" };
     Err(VaultError::SlotKeyWrong { kind: slot.kind, problem })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ErrorKind;
+    use crate::place::Folder;
+    use crate::slots;
+
+    /// What unlocking says to a header with these slots, where no key file is.
+    fn unlocked(vault: &VaultId, slots: &[Slot], ring_key: &Key, custody: &Custody) -> Option<VaultError> {
+        let ring = slots::Ring::first_term().unwrap();
+        let header = Header::parse(&slots::encode(vault, slots, ring_key, &ring).unwrap()).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let store = Folder::store(&folder.path().join("store"), true).unwrap();
+        let path = folder.path().join("vault.key");
+        custody.unlock(&header, &KeyFile::at(&path, &store, false).unwrap()).err()
+    }
+
+    #[test]
+    fn a_hostile_passphrase_slot_asks_nobody_and_costs_nothing() {
+        let (key, ring_key) = (SlotKey::random().unwrap(), Key::random().unwrap());
+        let mut parameters = Derivation::fresh().unwrap().encode();
+        // 4 TiB of memory.
+        parameters[1..5].copy_from_slice(&u32::MAX.to_be_bytes());
+        let slot = Slot::wrap(&key.vault, (SlotKind::Passphrase, key.slot), parameters, &key.key, &ring_key);
+        let custody = Custody::default().with_passphrase(Arc::new(|_| panic!("nobody is to be asked")));
+        let error = unlocked(&key.vault, &[slot.unwrap()], &ring_key, &custody).unwrap();
+        assert!(matches!(error, VaultError::KdfBounds { .. }), "{error}");
+        assert_eq!(error.kind(), ErrorKind::Tampered);
+    }
+
+    #[test]
+    fn a_vault_from_a_later_version_says_so() {
+        let (key, ring_key) = (SlotKey::random().unwrap(), Key::random().unwrap());
+        let later = (SlotKind::Unknown(9), key.slot);
+        let slot = Slot::wrap(&key.vault, later, Vec::new(), &key.key, &ring_key).unwrap();
+        let error = unlocked(&key.vault, &[slot], &ring_key, &Custody::default()).unwrap();
+        assert_eq!(error.kind(), ErrorKind::Format);
+        assert!(error.to_string().contains("unknown (9)"), "{error}");
+    }
+
+    #[test]
+    fn nothing_about_keys_is_printed() {
+        let custody = Custody::new(KeyChoice::Auto).with_credential("/run/credentials/x".into());
+        let said = format!("{custody:?}");
+        assert_eq!(said, "Custody { choice: Auto, credential: Some(\"/run/credentials/x\"), .. }");
+    }
+}

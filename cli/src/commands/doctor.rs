@@ -4,10 +4,11 @@ use std::process::ExitCode;
 
 use orch_manifests::Auth;
 use orch_server::{Agent, Answer, Event, Failure, Kind, Observer, Question, RunRequest, Simulate};
-use orch_vault::{Depth, OpenMode, SlotInfo, SlotKind, Vault, Wanted, memory_protection, resolve_keys};
+use orch_vault::{Depth, OpenMode, SlotInfo, Vault, Wanted, memory_protection, resolve_keys};
 use serde_json::{Value, json};
 
 use super::secrets::{Keeping, layers};
+use crate::custody;
 use crate::printer::{Printer, harmless};
 use crate::wire::{Installation, broken_pipe, runtime};
 
@@ -171,13 +172,7 @@ fn slots(here: &Installation, keeping: &Keeping<'_>) -> String {
     }
     let opened = Vault::open(&here.vault, OpenMode::ReadOnlyIfExists).and_then(|vault| vault.slots());
     let Ok(slots) = opened else { return String::new() };
-    let name = |slot: &SlotInfo| match slot.kind {
-        SlotKind::File => format!("the file {}", here.vault.key_file.display()),
-        SlotKind::Passphrase => "a passphrase".to_owned(),
-        SlotKind::Keychain => "the keychain".to_owned(),
-        SlotKind::SystemdCredential => "a systemd credential".to_owned(),
-        other => format!("something that this version does not know, {other}"),
-    };
+    let name = |slot: &SlotInfo| custody::described(slot, &here.vault);
     let used = slots.iter().find(|slot| slot.in_use).map(name).unwrap_or_default();
     let others: Vec<String> = slots.iter().filter(|slot| !slot.in_use).map(name).collect();
     match others.as_slice() {

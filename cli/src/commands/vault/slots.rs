@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::args::{AddSlotCommand, RmSlotArgs, SlotsArgs, SlotsCommand};
 use crate::commands::secrets::Keeping;
-use crate::passphrase;
+use crate::custody;
 use crate::printer::Printer;
 use crate::wire::{Installation, broken_pipe};
 
@@ -62,7 +62,7 @@ fn add(here: &Installation, new: &AddSlotCommand, printer: Printer) -> Result<()
         AddSlotCommand::File => vault.add_slot(NewSlot::File, false)?,
         AddSlotCommand::Keychain => vault.add_slot(NewSlot::Keychain, false)?,
         AddSlotCommand::Passphrase { passphrase_file, replace } => {
-            let secret = passphrase::new(passphrase_file.as_deref(), printer)?;
+            let secret = custody::new_passphrase(passphrase_file.as_deref(), printer)?;
             vault.add_slot(NewSlot::Passphrase(secret), *replace)?
         }
         AddSlotCommand::SystemdCredential { out, replace } => add_credential(&mut vault, out, *replace)?,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use orch_server::{Environment, Failure};
-use orch_vault::{Custody, KeyChoice, OsKeychain, PassphraseFor, Secret};
+use orch_vault::{Custody, KeyChoice, OsKeychain, PassphraseFor, Secret, SlotInfo, SlotKind, VaultLocation};
 use rustix::fs::OFlags;
 
 use crate::printer::Printer;
@@ -18,7 +18,7 @@ const CREDENTIAL: &str = "orch-vault-key";
 const FILE_VARIABLE: &str = "ORCH_PASSPHRASE_FILE";
 
 /// Where the keys of the vault's slots are on this machine, in this session. Nothing is touched before a key is needed.
-pub(crate) fn custody(environment: &Environment, choice: KeyChoice) -> Custody {
+pub(crate) fn looked_for(environment: &Environment, choice: KeyChoice) -> Custody {
     let file = environment.get(FILE_VARIABLE).map(PathBuf::from);
     // The terminal is asked even with --json: the question goes to the terminal itself and not to stdout or stderr.
     let terminal = Printer::new(false, environment);
@@ -28,6 +28,17 @@ pub(crate) fn custody(environment: &Environment, choice: KeyChoice) -> Custody {
     match environment.path("CREDENTIALS_DIRECTORY") {
         Some(folder) => custody.with_credential(folder.join(CREDENTIAL)),
         None => custody,
+    }
+}
+
+/// What opens a slot, in words.
+pub(crate) fn described(slot: &SlotInfo, vault: &VaultLocation) -> String {
+    match slot.kind {
+        SlotKind::File => format!("the file {}", vault.key_file.display()),
+        SlotKind::Passphrase => "a passphrase".to_owned(),
+        SlotKind::Keychain => "the keychain".to_owned(),
+        SlotKind::SystemdCredential => "a systemd credential".to_owned(),
+        other => format!("something that this version does not know, {other}"),
     }
 }
 
@@ -45,7 +56,7 @@ fn session(environment: &Environment) -> Result<(), &'static str> {
 ///
 /// # Errors
 /// When it cannot be read, or there is nobody to ask.
-pub(crate) fn new(from: Option<&Path>, printer: Printer) -> Result<Secret, Failure> {
+pub(crate) fn new_passphrase(from: Option<&Path>, printer: Printer) -> Result<Secret, Failure> {
     let refused = |why: String| Failure::usage("bad_usage", why);
     match from {
         Some(path) if path == Path::new("-") => value::from_stdin(printer)
