@@ -5,9 +5,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use orch_tests::home::Home;
+use orch_tests::orch::Orch;
+use orch_tests::server::Server;
 use serde_json::{Value, json};
 
-use crate::stage::{OPENAI_KEY, Outside, orch, text};
+use crate::stage::{OPENAI_KEY, Outside, PROGRAM, orch, text};
 
 const PASSPHRASE: &str = "correct horse battery staple";
 
@@ -138,6 +140,35 @@ fn what_cannot_be_done_to_slots_says_so() {
     orch(&home).args(["vault", "slots", "rm", "nosuchslot", "--yes"]).run().expect(7).says("has no slot");
     orch(&home).args(["vault", "slots", "rm", "file"]).run().expect(2).says("nobody is here to ask");
     assert_eq!(kinds(&home), ["file"]);
+}
+
+#[test]
+fn a_server_opens_its_vault_by_credential_and_holds_its_slots() {
+    let (home, outside) = (with_a_secret(), Outside::new());
+    let out = outside.file("orch-vault-key", "");
+    fs::remove_file(&out).expect("ours");
+    orch(&home)
+        .args(["vault", "slots", "add", "systemd-credential", "--out", &text(out.clone())])
+        .run()
+        .expect(0);
+    private(&out, 0o400);
+    orch(&home).args(["vault", "slots", "rm", "file", "--yes"]).run().expect(0);
+
+    let started = Orch::new(PROGRAM, &home).env("CREDENTIALS_DIRECTORY", out.parent().expect("a folder"));
+    let server = Server::begin(started, &home, &[]);
+    let rows = server.ask("GET", "/v1/secrets", None).expect(200).json();
+    assert_eq!(rows["secrets"][0]["name"], "OPENAI_API_KEY");
+    // It has the vault for itself; what changes the slots waits for its end.
+    for args in [&["vault", "slots", "list"][..], &["vault", "slots", "add", "file"], &["vault", "rekey"]] {
+        let refused = orch(&home).args(args).arg("--json").run().expect(7).silent();
+        assert_eq!(refused.error()["code"], "vault_in_use", "{refused}");
+    }
+    // It leaves no core dump, whatever the limit was.
+    let limits = fs::read_to_string(format!("/proc/{}/limits", server.process().pid())).expect("its limits");
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).expect("a limit");
+    assert_eq!(core.split_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["0", "0"], "{core}");
+    server.terminate().expect(0);
+    assert!(!home.orch().join("data/keys/vault.key").exists(), "nobody made a key file meanwhile");
 }
 
 #[test]

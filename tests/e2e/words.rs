@@ -156,6 +156,27 @@ fn help_of_secrets_set() {
 }
 
 #[test]
+fn help_of_vault_slots() {
+    assert_snapshot!(help(&["vault", "slots", "add", "--help"]), @r"
+    Add a slot; there is one of each kind
+
+    Usage: orch vault slots add [OPTIONS] <COMMAND>
+
+    Commands:
+      file                A key in a 0600 file outside of the vault
+      passphrase          A passphrase, asked for without echo
+      keychain            A key in the keychain of the operating system
+      systemd-credential  A key that systemd hands to a service, as the credential orch-vault-key
+      help                Print this message or the help of the given subcommand(s)
+
+    Options:
+          --json     Print the result as one JSON object, and errors as JSON
+      -h, --help     Print help
+      -V, --version  Print version
+    ");
+}
+
+#[test]
 fn help_of_doctor() {
     assert_snapshot!(help(&["doctor", "--help"]), @r"
     Look at this installation and say what works and what does not
