@@ -12,6 +12,7 @@ mod agent_ref;
 mod args;
 mod client;
 mod commands;
+mod custody;
 mod moment;
 mod printer;
 mod table;
@@ -30,6 +31,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     // Whatever this process creates is its user's alone, and so is what the libraries in it create.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    // Before anything secret is read. Where it does not work, `orch doctor` says so.
+    let _ = orch_vault::harden_process();
     // The processes that orch starts for itself are unknown to the parser, and so to all that it generates.
     match std::env::args_os().nth(1).as_deref().and_then(OsStr::to_str) {
         Some("__worker") => return orch_runner::worker_main(),
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         Command::Run(args) => commands::run::run(&args, printer),
         Command::Serve(args) => commands::serve::run(*args, printer),
         Command::Secrets(args) => commands::secrets::run(args, printer),
+        Command::Vault(args) => commands::vault::run(&args, printer),
         Command::Publish(args) => commands::publish::run(&args, printer),
         Command::Pull(args) => commands::pull::run(&args, printer),
         Command::List => commands::list::run(printer),

@@ -17,6 +17,12 @@ pub(crate) fn from_file(path: &Path, printer: Printer) -> io::Result<Secret> {
     Ok(without_newline(read_limited(File::open(path)?)?, printer))
 }
 
+/// The value that is read, without one newline at its end. That is not said: it is read often.
+pub(crate) fn from_reader(from: impl Read) -> io::Result<Secret> {
+    let (bytes, _) = trimmed(read_limited(from)?);
+    Ok(Secret::new(bytes.to_vec()))
+}
+
 /// The value on standard input.
 pub(crate) fn from_stdin(printer: Printer) -> io::Result<Secret> {
     Ok(without_newline(read_limited(io::stdin().lock())?, printer))
@@ -36,15 +42,23 @@ fn read_limited(from: impl Read) -> io::Result<Zeroizing<Vec<u8>>> {
 }
 
 /// One newline at the end is the file's, not the value's; that it was taken off is said.
-fn without_newline(mut bytes: Zeroizing<Vec<u8>>, printer: Printer) -> Secret {
-    if bytes.last() == Some(&b'\n') {
+fn without_newline(bytes: Zeroizing<Vec<u8>>, printer: Printer) -> Secret {
+    let (bytes, had_newline) = trimmed(bytes);
+    if had_newline {
+        printer.note("one newline at the end was taken off");
+    }
+    Secret::new(bytes.to_vec())
+}
+
+fn trimmed(mut bytes: Zeroizing<Vec<u8>>) -> (Zeroizing<Vec<u8>>, bool) {
+    let had_newline = bytes.last() == Some(&b'\n');
+    if had_newline {
         bytes.pop();
         if bytes.last() == Some(&b'\r') {
             bytes.pop();
         }
-        printer.note("one newline at the end was taken off");
     }
-    Secret::new(bytes.to_vec())
+    (bytes, had_newline)
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use orch_vault::{Secret, VaultLocation};
 use tokio::runtime::Runtime;
 
 use crate::client::{Channel, Client, Credentials, Handler, Place, ServerUrl, tls};
+use crate::custody;
 
 /// The workspace of a local installation. Servers have more of them.
 const WORKSPACE: &str = "default";
@@ -40,6 +41,7 @@ impl Installation {
             store: home.vault(),
             key_file: home.vault_key(),
             workspace: WORKSPACE.to_owned(),
+            custody: custody::looked_for(&environment, config.vault_key),
         };
         Ok(Self { environment, home, config, catalog, vault })
     }

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use orch_manifests::{Catalog, Dialect, Endpoint, HostName, Limits, OperatorProvider, Slug};
+use orch_vault::KeyChoice;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde::Deserialize;
@@ -55,6 +56,8 @@ pub struct Config {
     pub default_limits: Limits,
     /// Limits that nothing may exceed.
     pub limit_ceilings: Limits,
+    /// Which key slot a new vault gets.
+    pub vault_key: KeyChoice,
 }
 
 #[derive(Deserialize, Default)]
@@ -150,19 +153,21 @@ impl Config {
             )
             .hint("remove it, or set it to null"));
         }
-        match raw.vault.key.as_deref() {
-            None | Some("auto" | "file") => {}
-            Some(other @ ("keychain" | "passphrase" | "systemd-credential")) => {
-                return Err(wrong("vault.key", &format!("{other} is not supported by this version of orch"))
-                    .hint("use auto or file: a 0600 key file outside of the vault"));
-            }
-            Some(other) => return Err(wrong("vault.key", &format!("{other:?} is not auto or file"))),
-        }
+        let vault_key = match raw.vault.key.as_deref() {
+            None => KeyChoice::Auto,
+            Some(word) => KeyChoice::of_word(word).ok_or_else(|| {
+                wrong(
+                    "vault.key",
+                    &format!("{word:?} is not auto, keychain, file, passphrase or systemd-credential"),
+                )
+            })?,
+        };
 
         let bounds = |table: &str, raw: &limits::RawLimits| {
             raw.parse().map_err(|(field, why)| wrong(&format!("{table}.{field}"), &why))
         };
         let mut config = Self {
+            vault_key,
             server_url: raw.server.url,
             server_names: raw.server.names,
             max_running: raw.server.max_running.unwrap_or(MAX_RUNNING),
@@ -230,6 +235,7 @@ impl Default for Config {
             connect_to: Vec::new(),
             default_limits: Limits::default(),
             limit_ceilings: Limits::default(),
+            vault_key: KeyChoice::Auto,
         }
     }
 }
@@ -371,7 +377,7 @@ vault: { key: auto }
         says("providers:\n  openai: { base_url: \"ftp://x\" }\n", "providers");
         says("providers:\n  mine: { base_url: \"https://x.example/v1\", dialect: morse }\n", "dialect");
         says("limits: { ceilings: { memory: lots } }", "limits.ceilings.memory");
-        says("vault: { key: keychain }", "not supported by this version");
+        says("vault: { key: paper }", "is not auto, keychain, file, passphrase or systemd-credential");
         says("routes: {}", "not supported by this version");
         says("a: [", "config.yaml:");
         says("- 1", "config.yaml");

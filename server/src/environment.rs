@@ -37,6 +37,22 @@ pub const VARIABLES: &[Variable] = &[
         name: "ORCH_TOKEN",
         meaning: "Token for that server, instead of the one that `orch login` stored.",
     },
+    Variable {
+        name: "ORCH_PASSPHRASE_FILE",
+        meaning: "File (0600) that holds the vault's passphrase, where nobody is there to type it.",
+    },
+    Variable {
+        name: "CREDENTIALS_DIRECTORY",
+        meaning: "Folder of the credentials that systemd gives a service; the vault's key is `orch-vault-key` in it.",
+    },
+    Variable {
+        name: "DBUS_SESSION_BUS_ADDRESS",
+        meaning: "Where the session's bus is, on which the keychain is looked for.",
+    },
+    Variable {
+        name: "XDG_RUNTIME_DIR",
+        meaning: "Folder of this session; its socket `bus` is the session's bus where no address says otherwise.",
+    },
     Variable { name: "TERM", meaning: "When `dumb`, output has no colour and no progress is drawn." },
     Variable { name: "NO_COLOR", meaning: "When set and not empty, output has no colour." },
     Variable {

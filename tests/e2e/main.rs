@@ -6,6 +6,7 @@ mod accepted;
 mod bad_input;
 mod clocks;
 mod crash;
+mod custody;
 mod digest;
 mod embedded;
 mod exit_codes;

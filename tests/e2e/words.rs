@@ -27,6 +27,7 @@ fn help_of_the_program() {
     Commands:
       run          Run an agent in the sandbox and print its answer
       secrets      Keep keys in the encrypted vault
+      vault        Look after the vault: who can open it, its keys
       serve        Run agents and answer model calls for others, until it is told to stop
       publish      Put a version of an agent where others can run it by name
       pull         Get a published agent as a folder
@@ -151,6 +152,27 @@ fn help_of_secrets_set() {
           --json                Print the result as one JSON object, and errors as JSON
       -h, --help                Print help
       -V, --version             Print version
+    ");
+}
+
+#[test]
+fn help_of_vault_slots() {
+    assert_snapshot!(help(&["vault", "slots", "add", "--help"]), @r"
+    Add a slot; there is one of each kind
+
+    Usage: orch vault slots add [OPTIONS] <COMMAND>
+
+    Commands:
+      file                A key in a 0600 file outside of the vault
+      passphrase          A passphrase, asked for without echo
+      keychain            A key in the keychain of the operating system
+      systemd-credential  A key that systemd hands to a service, as the credential orch-vault-key
+      help                Print this message or the help of the given subcommand(s)
+
+    Options:
+          --json     Print the result as one JSON object, and errors as JSON
+      -h, --help     Print help
+      -V, --version  Print version
     ");
 }
 

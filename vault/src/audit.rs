@@ -58,6 +58,25 @@ pub enum AuditEvent {
         /// The host.
         host: String,
     },
+    /// A key slot was added.
+    SlotAdded {
+        /// Its id.
+        slot: String,
+        /// Its kind.
+        kind: String,
+    },
+    /// A key slot was removed.
+    SlotRemoved {
+        /// Its id.
+        slot: String,
+        /// Its kind.
+        kind: String,
+    },
+    /// The vault got a new term, and its slots new keys.
+    Rekeyed {
+        /// The term that new rows are sealed under.
+        term: u32,
+    },
     /// An event of a later version of this program.
     #[serde(other)]
     Unknown,
@@ -234,7 +253,7 @@ mod tests {
 
     #[test]
     fn an_event_of_a_later_version_is_not_an_error() {
-        let json = br#"{"time":1,"workspace":"w","event":{"event":"rekeyed","term":2}}"#;
+        let json = br#"{"time":1,"workspace":"w","event":{"event":"from_the_future","term":2}}"#;
         let content: Content = serde_json::from_slice(json).unwrap();
         assert_eq!(content.event, AuditEvent::Unknown);
     }

@@ -13,6 +13,7 @@ use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use crate::VaultError;
+use crate::memory::Locked;
 
 /// The length of a SHA-256 hash, and of an HMAC with it.
 pub(crate) const HASH_LEN: usize = 32;
@@ -26,34 +27,50 @@ pub(crate) const SEAL_OVERHEAD: usize = SALT_LEN + TAG_LEN + HASH_LEN;
 /// A SHA-256 hash or HMAC.
 pub(crate) type Hash = [u8; HASH_LEN];
 
-/// A 256-bit key, on the heap so that moving it leaves no copy, wiped when dropped.
-pub(crate) struct Key(Box<Zeroizing<[u8; 32]>>);
+/// A 256-bit key, in locked memory so that moving it leaves no copy, wiped when dropped.
+pub(crate) struct Key(Locked);
+
+const KEY_LEN: usize = 32;
 
 impl Key {
     /// A fresh random key.
     pub(crate) fn random() -> Result<Key, VaultError> {
         let mut key = Key::blank();
-        fill_random(key.0.as_mut_slice())?;
+        fill_random(key.0.bytes_mut())?;
         Ok(key)
     }
 
     /// The key in `bytes`, when there are 32.
     pub(crate) fn from_slice(bytes: &[u8]) -> Option<Key> {
         let mut key = Key::blank();
-        if bytes.len() != key.0.len() {
+        if bytes.len() != KEY_LEN {
             return None;
         }
-        key.0.copy_from_slice(bytes);
+        key.0.bytes_mut().copy_from_slice(bytes);
         Some(key)
     }
 
     /// The bytes, to be sealed or written to the key file.
     pub(crate) fn bytes(&self) -> &[u8] {
-        self.0.as_slice()
+        self.0.bytes()
+    }
+
+    /// The same key once more.
+    pub(crate) fn copied(&self) -> Key {
+        let mut key = Key::blank();
+        key.0.bytes_mut().copy_from_slice(self.bytes());
+        key
+    }
+
+    /// A key that `fill` writes.
+    pub(crate) fn filled<E>(fill: impl FnOnce(&mut [u8]) -> Result<(), E>) -> Result<Key, E> {
+        let mut key = Key::blank();
+        fill(key.0.bytes_mut())?;
+        Ok(key)
     }
 
     fn blank() -> Key {
-        Key(Box::new(Zeroizing::new([0; 32])))
+        Key(Locked::zeros(KEY_LEN))
     }
 }
 
@@ -131,7 +148,7 @@ pub(crate) fn derive(root: &Key, context: &[u8; 16], label: Label) -> Key {
     schema.copy_from_slice(b"orch.vault/1");
     id.copy_from_slice(context);
     let mut key = Key::blank();
-    hkdf_sha256(&salt, root.bytes(), &[label.info()], key.0.as_mut_slice());
+    hkdf_sha256(&salt, root.bytes(), &[label.info()], key.0.bytes_mut());
     key
 }
 
@@ -204,7 +221,7 @@ fn text_keys(root: &Key, salt: &[u8; SALT_LEN], aad: &[u8]) -> (Key, Hash) {
     hkdf_sha256(salt, root.bytes(), &[b"row", &sha256(&[aad])], both.as_mut_slice());
     let (key_bytes, commitment) = both.split_at(32);
     let mut key = Key::blank();
-    key.0.copy_from_slice(key_bytes);
+    key.0.bytes_mut().copy_from_slice(key_bytes);
     (key, hash_of(commitment))
 }
 

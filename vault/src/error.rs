@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use crate::{ExpectedVersion, MetaError, SecretName, ValueError, Version};
+use crate::{ExpectedVersion, MetaError, SecretName, SlotKind, ValueError, Version};
 
 /// Why an operation on the vault failed.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +47,67 @@ pub enum VaultError {
     WrongKey {
         /// The file with the key that was tried.
         path: PathBuf,
+    },
+    /// The key of a slot is not where it should be, or cannot be had here.
+    #[error("the key of the vault's {kind} slot is not at hand: {problem}")]
+    SlotKeyMissing {
+        /// The slot.
+        kind: SlotKind,
+        /// Why not.
+        problem: String,
+    },
+    /// What should be the key of a slot is not one, or is another vault's.
+    #[error("the {kind} does not hold this vault's key: {problem}")]
+    SlotKeyWrong {
+        /// The slot.
+        kind: SlotKind,
+        /// Why it is not.
+        problem: &'static str,
+    },
+    /// The passphrase is not the vault's.
+    #[error("the passphrase does not open this vault")]
+    WrongPassphrase,
+    /// A passphrase that nobody should rely on.
+    #[error("the passphrase is refused: {problem}")]
+    WeakPassphrase {
+        /// Why.
+        problem: &'static str,
+    },
+    /// A slot asks for more work than any honest one does, which would take this machine down.
+    #[error("the vault's passphrase slot asks for {what} {found}; between {least} and {most} is accepted")]
+    KdfBounds {
+        /// Of what.
+        what: &'static str,
+        /// How much it asks for.
+        found: u64,
+        /// The least that is accepted.
+        least: u64,
+        /// The most that is accepted.
+        most: u64,
+    },
+    /// There are several slots, and none of them opens.
+    #[error("none of the vault's key slots opens: {}", .problems.join("; "))]
+    NoSlotOpens {
+        /// Why, for each.
+        problems: Vec<String>,
+    },
+    /// All slots are of kinds that this version does not know.
+    #[error("this version of orch knows none of the vault's key slots: {}", .kinds.join(", "))]
+    NoKnownSlot {
+        /// Their kinds.
+        kinds: Vec<String>,
+    },
+    /// The keychain of the operating system does not do what it was asked.
+    #[error("the keychain cannot be used: {problem}")]
+    Keychain {
+        /// Why.
+        problem: String,
+    },
+    /// A change to the key slots that would do harm, or that means nothing.
+    #[error("{problem}")]
+    Slots {
+        /// What is wrong with it.
+        problem: String,
     },
     /// Written by a newer version of this program.
     #[error("{what} has format {found}, and this version of orch knows formats up to {known}")]
@@ -162,6 +223,8 @@ pub enum ErrorKind {
     Format,
     /// I/O failed, now or earlier (exit 7).
     Storage,
+    /// A change to the key slots that is refused (exit 7).
+    Slots,
     /// Owner, mode, symlink, kind of file or of file system (exit 7).
     Place,
     /// A compare-and-swap lost (exit 2).
@@ -179,11 +242,17 @@ impl VaultError {
         match self {
             VaultError::Locked { .. } => ErrorKind::Locked,
             VaultError::Place { .. } => ErrorKind::Place,
-            VaultError::KeyMissing { .. } | VaultError::KeyDamaged { .. } | VaultError::WrongKey { .. } => {
-                ErrorKind::Key
-            }
-            VaultError::UnknownFormat { .. } => ErrorKind::Format,
-            VaultError::Tampered(_) => ErrorKind::Tampered,
+            VaultError::KeyMissing { .. }
+            | VaultError::KeyDamaged { .. }
+            | VaultError::WrongKey { .. }
+            | VaultError::SlotKeyMissing { .. }
+            | VaultError::SlotKeyWrong { .. }
+            | VaultError::WrongPassphrase
+            | VaultError::NoSlotOpens { .. }
+            | VaultError::Keychain { .. } => ErrorKind::Key,
+            VaultError::Slots { .. } | VaultError::WeakPassphrase { .. } => ErrorKind::Slots,
+            VaultError::UnknownFormat { .. } | VaultError::NoKnownSlot { .. } => ErrorKind::Format,
+            VaultError::Tampered(_) | VaultError::KdfBounds { .. } => ErrorKind::Tampered,
             VaultError::Storage { .. } | VaultError::Sealed => ErrorKind::Storage,
             VaultError::Conflict { .. } => ErrorKind::Conflict,
             VaultError::Expired { .. } => ErrorKind::Expired,
@@ -195,6 +264,14 @@ impl VaultError {
 
     pub(crate) fn place(path: impl Into<PathBuf>, problem: impl Into<String>) -> VaultError {
         VaultError::Place { path: path.into(), problem: problem.into() }
+    }
+
+    pub(crate) fn slots(problem: impl Into<String>) -> VaultError {
+        VaultError::Slots { problem: problem.into() }
+    }
+
+    pub(crate) fn key_missing(kind: SlotKind, problem: impl Into<String>) -> VaultError {
+        VaultError::SlotKeyMissing { kind, problem: problem.into() }
     }
 
     pub(crate) fn storage(doing: &'static str, source: impl Into<io::Error>) -> VaultError {

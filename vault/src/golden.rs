@@ -5,7 +5,7 @@
 use data_encoding::HEXLOWER;
 
 use crate::crypto::Key;
-use crate::slots::{Ring, SlotKey};
+use crate::slots::{Ring, SlotId, SlotKey};
 
 /// The row of `plain text of the row` for (default, value, `OPENAI_API_KEY`, 3), salt 80…9f.
 pub(crate) const ROW: &str = "\
@@ -65,6 +65,9 @@ pub(crate) const ANCHOR: &str = "\
      010000000100000000000000050404040404040404040404040404040404040404040404040404040404040404243e45\
      7d3b328cd2f10ac3655710f6981c7514ebf78ba141ed1a6205f4c05157";
 
+/// argon2id of `correct horse` with the salt `0123456789abcdef`: 8 MiB, one pass, two lanes.
+pub(crate) const PASSPHRASE_KEY: &str = "47ed52c11ebe033ac0933d74af5082dbf363f76736b80e815668fc6b371491f9";
+
 /// Bytes from hexadecimal digits.
 pub(crate) fn hex(digits: &str) -> Vec<u8> {
     HEXLOWER.decode(digits.as_bytes()).unwrap()
@@ -75,7 +78,7 @@ pub(crate) const VAULT: [u8; 16] = *b"@ABCDEFGHIJKLMNO";
 
 /// The slot 50…5f with the key 11…11.
 pub(crate) fn slot() -> SlotKey {
-    SlotKey { vault: VAULT, slot: *b"PQRSTUVWXYZ[\\]^_", key: Key::from_slice(&[0x11; 32]).unwrap() }
+    SlotKey { vault: VAULT, slot: SlotId(*b"PQRSTUVWXYZ[\\]^_"), key: Key::from_slice(&[0x11; 32]).unwrap() }
 }
 
 /// A ring whose first term has the root key 00…1f.

@@ -1,4 +1,5 @@
-//! The key file: the slot key of the kind "file", 0600, outside of the store's folder.
+//! The key file: the slot key of the kind "file", 0600, outside of the store's folder. Credentials and
+//! keychain entries hold the same bytes.
 //!
 //! ```text
 //! "ORCHKEYF" ‖ version 1 ‖ vault id 16 ‖ slot id 16 ‖ key 32 ‖ mac 32
@@ -8,7 +9,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
@@ -16,11 +17,14 @@ use crate::VaultError;
 use crate::crypto::{self, HASH_LEN, Hash, Key, Label};
 use crate::place::{self, Access, Folder};
 use crate::row::unknown;
-use crate::slots::SlotKey;
+use crate::slots::{SlotId, SlotKey};
 
 const MAGIC: &[u8; 8] = b"ORCHKEYF";
 const VERSION: u8 = 1;
 const LEN: usize = 8 + 1 + 16 + 16 + 32 + HASH_LEN;
+
+/// What is beside the key file while it is replaced.
+const NEXT: &str = ".next";
 
 /// Where a key file is: its folder, checked, and its name there.
 pub(crate) struct KeyFile<'a> {
@@ -67,23 +71,55 @@ impl<'a> KeyFile<'a> {
             .map_err(|error| VaultError::place(self.path, format!("cannot be read: {error}")))?;
         decode(&content).map(Some).map_err(|error| match error {
             DecodeError::Damaged(problem) => VaultError::KeyDamaged { path: self.path.to_owned(), problem },
-            DecodeError::Version(found) => unknown("the vault's key file", found, VERSION),
+            DecodeError::Version(found) => unknown_version(found),
         })
     }
 
-    /// Writes a fresh key, durably. Never replaces a file.
-    pub(crate) fn create(&self) -> Result<SlotKey, VaultError> {
-        let missing = || VaultError::KeyMissing { path: self.path.to_owned() };
-        let folder = self.folder.as_ref().ok_or_else(missing)?;
-        let slot = SlotKey::random()?;
-        folder
-            .write_new(self.name, &encode(&slot))
-            .map_err(|source| VaultError::storage("writing the vault's key file", source))?;
-        Ok(slot)
+    /// Writes a key, durably. Never replaces a file.
+    pub(crate) fn create(&self, slot: &SlotKey) -> Result<(), VaultError> {
+        self.folder()?.write_new(self.name, &encode(slot)).map_err(cannot_write)
+    }
+
+    /// Writes the key that will replace this one, durably, beside it.
+    pub(crate) fn write_next(&self, slot: &SlotKey) -> Result<(), VaultError> {
+        let (folder, next) = (self.folder()?, self.next());
+        // What is there was left by a replacement that never took place.
+        folder.remove(&next).and_then(|()| folder.write_new(&next, &encode(slot))).map_err(cannot_write)
+    }
+
+    /// Puts what [`KeyFile::write_next`] wrote in this one's place, durably.
+    pub(crate) fn take_next(&self) -> Result<(), VaultError> {
+        self.folder()?.replace(&self.next(), self.name).map_err(cannot_write)
+    }
+
+    /// Removes the file, durably. Without one, there is nothing to do.
+    pub(crate) fn remove(&self) -> Result<(), VaultError> {
+        let Some(folder) = &self.folder else { return Ok(()) };
+        folder.remove(self.name).and_then(|()| folder.sync()).map_err(cannot_write)
+    }
+
+    fn next(&self) -> PathBuf {
+        let mut name = self.name.as_os_str().to_owned();
+        name.push(NEXT);
+        name.into()
+    }
+
+    fn folder(&self) -> Result<&Folder, VaultError> {
+        self.folder.as_ref().ok_or_else(|| VaultError::KeyMissing { path: self.path.to_owned() })
     }
 }
 
-fn read_bounded(file: &File) -> std::io::Result<Zeroizing<Vec<u8>>> {
+fn cannot_write(source: std::io::Error) -> VaultError {
+    VaultError::storage("writing the vault's key file", source)
+}
+
+/// The error for a key of a later version.
+pub(crate) fn unknown_version(found: u8) -> VaultError {
+    unknown("the vault's key", found, VERSION)
+}
+
+/// Reads what should be a key; what is longer than one is cut off behind its first excess byte.
+pub(crate) fn read_bounded(file: &File) -> std::io::Result<Zeroizing<Vec<u8>>> {
     // One byte more than a key file has, so that a longer one is seen; never grown, so never copied.
     let mut content = Zeroizing::new(vec![0; LEN + 1]);
     let mut length = 0;
@@ -99,24 +135,29 @@ fn read_bounded(file: &File) -> std::io::Result<Zeroizing<Vec<u8>>> {
     Ok(content)
 }
 
-fn encode(slot: &SlotKey) -> Zeroizing<Vec<u8>> {
+/// The bytes of a key.
+pub(crate) fn encode(slot: &SlotKey) -> Zeroizing<Vec<u8>> {
     let mut out = Zeroizing::new(Vec::with_capacity(LEN));
     out.extend_from_slice(MAGIC);
     out.push(VERSION);
     out.extend_from_slice(&slot.vault);
-    out.extend_from_slice(&slot.slot);
+    out.extend_from_slice(&slot.slot.0);
     out.extend_from_slice(slot.key.bytes());
     let mac = file_mac(slot, &out);
     out.extend_from_slice(&mac);
     out
 }
 
-enum DecodeError {
+/// Why bytes are no key.
+pub(crate) enum DecodeError {
+    /// They are not one, or not any more.
     Damaged(&'static str),
+    /// They may be one to a later version.
     Version(u8),
 }
 
-fn decode(content: &[u8]) -> Result<SlotKey, DecodeError> {
+/// The key in `content`.
+pub(crate) fn decode(content: &[u8]) -> Result<SlotKey, DecodeError> {
     let damaged = DecodeError::Damaged;
     let rest = content.strip_prefix(MAGIC).ok_or(damaged("it does not begin like one"))?;
     let (&version, _) = rest.split_first().ok_or(damaged("it is too short"))?;
@@ -131,7 +172,7 @@ fn decode(content: &[u8]) -> Result<SlotKey, DecodeError> {
         fields = rest;
         Ok(*id)
     };
-    let (vault, slot) = (id()?, id()?);
+    let (vault, slot) = (id()?, SlotId(id()?));
     let key = Key::from_slice(fields).ok_or(damaged("its length is wrong"))?;
     let slot = SlotKey { vault, slot, key };
     if !crypto::same(mac, &file_mac(&slot, body)) {

@@ -14,7 +14,9 @@
 //! audit      hash-chained, MACed, sealed records
 //! row        sealed rows: version, alg, term, salt, ciphertext, tag, commitment
 //! slots      who can open the vault: the slot header and the ring of numbered root keys
+//! custody    where the keys of slots are: keyfile, passphrase, credential, keychain
 //! crypto     every call into ring
+//! memory     where keys and values are while they are used: locked, undumped, wiped
 //! store      a batch is durable when it is acknowledged (sled, our own lock and fsync)
 //! place      owner, modes, symlinks, filesystem type, the lock file
 //! ```
@@ -30,14 +32,19 @@
 
 mod anchor;
 mod audit;
+mod credential;
 mod crypto;
+mod custody;
 mod error;
 #[cfg(test)]
 mod golden;
 mod head;
+mod keychain;
 mod keyfile;
+mod memory;
 mod meta;
 mod name;
+mod passphrase;
 mod place;
 mod resolution;
 mod root;
@@ -48,7 +55,12 @@ mod store;
 mod vault;
 
 pub use audit::{AuditEvent, AuditRecord};
+pub use custody::{AskPassphrase, Custody, KeyChoice, PassphraseFor};
 pub use error::{ErrorKind, Tampering, VaultError};
+#[cfg(any(target_os = "linux", target_os = "macos"))]
+pub use keychain::OsKeychain;
+pub use keychain::{Keychain, KeychainError};
+pub use memory::{MemoryProtection, harden_process, memory_protection};
 pub use meta::{ExpectedVersion, MetaError, SecretMeta, SecretSummary, ValueError, Version};
 pub use name::{NameError, SecretName};
 pub use resolution::{
@@ -56,4 +68,7 @@ pub use resolution::{
     Source, Wanted, resolve_keys,
 };
 pub use secret::Secret;
-pub use vault::{Clock, OpenMode, PlannedUse, SystemClock, Vault, VaultLocation};
+pub use slots::{SlotId, SlotKind};
+pub use vault::{
+    AddedSlot, Clock, NewSlot, OpenMode, PlannedUse, Rekeyed, SlotInfo, SystemClock, Vault, VaultLocation,
+};

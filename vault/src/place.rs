@@ -162,6 +162,22 @@ impl Folder {
     }
 }
 
+impl Folder {
+    /// Removes a file, if it is there. [`Folder::sync`] makes that durable.
+    pub(crate) fn remove(&self, name: &Path) -> io::Result<()> {
+        match rustix::fs::unlinkat(&self.file, name, rustix::fs::AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Puts a file in the place of another one, durably.
+    pub(crate) fn replace(&self, from: &Path, to: &Path) -> io::Result<()> {
+        rustix::fs::renameat(&self.file, from, &self.file, to)?;
+        self.file.sync_all()
+    }
+}
+
 /// The store's lock, held until dropped (or until the process ends, however it does).
 pub(crate) struct StoreLock {
     _file: File,
@@ -231,6 +247,20 @@ impl Facts {
         (self.links != 1).then(|| "has a second hard link".to_owned())
     }
 
+    /// systemd leaves a credential to root and grants the service's user access by a list, whose mask shows
+    /// as the group's rights; where it cannot, the file is the user's.
+    fn problem_as_credential(&self, user: u32) -> Option<String> {
+        let handed_over = self.owner == 0 && user != 0;
+        let allowed = if handed_over { 0o440 } else { 0o400 };
+        if handed_over && self.kind == FileType::RegularFile && self.mode & !allowed == 0 {
+            return None;
+        }
+        self.problem_as_file(user).or_else(|| {
+            (self.mode & !allowed != 0)
+                .then(|| format!("has mode {:04o}; a credential is read-only (chmod 400)", self.mode))
+        })
+    }
+
     fn problem_as_folder(&self, user: u32, privacy: Privacy) -> Option<String> {
         if self.owner != user {
             return Some(format!("belongs to user {}, not to user {user}, who runs this", self.owner));
@@ -251,7 +281,13 @@ fn metadata(path: &Path, file: &File) -> Result<Metadata, VaultError> {
     file.metadata().map_err(|error| VaultError::place(path, format!("cannot be examined: {error}")))
 }
 
-fn cannot_open(path: &Path, errno: Errno) -> VaultError {
+/// Why a file is not a credential that systemd gave this process, if it is not.
+pub(crate) fn problem_as_credential(path: &Path, file: &File) -> Result<Option<String>, VaultError> {
+    Ok(Facts::of(&metadata(path, file)?).problem_as_credential(our_user()))
+}
+
+/// Why something at `path` could not be opened.
+pub(crate) fn cannot_open(path: &Path, errno: Errno) -> VaultError {
     let is_link = path.symlink_metadata().is_ok_and(|metadata| metadata.is_symlink());
     match errno {
         Errno::LOOP | Errno::NOTDIR if is_link => VaultError::place(path, "is a symbolic link"),
@@ -328,56 +364,4 @@ fn check_file_system(_: &Folder) -> Result<(), VaultError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const FILE: Facts = Facts { kind: FileType::RegularFile, mode: 0o600, owner: 1000, links: 1 };
-    const FOLDER: Facts = Facts { kind: FileType::Directory, mode: 0o700, owner: 1000, links: 2 };
-
-    #[test]
-    fn files_row_by_row() {
-        for (facts, problem) in [
-            (FILE, None),
-            (Facts { mode: 0o400, ..FILE }, None),
-            (Facts { mode: 0o644, ..FILE }, Some("has mode 0644; others must have no access (chmod 600)")),
-            (Facts { mode: 0o620, ..FILE }, Some("has mode 0620; others must have no access (chmod 600)")),
-            (Facts { owner: 0, ..FILE }, Some("belongs to user 0, not to user 1000, who runs this")),
-            (Facts { links: 2, ..FILE }, Some("has a second hard link")),
-            (Facts { kind: FileType::Fifo, ..FILE }, Some("is not a regular file")),
-            (Facts { kind: FileType::Directory, ..FILE }, Some("is not a regular file")),
-        ] {
-            assert_eq!(facts.problem_as_file(1000).as_deref(), problem, "{facts:?}");
-        }
-    }
-
-    #[test]
-    fn folders_row_by_row() {
-        use Privacy::{Closed, NotWritable};
-        let open = "others must not be able to write to it (chmod go-w)";
-        let closed = "others must have no access (chmod 700)";
-        for (mode, privacy, problem) in [
-            (0o700, Closed, None),
-            (0o755, NotWritable, None),
-            (0o755, Closed, Some(format!("has mode 0755; {closed}"))),
-            (0o710, Closed, Some(format!("has mode 0710; {closed}"))),
-            (0o775, NotWritable, Some(format!("has mode 0775; {open}"))),
-            (0o1777, NotWritable, Some(format!("has mode 1777; {open}"))),
-        ] {
-            assert_eq!(Facts { mode, ..FOLDER }.problem_as_folder(1000, privacy), problem);
-        }
-        let foreign = Facts { owner: 0, ..FOLDER }.problem_as_folder(1000, NotWritable);
-        assert_eq!(foreign.as_deref(), Some("belongs to user 0, not to user 1000, who runs this"));
-    }
-
-    #[cfg(target_os = "linux")]
-    #[test]
-    fn network_file_systems_are_told_in_every_width_and_sign() {
-        assert_eq!(refused_file_system(0x6969_i64), Some("NFS"));
-        assert_eq!(refused_file_system(0xff53_4d42_i64), Some("SMB"));
-        assert_eq!(refused_file_system(i32::from_ne_bytes(0xff53_4d42_u32.to_ne_bytes())), Some("SMB"));
-        assert_eq!(refused_file_system(0xff53_4d42_u32), Some("SMB"));
-        for local in [0xef53_i64, 0x0102_1994, 0x9123_683e, 0x5846_5342, 0x794c_7630, 0x2fc1_2fc1] {
-            assert_eq!(refused_file_system(local), None);
-        }
-    }
-}
+mod tests;

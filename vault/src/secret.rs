@@ -1,38 +1,40 @@
 //! A value that wipes itself and cannot be printed, copied or serialised by accident.
 
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroize;
+
+use crate::memory::Locked;
 
 /// The bytes of a secret. Wiped when dropped.
 ///
 /// There is no `Debug`, `Display`, `Clone` or `Serialize`, on purpose: the only way to the bytes is
 /// [`Secret::expose`], which is easy to find in a review.
-pub struct Secret(Zeroizing<Box<[u8]>>);
+pub struct Secret(Locked);
 
 impl Secret {
-    /// Takes the bytes over. They are copied once into an allocation of their exact size and `bytes` is
-    /// wiped, spare capacity included: shrinking in place could leave a copy behind.
+    /// Takes the bytes over. They are copied once into memory that is locked, where there is room, and
+    /// `bytes` is wiped, spare capacity included.
     #[must_use]
     pub fn new(mut bytes: Vec<u8>) -> Secret {
-        let boxed: Box<[u8]> = Box::from(bytes.as_slice());
+        let kept = Locked::copy_of(&bytes);
         bytes.zeroize();
-        Secret(Zeroizing::new(boxed))
+        Secret(kept)
     }
 
     /// Lends the bytes to `use_bytes`. Whatever it copies out of them is its own to wipe.
     pub fn expose<R>(&self, use_bytes: impl FnOnce(&[u8]) -> R) -> R {
-        use_bytes(&self.0)
+        use_bytes(self.0.bytes())
     }
 
     /// The length in bytes.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.0.bytes().len()
     }
 
     /// Whether there are no bytes at all.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.0.bytes().is_empty()
     }
 }
 

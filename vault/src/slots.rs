@@ -1,8 +1,8 @@
 //! Who can open the vault: key slots in one authenticated header.
 //!
 //! A slot wraps the *ring key*; the ring key seals the *ring*, the numbered root keys that everything
-//! else is derived from. So a slot can be added or replaced without touching the others, and a new root
-//! (a new *term*) can be added without asking for the other slots' passphrases.
+//! else is derived from. So a slot can be added or removed without touching the others or any row, and a
+//! new root (a new *term*) is a new header, no more.
 //!
 //! ```text
 //! version 1 ‖ vault id 16 ‖ count 1 ‖ slot… ‖ length 4 ‖ sealed ring ‖ mac 32
@@ -14,22 +14,100 @@
 //! it. Slots of kinds that this version does not know are kept as they are and not tried. The header is a
 //! row like any other to the root in the head, so an old header does not come back unnoticed.
 
-use zeroize::Zeroizing;
+use std::fmt;
+
+use data_encoding::HEXLOWER;
 
 use crate::VaultError;
-use crate::crypto::{self, HASH_LEN, Key, Label};
+use crate::crypto::{self, HASH_LEN, Hash, Key, Label};
 use crate::error::Tampering;
 use crate::row::{VaultId, length_prefixed, unknown};
 
+mod ring;
+
+pub(crate) use ring::Ring;
+
 const VERSION: u8 = 1;
-const KIND_FILE: u8 = 1;
-const KIND_ROOT: u8 = 1;
-const RING_ENTRY_LEN: usize = 4 + 1 + 32;
 
 /// Identifies a slot: 16 random bytes.
-pub(crate) type SlotId = [u8; 16];
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SlotId(pub(crate) [u8; 16]);
 
-/// What a slot of the kind "file" is opened with: the content of the key file.
+impl SlotId {
+    pub(crate) fn random() -> Result<SlotId, VaultError> {
+        let mut id = [0; 16];
+        crypto::fill_random(&mut id)?;
+        Ok(SlotId(id))
+    }
+}
+
+/// As 32 hexadecimal digits.
+impl fmt::Display for SlotId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&HEXLOWER.encode(&self.0))
+    }
+}
+
+/// What opens a slot. The numbers are part of the format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SlotKind {
+    /// The key file.
+    File,
+    /// A passphrase.
+    Passphrase,
+    /// A credential that systemd hands to a service.
+    SystemdCredential,
+    /// An entry in the keychain of the operating system.
+    Keychain,
+    /// Of a later version of this program.
+    Unknown(u8),
+}
+
+impl SlotKind {
+    const fn number(self) -> u8 {
+        match self {
+            SlotKind::File => 1,
+            SlotKind::Passphrase => 2,
+            SlotKind::SystemdCredential => 3,
+            SlotKind::Keychain => 4,
+            SlotKind::Unknown(number) => number,
+        }
+    }
+
+    const fn of(number: u8) -> SlotKind {
+        match number {
+            1 => SlotKind::File,
+            2 => SlotKind::Passphrase,
+            3 => SlotKind::SystemdCredential,
+            4 => SlotKind::Keychain,
+            other => SlotKind::Unknown(other),
+        }
+    }
+
+    /// The word for it in configuration, commands and JSON.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            SlotKind::File => "file",
+            SlotKind::Passphrase => "passphrase",
+            SlotKind::SystemdCredential => "systemd-credential",
+            SlotKind::Keychain => "keychain",
+            SlotKind::Unknown(_) => "unknown",
+        }
+    }
+}
+
+impl fmt::Display for SlotKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SlotKind::Unknown(number) => write!(f, "unknown ({number})"),
+            known => f.write_str(known.as_str()),
+        }
+    }
+}
+
+/// What a slot that is opened by a random key is opened with: what is in the key file, and in its likes.
 pub(crate) struct SlotKey {
     /// The vault that the key is for.
     pub(crate) vault: VaultId,
@@ -42,148 +120,125 @@ pub(crate) struct SlotKey {
 impl SlotKey {
     /// A fresh key for a fresh vault.
     pub(crate) fn random() -> Result<SlotKey, VaultError> {
-        let (mut vault, mut slot) = ([0; 16], [0; 16]);
+        let mut vault = [0; 16];
         crypto::fill_random(&mut vault)?;
-        crypto::fill_random(&mut slot)?;
-        Ok(SlotKey { vault, slot, key: Key::random()? })
+        SlotKey::for_vault(vault)
+    }
+
+    /// A fresh key for a fresh slot of a vault.
+    pub(crate) fn for_vault(vault: VaultId) -> Result<SlotKey, VaultError> {
+        Ok(SlotKey { vault, slot: SlotId::random()?, key: Key::random()? })
     }
 }
 
-/// The numbered root keys, oldest first. Never empty.
-pub(crate) struct Ring(Vec<(u32, Key)>);
+/// One slot of a header.
+#[derive(Clone)]
+pub(crate) struct Slot {
+    pub(crate) kind: SlotKind,
+    pub(crate) id: SlotId,
+    /// What its kind needs to be opened, such as the cost of deriving a key. Bound to the wrapped key.
+    pub(crate) parameters: Vec<u8>,
+    wrapped: Vec<u8>,
+}
 
-impl Ring {
-    /// A ring with a fresh first term.
-    pub(crate) fn first_term() -> Result<Ring, VaultError> {
-        Ok(Ring::of_first_term(Key::random()?))
+impl Slot {
+    /// A slot that is opened by `key`.
+    pub(crate) fn wrap(
+        vault: &VaultId,
+        (kind, id): (SlotKind, SlotId),
+        parameters: Vec<u8>,
+        key: &Key,
+        ring_key: &Key,
+    ) -> Result<Slot, VaultError> {
+        let wrapped = crypto::seal(key, &slot_place(vault, kind, &id, &parameters), ring_key.bytes())?;
+        Ok(Slot { kind, id, parameters, wrapped })
     }
 
-    /// A ring whose first term has this root key.
-    pub(crate) fn of_first_term(root: Key) -> Ring {
-        Ring(vec![(1, root)])
+    /// The ring key, when `key` is this slot's.
+    pub(crate) fn unwrap(&self, vault: &VaultId, key: &Key) -> Option<Key> {
+        let place = slot_place(vault, self.kind, &self.id, &self.parameters);
+        Key::from_slice(&crypto::open(key, &place, &self.wrapped).ok()?)
     }
+}
 
-    /// The term that new rows are sealed under.
-    pub(crate) fn newest(&self) -> (u32, &Key) {
-        let (term, key) = self.0.last().expect("a ring is never empty");
-        (*term, key)
-    }
+/// A header, parsed. Nothing in it is to be believed before [`Header::open`] has checked its MAC.
+pub(crate) struct Header {
+    pub(crate) vault: VaultId,
+    pub(crate) slots: Vec<Slot>,
+    sealed_ring: Vec<u8>,
+    body: Vec<u8>,
+    mac: Hash,
+}
 
-    /// The root key of `term`.
-    pub(crate) fn root(&self, term: u32) -> Option<&Key> {
-        self.0.iter().find(|(number, _)| *number == term).map(|(_, key)| key)
-    }
-
-    fn encode(&self) -> Zeroizing<Vec<u8>> {
-        // The capacity is exact: growing would leave a copy of the keys behind.
-        let mut out = Zeroizing::new(Vec::with_capacity(2 + self.0.len() * RING_ENTRY_LEN));
-        let count = u16::try_from(self.0.len()).expect("terms are added by hand");
-        out.extend_from_slice(&count.to_be_bytes());
-        for (term, key) in &self.0 {
-            out.extend_from_slice(&term.to_be_bytes());
-            out.push(KIND_ROOT);
-            out.extend_from_slice(key.bytes());
+impl Header {
+    /// Takes a header apart.
+    pub(crate) fn parse(header: &[u8]) -> Result<Header, VaultError> {
+        let (body, mac) = header.split_last_chunk::<HASH_LEN>().ok_or(Tampering::Slots)?;
+        let mut rest = Reader(body);
+        let version = rest.byte()?;
+        if version != VERSION {
+            return Err(unknown("the key slot header", version, VERSION));
         }
-        out
-    }
-
-    fn decode(bytes: &[u8]) -> Result<Ring, VaultError> {
-        let (count, entries) = bytes.split_first_chunk::<2>().ok_or(Tampering::Slots)?;
-        let (entries, rest) = entries.as_chunks::<RING_ENTRY_LEN>();
-        if !rest.is_empty() || entries.is_empty() || entries.len() != usize::from(u16::from_be_bytes(*count))
-        {
+        let vault = *rest.chunk()?;
+        let count = rest.byte()?;
+        let mut slots = Vec::with_capacity(usize::from(count));
+        for _ in 0..count {
+            slots.push(Slot {
+                kind: SlotKind::of(rest.byte()?),
+                id: SlotId(*rest.chunk()?),
+                parameters: rest.short()?.to_vec(),
+                wrapped: rest.short()?.to_vec(),
+            });
+        }
+        let length = u32::from_be_bytes(*rest.chunk()?);
+        if usize::try_from(length).ok() != Some(rest.0.len()) {
             return Err(Tampering::Slots.into());
         }
-        let mut ring: Vec<(u32, Key)> = Vec::with_capacity(entries.len());
-        for entry in entries {
-            let [a, b, c, d, kind, key @ ..] = entry;
-            if *kind != KIND_ROOT {
-                return Err(unknown("an entry of the key ring", *kind, KIND_ROOT));
-            }
-            let term = u32::from_be_bytes([*a, *b, *c, *d]);
-            if ring.last().is_some_and(|(last, _)| *last >= term) {
-                return Err(Tampering::Slots.into());
-            }
-            ring.push((term, Key::from_slice(key).ok_or(Tampering::Slots)?));
+        Ok(Header { vault, slots, sealed_ring: rest.0.to_vec(), body: body.to_vec(), mac: *mac })
+    }
+
+    /// The slots of one kind.
+    pub(crate) fn of_kind(&self, kind: SlotKind) -> impl Iterator<Item = &Slot> {
+        self.slots.iter().filter(move |slot| slot.kind == kind)
+    }
+
+    /// Checks that the header is as it was written, and opens the ring.
+    pub(crate) fn open(&self, ring_key: &Key) -> Result<Ring, VaultError> {
+        let expected = crypto::mac(&crypto::derive(ring_key, &self.vault, Label::Slots), &[&self.body]);
+        if !crypto::same(&self.mac, &expected) {
+            return Err(Tampering::Slots.into());
         }
-        Ok(Ring(ring))
+        let ring = crypto::open(ring_key, &ring_place(&self.vault), &self.sealed_ring);
+        Ring::decode(&ring.map_err(|_| Tampering::Slots)?)
     }
 }
 
-/// Why a header gave no ring.
-#[derive(Debug)]
-pub(crate) enum SlotsError {
-    /// The key is for another vault, or no slot is for this key.
-    WrongKey,
-    /// Anything else.
-    Vault(VaultError),
-}
-
-impl<E: Into<VaultError>> From<E> for SlotsError {
-    fn from(error: E) -> SlotsError {
-        SlotsError::Vault(error.into())
-    }
-}
-
-/// The header of a vault with one slot, for `slot`, that holds `ring`.
-pub(crate) fn create(slot: &SlotKey, ring: &Ring) -> Result<Vec<u8>, VaultError> {
-    let ring_key = Key::random()?;
+/// The header of a vault with these slots, which wrap `ring_key`, and this ring.
+pub(crate) fn encode(
+    vault: &VaultId,
+    slots: &[Slot],
+    ring_key: &Key,
+    ring: &Ring,
+) -> Result<Vec<u8>, VaultError> {
     let mut header = vec![VERSION];
-    header.extend_from_slice(&slot.vault);
-    header.push(1);
-    header.push(KIND_FILE);
-    header.extend_from_slice(&slot.slot);
-    put_u16(&mut header, &[]);
-    put_u16(
-        &mut header,
-        &crypto::seal(&slot.key, &slot_place(&slot.vault, &slot.slot, &[]), ring_key.bytes())?,
-    );
-    let ring = crypto::seal(&ring_key, &ring_place(&slot.vault), &ring.encode())?;
+    header.extend_from_slice(vault);
+    header.push(u8::try_from(slots.len()).expect("one of a kind is made, and a header has 255"));
+    for slot in slots {
+        header.push(slot.kind.number());
+        header.extend_from_slice(&slot.id.0);
+        put_u16(&mut header, &slot.parameters);
+        put_u16(&mut header, &slot.wrapped);
+    }
+    let ring = crypto::seal(ring_key, &ring_place(vault), &ring.encode())?;
     header.extend_from_slice(&u32::try_from(ring.len()).expect("a ring has few keys").to_be_bytes());
     header.extend_from_slice(&ring);
-    let mac = crypto::mac(&crypto::derive(&ring_key, &slot.vault, Label::Slots), &[&header]);
+    let mac = crypto::mac(&crypto::derive(ring_key, vault, Label::Slots), &[&header]);
     header.extend_from_slice(&mac);
     Ok(header)
 }
 
-/// Opens the ring in `header` with `slot`.
-pub(crate) fn open(header: &[u8], slot: &SlotKey) -> Result<Ring, SlotsError> {
-    let (body, mac) = header.split_last_chunk::<HASH_LEN>().ok_or(Tampering::Slots)?;
-    let mut rest = Reader(body);
-    let version = rest.byte()?;
-    if version != VERSION {
-        return Err(unknown("the key slot header", version, VERSION).into());
-    }
-    let vault: VaultId = *rest.chunk()?;
-    if vault != slot.vault {
-        return Err(SlotsError::WrongKey);
-    }
-    let mut ring_key = None;
-    for _ in 0..rest.byte()? {
-        let kind = rest.byte()?;
-        let id: SlotId = *rest.chunk()?;
-        let parameters = rest.short()?;
-        let wrapped = rest.short()?;
-        if kind == KIND_FILE && id == slot.slot {
-            let opened = crypto::open(&slot.key, &slot_place(&vault, &id, parameters), wrapped);
-            ring_key = Key::from_slice(&opened.map_err(|_| Tampering::Slots)?);
-        }
-    }
-    let ring_key = ring_key.ok_or(SlotsError::WrongKey)?;
-    let length = u32::from_be_bytes(*rest.chunk()?);
-    if usize::try_from(length).ok() != Some(rest.0.len()) {
-        return Err(Tampering::Slots.into());
-    }
-    let expected = crypto::mac(&crypto::derive(&ring_key, &vault, Label::Slots), &[body]);
-    if !crypto::same(mac, &expected) {
-        return Err(Tampering::Slots.into());
-    }
-    let ring = crypto::open(&ring_key, &ring_place(&vault), rest.0).map_err(|_| Tampering::Slots)?;
-    Ok(Ring::decode(&ring)?)
-}
-
-fn slot_place(vault: &VaultId, slot: &SlotId, parameters: &[u8]) -> Vec<u8> {
-    length_prefixed(&[b"orch.vault.slot/1", vault, &[KIND_FILE], slot, parameters])
+fn slot_place(vault: &VaultId, kind: SlotKind, slot: &SlotId, parameters: &[u8]) -> Vec<u8> {
+    length_prefixed(&[b"orch.vault.slot/1", vault, &[kind.number()], &slot.0, parameters])
 }
 
 fn ring_place(vault: &VaultId) -> Vec<u8> {

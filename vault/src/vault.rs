@@ -9,15 +9,17 @@ use crate::error::Tampering;
 use crate::meta::{check_meta, check_value, is_plain};
 use crate::row::{self, Place, RowKind};
 use crate::{
-    AuditEvent, AuditRecord, ExpectedVersion, Secret, SecretMeta, SecretName, SecretSummary, VaultError,
-    Version,
+    AuditEvent, AuditRecord, Custody, ExpectedVersion, Secret, SecretMeta, SecretName, SecretSummary,
+    VaultError, Version,
 };
 
 mod content;
+mod custody;
 mod open;
 mod state;
 
 use content::StoredMeta;
+pub use custody::{AddedSlot, NewSlot, Rekeyed, SlotInfo};
 use state::State;
 
 /// Where a vault lives, and whose secrets are meant.
@@ -30,6 +32,8 @@ pub struct VaultLocation {
     pub key_file: PathBuf,
     /// The workspace. One store holds many; each sees its own secrets only.
     pub workspace: String,
+    /// Where the keys of other slots are, and which slot a new vault gets.
+    pub custody: Custody,
 }
 
 /// What opening may do.
@@ -74,6 +78,7 @@ impl Clock for SystemClock {
 /// An open vault. Holds the store's lock until it is dropped, so it should not be kept for longer than it
 /// takes, unless by the one server of the machine.
 pub struct Vault {
+    location: VaultLocation,
     workspace: String,
     mode: OpenMode,
     clock: Box<dyn Clock>,
@@ -103,7 +108,8 @@ impl Vault {
     ) -> Result<Vault, VaultError> {
         check_text("the workspace", &location.workspace)?;
         let state = open::open(location, mode, clock.now())?;
-        Ok(Vault { workspace: location.workspace.clone(), mode, clock, state })
+        let here = location.clone();
+        Ok(Vault { location: here, workspace: location.workspace.clone(), mode, clock, state })
     }
 
     /// The workspace that this handle sees.

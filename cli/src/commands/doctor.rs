@@ -4,10 +4,11 @@ use std::process::ExitCode;
 
 use orch_manifests::Auth;
 use orch_server::{Agent, Answer, Event, Failure, Kind, Observer, Question, RunRequest, Simulate};
-use orch_vault::{Depth, Wanted, resolve_keys};
+use orch_vault::{Depth, OpenMode, SlotInfo, Vault, Wanted, memory_protection, resolve_keys};
 use serde_json::{Value, json};
 
 use super::secrets::{Keeping, layers};
+use crate::custody;
 use crate::printer::{Printer, harmless};
 use crate::wire::{Installation, broken_pipe, runtime};
 
@@ -79,6 +80,7 @@ pub(crate) fn run(printer: Printer) -> Result<ExitCode, Failure> {
             checks.push(self_test(here));
         }
     }
+    checks.push(memory());
     checks.push(jail());
 
     let broken = checks.iter().find_map(|check| check.kind);
@@ -149,18 +151,58 @@ fn vault(here: &Installation) -> Check {
     let held = Keeping::find(here, true).and_then(|keeping| Ok((keeping.rows()?.len(), keeping)));
     match held {
         Err(failure) => Check::broken("vault", &failure),
-        Ok(_) if !here.vault.store.exists() => Check::fine(
-            "vault",
-            "none yet; the first `orch secrets set` makes it, with its key in a 0600 file",
-        ),
+        Ok(_) if !here.vault.store.exists() => {
+            Check::fine("vault", "none yet; the first `orch secrets set` makes it")
+        }
         Ok((secrets, keeping)) => {
-            let key = here.vault.key_file.display();
+            let key = slots(here, &keeping);
             let holder = match keeping {
                 Keeping::Here(_) => "",
                 Keeping::Server(..) => ", held by the server of this home",
             };
-            Check::fine("vault", format!("{secrets} secrets, key in the file {key}{holder}"))
+            Check::fine("vault", format!("{secrets} secrets{key}{holder}"))
         }
+    }
+}
+
+/// What opens the vault. Its server does not say, and needs no asking: it has opened it.
+fn slots(here: &Installation, keeping: &Keeping<'_>) -> String {
+    if matches!(keeping, Keeping::Server(..)) {
+        return String::new();
+    }
+    let opened = Vault::open(&here.vault, OpenMode::ReadOnlyIfExists).and_then(|vault| vault.slots());
+    let Ok(slots) = opened else { return String::new() };
+    let name = |slot: &SlotInfo| custody::described(slot, &here.vault);
+    let used = slots.iter().find(|slot| slot.in_use).map(name).unwrap_or_default();
+    let others: Vec<String> = slots.iter().filter(|slot| !slot.in_use).map(name).collect();
+    match others.as_slice() {
+        [] => format!(", opened by {used}"),
+        others => format!(", opened by {used}; also by {}", others.join(", ")),
+    }
+}
+
+/// What keeps secrets in this process's memory from being read elsewhere.
+fn memory() -> Check {
+    let protection = memory_protection();
+    let missing: Vec<&str> = [
+        (protection.locked, "keys are not locked and could be swapped out"),
+        (protection.undumped, "keys are not left out of dumps"),
+        (protection.closed, "other processes of this user can look into this one"),
+        (protection.no_core, "core dumps are possible"),
+    ]
+    .into_iter()
+    .filter_map(|(holds, otherwise)| (!holds).then_some(otherwise))
+    .collect();
+    match missing.as_slice() {
+        [] => Check::fine(
+            "memory",
+            "keys are locked and left out of dumps; the process is closed to others of this user",
+        ),
+        missing => Check::notice(
+            "memory",
+            missing.join("; "),
+            (!protection.locked).then_some("ulimit -l 8192, or LimitMEMLOCK=8M in the unit"),
+        ),
     }
 }
 

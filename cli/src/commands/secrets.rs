@@ -5,10 +5,11 @@ use std::process::ExitCode;
 use orch_manifests::AgentName;
 use orch_server::secrets::{new_secret_name, secret_name};
 use orch_server::{Failure, KeySources, Kind};
-use orch_vault::{Depth, Lookup, SecretMeta, VaultError, Wanted, resolve_keys};
+use orch_vault::{Depth, Lookup, OpenMode, SecretMeta, Vault, VaultError, Wanted, resolve_keys};
 use serde_json::{Value, json};
 
 use crate::args::{RmArgs, SecretsArgs, SecretsCommand, SetArgs, WhichArgs};
+use crate::custody;
 use crate::moment;
 use crate::printer::{Printer, harmless};
 use crate::wire::{Installation, broken_pipe};
@@ -72,11 +73,20 @@ fn set<'a>(
     };
     let unbound = bound.is_none() && meta.hosts.is_empty();
     let keeping = find()?;
+    let first = matches!(keeping, Keeping::Here(_)) && !here.vault.store.exists();
     let version = keeping.set(&name, secret, meta)?;
     if printer.json() {
         return printer
             .result_json(&json!({ "name": name.as_str(), "version": version }))
             .or_else(broken_pipe);
+    }
+    if first {
+        // Where the key of the vault is was chosen just now, and nothing chooses it again.
+        let slots = Vault::open(&here.vault, OpenMode::ReadOnlyIfExists)?.slots()?;
+        for slot in slots {
+            printer
+                .note(&format!("made the vault; it is opened by {}", custody::described(&slot, &here.vault)));
+        }
     }
     let short = keeping.rows()?.iter().any(|row| row.name == name.as_str() && !row.scrubbable);
     printer.note(&match &keeping {

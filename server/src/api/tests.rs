@@ -69,6 +69,7 @@ impl Stage {
             store: home.vault(),
             key_file: home.vault_key(),
             workspace: "default".to_owned(),
+            custody: orch_vault::Custody::default(),
         };
         let program = PathBuf::from("/nonexistent/orch");
         let parts = Parts { home, config, catalog, vault, program, simulate: None };

@@ -1,6 +1,6 @@
 //! The vault's errors, with their exit codes and what to do about them.
 
-use orch_vault::{ErrorKind, ResolutionError, ValueError, VaultError};
+use orch_vault::{ErrorKind, ResolutionError, SlotKind, ValueError, VaultError};
 
 use super::{Failure, Kind};
 
@@ -19,11 +19,8 @@ impl From<VaultError> for Failure {
                 "vault_locked",
                 Some("another orch is using the vault: try again when it is done"),
             ),
-            ErrorKind::Key => (
-                Kind::Vault,
-                "vault_key",
-                Some("put the vault's own key file back; without it nothing in the vault can be read"),
-            ),
+            ErrorKind::Key => (Kind::Vault, "vault_key", Some(key_hint(&error))),
+            ErrorKind::Slots => (Kind::Vault, "vault_slots", Some("orch vault slots list")),
             ErrorKind::Tampered => (
                 Kind::Vault,
                 "vault_tampered",
@@ -49,6 +46,29 @@ impl From<VaultError> for Failure {
             Some(hint) => failure.hint(hint),
             None => failure,
         }
+    }
+}
+
+/// What to do when a key is missing or wrong.
+fn key_hint(error: &VaultError) -> &'static str {
+    match error {
+        VaultError::WrongPassphrase => "try again; after ORCH_PASSPHRASE_FILE, look at what is in that file",
+        VaultError::SlotKeyMissing { kind: SlotKind::Passphrase, .. } => {
+            "run it on a terminal, or set ORCH_PASSPHRASE_FILE to a file (0600) that holds the passphrase"
+        }
+        VaultError::SlotKeyMissing { kind: SlotKind::SystemdCredential, .. }
+        | VaultError::SlotKeyWrong { kind: SlotKind::SystemdCredential, .. } => {
+            "add LoadCredentialEncrypted=orch-vault-key:… to the unit, or open the vault by another slot"
+        }
+        VaultError::SlotKeyMissing { kind: SlotKind::Keychain, .. }
+        | VaultError::SlotKeyWrong { kind: SlotKind::Keychain, .. }
+        | VaultError::Keychain { .. } => {
+            "unlock the keychain and run it in that session, or choose another slot with vault.key in config.yaml"
+        }
+        VaultError::NoSlotOpens { .. } => {
+            "bring one of these keys back; without any nothing in the vault can be read"
+        }
+        _ => "put the vault's own key file back; without it nothing in the vault can be read",
     }
 }
 

@@ -20,6 +20,7 @@ fn place() -> (TempDir, VaultLocation) {
         store: folder.path().join("vault"),
         key_file: folder.path().join("vault.key"),
         workspace: HERE.to_owned(),
+        custody: orch_vault::Custody::default(),
     };
     (folder, location)
 }

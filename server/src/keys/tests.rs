@@ -34,6 +34,7 @@ impl Stage {
             store: folder.path().join("vault"),
             key_file: folder.path().join("vault.key"),
             workspace: "default".to_owned(),
+            custody: orch_vault::Custody::default(),
         };
         let set = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let environment = Environment::Fixed(set.collect());

@@ -47,6 +47,7 @@ impl Stage {
             store: folder.path().join("vault"),
             key_file: folder.path().join("vault.key"),
             workspace: "default".to_owned(),
+            custody: orch_vault::Custody::default(),
         };
         let keeper = Keeper::hold(location, Arc::clone(&upstream.catalog)).await.expect("a vault");
         let keeper = Arc::new(keeper);
@@ -70,6 +71,7 @@ impl Stage {
             store: folder.path().join("vault"),
             key_file: folder.path().join("vault.key"),
             workspace: "default".to_owned(),
+            custody: orch_vault::Custody::default(),
         };
         let store = Store::open(folder.path()).expect("a store");
         let keeper = Arc::new(Keeper::new(location, Arc::clone(&upstream.catalog)));

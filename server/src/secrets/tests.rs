@@ -20,6 +20,7 @@ impl Stage {
             store: folder.path().join("vault"),
             key_file: folder.path().join("vault.key"),
             workspace: "default".to_owned(),
+            custody: orch_vault::Custody::default(),
         };
         let catalog = Arc::new(Catalog::builtin());
         Self { _folder: folder, keeper: Keeper::new(location, Arc::clone(&catalog)), catalog }

@@ -9,10 +9,11 @@ use super::state::{HEAD_KEY, Opening, SLOTS_KEY, State, is_sealed};
 use super::{OpenMode, VaultLocation};
 use crate::VaultError;
 use crate::anchor::Anchor;
+use crate::crypto::Key;
 use crate::error::Tampering;
 use crate::keyfile::KeyFile;
 use crate::place::{self, Access, Folder, StoreLock};
-use crate::slots::{self, Ring, SlotsError};
+use crate::slots::{self, Header, Ring};
 use crate::store::{SledStore, Store};
 
 /// Opens the store at `location`. `None`: there is none, and `mode` does not create one.
@@ -51,13 +52,16 @@ pub(super) fn open(
             if !create {
                 return Ok(None);
             }
-            let (slot, ring) = new_keys(&key_file)?;
-            let header = slots::create(&slot, &ring)?;
+            let (ring, ring_key) = (Ring::first_term()?, Key::random()?);
+            let (vault, slot) = location.custody.first_slot(&key_file, &ring_key)?;
+            let header = slots::encode(&vault, std::slice::from_ref(&slot), &ring_key, &ring)?;
             let anchor = new_anchor(&parent, &beside.anchor)?;
             let opening = Opening {
                 store: Box::new(store),
-                vault: slot.vault,
+                vault,
                 ring,
+                ring_key,
+                opened_by: slot.id,
                 anchor: Some(anchor),
                 identity,
                 lock: Some(lock),
@@ -69,17 +73,15 @@ pub(super) fn open(
         (None, _) => Err(Tampering::Slots.into()),
         (_, None) => Err(Tampering::HeadMissing.into()),
         (Some(header), Some(head)) => {
-            let slot = key_file
-                .read()?
-                .ok_or_else(|| VaultError::KeyMissing { path: key_file.path().to_owned() })?;
-            let ring = slots::open(&header, &slot).map_err(|error| match error {
-                SlotsError::WrongKey => VaultError::WrongKey { path: key_file.path().to_owned() },
-                SlotsError::Vault(error) => error,
-            })?;
+            let header = Header::parse(&header)?;
+            let (ring_key, opened_by) = location.custody.unlock(&header, &key_file)?;
+            let ring = header.open(&ring_key)?;
             let opening = Opening {
                 store: Box::new(store),
-                vault: slot.vault,
+                vault: header.vault,
                 ring,
+                ring_key,
+                opened_by,
                 anchor: Some(anchor.ok_or(Tampering::Anchor)?),
                 identity,
                 lock: Some(lock),
@@ -106,16 +108,6 @@ impl Beside {
         };
         Ok(Beside { lock: with(".lock"), anchor: with(".head") })
     }
-}
-
-/// The keys of a new vault. The key file may be there already, from a creation that was cut short or
-/// because the store was removed with all that belongs to it; it is kept, whatever else it may open.
-fn new_keys(key_file: &KeyFile<'_>) -> Result<(slots::SlotKey, Ring), VaultError> {
-    let slot = match key_file.read()? {
-        Some(slot) => slot,
-        None => key_file.create()?,
-    };
-    Ok((slot, Ring::first_term()?))
 }
 
 fn new_anchor(parent: &Folder, name: &Path) -> Result<Anchor, VaultError> {

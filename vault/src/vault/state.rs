@@ -14,7 +14,7 @@ use crate::head::{self, Head};
 use crate::place::StoreLock;
 use crate::root::{self, RowsRoot};
 use crate::row::{RowKind, VaultId, length_prefixed};
-use crate::slots::Ring;
+use crate::slots::{Ring, SlotId};
 use crate::store::{Batch, Store};
 use crate::{AuditEvent, AuditRecord, Secret, SecretName, VaultError};
 
@@ -44,6 +44,9 @@ pub(super) struct Opening {
     pub(super) store: Box<dyn Store>,
     pub(super) vault: VaultId,
     pub(super) ring: Ring,
+    pub(super) ring_key: Key,
+    /// The slot that the ring was opened with.
+    pub(super) opened_by: SlotId,
     /// `None` in tests that have no files.
     pub(super) anchor: Option<Anchor>,
     pub(super) identity: (u64, u64),
@@ -56,6 +59,8 @@ pub(super) struct State {
     store: Box<dyn Store>,
     pub(super) vault: VaultId,
     pub(super) ring: Ring,
+    pub(super) ring_key: Key,
+    pub(super) opened_by: SlotId,
     index: Key,
     fingerprint: Key,
     pub(super) root: RowsRoot,
@@ -100,13 +105,16 @@ impl State {
     }
 
     fn with(opening: Opening, root: RowsRoot, tip: Tip, (generation, head_link): (u64, Hash)) -> State {
-        let Opening { store, vault, ring, anchor, identity, lock } = opening;
-        let derive = |label| crypto::derive(ring.newest().1, &vault, label);
+        let Opening { store, vault, ring, ring_key, opened_by, anchor, identity, lock } = opening;
+        // From the first term, or a new one would hide every row and make every value look changed.
+        let derive = |label| crypto::derive(ring.oldest(), &vault, label);
         let (index, fingerprint) = (derive(Label::Index), derive(Label::Fingerprint));
         State {
             store,
             vault,
             ring,
+            ring_key,
+            opened_by,
             index,
             fingerprint,
             root,

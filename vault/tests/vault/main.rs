@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "the helpers of tests fail tests")]
 
 mod crash;
+mod custody;
+mod memory;
 mod operations;
 mod places;
 mod support;

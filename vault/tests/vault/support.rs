@@ -46,7 +46,12 @@ impl Home {
     }
 
     pub(crate) fn location(&self, workspace: &str) -> VaultLocation {
-        VaultLocation { store: self.store(), key_file: self.key_file(), workspace: workspace.to_owned() }
+        VaultLocation {
+            store: self.store(),
+            key_file: self.key_file(),
+            workspace: workspace.to_owned(),
+            custody: orch_vault::Custody::default(),
+        }
     }
 
     pub(crate) fn try_open(&self, mode: OpenMode) -> Result<Vault, VaultError> {
@@ -162,5 +167,6 @@ pub(crate) fn child_location() -> Option<VaultLocation> {
         store: home.join("data").join("vault"),
         key_file: home.join("config").join("vault.key"),
         workspace: "default".to_owned(),
+        custody: orch_vault::Custody::default(),
     })
 }

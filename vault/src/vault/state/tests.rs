@@ -59,6 +59,8 @@ fn opening(store: &Memory, identity: u64) -> Opening {
         store: Box::new(store.clone()),
         vault: VAULT,
         ring: golden::ring(),
+        ring_key: Key::random().unwrap(),
+        opened_by: SlotId([0; 16]),
         anchor: None,
         identity,
         lock: None,
@@ -69,6 +71,12 @@ fn create(store: &Memory, identity: u64) -> Vault {
     let state =
         State::create(opening(store, identity), b"slots".to_vec(), OffsetDateTime::UNIX_EPOCH).unwrap();
     Vault {
+        location: crate::VaultLocation {
+            store: "nowhere".into(),
+            key_file: "nowhere".into(),
+            workspace: "default".into(),
+            custody: crate::Custody::default(),
+        },
         workspace: "default".into(),
         mode: OpenMode::Create,
         clock: Box::new(SystemClock),

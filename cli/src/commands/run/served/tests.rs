@@ -54,8 +54,12 @@ async fn answered(server: &Served, answer: Answer) -> Result<RunResource, Failur
     let environment = Environment::Fixed([("ORCH_HOME".to_owned(), "/nowhere".to_owned())].into());
     let printer = Printer::new(true, &environment);
     let home = Home::locate(&environment).expect("a home");
-    let vault =
-        VaultLocation { store: home.vault(), key_file: home.vault_key(), workspace: "default".to_owned() };
+    let vault = VaultLocation {
+        store: home.vault(),
+        key_file: home.vault_key(),
+        workspace: "default".to_owned(),
+        custody: orch_vault::Custody::default(),
+    };
     let here =
         Installation { environment, home, config: Config::default(), catalog: Catalog::builtin(), vault };
     let Ok(cli) = Cli::try_parse_from(["orch", "run", "acme/x"]) else { panic!("it parses") };

@@ -1,0 +1,265 @@
+//! Who can open the vault: looking at its slots, adding and removing them, new keys for all of them.
+
+use time::OffsetDateTime;
+
+use super::state::{SLOTS_KEY, State};
+use super::{Vault, VaultLocation, writable};
+use crate::custody::{self, key_slot, passphrase_slot};
+use crate::error::Tampering;
+use crate::keyfile::{self, KeyFile};
+use crate::place::Folder;
+use crate::slots::{self, Header, Slot, SlotId, SlotKey, SlotKind};
+use crate::{AuditEvent, Secret, VaultError, keychain};
+
+/// One of the vault's key slots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SlotInfo {
+    /// Its id.
+    pub id: SlotId,
+    /// What opens it.
+    pub kind: SlotKind,
+    /// Whether this vault was opened with it.
+    pub in_use: bool,
+}
+
+/// A slot to be added.
+pub enum NewSlot {
+    /// A fresh key in the vault's key file.
+    File,
+    /// A passphrase.
+    Passphrase(Secret),
+    /// A fresh key that whoever asks for it makes a credential of.
+    SystemdCredential,
+    /// A fresh key in the keychain.
+    Keychain,
+}
+
+impl NewSlot {
+    fn kind(&self) -> SlotKind {
+        match self {
+            NewSlot::File => SlotKind::File,
+            NewSlot::Passphrase(_) => SlotKind::Passphrase,
+            NewSlot::SystemdCredential => SlotKind::SystemdCredential,
+            NewSlot::Keychain => SlotKind::Keychain,
+        }
+    }
+}
+
+/// A slot that was added.
+pub struct AddedSlot {
+    /// The slot.
+    pub slot: SlotInfo,
+    /// The content of the credential, for a slot of that kind.
+    pub credential: Option<Secret>,
+}
+
+/// What a re-keying left.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rekeyed {
+    /// The term that new rows are sealed under.
+    pub term: u32,
+    /// The slots.
+    pub slots: Vec<SlotInfo>,
+}
+
+impl Vault {
+    /// The slots, in the order in which they were made.
+    ///
+    /// # Errors
+    /// Tampering or storage.
+    pub fn slots(&self) -> Result<Vec<SlotInfo>, VaultError> {
+        let Some(state) = &self.state else { return Ok(Vec::new()) };
+        Ok(infos(state, &header(state)?.slots))
+    }
+
+    /// Adds a slot. There is one of a kind; with `replace`, a passphrase or credential takes the place of
+    /// the one that is there. No row is touched, and no other slot's key is needed.
+    ///
+    /// # Errors
+    /// A slot of the kind that is there already, a refused passphrase, a keychain that does not work, storage.
+    pub fn add_slot(&mut self, new: NewSlot, replace: bool) -> Result<AddedSlot, VaultError> {
+        let now = self.clock.now();
+        let state = writable(self.mode, &mut self.state)?;
+        let Header { mut slots, .. } = header(state)?;
+        let kind = new.kind();
+        let there = slots.iter().any(|slot| slot.kind == kind);
+        if there && (!replace || matches!(kind, SlotKind::File | SlotKind::Keychain)) {
+            return Err(VaultError::slots(format!("the vault has a {kind} slot already")));
+        }
+        let fresh = || SlotKey::for_vault(state.vault);
+        let mut credential = None;
+        let slot = match new {
+            NewSlot::Passphrase(passphrase) => passphrase_slot(&state.vault, &passphrase, &state.ring_key)?,
+            NewSlot::SystemdCredential => {
+                let key = fresh()?;
+                credential = Some(Secret::new(keyfile::encode(&key).to_vec()));
+                key_slot(kind, &key, &state.ring_key)?
+            }
+            NewSlot::File => {
+                let key = fresh()?;
+                with_key_file(&self.location, |file| match file.read()? {
+                    None => file.create(&key),
+                    Some(_) => Err(VaultError::place(
+                        file.path(),
+                        "is there already and opens no slot of this vault; move it away",
+                    )),
+                })?;
+                key_slot(kind, &key, &state.ring_key)?
+            }
+            NewSlot::Keychain => {
+                let key = fresh()?;
+                keychain::store(self.location.custody.keychain()?, &key)?;
+                key_slot(kind, &key, &state.ring_key)?
+            }
+        };
+        let removed: Vec<Slot> = slots.extract_if(.., |slot| slot.kind == kind).collect();
+        let added = infos(state, std::slice::from_ref(&slot));
+        let events = removed
+            .iter()
+            .map(removal)
+            .chain([AuditEvent::SlotAdded { slot: slot.id.to_string(), kind: slot.kind.to_string() }]);
+        slots.push(slot);
+        write(state, &slots, now, events.collect())?;
+        let [slot] = added.as_slice() else { return Err(Tampering::Slots.into()) };
+        Ok(AddedSlot { slot: *slot, credential })
+    }
+
+    /// Removes a slot, and its key from the key file or the keychain. The last one that this version can
+    /// open stays.
+    ///
+    /// Who kept the slot's key and a copy of the store can still open what the copy holds, and later
+    /// versions of it: [`Vault::rekey`] ends the second.
+    ///
+    /// # Errors
+    /// No such slot, the last one, storage.
+    pub fn remove_slot(&mut self, id: SlotId) -> Result<SlotInfo, VaultError> {
+        let now = self.clock.now();
+        let state = writable(self.mode, &mut self.state)?;
+        let Header { mut slots, .. } = header(state)?;
+        let Some(position) = slots.iter().position(|slot| slot.id == id) else {
+            return Err(VaultError::slots(format!("the vault has no slot {id}")));
+        };
+        let slot = slots.remove(position);
+        if !slots.iter().any(|slot| !matches!(slot.kind, SlotKind::Unknown(_))) {
+            return Err(VaultError::slots(format!(
+                "the {} slot is the last one: without it nobody could open the vault",
+                slot.kind
+            )));
+        }
+        let info = infos(state, std::slice::from_ref(&slot));
+        write(state, &slots, now, vec![removal(&slot)])?;
+        match slot.kind {
+            SlotKind::File => with_key_file(&self.location, |file| match file.read() {
+                Ok(Some(key)) if key.slot == id => file.remove(),
+                // Somebody else's, or no key at all: not ours to remove.
+                _ => Ok(()),
+            })?,
+            SlotKind::Keychain => {
+                if let Ok(keychain) = self.location.custody.keychain() {
+                    keychain::forget(keychain, &state.vault, &id);
+                }
+            }
+            _ => {}
+        }
+        let [info] = info.as_slice() else { return Err(Tampering::Slots.into()) };
+        Ok(*info)
+    }
+
+    /// Starts a new term, under which all that is written from now on is sealed, and locks the ring with a
+    /// new key: copies of the header that were taken before, and keys of slots that were removed, open
+    /// nothing later. Key file and keychain get new keys; passphrase and credential stay what they are. No
+    /// row is touched.
+    ///
+    /// # Errors
+    /// A slot whose key is not at hand: nothing was changed then. Storage.
+    pub fn rekey(&mut self) -> Result<Rekeyed, VaultError> {
+        let now = self.clock.now();
+        let state = writable(self.mode, &mut self.state)?;
+        let location = &self.location;
+        let before = header(state)?;
+        let vault = state.vault;
+        let ring = state.ring.with_new_term()?;
+        let ring_key = crate::crypto::Key::random()?;
+
+        // All that can fail for want of a key comes first.
+        let mut replaced = Vec::new();
+        let mut slots = Vec::new();
+        for slot in &before.slots {
+            let key = with_key_file(location, |file| location.custody.key_of(&vault, slot, file))?;
+            // Proves that it is this slot's: a wrong one would lock its owner out.
+            custody::unwrap(&vault, slot, &key)?;
+            match slot.kind {
+                SlotKind::File | SlotKind::Keychain => replaced.push((slot, key)),
+                kind => {
+                    let parameters = slot.parameters.clone();
+                    slots.push(Slot::wrap(&vault, (kind, slot.id), parameters, &key, &ring_key)?);
+                }
+            }
+        }
+        let mut both = slots.clone();
+        for (old, key) in &replaced {
+            let fresh = SlotKey::for_vault(vault)?;
+            let slot = key_slot(old.kind, &fresh, &ring_key)?;
+            if old.kind == SlotKind::File {
+                with_key_file(location, |file| file.write_next(&fresh))?;
+                // The old key opens the vault until the new one is in its place.
+                both.push(Slot::wrap(&vault, (old.kind, old.id), Vec::new(), key, &ring_key)?);
+            } else {
+                keychain::store(location.custody.keychain()?, &fresh)?;
+            }
+            both.push(slot.clone());
+            slots.push(slot);
+        }
+
+        let term = ring.newest().0;
+        state.opened_by = succeeded(state.opened_by, &before.slots, &slots);
+        (state.ring, state.ring_key) = (ring, ring_key);
+        write(state, &both, now, vec![AuditEvent::Rekeyed { term }])?;
+        for (old, _) in &replaced {
+            match old.kind {
+                SlotKind::File => {
+                    with_key_file(location, |file| file.take_next())?;
+                    write(state, &slots, now, Vec::new())?;
+                }
+                _ => keychain::forget(location.custody.keychain()?, &vault, &old.id),
+            }
+        }
+        Ok(Rekeyed { term, slots: infos(state, &slots) })
+    }
+}
+
+/// The slot that took the place of the one the vault was opened with.
+fn succeeded(id: SlotId, before: &[Slot], after: &[Slot]) -> SlotId {
+    let kind = before.iter().find(|slot| slot.id == id).map(|slot| slot.kind);
+    after.iter().find(|slot| Some(slot.kind) == kind).map_or(id, |slot| slot.id)
+}
+
+fn header(state: &State) -> Result<Header, VaultError> {
+    Header::parse(&state.row(SLOTS_KEY)?.ok_or(Tampering::Slots)?)
+}
+
+fn write(
+    state: &mut State,
+    slots: &[Slot],
+    now: OffsetDateTime,
+    events: Vec<AuditEvent>,
+) -> Result<(), VaultError> {
+    let header = slots::encode(&state.vault, slots, &state.ring_key, &state.ring)?;
+    state.commit(vec![(SLOTS_KEY.to_vec(), Some(header))], (now, ""), events)
+}
+
+fn infos(state: &State, slots: &[Slot]) -> Vec<SlotInfo> {
+    let info = |slot: &Slot| SlotInfo { id: slot.id, kind: slot.kind, in_use: slot.id == state.opened_by };
+    slots.iter().map(info).collect()
+}
+
+fn removal(slot: &Slot) -> AuditEvent {
+    AuditEvent::SlotRemoved { slot: slot.id.to_string(), kind: slot.kind.to_string() }
+}
+
+fn with_key_file<T>(
+    location: &VaultLocation,
+    act: impl FnOnce(&KeyFile<'_>) -> Result<T, VaultError>,
+) -> Result<T, VaultError> {
+    act(&KeyFile::at(&location.key_file, &Folder::store(&location.store, false)?, true)?)
+}
