@@ -14,6 +14,7 @@ mod agents;
 mod run;
 mod secrets;
 mod server;
+mod vault;
 
 pub(crate) use agents::{InfoArgs, PublishArgs, PullArgs};
 pub(crate) use run::{KeyArgs, LimitArgs, RunArgs};
@@ -22,6 +23,7 @@ pub(crate) use server::{
     By, CompletionsArgs, LoginArgs, LogoutArgs, LogsArgs, ManArgs, NewTokenArgs, RevokeArgs, TokensArgs,
     TokensCommand, UsageArgs,
 };
+pub(crate) use vault::{AuditArgs, VaultArgs, VaultCommand};
 
 /// Run AI agents that nobody has to trust, with keys that the agents never see.
 #[derive(Parser)]
@@ -43,6 +45,8 @@ pub(crate) enum Command {
     Run(Box<RunArgs>),
     /// Keep keys in the encrypted vault
     Secrets(SecretsArgs),
+    /// Look after the vault: its state, its soundness, its records
+    Vault(VaultArgs),
     /// Run agents and answer model calls for others, until it is told to stop
     Serve(Box<ServeArgs>),
     /// Put a version of an agent where others can run it by name

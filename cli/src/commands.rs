@@ -13,3 +13,4 @@ pub(crate) mod secrets;
 pub(crate) mod serve;
 pub(crate) mod tokens;
 pub(crate) mod usage;
+pub(crate) mod vault;

@@ -47,6 +47,7 @@ fn main() -> ExitCode {
         Command::Run(args) => commands::run::run(&args, printer),
         Command::Serve(args) => commands::serve::run(*args, printer),
         Command::Secrets(args) => commands::secrets::run(args, printer),
+        Command::Vault(args) => commands::vault::run(&args, printer),
         Command::Publish(args) => commands::publish::run(&args, printer),
         Command::Pull(args) => commands::pull::run(&args, printer),
         Command::List => commands::list::run(printer),

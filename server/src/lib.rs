@@ -32,6 +32,7 @@ mod stage;
 pub mod store;
 mod thinking;
 mod upstream;
+pub mod vault;
 mod workers;
 
 pub use agent::{Agent, MODULE_LIMIT};

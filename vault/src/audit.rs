@@ -58,6 +58,12 @@ pub enum AuditEvent {
         /// The host.
         host: String,
     },
+    /// A backup of the whole store was made.
+    BackedUp,
+    /// The store was restored from a backup; what follows happened to what was restored.
+    Restored,
+    /// The store was rewritten without what had piled up behind its rows.
+    Compacted,
     /// An event of a later version of this program.
     #[serde(other)]
     Unknown,
@@ -159,6 +165,12 @@ pub(crate) fn read(
     let record =
         AuditRecord { sequence: tip.records, time, workspace: content.workspace, event: content.event };
     Ok((record, next))
+}
+
+/// What a record says the chain value of the one before it is. Not verified.
+pub(crate) fn claimed_previous(record: &[u8]) -> Option<Hash> {
+    let (header, _) = record.split_first_chunk::<HEADER_LEN>()?;
+    header.last_chunk::<HASH_LEN>().copied()
 }
 
 /// The chain value of a record.

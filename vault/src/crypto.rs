@@ -52,6 +52,13 @@ impl Key {
         self.0.as_slice()
     }
 
+    /// A key that `fill` writes.
+    pub(crate) fn filled<E>(fill: impl FnOnce(&mut [u8]) -> Result<(), E>) -> Result<Key, E> {
+        let mut key = Key::blank();
+        fill(key.0.as_mut_slice())?;
+        Ok(key)
+    }
+
     fn blank() -> Key {
         Key(Box::new(Zeroizing::new([0; 32])))
     }

@@ -48,6 +48,45 @@ pub enum VaultError {
         /// The file with the key that was tried.
         path: PathBuf,
     },
+    /// A passphrase that nobody should rely on.
+    #[error("the passphrase is refused: {problem}")]
+    WeakPassphrase {
+        /// Why.
+        problem: &'static str,
+    },
+    /// Something asks for more work than any honest passphrase does, which would take this machine down.
+    #[error("the vault's passphrase slot asks for {what} {found}; between {least} and {most} is accepted")]
+    KdfBounds {
+        /// Of what.
+        what: &'static str,
+        /// How much it asks for.
+        found: u64,
+        /// The least that is accepted.
+        least: u64,
+        /// The most that is accepted.
+        most: u64,
+    },
+    /// A change to the key slots that would do harm, or that means nothing.
+    #[error("{problem}")]
+    Slots {
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The passphrase is another one's, or the backup's first bytes were altered: these look the same.
+    #[error("the passphrase does not open this backup, or its beginning was altered")]
+    WrongBackupPassphrase,
+    /// The vault here is not the one that the backup was made of.
+    #[error("the key file belongs to another vault than the backup: {}", .key_file.display())]
+    AnotherVault {
+        /// The key file.
+        key_file: PathBuf,
+    },
+    /// What is not sound is neither backed up nor put in the place of anything.
+    #[error("the vault is not sound: {}", .findings.join("; "))]
+    Unsound {
+        /// What was found.
+        findings: Vec<String>,
+    },
     /// Written by a newer version of this program.
     #[error("{what} has format {found}, and this version of orch knows formats up to {known}")]
     UnknownFormat {
@@ -143,9 +182,33 @@ pub enum Tampering {
     /// An audit record is missing, altered or out of order.
     #[error("audit record {0} is missing, altered or out of order")]
     Audit(u64),
+    /// A backup was altered, cut off or put together from others.
+    #[error("the backup is not authentic, or was cut off")]
+    Backup,
     /// The storage engine cannot make sense of its own files.
     #[error("the storage engine cannot read its files")]
     Engine,
+}
+
+impl Tampering {
+    /// The stable word for programs.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Tampering::HeadMissing => "head_missing",
+            Tampering::Head => "head_not_authentic",
+            Tampering::Root => "root_mismatch",
+            Tampering::RolledBack => "rolled_back",
+            Tampering::Anchor => "anchor_mismatch",
+            Tampering::Slots => "slots_not_authentic",
+            Tampering::Row => "row_not_authentic",
+            Tampering::RowContent => "row_content",
+            Tampering::AuditTip => "audit_end_mismatch",
+            Tampering::Audit(_) => "audit_broken",
+            Tampering::Backup => "backup_not_authentic",
+            Tampering::Engine => "files_unreadable",
+        }
+    }
 }
 
 /// The kind of a failure; the edge maps it to an exit code.
@@ -164,6 +227,8 @@ pub enum ErrorKind {
     Storage,
     /// Owner, mode, symlink, kind of file or of file system (exit 7).
     Place,
+    /// A change to the key slots that is refused (exit 7).
+    Slots,
     /// A compare-and-swap lost (exit 2).
     Conflict,
     /// A value, metadata or text that is refused, or a change to a vault opened for reading (exit 2).
@@ -179,11 +244,16 @@ impl VaultError {
         match self {
             VaultError::Locked { .. } => ErrorKind::Locked,
             VaultError::Place { .. } => ErrorKind::Place,
-            VaultError::KeyMissing { .. } | VaultError::KeyDamaged { .. } | VaultError::WrongKey { .. } => {
-                ErrorKind::Key
-            }
+            VaultError::KeyMissing { .. }
+            | VaultError::KeyDamaged { .. }
+            | VaultError::WrongKey { .. }
+            | VaultError::WrongBackupPassphrase
+            | VaultError::AnotherVault { .. } => ErrorKind::Key,
+            VaultError::Slots { .. } | VaultError::WeakPassphrase { .. } => ErrorKind::Slots,
             VaultError::UnknownFormat { .. } => ErrorKind::Format,
-            VaultError::Tampered(_) => ErrorKind::Tampered,
+            VaultError::Tampered(_) | VaultError::KdfBounds { .. } | VaultError::Unsound { .. } => {
+                ErrorKind::Tampered
+            }
             VaultError::Storage { .. } | VaultError::Sealed => ErrorKind::Storage,
             VaultError::Conflict { .. } => ErrorKind::Conflict,
             VaultError::Expired { .. } => ErrorKind::Expired,
@@ -195,6 +265,10 @@ impl VaultError {
 
     pub(crate) fn place(path: impl Into<PathBuf>, problem: impl Into<String>) -> VaultError {
         VaultError::Place { path: path.into(), problem: problem.into() }
+    }
+
+    pub(crate) fn slots(problem: impl Into<String>) -> VaultError {
+        VaultError::Slots { problem: problem.into() }
     }
 
     pub(crate) fn storage(doing: &'static str, source: impl Into<io::Error>) -> VaultError {

@@ -65,6 +65,9 @@ pub(crate) const ANCHOR: &str = "\
      010000000100000000000000050404040404040404040404040404040404040404040404040404040404040404243e45\
      7d3b328cd2f10ac3655710f6981c7514ebf78ba141ed1a6205f4c05157";
 
+/// The key of "correct horse" by argon2id 1.3: salt "0123456789abcdef", 8 MiB, one pass, two lanes.
+pub(crate) const PASSPHRASE_KEY: &str = "47ed52c11ebe033ac0933d74af5082dbf363f76736b80e815668fc6b371491f9";
+
 /// Bytes from hexadecimal digits.
 pub(crate) fn hex(digits: &str) -> Vec<u8> {
     HEXLOWER.decode(digits.as_bytes()).unwrap()

@@ -71,15 +71,13 @@ impl<'a> KeyFile<'a> {
         })
     }
 
-    /// Writes a fresh key, durably. Never replaces a file.
-    pub(crate) fn create(&self) -> Result<SlotKey, VaultError> {
+    /// Writes a key, durably. Never replaces a file.
+    pub(crate) fn create(&self, slot: &SlotKey) -> Result<(), VaultError> {
         let missing = || VaultError::KeyMissing { path: self.path.to_owned() };
         let folder = self.folder.as_ref().ok_or_else(missing)?;
-        let slot = SlotKey::random()?;
         folder
-            .write_new(self.name, &encode(&slot))
-            .map_err(|source| VaultError::storage("writing the vault's key file", source))?;
-        Ok(slot)
+            .write_new(self.name, &encode(slot))
+            .map_err(|source| VaultError::storage("writing the vault's key file", source))
     }
 }
 

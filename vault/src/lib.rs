@@ -13,6 +13,7 @@
 //! root       the bucketed Merkle root, cheap to update on a set
 //! audit      hash-chained, MACed, sealed records
 //! row        sealed rows: version, alg, term, salt, ciphertext, tag, commitment
+//! backup     one file with everything, under a passphrase
 //! slots      who can open the vault: the slot header and the ring of numbered root keys
 //! crypto     every call into ring
 //! store      a batch is durable when it is acknowledged (sled, our own lock and fsync)
@@ -30,6 +31,7 @@
 
 mod anchor;
 mod audit;
+mod backup;
 mod crypto;
 mod error;
 #[cfg(test)]
@@ -38,6 +40,7 @@ mod head;
 mod keyfile;
 mod meta;
 mod name;
+mod passphrase;
 mod place;
 mod resolution;
 mod root;
@@ -56,4 +59,7 @@ pub use resolution::{
     Source, Wanted, resolve_keys,
 };
 pub use secret::Secret;
-pub use vault::{Clock, OpenMode, PlannedUse, SystemClock, Vault, VaultLocation};
+pub use vault::{
+    Clock, Finding, OpenMode, PlannedUse, RowKindName, RowName, SystemClock, Vault, VaultLocation,
+    VaultStatus, Verification,
+};

@@ -42,8 +42,14 @@ pub(crate) struct SlotKey {
 impl SlotKey {
     /// A fresh key for a fresh vault.
     pub(crate) fn random() -> Result<SlotKey, VaultError> {
-        let (mut vault, mut slot) = ([0; 16], [0; 16]);
+        let mut vault = [0; 16];
         crypto::fill_random(&mut vault)?;
+        SlotKey::for_vault(vault)
+    }
+
+    /// A fresh key for a fresh slot of a vault.
+    pub(crate) fn for_vault(vault: VaultId) -> Result<SlotKey, VaultError> {
+        let mut slot = [0; 16];
         crypto::fill_random(&mut slot)?;
         Ok(SlotKey { vault, slot, key: Key::random()? })
     }
@@ -74,7 +80,7 @@ impl Ring {
         self.0.iter().find(|(number, _)| *number == term).map(|(_, key)| key)
     }
 
-    fn encode(&self) -> Zeroizing<Vec<u8>> {
+    pub(crate) fn encode(&self) -> Zeroizing<Vec<u8>> {
         // The capacity is exact: growing would leave a copy of the keys behind.
         let mut out = Zeroizing::new(Vec::with_capacity(2 + self.0.len() * RING_ENTRY_LEN));
         let count = u16::try_from(self.0.len()).expect("terms are added by hand");
@@ -87,7 +93,7 @@ impl Ring {
         out
     }
 
-    fn decode(bytes: &[u8]) -> Result<Ring, VaultError> {
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Ring, VaultError> {
         let (count, entries) = bytes.split_first_chunk::<2>().ok_or(Tampering::Slots)?;
         let (entries, rest) = entries.as_chunks::<RING_ENTRY_LEN>();
         if !rest.is_empty() || entries.is_empty() || entries.len() != usize::from(u16::from_be_bytes(*count))

@@ -14,11 +14,18 @@ use crate::{
 };
 
 mod content;
+mod index;
 mod open;
+mod rebuild;
 mod state;
+mod status;
+mod swap;
+mod verify;
 
 use content::StoredMeta;
 use state::State;
+pub use status::VaultStatus;
+pub use verify::{Finding, RowKindName, RowName, Verification};
 
 /// Where a vault lives, and whose secrets are meant.
 #[derive(Debug, Clone)]
@@ -74,6 +81,7 @@ impl Clock for SystemClock {
 /// An open vault. Holds the store's lock until it is dropped, so it should not be kept for longer than it
 /// takes, unless by the one server of the machine.
 pub struct Vault {
+    location: VaultLocation,
     workspace: String,
     mode: OpenMode,
     clock: Box<dyn Clock>,
@@ -102,8 +110,9 @@ impl Vault {
         clock: Box<dyn Clock>,
     ) -> Result<Vault, VaultError> {
         check_text("the workspace", &location.workspace)?;
-        let state = open::open(location, mode, clock.now())?;
-        Ok(Vault { workspace: location.workspace.clone(), mode, clock, state })
+        let state = open::open(location, mode, clock.now(), &mut State::load)?;
+        let here = location.clone();
+        Ok(Vault { location: here, workspace: location.workspace.clone(), mode, clock, state })
     }
 
     /// The workspace that this handle sees.
@@ -297,10 +306,20 @@ impl Vault {
     /// # Errors
     /// A broken chain, tampering or storage.
     pub fn audit(&self) -> Result<Vec<AuditRecord>, VaultError> {
+        self.audit_since(None)
+    }
+
+    /// [`Vault::audit`], from `since` on by the clock that the records were written with. Records before it
+    /// are verified like the others.
+    ///
+    /// # Errors
+    /// As [`Vault::audit`].
+    pub fn audit_since(&self, since: Option<OffsetDateTime>) -> Result<Vec<AuditRecord>, VaultError> {
         let Some(state) = &self.state else { return Ok(Vec::new()) };
         let mut records = Vec::new();
         state.walk_audit(&mut |record| {
-            if record.workspace.is_empty() || record.workspace == self.workspace {
+            let ours = record.workspace.is_empty() || record.workspace == self.workspace;
+            if ours && since.is_none_or(|since| record.time >= since) {
                 records.push(record);
             }
         })?;

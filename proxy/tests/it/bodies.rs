@@ -428,7 +428,11 @@ async fn an_early_answer_that_nobody_reads_does_not_hold_the_request_up() {
         sender.send_data(vec![piece; EARLY_UPLOAD / 4].into()).await.unwrap();
     }
     drop(sender);
-    assert_eq!(arrived.recv().await.unwrap(), Some(EARLY_UPLOAD), "it arrives although the answer is not polled");
+    assert_eq!(
+        arrived.recv().await.unwrap(),
+        Some(EARLY_UPLOAD),
+        "it arrives although the answer is not polled"
+    );
     assert_eq!(text(unread).await, "ok");
     assert_eq!(text(proxy.forward(&grant, get(URL)).await.unwrap()).await, "ok");
     assert_eq!(upstream.accepted(), 1);

@@ -51,6 +51,10 @@ impl Store for Memory {
         self.synced.store(true, Ordering::SeqCst);
         Ok(())
     }
+
+    fn bytes_on_disk(&self) -> Result<u64, VaultError> {
+        Ok(0)
+    }
 }
 
 fn opening(store: &Memory, identity: u64) -> Opening {
@@ -68,7 +72,10 @@ fn opening(store: &Memory, identity: u64) -> Opening {
 fn create(store: &Memory, identity: u64) -> Vault {
     let state =
         State::create(opening(store, identity), b"slots".to_vec(), OffsetDateTime::UNIX_EPOCH).unwrap();
+    let location =
+        crate::VaultLocation { store: "store".into(), key_file: "key".into(), workspace: "default".into() };
     Vault {
+        location,
         workspace: "default".into(),
         mode: OpenMode::Create,
         clock: Box::new(SystemClock),
