@@ -23,7 +23,7 @@ pub(crate) use server::{
     By, CompletionsArgs, LoginArgs, LogoutArgs, LogsArgs, ManArgs, NewTokenArgs, RevokeArgs, TokensArgs,
     TokensCommand, UsageArgs,
 };
-pub(crate) use vault::{AuditArgs, VaultArgs, VaultCommand};
+pub(crate) use vault::{AuditArgs, BackupArgs, PassphraseArgs, RestoreArgs, VaultArgs, VaultCommand};
 
 /// Run AI agents that nobody has to trust, with keys that the agents never see.
 #[derive(Parser)]

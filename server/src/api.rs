@@ -154,6 +154,8 @@ async fn act(endpoint: &Endpoint, call: Call<'_>) -> Result<Response<Body>, Fail
         Action::RemoveSecret => Box::pin(secrets::remove(call)).await,
         Action::VaultStatus => Box::pin(vault::status(call)).await,
         Action::VerifyVault => Box::pin(vault::verify(call)).await,
+        Action::BackUpVault => Box::pin(vault::backup(call)).await,
+        Action::CompactVault => Box::pin(vault::compact(call)).await,
         Action::Audit => Box::pin(vault::audit(call)).await,
         Action::MakeToken => Box::pin(tokens::make(call)).await,
         Action::ListTokens => Box::pin(tokens::list(call)).await,

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use orch_manifests::Catalog;
-use orch_vault::{OpenMode, PlannedUse, Vault, VaultLocation};
+use orch_vault::{AuditEvent, OpenMode, PlannedUse, Vault, VaultLocation};
 
 use crate::failure::Failure;
 
@@ -145,7 +145,18 @@ impl Keeper {
         if uses.is_empty() {
             return Ok(());
         }
-        self.thread.record(workspace.into(), uses).await
+        self.record(workspace, uses.into_iter().map(AuditEvent::from).collect()).await
+    }
+
+    /// Puts what happened on record, durably. What waits at the same time shares one commit.
+    ///
+    /// # Errors
+    /// When the vault cannot be written.
+    pub(crate) async fn record(&self, workspace: &str, events: Vec<AuditEvent>) -> Result<(), Failure> {
+        if events.is_empty() {
+            return Ok(());
+        }
+        self.thread.record(workspace.into(), events).await
     }
 
     /// The opened keys of a workspace for the providers of the catalog. Where the vault is held they are kept, until

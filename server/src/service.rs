@@ -20,6 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::afterwards;
 use crate::agent::Agent;
 use crate::broker::{Broker, Concluded};
 use crate::caller::Caller;
@@ -241,7 +242,16 @@ impl Service {
         let stored = StoredRequest::of(&request, self.mode == Mode::Embedded).to_json()?;
         let agent = Arc::clone(&request.agent);
         let live = Arc::new(LiveRun::new(RunId::random(), &caller.workspace));
-        let prepared = Box::pin(self.prepare(request, &live)).await?;
+        let prepared = match Box::pin(self.prepare(request, &live)).await {
+            Ok(prepared) => prepared,
+            Err(failure) => {
+                if let Some(event) = afterwards::of_refusal(&live.run, &failure) {
+                    // The refusal is what is reported.
+                    let _ = self.keeper.record(&caller.workspace, vec![event]).await;
+                }
+                return Err(failure);
+            }
+        };
         self.keep_agent(&agent).await?;
         let turn = self.turns.clone().try_acquire_owned().ok();
         let created = OffsetDateTime::now_utc();
@@ -463,8 +473,14 @@ impl Service {
         };
         drop(place);
         let keep = self.mode == Mode::Serve;
+        let (run, uses) = (prepared.run.clone(), prepared.keys.uses.clone());
         let execution = self.broker.execute(prepared, keep, std::time::Instant::now(), &**live, stop);
         let concluded = self.storing_events(live, Box::pin(execution)).await;
+        let events = afterwards::of_run(&run, &uses, &concluded.decisions, concluded.not_kept);
+        if let Err(failure) = self.keeper.record(live.workspace.as_str(), events).await {
+            let text = format!("the vault's record of this run is not complete: {failure}");
+            live.tell(EventKind::Warning, &text);
+        }
         drop(turn);
         Some(concluded)
     }

@@ -1,5 +1,6 @@
 //! `/v1/vault` and `/v1/audit`: what a vault is like, whether it is sound, and what happened in it.
 
+use data_encoding::BASE64;
 use orch_vault::{AuditRecord, Finding, OpenMode, Vault, VaultStatus, Verification};
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
@@ -7,6 +8,7 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::failure::Failure;
 use crate::keeper::{Keeper, VaultAt};
+use crate::secrets::Written;
 
 /// A status as the contract has it; without a vault, nothing but that there is none.
 #[must_use]
@@ -99,6 +101,41 @@ pub(crate) async fn audit(
     let records =
         keeper.look(workspace, move |at| reading(at, |vault| Ok(vault.audit_since(since)?))).await?;
     Ok(json!({ "records": records.iter().map(recorded).collect::<Vec<_>>() }))
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Backup {
+    passphrase: Written,
+}
+
+/// `POST /v1/vault/backup`: a backup in base64, sealed under the passphrase of the body.
+///
+/// # Errors
+/// A passphrase that is refused, a vault that is not sound, or the vault's own.
+pub(crate) async fn backup(keeper: &Keeper, workspace: &str, wanted: Backup) -> Result<Value, Failure> {
+    let Written(passphrase) = wanted.passphrase;
+    let backup = keeper.with(workspace, move |vault| Ok(vault.backup(&passphrase)?)).await?;
+    Ok(json!({ "backup": BASE64.encode(&backup) }))
+}
+
+/// `POST /v1/vault/compact`.
+///
+/// # Errors
+/// A vault that is not sound, or the vault's own.
+pub(crate) async fn compact(keeper: &Keeper, workspace: &str) -> Result<Value, Failure> {
+    let done = keeper.with(workspace, |vault| Ok(vault.compact()?)).await?;
+    Ok(compacted(done.as_ref()))
+}
+
+/// A compaction as the contract has it: the bytes on disk before and after, and how many of them are live.
+#[must_use]
+pub fn compacted(done: Option<&(VaultStatus, VaultStatus)>) -> Value {
+    json!({
+        "before": done.map(|(before, _)| before.disk_bytes),
+        "after": done.map(|(_, after)| after.disk_bytes),
+        "live": done.map(|(_, after)| after.live_bytes),
+    })
 }
 
 fn reading<T>(at: VaultAt<'_>, read: impl FnOnce(&Vault) -> Result<T, Failure>) -> Result<T, Failure> {

@@ -28,6 +28,7 @@ mod simulate;
 mod stage;
 mod streaming;
 mod tools;
+mod vault;
 mod words;
 
 /// A file that nobody declares is compiled by nobody, and its tests pass by not running.

@@ -27,6 +27,7 @@ fn help_of_the_program() {
     Commands:
       run          Run an agent in the sandbox and print its answer
       secrets      Keep keys in the encrypted vault
+      vault        Look after the vault: its state, its soundness, its records
       serve        Run agents and answer model calls for others, until it is told to stop
       publish      Put a version of an agent where others can run it by name
       pull         Get a published agent as a folder

@@ -58,6 +58,49 @@ pub enum AuditEvent {
         /// The host.
         host: String,
     },
+    /// How often a run used a secret at a host, told when it had ended.
+    UseCounted {
+        /// The run.
+        run: String,
+        /// The secret's name.
+        secret: SecretName,
+        /// The host.
+        host: String,
+        /// How many requests carried it.
+        uses: u64,
+        /// Whether these are all; a run with very many requests is not followed to its end.
+        complete: bool,
+    },
+    /// A secret was to be used and was not given out: it has expired, or cannot be read.
+    OpenFailed {
+        /// The run, or whoever asked.
+        run: String,
+        /// The word for what went wrong.
+        reason: String,
+    },
+    /// A request of a run was refused, or the run itself was.
+    Denied {
+        /// The run.
+        run: String,
+        /// Where it wanted to go; empty when the run was refused before it began.
+        host: String,
+        /// The word for why.
+        reason: String,
+    },
+    /// Exactly one content of an agent was granted something.
+    Granted {
+        /// The agent.
+        agent: String,
+        /// The digest of its content.
+        digest: String,
+        /// How many capabilities it was granted.
+        capabilities: u64,
+    },
+    /// What was granted to a content of an agent was taken back.
+    GrantRemoved {
+        /// The digest of the content.
+        digest: String,
+    },
     /// A backup of the whole store was made.
     BackedUp,
     /// The store was restored from a backup; what follows happened to what was restored.
@@ -67,6 +110,25 @@ pub enum AuditEvent {
     /// An event of a later version of this program.
     #[serde(other)]
     Unknown,
+}
+
+impl AuditEvent {
+    /// The texts in it that come from outside of the vault, each with what it is.
+    pub(crate) fn texts(&self) -> Vec<(&'static str, &str)> {
+        match self {
+            AuditEvent::UsePlanned { run, host, .. } | AuditEvent::UseCounted { run, host, .. } => {
+                vec![("the run's id", run), ("the host", host)]
+            }
+            AuditEvent::OpenFailed { run, reason } => vec![("the run's id", run), ("the reason", reason)],
+            AuditEvent::Denied { run, host, reason } => {
+                let host = Some(("the host", host.as_str())).filter(|(_, host)| !host.is_empty());
+                [("the run's id", run.as_str()), ("the reason", reason)].into_iter().chain(host).collect()
+            }
+            AuditEvent::Granted { agent, digest, .. } => vec![("the agent", agent), ("the digest", digest)],
+            AuditEvent::GrantRemoved { digest } => vec![("the digest", digest)],
+            _ => Vec::new(),
+        }
+    }
 }
 
 /// One record of the audit log.

@@ -62,6 +62,12 @@ pub struct PlannedUse {
     pub host: String,
 }
 
+impl From<PlannedUse> for AuditEvent {
+    fn from(planned: PlannedUse) -> AuditEvent {
+        AuditEvent::UsePlanned { run: planned.run, secret: planned.secret, host: planned.host }
+    }
+}
+
 /// Where the time comes from.
 pub trait Clock: Send + Sync {
     /// The time now, in UTC.
@@ -282,21 +288,24 @@ impl Vault {
     /// # Errors
     /// A text that is not plain, storage, or no store ([`Vault::exists`]).
     pub fn record_uses(&mut self, uses: &[PlannedUse]) -> Result<(), VaultError> {
-        for planned in uses {
-            check_text("the run's id", &planned.run)?;
-            check_text("the host", &planned.host)?;
-        }
         let unique: BTreeSet<&PlannedUse> = uses.iter().collect();
-        if unique.is_empty() {
+        self.record(unique.into_iter().cloned().map(AuditEvent::from).collect())
+    }
+
+    /// Puts what happened outside of the vault on record, durably, all of it or nothing. Works in a vault opened
+    /// for reading.
+    ///
+    /// # Errors
+    /// A text that is not plain, storage, or no store ([`Vault::exists`]).
+    pub fn record(&mut self, events: Vec<AuditEvent>) -> Result<(), VaultError> {
+        for (what, text) in events.iter().flat_map(AuditEvent::texts) {
+            check_text(what, text)?;
+        }
+        if events.is_empty() {
             return Ok(());
         }
         let now = self.clock.now();
         let state = self.state.as_mut().ok_or(VaultError::ReadOnly)?;
-        let events = unique.into_iter().map(|planned| AuditEvent::UsePlanned {
-            run: planned.run.clone(),
-            secret: planned.secret.clone(),
-            host: planned.host.clone(),
-        });
         state.commit(Vec::new(), (now, &self.workspace), events)
     }
 

@@ -1,5 +1,7 @@
 //! The arguments of `orch vault`.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 
 #[derive(Args)]
@@ -19,6 +21,44 @@ pub(crate) enum VaultCommand {
     Verify,
     /// Show what happened: secrets set, used and removed
     Audit(AuditArgs),
+    /// Write everything to a new file, sealed under a passphrase
+    Backup(BackupArgs),
+    /// Put the vault of a backup in the place of this one, or of none
+    Restore(RestoreArgs),
+    /// Rewrite the store without what has piled up behind its rows
+    Compact,
+}
+
+/// Write all secrets and records to a new file that opens on any machine, with the passphrase alone.
+#[derive(Args)]
+pub(crate) struct BackupArgs {
+    /// The file, which must not exist
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) passphrase: PassphraseArgs,
+}
+
+/// Put the vault of a backup in the place of this one. What is here now is gone then; key slots do not come back.
+#[derive(Args)]
+pub(crate) struct RestoreArgs {
+    /// The file of the backup
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) passphrase: PassphraseArgs,
+    /// Do not ask
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+}
+
+/// Where the passphrase of a backup is; asked for without echo when nothing is said.
+#[derive(Args)]
+pub(crate) struct PassphraseArgs {
+    /// Read the passphrase from a file
+    #[arg(long, value_name = "FILE", conflicts_with = "passphrase_stdin")]
+    pub(crate) passphrase_file: Option<PathBuf>,
+    /// Read the passphrase from standard input
+    #[arg(long)]
+    pub(crate) passphrase_stdin: bool,
 }
 
 #[derive(Args)]

@@ -15,6 +15,8 @@ use crate::printer::{Printer, harmless};
 use crate::table::{Side, Table};
 use crate::wire::{Installation, broken_pipe};
 
+mod copies;
+
 pub(crate) fn run(args: &VaultArgs, printer: Printer) -> Result<ExitCode, Failure> {
     let here = Installation::open()?;
     let find = || Keeping::find(&here, args.local);
@@ -22,6 +24,9 @@ pub(crate) fn run(args: &VaultArgs, printer: Printer) -> Result<ExitCode, Failur
         VaultCommand::Status => status(&here, &find()?, printer),
         VaultCommand::Verify => verify(&find()?, printer),
         VaultCommand::Audit(args) => audit(find, args, printer),
+        VaultCommand::Backup(args) => copies::backup(find, args, printer),
+        VaultCommand::Restore(args) => copies::restore(&here, args, printer),
+        VaultCommand::Compact => copies::compact(&find()?, printer),
     }?;
     Ok(ExitCode::SUCCESS)
 }

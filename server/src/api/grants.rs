@@ -3,6 +3,7 @@
 use http::Response;
 use orch_manifests::{AgentName, Digest};
 use orch_proxy::Body;
+use orch_vault::AuditEvent;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
@@ -60,6 +61,13 @@ pub(super) async fn put(mut call: Call<'_>) -> Result<Response<Body>, Failure> {
         granted_by: call.caller.name.to_string(),
     };
     let said = document(&row);
+    let granted = AuditEvent::Granted {
+        agent: row.agent.to_string(),
+        digest: digest.to_string(),
+        capabilities: row.capabilities.len() as u64,
+    };
+    // On record first: what is not, does not hold.
+    call.service().keeper().record(call.workspace(), vec![granted]).await?;
     call.service().store().put_grant(row).await?;
     Ok(reply::ok(&said))
 }
@@ -72,6 +80,8 @@ pub(super) async fn remove(call: Call<'_>) -> Result<Response<Body>, Failure> {
             Failure::usage("not_found", format!("nothing is granted to {digest}")).hint("GET /v1/grants")
         );
     }
+    let removed = AuditEvent::GrantRemoved { digest: digest.to_string() };
+    call.service().keeper().record(call.workspace(), vec![removed]).await?;
     Ok(reply::ok(&json!({ "digest": digest.to_string() })))
 }
 

@@ -23,7 +23,9 @@ pub(super) enum Access {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Action {
     Audit,
+    BackUpVault,
     CancelRun,
+    CompactVault,
     DiffVersions,
     GetAgent,
     GetBlob,
@@ -133,6 +135,8 @@ static TABLE: &[Endpoint] = &[
     // The store holds every workspace: whether it is sound is not for one of them to ask.
     row(GET, "/v1/vault", Access::Operator, Action::VaultStatus),
     row(GET, "/v1/vault/verify", Access::Operator, Action::VerifyVault),
+    row(POST, "/v1/vault/backup", Access::Operator, Action::BackUpVault),
+    row(POST, "/v1/vault/compact", Access::Operator, Action::CompactVault),
     row(GET, "/v1/whoami", Access::Known, Action::WhoAmI),
     row(POST, "/v1/tokens", ADMIN, Action::MakeToken),
     row(GET, "/v1/tokens", ADMIN, Action::ListTokens),

@@ -3,9 +3,9 @@
 use http::Response;
 use orch_proxy::Body;
 
-use super::call::Call;
+use super::call::{Call, DOCUMENT};
 use super::reply;
-use crate::failure::Failure;
+use crate::failure::{Failure, Kind};
 use crate::vault;
 
 /// `GET /v1/vault`.
@@ -18,6 +18,27 @@ pub(super) async fn status(call: Call<'_>) -> Result<Response<Body>, Failure> {
 pub(super) async fn verify(call: Call<'_>) -> Result<Response<Body>, Failure> {
     call.query(&[])?;
     Ok(reply::ok(&vault::verify(call.service().keeper(), call.workspace()).await?))
+}
+
+/// `POST /v1/vault/backup`. The passphrase comes along, and everything that is kept goes back.
+pub(super) async fn backup(mut call: Call<'_>) -> Result<Response<Body>, Failure> {
+    call.query(&[])?;
+    if !call.peer.is_private() {
+        return Err(Failure::new(
+            Kind::Server,
+            "keys_need_tls",
+            "no passphrase is taken over a connection that others can read",
+        )
+        .hint("serve with --tls-cert and --tls-key"));
+    }
+    let wanted = call.json(DOCUMENT).await?;
+    Ok(reply::ok(&vault::backup(call.service().keeper(), call.workspace(), wanted).await?))
+}
+
+/// `POST /v1/vault/compact`.
+pub(super) async fn compact(call: Call<'_>) -> Result<Response<Body>, Failure> {
+    call.query(&[])?;
+    Ok(reply::ok(&vault::compact(call.service().keeper(), call.workspace()).await?))
 }
 
 /// `GET /v1/audit?since=`.

@@ -31,6 +31,7 @@ impl From<VaultError> for Failure {
                     "nothing was changed: restore the vault's folder and the .head file beside it together, or move both away and set the secrets again",
                 ),
             ),
+            ErrorKind::Slots => (Kind::Vault, "vault_slots", None),
             ErrorKind::Format => {
                 (Kind::Vault, "vault_format", Some("use the orch that wrote it, or a newer one"))
             }

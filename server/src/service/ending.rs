@@ -21,7 +21,7 @@ const LAST_PAUSE: Duration = Duration::from_secs(7);
 impl Service {
     /// Puts the end of a run on record, and lets those who wait know.
     pub(super) async fn conclude(&self, live: &LiveRun, caller: &str, agent: &str, concluded: Concluded) {
-        let Concluded { result, calls, decisions } = concluded;
+        let Concluded { result, calls, decisions, not_kept: _ } = concluded;
         let now = OffsetDateTime::now_utc();
         let Ending { status, exit_code, error, report } = ending(result, live.stopped());
         let payer = Payer { workspace: &live.workspace, run: &live.run, caller, agent };

@@ -2,9 +2,12 @@
 #![allow(clippy::unwrap_used, reason = "the helpers of tests fail tests")]
 
 mod backup;
+mod concurrency;
 mod crash;
 mod operations;
 mod places;
+#[cfg(target_os = "linux")]
+mod power;
 mod support;
 mod tamper;
 mod verify;

@@ -185,6 +185,11 @@ pub(crate) fn keys_of(entries: &Entries, kind: u8) -> Vec<Vec<u8>> {
     entries.keys().filter(|key| key.first() == Some(&kind)).cloned().collect()
 }
 
+/// How often a process is killed, or the power lost: 20 times, or what `ORCH_VAULT_TRIALS` says.
+pub(crate) fn trials_wanted() -> u64 {
+    std::env::var("ORCH_VAULT_TRIALS").map_or(20, |text| text.parse().unwrap())
+}
+
 /// The name of a variable that makes a test binary play a child's part.
 pub(crate) const CHILD: &str = "ORCH_VAULT_TEST_CHILD";
 

@@ -121,7 +121,7 @@ fn a_store_without_its_head_or_with_an_old_anchor() {
     assert_eq!(found(&home), []);
     fs::write(home.anchor(), &newer).unwrap();
 
-    let mut headless = good.clone();
+    let mut headless = good;
     headless.remove(b"h\0".as_slice());
     replace(&home, &headless);
     assert_eq!(found(&home), [("head_missing", "", String::new())]);
