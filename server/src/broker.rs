@@ -124,10 +124,10 @@ impl Broker {
         let started = Instant::now();
         let upstream = self.upstream(request.simulate.as_ref()).await?;
         let mut checked = self.check(RunId::random(), request, upstream, observer)?;
-        // The vault is closed again when this is done.
         let run = checked.run.clone();
-        let sources = KeySources::new(&self.environment, &self.catalog, &self.vault);
-        let keys = checked.open_keys(&sources, true).inspect_err(|failure| self.refused(&run, failure))?;
+        // The vault is closed again when this is done, and only then can a refusal be put on record.
+        let keys = checked.open_keys(&KeySources::new(&self.environment, &self.catalog, &self.vault), true);
+        let keys = keys.inspect_err(|failure| self.refused(&run, failure))?;
         let file = self.home.grants_file();
         let standing = Standing {
             workspace: &self.vault.workspace,

@@ -225,7 +225,7 @@ mod tests {
         insta::assert_snapshot!(table(&records).text(), @r"
         #  time                  event    secret
         0  2026-01-31T10:00:00Z  created
-        1  2026-01-31T10:00:01Z  set      GITHUB_TOKEN  version 1; hosts api.github.com, x.example
+        1  2026-01-31T10:00:01Z  set      GITHUB_TOKEN  hosts api.github.com, x.example; version 1
         ");
     }
 }

@@ -67,7 +67,7 @@ pub(super) async fn put(mut call: Call<'_>) -> Result<Response<Body>, Failure> {
         capabilities: row.capabilities.len() as u64,
     };
     // On record first: what is not, does not hold.
-    call.service().keeper().record(call.workspace(), vec![granted]).await?;
+    record(&call, granted).await?;
     call.service().store().put_grant(row).await?;
     Ok(reply::ok(&said))
 }
@@ -81,8 +81,13 @@ pub(super) async fn remove(call: Call<'_>) -> Result<Response<Body>, Failure> {
         );
     }
     let removed = AuditEvent::GrantRemoved { digest: digest.to_string() };
-    call.service().keeper().record(call.workspace(), vec![removed]).await?;
+    record(&call, removed).await?;
     Ok(reply::ok(&json!({ "digest": digest.to_string() })))
+}
+
+/// Puts it on record in the vault, which is made for that where there is none.
+async fn record(call: &Call<'_>, event: AuditEvent) -> Result<(), Failure> {
+    call.service().keeper().with_new(call.workspace(), move |vault| Ok(vault.record(vec![event])?)).await
 }
 
 fn digest(call: &Call<'_>) -> Result<Digest, Failure> {
