@@ -250,6 +250,8 @@ fn record_mac(root: &Key, vault: &VaultId, body: &[u8]) -> Hash {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::golden;
 
@@ -311,5 +313,20 @@ mod tests {
         let json = br#"{"time":1,"workspace":"w","event":{"event":"rekeyed","term":2}}"#;
         let content: Content = serde_json::from_slice(json).unwrap();
         assert_eq!(content.event, AuditEvent::Unknown);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+
+        /// Whatever the bytes are, they are an error or what was written; never a panic.
+        #[test]
+        fn no_bytes_break_the_parser(bytes in proptest::collection::vec(any::<u8>(), 0..300), cut in 0_usize..300) {
+            let ring = golden::ring();
+            prop_assert!(read(&golden::VAULT, &ring, Tip::EMPTY, &bytes).is_err());
+            let _ = claimed_previous(&bytes);
+            let good = golden::hex(golden::AUDIT);
+            let spliced = [&good[..cut.min(good.len())], &bytes].concat();
+            prop_assert!(spliced == good || read(&golden::VAULT, &ring, Tip::EMPTY, &spliced).is_err());
+        }
     }
 }

@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 use crate::ErrorKind;
 use crate::golden;
@@ -67,5 +69,19 @@ fn rings_that_make_no_sense() {
         (ring(1, &[entry(1, 9)]), ErrorKind::Format),
     ] {
         assert_eq!(kind(&bytes), Some(expected), "{bytes:?}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+
+    /// Whatever the bytes are, they are an error or what was written; never a panic.
+    #[test]
+    fn no_bytes_break_the_parser(bytes in proptest::collection::vec(any::<u8>(), 0..300), cut in 0_usize..400) {
+        prop_assert!(open(&bytes, &golden::slot()).is_err());
+        let _ = Ring::decode(&bytes);
+        let good = golden::hex(golden::SLOTS);
+        let spliced = [&good[..cut.min(good.len())], &bytes].concat();
+        prop_assert!(spliced == good || open(&spliced, &golden::slot()).is_err());
     }
 }
