@@ -91,7 +91,7 @@ proptest! {
     fn no_bytes_break_the_parser(bytes in proptest::collection::vec(any::<u8>(), 0..300), cut in 0_usize..200) {
         let ring = golden::ring();
         let name = "OPENAI_API_KEY".parse().unwrap();
-        let place = Place::value(&golden::VAULT, "default", &name, 3);
+        let place = Place::value(&VAULT, "default", &name, 3);
         prop_assert!(open(&ring, &place, &bytes).is_err());
         let good = golden::hex(golden::ROW);
         let spliced = [&good[..cut.min(good.len())], &bytes].concat();
