@@ -25,7 +25,7 @@ pub(crate) use server::{
     TokensCommand, UsageArgs,
 };
 pub(crate) use slots::{AddSlotCommand, RmSlotArgs, SlotsArgs, SlotsCommand};
-pub(crate) use vault::{VaultArgs, VaultCommand};
+pub(crate) use vault::{AuditArgs, BackupArgs, PassphraseArgs, RestoreArgs, VaultArgs, VaultCommand};
 
 /// Run AI agents that nobody has to trust, with keys that the agents never see.
 #[derive(Parser)]
@@ -47,7 +47,7 @@ pub(crate) enum Command {
     Run(Box<RunArgs>),
     /// Keep keys in the encrypted vault
     Secrets(SecretsArgs),
-    /// Look after the vault: who can open it, its keys
+    /// Look after the vault: its state, its records, who can open it
     Vault(VaultArgs),
     /// Run agents and answer model calls for others, until it is told to stop
     Serve(Box<ServeArgs>),

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use orch_manifests::parse_duration;
 use orch_server::Failure;
-use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use time::macros::format_description;
+use time::{Date, OffsetDateTime, Time};
 
 /// `--expires DURATION`: that long from now.
 ///
@@ -17,6 +18,22 @@ pub(crate) fn from_now(text: &str) -> Result<OffsetDateTime, Failure> {
     OffsetDateTime::now_utc()
         .checked_add(life.try_into().unwrap_or(time::Duration::MAX))
         .ok_or_else(|| Failure::usage("bad_usage", format!("--expires {text:?} is too far away")))
+}
+
+/// `--FLAG TIME`: a time, the start of a day (UTC), or how long ago.
+///
+/// # Errors
+/// When the text is none of them.
+pub(crate) fn ago(flag: &str, text: &str, now: OffsetDateTime) -> Result<OffsetDateTime, Failure> {
+    let day = Date::parse(text, format_description!("[year]-[month]-[day]"));
+    let at = OffsetDateTime::parse(text, &Rfc3339)
+        .ok()
+        .or_else(|| day.ok().map(|day| day.with_time(Time::MIDNIGHT).assume_utc()))
+        .or_else(|| now.checked_sub(parse_duration(text).ok()?.try_into().ok()?));
+    at.ok_or_else(|| {
+        Failure::usage("bad_usage", format!("--{flag} {text:?} is no time"))
+            .hint(format!("--{flag} 2026-01-31, --{flag} 2026-01-31T12:00:00Z or --{flag} 7d"))
+    })
 }
 
 /// RFC 3339, to the second.
@@ -34,6 +51,21 @@ mod tests {
         assert!((23..=24).contains(&in_a_day.whole_hours()), "{in_a_day}");
         for bad in ["", "soon", "30"] {
             assert_eq!(from_now(bad).expect_err(bad).code(), "bad_usage");
+        }
+    }
+
+    #[test]
+    fn times_are_said_in_three_ways() {
+        let now = time::macros::datetime!(2026-02-08 12:00:00.5 UTC);
+        for (text, at) in [
+            ("2026-01-31", "2026-01-31T00:00:00Z"),
+            ("2026-01-31T10:00:00+02:00", "2026-01-31T10:00:00+02:00"),
+            ("7d", "2026-02-01T12:00:00Z"),
+        ] {
+            assert_eq!(written(ago("since", text, now).expect(text)), at);
+        }
+        for bad in ["", "yesterday", "2026-13-01", "2026-1-1", "99999999999999d"] {
+            assert_eq!(ago("since", bad, now).expect_err(bad).code(), "bad_usage");
         }
     }
 }

@@ -47,6 +47,7 @@ mod table;
 mod tests;
 mod tokens;
 mod usage;
+mod vault;
 
 use body::Buffers;
 use call::Call;
@@ -162,6 +163,11 @@ async fn act(endpoint: &Endpoint, call: Call<'_>) -> Result<Response<Body>, Fail
         Action::ListSecrets => Box::pin(secrets::list(call)).await,
         Action::PutSecret => Box::pin(secrets::put(call)).await,
         Action::RemoveSecret => Box::pin(secrets::remove(call)).await,
+        Action::VaultStatus => Box::pin(vault::status(call)).await,
+        Action::VerifyVault => Box::pin(vault::verify(call)).await,
+        Action::BackUpVault => Box::pin(vault::backup(call)).await,
+        Action::CompactVault => Box::pin(vault::compact(call)).await,
+        Action::Audit => Box::pin(vault::audit(call)).await,
         Action::MakeToken => Box::pin(tokens::make(call)).await,
         Action::ListTokens => Box::pin(tokens::list(call)).await,
         Action::RevokeToken => Box::pin(tokens::revoke(call)).await,

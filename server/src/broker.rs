@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 use orch_manifests::{Catalog, RunId};
 use orch_proxy::Decision;
 use orch_runner::{Input, Mount, RunSpec, Token, protocol::MAX_INLINE_INPUT};
-use orch_vault::VaultLocation;
+use orch_vault::{AuditEvent, OpenMode, Vault, VaultLocation};
 use tokio::sync::watch;
 
+use crate::afterwards;
 use crate::config::Config;
 use crate::door::{Beyond, Router};
 use crate::environment::Environment;
@@ -25,7 +26,7 @@ use crate::outcome::{self, Finished};
 use crate::permissions::Remembered;
 use crate::policy;
 use crate::prepare::{Prepared, Standing};
-use crate::run::{Observer, Report, RunRequest, Simulate};
+use crate::run::{Event, Observer, Report, RunRequest, Simulate};
 use crate::upstream::Upstream;
 use crate::workers::{Wanted, Workers};
 
@@ -53,11 +54,13 @@ pub(crate) struct Concluded {
     pub(crate) result: Result<Report, Failure>,
     /// What the egress proxy decided.
     pub(crate) decisions: Vec<Decision>,
+    /// Decisions that were counted and not kept.
+    pub(crate) not_kept: u64,
 }
 
 impl From<Failure> for Concluded {
     fn from(failure: Failure) -> Self {
-        Self { result: Err(failure), decisions: Vec::new() }
+        Self { result: Err(failure), decisions: Vec::new(), not_kept: 0 }
     }
 }
 
@@ -123,9 +126,10 @@ impl Broker {
         let started = Instant::now();
         let upstream = self.upstream(request.simulate.as_ref()).await?;
         let checked = self.check(RunId::random(), request, upstream, observer)?;
-        // The vault is closed again when this is done.
-        let keys =
-            checked.open_keys(&KeySources::new(&self.environment, &self.catalog, &self.vault), true)?;
+        let run = checked.run.clone();
+        // The vault is closed again when this is done, and only then can a refusal be put on record.
+        let keys = checked.open_keys(&KeySources::new(&self.environment, &self.catalog, &self.vault), true);
+        let keys = keys.inspect_err(|failure| self.refused(&run, failure))?;
         let file = self.home.grants_file();
         let standing = Standing {
             workspace: &self.vault.workspace,
@@ -137,9 +141,36 @@ impl Broker {
         if *stop.borrow() > 0 {
             return Err(interrupted("interrupted before the agent was started"));
         }
-        let prepared = prepared?;
+        let prepared = prepared.inspect_err(|failure| self.refused(&run, failure))?;
         prepared.keys.record_uses(&self.vault)?;
-        self.execute(prepared, false, started, observer, stop).await.result
+        let uses = prepared.keys.uses.clone();
+        let concluded = self.execute(prepared, false, started, observer, stop).await;
+        let events = afterwards::of_run(&run, &uses, &concluded.decisions, concluded.not_kept);
+        // What never touched the vault leaves it alone.
+        if !uses.is_empty() {
+            self.record(events, observer);
+        }
+        concluded.result
+    }
+
+    /// Puts on record that a run was refused, where there is a vault to hold that. The refusal is what is reported.
+    fn refused(&self, run: &RunId, failure: &Failure) {
+        let Some(event) = afterwards::of_refusal(run, failure) else { return };
+        // Nobody is asked for a passphrase on account of it, and least of all again.
+        let custody = self.vault.custody.clone().without_asking();
+        let quiet = VaultLocation { custody, ..self.vault.clone() };
+        let opened = Vault::open(&quiet, OpenMode::ReadOnlyIfExists);
+        let _ = opened.and_then(|mut vault| vault.record(vec![event]));
+    }
+
+    /// Puts on record what has happened already. That it could not be is said, and changes nothing any more.
+    fn record(&self, events: Vec<AuditEvent>, observer: &dyn Observer) {
+        let recorded =
+            Vault::open(&self.vault, OpenMode::ReadOnlyIfExists).and_then(|mut vault| vault.record(events));
+        if let Err(error) = recorded {
+            observer
+                .event(Event::Warning(&format!("the vault's record of this run is not complete: {error}")));
+        }
     }
 
     /// What stands behind the proxy: the simulated providers of a scenario, or the internet.
@@ -288,7 +319,8 @@ impl Broker {
                 })
             }),
         };
-        Ok(Concluded { result, decisions })
+        let not_kept = grant.ledger().totals().not_kept;
+        Ok(Concluded { result, decisions, not_kept })
     }
 }
 

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use orch_manifests::Catalog;
-use orch_vault::{OpenMode, PlannedUse, Vault, VaultLocation};
+use orch_vault::{AuditEvent, OpenMode, PlannedUse, Vault, VaultLocation};
 
 use crate::failure::Failure;
 
@@ -153,7 +153,19 @@ impl Keeper {
         if uses.is_empty() {
             return Ok(());
         }
-        self.thread.record(workspace.into(), uses).await
+        self.thread.record(workspace.into(), uses.into_iter().map(AuditEvent::from).collect()).await
+    }
+
+    /// Puts what has happened already on record, durably, where there is a vault to hold that. What waits at the same
+    /// time shares one commit. Nobody is asked for a passphrase on account of it.
+    ///
+    /// # Errors
+    /// When the vault cannot be written.
+    pub(crate) async fn record_after(&self, workspace: &str, events: Vec<AuditEvent>) -> Result<(), Failure> {
+        if events.is_empty() {
+            return Ok(());
+        }
+        self.thread.record(workspace.into(), events).await
     }
 
     /// The opened keys of a workspace for the providers of the catalog. Where the vault is held they are kept, until

@@ -3,6 +3,7 @@
 //! It composes the other crates and executes no agent code. Read [`Broker::run`] first: one run, from what the caller
 //! said to what the agent answered.
 
+mod afterwards;
 mod agent;
 mod api;
 mod broker;
@@ -33,6 +34,7 @@ mod stage;
 pub mod store;
 mod thinking;
 mod upstream;
+pub mod vault;
 mod workers;
 
 pub use agent::{Agent, MODULE_LIMIT};

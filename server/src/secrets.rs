@@ -16,6 +16,8 @@ mod body;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use body::Written;
+
 /// What the owner of a new secret says about it, before it is checked.
 #[derive(Debug, Clone, Default)]
 pub struct Terms {

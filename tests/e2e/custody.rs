@@ -186,3 +186,37 @@ fn doctor_says_what_opens_the_vault_and_what_protects_memory() {
         assert!(!memory.contains(absent), "{memory}");
     }
 }
+
+#[test]
+fn what_is_compacted_keeps_its_slots_and_what_is_restored_gets_one() {
+    let (home, elsewhere, outside) = (with_a_secret(), Home::new(), Outside::new());
+    let file = outside.file("passphrase", PASSPHRASE);
+    private(&file, 0o600);
+    let file = text(file);
+    orch(&home).args(["vault", "slots", "add", "passphrase", "--passphrase-file", &file]).run().expect(0);
+    orch(&home).args(["vault", "rekey"]).run().expect(7);
+    let by_passphrase =
+        |args: &[&str]| orch(&home).args(args.iter().copied()).env("ORCH_PASSPHRASE_FILE", &file);
+    by_passphrase(&["vault", "rekey"]).run().expect(0);
+    let before = slots(&home);
+    orch(&home).args(["vault", "compact"]).run().expect(0);
+    assert_eq!(slots(&home), before);
+    let status = orch(&home).args(["vault", "status"]).run().expect(0);
+    assert!(status.stdout().contains("passphrase, file"), "{status}");
+    let log = orch(&home).args(["vault", "audit", "--json"]).run().expect(0).json();
+    let events: Vec<&str> =
+        log["records"].as_array().expect("records").iter().filter_map(|r| r["event"].as_str()).collect();
+    assert_eq!(events, ["created", "set", "set", "slot_added", "rekeyed", "compacted"]);
+
+    let backup = text(home.work().join("vault.backup"));
+    fs::remove_file(home.orch().join("data/keys/vault.key")).expect("the key file");
+    by_passphrase(&["vault", "backup", &backup, "--passphrase-stdin"])
+        .stdin("five random words")
+        .run()
+        .expect(0);
+    let restore = ["vault", "restore", backup.as_str(), "--passphrase-stdin"];
+    orch(&elsewhere).args(restore).stdin("five random words").run().expect(0);
+    assert_eq!(kinds(&elsewhere), ["file"]);
+    let report = orch(&elsewhere).args(["vault", "verify", "--json"]).run().expect(0).json();
+    assert_eq!((&report["sound"], &report["secrets"]), (&json!(true), &json!(1)));
+}

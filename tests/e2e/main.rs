@@ -33,6 +33,7 @@ mod stage;
 mod streaming;
 mod tenants;
 mod tools;
+mod vault;
 mod waiting;
 mod words;
 

@@ -27,7 +27,7 @@ fn help_of_the_program() {
     Commands:
       run          Run an agent in the sandbox and print its answer
       secrets      Keep keys in the encrypted vault
-      vault        Look after the vault: who can open it, its keys
+      vault        Look after the vault: its state, its records, who can open it
       serve        Run agents and answer model calls for others, until it is told to stop
       publish      Put a version of an agent where others can run it by name
       pull         Get a published agent as a folder
@@ -170,6 +170,7 @@ fn help_of_vault_slots() {
       help                Print this message or the help of the given subcommand(s)
 
     Options:
+          --local    The vault of this machine, even where a server is configured
           --json     Print the result as one JSON object, and errors as JSON
       -h, --help     Print help
       -V, --version  Print version

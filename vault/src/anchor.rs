@@ -150,6 +150,8 @@ fn is_blank(slot: &[u8; SLOT_LEN]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::golden::{self, VAULT};
 
@@ -239,6 +241,21 @@ mod tests {
             (None, head(2, other), Err(Tampering::Anchor)),
         ] {
             assert_eq!(compare(anchored, &head, &link), expected, "{anchored:?} {head:?}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+
+        /// Whatever the bytes are, they are an error or what was written; never a panic.
+        #[test]
+        fn no_bytes_break_the_parser(bytes in proptest::collection::vec(any::<u8>(), 1..300), offset in prop_oneof![0_u64..100, 4000_u64..4300]) {
+            let anchor = written([6, 7]);
+            anchor.0.write_all_at(&bytes, offset).unwrap();
+            // One of the two slots, both of them, or neither is what it was; what is read is a mark that was written.
+            if let Ok(Some(found)) = read(&anchor) {
+                prop_assert!([mark(6), mark(7)].contains(&found));
+            }
         }
     }
 }

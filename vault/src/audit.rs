@@ -77,9 +77,77 @@ pub enum AuditEvent {
         /// The term that new rows are sealed under.
         term: u32,
     },
+    /// How often a run used a secret at a host, told when it had ended.
+    UseCounted {
+        /// The run.
+        run: String,
+        /// The secret's name.
+        secret: SecretName,
+        /// The host.
+        host: String,
+        /// How many requests carried it.
+        uses: u64,
+        /// Whether these are all; a run with very many requests is not followed to its end.
+        complete: bool,
+    },
+    /// A secret was to be used and was not given out: it has expired, or cannot be read.
+    OpenFailed {
+        /// The run, or whoever asked.
+        run: String,
+        /// The word for what went wrong.
+        reason: String,
+    },
+    /// A request of a run was refused, or the run itself was.
+    Denied {
+        /// The run.
+        run: String,
+        /// Where it wanted to go; empty when the run was refused before it began.
+        host: String,
+        /// The word for why.
+        reason: String,
+    },
+    /// Exactly one content of an agent was granted something.
+    Granted {
+        /// The agent.
+        agent: String,
+        /// The digest of its content.
+        digest: String,
+        /// How many capabilities it was granted.
+        capabilities: u64,
+    },
+    /// What was granted to a content of an agent was taken back.
+    GrantRemoved {
+        /// The digest of the content.
+        digest: String,
+    },
+    /// A backup of the whole store was made.
+    BackedUp,
+    /// The store was restored from a backup; what follows happened to what was restored.
+    Restored,
+    /// The store was rewritten without what had piled up behind its rows.
+    Compacted,
     /// An event of a later version of this program.
     #[serde(other)]
     Unknown,
+}
+
+impl AuditEvent {
+    /// The texts in it that come from outside of the vault, each with what it is.
+    pub(crate) fn texts(&self) -> Vec<(&'static str, &str)> {
+        match self {
+            AuditEvent::UsePlanned { run, host, .. } | AuditEvent::UseCounted { run, host, .. } => {
+                vec![("the run's id", run), ("the host", host)]
+            }
+            AuditEvent::OpenFailed { run, reason } => vec![("the run's id", run), ("the reason", reason)],
+            AuditEvent::Denied { run, host, reason } => {
+                let host = Some(("the host", host.as_str())).filter(|(_, host)| !host.is_empty());
+                [("the run's id", run.as_str()), ("the reason", reason)].into_iter().chain(host).collect()
+            }
+            AuditEvent::Granted { agent, digest, .. } => vec![("the agent", agent), ("the digest", digest)],
+            AuditEvent::GrantRemoved { digest } => vec![("the digest", digest)],
+            _ => Vec::new(),
+        }
+    }
 }
 
 /// One record of the audit log.
@@ -180,6 +248,12 @@ pub(crate) fn read(
     Ok((record, next))
 }
 
+/// What a record says the chain value of the one before it is. Not verified.
+pub(crate) fn claimed_previous(record: &[u8]) -> Option<Hash> {
+    let (header, _) = record.split_first_chunk::<HEADER_LEN>()?;
+    header.last_chunk::<HASH_LEN>().copied()
+}
+
 /// The chain value of a record.
 pub(crate) fn link(record: &[u8]) -> Hash {
     crypto::sha256(&[b"orch.vault.audit.link/1", record])
@@ -195,6 +269,8 @@ fn record_mac(root: &Key, vault: &VaultId, body: &[u8]) -> Hash {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::golden;
 
@@ -256,5 +332,20 @@ mod tests {
         let json = br#"{"time":1,"workspace":"w","event":{"event":"from_the_future","term":2}}"#;
         let content: Content = serde_json::from_slice(json).unwrap();
         assert_eq!(content.event, AuditEvent::Unknown);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+
+        /// Whatever the bytes are, they are an error or what was written; never a panic.
+        #[test]
+        fn no_bytes_break_the_parser(bytes in proptest::collection::vec(any::<u8>(), 0..300), cut in 0_usize..300) {
+            let ring = golden::ring();
+            prop_assert!(read(&golden::VAULT, &ring, Tip::EMPTY, &bytes).is_err());
+            let _ = claimed_previous(&bytes);
+            let good = golden::hex(golden::AUDIT);
+            let spliced = [&good[..cut.min(good.len())], &bytes].concat();
+            prop_assert!(spliced == good || read(&golden::VAULT, &ring, Tip::EMPTY, &spliced).is_err());
+        }
     }
 }

@@ -110,6 +110,12 @@ impl Custody {
         Custody { keychain: Some(keychain), ..self }
     }
 
+    /// The same without anybody to ask. A passphrase that was given already opens its slot all the same.
+    #[must_use]
+    pub fn without_asking(self) -> Custody {
+        Custody { ask: None, ..self }
+    }
+
     /// The keychain.
     pub(crate) fn keychain(&self) -> Result<&dyn Keychain, VaultError> {
         self.keychain

@@ -73,7 +73,7 @@ pub enum VaultError {
         /// Why.
         problem: &'static str,
     },
-    /// A slot asks for more work than any honest one does, which would take this machine down.
+    /// Something asks for more work than any honest passphrase does, which would take this machine down.
     #[error("the vault's passphrase slot asks for {what} {found}; between {least} and {most} is accepted")]
     KdfBounds {
         /// Of what.
@@ -108,6 +108,21 @@ pub enum VaultError {
     Slots {
         /// What is wrong with it.
         problem: String,
+    },
+    /// The passphrase is another one's, or the backup's first bytes were altered: these look the same.
+    #[error("the passphrase does not open this backup, or its beginning was altered")]
+    WrongBackupPassphrase,
+    /// The vault here is not the one that the backup was made of.
+    #[error("the key file belongs to another vault than the backup: {}", .key_file.display())]
+    AnotherVault {
+        /// The key file.
+        key_file: PathBuf,
+    },
+    /// What is not sound is neither backed up nor put in the place of anything.
+    #[error("the vault is not sound: {}", .findings.join("; "))]
+    Unsound {
+        /// What was found.
+        findings: Vec<String>,
     },
     /// Written by a newer version of this program.
     #[error("{what} has format {found}, and this version of orch knows formats up to {known}")]
@@ -204,9 +219,33 @@ pub enum Tampering {
     /// An audit record is missing, altered or out of order.
     #[error("audit record {0} is missing, altered or out of order")]
     Audit(u64),
+    /// A backup was altered, cut off or put together from others.
+    #[error("the backup is not authentic, or was cut off")]
+    Backup,
     /// The storage engine cannot make sense of its own files.
     #[error("the storage engine cannot read its files")]
     Engine,
+}
+
+impl Tampering {
+    /// The stable word for programs.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Tampering::HeadMissing => "head_missing",
+            Tampering::Head => "head_not_authentic",
+            Tampering::Root => "root_mismatch",
+            Tampering::RolledBack => "rolled_back",
+            Tampering::Anchor => "anchor_mismatch",
+            Tampering::Slots => "slots_not_authentic",
+            Tampering::Row => "row_not_authentic",
+            Tampering::RowContent => "row_content",
+            Tampering::AuditTip => "audit_end_mismatch",
+            Tampering::Audit(_) => "audit_broken",
+            Tampering::Backup => "backup_not_authentic",
+            Tampering::Engine => "files_unreadable",
+        }
+    }
 }
 
 /// The kind of a failure; the edge maps it to an exit code.
@@ -223,10 +262,10 @@ pub enum ErrorKind {
     Format,
     /// I/O failed, now or earlier (exit 7).
     Storage,
-    /// A change to the key slots that is refused (exit 7).
-    Slots,
     /// Owner, mode, symlink, kind of file or of file system (exit 7).
     Place,
+    /// A change to the key slots that is refused (exit 7).
+    Slots,
     /// A compare-and-swap lost (exit 2).
     Conflict,
     /// A value, metadata or text that is refused, or a change to a vault opened for reading (exit 2).
@@ -249,10 +288,14 @@ impl VaultError {
             | VaultError::SlotKeyWrong { .. }
             | VaultError::WrongPassphrase
             | VaultError::NoSlotOpens { .. }
-            | VaultError::Keychain { .. } => ErrorKind::Key,
+            | VaultError::Keychain { .. }
+            | VaultError::WrongBackupPassphrase
+            | VaultError::AnotherVault { .. } => ErrorKind::Key,
             VaultError::Slots { .. } | VaultError::WeakPassphrase { .. } => ErrorKind::Slots,
             VaultError::UnknownFormat { .. } | VaultError::NoKnownSlot { .. } => ErrorKind::Format,
-            VaultError::Tampered(_) | VaultError::KdfBounds { .. } => ErrorKind::Tampered,
+            VaultError::Tampered(_) | VaultError::KdfBounds { .. } | VaultError::Unsound { .. } => {
+                ErrorKind::Tampered
+            }
             VaultError::Storage { .. } | VaultError::Sealed => ErrorKind::Storage,
             VaultError::Conflict { .. } => ErrorKind::Conflict,
             VaultError::Expired { .. } => ErrorKind::Expired,

@@ -94,6 +94,8 @@ fn take<'a, const N: usize>(rest: &mut &'a [u8]) -> &'a [u8; N] {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::golden;
 
@@ -142,5 +144,19 @@ mod tests {
         let row = head().encode(&VAULT, &ring);
         assert_eq!(kind(Head::decode(&row, &[8; 16], &ring)), "Tampered");
         assert_eq!(kind(Head::decode(&row, &VAULT, &Ring::first_term().unwrap())), "Tampered");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+
+        /// Whatever the bytes are, they are an error or what was written; never a panic.
+        #[test]
+        fn no_bytes_break_the_parser(bytes in proptest::collection::vec(any::<u8>(), 0..300), cut in 0_usize..200) {
+            let ring = golden::ring();
+            prop_assert!(Head::decode(&bytes, &golden::VAULT, &ring).is_err());
+            let good = golden::hex(golden::HEAD);
+            let spliced = [&good[..cut.min(good.len())], &bytes].concat();
+            prop_assert!(spliced == good || Head::decode(&spliced, &golden::VAULT, &ring).is_err());
+        }
     }
 }

@@ -13,6 +13,7 @@
 //! root       the bucketed Merkle root, cheap to update on a set
 //! audit      hash-chained, MACed, sealed records
 //! row        sealed rows: version, alg, term, salt, ciphertext, tag, commitment
+//! backup     one file with everything, under a passphrase
 //! slots      who can open the vault: the slot header and the ring of numbered root keys
 //! custody    where the keys of slots are: keyfile, passphrase, credential, keychain
 //! crypto     every call into ring
@@ -32,6 +33,7 @@
 
 mod anchor;
 mod audit;
+mod backup;
 mod credential;
 mod crypto;
 mod custody;
@@ -70,5 +72,6 @@ pub use resolution::{
 pub use secret::Secret;
 pub use slots::{SlotId, SlotKind};
 pub use vault::{
-    AddedSlot, Clock, NewSlot, OpenMode, PlannedUse, Rekeyed, SlotInfo, SystemClock, Vault, VaultLocation,
+    AddedSlot, Clock, Finding, NewSlot, OpenMode, PlannedUse, Rekeyed, RowKindName, RowName, SlotInfo,
+    SystemClock, Vault, VaultLocation, VaultStatus, Verification,
 };

@@ -128,6 +128,8 @@ pub(crate) fn check_new(passphrase: &Secret) -> Result<(), VaultError> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::ErrorKind;
     use crate::golden;
@@ -185,6 +187,19 @@ mod tests {
         let checked = |length: usize| check_new(&Secret::new(vec![b'x'; length]));
         for (length, fine) in [(0, false), (7, false), (8, true), (1024, true), (1025, false)] {
             assert_eq!(checked(length).is_ok(), fine, "{length}");
+        }
+    }
+
+    proptest! {
+        /// Whoever wrote them: they are refused, or cost no more than what is allowed.
+        #[test]
+        fn no_bytes_break_the_parser(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
+            for parameters in [bytes.clone(), [&[ARGON2ID], bytes.as_slice()].concat()] {
+                if let Ok(derivation) = Derivation::decode(&parameters) {
+                    prop_assert!(derivation.cost.check().is_ok());
+                    prop_assert_eq!(derivation.encode(), parameters);
+                }
+            }
         }
     }
 }

@@ -84,6 +84,18 @@ impl Folder {
         Ok(folder)
     }
 
+    /// The folder that holds `path`, whoever owns it: for files that keep their own secrets.
+    pub(crate) fn any_parent_of(path: &Path) -> Result<Folder, VaultError> {
+        let parent = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let opened = rustix::fs::open(parent, flags, Mode::empty());
+        let file = opened.map_err(|errno| cannot_open(parent, errno))?;
+        Ok(Folder { path: parent.to_owned(), file: File::from(file) })
+    }
+
     fn open(path: &Path, flags: OFlags, privacy: Privacy) -> Result<Folder, VaultError> {
         let flags = flags | OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let file = File::from(

@@ -46,4 +46,7 @@ pub(crate) trait Store: Send + Sync {
     /// Makes durable what can be read: a batch of a process that was killed before it was acknowledged may
     /// be there without being on disk.
     fn sync(&self) -> Result<(), VaultError>;
+
+    /// How many bytes the store takes on disk.
+    fn bytes_on_disk(&self) -> Result<u64, VaultError>;
 }

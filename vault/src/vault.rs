@@ -15,12 +15,19 @@ use crate::{
 
 mod content;
 mod custody;
+mod index;
 mod open;
+mod rebuild;
 mod state;
+mod status;
+mod swap;
+mod verify;
 
 use content::StoredMeta;
 pub use custody::{AddedSlot, NewSlot, Rekeyed, SlotInfo};
 use state::State;
+pub use status::VaultStatus;
+pub use verify::{Finding, RowKindName, RowName, Verification};
 
 /// Where a vault lives, and whose secrets are meant.
 #[derive(Debug, Clone)]
@@ -57,6 +64,12 @@ pub struct PlannedUse {
     pub secret: SecretName,
     /// The host that it would be sent to.
     pub host: String,
+}
+
+impl From<PlannedUse> for AuditEvent {
+    fn from(planned: PlannedUse) -> AuditEvent {
+        AuditEvent::UsePlanned { run: planned.run, secret: planned.secret, host: planned.host }
+    }
 }
 
 /// Where the time comes from.
@@ -107,7 +120,7 @@ impl Vault {
         clock: Box<dyn Clock>,
     ) -> Result<Vault, VaultError> {
         check_text("the workspace", &location.workspace)?;
-        let state = open::open(location, mode, clock.now())?;
+        let state = open::open(location, mode, clock.now(), None, &mut State::load)?;
         let here = location.clone();
         Ok(Vault { location: here, workspace: location.workspace.clone(), mode, clock, state })
     }
@@ -279,21 +292,24 @@ impl Vault {
     /// # Errors
     /// A text that is not plain, storage, or no store ([`Vault::exists`]).
     pub fn record_uses(&mut self, uses: &[PlannedUse]) -> Result<(), VaultError> {
-        for planned in uses {
-            check_text("the run's id", &planned.run)?;
-            check_text("the host", &planned.host)?;
-        }
         let unique: BTreeSet<&PlannedUse> = uses.iter().collect();
-        if unique.is_empty() {
+        self.record(unique.into_iter().cloned().map(AuditEvent::from).collect())
+    }
+
+    /// Puts what happened outside of the vault on record, durably, all of it or nothing. Works in a vault opened
+    /// for reading.
+    ///
+    /// # Errors
+    /// A text that is not plain, storage, or no store ([`Vault::exists`]).
+    pub fn record(&mut self, events: Vec<AuditEvent>) -> Result<(), VaultError> {
+        for (what, text) in events.iter().flat_map(AuditEvent::texts) {
+            check_text(what, text)?;
+        }
+        if events.is_empty() {
             return Ok(());
         }
         let now = self.clock.now();
         let state = self.state.as_mut().ok_or(VaultError::ReadOnly)?;
-        let events = unique.into_iter().map(|planned| AuditEvent::UsePlanned {
-            run: planned.run.clone(),
-            secret: planned.secret.clone(),
-            host: planned.host.clone(),
-        });
         state.commit(Vec::new(), (now, &self.workspace), events)
     }
 
@@ -303,10 +319,20 @@ impl Vault {
     /// # Errors
     /// A broken chain, tampering or storage.
     pub fn audit(&self) -> Result<Vec<AuditRecord>, VaultError> {
+        self.audit_since(None)
+    }
+
+    /// [`Vault::audit`], from `since` on by the clock that the records were written with. Records before it
+    /// are verified like the others.
+    ///
+    /// # Errors
+    /// As [`Vault::audit`].
+    pub fn audit_since(&self, since: Option<OffsetDateTime>) -> Result<Vec<AuditRecord>, VaultError> {
         let Some(state) = &self.state else { return Ok(Vec::new()) };
         let mut records = Vec::new();
         state.walk_audit(&mut |record| {
-            if record.workspace.is_empty() || record.workspace == self.workspace {
+            let ours = record.workspace.is_empty() || record.workspace == self.workspace;
+            if ours && since.is_none_or(|since| record.time >= since) {
                 records.push(record);
             }
         })?;

@@ -3,6 +3,7 @@
 use http::Response;
 use orch_manifests::{AgentName, Digest};
 use orch_proxy::Body;
+use orch_vault::AuditEvent;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
@@ -60,6 +61,13 @@ pub(super) async fn put(mut call: Call<'_>) -> Result<Response<Body>, Failure> {
         granted_by: call.caller.name.to_string(),
     };
     let said = document(&row);
+    let granted = AuditEvent::Granted {
+        agent: row.agent.to_string(),
+        digest: digest.to_string(),
+        capabilities: row.capabilities.len() as u64,
+    };
+    // On record first: what is not, does not hold.
+    record(&call, granted).await?;
     call.service().store().put_grant(row).await?;
     Ok(reply::ok(&said))
 }
@@ -72,7 +80,14 @@ pub(super) async fn remove(call: Call<'_>) -> Result<Response<Body>, Failure> {
             Failure::usage("not_found", format!("nothing is granted to {digest}")).hint("GET /v1/grants")
         );
     }
+    let removed = AuditEvent::GrantRemoved { digest: digest.to_string() };
+    record(&call, removed).await?;
     Ok(reply::ok(&json!({ "digest": digest.to_string() })))
+}
+
+/// Puts it on record in the vault, which is made for that where there is none.
+async fn record(call: &Call<'_>, event: AuditEvent) -> Result<(), Failure> {
+    call.service().keeper().with_new(call.workspace(), move |vault| Ok(vault.record(vec![event])?)).await
 }
 
 fn digest(call: &Call<'_>) -> Result<Digest, Failure> {

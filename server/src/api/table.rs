@@ -22,7 +22,10 @@ pub(super) enum Access {
 /// What an endpoint does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Action {
+    Audit,
+    BackUpVault,
     CancelRun,
+    CompactVault,
     DiffVersions,
     GetAgent,
     GetBlob,
@@ -50,6 +53,8 @@ pub(super) enum Action {
     RunEvents,
     SubmitRun,
     Usage,
+    VaultStatus,
+    VerifyVault,
     WhoAmI,
 }
 
@@ -126,6 +131,12 @@ static TABLE: &[Endpoint] = &[
     row(GET, "/v1/secrets", SECRETS, Action::ListSecrets),
     row(PUT, "/v1/secrets/{name}", SECRETS, Action::PutSecret),
     row(DELETE, "/v1/secrets/{name}", SECRETS, Action::RemoveSecret),
+    row(GET, "/v1/audit", ADMIN, Action::Audit),
+    // The store holds every workspace: whether it is sound is not for one of them to ask.
+    row(GET, "/v1/vault", Access::Operator, Action::VaultStatus),
+    row(GET, "/v1/vault/verify", Access::Operator, Action::VerifyVault),
+    row(POST, "/v1/vault/backup", Access::Operator, Action::BackUpVault),
+    row(POST, "/v1/vault/compact", Access::Operator, Action::CompactVault),
     row(GET, "/v1/whoami", Access::Known, Action::WhoAmI),
     row(POST, "/v1/tokens", ADMIN, Action::MakeToken),
     row(GET, "/v1/tokens", ADMIN, Action::ListTokens),

@@ -20,6 +20,10 @@ impl From<VaultError> for Failure {
                 Some("another orch is using the vault: try again when it is done"),
             ),
             ErrorKind::Key => (Kind::Vault, "vault_key", Some(key_hint(&error))),
+            // A passphrase may be that of a backup, and says itself what a good one is.
+            ErrorKind::Slots if matches!(error, VaultError::WeakPassphrase { .. }) => {
+                (Kind::Vault, "vault_slots", None)
+            }
             ErrorKind::Slots => (Kind::Vault, "vault_slots", Some("orch vault slots list")),
             ErrorKind::Tampered => (
                 Kind::Vault,
@@ -67,6 +71,10 @@ fn key_hint(error: &VaultError) -> &'static str {
         }
         VaultError::NoSlotOpens { .. } => {
             "bring one of these keys back; without any nothing in the vault can be read"
+        }
+        VaultError::WrongBackupPassphrase => "try again with the passphrase that the backup was made with",
+        VaultError::AnotherVault { .. } => {
+            "move the vault that is here away, its .head file and its key file as well, and restore again"
         }
         _ => "put the vault's own key file back; without it nothing in the vault can be read",
     }

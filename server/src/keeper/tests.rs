@@ -3,7 +3,7 @@ use std::sync::mpsc;
 use orch_gateway::{Candidate, Plan, Witness};
 use orch_manifests::Slug;
 use orch_proxy::Use;
-use orch_vault::{AuditEvent, Clock, ExpectedVersion, Secret, SecretMeta};
+use orch_vault::{AuditEvent, Clock, Custody, ExpectedVersion, KeyChoice, Secret, SecretMeta};
 use tempfile::TempDir;
 use time::OffsetDateTime;
 
@@ -20,7 +20,7 @@ fn place() -> (TempDir, VaultLocation) {
         store: folder.path().join("vault"),
         key_file: folder.path().join("vault.key"),
         workspace: HERE.to_owned(),
-        custody: orch_vault::Custody::default(),
+        custody: Custody::default(),
     };
     (folder, location)
 }
@@ -251,4 +251,38 @@ async fn a_use_that_cannot_be_recorded_is_refused_until_it_can() {
     std::fs::rename(&aside, &location.store).expect("moved back");
     assert_eq!(witness.before_use(&candidate).await, Ok(()));
     assert_eq!(audited(&keeper, HERE).await.len(), 1);
+}
+
+#[tokio::test]
+async fn what_has_happened_makes_no_vault_and_asks_nobody() {
+    let (_folder, location) = place();
+    let refused = || {
+        vec![AuditEvent::Denied {
+            run: "r".to_owned(),
+            host: String::new(),
+            reason: "not_granted".to_owned(),
+        }]
+    };
+    let catalog = || Arc::new(Catalog::builtin());
+    let keeper = Keeper::new(location.clone(), catalog());
+    keeper.record_after(HERE, refused()).await.expect("nothing to hold it");
+    assert!(!location.store.exists());
+
+    let words = || Ok(Secret::new(b"correct horse battery staple".to_vec()));
+    let custody = Custody::new(KeyChoice::Passphrase);
+    let told = VaultLocation {
+        custody: custody.clone().with_passphrase(Arc::new(move |_| words())),
+        ..location.clone()
+    };
+    put(&mut Vault::open(&told, OpenMode::Create).expect("made"), "OPENAI_API_KEY", KEY).expect("stored");
+    let never = custody.with_passphrase(Arc::new(|_| panic!("nobody is to be asked")));
+    let keeper = Keeper::new(VaultLocation { custody: never, ..location }, catalog());
+    assert_eq!(keeper.record_after(HERE, refused()).await.expect_err("it is closed").code(), "vault_key");
+
+    // Whose passphrase was given for the run's keys is not asked for it again.
+    let keeper = Keeper::new(told.clone(), catalog());
+    drop(Vault::open(&told, OpenMode::ReadOnlyIfExists).expect("opens"));
+    keeper.record_after(HERE, refused()).await.expect("on record");
+    let log = keeper.with(HERE, |vault| Ok(vault.audit()?)).await.expect("an audit log");
+    assert!(log.iter().any(|record| matches!(record.event, AuditEvent::Denied { .. })));
 }

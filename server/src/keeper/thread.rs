@@ -8,7 +8,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 
-use orch_vault::{OpenMode, PlannedUse, Vault, VaultLocation};
+use orch_vault::{AuditEvent, OpenMode, Vault, VaultLocation};
 use tokio::sync::oneshot;
 
 use crate::failure::{Failure, Kind};
@@ -46,6 +46,8 @@ impl Custody {
         if !self.keep {
             return act(&mut Vault::open(&self.location(workspace), mode)?);
         }
+        // One that could not be opened again after it was compacted is tried anew: it is no empty vault.
+        self.held.take_if(|vault| !vault.exists());
         let vault = match &mut self.held {
             Some(vault) => vault,
             // A vault that is kept has to be there from the start: without a store there would be no lock to hold.
@@ -54,19 +56,32 @@ impl Custody {
         vault.enter(workspace)?;
         act(vault)
     }
+
+    /// Puts events on record. Those of uses come before the uses, and have to be; for what has happened already nobody
+    /// is asked for a passphrase, and no vault is missed.
+    fn record(&mut self, workspace: &str, events: Vec<AuditEvent>) -> Result<(), Failure> {
+        let ahead = events.iter().any(|event| matches!(event, AuditEvent::UsePlanned { .. }));
+        if ahead || self.keep {
+            return self.open(workspace, OpenMode::ReadOnlyIfExists, |vault| Ok(vault.record(events)?));
+        }
+        let location = self.location(workspace);
+        let location = VaultLocation { custody: location.custody.without_asking(), ..location };
+        let mut vault = Vault::open(&location, OpenMode::ReadOnlyIfExists)?;
+        if vault.exists() { Ok(vault.record(events)?) } else { Ok(()) }
+    }
 }
 
 type Call = Box<dyn FnOnce(&mut Custody) + Send>;
 
 enum Job {
     Call(Call),
-    Record(Uses),
+    Record(Waiting),
 }
 
-/// Planned uses that somebody waits to see on record.
-struct Uses {
+/// Events that somebody waits to see on record.
+struct Waiting {
     workspace: Arc<str>,
-    uses: Vec<PlannedUse>,
+    events: Vec<AuditEvent>,
     answer: oneshot::Sender<Result<(), Failure>>,
 }
 
@@ -100,10 +115,10 @@ impl VaultThread {
         heard.await.unwrap_or_else(|_| Err(gone()))
     }
 
-    /// Puts uses on record. All that wait at the same time become durable in one commit.
-    pub(super) async fn record(&self, workspace: Arc<str>, uses: Vec<PlannedUse>) -> Result<(), Failure> {
+    /// Puts events on record. All that wait at the same time become durable in one commit.
+    pub(super) async fn record(&self, workspace: Arc<str>, events: Vec<AuditEvent>) -> Result<(), Failure> {
         let (answer, heard) = oneshot::channel();
-        self.send(Job::Record(Uses { workspace, uses, answer }))?;
+        self.send(Job::Record(Waiting { workspace, events, answer }))?;
         heard.await.unwrap_or_else(|_| Err(gone()))
     }
 
@@ -152,15 +167,15 @@ fn gone() -> Failure {
 
 fn work(mut custody: Custody, queue: &Receiver<Job>) {
     while let Ok(first) = queue.recv() {
-        let mut uses = Vec::new();
+        let mut records = Vec::new();
         let mut calls = Vec::new();
         for job in std::iter::once(first).chain(queue.try_iter()) {
             match job {
-                Job::Record(waiting) => uses.push(waiting),
+                Job::Record(waiting) => records.push(waiting),
                 Job::Call(call) => calls.push(call),
             }
         }
-        commit(&mut custody, uses);
+        commit(&mut custody, records);
         for call in calls {
             call(&mut custody);
         }
@@ -168,15 +183,20 @@ fn work(mut custody: Custody, queue: &Receiver<Job>) {
 }
 
 /// One commit per workspace for everything that waits.
-fn commit(custody: &mut Custody, waiting: Vec<Uses>) {
-    let mut workspaces: BTreeMap<Arc<str>, Vec<Uses>> = BTreeMap::new();
+fn commit(custody: &mut Custody, waiting: Vec<Waiting>) {
+    let mut workspaces: BTreeMap<Arc<str>, Vec<Waiting>> = BTreeMap::new();
     for one in waiting {
         workspaces.entry(Arc::clone(&one.workspace)).or_default().push(one);
     }
     for (workspace, waiting) in workspaces {
-        let uses: Vec<PlannedUse> = waiting.iter().flat_map(|one| one.uses.iter().cloned()).collect();
-        let done =
-            custody.open(&workspace, OpenMode::ReadOnlyIfExists, |vault| Ok(vault.record_uses(&uses)?));
+        let mut events: Vec<AuditEvent> = Vec::new();
+        for event in waiting.iter().flat_map(|one| &one.events) {
+            // A run's use of a secret at a host is one record, however many ask for it at the same time.
+            if !matches!(event, AuditEvent::UsePlanned { .. }) || !events.contains(event) {
+                events.push(event.clone());
+            }
+        }
+        let done = custody.record(&workspace, events);
         for one in waiting {
             // As above: who does not wait any more is not told.
             let _ = one.answer.send(done.clone());

@@ -13,7 +13,7 @@ use crate::failure::Failure;
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Body {
-    value: Value,
+    value: Written,
     #[serde(default)]
     hosts: Vec<String>,
     #[serde(default)]
@@ -27,20 +27,20 @@ struct Body {
 }
 
 /// A JSON string that becomes a secret without being a `String` in between.
-struct Value(Secret);
+pub(crate) struct Written(pub(crate) Secret);
 
-impl<'de> Deserialize<'de> for Value {
+impl<'de> Deserialize<'de> for Written {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Text;
         impl Visitor<'_> for Text {
-            type Value = Value;
+            type Value = Written;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a string")
             }
 
-            fn visit_str<E>(self, text: &str) -> Result<Value, E> {
-                Ok(Value(Secret::new(text.as_bytes().to_vec())))
+            fn visit_str<E>(self, text: &str) -> Result<Written, E> {
+                Ok(Written(Secret::new(text.as_bytes().to_vec())))
             }
         }
         deserializer.deserialize_str(Text)

@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError};
 
 use super::Service;
 use super::live::{LiveRun, Once};
+use crate::afterwards;
 use crate::agent::Agent;
 use crate::failure::Failure;
 use crate::keeper::VaultAt;
@@ -18,7 +19,8 @@ use crate::store::AgentRow;
 const SMALL: usize = 16 << 10;
 
 impl Service {
-    /// The checks of a run: what takes time off the async threads, keys on the vault's. Nothing is put on record yet.
+    /// The checks of a run: what takes time off the async threads, keys on the vault's. What refuses it is put on
+    /// record, and no use yet.
     ///
     /// # Errors
     /// Whatever refuses it.
@@ -27,6 +29,17 @@ impl Service {
         request: RunRequest,
         live: &Arc<LiveRun>,
     ) -> Result<Prepared, Failure> {
+        let prepared = self.check(request, live).await;
+        if let Err(failure) = &prepared
+            && let Some(event) = afterwards::of_refusal(&live.run, failure)
+        {
+            // The refusal is what is reported.
+            let _ = self.keeper.record_after(&live.workspace, vec![event]).await;
+        }
+        prepared
+    }
+
+    async fn check(self: &Arc<Self>, request: RunRequest, live: &Arc<LiveRun>) -> Result<Prepared, Failure> {
         let workspace = live.workspace.as_str();
         let upstream = self.broker.upstream(request.simulate.as_ref()).await?;
         let granted = self.granted(workspace, &request.agent).await?;

@@ -11,6 +11,7 @@ use super::ending::Payer;
 use super::live::{LiveRun, Why};
 use super::queue::{Place, Turn};
 use super::{Mode, Service};
+use crate::afterwards;
 use crate::agent::Agent;
 use crate::broker::Concluded;
 use crate::execution::interrupted;
@@ -95,8 +96,17 @@ impl Service {
             }
         };
         let keep = self.mode == Mode::Serve;
+        let (run, uses) = (prepared.run.clone(), prepared.keys.uses.clone());
         let execution = self.broker.execute(prepared, keep, std::time::Instant::now(), &**live, stop);
         let concluded = self.keeping_record(live, payer, Box::pin(execution)).await;
+        let events = afterwards::of_run(&run, &uses, &concluded.decisions, concluded.not_kept);
+        // A run that used nothing of a vault that is closed to this process has nothing to tell of it.
+        if let Err(failure) = self.keeper.record_after(&live.workspace, events).await
+            && (keep || !uses.is_empty())
+        {
+            let text = format!("the vault's record of this run is not complete: {failure}");
+            live.tell(EventKind::Warning, &text);
+        }
         drop(turn);
         Some(concluded)
     }

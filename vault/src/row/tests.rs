@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 use crate::ErrorKind;
 use crate::golden::{self, VAULT};
@@ -79,4 +81,20 @@ fn fields_do_not_run_into_each_other() {
     assert_ne!(length_prefixed(&[b"ab", b"c"]), length_prefixed(&[b"a", b"bc"]));
     assert_ne!(length_prefixed(&[b"", b"a"]), length_prefixed(&[b"a", b""]));
     assert_ne!(length_prefixed(&[b"a"]), length_prefixed(&[b"a", b""]));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+
+    /// Whatever the bytes are, they are an error or what was written; never a panic.
+    #[test]
+    fn no_bytes_break_the_parser(bytes in proptest::collection::vec(any::<u8>(), 0..300), cut in 0_usize..200) {
+        let ring = golden::ring();
+        let name = "OPENAI_API_KEY".parse().unwrap();
+        let place = Place::value(&VAULT, "default", &name, 3);
+        prop_assert!(open(&ring, &place, &bytes).is_err());
+        let good = golden::hex(golden::ROW);
+        let spliced = [&good[..cut.min(good.len())], &bytes].concat();
+        prop_assert!(spliced == good || open(&ring, &place, &spliced).is_err());
+    }
 }

@@ -50,7 +50,7 @@ impl Ring {
         self.0.iter().find(|(number, _)| *number == term).map(|(_, key)| key)
     }
 
-    pub(super) fn encode(&self) -> Zeroizing<Vec<u8>> {
+    pub(crate) fn encode(&self) -> Zeroizing<Vec<u8>> {
         // The capacity is exact: growing would leave a copy of the keys behind.
         let mut out = Zeroizing::new(Vec::with_capacity(2 + self.0.len() * RING_ENTRY_LEN));
         let count = u16::try_from(self.0.len()).expect("terms are added by hand");
@@ -63,7 +63,7 @@ impl Ring {
         out
     }
 
-    pub(super) fn decode(bytes: &[u8]) -> Result<Ring, VaultError> {
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Ring, VaultError> {
         let (count, entries) = bytes.split_first_chunk::<2>().ok_or(Tampering::Slots)?;
         let (entries, rest) = entries.as_chunks::<RING_ENTRY_LEN>();
         if !rest.is_empty() || entries.is_empty() || entries.len() != usize::from(u16::from_be_bytes(*count))

@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 use crate::golden;
 use crate::{ErrorKind, VaultError};
@@ -107,4 +109,18 @@ fn unknown_versions_and_wrong_keys_are_told_apart() {
     assert_eq!(outcome(&header, &SlotKey { slot: SlotId([0; 16]), ..golden::slot() }), Some(ErrorKind::Key));
     let forged = SlotKey { key: Key::random().unwrap(), ..golden::slot() };
     assert_eq!(outcome(&header, &forged), Some(ErrorKind::Tampered));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
+
+    /// Whatever the bytes are, they are an error or what was written; never a panic.
+    #[test]
+    fn no_bytes_break_the_parser(bytes in proptest::collection::vec(any::<u8>(), 0..300), cut in 0_usize..400) {
+        prop_assert!(open(&bytes, &golden::slot()).is_err());
+        let _ = Ring::decode(&bytes);
+        let good = golden::hex(golden::SLOTS);
+        let spliced = [&good[..cut.min(good.len())], &bytes].concat();
+        prop_assert!(spliced == good || open(&spliced, &golden::slot()).is_err());
+    }
 }

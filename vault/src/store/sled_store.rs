@@ -161,6 +161,10 @@ impl Store for SledStore {
     fn sync(&self) -> Result<(), VaultError> {
         guarded(gave_up, || self.make_durable())
     }
+
+    fn bytes_on_disk(&self) -> Result<u64, VaultError> {
+        guarded(unreadable, || self.db.size_on_disk().map_err(engine))
+    }
 }
 
 fn visit_whole(key: &[u8], row: &[u8], seen: u8, count: u8, visit: &mut Visit<'_>) -> Result<(), VaultError> {

@@ -2,7 +2,8 @@
 
 use time::OffsetDateTime;
 
-use super::state::{SLOTS_KEY, State};
+use super::index::SLOTS_KEY;
+use super::state::State;
 use super::{Vault, VaultLocation, writable};
 use crate::custody::{self, key_slot, passphrase_slot};
 use crate::error::Tampering;

@@ -1,11 +1,12 @@
 //! Opening and creating: places, lock, store, key, in this order.
 
-use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use time::OffsetDateTime;
 
-use super::state::{HEAD_KEY, Opening, SLOTS_KEY, State, is_sealed};
+use super::index::{HEAD_KEY, SLOTS_KEY};
+use super::state::{Opening, State, is_sealed};
+use super::swap::{self, Beside};
 use super::{OpenMode, VaultLocation};
 use crate::VaultError;
 use crate::anchor::Anchor;
@@ -13,18 +14,24 @@ use crate::crypto::Key;
 use crate::error::Tampering;
 use crate::keyfile::KeyFile;
 use crate::place::{self, Access, Folder, StoreLock};
-use crate::slots::{self, Header, Ring};
+use crate::slots::{self, Header, Ring, SlotId};
 use crate::store::{SledStore, Store};
 
-/// Opens the store at `location`. `None`: there is none, and `mode` does not create one.
+/// Makes a state of a store that has a head: [`State::load`], or what else looks at it.
+pub(super) type Load<'a> = &'a mut dyn FnMut(Opening, &[u8]) -> Result<State, VaultError>;
+
+/// Opens the store at `location`, with `known` where it still holds. `None`: there is none, and `mode` does not
+/// create one.
 pub(super) fn open(
     location: &VaultLocation,
     mode: OpenMode,
     now: OffsetDateTime,
+    known: Option<(Key, SlotId)>,
+    load: Load<'_>,
 ) -> Result<Option<State>, VaultError> {
     let create = mode == OpenMode::Create;
     let beside = Beside::of(&location.store)?;
-    if !place::exists(&location.store)? {
+    if !place::exists(&location.store)? && !swap::is_pending(&location.store, &beside)? {
         if place::exists(&location.store.with_file_name(&beside.anchor))? {
             return Err(Tampering::RolledBack.into());
         }
@@ -34,6 +41,7 @@ pub(super) fn open(
     }
     let parent = Folder::parent_of(&location.store, create)?;
     let lock = StoreLock::acquire(&parent, &beside.lock)?;
+    swap::finish(&parent, &beside)?;
     let folder = Folder::store(&location.store, create)?;
     let identity = folder.identity()?;
     if is_sealed(identity) {
@@ -74,7 +82,10 @@ pub(super) fn open(
         (_, None) => Err(Tampering::HeadMissing.into()),
         (Some(header), Some(head)) => {
             let header = Header::parse(&header)?;
-            let (ring_key, opened_by) = location.custody.unlock(&header, &key_file)?;
+            let (ring_key, opened_by) = match known {
+                Some((ring_key, opened_by)) if header.open(&ring_key).is_ok() => (ring_key, opened_by),
+                _ => location.custody.unlock(&header, &key_file)?,
+            };
             let ring = header.open(&ring_key)?;
             let opening = Opening {
                 store: Box::new(store),
@@ -86,27 +97,8 @@ pub(super) fn open(
                 identity,
                 lock: Some(lock),
             };
-            State::load(opening, &head).map(Some)
+            load(opening, &head).map(Some)
         }
-    }
-}
-
-/// The names of the files beside the store's folder.
-struct Beside {
-    lock: PathBuf,
-    anchor: PathBuf,
-}
-
-impl Beside {
-    fn of(store: &Path) -> Result<Beside, VaultError> {
-        let name =
-            store.file_name().ok_or_else(|| VaultError::place(store, "is not the name of a folder"))?;
-        let with = |extension: &str| {
-            let mut name = OsString::from(name);
-            name.push(extension);
-            PathBuf::from(name)
-        };
-        Ok(Beside { lock: with(".lock"), anchor: with(".head") })
     }
 }
 

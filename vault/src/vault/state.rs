@@ -6,8 +6,11 @@ use std::sync::{Mutex, PoisonError};
 use data_encoding::HEXLOWER;
 use time::OffsetDateTime;
 
+use super::index::{AFTER_AUDIT, AUDIT_PREFIX, HEAD_KEY, Index, SLOTS_KEY, audit_key};
+use super::verify::{Subject, Verification, inspect};
 use crate::anchor::{self, Anchor, Mark};
 use crate::audit::{self, Tip};
+use crate::backup::Rows;
 use crate::crypto::{self, Hash, Key, Label};
 use crate::error::Tampering;
 use crate::head::{self, Head};
@@ -18,16 +21,6 @@ use crate::slots::{Ring, SlotId};
 use crate::store::{Batch, Store};
 use crate::{AuditEvent, AuditRecord, Secret, SecretName, VaultError};
 
-/// The key of the slot header.
-pub(super) const SLOTS_KEY: &[u8] = b"k";
-/// The key of the head.
-pub(super) const HEAD_KEY: &[u8] = b"h";
-/// The first byte of the keys of audit records; their sequence number follows. Everything below and above
-/// is a row that the root covers, the head excepted.
-const AUDIT_PREFIX: u8 = b'a';
-const AFTER_AUDIT: u8 = AUDIT_PREFIX + 1;
-/// How much of the workspace's MAC is in front of its rows' keys.
-const WORKSPACE_LEN: usize = 16;
 /// How much of a fingerprint is kept.
 const FINGERPRINT_LEN: usize = 8;
 
@@ -53,6 +46,14 @@ pub(super) struct Opening {
     pub(super) lock: Option<StoreLock>,
 }
 
+/// How large a store is, and how often it changed.
+pub(super) struct Extent {
+    pub(super) generation: u64,
+    pub(super) audit_records: u64,
+    pub(super) live_bytes: u64,
+    pub(super) disk_bytes: u64,
+}
+
 /// An open store.
 pub(super) struct State {
     // Dropped in this order: the lock goes last.
@@ -61,7 +62,7 @@ pub(super) struct State {
     pub(super) ring: Ring,
     pub(super) ring_key: Key,
     pub(super) opened_by: SlotId,
-    index: Key,
+    index: Index,
     fingerprint: Key,
     pub(super) root: RowsRoot,
     tip: Tip,
@@ -69,7 +70,7 @@ pub(super) struct State {
     head_link: Hash,
     anchor: Option<Anchor>,
     identity: (u64, u64),
-    _lock: Option<StoreLock>,
+    lock: Option<StoreLock>,
 }
 
 impl State {
@@ -106,9 +107,9 @@ impl State {
 
     fn with(opening: Opening, root: RowsRoot, tip: Tip, (generation, head_link): (u64, Hash)) -> State {
         let Opening { store, vault, ring, ring_key, opened_by, anchor, identity, lock } = opening;
-        // From the first term, or a new one would hide every row and make every value look changed.
-        let derive = |label| crypto::derive(ring.oldest(), &vault, label);
-        let (index, fingerprint) = (derive(Label::Index), derive(Label::Fingerprint));
+        // From the first term, or a new one would make every value look changed.
+        let fingerprint = crypto::derive(ring.oldest(), &vault, Label::Fingerprint);
+        let index = Index::of(&vault, &ring);
         State {
             store,
             vault,
@@ -123,7 +124,7 @@ impl State {
             head_link,
             anchor,
             identity,
-            _lock: lock,
+            lock,
         }
     }
 
@@ -201,25 +202,14 @@ impl State {
         if tip == self.tip { Ok(()) } else { Err(Tampering::Audit(tip.records).into()) }
     }
 
-    /// Where the row of `name` is kept: its kind, a MAC of the workspace, a MAC of kind, workspace and name.
+    /// Where the row of `name` is kept.
     pub(super) fn row_key(&self, kind: RowKind, workspace: &str, name: &SecretName) -> Vec<u8> {
-        let fields = [&b"orch.vault.key/1"[..], kind.tag(), workspace.as_bytes(), name.as_str().as_bytes()];
-        let mut key = self.workspace_prefix(kind, workspace);
-        key.extend_from_slice(&crypto::mac(&self.index, &[&length_prefixed(&fields)]));
-        key
+        self.index.row_key(kind, workspace, name)
     }
 
     /// What the keys of a workspace's rows of one kind begin with.
     pub(super) fn workspace_prefix(&self, kind: RowKind, workspace: &str) -> Vec<u8> {
-        let mac =
-            crypto::mac(&self.index, &[&length_prefixed(&[b"orch.vault.workspace/1", workspace.as_bytes()])]);
-        let mut key = vec![match kind {
-            RowKind::Meta => b'm',
-            RowKind::Value => b'v',
-            RowKind::Audit => AUDIT_PREFIX,
-        }];
-        key.extend(mac.iter().take(WORKSPACE_LEN));
-        key
+        self.index.workspace_prefix(kind, workspace)
     }
 
     /// A keyed digest of a value.
@@ -228,6 +218,51 @@ impl State {
         let mac = value.expose(|value| crypto::mac(&self.fingerprint, &[&workspace, value]));
         let (short, _) = mac.split_at(FINGERPRINT_LEN);
         HEXLOWER.encode(short)
+    }
+
+    /// Every row, sorted by key, the head and the audit log among them.
+    pub(super) fn all_rows(&self) -> Result<Rows, VaultError> {
+        self.check_open()?;
+        let mut rows = Rows::new();
+        self.store.scan(&[], None, &mut |key, row| {
+            rows.push((key.to_vec(), row.to_vec()));
+            Ok(())
+        })?;
+        Ok(rows)
+    }
+
+    /// The next generation will be beyond `floor`.
+    pub(super) fn raise_generation(&mut self, floor: u64) {
+        self.generation = self.generation.max(floor);
+    }
+
+    /// What the anchor of this state says.
+    pub(super) fn mark(&self) -> Mark {
+        Mark { generation: self.generation, link: self.head_link }
+    }
+
+    /// Closes the store, and keeps its keys and its lock.
+    pub(super) fn into_keys(self) -> (VaultId, Ring, Option<StoreLock>) {
+        (self.vault, self.ring, self.lock)
+    }
+
+    /// Reads and checks everything there is; see [`inspect`].
+    pub(super) fn verify(&self) -> Result<Verification, VaultError> {
+        self.check_open()?;
+        let (store, anchor) = (&*self.store, self.anchor.as_ref());
+        inspect(Subject { store, vault: &self.vault, ring: &self.ring, anchor })
+    }
+
+    /// The generation, the number of audit records, and the bytes of all rows together and on disk.
+    pub(super) fn extent(&self) -> Result<Extent, VaultError> {
+        self.check_open()?;
+        let mut live = 0;
+        self.store.scan(&[], None, &mut |key, row| {
+            live += (key.len() + row.len()) as u64;
+            Ok(())
+        })?;
+        let (generation, audit_records) = (self.generation, self.tip.records);
+        Ok(Extent { generation, audit_records, live_bytes: live, disk_bytes: self.store.bytes_on_disk()? })
     }
 
     fn write_anchor(&self, mark: Mark) -> Result<(), VaultError> {
@@ -240,13 +275,6 @@ impl State {
     fn check_open(&self) -> Result<(), VaultError> {
         if is_sealed(self.identity) { Err(VaultError::Sealed) } else { Ok(()) }
     }
-}
-
-/// The key of an audit record.
-pub(super) fn audit_key(sequence: u64) -> Vec<u8> {
-    let mut key = vec![AUDIT_PREFIX];
-    key.extend_from_slice(&sequence.to_be_bytes());
-    key
 }
 
 fn read_rows(store: &dyn Store) -> Result<RowsRoot, VaultError> {

@@ -524,3 +524,104 @@ fn several_slots_that_do_not_open_are_all_named() {
     }
     assert!(!error.to_string().contains("a wrong passphrase"));
 }
+
+#[test]
+fn a_compaction_keeps_every_slot() {
+    let (home, custody, keychain) = with_every_slot();
+    let mut vault = open(&home, &custody).unwrap();
+    // Rows under two terms, and slots that were wrapped anew.
+    let (custody, asked) = saying(custody, PASSPHRASE);
+    drop(vault);
+    vault = open(&home, &custody).unwrap();
+    vault.rekey().unwrap();
+    set(&mut vault, "B", CANARY);
+    let before = vault.slots().unwrap();
+    assert_eq!(before.len(), 4);
+    vault.compact().unwrap().unwrap();
+    assert_eq!(vault.slots().unwrap(), before);
+    assert_eq!(vault.status().unwrap().unwrap().slots, before);
+    assert!(vault.verify().unwrap().is_sound());
+    set(&mut vault, "B", CANARY);
+    drop(vault);
+    let sees = |expected: SlotKind| {
+        let vault = open(&home, &custody).unwrap();
+        assert_eq!(in_use(&vault), expected);
+        assert_eq!(get(&vault, "A"), Some((CANARY.to_vec(), 1)));
+        assert_eq!(get(&vault, "B"), Some((CANARY.to_vec(), 2)));
+    };
+    sees(SlotKind::File);
+    fs::rename(home.key_file(), home.path().join("aside")).unwrap();
+    sees(SlotKind::SystemdCredential);
+    fs::remove_file(home.path().join("credential")).unwrap();
+    sees(SlotKind::Keychain);
+    keychain.entries.lock().unwrap().clear();
+    sees(SlotKind::Passphrase);
+    // Once, for the new keys: who compacts is asked for nothing.
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn a_compaction_needs_no_key_but_the_one_that_opened_the_vault() {
+    let home = Home::in_memory();
+    let keychain = Arc::new(Fake::default());
+    let custody = Custody::new(KeyChoice::Keychain).with_keychain(keychain.clone());
+    let mut vault = open(&home, &custody).unwrap();
+    set(&mut vault, "A", CANARY);
+    keychain.breaks("it is locked");
+    vault.compact().unwrap().unwrap();
+    assert_eq!((in_use(&vault), get(&vault, "A")), (SlotKind::Keychain, Some((CANARY.to_vec(), 1))));
+    assert_eq!(set(&mut vault, "A", CANARY).get(), 2);
+    assert!(!home.key_file().exists());
+}
+
+#[test]
+fn a_backup_of_a_vault_with_several_slots_is_restored_to_one() {
+    let (home, custody, _keychain) = with_every_slot();
+    let (custody, _) = saying(custody, PASSPHRASE);
+    let mut vault = open(&home, &custody).unwrap();
+    vault.rekey().unwrap();
+    set(&mut vault, "B", CANARY);
+    let backup = vault.backup(&secret("five or six random words")).unwrap();
+    drop(vault);
+
+    let elsewhere = Home::in_memory();
+    let there = elsewhere.location("default");
+    let status = Vault::restore(&there, &backup, &secret("five or six random words")).unwrap();
+    assert_eq!(status.slots.iter().map(|slot| slot.kind).collect::<Vec<_>>(), [SlotKind::File]);
+    let mut restored = elsewhere.open();
+    for name in ["A", "B"] {
+        assert_eq!(get(&restored, name), Some((CANARY.to_vec(), 1)));
+    }
+    assert!(restored.verify().unwrap().is_sound());
+    // It takes slots, and new keys, like any other.
+    restored.add_slot(NewSlot::Passphrase(secret("another passphrase")), false).unwrap();
+    drop(restored);
+    let (by_passphrase, _) = saying(Custody::default(), "another passphrase");
+    assert_eq!(open(&elsewhere, &by_passphrase).unwrap().rekey().unwrap().term, 3);
+    fs::remove_file(elsewhere.key_file()).unwrap();
+    let restored = open(&elsewhere, &by_passphrase).unwrap();
+    assert_eq!((in_use(&restored), get(&restored, "A")), (SlotKind::Passphrase, Some((CANARY.to_vec(), 1))));
+    drop(restored);
+
+    // In the place of the vault that it was made of: its other slots do not come back.
+    let mut here = home.location("default");
+    here.custody = custody.clone();
+    Vault::restore(&here, &backup, &secret("five or six random words")).unwrap();
+    assert_eq!(kinds(&open(&home, &custody).unwrap()), [SlotKind::File]);
+    assert_eq!(get(&open(&home, &Custody::default()).unwrap(), "B"), Some((CANARY.to_vec(), 1)));
+}
+
+#[test]
+fn a_passphrase_that_was_given_opens_where_nobody_is_asked() {
+    let home = Home::in_memory();
+    let (custody, asked) = saying(Custody::new(KeyChoice::Passphrase), PASSPHRASE);
+    set(&mut open(&home, &custody).unwrap(), "A", CANARY);
+    let (again, asked_again) = saying(Custody::default(), PASSPHRASE);
+    let refused = open(&home, &again.clone().without_asking()).err().unwrap();
+    assert_eq!((refused.kind(), asked_again.load(Ordering::Relaxed)), (ErrorKind::Key, 0));
+    drop(open(&home, &again).unwrap());
+    let vault = open(&home, &again.without_asking()).unwrap();
+    assert_eq!(get(&vault, "A"), Some((CANARY.to_vec(), 1)));
+    assert_eq!(asked_again.load(Ordering::Relaxed), 1);
+    assert_eq!(asked.load(Ordering::Relaxed), 1);
+}

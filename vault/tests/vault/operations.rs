@@ -344,3 +344,41 @@ fn a_value_is_in_none_of_the_files() {
         }
     }
 }
+
+#[test]
+fn what_happens_outside_is_on_record_in_order() {
+    let home = Home::with(&["A"]);
+    let run = || "run_1".to_owned();
+    let events = vec![
+        AuditEvent::Granted { agent: "acme/a".into(), digest: "sha256:00".into(), capabilities: 2 },
+        AuditEvent::Denied { run: run(), host: String::new(), reason: "not_granted".into() },
+        AuditEvent::OpenFailed { run: run(), reason: "secret_expired".into() },
+        AuditEvent::UseCounted {
+            run: run(),
+            secret: name("A"),
+            host: "h.example".into(),
+            uses: 7,
+            complete: true,
+        },
+        AuditEvent::GrantRemoved { digest: "sha256:00".into() },
+    ];
+    // A vault opened for reading takes them: they are about others.
+    let mut vault = home.try_open(OpenMode::ReadOnlyIfExists).unwrap();
+    vault.record(events.clone()).unwrap();
+    let log = vault.audit().unwrap();
+    let logged: Vec<_> = log[2..].iter().map(|record| record.event.clone()).collect();
+    assert_eq!(logged, events);
+
+    // All of them, or none.
+    let bad = AuditEvent::Denied { run: "two words".into(), host: String::new(), reason: "x".into() };
+    let error = vault.record(vec![events[0].clone(), bad]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Usage);
+    assert_eq!(vault.audit().unwrap().len(), log.len());
+    // From a time on: these were all written within one second or two.
+    let later = log.last().unwrap().time + time::Duration::hours(1);
+    assert_eq!(vault.audit_since(Some(later)).unwrap(), []);
+    assert_eq!(vault.audit_since(Some(log[0].time)).unwrap().len(), log.len());
+    drop(vault);
+    let mut nothing = Home::new().try_open(OpenMode::ReadOnlyIfExists).unwrap();
+    assert!(matches!(nothing.record(events), Err(VaultError::ReadOnly)));
+}

@@ -1,5 +1,6 @@
 //! A vault in a temporary folder, and ways to reach beneath it.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -148,6 +149,50 @@ pub(crate) fn copy_folder(from: &Path, to: &Path) {
             fs::copy(entry.path(), target).unwrap();
         }
     }
+}
+
+/// Entries of sled, below everything that the vault does.
+pub(crate) type Entries = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// What sled holds: each row in one piece, since these are small.
+pub(crate) fn entries(home: &Home) -> Entries {
+    with_sled(home, |db| {
+        db.iter().map(|entry| entry.map(|(key, value)| (key.to_vec(), value.to_vec())).unwrap()).collect()
+    })
+}
+
+/// Makes sled hold exactly `entries`.
+pub(crate) fn replace(home: &Home, entries: &Entries) {
+    with_sled(home, |db| {
+        db.clear().unwrap();
+        for (key, value) in entries {
+            db.insert(key.as_slice(), value.as_slice()).unwrap();
+        }
+    });
+}
+
+pub(crate) fn with_sled<T>(home: &Home, work: impl FnOnce(&sled::Db) -> T) -> T {
+    let config = sled::Config::new().path(home.store()).flush_every_ms(None);
+    // An earlier handle of this process may take a moment to let go of the file.
+    let db = loop {
+        match config.open() {
+            Ok(db) => break db,
+            Err(sled::Error::Io(_)) => std::thread::yield_now(),
+            Err(error) => panic!("{error}"),
+        }
+    };
+    let outcome = work(&db);
+    db.flush().unwrap();
+    outcome
+}
+
+pub(crate) fn keys_of(entries: &Entries, kind: u8) -> Vec<Vec<u8>> {
+    entries.keys().filter(|key| key.first() == Some(&kind)).cloned().collect()
+}
+
+/// How often a process is killed, or the power lost: 20 times, or what `ORCH_VAULT_TRIALS` says.
+pub(crate) fn trials_wanted() -> u64 {
+    std::env::var("ORCH_VAULT_TRIALS").map_or(20, |text| text.parse().unwrap())
 }
 
 /// The name of a variable that makes a test binary play a child's part.

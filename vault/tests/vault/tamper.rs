@@ -3,47 +3,12 @@
 //! Two depths: through sled, entry by entry; and in the bytes of sled's own files, where sled takes what is
 //! damaged for the torn end of its log, and goes back in time.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
 use orch_vault::{ErrorKind, OpenMode, Tampering, Vault, VaultError};
 
 use crate::support::*;
-
-type Entries = BTreeMap<Vec<u8>, Vec<u8>>;
-
-/// What sled holds: each row in one piece, since these are small.
-fn entries(home: &Home) -> Entries {
-    with_sled(home, |db| {
-        db.iter().map(|entry| entry.map(|(key, value)| (key.to_vec(), value.to_vec())).unwrap()).collect()
-    })
-}
-
-/// Makes sled hold exactly `entries`.
-fn replace(home: &Home, entries: &Entries) {
-    with_sled(home, |db| {
-        db.clear().unwrap();
-        for (key, value) in entries {
-            db.insert(key.as_slice(), value.as_slice()).unwrap();
-        }
-    });
-}
-
-fn with_sled<T>(home: &Home, work: impl FnOnce(&sled::Db) -> T) -> T {
-    let config = sled::Config::new().path(home.store()).flush_every_ms(None);
-    // An earlier handle of this process may take a moment to let go of the file.
-    let db = loop {
-        match config.open() {
-            Ok(db) => break db,
-            Err(sled::Error::Io(_)) => std::thread::yield_now(),
-            Err(error) => panic!("{error}"),
-        }
-    };
-    let outcome = work(&db);
-    db.flush().unwrap();
-    outcome
-}
 
 /// Opens the vault and reads everything in it.
 fn read_all(home: &Home) -> Result<Vec<(String, Vec<u8>)>, VaultError> {
@@ -63,10 +28,6 @@ fn tampering(home: &Home) -> Option<Tampering> {
         Err(error) => panic!("{error}"),
         Ok(_) => None,
     }
-}
-
-fn keys_of(entries: &Entries, kind: u8) -> Vec<Vec<u8>> {
-    entries.keys().filter(|key| key.first() == Some(&kind)).cloned().collect()
 }
 
 /// Every fifth byte; with the store in memory, the crate's own tests do every one.

@@ -8,8 +8,9 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use orch_server::vault::slot as slot_json;
 use orch_server::{Failure, Kind};
-use orch_vault::{AddedSlot, NewSlot, OpenMode, Secret, SlotInfo, SlotKind, Vault};
+use orch_vault::{AddedSlot, NewSlot, OpenMode, Secret, SlotInfo, Vault};
 use serde_json::{Value, json};
 
 use crate::args::{AddSlotCommand, RmSlotArgs, SlotsArgs, SlotsCommand};
@@ -33,7 +34,7 @@ pub(super) fn run(here: &Installation, args: &SlotsArgs, printer: Printer) -> Re
 pub(super) fn rekey(here: &Installation, printer: Printer) -> Result<(), Failure> {
     let rekeyed = existing(here, OpenMode::WriteIfExists)?.rekey()?;
     if printer.json() {
-        let slots: Vec<Value> = rekeyed.slots.iter().map(row).collect();
+        let slots: Vec<Value> = rekeyed.slots.iter().map(slot_json).collect();
         return printer.result_json(&json!({ "term": rekeyed.term, "slots": slots })).or_else(broken_pipe);
     }
     printer.note(&format!(
@@ -46,7 +47,7 @@ pub(super) fn rekey(here: &Installation, printer: Printer) -> Result<(), Failure
 fn list(here: &Installation, printer: Printer) -> Result<(), Failure> {
     let slots = existing(here, OpenMode::ReadOnlyIfExists)?.slots()?;
     if printer.json() {
-        let rows: Vec<Value> = slots.iter().map(row).collect();
+        let rows: Vec<Value> = slots.iter().map(slot_json).collect();
         return printer.result_json(&json!({ "slots": rows })).or_else(broken_pipe);
     }
     let line = |slot: &SlotInfo| {
@@ -68,7 +69,7 @@ fn add(here: &Installation, new: &AddSlotCommand, printer: Printer) -> Result<()
         AddSlotCommand::SystemdCredential { out, replace } => add_credential(&mut vault, out, *replace)?,
     };
     if printer.json() {
-        return printer.result_json(&json!({ "slot": row(&added.slot) })).or_else(broken_pipe);
+        return printer.result_json(&json!({ "slot": slot_json(&added.slot) })).or_else(broken_pipe);
     }
     printer.note(&format!("added the {} slot {}", added.slot.kind, short(&added.slot)));
     Ok(())
@@ -113,7 +114,7 @@ fn remove(here: &Installation, args: &RmSlotArgs, printer: Printer) -> Result<()
     }
     let removed = existing(here, OpenMode::WriteIfExists)?.remove_slot(slot.id)?;
     if printer.json() {
-        return printer.result_json(&json!({ "removed": row(&removed) })).or_else(broken_pipe);
+        return printer.result_json(&json!({ "removed": slot_json(&removed) })).or_else(broken_pipe);
     }
     printer.note(&format!("removed the {} slot {}", removed.kind, short(&removed)));
     printer.note("who has a copy of its key and of the vault can read what that copy holds; orch vault rekey keeps them from what comes later");
@@ -155,16 +156,4 @@ fn existing(here: &Installation, mode: OpenMode) -> Result<Vault, Failure> {
 
 fn short(slot: &SlotInfo) -> String {
     slot.id.to_string().chars().take(SHORT_ID).collect()
-}
-
-fn row(slot: &SlotInfo) -> Value {
-    let number = match slot.kind {
-        SlotKind::Unknown(number) => Some(number),
-        _ => None,
-    };
-    let mut row = json!({ "id": slot.id.to_string(), "kind": slot.kind.as_str(), "in_use": slot.in_use });
-    if let Some(number) = number {
-        row["number"] = json!(number);
-    }
-    row
 }

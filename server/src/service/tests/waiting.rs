@@ -28,6 +28,19 @@ async fn uses_on_record(stage: &Stage, run: &RunId) -> usize {
     stage.service.keeper().with(WORKSPACE, count).await.expect("readable")
 }
 
+/// Why the vault's record says that a run was refused.
+async fn refusals_on_record(stage: &Stage, run: &RunId) -> Vec<String> {
+    let run = run.to_string();
+    let reasons = move |vault: &mut orch_vault::Vault| {
+        let reason = |event| match event {
+            AuditEvent::Denied { run: of, reason, .. } if of == run => Some(reason),
+            _ => None,
+        };
+        Ok(vault.audit()?.into_iter().filter_map(|record| reason(record.event)).collect())
+    };
+    stage.service.keeper().with(WORKSPACE, reasons).await.expect("readable")
+}
+
 async fn grant(stage: &Stage, agent: &Agent) {
     let row = GrantRow {
         workspace: WORKSPACE.to_owned(),
@@ -53,6 +66,7 @@ async fn a_grant_that_was_taken_back_does_not_reach_a_run_that_waited() {
     let (status, exit_code, code) = stage.end(&run).await;
     assert_eq!((status, exit_code, code.as_str()), (RunStatus::Failed, 4, "not_granted"));
     assert_eq!(stage.row(&run).await.started, None, "nothing of it happened");
+    assert_eq!(refusals_on_record(&stage, &run).await, ["not_granted"]);
 
     grant(&stage, &talker).await;
     let turn = stage.turn();

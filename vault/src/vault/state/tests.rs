@@ -51,6 +51,10 @@ impl Store for Memory {
         self.synced.store(true, Ordering::SeqCst);
         Ok(())
     }
+
+    fn bytes_on_disk(&self) -> Result<u64, VaultError> {
+        Ok(0)
+    }
 }
 
 fn opening(store: &Memory, identity: u64) -> Opening {
