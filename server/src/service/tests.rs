@@ -71,8 +71,12 @@ fn parts(folder: &tempfile::TempDir) -> Parts {
     let set = BTreeMap::from([("ORCH_HOME".to_owned(), folder.path().display().to_string())]);
     let home = Home::locate(&Environment::Fixed(set)).expect("a home");
     let config = Config { max_running: 1, ..Config::default() };
-    let vault =
-        VaultLocation { store: home.vault(), key_file: home.vault_key(), workspace: WORKSPACE.to_owned() };
+    let vault = VaultLocation {
+        store: home.vault(),
+        key_file: home.vault_key(),
+        workspace: WORKSPACE.to_owned(),
+        custody: orch_vault::Custody::default(),
+    };
     let catalog = config.catalog().expect("a catalog");
     let program = PathBuf::from("/nonexistent/orch");
     Parts { home, config, catalog, vault, program, simulate: None }
