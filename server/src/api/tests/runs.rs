@@ -139,7 +139,7 @@ async fn what_is_granted_with_a_run_takes_a_scope_and_keys_take_a_private_line()
         assert_eq!(stage.ask(&token, "POST", "/v1/runs?wait", Some(&body)).await.status, 200);
     }
     let far = Peer::Tcp { address: ([192, 0, 2, 1], 9).into(), tls: false };
-    let proxied = |private| Peer::Proxied { client: [192, 0, 2, 1].into(), private };
+    let proxied = |private| Peer::Proxied { client: Client::At([192, 0, 2, 1].into()), private };
     for (name, value) in
         [("keys", json!([{ "key": "sk-secret" }])), ("env_keys", json!({ "OPENAI_API_KEY": "sk-secret" }))]
     {
