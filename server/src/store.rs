@@ -67,7 +67,8 @@ struct Inner {
     // Before the writer, so that its connection is the last to close: one that only reads would leave the log behind.
     readers: Readers,
     writer: Writer,
-    /// Whether the log may hold requests of runs that this handle has ended.
+    /// Whether the log may hold requests of runs that have ended: of this handle's, and at first of those of a process
+    /// that died with its log as it was.
     log_holds_requests: AtomicBool,
     blobs: Blobs,
     documents: Blobs,
@@ -98,7 +99,7 @@ impl Store {
                 documents: Blobs::open(&folder.join("documents"))?,
                 writer: Writer::start(db, path.clone())?,
                 readers: Readers::new(path),
-                log_holds_requests: AtomicBool::new(false),
+                log_holds_requests: AtomicBool::new(true),
                 ledger: Mutex::default(),
                 folder: folder.into(),
             }),
@@ -119,8 +120,9 @@ impl Store {
         self.inner.writer.write(|_| Ok(())).await
     }
 
-    /// Empties the write-ahead log when this handle has ended runs since the last time: what a row held before stands in it until
-    /// then. Others that use the database at this moment are not waited for; then it is for the next time.
+    /// Empties the write-ahead log, the first time and then when this handle has ended runs since the last: what a row
+    /// held before stands in it until then. Others that use the database at this moment are not waited for; then it is
+    /// for the next time.
     ///
     /// # Errors
     /// `store_busy`, and those of [`Store`].
