@@ -1,5 +1,7 @@
 //! Nothing stays of what nobody needs any more.
 
+use std::time::{Duration, SystemTime};
+
 use super::*;
 
 /// Files below a folder that hold these bytes.
@@ -85,4 +87,58 @@ async fn a_store_that_is_closed_leaves_no_log() {
     assert!(log.exists());
     drop(stage.store);
     assert!(!log.exists());
+}
+
+/// The file of a document, `age` seconds after it was last written.
+fn aged(stage: &Stage, document: &Value, age: u64) -> std::path::PathBuf {
+    let hex = Digest::of(document.to_string().as_bytes()).to_hex();
+    let path = stage.folder.path().join("documents").join(&hex[..2]).join(&hex);
+    let file = fs::File::options().write(true).open(&path).expect("a file");
+    file.set_modified(SystemTime::now() - Duration::from_secs(age)).expect("aged");
+    path
+}
+
+#[tokio::test]
+async fn documents_that_no_row_names_are_removed_when_they_are_old() {
+    let stage = stage();
+    let long = |what: &str| json!({ "what": what, "padding": "x".repeat(20_000) });
+    // In more rows than are looked at in one go.
+    for _ in 0..3 {
+        accepted(&stage.store, new_run("default")).await;
+    }
+    let waits = accepted(&stage.store, NewRun { request: long("request"), ..new_run("default") }).await;
+    let ended = accepted(&stage.store, new_run("default")).await;
+    let report = Some(long("report"));
+    stage.store.finish(&ended, RunEnd { report, ..end(RunStatus::Succeeded) }).await.expect("ended");
+    // What a process leaves that dies between its document and its row.
+    for what in ["orphan", "young"] {
+        Document::keep(&stage.store.inner.documents, &long(what)).await.expect("kept");
+    }
+    let [request, report, orphan, young] =
+        [("request", 7200), ("report", 7200), ("orphan", 7200), ("young", 60)]
+            .map(|(what, age)| aged(&stage, &long(what), age));
+    let other = orphan.with_file_name("notes.txt");
+    fs::write(&other, "not a document").expect("written");
+
+    assert_eq!(stage.store.sweep_by(2).await.expect("swept"), 1);
+    assert!(!orphan.exists());
+    assert!(request.exists() && report.exists() && young.exists() && other.exists());
+    for (run, what) in [(&waits, "request"), (&ended, "report")] {
+        let row = stage.store.run("default", run).await.expect("read").expect("there");
+        assert!(row.request == long(what) || row.report == Some(long(what)));
+    }
+    assert_eq!(stage.store.sweep().await.expect("swept"), 0);
+}
+
+#[tokio::test]
+async fn a_document_that_is_kept_once_more_is_young_again() {
+    let stage = stage();
+    let document = json!({ "padding": "x".repeat(20_000) });
+    let documents = &stage.store.inner.documents;
+    Document::keep(documents, &document).await.expect("kept");
+    let path = aged(&stage, &document, 7200);
+    // Whoever keeps it is about to name it in a row.
+    Document::keep(documents, &document).await.expect("kept again");
+    assert_eq!(stage.store.sweep().await.expect("swept"), 0);
+    assert!(path.exists());
 }
