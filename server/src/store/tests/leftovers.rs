@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use super::*;
 
 /// Files below a folder that hold these bytes.
-fn holding(folder: &Path, needle: &[u8]) -> Vec<std::path::PathBuf> {
+pub(super) fn holding(folder: &Path, needle: &[u8]) -> Vec<std::path::PathBuf> {
     let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
     entries
         .flat_map(|path| {
