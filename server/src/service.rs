@@ -237,8 +237,7 @@ impl Service {
     /// # Errors
     /// Whatever refuses it; then nothing was accepted.
     pub async fn submit(self: &Arc<Self>, caller: &Caller, request: RunRequest) -> Result<RunId, Failure> {
-        let input = request.input.as_ref().map_or(0, String::len);
-        let place = self.queue.enter(&caller.workspace, input)?;
+        let place = self.queue.enter(&caller.workspace, request.size())?;
         let live = Arc::new(LiveRun::new(RunId::random(), &caller.workspace));
         let stored = StoredRequest::of(&live.run, &request, self.mode == Mode::Embedded).to_json()?;
         let agent = Arc::clone(&request.agent);
@@ -249,7 +248,7 @@ impl Service {
                 self.record_uses(&prepared).await?;
                 Start::AtOnce(Box::new(prepared), turn)
             }
-            None => Start::Later(Box::new(prepared.into_request())),
+            None => Start::Later(agent.manifest.name.clone(), Box::new(prepared.into_request())),
         };
         let created = OffsetDateTime::now_utc();
         let row = NewRun {
