@@ -193,3 +193,31 @@ async fn who_drains_takes_no_runs_and_says_so() {
     assert_eq!(ready.json(), json!({ "status": "draining", "code": "shutting_down" }));
     assert_eq!(stage.send(None, LOCAL, request("GET", "/healthz", "", None)).await.status, 200);
 }
+
+#[tokio::test]
+async fn a_field_that_is_too_large_is_named() {
+    let stage = Stage::new().await;
+    let large = "x".repeat(600 << 10);
+    let many: Vec<String> = (0..1001).map(|n| format!("n{n}")).collect();
+    let named: BTreeMap<&str, &str> = many.iter().map(|name| (name.as_str(), "")).collect();
+    for (field, value) in [
+        ("env", json!({ "A": large, "B": large })),
+        ("env", json!(named)),
+        ("env_keys", json!(named)),
+        ("keys", json!([{ "key": large }, { "key": large }])),
+        ("allow", json!(many)),
+        ("secrets", json!([large, large])),
+        ("grant", json!(many)),
+        ("model", json!(large.repeat(2))),
+        ("simulate", json!({ "file": large.repeat(2) })),
+    ] {
+        let mut asked = summary();
+        asked[field] = value;
+        let answer = stage.own("POST", "/v1/runs", Some(&asked)).await;
+        assert_eq!(answer.refused(), (413, "field_too_large".to_owned()), "{field}");
+        assert_eq!(answer.json()["error"]["details"]["field"], field);
+    }
+    let mut asked = summary();
+    asked["env"] = json!({ "A": large });
+    assert_eq!(stage.own("POST", "/v1/runs", Some(&asked)).await.status, 202, "what is not is fine");
+}
