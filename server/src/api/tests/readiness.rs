@@ -13,8 +13,7 @@ async fn unready(stage: &Stage) -> Answer {
             if answer.status != StatusCode::OK {
                 return answer;
             }
-            // Who asks without a pause is asking too often: that is another answer.
-            tokio::time::sleep(StdDuration::from_millis(20)).await;
+            tokio::task::yield_now().await;
         }
     };
     tokio::time::timeout(StdDuration::from_secs(30), asking).await.expect("it notices")
