@@ -53,7 +53,7 @@ pub struct Manifest {
     /// What the agent does, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// The component or wasip1 core module, relative to the manifest and never above it.
+    /// The component or wasip1 core module, a `.wasm` file relative to the manifest and never above it.
     #[serde(serialize_with = "path_text")]
     #[schemars(with = "schema::ModuleText")]
     pub module: PathBuf,

@@ -69,11 +69,22 @@ pub enum Peer {
     },
     /// A TCP connection of a proxy that the operator trusts.
     Proxied {
-        /// Whose request it passes on, as it says.
-        client: IpAddr,
+        /// Whose request it passes on.
+        client: Client,
         /// Whether both parts of the way are encrypted, or the second one does not leave this machine.
         private: bool,
     },
+}
+
+/// Whose request a trusted proxy passes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Client {
+    /// That of whoever has this address, as the proxy says.
+    At(IpAddr),
+    /// Nobody can tell, because what was reported contradicts itself or cannot be read. The address is the proxy's.
+    Unclear(IpAddr),
+    /// The proxy reports nothing: it asks something itself, or does not say for whom. The address is the proxy's.
+    Unsaid(IpAddr),
 }
 
 impl Peer {

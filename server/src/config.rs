@@ -15,7 +15,7 @@ use serde::Deserialize;
 
 use crate::failure::Failure;
 use crate::home::{Home, private};
-use crate::http::TrustedProxies;
+use crate::http::{ForwardedHeader, TrustedProxies};
 use crate::permissions::AllowedHost;
 
 mod limits;
@@ -78,6 +78,7 @@ struct RawServer {
     ca_file: Option<String>,
     names: Vec<String>,
     trusted_proxies: Vec<String>,
+    forwarded_header: Option<ForwardedHeader>,
     max_running: Option<u32>,
     max_queued: Option<usize>,
 }
@@ -196,6 +197,9 @@ impl Config {
         for (index, proxy) in raw.server.trusted_proxies.iter().enumerate() {
             let field = format!("server.trusted_proxies[{index}]");
             config.trusted_proxies.add(proxy).map_err(|e| wrong(&field, &e))?;
+        }
+        if let Some(header) = raw.server.forwarded_header {
+            config.trusted_proxies.report_in(header);
         }
         for (from, to) in &raw.egress.connect_to {
             let field = format!("egress.connect_to.{from:?}");
@@ -354,7 +358,8 @@ vault: { key: auto }
         assert!(catalog.provider("lan-llm").expect("defined").free);
         assert_eq!((config.allow.len(), config.connect_to.len()), (2, 1));
         assert!(config.default_limits.time.is_some() && config.limit_ceilings.cost_usd.is_some());
-        assert!(example.contains("trusted_proxies") && !config.server_names.is_empty());
+        assert!(example.contains("trusted_proxies") && example.contains("forwarded_header"));
+        assert!(!config.server_names.is_empty());
 
         let uncommented = example.replace("# ca_file", "ca_file");
         says(&uncommented, "/nowhere/extra-roots.pem");
@@ -374,6 +379,7 @@ vault: { key: auto }
         says("server:\n  ca_file: absent.pem\n", "server.ca_file");
         says("server: { trusted_proxies: [10.0.0.1, proxy] }", "server.trusted_proxies[1]");
         says("server: { trusted_proxies: [\"::/0\"] }", "everybody");
+        says("server: { forwarded_header: via }", "expected `x-forwarded-for` or `forwarded`");
         says("providers:\n  openai: { base_url: \"ftp://x\" }\n", "providers");
         says("providers:\n  mine: { base_url: \"https://x.example/v1\", dialect: morse }\n", "dialect");
         says("limits: { ceilings: { memory: lots } }", "limits.ceilings.memory");

@@ -59,6 +59,11 @@ pub const VARIABLES: &[Variable] = &[
         name: "CI",
         meaning: "When set and not empty, nothing is asked on the terminal and no progress is drawn.",
     },
+    // Read before `main`, by the allocator itself.
+    Variable {
+        name: "MIMALLOC_*",
+        meaning: "Settings of the memory allocator, mimalloc, which has them documented; no worker sees them.",
+    },
 ];
 
 /// The documentation of all variables, as a Markdown table: [`VARIABLES`], then the catalog's key variables.

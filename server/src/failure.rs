@@ -138,7 +138,7 @@ impl Failure {
             code: self.code.clone(),
             message: say(&self.message),
             hints: self.hints.iter().map(|hint| say(hint)).collect(),
-            details: self.details.iter().map(|(name, value)| (name.clone(), reworded(value, &say))).collect(),
+            details: self.details.iter().map(|(name, value)| (say(name), reworded(value, &say))).collect(),
         }
     }
 
@@ -186,7 +186,7 @@ fn reworded(value: &Value, say: &impl Fn(&str) -> String) -> Value {
         Value::String(text) => Value::String(say(text)),
         Value::Array(all) => all.iter().map(|value| reworded(value, say)).collect(),
         Value::Object(fields) => {
-            fields.iter().map(|(name, value)| (name.clone(), reworded(value, say))).collect()
+            fields.iter().map(|(name, value)| (say(name), reworded(value, say))).collect()
         }
         other => other.clone(),
     }
@@ -222,6 +222,16 @@ mod tests {
             assert_eq!(kind.exit_code(), code, "{kind:?}");
             assert_eq!(Kind::of_exit_code(code), kind);
         }
+    }
+
+    #[test]
+    fn names_in_details_are_reworded_as_well() {
+        let failure = Failure::usage("x", "m").detail("a", json!([{ "a": { "b": "c" } }])).detail("d", 1);
+        let said = failure.reworded(|text| format!("{text}!"));
+        assert_eq!(
+            said.details(),
+            json!({ "a!": [{ "a!": { "b!": "c!" } }], "d!": 1 }).as_object().expect("fields")
+        );
     }
 
     #[test]

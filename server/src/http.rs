@@ -39,6 +39,7 @@ mod stalling;
 mod tests;
 mod tls;
 
+pub use forwarded::ForwardedHeader;
 pub use limits::Limits;
 pub use names::Names;
 pub(crate) use peers::PeerKey;

@@ -40,7 +40,7 @@ mod workers;
 pub use agent::{Agent, MODULE_LIMIT};
 pub use api::Api;
 pub use broker::Broker;
-pub use caller::{AdminToken, Caller, Peer, Scope, Scopes, UnknownScope, ensure_admin_token};
+pub use caller::{AdminToken, Caller, Client, Peer, Scope, Scopes, UnknownScope, ensure_admin_token};
 pub use config::Config;
 pub use environment::{Environment, VARIABLES, Variable, documentation};
 pub use failure::{Failure, Kind};

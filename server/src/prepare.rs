@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use orch_manifests::RunId;
+use orch_manifests::{Digest, RunId};
 use serde_json::Value;
 
 use crate::broker::Broker;
@@ -93,9 +93,11 @@ impl Checked {
 }
 
 impl Prepared {
-    /// What was asked, to be prepared again later. All that was opened for it is closed by this.
-    pub(crate) fn into_request(self) -> RunRequest {
-        RunRequest { input: Some(self.input), ..self.request }
+    /// What was asked, to be prepared again later. All that was opened for it is closed by this, and its agent is let go:
+    /// many may wait, and a module is large.
+    pub(crate) fn into_request(self) -> RunRequest<Digest> {
+        let digest = self.request.agent.digest;
+        RunRequest { input: Some(self.input), ..self.request.with_agent(digest) }
     }
 }
 

@@ -25,19 +25,46 @@ const PREFIXES: &[&str] = &[
     "hf_",
     "ghp_",
     "gho_",
+    "ghr_",
     "ghs_",
+    "ghu_",
     "github_pat_",
     "glpat-",
+    "xoxa-",
     "xoxb-",
+    "xoxe",
     "xoxp-",
+    "fw_",
+    "r8_",
     "orch_",
 ];
+/// How keys begin that are recognised in the middle of a word as well: no name has these letters by chance. A key that
+/// is pasted behind something is one.
+const TELLING_PREFIXES: &[&str] = &[
+    "sk-proj-",
+    "sk-ant-api",
+    "sk-svcacct-",
+    "sk-or-v1-",
+    "AIza",
+    "github_pat_",
+    "glpat-",
+    "nvapi-",
+    "xoxb-",
+    "xoxp-",
+];
+/// What the ids of AWS keys begin with; so many capitals and digits are one.
+const AWS_PREFIXES: &[&str] = &["AKIA", "ASIA"];
+const AWS_LENGTH: usize = 20;
 /// What stands before the rest of a key, where a key has a dot in it.
 const DOTTED_PREFIXES: &[&str] = &["AQ."];
 /// Shorter words are names and paths far more often than keys.
 const SHORTEST: usize = 20;
 /// The shortest word that is taken for a key by its characters alone. A key of 128 bits has 32 as hexadecimal digits.
 const RANDOM: usize = 28;
+/// Fewest digits of a key that does not begin its word: `test_orch_server_configuration` is no key.
+const DIGITS: usize = 3;
+/// How the ids begin that providers give to requests and what they answer: as random as keys, and no secret.
+const IDS: &[&str] = &["req_", "msg_", "resp_", "chatcmpl-"];
 /// What stands in place of a key.
 pub const MARK: &str = "[key removed]";
 
@@ -56,8 +83,8 @@ pub fn redact(text: &str, said: Said) -> Cow<'_, str> {
     let mut clean = String::new();
     let mut copied = 0;
     for (start, word) in words(text) {
-        if is_key(&text[..start], word, said) {
-            clean.push_str(&text[copied..start]);
+        if let Some(at) = key_in(&text[..start], word, said) {
+            clean.push_str(&text[copied..start + at]);
             clean.push_str(MARK);
             copied = start + word.len();
         }
@@ -71,20 +98,59 @@ pub fn redact(text: &str, said: Said) -> Cow<'_, str> {
 
 /// The words of a text that look like keys where a name belongs.
 pub fn keys(text: &str) -> impl Iterator<Item = &str> {
-    words(text).filter(|(start, word)| is_key(&text[..*start], word, Said::Names)).map(|(_, word)| word)
+    words(text).filter_map(|(start, word)| key_in(&text[..start], word, Said::Names).map(|at| &word[at..]))
 }
 
-fn is_key(before: &str, word: &str, said: Said) -> bool {
-    let issued = PREFIXES.iter().any(|prefix| word.starts_with(prefix))
-        || DOTTED_PREFIXES.iter().any(|prefix| before.ends_with(prefix));
-    if issued && word.len() >= SHORTEST {
-        return true;
+/// Where in a word something begins that looks like a key, and goes on to the word's end.
+fn key_in(before: &str, word: &str, said: Said) -> Option<usize> {
+    if word.len() >= SHORTEST && DOTTED_PREFIXES.iter().any(|prefix| before.ends_with(prefix)) {
+        return Some(0);
     }
-    let random = Looks::of(word);
-    match said {
-        Said::Names => !before.ends_with("sha256:") && (random.like_a_token() || random.like_digits()),
-        Said::Anything => random.like_a_token(),
+    // A flag and a file's name may begin with what also divides them.
+    let trimmed = word.trim_start_matches(['-', '_']);
+    let first = word.len() - trimmed.len();
+    let issued = trimmed.len() >= SHORTEST && PREFIXES.iter().any(|prefix| trimmed.starts_with(prefix));
+    let random = Looks::of(trimmed);
+    let digest = before.ends_with("sha256:") && is_digest(word);
+    let found = issued
+        || match said {
+            Said::Names => !digest && (random.like_a_token() || random.like_digits()),
+            Said::Anything => random.like_a_token() && !IDS.iter().any(|id| word.starts_with(id)),
+        };
+    if found { Some(first) } else { issued_within(word, random.digits) }
+}
+
+/// Where a key of a known issuer begins within a word that holds so many digits. Each place is looked at once, for as long
+/// as a prefix is: whoever writes the word chooses how many prefixes are in it.
+fn issued_within(word: &str, mut digits: usize) -> Option<usize> {
+    let bytes = word.as_bytes();
+    // How many capitals and digits there are in a row up to here.
+    let mut row = 0;
+    for (at, byte) in bytes.iter().enumerate() {
+        let rest = &bytes[at..];
+        let begins = |prefixes: &[&str]| prefixes.iter().any(|prefix| rest.starts_with(prefix.as_bytes()));
+        let divided = at == 0 || matches!(bytes[at - 1], b'-' | b'_');
+        let long = rest.len() >= SHORTEST && digits >= DIGITS;
+        if long && ((divided && begins(PREFIXES)) || begins(TELLING_PREFIXES)) {
+            return Some(at);
+        }
+        digits -= usize::from(byte.is_ascii_digit());
+        row = if byte.is_ascii_uppercase() || byte.is_ascii_digit() { row + 1 } else { 0 };
+        let ends = bytes.get(at + 1).is_none_or(|next| matches!(next, b'-' | b'_'));
+        if row == AWS_LENGTH && ends {
+            let start = at + 1 - AWS_LENGTH;
+            let alone = start == 0 || matches!(bytes[start - 1], b'-' | b'_');
+            if alone && AWS_PREFIXES.iter().any(|prefix| bytes[start..].starts_with(prefix.as_bytes())) {
+                return Some(start);
+            }
+        }
     }
+    None
+}
+
+/// Whether this is a SHA-256 digest, to the letter.
+fn is_digest(word: &str) -> bool {
+    word.len() == 64 && word.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// What a word is made of.
@@ -154,6 +220,24 @@ mod tests {
                 "/home/u/[key removed]/x and [key removed]",
             ),
             ("`Zk3v9QpL7xTn2WcR8mYb4HdS6gJf1KaE`: no name", "`[key removed]`: no name"),
+            ("--sk-proj-AbC0123456789abcdefGHIJ is no flag", "--[key removed] is no flag"),
+            ("/v1/runs?status=--sk-proj-AbC0123456789abcdefGHIJ", "/v1/runs?status=--[key removed]"),
+            ("x/_sk-proj-AbC0123456789abcdefGHIJ", "x/_[key removed]"),
+            ("lan/--sk-proj-AbC0123456789abcdefGHIJ", "lan/--[key removed]"),
+            ("-_-Zk3v9QpL7xTn2WcR8mYb4HdS6gJf1KaE", "-_-[key removed]"),
+            ("a-sk-0123456789abcdef0123456789", "a-[key removed]"),
+            ("my_gsk_0123456789012345678901.txt", "my_[key removed].txt"),
+            ("xxsk-proj-AbC0123456789abcdefGHIJ", "xx[key removed]"),
+            ("keyAIzaSy0123456789abcdefghijklmnopqrstuv", "key[key removed]"),
+            ("AKIAIOSFODNN7EXAMPLE is here", "[key removed] is here"),
+            ("aws_ASIAIOSFODNN7EXAMPLE-1", "aws_[key removed]"),
+            ("ghu_0123456789abcdefghijklmnopqrstuvwxyz", "[key removed]"),
+            ("ghr_0123456789abcdefghijklmnopqrstuvwxyz", "[key removed]"),
+            ("r8_0123456789abcdefghijklmnopqrstuvwxyz", "[key removed]"),
+            ("fw_0123456789abcdefghijklmn", "[key removed]"),
+            ("xoxa-2-0123456789-0123456789", "[key removed]"),
+            ("xoxe-1-0123456789abcdefghij", "[key removed]"),
+            ("xoxe.xoxp-1-0123456789abcdefghij", "xoxe.[key removed]"),
         ] {
             assert_eq!(redact(text, Said::Anything), clean);
             assert_eq!(redact(text, Said::Names), clean);
@@ -170,6 +254,42 @@ mod tests {
             assert_eq!(redact(text, Said::Names), MARK, "{text}");
             assert_eq!(keys(&format!("X={text}")).collect::<Vec<_>>(), [text]);
             assert_eq!(redact(text, Said::Anything), text, "it may be the id of a provider's request");
+        }
+    }
+
+    #[test]
+    fn the_ids_of_providers_stay_readable() {
+        for text in [
+            "req_011CSHoEeqs5C35K2UUqR7Fy",
+            "chatcmpl-B9MBs8CjcvOU2jLn4n570S5qMJKcT",
+            "msg_01XFDUDYJgAACzvnptvVoYEL",
+        ] {
+            assert_eq!(redact(text, Said::Anything), text);
+        }
+        let key = "req_sk-proj-AbC0123456789abcdefGHIJ";
+        assert_eq!(redact(key, Said::Anything), format!("req_{MARK}"));
+    }
+
+    #[test]
+    fn only_a_digest_is_a_digest() {
+        let hex = "3f9a1c7e5b2d48606f8e0a9b1c3d5e7f";
+        for (text, clean) in [
+            (format!("sha256:{hex}"), format!("sha256:{MARK}")),
+            (format!("sha256:{hex}{hex}0"), format!("sha256:{MARK}")),
+            (format!("sha256:sk-proj-{hex}"), format!("sha256:{MARK}")),
+            (format!("sha256:{hex}{hex}"), format!("sha256:{hex}{hex}")),
+        ] {
+            assert_eq!(redact(&text, Said::Names), clean);
+        }
+    }
+
+    #[test]
+    fn a_long_word_of_prefixes_takes_no_longer_than_it_is() {
+        for word in ["sk-", "-_", "AKIA", "sk-proj", "AKIAIOSFODNN7EXAMPLE"] {
+            let text = word.repeat((4 << 20) / word.len());
+            let begun = std::time::Instant::now();
+            let _ = redact(&text, Said::Names);
+            assert!(begun.elapsed().as_secs() < 20, "{word}");
         }
     }
 
@@ -193,7 +313,6 @@ mod tests {
         for text in [
             "",
             "sk-short",
-            "a-sk-0123456789abcdef0123456789",
             "Grüße",
             "task-0123456789abcdefghijkl",
             "run_3kq7xw2m5n6p4r3s2t7v6w5x4y",
@@ -204,6 +323,11 @@ mod tests {
             "550e8400-e29b-41d4-a716-446655440000",
             "sha256OfTheCanonicalManifestAndTheModule",
             "internationalization20260101000000",
+            // Long, but named by people.
+            "test_orch_server_configuration",
+            "--output-file-of-the-summarizer",
+            "AKIAIOSFODNN7EXAMPLES",
+            "ASIAN-MARKETS-OF-2024",
         ] {
             for said in [Said::Names, Said::Anything] {
                 assert!(matches!(redact(text, said), Cow::Borrowed(_)), "{text}");

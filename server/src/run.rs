@@ -18,10 +18,13 @@ use crate::failure::Failure;
 use crate::keys::CallerKeys;
 use crate::permissions::{Answer, Question};
 
+/// What an entry of a list takes beside its texts, in bytes.
+const ENTRY: usize = 128;
+
 /// Everything that a caller says about one run.
-pub struct RunRequest {
-    /// The agent.
-    pub agent: Arc<Agent>,
+pub struct RunRequest<A = Arc<Agent>> {
+    /// The agent, or what it is found by.
+    pub agent: A,
     /// Its input: JSON text. None is the empty object.
     pub input: Option<String>,
     /// Keys given for this run only.
@@ -54,8 +57,15 @@ impl RunRequest {
     /// A run of `agent` with nothing said about it: no input, no flag, no limit of the caller's.
     #[must_use]
     pub fn new(agent: impl Into<Arc<Agent>>) -> Self {
+        Self::of(agent.into())
+    }
+}
+
+impl<A> RunRequest<A> {
+    /// As [`RunRequest::new`], of an agent that may have to be found yet.
+    pub(crate) fn of(agent: A) -> Self {
         Self {
-            agent: agent.into(),
+            agent,
             input: None,
             keys: Vec::new(),
             env_keys: CallerKeys::new(),
@@ -70,6 +80,46 @@ impl RunRequest {
             stream: false,
             simulate: None,
         }
+    }
+
+    /// The same with another word for its agent.
+    pub(crate) fn with_agent<B>(self, agent: B) -> RunRequest<B> {
+        let Self { agent: _, input, keys, env_keys, provider, model, env, allow, secrets, .. } = self;
+        let Self { granted, mounts, limits, stream, simulate, .. } = self;
+        RunRequest {
+            agent,
+            input,
+            keys,
+            env_keys,
+            provider,
+            model,
+            env,
+            allow,
+            secrets,
+            granted,
+            mounts,
+            limits,
+            stream,
+            simulate,
+        }
+    }
+
+    /// About how many bytes it holds, its agent aside; 0 when nothing is said with it.
+    pub(crate) fn size(&self) -> usize {
+        let texts = [&self.input, &self.provider, &self.model].into_iter().flatten().map(String::len);
+        let simulate =
+            self.simulate.iter().map(|(Simulate::Scenario(text) | Simulate::File(text))| text.len());
+        let env = self.env.iter().map(|(name, value)| ENTRY + name.len() + value.len());
+        let lists =
+            self.allow.iter().chain(&self.secrets).chain(&self.granted).map(|text| ENTRY + text.len());
+        let keys = self
+            .keys
+            .iter()
+            .map(|key| ENTRY + key.provider.as_ref().map_or(0, String::len) + key.secret.len());
+        let env_keys = self.env_keys.iter().map(|(name, key)| ENTRY + name.len() + key.len());
+        let mounts = self.mounts.iter().map(|mount| ENTRY + mount.host.as_os_str().len() + mount.guest.len());
+        let entries = env.chain(lists).chain(keys).chain(env_keys).chain(mounts);
+        texts.chain(simulate).chain(entries).sum()
     }
 }
 

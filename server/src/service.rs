@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use orch_manifests::{Catalog, Digest, RunId};
 use orch_vault::VaultLocation;
@@ -48,6 +48,8 @@ use turns::Start;
 const WORKER_IDLE: Duration = Duration::from_secs(60);
 /// How often idle workers are looked for, and what runs have left behind.
 const HOUSEKEEPING: Duration = Duration::from_secs(10);
+/// How often documents are looked for that crashes have left behind.
+const SWEEP: Duration = Duration::from_secs(6 * 60 * 60);
 
 /// What a service is made of.
 pub struct Parts {
@@ -150,12 +152,17 @@ impl Service {
         if mode == Mode::Serve {
             let housekeeping = Arc::downgrade(&service);
             service.spawn(async move {
+                let mut swept: Option<Instant> = None;
                 loop {
                     tokio::time::sleep(HOUSEKEEPING).await;
                     let Some(service) = housekeeping.upgrade() else { return };
                     service.broker.workers().reap(WORKER_IDLE).await;
                     // What cannot be done now is done the next time.
                     let _ = service.store.empty_log().await;
+                    if swept.is_none_or(|at| at.elapsed() >= SWEEP) {
+                        swept = Some(Instant::now());
+                        let _ = service.store.sweep().await;
+                    }
                 }
             });
         }
@@ -230,8 +237,7 @@ impl Service {
     /// # Errors
     /// Whatever refuses it; then nothing was accepted.
     pub async fn submit(self: &Arc<Self>, caller: &Caller, request: RunRequest) -> Result<RunId, Failure> {
-        let input = request.input.as_ref().map_or(0, String::len);
-        let place = self.queue.enter(&caller.workspace, input)?;
+        let place = self.queue.enter(&caller.workspace, request.size())?;
         let live = Arc::new(LiveRun::new(RunId::random(), &caller.workspace));
         let stored = StoredRequest::of(&live.run, &request, self.mode == Mode::Embedded).to_json()?;
         let agent = Arc::clone(&request.agent);
@@ -242,7 +248,7 @@ impl Service {
                 self.record_uses(&prepared).await?;
                 Start::AtOnce(Box::new(prepared), turn)
             }
-            None => Start::Later(Box::new(prepared.into_request())),
+            None => Start::Later(agent.manifest.name.clone(), Box::new(prepared.into_request())),
         };
         let created = OffsetDateTime::now_utc();
         let row = NewRun {

@@ -52,6 +52,9 @@ pub use rows::{
 /// The name of the database in the store's folder.
 const DATABASE: &str = "orch.db";
 
+/// Rows that are looked at in one go for the documents that they name, so that no reader holds up the log for long.
+const SWEPT_ROWS: u32 = 4096;
+
 /// The store of one installation. Clones are the same store; the last one to go commits what is still queued.
 ///
 /// Every method fails with one of the codes `store_unusable` (damaged, foreign, or the system refuses), `store_busy`
@@ -67,7 +70,8 @@ struct Inner {
     // Before the writer, so that its connection is the last to close: one that only reads would leave the log behind.
     readers: Readers,
     writer: Writer,
-    /// Whether the log may hold requests of runs that this handle has ended.
+    /// Whether the log may hold requests of runs that have ended: of this handle's, and at first of those of a process
+    /// that died with its log as it was.
     log_holds_requests: AtomicBool,
     blobs: Blobs,
     documents: Blobs,
@@ -98,7 +102,7 @@ impl Store {
                 documents: Blobs::open(&folder.join("documents"))?,
                 writer: Writer::start(db, path.clone())?,
                 readers: Readers::new(path),
-                log_holds_requests: AtomicBool::new(false),
+                log_holds_requests: AtomicBool::new(true),
                 ledger: Mutex::default(),
                 folder: folder.into(),
             }),
@@ -119,8 +123,9 @@ impl Store {
         self.inner.writer.write(|_| Ok(())).await
     }
 
-    /// Empties the write-ahead log when this handle has ended runs since the last time: what a row held before stands in it until
-    /// then. Others that use the database at this moment are not waited for; then it is for the next time.
+    /// Empties the write-ahead log, the first time and then when this handle has ended runs since the last: what a row
+    /// held before stands in it until then. Others that use the database at this moment are not waited for; then it is
+    /// for the next time.
     ///
     /// # Errors
     /// `store_busy`, and those of [`Store`].
@@ -136,6 +141,30 @@ impl Store {
             self.inner.log_holds_requests.store(true, Ordering::Relaxed);
         }
         emptied
+    }
+
+    /// Removes the documents that no row names, and says how many: what a process left that died after its document was
+    /// on disk and before its row was. Those of the last hour stay, for their rows may be about to come.
+    ///
+    /// # Errors
+    /// Those of [`Store`].
+    pub async fn sweep(&self) -> Result<usize, Failure> {
+        self.sweep_by(SWEPT_ROWS).await
+    }
+
+    async fn sweep_by(&self, rows: u32) -> Result<usize, Failure> {
+        // Looked for before the rows: what is old by now and was ever named, is named by one that is seen.
+        let mut orphans = self.inner.documents.old().await?;
+        let mut after = 0;
+        while !orphans.is_empty() {
+            let next = self.inner.readers.read(move |db| runs::documents(db, after, rows)).await?;
+            let Some((last, named)) = next else { break };
+            after = last;
+            for document in named {
+                orphans.remove(&document);
+            }
+        }
+        self.inner.documents.remove_old(orphans).await
     }
 
     /// Whether it can still be written to, as far as that is known without writing.

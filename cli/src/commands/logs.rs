@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use orch_manifests::RunId;
 use orch_server::{Failure, Kind};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::run::{Next, RunEvent, RunResource, next_events};
 use crate::args::LogsArgs;
@@ -15,6 +15,10 @@ use crate::wire::{Installation, broken_pipe, with_client};
 
 /// How many times a stream that broke is taken up again in a row.
 const TRIES: u32 = 5;
+/// Events that are asked for at once: as many as a server gives.
+const PAGE: u64 = 1000;
+/// Pages in a row without a word of the log: a run tells other things as well, and no run tells a hundred thousand.
+const SILENT_PAGES: u32 = 100;
 
 #[derive(Deserialize)]
 struct Runs {
@@ -23,9 +27,26 @@ struct Runs {
 
 #[derive(Deserialize)]
 struct Page {
-    events: Vec<Value>,
+    events: Vec<Logged>,
     #[serde(default)]
     next: Option<u64>,
+}
+
+/// An event with what a log has of it. What else a server sends is dropped as it is read, or it could send anything.
+#[derive(Deserialize, Serialize)]
+struct Logged {
+    seq: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    time: Option<String>,
+    kind: String,
+    text: String,
+}
+
+impl Logged {
+    /// What it takes of this process's memory.
+    fn bytes(&self) -> usize {
+        size_of::<Self>() + self.time.as_ref().map_or(0, String::len) + self.kind.len() + self.text.len()
+    }
 }
 
 pub(crate) fn run(args: &LogsArgs, printer: Printer) -> Result<ExitCode, Failure> {
@@ -61,25 +82,33 @@ async fn newest(client: &Client) -> Result<RunId, Failure> {
 /// What has been logged by now.
 async fn all(client: &Client, run: &RunId, lines: &mut Lines) -> Result<(), Failure> {
     let mut after = 0;
-    let (mut events, mut bytes) = (Vec::new(), 0);
+    let (mut events, mut bytes, mut silent) = (Vec::new(), 0, 0);
+    let wrong = |what: &str| client.unexpected("GET /v1/logs", what);
     loop {
-        let page: Page = client.get(&format!("/v1/logs?run={run}&after={after}")).await?;
+        let page: Page = client.get(&format!("/v1/logs?run={run}&after={after}&limit={PAGE}")).await?;
+        let empty = page.events.is_empty();
+        silent = if page.events.iter().all(|event| event.text.is_empty()) { silent + 1 } else { 0 };
         for event in page.events {
-            let read: RunEvent = client.typed("GET /v1/logs", event.clone())?;
             if lines.printer.json() {
-                bytes += read.text.len() + size_of::<Value>();
+                bytes += event.bytes();
                 if bytes > REPORT_LIMIT {
-                    let what = format!("a log of more than {} MiB", REPORT_LIMIT >> 20);
-                    return Err(client.unexpected("GET /v1/logs", &what));
+                    return Err(wrong(&format!("a log of more than {} MiB", REPORT_LIMIT >> 20)));
                 }
                 events.push(event);
             } else {
-                lines.piece(&read.text)?;
+                lines.piece(&event.text)?;
             }
         }
-        match page.next {
-            Some(next) if next > after => after = next,
-            _ => break,
+        let Some(next) = page.next else { break };
+        let step = next.checked_sub(after).filter(|step| empty || *step > 0);
+        match step {
+            None => return Err(wrong("pages of a log that lead back to where they were")),
+            // Of a run that goes on there is always a next page; this was all that there is by now.
+            Some(step) if empty && step < PAGE => break,
+            Some(_) if silent >= SILENT_PAGES => {
+                return Err(wrong("page after page without a word of a log"));
+            }
+            Some(_) => after = next,
         }
     }
     if lines.printer.json() {
@@ -149,3 +178,6 @@ impl Lines {
         if std::mem::take(&mut self.open) { self.printer.stream("\n").or_else(broken_pipe) } else { Ok(()) }
     }
 }
+
+#[cfg(test)]
+mod tests;

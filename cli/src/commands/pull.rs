@@ -1,7 +1,5 @@
 //! `orch pull`: a published agent becomes a folder that can be read, run and published again.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -15,6 +13,13 @@ use crate::args::PullArgs;
 use crate::client::Client;
 use crate::printer::Printer;
 use crate::wire::{Installation, broken_pipe, with_client};
+
+mod place;
+
+use place::Folder;
+
+/// How every module begins.
+const MAGIC: &[u8] = b"\0asm";
 
 /// A published version, as far as it becomes files.
 #[derive(Deserialize)]
@@ -89,22 +94,32 @@ async fn pull(
     }
     check_free(folder, &places, force)?;
 
-    let mut new = NewFile::create(&places.module, force)?;
+    let below = Folder::open(folder)?;
+    let mut new = below.create(&manifest.module, force)?;
+    let no_module = || wrong("a module that is no WebAssembly");
+    let mut head = Vec::with_capacity(MAGIC.len());
     let mut content = Digesting::new();
     content.update(&manifest.canonical_json());
     printer.status("fetching the module");
     let fetched = client.get_blob(&version.module, |piece| {
+        head.extend(piece.iter().take(MAGIC.len() - head.len()));
+        if !MAGIC.starts_with(&head) {
+            return Err(no_module());
+        }
         content.update(piece);
         new.write(piece)
     });
     let fetched = fetched.await;
     printer.erase_status();
     fetched?;
+    if head != MAGIC {
+        return Err(no_module());
+    }
     if content.finish() != version.digest {
         return Err(wrong("content that does not have its digest"));
     }
     new.keep()?;
-    let mut new = NewFile::create(&places.manifest, force)?;
+    let mut new = below.create(Path::new(name), force)?;
     new.write(version.manifest.as_bytes())?;
     new.keep()?;
     Ok((version, places))
@@ -121,61 +136,6 @@ fn check_free(folder: &Path, places: &Places, force: bool) -> Result<(), Failure
                 .hint("write over it: --force"))
         }
         _ => Ok(()),
-    }
-}
-
-/// A file that appears in its place whole, or not at all: it is written beside it, and what it replaces is there until
-/// then.
-struct NewFile<'a> {
-    place: &'a Path,
-    beside: PathBuf,
-    file: File,
-    /// Whether the place is held by an empty file of ours, so that nobody else's is written over.
-    reserved: bool,
-    kept: bool,
-}
-
-impl<'a> NewFile<'a> {
-    fn create(place: &'a Path, force: bool) -> Result<Self, Failure> {
-        let failed = |e: std::io::Error| Failure::file("file_unwritable", "write", place, &e);
-        if let Some(folder) = place.parent() {
-            fs::create_dir_all(folder).map_err(failed)?;
-        }
-        let mut name = place.file_name().unwrap_or_default().to_owned();
-        name.push(format!(".{}.part", std::process::id()));
-        let beside = place.with_file_name(name);
-        let file = OpenOptions::new().write(true).create_new(true).open(&beside).map_err(failed)?;
-        let mut new = Self { place, beside, file, reserved: false, kept: false };
-        // Without --force what appeared since the check stays as well.
-        if !force {
-            OpenOptions::new().write(true).create_new(true).open(place).map_err(failed)?;
-            new.reserved = true;
-        }
-        Ok(new)
-    }
-
-    fn write(&mut self, piece: &[u8]) -> Result<(), Failure> {
-        self.file.write_all(piece).map_err(|e| Failure::file("file_unwritable", "write", self.place, &e))
-    }
-
-    fn keep(mut self) -> Result<(), Failure> {
-        fs::rename(&self.beside, self.place)
-            .map_err(|e| Failure::file("file_unwritable", "write", self.place, &e))?;
-        self.kept = true;
-        Ok(())
-    }
-}
-
-impl Drop for NewFile<'_> {
-    fn drop(&mut self) {
-        if self.kept {
-            return;
-        }
-        // What cannot be removed is left: the failure that led here is what matters.
-        let _ = fs::remove_file(&self.beside);
-        if self.reserved {
-            let _ = fs::remove_file(self.place);
-        }
     }
 }
 

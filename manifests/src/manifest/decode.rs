@@ -127,7 +127,8 @@ fn version(at: &Cursor<'_>) -> Option<semver::Version> {
     text.parse().map_err(|error: semver::Error| refuse(text, &error.to_string())).ok()
 }
 
-/// A relative path with plain segments: what it leads to lies beside or below the manifest on every system.
+/// A relative path with plain segments: what it leads to lies beside or below the manifest on every system. It is also
+/// where a published module is written, so it is nothing that a machine would run or read by itself.
 fn module(at: &Cursor<'_>) -> Option<PathBuf> {
     let text = at.text()?;
     let refuse = |reason: &str| {
@@ -152,6 +153,12 @@ fn module(at: &Cursor<'_>) -> Option<PathBuf> {
     }
     if text.split('/').any(|segment| matches!(segment, "" | ".")) {
         return refuse("it holds an empty or `.` segment");
+    }
+    if text.split('/').any(|segment| segment.starts_with('.')) {
+        return refuse("it is hidden: one of its segments begins with `.`");
+    }
+    if !text.ends_with(".wasm") {
+        return refuse("it does not end in `.wasm`");
     }
     Some(PathBuf::from(text))
 }

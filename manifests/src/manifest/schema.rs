@@ -99,7 +99,7 @@ written_form! {
     }
     ModuleText => {
         "type": "string",
-        "pattern": "^[^/\\\\:][^\\\\:]*$",
+        "pattern": "^(\\./)?([^/\\\\:.][^/\\\\:]*/)*[^/\\\\:.][^/\\\\:]*\\.wasm$",
         "examples": ["agent.wasm"],
     }
     SchemaText => {

@@ -286,6 +286,15 @@ fn module_and_guest_paths() {
         "a/",
         "a\\0b",
         "./",
+        ".git/hooks/pre-commit",
+        ".git/x.wasm",
+        "a/.b/x.wasm",
+        ".wasm",
+        "a/.wasm",
+        "agent",
+        "agent.sh",
+        "x.wasm/run",
+        "agent.WASM",
     ] {
         let text = format!("name: a/b\nversion: 1.0.0\nmodule: \"{module}\"\n");
         let message = error(&text);

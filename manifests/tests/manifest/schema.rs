@@ -81,6 +81,20 @@ fn what_the_schema_refuses_the_parser_refuses() {
         assert!(!validator.is_valid(&value(&text)), "the schema takes {lines}");
         assert!(yaml(&text).is_err(), "the parser takes {lines}");
     }
+    for (module, fine) in [
+        ("./a.wasm", true),
+        ("target/wasm32-wasip2/release/a.b.wasm", true),
+        ("a/.b/x.wasm", false),
+        (".git/x.wasm", false),
+        (".wasm", false),
+        ("../a.wasm", false),
+        ("a//b.wasm", false),
+        ("a.sh", false),
+    ] {
+        let text = with("").replace("module: a.wasm", &format!("module: {module}"));
+        assert_eq!(validator.is_valid(&value(&text)), fine, "the schema, of {module}");
+        assert_eq!(yaml(&text).is_ok(), fine, "the parser, of {module}");
+    }
     for field in ["name", "version", "module"] {
         let text: String =
             with("").lines().filter(|line| !line.starts_with(field)).fold(String::new(), |mut text, line| {

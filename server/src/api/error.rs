@@ -43,7 +43,9 @@ pub(super) fn status(failure: &Failure) -> StatusCode {
             | "not_found",
         ) => StatusCode::NOT_FOUND,
         (Kind::Usage, "version_exists" | "conflict") => StatusCode::CONFLICT,
-        (Kind::Usage, "body_too_large" | "module_too_large") => StatusCode::PAYLOAD_TOO_LARGE,
+        (Kind::Usage, "body_too_large" | "field_too_large" | "module_too_large") => {
+            StatusCode::PAYLOAD_TOO_LARGE
+        }
         (Kind::Usage, "media_type") => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         (Kind::Usage, "method_not_allowed") => StatusCode::METHOD_NOT_ALLOWED,
         (Kind::Usage, _) => StatusCode::BAD_REQUEST,
@@ -116,6 +118,7 @@ mod tests {
             (Kind::Usage, "version_exists", 409),
             (Kind::Usage, "conflict", 409),
             (Kind::Usage, "body_too_large", 413),
+            (Kind::Usage, "field_too_large", 413),
             (Kind::Usage, "module_too_large", 413),
             (Kind::Usage, "media_type", 415),
             (Kind::Usage, "method_not_allowed", 405),

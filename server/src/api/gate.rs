@@ -13,7 +13,7 @@ use time::OffsetDateTime;
 use super::error::RETRY_AFTER_DETAIL;
 use super::reply;
 use super::table::Access;
-use crate::caller::{Caller, DEFAULT_WORKSPACE, Peer, Scope, Tokens};
+use crate::caller::{Caller, Client, DEFAULT_WORKSPACE, Peer, Scope, Tokens};
 use crate::failure::{Failure, Kind};
 use crate::http::PeerKey;
 use crate::store::Store;
@@ -69,10 +69,15 @@ impl Gate {
             self.holders.count(&holder.id)?;
             return Ok(Some(holder));
         }
-        self.count_stranger(peer)?;
         if open {
+            // A proxy asks this of itself, and takes a server that does not answer out of service. What its clients do
+            // must not bring that about.
+            if !matches!(peer, Peer::Proxied { client: Client::Unsaid(_), .. }) {
+                self.count_stranger(peer)?;
+            }
             return Ok(None);
         }
+        self.count_stranger(peer)?;
         let newcomer = match token {
             Some(text) => self.tokens.newcomer(text).await?,
             None => None,
@@ -85,11 +90,7 @@ impl Gate {
     /// # Errors
     /// When there were too many from this peer.
     pub(super) fn count_stranger(&self, peer: Peer) -> Result<(), Failure> {
-        match peer {
-            Peer::Tcp { address, .. } => self.strangers.count(&PeerKey::of(address.ip())),
-            Peer::Proxied { client, .. } => self.strangers.count(&PeerKey::of(client)),
-            Peer::InProcess | Peer::Unix => Ok(()),
-        }
+        PeerKey::of_peer(peer).map_or(Ok(()), |key| self.strangers.count(&key))
     }
 }
 
@@ -107,9 +108,17 @@ pub(super) fn check_private(peer: Peer, what: &str) -> Result<(), Failure> {
         format!("{what} are not taken over a connection that others can read"),
     );
     let failure = match peer {
-        Peer::Proxied { .. } => failure.hint(
-            "the proxy says `X-Forwarded-Proto: https` of what it took over TLS, and reaches this server over TLS or loopback",
-        ),
+        Peer::Proxied { client, .. } => {
+            let failure = failure.hint(
+                "the proxy says `X-Forwarded-Proto: https` of what it took over TLS, and reaches this server over TLS or loopback",
+            );
+            match client {
+                Client::Unsaid(_) => {
+                    failure.hint("a client on the server's machine that is no proxy uses its unix socket")
+                }
+                Client::At(_) | Client::Unclear(_) => failure,
+            }
+        }
         _ => failure.hint("serve with --tls-cert and --tls-key"),
     };
     Err(failure.hint("what was sent was readable on the way: replace it"))

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime};
 
 use super::Api;
-use crate::caller::{Caller, NewToken, Peer, Scope};
+use crate::caller::{Caller, Client, NewToken, Peer, Scope};
 use crate::config::Config;
 use crate::environment::Environment;
 use crate::home::Home;

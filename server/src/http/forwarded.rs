@@ -8,9 +8,20 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use http::HeaderMap;
 use http::header::{FORWARDED, HeaderName};
+use serde::Deserialize;
 
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+
+/// The header fields that a proxy writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ForwardedHeader {
+    /// `X-Forwarded-For` and `X-Forwarded-Proto`.
+    XForwardedFor,
+    /// `Forwarded`.
+    Forwarded,
+}
 
 /// A report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,20 +34,30 @@ pub(super) struct Report {
 }
 
 /// What the header fields of a request report; none where no proxy has said anything. `trusted` tells whose word the
-/// addresses in front of a proxy's are.
-pub(super) fn report(headers: &HeaderMap, trusted: impl Fn(IpAddr) -> bool) -> Option<Report> {
-    if ![FOR, PROTO, FORWARDED].iter().any(|name| headers.contains_key(name)) {
+/// addresses in front of a proxy's are. Where it is known what the proxies write, all else is a client's and ignored.
+pub(super) fn report(
+    headers: &HeaderMap,
+    written: Option<ForwardedHeader>,
+    trusted: impl Fn(IpAddr) -> bool,
+) -> Option<Report> {
+    let has = |name: HeaderName, of: ForwardedHeader| {
+        written.is_none_or(|written| written == of) && headers.contains_key(name)
+    };
+    let has_for = has(FOR, ForwardedHeader::XForwardedFor);
+    let has_proto = has(PROTO, ForwardedHeader::XForwardedFor);
+    let has_forwarded = has(FORWARDED, ForwardedHeader::Forwarded);
+    if !has_for && !has_proto && !has_forwarded {
         return None;
     }
     let (mut clients, mut schemes) = (Vec::new(), Vec::new());
-    if headers.contains_key(FOR) {
+    if has_for {
         let hops = values(headers, FOR).map(|text| text.and_then(node));
         clients.push(client(&hops.collect::<Vec<_>>(), &trusted).map(|(_, address)| address));
     }
-    if headers.contains_key(PROTO) {
+    if has_proto {
         schemes.extend(values(headers, PROTO).map(|text| text.is_some_and(is_https)));
     }
-    if headers.contains_key(FORWARDED) {
+    if has_forwarded {
         let elements = elements(headers);
         let hops: Vec<_> = elements.iter().flatten().map(|element| element.node).collect();
         let found = client(&hops, &trusted);
@@ -168,14 +189,18 @@ fn is_token(c: char) -> bool {
 mod tests {
     use super::*;
 
-    /// Trusted is all of 10.0.0.0/8.
     fn of(fields: &[(&str, &str)]) -> Option<Report> {
+        written(None, fields)
+    }
+
+    /// Trusted is all of 10.0.0.0/8.
+    fn written(by: Option<ForwardedHeader>, fields: &[(&str, &str)]) -> Option<Report> {
         let mut headers = HeaderMap::new();
         for (name, value) in fields {
             let name: HeaderName = name.parse().expect("a name");
             headers.append(name, http::HeaderValue::from_bytes(value.as_bytes()).expect("a value"));
         }
-        report(&headers, |address| matches!(address, IpAddr::V4(v4) if v4.octets()[0] == 10))
+        report(&headers, by, |address| matches!(address, IpAddr::V4(v4) if v4.octets()[0] == 10))
     }
 
     fn client_of(fields: &[(&str, &str)]) -> Option<String> {
@@ -271,6 +296,25 @@ mod tests {
         assert_eq!(both("192.0.2.1", "for=198.51.100.1"), None);
         assert_eq!(both("unknown", "for=192.0.2.1"), None);
         assert_eq!(both("192.0.2.1", "\""), None);
+    }
+
+    #[test]
+    fn what_the_proxy_does_not_write_is_ignored() {
+        use ForwardedHeader::{Forwarded, XForwardedFor};
+        let client = [192, 0, 2, 1].into();
+        let old = [("x-forwarded-for", "192.0.2.1"), ("x-forwarded-proto", "https")];
+        let new = [("forwarded", "for=192.0.2.1;proto=https")];
+        let fine = Some(Report { client: Some(client), https: true });
+        for hostile in ["x", "for=198.51.100.1;proto=http", "for=\""] {
+            let fields = [&old[..], &[("forwarded", hostile)]].concat();
+            assert_eq!(written(Some(XForwardedFor), &fields), fine, "{hostile}");
+        }
+        for hostile in [("x-forwarded-for", "198.51.100.1"), ("x-forwarded-proto", "http")] {
+            let fields = [&new[..], &[hostile]].concat();
+            assert_eq!(written(Some(Forwarded), &fields), fine, "{hostile:?}");
+        }
+        assert_eq!(written(Some(Forwarded), &old), None);
+        assert_eq!(written(Some(XForwardedFor), &new), None);
     }
 
     #[test]

@@ -4,16 +4,40 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::caller::{Client, Peer};
+
 /// What counts as one peer: an IPv4 address, or an IPv6 network of 64 bits, of which anybody has all addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct PeerKey(IpAddr);
+pub(crate) enum PeerKey {
+    /// Whoever has it.
+    Address(IpAddr),
+    /// All whom the proxy there passes on without saying so that it can be told who they are. Anybody can bring that
+    /// about, so it is never counted as the proxy.
+    BehindProxy(IpAddr),
+}
 
 impl PeerKey {
     pub(crate) fn of(address: IpAddr) -> Self {
-        Self(match address.to_canonical() {
-            IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
-            v4 @ IpAddr::V4(_) => v4,
-        })
+        Self::Address(network(address))
+    }
+
+    /// As what the requests of this peer count; none for the owner's own.
+    pub(crate) fn of_peer(peer: Peer) -> Option<Self> {
+        match peer {
+            Peer::InProcess | Peer::Unix => None,
+            Peer::Tcp { address, .. } => Some(Self::of(address.ip())),
+            Peer::Proxied { client: Client::At(address) | Client::Unsaid(address), .. } => {
+                Some(Self::of(address))
+            }
+            Peer::Proxied { client: Client::Unclear(proxy), .. } => Some(Self::BehindProxy(network(proxy))),
+        }
+    }
+}
+
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64).into(),
+        v4 @ IpAddr::V4(_) => v4,
     }
 }
 
@@ -73,6 +97,16 @@ mod tests {
         assert_ne!(key("2001:db8:1:2::1"), key("2001:db8:1:3::1"));
         assert_eq!(key("::ffff:192.0.2.1"), key("192.0.2.1"));
         assert_ne!(key("192.0.2.1"), key("192.0.2.2"));
+    }
+
+    #[test]
+    fn whose_request_is_unclear_is_not_counted_as_the_proxy() {
+        let proxy = [10, 0, 0, 1].into();
+        let of = |client| PeerKey::of_peer(Peer::Proxied { client, private: false });
+        assert_eq!(of(Client::Unsaid(proxy)), Some(key("10.0.0.1")));
+        assert_ne!(of(Client::Unclear(proxy)), Some(key("10.0.0.1")));
+        assert_eq!(of(Client::At([192, 0, 2, 1].into())), Some(key("192.0.2.1")));
+        assert_eq!(PeerKey::of_peer(Peer::Unix), None);
     }
 
     #[test]

@@ -5,12 +5,16 @@ use std::net::IpAddr;
 use http::HeaderMap;
 use ipnet::IpNet;
 
-use super::forwarded;
-use crate::caller::Peer;
+use super::forwarded::{self, ForwardedHeader};
+use crate::caller::{Client, Peer};
 
 /// Addresses of proxies that the operator trusts; none unless they are said.
 #[derive(Debug, Clone, Default)]
-pub struct TrustedProxies(Vec<IpNet>);
+pub struct TrustedProxies {
+    networks: Vec<IpNet>,
+    /// What they write; where that is not known, all that there is has to agree.
+    written: Option<ForwardedHeader>,
+}
 
 impl TrustedProxies {
     /// Adds an address, or a network such as `10.0.0.0/28`.
@@ -37,27 +41,34 @@ impl TrustedProxies {
         if network.addr().to_canonical() != network.addr() {
             return Err(format!("{text} is an IPv4 network, and is written as one"));
         }
-        self.0.push(network);
+        self.networks.push(network);
         Ok(())
+    }
+
+    /// Says which header they write: what stands in the other is a client's.
+    pub fn report_in(&mut self, header: ForwardedHeader) {
+        self.written = Some(header);
     }
 
     /// Whether this is one of them.
     pub(super) fn contain(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
-        self.0.iter().any(|network| network.contains(&address))
+        self.networks.iter().any(|network| network.contains(&address))
     }
 
     /// Where a request comes from that came over this connection: what a trusted proxy says, or the connection's other
-    /// end. A report that cannot be made sense of is the proxy's own request.
+    /// end.
     pub(super) fn origin(&self, peer: Peer, headers: &HeaderMap) -> Peer {
         let Peer::Tcp { address, .. } = peer else { return peer };
         if !self.contain(address.ip()) {
             return peer;
         }
-        match forwarded::report(headers, |address| self.contain(address)) {
-            None => peer,
+        let proxy = address.ip();
+        match forwarded::report(headers, self.written, |address| self.contain(address)) {
+            // Whether it came to the proxy in the open is not known, so it may have.
+            None => Peer::Proxied { client: Client::Unsaid(proxy), private: false },
             Some(report) => Peer::Proxied {
-                client: report.client.unwrap_or(address.ip()),
+                client: report.client.map_or(Client::Unclear(proxy), Client::At),
                 // The way has two parts, and the second is this connection.
                 private: report.https && peer.is_private(),
             },
@@ -128,21 +139,24 @@ mod tests {
             TrustedProxies::default().origin(tcp("10.0.0.1:9", false), &fields),
             tcp("10.0.0.1:9", false)
         );
-        let client = [192, 0, 2, 1].into();
+        let client = Client::At([192, 0, 2, 1].into());
         assert_eq!(proxies.origin(tcp("10.0.0.1:9", true), &fields), Peer::Proxied { client, private: true });
         let mapped = tcp("[::ffff:10.0.0.1]:9", true);
         assert_eq!(proxies.origin(mapped, &fields), Peer::Proxied { client, private: true });
     }
 
     #[test]
-    fn a_report_without_sense_is_the_proxy_s_own_request() {
+    fn a_report_without_sense_is_nobody_s_request() {
         let proxies = proxies(&["10.0.0.0/8"]);
         let proxy = tcp("10.0.0.1:9", true);
-        let own = Peer::Proxied { client: [10, 0, 0, 1].into(), private: false };
+        let nobody = Peer::Proxied { client: Client::Unclear([10, 0, 0, 1].into()), private: false };
         for list in ["unknown", "192.0.2.1, x", "10.0.0.3", ""] {
-            assert_eq!(proxies.origin(proxy, &headers(&[("x-forwarded-for", list)])), own, "{list}");
+            assert_eq!(proxies.origin(proxy, &headers(&[("x-forwarded-for", list)])), nobody, "{list}");
         }
-        assert_eq!(proxies.origin(proxy, &HeaderMap::new()), proxy, "nothing was forwarded");
+        let added = headers(&[("x-forwarded-for", "192.0.2.1"), ("forwarded", "x")]);
+        assert_eq!(proxies.origin(proxy, &added), nobody);
+        let own = Peer::Proxied { client: Client::Unsaid([10, 0, 0, 1].into()), private: false };
+        assert_eq!(proxies.origin(proxy, &HeaderMap::new()), own, "nothing was forwarded");
     }
 
     #[test]
@@ -157,5 +171,9 @@ mod tests {
         assert!(!private(tcp("10.0.0.1:9", true), "http") && !private(tcp("127.0.0.1:9", false), "http"));
         let silent = headers(&[("x-forwarded-for", "192.0.2.1")]);
         assert!(!proxies.origin(tcp("127.0.0.1:9", false), &silent).is_private(), "nothing was said");
+        // What a proxy was asked in the open it may pass on without a word, and over TLS.
+        for proxy in [tcp("127.0.0.1:9", false), tcp("127.0.0.1:9", true), tcp("10.0.0.1:9", true)] {
+            assert!(!proxies.origin(proxy, &HeaderMap::new()).is_private(), "{proxy:?}");
+        }
     }
 }

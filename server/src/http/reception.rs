@@ -7,7 +7,7 @@ use http::request::Parts;
 
 use super::peers::{PeerKey, Peers, Place};
 use super::{Limits, Names, TrustedProxies};
-use crate::caller::Peer;
+use crate::caller::{Client, Peer};
 use crate::failure::{Failure, Kind};
 
 /// How a server receives requests.
@@ -49,13 +49,15 @@ impl Reception {
     }
 
     /// A place for one more request of somebody who comes through a proxy. Its connections are not theirs, so it is their
-    /// requests that are counted, or one of them could have them all under way.
+    /// requests that are counted, or one of them could have them all under way. What a proxy sends without a report is
+    /// not: it may be its health check, and its connections are bounded.
     ///
     /// # Errors
     /// When they have as many under way as anybody may have connections.
     pub(super) fn enter(&self, peer: Peer) -> Result<Option<Place>, Failure> {
-        let Peer::Proxied { client, .. } = peer else { return Ok(None) };
-        self.clients.enter(PeerKey::of(client)).map(Some).ok_or_else(|| {
+        let Peer::Proxied { client: Client::At(_) | Client::Unclear(_), .. } = peer else { return Ok(None) };
+        let Some(key) = PeerKey::of_peer(peer) else { return Ok(None) };
+        self.clients.enter(key).map(Some).ok_or_else(|| {
             Failure::new(Kind::Server, "rate_limited", "too many requests at once from this address")
         })
     }

@@ -12,8 +12,8 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use super::connection::{self, Line};
-use super::{Answer, Known, Limits, Names, Reception, TrustedProxies};
-use crate::caller::{Caller, Peer};
+use super::{Answer, ForwardedHeader, Known, Limits, Names, Reception, TrustedProxies};
+use crate::caller::{Caller, Client, Peer};
 use crate::failure::Failure;
 
 mod h1;
@@ -44,7 +44,11 @@ impl Answer for Fake {
         let who = caller.map_or_else(|| "nobody".to_owned(), |caller| caller.name.to_string());
         let from = match peer {
             Peer::Tcp { tls, .. } => format!("tcp tls={tls}"),
-            Peer::Proxied { client, private } => format!("{client} private={private}"),
+            Peer::Proxied { client, private } => match client {
+                Client::At(address) => format!("{address} private={private}"),
+                Client::Unclear(proxy) => format!("unclear by {proxy} private={private}"),
+                Client::Unsaid(proxy) => format!("unsaid by {proxy} private={private}"),
+            },
             Peer::Unix => "unix".to_owned(),
             Peer::InProcess => "here".to_owned(),
         };

@@ -63,12 +63,18 @@ impl Library {
         };
         let row = self.store.agent(digest).await?.ok_or_else(missing)?;
         let module = self.store.blobs().get(&row.module).await?.ok_or_else(missing)?;
-        let agent = if row.bare {
-            Agent::bare(row.name.name(), module)?
-        } else {
-            Agent::from_parts(&row.manifest, row.format, module, &self.catalog)?
+        let catalog = Arc::clone(&self.catalog);
+        // A large module is hashed for long.
+        let load = move || {
+            if row.bare {
+                Agent::bare(row.name.name(), module)
+            } else {
+                Agent::from_parts(&row.manifest, row.format, module, &catalog)
+            }
         };
-        let agent = Arc::new(agent);
+        let loaded = tokio::task::spawn_blocking(load).await;
+        let agent =
+            Arc::new(loaded.map_err(|e| Failure::defect(format!("loading an agent ended early: {e}")))??);
         self.remember(&agent);
         Ok(agent)
     }
@@ -89,6 +95,12 @@ impl Library {
     /// Keeps an agent at hand.
     pub(super) fn remember(&self, agent: &Arc<Agent>) {
         self.lock().insert(agent);
+    }
+
+    /// Keeps an agent at hand no more.
+    #[cfg(test)]
+    pub(super) fn forget(&self, digest: &Digest) {
+        self.lock().forget(digest);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, AtHand> {

@@ -43,28 +43,28 @@ impl Queue {
         Arc::new(Self { most_running, most_waiting, state: Mutex::new(state), emptied: Notify::new() })
     }
 
-    /// A place for a new run with so many bytes of input.
+    /// A place for a new run with a request of so many bytes.
     ///
     /// # Errors
     /// `queue_full` when there is none for this workspace, `shutting_down` when there are none any more.
-    pub(super) fn enter(self: &Arc<Self>, workspace: &str, input: usize) -> Result<Place, Failure> {
+    pub(super) fn enter(self: &Arc<Self>, workspace: &str, size: usize) -> Result<Place, Failure> {
         let mut state = self.lock();
         if state.closed {
             return Err(shutting_down());
         }
-        state.places.check(workspace, input, self.most_waiting, state.free)?;
-        Ok(self.place(&mut state, workspace, input))
+        state.places.check(workspace, size, self.most_waiting, state.free)?;
+        Ok(self.place(&mut state, workspace, size))
     }
 
     /// A place for a run that was accepted before: there always is one, until the queue is closed.
-    pub(super) fn enter_again(self: &Arc<Self>, workspace: &str, input: usize) -> Option<Place> {
+    pub(super) fn enter_again(self: &Arc<Self>, workspace: &str, size: usize) -> Option<Place> {
         let mut state = self.lock();
-        (!state.closed).then(|| self.place(&mut state, workspace, input))
+        (!state.closed).then(|| self.place(&mut state, workspace, size))
     }
 
-    fn place(self: &Arc<Self>, state: &mut State, workspace: &str, input: usize) -> Place {
-        state.places.take(workspace, input);
-        Place { queue: Arc::clone(self), workspace: workspace.into(), input }
+    fn place(self: &Arc<Self>, state: &mut State, workspace: &str, size: usize) -> Place {
+        state.places.take(workspace, size);
+        Place { queue: Arc::clone(self), workspace: workspace.into(), size }
     }
 
     /// A turn, if one is free: then nobody waits for it.
@@ -147,13 +147,13 @@ impl State {
 pub(super) struct Place {
     queue: Arc<Queue>,
     workspace: Box<str>,
-    input: usize,
+    size: usize,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         let mut state = self.queue.lock();
-        state.places.give_back(&self.workspace, self.input);
+        state.places.give_back(&self.workspace, self.size);
         if state.places.taken() == 0 {
             self.queue.emptied.notify_waiters();
         }

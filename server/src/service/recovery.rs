@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use orch_manifests::Digest;
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 
@@ -16,7 +17,7 @@ use super::stored::StoredRequest;
 use super::turns::Start;
 use super::{Mode, Service};
 use crate::failure::Failure;
-use crate::run::dollars;
+use crate::run::{RunRequest, dollars};
 use crate::store::{CallRow, RunEnd, RunRow, RunStatus};
 
 impl Service {
@@ -41,14 +42,15 @@ impl Service {
         }
         let service = Arc::downgrade(self);
         self.spawn(async move {
-            for row in again {
+            for mut row in again {
                 let Some(service) = service.upgrade() else { return };
+                let request = StoredRequest::read(std::mem::take(&mut row.request), row.digest);
+                let size = request.as_ref().map_or(0, RunRequest::size);
                 // A server that is about to stop leaves them to the next one.
-                let input = StoredRequest::input_length(&row.request);
-                let Some(place) = service.queue.enter_again(&row.workspace, input) else { return };
+                let Some(place) = service.queue.enter_again(&row.workspace, size) else { return };
                 // One at a time: what is not reached, or cannot be written, is left to the next process.
                 let adopted = service.store().adopt(&row.run, &row.instance, service.instance.id()).await;
-                if adopted.is_ok_and(|ours| ours) && service.run_again(row, place).await.is_err() {
+                if adopted.is_ok_and(|ours| ours) && service.run_again(row, request, place).await.is_err() {
                     return;
                 }
             }
@@ -56,18 +58,16 @@ impl Service {
         Ok(())
     }
 
-    async fn run_again(self: &Arc<Self>, mut row: RunRow, place: Place) -> Result<(), Failure> {
-        let request = std::mem::take(&mut row.request);
-        let agent = match self.library().by_digest(&row.digest).await {
-            Ok(agent) => agent,
-            Err(failure) => return self.ended_badly(&row, &failure).await,
-        };
-        let Some(request) = StoredRequest::read(request, agent) else {
-            return self.interrupted(&row).await;
-        };
+    async fn run_again(
+        self: &Arc<Self>,
+        row: RunRow,
+        request: Option<RunRequest<Digest>>,
+        place: Place,
+    ) -> Result<(), Failure> {
+        let Some(request) = request else { return self.interrupted(&row).await };
         let told = self.store().last_event(&row.run).await?;
         let live = Arc::new(LiveRun::after_event(row.run.clone(), &row.workspace, told));
-        self.begin(live, row.caller, Start::Later(Box::new(request)), place);
+        self.begin(live, row.caller, Start::Later(row.agent, Box::new(request)), place);
         Ok(())
     }
 
@@ -84,10 +84,6 @@ impl Service {
             None => None,
         };
         self.end(row, RunStatus::Interrupted, &failure, report).await
-    }
-
-    async fn ended_badly(&self, row: &RunRow, failure: &Failure) -> Result<(), Failure> {
-        self.end(row, RunStatus::Failed, failure, None).await
     }
 
     async fn end(

@@ -4,14 +4,12 @@
 //! again but reported. When a run has ended, the store keeps nothing of its request.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
-use orch_manifests::{ByteSize, MicroUsd, RunId};
+use orch_manifests::{ByteSize, Digest, MicroUsd, RunId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::agent::Agent;
 use crate::failure::Failure;
 use crate::run::{LimitRequest, RunRequest, Simulate};
 
@@ -45,7 +43,7 @@ pub(crate) struct StoredRequest {
 
 impl StoredRequest {
     /// What is kept of a request. The input is not copied here: it is handed over when the run is prepared.
-    pub(crate) fn of(run: &RunId, request: &RunRequest, embedded: bool) -> Self {
+    pub(crate) fn of<A>(run: &RunId, request: &RunRequest<A>, embedded: bool) -> Self {
         Self {
             version: VERSION,
             run: run.to_string(),
@@ -82,13 +80,8 @@ impl StoredRequest {
         Self::deserialize(stored).is_ok_and(|stored| stored.version == VERSION && !stored.incomplete)
     }
 
-    /// Bytes of the input that the store has.
-    pub(crate) fn input_length(stored: &Value) -> usize {
-        stored["input"].as_str().map_or(0, str::len)
-    }
-
     /// Reads what the store has; none when another version wrote it, or the request cannot be made whole again.
-    pub(crate) fn read(stored: Value, agent: Arc<Agent>) -> Option<RunRequest> {
+    pub(crate) fn read(stored: Value, agent: Digest) -> Option<RunRequest<Digest>> {
         let stored: Self = serde_json::from_value(stored).ok()?;
         if stored.version != VERSION || stored.incomplete {
             return None;
@@ -108,13 +101,15 @@ impl StoredRequest {
             },
             stream: stored.stream,
             simulate: stored.simulate,
-            ..RunRequest::new(agent)
+            ..RunRequest::of(agent)
         })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::stage::{ONE_MODEL, agent};
     use orch_vault::{FlagKey, Secret};
@@ -130,7 +125,7 @@ mod tests {
         request.granted = BTreeSet::from(["talk to https://a.example (GET)".to_owned()]);
         let stored = StoredRequest::of(&run, &request, false);
         let json = stored.to_json().expect("JSON");
-        let again = StoredRequest::read(json, agent).expect("whole");
+        let again = StoredRequest::read(json, agent.digest).expect("whole");
         assert_eq!(StoredRequest::of(&run, &again, false), stored);
     }
 
@@ -142,6 +137,6 @@ mod tests {
         request.keys.push(FlagKey { provider: None, secret: Secret::new(b"sk-0123456789abcdef".to_vec()) });
         let json = StoredRequest::of(&run, &request, false).to_json().expect("JSON");
         assert!(!json.to_string().contains("0123456789"), "{json}");
-        assert!(StoredRequest::read(json, agent).is_none());
+        assert!(StoredRequest::read(json, agent.digest).is_none());
     }
 }

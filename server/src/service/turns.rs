@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use orch_manifests::{AgentName, Digest};
 use time::OffsetDateTime;
 
 use super::ending::Payer;
@@ -12,7 +13,6 @@ use super::live::{LiveRun, Why};
 use super::queue::{Place, Turn};
 use super::{Mode, Service};
 use crate::afterwards;
-use crate::agent::Agent;
 use crate::broker::Concluded;
 use crate::execution::interrupted;
 use crate::failure::Failure;
@@ -28,15 +28,16 @@ pub(super) enum Start {
     /// Its turn has come already.
     AtOnce(Box<Prepared>, Turn),
     /// It waits, with what it was asked with and no key but those that came with that. What its workspace granted and
-    /// stored is looked at again when its turn comes: what was taken back meanwhile does not reach it.
-    Later(Box<RunRequest>),
+    /// stored is looked at again when its turn comes: what was taken back meanwhile does not reach it. Its agent is
+    /// loaded again, too: many may wait, and each would hold a module.
+    Later(AgentName, Box<RunRequest<Digest>>),
 }
 
 impl Start {
-    fn agent(&self) -> &Agent {
+    fn agent(&self) -> &AgentName {
         match self {
-            Self::AtOnce(prepared, _) => &prepared.request.agent,
-            Self::Later(request) => &request.agent,
+            Self::AtOnce(prepared, _) => &prepared.request.agent.manifest.name,
+            Self::Later(agent, _) => agent,
         }
     }
 }
@@ -53,7 +54,7 @@ impl Service {
         self.lock().insert(live.run.clone(), Arc::clone(&live));
         let service = Arc::clone(self);
         self.spawn(async move {
-            let payer = Payer { caller, agent: start.agent().manifest.name.to_string() };
+            let payer = Payer { caller, agent: start.agent().to_string() };
             let turn = AssertUnwindSafe(service.take_turn(&live, &payer, start, place)).catch_unwind();
             // Whatever a defect left half done is the run's own: its end is told all the same.
             let concluded = Box::pin(turn)
@@ -81,7 +82,7 @@ impl Service {
                 drop(place);
                 (*prepared, turn)
             }
-            Start::Later(request) => {
+            Start::Later(_, request) => {
                 let ready = tokio::select! {
                     ready = Box::pin(self.wait(live, *request, place)) => ready,
                     _ = stop.wait_for(|count| *count > 0) => {
@@ -115,12 +116,13 @@ impl Service {
     async fn wait(
         self: &Arc<Self>,
         live: &Arc<LiveRun>,
-        request: RunRequest,
+        request: RunRequest<Digest>,
         place: Place,
     ) -> Result<(Prepared, Turn), Failure> {
         let turn = self.queue.turn(&live.workspace).await;
         drop(place);
-        Ok((self.prepare(request, live).await?, turn))
+        let agent = self.library.by_digest(&request.agent).await?;
+        Ok((self.prepare(request.with_agent(agent), live).await?, turn))
     }
 
     /// Puts on record that a run that waited is started, before anything of it happens: what was started is not run

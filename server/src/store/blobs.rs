@@ -3,11 +3,13 @@
 //! `ab/abcdef…` below one folder, 0600 in folders of 0700. A file gets its name when all of it is on disk, so a name
 //! stands for whole content through any crash; what is read is hashed again, so it also does through a bad disk.
 
+use std::collections::HashSet;
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, ErrorKind, Read, Seek, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
@@ -136,6 +138,50 @@ impl Blobs {
         }
     }
 
+    /// The files that no write that goes on has brought, nor told that it counts on.
+    pub(super) async fn old(&self) -> Result<HashSet<Digest>, Failure> {
+        self.blocking(|blobs| {
+            let listed = |folder: &Path| {
+                let entries = fs::read_dir(folder).map_err(|e| blobs.unwritable(&e))?;
+                // What goes away meanwhile is not there.
+                Ok::<_, Failure>(entries.filter_map(Result::ok))
+            };
+            let mut found = HashSet::new();
+            for shard in listed(&blobs.folder)? {
+                if shard.file_name().len() != 2 || !shard.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    continue;
+                }
+                for file in listed(&shard.path())? {
+                    let named =
+                        file.file_name().to_str().and_then(|hex| format!("sha256:{hex}").parse().ok());
+                    if let Some(digest) = named
+                        && file.metadata().is_ok_and(|meta| place::is_old(&meta))
+                    {
+                        found.insert(digest);
+                    }
+                }
+            }
+            Ok(found)
+        })
+        .await
+    }
+
+    /// Removes those of these files that are still [old](Blobs::old), and says how many. It is for the caller to know
+    /// that nobody needs them.
+    pub(super) async fn remove_old(&self, digests: HashSet<Digest>) -> Result<usize, Failure> {
+        self.blocking(move |blobs| {
+            let mut removed = 0;
+            for digest in &digests {
+                if fs::symlink_metadata(blobs.path(digest)).is_ok_and(|meta| place::is_old(&meta)) {
+                    blobs.remove(digest)?;
+                    removed += 1;
+                }
+            }
+            Ok(removed)
+        })
+        .await
+    }
+
     /// Runs `work` where it may block.
     async fn blocking<T: Send + 'static>(
         &self,
@@ -257,7 +303,10 @@ impl Incoming {
     fn name(&self, blobs: &Blobs, digest: &Digest) -> io::Result<()> {
         let path = blobs.path(digest);
         let shard = path.parent().unwrap_or(&blobs.folder);
-        if !blobs.is_whole(digest) {
+        // One that is here is as young as if it had been written now: it is not removed as a leftover.
+        let here = blobs.is_whole(digest)
+            && place::open(&path).and_then(|file| file.set_modified(SystemTime::now())).is_ok();
+        if !here {
             self.file.sync_all()?;
             match DirBuilder::new().mode(0o700).create(shard) {
                 Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),

@@ -114,9 +114,7 @@ pub(super) fn remove_leftovers(folder: &Path) -> io::Result<()> {
         }
         // It may be gone by now, or be something that cannot be opened: then it is left alone.
         let Ok(file) = open(&path) else { continue };
-        let old = file.metadata().and_then(|meta| meta.modified()).is_ok_and(|modified| {
-            SystemTime::now().duration_since(modified).is_ok_and(|age| age > LEFTOVER_AGE)
-        });
+        let old = file.metadata().is_ok_and(|meta| is_old(&meta));
         if old && file.try_lock().is_ok() {
             match fs::remove_file(&path) {
                 Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
@@ -125,6 +123,12 @@ pub(super) fn remove_leftovers(folder: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether a file is too old to be of a write that goes on.
+pub(super) fn is_old(meta: &Metadata) -> bool {
+    let age = meta.modified().ok().and_then(|modified| SystemTime::now().duration_since(modified).ok());
+    age.is_some_and(|age| age > LEFTOVER_AGE)
 }
 
 /// Opens a file for reading; links are not followed, and a pipe does not block.

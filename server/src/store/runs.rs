@@ -1,6 +1,6 @@
 //! Runs: accepted, started, ended, listed, and taken over.
 
-use orch_manifests::RunId;
+use orch_manifests::{Digest, RunId};
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params};
 use serde_json::Value;
 
@@ -243,6 +243,27 @@ pub(super) fn adopt(db: &Connection, run: &RunId, from: &str, to: &str) -> Resul
         .prepare_cached("UPDATE runs SET instance = ?3 WHERE id = ?1 AND instance = ?2 AND finished IS NULL")?
         .execute([run.as_str(), from, to])?;
     Ok(changed == 1)
+}
+
+/// The documents that the next `limit` rows after `seq` name, and the last of these rows; none when no row follows.
+pub(super) fn documents(
+    db: &Connection,
+    seq: i64,
+    limit: u32,
+) -> Result<Option<(i64, Vec<Digest>)>, Problem> {
+    // What a document is tells without reading it: short ones lie here, and there may be much of them.
+    let mut statement = db.prepare_cached(
+        "SELECT seq, CASE typeof(request) WHEN 'blob' THEN request END, CASE typeof(report) WHEN 'blob' THEN report END
+         FROM runs WHERE seq > ?1 ORDER BY seq LIMIT ?2",
+    )?;
+    let mut rows = statement.query(params![seq, limit])?;
+    let (mut last, mut named) = (None, Vec::new());
+    while let Some(row) = rows.next()? {
+        last = Some(row.get(0)?);
+        let documents: [Option<Document>; 2] = [row.get(1)?, row.get(2)?];
+        named.extend(documents.into_iter().flatten().filter_map(|document| document.file()));
+    }
+    Ok(last.map(|last| (last, named)))
 }
 
 fn stored(row: &Row<'_>) -> Result<Stored, Problem> {

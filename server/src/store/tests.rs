@@ -12,6 +12,7 @@ use super::*;
 
 mod bounds;
 mod files;
+mod leftovers;
 mod opening;
 mod ownership;
 mod paging;

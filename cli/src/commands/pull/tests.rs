@@ -1,5 +1,7 @@
 //! Pulling, from servers that are what they should be and from others.
 
+use std::fs;
+
 use super::*;
 use crate::client::testing::{Served, answer, json as told};
 use http::Response;
@@ -14,11 +16,16 @@ fn places(folder: &Path) -> Places {
 
 /// A server that has `acme/x`, and gives `module` for what it says is [`MODULE`].
 async fn server(module: &'static [u8]) -> Served {
+    server_of(MODULE, module).await
+}
+
+/// A server whose `acme/x` is published with the module `said`.
+async fn server_of(said: &'static [u8], module: &'static [u8]) -> Served {
     let manifest = Manifest::parse(MANIFEST, Format::Yaml, "x").expect("a manifest");
-    let digest = Digest::of(&[manifest.canonical_json().as_slice(), MODULE].concat());
+    let digest = Digest::of(&[manifest.canonical_json().as_slice(), said].concat());
     let version = json!({
         "name": "acme/x", "version": "1.0.0", "digest": digest.to_string(),
-        "module": Digest::of(MODULE).to_string(), "manifest": MANIFEST, "format": "yaml",
+        "module": Digest::of(said).to_string(), "manifest": MANIFEST, "format": "yaml",
     });
     Served::tcp(None, move |asked| match asked.path.contains("/blobs/") {
         true => Response::new(orch_proxy::full(module)),
@@ -101,7 +108,65 @@ fn a_file_that_appeared_meanwhile_stays() {
     let dir = tempfile::tempdir().expect("a folder");
     let place = dir.path().join("x.wasm");
     fs::write(&place, "mine").expect("written");
-    assert!(NewFile::create(&place, false).is_err());
+    assert!(Folder::open(dir.path()).expect("there").create(Path::new("x.wasm"), false).is_err());
     assert_eq!(files(dir.path()), ["x.wasm"]);
     assert_eq!(fs::read_to_string(&place).expect("there"), "mine");
+}
+
+#[tokio::test]
+async fn a_module_that_is_no_webassembly_is_not_written() {
+    for module in [&b"#!/bin/sh\nrm -rf ~\n"[..], b"\0as", b""] {
+        let dir = tempfile::tempdir().expect("a folder");
+        let server = server_of(module, module).await;
+        let failure = pull_from(&server, dir.path(), false).await.err().expect("no module");
+        assert!(failure.message().contains("no WebAssembly"), "{failure}");
+        assert_eq!(files(dir.path()), [""; 0]);
+    }
+}
+
+#[tokio::test]
+async fn a_module_s_place_that_is_no_module_s_is_refused_by_name() {
+    for place in [".git/hooks/pre-commit", ".git/hooks/x.wasm", "out/run.sh", "Makefile"] {
+        let dir = tempfile::tempdir().expect("a folder");
+        let manifest = MANIFEST.replace("out/x.wasm", place);
+        let version = json!({
+            "name": "acme/x", "version": "1.0.0", "digest": Digest::of(b"x").to_string(),
+            "module": Digest::of(MODULE).to_string(), "manifest": manifest, "format": "yaml",
+        });
+        let server = Served::tcp(None, move |_| told(200, &version.to_string())).await;
+        let failure = pull_from(&server, dir.path(), true).await.err().expect("no place for a module");
+        assert_eq!(failure.code(), "server_unexpected");
+        assert!(failure.message().contains(":3:9: module: "), "{failure}");
+        assert_eq!(files(dir.path()), [""; 0]);
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_written_through_a_link() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (folder, elsewhere) = (dir.path().join("new"), dir.path().join("elsewhere"));
+    for made in [&folder, &elsewhere] {
+        fs::create_dir(made).expect("made");
+    }
+    std::os::unix::fs::symlink(&elsewhere, folder.join("out")).expect("linked");
+    let server = server(MODULE).await;
+    for force in [false, true] {
+        let failure = pull_from(&server, &folder, force).await.err().expect("a link");
+        assert_eq!(failure.code(), "file_unwritable");
+        assert!(failure.hints().iter().any(|hint| hint.contains("symbolic link")), "{failure}");
+        assert_eq!(files(&elsewhere), [""; 0]);
+    }
+    // The file itself is replaced, not what it leads to.
+    fs::remove_file(folder.join("out")).expect("removed");
+    fs::create_dir(folder.join("out")).expect("made");
+    fs::write(elsewhere.join("mine"), "mine").expect("written");
+    std::os::unix::fs::symlink(elsewhere.join("mine"), folder.join("out/x.wasm")).expect("linked");
+    pull_from(&server, &folder, false).await.err().expect("it is there");
+    pull_from(&server, &folder, true).await.expect("asked for");
+    assert_eq!(fs::read(folder.join("out/x.wasm")).expect("written"), MODULE);
+    assert_eq!(fs::read_to_string(elsewhere.join("mine")).expect("there"), "mine");
+    // The folder that was named may be a link.
+    std::os::unix::fs::symlink(&elsewhere, dir.path().join("link")).expect("linked");
+    pull_from(&server, &dir.path().join("link"), false).await.expect("what was named");
+    assert_eq!(files(&elsewhere), ["mine", "orch.yaml", "x.wasm"]);
 }

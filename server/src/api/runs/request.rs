@@ -26,6 +26,10 @@ const MOST_TIME: u64 = 30 * 24 * 60 * 60 * 1000;
 /// Most memory that a run may ask for, in bytes.
 const MOST_MEMORY: u64 = 64 << 30;
 
+/// Most entries of each list, and most bytes of the texts of each field together. The input has its own.
+const MOST_ENTRIES: usize = 1000;
+const MOST_TEXT: usize = 1 << 20;
+
 /// The body of `POST /v1/runs`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -99,6 +103,7 @@ struct LimitsDocument {
 impl RunDocument {
     /// Checks what depends on who asks, and from where.
     pub(super) fn check(&self, call: &Call<'_>) -> Result<(), Failure> {
+        self.check_sizes()?;
         let said = |list: &Option<Vec<String>>| list.as_ref().is_some_and(|list| !list.is_empty());
         for (name, list) in [("allow", &self.allow), ("secrets", &self.secrets), ("grant", &self.grant)] {
             if said(list) {
@@ -115,6 +120,23 @@ impl RunDocument {
         let keys = self.keys.as_ref().is_some_and(|keys| !keys.is_empty())
             || self.env_keys.as_ref().is_some_and(|keys| !keys.is_empty());
         if keys { gate::check_private(call.peer, "keys") } else { Ok(()) }
+    }
+
+    /// Whether each field is of a size that somebody could mean: what is accepted may have to wait in memory.
+    fn check_sizes(&self) -> Result<(), Failure> {
+        within("provider", self.provider.iter().map(String::len))?;
+        within("model", self.model.iter().map(String::len))?;
+        within("env", self.env.iter().flatten().map(|(name, value)| name.len() + value.len()))?;
+        let keys = self.keys.iter().flatten();
+        within("keys", keys.map(|of| of.provider.as_ref().map_or(0, String::len) + of.key.0.len()))?;
+        within("env_keys", self.env_keys.iter().flatten().map(|(name, key)| name.len() + key.0.len()))?;
+        for (field, list) in [("allow", &self.allow), ("secrets", &self.secrets), ("grant", &self.grant)] {
+            within(field, list.iter().flatten().map(String::len))?;
+        }
+        let mounts = self.mounts.iter().flatten();
+        within("mounts", mounts.map(|mount| mount.host.as_os_str().len() + mount.guest.len()))?;
+        let simulate = self.simulate.iter();
+        within("simulate", simulate.map(|(Simulate::Scenario(of) | Simulate::File(of))| of.len()))
     }
 
     /// The request that this is, with the agent that it names.
@@ -178,6 +200,19 @@ impl RunDocument {
         }
         Ok(request)
     }
+}
+
+/// Whether a field's entries, of so many bytes each, are neither too many nor too large.
+fn within(field: &str, entries: impl Iterator<Item = usize>) -> Result<(), Failure> {
+    let (count, bytes) = entries.fold((0, 0), |(count, bytes), entry| (count + 1, bytes + entry));
+    let most = match (count > MOST_ENTRIES, bytes > MOST_TEXT) {
+        (true, _) => format!("has {count} entries, and may have {MOST_ENTRIES}"),
+        (_, true) => format!("is larger than {} MiB in all", MOST_TEXT >> 20),
+        _ => return Ok(()),
+    };
+    Err(Failure::usage("field_too_large", format!("`{field}` {most}"))
+        .detail("field", field)
+        .hint("what is large belongs into the input"))
 }
 
 impl AgentDocument {

@@ -180,11 +180,35 @@ async fn strangers_are_answered_so_often() {
     assert_eq!(stage.ask(&token, "GET", "/v1/runs", None).await.status, 200);
 }
 
+fn proxied(client: Client) -> Peer {
+    Peer::Proxied { client, private: true }
+}
+
+#[tokio::test]
+async fn a_proxy_s_health_checks_are_not_held_up_by_its_clients() {
+    let stage = Stage::new().await;
+    let proxy = [10, 0, 0, 1].into();
+    let (unclear, own) = (proxied(Client::Unclear(proxy)), proxied(Client::Unsaid(proxy)));
+    let ask = async |peer, path| stage.send(None, peer, request("GET", path, "", None)).await.status.as_u16();
+    let flood = async |peer, path| {
+        for _ in 0..1000 {
+            if ask(peer, path).await == 429 {
+                return true;
+            }
+        }
+        false
+    };
+    assert!(flood(unclear, "/healthz").await, "an end");
+    assert_eq!(ask(own, "/v1/runs").await, 401, "the proxy itself is counted apart");
+    // A proxy that says nothing of its clients asks as they do.
+    assert!(flood(own, "/v1/runs").await, "an end");
+    assert_eq!([ask(own, "/readyz").await, ask(own, "/healthz").await], [200, 200]);
+}
+
 #[tokio::test]
 async fn strangers_behind_a_proxy_are_told_apart() {
     let stage = Stage::new().await;
-    let through =
-        |client: [u16; 8]| Peer::Proxied { client: std::net::Ipv6Addr::from(client).into(), private: true };
+    let through = |client: [u16; 8]| proxied(Client::At(std::net::Ipv6Addr::from(client).into()));
     let ask = async |peer| stage.send(None, peer, request("GET", "/v1/runs", "", None)).await.status;
     let noisy = through([0x2001, 0xdb8, 0, 1, 0, 0, 0, 1]);
     let mut limited = false;

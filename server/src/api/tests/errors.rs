@@ -3,10 +3,13 @@
 use super::*;
 
 /// Keys: of a known shape, and of none.
-const KEYS: [&str; 3] = [
+const KEYS: [&str; 6] = [
     "sk-proj-Ab1Cd2Ef3Gh4Ij5Kl6Mn7Op8Qr9",
     "Zk3v9QpL7xTn2WcR8mYb4HdS6gJf1KaE",
     "7F9A1C3E5B2D48606F8E0A9B1C3D5E7F",
+    "--sk-proj-Ab1Cd2Ef3Gh4Ij5Kl6Mn7Op8Qr9",
+    "_Zk3v9QpL7xTn2WcR8mYb4HdS6gJf1KaE",
+    "xxsk-proj-Ab1Cd2Ef3Gh4Ij5Kl6Mn7Op8Qr9",
 ];
 
 /// A request whose body is not JSON, or is larger than any may be.
@@ -76,6 +79,7 @@ async fn a_key_in_the_place_of_a_name_is_not_repeated() {
             let answer = stage.own(method, &path, body.as_ref()).await;
             assert!(answer.status.is_client_error(), "{method} {path} {body:?}: {}", answer.text);
             answer.refused();
+            let key = key.trim_start_matches(['-', '_', 'x']);
             assert!(!answer.text.contains(key), "{method} {path}: {}", answer.text);
         }
     }

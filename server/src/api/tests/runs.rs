@@ -139,7 +139,7 @@ async fn what_is_granted_with_a_run_takes_a_scope_and_keys_take_a_private_line()
         assert_eq!(stage.ask(&token, "POST", "/v1/runs?wait", Some(&body)).await.status, 200);
     }
     let far = Peer::Tcp { address: ([192, 0, 2, 1], 9).into(), tls: false };
-    let proxied = |private| Peer::Proxied { client: [192, 0, 2, 1].into(), private };
+    let proxied = |private| Peer::Proxied { client: Client::At([192, 0, 2, 1].into()), private };
     for (name, value) in
         [("keys", json!([{ "key": "sk-secret" }])), ("env_keys", json!({ "OPENAI_API_KEY": "sk-secret" }))]
     {
@@ -192,4 +192,32 @@ async fn who_drains_takes_no_runs_and_says_so() {
     assert_eq!(ready.status, 503);
     assert_eq!(ready.json(), json!({ "status": "draining", "code": "shutting_down" }));
     assert_eq!(stage.send(None, LOCAL, request("GET", "/healthz", "", None)).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_field_that_is_too_large_is_named() {
+    let stage = Stage::new().await;
+    let large = "x".repeat(600 << 10);
+    let many: Vec<String> = (0..1001).map(|n| format!("n{n}")).collect();
+    let named: BTreeMap<&str, &str> = many.iter().map(|name| (name.as_str(), "")).collect();
+    for (field, value) in [
+        ("env", json!({ "A": large, "B": large })),
+        ("env", json!(named)),
+        ("env_keys", json!(named)),
+        ("keys", json!([{ "key": large }, { "key": large }])),
+        ("allow", json!(many)),
+        ("secrets", json!([large, large])),
+        ("grant", json!(many)),
+        ("model", json!(large.repeat(2))),
+        ("simulate", json!({ "file": large.repeat(2) })),
+    ] {
+        let mut asked = summary();
+        asked[field] = value;
+        let answer = stage.own("POST", "/v1/runs", Some(&asked)).await;
+        assert_eq!(answer.refused(), (413, "field_too_large".to_owned()), "{field}");
+        assert_eq!(answer.json()["error"]["details"]["field"], field);
+    }
+    let mut asked = summary();
+    asked["env"] = json!({ "A": large });
+    assert_eq!(stage.own("POST", "/v1/runs", Some(&asked)).await.status, 202, "what is not is fine");
 }

@@ -30,9 +30,10 @@ async fn a_request_comes_from_where_a_trusted_proxy_says() {
         ("x-forwarded-for: 1.1.1.1, 192.0.2.1, 127.0.0.9\r\n", "192.0.2.1 private=false"),
         ("x-forwarded-for: 192.0.2.1\r\nx-forwarded-proto: https\r\n", "192.0.2.1 private=true"),
         ("forwarded: for=\"[2001:db8::1]:9\";proto=https\r\n", "2001:db8::1 private=true"),
-        ("x-forwarded-for: unknown\r\n", "127.0.0.1 private=false"),
-        ("forwarded: for=\"\r\n", "127.0.0.1 private=false"),
-        ("", "tcp tls=false"),
+        ("x-forwarded-for: unknown\r\n", "unclear by 127.0.0.1 private=false"),
+        ("forwarded: for=\"\r\n", "unclear by 127.0.0.1 private=false"),
+        ("x-forwarded-for: 192.0.2.1\r\nforwarded: x\r\n", "unclear by 127.0.0.1 private=false"),
+        ("", "unsaid by 127.0.0.1 private=false"),
     ] {
         let answer = ask_with(&mut connect(running.address).await, "/known", fields).await;
         assert!(answer.ends_with(&format!("/known nobody {from}")), "{fields}: {answer}");
@@ -86,4 +87,26 @@ async fn one_client_of_a_proxy_has_so_many_requests_under_way() {
     }
     // The place is given back when the answer has been written, which its reader may see a little earlier.
     while !ask("192.0.2.1").await.contains("200 OK") {}
+}
+
+#[tokio::test]
+async fn clients_that_nobody_can_tell_apart_take_no_place_of_the_proxy() {
+    let limits = Limits { connections_per_peer: 1, ..Limits::default() };
+    let running = start(limits, true);
+    let _held = hold(&running, "192.0.2.1\r\nforwarded: x").await;
+    let ask = async |fields| ask_with(&mut connect(running.address).await, "/known", fields).await;
+    assert!(ask("x-forwarded-for: 192.0.2.2\r\nforwarded: y\r\n").await.ends_with("rate_limited"));
+    assert!(ask("").await.contains("200 OK"), "the proxy's own");
+    assert!(ask("x-forwarded-for: 192.0.2.2\r\n").await.contains("200 OK"), "who can be told apart");
+}
+
+#[tokio::test]
+async fn a_header_that_the_proxy_does_not_write_is_ignored() {
+    let mut proxies = TrustedProxies::default();
+    proxies.add("127.0.0.0/8").expect("a network");
+    proxies.report_in(ForwardedHeader::XForwardedFor);
+    let running = Running::behind(Limits::default(), None, proxies);
+    let fields = "x-forwarded-for: 192.0.2.1\r\nx-forwarded-proto: https\r\nforwarded: x\r\n";
+    let answer = ask_with(&mut connect(running.address).await, "/known", fields).await;
+    assert!(answer.ends_with("/known nobody 192.0.2.1 private=true"), "{answer}");
 }

@@ -1,14 +1,14 @@
-//! How many runs, and how much of their input, a server keeps while they wait.
+//! How many runs, and how much of what they were asked with, a server keeps while they wait.
 //!
-//! **The rule**: no workspace may hold more places than are left, nor more bytes of input than are left. A workspace that
-//! is alone has half of everything, two have a third each, and so on: whoever comes next finds room.
+//! **The rule**: no workspace may hold more places than are left, nor more bytes of requests than are left. A workspace
+//! that is alone has half of everything, two have a third each, and so on: whoever comes next finds room.
 
 use std::collections::HashMap;
 
 use crate::failure::{Failure, Kind};
 
-/// Bytes of input that runs may hold while they wait for their turn.
-const INPUT: usize = 512 << 20;
+/// Bytes of requests that runs may hold while they wait for their turn.
+const REQUESTS: usize = 512 << 20;
 
 /// Who holds how much.
 #[derive(Default)]
@@ -17,11 +17,11 @@ pub(super) struct Places {
     by_workspace: HashMap<Box<str>, Held>,
 }
 
-/// Places, and the bytes of input behind them.
+/// Places, and the bytes of requests behind them.
 #[derive(Default, Clone, Copy)]
 struct Held {
     runs: usize,
-    input: usize,
+    size: usize,
 }
 
 impl Places {
@@ -30,15 +30,15 @@ impl Places {
         self.all.runs
     }
 
-    /// Whether the rule lets a workspace have one more, for a run with so many bytes of input. There are `queue` places,
-    /// and one for each of the `turns` that nobody has: runs that will not wait take no place from anybody.
+    /// Whether the rule lets a workspace have one more, for a run with a request of so many bytes. There are `queue`
+    /// places, and one for each of the `turns` that nobody has: runs that will not wait take no place from anybody.
     ///
     /// # Errors
     /// `queue_full`.
     pub(super) fn check(
         &self,
         workspace: &str,
-        input: usize,
+        size: usize,
         queue: usize,
         turns: usize,
     ) -> Result<(), Failure> {
@@ -56,32 +56,32 @@ impl Places {
                 held.runs
             )));
         }
-        let left = INPUT.saturating_sub(self.all.input);
-        // Who waits alone may be large, and what has no input needs no room for it.
-        if self.all.runs > 0 && input > 0 && held.input.saturating_add(input) > left {
+        let left = REQUESTS.saturating_sub(self.all.size);
+        // Who waits alone may be large, and what says nothing needs no room for it.
+        if self.all.runs > 0 && size > 0 && held.size.saturating_add(size) > left {
             return Err(full(format!(
-                "runs that wait hold {} MiB of input already, {} MiB of them this workspace's",
-                self.all.input >> 20,
-                held.input >> 20
+                "runs that wait hold {} MiB of requests already, {} MiB of them this workspace's",
+                self.all.size >> 20,
+                held.size >> 20
             )));
         }
         Ok(())
     }
 
     /// One more is taken.
-    pub(super) fn take(&mut self, workspace: &str, input: usize) {
-        self.all.add(input);
+    pub(super) fn take(&mut self, workspace: &str, size: usize) {
+        self.all.add(size);
         match self.by_workspace.get_mut(workspace) {
-            Some(held) => held.add(input),
-            None => drop(self.by_workspace.insert(workspace.into(), Held { runs: 1, input })),
+            Some(held) => held.add(size),
+            None => drop(self.by_workspace.insert(workspace.into(), Held { runs: 1, size })),
         }
     }
 
     /// One that was taken is free again.
-    pub(super) fn give_back(&mut self, workspace: &str, input: usize) {
-        self.all.remove(input);
+    pub(super) fn give_back(&mut self, workspace: &str, size: usize) {
+        self.all.remove(size);
         if let Some(held) = self.by_workspace.get_mut(workspace) {
-            held.remove(input);
+            held.remove(size);
             if held.runs == 0 {
                 self.by_workspace.remove(workspace);
             }
@@ -90,14 +90,14 @@ impl Places {
 }
 
 impl Held {
-    fn add(&mut self, input: usize) {
+    fn add(&mut self, size: usize) {
         self.runs += 1;
-        self.input += input;
+        self.size += size;
     }
 
-    fn remove(&mut self, input: usize) {
+    fn remove(&mut self, size: usize) {
         self.runs -= 1;
-        self.input -= input;
+        self.size -= size;
     }
 }
 
@@ -110,17 +110,17 @@ mod tests {
     use super::*;
 
     /// Takes as many places as the rule allows.
-    fn fill(places: &mut Places, workspace: &str, input: usize, queue: usize, turns: usize) -> usize {
+    fn fill(places: &mut Places, workspace: &str, size: usize, queue: usize, turns: usize) -> usize {
         let mut taken = 0;
-        while places.check(workspace, input, queue, turns).is_ok() {
-            places.take(workspace, input);
+        while places.check(workspace, size, queue, turns).is_ok() {
+            places.take(workspace, size);
             taken += 1;
         }
         taken
     }
 
-    fn refusal(places: &Places, workspace: &str, input: usize, queue: usize) -> String {
-        let failure = places.check(workspace, input, queue, 0).expect_err("no room");
+    fn refusal(places: &Places, workspace: &str, size: usize, queue: usize) -> String {
+        let failure = places.check(workspace, size, queue, 0).expect_err("no room");
         assert_eq!((failure.code(), failure.kind()), ("queue_full", Kind::Server));
         failure.message().to_owned()
     }
@@ -163,9 +163,9 @@ mod tests {
         let mut places = Places::default();
         assert_eq!(fill(&mut places, "greedy", 64 * mib, 10_000, 0), 4);
         let said = refusal(&places, "greedy", 64 * mib, 10_000);
-        assert!(said.contains("256 MiB of input already, 256 MiB of them this workspace's"), "{said}");
-        assert!(places.check("greedy", 0, 10_000, 0).is_ok(), "what has no input needs no room");
+        assert!(said.contains("256 MiB of requests already, 256 MiB of them this workspace's"), "{said}");
+        assert!(places.check("greedy", 0, 10_000, 0).is_ok(), "what says nothing needs no room");
         assert!(places.check("b", 64 * mib, 10_000, 0).is_ok());
-        assert!(Places::default().check("alone", 2 * INPUT, 10_000, 0).is_ok());
+        assert!(Places::default().check("alone", 2 * REQUESTS, 10_000, 0).is_ok());
     }
 }

@@ -165,3 +165,54 @@ async fn a_service_that_stops_leaves_a_run_that_waits_to_the_next_one() {
     }
     nothing_refused(&stage, &left).await;
 }
+
+#[tokio::test]
+async fn a_run_that_waits_holds_no_module_and_finds_its_agent_again() {
+    let stage = Stage::new().await;
+    let turn = stage.turn();
+    let agent = Arc::new(agent(ONE_MODEL));
+    let (digest, held) = (agent.digest, Arc::downgrade(&agent));
+    let runs = [stage.submit(with_key(Arc::clone(&agent))).await, stage.submit(with_key(agent)).await];
+    // As when others were asked for since.
+    stage.service.library().forget(&digest);
+    assert!(held.upgrade().is_none(), "runs that wait hold it");
+    drop(turn);
+    for run in runs {
+        nothing_refused(&stage, &run).await;
+    }
+}
+
+#[tokio::test]
+async fn all_that_a_run_was_asked_with_counts_while_it_waits() {
+    let stage = Stage::new().await;
+    let turn = stage.turn();
+    let most = 512 << 20;
+    let talks = || {
+        let mut request = RunRequest::new(agent(ONE_MODEL));
+        request.simulate = Some(Simulate::Scenario("ok".to_owned()));
+        request.env.push(("LONG".to_owned(), "x".repeat(5000)));
+        request
+    };
+    let left = stage.submit(talks()).await;
+    let full = |service: &Arc<Service>| service.queue.enter(WORKSPACE, most - 5000).err().expect("no room");
+    assert_eq!(full(&stage.service).code(), "queue_full");
+    let others = stage.service.queue.enter("other", most - 10_000).expect("room for another");
+    let refused = stage.service.submit(&Caller::owner(), talks()).await.expect_err("no room");
+    assert_eq!(refused.code(), "queue_full");
+    stage.service.drain(Duration::ZERO).await;
+    drop((others, turn));
+    drop(stage.service);
+
+    // The next service has no turn to give.
+    let mut parts = parts(&stage.folder);
+    parts.config.max_running = 0;
+    let service = Service::open(parts, Mode::Serve).await.expect("the next one");
+    while service.gauges().queued == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(full(&service).code(), "queue_full");
+    while !service.cancel(&left) {
+        tokio::task::yield_now().await;
+    }
+    service.ended(&left).await;
+}

@@ -4,3 +4,6 @@
 ALTER TABLE calls ADD COLUMN place INTEGER;
 
 CREATE UNIQUE INDEX calls_of_run ON calls (run, place) WHERE run IS NOT NULL;
+
+-- Nor does it keep what runs were asked that have ended. The files of long requests are no row's from here on.
+UPDATE runs SET request = 'null' WHERE finished IS NOT NULL;

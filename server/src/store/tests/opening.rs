@@ -1,7 +1,9 @@
 //! What is opened, and what is not.
 
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::time::{Duration, SystemTime};
 
+use super::leftovers::holding;
 use super::*;
 
 fn refused(folder: &Path) -> Failure {
@@ -74,6 +76,7 @@ fn everything_is_private() {
 
 #[tokio::test]
 async fn a_database_of_the_first_version_is_brought_to_this_one_with_all_it_has() {
+    const CANARY: &str = "canary-3e85a0f6d1";
     let folder = tempfile::tempdir().expect("a folder");
     let db = raw(folder.path());
     db.execute_batch(include_str!("../schema.sql")).expect("made");
@@ -83,6 +86,30 @@ async fn a_database_of_the_first_version_is_brought_to_this_one_with_all_it_has(
                                   (3, 'default', 0, NULL, 'me', NULL, 'openai', 'gpt', 1, 2, 3, '{}')",
     )
     .expect("filled");
+    // Runs of which two have ended, one with a long request, and one waits.
+    let (asked, file) = (json!({ "env": CANARY }).to_string(), Digest::of(CANARY.as_bytes()));
+    let (ended, long, waits) = (RunId::random(), RunId::random(), RunId::random());
+    for (run, finished, request) in [
+        (&ended, Some(9), rusqlite::types::Value::from(asked.clone())),
+        (&long, Some(9), file.as_bytes().to_vec().into()),
+        (&waits, None, json!({ "input": "waits" }).to_string().into()),
+    ] {
+        db.execute(
+            "INSERT INTO runs (id, workspace, agent, version, digest, caller, instance, status, created, finished, request)
+             VALUES (?1, 'default', 'a/b', '1.0.0', zeroblob(32), 'me', 'inst_gone', ?2, 0, ?3, ?4)",
+            rusqlite::params![run.as_str(), if finished.is_some() { "failed" } else { "queued" }, finished, request],
+        )
+        .expect("filled");
+    }
+    let hex = file.to_hex();
+    let shard = folder.path().join("documents").join(&hex[..2]);
+    for made in [&folder.path().join("documents"), &shard] {
+        fs::create_dir(made).expect("made");
+        fs::set_permissions(made, fs::Permissions::from_mode(0o700)).expect("private");
+    }
+    fs::write(shard.join(&hex), CANARY).expect("written");
+    let written = fs::File::options().write(true).open(shard.join(&hex)).expect("a file");
+    written.set_modified(SystemTime::now() - Duration::from_secs(7200)).expect("aged");
     db.pragma_update(None, "application_id", 0x6f72_6368).expect("orch's");
     db.pragma_update(None, "user_version", 1).expect("the first");
     drop(db);
@@ -94,6 +121,14 @@ async fn a_database_of_the_first_version_is_brought_to_this_one_with_all_it_has(
     let calls = vec![CallRow { run: Some(run.clone()), ..call("default", "gpt", None) }];
     store.finish(&run, RunEnd { calls: calls.clone(), ..end(RunStatus::Failed) }).await.expect("ended");
     assert_eq!(store.calls(&run).await.expect("read"), calls);
+    assert!(!holding(folder.path(), CANARY.as_bytes()).is_empty());
+    store.empty_log().await.expect("nobody else is there");
+    assert_eq!(store.sweep().await.expect("swept"), 1);
+    assert_eq!(holding(folder.path(), CANARY.as_bytes()), Vec::<std::path::PathBuf>::new());
+    for (run, request) in [(&ended, Value::Null), (&long, Value::Null), (&waits, json!({ "input": "waits" }))]
+    {
+        assert_eq!(store.run("default", run).await.expect("read").expect("there").request, request);
+    }
     let version: i64 =
         raw(folder.path()).pragma_query_value(None, "user_version", |row| row.get(0)).expect("a version");
     assert_eq!(version, 2);
