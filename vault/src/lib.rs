@@ -40,6 +40,7 @@ mod custody;
 mod error;
 #[cfg(test)]
 mod golden;
+mod grant;
 mod head;
 mod keychain;
 mod keyfile;
@@ -59,6 +60,7 @@ mod vault;
 pub use audit::{AuditEvent, AuditRecord};
 pub use custody::{AskPassphrase, Custody, KeyChoice, PassphraseFor};
 pub use error::{ErrorKind, Tampering, VaultError};
+pub use grant::{Grant, GrantId, GrantTerms, GrantUse, Spent, ValuePlace};
 #[cfg(any(target_os = "linux", target_os = "macos"))]
 pub use keychain::OsKeychain;
 pub use keychain::{Keychain, KeychainError};
@@ -72,6 +74,6 @@ pub use resolution::{
 pub use secret::Secret;
 pub use slots::{SlotId, SlotKind};
 pub use vault::{
-    AddedSlot, Clock, Finding, NewSlot, OpenMode, PlannedUse, Rekeyed, RowKindName, RowName, SlotInfo,
-    SystemClock, Vault, VaultLocation, VaultStatus, Verification,
+    AddedSlot, Clock, Entry, Finding, NewSlot, OpenMode, PlannedUse, Rekeyed, Rotation, RowKindName, RowName,
+    SlotInfo, SystemClock, Vault, VaultLocation, VaultStatus, Verification,
 };

@@ -5,6 +5,7 @@ mod backup;
 mod concurrency;
 mod crash;
 mod custody;
+mod grants;
 mod memory;
 mod operations;
 mod places;

@@ -116,7 +116,7 @@ fn left(location: &VaultLocation) -> Result<usize, String> {
     }
     let mut secrets = BTreeMap::new();
     for summary in vault.list().map_err(|error| error.to_string())? {
-        let (value, _, _) = vault.open_secret(&summary.name).unwrap().unwrap();
+        let (value, _) = vault.open_secret(&summary.name).unwrap().unwrap();
         secrets.insert(summary.name.to_string(), value.expose(<[u8]>::to_vec));
     }
     let is_change = |event: &AuditEvent| matches!(event, AuditEvent::Set { .. } | AuditEvent::Removed { .. });
