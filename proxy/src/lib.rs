@@ -24,6 +24,7 @@ mod http2;
 mod hygiene;
 mod incoming;
 mod ledger;
+mod place;
 mod placeholders;
 mod policy;
 mod pool;
@@ -35,6 +36,7 @@ mod send;
 mod target;
 mod tenancy;
 mod tls;
+mod under_way;
 mod upload;
 
 pub use address::{
@@ -43,10 +45,11 @@ pub use address::{
 };
 pub use body::{Body, BodyError, empty, full};
 pub use config::{Caps, PoolLimits, ProxyConfig, Timeouts};
-pub use credential::{AuthorizeError, Credential, Placeholder, Use, swap_in_header};
+pub use credential::{AuthorizeError, Credential, Placeholder, Use};
 pub use error::{EgressError, Ended, TimeoutKind};
-pub use grant::{Binding, CapabilityToken, Grant, Grants, LiveGrant, Place};
+pub use grant::{Binding, CapabilityToken, Grant, Grants, LiveGrant};
 pub use ledger::{Decision, Ledger, Maker, Outcome, Totals};
+pub use place::{Place, swap_in_header, swap_in_query};
 pub use policy::{Asked, Methods, Reason, Rule, RuleOrigin, Target, Verdict, decide};
 pub use proxy::Proxy;
 pub use resolve::{DnsError, Resolve, SystemResolver};
