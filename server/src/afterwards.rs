@@ -39,6 +39,8 @@ pub(crate) fn of_run(
         host: plain(host),
         uses,
         complete: not_kept == 0,
+        grant: None,
+        cost_micro_usd: 0,
     });
     let refused = refused.into_iter().take(MOST_REFUSALS).map(|(host, reason)| AuditEvent::Denied {
         run: run.to_string(),

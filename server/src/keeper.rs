@@ -11,6 +11,7 @@ use orch_manifests::Catalog;
 use orch_vault::{AuditEvent, OpenMode, PlannedUse, Vault, VaultLocation};
 
 use crate::failure::Failure;
+use crate::secret::HeldSecrets;
 
 mod providers;
 #[cfg(test)]
@@ -40,6 +41,8 @@ pub struct Keeper {
     thread: VaultThread,
     catalog: Arc<Catalog>,
     cache: Cache,
+    /// What runs and clients hold of the vault.
+    held: Arc<HeldSecrets>,
     seen: SeenByToken,
 }
 
@@ -63,7 +66,7 @@ impl Keeper {
     }
 
     fn with_thread(thread: VaultThread, catalog: Arc<Catalog>) -> Self {
-        Self { thread, catalog, cache: Cache::default(), seen: SeenByToken::default() }
+        Self { thread, catalog, cache: Cache::default(), held: Arc::default(), seen: SeenByToken::default() }
     }
 
     /// Whether the vault can still be asked, as far as that is known without asking.
@@ -128,12 +131,14 @@ impl Keeper {
     ) -> Result<T, Failure> {
         let (workspace, catalog, cache) =
             (Arc::<str>::from(workspace), Arc::clone(&self.catalog), Arc::clone(&self.cache));
+        let held = Arc::clone(&self.held);
         let done = self
             .thread
             .call(move |custody| {
                 custody.open(&workspace, mode, |vault| {
                     let done = act(vault);
-                    refresh(&cache, &workspace, vault, &catalog);
+                    held.refresh(vault);
+                    refresh((&cache, &held), &workspace, vault, &catalog);
                     done
                 })
             })
@@ -179,7 +184,13 @@ impl Keeper {
         }
         let (workspace, catalog, cache) =
             (Arc::clone(workspace), Arc::clone(&self.catalog), Arc::clone(&self.cache));
-        self.thread.call(move |custody| open_keys(custody, &workspace, &catalog, &cache)).await
+        let held = Arc::clone(&self.held);
+        self.thread.call(move |custody| open_keys(custody, &workspace, &catalog, (&cache, &held))).await
+    }
+
+    /// What is held of the vault.
+    pub(crate) fn held(&self) -> &Arc<HeldSecrets> {
+        &self.held
     }
 
     /// What this token was seen to use.
@@ -201,7 +212,7 @@ fn open_keys(
     custody: &mut Custody,
     workspace: &Arc<str>,
     catalog: &Catalog,
-    cache: &Cache,
+    (cache, held): (&Cache, &HeldSecrets),
 ) -> Result<Arc<ProviderKeys>, Failure> {
     // Others may have asked for the same at the same time.
     if let Some(keys) = fresh(cache, workspace) {
@@ -209,7 +220,7 @@ fn open_keys(
     }
     let keep = custody.keeps();
     custody.open(workspace, OpenMode::ReadOnlyIfExists, |vault| {
-        let keys = Arc::new(ProviderKeys::open(vault, catalog)?);
+        let keys = Arc::new(ProviderKeys::open(vault, held, catalog)?);
         if keep {
             let mut cache = cache.write().unwrap_or_else(PoisonError::into_inner);
             cache.insert(Arc::clone(workspace), Arc::clone(&keys));
@@ -220,11 +231,11 @@ fn open_keys(
 
 /// Replaces what is kept of a workspace by what its vault says now. What cannot be opened is not kept: the next call
 /// finds out why.
-fn refresh(cache: &Cache, workspace: &Arc<str>, vault: &Vault, catalog: &Catalog) {
+fn refresh((cache, held): (&Cache, &HeldSecrets), workspace: &Arc<str>, vault: &Vault, catalog: &Catalog) {
     if !cache.read().unwrap_or_else(PoisonError::into_inner).contains_key(workspace) {
         return;
     }
-    let keys = ProviderKeys::open(vault, catalog);
+    let keys = ProviderKeys::open(vault, held, catalog);
     let mut cache = cache.write().unwrap_or_else(PoisonError::into_inner);
     match keys {
         Ok(keys) => cache.insert(Arc::clone(workspace), Arc::new(keys)),

@@ -145,11 +145,19 @@ impl Grant {
     /// # Errors
     /// What of it is used up.
     pub fn live(&self, now: OffsetDateTime) -> Result<(), Spent> {
+        self.live_after(self.used.cost_micro_usd, now)
+    }
+
+    /// [`Grant::live`], when calls with it have cost this much.
+    ///
+    /// # Errors
+    /// What of it is used up.
+    pub fn live_after(&self, cost_micro_usd: u64, now: OffsetDateTime) -> Result<(), Spent> {
         if let Some(at) = self.terms.expires.filter(|at| *at <= now) {
             return Err(Spent::Expired(at));
         }
         match self.terms.cost_micro_usd {
-            Some(most) if self.used.cost_micro_usd >= most => Err(Spent::Money(most)),
+            Some(most) if cost_micro_usd >= most => Err(Spent::Money(most)),
             _ => Ok(()),
         }
     }
