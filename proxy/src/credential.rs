@@ -46,6 +46,12 @@ pub trait Credential: Send + Sync {
         how: Use<'_>,
     ) -> Result<Option<Arc<Scrubber>>, AuthorizeError>;
 
+    /// Hears what a call that it was used for cost, in millionths of a US dollar, when that is known: its owner may have
+    /// bounded that.
+    fn charge(&self, cost_micro_usd: u64) {
+        let _ = cost_micro_usd;
+    }
+
     /// Finds the value as it is at this moment, for warnings and for texts that are no answer. Answers are searched with
     /// what [`Credential::authorize`] gave back. `None` when the value is marked as not scrubbable.
     fn scrubber(&self) -> Option<Arc<Scrubber>>;

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, header};
-use orch_manifests::{Auth, HostPattern};
+use orch_manifests::{Auth, HostPattern, RunId};
 use orch_proxy::{AuthorizeError, Credential, Scrubber, Use};
 use orch_vault::{GrantId, Secret, Source};
 use zeroize::Zeroizing;
 
-use crate::secret::{Current, LiveSecret};
+use crate::secret::{Current, Holder, LiveSecret, Tally};
 
 /// A key or secret that requests can be authorised with. The value never leaves this type but into a request.
 pub(crate) struct HeldCredential {
@@ -17,6 +17,8 @@ pub(crate) struct HeldCredential {
     source: Source,
     auth: Auth,
     value: Value,
+    /// The run that holds it, as long as it does.
+    _holder: Option<Holder>,
 }
 
 enum Value {
@@ -31,8 +33,9 @@ pub(crate) enum Lease {
     /// A run, with a provider's key: by this grant; none when its owner had bound the key to nothing more than its
     /// provider.
     Key(Option<GrantId>),
-    /// A client of the gateway, with a provider's key: by any grant that is not for runs.
-    Client,
+    /// Clients of the gateway, with a provider's key: by any grant that is not for runs. Their uses go on record from
+    /// time to time, all together.
+    Client(Arc<Tally>),
     /// A run, with another secret: by these grants, and at the hosts that its caller said.
     Secret(Vec<GrantId>, Vec<HostPattern>),
 }
@@ -43,26 +46,15 @@ impl HeldCredential {
     #[must_use]
     pub(crate) fn given(id: String, source: Source, auth: Auth, secret: Secret) -> Self {
         let scrubber = secret.expose(Scrubber::new).map(Arc::new);
-        Self { id, source, auth, value: Value::Given { secret, scrubber } }
+        Self { id, source, auth, value: Value::Given { secret, scrubber }, _holder: None }
     }
 
-    /// Holds what the vault lent.
+    /// Holds what the vault lent to a run, or to clients.
     #[must_use]
-    pub(crate) fn lent(secret: Arc<LiveSecret>, auth: Auth, lease: Lease) -> Self {
-        Self { id: secret.name().to_string(), source: Source::Vault, auth, value: Value::Lent(secret, lease) }
-    }
-
-    /// Counts what a call with it cost against its owner's grant of it.
-    pub(crate) fn charge(&self, cost_micro_usd: u64) {
-        let Value::Lent(secret, lease) = &self.value else { return };
-        let grant = match lease {
-            Lease::Key(grant) => *grant,
-            Lease::Client => client_grant(secret),
-            Lease::Secret(..) => None,
-        };
-        if let Some(grant) = grant {
-            secret.charge(grant, cost_micro_usd);
-        }
+    pub(crate) fn lent(secret: Arc<LiveSecret>, auth: Auth, lease: Lease, run: Option<&RunId>) -> Self {
+        let holder = run.map(|run| Holder::of(&secret, run));
+        let id = secret.name().to_string();
+        Self { id, source: Source::Vault, auth, value: Value::Lent(secret, lease), _holder: holder }
     }
 
     fn put(&self, parts: &mut Parts, how: Use<'_>, secret: &Secret) -> Result<(), AuthorizeError> {
@@ -103,8 +95,25 @@ impl Credential for HeldCredential {
                 let current = secret.current()?;
                 lease.permits(secret, &current, how)?;
                 self.put(parts, how, &current.secret)?;
+                if let Lease::Client(tally) = lease {
+                    tally.count();
+                }
                 Ok(current.scrubber.clone())
             }
+        }
+    }
+
+    fn charge(&self, cost_micro_usd: u64) {
+        let Value::Lent(secret, lease) = &self.value else { return };
+        match lease {
+            Lease::Key(Some(grant)) => secret.charge(*grant, cost_micro_usd),
+            Lease::Client(tally) => {
+                if let Some(grant) = client_grant(secret) {
+                    secret.charge(grant, cost_micro_usd);
+                    tally.charge(grant, cost_micro_usd);
+                }
+            }
+            Lease::Key(None) | Lease::Secret(..) => {}
         }
     }
 
@@ -122,13 +131,13 @@ impl Lease {
         let refused = |why: &str| AuthorizeError::NotPermitted(why.to_owned());
         match (self, how) {
             // Where a provider's key may go is the catalog's to say, and the binding's.
-            (Lease::Key(None) | Lease::Client, _) if current.grants.is_empty() => Ok(()),
+            (Lease::Key(None) | Lease::Client(_), _) if current.grants.is_empty() => Ok(()),
             (Lease::Key(None), _) => Err(refused("its owner has bound it to grants since")),
             (Lease::Key(Some(id)), _) => {
                 let grant = current.grants.iter().find(|grant| grant.id() == *id);
                 secret.check(&grant.ok_or_else(|| refused("its owner took the grant back"))?.grant)
             }
-            (Lease::Client, _) => {
+            (Lease::Client(_), _) => {
                 let mut nearest = refused("its owner granted it to no client");
                 for grant in current.grants.iter().filter(|grant| !grant.is_for_runs()) {
                     match secret.check(&grant.grant) {

@@ -10,7 +10,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use orch_manifests::Catalog;
 use orch_vault::{AuditEvent, OpenMode, PlannedUse, Vault, VaultLocation};
 
-use crate::failure::Failure;
+use crate::failure::{Failure, Kind};
 use crate::secret::HeldSecrets;
 
 mod providers;
@@ -43,7 +43,7 @@ pub struct Keeper {
     cache: Cache,
     /// What runs and clients hold of the vault.
     held: Arc<HeldSecrets>,
-    seen: SeenByToken,
+    seen: Arc<SeenByToken>,
 }
 
 impl Keeper {
@@ -66,7 +66,7 @@ impl Keeper {
     }
 
     fn with_thread(thread: VaultThread, catalog: Arc<Catalog>) -> Self {
-        Self { thread, catalog, cache: Cache::default(), held: Arc::default(), seen: SeenByToken::default() }
+        Self { thread, catalog, cache: Cache::default(), held: Arc::default(), seen: Arc::default() }
     }
 
     /// Whether the vault can still be asked, as far as that is known without asking.
@@ -131,23 +131,19 @@ impl Keeper {
     ) -> Result<T, Failure> {
         let (workspace, catalog, cache) =
             (Arc::<str>::from(workspace), Arc::clone(&self.catalog), Arc::clone(&self.cache));
-        let held = Arc::clone(&self.held);
-        let done = self
-            .thread
+        let (held, seen) = (Arc::clone(&self.held), Arc::clone(&self.seen));
+        self.thread
             .call(move |custody| {
                 custody.open(&workspace, mode, |vault| {
+                    // A secret that was replaced is another one: its first use is on record anew. Before it can be used.
+                    seen.write().unwrap_or_else(PoisonError::into_inner).clear();
                     let done = act(vault);
                     held.refresh(vault);
                     refresh((&cache, &held), &workspace, vault, &catalog);
                     done
                 })
             })
-            .await;
-        // A secret that was replaced is another one: its first use is on record anew.
-        if done.is_ok() {
-            self.seen.write().unwrap_or_else(PoisonError::into_inner).clear();
-        }
-        done
+            .await
     }
 
     /// Puts on record, durably, which secrets may be used and where. Uses that wait at the same time share one commit.
@@ -186,6 +182,18 @@ impl Keeper {
             (Arc::clone(workspace), Arc::clone(&self.catalog), Arc::clone(&self.cache));
         let held = Arc::clone(&self.held);
         self.thread.call(move |custody| open_keys(custody, &workspace, &catalog, (&cache, &held))).await
+    }
+
+    /// Puts on record how often clients used the keys of each workspace since the last time.
+    ///
+    /// # Errors
+    /// When a vault cannot be written. What was not recorded is lost with it.
+    pub(crate) async fn record_clients(&self) -> Result<(), Failure> {
+        let mut done = Ok(());
+        for (workspace, events) in self.held.take_counts() {
+            done = done.and(self.record_after(&workspace, events).await);
+        }
+        done
     }
 
     /// What is held of the vault.
@@ -235,7 +243,11 @@ fn refresh((cache, held): (&Cache, &HeldSecrets), workspace: &Arc<str>, vault: &
     if !cache.read().unwrap_or_else(PoisonError::into_inner).contains_key(workspace) {
         return;
     }
-    let keys = ProviderKeys::open(vault, held, catalog);
+    // A vault that could not be opened again has no keys to say so for good.
+    let keys = match vault.exists() {
+        true => ProviderKeys::open(vault, held, catalog),
+        false => Err(Failure::new(Kind::Vault, "vault_closed", "the vault is not open")),
+    };
     let mut cache = cache.write().unwrap_or_else(PoisonError::into_inner);
     match keys {
         Ok(keys) => cache.insert(Arc::clone(workspace), Arc::new(keys)),

@@ -217,7 +217,8 @@ impl KeyQuestion<'_> {
         let ungranted =
             by_name.then(|| Capability::Secret { name: name.to_string(), host: host.to_string() });
         let planned = Some(self.planned_use(&name, host, grant));
-        let credential = HeldCredential::lent(secret, provider.auth.clone(), Lease::Key(grant));
+        let credential =
+            HeldCredential::lent(secret, provider.auth.clone(), Lease::Key(grant), Some(self.run));
         Ok(Taken { credential, planned, ungranted })
     }
 }

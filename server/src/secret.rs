@@ -4,15 +4,24 @@
 //! holders share one [`LiveSecret`], which the keeper changes with the vault: the next use sees what the vault says. A
 //! run on the command line keeps what it read.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
+use orch_manifests::RunId;
 use orch_proxy::{AuthorizeError, Scrubber};
-use orch_vault::{Grant, GrantId, Secret, SecretName, SecretSummary, Vault, VaultError};
+use orch_vault::{Grant, GrantId, Secret, SecretName, SecretSummary};
 use time::OffsetDateTime;
 
 use crate::failure::Failure;
 use crate::owner::OwnerGrant;
+
+mod held;
+mod tally;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use held::HeldSecrets;
+pub(crate) use tally::Tally;
 
 /// One version of a secret, and what its owner says of it now. A use is judged and made from one of these.
 pub(crate) struct Current {
@@ -40,6 +49,8 @@ pub(crate) struct LiveSecret {
     /// What calls with it cost, by grant, in millionths of a US dollar: what the vault knew when the grant was first
     /// seen here, and all that came since.
     spent: Mutex<BTreeMap<GrantId, u64>>,
+    /// The runs that hold it, each as often as it does.
+    holders: Mutex<Vec<RunId>>,
 }
 
 impl LiveSecret {
@@ -50,7 +61,8 @@ impl LiveSecret {
     pub(crate) fn new(secret: Secret, summary: SecretSummary) -> Result<Arc<Self>, Failure> {
         let name = summary.name.clone();
         let current = Current::new(secret, summary)?;
-        let live = Self { name, now: RwLock::new(Err("")), spent: Mutex::default() };
+        let now = RwLock::new(Err("it is not open yet"));
+        let live = Self { name, now, spent: Mutex::default(), holders: Mutex::default() };
         live.become_current(Ok(current));
         Ok(Arc::new(live))
     }
@@ -102,58 +114,29 @@ impl LiveSecret {
         *self.now.write().unwrap_or_else(PoisonError::into_inner) = now;
     }
 
-    fn spent(&self) -> std::sync::MutexGuard<'_, BTreeMap<GrantId, u64>> {
+    fn spent(&self) -> MutexGuard<'_, BTreeMap<GrantId, u64>> {
         self.spent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// All secrets that are held, by workspace. Changed on the vault's thread alone, so that what is held is what the vault
-/// says.
-#[derive(Default)]
-pub(crate) struct HeldSecrets {
-    held: Mutex<HashMap<String, HashMap<SecretName, Weak<LiveSecret>>>>,
+/// A run holds a secret for as long as this is there.
+pub(crate) struct Holder {
+    secret: Arc<LiveSecret>,
+    run: RunId,
 }
 
-impl HeldSecrets {
-    /// The secret of this name that is held already, or a new one of what `vault` says. None when there is none.
-    ///
-    /// # Errors
-    /// The vault's, or a grant that cannot be enforced.
-    pub(crate) fn open(&self, vault: &Vault, name: &SecretName) -> Result<Option<Arc<LiveSecret>>, Failure> {
-        let Some((secret, summary)) = vault.open_secret(name)? else { return Ok(None) };
-        let mut held = self.lock();
-        let held = held.entry(vault.workspace().to_owned()).or_default();
-        if let Some(live) = held.get(name).and_then(Weak::upgrade) {
-            live.become_current(Ok(Current::new(secret, summary)?));
-            return Ok(Some(live));
-        }
-        let live = LiveSecret::new(secret, summary)?;
-        held.insert(name.clone(), Arc::downgrade(&live));
-        Ok(Some(live))
+impl Holder {
+    pub(crate) fn of(secret: &Arc<LiveSecret>, run: &RunId) -> Self {
+        secret.holders.lock().unwrap_or_else(PoisonError::into_inner).push(run.clone());
+        Self { secret: Arc::clone(secret), run: run.clone() }
     }
+}
 
-    /// Brings everything that is held of a workspace up to what its vault says now, and forgets what nobody holds.
-    pub(crate) fn refresh(&self, vault: &Vault) {
-        let mut held = self.lock();
-        let Some(secrets) = held.get_mut(vault.workspace()) else { return };
-        secrets.retain(|name, live| {
-            let Some(live) = live.upgrade() else { return false };
-            live.become_current(match vault.open_secret(name) {
-                Ok(Some((secret, summary))) => {
-                    Current::new(secret, summary).map_err(|_| "a grant of it cannot be enforced")
-                }
-                Ok(None) => Err("it was removed"),
-                Err(VaultError::Expired { .. }) => Err("it has expired"),
-                Err(_) => Err("the vault cannot be read"),
-            });
-            true
-        });
-        if secrets.is_empty() {
-            held.remove(vault.workspace());
+impl Drop for Holder {
+    fn drop(&mut self) {
+        let mut holders = self.secret.holders.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = holders.iter().position(|run| *run == self.run) {
+            holders.swap_remove(at);
         }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, HashMap<SecretName, Weak<LiveSecret>>>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

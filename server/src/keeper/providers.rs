@@ -73,7 +73,8 @@ fn opened(vault: &Vault, held: &HeldSecrets, provider: &Provider) -> Result<Opti
         };
         check_value(&found, &current.secret)?;
         let expires = current.summary.expires;
-        let credential = HeldCredential::lent(secret, provider.auth.clone(), Lease::Client);
+        let tally = held.tally(vault.workspace(), &name, &provider.endpoint.host.to_string());
+        let credential = HeldCredential::lent(secret, provider.auth.clone(), Lease::Client(tally), None);
         return Ok(Some((Arc::new(credential), expires)));
     }
     Ok(None)

@@ -197,9 +197,15 @@ fn commit(custody: &mut Custody, waiting: Vec<Waiting>) {
             }
         }
         let done = custody.record(&workspace, events);
+        let shared = match &done {
+            // Together they are refused for the sake of one of them: a grant that is used up, a secret that is gone.
+            Err(failure) => failure.kind() == Kind::Vault || waiting.len() == 1,
+            Ok(()) => true,
+        };
         for one in waiting {
+            let done = if shared { done.clone() } else { custody.record(&workspace, one.events) };
             // As above: who does not wait any more is not told.
-            let _ = one.answer.send(done.clone());
+            let _ = one.answer.send(done);
         }
     }
 }

@@ -155,7 +155,8 @@ pub(super) fn open(
         return Err(unusable(name, "its owner says that it never goes into a header"));
     }
     let granted = ways.iter().filter_map(|way| way.grant).collect();
-    let held = HeldCredential::lent(secret, Auth::None, Lease::Secret(granted, by_caller));
+    let held =
+        HeldCredential::lent(secret, Auth::None, Lease::Secret(granted, by_caller), Some(question.run));
     Ok((BoundSecret { name: name.clone(), credential: Arc::new(held), ways }, ungranted))
 }
 

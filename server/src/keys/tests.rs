@@ -1,6 +1,6 @@
 use orch_manifests::{Format, Scheme};
 use orch_proxy::{Asked, Place, Use};
-use orch_vault::{AuditEvent, ExpectedVersion, SecretMeta};
+use orch_vault::{AuditEvent, ExpectedVersion, GrantTerms, SecretMeta, ValuePlace};
 use tempfile::TempDir;
 
 use super::*;
@@ -91,7 +91,7 @@ impl Stage {
         let records = vault.audit().expect("an audit log").into_iter();
         records
             .filter_map(|record| match record.event {
-                AuditEvent::UsePlanned { run, secret, host } => {
+                AuditEvent::UsePlanned { run, secret, host, .. } => {
                     assert_eq!(run, self.run.to_string());
                     Some((secret.to_string(), host))
                 }
@@ -122,7 +122,17 @@ fn refused(answer: Result<Keys, Failure>) -> Failure {
 }
 
 fn to(hosts: &[&str]) -> SecretMeta {
-    SecretMeta { hosts: hosts.iter().map(|host| (*host).to_owned()).collect(), ..SecretMeta::default() }
+    granted(hosts, &GrantTerms::default())
+}
+
+/// These terms at each of these hosts.
+fn granted(hosts: &[&str], terms: &GrantTerms) -> SecretMeta {
+    let grant = |host: &&str| GrantTerms { host: Some((*host).to_owned()), ..terms.clone() };
+    SecretMeta { grants: Some(hosts.iter().map(grant).collect()), ..SecretMeta::default() }
+}
+
+fn hosts_of(secret: &BoundSecret) -> Vec<String> {
+    secret.ways.iter().map(|way| way.target.host.to_string()).collect()
 }
 
 #[test]
@@ -274,12 +284,14 @@ fn keys_that_are_elsewhere_need_no_vault() {
 #[test]
 fn a_secret_goes_where_its_owner_said_and_the_manifest_asks() {
     let stage = Stage::new(&[]);
-    let header = Some("x-token".to_owned());
-    stage.store("TOKEN", KEY, SecretMeta { header, ..to(&["*.a.example", "b.example"]) });
+    let place = Some(ValuePlace::Header("x-token".to_owned()));
+    let terms = GrantTerms { place, ..GrantTerms::default() };
+    stage.store("TOKEN", KEY, granted(&["*.a.example", "b.example"], &terms));
     let hosts = |manifest: &str, secrets: &[&str]| -> Result<Vec<String>, Failure> {
         let keys = stage.ask(&[], &Said { manifest, secrets, ..Said::default() })?;
-        assert_eq!((keys.secrets.len(), keys.secrets[0].header.as_str()), (1, "x-token"));
-        Ok(keys.secrets[0].hosts.iter().map(ToString::to_string).collect())
+        let header = Place::Header(http::HeaderName::from_static("x-token"));
+        assert!(keys.secrets.len() == 1 && keys.secrets[0].ways.iter().all(|way| way.place == header));
+        Ok(hosts_of(&keys.secrets[0]))
     };
     assert_eq!(hosts("secrets: [{ name: TOKEN }]", &[]).expect("bound"), ["*.a.example", "b.example"]);
     let narrowed = "secrets: [{ name: TOKEN, hosts: [x.a.example, c.example] }]";
@@ -311,7 +323,9 @@ fn the_caller_grants_the_hosts_that_it_names_and_no_other() {
 #[test]
 fn an_owner_who_names_agents_means_them_alone() {
     let stage = Stage::new(&[]);
-    let agents = |agent: &str| SecretMeta { agents: vec![agent.to_owned()], ..to(&["a.example"]) };
+    let agents = |agent: &str| {
+        granted(&["a.example"], &GrantTerms { agents: vec![agent.to_owned()], ..GrantTerms::default() })
+    };
     stage.store("MINE", KEY, agents("acme/x"));
     stage.store("THEIRS", KEY, agents("acme/y"));
     let mine = Said { manifest: "secrets: [{ name: MINE }]", ..Said::default() };
@@ -331,8 +345,7 @@ fn a_bare_module_gets_what_the_command_line_names_once() {
     let said = Said { bare: true, secrets: &["TOKEN@a.example", "TOKEN@b.example"], ..Said::default() };
     let keys = stage.ask(&[], &said).expect("keys");
     assert_eq!(keys.secrets.len(), 1);
-    let hosts: Vec<_> = keys.secrets[0].hosts.iter().map(ToString::to_string).collect();
-    assert_eq!(hosts, ["a.example", "b.example"]);
+    assert_eq!(hosts_of(&keys.secrets[0]), ["a.example", "b.example"]);
     assert!(keys.ungranted.is_empty());
     let key = Said { bare: true, secrets: &["OPENAI_API_KEY@evil.example"], ..Said::default() };
     assert_eq!(refused(stage.ask(&[], &key)).code(), "secret_of_provider");
@@ -355,7 +368,7 @@ fn a_simulated_run_touches_neither_environment_nor_vault() {
         stage.answer(&["openai"], &said, |question| question.simulated(BTreeMap::new())).expect("keys");
     assert!(keys.providers.is_empty(), "what the simulation does not hand out is not there");
     let bound = &keys.secrets[0];
-    assert_eq!((bound.credential.source(), bound.hosts.len()), ("simulated", 1));
+    assert_eq!((bound.credential.source(), bound.ways.len()), ("simulated", 1));
     assert!(bound.credential.scrubber().is_some(), "it is scrubbed like a real one");
     let mut parts = http::Request::new(()).into_parts().0;
     let placeholder = orch_proxy::Placeholder::random();
