@@ -10,12 +10,11 @@ use ring::digest::{SHA256, digest};
 use tokio::time::timeout;
 
 use crate::exchange::{Head, Outgoing, settle_length};
-use crate::placeholders::stands_in_place;
 use crate::record::Record;
 use crate::target::{RequestTarget, host_field, origin_form};
 use crate::{
-    AuthorizeError, Body, BodyError, Credential, EgressError, Grant, LiveGrant, Maker, Place, Proxy, Reason,
-    Scrubber, TimeoutKind, Use, Verdict, body, decide, hygiene,
+    AuthorizeError, Binding, Body, BodyError, Credential, EgressError, Grant, LiveGrant, Maker, Proxy,
+    Reason, Scrubber, TimeoutKind, Use, Verdict, body, decide, hygiene,
 };
 
 impl Proxy {
@@ -98,22 +97,23 @@ impl Proxy {
         body: &mut Body,
         record: &mut Record,
     ) -> Result<Injected, EgressError> {
+        let method = head.method.clone();
+        let asked = target.asked(&method);
         let mut injected = Injected::default();
         for binding in &grant.bindings {
-            let asked = target.asked(&head.method);
-            if !binding.targets.iter().any(|target| target.covers(&asked))
-                || !stands_in_place(&head.headers, &binding.place, &binding.placeholder)
+            let Binding { placeholder, credential, targets, place } = binding;
+            if !targets.iter().any(|target| target.covers(&asked))
+                || !place.holds(&head.headers, &head.uri, placeholder)
             {
                 continue;
             }
-            let Place::Header(header) = &binding.place;
-            let how = Use::Swap { header, placeholder: &binding.placeholder };
-            match self.authorize(&*binding.credential, head, body, how).await {
+            let how = Use::Swap { asked, place, placeholder };
+            match self.authorize(&**credential, head, body, how).await {
                 Ok(scrubber) => injected.add(scrubber),
                 Err(EgressError::Authorize { cause: AuthorizeError::NotThere, .. }) => continue,
                 Err(error) => return Err(error),
             }
-            record.injected(binding.credential.id());
+            record.injected(credential.id());
         }
         if injected.count > 0 {
             hygiene::make_scrubbable(&mut head.headers);
@@ -151,12 +151,23 @@ impl Proxy {
         // A credential adds itself. Where the request goes and how it is framed was settled before it was asked.
         let settled = framing(&parts.headers) == before;
         (head.method, head.uri, head.headers) = restored(parts, head);
-        result.map_err(|cause| EgressError::Authorize { credential: credential.id().to_owned(), cause })?;
+        let scrubber = result.map_err(|cause| not_authorized(credential.id(), cause))?;
         if !settled {
             let text = format!("credential {} changed the request's framing", credential.id());
             return Err(EgressError::Refused(Reason::new("framing_refused", text)));
         }
-        Ok(credential.scrubber())
+        Ok(scrubber)
+    }
+}
+
+/// What may not be used is refused like all else that nobody allowed; the rest are failures.
+fn not_authorized(credential: &str, cause: AuthorizeError) -> EgressError {
+    match cause {
+        AuthorizeError::NotPermitted(why) => {
+            let text = format!("{credential} may not be used: {why}");
+            EgressError::Refused(Reason::new("credential_not_permitted", text))
+        }
+        cause => EgressError::Authorize { credential: credential.to_owned(), cause },
     }
 }
 

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use http::HeaderName;
 use orch_manifests::RunId;
 use ring::digest::{SHA256, digest};
 use ring::rand::{SecureRandom as _, SystemRandom};
@@ -16,7 +15,7 @@ use crate::http1::Driver;
 use crate::http2::Reset;
 use crate::placeholders::Placeholders;
 use crate::tenancy::Tenancy;
-use crate::{Credential, EgressError, Ended, Ledger, Placeholder, Rule, Target};
+use crate::{Credential, EgressError, Ended, Ledger, Place, Placeholder, Rule, Target};
 
 /// What one run may do. Nothing is allowed that is not listed.
 pub struct Grant {
@@ -46,13 +45,6 @@ pub struct Binding {
     pub targets: Vec<Target>,
     /// Where in the request.
     pub place: Place,
-}
-
-/// Where in a request a secret may stand.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
-    /// In this header.
-    Header(HeaderName),
 }
 
 /// 256 random bits that stand for a grant. Not `Debug`, not `Clone`: who holds it may do what the grant allows.

@@ -86,7 +86,8 @@ impl Proxy {
 
         let mut injected = Injected::default();
         if let Some(credential) = credential {
-            let scrubber = self.authorize(&**credential, &mut head, &mut body, Use::Own).await?;
+            let how = Use::Own { endpoint };
+            let scrubber = self.authorize(&**credential, &mut head, &mut body, how).await?;
             injected.add(scrubber);
             hygiene::make_scrubbable(&mut head.headers);
             record.injected(credential.id());

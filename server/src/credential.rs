@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, header};
 use orch_manifests::Auth;
-use orch_proxy::{AuthorizeError, Credential, Scrubber, Use, swap_in_header};
+use orch_proxy::{AuthorizeError, Credential, Scrubber, Use};
 use orch_vault::{Secret, Source};
 use zeroize::Zeroizing;
 
@@ -55,17 +55,18 @@ impl Credential for HeldCredential {
         parts: &mut Parts,
         _body: Option<&[u8; 32]>,
         how: Use<'_>,
-    ) -> Result<(), AuthorizeError> {
+    ) -> Result<Option<Arc<Scrubber>>, AuthorizeError> {
         match how {
-            Use::Own => match &self.auth {
-                Auth::None => Ok(()),
-                Auth::Bearer => self.set(parts, header::AUTHORIZATION, b"Bearer "),
-                Auth::Header(name) => self.set(parts, name.clone(), b""),
+            Use::Own { .. } => match &self.auth {
+                Auth::None => {}
+                Auth::Bearer => self.set(parts, header::AUTHORIZATION, b"Bearer ")?,
+                Auth::Header(name) => self.set(parts, name.clone(), b"")?,
             },
-            Use::Swap { header, placeholder } => {
-                self.secret.expose(|value| swap_in_header(parts, header, placeholder, value))
+            Use::Swap { place, placeholder, .. } => {
+                self.secret.expose(|value| place.swap(parts, placeholder, value))?;
             }
         }
+        Ok(self.scrubber.clone())
     }
 
     fn scrubber(&self) -> Option<Arc<Scrubber>> {
@@ -87,17 +88,22 @@ mod tests {
         http::Request::builder().uri("https://api.example.com/v1").body(()).expect("a request").into_parts().0
     }
 
+    fn authorize(held: &HeldCredential, parts: &mut Parts) -> Result<(), AuthorizeError> {
+        let endpoint = "https://api.example.com".parse().expect("an endpoint");
+        held.authorize(parts, None, Use::Own { endpoint: &endpoint }).map(drop)
+    }
+
     #[test]
     fn each_scheme_puts_the_key_in_its_place() {
         let mut bearer = parts();
-        held(Auth::Bearer, KEY).authorize(&mut bearer, None, Use::Own).expect("authorised");
+        authorize(&held(Auth::Bearer, KEY), &mut bearer).expect("authorised");
         let value = &bearer.headers[header::AUTHORIZATION];
         assert_eq!(value.as_bytes(), [b"Bearer ".as_slice(), KEY].concat());
         assert!(value.is_sensitive(), "an Authorization header is never printed");
 
         let name = HeaderName::from_static("x-api-key");
         let mut own = parts();
-        held(Auth::Header(name.clone()), KEY).authorize(&mut own, None, Use::Own).expect("authorised");
+        authorize(&held(Auth::Header(name.clone()), KEY), &mut own).expect("authorised");
         assert_eq!(own.headers[&name].as_bytes(), KEY);
         assert!(own.headers[&name].is_sensitive());
     }
@@ -106,7 +112,7 @@ mod tests {
     fn a_value_that_breaks_a_header_is_refused() {
         for bad in [b"sk-0123456789abcdef\r\nHost: evil".as_slice(), b"sk-0123456789abcdef\0"] {
             let mut parts = parts();
-            assert!(held(Auth::Bearer, bad).authorize(&mut parts, None, Use::Own).is_err());
+            assert!(authorize(&held(Auth::Bearer, bad), &mut parts).is_err());
             assert!(parts.headers.is_empty());
         }
     }

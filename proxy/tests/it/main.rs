@@ -8,6 +8,8 @@ mod frames;
 mod http2;
 mod injection;
 mod multiplexing;
+mod permission;
 mod provider;
+mod query;
 mod requests;
 mod support;

@@ -1,5 +1,5 @@
-use orch_manifests::Format;
-use orch_proxy::Use;
+use orch_manifests::{Format, Scheme};
+use orch_proxy::{Asked, Place, Use};
 use orch_vault::{AuditEvent, ExpectedVersion, SecretMeta};
 use tempfile::TempDir;
 
@@ -104,7 +104,8 @@ impl Stage {
 /// What a credential puts into a request: the only way to its value.
 fn injected(credential: &Arc<dyn Credential>) -> String {
     let mut parts = http::Request::new(()).into_parts().0;
-    credential.authorize(&mut parts, None, Use::Own).expect("authorised");
+    let endpoint = "https://api.example.com".parse().expect("an endpoint");
+    credential.authorize(&mut parts, None, Use::Own { endpoint: &endpoint }).expect("authorised");
     let values: Vec<_> = parts.headers.values().map(|v| v.to_str().expect("text").to_owned()).collect();
     values.join(",")
 }
@@ -359,7 +360,18 @@ fn a_simulated_run_touches_neither_environment_nor_vault() {
     let mut parts = http::Request::new(()).into_parts().0;
     let placeholder = orch_proxy::Placeholder::random();
     parts.headers.insert("authorization", placeholder.as_str().parse().expect("a value"));
-    let how = Use::Swap { header: &http::header::AUTHORIZATION, placeholder: &placeholder };
+    let (host, path) = ("b.example".parse().expect("a host"), "/".parse().expect("a path"));
+    let how = Use::Swap {
+        asked: Asked {
+            scheme: Scheme::Https,
+            host: &host,
+            port: 443,
+            method: &http::Method::GET,
+            path: &path,
+        },
+        place: &Place::Header(http::header::AUTHORIZATION),
+        placeholder: &placeholder,
+    };
     bound.credential.authorize(&mut parts, None, how).expect("swapped");
     let value = parts.headers["authorization"].to_str().expect("text");
     assert!(value.starts_with("orch-simulated-"), "{value}");
