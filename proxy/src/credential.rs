@@ -13,6 +13,7 @@ use crate::{Asked, Place, Scrubber};
 /// Implementations must not have the value in `id`, `source`, or any error.
 pub trait Credential: Send + Sync {
     /// Name for receipts, decisions and the audit log, such as `OPENAI_API_KEY`. Never derived from the value.
+    /// [`crate::Grants::cut_carrying`] finds exchanges by it.
     fn id(&self) -> &str;
 
     /// Where the value came from: `flag`, `env`, `vault` or `simulated`.
@@ -29,7 +30,8 @@ pub trait Credential: Send + Sync {
     ///
     /// The proxy calls this for each use, and nothing before it: permission, value and scrubber are of one moment because
     /// there is one call. An implementation whose value can be replaced or taken back takes one snapshot of it, and
-    /// judges, injects and answers from that.
+    /// judges, injects and answers from that. Whoever takes a value back does so first and calls
+    /// [`crate::Grants::cut_carrying`] afterwards: each use then either is refused here or is cut there.
     ///
     /// What may change is the header fields and the query. `parts.uri` is in origin form.
     ///

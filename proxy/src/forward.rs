@@ -10,11 +10,12 @@ use ring::digest::{SHA256, digest};
 use tokio::time::timeout;
 
 use crate::exchange::{Head, Outgoing, settle_length};
+use crate::grant::Admission;
 use crate::record::Record;
 use crate::target::{RequestTarget, host_field, origin_form};
 use crate::{
-    AuthorizeError, Binding, Body, BodyError, Credential, EgressError, Grant, LiveGrant, Maker, Proxy,
-    Reason, Scrubber, TimeoutKind, Use, Verdict, body, decide, hygiene,
+    AuthorizeError, Binding, Body, BodyError, Credential, EgressError, LiveGrant, Maker, Proxy, Reason,
+    Scrubber, TimeoutKind, Use, Verdict, body, decide, hygiene,
 };
 
 impl Proxy {
@@ -45,7 +46,7 @@ impl Proxy {
         body: Body,
         record: &mut Record,
     ) -> Result<Response<Body>, EgressError> {
-        let admission = live.admit()?;
+        let mut admission = live.admit()?;
         let target = RequestTarget::parse(&parts).map_err(EgressError::Refused)?;
         let RequestTarget { scheme, host, port, path } = &target;
         record.target(*scheme, host.as_str(), *port, path.path());
@@ -70,7 +71,7 @@ impl Proxy {
         let swapped = if standing == 0 {
             Injected::default()
         } else {
-            self.swap(grant, &target, &mut head, &mut body, record).await?
+            self.swap(&mut admission, &target, &mut head, &mut body, record).await?
         };
         record.inert(standing.saturating_sub(swapped.count));
 
@@ -91,16 +92,17 @@ impl Proxy {
     /// Swaps every placeholder that stands where its secret may go, for a destination where it may go.
     async fn swap(
         &self,
-        grant: &Grant,
+        admission: &mut Admission,
         target: &RequestTarget,
         head: &mut Head,
         body: &mut Body,
         record: &mut Record,
     ) -> Result<Injected, EgressError> {
+        let live = Arc::clone(admission.grant());
         let method = head.method.clone();
         let asked = target.asked(&method);
         let mut injected = Injected::default();
-        for binding in &grant.bindings {
+        for binding in &live.grant().bindings {
             let Binding { placeholder, credential, targets, place } = binding;
             if !targets.iter().any(|target| target.covers(&asked))
                 || !place.holds(&head.headers, &head.uri, placeholder)
@@ -108,7 +110,7 @@ impl Proxy {
                 continue;
             }
             let how = Use::Swap { asked, place, placeholder };
-            match self.authorize(&**credential, head, body, how).await {
+            match self.authorize(admission, credential, head, body, how).await {
                 Ok(scrubber) => injected.add(scrubber),
                 Err(EgressError::Authorize { cause: AuthorizeError::NotThere, .. }) => continue,
                 Err(error) => return Err(error),
@@ -124,7 +126,8 @@ impl Proxy {
     /// Lets a credential change the head; signs over the body where it wants to.
     pub(crate) async fn authorize(
         &self,
-        credential: &dyn Credential,
+        admission: &mut Admission,
+        credential: &Arc<dyn Credential>,
         head: &mut Head,
         body: &mut Body,
         how: Use<'_>,
@@ -147,11 +150,16 @@ impl Proxy {
         parts.uri = head.uri.clone();
         parts.headers = std::mem::take(&mut head.headers);
         let before = framing(&parts.headers);
+        // Noted before, so that whoever takes the credential back finds it here, or is found out by the credential.
+        admission.take_up(credential);
         let result = credential.authorize(&mut parts, sum.as_ref(), how);
         // A credential adds itself. Where the request goes and how it is framed was settled before it was asked.
         let settled = framing(&parts.headers) == before;
         (head.method, head.uri, head.headers) = restored(parts, head);
-        let scrubber = result.map_err(|cause| not_authorized(credential.id(), cause))?;
+        let scrubber = result.map_err(|cause| {
+            admission.put_down();
+            not_authorized(credential.id(), cause)
+        })?;
         if !settled {
             let text = format!("credential {} changed the request's framing", credential.id());
             return Err(EgressError::Refused(Reason::new("framing_refused", text)));

@@ -6,8 +6,8 @@
 //! their owners said ([`Credential`]), resolve once, judge every address ([`Guard`]), dial a judged one, and stream the
 //! answer back with the secrets taken out again ([`Scrubber`]).
 //!
-//! Read `policy.rs`, then `forward.rs`, `exchange.rs` and `attempt.rs`; `pool.rs` says who shares connections, and
-//! `place.rs` where a secret can stand.
+//! Read `policy.rs`, then `forward.rs`, `exchange.rs` and `attempt.rs`; `pool.rs` says who shares connections, `place.rs`
+//! where a secret can stand, and `under_way.rs` how an exchange is ended from outside.
 
 mod address;
 mod attempt;
@@ -37,6 +37,7 @@ mod send;
 mod target;
 mod tenancy;
 mod tls;
+mod under_way;
 mod upload;
 
 pub use address::{

@@ -13,3 +13,4 @@ mod provider;
 mod query;
 mod requests;
 mod support;
+mod withdrawal;
