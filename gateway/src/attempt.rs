@@ -7,7 +7,7 @@ use http::header::CONTENT_TYPE;
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use orch_manifests::Dialect;
-use orch_proxy::{AuthorizeError, Body, BodyError, EgressError, Ended, ProviderCall, Proxy};
+use orch_proxy::{Body, BodyError, EgressError, Ended, ProviderCall, Proxy};
 use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
@@ -289,8 +289,6 @@ fn from_egress(error: &EgressError) -> Failed {
         // The provider is not to be reached from here, and asking again would not change that.
         EgressError::Refused(_) | EgressError::Address { .. } => Class::NoAccess,
         EgressError::Limit { .. } => Class::RateLimited,
-        // Whose key it is said no. The key is none the worse for that.
-        EgressError::Authorize { cause: AuthorizeError::NotPermitted(_), .. } => Class::NoAccess,
         EgressError::Authorize { .. } | EgressError::Withdrawn { .. } => Class::BadKey,
         EgressError::Timeout(_) | EgressError::Ended(_) => Class::Timeout,
         EgressError::Dns { .. }

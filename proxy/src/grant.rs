@@ -202,8 +202,9 @@ impl LiveGrant {
     /// [`LiveGrant::revoke`], and requests that were not answered yet fail with [`EgressError::Withdrawn`]. All others,
     /// and the grant, go on.
     ///
-    /// Call it once the credential no longer gives the value out. An exchange that [`Credential::authorize`] had let
-    /// through before, or was just asking, is ended wherever it is, and begins nothing more.
+    /// Call it once the credential no longer gives the value out. An exchange that [`Credential::authorize`] let through
+    /// just before, or is asking right now, is found too: it fails before it sends anything, or else its stream is reset
+    /// as soon as there is one. One that gets the value that replaced the old at that very moment fails with it.
     pub fn cut_carrying(&self, id: &str) -> usize {
         let count = self.under_way.cut_carrying(id);
         if count > 0 {

@@ -6,7 +6,8 @@
 //! their owners said ([`Credential`]), resolve once, judge every address ([`Guard`]), dial a judged one, and stream the
 //! answer back with the secrets taken out again ([`Scrubber`]).
 //!
-//! Read `policy.rs`, then `forward.rs`, `exchange.rs` and `attempt.rs`; `pool.rs` says who shares connections.
+//! Read `policy.rs`, then `forward.rs`, `exchange.rs` and `attempt.rs`; `pool.rs` says who shares connections, `place.rs`
+//! where a secret can stand, and `under_way.rs` how an exchange is ended from outside.
 
 mod address;
 mod attempt;

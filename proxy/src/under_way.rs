@@ -54,7 +54,8 @@ impl UnderWay {
     /// Names what the exchange runs on. One that is over by now has to find that out afterwards: there is nobody left
     /// who would end it.
     pub(crate) fn attach(&self, number: u64, line: Cancel) {
-        self.lock().entry(number).or_default().line = Some(line);
+        let before = self.lock().entry(number).or_default().line.replace(line);
+        drop(before);
     }
 
     /// Notes that the exchange is about to carry a credential.
@@ -110,5 +111,104 @@ impl UnderWay {
 impl Exchange {
     fn carries(&self, id: &str) -> bool {
         self.carried.iter().any(|credential| credential.id() == id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use http::request::Parts;
+
+    use super::*;
+    use crate::{AuthorizeError, Scrubber, Use};
+
+    struct Key(&'static str);
+
+    impl Credential for Key {
+        fn id(&self) -> &str {
+            self.0
+        }
+
+        fn source(&self) -> &str {
+            "vault"
+        }
+
+        fn authorize(
+            &self,
+            _: &mut Parts,
+            _: Option<&[u8; 32]>,
+            _: Use<'_>,
+        ) -> Result<Option<Arc<Scrubber>>, AuthorizeError> {
+            Ok(None)
+        }
+
+        fn scrubber(&self) -> Option<Arc<Scrubber>> {
+            None
+        }
+    }
+
+    fn line() -> Cancel {
+        Cancel::Connection(Arc::new(Driver::new(std::future::pending(), Arc::new(AtomicBool::new(true)))))
+    }
+
+    /// An exchange that carries these, and where its cut shows.
+    fn carrying(all: &UnderWay, number: u64, ids: &[&'static str]) -> Cut {
+        let cut = Cut::default();
+        for id in ids {
+            let key: Arc<dyn Credential> = Arc::new(Key(id));
+            all.take_up(number, &key, &cut);
+        }
+        cut
+    }
+
+    #[test]
+    fn those_that_carry_it_are_cut_once_and_no_others() {
+        let all = UnderWay::default();
+        let cuts = [&["a"][..], &["b"], &["a", "b"], &["ab"]];
+        let cuts: Vec<Cut> = (0..).zip(cuts).map(|(number, ids)| carrying(&all, number, ids)).collect();
+        for number in 0..5 {
+            all.attach(number, line());
+        }
+        assert_eq!((all.cut_carrying("a"), all.cut_carrying("a"), all.cut_carrying("")), (2, 0, 0));
+        let by: Vec<_> = cuts.iter().map(Cut::by).collect();
+        assert_eq!(by, [Some("a"), None, Some("a"), None]);
+        // One that was cut for one of its credentials is not cut again for the other.
+        assert_eq!(all.cut_carrying("b"), 1);
+        assert_eq!(cuts[2].by(), Some("a"));
+    }
+
+    #[test]
+    fn what_was_put_down_is_not_carried() {
+        let all = UnderWay::default();
+        let cut = carrying(&all, 0, &["a", "b"]);
+        all.put_down(0);
+        assert_eq!((all.cut_carrying("b"), cut.by()), (0, None));
+        assert_eq!((all.cut_carrying("a"), cut.by()), (1, Some("a")));
+    }
+
+    #[test]
+    fn what_it_runs_on_serves_others_only_when_nobody_is_ending_it() {
+        let all = UnderWay::default();
+        for number in 0..3 {
+            carrying(&all, number, &["a"]);
+            all.attach(number, line());
+        }
+        assert!(all.leave(0));
+        assert!(!all.leave(0));
+        assert_eq!(all.cut_carrying("a"), 2);
+        assert!(!all.leave(1));
+        all.attach(3, line());
+        all.end();
+        assert!(!all.leave(2) && !all.leave(3));
+    }
+
+    #[test]
+    fn one_that_was_cut_before_it_had_a_line_knows() {
+        let all = UnderWay::default();
+        let cut = carrying(&all, 0, &["a"]);
+        assert_eq!(all.cut_carrying("a"), 1);
+        all.attach(0, line());
+        assert_eq!(cut.by(), Some("a"));
     }
 }

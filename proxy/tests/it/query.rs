@@ -134,8 +134,10 @@ async fn an_echo_is_taken_out_encoded_or_not_and_of_redirects_too() {
         |_, mut wire| async move {
             let target = wire.request().await.unwrap().line().split(' ').nth(1).unwrap().to_owned();
             let lower = target.replace("%2F", "%2f").replace("%2B", "%2b");
+            // To a page that leads back, with the whole URL as a parameter of its own.
+            let back = target.replace('%', "%25").replace('?', "%3F").replace('=', "%3D");
             wire.send(format!(
-                "HTTP/1.1 302 Found\r\nlocation: https://api.example.com{target}&again=1\r\nx-lower: {lower}\r\n\
+                "HTTP/1.1 302 Found\r\nlocation: https://api.example.com{target}&again=1\r\nx-lower: {lower}\r\nx-back: /login?next={back}\r\n\
                  link: <{target}>; rel=next\r\nx-raw: {SECRET}\r\ntransfer-encoding: chunked\r\n\r\n"
             ))
             .await;
@@ -156,6 +158,7 @@ async fn an_echo_is_taken_out_encoded_or_not_and_of_redirects_too() {
     assert_eq!(location, format!("https://api.example.com/v1/x?key={SCRUBBED}&again=1"));
     assert_eq!(response.headers()["x-lower"], format!("/v1/x?key={SCRUBBED}"));
     assert_eq!(response.headers()["link"], format!("</v1/x?key={SCRUBBED}>; rel=next"));
+    assert_eq!(response.headers()["x-back"], format!("/login?next=/v1/x%3Fkey%3D{SCRUBBED}"));
     assert_eq!(response.headers()["x-raw"], SCRUBBED);
     assert_eq!(text(response).await, format!("<a href=\"/v1/x?key={SCRUBBED}\">{SCRUBBED}</a>"));
     record_is_clean(&grant, &placeholder);
