@@ -135,9 +135,11 @@ impl Keeper {
         self.thread
             .call(move |custody| {
                 custody.open(&workspace, mode, |vault| {
-                    // A secret that was replaced is another one: its first use is on record anew. Before it can be used.
-                    seen.write().unwrap_or_else(PoisonError::into_inner).clear();
                     let done = act(vault);
+                    if done.is_ok() {
+                        // A secret that was replaced is another one: its first use is on record anew. Before it is used.
+                        seen.write().unwrap_or_else(PoisonError::into_inner).clear();
+                    }
                     held.refresh(vault);
                     refresh((&cache, &held), &workspace, vault, &catalog);
                     done

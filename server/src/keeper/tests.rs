@@ -188,6 +188,9 @@ async fn dropping_the_keeper_closes_the_vault() {
 async fn uses_that_wait_together_share_a_commit() {
     let (_folder, location) = place();
     let keeper = held(&location).await;
+    for workspace in [HERE, "other"] {
+        set(&keeper, workspace, "OPENAI_API_KEY", KEY).await;
+    }
     let (open, gate) = mpsc::channel::<()>();
     let busy = keeper.with(HERE, move |_| Ok(gate.recv().is_ok()));
     // Within one commit the same use is one record; two commits would leave two.

@@ -125,6 +125,12 @@ impl HeldSecrets {
         followed.calls.iter().filter_map(Weak::upgrade).map(|call| call.cut_carrying(id)).sum()
     }
 
+    #[cfg(test)]
+    pub(super) fn followed(&self, workspace: &str) -> usize {
+        let clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        clients.get(workspace).map_or(0, |followed| followed.calls.len())
+    }
+
     fn lock(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
