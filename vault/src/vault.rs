@@ -155,6 +155,12 @@ impl Vault {
         self.state.is_some()
     }
 
+    /// Whether a change could not be made durable earlier in this process, which closes the store for it.
+    #[must_use]
+    pub fn is_sealed(&self) -> bool {
+        self.state.as_ref().is_some_and(State::is_closed)
+    }
+
     /// All secrets of the workspace, by name. No value is decrypted for it.
     ///
     /// # Errors

@@ -395,3 +395,61 @@ fn a_simulated_run_touches_neither_environment_nor_vault() {
     let answer = stage.answer(&["openai"], &said, |question| question.simulated(BTreeMap::new()));
     assert_eq!(refused(answer).code(), "bad_usage");
 }
+
+#[test]
+fn a_provider_s_key_is_for_whom_its_owner_says() {
+    let stage = Stage::new(&[]);
+    let grant = |terms: GrantTerms| SecretMeta { grants: Some(vec![terms]), ..SecretMeta::default() };
+    let agents = |agent: &str| GrantTerms { agents: vec![agent.to_owned()], ..GrantTerms::default() };
+    stage.store("OPENAI_API_KEY", KEY, grant(agents("acme/x")));
+    let keys = stage.ask(&["openai"], &Said::default()).expect("keys");
+    assert_eq!(keys.uses[0].grant.map(orch_vault::GrantId::get), Some(1));
+    assert!(keys.ungranted.is_empty(), "on the user's own machine a name is enough");
+
+    stage.store("OPENAI_API_KEY", KEY, grant(agents("acme/y")));
+    let failure = refused(stage.ask(&["openai"], &Said::default()));
+    assert_eq!((failure.kind(), failure.code()), (Kind::Denied, "secret_not_for_agent"));
+    // One that was not asked for first is gone without.
+    stage.store("ANTHROPIC_API_KEY", KEY, SecretMeta::default());
+    let keys = stage.ask(&["anthropic", "openai"], &Said::default()).expect("keys");
+    assert!(provider(&keys, "openai").is_none() && keys.unusable[0].contains("is for acme/y"));
+
+    let once = GrantTerms { runs: Some(1), ..GrantTerms::default() };
+    stage.store("OPENAI_API_KEY", KEY, grant(once));
+    let first = stage.ask(&["openai"], &Said::default()).expect("keys");
+    let second = stage.ask(&["openai"], &Said::default()).expect("keys");
+    first.record_uses(&stage.vault).expect("on record");
+    // Both looked before either was on record: the record decides.
+    let failure = second.record_uses(&stage.vault).expect_err("used up");
+    assert!(failure.to_string().contains("it was for 1 runs"), "{failure}");
+    let failure = refused(stage.ask(&["openai"], &Said::default()));
+    assert_eq!((failure.kind(), failure.code()), (Kind::Denied, "secret_used_up"));
+}
+
+#[test]
+fn on_a_server_a_name_does_not_stand_in_for_a_grant_of_this_content() {
+    let stage = Stage::new(&[]);
+    let terms = GrantTerms { agents: vec!["acme/x".to_owned()], ..GrantTerms::default() };
+    stage.store("OPENAI_API_KEY", KEY, SecretMeta { grants: Some(vec![terms]), ..SecretMeta::default() });
+    let keys = stage.answer(&["openai"], &Said::default(), |question| {
+        let question = KeyQuestion { names_prove: false, ..question };
+        question.open(&KeySources::new(&stage.environment, &stage.catalog, &stage.vault))
+    });
+    let ungranted: Vec<_> = keys.expect("keys").ungranted.iter().map(ToString::to_string).collect();
+    assert_eq!(ungranted, ["use the secret OPENAI_API_KEY toward api.openai.com"]);
+}
+
+#[test]
+fn a_secret_whose_grants_are_used_up_says_so() {
+    let stage = Stage::new(&[]);
+    let terms = GrantTerms { runs: Some(1), ..GrantTerms::default() };
+    stage.store("TOKEN", KEY, granted(&["a.example", "b.example"], &terms));
+    let said = Said { manifest: "secrets: [{ name: TOKEN, hosts: [a.example] }]", ..Said::default() };
+    let keys = stage.ask(&[], &said).expect("keys");
+    keys.record_uses(&stage.vault).expect("on record");
+    let failure = refused(stage.ask(&[], &said));
+    assert_eq!((failure.kind(), failure.code()), (Kind::Denied, "secret_used_up"));
+    // The other grant has its own count.
+    let other = Said { manifest: "secrets: [{ name: TOKEN, hosts: [b.example] }]", ..Said::default() };
+    assert!(stage.ask(&[], &other).is_ok());
+}

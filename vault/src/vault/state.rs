@@ -272,6 +272,11 @@ impl State {
             .map_err(|source| VaultError::storage("writing the anchor", source))
     }
 
+    /// Whether an earlier failure closed it for this process.
+    pub(super) fn is_closed(&self) -> bool {
+        is_sealed(self.identity)
+    }
+
     fn check_open(&self) -> Result<(), VaultError> {
         if is_sealed(self.identity) { Err(VaultError::Sealed) } else { Ok(()) }
     }
