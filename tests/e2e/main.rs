@@ -5,6 +5,7 @@
 mod accepted;
 mod bad_input;
 mod clocks;
+mod copies;
 mod crash;
 mod custody;
 mod digest;

@@ -16,6 +16,7 @@ use crate::{
 mod content;
 mod custody;
 mod index;
+mod log;
 mod open;
 mod rebuild;
 mod state;

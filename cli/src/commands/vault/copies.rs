@@ -1,9 +1,8 @@
 //! `orch vault backup`, `restore` and `compact`: the vault in another file, and back.
 
-use data_encoding::BASE64;
 use orch_server::{Failure, Kind};
-use orch_vault::{OpenMode, Secret, Vault};
-use serde::{Deserialize, Serialize};
+use orch_vault::{BackupFile, LARGEST_BACKUP, OpenMode, Secret, Vault};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::args::{BackupArgs, PassphraseArgs, RestoreArgs};
@@ -19,11 +18,6 @@ struct Wanted<'a> {
     passphrase: Revealed<'a>,
 }
 
-#[derive(Deserialize)]
-struct Made {
-    backup: String,
-}
-
 pub(super) fn backup<'a>(
     find: impl FnOnce() -> Result<Keeping<'a>, Failure>,
     args: &BackupArgs,
@@ -37,24 +31,34 @@ pub(super) fn backup<'a>(
         ));
     }
     let passphrase = passphrase(&args.passphrase, Asked::Twice, printer)?;
-    let backup = match find()? {
-        Keeping::Here(here) => Vault::open(&here.vault, OpenMode::ReadOnlyIfExists)
-            .map_err(Failure::from)
-            .and_then(|mut vault| match vault.exists() {
-                true => Ok(vault.backup(&passphrase)?),
-                false => Err(Failure::usage("vault_missing", "there is no vault to back up")),
-            })?,
+    let bytes = match find()? {
+        Keeping::Here(here) => {
+            let backup = Vault::open(&here.vault, OpenMode::ReadOnlyIfExists)
+                .map_err(Failure::from)
+                .and_then(|mut vault| match vault.exists() {
+                    true => Ok(vault.backup(&passphrase)?),
+                    false => Err(Failure::usage("vault_missing", "there is no vault to back up")),
+                })?;
+            Vault::write_backup(&args.file, &backup)?;
+            backup.len() as u64
+        }
         Keeping::Server(client, runtime) => {
             let passphrase = Revealed::new(&passphrase)
                 .ok_or_else(|| Failure::usage("passphrase_unreadable", "the passphrase is not text"))?;
             let request = body(&Wanted { passphrase })?;
-            let made: Made = runtime.block_on(client.post("/v1/vault/backup", request))?;
-            let decoded = BASE64.decode(made.backup.as_bytes());
-            decoded.map_err(|_| client.unexpected("POST /v1/vault/backup", "a backup that is none"))?
+            // Before the server is asked: a place that cannot be written to is found out at no cost.
+            let mut file = BackupFile::create(&args.file)?;
+            let mut bytes = 0;
+            let take = |piece: &[u8]| {
+                bytes += piece.len() as u64;
+                Ok(file.write(piece)?)
+            };
+            runtime.block_on(client.post_for_bytes("/v1/vault/backup", request, LARGEST_BACKUP, take))?;
+            file.finish()?;
+            bytes
         }
     };
-    Vault::write_backup(&args.file, &backup)?;
-    let (file, bytes) = (args.file.display().to_string(), backup.len());
+    let file = args.file.display().to_string();
     if printer.json() {
         return printer.result_json(&json!({ "file": file, "bytes": bytes })).or_else(broken_pipe);
     }
