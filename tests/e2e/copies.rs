@@ -7,9 +7,16 @@ use orch_tests::home::Home;
 use serde_json::{Value, json};
 
 use crate::remote::Remote;
-use crate::stage::{orch, text};
+use crate::stage::{OPENAI_KEY, orch, text};
 
 const PASSPHRASE: &str = "five or six random words";
+
+fn backed_up(home: &Home) -> String {
+    orch(home).args(["secrets", "set", "OPENAI_API_KEY", "-"]).stdin(OPENAI_KEY).run().expect(0);
+    let file = text(home.work().join("vault.backup"));
+    orch(home).args(["vault", "backup", &file, "--passphrase-stdin"]).stdin(PASSPHRASE).run().expect(0);
+    file
+}
 
 /// More than an answer of JSON may have, and more records than one page.
 #[test]
@@ -70,4 +77,29 @@ fn a_server_replaces_no_file_with_a_backup() {
     let left: Vec<_> =
         fs::read_dir(folder).expect("our own").map(|entry| entry.expect("one").file_name()).collect();
     assert_eq!(left.len(), 2, "{left:?}");
+}
+
+/// A damaged copy says nothing of the vault that is here.
+#[test]
+fn a_damaged_backup_is_its_own_affair() {
+    let home = Home::new();
+    let file = backed_up(&home);
+    let whole = fs::read(&file).expect("a backup");
+    let list = || orch(&home).args(["secrets", "list", "--json"]).run().expect(0).json();
+    let before = list();
+    let mut cut = whole.clone();
+    cut.truncate(6);
+    let mut other = whole.clone();
+    other[0] ^= 1;
+    for (what, bytes) in [("cut off", cut), ("altered", other)] {
+        fs::write(&file, bytes).expect("our own file");
+        let restore = ["vault", "restore", &file, "--passphrase-stdin", "--yes", "--json"];
+        let outcome = orch(&home).args(restore).stdin(PASSPHRASE).run().expect(7).silent();
+        let error = outcome.error();
+        assert_eq!(error["code"], "vault_backup_damaged", "{what}: {outcome}");
+        let hints = error["hints"].to_string();
+        assert!(hints.contains("another copy") && hints.contains("unchanged"), "{what}: {outcome}");
+        assert!(!error.to_string().contains("move both away"), "{what}: {outcome}");
+        assert_eq!(list(), before, "{what}");
+    }
 }

@@ -86,7 +86,7 @@ pub(super) fn restore(here: &Installation, args: &RestoreArgs, printer: Printer)
     here.prepare_vault()?;
     let status = Vault::restore(&here.vault, &backup, &passphrase).map_err(|error| {
         let locked = error.kind() == orch_vault::ErrorKind::Locked;
-        let failure = Failure::from(error);
+        let failure = Failure::of_restoration(error);
         if locked { failure.hint("orch serve keeps the vault open: stop it first") } else { failure }
     })?;
     let status = orch_server::vault::described(Some(&status));
