@@ -124,6 +124,7 @@ impl Broker {
         stop: watch::Receiver<u8>,
     ) -> Result<Report, Failure> {
         let started = Instant::now();
+        self.home.check_vault()?;
         let upstream = self.upstream(request.simulate.as_ref()).await?;
         let checked = self.check(RunId::random(), request, upstream, observer)?;
         let run = checked.run.clone();

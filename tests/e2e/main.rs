@@ -19,6 +19,7 @@ mod keys;
 mod lifecycle;
 mod login;
 mod placeholders;
+mod places;
 mod pressure;
 mod providers;
 mod publishing;

@@ -68,6 +68,7 @@ pub(super) fn backup<'a>(
 }
 
 pub(super) fn restore(here: &Installation, args: &RestoreArgs, printer: Printer) -> Result<(), Failure> {
+    here.home.check_vault()?;
     let backup = Vault::read_backup(&args.file)?;
     let replaces = here.vault.store.symlink_metadata().is_ok();
     if replaces && !args.yes {
