@@ -7,7 +7,7 @@ use orch_tests::home::Home;
 use serde_json::{Value, json};
 
 use crate::remote::Remote;
-use crate::stage::{OPENAI_KEY, orch, text};
+use crate::stage::{OPENAI_KEY, Outside, orch, text};
 
 const PASSPHRASE: &str = "five or six random words";
 
@@ -102,4 +102,39 @@ fn a_damaged_backup_is_its_own_affair() {
         assert!(!error.to_string().contains("move both away"), "{what}: {outcome}");
         assert_eq!(list(), before, "{what}");
     }
+}
+
+#[test]
+fn the_passphrase_of_a_backup_is_read_from_a_file_that_is_nobody_else_s() {
+    let (home, outside) = (Home::new(), Outside::new());
+    backed_up(&home);
+    let words = outside.file("words", &format!("{PASSPHRASE}\n"));
+    let mode =
+        |mode: u32| fs::set_permissions(&words, fs::Permissions::from_mode(mode)).expect("our own file");
+    let link = words.with_file_name("link");
+    std::os::unix::fs::symlink(&words, &link).expect("our own folder");
+    let pipe = words.with_file_name("pipe");
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0)
+        .expect("a pipe");
+    let copy = |name: &str, from: &std::path::Path| {
+        let file = text(home.work().join(name));
+        orch(&home).args(["vault", "backup", &file, "--json", "--passphrase-file", &text(from)])
+    };
+    mode(0o644);
+    copy("open", &words).run().expect(2).silent().says("has mode 0644");
+    mode(0o600);
+    for from in [&link, &pipe] {
+        let refused = copy("other", from).run().expect(2).silent();
+        assert_eq!(refused.error()["code"], "passphrase_unreadable", "{refused}");
+    }
+    copy("file", &words).run().expect(0);
+    // As it is for the passphrase of a slot.
+    copy("stdin", std::path::Path::new("-")).stdin(format!("{PASSPHRASE}\n")).run().expect(0);
+    for name in ["file", "stdin"] {
+        let elsewhere = Home::new();
+        let file = text(home.work().join(name));
+        let restore = ["vault", "restore", &file, "--passphrase-file", &text(&words)];
+        orch(&elsewhere).args(restore).run().expect(0);
+    }
+    assert!(!home.work().join("open").exists() && !home.work().join("other").exists());
 }

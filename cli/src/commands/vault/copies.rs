@@ -1,5 +1,7 @@
 //! `orch vault backup`, `restore` and `compact`: the vault in another file, and back.
 
+use std::path::Path;
+
 use orch_server::{Failure, Kind};
 use orch_vault::{BackupFile, LARGEST_BACKUP, OpenMode, Secret, Vault};
 use serde::Serialize;
@@ -8,6 +10,7 @@ use serde_json::{Value, json};
 use crate::args::{BackupArgs, PassphraseArgs, RestoreArgs};
 use crate::client::{Revealed, json as body};
 use crate::commands::secrets::Keeping;
+use crate::custody;
 use crate::printer::Printer;
 use crate::value;
 use crate::wire::{Installation, broken_pipe};
@@ -131,10 +134,12 @@ fn passphrase(args: &PassphraseArgs, asked: Asked, printer: Printer) -> Result<S
     let unreadable = |from: &str, e: &dyn std::fmt::Display| {
         Failure::usage("passphrase_unreadable", format!("cannot read the passphrase from {from}: {e}"))
     };
-    if let Some(file) = &args.passphrase_file {
-        return value::from_file(file, printer).map_err(|e| unreadable(&file.display().to_string(), &e));
+    let (file, stdin) = (args.passphrase_file.as_deref(), Path::new("-"));
+    if let Some(file) = file.filter(|file| *file != stdin) {
+        return custody::from_file(file)
+            .map_err(|why| Failure::usage("passphrase_unreadable", format!("the passphrase: {why}")));
     }
-    if args.passphrase_stdin {
+    if args.passphrase_stdin || file.is_some() {
         return value::from_stdin(printer).map_err(|e| unreadable("standard input", &e));
     }
     if !printer.interactive() {
