@@ -11,6 +11,11 @@ use crate::failure::{Failure, Kind};
 /// The most refusals of one run that go on record: an agent decides how many there are.
 const MOST_REFUSALS: usize = 32;
 
+/// Places that the uses of one run are counted for, each; what an agent does beyond that is counted together.
+const MOST_PLACES: usize = 64;
+/// Stands for the hosts that are counted together.
+const ELSEWHERE: &str = "*";
+
 /// What the record has to hold when a run has ended: how often each of the vault's secrets went where, and which
 /// hosts it was refused. `not_kept` is how many of its requests were counted and not kept.
 pub(crate) fn of_run(
@@ -28,9 +33,10 @@ pub(crate) fn of_run(
             continue;
         }
         for name in &decision.injected {
-            if let Some(secret) = secrets.iter().find(|secret| secret.as_str() == name) {
-                *uses.entry((secret, &decision.host)).or_default() += 1;
-            }
+            let Some(secret) = secrets.iter().find(|secret| secret.as_str() == name) else { continue };
+            let place = (*secret, decision.host.as_str());
+            let room = uses.len() < MOST_PLACES || uses.contains_key(&place);
+            *uses.entry(if room { place } else { (*secret, ELSEWHERE) }).or_default() += 1;
         }
     }
     let counted = uses.into_iter().map(|((secret, host), uses)| AuditEvent::UseCounted {
@@ -48,6 +54,16 @@ pub(crate) fn of_run(
     counted.chain(refused).collect()
 }
 
+/// What the record has to hold of a run that ended without being seen to: its uses were planned, and nobody has counted
+/// them.
+pub(crate) fn of_lost(planned: &[PlannedUse]) -> Vec<AuditEvent> {
+    let planned: BTreeSet<&PlannedUse> = planned.iter().collect();
+    let counted = planned.into_iter().cloned().map(|PlannedUse { run, secret, host }| {
+        AuditEvent::UseCounted { run, secret, host, uses: 0, complete: false }
+    });
+    counted.collect()
+}
+
 /// What the record has to hold when a run was refused before it began: policy, or a secret that did not open.
 pub(crate) fn of_refusal(run: &RunId, failure: &Failure) -> Option<AuditEvent> {
     let (run, reason) = (run.to_string(), failure.code().to_owned());
@@ -58,6 +74,11 @@ pub(crate) fn of_refusal(run: &RunId, failure: &Failure) -> Option<AuditEvent> {
         Kind::Vault if failure.code() != "vault_locked" => Some(AuditEvent::OpenFailed { run, reason }),
         _ => None,
     }
+}
+
+/// That there were more refusals than those on record before this.
+pub(crate) fn more_refused(run: String) -> AuditEvent {
+    AuditEvent::Denied { run, host: String::new(), reason: "more_refused".to_owned() }
 }
 
 /// A host as the record takes it: it may be the beginning of what could not be parsed.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use orch_manifests::{Catalog, RunId};
 use orch_proxy::Decision;
 use orch_runner::{Input, Mount, RunSpec, Token, protocol::MAX_INLINE_INPUT};
-use orch_vault::{AuditEvent, OpenMode, Vault, VaultLocation};
+use orch_vault::{AuditEvent, OpenMode, PlannedUse, Vault, VaultLocation};
 use tokio::sync::watch;
 
 use crate::afterwards;
@@ -25,7 +25,7 @@ use crate::keys::KeySources;
 use crate::outcome::{self, Finished};
 use crate::permissions::Remembered;
 use crate::policy;
-use crate::prepare::{Prepared, Standing};
+use crate::prepare::{Book, Prepared, Standing};
 use crate::run::{Event, Observer, Report, RunRequest, Simulate};
 use crate::upstream::Upstream;
 use crate::workers::{Wanted, Workers};
@@ -47,6 +47,26 @@ pub struct Broker {
     /// What a test wants to happen in the next execution.
     #[cfg(test)]
     pub(crate) in_next_execution: std::sync::Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+/// The count of a run's uses, until it is on record. A run that is dropped or panics leaves it open, and that is what goes
+/// on record then.
+struct Owed<'a> {
+    broker: &'a Broker,
+    uses: Vec<PlannedUse>,
+}
+
+impl Owed<'_> {
+    /// The uses, which are counted now.
+    fn settled(mut self) -> Vec<PlannedUse> {
+        std::mem::take(&mut self.uses)
+    }
+}
+
+impl Drop for Owed<'_> {
+    fn drop(&mut self) {
+        self.broker.record_if_possible(afterwards::of_lost(&self.uses));
+    }
 }
 
 /// How a run ended, and what is on record about it.
@@ -132,11 +152,12 @@ impl Broker {
         let keys = checked.open_keys(&KeySources::new(&self.environment, &self.catalog, &self.vault), true);
         let keys = keys.inspect_err(|failure| self.refused(&run, failure))?;
         let file = self.home.grants_file();
+        let record = |event| self.record_ahead(event);
         let standing = Standing {
             workspace: &self.vault.workspace,
             local: true,
             granted: Remembered::load(&file)?,
-            book: Some(file),
+            book: Some(Book { file, record: &record }),
         };
         let prepared = self.admit(checked, keys, &standing, observer);
         if *stop.borrow() > 0 {
@@ -144,24 +165,41 @@ impl Broker {
         }
         let prepared = prepared.inspect_err(|failure| self.refused(&run, failure))?;
         prepared.keys.record_uses(&self.vault)?;
-        let uses = prepared.keys.uses.clone();
+        let simulated = prepared.simulated;
+        let owed = Owed { broker: self, uses: prepared.keys.uses.clone() };
         let concluded = self.execute(prepared, false, started, observer, stop).await;
+        let uses = owed.settled();
         let events = afterwards::of_run(&run, &uses, &concluded.decisions, concluded.not_kept);
-        // What never touched the vault leaves it alone.
-        if !uses.is_empty() {
-            self.record(events, observer);
+        match uses.is_empty() {
+            false => self.record(events, observer),
+            // A simulation leaves the vault alone; what else never used it is refused on record where one is at hand.
+            true if !simulated => self.record_if_possible(events),
+            true => {}
         }
         concluded.result
     }
 
-    /// Puts on record that a run was refused, where there is a vault to hold that. The refusal is what is reported.
+    /// Puts on record that a run was refused. The refusal is what is reported.
     fn refused(&self, run: &RunId, failure: &Failure) {
-        let Some(event) = afterwards::of_refusal(run, failure) else { return };
+        self.record_if_possible(afterwards::of_refusal(run, failure).into_iter().collect());
+    }
+
+    /// Puts on record what is about to hold, where there is a vault to hold that.
+    fn record_ahead(&self, event: AuditEvent) -> Result<(), Failure> {
+        let mut vault = Vault::open(&self.vault, OpenMode::ReadOnlyIfExists)?;
+        if vault.exists() { Ok(vault.record(vec![event])?) } else { Ok(()) }
+    }
+
+    /// Puts on record what has happened, where there is a vault that can hold it. What happened is what is reported.
+    fn record_if_possible(&self, events: Vec<AuditEvent>) {
+        if events.is_empty() {
+            return;
+        }
         // Nobody is asked for a passphrase on account of it, and least of all again.
         let custody = self.vault.custody.clone().without_asking();
         let quiet = VaultLocation { custody, ..self.vault.clone() };
         let opened = Vault::open(&quiet, OpenMode::ReadOnlyIfExists);
-        let _ = opened.and_then(|mut vault| vault.record(vec![event]));
+        let _ = opened.and_then(|mut vault| vault.record(events));
     }
 
     /// Puts on record what has happened already. That it could not be is said, and changes nothing any more.
@@ -337,3 +375,6 @@ fn off_the_async_threads<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
         work()
     }
 }
+
+#[cfg(test)]
+mod tests;

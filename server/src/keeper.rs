@@ -12,12 +12,14 @@ use orch_vault::{AuditEvent, OpenMode, PlannedUse, Vault, VaultLocation};
 
 use crate::failure::Failure;
 
+mod failures;
 mod providers;
 #[cfg(test)]
 mod tests;
 mod thread;
 mod witness;
 
+use failures::Told;
 pub(crate) use providers::ProviderKeys;
 use thread::{Custody, VaultThread};
 pub(crate) use witness::ClientWitness;
@@ -41,6 +43,7 @@ pub struct Keeper {
     catalog: Arc<Catalog>,
     cache: Cache,
     seen: SeenByToken,
+    told: Told,
 }
 
 impl Keeper {
@@ -63,7 +66,7 @@ impl Keeper {
     }
 
     fn with_thread(thread: VaultThread, catalog: Arc<Catalog>) -> Self {
-        Self { thread, catalog, cache: Cache::default(), seen: SeenByToken::default() }
+        Self { thread, catalog, cache: Cache::default(), seen: SeenByToken::default(), told: Told::default() }
     }
 
     /// Whether the vault can still be asked, as far as that is known without asking.
@@ -141,6 +144,7 @@ impl Keeper {
         // A secret that was replaced is another one: its first use is on record anew.
         if done.is_ok() {
             self.seen.write().unwrap_or_else(PoisonError::into_inner).clear();
+            self.told.clear();
         }
         done
     }
@@ -169,11 +173,19 @@ impl Keeper {
     }
 
     /// The opened keys of a workspace for the providers of the catalog. Where the vault is held they are kept, until
-    /// the vault changes or one of them expires.
+    /// the vault changes or one of them expires. What was not given out is on record, once.
     ///
     /// # Errors
     /// When the vault cannot be read.
     pub(crate) async fn providers(&self, workspace: &Arc<str>) -> Result<Arc<ProviderKeys>, Failure> {
+        let opened = self.opened(workspace).await;
+        let failures = self.told.new_ones(workspace, &opened);
+        // The call is answered, or refused, all the same.
+        let _ = self.record_after(workspace, failures).await;
+        opened
+    }
+
+    async fn opened(&self, workspace: &Arc<str>) -> Result<Arc<ProviderKeys>, Failure> {
         if let Some(keys) = fresh(&self.cache, workspace) {
             return Ok(keys);
         }

@@ -33,6 +33,7 @@ mod live;
 mod preparing;
 mod queue;
 mod recovery;
+mod refusals;
 mod stored;
 #[cfg(test)]
 mod tests;
@@ -41,6 +42,7 @@ mod turns;
 pub use library::{Library, is_reserved};
 use live::{LiveRun, Why};
 use queue::Queue;
+use refusals::Refusals;
 use stored::StoredRequest;
 use turns::Start;
 
@@ -88,6 +90,7 @@ pub struct Service {
     /// Contents of agents that the store is known to have.
     kept_agents: Mutex<HashSet<Digest>>,
     queue: Arc<Queue>,
+    refusals: Refusals,
     tasks: Mutex<JoinSet<()>>,
 }
 
@@ -146,6 +149,7 @@ impl Service {
             live: Mutex::default(),
             kept_agents: Mutex::default(),
             queue,
+            refusals: Refusals::default(),
             tasks: Mutex::default(),
         });
         service.recover().await?;

@@ -25,6 +25,7 @@ mod providers;
 mod publishing;
 mod questions;
 mod readme;
+mod record;
 mod remote;
 mod result;
 mod secrecy;

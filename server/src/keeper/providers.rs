@@ -19,6 +19,8 @@ pub(crate) struct ProviderKeys {
     pub(crate) plan: Arc<Plan>,
     /// When the first of these keys expires.
     expires: Option<OffsetDateTime>,
+    /// Providers whose key is there and was not given out, and the word for why.
+    pub(super) failed: Vec<(String, String)>,
 }
 
 impl ProviderKeys {
@@ -30,7 +32,7 @@ impl ProviderKeys {
     /// A vault that cannot be trusted or read.
     pub(super) fn open(vault: &Vault, catalog: &Catalog) -> Result<Self, Failure> {
         let mut keys: BTreeMap<Slug, KeyAtHand> = BTreeMap::new();
-        let mut expires: Option<OffsetDateTime> = None;
+        let (mut expires, mut failed) = (None::<OffsetDateTime>, Vec::new());
         for provider in catalog.providers().filter(|provider| provider.auth != Auth::None) {
             let key = match opened(vault, provider) {
                 Ok(Some((credential, until))) => {
@@ -38,13 +40,16 @@ impl ProviderKeys {
                     Ok(credential)
                 }
                 Ok(None) => continue,
-                Err(failure) if failure.kind() == Kind::NoKey => Err(failure.message().to_owned()),
+                Err(failure) if failure.kind() == Kind::NoKey => {
+                    failed.push((provider.slug.to_string(), failure.code().to_owned()));
+                    Err(failure.message().to_owned())
+                }
                 Err(failure) => return Err(failure),
             };
             keys.insert(provider.slug.clone(), key);
         }
         let plan = Plan::for_clients(catalog, &|slug| keys.get(slug).cloned());
-        Ok(Self { plan: Arc::new(plan), expires })
+        Ok(Self { plan: Arc::new(plan), expires, failed })
     }
 
     /// Whether none of these keys has expired yet.

@@ -60,6 +60,9 @@ impl Service {
             let concluded = Box::pin(turn)
                 .await
                 .unwrap_or_else(|_| Some(Failure::defect("the execution of the run panicked").into()));
+            // What was not counted by then is not known any more. The failure of the run is what is reported.
+            let lost = afterwards::of_lost(&live.settled());
+            let _ = service.keeper.record_after(&live.workspace, lost).await;
             match concluded {
                 Some(concluded) => service.conclude(&live, &payer, concluded).await,
                 // It stays in the store, and waits for the next server.
@@ -97,9 +100,11 @@ impl Service {
             }
         };
         let keep = self.mode == Mode::Serve;
-        let (run, uses) = (prepared.run.clone(), prepared.keys.uses.clone());
+        let run = prepared.run.clone();
+        live.owes(prepared.keys.uses.clone());
         let execution = self.broker.execute(prepared, keep, std::time::Instant::now(), &**live, stop);
         let concluded = self.keeping_record(live, payer, Box::pin(execution)).await;
+        let uses = live.settled();
         let events = afterwards::of_run(&run, &uses, &concluded.decisions, concluded.not_kept);
         // A run that used nothing of a vault that is closed to this process has nothing to tell of it.
         if let Err(failure) = self.keeper.record_after(&live.workspace, events).await
