@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use orch_manifests::RunId;
-use orch_proxy::{Decision, Outcome};
+use orch_proxy::{Decision, Outcome, Totals};
 use orch_vault::{AuditEvent, PlannedUse, SecretName};
 
 use crate::failure::{Failure, Kind};
@@ -17,19 +17,23 @@ const MOST_PLACES: usize = 64;
 const ELSEWHERE: &str = "*";
 
 /// What the record has to hold when a run has ended: how often each of the vault's secrets went where, and which
-/// hosts it was refused. `not_kept` is how many of its requests were counted and not kept.
+/// hosts it was refused, in the order in which it asked for them: an agent decides how many there are, and not which of
+/// them are seen. `totals` counts those of its decisions that were not kept as well.
 pub(crate) fn of_run(
     run: &RunId,
     planned: &[PlannedUse],
     decisions: &[Decision],
-    not_kept: u64,
+    totals: Totals,
 ) -> Vec<AuditEvent> {
     let secrets: BTreeSet<&SecretName> = planned.iter().map(|planned| &planned.secret).collect();
     let mut uses: BTreeMap<(&SecretName, &str), u64> = BTreeMap::new();
-    let mut refused: BTreeMap<&str, &'static str> = BTreeMap::new();
+    let (mut refused, mut seen, mut followed) = (Vec::new(), BTreeSet::new(), 0);
     for decision in decisions {
         if decision.verdict == Outcome::Denied {
-            refused.entry(&decision.host).or_insert("request_refused");
+            followed += 1;
+            if seen.insert(decision.host.as_str()) {
+                refused.push(decision.host.as_str());
+            }
             continue;
         }
         for name in &decision.injected {
@@ -44,14 +48,15 @@ pub(crate) fn of_run(
         secret: secret.clone(),
         host: plain(host),
         uses,
-        complete: not_kept == 0,
+        complete: totals.not_kept == 0,
     });
-    let refused = refused.into_iter().take(MOST_REFUSALS).map(|(host, reason)| AuditEvent::Denied {
+    let more = refused.len() > MOST_REFUSALS || totals.denied > followed;
+    let refused = refused.into_iter().take(MOST_REFUSALS).map(|host| AuditEvent::Denied {
         run: run.to_string(),
         host: plain(host),
-        reason: reason.to_owned(),
+        reason: "request_refused".to_owned(),
     });
-    counted.chain(refused).collect()
+    counted.chain(refused).chain(more.then(|| more_refused(run.to_string()))).collect()
 }
 
 /// What the record has to hold of a run that ended without being seen to: its uses were planned, and nobody has counted
@@ -90,7 +95,81 @@ fn plain(host: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use time::OffsetDateTime;
+
     use super::*;
+
+    fn decided(verdict: Outcome, host: &str) -> Decision {
+        Decision {
+            time: OffsetDateTime::UNIX_EPOCH,
+            run: RunId::random(),
+            method: "GET".to_owned(),
+            scheme: None,
+            host: host.to_owned(),
+            port: 443,
+            path: "/".to_owned(),
+            maker: orch_proxy::Maker::Guest,
+            verdict,
+            rule: None,
+            reason: None,
+            address: None,
+            injected: vec!["TOKEN".to_owned()],
+            inert_placeholders: 0,
+            status: None,
+        }
+    }
+
+    fn totals(denied: u64) -> Totals {
+        Totals { denied, ..Totals::default() }
+    }
+
+    /// The hosts of refusals, and the words for why, as they go on record.
+    fn refused(decisions: &[Decision], totals: Totals) -> Vec<(String, String)> {
+        let events = of_run(&RunId::random(), &[], decisions, totals).into_iter();
+        let said = |event| match event {
+            AuditEvent::Denied { host, reason, .. } => (host, reason),
+            other => panic!("{other:?}"),
+        };
+        events.map(said).collect()
+    }
+
+    #[test]
+    fn refusals_are_in_the_order_in_which_they_came_and_more_of_them_are_marked() {
+        let row = |host: &str| (host.to_owned(), "request_refused".to_owned());
+        let more = (String::new(), "more_refused".to_owned());
+        let few = ["z.example", "a.example", "z.example"].map(|host| decided(Outcome::Denied, host));
+        assert_eq!(refused(&few, totals(3)), [row("z.example"), row("a.example")]);
+        assert_eq!(refused(&few, totals(4)), [row("z.example"), row("a.example"), more.clone()]);
+        // Names that sort before the one that counts do not push it out.
+        let names = (0..MOST_REFUSALS + 1).map(|n| format!("a{n:03}.example"));
+        let names: Vec<String> = std::iter::once("z.example".to_owned()).chain(names).collect();
+        let many: Vec<Decision> = names.iter().map(|host| decided(Outcome::Denied, host)).collect();
+        let said = refused(&many, totals(many.len() as u64));
+        assert_eq!(said.len(), MOST_REFUSALS + 1);
+        assert_eq!((&said[0], said.last()), (&row("z.example"), Some(&more)));
+        assert_eq!(refused(&many[..MOST_REFUSALS], totals(MOST_REFUSALS as u64)).len(), MOST_REFUSALS);
+    }
+
+    #[test]
+    fn uses_at_very_many_hosts_are_counted_together() {
+        let planned = PlannedUse {
+            run: "run".to_owned(),
+            secret: "TOKEN".parse().expect("a name"),
+            host: "*.example.com".to_owned(),
+        };
+        let hosts: Vec<String> = (0..MOST_PLACES + 10).map(|n| format!("h{n}.example.com")).collect();
+        let decisions: Vec<Decision> = hosts.iter().map(|host| decided(Outcome::Allowed, host)).collect();
+        let events = of_run(&RunId::random(), &[planned.clone()], &decisions, totals(0));
+        let count = |event: &AuditEvent| match event {
+            AuditEvent::UseCounted { host, uses, complete: true, .. } => (host.clone(), *uses),
+            other => panic!("{other:?}"),
+        };
+        let counts: Vec<(String, u64)> = events.iter().map(count).collect();
+        assert_eq!(counts.len(), MOST_PLACES + 1);
+        assert!(counts.contains(&(ELSEWHERE.to_owned(), 10)), "{counts:?}");
+        let lost = of_lost(&[planned.clone(), planned]);
+        assert!(matches!(&lost[..], [AuditEvent::UseCounted { uses: 0, complete: false, .. }]), "{lost:?}");
+    }
 
     #[test]
     fn hosts_that_are_none_are_made_plain() {

@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use orch_manifests::{Catalog, RunId};
-use orch_proxy::Decision;
+use orch_proxy::{Decision, Totals};
 use orch_runner::{Input, Mount, RunSpec, Token, protocol::MAX_INLINE_INPUT};
 use orch_vault::{AuditEvent, OpenMode, PlannedUse, Vault, VaultLocation};
 use tokio::sync::watch;
@@ -74,13 +74,13 @@ pub(crate) struct Concluded {
     pub(crate) result: Result<Report, Failure>,
     /// What the egress proxy decided.
     pub(crate) decisions: Vec<Decision>,
-    /// Decisions that were counted and not kept.
-    pub(crate) not_kept: u64,
+    /// How many there were, those that were not kept among them.
+    pub(crate) totals: Totals,
 }
 
 impl From<Failure> for Concluded {
     fn from(failure: Failure) -> Self {
-        Self { result: Err(failure), decisions: Vec::new(), not_kept: 0 }
+        Self { result: Err(failure), decisions: Vec::new(), totals: Totals::default() }
     }
 }
 
@@ -169,7 +169,7 @@ impl Broker {
         let owed = Owed { broker: self, uses: prepared.keys.uses.clone() };
         let concluded = self.execute(prepared, false, started, observer, stop).await;
         let uses = owed.settled();
-        let events = afterwards::of_run(&run, &uses, &concluded.decisions, concluded.not_kept);
+        let events = afterwards::of_run(&run, &uses, &concluded.decisions, concluded.totals);
         match uses.is_empty() {
             false => self.record(events, observer),
             // A simulation leaves the vault alone; what else never used it is refused on record where one is at hand.
@@ -358,8 +358,8 @@ impl Broker {
                 })
             }),
         };
-        let not_kept = grant.ledger().totals().not_kept;
-        Ok(Concluded { result, decisions, not_kept })
+        let totals = grant.ledger().totals();
+        Ok(Concluded { result, decisions, totals })
     }
 }
 

@@ -50,6 +50,23 @@ fn a_remembered_answer_is_on_record() {
 }
 
 #[test]
+fn refused_requests_are_on_record_though_no_secret_of_the_vault_was_used() {
+    let stage = with_a_vault();
+    let agent = guest("wanderer", &json!({}));
+    let hosts: Vec<String> = (0..40).rev().map(|n| format!("h{n:02}.example.org")).collect();
+    let requests: Vec<Value> =
+        hosts.iter().map(|host| json!({ "url": format!("https://{host}/") })).collect();
+    stage.run_with_keys(&agent, &json!({ "requests": requests }).to_string()).run();
+    let log = log(&stage);
+    let denied = of(&log, "denied");
+    let said: Vec<&str> = denied.iter().filter_map(|record| record["host"].as_str()).collect();
+    // In the order in which it asked, and then that there were more.
+    assert_eq!(said.len(), 33, "{log:#?}");
+    assert!(said.iter().zip(&hosts).take(32).all(|(said, host)| said == host), "{said:?}");
+    assert_eq!((said[32], &denied[32]["reason"]), ("", &json!("more_refused")));
+}
+
+#[test]
 fn an_expired_key_that_the_run_went_without_is_on_record() {
     let stage = Stage::new();
     stage.store("OPENAI_API_KEY", OPENAI_KEY, &[]);
