@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use ::bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response};
@@ -18,6 +18,7 @@ use serde_json::Value;
 
 mod address;
 mod blobs;
+mod bytes;
 mod credentials;
 mod events;
 mod exchange;

@@ -98,7 +98,10 @@ fn prompt(what_for: PassphraseFor) -> Result<Secret, String> {
 }
 
 /// The passphrase in a file that nobody else can read.
-fn from_file(path: &Path) -> Result<Secret, String> {
+///
+/// # Errors
+/// In words, when it cannot be read, or is not that.
+pub(crate) fn from_file(path: &Path) -> Result<Secret, String> {
     let name = path.display();
     let unreadable = |e: std::io::Error| format!("{name} cannot be read: {e}");
     // A pipe in this place must not block, and a link is somebody else's choice.

@@ -46,8 +46,9 @@ impl Installation {
         Ok(Self { environment, home, config, catalog, vault })
     }
 
-    /// Creates the folders that a new vault lives in.
+    /// Checks the folders that a vault lives in, and creates those that a new one needs.
     pub(crate) fn prepare_vault(&self) -> Result<(), Failure> {
+        self.home.check_vault()?;
         for file in [&self.vault.store, &self.vault.key_file] {
             if let Some(folder) = file.parent() {
                 self.home.ensure(folder)?;
@@ -104,19 +105,25 @@ impl Installation {
                 client.hint_when_unreachable(format!("{source} names this server; is it running?")),
             ));
         }
-        Ok(self.neighbour().await)
+        self.neighbour().await
     }
 
-    /// The server of this home, when one listens.
-    pub(crate) async fn neighbour(&self) -> Option<Client> {
+    /// The server of this home, when one listens. Where there is none, the vault is what commands turn to next.
+    ///
+    /// # Errors
+    /// When the folders of this home are not its owner's alone: then neither what listens there nor what is kept there is.
+    pub(crate) async fn neighbour(&self) -> Result<Option<Client>, Failure> {
+        self.home.check_vault()?;
         let socket = self.home.server_socket();
         // One that nobody listens on was left by a server that is gone.
-        tokio::net::UnixStream::connect(&socket).await.ok()?;
+        if tokio::net::UnixStream::connect(&socket).await.is_err() {
+            return Ok(None);
+        }
         let channel = Channel::to(Place::Unix(socket));
-        Some(
+        Ok(Some(
             Client::trusted(channel, "the server of this home")
                 .hint_when_unreachable("start it again: orch serve"),
-        )
+        ))
     }
 
     /// A client of the server at a URL.

@@ -4,13 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use orch_gateway::Receipts;
 use orch_manifests::{HostPattern, RunId};
-use orch_proxy::{Decision, Outcome};
+use orch_proxy::{Decision, Outcome, Totals};
 use orch_vault::{AuditEvent, GrantId, PlannedUse, SecretName, Source};
 
 use crate::failure::{Failure, Kind};
 
 /// The most refusals of one run that go on record: an agent decides how many there are.
 const MOST_REFUSALS: usize = 32;
+
+/// Places that the uses of one run are counted for, each; what an agent does beyond that is counted together.
+const MOST_PLACES: usize = 64;
+/// Stands for the hosts that are counted together.
+const ELSEWHERE: &str = "*";
 
 /// What model calls with each of the vault's keys cost, in millionths of a US dollar.
 pub(crate) type Spent = BTreeMap<String, u64>;
@@ -28,25 +33,30 @@ pub(crate) fn spent(receipts: &Receipts) -> Spent {
 }
 
 /// What the record has to hold when a run has ended: how often each of the vault's secrets went where and what that
-/// cost, and which hosts it was refused. `not_kept` is how many of its requests were counted and not kept.
+/// cost, and which hosts it was refused, in the order in which it asked for them: an agent decides how many there are,
+/// and not which of them are seen. `totals` counts those of its decisions that were not kept as well.
 pub(crate) fn of_run(
     run: &RunId,
     planned: &[PlannedUse],
-    (decisions, not_kept): (&[Decision], u64),
+    (decisions, totals): (&[Decision], Totals),
     spent: &Spent,
 ) -> Vec<AuditEvent> {
     let secrets: BTreeSet<&SecretName> = planned.iter().map(|planned| &planned.secret).collect();
     let mut uses: BTreeMap<(&SecretName, &str), u64> = BTreeMap::new();
-    let mut refused: BTreeMap<&str, &'static str> = BTreeMap::new();
+    let (mut refused, mut seen, mut followed) = (Vec::new(), BTreeSet::new(), 0);
     for decision in decisions {
         if decision.verdict == Outcome::Denied {
-            refused.entry(&decision.host).or_insert("request_refused");
+            followed += 1;
+            if seen.insert(decision.host.as_str()) {
+                refused.push(decision.host.as_str());
+            }
             continue;
         }
         for name in &decision.injected {
-            if let Some(secret) = secrets.iter().find(|secret| secret.as_str() == name) {
-                *uses.entry((secret, &decision.host)).or_default() += 1;
-            }
+            let Some(secret) = secrets.iter().find(|secret| secret.as_str() == name) else { continue };
+            let place = (*secret, decision.host.as_str());
+            let room = uses.len() < MOST_PLACES || uses.contains_key(&place);
+            *uses.entry(if room { place } else { (*secret, ELSEWHERE) }).or_default() += 1;
         }
     }
     let mut spent = spent.clone();
@@ -61,17 +71,18 @@ pub(crate) fn of_run(
             secret: secret.clone(),
             host: plain(host),
             uses,
-            complete: not_kept == 0,
+            complete: totals.not_kept == 0,
             grant: grant_of(planned, secret, host),
             cost_micro_usd: spent.remove(secret.as_str()).unwrap_or_default(),
         })
         .collect();
-    let refused = refused.into_iter().take(MOST_REFUSALS).map(|(host, reason)| AuditEvent::Denied {
+    let more = refused.len() > MOST_REFUSALS || totals.denied > followed;
+    let refused = refused.into_iter().take(MOST_REFUSALS).map(|host| AuditEvent::Denied {
         run: run.to_string(),
         host: plain(host),
-        reason: reason.to_owned(),
+        reason: "request_refused".to_owned(),
     });
-    counted.into_iter().chain(refused).collect()
+    counted.into_iter().chain(refused).chain(more.then(|| more_refused(run.to_string()))).collect()
 }
 
 /// The grant that let a run send a secret to this host.
@@ -82,6 +93,16 @@ fn grant_of(planned: &[PlannedUse], secret: &SecretName, host: &str) -> Option<G
         planned.secret == *secret && (planned.host == host || pattern().is_some_and(matches))
     };
     planned.iter().find(covers)?.grant
+}
+
+/// What the record has to hold of a run that ended without being seen to: its uses were planned, and nobody has counted
+/// them.
+pub(crate) fn of_lost(planned: &[PlannedUse]) -> Vec<AuditEvent> {
+    let planned: BTreeSet<&PlannedUse> = planned.iter().collect();
+    let counted = planned.into_iter().cloned().map(|PlannedUse { run, secret, host, grant }| {
+        AuditEvent::UseCounted { run, secret, host, uses: 0, complete: false, grant, cost_micro_usd: 0 }
+    });
+    counted.collect()
 }
 
 /// What the record has to hold when a run was refused before it began: policy, or a secret that did not open.
@@ -96,6 +117,11 @@ pub(crate) fn of_refusal(run: &RunId, failure: &Failure) -> Option<AuditEvent> {
     }
 }
 
+/// That there were more refusals than those on record before this.
+pub(crate) fn more_refused(run: String) -> AuditEvent {
+    AuditEvent::Denied { run, host: String::new(), reason: "more_refused".to_owned() }
+}
+
 /// A host as the record takes it: it may be the beginning of what could not be parsed.
 fn plain(host: &str) -> String {
     let kept = host.chars().filter(|c| !c.is_whitespace() && !c.is_control()).take(64);
@@ -105,7 +131,81 @@ fn plain(host: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use time::OffsetDateTime;
+
     use super::*;
+
+    fn decided(verdict: Outcome, host: &str) -> Decision {
+        Decision {
+            time: OffsetDateTime::UNIX_EPOCH,
+            run: RunId::random(),
+            method: "GET".to_owned(),
+            scheme: None,
+            host: host.to_owned(),
+            port: 443,
+            path: "/".to_owned(),
+            maker: orch_proxy::Maker::Guest,
+            verdict,
+            rule: None,
+            reason: None,
+            address: None,
+            injected: vec!["TOKEN".to_owned()],
+            inert_placeholders: 0,
+            status: None,
+        }
+    }
+
+    fn totals(denied: u64) -> Totals {
+        Totals { denied, ..Totals::default() }
+    }
+
+    /// The hosts of refusals, and the words for why, as they go on record.
+    fn refused(decisions: &[Decision], totals: Totals) -> Vec<(String, String)> {
+        let events = of_run(&RunId::random(), &[], decisions, totals).into_iter();
+        let said = |event| match event {
+            AuditEvent::Denied { host, reason, .. } => (host, reason),
+            other => panic!("{other:?}"),
+        };
+        events.map(said).collect()
+    }
+
+    #[test]
+    fn refusals_are_in_the_order_in_which_they_came_and_more_of_them_are_marked() {
+        let row = |host: &str| (host.to_owned(), "request_refused".to_owned());
+        let more = (String::new(), "more_refused".to_owned());
+        let few = ["z.example", "a.example", "z.example"].map(|host| decided(Outcome::Denied, host));
+        assert_eq!(refused(&few, totals(3)), [row("z.example"), row("a.example")]);
+        assert_eq!(refused(&few, totals(4)), [row("z.example"), row("a.example"), more.clone()]);
+        // Names that sort before the one that counts do not push it out.
+        let names = (0..MOST_REFUSALS + 1).map(|n| format!("a{n:03}.example"));
+        let names: Vec<String> = std::iter::once("z.example".to_owned()).chain(names).collect();
+        let many: Vec<Decision> = names.iter().map(|host| decided(Outcome::Denied, host)).collect();
+        let said = refused(&many, totals(many.len() as u64));
+        assert_eq!(said.len(), MOST_REFUSALS + 1);
+        assert_eq!((&said[0], said.last()), (&row("z.example"), Some(&more)));
+        assert_eq!(refused(&many[..MOST_REFUSALS], totals(MOST_REFUSALS as u64)).len(), MOST_REFUSALS);
+    }
+
+    #[test]
+    fn uses_at_very_many_hosts_are_counted_together() {
+        let planned = PlannedUse {
+            run: "run".to_owned(),
+            secret: "TOKEN".parse().expect("a name"),
+            host: "*.example.com".to_owned(),
+        };
+        let hosts: Vec<String> = (0..MOST_PLACES + 10).map(|n| format!("h{n}.example.com")).collect();
+        let decisions: Vec<Decision> = hosts.iter().map(|host| decided(Outcome::Allowed, host)).collect();
+        let events = of_run(&RunId::random(), &[planned.clone()], &decisions, totals(0));
+        let count = |event: &AuditEvent| match event {
+            AuditEvent::UseCounted { host, uses, complete: true, .. } => (host.clone(), *uses),
+            other => panic!("{other:?}"),
+        };
+        let counts: Vec<(String, u64)> = events.iter().map(count).collect();
+        assert_eq!(counts.len(), MOST_PLACES + 1);
+        assert!(counts.contains(&(ELSEWHERE.to_owned(), 10)), "{counts:?}");
+        let lost = of_lost(&[planned.clone(), planned]);
+        assert!(matches!(&lost[..], [AuditEvent::UseCounted { uses: 0, complete: false, .. }]), "{lost:?}");
+    }
 
     #[test]
     fn hosts_that_are_none_are_made_plain() {

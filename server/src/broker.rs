@@ -9,9 +9,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use orch_manifests::{Catalog, RunId};
-use orch_proxy::Decision;
+use orch_proxy::{Decision, Totals};
 use orch_runner::{Input, Mount, RunSpec, Token, protocol::MAX_INLINE_INPUT};
-use orch_vault::{AuditEvent, OpenMode, Vault, VaultLocation};
+use orch_vault::{AuditEvent, OpenMode, PlannedUse, Vault, VaultLocation};
 use tokio::sync::watch;
 
 use crate::afterwards::{self, Spent};
@@ -25,7 +25,7 @@ use crate::keys::KeySources;
 use crate::outcome::{self, Finished};
 use crate::permissions::Remembered;
 use crate::policy;
-use crate::prepare::{Prepared, Standing};
+use crate::prepare::{Book, Prepared, Standing};
 use crate::run::{Event, Observer, Report, RunRequest, Simulate};
 use crate::upstream::Upstream;
 use crate::workers::{Wanted, Workers};
@@ -49,20 +49,40 @@ pub struct Broker {
     pub(crate) in_next_execution: std::sync::Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
+/// The count of a run's uses, until it is on record. A run that is dropped or panics leaves it open, and that is what goes
+/// on record then.
+struct Owed<'a> {
+    broker: &'a Broker,
+    uses: Vec<PlannedUse>,
+}
+
+impl Owed<'_> {
+    /// The uses, which are counted now.
+    fn settled(mut self) -> Vec<PlannedUse> {
+        std::mem::take(&mut self.uses)
+    }
+}
+
+impl Drop for Owed<'_> {
+    fn drop(&mut self) {
+        self.broker.record_if_possible(afterwards::of_lost(&self.uses));
+    }
+}
+
 /// How a run ended, and what is on record about it.
 pub(crate) struct Concluded {
     pub(crate) result: Result<Report, Failure>,
     /// What the egress proxy decided.
     pub(crate) decisions: Vec<Decision>,
-    /// Decisions that were counted and not kept.
-    pub(crate) not_kept: u64,
+    /// How many there were, those that were not kept among them.
+    pub(crate) totals: Totals,
     /// What its calls cost, by key of the vault.
     pub(crate) spent: Spent,
 }
 
 impl From<Failure> for Concluded {
     fn from(failure: Failure) -> Self {
-        Self { result: Err(failure), decisions: Vec::new(), not_kept: 0, spent: Spent::new() }
+        Self { result: Err(failure), decisions: Vec::new(), totals: Totals::default(), spent: Spent::new() }
     }
 }
 
@@ -131,6 +151,7 @@ impl Broker {
         stop: watch::Receiver<u8>,
     ) -> Result<Report, Failure> {
         let started = Instant::now();
+        self.home.check_vault()?;
         let upstream = self.upstream(request.simulate.as_ref()).await?;
         let checked = self.check(RunId::random(), request, upstream, observer)?;
         let run = checked.run.clone();
@@ -138,11 +159,12 @@ impl Broker {
         let keys = checked.open_keys(&KeySources::new(&self.environment, &self.catalog, &self.vault), true);
         let keys = keys.inspect_err(|failure| self.refused(&run, failure))?;
         let file = self.home.grants_file();
+        let record = |event| self.record_ahead(event);
         let standing = Standing {
             workspace: &self.vault.workspace,
             local: true,
             granted: Remembered::load(&file)?,
-            book: Some(file),
+            book: Some(Book { file, record: &record }),
         };
         let prepared = self.admit(checked, keys, &standing, observer);
         if *stop.borrow() > 0 {
@@ -150,25 +172,42 @@ impl Broker {
         }
         let prepared = prepared.inspect_err(|failure| self.refused(&run, failure))?;
         prepared.keys.record_uses(&self.vault)?;
-        let uses = prepared.keys.uses.clone();
+        let simulated = prepared.simulated;
+        let owed = Owed { broker: self, uses: prepared.keys.uses.clone() };
         let concluded = self.execute(prepared, false, started, observer, stop).await;
-        let kept = (concluded.decisions.as_slice(), concluded.not_kept);
+        let uses = owed.settled();
+        let kept = (concluded.decisions.as_slice(), concluded.totals);
         let events = afterwards::of_run(&run, &uses, kept, &concluded.spent);
-        // What never touched the vault leaves it alone.
-        if !uses.is_empty() {
-            self.record(events, observer);
+        match uses.is_empty() {
+            false => self.record(events, observer),
+            // A simulation leaves the vault alone; what else never used it is refused on record where one is at hand.
+            true if !simulated => self.record_if_possible(events),
+            true => {}
         }
         concluded.result
     }
 
-    /// Puts on record that a run was refused, where there is a vault to hold that. The refusal is what is reported.
+    /// Puts on record that a run was refused. The refusal is what is reported.
     fn refused(&self, run: &RunId, failure: &Failure) {
-        let Some(event) = afterwards::of_refusal(run, failure) else { return };
+        self.record_if_possible(afterwards::of_refusal(run, failure).into_iter().collect());
+    }
+
+    /// Puts on record what is about to hold, where there is a vault to hold that.
+    fn record_ahead(&self, event: AuditEvent) -> Result<(), Failure> {
+        let mut vault = Vault::open(&self.vault, OpenMode::ReadOnlyIfExists)?;
+        if vault.exists() { Ok(vault.record(vec![event])?) } else { Ok(()) }
+    }
+
+    /// Puts on record what has happened, where there is a vault that can hold it. What happened is what is reported.
+    fn record_if_possible(&self, events: Vec<AuditEvent>) {
+        if events.is_empty() {
+            return;
+        }
         // Nobody is asked for a passphrase on account of it, and least of all again.
         let custody = self.vault.custody.clone().without_asking();
         let quiet = VaultLocation { custody, ..self.vault.clone() };
         let opened = Vault::open(&quiet, OpenMode::ReadOnlyIfExists);
-        let _ = opened.and_then(|mut vault| vault.record(vec![event]));
+        let _ = opened.and_then(|mut vault| vault.record(events));
     }
 
     /// Puts on record what has happened already. That it could not be is said, and changes nothing any more.
@@ -327,9 +366,9 @@ impl Broker {
                 })
             }),
         };
-        let not_kept = grant.ledger().totals().not_kept;
+        let totals = grant.ledger().totals();
         let spent = session.as_ref().map(|session| afterwards::spent(&session.receipts)).unwrap_or_default();
-        Ok(Concluded { result, decisions, not_kept, spent })
+        Ok(Concluded { result, decisions, totals, spent })
     }
 }
 
@@ -345,3 +384,6 @@ fn off_the_async_threads<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
         work()
     }
 }
+
+#[cfg(test)]
+mod tests;

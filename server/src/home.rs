@@ -4,6 +4,7 @@
 //! link or a foreign owner in their place is refused, because what lies there decides where keys go.
 
 use std::fs::{DirBuilder, Metadata};
+use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -128,6 +129,24 @@ impl Home {
             .any(|root| root.starts_with(&folder) || folder.starts_with(&root))
     }
 
+    /// Checks the folders that the vault and its key lie in, as far as they are there. Nothing is created or changed, so
+    /// this comes before everything that opens the vault, or speaks to the server that listens beside it.
+    ///
+    /// # Errors
+    /// When one of them is a link, no folder, another user's, or open to others.
+    pub fn check_vault(&self) -> Result<(), Failure> {
+        let (store, key) = (self.vault(), self.vault_key());
+        for place in [Some(store.as_path()), key.parent()].into_iter().flatten() {
+            let of_ours = |folder: &&Path| self.roots().iter().any(|root| folder.starts_with(root));
+            let folders: Vec<&Path> = place.ancestors().take_while(of_ours).collect();
+            // From the outermost on: behind a link all else is somebody else's word.
+            for folder in folders.into_iter().rev() {
+                check_place(folder, if folder == store { 0o077 } else { OTHERS_WRITE })?;
+            }
+        }
+        Ok(())
+    }
+
     /// Creates `folder` (one of this home's) and its missing parents as 0700, and checks it.
     ///
     /// # Errors
@@ -159,27 +178,51 @@ fn resolved(path: &Path) -> PathBuf {
     path.to_owned()
 }
 
+/// The bits of a mode by which others may write.
+const OTHERS_WRITE: u32 = 0o022;
+
 /// Refuses a folder that someone else could have planted or could change.
 fn check_folder(folder: &Path) -> Result<(), Failure> {
     let meta =
         folder.symlink_metadata().map_err(|e| Failure::file("home_unreadable", "look at", folder, &e))?;
-    let refuse = |why: &str| {
-        Err(Failure::new(Kind::Usage, "home_unsafe", format!("{} {why}", folder.display()))
-            .hint("move it away, or set ORCH_HOME to a folder of your own"))
+    match problem(&meta, OTHERS_WRITE) {
+        Some(why) => Err(Failure::usage("home_unsafe", format!("{} {why}", folder.display()))
+            .hint("move it away, or set ORCH_HOME to a folder of your own")),
+        None => Ok(()),
+    }
+}
+
+/// The same for one of the vault's folders, where there may be none yet.
+fn check_place(folder: &Path, forbidden: u32) -> Result<(), Failure> {
+    let unsafe_place = |why: String| {
+        Failure::new(Kind::Vault, "vault_place", format!("{} {why}", folder.display()))
+            .hint(format!("chmod 700 {}, if it is yours", folder.display()))
+            .hint("move it away, or set ORCH_HOME to a folder of your own")
     };
+    match folder.symlink_metadata() {
+        Ok(meta) => problem(&meta, forbidden).map_or(Ok(()), |why| Err(unsafe_place(why.to_owned()))),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(unsafe_place(format!("cannot be looked at: {error}"))),
+    }
+}
+
+/// What is wrong with a folder of which others must not have these bits of the mode.
+fn problem(meta: &Metadata, forbidden: u32) -> Option<&'static str> {
     if meta.file_type().is_symlink() {
-        return refuse("is a symbolic link; orch keeps keys there and does not follow links");
+        return Some("is a symbolic link; orch keeps keys there and does not follow links");
     }
     if !meta.is_dir() {
-        return refuse("is not a folder");
+        return Some("is not a folder");
     }
-    if !owned(&meta) {
-        return refuse("belongs to another user");
+    if !owned(meta) {
+        return Some("belongs to another user");
     }
-    if meta.permissions().mode() & 0o022 != 0 {
-        return refuse("can be written to by other users");
+    let mode = meta.permissions().mode() & forbidden;
+    match mode & OTHERS_WRITE {
+        0 if mode == 0 => None,
+        0 => Some("can be looked into by other users"),
+        _ => Some("can be written to by other users"),
     }
-    Ok(())
 }
 
 fn owned(meta: &Metadata) -> bool {

@@ -13,12 +13,14 @@ use orch_vault::{AuditEvent, OpenMode, PlannedUse, Vault, VaultLocation};
 use crate::failure::{Failure, Kind};
 use crate::secret::HeldSecrets;
 
+mod failures;
 mod providers;
 #[cfg(test)]
 mod tests;
 mod thread;
 mod witness;
 
+use failures::Told;
 pub(crate) use providers::ProviderKeys;
 use thread::{Custody, VaultThread};
 pub(crate) use witness::ClientWitness;
@@ -44,6 +46,7 @@ pub struct Keeper {
     /// What runs and clients hold of the vault.
     held: Arc<HeldSecrets>,
     seen: Arc<SeenByToken>,
+    told: Arc<Told>,
 }
 
 impl Keeper {
@@ -66,7 +69,8 @@ impl Keeper {
     }
 
     fn with_thread(thread: VaultThread, catalog: Arc<Catalog>) -> Self {
-        Self { thread, catalog, cache: Cache::default(), held: Arc::default(), seen: Arc::default() }
+        let (cache, held, seen, told) = Default::default();
+        Self { thread, catalog, cache, held, seen, told }
     }
 
     /// Whether the vault can still be asked, as far as that is known without asking.
@@ -131,7 +135,7 @@ impl Keeper {
     ) -> Result<T, Failure> {
         let (workspace, catalog, cache) =
             (Arc::<str>::from(workspace), Arc::clone(&self.catalog), Arc::clone(&self.cache));
-        let (held, seen) = (Arc::clone(&self.held), Arc::clone(&self.seen));
+        let (held, seen, told) = (Arc::clone(&self.held), Arc::clone(&self.seen), Arc::clone(&self.told));
         self.thread
             .call(move |custody| {
                 custody.open(&workspace, mode, |vault| {
@@ -139,6 +143,7 @@ impl Keeper {
                     if done.is_ok() {
                         // A secret that was replaced is another one: its first use is on record anew. Before it is used.
                         seen.write().unwrap_or_else(PoisonError::into_inner).clear();
+                        told.clear();
                     }
                     held.refresh(vault);
                     refresh((&cache, &held), &workspace, vault, &catalog);
@@ -172,11 +177,19 @@ impl Keeper {
     }
 
     /// The opened keys of a workspace for the providers of the catalog. Where the vault is held they are kept, until
-    /// the vault changes or one of them expires.
+    /// the vault changes or one of them expires. What was not given out is on record, once.
     ///
     /// # Errors
     /// When the vault cannot be read.
     pub(crate) async fn providers(&self, workspace: &Arc<str>) -> Result<Arc<ProviderKeys>, Failure> {
+        let opened = self.opened(workspace).await;
+        let failures = self.told.new_ones(workspace, &opened);
+        // The call is answered, or refused, all the same.
+        let _ = self.record_after(workspace, failures).await;
+        opened
+    }
+
+    async fn opened(&self, workspace: &Arc<str>) -> Result<Arc<ProviderKeys>, Failure> {
         if let Some(keys) = fresh(&self.cache, workspace) {
             return Ok(keys);
         }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use orch_manifests::{Auth, Catalog, Manifest, Provider, RunId, Slug};
 use orch_proxy::Credential;
 use orch_vault::{
-    Depth, FlagKey, GrantId, KeyRef, Missing, OpenMode, PlannedUse, Secret, SecretName, Source, Vault,
+    AuditEvent, Depth, FlagKey, GrantId, KeyRef, Missing, OpenMode, PlannedUse, Secret, SecretName, Source, Vault,
     VaultLocation, Wanted, resolve_keys,
 };
 use ring::rand::{SecureRandom, SystemRandom};
@@ -73,6 +73,8 @@ pub(crate) struct Keys {
     pub(crate) unusable: Vec<String>,
     /// What the vault's audit has to hold before the first request.
     pub(crate) uses: Vec<PlannedUse>,
+    /// Keys of the vault that the run goes without, as its audit has them.
+    pub(crate) failed: Vec<AuditEvent>,
 }
 
 impl Keys {
@@ -91,15 +93,17 @@ impl Keys {
 }
 
 impl Keys {
-    /// Puts on record, durably, which of the vault's secrets this run may use and where.
+    /// Puts on record, durably, which of the vault's secrets this run may use and where, and which it did not get.
     ///
     /// # Errors
     /// When the vault cannot be written: then the run must not start.
     pub(crate) fn record_uses(&self, vault: &VaultLocation) -> Result<(), Failure> {
-        if self.uses.is_empty() {
+        if self.uses.is_empty() && self.failed.is_empty() {
             return Ok(());
         }
-        Ok(Vault::open(vault, OpenMode::ReadOnlyIfExists)?.record_uses(&self.uses)?)
+        let mut vault = Vault::open(vault, OpenMode::ReadOnlyIfExists)?;
+        vault.record(self.failed.clone())?;
+        Ok(vault.record_uses(&self.uses)?)
     }
 }
 
@@ -144,6 +148,10 @@ impl KeyQuestion<'_> {
                 // Whose key was not asked for by name may go without it.
                 Err(failure) if may_go_without(&failure, &found, primary.as_deref()) => {
                     keys.unusable.push(failure.message().to_owned());
+                    if found.source == Source::Vault {
+                        let (run, reason) = (self.run.to_string(), failure.code().to_owned());
+                        keys.failed.push(AuditEvent::OpenFailed { run, reason });
+                    }
                     continue;
                 }
                 Err(failure) => return Err(failure),

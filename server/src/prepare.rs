@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use orch_manifests::{Digest, RunId};
+use orch_vault::AuditEvent;
 use serde_json::Value;
 
 use crate::broker::Broker;
@@ -40,7 +41,14 @@ pub(crate) struct Standing<'a> {
     /// What was granted before.
     pub(crate) granted: Remembered,
     /// Where an answer that is to be remembered goes; none when no answer is.
-    pub(crate) book: Option<PathBuf>,
+    pub(crate) book: Option<Book<'a>>,
+}
+
+/// Where answers are remembered.
+pub(crate) struct Book<'a> {
+    pub(crate) file: PathBuf,
+    /// Puts on record what is going to be remembered.
+    pub(crate) record: &'a (dyn Fn(AuditEvent) -> Result<(), Failure> + Sync),
 }
 
 /// A run that nothing refuses any more.
@@ -209,7 +217,18 @@ impl Broker {
         };
         match (observer.ask(&question), &standing.book) {
             (Answer::Deny, _) => return Err(permissions::not_granted(&question)),
-            (Answer::Remember, Some(file)) => {
+            (Answer::Remember, Some(Book { file, record })) => {
+                let granted = AuditEvent::Granted {
+                    agent: name.to_string(),
+                    digest: agent.digest.to_string(),
+                    capabilities: question.wanted.len() as u64,
+                };
+                // On record first: what is not, holds for this run alone.
+                if let Err(failure) = record(granted) {
+                    let why = format!("not remembered, because it could not be put on record: {failure}");
+                    observer.event(Event::Warning(&why));
+                    return Ok(wants);
+                }
                 if let Some(folder) = file.parent() {
                     self.home().ensure(folder)?;
                 }

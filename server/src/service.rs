@@ -33,6 +33,7 @@ mod live;
 mod preparing;
 mod queue;
 mod recovery;
+mod refusals;
 mod stored;
 #[cfg(test)]
 mod tests;
@@ -42,6 +43,7 @@ mod users;
 pub use library::{Library, is_reserved};
 use live::{LiveRun, Why};
 use queue::Queue;
+use refusals::Refusals;
 use stored::StoredRequest;
 use turns::Start;
 
@@ -91,6 +93,7 @@ pub struct Service {
     /// Contents of agents that the store is known to have.
     kept_agents: Mutex<HashSet<Digest>>,
     queue: Arc<Queue>,
+    refusals: Refusals,
     tasks: Mutex<JoinSet<()>>,
 }
 
@@ -149,6 +152,7 @@ impl Service {
             live: Mutex::default(),
             kept_agents: Mutex::default(),
             queue,
+            refusals: Refusals::default(),
             tasks: Mutex::default(),
         });
         service.recover().await?;

@@ -1,6 +1,7 @@
 //! `/v1/vault` and `/v1/audit`: what a vault is like, whether it is sound, and what happened in it.
 
-use data_encoding::BASE64;
+use std::ops::ControlFlow;
+
 use orch_vault::{AuditRecord, Finding, OpenMode, SlotInfo, SlotKind, Vault, VaultStatus, Verification};
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
@@ -100,18 +101,44 @@ pub(crate) async fn verify(keeper: &Keeper, workspace: &str) -> Result<Value, Fa
     Ok(verified(&report))
 }
 
-/// `GET /v1/audit`.
+/// Bytes of records after which a page of the log ends: far less than an answer may have.
+const PAGE: usize = 1 << 20;
+
+/// Which part of the log is asked for.
+pub(crate) struct Part {
+    /// From this time on.
+    pub(crate) since: Option<OffsetDateTime>,
+    /// Behind the record with this number.
+    pub(crate) after: Option<u64>,
+    /// So many records at most.
+    pub(crate) limit: usize,
+}
+
+/// `GET /v1/audit`: a page of the log, and behind which record the next one begins; null where none does.
 ///
 /// # Errors
 /// When the log is broken, or cannot be read.
-pub(crate) async fn audit(
-    keeper: &Keeper,
-    workspace: &str,
-    since: Option<OffsetDateTime>,
-) -> Result<Value, Failure> {
-    let records =
-        keeper.look(workspace, move |at| reading(at, |vault| Ok(vault.audit_since(since)?))).await?;
-    Ok(json!({ "records": records.iter().map(recorded).collect::<Vec<_>>() }))
+pub(crate) async fn audit(keeper: &Keeper, workspace: &str, part: Part) -> Result<Value, Failure> {
+    keeper.look(workspace, move |at| reading(at, |vault| page(vault, &part))).await
+}
+
+fn page(vault: &Vault, part: &Part) -> Result<Value, Failure> {
+    let (mut records, mut bytes, mut last, mut next) = (Vec::new(), 0, None, None);
+    vault.audit_after(part.after, &mut |record| {
+        if part.since.is_some_and(|since| record.time < since) {
+            return ControlFlow::Continue(());
+        }
+        if records.len() >= part.limit || bytes >= PAGE {
+            next = last;
+            return ControlFlow::Break(());
+        }
+        last = Some(record.sequence);
+        let record = recorded(&record);
+        bytes += record.to_string().len();
+        records.push(record);
+        ControlFlow::Continue(())
+    })?;
+    Ok(json!({ "records": records, "next": next }))
 }
 
 #[derive(serde::Deserialize)]
@@ -120,14 +147,13 @@ pub(crate) struct Backup {
     passphrase: Written,
 }
 
-/// `POST /v1/vault/backup`: a backup in base64, sealed under the passphrase of the body.
+/// `POST /v1/vault/backup`: a backup, sealed under the passphrase of the body.
 ///
 /// # Errors
 /// A passphrase that is refused, a vault that is not sound, or the vault's own.
-pub(crate) async fn backup(keeper: &Keeper, workspace: &str, wanted: Backup) -> Result<Value, Failure> {
+pub(crate) async fn backup(keeper: &Keeper, workspace: &str, wanted: Backup) -> Result<Vec<u8>, Failure> {
     let Written(passphrase) = wanted.passphrase;
-    let backup = keeper.with(workspace, move |vault| Ok(vault.backup(&passphrase)?)).await?;
-    Ok(json!({ "backup": BASE64.encode(&backup) }))
+    keeper.with(workspace, move |vault| Ok(vault.backup(&passphrase)?)).await
 }
 
 /// `POST /v1/vault/compact`.

@@ -5,7 +5,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use orch_tests::home::Home;
+use orch_tests::needle::{self, Needle};
 use orch_tests::orch::Orch;
+use orch_tests::pty;
 use orch_tests::server::Server;
 use serde_json::{Value, json};
 
@@ -81,6 +83,32 @@ fn a_passphrase_opens_the_vault_that_lost_its_key_file() {
         .run()
         .expect(7)
         .says("the last one");
+}
+
+/// Somebody sits at the terminal and mistypes it first.
+#[test]
+fn a_passphrase_is_asked_for_on_the_terminal_and_not_shown() {
+    let home = with_a_secret();
+    orch(&home)
+        .args(["vault", "slots", "add", "passphrase", "--passphrase-file", "-"])
+        .stdin(PASSPHRASE)
+        .run()
+        .expect(0);
+    orch(&home).args(["vault", "slots", "rm", "file", "--yes"]).run().expect(0);
+    let typed = |words: &str| {
+        let (terminal, mut keyboard) = pty::open();
+        let running = orch(&home).args(["secrets", "list"]).env("TERM", "dumb").start_at(terminal);
+        running.wait_says("Passphrase of the vault (not shown):");
+        keyboard.answers_unseen(words);
+        running.finish()
+    };
+    let wrong = typed("not the passphrase").expect(7).silent();
+    let wrong = wrong.says("the passphrase does not open this vault");
+    let right = typed(PASSPHRASE).expect(0);
+    assert!(right.stdout().contains("OPENAI_API_KEY"), "{right}");
+    for (outcome, words) in [(wrong, "not the passphrase"), (right, PASSPHRASE)] {
+        needle::none(&outcome.search(&Needle::new(words)));
+    }
 }
 
 #[test]

@@ -23,6 +23,21 @@ use crate::upstream::PATIENCE;
 /// How long a run may take before it is killed and the test fails. A debug build compiles a guest in seconds.
 const HARD_TIMEOUT: Duration = Duration::from_secs(120);
 
+/// Whose session a program belongs to. Either way it leads a process group.
+#[derive(Clone, Copy)]
+enum Session {
+    /// That of the tests.
+    Ours,
+    /// One of its own, whose terminal is its standard input.
+    Own,
+}
+
+/// Begins a session at the terminal on standard input.
+fn own_session() -> std::io::Result<()> {
+    rustix::process::setsid()?;
+    Ok(rustix::process::ioctl_tiocsctty(std::io::stdin())?)
+}
+
 /// One invocation of `orch`, not yet started.
 pub struct Orch {
     program: PathBuf,
@@ -91,7 +106,7 @@ impl Orch {
     #[track_caller]
     pub fn start(mut self) -> Running {
         let input = std::mem::take(&mut self.stdin);
-        let mut child = self.spawn(Stdio::piped(), Stdio::piped());
+        let mut child = self.spawn(Stdio::piped(), Stdio::piped(), Session::Ours);
         let mut stdin = child.stdin.take().expect("piped");
         // A program that fails early may not read its input: that is not this thread's failure. It ends with the pipe.
         let _writer = thread::spawn(move || {
@@ -104,12 +119,19 @@ impl Orch {
     /// Starts it at a terminal, which is its standard input and error; standard output stays a pipe.
     #[track_caller]
     pub fn start_on(self, terminal: Terminal) -> Running {
-        let child = self.spawn(terminal.end(), terminal.end());
+        let child = self.spawn(terminal.end(), terminal.end(), Session::Ours);
+        self.running(child, Drain::new(terminal.screen()))
+    }
+
+    /// The same where the terminal is that of its session as well, as after a login: what is opened as `/dev/tty`.
+    #[track_caller]
+    pub fn start_at(self, terminal: Terminal) -> Running {
+        let child = self.spawn(terminal.end(), terminal.end(), Session::Own);
         self.running(child, Drain::new(terminal.screen()))
     }
 
     #[track_caller]
-    fn spawn(&self, stdin: Stdio, stderr: Stdio) -> Child {
+    fn spawn(&self, stdin: Stdio, stderr: Stdio, session: Session) -> Child {
         let mut command = Command::new(&self.program);
         command
             .args(&self.args)
@@ -118,8 +140,13 @@ impl Orch {
             .current_dir(&self.folder)
             .stdin(stdin)
             .stdout(Stdio::piped())
-            .stderr(stderr)
-            .process_group(0);
+            .stderr(stderr);
+        match session {
+            Session::Ours => command.process_group(0),
+            // SAFETY: two system calls, which may be made between fork and exec.
+            #[allow(unsafe_code)]
+            Session::Own => unsafe { command.pre_exec(own_session) },
+        };
         command.spawn().unwrap_or_else(|e| panic!("cannot start {}: {e}", self.program.display()))
     }
 

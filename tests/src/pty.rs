@@ -5,9 +5,14 @@ use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::process::Stdio;
+use std::thread;
+use std::time::Instant;
 
 use rustix::fs::OFlags;
 use rustix::ioctl::{Getter, Setter, ioctl, opcode};
+use rustix::termios::LocalModes;
+
+use crate::upstream::PATIENCE;
 
 /// The number of the other end (`TIOCGPTN` of ioctl_tty(2)).
 const NUMBER: rustix::ioctl::Opcode = opcode::read::<u32>(b'T', 0x30);
@@ -47,6 +52,23 @@ impl Terminal {
 }
 
 impl Keyboard {
+    /// Types this, and return, once what is typed is not shown any more.
+    #[track_caller]
+    pub fn answers_unseen(&mut self, text: &str) {
+        let begun = Instant::now();
+        while self.is_echoed() {
+            assert!(begun.elapsed() < PATIENCE, "what is typed would be shown");
+            thread::yield_now();
+        }
+        self.answers(text);
+    }
+
+    #[track_caller]
+    fn is_echoed(&self) -> bool {
+        let modes = rustix::termios::tcgetattr(&self.0).expect("a terminal has modes").local_modes;
+        modes.contains(LocalModes::ECHO)
+    }
+
     /// Types this, and return.
     #[track_caller]
     pub fn answers(&mut self, text: &str) {

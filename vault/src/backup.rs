@@ -27,7 +27,7 @@ const CONTENT_VERSION: u8 = 1;
 const SCHEMA: &[u8] = b"orch.vault.backup/1";
 const CHUNK_LEN: usize = 64 * 1024;
 /// The largest backup that is read, in bytes.
-pub(crate) const LARGEST: u64 = 1 << 30;
+pub const LARGEST: u64 = 1 << 30;
 
 /// Key and row, as the store has them.
 pub(crate) type Rows = Vec<(Vec<u8>, Vec<u8>)>;

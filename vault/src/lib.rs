@@ -58,6 +58,7 @@ mod store;
 mod vault;
 
 pub use audit::{AuditEvent, AuditRecord};
+pub use backup::LARGEST as LARGEST_BACKUP;
 pub use custody::{AskPassphrase, Custody, KeyChoice, PassphraseFor};
 pub use error::{ErrorKind, Tampering, VaultError};
 pub use grant::{Grant, GrantId, GrantTerms, GrantUse, Spent, ValuePlace};
@@ -67,6 +68,7 @@ pub use keychain::{Keychain, KeychainError};
 pub use memory::{MemoryProtection, harden_process, memory_protection};
 pub use meta::{ExpectedVersion, MetaError, SecretMeta, SecretSummary, ValueError, Version};
 pub use name::{NameError, SecretName};
+pub use place::BackupFile;
 pub use resolution::{
     Candidate, Depth, FlagKey, FlagName, KeyRef, Layers, Lookup, Missing, Resolution, ResolutionError,
     Source, Wanted, resolve_keys,

@@ -16,6 +16,10 @@ use rustix::io::Errno;
 
 use crate::VaultError;
 
+mod new_file;
+
+pub use new_file::BackupFile;
+
 /// How long another process is waited for. Commands hold the vault for milliseconds; a server holds it for
 /// good, and waiting longer would not help.
 pub(crate) const LOCK_WAIT: Duration = Duration::from_secs(2);
@@ -25,6 +29,7 @@ const PRIVATE_FILE: Mode = Mode::RUSR.union(Mode::WUSR);
 const PRIVATE_FOLDER: Mode = Mode::RWXU;
 
 /// A folder that was checked, held open.
+#[derive(Debug)]
 pub(crate) struct Folder {
     path: PathBuf,
     file: File,

@@ -16,6 +16,7 @@ mod changes;
 mod content;
 mod custody;
 mod index;
+mod log;
 mod open;
 mod rebuild;
 mod rows;

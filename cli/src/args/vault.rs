@@ -60,7 +60,7 @@ pub(crate) struct RestoreArgs {
 /// Where the passphrase of a backup is; asked for without echo when nothing is said.
 #[derive(Args)]
 pub(crate) struct PassphraseArgs {
-    /// Read the passphrase from a file
+    /// Read the passphrase from a file that nobody else can read (0600), or from standard input with -
     #[arg(long, value_name = "FILE", conflicts_with = "passphrase_stdin")]
     pub(crate) passphrase_file: Option<PathBuf>,
     /// Read the passphrase from standard input

@@ -69,6 +69,7 @@ async fn serve(args: ServeArgs, printer: Printer) -> Result<ExitCode, Failure> {
     let mut listening = JoinSet::new();
     listening.spawn(count_signals(told, stop_signals()?));
 
+    here.home.check_vault()?;
     here.home.ensure(here.home.data())?;
     let socket = here.home.server_socket();
     // Bound before the service opens, so that an address that is taken is found out before any run is touched; whoever

@@ -5,17 +5,14 @@ use std::process::ExitCode;
 use orch_server::{Failure, Kind};
 use orch_vault::{OpenMode, Vault};
 use serde_json::{Value, json};
-use time::OffsetDateTime;
-use url::form_urlencoded::Serializer;
 
-use crate::args::{AuditArgs, VaultArgs, VaultCommand};
+use crate::args::{VaultArgs, VaultCommand};
 use crate::commands::secrets::Keeping;
-use crate::moment::{ago, written};
 use crate::printer::{Printer, harmless};
-use crate::table::{Side, Table};
 use crate::wire::{Installation, broken_pipe};
 
 mod copies;
+mod log;
 mod slots;
 
 pub(crate) fn run(args: &VaultArgs, printer: Printer) -> Result<ExitCode, Failure> {
@@ -24,7 +21,7 @@ pub(crate) fn run(args: &VaultArgs, printer: Printer) -> Result<ExitCode, Failur
     match &args.command {
         VaultCommand::Status => status(&here, &find()?, printer),
         VaultCommand::Verify => verify(&find()?, printer),
-        VaultCommand::Audit(args) => audit(find, args, printer),
+        VaultCommand::Audit(args) => log::run(find, args, printer),
         VaultCommand::Backup(args) => copies::backup(find, args, printer),
         VaultCommand::Restore(args) => copies::restore(&here, args, printer),
         VaultCommand::Compact => copies::compact(&find()?, printer),
@@ -134,65 +131,6 @@ fn finding(finding: &Value) -> String {
     format!("{place}{}", finding["message"].as_str().unwrap_or_default())
 }
 
-fn audit<'a>(
-    find: impl FnOnce() -> Result<Keeping<'a>, Failure>,
-    args: &AuditArgs,
-    printer: Printer,
-) -> Result<(), Failure> {
-    let now = OffsetDateTime::now_utc();
-    let since = args.since.as_deref().map(|text| ago("since", text, now)).transpose()?;
-    let log = match find()? {
-        Keeping::Here(here) => {
-            let records = Vault::open(&here.vault, OpenMode::ReadOnlyIfExists)?.audit_since(since)?;
-            json!({ "records": records.iter().map(orch_server::vault::recorded).collect::<Vec<_>>() })
-        }
-        Keeping::Server(client, runtime) => {
-            let query = since.map_or_else(String::new, |since| {
-                let mut query = Serializer::new("?".to_owned());
-                query.append_pair("since", &written(since)).finish()
-            });
-            runtime.block_on(client.get::<Value>(&format!("/v1/audit{query}")))?
-        }
-    };
-    if printer.json() {
-        return printer.result_json(&log).or_else(broken_pipe);
-    }
-    let records = log["records"].as_array().map(Vec::as_slice).unwrap_or_default();
-    printer.result(&harmless(&table(records).text())).or_else(broken_pipe)
-}
-
-fn table(records: &[Value]) -> Table {
-    let mut table = Table::new(&[
-        ("#", Side::Right),
-        ("time", Side::Left),
-        ("event", Side::Left),
-        ("secret", Side::Left),
-        ("", Side::Left),
-    ]);
-    for record in records {
-        let text = |field: &str| record[field].as_str().unwrap_or_default().to_owned();
-        let rest: Vec<String> = record
-            .as_object()
-            .into_iter()
-            .flatten()
-            .filter(|(name, _)| {
-                !["sequence", "time", "workspace", "event", "secret"].contains(&name.as_str())
-            })
-            .map(|(name, value)| match value {
-                Value::String(text) => format!("{name} {text}"),
-                Value::Array(list) => {
-                    let list: Vec<&str> = list.iter().filter_map(Value::as_str).collect();
-                    format!("{name} {}", list.join(", "))
-                }
-                other => format!("{name} {other}"),
-            })
-            .collect();
-        let sequence = record["sequence"].to_string();
-        table.row([sequence, text("time"), text("event"), text("secret"), rest.join("; ")]);
-    }
-    table
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -220,26 +158,6 @@ mod tests {
           audit record 3 is missing, altered or out of order
           a row (unknown): a row that the audit log knows nothing of
           the rows do not match the head
-        ");
-    }
-
-    #[test]
-    fn the_log_is_a_table() {
-        let records = [
-            json!({ "sequence": 0, "time": "2026-01-31T10:00:00Z", "workspace": "", "event": "created" }),
-            json!({ "sequence": 1, "time": "2026-01-31T10:00:01Z", "workspace": "default", "event": "set",
-                    "secret": "GITHUB_TOKEN", "version": 1, "hosts": ["api.github.com", "x.example"] }),
-            json!({ "sequence": 2, "time": "2026-01-31T10:00:02Z", "workspace": "", "event": "slot_added",
-                    "slot": "50515253", "kind": "passphrase" }),
-            json!({ "sequence": 3, "time": "2026-01-31T10:00:03Z", "workspace": "", "event": "rekeyed",
-                    "term": 2 }),
-        ];
-        insta::assert_snapshot!(table(&records).text(), @r"
-        #  time                  event       secret
-        0  2026-01-31T10:00:00Z  created
-        1  2026-01-31T10:00:01Z  set         GITHUB_TOKEN  hosts api.github.com, x.example; version 1
-        2  2026-01-31T10:00:02Z  slot_added                kind passphrase; slot 50515253
-        3  2026-01-31T10:00:03Z  rekeyed                   term 2
         ");
     }
 

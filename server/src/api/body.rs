@@ -90,13 +90,25 @@ impl Buffers {
                 return Err(too_large(limit));
             }
             room.grow(bytes.len() + data.len())?;
-            bytes.extend_from_slice(&data);
+            append(&mut bytes, &data);
             if begun.elapsed() > PATIENCE + Duration::from_secs(bytes.len() as u64 / SLOWEST) {
                 return Err(too_slow());
             }
         }
         Ok(Buffered { bytes, _room: room.taken })
     }
+}
+
+/// Adds to what is cleared when it is dropped. A `Vec` that grows by itself leaves what it held behind, uncleared: here it
+/// moves to one of twice the size, and the old one is dropped.
+fn append(bytes: &mut Zeroizing<Vec<u8>>, more: &[u8]) {
+    let length = bytes.len() + more.len();
+    if length > bytes.capacity() {
+        let mut larger = Zeroizing::new(Vec::with_capacity(length.max(2 * bytes.capacity())));
+        larger.extend_from_slice(bytes);
+        *bytes = larger;
+    }
+    bytes.extend_from_slice(more);
 }
 
 /// What one body has taken of the room.
@@ -193,6 +205,21 @@ mod tests {
         let broken = stream::iter([Err(BodyError::Guest("gone".to_owned()))]);
         let broken = StreamBody::new(broken).boxed_unsync();
         assert_eq!(code(&buffers, none(), broken, 4).await, "body_incomplete");
+    }
+
+    #[test]
+    fn what_grows_is_never_grown_in_place() {
+        let mut bytes = Zeroizing::new(Vec::new());
+        let mut expected = Vec::new();
+        for piece in [&b"key"[..], b"", b" of nobody", &[7; 5000], b"!"] {
+            let (before, room, at) = (bytes.len(), bytes.capacity(), bytes.as_ptr());
+            append(&mut bytes, piece);
+            expected.extend_from_slice(piece);
+            assert_eq!(*bytes, expected);
+            let fitted = before + piece.len() <= room;
+            assert_eq!(fitted, bytes.capacity() == room, "room is made at once, or not at all");
+            assert!(!fitted || at == bytes.as_ptr());
+        }
     }
 
     #[tokio::test]

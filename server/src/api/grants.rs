@@ -75,13 +75,19 @@ pub(super) async fn put(mut call: Call<'_>) -> Result<Response<Body>, Failure> {
 /// `DELETE /v1/grants/{digest}`.
 pub(super) async fn remove(call: Call<'_>) -> Result<Response<Body>, Failure> {
     let digest = digest(&call)?;
-    if !call.service().store().remove_grant(call.workspace(), &digest).await? {
-        return Err(
-            Failure::usage("not_found", format!("nothing is granted to {digest}")).hint("GET /v1/grants")
-        );
+    let missing =
+        || Failure::usage("not_found", format!("nothing is granted to {digest}")).hint("GET /v1/grants");
+    let store = call.service().store();
+    if !store.has_grant(call.workspace(), &digest).await? {
+        return Err(missing());
     }
+    // On record first, as it was when it was granted: what cannot be told of is not done.
     let removed = AuditEvent::GrantRemoved { digest: digest.to_string() };
     record(&call, removed).await?;
+    if !store.remove_grant(call.workspace(), &digest).await? {
+        // Somebody else was quicker, and is on record, too.
+        return Err(missing());
+    }
     Ok(reply::ok(&json!({ "digest": digest.to_string() })))
 }
 

@@ -48,10 +48,13 @@ pub(super) fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, Failure> {
     Ok(document)
 }
 
+/// What stands before a value in the parser's words: all kinds of `serde::de::Unexpected` that repeat one.
+const QUOTED: [&str; 5] = ["string \"", "character `", "integer `", "floating point `", "boolean `"];
+
 /// The parser's words without the values that it quotes, and without its place, which is said elsewhere.
 fn without_values(message: &str) -> String {
     let message = message.rsplit_once(" at line ").map_or(message, |(message, _)| message);
-    for kind in ["string \"", "character `"] {
+    for kind in QUOTED {
         if let Some((before, rest)) = message.split_once(kind) {
             let after = rest.rfind(", expected").map_or("", |at| &rest[at..]);
             return format!("{before}{}{after}", kind.trim_end_matches([' ', '"', '`']));
@@ -147,7 +150,18 @@ mod tests {
         says("{\"list\":[{\"cuont\":1}]}", "list[0].cuont", "unknown field `cuont`");
         says("{\"list\":[{}]}", "list[0]", "missing field `count`");
         says("{\"nme\":1}", "nme", "unknown field `nme`, expected one of `name`, `list`, `env`");
-        says("{\"env\":{\"A\":7}}", "env.A", "integer `7`, expected text");
+        for (value, kind) in [
+            ("12345678", "integer"),
+            ("-12345678", "integer"),
+            ("12345678.5", "floating point"),
+            ("true", "boolean"),
+        ] {
+            let text = format!("{{\"env\":{{\"A\":{value}}}}}");
+            says(&text, "env.A", &format!("invalid type: {kind}, expected text"));
+            let failure = parse::<Document>(text.as_bytes()).err().expect("no text");
+            assert!(!failure.message().contains(value), "{failure} repeats a value");
+        }
+        says("{\"list\":[{\"count\":-3}]}", "list[0].count", "invalid value: integer, expected u64");
         says("{\"name\":\"a\",\"name\":\"b\"}", ".", "duplicate field `name`");
         says("{\"name\":", "name", "EOF");
         says("{} {}", "", "trailing characters");

@@ -21,6 +21,7 @@ use crate::store::TokenRow;
 
 mod access;
 mod errors;
+mod grants;
 mod readiness;
 mod registry;
 mod runs;

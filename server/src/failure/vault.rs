@@ -1,6 +1,6 @@
 //! The vault's errors, with their exit codes and what to do about them.
 
-use orch_vault::{ErrorKind, ResolutionError, SlotKind, ValueError, VaultError};
+use orch_vault::{ErrorKind, ResolutionError, SlotKind, Tampering, ValueError, VaultError};
 
 use super::{Failure, Kind};
 
@@ -12,6 +12,10 @@ impl From<VaultError> for Failure {
             message.push_str(": ");
             message.push_str(&inner.to_string());
             cause = inner.source();
+        }
+        // What is wrong with a copy says nothing of the vault.
+        if let VaultError::Tampered(what @ Tampering::Backup) = &error {
+            return backup_damaged(what.to_string());
         }
         let (kind, code, hint) = match error.kind() {
             ErrorKind::Locked => (
@@ -25,6 +29,13 @@ impl From<VaultError> for Failure {
                 (Kind::Vault, "vault_slots", None)
             }
             ErrorKind::Slots => (Kind::Vault, "vault_slots", Some("orch vault slots list")),
+            ErrorKind::Tampered if matches!(error, VaultError::Unsound { .. }) => (
+                Kind::Vault,
+                "vault_unsound",
+                Some(
+                    "nothing was changed: orch vault verify names the rows; restore a backup, or the vault's folder and the .head file beside it together",
+                ),
+            ),
             ErrorKind::Tampered => (
                 Kind::Vault,
                 "vault_tampered",
@@ -35,8 +46,14 @@ impl From<VaultError> for Failure {
             ErrorKind::Format => {
                 (Kind::Vault, "vault_format", Some("use the orch that wrote it, or a newer one"))
             }
-            ErrorKind::Storage => (Kind::Vault, "vault_storage", None),
-            ErrorKind::Place => (Kind::Vault, "vault_place", None),
+            ErrorKind::Storage => (Kind::Vault, "vault_storage", Some(storage_hint(&error))),
+            ErrorKind::Place => (
+                Kind::Vault,
+                "vault_place",
+                Some(
+                    "it has to be your own and closed to others (chown; chmod 700 a folder, chmod 600 a file), or move it away",
+                ),
+            ),
             ErrorKind::Conflict => {
                 (Kind::Usage, "vault_conflict", Some("look at it again with: orch secrets list"))
             }
@@ -50,6 +67,39 @@ impl From<VaultError> for Failure {
             Some(hint) => failure.hint(hint),
             None => failure,
         }
+    }
+}
+
+impl Failure {
+    /// What kept a backup from being restored. Nothing takes the place of the vault that is here before it was verified, so
+    /// what is not authentic then is the backup.
+    #[must_use]
+    pub fn of_restoration(error: VaultError) -> Self {
+        match error {
+            VaultError::Unsound { findings } => {
+                backup_damaged(format!("the vault in the backup is not sound: {}", findings.join("; ")))
+            }
+            VaultError::Tampered(what) if what != Tampering::Backup => {
+                backup_damaged(format!("the vault in the backup is damaged: {what}"))
+            }
+            VaultError::KdfBounds { what, found, least, most } => backup_damaged(format!(
+                "opening the backup would take {what} {found}; between {least} and {most} is accepted"
+            )),
+            other => other.into(),
+        }
+    }
+}
+
+fn backup_damaged(why: String) -> Failure {
+    Failure::new(Kind::Vault, "vault_backup_damaged", why)
+        .hint("take another copy of the backup; the vault here is unchanged")
+}
+
+/// What to do about a disk that does not do what it should.
+fn storage_hint(error: &VaultError) -> &'static str {
+    match error {
+        VaultError::Sealed => "start orch again: it then reads what is on the disk",
+        _ => "look for free space, and whether the disk can be written to, and try again",
     }
 }
 
@@ -95,5 +145,41 @@ impl From<ResolutionError> for Failure {
             ResolutionError::Vault(error) => error.into(),
             other => Self::usage("bad_usage", other.to_string()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_failure_of_a_vault_says_what_to_do_about_it() {
+        let storage = || VaultError::Storage { doing: "writing", source: std::io::Error::other("full") };
+        let place = || VaultError::Place { path: "/x".into(), problem: "is a symbolic link".to_owned() };
+        let unsound = || VaultError::Unsound { findings: vec!["a row is not authentic".to_owned()] };
+        let mut said = Vec::new();
+        for (failure, code, part) in [
+            (Failure::from(VaultError::Tampered(Tampering::Backup)), "vault_backup_damaged", "unchanged"),
+            (Failure::from(VaultError::Tampered(Tampering::Row)), "vault_tampered", "move both away"),
+            (Failure::from(unsound()), "vault_unsound", "orch vault verify"),
+            (Failure::from(place()), "vault_place", "chmod 700"),
+            (Failure::from(storage()), "vault_storage", "free space"),
+            (Failure::from(VaultError::Sealed), "vault_storage", "start orch again"),
+        ] {
+            assert_eq!((failure.kind(), failure.code()), (Kind::Vault, code), "{failure}");
+            assert!(failure.hints()[0].contains(part), "{:?}", failure.hints());
+            said.push(failure.hints()[0].clone());
+        }
+        said.sort();
+        said.dedup();
+        assert_eq!(said.len(), 6, "each its own");
+        for error in
+            [VaultError::Tampered(Tampering::Backup), VaultError::Tampered(Tampering::Root), unsound()]
+        {
+            let failure = Failure::of_restoration(error);
+            assert_eq!(failure.code(), "vault_backup_damaged", "{failure}");
+            assert!(!failure.message().contains("was tampered with"), "{failure}");
+        }
+        assert_eq!(Failure::of_restoration(storage()).code(), "vault_storage");
     }
 }

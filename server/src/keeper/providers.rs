@@ -20,6 +20,8 @@ pub(crate) struct ProviderKeys {
     pub(crate) plan: Arc<Plan>,
     /// When the first of these keys expires.
     expires: Option<OffsetDateTime>,
+    /// Providers whose key is there and was not given out, and the word for why.
+    pub(super) failed: Vec<(String, String)>,
 }
 
 impl ProviderKeys {
@@ -31,7 +33,7 @@ impl ProviderKeys {
     /// A vault that cannot be trusted or read.
     pub(super) fn open(vault: &Vault, held: &HeldSecrets, catalog: &Catalog) -> Result<Self, Failure> {
         let mut keys: BTreeMap<Slug, KeyAtHand> = BTreeMap::new();
-        let mut expires: Option<OffsetDateTime> = None;
+        let (mut expires, mut failed) = (None::<OffsetDateTime>, Vec::new());
         for provider in catalog.providers().filter(|provider| provider.auth != Auth::None) {
             let key = match opened(vault, held, provider) {
                 Ok(Some((credential, until))) => {
@@ -39,13 +41,16 @@ impl ProviderKeys {
                     Ok(credential)
                 }
                 Ok(None) => continue,
-                Err(failure) if failure.kind() == Kind::NoKey => Err(failure.message().to_owned()),
+                Err(failure) if failure.kind() == Kind::NoKey => {
+                    failed.push((provider.slug.to_string(), failure.code().to_owned()));
+                    Err(failure.message().to_owned())
+                }
                 Err(failure) => return Err(failure),
             };
             keys.insert(provider.slug.clone(), key);
         }
         let plan = Plan::for_clients(catalog, &|slug| keys.get(slug).cloned());
-        Ok(Self { plan: Arc::new(plan), expires })
+        Ok(Self { plan: Arc::new(plan), expires, failed })
     }
 
     /// Whether none of these keys has expired yet.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use orch_gateway::{Receipt, Receipts};
 use orch_manifests::RunId;
+use orch_vault::PlannedUse;
 use time::OffsetDateTime;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -35,6 +36,8 @@ pub(crate) struct LiveRun {
     why: Mutex<Option<Why>>,
     /// What it called, once it may.
     calls: OnceLock<Arc<Receipts>>,
+    /// Uses that are planned on record, and not counted there yet.
+    owed: Mutex<Vec<PlannedUse>>,
 }
 
 /// Who stopped a run.
@@ -73,7 +76,18 @@ impl LiveRun {
             stop: watch::Sender::new(0),
             why: Mutex::new(None),
             calls: OnceLock::new(),
+            owed: Mutex::default(),
         }
+    }
+
+    /// From now on these uses have to be counted at the end, however it ends.
+    pub(crate) fn owes(&self, uses: Vec<PlannedUse>) {
+        *self.owed.lock().unwrap_or_else(PoisonError::into_inner) = uses;
+    }
+
+    /// The uses that are left to count; they are counted with this.
+    pub(crate) fn settled(&self) -> Vec<PlannedUse> {
+        std::mem::take(&mut *self.owed.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// A run whose events up to this number were told by another process.

@@ -32,6 +32,7 @@ impl Service {
         let prepared = self.check(request, live).await;
         if let Err(failure) = &prepared
             && let Some(event) = afterwards::of_refusal(&live.run, failure)
+            && let Some(event) = self.refusals.admitted(&live.workspace, event)
         {
             // The refusal is what is reported.
             let _ = self.keeper.record_after(&live.workspace, vec![event]).await;
@@ -70,12 +71,14 @@ impl Service {
         self.broker.admit(checked, keys, &standing, &Once(live))
     }
 
-    /// Puts on record which secrets of the vault a run may use, now that it is about to.
+    /// Puts on record which secrets of the vault a run may use, now that it is about to, and which it did not get.
     ///
     /// # Errors
     /// When the vault cannot be written: then the run must not be executed.
     pub(super) async fn record_uses(&self, prepared: &Prepared) -> Result<(), Failure> {
-        self.keeper.record_uses(&prepared.workspace, prepared.keys.uses.clone()).await
+        let keys = &prepared.keys;
+        self.keeper.record_after(&prepared.workspace, keys.failed.clone()).await?;
+        self.keeper.record_uses(&prepared.workspace, keys.uses.clone()).await
     }
 
     /// What the workspace's owner granted this agent, in any version.

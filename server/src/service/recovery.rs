@@ -20,11 +20,13 @@ use crate::failure::Failure;
 use crate::run::{RunRequest, dollars};
 use crate::store::{CallRow, RunEnd, RunRow, RunStatus};
 
+mod uses;
+
 impl Service {
     /// Takes over the runs of dead processes. The server also runs what had not been started, in the background: it is
     /// ready before that.
     pub(super) async fn recover(self: &Arc<Self>) -> Result<(), Failure> {
-        let mut again = Vec::new();
+        let (mut again, mut cut_off) = (Vec::new(), Vec::new());
         for row in self.store().unfinished().await? {
             let waited = row.status == RunStatus::Queued && StoredRequest::is_whole(&row.request);
             if waited && self.mode == Mode::Embedded {
@@ -34,8 +36,12 @@ impl Service {
             if waited {
                 again.push(row);
             } else if self.store().adopt(&row.run, &row.instance, self.instance.id()).await? {
-                self.interrupted(&row).await?;
+                cut_off.push(row);
             }
+        }
+        uses::count_lost(&self.keeper, &cut_off).await;
+        for row in cut_off {
+            self.interrupted(&row).await?;
         }
         if again.is_empty() {
             return Ok(());

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use orch_manifests::Format;
-use orch_vault::{ExpectedVersion, FlagKey, Secret, SecretMeta};
+use orch_vault::{AuditEvent, ExpectedVersion, FlagKey, Secret, SecretMeta};
 
 use super::queue::Turn;
 use super::*;

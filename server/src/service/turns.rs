@@ -60,6 +60,9 @@ impl Service {
             let concluded = Box::pin(turn)
                 .await
                 .unwrap_or_else(|_| Some(Failure::defect("the execution of the run panicked").into()));
+            // What was not counted by then is not known any more. The failure of the run is what is reported.
+            let lost = afterwards::of_lost(&live.settled());
+            let _ = service.keeper.record_after(&live.workspace, lost).await;
             match concluded {
                 Some(concluded) => service.conclude(&live, &payer, concluded).await,
                 // It stays in the store, and waits for the next server.
@@ -97,12 +100,14 @@ impl Service {
             }
         };
         let keep = self.mode == Mode::Serve;
-        let (run, uses) = (prepared.run.clone(), prepared.keys.uses.clone());
+        let run = prepared.run.clone();
+        live.owes(prepared.keys.uses.clone());
         // What it spends counts with its keys for as long as they are held: until the vault knows it.
         let held: Vec<_> = prepared.keys.providers.values().cloned().collect();
         let execution = self.broker.execute(prepared, keep, std::time::Instant::now(), &**live, stop);
         let concluded = self.keeping_record(live, payer, Box::pin(execution)).await;
-        let kept = (concluded.decisions.as_slice(), concluded.not_kept);
+        let uses = live.settled();
+        let kept = (concluded.decisions.as_slice(), concluded.totals);
         let events = afterwards::of_run(&run, &uses, kept, &concluded.spent);
         // A run that used nothing of a vault that is closed to this process has nothing to tell of it.
         if let Err(failure) = self.keeper.record_after(&live.workspace, events).await

@@ -39,6 +39,15 @@ impl Store {
         self.inner.readers.read(move |db| of(db, &workspace, &agent)).await
     }
 
+    /// Whether a workspace has granted anything to this content.
+    ///
+    /// # Errors
+    /// Those of [`Store`].
+    pub async fn has_grant(&self, workspace: &str, digest: &Digest) -> Result<bool, Failure> {
+        let (workspace, digest) = (workspace.to_owned(), *digest);
+        self.inner.readers.read(move |db| has(db, &workspace, &digest)).await
+    }
+
     /// Takes a grant away; false when there is none.
     ///
     /// # Errors
@@ -81,6 +90,11 @@ fn remove(db: &Connection, workspace: &str, digest: &Digest) -> Result<bool, Pro
         .prepare_cached("DELETE FROM grants WHERE workspace = ?1 AND digest = ?2")?
         .execute(params![workspace, digest.as_bytes()])?;
     Ok(changed == 1)
+}
+
+fn has(db: &Connection, workspace: &str, digest: &Digest) -> Result<bool, Problem> {
+    let mut statement = db.prepare_cached("SELECT 1 FROM grants WHERE workspace = ?1 AND digest = ?2")?;
+    Ok(statement.exists(params![workspace, digest.as_bytes()])?)
 }
 
 fn select(db: &Connection, which: &str, values: impl Params) -> Result<Vec<GrantRow>, Problem> {

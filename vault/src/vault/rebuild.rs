@@ -15,7 +15,7 @@ use crate::crypto::Key;
 use crate::custody::key_slot;
 use crate::error::Tampering;
 use crate::keyfile::KeyFile;
-use crate::place::{Access, Folder, StoreLock};
+use crate::place::{Access, BackupFile, Folder, StoreLock};
 use crate::slots::{self, Header, SlotId, SlotKey, SlotKind};
 use crate::store::{Batch, SledStore, Store};
 use crate::{AuditEvent, Secret, VaultError};
@@ -43,13 +43,9 @@ impl Vault {
     /// # Errors
     /// A file that is there, or storage.
     pub fn write_backup(path: &Path, backup: &[u8]) -> Result<(), VaultError> {
-        let name = path.file_name().ok_or_else(|| VaultError::place(path, "is not the name of a file"))?;
-        if crate::place::exists(path)? {
-            return Err(VaultError::place(path, "is there already, and a backup replaces nothing"));
-        }
-        Folder::any_parent_of(path)?
-            .write_new(Path::new(name), backup)
-            .map_err(|source| VaultError::storage("writing the backup", source))
+        let mut file = BackupFile::create(path)?;
+        file.write(backup)?;
+        file.finish()
     }
 
     /// Reads the file of a backup.

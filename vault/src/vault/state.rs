@@ -21,6 +21,8 @@ use crate::slots::{Ring, SlotId};
 use crate::store::{Batch, Store};
 use crate::{AuditEvent, AuditRecord, Secret, SecretName, VaultError};
 
+mod log;
+
 /// How much of a fingerprint is kept.
 const FINGERPRINT_LEN: usize = 8;
 

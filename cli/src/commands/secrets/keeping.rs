@@ -63,8 +63,8 @@ impl<'a> Keeping<'a> {
     /// When the configured server cannot be addressed.
     pub(crate) fn find(here: &'a Installation, local: bool) -> Result<Self, Failure> {
         let runtime = runtime()?;
-        let server = runtime
-            .block_on(async { if local { Ok(here.neighbour().await) } else { here.server().await } })?;
+        let server =
+            runtime.block_on(async { if local { here.neighbour().await } else { here.server().await } })?;
         Ok(match server {
             Some(client) => Self::Server(Box::new(client), runtime),
             None => Self::Here(here),

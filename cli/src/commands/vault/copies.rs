@@ -1,14 +1,16 @@
 //! `orch vault backup`, `restore` and `compact`: the vault in another file, and back.
 
-use data_encoding::BASE64;
+use std::path::Path;
+
 use orch_server::{Failure, Kind};
-use orch_vault::{OpenMode, Secret, Vault};
-use serde::{Deserialize, Serialize};
+use orch_vault::{BackupFile, LARGEST_BACKUP, OpenMode, Secret, Vault};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::args::{BackupArgs, PassphraseArgs, RestoreArgs};
 use crate::client::{Revealed, json as body};
 use crate::commands::secrets::Keeping;
+use crate::custody;
 use crate::printer::Printer;
 use crate::value;
 use crate::wire::{Installation, broken_pipe};
@@ -17,11 +19,6 @@ use crate::wire::{Installation, broken_pipe};
 #[derive(Serialize)]
 struct Wanted<'a> {
     passphrase: Revealed<'a>,
-}
-
-#[derive(Deserialize)]
-struct Made {
-    backup: String,
 }
 
 pub(super) fn backup<'a>(
@@ -37,24 +34,34 @@ pub(super) fn backup<'a>(
         ));
     }
     let passphrase = passphrase(&args.passphrase, Asked::Twice, printer)?;
-    let backup = match find()? {
-        Keeping::Here(here) => Vault::open(&here.vault, OpenMode::ReadOnlyIfExists)
-            .map_err(Failure::from)
-            .and_then(|mut vault| match vault.exists() {
-                true => Ok(vault.backup(&passphrase)?),
-                false => Err(Failure::usage("vault_missing", "there is no vault to back up")),
-            })?,
+    let bytes = match find()? {
+        Keeping::Here(here) => {
+            let backup = Vault::open(&here.vault, OpenMode::ReadOnlyIfExists)
+                .map_err(Failure::from)
+                .and_then(|mut vault| match vault.exists() {
+                    true => Ok(vault.backup(&passphrase)?),
+                    false => Err(Failure::usage("vault_missing", "there is no vault to back up")),
+                })?;
+            Vault::write_backup(&args.file, &backup)?;
+            backup.len() as u64
+        }
         Keeping::Server(client, runtime) => {
             let passphrase = Revealed::new(&passphrase)
                 .ok_or_else(|| Failure::usage("passphrase_unreadable", "the passphrase is not text"))?;
             let request = body(&Wanted { passphrase })?;
-            let made: Made = runtime.block_on(client.post("/v1/vault/backup", request))?;
-            let decoded = BASE64.decode(made.backup.as_bytes());
-            decoded.map_err(|_| client.unexpected("POST /v1/vault/backup", "a backup that is none"))?
+            // Before the server is asked: a place that cannot be written to is found out at no cost.
+            let mut file = BackupFile::create(&args.file)?;
+            let mut bytes = 0;
+            let take = |piece: &[u8]| {
+                bytes += piece.len() as u64;
+                Ok(file.write(piece)?)
+            };
+            runtime.block_on(client.post_for_bytes("/v1/vault/backup", request, LARGEST_BACKUP, take))?;
+            file.finish()?;
+            bytes
         }
     };
-    Vault::write_backup(&args.file, &backup)?;
-    let (file, bytes) = (args.file.display().to_string(), backup.len());
+    let file = args.file.display().to_string();
     if printer.json() {
         return printer.result_json(&json!({ "file": file, "bytes": bytes })).or_else(broken_pipe);
     }
@@ -64,6 +71,7 @@ pub(super) fn backup<'a>(
 }
 
 pub(super) fn restore(here: &Installation, args: &RestoreArgs, printer: Printer) -> Result<(), Failure> {
+    here.home.check_vault()?;
     let backup = Vault::read_backup(&args.file)?;
     let replaces = here.vault.store.symlink_metadata().is_ok();
     if replaces && !args.yes {
@@ -82,7 +90,7 @@ pub(super) fn restore(here: &Installation, args: &RestoreArgs, printer: Printer)
     here.prepare_vault()?;
     let status = Vault::restore(&here.vault, &backup, &passphrase).map_err(|error| {
         let locked = error.kind() == orch_vault::ErrorKind::Locked;
-        let failure = Failure::from(error);
+        let failure = Failure::of_restoration(error);
         if locked { failure.hint("orch serve keeps the vault open: stop it first") } else { failure }
     })?;
     let status = orch_server::vault::described(Some(&status));
@@ -126,10 +134,12 @@ fn passphrase(args: &PassphraseArgs, asked: Asked, printer: Printer) -> Result<S
     let unreadable = |from: &str, e: &dyn std::fmt::Display| {
         Failure::usage("passphrase_unreadable", format!("cannot read the passphrase from {from}: {e}"))
     };
-    if let Some(file) = &args.passphrase_file {
-        return value::from_file(file, printer).map_err(|e| unreadable(&file.display().to_string(), &e));
+    let (file, stdin) = (args.passphrase_file.as_deref(), Path::new("-"));
+    if let Some(file) = file.filter(|file| *file != stdin) {
+        return custody::from_file(file)
+            .map_err(|why| Failure::usage("passphrase_unreadable", format!("the passphrase: {why}")));
     }
-    if args.passphrase_stdin {
+    if args.passphrase_stdin || file.is_some() {
         return value::from_stdin(printer).map_err(|e| unreadable("standard input", &e));
     }
     if !printer.interactive() {

@@ -28,6 +28,27 @@ async fn a_run_whose_execution_panics_ends_as_a_defect_and_gives_its_turn_back()
     assert!(!said(&stage, &run).await.contains("panicked"), "only its worker cannot be started");
 }
 
+/// Its uses were on record before it, and nobody knows any more how many there were.
+#[tokio::test]
+async fn a_run_that_panics_says_that_its_uses_were_not_counted() {
+    let stage = Stage::new().await;
+    stage.set_secret("OPENAI_API_KEY", KEY).await;
+    let act: Box<dyn FnOnce() + Send> = Box::new(|| panic!("a test wants the execution to panic"));
+    *stage.service.broker().in_next_execution.lock().expect("nobody panicked with it") = Some(act);
+    let run = stage.submit(RunRequest::new(agent(ONE_MODEL))).await;
+    assert_eq!(stage.end(&run).await.2, "defect");
+    let log = stage.service.keeper().with(WORKSPACE, |vault| Ok(vault.audit()?)).await.expect("a log");
+    let last = log.last().expect("records").event.clone();
+    let AuditEvent::UseCounted { run: counted, uses, complete, .. } = last else { panic!("{last:?}") };
+    assert_eq!((counted, uses, complete), (run.to_string(), 0, false));
+    // One that ends by itself counts them, once.
+    let run = stage.submit(RunRequest::new(agent(ONE_MODEL))).await;
+    assert_eq!(stage.end(&run).await.0, RunStatus::Failed);
+    let log = stage.service.keeper().with(WORKSPACE, |vault| Ok(vault.audit()?)).await.expect("a log");
+    let counts = |event: &AuditEvent| matches!(event, AuditEvent::UseCounted { .. });
+    assert_eq!(log.iter().filter(|record| counts(&record.event)).count(), 1, "it used none");
+}
+
 /// The message of a run's error.
 async fn said(stage: &Stage, run: &RunId) -> String {
     let error = stage.row(run).await.error.expect("an error");

@@ -1,4 +1,5 @@
 use std::io;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -268,4 +269,43 @@ fn rows_are_checked_when_they_are_read() {
     assert!(matches!(vault.open_secret(&name), Err(VaultError::Tampered(Tampering::Root))));
     assert!(matches!(vault.list(), Err(VaultError::Tampered(Tampering::Root))));
     assert!(matches!(vault.audit(), Err(VaultError::Tampered(Tampering::Audit(0)))));
+}
+
+#[test]
+fn the_log_is_read_in_parts_and_no_part_takes_what_is_not_its_own() {
+    let store = Memory::default();
+    let mut vault = create(&store, 9_300);
+    for number in 0..9 {
+        set(&mut vault, &format!("S{number}")).unwrap();
+    }
+    let part = |after: Option<u64>, most: usize| -> Result<Vec<u64>, VaultError> {
+        let mut read = Vec::new();
+        vault.audit_after(after, &mut |record| {
+            read.push(record.sequence);
+            if read.len() < most { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        })?;
+        Ok(read)
+    };
+    assert_eq!(part(None, 3).unwrap(), [0, 1, 2]);
+    assert_eq!(part(Some(2), 5).unwrap(), [3, 4, 5, 6, 7]);
+    assert_eq!(part(Some(7), 5).unwrap(), [8, 9]);
+    for after in [9, 10, u64::MAX] {
+        assert!(part(Some(after), 5).unwrap().is_empty(), "{after}");
+    }
+    let row = |sequence| store.rows.lock().unwrap()[&audit_key(sequence)].clone();
+    let put = |sequence, row: Vec<u8>| store.rows.lock().unwrap().insert(audit_key(sequence), row);
+    // Moved, altered and gone.
+    let (fourth, fifth) = (row(4), row(5));
+    put(4, fifth.clone());
+    assert!(part(Some(3), 1).is_err());
+    let mut altered = fourth.clone();
+    *altered.last_mut().unwrap() ^= 1;
+    put(4, altered);
+    assert!(part(Some(3), 1).is_err() && part(Some(4), 1).is_err(), "what follows it is linked to it");
+    store.rows.lock().unwrap().remove(&audit_key(4));
+    assert!(part(Some(3), 1).is_err() && part(Some(4), 1).is_err());
+    // The first part is handed over when all of it is sound.
+    assert!(part(None, 1).is_err());
+    put(4, fourth);
+    assert_eq!(part(None, 1).unwrap(), [0]);
 }
