@@ -37,6 +37,7 @@ mod stored;
 #[cfg(test)]
 mod tests;
 mod turns;
+mod users;
 
 pub use library::{Library, is_reserved};
 use live::{LiveRun, Why};

@@ -24,6 +24,7 @@ mod errors;
 mod readiness;
 mod registry;
 mod runs;
+mod secrets;
 
 /// A stranger on this machine.
 const LOCAL: Peer = Peer::Tcp { address: std::net::SocketAddr::new(LOOPBACK, 9), tls: false };
