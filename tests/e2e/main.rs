@@ -17,6 +17,7 @@ mod injection;
 mod keys;
 mod lifecycle;
 mod login;
+mod owners;
 mod placeholders;
 mod pressure;
 mod providers;

@@ -18,6 +18,8 @@ use crate::wire::{Installation, broken_pipe};
 mod copies;
 mod slots;
 
+pub(crate) use copies::backup;
+
 pub(crate) fn run(args: &VaultArgs, printer: Printer) -> Result<ExitCode, Failure> {
     let here = Installation::open()?;
     let find = || Keeping::find(&here, args.local);
@@ -25,7 +27,7 @@ pub(crate) fn run(args: &VaultArgs, printer: Printer) -> Result<ExitCode, Failur
         VaultCommand::Status => status(&here, &find()?, printer),
         VaultCommand::Verify => verify(&find()?, printer),
         VaultCommand::Audit(args) => audit(find, args, printer),
-        VaultCommand::Backup(args) => copies::backup(find, args, printer),
+        VaultCommand::Backup(args) => backup(find, args, printer),
         VaultCommand::Restore(args) => copies::restore(&here, args, printer),
         VaultCommand::Compact => copies::compact(&find()?, printer),
         VaultCommand::Slots(args) => slots::run(&here, args, printer),

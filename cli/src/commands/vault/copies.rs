@@ -24,7 +24,7 @@ struct Made {
     backup: String,
 }
 
-pub(super) fn backup<'a>(
+pub(crate) fn backup<'a>(
     find: impl FnOnce() -> Result<Keeping<'a>, Failure>,
     args: &BackupArgs,
     printer: Printer,
