@@ -18,7 +18,8 @@ pub(crate) struct SecretsArgs {
 
 #[derive(Subcommand)]
 pub(crate) enum SecretsCommand {
-    /// Store a value, or a new version of it; asks for it when none is given
+    /// Store a value, or a new version of it; asks for it when none is given. What was granted of it stays, unless something
+    /// is said about grants: then that replaces it
     Set(Box<SetArgs>),
     /// Put a new value in the place of one; what was said about it stays
     Rotate(Box<RotateArgs>),
@@ -85,7 +86,7 @@ pub(crate) struct ValueArgs {
 
 /// Where a value may go, and for whom. Each narrows; what is not said does not.
 #[derive(Args)]
-#[command(next_help_heading = "Grants, one for each --host, in the place of those it had")]
+#[command(next_help_heading = "Where it may go, and for whom: one grant for each --host")]
 pub(crate) struct GrantFlags {
     /// A host that the value may be sent to (names of the provider catalog are bound to their provider already)
     #[arg(long, value_name = "HOST")]

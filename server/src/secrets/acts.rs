@@ -7,6 +7,7 @@ use orch_vault::{
     Vault, VaultError,
 };
 use serde_json::{Value, json};
+use time::OffsetDateTime;
 
 use super::{granted, listed};
 use crate::failure::Failure;
@@ -72,21 +73,26 @@ pub fn import(
     overwrite: bool,
     catalog: &Catalog,
 ) -> Result<Value, Failure> {
+    let now = OffsetDateTime::now_utc();
     let (mut entries, mut replaced, mut names) = (Vec::new(), Vec::new(), Vec::new());
     for (name, value) in values {
-        let before = vault.version(&name)?;
-        if before.is_some() {
-            replaced.push(name.clone());
-        }
-        if let Err(why) = SecretMeta::default().accepts(&value) {
+        let before = vault.summary(&name)?;
+        let meta = before.as_ref().map_or_else(SecretMeta::default, |secret| as_before(secret, now));
+        if let Err(why) = meta.accepts(&value) {
             let failure = Failure::from(VaultError::from(why));
             return Err(
                 Failure::usage("secret_refused", format!("{name}: {failure}")).detail("name", name.as_str())
             );
         }
-        let expected = before.map_or(ExpectedVersion::Absent, ExpectedVersion::Exactly);
+        let expected = match before {
+            None => ExpectedVersion::Absent,
+            Some(secret) => {
+                replaced.push(name.clone());
+                ExpectedVersion::Exactly(secret.version)
+            }
+        };
         names.push(name.clone());
-        entries.push(Entry { name, value, meta: SecretMeta::default(), expected });
+        entries.push(Entry { name, value, meta, expected });
     }
     if !overwrite && !replaced.is_empty() {
         let names: Vec<&str> = replaced.iter().map(SecretName::as_str).collect();
@@ -105,6 +111,16 @@ pub fn import(
         stored.push(row);
     }
     Ok(json!({ "secrets": stored }))
+}
+
+/// What was said about a secret, for another value of it: as with a rotation it lives as long as the one before.
+fn as_before(secret: &SecretSummary, now: OffsetDateTime) -> SecretMeta {
+    SecretMeta {
+        grants: None,
+        never_in_header: secret.never_in_header,
+        expires: secret.expires.and_then(|at| now.checked_add(at - secret.updated)),
+        scrubbable: true,
+    }
 }
 
 /// Grants a use.

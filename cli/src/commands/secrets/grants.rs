@@ -1,7 +1,7 @@
 //! `orch secrets grants`: where secrets may go, and for whom.
 
 use orch_server::Failure;
-use orch_server::secrets::{grant_id, secret_name};
+use orch_server::secrets::{GrantSaid, grant_id, secret_name};
 use serde_json::{Value, json};
 
 use super::Keeping;
@@ -141,7 +141,7 @@ fn add<'a>(
 ) -> Result<(), Failure> {
     let name = secret_name(&args.name, &here.catalog)?;
     let expires = args.expires.as_deref().map(moment::from_now).transpose()?;
-    let said = grants(&args.grants)?.unwrap_or_else(|| vec![Default::default()]);
+    let said = grants(&args.grants)?.unwrap_or_else(|| vec![GrantSaid::default()]);
     let checked = said.into_iter().map(|mut said| {
         said.expires = expires;
         said.check(&name, &here.catalog)
@@ -208,7 +208,12 @@ mod tests {
                   "max_cost_usd": 5.0, "expires": null, "used": { "runs": 7, "cost_usd": 5.01 }, "spent": "so" }] },
         ]))
         .expect("the contract's words");
-        insta::assert_snapshot!(table(&rows).text(), @"");
+        insta::assert_snapshot!(table(&rows).text(), @r"
+        secret          id  where                         in                    for             used                      until
+        GITHUB_TOKEN     1  GET api.github.com /repos/**  header:authorization  acme/x, acme/y  2 of 10 runs
+        GITHUB_TOKEN     3  *.github.io                   query:key             any             1 run                     2027-01-31
+        OPENAI_API_KEY   1  api.openai.com                                      acme/x          7 runs, 5.01 of 5.00 USD  used up
+        ");
         let bounded = GrantRow {
             place: Some(ValuePlace::Query("key".to_owned())),
             used: Used { runs: 1, cost_usd: 0.5 },

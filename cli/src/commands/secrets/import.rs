@@ -81,11 +81,7 @@ pub(super) fn run<'a>(
     let (plan, values) = plan(lines, (here, &keeping.rows()?), args.overwrite);
     let refused = plan.iter().any(|planned| matches!(planned.what, What::Refuse(_)));
     if args.dry_run {
-        show(&plan, printer)?;
-        if !printer.json() {
-            printer.note("nothing was stored: this is what would be");
-        }
-        return if refused { Err(refusal(&file, &plan)) } else { Ok(()) };
+        return show(&plan, !refused, printer);
     }
     if refused {
         return Err(refusal(&file, &plan));
@@ -132,15 +128,19 @@ fn plan(
                 continue;
             }
         };
-        let before = rows.iter().find(|row| row.name == name.as_str()).map(|row| row.version);
+        let before = rows.iter().find(|row| row.name == name.as_str());
+        let meta = SecretMeta {
+            never_in_header: before.is_some_and(|row| row.never_in_header),
+            ..SecretMeta::default()
+        };
         let twice = plan.iter().find(|planned| planned.name == name.as_str()).map(|planned| planned.line);
-        let what = match (twice, SecretMeta::default().accepts(&value), before) {
+        let what = match (twice, meta.accepts(&value), before) {
             (Some(line), ..) => What::Refuse(format!("line {line} has that name already")),
             (None, Err(why), _) => What::Refuse(refused(&name, &why)),
             (None, Ok(()), Some(_)) if !overwrite => {
                 What::Refuse("the vault holds it already; --overwrite replaces it".to_owned())
             }
-            (None, Ok(()), Some(version)) => What::Replace(version),
+            (None, Ok(()), Some(row)) => What::Replace(row.version),
             (None, Ok(()), None) => What::New,
         };
         plan.push(Planned { line: number, name: name.to_string(), what });
@@ -159,12 +159,18 @@ fn refused(name: &SecretName, why: &ValueError) -> String {
     format!("{why}{way}")
 }
 
-fn show(plan: &[Planned], printer: Printer) -> Result<(), Failure> {
+/// The plan is the result, whatever it says: nothing has failed.
+fn show(plan: &[Planned], works: bool, printer: Printer) -> Result<(), Failure> {
     if printer.json() {
         let rows: Vec<Value> = plan.iter().map(Planned::document).collect();
-        return printer.result_json(&json!({ "plan": rows })).or_else(broken_pipe);
+        return printer.result_json(&json!({ "plan": rows, "works": works })).or_else(broken_pipe);
     }
-    printer.result(&harmless(&table(plan).text())).or_else(broken_pipe)
+    printer.result(&harmless(&table(plan).text())).or_else(broken_pipe)?;
+    printer.note(match works {
+        true => "nothing was stored: this is what would be",
+        false => "nothing was stored, and nothing would be: all of it goes in, or none",
+    });
+    Ok(())
 }
 
 fn table(plan: &[Planned]) -> Table {

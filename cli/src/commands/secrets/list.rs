@@ -39,7 +39,7 @@ fn table(rows: &[Row], hidden: &[bool], now: OffsetDateTime) -> Table {
     let mut table = Table::new(&[
         ("name", Side::Left),
         ("v", Side::Right),
-        ("ends in", Side::Left),
+        ("mask", Side::Left),
         ("age", Side::Right),
         ("used", Side::Right),
         ("expires", Side::Left),
@@ -50,7 +50,7 @@ fn table(rows: &[Row], hidden: &[bool], now: OffsetDateTime) -> Table {
         let since = |text: &str| read(text).map_or_else(String::new, |at| short(now - at));
         let mask = row.mask.as_deref().map_or_else(|| "…".to_owned(), |mask| format!("…{mask}"));
         let used = row.last_used.as_deref().map_or_else(|| "never".to_owned(), since);
-        let from = if *hidden { "vault (env hides it)" } else { "vault" };
+        let from = if *hidden { "vault; env wins" } else { "vault" };
         table.row([
             row.name.clone(),
             row.version.to_string(),
@@ -100,11 +100,16 @@ mod tests {
         rows[0]["grants"] = json!([grant("api.github.com", &["acme/x"])]);
         rows[0]["last_used"] = json!("2026-01-30T21:00:00Z");
         rows[1]["provider"] = json!({ "name": "openai", "host": "api.openai.com" });
-        rows[3]["grants"] =
-            json!([grant("a.very.long.name.of.a.host.example.com", &[]), grant("b.example", &[])]);
+        rows[3]["grants"] = json!([grant("api.weather.example", &[]), grant("b.example", &[])]);
         let rows: Vec<Row> = serde_json::from_value(json!(rows)).expect("the contract's words");
         let text = table(&rows, &[false, true, false, false], datetime!(2026-01-31 00:00 UTC)).text();
-        assert!(text.lines().all(|line| line.chars().count() <= 110), "{text}");
-        insta::assert_snapshot!(text, @"");
+        assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
+        insta::assert_snapshot!(text, @r"
+        name             v  mask   age   used  expires   from             goes to
+        GITHUB_TOKEN    12  …cdef  30d     3h  soon: 5d  vault            api.github.com (for acme/x)
+        OPENAI_API_KEY  12  …0Xa1  30d  never  in 38d    vault; env wins  api.openai.com
+        PEM             12  …      30d  never  expired   vault            nowhere yet
+        WEATHER         12  …abcd  30d  never            vault            api.weather.example and 1 more
+        ");
     }
 }

@@ -113,12 +113,12 @@ impl Uses {
                 None => format!("last used {text}"),
             },
         };
-        let mut lines = vec![format!(
-            "{}, version {}: goes to {}; {used}",
-            secret.name,
-            secret.version,
-            secret.destination()
-        )];
+        let goes = if secret.goes_nowhere() {
+            "goes nowhere yet".to_owned()
+        } else {
+            format!("goes to {}", secret.destination())
+        };
+        let mut lines = vec![format!("{}, version {}: {goes}; {used}", secret.name, secret.version)];
         if !granted.is_empty() {
             let list: Vec<String> = granted.iter().map(Granted::text).collect();
             lines.push(format!("granted to {}", list.join(", ")));
@@ -167,7 +167,10 @@ mod tests {
             let uses: Uses = serde_json::from_value(document.clone()).expect("the contract's words");
             uses.lines().join("\n")
         };
-        insta::assert_snapshot!(said(&document), @"");
+        insta::assert_snapshot!(said(&document), @r"
+        TOKEN, version 3: goes nowhere yet; never used
+        no agent that is known here was granted it or asks for it
+        ");
         document["granted"] = json!([
             { "agent": "acme/x", "by": "secret", "host": "a.example" },
             { "agent": "acme/y", "by": "workspace", "host": "b.example" },
@@ -175,6 +178,11 @@ mod tests {
         ]);
         document["agents"] = json!([{ "name": "acme/x", "version": "1.0.0" }]);
         document["under_way"] = json!(["run_1", "run_2"]);
-        insta::assert_snapshot!(said(&document), @"");
+        insta::assert_snapshot!(said(&document), @r"
+        TOKEN, version 3: goes nowhere yet; never used
+        granted to acme/x toward a.example, acme/y toward b.example (by the workspace), acme/z toward b.example (remembered)
+        asked for by acme/x 1.0.0
+        used by runs under way: run_1, run_2
+        ");
     }
 }

@@ -63,7 +63,7 @@ impl Row {
         let first = self.provider.as_ref().map(|provider| provider.host.as_str());
         let hosts: Vec<&str> = self.grants.iter().filter_map(|grant| grant.host.as_deref()).collect();
         let Some(host) = first.or(hosts.first().copied()) else { return "nowhere yet".to_owned() };
-        let mut text = cut(host, 32);
+        let mut text = cut(host, 33);
         match (self.provider.is_some(), self.grants.as_slice()) {
             (_, []) => {}
             (_, [grant]) => text.push_str(&grant.narrowed()),
