@@ -123,7 +123,7 @@ fn grants_are_given_kept_shown_and_taken_back(place: Place) {
     let owner = Owner::at(place);
     owner.set("TOKEN", &[]).says("may go nowhere yet");
     let flags =
-        ["--host", "API.github.com", "--host", "*.github.io", "--method", "get", "--path", "/repos/**"];
+        ["--host", "API.github.com", "--host", "*.example.org", "--method", "get", "--path", "/repos/**"];
     owner.set(
         "TOKEN",
         &[&flags[..], &["--in", "header:X-Token", "--agent", "acme/x", "--runs", "3"]].concat(),
@@ -131,7 +131,7 @@ fn grants_are_given_kept_shown_and_taken_back(place: Place) {
     let row = owner.row("TOKEN");
     let grants = row["grants"].as_array().expect("grants");
     assert_eq!(grants.len(), 2, "{row:#}");
-    assert_eq!((&grants[0]["host"], &grants[1]["host"]), (&json!("api.github.com"), &json!("*.github.io")));
+    assert_eq!((&grants[0]["host"], &grants[1]["host"]), (&json!("api.github.com"), &json!("*.example.org")));
     for grant in grants {
         assert_eq!((&grant["methods"], &grant["paths"]), (&json!(["GET"]), &json!(["/repos/**"])));
         assert_eq!((&grant["place"], &grant["runs"]), (&json!({ "header": "x-token" }), &json!(3)));

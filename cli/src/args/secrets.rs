@@ -18,8 +18,7 @@ pub(crate) struct SecretsArgs {
 
 #[derive(Subcommand)]
 pub(crate) enum SecretsCommand {
-    /// Store a value, or a new version of it; asks for it when none is given. What was granted of it stays, unless something
-    /// is said about grants: then that replaces it
+    /// Store a value, or a new version of it; asks for it when none is given
     Set(Box<SetArgs>),
     /// Put a new value in the place of one; what was said about it stays
     Rotate(Box<RotateArgs>),
@@ -39,6 +38,9 @@ pub(crate) enum SecretsCommand {
 
 /// Store a secret. The value is read from the terminal without echo, from standard input, a file or the environment.
 #[derive(Args)]
+#[command(
+    after_help = "Without a flag about grants a secret keeps those that it had; with one, these replace them."
+)]
 pub(crate) struct SetArgs {
     /// Its name, such as OPENAI_API_KEY
     pub(crate) name: String,
