@@ -19,7 +19,10 @@ mod vault;
 
 pub(crate) use agents::{InfoArgs, PublishArgs, PullArgs};
 pub(crate) use run::{KeyArgs, LimitArgs, RunArgs};
-pub(crate) use secrets::{RmArgs, SecretsArgs, SecretsCommand, SetArgs, WhichArgs};
+pub(crate) use secrets::{
+    AddGrantArgs, GrantFlags, GrantsArgs, GrantsCommand, ImportArgs, RmArgs, RmGrantArgs, RotateArgs,
+    SecretsArgs, SecretsCommand, SetArgs, ValueArgs, WhichArgs,
+};
 pub(crate) use server::{
     By, CompletionsArgs, LoginArgs, LogoutArgs, LogsArgs, ManArgs, NewTokenArgs, RevokeArgs, TokensArgs,
     TokensCommand, UsageArgs,

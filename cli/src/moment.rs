@@ -41,6 +41,22 @@ pub(crate) fn written(at: OffsetDateTime) -> String {
     at.replace_nanosecond(0).unwrap_or(at).format(&Rfc3339).unwrap_or_default()
 }
 
+/// A time that was written so.
+pub(crate) fn read(text: &str) -> Option<OffsetDateTime> {
+    OffsetDateTime::parse(text, &Rfc3339).ok()
+}
+
+/// How long, in its largest unit: `3d`, `5h`, `2m`, `9s`.
+pub(crate) fn short(length: time::Duration) -> String {
+    let (days, hours, minutes) = (length.whole_days(), length.whole_hours(), length.whole_minutes());
+    match (days, hours, minutes) {
+        (1.., ..) => format!("{days}d"),
+        (_, 1.., _) => format!("{hours}h"),
+        (.., 1..) => format!("{minutes}m"),
+        _ => format!("{}s", length.whole_seconds().max(0)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,6 +82,22 @@ mod tests {
         }
         for bad in ["", "yesterday", "2026-13-01", "2026-1-1", "99999999999999d"] {
             assert_eq!(ago("since", bad, now).expect_err(bad).code(), "bad_usage");
+        }
+    }
+
+    #[test]
+    fn a_length_is_said_in_its_largest_unit() {
+        for (seconds, text) in [
+            (-5, "0s"),
+            (0, "0s"),
+            (59, "59s"),
+            (60, "1m"),
+            (3599, "59m"),
+            (3600, "1h"),
+            (86_399, "23h"),
+            (86_400 * 400, "400d"),
+        ] {
+            assert_eq!(short(time::Duration::seconds(seconds)), text);
         }
     }
 }

@@ -54,6 +54,13 @@ impl fmt::Display for Capability {
     }
 }
 
+impl Capability {
+    /// The host in the text of a capability to use this secret; none in that of any other.
+    pub(crate) fn host_of_secret<'t>(text: &'t str, name: &str) -> Option<&'t str> {
+        text.strip_prefix("use the secret ")?.strip_prefix(name)?.strip_prefix(" toward ")
+    }
+}
+
 /// `https://host:port`, without the port when it is the scheme's own.
 fn origin(want: &EgressWant) -> String {
     match want.port {

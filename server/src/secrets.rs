@@ -1,91 +1,30 @@
 //! `/v1/secrets`: what the vault of a workspace holds, never what it says.
 //!
-//! A value goes in and does not come out again; there is no call that answers with one.
+//! A value goes in and does not come out again; there is no call that answers with one. What is said about a secret is
+//! checked in one place (`terms.rs`), and done and answered in one (`acts.rs`), for servers and for the command line.
 
-use orch_manifests::{AgentName, Catalog, HostPattern};
-use orch_vault::{ExpectedVersion, GrantTerms, SecretMeta, SecretName, SecretSummary, ValuePlace};
+use orch_manifests::Catalog;
+use orch_vault::{GrantId, OpenMode, SecretName, Vault};
 use serde_json::{Value, json};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 use crate::failure::Failure;
 use crate::keeper::{Keeper, VaultAt};
 use crate::redact;
+use crate::service::Service;
 
+mod acts;
 mod body;
+mod listed;
+mod terms;
 #[cfg(test)]
 mod tests;
+mod uses;
 
+pub use acts::{all, grant, import, one, remove, remove_grant, rotate, set};
 pub(crate) use body::Written;
-
-/// What the owner of a new secret says about it, before it is checked.
-#[derive(Debug, Clone, Default)]
-pub struct Terms {
-    /// Hosts that it may go to: names, or patterns such as `*.example.com`.
-    pub hosts: Vec<String>,
-    /// The header that carries it; `Authorization` when nothing is said.
-    pub header: Option<String>,
-    /// The agents (`org/name`) that may have it; none: any that it is granted to.
-    pub agents: Vec<String>,
-    /// When it expires.
-    pub expires: Option<OffsetDateTime>,
-    /// Whether it may be too short to be cleaned out of responses.
-    pub allow_short: bool,
-}
-
-impl Terms {
-    /// Checks what is said about the secret `name`, and writes it as the vault has it.
-    ///
-    /// # Errors
-    /// A host, header or agent that is none, or terms for a provider's key, whose place the catalog decides.
-    pub fn check(self, name: &SecretName, catalog: &Catalog) -> Result<SecretMeta, Failure> {
-        let bound = catalog.provider_of_key(name.as_str());
-        if let Some(provider) = bound
-            && (!self.hosts.is_empty() || !self.agents.is_empty() || self.header.is_some())
-        {
-            return Err(Failure::usage(
-                "bad_usage",
-                format!(
-                    "{name} is {}'s key and goes to {} only; hosts, header and agents do not apply",
-                    provider.name, provider.endpoint.host
-                ),
-            ));
-        }
-        let hosts = self.hosts.iter().map(|host| checked_host(host)).collect::<Result<Vec<_>, _>>()?;
-        for agent in &self.agents {
-            agent
-                .parse::<AgentName>()
-                .map_err(|e| Failure::usage("bad_usage", format!("the agent {agent:?}: {e}")))?;
-        }
-        let header = checked_header(self.header.as_deref().unwrap_or("authorization"))?;
-        let grant = |host| GrantTerms {
-            host: Some(host),
-            place: Some(ValuePlace::Header(header.clone())),
-            agents: self.agents.clone(),
-            ..GrantTerms::default()
-        };
-        Ok(SecretMeta {
-            grants: bound.is_none().then(|| hosts.into_iter().map(grant).collect()),
-            never_in_header: false,
-            expires: self.expires,
-            scrubbable: !self.allow_short,
-        })
-    }
-}
-
-fn checked_host(text: &str) -> Result<String, Failure> {
-    let pattern: HostPattern =
-        text.parse().map_err(|e| Failure::usage("bad_usage", format!("the host {text:?}: {e}")))?;
-    Ok(pattern.to_string())
-}
-
-fn checked_header(text: &str) -> Result<String, Failure> {
-    let valid = !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
-    if !valid {
-        return Err(Failure::usage("bad_usage", format!("{text:?} is not the name of a header")));
-    }
-    Ok(text.to_ascii_lowercase())
-}
+pub use listed::{granted, listed};
+pub use terms::{GrantSaid, Terms};
+pub use uses::{Uses, uses_here};
 
 /// The name of a secret. What was said is not repeated: it may be a value in the wrong place.
 ///
@@ -122,35 +61,16 @@ pub fn new_secret_name(text: &str, catalog: &Catalog) -> Result<SecretName, Fail
     secret_name(text, catalog)
 }
 
-/// A secret as it is listed.
-#[must_use]
-pub fn listed(secret: &SecretSummary, catalog: &Catalog) -> Value {
-    json!({
-        "name": secret.name.as_str(),
-        "version": secret.version.get(),
-        "mask": secret.mask,
-        "fingerprint": secret.fingerprint,
-        "created": date(secret.created),
-        "updated": date(secret.updated),
-        "expires": secret.expires.map(date),
-        "hosts": destinations(secret, catalog),
-        "header": secret.grants.first().and_then(|grant| grant.terms.place.as_ref()).map(ToString::to_string),
-        "agents": secret.grants.first().map(|grant| grant.terms.agents.clone()).unwrap_or_default(),
-        "scrubbable": secret.scrubbable,
-    })
-}
-
-/// Where a value may go: its provider's host for names of the catalog, else what its owner said.
-#[must_use]
-pub fn destinations(secret: &SecretSummary, catalog: &Catalog) -> Vec<String> {
-    match catalog.provider_of_key(secret.name.as_str()) {
-        Some(provider) => vec![provider.endpoint.host.to_string()],
-        None => secret.grants.iter().filter_map(|grant| grant.terms.host.clone()).collect(),
-    }
-}
-
-fn date(at: OffsetDateTime) -> String {
-    at.replace_nanosecond(0).unwrap_or(at).format(&Rfc3339).unwrap_or_default()
+/// The number of a grant.
+///
+/// # Errors
+/// When it is none.
+pub fn grant_id(text: &str) -> Result<GrantId, Failure> {
+    let number = text.parse().map_err(|_| {
+        Failure::usage("bad_usage", format!("{text:?} is not the number of a grant"))
+            .hint("orch secrets grants")
+    });
+    number.map(GrantId::new)
 }
 
 /// `GET /v1/secrets`.
@@ -158,16 +78,36 @@ fn date(at: OffsetDateTime) -> String {
 /// # Errors
 /// When the vault cannot be read.
 pub(crate) async fn list(keeper: &Keeper, workspace: &str, catalog: &Catalog) -> Result<Value, Failure> {
-    let secrets = keeper
-        .look(workspace, |at| match at {
-            VaultAt::Open(vault) => Ok(vault.list()?),
-            VaultAt::Rest(location) => {
-                Ok(orch_vault::Vault::open(location, orch_vault::OpenMode::ReadOnlyIfExists)?.list()?)
-            }
-        })
-        .await?;
-    let rows: Vec<Value> = secrets.iter().map(|secret| listed(secret, catalog)).collect();
-    Ok(json!({ "secrets": rows }))
+    look(keeper, (workspace, catalog), |vault, catalog| all(vault, catalog)).await
+}
+
+/// `GET /v1/secrets/{name}`.
+///
+/// # Errors
+/// When there is none of that name, or the vault cannot be read.
+pub(crate) async fn get(
+    keeper: &Keeper,
+    workspace: &str,
+    catalog: &Catalog,
+    name: &str,
+) -> Result<Value, Failure> {
+    let name = secret_name(name, catalog)?;
+    look(keeper, (workspace, catalog), move |vault, catalog| Ok(listed(&one(vault, &name)?, catalog))).await
+}
+
+/// `GET /v1/secrets/{name}/uses`: what would be without it.
+///
+/// # Errors
+/// As [`get`].
+pub(crate) async fn uses(service: &Service, workspace: &str, name: &str) -> Result<Value, Failure> {
+    let catalog = service.catalog();
+    let name = secret_name(name, catalog)?;
+    let wanted = name.clone();
+    let secret = look(service.keeper(), (workspace, catalog), move |vault, _| one(vault, &wanted)).await?;
+    let mut uses = Uses::of(&secret);
+    uses.add_store(service.store(), workspace, catalog).await?;
+    uses.under_way = Some(service.users_of(workspace, &name));
+    Ok(uses.document(catalog))
 }
 
 /// `PUT /v1/secrets/{name}`. It holds from the next request on.
@@ -182,35 +122,106 @@ pub(crate) async fn put(
     body: &[u8],
 ) -> Result<Value, Failure> {
     let name = new_secret_name(name, catalog)?;
-    let (value, terms) = body::read(body)?;
+    let (value, terms) = body::new(body)?;
     let meta = terms.check(&name, catalog)?;
-    let stored = name.clone();
-    let version = keeper
-        .with_new(workspace, move |vault| Ok(vault.set(&name, value, meta, ExpectedVersion::Any)?))
-        .await?;
-    Ok(json!({ "name": stored.as_str(), "version": version.get() }))
+    let catalog = catalog.clone();
+    keeper.with_new(workspace, move |vault| set(vault, &name, value, meta, &catalog)).await
 }
 
-/// `DELETE /v1/secrets/{name}`. Requests under way end with what they began with.
+/// `POST /v1/secrets/{name}/rotate`. Requests under way end with the value that they began with, and runs use the new
+/// one from their next request on: the answer has their ids.
 ///
 /// # Errors
-/// When there is none of that name, or the vault's own.
-pub(crate) async fn delete(
+/// When there is none of that name; otherwise as [`put`].
+pub(crate) async fn post_rotation(
+    service: &Service,
+    workspace: &str,
+    name: &str,
+    body: &[u8],
+) -> Result<Value, Failure> {
+    let name = secret_name(name, service.catalog())?;
+    let rotation = body::rotation(body)?;
+    let (rotated, catalog) = (name.clone(), service.catalog().clone());
+    let done = service.keeper().with(workspace, move |vault| rotate(vault, &rotated, rotation, &catalog));
+    let mut answer = done.await?;
+    answer["under_way"] = json!(service.users_of(workspace, &name));
+    Ok(answer)
+}
+
+/// `POST /v1/secrets/import`: all of it or nothing.
+///
+/// # Errors
+/// As [`put`], and names that are there already, unless they may be replaced.
+pub(crate) async fn post_import(
+    keeper: &Keeper,
+    workspace: &str,
+    catalog: &Catalog,
+    body: &[u8],
+) -> Result<Value, Failure> {
+    let (values, overwrite) = body::import(body, catalog)?;
+    let catalog = catalog.clone();
+    keeper.with_new(workspace, move |vault| import(vault, values, overwrite, &catalog)).await
+}
+
+/// `POST /v1/secrets/{name}/grants`.
+///
+/// # Errors
+/// When there is none of that name, refused terms, or the vault's own.
+pub(crate) async fn post_grant(
     keeper: &Keeper,
     workspace: &str,
     catalog: &Catalog,
     name: &str,
+    said: GrantSaid,
 ) -> Result<Value, Failure> {
     let name = secret_name(name, catalog)?;
+    let terms = said.check(&name, catalog)?;
+    keeper.with(workspace, move |vault| grant(vault, &name, terms)).await
+}
+
+/// `DELETE /v1/secrets/{name}/grants/{id}`. It holds from the next request on.
+///
+/// # Errors
+/// When there is no such secret, or no such grant of it, or the vault's own.
+pub(crate) async fn delete_grant(
+    keeper: &Keeper,
+    workspace: &str,
+    catalog: &Catalog,
+    name: &str,
+    id: &str,
+) -> Result<Value, Failure> {
+    let name = secret_name(name, catalog)?;
+    let id = grant_id(id)?;
+    keeper.with(workspace, move |vault| remove_grant(vault, &name, id)).await
+}
+
+/// `DELETE /v1/secrets/{name}`. Requests under way end with what they began with, unless they are to end `now`.
+///
+/// # Errors
+/// When there is none of that name, or the vault's own.
+pub(crate) async fn delete(
+    service: &Service,
+    workspace: &str,
+    name: &str,
+    now: bool,
+) -> Result<Value, Failure> {
+    let name = secret_name(name, service.catalog())?;
     let removed = name.clone();
-    let version = keeper
-        .with(workspace, move |vault| match vault.exists() {
-            true => Ok(vault.remove(&name)?),
-            false => Ok(None),
+    let mut answer = service.keeper().with(workspace, move |vault| remove(vault, &removed)).await?;
+    answer["cut"] = json!(now.then(|| service.cut(workspace, &name)));
+    Ok(answer)
+}
+
+async fn look<T: Send + 'static>(
+    keeper: &Keeper,
+    (workspace, catalog): (&str, &Catalog),
+    read: impl FnOnce(&Vault, &Catalog) -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    let catalog = catalog.clone();
+    keeper
+        .look(workspace, move |at| match at {
+            VaultAt::Open(vault) => read(vault, &catalog),
+            VaultAt::Rest(location) => read(&Vault::open(location, OpenMode::ReadOnlyIfExists)?, &catalog),
         })
-        .await?;
-    let version = version.ok_or_else(|| {
-        Failure::usage("secret_missing", format!("the vault holds no {removed}")).hint("orch secrets list")
-    })?;
-    Ok(json!({ "name": removed.as_str(), "version": version.get() }))
+        .await
 }

@@ -79,6 +79,11 @@ struct Inner {
 }
 
 impl Store {
+    /// Whether there is one in `folder`.
+    pub(crate) fn is_in(folder: &Path) -> bool {
+        folder.join(DATABASE).symlink_metadata().is_ok()
+    }
+
     /// Opens the store in `folder`, and makes what is not there yet. Blocks for a moment.
     ///
     /// # Errors

@@ -121,7 +121,7 @@ fn secrets_are_those_of_the_server_that_commands_go_to() {
     assert_eq!(far.json(), near.json());
     assert_eq!(far.json()["secrets"][0]["name"], "OPENAI_API_KEY");
     let lines = remote.here(["secrets", "list"]).run().expect(0);
-    assert!(lines.stdout().contains("→ api.openai.com"), "{lines}");
+    assert!(lines.stdout().contains("api.openai.com"), "{lines}");
     let which = remote.orch(["secrets", "which", "openai", "--json"]).run().expect(0).json();
     assert_eq!((&which["source"], &which["version"]), (&json!("vault"), &json!(1)));
     // Over the socket the environment would go along, and goes before the vault.
@@ -142,7 +142,7 @@ fn secrets_are_those_of_the_server_that_commands_go_to() {
         .run()
         .expect(0);
     let removed = remote.orch(["secrets", "rm", "MINE", "--yes", "--json"]).run().expect(0).json();
-    assert_eq!(removed, json!({ "name": "MINE", "removed": 1 }));
+    assert_eq!((&removed["name"], &removed["removed"]), (&json!("MINE"), &json!(1)));
     let missing = remote.orch(["secrets", "rm", "MINE", "--yes", "--json"]).run().expect(2).silent();
     assert_eq!(missing.error()["code"], "secret_missing", "{missing}");
 

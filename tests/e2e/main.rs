@@ -18,6 +18,7 @@ mod injection;
 mod keys;
 mod lifecycle;
 mod login;
+mod owners;
 mod placeholders;
 mod places;
 mod pressure;

@@ -111,11 +111,15 @@ fn help_of_secrets() {
     Usage: orch secrets [OPTIONS] <COMMAND>
 
     Commands:
-      set    Store a value, or a new version of it; asks for it when none is given
-      list   List what is stored; never a value
-      rm     Remove a secret
-      which  Say where the value of a name would come from: flag, environment or vault
-      help   Print this message or the help of the given subcommand(s)
+      set     Store a value, or a new version of it; asks for it when none is given
+      rotate  Put a new value in the place of one; what was said about it stays
+      list    List what is stored; never a value
+      rm      Remove a secret, after saying who uses it
+      which   Say where the value of a name would come from: flag, environment or vault
+      grants  Look at where secrets may go and for whom, and change that
+      import  Store everything that a .env file holds, or nothing
+      export  Write a backup, sealed under a passphrase; there is no export that shows values
+      help    Print this message or the help of the given subcommand(s)
 
     Options:
           --local    Use the vault of this machine, even where a server is configured
@@ -140,18 +144,106 @@ fn help_of_secrets_set() {
     Options:
           --from-file <FILE>    Read the value from a file
           --from-env            Take the value from the environment variable of the same name
-          --host <HOST>         A host that the value may be sent to (names of the provider catalog are
-                                bound to their provider already)
-          --in <header:NAME>    The request header that the value belongs in; header:authorization when
-                                nothing is said
-          --agent <ORG/NAME>    An agent that may use it without being asked about; others then need
-                                --secret at each run
-          --expires <DURATION>  Refuse to use it after this time, such as 30d
           --allow-short         Accept a value of under 16 bytes: it cannot be cleaned out of responses
+          --expires <DURATION>  Refuse to use the value after this time, such as 30d
+          --multiline           Accept line breaks, as PEM files and JSON credentials have them: it then
+                                never goes into a header
           --local               Use the vault of this machine, even where a server is configured
           --json                Print the result as one JSON object, and errors as JSON
       -h, --help                Print help
       -V, --version             Print version
+
+    Where it may go, and for whom: one grant for each --host:
+          --host <HOST>                  A host that the value may be sent to (names of the provider
+                                         catalog are bound to their provider already)
+          --method <METHOD>              A method that it may be sent with, such as GET
+          --path <GLOB>                  A pattern of paths that it may be sent to, such as /repos/**
+          --in <header:NAME|query:NAME>  The place in the request that it belongs in;
+                                         header:authorization when nothing is said
+          --agent <ORG/NAME>             An agent that may use it without being asked about; others then
+                                         need --secret at each run
+          --runs <N>                     How many runs may use it
+          --max-cost <USD>               How much model calls with it may cost together, in US dollars
+                                         (for keys of providers)
+
+    Without a flag about grants a secret keeps those that it had; with one, these replace them.
+    ");
+}
+
+#[test]
+fn help_of_secrets_rotate() {
+    assert_snapshot!(help(&["secrets", "rotate", "--help"]), @r"
+    Put a new value in the place of one; what was said about it stays
+
+    Usage: orch secrets rotate [OPTIONS] <NAME> [VALUE | -]
+
+    Arguments:
+      <NAME>       Its name
+      [VALUE | -]  The value, or - for standard input. Others can see a value given here in the process
+                   list and the shell's history
+
+    Options:
+          --from-file <FILE>    Read the value from a file
+          --from-env            Take the value from the environment variable of the same name
+          --allow-short         Accept a value of under 16 bytes: it cannot be cleaned out of responses
+          --expires <DURATION>  Refuse to use the value after this time; it lives as long as the one
+                                before when nothing is said
+          --local               Use the vault of this machine, even where a server is configured
+          --json                Print the result as one JSON object, and errors as JSON
+      -h, --help                Print help
+      -V, --version             Print version
+    ");
+}
+
+#[test]
+fn help_of_secrets_grants_add() {
+    assert_snapshot!(help(&["secrets", "grants", "add", "--help"]), @r"
+    Let a secret go somewhere more, or somebody more use it
+
+    Usage: orch secrets grants add [OPTIONS] <NAME>
+
+    Arguments:
+      <NAME>  The secret
+
+    Options:
+          --expires <DURATION>  Let it be used until this time, such as 30d
+          --local               Use the vault of this machine, even where a server is configured
+          --json                Print the result as one JSON object, and errors as JSON
+      -h, --help                Print help
+      -V, --version             Print version
+
+    Where it may go, and for whom: one grant for each --host:
+          --host <HOST>                  A host that the value may be sent to (names of the provider
+                                         catalog are bound to their provider already)
+          --method <METHOD>              A method that it may be sent with, such as GET
+          --path <GLOB>                  A pattern of paths that it may be sent to, such as /repos/**
+          --in <header:NAME|query:NAME>  The place in the request that it belongs in;
+                                         header:authorization when nothing is said
+          --agent <ORG/NAME>             An agent that may use it without being asked about; others then
+                                         need --secret at each run
+          --runs <N>                     How many runs may use it
+          --max-cost <USD>               How much model calls with it may cost together, in US dollars
+                                         (for keys of providers)
+    ");
+}
+
+#[test]
+fn help_of_secrets_export() {
+    assert_snapshot!(help(&["secrets", "export", "--help"]), @r"
+    Write a backup, sealed under a passphrase; there is no export that shows values
+
+    Usage: orch secrets export [OPTIONS] <FILE>
+
+    Arguments:
+      <FILE>  The file, which must not exist
+
+    Options:
+          --passphrase-file <FILE>  Read the passphrase from a file
+          --passphrase-stdin        Read the passphrase from standard input
+          --local                   Use the vault of this machine, even where a server is configured
+          --json                    Print the result as one JSON object, and errors as JSON
+      -h, --help                    Print help
+      -V, --version                 Print version
     ");
 }
 

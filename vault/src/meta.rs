@@ -70,6 +70,16 @@ impl Default for SecretMeta {
     }
 }
 
+impl SecretMeta {
+    /// Whether [`set`](crate::Vault::set) takes this value with what is said here.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn accepts(&self, value: &Secret) -> Result<(), ValueError> {
+        check_value(value, (self.never_in_header, self.scrubbable))
+    }
+}
+
 /// What is ever shown of a secret: one line of [`list`](crate::Vault::list).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SecretSummary {

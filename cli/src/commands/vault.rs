@@ -15,6 +15,8 @@ mod copies;
 mod log;
 mod slots;
 
+pub(crate) use copies::backup;
+
 pub(crate) fn run(args: &VaultArgs, printer: Printer) -> Result<ExitCode, Failure> {
     let here = Installation::open()?;
     let find = || Keeping::find(&here, args.local);
@@ -22,7 +24,7 @@ pub(crate) fn run(args: &VaultArgs, printer: Printer) -> Result<ExitCode, Failur
         VaultCommand::Status => status(&here, &find()?, printer),
         VaultCommand::Verify => verify(&find()?, printer),
         VaultCommand::Audit(args) => log::run(find, args, printer),
-        VaultCommand::Backup(args) => copies::backup(find, args, printer),
+        VaultCommand::Backup(args) => backup(find, args, printer),
         VaultCommand::Restore(args) => copies::restore(&here, args, printer),
         VaultCommand::Compact => copies::compact(&find()?, printer),
         VaultCommand::Slots(args) => slots::run(&here, args, printer),

@@ -39,10 +39,12 @@ pub(super) fn status(failure: &Failure) -> StatusCode {
     match (failure.kind(), failure.code()) {
         (
             Kind::Usage,
-            "agent_not_found" | "run_not_found" | "version_not_found" | "secret_missing" | "token_not_found"
-            | "not_found",
+            "agent_not_found" | "run_not_found" | "version_not_found" | "secret_missing" | "grant_missing"
+            | "token_not_found" | "not_found",
         ) => StatusCode::NOT_FOUND,
-        (Kind::Usage, "version_exists" | "conflict") => StatusCode::CONFLICT,
+        (Kind::Usage, "version_exists" | "secret_exists" | "vault_conflict" | "conflict") => {
+            StatusCode::CONFLICT
+        }
         (Kind::Usage, "body_too_large" | "field_too_large" | "module_too_large") => {
             StatusCode::PAYLOAD_TOO_LARGE
         }
@@ -113,9 +115,11 @@ mod tests {
             (Kind::Usage, "run_not_found", 404),
             (Kind::Usage, "version_not_found", 404),
             (Kind::Usage, "secret_missing", 404),
+            (Kind::Usage, "grant_missing", 404),
             (Kind::Usage, "token_not_found", 404),
             (Kind::Usage, "not_found", 404),
             (Kind::Usage, "version_exists", 409),
+            (Kind::Usage, "secret_exists", 409),
             (Kind::Usage, "conflict", 409),
             (Kind::Usage, "body_too_large", 413),
             (Kind::Usage, "field_too_large", 413),

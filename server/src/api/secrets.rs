@@ -3,8 +3,9 @@
 use http::Response;
 use orch_proxy::Body;
 
+use super::body::Buffered;
 use super::call::{Call, DOCUMENT};
-use super::{gate, json, reply};
+use super::{gate, json, query, reply};
 use crate::failure::Failure;
 use crate::secrets;
 
@@ -15,21 +16,77 @@ pub(super) async fn list(call: Call<'_>) -> Result<Response<Body>, Failure> {
     Ok(reply::ok(&secrets::list(service.keeper(), call.workspace(), service.catalog()).await?))
 }
 
+/// `GET /v1/secrets/{name}`.
+pub(super) async fn get(call: Call<'_>) -> Result<Response<Body>, Failure> {
+    call.query(&[])?;
+    let service = call.service();
+    let (keeper, catalog) = (service.keeper(), service.catalog());
+    Ok(reply::ok(&secrets::get(keeper, call.workspace(), catalog, call.segment(2)).await?))
+}
+
+/// `GET /v1/secrets/{name}/uses`.
+pub(super) async fn uses(call: Call<'_>) -> Result<Response<Body>, Failure> {
+    call.query(&[])?;
+    Ok(reply::ok(&secrets::uses(call.service(), call.workspace(), call.segment(2)).await?))
+}
+
 /// `PUT /v1/secrets/{name}`.
 pub(super) async fn put(mut call: Call<'_>) -> Result<Response<Body>, Failure> {
-    call.query(&[])?;
-    gate::check_private(call.peer, "secrets")?;
-    json::check_type(&call.parts.headers)?;
-    let body = call.bytes(DOCUMENT).await?;
+    let body = values(&mut call).await?;
     let service = call.service();
     let (keeper, catalog) = (service.keeper(), service.catalog());
     Ok(reply::ok(&secrets::put(keeper, call.workspace(), catalog, call.segment(2), &body).await?))
 }
 
-/// `DELETE /v1/secrets/{name}`.
-pub(super) async fn remove(call: Call<'_>) -> Result<Response<Body>, Failure> {
-    call.query(&[])?;
+/// `POST /v1/secrets/{name}/rotate`.
+pub(super) async fn rotate(mut call: Call<'_>) -> Result<Response<Body>, Failure> {
+    let body = values(&mut call).await?;
+    let done = secrets::post_rotation(call.service(), call.workspace(), call.segment(2), &body).await?;
+    Ok(reply::ok(&done))
+}
+
+/// `POST /v1/secrets/import`.
+pub(super) async fn import(mut call: Call<'_>) -> Result<Response<Body>, Failure> {
+    let body = values(&mut call).await?;
     let service = call.service();
     let (keeper, catalog) = (service.keeper(), service.catalog());
-    Ok(reply::ok(&secrets::delete(keeper, call.workspace(), catalog, call.segment(2)).await?))
+    Ok(reply::ok(&secrets::post_import(keeper, call.workspace(), catalog, &body).await?))
+}
+
+/// `POST /v1/secrets/{name}/grants`.
+pub(super) async fn grant(mut call: Call<'_>) -> Result<Response<Body>, Failure> {
+    call.query(&[])?;
+    let said = call.json(DOCUMENT).await?;
+    let service = call.service();
+    let (keeper, catalog) = (service.keeper(), service.catalog());
+    let done = secrets::post_grant(keeper, call.workspace(), catalog, call.segment(2), said).await?;
+    Ok(reply::ok(&done))
+}
+
+/// `DELETE /v1/secrets/{name}/grants/{id}`.
+pub(super) async fn remove_grant(call: Call<'_>) -> Result<Response<Body>, Failure> {
+    call.query(&[])?;
+    let service = call.service();
+    let (keeper, catalog, id) = (service.keeper(), service.catalog(), call.segment(4));
+    let done = secrets::delete_grant(keeper, call.workspace(), catalog, call.segment(2), id).await?;
+    Ok(reply::ok(&done))
+}
+
+/// `DELETE /v1/secrets/{name}?now=true`.
+pub(super) async fn remove(call: Call<'_>) -> Result<Response<Body>, Failure> {
+    let query = call.query(&["now"])?;
+    let now = match query.text("now") {
+        None | Some("false") => false,
+        Some("true" | "") => true,
+        Some(_) => return Err(query::wrong("now", "is true or false")),
+    };
+    Ok(reply::ok(&secrets::delete(call.service(), call.workspace(), call.segment(2), now).await?))
+}
+
+/// A body with values in it, over a connection that nobody reads.
+async fn values(call: &mut Call<'_>) -> Result<Buffered, Failure> {
+    call.query(&[])?;
+    gate::check_private(call.peer, "secrets")?;
+    json::check_type(&call.parts.headers)?;
+    call.bytes(DOCUMENT).await
 }

@@ -25,6 +25,7 @@ mod grants;
 mod readiness;
 mod registry;
 mod runs;
+mod secrets;
 
 /// A stranger on this machine.
 const LOCAL: Peer = Peer::Tcp { address: std::net::SocketAddr::new(LOOPBACK, 9), tls: false };

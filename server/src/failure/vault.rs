@@ -1,6 +1,6 @@
 //! The vault's errors, with their exit codes and what to do about them.
 
-use orch_vault::{ErrorKind, ResolutionError, SlotKind, Tampering, ValueError, VaultError};
+use orch_vault::{ErrorKind, MetaError, ResolutionError, SlotKind, Tampering, ValueError, VaultError};
 
 use super::{Failure, Kind};
 
@@ -60,6 +60,8 @@ impl From<VaultError> for Failure {
             ErrorKind::Expired => {
                 (Kind::NoKey, "secret_expired", Some("set a new value with: orch secrets set NAME"))
             }
+            ErrorKind::Missing => return missing(&error, message),
+            ErrorKind::UsedUp => (Kind::Denied, "secret_used_up", Some("orch secrets grants")),
             _ => (Kind::Usage, "secret_refused", refusal_hint(&error)),
         };
         let failure = Self::new(kind, code, message);
@@ -103,6 +105,19 @@ fn storage_hint(error: &VaultError) -> &'static str {
     }
 }
 
+/// There is no such secret, or no such grant of it.
+fn missing(error: &VaultError, message: String) -> Failure {
+    match error {
+        VaultError::GrantMissing { name, .. } => {
+            Failure::usage("grant_missing", message).hint(format!("orch secrets grants {name}"))
+        }
+        VaultError::Missing { name } => {
+            Failure::usage("secret_missing", message).hint(format!("orch secrets set {name}"))
+        }
+        _ => Failure::usage("secret_missing", message),
+    }
+}
+
 /// What to do when a key is missing or wrong.
 fn key_hint(error: &VaultError) -> &'static str {
     match error {
@@ -134,6 +149,18 @@ fn refusal_hint(error: &VaultError) -> Option<&'static str> {
     match error {
         VaultError::Value(ValueError::Short(_)) => {
             Some("--allow-short stores it all the same; it then cannot be cleaned out of responses")
+        }
+        VaultError::Value(ValueError::LineBreak) => {
+            Some("--multiline stores it all the same; it then never goes into a header")
+        }
+        VaultError::Value(ValueError::Empty) => {
+            Some("give the value, or remove the secret: orch secrets rm NAME")
+        }
+        VaultError::Value(ValueError::Wrapped | ValueError::Nul) => {
+            Some("take them off: a value is exactly the bytes that the host wants to see")
+        }
+        VaultError::Meta(MetaError::HeaderAndNever) => {
+            Some("a value with line breaks goes into a query: --host HOST --in query:NAME")
         }
         _ => None,
     }

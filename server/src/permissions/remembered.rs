@@ -97,6 +97,13 @@ impl Remembered {
         self.rows.iter().any(|row| row.digest == *digest && row.capabilities.contains(&text))
     }
 
+    /// Each answer: the agent, its digest and a capability's text.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&AgentName, &Digest, &str)> {
+        self.rows.iter().flat_map(|row| {
+            row.capabilities.iter().map(|capability| (&row.agent, &row.digest, capability.as_str()))
+        })
+    }
+
     /// What the version of the agent that was granted anything last was granted, to show what is new.
     #[must_use]
     pub(crate) fn newest_of(&self, agent: &AgentName) -> BTreeSet<String> {

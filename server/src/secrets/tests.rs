@@ -31,7 +31,8 @@ impl Stage {
     }
 
     async fn delete(&self, name: &str) -> Result<Value, Failure> {
-        delete(&self.keeper, "default", &self.catalog, name).await
+        let name = secret_name(name, &self.catalog)?;
+        self.keeper.with("default", move |vault| remove(vault, &name)).await
     }
 
     async fn list(&self, workspace: &str) -> Value {
@@ -46,25 +47,35 @@ async fn a_secret_goes_in_is_listed_and_goes_without_its_value_coming_out() {
     assert_eq!(stage.delete("TOKEN").await.expect_err("none").code(), "secret_missing");
 
     let body = json!({
-        "value": KEY, "hosts": ["API.example.com", "*.example.org"], "header": "X-Token", "agents": ["acme/x"],
-        "expires": "2090-01-31T12:00:00Z",
+        "value": KEY, "expires": "2090-01-31T12:00:00Z", "grants": [
+            { "host": "API.example.com", "place": { "header": "X-Token" }, "agents": ["acme/x"] },
+            { "host": "*.example.org", "methods": ["GET"], "paths": ["/v1/**"], "place": { "query": "key" }, "runs": 2 },
+        ],
     });
-    assert_eq!(stage.put("TOKEN", &body).await.expect("set"), json!({ "name": "TOKEN", "version": 1 }));
-    assert_eq!(stage.put("TOKEN", &body).await.expect("set"), json!({ "name": "TOKEN", "version": 2 }));
+    let first = stage.put("TOKEN", &body).await.expect("set");
+    assert_eq!((&first["version"], &first["kept_grants"]), (&json!(1), &json!(0)), "{first}");
+    assert_eq!(stage.put("TOKEN", &body).await.expect("set")["version"], 2);
     stage.put("OPENAI_API_KEY", &json!({ "value": KEY })).await.expect("set");
 
     let listed = stage.list("default").await;
     let row = &listed["secrets"][1];
-    assert_eq!(row["hosts"], json!(["api.example.com", "*.example.org"]));
-    assert_eq!((&row["header"], &row["agents"]), (&json!("x-token"), &json!(["acme/x"])));
+    let grants = &row["grants"];
+    assert_eq!(
+        (&grants[0]["host"], &grants[1]["host"]),
+        (&json!("api.example.com"), &json!("*.example.org"))
+    );
+    assert_eq!(grants[0]["place"], json!({ "header": "x-token" }));
+    assert_eq!((&grants[0]["agents"], &grants[1]["runs"]), (&json!(["acme/x"]), &json!(2)));
+    assert_eq!(grants[1]["used"], json!({ "runs": 0, "cost_usd": 0.0 }));
     assert_eq!((&row["version"], &row["mask"]), (&json!(2), &json!("cdef")));
     assert_eq!(row["expires"], "2090-01-31T12:00:00Z");
     let key = &listed["secrets"][0];
-    assert_eq!((&key["hosts"], &key["header"]), (&json!(["api.openai.com"]), &Value::Null));
+    assert_eq!(key["provider"], json!({ "name": "openai", "host": "api.openai.com" }));
+    assert_eq!(key["grants"], json!([]));
     assert!(!listed.to_string().contains("0123456789"), "{listed}");
     assert_eq!(stage.list("other").await, json!({ "secrets": [] }));
 
-    assert_eq!(stage.delete("TOKEN").await.expect("gone"), json!({ "name": "TOKEN", "version": 2 }));
+    assert_eq!(stage.delete("TOKEN").await.expect("gone"), json!({ "name": "TOKEN", "removed": 2 }));
     assert_eq!(stage.delete("TOKEN").await.expect_err("gone").code(), "secret_missing");
 }
 
@@ -77,21 +88,23 @@ async fn what_is_refused_says_why_and_repeats_no_value() {
         body
     };
     for (name, body, code) in [
-        ("TOKEN", with("hosts", json!(["*.com"])), "bad_usage"),
-        ("TOKEN", with("hosts", json!(["10.0.0.1"])), "bad_usage"),
-        ("TOKEN", with("header", json!("a b")), "bad_usage"),
-        ("TOKEN", with("header", json!("")), "bad_usage"),
-        ("TOKEN", with("agents", json!(["nobody"])), "bad_usage"),
+        ("TOKEN", with("grants", json!([{ "host": "*.com" }])), "bad_usage"),
+        ("TOKEN", with("grants", json!([{ "host": "a.example", "place": { "body": "x" } }])), "body_invalid"),
+        ("TOKEN", with("grants", json!([{ "host": "a.example", "expires": "soon" }])), "body_invalid"),
+        ("TOKEN", with("grants", json!([{ "host": "a.example", "runs": -1 }])), "body_invalid"),
+        ("TOKEN", with("grants", json!([{ "host": "a.example", "runs": 0 }])), "secret_refused"),
+        ("TOKEN", with("grants", json!({ "host": "a.example" })), "body_invalid"),
+        ("TOKEN", with("hosts", json!(["a.example"])), "body_invalid"),
         ("TOKEN", with("expires", json!("soon")), "body_invalid"),
         ("TOKEN", with("expires", json!("2020-01-01T00:00:00Z")), "secret_refused"),
         ("TOKEN", with("extra", json!(1)), "body_invalid"),
         ("TOKEN", json!({ "value": 5 }), "body_invalid"),
-        ("TOKEN", json!({ "hosts": [] }), "body_invalid"),
+        ("TOKEN", json!({ "grants": [] }), "body_invalid"),
         ("TOKEN", json!([KEY]), "body_invalid"),
         ("TOKEN", json!({ "value": "short" }), "secret_refused"),
         ("TOKEN", json!({ "value": format!("{KEY}\n") }), "secret_refused"),
-        ("OPENAI_API_KEY", with("hosts", json!(["api.example.com"])), "bad_usage"),
-        ("OPENAI_API_KEY", with("header", json!("x-key")), "bad_usage"),
+        ("OPENAI_API_KEY", with("grants", json!([{ "host": "api.example.com" }])), "bad_usage"),
+        ("OPENAI_API_KEY", with("multiline", json!(true)), "bad_usage"),
         ("openai", json!({ "value": KEY }), "secret_name_invalid"),
         (KEY, json!({ "value": KEY }), "secret_name_invalid"),
     ] {
@@ -107,9 +120,9 @@ async fn what_is_refused_says_why_and_repeats_no_value() {
 
 #[test]
 fn a_value_is_read_with_its_escapes() {
-    let (value, _) = body::read(br#"{"value":"a\"\u00e9\\b"}"#).expect("a body");
+    let (value, _) = body::new(br#"{"value":"a\"\u00e9\\b"}"#).expect("a body");
     value.expose(|bytes| assert_eq!(bytes, "a\"é\\b".as_bytes()));
     for bad in [&b"{"[..], b"", b"{\"value\":\"\xff\"}"] {
-        assert_eq!(body::read(bad).map(|_| ()).expect_err("not JSON").code(), "body_invalid");
+        assert_eq!(body::new(bad).map(|_| ()).expect_err("not JSON").code(), "body_invalid");
     }
 }

@@ -1,51 +1,53 @@
 //! Where secrets are kept: the vault of this home, or a server that holds one.
+//!
+//! What is done, and what is answered, is the same (`orch_server::secrets`): here it is called, there it is asked for.
 
-use orch_server::Failure;
-use orch_server::secrets::listed;
-use orch_vault::{ExpectedVersion, OpenMode, Secret, SecretMeta, SecretName, ValuePlace, Vault};
+use orch_server::secrets::{self, GrantSaid};
+use orch_server::{Failure, Kind};
+use orch_vault::{GrantId, GrantTerms, OpenMode, Rotation, Secret, SecretMeta, SecretName, Vault};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
+use super::row::{Row, typed};
 use crate::client::{Client, Revealed, json};
 use crate::moment::written;
 use crate::wire::{Installation, runtime};
-
-/// What is shown of a secret: a row of `orch secrets list --json`, and of the HTTP contract.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Row {
-    pub(super) name: String,
-    pub(super) version: u64,
-    pub(super) mask: Option<String>,
-    fingerprint: Value,
-    created: String,
-    pub(super) updated: String,
-    pub(super) expires: Option<String>,
-    pub(super) hosts: Vec<String>,
-    header: Option<String>,
-    agents: Vec<String>,
-    pub(super) scrubbable: bool,
-}
 
 #[derive(Deserialize)]
 struct Rows {
     secrets: Vec<Row>,
 }
 
-#[derive(Deserialize)]
-struct Kept {
-    version: u64,
-}
-
 /// A new value, as a server takes it.
 #[derive(Serialize)]
 struct New<'a> {
     value: Revealed<'a>,
-    hosts: &'a [String],
-    header: Option<&'a str>,
-    agents: &'a [String],
+    grants: Option<Vec<GrantSaid>>,
+    multiline: bool,
     expires: Option<String>,
     allow_short: bool,
+}
+
+/// A value that replaces another one, as a server takes it.
+#[derive(Serialize)]
+struct Rotated<'a> {
+    value: Revealed<'a>,
+    expires: Option<String>,
+    allow_short: bool,
+}
+
+/// Many values, as a server takes them.
+#[derive(Serialize)]
+struct Imported<'a> {
+    secrets: Vec<Named<'a>>,
+    overwrite: bool,
+}
+
+#[derive(Serialize)]
+struct Named<'a> {
+    name: &'a str,
+    value: Revealed<'a>,
 }
 
 /// Who keeps the secrets that a command is about.
@@ -76,43 +78,140 @@ impl<'a> Keeping<'a> {
         matches!(self, Self::Server(client, _) if client.on_network())
     }
 
-    /// Stores a value; its version.
+    /// ` at SERVER`, where that is another machine.
+    pub(super) fn elsewhere(&self) -> String {
+        match self {
+            Self::Server(client, _) if client.on_network() => format!(", at {}", client.name()),
+            _ => String::new(),
+        }
+    }
+
+    /// Stores a value.
     ///
     /// # Errors
     /// As the vault's, or the server's.
-    pub(super) fn set(&self, name: &SecretName, secret: Secret, meta: SecretMeta) -> Result<u64, Failure> {
+    pub(super) fn set(&self, name: &SecretName, secret: Secret, meta: SecretMeta) -> Result<Value, Failure> {
+        match self {
+            Self::Here(here) => secrets::set(&mut create(here)?, name, secret, meta, &here.catalog),
+            Self::Server(client, runtime) => {
+                let SecretMeta { grants, never_in_header, expires, scrubbable } = meta;
+                let body = json(&New {
+                    value: revealed(name, &secret)?,
+                    grants: grants.map(|grants| grants.iter().map(GrantSaid::from).collect()),
+                    multiline: never_in_header,
+                    expires: expires.map(written),
+                    allow_short: !scrubbable,
+                })?;
+                runtime.block_on(client.put(&path(name, ""), body))
+            }
+        }
+    }
+
+    /// Puts a value in the place of another one.
+    ///
+    /// # Errors
+    /// As the vault's, or the server's.
+    pub(super) fn rotate(&self, name: &SecretName, rotation: Rotation) -> Result<Value, Failure> {
+        match self {
+            Self::Here(here) => secrets::rotate(&mut open(here)?, name, rotation, &here.catalog),
+            Self::Server(client, runtime) => {
+                let Rotation { value, expires, scrubbable } = rotation;
+                let body = json(&Rotated {
+                    value: revealed(name, &value)?,
+                    expires: expires.map(written),
+                    allow_short: !scrubbable,
+                })?;
+                runtime.block_on(client.post(&path(name, "/rotate"), body))
+            }
+        }
+    }
+
+    /// Stores many values, all of them or none.
+    ///
+    /// # Errors
+    /// As the vault's, or the server's.
+    pub(super) fn import(
+        &self,
+        values: Vec<(SecretName, Secret)>,
+        overwrite: bool,
+    ) -> Result<Value, Failure> {
+        match self {
+            Self::Here(here) => secrets::import(&mut create(here)?, values, overwrite, &here.catalog),
+            Self::Server(client, runtime) => {
+                let named = values
+                    .iter()
+                    .map(|(name, value)| Ok(Named { name: name.as_str(), value: revealed(name, value)? }));
+                let secrets = named.collect::<Result<_, Failure>>()?;
+                let body = json(&Imported { secrets, overwrite })?;
+                runtime.block_on(client.post("/v1/secrets/import", body))
+            }
+        }
+    }
+
+    /// Grants a use.
+    ///
+    /// # Errors
+    /// As the vault's, or the server's.
+    pub(super) fn grant(&self, name: &SecretName, terms: GrantTerms) -> Result<Value, Failure> {
+        match self {
+            Self::Here(here) => secrets::grant(&mut open(here)?, name, terms),
+            Self::Server(client, runtime) => {
+                let body = json(&GrantSaid::from(&terms))?;
+                runtime.block_on(client.post(&path(name, "/grants"), body))
+            }
+        }
+    }
+
+    /// Takes a grant back.
+    ///
+    /// # Errors
+    /// As the vault's, or the server's.
+    pub(super) fn remove_grant(&self, name: &SecretName, id: GrantId) -> Result<Value, Failure> {
+        match self {
+            Self::Here(here) => secrets::remove_grant(&mut open(here)?, name, id),
+            Self::Server(client, runtime) => {
+                runtime.block_on(client.delete(&path(name, &format!("/grants/{id}"))))
+            }
+        }
+    }
+
+    /// Removes a secret; `now` ends the requests under way that carry it, where somebody follows them.
+    ///
+    /// # Errors
+    /// As the vault's, or the server's.
+    pub(super) fn remove(&self, name: &SecretName, now: bool) -> Result<Value, Failure> {
+        match self {
+            Self::Here(here) => secrets::remove(&mut open(here)?, name),
+            Self::Server(client, runtime) => {
+                runtime.block_on(client.delete(&path(name, if now { "?now=true" } else { "" })))
+            }
+        }
+    }
+
+    /// Who uses a secret, and who would miss it.
+    ///
+    /// # Errors
+    /// As the vault's, or the server's.
+    pub(super) fn uses(&self, name: &SecretName) -> Result<Value, Failure> {
         match self {
             Self::Here(here) => {
-                here.prepare_vault()?;
-                let mut vault = Vault::open(&here.vault, OpenMode::Create)?;
-                Ok(vault.set(name, secret, meta, ExpectedVersion::Any)?.get())
+                // The vault is closed again at once: nobody else could use it in the meantime.
+                let secret = secrets::one(&read(here)?, name)?;
+                let Installation { home, catalog, vault, .. } = here;
+                runtime()?.block_on(secrets::uses_here(home, &vault.workspace, &secret, catalog))
             }
-            Self::Server(client, runtime) => {
-                let value = Revealed::new(&secret).ok_or_else(|| {
-                    Failure::usage(
-                        "value_unreadable",
-                        format!("the value of {name} is not text, which a server takes"),
-                    )
-                })?;
-                let grants = meta.grants.unwrap_or_default();
-                let hosts: Vec<String> = grants.iter().filter_map(|grant| grant.host.clone()).collect();
-                let header = grants.first().and_then(|grant| match &grant.place {
-                    Some(ValuePlace::Header(name)) => Some(name.as_str()),
-                    _ => None,
-                });
-                let agents = grants.first().map(|grant| grant.agents.clone()).unwrap_or_default();
-                let new = New {
-                    value,
-                    hosts: &hosts,
-                    header,
-                    agents: &agents,
-                    expires: meta.expires.map(written),
-                    allow_short: !meta.scrubbable,
-                };
-                let body = json(&new)?;
-                let kept: Kept = runtime.block_on(client.put(&path(name), body))?;
-                Ok(kept.version)
-            }
+            Self::Server(client, runtime) => runtime.block_on(client.get(&path(name, "/uses"))),
+        }
+    }
+
+    /// Everything that is kept, as it is listed.
+    ///
+    /// # Errors
+    /// As the vault's, or the server's.
+    pub(super) fn listing(&self) -> Result<Value, Failure> {
+        match self {
+            Self::Here(here) => secrets::all(&read(here)?, &here.catalog),
+            Self::Server(client, runtime) => runtime.block_on(client.get("/v1/secrets")),
         }
     }
 
@@ -121,37 +220,48 @@ impl<'a> Keeping<'a> {
     /// # Errors
     /// As the vault's, or the server's.
     pub(crate) fn rows(&self) -> Result<Vec<Row>, Failure> {
-        match self {
-            Self::Here(here) => {
-                let secrets = Vault::open(&here.vault, OpenMode::ReadOnlyIfExists)?.list()?;
-                let rows = secrets.iter().map(|secret| serde_json::from_value(listed(secret, &here.catalog)));
-                rows.collect::<Result<_, _>>().map_err(|e| {
-                    Failure::defect(format!("a secret is listed in other words than it is read: {e}"))
-                })
-            }
-            Self::Server(client, runtime) => Ok(runtime.block_on(client.get::<Rows>("/v1/secrets"))?.secrets),
-        }
+        Ok(self.typed::<Rows>("GET /v1/secrets", self.listing()?)?.secrets)
     }
 
-    /// Removes a secret; the version that it had, none when there was none.
+    /// An answer as the type that it is.
     ///
     /// # Errors
-    /// As the vault's, or the server's.
-    pub(super) fn remove(&self, name: &SecretName) -> Result<Option<u64>, Failure> {
+    /// When it is not: a server of another version, or a defect here.
+    pub(super) fn typed<T: serde::de::DeserializeOwned>(
+        &self,
+        asked: &str,
+        answer: Value,
+    ) -> Result<T, Failure> {
         match self {
-            Self::Here(here) => {
-                let mut vault = Vault::open(&here.vault, OpenMode::WriteIfExists)?;
-                Ok(vault.remove(name)?.map(orch_vault::Version::get))
-            }
-            Self::Server(client, runtime) => match runtime.block_on(client.delete::<Kept>(&path(name))) {
-                Ok(removed) => Ok(Some(removed.version)),
-                Err(failure) if failure.code() == "secret_missing" => Ok(None),
-                Err(failure) => Err(failure),
-            },
+            Self::Here(_) => typed(answer),
+            Self::Server(client, _) => client.typed(asked, answer),
         }
     }
 }
 
-fn path(name: &SecretName) -> String {
-    format!("/v1/secrets/{name}")
+fn create(here: &Installation) -> Result<Vault, Failure> {
+    here.prepare_vault()?;
+    Ok(Vault::open(&here.vault, OpenMode::Create)?)
+}
+
+fn open(here: &Installation) -> Result<Vault, Failure> {
+    Ok(Vault::open(&here.vault, OpenMode::WriteIfExists)?)
+}
+
+fn read(here: &Installation) -> Result<Vault, Failure> {
+    Ok(Vault::open(&here.vault, OpenMode::ReadOnlyIfExists)?)
+}
+
+fn revealed<'s>(name: &SecretName, value: &'s Secret) -> Result<Revealed<'s>, Failure> {
+    Revealed::new(value).ok_or_else(|| {
+        Failure::new(
+            Kind::Usage,
+            "value_unreadable",
+            format!("the value of {name} is not text, which a server takes"),
+        )
+    })
+}
+
+fn path(name: &SecretName, more: &str) -> String {
+    format!("/v1/secrets/{name}{more}")
 }

@@ -21,7 +21,7 @@ struct Wanted<'a> {
     passphrase: Revealed<'a>,
 }
 
-pub(super) fn backup<'a>(
+pub(crate) fn backup<'a>(
     find: impl FnOnce() -> Result<Keeping<'a>, Failure>,
     args: &BackupArgs,
     printer: Printer,

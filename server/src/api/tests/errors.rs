@@ -33,10 +33,12 @@ async fn a_key_in_the_place_of_a_name_is_not_repeated() {
         ("POST", "/v1/runs".to_owned(), Some(body))
     };
     let secret = |name: &str, value: Value| {
-        let mut body = json!({ "value": "0123456789abcdef", "hosts": ["a.example"] });
+        let mut body = json!({ "value": "0123456789abcdef" });
         body[name] = value;
         ("PUT", "/v1/secrets/X".to_owned(), Some(body))
     };
+    let import =
+        |secrets: Value| ("POST", "/v1/secrets/import".to_owned(), Some(json!({ "secrets": secrets })));
     let token = |name: &str, value: Value| {
         let mut body = json!({ "name": "ci", "scopes": ["run"] });
         body[name] = value;
@@ -46,9 +48,26 @@ async fn a_key_in_the_place_of_a_name_is_not_repeated() {
         let requests = [
             ("PUT", format!("/v1/secrets/{key}"), Some(json!({ "value": "0123456789abcdef" }))),
             ("DELETE", format!("/v1/secrets/{key}"), None),
-            secret("hosts", json!([format!("{key}/x")])),
-            secret("agents", json!([key])),
-            secret("header", json!(format!("{key}:"))),
+            secret("grants", json!([{ "host": format!("{key}/x") }])),
+            secret("grants", json!([{ "host": "a.example", "methods": [format!("{key} x")] }])),
+            secret("grants", json!([{ "host": "a.example", "paths": [key] }])),
+            secret("grants", json!([{ "host": "a.example", "agents": [key] }])),
+            secret("grants", json!([{ "host": "a.example", "place": { "header": format!("{key}:") } }])),
+            secret("grants", json!([{ "host": "a.example", "place": { key: "x" } }])),
+            secret("grants", json!([{ key: "x" }])),
+            secret("multiline", json!(key)),
+            ("POST", format!("/v1/secrets/{key}/rotate"), Some(json!({ "value": "0123456789abcdef" }))),
+            ("POST", "/v1/secrets/X/rotate".to_owned(), Some(json!({ "value": "0123456789abcdef", key: 1 }))),
+            ("POST", format!("/v1/secrets/{key}/grants"), Some(json!({ "host": "a.example" }))),
+            ("POST", "/v1/secrets/X/grants".to_owned(), Some(json!({ key: "a.example" }))),
+            ("DELETE", format!("/v1/secrets/X/grants/{key}"), None),
+            ("DELETE", format!("/v1/secrets/X?now={key}"), None),
+            ("GET", format!("/v1/secrets/{key}"), None),
+            ("GET", format!("/v1/secrets/{key}/uses"), None),
+            import(json!([{ "name": key, "value": "0123456789abcdef" }])),
+            import(json!([{ "name": "X", "value": key, key: 1 }])),
+            import(json!([{ "name": "X", "value": format!("{key}\n") }])),
+            import(json!({ key: key })),
             secret("expires", json!(key)),
             secret(key, json!("x")),
             run("agent", json!(key)),

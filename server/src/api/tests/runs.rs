@@ -153,10 +153,17 @@ async fn what_is_granted_with_a_run_takes_a_scope_and_keys_take_a_private_line()
         let taken = stage.send(None, proxied(true), request("POST", "/v1/runs", &token, Some(&body))).await;
         assert!(!taken.text.contains("keys_need_tls"), "{}", taken.text);
     }
-    let secret = json!({ "value": "sk-secret-sk-secret", "hosts": ["a.example"] });
+    let secret = json!({ "value": "sk-secret-sk-secret" });
     let admin = stage.token("default", &[Scope::Secrets]).await;
-    let put = request("PUT", "/v1/secrets/X", &admin, Some(&secret));
-    assert_eq!(stage.send(None, far, put).await.refused().1, "keys_need_tls");
+    let all = json!({ "secrets": [{ "name": "X", "value": "sk-secret-sk-secret" }] });
+    for (method, path, body) in [
+        ("PUT", "/v1/secrets/X", &secret),
+        ("POST", "/v1/secrets/X/rotate", &secret),
+        ("POST", "/v1/secrets/import", &all),
+    ] {
+        let sent = request(method, path, &admin, Some(body));
+        assert_eq!(stage.send(None, far, sent).await.refused().1, "keys_need_tls", "{path}");
+    }
 }
 
 #[tokio::test]

@@ -1,0 +1,231 @@
+//! `orch secrets import`: everything that a .env file holds, or nothing.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use orch_server::Failure;
+use orch_server::secrets::new_secret_name;
+use orch_vault::{Secret, SecretMeta, SecretName, ValueError};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use zeroize::Zeroizing;
+
+use super::Keeping;
+use super::row::Row;
+use super::set::{say_who_opens_it, warn_about};
+use crate::args::ImportArgs;
+use crate::printer::{Printer, harmless};
+use crate::table::{Side, Table};
+use crate::wire::{Installation, broken_pipe};
+
+mod dotenv;
+
+use dotenv::Line;
+
+/// The largest file that is read, in bytes.
+const LARGEST: u64 = 1024 * 1024;
+
+#[derive(Deserialize)]
+struct Stored {
+    secrets: Vec<StoredRow>,
+}
+
+#[derive(Deserialize)]
+struct StoredRow {
+    #[serde(flatten)]
+    secret: Row,
+    replaced: bool,
+}
+
+/// What would become of one line.
+struct Planned {
+    line: usize,
+    name: String,
+    what: What,
+}
+
+enum What {
+    New,
+    /// In the place of this version.
+    Replace(u64),
+    /// Not, and why.
+    Refuse(String),
+}
+
+pub(super) fn run<'a>(
+    here: &'a Installation,
+    find: impl FnOnce() -> Result<Keeping<'a>, Failure>,
+    args: &ImportArgs,
+    printer: Printer,
+) -> Result<(), Failure> {
+    let text = read(&args.file, printer)?;
+    let lines = dotenv::parse(&text).map_err(|wrong| {
+        let (file, line, column) = (args.file.display(), wrong.line, wrong.column);
+        Failure::usage("env_file_invalid", format!("{file}, line {line}, column {column}: {}", wrong.why))
+            .detail("line", line)
+            .detail("column", column)
+    })?;
+    let file = args.file.display().to_string();
+    if lines.is_empty() {
+        return Err(Failure::usage("env_file_invalid", format!("{file} holds nothing to import")));
+    }
+    let literal: Vec<String> =
+        lines.iter().filter(|line| line.dollar).map(|line| line.number.to_string()).collect();
+    if !literal.is_empty() {
+        let which = if literal.len() == 1 { "line" } else { "lines" };
+        printer.note(&format!("a $ is a $: no variable was replaced ({which} {})", literal.join(", ")));
+    }
+    let keeping = find()?;
+    let (plan, values) = plan(lines, (here, &keeping.rows()?), args.overwrite);
+    let refused = plan.iter().any(|planned| matches!(planned.what, What::Refuse(_)));
+    if args.dry_run {
+        return show(&plan, !refused, printer);
+    }
+    if refused {
+        return Err(refusal(&file, &plan));
+    }
+    let first = matches!(keeping, Keeping::Here(_)) && !here.vault.store.exists();
+    let answer = keeping.import(values, args.overwrite)?;
+    if printer.json() {
+        return printer.result_json(&answer).or_else(broken_pipe);
+    }
+    let Stored { secrets } = keeping.typed("POST /v1/secrets/import", answer)?;
+    if first {
+        say_who_opens_it(here, printer)?;
+    }
+    for StoredRow { secret, replaced } in &secrets {
+        let how = if *replaced { "replaced, " } else { "" };
+        printer.note(&format!(
+            "stored {}, {how}version {}{}",
+            secret.name,
+            secret.version,
+            keeping.elsewhere()
+        ));
+    }
+    for StoredRow { secret, .. } in &secrets {
+        warn_about(secret, printer);
+    }
+    printer.note(&format!("{file} still holds the values: delete it"));
+    Ok(())
+}
+
+fn plan(
+    lines: Vec<Line>,
+    (here, rows): (&Installation, &[Row]),
+    overwrite: bool,
+) -> (Vec<Planned>, Vec<(SecretName, Secret)>) {
+    let mut plan: Vec<Planned> = Vec::new();
+    let mut values: Vec<(SecretName, Secret)> = Vec::new();
+    for Line { number, name: said, value, .. } in lines {
+        let name = match new_secret_name(&said, &here.catalog) {
+            Ok(name) => name,
+            // Something else than a name may stand there: it is not repeated.
+            Err(failure) => {
+                let why = failure.message().to_owned();
+                plan.push(Planned { line: number, name: String::new(), what: What::Refuse(why) });
+                continue;
+            }
+        };
+        let before = rows.iter().find(|row| row.name == name.as_str());
+        let meta = SecretMeta {
+            never_in_header: before.is_some_and(|row| row.never_in_header),
+            ..SecretMeta::default()
+        };
+        let twice = plan.iter().find(|planned| planned.name == name.as_str()).map(|planned| planned.line);
+        let what = match (twice, meta.accepts(&value), before) {
+            (Some(line), ..) => What::Refuse(format!("line {line} has that name already")),
+            (None, Err(why), _) => What::Refuse(refused(&name, &why)),
+            (None, Ok(()), Some(_)) if !overwrite => {
+                What::Refuse("the vault holds it already; --overwrite replaces it".to_owned())
+            }
+            (None, Ok(()), Some(row)) => What::Replace(row.version),
+            (None, Ok(()), None) => What::New,
+        };
+        plan.push(Planned { line: number, name: name.to_string(), what });
+        values.push((name, value));
+    }
+    (plan, values)
+}
+
+/// Why a value is not taken, and how it could be.
+fn refused(name: &SecretName, why: &ValueError) -> String {
+    let way = match why {
+        ValueError::Short(_) => format!("; if it is a secret: orch secrets set {name} --allow-short"),
+        ValueError::LineBreak => format!("; orch secrets set {name} --multiline takes it"),
+        _ => String::new(),
+    };
+    format!("{why}{way}")
+}
+
+/// The plan is the result, whatever it says: nothing has failed.
+fn show(plan: &[Planned], works: bool, printer: Printer) -> Result<(), Failure> {
+    if printer.json() {
+        let rows: Vec<Value> = plan.iter().map(Planned::document).collect();
+        return printer.result_json(&json!({ "plan": rows, "works": works })).or_else(broken_pipe);
+    }
+    printer.result(&harmless(&table(plan).text())).or_else(broken_pipe)?;
+    printer.note(match works {
+        true => "nothing was stored: this is what would be",
+        false => "nothing was stored, and nothing would be: all of it goes in, or none",
+    });
+    Ok(())
+}
+
+fn table(plan: &[Planned]) -> Table {
+    let mut table = Table::new(&[("line", Side::Right), ("name", Side::Left), ("", Side::Left)]);
+    for planned in plan {
+        let what = match &planned.what {
+            What::New => "new".to_owned(),
+            What::Replace(version) => format!("replaces version {version}"),
+            What::Refuse(why) => format!("refused: {why}"),
+        };
+        table.row([planned.line.to_string(), planned.name.clone(), what]);
+    }
+    table
+}
+
+fn refusal(file: &str, plan: &[Planned]) -> Failure {
+    let lines: Vec<String> = plan.iter().filter_map(Planned::refusal).collect();
+    let rows: Vec<Value> = plan.iter().map(Planned::document).collect();
+    Failure::usage("import_refused", format!("nothing of {file} was stored:\n  {}", lines.join("\n  ")))
+        .hint("take these lines out of the file, or set them one by one")
+        .detail("plan", rows)
+}
+
+impl Planned {
+    fn document(&self) -> Value {
+        let (action, why) = match &self.what {
+            What::New => ("new", None),
+            What::Replace(_) => ("replace", None),
+            What::Refuse(why) => ("refuse", Some(why)),
+        };
+        let name = (!self.name.is_empty()).then_some(&self.name);
+        json!({ "line": self.line, "name": name, "action": action, "why": why })
+    }
+
+    fn refusal(&self) -> Option<String> {
+        let What::Refuse(why) = &self.what else { return None };
+        let name = if self.name.is_empty() { String::new() } else { format!(" {}", self.name) };
+        Some(format!("line {}{name}: {why}", self.line))
+    }
+}
+
+/// The whole file, in memory that is cleared again. That others can read it is worth a word.
+fn read(path: &Path, printer: Printer) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let unreadable = |e: &std::io::Error| Failure::file("value_unreadable", "read", path, e);
+    let file = File::open(path).map_err(|e| unreadable(&e))?;
+    let meta = file.metadata().map_err(|e| unreadable(&e))?;
+    // A pipe has a mode of its own, and nobody else reads it.
+    if meta.is_file() && meta.permissions().mode() & 0o077 != 0 {
+        printer.warn(&format!("others can read {}: its values may be known to them", path.display()));
+    }
+    // All of it at once: a buffer that grows leaves copies behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(LARGEST as usize + 2));
+    file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(|e| unreadable(&e))?;
+    if bytes.len() as u64 > LARGEST {
+        return Err(Failure::usage("env_file_invalid", format!("{} is larger than 1 MiB", path.display())));
+    }
+    Ok(bytes)
+}
