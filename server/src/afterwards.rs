@@ -161,7 +161,7 @@ mod tests {
 
     /// The hosts of refusals, and the words for why, as they go on record.
     fn refused(decisions: &[Decision], totals: Totals) -> Vec<(String, String)> {
-        let events = of_run(&RunId::random(), &[], decisions, totals).into_iter();
+        let events = of_run(&RunId::random(), &[], (decisions, totals), &Spent::new()).into_iter();
         let said = |event| match event {
             AuditEvent::Denied { host, reason, .. } => (host, reason),
             other => panic!("{other:?}"),
@@ -192,12 +192,16 @@ mod tests {
             run: "run".to_owned(),
             secret: "TOKEN".parse().expect("a name"),
             host: "*.example.com".to_owned(),
+            grant: Some(GrantId::new(3)),
         };
         let hosts: Vec<String> = (0..MOST_PLACES + 10).map(|n| format!("h{n}.example.com")).collect();
         let decisions: Vec<Decision> = hosts.iter().map(|host| decided(Outcome::Allowed, host)).collect();
-        let events = of_run(&RunId::random(), &[planned.clone()], &decisions, totals(0));
+        let events = of_run(&RunId::random(), &[planned.clone()], (&decisions, totals(0)), &Spent::new());
         let count = |event: &AuditEvent| match event {
-            AuditEvent::UseCounted { host, uses, complete: true, .. } => (host.clone(), *uses),
+            AuditEvent::UseCounted { host, uses, complete: true, grant, .. } => {
+                assert_eq!(grant.is_some(), host != ELSEWHERE, "{host}");
+                (host.clone(), *uses)
+            }
             other => panic!("{other:?}"),
         };
         let counts: Vec<(String, u64)> = events.iter().map(count).collect();
@@ -205,6 +209,29 @@ mod tests {
         assert!(counts.contains(&(ELSEWHERE.to_owned(), 10)), "{counts:?}");
         let lost = of_lost(&[planned.clone(), planned]);
         assert!(matches!(&lost[..], [AuditEvent::UseCounted { uses: 0, complete: false, .. }]), "{lost:?}");
+    }
+
+    #[test]
+    fn what_calls_cost_is_told_once_with_the_grant_that_let_them() {
+        let host = "api.openai.com";
+        let planned = PlannedUse {
+            run: "run".to_owned(),
+            secret: "OPENAI_API_KEY".parse().expect("a name"),
+            host: host.to_owned(),
+            grant: Some(GrantId::new(1)),
+        };
+        let spent = Spent::from([("OPENAI_API_KEY".to_owned(), 700), ("FROM_A_FLAG".to_owned(), 9)]);
+        // Also when none of the requests was kept.
+        for (decisions, uses) in [(vec![decided(Outcome::Allowed, host)], 1), (Vec::new(), 0)] {
+            let mut decisions = decisions;
+            decisions.iter_mut().for_each(|decision| decision.injected = vec!["OPENAI_API_KEY".to_owned()]);
+            let kept = (decisions.as_slice(), totals(0));
+            let events = of_run(&RunId::random(), std::slice::from_ref(&planned), kept, &spent);
+            let [AuditEvent::UseCounted { uses: counted, grant, cost_micro_usd, .. }] = &events[..] else {
+                panic!("{events:?}");
+            };
+            assert_eq!((*counted, *grant, *cost_micro_usd), (uses, planned.grant, 700));
+        }
     }
 
     #[test]

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use orch_manifests::{Auth, Catalog, Manifest, Provider, RunId, Slug};
 use orch_proxy::Credential;
 use orch_vault::{
-    AuditEvent, Depth, FlagKey, GrantId, KeyRef, Missing, OpenMode, PlannedUse, Secret, SecretName, Source, Vault,
-    VaultLocation, Wanted, resolve_keys,
+    AuditEvent, Depth, FlagKey, GrantId, KeyRef, Missing, OpenMode, PlannedUse, Secret, SecretName, Source,
+    Vault, VaultLocation, Wanted, resolve_keys,
 };
 use ring::rand::{SecureRandom, SystemRandom};
 

@@ -403,7 +403,7 @@ fn a_provider_s_key_is_for_whom_its_owner_says() {
     let agents = |agent: &str| GrantTerms { agents: vec![agent.to_owned()], ..GrantTerms::default() };
     stage.store("OPENAI_API_KEY", KEY, grant(agents("acme/x")));
     let keys = stage.ask(&["openai"], &Said::default()).expect("keys");
-    assert_eq!(keys.uses[0].grant.map(orch_vault::GrantId::get), Some(1));
+    assert_eq!(keys.uses[0].grant.map(GrantId::get), Some(1));
     assert!(keys.ungranted.is_empty(), "on the user's own machine a name is enough");
 
     stage.store("OPENAI_API_KEY", KEY, grant(agents("acme/y")));

@@ -39,8 +39,8 @@ fn uncounted(vault: &Vault, runs: &BTreeSet<String>) -> Result<Vec<PlannedUse>, 
     let mut planned: BTreeMap<String, Vec<PlannedUse>> = BTreeMap::new();
     vault.audit_after(None, &mut |record| {
         match record.event {
-            AuditEvent::UsePlanned { run, secret, host } if runs.contains(&run) => {
-                planned.entry(run.clone()).or_default().push(PlannedUse { run, secret, host });
+            AuditEvent::UsePlanned { run, secret, host, grant } if runs.contains(&run) => {
+                planned.entry(run.clone()).or_default().push(PlannedUse { run, secret, host, grant });
             }
             AuditEvent::UseCounted { run, .. } => {
                 planned.remove(&run);
