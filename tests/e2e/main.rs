@@ -16,6 +16,7 @@ mod gemini;
 mod hostile;
 mod injection;
 mod keys;
+mod lent;
 mod lifecycle;
 mod login;
 mod owners;
