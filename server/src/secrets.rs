@@ -78,7 +78,7 @@ pub fn grant_id(text: &str) -> Result<GrantId, Failure> {
 /// # Errors
 /// When the vault cannot be read.
 pub(crate) async fn list(keeper: &Keeper, workspace: &str, catalog: &Catalog) -> Result<Value, Failure> {
-    look(keeper, (workspace, catalog), |vault, catalog| all(vault, catalog)).await
+    look(keeper, (workspace, catalog), all).await
 }
 
 /// `GET /v1/secrets/{name}`.

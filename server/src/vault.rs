@@ -1,15 +1,22 @@
 //! `/v1/vault` and `/v1/audit`: what a vault is like, whether it is sound, and what happened in it.
 
+<<<<<<< HEAD
 use std::ops::ControlFlow;
 
 use orch_vault::{AuditRecord, Finding, OpenMode, SlotInfo, SlotKind, Vault, VaultStatus, Verification};
+=======
+use data_encoding::BASE64;
+use orch_vault::{
+    AuditEvent, AuditRecord, Finding, OpenMode, SlotInfo, SlotKind, Vault, VaultStatus, Verification,
+};
+>>>>>>> h/cli
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use crate::failure::Failure;
 use crate::keeper::{Keeper, VaultAt};
-use crate::secrets::Written;
+use crate::secrets::{GrantSaid, Written};
 
 /// A status as the contract has it; without a vault, nothing but that there is none.
 #[must_use]
@@ -71,7 +78,19 @@ pub fn recorded(record: &AuditRecord) -> Value {
     if let Ok(Value::Object(event)) = serde_json::to_value(&record.event) {
         fields.extend(event);
     }
+    if let AuditEvent::SecretGranted { terms, .. } = &record.event {
+        fields.insert("terms".to_owned(), said(&GrantSaid::from(terms)));
+    }
     Value::Object(fields)
+}
+
+/// The terms of a grant in the contract's words; what narrows nothing is left out.
+fn said(terms: &GrantSaid) -> Value {
+    let mut terms = serde_json::to_value(terms).unwrap_or_default();
+    if let Some(fields) = terms.as_object_mut() {
+        fields.retain(|_, value| !value.is_null() && *value != json!([]));
+    }
+    terms
 }
 
 fn written(at: OffsetDateTime) -> String {

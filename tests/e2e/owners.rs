@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use orch_tests::home::Home;
 use orch_tests::needle::{self, Needle};
 use orch_tests::orch::{Orch, Outcome};
+use orch_tests::pty;
 use serde_json::{Value, json};
 
 use crate::remote::Remote;
@@ -136,6 +137,18 @@ fn grants_are_given_kept_shown_and_taken_back(place: Place) {
         assert_eq!((&grant["methods"], &grant["paths"]), (&json!(["GET"]), &json!(["/repos/**"])));
         assert_eq!((&grant["place"], &grant["runs"]), (&json!({ "header": "x-token" }), &json!(3)));
     }
+    let log = match &owner {
+        Owner::Here(home) => orch(home).args(["vault", "audit"]),
+        Owner::There(remote, _) => remote.here(["vault", "audit"]),
+    };
+    let log = log.arg("--json").run().expect(0).json();
+    let granted =
+        log["records"].as_array().expect("records").iter().find(|record| record["event"] == "secret_granted");
+    let terms = &granted.expect("on record")["terms"];
+    assert_eq!(
+        (&terms["methods"], &terms["runs"], &terms["max_cost_usd"]),
+        (&json!(["GET"]), &json!(3), &Value::Null)
+    );
     // A value without any such flag changes nothing about them, and says so.
     owner.set("TOKEN", &[]).says("kept its 2 grants");
     assert_eq!(owner.row("TOKEN")["grants"], row["grants"]);
@@ -359,6 +372,23 @@ fn a_file_of_many_lines_is_kept_out_of_headers() {
     let said =
         orch(&home).args(["secrets", "set", "TOKEN", "-"]).stdin(format!("{TOKEN}\r\n")).run().expect(0);
     assert!(said.stderr().contains("one newline at the end was taken off"), "{said}");
+}
+
+#[test]
+fn a_removal_is_asked_about_and_the_answer_is_no_unless_it_is_yes() {
+    let home = Home::new();
+    let set = ["secrets", "set", "TOKEN", "-", "--host", "a.example", "--agent", "acme/x"];
+    orch(&home).args(set).stdin(TOKEN).run().expect(0);
+    for (answer, code) in [("", 130), ("n", 130), ("sure", 130), ("y", 0)] {
+        let (terminal, mut keyboard) = pty::open();
+        let asked = orch(&home).args(["secrets", "rm", "TOKEN"]).env("TERM", "dumb").start_on(terminal);
+        asked.wait_says("Remove TOKEN? It cannot be read back or restored. [y/N]");
+        keyboard.answers(answer);
+        let outcome = asked.finish().expect(code);
+        assert!(outcome.stderr().contains("granted to acme/x toward a.example"), "{outcome}");
+        let list = orch(&home).args(["secrets", "list", "--json"]).run().expect(0).json();
+        assert_eq!(list["secrets"].as_array().map(Vec::len), Some(usize::from(code != 0)), "{answer:?}");
+    }
 }
 
 #[test]

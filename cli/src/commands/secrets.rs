@@ -28,7 +28,7 @@ pub(crate) fn run(args: SecretsArgs, printer: Printer) -> Result<ExitCode, Failu
     let here = Installation::open()?;
     let find = || Keeping::find(&here, args.local);
     match args.command {
-        SecretsCommand::Set(args) => set::run(&here, find, *args, printer),
+        SecretsCommand::Set(args) => set::run(&here, find, &args, printer),
         SecretsCommand::Rotate(args) => rotate::run(&here, find, &args, printer),
         SecretsCommand::List => list::run(&here, &find()?, printer),
         SecretsCommand::Rm(args) => rm::run(&here, find, &args, printer),

@@ -24,7 +24,7 @@ struct Stored {
 pub(super) fn run<'a>(
     here: &'a Installation,
     find: impl FnOnce() -> Result<Keeping<'a>, Failure>,
-    args: SetArgs,
+    args: &SetArgs,
     printer: Printer,
 ) -> Result<(), Failure> {
     let name = new_secret_name(&args.name, &here.catalog)?;
