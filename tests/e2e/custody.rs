@@ -98,7 +98,7 @@ fn a_credential_opens_the_vault_where_systemd_gives_it() {
             "--json",
         ])
     };
-    add().run().expect(2).silent().says("File exists");
+    add().run().expect(2).silent().says("is there already");
     fs::remove_file(&out).expect("ours");
     let added = add().run().expect(0).json();
     assert_eq!(added["slot"]["kind"], "systemd-credential");

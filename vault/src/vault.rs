@@ -24,7 +24,7 @@ mod swap;
 mod verify;
 
 use content::StoredMeta;
-pub use custody::{AddedSlot, NewSlot, Rekeyed, SlotInfo};
+pub use custody::{NewSlot, Rekeyed, SlotInfo};
 use state::State;
 pub use status::VaultStatus;
 pub use verify::{Finding, RowKindName, RowName, Verification};

@@ -1,5 +1,7 @@
 //! Who can open the vault: looking at its slots, adding and removing them, new keys for all of them.
 
+use std::path::PathBuf;
+
 use time::OffsetDateTime;
 
 use super::index::SLOTS_KEY;
@@ -7,10 +9,10 @@ use super::state::State;
 use super::{Vault, VaultLocation, writable};
 use crate::custody::{self, key_slot, passphrase_slot};
 use crate::error::Tampering;
-use crate::keyfile::{self, KeyFile};
+use crate::keyfile::KeyFile;
 use crate::place::Folder;
 use crate::slots::{self, Header, Slot, SlotId, SlotKey, SlotKind};
-use crate::{AuditEvent, Secret, VaultError, keychain};
+use crate::{AuditEvent, Secret, VaultError, credential, keychain};
 
 /// One of the vault's key slots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,8 +31,8 @@ pub enum NewSlot {
     File,
     /// A passphrase.
     Passphrase(Secret),
-    /// A fresh key that whoever asks for it makes a credential of.
-    SystemdCredential,
+    /// A fresh key, written to this new file (0600), for a credential to be made of it.
+    SystemdCredential(PathBuf),
     /// A fresh key in the keychain.
     Keychain,
 }
@@ -40,18 +42,10 @@ impl NewSlot {
         match self {
             NewSlot::File => SlotKind::File,
             NewSlot::Passphrase(_) => SlotKind::Passphrase,
-            NewSlot::SystemdCredential => SlotKind::SystemdCredential,
+            NewSlot::SystemdCredential(_) => SlotKind::SystemdCredential,
             NewSlot::Keychain => SlotKind::Keychain,
         }
     }
-}
-
-/// A slot that was added.
-pub struct AddedSlot {
-    /// The slot.
-    pub slot: SlotInfo,
-    /// The content of the credential, for a slot of that kind.
-    pub credential: Option<Secret>,
 }
 
 /// What a re-keying left.
@@ -74,11 +68,13 @@ impl Vault {
     }
 
     /// Adds a slot. There is one of a kind; with `replace`, a passphrase or credential takes the place of
-    /// the one that is there. No row is touched, and no other slot's key is needed.
+    /// the one that is there. No row is touched, and no other slot's key is needed. The new key is where it is
+    /// kept, durably, before the slot is: the one that is replaced opens the vault until then.
     ///
     /// # Errors
-    /// A slot of the kind that is there already, a refused passphrase, a keychain that does not work, storage.
-    pub fn add_slot(&mut self, new: NewSlot, replace: bool) -> Result<AddedSlot, VaultError> {
+    /// A slot of the kind that is there already, a refused passphrase, a keychain that does not work, a
+    /// credential's file that is there or cannot be written, storage.
+    pub fn add_slot(&mut self, new: NewSlot, replace: bool) -> Result<SlotInfo, VaultError> {
         let now = self.clock.now();
         let state = writable(self.mode, &mut self.state)?;
         let Header { mut slots, .. } = header(state)?;
@@ -88,12 +84,11 @@ impl Vault {
             return Err(VaultError::slots(format!("the vault has a {kind} slot already")));
         }
         let fresh = || SlotKey::for_vault(state.vault);
-        let mut credential = None;
         let slot = match new {
             NewSlot::Passphrase(passphrase) => passphrase_slot(&state.vault, &passphrase, &state.ring_key)?,
-            NewSlot::SystemdCredential => {
+            NewSlot::SystemdCredential(out) => {
                 let key = fresh()?;
-                credential = Some(Secret::new(keyfile::encode(&key).to_vec()));
+                credential::write_new(&out, &key)?;
                 key_slot(kind, &key, &state.ring_key)?
             }
             NewSlot::File => {
@@ -122,7 +117,7 @@ impl Vault {
         slots.push(slot);
         write(state, &slots, now, events.collect())?;
         let [slot] = added.as_slice() else { return Err(Tampering::Slots.into()) };
-        Ok(AddedSlot { slot: *slot, credential })
+        Ok(*slot)
     }
 
     /// Removes a slot, and its key from the key file or the keychain. The last one that this version can
@@ -264,3 +259,6 @@ fn with_key_file<T>(
 ) -> Result<T, VaultError> {
     act(&KeyFile::at(&location.key_file, &Folder::store(&location.store, false)?, true)?)
 }
+
+#[cfg(test)]
+mod tests;

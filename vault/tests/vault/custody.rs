@@ -99,6 +99,11 @@ fn credential_file(home: &Home, content: &Secret) -> PathBuf {
     let path = home.path().join("credential");
     let _ = fs::remove_file(&path);
     content.expose(|bytes| fs::write(&path, bytes)).unwrap();
+    handed_over(path)
+}
+
+/// With the mode that systemd gives a credential.
+fn handed_over(path: PathBuf) -> PathBuf {
     fs::set_permissions(&path, Permissions::from_mode(0o400)).unwrap();
     path
 }
@@ -112,8 +117,9 @@ fn with_every_slot() -> (Home, Custody, Arc<Fake>) {
     set(&mut vault, "A", CANARY);
     vault.add_slot(NewSlot::Keychain, false).unwrap();
     vault.add_slot(NewSlot::Passphrase(secret(PASSPHRASE)), false).unwrap();
-    let credential = vault.add_slot(NewSlot::SystemdCredential, false).unwrap().credential.unwrap();
-    let custody = custody.with_credential(credential_file(&home, &credential));
+    let credential = home.path().join("credential");
+    vault.add_slot(NewSlot::SystemdCredential(credential.clone()), false).unwrap();
+    let custody = custody.with_credential(handed_over(credential));
     (home, custody, keychain)
 }
 
@@ -172,11 +178,12 @@ fn there_is_one_slot_of_a_kind_and_a_passphrase_can_be_replaced() {
     for new in [
         NewSlot::File,
         NewSlot::Keychain,
-        NewSlot::SystemdCredential,
+        NewSlot::SystemdCredential(home.path().join("another")),
         NewSlot::Passphrase(secret(PASSPHRASE)),
     ] {
         assert_eq!(vault.add_slot(new, false).err().unwrap().kind(), ErrorKind::Slots);
     }
+    assert!(!home.path().join("another").exists(), "no key is made for a slot that is refused");
     let weak = vault.add_slot(NewSlot::Passphrase(secret("1234567")), true).err().unwrap();
     assert!(matches!(weak, VaultError::WeakPassphrase { .. }), "{weak}");
     vault.add_slot(NewSlot::Passphrase(secret("another passphrase")), true).unwrap();
@@ -188,6 +195,27 @@ fn there_is_one_slot_of_a_kind_and_a_passphrase_can_be_replaced() {
     let with = |passphrase| open(&home, &saying(Custody::default(), passphrase).0).map(|_| ());
     with("another passphrase").unwrap();
     assert!(matches!(with(PASSPHRASE), Err(VaultError::WrongPassphrase)));
+}
+
+#[test]
+fn a_credential_that_cannot_be_written_takes_no_slots_place() {
+    let (home, custody, _) = with_every_slot();
+    let mut vault = open(&home, &custody).unwrap();
+    let (before, credential) = (vault.slots().unwrap(), home.path().join("credential"));
+    for (out, kind) in
+        [(credential, ErrorKind::Place), (home.path().join("nowhere").join("file"), ErrorKind::Place)]
+    {
+        let error = vault.add_slot(NewSlot::SystemdCredential(out), true).unwrap_err();
+        assert_eq!(error.kind(), kind, "{error}");
+        assert_eq!(vault.slots().unwrap(), before);
+    }
+    let out = home.path().join("new");
+    vault.add_slot(NewSlot::SystemdCredential(out.clone()), true).unwrap();
+    assert_eq!(fs::metadata(&out).unwrap().permissions().mode() & 0o777, 0o600);
+    remove(&mut vault, SlotKind::File).unwrap();
+    drop(vault);
+    let custody = custody.with_credential(handed_over(out));
+    assert_eq!(in_use(&open(&home, &custody).unwrap()), SlotKind::SystemdCredential);
 }
 
 #[test]

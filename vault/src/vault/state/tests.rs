@@ -57,6 +57,14 @@ impl Store for Memory {
     }
 }
 
+impl State {
+    /// Puts something between a state and its store.
+    pub(in crate::vault) fn wrap_store(&mut self, wrap: impl FnOnce(Box<dyn Store>) -> Box<dyn Store>) {
+        let store = std::mem::replace(&mut self.store, Box::new(Memory::default()));
+        self.store = wrap(store);
+    }
+}
+
 fn opening(store: &Memory, identity: u64) -> Opening {
     let identity = (u64::MAX, identity);
     Opening {
