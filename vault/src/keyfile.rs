@@ -65,8 +65,17 @@ impl<'a> KeyFile<'a> {
 
     /// Reads the key. `None` when there is no file.
     pub(crate) fn read(&self) -> Result<Option<SlotKey>, VaultError> {
+        self.read_from(self.name)
+    }
+
+    /// Reads what [`KeyFile::write_next`] wrote.
+    pub(crate) fn read_next(&self) -> Result<Option<SlotKey>, VaultError> {
+        self.read_from(&self.next())
+    }
+
+    fn read_from(&self, name: &Path) -> Result<Option<SlotKey>, VaultError> {
         let Some(folder) = &self.folder else { return Ok(None) };
-        let Some(file) = folder.private_file(self.name, Access::Read)? else { return Ok(None) };
+        let Some(file) = folder.private_file(name, Access::Read)? else { return Ok(None) };
         let content = read_bounded(&file)
             .map_err(|error| VaultError::place(self.path, format!("cannot be read: {error}")))?;
         decode(&content).map(Some).map_err(|error| match error {

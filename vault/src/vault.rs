@@ -122,7 +122,13 @@ impl Vault {
         check_text("the workspace", &location.workspace)?;
         let state = open::open(location, mode, clock.now(), None, &mut State::load)?;
         let here = location.clone();
-        Ok(Vault { location: here, workspace: location.workspace.clone(), mode, clock, state })
+        let mut vault = Vault { location: here, workspace: location.workspace.clone(), mode, clock, state };
+        if vault.state.is_some() && mode != OpenMode::ReadOnlyIfExists {
+            // What keeps it from being done keeps nobody from what is in the vault: it is done another time, and a
+            // commit that failed has closed the store.
+            let _ = vault.settle_file_slots();
+        }
+        Ok(vault)
     }
 
     /// The workspace that this handle sees.

@@ -169,6 +169,7 @@ impl Vault {
     /// # Errors
     /// A slot whose key is not at hand: nothing was changed then. Storage.
     pub fn rekey(&mut self) -> Result<Rekeyed, VaultError> {
+        self.settle_file_slots()?;
         let now = self.clock.now();
         let state = writable(self.mode, &mut self.state)?;
         let location = &self.location;
@@ -211,16 +212,49 @@ impl Vault {
         state.opened_by = succeeded(state.opened_by, &before.slots, &slots);
         (state.ring, state.ring_key) = (ring, ring_key);
         write(state, &both, now, vec![AuditEvent::Rekeyed { term }])?;
-        for (old, _) in &replaced {
-            match old.kind {
-                SlotKind::File => {
-                    with_key_file(location, |file| file.take_next())?;
-                    write(state, &slots, now, Vec::new())?;
-                }
-                _ => keychain::forget(location.custody.keychain()?, &vault, &old.id),
-            }
+        let old_entries = replaced.iter().filter(|(old, _)| old.kind == SlotKind::Keychain);
+        for (old, _) in old_entries {
+            keychain::forget(location.custody.keychain()?, &vault, &old.id);
         }
-        Ok(Rekeyed { term, slots: infos(state, &slots) })
+        self.settle_file_slots()?;
+        let slots = self.slots()?;
+        Ok(Rekeyed { term, slots })
+    }
+
+    /// Ends a re-keying whose new header is in the store: takes the new key file into its place, and then
+    /// the slot of the one before out of the header. Whoever re-keys does so last; where that came to no end,
+    /// it is done by who opens the vault to change it. Without such slots there is nothing to do.
+    ///
+    /// # Errors
+    /// No key file that opens one of them, or one that cannot be replaced: nothing was changed then. Storage.
+    pub(super) fn settle_file_slots(&mut self) -> Result<(), VaultError> {
+        let now = self.clock.now();
+        let state = writable(self.mode, &mut self.state)?;
+        let Header { vault, mut slots, .. } = header(state)?;
+        let files = || slots.iter().filter(|slot| slot.kind == SlotKind::File);
+        if files().count() < 2 {
+            return Ok(());
+        }
+        let opened_by = |key: Option<SlotKey>| {
+            let key = key.filter(|key| key.vault == vault)?;
+            let slot = files().find(|slot| slot.id == key.slot)?;
+            slot.unwrap(&vault, &key.key).map(|_| slot.id)
+        };
+        let kept = with_key_file(&self.location, |file| {
+            // One that cannot be read was not written to its end, and so was never in the header.
+            if let Some(next) = opened_by(file.read_next().unwrap_or_default()) {
+                file.take_next()?;
+                return Ok(next);
+            }
+            let path = || file.path().to_owned();
+            let key = file.read()?.ok_or_else(|| VaultError::KeyMissing { path: path() })?;
+            opened_by(Some(key)).ok_or_else(|| VaultError::WrongKey { path: path() })
+        })?;
+        if files().any(|slot| slot.id == state.opened_by) {
+            state.opened_by = kept;
+        }
+        slots.retain(|slot| slot.kind != SlotKind::File || slot.id == kept);
+        write(state, &slots, now, Vec::new())
     }
 }
 

@@ -94,3 +94,61 @@ fn whenever_a_credential_is_replaced_one_that_was_written_opens() {
         assert_eq!([&old, &new].map(|path| path.as_path()).map(opens), expected, "{end:?}");
     }
 }
+
+/// All that a re-keying goes through: its first commit has old and new key, its second the new one alone.
+#[test]
+fn whenever_a_rekeying_is_cut_off_the_old_key_ends_and_the_next_one_works() {
+    for end in [End::Before(1), End::After(1), End::Before(2), End::After(2)] {
+        let home = tempfile::tempdir().unwrap();
+        let location = location(home.path());
+        drop(Vault::open(&location, OpenMode::Create).unwrap());
+        let old = fs::read(&location.key_file).unwrap();
+        cut_off(&location, end, |vault| drop(vault.rekey().unwrap()));
+
+        // Whoever only reads changes nothing, and gets in.
+        drop(Vault::open(&location, OpenMode::ReadOnlyIfExists).unwrap());
+        let vault = Vault::open(&location, OpenMode::WriteIfExists).unwrap();
+        let [slot] = vault.slots().unwrap()[..] else { panic!("{end:?}: {:?}", vault.slots()) };
+        assert!(slot.in_use, "{end:?}");
+        drop(vault);
+        let new = fs::read(&location.key_file).unwrap();
+        assert_eq!(new == old, end == End::Before(1), "{end:?}");
+        let terms = if new == old { 1 } else { 2 };
+        if new != old {
+            fs::write(&location.key_file, &old).unwrap();
+            let refused = Vault::open(&location, OpenMode::WriteIfExists).err();
+            assert!(matches!(refused, Some(VaultError::WrongKey { .. })), "{end:?}: {refused:?}");
+            fs::write(&location.key_file, &new).unwrap();
+        }
+        let rekeyed = Vault::open(&location, OpenMode::WriteIfExists).unwrap().rekey().unwrap();
+        assert_eq!((rekeyed.term, rekeyed.slots.len()), (terms + 1, 1), "{end:?}");
+        assert!(Vault::verify_at(&location).unwrap().is_sound());
+    }
+}
+
+/// A key file that is neither of the two: no slot is dropped on a guess.
+#[test]
+fn a_rekeying_that_was_cut_off_waits_for_its_key_file() {
+    let home = tempfile::tempdir().unwrap();
+    let mut location = location(home.path());
+    let passphrase = || Secret::new(b"five or six random words".to_vec());
+    location.custody = Custody::default().with_passphrase(std::sync::Arc::new(move |_| Ok(passphrase())));
+    let mut vault = Vault::open(&location, OpenMode::Create).unwrap();
+    vault.add_slot(NewSlot::Passphrase(passphrase()), false).unwrap();
+    drop(vault);
+    cut_off(&location, End::After(1), |vault| drop(vault.rekey().unwrap()));
+    let next = location.key_file.with_extension("key.next");
+    let [key, next_key] = [&location.key_file, &next].map(|path| fs::read(path).unwrap());
+    fs::remove_file(&next).unwrap();
+    fs::remove_file(&location.key_file).unwrap();
+    let mut vault = Vault::open(&location, OpenMode::WriteIfExists).unwrap();
+    assert_eq!(vault.slots().unwrap().len(), 3);
+    assert!(matches!(vault.rekey(), Err(VaultError::KeyMissing { .. })));
+    drop(vault);
+    // The old one alone: it is the one that is left.
+    fs::write(&location.key_file, &key).unwrap();
+    fs::set_permissions(&location.key_file, Permissions::from_mode(0o600)).unwrap();
+    assert_eq!(Vault::open(&location, OpenMode::WriteIfExists).unwrap().slots().unwrap().len(), 2);
+    assert_ne!(key, next_key);
+    assert_eq!(Vault::open(&location, OpenMode::WriteIfExists).unwrap().rekey().unwrap().slots.len(), 2);
+}
