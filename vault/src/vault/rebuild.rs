@@ -16,7 +16,7 @@ use crate::custody::key_slot;
 use crate::error::Tampering;
 use crate::keyfile::KeyFile;
 use crate::place::{Access, Folder, StoreLock};
-use crate::slots::{self, Header, SlotId, SlotKey, SlotKind};
+use crate::slots::{self, Header, Ring, SlotId, SlotKey, SlotKind};
 use crate::store::{Batch, SledStore, Store};
 use crate::{AuditEvent, Secret, VaultError};
 
@@ -69,7 +69,9 @@ impl Vault {
 
     /// Puts the vault of a backup in the place of the one at `location`, or of none. The one that is there
     /// stays until the new one was verified, and a crash at any moment leaves one of the two whole. Key slots
-    /// do not come back: the key file here opens the restored vault, and is written if there is none.
+    /// do not come back: the key file here opens the restored vault, and is written if there is none. Nor do
+    /// root keys: what is written from now on is sealed under a new term, since the backup may be from before
+    /// a [`Vault::rekey`].
     ///
     /// # Errors
     /// A wrong passphrase, a backup that is not authentic, another vault's key file, a vault in use, storage.
@@ -86,12 +88,16 @@ impl Vault {
         let folder = Folder::store(&location.store.with_file_name(&beside.next), true)?;
         let (ring_key, own) = (Key::random()?, own_slot(location, &folder, &content)?);
         let slot = key_slot(SlotKind::File, &own, &ring_key)?;
-        let header = slots::encode(&content.vault, std::slice::from_ref(&slot), &ring_key, &content.ring)?;
-        let anchor = parent.private_file(&beside.anchor, Access::Read)?.map(Anchor::new);
+        let ring = content.ring.with_new_term()?;
+        let header = slots::encode(&content.vault, std::slice::from_ref(&slot), &ring_key, &ring)?;
         // Later than whatever was there: a generation is never used twice.
-        let anchored = anchor.and_then(|anchor| anchor.read(&content.vault, &content.ring).ok().flatten());
-        let floor = anchored.map_or(0, |mark| mark.generation);
-        let change = (vec![(SLOTS_KEY.to_vec(), Some(header))], AuditEvent::Restored);
+        let anchor = parent.private_file(&beside.anchor, Access::Read)?.map(Anchor::new);
+        let floor = anchor.map_or(Ok(0), |anchor| anchor.claimed_generation())?;
+        let change = Change {
+            rows: vec![(SLOTS_KEY.to_vec(), Some(header))],
+            ring: Some(ring),
+            event: AuditEvent::Restored,
+        };
         Site { parent: &parent, beside: &beside, folder }.rebuild(
             content,
             (ring_key, slot.id),
@@ -132,7 +138,7 @@ impl Vault {
         let beside = Beside::of(&self.location.store)?;
         let folder = Folder::store(&self.location.store.with_file_name(&beside.next), true)?;
         // The header stays the row that it is: every slot opens what comes out.
-        let change = (Vec::new(), AuditEvent::Compacted);
+        let change = Change { rows: Vec::new(), ring: None, event: AuditEvent::Compacted };
         let content = Content { vault, ring, rows };
         Site { parent: &parent, beside: &beside, folder }.rebuild(content, keys, change, 0)
     }
@@ -152,7 +158,13 @@ fn own_slot(location: &VaultLocation, store: &Folder, content: &Content) -> Resu
     }
 }
 
-type Change = (Vec<(Vec<u8>, Option<Vec<u8>>)>, AuditEvent);
+/// What a rebuilt store has that the rows it is made of do not.
+struct Change {
+    rows: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    /// The ring in the header among `rows`, if that is another one.
+    ring: Option<Ring>,
+    event: AuditEvent,
+}
 
 /// Where a store is made. The caller holds the lock.
 struct Site<'a> {
@@ -187,8 +199,11 @@ impl Site<'_> {
         };
         let mut state = State::load(opening, &head.1)?;
         state.raise_generation(floor);
-        let (changes, event) = change;
-        state.commit(changes, (time::OffsetDateTime::now_utc(), ""), [event])?;
+        let Change { rows, ring, event } = change;
+        if let Some(ring) = ring {
+            state.ring = ring;
+        }
+        state.commit(rows, (time::OffsetDateTime::now_utc(), ""), [event])?;
         let mark = state.mark();
         let (vault, ring, _) = state.into_keys();
 

@@ -83,6 +83,32 @@ fn a_restoration_goes_back_and_nobody_else_does() {
     assert_eq!(get(&home.open(), "A"), Some((value_of("A").into_bytes(), 1)));
 }
 
+/// The backup's root keys are known to who has it; what comes after a restoration is under others.
+#[test]
+fn a_restoration_brings_no_old_root_key_back() {
+    let home = Home::in_memory_with(&["A"]);
+    let backup = home.open().backup(&passphrase()).unwrap();
+    let mut vault = home.open();
+    vault.rekey().unwrap();
+    for _ in 0..5 {
+        set(&mut vault, "A", CANARY);
+    }
+    let before = vault.status().unwrap().unwrap().generation;
+    drop(vault);
+    // The anchor that is there was written under a term that the backup does not know.
+    restore(&home, &backup).unwrap();
+    let term_of_head = || entries(&home)[b"h\0".as_slice()][2..6].to_vec();
+    assert_eq!(term_of_head(), [0, 0, 0, 2]);
+    let mut vault = home.open();
+    assert!(vault.status().unwrap().unwrap().generation > before);
+    assert_eq!(get(&vault, "A"), Some((value_of("A").into_bytes(), 1)));
+    assert_eq!(set(&mut vault, "A", CANARY).get(), 2);
+    assert_eq!(vault.rekey().unwrap().term, 3);
+    drop(vault);
+    assert_eq!(term_of_head(), [0, 0, 0, 3]);
+    assert!(Vault::verify_at(&home.location("default")).unwrap().is_sound());
+}
+
 #[test]
 fn what_cannot_be_restored_changes_nothing() {
     let home = Home::in_memory_with(&["A"]);

@@ -629,7 +629,7 @@ fn a_backup_of_a_vault_with_several_slots_is_restored_to_one() {
     restored.add_slot(NewSlot::Passphrase(secret("another passphrase")), false).unwrap();
     drop(restored);
     let (by_passphrase, _) = saying(Custody::default(), "another passphrase");
-    assert_eq!(open(&elsewhere, &by_passphrase).unwrap().rekey().unwrap().term, 3);
+    assert_eq!(open(&elsewhere, &by_passphrase).unwrap().rekey().unwrap().term, 4);
     fs::remove_file(elsewhere.key_file()).unwrap();
     let restored = open(&elsewhere, &by_passphrase).unwrap();
     assert_eq!((in_use(&restored), get(&restored, "A")), (SlotKind::Passphrase, Some((CANARY.to_vec(), 1))));
