@@ -25,6 +25,7 @@ mod verify;
 
 use content::StoredMeta;
 pub use custody::{NewSlot, Rekeyed, SlotInfo};
+use open::Held;
 use state::State;
 pub use status::VaultStatus;
 pub use verify::{Finding, RowKindName, RowName, Verification};
@@ -119,8 +120,17 @@ impl Vault {
         mode: OpenMode,
         clock: Box<dyn Clock>,
     ) -> Result<Vault, VaultError> {
+        Vault::open_held(location, mode, clock, Held::default())
+    }
+
+    fn open_held(
+        location: &VaultLocation,
+        mode: OpenMode,
+        clock: Box<dyn Clock>,
+        held: Held,
+    ) -> Result<Vault, VaultError> {
         check_text("the workspace", &location.workspace)?;
-        let state = open::open(location, mode, clock.now(), None, &mut State::load)?;
+        let state = open::open(location, mode, clock.now(), held, &mut State::load)?;
         let here = location.clone();
         let mut vault = Vault { location: here, workspace: location.workspace.clone(), mode, clock, state };
         if vault.state.is_some() && mode != OpenMode::ReadOnlyIfExists {

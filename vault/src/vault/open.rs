@@ -20,13 +20,21 @@ use crate::store::{SledStore, Store};
 /// Makes a state of a store that has a head: [`State::load`], or what else looks at it.
 pub(super) type Load<'a> = &'a mut dyn FnMut(Opening, &[u8]) -> Result<State, VaultError>;
 
-/// Opens the store at `location`, with `known` where it still holds. `None`: there is none, and `mode` does not
-/// create one.
+/// What whoever opens a store has of it already.
+#[derive(Default)]
+pub(super) struct Held {
+    /// Its lock, which is not let go of then.
+    pub(super) lock: Option<StoreLock>,
+    /// A key that opens it, if that still holds.
+    pub(super) known: Option<(Key, SlotId)>,
+}
+
+/// Opens the store at `location`. `None`: there is none, and `mode` does not create one.
 pub(super) fn open(
     location: &VaultLocation,
     mode: OpenMode,
     now: OffsetDateTime,
-    known: Option<(Key, SlotId)>,
+    held: Held,
     load: Load<'_>,
 ) -> Result<Option<State>, VaultError> {
     let create = mode == OpenMode::Create;
@@ -40,7 +48,7 @@ pub(super) fn open(
         }
     }
     let parent = Folder::parent_of(&location.store, create)?;
-    let lock = StoreLock::acquire(&parent, &beside.lock)?;
+    let lock = held.lock.map_or_else(|| StoreLock::acquire(&parent, &beside.lock), Ok)?;
     swap::finish(&parent, &beside)?;
     let folder = Folder::store(&location.store, create)?;
     let identity = folder.identity()?;
@@ -82,7 +90,7 @@ pub(super) fn open(
         (_, None) => Err(Tampering::HeadMissing.into()),
         (Some(header), Some(head)) => {
             let header = Header::parse(&header)?;
-            let (ring_key, opened_by) = match known {
+            let (ring_key, opened_by) = match held.known {
                 Some((ring_key, opened_by)) if header.open(&ring_key).is_ok() => (ring_key, opened_by),
                 _ => location.custody.unlock(&header, &key_file)?,
             };

@@ -5,10 +5,11 @@ use std::io::Read;
 use std::path::Path;
 
 use super::index::{HEAD_KEY, SLOTS_KEY};
+use super::open::{self, Held};
 use super::state::{Opening, State};
 use super::swap::{self, Beside};
 use super::verify::{Subject, inspect};
-use super::{OpenMode, Vault, VaultLocation, VaultStatus, open};
+use super::{OpenMode, SystemClock, Vault, VaultLocation, VaultStatus};
 use crate::anchor::Anchor;
 use crate::backup::{self, Content};
 use crate::crypto::Key;
@@ -104,8 +105,9 @@ impl Vault {
             change,
             floor,
         )?;
-        drop(lock);
-        let vault = Vault::open(location, OpenMode::WriteIfExists)?;
+        // Nobody gets in between: what is told of is what was restored.
+        let held = Held { lock: Some(lock), known: None };
+        let vault = Vault::open_held(location, OpenMode::WriteIfExists, Box::new(SystemClock), held)?;
         vault.status()?.ok_or_else(|| Tampering::RolledBack.into())
     }
 
@@ -122,25 +124,29 @@ impl Vault {
         let Some(state) = self.state.take() else { return Ok(None) };
         // Nobody is asked again for what opened it: a keychain may be locked by now.
         let known = Some((state.ring_key.copied(), state.opened_by));
-        let rebuilt = self.rebuild_from(state);
-        // One that could not be rebuilt is as it was.
-        self.state = open::open(&self.location, self.mode, self.clock.now(), known, &mut State::load)?;
+        let (lock, rebuilt) = self.rebuild_from(state);
+        // One that could not be rebuilt is as it was. Nobody gets in between, or the vault would be theirs.
+        let held = Held { lock, known };
+        self.state = open::open(&self.location, self.mode, self.clock.now(), held, &mut State::load)?;
         rebuilt?;
         Ok(self.status()?.map(|after| (before, after)))
     }
 
-    fn rebuild_from(&self, state: State) -> Result<(), VaultError> {
-        check_sound(&state.verify()?.findings)?;
-        let rows = state.all_rows()?;
+    fn rebuild_from(&self, state: State) -> (Option<StoreLock>, Result<(), VaultError>) {
+        let sound = state.verify().and_then(|report| check_sound(&report.findings));
+        let rows = sound.and_then(|()| state.all_rows());
         let keys = (state.ring_key.copied(), state.opened_by);
-        let (vault, ring, _lock) = state.into_keys();
-        let parent = Folder::parent_of(&self.location.store, false)?;
-        let beside = Beside::of(&self.location.store)?;
-        let folder = Folder::store(&self.location.store.with_file_name(&beside.next), true)?;
-        // The header stays the row that it is: every slot opens what comes out.
-        let change = Change { rows: Vec::new(), ring: None, event: AuditEvent::Compacted };
-        let content = Content { vault, ring, rows };
-        Site { parent: &parent, beside: &beside, folder }.rebuild(content, keys, change, 0)
+        let (vault, ring, lock) = state.into_keys();
+        let rebuilt = rows.and_then(|rows| {
+            let parent = Folder::parent_of(&self.location.store, false)?;
+            let beside = Beside::of(&self.location.store)?;
+            let folder = Folder::store(&self.location.store.with_file_name(&beside.next), true)?;
+            // The header stays the row that it is: every slot opens what comes out.
+            let change = Change { rows: Vec::new(), ring: None, event: AuditEvent::Compacted };
+            let content = Content { vault, ring, rows };
+            Site { parent: &parent, beside: &beside, folder }.rebuild(content, keys, change, 0)
+        });
+        (lock, rebuilt)
     }
 }
 

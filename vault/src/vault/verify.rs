@@ -9,8 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::content::{self, StoredMeta};
 use super::index::{AFTER_AUDIT, AUDIT_PREFIX, HEAD_KEY, Index, SLOTS_KEY, audit_sequence, kind_of};
+use super::open::{self, Held};
 use super::state::State;
-use super::{OpenMode, Vault, VaultLocation, open};
+use super::{OpenMode, Vault, VaultLocation};
 use crate::anchor::{self, Anchor};
 use crate::audit::{self, Tip};
 use crate::error::Tampering;
@@ -111,7 +112,8 @@ impl Vault {
             // There is nothing to open: looking is all.
             Err(VaultError::ReadOnly)
         };
-        let opened = open::open(location, OpenMode::ReadOnlyIfExists, SystemClock.now(), None, &mut look);
+        let opened =
+            open::open(location, OpenMode::ReadOnlyIfExists, SystemClock.now(), Held::default(), &mut look);
         match (outcome, opened.map(|_| ())) {
             (Some(outcome), _) => outcome,
             (None, Ok(())) => Ok(Verification::default()),

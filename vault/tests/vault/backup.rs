@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::sync::mpsc;
 
 use orch_vault::{AuditEvent, ErrorKind, OpenMode, Secret, Tampering, Vault, VaultError};
 
@@ -142,6 +143,29 @@ fn what_is_not_sound_is_not_backed_up() {
     assert!(matches!(refused, VaultError::Unsound { .. }), "{refused}");
     assert!(matches!(vault.compact(), Err(VaultError::Unsound { .. })));
     assert_eq!(get(&vault, "A"), Some((value_of("A").into_bytes(), 1)));
+}
+
+/// Somebody who waits for the vault gets it when it is done with, and not while one store takes another's place.
+#[test]
+fn nobody_gets_in_while_the_store_is_rebuilt() {
+    let home = Home::in_memory_with(&["A"]);
+    let mut vault = home.open();
+    let lock = fs::File::open(home.store().with_extension("lock")).unwrap();
+    let (got, waiting) = mpsc::channel();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            lock.lock().unwrap();
+            got.send(()).unwrap();
+        });
+        for round in 1..4 {
+            let compacted = vault.compact();
+            assert!(waiting.try_recv().is_err(), "round {round}");
+            compacted.unwrap().unwrap();
+        }
+        assert_eq!(get(&vault, "A").unwrap().1, 1);
+        drop(vault);
+        waiting.recv().unwrap();
+    });
 }
 
 /// 10,000 rotations of a few secrets, as months of use would leave them.
