@@ -27,8 +27,10 @@ fn a_backup_is_restored_on_another_machine() {
     let mut vault = home.open();
     vault.remove(&name("GONE")).unwrap();
     let backup = vault.backup(&passphrase()).unwrap();
-    let file = home.path().join("vault.backup");
+    let (file, somebodys) = (home.path().join("vault.backup"), home.path().join("vault.backup.new"));
+    fs::write(&somebodys, b"somebody's").unwrap();
     Vault::write_backup(&file, &backup).unwrap();
+    assert_eq!(fs::read(&somebodys).unwrap(), b"somebody's");
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     let again = Vault::write_backup(&file, b"something else").unwrap_err();
     assert_eq!(again.kind(), ErrorKind::Place);
