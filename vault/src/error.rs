@@ -118,6 +118,14 @@ pub enum VaultError {
         /// The key file.
         key_file: PathBuf,
     },
+    /// The vault has grown beyond what a backup holds.
+    #[error("a backup would have {bytes} bytes, and at most {most} are read again")]
+    BackupTooLarge {
+        /// How many it would have, about.
+        bytes: u64,
+        /// The most.
+        most: u64,
+    },
     /// What is not sound is neither backed up nor put in the place of anything.
     #[error("the vault is not sound: {}", .findings.join("; "))]
     Unsound {
@@ -296,7 +304,9 @@ impl VaultError {
             VaultError::Tampered(_) | VaultError::KdfBounds { .. } | VaultError::Unsound { .. } => {
                 ErrorKind::Tampered
             }
-            VaultError::Storage { .. } | VaultError::Sealed => ErrorKind::Storage,
+            VaultError::Storage { .. } | VaultError::Sealed | VaultError::BackupTooLarge { .. } => {
+                ErrorKind::Storage
+            }
             VaultError::Conflict { .. } => ErrorKind::Conflict,
             VaultError::Expired { .. } => ErrorKind::Expired,
             VaultError::Value(_) | VaultError::Meta(_) | VaultError::Text { .. } | VaultError::ReadOnly => {

@@ -19,23 +19,28 @@ use crate::keyfile::KeyFile;
 use crate::place::{Access, Folder, StoreLock};
 use crate::slots::{self, Header, Ring, SlotId, SlotKey, SlotKind};
 use crate::store::{Batch, SledStore, Store};
-use crate::{AuditEvent, Secret, VaultError};
+use crate::{AuditEvent, Secret, VaultError, passphrase};
 
 /// How much is written at once while a store is made, in bytes.
 const BATCH_BYTES: usize = 1 << 20;
+/// More than the record of a backup takes, and what a backup has beside the rows.
+const ROOM_FOR_A_RECORD: u64 = 1 << 20;
 
 impl Vault {
-    /// A backup of the whole store, all workspaces, sealed under a passphrase: it opens on any machine. That
-    /// it was made is put on record first, and only what is sound is backed up. Works in a vault opened for
-    /// reading.
+    /// A backup of the whole store, all workspaces, sealed under a passphrase: it opens on any machine. Only
+    /// what is sound is backed up, and that it is made is put on record, in the backup as well. Works in a
+    /// vault opened for reading.
     ///
     /// # Errors
-    /// No vault, a refused passphrase, findings of a verification, storage.
+    /// No vault, a refused passphrase, findings of a verification, more than a backup holds, storage.
     pub fn backup(&mut self, passphrase: &Secret) -> Result<Vec<u8>, VaultError> {
         let now = self.clock.now();
         let state = self.state.as_mut().ok_or(VaultError::ReadOnly)?;
-        state.commit(Vec::new(), (now, &self.workspace), [AuditEvent::BackedUp])?;
+        // What refuses a backup comes before the record of it.
+        passphrase::check_new(passphrase)?;
         check_sound(&state.verify()?.findings)?;
+        backup::check_size(state.extent()?.live_bytes + ROOM_FOR_A_RECORD)?;
+        state.commit(Vec::new(), (now, &self.workspace), [AuditEvent::BackedUp])?;
         backup::seal(passphrase, &state.vault, &state.ring, &state.all_rows()?)
     }
 

@@ -129,6 +129,12 @@ fn what_cannot_be_restored_changes_nothing() {
     assert_eq!(get(&home.open(), "A"), Some((value_of("A").into_bytes(), 1)));
     assert_eq!(get(&other.open(), "B"), Some((value_of("B").into_bytes(), 1)));
 
+    // Nor is what is not backed up on record.
+    let weak = home.open().backup(&Secret::new(b"short".to_vec())).unwrap_err();
+    assert!(matches!(weak, VaultError::WeakPassphrase { .. }), "{weak}");
+    let backed_up = events(&home.open()).into_iter().filter(|event| *event == AuditEvent::BackedUp).count();
+    assert_eq!(backed_up, 1);
+
     let nothing = Home::in_memory().try_open(OpenMode::ReadOnlyIfExists).unwrap().backup(&passphrase());
     assert!(matches!(nothing, Err(VaultError::ReadOnly)));
 }
@@ -141,8 +147,11 @@ fn what_is_not_sound_is_not_backed_up() {
     altered.get_mut([b"a".as_slice(), &[0; 7], &[1, 0]].concat().as_slice()).unwrap()[70] ^= 1;
     replace(&home, &altered);
     let mut vault = home.open();
+    let generation = |vault: &Vault| vault.status().unwrap().unwrap().generation;
+    let before = generation(&vault);
     let refused = vault.backup(&passphrase()).unwrap_err();
     assert!(matches!(refused, VaultError::Unsound { .. }), "{refused}");
+    assert_eq!(generation(&vault), before, "nothing says that there was a backup");
     assert!(matches!(vault.compact(), Err(VaultError::Unsound { .. })));
     assert_eq!(get(&vault, "A"), Some((value_of("A").into_bytes(), 1)));
 }
