@@ -14,7 +14,7 @@ use crate::keychain::{self, Keychain};
 use crate::keyfile::KeyFile;
 use crate::passphrase::{self, Derivation};
 use crate::row::VaultId;
-use crate::slots::{Header, Slot, SlotId, SlotKey, SlotKind};
+use crate::slots::{Slot, SlotId, SlotKey, SlotKind};
 use crate::{Secret, VaultError, credential};
 
 /// The order in which slots are tried.
@@ -126,15 +126,14 @@ impl Custody {
     /// The ring key of a vault, and the slot that gave it.
     pub(crate) fn unlock(
         &self,
-        header: &Header,
+        vault: &VaultId,
+        slots: &[Slot],
         key_file: &KeyFile<'_>,
     ) -> Result<(Key, SlotId), VaultError> {
         let mut problems = Vec::new();
         for kind in ORDER {
-            for slot in header.of_kind(kind) {
-                let opened = self
-                    .key_of(&header.vault, slot, key_file)
-                    .and_then(|key| unwrap(&header.vault, slot, &key));
+            for slot in slots.iter().filter(|slot| slot.kind == kind) {
+                let opened = self.key_of(vault, slot, key_file).and_then(|key| unwrap(vault, slot, &key));
                 match opened {
                     Ok(ring_key) => return Ok((ring_key, slot.id)),
                     Err(error @ (VaultError::Place { .. } | VaultError::Tampered(Tampering::Slots))) => {
@@ -149,7 +148,7 @@ impl Custody {
             return Err(VaultError::NoSlotOpens { problems });
         }
         Err(problems.pop().unwrap_or_else(|| VaultError::NoKnownSlot {
-            kinds: header.slots.iter().map(|slot| slot.kind.to_string()).collect(),
+            kinds: slots.iter().map(|slot| slot.kind.to_string()).collect(),
         }))
     }
 
@@ -306,7 +305,7 @@ mod tests {
     use super::*;
     use crate::ErrorKind;
     use crate::place::Folder;
-    use crate::slots;
+    use crate::slots::{self, Header};
 
     /// What unlocking says to a header with these slots, where no key file is.
     fn unlocked(vault: &VaultId, slots: &[Slot], ring_key: &Key, custody: &Custody) -> Option<VaultError> {
@@ -315,7 +314,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Folder::store(&folder.path().join("store"), true).unwrap();
         let path = folder.path().join("vault.key");
-        custody.unlock(&header, &KeyFile::at(&path, &store, false).unwrap()).err()
+        custody.unlock(&header.vault, &header.slots, &KeyFile::at(&path, &store, false).unwrap()).err()
     }
 
     #[test]

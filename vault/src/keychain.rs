@@ -87,9 +87,19 @@ pub(crate) fn load(keychain: &dyn Keychain, vault: &VaultId, slot: &SlotId) -> R
     })
 }
 
-/// Forgets a key. What cannot be removed opens nothing any more, so that is no failure.
-pub(crate) fn forget(keychain: &dyn Keychain, vault: &VaultId, slot: &SlotId) {
-    let _ = keychain.remove(&entry(vault, slot));
+/// Forgets a key; else, what to say of the entry that stays. It opens nothing any more, so that is no failure.
+pub(crate) fn forget(
+    keychain: Result<&dyn Keychain, VaultError>,
+    vault: &VaultId,
+    slot: &SlotId,
+) -> Option<String> {
+    let name = entry(vault, slot);
+    let problem = match keychain.map(|keychain| keychain.remove(&name)) {
+        Ok(Ok(())) => return None,
+        Ok(Err(error)) => error.0,
+        Err(error) => error.to_string(),
+    };
+    Some(format!("the keychain keeps the old key, which opens nothing any more, as {name}: {problem}"))
 }
 
 fn entry(vault: &VaultId, slot: &SlotId) -> String {

@@ -72,6 +72,6 @@ pub use resolution::{
 pub use secret::Secret;
 pub use slots::{SlotId, SlotKind};
 pub use vault::{
-    Clock, Finding, NewSlot, OpenMode, PlannedUse, Rekeyed, RowKindName, RowName, SlotInfo, SystemClock,
-    Vault, VaultLocation, VaultStatus, Verification,
+    Clock, Finding, NewSlot, OpenMode, PlannedUse, Rekeyed, RemovedSlot, RowKindName, RowName, SlotInfo,
+    SystemClock, Vault, VaultLocation, VaultStatus, Verification,
 };

@@ -197,11 +197,6 @@ impl Header {
         Ok(Header { vault, slots, sealed_ring: rest.0.to_vec(), body: body.to_vec(), mac: *mac })
     }
 
-    /// The slots of one kind.
-    pub(crate) fn of_kind(&self, kind: SlotKind) -> impl Iterator<Item = &Slot> {
-        self.slots.iter().filter(move |slot| slot.kind == kind)
-    }
-
     /// Checks that the header is as it was written, and opens the ring.
     pub(crate) fn open(&self, ring_key: &Key) -> Result<Ring, VaultError> {
         let expected = crypto::mac(&crypto::derive(ring_key, &self.vault, Label::Slots), &[&self.body]);

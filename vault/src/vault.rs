@@ -24,7 +24,7 @@ mod swap;
 mod verify;
 
 use content::StoredMeta;
-pub use custody::{NewSlot, Rekeyed, SlotInfo};
+pub use custody::{NewSlot, Rekeyed, RemovedSlot, SlotInfo};
 use open::Held;
 use state::State;
 pub use status::VaultStatus;

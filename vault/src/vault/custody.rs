@@ -48,6 +48,15 @@ impl NewSlot {
     }
 }
 
+/// A slot that was removed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemovedSlot {
+    /// The slot.
+    pub slot: SlotInfo,
+    /// What stayed where the slot's key was kept, and why.
+    pub left_behind: Option<String>,
+}
+
 /// What a re-keying left.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rekeyed {
@@ -55,6 +64,8 @@ pub struct Rekeyed {
     pub term: u32,
     /// The slots.
     pub slots: Vec<SlotInfo>,
+    /// What stayed where old keys were kept, and why.
+    pub left_behind: Vec<String>,
 }
 
 impl Vault {
@@ -120,15 +131,15 @@ impl Vault {
         Ok(*slot)
     }
 
-    /// Removes a slot, and its key from the key file or the keychain. The last one that this version can
-    /// open stays.
+    /// Removes a slot, and its key from the key file or the keychain. Another one has to open the vault here
+    /// and now, or nobody might.
     ///
     /// Who kept the slot's key and a copy of the store can still open what the copy holds, and later
     /// versions of it: [`Vault::rekey`] ends the second.
     ///
     /// # Errors
-    /// No such slot, the last one, storage.
-    pub fn remove_slot(&mut self, id: SlotId) -> Result<SlotInfo, VaultError> {
+    /// No such slot, the last one that opens, storage.
+    pub fn remove_slot(&mut self, id: SlotId) -> Result<RemovedSlot, VaultError> {
         let now = self.clock.now();
         let state = writable(self.mode, &mut self.state)?;
         let Header { mut slots, .. } = header(state)?;
@@ -142,23 +153,29 @@ impl Vault {
                 slot.kind
             )));
         }
+        let unlocked =
+            with_key_file(&self.location, |file| self.location.custody.unlock(&state.vault, &slots, file));
+        if let Err(error) = unlocked {
+            return Err(VaultError::slots(format!(
+                "the {} slot stays: no other one opens the vault here ({error}); have the key of another one at hand, or add one first",
+                slot.kind
+            )));
+        }
         let info = infos(state, std::slice::from_ref(&slot));
         write(state, &slots, now, vec![removal(&slot)])?;
-        match slot.kind {
+        let left_behind = match slot.kind {
             SlotKind::File => with_key_file(&self.location, |file| match file.read() {
                 Ok(Some(key)) if key.slot == id => file.remove(),
                 // Somebody else's, or no key at all: not ours to remove.
                 _ => Ok(()),
-            })?,
-            SlotKind::Keychain => {
-                if let Ok(keychain) = self.location.custody.keychain() {
-                    keychain::forget(keychain, &state.vault, &id);
-                }
-            }
-            _ => {}
-        }
-        let [info] = info.as_slice() else { return Err(Tampering::Slots.into()) };
-        Ok(*info)
+            })
+            .err()
+            .map(|error| format!("the key file, which opens nothing any more, is still there: {error}")),
+            SlotKind::Keychain => keychain::forget(self.location.custody.keychain(), &state.vault, &id),
+            _ => None,
+        };
+        let [slot] = info.as_slice() else { return Err(Tampering::Slots.into()) };
+        Ok(RemovedSlot { slot: *slot, left_behind })
     }
 
     /// Starts a new term, under which all that is written from now on is sealed, and locks the ring with a
@@ -213,12 +230,11 @@ impl Vault {
         (state.ring, state.ring_key) = (ring, ring_key);
         write(state, &both, now, vec![AuditEvent::Rekeyed { term }])?;
         let old_entries = replaced.iter().filter(|(old, _)| old.kind == SlotKind::Keychain);
-        for (old, _) in old_entries {
-            keychain::forget(location.custody.keychain()?, &vault, &old.id);
-        }
+        let forget = |(old, _): &(&Slot, _)| keychain::forget(location.custody.keychain(), &vault, &old.id);
+        let left_behind = old_entries.filter_map(forget).collect();
         self.settle_file_slots()?;
         let slots = self.slots()?;
-        Ok(Rekeyed { term, slots })
+        Ok(Rekeyed { term, slots, left_behind })
     }
 
     /// Ends a re-keying whose new header is in the store: takes the new key file into its place, and then

@@ -92,7 +92,7 @@ pub(super) fn open(
             let header = Header::parse(&header)?;
             let (ring_key, opened_by) = match held.known {
                 Some((ring_key, opened_by)) if header.open(&ring_key).is_ok() => (ring_key, opened_by),
-                _ => location.custody.unlock(&header, &key_file)?,
+                _ => location.custody.unlock(&header.vault, &header.slots, &key_file)?,
             };
             let ring = header.open(&ring_key)?;
             let opening = Opening {

@@ -24,6 +24,8 @@ const PASSPHRASE: &str = "correct horse battery staple";
 pub(crate) struct Fake {
     entries: Mutex<BTreeMap<String, Vec<u8>>>,
     broken: Mutex<Option<&'static str>>,
+    /// Forgets nothing.
+    keeps: Mutex<bool>,
 }
 
 impl Fake {
@@ -54,6 +56,9 @@ impl Keychain for Fake {
 
     fn remove(&self, name: &str) -> Result<(), KeychainError> {
         self.check()?;
+        if *self.keeps.lock().unwrap() {
+            return Err(KeychainError("it forgets nothing".to_owned()));
+        }
         self.entries.lock().unwrap().remove(name);
         Ok(())
     }
@@ -172,6 +177,45 @@ fn slots_are_removed_one_by_one_but_for_the_last() {
 }
 
 #[test]
+fn a_slot_stays_while_no_other_one_opens() {
+    let (home, custody, keychain) = with_every_slot();
+    let mut vault = open(&home, &custody).unwrap();
+    let before = vault.slots().unwrap();
+    fs::remove_file(home.path().join("credential")).unwrap();
+    keychain.entries.lock().unwrap().clear();
+    let error = remove(&mut vault, SlotKind::File).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Slots);
+    for part in ["the file slot stays", "no such entry", "nobody to ask", "add one first"] {
+        assert!(error.to_string().contains(part), "{error}");
+    }
+    assert_eq!(vault.slots().unwrap(), before);
+    assert!(home.key_file().exists());
+    drop(vault);
+    // A wrong passphrase opens nothing either; the right one does.
+    let mut vault = open(&home, &saying(custody.clone(), "a wrong passphrase").0).unwrap();
+    assert_eq!(remove(&mut vault, SlotKind::File).unwrap_err().kind(), ErrorKind::Slots);
+    drop(vault);
+    let mut vault = open(&home, &saying(custody, PASSPHRASE).0).unwrap();
+    remove(&mut vault, SlotKind::File).unwrap();
+    assert!(!home.key_file().exists());
+}
+
+#[test]
+fn a_key_that_the_keychain_does_not_forget_is_told_of() {
+    let (home, custody, keychain) = with_every_slot();
+    let mut vault = open(&home, &saying(custody, PASSPHRASE).0).unwrap();
+    *keychain.keeps.lock().unwrap() = true;
+    let old = keychain.names();
+    let rekeyed = vault.rekey().unwrap();
+    assert!(matches!(&rekeyed.left_behind[..], [said] if said.contains(&old[0])), "{rekeyed:?}");
+    let id = vault.slots().unwrap().iter().find(|slot| slot.kind == SlotKind::Keychain).unwrap().id;
+    let removed = vault.remove_slot(id).unwrap();
+    let said = removed.left_behind.unwrap();
+    assert!(said.contains(&id.to_string()) && said.contains("it forgets nothing"), "{said}");
+    assert!(!kinds(&vault).contains(&SlotKind::Keychain));
+}
+
+#[test]
 fn there_is_one_slot_of_a_kind_and_a_passphrase_can_be_replaced() {
     let (home, custody, _) = with_every_slot();
     let mut vault = open(&home, &custody).unwrap();
@@ -188,6 +232,8 @@ fn there_is_one_slot_of_a_kind_and_a_passphrase_can_be_replaced() {
     assert!(matches!(weak, VaultError::WeakPassphrase { .. }), "{weak}");
     vault.add_slot(NewSlot::Passphrase(secret("another passphrase")), true).unwrap();
     assert_eq!(kinds(&vault).len(), 4);
+    drop(vault);
+    let mut vault = open(&home, &saying(custody, "another passphrase").0).unwrap();
     for kind in [SlotKind::File, SlotKind::Keychain, SlotKind::SystemdCredential] {
         remove(&mut vault, kind).unwrap();
     }

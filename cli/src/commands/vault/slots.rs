@@ -32,12 +32,16 @@ pub(super) fn rekey(here: &Installation, printer: Printer) -> Result<(), Failure
     let rekeyed = existing(here, OpenMode::WriteIfExists)?.rekey()?;
     if printer.json() {
         let slots: Vec<Value> = rekeyed.slots.iter().map(slot_json).collect();
-        return printer.result_json(&json!({ "term": rekeyed.term, "slots": slots })).or_else(broken_pipe);
+        let rekeyed = json!({ "term": rekeyed.term, "slots": slots, "left_behind": rekeyed.left_behind });
+        return printer.result_json(&rekeyed).or_else(broken_pipe);
     }
     printer.note(&format!(
         "the vault has new keys (term {}); old copies of its keys open nothing new",
         rekeyed.term
     ));
+    for left_behind in &rekeyed.left_behind {
+        printer.note(left_behind);
+    }
     Ok(())
 }
 
@@ -100,9 +104,13 @@ fn remove(here: &Installation, args: &RmSlotArgs, printer: Printer) -> Result<()
     }
     let removed = existing(here, OpenMode::WriteIfExists)?.remove_slot(slot.id)?;
     if printer.json() {
-        return printer.result_json(&json!({ "removed": slot_json(&removed) })).or_else(broken_pipe);
+        let removed = json!({ "removed": slot_json(&removed.slot), "left_behind": removed.left_behind });
+        return printer.result_json(&removed).or_else(broken_pipe);
     }
-    printer.note(&format!("removed the {} slot {}", removed.kind, short(&removed)));
+    printer.note(&format!("removed the {} slot {}", removed.slot.kind, short(&removed.slot)));
+    if let Some(left_behind) = &removed.left_behind {
+        printer.note(left_behind);
+    }
     printer.note("who has a copy of its key and of the vault can read what that copy holds; orch vault rekey keeps them from what comes later");
     Ok(())
 }
