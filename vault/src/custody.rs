@@ -246,8 +246,9 @@ impl Custody {
 
     fn first_in_keychain(&self, ring_key: &Key) -> Result<(VaultId, Slot), VaultError> {
         let key = SlotKey::random()?;
+        let slot = key_slot(SlotKind::Keychain, &key, ring_key)?;
         keychain::store(self.keychain()?, &key)?;
-        Ok((key.vault, key_slot(SlotKind::Keychain, &key, ring_key)?))
+        Ok((key.vault, slot))
     }
 }
 

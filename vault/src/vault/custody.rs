@@ -115,8 +115,9 @@ impl Vault {
             }
             NewSlot::Keychain => {
                 let key = fresh()?;
+                let slot = key_slot(kind, &key, &state.ring_key)?;
                 keychain::store(self.location.custody.keychain()?, &key)?;
-                key_slot(kind, &key, &state.ring_key)?
+                slot
             }
         };
         let removed: Vec<Slot> = slots.extract_if(.., |slot| slot.kind == kind).collect();
@@ -211,7 +212,8 @@ impl Vault {
             }
         }
         let mut both = slots.clone();
-        for (old, key) in &replaced {
+        let mut entries = Vec::new();
+        let mut make = |old: &Slot, key| {
             let fresh = SlotKey::for_vault(vault)?;
             let slot = key_slot(old.kind, &fresh, &ring_key)?;
             if old.kind == SlotKind::File {
@@ -220,9 +222,18 @@ impl Vault {
                 both.push(Slot::wrap(&vault, (old.kind, old.id), Vec::new(), key, &ring_key)?);
             } else {
                 keychain::store(location.custody.keychain()?, &fresh)?;
+                entries.push(fresh.slot);
             }
             both.push(slot.clone());
             slots.push(slot);
+            Ok(())
+        };
+        if let Err(error) = replaced.iter().try_for_each(|(old, key)| make(old, key)) {
+            // Keys that no header knows. After a commit that failed they stay: it may be on disk all the same.
+            for id in &entries {
+                let _ = keychain::forget(location.custody.keychain(), &vault, id);
+            }
+            return Err(error);
         }
 
         let term = ring.newest().0;

@@ -216,6 +216,22 @@ fn a_key_that_the_keychain_does_not_forget_is_told_of() {
 }
 
 #[test]
+fn a_rekeying_that_cannot_write_its_key_file_leaves_no_new_entry() {
+    let home = Home::in_memory();
+    let keychain = Arc::new(Fake::default());
+    let custody = Custody::new(KeyChoice::Keychain).with_keychain(keychain.clone());
+    let mut vault = open(&home, &custody).unwrap();
+    vault.add_slot(NewSlot::File, false).unwrap();
+    let before = keychain.names();
+    // A folder where the new key file would be written.
+    fs::create_dir_all(home.key_file().with_extension("key.next")).unwrap();
+    assert_eq!(vault.rekey().unwrap_err().kind(), ErrorKind::Storage);
+    assert_eq!(keychain.names(), before);
+    fs::remove_dir(home.key_file().with_extension("key.next")).unwrap();
+    assert_eq!(vault.rekey().unwrap().slots.len(), 2);
+}
+
+#[test]
 fn there_is_one_slot_of_a_kind_and_a_passphrase_can_be_replaced() {
     let (home, custody, _) = with_every_slot();
     let mut vault = open(&home, &custody).unwrap();
