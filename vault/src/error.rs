@@ -145,6 +145,18 @@ pub enum VaultError {
     /// What is stored is not what was written.
     #[error("the vault was tampered with or is damaged: {0}")]
     Tampered(Tampering),
+    /// There is a key file, and of the vault that it was made for there is nothing.
+    #[error(
+        "the vault is gone, its anchor as well: its key file is there ({}), and no store ({})",
+        .key_file.display(),
+        .store.display()
+    )]
+    StoreGone {
+        /// Where the store should be.
+        store: PathBuf,
+        /// The key file.
+        key_file: PathBuf,
+    },
     /// The storage engine or the file system failed.
     #[error("the vault's storage failed while {doing}")]
     Storage {
@@ -301,9 +313,10 @@ impl VaultError {
             | VaultError::AnotherVault { .. } => ErrorKind::Key,
             VaultError::Slots { .. } | VaultError::WeakPassphrase { .. } => ErrorKind::Slots,
             VaultError::UnknownFormat { .. } | VaultError::NoKnownSlot { .. } => ErrorKind::Format,
-            VaultError::Tampered(_) | VaultError::KdfBounds { .. } | VaultError::Unsound { .. } => {
-                ErrorKind::Tampered
-            }
+            VaultError::Tampered(_)
+            | VaultError::KdfBounds { .. }
+            | VaultError::Unsound { .. }
+            | VaultError::StoreGone { .. } => ErrorKind::Tampered,
             VaultError::Storage { .. } | VaultError::Sealed | VaultError::BackupTooLarge { .. } => {
                 ErrorKind::Storage
             }

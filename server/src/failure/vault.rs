@@ -25,6 +25,13 @@ impl From<VaultError> for Failure {
                 (Kind::Vault, "vault_slots", None)
             }
             ErrorKind::Slots => (Kind::Vault, "vault_slots", Some("orch vault slots list")),
+            ErrorKind::Tampered if matches!(error, VaultError::StoreGone { .. }) => (
+                Kind::Vault,
+                "vault_tampered",
+                Some(
+                    "restore the vault's folder and the .head file beside it together, or a backup with orch vault restore; to begin anew, move the key file away",
+                ),
+            ),
             ErrorKind::Tampered => (
                 Kind::Vault,
                 "vault_tampered",

@@ -39,17 +39,30 @@ pub(super) fn open(
 ) -> Result<Option<State>, VaultError> {
     let create = mode == OpenMode::Create;
     let beside = Beside::of(&location.store)?;
-    if !place::exists(&location.store)? && !swap::is_pending(&location.store, &beside)? {
-        if place::exists(&location.store.with_file_name(&beside.anchor))? {
+    let is_there = || place::exists(&location.store);
+    let anchor_path = location.store.with_file_name(&beside.anchor);
+    // Without the lock another process may be just about to put a rebuilt store there, so where anything says
+    // that there was one, that has the last word under it.
+    let nothing =
+        !is_there()? && !swap::is_pending(&location.store, &beside)? && !place::exists(&anchor_path)?;
+    if nothing && !create {
+        return Ok(None);
+    }
+    let parent = Folder::parent_of(&location.store, create)?;
+    let lock = held.lock.map_or_else(|| StoreLock::acquire(&parent, &beside.lock), Ok)?;
+    swap::finish(&parent, &beside)?;
+    if !is_there()? {
+        let anchor = parent.private_file(&beside.anchor, Access::Read)?.map(Anchor::new);
+        if let Some(anchor) = anchor
+            && !anchor.is_blank()?
+        {
             return Err(Tampering::RolledBack.into());
         }
         if !create {
             return Ok(None);
         }
+        check_nothing_was_there(location)?;
     }
-    let parent = Folder::parent_of(&location.store, create)?;
-    let lock = held.lock.map_or_else(|| StoreLock::acquire(&parent, &beside.lock), Ok)?;
-    swap::finish(&parent, &beside)?;
     let folder = Folder::store(&location.store, create)?;
     let identity = folder.identity()?;
     if is_sealed(identity) {
@@ -69,9 +82,12 @@ pub(super) fn open(
                 return Ok(None);
             }
             let (ring, ring_key) = (Ring::first_term()?, Key::random()?);
+            // Names first: what the key is made for is found again after a power cut, and so is what the first
+            // batch relies on.
+            let anchor = new_anchor(&parent, &beside.anchor)?;
+            parent.sync().map_err(|source| VaultError::storage("creating the vault's folder", source))?;
             let (vault, slot) = location.custody.first_slot(&key_file, &ring_key)?;
             let header = slots::encode(&vault, std::slice::from_ref(&slot), &ring_key, &ring)?;
-            let anchor = new_anchor(&parent, &beside.anchor)?;
             let opening = Opening {
                 store: Box::new(store),
                 vault,
@@ -82,8 +98,6 @@ pub(super) fn open(
                 identity,
                 lock: Some(lock),
             };
-            // Names first: what the first batch relies on is found again after a power cut.
-            parent.sync().map_err(|source| VaultError::storage("creating the vault's folder", source))?;
             State::create(opening, header, now).map(Some)
         }
         (None, _) => Err(Tampering::Slots.into()),
@@ -108,6 +122,16 @@ pub(super) fn open(
             load(opening, &head).map(Some)
         }
     }
+}
+
+/// A key file is made after the store's folder. Where it is alone, there was a vault, and a new one would take its
+/// name and its key: what was lost would go unnoticed.
+pub(super) fn check_nothing_was_there(location: &VaultLocation) -> Result<(), VaultError> {
+    if place::exists(&location.key_file)? {
+        let (store, key_file) = (location.store.clone(), location.key_file.clone());
+        return Err(VaultError::StoreGone { store, key_file });
+    }
+    Ok(())
 }
 
 fn new_anchor(parent: &Folder, name: &Path) -> Result<Anchor, VaultError> {

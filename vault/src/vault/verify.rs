@@ -114,9 +114,14 @@ impl Vault {
         };
         let opened =
             open::open(location, OpenMode::ReadOnlyIfExists, SystemClock.now(), Held::default(), &mut look);
-        match (outcome, opened.map(|_| ())) {
+        match (outcome, opened) {
             (Some(outcome), _) => outcome,
-            (None, Ok(())) => Ok(Verification::default()),
+            (None, Ok(None)) if !crate::place::exists(&location.store)? => {
+                let gone = open::check_nothing_was_there(location).err();
+                let findings = gone.map(|error| finding(error, None)).transpose()?;
+                Ok(Verification { findings: findings.into_iter().collect(), ..Verification::default() })
+            }
+            (None, Ok(_)) => Ok(Verification::default()),
             (None, Err(error)) => {
                 let findings = vec![finding(error, None)?];
                 Ok(Verification { findings, ..Verification::default() })
@@ -383,6 +388,7 @@ fn finding(error: VaultError, row: Option<RowName>) -> Result<Finding, VaultErro
     let code = match &error {
         VaultError::Tampered(what) => what.code(),
         VaultError::UnknownFormat { .. } => "format_unknown",
+        VaultError::StoreGone { .. } => "store_gone",
         _ => return Err(error),
     };
     let message = match &error {
