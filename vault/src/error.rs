@@ -85,6 +85,12 @@ pub enum VaultError {
         /// The most that is accepted.
         most: u64,
     },
+    /// This machine does not have the memory that a passphrase is derived with.
+    #[error("there is no memory for the passphrase's key: it takes {} MiB", .kib.div_ceil(1024))]
+    KdfMemory {
+        /// How much it takes.
+        kib: u32,
+    },
     /// There are several slots, and none of them opens.
     #[error("none of the vault's key slots opens: {}", .problems.join("; "))]
     NoSlotOpens {
@@ -307,6 +313,7 @@ impl VaultError {
             | VaultError::SlotKeyMissing { .. }
             | VaultError::SlotKeyWrong { .. }
             | VaultError::WrongPassphrase
+            | VaultError::KdfMemory { .. }
             | VaultError::NoSlotOpens { .. }
             | VaultError::Keychain { .. }
             | VaultError::WrongBackupPassphrase

@@ -76,6 +76,7 @@ fn key_hint(error: &VaultError) -> &'static str {
         | VaultError::Keychain { .. } => {
             "unlock the keychain and run it in that session, or choose another slot with vault.key in config.yaml"
         }
+        VaultError::KdfMemory { .. } => "let the process have more memory, or open the vault by another slot",
         VaultError::NoSlotOpens { .. } => {
             "bring one of these keys back; without any nothing in the vault can be read"
         }

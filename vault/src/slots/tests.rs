@@ -113,6 +113,25 @@ fn unknown_versions_and_wrong_keys_are_told_apart() {
     assert_eq!(outcome(&header, &forged), Some(ErrorKind::Tampered));
 }
 
+#[test]
+fn more_slots_of_a_kind_than_a_rekeying_has_are_not_looked_at() {
+    let (key, ring_key, ring) =
+        (SlotKey::random().unwrap(), Key::random().unwrap(), Ring::first_term().unwrap());
+    let header = |kinds: &[SlotKind]| {
+        let slot = |kind: &SlotKind| {
+            Slot::wrap(&key.vault, (*kind, SlotId::random().unwrap()), vec![], &key.key, &ring_key).unwrap()
+        };
+        let slots: Vec<Slot> = kinds.iter().map(slot).collect();
+        Header::parse(&encode(&key.vault, &slots, &ring_key, &ring).unwrap()).err().map(|error| error.kind())
+    };
+    for kind in [SlotKind::File, SlotKind::Passphrase, SlotKind::SystemdCredential, SlotKind::Keychain] {
+        assert_eq!(header(&[kind, SlotKind::Unknown(9), kind]), None);
+        assert_eq!(header(&[kind, kind, SlotKind::Unknown(9), kind]), Some(ErrorKind::Tampered));
+    }
+    // What cannot be tried costs nothing.
+    assert_eq!(header(&[SlotKind::Unknown(9); 200]), None);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
 

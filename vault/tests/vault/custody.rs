@@ -719,3 +719,30 @@ fn a_passphrase_that_was_given_opens_where_nobody_is_asked() {
     assert_eq!(asked_again.load(Ordering::Relaxed), 1);
     assert_eq!(asked.load(Ordering::Relaxed), 1);
 }
+
+/// The child's part: with less memory than the passphrase's key takes.
+#[cfg(target_os = "linux")]
+#[test]
+fn child_is_short_of_memory() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    let Some(mut location) = child_location() else { return };
+    location.custody = saying(Custody::default(), PASSPHRASE).0;
+    let pages: u64 =
+        fs::read_to_string("/proc/self/statm").unwrap().split(' ').next().unwrap().parse().unwrap();
+    // Pages of 4 KiB at the least.
+    let limit = Some(pages * 4096 + (40 << 20));
+    setrlimit(Resource::As, Rlimit { current: limit, maximum: limit }).unwrap();
+    let error = Vault::open(&location, OpenMode::WriteIfExists).err().unwrap();
+    assert!(matches!(error, VaultError::KdfMemory { .. }), "{error}");
+    println!("refused: {error}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn too_little_memory_for_a_passphrase_is_an_error() {
+    let home = Home::in_memory();
+    drop(open(&home, &saying(Custody::new(KeyChoice::Passphrase), PASSPHRASE).0).unwrap());
+    let done = child("custody::child_is_short_of_memory", &home.path()).output().unwrap();
+    let said = String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success() && said.contains("it takes 64 MiB"), "{said}");
+}
