@@ -91,6 +91,7 @@ impl Vault {
         let beside = Beside::of(&location.store)?;
         let lock = StoreLock::acquire(&parent, &beside.lock)?;
         swap::finish(&parent, &beside)?;
+        swap::clear(&parent, &beside)?;
         let folder = Folder::store(&location.store.with_file_name(&beside.next), true)?;
         let (ring_key, own) = (Key::random()?, own_slot(location, &folder, &content)?);
         let slot = key_slot(SlotKind::File, &own, &ring_key)?;
@@ -145,6 +146,7 @@ impl Vault {
         let rebuilt = rows.and_then(|rows| {
             let parent = Folder::parent_of(&self.location.store, false)?;
             let beside = Beside::of(&self.location.store)?;
+            swap::clear(&parent, &beside)?;
             let folder = Folder::store(&self.location.store.with_file_name(&beside.next), true)?;
             // The header stays the row that it is: every slot opens what comes out.
             let change = Change { rows: Vec::new(), ring: None, event: AuditEvent::Compacted };
@@ -185,7 +187,7 @@ struct Site<'a> {
 }
 
 impl Site<'_> {
-    /// Makes the store, proves it, and puts it in its place.
+    /// Makes the store, proves it, and says that it holds: the next opening puts it in its place.
     fn rebuild(
         self,
         content: Content,
@@ -238,8 +240,8 @@ impl Site<'_> {
             return Err(Tampering::Slots.into());
         }
         drop(store);
-        self.parent.replace(&self.beside.unfinished_anchor, &self.beside.next_anchor).map_err(stage)?;
-        swap::finish(self.parent, self.beside)
+        // From here on the new store holds. Whoever opens it finishes the swap.
+        self.parent.replace(&self.beside.unfinished_anchor, &self.beside.next_anchor).map_err(stage)
     }
 }
 

@@ -32,6 +32,16 @@ pub(super) fn is_sealed(store: (u64, u64)) -> bool {
     SEALED.lock().unwrap_or_else(PoisonError::into_inner).contains(&store)
 }
 
+/// Closes the store for this process.
+pub(super) fn seal(store: (u64, u64)) {
+    SEALED.lock().unwrap_or_else(PoisonError::into_inner).insert(store);
+}
+
+/// Forgets a store that was removed: the next one may get its inode.
+pub(super) fn unseal(store: (u64, u64)) {
+    SEALED.lock().unwrap_or_else(PoisonError::into_inner).remove(&store);
+}
+
 /// What opening a store needs.
 pub(super) struct Opening {
     pub(super) store: Box<dyn Store>,
@@ -179,7 +189,7 @@ impl State {
         batch.put(HEAD_KEY.to_vec(), head_row);
         let mark = Mark { generation: head.generation, link: head_link };
         if let Err(error) = self.store.commit(batch).and_then(|()| self.write_anchor(mark)) {
-            SEALED.lock().unwrap_or_else(PoisonError::into_inner).insert(self.identity);
+            seal(self.identity);
             return Err(error);
         }
         (self.tip, self.generation, self.head_link) = (tip, head.generation, head_link);

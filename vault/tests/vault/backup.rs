@@ -156,6 +156,24 @@ fn what_is_not_sound_is_not_backed_up() {
     assert_eq!(get(&vault, "A"), Some((value_of("A").into_bytes(), 1)));
 }
 
+/// What cannot be cleared away stops a rebuilding before it begins, and nothing else.
+#[test]
+fn a_leftover_that_stays_is_no_failure_but_of_a_rebuilding() {
+    let home = Home::in_memory_with(&["A"]);
+    let leftover = home.store().with_extension("old");
+    fs::write(&leftover, b"").unwrap();
+    let mut vault = home.open();
+    let backup = vault.backup(&passphrase()).unwrap();
+    assert_eq!(vault.compact().unwrap_err().kind(), ErrorKind::Storage);
+    assert_eq!(set(&mut vault, "A", CANARY).get(), 2);
+    drop(vault);
+    assert_eq!(restore(&home, &backup).unwrap_err().kind(), ErrorKind::Storage);
+    assert_eq!(get(&home.open(), "A"), Some((CANARY.to_vec(), 2)));
+    fs::remove_file(&leftover).unwrap();
+    restore(&home, &backup).unwrap();
+    assert_eq!(get(&home.open(), "A").unwrap().1, 1);
+}
+
 /// Somebody who waits for the vault gets it when it is done with, and not while one store takes another's place.
 #[test]
 fn nobody_gets_in_while_the_store_is_rebuilt() {
