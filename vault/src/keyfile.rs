@@ -77,7 +77,11 @@ impl<'a> KeyFile<'a> {
 
     /// Writes a key, durably. Never replaces a file.
     pub(crate) fn create(&self, slot: &SlotKey) -> Result<(), VaultError> {
-        self.folder()?.write_new(self.name, &encode(slot)).map_err(cannot_write)
+        let folder = self.folder()?;
+        folder
+            .write_new(self.name, &encode(slot))
+            .and_then(|()| folder.sync_with_parents())
+            .map_err(cannot_write)
     }
 
     /// Writes the key that will replace this one, durably, beside it.

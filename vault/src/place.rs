@@ -124,6 +124,20 @@ impl Folder {
         self.file.sync_all()
     }
 
+    /// Makes the names in the folder durable, and its own name, and those of the folders around it that are ours:
+    /// whoever created them may not have, and what is in a folder that is lost with the power is lost with it.
+    pub(crate) fn sync_with_parents(&self) -> io::Result<()> {
+        self.sync()?;
+        for parent in self.path.canonicalize()?.ancestors().skip(1) {
+            let Ok(parent) = File::open(parent) else { break };
+            if parent.metadata()?.uid() != our_user() {
+                break;
+            }
+            parent.sync_all()?;
+        }
+        Ok(())
+    }
+
     /// Opens a file in the folder that is ours, private, and nothing but a file. `None` when it is not there
     /// and is not to be created.
     pub(crate) fn private_file(&self, name: &Path, access: Access) -> Result<Option<File>, VaultError> {
@@ -159,8 +173,12 @@ impl Folder {
         }
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mut file = File::from(rustix::fs::openat(&self.file, &temporary, flags, PRIVATE_FILE)?);
-        io::Write::write_all(&mut file, content)?;
-        file.sync_all()?;
+        let written = io::Write::write_all(&mut file, content).and_then(|()| file.sync_all());
+        if let Err(error) = written {
+            // A full disk is not to be left fuller.
+            let _ = self.remove(Path::new(&temporary));
+            return Err(error);
+        }
         let (from, to) = (temporary.as_os_str(), name.as_os_str());
         let no_replace = rustix::fs::RenameFlags::NOREPLACE;
         match rustix::fs::renameat_with(&self.file, from, &self.file, to, no_replace) {
@@ -304,6 +322,10 @@ pub(crate) fn cannot_open(path: &Path, errno: Errno) -> VaultError {
     match errno {
         Errno::LOOP | Errno::NOTDIR if is_link => VaultError::place(path, "is a symbolic link"),
         Errno::NOTDIR => VaultError::place(path, "is not a folder, or leads through something that is not"),
+        // Nothing is wrong with the place.
+        Errno::IO | Errno::NOSPC | Errno::DQUOT | Errno::MFILE | Errno::NFILE | Errno::NOMEM => {
+            VaultError::storage("opening one of its files", errno)
+        }
         _ => VaultError::place(path, format!("cannot be opened: {}", io::Error::from(errno))),
     }
 }

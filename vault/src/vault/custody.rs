@@ -100,6 +100,10 @@ impl Vault {
                 let key = fresh()?;
                 with_key_file(&self.location, |file| match file.read()? {
                     None => file.create(&key),
+                    // What an addition or a removal left that failed half-way.
+                    Some(stale) if stale.vault == state.vault => {
+                        file.write_next(&key).and_then(|()| file.take_next())
+                    }
                     Some(_) => Err(VaultError::place(
                         file.path(),
                         "is there already and opens no slot of this vault; move it away",
@@ -185,7 +189,11 @@ impl Vault {
         // All that can fail for want of a key comes first.
         let mut replaced = Vec::new();
         let mut slots = Vec::new();
+        let held = with_key_file(location, |file| Ok(file.read()?.map(|key| key.slot)))?;
         for slot in &before.slots {
+            if is_left_over(slot, held, &before.slots) {
+                continue;
+            }
             let key = with_key_file(location, |file| location.custody.key_of(&vault, slot, file))?;
             // Proves that it is this slot's: a wrong one would lock its owner out.
             custody::unwrap(&vault, slot, &key)?;
@@ -227,6 +235,13 @@ impl Vault {
         }
         Ok(Rekeyed { term, slots: infos(state, &slots) })
     }
+}
+
+/// Whether a slot is one of two that were there while the key file was exchanged, and not the one whose key it has:
+/// an exchange that was cut short leaves both.
+fn is_left_over(slot: &Slot, held: Option<SlotId>, slots: &[Slot]) -> bool {
+    let has_key = |other: &Slot| other.kind == SlotKind::File && Some(other.id) == held;
+    slot.kind == SlotKind::File && !has_key(slot) && slots.iter().any(has_key)
 }
 
 /// The slot that took the place of the one the vault was opened with.
