@@ -5,7 +5,7 @@ use std::path::Path;
 use time::OffsetDateTime;
 
 use super::index::{HEAD_KEY, SLOTS_KEY};
-use super::state::{Opening, State, is_sealed};
+use super::state::{Opening, State, is_sealed, seal};
 use super::swap::{self, Beside};
 use super::{OpenMode, VaultLocation};
 use crate::VaultError;
@@ -49,7 +49,12 @@ pub(super) fn open(
     }
     let key_file = KeyFile::at(&location.key_file, &folder, create)?;
     let anchor = parent.private_file(&beside.anchor, Access::Write)?.map(Anchor::new);
-    let store = SledStore::open(&folder)?;
+    let store = SledStore::open(&folder).inspect_err(|error| {
+        // sled syncs what it repairs: one that failed is not to be followed by one that seems to work.
+        if matches!(error, VaultError::Storage { .. }) {
+            seal(identity);
+        }
+    })?;
     match (store.get(SLOTS_KEY)?, store.get(HEAD_KEY)?) {
         (None, None) if is_empty(&store)? => {
             if let Some(anchor) = anchor
@@ -71,11 +76,13 @@ pub(super) fn open(
                 ring_key,
                 opened_by: slot.id,
                 anchor: Some(anchor),
-                identity,
+                identity: Some(identity),
                 lock: Some(lock),
             };
             // Names first: what the first batch relies on is found again after a power cut.
-            parent.sync().map_err(|source| VaultError::storage("creating the vault's folder", source))?;
+            parent
+                .sync_with_parents()
+                .map_err(|source| VaultError::storage("creating the vault's folder", source))?;
             State::create(opening, header, now).map(Some)
         }
         (None, _) => Err(Tampering::Slots.into()),
@@ -94,7 +101,7 @@ pub(super) fn open(
                 ring_key,
                 opened_by,
                 anchor: Some(anchor.ok_or(Tampering::Anchor)?),
-                identity,
+                identity: Some(identity),
                 lock: Some(lock),
             };
             load(opening, &head).map(Some)

@@ -113,29 +113,37 @@ impl Vault {
             return Err(VaultError::ReadOnly);
         }
         let Some(before) = self.status()? else { return Ok(None) };
-        let Some(state) = self.state.take() else { return Ok(None) };
+        let Some(state) = &mut self.state else { return Ok(None) };
         // Nobody is asked again for what opened it: a keychain may be locked by now.
         let known = Some((state.ring_key.copied(), state.opened_by));
-        let rebuilt = self.rebuild_from(state);
-        // One that could not be rebuilt is as it was.
-        self.state = open::open(&self.location, self.mode, self.clock.now(), known, &mut State::load)?;
+        let rebuilt = rebuild_from(&self.location, state);
+        if state.is_closed() {
+            // One that could not be rebuilt is as it was. One that cannot be opened either stays closed: it is not to
+            // be taken for a vault with nothing in it.
+            let opened = open::open(&self.location, self.mode, self.clock.now(), known, &mut State::load);
+            match opened {
+                Ok(Some(opened)) => self.state = Some(opened),
+                Ok(None) => return Err(rebuilt.err().unwrap_or_else(|| Tampering::RolledBack.into())),
+                Err(error) => return Err(rebuilt.err().unwrap_or(error)),
+            }
+        }
         rebuilt?;
         Ok(self.status()?.map(|after| (before, after)))
     }
+}
 
-    fn rebuild_from(&self, state: State) -> Result<(), VaultError> {
-        check_sound(&state.verify()?.findings)?;
-        let rows = state.all_rows()?;
-        let keys = (state.ring_key.copied(), state.opened_by);
-        let (vault, ring, _lock) = state.into_keys();
-        let parent = Folder::parent_of(&self.location.store, false)?;
-        let beside = Beside::of(&self.location.store)?;
-        let folder = Folder::store(&self.location.store.with_file_name(&beside.next), true)?;
-        // The header stays the row that it is: every slot opens what comes out.
-        let change = (Vec::new(), AuditEvent::Compacted);
-        let content = Content { vault, ring, rows };
-        Site { parent: &parent, beside: &beside, folder }.rebuild(content, keys, change, 0)
-    }
+fn rebuild_from(location: &VaultLocation, state: &mut State) -> Result<(), VaultError> {
+    check_sound(&state.verify()?.findings)?;
+    let rows = state.all_rows()?;
+    let keys = (state.ring_key.copied(), state.opened_by);
+    let content = Content { vault: state.vault, ring: state.ring.copied(), rows };
+    let _lock = state.close();
+    let parent = Folder::parent_of(&location.store, false)?;
+    let beside = Beside::of(&location.store)?;
+    let folder = Folder::store(&location.store.with_file_name(&beside.next), true)?;
+    // The header stays the row that it is: every slot opens what comes out.
+    let change = (Vec::new(), AuditEvent::Compacted);
+    Site { parent: &parent, beside: &beside, folder }.rebuild(content, keys, change, 0)
 }
 
 /// The key of this machine's file slot for the vault in `content`.
@@ -174,7 +182,6 @@ impl Site<'_> {
         let store = SledStore::open(&self.folder)?;
         fill(&store, &rows)?;
         let head = rows.iter().find(|(key, _)| key == HEAD_KEY).ok_or(Tampering::HeadMissing)?;
-        let identity = self.folder.identity()?;
         let opening = Opening {
             store: Box::new(store),
             vault,
@@ -182,7 +189,7 @@ impl Site<'_> {
             ring_key: ring_key.copied(),
             opened_by,
             anchor: None,
-            identity,
+            identity: None,
             lock: None,
         };
         let mut state = State::load(opening, &head.1)?;
@@ -190,7 +197,7 @@ impl Site<'_> {
         let (changes, event) = change;
         state.commit(changes, (time::OffsetDateTime::now_utc(), ""), [event])?;
         let mark = state.mark();
-        let (vault, ring, _) = state.into_keys();
+        let (vault, ring) = state.into_keys();
 
         let stage = |source| VaultError::storage("writing the anchor", source);
         self.parent.remove(&self.beside.unfinished_anchor).map_err(stage)?;
@@ -212,6 +219,7 @@ impl Site<'_> {
             return Err(Tampering::Slots.into());
         }
         drop(store);
+        self.parent.sync_with_parents().map_err(stage)?;
         self.parent.replace(&self.beside.unfinished_anchor, &self.beside.next_anchor).map_err(stage)?;
         swap::finish(self.parent, self.beside)
     }
