@@ -66,7 +66,7 @@ pub(super) fn open(
                 return Ok(None);
             }
             let (ring, ring_key) = (Ring::first_term()?, Key::random()?);
-            let (vault, slot) = location.custody.first_slot(&key_file, &ring_key)?;
+            let (vault, slot) = location.custody.first_slot(None, &key_file, &ring_key)?;
             let header = slots::encode(&vault, std::slice::from_ref(&slot), &ring_key, &ring)?;
             let anchor = new_anchor(&parent, &beside.anchor)?;
             let opening = Opening {

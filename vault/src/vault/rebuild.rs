@@ -12,13 +12,12 @@ use super::{OpenMode, Vault, VaultLocation, VaultStatus, open};
 use crate::anchor::Anchor;
 use crate::backup::{self, Content};
 use crate::crypto::Key;
-use crate::custody::key_slot;
 use crate::error::Tampering;
 use crate::keyfile::KeyFile;
 use crate::place::{Access, Folder, StoreLock};
-use crate::slots::{self, Header, SlotId, SlotKey, SlotKind};
+use crate::slots::{self, Header, SlotId};
 use crate::store::{Batch, SledStore, Store};
-use crate::{AuditEvent, Secret, VaultError};
+use crate::{AuditEvent, Clock, Secret, SystemClock, VaultError};
 
 /// How much is written at once while a store is made, in bytes.
 const BATCH_BYTES: usize = 1 << 20;
@@ -69,10 +68,12 @@ impl Vault {
 
     /// Puts the vault of a backup in the place of the one at `location`, or of none. The one that is there
     /// stays until the new one was verified, and a crash at any moment leaves one of the two whole. Key slots
-    /// do not come back: the key file here opens the restored vault, and is written if there is none.
+    /// do not come back: the vault gets one slot, which is chosen as for a new vault ([`KeyChoice`](crate::KeyChoice));
+    /// the status says which. A key file or credential that is there is used, if it is this vault's.
     ///
     /// # Errors
-    /// A wrong passphrase, a backup that is not authentic, another vault's key file, a vault in use, storage.
+    /// A wrong passphrase, a backup that is not authentic, another vault's key file or credential, a keychain that
+    /// does not work, nobody to ask for a passphrase, a vault in use, storage.
     pub fn restore(
         location: &VaultLocation,
         backup: &[u8],
@@ -84,22 +85,23 @@ impl Vault {
         let lock = StoreLock::acquire(&parent, &beside.lock)?;
         swap::finish(&parent, &beside)?;
         let folder = Folder::store(&location.store.with_file_name(&beside.next), true)?;
-        let (ring_key, own) = (Key::random()?, own_slot(location, &folder, &content)?);
-        let slot = key_slot(SlotKind::File, &own, &ring_key)?;
+        let ring_key = Key::random()?;
+        let key_file = KeyFile::at(&location.key_file, &folder, true)?;
+        let (_, slot) = location.custody.first_slot(Some(content.vault), &key_file, &ring_key)?;
         let header = slots::encode(&content.vault, std::slice::from_ref(&slot), &ring_key, &content.ring)?;
         let anchor = parent.private_file(&beside.anchor, Access::Read)?.map(Anchor::new);
         // Later than whatever was there: a generation is never used twice.
         let anchored = anchor.and_then(|anchor| anchor.read(&content.vault, &content.ring).ok().flatten());
         let floor = anchored.map_or(0, |mark| mark.generation);
         let change = (vec![(SLOTS_KEY.to_vec(), Some(header))], AuditEvent::Restored);
-        Site { parent: &parent, beside: &beside, folder }.rebuild(
-            content,
-            (ring_key, slot.id),
-            change,
-            floor,
-        )?;
+        let keys = (ring_key.copied(), slot.id);
+        Site { parent: &parent, beside: &beside, folder }.rebuild(content, keys, change, floor)?;
         drop(lock);
-        let vault = Vault::open(location, OpenMode::WriteIfExists)?;
+        // With the key that is at hand: nobody is asked for a passphrase that was just said.
+        let (mode, known) = (OpenMode::WriteIfExists, Some((ring_key, slot.id)));
+        let state = open::open(location, mode, SystemClock.now(), known, &mut State::load)?;
+        let (location, workspace) = (location.clone(), location.workspace.clone());
+        let vault = Vault { location, workspace, mode, clock: Box::new(SystemClock), state };
         vault.status()?.ok_or_else(|| Tampering::RolledBack.into())
     }
 
@@ -144,20 +146,6 @@ fn rebuild_from(location: &VaultLocation, state: &mut State) -> Result<(), Vault
     // The header stays the row that it is: every slot opens what comes out.
     let change = (Vec::new(), AuditEvent::Compacted);
     Site { parent: &parent, beside: &beside, folder }.rebuild(content, keys, change, 0)
-}
-
-/// The key of this machine's file slot for the vault in `content`.
-fn own_slot(location: &VaultLocation, store: &Folder, content: &Content) -> Result<SlotKey, VaultError> {
-    let key_file = KeyFile::at(&location.key_file, store, true)?;
-    match key_file.read()? {
-        Some(slot) if slot.vault == content.vault => Ok(slot),
-        Some(_) => Err(VaultError::AnotherVault { key_file: location.key_file.clone() }),
-        None => {
-            let slot = SlotKey::for_vault(content.vault)?;
-            key_file.create(&slot)?;
-            Ok(slot)
-        }
-    }
 }
 
 type Change = (Vec<(Vec<u8>, Option<Vec<u8>>)>, AuditEvent);
