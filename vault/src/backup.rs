@@ -190,5 +190,7 @@ fn take_some<'a>(rest: &mut &'a [u8], length: u32) -> Result<&'a [u8], VaultErro
     Ok(field)
 }
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 #[cfg(test)]
 mod tests;

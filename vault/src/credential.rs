@@ -41,7 +41,9 @@ pub(crate) fn write_new(path: &Path, key: &SlotKey) -> Result<(), VaultError> {
     if place::exists(path)? {
         return Err(VaultError::place(path, "is there already, and a credential replaces nothing"));
     }
-    Folder::any_parent_of(path)?
+    let folder = Folder::any_parent_of(path)?;
+    folder
         .write_new(Path::new(name), &keyfile::encode(key))
+        .and_then(|()| folder.sync_with_parents())
         .map_err(|source| VaultError::storage("writing the credential", source))
 }

@@ -21,7 +21,8 @@ use crate::{Secret, VaultError, credential};
 const ORDER: [SlotKind; 4] =
     [SlotKind::File, SlotKind::SystemdCredential, SlotKind::Keychain, SlotKind::Passphrase];
 
-/// Which slot a new vault gets. A vault that is there keeps the slots that it has.
+/// Which slot a new vault gets, and one that begins anew from a backup. A vault that is there keeps the slots that it
+/// has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum KeyChoice {
     /// A keychain slot where a keychain keeps what it is given, else a file slot.
@@ -212,9 +213,10 @@ impl Custody {
         ask(what_for).map_err(missing)
     }
 
-    /// The first slot of a new vault, which wraps `ring_key`.
+    /// The first slot of a new vault, or of `vault` where it begins anew from a backup, which wraps `ring_key`.
     pub(crate) fn first_slot(
         &self,
+        vault: Option<VaultId>,
         key_file: &KeyFile<'_>,
         ring_key: &Key,
     ) -> Result<(VaultId, Slot), VaultError> {
@@ -223,42 +225,59 @@ impl Custody {
                 // A key file that is there was made for a vault that was removed, or not finished. It stays in use.
                 let probed = || self.keychain().is_ok_and(|keychain| keychain::probe(keychain).is_ok());
                 match key_file.read()? {
-                    None if probed() => self.first_in_keychain(ring_key),
-                    _ => first_in_file(key_file, ring_key),
+                    None if probed() => self.first_in_keychain(vault, ring_key),
+                    _ => first_in_file(vault, key_file, ring_key),
                 }
             }
-            KeyChoice::File => first_in_file(key_file, ring_key),
+            KeyChoice::File => first_in_file(vault, key_file, ring_key),
             KeyChoice::Keychain => {
                 keychain::probe(self.keychain()?)?;
-                self.first_in_keychain(ring_key)
+                self.first_in_keychain(vault, ring_key)
             }
             KeyChoice::Passphrase => {
                 let passphrase = self.ask(PassphraseFor::New)?;
-                let vault = SlotKey::random()?.vault;
+                let vault = fresh_key(vault)?.vault;
                 Ok((vault, passphrase_slot(&vault, &passphrase, ring_key)?))
             }
             KeyChoice::SystemdCredential => {
                 let key = self.credential_key()?;
+                if vault.is_some_and(|vault| vault != key.vault) {
+                    return Err(wrong_vault(SlotKind::SystemdCredential));
+                }
                 Ok((key.vault, key_slot(SlotKind::SystemdCredential, &key, ring_key)?))
             }
         }
     }
 
-    fn first_in_keychain(&self, ring_key: &Key) -> Result<(VaultId, Slot), VaultError> {
-        let key = SlotKey::random()?;
+    fn first_in_keychain(
+        &self,
+        vault: Option<VaultId>,
+        ring_key: &Key,
+    ) -> Result<(VaultId, Slot), VaultError> {
+        let key = fresh_key(vault)?;
         let slot = key_slot(SlotKind::Keychain, &key, ring_key)?;
         keychain::store(self.keychain()?, &key)?;
         Ok((key.vault, slot))
     }
 }
 
+/// A key for a fresh slot of `vault`, or of a fresh one.
+fn fresh_key(vault: Option<VaultId>) -> Result<SlotKey, VaultError> {
+    vault.map_or_else(SlotKey::random, SlotKey::for_vault)
+}
+
 /// The key file may be there already, from a creation that was cut short or because the store was removed
 /// with all that belongs to it; it is kept, whatever else it may open.
-fn first_in_file(key_file: &KeyFile<'_>, ring_key: &Key) -> Result<(VaultId, Slot), VaultError> {
+fn first_in_file(
+    vault: Option<VaultId>,
+    key_file: &KeyFile<'_>,
+    ring_key: &Key,
+) -> Result<(VaultId, Slot), VaultError> {
     let key = match key_file.read()? {
-        Some(key) => key,
+        Some(key) if vault.is_none_or(|vault| vault == key.vault) => key,
+        Some(_) => return Err(VaultError::AnotherVault { key_file: key_file.path().to_owned() }),
         None => {
-            let key = SlotKey::random()?;
+            let key = fresh_key(vault)?;
             key_file.create(&key)?;
             key
         }
@@ -296,9 +315,14 @@ fn checked(key: SlotKey, vault: &VaultId, slot: &Slot) -> Result<Key, VaultError
     if (key.vault, key.slot) == (*vault, slot.id) {
         return Ok(key.key);
     }
-    let problem =
-        if key.vault == *vault { "the key is for another slot" } else { "the key is another vault's" };
-    Err(VaultError::SlotKeyWrong { kind: slot.kind, problem })
+    if key.vault != *vault {
+        return Err(wrong_vault(slot.kind));
+    }
+    Err(VaultError::SlotKeyWrong { kind: slot.kind, problem: "the key is for another slot" })
+}
+
+fn wrong_vault(kind: SlotKind) -> VaultError {
+    VaultError::SlotKeyWrong { kind, problem: "the key is another vault's" }
 }
 
 #[cfg(test)]

@@ -88,7 +88,8 @@ impl<'a> KeyFile<'a> {
 
     /// Writes a key, durably. Never replaces a file.
     pub(crate) fn create(&self, slot: &SlotKey) -> Result<(), VaultError> {
-        self.write(self.name, slot)
+        self.write(self.name, slot)?;
+        self.folder()?.sync_with_parents().map_err(cannot_write)
     }
 
     /// Writes the key that will replace this one, durably, beside it.

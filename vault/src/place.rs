@@ -125,6 +125,20 @@ impl Folder {
         self.file.sync_all()
     }
 
+    /// Makes the names in the folder durable, and its own name, and those of the folders around it that are ours:
+    /// whoever created them may not have, and what is in a folder that is lost with the power is lost with it.
+    pub(crate) fn sync_with_parents(&self) -> io::Result<()> {
+        self.sync()?;
+        for parent in self.path.canonicalize()?.ancestors().skip(1) {
+            let Ok(parent) = File::open(parent) else { break };
+            if parent.metadata()?.uid() != our_user() {
+                break;
+            }
+            parent.sync_all()?;
+        }
+        Ok(())
+    }
+
     /// Opens a file in the folder that is ours, private, and nothing but a file. `None` when it is not there
     /// and is not to be created.
     pub(crate) fn private_file(&self, name: &Path, access: Access) -> Result<Option<File>, VaultError> {
@@ -319,6 +333,10 @@ pub(crate) fn cannot_open(path: &Path, errno: Errno) -> VaultError {
     match errno {
         Errno::LOOP | Errno::NOTDIR if is_link => VaultError::place(path, "is a symbolic link"),
         Errno::NOTDIR => VaultError::place(path, "is not a folder, or leads through something that is not"),
+        // Nothing is wrong with the place.
+        Errno::IO | Errno::NOSPC | Errno::DQUOT | Errno::MFILE | Errno::NFILE | Errno::NOMEM => {
+            VaultError::storage("opening one of its files", errno)
+        }
         _ => VaultError::place(path, format!("cannot be opened: {}", io::Error::from(errno))),
     }
 }

@@ -15,6 +15,8 @@ use crate::{
 
 mod content;
 mod custody;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod index;
 mod open;
 mod rebuild;

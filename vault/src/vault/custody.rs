@@ -106,6 +106,10 @@ impl Vault {
                 let key = fresh()?;
                 with_key_file(&self.location, |file| match file.read()? {
                     None => file.create(&key),
+                    // What an addition or a removal left that failed half-way.
+                    Some(stale) if stale.vault == state.vault => {
+                        file.write_next(&key).and_then(|()| file.take_next())
+                    }
                     Some(_) => Err(VaultError::place(
                         file.path(),
                         "is there already and opens no slot of this vault; move it away",

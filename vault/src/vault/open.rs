@@ -5,7 +5,7 @@ use std::path::Path;
 use time::OffsetDateTime;
 
 use super::index::{HEAD_KEY, SLOTS_KEY};
-use super::state::{Opening, State, is_sealed};
+use super::state::{Opening, State, is_sealed, seal};
 use super::swap::{self, Beside};
 use super::{OpenMode, VaultLocation};
 use crate::VaultError;
@@ -70,7 +70,12 @@ pub(super) fn open(
     }
     let key_file = KeyFile::at(&location.key_file, &folder, create)?;
     let anchor = parent.private_file(&beside.anchor, Access::Write)?.map(Anchor::new);
-    let store = SledStore::open(&folder)?;
+    let store = SledStore::open(&folder).inspect_err(|error| {
+        // sled syncs what it repairs: one that failed is not to be followed by one that seems to work.
+        if matches!(error, VaultError::Storage { .. }) {
+            seal(identity);
+        }
+    })?;
     match (store.get(SLOTS_KEY)?, store.get(HEAD_KEY)?) {
         (None, None) if is_empty(&store)? => {
             if let Some(anchor) = anchor
@@ -85,8 +90,10 @@ pub(super) fn open(
             // Names first: what the key is made for is found again after a power cut, and so is what the first
             // batch relies on.
             let anchor = new_anchor(&parent, &beside.anchor)?;
-            parent.sync().map_err(|source| VaultError::storage("creating the vault's folder", source))?;
-            let (vault, slot) = location.custody.first_slot(&key_file, &ring_key)?;
+            parent
+                .sync_with_parents()
+                .map_err(|source| VaultError::storage("creating the vault's folder", source))?;
+            let (vault, slot) = location.custody.first_slot(None, &key_file, &ring_key)?;
             let header = slots::encode(&vault, std::slice::from_ref(&slot), &ring_key, &ring)?;
             let opening = Opening {
                 store: Box::new(store),
@@ -95,7 +102,7 @@ pub(super) fn open(
                 ring_key,
                 opened_by: slot.id,
                 anchor: Some(anchor),
-                identity,
+                identity: Some(identity),
                 lock: Some(lock),
             };
             State::create(opening, header, now).map(Some)
@@ -116,7 +123,7 @@ pub(super) fn open(
                 ring_key,
                 opened_by,
                 anchor: Some(anchor.ok_or(Tampering::Anchor)?),
-                identity,
+                identity: Some(identity),
                 lock: Some(lock),
             };
             load(opening, &head).map(Some)

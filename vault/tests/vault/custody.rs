@@ -705,6 +705,58 @@ fn a_backup_of_a_vault_with_several_slots_is_restored_to_one() {
     assert_eq!(get(&open(&home, &Custody::default()).unwrap(), "B"), Some((CANARY.to_vec(), 1)));
 }
 
+/// As a new vault would, whatever slots the backed up one had.
+#[test]
+fn what_is_restored_gets_the_slot_that_is_configured() {
+    let (home, custody, _) = with_every_slot();
+    let credential = home.path().join("credential");
+    let backup = open(&home, &custody).unwrap().backup(&secret("five or six random words")).unwrap();
+    let restored = |home: &Home, custody: Custody| {
+        let mut there = home.location("default");
+        there.custody = custody;
+        let status = Vault::restore(&there, &backup, &secret("five or six random words"))?;
+        assert!(status.slots.iter().all(|slot| slot.in_use));
+        let vault = Vault::open(&there, OpenMode::WriteIfExists).unwrap();
+        assert_eq!(get(&vault, "A"), Some((CANARY.to_vec(), 1)));
+        Ok::<_, VaultError>(status.slots.iter().map(|slot| slot.kind).collect::<Vec<_>>())
+    };
+    let works = || Arc::new(Fake::default());
+    let broken = works();
+    broken.breaks("no session bus");
+    let (passphrase, asked) = saying(Custody::new(KeyChoice::Passphrase), PASSPHRASE);
+    for (custody, kind) in [
+        (Custody::new(KeyChoice::Auto).with_keychain(works()), SlotKind::Keychain),
+        (Custody::new(KeyChoice::Auto).with_keychain(broken.clone()), SlotKind::File),
+        (Custody::new(KeyChoice::Auto), SlotKind::File),
+        (Custody::new(KeyChoice::Keychain).with_keychain(works()), SlotKind::Keychain),
+        (Custody::new(KeyChoice::File).with_keychain(works()), SlotKind::File),
+        (passphrase, SlotKind::Passphrase),
+        (Custody::new(KeyChoice::SystemdCredential).with_credential(credential), SlotKind::SystemdCredential),
+    ] {
+        let elsewhere = Home::in_memory();
+        assert_eq!(restored(&elsewhere, custody.clone()).unwrap(), [kind], "{custody:?}");
+        assert_eq!(elsewhere.key_file().exists(), kind == SlotKind::File, "{custody:?}");
+    }
+    assert_eq!(asked.load(Ordering::Relaxed), 2, "once for the new slot, once to open it later");
+
+    // What cannot be had is said, and nothing is put in its place.
+    let other = with_every_slot().0;
+    let of_another =
+        Custody::new(KeyChoice::SystemdCredential).with_credential(other.path().join("credential"));
+    for (custody, says) in [
+        (Custody::new(KeyChoice::Keychain).with_keychain(broken), "no session bus"),
+        (Custody::new(KeyChoice::Passphrase), "nobody to ask"),
+        (Custody::new(KeyChoice::SystemdCredential), "systemd gave this process no credentials"),
+        (of_another, "the key is another vault's"),
+    ] {
+        let elsewhere = Home::in_memory();
+        let error = restored(&elsewhere, custody).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Key);
+        assert!(error.to_string().contains(says), "{error}");
+        assert!(!elsewhere.key_file().exists() && !elsewhere.store().exists());
+    }
+}
+
 #[test]
 fn a_passphrase_that_was_given_opens_where_nobody_is_asked() {
     let home = Home::in_memory();

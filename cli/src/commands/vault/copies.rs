@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::args::{BackupArgs, PassphraseArgs, RestoreArgs};
 use crate::client::{Revealed, json as body};
 use crate::commands::secrets::Keeping;
+use crate::custody;
 use crate::printer::Printer;
 use crate::value;
 use crate::wire::{Installation, broken_pipe};
@@ -85,12 +86,17 @@ pub(super) fn restore(here: &Installation, args: &RestoreArgs, printer: Printer)
         let failure = Failure::from(error);
         if locked { failure.hint("orch serve keeps the vault open: stop it first") } else { failure }
     })?;
-    let status = orch_server::vault::described(Some(&status));
     if printer.json() {
+        let status = orch_server::vault::described(Some(&status));
         return printer.result_json(&status).or_else(broken_pipe);
     }
-    printer
-        .note(&format!("restored: {} secrets, {} audit records", status["secrets"], status["audit_records"]));
+    let opened_by = status.slots.iter().map(|slot| custody::described(slot, &here.vault));
+    printer.note(&format!(
+        "restored: {} secrets, {} audit records; it is opened by {}",
+        status.secrets,
+        status.audit_records,
+        opened_by.collect::<Vec<_>>().join(", ")
+    ));
     Ok(())
 }
 

@@ -1,0 +1,41 @@
+//! What [`crate::fuzzing`] cannot reach: the content of a secret's rows.
+
+use super::content::{self, StoredMeta};
+use crate::{Secret, SecretMeta};
+
+/// Metadata is refused, or what it says can be written and read again.
+pub(crate) fn meta(data: &[u8]) {
+    let Ok(meta) = StoredMeta::decode(data) else { return };
+    let Ok(again) = meta.encode() else { panic!("what was read can be written") };
+    let Ok(read) = StoredMeta::decode(&again) else { panic!("what was written can be read") };
+    assert_eq!(meta.into_summary().ok(), read.into_summary().ok());
+}
+
+/// A value is refused, or padded again to what says the same.
+pub(crate) fn value(data: &[u8]) {
+    let Ok(value) = content::unpad_value(data) else { return };
+    let Ok(again) = content::unpad_value(&content::pad_value(&value)) else {
+        panic!("what was padded can be read")
+    };
+    assert!(value.expose(|value| again.expose(|again| value == again)));
+}
+
+/// Metadata as it is written.
+pub(crate) fn meta_seed() -> Vec<u8> {
+    let value = Secret::new(b"0123456789abcdef".to_vec());
+    let asked = SecretMeta {
+        hosts: vec!["api.example.com".to_owned()],
+        header: Some("authorization".to_owned()),
+        agents: vec!["orch/summarizer".to_owned()],
+        expires: Some(time::OffsetDateTime::UNIX_EPOCH),
+        ..SecretMeta::default()
+    };
+    let Ok(name) = "OPENAI_API_KEY".parse() else { return Vec::new() };
+    let meta = StoredMeta::new(&name, 3, (1, 2), "0123456789abcdef".to_owned(), &value, asked);
+    meta.encode().map(|plain| plain.to_vec()).unwrap_or_default()
+}
+
+/// A value as it is written.
+pub(crate) fn value_seed() -> Vec<u8> {
+    content::pad_value(&Secret::new(b"0123456789abcdef".to_vec())).to_vec()
+}
