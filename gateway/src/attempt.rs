@@ -289,7 +289,7 @@ fn from_egress(error: &EgressError) -> Failed {
         // The provider is not to be reached from here, and asking again would not change that.
         EgressError::Refused(_) | EgressError::Address { .. } => Class::NoAccess,
         EgressError::Limit { .. } => Class::RateLimited,
-        EgressError::Authorize { .. } => Class::BadKey,
+        EgressError::Authorize { .. } | EgressError::Withdrawn { .. } => Class::BadKey,
         EgressError::Timeout(_) | EgressError::Ended(_) => Class::Timeout,
         EgressError::Dns { .. }
         | EgressError::Connect { .. }
@@ -312,6 +312,7 @@ fn from_egress(error: &EgressError) -> Failed {
 fn from_body(error: &BodyError) -> Failed {
     let class = match error {
         BodyError::Timeout(_) | BodyError::Ended(_) => Class::Timeout,
+        BodyError::Withdrawn { .. } => Class::BadKey,
         BodyError::Upstream(_) => Class::Truncated,
         BodyError::TooLarge { .. } | BodyError::Refused(_) | BodyError::Guest(_) | BodyError::Other(_) => {
             Class::Server

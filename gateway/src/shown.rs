@@ -46,8 +46,8 @@ mod tests {
             _: &mut http::request::Parts,
             _: Option<&[u8; 32]>,
             _: Use<'_>,
-        ) -> Result<(), AuthorizeError> {
-            Ok(())
+        ) -> Result<Option<Arc<Scrubber>>, AuthorizeError> {
+            Ok(self.scrubber())
         }
         fn scrubber(&self) -> Option<Arc<Scrubber>> {
             Scrubber::new(self.0.as_bytes()).map(Arc::new)

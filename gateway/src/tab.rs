@@ -25,6 +25,8 @@ pub(crate) struct Tab {
     receipts: Arc<Receipts>,
     receipt: Option<Receipt>,
     started: Instant,
+    /// What the attempt under way, or the last one, was authorised with.
+    credential: Option<Arc<dyn Credential>>,
     /// What was set aside for the attempt under way.
     reservation: Option<Reservation>,
     usage: Option<Usage>,
@@ -55,6 +57,7 @@ impl Tab {
             receipts,
             receipt: Some(receipt),
             started: Instant::now(),
+            credential: None,
             reservation: None,
             usage: None,
             said: 0,
@@ -66,6 +69,7 @@ impl Tab {
         self.reservation = Some(reservation);
         self.usage = None;
         self.said = 0;
+        self.credential.clone_from(&candidate.credential);
         let credential = candidate.credential.as_deref().map(reference);
         self.edit(|receipt| {
             receipt.simulated |= credential.as_ref().is_some_and(|c| c.source == "simulated");
@@ -170,6 +174,9 @@ impl Tab {
                 receipt.input_tokens = usage.input;
                 receipt.output_tokens = usage.output;
                 receipt.cost_micro_usd = cost;
+                if let (Some(credential), Some(cost)) = (&self.credential, cost) {
+                    credential.charge(cost);
+                }
             }
         }
         self.receipts.record(receipt.clone());

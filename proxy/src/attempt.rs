@@ -10,11 +10,12 @@ use tokio::time::Instant;
 
 use crate::download::{Line, describe};
 use crate::exchange::{Head, Outgoing, settle_presence};
-use crate::grant::{Admission, Cancel};
+use crate::grant::Admission;
 use crate::http2::{Slot, Unsent};
 use crate::incoming::Incoming;
 use crate::pool::{Connection, Key};
 use crate::record::Record;
+use crate::under_way::Cancel;
 use crate::upload::{Progress, Upload};
 use crate::{BodyError, EgressError, Proxy, TimeoutKind, body, http1, http2};
 
@@ -42,7 +43,7 @@ impl Proxy {
             let sent = match connection {
                 Connection::Http1(connection, kept) => {
                     record.address(connection.address);
-                    admission.attach(Cancel::Connection(Arc::clone(&connection.driver)));
+                    admission.attach(Cancel::Connection(Arc::clone(&connection.driver)))?;
                     self.send_http1(connection, kept, message, key).await
                 }
                 Connection::Http2(slot) => {
@@ -121,11 +122,14 @@ impl Proxy {
     ) -> Result<Exchanged, Failure> {
         let Message { head, upload } = message;
         let progress = upload.progress();
+        let over = |error| Failure { error, again: None };
+        // A stream is attached once there is one: nothing is begun for an exchange that is over already.
+        admission.check().map_err(over)?;
         progress.start();
         let sent = match http2::open(slot, &head, key.scheme, upload) {
             Err(unsent) => Err(unsent),
             Ok(mut exchange) => {
-                admission.attach(Cancel::Stream(exchange.reset().clone()));
+                admission.attach(Cancel::Stream(exchange.reset().clone())).map_err(over)?;
                 let answer = poll_fn(|cx| exchange.poll_head(cx));
                 self.patiently(&progress, answer).await?.map(|response| (response, exchange))
             }

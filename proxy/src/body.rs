@@ -27,6 +27,12 @@ pub enum BodyError {
     /// The grant was revoked or reached its deadline while the body was under way.
     #[error("{0}")]
     Ended(crate::Ended),
+    /// A credential that the request carried was taken back or replaced while the body was under way.
+    #[error("the credential {credential} was withdrawn while the exchange was under way")]
+    Withdrawn {
+        /// The credential's name.
+        credential: String,
+    },
     /// The body may not be passed on.
     #[error("refused: {0}")]
     Refused(&'static str),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use http_body::{Body as _, Frame, SizeHint};
-use tokio::time::{Instant, Sleep};
+use tokio::time::{Instant, Sleep, timeout_at};
 
 use crate::grant::Admission;
 use crate::http2::Exchange;
@@ -17,6 +17,7 @@ use crate::hygiene::strip_trailers;
 use crate::incoming::Incoming;
 use crate::pool::{Key, Pool};
 use crate::scrub::ScrubStream;
+use crate::under_way::Cut;
 use crate::upload::Progress;
 use crate::{BodyError, LiveGrant, Scrubber, TimeoutKind, http1};
 
@@ -49,9 +50,11 @@ struct Scrub {
     scrubbers: Vec<Arc<Scrubber>>,
 }
 
-/// When an exchange has to end, whatever is under way: with its grant, or by the bound on its whole time.
+/// When an exchange has to end, whatever is under way: with its grant, with a credential that it carries, or by the bound
+/// on its whole time.
 pub(crate) struct End {
     pub(crate) grant: Arc<LiveGrant>,
+    pub(crate) cut: Option<Cut>,
     pub(crate) total: Instant,
 }
 
@@ -61,17 +64,31 @@ impl End {
     }
 
     pub(crate) fn is_over(&self) -> bool {
-        self.grant.check_live().is_err() || self.total <= Instant::now()
+        self.grant.check_live().is_err() || self.withdrawn().is_some() || self.total <= Instant::now()
+    }
+
+    fn withdrawn(&self) -> Option<&str> {
+        self.cut.as_ref()?.by()
     }
 
     /// Resolves when it is over.
     pub(crate) async fn reached(&self) {
-        self.grant.ended_or(self.at()).await;
+        loop {
+            let news = self.grant.news();
+            if self.is_over() {
+                return;
+            }
+            let _ = timeout_at(self.at(), news).await;
+        }
     }
 
     /// What ended it.
     pub(crate) fn error(&self) -> BodyError {
-        self.grant.check_live().map_or_else(BodyError::Ended, |()| BodyError::Timeout(TimeoutKind::Total))
+        match (self.grant.check_live(), self.withdrawn()) {
+            (Err(ended), _) => BodyError::Ended(ended),
+            (Ok(()), Some(credential)) => BodyError::Withdrawn { credential: credential.to_owned() },
+            (Ok(()), None) => BodyError::Timeout(TimeoutKind::Total),
+        }
     }
 }
 
@@ -95,12 +112,12 @@ pub(crate) struct Lease {
 impl Lease {
     fn end(self) {
         let Self { pool, key, line, upload, admission } = self;
-        // First, so that the grant's end no longer ends the connection.
-        drop(admission);
-        // While the upload is not over, the line is still in use.
+        // First, so that nobody outside ends the connection once it serves others. While the upload is not over, the line
+        // is still in use.
+        let free = admission.leave() && upload.done();
         match line {
-            Line::Http1(connection) if upload.done() => pool.give_back(&key, connection),
-            Line::Http2(exchange) if upload.done() => exchange.finish(),
+            Line::Http1(connection) if free => pool.give_back(&key, connection),
+            Line::Http2(exchange) if free => exchange.finish(),
             Line::Http1(_) | Line::Http2(_) => {}
         }
     }
@@ -233,7 +250,7 @@ impl http_body::Body for Download {
                         }
                     }
                 },
-                // Revoking ends what is under way, which may show first.
+                // What ends it from outside ends the line, which may show first.
                 Some(Err(_)) if this.end.is_over() => return this.fail(this.end.error()),
                 Some(Err(error)) => return this.fail(error),
                 None if this.end.is_over() => return this.fail(this.end.error()),

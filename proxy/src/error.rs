@@ -68,7 +68,7 @@ pub enum EgressError {
         /// What the grant allows.
         limit: u64,
     },
-    /// A credential could not be put in.
+    /// A credential could not be put in. One that may not be used is [`EgressError::Refused`].
     #[error("credential {credential}: {cause}")]
     Authorize {
         /// The credential's name.
@@ -79,6 +79,13 @@ pub enum EgressError {
     /// The grant is over.
     #[error("{0}")]
     Ended(Ended),
+    /// A credential that the request carries was taken back or replaced before an answer came. The host may have seen the
+    /// request, or parts of it.
+    #[error("the credential {credential} was withdrawn while the exchange was under way")]
+    Withdrawn {
+        /// The credential's name.
+        credential: String,
+    },
     /// The request's own body failed before it was sent.
     #[error("request body: {0}")]
     Body(crate::BodyError),
@@ -100,6 +107,7 @@ impl EgressError {
             Self::Authorize { .. } => "credential_failed",
             Self::Ended(Ended::Revoked) => "grant_revoked",
             Self::Ended(Ended::Expired) => "grant_expired",
+            Self::Withdrawn { .. } => "credential_withdrawn",
             Self::Body(_) => "request_body_failed",
         }
     }

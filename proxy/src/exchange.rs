@@ -110,7 +110,7 @@ impl Proxy {
         record: &mut Record,
     ) -> Result<Response<Body>, EgressError> {
         let grant = Arc::clone(admission.grant());
-        let end = End { grant, total: Instant::now() + self.timeouts.total };
+        let end = End { grant, cut: admission.cut(), total: Instant::now() + self.timeouts.total };
         let scrubbers = std::mem::take(&mut out.scrubbers);
         let injected = out.injected;
         let key = Key::new(out.tenancy, out.maker, &out.route);
@@ -121,7 +121,7 @@ impl Proxy {
         };
         let Exchanged { response, line, upload } = match exchanged {
             Ok(exchanged) => exchanged,
-            // Revoking ends what is under way, which may show first.
+            // What ends it from outside ends the line, which may show first.
             Err(_) if end.is_over() => return Err(ended(end.error())),
             Err(error) => return Err(error),
         };
@@ -148,6 +148,7 @@ impl Proxy {
 fn ended(error: BodyError) -> EgressError {
     match error {
         BodyError::Ended(ended) => EgressError::Ended(ended),
+        BodyError::Withdrawn { credential } => EgressError::Withdrawn { credential },
         BodyError::Timeout(kind) => EgressError::Timeout(kind),
         other => EgressError::Body(other),
     }

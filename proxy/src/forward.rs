@@ -10,11 +10,11 @@ use ring::digest::{SHA256, digest};
 use tokio::time::timeout;
 
 use crate::exchange::{Head, Outgoing, settle_length};
-use crate::placeholders::stands_in_place;
+use crate::grant::Admission;
 use crate::record::Record;
 use crate::target::{RequestTarget, host_field, origin_form};
 use crate::{
-    AuthorizeError, Body, BodyError, Credential, EgressError, Grant, LiveGrant, Maker, Place, Proxy, Reason,
+    AuthorizeError, Binding, Body, BodyError, Credential, EgressError, LiveGrant, Maker, Proxy, Reason,
     Scrubber, TimeoutKind, Use, Verdict, body, decide, hygiene,
 };
 
@@ -46,7 +46,7 @@ impl Proxy {
         body: Body,
         record: &mut Record,
     ) -> Result<Response<Body>, EgressError> {
-        let admission = live.admit()?;
+        let mut admission = live.admit()?;
         let target = RequestTarget::parse(&parts).map_err(EgressError::Refused)?;
         let RequestTarget { scheme, host, port, path } = &target;
         record.target(*scheme, host.as_str(), *port, path.path());
@@ -71,7 +71,7 @@ impl Proxy {
         let swapped = if standing == 0 {
             Injected::default()
         } else {
-            self.swap(grant, &target, &mut head, &mut body, record).await?
+            self.swap(&mut admission, &target, &mut head, &mut body, record).await?
         };
         record.inert(standing.saturating_sub(swapped.count));
 
@@ -92,28 +92,30 @@ impl Proxy {
     /// Swaps every placeholder that stands where its secret may go, for a destination where it may go.
     async fn swap(
         &self,
-        grant: &Grant,
+        admission: &mut Admission,
         target: &RequestTarget,
         head: &mut Head,
         body: &mut Body,
         record: &mut Record,
     ) -> Result<Injected, EgressError> {
+        let live = Arc::clone(admission.grant());
+        let method = head.method.clone();
+        let asked = target.asked(&method);
         let mut injected = Injected::default();
-        for binding in &grant.bindings {
-            let asked = target.asked(&head.method);
-            if !binding.targets.iter().any(|target| target.covers(&asked))
-                || !stands_in_place(&head.headers, &binding.place, &binding.placeholder)
+        for binding in &live.grant().bindings {
+            let Binding { placeholder, credential, targets, place } = binding;
+            if !targets.iter().any(|target| target.covers(&asked))
+                || !place.holds(&head.headers, &head.uri, placeholder)
             {
                 continue;
             }
-            let Place::Header(header) = &binding.place;
-            let how = Use::Swap { header, placeholder: &binding.placeholder };
-            match self.authorize(&*binding.credential, head, body, how).await {
+            let how = Use::Swap { asked, place, placeholder };
+            match self.authorize(admission, credential, head, body, how).await {
                 Ok(scrubber) => injected.add(scrubber),
                 Err(EgressError::Authorize { cause: AuthorizeError::NotThere, .. }) => continue,
                 Err(error) => return Err(error),
             }
-            record.injected(binding.credential.id());
+            record.injected(credential.id());
         }
         if injected.count > 0 {
             hygiene::make_scrubbable(&mut head.headers);
@@ -124,7 +126,8 @@ impl Proxy {
     /// Lets a credential change the head; signs over the body where it wants to.
     pub(crate) async fn authorize(
         &self,
-        credential: &dyn Credential,
+        admission: &mut Admission,
+        credential: &Arc<dyn Credential>,
         head: &mut Head,
         body: &mut Body,
         how: Use<'_>,
@@ -147,16 +150,32 @@ impl Proxy {
         parts.uri = head.uri.clone();
         parts.headers = std::mem::take(&mut head.headers);
         let before = framing(&parts.headers);
+        // Noted before, so that whoever takes the credential back finds it here, or is found out by the credential.
+        admission.take_up(credential);
         let result = credential.authorize(&mut parts, sum.as_ref(), how);
         // A credential adds itself. Where the request goes and how it is framed was settled before it was asked.
         let settled = framing(&parts.headers) == before;
         (head.method, head.uri, head.headers) = restored(parts, head);
-        result.map_err(|cause| EgressError::Authorize { credential: credential.id().to_owned(), cause })?;
+        let scrubber = result.map_err(|cause| {
+            admission.put_down();
+            not_authorized(credential.id(), cause)
+        })?;
         if !settled {
             let text = format!("credential {} changed the request's framing", credential.id());
             return Err(EgressError::Refused(Reason::new("framing_refused", text)));
         }
-        Ok(credential.scrubber())
+        Ok(scrubber)
+    }
+}
+
+/// What may not be used is refused like all else that nobody allowed; the rest are failures.
+fn not_authorized(credential: &str, cause: AuthorizeError) -> EgressError {
+    match cause {
+        AuthorizeError::NotPermitted(why) => {
+            let text = format!("{credential} may not be used: {why}");
+            EgressError::Refused(Reason::new("credential_not_permitted", text))
+        }
+        cause => EgressError::Authorize { credential: credential.to_owned(), cause },
     }
 }
 

@@ -2,21 +2,20 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
-use http::HeaderName;
 use orch_manifests::RunId;
 use ring::digest::{SHA256, digest};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
-use crate::http1::Driver;
-use crate::http2::Reset;
 use crate::placeholders::Placeholders;
 use crate::tenancy::Tenancy;
-use crate::{Credential, EgressError, Ended, Ledger, Placeholder, Rule, Target};
+use crate::under_way::{Cancel, Cut, UnderWay};
+use crate::{Credential, EgressError, Ended, Ledger, Place, Placeholder, Rule, Target};
 
 /// What one run may do. Nothing is allowed that is not listed.
 pub struct Grant {
@@ -46,13 +45,6 @@ pub struct Binding {
     pub targets: Vec<Target>,
     /// Where in the request.
     pub place: Place,
-}
-
-/// Where in a request a secret may stand.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
-    /// In this header.
-    Header(HeaderName),
 }
 
 /// 256 random bits that stand for a grant. Not `Debug`, not `Clone`: who holds it may do what the grant allows.
@@ -117,6 +109,16 @@ impl Grants {
         });
         found
     }
+
+    /// Ends the exchanges under way that carry the credential of this id in a grant of this workspace, and says how
+    /// many; see [`LiveGrant::cut_carrying`]. Grants that no token leads to are not known here.
+    pub fn cut_carrying(&self, workspace: &str, id: &str) -> usize {
+        let live = self.live.read().unwrap_or_else(PoisonError::into_inner);
+        let grants: Vec<Arc<LiveGrant>> =
+            live.values().filter(|live| live.grant.workspace == workspace).cloned().collect();
+        drop(live);
+        grants.iter().map(|grant| grant.cut_carrying(id)).sum()
+    }
 }
 
 fn fingerprint(token: &str) -> [u8; 32] {
@@ -131,12 +133,12 @@ pub struct LiveGrant {
     used: AtomicU64,
     running: AtomicU32,
     revoked: AtomicBool,
+    /// Told whenever something was ended from outside.
     ending: Notify,
     ledger: Ledger,
     placeholders: Placeholders,
     tenancy: Tenancy,
-    /// What ends each exchange under way. A body that nobody reads is not polled and cannot notice the end.
-    under_way: Mutex<HashMap<u64, Cancel>>,
+    under_way: UnderWay,
     next_exchange: AtomicU64,
 }
 
@@ -160,7 +162,7 @@ impl LiveGrant {
             ledger: Ledger::default(),
             placeholders,
             tenancy,
-            under_way: Mutex::default(),
+            under_way: UnderWay::default(),
             next_exchange: AtomicU64::new(0),
         }
     }
@@ -193,9 +195,22 @@ impl LiveGrant {
     pub fn revoke(&self) {
         self.revoked.store(true, Ordering::Release);
         self.ending.notify_waiters();
-        for (_, exchange) in self.under_way().drain() {
-            exchange.cancel();
+        self.under_way.end();
+    }
+
+    /// Ends the exchanges under way that carry the credential of this id, and says how many: bodies are cut as by
+    /// [`LiveGrant::revoke`], and requests that were not answered yet fail with [`EgressError::Withdrawn`]. All others,
+    /// and the grant, go on.
+    ///
+    /// Call it once the credential no longer gives the value out. An exchange that [`Credential::authorize`] let through
+    /// just before, or is asking right now, is found too: it fails before it sends anything, or else its stream is reset
+    /// as soon as there is one. One that gets the value that replaced the old at that very moment fails with it.
+    pub fn cut_carrying(&self, id: &str) -> usize {
+        let count = self.under_way.cut_carrying(id);
+        if count > 0 {
+            self.ending.notify_waiters();
         }
+        count
     }
 
     /// Whether the grant is over, and how.
@@ -214,21 +229,19 @@ impl LiveGrant {
 
     /// Waits until the grant is over.
     pub async fn ended(&self) -> Ended {
-        self.ended_or(self.grant.expires).await;
-        self.check_live().err().unwrap_or(Ended::Expired)
-    }
-
-    /// Waits until the grant is revoked or until then, whichever is first.
-    pub(crate) async fn ended_or(&self, then: Instant) {
-        // Made before looking, so that a revocation in between is not missed.
-        let ending = self.ending.notified();
-        if !self.revoked.load(Ordering::Acquire) {
-            let _ = tokio::time::timeout_at(then, ending).await;
+        loop {
+            let news = self.news();
+            if let Err(ended) = self.check_live() {
+                return ended;
+            }
+            let _ = tokio::time::timeout_at(self.grant.expires, news).await;
         }
     }
 
-    fn under_way(&self) -> MutexGuard<'_, HashMap<u64, Cancel>> {
-        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Resolves when, since this was called, the grant was revoked or exchanges of it were cut. Called before looking
+    /// whether that is so, nothing is missed in between.
+    pub(crate) fn news(&self) -> Notified<'_> {
+        self.ending.notified()
     }
 
     /// Who may share connections with this grant's run.
@@ -251,8 +264,8 @@ impl LiveGrant {
                 used: used.into(),
                 limit: concurrent.into(),
             })?;
-        let id = self.next_exchange.fetch_add(1, Ordering::Relaxed);
-        let admission = Admission { grant: Arc::clone(self), id };
+        let number = self.next_exchange.fetch_add(1, Ordering::Relaxed);
+        let admission = Admission { grant: Arc::clone(self), number, cut: None, left: false };
         let limit = self.grant.requests;
         self.used
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| (n < limit).then_some(n + 1))
@@ -261,27 +274,12 @@ impl LiveGrant {
     }
 }
 
-/// What ends one exchange and no other.
-pub(crate) enum Cancel {
-    /// The connection that it has for itself.
-    Connection(Arc<Driver>),
-    /// Its stream.
-    Stream(Reset),
-}
-
-impl Cancel {
-    fn cancel(self) {
-        match self {
-            Self::Connection(driver) => driver.cut(),
-            Self::Stream(stream) => stream.cancel(),
-        }
-    }
-}
-
 /// One exchange's place in the concurrency budget, given back when dropped.
 pub(crate) struct Admission {
     grant: Arc<LiveGrant>,
-    id: u64,
+    number: u64,
+    cut: Option<Cut>,
+    left: bool,
 }
 
 impl Admission {
@@ -289,16 +287,57 @@ impl Admission {
         &self.grant
     }
 
-    /// Names what ends with the grant.
-    pub(crate) fn attach(&mut self, exchange: Cancel) {
-        self.grant.under_way().insert(self.id, exchange);
+    /// Notes that the exchange is about to carry a credential.
+    pub(crate) fn take_up(&mut self, credential: &Arc<dyn Credential>) {
+        let cut = self.cut.get_or_insert_default();
+        self.grant.under_way.take_up(self.number, credential, cut);
+    }
+
+    /// It does not carry the credential that it took up last.
+    pub(crate) fn put_down(&mut self) {
+        self.grant.under_way.put_down(self.number);
+    }
+
+    /// Where it shows that the exchange was cut off; `None` when it carries nothing that could be withdrawn.
+    pub(crate) fn cut(&self) -> Option<Cut> {
+        self.cut.clone()
+    }
+
+    /// Names what the exchange runs on.
+    ///
+    /// # Errors
+    /// As [`Admission::check`]: what was ended before is not ended again by whoever did it.
+    pub(crate) fn attach(&mut self, line: Cancel) -> Result<(), EgressError> {
+        self.grant.under_way.attach(self.number, line);
+        self.check()
+    }
+
+    /// Whether the exchange may go on.
+    ///
+    /// # Errors
+    /// [`EgressError::Ended`] with its grant, [`EgressError::Withdrawn`] when it was cut.
+    pub(crate) fn check(&self) -> Result<(), EgressError> {
+        self.grant.check_live().map_err(EgressError::Ended)?;
+        match self.cut.as_ref().and_then(Cut::by) {
+            Some(credential) => Err(EgressError::Withdrawn { credential: credential.to_owned() }),
+            None => Ok(()),
+        }
+    }
+
+    /// Ends the exchange. Says whether what it ran on may serve others: not while somebody outside is ending it.
+    pub(crate) fn leave(mut self) -> bool {
+        self.left = true;
+        self.grant.running.fetch_sub(1, Ordering::AcqRel);
+        self.grant.under_way.leave(self.number)
     }
 }
 
 impl Drop for Admission {
     fn drop(&mut self) {
-        self.grant.under_way().remove(&self.id);
-        self.grant.running.fetch_sub(1, Ordering::AcqRel);
+        if !self.left {
+            self.grant.running.fetch_sub(1, Ordering::AcqRel);
+            self.grant.under_way.leave(self.number);
+        }
     }
 }
 

@@ -6,7 +6,8 @@
 //! their owners said ([`Credential`]), resolve once, judge every address ([`Guard`]), dial a judged one, and stream the
 //! answer back with the secrets taken out again ([`Scrubber`]).
 //!
-//! Read `policy.rs`, then `forward.rs`, `exchange.rs` and `attempt.rs`; `pool.rs` says who shares connections.
+//! Read `policy.rs`, then `forward.rs`, `exchange.rs` and `attempt.rs`; `pool.rs` says who shares connections, `place.rs`
+//! where a secret can stand, and `under_way.rs` how an exchange is ended from outside.
 
 mod address;
 mod attempt;
@@ -24,6 +25,7 @@ mod http2;
 mod hygiene;
 mod incoming;
 mod ledger;
+mod place;
 mod placeholders;
 mod policy;
 mod pool;
@@ -35,6 +37,7 @@ mod send;
 mod target;
 mod tenancy;
 mod tls;
+mod under_way;
 mod upload;
 
 pub use address::{
@@ -43,10 +46,11 @@ pub use address::{
 };
 pub use body::{Body, BodyError, empty, full};
 pub use config::{Caps, PoolLimits, ProxyConfig, Timeouts};
-pub use credential::{AuthorizeError, Credential, Placeholder, Use, swap_in_header};
+pub use credential::{AuthorizeError, Credential, Placeholder, Use};
 pub use error::{EgressError, Ended, TimeoutKind};
-pub use grant::{Binding, CapabilityToken, Grant, Grants, LiveGrant, Place};
+pub use grant::{Binding, CapabilityToken, Grant, Grants, LiveGrant};
 pub use ledger::{Decision, Ledger, Maker, Outcome, Totals};
+pub use place::{Place, swap_in_header, swap_in_query};
 pub use policy::{Asked, Methods, Reason, Rule, RuleOrigin, Target, Verdict, decide};
 pub use proxy::Proxy;
 pub use resolve::{DnsError, Resolve, SystemResolver};

@@ -3,7 +3,7 @@
 use aho_corasick::AhoCorasick;
 use http::{HeaderMap, HeaderName, header};
 
-use crate::{Binding, Place, Placeholder};
+use crate::Binding;
 
 /// A search for all placeholders of one run at once.
 pub(crate) struct Placeholders {
@@ -20,8 +20,8 @@ impl Placeholders {
         Self { search }
     }
 
-    /// How many placeholders stand in these headers and this request target, in any header, as themselves or inside
-    /// Basic credentials.
+    /// How many placeholders stand in these headers and this request target: in its path or query, in any header, as
+    /// themselves or inside Basic credentials.
     pub(crate) fn count(&self, headers: &HeaderMap, target: &str) -> u32 {
         let Some(search) = &self.search else { return 0 };
         let mut count = search.find_iter(target).count();
@@ -33,12 +33,6 @@ impl Placeholders {
         }
         u32::try_from(count).unwrap_or(u32::MAX)
     }
-}
-
-/// Whether this binding's placeholder stands in this binding's place, in a shape that is swapped.
-pub(crate) fn stands_in_place(headers: &HeaderMap, place: &Place, placeholder: &Placeholder) -> bool {
-    let Place::Header(name) = place;
-    headers.get_all(name).iter().any(|line| crate::credential::holds(line.as_bytes(), placeholder))
 }
 
 fn basic_credentials(name: &HeaderName, value: &[u8]) -> Option<Vec<u8>> {

@@ -211,10 +211,14 @@ impl Form {
     fn match_escaped(&self, text: &[u8], from: usize, at: usize) -> Match {
         // Nearly every escape in a text has nothing to do with the secret.
         if !self.accepts(from, text[at]) {
-            match unescape(&text[at..]) {
-                Escape::Byte(byte, _) if self.accepts(from, byte) => {}
-                Escape::Begun => return Match::Begun,
-                _ => return Match::No,
+            let mut begun = false;
+            let fits = escapes(&text[at..]).any(|escape| match escape {
+                Escape::Byte(byte, _) => self.accepts(from, byte),
+                Escape::Begun => std::mem::replace(&mut begun, true),
+                Escape::No => false,
+            });
+            if !fits {
+                return if begun { Match::Begun } else { Match::No };
             }
         }
         // Positions in `text` at which the next character of the form could begin. Only a secret full of percent signs
@@ -231,10 +235,12 @@ impl Form {
                 if self.accepts_plain(index, byte) {
                     next.push(at + 1);
                 }
-                match unescape(&text[at..]) {
-                    Escape::Byte(byte, length) if self.accepts(index, byte) => next.push(at + length),
-                    Escape::Begun => begun = true,
-                    _ => {}
+                for escape in escapes(&text[at..]) {
+                    match escape {
+                        Escape::Byte(byte, length) if self.accepts(index, byte) => next.push(at + length),
+                        Escape::Begun => begun = true,
+                        Escape::Byte(..) | Escape::No => {}
+                    }
                 }
             }
             next.sort_unstable();
@@ -256,11 +262,40 @@ enum Escape {
     No,
 }
 
+/// How often a percent sign may be encoded again. A URL in the query of a URL makes it once, as in redirects to a page
+/// that leads back.
+const ENCODED_AGAIN: usize = 2;
+
+/// Each byte that a text's leading escape can stand for: `%252F` is a percent sign, and a slash that was encoded twice.
+fn escapes(text: &[u8]) -> impl Iterator<Item = Escape> {
+    let again = |escape: &Escape| match *escape {
+        Escape::Byte(b'%', length) => Some(hex_digits(text, length)),
+        _ => None,
+    };
+    std::iter::successors(Some(unescape(text)), again).take(1 + ENCODED_AGAIN)
+}
+
+/// The byte that two hex digits from `at` on stand for.
+fn hex_digits(text: &[u8], at: usize) -> Escape {
+    let mut value = 0u8;
+    for index in at..at + 2 {
+        let Some(byte) = text.get(index) else { return Escape::Begun };
+        let Some(digit) = char::from(*byte).to_digit(16) else { return Escape::No };
+        // A hex digit is below 16.
+        value = value << 4 | digit as u8;
+    }
+    Escape::Byte(value, at + 2)
+}
+
 /// Reads one percent-encoding (RFC 3986) or JSON escape (RFC 8259) of a byte.
 fn unescape(text: &[u8]) -> Escape {
-    let (digits_from, prefix): (usize, &[u8]) = match text {
-        [b'%', ..] => (1, b"%"),
-        [b'\\', b'u' | b'U', ..] => (4, b"\\u00"),
+    match text {
+        [b'%', ..] => hex_digits(text, 1),
+        [b'\\', b'u' | b'U', rest @ ..] => match rest {
+            [b'0', b'0', ..] => hex_digits(text, 4),
+            [] | [b'0'] => Escape::Begun,
+            _ => Escape::No,
+        },
         [b'\\', escaped, ..] => {
             let byte = match escaped {
                 b'b' => 0x08,
@@ -271,25 +306,11 @@ fn unescape(text: &[u8]) -> Escape {
                 b'"' | b'\\' | b'/' | b'\'' => *escaped,
                 _ => return Escape::No,
             };
-            return Escape::Byte(byte, 2);
+            Escape::Byte(byte, 2)
         }
-        [b'\\'] => return Escape::Begun,
-        _ => return Escape::No,
-    };
-    let mut value = 0u8;
-    for index in 0..digits_from + 2 {
-        let Some(byte) = text.get(index) else { return Escape::Begun };
-        if let Some(expected) = prefix.get(index) {
-            if !byte.eq_ignore_ascii_case(expected) {
-                return Escape::No;
-            }
-        } else {
-            let Some(digit) = char::from(*byte).to_digit(16) else { return Escape::No };
-            // A hex digit is below 16.
-            value = value << 4 | digit as u8;
-        }
+        [b'\\'] => Escape::Begun,
+        _ => Escape::No,
     }
-    Escape::Byte(value, digits_from + 2)
 }
 
 /// The base64 digits that depend on nothing but `value` when `before` other bytes stand in front of it in the same

@@ -59,7 +59,7 @@ impl Proxy {
         mut body: Body,
         record: &mut Record,
     ) -> Result<Response<Body>, EgressError> {
-        let admission = live.admit()?;
+        let mut admission = live.admit()?;
         let Endpoint { scheme, host, port, .. } = endpoint;
         let host_text = host.to_string();
         record.target(*scheme, &host_text, *port, parts.uri.path());
@@ -86,7 +86,8 @@ impl Proxy {
 
         let mut injected = Injected::default();
         if let Some(credential) = credential {
-            let scrubber = self.authorize(&**credential, &mut head, &mut body, Use::Own).await?;
+            let how = Use::Own { endpoint };
+            let scrubber = self.authorize(&mut admission, credential, &mut head, &mut body, how).await?;
             injected.add(scrubber);
             hygiene::make_scrubbable(&mut head.headers);
             record.injected(credential.id());

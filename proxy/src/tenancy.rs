@@ -51,8 +51,12 @@ fn target(target: &Target) -> Vec<u8> {
 }
 
 fn binding(binding: &Binding) -> Vec<u8> {
-    let Binding { placeholder: _, credential, targets, place: Place::Header(header) } = binding;
-    let mut bytes = line(&[&credential.id(), &credential.source(), header]);
+    let Binding { placeholder: _, credential, targets, place } = binding;
+    let (kind, name): (&str, &dyn Display) = match place {
+        Place::Header(header) => ("header", header),
+        Place::Query(name) => ("query", name),
+    };
+    let mut bytes = line(&[&credential.id(), &credential.source(), &kind, name]);
     bytes.extend(sorted(targets.iter().map(target)));
     bytes
 }

@@ -2,22 +2,38 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use orch_manifests::RunId;
+use orch_gateway::Receipts;
+use orch_manifests::{HostPattern, RunId};
 use orch_proxy::{Decision, Outcome};
-use orch_vault::{AuditEvent, PlannedUse, SecretName};
+use orch_vault::{AuditEvent, GrantId, PlannedUse, SecretName, Source};
 
 use crate::failure::{Failure, Kind};
 
 /// The most refusals of one run that go on record: an agent decides how many there are.
 const MOST_REFUSALS: usize = 32;
 
-/// What the record has to hold when a run has ended: how often each of the vault's secrets went where, and which
-/// hosts it was refused. `not_kept` is how many of its requests were counted and not kept.
+/// What model calls with each of the vault's keys cost, in millionths of a US dollar.
+pub(crate) type Spent = BTreeMap<String, u64>;
+
+/// What a run's calls say that its keys of the vault cost.
+pub(crate) fn spent(receipts: &Receipts) -> Spent {
+    let mut spent = Spent::new();
+    for receipt in receipts.all() {
+        let (Some(credential), Some(cost)) = (receipt.credential, receipt.cost_micro_usd) else { continue };
+        if credential.source == Source::Vault.as_str() {
+            *spent.entry(credential.id).or_default() += cost;
+        }
+    }
+    spent
+}
+
+/// What the record has to hold when a run has ended: how often each of the vault's secrets went where and what that
+/// cost, and which hosts it was refused. `not_kept` is how many of its requests were counted and not kept.
 pub(crate) fn of_run(
     run: &RunId,
     planned: &[PlannedUse],
-    decisions: &[Decision],
-    not_kept: u64,
+    (decisions, not_kept): (&[Decision], u64),
+    spent: &Spent,
 ) -> Vec<AuditEvent> {
     let secrets: BTreeSet<&SecretName> = planned.iter().map(|planned| &planned.secret).collect();
     let mut uses: BTreeMap<(&SecretName, &str), u64> = BTreeMap::new();
@@ -33,19 +49,39 @@ pub(crate) fn of_run(
             }
         }
     }
-    let counted = uses.into_iter().map(|((secret, host), uses)| AuditEvent::UseCounted {
-        run: run.to_string(),
-        secret: secret.clone(),
-        host: plain(host),
-        uses,
-        complete: not_kept == 0,
-    });
+    let mut spent = spent.clone();
+    // A call whose request is not among those that were kept has its cost all the same.
+    for one in planned.iter().filter(|one| spent.contains_key(one.secret.as_str())) {
+        uses.entry((&one.secret, &one.host)).or_default();
+    }
+    let counted: Vec<AuditEvent> = uses
+        .into_iter()
+        .map(|((secret, host), uses)| AuditEvent::UseCounted {
+            run: run.to_string(),
+            secret: secret.clone(),
+            host: plain(host),
+            uses,
+            complete: not_kept == 0,
+            grant: grant_of(planned, secret, host),
+            cost_micro_usd: spent.remove(secret.as_str()).unwrap_or_default(),
+        })
+        .collect();
     let refused = refused.into_iter().take(MOST_REFUSALS).map(|(host, reason)| AuditEvent::Denied {
         run: run.to_string(),
         host: plain(host),
         reason: reason.to_owned(),
     });
-    counted.chain(refused).collect()
+    counted.into_iter().chain(refused).collect()
+}
+
+/// The grant that let a run send a secret to this host.
+fn grant_of(planned: &[PlannedUse], secret: &SecretName, host: &str) -> Option<GrantId> {
+    let covers = |planned: &&PlannedUse| {
+        let pattern = || planned.host.parse::<HostPattern>().ok();
+        let matches = |pattern: HostPattern| host.parse().is_ok_and(|host| pattern.matches(&host));
+        planned.secret == *secret && (planned.host == host || pattern().is_some_and(matches))
+    };
+    planned.iter().find(covers)?.grant
 }
 
 /// What the record has to hold when a run was refused before it began: policy, or a secret that did not open.

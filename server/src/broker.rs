@@ -14,7 +14,7 @@ use orch_runner::{Input, Mount, RunSpec, Token, protocol::MAX_INLINE_INPUT};
 use orch_vault::{AuditEvent, OpenMode, Vault, VaultLocation};
 use tokio::sync::watch;
 
-use crate::afterwards;
+use crate::afterwards::{self, Spent};
 use crate::config::Config;
 use crate::door::{Beyond, Router};
 use crate::environment::Environment;
@@ -56,11 +56,13 @@ pub(crate) struct Concluded {
     pub(crate) decisions: Vec<Decision>,
     /// Decisions that were counted and not kept.
     pub(crate) not_kept: u64,
+    /// What its calls cost, by key of the vault.
+    pub(crate) spent: Spent,
 }
 
 impl From<Failure> for Concluded {
     fn from(failure: Failure) -> Self {
-        Self { result: Err(failure), decisions: Vec::new(), not_kept: 0 }
+        Self { result: Err(failure), decisions: Vec::new(), not_kept: 0, spent: Spent::new() }
     }
 }
 
@@ -110,6 +112,11 @@ impl Broker {
         &self.workers
     }
 
+    /// Ends the exchanges under way that carry the credential of this id in a run of this workspace. Says how many.
+    pub(crate) fn cut(&self, workspace: &str, id: &str) -> usize {
+        self.router.grants().cut_carrying(workspace, id)
+    }
+
     /// Runs an agent once, for the user of this machine, who is asked for what nobody has granted. When `stop` counts
     /// an interrupt the agent is stopped and the run ends as interrupted; dropping the future stops the agent as well,
     /// without waiting until its worker is gone.
@@ -145,7 +152,8 @@ impl Broker {
         prepared.keys.record_uses(&self.vault)?;
         let uses = prepared.keys.uses.clone();
         let concluded = self.execute(prepared, false, started, observer, stop).await;
-        let events = afterwards::of_run(&run, &uses, &concluded.decisions, concluded.not_kept);
+        let kept = (concluded.decisions.as_slice(), concluded.not_kept);
+        let events = afterwards::of_run(&run, &uses, kept, &concluded.spent);
         // What never touched the vault leaves it alone.
         if !uses.is_empty() {
             self.record(events, observer);
@@ -320,7 +328,8 @@ impl Broker {
             }),
         };
         let not_kept = grant.ledger().totals().not_kept;
-        Ok(Concluded { result, decisions, not_kept })
+        let spent = session.as_ref().map(|session| afterwards::spent(&session.receipts)).unwrap_or_default();
+        Ok(Concluded { result, decisions, not_kept, spent })
     }
 }
 

@@ -4,40 +4,70 @@ use std::sync::Arc;
 
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, header};
-use orch_manifests::Auth;
-use orch_proxy::{AuthorizeError, Credential, Scrubber, Use, swap_in_header};
-use orch_vault::{Secret, Source};
+use orch_manifests::{Auth, HostPattern, RunId};
+use orch_proxy::{AuthorizeError, Credential, Scrubber, Use};
+use orch_vault::{GrantId, Secret, Source};
 use zeroize::Zeroizing;
+
+use crate::secret::{Current, Holder, LiveSecret, Tally};
 
 /// A key or secret that requests can be authorised with. The value never leaves this type but into a request.
 pub(crate) struct HeldCredential {
     id: String,
     source: Source,
     auth: Auth,
-    secret: Secret,
-    scrubber: Option<Arc<Scrubber>>,
+    value: Value,
+    /// The run that holds it, as long as it does.
+    _holder: Option<Holder>,
+}
+
+enum Value {
+    /// Given for this run: who gave it decided that it may be used.
+    Given { secret: Secret, scrubber: Option<Arc<Scrubber>> },
+    /// The vault's: what its owner says at each use decides.
+    Lent(Arc<LiveSecret>, Lease),
+}
+
+/// What the holder of a secret was let do with it. It never grows.
+pub(crate) enum Lease {
+    /// A run, with a provider's key: by this grant; none when its owner had bound the key to nothing more than its
+    /// provider.
+    Key(Option<GrantId>),
+    /// Clients of the gateway, with a provider's key: by any grant that is not for runs. Their uses go on record from
+    /// time to time, all together.
+    Client(Arc<Tally>),
+    /// A run, with another secret: by these grants, and at the hosts that its caller said.
+    Secret(Vec<GrantId>, Vec<HostPattern>),
 }
 
 impl HeldCredential {
     /// Holds `secret` under the name `id`. Values of under 16 bytes are not scrubbed from responses: replacing so
     /// little would let a host test guesses.
     #[must_use]
-    pub(crate) fn new(id: String, source: Source, auth: Auth, secret: Secret) -> Self {
+    pub(crate) fn given(id: String, source: Source, auth: Auth, secret: Secret) -> Self {
         let scrubber = secret.expose(Scrubber::new).map(Arc::new);
-        Self { id, source, auth, secret, scrubber }
+        Self { id, source, auth, value: Value::Given { secret, scrubber }, _holder: None }
     }
 
-    fn set(&self, parts: &mut Parts, name: HeaderName, prefix: &[u8]) -> Result<(), AuthorizeError> {
-        let value = self.secret.expose(|secret| {
-            let mut text = Zeroizing::new(Vec::with_capacity(prefix.len() + secret.len()));
-            text.extend_from_slice(prefix);
-            text.extend_from_slice(secret);
-            HeaderValue::from_bytes(&text)
-        });
-        let mut value = value.map_err(|_| AuthorizeError::BadValue)?;
-        value.set_sensitive(true);
-        parts.headers.insert(name, value);
-        Ok(())
+    /// Holds what the vault lent to a run, or to clients.
+    #[must_use]
+    pub(crate) fn lent(secret: Arc<LiveSecret>, auth: Auth, lease: Lease, run: Option<&RunId>) -> Self {
+        let holder = run.map(|run| Holder::of(&secret, run));
+        let id = secret.name().to_string();
+        Self { id, source: Source::Vault, auth, value: Value::Lent(secret, lease), _holder: holder }
+    }
+
+    fn put(&self, parts: &mut Parts, how: Use<'_>, secret: &Secret) -> Result<(), AuthorizeError> {
+        match how {
+            Use::Own { .. } => match &self.auth {
+                Auth::None => Ok(()),
+                Auth::Bearer => set(parts, header::AUTHORIZATION, b"Bearer ", secret),
+                Auth::Header(name) => set(parts, name.clone(), b"", secret),
+            },
+            Use::Swap { place, placeholder, .. } => {
+                secret.expose(|value| place.swap(parts, placeholder, value))
+            }
+        }
     }
 }
 
@@ -55,22 +85,107 @@ impl Credential for HeldCredential {
         parts: &mut Parts,
         _body: Option<&[u8; 32]>,
         how: Use<'_>,
-    ) -> Result<(), AuthorizeError> {
-        match how {
-            Use::Own => match &self.auth {
-                Auth::None => Ok(()),
-                Auth::Bearer => self.set(parts, header::AUTHORIZATION, b"Bearer "),
-                Auth::Header(name) => self.set(parts, name.clone(), b""),
-            },
-            Use::Swap { header, placeholder } => {
-                self.secret.expose(|value| swap_in_header(parts, header, placeholder, value))
+    ) -> Result<Option<Arc<Scrubber>>, AuthorizeError> {
+        match &self.value {
+            Value::Given { secret, scrubber } => {
+                self.put(parts, how, secret)?;
+                Ok(scrubber.clone())
+            }
+            Value::Lent(secret, lease) => {
+                let current = secret.current()?;
+                lease.permits(secret, &current, how)?;
+                self.put(parts, how, &current.secret)?;
+                if let Lease::Client(tally) = lease {
+                    tally.count();
+                }
+                Ok(current.scrubber.clone())
             }
         }
     }
 
-    fn scrubber(&self) -> Option<Arc<Scrubber>> {
-        self.scrubber.clone()
+    fn charge(&self, cost_micro_usd: u64) {
+        let Value::Lent(secret, lease) = &self.value else { return };
+        match lease {
+            Lease::Key(Some(grant)) => secret.charge(*grant, cost_micro_usd),
+            Lease::Client(tally) => {
+                if let Some(grant) = client_grant(secret) {
+                    secret.charge(grant, cost_micro_usd);
+                    tally.charge(grant, cost_micro_usd);
+                }
+            }
+            Lease::Key(None) | Lease::Secret(..) => {}
+        }
     }
+
+    fn scrubber(&self) -> Option<Arc<Scrubber>> {
+        match &self.value {
+            Value::Given { scrubber, .. } => scrubber.clone(),
+            Value::Lent(secret, _) => secret.current().ok()?.scrubber.clone(),
+        }
+    }
+}
+
+impl Lease {
+    /// Whether the owner still says so.
+    fn permits(&self, secret: &LiveSecret, current: &Current, how: Use<'_>) -> Result<(), AuthorizeError> {
+        let refused = |why: &str| AuthorizeError::NotPermitted(why.to_owned());
+        match (self, how) {
+            // Where a provider's key may go is the catalog's to say, and the binding's.
+            (Lease::Key(None) | Lease::Client(_), _) if current.grants.is_empty() => Ok(()),
+            (Lease::Key(None), _) => Err(refused("its owner has bound it to grants since")),
+            (Lease::Key(Some(id)), _) => {
+                let grant = current.grants.iter().find(|grant| grant.id() == *id);
+                secret.check(&grant.ok_or_else(|| refused("its owner took the grant back"))?.grant)
+            }
+            (Lease::Client(_), _) => {
+                let mut nearest = refused("its owner granted it to no client");
+                for grant in current.grants.iter().filter(|grant| !grant.is_for_runs()) {
+                    match secret.check(&grant.grant) {
+                        Ok(()) => return Ok(()),
+                        Err(error) => nearest = error,
+                    }
+                }
+                Err(nearest)
+            }
+            (Lease::Secret(grants, by_caller), Use::Swap { asked, place, .. }) => {
+                if by_caller.iter().any(|host| host.matches(asked.host)) {
+                    return Ok(());
+                }
+                let mut nearest = refused("its owner took the grant back");
+                let lent = |id| grants.contains(&id);
+                for grant in
+                    current.grants.iter().filter(|grant| lent(grant.id()) && grant.covers(&asked, place))
+                {
+                    match secret.check(&grant.grant) {
+                        Ok(()) => return Ok(()),
+                        Err(error) => nearest = error,
+                    }
+                }
+                Err(nearest)
+            }
+            (Lease::Secret(..), Use::Own { .. }) => Err(refused("it is no provider's key")),
+        }
+    }
+}
+
+/// The grant that lets clients use a provider's key, if its owner bound it to grants.
+fn client_grant(secret: &LiveSecret) -> Option<GrantId> {
+    let current = secret.current().ok()?;
+    let open = current.grants.iter().find(|grant| !grant.is_for_runs() && secret.check(&grant.grant).is_ok());
+    open.map(|grant| grant.id())
+}
+
+fn set(parts: &mut Parts, name: HeaderName, prefix: &[u8], secret: &Secret) -> Result<(), AuthorizeError> {
+    let value = secret.expose(|secret| {
+        let mut text = Zeroizing::new(Vec::with_capacity(prefix.len() + secret.len()));
+        text.extend_from_slice(prefix);
+        text.extend_from_slice(secret);
+        HeaderValue::from_bytes(&text)
+    });
+    let mut value = value.map_err(|_| AuthorizeError::BadValue)?;
+    value.set_sensitive(true);
+    parts.headers.insert(name, value);
+    Ok(())
 }
 
 #[cfg(test)]
@@ -80,24 +195,29 @@ mod tests {
     const KEY: &[u8] = b"sk-0123456789abcdef0123456789abcdef";
 
     fn held(auth: Auth, value: &[u8]) -> HeldCredential {
-        HeldCredential::new("OPENAI_API_KEY".into(), Source::Env, auth, Secret::new(value.to_vec()))
+        HeldCredential::given("OPENAI_API_KEY".into(), Source::Env, auth, Secret::new(value.to_vec()))
     }
 
     fn parts() -> Parts {
         http::Request::builder().uri("https://api.example.com/v1").body(()).expect("a request").into_parts().0
     }
 
+    fn authorize(held: &HeldCredential, parts: &mut Parts) -> Result<(), AuthorizeError> {
+        let endpoint = "https://api.example.com".parse().expect("an endpoint");
+        held.authorize(parts, None, Use::Own { endpoint: &endpoint }).map(drop)
+    }
+
     #[test]
     fn each_scheme_puts_the_key_in_its_place() {
         let mut bearer = parts();
-        held(Auth::Bearer, KEY).authorize(&mut bearer, None, Use::Own).expect("authorised");
+        authorize(&held(Auth::Bearer, KEY), &mut bearer).expect("authorised");
         let value = &bearer.headers[header::AUTHORIZATION];
         assert_eq!(value.as_bytes(), [b"Bearer ".as_slice(), KEY].concat());
         assert!(value.is_sensitive(), "an Authorization header is never printed");
 
         let name = HeaderName::from_static("x-api-key");
         let mut own = parts();
-        held(Auth::Header(name.clone()), KEY).authorize(&mut own, None, Use::Own).expect("authorised");
+        authorize(&held(Auth::Header(name.clone()), KEY), &mut own).expect("authorised");
         assert_eq!(own.headers[&name].as_bytes(), KEY);
         assert!(own.headers[&name].is_sensitive());
     }
@@ -106,7 +226,7 @@ mod tests {
     fn a_value_that_breaks_a_header_is_refused() {
         for bad in [b"sk-0123456789abcdef\r\nHost: evil".as_slice(), b"sk-0123456789abcdef\0"] {
             let mut parts = parts();
-            assert!(held(Auth::Bearer, bad).authorize(&mut parts, None, Use::Own).is_err());
+            assert!(authorize(&held(Auth::Bearer, bad), &mut parts).is_err());
             assert!(parts.headers.is_empty());
         }
     }

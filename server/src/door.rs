@@ -110,6 +110,7 @@ async fn forward(proxy: &Proxy, grant: &Arc<LiveGrant>, request: Request<Body>) 
             let next: Vec<String> = reason.next.iter().cloned().collect();
             denied(reason.code, &host, &reason.text, &next)
         }
+        Err(error @ EgressError::Withdrawn { .. }) => denied(error.code(), &host, &error.to_string(), &[]),
         Err(error) => refused(refusal_code(&error)),
     }
 }
@@ -160,9 +161,10 @@ fn refused(code: RefusalCode) -> Response<Body> {
 
 fn refusal_code(error: &EgressError) -> RefusalCode {
     match error {
-        EgressError::Refused(_) | EgressError::Ended(_) | EgressError::Authorize { .. } => {
-            RefusalCode::Denied
-        }
+        EgressError::Refused(_)
+        | EgressError::Ended(_)
+        | EgressError::Authorize { .. }
+        | EgressError::Withdrawn { .. } => RefusalCode::Denied,
         EgressError::Address { .. } => RefusalCode::AddressProhibited,
         EgressError::Dns { .. } => RefusalCode::DnsError,
         EgressError::Connect { .. } => RefusalCode::ConnectionRefused,

@@ -10,7 +10,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use orch_manifests::Catalog;
 use orch_vault::{AuditEvent, OpenMode, PlannedUse, Vault, VaultLocation};
 
-use crate::failure::Failure;
+use crate::failure::{Failure, Kind};
+use crate::secret::HeldSecrets;
 
 mod providers;
 #[cfg(test)]
@@ -40,7 +41,9 @@ pub struct Keeper {
     thread: VaultThread,
     catalog: Arc<Catalog>,
     cache: Cache,
-    seen: SeenByToken,
+    /// What runs and clients hold of the vault.
+    held: Arc<HeldSecrets>,
+    seen: Arc<SeenByToken>,
 }
 
 impl Keeper {
@@ -63,7 +66,7 @@ impl Keeper {
     }
 
     fn with_thread(thread: VaultThread, catalog: Arc<Catalog>) -> Self {
-        Self { thread, catalog, cache: Cache::default(), seen: SeenByToken::default() }
+        Self { thread, catalog, cache: Cache::default(), held: Arc::default(), seen: Arc::default() }
     }
 
     /// Whether the vault can still be asked, as far as that is known without asking.
@@ -128,21 +131,21 @@ impl Keeper {
     ) -> Result<T, Failure> {
         let (workspace, catalog, cache) =
             (Arc::<str>::from(workspace), Arc::clone(&self.catalog), Arc::clone(&self.cache));
-        let done = self
-            .thread
+        let (held, seen) = (Arc::clone(&self.held), Arc::clone(&self.seen));
+        self.thread
             .call(move |custody| {
                 custody.open(&workspace, mode, |vault| {
                     let done = act(vault);
-                    refresh(&cache, &workspace, vault, &catalog);
+                    if done.is_ok() {
+                        // A secret that was replaced is another one: its first use is on record anew. Before it is used.
+                        seen.write().unwrap_or_else(PoisonError::into_inner).clear();
+                    }
+                    held.refresh(vault);
+                    refresh((&cache, &held), &workspace, vault, &catalog);
                     done
                 })
             })
-            .await;
-        // A secret that was replaced is another one: its first use is on record anew.
-        if done.is_ok() {
-            self.seen.write().unwrap_or_else(PoisonError::into_inner).clear();
-        }
-        done
+            .await
     }
 
     /// Puts on record, durably, which secrets may be used and where. Uses that wait at the same time share one commit.
@@ -179,7 +182,25 @@ impl Keeper {
         }
         let (workspace, catalog, cache) =
             (Arc::clone(workspace), Arc::clone(&self.catalog), Arc::clone(&self.cache));
-        self.thread.call(move |custody| open_keys(custody, &workspace, &catalog, &cache)).await
+        let held = Arc::clone(&self.held);
+        self.thread.call(move |custody| open_keys(custody, &workspace, &catalog, (&cache, &held))).await
+    }
+
+    /// Puts on record how often clients used the keys of each workspace since the last time.
+    ///
+    /// # Errors
+    /// When a vault cannot be written. What was not recorded is lost with it.
+    pub(crate) async fn record_clients(&self) -> Result<(), Failure> {
+        let mut done = Ok(());
+        for (workspace, events) in self.held.take_counts() {
+            done = done.and(self.record_after(&workspace, events).await);
+        }
+        done
+    }
+
+    /// What is held of the vault.
+    pub(crate) fn held(&self) -> &Arc<HeldSecrets> {
+        &self.held
     }
 
     /// What this token was seen to use.
@@ -201,7 +222,7 @@ fn open_keys(
     custody: &mut Custody,
     workspace: &Arc<str>,
     catalog: &Catalog,
-    cache: &Cache,
+    (cache, held): (&Cache, &HeldSecrets),
 ) -> Result<Arc<ProviderKeys>, Failure> {
     // Others may have asked for the same at the same time.
     if let Some(keys) = fresh(cache, workspace) {
@@ -209,7 +230,7 @@ fn open_keys(
     }
     let keep = custody.keeps();
     custody.open(workspace, OpenMode::ReadOnlyIfExists, |vault| {
-        let keys = Arc::new(ProviderKeys::open(vault, catalog)?);
+        let keys = Arc::new(ProviderKeys::open(vault, held, catalog)?);
         if keep {
             let mut cache = cache.write().unwrap_or_else(PoisonError::into_inner);
             cache.insert(Arc::clone(workspace), Arc::clone(&keys));
@@ -220,11 +241,15 @@ fn open_keys(
 
 /// Replaces what is kept of a workspace by what its vault says now. What cannot be opened is not kept: the next call
 /// finds out why.
-fn refresh(cache: &Cache, workspace: &Arc<str>, vault: &Vault, catalog: &Catalog) {
+fn refresh((cache, held): (&Cache, &HeldSecrets), workspace: &Arc<str>, vault: &Vault, catalog: &Catalog) {
     if !cache.read().unwrap_or_else(PoisonError::into_inner).contains_key(workspace) {
         return;
     }
-    let keys = ProviderKeys::open(vault, catalog);
+    // A vault that could not be opened again has no keys to say so for good.
+    let keys = match vault.exists() {
+        true => ProviderKeys::open(vault, held, catalog),
+        false => Err(Failure::new(Kind::Vault, "vault_closed", "the vault is not open")),
+    };
     let mut cache = cache.write().unwrap_or_else(PoisonError::into_inner);
     match keys {
         Ok(keys) => cache.insert(Arc::clone(workspace), Arc::new(keys)),

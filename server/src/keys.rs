@@ -9,12 +9,12 @@ use std::sync::Arc;
 use orch_manifests::{Auth, Catalog, Manifest, Provider, RunId, Slug};
 use orch_proxy::Credential;
 use orch_vault::{
-    Depth, FlagKey, KeyRef, Missing, OpenMode, PlannedUse, Secret, SecretName, Source, Vault, VaultLocation,
-    Wanted, resolve_keys,
+    Depth, FlagKey, GrantId, KeyRef, Missing, OpenMode, PlannedUse, Secret, SecretName, Source, Vault,
+    VaultLocation, Wanted, resolve_keys,
 };
 use ring::rand::{SecureRandom, SystemRandom};
 
-use crate::credential::HeldCredential;
+use crate::credential::{HeldCredential, Lease};
 use crate::failure::{Failure, Kind};
 use crate::permissions::Capability;
 
@@ -23,7 +23,7 @@ mod sources;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use secrets::{BoundSecret, SecretGrant};
+pub(crate) use secrets::{BoundSecret, SecretGrant, Way};
 pub(crate) use sources::Variables;
 pub use sources::{CallerKeys, KeySources};
 
@@ -139,8 +139,8 @@ impl KeyQuestion<'_> {
                 .iter()
                 .find(|provider| provider.slug.as_str() == found.provider)
                 .ok_or_else(|| Failure::defect("a key was resolved for a provider that nobody wanted"))?;
-            let secret = match take(&found, self.flags, primary.as_deref(), sources) {
-                Ok(secret) => secret,
+            let taken = match self.take(&found, provider, primary.as_deref(), sources) {
+                Ok(taken) => taken,
                 // Whose key was not asked for by name may go without it.
                 Err(failure) if may_go_without(&failure, &found, primary.as_deref()) => {
                     keys.unusable.push(failure.message().to_owned());
@@ -148,15 +148,14 @@ impl KeyQuestion<'_> {
                 }
                 Err(failure) => return Err(failure),
             };
-            if found.source == Source::Vault {
-                keys.uses.push(self.planned_use(&secret_name(&found.name)?, &provider.endpoint.host));
-            }
-            let held = HeldCredential::new(found.name, found.source, provider.auth.clone(), secret);
-            keys.providers.insert(provider.slug.clone(), Arc::new(held));
+            keys.uses.extend(taken.planned);
+            keys.ungranted.extend(taken.ungranted);
+            keys.providers.insert(provider.slug.clone(), Arc::new(taken.credential));
         }
         for asked in asked {
             let (bound, ungranted) = secrets::open(&asked, &self, sources)?;
-            keys.uses.extend(bound.hosts.iter().map(|host| self.planned_use(&bound.name, host)));
+            let planned = |way: &Way| self.planned_use(&bound.name, &way.target.host, way.grant);
+            keys.uses.extend(bound.ways.iter().map(planned));
             keys.ungranted.extend(ungranted);
             keys.secrets.push(bound);
         }
@@ -175,30 +174,64 @@ impl KeyQuestion<'_> {
         Ok(keys)
     }
 
-    fn planned_use(&self, secret: &SecretName, host: &impl ToString) -> PlannedUse {
-        PlannedUse { run: self.run.to_string(), secret: secret.clone(), host: host.to_string() }
+    fn planned_use(&self, secret: &SecretName, host: &impl ToString, grant: Option<GrantId>) -> PlannedUse {
+        PlannedUse { run: self.run.to_string(), secret: secret.clone(), host: host.to_string(), grant }
+    }
+
+    /// Takes the key that was found from where it is.
+    fn take(
+        &self,
+        found: &KeyRef,
+        provider: &Provider,
+        primary: Option<&str>,
+        sources: &KeySources<'_>,
+    ) -> Result<Taken, Failure> {
+        let given = match found.source {
+            Source::Flag => flag(self.flags, found, primary),
+            Source::Env => sources.in_environment(&found.name),
+            Source::Vault => return self.take_from_vault(found, provider, sources),
+            Source::Simulated => None,
+        };
+        let secret = given.ok_or_else(|| gone(found))?;
+        check_value(found, &secret)?;
+        let auth = provider.auth.clone();
+        let credential = HeldCredential::given(found.name.clone(), found.source, auth, secret);
+        Ok(Taken { credential, planned: None, ungranted: None })
+    }
+
+    fn take_from_vault(
+        &self,
+        found: &KeyRef,
+        provider: &Provider,
+        sources: &KeySources<'_>,
+    ) -> Result<Taken, Failure> {
+        let name = secret_name(&found.name)?;
+        let secret = sources.in_vault(&name)?.ok_or_else(|| gone(found))?;
+        let current = secret.current().map_err(|_| gone(found))?;
+        check_value(found, &current.secret)?;
+        let grant = secrets::key_grant(&current, self.manifest)?;
+        let host = &provider.endpoint.host;
+        // A name that proves nothing does not stand in for a grant of exactly this content.
+        let by_name = grant.and_then(|id| current.grants.iter().find(|grant| grant.id() == id));
+        let by_name = by_name.is_some_and(|grant| grant.names(&self.manifest.name) && !self.names_prove);
+        let ungranted =
+            by_name.then(|| Capability::Secret { name: name.to_string(), host: host.to_string() });
+        let planned = Some(self.planned_use(&name, host, grant));
+        let credential =
+            HeldCredential::lent(secret, provider.auth.clone(), Lease::Key(grant), Some(self.run));
+        Ok(Taken { credential, planned, ungranted })
     }
 }
 
-/// Takes the key that was found from where it is.
-fn take(
-    found: &KeyRef,
-    flags: &[FlagKey],
-    primary: Option<&str>,
-    sources: &KeySources<'_>,
-) -> Result<Secret, Failure> {
-    let secret = match found.source {
-        Source::Flag => flag(flags, found, primary),
-        Source::Env => sources.in_environment(&found.name),
-        Source::Vault => sources.in_vault(&secret_name(&found.name)?)?.map(|(secret, _)| secret),
-        Source::Simulated => None,
-    };
-    let secret = secret.ok_or_else(|| {
-        let KeyRef { name, source, .. } = found;
-        Failure::new(Kind::NoKey, "key_gone", format!("the key {name} ({source}) was there and is gone"))
-    })?;
-    check_value(found, &secret)?;
-    Ok(secret)
+/// A provider's key, and what comes with it.
+struct Taken {
+    credential: HeldCredential,
+    planned: Option<PlannedUse>,
+    ungranted: Option<Capability>,
+}
+
+fn gone(KeyRef { name, source, .. }: &KeyRef) -> Failure {
+    Failure::new(Kind::NoKey, "key_gone", format!("the key {name} ({source}) was there and is gone"))
 }
 
 /// A bare flag is filed under the primary provider. It is copied: a run that waits for its turn looks again.
@@ -211,7 +244,8 @@ fn flag(flags: &[FlagKey], found: &KeyRef, primary: Option<&str>) -> Option<Secr
 /// Whether a run goes on without this key: it is no use, and nobody asked for this provider first or gave the key
 /// for this run. A vault that cannot be trusted ends every run.
 fn may_go_without(failure: &Failure, found: &KeyRef, primary: Option<&str>) -> bool {
-    failure.kind() == Kind::NoKey && found.source != Source::Flag && primary != Some(found.provider.as_str())
+    let of_this_key = matches!(failure.kind(), Kind::NoKey | Kind::Denied);
+    of_this_key && found.source != Source::Flag && primary != Some(found.provider.as_str())
 }
 
 /// What no header can carry would fail at the first request; it is better said before anything starts.

@@ -21,12 +21,14 @@ mod keys;
 mod limits;
 mod llm;
 mod outcome;
+mod owner;
 mod permissions;
 mod policy;
 mod prepare;
 pub mod redact;
 mod run;
 mod schema;
+mod secret;
 pub mod secrets;
 mod service;
 #[cfg(test)]

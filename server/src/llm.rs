@@ -133,6 +133,9 @@ impl Llm {
             concurrent: CONCURRENT,
             expires: deadline,
         });
+        if let Keys::Vault(keeper) = &self.keys {
+            keeper.held().follow(&client.workspace, &grant);
+        }
         let (books, payer) = (Arc::clone(&self.books), client.clone());
         Ok(Session {
             grant,

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::agent::Agent;
 use crate::door::GATEWAY_HOST;
 use crate::failure::Failure;
-use crate::keys::Keys;
+use crate::keys::{BoundSecret, Keys, Way};
 use crate::limits::RunLimits;
 use crate::permissions::{AllowedHost, Capability};
 use crate::upstream::Upstream;
@@ -221,18 +221,13 @@ pub(crate) fn grant(terms: &Terms<'_>, rules: Vec<Rule>) -> Grant {
     let secrets = keys.secrets.iter().filter_map(|secret| {
         let issued =
             issued.iter().find(|issued| issued.provider.is_none() && issued.name == secret.name.as_str())?;
-        Some(Binding {
-            placeholder: issued.placeholder.clone(),
-            credential: secret.credential.clone(),
-            targets: secret.hosts.iter().map(secret_target).collect(),
-            place: Place::Header(secret.header.clone()),
-        })
+        Some(secret_bindings(secret, &issued.placeholder))
     });
     Grant {
         run: run.clone(),
         workspace: workspace.to_owned(),
         rules,
-        bindings: provider_keys.flatten().chain(secrets).collect(),
+        bindings: provider_keys.flatten().chain(secrets.flatten()).collect(),
         requests: limits.requests,
         concurrent: CONCURRENT,
         expires,
@@ -273,13 +268,19 @@ fn provider_binding(
     Some(Binding { placeholder, credential, targets, place })
 }
 
-/// A secret goes over TLS only, to the host that its owner named, whatever method and path the rules allow there.
-fn secret_target(host: &HostPattern) -> Target {
-    Target {
-        scheme: Scheme::Https,
-        host: host.clone(),
-        port: Scheme::Https.default_port(),
-        methods: Methods::Any,
-        paths: Vec::new(),
+/// A secret is bound to what its owner granted, place by place.
+fn secret_bindings(secret: &BoundSecret, placeholder: &Placeholder) -> Vec<Binding> {
+    let mut bindings: Vec<Binding> = Vec::new();
+    for Way { target, place, .. } in &secret.ways {
+        match bindings.iter_mut().find(|binding| binding.place == *place) {
+            Some(binding) => binding.targets.push(target.clone()),
+            None => bindings.push(Binding {
+                placeholder: placeholder.clone(),
+                credential: secret.credential.clone(),
+                targets: vec![target.clone()],
+                place: place.clone(),
+            }),
+        }
     }
+    bindings
 }

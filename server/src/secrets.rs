@@ -3,7 +3,7 @@
 //! A value goes in and does not come out again; there is no call that answers with one.
 
 use orch_manifests::{AgentName, Catalog, HostPattern};
-use orch_vault::{ExpectedVersion, SecretMeta, SecretName, SecretSummary};
+use orch_vault::{ExpectedVersion, GrantTerms, SecretMeta, SecretName, SecretSummary, ValuePlace};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -58,11 +58,15 @@ impl Terms {
                 .map_err(|e| Failure::usage("bad_usage", format!("the agent {agent:?}: {e}")))?;
         }
         let header = checked_header(self.header.as_deref().unwrap_or("authorization"))?;
+        let grant = |host| GrantTerms {
+            host: Some(host),
+            place: Some(ValuePlace::Header(header.clone())),
+            agents: self.agents.clone(),
+            ..GrantTerms::default()
+        };
         Ok(SecretMeta {
-            hosts,
-            header: bound.is_none().then_some(header),
+            grants: bound.is_none().then(|| hosts.into_iter().map(grant).collect()),
             never_in_header: false,
-            agents: self.agents,
             expires: self.expires,
             scrubbable: !self.allow_short,
         })
@@ -128,11 +132,11 @@ pub fn listed(secret: &SecretSummary, catalog: &Catalog) -> Value {
         "fingerprint": secret.fingerprint,
         "created": date(secret.created),
         "updated": date(secret.updated),
-        "expires": secret.meta.expires.map(date),
+        "expires": secret.expires.map(date),
         "hosts": destinations(secret, catalog),
-        "header": secret.meta.header,
-        "agents": secret.meta.agents,
-        "scrubbable": secret.meta.scrubbable,
+        "header": secret.grants.first().and_then(|grant| grant.terms.place.as_ref()).map(ToString::to_string),
+        "agents": secret.grants.first().map(|grant| grant.terms.agents.clone()).unwrap_or_default(),
+        "scrubbable": secret.scrubbable,
     })
 }
 
@@ -141,7 +145,7 @@ pub fn listed(secret: &SecretSummary, catalog: &Catalog) -> Value {
 pub fn destinations(secret: &SecretSummary, catalog: &Catalog) -> Vec<String> {
     match catalog.provider_of_key(secret.name.as_str()) {
         Some(provider) => vec![provider.endpoint.host.to_string()],
-        None => secret.meta.hosts.clone(),
+        None => secret.grants.iter().filter_map(|grant| grant.terms.host.clone()).collect(),
     }
 }
 

@@ -37,6 +37,7 @@ mod stored;
 #[cfg(test)]
 mod tests;
 mod turns;
+mod users;
 
 pub use library::{Library, is_reserved};
 use live::{LiveRun, Why};
@@ -48,6 +49,8 @@ use turns::Start;
 const WORKER_IDLE: Duration = Duration::from_secs(60);
 /// How often idle workers are looked for, and what runs have left behind.
 const HOUSEKEEPING: Duration = Duration::from_secs(10);
+/// How often the uses of keys by clients go on record.
+const COUNTS: Duration = Duration::from_secs(60);
 /// How often documents are looked for that crashes have left behind.
 const SWEEP: Duration = Duration::from_secs(6 * 60 * 60);
 
@@ -153,12 +156,17 @@ impl Service {
             let housekeeping = Arc::downgrade(&service);
             service.spawn(async move {
                 let mut swept: Option<Instant> = None;
+                let mut counted = Instant::now();
                 loop {
                     tokio::time::sleep(HOUSEKEEPING).await;
                     let Some(service) = housekeeping.upgrade() else { return };
                     service.broker.workers().reap(WORKER_IDLE).await;
                     // What cannot be done now is done the next time.
                     let _ = service.store.empty_log().await;
+                    if counted.elapsed() >= COUNTS {
+                        counted = Instant::now();
+                        let _ = service.keeper.record_clients().await;
+                    }
                     if swept.is_none_or(|at| at.elapsed() >= SWEEP) {
                         swept = Some(Instant::now());
                         let _ = service.store.sweep().await;

@@ -86,7 +86,7 @@ impl Upstream {
             let key = simulation.key_for(provider.slug.as_str())?;
             let name = provider.env.first().cloned().unwrap_or_else(|| provider.slug.to_string());
             let secret = Secret::new(key.as_bytes().to_vec());
-            let held = HeldCredential::new(name, Source::Simulated, provider.auth.clone(), secret);
+            let held = HeldCredential::given(name, Source::Simulated, provider.auth.clone(), secret);
             Some((provider.slug.clone(), Arc::new(held)))
         };
         wanted.iter().filter_map(held).collect()

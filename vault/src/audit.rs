@@ -17,7 +17,7 @@ use crate::crypto::{self, HASH_LEN, Hash, Key, Label};
 use crate::error::Tampering;
 use crate::row::{self, Place, RowKind, VaultId, length_prefixed, unknown};
 use crate::slots::Ring;
-use crate::{SecretName, VaultError, Version};
+use crate::{GrantId, GrantTerms, SecretName, VaultError, Version};
 
 const VERSION: u8 = 1;
 const CONTENT_VERSION: u8 = 1;
@@ -39,8 +39,31 @@ pub enum AuditEvent {
         version: Version,
         /// The keyed digest of the value.
         fingerprint: String,
-        /// Where it may go.
-        hosts: Vec<String>,
+    },
+    /// A secret got another value; what its owner said about it stayed.
+    Rotated {
+        /// Its name.
+        secret: SecretName,
+        /// Its new version.
+        version: Version,
+        /// The keyed digest of the value.
+        fingerprint: String,
+    },
+    /// The owner of a secret granted a use of it.
+    SecretGranted {
+        /// Its name.
+        secret: SecretName,
+        /// The grant.
+        grant: GrantId,
+        /// What it allows.
+        terms: GrantTerms,
+    },
+    /// The owner of a secret took a grant of it back.
+    SecretGrantRemoved {
+        /// Its name.
+        secret: SecretName,
+        /// The grant.
+        grant: GrantId,
     },
     /// A secret was removed.
     Removed {
@@ -57,6 +80,9 @@ pub enum AuditEvent {
         secret: SecretName,
         /// The host.
         host: String,
+        /// The grant of its owner that lets it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        grant: Option<GrantId>,
     },
     /// A key slot was added.
     SlotAdded {
@@ -89,6 +115,12 @@ pub enum AuditEvent {
         uses: u64,
         /// Whether these are all; a run with very many requests is not followed to its end.
         complete: bool,
+        /// The grant of its owner that let it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        grant: Option<GrantId>,
+        /// What the model calls among them cost, in millionths of a US dollar.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        cost_micro_usd: u64,
     },
     /// A secret was to be used and was not given out: it has expired, or cannot be read.
     OpenFailed {
@@ -129,6 +161,11 @@ pub enum AuditEvent {
     /// An event of a later version of this program.
     #[serde(other)]
     Unknown,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl AuditEvent {
@@ -287,7 +324,12 @@ mod tests {
     const VAULT: VaultId = [7; 16];
 
     fn event(run: &str) -> AuditEvent {
-        AuditEvent::UsePlanned { run: run.into(), secret: "A".parse().unwrap(), host: "h.example".into() }
+        AuditEvent::UsePlanned {
+            run: run.into(),
+            secret: "A".parse().unwrap(),
+            host: "h.example".into(),
+            grant: None,
+        }
     }
 
     fn write(ring: &Ring, tip: Tip, run: &str) -> (Vec<u8>, Tip) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use crate::{ExpectedVersion, MetaError, SecretName, SlotKind, ValueError, Version};
+use crate::{ExpectedVersion, GrantId, MetaError, SecretName, SlotKind, Spent, ValueError, Version};
 
 /// Why an operation on the vault failed.
 #[derive(Debug, thiserror::Error)]
@@ -194,6 +194,30 @@ pub enum VaultError {
         /// When it expired.
         at: OffsetDateTime,
     },
+    /// There is no secret of this name.
+    #[error("the vault holds no {name}")]
+    Missing {
+        /// The name.
+        name: SecretName,
+    },
+    /// The secret has no such grant.
+    #[error("{name} has no grant {grant}")]
+    GrantMissing {
+        /// The secret.
+        name: SecretName,
+        /// The grant.
+        grant: GrantId,
+    },
+    /// What the secret's owner granted is used up.
+    #[error("grant {grant} of {name} is used up: {why}")]
+    UsedUp {
+        /// The secret.
+        name: SecretName,
+        /// The grant.
+        grant: GrantId,
+        /// What of it.
+        why: Spent,
+    },
     /// The value is refused.
     #[error(transparent)]
     Value(#[from] ValueError),
@@ -298,6 +322,10 @@ pub enum ErrorKind {
     Usage,
     /// The secret has expired (exit 3).
     Expired,
+    /// There is no such secret, or no such grant of it (exit 2).
+    Missing,
+    /// A grant allows no more (exit 4).
+    UsedUp,
 }
 
 impl VaultError {
@@ -329,6 +357,8 @@ impl VaultError {
             }
             VaultError::Conflict { .. } => ErrorKind::Conflict,
             VaultError::Expired { .. } => ErrorKind::Expired,
+            VaultError::Missing { .. } | VaultError::GrantMissing { .. } => ErrorKind::Missing,
+            VaultError::UsedUp { .. } => ErrorKind::UsedUp,
             VaultError::Value(_) | VaultError::Meta(_) | VaultError::Text { .. } | VaultError::ReadOnly => {
                 ErrorKind::Usage
             }

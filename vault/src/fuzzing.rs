@@ -47,7 +47,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "keychain_entry", try_bytes: keychain_entry, seeds: keychain_seeds },
     Target { name: "backup", try_bytes: backup, seeds: || vec![crate::backup::fuzzing::file_seed()] },
     Target { name: "backup_content", try_bytes: backup_content, seeds: backup_seeds },
-    Target { name: "meta", try_bytes: meta, seeds: || vec![crate::vault::fuzzing::meta_seed()] },
+    Target { name: "meta", try_bytes: meta, seeds: crate::vault::fuzzing::meta_seeds },
     Target { name: "value", try_bytes: value, seeds: || vec![crate::vault::fuzzing::value_seed()] },
 ];
 
@@ -104,6 +104,7 @@ fn audit_content_seeds() -> Vec<Vec<u8>> {
     [
         r#"{"time":1700000000,"workspace":"default","event":{"event":"removed","secret":"A","version":2}}"#,
         r#"{"time":1,"workspace":"w","event":{"event":"use_planned","run":"r","secret":"A","host":"h"}}"#,
+        r#"{"time":1,"workspace":"w","event":{"event":"secret_granted","secret":"A","grant":1,"terms":{"host":"h","runs":2}}}"#,
         r#"{"time":1,"workspace":"","event":{"event":"from_the_future","term":2}}"#,
     ]
     .map(|json| [b"\x01", json.as_bytes()].concat())

@@ -47,6 +47,7 @@ mod fuzzing;
 #[cfg_attr(not(test), allow(dead_code, reason = "fuzz targets need some of them"))]
 #[allow(clippy::unwrap_used, reason = "known answers, and no part of a release")]
 mod golden;
+mod grant;
 mod head;
 mod keychain;
 mod keyfile;
@@ -66,6 +67,7 @@ mod vault;
 pub use audit::{AuditEvent, AuditRecord};
 pub use custody::{AskPassphrase, Custody, KeyChoice, PassphraseFor};
 pub use error::{ErrorKind, Tampering, VaultError};
+pub use grant::{Grant, GrantId, GrantTerms, GrantUse, Spent, ValuePlace};
 #[cfg(any(target_os = "linux", target_os = "macos"))]
 pub use keychain::OsKeychain;
 pub use keychain::{Keychain, KeychainError};
@@ -79,6 +81,6 @@ pub use resolution::{
 pub use secret::Secret;
 pub use slots::{SlotId, SlotKind};
 pub use vault::{
-    Clock, Finding, NewSlot, OpenMode, PlannedUse, Rekeyed, RemovedSlot, RowKindName, RowName, SlotInfo,
-    SystemClock, Vault, VaultLocation, VaultStatus, Verification,
+    Clock, Entry, Finding, NewSlot, OpenMode, PlannedUse, Rekeyed, RemovedSlot, Rotation, RowKindName,
+    RowName, SlotInfo, SystemClock, Vault, VaultLocation, VaultStatus, Verification,
 };

@@ -5,18 +5,19 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use crate::{Secret, SecretName};
+use crate::grant::{self, MOST_ENTRIES};
+use crate::{Grant, GrantTerms, Secret, SecretName};
 
 /// Values shorter than this, in bytes, cannot be scrubbed from a response: too much of what is innocent
 /// would match. They show no mask either.
 const SHORTEST_SCRUBBABLE: usize = 16;
 /// The largest value, in bytes. A credential is never larger; a key ring or a certificate chain fits.
 pub(crate) const LARGEST_VALUE: usize = 64 * 1024;
+/// The largest metadata, in bytes as they are sealed: what one row may hold, with room for the counters.
+pub(crate) const LARGEST_META: usize = 60 * 1024;
 /// How many characters of a value its mask shows.
 const MASK_LEN: usize = 4;
-/// The most entries, and the longest entry in bytes, of each list in the metadata: the whole must stay
-/// well below what one row may hold.
-const MOST_ENTRIES: usize = 64;
+/// The longest entry of a list in the metadata, in bytes.
 const LONGEST_ENTRY: usize = 300;
 
 /// The version of a secret: 1 when it is first set, one more with each [`set`](crate::Vault::set). A
@@ -50,39 +51,26 @@ pub enum ExpectedVersion {
     Exactly(Version),
 }
 
-/// What the owner of a secret says about it. Sealed like the value.
+/// What the owner of a secret says about it when it is set. Sealed like the value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SecretMeta {
-    /// The hosts and targets where the value may go, as the proxy's policy spells them. Empty: nowhere,
-    /// beyond what a catalog entry of the same name says.
-    pub hosts: Vec<String>,
-    /// The one header that may carry it. `None`: the place that the destination's catalog entry says.
-    pub header: Option<String>,
+    /// Where the value may go, and for whom. `None`: as it was said before, if it was.
+    pub grants: Option<Vec<GrantTerms>>,
     /// The value never goes into a header (a signing key, a PEM file), so line breaks are fine in it.
     pub never_in_header: bool,
-    /// The agents (`org/name`) that may have it. Empty: any agent that was granted it.
-    pub agents: Vec<String>,
     /// From this moment on [`open_secret`](crate::Vault::open_secret) refuses. Whole seconds are kept.
     pub expires: Option<OffsetDateTime>,
-    /// Going in: `true` refuses values of fewer than 16 bytes, `false` accepts them (`--allow-short`).
-    /// Coming out: whether responses can be scrubbed of the value, which its length alone decides.
+    /// `true` refuses values of fewer than 16 bytes, `false` accepts them (`--allow-short`).
     pub scrubbable: bool,
 }
 
 impl Default for SecretMeta {
     fn default() -> SecretMeta {
-        SecretMeta {
-            hosts: Vec::new(),
-            header: None,
-            never_in_header: false,
-            agents: Vec::new(),
-            expires: None,
-            scrubbable: true,
-        }
+        SecretMeta { grants: None, never_in_header: false, expires: None, scrubbable: true }
     }
 }
 
-/// One line of [`list`](crate::Vault::list): all that is ever shown of a secret.
+/// What is ever shown of a secret: one line of [`list`](crate::Vault::list).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SecretSummary {
     /// The name.
@@ -98,8 +86,18 @@ pub struct SecretSummary {
     pub created: OffsetDateTime,
     /// When this version was set.
     pub updated: OffsetDateTime,
-    /// Where it may go, who may have it, until when, and whether it can be scrubbed.
-    pub meta: SecretMeta,
+    /// The value never goes into a header.
+    pub never_in_header: bool,
+    /// From this moment on it is not given out.
+    pub expires: Option<OffsetDateTime>,
+    /// Whether responses can be scrubbed of the value, which its length alone decides.
+    pub scrubbable: bool,
+    /// Where it may go, and for whom.
+    pub grants: Vec<Grant>,
+    /// How many runs, and clients of the gateway, were let use it.
+    pub runs: u64,
+    /// When one of them was last let.
+    pub last_used: Option<OffsetDateTime>,
 }
 
 /// Why a value is refused. Never a byte of it.
@@ -155,10 +153,20 @@ pub enum MetaError {
     /// A header is named and at the same time the value must never go into one.
     #[error("a header is named for a value that never goes into a header")]
     HeaderAndNever,
+    /// A bound of zero: what allows nothing is better removed.
+    #[error("a grant for no run or no money allows nothing")]
+    Nothing,
+    /// All grants together do not fit into a row.
+    #[error("the grants take {0} bytes; the most is {LARGEST_META}")]
+    Large(usize),
 }
 
-/// Whether `secret` may be stored under `meta`.
-pub(crate) fn check_value(secret: &Secret, meta: &SecretMeta) -> Result<(), ValueError> {
+/// Whether `secret` may be stored: with line breaks when it never goes into a header, short when it need not be
+/// scrubbable.
+pub(crate) fn check_value(
+    secret: &Secret,
+    (never_in_header, scrubbable): (bool, bool),
+) -> Result<(), ValueError> {
     secret.expose(|value| {
         let (Some(first), Some(last)) = (value.first(), value.last()) else {
             return Err(ValueError::Empty);
@@ -172,33 +180,31 @@ pub(crate) fn check_value(secret: &Secret, meta: &SecretMeta) -> Result<(), Valu
         if is_space(*first) || is_space(*last) {
             return Err(ValueError::Wrapped);
         }
-        if !meta.never_in_header && value.iter().any(|byte| matches!(byte, b'\r' | b'\n')) {
+        if !never_in_header && value.iter().any(|byte| matches!(byte, b'\r' | b'\n')) {
             return Err(ValueError::LineBreak);
         }
-        if meta.scrubbable && !is_scrubbable(value) {
+        if scrubbable && !is_scrubbable(value) {
             return Err(ValueError::Short(value.len()));
         }
         Ok(())
     })
 }
 
-/// Whether `meta` is worth storing: bounded lists of plain words, a header that is one.
+/// Whether `meta` is worth storing.
 pub(crate) fn check_meta(meta: &SecretMeta, now: OffsetDateTime) -> Result<(), MetaError> {
-    if let Some(expires) = meta.expires.filter(|expires| *expires <= now) {
-        return Err(MetaError::Expired(expires));
+    check_expiry(meta.expires, now)?;
+    let grants = meta.grants.as_deref().unwrap_or_default();
+    if grants.len() > MOST_ENTRIES {
+        return Err(MetaError::TooMany { field: "grants", count: grants.len() });
     }
-    for (field, entries) in [("hosts", &meta.hosts), ("agents", &meta.agents)] {
-        if entries.len() > MOST_ENTRIES {
-            return Err(MetaError::TooMany { field, count: entries.len() });
-        }
-        if let Some(index) = entries.iter().position(|entry| !is_plain(entry)) {
-            return Err(MetaError::Entry { field, position: index + 1 });
-        }
-    }
-    match &meta.header {
-        Some(_) if meta.never_in_header => Err(MetaError::HeaderAndNever),
-        Some(name) if !is_field_name(name) => Err(MetaError::Header),
-        _ => Ok(()),
+    grants.iter().try_for_each(|terms| grant::check(terms, meta.never_in_header, now))
+}
+
+/// Whether it would not be over at once.
+pub(crate) fn check_expiry(expires: Option<OffsetDateTime>, now: OffsetDateTime) -> Result<(), MetaError> {
+    match expires.filter(|expires| *expires <= now) {
+        Some(expires) => Err(MetaError::Expired(expires)),
+        None => Ok(()),
     }
 }
 
@@ -224,7 +230,7 @@ fn is_space(byte: u8) -> bool {
     byte.is_ascii_whitespace() || byte == 0x0b
 }
 
-fn is_field_name(name: &str) -> bool {
+pub(crate) fn is_field_name(name: &str) -> bool {
     (1..=LONGEST_ENTRY).contains(&name.len())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
@@ -232,6 +238,7 @@ fn is_field_name(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ValuePlace;
 
     fn secret(value: &[u8]) -> Secret {
         Secret::new(value.to_vec())
@@ -239,60 +246,57 @@ mod tests {
 
     #[test]
     fn value_rules_row_by_row() {
-        let strict = SecretMeta::default();
-        let short = SecretMeta { scrubbable: false, ..SecretMeta::default() };
-        let file = SecretMeta { never_in_header: true, ..SecretMeta::default() };
+        // Whether it never goes into a header, and whether it has to be scrubbable.
+        let (strict, short, file) = ((false, true), (false, false), (true, true));
         let largest = vec![b'x'; LARGEST_VALUE];
         let larger = vec![b'x'; LARGEST_VALUE + 1];
-        for (value, meta, expected) in [
-            (&b"0123456789abcdef"[..], &strict, Ok(())),
-            (b"", &short, Err(ValueError::Empty)),
-            (b"0123456789abcde", &strict, Err(ValueError::Short(15))),
-            (b"0123456789abcde", &short, Ok(())),
-            (b"a", &short, Ok(())),
-            (b"0123456789abcde\0f", &strict, Err(ValueError::Nul)),
-            (b"\x000123456789abcdef", &file, Err(ValueError::Nul)),
-            (b" 0123456789abcdef", &strict, Err(ValueError::Wrapped)),
-            (b"0123456789abcdef\t", &strict, Err(ValueError::Wrapped)),
-            (b"0123456789abcdef\n", &file, Err(ValueError::Wrapped)),
-            (b"0123456789abcdef\x0b", &strict, Err(ValueError::Wrapped)),
-            (b"0123456\n89abcdef", &strict, Err(ValueError::LineBreak)),
-            (b"0123456\r89abcdef", &strict, Err(ValueError::LineBreak)),
-            (b"0123456\r\n9abcdef", &file, Ok(())),
-            ("schlüssel-mit-ümlaut".as_bytes(), &strict, Ok(())),
-            (&largest, &strict, Ok(())),
-            (&larger, &strict, Err(ValueError::Large(LARGEST_VALUE + 1))),
+        for (value, rules, expected) in [
+            (&b"0123456789abcdef"[..], strict, Ok(())),
+            (b"", short, Err(ValueError::Empty)),
+            (b"0123456789abcde", strict, Err(ValueError::Short(15))),
+            (b"0123456789abcde", short, Ok(())),
+            (b"a", short, Ok(())),
+            (b"0123456789abcde\0f", strict, Err(ValueError::Nul)),
+            (b"\x000123456789abcdef", file, Err(ValueError::Nul)),
+            (b" 0123456789abcdef", strict, Err(ValueError::Wrapped)),
+            (b"0123456789abcdef\t", strict, Err(ValueError::Wrapped)),
+            (b"0123456789abcdef\n", file, Err(ValueError::Wrapped)),
+            (b"0123456789abcdef\x0b", strict, Err(ValueError::Wrapped)),
+            (b"0123456\n89abcdef", strict, Err(ValueError::LineBreak)),
+            (b"0123456\r89abcdef", strict, Err(ValueError::LineBreak)),
+            (b"0123456\r\n9abcdef", file, Ok(())),
+            ("schlüssel-mit-ümlaut".as_bytes(), strict, Ok(())),
+            (&largest, strict, Ok(())),
+            (&larger, strict, Err(ValueError::Large(LARGEST_VALUE + 1))),
         ] {
-            assert_eq!(check_value(&secret(value), meta), expected, "{:?}", value.escape_ascii().to_string());
+            assert_eq!(
+                check_value(&secret(value), rules),
+                expected,
+                "{:?}",
+                value.escape_ascii().to_string()
+            );
         }
     }
 
     #[test]
     fn metadata_rules_row_by_row() {
         let base = SecretMeta::default;
-        let hosts = |hosts: &[&str]| SecretMeta {
-            hosts: hosts.iter().map(|&host| host.to_owned()).collect(),
-            ..base()
-        };
-        let header = |name: &str| SecretMeta { header: Some(name.to_owned()), ..base() };
-        let long = "h".repeat(LONGEST_ENTRY + 1);
         let now = OffsetDateTime::UNIX_EPOCH;
         let until = |seconds| SecretMeta { expires: Some(now + time::Duration::seconds(seconds)), ..base() };
+        let grants = |count| SecretMeta { grants: Some(vec![GrantTerms::default(); count]), ..base() };
+        let place = |place| SecretMeta {
+            grants: Some(vec![GrantTerms { place: Some(place), ..GrantTerms::default() }]),
+            never_in_header: true,
+            ..base()
+        };
         for (meta, expected) in [
             (base(), Ok(())),
-            (hosts(&["api.github.com", "*.example.com"]), Ok(())),
-            (hosts(&["ok", ""]), Err(MetaError::Entry { field: "hosts", position: 2 })),
-            (hosts(&["a b"]), Err(MetaError::Entry { field: "hosts", position: 1 })),
-            (hosts(&["a\u{1b}[31m"]), Err(MetaError::Entry { field: "hosts", position: 1 })),
-            (hosts(&[&long]), Err(MetaError::Entry { field: "hosts", position: 1 })),
-            (hosts(&["h"; MOST_ENTRIES + 1]), Err(MetaError::TooMany { field: "hosts", count: 65 })),
-            (header("authorization"), Ok(())),
-            (header("x-api-key"), Ok(())),
-            (header(""), Err(MetaError::Header)),
             (until(1), Ok(())),
             (until(0), Err(MetaError::Expired(now))),
-            (header("x: y"), Err(MetaError::Header)),
-            (SecretMeta { never_in_header: true, ..header("a") }, Err(MetaError::HeaderAndNever)),
+            (grants(MOST_ENTRIES), Ok(())),
+            (grants(MOST_ENTRIES + 1), Err(MetaError::TooMany { field: "grants", count: 65 })),
+            (place(ValuePlace::Query("key".into())), Ok(())),
+            (place(ValuePlace::Header("a".into())), Err(MetaError::HeaderAndNever)),
         ] {
             assert_eq!(check_meta(&meta, now), expected, "{meta:?}");
         }

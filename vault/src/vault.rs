@@ -1,18 +1,18 @@
 //! The operations.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use time::OffsetDateTime;
 
 use crate::error::Tampering;
-use crate::meta::{check_meta, check_value, is_plain};
+use crate::meta::is_plain;
 use crate::row::{self, Place, RowKind};
 use crate::{
-    AuditEvent, AuditRecord, Custody, ExpectedVersion, Secret, SecretMeta, SecretName, SecretSummary,
-    VaultError, Version,
+    AuditEvent, AuditRecord, Custody, GrantId, Secret, SecretName, SecretSummary, VaultError, Version,
 };
 
+mod changes;
 mod content;
 mod custody;
 #[cfg(any(test, fuzzing))]
@@ -20,14 +20,17 @@ pub(crate) mod fuzzing;
 mod index;
 mod open;
 mod rebuild;
+mod rows;
 mod state;
 mod status;
 mod swap;
 mod verify;
 
+pub use changes::{Entry, Rotation};
 use content::StoredMeta;
 pub use custody::{NewSlot, Rekeyed, RemovedSlot, SlotInfo};
 use open::Held;
+use rows::{current_meta, open_meta, read_meta, seal_meta};
 use state::State;
 pub use status::VaultStatus;
 pub use verify::{Finding, RowKindName, RowName, Verification};
@@ -67,11 +70,14 @@ pub struct PlannedUse {
     pub secret: SecretName,
     /// The host that it would be sent to.
     pub host: String,
+    /// The grant of its owner that lets it; `None` for a provider's key that its owner bound to nothing more.
+    pub grant: Option<GrantId>,
 }
 
 impl From<PlannedUse> for AuditEvent {
     fn from(planned: PlannedUse) -> AuditEvent {
-        AuditEvent::UsePlanned { run: planned.run, secret: planned.secret, host: planned.host }
+        let PlannedUse { run, secret, host, grant } = planned;
+        AuditEvent::UsePlanned { run, secret, host, grant }
     }
 }
 
@@ -167,58 +173,10 @@ impl Vault {
         self.state.is_some()
     }
 
-    /// Sets a secret, durably: a later version replaces the one before. Returns the new version.
-    ///
-    /// Refused are values that are empty, larger than 64 KiB, wrapped in white space, or contain NUL; line
-    /// breaks unless [`never_in_header`](SecretMeta::never_in_header); fewer than 16 bytes unless
-    /// [`scrubbable`](SecretMeta::scrubbable) is `false`.
-    ///
-    /// # Errors
-    /// A refused value or metadata, a lost compare-and-swap, tampering or storage.
-    #[allow(clippy::needless_pass_by_value, reason = "a secret that was set is used up, and wiped")]
-    pub fn set(
-        &mut self,
-        name: &SecretName,
-        value: Secret,
-        meta: SecretMeta,
-        expected: ExpectedVersion,
-    ) -> Result<Version, VaultError> {
-        let now = self.clock.now();
-        check_meta(&meta, now)?;
-        check_value(&value, &meta)?;
-        let state = writable(self.mode, &mut self.state)?;
-        let workspace = self.workspace.as_str();
-        let before = read_meta(state, workspace, name)?;
-        let current = before.as_ref().filter(|meta| !meta.removed);
-        let found = current.map(|meta| Version(meta.version));
-        let matches = match expected {
-            ExpectedVersion::Any => true,
-            ExpectedVersion::Absent => found.is_none(),
-            ExpectedVersion::Exactly(version) => found == Some(version),
-        };
-        if !matches {
-            return Err(VaultError::Conflict { name: name.clone(), expected, found });
-        }
-
-        let version = before.as_ref().map_or(0, |meta| meta.version) + 1;
-        let created = current.map_or(now.unix_timestamp(), |meta| meta.created);
-        let fingerprint = state.fingerprint(workspace, &value);
-        let stored =
-            StoredMeta::new(name, version, (created, now.unix_timestamp()), fingerprint, &value, meta);
-        let event = AuditEvent::Set {
-            secret: name.clone(),
-            version: Version(version),
-            fingerprint: stored.fingerprint.clone(),
-            hosts: stored.hosts.clone(),
-        };
-        let plain = content::pad_value(&value);
-        let sealed = row::seal(&state.ring, &Place::value(&state.vault, workspace, name, version), &plain)?;
-        let changes = vec![
-            seal_meta(state, workspace, name, &stored)?,
-            (state.row_key(RowKind::Value, workspace, name), Some(sealed)),
-        ];
-        state.commit(changes, (now, workspace), [event])?;
-        Ok(Version(version))
+    /// Whether a change could not be made durable earlier in this process, which closes the store for it.
+    #[must_use]
+    pub fn is_sealed(&self) -> bool {
+        self.state.as_ref().is_some_and(State::is_closed)
     }
 
     /// All secrets of the workspace, by name. No value is decrypted for it.
@@ -258,67 +216,51 @@ impl Vault {
         Ok(self.version(name)?.is_some())
     }
 
-    /// Decrypts a secret for its use. `None` when there is none.
+    /// One secret as [`Vault::list`] has it. `None` when there is none.
+    ///
+    /// # Errors
+    /// Tampering or storage.
+    pub fn summary(&self, name: &SecretName) -> Result<Option<SecretSummary>, VaultError> {
+        let Some(state) = &self.state else { return Ok(None) };
+        let stored = read_meta(state, &self.workspace, name)?.filter(|meta| !meta.removed);
+        stored.map(StoredMeta::into_summary).transpose()
+    }
+
+    /// Decrypts a secret for its use. `None` when there is none. Whether one of its grants allows the use is for the
+    /// caller to say.
     ///
     /// # Errors
     /// An expired secret, tampering or storage.
-    pub fn open_secret(
-        &self,
-        name: &SecretName,
-    ) -> Result<Option<(Secret, SecretMeta, Version)>, VaultError> {
+    pub fn open_secret(&self, name: &SecretName) -> Result<Option<(Secret, SecretSummary)>, VaultError> {
+        let Some(summary) = self.summary(name)? else { return Ok(None) };
         let Some(state) = &self.state else { return Ok(None) };
-        let Some(stored) = read_meta(state, &self.workspace, name)?.filter(|meta| !meta.removed) else {
-            return Ok(None);
-        };
-        let version = Version(stored.version);
-        let meta = stored.into_summary()?.meta;
-        if let Some(at) = meta.expires.filter(|at| *at <= self.clock.now()) {
+        if let Some(at) = summary.expires.filter(|at| *at <= self.clock.now()) {
             return Err(VaultError::Expired { name: name.clone(), at });
         }
         let row =
             state.row(&state.row_key(RowKind::Value, &self.workspace, name))?.ok_or(Tampering::RowContent)?;
-        let place = Place::value(&state.vault, &self.workspace, name, version.0);
+        let place = Place::value(&state.vault, &self.workspace, name, summary.version.0);
         let value = content::unpad_value(&row::open(&state.ring, &place, &row)?)?;
-        Ok(Some((value, meta, version)))
-    }
-
-    /// Removes a secret, durably. A sealed tombstone stays, so that its versions do not begin again. Returns
-    /// the version that was removed, `None` when there was none.
-    ///
-    /// # Errors
-    /// Tampering, storage, or a vault opened for reading.
-    pub fn remove(&mut self, name: &SecretName) -> Result<Option<Version>, VaultError> {
-        let now = self.clock.now();
-        let state = writable(self.mode, &mut self.state)?;
-        let workspace = self.workspace.as_str();
-        let Some(before) = read_meta(state, workspace, name)?.filter(|meta| !meta.removed) else {
-            return Ok(None);
-        };
-        let version = Version(before.version);
-        let tombstone = before.into_tombstone(now.unix_timestamp());
-        let changes = vec![
-            seal_meta(state, workspace, name, &tombstone)?,
-            (state.row_key(RowKind::Value, workspace, name), None),
-        ];
-        state.commit(changes, (now, workspace), [AuditEvent::Removed { secret: name.clone(), version }])?;
-        Ok(Some(version))
+        Ok(Some((value, summary)))
     }
 
     /// Puts planned uses on record, durably, before the first of them: one audit record per run, secret and
-    /// host, however often it is in `uses`. Works in a vault opened for reading.
+    /// host, however often it is in `uses`. Each run counts once against each grant. Works in a vault opened for
+    /// reading.
     ///
     /// # Errors
-    /// A text that is not plain, storage, or no store ([`Vault::exists`]).
+    /// A secret or grant that is gone, a grant that is used up, a text that is not plain, storage, or no store
+    /// ([`Vault::exists`]): then none of the uses may be.
     pub fn record_uses(&mut self, uses: &[PlannedUse]) -> Result<(), VaultError> {
         let unique: BTreeSet<&PlannedUse> = uses.iter().collect();
         self.record(unique.into_iter().cloned().map(AuditEvent::from).collect())
     }
 
-    /// Puts what happened outside of the vault on record, durably, all of it or nothing. Works in a vault opened
-    /// for reading.
+    /// Puts what happened outside of the vault on record, durably, all of it or nothing, and counts the uses among it
+    /// with their secrets. Works in a vault opened for reading.
     ///
     /// # Errors
-    /// A text that is not plain, storage, or no store ([`Vault::exists`]).
+    /// As [`Vault::record_uses`].
     pub fn record(&mut self, events: Vec<AuditEvent>) -> Result<(), VaultError> {
         for (what, text) in events.iter().flat_map(AuditEvent::texts) {
             check_text(what, text)?;
@@ -328,7 +270,11 @@ impl Vault {
         }
         let now = self.clock.now();
         let state = self.state.as_mut().ok_or(VaultError::ReadOnly)?;
-        state.commit(Vec::new(), (now, &self.workspace), events)
+        let workspace = self.workspace.as_str();
+        let counted = count(state, workspace, &events, now)?;
+        let changes = counted.values().map(|stored| seal_meta(state, workspace, stored));
+        let changes = changes.collect::<Result<_, _>>()?;
+        state.commit(changes, (now, workspace), events)
     }
 
     /// The audit log of this workspace and of the store itself, oldest first. The whole chain, other
@@ -365,33 +311,33 @@ fn writable(mode: OpenMode, state: &mut Option<State>) -> Result<&mut State, Vau
     }
 }
 
-fn read_meta(state: &State, workspace: &str, name: &SecretName) -> Result<Option<StoredMeta>, VaultError> {
-    let key = state.row_key(RowKind::Meta, workspace, name);
-    let Some(row) = state.row(&key)? else { return Ok(None) };
-    let meta = open_meta(state, workspace, &key, &row)?;
-    if meta.name != *name {
-        return Err(Tampering::RowContent.into());
-    }
-    Ok(Some(meta))
-}
-
-fn open_meta(state: &State, workspace: &str, key: &[u8], row: &[u8]) -> Result<StoredMeta, VaultError> {
-    StoredMeta::decode(&row::open(&state.ring, &meta_place(state, workspace, key), row)?)
-}
-
-fn seal_meta(
+/// The secrets that `events` are about, with the uses among them counted.
+fn count(
     state: &State,
     workspace: &str,
-    name: &SecretName,
-    meta: &StoredMeta,
-) -> Result<(Vec<u8>, Option<Vec<u8>>), VaultError> {
-    let key = state.row_key(RowKind::Meta, workspace, name);
-    let row = row::seal(&state.ring, &meta_place(state, workspace, &key), &meta.encode()?)?;
-    Ok((key, Some(row)))
-}
-
-fn meta_place<'a>(state: &'a State, workspace: &'a str, key: &'a [u8]) -> Place<'a> {
-    Place { vault: &state.vault, workspace, kind: RowKind::Meta, name: key, version: 0 }
+    events: &[AuditEvent],
+    now: OffsetDateTime,
+) -> Result<BTreeMap<SecretName, StoredMeta>, VaultError> {
+    let mut metas: BTreeMap<SecretName, StoredMeta> = BTreeMap::new();
+    let mut counted = BTreeSet::new();
+    for event in events {
+        let (secret, planned) = match event {
+            AuditEvent::UsePlanned { secret, .. } => (secret, true),
+            AuditEvent::UseCounted { secret, .. } => (secret, false),
+            _ => continue,
+        };
+        if !metas.contains_key(secret) {
+            match current_meta(state, workspace, secret) {
+                Ok(meta) => metas.insert(secret.clone(), meta),
+                // What happened is told, though it is gone by now.
+                Err(VaultError::Missing { .. }) if !planned => continue,
+                Err(error) => return Err(error),
+            };
+        }
+        let Some(meta) = metas.get_mut(secret) else { continue };
+        meta.count(event, &mut counted, now)?;
+    }
+    Ok(metas)
 }
 
 fn check_text(what: &'static str, text: &str) -> Result<(), VaultError> {

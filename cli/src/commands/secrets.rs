@@ -5,7 +5,9 @@ use std::process::ExitCode;
 use orch_manifests::AgentName;
 use orch_server::secrets::{new_secret_name, secret_name};
 use orch_server::{Failure, KeySources, Kind};
-use orch_vault::{Depth, Lookup, OpenMode, SecretMeta, Vault, VaultError, Wanted, resolve_keys};
+use orch_vault::{
+    Depth, GrantTerms, Lookup, OpenMode, SecretMeta, ValuePlace, Vault, VaultError, Wanted, resolve_keys,
+};
 use serde_json::{Value, json};
 
 use crate::args::{RmArgs, SecretsArgs, SecretsCommand, SetArgs, WhichArgs};
@@ -63,15 +65,19 @@ fn set<'a>(
     let expires = args.expires.as_deref().map(moment::from_now).transpose()?;
     let secret = read_value(here, &name, &args, printer)?;
 
+    let unbound = bound.is_none() && hosts.is_empty();
+    let grant = |host| GrantTerms {
+        host: Some(host),
+        place: Some(ValuePlace::Header(header.clone())),
+        agents: args.agent.clone(),
+        ..GrantTerms::default()
+    };
     let meta = SecretMeta {
-        hosts,
-        header: bound.is_none().then_some(header),
+        grants: bound.is_none().then(|| hosts.into_iter().map(grant).collect()),
         never_in_header: false,
-        agents: args.agent,
         expires,
         scrubbable: !args.allow_short,
     };
-    let unbound = bound.is_none() && meta.hosts.is_empty();
     let keeping = find()?;
     let first = matches!(keeping, Keeping::Here(_)) && !here.vault.store.exists();
     let version = keeping.set(&name, secret, meta)?;

@@ -33,14 +33,14 @@ impl Credential for SimulatedKey {
         parts: &mut http::request::Parts,
         _: Option<&[u8; 32]>,
         _: Use<'_>,
-    ) -> Result<(), AuthorizeError> {
+    ) -> Result<Option<Arc<Scrubber>>, AuthorizeError> {
         let (name, value) = match self.0.as_str() {
             "anthropic" => (HeaderName::from_static("x-api-key"), self.1.clone()),
             "gemini" => (HeaderName::from_static("x-goog-api-key"), self.1.clone()),
             _ => (AUTHORIZATION, format!("Bearer {}", self.1)),
         };
         parts.headers.insert(name, HeaderValue::from_str(&value).unwrap());
-        Ok(())
+        Ok(self.scrubber())
     }
     fn scrubber(&self) -> Option<Arc<Scrubber>> {
         Scrubber::new(self.1.as_bytes()).map(Arc::new)

@@ -43,10 +43,10 @@ impl Credential for Key {
         parts: &mut http::request::Parts,
         _: Option<&[u8; 32]>,
         how: Use<'_>,
-    ) -> Result<(), AuthorizeError> {
-        assert!(matches!(how, Use::Own), "the gateway builds its requests itself");
+    ) -> Result<Option<Arc<Scrubber>>, AuthorizeError> {
+        assert!(matches!(how, Use::Own { .. }), "the gateway builds its requests itself");
         parts.headers.insert(self.header.clone(), HeaderValue::from_str(&self.value).unwrap());
-        Ok(())
+        Ok(self.scrubber())
     }
     fn scrubber(&self) -> Option<Arc<Scrubber>> {
         Scrubber::new(self.secret.as_bytes()).map(Arc::new)

@@ -25,7 +25,7 @@ use http_body_util::BodyExt as _;
 use orch_manifests::{HostName, RunId, Scheme};
 use orch_proxy::{
     AuthorizeError, Binding, Body, Credential, DnsError, Grant, Grants, LiveGrant, Methods, Place,
-    Placeholder, Proxy, ProxyConfig, Resolve, Rule, RuleOrigin, Scrubber, Target, Use, full, swap_in_header,
+    Placeholder, Proxy, ProxyConfig, Resolve, Rule, RuleOrigin, Scrubber, Target, Use, full,
 };
 use rustix::time::{ClockId, clock_gettime};
 use rustls::pki_types::CertificateDer;
@@ -278,13 +278,10 @@ impl Credential for Key {
         parts: &mut request::Parts,
         _: Option<&[u8; 32]>,
         how: Use<'_>,
-    ) -> Result<(), AuthorizeError> {
-        match how {
-            Use::Own => Err(AuthorizeError::NotThere),
-            Use::Swap { header, placeholder } => {
-                swap_in_header(parts, header, placeholder, SECRET.as_bytes())
-            }
-        }
+    ) -> Result<Option<Arc<Scrubber>>, AuthorizeError> {
+        let Use::Swap { place, placeholder, .. } = how else { return Err(AuthorizeError::NotThere) };
+        place.swap(parts, placeholder, SECRET.as_bytes())?;
+        Ok(self.scrubber())
     }
 
     fn scrubber(&self) -> Option<Arc<Scrubber>> {

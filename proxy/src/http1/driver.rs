@@ -29,7 +29,7 @@ enum State {
 }
 
 impl Driver {
-    pub(super) fn new(work: impl Future<Output = ()> + Send + 'static, flushed: Arc<AtomicBool>) -> Self {
+    pub(crate) fn new(work: impl Future<Output = ()> + Send + 'static, flushed: Arc<AtomicBool>) -> Self {
         Self { state: Mutex::new(State::Polled(Box::pin(work))), flushed }
     }
 

@@ -53,6 +53,14 @@ fn forms(value: &[u8]) -> Vec<(String, Vec<u8>)> {
         ),
         ("percent, letters kept".to_owned(), percent(value, |b| b.is_ascii_alphanumeric(), false)),
         ("percent, all".to_owned(), percent(value, |_| false, true)),
+        (
+            "percent, twice".to_owned(),
+            percent(&percent(value, |b| b.is_ascii_alphanumeric(), true), |b| b != b'%', true),
+        ),
+        ("percent, three times".to_owned(), {
+            let once = percent(value, |b| b.is_ascii_alphanumeric(), false);
+            percent(&percent(&once, |b| b != b'%', false), |b| b != b'%', false)
+        }),
         ("json, all".to_owned(), value.iter().flat_map(|b| format!("\\u{b:04x}").into_bytes()).collect()),
         (
             "form".to_owned(),
@@ -175,6 +183,15 @@ fn two_secrets_in_one_stream() {
     }
     out.extend_from_slice(&stream.finish());
     assert_eq!(String::from_utf8(out).unwrap(), format!("a {SCRUBBED} b {SCRUBBED} c"));
+}
+
+#[test]
+fn percent_signs_without_end_do_not_take_forever() {
+    let scrubber = Arc::new(Scrubber::new(b"a/secret/of/paths/").unwrap());
+    let text = [b"%".to_vec(), b"25".repeat(200_000), b"2Fx".to_vec()].concat();
+    assert_eq!(stream(&scrubber, [text.clone()]), text);
+    let bytewise = text[..2000].iter().map(|byte| vec![*byte]);
+    assert_eq!(stream(&scrubber, bytewise), text[..2000]);
 }
 
 #[test]

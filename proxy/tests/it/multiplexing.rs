@@ -200,8 +200,8 @@ impl Credential for Named {
         _: &mut http::request::Parts,
         _: Option<&[u8; 32]>,
         _: Use<'_>,
-    ) -> Result<(), AuthorizeError> {
-        Ok(())
+    ) -> Result<Option<Arc<Scrubber>>, AuthorizeError> {
+        Ok(None)
     }
 
     fn scrubber(&self) -> Option<Arc<Scrubber>> {

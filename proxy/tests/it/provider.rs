@@ -111,10 +111,10 @@ impl Credential for Signer {
         parts: &mut request::Parts,
         body: Option<&[u8; 32]>,
         _: Use<'_>,
-    ) -> Result<(), AuthorizeError> {
+    ) -> Result<Option<Arc<Scrubber>>, AuthorizeError> {
         let sum = body.ok_or(AuthorizeError::Unavailable("no digest".to_owned()))?;
         parts.headers.insert("x-sum", data_encoding::HEXLOWER.encode(sum).try_into().unwrap());
-        Ok(())
+        Ok(None)
     }
 
     fn scrubber(&self) -> Option<Arc<Scrubber>> {

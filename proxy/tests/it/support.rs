@@ -14,7 +14,6 @@ use orch_manifests::{HostName, RunId, Scheme};
 use orch_proxy::{
     AuthorizeError, Binding, Body, BodyError, Credential, DnsError, EgressError, Grant, Grants, LiveGrant,
     Methods, Place, Placeholder, Proxy, ProxyConfig, Resolve, Rule, RuleOrigin, Scrubber, Target, Use,
-    swap_in_header,
 };
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::ServerConfig;
@@ -303,20 +302,71 @@ impl Credential for Held {
         parts: &mut request::Parts,
         _: Option<&[u8; 32]>,
         how: Use<'_>,
-    ) -> Result<(), AuthorizeError> {
+    ) -> Result<Option<Arc<Scrubber>>, AuthorizeError> {
         match how {
-            Use::Own => {
-                parts.headers.insert("x-api-key", self.0.try_into().unwrap());
-                Ok(())
-            }
-            Use::Swap { header, placeholder } => {
-                swap_in_header(parts, header, placeholder, self.0.as_bytes())
-            }
+            Use::Own { .. } => drop(parts.headers.insert("x-api-key", self.0.try_into().unwrap())),
+            Use::Swap { place, placeholder, .. } => place.swap(parts, placeholder, self.0.as_bytes())?,
         }
+        Ok(self.scrubber())
     }
 
     fn scrubber(&self) -> Option<Arc<Scrubber>> {
         Scrubber::new(self.0.as_bytes()).map(Arc::new)
+    }
+}
+
+/// A credential whose owner may replace the value or take it back at any time.
+pub(crate) struct Owned {
+    id: &'static str,
+    /// The value, or why it may not be used.
+    state: Mutex<Result<&'static str, &'static str>>,
+    meanwhile: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+impl Owned {
+    pub(crate) fn new(id: &'static str, value: &'static str) -> Arc<Self> {
+        Arc::new(Self { id, state: Mutex::new(Ok(value)), meanwhile: Mutex::default() })
+    }
+
+    pub(crate) fn set(&self, state: Result<&'static str, &'static str>) {
+        *self.state.lock().unwrap() = state;
+    }
+
+    /// What happens in the middle of the next use, once the credential has made up its mind.
+    pub(crate) fn meanwhile(&self, happens: impl FnOnce() + Send + 'static) {
+        *self.meanwhile.lock().unwrap() = Some(Box::new(happens));
+    }
+}
+
+impl Credential for Owned {
+    fn id(&self) -> &str {
+        self.id
+    }
+
+    fn source(&self) -> &str {
+        "vault"
+    }
+
+    fn authorize(
+        &self,
+        parts: &mut request::Parts,
+        _: Option<&[u8; 32]>,
+        how: Use<'_>,
+    ) -> Result<Option<Arc<Scrubber>>, AuthorizeError> {
+        let state = *self.state.lock().unwrap();
+        if let Some(happens) = self.meanwhile.lock().unwrap().take() {
+            happens();
+        }
+        let value = state.map_err(|why| AuthorizeError::NotPermitted(why.to_owned()))?;
+        match how {
+            Use::Own { .. } => drop(parts.headers.insert("x-api-key", value.try_into().unwrap())),
+            Use::Swap { place, placeholder, .. } => place.swap(parts, placeholder, value.as_bytes())?,
+        }
+        Ok(Scrubber::new(value.as_bytes()).map(Arc::new))
+    }
+
+    fn scrubber(&self) -> Option<Arc<Scrubber>> {
+        panic!("answers are searched with what `authorize` gave back")
     }
 }
 
@@ -353,6 +403,12 @@ pub(crate) fn bind(header: &str, targets: Vec<Target>) -> Binding {
         targets,
         place: Place::Header(header.parse::<HeaderName>().unwrap()),
     }
+}
+
+/// The same for any credential in any place, everywhere on [`HOST`] over TLS.
+pub(crate) fn bind_in(place: Place, credential: Arc<dyn Credential>) -> Binding {
+    let targets = vec![target("https://api.example.com")];
+    Binding { placeholder: Placeholder::random(), credential, targets, place }
 }
 
 pub(crate) fn grant(rules: Vec<Rule>) -> Grant {

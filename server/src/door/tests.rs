@@ -98,6 +98,7 @@ async fn a_run_without_models_has_no_gateway() {
 fn every_failure_on_the_way_has_the_error_of_its_kind() {
     for (error, code) in [
         (EgressError::Ended(Ended::Expired), RefusalCode::Denied),
+        (EgressError::Withdrawn { credential: "TOKEN".into() }, RefusalCode::Denied),
         (EgressError::Timeout(TimeoutKind::Dns), RefusalCode::DnsTimeout),
         (EgressError::Timeout(TimeoutKind::Connect), RefusalCode::ConnectionTimeout),
         (EgressError::Timeout(TimeoutKind::Tls), RefusalCode::ConnectionTimeout),

@@ -9,9 +9,10 @@ use orch_proxy::Credential;
 use orch_vault::{KeyRef, SecretName, Source, Vault};
 use time::OffsetDateTime;
 
-use crate::credential::HeldCredential;
+use crate::credential::{HeldCredential, Lease};
 use crate::failure::{Failure, Kind};
 use crate::keys::check_value;
+use crate::secret::HeldSecrets;
 
 /// What a workspace's clients may think with.
 pub(crate) struct ProviderKeys {
@@ -28,11 +29,11 @@ impl ProviderKeys {
     ///
     /// # Errors
     /// A vault that cannot be trusted or read.
-    pub(super) fn open(vault: &Vault, catalog: &Catalog) -> Result<Self, Failure> {
+    pub(super) fn open(vault: &Vault, held: &HeldSecrets, catalog: &Catalog) -> Result<Self, Failure> {
         let mut keys: BTreeMap<Slug, KeyAtHand> = BTreeMap::new();
         let mut expires: Option<OffsetDateTime> = None;
         for provider in catalog.providers().filter(|provider| provider.auth != Auth::None) {
-            let key = match opened(vault, provider) {
+            let key = match opened(vault, held, provider) {
                 Ok(Some((credential, until))) => {
                     expires = [expires, until].into_iter().flatten().min();
                     Ok(credential)
@@ -57,19 +58,24 @@ impl ProviderKeys {
 type Opened = (Arc<dyn Credential>, Option<OffsetDateTime>);
 
 /// The provider's key under the first of its names that the vault has.
-fn opened(vault: &Vault, provider: &Provider) -> Result<Option<Opened>, Failure> {
+fn opened(vault: &Vault, held: &HeldSecrets, provider: &Provider) -> Result<Option<Opened>, Failure> {
     for name in provider.env.iter().filter_map(|name| name.parse::<SecretName>().ok()) {
-        let Some((secret, meta, version)) = vault.open_secret(&name)? else { continue };
+        let Some(secret) = held.open(vault, &name)? else { continue };
+        let current = secret
+            .current()
+            .map_err(|why| Failure::new(Kind::NoKey, "secret_expired", format!("{name}: {why}")))?;
         let found = KeyRef {
             provider: provider.slug.to_string(),
             name: name.to_string(),
             source: Source::Vault,
-            version: Some(version.get()),
+            version: Some(current.summary.version.get()),
             shadows: Vec::new(),
         };
-        check_value(&found, &secret)?;
-        let held = HeldCredential::new(found.name, Source::Vault, provider.auth.clone(), secret);
-        return Ok(Some((Arc::new(held), meta.expires)));
+        check_value(&found, &current.secret)?;
+        let expires = current.summary.expires;
+        let tally = held.tally(vault.workspace(), &name, &provider.endpoint.host.to_string());
+        let credential = HeldCredential::lent(secret, provider.auth.clone(), Lease::Client(tally), None);
+        return Ok(Some((Arc::new(credential), expires)));
     }
     Ok(None)
 }

@@ -50,7 +50,8 @@ fn key_of(plan: &Plan, provider: &str) -> Option<String> {
     let slug: Slug = provider.parse().expect("a slug");
     let credential = plan.provider(&slug)?.credential.clone()?;
     let mut parts = http::Request::new(()).into_parts().0;
-    credential.authorize(&mut parts, None, Use::Own).expect("authorised");
+    let endpoint = "https://api.example.com".parse().expect("an endpoint");
+    credential.authorize(&mut parts, None, Use::Own { endpoint: &endpoint }).expect("authorised");
     let value = parts.headers.values().next()?.to_str().expect("text").to_owned();
     Some(value.trim_start_matches("Bearer ").to_owned())
 }
@@ -61,7 +62,7 @@ fn candidate(plan: &Plan) -> Candidate {
 
 fn planned(run: &str, host: &str) -> PlannedUse {
     let secret = "OPENAI_API_KEY".parse().expect("a name");
-    PlannedUse { run: run.to_owned(), secret, host: host.to_owned() }
+    PlannedUse { run: run.to_owned(), secret, host: host.to_owned(), grant: None }
 }
 
 /// Who used what where, as the audit log has it.
@@ -70,7 +71,7 @@ async fn audited(keeper: &Keeper, workspace: &str) -> Vec<String> {
     records
         .into_iter()
         .filter_map(|record| match record.event {
-            AuditEvent::UsePlanned { run, secret, host } => Some(format!("{run} {secret} {host}")),
+            AuditEvent::UsePlanned { run, secret, host, .. } => Some(format!("{run} {secret} {host}")),
             _ => None,
         })
         .collect()
@@ -90,7 +91,7 @@ async fn keys_are_opened_once_and_replaced_with_the_change() {
 
     set(&keeper, HERE, "OPENAI_API_KEY", OTHER).await;
     assert_eq!(key_of(&*plan(&keeper, HERE).await, "openai").as_deref(), Some(OTHER));
-    assert_eq!(key_of(&first, "openai").as_deref(), Some(KEY), "who has begun ends with what it began with");
+    assert_eq!(key_of(&first, "openai").as_deref(), Some(OTHER), "the next request of who has begun, too");
 
     let remove = |vault: &mut Vault| Ok(vault.remove(&"OPENAI_API_KEY".parse().expect("a name"))?);
     assert!(keeper.with(HERE, remove).await.expect("removed").is_some());
@@ -136,17 +137,21 @@ fn an_expired_key_is_none_and_is_not_kept() {
         }
     }
     let (_folder, location) = place();
-    let open = |at| Vault::open_with_clock(&location, OpenMode::Create, Box::new(At(at))).expect("opens");
+    let now = OffsetDateTime::now_utc().unix_timestamp();
+    let open = |later| {
+        Vault::open_with_clock(&location, OpenMode::Create, Box::new(At(now + later))).expect("opens")
+    };
+    let held = HeldSecrets::default();
     let name = "OPENAI_API_KEY".parse().expect("a name");
-    let meta = SecretMeta { expires: Some(At(2_000).now()), ..SecretMeta::default() };
+    let meta = SecretMeta { expires: Some(At(now + 3_600).now()), ..SecretMeta::default() };
     let secret = Secret::new(KEY.as_bytes().to_vec());
-    open(1_000).set(&name, secret, meta, ExpectedVersion::Any).expect("stored");
+    open(0).set(&name, secret, meta, ExpectedVersion::Any).expect("stored");
 
     let catalog = Catalog::builtin();
-    let before = ProviderKeys::open(&open(1_999), &catalog).expect("opened");
+    let before = ProviderKeys::open(&open(3_599), &held, &catalog).expect("opened");
     assert_eq!(key_of(&before.plan, "openai").as_deref(), Some(KEY));
-    assert!(!before.are_fresh(), "by the real clock it expired long ago");
-    let after = ProviderKeys::open(&open(2_000), &catalog).expect("opened");
+    assert!(before.are_fresh());
+    let after = ProviderKeys::open(&open(3_600), &held, &catalog).expect("opened");
     assert_eq!(key_of(&after.plan, "openai"), None);
     assert!(after.are_fresh());
 }
@@ -183,6 +188,9 @@ async fn dropping_the_keeper_closes_the_vault() {
 async fn uses_that_wait_together_share_a_commit() {
     let (_folder, location) = place();
     let keeper = held(&location).await;
+    for workspace in [HERE, "other"] {
+        set(&keeper, workspace, "OPENAI_API_KEY", KEY).await;
+    }
     let (open, gate) = mpsc::channel::<()>();
     let busy = keeper.with(HERE, move |_| Ok(gate.recv().is_ok()));
     // Within one commit the same use is one record; two commits would leave two.

@@ -4,11 +4,12 @@
 //! another, so that no worker of the async runtime ever waits for a disk and copies of key material stay on one stack.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 
-use orch_vault::{AuditEvent, OpenMode, Vault, VaultLocation};
+use orch_vault::{AuditEvent, OpenMode, Vault, VaultError, VaultLocation};
 use tokio::sync::oneshot;
 
 use crate::failure::{Failure, Kind};
@@ -95,6 +96,8 @@ pub(super) struct VaultThread {
 struct Running {
     jobs: Sender<Job>,
     thread: JoinHandle<()>,
+    /// Set once the vault that is kept takes no changes any more.
+    sealed: Arc<AtomicBool>,
 }
 
 impl VaultThread {
@@ -126,6 +129,7 @@ impl VaultThread {
     pub(super) fn health(&self) -> Result<(), Failure> {
         match self.running.get() {
             Some(Ok(running)) if running.thread.is_finished() => Err(gone()),
+            Some(Ok(running)) if running.sealed.load(Ordering::Relaxed) => Err(VaultError::Sealed.into()),
             Some(Err(failure)) => Err(failure.clone()),
             Some(Ok(_)) | None => Ok(()),
         }
@@ -135,13 +139,15 @@ impl VaultThread {
         let started = self.running.get_or_init(|| {
             let custody = Custody::new(self.location.clone(), self.keep);
             let (jobs, queue) = mpsc::channel();
+            let sealed = Arc::new(AtomicBool::new(false));
+            let noted = Arc::clone(&sealed);
             let thread = thread::Builder::new()
                 .name("vault".to_owned())
-                .spawn(move || work(custody, &queue))
+                .spawn(move || work(custody, &queue, &noted))
                 .map_err(|e| {
                     Failure::new(Kind::Vault, "vault_thread", format!("cannot start a thread: {e}"))
                 })?;
-            Ok(Running { jobs, thread })
+            Ok(Running { jobs, thread, sealed })
         });
         started.as_ref().map_err(Clone::clone)?.jobs.send(job).map_err(|_| gone())
     }
@@ -149,7 +155,7 @@ impl VaultThread {
 
 impl Drop for VaultThread {
     fn drop(&mut self) {
-        let Some(Ok(Running { jobs, thread })) = self.running.take() else { return };
+        let Some(Ok(Running { jobs, thread, .. })) = self.running.take() else { return };
         drop(jobs);
         // The last holder may be a job, and a thread cannot wait for itself.
         if thread.thread().id() != thread::current().id() {
@@ -165,7 +171,7 @@ fn gone() -> Failure {
         .hint("start orch again; this is a defect, please report it")
 }
 
-fn work(mut custody: Custody, queue: &Receiver<Job>) {
+fn work(mut custody: Custody, queue: &Receiver<Job>, sealed: &AtomicBool) {
     while let Ok(first) = queue.recv() {
         let mut records = Vec::new();
         let mut calls = Vec::new();
@@ -179,6 +185,7 @@ fn work(mut custody: Custody, queue: &Receiver<Job>) {
         for call in calls {
             call(&mut custody);
         }
+        sealed.store(custody.held.as_ref().is_some_and(Vault::is_sealed), Ordering::Relaxed);
     }
 }
 
@@ -197,9 +204,15 @@ fn commit(custody: &mut Custody, waiting: Vec<Waiting>) {
             }
         }
         let done = custody.record(&workspace, events);
+        let shared = match &done {
+            // Together they are refused for the sake of one of them: a grant that is used up, a secret that is gone.
+            Err(failure) => failure.kind() == Kind::Vault || waiting.len() == 1,
+            Ok(()) => true,
+        };
         for one in waiting {
+            let done = if shared { done.clone() } else { custody.record(&workspace, one.events) };
             // As above: who does not wait any more is not told.
-            let _ = one.answer.send(done.clone());
+            let _ = one.answer.send(done);
         }
     }
 }

@@ -73,7 +73,7 @@ impl ClientWitness {
         let secret: SecretName = secret
             .parse()
             .map_err(|e| Failure::defect(format!("a key came out of the vault by a wrong name: {e}")))?;
-        let planned = PlannedUse { run: format!("gateway:{}", self.token), secret, host };
+        let planned = PlannedUse { run: format!("gateway:{}", self.token), secret, host, grant: None };
         self.keeper.record_uses(&self.workspace, vec![planned]).await
     }
 }

@@ -4,23 +4,32 @@
 
 use std::sync::Arc;
 
-use http::HeaderName;
 use orch_manifests::{Auth, Catalog, HostPattern, Manifest};
-use orch_proxy::Credential;
-use orch_vault::{Secret, SecretMeta, SecretName, Source};
+use orch_proxy::{Credential, Place, Target};
+use orch_vault::{GrantId, Secret, SecretName, Source};
+use time::OffsetDateTime;
 
 use super::KeyQuestion;
 use super::sources::KeySources;
-use crate::credential::HeldCredential;
+use crate::credential::{HeldCredential, Lease};
 use crate::failure::{Failure, Kind};
+use crate::owner::{OwnerGrant, anything_at};
 use crate::permissions::Capability;
+use crate::secret::Current;
 
 /// A secret, and where it may go.
 pub(crate) struct BoundSecret {
     pub(crate) name: SecretName,
     pub(crate) credential: Arc<dyn Credential>,
-    pub(crate) hosts: Vec<HostPattern>,
-    pub(crate) header: HeaderName,
+    pub(crate) ways: Vec<Way>,
+}
+
+/// One way for a secret to go.
+pub(crate) struct Way {
+    pub(crate) target: Target,
+    pub(crate) place: Place,
+    /// The owner's grant of it; none when the caller said so for this run.
+    pub(crate) grant: Option<GrantId>,
 }
 
 /// `NAME@HOST` of the command line.
@@ -100,7 +109,7 @@ pub(super) fn open(
 ) -> Result<(BoundSecret, Vec<Capability>), Failure> {
     let KeyQuestion { manifest, bare, secret_grants: grants, names_prove, .. } = *question;
     let Asked { name, hosts: narrowed } = asked;
-    let (secret, meta) = sources.in_vault(name)?.ok_or_else(|| {
+    let secret = sources.in_vault(name)?.ok_or_else(|| {
         Failure::new(
             Kind::NoKey,
             "secret_missing",
@@ -108,37 +117,116 @@ pub(super) fn open(
         )
         .hint(format!("orch secrets set {name} --host HOST"))
     })?;
+    let current = secret.current().map_err(|error| unusable(name, &error.to_string()))?;
     let by_caller: Vec<HostPattern> =
         grants.iter().filter(|grant| grant.name == *name).map(|grant| grant.host.clone()).collect();
     // Without a manifest the command line is all that is asked for, however much the row would allow.
-    let owner = if bare { by_caller.clone() } else { owner_hosts(name, &meta, &by_caller)? };
-    let hosts = narrow(&owner, narrowed.as_deref());
-    if hosts.is_empty() {
-        return Err(Failure::new(
-            Kind::Denied,
-            "secret_unbound",
-            format!("nobody said where {name} may be sent to, or not where {} asks", manifest.name),
-        )
-        .hint(format!("--secret {name}@HOST, or orch secrets set {name} --host HOST")));
+    let owners: &[OwnerGrant] = if bare { &[] } else { &current.grants };
+    let (mut ways, mut ungranted) = (Vec::new(), Vec::new());
+    let place = current.grants.first().map_or(Place::Header(http::header::AUTHORIZATION), |grant| {
+        // Where the owner has it stand in a request; a caller says hosts only.
+        grant.place.clone()
+    });
+    for host in narrow(&by_caller, narrowed.as_deref()) {
+        ways.push(Way { target: anything_at(host), place: place.clone(), grant: None });
     }
-    let named = meta.agents.iter().any(|agent| *agent == manifest.name.to_string());
-    if !meta.agents.is_empty() && !named && by_caller.is_empty() {
-        return Err(Failure::new(
-            Kind::Denied,
-            "secret_not_for_agent",
-            format!("{name} is for {}, and not for {}", meta.agents.join(", "), manifest.name),
-        )
-        .hint(format!("for this run: --secret {name}@{}", hosts[0])));
+    let mut left_out = LeftOut::default();
+    for grant in owners {
+        let Some(target) = &grant.target else { continue };
+        let hosts = narrow(std::slice::from_ref(&target.host), narrowed.as_deref());
+        if hosts.is_empty() || !left_out.keeps(grant, manifest) {
+            continue;
+        }
+        for host in hosts {
+            let owner_named_it = grant.names(&manifest.name) && names_prove;
+            let capability = Capability::Secret { name: name.to_string(), host: host.to_string() };
+            let said = owner_named_it || by_caller.iter().any(|said| said.covers(&host));
+            if !said && !ungranted.contains(&capability) {
+                ungranted.push(capability);
+            }
+            let target = Target { host, ..target.clone() };
+            ways.push(Way { target, place: grant.place.clone(), grant: Some(grant.id()) });
+        }
     }
-    let ungranted = hosts
-        .iter()
-        .filter(|host| {
-            let owner_named_it = named && names_prove;
-            !owner_named_it && !by_caller.iter().any(|said| said.covers(host))
-        })
-        .map(|host| Capability::Secret { name: name.to_string(), host: host.to_string() })
-        .collect();
-    Ok((bind(name, secret, &meta, hosts)?, ungranted))
+    if ways.is_empty() {
+        return Err(left_out.refusal(name, manifest, narrowed.as_deref()));
+    }
+    if current.summary.never_in_header && ways.iter().any(|way| matches!(way.place, Place::Header(_))) {
+        return Err(unusable(name, "its owner says that it never goes into a header"));
+    }
+    let granted = ways.iter().filter_map(|way| way.grant).collect();
+    let held =
+        HeldCredential::lent(secret, Auth::None, Lease::Secret(granted, by_caller), Some(question.run));
+    Ok((BoundSecret { name: name.clone(), credential: Arc::new(held), ways }, ungranted))
+}
+
+/// The owner's grants that would fit, and do not let this run.
+#[derive(Default)]
+struct LeftOut {
+    /// For other agents.
+    agents: Vec<String>,
+    /// Used up.
+    spent: Option<String>,
+}
+
+impl LeftOut {
+    /// Whether the grant lets this run; why not is kept.
+    fn keeps(&mut self, grant: &OwnerGrant, manifest: &Manifest) -> bool {
+        if !grant.is_for(&manifest.name) {
+            self.agents.extend(grant.agents().iter().cloned());
+            return false;
+        }
+        match grant.grant.open(OffsetDateTime::now_utc()) {
+            Ok(()) => true,
+            Err(why) => {
+                self.spent = Some(format!("grant {}: {why}", grant.id()));
+                false
+            }
+        }
+    }
+
+    fn refusal(self, name: &SecretName, manifest: &Manifest, narrowed: Option<&[HostPattern]>) -> Failure {
+        let agent = &manifest.name;
+        let host = narrowed.and_then(<[_]>::first).map_or_else(|| "HOST".to_owned(), ToString::to_string);
+        let (code, text) = if let Some(why) = self.spent {
+            ("secret_used_up", format!("what was granted of {name} is used up: {why}"))
+        } else if self.agents.is_empty() {
+            let text = format!("nobody said where {name} may be sent to, or not where {agent} asks");
+            ("secret_unbound", text)
+        } else {
+            ("secret_not_for_agent", format!("{name} is for {}, and not for {agent}", self.agents.join(", ")))
+        };
+        Failure::new(Kind::Denied, code, text)
+            .hint(format!("for this run: --secret {name}@{host}"))
+            .hint(format!("for good: orch secrets grants add {name} --host {host} --agent {agent}"))
+    }
+}
+
+/// Which of the owner's grants lets a run use a provider's key: none is needed when there are none.
+///
+/// # Errors
+/// The owner bound the key to grants, and none of them is for this run.
+pub(super) fn key_grant(current: &Current, manifest: &Manifest) -> Result<Option<GrantId>, Failure> {
+    if current.grants.is_empty() {
+        return Ok(None);
+    }
+    let mut left_out = LeftOut::default();
+    match current.grants.iter().find(|grant| left_out.keeps(grant, manifest)) {
+        Some(grant) => Ok(Some(grant.id())),
+        None => {
+            let name = &current.summary.name;
+            let LeftOut { agents, spent } = left_out;
+            let (code, text) = match spent {
+                Some(why) => ("secret_used_up", format!("what was granted of {name} is used up: {why}")),
+                None => (
+                    "secret_not_for_agent",
+                    format!("{name} is for {}, and not for {}", agents.join(", "), manifest.name),
+                ),
+            };
+            Err(Failure::new(Kind::Denied, code, text)
+                .hint(format!("orch secrets grants add {name} --agent {}", manifest.name)))
+        }
+    }
 }
 
 /// A random value in a secret's place, for a simulated run.
@@ -151,43 +239,18 @@ pub(super) fn simulated(asked: &Asked, grants: &[SecretGrant], value: Secret) ->
         Some(asked) if by_caller.is_empty() => asked.clone(),
         _ => narrow(&by_caller, narrowed.as_deref()),
     };
-    let held = HeldCredential::new(name.to_string(), Source::Simulated, Auth::None, value);
-    BoundSecret { name: name.clone(), credential: Arc::new(held), hosts, header: http::header::AUTHORIZATION }
-}
-
-fn bind(
-    name: &SecretName,
-    secret: Secret,
-    meta: &SecretMeta,
-    hosts: Vec<HostPattern>,
-) -> Result<BoundSecret, Failure> {
-    let unusable = |why: String| Failure::usage("secret_invalid", format!("{name}: {why}"));
-    if meta.never_in_header {
-        return Err(unusable("its owner says that it never goes into a header".to_owned()));
-    }
-    let header = match meta.header.as_deref() {
-        Some(header) => header.parse().map_err(|_| unusable(format!("{header:?} is not a header name")))?,
-        None => http::header::AUTHORIZATION,
+    let way = |host| Way {
+        target: anything_at(host),
+        place: Place::Header(http::header::AUTHORIZATION),
+        grant: None,
     };
-    let held = HeldCredential::new(name.to_string(), Source::Vault, Auth::None, secret);
-    Ok(BoundSecret { name: name.clone(), credential: Arc::new(held), hosts, header })
+    let held = HeldCredential::given(name.to_string(), Source::Simulated, Auth::None, value);
+    let ways = hosts.into_iter().map(way).collect();
+    BoundSecret { name: name.clone(), credential: Arc::new(held), ways }
 }
 
-/// Where the owner lets a secret go: what stands in its row, and what the caller says on the command line.
-fn owner_hosts(
-    name: &SecretName,
-    meta: &SecretMeta,
-    by_caller: &[HostPattern],
-) -> Result<Vec<HostPattern>, Failure> {
-    let mut hosts = by_caller.to_vec();
-    for host in &meta.hosts {
-        hosts.push(
-            host.parse().map_err(|e| {
-                Failure::usage("secret_invalid", format!("{name}: {host:?} is not a host: {e}"))
-            })?,
-        );
-    }
-    Ok(hosts)
+fn unusable(name: &SecretName, why: &str) -> Failure {
+    Failure::usage("secret_invalid", format!("{name}: {why}"))
 }
 
 /// The manifest may only narrow: a host survives when the manifest names it, or names a pattern that covers it.

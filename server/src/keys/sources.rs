@@ -2,14 +2,14 @@
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use orch_manifests::Catalog;
-use orch_vault::{
-    Lookup, OpenMode, Secret, SecretMeta, SecretName, Vault, VaultError, VaultLocation, Version,
-};
+use orch_vault::{Lookup, OpenMode, Secret, SecretName, Vault, VaultError, VaultLocation, Version};
 
 use crate::environment::Environment;
 use crate::failure::Failure;
+use crate::secret::{HeldSecrets, LiveSecret};
 
 /// Key variables that a caller sent along from its own environment, by name.
 pub type CallerKeys = BTreeMap<String, Secret>;
@@ -28,8 +28,8 @@ enum Rows<'a> {
     /// On disk. It is opened when it is first asked: a run whose keys are all elsewhere works without one. It stays
     /// open, and locked, until this is dropped.
     AtRest(&'a VaultLocation, Box<OnceCell<Vault>>),
-    /// Open already, in the hands of the server.
-    Open(&'a Vault),
+    /// Open already, in the hands of the server, with what is held of it.
+    Open(&'a Vault, &'a HeldSecrets),
 }
 
 /// The layers below the command line.
@@ -57,9 +57,14 @@ impl<'a> KeySources<'a> {
         Self { variables, catalog, rows: Rows::AtRest(location, Box::default()) }
     }
 
-    /// These variables, and a vault that is open.
-    pub(crate) fn open(variables: Variables<'a>, catalog: &'a Catalog, vault: &'a Vault) -> Self {
-        Self { variables, catalog, rows: Rows::Open(vault) }
+    /// These variables, and a vault that is open; what is opened of it follows its changes.
+    pub(crate) fn open(
+        variables: Variables<'a>,
+        catalog: &'a Catalog,
+        vault: &'a Vault,
+        held: &'a HeldSecrets,
+    ) -> Self {
+        Self { variables, catalog, rows: Rows::Open(vault, held) }
     }
 
     /// The value of a key variable; none when the name is not the catalog's, or nothing is in it.
@@ -76,9 +81,12 @@ impl<'a> KeySources<'a> {
     }
 
     /// Decrypts a secret of the vault; none when there is none of this name.
-    pub(super) fn in_vault(&self, name: &SecretName) -> Result<Option<(Secret, SecretMeta)>, Failure> {
+    pub(super) fn in_vault(&self, name: &SecretName) -> Result<Option<Arc<LiveSecret>>, Failure> {
+        if let Rows::Open(vault, held) = &self.rows {
+            return held.open(vault, name);
+        }
         let opened = self.opened()?.open_secret(name)?;
-        Ok(opened.map(|(secret, meta, _)| (secret, meta)))
+        opened.map(|(secret, summary)| LiveSecret::new(secret, summary)).transpose()
     }
 
     fn of_catalog(&self, name: &str) -> bool {
@@ -87,7 +95,7 @@ impl<'a> KeySources<'a> {
 
     fn opened(&self) -> Result<&Vault, VaultError> {
         let (location, vault) = match &self.rows {
-            Rows::Open(vault) => return Ok(vault),
+            Rows::Open(vault, _) => return Ok(vault),
             Rows::AtRest(location, vault) => (location, vault),
         };
         if let Some(vault) = vault.get() {

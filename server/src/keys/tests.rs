@@ -1,6 +1,6 @@
-use orch_manifests::Format;
-use orch_proxy::Use;
-use orch_vault::{AuditEvent, ExpectedVersion, SecretMeta};
+use orch_manifests::{Format, Scheme};
+use orch_proxy::{Asked, Place, Use};
+use orch_vault::{AuditEvent, ExpectedVersion, GrantTerms, SecretMeta, ValuePlace};
 use tempfile::TempDir;
 
 use super::*;
@@ -91,7 +91,7 @@ impl Stage {
         let records = vault.audit().expect("an audit log").into_iter();
         records
             .filter_map(|record| match record.event {
-                AuditEvent::UsePlanned { run, secret, host } => {
+                AuditEvent::UsePlanned { run, secret, host, .. } => {
                     assert_eq!(run, self.run.to_string());
                     Some((secret.to_string(), host))
                 }
@@ -104,7 +104,8 @@ impl Stage {
 /// What a credential puts into a request: the only way to its value.
 fn injected(credential: &Arc<dyn Credential>) -> String {
     let mut parts = http::Request::new(()).into_parts().0;
-    credential.authorize(&mut parts, None, Use::Own).expect("authorised");
+    let endpoint = "https://api.example.com".parse().expect("an endpoint");
+    credential.authorize(&mut parts, None, Use::Own { endpoint: &endpoint }).expect("authorised");
     let values: Vec<_> = parts.headers.values().map(|v| v.to_str().expect("text").to_owned()).collect();
     values.join(",")
 }
@@ -121,7 +122,17 @@ fn refused(answer: Result<Keys, Failure>) -> Failure {
 }
 
 fn to(hosts: &[&str]) -> SecretMeta {
-    SecretMeta { hosts: hosts.iter().map(|host| (*host).to_owned()).collect(), ..SecretMeta::default() }
+    granted(hosts, &GrantTerms::default())
+}
+
+/// These terms at each of these hosts.
+fn granted(hosts: &[&str], terms: &GrantTerms) -> SecretMeta {
+    let grant = |host: &&str| GrantTerms { host: Some((*host).to_owned()), ..terms.clone() };
+    SecretMeta { grants: Some(hosts.iter().map(grant).collect()), ..SecretMeta::default() }
+}
+
+fn hosts_of(secret: &BoundSecret) -> Vec<String> {
+    secret.ways.iter().map(|way| way.target.host.to_string()).collect()
 }
 
 #[test]
@@ -273,12 +284,14 @@ fn keys_that_are_elsewhere_need_no_vault() {
 #[test]
 fn a_secret_goes_where_its_owner_said_and_the_manifest_asks() {
     let stage = Stage::new(&[]);
-    let header = Some("x-token".to_owned());
-    stage.store("TOKEN", KEY, SecretMeta { header, ..to(&["*.a.example", "b.example"]) });
+    let place = Some(ValuePlace::Header("x-token".to_owned()));
+    let terms = GrantTerms { place, ..GrantTerms::default() };
+    stage.store("TOKEN", KEY, granted(&["*.a.example", "b.example"], &terms));
     let hosts = |manifest: &str, secrets: &[&str]| -> Result<Vec<String>, Failure> {
         let keys = stage.ask(&[], &Said { manifest, secrets, ..Said::default() })?;
-        assert_eq!((keys.secrets.len(), keys.secrets[0].header.as_str()), (1, "x-token"));
-        Ok(keys.secrets[0].hosts.iter().map(ToString::to_string).collect())
+        let header = Place::Header(http::HeaderName::from_static("x-token"));
+        assert!(keys.secrets.len() == 1 && keys.secrets[0].ways.iter().all(|way| way.place == header));
+        Ok(hosts_of(&keys.secrets[0]))
     };
     assert_eq!(hosts("secrets: [{ name: TOKEN }]", &[]).expect("bound"), ["*.a.example", "b.example"]);
     let narrowed = "secrets: [{ name: TOKEN, hosts: [x.a.example, c.example] }]";
@@ -310,7 +323,9 @@ fn the_caller_grants_the_hosts_that_it_names_and_no_other() {
 #[test]
 fn an_owner_who_names_agents_means_them_alone() {
     let stage = Stage::new(&[]);
-    let agents = |agent: &str| SecretMeta { agents: vec![agent.to_owned()], ..to(&["a.example"]) };
+    let agents = |agent: &str| {
+        granted(&["a.example"], &GrantTerms { agents: vec![agent.to_owned()], ..GrantTerms::default() })
+    };
     stage.store("MINE", KEY, agents("acme/x"));
     stage.store("THEIRS", KEY, agents("acme/y"));
     let mine = Said { manifest: "secrets: [{ name: MINE }]", ..Said::default() };
@@ -330,8 +345,7 @@ fn a_bare_module_gets_what_the_command_line_names_once() {
     let said = Said { bare: true, secrets: &["TOKEN@a.example", "TOKEN@b.example"], ..Said::default() };
     let keys = stage.ask(&[], &said).expect("keys");
     assert_eq!(keys.secrets.len(), 1);
-    let hosts: Vec<_> = keys.secrets[0].hosts.iter().map(ToString::to_string).collect();
-    assert_eq!(hosts, ["a.example", "b.example"]);
+    assert_eq!(hosts_of(&keys.secrets[0]), ["a.example", "b.example"]);
     assert!(keys.ungranted.is_empty());
     let key = Said { bare: true, secrets: &["OPENAI_API_KEY@evil.example"], ..Said::default() };
     assert_eq!(refused(stage.ask(&[], &key)).code(), "secret_of_provider");
@@ -354,12 +368,23 @@ fn a_simulated_run_touches_neither_environment_nor_vault() {
         stage.answer(&["openai"], &said, |question| question.simulated(BTreeMap::new())).expect("keys");
     assert!(keys.providers.is_empty(), "what the simulation does not hand out is not there");
     let bound = &keys.secrets[0];
-    assert_eq!((bound.credential.source(), bound.hosts.len()), ("simulated", 1));
+    assert_eq!((bound.credential.source(), bound.ways.len()), ("simulated", 1));
     assert!(bound.credential.scrubber().is_some(), "it is scrubbed like a real one");
     let mut parts = http::Request::new(()).into_parts().0;
     let placeholder = orch_proxy::Placeholder::random();
     parts.headers.insert("authorization", placeholder.as_str().parse().expect("a value"));
-    let how = Use::Swap { header: &http::header::AUTHORIZATION, placeholder: &placeholder };
+    let (host, path) = ("b.example".parse().expect("a host"), "/".parse().expect("a path"));
+    let how = Use::Swap {
+        asked: Asked {
+            scheme: Scheme::Https,
+            host: &host,
+            port: 443,
+            method: &http::Method::GET,
+            path: &path,
+        },
+        place: &Place::Header(http::header::AUTHORIZATION),
+        placeholder: &placeholder,
+    };
     bound.credential.authorize(&mut parts, None, how).expect("swapped");
     let value = parts.headers["authorization"].to_str().expect("text");
     assert!(value.starts_with("orch-simulated-"), "{value}");
@@ -369,4 +394,62 @@ fn a_simulated_run_touches_neither_environment_nor_vault() {
     let said = Said { flags: &[(None, KEY)], ..Said::default() };
     let answer = stage.answer(&["openai"], &said, |question| question.simulated(BTreeMap::new()));
     assert_eq!(refused(answer).code(), "bad_usage");
+}
+
+#[test]
+fn a_provider_s_key_is_for_whom_its_owner_says() {
+    let stage = Stage::new(&[]);
+    let grant = |terms: GrantTerms| SecretMeta { grants: Some(vec![terms]), ..SecretMeta::default() };
+    let agents = |agent: &str| GrantTerms { agents: vec![agent.to_owned()], ..GrantTerms::default() };
+    stage.store("OPENAI_API_KEY", KEY, grant(agents("acme/x")));
+    let keys = stage.ask(&["openai"], &Said::default()).expect("keys");
+    assert_eq!(keys.uses[0].grant.map(orch_vault::GrantId::get), Some(1));
+    assert!(keys.ungranted.is_empty(), "on the user's own machine a name is enough");
+
+    stage.store("OPENAI_API_KEY", KEY, grant(agents("acme/y")));
+    let failure = refused(stage.ask(&["openai"], &Said::default()));
+    assert_eq!((failure.kind(), failure.code()), (Kind::Denied, "secret_not_for_agent"));
+    // One that was not asked for first is gone without.
+    stage.store("ANTHROPIC_API_KEY", KEY, SecretMeta::default());
+    let keys = stage.ask(&["anthropic", "openai"], &Said::default()).expect("keys");
+    assert!(provider(&keys, "openai").is_none() && keys.unusable[0].contains("is for acme/y"));
+
+    let once = GrantTerms { runs: Some(1), ..GrantTerms::default() };
+    stage.store("OPENAI_API_KEY", KEY, grant(once));
+    let first = stage.ask(&["openai"], &Said::default()).expect("keys");
+    let second = stage.ask(&["openai"], &Said::default()).expect("keys");
+    first.record_uses(&stage.vault).expect("on record");
+    // Both looked before either was on record: the record decides.
+    let failure = second.record_uses(&stage.vault).expect_err("used up");
+    assert!(failure.to_string().contains("it was for 1 runs"), "{failure}");
+    let failure = refused(stage.ask(&["openai"], &Said::default()));
+    assert_eq!((failure.kind(), failure.code()), (Kind::Denied, "secret_used_up"));
+}
+
+#[test]
+fn on_a_server_a_name_does_not_stand_in_for_a_grant_of_this_content() {
+    let stage = Stage::new(&[]);
+    let terms = GrantTerms { agents: vec!["acme/x".to_owned()], ..GrantTerms::default() };
+    stage.store("OPENAI_API_KEY", KEY, SecretMeta { grants: Some(vec![terms]), ..SecretMeta::default() });
+    let keys = stage.answer(&["openai"], &Said::default(), |question| {
+        let question = KeyQuestion { names_prove: false, ..question };
+        question.open(&KeySources::new(&stage.environment, &stage.catalog, &stage.vault))
+    });
+    let ungranted: Vec<_> = keys.expect("keys").ungranted.iter().map(ToString::to_string).collect();
+    assert_eq!(ungranted, ["use the secret OPENAI_API_KEY toward api.openai.com"]);
+}
+
+#[test]
+fn a_secret_whose_grants_are_used_up_says_so() {
+    let stage = Stage::new(&[]);
+    let terms = GrantTerms { runs: Some(1), ..GrantTerms::default() };
+    stage.store("TOKEN", KEY, granted(&["a.example", "b.example"], &terms));
+    let said = Said { manifest: "secrets: [{ name: TOKEN, hosts: [a.example] }]", ..Said::default() };
+    let keys = stage.ask(&[], &said).expect("keys");
+    keys.record_uses(&stage.vault).expect("on record");
+    let failure = refused(stage.ask(&[], &said));
+    assert_eq!((failure.kind(), failure.code()), (Kind::Denied, "secret_used_up"));
+    // The other grant has its own count.
+    let other = Said { manifest: "secrets: [{ name: TOKEN, hosts: [b.example] }]", ..Said::default() };
+    assert!(stage.ask(&[], &other).is_ok());
 }

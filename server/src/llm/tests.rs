@@ -122,7 +122,7 @@ impl Stage {
     async fn audited(&self) -> Vec<String> {
         let records = self.keeper().with("default", |vault| Ok(vault.audit()?)).await.expect("a log");
         let uses = records.into_iter().filter_map(|record| match record.event {
-            AuditEvent::UsePlanned { run, secret, host } => Some(format!("{run} {secret} {host}")),
+            AuditEvent::UsePlanned { run, secret, host, .. } => Some(format!("{run} {secret} {host}")),
             _ => None,
         });
         uses.collect()

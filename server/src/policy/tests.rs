@@ -38,7 +38,15 @@ fn real() -> Upstream {
 
 fn held(name: &str) -> Arc<dyn Credential> {
     let secret = Secret::new(b"sk-0123456789abcdef".to_vec());
-    Arc::new(HeldCredential::new(name.to_owned(), Source::Flag, Auth::None, secret))
+    Arc::new(HeldCredential::given(name.to_owned(), Source::Flag, Auth::None, secret))
+}
+
+fn way(host: &str) -> Way {
+    Way {
+        target: crate::owner::anything_at(host.parse().expect("a host")),
+        place: Place::Header(http::HeaderName::from_static("x-token")),
+        grant: None,
+    }
 }
 
 fn keys(providers: &[&str], secrets: &[(&str, &[&str])]) -> Keys {
@@ -49,8 +57,7 @@ fn keys(providers: &[&str], secrets: &[(&str, &[&str])]) -> Keys {
             .map(|(name, hosts)| BoundSecret {
                 name: name.parse().expect("a name"),
                 credential: held(name),
-                hosts: hosts.iter().map(|host| host.parse().expect("a host")).collect(),
-                header: http::HeaderName::from_static("x-token"),
+                ways: hosts.iter().map(|host| way(host)).collect(),
             })
             .collect(),
         ..Keys::default()

@@ -52,13 +52,13 @@ impl Service {
                 .await
                 .map_err(|e| Failure::defect(format!("the checks of a run ended early: {e}")))??
         };
-        let catalog = Arc::clone(self.catalog());
+        let (catalog, held) = (Arc::clone(self.catalog()), Arc::clone(self.keeper.held()));
         let (checked, keys) = self
             .keeper
             .look(workspace, move |vault| {
                 let variables = Variables::Callers(checked.env_keys());
                 let sources = match vault {
-                    VaultAt::Open(vault) => KeySources::open(variables, &catalog, vault),
+                    VaultAt::Open(vault) => KeySources::open(variables, &catalog, vault, &held),
                     VaultAt::Rest(location) => KeySources::at_rest(variables, &catalog, location),
                 };
                 let keys = checked.open_keys(&sources, false)?;

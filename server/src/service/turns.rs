@@ -98,9 +98,12 @@ impl Service {
         };
         let keep = self.mode == Mode::Serve;
         let (run, uses) = (prepared.run.clone(), prepared.keys.uses.clone());
+        // What it spends counts with its keys for as long as they are held: until the vault knows it.
+        let held: Vec<_> = prepared.keys.providers.values().cloned().collect();
         let execution = self.broker.execute(prepared, keep, std::time::Instant::now(), &**live, stop);
         let concluded = self.keeping_record(live, payer, Box::pin(execution)).await;
-        let events = afterwards::of_run(&run, &uses, &concluded.decisions, concluded.not_kept);
+        let kept = (concluded.decisions.as_slice(), concluded.not_kept);
+        let events = afterwards::of_run(&run, &uses, kept, &concluded.spent);
         // A run that used nothing of a vault that is closed to this process has nothing to tell of it.
         if let Err(failure) = self.keeper.record_after(&live.workspace, events).await
             && (keep || !uses.is_empty())
@@ -108,7 +111,7 @@ impl Service {
             let text = format!("the vault's record of this run is not complete: {failure}");
             live.tell(EventKind::Warning, &text);
         }
-        drop(turn);
+        drop((turn, held));
         Some(concluded)
     }
 

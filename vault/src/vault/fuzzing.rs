@@ -1,7 +1,7 @@
 //! What [`crate::fuzzing`] cannot reach: the content of a secret's rows.
 
 use super::content::{self, StoredMeta};
-use crate::{Secret, SecretMeta};
+use crate::{GrantTerms, Secret, ValuePlace};
 
 /// Metadata is refused, or what it says can be written and read again.
 pub(crate) fn meta(data: &[u8]) {
@@ -20,19 +20,21 @@ pub(crate) fn value(data: &[u8]) {
     assert!(value.expose(|value| again.expose(|again| value == again)));
 }
 
-/// Metadata as it is written.
-pub(crate) fn meta_seed() -> Vec<u8> {
+/// Metadata as it is written, and as it was by an earlier version.
+pub(crate) fn meta_seeds() -> Vec<Vec<u8>> {
     let value = Secret::new(b"0123456789abcdef".to_vec());
-    let asked = SecretMeta {
-        hosts: vec!["api.example.com".to_owned()],
-        header: Some("authorization".to_owned()),
-        agents: vec!["orch/summarizer".to_owned()],
-        expires: Some(time::OffsetDateTime::UNIX_EPOCH),
-        ..SecretMeta::default()
-    };
     let Ok(name) = "OPENAI_API_KEY".parse() else { return Vec::new() };
-    let meta = StoredMeta::new(&name, 3, (1, 2), "0123456789abcdef".to_owned(), &value, asked);
-    meta.encode().map(|plain| plain.to_vec()).unwrap_or_default()
+    let mut meta = StoredMeta::new(&name, &value, "0123456789abcdef".to_owned(), None, 1);
+    meta.grant(GrantTerms {
+        host: Some("api.example.com".to_owned()),
+        place: Some(ValuePlace::Header("authorization".to_owned())),
+        agents: vec!["orch/summarizer".to_owned()],
+        runs: Some(3),
+        ..GrantTerms::default()
+    });
+    let before = br#"{"name":"A","version":3,"removed":false,"created":1,"updated":2,"mask":"cdef","fingerprint":"00","scrubbable":true,"hosts":["a.example"],"header":"x-token","never_in_header":false,"agents":["acme/x"],"expires":9}"#;
+    let written = meta.encode().map(|plain| plain.to_vec());
+    written.into_iter().chain([[&b"\x01"[..], before].concat()]).collect()
 }
 
 /// A value as it is written.

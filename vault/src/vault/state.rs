@@ -267,7 +267,7 @@ impl State {
         self.lock.take()
     }
 
-    /// Whether [`State::close`] was called, or a change failed.
+    /// Whether [`State::close`] was called, or a change failed, here or elsewhere in this process.
     pub(super) fn is_closed(&self) -> bool {
         self.check_open().is_err()
     }

@@ -230,7 +230,8 @@ impl Inspection<'_> {
                     (read, broken) = (read + 1, false);
                     log.end = next;
                     match record.event {
-                        AuditEvent::Set { secret, version, .. } => {
+                        AuditEvent::Set { secret, version, .. }
+                        | AuditEvent::Rotated { secret, version, .. } => {
                             log.history.insert((record.workspace, secret), Some(version.get()));
                         }
                         AuditEvent::Removed { secret, .. } => {

@@ -29,7 +29,7 @@ fn child_writes() {
             };
             let (count, expected) = match vault.open_secret(&name(&secret)).unwrap() {
                 None => (0, ExpectedVersion::Absent),
-                Some((value, _, version)) => (count_in(&value), ExpectedVersion::Exactly(version)),
+                Some((value, found)) => (count_in(&value), ExpectedVersion::Exactly(found.version)),
             };
             let value = Secret::new(format!("the counter is {:020}", count + 1).into_bytes());
             match vault.set(&name(&secret), value, SecretMeta::default(), expected) {
@@ -83,7 +83,7 @@ fn eight_writers_and_one_linear_history() {
     }
     assert_eq!(last.values().sum::<u64>(), OPERATIONS as u64);
     for (secret, version) in last {
-        let (value, _, _) = vault.open_secret(&name(&secret)).unwrap().unwrap();
+        let (value, _) = vault.open_secret(&name(&secret)).unwrap().unwrap();
         assert_eq!(count_in(&value), version);
     }
     assert!(vault.verify().unwrap().is_sound());

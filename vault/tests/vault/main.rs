@@ -9,6 +9,7 @@ mod crash;
 mod custody;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 mod faults;
+mod grants;
 mod memory;
 mod operations;
 mod places;

@@ -69,7 +69,7 @@ fn child_looks_for_the_canary() {
     let mut vault = Vault::open(&location, orch_vault::OpenMode::Create).unwrap();
     store(&mut vault);
     assert_eq!(sightings(), [], "after it was stored");
-    let (value, _, _) = vault.open_secret(&name("CANARY")).unwrap().unwrap();
+    let (value, _) = vault.open_secret(&name("CANARY")).unwrap().unwrap();
     let held = sightings();
     assert_eq!(held.len(), 1, "while it is used, in one place: {held:?}");
     assert!(!held[0].1, "and in none that a core dump would have");

@@ -1,8 +1,8 @@
 //! What each operation does when nobody interferes.
 
 use orch_vault::{
-    AuditEvent, Depth, ErrorKind, ExpectedVersion, Layers, MetaError, OpenMode, PlannedUse, Secret,
-    SecretMeta, Source, ValueError, Vault, VaultError, Wanted, resolve_keys,
+    AuditEvent, Depth, ErrorKind, ExpectedVersion, GrantId, GrantTerms, Layers, MetaError, OpenMode,
+    PlannedUse, Secret, SecretMeta, Source, ValueError, ValuePlace, Vault, VaultError, Wanted, resolve_keys,
 };
 use time::OffsetDateTime;
 
@@ -51,10 +51,14 @@ fn listing_shows_what_it_should_and_no_value() {
     let home = Home::new();
     let mut vault =
         Vault::open_with_clock(&home.location("default"), OpenMode::Create, Box::new(At(1000))).unwrap();
-    let meta = SecretMeta {
-        hosts: vec!["api.github.com".into(), "*.example.com".into()],
-        header: Some("authorization".into()),
+    let terms = GrantTerms {
+        host: Some("*.example.com".into()),
+        place: Some(ValuePlace::Header("authorization".into())),
         agents: vec!["acme/summarizer".into()],
+        ..GrantTerms::default()
+    };
+    let meta = SecretMeta {
+        grants: Some(vec![terms.clone()]),
         expires: Some(OffsetDateTime::from_unix_timestamp(5000).unwrap()),
         ..SecretMeta::default()
     };
@@ -71,14 +75,16 @@ fn listing_shows_what_it_should_and_no_value() {
     let list = vault.list().unwrap();
     let [a, b] = list.as_slice() else { panic!("{list:?}") };
     assert_eq!((a.name.as_str(), a.version.get(), a.mask.as_deref()), ("A", 1, None));
-    assert!(!a.meta.scrubbable);
+    assert!(!a.scrubbable);
     assert_eq!((b.name.as_str(), b.version.get(), b.mask.as_deref()), ("B", 2, Some("WXYZ")));
     assert_eq!((b.created.unix_timestamp(), b.updated.unix_timestamp()), (1000, 2000));
-    assert_eq!(b.meta, meta);
+    let [grant] = b.grants.as_slice() else { panic!("{b:?}") };
+    // What was said anew took the place of what was said before, under a number of its own.
+    assert_eq!((grant.id.get(), &grant.terms, b.expires), (2, &terms, meta.expires));
     assert_ne!(a.fingerprint, b.fingerprint);
     assert!(!format!("{list:?}").contains("short") && !format!("{list:?}").contains("0123456789abcdef"));
-    let (_, opened, _) = vault.open_secret(&name("B")).unwrap().unwrap();
-    assert_eq!(opened, meta);
+    let (_, opened) = vault.open_secret(&name("B")).unwrap().unwrap();
+    assert_eq!(opened, *b);
 }
 
 #[test]
@@ -194,10 +200,15 @@ fn an_expired_secret_is_listed_and_not_handed_out() {
 fn the_audit_log_says_what_happened() {
     let home = Home::new();
     let mut vault = home.open();
-    let meta = SecretMeta { hosts: vec!["h.example".into()], ..SecretMeta::default() };
+    let terms = GrantTerms { host: Some("h.example".into()), ..GrantTerms::default() };
+    let meta = SecretMeta { grants: Some(vec![terms.clone()]), ..SecretMeta::default() };
     vault.set(&name("A"), Secret::new(CANARY.to_vec()), meta, ExpectedVersion::Any).unwrap();
-    let planned =
-        |run: &str, host: &str| PlannedUse { run: run.into(), secret: name("A"), host: host.into() };
+    let planned = |run: &str, host: &str| PlannedUse {
+        run: run.into(),
+        secret: name("A"),
+        host: host.into(),
+        grant: None,
+    };
     let uses = [planned("run_2", "b"), planned("run_1", "a"), planned("run_2", "b"), planned("run_2", "a")];
     vault.record_uses(&uses).unwrap();
     vault.record_uses(&[]).unwrap();
@@ -218,10 +229,12 @@ fn the_audit_log_says_what_happened() {
         run: run.into(),
         secret: name("A"),
         host: host.into(),
+        grant: None,
     };
     let expected = [
         AuditEvent::Created,
-        AuditEvent::Set { secret: name("A"), version, fingerprint, hosts: vec!["h.example".into()] },
+        AuditEvent::Set { secret: name("A"), version, fingerprint },
+        AuditEvent::SecretGranted { secret: name("A"), grant: GrantId::new(1), terms },
         used("run_1", "a"),
         used("run_2", "a"),
         used("run_2", "b"),
@@ -229,7 +242,7 @@ fn the_audit_log_says_what_happened() {
     ];
     let audit = vault.audit().unwrap();
     assert_eq!(audit.iter().map(|record| record.event.clone()).collect::<Vec<_>>(), expected);
-    assert_eq!(audit.iter().map(|record| record.sequence).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5]);
+    assert_eq!(audit.iter().map(|record| record.sequence).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5, 6]);
     assert!(!format!("{audit:?}").contains("canary"));
 }
 
@@ -245,7 +258,7 @@ fn without_a_store_the_vault_is_empty_and_nothing_is_created() {
             vault.set(&name("A"), Secret::new(CANARY.to_vec()), SecretMeta::default(), ExpectedVersion::Any);
         assert!(matches!(refused, Err(VaultError::ReadOnly)));
         assert!(matches!(vault.remove(&name("A")), Err(VaultError::ReadOnly)));
-        let planned = PlannedUse { run: "run_1".into(), secret: name("A"), host: "h".into() };
+        let planned = PlannedUse { run: "run_1".into(), secret: name("A"), host: "h".into(), grant: None };
         assert!(matches!(vault.record_uses(&[planned]), Err(VaultError::ReadOnly)));
     }
     assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 0);
@@ -260,7 +273,9 @@ fn a_vault_opened_for_reading_records_uses_and_changes_no_secret() {
         vault.set(&name("A"), Secret::new(CANARY.to_vec()), SecretMeta::default(), ExpectedVersion::Any);
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::Usage);
     assert_eq!(vault.remove(&name("A")).unwrap_err().kind(), ErrorKind::Usage);
-    vault.record_uses(&[PlannedUse { run: "run_1".into(), secret: name("A"), host: "h".into() }]).unwrap();
+    vault
+        .record_uses(&[PlannedUse { run: "run_1".into(), secret: name("A"), host: "h".into(), grant: None }])
+        .unwrap();
     assert_eq!(vault.audit().unwrap().len(), 3);
     drop(vault);
     let mut vault = home.try_open(OpenMode::WriteIfExists).unwrap();
@@ -275,10 +290,12 @@ fn refused_input_changes_nothing() {
     let short =
         vault.set(&name("A"), Secret::new(b"short".to_vec()), SecretMeta::default(), ExpectedVersion::Any);
     assert!(matches!(short, Err(VaultError::Value(ValueError::Short(5)))));
-    let meta = SecretMeta { header: Some("not a header".into()), ..SecretMeta::default() };
+    let place = Some(ValuePlace::Header("not a header".into()));
+    let grants = Some(vec![GrantTerms { place, ..GrantTerms::default() }]);
+    let meta = SecretMeta { grants, ..SecretMeta::default() };
     let header = vault.set(&name("A"), Secret::new(CANARY.to_vec()), meta, ExpectedVersion::Any);
     assert!(matches!(header, Err(VaultError::Meta(MetaError::Header))));
-    let planned = PlannedUse { run: "run 1".into(), secret: name("A"), host: "h".into() };
+    let planned = PlannedUse { run: "run 1".into(), secret: name("A"), host: "h".into(), grant: None };
     assert!(matches!(vault.record_uses(&[planned]), Err(VaultError::Text { what: "the run's id" })));
     assert_eq!((vault.list().unwrap(), vault.audit().unwrap()), before);
     let workspace = Vault::open(&home.location("a b"), OpenMode::Create);
@@ -316,13 +333,20 @@ fn keys_are_resolved_from_a_real_vault() {
 fn a_value_is_in_none_of_the_files() {
     let home = Home::new();
     let mut vault = Vault::open(&home.location("workspace-canary"), OpenMode::Create).unwrap();
-    let meta = SecretMeta { hosts: vec!["host-canary.example".into()], ..SecretMeta::default() };
+    let host = Some("host-canary.example".into());
+    let grants = Some(vec![GrantTerms { host, ..GrantTerms::default() }]);
+    let meta = SecretMeta { grants, ..SecretMeta::default() };
     for round in 0..20 {
         let value = Secret::new(CANARY.to_vec());
         vault.set(&name(&format!("NAME_CANARY_{round}")), value, meta.clone(), ExpectedVersion::Any).unwrap();
     }
     vault
-        .record_uses(&[PlannedUse { run: "run_canary".into(), secret: name("A"), host: "h".into() }])
+        .record_uses(&[PlannedUse {
+            run: "run_canary".into(),
+            secret: name("NAME_CANARY_0"),
+            host: "h".into(),
+            grant: None,
+        }])
         .unwrap();
     drop(vault);
     let secrets: Vec<Vec<u8>> = encodings(CANARY)
@@ -359,6 +383,8 @@ fn what_happens_outside_is_on_record_in_order() {
             host: "h.example".into(),
             uses: 7,
             complete: true,
+            grant: None,
+            cost_micro_usd: 0,
         },
         AuditEvent::GrantRemoved { digest: "sha256:00".into() },
     ];

@@ -100,8 +100,12 @@ impl Worker {
                 (secret, None) => drop(vault.remove(&name(&secret)).unwrap()),
             },
             "uses" => {
-                let planned =
-                    PlannedUse { run: "run_1".into(), secret: name("SECRET_1"), host: "h.example".into() };
+                let planned = PlannedUse {
+                    run: "run_1".into(),
+                    secret: name("SECRET_1"),
+                    host: "h.example".into(),
+                    grant: None,
+                };
                 vault.record_uses(&[planned]).unwrap();
             }
             "compact" => drop(vault.compact().unwrap()),

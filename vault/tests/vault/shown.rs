@@ -10,8 +10,8 @@ use orch_vault::{OpenMode, Vault, VaultLocation};
 /// What a vault and the folder of its copies hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Shown {
-    /// Each with its version and a digest of its value.
-    pub(crate) secrets: BTreeMap<String, (u64, u64)>,
+    /// Each with its version, and digests of its value and of its grants with what was counted.
+    pub(crate) secrets: BTreeMap<String, (u64, u64, u64)>,
     /// What the audit log's records are about, in their order.
     pub(crate) events: Vec<String>,
     /// Kinds of slots. While a key file is exchanged there are two of its kind.
@@ -30,8 +30,9 @@ impl Shown {
         }
         let mut secrets = BTreeMap::new();
         for summary in vault.list().map_err(said)? {
-            let (value, _, version) = vault.open_secret(&summary.name).map_err(said)?.ok_or("gone")?;
-            secrets.insert(summary.name.to_string(), (version.get(), value.expose(digest)));
+            let (value, found) = vault.open_secret(&summary.name).map_err(said)?.ok_or("gone")?;
+            let grants = digest(format!("{:?} in {} runs", found.grants, found.runs).as_bytes());
+            secrets.insert(summary.name.to_string(), (found.version.get(), value.expose(digest), grants));
         }
         let records = vault.audit().map_err(said)?;
         let word = |text: String| text.split([' ', '{', '(']).next().unwrap_or_default().to_owned();

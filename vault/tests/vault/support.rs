@@ -106,8 +106,8 @@ pub(crate) fn set(vault: &mut Vault, secret: &str, value: &[u8]) -> Version {
 
 /// The value and the version of a secret.
 pub(crate) fn get(vault: &Vault, secret: &str) -> Option<(Vec<u8>, u64)> {
-    let (value, _, version) = vault.open_secret(&name(secret)).unwrap()?;
-    Some((value.expose(<[u8]>::to_vec), version.get()))
+    let (value, found) = vault.open_secret(&name(secret)).unwrap()?;
+    Some((value.expose(<[u8]>::to_vec), found.version.get()))
 }
 
 /// A clock that stands where it was put.

@@ -16,7 +16,7 @@ fn read_all(home: &Home) -> Result<Vec<(String, Vec<u8>)>, VaultError> {
     vault.audit()?;
     let mut values = Vec::new();
     for summary in vault.list()? {
-        let (value, _, _) = vault.open_secret(&summary.name)?.expect("it was listed");
+        let (value, _) = vault.open_secret(&summary.name)?.expect("it was listed");
         values.push((summary.name.to_string(), value.expose(<[u8]>::to_vec)));
     }
     Ok(values)

@@ -2,7 +2,7 @@
 
 use orch_server::Failure;
 use orch_server::secrets::listed;
-use orch_vault::{ExpectedVersion, OpenMode, Secret, SecretMeta, SecretName, Vault};
+use orch_vault::{ExpectedVersion, OpenMode, Secret, SecretMeta, SecretName, ValuePlace, Vault};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::runtime::Runtime;
@@ -94,11 +94,18 @@ impl<'a> Keeping<'a> {
                         format!("the value of {name} is not text, which a server takes"),
                     )
                 })?;
+                let grants = meta.grants.unwrap_or_default();
+                let hosts: Vec<String> = grants.iter().filter_map(|grant| grant.host.clone()).collect();
+                let header = grants.first().and_then(|grant| match &grant.place {
+                    Some(ValuePlace::Header(name)) => Some(name.as_str()),
+                    _ => None,
+                });
+                let agents = grants.first().map(|grant| grant.agents.clone()).unwrap_or_default();
                 let new = New {
                     value,
-                    hosts: &meta.hosts,
-                    header: meta.header.as_deref(),
-                    agents: &meta.agents,
+                    hosts: &hosts,
+                    header,
+                    agents: &agents,
                     expires: meta.expires.map(written),
                     allow_short: !meta.scrubbable,
                 };

@@ -224,6 +224,7 @@ impl Begun {
                 run: "run_1".to_owned(),
                 secret: name("A"),
                 host: host.to_owned(),
+                grant: None,
             })),
             "compact" => vault.compact().map(|_| ()),
             "backup" => {

@@ -1,0 +1,142 @@
+//! A secret of the vault while runs and clients hold it.
+//!
+//! Its owner may replace it, remove it, or take a grant back while they do. Where the vault is held (`orch serve`) all
+//! holders share one [`LiveSecret`], which the keeper changes with the vault: the next use sees what the vault says. A
+//! run on the command line keeps what it read.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use orch_manifests::RunId;
+use orch_proxy::{AuthorizeError, Scrubber};
+use orch_vault::{Grant, GrantId, Secret, SecretName, SecretSummary};
+use time::OffsetDateTime;
+
+use crate::failure::Failure;
+use crate::owner::OwnerGrant;
+
+mod held;
+mod tally;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use held::HeldSecrets;
+pub(crate) use tally::Tally;
+
+/// One version of a secret, and what its owner says of it now. A use is judged and made from one of these.
+pub(crate) struct Current {
+    pub(crate) secret: Secret,
+    pub(crate) scrubber: Option<Arc<Scrubber>>,
+    pub(crate) summary: SecretSummary,
+    pub(crate) grants: Vec<OwnerGrant>,
+}
+
+impl Current {
+    fn new(secret: Secret, summary: SecretSummary) -> Result<Arc<Self>, Failure> {
+        let grants = summary.grants.iter().map(OwnerGrant::read).collect::<Result<_, _>>();
+        let grants = grants
+            .map_err(|why| Failure::usage("secret_invalid", format!("a grant of {}: {why}", summary.name)))?;
+        let scrubber = secret.expose(Scrubber::new).map(Arc::new);
+        Ok(Arc::new(Self { secret, scrubber, summary, grants }))
+    }
+}
+
+/// A secret that is held. See the module.
+pub(crate) struct LiveSecret {
+    name: SecretName,
+    /// What it is now, or why it is none any more.
+    now: RwLock<Result<Arc<Current>, &'static str>>,
+    /// What calls with it cost, by grant, in millionths of a US dollar: what the vault knew when the grant was first
+    /// seen here, and all that came since.
+    spent: Mutex<BTreeMap<GrantId, u64>>,
+    /// The runs that hold it, each as often as it does.
+    holders: Mutex<Vec<RunId>>,
+}
+
+impl LiveSecret {
+    /// A secret as it was opened.
+    ///
+    /// # Errors
+    /// A grant that cannot be enforced.
+    pub(crate) fn new(secret: Secret, summary: SecretSummary) -> Result<Arc<Self>, Failure> {
+        let name = summary.name.clone();
+        let current = Current::new(secret, summary)?;
+        let now = RwLock::new(Err("it is not open yet"));
+        let live = Self { name, now, spent: Mutex::default(), holders: Mutex::default() };
+        live.become_current(Ok(current));
+        Ok(Arc::new(live))
+    }
+
+    pub(crate) fn name(&self) -> &SecretName {
+        &self.name
+    }
+
+    /// What it is now.
+    ///
+    /// # Errors
+    /// It was removed or has expired.
+    pub(crate) fn current(&self) -> Result<Arc<Current>, AuthorizeError> {
+        let now = self.now.read().unwrap_or_else(PoisonError::into_inner);
+        let current = now.as_ref().map_err(|why| AuthorizeError::NotPermitted((*why).to_owned()))?;
+        match current.summary.expires {
+            Some(at) if at <= OffsetDateTime::now_utc() => {
+                Err(AuthorizeError::NotPermitted(format!("it expired {at}")))
+            }
+            _ => Ok(Arc::clone(current)),
+        }
+    }
+
+    /// Whether a grant still lets who was let use it.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(crate) fn check(&self, grant: &Grant) -> Result<(), AuthorizeError> {
+        let bounded = grant.terms.cost_micro_usd.is_some();
+        let spent = if bounded { self.spent().get(&grant.id).copied().unwrap_or_default() } else { 0 };
+        let refused = |why| AuthorizeError::NotPermitted(format!("grant {}: {why}", grant.id));
+        grant.live_after(spent, OffsetDateTime::now_utc()).map_err(refused)
+    }
+
+    /// Counts what a call with it cost.
+    pub(crate) fn charge(&self, grant: GrantId, cost_micro_usd: u64) {
+        let mut spent = self.spent();
+        let total = spent.entry(grant).or_default();
+        *total = total.saturating_add(cost_micro_usd);
+    }
+
+    fn become_current(&self, now: Result<Arc<Current>, &'static str>) {
+        if let Ok(current) = &now {
+            let mut spent = self.spent();
+            for grant in &current.summary.grants {
+                spent.entry(grant.id).or_insert(grant.used.cost_micro_usd);
+            }
+        }
+        *self.now.write().unwrap_or_else(PoisonError::into_inner) = now;
+    }
+
+    fn spent(&self) -> MutexGuard<'_, BTreeMap<GrantId, u64>> {
+        self.spent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A run holds a secret for as long as this is there.
+pub(crate) struct Holder {
+    secret: Arc<LiveSecret>,
+    run: RunId,
+}
+
+impl Holder {
+    pub(crate) fn of(secret: &Arc<LiveSecret>, run: &RunId) -> Self {
+        secret.holders.lock().unwrap_or_else(PoisonError::into_inner).push(run.clone());
+        Self { secret: Arc::clone(secret), run: run.clone() }
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        let mut holders = self.secret.holders.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = holders.iter().position(|run| *run == self.run) {
+            holders.swap_remove(at);
+        }
+    }
+}
