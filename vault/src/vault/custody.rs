@@ -12,7 +12,7 @@ use crate::error::Tampering;
 use crate::keyfile::KeyFile;
 use crate::place::Folder;
 use crate::slots::{self, Header, Slot, SlotId, SlotKey, SlotKind};
-use crate::{AuditEvent, Secret, VaultError, credential, keychain};
+use crate::{AuditEvent, ErrorKind, Secret, VaultError, credential, keychain};
 
 /// One of the vault's key slots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -161,6 +161,10 @@ impl Vault {
         let unlocked =
             with_key_file(&self.location, |file| self.location.custody.unlock(&state.vault, &slots, file));
         if let Err(error) = unlocked {
+            // A disk that fails says nothing about keys.
+            if error.kind() == ErrorKind::Storage {
+                return Err(error);
+            }
             return Err(VaultError::slots(format!(
                 "the {} slot stays: no other one opens the vault here ({error}); have the key of another one at hand, or add one first",
                 slot.kind

@@ -778,12 +778,15 @@ fn a_passphrase_that_was_given_opens_where_nobody_is_asked() {
 fn child_is_short_of_memory() {
     use rustix::process::{Resource, Rlimit, setrlimit};
     let Some(mut location) = child_location() else { return };
-    location.custody = saying(Custody::default(), PASSPHRASE).0;
-    let pages: u64 =
-        fs::read_to_string("/proc/self/statm").unwrap().split(' ').next().unwrap().parse().unwrap();
-    // Pages of 4 KiB at the least.
-    let limit = Some(pages * 4096 + (40 << 20));
-    setrlimit(Resource::As, Rlimit { current: limit, maximum: limit }).unwrap();
+    // From when the store is open, which takes memory of its own.
+    location.custody = Custody::default().with_passphrase(Arc::new(|_| {
+        let pages: u64 =
+            fs::read_to_string("/proc/self/statm").unwrap().split(' ').next().unwrap().parse().unwrap();
+        // Pages of 4 KiB at the least.
+        let limit = Some(pages * 4096 + (40 << 20));
+        setrlimit(Resource::As, Rlimit { current: limit, maximum: limit }).unwrap();
+        Ok(secret(PASSPHRASE))
+    }));
     let error = Vault::open(&location, OpenMode::WriteIfExists).err().unwrap();
     assert!(matches!(error, VaultError::KdfMemory { .. }), "{error}");
     println!("refused: {error}");
