@@ -9,7 +9,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use orch_vault::{NewSlot, OpenMode, PlannedUse, Secret, SlotKind, Vault, VaultLocation};
+use orch_vault::{
+    Entry, ExpectedVersion, GrantTerms, NewSlot, OpenMode, PlannedUse, Rotation, Secret, SecretMeta,
+    SlotKind, Vault, VaultLocation,
+};
 
 use crate::calls::recorded_child;
 use crate::shown::Shown;
@@ -24,13 +27,17 @@ const PART: &str = "ORCH_VAULT_TEST_WORK";
 /// How many changes are recorded.
 const CHANGES: usize = 48;
 /// Work that replaces files, with changes between.
-const REBUILDS: [&str; 27] = [
+const REBUILDS: [&str; 34] = [
     "create",
     "change",
     "change",
     "change",
     "uses",
+    "set-all",
+    "rotate",
+    "grant",
     "compact",
+    "rotate",
     "change",
     "change",
     "backup",
@@ -50,7 +57,10 @@ const REBUILDS: [&str; 27] = [
     "compact",
     "change",
     "restore",
+    "grant",
+    "set-all",
     "compact",
+    "rotate",
     "change",
 ];
 
@@ -108,6 +118,25 @@ impl Worker {
                 };
                 vault.record_uses(&[planned]).unwrap();
             }
+            // Of secrets that no change removes.
+            "set-all" => {
+                let entries = ["ROTATED", "GRANTED"].map(|of| Entry {
+                    name: name(of),
+                    value: Secret::new(format!("{of} in step {number:012}").into_bytes()),
+                    meta: SecretMeta::default(),
+                    expected: ExpectedVersion::Any,
+                });
+                vault.set_all(entries.into()).unwrap();
+            }
+            "rotate" => {
+                let value = Secret::new(format!("rotated {number:012}-{}.", "x".repeat(9000)).into_bytes());
+                let rotation = Rotation { value, expires: None, scrubbable: true };
+                drop(vault.rotate(&name("ROTATED"), rotation).unwrap());
+            }
+            "grant" => {
+                let terms = GrantTerms { host: Some("h.example".into()), ..GrantTerms::default() };
+                vault.grant(&name("GRANTED"), terms).unwrap();
+            }
             "compact" => drop(vault.compact().unwrap()),
             "backup" => self.backup = vault.backup(&passphrase).unwrap(),
             "copy" => Vault::write_backup(&copy, &self.backup).unwrap(),
@@ -141,8 +170,10 @@ fn child_steps() {
             worker = worker.step(number, step);
         }
         let shown = Shown::of(&worker.vault, &worker.copies).unwrap();
-        println!("\nacknowledged {shown:?}");
-        std::io::stdout().flush().unwrap();
+        // In one call, which becomes one record.
+        let mut said = std::io::stdout();
+        said.write_all(format!("\nacknowledged {shown:?}\n").as_bytes()).unwrap();
+        said.flush().unwrap();
     }
 }
 

@@ -5,8 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use orch_vault::{
-    Custody, ExpectedVersion, NewSlot, OpenMode, PlannedUse, Secret, SecretMeta, SlotKind, Vault, VaultError,
-    VaultLocation,
+    Custody, Entry, ExpectedVersion, GrantTerms, NewSlot, OpenMode, PlannedUse, Rotation, Secret, SecretMeta,
+    SlotKind, Vault, VaultError, VaultLocation,
 };
 
 use crate::calls::failing_child;
@@ -20,12 +20,15 @@ const PASSPHRASE: &[u8] = b"five or six random words";
 /// An operation.
 pub(super) struct Work(&'static str);
 
-const WORKS: [&str; 16] = [
+const WORKS: [&str; 19] = [
     "create",
     "open-behind",
     "finish",
     "set",
     "replace",
+    "rotate",
+    "grant",
+    "set-all",
     "remove",
     "uses",
     "compact",
@@ -219,6 +222,24 @@ impl Begun {
         match self.work {
             "set" => put("C", CANARY),
             "replace" => put("B", &[b'c'; 20_000]),
+            "rotate" => {
+                let rotation = Rotation { value: value(&[b'r'; 20_000]), expires: None, scrubbable: true };
+                vault.rotate(&name("B"), rotation).map(|_| ())
+            }
+            "grant" => {
+                let terms = GrantTerms { host: Some("a.example".to_owned()), ..GrantTerms::default() };
+                vault.grant(&name("A"), terms).map(|_| ())
+            }
+            "set-all" => {
+                let entry = |(of, bytes): (&str, &[u8])| Entry {
+                    name: name(of),
+                    value: value(bytes),
+                    meta: SecretMeta::default(),
+                    expected: ExpectedVersion::Any,
+                };
+                let entries = [("A", CANARY), ("B", &[b'c'; 20_000]), ("C", CANARY)];
+                vault.set_all(entries.map(entry).into()).map(|_| ())
+            }
             "remove" => vault.remove(&name("B")).map(|_| ()),
             "uses" => vault.record_uses(&["a.example", "b.example"].map(|host| PlannedUse {
                 run: "run_1".to_owned(),
