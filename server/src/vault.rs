@@ -1,15 +1,10 @@
 //! `/v1/vault` and `/v1/audit`: what a vault is like, whether it is sound, and what happened in it.
 
-<<<<<<< HEAD
 use std::ops::ControlFlow;
 
-use orch_vault::{AuditRecord, Finding, OpenMode, SlotInfo, SlotKind, Vault, VaultStatus, Verification};
-=======
-use data_encoding::BASE64;
 use orch_vault::{
     AuditEvent, AuditRecord, Finding, OpenMode, SlotInfo, SlotKind, Vault, VaultStatus, Verification,
 };
->>>>>>> h/cli
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;

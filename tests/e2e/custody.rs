@@ -56,13 +56,16 @@ fn a_passphrase_opens_the_vault_that_lost_its_key_file() {
         .run()
         .expect(0);
     assert_eq!(kinds(&home), ["file", "passphrase"]);
-    orch(&home).args(["vault", "slots", "rm", "file", "--yes"]).run().expect(0);
+    let file = outside.file("passphrase", PASSPHRASE);
+    private(&file, 0o600);
+    // Not while nothing else opens the vault.
+    let remove = || orch(&home).args(["vault", "slots", "rm", "file", "--yes"]);
+    remove().run().expect(7).silent().says("vault_slots").says("no other one opens the vault here");
+    remove().env("ORCH_PASSPHRASE_FILE", &file).run().expect(0);
 
     // Nobody is asked where nobody is, and what helps is said.
     let list = || orch(&home).args(["secrets", "list", "--json"]);
     list().run().expect(7).silent().says("vault_key").says("ORCH_PASSPHRASE_FILE");
-    let file = outside.file("passphrase", PASSPHRASE);
-    private(&file, 0o600);
     let rows = list().env("ORCH_PASSPHRASE_FILE", &file).run().expect(0).json();
     assert_eq!(rows["secrets"][0]["name"], "OPENAI_API_KEY");
     let wrong = outside.file("wrong", "not the passphrase");
@@ -126,13 +129,14 @@ fn a_credential_opens_the_vault_where_systemd_gives_it() {
             "--json",
         ])
     };
-    add().run().expect(2).silent().says("File exists");
+    add().run().expect(2).silent().says("is there already");
     fs::remove_file(&out).expect("ours");
     let added = add().run().expect(0).json();
     assert_eq!(added["slot"]["kind"], "systemd-credential");
     private(&out, 0o400);
-    orch(&home).args(["vault", "slots", "rm", "file", "--yes"]).run().expect(0);
     let folder = out.parent().expect("a folder");
+    let remove = || orch(&home).args(["vault", "slots", "rm", "file", "--yes"]);
+    remove().env("CREDENTIALS_DIRECTORY", folder).run().expect(0);
     let list = || orch(&home).args(["secrets", "list", "--json"]);
     list().run().expect(7).silent().says("systemd gave this process no credentials");
     list().env("CREDENTIALS_DIRECTORY", folder).run().expect(0);
@@ -180,9 +184,11 @@ fn a_server_opens_its_vault_by_credential_and_holds_its_slots() {
         .run()
         .expect(0);
     private(&out, 0o400);
-    orch(&home).args(["vault", "slots", "rm", "file", "--yes"]).run().expect(0);
+    let folder = out.parent().expect("a folder");
+    let remove = || orch(&home).args(["vault", "slots", "rm", "file", "--yes"]);
+    remove().env("CREDENTIALS_DIRECTORY", folder).run().expect(0);
 
-    let started = Orch::new(PROGRAM, &home).env("CREDENTIALS_DIRECTORY", out.parent().expect("a folder"));
+    let started = Orch::new(PROGRAM, &home).env("CREDENTIALS_DIRECTORY", folder);
     let server = Server::begin(started, &home, &[]);
     let rows = server.ask("GET", "/v1/secrets", None).expect(200).json();
     assert_eq!(rows["secrets"][0]["name"], "OPENAI_API_KEY");

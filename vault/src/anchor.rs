@@ -29,6 +29,8 @@ const VERSION: u8 = 1;
 const SCHEMA: &[u8] = b"orch.vault.anchor/1";
 const BODY_LEN: usize = 1 + 4 + 8 + HASH_LEN;
 const SLOT_LEN: usize = BODY_LEN + HASH_LEN;
+/// Beyond any vault's changes, and far below where the numbers end.
+const HIGHEST_CLAIM: u64 = 1 << 48;
 /// In a sector of its own, so that writing one slot cannot tear the other.
 const SECOND_SLOT: u64 = 4096;
 
@@ -73,6 +75,18 @@ impl Anchor {
             (None, Some(error)) => Err(error),
             (newest, _) => Ok(newest),
         }
+    }
+
+    /// The highest generation that a slot claims, whoever wrote it. For what only has to be later: the key of
+    /// the term that a mark was written under may be gone with its vault. A forged claim costs a part of the
+    /// numbers, and never all of them.
+    pub(crate) fn claimed_generation(&self) -> Result<u64, VaultError> {
+        let claimed = |slot: &[u8; SLOT_LEN]| {
+            let [_, _, _, _, _, generation @ ..] = slot;
+            generation.first_chunk().map_or(0, |generation| u64::from_be_bytes(*generation))
+        };
+        let highest = self.slots()?.iter().map(claimed).max().unwrap_or(0);
+        Ok(highest.min(HIGHEST_CLAIM))
     }
 
     /// Writes a mark, durably.
@@ -208,6 +222,15 @@ mod tests {
             spoil(0);
             assert!(read(&anchor).is_err(), "byte {position}");
         }
+    }
+
+    #[test]
+    fn what_is_claimed_needs_no_key_and_does_not_exhaust_the_numbers() {
+        assert_eq!(anchor().claimed_generation().unwrap(), 0);
+        assert_eq!(written([6, 7, 8]).claimed_generation().unwrap(), 8);
+        let forged = anchor();
+        forged.0.write_all_at(&[0xff; SLOT_LEN], 0).unwrap();
+        assert_eq!(forged.claimed_generation().unwrap(), HIGHEST_CLAIM);
     }
 
     #[test]

@@ -235,12 +235,22 @@ pub(crate) fn append(
     let mut plain = Zeroizing::new(vec![CONTENT_VERSION]);
     serde_json::to_writer(&mut *plain, &content)
         .map_err(|error| VaultError::storage("writing an audit record", error))?;
+    seal(vault, ring, tip, &plain)
+}
+
+/// Seals a record's content.
+pub(crate) fn seal(
+    vault: &VaultId,
+    ring: &Ring,
+    tip: Tip,
+    plain: &[u8],
+) -> Result<(Vec<u8>, Tip), VaultError> {
     let (term, root) = ring.newest();
     let mut record = vec![VERSION];
     record.extend_from_slice(&term.to_be_bytes());
     record.extend_from_slice(&tip.records.to_be_bytes());
     record.extend_from_slice(&tip.link);
-    record.extend(row::seal(ring, &place(vault, tip.records), &plain)?);
+    record.extend(row::seal(ring, &place(vault, tip.records), plain)?);
     let mac = record_mac(root, vault, &record);
     record.extend_from_slice(&mac);
     let tip = Tip { records: tip.records + 1, link: link(&record) };

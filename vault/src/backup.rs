@@ -26,7 +26,7 @@ const VERSION: u8 = 1;
 const CONTENT_VERSION: u8 = 1;
 const SCHEMA: &[u8] = b"orch.vault.backup/1";
 const CHUNK_LEN: usize = 64 * 1024;
-/// The largest backup that is read, in bytes.
+/// The largest backup that is made or read, in bytes.
 pub const LARGEST: u64 = 1 << 30;
 
 /// Key and row, as the store has them.
@@ -47,8 +47,21 @@ pub(crate) fn seal(
     rows: &Rows,
 ) -> Result<Vec<u8>, VaultError> {
     passphrase::check_new(passphrase)?;
+    let plain = encode(vault, ring, rows);
+    check_size(plain.len() as u64)?;
     let derivation = Derivation::fresh()?;
-    seal_with(&derivation, &derivation.key(passphrase)?, &encode(vault, ring, rows))
+    seal_with(&derivation, &derivation.key(passphrase)?, &plain)
+}
+
+/// Whether a backup of so many bytes can be read again, once it is sealed.
+pub(crate) fn check_size(plain: u64) -> Result<(), VaultError> {
+    // More than a header takes.
+    let header = 1024;
+    let sealed = header + plain + (plain / CHUNK_LEN as u64 + 1) * SEAL_OVERHEAD as u64;
+    if sealed <= LARGEST {
+        return Ok(());
+    }
+    Err(VaultError::BackupTooLarge { bytes: sealed, most: LARGEST })
 }
 
 fn seal_with(derivation: &Derivation, key: &Key, plain: &[u8]) -> Result<Vec<u8>, VaultError> {
@@ -177,5 +190,7 @@ fn take_some<'a>(rest: &mut &'a [u8], length: u32) -> Result<&'a [u8], VaultErro
     Ok(field)
 }
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 #[cfg(test)]
 mod tests;

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use crate::VaultError;
 use crate::keyfile::{self, DecodeError};
-use crate::place;
+use crate::place::{self, Folder};
 use crate::slots::{SlotKey, SlotKind};
 
 const KIND: SlotKind = SlotKind::SystemdCredential;
@@ -33,4 +33,17 @@ pub(crate) fn read(path: &Path) -> Result<Option<SlotKey>, VaultError> {
         DecodeError::Damaged(problem) => VaultError::SlotKeyWrong { kind: KIND, problem },
         DecodeError::Version(found) => keyfile::unknown_version(found),
     })
+}
+
+/// Writes the key that a credential is to be made of to a new file, durably.
+pub(crate) fn write_new(path: &Path, key: &SlotKey) -> Result<(), VaultError> {
+    let name = path.file_name().ok_or_else(|| VaultError::place(path, "is not the name of a file"))?;
+    if place::exists(path)? {
+        return Err(VaultError::place(path, "is there already, and a credential replaces nothing"));
+    }
+    let folder = Folder::any_parent_of(path)?;
+    folder
+        .write_new(Path::new(name), &keyfile::encode(key))
+        .and_then(|()| folder.sync_with_parents())
+        .map_err(|source| VaultError::storage("writing the credential", source))
 }

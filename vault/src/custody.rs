@@ -14,14 +14,15 @@ use crate::keychain::{self, Keychain};
 use crate::keyfile::KeyFile;
 use crate::passphrase::{self, Derivation};
 use crate::row::VaultId;
-use crate::slots::{Header, Slot, SlotId, SlotKey, SlotKind};
+use crate::slots::{Slot, SlotId, SlotKey, SlotKind};
 use crate::{Secret, VaultError, credential};
 
 /// The order in which slots are tried.
 const ORDER: [SlotKind; 4] =
     [SlotKind::File, SlotKind::SystemdCredential, SlotKind::Keychain, SlotKind::Passphrase];
 
-/// Which slot a new vault gets. A vault that is there keeps the slots that it has.
+/// Which slot a new vault gets, and one that begins anew from a backup. A vault that is there keeps the slots that it
+/// has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum KeyChoice {
     /// A keychain slot where a keychain keeps what it is given, else a file slot.
@@ -126,15 +127,14 @@ impl Custody {
     /// The ring key of a vault, and the slot that gave it.
     pub(crate) fn unlock(
         &self,
-        header: &Header,
+        vault: &VaultId,
+        slots: &[Slot],
         key_file: &KeyFile<'_>,
     ) -> Result<(Key, SlotId), VaultError> {
         let mut problems = Vec::new();
         for kind in ORDER {
-            for slot in header.of_kind(kind) {
-                let opened = self
-                    .key_of(&header.vault, slot, key_file)
-                    .and_then(|key| unwrap(&header.vault, slot, &key));
+            for slot in slots.iter().filter(|slot| slot.kind == kind) {
+                let opened = self.key_of(vault, slot, key_file).and_then(|key| unwrap(vault, slot, &key));
                 match opened {
                     Ok(ring_key) => return Ok((ring_key, slot.id)),
                     Err(error @ (VaultError::Place { .. } | VaultError::Tampered(Tampering::Slots))) => {
@@ -149,7 +149,7 @@ impl Custody {
             return Err(VaultError::NoSlotOpens { problems });
         }
         Err(problems.pop().unwrap_or_else(|| VaultError::NoKnownSlot {
-            kinds: header.slots.iter().map(|slot| slot.kind.to_string()).collect(),
+            kinds: slots.iter().map(|slot| slot.kind.to_string()).collect(),
         }))
     }
 
@@ -213,9 +213,10 @@ impl Custody {
         ask(what_for).map_err(missing)
     }
 
-    /// The first slot of a new vault, which wraps `ring_key`.
+    /// The first slot of a new vault, or of `vault` where it begins anew from a backup, which wraps `ring_key`.
     pub(crate) fn first_slot(
         &self,
+        vault: Option<VaultId>,
         key_file: &KeyFile<'_>,
         ring_key: &Key,
     ) -> Result<(VaultId, Slot), VaultError> {
@@ -224,41 +225,59 @@ impl Custody {
                 // A key file that is there was made for a vault that was removed, or not finished. It stays in use.
                 let probed = || self.keychain().is_ok_and(|keychain| keychain::probe(keychain).is_ok());
                 match key_file.read()? {
-                    None if probed() => self.first_in_keychain(ring_key),
-                    _ => first_in_file(key_file, ring_key),
+                    None if probed() => self.first_in_keychain(vault, ring_key),
+                    _ => first_in_file(vault, key_file, ring_key),
                 }
             }
-            KeyChoice::File => first_in_file(key_file, ring_key),
+            KeyChoice::File => first_in_file(vault, key_file, ring_key),
             KeyChoice::Keychain => {
                 keychain::probe(self.keychain()?)?;
-                self.first_in_keychain(ring_key)
+                self.first_in_keychain(vault, ring_key)
             }
             KeyChoice::Passphrase => {
                 let passphrase = self.ask(PassphraseFor::New)?;
-                let vault = SlotKey::random()?.vault;
+                let vault = fresh_key(vault)?.vault;
                 Ok((vault, passphrase_slot(&vault, &passphrase, ring_key)?))
             }
             KeyChoice::SystemdCredential => {
                 let key = self.credential_key()?;
+                if vault.is_some_and(|vault| vault != key.vault) {
+                    return Err(wrong_vault(SlotKind::SystemdCredential));
+                }
                 Ok((key.vault, key_slot(SlotKind::SystemdCredential, &key, ring_key)?))
             }
         }
     }
 
-    fn first_in_keychain(&self, ring_key: &Key) -> Result<(VaultId, Slot), VaultError> {
-        let key = SlotKey::random()?;
+    fn first_in_keychain(
+        &self,
+        vault: Option<VaultId>,
+        ring_key: &Key,
+    ) -> Result<(VaultId, Slot), VaultError> {
+        let key = fresh_key(vault)?;
+        let slot = key_slot(SlotKind::Keychain, &key, ring_key)?;
         keychain::store(self.keychain()?, &key)?;
-        Ok((key.vault, key_slot(SlotKind::Keychain, &key, ring_key)?))
+        Ok((key.vault, slot))
     }
+}
+
+/// A key for a fresh slot of `vault`, or of a fresh one.
+fn fresh_key(vault: Option<VaultId>) -> Result<SlotKey, VaultError> {
+    vault.map_or_else(SlotKey::random, SlotKey::for_vault)
 }
 
 /// The key file may be there already, from a creation that was cut short or because the store was removed
 /// with all that belongs to it; it is kept, whatever else it may open.
-fn first_in_file(key_file: &KeyFile<'_>, ring_key: &Key) -> Result<(VaultId, Slot), VaultError> {
+fn first_in_file(
+    vault: Option<VaultId>,
+    key_file: &KeyFile<'_>,
+    ring_key: &Key,
+) -> Result<(VaultId, Slot), VaultError> {
     let key = match key_file.read()? {
-        Some(key) => key,
+        Some(key) if vault.is_none_or(|vault| vault == key.vault) => key,
+        Some(_) => return Err(VaultError::AnotherVault { key_file: key_file.path().to_owned() }),
         None => {
-            let key = SlotKey::random()?;
+            let key = fresh_key(vault)?;
             key_file.create(&key)?;
             key
         }
@@ -296,9 +315,14 @@ fn checked(key: SlotKey, vault: &VaultId, slot: &Slot) -> Result<Key, VaultError
     if (key.vault, key.slot) == (*vault, slot.id) {
         return Ok(key.key);
     }
-    let problem =
-        if key.vault == *vault { "the key is for another slot" } else { "the key is another vault's" };
-    Err(VaultError::SlotKeyWrong { kind: slot.kind, problem })
+    if key.vault != *vault {
+        return Err(wrong_vault(slot.kind));
+    }
+    Err(VaultError::SlotKeyWrong { kind: slot.kind, problem: "the key is for another slot" })
+}
+
+fn wrong_vault(kind: SlotKind) -> VaultError {
+    VaultError::SlotKeyWrong { kind, problem: "the key is another vault's" }
 }
 
 #[cfg(test)]
@@ -306,7 +330,7 @@ mod tests {
     use super::*;
     use crate::ErrorKind;
     use crate::place::Folder;
-    use crate::slots;
+    use crate::slots::{self, Header};
 
     /// What unlocking says to a header with these slots, where no key file is.
     fn unlocked(vault: &VaultId, slots: &[Slot], ring_key: &Key, custody: &Custody) -> Option<VaultError> {
@@ -315,7 +339,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Folder::store(&folder.path().join("store"), true).unwrap();
         let path = folder.path().join("vault.key");
-        custody.unlock(&header, &KeyFile::at(&path, &store, false).unwrap()).err()
+        custody.unlock(&header.vault, &header.slots, &KeyFile::at(&path, &store, false).unwrap()).err()
     }
 
     #[test]

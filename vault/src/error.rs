@@ -85,6 +85,12 @@ pub enum VaultError {
         /// The most that is accepted.
         most: u64,
     },
+    /// This machine does not have the memory that a passphrase is derived with.
+    #[error("there is no memory for the passphrase's key: it takes {} MiB", .kib.div_ceil(1024))]
+    KdfMemory {
+        /// How much it takes.
+        kib: u32,
+    },
     /// There are several slots, and none of them opens.
     #[error("none of the vault's key slots opens: {}", .problems.join("; "))]
     NoSlotOpens {
@@ -118,6 +124,14 @@ pub enum VaultError {
         /// The key file.
         key_file: PathBuf,
     },
+    /// The vault has grown beyond what a backup holds.
+    #[error("a backup would have {bytes} bytes, and at most {most} are read again")]
+    BackupTooLarge {
+        /// How many it would have, about.
+        bytes: u64,
+        /// The most.
+        most: u64,
+    },
     /// What is not sound is neither backed up nor put in the place of anything.
     #[error("the vault is not sound: {}", .findings.join("; "))]
     Unsound {
@@ -137,6 +151,18 @@ pub enum VaultError {
     /// What is stored is not what was written.
     #[error("the vault was tampered with or is damaged: {0}")]
     Tampered(Tampering),
+    /// There is a key file, and of the vault that it was made for there is nothing.
+    #[error(
+        "the vault is gone, its anchor as well: its key file is there ({}), and no store ({})",
+        .key_file.display(),
+        .store.display()
+    )]
+    StoreGone {
+        /// Where the store should be.
+        store: PathBuf,
+        /// The key file.
+        key_file: PathBuf,
+    },
     /// The storage engine or the file system failed.
     #[error("the vault's storage failed while {doing}")]
     Storage {
@@ -315,16 +341,20 @@ impl VaultError {
             | VaultError::SlotKeyMissing { .. }
             | VaultError::SlotKeyWrong { .. }
             | VaultError::WrongPassphrase
+            | VaultError::KdfMemory { .. }
             | VaultError::NoSlotOpens { .. }
             | VaultError::Keychain { .. }
             | VaultError::WrongBackupPassphrase
             | VaultError::AnotherVault { .. } => ErrorKind::Key,
             VaultError::Slots { .. } | VaultError::WeakPassphrase { .. } => ErrorKind::Slots,
             VaultError::UnknownFormat { .. } | VaultError::NoKnownSlot { .. } => ErrorKind::Format,
-            VaultError::Tampered(_) | VaultError::KdfBounds { .. } | VaultError::Unsound { .. } => {
-                ErrorKind::Tampered
+            VaultError::Tampered(_)
+            | VaultError::KdfBounds { .. }
+            | VaultError::Unsound { .. }
+            | VaultError::StoreGone { .. } => ErrorKind::Tampered,
+            VaultError::Storage { .. } | VaultError::Sealed | VaultError::BackupTooLarge { .. } => {
+                ErrorKind::Storage
             }
-            VaultError::Storage { .. } | VaultError::Sealed => ErrorKind::Storage,
             VaultError::Conflict { .. } => ErrorKind::Conflict,
             VaultError::Expired { .. } => ErrorKind::Expired,
             VaultError::Missing { .. } | VaultError::GrantMissing { .. } => ErrorKind::Missing,

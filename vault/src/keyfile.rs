@@ -25,6 +25,8 @@ const LEN: usize = 8 + 1 + 16 + 16 + 32 + HASH_LEN;
 
 /// What is beside the key file while it is replaced.
 const NEXT: &str = ".next";
+/// What is beside it while it is written.
+const UNFINISHED: &str = ".new";
 
 /// Where a key file is: its folder, checked, and its name there.
 pub(crate) struct KeyFile<'a> {
@@ -65,8 +67,17 @@ impl<'a> KeyFile<'a> {
 
     /// Reads the key. `None` when there is no file.
     pub(crate) fn read(&self) -> Result<Option<SlotKey>, VaultError> {
+        self.read_from(self.name)
+    }
+
+    /// Reads what [`KeyFile::write_next`] wrote.
+    pub(crate) fn read_next(&self) -> Result<Option<SlotKey>, VaultError> {
+        self.read_from(&self.beside(NEXT))
+    }
+
+    fn read_from(&self, name: &Path) -> Result<Option<SlotKey>, VaultError> {
         let Some(folder) = &self.folder else { return Ok(None) };
-        let Some(file) = folder.private_file(self.name, Access::Read)? else { return Ok(None) };
+        let Some(file) = folder.private_file(name, Access::Read)? else { return Ok(None) };
         let content = read_bounded(&file)
             .map_err(|error| VaultError::place(self.path, format!("cannot be read: {error}")))?;
         decode(&content).map(Some).map_err(|error| match error {
@@ -77,19 +88,31 @@ impl<'a> KeyFile<'a> {
 
     /// Writes a key, durably. Never replaces a file.
     pub(crate) fn create(&self, slot: &SlotKey) -> Result<(), VaultError> {
-        self.folder()?.write_new(self.name, &encode(slot)).map_err(cannot_write)
+        self.write(self.name, slot)?;
+        self.folder()?.sync_with_parents().map_err(cannot_write)
     }
 
     /// Writes the key that will replace this one, durably, beside it.
     pub(crate) fn write_next(&self, slot: &SlotKey) -> Result<(), VaultError> {
-        let (folder, next) = (self.folder()?, self.next());
+        let next = self.beside(NEXT);
         // What is there was left by a replacement that never took place.
-        folder.remove(&next).and_then(|()| folder.write_new(&next, &encode(slot))).map_err(cannot_write)
+        self.folder()?.remove(&next).map_err(cannot_write)?;
+        self.write(&next, slot)
+    }
+
+    /// By one name that is ours, so that no key of a write that was cut off stays for good. Whoever holds the
+    /// vault's lock is alone here.
+    fn write(&self, name: &Path, slot: &SlotKey) -> Result<(), VaultError> {
+        let (folder, unfinished) = (self.folder()?, self.beside(UNFINISHED));
+        folder
+            .remove(&unfinished)
+            .and_then(|()| folder.write_new_through(&unfinished, name, &encode(slot)))
+            .map_err(cannot_write)
     }
 
     /// Puts what [`KeyFile::write_next`] wrote in this one's place, durably.
     pub(crate) fn take_next(&self) -> Result<(), VaultError> {
-        self.folder()?.replace(&self.next(), self.name).map_err(cannot_write)
+        self.folder()?.replace(&self.beside(NEXT), self.name).map_err(cannot_write)
     }
 
     /// Removes the file, durably. Without one, there is nothing to do.
@@ -98,9 +121,9 @@ impl<'a> KeyFile<'a> {
         folder.remove(self.name).and_then(|()| folder.sync()).map_err(cannot_write)
     }
 
-    fn next(&self) -> PathBuf {
+    fn beside(&self, extension: &str) -> PathBuf {
         let mut name = self.name.as_os_str().to_owned();
-        name.push(NEXT);
+        name.push(extension);
         name.into()
     }
 

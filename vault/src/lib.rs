@@ -38,7 +38,14 @@ mod credential;
 mod crypto;
 mod custody;
 mod error;
-#[cfg(test)]
+#[cfg(all(fuzzing, target_os = "linux"))]
+pub mod fuzzing;
+#[cfg(all(test, not(fuzzing), target_os = "linux"))]
+#[allow(unreachable_pub, reason = "public to fuzz targets")]
+mod fuzzing;
+#[cfg(any(test, fuzzing))]
+#[cfg_attr(not(test), allow(dead_code, reason = "fuzz targets need some of them"))]
+#[allow(clippy::unwrap_used, reason = "known answers, and no part of a release")]
 mod golden;
 mod grant;
 mod head;
@@ -76,6 +83,6 @@ pub use resolution::{
 pub use secret::Secret;
 pub use slots::{SlotId, SlotKind};
 pub use vault::{
-    AddedSlot, Clock, Entry, Finding, NewSlot, OpenMode, PlannedUse, Rekeyed, Rotation, RowKindName, RowName,
-    SlotInfo, SystemClock, Vault, VaultLocation, VaultStatus, Verification,
+    Clock, Entry, Finding, NewSlot, OpenMode, PlannedUse, Rekeyed, RemovedSlot, Rotation, RowKindName,
+    RowName, SlotInfo, SystemClock, Vault, VaultLocation, VaultStatus, Verification,
 };

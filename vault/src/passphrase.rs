@@ -104,7 +104,11 @@ impl Derivation {
         let impossible = |_| VaultError::slots("argon2 does not take the passphrase or its parameters");
         let params = Params::new(memory_kib, passes, lanes, Some(32)).map_err(impossible)?;
         // Our own memory, because it is full of what the passphrase became, and is wiped here.
-        let mut memory = Zeroizing::new(vec![Block::new(); params.block_count()]);
+        let mut memory = Zeroizing::new(Vec::new());
+        if memory.try_reserve_exact(params.block_count()).is_err() {
+            return Err(VaultError::KdfMemory { kib: memory_kib });
+        }
+        memory.resize(params.block_count(), Block::new());
         let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
         Key::filled(|out| {
             passphrase.expose(|passphrase| {

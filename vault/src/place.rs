@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use data_encoding::HEXLOWER;
 use rustix::fs::{FileType, FlockOperation, Mode, OFlags, RawMode};
 use rustix::io::Errno;
 
@@ -129,6 +130,20 @@ impl Folder {
         self.file.sync_all()
     }
 
+    /// Makes the names in the folder durable, and its own name, and those of the folders around it that are ours:
+    /// whoever created them may not have, and what is in a folder that is lost with the power is lost with it.
+    pub(crate) fn sync_with_parents(&self) -> io::Result<()> {
+        self.sync()?;
+        for parent in self.path.canonicalize()?.ancestors().skip(1) {
+            let Ok(parent) = File::open(parent) else { break };
+            if parent.metadata()?.uid() != our_user() {
+                break;
+            }
+            parent.sync_all()?;
+        }
+        Ok(())
+    }
+
     /// Opens a file in the folder that is ours, private, and nothing but a file. `None` when it is not there
     /// and is not to be created.
     pub(crate) fn private_file(&self, name: &Path, access: Access) -> Result<Option<File>, VaultError> {
@@ -152,30 +167,44 @@ impl Folder {
         }
     }
 
-    /// Writes a new private file: under another name first, made durable, then renamed. An existing file
-    /// of this name is never replaced.
+    /// Writes a new private file: under a random name first, made durable, then renamed. No file that is
+    /// there is replaced or removed, not even one that was made meanwhile.
     pub(crate) fn write_new(&self, name: &Path, content: &[u8]) -> io::Result<()> {
-        let mut temporary = name.as_os_str().to_owned();
-        temporary.push(".new");
-        // A leftover of a crash; whoever holds the vault's lock is alone here.
-        match rustix::fs::unlinkat(&self.file, &temporary, rustix::fs::AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mut file = File::from(rustix::fs::openat(&self.file, &temporary, flags, PRIVATE_FILE)?);
-        io::Write::write_all(&mut file, content)?;
-        file.sync_all()?;
-        let (from, to) = (temporary.as_os_str(), name.as_os_str());
+        let mut random = [0; 16];
+        crate::crypto::fill_random(&mut random).map_err(io::Error::other)?;
+        let temporary = format!(".orch-{}.new", HEXLOWER.encode(&random));
+        self.write_new_through(Path::new(&temporary), name, content)
+    }
+
+    /// [`Folder::write_new`] with a name for the time until then, where no file is.
+    pub(crate) fn write_new_through(&self, temporary: &Path, name: &Path, content: &[u8]) -> io::Result<()> {
+        self.write_here(temporary, content)?;
         let no_replace = rustix::fs::RenameFlags::NOREPLACE;
-        match rustix::fs::renameat_with(&self.file, from, &self.file, to, no_replace) {
-            // Not every file system can refuse to replace; the caller has looked, under the lock.
-            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
-                rustix::fs::renameat(&self.file, from, &self.file, to)?;
+        match rustix::fs::renameat_with(&self.file, temporary, &self.file, name, no_replace) {
+            Ok(()) => self.file.sync_all(),
+            Err(errno) => {
+                self.remove(temporary)?;
+                match errno {
+                    // Not every file system can refuse to replace. All can refuse to create.
+                    Errno::INVAL | Errno::NOSYS | Errno::NOTSUP => self.write_here(name, content),
+                    other => Err(other.into()),
+                }
             }
-            renamed => renamed?,
         }
-        self.file.sync_all()
+    }
+
+    /// Writes a new private file under its own name, durably. Nothing of it stays if that fails.
+    fn write_here(&self, name: &Path, content: &[u8]) -> io::Result<()> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let mut file = File::from(rustix::fs::openat(&self.file, name, flags, PRIVATE_FILE)?);
+        let written = io::Write::write_all(&mut file, content)
+            .and_then(|()| file.sync_all())
+            .and_then(|()| self.file.sync_all());
+        if written.is_err() {
+            // Ours: it was not there before. Why it was not written is what counts.
+            let _ = self.remove(name);
+        }
+        written
     }
 }
 
@@ -309,6 +338,10 @@ pub(crate) fn cannot_open(path: &Path, errno: Errno) -> VaultError {
     match errno {
         Errno::LOOP | Errno::NOTDIR if is_link => VaultError::place(path, "is a symbolic link"),
         Errno::NOTDIR => VaultError::place(path, "is not a folder, or leads through something that is not"),
+        // Nothing is wrong with the place.
+        Errno::IO | Errno::NOSPC | Errno::DQUOT | Errno::MFILE | Errno::NFILE | Errno::NOMEM => {
+            VaultError::storage("opening one of its files", errno)
+        }
         _ => VaultError::place(path, format!("cannot be opened: {}", io::Error::from(errno))),
     }
 }

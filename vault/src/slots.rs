@@ -28,6 +28,9 @@ mod ring;
 pub(crate) use ring::Ring;
 
 const VERSION: u8 = 1;
+/// How many slots of a kind there can be: one, and during a re-keying the one that takes its place. Each may cost
+/// a key derivation, and whoever can write to the store chooses them before any of it is authenticated.
+const MOST_OF_A_KIND: usize = 2;
 
 /// Identifies a slot: 16 random bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -183,8 +186,13 @@ impl Header {
         let count = rest.byte()?;
         let mut slots = Vec::with_capacity(usize::from(count));
         for _ in 0..count {
+            let kind = SlotKind::of(rest.byte()?);
+            let same = slots.iter().filter(|slot: &&Slot| slot.kind == kind).count();
+            if same == MOST_OF_A_KIND && !matches!(kind, SlotKind::Unknown(_)) {
+                return Err(Tampering::Slots.into());
+            }
             slots.push(Slot {
-                kind: SlotKind::of(rest.byte()?),
+                kind,
                 id: SlotId(*rest.chunk()?),
                 parameters: rest.short()?.to_vec(),
                 wrapped: rest.short()?.to_vec(),
@@ -195,11 +203,6 @@ impl Header {
             return Err(Tampering::Slots.into());
         }
         Ok(Header { vault, slots, sealed_ring: rest.0.to_vec(), body: body.to_vec(), mac: *mac })
-    }
-
-    /// The slots of one kind.
-    pub(crate) fn of_kind(&self, kind: SlotKind) -> impl Iterator<Item = &Slot> {
-        self.slots.iter().filter(move |slot| slot.kind == kind)
     }
 
     /// Checks that the header is as it was written, and opens the ring.

@@ -50,3 +50,28 @@ pub(crate) trait Store: Send + Sync {
     /// How many bytes the store takes on disk.
     fn bytes_on_disk(&self) -> Result<u64, VaultError>;
 }
+
+/// In the place of a store that was closed.
+pub(crate) struct Closed;
+
+impl Store for Closed {
+    fn get(&self, _: &[u8]) -> Result<Option<Vec<u8>>, VaultError> {
+        Err(VaultError::Sealed)
+    }
+
+    fn scan(&self, _: &[u8], _: Option<&[u8]>, _: &mut Visit<'_>) -> Result<(), VaultError> {
+        Err(VaultError::Sealed)
+    }
+
+    fn commit(&self, _: Batch) -> Result<(), VaultError> {
+        Err(VaultError::Sealed)
+    }
+
+    fn sync(&self) -> Result<(), VaultError> {
+        Err(VaultError::Sealed)
+    }
+
+    fn bytes_on_disk(&self) -> Result<u64, VaultError> {
+        Err(VaultError::Sealed)
+    }
+}

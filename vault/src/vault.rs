@@ -15,6 +15,8 @@ use crate::{
 mod changes;
 mod content;
 mod custody;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod index;
 mod log;
 mod open;
@@ -27,7 +29,8 @@ mod verify;
 
 pub use changes::{Entry, Rotation};
 use content::StoredMeta;
-pub use custody::{AddedSlot, NewSlot, Rekeyed, SlotInfo};
+pub use custody::{NewSlot, Rekeyed, RemovedSlot, SlotInfo};
+use open::Held;
 use rows::{current_meta, open_meta, read_meta, seal_meta};
 use state::State;
 pub use status::VaultStatus;
@@ -126,10 +129,25 @@ impl Vault {
         mode: OpenMode,
         clock: Box<dyn Clock>,
     ) -> Result<Vault, VaultError> {
+        Vault::open_held(location, mode, clock, Held::default())
+    }
+
+    fn open_held(
+        location: &VaultLocation,
+        mode: OpenMode,
+        clock: Box<dyn Clock>,
+        held: Held,
+    ) -> Result<Vault, VaultError> {
         check_text("the workspace", &location.workspace)?;
-        let state = open::open(location, mode, clock.now(), None, &mut State::load)?;
+        let state = open::open(location, mode, clock.now(), held, &mut State::load)?;
         let here = location.clone();
-        Ok(Vault { location: here, workspace: location.workspace.clone(), mode, clock, state })
+        let mut vault = Vault { location: here, workspace: location.workspace.clone(), mode, clock, state };
+        if vault.state.is_some() && mode != OpenMode::ReadOnlyIfExists {
+            // What keeps it from being done keeps nobody from what is in the vault: it is done another time, and a
+            // commit that failed has closed the store.
+            let _ = vault.settle_file_slots();
+        }
+        Ok(vault)
     }
 
     /// The workspace that this handle sees.

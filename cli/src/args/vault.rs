@@ -44,8 +44,8 @@ pub(crate) struct BackupArgs {
     pub(crate) passphrase: PassphraseArgs,
 }
 
-/// Put the vault of a backup in the place of this one. What is here now is gone then. Key slots do not come back: the
-/// key file opens what was restored.
+/// Put the vault of a backup in the place of this one. What is here now is gone then. Key slots do not come back: what
+/// was restored is opened as a new vault would be, by what vault.key in the configuration says.
 #[derive(Args)]
 pub(crate) struct RestoreArgs {
     /// The file of the backup

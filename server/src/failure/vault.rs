@@ -36,6 +36,13 @@ impl From<VaultError> for Failure {
                     "nothing was changed: orch vault verify names the rows; restore a backup, or the vault's folder and the .head file beside it together",
                 ),
             ),
+            ErrorKind::Tampered if matches!(error, VaultError::StoreGone { .. }) => (
+                Kind::Vault,
+                "vault_tampered",
+                Some(
+                    "restore the vault's folder and the .head file beside it together, or a backup with orch vault restore; to begin anew, move the key file away",
+                ),
+            ),
             ErrorKind::Tampered => (
                 Kind::Vault,
                 "vault_tampered",
@@ -134,6 +141,7 @@ fn key_hint(error: &VaultError) -> &'static str {
         | VaultError::Keychain { .. } => {
             "unlock the keychain and run it in that session, or choose another slot with vault.key in config.yaml"
         }
+        VaultError::KdfMemory { .. } => "let the process have more memory, or open the vault by another slot",
         VaultError::NoSlotOpens { .. } => {
             "bring one of these keys back; without any nothing in the vault can be read"
         }

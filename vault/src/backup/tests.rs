@@ -126,3 +126,17 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_could_not_be_read_again_is_not_sealed() {
+    for (plain, fits) in [(0, true), (LARGEST / 2, true), (LARGEST - 1024, false), (LARGEST, false)] {
+        assert_eq!(check_size(plain).is_ok(), fits, "{plain}");
+    }
+    // What fits by this count does so once it is sealed.
+    let key = Key::random().unwrap();
+    for length in [0, 1, CHUNK_LEN - 1, CHUNK_LEN, 3 * CHUNK_LEN + 5] {
+        let sealed = seal_with(&Derivation::fresh().unwrap(), &key, &vec![7; length]).unwrap().len() as u64;
+        let counted = 1024 + (length + (length / CHUNK_LEN + 1) * SEAL_OVERHEAD) as u64;
+        assert!((sealed..sealed + 1024).contains(&counted), "{length}: {sealed}, {counted}");
+    }
+}

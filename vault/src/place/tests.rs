@@ -75,3 +75,25 @@ fn network_file_systems_are_told_in_every_width_and_sign() {
         assert_eq!(refused_file_system(local), None);
     }
 }
+
+#[test]
+fn a_new_file_replaces_and_removes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = Folder::any_parent_of(&dir.path().join("file")).unwrap();
+    let names = || {
+        let mut names: Vec<_> =
+            std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    let read = |name: &str| std::fs::read(dir.path().join(name)).unwrap();
+    std::fs::write(dir.path().join("file.new"), b"somebody's").unwrap();
+    folder.write_new(Path::new("file"), b"ours").unwrap();
+    // Somebody made one since it was looked for, on a file system that can refuse to replace and on one that cannot.
+    let there = folder.write_new(Path::new("file"), b"again").unwrap_err();
+    assert_eq!(there.kind(), io::ErrorKind::AlreadyExists);
+    let there = folder.write_here(Path::new("file"), b"again").unwrap_err();
+    assert_eq!(there.kind(), io::ErrorKind::AlreadyExists);
+    assert_eq!((read("file"), read("file.new")), (b"ours".to_vec(), b"somebody's".to_vec()));
+    assert_eq!(names(), ["file", "file.new"]);
+}

@@ -24,10 +24,14 @@ impl Ring {
         Ring(vec![(1, root)])
     }
 
+    /// The same terms.
+    pub(crate) fn copied(&self) -> Ring {
+        Ring(self.0.iter().map(|(term, key)| (*term, key.copied())).collect())
+    }
+
     /// The same terms and a fresh one after them.
     pub(crate) fn with_new_term(&self) -> Result<Ring, VaultError> {
-        let copy = |(term, key): &(u32, Key)| (*term, key.copied());
-        let mut terms: Vec<(u32, Key)> = self.0.iter().map(copy).collect();
+        let Ring(mut terms) = self.copied();
         let next = self.newest().0.checked_add(1).ok_or(Tampering::Slots)?;
         terms.push((next, Key::random()?));
         Ok(Ring(terms))

@@ -8,7 +8,9 @@ use crate::{ErrorKind, VaultError};
 fn open(header: &[u8], key: &SlotKey) -> Result<Ring, VaultError> {
     let header = Header::parse(header)?;
     let slot = header
-        .of_kind(SlotKind::File)
+        .slots
+        .iter()
+        .filter(|slot| slot.kind == SlotKind::File)
         .find(|slot| slot.id == key.slot && header.vault == key.vault)
         .ok_or_else(|| VaultError::WrongKey { path: "key".into() })?;
     header.open(&slot.unwrap(&header.vault, &key.key).ok_or(Tampering::Slots)?)
@@ -63,7 +65,7 @@ fn every_slot_opens_and_each_is_written_as_it_was_read() {
     let ring_key = Key::from_slice(&[0x22; 32]).unwrap();
     let again = encode(&known.vault, &known.slots, &ring_key, &golden::ring()).unwrap();
     let again = Header::parse(&again).unwrap();
-    let unknown = again.of_kind(SlotKind::Unknown(9)).next().unwrap();
+    let unknown = again.slots.iter().find(|slot| slot.kind == SlotKind::Unknown(9)).unwrap();
     assert_eq!((unknown.parameters.as_slice(), unknown.wrapped.as_slice()), (&b"abc"[..], &b"zz"[..]));
 }
 
@@ -109,6 +111,25 @@ fn unknown_versions_and_wrong_keys_are_told_apart() {
     assert_eq!(outcome(&header, &SlotKey { slot: SlotId([0; 16]), ..golden::slot() }), Some(ErrorKind::Key));
     let forged = SlotKey { key: Key::random().unwrap(), ..golden::slot() };
     assert_eq!(outcome(&header, &forged), Some(ErrorKind::Tampered));
+}
+
+#[test]
+fn more_slots_of_a_kind_than_a_rekeying_has_are_not_looked_at() {
+    let (key, ring_key, ring) =
+        (SlotKey::random().unwrap(), Key::random().unwrap(), Ring::first_term().unwrap());
+    let header = |kinds: &[SlotKind]| {
+        let slot = |kind: &SlotKind| {
+            Slot::wrap(&key.vault, (*kind, SlotId::random().unwrap()), vec![], &key.key, &ring_key).unwrap()
+        };
+        let slots: Vec<Slot> = kinds.iter().map(slot).collect();
+        Header::parse(&encode(&key.vault, &slots, &ring_key, &ring).unwrap()).err().map(|error| error.kind())
+    };
+    for kind in [SlotKind::File, SlotKind::Passphrase, SlotKind::SystemdCredential, SlotKind::Keychain] {
+        assert_eq!(header(&[kind, SlotKind::Unknown(9), kind]), None);
+        assert_eq!(header(&[kind, kind, SlotKind::Unknown(9), kind]), Some(ErrorKind::Tampered));
+    }
+    // What cannot be tried costs nothing.
+    assert_eq!(header(&[SlotKind::Unknown(9); 200]), None);
 }
 
 proptest! {

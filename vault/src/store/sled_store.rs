@@ -11,6 +11,8 @@
 //! ```
 //!
 //! The pieces need no authentication of their own: the whole row has it.
+//!
+//! What sled does when a disk fails is `engine.rs`'s.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
@@ -27,6 +29,10 @@ use crate::VaultError;
 use crate::error::Tampering;
 use crate::place::{Folder, LOCK_WAIT};
 
+mod engine;
+
+use engine::Engine;
+
 /// The largest piece, in bytes.
 const PIECE_LEN: usize = 4096;
 /// sled's page cache. The rows of a vault are few, and each is decrypted only when it is used.
@@ -35,7 +41,7 @@ const REOPEN_PAUSE: Duration = Duration::from_millis(5);
 
 /// An open sled database, and its log file opened once more for `fsync`.
 pub(crate) struct SledStore {
-    db: sled::Db,
+    db: Engine,
     log: File,
 }
 
@@ -46,8 +52,15 @@ impl SledStore {
             .map_err(|error| VaultError::storage("tidying up the store", error))?;
         check_entries(folder.path())?;
         let log_path = folder.path().join("db");
-        let is_new = !crate::place::exists(&log_path)?;
-        let db = open_sled(folder.path())?;
+        let is_new =
+            is_new(&log_path).map_err(|error| VaultError::storage("looking into the store", error))?;
+        if is_new {
+            // Half a one would keep sled from opening, and without a log there is nothing that it describes.
+            remove_if_there(&folder.path().join("conf"))
+                .map_err(|error| VaultError::storage("tidying up the store", error))?;
+        }
+        let watched = |error| VaultError::storage("opening the store", error);
+        let db = Engine::new(open_sled(folder.path())?).map_err(watched)?;
         let opened = || -> io::Result<File> {
             let log = OpenOptions::new()
                 .read(true)
@@ -67,7 +80,7 @@ impl SledStore {
     }
 
     fn make_durable(&self) -> Result<(), VaultError> {
-        self.db.flush().map_err(engine)?;
+        self.db.patiently(|| self.db.flush()).map_err(failed)?;
         self.log.sync_all().map_err(|error| VaultError::storage("making a change durable", error))
     }
 
@@ -76,14 +89,14 @@ impl SledStore {
         let mut row = Vec::with_capacity(usize::from(count) * PIECE_LEN);
         row.extend_from_slice(data);
         for number in 1..count {
-            let piece = self.db.get(piece_key(key, number)).map_err(engine)?.ok_or(Tampering::Engine)?;
+            let piece = self.db.get(piece_key(key, number)).map_err(failed)?.ok_or(Tampering::Engine)?;
             row.extend_from_slice(&piece);
         }
         Ok(row)
     }
 
     fn pieces_of(&self, key: &[u8]) -> Result<u8, VaultError> {
-        let first = self.db.get(piece_key(key, 0)).map_err(engine)?;
+        let first = self.db.get(piece_key(key, 0)).map_err(failed)?;
         Ok(first.and_then(|first| first.first().copied()).unwrap_or(0))
     }
 
@@ -108,7 +121,7 @@ impl SledStore {
 
 impl Store for SledStore {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, VaultError> {
-        guarded(unreadable, || match self.db.get(piece_key(key, 0)).map_err(engine)? {
+        guarded(unreadable, || match self.db.get(piece_key(key, 0)).map_err(failed)? {
             Some(first) => self.assemble(key, &first).map(Some),
             None => Ok(None),
         })
@@ -122,7 +135,7 @@ impl Store for SledStore {
                 None => self.db.range(from..),
             };
             for entry in entries {
-                let (piece_key, piece) = entry.map_err(engine)?;
+                let (piece_key, piece) = entry.map_err(failed)?;
                 let (&number, key) = piece_key.split_last().ok_or(Tampering::Engine)?;
                 if number == 0 {
                     if let Some((key, row, seen, count)) = current.take() {
@@ -153,7 +166,7 @@ impl Store for SledStore {
             for (key, row) in &batch.changes {
                 self.change(key, row.as_deref(), &mut pieces)?;
             }
-            self.db.apply_batch(pieces).map_err(engine)?;
+            self.db.patiently(|| self.db.apply_batch(pieces)).map_err(failed)?;
             self.make_durable()
         })
     }
@@ -163,7 +176,7 @@ impl Store for SledStore {
     }
 
     fn bytes_on_disk(&self) -> Result<u64, VaultError> {
-        guarded(unreadable, || self.db.size_on_disk().map_err(engine))
+        guarded(unreadable, || self.db.size_on_disk().map_err(failed))
     }
 }
 
@@ -194,7 +207,7 @@ fn gave_up() -> VaultError {
     VaultError::storage("writing to the store", io::Error::other("the storage engine gave up"))
 }
 
-fn engine(error: sled::Error) -> VaultError {
+fn failed(error: sled::Error) -> VaultError {
     match error {
         sled::Error::Io(source) if source.kind() != io::ErrorKind::InvalidData => {
             VaultError::storage("working on the store", source)
@@ -217,8 +230,24 @@ fn open_sled(folder: &Path) -> Result<sled::Db, VaultError> {
             {
                 sleep(REOPEN_PAUSE);
             }
-            Err(error) => return Err(engine(error)),
+            Err(error) => return Err(failed(error)),
         }
+    }
+}
+
+/// Whether nothing was ever written to the log.
+fn is_new(log: &Path) -> io::Result<bool> {
+    match fs::metadata(log) {
+        Ok(metadata) => Ok(metadata.len() == 0),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 

@@ -62,6 +62,7 @@ impl Vault {
     ///
     /// # Errors
     /// As [`Vault::set`], for the first of them that is refused.
+    #[allow(clippy::needless_pass_by_value, reason = "secrets that were set are used up, and wiped")]
     pub fn set_all(&mut self, entries: Vec<Entry>) -> Result<Vec<Version>, VaultError> {
         let now = self.clock.now();
         for entry in &entries {

@@ -5,36 +5,41 @@ use std::io::Read;
 use std::path::Path;
 
 use super::index::{HEAD_KEY, SLOTS_KEY};
+use super::open::{self, Held};
 use super::state::{Opening, State};
 use super::swap::{self, Beside};
 use super::verify::{Subject, inspect};
-use super::{OpenMode, Vault, VaultLocation, VaultStatus, open};
+use super::{OpenMode, SystemClock, Vault, VaultLocation, VaultStatus};
 use crate::anchor::Anchor;
 use crate::backup::{self, Content};
 use crate::crypto::Key;
-use crate::custody::key_slot;
 use crate::error::Tampering;
 use crate::keyfile::KeyFile;
 use crate::place::{Access, BackupFile, Folder, StoreLock};
-use crate::slots::{self, Header, SlotId, SlotKey, SlotKind};
+use crate::slots::{self, Header, Ring, SlotId, SlotKind};
 use crate::store::{Batch, SledStore, Store};
-use crate::{AuditEvent, Secret, VaultError};
+use crate::{AuditEvent, Secret, VaultError, keychain, passphrase};
 
 /// How much is written at once while a store is made, in bytes.
 const BATCH_BYTES: usize = 1 << 20;
+/// More than the record of a backup takes, and what a backup has beside the rows.
+const ROOM_FOR_A_RECORD: u64 = 1 << 20;
 
 impl Vault {
-    /// A backup of the whole store, all workspaces, sealed under a passphrase: it opens on any machine. That
-    /// it was made is put on record first, and only what is sound is backed up. Works in a vault opened for
-    /// reading.
+    /// A backup of the whole store, all workspaces, sealed under a passphrase: it opens on any machine. Only
+    /// what is sound is backed up, and that it is made is put on record, in the backup as well. Works in a
+    /// vault opened for reading.
     ///
     /// # Errors
-    /// No vault, a refused passphrase, findings of a verification, storage.
+    /// No vault, a refused passphrase, findings of a verification, more than a backup holds, storage.
     pub fn backup(&mut self, passphrase: &Secret) -> Result<Vec<u8>, VaultError> {
         let now = self.clock.now();
         let state = self.state.as_mut().ok_or(VaultError::ReadOnly)?;
-        state.commit(Vec::new(), (now, &self.workspace), [AuditEvent::BackedUp])?;
+        // What refuses a backup comes before the record of it.
+        passphrase::check_new(passphrase)?;
         check_sound(&state.verify()?.findings)?;
+        backup::check_size(state.extent()?.live_bytes + ROOM_FOR_A_RECORD)?;
+        state.commit(Vec::new(), (now, &self.workspace), [AuditEvent::BackedUp])?;
         backup::seal(passphrase, &state.vault, &state.ring, &state.all_rows()?)
     }
 
@@ -65,10 +70,14 @@ impl Vault {
 
     /// Puts the vault of a backup in the place of the one at `location`, or of none. The one that is there
     /// stays until the new one was verified, and a crash at any moment leaves one of the two whole. Key slots
-    /// do not come back: the key file here opens the restored vault, and is written if there is none.
+    /// do not come back: the vault gets one slot, which is chosen as for a new vault ([`KeyChoice`](crate::KeyChoice));
+    /// the status says which. A key file or credential that is there is used, if it is this vault's. Nor do root
+    /// keys: what is written from now on is sealed under a new term, since the backup may be from before a
+    /// [`Vault::rekey`].
     ///
     /// # Errors
-    /// A wrong passphrase, a backup that is not authentic, another vault's key file, a vault in use, storage.
+    /// A wrong passphrase, a backup that is not authentic, another vault's key file or credential, a keychain that
+    /// does not work, nobody to ask for a passphrase, a vault in use, storage.
     pub fn restore(
         location: &VaultLocation,
         backup: &[u8],
@@ -79,23 +88,35 @@ impl Vault {
         let beside = Beside::of(&location.store)?;
         let lock = StoreLock::acquire(&parent, &beside.lock)?;
         swap::finish(&parent, &beside)?;
+        swap::clear(&parent, &beside)?;
         let folder = Folder::store(&location.store.with_file_name(&beside.next), true)?;
-        let (ring_key, own) = (Key::random()?, own_slot(location, &folder, &content)?);
-        let slot = key_slot(SlotKind::File, &own, &ring_key)?;
-        let header = slots::encode(&content.vault, std::slice::from_ref(&slot), &ring_key, &content.ring)?;
-        let anchor = parent.private_file(&beside.anchor, Access::Read)?.map(Anchor::new);
+        let ring_key = Key::random()?;
+        let key_file = KeyFile::at(&location.key_file, &folder, true)?;
+        let ring = content.ring.with_new_term()?;
         // Later than whatever was there: a generation is never used twice.
-        let anchored = anchor.and_then(|anchor| anchor.read(&content.vault, &content.ring).ok().flatten());
-        let floor = anchored.map_or(0, |mark| mark.generation);
-        let change = (vec![(SLOTS_KEY.to_vec(), Some(header))], AuditEvent::Restored);
-        Site { parent: &parent, beside: &beside, folder }.rebuild(
-            content,
-            (ring_key, slot.id),
-            change,
-            floor,
-        )?;
-        drop(lock);
-        let vault = Vault::open(location, OpenMode::WriteIfExists)?;
+        let anchor = parent.private_file(&beside.anchor, Access::Read)?.map(Anchor::new);
+        let floor = anchor.map_or(Ok(0), |anchor| anchor.claimed_generation())?;
+        let (vault, slot) = location.custody.first_slot(Some(content.vault), &key_file, &ring_key)?;
+        let header = slots::encode(&vault, std::slice::from_ref(&slot), &ring_key, &ring)?;
+        let change = Change {
+            rows: vec![(SLOTS_KEY.to_vec(), Some(header))],
+            ring: Some(ring),
+            event: AuditEvent::Restored,
+        };
+        let keys = (ring_key.copied(), slot.id);
+        let rebuilt = Site { parent: &parent, beside: &beside, folder }.rebuild(content, keys, change, floor);
+        if let Err(error) = rebuilt {
+            // A key that no header knows, unless the new store may hold all the same.
+            if slot.kind == SlotKind::Keychain && !swap::is_pending(&location.store, &beside).unwrap_or(true)
+            {
+                let _ = keychain::forget(location.custody.keychain(), &vault, &slot.id);
+            }
+            return Err(error);
+        }
+        // Nobody gets in between: what is told of is what was restored. And with the key that is at hand: nobody is
+        // asked for a passphrase that was just said.
+        let held = Held { lock: Some(lock), known: Some((ring_key, slot.id)) };
+        let vault = Vault::open_held(location, OpenMode::WriteIfExists, Box::new(SystemClock), held)?;
         vault.status()?.ok_or_else(|| Tampering::RolledBack.into())
     }
 
@@ -109,46 +130,59 @@ impl Vault {
             return Err(VaultError::ReadOnly);
         }
         let Some(before) = self.status()? else { return Ok(None) };
-        let Some(state) = self.state.take() else { return Ok(None) };
+        let Some(state) = &mut self.state else { return Ok(None) };
         // Nobody is asked again for what opened it: a keychain may be locked by now.
         let known = Some((state.ring_key.copied(), state.opened_by));
-        let rebuilt = self.rebuild_from(state);
-        // One that could not be rebuilt is as it was.
-        self.state = open::open(&self.location, self.mode, self.clock.now(), known, &mut State::load)?;
+        let (lock, rebuilt) = rebuild_from(&self.location, state);
+        if state.is_closed() {
+            // One that could not be rebuilt is as it was, and nobody gets in between, or the vault would be theirs.
+            // One that cannot be opened either stays closed: it is not to be taken for a vault with nothing in it.
+            let held = Held { lock, known };
+            let opened = open::open(&self.location, self.mode, self.clock.now(), held, &mut State::load);
+            match opened {
+                Ok(Some(opened)) => self.state = Some(opened),
+                Ok(None) => return Err(rebuilt.err().unwrap_or_else(|| Tampering::RolledBack.into())),
+                Err(error) => return Err(rebuilt.err().unwrap_or(error)),
+            }
+        }
         rebuilt?;
         Ok(self.status()?.map(|after| (before, after)))
     }
+}
 
-    fn rebuild_from(&self, state: State) -> Result<(), VaultError> {
+/// Makes a store of what is in this one, which is closed then: its lock comes with the outcome.
+fn rebuild_from(location: &VaultLocation, state: &mut State) -> (Option<StoreLock>, Result<(), VaultError>) {
+    // What stops it before it has begun leaves the vault open.
+    let prepared = || -> Result<_, VaultError> {
         check_sound(&state.verify()?.findings)?;
-        let rows = state.all_rows()?;
-        let keys = (state.ring_key.copied(), state.opened_by);
-        let (vault, ring, _lock) = state.into_keys();
-        let parent = Folder::parent_of(&self.location.store, false)?;
-        let beside = Beside::of(&self.location.store)?;
-        let folder = Folder::store(&self.location.store.with_file_name(&beside.next), true)?;
-        // The header stays the row that it is: every slot opens what comes out.
-        let change = (Vec::new(), AuditEvent::Compacted);
-        let content = Content { vault, ring, rows };
+        let content = Content { vault: state.vault, ring: state.ring.copied(), rows: state.all_rows()? };
+        let parent = Folder::parent_of(&location.store, false)?;
+        let beside = Beside::of(&location.store)?;
+        swap::clear(&parent, &beside)?;
+        Ok((content, parent, beside))
+    };
+    let (content, parent, beside) = match prepared() {
+        Ok(prepared) => prepared,
+        Err(error) => return (None, Err(error)),
+    };
+    let keys = (state.ring_key.copied(), state.opened_by);
+    let lock = state.close();
+    let folder = Folder::store(&location.store.with_file_name(&beside.next), true);
+    // The header stays the row that it is: every slot opens what comes out.
+    let change = Change { rows: Vec::new(), ring: None, event: AuditEvent::Compacted };
+    let rebuilt = folder.and_then(|folder| {
         Site { parent: &parent, beside: &beside, folder }.rebuild(content, keys, change, 0)
-    }
+    });
+    (lock, rebuilt)
 }
 
-/// The key of this machine's file slot for the vault in `content`.
-fn own_slot(location: &VaultLocation, store: &Folder, content: &Content) -> Result<SlotKey, VaultError> {
-    let key_file = KeyFile::at(&location.key_file, store, true)?;
-    match key_file.read()? {
-        Some(slot) if slot.vault == content.vault => Ok(slot),
-        Some(_) => Err(VaultError::AnotherVault { key_file: location.key_file.clone() }),
-        None => {
-            let slot = SlotKey::for_vault(content.vault)?;
-            key_file.create(&slot)?;
-            Ok(slot)
-        }
-    }
+/// What a rebuilt store has that the rows it is made of do not.
+struct Change {
+    rows: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    /// The ring in the header among `rows`, if that is another one.
+    ring: Option<Ring>,
+    event: AuditEvent,
 }
-
-type Change = (Vec<(Vec<u8>, Option<Vec<u8>>)>, AuditEvent);
 
 /// Where a store is made. The caller holds the lock.
 struct Site<'a> {
@@ -158,7 +192,7 @@ struct Site<'a> {
 }
 
 impl Site<'_> {
-    /// Makes the store, proves it, and puts it in its place.
+    /// Makes the store, proves it, and says that it holds: the next opening puts it in its place.
     fn rebuild(
         self,
         content: Content,
@@ -170,7 +204,6 @@ impl Site<'_> {
         let store = SledStore::open(&self.folder)?;
         fill(&store, &rows)?;
         let head = rows.iter().find(|(key, _)| key == HEAD_KEY).ok_or(Tampering::HeadMissing)?;
-        let identity = self.folder.identity()?;
         let opening = Opening {
             store: Box::new(store),
             vault,
@@ -178,15 +211,18 @@ impl Site<'_> {
             ring_key: ring_key.copied(),
             opened_by,
             anchor: None,
-            identity,
+            identity: None,
             lock: None,
         };
         let mut state = State::load(opening, &head.1)?;
         state.raise_generation(floor);
-        let (changes, event) = change;
-        state.commit(changes, (time::OffsetDateTime::now_utc(), ""), [event])?;
+        let Change { rows, ring, event } = change;
+        if let Some(ring) = ring {
+            state.ring = ring;
+        }
+        state.commit(rows, (time::OffsetDateTime::now_utc(), ""), [event])?;
         let mark = state.mark();
-        let (vault, ring, _) = state.into_keys();
+        let (vault, ring) = state.into_keys();
 
         let stage = |source| VaultError::storage("writing the anchor", source);
         self.parent.remove(&self.beside.unfinished_anchor).map_err(stage)?;
@@ -208,8 +244,9 @@ impl Site<'_> {
             return Err(Tampering::Slots.into());
         }
         drop(store);
-        self.parent.replace(&self.beside.unfinished_anchor, &self.beside.next_anchor).map_err(stage)?;
-        swap::finish(self.parent, self.beside)
+        // From here on the new store holds. Whoever opens it finishes the swap.
+        self.parent.sync_with_parents().map_err(stage)?;
+        self.parent.replace(&self.beside.unfinished_anchor, &self.beside.next_anchor).map_err(stage)
     }
 }
 

@@ -18,7 +18,7 @@ use crate::place::StoreLock;
 use crate::root::{self, RowsRoot};
 use crate::row::{RowKind, VaultId, length_prefixed};
 use crate::slots::{Ring, SlotId};
-use crate::store::{Batch, Store};
+use crate::store::{Batch, Closed, Store};
 use crate::{AuditEvent, AuditRecord, Secret, SecretName, VaultError};
 
 mod log;
@@ -34,6 +34,16 @@ pub(super) fn is_sealed(store: (u64, u64)) -> bool {
     SEALED.lock().unwrap_or_else(PoisonError::into_inner).contains(&store)
 }
 
+/// Closes a store for this process.
+pub(super) fn seal(store: (u64, u64)) {
+    SEALED.lock().unwrap_or_else(PoisonError::into_inner).insert(store);
+}
+
+/// Forgets a store that was removed: the next one may get its inode.
+pub(super) fn unseal(store: (u64, u64)) {
+    SEALED.lock().unwrap_or_else(PoisonError::into_inner).remove(&store);
+}
+
 /// What opening a store needs.
 pub(super) struct Opening {
     pub(super) store: Box<dyn Store>,
@@ -44,7 +54,8 @@ pub(super) struct Opening {
     pub(super) opened_by: SlotId,
     /// `None` in tests that have no files.
     pub(super) anchor: Option<Anchor>,
-    pub(super) identity: (u64, u64),
+    /// `None` while it is being made: what fails then is thrown away.
+    pub(super) identity: Option<(u64, u64)>,
     pub(super) lock: Option<StoreLock>,
 }
 
@@ -71,7 +82,9 @@ pub(super) struct State {
     generation: u64,
     head_link: Hash,
     anchor: Option<Anchor>,
-    identity: (u64, u64),
+    identity: Option<(u64, u64)>,
+    /// This handle is of no use any more.
+    closed: bool,
     lock: Option<StoreLock>,
 }
 
@@ -98,11 +111,12 @@ impl State {
             Some(anchor) => anchor::compare(anchor.read(&opening.vault, &opening.ring)?, &head, &link)?,
             None => false,
         };
-        let state = State::with(opening, root, tip, (head.generation, link));
+        let mut state = State::with(opening, root, tip, (head.generation, link));
         if anchor_follows {
             // The anchor must never be ahead of what a power cut leaves.
-            state.store.sync()?;
-            state.write_anchor(Mark { generation: head.generation, link })?;
+            let mark = Mark { generation: head.generation, link };
+            let followed = state.store.sync().and_then(|()| state.write_anchor(mark));
+            followed.inspect_err(|_| state.seal())?;
         }
         Ok(state)
     }
@@ -126,6 +140,7 @@ impl State {
             head_link,
             anchor,
             identity,
+            closed: false,
             lock,
         }
     }
@@ -180,10 +195,8 @@ impl State {
         let head_link = head::link(&head_row);
         batch.put(HEAD_KEY.to_vec(), head_row);
         let mark = Mark { generation: head.generation, link: head_link };
-        if let Err(error) = self.store.commit(batch).and_then(|()| self.write_anchor(mark)) {
-            SEALED.lock().unwrap_or_else(PoisonError::into_inner).insert(self.identity);
-            return Err(error);
-        }
+        let durable = self.store.commit(batch).and_then(|()| self.write_anchor(mark));
+        durable.inspect_err(|_| self.seal())?;
         (self.tip, self.generation, self.head_link) = (tip, head.generation, head_link);
         Ok(())
     }
@@ -243,9 +256,29 @@ impl State {
         Mark { generation: self.generation, link: self.head_link }
     }
 
-    /// Closes the store, and keeps its keys and its lock.
-    pub(super) fn into_keys(self) -> (VaultId, Ring, Option<StoreLock>) {
-        (self.vault, self.ring, self.lock)
+    /// Closes the store, and keeps its keys.
+    pub(super) fn into_keys(self) -> (VaultId, Ring) {
+        (self.vault, self.ring)
+    }
+
+    /// Closes the store, for this handle alone; the lock is the caller's then.
+    pub(super) fn close(&mut self) -> Option<StoreLock> {
+        self.closed = true;
+        self.store = Box::new(Closed);
+        self.anchor = None;
+        self.lock.take()
+    }
+
+    /// Whether [`State::close`] was called, or a change failed, here or elsewhere in this process.
+    pub(super) fn is_closed(&self) -> bool {
+        self.check_open().is_err()
+    }
+
+    fn seal(&mut self) {
+        self.closed = true;
+        if let Some(identity) = self.identity {
+            seal(identity);
+        }
     }
 
     /// Reads and checks everything there is; see [`inspect`].
@@ -274,13 +307,11 @@ impl State {
             .map_err(|source| VaultError::storage("writing the anchor", source))
     }
 
-    /// Whether an earlier failure closed it for this process.
-    pub(super) fn is_closed(&self) -> bool {
-        is_sealed(self.identity)
-    }
-
     fn check_open(&self) -> Result<(), VaultError> {
-        if is_sealed(self.identity) { Err(VaultError::Sealed) } else { Ok(()) }
+        match self.closed || self.identity.is_some_and(is_sealed) {
+            true => Err(VaultError::Sealed),
+            false => Ok(()),
+        }
     }
 }
 

@@ -9,8 +9,10 @@
 //! ```
 
 use std::ffi::OsString;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use super::state::unseal;
 use crate::VaultError;
 use crate::place::{self, Folder};
 
@@ -51,7 +53,8 @@ pub(super) fn is_pending(store: &Path, beside: &Beside) -> Result<bool, VaultErr
     place::exists(&store.with_file_name(&beside.next_anchor))
 }
 
-/// Finishes what was begun, and removes what was not. The caller holds the lock.
+/// Finishes what was begun, and removes what was not. The caller holds the lock. What cannot be removed is in
+/// nobody's way: the next one tries again, and who makes a store there clears the place first.
 pub(super) fn finish(parent: &Folder, beside: &Beside) -> Result<(), VaultError> {
     let there = |name: &Path| place::exists(&parent.path().join(name));
     let rename = |from: &Path, to: &Path| {
@@ -69,22 +72,35 @@ pub(super) fn finish(parent: &Folder, beside: &Beside) -> Result<(), VaultError>
         }
         rename(&beside.next_anchor, &beside.anchor)?;
     } else {
-        remove(parent, &beside.next)?;
+        let _ = remove(parent, &beside.next);
     }
     if there(&beside.store)? {
-        remove(parent, &beside.old)?;
+        let _ = remove(parent, &beside.old);
     }
     Ok(())
 }
 
-/// Removes a folder and what is in it, if it is there.
+/// Makes room for a store that is to be made, and for the one whose place it will take: what could keep the
+/// swap from being finished comes before it is begun. The caller holds the lock, and nothing is pending.
+pub(super) fn clear(parent: &Folder, beside: &Beside) -> Result<(), VaultError> {
+    remove(parent, &beside.next)?;
+    remove(parent, &beside.old)
+}
+
+/// Removes a folder and what is in it, if it is there, and what is known of it: its number may be the next one's.
 fn remove(parent: &Folder, name: &Path) -> Result<(), VaultError> {
-    match std::fs::remove_dir_all(parent.path().join(name)) {
+    let path = parent.path().join(name);
+    let identity = path.symlink_metadata().map(|metadata| (metadata.dev(), metadata.ino()));
+    match std::fs::remove_dir_all(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(VaultError::storage("removing a store that is not used", error))
+            return Err(VaultError::storage("removing a store that is not used", error));
         }
-        _ => Ok(()),
+        _ => {}
     }
+    if let Ok(identity) = identity {
+        unseal(identity);
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -93,6 +109,7 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
+    use super::super::state::{is_sealed, seal};
     use super::*;
 
     /// What lies in the folder: names, and which of two stores they belong to.
@@ -159,5 +176,37 @@ mod tests {
         let (parent, beside) = (Folder::parent_of(&store, false).unwrap(), Beside::of(&store).unwrap());
         finish(&parent, &beside).unwrap();
         assert_eq!(there(folder.path()), BTreeMap::new());
+    }
+
+    #[test]
+    fn a_leftover_that_cannot_be_removed_keeps_nobody_out_and_nothing_is_made_over_it() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
+        let store = folder.path().join("v");
+        fs::create_dir(&store).unwrap();
+        let (parent, beside) = (Folder::parent_of(&store, false).unwrap(), Beside::of(&store).unwrap());
+        for leftover in ["v.old", "v.next"] {
+            // A file is not a folder to be removed, whoever runs this.
+            fs::write(folder.path().join(leftover), b"").unwrap();
+            finish(&parent, &beside).unwrap();
+            assert!(clear(&parent, &beside).is_err());
+            assert!(store.exists());
+            fs::remove_file(folder.path().join(leftover)).unwrap();
+        }
+        clear(&parent, &beside).unwrap();
+    }
+
+    #[test]
+    fn a_failed_commit_is_forgotten_with_its_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o700)).unwrap();
+        let store = folder.path().join("v");
+        let (parent, beside) = (Folder::parent_of(&store, false).unwrap(), Beside::of(&store).unwrap());
+        let next = folder.path().join("v.next");
+        let identity = Folder::store(&next, true).unwrap().identity().unwrap();
+        seal(identity);
+        assert!(is_sealed(identity));
+        finish(&parent, &beside).unwrap();
+        assert!(!is_sealed(identity));
     }
 }

@@ -9,8 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::content::{self, StoredMeta};
 use super::index::{AFTER_AUDIT, AUDIT_PREFIX, HEAD_KEY, Index, SLOTS_KEY, audit_sequence, kind_of};
+use super::open::{self, Held};
 use super::state::State;
-use super::{OpenMode, Vault, VaultLocation, open};
+use super::{OpenMode, Vault, VaultLocation};
 use crate::anchor::{self, Anchor};
 use crate::audit::{self, Tip};
 use crate::error::Tampering;
@@ -111,10 +112,16 @@ impl Vault {
             // There is nothing to open: looking is all.
             Err(VaultError::ReadOnly)
         };
-        let opened = open::open(location, OpenMode::ReadOnlyIfExists, SystemClock.now(), None, &mut look);
-        match (outcome, opened.map(|_| ())) {
+        let opened =
+            open::open(location, OpenMode::ReadOnlyIfExists, SystemClock.now(), Held::default(), &mut look);
+        match (outcome, opened) {
             (Some(outcome), _) => outcome,
-            (None, Ok(())) => Ok(Verification::default()),
+            (None, Ok(None)) if !crate::place::exists(&location.store)? => {
+                let gone = open::check_nothing_was_there(location).err();
+                let findings = gone.map(|error| finding(error, None)).transpose()?;
+                Ok(Verification { findings: findings.into_iter().collect(), ..Verification::default() })
+            }
+            (None, Ok(_)) => Ok(Verification::default()),
             (None, Err(error)) => {
                 let findings = vec![finding(error, None)?];
                 Ok(Verification { findings, ..Verification::default() })
@@ -382,6 +389,7 @@ fn finding(error: VaultError, row: Option<RowName>) -> Result<Finding, VaultErro
     let code = match &error {
         VaultError::Tampered(what) => what.code(),
         VaultError::UnknownFormat { .. } => "format_unknown",
+        VaultError::StoreGone { .. } => "store_gone",
         _ => return Err(error),
     };
     let message = match &error {

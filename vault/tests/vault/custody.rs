@@ -24,6 +24,8 @@ const PASSPHRASE: &str = "correct horse battery staple";
 pub(crate) struct Fake {
     entries: Mutex<BTreeMap<String, Vec<u8>>>,
     broken: Mutex<Option<&'static str>>,
+    /// Forgets nothing.
+    keeps: Mutex<bool>,
 }
 
 impl Fake {
@@ -54,6 +56,9 @@ impl Keychain for Fake {
 
     fn remove(&self, name: &str) -> Result<(), KeychainError> {
         self.check()?;
+        if *self.keeps.lock().unwrap() {
+            return Err(KeychainError("it forgets nothing".to_owned()));
+        }
         self.entries.lock().unwrap().remove(name);
         Ok(())
     }
@@ -99,6 +104,11 @@ fn credential_file(home: &Home, content: &Secret) -> PathBuf {
     let path = home.path().join("credential");
     let _ = fs::remove_file(&path);
     content.expose(|bytes| fs::write(&path, bytes)).unwrap();
+    handed_over(path)
+}
+
+/// With the mode that systemd gives a credential.
+fn handed_over(path: PathBuf) -> PathBuf {
     fs::set_permissions(&path, Permissions::from_mode(0o400)).unwrap();
     path
 }
@@ -112,8 +122,9 @@ fn with_every_slot() -> (Home, Custody, Arc<Fake>) {
     set(&mut vault, "A", CANARY);
     vault.add_slot(NewSlot::Keychain, false).unwrap();
     vault.add_slot(NewSlot::Passphrase(secret(PASSPHRASE)), false).unwrap();
-    let credential = vault.add_slot(NewSlot::SystemdCredential, false).unwrap().credential.unwrap();
-    let custody = custody.with_credential(credential_file(&home, &credential));
+    let credential = home.path().join("credential");
+    vault.add_slot(NewSlot::SystemdCredential(credential.clone()), false).unwrap();
+    let custody = custody.with_credential(handed_over(credential));
     (home, custody, keychain)
 }
 
@@ -166,21 +177,79 @@ fn slots_are_removed_one_by_one_but_for_the_last() {
 }
 
 #[test]
+fn a_slot_stays_while_no_other_one_opens() {
+    let (home, custody, keychain) = with_every_slot();
+    let mut vault = open(&home, &custody).unwrap();
+    let before = vault.slots().unwrap();
+    fs::remove_file(home.path().join("credential")).unwrap();
+    keychain.entries.lock().unwrap().clear();
+    let error = remove(&mut vault, SlotKind::File).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Slots);
+    for part in ["the file slot stays", "no such entry", "nobody to ask", "add one first"] {
+        assert!(error.to_string().contains(part), "{error}");
+    }
+    assert_eq!(vault.slots().unwrap(), before);
+    assert!(home.key_file().exists());
+    drop(vault);
+    // A wrong passphrase opens nothing either; the right one does.
+    let mut vault = open(&home, &saying(custody.clone(), "a wrong passphrase").0).unwrap();
+    assert_eq!(remove(&mut vault, SlotKind::File).unwrap_err().kind(), ErrorKind::Slots);
+    drop(vault);
+    let mut vault = open(&home, &saying(custody, PASSPHRASE).0).unwrap();
+    remove(&mut vault, SlotKind::File).unwrap();
+    assert!(!home.key_file().exists());
+}
+
+#[test]
+fn a_key_that_the_keychain_does_not_forget_is_told_of() {
+    let (home, custody, keychain) = with_every_slot();
+    let mut vault = open(&home, &saying(custody, PASSPHRASE).0).unwrap();
+    *keychain.keeps.lock().unwrap() = true;
+    let old = keychain.names();
+    let rekeyed = vault.rekey().unwrap();
+    assert!(matches!(&rekeyed.left_behind[..], [said] if said.contains(&old[0])), "{rekeyed:?}");
+    let id = vault.slots().unwrap().iter().find(|slot| slot.kind == SlotKind::Keychain).unwrap().id;
+    let removed = vault.remove_slot(id).unwrap();
+    let said = removed.left_behind.unwrap();
+    assert!(said.contains(&id.to_string()) && said.contains("it forgets nothing"), "{said}");
+    assert!(!kinds(&vault).contains(&SlotKind::Keychain));
+}
+
+#[test]
+fn a_rekeying_that_cannot_write_its_key_file_leaves_no_new_entry() {
+    let home = Home::in_memory();
+    let keychain = Arc::new(Fake::default());
+    let custody = Custody::new(KeyChoice::Keychain).with_keychain(keychain.clone());
+    let mut vault = open(&home, &custody).unwrap();
+    vault.add_slot(NewSlot::File, false).unwrap();
+    let before = keychain.names();
+    // A folder where the new key file would be written.
+    fs::create_dir_all(home.key_file().with_extension("key.next")).unwrap();
+    assert_eq!(vault.rekey().unwrap_err().kind(), ErrorKind::Storage);
+    assert_eq!(keychain.names(), before);
+    fs::remove_dir(home.key_file().with_extension("key.next")).unwrap();
+    assert_eq!(vault.rekey().unwrap().slots.len(), 2);
+}
+
+#[test]
 fn there_is_one_slot_of_a_kind_and_a_passphrase_can_be_replaced() {
     let (home, custody, _) = with_every_slot();
     let mut vault = open(&home, &custody).unwrap();
     for new in [
         NewSlot::File,
         NewSlot::Keychain,
-        NewSlot::SystemdCredential,
+        NewSlot::SystemdCredential(home.path().join("another")),
         NewSlot::Passphrase(secret(PASSPHRASE)),
     ] {
         assert_eq!(vault.add_slot(new, false).err().unwrap().kind(), ErrorKind::Slots);
     }
+    assert!(!home.path().join("another").exists(), "no key is made for a slot that is refused");
     let weak = vault.add_slot(NewSlot::Passphrase(secret("1234567")), true).err().unwrap();
     assert!(matches!(weak, VaultError::WeakPassphrase { .. }), "{weak}");
     vault.add_slot(NewSlot::Passphrase(secret("another passphrase")), true).unwrap();
     assert_eq!(kinds(&vault).len(), 4);
+    drop(vault);
+    let mut vault = open(&home, &saying(custody, "another passphrase").0).unwrap();
     for kind in [SlotKind::File, SlotKind::Keychain, SlotKind::SystemdCredential] {
         remove(&mut vault, kind).unwrap();
     }
@@ -188,6 +257,27 @@ fn there_is_one_slot_of_a_kind_and_a_passphrase_can_be_replaced() {
     let with = |passphrase| open(&home, &saying(Custody::default(), passphrase).0).map(|_| ());
     with("another passphrase").unwrap();
     assert!(matches!(with(PASSPHRASE), Err(VaultError::WrongPassphrase)));
+}
+
+#[test]
+fn a_credential_that_cannot_be_written_takes_no_slots_place() {
+    let (home, custody, _) = with_every_slot();
+    let mut vault = open(&home, &custody).unwrap();
+    let (before, credential) = (vault.slots().unwrap(), home.path().join("credential"));
+    for (out, kind) in
+        [(credential, ErrorKind::Place), (home.path().join("nowhere").join("file"), ErrorKind::Place)]
+    {
+        let error = vault.add_slot(NewSlot::SystemdCredential(out), true).unwrap_err();
+        assert_eq!(error.kind(), kind, "{error}");
+        assert_eq!(vault.slots().unwrap(), before);
+    }
+    let out = home.path().join("new");
+    vault.add_slot(NewSlot::SystemdCredential(out.clone()), true).unwrap();
+    assert_eq!(fs::metadata(&out).unwrap().permissions().mode() & 0o777, 0o600);
+    remove(&mut vault, SlotKind::File).unwrap();
+    drop(vault);
+    let custody = custody.with_credential(handed_over(out));
+    assert_eq!(in_use(&open(&home, &custody).unwrap()), SlotKind::SystemdCredential);
 }
 
 #[test]
@@ -272,6 +362,7 @@ fn child_rekeys() {
 fn killed_while_rekeying_the_vault_opens() {
     let home = Home::with(&["A"]);
     let mut terms = 1;
+    let mut first = fs::read(home.key_file()).unwrap();
     for trial in 0..12_u64 {
         let mut child = child("custody::child_rekeys", &home.path())
             .stdout(Stdio::piped())
@@ -290,13 +381,16 @@ fn killed_while_rekeying_the_vault_opens() {
         let audit = vault.audit().unwrap();
         let recorded = audit.iter().filter(|r| matches!(r.event, AuditEvent::Rekeyed { .. })).count() + 1;
         assert!((terms + said..=terms + said + 1).contains(&recorded), "{terms} + {said}: {recorded}");
-        assert!(kinds(&vault).iter().all(|kind| *kind == SlotKind::File));
-        terms = recorded;
+        // Whatever the moment was, one key opens it, and that is none from before.
+        assert_eq!(kinds(&vault), [SlotKind::File]);
+        drop(vault);
+        let key = fs::read(home.key_file()).unwrap();
+        fs::write(home.key_file(), first).unwrap();
+        assert!(matches!(home.try_open(OpenMode::Create), Err(VaultError::WrongKey { .. })));
+        fs::write(home.key_file(), &key).unwrap();
+        (terms, first) = (recorded, key);
     }
-    // What the crashes left behind goes with the next one.
-    let mut vault = home.open();
-    assert_eq!(vault.rekey().unwrap().slots.len(), 1);
-    assert_eq!(kinds(&vault), [SlotKind::File]);
+    assert_eq!(home.open().rekey().unwrap().slots.len(), 1);
 }
 
 #[test]
@@ -597,7 +691,7 @@ fn a_backup_of_a_vault_with_several_slots_is_restored_to_one() {
     restored.add_slot(NewSlot::Passphrase(secret("another passphrase")), false).unwrap();
     drop(restored);
     let (by_passphrase, _) = saying(Custody::default(), "another passphrase");
-    assert_eq!(open(&elsewhere, &by_passphrase).unwrap().rekey().unwrap().term, 3);
+    assert_eq!(open(&elsewhere, &by_passphrase).unwrap().rekey().unwrap().term, 4);
     fs::remove_file(elsewhere.key_file()).unwrap();
     let restored = open(&elsewhere, &by_passphrase).unwrap();
     assert_eq!((in_use(&restored), get(&restored, "A")), (SlotKind::Passphrase, Some((CANARY.to_vec(), 1))));
@@ -609,6 +703,58 @@ fn a_backup_of_a_vault_with_several_slots_is_restored_to_one() {
     Vault::restore(&here, &backup, &secret("five or six random words")).unwrap();
     assert_eq!(kinds(&open(&home, &custody).unwrap()), [SlotKind::File]);
     assert_eq!(get(&open(&home, &Custody::default()).unwrap(), "B"), Some((CANARY.to_vec(), 1)));
+}
+
+/// As a new vault would, whatever slots the backed up one had.
+#[test]
+fn what_is_restored_gets_the_slot_that_is_configured() {
+    let (home, custody, _) = with_every_slot();
+    let credential = home.path().join("credential");
+    let backup = open(&home, &custody).unwrap().backup(&secret("five or six random words")).unwrap();
+    let restored = |home: &Home, custody: Custody| {
+        let mut there = home.location("default");
+        there.custody = custody;
+        let status = Vault::restore(&there, &backup, &secret("five or six random words"))?;
+        assert!(status.slots.iter().all(|slot| slot.in_use));
+        let vault = Vault::open(&there, OpenMode::WriteIfExists).unwrap();
+        assert_eq!(get(&vault, "A"), Some((CANARY.to_vec(), 1)));
+        Ok::<_, VaultError>(status.slots.iter().map(|slot| slot.kind).collect::<Vec<_>>())
+    };
+    let works = || Arc::new(Fake::default());
+    let broken = works();
+    broken.breaks("no session bus");
+    let (passphrase, asked) = saying(Custody::new(KeyChoice::Passphrase), PASSPHRASE);
+    for (custody, kind) in [
+        (Custody::new(KeyChoice::Auto).with_keychain(works()), SlotKind::Keychain),
+        (Custody::new(KeyChoice::Auto).with_keychain(broken.clone()), SlotKind::File),
+        (Custody::new(KeyChoice::Auto), SlotKind::File),
+        (Custody::new(KeyChoice::Keychain).with_keychain(works()), SlotKind::Keychain),
+        (Custody::new(KeyChoice::File).with_keychain(works()), SlotKind::File),
+        (passphrase, SlotKind::Passphrase),
+        (Custody::new(KeyChoice::SystemdCredential).with_credential(credential), SlotKind::SystemdCredential),
+    ] {
+        let elsewhere = Home::in_memory();
+        assert_eq!(restored(&elsewhere, custody.clone()).unwrap(), [kind], "{custody:?}");
+        assert_eq!(elsewhere.key_file().exists(), kind == SlotKind::File, "{custody:?}");
+    }
+    assert_eq!(asked.load(Ordering::Relaxed), 2, "once for the new slot, once to open it later");
+
+    // What cannot be had is said, and nothing is put in its place.
+    let other = with_every_slot().0;
+    let of_another =
+        Custody::new(KeyChoice::SystemdCredential).with_credential(other.path().join("credential"));
+    for (custody, says) in [
+        (Custody::new(KeyChoice::Keychain).with_keychain(broken), "no session bus"),
+        (Custody::new(KeyChoice::Passphrase), "nobody to ask"),
+        (Custody::new(KeyChoice::SystemdCredential), "systemd gave this process no credentials"),
+        (of_another, "the key is another vault's"),
+    ] {
+        let elsewhere = Home::in_memory();
+        let error = restored(&elsewhere, custody).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Key);
+        assert!(error.to_string().contains(says), "{error}");
+        assert!(!elsewhere.key_file().exists() && !elsewhere.store().exists());
+    }
 }
 
 #[test]
@@ -624,4 +770,34 @@ fn a_passphrase_that_was_given_opens_where_nobody_is_asked() {
     assert_eq!(get(&vault, "A"), Some((CANARY.to_vec(), 1)));
     assert_eq!(asked_again.load(Ordering::Relaxed), 1);
     assert_eq!(asked.load(Ordering::Relaxed), 1);
+}
+
+/// The child's part: with less memory than the passphrase's key takes.
+#[cfg(target_os = "linux")]
+#[test]
+fn child_is_short_of_memory() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    let Some(mut location) = child_location() else { return };
+    // From when the store is open, which takes memory of its own.
+    location.custody = Custody::default().with_passphrase(Arc::new(|_| {
+        let pages: u64 =
+            fs::read_to_string("/proc/self/statm").unwrap().split(' ').next().unwrap().parse().unwrap();
+        // Pages of 4 KiB at the least.
+        let limit = Some(pages * 4096 + (40 << 20));
+        setrlimit(Resource::As, Rlimit { current: limit, maximum: limit }).unwrap();
+        Ok(secret(PASSPHRASE))
+    }));
+    let error = Vault::open(&location, OpenMode::WriteIfExists).err().unwrap();
+    assert!(matches!(error, VaultError::KdfMemory { .. }), "{error}");
+    println!("refused: {error}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn too_little_memory_for_a_passphrase_is_an_error() {
+    let home = Home::in_memory();
+    drop(open(&home, &saying(Custody::new(KeyChoice::Passphrase), PASSPHRASE).0).unwrap());
+    let done = child("custody::child_is_short_of_memory", &home.path()).output().unwrap();
+    let said = String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success() && said.contains("it takes 64 MiB"), "{said}");
 }

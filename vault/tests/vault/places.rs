@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use orch_vault::{ErrorKind, OpenMode, Vault, VaultError};
+use orch_vault::{ErrorKind, OpenMode, Tampering, Vault, VaultError};
 
 use crate::support::*;
 
@@ -225,6 +225,10 @@ fn a_creation_that_was_cut_short_is_taken_up() {
     set(&mut home.open(), "A", CANARY);
 
     let other = Home::new();
+    fs::create_dir_all(other.store()).unwrap();
+    chmod(&other.store(), 0o700);
+    fs::write(other.anchor(), b"").unwrap();
+    chmod(&other.anchor(), 0o600);
     fs::create_dir(other.key_file().parent().unwrap()).unwrap();
     fs::copy(home.key_file(), other.key_file()).unwrap();
     fs::write(other.key_file().with_extension("key.new"), b"half").unwrap();
@@ -236,6 +240,34 @@ fn a_creation_that_was_cut_short_is_taken_up() {
     fs::write(half.key_file().with_extension("key.new"), b"half").unwrap();
     set(&mut half.open(), "A", CANARY);
     assert!(!half.key_file().with_extension("key.new").exists());
+
+    // After a power cut that kept the anchor's name and not yet the folder's.
+    let blank = Home::new();
+    fs::create_dir_all(blank.store().parent().unwrap()).unwrap();
+    chmod(blank.store().parent().unwrap(), 0o700);
+    fs::write(blank.anchor(), b"").unwrap();
+    chmod(&blank.anchor(), 0o600);
+    set(&mut blank.open(), "A", CANARY);
+}
+
+/// Between the two renames of a swap there is no store: whoever sees that waits for what comes of it.
+#[test]
+fn a_store_that_is_on_its_way_is_waited_for() {
+    let home = Home::with(&["A"]);
+    let aside = home.path().join("aside");
+    fs::rename(home.store(), &aside).unwrap();
+    let lock = fs::File::open(home.store().with_extension("lock")).unwrap();
+    lock.lock().unwrap();
+    for mode in [OpenMode::Create, OpenMode::ReadOnlyIfExists] {
+        let error = home.try_open(mode).err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::Locked, "{error}");
+    }
+    fs::rename(&aside, home.store()).unwrap();
+    lock.unlock().unwrap();
+    assert!(get(&home.open(), "A").is_some());
+    fs::rename(home.store(), &aside).unwrap();
+    let error = home.try_open(OpenMode::Create).err().unwrap();
+    assert!(matches!(error, VaultError::Tampered(Tampering::RolledBack)), "{error}");
 }
 
 #[test]

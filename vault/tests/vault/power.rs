@@ -1,38 +1,75 @@
 //! Power losses, replayed: whatever the disk had not been told to keep is dropped or torn, and what was
 //! acknowledged is there all the same, whole.
 //!
-//! A child process changes a vault while a preloaded library (`power/recorder.rs`, compiled here by `rustc`)
-//! writes down each of its file operations. Each trial lets the power go at a random one of them.
+//! A child works on a vault while a preloaded library (`calls/library.rs`) writes down each of its file operations.
+//! Each trial lets the power go at a random one of them.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
-use orch_vault::{AuditEvent, OpenMode, Vault, VaultLocation};
+use orch_vault::{
+    Entry, ExpectedVersion, GrantTerms, NewSlot, OpenMode, PlannedUse, Rotation, Secret, SecretMeta,
+    SlotKind, Vault, VaultLocation,
+};
 
+use crate::calls::recorded_child;
+use crate::shown::Shown;
 use crate::support::*;
 
 mod disk;
 
 use disk::{Chance, Disk, Op, operations};
 
+/// Which work the child does.
+const PART: &str = "ORCH_VAULT_TEST_WORK";
 /// How many changes are recorded.
 const CHANGES: usize = 48;
-/// Changes before the recording begins, so that there is a store, and it is on disk.
-const BEFORE: usize = 3;
+/// Work that replaces files, with changes between.
+const REBUILDS: [&str; 34] = [
+    "create",
+    "change",
+    "change",
+    "change",
+    "uses",
+    "set-all",
+    "rotate",
+    "grant",
+    "compact",
+    "rotate",
+    "change",
+    "change",
+    "backup",
+    "copy",
+    "change",
+    "rekey",
+    "change",
+    "add-slot",
+    "change",
+    "compact",
+    "remove-slot",
+    "change",
+    "restore",
+    "change",
+    "rekey",
+    "change",
+    "compact",
+    "change",
+    "restore",
+    "grant",
+    "set-all",
+    "compact",
+    "rotate",
+    "change",
+];
 
-/// What the vault holds after the first `changes` changes.
-fn expected(changes: usize) -> BTreeMap<String, Vec<u8>> {
-    let mut secrets = BTreeMap::new();
-    for number in 0..changes {
-        match change(number) {
-            (secret, Some(value)) => secrets.insert(secret, value),
-            (secret, None) => secrets.remove(&secret),
-        };
+/// The steps of a piece of work.
+fn steps(work: &str) -> Vec<&'static str> {
+    match work {
+        "changes" => [&["create"], ["change"; CHANGES].as_slice()].concat(),
+        _ => REBUILDS.to_vec(),
     }
-    secrets
 }
 
 /// Sets of small and of large values, and removals.
@@ -44,128 +81,201 @@ fn change(number: usize) -> (String, Option<Vec<u8>>) {
     (secret, (number % 7 != 6).then(|| value.into_bytes()))
 }
 
-fn make(vault: &mut Vault, number: usize) {
-    match change(number) {
-        (secret, Some(value)) => {
-            set(vault, &secret, &value);
+fn copies(home: &Path) -> PathBuf {
+    home.join("copies")
+}
+
+/// A vault that is worked on.
+struct Worker {
+    location: VaultLocation,
+    copies: PathBuf,
+    /// What was backed up and is not written yet.
+    backup: Vec<u8>,
+    vault: Vault,
+}
+
+impl Worker {
+    fn begin(home: &Path, location: VaultLocation) -> Worker {
+        let vault = Vault::open(&location, OpenMode::Create).unwrap();
+        Worker { location, copies: copies(home), backup: Vec::new(), vault }
+    }
+
+    fn step(mut self, number: usize, step: &str) -> Worker {
+        let passphrase = Secret::new(b"five or six random words".to_vec());
+        let copy = self.copies.join("vault.backup");
+        let vault = &mut self.vault;
+        match step {
+            "change" => match change(number) {
+                (secret, Some(value)) => drop(set(vault, &secret, &value)),
+                (secret, None) => drop(vault.remove(&name(&secret)).unwrap()),
+            },
+            "uses" => {
+                let planned = PlannedUse {
+                    run: "run_1".into(),
+                    secret: name("SECRET_1"),
+                    host: "h.example".into(),
+                    grant: None,
+                };
+                vault.record_uses(&[planned]).unwrap();
+            }
+            // Of secrets that no change removes.
+            "set-all" => {
+                let entries = ["ROTATED", "GRANTED"].map(|of| Entry {
+                    name: name(of),
+                    value: Secret::new(format!("{of} in step {number:012}").into_bytes()),
+                    meta: SecretMeta::default(),
+                    expected: ExpectedVersion::Any,
+                });
+                vault.set_all(entries.into()).unwrap();
+            }
+            "rotate" => {
+                let value = Secret::new(format!("rotated {number:012}-{}.", "x".repeat(9000)).into_bytes());
+                let rotation = Rotation { value, expires: None, scrubbable: true };
+                drop(vault.rotate(&name("ROTATED"), rotation).unwrap());
+            }
+            "grant" => {
+                let terms = GrantTerms { host: Some("h.example".into()), ..GrantTerms::default() };
+                vault.grant(&name("GRANTED"), terms).unwrap();
+            }
+            "compact" => drop(vault.compact().unwrap()),
+            "backup" => self.backup = vault.backup(&passphrase).unwrap(),
+            "copy" => Vault::write_backup(&copy, &self.backup).unwrap(),
+            "rekey" => drop(vault.rekey().unwrap()),
+            "add-slot" => drop(vault.add_slot(NewSlot::Passphrase(passphrase), false).unwrap()),
+            "remove-slot" => {
+                let slots = vault.slots().unwrap();
+                let slot = slots.iter().find(|slot| slot.kind == SlotKind::Passphrase).unwrap();
+                vault.remove_slot(slot.id).unwrap();
+            }
+            "restore" => {
+                drop(self.vault);
+                let backup = Vault::read_backup(&copy).unwrap();
+                Vault::restore(&self.location, &backup, &passphrase).unwrap();
+                self.vault = Vault::open(&self.location, OpenMode::WriteIfExists).unwrap();
+            }
+            other => panic!("nobody knows how to {other}"),
         }
-        (secret, None) => {
-            vault.remove(&name(&secret)).unwrap();
-        }
+        self
     }
 }
 
 /// The child's part.
 #[test]
-fn child_changes() {
-    let Some(location) = child_location() else { return };
-    let mut vault = Vault::open(&location, OpenMode::Create).unwrap();
-    for number in BEFORE..CHANGES {
-        make(&mut vault, number);
-        println!("acknowledged {}", number + 1);
-        std::io::stdout().flush().unwrap();
+fn child_steps() {
+    let (Some(location), Some(home)) = (child_location(), std::env::var_os(CHILD)) else { return };
+    let steps = steps(&std::env::var(PART).unwrap());
+    let mut worker = Worker::begin(Path::new(&home), location);
+    for (number, step) in steps.into_iter().enumerate() {
+        if step != "create" {
+            worker = worker.step(number, step);
+        }
+        let shown = Shown::of(&worker.vault, &worker.copies).unwrap();
+        // In one call, which becomes one record.
+        let mut said = std::io::stdout();
+        said.write_all(format!("\nacknowledged {shown:?}\n").as_bytes()).unwrap();
+        said.flush().unwrap();
     }
 }
 
-fn recorder(folder: &Path) -> PathBuf {
-    let library = folder.join("recorder.so");
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vault/power/recorder.rs");
-    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
-    let built = Command::new(rustc)
-        .args(["--edition", "2024", "--crate-type", "cdylib", "-O", "-C", "panic=abort", "-o"])
-        .args([&library, &source])
-        .status()
-        .expect("rustc, which has built this test, can be run");
-    assert!(built.success());
-    library
+/// A disk before the recording, what happened then, and what the vault showed after each step.
+struct Recording {
+    home: Home,
+    before: Disk,
+    operations: Vec<Op>,
+    shown: Vec<String>,
 }
 
-/// A disk before the recording, and what happened then.
-fn recorded() -> (Home, Disk, Vec<Op>) {
-    let home = Home::in_memory();
-    let mut vault = home.open();
-    for number in 0..BEFORE {
-        make(&mut vault, number);
+impl Recording {
+    fn of(work: &str) -> Recording {
+        let home = Home::in_memory();
+        fs::create_dir(copies(&home.path())).unwrap();
+        let before = Disk::of(&home.path());
+        let outside = tempfile::tempdir().unwrap();
+        let record = outside.path().join("record");
+        let done = recorded_child("power::child_steps", &home.path())
+            .env(PART, work)
+            .stdout(Stdio::from(File::create(&record).unwrap()))
+            .status()
+            .unwrap();
+        assert!(done.success());
+        let operations = operations(&fs::read(&record).unwrap());
+        let shown: Vec<String> = operations.iter().filter_map(acknowledged).collect();
+        assert_eq!(shown.len(), steps(work).len());
+        Recording { home, before, operations, shown }
     }
-    drop(vault);
-    let disk = Disk::of(&home.path());
-    let outside = tempfile::tempdir().unwrap();
-    let record = outside.path().join("record");
-    let done = child("power::child_changes", &home.path())
-        .env("LD_PRELOAD", recorder(outside.path()))
-        .stdout(Stdio::from(File::create(&record).unwrap()))
-        .status()
-        .unwrap();
-    assert!(done.success());
-    let operations = operations(&fs::read(&record).unwrap());
-    (home, disk, operations)
+
+    /// Runs trials; the bad ones. With `ignores`, as if the disk had never been told to keep that file or folder.
+    fn trials(&self, seeds: impl Iterator<Item = u64>, ignores: Option<&str>) -> Vec<String> {
+        let ignored = ignores.map(|name| self.home.path().join(name));
+        let mut bad = Vec::new();
+        for seed in seeds {
+            let mut chance = Chance(seed);
+            let moment = chance.below(self.operations.len() + 1);
+            let mut disk = self.before.clone();
+            let mut steps = 0;
+            for op in &self.operations[..moment] {
+                disk.apply(op, ignored.as_deref());
+                steps += usize::from(acknowledged(op).is_some());
+            }
+            let after = Home::in_memory();
+            disk.lose_power(&mut chance, &after.path());
+            if let Err(error) = self.judge(steps, &after) {
+                bad.push(format!("seed {seed}, {steps} steps acknowledged, {moment} operations: {error}"));
+            }
+        }
+        bad
+    }
+
+    /// What is left after so many steps: what they led to, or what the next one does.
+    fn judge(&self, steps: usize, after: &Home) -> Result<(), String> {
+        let location = after.location("default");
+        if steps == 0 {
+            // Nobody was told that there is a vault. There is one then, or one can be made.
+            return Vault::open(&location, OpenMode::Create).map(|_| ()).map_err(|error| error.to_string());
+        }
+        let left = format!("{:?}", Shown::at(&location, &copies(&after.path()))?);
+        let expected = [self.shown.get(steps - 1), self.shown.get(steps)];
+        match expected.into_iter().flatten().any(|shown| *shown == left) {
+            true => Ok(()),
+            false => Err(format!("what is left was never there: {left}")),
+        }
+    }
 }
 
-fn acknowledged(op: &Op) -> Option<usize> {
+fn acknowledged(op: &Op) -> Option<String> {
     let Op::Said(text) = op else { return None };
     let text = String::from_utf8_lossy(text);
-    text.split("acknowledged ").nth(1)?.split_whitespace().next()?.parse().ok()
+    Some(text.split("acknowledged ").nth(1)?.trim_end().to_owned())
 }
 
-/// What is left of a vault after a power loss: how many changes it shows, or why it does not open.
-fn left(location: &VaultLocation) -> Result<usize, String> {
-    let vault = Vault::open(location, OpenMode::WriteIfExists).map_err(|error| error.to_string())?;
-    let report = vault.verify().map_err(|error| error.to_string())?;
-    if !report.is_sound() {
-        return Err(format!("{:?}", report.findings));
-    }
-    let mut secrets = BTreeMap::new();
-    for summary in vault.list().map_err(|error| error.to_string())? {
-        let (value, _) = vault.open_secret(&summary.name).unwrap().unwrap();
-        secrets.insert(summary.name.to_string(), value.expose(<[u8]>::to_vec));
-    }
-    let is_change = |event: &AuditEvent| matches!(event, AuditEvent::Set { .. } | AuditEvent::Removed { .. });
-    let records = vault.audit().unwrap().iter().filter(|record| is_change(&record.event)).count();
-    // Each change leaves one record.
-    match expected(records) == secrets {
-        true => Ok(records),
-        false => Err(format!("{records} records, and secrets that were never together")),
-    }
-}
-
-/// Runs the trials; the bad ones. With `ignores`, as if the disk had never been told to keep that file.
-fn trials(seeds: impl Iterator<Item = u64>, ignores: Option<&str>) -> Vec<String> {
-    let (home, before, operations) = recorded();
-    let ignored = ignores.map(|name| home.path().join(name));
-    let mut bad = Vec::new();
-    for seed in seeds {
-        let mut chance = Chance(seed);
-        let moment = chance.below(operations.len() + 1);
-        let mut disk = before.clone();
-        let mut last = BEFORE;
-        for op in &operations[..moment] {
-            disk.apply(op, ignored.as_deref());
-            last = acknowledged(op).unwrap_or(last);
-        }
-        let after = Home::in_memory();
-        disk.lose_power(&mut chance, &after.path());
-        match left(&after.location("default")) {
-            Ok(shown) if shown == last || shown == last + 1 => {}
-            Ok(shown) => bad.push(format!("seed {seed}: {last} acknowledged, {shown} there")),
-            Err(error) => bad.push(format!("seed {seed}: {last} acknowledged, and {error}")),
-        }
-    }
-    bad
+fn all_is_well(work: &str) {
+    let seed = u64::from(std::process::id()) << 32;
+    let bad = Recording::of(work).trials(seed..seed + trials_wanted(), None);
+    assert!(bad.is_empty(), "{} of {} bad:\n{}", bad.len(), trials_wanted(), bad.join("\n"));
 }
 
 #[test]
-fn nothing_acknowledged_is_lost_with_the_power() {
-    let seed = u64::from(std::process::id()) << 32;
-    let bad = trials(seed..seed + trials_wanted(), None);
-    assert!(bad.is_empty(), "{} bad:\n{}", bad.len(), bad.join("\n"));
+fn no_acknowledged_change_is_lost_with_the_power() {
+    all_is_well("changes");
 }
 
-/// That the trials would find it: without the one sync that a commit ends with, changes are lost.
+#[test]
+fn nothing_that_is_rebuilt_is_lost_with_the_power() {
+    all_is_well("rebuilds");
+}
+
+/// That the trials would find it: without one of the syncs, changes are lost.
 #[test]
 fn the_trials_see_a_missing_sync() {
-    let bad = trials(0..20, Some("data/vault/db"));
+    let changes = Recording::of("changes");
+    let bad = changes.trials(0..20, Some("data/vault/db"));
     assert!(bad.len() > 5, "{} bad:\n{}", bad.len(), bad.join("\n"));
-    let bad = trials(0..40, Some("data/vault.head"));
+    let bad = changes.trials(0..40, Some("data/vault.head"));
     // An anchor that lags is refused or caught up with, never believed.
-    assert!(bad.iter().all(|bad| bad.contains("acknowledged, and")), "{}", bad.join("\n"));
+    assert!(bad.iter().all(|bad| !bad.contains("never there")), "{}", bad.join("\n"));
+    let rebuilds = Recording::of("rebuilds");
+    for ignored in ["data/vault.next/db", "data", "copies", "data/vault.head.unfinished"] {
+        let bad = rebuilds.trials(0..100, Some(ignored));
+        assert!(!bad.is_empty(), "nobody misses the sync of {ignored}");
+    }
 }

@@ -30,6 +30,13 @@ impl Home {
         Home { dir: tempfile::Builder::new().prefix("vault-").tempdir_in(folder).unwrap() }
     }
 
+    /// Another home in memory, with the same in it.
+    pub(crate) fn copied(&self) -> Home {
+        let home = Home::in_memory();
+        copy_entries(&self.path(), &home.path());
+        home
+    }
+
     pub(crate) fn path(&self) -> PathBuf {
         self.dir.path().canonicalize().unwrap()
     }
@@ -140,6 +147,10 @@ pub(crate) fn files_under(folder: &Path) -> Vec<PathBuf> {
 pub(crate) fn copy_folder(from: &Path, to: &Path) {
     fs::create_dir(to).unwrap();
     fs::set_permissions(to, fs::metadata(from).unwrap().permissions()).unwrap();
+    copy_entries(from, to);
+}
+
+fn copy_entries(from: &Path, to: &Path) {
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
         let target = to.join(entry.file_name());
@@ -190,7 +201,8 @@ pub(crate) fn keys_of(entries: &Entries, kind: u8) -> Vec<Vec<u8>> {
     entries.keys().filter(|key| key.first() == Some(&kind)).cloned().collect()
 }
 
-/// How often a process is killed, or the power lost: 20 times, or what `ORCH_VAULT_TRIALS` says.
+/// How often a process is killed, or the power lost: 20 times, or what `ORCH_VAULT_TRIALS` says. How many calls
+/// fail goes by it as well.
 pub(crate) fn trials_wanted() -> u64 {
     std::env::var("ORCH_VAULT_TRIALS").map_or(20, |text| text.parse().unwrap())
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use orch_vault::{ErrorKind, OpenMode, RowKindName, Vault, Verification};
+use orch_vault::{ErrorKind, OpenMode, RowKindName, Secret, Vault, VaultError, Verification};
 
 use crate::support::*;
 
@@ -127,6 +127,29 @@ fn a_store_without_its_head_or_with_an_old_anchor() {
     assert_eq!(found(&home), [("head_missing", "", String::new())]);
     fs::remove_dir_all(home.store()).unwrap();
     assert_eq!(found(&home), [("rolled_back", "", String::new())]);
+}
+
+#[test]
+fn a_key_file_without_its_store_and_anchor() {
+    let home = Home::in_memory_with(&["A"]);
+    let backup = home.open().backup(&Secret::new(b"five or six random words".to_vec())).unwrap();
+    fs::remove_dir_all(home.store()).unwrap();
+    fs::remove_file(home.anchor()).unwrap();
+    assert_eq!(found(&home), [("store_gone", "", String::new())]);
+    // No new vault takes its name, and nothing is made on the way.
+    let refused = home.try_open(OpenMode::Create).err().unwrap();
+    assert!(matches!(refused, VaultError::StoreGone { .. }), "{refused}");
+    assert_eq!(refused.kind(), ErrorKind::Tampered);
+    assert!(!home.store().exists() && !home.anchor().exists());
+    assert!(!home.try_open(OpenMode::ReadOnlyIfExists).unwrap().exists());
+    // A restoration is what it takes, or a key file that is moved away.
+    let aside = home.path().join("aside");
+    fs::rename(home.key_file(), &aside).unwrap();
+    assert_eq!(found(&home), []);
+    fs::rename(&aside, home.key_file()).unwrap();
+    let passphrase = Secret::new(b"five or six random words".to_vec());
+    Vault::restore(&home.location("default"), &backup, &passphrase).unwrap();
+    assert_eq!(get(&home.open(), "A").unwrap().1, 1);
 }
 
 #[test]

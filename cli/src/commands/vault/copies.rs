@@ -93,12 +93,17 @@ pub(super) fn restore(here: &Installation, args: &RestoreArgs, printer: Printer)
         let failure = Failure::of_restoration(error);
         if locked { failure.hint("orch serve keeps the vault open: stop it first") } else { failure }
     })?;
-    let status = orch_server::vault::described(Some(&status));
     if printer.json() {
+        let status = orch_server::vault::described(Some(&status));
         return printer.result_json(&status).or_else(broken_pipe);
     }
-    printer
-        .note(&format!("restored: {} secrets, {} audit records", status["secrets"], status["audit_records"]));
+    let opened_by = status.slots.iter().map(|slot| custody::described(slot, &here.vault));
+    printer.note(&format!(
+        "restored: {} secrets, {} audit records; it is opened by {}",
+        status.secrets,
+        status.audit_records,
+        opened_by.collect::<Vec<_>>().join(", ")
+    ));
     Ok(())
 }
 

@@ -3,14 +3,11 @@
 //! Both want the vault for themselves. A server that holds it is not asked to do it instead: its passphrase prompt, its
 //! keychain and its credentials are another session's, and the keys that this one would make belong to whoever asks.
 
-use std::fs::OpenOptions;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use orch_server::vault::slot as slot_json;
 use orch_server::{Failure, Kind};
-use orch_vault::{AddedSlot, NewSlot, OpenMode, Secret, SlotInfo, Vault};
+use orch_vault::{NewSlot, OpenMode, SlotInfo, Vault};
 use serde_json::{Value, json};
 
 use crate::args::{AddSlotCommand, RmSlotArgs, SlotsArgs, SlotsCommand};
@@ -35,12 +32,16 @@ pub(super) fn rekey(here: &Installation, printer: Printer) -> Result<(), Failure
     let rekeyed = existing(here, OpenMode::WriteIfExists)?.rekey()?;
     if printer.json() {
         let slots: Vec<Value> = rekeyed.slots.iter().map(slot_json).collect();
-        return printer.result_json(&json!({ "term": rekeyed.term, "slots": slots })).or_else(broken_pipe);
+        let rekeyed = json!({ "term": rekeyed.term, "slots": slots, "left_behind": rekeyed.left_behind });
+        return printer.result_json(&rekeyed).or_else(broken_pipe);
     }
     printer.note(&format!(
         "the vault has new keys (term {}); old copies of its keys open nothing new",
         rekeyed.term
     ));
+    for left_behind in &rekeyed.left_behind {
+        printer.note(left_behind);
+    }
     Ok(())
 }
 
@@ -69,31 +70,20 @@ fn add(here: &Installation, new: &AddSlotCommand, printer: Printer) -> Result<()
         AddSlotCommand::SystemdCredential { out, replace } => add_credential(&mut vault, out, *replace)?,
     };
     if printer.json() {
-        return printer.result_json(&json!({ "slot": slot_json(&added.slot) })).or_else(broken_pipe);
+        return printer.result_json(&json!({ "slot": slot_json(&added) })).or_else(broken_pipe);
     }
-    printer.note(&format!("added the {} slot {}", added.slot.kind, short(&added.slot)));
+    printer.note(&format!("added the {} slot {}", added.kind, short(&added)));
     Ok(())
 }
 
-/// The file is there, and empty, before the slot is: a slot whose key could not be written would help nobody.
-fn add_credential(vault: &mut Vault, out: &Path, replace: bool) -> Result<AddedSlot, Failure> {
-    let unwritable = |e: std::io::Error| Failure::file("output_failed", "write the credential", out, &e);
-    let mut file =
-        OpenOptions::new().write(true).create_new(true).mode(0o600).open(out).map_err(unwritable)?;
-    let added = match vault.add_slot(NewSlot::SystemdCredential, replace) {
-        Ok(added) => added,
-        Err(error) => {
-            // It is empty, and ours.
-            let _ = std::fs::remove_file(out);
-            return Err(error.into());
-        }
-    };
-    let content = added.credential.as_ref().map_or(Ok(()), |key: &Secret| {
-        key.expose(|bytes| file.write_all(bytes)).and_then(|()| file.sync_all())
-    });
-    content
-        .map_err(|e| unwritable(e).hint("remove the slot again: orch vault slots rm systemd-credential"))?;
-    Ok(added)
+fn add_credential(vault: &mut Vault, out: &Path, replace: bool) -> Result<SlotInfo, Failure> {
+    if out.symlink_metadata().is_ok() {
+        return Err(Failure::usage(
+            "output_failed",
+            format!("{} is there already, and a credential replaces nothing", out.display()),
+        ));
+    }
+    Ok(vault.add_slot(NewSlot::SystemdCredential(out.to_owned()), replace)?)
 }
 
 fn remove(here: &Installation, args: &RmSlotArgs, printer: Printer) -> Result<(), Failure> {
@@ -114,9 +104,13 @@ fn remove(here: &Installation, args: &RmSlotArgs, printer: Printer) -> Result<()
     }
     let removed = existing(here, OpenMode::WriteIfExists)?.remove_slot(slot.id)?;
     if printer.json() {
-        return printer.result_json(&json!({ "removed": slot_json(&removed) })).or_else(broken_pipe);
+        let removed = json!({ "removed": slot_json(&removed.slot), "left_behind": removed.left_behind });
+        return printer.result_json(&removed).or_else(broken_pipe);
     }
-    printer.note(&format!("removed the {} slot {}", removed.kind, short(&removed)));
+    printer.note(&format!("removed the {} slot {}", removed.slot.kind, short(&removed.slot)));
+    if let Some(left_behind) = &removed.left_behind {
+        printer.note(left_behind);
+    }
     printer.note("who has a copy of its key and of the vault can read what that copy holds; orch vault rekey keeps them from what comes later");
     Ok(())
 }

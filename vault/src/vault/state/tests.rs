@@ -58,8 +58,16 @@ impl Store for Memory {
     }
 }
 
+impl State {
+    /// Puts something between a state and its store.
+    pub(in crate::vault) fn wrap_store(&mut self, wrap: impl FnOnce(Box<dyn Store>) -> Box<dyn Store>) {
+        let store = std::mem::replace(&mut self.store, Box::new(Memory::default()));
+        self.store = wrap(store);
+    }
+}
+
 fn opening(store: &Memory, identity: u64) -> Opening {
-    let identity = (u64::MAX, identity);
+    let identity = Some((u64::MAX, identity));
     Opening {
         store: Box::new(store.clone()),
         vault: VAULT,
@@ -156,17 +164,20 @@ fn the_anchor_follows_what_is_durable() {
     let mut vault = create(&store, 8);
     let file = tempfile::tempfile().unwrap();
     let anchor = || Anchor::new(file.try_clone().unwrap());
-    let load = || {
-        let opening = Opening { anchor: Some(anchor()), ..opening(&store, 8) };
+    let load_as = |identity| {
+        let opening = Opening { anchor: Some(anchor()), ..opening(&store, identity) };
         State::load(opening, &store.get(HEAD_KEY).unwrap().unwrap())
     };
+    let load = || load_as(8);
     let anchored = || anchor().read(&VAULT, &golden::ring()).unwrap().map(|mark| mark.generation);
     assert!(load().is_ok());
     assert_eq!(anchored(), Some(1));
 
     set(&mut vault, "A").unwrap();
     store.fail.store(true, Ordering::SeqCst);
-    assert_eq!(load().err().map(|error| error.kind()), Some(ErrorKind::Storage));
+    // Not to be tried again by the process to which the disk said no.
+    assert_eq!(load_as(9).err().map(|error| error.kind()), Some(ErrorKind::Storage));
+    assert!(is_sealed((u64::MAX, 9)));
     assert_eq!(anchored(), Some(1));
     store.fail.store(false, Ordering::SeqCst);
     store.synced.store(false, Ordering::SeqCst);

@@ -1,12 +1,11 @@
 //! What a disk may hold after the power went: what was synced, and of the rest whatever chance leaves.
 
 use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, Permissions};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-
-use crate::support::files_under;
 
 /// What a disk writes whole.
 const SECTOR: usize = 512;
@@ -29,8 +28,17 @@ pub(super) enum Op {
         from: PathBuf,
         to: PathBuf,
     },
-    Unlink {
+    /// A file's name, or an empty folder's, is gone.
+    Remove {
         path: PathBuf,
+    },
+    MakeFolder {
+        path: PathBuf,
+    },
+    /// A file was opened that may not have been there.
+    Create {
+        path: PathBuf,
+        truncates: bool,
     },
     /// It wrote this to its standard output.
     Said(Vec<u8>),
@@ -50,7 +58,7 @@ pub(super) fn operations(mut record: &[u8]) -> Vec<Op> {
     while !record.is_empty() {
         let kind = take(&mut record, 1)[0];
         let length = number(&mut record);
-        let path = PathBuf::from(std::ffi::OsStr::from_bytes(take(&mut record, length)));
+        let path = PathBuf::from(OsStr::from_bytes(take(&mut record, length)));
         let offset = u64::from_be_bytes(take(&mut record, 8).try_into().unwrap());
         let offset = usize::try_from(offset).unwrap();
         let length = number(&mut record);
@@ -59,8 +67,10 @@ pub(super) fn operations(mut record: &[u8]) -> Vec<Op> {
             b'w' => Op::Write { path, offset, data },
             b't' => Op::Truncate { path, length: offset },
             b's' => Op::Sync { path },
-            b'r' => Op::Rename { from: path, to: PathBuf::from(std::ffi::OsStr::from_bytes(&data)) },
-            b'u' => Op::Unlink { path },
+            b'r' => Op::Rename { from: path, to: PathBuf::from(OsStr::from_bytes(&data)) },
+            b'u' => Op::Remove { path },
+            b'd' => Op::MakeFolder { path },
+            b'c' => Op::Create { path, truncates: offset != 0 },
             b'o' => Op::Said(data),
             other => panic!("a record of the kind {other}"),
         });
@@ -92,73 +102,131 @@ enum Change {
     Truncate(usize),
 }
 
-#[derive(Clone, Default)]
-struct Node {
-    synced: Vec<u8>,
-    pending: Vec<Change>,
+/// A file or a folder, told by number because names change.
+#[derive(Clone)]
+enum Node {
+    File {
+        synced: Vec<u8>,
+        pending: Vec<Change>,
+    },
+    Folder {
+        synced: Names,
+        /// As the process sees it.
+        now: Names,
+    },
 }
 
-/// A disk below one folder. Files are told by number, because names change.
-#[derive(Clone, Default)]
+type Names = BTreeMap<OsString, usize>;
+
+/// A name in a folder that was given to something, or taken away.
+#[derive(Clone)]
+struct Named {
+    folder: usize,
+    name: OsString,
+    node: Option<usize>,
+}
+
+/// A disk below one folder, which is its first node.
+#[derive(Clone)]
 pub(super) struct Disk {
     root: PathBuf,
-    folders: Vec<PathBuf>,
     nodes: Vec<Node>,
-    /// Names as the process sees them.
-    names: BTreeMap<PathBuf, usize>,
-    /// Names that are on disk, and what was done to names since, in order.
-    synced_names: BTreeMap<PathBuf, usize>,
-    pending_names: Vec<(PathBuf, Option<usize>)>,
+    /// What was done to names and not synced, in order. What is one entry happens as a whole.
+    journal: Vec<Vec<Named>>,
 }
 
 impl Disk {
     /// Everything below `root`, on disk.
     pub(super) fn of(root: &Path) -> Disk {
-        let mut disk = Disk { root: root.to_owned(), ..Disk::default() };
-        let mut folders = vec![root.to_owned()];
-        while let Some(folder) = folders.pop() {
-            let entries = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
-            folders.extend(entries.filter(|path| path.is_dir()));
-            disk.folders.push(folder);
-        }
-        for path in files_under(root) {
-            disk.names.insert(path.clone(), disk.nodes.len());
-            disk.nodes.push(Node { synced: fs::read(path).unwrap(), pending: Vec::new() });
-        }
-        disk.synced_names.clone_from(&disk.names);
+        let mut disk = Disk { root: root.to_owned(), nodes: Vec::new(), journal: Vec::new() };
+        disk.take_in(root);
         disk
     }
 
-    /// Does what the process did. With `ignores`, syncs of that file are taken for nothing.
+    fn take_in(&mut self, path: &Path) -> usize {
+        let number = self.nodes.len();
+        if !path.is_dir() {
+            self.nodes.push(Node::File { synced: fs::read(path).unwrap(), pending: Vec::new() });
+            return number;
+        }
+        self.nodes.push(Node::Folder { synced: Names::new(), now: Names::new() });
+        let entries = fs::read_dir(path).unwrap().map(|entry| entry.unwrap());
+        let names: Names = entries.map(|entry| (entry.file_name(), self.take_in(&entry.path()))).collect();
+        self.nodes[number] = Node::Folder { synced: names.clone(), now: names };
+        number
+    }
+
+    fn names(&mut self, folder: usize) -> Option<&mut Names> {
+        match self.nodes.get_mut(folder) {
+            Some(Node::Folder { now, .. }) => Some(now),
+            _ => None,
+        }
+    }
+
+    fn find(&mut self, path: &Path) -> Option<usize> {
+        let mut at = 0;
+        let names: Vec<&OsStr> = path.strip_prefix(&self.root).ok()?.iter().collect();
+        for name in names {
+            at = *self.names(at)?.get(name)?;
+        }
+        Some(at)
+    }
+
+    /// The folder that a path is in, and the path's last name.
+    fn place(&mut self, path: &Path) -> Option<(usize, OsString)> {
+        Some((self.find(path.parent()?)?, path.file_name()?.to_owned()))
+    }
+
+    /// Gives names, all at once.
+    fn give(&mut self, entry: Vec<Named>) {
+        for Named { folder, name, node } in entry.iter().cloned() {
+            let names = self.names(folder).unwrap();
+            match node {
+                Some(node) => names.insert(name, node),
+                None => names.remove(&name),
+            };
+        }
+        self.journal.push(entry);
+    }
+
+    fn make(&mut self, path: &Path, node: Node) {
+        if self.find(path).is_none()
+            && let Some((folder, name)) = self.place(path)
+        {
+            self.nodes.push(node);
+            self.give(vec![Named { folder, name, node: Some(self.nodes.len() - 1) }]);
+        }
+    }
+
+    /// Does what the process did. With `ignores`, syncs of that path are taken for nothing.
     pub(super) fn apply(&mut self, op: &Op, ignores: Option<&Path>) {
         match op {
             Op::Write { path, offset, data } => self.change(path, Change::Write(*offset, data.clone())),
             Op::Truncate { path, length } => self.change(path, Change::Truncate(*length)),
             Op::Sync { path } if ignores == Some(path.as_path()) => {}
-            Op::Sync { path } if self.folders.contains(path) => {
-                self.pending_names.retain(|(name, _)| name.parent() != Some(path));
-                let inside = |name: &&PathBuf| name.parent() == Some(path.as_path());
-                self.synced_names.retain(|name, _| !inside(&name));
-                let now = self.names.iter().filter(|(name, _)| inside(name));
-                self.synced_names.extend(now.map(|(name, node)| (name.clone(), *node)));
-            }
-            Op::Sync { path } => {
-                if let Some(node) = self.names.get(path) {
-                    let node = &mut self.nodes[*node];
-                    for change in std::mem::take(&mut node.pending) {
-                        change.apply(&mut node.synced);
-                    }
-                }
-            }
+            Op::Sync { path } => self.sync(path),
             Op::Rename { from, to } => {
-                if let Some(node) = self.names.remove(from) {
-                    self.names.insert(to.clone(), node);
-                    self.pending_names.extend([(from.clone(), None), (to.clone(), Some(node))]);
+                if let (Some(node), Some((old, old_name)), Some((new, new_name))) =
+                    (self.find(from), self.place(from), self.place(to))
+                {
+                    self.give(vec![
+                        Named { folder: old, name: old_name, node: None },
+                        Named { folder: new, name: new_name, node: Some(node) },
+                    ]);
                 }
             }
-            Op::Unlink { path } => {
-                if self.names.remove(path).is_some() {
-                    self.pending_names.push((path.clone(), None));
+            Op::Remove { path } => {
+                if let (Some(_), Some((folder, name))) = (self.find(path), self.place(path)) {
+                    self.give(vec![Named { folder, name, node: None }]);
+                }
+            }
+            Op::MakeFolder { path } => {
+                self.make(path, Node::Folder { synced: Names::new(), now: Names::new() });
+            }
+            Op::Create { path, truncates } => {
+                self.make(path, Node::File { synced: Vec::new(), pending: Vec::new() });
+                if *truncates {
+                    self.change(path, Change::Truncate(0));
                 }
             }
             Op::Said(_) => {}
@@ -166,51 +234,71 @@ impl Disk {
     }
 
     fn change(&mut self, path: &Path, change: Change) {
-        if !path.starts_with(&self.root) {
-            return;
+        if let Some(node) = self.find(path)
+            && let Node::File { pending, .. } = &mut self.nodes[node]
+        {
+            pending.push(change);
         }
-        let node = match self.names.get(path) {
-            Some(node) => *node,
-            None => {
-                self.names.insert(path.to_owned(), self.nodes.len());
-                self.pending_names.push((path.to_owned(), Some(self.nodes.len())));
-                self.nodes.push(Node::default());
-                self.nodes.len() - 1
-            }
-        };
-        self.nodes[node].pending.push(change);
     }
 
-    /// Switches the power off, and writes what is left to a new folder.
-    pub(super) fn lose_power(mut self, chance: &mut Chance, to: &Path) {
-        // A journal keeps the order of names: some of the last ones are lost.
-        let kept = chance.below(self.pending_names.len() + 1);
-        for (name, node) in self.pending_names.drain(..kept) {
+    /// A file's content, or the names in a folder: nothing else comes along.
+    fn sync(&mut self, path: &Path) {
+        let Some(number) = self.find(path) else { return };
+        match &mut self.nodes[number] {
+            Node::File { synced, pending } => pending.drain(..).for_each(|change| change.apply(synced)),
+            Node::Folder { .. } => {
+                let ours = |named: &Named| named.folder == number;
+                let (synced, left) = std::mem::take(&mut self.journal)
+                    .into_iter()
+                    .partition(|entry: &Vec<Named>| entry.iter().all(ours));
+                self.journal = left;
+                self.keep(synced);
+            }
+        }
+    }
+
+    fn keep(&mut self, entries: Vec<Vec<Named>>) {
+        for Named { folder, name, node } in entries.into_iter().flatten() {
+            let Node::Folder { synced, .. } = &mut self.nodes[folder] else { continue };
             match node {
-                Some(node) => self.synced_names.insert(name, node),
-                None => self.synced_names.remove(&name),
+                Some(node) => synced.insert(name, node),
+                None => synced.remove(&name),
             };
         }
-        for folder in self.folders.iter().rev().chain([&self.root]) {
-            let folder = to.join(folder.strip_prefix(&self.root).unwrap());
-            fs::create_dir_all(&folder).unwrap();
-            fs::set_permissions(&folder, Permissions::from_mode(0o700)).unwrap();
-        }
+    }
+
+    /// Switches the power off, and writes what is left to a folder.
+    pub(super) fn lose_power(mut self, chance: &mut Chance, to: &Path) {
+        // A journal keeps the order of names: some of the last ones are lost.
+        let kept = chance.below(self.journal.len() + 1);
+        let kept = self.journal.drain(..kept).collect();
+        self.keep(kept);
         // Usually all of what was not synced is treated alike, as a write-back cache does.
         let mood = chance.below(4);
-        for (name, node) in self.synced_names {
-            let node = &mut self.nodes[node];
-            let mut content = node.synced.clone();
-            for change in node.pending.drain(..) {
-                match if mood == 3 { chance.below(3) } else { mood } {
-                    0 => {}
-                    1 => change.apply(&mut content),
-                    _ => change.tear(chance, &mut content),
+        self.write_out(0, to, chance, mood);
+    }
+
+    fn write_out(&self, node: usize, to: &Path, chance: &mut Chance, mood: usize) {
+        match &self.nodes[node] {
+            Node::Folder { synced, .. } => {
+                fs::create_dir_all(to).unwrap();
+                fs::set_permissions(to, Permissions::from_mode(0o700)).unwrap();
+                for (name, node) in synced {
+                    self.write_out(*node, &to.join(name), chance, mood);
                 }
             }
-            let path = to.join(name.strip_prefix(&self.root).unwrap());
-            fs::write(&path, content).unwrap();
-            fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+            Node::File { synced, pending } => {
+                let mut content = synced.clone();
+                for change in pending.iter().cloned() {
+                    match if mood == 3 { chance.below(3) } else { mood } {
+                        0 => {}
+                        1 => change.apply(&mut content),
+                        _ => change.tear(chance, &mut content),
+                    }
+                }
+                fs::write(to, content).unwrap();
+                fs::set_permissions(to, Permissions::from_mode(0o600)).unwrap();
+            }
         }
     }
 }

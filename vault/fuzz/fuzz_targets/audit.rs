@@ -1,0 +1,6 @@
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(
+    init: orch_vault_fuzz::plant("audit"),
+    |data: &[u8]| orch_vault::fuzzing::audit(data)
+);
