@@ -758,6 +758,26 @@ fn what_is_restored_gets_the_slot_that_is_configured() {
 }
 
 #[test]
+fn a_restoration_that_fails_leaves_no_entry_in_the_keychain() {
+    let (home, custody, _) = with_every_slot();
+    let backup = open(&home, &custody).unwrap().backup(&secret("five or six random words")).unwrap();
+    let (elsewhere, keychain) = (Home::in_memory(), Arc::new(Fake::default()));
+    let mut there = elsewhere.location("default");
+    there.custody = Custody::new(KeyChoice::Keychain).with_keychain(keychain.clone());
+    let restore = || Vault::restore(&there, &backup, &secret("five or six random words"));
+    // A folder where the new store's anchor is written first.
+    let obstacle = elsewhere.store().with_extension("head.unfinished");
+    fs::create_dir_all(&obstacle).unwrap();
+    fs::set_permissions(obstacle.parent().unwrap(), Permissions::from_mode(0o700)).unwrap();
+    assert_eq!(restore().unwrap_err().kind(), ErrorKind::Storage);
+    assert_eq!(keychain.names(), Vec::<String>::new());
+    fs::remove_dir(&obstacle).unwrap();
+    restore().unwrap();
+    assert_eq!(keychain.names().len(), 1);
+    assert!(get(&Vault::open(&there, OpenMode::WriteIfExists).unwrap(), "A").is_some());
+}
+
+#[test]
 fn a_passphrase_that_was_given_opens_where_nobody_is_asked() {
     let home = Home::in_memory();
     let (custody, asked) = saying(Custody::new(KeyChoice::Passphrase), PASSPHRASE);
