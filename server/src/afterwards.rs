@@ -196,7 +196,8 @@ mod tests {
         };
         let hosts: Vec<String> = (0..MOST_PLACES + 10).map(|n| format!("h{n}.example.com")).collect();
         let decisions: Vec<Decision> = hosts.iter().map(|host| decided(Outcome::Allowed, host)).collect();
-        let events = of_run(&RunId::random(), &[planned.clone()], (&decisions, totals(0)), &Spent::new());
+        let events =
+            of_run(&RunId::random(), std::slice::from_ref(&planned), (&decisions, totals(0)), &Spent::new());
         let count = |event: &AuditEvent| match event {
             AuditEvent::UseCounted { host, uses, complete: true, grant, .. } => {
                 assert_eq!(grant.is_some(), host != ELSEWHERE, "{host}");

@@ -89,7 +89,7 @@ fn a_damaged_backup_is_its_own_affair() {
     let before = list();
     let mut cut = whole.clone();
     cut.truncate(6);
-    let mut other = whole.clone();
+    let mut other = whole;
     other[0] ^= 1;
     for (what, bytes) in [("cut off", cut), ("altered", other)] {
         fs::write(&file, bytes).expect("our own file");

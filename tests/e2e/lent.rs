@@ -1,8 +1,9 @@
 //! What the owner of a secret says holds at each use, also for runs and clients that have begun.
 
 use orch_tests::gate::Gate;
+use orch_tests::guests::Agent;
 use orch_tests::needle::{self, Needle};
-use orch_tests::orch::{Outcome, Running};
+use orch_tests::orch::{Orch, Outcome, Running};
 use orch_tests::reply::Reply;
 use orch_tests::server::{Server, request};
 use orch_tests::upstream::Upstream;
@@ -23,6 +24,7 @@ struct Owner {
     stage: Stage,
     server: Server,
     api: Upstream,
+    agent: Agent,
 }
 
 impl Owner {
@@ -31,16 +33,25 @@ impl Owner {
         stage.store("OPENAI_API_KEY", OPENAI_KEY, &[]);
         stage.store("GITHUB_TOKEN", OLD, &["--host", HOST]);
         let server = Server::start(PROGRAM, &stage.home);
-        Self { stage, server, api }
+        Self { stage, server, api, agent: asker() }
     }
 
     /// An agent on the server that asks twice; the first answer waits for the gate.
     fn asks_twice(&self, gate: &Gate) -> Running {
         let first = Reply::json(200, &json!({ "first": "x".repeat(64) })).held(gate);
         self.api.script([first]);
-        let running = start(&self.stage, Mode::Embedded, &["/repos/first", "/repos/second"], &[]).start();
+        let running = self.ask(&["/repos/first", "/repos/second"]).start();
         self.api.wait_for(1);
         running
+    }
+
+    /// A run on the server that sends the token to these paths, one after another.
+    fn ask(&self, paths: &[&str]) -> Orch {
+        let headers = json!([["authorization", "Bearer ${GITHUB_TOKEN}"]]);
+        let ask = |path: &&str| json!({ "url": format!("https://{HOST}{path}"), "headers": headers });
+        let requests: Vec<Value> = paths.iter().map(ask).collect();
+        let input = json!({ "requests": requests }).to_string();
+        self.stage.run_in(Mode::Embedded, self.agent.path(), &input).args(["--allow", HOST])
     }
 
     /// A command of the owner, who finds the server by its socket.
@@ -57,20 +68,13 @@ fn with_host() -> (Stage, Upstream) {
     (stage, api)
 }
 
-/// A run that sends the token to these paths, one after another.
-fn start(stage: &Stage, mode: Mode, paths: &[&str], flags: &[&str]) -> orch_tests::orch::Orch {
+/// An agent that asks for the host, and for the token to be sent there.
+fn asker() -> Agent {
     let fields = json!({
         "egress": [{ "host": HOST }],
         "secrets": [{ "name": "GITHUB_TOKEN", "hosts": [HOST] }],
     });
-    let ask = |path: &&str| json!({ "url": format!("https://{HOST}{path}"), "headers": [["authorization", "Bearer ${GITHUB_TOKEN}"]] });
-    let requests: Vec<Value> = paths.iter().map(ask).collect();
-    let agent = guest("wanderer", &fields);
-    // The folder has to outlive the start.
-    let input = json!({ "requests": requests }).to_string();
-    let orch = stage.run_in(mode, agent.path(), &input).args(["--allow", HOST]).args(flags);
-    std::mem::forget(agent);
-    orch
+    guest("wanderer", &fields)
 }
 
 fn tokens(api: &Upstream) -> Vec<String> {
@@ -159,7 +163,7 @@ fn a_grant_that_is_taken_back_is_refused_to_the_run_that_has_it() {
 
 /// A run whose secret comes from the owner's grant: the workspace granted this content of the agent.
 fn start_granted(owner: &Owner, gate: &Gate) -> Running {
-    let refused = start(&owner.stage, Mode::Embedded, &["/repos/first"], &[]).run().expect(4);
+    let refused = owner.ask(&["/repos/first"]).run().expect(4);
     let details = refused.error()["details"].clone();
     let digest = details["digest"].as_str().expect("a digest");
     let body = json!({ "agent": details["name"], "capabilities": details["wanted"] });
@@ -176,7 +180,6 @@ fn a_client_of_the_gateway_is_cut_and_refused_like_a_run() {
     let body = json!({ "model": "gpt-4o-mini", "messages": [{ "role": "user", "content": "Hello." }] });
     let (address, token) = (owner.server.address(), owner.server.token().to_owned());
     let call = {
-        let token = token.clone();
         let body = body.to_string();
         std::thread::spawn(move || {
             request(address, Some(&token), "POST", "/v1/chat/completions", body.as_bytes())
@@ -198,11 +201,7 @@ fn a_secret_goes_into_the_query_by_the_paths_and_methods_of_its_grant() {
     let (stage, api) = with_host();
     let flags = ["--host", HOST, "--in", "query:key", "--path", "/maps/**", "--method", "GET"];
     stage.store("GITHUB_TOKEN", OLD, &flags);
-    let fields = json!({
-        "egress": [{ "host": HOST }],
-        "secrets": [{ "name": "GITHUB_TOKEN", "hosts": [HOST] }],
-    });
-    let agent = guest("wanderer", &fields);
+    let agent = asker();
     let url = |path: &str| json!({ "url": format!("https://{HOST}{path}?key=${{GITHUB_TOKEN}}") });
     let mut posted = url("/maps/1");
     posted["method"] = json!("POST");

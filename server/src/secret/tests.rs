@@ -283,7 +283,7 @@ fn who_holds_a_secret_is_known_while_it_does() {
     let stage = Stage::new(vec![to("a.example")]);
     assert!(stage.held.holders("default", &name()).is_empty());
     let (one, again, clients) = (stage.secret(&[1]), stage.key(None), stage.client());
-    assert_eq!(stage.held.holders("default", &name()), [stage.run.clone()]);
+    assert_eq!(stage.held.holders("default", &name()), std::slice::from_ref(&stage.run));
     assert!(stage.held.holders("other", &name()).is_empty());
     drop(one);
     assert_eq!(stage.held.holders("default", &name()).len(), 1);
