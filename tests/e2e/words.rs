@@ -238,7 +238,8 @@ fn help_of_secrets_export() {
       <FILE>  The file, which must not exist
 
     Options:
-          --passphrase-file <FILE>  Read the passphrase from a file
+          --passphrase-file <FILE>  Read the passphrase from a file that nobody else can read (0600), or
+                                    from standard input with -
           --passphrase-stdin        Read the passphrase from standard input
           --local                   Use the vault of this machine, even where a server is configured
           --json                    Print the result as one JSON object, and errors as JSON

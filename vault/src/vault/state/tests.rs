@@ -307,7 +307,7 @@ fn the_log_is_read_in_parts_and_no_part_takes_what_is_not_its_own() {
     let put = |sequence, row: Vec<u8>| store.rows.lock().unwrap().insert(audit_key(sequence), row);
     // Moved, altered and gone.
     let (fourth, fifth) = (row(4), row(5));
-    put(4, fifth.clone());
+    put(4, fifth);
     assert!(part(Some(3), 1).is_err());
     let mut altered = fourth.clone();
     *altered.last_mut().unwrap() ^= 1;
