@@ -20,6 +20,8 @@ mod keeper;
 mod keys;
 mod limits;
 mod llm;
+#[doc(hidden)]
+pub mod measured;
 mod outcome;
 mod owner;
 mod permissions;

@@ -156,7 +156,7 @@ impl Trial {
         let of_failures = [".new", ".next", ".old", ".unfinished", ".generating"];
         // A file that replaces nobody's has a random name until it is whole, which the next one does not sweep: where
         // the disk is gone, it cannot be removed.
-        let of_random_name = |path: &str| self.mode == "gone" && path.contains("/.orch-");
+        let of_random_name = |path: &str| self.mode == "gone" && path.ends_with(".new");
         let stays =
             |path: &String| of_failures.iter().any(|end| path.ends_with(end)) && !of_random_name(path);
         match left.into_iter().find(stays) {
