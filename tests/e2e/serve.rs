@@ -50,8 +50,8 @@ fn it_says_where_it_listens_and_tells_its_token_to_nobody_else() {
     assert_eq!((mode(&socket), mode(&data.join("admin-token")), mode(&data)), (0o600, 0o600, 0o700));
     let token = fs::read_to_string(data.join("admin-token")).expect("a token");
 
-    let second = orch(&home).args(["serve", "--json", "--listen", "127.0.0.1:0"]).run().expect(2).silent();
-    assert_eq!(second.error()["code"], "listen_failed", "{second}");
+    let second = orch(&home).args(["serve", "--json", "--listen", "127.0.0.1:0"]).run().expect(7).silent();
+    assert_eq!(second.error()["code"], "vault_locked", "{second}");
 
     running.terminate();
     let outcome = running.finish().expect(0);

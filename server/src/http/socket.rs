@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use tokio::net::{UnixListener, UnixStream};
 
-use crate::failure::Failure;
+use crate::failure::{Failure, Kind};
 
 /// The longest path of a socket, in bytes: `sockaddr_un` has no room for more.
 const LONGEST_PATH: usize = 107;
@@ -69,9 +69,11 @@ fn remove_stale(path: &Path) -> Result<(), Failure> {
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => std::fs::remove_file(path)
             .map_err(|e| Failure::file("listen_failed", "remove the old socket", path, &e)),
         Err(error) => Err(Failure::file("listen_failed", "listen on the socket", path, &error)),
-        Ok(_) => Err(Failure::usage(
-            "listen_failed",
-            format!("another server listens on {} already", path.display()),
+        // It holds the vault, which is why there is one server to a home.
+        Ok(_) => Err(Failure::new(
+            Kind::Vault,
+            "vault_locked",
+            format!("another server holds this home's vault: it listens on {} already", path.display()),
         )
         .hint("stop it, or give this one an ORCH_HOME of its own")),
     }
