@@ -131,7 +131,7 @@ impl Lease {
         let refused = |why: &str| AuthorizeError::NotPermitted(why.to_owned());
         match (self, how) {
             // Where a provider's key may go is the catalog's to say, and the binding's.
-            (Lease::Key(None) | Lease::Client(_), _) if current.grants.is_empty() => Ok(()),
+            (Lease::Key(None) | Lease::Client(_), _) if !current.summary.bound => Ok(()),
             (Lease::Key(None), _) => Err(refused("its owner has bound it to grants since")),
             (Lease::Key(Some(id)), _) => {
                 let grant = current.grants.iter().find(|grant| grant.id() == *id);

@@ -58,7 +58,8 @@ pub struct SecretMeta {
     pub grants: Option<Vec<GrantTerms>>,
     /// The value never goes into a header (a signing key, a PEM file), so line breaks are fine in it.
     pub never_in_header: bool,
-    /// From this moment on [`open_secret`](crate::Vault::open_secret) refuses. Whole seconds are kept.
+    /// From this moment on [`open_secret`](crate::Vault::open_secret) refuses. Whole seconds are kept. `None`: it lives as
+    /// long as the value before did from when it was set, for ever if there was none or that did.
     pub expires: Option<OffsetDateTime>,
     /// `true` refuses values of fewer than 16 bytes, `false` accepts them (`--allow-short`).
     pub scrubbable: bool,
@@ -104,6 +105,9 @@ pub struct SecretSummary {
     pub scrubbable: bool,
     /// Where it may go, and for whom.
     pub grants: Vec<Grant>,
+    /// Whether its owner said by grants for whom it is, since it was set first. Then what is not granted is not allowed,
+    /// even where nothing else would have to be granted (a provider's key at its provider), and even when none is left.
+    pub bound: bool,
     /// How many runs, and clients of the gateway, were let use it.
     pub runs: u64,
     /// When one of them was last let.

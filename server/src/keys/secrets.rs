@@ -123,12 +123,14 @@ pub(super) fn open(
     // Without a manifest the command line is all that is asked for, however much the row would allow.
     let owners: &[OwnerGrant] = if bare { &[] } else { &current.grants };
     let (mut ways, mut ungranted) = (Vec::new(), Vec::new());
-    let place = current.grants.first().map_or(Place::Header(http::header::AUTHORIZATION), |grant| {
-        // Where the owner has it stand in a request; a caller says hosts only.
-        grant.place.clone()
-    });
     for host in narrow(&by_caller, narrowed.as_deref()) {
-        ways.push(Way { target: anything_at(host), place: place.clone(), grant: None });
+        // A caller says hosts only; where in a request it stands there is what the owner said of that host.
+        let there = |grant: &&OwnerGrant| {
+            grant.target.as_ref().is_some_and(|target| target.host.covers(&host) || host.covers(&target.host))
+        };
+        let place = current.grants.iter().find(there).map(|grant| grant.place.clone());
+        let place = place.unwrap_or(Place::Header(http::header::AUTHORIZATION));
+        ways.push(Way { target: anything_at(host), place, grant: None });
     }
     let mut left_out = LeftOut::default();
     for grant in owners {
@@ -207,7 +209,7 @@ impl LeftOut {
 /// # Errors
 /// The owner bound the key to grants, and none of them is for this run.
 pub(super) fn key_grant(current: &Current, manifest: &Manifest) -> Result<Option<GrantId>, Failure> {
-    if current.grants.is_empty() {
+    if !current.summary.bound {
         return Ok(None);
     }
     let mut left_out = LeftOut::default();
@@ -218,6 +220,10 @@ pub(super) fn key_grant(current: &Current, manifest: &Manifest) -> Result<Option
             let LeftOut { agents, spent } = left_out;
             let (code, text) = match spent {
                 Some(why) => ("secret_used_up", format!("what was granted of {name} is used up: {why}")),
+                None if agents.is_empty() => (
+                    "secret_not_granted",
+                    format!("every grant of {name} was taken back, and it is for nobody since"),
+                ),
                 None => (
                     "secret_not_for_agent",
                     format!("{name} is for {}, and not for {}", agents.join(", "), manifest.name),

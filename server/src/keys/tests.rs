@@ -453,3 +453,31 @@ fn a_secret_whose_grants_are_used_up_says_so() {
     let other = Said { manifest: "secrets: [{ name: TOKEN, hosts: [b.example] }]", ..Said::default() };
     assert!(stage.ask(&[], &other).is_ok());
 }
+
+#[test]
+fn a_key_whose_grants_were_all_taken_back_is_for_nobody() {
+    let stage = Stage::new(&[]);
+    let terms = GrantTerms { runs: Some(1), ..GrantTerms::default() };
+    stage.store("OPENAI_API_KEY", KEY, SecretMeta { grants: Some(vec![terms]), ..SecretMeta::default() });
+    let mut vault = Vault::open(&stage.vault, OpenMode::Create).expect("a vault");
+    vault.remove_grant(&"OPENAI_API_KEY".parse().expect("a name"), GrantId::new(1)).expect("taken back");
+    drop(vault);
+    let failure = refused(stage.ask(&["openai"], &Said::default()));
+    assert_eq!((failure.kind(), failure.code()), (Kind::Denied, "secret_not_granted"));
+}
+
+#[test]
+fn a_caller_s_host_gets_the_value_where_its_owner_has_it_stand_there() {
+    let stage = Stage::new(&[]);
+    let place = |place| GrantTerms { place: Some(place), ..GrantTerms::default() };
+    let query = granted(&["maps.example"], &place(ValuePlace::Query("key".to_owned())));
+    let header = granted(&["api.example"], &place(ValuePlace::Header("x-key".to_owned())));
+    let grants = Some([query.grants, header.grants].into_iter().flatten().flatten().collect());
+    stage.store("TOKEN", KEY, SecretMeta { grants, ..SecretMeta::default() });
+    let secrets = &["TOKEN@api.example", "TOKEN@maps.example", "TOKEN@c.example"];
+    let said = Said { bare: true, secrets, ..Said::default() };
+    let keys = stage.ask(&[], &said).expect("keys");
+    let places: Vec<_> = keys.secrets[0].ways.iter().map(|way| way.place.clone()).collect();
+    let header = |name| Place::Header(http::HeaderName::from_static(name));
+    assert_eq!(places, [header("x-key"), Place::Query("key".to_owned()), header("authorization")]);
+}

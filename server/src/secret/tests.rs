@@ -50,7 +50,7 @@ impl Stage {
         };
         let vault = Vault::open(&location, OpenMode::Create).expect("a vault");
         let mut stage = Self { _folder: folder, vault, held: HeldSecrets::default(), run: RunId::random() };
-        stage.set(ONE, Some(grants));
+        stage.set(ONE, Some(grants).filter(|grants| !grants.is_empty()));
         stage
     }
 
@@ -239,6 +239,15 @@ fn a_provider_s_key_that_its_owner_binds_later_is_refused_to_who_has_it_unbound(
     stage.vault.grant(&name(), anybody).expect("granted");
     stage.held.refresh(&stage.vault);
     assert!(called(&clients).is_ok(), "a grant that is for nobody in particular is for clients as well");
+    // Taking back never widens: when no grant is left it is for nobody.
+    for id in [1, 2] {
+        stage.vault.remove_grant(&name(), GrantId::new(id)).expect("taken back");
+    }
+    stage.held.refresh(&stage.vault);
+    assert_eq!(refusal(called(&clients)), "its owner granted it to no client");
+    assert!(called(&stage.key(None)).is_err());
+    stage.vault.grant(&name(), GrantTerms::default()).expect("granted");
+    stage.held.refresh(&stage.vault);
     // Another secret is never used as a key, nor a key as another secret.
     assert_eq!(refusal(called(&stage.secret(&[1]))), "it is no provider's key");
 }

@@ -85,14 +85,18 @@ impl Vault {
                 return Err(VaultError::Conflict { name: name.clone(), expected: *expected, found });
             }
             let fingerprint = state.fingerprint(workspace, value);
+            // As with a rotation: an end that nobody mentions is not one that nobody wants.
+            let life = before.as_ref().filter(|before| !before.removed).and_then(StoredMeta::life);
+            let life = life.map(|life| now.unix_timestamp().saturating_add(life));
             let mut stored = StoredMeta::new(name, value, fingerprint, before, now.unix_timestamp());
             stored.never_in_header = meta.never_in_header;
-            stored.expires = meta.expires.map(OffsetDateTime::unix_timestamp);
+            stored.expires = meta.expires.map(OffsetDateTime::unix_timestamp).or(life);
             let version = Version(stored.version);
             let fingerprint = stored.fingerprint.clone();
             events.push(AuditEvent::Set { secret: name.clone(), version, fingerprint });
             match &meta.grants {
                 Some(grants) => {
+                    stored.bound = true;
                     events.extend(stored.grants.drain(..).map(|grant| grant_removed(name, grant.id)));
                     for terms in grants {
                         let grant = stored.grant(terms.clone());

@@ -40,6 +40,8 @@ pub(super) struct StoredMeta {
     pub(super) never_in_header: bool,
     pub(super) expires: Option<i64>,
     pub(super) grants: Vec<Grant>,
+    /// Its owner said by grants for whom it is: when none is left, it is for nobody.
+    pub(super) bound: bool,
     /// The id of the next grant.
     next_grant: u32,
     runs: u64,
@@ -86,6 +88,7 @@ impl From<StoredMeta1> for StoredMeta {
             never_in_header: old.never_in_header,
             expires: old.expires,
             next_grant: grants.last().map_or(1, |last| last.id.0 + 1),
+            bound: !grants.is_empty(),
             grants,
             runs: 0,
             last_used: None,
@@ -106,6 +109,7 @@ impl StoredMeta {
         let next_grant = before.as_ref().map_or(1, |before| before.next_grant);
         let current = before.filter(|before| !before.removed);
         let created = current.as_ref().map_or(now, |current| current.created);
+        let bound = current.as_ref().is_some_and(|current| current.bound);
         let (runs, last_used) =
             current.as_ref().map_or((0, None), |current| (current.runs, current.last_used));
         StoredMeta {
@@ -121,6 +125,7 @@ impl StoredMeta {
             expires: None,
             grants: current.map(|current| current.grants).unwrap_or_default(),
             next_grant,
+            bound,
             runs,
             last_used,
         }
@@ -130,6 +135,7 @@ impl StoredMeta {
     pub(super) fn grant(&mut self, terms: GrantTerms) -> GrantId {
         let id = GrantId(self.next_grant);
         self.next_grant = self.next_grant.saturating_add(1);
+        self.bound = true;
         self.grants.push(Grant { id, terms, used: GrantUse::default() });
         id
     }
@@ -143,6 +149,7 @@ impl StoredMeta {
             fingerprint: String::new(),
             expires: None,
             grants: Vec::new(),
+            bound: false,
             runs: 0,
             last_used: None,
             ..self
@@ -200,6 +207,7 @@ impl StoredMeta {
             expires: self.expires.map(moment).transpose()?,
             scrubbable: self.scrubbable,
             grants: self.grants,
+            bound: self.bound,
             runs: self.runs,
             last_used: self.last_used.map(moment).transpose()?,
         })

@@ -110,6 +110,10 @@ impl RunDocument {
                 gate::permit_also(&call.caller, Scope::Grants, &format!("`{name}`"))?;
             }
         }
+        if said(&self.secrets) {
+            // It says where a secret may go, which is its owner's to say.
+            gate::permit_also(&call.caller, Scope::Secrets, "`secrets`")?;
+        }
         if self.mounts.as_ref().is_some_and(|mounts| !mounts.is_empty()) && call.peer != Peer::InProcess {
             return Err(Failure::usage(
                 "mount_refused",
