@@ -212,7 +212,9 @@ fn reserve(
     tab: &mut Tab,
 ) -> Result<Prepared, Passed> {
     let known = candidate.known();
-    if session.budget.bounds_cost()
+    // What the owner of the key has left for it bounds the call as the run's own limit does.
+    let owners = candidate.credential.as_ref().and_then(|credential| credential.money_left());
+    if (session.budget.bounds_cost() || owners.is_some())
         && let Some(field) = dearer_than_listed(client)
     {
         return Err(Passed::Unfit(format!("{field}: its price is not known, and the run has a cost limit")));
@@ -228,14 +230,22 @@ fn reserve(
         answers: client.parsed.answers,
         price: candidate.price(),
         cache_writes: asks_for_cache_writes(&client.parsed),
+        owners_micro_usd: owners,
     };
     let reservation = session.budget.reserve(&ask).map_err(|error| match error {
         ReserveError::Limit(hit) => Passed::Limit(hit),
-        ReserveError::UnknownPrice => Passed::Over(error.to_string()),
+        ReserveError::UnknownPrice | ReserveError::Owner => Passed::Over(error.to_string()),
     })?;
+    let held = candidate.credential.as_ref().map(|credential| credential.hold(reservation.micro_usd()));
+    let held = match held {
+        // Others were quicker.
+        Some(None) => return Err(Passed::Over(ReserveError::Owner.to_string())),
+        Some(held) => held,
+        None => None,
+    };
     let mut prepared = prepare(client, candidate, reservation.max_output(), usual, fallback)
         .map_err(|unfit| Passed::Unfit(unfit.0))?;
-    tab.attempt(candidate, reservation, std::mem::take(&mut prepared.dropped));
+    tab.attempt(candidate, (reservation, held), std::mem::take(&mut prepared.dropped));
     Ok(prepared)
 }
 

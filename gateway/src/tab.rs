@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use orch_proxy::Credential;
+use orch_proxy::{Credential, Hold};
 use tokio::time::Instant;
 
 use crate::attempt::Failed;
@@ -25,8 +25,8 @@ pub(crate) struct Tab {
     receipts: Arc<Receipts>,
     receipt: Option<Receipt>,
     started: Instant,
-    /// What the attempt under way, or the last one, was authorised with.
-    credential: Option<Arc<dyn Credential>>,
+    /// What the owner of the attempt's key set aside for it.
+    held: Option<Box<dyn Hold>>,
     /// What was set aside for the attempt under way.
     reservation: Option<Reservation>,
     usage: Option<Usage>,
@@ -57,7 +57,7 @@ impl Tab {
             receipts,
             receipt: Some(receipt),
             started: Instant::now(),
-            credential: None,
+            held: None,
             reservation: None,
             usage: None,
             said: 0,
@@ -65,11 +65,16 @@ impl Tab {
     }
 
     /// An attempt begins.
-    pub(crate) fn attempt(&mut self, candidate: &Candidate, reservation: Reservation, dropped: Vec<Dropped>) {
+    pub(crate) fn attempt(
+        &mut self,
+        candidate: &Candidate,
+        (reservation, held): (Reservation, Option<Box<dyn Hold>>),
+        dropped: Vec<Dropped>,
+    ) {
         self.reservation = Some(reservation);
         self.usage = None;
         self.said = 0;
-        self.credential.clone_from(&candidate.credential);
+        self.held = held;
         let credential = candidate.credential.as_deref().map(reference);
         self.edit(|receipt| {
             receipt.simulated |= credential.as_ref().is_some_and(|c| c.source == "simulated");
@@ -81,7 +86,7 @@ impl Tab {
 
     /// The attempt under way failed before anything was said: providers do not charge for that.
     pub(crate) fn failed(&mut self, candidate: &Candidate, failed: &Failed, took: Duration) {
-        self.reservation = None;
+        (self.reservation, self.held) = (None, None);
         let attempt = Attempt {
             provider: candidate.provider.slug.to_string(),
             model: candidate.model.clone(),
@@ -174,11 +179,12 @@ impl Tab {
                 receipt.input_tokens = usage.input;
                 receipt.output_tokens = usage.output;
                 receipt.cost_micro_usd = cost;
-                if let (Some(credential), Some(cost)) = (&self.credential, cost) {
-                    credential.charge(cost);
+                if let (Some(held), Some(cost)) = (&self.held, cost) {
+                    held.spend(cost);
                 }
             }
         }
+        self.held = None;
         self.receipts.record(receipt.clone());
         Some(receipt)
     }

@@ -38,8 +38,11 @@ pub enum ReserveError {
     #[error(transparent)]
     Limit(LimitHit),
     /// Money is bounded and this model's price is not known.
-    #[error("the run has a cost limit and the price of this model is not known")]
+    #[error("the run, or its key's owner, bounds the cost, and the price of this model is not known")]
     UnknownPrice,
+    /// The key's owner bounds what calls with it cost, and what is left does not pay for this one.
+    #[error("what the key's owner granted for it does not pay for this call any more")]
+    Owner,
 }
 
 /// What was spent so far.
@@ -112,7 +115,8 @@ impl Budget {
     /// # Errors
     /// Nothing is left for even one token of answer, or the cost cannot be known.
     pub fn reserve(self: &Arc<Self>, ask: &Ask) -> Result<Reservation, ReserveError> {
-        if self.max_micro_usd.is_some() && ask.price.is_none() {
+        let bounded = self.max_micro_usd.is_some() || ask.owners_micro_usd.is_some();
+        if bounded && ask.price.is_none() {
             return Err(ReserveError::UnknownPrice);
         }
         let mut state = self.lock();
@@ -137,6 +141,13 @@ impl Budget {
             }
             output = Some(output.map_or(can, |wanted| wanted.min(can)));
         }
+        if let (Some(left), Some(price)) = (ask.owners_micro_usd, &ask.price) {
+            let can = payable_output(left, |output| ask.cost(price, output));
+            if can == 0 {
+                return Err(ReserveError::Owner);
+            }
+            output = Some(output.map_or(can, |wanted| wanted.min(can)));
+        }
         let tokens = ask.input.saturating_add(output.unwrap_or(0).saturating_mul(answers));
         let micro_usd = ask.price.as_ref().map_or(0, |price| ask.cost(price, output.unwrap_or(0)));
         state.reserved_tokens = state.reserved_tokens.saturating_add(tokens);
@@ -150,6 +161,7 @@ impl Budget {
             answers,
             tokens,
             micro_usd,
+            by_owner: ask.owners_micro_usd.is_some(),
         })
     }
 
@@ -191,6 +203,8 @@ pub struct Ask {
     pub price: Option<Price>,
     /// Whether the client asks the provider to write its prompt cache, which costs more than plain input.
     pub cache_writes: bool,
+    /// What the owner of the key lets calls with it cost still; `None` when that is not bounded.
+    pub owners_micro_usd: Option<u64>,
 }
 
 impl Ask {
@@ -211,12 +225,20 @@ pub struct Reservation {
     answers: u64,
     tokens: u64,
     micro_usd: u64,
+    /// Whether the key's owner bounds it.
+    by_owner: bool,
 }
 
 impl Reservation {
-    /// The bound that the budget puts on one answer; `None` when the budget bounds nothing.
+    /// The most that the call can cost.
+    pub fn micro_usd(&self) -> u64 {
+        self.micro_usd
+    }
+
+    /// The bound on one answer; `None` when nothing bounds it.
     pub fn max_output(&self) -> Option<u64> {
-        let bounded = self.budget.max_tokens.is_some() || self.budget.max_micro_usd.is_some();
+        let bounded =
+            self.by_owner || self.budget.max_tokens.is_some() || self.budget.max_micro_usd.is_some();
         self.max_output.filter(|max| bounded && *max < NO_BOUND)
     }
 

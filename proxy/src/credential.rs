@@ -46,15 +46,31 @@ pub trait Credential: Send + Sync {
         how: Use<'_>,
     ) -> Result<Option<Arc<Scrubber>>, AuthorizeError>;
 
-    /// Hears what a call that it was used for cost, in millionths of a US dollar, when that is known: its owner may have
-    /// bounded that.
-    fn charge(&self, cost_micro_usd: u64) {
-        let _ = cost_micro_usd;
+    /// How much a call with it may still cost, in millionths of a US dollar, what is held set aside; `None` when its owner
+    /// bounds no money.
+    fn money_left(&self) -> Option<u64> {
+        None
+    }
+
+    /// Holds so much of its owner's money for a call that is about to be made. `None`: not so much is left any more.
+    fn hold(&self, micro_usd: u64) -> Option<Box<dyn Hold>> {
+        let _ = micro_usd;
+        Some(Box::new(()))
     }
 
     /// Finds the value as it is at this moment, for warnings and for texts that are no answer. Answers are searched with
     /// what [`Credential::authorize`] gave back. `None` when the value is marked as not scrubbable.
     fn scrubber(&self) -> Option<Arc<Scrubber>>;
+}
+
+/// Money that is held for a call. What is held is let go when this is dropped.
+pub trait Hold: Send + Sync {
+    /// Hears what the call cost, in millionths of a US dollar.
+    fn spend(&self, cost_micro_usd: u64);
+}
+
+impl Hold for () {
+    fn spend(&self, _cost_micro_usd: u64) {}
 }
 
 /// How a credential is to be used, and towards whom.

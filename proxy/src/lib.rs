@@ -46,7 +46,7 @@ pub use address::{
 };
 pub use body::{Body, BodyError, empty, full};
 pub use config::{Caps, PoolLimits, ProxyConfig, Timeouts};
-pub use credential::{AuthorizeError, Credential, Placeholder, Use};
+pub use credential::{AuthorizeError, Credential, Hold, Placeholder, Use};
 pub use error::{EgressError, Ended, TimeoutKind};
 pub use grant::{Binding, CapabilityToken, Grant, Grants, LiveGrant};
 pub use ledger::{Decision, Ledger, Maker, Outcome, Totals};

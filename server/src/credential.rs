@@ -5,10 +5,11 @@ use std::sync::Arc;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, header};
 use orch_manifests::{Auth, HostPattern, RunId};
-use orch_proxy::{AuthorizeError, Credential, Scrubber, Use};
-use orch_vault::{GrantId, Secret, Source};
+use orch_proxy::{AuthorizeError, Credential, Hold, Scrubber, Use};
+use orch_vault::{Grant, GrantId, Secret, Source};
 use zeroize::Zeroizing;
 
+use crate::owner::OwnerGrant;
 use crate::secret::{Current, Holder, LiveSecret, Tally};
 
 /// A key or secret that requests can be authorised with. The value never leaves this type but into a request.
@@ -57,6 +58,26 @@ impl HeldCredential {
         Self { id, source: Source::Vault, auth, value: Value::Lent(secret, lease), _holder: holder }
     }
 
+    /// Does something with the grant that pays for calls with this key; none when no grant does.
+    fn paying<T>(&self, act: impl FnOnce(&Arc<LiveSecret>, &Grant, Option<&Arc<Tally>>) -> T) -> Option<T> {
+        let Value::Lent(secret, lease) = &self.value else { return None };
+        let current = secret.current().ok()?;
+        let (grant, tally) = match lease {
+            Lease::Key(id) => (current.grants.iter().find(|grant| Some(grant.id()) == *id)?, None),
+            Lease::Client(tally) => {
+                // The first that has something left, or the first of all, which then says no.
+                let mut open = current.grants.iter().filter(|grant| !grant.is_for_runs());
+                let first = open.clone().next()?;
+                let pays = |grant: &&OwnerGrant| {
+                    secret.check(&grant.grant).is_ok() && secret.left(&grant.grant) != Some(0)
+                };
+                (open.find(pays).unwrap_or(first), Some(tally))
+            }
+            Lease::Secret(..) => return None,
+        };
+        Some(act(secret, &grant.grant, tally))
+    }
+
     fn put(&self, parts: &mut Parts, how: Use<'_>, secret: &Secret) -> Result<(), AuthorizeError> {
         match how {
             Use::Own { .. } => match &self.auth {
@@ -103,17 +124,16 @@ impl Credential for HeldCredential {
         }
     }
 
-    fn charge(&self, cost_micro_usd: u64) {
-        let Value::Lent(secret, lease) = &self.value else { return };
-        match lease {
-            Lease::Key(Some(grant)) => secret.charge(*grant, cost_micro_usd),
-            Lease::Client(tally) => {
-                if let Some(grant) = client_grant(secret) {
-                    secret.charge(grant, cost_micro_usd);
-                    tally.charge(grant, cost_micro_usd);
-                }
-            }
-            Lease::Key(None) | Lease::Secret(..) => {}
+    fn money_left(&self) -> Option<u64> {
+        self.paying(|secret, grant, _| secret.left(grant)).flatten()
+    }
+
+    fn hold(&self, micro_usd: u64) -> Option<Box<dyn Hold>> {
+        let held = self.paying(|secret, grant, tally| secret.hold(grant, micro_usd, tally));
+        match held {
+            Some(held) => held.map(|held| Box::new(held) as Box<dyn Hold>),
+            // Nobody's grant pays: nobody bounds it.
+            None => Some(Box::new(())),
         }
     }
 
@@ -166,13 +186,6 @@ impl Lease {
             (Lease::Secret(..), Use::Own { .. }) => Err(refused("it is no provider's key")),
         }
     }
-}
-
-/// The grant that lets clients use a provider's key, if its owner bound it to grants.
-fn client_grant(secret: &LiveSecret) -> Option<GrantId> {
-    let current = secret.current().ok()?;
-    let open = current.grants.iter().find(|grant| !grant.is_for_runs() && secret.check(&grant.grant).is_ok());
-    open.map(|grant| grant.id())
 }
 
 fn set(parts: &mut Parts, name: HeaderName, prefix: &[u8], secret: &Secret) -> Result<(), AuthorizeError> {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use orch_manifests::RunId;
-use orch_proxy::{AuthorizeError, Scrubber};
+use orch_proxy::{AuthorizeError, Hold, Scrubber};
 use orch_vault::{Grant, GrantId, Secret, SecretName, SecretSummary};
 use time::OffsetDateTime;
 
@@ -46,9 +46,8 @@ pub(crate) struct LiveSecret {
     name: SecretName,
     /// What it is now, or why it is none any more.
     now: RwLock<Result<Arc<Current>, &'static str>>,
-    /// What calls with it cost, by grant, in millionths of a US dollar: what the vault knew when the grant was first
-    /// seen here, and all that came since.
-    spent: Mutex<BTreeMap<GrantId, u64>>,
+    /// What calls with it cost, by grant.
+    money: Mutex<BTreeMap<GrantId, Money>>,
     /// The runs that hold it, each as often as it does.
     holders: Mutex<Vec<RunId>>,
 }
@@ -62,7 +61,7 @@ impl LiveSecret {
         let name = summary.name.clone();
         let current = Current::new(secret, summary)?;
         let now = RwLock::new(Err("it is not open yet"));
-        let live = Self { name, now, spent: Mutex::default(), holders: Mutex::default() };
+        let live = Self { name, now, money: Mutex::default(), holders: Mutex::default() };
         live.become_current(Ok(current));
         Ok(Arc::new(live))
     }
@@ -92,30 +91,86 @@ impl LiveSecret {
     /// Why not.
     pub(crate) fn check(&self, grant: &Grant) -> Result<(), AuthorizeError> {
         let bounded = grant.terms.cost_micro_usd.is_some();
-        let spent = if bounded { self.spent().get(&grant.id).copied().unwrap_or_default() } else { 0 };
+        let spent = if bounded { self.money().get(&grant.id).map_or(0, |money| money.spent) } else { 0 };
         let refused = |why| AuthorizeError::NotPermitted(format!("grant {}: {why}", grant.id));
         grant.live_after(spent, OffsetDateTime::now_utc()).map_err(refused)
     }
 
-    /// Counts what a call with it cost.
-    pub(crate) fn charge(&self, grant: GrantId, cost_micro_usd: u64) {
-        let mut spent = self.spent();
-        let total = spent.entry(grant).or_default();
-        *total = total.saturating_add(cost_micro_usd);
+    /// What a grant has left for calls beside what is held for those under way; `None` when it bounds no money.
+    pub(crate) fn left(&self, grant: &Grant) -> Option<u64> {
+        let most = grant.terms.cost_micro_usd?;
+        let money = self.money().get(&grant.id).copied().unwrap_or_default();
+        Some(most.saturating_sub(money.spent).saturating_sub(money.held))
+    }
+
+    /// Holds money of a grant for a call. `None`: not so much is left.
+    pub(crate) fn hold(
+        self: &Arc<Self>,
+        grant: &Grant,
+        micro_usd: u64,
+        tally: Option<&Arc<Tally>>,
+    ) -> Option<HeldMoney> {
+        let mut money = self.money();
+        let of_grant = money.entry(grant.id).or_default();
+        let after = of_grant.spent.saturating_add(of_grant.held).saturating_add(micro_usd);
+        if grant.terms.cost_micro_usd.is_some_and(|most| after > most) {
+            return None;
+        }
+        of_grant.held = of_grant.held.saturating_add(micro_usd);
+        drop(money);
+        Some(HeldMoney { secret: Arc::clone(self), grant: grant.id, held: micro_usd, tally: tally.cloned() })
     }
 
     fn become_current(&self, now: Result<Arc<Current>, &'static str>) {
         if let Ok(current) = &now {
-            let mut spent = self.spent();
+            let mut money = self.money();
             for grant in &current.summary.grants {
-                spent.entry(grant.id).or_insert(grant.used.cost_micro_usd);
+                let known = Money { spent: grant.used.cost_micro_usd, held: 0 };
+                money.entry(grant.id).or_insert(known);
             }
         }
         *self.now.write().unwrap_or_else(PoisonError::into_inner) = now;
     }
 
-    fn spent(&self) -> MutexGuard<'_, BTreeMap<GrantId, u64>> {
-        self.spent.lock().unwrap_or_else(PoisonError::into_inner)
+    fn money(&self) -> MutexGuard<'_, BTreeMap<GrantId, Money>> {
+        self.money.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Of a grant, in millionths of a US dollar.
+#[derive(Debug, Clone, Copy, Default)]
+struct Money {
+    /// What the vault knew when the grant was first seen here, and all that came since.
+    spent: u64,
+    /// For calls under way.
+    held: u64,
+}
+
+/// Money of a grant that is held for a call, until this is dropped.
+pub(crate) struct HeldMoney {
+    secret: Arc<LiveSecret>,
+    grant: GrantId,
+    held: u64,
+    /// Where clients' calls are counted.
+    tally: Option<Arc<Tally>>,
+}
+
+impl Hold for HeldMoney {
+    fn spend(&self, cost_micro_usd: u64) {
+        if let Some(money) = self.secret.money().get_mut(&self.grant) {
+            money.spent = money.spent.saturating_add(cost_micro_usd);
+        }
+        if let Some(tally) = &self.tally {
+            tally.charge(self.grant, cost_micro_usd);
+        }
+    }
+}
+
+impl Drop for HeldMoney {
+    fn drop(&mut self) {
+        if let Some(money) = self.secret.money().get_mut(&self.grant) {
+            money.held = money.held.saturating_sub(self.held);
+        }
     }
 }
 

@@ -12,7 +12,7 @@ fn price() -> Price {
 }
 
 fn ask(input: u64, max_output: Option<u64>) -> Ask {
-    Ask { input, max_output, answers: 1, price: Some(price()), cache_writes: false }
+    Ask { input, max_output, answers: 1, price: Some(price()), cache_writes: false, owners_micro_usd: None }
 }
 
 fn counted(input: u64, output: u64) -> Usage {
@@ -165,4 +165,19 @@ proptest! {
         prop_assert!(can == 0 || cost(can) <= left);
         prop_assert!(can == NO_BOUND || cost(can + 1) > left);
     }
+}
+
+#[test]
+fn the_owner_of_the_key_bounds_the_call_without_a_limit_of_the_run() {
+    let budget = Budget::new(None, None);
+    let plain = ask(1_000, Some(1_000_000));
+    assert_eq!(budget.reserve(&plain).expect("unbounded").max_output(), None);
+    let needed = plain.cost(&price(), 1);
+    let bounded = |owners_micro_usd| Ask { owners_micro_usd: Some(owners_micro_usd), ..plain };
+    let reserved = budget.reserve(&bounded(2 * needed)).expect("it pays");
+    assert!(reserved.max_output().is_some_and(|output| output < 1_000_000));
+    assert!(reserved.micro_usd() <= 2 * needed);
+    assert_eq!(budget.reserve(&bounded(needed - 1)).unwrap_err(), ReserveError::Owner);
+    let unknown = Ask { price: None, ..bounded(u64::MAX) };
+    assert_eq!(budget.reserve(&unknown).unwrap_err(), ReserveError::UnknownPrice);
 }

@@ -129,7 +129,7 @@ pub(super) fn open(
             grant.target.as_ref().is_some_and(|target| target.host.covers(&host) || host.covers(&target.host))
         };
         let place = current.grants.iter().find(there).map(|grant| grant.place.clone());
-        let place = place.unwrap_or(Place::Header(http::header::AUTHORIZATION));
+        let place = place.or_else(|| only_place(&current)).unwrap_or(AUTHORIZATION);
         ways.push(Way { target: anything_at(host), place, grant: None });
     }
     let mut left_out = LeftOut::default();
@@ -160,6 +160,16 @@ pub(super) fn open(
     let held =
         HeldCredential::lent(secret, Auth::None, Lease::Secret(granted, by_caller), Some(question.run));
     Ok((BoundSecret { name: name.clone(), credential: Arc::new(held), ways }, ungranted))
+}
+
+/// Where a value stands when nothing is said.
+const AUTHORIZATION: Place = Place::Header(http::header::AUTHORIZATION);
+
+/// The one place that all of the owner's grants name.
+fn only_place(current: &Current) -> Option<Place> {
+    let mut places = current.grants.iter().map(|grant| &grant.place);
+    let first = places.next()?;
+    places.all(|place| place == first).then(|| first.clone())
 }
 
 /// The owner's grants that would fit, and do not let this run.

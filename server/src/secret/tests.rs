@@ -252,17 +252,25 @@ fn a_provider_s_key_that_its_owner_binds_later_is_refused_to_who_has_it_unbound(
     assert_eq!(refusal(called(&stage.secret(&[1]))), "it is no provider's key");
 }
 
+/// A call with a credential that cost this much.
+fn spend(held: &HeldCredential, cost: u64) {
+    held.hold(cost).expect("it pays").spend(cost);
+}
+
 #[test]
 fn money_bounds_the_next_call_whoever_spends_it() {
     let bounded = GrantTerms { cost_micro_usd: Some(1_000), ..GrantTerms::default() };
     let mut stage = Stage::new(vec![bounded]);
     let (run, other, clients) = (stage.key(Some(1)), stage.key(Some(1)), stage.client());
-    run.charge(400);
-    clients.charge(599);
+    spend(&run, 400);
+    spend(&clients, 599);
     assert!(called(&other).is_ok());
-    other.charge(1);
+    assert_eq!((other.money_left(), clients.money_left()), (Some(1), Some(1)));
+    assert!(other.hold(2).is_none() && clients.hold(2).is_none());
+    spend(&other, 1);
     for held in [&run, &other, &clients] {
         assert!(refusal(called(held)).contains("calls with it cost that much"));
+        assert_eq!(held.money_left(), Some(0));
     }
     // What is put on record meanwhile is not counted a second time.
     let counted = |grant, cost_micro_usd| AuditEvent::UseCounted {
@@ -288,6 +296,26 @@ fn money_bounds_the_next_call_whoever_spends_it() {
 }
 
 #[test]
+fn calls_at_once_hold_no_more_than_there_is() {
+    let bounded = GrantTerms { cost_micro_usd: Some(1_000), ..GrantTerms::default() };
+    let stage = Stage::new(vec![bounded]);
+    let (run, clients) = (stage.key(Some(1)), stage.client());
+    let held: Vec<_> = std::thread::scope(|scope| {
+        let ask = |held: &HeldCredential| (0..50).filter_map(|_| held.hold(100)).collect::<Vec<_>>();
+        let threads = [&run, &clients, &run, &clients].map(|held| scope.spawn(move || ask(held)));
+        threads.into_iter().flat_map(|thread| thread.join().expect("it ends")).collect()
+    });
+    assert_eq!((held.len(), run.money_left()), (10, Some(0)));
+    held[0].spend(30);
+    drop(held);
+    // What was not spent is there again.
+    assert_eq!((run.money_left(), clients.money_left()), (Some(970), Some(970)));
+    // Who is bound to nothing holds what it likes.
+    let free = Stage::new(Vec::new()).key(None);
+    assert!(free.money_left().is_none() && free.hold(u64::MAX).is_some());
+}
+
+#[test]
 fn who_holds_a_secret_is_known_while_it_does() {
     let stage = Stage::new(vec![to("a.example")]);
     assert!(stage.held.holders("default", &name()).is_empty());
@@ -307,7 +335,7 @@ fn clients_uses_are_told_once() {
     for _ in 0..3 {
         called(&held).expect("authorised");
     }
-    held.charge(5);
+    spend(&held, 5);
     let counted = AuditEvent::UseCounted {
         run: "gateway".to_owned(),
         secret: name(),
