@@ -107,8 +107,8 @@ pub(crate) fn strip_request(headers: &mut HeaderMap) {
     strip(headers, &[&CLAIMS, &REQUEST_ONLY]);
 }
 
-/// A request with a credential in it: the answer must be one that can be searched for the secret. A range could start
-/// in the middle of it, and compression would hide it.
+/// A request with a credential in it, or to an origin that got one before: the answer must be one that can be searched
+/// for the secret. A range could start in the middle of it, and compression would hide it.
 pub(crate) fn make_scrubbable(headers: &mut HeaderMap) {
     headers.remove(header::RANGE);
     headers.remove(header::IF_RANGE);
@@ -128,7 +128,7 @@ pub(crate) fn check_response(parts: &response::Parts, caps: &Caps) -> Result<(),
     Ok(())
 }
 
-/// Whether the response to an injected request can be searched.
+/// Whether a response that may hold a secret can be searched.
 pub(crate) fn check_scrubbable(headers: &HeaderMap) -> Result<(), String> {
     let identity = |coding: &HeaderValue| {
         let coding = coding.as_bytes().trim_ascii();
@@ -137,7 +137,7 @@ pub(crate) fn check_scrubbable(headers: &HeaderMap) -> Result<(), String> {
     if headers.get_all(header::CONTENT_ENCODING).iter().all(identity) {
         Ok(())
     } else {
-        Err("it compressed its answer to a request that carried a secret, although identity was asked for"
+        Err("it compressed an answer that has to be searched for a secret, although identity was asked for"
             .to_owned())
     }
 }

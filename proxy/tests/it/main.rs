@@ -4,6 +4,7 @@
 
 mod bodies;
 mod destinations;
+mod echoes;
 mod frames;
 mod http2;
 mod injection;
