@@ -36,6 +36,10 @@ static CLAIMS: [HeaderName; 13] = [
     HeaderName::from_static("fastly-client-ip"),
 ];
 
+/// Fields that some servers believe more than the request line.
+const OVERRIDES: [&str; 5] =
+    ["x-http-method", "x-http-method-override", "x-method-override", "x-original-url", "x-rewrite-url"];
+
 /// Left over from HTTP/1.1 (an upgrade to HTTP/2; hyper sends bodies without waiting for a 100).
 static REQUEST_ONLY: [HeaderName; 2] = [HeaderName::from_static("http2-settings"), header::EXPECT];
 
@@ -99,6 +103,28 @@ pub(crate) fn announced_length(headers: &HeaderMap) -> Result<Option<u64>, Reaso
     match std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok()) {
         Some(length) => Ok(Some(length)),
         None => conflict("Content-Length is too large a number"),
+    }
+}
+
+/// Refuses what would make servers read another method or path than was judged. For requests that somebody allowed with
+/// certain methods or paths only.
+///
+/// # Errors
+/// The refusal, which names `who` allowed it.
+pub(crate) fn check_overrides(headers: &HeaderMap, who: &str) -> Result<(), Reason> {
+    // Servers that hand fields on as variables (CGI, WSGI) take both for the same.
+    let folded = |byte: u8| if byte == b'_' { b'-' } else { byte };
+    let overrides = |name: &&HeaderName| {
+        OVERRIDES.iter().any(|listed| name.as_str().bytes().map(folded).eq(listed.bytes()))
+    };
+    match headers.keys().find(overrides) {
+        None => Ok(()),
+        Some(name) => {
+            let text = format!(
+                "the field {name} makes servers read another method or path, and {who} allows certain ones only"
+            );
+            Err(Reason::new("override_header_refused", text))
+        }
     }
 }
 

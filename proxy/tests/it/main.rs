@@ -9,6 +9,7 @@ mod frames;
 mod http2;
 mod injection;
 mod multiplexing;
+mod overrides;
 mod permission;
 mod provider;
 mod query;
