@@ -111,9 +111,13 @@ impl Proxy {
     ) -> Result<Response<Body>, EgressError> {
         let grant = Arc::clone(admission.grant());
         let end = End { grant, cut: admission.cut(), total: Instant::now() + self.timeouts.total };
-        let scrubbers = std::mem::take(&mut out.scrubbers);
+        let carried = std::mem::take(&mut out.scrubbers);
         let injected = out.injected;
         let key = Key::new(out.tenancy, out.maker, &out.route);
+        end.grant.received().note(&key, &carried);
+        if !injected && !end.grant.received().by(&key).is_empty() {
+            hygiene::make_scrubbable(&mut out.head.headers);
+        }
         let exchanged = tokio::select! {
             biased;
             () = end.reached() => return Err(ended(end.error())),
@@ -125,9 +129,17 @@ impl Proxy {
             Err(_) if end.is_over() => return Err(ended(end.error())),
             Err(error) => return Err(error),
         };
+        // Asked only now: the answer may tell of a request that went out after this one.
+        let scrubbers = searched(carried, end.grant.received().by(&key));
         let (mut parts, incoming) = response.into_parts();
         hygiene::check_response(&parts, &self.caps)
-            .and_then(|()| if injected { hygiene::check_scrubbable(&parts.headers) } else { Ok(()) })
+            .and_then(|()| {
+                if injected || !scrubbers.is_empty() {
+                    hygiene::check_scrubbable(&parts.headers)
+                } else {
+                    Ok(())
+                }
+            })
             .map_err(|what| EgressError::Protocol { host: key.host.to_string(), what })?;
         hygiene::strip_response(&mut parts.headers);
         if !scrubbers.is_empty() {
@@ -143,6 +155,16 @@ impl Proxy {
         let download = Download::new(incoming, scrubbers, self.timeouts.idle, end, lease);
         Ok(Response::from_parts(parts, download.boxed_unsync()))
     }
+}
+
+/// The request's own scrubbers among those that its origin got, which are bounded.
+fn searched(carried: Vec<Arc<Scrubber>>, mut received: Vec<Arc<Scrubber>>) -> Vec<Arc<Scrubber>> {
+    for own in carried {
+        if !received.iter().any(|other| other.finds_the_same(&own)) {
+            received.push(own);
+        }
+    }
+    received
 }
 
 fn ended(error: BodyError) -> EgressError {

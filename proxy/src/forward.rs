@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use crate::exchange::{Head, Outgoing, settle_length};
 use crate::grant::Admission;
+use crate::policy::{allowed_as_a_whole, covered_as_a_whole};
 use crate::record::Record;
 use crate::target::{RequestTarget, host_field, origin_form};
 use crate::{
@@ -63,6 +64,11 @@ impl Proxy {
         let uri = origin_form(path).map_err(EgressError::Refused)?;
         let mut head = Head { method: parts.method, uri, headers: parts.headers };
         hygiene::strip_request(&mut head.headers);
+        if let Err(reason) = hygiene::check_overrides(&head.headers, "the egress rule")
+            && !allowed_as_a_whole(&grant.rules, &target.asked(&head.method))
+        {
+            return Err(EgressError::Refused(reason));
+        }
         head.headers.insert(header::HOST, host_value);
         let length = settle_length(&mut head, &body, length)?;
 
@@ -108,6 +114,10 @@ impl Proxy {
                 || !place.holds(&head.headers, &head.uri, placeholder)
             {
                 continue;
+            }
+            if !covered_as_a_whole(targets, &asked) {
+                let who = format!("the binding of {}", credential.id());
+                hygiene::check_overrides(&head.headers, &who).map_err(EgressError::Refused)?;
             }
             let how = Use::Swap { asked, place, placeholder };
             match self.authorize(admission, credential, head, body, how).await {

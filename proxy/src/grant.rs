@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use crate::placeholders::Placeholders;
+use crate::received::Received;
 use crate::tenancy::Tenancy;
 use crate::under_way::{Cancel, Cut, UnderWay};
 use crate::{Credential, EgressError, Ended, Ledger, Place, Placeholder, Rule, Target};
@@ -140,6 +141,7 @@ pub struct LiveGrant {
     tenancy: Tenancy,
     under_way: UnderWay,
     next_exchange: AtomicU64,
+    received: Received,
 }
 
 impl LiveGrant {
@@ -164,6 +166,7 @@ impl LiveGrant {
             tenancy,
             under_way: UnderWay::default(),
             next_exchange: AtomicU64::new(0),
+            received: Received::default(),
         }
     }
 
@@ -247,6 +250,11 @@ impl LiveGrant {
     /// Who may share connections with this grant's run.
     pub(crate) fn tenancy(&self) -> Tenancy {
         self.tenancy
+    }
+
+    /// What the origins got so far.
+    pub(crate) fn received(&self) -> &Received {
+        &self.received
     }
 
     pub(crate) fn placeholders(&self) -> &Placeholders {

@@ -36,6 +36,10 @@ static CLAIMS: [HeaderName; 13] = [
     HeaderName::from_static("fastly-client-ip"),
 ];
 
+/// Fields that some servers believe more than the request line.
+const OVERRIDES: [&str; 5] =
+    ["x-http-method", "x-http-method-override", "x-method-override", "x-original-url", "x-rewrite-url"];
+
 /// Left over from HTTP/1.1 (an upgrade to HTTP/2; hyper sends bodies without waiting for a 100).
 static REQUEST_ONLY: [HeaderName; 2] = [HeaderName::from_static("http2-settings"), header::EXPECT];
 
@@ -102,13 +106,35 @@ pub(crate) fn announced_length(headers: &HeaderMap) -> Result<Option<u64>, Reaso
     }
 }
 
+/// Refuses what would make servers read another method or path than was judged. For requests that somebody allowed with
+/// certain methods or paths only.
+///
+/// # Errors
+/// The refusal, which names `who` allowed it.
+pub(crate) fn check_overrides(headers: &HeaderMap, who: &str) -> Result<(), Reason> {
+    // Servers that hand fields on as variables (CGI, WSGI) take both for the same.
+    let folded = |byte: u8| if byte == b'_' { b'-' } else { byte };
+    let overrides = |name: &&HeaderName| {
+        OVERRIDES.iter().any(|listed| name.as_str().bytes().map(folded).eq(listed.bytes()))
+    };
+    match headers.keys().find(overrides) {
+        None => Ok(()),
+        Some(name) => {
+            let text = format!(
+                "the field {name} makes servers read another method or path, and {who} allows certain ones only"
+            );
+            Err(Reason::new("override_header_refused", text))
+        }
+    }
+}
+
 /// Takes out of a request what is not for the upstream.
 pub(crate) fn strip_request(headers: &mut HeaderMap) {
     strip(headers, &[&CLAIMS, &REQUEST_ONLY]);
 }
 
-/// A request with a credential in it: the answer must be one that can be searched for the secret. A range could start
-/// in the middle of it, and compression would hide it.
+/// A request with a credential in it, or to an origin that got one before: the answer must be one that can be searched
+/// for the secret. A range could start in the middle of it, and compression would hide it.
 pub(crate) fn make_scrubbable(headers: &mut HeaderMap) {
     headers.remove(header::RANGE);
     headers.remove(header::IF_RANGE);
@@ -128,7 +154,7 @@ pub(crate) fn check_response(parts: &response::Parts, caps: &Caps) -> Result<(),
     Ok(())
 }
 
-/// Whether the response to an injected request can be searched.
+/// Whether a response that may hold a secret can be searched.
 pub(crate) fn check_scrubbable(headers: &HeaderMap) -> Result<(), String> {
     let identity = |coding: &HeaderValue| {
         let coding = coding.as_bytes().trim_ascii();
@@ -137,7 +163,7 @@ pub(crate) fn check_scrubbable(headers: &HeaderMap) -> Result<(), String> {
     if headers.get_all(header::CONTENT_ENCODING).iter().all(identity) {
         Ok(())
     } else {
-        Err("it compressed its answer to a request that carried a secret, although identity was asked for"
+        Err("it compressed an answer that has to be searched for a secret, although identity was asked for"
             .to_owned())
     }
 }

@@ -30,6 +30,7 @@ mod placeholders;
 mod policy;
 mod pool;
 mod proxy;
+mod received;
 mod record;
 mod resolve;
 mod scrub;

@@ -146,6 +146,20 @@ pub fn decide(rules: &[Rule], asked: &Asked<'_>) -> Verdict {
     Verdict::Deny(explain(nearest, rules, asked))
 }
 
+/// Whether a rule allows `asked` that would allow it with any method and path.
+pub(crate) fn allowed_as_a_whole(rules: &[Rule], asked: &Asked<'_>) -> bool {
+    rules.iter().any(|rule| !narrows(&rule.methods, &rule.paths) && miss(rule, asked).is_none())
+}
+
+/// The same for the targets of a binding.
+pub(crate) fn covered_as_a_whole(targets: &[Target], asked: &Asked<'_>) -> bool {
+    targets.iter().any(|target| !narrows(&target.methods, &target.paths) && target.covers(asked))
+}
+
+fn narrows(methods: &Methods, paths: &[PathGlob]) -> bool {
+    *methods != Methods::Any || !paths.is_empty()
+}
+
 impl Target {
     /// Whether the secret may go with this request.
     #[must_use]

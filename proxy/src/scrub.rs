@@ -85,6 +85,11 @@ impl Scrubber {
         self.clean(text).is_some() || text.windows(self.folded.len()).any(|window| window == &self.folded[..])
     }
 
+    /// Whether it is for the same value.
+    pub(crate) fn finds_the_same(&self, other: &Self) -> bool {
+        self.forms.first().map(|form| &form.text) == other.forms.first().map(|form| &form.text)
+    }
+
     /// Where the first byte is that can begin a form.
     fn beginning(&self, text: &[u8]) -> Option<usize> {
         let begins = |byte: &u8| self.begins[usize::from(*byte)];

@@ -115,7 +115,7 @@ async fn a_header_that_stands_twice_is_refused() {
 async fn only_injected_requests_lose_range_and_compression() {
     let (upstream, proxy) = answering(OK).await;
     let (grant, placeholder) = bound();
-    for injected in [true, false] {
+    for injected in [false, true] {
         let mut request = get("https://api.example.com/v1/x");
         for (name, value) in [("range", "bytes=3-9"), ("if-range", "\"x\""), ("accept-encoding", "gzip, br")]
         {

@@ -4,10 +4,12 @@
 
 mod bodies;
 mod destinations;
+mod echoes;
 mod frames;
 mod http2;
 mod injection;
 mod multiplexing;
+mod overrides;
 mod permission;
 mod provider;
 mod query;
