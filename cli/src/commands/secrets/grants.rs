@@ -109,6 +109,36 @@ fn table(rows: &[Row]) -> Table {
     table
 }
 
+/// What a new grant means, in words.
+fn meaning(grant: &GrantRow) -> String {
+    let mut words = Vec::new();
+    if let Some(host) = &grant.host {
+        let place = grant.place.as_ref().map(|place| format!(", in {place}")).unwrap_or_default();
+        words.push(format!("it may go to {host}{place}"));
+    }
+    if !grant.methods.is_empty() {
+        words.push(format!("with {}", grant.methods.join(", ")));
+    }
+    if !grant.paths.is_empty() {
+        words.push(format!("to {}", grant.paths.join(", ")));
+    }
+    if !grant.agents.is_empty() {
+        words.push(format!("for {}", grant.agents.join(", ")));
+    }
+    match grant.runs {
+        Some(1) => words.push("for 1 run".to_owned()),
+        Some(most) => words.push(format!("for {most} runs")),
+        None => {}
+    }
+    if let Some(most) = grant.max_cost_usd {
+        words.push(format!("for up to {most:.2} USD"));
+    }
+    if let Some(at) = &grant.expires {
+        words.push(format!("until {at}"));
+    }
+    words.join(", ")
+}
+
 /// What of a grant was used, of how much.
 fn used(grant: &GrantRow) -> String {
     let mut text = match grant.runs {
@@ -158,8 +188,7 @@ fn add<'a>(
     }
     let given: Vec<GrantRow> = keeping.typed("POST /v1/secrets/{name}/grants", Value::Array(given))?;
     for grant in given {
-        let host = grant.host.as_ref().map(|host| format!(": it may go to {host}")).unwrap_or_default();
-        printer.note(&format!("grant {} of {name}{host}", grant.id));
+        printer.note(&format!("grant {} of {name}: {}", grant.id, harmless(&meaning(&grant))));
     }
     Ok(())
 }

@@ -60,14 +60,15 @@ pub(super) fn run<'a>(
     args: &ImportArgs,
     printer: Printer,
 ) -> Result<(), Failure> {
-    let text = read(&args.file, printer)?;
+    let from_stdin = args.file == Path::new("-");
+    let file = if from_stdin { "standard input".to_owned() } else { args.file.display().to_string() };
+    let text = if from_stdin { read_all(std::io::stdin().lock(), &file) } else { read(&args.file, printer) }?;
     let lines = dotenv::parse(&text).map_err(|wrong| {
-        let (file, line, column) = (args.file.display(), wrong.line, wrong.column);
+        let (line, column) = (wrong.line, wrong.column);
         Failure::usage("env_file_invalid", format!("{file}, line {line}, column {column}: {}", wrong.why))
             .detail("line", line)
             .detail("column", column)
     })?;
-    let file = args.file.display().to_string();
     if lines.is_empty() {
         return Err(Failure::usage("env_file_invalid", format!("{file} holds nothing to import")));
     }
@@ -107,7 +108,9 @@ pub(super) fn run<'a>(
     for StoredRow { secret, .. } in &secrets {
         warn_about(secret, printer);
     }
-    printer.note(&format!("{file} still holds the values: delete it"));
+    if !from_stdin {
+        printer.note(&format!("{file} still holds the values: delete it"));
+    }
     Ok(())
 }
 
@@ -212,7 +215,7 @@ impl Planned {
     }
 }
 
-/// The whole file, in memory that is cleared again. That others can read it is worth a word.
+/// The whole file. That others can read it is worth a word.
 fn read(path: &Path, printer: Printer) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let unreadable = |e: &std::io::Error| Failure::file("value_unreadable", "read", path, e);
     let file = File::open(path).map_err(|e| unreadable(&e))?;
@@ -221,11 +224,18 @@ fn read(path: &Path, printer: Printer) -> Result<Zeroizing<Vec<u8>>, Failure> {
     if meta.is_file() && meta.permissions().mode() & 0o077 != 0 {
         printer.warn(&format!("others can read {}: its values may be known to them", path.display()));
     }
+    read_all(file, &path.display().to_string())
+}
+
+/// All that there is, in memory that is cleared again.
+fn read_all(from: impl Read, name: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
     // All of it at once: a buffer that grows leaves copies behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(LARGEST as usize + 2));
-    file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(|e| unreadable(&e))?;
+    from.take(LARGEST + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|e| Failure::usage("value_unreadable", format!("cannot read {name}: {e}")))?;
     if bytes.len() as u64 > LARGEST {
-        return Err(Failure::usage("env_file_invalid", format!("{} is larger than 1 MiB", path.display())));
+        return Err(Failure::usage("env_file_invalid", format!("{name} is larger than 1 MiB")));
     }
     Ok(bytes)
 }
