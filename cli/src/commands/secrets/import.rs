@@ -5,6 +5,7 @@ use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use orch_manifests::Catalog;
 use orch_server::Failure;
 use orch_server::secrets::new_secret_name;
 use orch_vault::{Secret, SecretMeta, SecretName, ValueError};
@@ -139,7 +140,7 @@ fn plan(
         let twice = plan.iter().find(|planned| planned.name == name.as_str()).map(|planned| planned.line);
         let what = match (twice, meta.accepts(&value), before) {
             (Some(line), ..) => What::Refuse(format!("line {line} has that name already")),
-            (None, Err(why), _) => What::Refuse(refused(&name, &why)),
+            (None, Err(why), _) => What::Refuse(refused(&name, &why, &here.catalog)),
             (None, Ok(()), Some(_)) if !overwrite => {
                 What::Refuse("the vault holds it already; --overwrite replaces it".to_owned())
             }
@@ -153,10 +154,13 @@ fn plan(
 }
 
 /// Why a value is not taken, and how it could be.
-fn refused(name: &SecretName, why: &ValueError) -> String {
+fn refused(name: &SecretName, why: &ValueError, catalog: &Catalog) -> String {
     let way = match why {
         ValueError::Short(_) => format!("; if it is a secret: orch secrets set {name} --allow-short"),
-        ValueError::LineBreak => format!("; orch secrets set {name} --multiline takes it"),
+        ValueError::LineBreak => match catalog.provider_of_key(name.as_str()) {
+            Some(provider) => format!("; {name} is {}'s key, which goes into a header", provider.name),
+            None => format!("; orch secrets set {name} --multiline takes it"),
+        },
         _ => String::new(),
     };
     format!("{why}{way}")
@@ -238,4 +242,17 @@ fn read_all(from: impl Read, name: &str) -> Result<Zeroizing<Vec<u8>>, Failure> 
         return Err(Failure::usage("env_file_invalid", format!("{name} is larger than 1 MiB")));
     }
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_would_be_taken_is_said_to_be() {
+        let catalog = Catalog::builtin();
+        let why = |name: &str| refused(&name.parse().expect("a name"), &ValueError::LineBreak, &catalog);
+        assert!(why("TOKEN").contains("orch secrets set TOKEN --multiline"));
+        assert!(!why("OPENAI_API_KEY").contains("--multiline"));
+    }
 }
