@@ -5,6 +5,7 @@
 //! quotes, in `'…'` (as they stand) or in `"…"` (with `\n \r \t \\ \" \' \$`), which may go over lines. No variable is
 //! replaced. Values go from the file into a [`Secret`] and nowhere else, and no error repeats anything of the file.
 
+use orch_server::secrets::MOST_IMPORTED;
 use orch_vault::Secret;
 use zeroize::Zeroizing;
 
@@ -32,7 +33,7 @@ pub(super) struct Wrong {
 /// Reads a file.
 ///
 /// # Errors
-/// Where it is not text, or not lines of this kind.
+/// Where it is not text, or not lines of this kind, or where there are more than can be stored at once.
 pub(super) fn parse(bytes: &[u8]) -> Result<Vec<Line>, Wrong> {
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let valid = bytes.get(..error.valid_up_to()).unwrap_or_default();
@@ -42,7 +43,11 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Vec<Line>, Wrong> {
     let mut reader = Reader::new(text, text.strip_prefix('\u{feff}').map_or(0, |_| '\u{feff}'.len_utf8()));
     let mut lines = Vec::new();
     while !reader.rest().is_empty() {
+        let begin = reader.at;
         if let Some(line) = reader.line()? {
+            if lines.len() == MOST_IMPORTED {
+                return Err(reader.wrong_at(begin, "no more than 1000 secrets are stored at once"));
+            }
             lines.push(line);
         }
     }
@@ -337,6 +342,15 @@ mod tests {
         }
         let wrong = parse(b"A=1\nB=\xff").map(|_| ()).expect_err("no text");
         assert_eq!((wrong.line, wrong.column), (2, 3));
+    }
+
+    #[test]
+    fn no_more_than_are_stored_at_once() {
+        assert_eq!(MOST_IMPORTED, 1000, "the error says how many");
+        let most = "A=b\n".repeat(MOST_IMPORTED);
+        assert_eq!(read(&format!("{most}# c\n")).len(), MOST_IMPORTED);
+        let wrong = parse(format!("{most}A=b").as_bytes()).map(|_| ()).expect_err("too many");
+        assert_eq!((wrong.line, wrong.column), (1001, 1));
     }
 
     #[test]
