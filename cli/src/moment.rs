@@ -15,6 +15,10 @@ use time::{Date, OffsetDateTime, Time};
 pub(crate) fn from_now(text: &str) -> Result<OffsetDateTime, Failure> {
     let life: Duration =
         parse_duration(text).map_err(|e| Failure::usage("bad_usage", format!("--expires {text:?}: {e}")))?;
+    if life.is_zero() {
+        return Err(Failure::usage("bad_usage", format!("--expires {text:?} would be over at once"))
+            .hint("--expires 30d, or without --expires it does not end"));
+    }
     OffsetDateTime::now_utc()
         .checked_add(life.try_into().unwrap_or(time::Duration::MAX))
         .ok_or_else(|| Failure::usage("bad_usage", format!("--expires {text:?} is too far away")))
@@ -65,7 +69,7 @@ mod tests {
     fn a_life_is_counted_from_now() {
         let in_a_day = from_now("1d").expect("a life") - OffsetDateTime::now_utc();
         assert!((23..=24).contains(&in_a_day.whole_hours()), "{in_a_day}");
-        for bad in ["", "soon", "30"] {
+        for bad in ["", "soon", "30", "0s"] {
             assert_eq!(from_now(bad).expect_err(bad).code(), "bad_usage");
         }
     }

@@ -21,6 +21,7 @@ mod tests;
 mod uses;
 
 pub use acts::{all, grant, import, one, remove, remove_grant, rotate, set};
+pub use body::MOST_IMPORTED;
 pub(crate) use body::Written;
 pub use listed::{granted, listed};
 pub use terms::{GrantSaid, Terms};

@@ -289,6 +289,8 @@ fn a_file_goes_in_whole_or_not_at_all(place: Place) {
 
     let file = write(&format!("OPENAI_API_KEY=\"{OPENAI_KEY}\"\nTOKEN='{TOKEN}'\n"));
     owner.secrets(["import", &file, "--dry-run"]).run().expect(0).says("nothing was stored");
+    let piped = owner.secrets(["import", "-", "--dry-run"]).stdin(format!("TOKEN='{TOKEN}'\n")).run();
+    assert!(piped.expect(0).stdout().contains("TOKEN"), "from standard input");
     assert_eq!(owner.said(["list"])["secrets"], json!([]), "nothing was stored");
     let done = owner.secrets(["import", &file]).run().expect(0);
     for part in [

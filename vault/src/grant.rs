@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use crate::MetaError;
-use crate::meta::{is_field_name, is_plain};
+use crate::meta::{is_field_name, is_plain, written};
 
 /// The most grants of one secret, and the most entries of each list in one.
 pub(crate) const MOST_ENTRIES: usize = 64;
@@ -118,7 +118,7 @@ pub struct Grant {
 #[non_exhaustive]
 pub enum Spent {
     /// Its time is over.
-    #[error("it expired {0}")]
+    #[error("it expired {}", written(*.0))]
     Expired(OffsetDateTime),
     /// As many runs as it is for have used it.
     #[error("it was for {0} runs, and so many have used it")]
@@ -268,6 +268,9 @@ mod tests {
         assert_eq!(grant(2, 0).live(at(9)), Ok(()));
         assert_eq!(grant(0, 500).live(at(9)), Err(Spent::Money(500)));
         assert_eq!(grant(0, 0).live(at(10)), Err(Spent::Expired(at(10))));
+        let half = at(10) + time::Duration::milliseconds(500);
+        assert_eq!(Spent::Expired(half).to_string(), "it expired 1970-01-01T00:00:10Z");
+        assert!(MetaError::Expired(half).to_string().contains(": 1970-01-01T00:00:10Z is"));
         assert_eq!((grant(0, 120).money_left(), grant(0, 900).money_left()), (Some(380), Some(0)));
         let unbounded = Grant { terms: GrantTerms::default(), ..grant(u64::MAX, u64::MAX) };
         assert_eq!((unbounded.open(at(99)), unbounded.money_left()), (Ok(()), None));

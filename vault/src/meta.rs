@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use crate::grant::{self, MOST_ENTRIES};
 use crate::{Grant, GrantTerms, Secret, SecretName};
@@ -162,7 +163,7 @@ pub enum MetaError {
     #[error("the header's name is not an HTTP field name")]
     Header,
     /// The end of its life is in the past.
-    #[error("it would expire at once: {0} is in the past")]
+    #[error("it would expire at once: {} is in the past", written(*.0))]
     Expired(OffsetDateTime),
     /// A header is named and at the same time the value must never go into one.
     #[error("a header is named for a value that never goes into a header")]
@@ -212,6 +213,11 @@ pub(crate) fn check_meta(meta: &SecretMeta, now: OffsetDateTime) -> Result<(), M
         return Err(MetaError::TooMany { field: "grants", count: grants.len() });
     }
     grants.iter().try_for_each(|terms| grant::check(terms, meta.never_in_header, now))
+}
+
+/// A moment as people read it: RFC 3339, to the second.
+pub(crate) fn written(at: OffsetDateTime) -> String {
+    at.replace_nanosecond(0).unwrap_or(at).format(&Rfc3339).unwrap_or_default()
 }
 
 /// Whether it would not be over at once.

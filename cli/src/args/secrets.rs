@@ -106,10 +106,10 @@ pub(crate) struct GrantFlags {
     #[arg(long, value_name = "ORG/NAME")]
     pub(crate) agent: Vec<String>,
     /// How many runs may use it
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = count_of_runs, allow_negative_numbers = true)]
     pub(crate) runs: Option<u64>,
     /// How much model calls with it may cost together, in US dollars (for keys of providers)
-    #[arg(long, value_name = "USD")]
+    #[arg(long, value_name = "USD", allow_negative_numbers = true)]
     pub(crate) max_cost: Option<String>,
 }
 
@@ -170,7 +170,7 @@ pub(crate) struct RmGrantArgs {
 /// Store everything that a .env file holds, or nothing. No variable in it is replaced: a $ is a $.
 #[derive(Args)]
 pub(crate) struct ImportArgs {
-    /// The file: lines of NAME=VALUE
+    /// The file: lines of NAME=VALUE; - for standard input
     pub(crate) file: PathBuf,
     /// Say what would be stored, and store nothing
     #[arg(long)]
@@ -178,4 +178,8 @@ pub(crate) struct ImportArgs {
     /// Replace values that are there already; what was said about them stays
     #[arg(long)]
     pub(crate) overwrite: bool,
+}
+
+fn count_of_runs(text: &str) -> Result<u64, &'static str> {
+    text.parse().ok().filter(|runs| *runs > 0).ok_or("a whole number from 1 on, such as --runs 10")
 }

@@ -11,7 +11,7 @@ use super::{GrantSaid, Terms, new_secret_name};
 use crate::failure::Failure;
 
 /// The most secrets of one import.
-const MOST: usize = 1000;
+pub const MOST_IMPORTED: usize = 1000;
 
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -98,8 +98,8 @@ pub(super) fn rotation(body: &[u8]) -> Result<Rotation, Failure> {
 /// As [`read`], and names that are none, or stand there twice.
 pub(super) fn import(body: &[u8], catalog: &Catalog) -> Result<(Vec<(SecretName, Secret)>, bool), Failure> {
     let Imported { secrets, overwrite } = read(body, r#"{"secrets": [{"name": "TOKEN", "value": "…"}]}"#)?;
-    if secrets.is_empty() || secrets.len() > MOST {
-        return Err(Failure::usage("body_invalid", format!("`secrets` are 1 to {MOST}")));
+    if secrets.is_empty() || secrets.len() > MOST_IMPORTED {
+        return Err(Failure::usage("body_invalid", format!("`secrets` are 1 to {MOST_IMPORTED}")));
     }
     let mut values: Vec<(SecretName, Secret)> = Vec::with_capacity(secrets.len());
     for Named { name, value } in secrets {

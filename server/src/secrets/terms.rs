@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use crate::failure::Failure;
+use crate::redact;
 
 /// Fields that a value cannot stand in: the connection's own, and those that the proxy writes or takes out.
 static NO_PLACES: [HeaderName; 11] = [
@@ -158,8 +159,21 @@ where
     Ok(parsed.to_string())
 }
 
+/// A host that the proxy lets a secret go to. What may be a value in the wrong place is not repeated.
 fn checked_host(text: &str) -> Result<String, Failure> {
-    parsed::<HostPattern>("host", text)
+    if redact::keys(text).next().is_some() {
+        return Err(wrong("that looks like a key, and a host belongs in its place".to_owned())
+            .hint("--host api.example.com")
+            .hint(
+                "a key that was written on a command line or in a URL is in histories and logs: replace it",
+            ));
+    }
+    let pattern: HostPattern = text.parse().map_err(|e| wrong(format!("the host {text:?}: {e}")))?;
+    if let Some(reason) = pattern.base().local_reason() {
+        let said = if text.contains('.') { format!("the host {text:?}") } else { "the host".to_owned() };
+        return Err(wrong(format!("{said} gets no secret: {reason}")).hint("--host api.example.com"));
+    }
+    Ok(pattern.to_string())
 }
 
 /// Methods are told apart by case (RFC 9110, section 9.1); nobody means another one by `get`.
@@ -267,6 +281,11 @@ mod tests {
             ("TOKEN", r#"{"host":"*.com"}"#, "the host"),
             ("TOKEN", r#"{"host":"10.0.0.1"}"#, "the host"),
             ("TOKEN", r#"{"host":"https://a.example"}"#, "the host"),
+            ("TOKEN", r#"{"host":"localhost"}"#, "are this machine"),
+            ("TOKEN", r#"{"host":"printer.local"}"#, "the local network"),
+            ("TOKEN", r#"{"host":"*.corp.internal"}"#, "are private"),
+            ("TOKEN", r#"{"host":"hunter2"}"#, "the host gets no secret: a name without a dot"),
+            ("TOKEN", r#"{"host":"sk-proj-4eC39HqLyjWDarjtT1zdp7dc"}"#, "looks like a key"),
             ("TOKEN", r#"{"host":"a.example","methods":["G T"]}"#, "is not the name of a method"),
             ("TOKEN", r#"{"host":"a.example","methods":["connect"]}"#, "CONNECT"),
             ("TOKEN", r#"{"host":"a.example","methods":["TRACE"]}"#, "TRACE"),
@@ -287,6 +306,7 @@ mod tests {
             let failure = terms(said).check(&name, &catalog).expect_err(said);
             assert_eq!(failure.code(), "bad_usage", "{said}");
             assert!(failure.message().contains(why), "{said}: {failure}");
+            assert!(!failure.to_string().contains("4eC39"), "{failure}");
         }
         let key: SecretName = "OPENAI_API_KEY".parse().expect("a name");
         let kept = terms(r#"{"agents":["acme/x"],"max_cost_usd":0.5}"#).check(&key, &catalog).expect("terms");

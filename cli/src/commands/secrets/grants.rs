@@ -1,5 +1,6 @@
 //! `orch secrets grants`: where secrets may go, and for whom.
 
+use orch_manifests::MicroUsd;
 use orch_server::Failure;
 use orch_server::secrets::{GrantSaid, grant_id, secret_name};
 use serde_json::{Value, json};
@@ -109,6 +110,36 @@ fn table(rows: &[Row]) -> Table {
     table
 }
 
+/// What a new grant means, in words.
+fn meaning(grant: &GrantRow) -> String {
+    let mut words = Vec::new();
+    if let Some(host) = &grant.host {
+        let place = grant.place.as_ref().map(|place| format!(", in {place}")).unwrap_or_default();
+        words.push(format!("it may go to {host}{place}"));
+    }
+    if !grant.methods.is_empty() {
+        words.push(format!("with {}", grant.methods.join(", ")));
+    }
+    if !grant.paths.is_empty() {
+        words.push(format!("to {}", grant.paths.join(", ")));
+    }
+    if !grant.agents.is_empty() {
+        words.push(format!("for {}", grant.agents.join(", ")));
+    }
+    match grant.runs {
+        Some(1) => words.push("for 1 run".to_owned()),
+        Some(most) => words.push(format!("for {most} runs")),
+        None => {}
+    }
+    if let Some(most) = grant.max_cost_usd {
+        words.push(format!("for up to {} USD", usd(most)));
+    }
+    if let Some(at) = &grant.expires {
+        words.push(format!("until {at}"));
+    }
+    words.join(", ")
+}
+
 /// What of a grant was used, of how much.
 fn used(grant: &GrantRow) -> String {
     let mut text = match grant.runs {
@@ -117,11 +148,17 @@ fn used(grant: &GrantRow) -> String {
         None => format!("{} runs", grant.used.runs),
     };
     match grant.max_cost_usd {
-        Some(most) => text.push_str(&format!(", {:.2} of {most:.2} USD", grant.used.cost_usd)),
-        None if grant.used.cost_usd > 0.0 => text.push_str(&format!(", {:.2} USD", grant.used.cost_usd)),
+        Some(most) => text.push_str(&format!(", {} of {} USD", usd(grant.used.cost_usd), usd(most))),
+        None if grant.used.cost_usd > 0.0 => text.push_str(&format!(", {} USD", usd(grant.used.cost_usd))),
         None => {}
     }
     text
+}
+
+/// Dollars as everything here writes them: with two to six decimals.
+fn usd(dollars: f64) -> String {
+    let exact = dollars.to_string().parse::<MicroUsd>();
+    exact.map_or_else(|_| format!("{dollars:.6}"), |exact| exact.to_string())
 }
 
 fn until(grant: &GrantRow) -> String {
@@ -158,8 +195,7 @@ fn add<'a>(
     }
     let given: Vec<GrantRow> = keeping.typed("POST /v1/secrets/{name}/grants", Value::Array(given))?;
     for grant in given {
-        let host = grant.host.as_ref().map(|host| format!(": it may go to {host}")).unwrap_or_default();
-        printer.note(&format!("grant {} of {name}{host}", grant.id));
+        printer.note(&format!("grant {} of {name}: {}", grant.id, harmless(&meaning(&grant))));
     }
     Ok(())
 }
@@ -187,6 +223,30 @@ fn rm<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn small_money_is_not_nothing() {
+        for (dollars, text) in
+            [(0.0, "0.00"), (0.5, "0.50"), (0.000_001, "0.000001"), (0.001, "0.001"), (12.0, "12.00")]
+        {
+            assert_eq!(usd(dollars), text);
+        }
+    }
+
+    #[test]
+    fn a_new_grant_says_what_it_means() {
+        let grant = |text: &str| serde_json::from_str::<GrantRow>(text).expect("a grant");
+        let key = grant(
+            r#"{"id":1,"host":null,"methods":[],"paths":[],"place":null,"agents":["acme/x"],"runs":1,
+                "max_cost_usd":0.001,"expires":"2090-01-31T12:00:00Z","used":{"runs":0,"cost_usd":0.0},"spent":null}"#,
+        );
+        assert_eq!(meaning(&key), "for acme/x, for 1 run, for up to 0.001 USD, until 2090-01-31T12:00:00Z");
+        let token = grant(
+            r#"{"id":2,"host":"a.example","methods":["GET"],"paths":["/v1/**"],"place":{"query":"key"},"agents":[],
+                "runs":null,"max_cost_usd":null,"expires":null,"used":{"runs":0,"cost_usd":0.0},"spent":null}"#,
+        );
+        assert_eq!(meaning(&token), "it may go to a.example, in query:key, with GET, to /v1/**");
+    }
     use crate::commands::secrets::row::Used;
     use orch_vault::ValuePlace;
 

@@ -5,6 +5,7 @@ use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use orch_manifests::Catalog;
 use orch_server::Failure;
 use orch_server::secrets::new_secret_name;
 use orch_vault::{Secret, SecretMeta, SecretName, ValueError};
@@ -60,14 +61,15 @@ pub(super) fn run<'a>(
     args: &ImportArgs,
     printer: Printer,
 ) -> Result<(), Failure> {
-    let text = read(&args.file, printer)?;
+    let from_stdin = args.file == Path::new("-");
+    let file = if from_stdin { "standard input".to_owned() } else { args.file.display().to_string() };
+    let text = if from_stdin { read_all(std::io::stdin().lock(), &file) } else { read(&args.file, printer) }?;
     let lines = dotenv::parse(&text).map_err(|wrong| {
-        let (file, line, column) = (args.file.display(), wrong.line, wrong.column);
+        let (line, column) = (wrong.line, wrong.column);
         Failure::usage("env_file_invalid", format!("{file}, line {line}, column {column}: {}", wrong.why))
             .detail("line", line)
             .detail("column", column)
     })?;
-    let file = args.file.display().to_string();
     if lines.is_empty() {
         return Err(Failure::usage("env_file_invalid", format!("{file} holds nothing to import")));
     }
@@ -107,7 +109,9 @@ pub(super) fn run<'a>(
     for StoredRow { secret, .. } in &secrets {
         warn_about(secret, printer);
     }
-    printer.note(&format!("{file} still holds the values: delete it"));
+    if !from_stdin {
+        printer.note(&format!("{file} still holds the values: delete it"));
+    }
     Ok(())
 }
 
@@ -136,7 +140,7 @@ fn plan(
         let twice = plan.iter().find(|planned| planned.name == name.as_str()).map(|planned| planned.line);
         let what = match (twice, meta.accepts(&value), before) {
             (Some(line), ..) => What::Refuse(format!("line {line} has that name already")),
-            (None, Err(why), _) => What::Refuse(refused(&name, &why)),
+            (None, Err(why), _) => What::Refuse(refused(&name, &why, &here.catalog)),
             (None, Ok(()), Some(_)) if !overwrite => {
                 What::Refuse("the vault holds it already; --overwrite replaces it".to_owned())
             }
@@ -150,10 +154,13 @@ fn plan(
 }
 
 /// Why a value is not taken, and how it could be.
-fn refused(name: &SecretName, why: &ValueError) -> String {
+fn refused(name: &SecretName, why: &ValueError, catalog: &Catalog) -> String {
     let way = match why {
         ValueError::Short(_) => format!("; if it is a secret: orch secrets set {name} --allow-short"),
-        ValueError::LineBreak => format!("; orch secrets set {name} --multiline takes it"),
+        ValueError::LineBreak => match catalog.provider_of_key(name.as_str()) {
+            Some(provider) => format!("; {name} is {}'s key, which goes into a header", provider.name),
+            None => format!("; orch secrets set {name} --multiline takes it"),
+        },
         _ => String::new(),
     };
     format!("{why}{way}")
@@ -212,7 +219,7 @@ impl Planned {
     }
 }
 
-/// The whole file, in memory that is cleared again. That others can read it is worth a word.
+/// The whole file. That others can read it is worth a word.
 fn read(path: &Path, printer: Printer) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let unreadable = |e: &std::io::Error| Failure::file("value_unreadable", "read", path, e);
     let file = File::open(path).map_err(|e| unreadable(&e))?;
@@ -221,11 +228,31 @@ fn read(path: &Path, printer: Printer) -> Result<Zeroizing<Vec<u8>>, Failure> {
     if meta.is_file() && meta.permissions().mode() & 0o077 != 0 {
         printer.warn(&format!("others can read {}: its values may be known to them", path.display()));
     }
+    read_all(file, &path.display().to_string())
+}
+
+/// All that there is, in memory that is cleared again.
+fn read_all(from: impl Read, name: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
     // All of it at once: a buffer that grows leaves copies behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(LARGEST as usize + 2));
-    file.take(LARGEST + 1).read_to_end(&mut bytes).map_err(|e| unreadable(&e))?;
+    from.take(LARGEST + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|e| Failure::usage("value_unreadable", format!("cannot read {name}: {e}")))?;
     if bytes.len() as u64 > LARGEST {
-        return Err(Failure::usage("env_file_invalid", format!("{} is larger than 1 MiB", path.display())));
+        return Err(Failure::usage("env_file_invalid", format!("{name} is larger than 1 MiB")));
     }
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_would_be_taken_is_said_to_be() {
+        let catalog = Catalog::builtin();
+        let why = |name: &str| refused(&name.parse().expect("a name"), &ValueError::LineBreak, &catalog);
+        assert!(why("TOKEN").contains("orch secrets set TOKEN --multiline"));
+        assert!(!why("OPENAI_API_KEY").contains("--multiline"));
+    }
 }

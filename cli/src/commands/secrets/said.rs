@@ -85,6 +85,10 @@ pub(super) fn grants(flags: &GrantFlags) -> Result<Option<Vec<GrantSaid>>, Failu
 fn parse_place(text: &str) -> Result<ValuePlace, Failure> {
     match text.split_once(':') {
         Some(("header", name)) => Ok(ValuePlace::Header(name.to_owned())),
+        Some(("query", name)) if name.contains(|c: char| c.is_whitespace() || c.is_control()) => {
+            Err(Failure::usage("bad_usage", format!("--in {text:?}: a parameter's name has no white space"))
+                .hint("--in query:api_key"))
+        }
         Some(("query", name)) => Ok(ValuePlace::Query(name.to_owned())),
         _ => Err(Failure::usage("bad_usage", format!("--in {text:?} is neither header:NAME nor query:NAME"))
             .hint("--in header:x-api-key")),
@@ -92,7 +96,7 @@ fn parse_place(text: &str) -> Result<ValuePlace, Failure> {
 }
 
 fn parse_money(text: &str) -> Result<MicroUsd, Failure> {
-    text.parse().map_err(|e| Failure::usage("bad_usage", format!("--max-cost: {e}")))
+    text.parse().map_err(|e| Failure::usage("bad_usage", format!("--max-cost: {e}")).hint("--max-cost 5.00"))
 }
 
 #[cfg(test)]
@@ -118,7 +122,7 @@ mod tests {
             ValuePlace::Header("X-Api-Key".into())
         );
         assert_eq!(parse_place("query:key").expect("a query"), ValuePlace::Query("key".into()));
-        for bad in ["", "authorization", "body:x", "Header:x"] {
+        for bad in ["", "authorization", "body:x", "Header:x", "query:a b", "query:a\t"] {
             assert_eq!(parse_place(bad).expect_err(bad).code(), "bad_usage");
         }
     }

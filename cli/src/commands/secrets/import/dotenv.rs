@@ -5,8 +5,12 @@
 //! quotes, in `'…'` (as they stand) or in `"…"` (with `\n \r \t \\ \" \' \$`), which may go over lines. No variable is
 //! replaced. Values go from the file into a [`Secret`] and nowhere else, and no error repeats anything of the file.
 
+use orch_server::secrets::MOST_IMPORTED;
 use orch_vault::Secret;
 use zeroize::Zeroizing;
+
+const UNCLOSED: &str = "this quote is not closed";
+const UNKNOWN_ESCAPE: &str = "this escape is not known: write \\\\ for a backslash, or use single quotes";
 
 /// A name, and its value.
 pub(super) struct Line {
@@ -29,7 +33,7 @@ pub(super) struct Wrong {
 /// Reads a file.
 ///
 /// # Errors
-/// Where it is not text, or not lines of this kind.
+/// Where it is not text, or not lines of this kind, or where there are more than can be stored at once.
 pub(super) fn parse(bytes: &[u8]) -> Result<Vec<Line>, Wrong> {
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let valid = bytes.get(..error.valid_up_to()).unwrap_or_default();
@@ -39,7 +43,11 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Vec<Line>, Wrong> {
     let mut reader = Reader::new(text, text.strip_prefix('\u{feff}').map_or(0, |_| '\u{feff}'.len_utf8()));
     let mut lines = Vec::new();
     while !reader.rest().is_empty() {
+        let begin = reader.at;
         if let Some(line) = reader.line()? {
+            if lines.len() == MOST_IMPORTED {
+                return Err(reader.wrong_at(begin, "no more than 1000 secrets are stored at once"));
+            }
             lines.push(line);
         }
     }
@@ -50,11 +58,13 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Vec<Line>, Wrong> {
 struct Reader<'t> {
     text: &'t str,
     at: usize,
+    /// A place before, and the number of its line: lines are counted once.
+    counted: (usize, usize),
 }
 
 impl<'t> Reader<'t> {
     fn new(text: &'t str, at: usize) -> Self {
-        Self { text, at }
+        Self { text, at, counted: (0, 1) }
     }
 
     fn rest(&self) -> &'t str {
@@ -73,15 +83,24 @@ impl<'t> Reader<'t> {
 
     /// What is wrong where the reader stands.
     fn wrong(&self, why: &'static str) -> Wrong {
-        let before = self.text.get(..self.at).unwrap_or_default();
+        self.wrong_at(self.at, why)
+    }
+
+    /// What is wrong at a place. It counts from the beginning: there is one of it in a file.
+    fn wrong_at(&self, at: usize, why: &'static str) -> Wrong {
+        let before = self.text.get(..at).unwrap_or_default();
         let start = before.rfind('\n').map_or(0, |at| at + 1);
         let column =
             before.get(start..).unwrap_or_default().trim_start_matches('\u{feff}').chars().count() + 1;
-        Wrong { line: self.number(), column, why }
+        Wrong { line: line_breaks(before) + 1, column, why }
     }
 
-    fn number(&self) -> usize {
-        self.text.get(..self.at).unwrap_or_default().matches('\n').count() + 1
+    /// The number of the line where the reader stands.
+    fn number(&mut self) -> usize {
+        let (from, number) = self.counted;
+        let number = number + line_breaks(self.text.get(from..self.at).unwrap_or_default());
+        self.counted = (self.at, number);
+        number
     }
 
     fn skip_blanks(&mut self) {
@@ -143,10 +162,11 @@ impl<'t> Reader<'t> {
 
     /// `'…'`: as it stands.
     fn single(&mut self) -> Result<Secret, Wrong> {
-        let unclosed = self.wrong("this quote is not closed");
+        let begin = self.at;
         self.next();
         let rest = self.rest();
-        let value = rest.find('\'').and_then(|end| rest.get(..end)).ok_or(unclosed)?;
+        let value = rest.find('\'').and_then(|end| rest.get(..end));
+        let value = value.ok_or_else(|| self.wrong_at(begin, UNCLOSED))?;
         self.at += value.len() + 1;
         self.closed()?;
         Ok(secret(value))
@@ -154,23 +174,22 @@ impl<'t> Reader<'t> {
 
     /// `"…"`: with escapes.
     fn double(&mut self) -> Result<(Secret, bool), Wrong> {
-        let unclosed = self.wrong("this quote is not closed");
+        let begin = self.at;
         self.next();
-        // It only gets shorter: the buffer does not grow, and leaves no copies.
-        let mut value = Zeroizing::new(String::with_capacity(self.rest().len()));
+        // It only gets shorter than what stands there: the buffer does not grow, and leaves no copies.
+        let mut value = Zeroizing::new(String::with_capacity(quoted_length(self.rest())));
         let mut dollar = false;
         loop {
-            let here =
-                self.wrong("this escape is not known: write \\\\ for a backslash, or use single quotes");
+            let here = self.at;
             match self.next() {
-                None => return Err(unclosed),
+                None => return Err(self.wrong_at(begin, UNCLOSED)),
                 Some('"') => break,
                 Some('\\') => value.push(match self.next() {
                     Some('n') => '\n',
                     Some('r') => '\r',
                     Some('t') => '\t',
                     Some(c @ ('\\' | '"' | '\'' | '$')) => c,
-                    _ => return Err(here),
+                    _ => return Err(self.wrong_at(here, UNKNOWN_ESCAPE)),
                 }),
                 // The lines of a file from Windows are lines.
                 Some('\r') if self.peek() == Some('\n') => {}
@@ -212,6 +231,21 @@ impl<'t> Reader<'t> {
         self.at += (line.len() + 1).min(rest.len());
         Ok((secret(content), content.contains('$')))
     }
+}
+
+fn line_breaks(text: &str) -> usize {
+    text.bytes().filter(|byte| *byte == b'\n').count()
+}
+
+/// How many bytes stand before the quote that ends a value in double quotes.
+fn quoted_length(text: &str) -> usize {
+    let mut escaped = false;
+    let ends = |byte: u8| {
+        let ends = byte == b'"' && !escaped;
+        escaped = byte == b'\\' && !escaped;
+        ends
+    };
+    text.bytes().position(ends).unwrap_or(text.len())
 }
 
 fn secret(text: &str) -> Secret {
@@ -308,6 +342,38 @@ mod tests {
         }
         let wrong = parse(b"A=1\nB=\xff").map(|_| ()).expect_err("no text");
         assert_eq!((wrong.line, wrong.column), (2, 3));
+    }
+
+    #[test]
+    fn no_more_than_are_stored_at_once() {
+        assert_eq!(MOST_IMPORTED, 1000, "the error says how many");
+        let most = "A=b\n".repeat(MOST_IMPORTED);
+        assert_eq!(read(&format!("{most}# c\n")).len(), MOST_IMPORTED);
+        let wrong = parse(format!("{most}A=b").as_bytes()).map(|_| ()).expect_err("too many");
+        assert_eq!((wrong.line, wrong.column), (1001, 1));
+    }
+
+    #[test]
+    fn as_much_as_is_read_of_a_file() {
+        let (most, long) = (1024 * 1024, "b".repeat(2048));
+        let lines = [
+            "\n".to_owned(),
+            "# a comment\n".to_owned(),
+            format!("A={long}\n"),
+            format!("A='{long}'\n"),
+            format!("A=\"{long}\n{long}\\n\" # c\n"),
+        ];
+        for unit in lines {
+            let count = most / unit.len();
+            let lines = parse(unit.repeat(count).as_bytes()).map_err(|wrong| wrong.why).expect("lines");
+            let last = lines.last().map(|line| line.number);
+            let expected = (count - 1) * line_breaks(&unit) + 1;
+            assert_eq!(last, unit.starts_with('A').then_some(expected));
+        }
+        for quote in ["'", "\""] {
+            let value = "b\n".repeat(most / 2 - 2);
+            assert_eq!(read(&format!("A={quote}{value}{quote}"))[0].2.len(), value.len());
+        }
     }
 
     proptest! {
