@@ -38,7 +38,8 @@ pub trait Credential: Send + Sync {
     /// # Errors
     /// [`AuthorizeError::NotThere`] when `how` is a swap and the placeholder does not stand in a shape that is
     /// swapped: the request then travels with the placeholder as it is. Any other error refuses the request;
-    /// [`AuthorizeError::NotPermitted`] as policy does, with a reason that the guest can read.
+    /// [`AuthorizeError::NotPermitted`], and for a swap [`AuthorizeError::Repeated`] and [`AuthorizeError::BadValue`], as
+    /// policy does, with a reason that the guest can read.
     fn authorize(
         &self,
         parts: &mut Parts,

@@ -68,7 +68,8 @@ pub enum EgressError {
         /// What the grant allows.
         limit: u64,
     },
-    /// A credential could not be put in. One that may not be used is [`EgressError::Refused`].
+    /// A credential could not be put in. One that may not be used, or not in a guest's request as it
+    /// is, is [`EgressError::Refused`].
     #[error("credential {credential}: {cause}")]
     Authorize {
         /// The credential's name.

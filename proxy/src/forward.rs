@@ -168,7 +168,7 @@ impl Proxy {
         (head.method, head.uri, head.headers) = restored(parts, head);
         let scrubber = result.map_err(|cause| {
             admission.put_down();
-            not_authorized(credential.id(), cause)
+            not_authorized(credential.id(), cause, matches!(how, Use::Swap { .. }))
         })?;
         if !settled {
             let text = format!("credential {} changed the request's framing", credential.id());
@@ -178,12 +178,17 @@ impl Proxy {
     }
 }
 
-/// What may not be used is refused like all else that nobody allowed; the rest are failures.
-fn not_authorized(credential: &str, cause: AuthorizeError) -> EgressError {
+/// What may not be used is refused like all else that nobody allowed, and so is a guest's request that leaves no place
+/// for the value; the rest are failures.
+fn not_authorized(credential: &str, cause: AuthorizeError, by_guest: bool) -> EgressError {
     match cause {
         AuthorizeError::NotPermitted(why) => {
             let text = format!("{credential} may not be used: {why}");
             EgressError::Refused(Reason::new("credential_not_permitted", text))
+        }
+        AuthorizeError::Repeated | AuthorizeError::BadValue if by_guest => {
+            let text = format!("{credential} cannot be put into this request: {cause}");
+            EgressError::Refused(Reason::new("credential_not_usable", text))
         }
         cause => EgressError::Authorize { credential: credential.to_owned(), cause },
     }

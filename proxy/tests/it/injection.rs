@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::Method;
-use orch_proxy::{LiveGrant, Methods, Placeholder, SCRUBBED, full};
+use orch_proxy::{LiveGrant, Methods, Outcome, Place, Placeholder, SCRUBBED, full};
 
 use crate::support::*;
 
@@ -107,7 +107,31 @@ async fn a_header_that_stands_twice_is_refused() {
     let (grant, placeholder) = bound();
     let once = with(get("https://api.example.com/v1/x"), "authorization", &format!("Bearer {placeholder}"));
     let twice = with(once, "authorization", "Bearer other");
-    assert_eq!(code(proxy.forward(&grant, twice).await), "credential_failed");
+    assert_eq!(code(proxy.forward(&grant, twice).await), "credential_not_usable");
+    assert_eq!(upstream.accepted(), 0);
+}
+
+#[tokio::test]
+async fn a_swap_that_cannot_be_done_is_refused_and_on_record() {
+    const BAD: &str = "a value of\ntwo lines";
+    let (upstream, proxy) = answering(OK).await;
+    for (value, twice) in [(SECRET, true), (BAD, false)] {
+        let binding = bind_in(Place::Header("x-api-key".parse().unwrap()), Arc::new(Held(value)));
+        let mut asked = with(get("https://api.example.com/"), "x-api-key", binding.placeholder.as_str());
+        if twice {
+            asked = with(asked, "x-api-key", "other");
+        }
+        let mut grant = grant(vec![rule("https://api.example.com")]);
+        grant.bindings = vec![binding];
+        let grant = live(grant);
+        let error = proxy.forward(&grant, asked).await.unwrap_err();
+        assert!(error.is_refusal());
+        assert_eq!(error.code(), "credential_not_usable");
+        assert!(error.to_string().starts_with("TEST_KEY cannot be put into this request: the "), "{error}");
+        let decision = grant.ledger().decisions().pop().unwrap();
+        assert_eq!((decision.verdict, decision.injected.len()), (Outcome::Denied, 0));
+        assert_eq!(decision.reason.unwrap().code, "credential_not_usable");
+    }
     assert_eq!(upstream.accepted(), 0);
 }
 

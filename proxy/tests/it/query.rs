@@ -117,7 +117,7 @@ async fn a_parameter_that_stands_twice_is_refused() {
         let query = query.replace("PH", placeholder.as_str());
         let error =
             proxy.forward(&grant, get(&format!("https://api.example.com/v1/x?{query}"))).await.unwrap_err();
-        assert_eq!(error.code(), "credential_failed", "{query}");
+        assert_eq!(error.code(), "credential_not_usable", "{query}");
         assert!(error.to_string().contains("more than once"), "{error}");
         assert!(!format!("{error} {error:?}").contains(placeholder.as_str()), "{error:?}");
     }
