@@ -48,6 +48,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "backup", try_bytes: backup, seeds: || vec![crate::backup::fuzzing::file_seed()] },
     Target { name: "backup_content", try_bytes: backup_content, seeds: backup_seeds },
     Target { name: "meta", try_bytes: meta, seeds: crate::vault::fuzzing::meta_seeds },
+    Target { name: "last_batch", try_bytes: last_batch, seeds: || vec![crate::store::last::seed()] },
     Target { name: "value", try_bytes: value, seeds: || vec![crate::vault::fuzzing::value_seed()] },
 ];
 
@@ -207,6 +208,11 @@ pub fn meta(data: &[u8]) {
 /// A secret's value.
 pub fn value(data: &[u8]) {
     crate::vault::fuzzing::value(data);
+}
+
+/// The store's last batch.
+pub fn last_batch(data: &[u8]) {
+    crate::store::last::try_bytes(data);
 }
 
 fn ring_key() -> Key {

@@ -5,6 +5,8 @@ use crate::VaultError;
 mod sled_store;
 
 pub(crate) use sled_store::SledStore;
+#[cfg(any(test, fuzzing))]
+pub(crate) use sled_store::last;
 
 /// The largest row. A value of 64 KiB with its padding and its sealing fits.
 pub(crate) const LARGEST_ROW: usize = 68 * 1024;

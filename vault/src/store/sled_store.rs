@@ -1,7 +1,7 @@
 //! [`Store`] on sled 0.34.
 //!
 //! sled's `flush` hands its writes to the kernel and does not wait for the disk, so a commit ends with our
-//! own `fsync` of sled's one log file. What sled would put elsewhere, large pages in files under `blobs`
+//! own `fsync` of sled's one log file. It is one entry first, and its rows after that (`last.rs`). What sled would put elsewhere, large pages in files under `blobs`
 //! that nobody syncs, is kept from happening: a row is cut into *pieces* of 4 KiB at most, and a leaf of
 //! sled's tree, about 17 pieces, stays below the size (128 KiB) where that begins.
 //!
@@ -16,6 +16,7 @@
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
+use std::ops::Bound;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -30,6 +31,10 @@ use crate::error::Tampering;
 use crate::place::{Folder, LOCK_WAIT};
 
 mod engine;
+#[cfg(not(any(test, fuzzing)))]
+mod last;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod last;
 
 use engine::Engine;
 
@@ -38,6 +43,9 @@ const PIECE_LEN: usize = 4096;
 /// sled's page cache. The rows of a vault are few, and each is decrypted only when it is used.
 const CACHE_BYTES: u64 = 4 * 1024 * 1024;
 const REOPEN_PAUSE: Duration = Duration::from_millis(5);
+
+/// The key of a piece, and the piece, or `None` to take it away.
+type Piece = (Vec<u8>, Option<Vec<u8>>);
 
 /// An open sled database, and its log file opened once more for `fsync`.
 pub(crate) struct SledStore {
@@ -76,11 +84,21 @@ impl SledStore {
             Ok(log)
         };
         let log = opened().map_err(|error| VaultError::storage("opening the store", error))?;
-        Ok(SledStore { db, log })
+        let store = SledStore { db, log };
+        store.put_last_in_place()?;
+        Ok(store)
+    }
+
+    /// Puts the rows of the last batch in their places: whoever committed it may have been stopped before that.
+    fn put_last_in_place(&self) -> Result<(), VaultError> {
+        guarded(unreadable, || match self.db.get(last::KEY).map_err(failed)? {
+            Some(entry) => self.put_in_place(self.pieces(&last::decode(&entry)?)?),
+            None => Ok(()),
+        })
     }
 
     fn make_durable(&self) -> Result<(), VaultError> {
-        self.db.patiently(|| self.db.flush()).map_err(failed)?;
+        self.db.flush().map_err(failed)?;
         self.log.sync_all().map_err(|error| VaultError::storage("making a change durable", error))
     }
 
@@ -100,22 +118,53 @@ impl SledStore {
         Ok(first.and_then(|first| first.first().copied()).unwrap_or(0))
     }
 
-    fn change(&self, key: &[u8], row: Option<&[u8]>, batch: &mut sled::Batch) -> Result<(), VaultError> {
-        let row = row.unwrap_or_default();
-        if row.len() > LARGEST_ROW {
-            return Err(VaultError::storage("writing a row", io::Error::from(io::ErrorKind::FileTooLarge)));
+    /// The pieces that `batch` puts and takes away.
+    fn pieces(&self, batch: &Batch) -> Result<Vec<Piece>, VaultError> {
+        let mut pieces = Vec::with_capacity(batch.changes.len());
+        for (key, row) in &batch.changes {
+            let row = row.as_deref().unwrap_or_default();
+            if row.len() > LARGEST_ROW {
+                return Err(VaultError::storage(
+                    "writing a row",
+                    io::Error::from(io::ErrorKind::FileTooLarge),
+                ));
+            }
+            let before = self.pieces_of(key)?;
+            let count =
+                u8::try_from(row.len().div_ceil(PIECE_LEN)).expect("LARGEST_ROW has fewer than 256 pieces");
+            for (number, piece) in (0..count).zip(row.chunks(PIECE_LEN)) {
+                let piece = if number == 0 { [&[count], piece].concat() } else { piece.to_vec() };
+                pieces.push((piece_key(key, number), Some(piece)));
+            }
+            pieces.extend((count..before).map(|number| (piece_key(key, number), None)));
         }
-        let before = self.pieces_of(key)?;
-        let count =
-            u8::try_from(row.len().div_ceil(PIECE_LEN)).expect("LARGEST_ROW has fewer than 256 pieces");
-        for (number, piece) in (0..count).zip(row.chunks(PIECE_LEN)) {
-            let piece = if number == 0 { [&[count], piece].concat() } else { piece.to_vec() };
-            batch.insert(piece_key(key, number), piece);
-        }
-        for number in count..before {
-            batch.remove(piece_key(key, number));
+        Ok(pieces)
+    }
+
+    /// Not durable, and no batch: see `last.rs`.
+    fn put_in_place(&self, pieces: Vec<Piece>) -> Result<(), VaultError> {
+        for (key, piece) in pieces {
+            match piece {
+                Some(piece) => self.db.insert(key, piece).map(drop),
+                None => self.db.remove(key).map(drop),
+            }
+            .map_err(failed)?;
         }
         Ok(())
+    }
+
+    /// For what is too long for one entry: a batch of sled's, which takes the entry of the last one away.
+    fn commit_at_length(&self, pieces: Vec<Piece>) -> Result<(), VaultError> {
+        let mut batch = sled::Batch::default();
+        batch.remove(last::KEY);
+        for (key, piece) in pieces {
+            match piece {
+                Some(piece) => batch.insert(key, piece),
+                None => batch.remove(key),
+            }
+        }
+        self.db.apply_batch(batch).map_err(failed)?;
+        self.make_durable()
     }
 }
 
@@ -130,11 +179,9 @@ impl Store for SledStore {
     fn scan(&self, from: &[u8], below: Option<&[u8]>, visit: &mut Visit<'_>) -> Result<(), VaultError> {
         guarded(unreadable, || {
             let mut current: Option<(Vec<u8>, Vec<u8>, u8, u8)> = None;
-            let entries = match below {
-                Some(below) => self.db.range(from..below),
-                None => self.db.range(from..),
-            };
-            for entry in entries {
+            let from = if from == last::KEY { Bound::Excluded(from) } else { Bound::Included(from) };
+            let below = below.map_or(Bound::Unbounded, Bound::Excluded);
+            for entry in self.db.range::<&[u8], _>((from, below)) {
                 let (piece_key, piece) = entry.map_err(failed)?;
                 let (&number, key) = piece_key.split_last().ok_or(Tampering::Engine)?;
                 if number == 0 {
@@ -162,17 +209,20 @@ impl Store for SledStore {
 
     fn commit(&self, batch: Batch) -> Result<(), VaultError> {
         guarded(gave_up, || {
-            let mut pieces = sled::Batch::default();
-            for (key, row) in &batch.changes {
-                self.change(key, row.as_deref(), &mut pieces)?;
-            }
-            self.db.patiently(|| self.db.apply_batch(pieces)).map_err(failed)?;
-            self.make_durable()
+            let pieces = self.pieces(&batch)?;
+            self.db.patiently(|| match last::encode(&batch) {
+                Some(entry) => {
+                    self.db.insert(last::KEY, entry).map_err(failed)?;
+                    self.make_durable()?;
+                    self.put_in_place(pieces)
+                }
+                None => self.commit_at_length(pieces),
+            })
         })
     }
 
     fn sync(&self) -> Result<(), VaultError> {
-        guarded(gave_up, || self.make_durable())
+        guarded(gave_up, || self.db.patiently(|| self.make_durable()))
     }
 
     fn bytes_on_disk(&self) -> Result<u64, VaultError> {

@@ -165,6 +165,9 @@ fn copy_entries(from: &Path, to: &Path) {
 /// Entries of sled, below everything that the vault does.
 pub(crate) type Entries = BTreeMap<Vec<u8>, Vec<u8>>;
 
+/// Where the store keeps its last batch.
+pub(crate) const LAST_BATCH: &[u8] = b"";
+
 /// What sled holds: each row in one piece, since these are small.
 pub(crate) fn entries(home: &Home) -> Entries {
     with_sled(home, |db| {
@@ -182,6 +185,7 @@ pub(crate) fn replace(home: &Home, entries: &Entries) {
     });
 }
 
+/// Opens sled beneath the vault. The entry of the last batch goes first, which would undo a change of its rows.
 pub(crate) fn with_sled<T>(home: &Home, work: impl FnOnce(&sled::Db) -> T) -> T {
     let config = sled::Config::new().path(home.store()).flush_every_ms(None);
     // An earlier handle of this process may take a moment to let go of the file.
@@ -192,6 +196,7 @@ pub(crate) fn with_sled<T>(home: &Home, work: impl FnOnce(&sled::Db) -> T) -> T 
             Err(error) => panic!("{error}"),
         }
     };
+    db.remove(LAST_BATCH).unwrap();
     let outcome = work(&db);
     db.flush().unwrap();
     outcome

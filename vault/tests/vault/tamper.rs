@@ -55,6 +55,37 @@ fn a_byte_of_any_row_counts() {
     assert_eq!(read_all(&home).unwrap(), [("A".to_owned(), value_of("A").into_bytes())]);
 }
 
+/// The last batch is kept whole beside its rows: damage to the one or the others is found, or undone.
+#[test]
+fn a_byte_of_the_last_batch_counts() {
+    let home = Home::in_memory_with(&["A"]);
+    let sled = sled::Config::new().path(home.store()).flush_every_ms(None);
+    let change = |key: &[u8], value: &[u8]| {
+        // An earlier handle of this process may take a moment to let go of the file.
+        let db = loop {
+            match sled.open() {
+                Ok(db) => break db,
+                Err(sled::Error::Io(_)) => std::thread::yield_now(),
+                Err(error) => panic!("{error}"),
+            }
+        };
+        let before = db.insert(key, value).unwrap().expect("it was there");
+        db.flush().unwrap();
+        before.to_vec()
+    };
+    let last = change(LAST_BATCH, b"");
+    for position in (0..last.len()).step_by(5) {
+        let mut altered = last.clone();
+        altered[position] ^= 1 << (position % 8);
+        change(LAST_BATCH, &altered);
+        let kind = read_all(&home).err().map(|error| error.kind());
+        assert!(matches!(kind, Some(ErrorKind::Tampered | ErrorKind::Format)), "byte {position}: {kind:?}");
+    }
+    change(LAST_BATCH, &last);
+    change(b"h\0", b"\x01no head");
+    assert_eq!(read_all(&home).unwrap(), [("A".to_owned(), value_of("A").into_bytes())]);
+}
+
 #[test]
 fn rows_that_were_cut_or_lengthened() {
     let home = Home::in_memory_with(&["A"]);

@@ -34,7 +34,11 @@ struct Watch {
 struct Waits {
     /// How many wait for the disk.
     waiting: usize,
-    /// Nobody will any more.
+    /// How many ever did.
+    begun: u64,
+    /// The watcher sleeps until somebody waits. Waking it at each wait would cost more than the wait's own work.
+    asleep: bool,
+    /// Nobody will wait any more.
     over: bool,
 }
 
@@ -49,7 +53,7 @@ impl Engine {
 
     /// Does what waits for the disk.
     pub(super) fn patiently<T>(&self, work: impl FnOnce() -> T) -> T {
-        self.watch.change(|waits| waits.waiting += 1);
+        self.watch.begin();
         let _done = Done(&self.watch);
         work()
     }
@@ -67,7 +71,7 @@ impl Drop for Engine {
     fn drop(&mut self) {
         let Some(db) = self.db.take() else { return };
         let _ = catch_unwind(AssertUnwindSafe(|| self.patiently(|| db.flush())));
-        self.watch.change(|waits| waits.over = true);
+        self.watch.end();
         // The watcher lets go of its handle first: the last one is dropped here.
         let _ = self.watcher.take().map(JoinHandle::join);
         let _ = catch_unwind(AssertUnwindSafe(|| drop(db)));
@@ -79,7 +83,7 @@ struct Done<'a>(&'a Watch);
 
 impl Drop for Done<'_> {
     fn drop(&mut self) {
-        self.0.change(|waits| waits.waiting -= 1);
+        self.0.lock().waiting -= 1;
     }
 }
 
@@ -88,31 +92,43 @@ impl Watch {
         self.waits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn change(&self, change: impl FnOnce(&mut Waits)) {
-        change(&mut self.lock());
+    fn begin(&self) {
+        let mut waits = self.lock();
+        waits.waiting += 1;
+        waits.begun += 1;
+        if waits.asleep {
+            self.changed.notify_one();
+        }
+    }
+
+    fn end(&self) {
+        self.lock().over = true;
         self.changed.notify_one();
     }
 
-    /// The watcher's part: sleeps while nobody waits.
+    /// The watcher's part. It looks once per [`PATIENCE`] while somebody waits, and sleeps when nobody did since.
     fn over(&self, db: &sled::Db) {
         let mut pause = PATIENCE;
         let mut waits = self.lock();
         while !waits.over {
+            let seen = waits.begun;
             if waits.waiting == 0 {
-                pause = PATIENCE;
+                waits.asleep = true;
                 waits = self.changed.wait(waits).unwrap_or_else(PoisonError::into_inner);
+                waits.asleep = false;
+                pause = PATIENCE;
                 continue;
             }
-            let slept = self.changed.wait_timeout(waits, pause);
-            let (again, slept) = slept.unwrap_or_else(PoisonError::into_inner);
-            waits = again;
-            if slept.timed_out() && waits.waiting > 0 {
-                let db = db.clone();
-                // In a thread of its own, for it may wait like the others; without one, the next may do better.
-                let flush = move || drop(catch_unwind(AssertUnwindSafe(move || db.flush())));
-                let _ = Builder::new().name("vault-flush-again".to_owned()).spawn(flush);
-                pause *= 2;
+            waits = self.changed.wait_timeout(waits, pause).unwrap_or_else(PoisonError::into_inner).0;
+            if waits.begun != seen || waits.waiting == 0 {
+                pause = PATIENCE;
+                continue;
             }
+            let db = db.clone();
+            // In a thread of its own, for it may wait like the others; without one, the next may do better.
+            let flush = move || drop(catch_unwind(AssertUnwindSafe(move || db.flush())));
+            let _ = Builder::new().name("vault-flush-again".to_owned()).spawn(flush);
+            pause *= 2;
         }
     }
 }
