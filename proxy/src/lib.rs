@@ -25,6 +25,7 @@ mod http2;
 mod hygiene;
 mod incoming;
 mod ledger;
+mod limits;
 mod place;
 mod placeholders;
 mod policy;
@@ -38,6 +39,7 @@ mod send;
 mod target;
 mod tenancy;
 mod tls;
+mod turns;
 mod under_way;
 mod upload;
 
@@ -48,9 +50,11 @@ pub use address::{
 pub use body::{Body, BodyError, empty, full};
 pub use config::{Caps, PoolLimits, ProxyConfig, Timeouts};
 pub use credential::{AuthorizeError, Credential, Hold, Placeholder, Use};
+pub use dial::{BadLogin, ProxyLogin, Resolution, TunnelError, UpstreamProxy};
 pub use error::{EgressError, Ended, TimeoutKind};
 pub use grant::{Binding, CapabilityToken, Grant, Grants, LiveGrant};
 pub use ledger::{Decision, Ledger, Maker, Outcome, Totals};
+pub use limits::{LimitHit, Limits, Pace, Rate, Shares};
 pub use place::{Place, swap_in_header, swap_in_query};
 pub use policy::{Asked, Methods, Reason, Rule, RuleOrigin, Target, Verdict, decide};
 pub use proxy::Proxy;

@@ -5,7 +5,7 @@
 //! opens its door, lets a worker run it, and says how it ended. A server does the same two steps with a queue between.
 
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use orch_manifests::{Catalog, RunId};
@@ -26,6 +26,7 @@ use crate::outcome::{self, Finished};
 use crate::permissions::Remembered;
 use crate::policy;
 use crate::prepare::{Book, Prepared, Standing};
+use crate::reload;
 use crate::run::{Event, Observer, Report, RunRequest, Simulate};
 use crate::upstream::Upstream;
 use crate::workers::{Wanted, Workers};
@@ -37,13 +38,14 @@ const GRANT_SLACK: Duration = Duration::from_secs(1);
 pub struct Broker {
     environment: Environment,
     home: Home,
-    config: Config,
+    /// What holds now; see [`Broker::reload`].
+    pub(crate) config: RwLock<Arc<Config>>,
     catalog: Arc<Catalog>,
     vault: VaultLocation,
-    router: Arc<Router>,
+    pub(crate) router: Arc<Router>,
     workers: Workers,
     /// The way to real providers and hosts, made when it is first needed.
-    internet: OnceLock<Arc<Upstream>>,
+    pub(crate) internet: OnceLock<Arc<Upstream>>,
     /// What a test wants to happen in the next execution.
     #[cfg(test)]
     pub(crate) in_next_execution: std::sync::Mutex<Option<Box<dyn FnOnce() + Send>>>,
@@ -101,7 +103,7 @@ impl Broker {
         Self {
             environment,
             workers: Workers::new(home.clone(), program, Arc::clone(&router), config.max_running),
-            config,
+            config: RwLock::new(Arc::new(config)),
             catalog: Arc::new(catalog),
             vault,
             home,
@@ -112,9 +114,9 @@ impl Broker {
         }
     }
 
-    /// The operator's configuration.
-    pub(crate) fn config(&self) -> &Config {
-        &self.config
+    /// The operator's configuration, as it is now.
+    pub(crate) fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The folders of this installation.
@@ -239,7 +241,9 @@ impl Broker {
         if let Some(internet) = self.internet.get() {
             return Ok(Arc::clone(internet));
         }
-        let made = Arc::new(Upstream::real(&self.config, &self.catalog)?);
+        // Held until it is there for whoever changes the configuration.
+        let config = self.config.read().unwrap_or_else(PoisonError::into_inner);
+        let made = Arc::new(Upstream::real(&config, &self.catalog)?);
         Ok(Arc::clone(self.internet.get_or_init(|| made)))
     }
 
@@ -280,7 +284,7 @@ impl Broker {
         drop((given, env_keys));
         #[cfg(test)]
         {
-            let act = self.in_next_execution.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+            let act = self.in_next_execution.lock().unwrap_or_else(PoisonError::into_inner).take();
             act.into_iter().for_each(|act| act());
         }
         let issued = policy::issue(&keys, &upstream.catalog);
@@ -305,6 +309,9 @@ impl Broker {
             expires,
         };
         let (token, grant) = self.router.grants().mint(policy::grant(&terms, wants.granted(&upstream)));
+        // Whoever changed the configuration since the run was admitted did not find the grant.
+        let config = self.config();
+        grant.retain_rules(|rule| reload::still_allowed(rule, &config.egress.allow));
         let session = thinking.session(&grant, &limits, expires);
         if let Some(session) = &session {
             observer.calls(&session.receipts);

@@ -17,8 +17,6 @@ use crate::upstream::Upstream;
 #[cfg(test)]
 mod tests;
 
-/// Requests of one run that may be under way at once.
-const CONCURRENT: u32 = 64;
 /// Names that the environment of a guest gets from `orch`; a caller cannot give them another meaning.
 const RESERVED_PREFIX: &str = "ORCH_";
 
@@ -228,8 +226,7 @@ pub(crate) fn grant(terms: &Terms<'_>, rules: Vec<Rule>) -> Grant {
         workspace: workspace.to_owned(),
         rules,
         bindings: provider_keys.flatten().chain(secrets.flatten()).collect(),
-        requests: limits.requests,
-        concurrent: CONCURRENT,
+        limits: limits.network,
         expires,
     }
 }

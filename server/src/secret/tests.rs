@@ -359,8 +359,7 @@ async fn clients_calls_are_forgotten_when_they_are_over() {
             workspace: "default".to_owned(),
             rules: Vec::new(),
             bindings: Vec::new(),
-            requests: 1,
-            concurrent: 1,
+            limits: orch_proxy::Limits::of(1, 1),
             expires: tokio::time::Instant::now(),
         })
     };
