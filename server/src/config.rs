@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use orch_manifests::{Catalog, Dialect, Endpoint, HostName, Limits, OperatorProvider, Slug};
+use orch_manifests::{
+    Catalog, Dialect, EgressWant, Endpoint, Format, HostName, Limits, OperatorProvider, Slug,
+};
 use orch_vault::KeyChoice;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -50,6 +52,8 @@ pub struct Config {
     pub extra_roots: Vec<CertificateDer<'static>>,
     /// Hosts granted to every agent whose manifest asks for them.
     pub allow: Vec<AllowedHost>,
+    /// A policy on trial, for every run: what it would refuse is written down, and nothing else.
+    pub trial: Option<Vec<EgressWant>>,
     /// Other addresses to dial for granted origins.
     pub connect_to: Vec<((HostName, u16), SocketAddr)>,
     /// Limits of agents that set none.
@@ -100,6 +104,7 @@ struct RawProvider {
 struct RawEgress {
     ca_file: Option<String>,
     allow: Vec<String>,
+    trial: Option<serde_yaml::Value>,
     connect_to: BTreeMap<String, String>,
     upstream_proxy: Option<serde_yaml::Value>,
 }
@@ -194,6 +199,10 @@ impl Config {
             let host = host.parse().map_err(|e: String| wrong(&format!("egress.allow[{index}]"), &e))?;
             config.allow.push(host);
         }
+        if raw.egress.trial.is_some() {
+            let list = EgressWant::list_in(text, Format::Yaml, label, &["egress", "trial"]);
+            config.trial = list.map_err(|e| Failure::usage("config_invalid", e.to_string()))?;
+        }
         for (index, proxy) in raw.server.trusted_proxies.iter().enumerate() {
             let field = format!("server.trusted_proxies[{index}]");
             config.trusted_proxies.add(proxy).map_err(|e| wrong(&field, &e))?;
@@ -236,6 +245,7 @@ impl Default for Config {
             providers: Vec::new(),
             extra_roots: Vec::new(),
             allow: Vec::new(),
+            trial: None,
             connect_to: Vec::new(),
             default_limits: Limits::default(),
             limit_ceilings: Limits::default(),
