@@ -33,6 +33,7 @@ fn help_of_the_program() {
       pull         Get a published agent as a folder
       list         List the agents that can be run by name
       info         Say what an agent is, what it wants and what it was granted
+      policy       Say what an agent's policy allows, and learn one from a run
       logs         Show what the agent of a run has logged
       usage        Show runs, tokens and costs
       login        Keep the token of a server on this machine
@@ -318,6 +319,31 @@ fn help_of_pull() {
       -h, --help      Print help
       -V, --version   Print version
     ");
+}
+
+#[test]
+fn help_of_policy() {
+    assert_snapshot!(help(&["policy", "--help"]), @"");
+}
+
+#[test]
+fn help_of_policy_explain() {
+    assert_snapshot!(help(&["policy", "explain", "--help"]), @"");
+}
+
+#[test]
+fn help_of_policy_check() {
+    assert_snapshot!(help(&["policy", "check", "--help"]), @"");
+}
+
+#[test]
+fn help_of_policy_test() {
+    assert_snapshot!(help(&["policy", "test", "--help"]), @"");
+}
+
+#[test]
+fn help_of_policy_learn() {
+    assert_snapshot!(help(&["policy", "learn", "--help"]), @"");
 }
 
 #[test]

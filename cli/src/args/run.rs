@@ -86,7 +86,7 @@ pub(crate) struct GrantArgs {
     /// Try a narrower policy beside the one in force: write down what it would refuse, and refuse nothing more. FILE is
     /// a manifest, or has an `egress` list alone
     #[arg(long, value_name = "FILE")]
-    pub(crate) trial_policy: Option<std::path::PathBuf>,
+    pub(crate) trial_policy: Option<PathBuf>,
     /// Let the agent use a secret of the vault toward a host
     #[arg(long, value_name = "NAME@HOST")]
     pub(crate) secret: Vec<String>,

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use http::Method;
 use orch_manifests::{EgressWant, Format, Manifest};
-use orch_proxy::{Methods, RequestTarget, Rule, RuleMissing, RuleOrigin};
+use orch_proxy::{Methods, Rule, RuleOrigin};
 use orch_server::Failure;
 use serde_json::Value;
 
