@@ -199,7 +199,8 @@ impl Config {
             let host = host.parse().map_err(|e: String| wrong(&format!("egress.allow[{index}]"), &e))?;
             config.allow.push(host);
         }
-        if raw.egress.trial.is_some() {
+        // Also where it has no value: that must not read as "none", and serde takes it for that.
+        if raw.egress.trial.is_some() || text.contains("trial") {
             let list = EgressWant::list_in(text, Format::Yaml, label, &["egress", "trial"]);
             config.trial = list.map_err(|e| Failure::usage("config_invalid", e.to_string()))?;
         }
@@ -367,6 +368,9 @@ vault: { key: auto }
         assert!(catalog.provider("ollama").expect("built in").pinned);
         assert!(catalog.provider("lan-llm").expect("defined").free);
         assert_eq!((config.allow.len(), config.connect_to.len()), (2, 1));
+        assert_eq!(config.trial, None);
+        let with_trial = parse(&example.replace("# trial", "trial")).expect("parses");
+        assert_eq!(with_trial.trial.map(|policy| policy.len()), Some(1));
         assert!(config.default_limits.time.is_some() && config.limit_ceilings.cost_usd.is_some());
         assert!(example.contains("trusted_proxies") && example.contains("forwarded_header"));
         assert!(!config.server_names.is_empty());
@@ -385,6 +389,9 @@ vault: { key: auto }
         says("egress:\n  allow: [\"10.0.0.1\"]\n", "egress.allow[0]");
         says("egress:\n  connect_to: { \"a.example\": \"127.0.0.1:1\" }\n", "HOST:PORT");
         says("egress:\n  connect_to: { \"a.example:443\": \"localhost:1\" }\n", "ADDRESS:PORT");
+        says("egress:\n  trial:\n    - hots: a.example.com\n", "config.yaml:3:7: egress.trial[0].hots: unknown field");
+        says("egress:\n  trial: [{ host: 10.0.0.1 }]\n", "IP address");
+        says("egress:\n  trial:\n", "egress.trial: has no value");
         says("egress:\n  ca_file: absent.pem\n", "/nowhere/absent.pem");
         says("server:\n  ca_file: absent.pem\n", "server.ca_file");
         says("server: { trusted_proxies: [10.0.0.1, proxy] }", "server.trusted_proxies[1]");

@@ -143,11 +143,11 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let home = home(&dir.path().join("h"));
         let runs: Vec<RunId> = (0..RUNS_KEPT + 3).map(|_| RunId::random()).collect();
-        for (age, run) in runs.iter().rev().enumerate() {
+        for (second, run) in runs.iter().enumerate() {
             LocalDecisions::keep(&home, run, "acme/x", &[decision(run, Maker::Guest)]).expect("kept");
             let file = fs::File::options().write(true).open(file(&home, run)).expect("there");
             assert_eq!(file.metadata().expect("there").permissions().mode() & 0o777, 0o600);
-            let then = SystemTime::now() - std::time::Duration::from_secs(1000 + age as u64);
+            let then = SystemTime::now() - std::time::Duration::from_secs(1000 - second as u64);
             file.set_modified(then).expect("made older");
         }
         let newest = RunId::random();
@@ -155,7 +155,8 @@ mod tests {
         let there = |run: &RunId| LocalDecisions::load(&home, run).expect("readable");
         let found = there(&newest).expect("the newest");
         assert_eq!((found.agent.as_str(), &found.decisions[0]["host"]), ("acme/x", &"a.example.com".into()));
-        assert!(there(&runs[0]).is_some() && there(&runs[RUNS_KEPT + 2]).is_none());
+        assert!(runs[..4].iter().all(|run| there(run).is_none()), "the oldest are gone");
+        assert!(runs[4..].iter().all(|run| there(run).is_some()));
         let files = fs::read_dir(folder(&home)).expect("there").count();
         assert_eq!(files, RUNS_KEPT, "neither more files nor locks");
     }

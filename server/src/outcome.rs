@@ -178,7 +178,9 @@ impl Finished<'_> {
                 format!("{what}, after a request was refused: {}{more}", line(first)),
             );
             return match first.reason.as_ref().and_then(|reason| reason.next.as_deref()) {
-                Some(next) => failure.hint(next),
+                Some(next) => {
+                    failure.hint(next).hint(format!("all that it asked for: orch policy learn {}", self.run))
+                }
                 None => failure,
             };
         }

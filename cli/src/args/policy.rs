@@ -46,6 +46,9 @@ pub(crate) struct ExplainArgs {
 /// Prints {"url","decision","reason"} for each URL, in their order. The policy is the manifest's `egress` as if it was
 /// granted; no name is looked up, and a URL is allowed when a rule allows it with any method.
 #[derive(Args)]
+#[command(after_help = "\
+Prints {\"url\",\"decision\",\"reason\"} for each line. The policy is the manifest's `egress` as if it
+was granted; no name is looked up. A URL is allowed when a rule allows it with some method.")]
 pub(crate) struct CheckArgs {
     /// The manifest, a folder with one, or a file with an `egress` list alone
     #[arg(long, value_name = "FILE")]
@@ -55,8 +58,14 @@ pub(crate) struct CheckArgs {
     pub(crate) urls: PathBuf,
 }
 
-/// Runs expectations: `manifest: PATH` or `egress: [ … ]`, and `tests: [{ url, method, expect: allow|deny, rule, code }]`.
+/// Runs expectations; exits with 1 when one is not met.
 #[derive(Args)]
+#[command(after_help = "\
+FILE, in YAML:
+  manifest: orch.yaml        # or `egress: [ … ]`
+  tests:
+    - { url: \"https://api.example.com/v1\", expect: allow, rule: 1 }
+    - { url: \"https://api.example.com/\", method: PUT, expect: deny, code: path_not_allowed }")]
 pub(crate) struct TestArgs {
     /// The file of expectations
     #[arg(value_name = "FILE")]
@@ -66,6 +75,9 @@ pub(crate) struct TestArgs {
 /// The smallest `egress` section that allows what the run asked for and nothing else, from what the egress proxy
 /// decided: what was allowed as well as what was refused. Read it before you use it.
 #[derive(Args)]
+#[command(after_help = "\
+It allows what the run asked for and nothing else, but where three or more siblings of an identifier
+became a `*`; comments say so. Read it before you use it: the run may have asked for what it should not.")]
 pub(crate) struct LearnArgs {
     /// The run, such as run_…, here or at the server that commands go to; or @FILE with what `orch run --json` printed
     #[arg(value_name = "RUN|@FILE")]

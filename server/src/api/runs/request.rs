@@ -359,6 +359,29 @@ mod tests {
     }
 
     #[test]
+    fn a_policy_on_trial_is_read_as_a_manifest_s() {
+        let read = |text: &str| {
+            let document: RunDocument = parse(format!(r#"{{"agent":"a/b","trial":{text}}}"#).as_bytes()).expect(text);
+            document.trial.as_deref().map(trial).transpose()
+        };
+        assert_eq!(read("null").expect("none"), None);
+        assert_eq!(read("[]").expect("nothing is allowed"), Some(Vec::new()));
+        let list = read(r#"[{"host":"a.example.com","methods":["GET"]}]"#).expect("a list").expect("there");
+        assert_eq!(list[0].host.to_string(), "a.example.com");
+        for (text, says) in [
+            ("{}", "expected a list"),
+            (r#"[{"hots":"a.example.com"}]"#, "[0].hots: unknown field"),
+            (r#"[{"host":"10.0.0.1"}]"#, "IP address"),
+        ] {
+            let failure = read(text).expect_err(text);
+            assert_eq!(failure.code(), "policy_invalid");
+            assert!(failure.message().contains(says), "{failure}");
+        }
+        let many = vec![r#"{"host":"a.example.com"}"#; MOST_ENTRIES + 1].join(",");
+        assert_eq!(read(&format!("[{many}]")).expect_err("too many").code(), "field_too_large");
+    }
+
+    #[test]
     fn what_is_wrong_is_named() {
         for (text, field) in [
             ("{}", "."),
