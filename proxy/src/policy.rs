@@ -137,7 +137,7 @@ pub struct Reason {
     pub next: Option<String>,
     /// The same as fields; none where no rule could allow it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub rule_missing: Option<RuleMissing>,
+    pub rule_missing: Option<Box<RuleMissing>>,
 }
 
 impl Reason {
@@ -271,7 +271,7 @@ fn explain(nearest: Miss, rules: &[Rule], asked: &Asked<'_>) -> Reason {
         Miss::Path => ("path_not_allowed", format!("{method} {} at {host} is not allowed", path.path())),
     };
     let missing = RuleMissing::for_request(asked);
-    Reason { code, text, next: Some(missing.line()), rule_missing: Some(missing) }
+    Reason { code, text, next: Some(missing.line()), rule_missing: Some(Box::new(missing)) }
 }
 
 /// Names that mean "here" or "inside" wherever they resolve.

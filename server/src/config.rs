@@ -389,7 +389,10 @@ vault: { key: auto }
         says("egress:\n  allow: [\"10.0.0.1\"]\n", "egress.allow[0]");
         says("egress:\n  connect_to: { \"a.example\": \"127.0.0.1:1\" }\n", "HOST:PORT");
         says("egress:\n  connect_to: { \"a.example:443\": \"localhost:1\" }\n", "ADDRESS:PORT");
-        says("egress:\n  trial:\n    - hots: a.example.com\n", "config.yaml:3:7: egress.trial[0].hots: unknown field");
+        says(
+            "egress:\n  trial:\n    - hots: a.example.com\n",
+            "config.yaml:3:7: egress.trial[0].hots: unknown field",
+        );
         says("egress:\n  trial: [{ host: 10.0.0.1 }]\n", "IP address");
         says("egress:\n  trial:\n", "egress.trial: has no value");
         says("egress:\n  ca_file: absent.pem\n", "/nowhere/absent.pem");

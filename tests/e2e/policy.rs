@@ -37,7 +37,8 @@ impl Place {
     #[track_caller]
     fn ask(&self, mode: Mode, requests: &Value, flags: &[&str]) -> (Value, Outcome) {
         let input = json!({ "requests": requests }).to_string();
-        let outcome = with_keys(self.stage.run_in(mode, self.agent.path(), &input)).args(flags).run().expect(0);
+        let outcome =
+            with_keys(self.stage.run_in(mode, self.agent.path(), &input)).args(flags).run().expect(0);
         (outcome.json(), outcome)
     }
 
@@ -83,9 +84,13 @@ fn a_policy_is_learned_from_what_a_run_asked_for(mode: Mode) {
     let policy = place.stage.home.file("learned.yaml", section);
     let urls = "\"https://api.github.com/users/104\"\n\"https://api.github.com/user\"\n\"http://other.example.org:8080/x\"\n";
     let urls = place.stage.home.file("urls", urls);
-    let checked =
-        place.stage.orch(["policy", "check", "--manifest", &text(policy), "--urls", &text(urls)]).run().expect(0);
-    let decisions: Vec<String> = answers(&checked).iter().map(|answer| answer["decision"].to_string()).collect();
+    let checked = place
+        .stage
+        .orch(["policy", "check", "--manifest", &text(policy), "--urls", &text(urls)])
+        .run()
+        .expect(0);
+    let decisions: Vec<String> =
+        answers(&checked).iter().map(|answer| answer["decision"].to_string()).collect();
     assert_eq!(decisions, ["\"allow\"", "\"deny\"", "\"allow\""], "{checked}");
 
     let json = place.stage.orch(["policy", "learn", run, "--json"]).run().expect(0).json();
@@ -97,7 +102,8 @@ fn a_policy_on_trial_refuses_nothing_and_says_what_it_would(mode: Mode) {
     let mut place = place();
     // The operator's, beside the caller's: each would have to allow it.
     place.stage.configure(|config| config.trial(json!([{ "host": "api.github.com", "methods": ["GET"] }])));
-    let trial = place.stage.home.file("narrow.yaml", "egress: [{ host: api.github.com, paths: ['/repos/a/**'] }]\n");
+    let trial =
+        place.stage.home.file("narrow.yaml", "egress: [{ host: api.github.com, paths: ['/repos/a/**'] }]\n");
     let (report, outcome) = place.ask(
         mode,
         &json!([
@@ -125,7 +131,9 @@ fn a_policy_on_trial_refuses_nothing_and_says_what_it_would(mode: Mode) {
     assert_eq!(egress["denied"].as_array().map(Vec::len), Some(1), "{outcome}");
     assert!(egress["denied"][0].get("trial").is_none(), "{outcome}");
     assert!(
-        outcome.stderr().contains("the policy on trial would have refused 2 of the 3 requests that were allowed"),
+        outcome
+            .stderr()
+            .contains("the policy on trial would have refused 2 of the 3 requests that were allowed"),
         "{outcome}"
     );
     let learned = place.learned(report["run_id"].as_str().expect("an id"), 0);
@@ -202,8 +210,11 @@ fn a_list_of_urls_is_judged_line_by_line() {
     let lines: Vec<&str> = list.iter().map(|(line, _)| *line).collect();
     let urls = text(outside.file("urls.jsonl", &(lines.join("\n") + "\n")));
     for flags in [&[][..], &["--json"]] {
-        let checked =
-            stage.orch(["policy", "check", "--manifest", &manifest, "--urls", &urls]).args(flags).run().expect(0);
+        let checked = stage
+            .orch(["policy", "check", "--manifest", &manifest, "--urls", &urls])
+            .args(flags)
+            .run()
+            .expect(0);
         for ((line, decision), answer) in list.iter().zip(checked.stdout().lines()) {
             assert!(answer.starts_with("{\"url\":\""), "{answer}");
             let answer: Value = match serde_json::from_str(answer) {
@@ -219,11 +230,14 @@ fn a_list_of_urls_is_judged_line_by_line() {
     }
 
     let broken = text(outside.file("broken", "\"https://api.example.com/\"\nhttps://api.example.com/\n"));
-    let failed = stage.orch(["policy", "check", "--manifest", &manifest, "--urls", &broken]).run().expect(2).silent();
+    let failed =
+        stage.orch(["policy", "check", "--manifest", &manifest, "--urls", &broken]).run().expect(2).silent();
     assert!(failed.stderr().contains("broken:2: is not a JSON string"), "{failed}");
-    let failed = stage.orch(["policy", "check", "--manifest", &broken, "--urls", &urls]).run().expect(2).silent();
+    let failed =
+        stage.orch(["policy", "check", "--manifest", &broken, "--urls", &urls]).run().expect(2).silent();
     assert!(failed.stderr().contains("broken"), "{failed}");
-    let failed = stage.orch(["policy", "check", "--manifest", "/nowhere", "--urls", &urls, "--json"]).run().expect(2);
+    let failed =
+        stage.orch(["policy", "check", "--manifest", "/nowhere", "--urls", &urls, "--json"]).run().expect(2);
     assert_eq!(failed.silent().error()["code"], "policy_invalid");
 }
 
@@ -232,7 +246,8 @@ fn ten_thousand_urls_are_judged_in_a_moment() {
     let stage = Stage::new();
     let outside = Outside::new();
     let manifest = text(outside.file("policy.yaml", POLICY));
-    let lines: String = (0..10_000).map(|n| format!("\"https://api.example.com/v{}/{n}\"\n", n % 2 + 1)).collect();
+    let lines: String =
+        (0..10_000).map(|n| format!("\"https://api.example.com/v{}/{n}\"\n", n % 2 + 1)).collect();
     let urls = text(outside.file("urls", &lines));
     let begun = Instant::now();
     let checked = stage.orch(["policy", "check", "--manifest", &manifest, "--urls", &urls]).run().expect(0);
@@ -246,7 +261,8 @@ fn expectations_pass_or_say_what_happened() {
     let stage = Stage::new();
     let outside = Outside::new();
     outside.file("orch.yaml", &format!("name: acme/x\nversion: 1.0.0\nmodule: x.wasm\n{POLICY}"));
-    let good = "manifest: orch.yaml\ntests:\n  - { url: 'https://api.example.com/v1/x', expect: allow, rule: 1 }\n";
+    let good =
+        "manifest: orch.yaml\ntests:\n  - { url: 'https://api.example.com/v1/x', expect: allow, rule: 1 }\n";
     let good = text(outside.file("good.yaml", good));
     let passed = stage.orch(["policy", "test", &good]).run().expect(0);
     assert_eq!(passed.stdout(), "1 passed, 0 failed\n");
@@ -267,7 +283,8 @@ fn a_url_is_explained_by_the_rule_that_decides() {
     let outside = Outside::new();
     let manifest = text(outside.file("policy.yaml", POLICY));
     let explain = |args: &[&str]| stage.orch(["policy", "explain"]).args(args).run();
-    let said = explain(&["https://api.example.com/v1/x", "--manifest", &manifest, "--method", "PUT"]).expect(0);
+    let said =
+        explain(&["https://api.example.com/v1/x", "--manifest", &manifest, "--method", "PUT"]).expect(0);
     for part in [
         "PUT https://api.example.com/v1/x\n  denied (method_not_allowed): ",
         "nearest is rule 1 (manifest), whose `methods` does not fit",
@@ -289,7 +306,9 @@ fn a_url_is_explained_by_the_rule_that_decides() {
     ]);
     assert_eq!(json.expect(0).json()["urls"][0]["rule"]["origin"], "catalog");
     explain(&["https://x.example.com", "--method", "get"]).expect(2).silent();
-    explain(&["https://api.example.com", "--manifest", &manifest, "--allow", "b.example.com"]).expect(2).silent();
+    explain(&["https://api.example.com", "--manifest", &manifest, "--allow", "b.example.com"])
+        .expect(2)
+        .silent();
 }
 
 #[test]

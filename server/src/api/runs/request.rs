@@ -361,7 +361,8 @@ mod tests {
     #[test]
     fn a_policy_on_trial_is_read_as_a_manifest_s() {
         let read = |text: &str| {
-            let document: RunDocument = parse(format!(r#"{{"agent":"a/b","trial":{text}}}"#).as_bytes()).expect(text);
+            let document: RunDocument =
+                parse(format!(r#"{{"agent":"a/b","trial":{text}}}"#).as_bytes()).expect(text);
             document.trial.as_deref().map(trial).transpose()
         };
         assert_eq!(read("null").expect("none"), None);

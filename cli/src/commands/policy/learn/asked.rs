@@ -116,7 +116,7 @@ fn request(decision: &Value) -> Result<(Origin, String, String), String> {
     if path.len() > CUT_LENGTH && path.ends_with(CUT) {
         return Err("its path is too long to be on record whole".to_owned());
     }
-    if CanonicalPath::parse(path).map(|canonical| canonical.path() != path).unwrap_or(true) {
+    if !CanonicalPath::parse(path).is_ok_and(|canonical| canonical.path() == path) {
         return Err("its path is not on record as it was sent".to_owned());
     }
     Ok((Origin { host, scheme, port }, path.to_owned(), method.to_owned()))
