@@ -99,9 +99,10 @@ fn parse_authority(text: &str, scheme: Scheme) -> Result<(HostName, u16), Reason
     let (host, port) = match text.split_once(':') {
         None => (text, scheme.default_port()),
         Some((host, digits)) => {
-            let plain = (1..=5).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
-            let port = plain.then(|| digits.parse().ok()).flatten().filter(|port| *port != 0);
-            (host, port.ok_or_else(|| refused("has a port that is not a number from 1 to 65535"))?)
+            // Without zeros in front: nobody writes them, and a port has one spelling.
+            let plain = digits.bytes().all(|byte| byte.is_ascii_digit()) && !digits.starts_with('0');
+            let port = plain.then(|| digits.parse().ok()).flatten();
+            (host, port.ok_or_else(|| refused("has a port that is not a plain number from 1 to 65535"))?)
         }
     };
     let host = host.parse::<HostName>().map_err(|error| {

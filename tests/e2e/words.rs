@@ -368,7 +368,7 @@ fn help_of_policy_explain() {
 
 #[test]
 fn help_of_policy_check() {
-    assert_snapshot!(help(&["policy", "check", "--help"]), @r"
+    assert_snapshot!(help(&["policy", "check", "--help"]), @r#"
     Judge a list of URLs by a manifest's egress, one answer a line
 
     Usage: orch policy check [OPTIONS] --manifest <FILE> --urls <FILE>
@@ -379,12 +379,15 @@ fn help_of_policy_check() {
           --json             Print the result as one JSON object, and errors as JSON
       -h, --help             Print help
       -V, --version          Print version
-    ");
+
+    Prints {"url","decision","reason"} for each line. The policy is the manifest's `egress` as if it
+    was granted; no name is looked up. A URL is allowed when a rule allows it with some method.
+    "#);
 }
 
 #[test]
 fn help_of_policy_test() {
-    assert_snapshot!(help(&["policy", "test", "--help"]), @r"
+    assert_snapshot!(help(&["policy", "test", "--help"]), @r#"
     Check a file of expectations about a policy
 
     Usage: orch policy test [OPTIONS] <FILE>
@@ -396,7 +399,13 @@ fn help_of_policy_test() {
           --json     Print the result as one JSON object, and errors as JSON
       -h, --help     Print help
       -V, --version  Print version
-    ");
+
+    FILE, in YAML:
+      manifest: orch.yaml        # or `egress: [ … ]`
+      tests:
+        - { url: "https://api.example.com/v1", expect: allow, rule: 1 }
+        - { url: "https://api.example.com/", method: PUT, expect: deny, code: path_not_allowed }
+    "#);
 }
 
 #[test]
@@ -414,6 +423,10 @@ fn help_of_policy_learn() {
           --json     Print the result as one JSON object, and errors as JSON
       -h, --help     Print help
       -V, --version  Print version
+
+    It allows what the run asked for and nothing else, but where three or more siblings of an identifier
+    became a `*`; comments say so. Read it before you use it: the run may have asked for what it should
+    not.
     ");
 }
 
