@@ -9,6 +9,7 @@ use orch_tests::upstream::Upstream;
 use orch_tests::wire::Received;
 use serde_json::{Value, json};
 
+use crate::remote::Remote;
 use crate::stage::{Mode, Outside, Stage, guest, in_every_mode, refused, text, with_keys};
 
 in_every_mode! {
@@ -309,6 +310,34 @@ fn a_url_is_explained_by_the_rule_that_decides() {
     explain(&["https://api.example.com", "--manifest", &manifest, "--allow", "b.example.com"])
         .expect(2)
         .silent();
+}
+
+#[test]
+fn a_policy_is_learned_from_a_run_on_another_machine() {
+    let remote = Remote::new();
+    let agent = guest("wanderer", &json!({}));
+    let input = json!({ "requests": [url("PUT", "https://api.github.com/user/keys")] }).to_string();
+    let trial = remote.client.file("narrow.yaml", "egress: []\n");
+    let run = remote
+        .orch(["run", "--json", "--input", &input, "--trial-policy", &text(trial)])
+        .arg(agent.path())
+        .run()
+        .expect(0)
+        .json();
+    assert_eq!(run["egress"]["trial"], json!({ "denied": 0, "would_deny": [] }), "{run:#}");
+    let run = run["run_id"].as_str().expect("an id");
+    let learned = remote.orch(["policy", "learn", run, "--json"]).run().expect(0).json();
+    assert_eq!(
+        learned["egress"],
+        json!([{ "host": "api.github.com", "methods": ["PUT"], "paths": ["/user/keys"] }]),
+        "{learned:#}"
+    );
+    // Whoever has no token learns nothing, and neither does another workspace.
+    remote.anybody(["policy", "learn", run]).run().expect(8).silent();
+    let theirs = json!({ "name": "theirs", "scopes": ["run"], "workspace": "other" });
+    let theirs = remote.server.ask("POST", "/v1/tokens", Some(&theirs)).expect(201).json();
+    let token = theirs["token"].as_str().expect("a token");
+    remote.anybody(["policy", "learn", run]).env("ORCH_TOKEN", token).run().expect(2).silent();
 }
 
 #[test]
