@@ -53,12 +53,15 @@ pub use credential::{AuthorizeError, Credential, Hold, Placeholder, Use};
 pub use dial::{BadLogin, ProxyLogin, Resolution, TunnelError, UpstreamProxy};
 pub use error::{EgressError, Ended, TimeoutKind};
 pub use grant::{Binding, CapabilityToken, Grant, Grants, LiveGrant};
-pub use ledger::{Decision, Ledger, Maker, Outcome, Totals};
+pub use ledger::{Decision, Ledger, Maker, Outcome, Totals, Trial};
 pub use limits::{LimitHit, Limits, Pace, Rate, Shares};
 pub use place::{Place, swap_in_header, swap_in_query};
-pub use policy::{Asked, Methods, Reason, Rule, RuleOrigin, Target, Verdict, decide};
+pub use policy::{
+    Asked, Methods, Miss, Reason, Rule, RuleMissing, RuleOrigin, Target, Verdict, decide, nearest,
+};
 pub use proxy::Proxy;
 pub use resolve::{DnsError, Resolve, SystemResolver};
 pub use scrub::{SCRUBBED, Scrubber};
 pub use send::ProviderCall;
+pub use target::RequestTarget;
 pub use tls::ProxyError;

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use orch_manifests::{Catalog, Dialect, Endpoint, Limits, OperatorProvider, Slug};
+use orch_manifests::{Catalog, Dialect, EgressWant, Endpoint, Format, Limits, OperatorProvider, Slug};
 use orch_vault::KeyChoice;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -172,8 +172,14 @@ impl Config {
                 free: provider.free,
             });
         }
+        // Also where it has no value: that must not read as "none", and serde takes it for that.
+        let on_trial = raw.egress.has_trial() || text.contains("trial");
         let egress = raw.egress.parse(folder);
         config.egress = egress.map_err(|(field, why)| wrong(&format!("egress.{field}"), &why))?;
+        if on_trial {
+            let list = EgressWant::list_in(text, Format::Yaml, label, &["egress", "trial"]);
+            config.egress.trial = list.map_err(|e| Failure::usage("config_invalid", e.to_string()))?;
+        }
         for (index, proxy) in raw.server.trusted_proxies.iter().enumerate() {
             let field = format!("server.trusted_proxies[{index}]");
             config.trusted_proxies.add(proxy).map_err(|e| wrong(&field, &e))?;
@@ -315,6 +321,9 @@ vault: { key: auto }
         assert!(catalog.provider("ollama").expect("built in").pinned);
         assert!(catalog.provider("lan-llm").expect("defined").free);
         assert_eq!((config.egress.allow.len(), config.egress.connect_to.len()), (2, 1));
+        assert_eq!(config.egress.trial, None);
+        let with_trial = parse(&example.replace("# trial", "trial")).expect("parses");
+        assert_eq!(with_trial.egress.trial.map(|policy| policy.len()), Some(1));
         assert!(config.default_limits.time.is_some() && config.limit_ceilings.cost_usd.is_some());
         assert!(example.contains("trusted_proxies") && example.contains("forwarded_header"));
         assert!(!config.server_names.is_empty());
@@ -346,6 +355,12 @@ vault: { key: auto }
         says("egress:\n  allow: [\"10.0.0.1\"]\n", "egress.allow[0]");
         says("egress:\n  connect_to: { \"a.example\": \"127.0.0.1:1\" }\n", "HOST:PORT");
         says("egress:\n  connect_to: { \"a.example:443\": \"localhost:1\" }\n", "ADDRESS:PORT");
+        says(
+            "egress:\n  trial:\n    - hots: a.example.com\n",
+            "config.yaml:3:7: egress.trial[0].hots: unknown field",
+        );
+        says("egress:\n  trial: [{ host: 10.0.0.1 }]\n", "IP address");
+        says("egress:\n  trial:\n", "egress.trial: has no value");
         says("egress:\n  ca_file: absent.pem\n", "/nowhere/absent.pem");
         says("server:\n  ca_file: absent.pem\n", "server.ca_file");
         says("server: { trusted_proxies: [10.0.0.1, proxy] }", "server.trusted_proxies[1]");

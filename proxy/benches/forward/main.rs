@@ -216,6 +216,7 @@ impl ThroughProxy {
             run: RunId::random(),
             workspace: "default".to_owned(),
             rules,
+            trials: Vec::new(),
             bindings: vec![binding],
             limits: orch_proxy::Limits::of(u64::MAX, 64),
             expires: tokio::time::Instant::now() + Duration::from_secs(3600),

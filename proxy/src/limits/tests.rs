@@ -11,6 +11,7 @@ fn live(limits: Limits) -> Arc<LiveGrant> {
         run: RunId::random(),
         workspace: "default".to_owned(),
         rules: Vec::new(),
+        trials: Vec::new(),
         bindings: Vec::new(),
         limits,
         expires: Instant::now() + Duration::from_secs(60),

@@ -423,6 +423,7 @@ pub(crate) fn grant(rules: Vec<Rule>) -> Grant {
         run: RunId::random(),
         workspace: "default".to_owned(),
         rules,
+        trials: Vec::new(),
         bindings: Vec::new(),
         limits: Limits::of(1000, 100),
         expires: Instant::now() + Duration::from_secs(60),

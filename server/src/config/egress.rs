@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use orch_manifests::{Host, HostName, HostPattern, parse_duration};
+use orch_manifests::{EgressWant, Host, HostName, HostPattern, parse_duration};
 use orch_proxy::{Pace, ProxyLogin, Resolution, Timeouts, UpstreamProxy};
 use rustls::pki_types::CertificateDer;
 use serde::Deserialize;
@@ -28,6 +28,8 @@ pub struct Egress {
     pub extra_roots: Vec<CertificateDer<'static>>,
     /// Hosts granted to every agent whose manifest asks for them.
     pub allow: Vec<AllowedHost>,
+    /// A policy on trial, for every run: what it would refuse is written down, and nothing else.
+    pub trial: Option<Vec<EgressWant>>,
     /// Other addresses to dial for granted origins.
     pub connect_to: Vec<((HostName, u16), SocketAddr)>,
     /// A proxy on the way to origins that are reached by their name.
@@ -41,6 +43,8 @@ pub struct Egress {
 pub(super) struct RawEgress {
     ca_file: Option<String>,
     allow: Vec<String>,
+    /// Read from the text itself, whose places its errors name.
+    trial: Option<serde_yaml::Value>,
     connect_to: BTreeMap<String, String>,
     upstream_proxy: Option<serde_yaml::Value>,
     timeouts: RawTimeouts,
@@ -79,6 +83,11 @@ enum RawResolve {
 }
 
 impl RawEgress {
+    /// Whether a policy is on trial.
+    pub(super) fn has_trial(&self) -> bool {
+        self.trial.is_some()
+    }
+
     /// Reads every field, and the files that they name; an error names the field, below `egress`.
     pub(super) fn parse(self, folder: &Path) -> Result<Egress, (String, String)> {
         let mut egress = Egress::default();
