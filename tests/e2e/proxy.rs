@@ -232,7 +232,7 @@ fn a_manifest_s_egress_counts_as_well() {
     assert_eq!(proxy.ready["allowed"], json!(["https://other.example.org GET /v1/*"]));
     assert_eq!(proxy.get("http://other.example.org/v1/x", "").0, 200);
     let (status, answer) = proxy.get("http://other.example.org/v2/x", "");
-    assert!(status == 403 && answer.contains("scheme_not_allowed"), "{answer}");
+    assert!(status == 403 && answer.contains("path_not_allowed"), "{answer}");
     // What cannot be looked into cannot be narrowed.
     let tunnel = "CONNECT other.example.org:443 HTTP/1.1\r\nHost: other.example.org:443\r\n";
     let (status, answer) = proxy.ask(tunnel, &proxy.credentials());
