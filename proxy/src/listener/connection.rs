@@ -173,12 +173,13 @@ impl Talk {
             return answer::closing(answer::refused(&reason, &host));
         }
         if connect {
+            let port = request.uri().port_u16();
             return match self.shared.proxy.open(&known.grant, &request.into_parts().0, &known.opaque).await {
                 Ok(opened) => {
                     *self.opened() = Some(opened);
                     Response::new(body::empty())
                 }
-                Err(error) => answer::closing(answer::failed(&error, &host)),
+                Err(error) => answer::closing(answer::tunnel_failed(&error, &host, port)),
             };
         }
         let (mut parts, incoming) = request.into_parts();

@@ -229,7 +229,9 @@ async fn only_a_rule_for_everything_opens_a_tunnel() {
     ] {
         let (mut stream, head) = connect(&running, authority).await;
         assert!(head.starts_with("HTTP/1.1 403 "), "{authority}: {head}");
-        assert!(rest(&mut stream).await.contains(code), "{authority}");
+        let body = rest(&mut stream).await;
+        assert!(body.contains(code), "{authority}: {body}");
+        assert_eq!(body.contains("rule_missing"), code != "name_refused", "{authority}: {body}");
         assert_eq!(running.decisions().last(), Some(&code), "{authority}");
     }
     assert_eq!(upstream.accepted(), 0);
