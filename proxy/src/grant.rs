@@ -17,7 +17,9 @@ use crate::placeholders::Placeholders;
 use crate::received::Received;
 use crate::tenancy::Tenancy;
 use crate::under_way::UnderWay;
-use crate::{Credential, EgressError, Ended, Ledger, LimitHit, Limits, Place, Placeholder, Rule, Target};
+use crate::{
+    Credential, EgressError, Ended, Ledger, LimitHit, Limits, OnDecision, Place, Placeholder, Rule, Target,
+};
 
 mod admission;
 
@@ -88,7 +90,7 @@ impl Grants {
     /// Makes a grant live.
     pub fn mint(&self, grant: Grant) -> (CapabilityToken, Arc<LiveGrant>) {
         let token = CapabilityToken::random();
-        let live = Arc::new(LiveGrant::new(grant));
+        let live = Arc::new(LiveGrant::new(grant, Ledger::default()));
         let key = fingerprint(&token.reveal());
         self.live.write().unwrap_or_else(PoisonError::into_inner).insert(key, Arc::clone(&live));
         (token, live)
@@ -169,10 +171,16 @@ impl LiveGrant {
     /// [`LiveGrant::revoke`], or with its last holder.
     #[must_use]
     pub fn without_token(grant: Grant) -> Arc<Self> {
-        Arc::new(Self::new(grant))
+        Arc::new(Self::new(grant, Ledger::default()))
     }
 
-    fn new(grant: Grant) -> Self {
+    /// The same, and each decision is told as it is made.
+    #[must_use]
+    pub fn telling(grant: Grant, told: OnDecision) -> Arc<Self> {
+        Arc::new(Self::new(grant, Ledger::telling(told)))
+    }
+
+    fn new(grant: Grant, ledger: Ledger) -> Self {
         let placeholders = Placeholders::new(&grant.bindings);
         let rules = grant.rules.clone();
         let standing = RwLock::new(Arc::new(Standing { tenancy: Tenancy::of(&grant, &rules), rules }));
@@ -184,7 +192,7 @@ impl LiveGrant {
             hits: Hits::default(),
             revoked: AtomicBool::new(false),
             ending: Notify::new(),
-            ledger: Ledger::default(),
+            ledger,
             placeholders,
             standing,
             under_way: UnderWay::default(),

@@ -82,6 +82,8 @@ pub enum Outcome {
     Failed,
 }
 
+/// Hears of each decision as it is made, on the thread that made it.
+pub type OnDecision = Box<dyn Fn(&Decision) + Send + Sync>;
 /// What a policy on trial says about a request that the rules in force allow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -91,9 +93,10 @@ pub enum Trial {
 }
 
 /// Every decision of one run.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Ledger {
     inner: Mutex<Entries>,
+    told: Option<OnDecision>,
 }
 
 /// Counts of a [`Ledger`], exact even where entries were not kept.
@@ -130,7 +133,15 @@ impl Ledger {
         self.lock().totals
     }
 
+    /// A ledger that also tells of what is entered, whether kept or not.
+    pub(crate) fn telling(told: OnDecision) -> Self {
+        Self { inner: Mutex::default(), told: Some(told) }
+    }
+
     pub(crate) fn record(&self, decision: Decision) {
+        if let Some(told) = &self.told {
+            told(&decision);
+        }
         let mut entries = self.lock();
         let totals = &mut entries.totals;
         totals.trial_denied += u64::from(decision.trial.is_some());

@@ -13,6 +13,7 @@ mod address;
 mod attempt;
 mod body;
 mod config;
+mod connect;
 mod credential;
 mod dial;
 mod download;
@@ -26,6 +27,7 @@ mod hygiene;
 mod incoming;
 mod ledger;
 mod limits;
+mod listener;
 mod place;
 mod placeholders;
 mod policy;
@@ -33,6 +35,7 @@ mod pool;
 mod proxy;
 mod received;
 mod record;
+mod refusal;
 mod resolve;
 mod scrub;
 mod send;
@@ -53,13 +56,19 @@ pub use credential::{AuthorizeError, Credential, Hold, Placeholder, Use};
 pub use dial::{BadLogin, ProxyLogin, Resolution, TunnelError, UpstreamProxy};
 pub use error::{EgressError, Ended, TimeoutKind};
 pub use grant::{Binding, CapabilityToken, Grant, Grants, LiveGrant};
-pub use ledger::{Decision, Ledger, Maker, Outcome, Totals, Trial};
+pub use ledger::{Decision, Ledger, Maker, OnDecision, Outcome, Totals, Trial};
 pub use limits::{LimitHit, Limits, Pace, Rate, Shares};
+pub use listener::{
+    BadClient, Client, ClientName, ClientToken, HelloError, Listener, ListenerLimits, TunnelEnd, TunnelEnded,
+    Witness,
+};
 pub use place::{Place, swap_in_header, swap_in_query};
 pub use policy::{
-    Asked, Methods, Miss, Reason, Rule, RuleMissing, RuleOrigin, Target, Verdict, decide, nearest,
+    Asked, Methods, Miss, Reason, Rule, RuleMissing, RuleOrigin, Target, Verdict, decide, decide_connect,
+    nearest,
 };
 pub use proxy::Proxy;
+pub use refusal::Refusal;
 pub use resolve::{DnsError, Resolve, SystemResolver};
 pub use scrub::{SCRUBBED, Scrubber};
 pub use send::ProviderCall;

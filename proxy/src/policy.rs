@@ -4,8 +4,10 @@ use http::Method;
 use orch_manifests::{CanonicalPath, EgressWant, HostName, HostPattern, PathGlob, Scheme};
 use serde::Serialize;
 
+mod connect;
 mod missing;
 
+pub use connect::decide_connect;
 pub use missing::RuleMissing;
 
 /// One thing that a run may do. Every field narrows; there is no field that widens.

@@ -19,7 +19,7 @@ use crate::http::{ForwardedHeader, TrustedProxies};
 mod egress;
 mod limits;
 
-pub use egress::Egress;
+pub use egress::EgressConfig;
 use egress::RawEgress;
 
 /// Runs at once where the configuration does not say.
@@ -49,7 +49,7 @@ pub struct Config {
     /// The operator's providers: new ones, and built-in ones that are reached at exactly this host and port.
     pub providers: Vec<OperatorProvider>,
     /// The way out.
-    pub egress: Egress,
+    pub egress: EgressConfig,
     /// Limits of agents that set none.
     pub default_limits: Limits,
     /// Limits that nothing may exceed.
@@ -208,7 +208,7 @@ impl Default for Config {
             max_running: MAX_RUNNING,
             max_queued: MAX_QUEUED,
             providers: Vec::new(),
-            egress: Egress::default(),
+            egress: EgressConfig::default(),
             default_limits: Limits::default(),
             limit_ceilings: Limits::default(),
             vault_key: KeyChoice::Auto,

@@ -25,6 +25,7 @@ mod places;
 mod policy;
 mod pressure;
 mod providers;
+mod proxy;
 mod publishing;
 mod questions;
 mod readme;

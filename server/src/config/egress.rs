@@ -23,7 +23,7 @@ const PASSWORD_LIMIT: u64 = 4096;
 
 /// The section, parsed and checked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Egress {
+pub struct EgressConfig {
     /// Certificate authorities beside the public ones.
     pub extra_roots: Vec<CertificateDer<'static>>,
     /// Hosts granted to every agent whose manifest asks for them.
@@ -89,8 +89,8 @@ impl RawEgress {
     }
 
     /// Reads every field, and the files that they name; an error names the field, below `egress`.
-    pub(super) fn parse(self, folder: &Path) -> Result<Egress, (String, String)> {
-        let mut egress = Egress::default();
+    pub(super) fn parse(self, folder: &Path) -> Result<EgressConfig, (String, String)> {
+        let mut egress = EgressConfig::default();
         for (index, host) in self.allow.iter().enumerate() {
             egress.allow.push(host.parse().map_err(|e: String| (format!("allow[{index}]"), e))?);
         }
@@ -243,7 +243,7 @@ fn parse_origin(text: &str) -> Result<(HostName, u16), String> {
 mod tests {
     use super::*;
 
-    fn parse(text: &str, folder: &Path) -> Result<Egress, String> {
+    fn parse(text: &str, folder: &Path) -> Result<EgressConfig, String> {
         let raw: RawEgress = serde_yaml::from_str(text).map_err(|e| e.to_string())?;
         raw.parse(folder).map_err(|(field, why)| format!("{field}: {why}"))
     }
