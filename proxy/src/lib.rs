@@ -12,8 +12,10 @@
 mod address;
 mod attempt;
 mod body;
+mod cleaning;
 mod config;
 mod credential;
+mod decode;
 mod dial;
 mod download;
 mod error;
