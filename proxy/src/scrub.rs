@@ -126,7 +126,7 @@ struct Scan {
 }
 
 /// A stream of chunks on its way through one or more scrubbers.
-pub(crate) struct ScrubStream {
+pub struct ScrubStream {
     stages: Vec<Stage>,
 }
 
@@ -141,7 +141,8 @@ struct Stage {
 impl ScrubStream {
     /// In a stream of `events` nothing is held back once an event is over, so a secret with an empty line in it is not
     /// found across two of them; else only the beginning of a form is held back, and no longer than it is one.
-    pub(crate) fn new(scrubbers: &[Arc<Scrubber>], events: bool) -> Self {
+    #[must_use]
+    pub fn new(scrubbers: &[Arc<Scrubber>], events: bool) -> Self {
         let stage = |scrubber: &Arc<Scrubber>| Stage {
             scrubber: Arc::clone(scrubber),
             held: Zeroizing::new(Vec::new()),
@@ -152,12 +153,12 @@ impl ScrubStream {
     }
 
     /// What may go on now that `chunk` has arrived; may be empty.
-    pub(crate) fn push(&mut self, chunk: Bytes) -> Bytes {
+    pub fn push(&mut self, chunk: Bytes) -> Bytes {
         self.stages.iter_mut().fold(chunk, |chunk, stage| stage.push(&chunk))
     }
 
     /// What is left at the end.
-    pub(crate) fn finish(&mut self) -> Bytes {
+    pub fn finish(&mut self) -> Bytes {
         self.stages.iter_mut().fold(Bytes::new(), |chunk, stage| stage.pass(&chunk, true))
     }
 }

@@ -12,7 +12,7 @@ use orch_manifests::{Catalog, RunId};
 use orch_proxy::{Decision, Totals};
 use orch_runner::{Input, Mount, RunSpec, Token, protocol::MAX_INLINE_INPUT};
 use orch_vault::{AuditEvent, OpenMode, PlannedUse, Vault, VaultLocation};
-use tokio::sync::watch;
+use tokio::sync::{OnceCell, watch};
 
 use crate::afterwards::{self, Spent};
 use crate::config::Config;
@@ -26,6 +26,7 @@ use crate::outcome::{self, Finished};
 use crate::permissions::Remembered;
 use crate::policy;
 use crate::prepare::{Book, Prepared, Standing};
+use crate::redact::Known;
 use crate::run::{Event, Observer, Report, RunRequest, Simulate};
 use crate::upstream::Upstream;
 use crate::workers::{Wanted, Workers};
@@ -44,6 +45,8 @@ pub struct Broker {
     workers: Workers,
     /// The way to real providers and hosts, made when it is first needed.
     internet: OnceLock<Arc<Upstream>>,
+    /// Whether the proxy's self-test held.
+    proven: OnceCell<()>,
     /// What a test wants to happen in the next execution.
     #[cfg(test)]
     pub(crate) in_next_execution: std::sync::Mutex<Option<Box<dyn FnOnce() + Send>>>,
@@ -107,6 +110,7 @@ impl Broker {
             home,
             router,
             internet: OnceLock::new(),
+            proven: OnceCell::new(),
             #[cfg(test)]
             in_next_execution: std::sync::Mutex::default(),
         }
@@ -220,8 +224,20 @@ impl Broker {
         }
     }
 
+    /// Proves, once, that the proxy puts secrets where they belong and takes them out of answers.
+    ///
+    /// # Errors
+    /// It does not: nothing may be started.
+    pub async fn prove(&self) -> Result<(), Failure> {
+        let tested = self.proven.get_or_try_init(|| Box::pin(orch_proxy::self_test()));
+        tested.await.copied().map_err(|error| {
+            Failure::defect(format!("{error}; nothing is started, because keys might not be safe"))
+        })
+    }
+
     /// What stands behind the proxy: the simulated providers of a scenario, or the internet.
     pub(crate) async fn upstream(&self, scenario: Option<&Simulate>) -> Result<Arc<Upstream>, Failure> {
+        self.prove().await?;
         match scenario {
             Some(simulate) => Ok(Arc::new(Upstream::simulated(simulate.scenario()?).await?)),
             None => self.internet(),
@@ -283,6 +299,7 @@ impl Broker {
             let act = self.in_next_execution.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
             act.into_iter().for_each(|act| act());
         }
+        let known = Known::of(&keys);
         let issued = policy::issue(&keys, &upstream.catalog);
         let env = policy::guest_environment(&run, &agent.manifest, &env, &issued, thinking.has_models())?;
         let wanted = Wanted {
@@ -337,6 +354,7 @@ impl Broker {
             grant: &grant,
             session: session.as_deref(),
             observer,
+            known: &known,
             stream,
         };
         let ran = execution.run(spec, streamed, stop).await;
@@ -366,6 +384,7 @@ impl Broker {
                 })
             }),
         };
+        let result = result.map_err(|failure| known.cleaned_failure(failure));
         let totals = grant.ledger().totals();
         let spent = session.as_ref().map(|session| afterwards::spent(&session.receipts)).unwrap_or_default();
         Ok(Concluded { result, decisions, totals, spent })

@@ -134,6 +134,10 @@ impl Service {
         let queue = Queue::new(config.max_running as usize, config.max_queued);
         let broker =
             Broker::new(Environment::Fixed(BTreeMap::new()), home, config, catalog, vault.clone(), &program);
+        // Clients of a server may come before the first run.
+        if mode == Mode::Serve {
+            broker.prove().await?;
+        }
         if let Some(simulate) = simulate {
             broker.simulate(&simulate).await?;
         }
