@@ -16,7 +16,7 @@ use crate::record::Record;
 use crate::target::{RequestTarget, host_field, origin_form};
 use crate::{
     AuthorizeError, Binding, Body, BodyError, Credential, EgressError, LiveGrant, Maker, Proxy, Reason,
-    Scrubber, TimeoutKind, Use, Verdict, body, decide, hygiene,
+    Scrubber, TimeoutKind, Use, Verdict, body, hygiene,
 };
 
 impl Proxy {
@@ -55,7 +55,7 @@ impl Proxy {
         let length = hygiene::announced_length(&parts.headers).map_err(EgressError::Refused)?;
 
         let grant = live.grant();
-        match decide(&grant.rules, &target.asked(&parts.method)) {
+        match live.decide(&target.asked(&parts.method)) {
             Verdict::Deny(reason) => return Err(EgressError::Refused(reason)),
             Verdict::Allow { rule } => record.rule(grant.rules[rule].origin),
         }

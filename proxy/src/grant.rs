@@ -16,7 +16,10 @@ use crate::placeholders::Placeholders;
 use crate::received::Received;
 use crate::tenancy::Tenancy;
 use crate::under_way::{Cancel, Cut, UnderWay};
-use crate::{Credential, EgressError, Ended, Ledger, Place, Placeholder, Rule, Target};
+use crate::{
+    Asked, Credential, EgressError, Ended, Ledger, OnDecision, Place, Placeholder, Rule, RuleIndex, Target,
+    Verdict,
+};
 
 /// What one run may do. Nothing is allowed that is not listed.
 pub struct Grant {
@@ -82,8 +85,16 @@ impl Grants {
 
     /// Makes a grant live.
     pub fn mint(&self, grant: Grant) -> (CapabilityToken, Arc<LiveGrant>) {
-        let token = CapabilityToken::random();
-        let live = Arc::new(LiveGrant::new(grant));
+        self.enter(LiveGrant::new(grant, Ledger::default()))
+    }
+
+    /// The same, and each decision is told as it is made.
+    pub fn mint_telling(&self, grant: Grant, told: OnDecision) -> (CapabilityToken, Arc<LiveGrant>) {
+        self.enter(LiveGrant::new(grant, Ledger::telling(told)))
+    }
+
+    fn enter(&self, grant: LiveGrant) -> (CapabilityToken, Arc<LiveGrant>) {
+        let (token, live) = (CapabilityToken::random(), Arc::new(grant));
         let key = fingerprint(&token.reveal());
         self.live.write().unwrap_or_else(PoisonError::into_inner).insert(key, Arc::clone(&live));
         (token, live)
@@ -138,6 +149,7 @@ pub struct LiveGrant {
     ending: Notify,
     ledger: Ledger,
     placeholders: Placeholders,
+    index: RuleIndex,
     tenancy: Tenancy,
     under_way: UnderWay,
     next_exchange: AtomicU64,
@@ -149,20 +161,28 @@ impl LiveGrant {
     /// [`LiveGrant::revoke`], or with its last holder.
     #[must_use]
     pub fn without_token(grant: Grant) -> Arc<Self> {
-        Arc::new(Self::new(grant))
+        Arc::new(Self::new(grant, Ledger::default()))
     }
 
-    fn new(grant: Grant) -> Self {
+    /// The same, and each decision is told as it is made.
+    #[must_use]
+    pub fn telling(grant: Grant, told: OnDecision) -> Arc<Self> {
+        Arc::new(Self::new(grant, Ledger::telling(told)))
+    }
+
+    fn new(grant: Grant, ledger: Ledger) -> Self {
         let placeholders = Placeholders::new(&grant.bindings);
         let tenancy = Tenancy::of(&grant);
+        let index = RuleIndex::new(&grant.rules);
         Self {
             grant,
             used: AtomicU64::new(0),
             running: AtomicU32::new(0),
             revoked: AtomicBool::new(false),
             ending: Notify::new(),
-            ledger: Ledger::default(),
+            ledger,
             placeholders,
+            index,
             tenancy,
             under_way: UnderWay::default(),
             next_exchange: AtomicU64::new(0),
@@ -245,6 +265,11 @@ impl LiveGrant {
     /// whether that is so, nothing is missed in between.
     pub(crate) fn news(&self) -> Notified<'_> {
         self.ending.notified()
+    }
+
+    /// What the grant's rules say.
+    pub(crate) fn decide(&self, asked: &Asked<'_>) -> Verdict {
+        self.index.decide(&self.grant.rules, asked)
     }
 
     /// Who may share connections with this grant's run.

@@ -55,6 +55,8 @@ pub struct Decision {
     /// The response's status.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
+    /// From the request's arrival to the head of its answer, or to what came in its place, in microseconds.
+    pub duration_us: u64,
 }
 
 /// Who built a request.
@@ -79,10 +81,14 @@ pub enum Outcome {
     Failed,
 }
 
+/// Hears of each decision as it is made, on the thread that made it.
+pub type OnDecision = Box<dyn Fn(&Decision) + Send + Sync>;
+
 /// Every decision of one run.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Ledger {
     inner: Mutex<Entries>,
+    told: Option<OnDecision>,
 }
 
 /// Counts of a [`Ledger`], exact even where entries were not kept.
@@ -117,7 +123,15 @@ impl Ledger {
         self.lock().totals
     }
 
+    /// A ledger that also tells of what is entered, whether kept or not.
+    pub(crate) fn telling(told: OnDecision) -> Self {
+        Self { inner: Mutex::default(), told: Some(told) }
+    }
+
     pub(crate) fn record(&self, decision: Decision) {
+        if let Some(told) = &self.told {
+            told(&decision);
+        }
         let mut entries = self.lock();
         let totals = &mut entries.totals;
         let count = match decision.verdict {
@@ -185,6 +199,7 @@ mod tests {
             injected: Vec::new(),
             inert_placeholders: 0,
             status: None,
+            duration_us: 0,
         }
     }
 

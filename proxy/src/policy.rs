@@ -4,6 +4,10 @@ use http::Method;
 use orch_manifests::{CanonicalPath, HostName, HostPattern, PathGlob, Scheme};
 use serde::Serialize;
 
+mod index;
+
+pub use index::RuleIndex;
+
 /// One thing that a run may do. Every field narrows; there is no field that widens.
 #[derive(Debug, Clone)]
 pub struct Rule {

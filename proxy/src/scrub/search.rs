@@ -16,10 +16,10 @@ const PREFIX: usize = 3;
 /// Finds places where a form could begin.
 pub(super) struct Search {
     prefixes: Prefixes,
-    /// The bytes that can begin a form as themselves.
+    /// The bytes that can begin a form as themselves, and those that can once they are escaped.
     begins: [bool; 256],
-    /// The bytes that can follow a percent sign, or a backslash, that begins a form.
-    after_percent: [bool; 256],
+    begins_escaped: [bool; 256],
+    /// The bytes that can follow a backslash that begins a form.
     after_backslash: [bool; 256],
 }
 
@@ -43,8 +43,8 @@ impl Search {
         Self {
             prefixes: Prefixes::new(&prefixes(forms)),
             begins: table(&|form, byte| form.accepts_plain(0, byte)),
-            after_percent: table(&|form, byte| may_follow(form, b'%', byte)),
-            after_backslash: table(&|form, byte| may_follow(form, b'\\', byte)),
+            begins_escaped: table(&|form, byte| form.accepts(0, byte)),
+            after_backslash: table(&may_follow_backslash),
         }
     }
 
@@ -53,35 +53,42 @@ impl Search {
         Candidates { search: self, text, prefix: None, escape: None }
     }
 
-    /// Whether a form can begin with the first of these bytes, followed by the second if there is one.
-    fn may_begin(&self, first: u8, second: Option<u8>) -> bool {
-        let follows = |table: &[bool; 256]| second.is_none_or(|byte| table[usize::from(byte)]);
-        self.begins[usize::from(first)]
-            || match first {
-                b'%' => follows(&self.after_percent),
-                b'\\' => follows(&self.after_backslash),
+    /// Whether a form can begin at the beginning of this text, which is not empty.
+    fn may_begin(&self, text: &[u8]) -> bool {
+        let set = |table: &[bool; 256], byte: u8| table[usize::from(byte)];
+        set(&self.begins, text[0])
+            || match text {
+                [b'%', high, low, ..] => match (hex_value(*high), hex_value(*low)) {
+                    // A percent sign that is encoded again may be the beginning of any escape.
+                    (Some(high), Some(low)) => {
+                        set(&self.begins_escaped, high << 4 | low) || (high, low) == (2, 5)
+                    }
+                    _ => false,
+                },
+                [b'\\', second, ..] => set(&self.after_backslash, *second),
+                [b'%' | b'\\', ..] => true,
                 _ => false,
             }
     }
 }
 
-/// Whether an escape that begins with these two bytes can be the first character of the form.
-fn may_follow(form: &Form, first: u8, second: u8) -> bool {
-    let fits = |text: &[u8]| {
-        escapes(text).any(|escape| match escape {
-            Escape::Byte(byte, _) => form.accepts(0, byte),
-            // What is not over yet may still fit.
-            Escape::Begun => true,
-            Escape::No => false,
-        })
-    };
-    match first {
-        b'%' => {
-            second.is_ascii_hexdigit()
-                && b"0123456789abcdef".iter().any(|third| fits(&[first, second, *third]))
-        }
-        _ => fits(&[first, second]),
+fn hex_value(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        b'A'..=b'F' => Some(digit - b'A' + 10),
+        _ => None,
     }
+}
+
+/// Whether a backslash and this byte can begin the first character of the form.
+fn may_follow_backslash(form: &Form, byte: u8) -> bool {
+    escapes(&[b'\\', byte]).any(|escape| match escape {
+        Escape::Byte(byte, _) => form.accepts(0, byte),
+        // What is not over yet may still fit.
+        Escape::Begun => true,
+        Escape::No => false,
+    })
 }
 
 /// The ways in which the forms begin as long as nothing is escaped.
@@ -157,8 +164,10 @@ impl Candidates<'_> {
             // From here on an escape, or the end, is among the first characters.
             let close = escape.saturating_sub(PREFIX - 1).max(at);
             let place = prefix.min(close);
-            let first = *text.get(place)?;
-            if search.may_begin(first, text.get(place + 1).copied()) {
+            if place == text.len() {
+                return None;
+            }
+            if search.may_begin(&text[place..]) {
                 return Some(place);
             }
             at = place + 1;
