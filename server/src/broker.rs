@@ -5,6 +5,7 @@
 //! opens its door, lets a worker run it, and says how it ended. A server does the same two steps with a queue between.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use orch_manifests::{Catalog, RunId};
 use orch_proxy::{Decision, Totals};
 use orch_runner::{Input, Mount, RunSpec, Token, protocol::MAX_INLINE_INPUT};
 use orch_vault::{AuditEvent, OpenMode, PlannedUse, Vault, VaultLocation};
-use tokio::sync::{OnceCell, watch};
+use tokio::sync::{OnceCell, mpsc, watch};
 
 use crate::afterwards::{self, Spent};
 use crate::config::Config;
@@ -28,11 +29,16 @@ use crate::policy;
 use crate::prepare::{Book, Prepared, Standing};
 use crate::redact::Known;
 use crate::run::{Event, Observer, Report, RunRequest, Simulate};
+use crate::telemetry::{self, Telemetry};
 use crate::upstream::Upstream;
 use crate::workers::{Wanted, Workers};
 
 /// How much longer than the run a grant lives: what is under way when the guest ends may still be answered.
 const GRANT_SLACK: Duration = Duration::from_secs(1);
+
+/// Decisions of one run that whoever follows it hears of, and those that may wait until the last were heard.
+const DECISIONS_TOLD: usize = 2_000;
+const DECISIONS_WAITING: usize = 256;
 
 /// Everything that runs need and share.
 pub struct Broker {
@@ -45,6 +51,8 @@ pub struct Broker {
     workers: Workers,
     /// The way to real providers and hosts, made when it is first needed.
     internet: OnceLock<Arc<Upstream>>,
+    /// What is told of decisions.
+    telemetry: Arc<Telemetry>,
     /// Whether the proxy's self-test held.
     proven: OnceCell<()>,
     /// What a test wants to happen in the next execution.
@@ -110,6 +118,7 @@ impl Broker {
             home,
             router,
             internet: OnceLock::new(),
+            telemetry: Arc::default(),
             proven: OnceCell::new(),
             #[cfg(test)]
             in_next_execution: std::sync::Mutex::default(),
@@ -129,6 +138,11 @@ impl Broker {
     /// The providers, the operator's included.
     pub(crate) fn catalog(&self) -> &Arc<Catalog> {
         &self.catalog
+    }
+
+    /// What is told of decisions.
+    pub(crate) fn telemetry(&self) -> &Arc<Telemetry> {
+        &self.telemetry
     }
 
     /// The workers.
@@ -299,7 +313,7 @@ impl Broker {
             let act = self.in_next_execution.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
             act.into_iter().for_each(|act| act());
         }
-        let known = Known::of(&keys);
+        let known = Arc::new(Known::of(&keys));
         let issued = policy::issue(&keys, &upstream.catalog);
         let env = policy::guest_environment(&run, &agent.manifest, &env, &issued, thinking.has_models())?;
         let wanted = Wanted {
@@ -321,7 +335,18 @@ impl Broker {
             limits: &limits,
             expires,
         };
-        let (token, grant) = self.router.grants().mint(policy::grant(&terms, wants.granted(&upstream)));
+        let (told, decisions) = mpsc::channel(DECISIONS_WAITING);
+        let left = AtomicUsize::new(DECISIONS_TOLD);
+        let hearing = self.telemetry.hearing(&workspace, Arc::clone(&known), move |decision| {
+            let more =
+                left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok();
+            if more && let Some(line) = telemetry::line(decision) {
+                // Who follows hears of what there is room for; the ledger has it all the same.
+                let _ = told.try_send(line);
+            }
+        });
+        let grant = policy::grant(&terms, wants.granted(&upstream));
+        let (token, grant) = self.router.grants().mint_telling(grant, hearing);
         let session = thinking.session(&grant, &limits, expires);
         if let Some(session) = &session {
             observer.calls(&session.receipts);
@@ -355,6 +380,7 @@ impl Broker {
             session: session.as_deref(),
             observer,
             known: &known,
+            decisions: decisions.into(),
             stream,
         };
         let ran = execution.run(spec, streamed, stop).await;

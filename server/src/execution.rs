@@ -28,6 +28,8 @@ pub(crate) struct Execution<'a> {
     pub(crate) observer: &'a dyn Observer,
     /// What the run holds, which nobody is told.
     pub(crate) known: &'a Known,
+    /// What was decided about its requests, as it is decided.
+    pub(crate) decisions: tokio::sync::Mutex<mpsc::Receiver<String>>,
     /// Whether output is passed on as it is written.
     pub(crate) stream: bool,
 }
@@ -50,6 +52,7 @@ impl Execution<'_> {
         let mut output = Vec::new();
         let mut told = 0;
         let mut unsaid = self.known.stream();
+        let mut decided = self.decisions.lock().await;
         let collect = async {
             let (mut out, mut log, mut stopped) = (true, true, false);
             while out || log {
@@ -70,6 +73,7 @@ impl Execution<'_> {
                             log = false;
                         }
                     },
+                    Some(decision) = decided.recv() => self.observer.event(Event::Decision(&decision)),
                     () = stopping(stop), if !stopped => {
                         stopped = true;
                         self.worker.cancel(&run);
@@ -80,6 +84,9 @@ impl Execution<'_> {
             }
         };
         let (outcome, ()) = tokio::join!(self.worker.run(spec, io), collect);
+        while let Ok(decision) = decided.try_recv() {
+            self.observer.event(Event::Decision(&decision));
+        }
         outcome::tell_refusals(self.grant, told, self.known, self.observer);
         Ok((outcome?, output))
     }

@@ -36,6 +36,7 @@ mod service;
 #[cfg(test)]
 mod stage;
 pub mod store;
+mod telemetry;
 mod thinking;
 mod upstream;
 pub mod vault;

@@ -19,6 +19,7 @@ use crate::caller::Caller;
 use crate::failure::Failure;
 use crate::keeper::{ClientWitness, Keeper};
 use crate::store::Store;
+use crate::telemetry::Telemetry;
 use crate::upstream::Upstream;
 
 mod books;
@@ -62,6 +63,8 @@ pub(crate) struct Llm {
     keys: Keys,
     bounds: Bounds,
     books: Books,
+    /// What is told of decisions.
+    telemetry: Arc<Telemetry>,
     /// Stands for the run in grants that belong to none. Nobody looks these grants up.
     no_run: RunId,
     /// What the clients of each workspace hold at this moment.
@@ -95,7 +98,13 @@ impl Llm {
             tokens: ceilings.tokens,
             micro_usd: ceilings.cost_usd.map(|cost| cost.micros()),
         };
-        Self { gateway, keys, bounds, books, no_run: RunId::random(), intakes: RwLock::default() }
+        let telemetry = Arc::default();
+        Self { gateway, keys, bounds, books, telemetry, no_run: RunId::random(), intakes: RwLock::default() }
+    }
+
+    /// The same, whose decisions are told.
+    pub(crate) fn telling(self, telemetry: Arc<Telemetry>) -> Self {
+        Self { telemetry, ..self }
     }
 
     /// Answers a client's request at one of the gateway's paths; see [`spoken_at`]. What the gateway has to say is
@@ -124,7 +133,9 @@ impl Llm {
             Keys::Simulated(plan) => (Arc::clone(plan), None),
         };
         let deadline = Instant::now() + self.bounds.time;
-        let grant = LiveGrant::without_token(Grant {
+        // Whatever is in a client's decisions is the gateway's own.
+        let told = self.telemetry.hearing(&client.workspace, Arc::default(), |_| {});
+        let grant = Grant {
             run: self.no_run.clone(),
             workspace: client.workspace.to_string(),
             rules: Vec::new(),
@@ -132,7 +143,8 @@ impl Llm {
             requests: REQUESTS,
             concurrent: CONCURRENT,
             expires: deadline,
-        });
+        };
+        let grant = LiveGrant::telling(grant, told);
         if let Keys::Vault(keeper) = &self.keys {
             keeper.held().follow(&client.workspace, &grant);
         }

@@ -35,6 +35,9 @@ impl ClientGateway {
         let upstream = service.broker().internet()?;
         let (keeper, store) = (Arc::clone(service.keeper()), service.store().clone());
         let ceilings = &service.config().limit_ceilings;
-        Ok(self.0.get_or_init(|| Llm::new(&upstream, keeper, ceilings, store, Arc::clone(metrics.llm()))))
+        let telemetry = Arc::clone(service.broker().telemetry());
+        Ok(self.0.get_or_init(|| {
+            Llm::new(&upstream, keeper, ceilings, store, Arc::clone(metrics.llm())).telling(telemetry)
+        }))
     }
 }

@@ -22,6 +22,11 @@ impl Known {
         Self(keys.providers.values().chain(secrets).filter_map(|credential| credential.scrubber()).collect())
     }
 
+    #[cfg(test)]
+    pub(crate) fn finding(values: &[&str]) -> Self {
+        Self(values.iter().filter_map(|value| Scrubber::new(value.as_bytes())).map(Arc::new).collect())
+    }
+
     /// A text without them.
     pub(crate) fn cleaned<'a>(&self, text: &'a str) -> Cow<'a, str> {
         self.0.iter().fold(Cow::Borrowed(text), |text, scrubber| match scrubber.clean(text.as_bytes()) {
@@ -52,7 +57,7 @@ mod tests {
     const VALUE: &str = "a value of which nothing looks like a key";
 
     fn known() -> Known {
-        Known(vec![Arc::new(Scrubber::new(VALUE.as_bytes()).expect("it is long enough"))])
+        Known::finding(&[VALUE])
     }
 
     #[test]
