@@ -53,12 +53,15 @@ pub use config::{Caps, PoolLimits, ProxyConfig, Timeouts};
 pub use credential::{AuthorizeError, Credential, Hold, Placeholder, Use};
 pub use error::{EgressError, Ended, TimeoutKind};
 pub use grant::{Binding, CapabilityToken, Grant, Grants, LiveGrant};
-pub use ledger::{Decision, Ledger, Maker, OnDecision, Outcome, Totals};
+pub use ledger::{Decision, Ledger, Maker, OnDecision, Outcome, Totals, Trial};
 pub use place::{Place, swap_in_header, swap_in_query};
-pub use policy::{Asked, Methods, Reason, Rule, RuleIndex, RuleOrigin, Target, Verdict, decide};
+pub use policy::{
+    Asked, Methods, Miss, Reason, Rule, RuleIndex, RuleMissing, RuleOrigin, Target, Verdict, decide, nearest,
+};
 pub use proxy::Proxy;
 pub use resolve::{DnsError, Resolve, SystemResolver};
 pub use scrub::{SCRUBBED, ScrubStream, Scrubber};
 pub use self_test::{SelfTestError, self_test};
 pub use send::ProviderCall;
+pub use target::RequestTarget;
 pub use tls::ProxyError;

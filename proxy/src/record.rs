@@ -9,7 +9,7 @@ use orch_manifests::Scheme;
 use time::OffsetDateTime;
 
 use crate::ledger::sanitised;
-use crate::{Body, Decision, EgressError, LiveGrant, Maker, Outcome, Reason, RuleOrigin};
+use crate::{Body, Decision, EgressError, LiveGrant, Maker, Outcome, Reason, RuleOrigin, Trial};
 
 /// Bytes of a next step that a ledger keeps; cut short it would be a different one.
 const NEXT_KEPT: usize = 512;
@@ -39,6 +39,7 @@ impl Record {
             maker,
             verdict: Outcome::Failed,
             rule: None,
+            trial: None,
             reason: None,
             address: None,
             injected: Vec::new(),
@@ -62,6 +63,10 @@ impl Record {
         self.change(|decision| decision.rule = Some(origin));
     }
 
+    pub(crate) fn trial(&mut self, trial: Option<Trial>) {
+        self.change(|decision| decision.trial = trial);
+    }
+
     pub(crate) fn injected(&mut self, credential: &str) {
         self.change(|decision| decision.injected.push(credential.to_owned()));
     }
@@ -83,11 +88,14 @@ impl Record {
             }
             Err(error) => {
                 decision.verdict = if error.is_refusal() { Outcome::Denied } else { Outcome::Failed };
+                // It says what a policy on trial would have refused, and not what was refused anyway.
+                decision.trial = decision.trial.filter(|_| decision.verdict != Outcome::Denied);
                 decision.reason = Some(match error {
                     EgressError::Refused(reason) => Reason {
                         code: reason.code,
                         text: sanitised(&reason.text),
                         next: reason.next.clone().filter(|next| next.len() <= NEXT_KEPT),
+                        rule_missing: reason.rule_missing.clone().filter(|it| it.path.len() <= NEXT_KEPT),
                     },
                     other => Reason::new(other.code(), sanitised(&other.to_string())),
                 });

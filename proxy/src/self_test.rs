@@ -130,6 +130,7 @@ fn grant(credential: Arc<dyn Credential>, placeholder: Placeholder) -> Result<Ar
         run: RunId::random(),
         workspace: "orch self-test".to_owned(),
         rules: vec![Rule { scheme, host, port, methods, paths, origin: RuleOrigin::Config }],
+        trials: Vec::new(),
         bindings: vec![Binding {
             placeholder,
             credential,

@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use orch_manifests::{Catalog, Dialect, Endpoint, HostName, Limits, OperatorProvider, Slug};
+use orch_manifests::{
+    Catalog, Dialect, EgressWant, Endpoint, Format, HostName, Limits, OperatorProvider, Slug,
+};
 use orch_vault::KeyChoice;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -50,6 +52,8 @@ pub struct Config {
     pub extra_roots: Vec<CertificateDer<'static>>,
     /// Hosts granted to every agent whose manifest asks for them.
     pub allow: Vec<AllowedHost>,
+    /// A policy on trial, for every run: what it would refuse is written down, and nothing else.
+    pub trial: Option<Vec<EgressWant>>,
     /// Other addresses to dial for granted origins.
     pub connect_to: Vec<((HostName, u16), SocketAddr)>,
     /// Limits of agents that set none.
@@ -103,6 +107,7 @@ struct RawProvider {
 struct RawEgress {
     ca_file: Option<String>,
     allow: Vec<String>,
+    trial: Option<serde_yaml::Value>,
     connect_to: BTreeMap<String, String>,
     upstream_proxy: Option<serde_yaml::Value>,
 }
@@ -207,6 +212,11 @@ impl Config {
             let host = host.parse().map_err(|e: String| wrong(&format!("egress.allow[{index}]"), &e))?;
             config.allow.push(host);
         }
+        // Also where it has no value: that must not read as "none", and serde takes it for that.
+        if raw.egress.trial.is_some() || text.contains("trial") {
+            let list = EgressWant::list_in(text, Format::Yaml, label, &["egress", "trial"]);
+            config.trial = list.map_err(|e| Failure::usage("config_invalid", e.to_string()))?;
+        }
         for (index, proxy) in raw.server.trusted_proxies.iter().enumerate() {
             let field = format!("server.trusted_proxies[{index}]");
             config.trusted_proxies.add(proxy).map_err(|e| wrong(&field, &e))?;
@@ -249,6 +259,7 @@ impl Default for Config {
             providers: Vec::new(),
             extra_roots: Vec::new(),
             allow: Vec::new(),
+            trial: None,
             connect_to: Vec::new(),
             default_limits: Limits::default(),
             limit_ceilings: Limits::default(),
@@ -382,6 +393,9 @@ vault: { key: auto }
         assert!(catalog.provider("ollama").expect("built in").pinned);
         assert!(catalog.provider("lan-llm").expect("defined").free);
         assert_eq!((config.allow.len(), config.connect_to.len()), (2, 1));
+        assert_eq!(config.trial, None);
+        let with_trial = parse(&example.replace("# trial", "trial")).expect("parses");
+        assert_eq!(with_trial.trial.map(|policy| policy.len()), Some(1));
         assert!(config.default_limits.time.is_some() && config.limit_ceilings.cost_usd.is_some());
         assert!(example.contains("trusted_proxies") && example.contains("forwarded_header"));
         assert!(!config.server_names.is_empty());
@@ -400,6 +414,12 @@ vault: { key: auto }
         says("egress:\n  allow: [\"10.0.0.1\"]\n", "egress.allow[0]");
         says("egress:\n  connect_to: { \"a.example\": \"127.0.0.1:1\" }\n", "HOST:PORT");
         says("egress:\n  connect_to: { \"a.example:443\": \"localhost:1\" }\n", "ADDRESS:PORT");
+        says(
+            "egress:\n  trial:\n    - hots: a.example.com\n",
+            "config.yaml:3:7: egress.trial[0].hots: unknown field",
+        );
+        says("egress:\n  trial: [{ host: 10.0.0.1 }]\n", "IP address");
+        says("egress:\n  trial:\n", "egress.trial: has no value");
         says("egress:\n  ca_file: absent.pem\n", "/nowhere/absent.pem");
         says("server:\n  ca_file: absent.pem\n", "server.ca_file");
         says("server: { trusted_proxies: [10.0.0.1, proxy] }", "server.trusted_proxies[1]");

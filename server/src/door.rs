@@ -6,16 +6,15 @@
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::{Request, Response, StatusCode, header};
+use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use orch_gateway::{Direct, Gateway, Session};
 use orch_manifests::{CanonicalPath, HostName, RunId, Scheme};
 use orch_proxy::{Body, EgressError, Grants, LiveGrant, Proxy, TimeoutKind};
 use orch_runner::{Door, Refusal, RefusalCode};
-use serde_json::json;
 
+mod denial;
 #[cfg(test)]
 mod tests;
 
@@ -71,7 +70,7 @@ impl Router {
         let to_gateway = request.uri().host().is_some_and(|host| host.eq_ignore_ascii_case(GATEWAY_HOST));
         match session {
             Some(session) if to_gateway => gateway.serve(&session, request).await,
-            None if to_gateway => denied(
+            None if to_gateway => denial::because(
                 "no_model_access",
                 GATEWAY_HOST,
                 "this agent's manifest names no model, so it has no gateway",
@@ -106,11 +105,10 @@ async fn forward(proxy: &Proxy, grant: &Arc<LiveGrant>, request: Request<Body>) 
     let host = request.uri().host().unwrap_or_default().to_owned();
     match proxy.forward(grant, request).await {
         Ok(response) => response,
-        Err(EgressError::Refused(reason)) => {
-            let next: Vec<String> = reason.next.iter().cloned().collect();
-            denied(reason.code, &host, &reason.text, &next)
+        Err(EgressError::Refused(reason)) => denial::of_policy(&host, &reason),
+        Err(error @ EgressError::Withdrawn { .. }) => {
+            denial::because(error.code(), &host, &error.to_string(), &[])
         }
-        Err(error @ EgressError::Withdrawn { .. }) => denied(error.code(), &host, &error.to_string(), &[]),
         Err(error) => refused(refusal_code(&error)),
     }
 }
@@ -138,17 +136,6 @@ impl Drop for Admission {
     fn drop(&mut self) {
         self.router.runs.write().unwrap_or_else(PoisonError::into_inner).remove(&self.run);
     }
-}
-
-/// A refusal that an agent, or the model behind it, can read and act on.
-fn denied(code: &str, host: &str, text: &str, next_steps: &[String]) -> Response<Body> {
-    let body = json!({
-        "error": { "type": "egress_denied", "code": code, "host": host, "message": text, "next_steps": next_steps },
-    });
-    let mut response = Response::new(orch_proxy::full(Bytes::from(body.to_string())));
-    *response.status_mut() = StatusCode::FORBIDDEN;
-    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
-    response
 }
 
 /// A failure on the way, which the guest sees as an error of its HTTP library.

@@ -10,6 +10,7 @@ mod broker;
 mod caller;
 mod config;
 mod credential;
+mod decisions;
 mod door;
 mod environment;
 mod execution;
@@ -47,14 +48,16 @@ pub use api::Api;
 pub use broker::Broker;
 pub use caller::{AdminToken, Caller, Client, Peer, Scope, Scopes, UnknownScope, ensure_admin_token};
 pub use config::Config;
+pub use decisions::LocalDecisions;
 pub use environment::{Environment, VARIABLES, Variable, documentation};
 pub use failure::{Failure, Kind};
 pub use home::{Home, private};
 pub use keeper::{Keeper, VaultAt};
 pub use keys::{CallerKeys, KeySources, flag_key};
 pub use permissions::{AllowedHost, Answer, Capability, Question};
+pub use policy::Outlook;
 pub use run::{
     EgressReport, Event, LimitRequest, LimitUse, LimitsReport, MountRequest, Observer, Report, RunRequest,
-    Simulate, UsageReport,
+    Simulate, TrialReport, UsageReport,
 };
 pub use service::{Follower, Gauges, Library, Mode, Parts, Service, is_reserved};

@@ -68,6 +68,8 @@ fn cleaned(decision: &Decision, known: &Known) -> Decision {
     }
     if let Some(reason) = &mut clean.reason {
         reason.text = known.cleaned(&reason.text).into_owned();
+        // It would say the path again.
+        reason.rule_missing = reason.rule_missing.take().filter(|_| clean.path == decision.path);
         reason.next = reason.next.take().map(|next| known.cleaned(&next).into_owned());
     }
     clean
@@ -112,6 +114,7 @@ mod tests {
             maker: Maker::Guest,
             verdict,
             rule: None,
+            trial: None,
             reason: None,
             address: None,
             injected: Vec::new(),

@@ -22,6 +22,7 @@ mod login;
 mod owners;
 mod placeholders;
 mod places;
+mod policy;
 mod pressure;
 mod providers;
 mod publishing;

@@ -87,6 +87,7 @@ pub struct Config {
     ca: Option<String>,
     connect_to: BTreeMap<String, SocketAddr>,
     allow: Vec<String>,
+    trial: Option<Value>,
     providers: BTreeMap<String, Value>,
     server: Option<Value>,
 }
@@ -108,6 +109,12 @@ impl Config {
     /// Grants a host to every agent whose manifest asks for it.
     pub fn allow(mut self, host: &str) -> Self {
         self.allow.push(host.to_owned());
+        self
+    }
+
+    /// Tries a policy, a list as a manifest's `egress`, beside the one in force.
+    pub fn trial(mut self, policy: Value) -> Self {
+        self.trial = Some(policy);
         self
     }
 
@@ -133,6 +140,9 @@ impl Config {
         let mut egress = json!({ "allow": self.allow, "connect_to": self.connect_to });
         if let Some(ca) = &self.ca {
             egress["ca_file"] = json!(ca);
+        }
+        if let Some(trial) = &self.trial {
+            egress["trial"] = trial.clone();
         }
         let mut config = json!({ "egress": egress, "providers": self.providers });
         if let Some(server) = &self.server {

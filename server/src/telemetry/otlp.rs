@@ -63,6 +63,7 @@ impl Exporter {
             run: RunId::random(),
             workspace: "orch telemetry".to_owned(),
             rules: Vec::new(),
+            trials: Vec::new(),
             bindings: Vec::new(),
             requests: 1,
             concurrent: 1,
