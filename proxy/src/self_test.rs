@@ -16,8 +16,9 @@ use tokio::time::{Instant, timeout};
 
 use crate::pool::{Connection, Key};
 use crate::{
-    AuthorizeError, Binding, Credential, DnsError, EgressError, Grant, Guard, LiveGrant, Maker, Methods,
-    Place, Placeholder, Proxy, ProxyConfig, Resolve, Rule, RuleOrigin, SCRUBBED, Scrubber, Target, Use, body,
+    AuthorizeError, Binding, Credential, DnsError, EgressError, Grant, Guard, Limits, LiveGrant, Maker,
+    Methods, Place, Placeholder, Proxy, ProxyConfig, Resolve, Rule, RuleOrigin, SCRUBBED, Scrubber, Target,
+    Use, body,
 };
 
 /// Never a name on any network (RFC 6761, section 6.4).
@@ -137,8 +138,7 @@ fn grant(credential: Arc<dyn Credential>, placeholder: Placeholder) -> Result<Ar
             targets: vec![target],
             place: Place::Header(BOUND),
         }],
-        requests: 2,
-        concurrent: 1,
+        limits: Limits::of(2, 1),
         expires: Instant::now() + PATIENCE,
     }))
 }
@@ -156,11 +156,12 @@ fn asking(url: &str, placeholder: &Placeholder) -> Result<Request<crate::Body>, 
 async fn piped(proxy: &Proxy, grant: &LiveGrant) -> Result<DuplexStream, SelfTestError> {
     let (ours, theirs) = tokio::io::duplex(16 << 10);
     let host: HostName = HOST.parse().map_err(|_| SelfTestError("its host is no host"))?;
-    let route = proxy.route(Scheme::Https, Host::Name(host), 443, false);
-    let key = Key::new(grant.tenancy(), Maker::Guest, &route);
-    let connection = proxy.pool.adopt_http1(&key, ours, IpAddr::V4(Ipv4Addr::LOCALHOST)).await;
+    let setup = proxy.setup();
+    let route = setup.route(Scheme::Https, Host::Name(host), 443, false);
+    let key = Key::new(grant.standing().tenancy, Maker::Guest, &route);
+    let connection = setup.pool.adopt_http1(&key, ours, IpAddr::V4(Ipv4Addr::LOCALHOST)).await;
     match connection {
-        Ok(Connection::Http1(connection, _)) => proxy.pool.give_back(&key, connection),
+        Ok(Connection::Http1(connection, _)) => setup.pool.give_back(&key, connection),
         _ => return Err(SelfTestError("no connection can be made")),
     }
     Ok(theirs)

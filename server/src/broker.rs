@@ -6,7 +6,7 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use orch_manifests::{Catalog, RunId};
@@ -29,6 +29,7 @@ use crate::permissions::Remembered;
 use crate::policy;
 use crate::prepare::{Book, Prepared, Standing};
 use crate::redact::Known;
+use crate::reload;
 use crate::run::{Event, Observer, Report, RunRequest, Simulate};
 use crate::telemetry::{self, Telemetry};
 use crate::upstream::Upstream;
@@ -45,13 +46,14 @@ const DECISIONS_WAITING: usize = 256;
 pub struct Broker {
     environment: Environment,
     home: Home,
-    config: Config,
+    /// What holds now; see [`Broker::reload`].
+    pub(crate) config: RwLock<Arc<Config>>,
     catalog: Arc<Catalog>,
     vault: VaultLocation,
-    router: Arc<Router>,
+    pub(crate) router: Arc<Router>,
     workers: Workers,
     /// The way to real providers and hosts, made when it is first needed.
-    internet: OnceLock<Arc<Upstream>>,
+    pub(crate) internet: OnceLock<Arc<Upstream>>,
     /// What is told of decisions.
     telemetry: Arc<Telemetry>,
     /// Whether the proxy's self-test held.
@@ -113,7 +115,7 @@ impl Broker {
         Self {
             environment,
             workers: Workers::new(home.clone(), program, Arc::clone(&router), config.max_running),
-            config,
+            config: RwLock::new(Arc::new(config)),
             catalog: Arc::new(catalog),
             vault,
             home,
@@ -126,9 +128,9 @@ impl Broker {
         }
     }
 
-    /// The operator's configuration.
-    pub(crate) fn config(&self) -> &Config {
-        &self.config
+    /// The operator's configuration, as it is now.
+    pub(crate) fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The folders of this installation.
@@ -275,7 +277,9 @@ impl Broker {
         if let Some(internet) = self.internet.get() {
             return Ok(Arc::clone(internet));
         }
-        let made = Arc::new(Upstream::real(&self.config, &self.catalog)?);
+        // Held until it is there for whoever changes the configuration.
+        let config = self.config.read().unwrap_or_else(PoisonError::into_inner);
+        let made = Arc::new(Upstream::real(&config, &self.catalog)?);
         Ok(Arc::clone(self.internet.get_or_init(|| made)))
     }
 
@@ -316,7 +320,7 @@ impl Broker {
         drop((given, env_keys));
         #[cfg(test)]
         {
-            let act = self.in_next_execution.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+            let act = self.in_next_execution.lock().unwrap_or_else(PoisonError::into_inner).take();
             act.into_iter().for_each(|act| act());
         }
         let known = Arc::new(Known::of(&keys));
@@ -332,6 +336,7 @@ impl Broker {
 
         // Only now, so that the time that preparing took is not the agent's.
         let expires = tokio::time::Instant::now() + limits.time + GRANT_SLACK;
+        let config = self.config();
         let terms = policy::Terms {
             run: &run,
             workspace: &workspace,
@@ -339,7 +344,7 @@ impl Broker {
             issued: &issued,
             catalog: &upstream.catalog,
             limits: &limits,
-            trials: [self.config.trial.as_deref(), trial.as_deref()],
+            trials: [config.egress.trial.as_deref(), trial.as_deref()],
             expires,
         };
         let (told, decisions) = mpsc::channel(DECISIONS_WAITING);
@@ -354,6 +359,9 @@ impl Broker {
         });
         let grant = policy::grant(&terms, wants.granted(&upstream));
         let (token, grant) = self.router.grants().mint_telling(grant, hearing);
+        // Whoever changed the configuration since the run was admitted did not find the grant.
+        let config = self.config();
+        grant.retain_rules(|rule| reload::still_allowed(rule, &config.egress.allow));
         let session = thinking.session(&grant, &limits, expires);
         if let Some(session) = &session {
             observer.calls(&session.receipts);
@@ -398,6 +406,7 @@ impl Broker {
         if let Some(note) = outcome::trial_note(&grant) {
             observer.event(Event::Note(&known.cleaned(&note)));
         }
+        self.telemetry.moved(grant.uploaded(), grant.downloaded());
         let decisions = grant.ledger().decisions();
         let result = match ran {
             // A worker that died of the same interrupt is no news of its own.

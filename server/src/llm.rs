@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use crate::caller::Caller;
 use crate::failure::Failure;
 use crate::keeper::{ClientWitness, Keeper};
+use crate::limits;
 use crate::store::Store;
 use crate::telemetry::Telemetry;
 use crate::upstream::Upstream;
@@ -50,18 +51,29 @@ enum Keys {
 }
 
 /// What one call may take.
-#[derive(Clone, Copy)]
 struct Bounds {
     time: Duration,
     tokens: Option<u64>,
     micro_usd: Option<u64>,
+    network: orch_proxy::Limits,
+}
+
+impl Bounds {
+    /// What nothing may exceed, nor this call.
+    fn of(ceilings: &Limits) -> Self {
+        Self {
+            time: ceilings.time.map_or(LONGEST, |ceiling| ceiling.min(LONGEST)),
+            tokens: ceilings.tokens,
+            micro_usd: ceilings.cost_usd.map(|cost| cost.micros()),
+            network: limits::of_client(REQUESTS, CONCURRENT, ceilings),
+        }
+    }
 }
 
 /// The gateway for clients.
 pub(crate) struct Llm {
     gateway: Arc<Gateway>,
     keys: Keys,
-    bounds: Bounds,
     books: Books,
     /// What is told of decisions.
     telemetry: Arc<Telemetry>,
@@ -73,14 +85,8 @@ pub(crate) struct Llm {
 
 impl Llm {
     /// The gateway over what stands behind the proxy. The keys are the vault's; over simulated providers they are the
-    /// simulation's, and no key is looked for. `ceilings` bound each call, and each call is recorded in the store and counted.
-    pub(crate) fn new(
-        upstream: &Upstream,
-        keeper: Arc<Keeper>,
-        ceilings: &Limits,
-        store: Store,
-        metrics: Arc<Metrics>,
-    ) -> Self {
+    /// simulation's, and no key is looked for. Each call is recorded in the store and counted.
+    pub(crate) fn new(upstream: &Upstream, keeper: Arc<Keeper>, store: Store, metrics: Arc<Metrics>) -> Self {
         let keys = if upstream.simulation.is_some() {
             let all: Vec<_> = upstream.catalog.providers().collect();
             let simulated = upstream.simulated_keys(&all);
@@ -89,17 +95,12 @@ impl Llm {
         } else {
             Keys::Vault(keeper)
         };
-        Self::with_books(Arc::clone(&upstream.gateway), keys, ceilings, books(store, metrics))
+        Self::with_books(Arc::clone(&upstream.gateway), keys, books(store, metrics))
     }
 
-    fn with_books(gateway: Arc<Gateway>, keys: Keys, ceilings: &Limits, books: Books) -> Self {
-        let bounds = Bounds {
-            time: ceilings.time.map_or(LONGEST, |ceiling| ceiling.min(LONGEST)),
-            tokens: ceilings.tokens,
-            micro_usd: ceilings.cost_usd.map(|cost| cost.micros()),
-        };
+    fn with_books(gateway: Arc<Gateway>, keys: Keys, books: Books) -> Self {
         let telemetry = Arc::default();
-        Self { gateway, keys, bounds, books, telemetry, no_run: RunId::random(), intakes: RwLock::default() }
+        Self { gateway, keys, books, telemetry, no_run: RunId::random(), intakes: RwLock::default() }
     }
 
     /// The same, whose decisions are told.
@@ -107,7 +108,7 @@ impl Llm {
         Self { telemetry, ..self }
     }
 
-    /// Answers a client's request at one of the gateway's paths; see [`spoken_at`]. What the gateway has to say is
+    /// Answers a client's request at one of the gateway's paths, within `ceilings`; see [`spoken_at`]. What the gateway has to say is
     /// said in the path's dialect.
     ///
     /// # Errors
@@ -115,15 +116,16 @@ impl Llm {
     pub(crate) async fn answer(
         &self,
         client: &Caller,
+        ceilings: &Limits,
         mut request: Request<Body>,
     ) -> Result<Response<Body>, Failure> {
         paths::drop_prefix(request.uri_mut());
-        let session = self.session(client).await?;
+        let session = self.session(client, &Bounds::of(ceilings)).await?;
         Ok(self.gateway.serve(&session, request).await)
     }
 
     /// The session of one call.
-    async fn session(&self, client: &Caller) -> Result<Session, Failure> {
+    async fn session(&self, client: &Caller, bounds: &Bounds) -> Result<Session, Failure> {
         let (plan, witness) = match &self.keys {
             Keys::Vault(keeper) => {
                 let plan = Arc::clone(&keeper.providers(&client.workspace).await?.plan);
@@ -132,7 +134,7 @@ impl Llm {
             }
             Keys::Simulated(plan) => (Arc::clone(plan), None),
         };
-        let deadline = Instant::now() + self.bounds.time;
+        let deadline = Instant::now() + bounds.time;
         // Whatever is in a client's decisions is the gateway's own.
         let told = self.telemetry.hearing(&client.workspace, Arc::default(), |_| {});
         let grant = Grant {
@@ -141,8 +143,7 @@ impl Llm {
             rules: Vec::new(),
             trials: Vec::new(),
             bindings: Vec::new(),
-            requests: REQUESTS,
-            concurrent: CONCURRENT,
+            limits: bounds.network,
             expires: deadline,
         };
         let grant = LiveGrant::telling(grant, told);
@@ -154,7 +155,7 @@ impl Llm {
             grant,
             plan,
             deadline,
-            budget: Budget::new(self.bounds.tokens, self.bounds.micro_usd),
+            budget: Budget::new(bounds.tokens, bounds.micro_usd),
             receipts: Arc::new(Receipts::passed_to(move |receipt| books(&payer, receipt))),
             // What a provider may do for an agent is the agent's to ask and its owner's to grant. A client asks for
             // itself, with its own keys.

@@ -41,6 +41,11 @@ impl Telemetry {
         self.counters.register(registry);
     }
 
+    /// Counts the bytes of the bodies of a run that is over.
+    pub(crate) fn moved(&self, up: u64, down: u64) {
+        self.counters.moved(up, down);
+    }
+
     /// What hears of each decision for a workspace. `more` hears of it, too, without what a run holds.
     pub(crate) fn hearing(
         self: &Arc<Self>,

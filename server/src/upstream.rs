@@ -14,7 +14,7 @@ use orch_manifests::{Catalog, HostName, HostPattern, Provider, Scheme, Slug};
 use orch_proxy::{Credential, DnsError, Proxy, ProxyConfig, Resolve, SystemResolver};
 use orch_vault::{Secret, Source};
 
-use crate::config::Config;
+use crate::config::{Config, Egress};
 use crate::credential::HeldCredential;
 use crate::failure::Failure;
 
@@ -30,11 +30,7 @@ pub(crate) struct Upstream {
 impl Upstream {
     /// The internet, as the operator's configuration says.
     pub(crate) fn real(config: &Config, catalog: &Arc<Catalog>) -> Result<Self, Failure> {
-        let proxy = ProxyConfig {
-            connect_to: config.connect_to.clone(),
-            extra_roots: config.extra_roots.clone(),
-            ..ProxyConfig::default()
-        };
+        let proxy = proxy_config(config);
         let resolver: Arc<dyn Resolve> = match SystemResolver::new() {
             Ok(resolver) => Arc::new(resolver),
             // A machine without a resolver still reaches what is pinned; a name that has to be looked up says why not.
@@ -108,6 +104,18 @@ impl Upstream {
         if let Some(simulation) = self.simulation {
             simulation.shutdown().await;
         }
+    }
+}
+
+/// How the operator's configuration wants the proxy.
+pub(crate) fn proxy_config(config: &Config) -> ProxyConfig {
+    let Egress { extra_roots, allow: _, connect_to, upstream_proxy, timeouts } = &config.egress;
+    ProxyConfig {
+        connect_to: connect_to.clone(),
+        extra_roots: extra_roots.clone(),
+        upstream: upstream_proxy.clone(),
+        timeouts: *timeouts,
+        ..ProxyConfig::default()
     }
 }
 

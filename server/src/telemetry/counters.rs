@@ -26,10 +26,16 @@ struct Verdict {
     verdict: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Direction {
+    direction: &'static str,
+}
+
 /// The counters of one server.
 pub(super) struct Counters {
     decisions: Family<Decided, Counter>,
     seconds: Family<Verdict, Histogram>,
+    bytes: Family<Direction, Counter>,
     injected: Counter,
     inert: Counter,
     lost: Counter,
@@ -44,6 +50,8 @@ pub(super) struct Sums {
     pub(super) decisions: BTreeMap<(&'static str, &'static str), u64>,
     /// By verdict.
     pub(super) seconds: BTreeMap<&'static str, Durations>,
+    /// Up and down.
+    pub(super) bytes: [u64; 2],
     pub(super) injected: u64,
     pub(super) inert: u64,
 }
@@ -60,6 +68,7 @@ impl Default for Counters {
         Self {
             decisions: Family::default(),
             seconds: Family::new_with_constructor(|| Histogram::new(SECONDS)),
+            bytes: Family::default(),
             injected: Counter::default(),
             inert: Counter::default(),
             lost: Counter::default(),
@@ -85,6 +94,7 @@ impl Counters {
             "From a request's arrival to the head of its answer, or to its refusal",
             self.seconds.clone(),
         );
+        registry.register("egress_bytes", "Bytes of bodies of runs that are over", self.bytes.clone());
         for (name, help, counter) in counters {
             registry.register(name, help, counter.clone());
         }
@@ -112,6 +122,15 @@ impl Counters {
         durations.sum += seconds;
         sums.injected += injected;
         sums.inert += inert;
+    }
+
+    /// Bytes of request and response bodies.
+    pub(super) fn moved(&self, up: u64, down: u64) {
+        for (direction, bytes) in [("up", up), ("down", down)] {
+            self.bytes.get_or_create(&Direction { direction }).inc_by(bytes);
+        }
+        let mut sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
+        sums.bytes = [sums.bytes[0] + up, sums.bytes[1] + down];
     }
 
     pub(super) fn sums(&self) -> Sums {
@@ -143,6 +162,7 @@ mod tests {
         let mut swapped = decision(Outcome::Denied, "/");
         (swapped.injected, swapped.inert_placeholders) = (vec!["KEY".to_owned()], 3);
         counters.count(&swapped);
+        counters.moved(5, 7);
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).expect("text");
         for line in [
@@ -150,6 +170,8 @@ mod tests {
             "orch_egress_decisions_total{verdict=\"failed\",code=\"ok\"} 1",
             "orch_egress_decision_duration_seconds_bucket{le=\"0.001\",verdict=\"allowed\"} 0",
             "orch_egress_decision_duration_seconds_bucket{le=\"0.005\",verdict=\"allowed\"} 2",
+            "orch_egress_bytes_total{direction=\"up\"} 5",
+            "orch_egress_bytes_total{direction=\"down\"} 7",
             "orch_egress_injected_total 1",
             "orch_egress_inert_placeholders_total 3",
             "orch_egress_decisions_lost_total 0",

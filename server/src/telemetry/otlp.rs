@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use http::{Request, header};
 use orch_manifests::{Endpoint, RunId};
-use orch_proxy::{Grant, LiveGrant, ProviderCall, Proxy};
+use orch_proxy::{Grant, Limits, LiveGrant, ProviderCall, Proxy};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use tokio::time::Instant;
@@ -65,8 +65,7 @@ impl Exporter {
             rules: Vec::new(),
             trials: Vec::new(),
             bindings: Vec::new(),
-            requests: 1,
-            concurrent: 1,
+            limits: Limits::of(1, 1),
             expires: Instant::now() + PATIENCE,
         });
         let call = ProviderCall { endpoint: &self.endpoint, pinned: true, request, credential: None };
@@ -104,6 +103,8 @@ fn document(sums: &Sums, since: OffsetDateTime, now: OffsetDateTime) -> Value {
         .decisions
         .iter()
         .map(|((verdict, code), count)| point(&[("verdict", verdict), ("code", code)], *count));
+    let bytes =
+        vec![point(&[("direction", "up")], sums.bytes[0]), point(&[("direction", "down")], sums.bytes[1])];
     let durations: Vec<Value> = sums
         .seconds
         .iter()
@@ -121,6 +122,7 @@ fn document(sums: &Sums, since: OffsetDateTime, now: OffsetDateTime) -> Value {
         .collect();
     let metrics = json!([
         sum("orch.egress.decisions", "Requests that the egress proxy judged", "{request}", decisions.collect()),
+        sum("orch.egress.bytes", "Bytes of bodies of runs that are over", "By", bytes),
         sum("orch.egress.injected", "Secrets that were put into requests", "{secret}", vec![point(&[], sums.injected)]),
         sum(
             "orch.egress.inert_placeholders",
