@@ -109,7 +109,7 @@ impl Upstream {
 
 /// How the operator's configuration wants the proxy.
 pub(crate) fn proxy_config(config: &Config) -> ProxyConfig {
-    let Egress { extra_roots, allow: _, connect_to, upstream_proxy, timeouts } = &config.egress;
+    let Egress { extra_roots, allow: _, trial: _, connect_to, upstream_proxy, timeouts } = &config.egress;
     ProxyConfig {
         connect_to: connect_to.clone(),
         extra_roots: extra_roots.clone(),
