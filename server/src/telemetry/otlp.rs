@@ -152,16 +152,25 @@ mod tests {
     use orch_proxy::{Outcome, ProxyConfig, SystemResolver};
     use tokio::net::TcpListener;
     use tokio::sync::mpsc;
+    use tokio::task::JoinSet;
 
     use super::*;
     use crate::telemetry::tests::decision;
 
     /// A collector on loopback that answers everything with this status, and what it was sent.
-    async fn collector(status: u16) -> (Endpoint, mpsc::UnboundedReceiver<(String, String, Value)>) {
+    struct Collector {
+        endpoint: Endpoint,
+        received: mpsc::UnboundedReceiver<(String, String, Value)>,
+        _tasks: JoinSet<()>,
+    }
+
+    async fn collector(status: u16) -> Collector {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let endpoint = format!("http://{}/base", listener.local_addr().expect("an address"));
         let (sent, received) = mpsc::unbounded_channel();
-        tokio::spawn(async move {
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
                 let sent = sent.clone();
                 let service = hyper::service::service_fn(move |request: Request<hyper::body::Incoming>| {
@@ -178,10 +187,10 @@ mod tests {
                     }
                 });
                 let io = hyper_util::rt::TokioIo::new(stream);
-                tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(io, service));
+                connections.spawn(hyper::server::conn::http1::Builder::new().serve_connection(io, service));
             }
         });
-        (endpoint.parse().expect("an endpoint"), received)
+        Collector { endpoint: endpoint.parse().expect("an endpoint"), received, _tasks: tasks }
     }
 
     fn exporter(endpoint: Endpoint) -> Exporter {
@@ -192,15 +201,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_collector_gets_what_was_counted() {
-        let (endpoint, mut received) = collector(200).await;
-        let exporter = exporter(endpoint);
+        let mut collector = collector(200).await;
+        let exporter = exporter(collector.endpoint.clone());
         for (verdict, count) in [(Outcome::Allowed, 3), (Outcome::Denied, 1)] {
             for _ in 0..count {
                 exporter.telemetry.counters.count(&decision(verdict, "/secret-path"));
             }
         }
         exporter.export().await.expect("taken");
-        let (path, kind, value) = received.recv().await.expect("an export");
+        let (path, kind, value) = collector.received.recv().await.expect("an export");
         assert_eq!((path.as_str(), kind.as_str()), ("/base/v1/metrics", "application/json"));
         assert!(!value.to_string().contains("secret-path"), "{value}");
         let resource = &value["resourceMetrics"][0];
@@ -223,14 +232,14 @@ mod tests {
         // Sums go on.
         exporter.telemetry.counters.count(&decision(Outcome::Allowed, "/"));
         exporter.export().await.expect("taken");
-        let again = received.recv().await.expect("an export").2.to_string();
+        let again = collector.received.recv().await.expect("an export").2.to_string();
         assert!(again.contains("\"asInt\":\"4\""), "{again}");
     }
 
     #[tokio::test]
     async fn a_collector_that_refuses_or_is_gone_is_an_error_and_nothing_else() {
-        let (endpoint, _received) = collector(503).await;
-        let error = exporter(endpoint).export().await.expect_err("refused");
+        let collector = collector(503).await;
+        let error = exporter(collector.endpoint.clone()).export().await.expect_err("refused");
         assert!(error.message().contains("503"), "{error}");
         let gone = TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("an address");
         let endpoint = format!("http://{gone}").parse().expect("an endpoint");
