@@ -87,6 +87,7 @@ fn merged(old: &Config, new: Config) -> (Config, Reloaded) {
         default_limits: _,
         limit_ceilings: _,
         vault_key,
+        otlp_endpoint,
     } = old;
     let changed = [
         ("egress", old.egress != new.egress),
@@ -108,6 +109,7 @@ fn merged(old: &Config, new: Config) -> (Config, Reloaded) {
                 ),
         ),
         ("vault", *vault_key != new.vault_key),
+        ("telemetry", *otlp_endpoint != new.otlp_endpoint),
     ];
     let names =
         |all: &[(&'static str, bool)]| all.iter().filter(|(_, is)| *is).map(|(name, _)| *name).collect();
@@ -124,6 +126,7 @@ fn merged(old: &Config, new: Config) -> (Config, Reloaded) {
         max_queued: *max_queued,
         providers: providers.clone(),
         vault_key: *vault_key,
+        otlp_endpoint: otlp_endpoint.clone(),
     };
     (config, reloaded)
 }
