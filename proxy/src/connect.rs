@@ -10,7 +10,7 @@ use crate::dial::Stream;
 use crate::grant::Admission;
 use crate::record::Record;
 use crate::target::parse_connect;
-use crate::{EgressError, Grant, LiveGrant, Maker, Proxy, Rule, Trial, Verdict, decide_connect};
+use crate::{EgressError, LiveGrant, Maker, Proxy, Rule, Trial, Verdict, decide_connect};
 
 /// A connection to the host of a CONNECT request, to which nothing was sent yet.
 pub(crate) struct Opened {
@@ -55,22 +55,26 @@ impl Proxy {
         parts: &request::Parts,
         record: &mut Record,
     ) -> Result<(Admission, TcpStream, HostName, u16), EgressError> {
-        let admission = live.admit()?;
+        let mut admission = live.admit()?;
+        let setup = self.setup();
         let (host, port) = parse_connect(parts).map_err(EgressError::Refused)?;
         record.target(Scheme::Https, host.as_str(), port, "");
-        let Grant { rules, trials, .. } = live.grant();
+        let policy = live.standing();
+        let rules = &policy.rules;
         match decide_connect(rules, &host, port) {
             Verdict::Deny(reason) => return Err(EgressError::Refused(reason)),
             Verdict::Allow { rule } => record.rule(rules[rule].origin),
         }
+        admission.at(host.as_str())?;
+        let trials = &live.grant().trials;
         let refuses = |trial: &Vec<Rule>| matches!(decide_connect(trial, &host, port), Verdict::Deny(_));
         record.trial(trials.iter().any(refuses).then_some(Trial::Deny));
         // The client does TLS with the host itself: to the proxy the connection is a plain one.
-        let route = self.route(Scheme::Http, Host::Name(host.clone()), port, false);
+        let route = setup.route(Scheme::Http, Host::Name(host.clone()), port, false);
         let dialled = tokio::select! {
             biased;
             ended = live.ended() => return Err(EgressError::Ended(ended)),
-            dialled = self.dialler.dial(&route) => dialled?,
+            dialled = setup.dialler.dial(&route, policy.tenancy) => dialled?,
         };
         record.address(dialled.address);
         match dialled.stream {

@@ -30,6 +30,7 @@ mod publishing;
 mod questions;
 mod readme;
 mod record;
+mod reload;
 mod remote;
 mod result;
 mod secrecy;

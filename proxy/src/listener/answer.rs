@@ -90,6 +90,7 @@ pub(crate) fn failed(error: &EgressError, host: &str) -> Response<Body> {
         | EgressError::Connect { .. }
         | EgressError::Tls { .. }
         | EgressError::Protocol { .. }
+        | EgressError::UpstreamProxy { .. }
         | EgressError::Authorize { .. } => ("egress_failed", StatusCode::BAD_GATEWAY),
     };
     let message = error.to_string();

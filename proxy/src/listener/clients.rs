@@ -157,7 +157,7 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::Grant;
+    use crate::{Grant, Limits};
 
     fn clients() -> Clients {
         let client = |name: &str, letter: &str| Client {
@@ -169,8 +169,7 @@ mod tests {
                 rules: Vec::new(),
                 trials: Vec::new(),
                 bindings: Vec::new(),
-                requests: 1,
-                concurrent: 1,
+                limits: Limits::default(),
                 expires: Instant::now(),
             }),
             opaque: Vec::new(),
