@@ -4,7 +4,7 @@
 //! refused when another user could have written it, and every unknown or unusable key is an error with its line.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use orch_manifests::{Catalog, Dialect, Endpoint, HostName, Limits, OperatorProvider, Slug};
@@ -52,6 +52,8 @@ pub struct Config {
     pub allow: Vec<AllowedHost>,
     /// Other addresses to dial for granted origins.
     pub connect_to: Vec<((HostName, u16), SocketAddr)>,
+    /// Name servers that are asked instead of the machine's own; none means the machine's own.
+    pub name_servers: Vec<SocketAddr>,
     /// Limits of agents that set none.
     pub default_limits: Limits,
     /// Limits that nothing may exceed.
@@ -101,6 +103,7 @@ struct RawEgress {
     ca_file: Option<String>,
     allow: Vec<String>,
     connect_to: BTreeMap<String, String>,
+    name_servers: Vec<String>,
     upstream_proxy: Option<serde_yaml::Value>,
 }
 
@@ -210,6 +213,10 @@ impl Config {
                 })?,
             ));
         }
+        for (index, server) in raw.egress.name_servers.iter().enumerate() {
+            let field = format!("egress.name_servers[{index}]");
+            config.name_servers.push(parse_name_server(server).map_err(|e| wrong(&field, &e))?);
+        }
         if let Some(file) = raw.egress.ca_file {
             config.extra_roots = read_roots(&folder.join(file)).map_err(|e| wrong("egress.ca_file", &e))?;
         }
@@ -237,6 +244,7 @@ impl Default for Config {
             extra_roots: Vec::new(),
             allow: Vec::new(),
             connect_to: Vec::new(),
+            name_servers: Vec::new(),
             default_limits: Limits::default(),
             limit_ceilings: Limits::default(),
             vault_key: KeyChoice::Auto,
@@ -262,6 +270,13 @@ fn parse_origin(text: &str) -> Result<(HostName, u16), String> {
     let host = host.parse().map_err(|e| format!("{host:?} is not a host name: {e}"))?;
     let port = port.parse().map_err(|_| format!("{port:?} is not a port"))?;
     Ok((host, port))
+}
+
+/// An address with or without a port; name servers listen on 53.
+fn parse_name_server(text: &str) -> Result<SocketAddr, String> {
+    text.parse()
+        .or_else(|_| text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 53)))
+        .map_err(|_| format!("{text:?} is not ADDRESS or ADDRESS:PORT, such as 10.0.0.2 or 127.0.0.1:5353"))
 }
 
 fn read_roots(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
@@ -331,6 +346,7 @@ providers:
 egress:
   allow: [api.github.com]
   connect_to: { "api.github.com:443": "127.0.0.1:9443" }
+  name_servers: ["10.0.0.2", "[fd00::2]:5353"]
   upstream_proxy: null
 limits: { defaults: { time: 1m }, ceilings: { memory: 1GiB } }
 vault: { key: auto }
@@ -344,6 +360,8 @@ vault: { key: auto }
         assert!(!catalog.provider("anthropic").expect("built in").pinned);
         assert_eq!(config.connect_to.len(), 1);
         assert_eq!(config.connect_to[0].1.port(), 9443);
+        let servers: Vec<String> = config.name_servers.iter().map(ToString::to_string).collect();
+        assert_eq!(servers, ["10.0.0.2:53", "[fd00::2]:5353"]);
     }
 
     /// The first YAML block of the README, with what is commented out as well.
@@ -375,6 +393,7 @@ vault: { key: auto }
         says("egress:\n  allow: [\"10.0.0.1\"]\n", "egress.allow[0]");
         says("egress:\n  connect_to: { \"a.example\": \"127.0.0.1:1\" }\n", "HOST:PORT");
         says("egress:\n  connect_to: { \"a.example:443\": \"localhost:1\" }\n", "ADDRESS:PORT");
+        says("egress:\n  name_servers: [dns.example.com]\n", "egress.name_servers[0]");
         says("egress:\n  ca_file: absent.pem\n", "/nowhere/absent.pem");
         says("server:\n  ca_file: absent.pem\n", "server.ca_file");
         says("server: { trusted_proxies: [10.0.0.1, proxy] }", "server.trusted_proxies[1]");

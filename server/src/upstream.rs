@@ -35,7 +35,11 @@ impl Upstream {
             extra_roots: config.extra_roots.clone(),
             ..ProxyConfig::default()
         };
-        let resolver: Arc<dyn Resolve> = match SystemResolver::new() {
+        let resolver = match config.name_servers.as_slice() {
+            [] => SystemResolver::new(),
+            servers => SystemResolver::asking(servers),
+        };
+        let resolver: Arc<dyn Resolve> = match resolver {
             Ok(resolver) => Arc::new(resolver),
             // A machine without a resolver still reaches what is pinned; a name that has to be looked up says why not.
             Err(error) => Arc::new(NoResolver(error)),
