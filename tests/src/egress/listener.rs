@@ -1,0 +1,1 @@
+//! Rows through the listener of `orch proxy`.
