@@ -29,7 +29,7 @@ def refused(code):
 
 def sees(line, host, fields=(), body=""):
     """The one request that the upstream gets: line, fields but framing, and body without its transfer coding."""
-    return {"sees": [{"line": line, "fields": sorted([["host", host], *map(list, fields)]), "body": body}]}
+    return {"sees": {"line": line, "fields": sorted([["host", host], *map(list, fields)]), "body": body}}
 
 
 def add(kind, family, what, reason, ask, expect, *, policy="open", guest=None, listener=None, dns=None, to=ROWS):
