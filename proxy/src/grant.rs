@@ -16,7 +16,7 @@ use crate::placeholders::Placeholders;
 use crate::received::Received;
 use crate::tenancy::Tenancy;
 use crate::under_way::{Cancel, Cut, UnderWay};
-use crate::{Credential, EgressError, Ended, Ledger, Place, Placeholder, Rule, Target};
+use crate::{Credential, EgressError, Ended, Ledger, OnDecision, Place, Placeholder, Rule, Target};
 
 /// What one run may do. Nothing is allowed that is not listed.
 pub struct Grant {
@@ -83,7 +83,7 @@ impl Grants {
     /// Makes a grant live.
     pub fn mint(&self, grant: Grant) -> (CapabilityToken, Arc<LiveGrant>) {
         let token = CapabilityToken::random();
-        let live = Arc::new(LiveGrant::new(grant));
+        let live = Arc::new(LiveGrant::new(grant, Ledger::default()));
         let key = fingerprint(&token.reveal());
         self.live.write().unwrap_or_else(PoisonError::into_inner).insert(key, Arc::clone(&live));
         (token, live)
@@ -149,10 +149,16 @@ impl LiveGrant {
     /// [`LiveGrant::revoke`], or with its last holder.
     #[must_use]
     pub fn without_token(grant: Grant) -> Arc<Self> {
-        Arc::new(Self::new(grant))
+        Arc::new(Self::new(grant, Ledger::default()))
     }
 
-    fn new(grant: Grant) -> Self {
+    /// The same, and each decision is told as it is made.
+    #[must_use]
+    pub fn telling(grant: Grant, told: OnDecision) -> Arc<Self> {
+        Arc::new(Self::new(grant, Ledger::telling(told)))
+    }
+
+    fn new(grant: Grant, ledger: Ledger) -> Self {
         let placeholders = Placeholders::new(&grant.bindings);
         let tenancy = Tenancy::of(&grant);
         Self {
@@ -161,7 +167,7 @@ impl LiveGrant {
             running: AtomicU32::new(0),
             revoked: AtomicBool::new(false),
             ending: Notify::new(),
-            ledger: Ledger::default(),
+            ledger,
             placeholders,
             tenancy,
             under_way: UnderWay::default(),

@@ -79,10 +79,14 @@ pub enum Outcome {
     Failed,
 }
 
+/// Hears of each decision as it is made, on the thread that made it.
+pub type OnDecision = Box<dyn Fn(&Decision) + Send + Sync>;
+
 /// Every decision of one run.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Ledger {
     inner: Mutex<Entries>,
+    told: Option<OnDecision>,
 }
 
 /// Counts of a [`Ledger`], exact even where entries were not kept.
@@ -117,7 +121,15 @@ impl Ledger {
         self.lock().totals
     }
 
+    /// A ledger that also tells of what is entered, whether kept or not.
+    pub(crate) fn telling(told: OnDecision) -> Self {
+        Self { inner: Mutex::default(), told: Some(told) }
+    }
+
     pub(crate) fn record(&self, decision: Decision) {
+        if let Some(told) = &self.told {
+            told(&decision);
+        }
         let mut entries = self.lock();
         let totals = &mut entries.totals;
         let count = match decision.verdict {

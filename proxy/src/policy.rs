@@ -4,6 +4,10 @@ use http::Method;
 use orch_manifests::{CanonicalPath, HostName, HostPattern, PathGlob, Scheme};
 use serde::Serialize;
 
+mod connect;
+
+pub use connect::decide_connect;
+
 /// One thing that a run may do. Every field narrows; there is no field that widens.
 #[derive(Debug, Clone)]
 pub struct Rule {

@@ -6,15 +6,13 @@
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::{Request, Response, StatusCode, header};
+use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use orch_gateway::{Direct, Gateway, Session};
 use orch_manifests::{CanonicalPath, HostName, RunId, Scheme};
 use orch_proxy::{Body, EgressError, Grants, LiveGrant, Proxy, TimeoutKind};
 use orch_runner::{Door, Refusal, RefusalCode};
-use serde_json::json;
 
 #[cfg(test)]
 mod tests;
@@ -108,7 +106,8 @@ async fn forward(proxy: &Proxy, grant: &Arc<LiveGrant>, request: Request<Body>) 
         Ok(response) => response,
         Err(EgressError::Refused(reason)) => {
             let next: Vec<String> = reason.next.iter().cloned().collect();
-            denied(reason.code, &host, &reason.text, &next)
+            let rule_missing = reason.next.as_deref();
+            refusal(reason.code, &host, &reason.text, rule_missing, &next)
         }
         Err(error @ EgressError::Withdrawn { .. }) => denied(error.code(), &host, &error.to_string(), &[]),
         Err(error) => refused(refusal_code(&error)),
@@ -140,15 +139,20 @@ impl Drop for Admission {
     }
 }
 
-/// A refusal that an agent, or the model behind it, can read and act on.
 fn denied(code: &str, host: &str, text: &str, next_steps: &[String]) -> Response<Body> {
-    let body = json!({
-        "error": { "type": "egress_denied", "code": code, "host": host, "message": text, "next_steps": next_steps },
-    });
-    let mut response = Response::new(orch_proxy::full(Bytes::from(body.to_string())));
-    *response.status_mut() = StatusCode::FORBIDDEN;
-    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
-    response
+    refusal(code, host, text, None, next_steps)
+}
+
+/// A refusal that an agent, or the model behind it, can read and act on.
+fn refusal(
+    code: &str,
+    host: &str,
+    message: &str,
+    rule_missing: Option<&str>,
+    next_steps: &[String],
+) -> Response<Body> {
+    orch_proxy::Refusal { kind: "egress_denied", code, host, message, rule_missing, next_steps }
+        .response(StatusCode::FORBIDDEN)
 }
 
 /// A failure on the way, which the guest sees as an error of its HTTP library.

@@ -30,33 +30,12 @@ pub(crate) struct Upstream {
 impl Upstream {
     /// The internet, as the operator's configuration says.
     pub(crate) fn real(config: &Config, catalog: &Arc<Catalog>) -> Result<Self, Failure> {
-        let proxy = ProxyConfig {
-            connect_to: config.connect_to.clone(),
-            extra_roots: config.extra_roots.clone(),
-            ..ProxyConfig::default()
-        };
-        let resolver = match config.name_servers.as_slice() {
-            [] => SystemResolver::new(),
-            servers => SystemResolver::asking(servers),
-        };
-        let resolver: Arc<dyn Resolve> = match resolver {
-            Ok(resolver) => Arc::new(resolver),
-            // A machine without a resolver still reaches what is pinned; a name that has to be looked up says why not.
-            Err(error) => Arc::new(NoResolver(error)),
-        };
-        Self::over(proxy, resolver, Arc::clone(catalog), None)
+        Ok(Self::over(internet(config)?, Arc::clone(catalog), None))
     }
 
-    fn over(
-        config: ProxyConfig,
-        resolver: Arc<dyn Resolve>,
-        catalog: Arc<Catalog>,
-        simulation: Option<Simulation>,
-    ) -> Result<Self, Failure> {
-        let proxy = Proxy::new(config, resolver)
-            .map_err(|e| Failure::usage("config_invalid", format!("the egress proxy cannot start: {e}")))?;
+    fn over(proxy: Arc<Proxy>, catalog: Arc<Catalog>, simulation: Option<Simulation>) -> Self {
         let gateway = Arc::new(Gateway::new(Arc::clone(&proxy), Arc::clone(&catalog)));
-        Ok(Self { proxy, gateway, catalog, simulation })
+        Self { proxy, gateway, catalog, simulation }
     }
 
     /// Simulated providers. Nothing else is reachable: no name is looked up, and only the simulation's origins have
@@ -80,7 +59,7 @@ impl Upstream {
             ..ProxyConfig::default()
         };
         let resolver = Arc::new(NoResolver(DnsError::Failed("a simulated run looks up no names".to_owned())));
-        Self::over(config, resolver, catalog, Some(simulation))
+        Ok(Self::over(proxy(config, resolver)?, catalog, Some(simulation)))
     }
 
     /// The keys that the simulation handed out, in place of real ones.
@@ -113,6 +92,33 @@ impl Upstream {
             simulation.shutdown().await;
         }
     }
+}
+
+/// The way to the internet, as the operator's configuration says.
+///
+/// # Errors
+/// A root of the configuration that is not usable.
+pub(crate) fn internet(config: &Config) -> Result<Arc<Proxy>, Failure> {
+    let resolver = match config.name_servers.as_slice() {
+        [] => SystemResolver::new(),
+        servers => SystemResolver::asking(servers),
+    };
+    let resolver: Arc<dyn Resolve> = match resolver {
+        Ok(resolver) => Arc::new(resolver),
+        // A machine without a resolver still reaches what is pinned; a name that has to be looked up says why not.
+        Err(error) => Arc::new(NoResolver(error)),
+    };
+    let config = ProxyConfig {
+        connect_to: config.connect_to.clone(),
+        extra_roots: config.extra_roots.clone(),
+        ..ProxyConfig::default()
+    };
+    proxy(config, resolver)
+}
+
+fn proxy(config: ProxyConfig, resolver: Arc<dyn Resolve>) -> Result<Arc<Proxy>, Failure> {
+    Proxy::new(config, resolver)
+        .map_err(|e| Failure::usage("config_invalid", format!("the egress proxy cannot start: {e}")))
 }
 
 /// Knows no name, and says why.

@@ -147,12 +147,16 @@ fn ready(
 }
 
 /// Interrupt and termination.
-fn stop_signals() -> Result<[Signal; 2], Failure> {
+///
+/// # Errors
+/// When the system does not let this process hear them.
+pub(crate) fn stop_signals() -> Result<[Signal; 2], Failure> {
     let listen = |kind| signal(kind).map_err(|e| Failure::defect(format!("cannot listen to signals: {e}")));
     Ok([listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?])
 }
 
-async fn count_signals(told: watch::Sender<u8>, [mut interrupt, mut terminate]: [Signal; 2]) {
+/// Counts signals.
+pub(crate) async fn count_signals(told: watch::Sender<u8>, [mut interrupt, mut terminate]: [Signal; 2]) {
     loop {
         tokio::select! {
             _ = interrupt.recv() => {}
