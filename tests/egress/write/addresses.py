@@ -27,7 +27,7 @@ KEY = {
 
 LITERAL = refused("ip_literal_refused")
 UNSENT = {"refused": "sandbox:authority"}
-NOT_HTTP = {"refused": "bad_request"}
+NOT_HTTP = {"refused": "malformed_request"}
 
 
 def ends(prefix):
@@ -96,12 +96,13 @@ def spellings(v4):
 def literals():
     for v4, place in KEY.items():
         plain, escaped, unicode = spellings(v4)
-        for what, text in plain:
+        for what, text in {text: what for what, text in reversed(plain)}.items():
+            what, text = text, what
             add("address", "spelling", f"{v4} {what}: {text}", f"it is {place}, however it is spelled",
                 request(f"{text}:<<port>>", scheme="http"), LITERAL)
         for what, text in escaped:
             add("address", "escaped", f"{v4} {what}", f"a parser that decodes hosts reads {place}",
-                request(f"{text}:<<port>>", scheme="http"), refused("host_refused"))
+                request(f"{text}:<<port>>", scheme="http"), refused("host_refused"), guest=UNSENT)
         for what, text in unicode:
             add("address", "unicode", f"{v4} {what}", f"compatibility mapping makes it {place}",
                 request(f"{text}:<<port>>", scheme="http"), NOT_HTTP, guest=UNSENT)

@@ -5,7 +5,7 @@ from rows import GRANTED, NARROW, PLAIN, RAW, THIEF, TUNNEL, add, refused, reque
 
 UNSENT = {"refused": "sandbox:authority"}
 NO_HOST = {"refused": "sandbox:set of headers"}
-NOT_HTTP = refused("bad_request")
+NOT_HTTP = refused("malformed_request")
 CONFLICT = refused("authority_conflict")
 
 
@@ -121,7 +121,7 @@ def paths():
             request(NARROW, path), sees(f"GET {seen} HTTP/1.1", NARROW))
     for path in ["/user#/repos/a", "/repos/../user#x", "/user#", "/#/repos/a"]:
         add("request", "fragment", f"{path} where /repos/** is granted", "a fragment never leaves a client; some servers read it as path",
-            get(f"https://{NARROW}{path}", f"Host: {NARROW}"), refused(["path_not_allowed", "bad_request", "path_refused", "target_refused"]),
+            get(f"https://{NARROW}{path}", f"Host: {NARROW}"), refused(["path_not_allowed", "malformed_request", "path_refused", "target_refused"]),
             guest={"cannot": "the SDK cuts fragments off before wasi:http sees them"})
 
 
@@ -132,7 +132,7 @@ def ports():
     for port in ["0", "65536", "99999", "4294967739", "18446744073709551616", "", "+443", "-443", "443x", "0x1bb", "4_43", "443,80",
                  "00000", "1e3"]:
         add("request", "port", f"https://{GRANTED}:{port}", "it is no number from 1 to 65535: parsers cut, wrap, or default it",
-            request(f"{GRANTED}:{port}"), refused(["target_refused", "bad_request"]),
+            request(f"{GRANTED}:{port}"), refused(["target_refused", "malformed_request"]),
             guest={"refused": ["target_refused", "sandbox:authority"]})
     for port in ["443:443", "443:80", " 443", "443 ", "4\u06643", "\uff14\uff14\uff13", "443/", "443\\", "443%00"]:
         add("request", "port", f"https://{GRANTED}:{port!r}", "it is no number from 1 to 65535: parsers cut, wrap, or default it",
@@ -141,7 +141,7 @@ def ports():
     for scheme in ["ftp", "file", "gopher", "ws", "wss", "data", "javascript", "dict", "ldap", "sftp", "tftp", "jar", "h2c", "http+unix",
                    "httpss", "about", "blob", "view-source"]:
         add("request", "scheme", f"{scheme}://{GRANTED}/", "a client that speaks it reaches what HTTP cannot",
-            request(GRANTED, scheme=scheme), refused("scheme_refused"))
+            request(GRANTED, scheme=scheme), refused("scheme_refused"), guest={"refused": "protocol_error"})
     for host, scheme in [(GRANTED, "http"), (PLAIN, "https"), (NARROW, "http")]:
         add("request", "scheme", f"{scheme}://{host} where the other scheme is granted", "TLS or not is part of the rule",
             request(host, "/repos/x", scheme=scheme), refused(["scheme_not_allowed", "port_not_allowed"]))
@@ -164,16 +164,16 @@ def fields():
         add("request", "hop", f"Connection: {named}", "naming a field in Connection makes careless proxies drop it",
             request(GRANTED, headers=[["connection", named], ["accept", "x"]]), sees("GET / HTTP/1.1", GRANTED, [["accept", "x"]]), guest=NO_HOST)
     many = [[f"x-{n:03}", "v"] for n in range(101)]
-    add("request", "size", "101 fields", "more than any client sends; memory and parsers' limits", request(GRANTED, headers=many), refused(["headers_too_large", "bad_request"]))
+    add("request", "size", "101 fields", "more than any client sends; memory and parsers' limits", request(GRANTED, headers=many), refused(["headers_too_large", "malformed_request"]))
     for size in [66_000, 100_000]:
         add("request", "size", f"a field of {size} bytes", "more than any client sends; memory and parsers' limits",
-            request(GRANTED, headers=[["x-big", f"<<x*{size}>>"]]), refused(["headers_too_large", "bad_request"]),
+            request(GRANTED, headers=[["x-big", f"<<x*{size}>>"]]), refused(["headers_too_large", "malformed_request"]),
             guest={"refused": ["headers_too_large", "sandbox:set of headers", "ConnectionTerminated", "HttpProtocolError"]})
     for size in [16_385, 30_000]:
         add("request", "size", f"a URL of {size} bytes", "servers cut long URLs in places of their own",
-            request(GRANTED, f"/<<x*{size}>>"), refused(["url_too_long", "path_refused", "bad_request"]))
+            request(GRANTED, f"/<<x*{size}>>"), refused(["url_too_long", "path_refused", "malformed_request"]))
     add("request", "size", "a query of 17,000 bytes", "servers cut long URLs in places of their own",
-        request(GRANTED, "/?<<x*17000>>"), refused(["url_too_long", "path_refused", "bad_request"]))
+        request(GRANTED, "/?<<x*17000>>"), refused(["url_too_long", "path_refused", "malformed_request"]))
 
 
 def forms():
@@ -187,11 +187,11 @@ def forms():
                         (f"https://{GRANTED}\x00/", "a NUL"), (f"\x01https://{GRANTED}/", "a control character before"), ("http://", "no authority"),
                         (f"://{GRANTED}/", "no scheme"), (f"url:https://{GRANTED}/", "a scheme before the scheme")]:
         add("request", "form", f"GET {target!r} with Host: {GRANTED}", why, get(target, f"Host: {GRANTED}"),
-            refused(["bad_request", "target_refused", "scheme_refused", "host_refused", "name_refused", "host_not_allowed", "authority_conflict"]),
+            refused(["malformed_request", "target_refused", "scheme_refused", "host_refused", "name_refused", "host_not_allowed", "authority_conflict"]),
             guest={"cannot": "scheme and authority of a guest's request are fields of their own"})
     for method, target in [("OPTIONS", "*"), ("PRI", "*"), ("CONNECT", "*"), ("CONNECT", "/"), ("CONNECT", f"https://{GRANTED}/"), ("CONNECT", f"http://{GRANTED}:443/")]:
         add("request", "form", f"{method} {target}", "a form that this method does not have here",
-            get(target, f"Host: {GRANTED}", method=method), refused(["bad_request", "target_refused", "method_refused"]), guest={"cannot": TUNNEL})
+            get(target, f"Host: {GRANTED}", method=method), refused(["malformed_request", "target_refused", "method_refused"]), guest={"cannot": TUNNEL})
 
 
 def tunnels():
@@ -217,7 +217,7 @@ def tunnels():
     for text in [GRANTED, f"{GRANTED}:", f"{GRANTED}:0", f"{GRANTED}:65536", f"{GRANTED}:443:443", f"user@{GRANTED}:443", f"{GRANTED}:443/x", f"{GRANTED}:443?x",
                  f"{GRANTED}:443#x", f"https://{GRANTED}:443", f"{GRANTED} :443", f"{GRANTED}:+443", ":443", f"{GRANTED}%3a443", "443"]:
         tunnel("tunnel-form", text, f"CONNECT {text!r}", "the target of CONNECT is HOST:PORT and nothing else",
-               refused(["bad_request", "target_refused", "host_refused", "port_not_allowed", "method_refused"]))
+               refused(["malformed_request", "target_refused", "host_refused", "port_not_allowed", "method_refused"]))
     tunnel("tunnel-path", f"{NARROW}:443", f"CONNECT {NARROW}:443", "inside a tunnel nobody sees methods and paths, and this rule has both",
            refused(["method_not_allowed", "path_not_allowed", "method_refused", "tunnel_refused"]))
     mismatch = refused(["sni_mismatch", "tunnel_refused"])

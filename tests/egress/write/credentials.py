@@ -75,8 +75,10 @@ def standing():
     row("wrong-field", "the bound field twice", "of two a server takes the first or the last", request(FIELD, headers=[["x-api-key", "<<FKEY>>"], ["x-api-key", "x"]]), refused("credential_not_usable"))
     row("wrong-field", "Authorization where the owner said X-Api-Key", "the place is part of the grant", request(FIELD, headers=[["authorization", "<<FKEY>>"]]), INERT)
     row("wrong-field", "X-Api_Key where the owner said X-Api-Key", "CGI makes them one, HTTP does not", request(FIELD, headers=[["x-api_key", "<<FKEY>>"]]), INERT)
-    for field, value in [("authorization", "Bearer <<LINES>>"), ("authorization", "<<LINES>>")]:
-        row("line-breaks", f"{field}: {value}, a secret with CR and LF", "put in, it would write fields of its own", request(LINES, headers=[[field, value]]), refused("credential_not_usable"))
+    for field, value in [("authorization", "Bearer <<LINES>>"), ("authorization", "<<LINES>>"), ("x-api-key", "<<LINES>>")]:
+        row("line-breaks", f"{field}: {value}, a secret with CR and LF", "in a field it would write fields of its own: its owner can only say a query", request(LINES, headers=[[field, value]]), INERT)
+    row("line-breaks", "a secret with CR and LF in the query that its owner said", "every byte of it is escaped, so the line ends where it did", request(LINES, "/?key=<<LINES>>&z=1"),
+        {"sees": {"line": "GET /?key=<<percent:LINES>>&z=1 HTTP/1.1", "fields": [["accept-encoding", "identity"], ["host", LINES]], "body": ""}})
     for what in ["TRACE", "TRACK"]:
         row("trace", f"{what} with the secret", "the answer would be the request", request(OWN, method=what, headers=bearer()), refused("method_refused"))
 

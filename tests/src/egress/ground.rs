@@ -32,7 +32,7 @@ pub fn owners_say(name: &str) -> &'static [&'static str] {
         "QKEY" => &["--host", "query.example.com", "--in", "query:key"],
         "FKEY" => &["--host", "field.example.com", "--in", "header:x-api-key"],
         "BKEY" => &["--host", "bound.example.com", "--method", "GET", "--path", "/repos/**"],
-        "LINES" => &["--host", "lines.example.com", "--multiline"],
+        "LINES" => &["--host", "lines.example.com", "--in", "query:key", "--multiline"],
         other => panic!("nobody owns {other}"),
     }
 }

@@ -71,8 +71,8 @@ fn code(error: &str) -> String {
     if let Some((_, what)) = error.rsplit_once("the host does not accept this ") {
         return format!("sandbox:{what}");
     }
-    let word = error.rsplit(": ").next().unwrap_or_default();
-    let word = word.split('(').next().unwrap_or_default();
+    // A code may have details, in parentheses and with colons of their own.
+    let word = error.split('(').next().unwrap_or_default().rsplit(": ").next().unwrap_or_default();
     match word {
         "DestinationIpProhibited" => "address_refused",
         "DnsError" | "DnsTimeout" => "dns_failed",
