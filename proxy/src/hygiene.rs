@@ -69,7 +69,10 @@ pub(crate) fn check_request(parts: &request::Parts, caps: &Caps) -> Result<(), R
         return Err(Reason::new("method_refused", format!("{method} is never forwarded")));
     }
     if parts.headers.contains_key(header::UPGRADE) || parts.headers.contains_key("http2-settings") {
-        return Err(Reason::new("upgrade_refused", "connection upgrades (WebSocket, h2c) are not offered yet"));
+        return Err(Reason::new(
+            "upgrade_refused",
+            "connection upgrades (WebSocket, h2c) are not offered yet",
+        ));
     }
     check_size(&parts.headers, caps)
         .map_err(|what| Reason::new("headers_too_large", format!("request headers: {what}")))?;

@@ -196,7 +196,8 @@ impl Shared {
         if *request.method() == Method::CONNECT || request.uri().scheme().is_some() {
             return Ok(());
         }
-        let text = "this is a proxy: it wants the whole URL in the request line, as clients send it for HTTP_PROXY";
+        let text =
+            "this is a proxy: it wants the whole URL in the request line, as clients send it for HTTP_PROXY";
         Err(Reason::new("target_refused", text))
     }
 }

@@ -37,9 +37,7 @@ impl Refusal<'_> {
         });
         let mut response = Response::new(body::full(Bytes::from(text.to_string())));
         *response.status_mut() = status;
-        response
-            .headers_mut()
-            .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         response
     }
 }

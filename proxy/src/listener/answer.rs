@@ -47,7 +47,8 @@ pub(crate) fn refused(reason: &Reason, host: &str) -> Response<Body> {
         _ => StatusCode::FORBIDDEN,
     };
     let kind = if status == StatusCode::FORBIDDEN { "egress_denied" } else { "bad_request" };
-    let next: Vec<String> = reason.next.iter().map(|line| format!("add to `egress` in the manifest: {line}")).collect();
+    let next: Vec<String> =
+        reason.next.iter().map(|line| format!("add to `egress` in the manifest: {line}")).collect();
     let rule_missing = reason.next.as_deref();
     Refusal { kind, code: reason.code, host, message: &reason.text, rule_missing, next_steps: &next }
         .response(status)

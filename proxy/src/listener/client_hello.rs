@@ -63,7 +63,8 @@ impl HelloReader {
         loop {
             let rest = &self.seen[self.record..];
             // Told as early as it shows: whoever does not speak TLS may be waiting for an answer.
-            if rest.first().is_some_and(|kind| *kind != HANDSHAKE) || rest.get(1).is_some_and(|major| *major != 3)
+            if rest.first().is_some_and(|kind| *kind != HANDSHAKE)
+                || rest.get(1).is_some_and(|major| *major != 3)
             {
                 let began = self.record > 0;
                 let broken = HelloError::Malformed("another record stands inside the ClientHello");
@@ -107,7 +108,9 @@ fn whole(message: &[u8]) -> Result<Option<&[u8]>, HelloError> {
     match message.len().cmp(&(4 + length)) {
         std::cmp::Ordering::Less => Ok(None),
         std::cmp::Ordering::Equal => Ok(Some(&message[4..])),
-        std::cmp::Ordering::Greater => Err(HelloError::Malformed("another message follows in the same record")),
+        std::cmp::Ordering::Greater => {
+            Err(HelloError::Malformed("another message follows in the same record"))
+        }
     }
 }
 
@@ -180,7 +183,8 @@ impl<'a> Fields<'a> {
     }
 
     fn take(&mut self, count: usize) -> Result<&'a [u8], HelloError> {
-        let (taken, rest) = self.0.split_at_checked(count).ok_or(HelloError::Malformed("a length inside it"))?;
+        let (taken, rest) =
+            self.0.split_at_checked(count).ok_or(HelloError::Malformed("a length inside it"))?;
         self.0 = rest;
         Ok(taken)
     }
@@ -206,3 +210,6 @@ impl<'a> Fields<'a> {
         if self.is_empty() { Ok(()) } else { Err(HelloError::Malformed("bytes that belong to nothing")) }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -80,7 +80,9 @@ impl Scan {
             match (byte, self.returned) {
                 (b'\n', true) if self.line == 1 && self.seen > 2 => return Ok(Some(self.seen)),
                 (b'\n', true) if self.line > 1 => (self.line, self.returned) = (0, false),
-                (b'\n', _) | (_, true) => return Err(malformed("a line ends with something else than CR LF")),
+                (b'\n', _) | (_, true) => {
+                    return Err(malformed("a line ends with something else than CR LF"));
+                }
                 (0, _) => return Err(malformed("it has a byte that is zero")),
                 (byte, false) => {
                     self.line += 1;
@@ -185,7 +187,9 @@ impl<'a> Fields<'a> {
         };
         let framing = ["host", "content-length", "transfer-encoding"].into_iter().find(|wanted| is(wanted));
         if framing.is_some() && name.contains(&b'_') {
-            return Err(framing_refused("a field's name only looks like one that says how long the message is"));
+            return Err(framing_refused(
+                "a field's name only looks like one that says how long the message is",
+            ));
         }
         match framing {
             Some("host") => self.hosts += 1,
@@ -266,15 +270,33 @@ mod tests {
     #[test]
     fn what_parsers_disagree_about_is_refused() {
         for (head, expected) in [
-            ("GET http://a/ HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", "framing_refused"),
-            ("GET http://a/ HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n", "framing_refused"),
-            ("GET http://a/ HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n", "framing_refused"),
+            (
+                "GET http://a/ HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+                "framing_refused",
+            ),
+            (
+                "GET http://a/ HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n",
+                "framing_refused",
+            ),
+            (
+                "GET http://a/ HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n",
+                "framing_refused",
+            ),
             ("GET http://a/ HTTP/1.1\r\nHost: a\r\nContent-Length: 1, 1\r\n\r\n", "framing_refused"),
             ("GET http://a/ HTTP/1.1\r\nHost: a\r\nContent-Length: +1\r\n\r\n", "framing_refused"),
-            ("GET http://a/ HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999\r\n\r\n", "framing_refused"),
-            ("GET http://a/ HTTP/1.1\r\nHost: a\r\nContent-Length: 9223372036854775808\r\n\r\n", "framing_refused"),
+            (
+                "GET http://a/ HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999\r\n\r\n",
+                "framing_refused",
+            ),
+            (
+                "GET http://a/ HTTP/1.1\r\nHost: a\r\nContent-Length: 9223372036854775808\r\n\r\n",
+                "framing_refused",
+            ),
             ("GET http://a/ HTTP/1.1\r\nHost: a\r\nContent_Length: 1\r\n\r\n", "framing_refused"),
-            ("GET http://a/ HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", "framing_refused"),
+            (
+                "GET http://a/ HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+                "framing_refused",
+            ),
             ("GET http://a/ HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n", "framing_refused"),
             ("GET http://a/ HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", "framing_refused"),
             ("CONNECT a:443 HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n", "framing_refused"),

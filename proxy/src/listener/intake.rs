@@ -54,9 +54,14 @@ enum State {
     /// A head that is not whole yet.
     Head(Scan),
     /// So many bytes of the buffer may pass, and then this.
-    Pass { left: usize, then: After },
+    Pass {
+        left: usize,
+        then: After,
+    },
     /// So many bytes of a body.
-    Length { left: u64 },
+    Length {
+        left: u64,
+    },
     Chunked(Chunks),
     /// Nothing more is for the parser.
     Shut,

@@ -280,7 +280,11 @@ fn step(from: &TcpStream, to: &TcpStream) -> io::Result<Step> {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
             Err(error) => return Err(error),
         };
-        Ok(if written == read { Step::Passed(read) } else { Step::Left(written, buffer[written..read].to_vec()) })
+        Ok(if written == read {
+            Step::Passed(read)
+        } else {
+            Step::Left(written, buffer[written..read].to_vec())
+        })
     })
 }
 

@@ -17,7 +17,9 @@ pub(crate) fn to_https(parts: &mut request::Parts, rules: &[Rule]) {
     }
     let plain = target.asked(&parts.method);
     let secure = Asked { scheme: Scheme::Https, port: Scheme::Https.default_port(), ..plain };
-    if !matches!(decide(rules, &plain), Verdict::Deny(_)) || matches!(decide(rules, &secure), Verdict::Deny(_)) {
+    if !matches!(decide(rules, &plain), Verdict::Deny(_))
+        || matches!(decide(rules, &secure), Verdict::Deny(_))
+    {
         return;
     }
     let (Ok(authority), Ok(host)) =

@@ -37,7 +37,8 @@ pub fn decide_connect(rules: &[Rule], host: &HostName, port: u16) -> Verdict {
             ),
         ),
     };
-    let port_part = if port == Scheme::Https.default_port() { String::new() } else { format!(", port: {port}") };
+    let port_part =
+        if port == Scheme::Https.default_port() { String::new() } else { format!(", port: {port}") };
     Verdict::Deny(Reason { code, text, next: Some(format!("- {{ host: {host}{port_part} }}")) })
 }
 
@@ -103,8 +104,8 @@ mod tests {
             (&[rule("a.example.com")], 8443, "port_not_allowed"),
             (&[rule("a.example.com")], 80, "port_not_allowed"),
             (std::slice::from_ref(&get), 443, "connect_narrowed"),
-            (&[path, get.clone()], 443, "connect_narrowed"),
-            (&[get, rule("a.example.com")], 443, "allowed"),
+            (&[path, get.clone()][..], 443, "connect_narrowed"),
+            (&[get.clone(), rule("a.example.com")], 443, "allowed"),
             (&[rule("*.example.com")], 443, "allowed"),
         ] {
             assert_eq!(code(rules, "a.example.com", port), expected, "{rules:?} {port}");

@@ -87,7 +87,9 @@ fn write(lines: &Receiver<Line>, lost: &AtomicU64, printer: Printer) {
         }
         match lost.swap(0, Ordering::Relaxed) {
             0 => {}
-            count => printer.warn(&format!("{count} decisions were not logged: stderr is not read fast enough")),
+            count => {
+                printer.warn(&format!("{count} decisions were not logged: stderr is not read fast enough"))
+            }
         }
     }
 }
@@ -101,7 +103,8 @@ impl Lines {
 
     fn decision(&self, client: &ClientName, decision: &Decision) {
         if self.json {
-            let mut value = serde_json::to_value(decision).unwrap_or_else(|e| json!({ "error": e.to_string() }));
+            let mut value =
+                serde_json::to_value(decision).unwrap_or_else(|e| json!({ "error": e.to_string() }));
             if let Value::Object(fields) = &mut value {
                 fields.insert("event".to_owned(), "decision".into());
                 fields.insert("client".to_owned(), client.as_str().into());
@@ -152,7 +155,8 @@ impl Witness for Lines {
             }
             return self.say(Line::Json(value));
         }
-        let line = format!("{client} closed {host}:{port} {sent} bytes sent, {received} received, {duration_ms} ms");
+        let line =
+            format!("{client} closed {host}:{port} {sent} bytes sent, {received} received, {duration_ms} ms");
         self.say(Line::Text(line));
     }
 }

@@ -20,9 +20,8 @@ pub(super) fn clients(
 ) -> Result<Vec<(ClientName, ClientToken)>, Failure> {
     let mut names = Vec::new();
     for text in named {
-        let name: ClientName = text
-            .parse()
-            .map_err(|e| Failure::usage("bad_usage", format!("--client {text:?}: {e}")))?;
+        let name: ClientName =
+            text.parse().map_err(|e| Failure::usage("bad_usage", format!("--client {text:?}: {e}")))?;
         if names.contains(&name) {
             return Err(Failure::usage("bad_usage", format!("--client {name} is there twice")));
         }
@@ -52,9 +51,7 @@ fn read(file: &Path) -> Result<BTreeMap<ClientName, ClientToken>, Failure> {
     let mode = std::fs::metadata(file).map(|meta| meta.permissions().mode());
     if mode.is_ok_and(|mode| mode & 0o077 != 0) {
         let text = format!("{} can be read by other users, who could use the tokens", file.display());
-        return Err(
-            Failure::usage("file_unsafe", text).hint(format!("chmod 600 {}", file.display()))
-        );
+        return Err(Failure::usage("file_unsafe", text).hint(format!("chmod 600 {}", file.display())));
     }
     let text = zeroize::Zeroizing::new(text);
     let mut tokens = BTreeMap::new();
@@ -86,7 +83,9 @@ mod tests {
 
     use super::*;
 
-    fn said(result: Result<Vec<(ClientName, ClientToken)>, Failure>) -> Result<Vec<(String, String)>, String> {
+    fn said(
+        result: Result<Vec<(ClientName, ClientToken)>, Failure>,
+    ) -> Result<Vec<(String, String)>, String> {
         let texts = |(name, token): (ClientName, ClientToken)| (name.to_string(), token.reveal().to_owned());
         result.map(|clients| clients.into_iter().map(texts).collect()).map_err(|e| e.code().to_owned())
     }
