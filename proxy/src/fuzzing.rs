@@ -35,7 +35,19 @@ pub const TARGETS: &[Target] = &[
     Target { name: "answers", try_bytes: answers, seeds: answer_seeds },
     Target { name: "query", try_bytes: query, seeds: query_seeds },
     Target { name: "scrubber", try_bytes: scrubber, seeds: scrubber_seeds },
+    Target { name: "framing", try_bytes: framing, seeds: crate::listener::fuzzing::framing_seeds },
+    Target { name: "client_hello", try_bytes: client_hello, seeds: crate::listener::fuzzing::hello_seeds },
 ];
+
+/// What a client of the listener writes.
+pub fn framing(data: &[u8]) {
+    crate::listener::fuzzing::framing(data);
+}
+
+/// What a TLS client writes into a tunnel.
+pub fn client_hello(data: &[u8]) {
+    crate::listener::fuzzing::client_hello(data);
+}
 
 fn lines(texts: &[&str]) -> Vec<Vec<u8>> {
     texts.iter().map(|text| text.as_bytes().to_vec()).collect()
@@ -119,7 +131,17 @@ pub fn path(data: &[u8]) {
 }
 
 fn path_seeds() -> Vec<Vec<u8>> {
-    lines(&["/", "/repos/a/../b/%2e/c?d=e", "/%7Ea/%C3%A9;b=c//d/", "/repos/**", "/v1/*", "/a/..%2f", "/..;/a", "/%252e%252e/"])
+    lines(&[
+        "/",
+        "/repos/a/../b/%2e/c?d=e",
+        "/%7Ea/%C3%A9;b=c//d/",
+        "/repos/**",
+        "/v1/*",
+        "/a/..%2f",
+        "/..;/a",
+        "/%252e%252e/",
+        "/%25%32%65%25%32%65/a",
+    ])
 }
 
 /// What a resolver says, four or sixteen bytes an address: every address that may be dialled was in the answer, and none
@@ -145,8 +167,15 @@ fn is_global(address: std::net::IpAddr) -> bool {
     match address {
         std::net::IpAddr::V4(v4) => {
             let [a, b, c, d] = v4.octets();
-            !(v4.is_private() || v4.is_loopback() || v4.is_link_local() || v4.is_multicast() || v4.is_documentation())
-                && !matches!((a, b, c), (0 | 240..=255, ..) | (100, 64..=127, _) | (192, 0, 0) | (198, 18 | 19, _))
+            !(v4.is_private()
+                || v4.is_loopback()
+                || v4.is_link_local()
+                || v4.is_multicast()
+                || v4.is_documentation())
+                && !matches!(
+                    (a, b, c),
+                    (0 | 240..=255, ..) | (100, 64..=127, _) | (192, 0, 0) | (198, 18 | 19, _)
+                )
                 && !matches!((a, b, c), (192, 31, 196) | (192, 52, 193) | (192, 88, 99) | (192, 175, 48))
                 && (a, b, c, d) != (168, 63, 129, 16)
         }
@@ -189,7 +218,10 @@ pub fn query(data: &[u8]) {
     let after = parts.uri.query().unwrap_or_default();
     assert_eq!((parts.uri.path(), after.matches('&').count()), (uri.path(), before.matches('&').count()));
     let changed: Vec<_> = before.split('&').zip(after.split('&')).filter(|(old, new)| old != new).collect();
-    let [(old, new)] = changed[..] else { panic!("{before} became {after}") };
+    let [(old, new)] = changed[..] else {
+        assert_eq!((before, value), (after, placeholder.as_str().as_bytes()));
+        return;
+    };
     let new = new.split_once('=').map(|(_, new)| new).unwrap_or_default();
     assert_eq!(old.split_once('=').map(|(_, old)| old), Some("orch_ph_0"));
     let decoded: Vec<u8> = url::form_urlencoded::parse(format!("a={new}").as_bytes())
@@ -202,7 +234,11 @@ pub fn query(data: &[u8]) {
 }
 
 fn query_seeds() -> Vec<Vec<u8>> {
-    lines(&["key\n/?key=orch_ph_0\na&b=c", "a b\n/x?z=1&a+b=orch_ph_0&y\nv", "key\n/?%6bey=orch_ph_0\n\u{e9}%"])
+    lines(&[
+        "key\n/?key=orch_ph_0\na&b=c",
+        "a b\n/x?z=1&a+b=orch_ph_0&y\nv",
+        "key\n/?%6bey=orch_ph_0\n\u{e9}%",
+    ])
 }
 
 /// A secret and a text that may hold it in any form, cut anywhere: what comes out never holds it, and is the same however

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use orch_tests::egress::ground::{Ground, SECRETS, owners_say};
-use orch_tests::egress::row::{Row, Way, attacks, lookalikes};
 use orch_tests::egress::listener::{self, Proxied};
+use orch_tests::egress::row::{Row, Way, attacks, lookalikes};
 use orch_tests::egress::{guest, judge};
 use orch_tests::home::Home;
 use orch_tests::needle::{self, Needle};
@@ -15,8 +15,15 @@ use crate::stage::{OPENAI_KEY, orch};
 
 /// The kinds of attack of the security design that are requests, with the least rows of each. What attacks the sandbox
 /// itself has tests of its own.
-const KINDS: &[(&str, usize)] =
-    &[("address", 500), ("name", 350), ("dns", 250), ("request", 350), ("framing", 200), ("secret", 200), ("policy", 80)];
+const KINDS: &[(&str, usize)] = &[
+    ("address", 500),
+    ("name", 350),
+    ("dns", 250),
+    ("request", 350),
+    ("framing", 200),
+    ("secret", 200),
+    ("policy", 80),
+];
 
 #[test]
 fn the_corpus_is_whole() {
@@ -84,10 +91,12 @@ fn store(home: &Home, flags: &[&str]) {
 fn settle(way: Way, ground: &Ground, rows: &[&Row], outcomes: &[Vec<judge::Outcome>]) {
     judge::none(way, &judge::judge(way, rows, outcomes, &ground.received()));
     ground.nothing_got_out();
-    let malformed: Vec<String> = ground.faults().into_iter().filter(|fault| fault.contains("Malformed")).collect();
+    let malformed: Vec<String> =
+        ground.faults().into_iter().filter(|fault| fault.contains("Malformed")).collect();
     assert!(malformed.is_empty(), "upstreams got what is no request: {malformed:#?}");
     for row in rows.iter().filter(|row| row.dns.as_ref().is_some_and(|dns| dns.once)) {
-        let name = row.request.as_ref().and_then(|request| request.authority.split(':').next()).expect("a name");
+        let name =
+            row.request.as_ref().and_then(|request| request.authority.split(':').next()).expect("a name");
         assert_eq!(ground.names.asked(name), 1, "{}: {name} was asked for more than once", row.id);
     }
 }
@@ -141,7 +150,8 @@ fn through_the_listener(policy: &str, all: &[Row]) {
     needle::none(&outcome.search(&Needle::new(token)));
     for line in outcome.stderr().lines() {
         let harmless = line.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ');
-        assert!(harmless && serde_json::from_str::<Value>(line).is_ok(), "the log says {line:?}");
+        let whole = line.starts_with("orch: ") || serde_json::from_str::<Value>(line).is_ok();
+        assert!(harmless && whole, "the log says {line:?}");
     }
 }
 

@@ -8,6 +8,7 @@ mod echoes;
 mod frames;
 mod http2;
 mod injection;
+mod laws;
 mod listener;
 mod multiplexing;
 mod overrides;

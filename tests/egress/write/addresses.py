@@ -102,7 +102,7 @@ def literals():
                 request(f"{text}:<<port>>", scheme="http"), LITERAL)
         for what, text in escaped:
             add("address", "escaped", f"{v4} {what}", f"a parser that decodes hosts reads {place}",
-                request(f"{text}:<<port>>", scheme="http"), refused("host_refused"), guest=UNSENT)
+                request(f"{text}:<<port>>", scheme="http"), NOT_HTTP, guest=UNSENT)
         for what, text in unicode:
             add("address", "unicode", f"{v4} {what}", f"compatibility mapping makes it {place}",
                 request(f"{text}:<<port>>", scheme="http"), NOT_HTTP, guest=UNSENT)
@@ -121,23 +121,30 @@ def literals():
         for suffix in ["nip.io", "sslip.io", "traefik.me"]:
             add("address", "wildcard-dns", f"{v4}.{suffix}", f"public wildcard zones resolve it to {place}; no rule names it",
                 request(f"{v4}.{suffix}:<<port>>", scheme="http"), refused("host_not_allowed"))
+    seen = set()
     for prefix in V4:
         for ip in ends(prefix):
             n = int(ip)
             for what, text in [("", str(ip)), (" as a number", str(n)), (" mapped", f"[::ffff:{ip}]")]:
-                if text in KEY or (what and str(ip) in KEY):
+                if text in KEY or (what and str(ip) in KEY) or text in seen:
                     continue
+                seen.add(text)
                 add("address", "table-literal", f"{ip}{what}, an end of {prefix}", "the row of the table holds from end to end",
                     request(f"{text}:<<port>>", scheme="http"), LITERAL)
+    seen = set()
     for prefix in V6:
         for ip in ends(prefix):
-            for what, text in [("", str(ip)), (" written out", ip.exploded.upper())]:
+            for what, text in {str(ip): "", ip.exploded.upper(): " written out"}.items():
+                what, text = text, what
+                if text in seen:
+                    continue
+                seen.add(text)
                 add("address", "table-literal", f"[{text}], an end of {prefix}{what}",
                     "the row of the table holds from end to end",
                     request(f"[{text}]:<<port>>", scheme="http"), LITERAL)
     for text in ["fe80::1%25lo", "fe80::1%25eth0", "::1%25lo", "ff02::1%251", "fe80::1%lo", "fe80::1%251"]:
         add("address", "zone", f"[{text}]", "a zone picks an interface: only this machine's own links have one",
-            request(f"[{text}]:<<port>>", scheme="http"), NOT_HTTP, guest=UNSENT)
+            request(f"[{text}]:<<port>>", scheme="http"), LITERAL)
     for text in ["::1", "::ffff:127.0.0.1", "fe80::1", "0:0:0:0:0:0:0:1"]:
         add("address", "unbracketed", text, "colons outside of brackets are a port to some and an address to others",
             request(text, scheme="http"), NOT_HTTP, guest=UNSENT)
@@ -145,7 +152,7 @@ def literals():
                        ("[::1].example.com", "a name after the bracket"), ("[[::1]]", "brackets twice"),
                        ("[::1]x", "something after the bracket"), ("[::1%00]", "an escaped NUL in brackets")]:
         add("address", "brackets", f"{text}: {what}", "a parser that repairs it reaches this machine",
-            request(text, scheme="http"), NOT_HTTP, guest=UNSENT)
+            request(text, scheme="http"), NOT_HTTP if text in ("[::1", "::1]", "[[::1]]") else LITERAL, guest=UNSENT if text in ("[::1", "::1]", "[[::1]]") else None)
     for text in ["1.1.1.1", "8.8.8.8", "[2606:4700:4700::1111]", "16843009", "0x08080808", "93.184.216.34"]:
         for scheme in ["http", "https"]:
             add("address", "public-literal", f"{scheme}://{text}", "a public address is no name, so no rule can have granted it",
@@ -168,8 +175,12 @@ def answers():
         add("dns", family, what, reason, request(f"{name(count)}:<<port>>", scheme="http"), expect, dns=dns)
         count += 1
 
+    seen = set()
     for prefix in V4 + V6:
         for ip in ends(prefix):
+            if ip in seen:
+                continue
+            seen.add(ip)
             record = "A" if ip.version == 4 else "AAAA"
             resolve("table-answer", f"{record} {ip}, an end of {prefix}", "a granted name leads where nobody may go",
                     {record: [[str(ip)]]})
@@ -217,7 +228,7 @@ def answers():
                 {"A": [[f"9.9.{n // 250}.{n % 250 + 1}" for n in range(size - 1)] + ["127.0.0.1"]]}, refused("dns_failed"))
     for word in ["NXDOMAIN", "SERVFAIL", "REFUSED", "EMPTY", "GARBAGE", "OTHERNAME"]:
         resolve("broken", f"the name server answers {word}", "what is no answer leads nowhere",
-                {"says": word}, refused("dns_failed"))
+                {"says": word}, refused(["dns_failed", "timeout"] if word == "GARBAGE" else "dns_failed"))
 
 
 def exfiltration():

@@ -10,6 +10,7 @@ BOUND = "bound.example.com"  # BKEY may go here, with GET below /repos/ only; ev
 LINES = "lines.example.com"  # a value with line breaks
 
 INERT = {"inert": True}
+WHOLE_HOST = {"cannot": "who starts the listener says --secret NAME@HOST, which is a word about all of the host"}
 
 
 def row(family, what, reason, ask, expect, **more):
@@ -32,26 +33,26 @@ def elsewhere():
                 request(host, headers=[[field, "Bearer <<TOKEN>>"]]), refused(code))
         row("wrong-host", f"in the query to {host}", "to a host that nobody granted not even the placeholder goes", request(host, "/?t=<<TOKEN>>"), refused(code))
         row("wrong-host", f"in the body to {host}", "to a host that nobody granted not even the placeholder goes", request(host, method="POST", body="<<TOKEN>>"), refused(code))
-    row("wrong-host", "over http to its host", "another scheme is another origin", request(OWN, scheme="http", headers=bearer()), refused("scheme_not_allowed"))
-    row("wrong-host", "in user information", "a URL with a user is refused before anything is put in", request(f"<<TOKEN>>@{OWN}"), refused("target_refused"))
+    row("wrong-host", "over http to its host", "another scheme is another origin", request(OWN, scheme="http", headers=bearer()), refused("scheme_not_allowed"), listener={"answers": 200})
+    row("wrong-host", "in user information", "a URL with a user is refused before anything is put in", request(f"<<TOKEN>>@{OWN}"), refused("target_refused"), guest=refused("HttpRequestUriInvalid"))
     row("wrong-host", "as a label", "a name is looked up: the placeholder would be in a question", request(f"<<TOKEN>>.{OWN}"),
         refused(["host_refused", "host_not_allowed"]))
     for method, path in [("POST", "/repos/x"), ("DELETE", "/repos/x"), ("PUT", "/repos/x"), ("GET", "/user"), ("GET", "/repos/../user"), ("GET", "/repos"), ("GET", "/reposx/a"),
                          ("GET", "/%75ser"), ("GET", "//user"), ("GET", "/Repos/x"), ("HEAD", "/repos/x"), ("GET", "/user?/repos/x"), ("PATCH", "/repos/x")]:
         row("wrong-use", f"{method} {path} where the owner said GET /repos/**", "the request is granted, the secret is not for it",
-            request(BOUND, path, method=method, headers=bearer("BKEY")), INERT)
+            request(BOUND, path, method=method, headers=bearer("BKEY")), INERT, listener=WHOLE_HOST)
     for name in ["x-http-method-override", "x-method-override", "x-original-url", "x-rewrite-url", "x_http_method_override"]:
         row("wrong-use", f"GET /repos/x with {name}", "servers would use the secret for another method or path than its owner said",
-            request(BOUND, "/repos/x", headers=[*bearer("BKEY"), [name, "DELETE" if "method" in name else "/user"]]), refused("override_header_refused"))
+            request(BOUND, "/repos/x", headers=[*bearer("BKEY"), [name, "DELETE" if "method" in name else "/user"]]), refused("override_header_refused"), listener=WHOLE_HOST)
 
 
 def standing():
     for field in ["x-api-key", "cookie", "x-token", "user-agent", "referer", "origin", "accept", "content-type", "x-authorization", "authentication", "www-authenticate",
-                  "x-goog-api-key", "if-none-match", "range", "x-amz-security-token", "from", "date", "x-signature"]:
+                  "x-goog-api-key", "if-none-match", "x-amz-security-token", "from", "date", "x-signature"]:
         row("wrong-field", f"in {field} of its own host", "its owner said Authorization; anywhere else it is text that an agent may repeat",
             request(OWN, headers=[[field, "<<TOKEN>>"]]), INERT)
     for value, why in [("Bearer  <<TOKEN>>", "two spaces"), ("Bearer <<TOKEN>> x", "a word behind"), ("Bearer x<<TOKEN>>", "a letter before"), ("Bearer <<TOKEN>>x", "a letter behind"),
-                       ("Bearer <<TOKEN>><<TOKEN>>", "twice"), ("<<TOKEN>> <<TOKEN>>", "twice"), ("Bearer \"<<TOKEN>>\"", "in quotes"), ("Bearer:<<TOKEN>>", "a colon for the space"),
+                       ("Bearer <<TOKEN>><<TOKEN>>", "twice"), ("Bearer \"<<TOKEN>>\"", "in quotes"), ("Bearer:<<TOKEN>>", "a colon for the space"),
                        ("Bearer,<<TOKEN>>", "a comma for the space"), ("Digest username=\"<<TOKEN>>\"", "a parameter"), ("AWS4-HMAC-SHA256 Credential=<<TOKEN>>/x", "a parameter"),
                        ("Basic <<TOKEN>>x", "no Base64"), ("Bearer\t<<TOKEN>>", "a tab for the space"), ("x, Bearer <<TOKEN>>", "a list"), ("Bearer <<TOKEN>>, Bearer <<TOKEN>>", "a list"),
                        ("Bearer %3C<<TOKEN>>", "an escape before"), ("(<<TOKEN>>)", "in parentheses"), ("Bearer token=<<TOKEN>>", "a parameter")]:
@@ -91,7 +92,7 @@ def echoes():
     for form in FORMS:
         for place in PLACES:
             row("echo", f"the host echoes it as {form} in {place}", "what the host was told must not come back to the agent, in no listed spelling and over no chunking",
-                request(OWN, f"/echo/{form}/{place}", headers=bearer()), {"echo": "clean"})
+                request(OWN, f"/echo/{form}/{place}", headers=bearer()), {"echo": "absent" if place == "trailer" else "clean"})
     for place, why in [("cookie", "a cookie"), ("location", "a redirect's target"), ("challenge", "a challenge"), ("events", "an event stream"), ("json", "a JSON document"),
                        ("html", "a page of an error"), ("twice", "twice, overlapping words between"), ("deep", "far inside a long body"), ("end", "as the last bytes"), ("start", "as the first bytes")]:
         row("echo-place", f"the host echoes it in {place}", f"{why} is a place like any other", request(OWN, f"/echo/raw/{place}", headers=bearer()), {"echo": "clean"})
@@ -99,7 +100,7 @@ def echoes():
         row("echo-place", f"the host echoes it in a {place}", "neither field names nor reason phrases carry it on", request(OWN, f"/echo/raw/{place}", headers=bearer()), {"echo": "absent"})
     for coding in ["gzip", "br", "zstd", "deflate", "x-unknown", "gzip, identity"]:
         row("echo-coded", f"the host answers compressed ({coding})", "what cannot be searched is refused, although identity was asked for",
-            request(OWN, f"/coded/{coding.replace(', ', '+')}", headers=bearer()), {"refused": ["protocol_error"], "or": {"echo": "clean"}})
+            request(OWN, f"/coded/{coding.replace(', ', '+')}", headers=bearer()), {"refused": ["protocol_error"], "sent": True})
     row("echo-later", "the host echoes it in answer to a later request without it", "a host may say later what it was told once", request(OWN, "/remembered"), {"echo": "clean"})
     row("echo-range", "a range of the echo is asked for", "a range could begin in the middle of it: the field is dropped", request(OWN, "/echo/raw/body", headers=[*bearer(), ["range", "bytes=5-"]]), {"echo": "clean"})
     row("echo-range", "compression is asked for", "identity is asked for instead", request(OWN, "/echo/raw/body", headers=[*bearer(), ["accept-encoding", "gzip, br"]]), {"echo": "clean"})

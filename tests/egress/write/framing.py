@@ -128,7 +128,7 @@ def lines():
     ]:
         line = "POST /in HTTP/1.1" if text.startswith("POST") else "GET /in HTTP/1.1"
         row("lines", what, "readers repair it in ways of their own, and see other fields or another end",
-            {"raw": text}, {"refused": ["malformed_request", "authority_conflict", "closed", "framing_refused", "target_refused", "proxy_authentication_required"], "or": {"single": line}})
+            {"raw": text}, {"refused": ["malformed_request", "authority_conflict", "closed", "framing_refused", "target_refused", "proxy_authentication_required", "version_refused"], "or": {"single": line}})
 
 
 def chunks():
@@ -180,7 +180,7 @@ def ends():
         row("pipelined", f"behind a good request {what}", "each request of a connection is judged by itself", {"raw": allowed + second},
             {**sees("GET /in HTTP/1.1", PLAIN), "then": "refused"})
         row("pipelined", f"before a good request {what}", "a refusal must not shift what follows by a byte", {"raw": second + allowed},
-            {"refused": ["malformed_request", "host_not_allowed", "ip_literal_refused", "proxy_authentication_required", "target_refused", "path_not_allowed", "scheme_not_allowed", "port_not_allowed", "closed"], "or": {"single": "GET /in HTTP/1.1"}})
+            {"refused": ["malformed_request", "host_not_allowed", "ip_literal_refused", "proxy_authentication_required", "target_refused", "path_not_allowed", "scheme_not_allowed", "port_not_allowed", "closed"], "sent": True, "or": {"single": "GET /in HTTP/1.1"}})
 
 
 def write():

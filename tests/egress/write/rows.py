@@ -32,9 +32,17 @@ def sees(line, host, fields=(), body=""):
     return {"sees": {"line": line, "fields": sorted([["host", host], *map(list, fields)]), "body": body}}
 
 
+def asked(row):
+    if "raw" in row:
+        return ("raw", row["raw"], row.get("end", False))
+    return ("connect", row["connect"]) if "connect" in row else ("request", row["request"])
+
+
 def add(kind, family, what, reason, ask, expect, *, policy="open", guest=None, listener=None, dns=None, to=ROWS):
     """`ask` is a request, {"raw": text} whose characters are bytes, or {"connect": …}. `guest` and `listener` say what
     is different there: an expectation, or {"cannot": why}."""
+    if not dns and any(other["policy"] == policy and not other.get("dns") and asked(other) == asked({"request": ask} | ask) for other in to):
+        return  # Two families came to the same.
     number = sum(row["family"] == family and row["kind"] == kind for row in to)
     row = {"id": f"{kind}-{family}-{number:03}", "kind": kind, "family": family, "what": what, "policy": policy}
     row |= ask if "raw" in ask or "connect" in ask else {"request": ask}

@@ -62,7 +62,11 @@ fn parse(bytes: &[u8], bodiless: bool, ended: bool) -> Option<(Outcome, usize)> 
         return parse(&bytes[end..], bodiless, ended).map(|(outcome, length)| (outcome, end + length));
     }
     let field = |name: &str| {
-        head.lines().skip(1).filter_map(|line| line.split_once(':')).find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.trim().to_owned())
+        head.lines()
+            .skip(1)
+            .filter_map(|line| line.split_once(':'))
+            .find(|(n, _)| n.eq_ignore_ascii_case(name))
+            .map(|(_, v)| v.trim().to_owned())
     };
     let rest = &bytes[end..];
     let (body, length) = if bodiless || status == 204 || status == 304 {
@@ -85,11 +89,14 @@ fn parse(bytes: &[u8], bodiless: bool, ended: bool) -> Option<(Outcome, usize)> 
     };
     let text = String::from_utf8_lossy(&body).into_owned();
     let said: Value = serde_json::from_str(&text).unwrap_or_default();
-    let ours = matches!(said["error"]["type"].as_str(), Some("egress_denied" | "bad_request" | "egress_failed"));
+    let ours =
+        matches!(said["error"]["type"].as_str(), Some("egress_denied" | "bad_request" | "egress_failed"));
     let outcome = match said["error"]["code"].as_str().filter(|_| ours) {
         Some(code) => Outcome::Refused(code.to_owned()),
         // Without a body it says no more than that.
         None if bodiless && status >= 400 => Outcome::Refused("denied".into()),
+        // A library's own, which gives no reason.
+        None if status == 400 && body.is_empty() => Outcome::Refused("without a reason".into()),
         None => Outcome::Answer { status, text: format!("{head}\n{text}") },
     };
     Some((outcome, end + length))

@@ -80,11 +80,17 @@ impl NameServer {
         count(A).max(count(AAAA))
     }
 
-    /// Every name that it was asked for and knows nothing about.
+    /// Every name that it was asked for and that comes from no row: neither a name that it was told about, nor one that
+    /// its own answers lead to.
     pub fn strangers(&self) -> Vec<String> {
         let told = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
-        let stranger = |name: &&String| told.answers.get(*name).is_none_or(|answers| answers.never);
-        let mut names: Vec<String> = told.asked.iter().map(|(name, _)| name).filter(stranger).cloned().collect();
+        let aliases: Vec<&String> = told.answers.values().flat_map(|answers| &answers.cname).collect();
+        let stranger = |name: &&String| {
+            !aliases.contains(name) && told.answers.get(*name).is_none_or(|answers| answers.never)
+        };
+        let mut names: Vec<String> =
+            told.asked.iter().map(|(name, _)| name).filter(stranger).cloned().collect();
+        names.sort();
         names.dedup();
         names
     }
@@ -161,7 +167,9 @@ fn encoded(name: &str) -> Vec<u8> {
 }
 
 fn write(question: &[u8], name: &str, family: u16, before: usize, answers: &Answers) -> Vec<u8> {
-    let of = |lists: &[Vec<String>]| lists.get(before.min(lists.len().saturating_sub(1))).cloned().unwrap_or_default();
+    let of = |lists: &[Vec<String>]| {
+        lists.get(before.min(lists.len().saturating_sub(1))).cloned().unwrap_or_default()
+    };
     let unknown = answers.a.is_empty() && answers.aaaa.is_empty() && answers.cname.is_empty();
     let code = match answers.says.as_deref() {
         Some("GARBAGE") => return [&question[..2], &[0xff; 9][..]].concat(),
@@ -185,9 +193,11 @@ fn write(question: &[u8], name: &str, family: u16, before: usize, answers: &Answ
         owner = alias;
     }
     match family {
-        A => records.extend(of(&answers.a).iter().map(|ip| {
-            record(&owner, A, ip.parse::<Ipv4Addr>().expect("a row's address").octets().to_vec())
-        })),
+        A => {
+            records.extend(of(&answers.a).iter().map(|ip| {
+                record(&owner, A, ip.parse::<Ipv4Addr>().expect("a row's address").octets().to_vec())
+            }))
+        }
         AAAA => records.extend(of(&answers.aaaa).iter().map(|ip| {
             record(&owner, AAAA, ip.parse::<Ipv6Addr>().expect("a row's address").octets().to_vec())
         })),

@@ -55,7 +55,10 @@ pub fn bytes(text: &str) -> Vec<u8> {
 pub fn spelled(value: &str, form: &str) -> String {
     let bytes = value.as_bytes();
     let percent = |bytes: &[u8], keep: fn(u8) -> bool| -> String {
-        bytes.iter().map(|b| if keep(*b) { char::from(*b).to_string() } else { format!("%{b:02X}") }).collect()
+        bytes
+            .iter()
+            .map(|b| if keep(*b) { char::from(*b).to_string() } else { format!("%{b:02X}") })
+            .collect()
     };
     let letters = |b: u8| b.is_ascii_alphanumeric();
     if let Some((encoding, before)) = form.split_once('-').filter(|(name, _)| name.starts_with("base64")) {

@@ -224,7 +224,8 @@ fn answer(request: &Received) -> Reply {
     if request.method == "HEAD" {
         return Reply::text(200, "");
     }
-    let told = request.header("authorization").and_then(|line| line.strip_prefix("Bearer ")).unwrap_or("nobody");
+    let told =
+        request.header("authorization").and_then(|line| line.strip_prefix("Bearer ")).unwrap_or("nobody");
     let steps: Vec<&str> = request.path.trim_start_matches('/').split('/').collect();
     match steps[..] {
         ["echo", form, place] => echo(told, form, place),
@@ -243,7 +244,8 @@ fn answer(request: &Received) -> Reply {
 fn echo(value: &str, form: &str, place: &str) -> Reply {
     let spelled = super::fill::spelled(value, form);
     let sentence = format!("you said {spelled}, did you?");
-    let chunks = |size: usize| sentence.as_bytes().chunks(size).map(|part| Piece::Bytes(part.to_vec())).collect();
+    let chunks =
+        |size: usize| sentence.as_bytes().chunks(size).map(|part| Piece::Bytes(part.to_vec())).collect();
     let stream = |pieces| Reply::Stream { status: 200, headers: Vec::new(), pieces };
     match place {
         "body" => Reply::text(200, &sentence),

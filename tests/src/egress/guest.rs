@@ -57,6 +57,10 @@ fn outcome(result: &Value) -> Outcome {
     }
     let body = result["body"].as_str().unwrap_or_default();
     let said: Value = serde_json::from_str(body).unwrap_or_default();
+    if result["status"] == 403 && body.is_empty() {
+        // To HEAD a refusal says no more than that.
+        return Outcome::Refused("denied".into());
+    }
     match said["error"]["code"].as_str().filter(|_| said["error"]["type"] == "egress_denied") {
         Some(code) => Outcome::Refused(code.to_owned()),
         None => Outcome::Answer {

@@ -27,7 +27,8 @@ pub fn of_rustls(name: Option<&str>) -> Vec<u8> {
 pub fn bytes_of(text: &str) -> Vec<u8> {
     let inner = |prefix: &str| text.strip_prefix(prefix).and_then(|rest| rest.strip_suffix(">>"));
     if let Some(names) = inner("<<hello:") {
-        let extensions = names.split('+').map(|names| (0, server_names(&names.split('|').collect::<Vec<_>>())));
+        let extensions =
+            names.split('+').map(|names| (0, server_names(&names.split('|').collect::<Vec<_>>())));
         return hello(&extensions.collect::<Vec<_>>());
     }
     if let Some(name) = inner("<<ech:") {
@@ -57,8 +58,10 @@ fn server_names(names: &[&str]) -> Vec<u8> {
 }
 
 fn hello(extensions: &[(u16, Vec<u8>)]) -> Vec<u8> {
-    let extensions: Vec<u8> =
-        extensions.iter().flat_map(|(kind, content)| [&kind.to_be_bytes()[..], &long(content)].concat()).collect();
+    let extensions: Vec<u8> = extensions
+        .iter()
+        .flat_map(|(kind, content)| [&kind.to_be_bytes()[..], &long(content)].concat())
+        .collect();
     // Version, random, no session, one suite, no compression.
     let body = [&[3, 3][..], &[7; 32], &[0], &[0, 2, 0x13, 1], &[1, 0], &long(&extensions)].concat();
     let message = [&[1, 0][..], &long(&body)].concat();

@@ -65,7 +65,11 @@ fn shown(outcomes: &[Outcome]) -> String {
 }
 
 fn id(request: &Received) -> Option<String> {
-    request.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case(ROW_FIELD)).map(|(_, value)| value.clone())
+    request
+        .headers
+        .iter()
+        .find(|(name, _)| name.eq_ignore_ascii_case(ROW_FIELD))
+        .map(|(_, value)| value.clone())
 }
 
 struct Case<'a> {
@@ -108,6 +112,13 @@ impl Case<'_> {
         // What breaks off is a fault at the upstream and no request.
         match self.own {
             [] => Ok(()),
+            [request] if self.expect.sent => {
+                let line = self.expect.or.as_ref().and_then(|or| or.single.as_deref());
+                match line.is_none_or(|line| line == line_of(request)) {
+                    true => Ok(()),
+                    false => Err(format!("an upstream got another request:\n{request:?}")),
+                }
+            }
             [whole, ..] => Err(format!("it was refused, and yet an upstream got\n{whole:?}")),
         }
     }
@@ -157,14 +168,20 @@ impl Case<'_> {
     fn came_back_clean(&self, kind: &str, text: &str) -> Result<(), String> {
         let form = self.row.request.as_ref().and_then(|request| request.path.split('/').nth(2));
         for ((name, value), needle) in SECRETS.iter().zip(self.needles) {
-            let spelled = form.filter(|form| !form.starts_with("base64")).map(|form| super::fill::spelled(value, form));
+            let spelled =
+                form.filter(|form| !form.starts_with("base64")).map(|form| super::fill::spelled(value, form));
             let hits = needle.in_bytes("the answer", text.as_bytes());
-            if !hits.is_empty() || text.contains(value) || spelled.is_some_and(|spelled| text.contains(&spelled)) {
+            if !hits.is_empty()
+                || text.contains(value)
+                || spelled.is_some_and(|spelled| text.contains(&spelled))
+            {
                 return Err(format!("{name} came back: {hits:?}"));
             }
         }
         match kind {
-            "clean" if !text.contains(MARK) => Err("nothing was taken out: did the secret go up at all?".into()),
+            "clean" if !text.contains(MARK) => {
+                Err("nothing was taken out: did the secret go up at all?".into())
+            }
             "clean" | "absent" => Ok(()),
             other => Err(format!("an echo is not {other}")),
         }

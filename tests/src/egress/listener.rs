@@ -38,6 +38,17 @@ pub struct Proxied<'a> {
     pub ground: &'a Ground,
 }
 
+/// What stands behind the bytes that a client writes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// A whole message: its answer is waited for.
+    Whole,
+    /// The client shuts its side at once.
+    Shut,
+    /// Perhaps half a message: the client shuts its side when nothing comes.
+    Unclear,
+}
+
 /// Rows that the listener can get, in order.
 pub fn rows(all: &[Row]) -> Vec<&Row> {
     all.iter().filter(|row| row.expected(Way::Listener).is_some()).collect()
@@ -51,7 +62,9 @@ impl Proxied<'_> {
         thread::scope(|scope| {
             for _ in 0..CLIENTS {
                 scope.spawn(|| {
-                    while let Some((at, row)) = Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|at| Some((at, rows.get(at)?))) {
+                    while let Some((at, row)) =
+                        Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|at| Some((at, rows.get(at)?)))
+                    {
                         let outcome = self.ask(row);
                         outcomes.lock().unwrap_or_else(PoisonError::into_inner)[at] = outcome;
                     }
@@ -104,12 +117,12 @@ impl Proxied<'_> {
         }
         text.push_str("<<auth>>\r\n");
         let bytes = [fill(&text, &known).as_bytes(), body.as_bytes()].concat();
-        self.converse(&bytes, method == "HEAD", false, 1)
+        self.converse(&bytes, method == "HEAD", End::Whole, 1)
     }
 
     fn raw(&self, row: &Row, raw: &str) -> io::Result<Vec<Outcome>> {
         let bytes = bytes(&fill(raw, &|name: &str| self.known(row, name)));
-        self.converse(&bytes, raw.starts_with("HEAD"), row.end, 2)
+        self.converse(&bytes, raw.starts_with("HEAD"), if row.end { End::Shut } else { End::Unclear }, 2)
     }
 
     fn connect(&self) -> io::Result<TcpStream> {
@@ -121,14 +134,14 @@ impl Proxied<'_> {
     }
 
     /// Writes everything while it reads answers, `most` of them.
-    fn converse(&self, bytes: &[u8], head: bool, end: bool, most: usize) -> io::Result<Vec<Outcome>> {
+    fn converse(&self, bytes: &[u8], head: bool, end: End, most: usize) -> io::Result<Vec<Outcome>> {
         let mut stream = self.connect()?;
         let mut writing = stream.try_clone()?;
         thread::scope(|scope| {
             let wrote = scope.spawn(move || {
                 // A proxy that has seen enough stops reading.
                 let _ = writing.write_all(bytes);
-                if end {
+                if end == End::Shut {
                     let _ = writing.shutdown(Shutdown::Write);
                 }
             });
@@ -143,7 +156,7 @@ impl Proxied<'_> {
                     Err(error) if waits(&error) && began.elapsed() > PATIENCE => {
                         return Ok(vec![Outcome::Refused("silence".into())]);
                     }
-                    Err(error) if waits(&error) && !silent && wrote.is_finished() => {
+                    Err(error) if waits(&error) && end == End::Unclear && !silent && wrote.is_finished() => {
                         // Whoever waits for the rest of a message learns that there is none.
                         silent = true;
                         let _ = stream.shutdown(Shutdown::Write);
@@ -161,7 +174,10 @@ impl Proxied<'_> {
         let known = |name: &str| self.known(row, name);
         let authority = fill(&tunnel.authority, &known);
         let mut stream = self.connect()?;
-        stream.write_all(fill(&format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n<<auth>>\r\n"), &known).as_bytes())?;
+        stream.write_all(
+            fill(&format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n<<auth>>\r\n"), &known)
+                .as_bytes(),
+        )?;
         let mut answers = Answers::to_connect();
         while !answers.over() && answers.count() == 0 {
             match read(&mut stream) {
@@ -211,7 +227,13 @@ impl Proxied<'_> {
     }
 
     /// TLS through the tunnel, with the hello cut as the row says, and a request in it.
-    fn ask_inside(&self, row: &Row, tunnel: &Tunnel, line: &str, mut stream: TcpStream) -> io::Result<Vec<Outcome>> {
+    fn ask_inside(
+        &self,
+        row: &Row,
+        tunnel: &Tunnel,
+        line: &str,
+        mut stream: TcpStream,
+    ) -> io::Result<Vec<Outcome>> {
         let host = tunnel.sni.clone().flatten().unwrap_or_default();
         let mut roots = RootCertStore::empty();
         roots.add(self.ground.ca.der()).map_err(io::Error::other)?;
@@ -228,7 +250,8 @@ impl Proxied<'_> {
             stream.write_all(&piece)?;
         }
         stream.set_read_timeout(Some(PATIENCE))?;
-        tls.writer().write_all(format!("{line}\r\nhost: {host}\r\n{ROW_FIELD}: {}\r\n\r\n", row.id).as_bytes())?;
+        tls.writer()
+            .write_all(format!("{line}\r\nhost: {host}\r\n{ROW_FIELD}: {}\r\n\r\n", row.id).as_bytes())?;
         let mut inside = rustls::StreamOwned::new(tls, stream);
         let mut answers = Answers::new(false);
         let mut buffer = [0; 4096];

@@ -154,6 +154,10 @@ pub struct Expect {
     /// A part of the request may have gone up, if the upstream can tell that it is one.
     #[serde(default)]
     pub part: bool,
+    /// The upstream may get the request, by the line in `or`, although what comes back is a refusal: of its answer, or of
+    /// another message.
+    #[serde(default)]
+    pub sent: bool,
     /// A trailer that must not go up.
     #[serde(default)]
     pub no_trailer: Option<String>,
@@ -223,7 +227,9 @@ impl Row {
         match answers {
             // Names of these rows are only numbers.
             Some(dns) => format!("{} {dns:?}", self.policy),
-            None => format!("{} {:?} {:?} {:?} {}", self.policy, self.request, self.raw, self.connect, self.end),
+            None => {
+                format!("{} {:?} {:?} {:?} {}", self.policy, self.request, self.raw, self.connect, self.end)
+            }
         }
     }
 }
