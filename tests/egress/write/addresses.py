@@ -146,7 +146,7 @@ def literals():
         add("address", "zone", f"[{text}]", "a zone picks an interface: only this machine's own links have one",
             request(f"[{text}]:<<port>>", scheme="http"), LITERAL)
     for text in ["::1", "::ffff:127.0.0.1", "fe80::1", "0:0:0:0:0:0:0:1"]:
-        add("address", "unbracketed", text, "colons outside of brackets are a port to some and an address to others",
+        add("address", "unbracketed", f"{text} without brackets", "colons outside of brackets are a port to some and an address to others",
             request(text, scheme="http"), NOT_HTTP, guest=UNSENT)
     for text, what in [("[::1", "no closing bracket"), ("::1]", "no opening bracket"), ("[]", "nothing in brackets"),
                        ("[::1].example.com", "a name after the bracket"), ("[[::1]]", "brackets twice"),

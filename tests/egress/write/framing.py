@@ -8,8 +8,6 @@ NOT_HTTP = refused("malformed_request")
 URL = f"http://{PLAIN}/in"
 SMUGGLED = f"GET http://{THIEF}/smuggled HTTP/1.1\r\nHost: {THIEF}\r\n\r\n"
 HIDDEN = "GET /hidden HTTP/1.1\r\nHost: plain.example.com\r\n\r\n"
-# Either is safe: the message is refused, or what goes up is this one request.
-REFUSED_OR = lambda body: {"refused": ["malformed_request", "framing_refused", "closed"], "or": sees("POST /in HTTP/1.1", PLAIN, body=body)}
 
 
 def raw(head, body="", method="POST", url=URL, version="HTTP/1.1", host=True):
@@ -32,7 +30,7 @@ def both():
         te, cl = f"Transfer-Encoding: {coding}", f"Content-Length: {len(chunks)}"
         for what, head in [("before", [cl, te]), ("after", [te, cl])]:
             row("cl-te", f"Content-Length {what} Transfer-Encoding {coding!r}", "one reader takes the length, the next the coding: a second request hides in the body",
-                raw(head, chunks), {"refused": ["malformed_request", "framing_refused", "closed"], "or": sees("POST /in HTTP/1.1", PLAIN)})
+                raw(head, chunks), refused(["malformed_request", "framing_refused"]))
     for coding in CODINGS:
         te = f"Transfer-Encoding: {coding}"
         row("te", f"Transfer-Encoding {coding!r} alone", "a coding that one reader knows and the next does not", raw([te], chunks),
@@ -40,11 +38,11 @@ def both():
     for name in ["Transfer-Encoding ", "Transfer-Encoding\t", " Transfer-Encoding", "Transfer_Encoding", "Transfer-Encoding\x00", "transfer-encodin\u0067\u00df", "Transfer Encoding", "Transfer-Encoding:"]:
         row("te-name", f"the field {name!r} beside Content-Length", "one reader repairs the name and the next does not",
             raw([f"{name}: chunked", f"Content-Length: {len(chunks)}"], chunks),
-            {"refused": ["malformed_request", "framing_refused", "closed"], "or": {"single": "POST /in HTTP/1.1"}})
+            refused(["malformed_request", "framing_refused"]))
     for one, two in [("chunked", "chunked"), ("chunked", "identity"), ("identity", "chunked"), ("chunked", "x"), ("x", "chunked"), ("", "chunked")]:
         row("te-twice", f"Transfer-Encoding {one!r} and {two!r}", "of two some take the first and some the last",
             raw([f"Transfer-Encoding: {one}", f"Transfer-Encoding: {two}"], chunks),
-            {"refused": ["malformed_request", "framing_refused", "closed"], "or": sees("POST /in HTTP/1.1", PLAIN)})
+            refused(["malformed_request", "framing_refused"]))
     for version in ["HTTP/1.0"]:
         row("te", f"Transfer-Encoding in {version}", "HTTP/1.0 has no codings: an old reader goes on until the end",
             raw(["Transfer-Encoding: chunked"], chunks, version=version), {"refused": ["malformed_request", "framing_refused", "closed"], "or": sees("POST /in HTTP/1.1", PLAIN)})
@@ -53,14 +51,14 @@ def both():
 def lengths():
     for one, two in [("5", "5"), ("5", "6"), ("6", "5"), ("0", "5"), ("5", "0"), ("5", ""), ("", "5"), ("5", "x"), ("5", "+5")]:
         row("cl-twice", f"Content-Length {one!r} and {two!r}", "of two some take the first and some the last",
-            raw([f"Content-Length: {one}", f"Content-Length: {two}"], "hello" + HIDDEN), {"refused": ["malformed_request", "framing_refused", "closed"], "or": sees("POST /in HTTP/1.1", PLAIN, body="hello")})
+            raw([f"Content-Length: {one}", f"Content-Length: {two}"], "hello" + HIDDEN), refused(["malformed_request", "framing_refused"]))
     for value in ["5, 5", "5,6", "5,", ",5", "+5", "-5", "-1", "0x5", "5 5", "05x", "5.0", "5e0", "five", "", " ", "\t", "5;", "\"5\"", "5\x0b", "5\x00", "\uff15", "5-5",
                   "18446744073709551615", "18446744073709551616", "18446744073709551621", "99999999999999999999999", "9223372036854775808", "4294967301x"]:
         row("cl", f"Content-Length {value!r}", "it is no plain number: readers trim, wrap, take the first, or go on without",
-            raw([f"Content-Length: {value}"], "hello" + HIDDEN), {"refused": ["malformed_request", "framing_refused", "closed", "request_body_failed"], "or": sees("POST /in HTTP/1.1", PLAIN, body="hello")})
+            raw([f"Content-Length: {value}"], "hello" + HIDDEN), refused(["malformed_request", "framing_refused"]))
     for name in ["Content-Length ", " Content-Length", "Content_Length", "Content-Length\x00", "Content Length", "C\u00f6ntent-Length"]:
         row("cl-name", f"the field {name!r}", "one reader repairs the name, the next sees no body and another request",
-            raw([f"{name}: {len(SMUGGLED)}"], SMUGGLED), {"refused": ["malformed_request", "framing_refused", "closed"], "or": {"single": "POST /in HTTP/1.1"}})
+            raw([f"{name}: {len(SMUGGLED)}"], SMUGGLED), refused(["malformed_request", "framing_refused"]))
     for method in ["GET", "HEAD", "DELETE", "OPTIONS"]:
         row("body", f"{method} with a body that looks like a request", "servers that expect none read it as the next request",
             raw([f"Content-Length: {len(HIDDEN)}"], HIDDEN, method=method), {"refused": ["malformed_request", "framing_refused"], "or": sees(f"{method} /in HTTP/1.1", PLAIN, body=HIDDEN)})
@@ -126,9 +124,8 @@ def lines():
         ("Host twice", f"GET {URL} HTTP/1.1\r\n{host}\r\n{host}\r\n<<auth>>\r\n"),
         ("two Hosts", f"GET {URL} HTTP/1.1\r\n{host}\r\nHost: {THIEF}\r\n<<auth>>\r\n"),
     ]:
-        line = "POST /in HTTP/1.1" if text.startswith("POST") else "GET /in HTTP/1.1"
         row("lines", what, "readers repair it in ways of their own, and see other fields or another end",
-            {"raw": text}, {"refused": ["malformed_request", "authority_conflict", "closed", "framing_refused", "target_refused", "proxy_authentication_required", "version_refused"], "or": {"single": line}})
+            {"raw": text}, refused(["malformed_request", "authority_conflict", "closed", "framing_refused", "version_refused"]))
 
 
 def chunks():
@@ -148,11 +145,11 @@ def chunks():
         for behind in ["", HIDDEN]:
             row("chunks", what + (" and a request behind it" if behind else ""), "readers of chunks differ in what they forgive, and then in where the next request begins",
                 raw(["Transfer-Encoding: chunked"], body + behind),
-                {"refused": ["malformed_request", "closed", "request_body_failed", "framing_refused", "headers_too_large"], "or": sees("POST /in HTTP/1.1", PLAIN, body="hello"), "part": True})
+                {"refused": "request_body_failed", "part": True})
     for field in ["Content-Length: 5", f"Host: {THIEF}", "Transfer-Encoding: chunked", "Authorization: Bearer x", "Connection: close", "X-Forwarded-For: 127.0.0.1", "Proxy-Authorization: Basic eA==", "Cookie: a=b"]:
         row("trailers", f"the trailer {field}", "a field that says how to read or whom to trust comes too late to be judged",
             raw(["Transfer-Encoding: chunked", "Trailer: " + field.split(":")[0]], f"5\r\nhello\r\n0\r\n{field}\r\n\r\n"),
-            {"refused": ["malformed_request", "closed"], "or": {"single": "POST /in HTTP/1.1"}, "no_trailer": field.split(":")[0].lower()})
+            {"single": "POST /in HTTP/1.1", "no_trailer": field.split(":")[0].lower()})
 
 
 def ends():
@@ -172,6 +169,8 @@ def ends():
                        ("1,000,000 bytes without a line end", "<<x*1000000>>"),
                        ("100,000 line ends", "<<crlf*100000>>")]:
         row("oversize", what, "a head is bounded before it is read whole", {"raw": text}, refused(["malformed_request", "headers_too_large", "closed", "url_too_long", "path_refused"]))
+    for count, what in [(100, f"GET http://{THIEF}/ HTTP/1.1\r\nHost: {THIEF}\r\n<<auth>>\r\n"), (100, f"GET {URL} HTTP/1.1\r\nHost: {PLAIN}\r\n\r\n"), (200, f"CONNECT {THIEF}:443 HTTP/1.1\r\nHost: {THIEF}:443\r\n<<auth>>\r\n")]:
+        row("flood", f"{count} times {what.splitlines()[0]} at once", "a flood is judged one by one, and none of it goes up", {"raw": what * count}, refused(["host_not_allowed", "proxy_authentication_required"]))
     allowed = f"GET {URL} HTTP/1.1\r\nHost: {PLAIN}\r\n<<auth>>\r\n"
     for what, second in [("one that nobody granted", SMUGGLED), ("one to this machine", "GET http://127.0.0.1:<<port>>/ HTTP/1.1\r\nHost: 127.0.0.1:<<port>>\r\n<<auth>>\r\n"),
                          ("one without a token", f"GET {URL} HTTP/1.1\r\nHost: {PLAIN}\r\n\r\n"), ("garbage", "\x00\x01\x02\r\n\r\n"), ("an origin form", HIDDEN),

@@ -16,6 +16,9 @@ def hosts():
     for label in ["a", "1", "127-0-0-1", "localhost", "internal", "local", "metadata", "169-254-169-254", "0x7f", "2130706433", "xn--nxasmq6b", "a-b", "a--b", "_dmarc", "x_y", "www", "api.example", "a.b.c.d",
                   "com", "evil", "admin", "127", "10.0.0.1", "api-example-com", "co.uk", "github.io", "a" * 63]:
         row("label", f"{label[:40]}.wild.example.com", "below a granted wildcard a label may be anything", request(f"{label}.wild.example.com"), sees("GET / HTTP/1.1", f"{label}.wild.example.com"))
+    for value in [GRANTED, GRANTED.upper(), f"{GRANTED}.", f"{GRANTED}:443", f"{GRANTED}.:443", f"  {GRANTED}\t"]:
+        row("host-field", f"Host: {value!r}", "the same origin in another spelling", request(GRANTED, headers=[["host", value]]), sees("GET / HTTP/1.1", GRANTED),
+            guest={"cannot": "wasi:http writes Host itself"})
     for port in ["", ":80"]:
         row("host", f"http://{PLAIN}{port}", "plain HTTP is granted for it", request(PLAIN + port, scheme="http"), sees("GET / HTTP/1.1", PLAIN))
     for spelled in ["HTTPS", "Https", "hTTps"]:
