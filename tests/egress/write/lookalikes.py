@@ -45,7 +45,7 @@ def fields():
                         ("content-type", "application/json"), ("range", "bytes=0-99"), ("if-none-match", "\"x\""), ("accept-encoding", "gzip, br"), ("cache-control", "no-cache"), ("pragma", "no-cache"), ("dnt", "1"),
                         ("x-empty", ""), ("x-tabs", "a\tb"), ("x-colon", "a: b"), ("x-url", "http://169.254.169.254/latest/meta-data/"), ("x-json", "{\"a\":[1,2]}"), ("x-quote", "\"a\\\"b\""), ("x-percent", "%0d%0ax: y"),
                         ("x-long", "v" * 8000), ("x-http-method-override", "DELETE"), ("x-original-url", "/admin"), ("x-under_score", "v"), ("x-request-id", "4f2b"), ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
-                        ("x-host", "thief.example.org"), ("a", "b"), ("x-" + "n" * 200, "v"), ("sec-fetch-mode", "cors"), ("priority", "u=1, i"), ("early-data", "1"), ("idempotency-key", "x"), ("prefer", "respond-async"),
+                        ("a", "b"), ("x-" + "n" * 200, "v"), ("sec-fetch-mode", "cors"), ("priority", "u=1, i"), ("early-data", "1"), ("idempotency-key", "x"), ("prefer", "respond-async"),
                         ("accept-language", "de-DE,de;q=0.9"), ("if-modified-since", "Sat, 29 Oct 1994 19:43:31 GMT")]:
         row("field", f"{name}: {value[:50]}", "an ordinary field to a host whose rule has no bounds", request(GRANTED, headers=[[name, value]]), sees("GET / HTTP/1.1", GRANTED, [[name, value]]))
     row("field", "one name twice", "a list may come in two lines", request(GRANTED, headers=[["accept", "a"], ["accept", "b"]]), sees("GET / HTTP/1.1", GRANTED, [["accept", "a"], ["accept", "b"]]))
