@@ -215,7 +215,7 @@ def answers():
     for length in [9, 12, 20]:
         resolve("cname", f"{length} aliases to a public address", "no real service has so many: a loop in the making",
                 {"CNAME": [f"c{n}.evil.example" for n in range(length)], "A": [[good4]]}, refused("dns_failed"))
-    resolve("cname", "an alias that leads back to itself", "it has no end", {"CNAME": ["<<self>>"]}, refused("dns_failed"))
+    resolve("cname", "an alias that leads back to itself", "the chain has no end, and no address", {"CNAME": ["<<self>>"]}, refused("dns_failed"))
     # Space that IANA has given to nobody: dialling it reaches nothing, and it is in no row of the table.
     nowhere = "2e00::1"
     for v4, place in KEY.items():
