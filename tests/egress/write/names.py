@@ -38,7 +38,7 @@ def local():
     for name, why in LOCAL_NAMES.items():
         for what, text in [("", name), (" in upper case", name.upper()), (" with a trailing dot", name + "."),
                            (" in mixed case with a dot and a port", name.title() + ".:<<port>>")]:
-            add("name", "local", f"{name}{what}", why, request(text, scheme="http"), LOCAL)
+            add("name", "local", f"the name {name}{what}", why, request(text, scheme="http"), LOCAL)
 
 
 def confusion():
