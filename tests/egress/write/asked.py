@@ -49,7 +49,7 @@ def hosts():
         ask = request(GRANTED, headers=[["host", value]])
         same = value.strip() == GRANTED
         expect = sees("GET / HTTP/1.1", GRANTED) if same else CONFLICT
-        add("request", "host", f"Host: {value!r} beside https://{GRANTED}/", why, ask, expect, guest=NO_HOST)
+        add("request", "host", f"Host: {value!r} beside https://{GRANTED}/", f"{why}: it has to be the origin of the target and nothing else", ask, expect, guest=NO_HOST)
     for values in [(GRANTED, GRANTED), (GRANTED, THIEF), (THIEF, GRANTED), (THIEF, THIEF), (GRANTED, ""), ("", GRANTED),
                    (GRANTED, GRANTED.upper())]:
         ask = request(GRANTED, headers=[["host", value] for value in values])
@@ -150,7 +150,7 @@ def ports():
 
 def fields():
     for field, why in [(("upgrade", "websocket"), "a tunnel through the policy"), (("upgrade", "h2c"), "a second protocol on the connection"),
-                       (("upgrade", "TLS/1.0"), "a second protocol on the connection"), (("http2-settings", "AAMAAABkAAQCAAAAAAIAAAAA"), "an upgrade")]:
+                       (("upgrade", "TLS/1.0"), "a second protocol on the connection"), (("http2-settings", "AAMAAABkAAQCAAAAAAIAAAAA"), "an upgrade to HTTP/2 in disguise")]:
         for connection in [None, "Upgrade", "Upgrade, HTTP2-Settings", "keep-alive"]:
             pairs = [list(field)] + ([["connection", connection]] if connection else [])
             add("request", "upgrade", f"{field[0]}: {field[1]}" + (f" with Connection: {connection}" if connection else ""), why,
@@ -187,7 +187,7 @@ def forms():
                         (f"https://#{GRANTED}", "an empty authority and a fragment"), (f"<https://{GRANTED}/>", "in angle brackets"),
                         (f"https://{GRANTED}\x00/", "a NUL"), (f"\x01https://{GRANTED}/", "a control character before"), ("http://", "no authority"),
                         (f"://{GRANTED}/", "no scheme"), (f"url:https://{GRANTED}/", "a scheme before the scheme")]:
-        add("request", "form", f"GET {target!r} with Host: {GRANTED}", why, get(target, f"Host: {GRANTED}"),
+        add("request", "form", f"GET {target!r} with Host: {GRANTED}", f"{why}: readers repair it, each in a way of its own", get(target, f"Host: {GRANTED}"),
             refused(["malformed_request", "target_refused", "scheme_refused", "host_refused", "name_refused", "host_not_allowed", "authority_conflict"]),
             guest={"cannot": "scheme and authority of a guest's request are fields of their own"})
     for method, target in [("OPTIONS", "*"), ("PRI", "*"), ("CONNECT", "*"), ("CONNECT", "/"), ("CONNECT", f"https://{GRANTED}/"), ("CONNECT", f"http://{GRANTED}:443/")]:
@@ -250,7 +250,7 @@ def tunnels():
         ("a hello with the extension twice", {"bytes": "<<hello:api.example.com+thief.example.org>>"}, "some take the first and some the last"),
         ("a hello with an encrypted hello inside", {"bytes": "<<ech:api.example.com>>"}, "the real name is hidden"),
     ]:
-        tunnel("tunnel-hello", f"{GRANTED}:443", f"in a tunnel to {GRANTED}: {what}", reason, refused(["alert:112", "alert:49", "closed"]), hello)
+        tunnel("tunnel-hello", f"{GRANTED}:443", f"in a tunnel to {GRANTED}: {what}", f"{reason}: only a hello to the name of the tunnel passes", refused(["alert:112", "alert:49", "closed"]), hello)
 
 
 def write():

@@ -31,12 +31,12 @@ def paths():
     for path in ["/.well-known/x", "/...", "/..a", "/a..", "/a...b", "/.a", "/a.", "/~user", "/a~b", "/-", "/_", "/a;b", "/a;b=c,d", "/a=b", "/a&b", "/a+b", "/a:b", "/@a", "/a@b", "/!$&'()*+,;=", "/%20", "/a%20b", "/%22", "/%25",
                  "/100%25", "/%25ab", "/%3Cx%3E", "/%7B%7D", "/%C3%A9", "/%E2%82%AC", "/%F0%9F%92%A9", "/%FF", "/localhost", "/127.0.0.1", "/http:/x", "/https:%3A", "/169.254.169.254/latest", "/trace", "/CONNECT", "/etc/passwd",
                  "/" + "a" * 4000, "/" + "a/" * 500 + "b", "/index.php", "/cgi-bin/x", "/a.b.c", "/0", "/null", "/undefined", "/%5B%5D", "/%3A", "/%40", "/a%2Cb", "/%7C", "/%5E", "/%60", "/%3D"]:
-        row("path", path[:60], "it is one path to every server", request(GRANTED, path), sees(f"GET {path} HTTP/1.1", GRANTED))
+        row("path", f"the path {path[:60]}", "it is one path to every server", request(GRANTED, path), sees(f"GET {path} HTTP/1.1", GRANTED))
     for path in ["/?", "/?a", "/?a=b", "/?a=b&c=d", "/?a=b;c=d", "/?url=http://127.0.0.1/", "/?next=//evil.example", "/?q=../../etc/passwd", "/?q=%2e%2e%2f", "/?q=%00", "/?q=%0d%0a", "/?a=b=c", "/?&&&", "/?=", "/??", "/?a?b", "/?%",
                  "/?%zz", "/?q=a+b", "/?q=%25", "/?a[]=1&a[]=2", "/?q='or'1'='1", "/?" + "a" * 4000, "/a?b/../c", "/?q=\\", "/?q=|", "/?$(id)", "/?user@host", "/?host:443", "/a?//b"]:
-        row("query", path[:60], "a query is the upstream's own, as long as it ends no line", request(GRANTED, path), sees(f"GET {path} HTTP/1.1", GRANTED))
+        row("query", f"the target {path[:60]}", "a query is the upstream's own, as long as it ends no line", request(GRANTED, path), sees(f"GET {path} HTTP/1.1", GRANTED))
     for path in ["/repos/a", "/repos/a/b/c", "/repos/", "/repos/..a", "/repos/a..b", "/repos/...", "/repos/user", "/repos/repos", "/repos/%20", "/repos/a?x=/user", "/repos/a;b"]:
-        row("bound", path, "it lies below /repos/", request(NARROW, path), sees(f"GET {path} HTTP/1.1", NARROW))
+        row("bound", f"the path {path}", "it lies below /repos/", request(NARROW, path), sees(f"GET {path} HTTP/1.1", NARROW))
 
 
 def fields():

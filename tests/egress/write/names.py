@@ -68,7 +68,7 @@ def confusion():
         ("api.openai.com.evil.example", "a provider's name is only the beginning"),
     ]:
         for scheme, port in [("https", ""), ("https", ":443"), ("http", ":<<port>>")]:
-            add("name", "confusion", f"{scheme}://{text}{port} beside {GRANTED}", why,
+            add("name", "confusion", f"{scheme}://{text}{port} beside {GRANTED}", f"{why}: names are compared whole",
                 request(text + port, scheme=scheme), NOT_GRANTED)
     for text, why in [
         ("wild.example.com", "a wildcard does not cover its own apex"),
@@ -102,7 +102,7 @@ def dots():
         ("localhost..", "two trailing dots after this machine"),
     ]:
         for port in ["", ":443"]:
-            add("name", "dots", f"{text}{port}", why, request(text + port), NOT_A_NAME)
+            add("name", "dots", f"the host {text}{port}", f"{why}, which a resolver may take for another name", request(text + port), NOT_A_NAME)
     for text, why in [
         ("-api.example.com", "a label does not begin with a dash"),
         ("api-.example.com", "a label does not end with a dash"),
