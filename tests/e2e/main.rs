@@ -25,6 +25,7 @@ mod placeholders;
 mod places;
 mod pressure;
 mod providers;
+mod proxy;
 mod publishing;
 mod questions;
 mod readme;

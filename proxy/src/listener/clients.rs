@@ -193,7 +193,7 @@ mod tests {
     fn a_client_is_who_shows_its_token() {
         let (a, b) = ("a".repeat(40), "b".repeat(40));
         let good = basic(&format!("one:{a}"));
-        assert_eq!(found(&[good.clone()]).as_deref(), Some("one"));
+        assert_eq!(found(std::slice::from_ref(&good)).as_deref(), Some("one"));
         assert_eq!(found(&[good.replace("Basic", "bASIC")]).as_deref(), Some("one"));
         assert_eq!(found(&[basic(&format!("two:{b}"))]).as_deref(), Some("two"));
         for wrong in [

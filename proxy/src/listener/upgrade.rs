@@ -8,8 +8,9 @@ use orch_manifests::Scheme;
 use crate::target::RequestTarget;
 use crate::{Asked, Rule, Verdict, decide};
 
-/// Turns the request into one over TLS where no rule allows it as it is and one does on port 443. A request that makes
-/// no sense stays as it is, for whoever judges it to say so.
+/// Turns the request into one over TLS, on port 443, where no rule allows it as it is. Only when rules speak of plain
+/// http to that host, and none allows this over TLS either, is it refused as what it was: else the refusal would tell
+/// whoever reads it to allow plain http. A request that makes no sense stays as it is, for whoever judges it to say so.
 pub(crate) fn to_https(parts: &mut request::Parts, rules: &[Rule]) {
     let Ok(target) = RequestTarget::parse(parts) else { return };
     if target.scheme != Scheme::Http || target.port != Scheme::Http.default_port() {
@@ -61,23 +62,26 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_not_allowed_plainly_and_is_over_tls() {
+    fn only_what_is_not_allowed_plainly() {
         let https = [rule(Scheme::Https, 443)];
         let both = [rule(Scheme::Https, 443), rule(Scheme::Http, 80)];
         let elsewhere = [rule(Scheme::Https, 8443)];
+        let post = [Rule { methods: Methods::from(vec![Method::POST]), ..rule(Scheme::Http, 80) }];
         for (uri, host, rules, expected) in [
             ("http://a.example.com/x?y", "a.example.com", &https[..], "https://a.example.com/x?y"),
             ("http://A.example.com:80", "a.example.com:80", &https, "https://a.example.com/"),
             ("http://a.example.com/x", "a.example.com", &both, "http://a.example.com/x"),
-            ("http://a.example.com/x", "a.example.com", &elsewhere, "http://a.example.com/x"),
+            ("http://a.example.com/x", "a.example.com", &elsewhere, "https://a.example.com/x"),
+            ("http://a.example.com/x", "a.example.com", &post, "http://a.example.com/x"),
             ("http://a.example.com:443/x", "a.example.com:443", &https, "http://a.example.com:443/x"),
-            ("http://b.example.com/x", "b.example.com", &https, "http://b.example.com/x"),
+            ("http://b.example.com/x", "b.example.com", &https, "https://b.example.com/x"),
             ("http://a.example.com/x", "b.example.com", &https, "http://a.example.com/x"),
             ("https://a.example.com/x", "a.example.com", &https, "https://a.example.com/x"),
         ] {
             let (uri_then, host_then) = upgraded(uri, host, rules);
             assert_eq!(uri_then, expected, "{uri}");
-            assert_eq!(host_then == "a.example.com", uri_then != uri || host == "a.example.com", "{uri}");
+            let expected_host = if uri_then.starts_with("https:") { &uri_then[8..21] } else { host };
+            assert_eq!(host_then, expected_host, "{uri}");
         }
     }
 }

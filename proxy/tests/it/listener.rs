@@ -277,7 +277,7 @@ async fn what_is_not_allowed_is_said_in_json() {
     let error = &body["error"];
     assert_eq!((&error["type"], &error["code"]), (&"egress_denied".into(), &"host_not_allowed".into()));
     assert_eq!(error["host"], "evil.example");
-    let rule = "- { host: evil.example, scheme: http, methods: [DELETE], paths: [\"/x\"] }";
+    let rule = "- { host: evil.example, methods: [DELETE], paths: [\"/x\"] }";
     assert_eq!(error["rule_missing"], rule);
     assert!(error["next_steps"][0].as_str().unwrap().contains(rule));
     assert_eq!(running.decisions(), ["host_not_allowed"]);
@@ -347,7 +347,7 @@ async fn what_is_not_clearly_one_request_is_refused() {
         let shown: String = request.chars().take(200).collect();
         assert!(answer.starts_with("HTTP/1.1 "), "{shown:?} got {answer:?}");
         assert_eq!(code_of(&answer), expected, "{shown:?}");
-        assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{shown:?} got {answer:?}");
+        assert_eq!(answer.matches("content-length: ").count(), 1, "{shown:?} got {answer:?}");
     }
     assert_eq!(upstream.accepted(), 0);
 }

@@ -203,7 +203,7 @@ proptest! {
         let _ = read_pieces(&[&bytes, &more]);
         // As the inside of a message, where most of it is read.
         let _ = read(&finished(&bytes));
-        let _ = read(&with(&[bytes.clone()]));
+        let _ = read(&with(std::slice::from_ref(&bytes)));
         let _ = read(&with(&[extension(SERVER_NAME, &bytes)]));
     }
 
