@@ -146,7 +146,6 @@ pub(crate) fn client_hello(data: &[u8]) {
                 let hello = accepted.client_hello();
                 // Some names are none to a server, which then serves whoever it is by default.
                 if let Some(other) = hello.server_name() {
-                    let name = name.trim_end_matches('.');
                     assert!(name.eq_ignore_ascii_case(other), "{name} is {other} to a server");
                 }
                 return;
