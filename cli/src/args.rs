@@ -12,6 +12,7 @@ use crate::commands::proxy::ProxyArgs;
 use crate::commands::serve::ServeArgs;
 
 mod agents;
+mod policy;
 mod run;
 mod secrets;
 mod server;
@@ -19,6 +20,7 @@ mod slots;
 mod vault;
 
 pub(crate) use agents::{InfoArgs, PublishArgs, PullArgs};
+pub(crate) use policy::{CheckArgs, ExplainArgs, LearnArgs, PolicyArgs, PolicyCommand, TestArgs};
 pub(crate) use run::{KeyArgs, LimitArgs, RunArgs};
 pub(crate) use secrets::{
     AddGrantArgs, GrantFlags, GrantsArgs, GrantsCommand, ImportArgs, RmArgs, RmGrantArgs, RotateArgs,
@@ -65,6 +67,8 @@ pub(crate) enum Command {
     List,
     /// Say what an agent is, what it wants and what it was granted
     Info(InfoArgs),
+    /// Say what an agent's policy allows, and learn one from a run
+    Policy(PolicyArgs),
     /// Show what the agent of a run has logged
     Logs(LogsArgs),
     /// Show runs, tokens and costs

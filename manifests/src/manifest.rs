@@ -6,6 +6,7 @@ mod error;
 mod locate;
 mod read;
 mod schema;
+mod section;
 mod tree;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -10,7 +10,7 @@ use crate::dial::Stream;
 use crate::grant::Admission;
 use crate::record::Record;
 use crate::target::parse_connect;
-use crate::{EgressError, LiveGrant, Maker, Proxy, Verdict, decide_connect};
+use crate::{EgressError, Grant, LiveGrant, Maker, Proxy, Rule, Trial, Verdict, decide_connect};
 
 /// A connection to the host of a CONNECT request, to which nothing was sent yet.
 pub(crate) struct Opened {
@@ -58,11 +58,13 @@ impl Proxy {
         let admission = live.admit()?;
         let (host, port) = parse_connect(parts).map_err(EgressError::Refused)?;
         record.target(Scheme::Https, host.as_str(), port, "");
-        let rules = &live.grant().rules;
+        let Grant { rules, trials, .. } = live.grant();
         match decide_connect(rules, &host, port) {
             Verdict::Deny(reason) => return Err(EgressError::Refused(reason)),
             Verdict::Allow { rule } => record.rule(rules[rule].origin),
         }
+        let refuses = |trial: &Vec<Rule>| matches!(decide_connect(trial, &host, port), Verdict::Deny(_));
+        record.trial(trials.iter().any(refuses).then_some(Trial::Deny));
         // The client does TLS with the host itself: to the proxy the connection is a plain one.
         let route = self.route(Scheme::Http, Host::Name(host.clone()), port, false);
         let dialled = tokio::select! {

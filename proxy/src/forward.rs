@@ -15,8 +15,8 @@ use crate::policy::{allowed_as_a_whole, covered_as_a_whole};
 use crate::record::Record;
 use crate::target::{RequestTarget, host_field, origin_form};
 use crate::{
-    AuthorizeError, Binding, Body, BodyError, Credential, EgressError, LiveGrant, Maker, Proxy, Reason,
-    Scrubber, TimeoutKind, Use, Verdict, body, decide, hygiene,
+    Asked, AuthorizeError, Binding, Body, BodyError, Credential, EgressError, LiveGrant, Maker, Proxy,
+    Reason, Rule, Scrubber, TimeoutKind, Trial, Use, Verdict, body, decide, hygiene,
 };
 
 /// Under which name the request passed a proxy (RFC 9110, section 7.6.3): an extension of requests that came in by
@@ -64,6 +64,7 @@ impl Proxy {
             Verdict::Deny(reason) => return Err(EgressError::Refused(reason)),
             Verdict::Allow { rule } => record.rule(grant.rules[rule].origin),
         }
+        record.trial(on_trial(&grant.trials, &target.asked(&parts.method)));
 
         let host_value = host_field(*scheme, host.as_str(), *port).map_err(EgressError::Refused)?;
         let uri = origin_form(path).map_err(EgressError::Refused)?;
@@ -184,6 +185,12 @@ impl Proxy {
         }
         Ok(scrubber)
     }
+}
+
+/// What the policies on trial say about what the rules in force allow: each of them would have to allow it too.
+fn on_trial(trials: &[Vec<Rule>], asked: &Asked<'_>) -> Option<Trial> {
+    let refuses = |rules: &Vec<Rule>| matches!(decide(rules, asked), Verdict::Deny(_));
+    trials.iter().any(refuses).then_some(Trial::Deny)
 }
 
 /// What may not be used is refused like all else that nobody allowed, and so is a guest's request that leaves no place

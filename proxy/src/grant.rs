@@ -26,6 +26,8 @@ pub struct Grant {
     pub workspace: String,
     /// Where the guest's own requests may go; empty allows none.
     pub rules: Vec<Rule>,
+    /// Policies on trial: each is asked about what `rules` allow, and what it says is only written down.
+    pub trials: Vec<Vec<Rule>>,
     /// Which placeholders turn into which credentials, and where.
     pub bindings: Vec<Binding>,
     /// How many requests the run may make, refused ones and the gateway's included.
@@ -366,6 +368,7 @@ mod tests {
             run: RunId::random(),
             workspace: "default".to_owned(),
             rules: Vec::new(),
+            trials: Vec::new(),
             bindings: Vec::new(),
             requests: 5,
             concurrent: 2,

@@ -62,12 +62,7 @@ static NOT_TRAILERS: [HeaderName; 10] = [
 
 /// Refuses what cannot be passed on, before anything is looked up.
 pub(crate) fn check_request(parts: &request::Parts, caps: &Caps) -> Result<(), Reason> {
-    let method = &parts.method;
-    // CONNECT opens a tunnel that nobody can look into; TRACE and its kin echo credentials back.
-    let banned = ["CONNECT", "TRACE", "TRACK", "DEBUG"];
-    if *method == Method::CONNECT || banned.iter().any(|name| method.as_str().eq_ignore_ascii_case(name)) {
-        return Err(Reason::new("method_refused", format!("{method} is never forwarded")));
-    }
+    check_method(&parts.method)?;
     if parts.headers.contains_key(header::UPGRADE) || parts.headers.contains_key("http2-settings") {
         return Err(Reason::new(
             "upgrade_refused",
@@ -76,10 +71,24 @@ pub(crate) fn check_request(parts: &request::Parts, caps: &Caps) -> Result<(), R
     }
     check_size(&parts.headers, caps)
         .map_err(|what| Reason::new("headers_too_large", format!("request headers: {what}")))?;
-    let length = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
+    check_length(parts.uri.path_and_query().map_or(0, |target| target.as_str().len()), caps)
+}
+
+/// Refuses a path and query of too many bytes.
+pub(crate) fn check_length(length: usize, caps: &Caps) -> Result<(), Reason> {
     if length > caps.url {
         let text = format!("the URL has {length} bytes, more than {}", caps.url);
         return Err(Reason::new("url_too_long", text));
+    }
+    Ok(())
+}
+
+/// Refuses the methods that nobody can allow.
+pub(crate) fn check_method(method: &Method) -> Result<(), Reason> {
+    // CONNECT opens a tunnel that nobody can look into; TRACE and its kin echo credentials back.
+    let banned = ["CONNECT", "TRACE", "TRACK", "DEBUG"];
+    if *method == Method::CONNECT || banned.iter().any(|name| method.as_str().eq_ignore_ascii_case(name)) {
+        return Err(Reason::new("method_refused", format!("{method} is never forwarded")));
     }
     Ok(())
 }

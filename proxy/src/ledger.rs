@@ -41,6 +41,9 @@ pub struct Decision {
     /// Who wrote the rule that allowed it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<RuleOrigin>,
+    /// What a policy on trial would have done about what was allowed; nothing when it allows it too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trial: Option<Trial>,
     /// Why it was denied, or how it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<Reason>,
@@ -81,6 +84,13 @@ pub enum Outcome {
 
 /// Hears of each decision as it is made, on the thread that made it.
 pub type OnDecision = Box<dyn Fn(&Decision) + Send + Sync>;
+/// What a policy on trial says about a request that the rules in force allow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Trial {
+    /// It would have refused it.
+    Deny,
+}
 
 /// Every decision of one run.
 #[derive(Default)]
@@ -98,6 +108,8 @@ pub struct Totals {
     pub denied: u64,
     /// Requests that were allowed and failed.
     pub failed: u64,
+    /// Of those that were not denied, how many a policy on trial would have refused.
+    pub trial_denied: u64,
     /// Decisions that were counted but not kept.
     pub not_kept: u64,
 }
@@ -132,6 +144,7 @@ impl Ledger {
         }
         let mut entries = self.lock();
         let totals = &mut entries.totals;
+        totals.trial_denied += u64::from(decision.trial.is_some());
         let count = match decision.verdict {
             Outcome::Allowed => &mut totals.allowed,
             Outcome::Denied => &mut totals.denied,
@@ -192,6 +205,7 @@ mod tests {
             maker: Maker::Guest,
             verdict,
             rule: None,
+            trial: None,
             reason: None,
             address: None,
             injected: Vec::new(),
@@ -206,8 +220,9 @@ mod tests {
         for _ in 0..KEPT_PER_OUTCOME + 10 {
             ledger.record(decision(Outcome::Denied));
         }
-        ledger.record(decision(Outcome::Allowed));
+        ledger.record(Decision { trial: Some(Trial::Deny), ..decision(Outcome::Allowed) });
         let totals = ledger.totals();
+        assert_eq!(totals.trial_denied, 1);
         assert_eq!((totals.denied, totals.allowed, totals.not_kept), (KEPT_PER_OUTCOME as u64 + 10, 1, 10));
         assert_eq!(ledger.decisions().len(), KEPT_PER_OUTCOME + 1);
         assert_eq!(ledger.decisions().last().unwrap().verdict, Outcome::Allowed);

@@ -58,16 +58,20 @@ pub use config::{Caps, PoolLimits, ProxyConfig, Timeouts};
 pub use credential::{AuthorizeError, Credential, Hold, Placeholder, Use};
 pub use error::{EgressError, Ended, TimeoutKind};
 pub use grant::{Binding, CapabilityToken, Grant, Grants, LiveGrant};
-pub use ledger::{Decision, Ledger, Maker, OnDecision, Outcome, Totals};
+pub use ledger::{Decision, Ledger, Maker, OnDecision, Outcome, Totals, Trial};
 pub use listener::{
     BadClient, Client, ClientName, ClientToken, HelloError, Listener, ListenerLimits, TunnelEnd, TunnelEnded,
     Witness,
 };
 pub use place::{Place, swap_in_header, swap_in_query};
-pub use policy::{Asked, Methods, Reason, Rule, RuleOrigin, Target, Verdict, decide, decide_connect};
+pub use policy::{
+    Asked, Methods, Miss, Reason, Rule, RuleMissing, RuleOrigin, Target, Verdict, decide, decide_connect,
+    nearest,
+};
 pub use proxy::Proxy;
 pub use refusal::Refusal;
 pub use resolve::{DnsError, Resolve, SystemResolver};
 pub use scrub::{SCRUBBED, Scrubber};
 pub use send::ProviderCall;
+pub use target::RequestTarget;
 pub use tls::ProxyError;

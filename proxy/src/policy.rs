@@ -1,12 +1,14 @@
 //! Who may talk to whom: a pure function over parsed values. No I/O, no clock, no counters.
 
 use http::Method;
-use orch_manifests::{CanonicalPath, HostName, HostPattern, PathGlob, Scheme};
+use orch_manifests::{CanonicalPath, EgressWant, HostName, HostPattern, PathGlob, Scheme};
 use serde::Serialize;
 
 mod connect;
+mod missing;
 
 pub use connect::decide_connect;
+pub use missing::RuleMissing;
 
 /// One thing that a run may do. Every field narrows; there is no field that widens.
 #[derive(Debug, Clone)]
@@ -23,6 +25,21 @@ pub struct Rule {
     pub paths: Vec<PathGlob>,
     /// Who wrote the rule.
     pub origin: RuleOrigin,
+}
+
+impl Rule {
+    /// What a manifest's `egress` item asks for, as if it was granted.
+    #[must_use]
+    pub fn of_want(want: &EgressWant, origin: RuleOrigin) -> Self {
+        Self {
+            scheme: want.scheme,
+            host: want.host.clone(),
+            port: want.effective_port(),
+            methods: Methods::from(want.methods.clone()),
+            paths: want.paths.clone(),
+            origin,
+        }
+    }
 }
 
 /// Where a secret may go: the same five things as a [`Rule`], said by the secret's owner.
@@ -120,11 +137,14 @@ pub struct Reason {
     /// A line for the manifest or the command line that would allow exactly this.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
+    /// The same as fields; none where no rule could allow it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule_missing: Option<Box<RuleMissing>>,
 }
 
 impl Reason {
     pub(crate) fn new(code: &'static str, text: impl Into<String>) -> Self {
-        Self { code, text: text.into(), next: None }
+        Self { code, text: text.into(), next: None, rule_missing: None }
     }
 }
 
@@ -148,6 +168,20 @@ pub fn decide(rules: &[Rule], asked: &Asked<'_>) -> Verdict {
         }
     }
     Verdict::Deny(explain(nearest, rules, asked))
+}
+
+/// The rule that comes nearest to allowing `asked` of those that name its host, and what about it does not fit: the first
+/// of several that are equally near. None when no rule names the host, or one allows it.
+#[must_use]
+pub fn nearest(rules: &[Rule], asked: &Asked<'_>) -> Option<(usize, Miss)> {
+    let mut nearest: Option<(usize, Miss)> = None;
+    for (index, rule) in rules.iter().enumerate() {
+        let miss = miss(rule, asked)?;
+        if miss > nearest.map_or(Miss::Host, |(_, miss)| miss) {
+            nearest = Some((index, miss));
+        }
+    }
+    nearest
 }
 
 /// Whether a rule allows `asked` that would allow it with any method and path.
@@ -181,13 +215,33 @@ fn covers_path(globs: &[PathGlob], path: &CanonicalPath) -> bool {
 }
 
 /// The first thing about a rule that does not fit, in the order in which a person would fix it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Miss {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Miss {
+    /// It is about other hosts.
     Host,
+    /// It is about the other scheme.
     Scheme,
+    /// It is about another port.
     Port,
+    /// It does not hold for the method.
     Method,
+    /// It does not hold for the path.
     Path,
+}
+
+impl Miss {
+    /// The word for it: the field of a manifest's item that would have to change.
+    #[must_use]
+    pub fn field(self) -> &'static str {
+        match self {
+            Self::Host => "host",
+            Self::Scheme => "scheme",
+            Self::Port => "port",
+            Self::Method => "methods",
+            Self::Path => "paths",
+        }
+    }
 }
 
 fn miss(rule: &Rule, asked: &Asked<'_>) -> Option<Miss> {
@@ -218,17 +272,8 @@ fn explain(nearest: Miss, rules: &[Rule], asked: &Asked<'_>) -> Reason {
         Miss::Method => ("method_not_allowed", format!("{method} to {host} is not allowed")),
         Miss::Path => ("path_not_allowed", format!("{method} {} at {host} is not allowed", path.path())),
     };
-    Reason { code, text, next: Some(manifest_line(asked)) }
-}
-
-/// An item for the manifest's `egress` list that allows this request and no other.
-fn manifest_line(asked: &Asked<'_>) -> String {
-    let Asked { scheme, host, port, method, path } = asked;
-    let scheme_part = if *scheme == Scheme::Https { String::new() } else { format!(", scheme: {scheme}") };
-    let port_part = if *port == scheme.default_port() { String::new() } else { format!(", port: {port}") };
-    // A JSON string is a YAML double-quoted scalar.
-    let path = serde_json::Value::from(path.path());
-    format!("- {{ host: {host}{scheme_part}{port_part}, methods: [{method}], paths: [{path}] }}")
+    let missing = RuleMissing::for_request(asked);
+    Reason { code, text, next: Some(missing.line()), rule_missing: Some(Box::new(missing)) }
 }
 
 /// Names that mean "here" or "inside" wherever they resolve.

@@ -8,7 +8,7 @@ use orch_manifests::Scheme;
 use time::OffsetDateTime;
 
 use crate::ledger::sanitised;
-use crate::{Body, Decision, EgressError, LiveGrant, Maker, Outcome, Reason, RuleOrigin};
+use crate::{Body, Decision, EgressError, LiveGrant, Maker, Outcome, Reason, RuleOrigin, Trial};
 
 /// Bytes of a next step that a ledger keeps; cut short it would be a different one.
 const NEXT_KEPT: usize = 512;
@@ -31,6 +31,7 @@ impl Record {
             maker,
             verdict: Outcome::Failed,
             rule: None,
+            trial: None,
             reason: None,
             address: None,
             injected: Vec::new(),
@@ -51,6 +52,10 @@ impl Record {
 
     pub(crate) fn rule(&mut self, origin: RuleOrigin) {
         self.change(|decision| decision.rule = Some(origin));
+    }
+
+    pub(crate) fn trial(&mut self, trial: Option<Trial>) {
+        self.change(|decision| decision.trial = trial);
     }
 
     pub(crate) fn injected(&mut self, credential: &str) {
@@ -85,11 +90,14 @@ impl Record {
     pub(crate) fn fail(&mut self, error: &EgressError) {
         self.change(|decision| {
             decision.verdict = if error.is_refusal() { Outcome::Denied } else { Outcome::Failed };
+            // It says what a policy on trial would have refused, and not what was refused anyway.
+            decision.trial = decision.trial.filter(|_| decision.verdict != Outcome::Denied);
             decision.reason = Some(match error {
                 EgressError::Refused(reason) => Reason {
                     code: reason.code,
                     text: sanitised(&reason.text),
                     next: reason.next.clone().filter(|next| next.len() <= NEXT_KEPT),
+                    rule_missing: reason.rule_missing.clone().filter(|it| it.path.len() <= NEXT_KEPT),
                 },
                 other => Reason::new(other.code(), sanitised(&other.to_string())),
             });

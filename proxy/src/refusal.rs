@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{Body, body};
 
@@ -18,8 +18,8 @@ pub struct Refusal<'a> {
     pub host: &'a str,
     /// One sentence.
     pub message: &'a str,
-    /// A line for the manifest that would allow exactly this.
-    pub rule_missing: Option<&'a str>,
+    /// The rule that would allow exactly this, as fields; none where no rule could.
+    pub rule_missing: Option<Value>,
     /// What to do about it.
     pub next_steps: &'a [String],
 }
@@ -29,12 +29,13 @@ impl Refusal<'_> {
     #[must_use]
     pub fn response(&self, status: StatusCode) -> Response<Body> {
         let Self { kind, code, host, message, rule_missing, next_steps } = self;
-        let text = json!({
-            "error": {
-                "type": kind, "code": code, "host": host, "message": message, "rule_missing": rule_missing,
-                "next_steps": next_steps,
-            },
+        let mut error = json!({
+            "type": kind, "code": code, "host": host, "message": message, "next_steps": next_steps,
         });
+        if let (Some(missing), Value::Object(fields)) = (rule_missing, &mut error) {
+            fields.insert("rule_missing".to_owned(), missing.clone());
+        }
+        let text = json!({ "error": error });
         let mut response = Response::new(body::full(Bytes::from(text.to_string())));
         *response.status_mut() = status;
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

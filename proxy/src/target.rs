@@ -1,16 +1,25 @@
 //! Where a request wants to go, parsed once. Everything after this works on these types and no longer on text.
 
+use std::borrow::Cow;
+
 use http::{HeaderValue, Uri, header, request};
 use orch_manifests::{CanonicalPath, HostError, HostName, Scheme};
 
 use crate::{Asked, Reason};
 
+mod url;
+
 /// A guest request's parsed target.
-pub(crate) struct RequestTarget {
-    pub(crate) scheme: Scheme,
-    pub(crate) host: HostName,
-    pub(crate) port: u16,
-    pub(crate) path: CanonicalPath,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestTarget {
+    /// Plain or TLS.
+    pub scheme: Scheme,
+    /// The one authority's host.
+    pub host: HostName,
+    /// The one authority's port.
+    pub port: u16,
+    /// The path and query as they go upstream.
+    pub path: CanonicalPath,
 }
 
 impl RequestTarget {
@@ -42,7 +51,9 @@ impl RequestTarget {
         Ok(Self { scheme, host, port, path: parse_path(&parts.uri)? })
     }
 
-    pub(crate) fn asked<'a>(&'a self, method: &'a http::Method) -> Asked<'a> {
+    /// What policy is asked about it.
+    #[must_use]
+    pub fn asked<'a>(&'a self, method: &'a http::Method) -> Asked<'a> {
         Asked { scheme: self.scheme, host: &self.host, port: self.port, method, path: &self.path }
     }
 }
@@ -71,7 +82,17 @@ pub(crate) fn parse_connect(parts: &request::Parts) -> Result<(HostName, u16), R
 /// The path and query of a URI in canonical form.
 pub(crate) fn parse_path(uri: &Uri) -> Result<CanonicalPath, Reason> {
     let target = uri.path_and_query().map_or("/", |target| target.as_str());
-    CanonicalPath::parse(target).map_err(|error| Reason::new("path_refused", error.to_string()))
+    parse_target(target)
+}
+
+/// An empty path is the root (RFC 9110, section 4.2.3), also where a query follows it.
+fn parse_target(target: &str) -> Result<CanonicalPath, Reason> {
+    let target = match target.as_bytes().first() {
+        None => Cow::Borrowed("/"),
+        Some(b'?') => Cow::Owned(format!("/{target}")),
+        Some(_) => Cow::Borrowed(target),
+    };
+    CanonicalPath::parse(&target).map_err(|error| Reason::new("path_refused", error.to_string()))
 }
 
 /// A canonical path in the form in which it stands on the request line (RFC 9112, section 3.2.1).
@@ -99,9 +120,10 @@ fn parse_authority(text: &str, scheme: Scheme) -> Result<(HostName, u16), Reason
     let (host, port) = match text.split_once(':') {
         None => (text, scheme.default_port()),
         Some((host, digits)) => {
-            let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-            let port = plain.then(|| digits.parse().ok()).flatten().filter(|port| *port != 0);
-            (host, port.ok_or_else(|| refused("has a port that is not a number from 1 to 65535"))?)
+            // Without zeros in front: nobody writes them, and a port has one spelling.
+            let plain = digits.bytes().all(|byte| byte.is_ascii_digit()) && !digits.starts_with('0');
+            let port = plain.then(|| digits.parse().ok()).flatten();
+            (host, port.ok_or_else(|| refused("has a port that is not a plain number from 1 to 65535"))?)
         }
     };
     let host = host.parse::<HostName>().map_err(|error| {

@@ -147,6 +147,7 @@ mod tests {
             maker: orch_proxy::Maker::Guest,
             verdict,
             rule: None,
+            trial: None,
             reason: None,
             address: None,
             injected: vec!["TOKEN".to_owned()],

@@ -146,6 +146,7 @@ async fn act(endpoint: &Endpoint, call: Call<'_>) -> Result<Response<Body>, Fail
         Action::ListRuns => Box::pin(runs::list(call)).await,
         Action::GetRun => Box::pin(runs::get(call)).await,
         Action::CancelRun => Box::pin(runs::cancel(call)).await,
+        Action::RunDecisions => Box::pin(runs::decisions(call)).await,
         Action::RunEvents => Box::pin(runs::events(call)).await,
         Action::Logs => Box::pin(logs::read(call)).await,
         Action::Usage => Box::pin(usage::read(call)).await,

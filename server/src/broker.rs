@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 use crate::afterwards::{self, Spent};
 use crate::config::Config;
+use crate::decisions::LocalDecisions;
 use crate::door::{Beyond, Router};
 use crate::environment::Environment;
 use crate::execution::{Execution, interrupted, unless_stopped};
@@ -173,9 +174,14 @@ impl Broker {
         let prepared = prepared.inspect_err(|failure| self.refused(&run, failure))?;
         prepared.keys.record_uses(&self.vault)?;
         let simulated = prepared.simulated;
+        let agent = prepared.request.agent.manifest.name.to_string();
         let owed = Owed { broker: self, uses: prepared.keys.uses.clone() };
         let concluded = self.execute(prepared, false, started, observer, stop).await;
         let uses = owed.settled();
+        if let Err(failure) = LocalDecisions::keep(&self.home, &run, &agent, &concluded.decisions) {
+            let text = format!("what the egress proxy decided could not be put on record: {failure}");
+            observer.event(Event::Warning(&text));
+        }
         let kept = (concluded.decisions.as_slice(), concluded.totals);
         let events = afterwards::of_run(&run, &uses, kept, &concluded.spent);
         match uses.is_empty() {
@@ -275,7 +281,7 @@ impl Broker {
     ) -> Result<Concluded, Failure> {
         let Prepared { run, workspace, request, input, limits, mounts, upstream, .. } = prepared;
         let Prepared { keys, thinking, wants, output_schema, simulated, .. } = prepared;
-        let RunRequest { agent, env, stream, keys: given, env_keys, .. } = request;
+        let RunRequest { agent, env, stream, trial, keys: given, env_keys, .. } = request;
         // What of these is of use is among the keys.
         drop((given, env_keys));
         #[cfg(test)]
@@ -302,6 +308,7 @@ impl Broker {
             issued: &issued,
             catalog: &upstream.catalog,
             limits: &limits,
+            trials: [self.config.trial.as_deref(), trial.as_deref()],
             expires,
         };
         let (token, grant) = self.router.grants().mint(policy::grant(&terms, wants.granted(&upstream)));
@@ -344,6 +351,9 @@ impl Broker {
         drop(admission);
         leased.end().await;
 
+        if let Some(note) = outcome::trial_note(&grant) {
+            observer.event(Event::Note(&note));
+        }
         let decisions = grant.ledger().decisions();
         let result = match ran {
             // A worker that died of the same interrupt is no news of its own.

@@ -7,7 +7,9 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
-use orch_manifests::{Catalog, Dialect, Endpoint, HostName, Limits, OperatorProvider, Slug};
+use orch_manifests::{
+    Catalog, Dialect, EgressWant, Endpoint, Format, HostName, Limits, OperatorProvider, Slug,
+};
 use orch_vault::KeyChoice;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -50,6 +52,8 @@ pub struct Config {
     pub extra_roots: Vec<CertificateDer<'static>>,
     /// Hosts granted to every agent whose manifest asks for them.
     pub allow: Vec<AllowedHost>,
+    /// A policy on trial, for every run: what it would refuse is written down, and nothing else.
+    pub trial: Option<Vec<EgressWant>>,
     /// Other addresses to dial for granted origins.
     pub connect_to: Vec<((HostName, u16), SocketAddr)>,
     /// Name servers that are asked instead of the machine's own; none means the machine's own.
@@ -102,6 +106,7 @@ struct RawProvider {
 struct RawEgress {
     ca_file: Option<String>,
     allow: Vec<String>,
+    trial: Option<serde_yaml::Value>,
     connect_to: BTreeMap<String, String>,
     name_servers: Vec<String>,
     upstream_proxy: Option<serde_yaml::Value>,
@@ -197,6 +202,11 @@ impl Config {
             let host = host.parse().map_err(|e: String| wrong(&format!("egress.allow[{index}]"), &e))?;
             config.allow.push(host);
         }
+        // Also where it has no value: that must not read as "none", and serde takes it for that.
+        if raw.egress.trial.is_some() || text.contains("trial") {
+            let list = EgressWant::list_in(text, Format::Yaml, label, &["egress", "trial"]);
+            config.trial = list.map_err(|e| Failure::usage("config_invalid", e.to_string()))?;
+        }
         for (index, proxy) in raw.server.trusted_proxies.iter().enumerate() {
             let field = format!("server.trusted_proxies[{index}]");
             config.trusted_proxies.add(proxy).map_err(|e| wrong(&field, &e))?;
@@ -243,6 +253,7 @@ impl Default for Config {
             providers: Vec::new(),
             extra_roots: Vec::new(),
             allow: Vec::new(),
+            trial: None,
             connect_to: Vec::new(),
             name_servers: Vec::new(),
             default_limits: Limits::default(),
@@ -375,6 +386,9 @@ vault: { key: auto }
         assert!(catalog.provider("ollama").expect("built in").pinned);
         assert!(catalog.provider("lan-llm").expect("defined").free);
         assert_eq!((config.allow.len(), config.connect_to.len()), (2, 1));
+        assert_eq!(config.trial, None);
+        let with_trial = parse(&example.replace("# trial", "trial")).expect("parses");
+        assert_eq!(with_trial.trial.map(|policy| policy.len()), Some(1));
         assert!(config.default_limits.time.is_some() && config.limit_ceilings.cost_usd.is_some());
         assert!(example.contains("trusted_proxies") && example.contains("forwarded_header"));
         assert!(!config.server_names.is_empty());
@@ -394,6 +408,12 @@ vault: { key: auto }
         says("egress:\n  connect_to: { \"a.example\": \"127.0.0.1:1\" }\n", "HOST:PORT");
         says("egress:\n  connect_to: { \"a.example:443\": \"localhost:1\" }\n", "ADDRESS:PORT");
         says("egress:\n  name_servers: [dns.example.com]\n", "egress.name_servers[0]");
+        says(
+            "egress:\n  trial:\n    - hots: a.example.com\n",
+            "config.yaml:3:7: egress.trial[0].hots: unknown field",
+        );
+        says("egress:\n  trial: [{ host: 10.0.0.1 }]\n", "IP address");
+        says("egress:\n  trial:\n", "egress.trial: has no value");
         says("egress:\n  ca_file: absent.pem\n", "/nowhere/absent.pem");
         says("server:\n  ca_file: absent.pem\n", "server.ca_file");
         says("server: { trusted_proxies: [10.0.0.1, proxy] }", "server.trusted_proxies[1]");

@@ -14,6 +14,7 @@ use orch_manifests::{CanonicalPath, HostName, RunId, Scheme};
 use orch_proxy::{Body, EgressError, Grants, LiveGrant, Proxy, TimeoutKind};
 use orch_runner::{Door, Refusal, RefusalCode};
 
+mod denial;
 #[cfg(test)]
 mod tests;
 
@@ -69,7 +70,7 @@ impl Router {
         let to_gateway = request.uri().host().is_some_and(|host| host.eq_ignore_ascii_case(GATEWAY_HOST));
         match session {
             Some(session) if to_gateway => gateway.serve(&session, request).await,
-            None if to_gateway => denied(
+            None if to_gateway => denial::because(
                 "no_model_access",
                 GATEWAY_HOST,
                 "this agent's manifest names no model, so it has no gateway",
@@ -104,12 +105,10 @@ async fn forward(proxy: &Proxy, grant: &Arc<LiveGrant>, request: Request<Body>) 
     let host = request.uri().host().unwrap_or_default().to_owned();
     match proxy.forward(grant, request).await {
         Ok(response) => response,
-        Err(EgressError::Refused(reason)) => {
-            let next: Vec<String> = reason.next.iter().cloned().collect();
-            let rule_missing = reason.next.as_deref();
-            refusal(reason.code, &host, &reason.text, rule_missing, &next)
+        Err(EgressError::Refused(reason)) => denial::of_policy(&host, &reason),
+        Err(error @ EgressError::Withdrawn { .. }) => {
+            denial::because(error.code(), &host, &error.to_string(), &[])
         }
-        Err(error @ EgressError::Withdrawn { .. }) => denied(error.code(), &host, &error.to_string(), &[]),
         Err(error) => refused(refusal_code(&error)),
     }
 }
@@ -137,22 +136,6 @@ impl Drop for Admission {
     fn drop(&mut self) {
         self.router.runs.write().unwrap_or_else(PoisonError::into_inner).remove(&self.run);
     }
-}
-
-fn denied(code: &str, host: &str, text: &str, next_steps: &[String]) -> Response<Body> {
-    refusal(code, host, text, None, next_steps)
-}
-
-/// A refusal that an agent, or the model behind it, can read and act on.
-fn refusal(
-    code: &str,
-    host: &str,
-    message: &str,
-    rule_missing: Option<&str>,
-    next_steps: &[String],
-) -> Response<Body> {
-    orch_proxy::Refusal { kind: "egress_denied", code, host, message, rule_missing, next_steps }
-        .response(StatusCode::FORBIDDEN)
 }
 
 /// A failure on the way, which the guest sees as an error of its HTTP library.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use orch_manifests::{Catalog, EgressWant, HostPattern, Manifest, RunId, Scheme};
+use orch_manifests::{Catalog, HostPattern, Manifest, RunId, Scheme};
 use orch_proxy::{
     Client, ClientName, ClientToken, Grant, LiveGrant, Methods, OnDecision, Placeholder, Proxy, Rule,
     RuleOrigin,
@@ -52,6 +52,7 @@ pub struct EgressRequest {
 pub struct Egress {
     proxy: Arc<Proxy>,
     rules: Vec<Rule>,
+    trials: Vec<Vec<Rule>>,
     opaque: Vec<HostPattern>,
     secrets: Vec<SecretGrant>,
     requests: u64,
@@ -93,12 +94,16 @@ impl Egress {
             rules.push(Rule { scheme: Scheme::Https, host, port, methods, paths, origin: RuleOrigin::Flag });
         }
         if let Some(path) = &request.manifest {
-            rules.extend(load(path)?.egress.iter().map(rule));
+            rules.extend(load(path)?.egress.iter().map(|want| Rule::of_want(want, RuleOrigin::Manifest)));
         }
         let opaque = request.opaque.iter().map(|text| opaque(text, &rules));
         let secrets = request.secrets.iter().map(|text| secret(text, catalog, &rules));
+        let trial = config.trial.iter();
+        let trials =
+            trial.map(|wants| wants.iter().map(|want| Rule::of_want(want, RuleOrigin::Config)).collect());
         Ok(Self {
             proxy: internet(config)?,
+            trials: trials.collect(),
             opaque: opaque.collect::<Result<_, _>>()?,
             secrets: secrets.collect::<Result<_, _>>()?,
             rules,
@@ -165,6 +170,7 @@ impl Egress {
             run,
             workspace: WORKSPACE.to_owned(),
             rules: self.rules.clone(),
+            trials: self.trials.clone(),
             bindings,
             requests: self.requests,
             concurrent: self.concurrent,
@@ -180,17 +186,6 @@ impl Egress {
 fn load(path: &Path) -> Result<Manifest, Failure> {
     let file = if path.is_dir() { Manifest::find(path) } else { Ok(path.to_owned()) };
     file.and_then(|file| Manifest::load(&file)).map_err(|error| manifest_failure(&error))
-}
-
-fn rule(want: &EgressWant) -> Rule {
-    Rule {
-        scheme: want.scheme,
-        host: want.host.clone(),
-        port: want.effective_port(),
-        methods: Methods::from(want.methods.clone()),
-        paths: want.paths.clone(),
-        origin: RuleOrigin::Manifest,
-    }
 }
 
 fn describe(rule: &Rule) -> String {

@@ -10,6 +10,7 @@ mod broker;
 mod caller;
 mod config;
 mod credential;
+mod decisions;
 mod door;
 mod egress;
 mod environment;
@@ -47,6 +48,7 @@ pub use api::Api;
 pub use broker::Broker;
 pub use caller::{AdminToken, Caller, Client, Peer, Scope, Scopes, UnknownScope, ensure_admin_token};
 pub use config::Config;
+pub use decisions::LocalDecisions;
 pub use egress::{Egress, EgressClient, EgressRequest, NewClient};
 pub use environment::{Environment, VARIABLES, Variable, documentation};
 pub use failure::{Failure, Kind};
@@ -54,8 +56,9 @@ pub use home::{Home, private};
 pub use keeper::{Keeper, VaultAt};
 pub use keys::{CallerKeys, KeySources, flag_key};
 pub use permissions::{AllowedHost, Answer, Capability, Question};
+pub use policy::Outlook;
 pub use run::{
     EgressReport, Event, LimitRequest, LimitUse, LimitsReport, MountRequest, Observer, Report, RunRequest,
-    Simulate, UsageReport,
+    Simulate, TrialReport, UsageReport,
 };
 pub use service::{Follower, Gauges, Library, Mode, Parts, Service, is_reserved};

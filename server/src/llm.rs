@@ -128,6 +128,7 @@ impl Llm {
             run: self.no_run.clone(),
             workspace: client.workspace.to_string(),
             rules: Vec::new(),
+            trials: Vec::new(),
             bindings: Vec::new(),
             requests: REQUESTS,
             concurrent: CONCURRENT,

@@ -12,7 +12,9 @@ use serde_json::Value;
 use crate::execution::interrupted;
 use crate::failure::{Failure, Kind};
 use crate::limits::RunLimits;
-use crate::run::{EgressReport, Event, LimitUse, LimitsReport, Observer, Report, UsageReport, dollars};
+use crate::run::{
+    EgressReport, Event, LimitUse, LimitsReport, Observer, Report, TrialReport, UsageReport, dollars,
+};
 use crate::schema::Schema;
 
 #[cfg(test)]
@@ -64,6 +66,26 @@ pub(crate) fn line(decision: &Decision) -> String {
         // What was asked for was not even a host that a rule could name.
         None => format!("{method} {host}{reason}"),
     }
+}
+
+/// What a policy on trial would have refused, in one line for a person; none without one.
+pub(crate) fn trial_note(grant: &LiveGrant) -> Option<String> {
+    if grant.grant().trials.is_empty() {
+        return None;
+    }
+    let totals = grant.ledger().totals();
+    let asked = totals.allowed + totals.failed;
+    let note = match totals.trial_denied {
+        0 => format!("the policy on trial would have refused none of the {asked} requests that were allowed"),
+        denied => {
+            let first = grant.ledger().decisions().into_iter().find(|decision| decision.trial.is_some());
+            let first = first.map(|decision| format!(", first {}", line(&decision))).unwrap_or_default();
+            format!(
+                "the policy on trial would have refused {denied} of the {asked} requests that were allowed{first}"
+            )
+        }
+    };
+    Some(note)
 }
 
 /// Tells the observer of refusals beyond the first `told`; returns how many were told by now.
@@ -156,7 +178,9 @@ impl Finished<'_> {
                 format!("{what}, after a request was refused: {}{more}", line(first)),
             );
             return match first.reason.as_ref().and_then(|reason| reason.next.as_deref()) {
-                Some(next) => failure.hint(next),
+                Some(next) => {
+                    failure.hint(next).hint(format!("all that it asked for: orch policy learn {}", self.run))
+                }
                 None => failure,
             };
         }
@@ -241,11 +265,26 @@ impl Finished<'_> {
                 cost_usd: priced.then(|| dollars(spent.micro_usd)),
             },
             calls,
-            egress: EgressReport { allowed: self.grant.ledger().totals().allowed, denied },
+            egress: EgressReport {
+                allowed: self.grant.ledger().totals().allowed,
+                denied,
+                trial: self.trial_report(),
+            },
             limits: self.limits_report(spent),
             duration_ms: millis(self.duration),
             simulated: self.simulated,
         }
+    }
+
+    fn trial_report(&self) -> Option<TrialReport> {
+        if self.grant.grant().trials.is_empty() {
+            return None;
+        }
+        let ledger = self.grant.ledger();
+        let mut decisions = ledger.decisions();
+        decisions.retain(|decision| decision.trial.is_some());
+        decisions.truncate(DENIED_LISTED);
+        Some(TrialReport { denied: ledger.totals().trial_denied, would_deny: decisions })
     }
 
     fn limits_report(&self, spent: Spent) -> LimitsReport {

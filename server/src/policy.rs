@@ -14,8 +14,11 @@ use crate::limits::RunLimits;
 use crate::permissions::{AllowedHost, Capability};
 use crate::upstream::Upstream;
 
+mod outlook;
 #[cfg(test)]
 mod tests;
+
+pub use outlook::Outlook;
 
 /// Requests of one run that may be under way at once.
 const CONCURRENT: u32 = 64;
@@ -114,18 +117,13 @@ fn not_wanted(agent: &Agent, host: &AllowedHost) -> Failure {
 }
 
 fn rules(want: &EgressWant, origin: RuleOrigin, upstream: &Upstream) -> Vec<Rule> {
-    let port = want.effective_port();
-    let rule = |host: HostPattern, origin| Rule {
-        scheme: want.scheme,
-        host,
-        port,
-        methods: Methods::from(want.methods.clone()),
-        paths: want.paths.clone(),
-        origin,
-    };
-    match upstream.scripted(want.scheme, &want.host, port) {
-        None => vec![rule(want.host.clone(), origin)],
-        Some(hosts) => hosts.into_iter().map(|host| rule(host, RuleOrigin::Scenario)).collect(),
+    let rule = Rule::of_want(want, origin);
+    match upstream.scripted(rule.scheme, &rule.host, rule.port) {
+        None => vec![rule],
+        Some(hosts) => hosts
+            .into_iter()
+            .map(|host| Rule { host, origin: RuleOrigin::Scenario, ..rule.clone() })
+            .collect(),
     }
 }
 
@@ -207,12 +205,14 @@ pub(crate) struct Terms<'a> {
     pub(crate) issued: &'a [Issued],
     pub(crate) catalog: &'a Catalog,
     pub(crate) limits: &'a RunLimits,
+    /// The operator's policy on trial, and the caller's.
+    pub(crate) trials: [Option<&'a [EgressWant]>; 2],
     pub(crate) expires: Instant,
 }
 
 /// The grant: rules for hosts, bindings for secrets, bounds and an end.
 pub(crate) fn grant(terms: &Terms<'_>, rules: Vec<Rule>) -> Grant {
-    let Terms { run, workspace, keys, issued, catalog, limits, expires } = *terms;
+    let Terms { run, workspace, keys, issued, catalog, limits, trials, expires } = *terms;
     let provider_keys = issued.iter().filter_map(|issued| {
         let provider = catalog.provider(issued.provider.as_ref()?.as_str())?;
         let credential = keys.providers.get(&provider.slug)?;
@@ -227,11 +227,21 @@ pub(crate) fn grant(terms: &Terms<'_>, rules: Vec<Rule>) -> Grant {
         run: run.clone(),
         workspace: workspace.to_owned(),
         rules,
+        trials: on_trial(trials),
         bindings: provider_keys.flatten().chain(secrets.flatten()).collect(),
         requests: limits.requests,
         concurrent: CONCURRENT,
         expires,
     }
+}
+
+/// The rules of each policy on trial. Who wrote them matters to nobody: they allow nothing.
+fn on_trial(trials: [Option<&[EgressWant]>; 2]) -> Vec<Vec<Rule>> {
+    let origins = [RuleOrigin::Config, RuleOrigin::Flag];
+    let rules = |(policy, origin): (Option<&[EgressWant]>, _)| {
+        Some(policy?.iter().map(|want| Rule::of_want(want, origin)).collect())
+    };
+    trials.into_iter().zip(origins).filter_map(rules).collect()
 }
 
 /// A provider's key is bound to the catalog's inference paths, in the header that the provider reads.

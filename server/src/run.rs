@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use orch_gateway::simulate::Scenario;
 use orch_gateway::{Receipt, Receipts};
-use orch_manifests::{ByteSize, MicroUsd, RunId};
+use orch_manifests::{ByteSize, EgressWant, MicroUsd, RunId};
 use orch_proxy::Decision;
 use orch_vault::FlagKey;
 use serde::{Deserialize, Serialize};
@@ -43,6 +43,8 @@ pub struct RunRequest<A = Arc<Agent>> {
     pub secrets: Vec<String>,
     /// Capabilities, as their texts, that whoever may grant them has granted for this run. Others are ignored.
     pub granted: BTreeSet<String>,
+    /// A policy on trial: what it would refuse of what the run is allowed is written down, and nothing else.
+    pub trial: Option<Vec<EgressWant>>,
     /// Folders that the caller hands over.
     pub mounts: Vec<MountRequest>,
     /// Limits that the caller sets.
@@ -75,6 +77,7 @@ impl<A> RunRequest<A> {
             allow: Vec::new(),
             secrets: Vec::new(),
             granted: BTreeSet::new(),
+            trial: None,
             mounts: Vec::new(),
             limits: LimitRequest::default(),
             stream: false,
@@ -85,7 +88,7 @@ impl<A> RunRequest<A> {
     /// The same with another word for its agent.
     pub(crate) fn with_agent<B>(self, agent: B) -> RunRequest<B> {
         let Self { agent: _, input, keys, env_keys, provider, model, env, allow, secrets, .. } = self;
-        let Self { granted, mounts, limits, stream, simulate, .. } = self;
+        let Self { granted, trial, mounts, limits, stream, simulate, .. } = self;
         RunRequest {
             agent,
             input,
@@ -97,6 +100,7 @@ impl<A> RunRequest<A> {
             allow,
             secrets,
             granted,
+            trial,
             mounts,
             limits,
             stream,
@@ -118,7 +122,11 @@ impl<A> RunRequest<A> {
             .map(|key| ENTRY + key.provider.as_ref().map_or(0, String::len) + key.secret.len());
         let env_keys = self.env_keys.iter().map(|(name, key)| ENTRY + name.len() + key.len());
         let mounts = self.mounts.iter().map(|mount| ENTRY + mount.host.as_os_str().len() + mount.guest.len());
-        let entries = env.chain(lists).chain(keys).chain(env_keys).chain(mounts);
+        let trial = self.trial.iter().flatten().map(|want| {
+            let paths: usize = want.paths.iter().map(|path| path.as_str().len()).sum();
+            2 * ENTRY + want.host.base().as_str().len() + paths
+        });
+        let entries = env.chain(trial).chain(lists).chain(keys).chain(env_keys).chain(mounts);
         texts.chain(simulate).chain(entries).sum()
     }
 }
@@ -263,6 +271,18 @@ pub struct EgressReport {
     pub allowed: u64,
     /// The refused ones, the first hundred of them.
     pub denied: Vec<Decision>,
+    /// What a policy on trial would have refused; none without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trial: Option<TrialReport>,
+}
+
+/// What policies on trial say about requests that were allowed.
+#[derive(Debug, Serialize)]
+pub struct TrialReport {
+    /// How many they would have refused.
+    pub denied: u64,
+    /// Those, the first hundred of them.
+    pub would_deny: Vec<Decision>,
 }
 
 /// A limit and its use, in the unit of the field's name.

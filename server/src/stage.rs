@@ -87,6 +87,7 @@ impl Stage {
             issued: &issued,
             catalog: &catalog,
             limits: &limits,
+            trials: [None, None],
             expires,
         };
         let rules = Wants::of(&request.agent, &[]).expect("wants").granted(&upstream);

@@ -313,6 +313,21 @@ impl Store {
         self.inner.readers.read(move |db| runs::decisions(db, &run)).await
     }
 
+    /// A page of what the egress proxy decided for a run, from place `after` on, and the place at which the next page
+    /// begins; none after the last. Whose run it is, the caller has asked before.
+    ///
+    /// # Errors
+    /// Those of [`Store`].
+    pub async fn decisions_page(
+        &self,
+        run: &RunId,
+        after: u64,
+        limit: u32,
+    ) -> Result<(Vec<Value>, Option<u64>), Failure> {
+        let run = run.clone();
+        self.inner.readers.read(move |db| runs::decisions_page(db, &run, after, limit)).await
+    }
+
     /// Runs that have not ended and whose process is gone, with their requests. Each is to be [adopted](Store::adopt)
     /// before anything is done with it. A request that is lost is `Null`: one damaged file must not keep the other
     /// runs from going on.

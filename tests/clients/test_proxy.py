@@ -164,7 +164,7 @@ class Curl(unittest.TestCase):
         done = self.curl("http://other.example.com/")
         error = json.loads(done.stdout)["error"]
         self.assertEqual((error["type"], error["code"]), ("egress_denied", "host_not_allowed"))
-        self.assertIn("other.example.com", error["rule_missing"])
+        self.assertEqual(error["rule_missing"]["host"], "other.example.com")
 
     def test_no_proxy_of_the_program_s_own_makes_an_exception(self):
         # What the environment file says comes last, and makes none.

@@ -105,6 +105,7 @@ fn a_rotation_reaches_the_next_request_and_not_the_one_under_way() {
     assert_eq!(said["version"], 2, "{said}");
     gate.open();
     let outcome = granted.finish().expect(0);
+    assert_eq!(said["under_way"], json!([outcome.json()["run_id"]]), "{said}");
     assert!(results(&outcome).iter().all(|result| result["status"] == 200), "{outcome}");
     assert_eq!(tokens(&owner.api), [bearer(OLD), bearer(NEW)]);
     for token in [OLD, NEW] {

@@ -23,6 +23,7 @@ mod login;
 mod owners;
 mod placeholders;
 mod places;
+mod policy;
 mod pressure;
 mod providers;
 mod proxy;

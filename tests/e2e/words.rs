@@ -34,6 +34,7 @@ fn help_of_the_program() {
       pull         Get a published agent as a folder
       list         List the agents that can be run by name
       info         Say what an agent is, what it wants and what it was granted
+      policy       Say what an agent's policy allows, and learn one from a run
       logs         Show what the agent of a run has logged
       usage        Show runs, tokens and costs
       login        Keep the token of a server on this machine
@@ -93,6 +94,9 @@ fn help_of_run() {
 
     Permissions:
           --allow <HOST[:PORT]>          Let the agent reach a host that its manifest asks for
+          --trial-policy <FILE>          Try a narrower policy beside the one in force: write down what
+                                         it would refuse, and refuse nothing more. FILE is a manifest,
+                                         or has an `egress` list alone
           --secret <NAME@HOST>           Let the agent use a secret of the vault toward a host
           --mount <HOST::GUEST[:ro|rw]>  Give the agent a folder
       -e, --env <NAME=VALUE>             Set a variable inside the sandbox
@@ -352,6 +356,112 @@ fn help_of_pull() {
           --json      Print the result as one JSON object, and errors as JSON
       -h, --help      Print help
       -V, --version   Print version
+    ");
+}
+
+#[test]
+fn help_of_policy() {
+    assert_snapshot!(help(&["policy", "--help"]), @r"
+    Say what an agent's policy allows, and learn one from a run
+
+    Usage: orch policy [OPTIONS] <COMMAND>
+
+    Commands:
+      explain  Say which rule decides about a URL, or what is missing
+      check    Judge a list of URLs by a manifest's egress, one answer a line
+      test     Check a file of expectations about a policy
+      learn    Write the egress section that would have allowed what a run asked for
+      help     Print this message or the help of the given subcommand(s)
+
+    Options:
+          --json     Print the result as one JSON object, and errors as JSON
+      -h, --help     Print help
+      -V, --version  Print version
+    ");
+}
+
+#[test]
+fn help_of_policy_explain() {
+    assert_snapshot!(help(&["policy", "explain", "--help"]), @r"
+    Say which rule decides about a URL, or what is missing
+
+    Usage: orch policy explain [OPTIONS] <URL>...
+
+    Arguments:
+      <URL>...  What would be asked for
+
+    Options:
+          --manifest <FILE>      The manifest, a folder with one, or a file with an `egress` list alone
+          --agent <AGENT>        An agent as `orch run` takes it
+      -m, --method <METHOD>      The method; GET when nothing is said
+          --allow <HOST[:PORT]>  As if the run had this --allow
+          --json                 Print the result as one JSON object, and errors as JSON
+      -h, --help                 Print help
+      -V, --version              Print version
+    ");
+}
+
+#[test]
+fn help_of_policy_check() {
+    assert_snapshot!(help(&["policy", "check", "--help"]), @r#"
+    Judge a list of URLs by a manifest's egress, one answer a line
+
+    Usage: orch policy check [OPTIONS] --manifest <FILE> --urls <FILE>
+
+    Options:
+          --manifest <FILE>  The manifest, a folder with one, or a file with an `egress` list alone
+          --urls <FILE>      The URLs: a JSON string on each line; - for standard input
+          --json             Print the result as one JSON object, and errors as JSON
+      -h, --help             Print help
+      -V, --version          Print version
+
+    Prints {"url","decision","reason"} for each line. The policy is the manifest's `egress` as if it
+    was granted; no name is looked up. A URL is allowed when a rule allows it with some method.
+    "#);
+}
+
+#[test]
+fn help_of_policy_test() {
+    assert_snapshot!(help(&["policy", "test", "--help"]), @r#"
+    Check a file of expectations about a policy
+
+    Usage: orch policy test [OPTIONS] <FILE>
+
+    Arguments:
+      <FILE>  The file of expectations
+
+    Options:
+          --json     Print the result as one JSON object, and errors as JSON
+      -h, --help     Print help
+      -V, --version  Print version
+
+    FILE, in YAML:
+      manifest: orch.yaml        # or `egress: [ … ]`
+      tests:
+        - { url: "https://api.example.com/v1", expect: allow, rule: 1 }
+        - { url: "https://api.example.com/", method: PUT, expect: deny, code: path_not_allowed }
+    "#);
+}
+
+#[test]
+fn help_of_policy_learn() {
+    assert_snapshot!(help(&["policy", "learn", "--help"]), @r"
+    Write the egress section that would have allowed what a run asked for
+
+    Usage: orch policy learn [OPTIONS] <RUN|@FILE>
+
+    Arguments:
+      <RUN|@FILE>  The run, such as run_…, here or at the server that commands go to; or @FILE with what
+                   `orch run --json` printed
+
+    Options:
+          --json     Print the result as one JSON object, and errors as JSON
+      -h, --help     Print help
+      -V, --version  Print version
+
+    It allows what the run asked for and nothing else, but where three or more siblings of an identifier
+    became a `*`; comments say so. Read it before you use it: the run may have asked for what it should
+    not.
     ");
 }
 

@@ -88,6 +88,7 @@ pub struct Config {
     connect_to: BTreeMap<String, SocketAddr>,
     name_servers: Vec<SocketAddr>,
     allow: Vec<String>,
+    trial: Option<Value>,
     providers: BTreeMap<String, Value>,
     server: Option<Value>,
 }
@@ -118,6 +119,12 @@ impl Config {
         self
     }
 
+    /// Tries a policy, a list as a manifest's `egress`, beside the one in force.
+    pub fn trial(mut self, policy: Value) -> Self {
+        self.trial = Some(policy);
+        self
+    }
+
     /// Pins a provider to a base URL.
     pub fn pin(self, provider: &str, base_url: &str) -> Self {
         self.provider(provider, json!({ "base_url": base_url }))
@@ -143,6 +150,9 @@ impl Config {
         }
         if let Some(ca) = &self.ca {
             egress["ca_file"] = json!(ca);
+        }
+        if let Some(trial) = &self.trial {
+            egress["trial"] = trial.clone();
         }
         let mut config = json!({ "egress": egress, "providers": self.providers });
         if let Some(server) = &self.server {

@@ -83,6 +83,10 @@ pub(crate) struct GrantArgs {
     /// Let the agent reach a host that its manifest asks for
     #[arg(long, value_name = "HOST[:PORT]")]
     pub(crate) allow: Vec<String>,
+    /// Try a narrower policy beside the one in force: write down what it would refuse, and refuse nothing more. FILE is
+    /// a manifest, or has an `egress` list alone
+    #[arg(long, value_name = "FILE")]
+    pub(crate) trial_policy: Option<PathBuf>,
     /// Let the agent use a secret of the vault toward a host
     #[arg(long, value_name = "NAME@HOST")]
     pub(crate) secret: Vec<String>,

@@ -16,6 +16,7 @@ fn session() -> Session {
         run: RunId::random(),
         workspace: "default".into(),
         rules: Vec::new(),
+        trials: Vec::new(),
         bindings: Vec::new(),
         requests: 100,
         concurrent: 10,

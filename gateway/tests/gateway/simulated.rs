@@ -95,6 +95,7 @@ impl Simulated {
             run: RunId::random(),
             workspace: "default".into(),
             rules: Vec::new(),
+            trials: Vec::new(),
             bindings: Vec::new(),
             requests: 100,
             concurrent: 10,

@@ -147,6 +147,7 @@ impl World {
             run: RunId::random(),
             workspace: "default".into(),
             rules: Vec::new(),
+            trials: Vec::new(),
             bindings: vec![Binding {
                 placeholder: placeholder.clone(),
                 credential: Arc::clone(main_key),

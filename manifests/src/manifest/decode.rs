@@ -220,7 +220,7 @@ fn json_schema(at: &Cursor<'_>) -> Option<serde_json::Value> {
     }
 }
 
-fn egress(at: &Cursor<'_>) -> Option<EgressWant> {
+pub(super) fn egress(at: &Cursor<'_>) -> Option<EgressWant> {
     let mut fields = at.fields("- host: api.github.com")?;
     let host = fields.need("host", "api.github.com").and_then(|at| public_host(&at));
     let port = fields.get("port").and_then(|at| port(&at));

@@ -62,6 +62,11 @@ impl<'a> Cursor<'a> {
         Self { node, path: Vec::new(), sink }
     }
 
+    /// A value that lies at the end of these keys.
+    pub(super) fn inside(node: &'a Node, keys: &[&str], sink: &'a Sink) -> Self {
+        Self { node, path: keys.iter().map(|key| Step::Key((*key).to_owned())).collect(), sink }
+    }
+
     fn at(&self, step: Step, node: &'a Node) -> Self {
         let mut path = self.path.clone();
         path.push(step);

@@ -216,6 +216,7 @@ impl ThroughProxy {
             run: RunId::random(),
             workspace: "default".to_owned(),
             rules,
+            trials: Vec::new(),
             bindings: vec![binding],
             requests: u64::MAX,
             concurrent: 64,

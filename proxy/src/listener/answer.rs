@@ -1,6 +1,7 @@
 //! What a client reads when its request was not carried out.
 
 use http::{HeaderValue, Response, StatusCode, header};
+use serde_json::json;
 
 use crate::{Body, EgressError, Reason, Refusal};
 
@@ -47,11 +48,32 @@ pub(crate) fn refused(reason: &Reason, host: &str) -> Response<Body> {
         _ => StatusCode::FORBIDDEN,
     };
     let kind = if status == StatusCode::FORBIDDEN { "egress_denied" } else { "bad_request" };
-    let next: Vec<String> =
-        reason.next.iter().map(|line| format!("add to `egress` in the manifest: {line}")).collect();
-    let rule_missing = reason.next.as_deref();
+    let next = to_allow(reason);
+    let rule_missing = reason.rule_missing.as_deref().map(|missing| json!(missing));
     Refusal { kind, code: reason.code, host, message: &reason.text, rule_missing, next_steps: &next }
         .response(status)
+}
+
+/// The tunnel was not opened.
+pub(crate) fn tunnel_failed(error: &EgressError, host: &str, port: Option<u16>) -> Response<Body> {
+    match (error, port) {
+        (EgressError::Refused(reason), Some(port)) if reason.next.is_some() => Refusal {
+            kind: "egress_denied",
+            code: reason.code,
+            host,
+            message: &reason.text,
+            rule_missing: Some(json!({ "scheme": "https", "host": host.to_ascii_lowercase(), "port": port })),
+            next_steps: &to_allow(reason),
+        }
+        .response(StatusCode::FORBIDDEN),
+        _ => failed(error, host),
+    }
+}
+
+/// Who would have to say what.
+fn to_allow(reason: &Reason) -> Vec<String> {
+    let step = |line: &String| format!("whoever runs the proxy adds to `egress` in its manifest: {line}");
+    reason.next.iter().map(step).collect()
 }
 
 /// The request got no response.

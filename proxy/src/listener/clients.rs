@@ -167,6 +167,7 @@ mod tests {
                 run: RunId::random(),
                 workspace: "default".to_owned(),
                 rules: Vec::new(),
+                trials: Vec::new(),
                 bindings: Vec::new(),
                 requests: 1,
                 concurrent: 1,

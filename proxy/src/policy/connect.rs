@@ -39,7 +39,8 @@ pub fn decide_connect(rules: &[Rule], host: &HostName, port: u16) -> Verdict {
     };
     let port_part =
         if port == Scheme::Https.default_port() { String::new() } else { format!(", port: {port}") };
-    Verdict::Deny(Reason { code, text, next: Some(format!("- {{ host: {host}{port_part} }}")) })
+    let next = Some(format!("- {{ host: {host}{port_part} }}"));
+    Verdict::Deny(Reason { next, ..Reason::new(code, text) })
 }
 
 /// The first thing about a rule that does not fit, in the order in which a person would fix it.

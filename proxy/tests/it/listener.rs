@@ -277,9 +277,12 @@ async fn what_is_not_allowed_is_said_in_json() {
     let error = &body["error"];
     assert_eq!((&error["type"], &error["code"]), (&"egress_denied".into(), &"host_not_allowed".into()));
     assert_eq!(error["host"], "evil.example");
-    let rule = "- { host: evil.example, methods: [DELETE], paths: [\"/x\"] }";
-    assert_eq!(error["rule_missing"], rule);
-    assert!(error["next_steps"][0].as_str().unwrap().contains(rule));
+    let missing = serde_json::json!({
+        "scheme": "https", "host": "evil.example", "port": 443, "method": "DELETE", "path": "/x",
+    });
+    assert_eq!(error["rule_missing"], missing);
+    let line = "- { host: evil.example, methods: [DELETE], paths: [\"/x\"] }";
+    assert!(error["next_steps"][0].as_str().unwrap().contains(line));
     assert_eq!(running.decisions(), ["host_not_allowed"]);
     assert_eq!(upstream.accepted(), 0);
 }

@@ -416,6 +416,7 @@ pub(crate) fn grant(rules: Vec<Rule>) -> Grant {
         run: RunId::random(),
         workspace: "default".to_owned(),
         rules,
+        trials: Vec::new(),
         bindings: Vec::new(),
         requests: 1000,
         concurrent: 100,

@@ -137,6 +137,17 @@ pub(super) async fn events(call: Call<'_>) -> Result<Response<Body>, Failure> {
     Ok(told.stream(after))
 }
 
+/// `GET /v1/runs/{id}/decisions?after=&limit=`: what the egress proxy decided, on record when the run has ended.
+pub(super) async fn decisions(call: Call<'_>) -> Result<Response<Body>, Failure> {
+    let query = call.query(&["after", "limit"])?;
+    let (after, limit) = (query.value("after")?.unwrap_or(0), query.limit(PAGE_LIMIT, PAGE_LIMIT)?);
+    let row = asked_for(&call).await?;
+    let (decisions, next) = call.service().store().decisions_page(&row.run, after, limit).await?;
+    Ok(reply::ok(&json!({
+        "run": row.run.as_str(), "status": row.status.as_str(), "decisions": decisions, "next": next,
+    })))
+}
+
 /// The run that the path names.
 ///
 /// # Errors

@@ -54,6 +54,7 @@ pub(super) enum Action {
     RemoveSecret,
     RevokeToken,
     RotateSecret,
+    RunDecisions,
     RunEvents,
     SecretUses,
     SubmitRun,
@@ -119,6 +120,7 @@ static TABLE: &[Endpoint] = &[
     row(GET, "/v1/runs/{id}", RUN, Action::GetRun),
     row(DELETE, "/v1/runs/{id}", RUN, Action::CancelRun),
     row(GET, "/v1/runs/{id}/events", RUN, Action::RunEvents),
+    row(GET, "/v1/runs/{id}/decisions", RUN, Action::RunDecisions),
     row(GET, "/v1/logs", RUN, Action::Logs),
     row(GET, "/v1/usage", BILLS, Action::Usage),
     //

@@ -1,4 +1,5 @@
 use orch_proxy::Ended;
+use serde_json::json;
 
 use super::*;
 use crate::stage::{ONE_MODEL, Stage, question};
@@ -49,7 +50,9 @@ async fn all_else_leads_to_the_proxy_whose_refusal_can_be_acted_on() {
         let error = &answer.body["error"];
         assert_eq!((&error["type"], &error["host"]), (&json!("egress_denied"), &json!(host)), "{uri}");
         assert!(error["code"].is_string() && error["message"].is_string(), "{uri}: {error}");
-        assert!(error["next_steps"].is_array(), "{uri}: {error}");
+        assert!(error["next_steps"].as_array().is_some_and(|steps| !steps.is_empty()), "{uri}: {error}");
+        // No rule leads to a name of the inside.
+        assert_eq!(error["rule_missing"]["host"].as_str(), (host != "x.llm.orch.internal").then_some(host));
     }
     assert_eq!(stage.grant.ledger().totals().denied, 7);
     assert!(stage.session.as_ref().expect("a session").receipts.all().is_empty());

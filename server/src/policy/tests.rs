@@ -74,6 +74,7 @@ fn minted(keys: &Keys, issued: &[Issued], rules: Vec<Rule>) -> Grant {
         issued,
         catalog: &Catalog::builtin(),
         limits: &limits,
+        trials: [None, None],
         expires: Instant::now(),
     };
     grant(&terms, rules)

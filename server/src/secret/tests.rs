@@ -358,6 +358,7 @@ async fn clients_calls_are_forgotten_when_they_are_over() {
             run: RunId::random(),
             workspace: "default".to_owned(),
             rules: Vec::new(),
+            trials: Vec::new(),
             bindings: Vec::new(),
             requests: 1,
             concurrent: 1,

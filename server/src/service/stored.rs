@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use orch_manifests::{ByteSize, Digest, MicroUsd, RunId};
+use orch_manifests::{ByteSize, Digest, EgressWant, Format, MicroUsd, RunId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -31,6 +31,9 @@ pub(crate) struct StoredRequest {
     allow: Vec<String>,
     secrets: Vec<String>,
     granted: BTreeSet<String>,
+    /// A policy on trial, as JSON. Left out where there is none, so that an older version can read the rest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    trial: Option<String>,
     time_ms: Option<u64>,
     memory_bytes: Option<u64>,
     cost_micro_usd: Option<u64>,
@@ -54,6 +57,7 @@ impl StoredRequest {
             allow: request.allow.clone(),
             secrets: request.secrets.clone(),
             granted: request.granted.clone(),
+            trial: request.trial.as_ref().and_then(|list| serde_json::to_string(list).ok()),
             time_ms: request.limits.time.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
             memory_bytes: request.limits.memory.map(ByteSize::bytes),
             cost_micro_usd: request.limits.max_cost.map(MicroUsd::micros),
@@ -86,7 +90,12 @@ impl StoredRequest {
         if stored.version != VERSION || stored.incomplete {
             return None;
         }
+        let trial = match &stored.trial {
+            Some(text) => EgressWant::list_in(text, Format::Json, "the policy on trial", &[]).ok()?,
+            None => None,
+        };
         Some(RunRequest {
+            trial,
             input: stored.input,
             provider: stored.provider,
             model: stored.model,
@@ -122,10 +131,16 @@ mod tests {
         request.input = Some("{}".to_owned());
         request.env = vec![("A".to_owned(), "b".to_owned())];
         request.limits.time = Some(Duration::from_secs(3));
+        request.trial = Some(
+            EgressWant::list_in("[{host: a.example.com, methods: [GET]}]", Format::Yaml, "x", &[])
+                .expect("a list")
+                .expect("there"),
+        );
         request.granted = BTreeSet::from(["talk to https://a.example (GET)".to_owned()]);
         let stored = StoredRequest::of(&run, &request, false);
         let json = stored.to_json().expect("JSON");
         let again = StoredRequest::read(json, agent.digest).expect("whole");
+        assert_eq!(again.trial, request.trial);
         assert_eq!(StoredRequest::of(&run, &again, false), stored);
     }
 

@@ -137,6 +137,31 @@ pub(super) fn decisions(db: &Connection, run: &RunId) -> Result<Vec<Value>, Prob
     Ok(found)
 }
 
+/// A page of them: from the place `after` on, and where the next page begins.
+pub(super) fn decisions_page(
+    db: &Connection,
+    run: &RunId,
+    after: u64,
+    limit: u32,
+) -> Result<(Vec<Value>, Option<u64>), Problem> {
+    let limit = limit.clamp(1, PAGE_LIMIT);
+    let mut statement = db.prepare_cached(
+        "SELECT place, decision FROM decisions
+         WHERE run = (SELECT seq FROM runs WHERE id = ?1) AND place >= ?2 ORDER BY place LIMIT ?3",
+    )?;
+    // One more than asked tells whether there is a next page.
+    let from = i64::try_from(after).unwrap_or(i64::MAX);
+    let mut rows = statement.query(params![run.as_str(), from, i64::from(limit) + 1])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        if found.len() == limit as usize {
+            return Ok((found, u64::try_from(row.get::<_, i64>(0)?).ok()));
+        }
+        found.push(json(&row.get::<_, String>(1)?, "decision")?);
+    }
+    Ok((found, None))
+}
+
 /// A page of a listing, and where the next one goes on.
 ///
 /// The place is the last run's own id: it says nothing about other workspaces, and means the same while runs are added.

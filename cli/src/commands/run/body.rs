@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use orch_manifests::{AgentRef, ByteSize, Digest, MicroUsd};
+use orch_manifests::{AgentRef, ByteSize, Digest, EgressWant, MicroUsd};
 use orch_server::{Failure, LimitRequest, Simulate};
 use orch_vault::Secret;
 use serde::{Serialize, Serializer};
@@ -72,6 +72,8 @@ struct Body<'a> {
     secrets: &'a [String],
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     grant: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trial: Option<&'a [EgressWant]>,
     #[serde(skip_serializing_if = "Option::is_none")]
     digest: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -160,6 +162,7 @@ pub(super) fn write(
         env_keys: env_keys.collect::<Result<_, Failure>>()?,
         allow: &said.allow,
         secrets: &said.secrets,
+        trial: said.trial.as_deref(),
         grant: granted.map_or(&[], |granted| &granted.capabilities),
         digest: granted.map(|granted| granted.digest.to_string()),
         mounts: mounts.collect::<Result<_, Failure>>()?,
@@ -180,6 +183,7 @@ fn revealed(key: &Secret) -> Result<Revealed<'_>, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use orch_manifests::Format;
     use orch_server::MountRequest;
     use orch_vault::FlagKey;
     use serde_json::{Value, json};
@@ -194,6 +198,7 @@ mod tests {
             env: Vec::new(),
             allow: Vec::new(),
             secrets: Vec::new(),
+            trial: None,
             mounts: Vec::new(),
             limits: LimitRequest::default(),
             stream: false,
@@ -232,6 +237,8 @@ mod tests {
             env: vec![("A".to_owned(), "1".to_owned()), ("A".to_owned(), "2".to_owned())],
             allow: vec!["api.example.com:8443".to_owned()],
             secrets: vec!["T@api.example.com".to_owned()],
+            trial: EgressWant::list_in("[{ host: a.example.com, methods: [GET] }]", Format::Yaml, "x", &[])
+                .expect("a list"),
             mounts: vec![MountRequest { host: "/srv/x".into(), guest: "/data".to_owned(), writable: true }],
             limits: LimitRequest {
                 time: Some(Duration::from_millis(1500)),
@@ -260,6 +267,7 @@ mod tests {
                 "keys": [{ "provider": "openai", "key": "sk-1" }, { "provider": null, "key": "sk-2" }],
                 "env_keys": { "OPENAI_API_KEY": "sk-3" },
                 "allow": ["api.example.com:8443"], "secrets": ["T@api.example.com"],
+                "trial": [{ "host": "a.example.com", "methods": ["GET"] }],
                 "grant": ["talk to https://a"], "digest": module.to_string(),
                 "mounts": [{ "host": "/srv/x", "guest": "/data", "writable": true }],
                 "limits": { "time_ms": 1500, "memory_bytes": 1024, "cost_micro_usd": 500_000 },

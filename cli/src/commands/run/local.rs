@@ -55,6 +55,7 @@ fn request(args: &RunArgs, here: &Installation, printer: Printer) -> Result<RunR
         env: said.env,
         allow: said.allow,
         secrets: said.secrets,
+        trial: said.trial,
         mounts: said.mounts,
         limits: said.limits,
         stream: said.stream,

@@ -3,11 +3,12 @@
 use std::io::Read;
 use std::path::Path;
 
-use orch_manifests::{ByteSize, MicroUsd, parse_duration};
+use orch_manifests::{ByteSize, EgressWant, MicroUsd, parse_duration};
 use orch_server::{Agent, Failure, LimitRequest, MountRequest, Simulate, flag_key};
 use orch_vault::{FlagKey, Secret};
 
 use crate::args::{KeyArgs, LimitArgs, RunArgs};
+use crate::commands::policy;
 use crate::printer::Printer;
 use crate::value;
 use crate::wire::Installation;
@@ -24,6 +25,7 @@ pub(super) struct Said {
     pub(super) env: Vec<(String, String)>,
     pub(super) allow: Vec<String>,
     pub(super) secrets: Vec<String>,
+    pub(super) trial: Option<Vec<EgressWant>>,
     pub(super) mounts: Vec<MountRequest>,
     pub(super) limits: LimitRequest,
     pub(super) stream: bool,
@@ -57,6 +59,7 @@ impl Said {
             env,
             allow: args.grants.allow.clone(),
             secrets: args.grants.secret.clone(),
+            trial: args.grants.trial_policy.as_deref().map(policy::read).transpose()?,
             mounts,
             limits,
             stream: args.stream,

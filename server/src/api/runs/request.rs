@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use orch_manifests::{AgentRef, ByteSize, Digest, Format, MicroUsd};
+use orch_manifests::{AgentRef, ByteSize, Digest, EgressWant, Format, MicroUsd};
 use orch_vault::FlagKey;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor, value::MapAccessDeserializer};
@@ -45,6 +45,8 @@ pub(super) struct RunDocument {
     allow: Option<Vec<String>>,
     secrets: Option<Vec<String>>,
     grant: Option<Vec<String>>,
+    /// A policy on trial: a list as a manifest's `egress`.
+    trial: Option<Box<RawValue>>,
     /// The content that was asked about: with it, nothing else is run.
     digest: Option<Digest>,
     mounts: Option<Vec<MountDocument>>,
@@ -137,6 +139,7 @@ impl RunDocument {
         for (field, list) in [("allow", &self.allow), ("secrets", &self.secrets), ("grant", &self.grant)] {
             within(field, list.iter().flatten().map(String::len))?;
         }
+        within("trial", self.trial.iter().map(|list| list.get().len()))?;
         let mounts = self.mounts.iter().flatten();
         within("mounts", mounts.map(|mount| mount.host.as_os_str().len() + mount.guest.len()))?;
         let simulate = self.simulate.iter();
@@ -164,6 +167,7 @@ impl RunDocument {
             allow: self.allow.unwrap_or_default(),
             secrets: self.secrets.unwrap_or_default(),
             granted: self.grant.unwrap_or_default().into_iter().collect(),
+            trial: self.trial.as_deref().map(trial).transpose()?,
             limits: LimitRequest {
                 time: limits.time_ms.map(Duration::from_millis),
                 memory: limits.memory_bytes.map(ByteSize),
@@ -203,6 +207,21 @@ impl RunDocument {
             request.mounts.push(MountRequest { host, guest, writable });
         }
         Ok(request)
+    }
+}
+
+/// The policy on trial. Bounded by the size of its text, and by what a manifest may hold.
+fn trial(list: &RawValue) -> Result<Vec<EgressWant>, Failure> {
+    let read = EgressWant::list_in(list.get(), Format::Json, "`trial`", &[]);
+    let read = read.map_err(|e| Failure::usage("policy_invalid", e.to_string()).detail("field", "trial"))?;
+    let list = read.unwrap_or_default();
+    match list.len() {
+        0..=MOST_ENTRIES => Ok(list),
+        count => Err(Failure::usage(
+            "field_too_large",
+            format!("`trial` has {count} entries, and may have {MOST_ENTRIES}"),
+        )
+        .detail("field", "trial")),
     }
 }
 
@@ -337,6 +356,30 @@ mod tests {
         let text = format!(r#"{{"agent":{{"module":"{digest}","manifest":"name: a/b","format":"yaml"}}}}"#);
         let document: RunDocument = parse(text.as_bytes()).expect("a document");
         assert!(matches!(&document.agent, AgentDocument::Uploaded(upload) if upload.module == digest));
+    }
+
+    #[test]
+    fn a_policy_on_trial_is_read_as_a_manifest_s() {
+        let read = |text: &str| {
+            let document: RunDocument =
+                parse(format!(r#"{{"agent":"a/b","trial":{text}}}"#).as_bytes()).expect(text);
+            document.trial.as_deref().map(trial).transpose()
+        };
+        assert_eq!(read("null").expect("none"), None);
+        assert_eq!(read("[]").expect("nothing is allowed"), Some(Vec::new()));
+        let list = read(r#"[{"host":"a.example.com","methods":["GET"]}]"#).expect("a list").expect("there");
+        assert_eq!(list[0].host.to_string(), "a.example.com");
+        for (text, says) in [
+            ("{}", "expected a list"),
+            (r#"[{"hots":"a.example.com"}]"#, "[0].hots: unknown field"),
+            (r#"[{"host":"10.0.0.1"}]"#, "IP address"),
+        ] {
+            let failure = read(text).expect_err(text);
+            assert_eq!(failure.code(), "policy_invalid");
+            assert!(failure.message().contains(says), "{failure}");
+        }
+        let many = vec![r#"{"host":"a.example.com"}"#; MOST_ENTRIES + 1].join(",");
+        assert_eq!(read(&format!("[{many}]")).expect_err("too many").code(), "field_too_large");
     }
 
     #[test]

@@ -69,6 +69,10 @@ async fn a_run_is_accepted_followed_and_found_again() {
     assert!(listed["runs"][0].get("report").is_none());
     assert_eq!(stage.own("GET", "/v1/runs?status=succeeded", None).await.json()["runs"], json!([]));
     assert_eq!(stage.own("DELETE", &path, None).await.json(), ended, "nothing is left to cancel");
+    let decided = stage.own("GET", &format!("{path}/decisions?limit=1"), None).await.json();
+    assert_eq!(decided, json!({ "run": id, "status": "failed", "decisions": [], "next": null }));
+    assert_eq!(stage.own("GET", "/v1/runs/run_x/decisions", None).await.status, 404);
+    assert_eq!(stage.own("GET", &format!("{path}/decisions?from=1"), None).await.status, 400);
     let logs = stage.own("GET", "/v1/logs?run=latest", None).await.json();
     assert_eq!((&logs["run"], &logs["events"]), (&json!(id), &json!([])));
 }

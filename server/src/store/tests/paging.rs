@@ -162,3 +162,28 @@ fn recovery_and_records_use_indexes() {
         );
     }
 }
+
+#[tokio::test]
+async fn decisions_come_in_pages_that_join_without_a_seam() {
+    let stage = stage();
+    let run = accepted(&stage.store, new_run("default")).await;
+    let none = stage.store.decisions_page(&run, 0, 10).await.expect("read");
+    assert_eq!(none, (Vec::new(), None));
+    let decisions: Vec<Value> = (0..23).map(|n| json!({ "n": n })).collect();
+    let ended = RunEnd { decisions: decisions.clone(), ..end(RunStatus::Succeeded) };
+    stage.store.finish(&run, ended).await.expect("ended");
+    for limit in [1, 5, 22, 23, 24, 1000] {
+        let (mut found, mut after) = (Vec::new(), 0);
+        loop {
+            let (page, next) = stage.store.decisions_page(&run, after, limit).await.expect("read");
+            assert!(page.len() <= limit as usize && !page.is_empty());
+            found.extend(page);
+            match next {
+                Some(next) => after = next,
+                None => break,
+            }
+        }
+        assert_eq!(found, decisions, "{limit}");
+    }
+    assert_eq!(stage.store.decisions_page(&run, u64::MAX, 5).await.expect("read"), (Vec::new(), None));
+}

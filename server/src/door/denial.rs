@@ -1,0 +1,145 @@
+//! What a guest is told when a request of its is refused: a 403 that a program, a model or a person can act on.
+
+use http::{Response, StatusCode};
+use orch_proxy::{Body, Reason, Refusal, RuleMissing};
+use serde_json::json;
+
+/// Longest path that is repeated, in bytes. A line that is cut short would ask for something else.
+const PATH_SHOWN: usize = 512;
+
+/// A refusal by the egress policy.
+pub(super) fn of_policy(host: &str, reason: &Reason) -> Response<Body> {
+    let missing = reason.rule_missing.as_deref().filter(|missing| missing.path.len() <= PATH_SHOWN);
+    let steps = match missing {
+        Some(missing) => to_allow(missing),
+        None => instead(reason.code),
+    };
+    respond(reason.code, host, &reason.text, missing, &steps)
+}
+
+/// A refusal for another reason, with what to do about it.
+pub(super) fn because(code: &str, host: &str, text: &str, steps: &[String]) -> Response<Body> {
+    respond(code, host, text, None, steps)
+}
+
+fn respond(
+    code: &str,
+    host: &str,
+    text: &str,
+    missing: Option<&RuleMissing>,
+    steps: &[String],
+) -> Response<Body> {
+    let (kind, rule_missing) = ("egress_denied", missing.map(|missing| json!(missing)));
+    Refusal { kind, code, host, message: text, rule_missing, next_steps: steps }
+        .response(StatusCode::FORBIDDEN)
+}
+
+/// Who would have to say what so that this request is allowed: the author first, or nobody else can.
+fn to_allow(missing: &RuleMissing) -> Vec<String> {
+    let RuleMissing { scheme, host, port, .. } = missing;
+    let place = if *port == 443 { host.clone() } else { format!("{host}:{port}") };
+    vec![
+        "do not try it again in this run: what a run may reach is settled when it starts".to_owned(),
+        format!("the agent's author adds to `egress` in orch.yaml: {}", missing.line()),
+        format!("then whoever runs the agent allows it ({scheme}): orch run --allow {place} …"),
+        format!(
+            "or an operator allows it to every agent that asks for it, in config.yaml: egress: {{ allow: [\"{place}\"] }}"
+        ),
+    ]
+}
+
+/// What to do where no rule could help.
+fn instead(code: &str) -> Vec<String> {
+    let step = match code {
+        "name_refused" | "ip_literal_refused" => {
+            "use the public name of a host; no rule allows this one. A model server on a private network is for an \
+             operator to pin, in config.yaml: providers: { NAME: { base_url: … } }"
+        }
+        "target_refused" | "authority_conflict" | "host_refused" | "path_refused" | "url_too_long" => {
+            "send the request with one plain URL: https://HOST/PATH, without user information, and without escapes \
+             that hide a slash or a dot"
+        }
+        "scheme_refused" => "use https (or http, where the manifest asks for `scheme: http`)",
+        "method_refused" => "use GET, HEAD, POST, PUT, PATCH, DELETE or OPTIONS",
+        "upgrade_refused" => "use plain requests and responses, or server-sent events",
+        "override_header_refused" => {
+            "leave the field out, and send the method and the path that are meant; or the author asks for the host \
+             without `methods` and `paths`"
+        }
+        "credential_not_permitted" => {
+            "the secret's owner says where it may be used: orch secrets grants add NAME --host HOST"
+        }
+        _ => return Vec::new(),
+    };
+    vec![step.to_owned()]
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Method;
+    use http_body_util::BodyExt as _;
+    use orch_manifests::{CanonicalPath, EgressWant, Format, HostName, Scheme};
+    use orch_proxy::{Asked, Rule, RuleOrigin, Verdict, decide};
+    use serde_json::Value;
+
+    use super::*;
+
+    async fn said(response: Response<Body>) -> Value {
+        assert_eq!(response.status(), StatusCode::FORBIDDEN);
+        let body = response.into_body().collect().await.expect("a body").to_bytes();
+        serde_json::from_slice::<Value>(&body).expect("JSON")["error"].take()
+    }
+
+    fn refusal(scheme: Scheme, host: &str, port: u16, path: &str) -> Reason {
+        let (host, path): (HostName, _) =
+            (host.parse().expect("a name"), CanonicalPath::parse(path).expect("a path"));
+        let asked = Asked { scheme, host: &host, port, method: &Method::PUT, path: &path };
+        match decide(&[], &asked) {
+            Verdict::Deny(reason) => reason,
+            Verdict::Allow { .. } => panic!("no rules allow nothing"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_refusal_says_which_rule_is_missing_and_who_can_add_it() {
+        let reason = refusal(Scheme::Http, "api.example.com", 8080, "/a/b?q=1");
+        let error = said(of_policy("api.example.com", &reason)).await;
+        assert_eq!(error["type"], "egress_denied");
+        assert_eq!((&error["code"], &error["host"]), (&json!("nothing_allowed"), &json!("api.example.com")));
+        assert_eq!(
+            error["rule_missing"],
+            json!({ "scheme": "http", "host": "api.example.com", "port": 8080, "method": "PUT", "path": "/a/b" })
+        );
+        let steps: Vec<&str> =
+            error["next_steps"].as_array().expect("steps").iter().filter_map(Value::as_str).collect();
+        assert!(steps[2].contains("--allow api.example.com:8080"), "{steps:?}");
+        assert!(steps[3].contains("egress: { allow: [\"api.example.com:8080\"] }"), "{steps:?}");
+        // The author's line can be pasted, and allows just that.
+        let line = steps[1].split_once("orch.yaml: ").expect("the line").1;
+        let wants = EgressWant::list_in(&format!("egress:\n  {line}\n"), Format::Yaml, "x", &["egress"])
+            .expect("a manifest's egress")
+            .expect("there");
+        let rules: Vec<Rule> = wants.iter().map(|want| Rule::of_want(want, RuleOrigin::Manifest)).collect();
+        for (url, method, allowed) in [
+            ("http://api.example.com:8080/a/b", Method::PUT, true),
+            ("http://api.example.com:8080/a/b", Method::GET, false),
+            ("http://api.example.com:8080/a/b/c", Method::PUT, false),
+            ("http://api.example.com/a/b", Method::PUT, false),
+            ("https://api.example.com:8080/a/b", Method::PUT, false),
+        ] {
+            let target = orch_proxy::RequestTarget::of_url(url).expect("a target");
+            let verdict = decide(&rules, &target.asked(&method));
+            assert_eq!(matches!(verdict, Verdict::Allow { .. }), allowed, "{method} {url}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_no_rule_allows_names_no_rule() {
+        let error = said(of_policy("localhost", &refusal(Scheme::Https, "localhost", 443, "/"))).await;
+        assert_eq!((&error["code"], &error["rule_missing"]), (&json!("name_refused"), &Value::Null));
+        assert!(error["next_steps"][0].as_str().is_some_and(|step| step.contains("pin")), "{error}");
+        let long = format!("/{}", "a".repeat(PATH_SHOWN));
+        let error = said(of_policy("a.example", &refusal(Scheme::Https, "a.example", 443, &long))).await;
+        assert_eq!((&error["rule_missing"], &error["next_steps"]), (&Value::Null, &json!([])));
+    }
+}
