@@ -129,7 +129,7 @@ def ports():
     for port in ["80", "8080", "8443", "22", "25", "6379", "11211", "1", "65535", "44", "4430", "<<port>>"]:
         add("request", "port", f"https://{GRANTED}:{port}", "a rule is about one port",
             request(f"{GRANTED}:{port}"), refused("port_not_allowed"))
-    for port in ["0", "65536", "99999", "4294967739", "18446744073709551616", "", "+443", "-443", "443x", "0x1bb", "4_43", "443,80",
+    for port in ["0", "65536", "99999", "4294967739", "18446744073709551616", "", "+443", "-443", "443x", "0x1bb", "4_43", "443,80", "0443", "000443",
                  "00000", "1e3"]:
         add("request", "port", f"https://{GRANTED}:{port}", "it is no number from 1 to 65535: parsers cut, wrap, or default it",
             request(f"{GRANTED}:{port}"), refused(["target_refused", "malformed_request"]),
