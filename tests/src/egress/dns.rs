@@ -192,17 +192,16 @@ fn write(question: &[u8], name: &str, family: u16, before: usize, answers: &Answ
         records.push(record(&owner, CNAME, encoded(&alias)));
         owner = alias;
     }
-    match family {
-        A => {
-            records.extend(of(&answers.a).iter().map(|ip| {
-                record(&owner, A, ip.parse::<Ipv4Addr>().expect("a row's address").octets().to_vec())
-            }))
-        }
-        AAAA => records.extend(of(&answers.aaaa).iter().map(|ip| {
-            record(&owner, AAAA, ip.parse::<Ipv6Addr>().expect("a row's address").octets().to_vec())
-        })),
-        _ => {}
-    }
+    let octets = |ip: &String| match family {
+        A => ip.parse::<Ipv4Addr>().map(|ip| ip.octets().to_vec()),
+        _ => ip.parse::<Ipv6Addr>().map(|ip| ip.octets().to_vec()),
+    };
+    let addresses = match family {
+        A => of(&answers.a),
+        AAAA => of(&answers.aaaa),
+        _ => Vec::new(),
+    };
+    records.extend(addresses.iter().map(|ip| record(&owner, family, octets(ip).expect("a row's address"))));
     let count = u16::try_from(records.len()).expect("few records").to_be_bytes();
     let mut out = question.to_vec();
     // An answer, recursion was wanted and is available; one question, these answers, nothing else.
