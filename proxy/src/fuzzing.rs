@@ -118,7 +118,11 @@ pub fn path(data: &[u8]) {
         assert!(!matches!(segment, "." | ".."), "{path}");
         assert!(!segment.is_empty() || segments.peek().is_none(), "{path}");
     }
-    let uri = Uri::try_from(path.as_str()).expect("a canonical path is a target");
+    // A query may hold what no URI does, and is refused before it goes up; requests come as URIs anyway.
+    let Ok(uri) = Uri::try_from(path.as_str()) else {
+        assert!(origin_form(&path).is_err());
+        return;
+    };
     assert_eq!((uri.path(), uri.query()), (path.path(), path.query()));
     let standard = url::Url::parse(&format!("http://a.example{path}")).expect("a canonical path is a URL's");
     assert_eq!(standard.path(), path.path());
@@ -167,17 +171,18 @@ fn is_global(address: std::net::IpAddr) -> bool {
     match address {
         std::net::IpAddr::V4(v4) => {
             let [a, b, c, d] = v4.octets();
-            !(v4.is_private()
+            let known = v4.is_private()
                 || v4.is_loopback()
                 || v4.is_link_local()
                 || v4.is_multicast()
-                || v4.is_documentation())
-                && !matches!(
+                || v4.is_documentation();
+            let others = matches!((a, b, c), (0 | 240..=255, ..) | (100, 64..=127, _) | (198, 18 | 19, _))
+                || matches!(
                     (a, b, c),
-                    (0 | 240..=255, ..) | (100, 64..=127, _) | (192, 0, 0) | (198, 18 | 19, _)
+                    (192, 0, 0) | (192, 31, 196) | (192, 52, 193) | (192, 88, 99) | (192, 175, 48)
                 )
-                && !matches!((a, b, c), (192, 31, 196) | (192, 52, 193) | (192, 88, 99) | (192, 175, 48))
-                && (a, b, c, d) != (168, 63, 129, 16)
+                || (a, b, c, d) == (168, 63, 129, 16);
+            !known && !others
         }
         std::net::IpAddr::V6(v6) => {
             let s = v6.segments();
