@@ -51,8 +51,8 @@ pub(crate) struct Failed {
 /// A bound that the proxy enforces for the run as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RunLimit {
-    /// The number of requests.
-    Requests { used: u64, limit: u64 },
+    /// Something of the network that it has used up.
+    Used(orch_proxy::LimitHit),
     /// The grant's end.
     Ended(Ended),
 }
@@ -284,6 +284,11 @@ async fn collect(mut body: Body, cap: usize) -> Result<Bytes, (Bytes, BodyError)
     Ok(all.freeze())
 }
 
+/// A limit that leaves nothing for another candidate. One that is about time or what is under way is only this one's.
+fn used_up(hit: orch_proxy::LimitHit) -> Option<RunLimit> {
+    hit.is_lasting().then_some(RunLimit::Used(hit))
+}
+
 fn from_egress(error: &EgressError) -> Failed {
     let class = match error {
         // The provider is not to be reached from here, and asking again would not change that.
@@ -293,13 +298,14 @@ fn from_egress(error: &EgressError) -> Failed {
         EgressError::Timeout(_) | EgressError::Ended(_) => Class::Timeout,
         EgressError::Dns { .. }
         | EgressError::Connect { .. }
+        | EgressError::UpstreamProxy { .. }
         | EgressError::Tls { .. }
         | EgressError::Protocol { .. }
         | EgressError::Body(_) => Class::Network,
     };
     let run_is_over = match error {
-        EgressError::Limit { name: "requests", used, limit } => {
-            Some(RunLimit::Requests { used: *used, limit: *limit })
+        EgressError::Limit { name, used, limit } => {
+            used_up(orch_proxy::LimitHit { name, used: *used, limit: *limit })
         }
         EgressError::Ended(ended) => Some(RunLimit::Ended(*ended)),
         _ => None,
@@ -311,7 +317,7 @@ fn from_egress(error: &EgressError) -> Failed {
 
 fn from_body(error: &BodyError) -> Failed {
     let class = match error {
-        BodyError::Timeout(_) | BodyError::Ended(_) => Class::Timeout,
+        BodyError::Timeout(_) | BodyError::Ended(_) | BodyError::Limit(_) => Class::Timeout,
         BodyError::Withdrawn { .. } => Class::BadKey,
         BodyError::Upstream(_) => Class::Truncated,
         BodyError::TooLarge { .. } | BodyError::Refused(_) | BodyError::Guest(_) | BodyError::Other(_) => {
@@ -320,6 +326,7 @@ fn from_body(error: &BodyError) -> Failed {
     };
     let run_is_over = match error {
         BodyError::Ended(ended) => Some(RunLimit::Ended(*ended)),
+        BodyError::Limit(hit) => used_up(*hit),
         _ => None,
     };
     Failed { run_is_over, ..Failed::new(class, error.to_string()) }

@@ -341,8 +341,8 @@ fn refuse(client: &ClientRequest, tab: Tab, candidate: &Candidate, mut error: Ap
 /// A limit of the run that the proxy enforces.
 fn run_over(client: &ClientRequest, session: &Session, tab: Tab, over: RunLimit) -> Response<Body> {
     match over {
-        RunLimit::Requests { used, limit } => {
-            let hit = LimitHit { name: "requests", used, limit, needed: 1 };
+        RunLimit::Used(orch_proxy::LimitHit { name, used, limit }) => {
+            let hit = LimitHit { name, used, limit, needed: 1 };
             session.budget.note(hit);
             reply_error(client, tab, Outcome::Limit, &limit_error(&hit))
         }

@@ -15,7 +15,7 @@ use crate::ir::{ChatRequest, ImageSource, Part, Tool, Usage};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
 #[error("the run's limit `{name}` is reached: {used} of {limit} {} are spent or reserved, and {needed} more are needed", self.unit())]
 pub struct LimitHit {
-    /// `tokens` or `cost_usd`, as the manifest spells it.
+    /// `tokens`, `cost_usd`, or a limit of the network, as the manifest spells it.
     pub name: &'static str,
     /// Spent and reserved when it was hit.
     pub used: u64,
@@ -27,7 +27,12 @@ pub struct LimitHit {
 
 impl LimitHit {
     fn unit(&self) -> &'static str {
-        if self.name == COST { "micro-dollars" } else { "tokens" }
+        match self.name.trim_start_matches("per_host.") {
+            COST => "micro-dollars",
+            "requests" => "requests",
+            "upload" | "download" => "bytes",
+            _ => "tokens",
+        }
     }
 }
 

@@ -27,7 +27,9 @@ pub use identity::{
     AgentName, AgentRef, AgentVersionReq, Digest, Digesting, IdentityError, ModelName, RunId, SecretName,
     Slug,
 };
-pub use limits::{ByteSize, LimitError, Limits, MicroUsd, format_duration, parse_count, parse_duration};
+pub use limits::{
+    ByteSize, HostLimits, LimitError, Limits, MicroUsd, Rate, format_duration, parse_count, parse_duration,
+};
 pub use manifest::{
     Access, EgressWant, FileWant, Format, Llm, MANIFEST_FILES, Manifest, ManifestError, Problem, SecretWant,
     Supported,

@@ -9,6 +9,10 @@ use serde::{Serialize, Serializer};
 
 use crate::text::quote;
 
+mod traffic;
+
+pub use traffic::{HostLimits, Rate};
+
 /// Why a limit was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LimitError {
@@ -24,6 +28,9 @@ pub enum LimitError {
     /// Not an amount of money.
     #[error("{} is not an amount in US dollars: write it as `0.50`, with at most six decimals", quote(.0))]
     Money(String),
+    /// Not a rate.
+    #[error("{} is not a rate: write a whole number of requests per second, minute or hour, such as `10/s` or `100/m`", quote(.0))]
+    Rate(String),
     /// Larger than can be counted.
     #[error("{} is too large", quote(.0))]
     TooLarge(String),
@@ -190,6 +197,42 @@ pub struct Limits {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<CountText>")]
     pub requests: Option<u64>,
+    /// Most HTTP requests at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<CountText>")]
+    pub concurrent: Option<u64>,
+    /// Most bytes of request bodies, such as `10MiB`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<SizeText>")]
+    pub upload: Option<ByteSize>,
+    /// Most bytes of response bodies, such as `100MiB`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<SizeText>")]
+    pub download: Option<ByteSize>,
+    /// How often HTTP requests may begin, such as `10/s`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<RateText>")]
+    pub rate: Option<Rate>,
+    /// How many of them may begin at once, where `rate` bounds them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<CountText>")]
+    pub burst: Option<u64>,
+    /// Time from a request to the head of its response, such as `30s`.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "duration_text")]
+    #[schemars(with = "Option<DurationText>")]
+    pub first_byte: Option<Duration>,
+    /// Time in which no byte of a body moves, such as `30s`.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "duration_text")]
+    #[schemars(with = "Option<DurationText>")]
+    pub idle: Option<Duration>,
+    /// Time from a request to the end of its response, such as `5m`.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "duration_text")]
+    #[schemars(with = "Option<DurationText>")]
+    pub exchange: Option<Duration>,
+    /// Bounds for each host, within those of the run.
+    #[serde(skip_serializing_if = "HostLimits::is_empty")]
+    #[schemars(with = "Option<HostLimits>")]
+    pub per_host: HostLimits,
     /// Most tokens, input and output together, such as `200k`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<CountText>")]
@@ -266,6 +309,11 @@ written_form!(CountText, {
     "pattern": "^[0-9][0-9_]*(\\.[0-9]+)?[kKmMgG]?$",
     "minimum": 0,
     "examples": [500, "200k"],
+});
+written_form!(RateText, {
+    "type": "string",
+    "pattern": "^[0-9][0-9_]*(\\.[0-9]+)?[kKmMgG]?/[smh]$",
+    "examples": ["10/s", "100/m"],
 });
 written_form!(MoneyText, {
     "type": ["string", "number"],

@@ -9,15 +9,17 @@ use http_body::Body as _;
 use tokio::time::Instant;
 
 use crate::download::{Line, describe};
-use crate::exchange::{Head, Outgoing, settle_presence};
+use crate::exchange::{Head, Outgoing, ended, settle_presence};
 use crate::grant::Admission;
 use crate::http2::{Slot, Unsent};
 use crate::incoming::Incoming;
+use crate::limits::Patience;
 use crate::pool::{Connection, Key};
+use crate::proxy::Setup;
 use crate::record::Record;
 use crate::under_way::Cancel;
 use crate::upload::{Progress, Upload};
-use crate::{BodyError, EgressError, Proxy, TimeoutKind, body, http1, http2};
+use crate::{EgressError, TimeoutKind, body, http1, http2};
 
 /// A request on its way: what can be sent again as long as nothing of it was lost.
 struct Message {
@@ -25,18 +27,20 @@ struct Message {
     upload: Upload,
 }
 
-impl Proxy {
+impl Setup {
     /// Sends on a connection of the pool; once more on a newer one when nothing can have come of the first time.
     pub(crate) async fn attempt(
         &self,
         admission: &mut Admission,
         key: &Key,
         out: Outgoing,
+        patience: &Patience,
         record: &mut Record,
     ) -> Result<Exchanged, EgressError> {
         let Outgoing { route, head, body, length, .. } = out;
-        let body = settle_presence(&head.method, body, length, self.timeouts.idle).await?;
-        let mut message = Message { head, upload: Upload::new(body, length, self.timeouts.idle) };
+        let body = settle_presence(&head.method, body, length, patience).await?;
+        let upload = Upload::new(body, length, patience.clone(), admission.meter());
+        let mut message = Message { head, upload };
         let mut oldest = None;
         loop {
             let connection = self.pool.acquire(key, oldest.unwrap_or(0), &self.dialler, &route).await?;
@@ -44,11 +48,11 @@ impl Proxy {
                 Connection::Http1(connection, kept) => {
                     record.address(connection.address);
                     admission.attach(Cancel::Connection(Arc::clone(&connection.driver)))?;
-                    self.send_http1(connection, kept, message, key).await
+                    self.send_http1(connection, kept, message, key, patience).await
                 }
                 Connection::Http2(slot) => {
                     record.address(slot.shared.address);
-                    self.send_http2(slot, message, admission, key).await
+                    self.send_http2(slot, message, admission, key, patience).await
                 }
             };
             match sent {
@@ -69,12 +73,14 @@ impl Proxy {
         kept: bool,
         message: Message,
         key: &Key,
+        patience: &Patience,
     ) -> Result<Exchanged, Failure> {
         let Message { mut head, upload } = message;
         let progress = upload.progress();
         let bodiless = upload.is_end_stream();
         let idempotent = [Method::GET, Method::HEAD, Method::OPTIONS, Method::PUT, Method::DELETE];
-        let spare = (kept && bodiless && idempotent.contains(&head.method)).then(|| head.clone());
+        let spare =
+            (kept && bodiless && idempotent.contains(&head.method)).then(|| (head.clone(), upload.meter()));
         if !bodiless
             && upload.size_hint().exact().is_none()
             && [Method::GET, Method::HEAD].contains(&head.method)
@@ -88,7 +94,7 @@ impl Proxy {
             driver.drive(cx);
             answer.as_mut().poll(cx)
         });
-        let mut failed = match self.patiently(&progress, driven).await? {
+        let mut failed = match patiently(patience, &progress, driven).await? {
             Ok(response) => {
                 if !progress.done() || !driver.is_flushed() {
                     // The answer's reader may take its time, and the request is not to wait for it.
@@ -105,8 +111,8 @@ impl Proxy {
         let error = failure(&progress, key, describe(&failed));
         let again = match (unsent, spare) {
             (Some(request), _) => Some(Message::from(request)),
-            (None, Some(head)) if dead => {
-                Some(Message { head, upload: Upload::new(body::empty(), None, self.timeouts.idle) })
+            (None, Some((head, meter))) if dead => {
+                Some(Message { head, upload: Upload::new(body::empty(), None, patience.clone(), meter) })
             }
             _ => None,
         };
@@ -119,6 +125,7 @@ impl Proxy {
         message: Message,
         admission: &mut Admission,
         key: &Key,
+        patience: &Patience,
     ) -> Result<Exchanged, Failure> {
         let Message { head, upload } = message;
         let progress = upload.progress();
@@ -131,12 +138,12 @@ impl Proxy {
             Ok(mut exchange) => {
                 admission.attach(Cancel::Stream(exchange.reset().clone())).map_err(over)?;
                 let answer = poll_fn(|cx| exchange.poll_head(cx));
-                self.patiently(&progress, answer).await?.map(|response| (response, exchange))
+                patiently(patience, &progress, answer).await?.map(|response| (response, exchange))
             }
         };
         let (response, mut exchange) = sent.map_err(|Unsent { what, again }| Failure {
             error: failure(&progress, key, what),
-            again: again.map(|upload| Message { head, upload }),
+            again: again.map(|upload| Message { head, upload: *upload }),
         })?;
         if response.status() == StatusCode::MISDIRECTED_REQUEST {
             // It wants the request on another connection (RFC 9110, section 15.5.20): the next one gets one.
@@ -152,21 +159,25 @@ impl Proxy {
         let response = response.map(Incoming::Http2);
         Ok(Exchanged { response, line: Line::Http2(exchange), upload: progress })
     }
+}
 
-    /// Waits for the head of an answer, as long as something moves.
-    async fn patiently<T>(&self, progress: &Progress, answer: impl Future<Output = T>) -> Result<T, Failure> {
-        tokio::pin!(answer);
-        loop {
-            let patience = progress.last() + self.timeouts.first_byte;
-            tokio::select! {
-                biased;
-                answer = &mut answer => return Ok(answer),
-                () = tokio::time::sleep_until(patience) => {
-                    // The upload may have moved since.
-                    if progress.last() + self.timeouts.first_byte <= Instant::now() {
-                        let error = EgressError::Timeout(TimeoutKind::FirstByte);
-                        return Err(Failure { error, again: None });
-                    }
+/// Waits for the head of an answer, as long as something moves.
+async fn patiently<T>(
+    patience: &Patience,
+    progress: &Progress,
+    answer: impl Future<Output = T>,
+) -> Result<T, Failure> {
+    tokio::pin!(answer);
+    loop {
+        let until = progress.last() + patience.first_byte;
+        tokio::select! {
+            biased;
+            answer = &mut answer => return Ok(answer),
+            () = tokio::time::sleep_until(until) => {
+                // The upload may have moved since.
+                if progress.last() + patience.first_byte <= Instant::now() {
+                    let error = ended(patience.ran_out(TimeoutKind::FirstByte));
+                    return Err(Failure { error, again: None });
                 }
             }
         }
@@ -189,8 +200,7 @@ struct Failure {
 /// The upload's own failure, which what the connection says only hides, or else what the connection says.
 fn failure(progress: &Progress, key: &Key, what: String) -> EgressError {
     match progress.take_error() {
-        Some(BodyError::Timeout(kind)) => EgressError::Timeout(kind),
-        Some(error) => EgressError::Body(error),
+        Some(error) => ended(error),
         None => EgressError::Protocol { host: key.host.to_string(), what },
     }
 }

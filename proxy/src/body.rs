@@ -24,6 +24,9 @@ pub enum BodyError {
         /// The number of bytes that was allowed.
         limit: u64,
     },
+    /// A limit of the run was hit while the body was under way; what fits within the limit came through.
+    #[error("{0}")]
+    Limit(crate::LimitHit),
     /// The grant was revoked or reached its deadline while the body was under way.
     #[error("{0}")]
     Ended(crate::Ended),

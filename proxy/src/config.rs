@@ -1,14 +1,17 @@
 //! What an operator can set, with defaults that need no setting.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use orch_manifests::HostName;
 use rustls::pki_types::CertificateDer;
 
+use crate::{Pace, UpstreamProxy};
+
 /// How a [`crate::Proxy`] is set up. The default reaches public hosts whose certificates chain to the Mozilla roots,
 /// and nothing else.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ProxyConfig {
     /// Dial this address instead of resolving, for requests to exactly this name and port. Name, SNI, certificate,
     /// policy and bindings stay the name's. The address may be private or loopback, not metadata or link-local.
@@ -21,6 +24,8 @@ pub struct ProxyConfig {
     pub caps: Caps,
     /// How many connections are kept for later.
     pub pool: PoolLimits,
+    /// A proxy on the way to origins that are reached by their name.
+    pub upstream: Option<Arc<UpstreamProxy>>,
 }
 
 /// Time bounds of one exchange. The grant's deadline bounds all of them together.
@@ -38,10 +43,13 @@ pub struct Timeouts {
     pub idle: Duration,
     /// The whole exchange.
     pub total: Duration,
+    /// How slowly a body of announced length may come, in either direction, without ever being idle.
+    pub pace: Pace,
 }
 
 impl Default for Timeouts {
-    /// 5 s, 10 s, 10 s, 300 s (a model may think that long before it answers), 120 s, 1800 s.
+    /// 5 s, 10 s, 10 s, 300 s (a model may think that long before it answers), 120 s, 1800 s, and the default
+    /// pace.
     fn default() -> Self {
         Self {
             dns: Duration::from_secs(5),
@@ -50,6 +58,7 @@ impl Default for Timeouts {
             first_byte: Duration::from_secs(300),
             idle: Duration::from_secs(120),
             total: Duration::from_secs(1800),
+            pace: Pace::default(),
         }
     }
 }

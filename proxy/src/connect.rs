@@ -8,9 +8,10 @@ use tokio::net::TcpStream;
 
 use crate::dial::Stream;
 use crate::grant::Admission;
+use crate::proxy::Setup;
 use crate::record::Record;
 use crate::target::parse_connect;
-use crate::{EgressError, Grant, LiveGrant, Maker, Proxy, Rule, Trial, Verdict, decide_connect};
+use crate::{EgressError, LiveGrant, Maker, Proxy, Rule, Trial, Verdict, decide_connect};
 
 /// A connection to the host of a CONNECT request, to which nothing was sent yet.
 pub(crate) struct Opened {
@@ -37,7 +38,8 @@ impl Proxy {
         opaque: &[HostPattern],
     ) -> Result<Opened, EgressError> {
         let mut record = Record::begin(live, parts, Maker::Guest);
-        match self.open_recorded(live, parts, &mut record).await {
+        let setup = self.setup();
+        match setup.open_recorded(live, parts, &mut record).await {
             Ok((admission, upstream, host, port)) => {
                 let opaque = opaque.iter().any(|pattern| pattern.matches(&host));
                 Ok(Opened { admission, record, upstream, host, port, opaque })
@@ -48,29 +50,33 @@ impl Proxy {
             }
         }
     }
+}
 
+impl Setup {
     async fn open_recorded(
         &self,
         live: &Arc<LiveGrant>,
         parts: &request::Parts,
         record: &mut Record,
     ) -> Result<(Admission, TcpStream, HostName, u16), EgressError> {
-        let admission = live.admit()?;
+        let mut admission = live.admit()?;
         let (host, port) = parse_connect(parts).map_err(EgressError::Refused)?;
         record.target(Scheme::Https, host.as_str(), port, "");
-        let Grant { rules, trials, .. } = live.grant();
+        let policy = live.standing();
+        let rules = &policy.rules;
         match decide_connect(rules, &host, port) {
             Verdict::Deny(reason) => return Err(EgressError::Refused(reason)),
             Verdict::Allow { rule } => record.rule(rules[rule].origin),
         }
+        admission.at(host.as_str())?;
         let refuses = |trial: &Vec<Rule>| matches!(decide_connect(trial, &host, port), Verdict::Deny(_));
-        record.trial(trials.iter().any(refuses).then_some(Trial::Deny));
+        record.trial(live.grant().trials.iter().any(refuses).then_some(Trial::Deny));
         // The client does TLS with the host itself: to the proxy the connection is a plain one.
         let route = self.route(Scheme::Http, Host::Name(host.clone()), port, false);
         let dialled = tokio::select! {
             biased;
             ended = live.ended() => return Err(EgressError::Ended(ended)),
-            dialled = self.dialler.dial(&route) => dialled?,
+            dialled = self.dialler.dial(&route, policy.tenancy) => dialled?,
         };
         record.address(dialled.address);
         match dialled.stream {

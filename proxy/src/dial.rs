@@ -14,8 +14,14 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::tenancy::Tenancy;
 use crate::tls::HTTP2;
+use crate::turns::Turns;
 use crate::{CheckedAddr, EgressError, Guard, Reach, Resolve, TimeoutKind, Timeouts};
+
+mod tunnel;
+
+pub use tunnel::{BadLogin, ProxyLogin, Resolution, TunnelError, UpstreamProxy};
 
 /// How long one address may stay silent before the next is tried beside it (RFC 8305, section 5).
 const STAGGER: Duration = Duration::from_millis(250);
@@ -64,23 +70,23 @@ impl Stream {
 /// What is needed to open connections.
 pub(crate) struct Dialler {
     pub(crate) resolver: Arc<dyn Resolve>,
-    pub(crate) guard: Guard,
+    pub(crate) guard: Arc<Guard>,
     pub(crate) tls: TlsConnector,
     pub(crate) timeouts: Timeouts,
+    pub(crate) turns: Arc<Turns>,
+    pub(crate) upstream: Option<Arc<UpstreamProxy>>,
 }
 
 impl Dialler {
-    pub(crate) async fn dial(&self, route: &Route) -> Result<Dialled, EgressError> {
+    /// Opens a connection, once it is this tenancy's turn.
+    pub(crate) async fn dial(&self, route: &Route, tenancy: Tenancy) -> Result<Dialled, EgressError> {
+        let _turn = self.turns.take(tenancy).await;
         let host = route.host.to_string();
-        let addresses = self.addresses(route, &host).await?;
-        let (stream, address) = match timeout(self.timeouts.connect, connect(&addresses)).await {
-            Err(_) => return Err(EgressError::Timeout(TimeoutKind::Connect)),
-            Ok(Err(error)) => {
-                return Err(EgressError::Connect { host, port: route.port, cause: error.kind() });
-            }
-            Ok(Ok(connected)) => connected,
+        let (stream, address) = match self.upstream(route) {
+            Some(proxy) => self.tunnel(proxy, route, &host).await?,
+            None => self.straight(route, &host).await?,
         };
-        let address = address.get().ip();
+        let address = address.ip();
         if route.scheme == Scheme::Http {
             return Ok(Dialled { stream: Stream::Plain(stream), address });
         }
@@ -93,6 +99,18 @@ impl Dialler {
             Err(_) => Err(EgressError::Timeout(TimeoutKind::Tls)),
             Ok(Err(error)) => Err(EgressError::Tls { host, cause: error.to_string() }),
             Ok(Ok(stream)) => Ok(Dialled { stream: Stream::Tls(Box::new(stream)), address }),
+        }
+    }
+
+    /// A connection to the origin itself.
+    async fn straight(&self, route: &Route, host: &str) -> Result<(TcpStream, SocketAddr), EgressError> {
+        let addresses = self.addresses(route, host).await?;
+        match timeout(self.timeouts.connect, connect(&addresses)).await {
+            Err(_) => Err(EgressError::Timeout(TimeoutKind::Connect)),
+            Ok(Err(error)) => {
+                Err(EgressError::Connect { host: host.to_owned(), port: route.port, cause: error.kind() })
+            }
+            Ok(Ok((stream, address))) => Ok((stream, address.get())),
         }
     }
 

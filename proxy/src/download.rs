@@ -4,7 +4,6 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
@@ -15,11 +14,12 @@ use crate::grant::Admission;
 use crate::http2::Exchange;
 use crate::hygiene::strip_trailers;
 use crate::incoming::Incoming;
+use crate::limits::{Debt, Meter, Patience, Way};
 use crate::pool::{Key, Pool};
 use crate::scrub::ScrubStream;
 use crate::under_way::Cut;
 use crate::upload::Progress;
-use crate::{BodyError, LiveGrant, Scrubber, TimeoutKind, http1};
+use crate::{BodyError, LimitHit, LiveGrant, Scrubber, TimeoutKind, http1};
 
 /// A response body as the guest's side sees it.
 pub(crate) struct Download {
@@ -28,7 +28,11 @@ pub(crate) struct Download {
     /// Trailers that wait until the scrubber's last bytes are out.
     trailers: Option<HeaderMap>,
     state: State,
-    idle: Duration,
+    meter: Meter,
+    /// The last of what a limit lets through came, and that limit.
+    spent: Option<LimitHit>,
+    /// How far it fell behind, where its length was announced.
+    debt: Option<Debt>,
     /// When the upstream was first waited for in vain; not while the reader takes its time.
     waiting: Option<Instant>,
     /// Wakes up for that. Most answers never need it.
@@ -56,6 +60,7 @@ pub(crate) struct End {
     pub(crate) grant: Arc<LiveGrant>,
     pub(crate) cut: Option<Cut>,
     pub(crate) total: Instant,
+    pub(crate) patience: Patience,
 }
 
 impl End {
@@ -87,7 +92,7 @@ impl End {
         match (self.grant.check_live(), self.withdrawn()) {
             (Err(ended), _) => BodyError::Ended(ended),
             (Ok(()), Some(credential)) => BodyError::Withdrawn { credential: credential.to_owned() },
-            (Ok(()), None) => BodyError::Timeout(TimeoutKind::Total),
+            (Ok(()), None) => self.patience.ran_out(TimeoutKind::Total),
         }
     }
 }
@@ -127,18 +132,21 @@ impl Download {
     pub(crate) fn new(
         inner: Incoming,
         scrubbers: Vec<Arc<Scrubber>>,
-        idle: Duration,
+        meter: Meter,
         end: End,
         lease: Lease,
     ) -> Self {
         let scrub =
             (!scrubbers.is_empty()).then(|| Scrub { stream: ScrubStream::new(&scrubbers), scrubbers });
+        let debt = Debt::of(end.patience.pace, inner.size_hint().exact());
         let mut this = Self {
             inner,
             scrub,
             trailers: None,
             state: State::Streaming,
-            idle,
+            meter,
+            spent: None,
+            debt,
             waiting: None,
             alarm: None,
             end,
@@ -167,11 +175,18 @@ impl Download {
 
     fn poll_upstream(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(cx) {
-            self.waiting = None;
+            if let Some(since) = self.waiting.take()
+                && let Some(debt) = &mut self.debt
+            {
+                let data = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref());
+                debt.paid(since.elapsed(), data.map_or(0, Bytes::len));
+            }
             return Poll::Ready(frame);
         }
         let since = *self.waiting.get_or_insert_with(Instant::now);
-        let until = (since + self.idle).min(self.end.at());
+        let idle = since + self.end.patience.idle;
+        let quiet = self.debt.map_or(idle, |debt| idle.min(since + debt.left()));
+        let until = quiet.min(self.end.at());
         let alarm = match &mut self.alarm {
             Some(alarm) => {
                 if alarm.deadline() != until {
@@ -182,12 +197,17 @@ impl Download {
             None => self.alarm.insert(Box::pin(tokio::time::sleep_until(until))),
         };
         ready!(alarm.as_mut().poll(cx));
-        let error = if self.end.is_over() { self.end.error() } else { BodyError::Timeout(TimeoutKind::Idle) };
+        let error = match self.end.is_over() {
+            true => self.end.error(),
+            false if quiet < idle => BodyError::Timeout(TimeoutKind::Pace),
+            false => self.end.patience.ran_out(TimeoutKind::Idle),
+        };
         Poll::Ready(Some(Err(error)))
     }
 
-    fn take_data(&mut self, data: Bytes) -> Bytes {
-        let last = self.inner.is_end_stream();
+    fn take_data(&mut self, mut data: Bytes) -> Bytes {
+        self.spent = self.meter.pass(Way::Down, &mut data).err();
+        let last = self.inner.is_end_stream() && self.spent.is_none();
         let out = match &mut self.scrub {
             None => data,
             Some(scrub) => {
@@ -236,6 +256,9 @@ impl http_body::Body for Download {
             return this.fail(this.end.error());
         }
         while this.state == State::Streaming {
+            if let Some(hit) = this.spent.take() {
+                return this.fail(BodyError::Limit(hit));
+            }
             match ready!(this.poll_upstream(cx)) {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => {

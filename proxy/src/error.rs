@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::{AuthorizeError, BadAddress, DnsError, Reason};
+use crate::{AuthorizeError, BadAddress, DnsError, Reason, TunnelError, limits};
 
 /// Why a request did not get a response. `Display` is for people and holds no secret; [`EgressError::code`] is for
 /// programs and stable.
@@ -39,6 +39,18 @@ pub enum EgressError {
         /// The last failure, as the operating system names it.
         cause: std::io::ErrorKind,
     },
+    /// The proxy that the operator put on the way did not lead there.
+    #[error("the upstream proxy {proxy} does not lead to {host}:{port}: {cause}")]
+    UpstreamProxy {
+        /// Where the proxy is.
+        proxy: String,
+        /// The name that was asked for.
+        host: String,
+        /// TCP port.
+        port: u16,
+        /// What the proxy did.
+        cause: TunnelError,
+    },
     /// The TLS handshake failed: a certificate that does not fit, or no common version.
     #[error("TLS with {host} failed: {cause}")]
     Tls {
@@ -61,9 +73,9 @@ pub enum EgressError {
     /// A limit of the run is used up.
     #[error("limit reached: {name} ({used} of {limit})")]
     Limit {
-        /// Name of the limit as the manifest spells it.
+        /// Name of the limit as the manifest spells it, below `limits`.
         name: &'static str,
-        /// What is in use, this request not counted.
+        /// What is in use, this request not counted: requests, bytes, or milliseconds.
         used: u64,
         /// What the grant allows.
         limit: u64,
@@ -101,6 +113,7 @@ impl EgressError {
             Self::Address { .. } => "address_refused",
             Self::Dns { .. } => "dns_failed",
             Self::Connect { .. } => "connect_failed",
+            Self::UpstreamProxy { .. } => "upstream_proxy_failed",
             Self::Tls { .. } => "tls_failed",
             Self::Timeout(_) => "timeout",
             Self::Protocol { .. } => "protocol_error",
@@ -116,7 +129,12 @@ impl EgressError {
     /// Whether policy said no, as opposed to a failure on the way: nothing was sent, and trying again is pointless.
     #[must_use]
     pub fn is_refusal(&self) -> bool {
-        matches!(self, Self::Refused(_) | Self::Address { .. } | Self::Limit { .. } | Self::Ended(_))
+        match self {
+            Self::Refused(_) | Self::Address { .. } | Self::Ended(_) => true,
+            // Bytes and times are used up under way.
+            Self::Limit { name, .. } => limits::is_asked_first(name),
+            _ => false,
+        }
     }
 
     /// A step that can be pasted, where there is one.
@@ -144,6 +162,8 @@ pub enum TimeoutKind {
     Idle,
     /// The whole exchange.
     Total,
+    /// A body that never stood still, and came slower than it may.
+    Pace,
 }
 
 impl std::fmt::Display for TimeoutKind {
@@ -155,6 +175,7 @@ impl std::fmt::Display for TimeoutKind {
             Self::FirstByte => "no response head",
             Self::Idle => "no data",
             Self::Total => "the exchange as a whole",
+            Self::Pace => "a body that crawls",
         })
     }
 }

@@ -1,7 +1,6 @@
 //! One exchange, once it is settled that it may happen: a connection, the request, the head of the response.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, header};
@@ -14,10 +13,12 @@ use crate::dial::Route;
 use crate::download::{Download, End, Lease, scrub_headers};
 use crate::grant::Admission;
 use crate::hygiene;
+use crate::limits::{Patience, Way};
 use crate::pool::Key;
+use crate::proxy::Setup;
 use crate::record::Record;
 use crate::tenancy::Tenancy;
-use crate::{Body, BodyError, EgressError, Maker, Proxy, Reason, Scrubber, TimeoutKind, body};
+use crate::{Body, BodyError, EgressError, Maker, Reason, Scrubber, TimeoutKind, body};
 
 /// A request that is ready to go, and the way it goes.
 pub(crate) struct Outgoing {
@@ -83,12 +84,13 @@ pub(crate) async fn settle_presence(
     method: &Method,
     mut body: Body,
     length: Option<u64>,
-    idle: Duration,
+    patience: &Patience,
 ) -> Result<Body, EgressError> {
     if length.is_some() || body.is_end_stream() || !matches!(*method, Method::GET | Method::HEAD) {
         return Ok(body);
     }
-    match timeout(idle, body.frame()).await.map_err(|_| EgressError::Timeout(TimeoutKind::Idle))? {
+    let first = timeout(patience.idle, body.frame()).await;
+    match first.map_err(|_| ended(patience.ran_out(TimeoutKind::Idle)))? {
         None => Ok(body::empty()),
         Some(Err(error)) => Err(EgressError::Body(error)),
         Some(Ok(first)) => {
@@ -101,7 +103,7 @@ pub(crate) async fn settle_presence(
     }
 }
 
-impl Proxy {
+impl Setup {
     /// Sends the request and waits for the head of the response. The body streams afterwards.
     pub(crate) async fn exchange(
         &self,
@@ -110,7 +112,13 @@ impl Proxy {
         record: &mut Record,
     ) -> Result<Response<Body>, EgressError> {
         let grant = Arc::clone(admission.grant());
-        let end = End { grant, cut: admission.cut(), total: Instant::now() + self.timeouts.total };
+        let patience = Patience::new(self.timeouts, &grant);
+        let meter = admission.meter();
+        if let Some(length) = out.length {
+            meter.check_room(Way::Up, length)?;
+        }
+        let total = Instant::now() + patience.total;
+        let end = End { grant, cut: admission.cut(), total, patience: patience.clone() };
         let carried = std::mem::take(&mut out.scrubbers);
         let injected = out.injected;
         let key = Key::new(out.tenancy, out.maker, &out.route);
@@ -121,7 +129,7 @@ impl Proxy {
         let exchanged = tokio::select! {
             biased;
             () = end.reached() => return Err(ended(end.error())),
-            exchanged = self.attempt(&mut admission, &key, out, record) => exchanged,
+            exchanged = self.attempt(&mut admission, &key, out, &patience, record) => exchanged,
         };
         let Exchanged { response, line, upload } = match exchanged {
             Ok(exchanged) => exchanged,
@@ -152,7 +160,7 @@ impl Proxy {
         // The reason phrase lives here, where a secret could be echoed, and so do hyper's private notes.
         parts.extensions.clear();
         let lease = Lease { pool: Arc::clone(&self.pool), key, line, upload, admission };
-        let download = Download::new(incoming, scrubbers, self.timeouts.idle, end, lease);
+        let download = Download::new(incoming, scrubbers, meter, end, lease);
         Ok(Response::from_parts(parts, download.boxed_unsync()))
     }
 }
@@ -167,8 +175,9 @@ fn searched(carried: Vec<Arc<Scrubber>>, mut received: Vec<Arc<Scrubber>>) -> Ve
     received
 }
 
-fn ended(error: BodyError) -> EgressError {
+pub(crate) fn ended(error: BodyError) -> EgressError {
     match error {
+        BodyError::Limit(hit) => hit.into(),
         BodyError::Ended(ended) => EgressError::Ended(ended),
         BodyError::Withdrawn { credential } => EgressError::Withdrawn { credential },
         BodyError::Timeout(kind) => EgressError::Timeout(kind),

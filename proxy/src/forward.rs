@@ -9,9 +9,11 @@ use orch_manifests::Host;
 use ring::digest::{SHA256, digest};
 use tokio::time::timeout;
 
-use crate::exchange::{Head, Outgoing, settle_length};
+use crate::exchange::{Head, Outgoing, ended, settle_length};
 use crate::grant::Admission;
+use crate::limits::Patience;
 use crate::policy::{allowed_as_a_whole, covered_as_a_whole};
+use crate::proxy::Setup;
 use crate::record::Record;
 use crate::target::{RequestTarget, host_field, origin_form};
 use crate::{
@@ -40,11 +42,14 @@ impl Proxy {
     ) -> Result<Response<Body>, EgressError> {
         let (parts, body) = request.into_parts();
         let mut record = Record::begin(grant, &parts, Maker::Guest);
-        let result = Box::pin(self.forward_recorded(grant, parts, body, &mut record)).await;
+        let setup = self.setup();
+        let result = Box::pin(setup.forward_recorded(grant, parts, body, &mut record)).await;
         record.finish(&result);
         result
     }
+}
 
+impl Setup {
     async fn forward_recorded(
         &self,
         live: &Arc<LiveGrant>,
@@ -59,12 +64,15 @@ impl Proxy {
         hygiene::check_request(&parts, &self.caps).map_err(EgressError::Refused)?;
         let length = hygiene::announced_length(&parts.headers).map_err(EgressError::Refused)?;
 
-        let grant = live.grant();
-        match decide(&grant.rules, &target.asked(&parts.method)) {
+        // Taken once: what the request was judged by is also what its connection is shared by.
+        let policy = live.standing();
+        let rules = &policy.rules;
+        match decide(rules, &target.asked(&parts.method)) {
             Verdict::Deny(reason) => return Err(EgressError::Refused(reason)),
-            Verdict::Allow { rule } => record.rule(grant.rules[rule].origin),
+            Verdict::Allow { rule } => record.rule(rules[rule].origin),
         }
-        record.trial(on_trial(&grant.trials, &target.asked(&parts.method)));
+        admission.at(host.as_str())?;
+        record.trial(on_trial(&live.grant().trials, &target.asked(&parts.method)));
 
         let host_value = host_field(*scheme, host.as_str(), *port).map_err(EgressError::Refused)?;
         let uri = origin_form(path).map_err(EgressError::Refused)?;
@@ -74,7 +82,7 @@ impl Proxy {
             head.headers.insert(header::VIA, via.clone());
         }
         if let Err(reason) = hygiene::check_overrides(&head.headers, "the egress rule")
-            && !allowed_as_a_whole(&grant.rules, &target.asked(&head.method))
+            && !allowed_as_a_whole(rules, &target.asked(&head.method))
         {
             return Err(EgressError::Refused(reason));
         }
@@ -93,7 +101,7 @@ impl Proxy {
         let route = self.route(target.scheme, Host::Name(target.host), target.port, false);
         let out = Outgoing {
             maker: Maker::Guest,
-            tenancy: live.tenancy(),
+            tenancy: policy.tenancy,
             route,
             head,
             body,
@@ -154,9 +162,10 @@ impl Proxy {
         let sum = if credential.needs_body_digest() {
             let limit = self.caps.signed_body;
             let whole = buffered(std::mem::replace(body, body::empty()), limit);
-            let whole = timeout(self.timeouts.idle, whole)
+            let patience = Patience::new(self.timeouts, admission.grant());
+            let whole = timeout(patience.idle, whole)
                 .await
-                .map_err(|_| EgressError::Timeout(TimeoutKind::Idle))??;
+                .map_err(|_| ended(patience.ran_out(TimeoutKind::Idle)))??;
             let mut sum = [0; 32];
             sum.copy_from_slice(digest(&SHA256, &whole).as_ref());
             *body = body::full(whole);

@@ -1,8 +1,8 @@
 //! Grants: what one run may do, reached by an unguessable token, and what it did so far.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use orch_manifests::RunId;
 use ring::digest::{SHA256, digest};
@@ -12,11 +12,18 @@ use tokio::sync::futures::Notified;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
+use crate::limits::{Hits, Refused, Shares, Usage, Way};
 use crate::placeholders::Placeholders;
 use crate::received::Received;
 use crate::tenancy::Tenancy;
-use crate::under_way::{Cancel, Cut, UnderWay};
-use crate::{Credential, EgressError, Ended, Ledger, OnDecision, Place, Placeholder, Rule, Target};
+use crate::under_way::UnderWay;
+use crate::{
+    Credential, EgressError, Ended, Ledger, LimitHit, Limits, OnDecision, Place, Placeholder, Rule, Target,
+};
+
+mod admission;
+
+pub(crate) use admission::Admission;
 
 /// What one run may do. Nothing is allowed that is not listed.
 pub struct Grant {
@@ -30,10 +37,8 @@ pub struct Grant {
     pub trials: Vec<Vec<Rule>>,
     /// Which placeholders turn into which credentials, and where.
     pub bindings: Vec<Binding>,
-    /// How many requests the run may make, refused ones and the gateway's included.
-    pub requests: u64,
-    /// How many exchanges may be under way at once; one ends with its response's body.
-    pub concurrent: u32,
+    /// How much of the network the run may use.
+    pub limits: Limits,
     /// When the run is over: new requests are refused then, and bodies under way are cut.
     pub expires: Instant,
 }
@@ -113,6 +118,13 @@ impl Grants {
         found
     }
 
+    /// Takes back the rules of every grant for which this is false, and says how many; see
+    /// [`LiveGrant::retain_rules`].
+    pub fn retain_rules(&self, keep: impl Fn(&Rule) -> bool) -> usize {
+        let live = self.live.read().unwrap_or_else(PoisonError::into_inner);
+        live.values().map(|grant| grant.retain_rules(&keep)).sum()
+    }
+
     /// Ends the exchanges under way that carry the credential of this id in a grant of this workspace, and says how
     /// many; see [`LiveGrant::cut_carrying`]. Grants that no token leads to are not known here.
     pub fn cut_carrying(&self, workspace: &str, id: &str) -> usize {
@@ -130,17 +142,25 @@ fn fingerprint(token: &str) -> [u8; 32] {
     key
 }
 
+/// What is left of a grant's rules, and who may share connections with its run because of them.
+pub(crate) struct Standing {
+    pub(crate) rules: Vec<Rule>,
+    pub(crate) tenancy: Tenancy,
+}
+
 /// A grant in use: the grant, its counters, and its ledger.
 pub struct LiveGrant {
     grant: Grant,
-    used: AtomicU64,
-    running: AtomicU32,
+    usage: Usage,
+    /// By host; only where hosts have limits of their own, and no more of them than there are requests.
+    hosts: Mutex<HashMap<String, Arc<Usage>>>,
+    hits: Hits,
     revoked: AtomicBool,
     /// Told whenever something was ended from outside.
     ending: Notify,
     ledger: Ledger,
     placeholders: Placeholders,
-    tenancy: Tenancy,
+    standing: RwLock<Arc<Standing>>,
     under_way: UnderWay,
     next_exchange: AtomicU64,
     received: Received,
@@ -162,23 +182,26 @@ impl LiveGrant {
 
     fn new(grant: Grant, ledger: Ledger) -> Self {
         let placeholders = Placeholders::new(&grant.bindings);
-        let tenancy = Tenancy::of(&grant);
+        let rules = grant.rules.clone();
+        let standing = RwLock::new(Arc::new(Standing { tenancy: Tenancy::of(&grant, &rules), rules }));
+        let usage = Usage::of_run(grant.limits.run);
         Self {
             grant,
-            used: AtomicU64::new(0),
-            running: AtomicU32::new(0),
+            usage,
+            hosts: Mutex::default(),
+            hits: Hits::default(),
             revoked: AtomicBool::new(false),
             ending: Notify::new(),
             ledger,
             placeholders,
-            tenancy,
+            standing,
             under_way: UnderWay::default(),
             next_exchange: AtomicU64::new(0),
             received: Received::default(),
         }
     }
 
-    /// What was granted.
+    /// What was granted. Of its rules some may have been taken back since; see [`LiveGrant::retain_rules`].
     #[must_use]
     pub fn grant(&self) -> &Grant {
         &self.grant
@@ -193,13 +216,42 @@ impl LiveGrant {
     /// Requests so far.
     #[must_use]
     pub fn requests_used(&self) -> u64 {
-        self.used.load(Ordering::Relaxed)
+        self.usage.requests()
     }
 
     /// Exchanges under way.
     #[must_use]
     pub fn running(&self) -> u32 {
-        self.running.load(Ordering::Relaxed)
+        self.usage.running()
+    }
+
+    /// Bytes of request bodies so far.
+    #[must_use]
+    pub fn uploaded(&self) -> u64 {
+        self.usage.bytes(Way::Up)
+    }
+
+    /// Bytes of response bodies so far.
+    #[must_use]
+    pub fn downloaded(&self) -> u64 {
+        self.usage.bytes(Way::Down)
+    }
+
+    /// The limit that was hit, if one was: the first of those that leave nothing for the rest of the run, or else the
+    /// first one.
+    #[must_use]
+    pub fn limit_hit(&self) -> Option<LimitHit> {
+        self.hits.first()
+    }
+
+    /// Notes that a limit was hit.
+    pub(crate) fn hit(&self, hit: LimitHit) -> LimitHit {
+        self.hits.note(hit)
+    }
+
+    /// What the run used so far.
+    pub(crate) fn usage(&self) -> &Usage {
+        &self.usage
     }
 
     /// Ends the grant: new requests are refused, bodies under way are cut. [`Grants::revoke`] also forgets the token.
@@ -255,9 +307,21 @@ impl LiveGrant {
         self.ending.notified()
     }
 
-    /// Who may share connections with this grant's run.
-    pub(crate) fn tenancy(&self) -> Tenancy {
-        self.tenancy
+    /// What the run may do at this moment.
+    pub(crate) fn standing(&self) -> Arc<Standing> {
+        Arc::clone(&self.standing.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes back the rules for which this is false, and says how many. The next request is refused where one of them
+    /// would have allowed it; exchanges under way go on, as they were allowed when they began. Nothing gives a rule back.
+    pub fn retain_rules(&self, keep: impl Fn(&Rule) -> bool) -> usize {
+        let mut standing = self.standing.write().unwrap_or_else(PoisonError::into_inner);
+        let rules: Vec<Rule> = standing.rules.iter().filter(|rule| keep(rule)).cloned().collect();
+        let gone = standing.rules.len() - rules.len();
+        if gone > 0 {
+            *standing = Arc::new(Standing { tenancy: Tenancy::of(&self.grant, &rules), rules });
+        }
+        gone
     }
 
     /// What the origins got so far.
@@ -269,91 +333,34 @@ impl LiveGrant {
         &self.placeholders
     }
 
-    /// Takes one request and one exchange from the budgets.
+    /// Takes one request and one exchange from the run's limits.
     pub(crate) fn admit(self: &Arc<Self>) -> Result<Admission, EgressError> {
         self.check_live().map_err(EgressError::Ended)?;
-        let concurrent = self.grant.concurrent;
-        self.running
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| (n < concurrent).then_some(n + 1))
-            .map_err(|used| EgressError::Limit {
-                name: "concurrent requests",
-                used: used.into(),
-                limit: concurrent.into(),
-            })?;
+        let entered = self.usage.enter();
+        if let Err(Refused::Outside(hit)) = entered {
+            return Err(self.hit(hit).into());
+        }
         let number = self.next_exchange.fetch_add(1, Ordering::Relaxed);
-        let admission = Admission { grant: Arc::clone(self), number, cut: None, left: false };
-        let limit = self.grant.requests;
-        self.used
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| (n < limit).then_some(n + 1))
-            .map_err(|used| EgressError::Limit { name: "requests", used, limit })?;
-        Ok(admission)
-    }
-}
-
-/// One exchange's place in the concurrency budget, given back when dropped.
-pub(crate) struct Admission {
-    grant: Arc<LiveGrant>,
-    number: u64,
-    cut: Option<Cut>,
-    left: bool,
-}
-
-impl Admission {
-    pub(crate) fn grant(&self) -> &Arc<LiveGrant> {
-        &self.grant
-    }
-
-    /// Notes that the exchange is about to carry a credential.
-    pub(crate) fn take_up(&mut self, credential: &Arc<dyn Credential>) {
-        let cut = self.cut.get_or_insert_default();
-        self.grant.under_way.take_up(self.number, credential, cut);
-    }
-
-    /// It does not carry the credential that it took up last.
-    pub(crate) fn put_down(&mut self) {
-        self.grant.under_way.put_down(self.number);
-    }
-
-    /// Where it shows that the exchange was cut off; `None` when it carries nothing that could be withdrawn.
-    pub(crate) fn cut(&self) -> Option<Cut> {
-        self.cut.clone()
-    }
-
-    /// Names what the exchange runs on.
-    ///
-    /// # Errors
-    /// As [`Admission::check`]: what was ended before is not ended again by whoever did it.
-    pub(crate) fn attach(&mut self, line: Cancel) -> Result<(), EgressError> {
-        self.grant.under_way.attach(self.number, line);
-        self.check()
-    }
-
-    /// Whether the exchange may go on.
-    ///
-    /// # Errors
-    /// [`EgressError::Ended`] with its grant, [`EgressError::Withdrawn`] when it was cut.
-    pub(crate) fn check(&self) -> Result<(), EgressError> {
-        self.grant.check_live().map_err(EgressError::Ended)?;
-        match self.cut.as_ref().and_then(Cut::by) {
-            Some(credential) => Err(EgressError::Withdrawn { credential: credential.to_owned() }),
-            None => Ok(()),
+        let admission = Admission::new(self, number);
+        match entered {
+            Ok(()) => Ok(admission),
+            Err(Refused::Inside(hit) | Refused::Outside(hit)) => Err(self.hit(hit).into()),
         }
     }
 
-    /// Ends the exchange. Says whether what it ran on may serve others: not while somebody outside is ending it.
-    pub(crate) fn leave(mut self) -> bool {
-        self.left = true;
-        self.grant.running.fetch_sub(1, Ordering::AcqRel);
-        self.grant.under_way.leave(self.number)
-    }
-}
-
-impl Drop for Admission {
-    fn drop(&mut self) {
-        if !self.left {
-            self.grant.running.fetch_sub(1, Ordering::AcqRel);
-            self.grant.under_way.leave(self.number);
+    /// What counts the use of a host, where hosts have limits of their own.
+    fn host_usage(&self, host: &str) -> Option<Arc<Usage>> {
+        let shares = self.grant.limits.host;
+        if shares == Shares::default() {
+            return None;
         }
+        let mut hosts = self.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(usage) = hosts.get(host) {
+            return Some(Arc::clone(usage));
+        }
+        let usage = Arc::new(Usage::of_host(shares));
+        hosts.insert(host.to_owned(), Arc::clone(&usage));
+        Some(usage)
     }
 }
 
@@ -370,8 +377,7 @@ mod tests {
             rules: Vec::new(),
             trials: Vec::new(),
             bindings: Vec::new(),
-            requests: 5,
-            concurrent: 2,
+            limits: Limits::of(5, 2),
             expires,
         }
     }
@@ -409,13 +415,37 @@ mod tests {
 
     #[test]
     fn budgets_are_exact_under_contention() {
-        let (_, live) = Grants::new().mint(Grant { requests: 100, concurrent: 8, ..grant(soon()) });
+        let (_, live) = Grants::new().mint(Grant { limits: Limits::of(100, 8), ..grant(soon()) });
         let admitted: usize = std::thread::scope(|scope| {
             let tries: Vec<_> =
                 (0..8).map(|_| scope.spawn(|| (0..50).filter(|_| live.admit().is_ok()).count())).collect();
             tries.into_iter().map(|thread| thread.join().unwrap()).sum()
         });
         assert_eq!((admitted, live.requests_used(), live.running()), (100, 100, 0));
+    }
+
+    #[test]
+    fn a_rule_that_is_taken_back_is_gone_and_its_connections_are_not_shared() {
+        let rule = |host: &str, origin| Rule {
+            scheme: orch_manifests::Scheme::Https,
+            host: host.parse().unwrap(),
+            port: 443,
+            methods: crate::Methods::Any,
+            paths: Vec::new(),
+            origin,
+        };
+        let (config, flag) = (crate::RuleOrigin::Config, crate::RuleOrigin::Flag);
+        let rules = vec![rule("a.example.com", config), rule("b.example.com", flag)];
+        let grants = Grants::new();
+        let (_, live) = grants.mint(Grant { rules: rules.clone(), ..grant(soon()) });
+        let (_, narrow) = grants.mint(Grant { rules: rules[1..].to_vec(), ..grant(soon()) });
+        let before = live.standing().tenancy;
+        assert_eq!((grants.retain_rules(|_| true), live.standing().tenancy == before), (0, true));
+        assert_eq!(grants.retain_rules(|rule| rule.origin != config), 1);
+        let after = live.standing();
+        assert_eq!((after.rules.len(), after.rules[0].origin), (1, flag));
+        assert!(after.tenancy != before && after.tenancy == narrow.standing().tenancy);
+        assert_eq!(grants.retain_rules(|_| false), 2);
     }
 
     #[tokio::test]

@@ -31,6 +31,7 @@ mod http2;
 mod hygiene;
 mod incoming;
 mod ledger;
+mod limits;
 mod listener;
 mod place;
 mod placeholders;
@@ -46,6 +47,7 @@ mod send;
 mod target;
 mod tenancy;
 mod tls;
+mod turns;
 mod under_way;
 mod upload;
 
@@ -56,9 +58,11 @@ pub use address::{
 pub use body::{Body, BodyError, empty, full};
 pub use config::{Caps, PoolLimits, ProxyConfig, Timeouts};
 pub use credential::{AuthorizeError, Credential, Hold, Placeholder, Use};
+pub use dial::{BadLogin, ProxyLogin, Resolution, TunnelError, UpstreamProxy};
 pub use error::{EgressError, Ended, TimeoutKind};
 pub use grant::{Binding, CapabilityToken, Grant, Grants, LiveGrant};
 pub use ledger::{Decision, Ledger, Maker, OnDecision, Outcome, Totals, Trial};
+pub use limits::{LimitHit, Limits, Pace, Rate, Shares};
 pub use listener::{
     BadClient, Client, ClientName, ClientToken, HelloError, Listener, ListenerLimits, TunnelEnd, TunnelEnded,
     Witness,

@@ -22,6 +22,7 @@ use tokio::time::{Instant, timeout};
 use crate::dial::{Dialled, Dialler, Route, Stream};
 use crate::download::describe;
 use crate::http2::{Shared, Slot};
+use crate::tenancy::Tenancy;
 use crate::{Caps, EgressError, PoolLimits, http1, http2};
 pub(crate) use key::Key;
 use origin::{Idle, Origin, Protocol, Step};
@@ -67,6 +68,28 @@ impl Kept {
         }
         self.origins.get_mut(key).expect("it was put there")
     }
+
+    /// The tenancy that has most of what is counted, if any has some.
+    fn richest(&self, count: impl Fn(&Origin) -> usize) -> Option<Tenancy> {
+        let mut counts: HashMap<Tenancy, usize> = HashMap::new();
+        for (key, origin) in &self.origins {
+            *counts.entry(key.tenancy).or_default() += count(origin);
+        }
+        counts.into_iter().filter(|(_, count)| *count > 0).max_by_key(|(_, count)| *count).map(|(who, _)| who)
+    }
+
+    /// Takes out the idle HTTP/1.1 connection that was not used for the longest time, of the tenancy that has most of
+    /// them: one that talks to many hosts does not push out another's.
+    fn make_room(&mut self) -> Option<Idle> {
+        let most = self.richest(|origin| origin.idle.len())?;
+        let of_it = self.origins.iter_mut().filter(|(key, _)| key.tenancy == most).map(|(_, origin)| origin);
+        // Within an origin the oldest comes first.
+        let oldest = of_it
+            .filter(|origin| !origin.idle.is_empty())
+            .min_by_key(|origin| origin.idle.first().map(|idle| idle.since))?;
+        self.idle -= 1;
+        Some(oldest.idle.remove(0))
+    }
 }
 
 impl Pool {
@@ -106,7 +129,7 @@ impl Pool {
                 }
                 Step::Dial => {
                     let count = Counted { pool: self, key, of: |origin| &mut origin.dialling };
-                    let dialled = dialler.dial(route).await?;
+                    let dialled = dialler.dial(route, key.tenancy).await?;
                     let connection = self.adopt(key, dialled).await?;
                     drop(count);
                     return Ok(connection);
@@ -205,8 +228,11 @@ impl Pool {
         let mut kept = self.kept();
         let count: usize = kept.origins.values().map(|origin| origin.shared.len()).sum();
         if count >= self.limits.idle_total {
-            for origin in kept.origins.values_mut() {
-                origin.shared.retain(|shared| shared.idle_since().is_none());
+            let idle = |origin: &Origin| origin.shared.iter().filter(|s| s.idle_since().is_some()).count();
+            if let Some(most) = kept.richest(idle) {
+                for (_, origin) in kept.origins.iter_mut().filter(|(key, _)| key.tenancy == most) {
+                    origin.shared.retain(|shared| shared.idle_since().is_none());
+                }
             }
         }
         kept.origin(key, &self.limits).shared.push(shared);
@@ -219,10 +245,11 @@ impl Pool {
         if connection.sender.is_closed() {
             return;
         }
-        let mut kept = self.kept();
-        if kept.idle >= self.limits.idle_total {
+        if self.limits.idle_total == 0 {
             return;
         }
+        let mut kept = self.kept();
+        let one_too_many = (kept.idle >= self.limits.idle_total).then(|| kept.make_room()).flatten();
         kept.idle += 1;
         let since = Instant::now();
         let origin = kept.origin(key, &self.limits);
@@ -233,6 +260,8 @@ impl Pool {
             kept.idle -= 1;
         }
         drop(kept);
+        // Closing it takes locks of its own.
+        drop(one_too_many);
         self.reap_from_now_on();
     }
 

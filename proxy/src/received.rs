@@ -88,12 +88,11 @@ mod tests {
             rules: Vec::new(),
             trials: Vec::new(),
             bindings: Vec::new(),
-            requests: 1,
-            concurrent: 1,
+            limits: crate::Limits::default(),
             expires: Instant::now(),
         };
         let route = Route { scheme, host: Host::Name(host.parse().unwrap()), port, via: Via::Name };
-        Key::new(Tenancy::of(&grant), Maker::Guest, &route)
+        Key::new(Tenancy::of(&grant, &[]), Maker::Guest, &route)
     }
 
     fn scrubber(number: usize) -> Arc<Scrubber> {

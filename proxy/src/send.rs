@@ -8,6 +8,7 @@ use orch_manifests::{Endpoint, Host};
 use crate::exchange::{Head, Outgoing, settle_length};
 use crate::forward::Injected;
 use crate::policy::refused_name;
+use crate::proxy::Setup;
 use crate::record::Record;
 use crate::target::{host_field, origin_form, parse_path};
 use crate::{Body, Credential, EgressError, LiveGrant, Maker, Proxy, Reason, Use, hygiene};
@@ -42,12 +43,15 @@ impl Proxy {
         let ProviderCall { endpoint, pinned, request, credential } = call;
         let (parts, body) = request.into_parts();
         let mut record = Record::begin(grant, &parts, Maker::Gateway);
-        let sending = self.send_recorded(grant, endpoint, pinned, credential, parts, body, &mut record);
+        let setup = self.setup();
+        let sending = setup.send_recorded(grant, endpoint, pinned, credential, parts, body, &mut record);
         let result = Box::pin(sending).await;
         record.finish(&result);
         result
     }
+}
 
+impl Setup {
     #[expect(clippy::too_many_arguments, reason = "the parts of a ProviderCall, taken apart")]
     async fn send_recorded(
         &self,
@@ -76,6 +80,7 @@ impl Proxy {
                 return Err(EgressError::Refused(reason));
             }
         }
+        admission.at(&host_text)?;
         let path = parse_path(&parts.uri).map_err(EgressError::Refused)?;
         let uri = origin_form(&path).map_err(EgressError::Refused)?;
         let mut head = Head { method: parts.method, uri, headers: parts.headers };
@@ -84,6 +89,7 @@ impl Proxy {
         head.headers.insert(header::HOST, host_value);
         let length = settle_length(&mut head, &body, length)?;
 
+        let tenancy = live.standing().tenancy;
         let mut injected = Injected::default();
         if let Some(credential) = credential {
             let how = Use::Own { endpoint };
@@ -94,7 +100,7 @@ impl Proxy {
         }
         let out = Outgoing {
             maker: Maker::Gateway,
-            tenancy: credential.map_or(live.tenancy(), |credential| live.tenancy().using(&**credential)),
+            tenancy: credential.map_or(tenancy, |credential| tenancy.using(&**credential)),
             route: self.route(*scheme, host.clone(), *port, pinned),
             head,
             body,

@@ -15,10 +15,10 @@ use crate::{Binding, Credential, Grant, Methods, Place, Rule, Target};
 pub(crate) struct Tenancy([u8; 32]);
 
 impl Tenancy {
-    /// Worked out once for each grant.
-    pub(crate) fn of(grant: &Grant) -> Self {
+    /// Worked out once for each grant, and again when some of its rules are taken back.
+    pub(crate) fn of(grant: &Grant, rules: &[Rule]) -> Self {
         // The order in which rules and bindings are written means nothing.
-        let rules = sorted(grant.rules.iter().map(rule));
+        let rules = sorted(rules.iter().map(rule));
         let bindings = sorted(grant.bindings.iter().map(binding));
         Self::digest(&[line(&[&grant.workspace]), rules, bindings])
     }
@@ -26,6 +26,12 @@ impl Tenancy {
     /// The same with a credential that is not in the grant, because the gateway chose it.
     pub(crate) fn using(self, credential: &dyn Credential) -> Self {
         Self::digest(&[self.0.to_vec(), line(&[&credential.id(), &credential.source()])])
+    }
+
+    /// One for tests, which no grant has.
+    #[cfg(test)]
+    pub(crate) fn numbered(number: u8) -> Self {
+        Self([number; 32])
     }
 
     fn digest(parts: &[Vec<u8>]) -> Self {

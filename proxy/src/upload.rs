@@ -1,4 +1,5 @@
-//! The request's body on its way up: counted, held to its announced length, and not waited for forever.
+//! The request's body on its way up: counted, held to its announced length and to the run's limits, and not waited for
+//! forever.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,6 +12,7 @@ use http_body::{Body as _, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
 use crate::hygiene::strip_trailers;
+use crate::limits::{Debt, Meter, Patience, Way};
 use crate::{Body, BodyError, TimeoutKind};
 
 /// What the rest of an exchange needs to know about its upload.
@@ -63,15 +65,33 @@ pub(crate) struct Upload {
     length: Option<u64>,
     /// Bytes still to come, when a length was announced.
     left: Option<u64>,
-    idle: Duration,
-    /// Runs while the guest is waited for.
-    waiting: Option<Pin<Box<Sleep>>>,
+    patience: Patience,
+    meter: Meter,
+    /// Bytes that were counted before, by an attempt that came to nothing. They are the same bytes.
+    counted: u64,
+    /// Bytes so far.
+    sent: u64,
+    /// How slowly the guest gives what it announced, and the upstream takes it.
+    debts: Option<Debts>,
+    /// The last of what may be sent was, or the body was told to be over.
+    over: Option<BodyError>,
+    /// When the guest was first waited for in vain.
+    waiting: Option<Instant>,
+    /// Wakes up for that.
+    alarm: Option<Pin<Box<Sleep>>>,
     progress: Arc<Progress>,
+}
+
+/// Who keeps an upload waiting.
+#[derive(Clone, Copy)]
+struct Debts {
+    guest: Debt,
+    upstream: Debt,
 }
 
 impl Upload {
     /// `length` is what the guest announced; hyper announces it again upstream.
-    pub(crate) fn new(inner: Body, length: Option<u64>, idle: Duration) -> Self {
+    pub(crate) fn new(inner: Body, length: Option<u64>, patience: Patience, meter: Meter) -> Self {
         let empty = inner.is_end_stream();
         let progress = Arc::new(Progress {
             last: Mutex::new(Instant::now()),
@@ -80,7 +100,25 @@ impl Upload {
             error: Mutex::new(None),
         });
         let left = length.filter(|_| !empty);
-        Self { inner, length, left, idle, waiting: None, progress }
+        let debts = Debt::of(patience.pace, left).map(|debt| Debts { guest: debt, upstream: debt });
+        Self {
+            inner,
+            length,
+            left,
+            patience,
+            meter,
+            counted: 0,
+            sent: 0,
+            debts,
+            over: None,
+            waiting: None,
+            alarm: None,
+            progress,
+        }
+    }
+
+    pub(crate) fn meter(&self) -> Meter {
+        self.meter.clone()
     }
 
     pub(crate) fn progress(&self) -> Arc<Progress> {
@@ -89,7 +127,37 @@ impl Upload {
 
     /// From its beginning, when `again` can put back what was taken of the body.
     pub(crate) fn rewound(self, again: impl FnOnce(Body) -> Option<Body>) -> Option<Self> {
-        again(self.inner).map(|body| Self::new(body, self.length, self.idle))
+        let counted = self.counted.max(self.sent);
+        let body = again(self.inner)?;
+        Some(Self { counted, ..Self::new(body, self.length, self.patience, self.meter) })
+    }
+
+    /// Counts a piece. What is more than a limit lets through is cut off, and the body ends there.
+    fn count(&mut self, data: &mut Bytes) {
+        let known = self.counted.saturating_sub(self.sent).min(data.len() as u64);
+        // No more than the length of the piece.
+        let mut fresh = data.split_off(usize::try_from(known).unwrap_or(usize::MAX));
+        let passed = self.meter.pass(Way::Up, &mut fresh);
+        if data.is_empty() {
+            *data = fresh;
+        } else if !fresh.is_empty() {
+            *data = [&data[..], &fresh[..]].concat().into();
+        }
+        self.sent += data.len() as u64;
+        if let Err(hit) = passed {
+            self.over = Some(BodyError::Limit(hit));
+        }
+    }
+
+    /// Since the last piece the upstream was waited for, but for the time in which the guest was.
+    fn settle(&mut self, guest: Duration, bytes: usize) {
+        let Some(debts) = &mut self.debts else { return };
+        let waited = self.progress.last().elapsed().saturating_sub(guest);
+        debts.guest.paid(guest, bytes);
+        debts.upstream.paid(waited, bytes);
+        if debts.upstream.left().is_zero() && self.progress.touched() {
+            self.over = Some(BodyError::Timeout(TimeoutKind::Pace));
+        }
     }
 
     fn fail(&self, error: BodyError) -> BodyError {
@@ -100,14 +168,27 @@ impl Upload {
 
     fn poll_inner(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let polled = Pin::new(&mut self.inner).poll_frame(cx);
-        if polled.is_ready() {
-            self.waiting = None;
+        if let Poll::Ready(frame) = &polled {
+            let guest = self.waiting.take().map(|since| since.elapsed()).unwrap_or_default();
+            let bytes = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref().map(Bytes::len));
+            self.settle(guest, bytes.unwrap_or_default());
             return polled;
         }
-        let idle = self.idle;
-        let waiting = self.waiting.get_or_insert_with(|| Box::pin(tokio::time::sleep(idle)));
-        ready!(waiting.as_mut().poll(cx));
-        Poll::Ready(Some(Err(BodyError::Timeout(TimeoutKind::Idle))))
+        let since = *self.waiting.get_or_insert_with(Instant::now);
+        let idle = since + self.patience.idle;
+        let until = self.debts.map_or(idle, |debts| idle.min(since + debts.guest.left()));
+        let alarm = match &mut self.alarm {
+            Some(alarm) => {
+                if alarm.deadline() != until {
+                    alarm.as_mut().reset(until);
+                }
+                alarm
+            }
+            None => self.alarm.insert(Box::pin(tokio::time::sleep_until(until))),
+        };
+        ready!(alarm.as_mut().poll(cx));
+        let kind = if until < idle { TimeoutKind::Pace } else { TimeoutKind::Idle };
+        Poll::Ready(Some(Err(self.patience.ran_out(kind))))
     }
 }
 
@@ -120,6 +201,9 @@ impl http_body::Body for Upload {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
+        if let Some(error) = this.over.take() {
+            return Poll::Ready(Some(Err(this.fail(error))));
+        }
         let frame = match ready!(this.poll_inner(cx)) {
             Some(Ok(frame)) => frame,
             Some(Err(error)) => return Poll::Ready(Some(Err(this.fail(error)))),
@@ -134,7 +218,13 @@ impl http_body::Body for Upload {
         };
         this.progress.touch(frame.data_ref().map_or(1, Bytes::len));
         let frame = match frame.into_data() {
-            Ok(data) => {
+            Ok(mut data) => {
+                this.count(&mut data);
+                if data.is_empty()
+                    && let Some(error) = this.over.take()
+                {
+                    return Poll::Ready(Some(Err(this.fail(error))));
+                }
                 if let Some(left) = &mut this.left {
                     match left.checked_sub(data.len() as u64) {
                         Some(rest) => *left = rest,
@@ -156,14 +246,14 @@ impl http_body::Body for Upload {
             Err(frame) => frame,
         };
         // hyper does not ask for more than was announced, and nothing more goes up.
-        if this.left.map_or_else(|| this.inner.is_end_stream(), |left| left == 0) {
+        if this.is_end_stream() {
             this.progress.done.store(true, Ordering::Release);
         }
         Poll::Ready(Some(Ok(frame)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.left.map_or_else(|| self.inner.is_end_stream(), |left| left == 0)
+        self.over.is_none() && self.left.map_or_else(|| self.inner.is_end_stream(), |left| left == 0)
     }
 
     fn size_hint(&self) -> SizeHint {

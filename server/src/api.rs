@@ -180,6 +180,7 @@ async fn act(endpoint: &Endpoint, call: Call<'_>) -> Result<Response<Body>, Fail
         Action::RevokeToken => Box::pin(tokens::revoke(call)).await,
         Action::WhoAmI => operations::who_am_i(&call),
         Action::Metrics => operations::metrics(&call),
+        Action::Reload => operations::reload(&call),
         Action::Health | Action::Ready => Ok(operations::open(call.api, endpoint.action)),
     }
 }

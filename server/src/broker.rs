@@ -5,7 +5,7 @@
 //! opens its door, lets a worker run it, and says how it ended. A server does the same two steps with a queue between.
 
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use orch_manifests::{Catalog, RunId};
@@ -27,6 +27,7 @@ use crate::outcome::{self, Finished};
 use crate::permissions::Remembered;
 use crate::policy;
 use crate::prepare::{Book, Prepared, Standing};
+use crate::reload;
 use crate::run::{Event, Observer, Report, RunRequest, Simulate};
 use crate::upstream::Upstream;
 use crate::workers::{Wanted, Workers};
@@ -38,13 +39,14 @@ const GRANT_SLACK: Duration = Duration::from_secs(1);
 pub struct Broker {
     environment: Environment,
     home: Home,
-    config: Config,
+    /// What holds now; see [`Broker::reload`].
+    pub(crate) config: RwLock<Arc<Config>>,
     catalog: Arc<Catalog>,
     vault: VaultLocation,
-    router: Arc<Router>,
+    pub(crate) router: Arc<Router>,
     workers: Workers,
     /// The way to real providers and hosts, made when it is first needed.
-    internet: OnceLock<Arc<Upstream>>,
+    pub(crate) internet: OnceLock<Arc<Upstream>>,
     /// What a test wants to happen in the next execution.
     #[cfg(test)]
     pub(crate) in_next_execution: std::sync::Mutex<Option<Box<dyn FnOnce() + Send>>>,
@@ -102,7 +104,7 @@ impl Broker {
         Self {
             environment,
             workers: Workers::new(home.clone(), program, Arc::clone(&router), config.max_running),
-            config,
+            config: RwLock::new(Arc::new(config)),
             catalog: Arc::new(catalog),
             vault,
             home,
@@ -113,9 +115,9 @@ impl Broker {
         }
     }
 
-    /// The operator's configuration.
-    pub(crate) fn config(&self) -> &Config {
-        &self.config
+    /// The operator's configuration, as it is now.
+    pub(crate) fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The folders of this installation.
@@ -245,7 +247,9 @@ impl Broker {
         if let Some(internet) = self.internet.get() {
             return Ok(Arc::clone(internet));
         }
-        let made = Arc::new(Upstream::real(&self.config, &self.catalog)?);
+        // Held until it is there for whoever changes the configuration.
+        let config = self.config.read().unwrap_or_else(PoisonError::into_inner);
+        let made = Arc::new(Upstream::real(&config, &self.catalog)?);
         Ok(Arc::clone(self.internet.get_or_init(|| made)))
     }
 
@@ -286,7 +290,7 @@ impl Broker {
         drop((given, env_keys));
         #[cfg(test)]
         {
-            let act = self.in_next_execution.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+            let act = self.in_next_execution.lock().unwrap_or_else(PoisonError::into_inner).take();
             act.into_iter().for_each(|act| act());
         }
         let issued = policy::issue(&keys, &upstream.catalog);
@@ -301,6 +305,7 @@ impl Broker {
 
         // Only now, so that the time that preparing took is not the agent's.
         let expires = tokio::time::Instant::now() + limits.time + GRANT_SLACK;
+        let config = self.config();
         let terms = policy::Terms {
             run: &run,
             workspace: &workspace,
@@ -308,10 +313,13 @@ impl Broker {
             issued: &issued,
             catalog: &upstream.catalog,
             limits: &limits,
-            trials: [self.config.trial.as_deref(), trial.as_deref()],
+            trials: [config.egress.trial.as_deref(), trial.as_deref()],
             expires,
         };
         let (token, grant) = self.router.grants().mint(policy::grant(&terms, wants.granted(&upstream)));
+        // Whoever changed the configuration since the run was admitted did not find the grant.
+        let config = self.config();
+        grant.retain_rules(|rule| reload::still_allowed(rule, &config.egress.allow));
         let session = thinking.session(&grant, &limits, expires);
         if let Some(session) = &session {
             observer.calls(&session.receipts);

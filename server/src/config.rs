@@ -4,12 +4,9 @@
 //! refused when another user could have written it, and every unknown or unusable key is an error with its line.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
-use orch_manifests::{
-    Catalog, Dialect, EgressWant, Endpoint, Format, HostName, Limits, OperatorProvider, Slug,
-};
+use orch_manifests::{Catalog, Dialect, EgressWant, Endpoint, Format, Limits, OperatorProvider, Slug};
 use orch_vault::KeyChoice;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -18,9 +15,12 @@ use serde::Deserialize;
 use crate::failure::Failure;
 use crate::home::{Home, private};
 use crate::http::{ForwardedHeader, TrustedProxies};
-use crate::permissions::AllowedHost;
 
+mod egress;
 mod limits;
+
+pub use egress::EgressConfig;
+use egress::RawEgress;
 
 /// Runs at once where the configuration does not say.
 const MAX_RUNNING: u32 = 64;
@@ -48,16 +48,8 @@ pub struct Config {
     pub max_queued: usize,
     /// The operator's providers: new ones, and built-in ones that are reached at exactly this host and port.
     pub providers: Vec<OperatorProvider>,
-    /// Certificate authorities beside the public ones.
-    pub extra_roots: Vec<CertificateDer<'static>>,
-    /// Hosts granted to every agent whose manifest asks for them.
-    pub allow: Vec<AllowedHost>,
-    /// A policy on trial, for every run: what it would refuse is written down, and nothing else.
-    pub trial: Option<Vec<EgressWant>>,
-    /// Other addresses to dial for granted origins.
-    pub connect_to: Vec<((HostName, u16), SocketAddr)>,
-    /// Name servers that are asked instead of the machine's own; none means the machine's own.
-    pub name_servers: Vec<SocketAddr>,
+    /// The way out.
+    pub egress: EgressConfig,
     /// Limits of agents that set none.
     pub default_limits: Limits,
     /// Limits that nothing may exceed.
@@ -103,17 +95,6 @@ struct RawProvider {
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
-struct RawEgress {
-    ca_file: Option<String>,
-    allow: Vec<String>,
-    trial: Option<serde_yaml::Value>,
-    connect_to: BTreeMap<String, String>,
-    name_servers: Vec<String>,
-    upstream_proxy: Option<serde_yaml::Value>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
 struct RawLimits {
     defaults: limits::RawLimits,
     ceilings: limits::RawLimits,
@@ -155,13 +136,6 @@ impl Config {
         if raw.routes.is_some() {
             return Err(wrong("routes", "routes are not supported by this version of orch"));
         }
-        if raw.egress.upstream_proxy.is_some() {
-            return Err(wrong(
-                "egress.upstream_proxy",
-                "an upstream proxy is not supported by this version of orch",
-            )
-            .hint("remove it, or set it to null"));
-        }
         let vault_key = match raw.vault.key.as_deref() {
             None => KeyChoice::Auto,
             Some(word) => KeyChoice::of_word(word).ok_or_else(|| {
@@ -198,14 +172,13 @@ impl Config {
                 free: provider.free,
             });
         }
-        for (index, host) in raw.egress.allow.iter().enumerate() {
-            let host = host.parse().map_err(|e: String| wrong(&format!("egress.allow[{index}]"), &e))?;
-            config.allow.push(host);
-        }
         // Also where it has no value: that must not read as "none", and serde takes it for that.
-        if raw.egress.trial.is_some() || text.contains("trial") {
+        let on_trial = raw.egress.has_trial() || text.contains("trial");
+        let egress = raw.egress.parse(folder);
+        config.egress = egress.map_err(|(field, why)| wrong(&format!("egress.{field}"), &why))?;
+        if on_trial {
             let list = EgressWant::list_in(text, Format::Yaml, label, &["egress", "trial"]);
-            config.trial = list.map_err(|e| Failure::usage("config_invalid", e.to_string()))?;
+            config.egress.trial = list.map_err(|e| Failure::usage("config_invalid", e.to_string()))?;
         }
         for (index, proxy) in raw.server.trusted_proxies.iter().enumerate() {
             let field = format!("server.trusted_proxies[{index}]");
@@ -213,22 +186,6 @@ impl Config {
         }
         if let Some(header) = raw.server.forwarded_header {
             config.trusted_proxies.report_in(header);
-        }
-        for (from, to) in &raw.egress.connect_to {
-            let field = format!("egress.connect_to.{from:?}");
-            config.connect_to.push((
-                parse_origin(from).map_err(|e| wrong(&field, &e))?,
-                to.parse().map_err(|_| {
-                    wrong(&field, &format!("{to:?} is not ADDRESS:PORT, such as 127.0.0.1:9443"))
-                })?,
-            ));
-        }
-        for (index, server) in raw.egress.name_servers.iter().enumerate() {
-            let field = format!("egress.name_servers[{index}]");
-            config.name_servers.push(parse_name_server(server).map_err(|e| wrong(&field, &e))?);
-        }
-        if let Some(file) = raw.egress.ca_file {
-            config.extra_roots = read_roots(&folder.join(file)).map_err(|e| wrong("egress.ca_file", &e))?;
         }
         if let Some(file) = raw.server.ca_file {
             config.server_roots = read_roots(&folder.join(file)).map_err(|e| wrong("server.ca_file", &e))?;
@@ -251,11 +208,7 @@ impl Default for Config {
             max_running: MAX_RUNNING,
             max_queued: MAX_QUEUED,
             providers: Vec::new(),
-            extra_roots: Vec::new(),
-            allow: Vec::new(),
-            trial: None,
-            connect_to: Vec::new(),
-            name_servers: Vec::new(),
+            egress: EgressConfig::default(),
             default_limits: Limits::default(),
             limit_ceilings: Limits::default(),
             vault_key: KeyChoice::Auto,
@@ -273,21 +226,6 @@ impl Config {
             .with_operator(self.providers.clone())
             .map_err(|e| Failure::usage("config_invalid", format!("config.yaml: providers: {e}")))
     }
-}
-
-/// `name:port`.
-fn parse_origin(text: &str) -> Result<(HostName, u16), String> {
-    let (host, port) = text.rsplit_once(':').ok_or_else(|| format!("{text:?} is not HOST:PORT"))?;
-    let host = host.parse().map_err(|e| format!("{host:?} is not a host name: {e}"))?;
-    let port = port.parse().map_err(|_| format!("{port:?} is not a port"))?;
-    Ok((host, port))
-}
-
-/// An address with or without a port; name servers listen on 53.
-fn parse_name_server(text: &str) -> Result<SocketAddr, String> {
-    text.parse()
-        .or_else(|_| text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 53)))
-        .map_err(|_| format!("{text:?} is not ADDRESS or ADDRESS:PORT, such as 10.0.0.2 or 127.0.0.1:5353"))
 }
 
 fn read_roots(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
@@ -342,7 +280,7 @@ mod tests {
     fn nothing_is_the_default() {
         for text in ["", "\n\n", "# only a comment\n", "egress:\n  allow: []\n"] {
             let config = parse(text).expect("fine");
-            assert!(config.allow.is_empty() && config.providers.is_empty());
+            assert!(config.egress.allow.is_empty() && config.providers.is_empty());
         }
     }
 
@@ -369,9 +307,9 @@ vault: { key: auto }
         assert!(catalog.provider("openai").expect("built in").pinned);
         assert!(catalog.provider("lan-llm").expect("defined").pinned);
         assert!(!catalog.provider("anthropic").expect("built in").pinned);
-        assert_eq!(config.connect_to.len(), 1);
-        assert_eq!(config.connect_to[0].1.port(), 9443);
-        let servers: Vec<String> = config.name_servers.iter().map(ToString::to_string).collect();
+        assert_eq!(config.egress.connect_to.len(), 1);
+        assert_eq!(config.egress.connect_to[0].1.port(), 9443);
+        let servers: Vec<String> = config.egress.name_servers.iter().map(ToString::to_string).collect();
         assert_eq!(servers, ["10.0.0.2:53", "[fd00::2]:5353"]);
     }
 
@@ -385,17 +323,30 @@ vault: { key: auto }
         let catalog = config.catalog().expect("complete");
         assert!(catalog.provider("ollama").expect("built in").pinned);
         assert!(catalog.provider("lan-llm").expect("defined").free);
-        assert_eq!((config.allow.len(), config.connect_to.len()), (2, 1));
-        assert_eq!(config.trial, None);
+        assert_eq!((config.egress.allow.len(), config.egress.connect_to.len()), (2, 1));
+        assert_eq!(config.egress.trial, None);
         let with_trial = parse(&example.replace("# trial", "trial")).expect("parses");
-        assert_eq!(with_trial.trial.map(|policy| policy.len()), Some(1));
+        assert_eq!(with_trial.egress.trial.map(|policy| policy.len()), Some(1));
         assert!(config.default_limits.time.is_some() && config.limit_ceilings.cost_usd.is_some());
         assert!(example.contains("trusted_proxies") && example.contains("forwarded_header"));
         assert!(!config.server_names.is_empty());
 
         let uncommented = example.replace("# ca_file", "ca_file");
         says(&uncommented, "/nowhere/extra-roots.pem");
-        for key in ["base_url", "dialect", "env", "models", "free", "defaults", "ceilings", "key: auto"] {
+        for key in [
+            "base_url",
+            "dialect",
+            "env",
+            "models",
+            "free",
+            "defaults",
+            "ceilings",
+            "key: auto",
+            "upstream_proxy",
+            "timeouts",
+            "upstream_proxy",
+            "timeouts",
+        ] {
             assert!(example.contains(key), "{key} is not shown");
         }
     }
@@ -422,6 +373,11 @@ vault: { key: auto }
         says("providers:\n  openai: { base_url: \"ftp://x\" }\n", "providers");
         says("providers:\n  mine: { base_url: \"https://x.example/v1\", dialect: morse }\n", "dialect");
         says("limits: { ceilings: { memory: lots } }", "limits.ceilings.memory");
+        says("limits: { defaults: { rate: fast } }", "limits.defaults.rate: `fast` is not a rate");
+        says("limits: { ceilings: { per_host: { upload: 1M } } }", "limits.ceilings.per_host.upload");
+        says("limits: { ceilings: { per_host: { tokens: 1 } } }", "unknown field `tokens`");
+        says("egress: { upstream_proxy: \"socks5://p:1\" }", "egress.upstream_proxy.url: is not http");
+        says("egress: { timeouts: { idle: soon } }", "egress.timeouts.idle");
         says("vault: { key: paper }", "is not auto, keychain, file, passphrase or systemd-credential");
         says("routes: {}", "not supported by this version");
         says("a: [", "config.yaml:");
@@ -454,10 +410,10 @@ vault: { key: auto }
         let path = dir.path().join("config.yaml");
         let set = BTreeMap::from([("ORCH_HOME".to_owned(), dir.path().display().to_string())]);
         let home = Home::locate(&crate::Environment::Fixed(set)).expect("a home");
-        assert!(Config::load(&home).expect("no file is the default").allow.is_empty());
+        assert!(Config::load(&home).expect("no file is the default").egress.allow.is_empty());
 
         fs::write(&path, "egress: { allow: [api.example.com] }").expect("written");
-        assert_eq!(Config::load(&home).expect("fine").allow.len(), 1);
+        assert_eq!(Config::load(&home).expect("fine").egress.allow.len(), 1);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).expect("opened");
         assert_eq!(Config::load(&home).expect_err("refused").code(), "file_unsafe");
 

@@ -154,7 +154,7 @@ fn refusal_code(error: &EgressError) -> RefusalCode {
         | EgressError::Withdrawn { .. } => RefusalCode::Denied,
         EgressError::Address { .. } => RefusalCode::AddressProhibited,
         EgressError::Dns { .. } => RefusalCode::DnsError,
-        EgressError::Connect { .. } => RefusalCode::ConnectionRefused,
+        EgressError::Connect { .. } | EgressError::UpstreamProxy { .. } => RefusalCode::ConnectionRefused,
         EgressError::Tls { .. } => RefusalCode::TlsError,
         EgressError::Timeout(TimeoutKind::Dns) => RefusalCode::DnsTimeout,
         EgressError::Timeout(TimeoutKind::Connect | TimeoutKind::Tls) => RefusalCode::ConnectionTimeout,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use orch_manifests::{Catalog, HostPattern, Manifest, RunId, Scheme};
 use orch_proxy::{
-    Client, ClientName, ClientToken, Grant, LiveGrant, Methods, OnDecision, Placeholder, Proxy, Rule,
+    Client, ClientName, ClientToken, Grant, Limits, LiveGrant, Methods, OnDecision, Placeholder, Proxy, Rule,
     RuleOrigin,
 };
 use orch_vault::VaultLocation;
@@ -98,7 +98,7 @@ impl Egress {
         }
         let opaque = request.opaque.iter().map(|text| opaque(text, &rules));
         let secrets = request.secrets.iter().map(|text| secret(text, catalog, &rules));
-        let trial = config.trial.iter();
+        let trial = config.egress.trial.iter();
         let trials =
             trial.map(|wants| wants.iter().map(|want| Rule::of_want(want, RuleOrigin::Config)).collect());
         Ok(Self {
@@ -172,8 +172,7 @@ impl Egress {
             rules: self.rules.clone(),
             trials: self.trials.clone(),
             bindings,
-            requests: self.requests,
-            concurrent: self.concurrent,
+            limits: Limits::of(self.requests, self.concurrent),
             expires: Instant::now() + FOREVER,
         };
         let NewClient { name, token, told } = new;

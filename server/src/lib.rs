@@ -30,6 +30,7 @@ mod permissions;
 mod policy;
 mod prepare;
 pub mod redact;
+mod reload;
 mod run;
 mod schema;
 mod secret;
@@ -47,7 +48,7 @@ pub use agent::{Agent, MODULE_LIMIT};
 pub use api::Api;
 pub use broker::Broker;
 pub use caller::{AdminToken, Caller, Client, Peer, Scope, Scopes, UnknownScope, ensure_admin_token};
-pub use config::Config;
+pub use config::{Config, EgressConfig};
 pub use decisions::LocalDecisions;
 pub use egress::{Egress, EgressClient, EgressRequest, NewClient};
 pub use environment::{Environment, VARIABLES, Variable, documentation};
@@ -57,6 +58,7 @@ pub use keeper::{Keeper, VaultAt};
 pub use keys::{CallerKeys, KeySources, flag_key};
 pub use permissions::{AllowedHost, Answer, Capability, Question};
 pub use policy::Outlook;
+pub use reload::Reloaded;
 pub use run::{
     EgressReport, Event, LimitRequest, LimitUse, LimitsReport, MountRequest, Observer, Report, RunRequest,
     Simulate, TrialReport, UsageReport,

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use orch_manifests::{ByteSize, Limits, MicroUsd, format_duration};
+use orch_manifests::{self as manifests, ByteSize, Limits, MicroUsd, format_duration};
+use orch_proxy::Shares;
 
 use crate::run::LimitRequest;
 
@@ -19,13 +20,17 @@ pub(crate) struct RunLimits {
     pub(crate) output: u64,
     /// Bytes on standard error.
     pub(crate) log: u64,
-    /// Requests that leave the sandbox.
-    pub(crate) requests: u64,
+    /// Requests that leave the sandbox, their bytes and times.
+    pub(crate) network: orch_proxy::Limits,
     /// Tokens, in and out.
     pub(crate) tokens: u64,
     /// Money for model calls.
     pub(crate) cost: Option<MicroUsd>,
 }
+
+/// Where nothing is bounded.
+const UNBOUNDED: Shares =
+    Shares { requests: u64::MAX, concurrent: u32::MAX, upload: u64::MAX, download: u64::MAX, rate: None };
 
 /// What holds where nobody says otherwise.
 const DEFAULTS: RunLimits = RunLimits {
@@ -34,7 +39,13 @@ const DEFAULTS: RunLimits = RunLimits {
     cpu: Duration::from_secs(60),
     output: 10 << 20,
     log: 1 << 20,
-    requests: 500,
+    network: orch_proxy::Limits {
+        run: Shares { requests: 500, concurrent: 64, upload: 1 << 30, download: 1 << 30, rate: None },
+        host: UNBOUNDED,
+        first_byte: None,
+        idle: None,
+        exchange: None,
+    },
     tokens: 1_000_000,
     cost: None,
 };
@@ -62,7 +73,7 @@ impl RunLimits {
             cpu: time(None, |l| l.cpu, DEFAULTS.cpu),
             output: bytes(None, |l| l.output, DEFAULTS.output),
             log: DEFAULTS.log,
-            requests: count(|l| l.requests, DEFAULTS.requests),
+            network: network(Said { manifest, defaults, ceilings }),
             tokens: count(|l| l.tokens, DEFAULTS.tokens),
             cost: match (cost, ceilings.cost_usd) {
                 (Some(said), Some(ceiling)) => Some(said.min(ceiling)),
@@ -70,6 +81,89 @@ impl RunLimits {
             },
         }
     }
+}
+
+/// What three of the four say about the network; a caller says nothing about it.
+#[derive(Clone, Copy)]
+struct Said<'a> {
+    manifest: &'a Limits,
+    defaults: &'a Limits,
+    ceilings: &'a Limits,
+}
+
+impl Said<'_> {
+    /// The manifest's, else the configuration's, within the ceiling.
+    fn least<T: Copy + PartialOrd>(self, of: impl Fn(&Limits) -> Option<T>) -> Option<T> {
+        match (of(self.manifest).or_else(|| of(self.defaults)), of(self.ceilings)) {
+            (Some(said), Some(ceiling)) if said > ceiling => Some(ceiling),
+            (said, ceiling) => said.or(ceiling),
+        }
+    }
+
+    /// A rate with its burst. A ceiling of the rate is one of the burst as well, or a slow rhythm would get around it.
+    fn rate(
+        self,
+        rate: impl Fn(&Limits) -> Option<manifests::Rate>,
+        burst: impl Fn(&Limits) -> Option<u64>,
+    ) -> Option<orch_proxy::Rate> {
+        let least = self.least(&rate)?;
+        let at_once = self.least(&burst).unwrap_or_else(|| least.requests().into());
+        let ceiling = rate(self.ceilings)
+            .map_or(u64::MAX, |rate| burst(self.ceilings).unwrap_or_else(|| rate.requests().into()));
+        Some(orch_proxy::Rate {
+            requests: least.requests(),
+            per: least.period(),
+            burst: narrow(at_once.min(ceiling)),
+        })
+    }
+}
+
+fn network(said: Said<'_>) -> orch_proxy::Limits {
+    let default = DEFAULTS.network.run;
+    // A default is under the ceiling, too.
+    let bytes = |of: fn(&Limits) -> Option<ByteSize>, default: u64| {
+        let least = |limits: &Limits| of(limits).map(ByteSize::bytes);
+        bounded(least(said.manifest).or(least(said.defaults)).unwrap_or(default), least(said.ceilings))
+    };
+    let count = |of: fn(&Limits) -> Option<u64>, default: u64| {
+        bounded(of(said.manifest).or(of(said.defaults)).unwrap_or(default), of(said.ceilings))
+    };
+    orch_proxy::Limits {
+        run: Shares {
+            requests: count(|l| l.requests, default.requests),
+            concurrent: narrow(count(|l| l.concurrent, default.concurrent.into())),
+            upload: bytes(|l| l.upload, default.upload),
+            download: bytes(|l| l.download, default.download),
+            rate: said.rate(|l| l.rate, |l| l.burst),
+        },
+        host: Shares {
+            requests: count(|l| l.per_host.requests, UNBOUNDED.requests),
+            concurrent: narrow(count(|l| l.per_host.concurrent, UNBOUNDED.concurrent.into())),
+            upload: bytes(|l| l.per_host.upload, UNBOUNDED.upload),
+            download: bytes(|l| l.per_host.download, UNBOUNDED.download),
+            rate: said.rate(|l| l.per_host.rate, |l| l.per_host.burst),
+        },
+        first_byte: said.least(|l| l.first_byte),
+        idle: said.least(|l| l.idle),
+        exchange: said.least(|l| l.exchange),
+    }
+}
+
+fn bounded(said: u64, ceiling: Option<u64>) -> u64 {
+    ceiling.map_or(said, |ceiling| said.min(ceiling))
+}
+
+fn narrow(count: u64) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+/// Of one call of a client, which is bounded by what nothing may exceed.
+pub(crate) fn of_client(requests: u64, concurrent: u32, ceilings: &Limits) -> orch_proxy::Limits {
+    let none = Limits::default();
+    let limits = network(Said { manifest: &none, defaults: &none, ceilings });
+    // How often a client may call is not a matter of one call.
+    let run = Shares { requests, concurrent, rate: None, ..limits.run };
+    orch_proxy::Limits { run, host: UNBOUNDED, ..limits }
 }
 
 impl RunLimits {
@@ -111,36 +205,89 @@ impl RunLimits {
 
 #[cfg(test)]
 mod tests {
+    use orch_manifests::HostLimits;
+
     use super::*;
 
+    const SECOND: Duration = Duration::from_secs(1);
     const MINUTE: Duration = Duration::from_secs(60);
 
     fn everything(n: u64) -> Limits {
+        let (time, rate) = (Some(Duration::from_secs(n)), format!("{n}/s").parse().ok());
+        let (upload, download) = (Some(ByteSize(n)), Some(ByteSize(n)));
         Limits {
             memory: Some(ByteSize(n)),
-            time: Some(Duration::from_secs(n)),
-            cpu: Some(Duration::from_secs(n)),
+            time,
+            cpu: time,
             output: Some(ByteSize(n)),
             requests: Some(n),
+            concurrent: Some(n),
+            upload,
+            download,
+            rate,
+            burst: Some(n),
+            first_byte: time,
+            idle: time,
+            exchange: time,
+            per_host: HostLimits {
+                requests: Some(n),
+                concurrent: Some(n),
+                upload,
+                download,
+                rate,
+                burst: Some(n),
+            },
             tokens: Some(n),
             cost_usd: Some(MicroUsd(n)),
         }
     }
 
     fn all_are(limits: &RunLimits, n: u64) {
+        let (time, count) = (Duration::from_secs(n), u32::try_from(n).expect("small"));
+        let rate = Some(orch_proxy::Rate { requests: count, per: Duration::from_secs(1), burst: count });
+        let shares = Shares { requests: n, concurrent: count, upload: n, download: n, rate };
         assert_eq!(
             *limits,
             RunLimits {
                 memory: n,
-                time: Duration::from_secs(n),
-                cpu: Duration::from_secs(n),
+                time,
+                cpu: time,
                 output: n,
                 log: DEFAULTS.log,
-                requests: n,
+                network: orch_proxy::Limits {
+                    run: shares,
+                    host: shares,
+                    first_byte: Some(time),
+                    idle: Some(time),
+                    exchange: Some(time),
+                },
                 tokens: n,
                 cost: Some(MicroUsd(n)),
             }
         );
+    }
+
+    #[test]
+    fn a_burst_is_as_large_as_its_rate_and_no_larger_than_the_ceiling_s() {
+        let limits = |rate: &str, burst| Limits { rate: rate.parse().ok(), burst, ..Limits::default() };
+        let none = Limits::default();
+        let of = |manifest: &Limits, ceilings: &Limits| {
+            let rate = RunLimits::of(LimitRequest::default(), manifest, &none, ceilings).network.run.rate;
+            rate.map(|rate| (rate.requests, rate.per.as_secs(), rate.burst))
+        };
+        assert_eq!(of(&limits("60/m", None), &none), Some((60, 60, 60)));
+        assert_eq!(of(&limits("60/m", Some(5)), &none), Some((60, 60, 5)));
+        assert_eq!(of(&limits("60/m", None), &limits("1/s", None)), Some((60, 60, 1)));
+        assert_eq!(of(&limits("9/s", Some(50)), &limits("2/s", Some(20))), Some((2, 1, 20)));
+        assert_eq!(of(&none, &limits("2/s", None)), Some((2, 1, 2)));
+        assert_eq!(of(&none, &Limits { burst: Some(3), ..none }), None);
+    }
+
+    #[test]
+    fn a_client_s_call_is_within_the_ceilings() {
+        let limits = of_client(16, 4, &everything(7));
+        assert_eq!((limits.run.requests, limits.run.concurrent, limits.run.download), (16, 4, 7));
+        assert_eq!((limits.run.rate, limits.host, limits.idle), (None, UNBOUNDED, Some(7 * SECOND)));
     }
 
     #[test]
@@ -154,7 +301,7 @@ mod tests {
     #[test]
     fn no_limit_is_beyond_its_ceiling_whoever_says_it() {
         let (nobody, none) = (LimitRequest::default(), Limits::default());
-        for said in [&none, &everything(1 << 40)] {
+        for said in [&none, &everything(1 << 20)] {
             all_are(&RunLimits::of(nobody, said, &none, &everything(5)), 5);
         }
         all_are(&RunLimits::of(nobody, &everything(4), &none, &everything(5)), 4);

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use crate::caller::Caller;
 use crate::failure::Failure;
 use crate::keeper::{ClientWitness, Keeper};
+use crate::limits;
 use crate::store::Store;
 use crate::upstream::Upstream;
 
@@ -49,18 +50,29 @@ enum Keys {
 }
 
 /// What one call may take.
-#[derive(Clone, Copy)]
 struct Bounds {
     time: Duration,
     tokens: Option<u64>,
     micro_usd: Option<u64>,
+    network: orch_proxy::Limits,
+}
+
+impl Bounds {
+    /// What nothing may exceed, nor this call.
+    fn of(ceilings: &Limits) -> Self {
+        Self {
+            time: ceilings.time.map_or(LONGEST, |ceiling| ceiling.min(LONGEST)),
+            tokens: ceilings.tokens,
+            micro_usd: ceilings.cost_usd.map(|cost| cost.micros()),
+            network: limits::of_client(REQUESTS, CONCURRENT, ceilings),
+        }
+    }
 }
 
 /// The gateway for clients.
 pub(crate) struct Llm {
     gateway: Arc<Gateway>,
     keys: Keys,
-    bounds: Bounds,
     books: Books,
     /// Stands for the run in grants that belong to none. Nobody looks these grants up.
     no_run: RunId,
@@ -70,14 +82,8 @@ pub(crate) struct Llm {
 
 impl Llm {
     /// The gateway over what stands behind the proxy. The keys are the vault's; over simulated providers they are the
-    /// simulation's, and no key is looked for. `ceilings` bound each call, and each call is recorded in the store and counted.
-    pub(crate) fn new(
-        upstream: &Upstream,
-        keeper: Arc<Keeper>,
-        ceilings: &Limits,
-        store: Store,
-        metrics: Arc<Metrics>,
-    ) -> Self {
+    /// simulation's, and no key is looked for. Each call is recorded in the store and counted.
+    pub(crate) fn new(upstream: &Upstream, keeper: Arc<Keeper>, store: Store, metrics: Arc<Metrics>) -> Self {
         let keys = if upstream.simulation.is_some() {
             let all: Vec<_> = upstream.catalog.providers().collect();
             let simulated = upstream.simulated_keys(&all);
@@ -86,19 +92,14 @@ impl Llm {
         } else {
             Keys::Vault(keeper)
         };
-        Self::with_books(Arc::clone(&upstream.gateway), keys, ceilings, books(store, metrics))
+        Self::with_books(Arc::clone(&upstream.gateway), keys, books(store, metrics))
     }
 
-    fn with_books(gateway: Arc<Gateway>, keys: Keys, ceilings: &Limits, books: Books) -> Self {
-        let bounds = Bounds {
-            time: ceilings.time.map_or(LONGEST, |ceiling| ceiling.min(LONGEST)),
-            tokens: ceilings.tokens,
-            micro_usd: ceilings.cost_usd.map(|cost| cost.micros()),
-        };
-        Self { gateway, keys, bounds, books, no_run: RunId::random(), intakes: RwLock::default() }
+    fn with_books(gateway: Arc<Gateway>, keys: Keys, books: Books) -> Self {
+        Self { gateway, keys, books, no_run: RunId::random(), intakes: RwLock::default() }
     }
 
-    /// Answers a client's request at one of the gateway's paths; see [`spoken_at`]. What the gateway has to say is
+    /// Answers a client's request at one of the gateway's paths, within `ceilings`; see [`spoken_at`]. What the gateway has to say is
     /// said in the path's dialect.
     ///
     /// # Errors
@@ -106,15 +107,16 @@ impl Llm {
     pub(crate) async fn answer(
         &self,
         client: &Caller,
+        ceilings: &Limits,
         mut request: Request<Body>,
     ) -> Result<Response<Body>, Failure> {
         paths::drop_prefix(request.uri_mut());
-        let session = self.session(client).await?;
+        let session = self.session(client, &Bounds::of(ceilings)).await?;
         Ok(self.gateway.serve(&session, request).await)
     }
 
     /// The session of one call.
-    async fn session(&self, client: &Caller) -> Result<Session, Failure> {
+    async fn session(&self, client: &Caller, bounds: &Bounds) -> Result<Session, Failure> {
         let (plan, witness) = match &self.keys {
             Keys::Vault(keeper) => {
                 let plan = Arc::clone(&keeper.providers(&client.workspace).await?.plan);
@@ -123,15 +125,14 @@ impl Llm {
             }
             Keys::Simulated(plan) => (Arc::clone(plan), None),
         };
-        let deadline = Instant::now() + self.bounds.time;
+        let deadline = Instant::now() + bounds.time;
         let grant = LiveGrant::without_token(Grant {
             run: self.no_run.clone(),
             workspace: client.workspace.to_string(),
             rules: Vec::new(),
             trials: Vec::new(),
             bindings: Vec::new(),
-            requests: REQUESTS,
-            concurrent: CONCURRENT,
+            limits: bounds.network,
             expires: deadline,
         });
         if let Keys::Vault(keeper) = &self.keys {
@@ -142,7 +143,7 @@ impl Llm {
             grant,
             plan,
             deadline,
-            budget: Budget::new(self.bounds.tokens, self.bounds.micro_usd),
+            budget: Budget::new(bounds.tokens, bounds.micro_usd),
             receipts: Arc::new(Receipts::passed_to(move |receipt| books(&payer, receipt))),
             // What a provider may do for an agent is the agent's to ask and its owner's to grant. A client asks for
             // itself, with its own keys.

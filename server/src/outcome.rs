@@ -5,7 +5,7 @@ use std::time::Duration;
 use orch_gateway::ir::Class;
 use orch_gateway::{ClassCounts, Session, Spent, every_key_was_rejected};
 use orch_manifests::RunId;
-use orch_proxy::{Decision, LiveGrant, Outcome as Verdict};
+use orch_proxy::{Decision, LimitHit, LiveGrant, Outcome as Verdict};
 use orch_runner::{Exit, LimitName, RunOutcome};
 use serde_json::Value;
 
@@ -147,31 +147,28 @@ impl Finished<'_> {
 
     /// Why the agent failed, as far as its surroundings know: a limit, no provider, a refusal, or itself.
     fn explain(&self, what: String, code: &'static str) -> Failure {
-        if let Some(hit) = self.session.and_then(|session| session.budget.hit()) {
+        let network = self.grant.limit_hit();
+        let spent = self.session.and_then(|session| session.budget.hit());
+        // What the proxy counts it says itself.
+        if let Some(hit) = spent.filter(|hit| network.is_none_or(|network| network.name != hit.name)) {
             return Failure::new(Kind::Limit, "limit_reached", format!("{what}: {hit}"))
                 .detail("limit", serde_json::json!(hit))
                 .hint(match hit.name {
-                    "cost_usd" => "--max-cost raises it, or `limits.cost_usd` in the manifest",
-                    _ => "`limits.tokens` in the manifest sets it",
+                    "cost_usd" => "--max-cost raises it, or `limits.cost_usd` in the manifest".to_owned(),
+                    name => format!("`limits.{name}` in the manifest sets it"),
                 });
         }
-        if self.requests_ran_out() {
-            let limit = self.limits.requests;
-            return Failure::new(
-                Kind::Limit,
-                "limit_reached",
-                format!("{what}: all of its {limit} requests are used"),
-            )
-            .detail("limit", serde_json::json!({ "name": "requests", "used": limit, "limit": limit }))
-            .hint("`limits.requests` in the manifest sets it");
+        let refused: Vec<Decision> = self.denied().into_iter().filter(|d| !by_limit(d)).collect();
+        // A limit that leaves room again is what stopped the agent only where nothing was refused for good.
+        if let Some(hit) = network.filter(|hit| hit.is_lasting() || refused.is_empty()) {
+            return network_limit(&what, hit);
         }
         if let Some(counts) = self.session.and_then(|session| session.receipts.all_candidates_failed()) {
             return self.providers_failed(&what, &counts);
         }
-        let denied = self.denied();
-        if let Some(first) = denied.first() {
+        if let Some(first) = refused.first() {
             let more =
-                if denied.len() > 1 { format!(" (and {} more)", denied.len() - 1) } else { String::new() };
+                if refused.len() > 1 { format!(" (and {} more)", refused.len() - 1) } else { String::new() };
             let failure = Failure::new(
                 Kind::Denied,
                 "denied",
@@ -244,11 +241,6 @@ impl Finished<'_> {
         decisions
     }
 
-    fn requests_ran_out(&self) -> bool {
-        self.denied().iter().any(|d| d.reason.as_ref().is_some_and(|reason| reason.code == "limit_reached"))
-            && self.grant.requests_used() >= self.limits.requests
-    }
-
     fn report(&self) -> Report {
         let calls = self.session.map(|session| session.receipts.all()).unwrap_or_default();
         let spent = self.session.map(|session| session.budget.spent()).unwrap_or_default();
@@ -288,14 +280,16 @@ impl Finished<'_> {
     }
 
     fn limits_report(&self, spent: Spent) -> LimitsReport {
-        let usage = &self.outcome.usage;
+        let (usage, network) = (&self.outcome.usage, &self.limits.network.run);
         let bound = |limit: u64, used: u64| LimitUse { limit: Some(limit), used };
         LimitsReport {
             memory_bytes: bound(self.limits.memory, usage.memory_peak),
             time_ms: bound(millis(self.limits.time), usage.wall_us / 1_000),
             cpu_ms: bound(millis(self.limits.cpu), usage.cpu_us / 1_000),
             output_bytes: bound(self.limits.output, usage.stdout_bytes),
-            requests: bound(self.limits.requests, self.grant.requests_used()),
+            requests: bound(network.requests, self.grant.requests_used()),
+            upload_bytes: bound(network.upload, self.grant.uploaded()),
+            download_bytes: bound(network.download, self.grant.downloaded()),
             tokens: bound(self.limits.tokens, spent.input_tokens + spent.output_tokens),
             cost_micro_usd: LimitUse {
                 limit: self.limits.cost.map(|cost| cost.micros()),
@@ -303,6 +297,34 @@ impl Finished<'_> {
             },
         }
     }
+}
+
+/// Whether it was refused for a limit, and not for where it went.
+fn by_limit(decision: &Decision) -> bool {
+    decision.reason.as_ref().is_some_and(|reason| reason.code == "limit_reached")
+}
+
+/// A limit that the egress proxy enforces, and what sets it.
+fn network_limit(what: &str, hit: LimitHit) -> Failure {
+    let LimitHit { name, used, limit } = hit;
+    let where_ = if name.starts_with("per_host.") { " to one host" } else { "" };
+    let said = match name.trim_start_matches("per_host.") {
+        "requests" => format!("all of its {limit} requests{where_} are used"),
+        "concurrent" => format!("more than {limit} requests{where_} at once"),
+        "rate" => format!("requests{where_} came faster than they may"),
+        "upload" => format!("all of the {} that it may send{where_} are used", bytes(limit)),
+        "download" => format!(
+            "all of the {} that it may receive{} are used",
+            bytes(limit),
+            where_.replace("to", "from")
+        ),
+        "first_byte" => format!("no answer began within {limit} ms"),
+        "idle" => format!("nothing moved for {limit} ms"),
+        _ => format!("an exchange took longer than {limit} ms"),
+    };
+    Failure::new(Kind::Limit, "limit_reached", format!("{what}: {said}"))
+        .detail("limit", serde_json::json!({ "name": name, "used": used, "limit": limit }))
+        .hint(format!("`limits.{name}` in the manifest sets it, within `limits.ceilings` of config.yaml"))
 }
 
 /// A limit that the sandbox enforces: its name, how much was used, and what sets it.

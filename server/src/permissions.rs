@@ -8,6 +8,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use orch_manifests::{Access, AgentName, Digest, EgressWant, HostPattern, Manifest, Scheme};
+use orch_proxy::Rule;
 
 use crate::failure::{Failure, Kind};
 use crate::run::MountRequest;
@@ -111,6 +112,12 @@ impl AllowedHost {
     #[must_use]
     pub(crate) fn for_want(want: &EgressWant) -> Self {
         Self { host: want.host.clone(), port: want.effective_port() }
+    }
+
+    /// Whether this is what a rule came from.
+    #[must_use]
+    pub(crate) fn is_of(&self, rule: &Rule) -> bool {
+        self.host == rule.host && self.port == rule.port
     }
 
     /// Whether this allows what the manifest wants: the same pattern, and the same port.

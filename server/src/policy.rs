@@ -20,8 +20,6 @@ mod tests;
 
 pub use outlook::Outlook;
 
-/// Requests of one run that may be under way at once.
-const CONCURRENT: u32 = 64;
 /// Names that the environment of a guest gets from `orch`; a caller cannot give them another meaning.
 const RESERVED_PREFIX: &str = "ORCH_";
 
@@ -229,8 +227,7 @@ pub(crate) fn grant(terms: &Terms<'_>, rules: Vec<Rule>) -> Grant {
         rules,
         trials: on_trial(trials),
         bindings: provider_keys.flatten().chain(secrets.flatten()).collect(),
-        requests: limits.requests,
-        concurrent: CONCURRENT,
+        limits: limits.network,
         expires,
     }
 }

@@ -193,7 +193,7 @@ impl Broker {
     ) -> Result<Wants, Failure> {
         let agent = &request.agent;
         let name = &agent.manifest.name;
-        let wants = Wants::of(agent, &policy::allowed_hosts(&request.allow, &self.config().allow)?)?;
+        let wants = Wants::of(agent, &policy::allowed_hosts(&request.allow, &self.config().egress.allow)?)?;
         let missing: Vec<Capability> = wants
             .open()
             .chain(keys.ungranted.iter().cloned())

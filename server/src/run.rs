@@ -307,6 +307,10 @@ pub struct LimitsReport {
     pub output_bytes: LimitUse,
     /// Requests that left the sandbox.
     pub requests: LimitUse,
+    /// Bytes of request bodies.
+    pub upload_bytes: LimitUse,
+    /// Bytes of response bodies.
+    pub download_bytes: LimitUse,
     /// Tokens, in and out.
     pub tokens: LimitUse,
     /// Money, in millionths of a US dollar.

@@ -199,9 +199,9 @@ impl Service {
         self.broker.catalog()
     }
 
-    /// The operator's configuration.
+    /// The operator's configuration, as it is now.
     #[must_use]
-    pub fn config(&self) -> &Config {
+    pub fn config(&self) -> Arc<Config> {
         self.broker.config()
     }
 

@@ -14,7 +14,7 @@ use orch_manifests::{Catalog, HostName, HostPattern, Provider, Scheme, Slug};
 use orch_proxy::{Credential, DnsError, Proxy, ProxyConfig, Resolve, SystemResolver};
 use orch_vault::{Secret, Source};
 
-use crate::config::Config;
+use crate::config::{Config, EgressConfig};
 use crate::credential::HeldCredential;
 use crate::failure::Failure;
 
@@ -94,12 +94,32 @@ impl Upstream {
     }
 }
 
+/// How the operator's configuration wants the proxy.
+pub(crate) fn proxy_config(config: &Config) -> ProxyConfig {
+    let EgressConfig {
+        extra_roots,
+        allow: _,
+        trial: _,
+        connect_to,
+        name_servers: _,
+        upstream_proxy,
+        timeouts,
+    } = &config.egress;
+    ProxyConfig {
+        connect_to: connect_to.clone(),
+        extra_roots: extra_roots.clone(),
+        upstream: upstream_proxy.clone(),
+        timeouts: *timeouts,
+        ..ProxyConfig::default()
+    }
+}
+
 /// The way to the internet, as the operator's configuration says.
 ///
 /// # Errors
 /// A root of the configuration that is not usable.
 pub(crate) fn internet(config: &Config) -> Result<Arc<Proxy>, Failure> {
-    let resolver = match config.name_servers.as_slice() {
+    let resolver = match config.egress.name_servers.as_slice() {
         [] => SystemResolver::new(),
         servers => SystemResolver::asking(servers),
     };
@@ -108,12 +128,7 @@ pub(crate) fn internet(config: &Config) -> Result<Arc<Proxy>, Failure> {
         // A machine without a resolver still reaches what is pinned; a name that has to be looked up says why not.
         Err(error) => Arc::new(NoResolver(error)),
     };
-    let config = ProxyConfig {
-        connect_to: config.connect_to.clone(),
-        extra_roots: config.extra_roots.clone(),
-        ..ProxyConfig::default()
-    };
-    proxy(config, resolver)
+    proxy(proxy_config(config), resolver)
 }
 
 fn proxy(config: ProxyConfig, resolver: Arc<dyn Resolve>) -> Result<Arc<Proxy>, Failure> {

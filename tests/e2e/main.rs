@@ -31,6 +31,7 @@ mod publishing;
 mod questions;
 mod readme;
 mod record;
+mod reload;
 mod remote;
 mod result;
 mod secrecy;

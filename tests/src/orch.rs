@@ -195,6 +195,11 @@ impl Running {
         kill_process(self.group(), Signal::TERM).expect("the process is alive");
     }
 
+    /// Tells the command to read its configuration again.
+    pub fn hang_up(&self) {
+        kill_process(self.group(), Signal::HUP).expect("the process is alive");
+    }
+
     /// Kills the command, and nothing else of its group.
     pub fn kill_alone(&self) {
         kill_process(self.group(), Signal::KILL).expect("the process is alive");

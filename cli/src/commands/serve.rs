@@ -9,7 +9,7 @@ use std::sync::Arc;
 use clap::Args;
 use orch_manifests::parse_duration;
 use orch_server::http::{Limits, Names, Server, TlsFiles};
-use orch_server::{AdminToken, Api, Failure, Kind, Mode, Service, Simulate, ensure_admin_token};
+use orch_server::{AdminToken, Api, Failure, Kind, Mode, Reloaded, Service, Simulate, ensure_admin_token};
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -68,6 +68,8 @@ async fn serve(args: ServeArgs, printer: Printer) -> Result<ExitCode, Failure> {
     let (told, signals) = watch::channel(0_u8);
     let mut listening = JoinSet::new();
     listening.spawn(count_signals(told, stop_signals()?));
+    // Without somebody who listens it would end the process.
+    let hangups = listen(SignalKind::hangup())?;
 
     here.home.check_vault()?;
     here.home.ensure(here.home.data())?;
@@ -81,6 +83,7 @@ async fn serve(args: ServeArgs, printer: Printer) -> Result<ExitCode, Failure> {
     let admin = ensure_admin_token(service.store(), service.home()).await?;
     ready(&server, admin.as_ref(), args.insecure_listen.as_deref(), printer)?;
     drop(admin);
+    listening.spawn(reload_on(hangups, Arc::clone(&service), printer));
 
     let (mut first, mut second) = (signals.clone(), signals);
     let stop = async {
@@ -151,8 +154,48 @@ fn ready(
 /// # Errors
 /// When the system does not let this process hear them.
 pub(crate) fn stop_signals() -> Result<[Signal; 2], Failure> {
-    let listen = |kind| signal(kind).map_err(|e| Failure::defect(format!("cannot listen to signals: {e}")));
     Ok([listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?])
+}
+
+fn listen(kind: SignalKind) -> Result<Signal, Failure> {
+    signal(kind).map_err(|e| Failure::defect(format!("cannot listen to signals: {e}")))
+}
+
+/// Reads the configuration again whenever it is told to, and says what came of it.
+async fn reload_on(mut hangups: Signal, service: Arc<Service>, printer: Printer) {
+    while hangups.recv().await.is_some() {
+        match service.reload() {
+            Ok(reloaded) => {
+                for note in told(&reloaded) {
+                    printer.note(&note);
+                }
+            }
+            Err(failure) => {
+                printer.warn(&format!("config.yaml was not taken over: {failure}"));
+                for hint in failure.hints() {
+                    printer.note(hint);
+                }
+            }
+        }
+    }
+}
+
+/// What a reload came to, for a person.
+fn told(Reloaded { changed, on_restart, rules_taken_back }: &Reloaded) -> Vec<String> {
+    let mut notes = vec![match changed.as_slice() {
+        [] => "config.yaml was read again: nothing has changed".to_owned(),
+        some => format!("config.yaml was read again: {} changed", some.join(", ")),
+    }];
+    if *rules_taken_back > 0 {
+        notes.push(format!("rules that runs which go on have lost: {rules_taken_back}"));
+    }
+    if !on_restart.is_empty() {
+        notes.push(format!(
+            "{} changed in the file, and holds once the server is started again",
+            on_restart.join(", ")
+        ));
+    }
+    notes
 }
 
 /// Counts signals.
@@ -180,6 +223,23 @@ mod tests {
     fn check(words: &[&str]) -> Result<(), String> {
         let line = Line::try_parse_from([&["serve"], words].concat()).map_err(|e| e.kind().to_string())?;
         check_address(&line.args).map_err(|failure| failure.code().to_owned())
+    }
+
+    #[test]
+    fn a_reload_is_told_in_full() {
+        let nothing = Reloaded { changed: Vec::new(), on_restart: Vec::new(), rules_taken_back: 0 };
+        assert_eq!(told(&nothing), ["config.yaml was read again: nothing has changed"]);
+        let reloaded = Reloaded {
+            changed: vec!["egress", "limits.ceilings"],
+            on_restart: vec!["server"],
+            rules_taken_back: 2,
+        };
+        let notes = told(&reloaded);
+        assert_eq!(notes[0], "config.yaml was read again: egress, limits.ceilings changed");
+        assert!(
+            notes[1].ends_with("have lost: 2") && notes[2].starts_with("server changed in the file"),
+            "{notes:?}"
+        );
     }
 
     #[test]

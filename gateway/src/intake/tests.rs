@@ -18,8 +18,7 @@ fn session() -> Session {
         rules: Vec::new(),
         trials: Vec::new(),
         bindings: Vec::new(),
-        requests: 100,
-        concurrent: 10,
+        limits: orch_proxy::Limits::of(100, 10),
         expires,
     });
     Session::new(grant, Arc::new(Plan::default()), expires, Budget::new(None, None))

@@ -97,8 +97,7 @@ impl Simulated {
             rules: Vec::new(),
             trials: Vec::new(),
             bindings: Vec::new(),
-            requests: 100,
-            concurrent: 10,
+            limits: orch_proxy::Limits::of(100, 10),
             expires,
         });
         let budget = Budget::new(Some(1_000_000), Some(1_000_000));

@@ -154,8 +154,7 @@ impl World {
                 targets: Vec::new(),
                 place: Place::Header(main_place),
             }],
-            requests: setup.requests,
-            concurrent: 200,
+            limits: orch_proxy::Limits::of(setup.requests, 200),
             expires: Instant::now() + Duration::from_secs(3600),
         });
         let mut names = setup.models.iter().map(|name| name.parse().unwrap());

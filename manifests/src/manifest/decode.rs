@@ -12,7 +12,7 @@ use crate::catalog::{Catalog, Provider};
 use crate::endpoint::Scheme;
 use crate::host::{HostError, HostPattern};
 use crate::identity::{AgentRef, ModelName, SecretName, Slug, is_variable_name};
-use crate::limits::{ByteSize, Limits, MicroUsd, parse_count, parse_duration};
+use crate::limits::{ByteSize, HostLimits, Limits, MicroUsd, Rate, parse_count, parse_duration};
 use crate::path::PathGlob;
 use crate::text::{nearest, quote};
 
@@ -367,8 +367,31 @@ fn limits(at: &Cursor<'_>) -> Option<Limits> {
         cpu: positive(fields.get("cpu"), |at| at.amount(parse_duration)),
         output: fields.get("output").and_then(|at| at.amount(str::parse::<ByteSize>)),
         requests: fields.get("requests").and_then(|at| at.amount(parse_count)),
+        concurrent: positive(fields.get("concurrent"), |at| at.amount(parse_count)),
+        upload: fields.get("upload").and_then(|at| at.amount(str::parse::<ByteSize>)),
+        download: fields.get("download").and_then(|at| at.amount(str::parse::<ByteSize>)),
+        rate: fields.get("rate").and_then(|at| at.amount(str::parse::<Rate>)),
+        burst: positive(fields.get("burst"), |at| at.amount(parse_count)),
+        first_byte: positive(fields.get("first_byte"), |at| at.amount(parse_duration)),
+        idle: positive(fields.get("idle"), |at| at.amount(parse_duration)),
+        exchange: positive(fields.get("exchange"), |at| at.amount(parse_duration)),
+        per_host: fields.get("per_host").and_then(|at| host_limits(&at)).unwrap_or_default(),
         tokens: fields.get("tokens").and_then(|at| at.amount(parse_count)),
         cost_usd: fields.get("cost_usd").and_then(|at| at.amount(str::parse::<MicroUsd>)),
+    };
+    fields.finish();
+    Some(limits)
+}
+
+fn host_limits(at: &Cursor<'_>) -> Option<HostLimits> {
+    let mut fields = at.fields("per_host: { requests: 100, download: 10MiB }")?;
+    let limits = HostLimits {
+        requests: fields.get("requests").and_then(|at| at.amount(parse_count)),
+        concurrent: positive(fields.get("concurrent"), |at| at.amount(parse_count)),
+        upload: fields.get("upload").and_then(|at| at.amount(str::parse::<ByteSize>)),
+        download: fields.get("download").and_then(|at| at.amount(str::parse::<ByteSize>)),
+        rate: fields.get("rate").and_then(|at| at.amount(str::parse::<Rate>)),
+        burst: positive(fields.get("burst"), |at| at.amount(parse_count)),
     };
     fields.finish();
     Some(limits)

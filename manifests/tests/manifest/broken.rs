@@ -59,7 +59,7 @@ env: { ORCH_RUN_ID: x, DEBUG: 1 }
     orch.yaml:19:42: limits.tokens: `lots` is not a count: write a whole number, or one with `k`, `M` or `G`, such as `200k`
     orch.yaml:19:58: limits.cost_usd: `-1` is not an amount in US dollars: write it as `0.50`, with at most six decimals
     orch.yaml:19:62: limits.disk: unknown field `disk`
-      hint: the fields here are: memory, time, cpu, output, requests, tokens, cost_usd
+      hint: the fields here are: memory, time, cpu, output, requests, concurrent, upload, download, rate, burst, first_byte, idle, exchange, per_host, tokens, cost_usd
     orch.yaml:20:21: env.ORCH_RUN_ID: `ORCH_RUN_ID` is set by the sandbox itself
     orch.yaml:20:31: env.DEBUG: expected text, found the number 1
       hint: write it in quotes: "1"
@@ -133,6 +133,14 @@ fn nothing_never_reads_as_everything() {
     insta::assert_snapshot!(error(&with("egress:")), @"
     orch.yaml:4:1: egress: has no value
       hint: give it one, or remove the field
+    ");
+    insta::assert_snapshot!(error(&with("limits: {rate: 0/s, burst: 0, per_host: {rate: 5, x: 1}}")), @"
+    orch.yaml:4:16: limits.rate: `0/s` is not a rate: write a whole number of requests per second, minute or hour, such as `10/s` or `100/m`
+    orch.yaml:4:28: limits.burst: is zero, so nothing could run
+      hint: leave it out for the operator's default
+    orch.yaml:4:48: limits.per_host.rate: `5` is not a rate: write a whole number of requests per second, minute or hour, such as `10/s` or `100/m`
+    orch.yaml:4:51: limits.per_host.x: unknown field `x`
+      hint: the fields here are: requests, concurrent, upload, download, rate, burst
     ");
     insta::assert_snapshot!(error(&with("limits: {memory: 0, time: 0s}")), @"
     orch.yaml:4:18: limits.memory: is zero, so nothing could run

@@ -35,6 +35,8 @@ fn good_manifests_are_valid() {
         with("supported_providers: any"),
         with("limits: {memory: 1024, tokens: 5, cost_usd: \"$1\"}"),
         with("egress: [{host: \"*.example.com\", port: 8443, scheme: http}]"),
+        with("limits: {rate: 10/s, burst: 30, concurrent: 4, upload: 1MiB, download: 1GB}"),
+        with("limits: {first_byte: 5s, idle: 1m, exchange: 1h, per_host: {requests: 2k, rate: 100/m}}"),
     ] {
         let errors: Vec<_> = validator.iter_errors(&value(&text)).map(|error| error.to_string()).collect();
         assert!(errors.is_empty(), "{text}\n{errors:?}");
@@ -72,6 +74,10 @@ fn what_the_schema_refuses_the_parser_refuses() {
         "limits: {time: 5}",
         "limits: {cost_usd: -1}",
         "limits: {x: 1}",
+        "limits: {rate: 10}",
+        "limits: {rate: 10/d}",
+        "limits: {per_host: {tokens: 1}}",
+        "limits: {idle: 5}",
         "env: {A: 1}",
         "input: 1",
         "supported_providers: openai",

@@ -218,8 +218,7 @@ impl ThroughProxy {
             rules,
             trials: Vec::new(),
             bindings: vec![binding],
-            requests: u64::MAX,
-            concurrent: 64,
+            limits: orch_proxy::Limits::of(u64::MAX, 64),
             expires: tokio::time::Instant::now() + Duration::from_secs(3600),
         };
         let (_, grant) = Grants::new().mint(grant);

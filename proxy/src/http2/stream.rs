@@ -43,7 +43,7 @@ pub(crate) struct Exchange {
 pub(crate) struct Unsent {
     pub(crate) what: String,
     /// The body as it was, when the peer provably did nothing with the request and all of it can be sent again.
-    pub(crate) again: Option<Upload>,
+    pub(crate) again: Option<Box<Upload>>,
 }
 
 /// Opens a stream with this request on it.
@@ -63,7 +63,7 @@ pub(crate) fn open(mut slot: Slot, head: &Head, scheme: Scheme, upload: Upload) 
         Err(error) => {
             slot.retire();
             // An error that is neither the peer's nor the connection's is the message's own.
-            let again = (error.is_remote() || error.is_io()).then_some(upload);
+            let again = (error.is_remote() || error.is_io()).then(|| Box::new(upload));
             Err(Unsent { what: describe(&error), again })
         }
     }
@@ -125,7 +125,8 @@ impl Exchange {
     }
 
     fn failed(&mut self, error: &h2::Error) -> Unsent {
-        let again = self.pump.take().filter(|_| unprocessed(error)).and_then(|pump| pump.rewind());
+        let again =
+            self.pump.take().filter(|_| unprocessed(error)).and_then(|pump| pump.rewind()).map(Box::new);
         let what = if self.slot.is_silent() {
             "the connection gave no sign of life".to_owned()
         } else {

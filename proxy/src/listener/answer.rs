@@ -88,6 +88,7 @@ pub(crate) fn failed(error: &EgressError, host: &str) -> Response<Body> {
         EgressError::Body(_) => ("bad_request", StatusCode::BAD_REQUEST),
         EgressError::Dns { .. }
         | EgressError::Connect { .. }
+        | EgressError::UpstreamProxy { .. }
         | EgressError::Tls { .. }
         | EgressError::Protocol { .. }
         | EgressError::Authorize { .. } => ("egress_failed", StatusCode::BAD_GATEWAY),

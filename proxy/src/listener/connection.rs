@@ -66,7 +66,7 @@ async fn speak_http(
     peer: SocketAddr,
     mut stopping: watch::Receiver<bool>,
 ) -> Option<Upgraded> {
-    let caps = shared.proxy.caps;
+    let caps = shared.proxy.setup().caps;
     let (intake, verdicts) = Intake::new(stream, caps, shared.limits.write_idle);
     let talk = Arc::new(Talk {
         shared: Arc::clone(shared),
@@ -185,7 +185,7 @@ impl Talk {
             };
         }
         let (mut parts, incoming) = request.into_parts();
-        upgrade::to_https(&mut parts, &known.grant.grant().rules);
+        upgrade::to_https(&mut parts, &known.grant.standing().rules);
         parts.extensions.clear();
         parts.extensions.insert(Via(self.shared.via.clone()));
         let incoming = incoming.map_err(|error| BodyError::Guest(error.to_string())).boxed_unsync();

@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::client_hello::{HelloError, HelloReader};
 use crate::connect::Opened;
+use crate::limits::{Meter, Way};
 use crate::{EgressError, Ended, Reason, TimeoutKind};
 
 /// Bytes that one read may bring.
@@ -62,6 +63,8 @@ pub enum TunnelEnded {
     Idle,
     /// It stood for as long as one may.
     Total,
+    /// As many bytes went through as a limit lets.
+    Limit,
     /// The client's grant was revoked.
     Revoked,
     /// The client's grant expired.
@@ -90,7 +93,7 @@ pub(crate) async fn run(
     };
     let (host, port) = (opened.host.to_string(), opened.port);
     let (admission, upstream) = opened.allowed();
-    let counts = Counts::new();
+    let counts = Counts::new(admission.meter());
     let ended = tokio::select! {
         biased;
         ended = admission.grant().ended() => match ended {
@@ -100,7 +103,11 @@ pub(crate) async fn run(
         () = sleep_until(counts.began + timeouts.total) => TunnelEnded::Total,
         () = counts.idle_for(timeouts.idle) => TunnelEnded::Idle,
         done = relay(&client, &upstream, first, &counts) => {
-            if done.is_ok() { TunnelEnded::Closed } else { TunnelEnded::Broken }
+            match done {
+                Ok(()) => TunnelEnded::Closed,
+                Err(Stopped::Broken) => TunnelEnded::Broken,
+                Err(Stopped::Limit) => TunnelEnded::Limit,
+            }
         }
     };
     Some(TunnelEnd {
@@ -186,8 +193,21 @@ async fn refuse(client: &mut TcpStream, error: &EgressError) {
     .await;
 }
 
+/// Why bytes no longer go through.
+enum Stopped {
+    Broken,
+    Limit,
+}
+
+impl From<io::Error> for Stopped {
+    fn from(_: io::Error) -> Self {
+        Self::Broken
+    }
+}
+
 /// What went through, and when last.
 struct Counts {
+    meter: Meter,
     sent: AtomicU64,
     received: AtomicU64,
     began: Instant,
@@ -196,8 +216,9 @@ struct Counts {
 }
 
 impl Counts {
-    fn new() -> Self {
+    fn new(meter: Meter) -> Self {
         Self {
+            meter,
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
             began: Instant::now(),
@@ -209,7 +230,20 @@ impl Counts {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    fn add(&self, count: &AtomicU64, bytes: usize) {
+    /// Counts bytes that are about to go one way, and says how many of them may.
+    fn let_through(&self, way: Way, bytes: usize) -> Result<usize, Stopped> {
+        match self.meter.take(way, bytes) {
+            (all, None) => Ok(all),
+            (0, Some(_)) => Err(Stopped::Limit),
+            (some, Some(_)) => Ok(some),
+        }
+    }
+
+    fn passed(&self, way: Way, bytes: usize) {
+        let count = match way {
+            Way::Up => &self.sent,
+            Way::Down => &self.received,
+        };
         count.fetch_add(bytes as u64, Ordering::Relaxed);
         self.last.store(self.age(), Ordering::Relaxed);
     }
@@ -225,35 +259,37 @@ impl Counts {
     }
 }
 
-async fn relay(client: &TcpStream, upstream: &TcpStream, first: Vec<u8>, counts: &Counts) -> io::Result<()> {
+async fn relay(
+    client: &TcpStream,
+    upstream: &TcpStream,
+    mut first: Vec<u8>,
+    counts: &Counts,
+) -> Result<(), Stopped> {
     let up = async {
-        write_all(upstream, &first, |count| counts.add(&counts.sent, count)).await?;
+        if !first.is_empty() {
+            first.truncate(counts.let_through(Way::Up, first.len())?);
+            write_all(upstream, &first, |count| counts.passed(Way::Up, count)).await?;
+        }
         drop(first);
-        pump(client, upstream, |count| counts.add(&counts.sent, count)).await
+        pump(client, upstream, Way::Up, counts).await
     };
-    let down = pump(upstream, client, |count| counts.add(&counts.received, count));
+    let down = pump(upstream, client, Way::Down, counts);
     tokio::try_join!(up, down).map(|((), ())| ())
 }
 
 /// Carries everything one way, its end included.
-async fn pump(from: &TcpStream, to: &TcpStream, passed: impl Fn(usize)) -> io::Result<()> {
+async fn pump(from: &TcpStream, to: &TcpStream, way: Way, counts: &Counts) -> Result<(), Stopped> {
     loop {
-        match step(from, to)? {
+        match step(from, to, way, counts)? {
             Step::Nothing => from.readable().await?,
             Step::End => {
                 // It may be gone already, which whoever reads from it finds out.
                 let _ = shutdown(to, Shutdown::Write);
                 return Ok(());
             }
-            Step::Passed(count) => {
-                passed(count);
-                // Another tunnel's turn.
-                tokio::task::consume_budget().await;
-            }
-            Step::Left(count, rest) => {
-                passed(count);
-                write_all(to, &rest, &passed).await?;
-            }
+            // Another tunnel's turn.
+            Step::Passed => tokio::task::consume_budget().await,
+            Step::Left(rest) => write_all(to, &rest, |count| counts.passed(way, count)).await?,
         }
     }
 }
@@ -261,30 +297,27 @@ async fn pump(from: &TcpStream, to: &TcpStream, passed: impl Fn(usize)) -> io::R
 enum Step {
     Nothing,
     End,
-    /// So many bytes went through.
-    Passed(usize),
-    /// So many did, and these were not taken.
-    Left(usize, Vec<u8>),
+    /// What was read went through.
+    Passed,
+    /// These bytes were not taken.
+    Left(Vec<u8>),
 }
 
-fn step(from: &TcpStream, to: &TcpStream) -> io::Result<Step> {
+fn step(from: &TcpStream, to: &TcpStream, way: Way, counts: &Counts) -> Result<Step, Stopped> {
     BUFFER.with_borrow_mut(|buffer| {
         let read = match from.try_read(buffer) {
             Ok(0) => return Ok(Step::End),
-            Ok(read) => read,
+            Ok(read) => counts.let_through(way, read)?,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Step::Nothing),
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.into()),
         };
         let written = match to.try_write(&buffer[..read]) {
             Ok(written) => written,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.into()),
         };
-        Ok(if written == read {
-            Step::Passed(read)
-        } else {
-            Step::Left(written, buffer[written..read].to_vec())
-        })
+        counts.passed(way, written);
+        Ok(if written == read { Step::Passed } else { Step::Left(buffer[written..read].to_vec()) })
     })
 }
 

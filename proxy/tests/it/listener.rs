@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use orch_proxy::{
-    Client, ClientName, ClientToken, Grant, Listener, ListenerLimits, LiveGrant, Outcome, Proxy, Reason,
-    SCRUBBED, TunnelEnd, Witness,
+    Client, ClientName, ClientToken, Grant, Limits, Listener, ListenerLimits, LiveGrant, Outcome, Proxy,
+    Reason, SCRUBBED, TunnelEnd, Witness,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -480,7 +480,7 @@ async fn it_does_not_lead_to_itself() {
 #[tokio::test]
 async fn limits_and_the_end_of_a_grant_are_said() {
     let (_upstream, proxy) = answering(OK).await;
-    let grant = Grant { requests: 2, ..grant(vec![rule("https://api.example.com")]) };
+    let grant = Grant { limits: Limits::of(2, 1024), ..grant(vec![rule("https://api.example.com")]) };
     let running = Running::over(proxy, grant).await;
     let request = plain("http://api.example.com/");
     assert_eq!(status(&running.says(&request).await), "200");

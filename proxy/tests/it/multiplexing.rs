@@ -222,7 +222,7 @@ fn changed(change: impl FnOnce(&mut Grant)) -> Arc<LiveGrant> {
 async fn connections_are_shared_under_one_policy_and_not_beyond() {
     let (upstream, proxy, _) = serving(100, |_, _| async { answer("ok") }, |_| {}).await;
     let same: [&dyn Fn(&mut Grant); 3] =
-        [&|_| {}, &|grant| grant.rules.reverse(), &|grant| grant.requests += 1];
+        [&|_| {}, &|grant| grant.rules.reverse(), &|grant| grant.limits.run.requests += 1];
     for change in same {
         text(proxy.forward(&changed(change), get(URL)).await.unwrap()).await;
         assert_eq!(upstream.accepted(), 1);

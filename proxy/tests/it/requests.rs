@@ -280,15 +280,15 @@ async fn an_upload_that_breaks_its_announcement_is_cut() {
 async fn limits_hold() {
     let (_upstream, proxy) = answering(OK).await;
     let mut few = grant(vec![rule("https://api.example.com")]);
-    few.requests = 3;
-    few.concurrent = 2;
+    few.limits.run.requests = 3;
+    few.limits.run.concurrent = 2;
     let few = live(few);
     let url = "https://api.example.com/";
     let first = proxy.forward(&few, get(url)).await.unwrap();
     let second = proxy.forward(&few, get(url)).await.unwrap();
     assert_eq!(few.running(), 2);
     let error = proxy.forward(&few, get(url)).await.unwrap_err();
-    assert_eq!(error.to_string(), "limit reached: concurrent requests (2 of 2)");
+    assert_eq!(error.to_string(), "limit reached: concurrent (2 of 2)");
     drop(first);
     assert_eq!(text(second).await, "ok");
     assert_eq!(few.running(), 0);

@@ -12,8 +12,9 @@ use http::{HeaderName, Request, Response, request};
 use http_body_util::BodyExt as _;
 use orch_manifests::{HostName, RunId, Scheme};
 use orch_proxy::{
-    AuthorizeError, Binding, Body, BodyError, Credential, DnsError, EgressError, Grant, Grants, LiveGrant,
-    Methods, Place, Placeholder, Proxy, ProxyConfig, Resolve, Rule, RuleOrigin, Scrubber, Target, Use,
+    AuthorizeError, Binding, Body, BodyError, Credential, DnsError, EgressError, Grant, Grants, Limits,
+    LiveGrant, Methods, Place, Placeholder, Proxy, ProxyConfig, Resolve, Rule, RuleOrigin, Scrubber, Target,
+    Use,
 };
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::ServerConfig;
@@ -182,6 +183,12 @@ impl Wire {
         framed.extend_from_slice(bytes);
         framed.extend_from_slice(b"\r\n");
         self.send(framed).await;
+    }
+
+    /// All that comes until the other side closes.
+    pub(crate) async fn rest(&mut self) -> Vec<u8> {
+        while self.more().await {}
+        std::mem::take(&mut self.seen)
     }
 
     /// Waits until the other side closes.
@@ -418,8 +425,7 @@ pub(crate) fn grant(rules: Vec<Rule>) -> Grant {
         rules,
         trials: Vec::new(),
         bindings: Vec::new(),
-        requests: 1000,
-        concurrent: 100,
+        limits: Limits::of(1000, 100),
         expires: Instant::now() + Duration::from_secs(60),
     }
 }

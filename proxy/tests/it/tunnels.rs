@@ -302,7 +302,7 @@ async fn a_tunnel_stands_only_so_long_and_a_stop_ends_it() {
 async fn tunnels_count_as_requests() {
     let (_ca, _upstream, proxy) = echoing().await;
     let limits = ListenerLimits::default();
-    let few = orch_proxy::Grant { concurrent: 1, requests: 3, ..grant(all()) };
+    let few = orch_proxy::Grant { limits: orch_proxy::Limits::of(3, 1), ..grant(all()) };
     let running = Running::with(proxy, few, &["api.example.com"], limits).await;
     let first = tunnel(&running).await;
     let (_, head) = connect(&running, "api.example.com:443").await;

@@ -25,7 +25,7 @@ impl ClientGateway {
         caller: &Caller,
         request: Request<Body>,
     ) -> Result<Response<Body>, Failure> {
-        self.llm(service, metrics)?.answer(caller, request).await
+        self.llm(service, metrics)?.answer(caller, &service.config().limit_ceilings, request).await
     }
 
     fn llm(&self, service: &Service, metrics: &Metrics) -> Result<&Llm, Failure> {
@@ -34,7 +34,6 @@ impl ClientGateway {
         }
         let upstream = service.broker().internet()?;
         let (keeper, store) = (Arc::clone(service.keeper()), service.store().clone());
-        let ceilings = &service.config().limit_ceilings;
-        Ok(self.0.get_or_init(|| Llm::new(&upstream, keeper, ceilings, store, Arc::clone(metrics.llm()))))
+        Ok(self.0.get_or_init(|| Llm::new(&upstream, keeper, store, Arc::clone(metrics.llm()))))
     }
 }

@@ -33,6 +33,17 @@ pub(super) fn who_am_i(call: &Call<'_>) -> Result<Response<Body>, Failure> {
     })))
 }
 
+/// `POST /v1/reload`: the configuration is read again, as on SIGHUP.
+pub(super) fn reload(call: &Call<'_>) -> Result<Response<Body>, Failure> {
+    call.query(&[])?;
+    let reloaded = call.service().reload()?;
+    Ok(reply::ok(&json!({
+        "changed": reloaded.changed,
+        "on_restart": reloaded.on_restart,
+        "rules_taken_back": reloaded.rules_taken_back,
+    })))
+}
+
 /// `GET /metrics`.
 pub(super) fn metrics(call: &Call<'_>) -> Result<Response<Body>, Failure> {
     call.query(&[])?;

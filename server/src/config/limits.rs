@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use orch_manifests::{Limits, parse_count, parse_duration};
+use orch_manifests::{HostLimits, Limits, parse_count, parse_duration};
 use serde::Deserialize;
 
 /// Limits as they stand in the file: numbers, or texts with a unit.
@@ -14,8 +14,29 @@ pub(super) struct RawLimits {
     cpu: Option<Scalar>,
     output: Option<Scalar>,
     requests: Option<Scalar>,
+    concurrent: Option<Scalar>,
+    upload: Option<Scalar>,
+    download: Option<Scalar>,
+    rate: Option<Scalar>,
+    burst: Option<Scalar>,
+    first_byte: Option<Scalar>,
+    idle: Option<Scalar>,
+    exchange: Option<Scalar>,
+    per_host: RawHostLimits,
     tokens: Option<Scalar>,
     cost_usd: Option<Scalar>,
+}
+
+/// Those of each host.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct RawHostLimits {
+    requests: Option<Scalar>,
+    concurrent: Option<Scalar>,
+    upload: Option<Scalar>,
+    download: Option<Scalar>,
+    rate: Option<Scalar>,
+    burst: Option<Scalar>,
 }
 
 #[derive(Deserialize)]
@@ -45,8 +66,30 @@ impl RawLimits {
             cpu: field("cpu", self.cpu.as_ref(), parse_duration)?,
             output: field("output", self.output.as_ref(), str::parse)?,
             requests: field("requests", self.requests.as_ref(), parse_count)?,
+            concurrent: field("concurrent", self.concurrent.as_ref(), parse_count)?,
+            upload: field("upload", self.upload.as_ref(), str::parse)?,
+            download: field("download", self.download.as_ref(), str::parse)?,
+            rate: field("rate", self.rate.as_ref(), str::parse)?,
+            burst: field("burst", self.burst.as_ref(), parse_count)?,
+            first_byte: field("first_byte", self.first_byte.as_ref(), parse_duration)?,
+            idle: field("idle", self.idle.as_ref(), parse_duration)?,
+            exchange: field("exchange", self.exchange.as_ref(), parse_duration)?,
+            per_host: self.per_host.parse()?,
             tokens: field("tokens", self.tokens.as_ref(), parse_count)?,
             cost_usd: field("cost_usd", self.cost_usd.as_ref(), str::parse)?,
+        })
+    }
+}
+
+impl RawHostLimits {
+    fn parse(&self) -> Result<HostLimits, (&'static str, String)> {
+        Ok(HostLimits {
+            requests: field("per_host.requests", self.requests.as_ref(), parse_count)?,
+            concurrent: field("per_host.concurrent", self.concurrent.as_ref(), parse_count)?,
+            upload: field("per_host.upload", self.upload.as_ref(), str::parse)?,
+            download: field("per_host.download", self.download.as_ref(), str::parse)?,
+            rate: field("per_host.rate", self.rate.as_ref(), str::parse)?,
+            burst: field("per_host.burst", self.burst.as_ref(), parse_count)?,
         })
     }
 }

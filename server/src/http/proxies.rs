@@ -9,7 +9,7 @@ use super::forwarded::{self, ForwardedHeader};
 use crate::caller::{Client, Peer};
 
 /// Addresses of proxies that the operator trusts; none unless they are said.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TrustedProxies {
     networks: Vec<IpNet>,
     /// What they write; where that is not known, all that there is has to agree.

@@ -22,6 +22,7 @@ const MESSAGES: &str = "/v1/messages";
 struct Stage {
     upstream: Upstream,
     llm: Llm,
+    ceilings: Limits,
     booked: Arc<Mutex<Vec<(Caller, Receipt)>>>,
     vault: Option<(TempDir, Arc<Keeper>)>,
 }
@@ -53,8 +54,9 @@ impl Stage {
         let keeper = Arc::new(keeper);
         let booked = Arc::default();
         let keys = Keys::Vault(Arc::clone(&keeper));
-        let llm = with_books(&upstream, keys, &Limits::default(), &booked);
-        let stage = Self { upstream, llm, booked, vault: Some((folder, keeper)) };
+        let llm = with_books(&upstream, keys, &booked);
+        let stage =
+            Self { upstream, llm, ceilings: Limits::default(), booked, vault: Some((folder, keeper)) };
         for provider in providers {
             let simulation = stage.upstream.simulation.as_ref().expect("simulated");
             let key = simulation.key_for(provider).expect("a key").to_owned();
@@ -76,8 +78,13 @@ impl Stage {
         let store = Store::open(folder.path()).expect("a store");
         let keeper = Arc::new(Keeper::new(location, Arc::clone(&upstream.catalog)));
         let metrics = Arc::default();
-        let llm = Llm::new(&upstream, keeper, ceilings, store.clone(), Arc::clone(&metrics));
-        (Self { upstream, llm, booked: Arc::default(), vault: None }, store, metrics, folder)
+        let llm = Llm::new(&upstream, keeper, store.clone(), Arc::clone(&metrics));
+        (
+            Self { upstream, llm, ceilings: *ceilings, booked: Arc::default(), vault: None },
+            store,
+            metrics,
+            folder,
+        )
     }
 
     fn keeper(&self) -> &Keeper {
@@ -106,8 +113,11 @@ impl Stage {
             request = request.header(*name, *value);
         }
         let body = if method == "GET" { orch_proxy::empty() } else { orch_proxy::full(body.to_string()) };
-        let response =
-            self.llm.answer(&client, request.body(body).expect("a request")).await.expect("answered");
+        let response = self
+            .llm
+            .answer(&client, &self.ceilings, request.body(body).expect("a request"))
+            .await
+            .expect("answered");
         let receipt = response.headers().get("x-orch-receipt");
         let receipt = receipt.map(|value| serde_json::from_slice(value.as_bytes()).expect("JSON"));
         let status = response.status();
@@ -141,16 +151,11 @@ fn caller(workspace: &str, token: &str) -> Caller {
     Caller { id: token.into(), workspace: workspace.into(), ..Caller::owner() }
 }
 
-fn with_books(
-    upstream: &Upstream,
-    keys: Keys,
-    ceilings: &Limits,
-    booked: &Arc<Mutex<Vec<(Caller, Receipt)>>>,
-) -> Llm {
+fn with_books(upstream: &Upstream, keys: Keys, booked: &Arc<Mutex<Vec<(Caller, Receipt)>>>) -> Llm {
     let booked = Arc::clone(booked);
     let books: Books =
         Arc::new(move |client, receipt| booked.lock().expect("whole").push((client.clone(), receipt)));
-    Llm::with_books(Arc::clone(&upstream.gateway), keys, ceilings, books)
+    Llm::with_books(Arc::clone(&upstream.gateway), keys, books)
 }
 
 fn ask(model: &str) -> Value {
@@ -382,13 +387,14 @@ async fn without_its_vault_only_what_is_open_and_on_record_goes_on() {
         (client, Request::post(CHAT).body(body).expect("a request"))
     };
     let (other, request) = as_client("default", "tok_2");
-    let answer = stage.llm.answer(&other, request).await.expect("answered");
+    let answer = stage.llm.answer(&other, &stage.ceilings, request).await.expect("answered");
     assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE, "its use is not on record");
     let booked = stage.booked();
     assert!(booked.iter().all(|(_, receipt)| receipt.attempts.is_empty()), "nobody was asked: {booked:?}");
 
     let (other, request) = as_client("other", "tok_1");
-    let failure = stage.llm.answer(&other, request).await.map(|_| ()).expect_err("not readable");
+    let failure =
+        stage.llm.answer(&other, &stage.ceilings, request).await.map(|_| ()).expect_err("not readable");
     assert_eq!(failure.kind(), Kind::Vault);
     stage.end().await;
 }

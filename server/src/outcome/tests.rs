@@ -70,6 +70,10 @@ async fn an_answer_comes_with_its_report() {
     assert_eq!(limits["memory_bytes"], json!({ "limit": 256 << 20, "used": 65_536 }));
     assert_eq!(limits["output_bytes"], json!({ "limit": 10 << 20, "used": 7 }));
     assert_eq!(limits["cost_micro_usd"]["limit"], Value::Null);
+    for way in ["upload_bytes", "download_bytes"] {
+        assert_eq!(limits[way]["limit"], json!(1 << 30));
+        assert!(limits[way]["used"].as_u64().is_some_and(|used| used > 100), "{limits:#}");
+    }
     stage.end().await;
 }
 
@@ -171,6 +175,35 @@ async fn a_limit_goes_before_everything() {
         json!({ "name": "requests", "used": 1, "limit": 1 })
     );
     requests.end().await;
+}
+
+#[tokio::test]
+async fn a_limit_of_the_network_says_which_and_where_it_is_set() {
+    for (limit, calls, name, said) in [
+        ("download: 10B", 1, "download", "all of the 10 bytes that it may receive are used"),
+        ("upload: 5B", 1, "upload", "all of the 5 bytes that it may send are used"),
+        ("rate: 1/h", 2, "rate", "requests came faster than they may"),
+        ("per_host: { requests: 1 }", 2, "per_host.requests", "all of its 1 requests to one host are used"),
+        (
+            "per_host: { download: 1KiB }",
+            9,
+            "per_host.download",
+            "1 KiB that it may receive from one host are used",
+        ),
+    ] {
+        let stage = Stage::new("ok", &format!("{ONE_MODEL}limits: {{ {limit} }}\n")).await;
+        let mut answers = Vec::new();
+        for _ in 0..calls {
+            answers.push(stage.think().await.status);
+        }
+        assert!(answers.last().is_some_and(|status| !status.is_success()), "{limit}: {answers:?}");
+        let failure = failed(&stage);
+        assert_eq!((failure.kind(), failure.code()), (Kind::Limit, "limit_reached"), "{limit}: {failure}");
+        assert!(failure.message().ends_with(said), "{failure}");
+        assert!(failure.hints()[0].contains(&format!("`limits.{name}`")), "{:?}", failure.hints());
+        assert_eq!(failure.to_json()["error"]["details"]["limit"]["name"], name);
+        stage.end().await;
+    }
 }
 
 #[tokio::test]

@@ -23,7 +23,7 @@ impl Outlook {
     /// # Errors
     /// When the command line allows what is no host, or what is not asked for.
     pub fn of(wants: Option<&[EgressWant]>, allow: &[String], config: &Config) -> Result<Vec<Self>, Failure> {
-        let allowed = allowed_hosts(allow, &config.allow)?;
+        let allowed = allowed_hosts(allow, &config.egress.allow)?;
         let flags = || allowed.iter().filter(|allowed| allowed.origin == RuleOrigin::Flag);
         let Some(wants) = wants else {
             let rule = |allowed: &super::Allowed| Rule::of_want(&whole(&allowed.host), allowed.origin);
@@ -54,7 +54,8 @@ mod tests {
     fn a_rule_is_of_whoever_allowed_it_first() {
         let wants = "[{ host: a.example.com }, { host: b.example.com, port: 8443 }, { host: c.example.com }]";
         let wants = EgressWant::list_in(wants, Format::Yaml, "x", &[]).expect("a list").expect("there");
-        let config = Config { allow: vec!["a.example.com".parse().expect("a host")], ..Config::default() };
+        let mut config = Config::default();
+        config.egress.allow.push("a.example.com".parse().expect("a host"));
         let of = |wants, allow: &[&str]| {
             let allow: Vec<String> = allow.iter().map(|text| (*text).to_owned()).collect();
             Outlook::of(wants, &allow, &config)

@@ -212,7 +212,7 @@ fn the_grant_decides_as_the_manifest_says() {
     assert!(!allows(http::Method::POST, 443, "/r/x"));
     assert!(!allows(http::Method::GET, 8443, "/r/x"));
     assert!(!allows(http::Method::GET, 443, "/s"));
-    assert_eq!((grant.requests, grant.concurrent), (500, CONCURRENT));
+    assert_eq!((grant.limits.run.requests, grant.limits.run.concurrent), (500, 64));
 }
 
 fn environment(manifest: &str, env: &[(&str, &str)], models: bool) -> Result<Vec<(String, String)>, Failure> {

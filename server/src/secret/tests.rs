@@ -360,8 +360,7 @@ async fn clients_calls_are_forgotten_when_they_are_over() {
             rules: Vec::new(),
             trials: Vec::new(),
             bindings: Vec::new(),
-            requests: 1,
-            concurrent: 1,
+            limits: orch_proxy::Limits::of(1, 1),
             expires: tokio::time::Instant::now(),
         })
     };

@@ -71,7 +71,7 @@ impl Policy {
             granted: outlook.iter().map(|outlook| outlook.granted).collect(),
             rules: outlook.into_iter().map(|outlook| outlook.rule).collect(),
             carried: carried(&providers),
-            config: here.config.allow.iter().filter_map(|host| allowed(&host.to_string())).collect(),
+            config: here.config.egress.allow.iter().filter_map(|host| allowed(&host.to_string())).collect(),
         })
     }
 
