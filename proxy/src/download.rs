@@ -10,13 +10,13 @@ use http::{HeaderMap, HeaderValue};
 use http_body::{Body as _, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, timeout_at};
 
+use crate::cleaning::Cleaning;
 use crate::grant::Admission;
 use crate::http2::Exchange;
 use crate::hygiene::strip_trailers;
 use crate::incoming::Incoming;
 use crate::limits::{Debt, Meter, Patience, Way};
 use crate::pool::{Key, Pool};
-use crate::scrub::ScrubStream;
 use crate::under_way::Cut;
 use crate::upload::Progress;
 use crate::{BodyError, LimitHit, LiveGrant, Scrubber, TimeoutKind, http1};
@@ -24,7 +24,7 @@ use crate::{BodyError, LimitHit, LiveGrant, Scrubber, TimeoutKind, http1};
 /// A response body as the guest's side sees it.
 pub(crate) struct Download {
     inner: Incoming,
-    scrub: Option<Scrub>,
+    cleaning: Cleaning,
     /// Trailers that wait until the scrubber's last bytes are out.
     trailers: Option<HeaderMap>,
     state: State,
@@ -47,11 +47,6 @@ enum State {
     /// The upstream's data is over; trailers may wait.
     Ending,
     Over,
-}
-
-struct Scrub {
-    stream: ScrubStream,
-    scrubbers: Vec<Arc<Scrubber>>,
 }
 
 /// When an exchange has to end, whatever is under way: with its grant, with a credential that it carries, or by the bound
@@ -129,19 +124,11 @@ impl Lease {
 }
 
 impl Download {
-    pub(crate) fn new(
-        inner: Incoming,
-        scrubbers: Vec<Arc<Scrubber>>,
-        meter: Meter,
-        end: End,
-        lease: Lease,
-    ) -> Self {
-        let scrub =
-            (!scrubbers.is_empty()).then(|| Scrub { stream: ScrubStream::new(&scrubbers), scrubbers });
+    pub(crate) fn new(inner: Incoming, cleaning: Cleaning, meter: Meter, end: End, lease: Lease) -> Self {
         let debt = Debt::of(end.patience.pace, inner.size_hint().exact());
         let mut this = Self {
             inner,
-            scrub,
+            cleaning,
             trailers: None,
             state: State::Streaming,
             meter,
@@ -205,34 +192,30 @@ impl Download {
         Poll::Ready(Some(Err(error)))
     }
 
-    fn take_data(&mut self, mut data: Bytes) -> Bytes {
+    fn take_data(&mut self, mut data: Bytes) -> Result<Bytes, BodyError> {
         self.spent = self.meter.pass(Way::Down, &mut data).err();
-        let last = self.inner.is_end_stream() && self.spent.is_none();
-        let out = match &mut self.scrub {
-            None => data,
-            Some(scrub) => {
-                let out = scrub.stream.push(data);
-                if last { joined(out, scrub.stream.finish()) } else { out }
-            }
-        };
+        // A piece that is unpacked may have more in it than is read at once.
+        let last = self.inner.is_end_stream() && self.spent.is_none() && !self.cleaning.unpacks();
+        let mut out = self.cleaning.push(data)?;
         if last {
+            out = joined(out, self.cleaning.finish()?);
             self.finish();
         }
-        out
+        Ok(out)
     }
 
     fn take_trailers(&mut self, mut trailers: HeaderMap) {
         strip_trailers(&mut trailers);
-        if let Some(scrub) = &self.scrub {
-            scrub_headers(&mut trailers, &scrub.scrubbers);
-        }
+        self.cleaning.trailers(&mut trailers);
         self.trailers = Some(trailers);
     }
 
     /// What is left once the upstream has no more data: the scrubber's last bytes, then the trailers.
     fn poll_rest(&mut self) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if let Some(rest) = self.scrub.as_mut().map(|scrub| scrub.stream.finish()).filter(|b| !b.is_empty()) {
-            return Poll::Ready(Some(Ok(Frame::data(rest))));
+        match self.cleaning.finish() {
+            Ok(rest) if rest.is_empty() => {}
+            Ok(rest) => return Poll::Ready(Some(Ok(Frame::data(rest)))),
+            Err(error) => return self.fail(error),
         }
         let trailers = self.trailers.take().filter(|trailers| !trailers.is_empty());
         self.finish();
@@ -256,17 +239,21 @@ impl http_body::Body for Download {
             return this.fail(this.end.error());
         }
         while this.state == State::Streaming {
+            match this.cleaning.more() {
+                Ok(None) => {}
+                Ok(Some(out)) => return Poll::Ready(Some(Ok(Frame::data(out)))),
+                Err(error) => return this.fail(error),
+            }
             if let Some(hit) = this.spent.take() {
                 return this.fail(BodyError::Limit(hit));
             }
             match ready!(this.poll_upstream(cx)) {
                 Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => {
-                        let out = this.take_data(data);
-                        if !out.is_empty() {
-                            return Poll::Ready(Some(Ok(Frame::data(out))));
-                        }
-                    }
+                    Ok(data) => match this.take_data(data) {
+                        Ok(out) if out.is_empty() => {}
+                        Ok(out) => return Poll::Ready(Some(Ok(Frame::data(out)))),
+                        Err(error) => return this.fail(error),
+                    },
                     Err(frame) => {
                         if let Ok(trailers) = frame.into_trailers() {
                             this.take_trailers(trailers);
@@ -291,10 +278,10 @@ impl http_body::Body for Download {
     }
 
     fn size_hint(&self) -> SizeHint {
-        match (&self.scrub, self.state) {
-            (_, State::Over) => SizeHint::with_exact(0),
-            (None, _) => self.inner.size_hint(),
-            (Some(_), _) => SizeHint::default(),
+        match self.state {
+            State::Over => SizeHint::with_exact(0),
+            _ if self.cleaning.is_nothing() => self.inner.size_hint(),
+            _ => SizeHint::default(),
         }
     }
 }

@@ -9,6 +9,8 @@ use http_body_util::{BodyExt as _, StreamBody};
 use tokio::time::{Instant, timeout};
 
 use crate::attempt::Exchanged;
+use crate::cleaning::Cleaning;
+use crate::decode;
 use crate::dial::Route;
 use crate::download::{Download, End, Lease, scrub_headers};
 use crate::grant::Admission;
@@ -140,16 +142,14 @@ impl Setup {
         // Asked only now: the answer may tell of a request that went out after this one.
         let scrubbers = searched(carried, end.grant.received().by(&key));
         let (mut parts, incoming) = response.into_parts();
-        hygiene::check_response(&parts, &self.caps)
-            .and_then(|()| {
-                if injected || !scrubbers.is_empty() {
-                    hygiene::check_scrubbable(&parts.headers)
-                } else {
-                    Ok(())
-                }
-            })
+        let has_to_be = injected || !scrubbers.is_empty();
+        let coding = hygiene::check_response(&parts, &self.caps)
+            .and_then(|()| if has_to_be { decode::coding_of(&parts.headers) } else { Ok(None) })
             .map_err(|what| EgressError::Protocol { host: key.host.to_string(), what })?;
         hygiene::strip_response(&mut parts.headers);
+        if coding.is_some() {
+            decode::describe_decoded(&mut parts.headers);
+        }
         if !scrubbers.is_empty() {
             scrub_headers(&mut parts.headers, &scrubbers);
             if !incoming.is_end_stream() {
@@ -160,7 +160,8 @@ impl Setup {
         // The reason phrase lives here, where a secret could be echoed, and so do hyper's private notes.
         parts.extensions.clear();
         let lease = Lease { pool: Arc::clone(&self.pool), key, line, upload, admission };
-        let download = Download::new(incoming, scrubbers, meter, end, lease);
+        let cleaning = Cleaning::new(coding, scrubbers, hygiene::is_event_stream(&parts.headers));
+        let download = Download::new(incoming, cleaning, meter, end, lease);
         Ok(Response::from_parts(parts, download.boxed_unsync()))
     }
 }

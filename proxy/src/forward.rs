@@ -67,7 +67,7 @@ impl Setup {
         // Taken once: what the request was judged by is also what its connection is shared by.
         let policy = live.standing();
         let rules = &policy.rules;
-        match decide(rules, &target.asked(&parts.method)) {
+        match policy.decide(&target.asked(&parts.method)) {
             Verdict::Deny(reason) => return Err(EgressError::Refused(reason)),
             Verdict::Allow { rule } => record.rule(rules[rule].origin),
         }

@@ -18,7 +18,8 @@ use crate::received::Received;
 use crate::tenancy::Tenancy;
 use crate::under_way::UnderWay;
 use crate::{
-    Credential, EgressError, Ended, Ledger, LimitHit, Limits, OnDecision, Place, Placeholder, Rule, Target,
+    Asked, Credential, EgressError, Ended, Ledger, LimitHit, Limits, OnDecision, Place, Placeholder, Rule,
+    RuleIndex, Target, Verdict,
 };
 
 mod admission;
@@ -89,8 +90,16 @@ impl Grants {
 
     /// Makes a grant live.
     pub fn mint(&self, grant: Grant) -> (CapabilityToken, Arc<LiveGrant>) {
-        let token = CapabilityToken::random();
-        let live = Arc::new(LiveGrant::new(grant, Ledger::default()));
+        self.enter(LiveGrant::new(grant, Ledger::default()))
+    }
+
+    /// The same, and each decision is told as it is made.
+    pub fn mint_telling(&self, grant: Grant, told: OnDecision) -> (CapabilityToken, Arc<LiveGrant>) {
+        self.enter(LiveGrant::new(grant, Ledger::telling(told)))
+    }
+
+    fn enter(&self, grant: LiveGrant) -> (CapabilityToken, Arc<LiveGrant>) {
+        let (token, live) = (CapabilityToken::random(), Arc::new(grant));
         let key = fingerprint(&token.reveal());
         self.live.write().unwrap_or_else(PoisonError::into_inner).insert(key, Arc::clone(&live));
         (token, live)
@@ -145,7 +154,19 @@ fn fingerprint(token: &str) -> [u8; 32] {
 /// What is left of a grant's rules, and who may share connections with its run because of them.
 pub(crate) struct Standing {
     pub(crate) rules: Vec<Rule>,
+    index: RuleIndex,
     pub(crate) tenancy: Tenancy,
+}
+
+impl Standing {
+    fn of(grant: &Grant, rules: Vec<Rule>) -> Self {
+        Self { tenancy: Tenancy::of(grant, &rules), index: RuleIndex::new(&rules), rules }
+    }
+
+    /// What the rules say.
+    pub(crate) fn decide(&self, asked: &Asked<'_>) -> Verdict {
+        self.index.decide(&self.rules, asked)
+    }
 }
 
 /// A grant in use: the grant, its counters, and its ledger.
@@ -182,8 +203,7 @@ impl LiveGrant {
 
     fn new(grant: Grant, ledger: Ledger) -> Self {
         let placeholders = Placeholders::new(&grant.bindings);
-        let rules = grant.rules.clone();
-        let standing = RwLock::new(Arc::new(Standing { tenancy: Tenancy::of(&grant, &rules), rules }));
+        let standing = RwLock::new(Arc::new(Standing::of(&grant, grant.rules.clone())));
         let usage = Usage::of_run(grant.limits.run);
         Self {
             grant,
@@ -319,7 +339,7 @@ impl LiveGrant {
         let rules: Vec<Rule> = standing.rules.iter().filter(|rule| keep(rule)).cloned().collect();
         let gone = standing.rules.len() - rules.len();
         if gone > 0 {
-            *standing = Arc::new(Standing { tenancy: Tenancy::of(&self.grant, &rules), rules });
+            *standing = Arc::new(Standing::of(&self.grant, rules));
         }
         gone
     }

@@ -166,18 +166,13 @@ pub(crate) fn check_response(parts: &response::Parts, caps: &Caps) -> Result<(),
     Ok(())
 }
 
-/// Whether a response that may hold a secret can be searched.
-pub(crate) fn check_scrubbable(headers: &HeaderMap) -> Result<(), String> {
-    let identity = |coding: &HeaderValue| {
-        let coding = coding.as_bytes().trim_ascii();
-        coding.is_empty() || coding.eq_ignore_ascii_case(b"identity")
+/// Whether the body is a stream of events (WHATWG HTML, section 9.2).
+pub(crate) fn is_event_stream(headers: &HeaderMap) -> bool {
+    let essence = |value: &HeaderValue| {
+        let essence = value.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
+        essence.trim_ascii().eq_ignore_ascii_case(b"text/event-stream")
     };
-    if headers.get_all(header::CONTENT_ENCODING).iter().all(identity) {
-        Ok(())
-    } else {
-        Err("it compressed an answer that has to be searched for a secret, although identity was asked for"
-            .to_owned())
-    }
+    headers.get(header::CONTENT_TYPE).is_some_and(essence)
 }
 
 /// Takes out of a response what is not for the guest.

@@ -58,6 +58,8 @@ pub struct Decision {
     /// The response's status.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
+    /// From the request's arrival to the head of its answer, or to what came in its place, in microseconds.
+    pub duration_us: u64,
 }
 
 /// Who built a request.
@@ -84,6 +86,7 @@ pub enum Outcome {
 
 /// Hears of each decision as it is made, on the thread that made it.
 pub type OnDecision = Box<dyn Fn(&Decision) + Send + Sync>;
+
 /// What a policy on trial says about a request that the rules in force allow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -211,6 +214,7 @@ mod tests {
             injected: Vec::new(),
             inert_placeholders: 0,
             status: None,
+            duration_us: 0,
         }
     }
 

@@ -12,9 +12,11 @@
 mod address;
 mod attempt;
 mod body;
+mod cleaning;
 mod config;
 mod connect;
 mod credential;
+mod decode;
 mod dial;
 mod download;
 mod error;
@@ -43,6 +45,7 @@ mod record;
 mod refusal;
 mod resolve;
 mod scrub;
+mod self_test;
 mod send;
 mod target;
 mod tenancy;
@@ -69,13 +72,14 @@ pub use listener::{
 };
 pub use place::{Place, swap_in_header, swap_in_query};
 pub use policy::{
-    Asked, Methods, Miss, Reason, Rule, RuleMissing, RuleOrigin, Target, Verdict, decide, decide_connect,
-    nearest,
+    Asked, Methods, Miss, Reason, Rule, RuleIndex, RuleMissing, RuleOrigin, Target, Verdict, decide,
+    decide_connect, nearest,
 };
 pub use proxy::Proxy;
 pub use refusal::Refusal;
 pub use resolve::{DnsError, Resolve, SystemResolver};
-pub use scrub::{SCRUBBED, Scrubber};
+pub use scrub::{SCRUBBED, ScrubStream, Scrubber};
+pub use self_test::{SelfTestError, self_test};
 pub use send::ProviderCall;
 pub use target::RequestTarget;
 pub use tls::ProxyError;

@@ -5,9 +5,11 @@ use orch_manifests::{CanonicalPath, EgressWant, HostName, HostPattern, PathGlob,
 use serde::Serialize;
 
 mod connect;
+mod index;
 mod missing;
 
 pub use connect::decide_connect;
+pub use index::RuleIndex;
 pub use missing::RuleMissing;
 
 /// One thing that a run may do. Every field narrows; there is no field that widens.

@@ -198,7 +198,8 @@ impl Pool {
         }
     }
 
-    async fn adopt_http1<S>(
+    /// Starts HTTP/1.1 on a new connection, which is the caller's until it is given back.
+    pub(crate) async fn adopt_http1<S>(
         self: &Arc<Self>,
         key: &Key,
         stream: S,

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use http::{Response, StatusCode, request};
 use orch_manifests::Scheme;
@@ -15,6 +16,7 @@ const NEXT_KEPT: usize = 512;
 
 pub(crate) struct Record {
     grant: Arc<LiveGrant>,
+    begun: Instant,
     decision: Option<Decision>,
 }
 
@@ -25,7 +27,13 @@ impl Record {
             run: grant.grant().run.clone(),
             method: sanitised(parts.method.as_str()),
             scheme: None,
-            host: parts.uri.authority().map(|text| sanitised(text.as_str())).unwrap_or_default(),
+            // What stands before the host may be a password.
+            host: parts
+                .uri
+                .authority()
+                .and_then(|text| text.as_str().rsplit('@').next())
+                .map(sanitised)
+                .unwrap_or_default(),
             port: 0,
             path: sanitised(parts.uri.path()),
             maker,
@@ -37,8 +45,9 @@ impl Record {
             injected: Vec::new(),
             inert_placeholders: 0,
             status: None,
+            duration_us: 0,
         };
-        Self { grant: Arc::clone(grant), decision: Some(decision) }
+        Self { grant: Arc::clone(grant), begun: Instant::now(), decision: Some(decision) }
     }
 
     pub(crate) fn target(&mut self, scheme: Scheme, host: &str, port: u16, path: &str) {
@@ -121,6 +130,7 @@ impl Drop for Record {
                 decision.reason =
                     Some(Reason::new("cancelled", "whoever asked went away before the response"));
             }
+            decision.duration_us = u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX);
             self.grant.ledger().record(decision);
         }
     }

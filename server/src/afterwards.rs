@@ -153,6 +153,7 @@ mod tests {
             injected: vec!["TOKEN".to_owned()],
             inert_placeholders: 0,
             status: None,
+            duration_us: 0,
         }
     }
 

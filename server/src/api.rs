@@ -81,12 +81,13 @@ impl Api {
     #[must_use]
     pub fn new(service: Arc<Service>) -> Self {
         let gate = Gate::new(service.store().clone());
+        let metrics = Arc::new(Metrics::new(service.broker().telemetry()));
         Self(Arc::new(Inner {
             service,
             gate,
             gateway: ClientGateway::default(),
             buffers: Buffers::default(),
-            metrics: Arc::new(Metrics::new()),
+            metrics,
         }))
     }
 

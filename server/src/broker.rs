@@ -5,6 +5,7 @@
 //! opens its door, lets a worker run it, and says how it ended. A server does the same two steps with a queue between.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use orch_manifests::{Catalog, RunId};
 use orch_proxy::{Decision, Totals};
 use orch_runner::{Input, Mount, RunSpec, Token, protocol::MAX_INLINE_INPUT};
 use orch_vault::{AuditEvent, OpenMode, PlannedUse, Vault, VaultLocation};
-use tokio::sync::watch;
+use tokio::sync::{OnceCell, mpsc, watch};
 
 use crate::afterwards::{self, Spent};
 use crate::config::Config;
@@ -27,13 +28,19 @@ use crate::outcome::{self, Finished};
 use crate::permissions::Remembered;
 use crate::policy;
 use crate::prepare::{Book, Prepared, Standing};
+use crate::redact::Known;
 use crate::reload;
 use crate::run::{Event, Observer, Report, RunRequest, Simulate};
+use crate::telemetry::{self, Telemetry};
 use crate::upstream::Upstream;
 use crate::workers::{Wanted, Workers};
 
 /// How much longer than the run a grant lives: what is under way when the guest ends may still be answered.
 const GRANT_SLACK: Duration = Duration::from_secs(1);
+
+/// Decisions of one run that whoever follows it hears of, and those that may wait until the last were heard.
+const DECISIONS_TOLD: usize = 2_000;
+const DECISIONS_WAITING: usize = 256;
 
 /// Everything that runs need and share.
 pub struct Broker {
@@ -47,6 +54,10 @@ pub struct Broker {
     workers: Workers,
     /// The way to real providers and hosts, made when it is first needed.
     pub(crate) internet: OnceLock<Arc<Upstream>>,
+    /// What is told of decisions.
+    telemetry: Arc<Telemetry>,
+    /// Whether the proxy's self-test held.
+    proven: OnceCell<()>,
     /// What a test wants to happen in the next execution.
     #[cfg(test)]
     pub(crate) in_next_execution: std::sync::Mutex<Option<Box<dyn FnOnce() + Send>>>,
@@ -110,6 +121,8 @@ impl Broker {
             home,
             router,
             internet: OnceLock::new(),
+            telemetry: Arc::default(),
+            proven: OnceCell::new(),
             #[cfg(test)]
             in_next_execution: std::sync::Mutex::default(),
         }
@@ -128,6 +141,11 @@ impl Broker {
     /// The providers, the operator's included.
     pub(crate) fn catalog(&self) -> &Arc<Catalog> {
         &self.catalog
+    }
+
+    /// What is told of decisions.
+    pub(crate) fn telemetry(&self) -> &Arc<Telemetry> {
+        &self.telemetry
     }
 
     /// The workers.
@@ -228,8 +246,20 @@ impl Broker {
         }
     }
 
+    /// Proves, once, that the proxy puts secrets where they belong and takes them out of answers.
+    ///
+    /// # Errors
+    /// It does not: nothing may be started.
+    pub async fn prove(&self) -> Result<(), Failure> {
+        let tested = self.proven.get_or_try_init(|| Box::pin(orch_proxy::self_test()));
+        tested.await.copied().map_err(|error| {
+            Failure::defect(format!("{error}; nothing is started, because keys might not be safe"))
+        })
+    }
+
     /// What stands behind the proxy: the simulated providers of a scenario, or the internet.
     pub(crate) async fn upstream(&self, scenario: Option<&Simulate>) -> Result<Arc<Upstream>, Failure> {
+        self.prove().await?;
         match scenario {
             Some(simulate) => Ok(Arc::new(Upstream::simulated(simulate.scenario()?).await?)),
             None => self.internet(),
@@ -293,6 +323,7 @@ impl Broker {
             let act = self.in_next_execution.lock().unwrap_or_else(PoisonError::into_inner).take();
             act.into_iter().for_each(|act| act());
         }
+        let known = Arc::new(Known::of(&keys));
         let issued = policy::issue(&keys, &upstream.catalog);
         let env = policy::guest_environment(&run, &agent.manifest, &env, &issued, thinking.has_models())?;
         let wanted = Wanted {
@@ -316,7 +347,18 @@ impl Broker {
             trials: [config.egress.trial.as_deref(), trial.as_deref()],
             expires,
         };
-        let (token, grant) = self.router.grants().mint(policy::grant(&terms, wants.granted(&upstream)));
+        let (told, decisions) = mpsc::channel(DECISIONS_WAITING);
+        let left = AtomicUsize::new(DECISIONS_TOLD);
+        let hearing = self.telemetry.hearing(&workspace, Arc::clone(&known), move |decision| {
+            let more =
+                left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok();
+            if more && let Some(line) = telemetry::line(decision) {
+                // Who follows hears of what there is room for; the ledger has it all the same.
+                let _ = told.try_send(line);
+            }
+        });
+        let grant = policy::grant(&terms, wants.granted(&upstream));
+        let (token, grant) = self.router.grants().mint_telling(grant, hearing);
         // Whoever changed the configuration since the run was admitted did not find the grant.
         let config = self.config();
         grant.retain_rules(|rule| reload::still_allowed(rule, &config.egress.allow));
@@ -352,6 +394,8 @@ impl Broker {
             grant: &grant,
             session: session.as_deref(),
             observer,
+            known: &known,
+            decisions: decisions.into(),
             stream,
         };
         let ran = execution.run(spec, streamed, stop).await;
@@ -360,8 +404,9 @@ impl Broker {
         leased.end().await;
 
         if let Some(note) = outcome::trial_note(&grant) {
-            observer.event(Event::Note(&note));
+            observer.event(Event::Note(&known.cleaned(&note)));
         }
+        self.telemetry.moved(grant.uploaded(), grant.downloaded());
         let decisions = grant.ledger().decisions();
         let result = match ran {
             // A worker that died of the same interrupt is no news of its own.
@@ -384,6 +429,7 @@ impl Broker {
                 })
             }),
         };
+        let result = result.map_err(|failure| known.cleaned_failure(failure));
         let totals = grant.ledger().totals();
         let spent = session.as_ref().map(|session| afterwards::spent(&session.receipts)).unwrap_or_default();
         Ok(Concluded { result, decisions, totals, spent })

@@ -56,6 +56,8 @@ pub struct Config {
     pub limit_ceilings: Limits,
     /// Which key slot a new vault gets.
     pub vault_key: KeyChoice,
+    /// The OpenTelemetry collector of `orch serve`.
+    pub otlp_endpoint: Option<Endpoint>,
 }
 
 #[derive(Deserialize, Default)]
@@ -67,6 +69,7 @@ struct Raw {
     routes: Option<serde_yaml::Value>,
     limits: RawLimits,
     vault: RawVault,
+    telemetry: RawTelemetry,
 }
 
 #[derive(Deserialize, Default)]
@@ -98,6 +101,12 @@ struct RawProvider {
 struct RawLimits {
     defaults: limits::RawLimits,
     ceilings: limits::RawLimits,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct RawTelemetry {
+    otlp_endpoint: Option<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -159,6 +168,10 @@ impl Config {
             limit_ceilings: bounds("limits.ceilings", &raw.limits.ceilings)?,
             ..Self::default()
         };
+        let collector = raw.telemetry.otlp_endpoint.map(|text| text.parse::<Endpoint>()).transpose();
+        config.otlp_endpoint = collector.map_err(|e| {
+            wrong("telemetry.otlp_endpoint", &format!("{e}; it is a URL such as http://127.0.0.1:4318"))
+        })?;
         for (name, provider) in raw.providers {
             let field = format!("providers.{name}");
             let slug: Slug = name.parse().map_err(|e| wrong(&field, &format!("{e}")))?;
@@ -212,6 +225,7 @@ impl Default for Config {
             default_limits: Limits::default(),
             limit_ceilings: Limits::default(),
             vault_key: KeyChoice::Auto,
+            otlp_endpoint: None,
         }
     }
 }
@@ -281,6 +295,17 @@ mod tests {
         for text in ["", "\n\n", "# only a comment\n", "egress:\n  allow: []\n"] {
             let config = parse(text).expect("fine");
             assert!(config.egress.allow.is_empty() && config.providers.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_collector_is_a_url_and_nothing_else() {
+        let config = parse("telemetry: { otlp_endpoint: \"http://127.0.0.1:4318\" }").expect("fine");
+        assert_eq!(config.otlp_endpoint.expect("a collector").authority(), "127.0.0.1:4318");
+        for wrong in
+            ["127.0.0.1:4318", "ftp://a.example", "http://user:pass@a.example", "http://a.example/?x=1", ""]
+        {
+            says(&format!("telemetry: {{ otlp_endpoint: {wrong:?} }}"), "telemetry.otlp_endpoint: ");
         }
     }
 

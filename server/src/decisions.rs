@@ -135,6 +135,7 @@ mod tests {
             injected: Vec::new(),
             inert_placeholders: 0,
             status: None,
+            duration_us: 0,
         }
     }
 

@@ -12,6 +12,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
 use crate::failure::{Failure, Kind};
 use crate::outcome;
+use crate::redact::Known;
 use crate::run::{Event, Observer};
 
 /// Pieces of output that may wait for the broker before the guest is held back.
@@ -25,6 +26,10 @@ pub(crate) struct Execution<'a> {
     pub(crate) grant: &'a LiveGrant,
     pub(crate) session: Option<&'a Session>,
     pub(crate) observer: &'a dyn Observer,
+    /// What the run holds, which nobody is told.
+    pub(crate) known: &'a Known,
+    /// What was decided about its requests, as it is decided.
+    pub(crate) decisions: tokio::sync::Mutex<mpsc::Receiver<String>>,
     /// Whether output is passed on as it is written.
     pub(crate) stream: bool,
 }
@@ -46,6 +51,8 @@ impl Execution<'_> {
         let mut ticks = ticks();
         let mut output = Vec::new();
         let mut told = 0;
+        let mut unsaid = self.known.stream();
+        let mut decided = self.decisions.lock().await;
         let collect = async {
             let (mut out, mut log, mut stopped) = (true, true, false);
             while out || log {
@@ -60,21 +67,34 @@ impl Execution<'_> {
                         None => out = false,
                     },
                     piece = logged.recv(), if log => match piece {
-                        Some(piece) => self.observer.event(Event::Log(&piece)),
-                        None => log = false,
+                        Some(piece) => self.log(&unsaid.push(piece)),
+                        None => {
+                            self.log(&unsaid.finish());
+                            log = false;
+                        }
                     },
+                    Some(decision) = decided.recv() => self.observer.event(Event::Decision(&decision)),
                     () = stopping(stop), if !stopped => {
                         stopped = true;
                         self.worker.cancel(&run);
                     }
                     _ = ticks.tick() => self.observer.event(Event::Progress(&self.progress(started.elapsed()))),
                 }
-                told = outcome::tell_refusals(self.grant, told, self.observer);
+                told = outcome::tell_refusals(self.grant, told, self.known, self.observer);
             }
         };
         let (outcome, ()) = tokio::join!(self.worker.run(spec, io), collect);
-        outcome::tell_refusals(self.grant, told, self.observer);
+        while let Ok(decision) = decided.try_recv() {
+            self.observer.event(Event::Decision(&decision));
+        }
+        outcome::tell_refusals(self.grant, told, self.known, self.observer);
         Ok((outcome?, output))
+    }
+
+    fn log(&self, piece: &[u8]) {
+        if !piece.is_empty() {
+            self.observer.event(Event::Log(piece));
+        }
     }
 
     /// How long it has been, and what was spent so far. A call counts when it has ended.

@@ -39,6 +39,7 @@ mod service;
 #[cfg(test)]
 mod stage;
 pub mod store;
+mod telemetry;
 mod thinking;
 mod upstream;
 pub mod vault;

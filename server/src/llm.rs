@@ -20,6 +20,7 @@ use crate::failure::Failure;
 use crate::keeper::{ClientWitness, Keeper};
 use crate::limits;
 use crate::store::Store;
+use crate::telemetry::Telemetry;
 use crate::upstream::Upstream;
 
 mod books;
@@ -74,6 +75,8 @@ pub(crate) struct Llm {
     gateway: Arc<Gateway>,
     keys: Keys,
     books: Books,
+    /// What is told of decisions.
+    telemetry: Arc<Telemetry>,
     /// Stands for the run in grants that belong to none. Nobody looks these grants up.
     no_run: RunId,
     /// What the clients of each workspace hold at this moment.
@@ -96,7 +99,13 @@ impl Llm {
     }
 
     fn with_books(gateway: Arc<Gateway>, keys: Keys, books: Books) -> Self {
-        Self { gateway, keys, books, no_run: RunId::random(), intakes: RwLock::default() }
+        let telemetry = Arc::default();
+        Self { gateway, keys, books, telemetry, no_run: RunId::random(), intakes: RwLock::default() }
+    }
+
+    /// The same, whose decisions are told.
+    pub(crate) fn telling(self, telemetry: Arc<Telemetry>) -> Self {
+        Self { telemetry, ..self }
     }
 
     /// Answers a client's request at one of the gateway's paths, within `ceilings`; see [`spoken_at`]. What the gateway has to say is
@@ -126,7 +135,9 @@ impl Llm {
             Keys::Simulated(plan) => (Arc::clone(plan), None),
         };
         let deadline = Instant::now() + bounds.time;
-        let grant = LiveGrant::without_token(Grant {
+        // Whatever is in a client's decisions is the gateway's own.
+        let told = self.telemetry.hearing(&client.workspace, Arc::default(), |_| {});
+        let grant = Grant {
             run: self.no_run.clone(),
             workspace: client.workspace.to_string(),
             rules: Vec::new(),
@@ -134,7 +145,8 @@ impl Llm {
             bindings: Vec::new(),
             limits: bounds.network,
             expires: deadline,
-        });
+        };
+        let grant = LiveGrant::telling(grant, told);
         if let Keys::Vault(keeper) = &self.keys {
             keeper.held().follow(&client.workspace, &grant);
         }

@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::execution::interrupted;
 use crate::failure::{Failure, Kind};
 use crate::limits::RunLimits;
+use crate::redact::Known;
 use crate::run::{
     EgressReport, Event, LimitUse, LimitsReport, Observer, Report, TrialReport, UsageReport, dollars,
 };
@@ -89,7 +90,7 @@ pub(crate) fn trial_note(grant: &LiveGrant) -> Option<String> {
 }
 
 /// Tells the observer of refusals beyond the first `told`; returns how many were told by now.
-pub(crate) fn tell_refusals(grant: &LiveGrant, told: usize, observer: &dyn Observer) -> usize {
+pub(crate) fn tell_refusals(grant: &LiveGrant, told: usize, known: &Known, observer: &dyn Observer) -> usize {
     let denied = usize::try_from(grant.ledger().totals().denied).unwrap_or(usize::MAX);
     if denied <= told {
         return told;
@@ -97,7 +98,7 @@ pub(crate) fn tell_refusals(grant: &LiveGrant, told: usize, observer: &dyn Obser
     let decisions = grant.ledger().decisions();
     let fresh = decisions.iter().filter(|d| d.verdict == Verdict::Denied).skip(told);
     for decision in fresh {
-        observer.event(Event::Refused(&line(decision)));
+        observer.event(Event::Refused(&known.cleaned(&line(decision))));
     }
     denied
 }

@@ -3,8 +3,15 @@
 //! A key belongs in a prompt, a file or the environment, and people paste it elsewhere all the same: in place of a
 //! secret's name, an agent, a file or a flag's value. An error repeats what it did not understand, and errors end up in
 //! logs.
+//!
+//! What a run is known to hold is found by its value instead, in any spelling, by the code that searches answers
+//! (`redact/known.rs`).
+
+mod known;
 
 use std::borrow::Cow;
+
+pub(crate) use known::Known;
 
 /// How the keys of known issuers begin.
 const PREFIXES: &[&str] = &[

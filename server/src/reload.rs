@@ -89,6 +89,7 @@ fn merged(old: &Config, mut new: Config) -> (Config, Reloaded) {
         default_limits: _,
         limit_ceilings: _,
         vault_key,
+        otlp_endpoint,
     } = old;
     let changed = [
         ("egress", old.egress != new.egress),
@@ -111,6 +112,7 @@ fn merged(old: &Config, mut new: Config) -> (Config, Reloaded) {
                 ),
         ),
         ("vault", *vault_key != new.vault_key),
+        ("telemetry", *otlp_endpoint != new.otlp_endpoint),
     ];
     let names =
         |all: &[(&'static str, bool)]| all.iter().filter(|(_, is)| *is).map(|(name, _)| *name).collect();
@@ -127,6 +129,7 @@ fn merged(old: &Config, mut new: Config) -> (Config, Reloaded) {
         max_queued: *max_queued,
         providers: providers.clone(),
         vault_key: *vault_key,
+        otlp_endpoint: otlp_endpoint.clone(),
     };
     (config, reloaded)
 }

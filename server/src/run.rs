@@ -222,6 +222,8 @@ pub enum Event<'a> {
     Output(&'a [u8]),
     /// A request of the agent was refused: which, and why.
     Refused(&'a str),
+    /// What the egress proxy decided about a request, as a line of JSON.
+    Decision(&'a str),
 }
 
 /// What a finished run answers: the JSON result of `orch run --json`.

@@ -25,6 +25,7 @@ use crate::home::Home;
 use crate::keeper::Keeper;
 use crate::run::{RunRequest, Simulate};
 use crate::store::{Instance, NewRun, RunEvent, Store};
+use crate::telemetry::Exporter;
 
 mod draining;
 mod ending;
@@ -134,6 +135,11 @@ impl Service {
         let queue = Queue::new(config.max_running as usize, config.max_queued);
         let broker =
             Broker::new(Environment::Fixed(BTreeMap::new()), home, config, catalog, vault.clone(), &program);
+        // Clients of a server may come before the first run.
+        if mode == Mode::Serve {
+            broker.prove().await?;
+            broker.telemetry().log_into(broker.home().data())?;
+        }
         if let Some(simulate) = simulate {
             broker.simulate(&simulate).await?;
         }
@@ -157,6 +163,11 @@ impl Service {
         });
         service.recover().await?;
         if mode == Mode::Serve {
+            if let Some(endpoint) = &service.config().otlp_endpoint {
+                let telemetry = Arc::clone(service.broker.telemetry());
+                let proxy = Arc::clone(&service.broker.internet()?.proxy);
+                service.spawn(Exporter::new(telemetry, proxy, endpoint.clone()).run());
+            }
             let housekeeping = Arc::downgrade(&service);
             service.spawn(async move {
                 let mut swept: Option<Instant> = None;

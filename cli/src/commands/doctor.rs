@@ -80,6 +80,7 @@ pub(crate) fn run(printer: Printer) -> Result<ExitCode, Failure> {
             checks.push(self_test(here));
         }
     }
+    checks.push(proxy());
     checks.push(memory());
     checks.push(jail());
 
@@ -231,6 +232,27 @@ fn keys(here: &Installation) -> Check {
     match found.as_slice() {
         [] => Check::notice("keys", "no provider has a key", Some("orch secrets set OPENAI_API_KEY")),
         some => Check::fine("keys", some.join(", ")),
+    }
+}
+
+/// Proves that the proxy puts secrets where they belong and takes them out of answers, as every start does.
+fn proxy() -> Check {
+    let tested = runtime().and_then(|runtime| {
+        let started = std::time::Instant::now();
+        let tested = runtime.block_on(orch_proxy::self_test());
+        tested.map(|()| started.elapsed()).map_err(|error| Failure::defect(error.to_string()))
+    });
+    match tested {
+        Ok(took) => {
+            let took = took.as_secs_f64() * 1e3;
+            Check::fine(
+                "proxy",
+                format!(
+                    "placeholders become secrets in their place alone, and answers are cleaned ({took:.1} ms)"
+                ),
+            )
+        }
+        Err(failure) => Check::broken("proxy", &failure),
     }
 }
 

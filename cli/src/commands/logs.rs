@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use orch_manifests::RunId;
 use orch_server::{Failure, Kind};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::run::{Next, RunEvent, RunResource, next_events};
 use crate::args::LogsArgs;
@@ -129,8 +129,10 @@ async fn follow(client: &Client, run: &RunId, lines: &mut Lines) -> Result<(), F
                 Next::Broken(why) => break why,
                 Next::Event(event) if event.seq > after => {
                     (after, tries) = (event.seq, 0);
-                    if event.kind == "log" {
-                        lines.event(&event)?;
+                    match event.kind.as_str() {
+                        "log" => lines.event(&event)?,
+                        "decision" => lines.decision(&event)?,
+                        _ => {}
                     }
                 }
                 Next::Event(_) => {}
@@ -145,6 +147,26 @@ async fn follow(client: &Client, run: &RunId, lines: &mut Lines) -> Result<(), F
             ));
         }
     }
+}
+
+/// A decision for a person; none when it is not one.
+fn in_words(decision: &str) -> Option<String> {
+    let decision: Value = serde_json::from_str(decision).ok()?;
+    let text = |field: &str| decision.get(field).and_then(Value::as_str);
+    let mut words = format!("{}: {} ", text("verdict")?, text("method")?);
+    if let Some(scheme) = text("scheme") {
+        words.push_str(&format!("{scheme}://"));
+    }
+    words.push_str(text("host")?);
+    words.push_str(text("path").unwrap_or_default());
+    if let Some(status) = decision.get("status").and_then(Value::as_u64) {
+        words.push_str(&format!(" answered {status}"));
+    }
+    if let Some(reason) = decision.get("reason").and_then(|reason| reason.get("text")).and_then(Value::as_str)
+    {
+        words.push_str(&format!(" ({reason})"));
+    }
+    Some(words)
 }
 
 /// The log on standard output: it is this command's result.
@@ -164,6 +186,17 @@ impl Lines {
                 .or_else(broken_pipe);
         }
         self.piece(&event.text)
+    }
+
+    /// What the proxy decided, beside the log: on standard error, or as a line of JSON.
+    fn decision(&mut self, event: &RunEvent) -> Result<(), Failure> {
+        if self.printer.json() {
+            return self.event(event);
+        }
+        if let Some(words) = in_words(&event.text) {
+            self.printer.note(&words);
+        }
+        Ok(())
     }
 
     fn piece(&mut self, text: &str) -> Result<(), Failure> {

@@ -5,7 +5,7 @@ use super::*;
 const SECRET: &[u8] = b"sk-Ab/9+zQ\"x\\y%41~ 7_end";
 
 fn stream(scrubber: &Arc<Scrubber>, chunks: impl IntoIterator<Item = Vec<u8>>) -> Vec<u8> {
-    let mut stream = ScrubStream::new(std::slice::from_ref(scrubber));
+    let mut stream = ScrubStream::new(std::slice::from_ref(scrubber), false);
     let mut out = Vec::new();
     for chunk in chunks {
         out.extend_from_slice(&stream.push(chunk.into()));
@@ -130,7 +130,7 @@ fn what_is_not_the_secret_passes_unchanged() {
 #[test]
 fn an_event_goes_on_as_soon_as_it_is_whole() {
     let scrubber = Arc::new(Scrubber::new(SECRET).unwrap());
-    let mut stream = ScrubStream::new(&[scrubber]);
+    let mut stream = ScrubStream::new(&[scrubber], true);
     let event = Bytes::from_static(b"data: {\"content\":\"ask-s\"}\n\n");
     assert_eq!(stream.push(event.clone()), event);
     // Only an end that begins a form waits, and no longer than it does.
@@ -176,7 +176,7 @@ fn beyond_ascii_json_is_found_too() {
 fn two_secrets_in_one_stream() {
     let first = Arc::new(Scrubber::new(b"first-secret-000").unwrap());
     let second = Arc::new(Scrubber::new(b"second-secret-00").unwrap());
-    let mut stream = ScrubStream::new(&[first, second]);
+    let mut stream = ScrubStream::new(&[first, second], false);
     let mut out = Vec::new();
     for byte in b"a first-secret-000 b second-secret-00 c" {
         out.extend_from_slice(&stream.push(Bytes::copy_from_slice(&[*byte])));
@@ -228,6 +228,38 @@ proptest! {
     }
 
     #[test]
+    fn each_character_may_be_written_in_its_own_way(
+        secret in prop_oneof![
+            proptest::collection::vec(0u8..=u8::MAX, 16..40),
+            proptest::collection::vec(proptest::sample::select(b"ab%\\\"/+ u0\n".to_vec()), 16..24),
+        ],
+        hex in any::<bool>(),
+        ways in proptest::collection::vec(0u8..6, 80),
+        cut in 0usize..400,
+        events in any::<bool>(),
+    ) {
+        let form = if hex { data_encoding::HEXUPPER.encode(&secret).into_bytes() } else { secret.clone() };
+        let mut text = b"x".to_vec();
+        for (byte, way) in form.iter().zip(&ways) {
+            match way {
+                0 => text.extend(format!("%{byte:02x}").bytes()),
+                1 => text.extend(format!("%25{byte:02X}").bytes()),
+                2 => text.extend(format!("\\u{byte:04x}").bytes()),
+                _ => text.push(*byte),
+            }
+        }
+        // Beyond ASCII a byte that JSON escapes is another character.
+        prop_assume!(form.iter().zip(&ways).all(|(byte, way)| *way != 2 || byte.is_ascii()));
+        text.push(b'x');
+        let cut = cut.min(text.len());
+        let mut stream = ScrubStream::new(&[Arc::new(Scrubber::new(&secret).unwrap())], events && !secret.contains(&b'\n'));
+        let mut out = stream.push(Bytes::copy_from_slice(&text[..cut])).to_vec();
+        out.extend_from_slice(&stream.push(Bytes::copy_from_slice(&text[cut..])));
+        out.extend_from_slice(&stream.finish());
+        prop_assert!(contains(&out, SCRUBBED.as_bytes()), "{} was not found", String::from_utf8_lossy(&text));
+    }
+
+    #[test]
     fn without_the_secret_nothing_changes(
         text in proptest::collection::vec(any::<u8>(), 0..300),
         cut in 0usize..300,
@@ -235,5 +267,19 @@ proptest! {
         let scrubber = Arc::new(Scrubber::new(SECRET).unwrap());
         let cut = cut.min(text.len());
         prop_assert_eq!(stream(&scrubber, [text[..cut].to_vec(), text[cut..].to_vec()]), text);
+    }
+}
+
+#[test]
+fn nothing_that_ended_waits_in_a_stream_of_events() {
+    for secret in [&b"\n\n\nsixteen bytes!!"[..], b"\r\n\r\nsixteen bytes", b"a\n\nb\n\nsixteen bytes"] {
+        for event in [&b"data: a\n\n"[..], b"a\r\n\r\n", b"\n\n\n\n", b"data: a\r\n\r\n\r\n", b"a\r\r"] {
+            for split in 0..event.len() {
+                let mut stream = ScrubStream::new(&[Arc::new(Scrubber::new(secret).unwrap())], true);
+                let mut out = stream.push(Bytes::copy_from_slice(&event[..split])).to_vec();
+                out.extend_from_slice(&stream.push(Bytes::copy_from_slice(&event[split..])));
+                assert_eq!(out, event, "{secret:?} at {split}");
+            }
+        }
     }
 }

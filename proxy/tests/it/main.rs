@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod bodies;
+mod compressed;
 mod destinations;
 mod echoes;
+mod events;
 mod frames;
 mod http2;
 mod injection;

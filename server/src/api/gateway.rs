@@ -34,6 +34,9 @@ impl ClientGateway {
         }
         let upstream = service.broker().internet()?;
         let (keeper, store) = (Arc::clone(service.keeper()), service.store().clone());
-        Ok(self.0.get_or_init(|| Llm::new(&upstream, keeper, store, Arc::clone(metrics.llm()))))
+        let telemetry = Arc::clone(service.broker().telemetry());
+        Ok(self
+            .0
+            .get_or_init(|| Llm::new(&upstream, keeper, store, Arc::clone(metrics.llm())).telling(telemetry)))
     }
 }

@@ -15,6 +15,7 @@ use prometheus_client::registry::Registry;
 use crate::failure::Failure;
 use crate::llm;
 use crate::service::Gauges;
+use crate::telemetry::Telemetry;
 
 /// Upper bounds of the histogram's buckets, in seconds: from a lookup to a run that was waited for.
 const SECONDS: [f64; 12] = [0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05, 0.25, 1.0, 5.0, 30.0, 120.0, 600.0];
@@ -60,7 +61,7 @@ impl Drop for UnderWay {
 }
 
 impl Metrics {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(telemetry: &Telemetry) -> Self {
         let metrics = Self {
             registry: Registry::with_prefix("orch"),
             requests: Family::default(),
@@ -72,7 +73,9 @@ impl Metrics {
             running: Gauge::default(),
             workers: Gauge::default(),
         };
-        metrics.registered()
+        let mut metrics = metrics.registered();
+        telemetry.register(&mut metrics.registry);
+        metrics
     }
 
     fn registered(mut self) -> Self {
@@ -134,7 +137,7 @@ mod tests {
 
     #[test]
     fn what_was_counted_is_in_the_text() {
-        let metrics = Metrics::new();
+        let metrics = Metrics::new(&Telemetry::default());
         let busy = metrics.begin();
         metrics.answered("/v1/runs", StatusCode::ACCEPTED, Duration::from_millis(3));
         metrics.answered("none", StatusCode::UNAUTHORIZED, Duration::from_micros(3));

@@ -244,12 +244,12 @@ impl Observer for Heard {
 #[tokio::test]
 async fn each_refusal_is_told_once() {
     let (stage, heard) = (Stage::new("ok", ONE_MODEL).await, Heard::default());
-    let told = tell_refusals(&stage.grant, 0, &heard);
+    let told = tell_refusals(&stage.grant, 0, &Known::default(), &heard);
     refused_request(&stage).await;
-    let told = tell_refusals(&stage.grant, told, &heard);
-    let told = tell_refusals(&stage.grant, told, &heard);
+    let told = tell_refusals(&stage.grant, told, &Known::default(), &heard);
+    let told = tell_refusals(&stage.grant, told, &Known::default(), &heard);
     refused_request(&stage).await;
-    assert_eq!(tell_refusals(&stage.grant, told, &heard), 2);
+    assert_eq!(tell_refusals(&stage.grant, told, &Known::default(), &heard), 2);
     let heard = heard.0.into_inner().expect("unpoisoned");
     assert_eq!(heard.len(), 2);
     assert!(heard[0].starts_with("GET https://example.com:443/: "), "{heard:?}");

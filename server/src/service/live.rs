@@ -278,6 +278,7 @@ impl Observer for LiveRun {
             Event::Note(text) => self.tell(EventKind::Note, text),
             Event::Warning(text) => self.tell(EventKind::Warning, text),
             Event::Refused(text) => self.tell(EventKind::Refused, text),
+            Event::Decision(text) => self.tell(EventKind::Decision, text),
             Event::Log(bytes) => self.write(EventKind::Log, bytes, Instant::now()),
             Event::Output(bytes) => self.write(EventKind::Output, bytes, Instant::now()),
         }

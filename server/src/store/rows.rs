@@ -175,12 +175,22 @@ pub enum EventKind {
     Output,
     /// A refused request.
     Refused,
+    /// What the egress proxy decided about a request; the text is JSON.
+    Decision,
 }
 
 impl EventKind {
     /// Every kind.
-    pub const ALL: [Self; 7] =
-        [Self::Status, Self::Progress, Self::Note, Self::Warning, Self::Log, Self::Output, Self::Refused];
+    pub const ALL: [Self; 8] = [
+        Self::Status,
+        Self::Progress,
+        Self::Note,
+        Self::Warning,
+        Self::Log,
+        Self::Output,
+        Self::Refused,
+        Self::Decision,
+    ];
 
     /// The word for it, as the API and the database write it.
     #[must_use]
@@ -193,6 +203,7 @@ impl EventKind {
             Self::Log => "log",
             Self::Output => "output",
             Self::Refused => "refused",
+            Self::Decision => "decision",
         }
     }
 }

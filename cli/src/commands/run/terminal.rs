@@ -79,6 +79,8 @@ impl Observer for Terminal {
             Event::Note(text) => self.printer.note(text),
             Event::Warning(text) => self.printer.warn(text),
             Event::Refused(text) => self.printer.warn(&format!("refused: {text}")),
+            // Refusals are told in words; the rest is for who asks.
+            Event::Decision(_) => {}
             Event::Log(bytes) => {
                 let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
                 let text = log.0.push(bytes);

@@ -1,0 +1,155 @@
+//! What the egress proxy decided, told to operators: a log of lines, counters for Prometheus, and the same counters to an
+//! OpenTelemetry collector.
+//!
+//! A run never waits for any of it. What cannot be written or sent in time is lost, and how much is counted.
+
+mod counters;
+mod log;
+mod otlp;
+
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use orch_proxy::{Decision, OnDecision};
+use prometheus_client::registry::Registry;
+
+use crate::failure::Failure;
+use crate::redact::Known;
+use counters::Counters;
+use log::DecisionLog;
+pub(crate) use otlp::Exporter;
+
+/// What a server knows of its decisions.
+#[derive(Default)]
+pub(crate) struct Telemetry {
+    counters: Counters,
+    log: OnceLock<DecisionLog>,
+}
+
+impl Telemetry {
+    /// From now on decisions are written to `decisions.jsonl` in this folder.
+    ///
+    /// # Errors
+    /// When there is a file of that name that is not the user's own, or it cannot be opened.
+    pub(crate) fn log_into(&self, folder: &Path) -> Result<(), Failure> {
+        let log = DecisionLog::open(folder, self.counters.lost().clone())?;
+        self.log.set(log).map_err(|_| Failure::defect("the log of decisions is open already"))
+    }
+
+    /// Adds the counters to what is told.
+    pub(crate) fn register(&self, registry: &mut Registry) {
+        self.counters.register(registry);
+    }
+
+    /// Counts the bytes of the bodies of a run that is over.
+    pub(crate) fn moved(&self, up: u64, down: u64) {
+        self.counters.moved(up, down);
+    }
+
+    /// What hears of each decision for a workspace. `more` hears of it, too, without what a run holds.
+    pub(crate) fn hearing(
+        self: &Arc<Self>,
+        workspace: &str,
+        known: Arc<Known>,
+        more: impl Fn(&Decision) + Send + Sync + 'static,
+    ) -> OnDecision {
+        let (telemetry, workspace) = (Arc::clone(self), Arc::<str>::from(workspace));
+        Box::new(move |decision| {
+            telemetry.counters.count(decision);
+            let clean = cleaned(decision, &known);
+            more(&clean);
+            if let Some(log) = telemetry.log.get() {
+                log.write(&workspace, clean);
+            }
+        })
+    }
+}
+
+/// A decision whose texts hold nothing of what the run holds: a guest may have got that elsewhere and ask for it.
+fn cleaned(decision: &Decision, known: &Known) -> Decision {
+    let mut clean = decision.clone();
+    for text in [&mut clean.host, &mut clean.path, &mut clean.method] {
+        *text = known.cleaned(text).into_owned();
+    }
+    if let Some(reason) = &mut clean.reason {
+        reason.text = known.cleaned(&reason.text).into_owned();
+        // It would say the path again.
+        reason.rule_missing = reason.rule_missing.take().filter(|_| clean.path == decision.path);
+        reason.next = reason.next.take().map(|next| known.cleaned(&next).into_owned());
+    }
+    clean
+}
+
+/// A decision as one line of JSON in ASCII: nothing in it draws on a terminal or ends the line.
+pub(crate) fn line(value: &impl serde::Serialize) -> Option<String> {
+    let text = serde_json::to_string(value).ok()?;
+    if text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+        return Some(text);
+    }
+    let mut line = String::with_capacity(text.len() + 16);
+    let mut units = [0; 2];
+    for c in text.chars() {
+        if (' '..='~').contains(&c) {
+            line.push(c);
+        } else {
+            // Beyond ASCII there is nothing but the insides of strings.
+            line.extend(c.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")));
+        }
+    }
+    Some(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use orch_manifests::RunId;
+    use orch_proxy::{Maker, Outcome};
+    use time::OffsetDateTime;
+
+    use super::*;
+
+    pub(super) fn decision(verdict: Outcome, path: &str) -> Decision {
+        Decision {
+            time: OffsetDateTime::UNIX_EPOCH,
+            run: RunId::random(),
+            method: "GET".to_owned(),
+            scheme: None,
+            host: "a.example".to_owned(),
+            port: 443,
+            path: path.to_owned(),
+            maker: Maker::Guest,
+            verdict,
+            rule: None,
+            trial: None,
+            reason: None,
+            address: None,
+            injected: Vec::new(),
+            inert_placeholders: 0,
+            status: None,
+            duration_us: 1500,
+        }
+    }
+
+    #[test]
+    fn a_line_is_one_line_of_harmless_json() {
+        let nasty = "/a\n{\"verdict\":\"allowed\"}\r\u{1b}[2J\u{202e}\u{9b}\u{7f}\u{2028}\u{1f511}";
+        let text = line(&decision(Outcome::Denied, nasty)).expect("a line");
+        assert!(text.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{text}");
+        let read: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        assert_eq!((&read["path"], &read["verdict"]), (&nasty.into(), &"denied".into()));
+    }
+
+    #[test]
+    fn what_a_run_holds_is_in_no_decision() {
+        let value = "a value that some run holds";
+        let known = Known::finding(&[value]);
+        let telemetry = Arc::new(Telemetry::default());
+        let (tell, told) = std::sync::mpsc::channel();
+        let hear = telemetry.hearing("default", Arc::new(known), move |decision| {
+            tell.send(line(decision).expect("a line")).expect("somebody listens");
+        });
+        hear(&decision(Outcome::Denied, &format!("/{value}/{}", value.replace(' ', "%20"))));
+        let text = told.recv().expect("told");
+        assert!(!text.contains("that some run"), "{text}");
+        assert_eq!(text.matches("secret removed").count(), 2, "{text}");
+    }
+}
