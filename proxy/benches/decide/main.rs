@@ -61,7 +61,8 @@ fn rule(number: usize) -> Rule {
         2 => format!("*.zone-{number}.example.net"),
         _ => format!("host-{}.example.com", 997),
     };
-    let paths = if number % 4 == 3 { vec![format!("/v2/{number}/*").parse().unwrap()] } else { Vec::new() };
+    let paths =
+        if number % 4 == 3 { vec![format!("/v1/parts/{number}/*").parse().unwrap()] } else { Vec::new() };
     Rule {
         scheme: Scheme::Https,
         host: host.parse().unwrap(),
