@@ -1,7 +1,7 @@
 //! What a decision costs under 1,000 rules, beside asking every rule in turn.
 //!
-//! Half of the rules name one host each, a quarter hosts below one, and a quarter the host that is asked for, with other
-//! paths. They take turns, and the medians over the rounds are compared. Refusals are the slowest: they write a reason.
+//! Most rules name a host each, a quarter hosts below one, and fifty the host that is asked for, with other paths that
+//! begin alike. Rules of one host are asked in turn, at about 25 ns each. They take turns, and the medians over the rounds are compared. Refusals are the slowest: they write a reason.
 
 #![allow(
     clippy::unwrap_used,
