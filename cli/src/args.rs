@@ -8,6 +8,7 @@ use std::sync::Arc;
 use clap::{Parser, Subcommand};
 use orch_vault::Secret;
 
+use crate::commands::proxy::ProxyArgs;
 use crate::commands::serve::ServeArgs;
 
 mod agents;
@@ -56,6 +57,8 @@ pub(crate) enum Command {
     Vault(VaultArgs),
     /// Run agents and answer model calls for others, until it is told to stop
     Serve(Box<ServeArgs>),
+    /// Let other programs reach what is allowed, and nothing else, until it is told to stop
+    Proxy(Box<ProxyArgs>),
     /// Put a version of an agent where others can run it by name
     Publish(PublishArgs),
     /// Get a published agent as a folder

@@ -7,6 +7,7 @@ pub(crate) mod list;
 pub(crate) mod login;
 pub(crate) mod logs;
 pub(crate) mod policy;
+pub(crate) mod proxy;
 pub(crate) mod publish;
 pub(crate) mod pull;
 pub(crate) mod run;

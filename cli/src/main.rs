@@ -48,6 +48,7 @@ fn main() -> ExitCode {
     let done = guarded(|| match cli.command {
         Command::Run(args) => commands::run::run(&args, printer),
         Command::Serve(args) => commands::serve::run(*args, printer),
+        Command::Proxy(args) => commands::proxy::run(*args, printer),
         Command::Secrets(args) => commands::secrets::run(args, printer),
         Command::Vault(args) => commands::vault::run(&args, printer),
         Command::Publish(args) => commands::publish::run(&args, printer),

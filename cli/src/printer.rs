@@ -106,6 +106,11 @@ impl Printer {
         self.line(&format!("{} {}", self.paint("2", "orch:"), block(text)));
     }
 
+    /// Something that happened, as one line of JSON on stderr.
+    pub(crate) fn event(self, value: &Value) {
+        self.line(&harmless(&value.to_string()));
+    }
+
     /// Something that deserves attention.
     pub(crate) fn warn(self, text: &str) {
         self.line(&format!("{} {}", self.paint("33", "warning:"), block(text)));

@@ -21,6 +21,11 @@ use crate::{
     Reason, Rule, Scrubber, TimeoutKind, Trial, Use, Verdict, body, decide, hygiene,
 };
 
+/// Under which name the request passed a proxy (RFC 9110, section 7.6.3): an extension of requests that came in by
+/// the listener, and sees them again when they go round in a circle.
+#[derive(Clone)]
+pub(crate) struct Via(pub(crate) HeaderValue);
+
 impl Proxy {
     /// Forwards a guest's request, whose URI is absolute (`https://host[:port]/path?query`).
     ///
@@ -73,6 +78,9 @@ impl Setup {
         let uri = origin_form(path).map_err(EgressError::Refused)?;
         let mut head = Head { method: parts.method, uri, headers: parts.headers };
         hygiene::strip_request(&mut head.headers);
+        if let Some(Via(via)) = parts.extensions.get() {
+            head.headers.insert(header::VIA, via.clone());
+        }
         if let Err(reason) = hygiene::check_overrides(&head.headers, "the egress rule")
             && !allowed_as_a_whole(rules, &target.asked(&head.method))
         {

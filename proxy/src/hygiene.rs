@@ -64,7 +64,10 @@ static NOT_TRAILERS: [HeaderName; 10] = [
 pub(crate) fn check_request(parts: &request::Parts, caps: &Caps) -> Result<(), Reason> {
     check_method(&parts.method)?;
     if parts.headers.contains_key(header::UPGRADE) || parts.headers.contains_key("http2-settings") {
-        return Err(Reason::new("upgrade_refused", "connection upgrades (WebSocket, h2c) are not forwarded"));
+        return Err(Reason::new(
+            "upgrade_refused",
+            "connection upgrades (WebSocket, h2c) are not offered yet",
+        ));
     }
     check_size(&parts.headers, caps)
         .map_err(|what| Reason::new("headers_too_large", format!("request headers: {what}")))?;

@@ -14,6 +14,7 @@ mod attempt;
 mod body;
 mod cleaning;
 mod config;
+mod connect;
 mod credential;
 mod decode;
 mod dial;
@@ -21,6 +22,11 @@ mod download;
 mod error;
 mod exchange;
 mod forward;
+#[cfg(fuzzing)]
+pub mod fuzzing;
+#[cfg(all(test, not(fuzzing)))]
+#[allow(unreachable_pub, clippy::unwrap_used, reason = "public to fuzz targets, and no part of a release")]
+mod fuzzing;
 mod grant;
 mod http1;
 mod http2;
@@ -28,6 +34,7 @@ mod hygiene;
 mod incoming;
 mod ledger;
 mod limits;
+mod listener;
 mod place;
 mod placeholders;
 mod policy;
@@ -35,6 +42,7 @@ mod pool;
 mod proxy;
 mod received;
 mod record;
+mod refusal;
 mod resolve;
 mod scrub;
 mod self_test;
@@ -58,11 +66,17 @@ pub use error::{EgressError, Ended, TimeoutKind};
 pub use grant::{Binding, CapabilityToken, Grant, Grants, LiveGrant};
 pub use ledger::{Decision, Ledger, Maker, OnDecision, Outcome, Totals, Trial};
 pub use limits::{LimitHit, Limits, Pace, Rate, Shares};
+pub use listener::{
+    BadClient, Client, ClientName, ClientToken, HelloError, Listener, ListenerLimits, TunnelEnd, TunnelEnded,
+    Witness,
+};
 pub use place::{Place, swap_in_header, swap_in_query};
 pub use policy::{
-    Asked, Methods, Miss, Reason, Rule, RuleIndex, RuleMissing, RuleOrigin, Target, Verdict, decide, nearest,
+    Asked, Methods, Miss, Reason, Rule, RuleIndex, RuleMissing, RuleOrigin, Target, Verdict, decide,
+    decide_connect, nearest,
 };
 pub use proxy::Proxy;
+pub use refusal::Refusal;
 pub use resolve::{DnsError, Resolve, SystemResolver};
 pub use scrub::{SCRUBBED, ScrubStream, Scrubber};
 pub use self_test::{SelfTestError, self_test};

@@ -4,9 +4,11 @@ use http::Method;
 use orch_manifests::{CanonicalPath, EgressWant, HostName, HostPattern, PathGlob, Scheme};
 use serde::Serialize;
 
+mod connect;
 mod index;
 mod missing;
 
+pub use connect::decide_connect;
 pub use index::RuleIndex;
 pub use missing::RuleMissing;
 

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::{Response, request};
+use http::{Response, StatusCode, request};
 use orch_manifests::Scheme;
 use time::OffsetDateTime;
 
@@ -81,27 +81,37 @@ impl Record {
 
     /// Enters the result into the ledger.
     pub(crate) fn finish(mut self, result: &Result<Response<Body>, EgressError>) {
-        self.change(|decision| match result {
-            Ok(response) => {
-                decision.verdict = Outcome::Allowed;
-                decision.status = Some(response.status().as_u16());
-            }
-            Err(error) => {
-                decision.verdict = if error.is_refusal() { Outcome::Denied } else { Outcome::Failed };
-                // It says what a policy on trial would have refused, and not what was refused anyway.
-                decision.trial = decision.trial.filter(|_| decision.verdict != Outcome::Denied);
-                decision.reason = Some(match error {
-                    EgressError::Refused(reason) => Reason {
-                        code: reason.code,
-                        text: sanitised(&reason.text),
-                        next: reason.next.clone().filter(|next| next.len() <= NEXT_KEPT),
-                        rule_missing: reason.rule_missing.clone().filter(|it| it.path.len() <= NEXT_KEPT),
-                    },
-                    other => Reason::new(other.code(), sanitised(&other.to_string())),
-                });
-                if let EgressError::Address { address, .. } = error {
-                    decision.address = Some(*address);
-                }
+        match result {
+            Ok(response) => self.pass(response.status()),
+            Err(error) => self.fail(error),
+        }
+    }
+
+    /// It was let through, and this was the answer.
+    pub(crate) fn pass(&mut self, status: StatusCode) {
+        self.change(|decision| {
+            decision.verdict = Outcome::Allowed;
+            decision.status = Some(status.as_u16());
+        });
+    }
+
+    /// It was refused, or failed.
+    pub(crate) fn fail(&mut self, error: &EgressError) {
+        self.change(|decision| {
+            decision.verdict = if error.is_refusal() { Outcome::Denied } else { Outcome::Failed };
+            // It says what a policy on trial would have refused, and not what was refused anyway.
+            decision.trial = decision.trial.filter(|_| decision.verdict != Outcome::Denied);
+            decision.reason = Some(match error {
+                EgressError::Refused(reason) => Reason {
+                    code: reason.code,
+                    text: sanitised(&reason.text),
+                    next: reason.next.clone().filter(|next| next.len() <= NEXT_KEPT),
+                    rule_missing: reason.rule_missing.clone().filter(|it| it.path.len() <= NEXT_KEPT),
+                },
+                other => Reason::new(other.code(), sanitised(&other.to_string())),
+            });
+            if let EgressError::Address { address, .. } = error {
+                decision.address = Some(*address);
             }
         });
     }

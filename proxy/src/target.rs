@@ -58,6 +58,27 @@ impl RequestTarget {
     }
 }
 
+/// Where a CONNECT request wants to go. A `Host` field may be there when it says the same, with or without the port.
+pub(crate) fn parse_connect(parts: &request::Parts) -> Result<(HostName, u16), Reason> {
+    let wrong = || Reason::new("target_refused", "CONNECT wants HOST:PORT and nothing else");
+    let authority = parts.uri.authority().ok_or_else(wrong)?;
+    if parts.uri.scheme().is_some() || parts.uri.path_and_query().is_some() || authority.port().is_none() {
+        return Err(wrong());
+    }
+    let (host, port) = parse_authority(authority.as_str(), Scheme::Https)?;
+    for line in parts.headers.get_all(header::HOST) {
+        let text = line.to_str().unwrap_or_default();
+        let portless = !text.contains(':');
+        let same = parse_authority(text, Scheme::Https)
+            .is_ok_and(|(other, other_port)| other == host && (portless || other_port == port));
+        if !same {
+            let text = "the Host field and the request's authority are not one and the same";
+            return Err(Reason::new("authority_conflict", text));
+        }
+    }
+    Ok((host, port))
+}
+
 /// The path and query of a URI in canonical form.
 pub(crate) fn parse_path(uri: &Uri) -> Result<CanonicalPath, Reason> {
     let target = uri.path_and_query().map_or("/", |target| target.as_str());

@@ -188,7 +188,7 @@ fn check_providers(manifest: &Manifest, path: &Path, catalog: &Catalog) -> Resul
     Err(problems.into_iter().filter_map(|problem| problem.hint).fold(failure, Failure::hint))
 }
 
-fn manifest_failure(error: &orch_manifests::ManifestError) -> Failure {
+pub(crate) fn manifest_failure(error: &orch_manifests::ManifestError) -> Failure {
     Failure::usage("manifest_invalid", error.to_string())
 }
 

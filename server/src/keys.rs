@@ -170,6 +170,18 @@ impl KeyQuestion<'_> {
         Ok(keys)
     }
 
+    /// The secrets that the command line names, and no key: for a client of the proxy, who is no agent.
+    pub(crate) fn open_secrets(self, sources: &KeySources<'_>) -> Result<Keys, Failure> {
+        let mut keys = Keys::default();
+        for asked in secrets::asked(self.manifest, self.bare, self.secret_grants)? {
+            let (bound, _) = secrets::open(&asked, &self, sources)?;
+            let planned = |way: &Way| self.planned_use(&bound.name, &way.target.host, way.grant);
+            keys.uses.extend(bound.ways.iter().map(planned));
+            keys.secrets.push(bound);
+        }
+        Ok(keys)
+    }
+
     /// The simulation's keys, and a random value for each other secret: neither environment nor vault is touched.
     pub(crate) fn simulated(self, providers: BTreeMap<Slug, Arc<dyn Credential>>) -> Result<Keys, Failure> {
         if !self.flags.is_empty() {

@@ -276,7 +276,7 @@ fn provider_binding(
 }
 
 /// A secret is bound to what its owner granted, place by place.
-fn secret_bindings(secret: &BoundSecret, placeholder: &Placeholder) -> Vec<Binding> {
+pub(crate) fn secret_bindings(secret: &BoundSecret, placeholder: &Placeholder) -> Vec<Binding> {
     let mut bindings: Vec<Binding> = Vec::new();
     for Way { target, place, .. } in &secret.ways {
         match bindings.iter_mut().find(|binding| binding.place == *place) {

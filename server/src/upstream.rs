@@ -14,7 +14,7 @@ use orch_manifests::{Catalog, HostName, HostPattern, Provider, Scheme, Slug};
 use orch_proxy::{Credential, DnsError, Proxy, ProxyConfig, Resolve, SystemResolver};
 use orch_vault::{Secret, Source};
 
-use crate::config::{Config, Egress};
+use crate::config::{Config, EgressConfig};
 use crate::credential::HeldCredential;
 use crate::failure::Failure;
 
@@ -30,25 +30,12 @@ pub(crate) struct Upstream {
 impl Upstream {
     /// The internet, as the operator's configuration says.
     pub(crate) fn real(config: &Config, catalog: &Arc<Catalog>) -> Result<Self, Failure> {
-        let proxy = proxy_config(config);
-        let resolver: Arc<dyn Resolve> = match SystemResolver::new() {
-            Ok(resolver) => Arc::new(resolver),
-            // A machine without a resolver still reaches what is pinned; a name that has to be looked up says why not.
-            Err(error) => Arc::new(NoResolver(error)),
-        };
-        Self::over(proxy, resolver, Arc::clone(catalog), None)
+        Ok(Self::over(internet(config)?, Arc::clone(catalog), None))
     }
 
-    fn over(
-        config: ProxyConfig,
-        resolver: Arc<dyn Resolve>,
-        catalog: Arc<Catalog>,
-        simulation: Option<Simulation>,
-    ) -> Result<Self, Failure> {
-        let proxy = Proxy::new(config, resolver)
-            .map_err(|e| Failure::usage("config_invalid", format!("the egress proxy cannot start: {e}")))?;
+    fn over(proxy: Arc<Proxy>, catalog: Arc<Catalog>, simulation: Option<Simulation>) -> Self {
         let gateway = Arc::new(Gateway::new(Arc::clone(&proxy), Arc::clone(&catalog)));
-        Ok(Self { proxy, gateway, catalog, simulation })
+        Self { proxy, gateway, catalog, simulation }
     }
 
     /// Simulated providers. Nothing else is reachable: no name is looked up, and only the simulation's origins have
@@ -72,7 +59,7 @@ impl Upstream {
             ..ProxyConfig::default()
         };
         let resolver = Arc::new(NoResolver(DnsError::Failed("a simulated run looks up no names".to_owned())));
-        Self::over(config, resolver, catalog, Some(simulation))
+        Ok(Self::over(proxy(config, resolver)?, catalog, Some(simulation)))
     }
 
     /// The keys that the simulation handed out, in place of real ones.
@@ -109,7 +96,15 @@ impl Upstream {
 
 /// How the operator's configuration wants the proxy.
 pub(crate) fn proxy_config(config: &Config) -> ProxyConfig {
-    let Egress { extra_roots, allow: _, trial: _, connect_to, upstream_proxy, timeouts } = &config.egress;
+    let EgressConfig {
+        extra_roots,
+        allow: _,
+        trial: _,
+        connect_to,
+        name_servers: _,
+        upstream_proxy,
+        timeouts,
+    } = &config.egress;
     ProxyConfig {
         connect_to: connect_to.clone(),
         extra_roots: extra_roots.clone(),
@@ -117,6 +112,28 @@ pub(crate) fn proxy_config(config: &Config) -> ProxyConfig {
         timeouts: *timeouts,
         ..ProxyConfig::default()
     }
+}
+
+/// The way to the internet, as the operator's configuration says.
+///
+/// # Errors
+/// A root of the configuration that is not usable.
+pub(crate) fn internet(config: &Config) -> Result<Arc<Proxy>, Failure> {
+    let resolver = match config.egress.name_servers.as_slice() {
+        [] => SystemResolver::new(),
+        servers => SystemResolver::asking(servers),
+    };
+    let resolver: Arc<dyn Resolve> = match resolver {
+        Ok(resolver) => Arc::new(resolver),
+        // A machine without a resolver still reaches what is pinned; a name that has to be looked up says why not.
+        Err(error) => Arc::new(NoResolver(error)),
+    };
+    proxy(proxy_config(config), resolver)
+}
+
+fn proxy(config: ProxyConfig, resolver: Arc<dyn Resolve>) -> Result<Arc<Proxy>, Failure> {
+    Proxy::new(config, resolver)
+        .map_err(|e| Failure::usage("config_invalid", format!("the egress proxy cannot start: {e}")))
 }
 
 /// Knows no name, and says why.

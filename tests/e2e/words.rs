@@ -29,6 +29,7 @@ fn help_of_the_program() {
       secrets      Keep keys in the encrypted vault
       vault        Look after the vault: its state, its records, who can open it
       serve        Run agents and answer model calls for others, until it is told to stop
+      proxy        Let other programs reach what is allowed, and nothing else, until it is told to stop
       publish      Put a version of an agent where others can run it by name
       pull         Get a published agent as a folder
       list         List the agents that can be run by name
@@ -104,6 +105,40 @@ fn help_of_run() {
           --time <DURATION>  Wall time, such as 90s or 5m
           --memory <SIZE>    Memory, such as 256MiB
           --max-cost <USD>   Money for model calls, in US dollars, such as 0.50
+    ");
+}
+
+#[test]
+fn help_of_the_proxy() {
+    assert_snapshot!(help(&["proxy", "--help"]), @r"
+    Let other programs reach what is allowed, and nothing else, until it is told to stop
+
+    Usage: orch proxy [OPTIONS]
+
+    Options:
+          --listen <ADDRESS:PORT>     Listen on this address [default: 127.0.0.1:3128]
+          --insecure-listen <REASON>  Listen on an address that others can reach, and say why nobody on
+                                      the way can read along
+          --manifest <FILE>           Allow what `egress` in this manifest asks for
+          --allow <HOST[:PORT]>       Allow everything at this host over TLS
+          --allow-opaque <HOST>       Let tunnels to this host carry anything: TLS that names no server
+                                      or another, or no TLS
+          --secret <NAME@HOST>        Let clients use a secret of the vault at this host without seeing
+                                      it
+          --client <NAME>             Have a client of this name; `default` when nothing is said
+          --tokens <FILE>             Take the clients' tokens from this file, CLIENT:TOKEN in each
+                                      line, instead of making new ones
+          --env-file <FILE>           Write what a client needs in its environment into this file; with
+                                      several clients into FILE.CLIENT
+          --max-requests <N>          How many requests and tunnels each client may have
+          --max-connections <N>       How many connections there may be at once, of all clients together
+                                      [default: 4096]
+          --log-decisions             Write decisions as lines of JSON
+          --drain <DURATION>          How long requests and tunnels may go on once the proxy is told to
+                                      stop [default: 10s]
+          --json                      Print the result as one JSON object, and errors as JSON
+      -h, --help                      Print help
+      -V, --version                   Print version
     ");
 }
 

@@ -150,7 +150,10 @@ fn ready(
 }
 
 /// Interrupt and termination.
-fn stop_signals() -> Result<[Signal; 2], Failure> {
+///
+/// # Errors
+/// When the system does not let this process hear them.
+pub(crate) fn stop_signals() -> Result<[Signal; 2], Failure> {
     Ok([listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?])
 }
 
@@ -195,7 +198,8 @@ fn told(Reloaded { changed, on_restart, rules_taken_back }: &Reloaded) -> Vec<St
     notes
 }
 
-async fn count_signals(told: watch::Sender<u8>, [mut interrupt, mut terminate]: [Signal; 2]) {
+/// Counts signals.
+pub(crate) async fn count_signals(told: watch::Sender<u8>, [mut interrupt, mut terminate]: [Signal; 2]) {
     loop {
         tokio::select! {
             _ = interrupt.recv() => {}

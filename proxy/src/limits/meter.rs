@@ -22,7 +22,15 @@ impl Meter {
 
     /// Counts these, and cuts off what is more than a limit lets through: that limit was hit then.
     pub(crate) fn pass(&self, way: Way, bytes: &mut Bytes) -> Result<(), LimitHit> {
-        let wanted = bytes.len() as u64;
+        let (let_through, hit) = self.take(way, bytes.len());
+        bytes.truncate(let_through);
+        hit.map_or(Ok(()), Err)
+    }
+
+    /// Counts so many bytes, and says how many of them a limit lets through: that limit was hit, unless it is all.
+    pub(crate) fn take(&self, way: Way, wanted: usize) -> (usize, Option<LimitHit>) {
+        let length = wanted;
+        let wanted = wanted as u64;
         let run = self.grant.usage();
         let mut granted = run.take(way, wanted);
         let mut by = run;
@@ -34,11 +42,10 @@ impl Meter {
             }
         }
         if granted == wanted {
-            return Ok(());
+            return (length, None);
         }
-        // No more than `wanted`, which was a length.
-        bytes.truncate(usize::try_from(granted).unwrap_or(usize::MAX));
-        Err(self.grant.hit(by.all_used(way)))
+        // Less than `wanted`, which was a length.
+        (usize::try_from(granted).unwrap_or(length), Some(self.grant.hit(by.all_used(way))))
     }
 
     /// Says early that a body of this length will not get through.

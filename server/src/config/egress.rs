@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ const PASSWORD_LIMIT: u64 = 4096;
 
 /// The section, parsed and checked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Egress {
+pub struct EgressConfig {
     /// Certificate authorities beside the public ones.
     pub extra_roots: Vec<CertificateDer<'static>>,
     /// Hosts granted to every agent whose manifest asks for them.
@@ -32,6 +32,8 @@ pub struct Egress {
     pub trial: Option<Vec<EgressWant>>,
     /// Other addresses to dial for granted origins.
     pub connect_to: Vec<((HostName, u16), SocketAddr)>,
+    /// Name servers that are asked instead of the machine's own; none means the machine's own.
+    pub name_servers: Vec<SocketAddr>,
     /// A proxy on the way to origins that are reached by their name.
     pub upstream_proxy: Option<Arc<UpstreamProxy>>,
     /// How long things may take.
@@ -46,6 +48,7 @@ pub(super) struct RawEgress {
     /// Read from the text itself, whose places its errors name.
     trial: Option<serde_yaml::Value>,
     connect_to: BTreeMap<String, String>,
+    name_servers: Vec<String>,
     upstream_proxy: Option<serde_yaml::Value>,
     timeouts: RawTimeouts,
 }
@@ -89,8 +92,8 @@ impl RawEgress {
     }
 
     /// Reads every field, and the files that they name; an error names the field, below `egress`.
-    pub(super) fn parse(self, folder: &Path) -> Result<Egress, (String, String)> {
-        let mut egress = Egress::default();
+    pub(super) fn parse(self, folder: &Path) -> Result<EgressConfig, (String, String)> {
+        let mut egress = EgressConfig::default();
         for (index, host) in self.allow.iter().enumerate() {
             egress.allow.push(host.parse().map_err(|e: String| (format!("allow[{index}]"), e))?);
         }
@@ -100,6 +103,10 @@ impl RawEgress {
                 .parse()
                 .map_err(|_| wrong(format!("{to:?} is not ADDRESS:PORT, such as 127.0.0.1:9443")))?;
             egress.connect_to.push((parse_origin(from).map_err(wrong)?, to));
+        }
+        for (index, server) in self.name_servers.iter().enumerate() {
+            let server = parse_name_server(server).map_err(|why| (format!("name_servers[{index}]"), why))?;
+            egress.name_servers.push(server);
         }
         if let Some(file) = self.ca_file {
             egress.extra_roots = read_roots(&folder.join(file)).map_err(|e| ("ca_file".to_owned(), e))?;
@@ -239,11 +246,18 @@ fn parse_origin(text: &str) -> Result<(HostName, u16), String> {
     Ok((host, port))
 }
 
+/// An address with or without a port; name servers listen on 53.
+fn parse_name_server(text: &str) -> Result<SocketAddr, String> {
+    text.parse()
+        .or_else(|_| text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 53)))
+        .map_err(|_| format!("{text:?} is not ADDRESS or ADDRESS:PORT, such as 10.0.0.2 or 127.0.0.1:5353"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn parse(text: &str, folder: &Path) -> Result<Egress, String> {
+    fn parse(text: &str, folder: &Path) -> Result<EgressConfig, String> {
         let raw: RawEgress = serde_yaml::from_str(text).map_err(|e| e.to_string())?;
         raw.parse(folder).map_err(|(field, why)| format!("{field}: {why}"))
     }

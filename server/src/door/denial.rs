@@ -1,9 +1,8 @@
 //! What a guest is told when a request of its is refused: a 403 that a program, a model or a person can act on.
 
-use bytes::Bytes;
-use http::{Response, StatusCode, header};
-use orch_proxy::{Body, Reason, RuleMissing};
-use serde_json::{Value, json};
+use http::{Response, StatusCode};
+use orch_proxy::{Body, Reason, Refusal, RuleMissing};
+use serde_json::json;
 
 /// Longest path that is repeated, in bytes. A line that is cut short would ask for something else.
 const PATH_SHOWN: usize = 512;
@@ -30,17 +29,9 @@ fn respond(
     missing: Option<&RuleMissing>,
     steps: &[String],
 ) -> Response<Body> {
-    let mut error = json!({
-        "type": "egress_denied", "code": code, "host": host, "message": text, "next_steps": steps,
-    });
-    if let (Some(missing), Value::Object(fields)) = (missing, &mut error) {
-        fields.insert("rule_missing".to_owned(), json!(missing));
-    }
-    let body = json!({ "error": error });
-    let mut response = Response::new(orch_proxy::full(Bytes::from(body.to_string())));
-    *response.status_mut() = StatusCode::FORBIDDEN;
-    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
-    response
+    let (kind, rule_missing) = ("egress_denied", missing.map(|missing| json!(missing)));
+    Refusal { kind, code, host, message: text, rule_missing, next_steps: steps }
+        .response(StatusCode::FORBIDDEN)
 }
 
 /// Who would have to say what so that this request is allowed: the author first, or nobody else can.
@@ -89,6 +80,7 @@ mod tests {
     use http_body_util::BodyExt as _;
     use orch_manifests::{CanonicalPath, EgressWant, Format, HostName, Scheme};
     use orch_proxy::{Asked, Rule, RuleOrigin, Verdict, decide};
+    use serde_json::Value;
 
     use super::*;
 

@@ -63,6 +63,16 @@ impl SecretGrant {
         }
         Ok(Self { name, host })
     }
+
+    /// Where the secret may go.
+    pub(crate) fn host(&self) -> &HostPattern {
+        &self.host
+    }
+
+    /// The secret.
+    pub(crate) fn name(&self) -> &SecretName {
+        &self.name
+    }
 }
 
 /// One secret that the agent asks for.

@@ -1,0 +1,338 @@
+//! A tunnel: the client's first message is looked at, and from then on bytes go both ways unseen.
+//!
+//! An idle tunnel holds two sockets and no buffer. What is read goes into one buffer of the thread and out of it before
+//! anything else happens; only what the other side does not take at once is kept, and nothing more is read until it has.
+
+use std::cell::RefCell;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use rustix::net::{Shutdown, shutdown};
+use serde::Serialize;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::client_hello::{HelloError, HelloReader};
+use crate::connect::Opened;
+use crate::limits::{Meter, Way};
+use crate::{EgressError, Ended, Reason, TimeoutKind};
+
+/// Bytes that one read may bring.
+const READ: usize = 128 << 10;
+
+thread_local! {
+    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ].into_boxed_slice());
+}
+
+/// Time bounds of a tunnel.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TunnelTimeouts {
+    pub(crate) hello: Duration,
+    pub(crate) idle: Duration,
+    pub(crate) total: Duration,
+}
+
+/// How a tunnel went, once it is over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TunnelEnd {
+    /// The host of the CONNECT request.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// Bytes from the client to the host.
+    pub sent: u64,
+    /// Bytes from the host to the client.
+    pub received: u64,
+    /// How long it stood, in milliseconds.
+    pub duration_ms: u64,
+    /// Why it is over.
+    pub ended: TunnelEnded,
+}
+
+/// Why a tunnel is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TunnelEnded {
+    /// Both sides closed it.
+    Closed,
+    /// One side broke it off.
+    Broken,
+    /// No byte moved for too long.
+    Idle,
+    /// It stood for as long as one may.
+    Total,
+    /// As many bytes went through as a limit lets.
+    Limit,
+    /// The client's grant was revoked.
+    Revoked,
+    /// The client's grant expired.
+    Expired,
+}
+
+/// Runs a tunnel to its end; `early` is what the client sent before it was told that there is one. None when it was
+/// refused, or given up before it carried anything.
+pub(crate) async fn run(
+    opened: Opened,
+    mut client: TcpStream,
+    early: Vec<u8>,
+    timeouts: TunnelTimeouts,
+) -> Option<TunnelEnd> {
+    let first = if opened.opaque {
+        early
+    } else {
+        match Box::pin(judged(&opened, &mut client, early, timeouts.hello)).await {
+            Ok(first) => first,
+            Err(error) => {
+                opened.refused(&error);
+                refuse(&mut client, &error).await;
+                return None;
+            }
+        }
+    };
+    let (host, port) = (opened.host.to_string(), opened.port);
+    let (admission, upstream) = opened.allowed();
+    let counts = Counts::new(admission.meter());
+    let ended = tokio::select! {
+        biased;
+        ended = admission.grant().ended() => match ended {
+            Ended::Revoked => TunnelEnded::Revoked,
+            Ended::Expired => TunnelEnded::Expired,
+        },
+        () = sleep_until(counts.began + timeouts.total) => TunnelEnded::Total,
+        () = counts.idle_for(timeouts.idle) => TunnelEnded::Idle,
+        done = relay(&client, &upstream, first, &counts) => {
+            match done {
+                Ok(()) => TunnelEnded::Closed,
+                Err(Stopped::Broken) => TunnelEnded::Broken,
+                Err(Stopped::Limit) => TunnelEnded::Limit,
+            }
+        }
+    };
+    Some(TunnelEnd {
+        host,
+        port,
+        sent: counts.sent.load(Ordering::Relaxed),
+        received: counts.received.load(Ordering::Relaxed),
+        duration_ms: counts.age(),
+        ended,
+    })
+}
+
+/// Reads the client's first message and checks whom it is for. Gives back what was read.
+async fn judged(
+    opened: &Opened,
+    client: &mut TcpStream,
+    early: Vec<u8>,
+    patience: Duration,
+) -> Result<Vec<u8>, EgressError> {
+    let grant = opened.admission.grant();
+    tokio::select! {
+        biased;
+        ended = grant.ended() => Err(EgressError::Ended(ended)),
+        read = timeout(patience, read_hello(client, early)) => {
+            let (name, seen) = read.map_err(|_| EgressError::Timeout(TimeoutKind::Tls))??;
+            if name.eq_ignore_ascii_case(opened.host.as_str()) {
+                return Ok(seen);
+            }
+            let name: String = name.chars().take(255).collect();
+            let text = format!("the TLS client asks for {name}, and the tunnel leads to {}", opened.host);
+            Err(EgressError::Refused(Reason::new("sni_mismatch", text)))
+        }
+    }
+}
+
+async fn read_hello(client: &mut TcpStream, early: Vec<u8>) -> Result<(String, Vec<u8>), EgressError> {
+    let mut reader = HelloReader::default();
+    let mut name = reader.feed(&early).map_err(hello_refused)?;
+    drop(early);
+    let mut piece = vec![0; 4 << 10];
+    loop {
+        if let Some(name) = name {
+            return Ok((name, reader.into_seen()));
+        }
+        let count = client.read(&mut piece).await.map_err(|error| gone(&error))?;
+        if count == 0 {
+            return Err(gone(&io::ErrorKind::UnexpectedEof.into()));
+        }
+        name = reader.feed(&piece[..count]).map_err(hello_refused)?;
+    }
+}
+
+fn gone(error: &io::Error) -> EgressError {
+    let what = format!("the client left before its first message was whole: {}", error.kind());
+    EgressError::Body(crate::BodyError::Guest(what))
+}
+
+fn hello_refused(error: HelloError) -> EgressError {
+    let code = match error {
+        HelloError::NotTls => "tunnel_not_tls",
+        HelloError::Malformed(_) | HelloError::TooLarge => "hello_refused",
+        HelloError::NoName => "sni_missing",
+        HelloError::ManyNames | HelloError::Address => "sni_refused",
+        HelloError::Encrypted => "ech_refused",
+    };
+    EgressError::Refused(Reason::new(code, error.to_string()))
+}
+
+/// Says no in TLS: the only words that the client still understands.
+async fn refuse(client: &mut TcpStream, error: &EgressError) {
+    const ACCESS_DENIED: u8 = 49;
+    const UNRECOGNIZED_NAME: u8 = 112;
+    let what = match error.code() {
+        "sni_mismatch" | "sni_missing" | "sni_refused" => UNRECOGNIZED_NAME,
+        "tunnel_not_tls" | "request_body_failed" => return,
+        _ => ACCESS_DENIED,
+    };
+    // Whoever is gone does not need to hear it.
+    let _ = timeout(Duration::from_secs(1), async {
+        client.write_all(&[21, 3, 3, 0, 2, 2, what]).await?;
+        client.shutdown().await
+    })
+    .await;
+}
+
+/// Why bytes no longer go through.
+enum Stopped {
+    Broken,
+    Limit,
+}
+
+impl From<io::Error> for Stopped {
+    fn from(_: io::Error) -> Self {
+        Self::Broken
+    }
+}
+
+/// What went through, and when last.
+struct Counts {
+    meter: Meter,
+    sent: AtomicU64,
+    received: AtomicU64,
+    began: Instant,
+    /// Milliseconds since it began.
+    last: AtomicU64,
+}
+
+impl Counts {
+    fn new(meter: Meter) -> Self {
+        Self {
+            meter,
+            sent: AtomicU64::new(0),
+            received: AtomicU64::new(0),
+            began: Instant::now(),
+            last: AtomicU64::new(0),
+        }
+    }
+
+    fn age(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Counts bytes that are about to go one way, and says how many of them may.
+    fn let_through(&self, way: Way, bytes: usize) -> Result<usize, Stopped> {
+        match self.meter.take(way, bytes) {
+            (all, None) => Ok(all),
+            (0, Some(_)) => Err(Stopped::Limit),
+            (some, Some(_)) => Ok(some),
+        }
+    }
+
+    fn passed(&self, way: Way, bytes: usize) {
+        let count = match way {
+            Way::Up => &self.sent,
+            Way::Down => &self.received,
+        };
+        count.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.last.store(self.age(), Ordering::Relaxed);
+    }
+
+    async fn idle_for(&self, patience: Duration) {
+        loop {
+            let until = self.began + Duration::from_millis(self.last.load(Ordering::Relaxed)) + patience;
+            if until <= Instant::now() {
+                return;
+            }
+            sleep_until(until).await;
+        }
+    }
+}
+
+async fn relay(
+    client: &TcpStream,
+    upstream: &TcpStream,
+    mut first: Vec<u8>,
+    counts: &Counts,
+) -> Result<(), Stopped> {
+    let up = async {
+        if !first.is_empty() {
+            first.truncate(counts.let_through(Way::Up, first.len())?);
+            write_all(upstream, &first, |count| counts.passed(Way::Up, count)).await?;
+        }
+        drop(first);
+        pump(client, upstream, Way::Up, counts).await
+    };
+    let down = pump(upstream, client, Way::Down, counts);
+    tokio::try_join!(up, down).map(|((), ())| ())
+}
+
+/// Carries everything one way, its end included.
+async fn pump(from: &TcpStream, to: &TcpStream, way: Way, counts: &Counts) -> Result<(), Stopped> {
+    loop {
+        match step(from, to, way, counts)? {
+            Step::Nothing => from.readable().await?,
+            Step::End => {
+                // It may be gone already, which whoever reads from it finds out.
+                let _ = shutdown(to, Shutdown::Write);
+                return Ok(());
+            }
+            // Another tunnel's turn.
+            Step::Passed => tokio::task::consume_budget().await,
+            Step::Left(rest) => write_all(to, &rest, |count| counts.passed(way, count)).await?,
+        }
+    }
+}
+
+enum Step {
+    Nothing,
+    End,
+    /// What was read went through.
+    Passed,
+    /// These bytes were not taken.
+    Left(Vec<u8>),
+}
+
+fn step(from: &TcpStream, to: &TcpStream, way: Way, counts: &Counts) -> Result<Step, Stopped> {
+    BUFFER.with_borrow_mut(|buffer| {
+        let read = match from.try_read(buffer) {
+            Ok(0) => return Ok(Step::End),
+            Ok(read) => counts.let_through(way, read)?,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Step::Nothing),
+            Err(error) => return Err(error.into()),
+        };
+        let written = match to.try_write(&buffer[..read]) {
+            Ok(written) => written,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            Err(error) => return Err(error.into()),
+        };
+        counts.passed(way, written);
+        Ok(if written == read { Step::Passed } else { Step::Left(buffer[written..read].to_vec()) })
+    })
+}
+
+async fn write_all(to: &TcpStream, mut bytes: &[u8], passed: impl Fn(usize)) -> io::Result<()> {
+    while !bytes.is_empty() {
+        to.writable().await?;
+        match to.try_write(bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => {
+                passed(count);
+                bytes = &bytes[count..];
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,318 @@
+//! Tunnels: what opens one, whom its TLS may name, what it carries, and what ends it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use orch_proxy::{ListenerLimits, Methods, Outcome, Proxy, TunnelEnded};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, RootCertStore};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+use crate::listener::{Running, mine};
+use crate::support::*;
+
+fn client(ca: &Ca) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.add(ca.root()).unwrap();
+    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Arc::new(config)
+}
+
+fn hello(ca: &Ca, name: &'static str) -> Vec<u8> {
+    let name = ServerName::try_from(name).unwrap();
+    let mut bytes = Vec::new();
+    ClientConnection::new(client(ca), name).unwrap().write_tls(&mut bytes).unwrap();
+    bytes
+}
+
+async fn connect(running: &Running, authority: &str) -> (TcpStream, String) {
+    let mut stream = running.connect().await;
+    let request = format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n{}\r\n", mine());
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.unwrap());
+    }
+    (stream, String::from_utf8(head).unwrap())
+}
+
+/// An open tunnel to [`HOST`].
+async fn tunnel(running: &Running) -> TcpStream {
+    let (stream, head) = connect(running, "api.example.com:443").await;
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    stream
+}
+
+/// A server that sends everything back, in front of which nobody does TLS.
+async fn echoing() -> (Ca, Upstream, Arc<Proxy>) {
+    let ca = Ca::new();
+    let upstream = Upstream::scripted(None, |_, wire| async move {
+        let (mut read, mut write) = tokio::io::split(wire.into_io());
+        let _ = tokio::io::copy(&mut read, &mut write).await;
+        let _ = write.shutdown().await;
+    })
+    .await;
+    let proxy = proxy_to(&ca, &upstream);
+    (ca, upstream, proxy)
+}
+
+async fn until(mut done: impl FnMut() -> bool) {
+    let waited = timeout(Duration::from_secs(5), async {
+        while !done() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    waited.await.expect("it happens in time");
+}
+
+fn all() -> Vec<orch_proxy::Rule> {
+    vec![rule("https://api.example.com")]
+}
+
+#[tokio::test]
+async fn tls_to_the_host_that_was_asked_for_passes() {
+    let ca = Ca::new();
+    let upstream = Upstream::answering(Some(ca.server(&[HOST])), OK).await;
+    let running = Running::over(proxy_to(&ca, &upstream), grant(all())).await;
+    let stream = tunnel(&running).await;
+    let name = ServerName::try_from(HOST).unwrap();
+    let mut tls = TlsConnector::from(client(&ca)).connect(name, stream).await.unwrap();
+    tls.write_all(b"GET /x HTTP/1.1\r\nhost: api.example.com\r\n\r\n").await.unwrap();
+    let mut answer = vec![0; OK.len()];
+    tls.read_exact(&mut answer).await.unwrap();
+    assert_eq!(answer, OK);
+    assert_eq!(upstream.requests()[0].line(), "GET /x HTTP/1.1");
+    tls.shutdown().await.unwrap();
+    drop(tls);
+    until(|| !running.heard.tunnels.lock().unwrap().is_empty()).await;
+    let end = running.heard.tunnels.lock().unwrap()[0].clone();
+    assert_eq!((end.host.as_str(), end.port), (HOST, 443));
+    assert!(end.sent > 200 && end.received > 500, "{end:?}");
+    let decisions = running.grant.ledger().decisions();
+    assert_eq!(decisions.len(), 1);
+    let decision = &decisions[0];
+    assert_eq!((decision.method.as_str(), decision.host.as_str(), decision.port), ("CONNECT", HOST, 443));
+    assert_eq!((decision.verdict, decision.status), (Outcome::Allowed, Some(200)));
+    assert!(decision.address.unwrap().is_loopback());
+    until(|| running.grant.running() == 0).await;
+}
+
+#[tokio::test]
+async fn a_hello_may_come_in_pieces_and_arrives_as_it_was_sent() {
+    let (ca, _upstream, proxy) = echoing().await;
+    let running = Running::over(proxy, grant(all())).await;
+    let hello = hello(&ca, HOST);
+    // Split over segments, and over records as well.
+    let message = &hello[5..];
+    let records: Vec<u8> = message
+        .chunks(40)
+        .flat_map(|part| [&[22, 3, 1, 0, u8::try_from(part.len()).unwrap()], part].concat())
+        .collect();
+    for (bytes, step) in [(&hello, hello.len()), (&hello, 1), (&records, records.len()), (&records, 7)] {
+        let mut stream = tunnel(&running).await;
+        for piece in bytes.chunks(step) {
+            stream.write_all(piece).await.unwrap();
+            stream.flush().await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        let mut back = vec![0; bytes.len()];
+        timeout(Duration::from_secs(5), stream.read_exact(&mut back)).await.unwrap().unwrap();
+        assert_eq!(&back, bytes);
+        stream.write_all(b"and whatever follows").await.unwrap();
+        let mut back = [0; 20];
+        stream.read_exact(&mut back).await.unwrap();
+        assert_eq!(&back, b"and whatever follows");
+    }
+    // Together with the CONNECT, before it was answered.
+    let mut stream = running.connect().await;
+    let head = format!("CONNECT api.example.com:443 HTTP/1.1\r\nHost: api.example.com:443\r\n{}\r\n", mine());
+    stream.write_all(&[head.as_bytes(), &hello].concat()).await.unwrap();
+    let mut back = vec![0; b"HTTP/1.1 200 OK\r\n\r\n".len() + hello.len()];
+    timeout(Duration::from_secs(5), stream.read_exact(&mut back)).await.unwrap().unwrap();
+    assert!(back.ends_with(&hello));
+}
+
+#[tokio::test]
+async fn tls_to_anybody_else_sends_nothing() {
+    let (ca, upstream, proxy) = echoing().await;
+    let running = Running::over(proxy, grant(all())).await;
+    let name = hello(&ca, HOST);
+    // Encrypted ClientHello stands behind the name: the extension of most bytes is turned into one.
+    let mut hidden = name.clone();
+    let versions = hidden.windows(4).position(|four| four == [0, 43, 0, 5]).expect("supported versions");
+    hidden[versions..versions + 2].copy_from_slice(&[0xfe, 0x0d]);
+    for (first, code, alert) in [
+        (hello(&ca, "evil.example"), "sni_mismatch", Some(112)),
+        (hello(&ca, "example.com"), "sni_mismatch", Some(112)),
+        (hello(&ca, "x.api.example.com"), "sni_mismatch", Some(112)),
+        (hello(&ca, "192.0.2.1"), "sni_missing", Some(112)),
+        (hidden, "ech_refused", Some(49)),
+        (b"GET / HTTP/1.1\r\nHost: api.example.com\r\n\r\n".to_vec(), "tunnel_not_tls", None),
+        (b"SSH-2.0-OpenSSH_9.2\r\n".to_vec(), "tunnel_not_tls", None),
+    ] {
+        let mut stream = tunnel(&running).await;
+        stream.write_all(&first).await.unwrap();
+        let mut said = Vec::new();
+        // What is closed with something unread in it may be reset.
+        let _ = timeout(Duration::from_secs(5), stream.read_to_end(&mut said)).await.expect("it ends");
+        let expected: Vec<u8> = alert.map(|alert| vec![21, 3, 3, 0, 2, 2, alert]).unwrap_or_default();
+        assert_eq!(said, expected, "{code}");
+        until(|| running.decisions().last() == Some(&code)).await;
+        assert_eq!(running.grant.ledger().decisions().last().unwrap().verdict, Outcome::Denied, "{code}");
+    }
+    // Each was connected, and got no byte: the server would have sent it back.
+    assert_eq!(running.heard.tunnels.lock().unwrap().len(), 0);
+    until(|| upstream.accepted() == 7).await;
+    until(|| running.grant.running() == 0).await;
+}
+
+#[tokio::test]
+async fn who_says_nothing_is_not_waited_for() {
+    let (ca, _upstream, proxy) = echoing().await;
+    let limits = ListenerLimits { hello: Duration::from_millis(200), ..ListenerLimits::default() };
+    let running = Running::with(proxy, grant(all()), &[], limits).await;
+    let half = &hello(&ca, HOST)[..30];
+    for begun in [&b""[..], half] {
+        let mut stream = tunnel(&running).await;
+        stream.write_all(begun).await.unwrap();
+        let mut said = Vec::new();
+        timeout(Duration::from_secs(5), stream.read_to_end(&mut said)).await.unwrap().unwrap();
+        until(|| running.decisions().last() == Some(&"timeout")).await;
+    }
+    drop(tunnel(&running).await);
+    until(|| running.decisions() == ["timeout", "timeout", "request_body_failed"]).await;
+    until(|| running.grant.running() == 0).await;
+}
+
+#[tokio::test]
+async fn what_was_granted_as_opaque_carries_anything() {
+    let (_ca, _upstream, proxy) = echoing().await;
+    let limits = ListenerLimits::default();
+    let running = Running::with(proxy, grant(all()), &["api.example.com"], limits).await;
+    let mut stream = tunnel(&running).await;
+    // Enough that neither side takes all of it at once.
+    let sent: Vec<u8> = (0..4_000_000_u32).map(|n| (n % 251) as u8).collect();
+    let (mut read, mut write) = stream.split();
+    let writing = async {
+        write.write_all(&sent).await.unwrap();
+        write.shutdown().await.unwrap();
+    };
+    let mut back = Vec::new();
+    let reading = async { read.read_to_end(&mut back).await.unwrap() };
+    timeout(Duration::from_secs(20), async { tokio::join!(writing, reading) }).await.unwrap();
+    assert!(back == sent, "{} of {} bytes", back.len(), sent.len());
+    until(|| !running.heard.tunnels.lock().unwrap().is_empty()).await;
+    let end = running.heard.tunnels.lock().unwrap()[0].clone();
+    assert_eq!((end.sent, end.received, end.ended), (4_000_000, 4_000_000, TunnelEnded::Closed));
+}
+
+#[tokio::test]
+async fn only_a_rule_for_everything_opens_a_tunnel() {
+    let (_ca, upstream, proxy) = echoing().await;
+    let mut narrow = rule("https://api.example.com");
+    narrow.methods = Methods::from(vec![http::Method::GET]);
+    let rules = vec![narrow, rule("http://b.example.com"), rule("https://c.example.com:8443")];
+    let running = Running::over(proxy, grant(rules)).await;
+    for (authority, code) in [
+        ("api.example.com:443", "connect_narrowed"),
+        ("b.example.com:80", "scheme_not_allowed"),
+        ("c.example.com:443", "port_not_allowed"),
+        ("d.example.com:443", "host_not_allowed"),
+        ("localhost:443", "name_refused"),
+    ] {
+        let (mut stream, head) = connect(&running, authority).await;
+        assert!(head.starts_with("HTTP/1.1 403 "), "{authority}: {head}");
+        let mut body = String::new();
+        // It is closed at once: whoever waits for its end does not wait for the client.
+        let read = timeout(Duration::from_millis(500), stream.read_to_string(&mut body)).await;
+        read.expect("it ends").unwrap();
+        assert!(body.contains(code), "{authority}: {body}");
+        assert_eq!(body.contains("rule_missing"), code != "name_refused", "{authority}: {body}");
+        assert_eq!(running.decisions().last(), Some(&code), "{authority}");
+    }
+    assert_eq!(upstream.accepted(), 0);
+}
+
+#[tokio::test]
+async fn a_tunnel_ends_with_its_grant() {
+    let (ca, _upstream, proxy) = echoing().await;
+    let running = Running::over(proxy, grant(all())).await;
+    let mut stream = tunnel(&running).await;
+    let hello = hello(&ca, HOST);
+    stream.write_all(&hello).await.unwrap();
+    let mut back = vec![0; hello.len()];
+    stream.read_exact(&mut back).await.unwrap();
+    // One that stands there without having said anything ends as well.
+    let mut silent = tunnel(&running).await;
+    running.grant.revoke();
+    for stream in [&mut stream, &mut silent] {
+        let mut said = Vec::new();
+        let _ = timeout(Duration::from_secs(5), stream.read_to_end(&mut said)).await.expect("it ends");
+    }
+    until(|| running.heard.tunnels.lock().unwrap().len() == 1).await;
+    assert_eq!(running.heard.tunnels.lock().unwrap()[0].ended, TunnelEnded::Revoked);
+    until(|| running.decisions() == ["", "grant_revoked"]).await;
+    until(|| running.grant.running() == 0).await;
+}
+
+#[tokio::test]
+async fn a_tunnel_in_which_nothing_moves_ends_and_one_that_is_used_does_not() {
+    let (_ca, _upstream, proxy) = echoing().await;
+    let limits = ListenerLimits { tunnel_idle: Duration::from_millis(400), ..ListenerLimits::default() };
+    let running = Running::with(proxy, grant(all()), &["api.example.com"], limits).await;
+    let mut stream = tunnel(&running).await;
+    for _ in 0..6 {
+        stream.write_all(b"x").await.unwrap();
+        assert_eq!(stream.read_u8().await.unwrap(), b'x');
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let mut said = Vec::new();
+    let _ = timeout(Duration::from_secs(5), stream.read_to_end(&mut said)).await.expect("it ends");
+    until(|| !running.heard.tunnels.lock().unwrap().is_empty()).await;
+    let end = running.heard.tunnels.lock().unwrap()[0].clone();
+    assert_eq!((end.sent, end.ended), (6, TunnelEnded::Idle));
+    assert!(end.duration_ms >= 900, "{end:?}");
+}
+
+#[tokio::test]
+async fn a_tunnel_stands_only_so_long_and_a_stop_ends_it() {
+    let (_ca, _upstream, proxy) = echoing().await;
+    let limits = ListenerLimits { tunnel_total: Duration::from_millis(300), ..ListenerLimits::default() };
+    let running = Running::with(Arc::clone(&proxy), grant(all()), &["api.example.com"], limits).await;
+    let mut stream = tunnel(&running).await;
+    let _ = timeout(Duration::from_secs(5), stream.read_u8()).await.expect("it ends");
+    until(|| !running.heard.tunnels.lock().unwrap().is_empty()).await;
+    assert_eq!(running.heard.tunnels.lock().unwrap()[0].ended, TunnelEnded::Total);
+
+    let limits = ListenerLimits::default();
+    let mut running = Running::with(proxy, grant(all()), &["api.example.com"], limits).await;
+    let mut stream = tunnel(&running).await;
+    timeout(Duration::from_secs(5), running.stop()).await.expect("it stops although a tunnel stands");
+    let _ = timeout(Duration::from_secs(5), stream.read_u8()).await.expect("it ends");
+}
+
+#[tokio::test]
+async fn tunnels_count_as_requests() {
+    let (_ca, _upstream, proxy) = echoing().await;
+    let limits = ListenerLimits::default();
+    let few = orch_proxy::Grant { limits: orch_proxy::Limits::of(3, 1), ..grant(all()) };
+    let running = Running::with(proxy, few, &["api.example.com"], limits).await;
+    let first = tunnel(&running).await;
+    let (_, head) = connect(&running, "api.example.com:443").await;
+    assert!(head.starts_with("HTTP/1.1 429 "), "{head}");
+    drop(first);
+    until(|| running.grant.running() == 0).await;
+    drop(tunnel(&running).await);
+    until(|| running.grant.running() == 0).await;
+    drop(tunnel(&running).await);
+    until(|| running.grant.running() == 0).await;
+    let (_, head) = connect(&running, "api.example.com:443").await;
+    assert!(head.starts_with("HTTP/1.1 429 "), "{head}");
+}

@@ -1,0 +1,231 @@
+//! The egress policy of other workloads: what `orch proxy` lets its clients do.
+//!
+//! Whoever starts it says what is allowed, on the command line and with a manifest; there is no agent who asks. Nothing
+//! named is nothing allowed.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use orch_manifests::{Catalog, HostPattern, Manifest, RunId, Scheme};
+use orch_proxy::{
+    Client, ClientName, ClientToken, Grant, Limits, LiveGrant, Methods, OnDecision, Placeholder, Proxy, Rule,
+    RuleOrigin,
+};
+use orch_vault::VaultLocation;
+use tokio::time::Instant;
+
+use crate::agent::{Agent, manifest_failure};
+use crate::config::Config;
+use crate::failure::Failure;
+use crate::keys::{KeyQuestion, KeySources, Keys, SecretGrant};
+use crate::permissions::AllowedHost;
+use crate::policy::secret_bindings;
+use crate::upstream::internet;
+
+#[cfg(test)]
+mod tests;
+
+/// A client's grant outlives every process.
+const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
+/// The workspace of a local installation.
+const WORKSPACE: &str = "default";
+
+/// What is to be let through, as it was typed.
+#[derive(Debug, Clone, Default)]
+pub struct EgressRequest {
+    /// `HOST[:PORT]`: everything at a host, over TLS.
+    pub allow: Vec<String>,
+    /// A manifest, or the folder of one, whose `egress` is allowed as well.
+    pub manifest: Option<PathBuf>,
+    /// Hosts to which tunnels may carry anything.
+    pub opaque: Vec<String>,
+    /// `NAME@HOST`: secrets of the vault that clients may use without seeing them.
+    pub secrets: Vec<String>,
+    /// Requests of one client; none: without end.
+    pub requests: Option<u64>,
+    /// Requests and tunnels of one client at once.
+    pub concurrent: u32,
+}
+
+/// A policy, and the way out under it.
+pub struct ClientPolicy {
+    proxy: Arc<Proxy>,
+    rules: Vec<Rule>,
+    trials: Vec<Vec<Rule>>,
+    opaque: Vec<HostPattern>,
+    secrets: Vec<SecretGrant>,
+    requests: u64,
+    concurrent: u32,
+}
+
+/// Somebody who is to be a client.
+pub struct NewClient {
+    /// Under which name.
+    pub name: ClientName,
+    /// With which token.
+    pub token: ClientToken,
+    /// Hears of each of its decisions.
+    pub told: OnDecision,
+}
+
+/// A client of a policy, ready for the listener.
+pub struct EgressClient {
+    /// The client.
+    pub client: Client,
+    /// What it finds in its environment in place of each secret: names and placeholders.
+    pub placeholders: Vec<(String, String)>,
+    /// What whoever started this should know.
+    pub warnings: Vec<String>,
+}
+
+impl ClientPolicy {
+    /// Reads what is to be let through.
+    ///
+    /// # Errors
+    /// When a flag or the manifest makes no sense, names a host that nothing allows, or the configuration's certificates
+    /// cannot be used.
+    pub fn open(config: &Config, catalog: &Catalog, request: &EgressRequest) -> Result<Self, Failure> {
+        let mut rules = Vec::new();
+        for text in &request.allow {
+            let AllowedHost { host, port } =
+                text.parse().map_err(|e: String| Failure::usage("bad_usage", format!("--allow {e}")))?;
+            let (methods, paths) = (Methods::Any, Vec::new());
+            rules.push(Rule { scheme: Scheme::Https, host, port, methods, paths, origin: RuleOrigin::Flag });
+        }
+        if let Some(path) = &request.manifest {
+            rules.extend(load(path)?.egress.iter().map(|want| Rule::of_want(want, RuleOrigin::Manifest)));
+        }
+        let opaque = request.opaque.iter().map(|text| opaque(text, &rules));
+        let secrets = request.secrets.iter().map(|text| secret(text, catalog, &rules));
+        let trial = config.egress.trial.iter();
+        let trials =
+            trial.map(|wants| wants.iter().map(|want| Rule::of_want(want, RuleOrigin::Config)).collect());
+        Ok(Self {
+            proxy: internet(config)?,
+            trials: trials.collect(),
+            opaque: opaque.collect::<Result<_, _>>()?,
+            secrets: secrets.collect::<Result<_, _>>()?,
+            rules,
+            requests: request.requests.unwrap_or(u64::MAX),
+            concurrent: request.concurrent,
+        })
+    }
+
+    /// The way out.
+    #[must_use]
+    pub fn proxy(&self) -> &Arc<Proxy> {
+        &self.proxy
+    }
+
+    /// What is allowed, one line for each rule.
+    #[must_use]
+    pub fn allowed(&self) -> Vec<String> {
+        self.rules.iter().map(describe).collect()
+    }
+
+    /// Clients under this policy: their secrets are opened, and that they may use them is put on record. The vault is
+    /// closed again when this returns.
+    ///
+    /// # Errors
+    /// When a secret is not there or may not be used, or the vault cannot be read or written.
+    pub fn clients(
+        &self,
+        new: Vec<NewClient>,
+        sources: KeySources<'_>,
+        vault: &VaultLocation,
+    ) -> Result<Vec<EgressClient>, Failure> {
+        let nobody = Agent::bare("proxy", bytes::Bytes::new())?;
+        let mut planned = Keys::default();
+        let mut clients = Vec::new();
+        for new in new {
+            let run = RunId::random();
+            let question = KeyQuestion {
+                run: &run,
+                manifest: &nobody.manifest,
+                bare: true,
+                wanted: &[],
+                flags: &[],
+                secret_grants: &self.secrets,
+                names_prove: true,
+            };
+            let mut keys = question.open_secrets(&sources)?;
+            planned.uses.append(&mut keys.uses);
+            clients.push(self.client(new, run, &keys));
+        }
+        // Recording opens it anew.
+        drop(sources);
+        planned.record_uses(vault)?;
+        Ok(clients)
+    }
+
+    fn client(&self, new: NewClient, run: RunId, keys: &Keys) -> EgressClient {
+        let (mut bindings, mut placeholders) = (Vec::new(), Vec::new());
+        for secret in &keys.secrets {
+            let placeholder = Placeholder::random();
+            placeholders.push((secret.name.to_string(), placeholder.to_string()));
+            bindings.extend(secret_bindings(secret, &placeholder));
+        }
+        let grant = Grant {
+            run,
+            workspace: WORKSPACE.to_owned(),
+            rules: self.rules.clone(),
+            trials: self.trials.clone(),
+            bindings,
+            limits: Limits::of(self.requests, self.concurrent),
+            expires: Instant::now() + FOREVER,
+        };
+        let NewClient { name, token, told } = new;
+        let grant = LiveGrant::telling(grant, told);
+        let client = Client { name, token, grant, opaque: self.opaque.clone() };
+        EgressClient { client, placeholders, warnings: keys.warnings() }
+    }
+}
+
+fn load(path: &Path) -> Result<Manifest, Failure> {
+    let file = if path.is_dir() { Manifest::find(path) } else { Ok(path.to_owned()) };
+    file.and_then(|file| Manifest::load(&file)).map_err(|error| manifest_failure(&error))
+}
+
+fn describe(rule: &Rule) -> String {
+    let Rule { scheme, host, port, methods, paths, .. } = rule;
+    let port = if *port == scheme.default_port() { String::new() } else { format!(":{port}") };
+    let mut line = format!("{scheme}://{host}{port}");
+    if let Methods::Only(methods) = methods {
+        let methods: Vec<&str> = methods.iter().map(http::Method::as_str).collect();
+        line = format!("{line} {}", methods.join(", "));
+    }
+    if !paths.is_empty() {
+        let paths: Vec<String> = paths.iter().map(ToString::to_string).collect();
+        line = format!("{line} {}", paths.join(" "));
+    }
+    line
+}
+
+fn overlaps(rule: &Rule, host: &HostPattern) -> bool {
+    rule.scheme == Scheme::Https && (rule.host.covers(host) || host.covers(&rule.host))
+}
+
+fn opaque(text: &str, rules: &[Rule]) -> Result<HostPattern, Failure> {
+    let host: HostPattern = text
+        .parse()
+        .map_err(|e| Failure::usage("bad_usage", format!("--allow-opaque {text:?} is not HOST: {e}")))?;
+    let whole = |rule: &&Rule| rule.methods == Methods::Any && rule.paths.is_empty();
+    if rules.iter().filter(whole).any(|rule| overlaps(rule, &host)) {
+        return Ok(host);
+    }
+    Err(Failure::usage("opaque_not_allowed", format!("--allow-opaque {host}: nothing allows tunnels to it"))
+        .hint(format!("--allow {host} --allow-opaque {host}")))
+}
+
+fn secret(text: &str, catalog: &Catalog, rules: &[Rule]) -> Result<SecretGrant, Failure> {
+    let grant = SecretGrant::parse(text, catalog)?;
+    let host = grant.host();
+    let there = |rule: &Rule| overlaps(rule, host) && rule.port == Scheme::Https.default_port();
+    if rules.iter().any(there) {
+        return Ok(grant);
+    }
+    let name = grant.name();
+    let text = format!("--secret {name}@{host}: nothing allows requests to https://{host}");
+    Err(Failure::usage("secret_unreachable", text).hint(format!("--allow {host} --secret {name}@{host}")))
+}

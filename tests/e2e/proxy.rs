@@ -1,0 +1,306 @@
+//! `orch proxy`: programs that know nothing of `orch`, under a policy of its own.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use orch_tests::fakes::api::api;
+use orch_tests::home::{Config, Home};
+use orch_tests::needle::{self, Needle};
+use orch_tests::orch::{Orch, Running};
+use orch_tests::process;
+use orch_tests::reply::Reply;
+use orch_tests::upstream::Upstream;
+use orch_tests::wire::Received;
+use serde_json::{Value, json};
+
+use crate::stage::{Stage, orch};
+
+const SECRET: &str = "ghp_e2eR4w9Kx7Zq2Lm5Tn8Vp3Hd6Bs1Gj0Cf";
+const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+
+/// A proxy that runs, and what its client was handed.
+struct Proxy {
+    running: Running,
+    ready: Value,
+    environment: Vec<(String, String)>,
+}
+
+impl Proxy {
+    #[track_caller]
+    fn start(home: &Home, args: &[&str]) -> Self {
+        let file = home.work().join("proxy.env");
+        let running = listening(home, &["--json"]).arg("--env-file").arg(&file).args(args).start();
+        let ready = serde_json::from_str(&running.first_line()).expect("JSON");
+        Self { running, ready, environment: environment(&file) }
+    }
+
+    fn address(&self) -> &str {
+        self.ready["listening"].as_str().expect("an address")
+    }
+
+    fn variable(&self, name: &str) -> &str {
+        let found = self.environment.iter().find(|(known, _)| known == name);
+        found.map_or_else(|| panic!("no {name} in {:?}", self.environment), |(_, value)| value)
+    }
+
+    /// The client's credentials, as its library takes them from the URL.
+    fn credentials(&self) -> String {
+        let url = self.variable("HTTPS_PROXY");
+        let (user, address) = url.strip_prefix("http://").and_then(|url| url.split_once('@')).expect("a URL");
+        assert_eq!(address, self.address());
+        user.to_owned()
+    }
+
+    /// Asks for a URL in absolute form.
+    fn get(&self, url: &str, more: &str) -> (u16, String) {
+        let host = url.split('/').nth(2).expect("a host");
+        let head = format!("GET {url} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{more}");
+        self.ask(&head, &self.credentials())
+    }
+
+    fn ask(&self, head: &str, credentials: &str) -> (u16, String) {
+        ask(self.address(), head, credentials)
+    }
+}
+
+fn ask(address: &str, head: &str, credentials: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    let credentials = data_encoding::BASE64.encode(credentials.as_bytes());
+    write!(stream, "{head}Proxy-Authorization: Basic {credentials}\r\n\r\n").expect("written");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    let status = answer.split(' ').nth(1).and_then(|word| word.parse().ok());
+    (status.unwrap_or_else(|| panic!("no status in {answer:?}")), answer)
+}
+
+fn listening(home: &Home, args: &[&str]) -> Orch {
+    orch(home).args(["proxy", "--listen", "127.0.0.1:0"]).args(args)
+}
+
+fn environment(file: &Path) -> Vec<(String, String)> {
+    let text = fs::read_to_string(file).expect("an environment");
+    let pair = |line: &str| line.split_once('=').map(|(n, v)| (n.to_owned(), v.to_owned()));
+    text.lines().map(|line| pair(line).unwrap_or_else(|| panic!("{line:?} sets nothing"))).collect()
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).expect("there").permissions().mode() & 0o777
+}
+
+/// `api.github.com` wants the token and `other.example.org` takes anything; both are on loopback.
+fn hosts() -> (Stage, Upstream, Upstream) {
+    let mut stage = Stage::new();
+    let wanted = Upstream::https(&stage.ca, &["api.github.com"], api(SECRET));
+    let other = Upstream::https(&stage.ca, &["other.example.org"], |request: &Received| Reply::echo(request));
+    let (a, o) = (wanted.address(), other.address());
+    stage.configure(|config: Config| {
+        config.connect("api.github.com:443", a).connect("other.example.org:443", o)
+    });
+    (stage, wanted, other)
+}
+
+/// The lines of a log in JSON.
+fn events(stderr: &str) -> Vec<Value> {
+    stderr
+        .lines()
+        .filter(|line| line.starts_with('{'))
+        .map(|line| serde_json::from_str(line).expect(line))
+        .collect()
+}
+
+#[test]
+fn a_client_reaches_what_is_allowed_and_nothing_else() {
+    let (stage, _api, other) = hosts();
+    let proxy = Proxy::start(&stage.home, &["--allow", "other.example.org"]);
+    assert_eq!(proxy.ready["allowed"], json!(["https://other.example.org"]));
+    assert_eq!(proxy.ready["pid"], proxy.running.pid());
+    assert_eq!(proxy.ready["clients"][0]["name"], "default");
+    let (status, answer) = proxy.get("http://other.example.org/x?y=1", "");
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(other.received()[0].path, "/x");
+    let (status, answer) = proxy.get("http://api.github.com/repos/a/b", "");
+    assert_eq!(status, 403, "{answer}");
+    assert!(answer.contains("host_not_allowed") && answer.contains("rule_missing"), "{answer}");
+    let tunnel = "CONNECT api.github.com:443 HTTP/1.1\r\nHost: api.github.com:443\r\n";
+    assert_eq!(proxy.ask(tunnel, &proxy.credentials()).0, 403);
+    assert_eq!(proxy.ask(tunnel, "default:wrong").0, 407);
+    let token = Needle::new(proxy.credentials().split_once(':').expect("a token").1);
+    let shown = process::command_line(proxy.running.pid()).expect("it runs");
+    needle::none(&token.in_bytes("the command line", shown.as_bytes()));
+
+    proxy.running.terminate();
+    let outcome = proxy.running.finish().expect(0);
+    needle::none(&outcome.search(&token));
+    let events = events(outcome.stderr());
+    let said: Vec<(&str, &str, &str)> = events
+        .iter()
+        .filter(|event| event["event"] == "decision")
+        .map(|event| {
+            let text = |name: &str| event[name].as_str().unwrap_or_default();
+            (text("client"), text("method"), text("verdict"))
+        })
+        .collect();
+    let expected =
+        [("default", "GET", "allowed"), ("default", "GET", "denied"), ("default", "CONNECT", "denied")];
+    assert_eq!(said, expected, "{outcome}");
+    let refused: Vec<&Value> = events.iter().filter(|event| event["event"] == "refused").collect();
+    assert_eq!(refused.len(), 1, "{outcome}");
+    assert_eq!(refused[0]["code"], "proxy_authentication_required");
+}
+
+#[test]
+fn the_environment_file_is_its_user_s_alone_and_leaves_nothing_out() {
+    let (stage, _api, _other) = hosts();
+    let work = stage.home.work();
+    // A link in its place is replaced, and what it led to stays as it was.
+    let elsewhere = stage.home.file("elsewhere", "mine");
+    std::os::unix::fs::symlink(&elsewhere, work.join("proxy.env")).expect("linked");
+    let proxy = Proxy::start(&stage.home, &["--allow", "other.example.org"]);
+    let file = work.join("proxy.env");
+    assert_eq!(mode(&file), 0o600);
+    assert!(!fs::symlink_metadata(&file).expect("there").is_symlink());
+    assert_eq!(fs::read_to_string(elsewhere).expect("there"), "mine");
+    let url = proxy.variable("HTTP_PROXY").to_owned();
+    for name in ["HTTPS_PROXY", "http_proxy", "https_proxy"] {
+        assert_eq!(proxy.variable(name), url);
+    }
+    assert_eq!((proxy.variable("NO_PROXY"), proxy.variable("no_proxy")), ("", ""));
+    assert_eq!(
+        proxy.credentials().split_once(':').map(|(name, token)| (name.to_owned(), token.len())),
+        Some(("default".to_owned(), 64))
+    );
+    let again = Proxy::start(&stage.home, &["--allow", "other.example.org"]);
+    assert_ne!(again.credentials(), proxy.credentials(), "tokens are fresh at each start");
+
+    // One file for each of several clients.
+    let running =
+        listening(&stage.home, &["--client", "ci", "--client", "dev", "--json", "--env-file", "many.env"])
+            .start();
+    let ready: Value = serde_json::from_str(&running.first_line()).expect("JSON");
+    let files: Vec<PathBuf> =
+        ["ci", "dev"].iter().map(|name| work.join(format!("many.env.{name}"))).collect();
+    let urls: Vec<String> = files.iter().map(|file| environment(file)[0].1.clone()).collect();
+    assert_ne!(urls[0], urls[1]);
+    assert!(urls[0].starts_with("http://ci:") && urls[1].starts_with("http://dev:"));
+    assert_eq!(ready["clients"].as_array().map(Vec::len), Some(2));
+}
+
+#[test]
+fn a_secret_of_the_vault_is_used_and_never_seen() {
+    let (stage, api, other) = hosts();
+    stage.store("GITHUB_TOKEN", SECRET, &["--host", "api.github.com"]);
+    let args = [
+        "--allow",
+        "api.github.com",
+        "--allow",
+        "other.example.org",
+        "--secret",
+        "GITHUB_TOKEN@api.github.com",
+    ];
+    let proxy = Proxy::start(&stage.home, &args);
+    let placeholder = proxy.variable("GITHUB_TOKEN").to_owned();
+    assert!(placeholder.starts_with("orch_ph_"));
+    let bearer = format!("Authorization: Bearer {placeholder}\r\n");
+    let (status, answer) = proxy.get("http://api.github.com/echo", &bearer);
+    assert_eq!(status, 200, "{answer}");
+    api.took_key(SECRET);
+    needle::none(&Needle::new(SECRET).in_bytes("the answer", answer.as_bytes()));
+    // To another host that is allowed it goes as it is.
+    assert_eq!(proxy.get("http://other.example.org/", &bearer).0, 200);
+    assert_eq!(other.received()[0].header("authorization"), Some(&*format!("Bearer {placeholder}")));
+    proxy.running.terminate();
+    let outcome = proxy.running.finish().expect(0);
+    needle::none(&outcome.search(&Needle::new(SECRET)));
+    let events = events(outcome.stderr());
+    assert_eq!(events[0]["injected"], json!(["GITHUB_TOKEN"]), "{outcome}");
+    assert_eq!(events[1]["inert_placeholders"], 1, "{outcome}");
+    // That it may be used was put on record before.
+    let audit = orch(&stage.home).args(["vault", "audit", "--json"]).run().expect(0);
+    assert!(audit.stdout().contains("GITHUB_TOKEN") && audit.stdout().contains("api.github.com"), "{audit}");
+}
+
+#[test]
+fn a_manifest_s_egress_counts_as_well() {
+    let (stage, _api, _other) = hosts();
+    let manifest = "name: local/job\nversion: 1.0.0\nmodule: job.wasm\negress:\n  - { host: other.example.org, methods: \
+                    [GET], paths: [\"/v1/*\"] }\n";
+    let file = stage.home.file("job.yaml", manifest);
+    let proxy = Proxy::start(&stage.home, &["--manifest", &file.display().to_string()]);
+    assert_eq!(proxy.ready["allowed"], json!(["https://other.example.org GET /v1/*"]));
+    assert_eq!(proxy.get("http://other.example.org/v1/x", "").0, 200);
+    let (status, answer) = proxy.get("http://other.example.org/v2/x", "");
+    assert!(status == 403 && answer.contains("path_not_allowed"), "{answer}");
+    // What cannot be looked into cannot be narrowed.
+    let tunnel = "CONNECT other.example.org:443 HTTP/1.1\r\nHost: other.example.org:443\r\n";
+    let (status, answer) = proxy.ask(tunnel, &proxy.credentials());
+    assert!(status == 403 && answer.contains("connect_narrowed"), "{answer}");
+}
+
+#[test]
+fn tokens_of_a_file_are_taken_and_not_shown() {
+    let (stage, _api, _other) = hosts();
+    let file = stage.home.file("tokens", &format!("ci:{TOKEN}\n"));
+    let running = listening(&stage.home, &["--tokens", "tokens", "--allow", "other.example.org"]).start();
+    running.wait_says("listening on http://");
+    running.terminate();
+    let outcome = running.finish().expect(0);
+    needle::none(&outcome.search(&Needle::new(TOKEN)));
+
+    let running =
+        listening(&stage.home, &["--tokens", "tokens", "--allow", "other.example.org", "--json"]).start();
+    let ready: Value = serde_json::from_str(&running.first_line()).expect("JSON");
+    let address = ready["listening"].as_str().expect("an address");
+    let head = "GET http://other.example.org/ HTTP/1.1\r\nHost: other.example.org\r\nConnection: close\r\n";
+    assert_eq!(ask(address, head, &format!("ci:{TOKEN}")).0, 200);
+    drop(running);
+
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).expect("opened");
+    let outcome = listening(&stage.home, &["--tokens", "tokens", "--json"]).run().expect(2).silent();
+    assert_eq!(outcome.error()["code"], "file_unsafe", "{outcome}");
+}
+
+#[test]
+fn what_makes_no_sense_is_said_before_it_listens() {
+    let (stage, _api, _other) = hosts();
+    let env = ["--json", "--env-file", "e"];
+    for (args, code) in [
+        (&["--json"][..], "tokens_unseen"),
+        (&["--json", "--allow", "other.example.org"], "tokens_unseen"),
+        (&[&env[..], &["--allow", "10.0.0.1"]].concat(), "bad_usage"),
+        (&[&env[..], &["--allow-opaque", "other.example.org"]].concat(), "opaque_not_allowed"),
+        (&[&env[..], &["--secret", "GITHUB_TOKEN@api.github.com"]].concat(), "secret_unreachable"),
+        (&[&env[..], &["--client", "a b"]].concat(), "bad_usage"),
+        (&[&env[..], &["--manifest", "absent.yaml"]].concat(), "manifest_invalid"),
+        (&[&env[..], &["--drain", "soon"]].concat(), "bad_usage"),
+        (&[&env[..], &["--tokens", "absent"]].concat(), "file_not_found"),
+        (&["--json", "--env-file", "absent/e"], "env_file_failed"),
+    ] {
+        let outcome = listening(&stage.home, args).run().expect(2).silent();
+        assert_eq!(outcome.error()["code"], code, "{args:?}: {outcome}");
+    }
+    let args = ["proxy", "--json", "--env-file", "e", "--listen", "0.0.0.0:0"];
+    let outcome = orch(&stage.home).args(args).run().expect(2).silent();
+    assert_eq!(outcome.error()["code"], "listen_insecure", "{outcome}");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address").to_string();
+    let args = ["proxy", "--json", "--env-file", "e", "--listen", &address];
+    let outcome = orch(&stage.home).args(args).run().expect(2).silent();
+    assert_eq!(outcome.error()["code"], "listen_failed", "{outcome}");
+    let secret = ["--allow", "api.github.com", "--secret", "GITHUB_TOKEN@api.github.com"];
+    let outcome = listening(&stage.home, &env).args(secret).run().expect(3).silent();
+    assert_eq!(outcome.error()["code"], "secret_missing", "{outcome}");
+}
+
+#[test]
+fn nothing_named_is_nothing_allowed_and_said() {
+    let (stage, _api, other) = hosts();
+    let running = listening(&stage.home, &["--env-file", "e"]).start();
+    running.wait_says("nothing is allowed: every request will be refused");
+    running.wait_says("listening on http://");
+    running.interrupt();
+    running.finish().expect(0);
+    assert!(other.received().is_empty());
+}
