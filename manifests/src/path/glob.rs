@@ -51,6 +51,12 @@ enum Segment {
 impl PathGlob {
     /// Whether the pattern covers a path. The query plays no part.
     pub fn matches(&self, path: &CanonicalPath) -> bool {
+        // Whole segments before the first `*` stand in the path as they are. Under many rules most end here.
+        let literal = self.text.split_once('*').map_or(self.text.as_str(), |(before, _)| before);
+        let whole = literal.rsplit_once('/').map_or("", |(before, _)| before);
+        if !path.path().starts_with(whole) {
+            return false;
+        }
         let segments: Vec<&str> = path.path()[1..].split('/').collect();
         match_segments(&self.segments, &segments)
     }

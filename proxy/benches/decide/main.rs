@@ -1,7 +1,8 @@
 //! What a decision costs under 1,000 rules, beside asking every rule in turn.
 //!
-//! Half of the rules name one host each, a quarter hosts below one, and a quarter the host that is asked for, with other
-//! paths. They take turns, and the medians over the rounds are compared. Refusals are the slowest: they write a reason.
+//! Most rules name a host each, a quarter hosts below one, and fifty the host that is asked for, with other paths that
+//! begin alike: those are asked in turn, at about 25 ns each. Both ways take turns, and the medians over the rounds are
+//! compared. Refusals also write a reason.
 
 #![allow(
     clippy::unwrap_used,
@@ -56,12 +57,13 @@ fn main() -> ExitCode {
 }
 
 fn rule(number: usize) -> Rule {
+    let of_the_host = number % 20 == 3;
     let host = match number % 4 {
-        0 | 1 => format!("host-{number}.example.com"),
+        _ if of_the_host => "host-997.example.com".to_owned(),
         2 => format!("*.zone-{number}.example.net"),
-        _ => format!("host-{}.example.com", 997),
+        _ => format!("host-{number}.example.com"),
     };
-    let paths = if number % 4 == 3 { vec![format!("/v2/{number}/*").parse().unwrap()] } else { Vec::new() };
+    let paths = if of_the_host { vec![format!("/v1/parts/{number}/*").parse().unwrap()] } else { Vec::new() };
     Rule {
         scheme: Scheme::Https,
         host: host.parse().unwrap(),
