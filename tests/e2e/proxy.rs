@@ -153,7 +153,7 @@ fn a_client_reaches_what_is_allowed_and_nothing_else() {
 
 #[test]
 fn the_environment_file_is_its_user_s_alone_and_leaves_nothing_out() {
-    let (stage, ..) = hosts();
+    let (stage, _api, _other) = hosts();
     let work = stage.home.work();
     // A link in its place is replaced, and what it led to stays as it was.
     let elsewhere = stage.home.file("elsewhere", "mine");
@@ -224,7 +224,7 @@ fn a_secret_of_the_vault_is_used_and_never_seen() {
 
 #[test]
 fn a_manifest_s_egress_counts_as_well() {
-    let (stage, ..) = hosts();
+    let (stage, _api, _other) = hosts();
     let manifest = "name: local/job\nversion: 1.0.0\nmodule: job.wasm\negress:\n  - { host: other.example.org, methods: \
                     [GET], paths: [\"/v1/*\"] }\n";
     let file = stage.home.file("job.yaml", manifest);
@@ -241,7 +241,7 @@ fn a_manifest_s_egress_counts_as_well() {
 
 #[test]
 fn tokens_of_a_file_are_taken_and_not_shown() {
-    let (stage, ..) = hosts();
+    let (stage, _api, _other) = hosts();
     let file = stage.home.file("tokens", &format!("ci:{TOKEN}\n"));
     let running = listening(&stage.home, &["--tokens", "tokens", "--allow", "other.example.org"]).start();
     running.wait_says("listening on http://");
@@ -264,7 +264,7 @@ fn tokens_of_a_file_are_taken_and_not_shown() {
 
 #[test]
 fn what_makes_no_sense_is_said_before_it_listens() {
-    let (stage, ..) = hosts();
+    let (stage, _api, _other) = hosts();
     let env = ["--json", "--env-file", "e"];
     for (args, code) in [
         (&["--json"][..], "tokens_unseen"),

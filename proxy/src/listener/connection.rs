@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::timeout;
@@ -116,6 +116,8 @@ async fn speak_http(
 /// Lets the client read the last answer: a connection that is closed with something unread in it takes that along.
 async fn linger(stream: &mut TcpStream) {
     let drained = async {
+        // After a CONNECT that was refused hyper has not done so.
+        let _ = stream.shutdown().await;
         let (mut space, mut left) = ([0; 4 << 10], LINGER_BYTES);
         while let Ok(count @ 1..) = stream.read(&mut space).await {
             left = left.saturating_sub(count);

@@ -18,9 +18,10 @@ pub(crate) fn to_https(parts: &mut request::Parts, rules: &[Rule]) {
     }
     let plain = target.asked(&parts.method);
     let secure = Asked { scheme: Scheme::Https, port: Scheme::Https.default_port(), ..plain };
-    if !matches!(decide(rules, &plain), Verdict::Deny(_))
-        || matches!(decide(rules, &secure), Verdict::Deny(_))
-    {
+    let allowed = |asked| matches!(decide(rules, asked), Verdict::Allow { .. });
+    let spoken_of =
+        || rules.iter().any(|rule| rule.scheme == Scheme::Http && rule.host.matches(&target.host));
+    if allowed(&plain) || (!allowed(&secure) && spoken_of()) {
         return;
     }
     let (Ok(authority), Ok(host)) =
