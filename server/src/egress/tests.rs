@@ -21,7 +21,7 @@ fn flags_and_manifest_add_up() {
     let manifest = "name: local/job\nversion: 1.0.0\nmodule: job.wasm\negress:\n  - { host: b.example.com, methods: [GET], \
                     paths: [\"/v1/*\"] }\n  - { host: c.example.com, scheme: http, port: 8080 }\n";
     std::fs::write(&file, manifest).expect("written");
-    for manifest in [file.clone(), folder.path().to_owned()] {
+    for manifest in [file, folder.path().to_owned()] {
         let allow = texts(&["a.example.com", "*.a.example.com:8443"]);
         let egress = open(&EgressRequest { allow, manifest: Some(manifest), ..EgressRequest::default() });
         assert_eq!(

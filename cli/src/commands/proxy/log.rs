@@ -85,11 +85,9 @@ fn write(lines: &Receiver<Line>, lost: &AtomicU64, printer: Printer) {
             Line::Text(text) => printer.note(&text),
             Line::Last => return,
         }
-        match lost.swap(0, Ordering::Relaxed) {
-            0 => {}
-            count => {
-                printer.warn(&format!("{count} decisions were not logged: stderr is not read fast enough"))
-            }
+        let count = lost.swap(0, Ordering::Relaxed);
+        if count > 0 {
+            printer.warn(&format!("{count} decisions were not logged: stderr is not read fast enough"));
         }
     }
 }
