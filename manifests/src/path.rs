@@ -153,7 +153,6 @@ fn canonical_segment(raw: &str) -> Result<String, PathError> {
                 match byte {
                     b'/' | b'\\' => return Err(PathError::HiddenSeparator),
                     0..=0x1f | 0x7f => return Err(PathError::Control),
-                    b'%' if hides_twice(&bytes[at..]) => return Err(PathError::DoubleEncoding),
                     other => Decoded::Escaped(other),
                 }
             }
@@ -169,6 +168,10 @@ fn canonical_segment(raw: &str) -> Result<String, PathError> {
             Decoded::Raw(b) if b"!$&'()*+,;=:@".contains(&b) => out.push(char::from(b)),
             Decoded::Raw(b) | Decoded::Escaped(b) => push_escape(b, &mut out),
         }
+    }
+    // Looked for in what goes out: the digits behind an encoded `%` may have been escapes themselves.
+    if out.match_indices("%25").any(|(at, _)| hides_twice(&out.as_bytes()[at + 3..])) {
+        return Err(PathError::DoubleEncoding);
     }
     // Tomcat and others drop `;parameters` before they resolve dots; an escaped `;` counts, for they may decode first.
     let name = out.split(';').next().unwrap_or_default();

@@ -132,7 +132,7 @@ impl Placeholder {
         Self(format!("{}{}", Self::PREFIX, data_encoding::BASE32_NOPAD.encode(&bits).to_ascii_lowercase()))
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn of(text: &str) -> Self {
         Self(text.to_owned())
     }

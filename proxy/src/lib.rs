@@ -22,6 +22,11 @@ mod download;
 mod error;
 mod exchange;
 mod forward;
+#[cfg(fuzzing)]
+pub mod fuzzing;
+#[cfg(all(test, not(fuzzing)))]
+#[allow(unreachable_pub, clippy::unwrap_used, reason = "public to fuzz targets, and no part of a release")]
+mod fuzzing;
 mod grant;
 mod http1;
 mod http2;

@@ -25,6 +25,8 @@ mod chunks;
 mod client_hello;
 mod clients;
 mod connection;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod head;
 mod intake;
 mod tunnel;

@@ -1,10 +1,10 @@
 //! Names to addresses, once per connection. What comes out is not trusted: the guard judges every address.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use hickory_resolver::config::LookupIpStrategy;
+use hickory_resolver::config::{LookupIpStrategy, NameServerConfig, ResolverConfig};
 use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
@@ -60,6 +60,25 @@ impl SystemResolver {
     /// [`DnsError::Failed`] when there is none, or it cannot be read.
     pub fn new() -> Result<Self, DnsError> {
         Self::build(TokioResolver::builder_tokio().map_err(failed)?)
+    }
+
+    /// Asks these name servers, over UDP and for long answers over TCP, instead of the machine's own.
+    ///
+    /// # Errors
+    /// [`DnsError::Failed`] when there are none.
+    pub fn asking(servers: &[SocketAddr]) -> Result<Self, DnsError> {
+        if servers.is_empty() {
+            return Err(DnsError::Failed("no name servers are set".to_owned()));
+        }
+        let server = |address: &SocketAddr| {
+            let mut server = NameServerConfig::udp_and_tcp(address.ip());
+            for connection in &mut server.connections {
+                connection.port = address.port();
+            }
+            server
+        };
+        let config = ResolverConfig::from_name_servers(servers.iter().map(server).collect());
+        Self::build(TokioResolver::builder_with_config(config, TokioRuntimeProvider::default()))
     }
 
     fn build(mut builder: ResolverBuilder<TokioRuntimeProvider>) -> Result<Self, DnsError> {

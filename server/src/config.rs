@@ -320,6 +320,7 @@ providers:
 egress:
   allow: [api.github.com]
   connect_to: { "api.github.com:443": "127.0.0.1:9443" }
+  name_servers: ["10.0.0.2", "[fd00::2]:5353"]
   upstream_proxy: null
 limits: { defaults: { time: 1m }, ceilings: { memory: 1GiB } }
 vault: { key: auto }
@@ -333,6 +334,8 @@ vault: { key: auto }
         assert!(!catalog.provider("anthropic").expect("built in").pinned);
         assert_eq!(config.egress.connect_to.len(), 1);
         assert_eq!(config.egress.connect_to[0].1.port(), 9443);
+        let servers: Vec<String> = config.egress.name_servers.iter().map(ToString::to_string).collect();
+        assert_eq!(servers, ["10.0.0.2:53", "[fd00::2]:5353"]);
     }
 
     /// The first YAML block of the README, with what is commented out as well.
@@ -380,6 +383,7 @@ vault: { key: auto }
         says("egress:\n  allow: [\"10.0.0.1\"]\n", "egress.allow[0]");
         says("egress:\n  connect_to: { \"a.example\": \"127.0.0.1:1\" }\n", "HOST:PORT");
         says("egress:\n  connect_to: { \"a.example:443\": \"localhost:1\" }\n", "ADDRESS:PORT");
+        says("egress:\n  name_servers: [dns.example.com]\n", "egress.name_servers[0]");
         says(
             "egress:\n  trial:\n    - hots: a.example.com\n",
             "config.yaml:3:7: egress.trial[0].hots: unknown field",

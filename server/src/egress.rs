@@ -49,7 +49,7 @@ pub struct EgressRequest {
 }
 
 /// A policy, and the way out under it.
-pub struct Egress {
+pub struct ClientPolicy {
     proxy: Arc<Proxy>,
     rules: Vec<Rule>,
     trials: Vec<Vec<Rule>>,
@@ -79,7 +79,7 @@ pub struct EgressClient {
     pub warnings: Vec<String>,
 }
 
-impl Egress {
+impl ClientPolicy {
     /// Reads what is to be let through.
     ///
     /// # Errors

@@ -51,7 +51,7 @@ pub use broker::Broker;
 pub use caller::{AdminToken, Caller, Client, Peer, Scope, Scopes, UnknownScope, ensure_admin_token};
 pub use config::{Config, EgressConfig};
 pub use decisions::LocalDecisions;
-pub use egress::{Egress, EgressClient, EgressRequest, NewClient};
+pub use egress::{ClientPolicy, EgressClient, EgressRequest, NewClient};
 pub use environment::{Environment, VARIABLES, Variable, documentation};
 pub use failure::{Failure, Kind};
 pub use home::{Home, private};

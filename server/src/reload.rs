@@ -74,7 +74,9 @@ pub(crate) fn still_allowed(rule: &Rule, allow: &[AllowedHost]) -> bool {
 }
 
 /// The new configuration, but for what only a start can change.
-fn merged(old: &Config, new: Config) -> (Config, Reloaded) {
+fn merged(old: &Config, mut new: Config) -> (Config, Reloaded) {
+    // The resolver is made with the way out.
+    let asked = std::mem::replace(&mut new.egress.name_servers, old.egress.name_servers.clone());
     let Config {
         server_url,
         server_roots,
@@ -95,6 +97,7 @@ fn merged(old: &Config, new: Config) -> (Config, Reloaded) {
         ("limits.ceilings", old.limit_ceilings != new.limit_ceilings),
     ];
     let on_restart = [
+        ("egress.name_servers", asked != old.egress.name_servers),
         ("providers", *providers != new.providers),
         (
             "server",
@@ -152,16 +155,20 @@ mod tests {
     #[test]
     fn what_only_a_start_can_change_is_named_and_stays() {
         let old = config("egress: { allow: [a.example] }\nserver: { max_running: 3 }");
-        let new = "egress: { allow: [b.example], timeouts: { idle: 1s } }\nlimits: { ceilings: { requests: 5 } }\n\
+        let new = "egress: { allow: [b.example], timeouts: { idle: 1s }, name_servers: [10.0.0.2] }\nlimits: { ceilings: { requests: 5 } }\n\
             server: { max_running: 4 }\nproviders: { ollama: { base_url: \"http://10.0.0.5:11434/v1\" } }";
         let (merged_config, reloaded) = merged(&old, config(new));
         assert_eq!(reloaded.changed, ["egress", "limits.ceilings"]);
-        assert_eq!(reloaded.on_restart, ["providers", "server"]);
+        assert_eq!(reloaded.on_restart, ["egress.name_servers", "providers", "server"]);
+        assert!(merged_config.egress.name_servers.is_empty());
         assert_eq!((merged_config.max_running, merged_config.providers.len()), (3, 0));
         assert_eq!(merged_config.limit_ceilings.requests, Some(5));
         // Said again, for as long as it is so.
         let (_, again) = merged(&merged_config, config(new));
-        assert_eq!((again.changed, again.on_restart), (Vec::new(), vec!["providers", "server"]));
+        assert_eq!(
+            (again.changed, again.on_restart),
+            (Vec::new(), vec!["egress.name_servers", "providers", "server"])
+        );
     }
 
     #[test]

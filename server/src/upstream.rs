@@ -96,8 +96,15 @@ impl Upstream {
 
 /// How the operator's configuration wants the proxy.
 pub(crate) fn proxy_config(config: &Config) -> ProxyConfig {
-    let EgressConfig { extra_roots, allow: _, trial: _, connect_to, upstream_proxy, timeouts } =
-        &config.egress;
+    let EgressConfig {
+        extra_roots,
+        allow: _,
+        trial: _,
+        connect_to,
+        name_servers: _,
+        upstream_proxy,
+        timeouts,
+    } = &config.egress;
     ProxyConfig {
         connect_to: connect_to.clone(),
         extra_roots: extra_roots.clone(),
@@ -112,7 +119,11 @@ pub(crate) fn proxy_config(config: &Config) -> ProxyConfig {
 /// # Errors
 /// A root of the configuration that is not usable.
 pub(crate) fn internet(config: &Config) -> Result<Arc<Proxy>, Failure> {
-    let resolver: Arc<dyn Resolve> = match SystemResolver::new() {
+    let resolver = match config.egress.name_servers.as_slice() {
+        [] => SystemResolver::new(),
+        servers => SystemResolver::asking(servers),
+    };
+    let resolver: Arc<dyn Resolve> = match resolver {
         Ok(resolver) => Arc::new(resolver),
         // A machine without a resolver still reaches what is pinned; a name that has to be looked up says why not.
         Err(error) => Arc::new(NoResolver(error)),

@@ -9,6 +9,7 @@ mod copies;
 mod crash;
 mod custody;
 mod digest;
+mod egress;
 mod embedded;
 mod exit_codes;
 mod fallback;

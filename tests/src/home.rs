@@ -86,6 +86,7 @@ impl Default for Home {
 pub struct Config {
     ca: Option<String>,
     connect_to: BTreeMap<String, SocketAddr>,
+    name_servers: Vec<SocketAddr>,
     allow: Vec<String>,
     trial: Option<Value>,
     providers: BTreeMap<String, Value>,
@@ -103,6 +104,12 @@ impl Config {
     /// Dials `address` for the origin `host:port`.
     pub fn connect(mut self, origin: &str, address: SocketAddr) -> Self {
         self.connect_to.insert(origin.to_owned(), address);
+        self
+    }
+
+    /// Asks this name server instead of the machine's own.
+    pub fn name_server(mut self, address: SocketAddr) -> Self {
+        self.name_servers.push(address);
         self
     }
 
@@ -138,6 +145,9 @@ impl Config {
     /// The file's text. JSON is YAML, and quoting is not a test's business.
     pub fn text(&self) -> String {
         let mut egress = json!({ "allow": self.allow, "connect_to": self.connect_to });
+        if !self.name_servers.is_empty() {
+            egress["name_servers"] = json!(self.name_servers);
+        }
         if let Some(ca) = &self.ca {
             egress["ca_file"] = json!(ca);
         }

@@ -13,12 +13,14 @@
 //! | [`orch`], [`process`] | the program itself: started, signalled, timed, looked into |
 //! | [`pty`] | a terminal with somebody at it |
 //! | [`server`] | the program as a server: started, asked, stopped or killed |
+//! | [`egress`] | the corpus of attacks on the egress proxy, run through a guest and through the listener |
 //! | [`needle`] | where a secret's value turned up, in any spelling |
 //! | [`paired`] | two things timed side by side |
 //!
 //! A failed expectation panics with all there is to know: the harness has no other caller than tests and benchmarks.
 
 pub mod ca;
+pub mod egress;
 pub mod fakes;
 pub mod gate;
 pub mod guests;

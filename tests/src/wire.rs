@@ -23,6 +23,8 @@ pub struct Received {
     pub headers: Vec<(String, String)>,
     /// The body without its transfer coding.
     pub body: Vec<u8>,
+    /// The lines between the last chunk and the end.
+    pub trailers: Vec<String>,
     /// The request line and headers, untouched.
     pub head: Vec<u8>,
 }
@@ -85,7 +87,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     pub async fn request(&mut self) -> Result<Received, Fault> {
         let head = self.head().await?;
         let mut request = parse_head(head)?;
-        request.body = self.body(&request).await?;
+        (request.body, request.trailers) = self.body(&request).await?;
         Ok(request)
     }
 
@@ -114,30 +116,34 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         }
     }
 
-    async fn body(&mut self, request: &Received) -> Result<Vec<u8>, Fault> {
+    async fn body(&mut self, request: &Received) -> Result<(Vec<u8>, Vec<String>), Fault> {
         let lengths = values(request, "content-length");
         let codings = values(request, "transfer-encoding");
         match (lengths.as_slice(), codings.as_slice()) {
-            ([], []) => Ok(Vec::new()),
+            ([], []) => Ok((Vec::new(), Vec::new())),
             ([length], []) => {
                 let length =
                     length.parse().map_err(|_| Fault::Malformed(format!("content-length is {length:?}")))?;
-                self.exactly(length).await
+                Ok((self.exactly(length).await?, Vec::new()))
             }
             ([], [coding]) if coding.eq_ignore_ascii_case("chunked") => self.chunked().await,
             _ => Err(Fault::Malformed(format!("framing by {lengths:?} and {codings:?}"))),
         }
     }
 
-    async fn chunked(&mut self) -> Result<Vec<u8>, Fault> {
-        let mut body = Vec::new();
+    async fn chunked(&mut self) -> Result<(Vec<u8>, Vec<String>), Fault> {
+        let (mut body, mut trailers) = (Vec::new(), Vec::new());
         loop {
             let line = self.line().await?;
             let size = usize::from_str_radix(&line, 16)
                 .map_err(|_| Fault::Malformed(format!("chunk size is {line:?}")))?;
             if size == 0 {
-                while !self.line().await?.is_empty() {}
-                return Ok(body);
+                loop {
+                    match self.line().await? {
+                        end if end.is_empty() => return Ok((body, trailers)),
+                        line => trailers.push(line),
+                    }
+                }
             }
             body.extend(self.exactly(size).await?);
             let end = self.line().await?;
@@ -205,6 +211,7 @@ fn parse_head(head: Vec<u8>) -> Result<Received, Fault> {
         query,
         headers,
         body: Vec::new(),
+        trailers: Vec::new(),
         head: Vec::new(),
     };
     if values(&request, "host").len() != 1 {

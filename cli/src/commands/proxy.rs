@@ -9,7 +9,7 @@ use std::sync::Arc;
 use clap::Args;
 use orch_manifests::parse_duration;
 use orch_proxy::{Client, Listener, ListenerLimits};
-use orch_server::{Egress, EgressClient, EgressRequest, Failure, Kind, NewClient};
+use orch_server::{ClientPolicy, EgressClient, EgressRequest, Failure, Kind, NewClient};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use serde_json::json;
 use tokio::sync::watch;
@@ -105,7 +105,7 @@ async fn proxy(args: ProxyArgs, printer: Printer) -> Result<ExitCode, Failure> {
         requests: args.max_requests,
         concurrent: u32::try_from(limits.connections_per_client).unwrap_or(u32::MAX),
     };
-    let egress = Egress::open(&here.config, &here.catalog, &request)?;
+    let egress = ClientPolicy::open(&here.config, &here.catalog, &request)?;
     let log = Log::start(args.log_decisions || printer.json(), printer);
     here.home.check_vault()?;
     let new = clients.into_iter().map(|(name, token)| {
@@ -216,7 +216,7 @@ fn url(name: &str, token: &str, address: SocketAddr) -> String {
 /// Says where it listens and what is allowed: to a person on stderr, to a program as one line of JSON.
 fn ready(
     listener: &Listener,
-    egress: &Egress,
+    egress: &ClientPolicy,
     clients: &[EgressClient],
     files: &[Option<PathBuf>],
     printer: Printer,

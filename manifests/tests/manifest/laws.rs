@@ -18,6 +18,18 @@ fn spiky() -> impl Strategy<Value = String> {
     ]
 }
 
+/// A path in which any character may be escaped, and the escape again.
+fn escaped() -> impl Strategy<Value = String> {
+    let character = (prop::sample::select(b"//...%25eE2fF3bBcC;ax*\\".to_vec()), 0_usize..3);
+    let escape = |text: String| text.bytes().map(|byte| format!("%{byte:02x}")).collect::<String>();
+    prop::collection::vec(character, 0..20).prop_map(move |characters| {
+        let one = |(byte, times): &(u8, usize)| {
+            (0..*times).fold(char::from(*byte).to_string(), |text, _| escape(text))
+        };
+        format!("/{}", characters.iter().map(one).collect::<String>())
+    })
+}
+
 fn label() -> impl Strategy<Value = String> {
     "[a-z][a-z0-9]{0,6}"
 }
@@ -30,7 +42,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_canonical_path_is_its_own_canonical_form(text in spiky()) {
+    fn a_canonical_path_is_its_own_canonical_form(text in prop_oneof![spiky(), escaped()]) {
         if let Ok(path) = CanonicalPath::parse(&text) {
             prop_assert_eq!(&CanonicalPath::parse(path.as_str()).unwrap(), &path);
             prop_assert!(path.path().starts_with('/') && path.as_str().is_ascii());

@@ -157,7 +157,7 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::Grant;
+    use crate::{Grant, Limits};
 
     fn clients() -> Clients {
         let client = |name: &str, letter: &str| Client {
@@ -169,7 +169,7 @@ mod tests {
                 rules: Vec::new(),
                 trials: Vec::new(),
                 bindings: Vec::new(),
-                limits: crate::Limits::of(1, 1),
+                limits: Limits::of(1, 1),
                 expires: Instant::now(),
             }),
             opaque: Vec::new(),

@@ -3,6 +3,8 @@
 //! Parsers forgive, each something else, and two that forgive differently see two different messages. What needs
 //! forgiveness is refused here.
 
+use http::Uri;
+
 use crate::{Caps, Reason};
 
 /// Bytes for a method and a version, and what stands between the parts of a request line.
@@ -141,10 +143,16 @@ fn request_line<'a>(line: &'a [u8], caps: &Caps) -> Result<Line<'a>, Reason> {
         let text = format!("the URL has {} bytes, more than {}", target.len(), caps.url);
         return Err(Reason::new("url_too_long", text));
     }
-    // A fragment is the client's own business, and parsers drop it without a word; browsers read a backslash as a slash.
-    let odd = |byte: &u8| !(0x21..=0x7e).contains(byte) || matches!(byte, b'#' | b'\\');
-    if target.is_empty() || target.iter().any(odd) {
+    // A fragment is the client's own business, and parsers drop it without a word; browsers read a backslash as a slash,
+    // but in a query as itself.
+    let odd = |byte: &u8| !(0x21..=0x7e).contains(byte) || *byte == b'#';
+    let place = target.split(|byte| *byte == b'?').next().unwrap_or_default();
+    if target.is_empty() || target.iter().any(odd) || place.contains(&b'\\') {
         return Err(malformed("its target has bytes that no URL has, a fragment, or a backslash"));
+    }
+    // The parser behind this would say no without a word.
+    if Uri::try_from(target).is_err() {
+        return Err(malformed("its target is no URL"));
     }
     Ok(Line { method, modern })
 }
@@ -260,6 +268,7 @@ mod tests {
             ("GET http://a.example/ HTTP/1.0\r\n\r\n", Framing::Length(0)),
             ("POST http://a/ HTTP/1.1\r\nhOsT:a\r\nContent-Length: 12\r\n\r\n", Framing::Length(12)),
             ("POST http://a/ HTTP/1.1\r\nHost: a\r\ntransfer-encoding: Chunked\r\n\r\n", Framing::Chunked),
+            ("GET http://a/?q=\\ HTTP/1.1\r\nHost: a\r\n\r\n", Framing::Length(0)),
             ("CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\nContent-Length: 0\r\n\r\n", Framing::Connect),
             ("GET http://a/ HTTP/1.1\r\nHost: a\r\nX:\r\nY: \u{e9}\t\r\n\r\n", Framing::Length(0)),
         ] {
@@ -312,6 +321,10 @@ mod tests {
             ("GET http://a/#x HTTP/1.1\r\nHost: a\r\n\r\n", "malformed_request"),
             ("GET http://a\\@b/ HTTP/1.1\r\nHost: a\r\n\r\n", "malformed_request"),
             ("GET http://a/\u{e9} HTTP/1.1\r\nHost: a\r\n\r\n", "malformed_request"),
+            ("GET http://a/\\?q HTTP/1.1\r\nHost: a\r\n\r\n", "malformed_request"),
+            ("GET http://a%2e/ HTTP/1.1\r\nHost: a\r\n\r\n", "malformed_request"),
+            ("GET http:///x HTTP/1.1\r\nHost: a\r\n\r\n", "malformed_request"),
+            ("CONNECT a:1:2 HTTP/1.1\r\nHost: a\r\n\r\n", "malformed_request"),
             ("G(T http://a/ HTTP/1.1\r\nHost: a\r\n\r\n", "malformed_request"),
             ("GET http://a/ HTTP/1.1\r\nHost: a\r\nno colon\r\n\r\n", "malformed_request"),
             ("\r\nGET http://a/ HTTP/1.1\r\nHost: a\r\n\r\n", "malformed_request"),

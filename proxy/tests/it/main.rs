@@ -10,6 +10,7 @@ mod events;
 mod frames;
 mod http2;
 mod injection;
+mod laws;
 mod limits;
 mod listener;
 mod multiplexing;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -32,6 +32,8 @@ pub struct EgressConfig {
     pub trial: Option<Vec<EgressWant>>,
     /// Other addresses to dial for granted origins.
     pub connect_to: Vec<((HostName, u16), SocketAddr)>,
+    /// Name servers that are asked instead of the machine's own; none means the machine's own.
+    pub name_servers: Vec<SocketAddr>,
     /// A proxy on the way to origins that are reached by their name.
     pub upstream_proxy: Option<Arc<UpstreamProxy>>,
     /// How long things may take.
@@ -46,6 +48,7 @@ pub(super) struct RawEgress {
     /// Read from the text itself, whose places its errors name.
     trial: Option<serde_yaml::Value>,
     connect_to: BTreeMap<String, String>,
+    name_servers: Vec<String>,
     upstream_proxy: Option<serde_yaml::Value>,
     timeouts: RawTimeouts,
 }
@@ -100,6 +103,10 @@ impl RawEgress {
                 .parse()
                 .map_err(|_| wrong(format!("{to:?} is not ADDRESS:PORT, such as 127.0.0.1:9443")))?;
             egress.connect_to.push((parse_origin(from).map_err(wrong)?, to));
+        }
+        for (index, server) in self.name_servers.iter().enumerate() {
+            let server = parse_name_server(server).map_err(|why| (format!("name_servers[{index}]"), why))?;
+            egress.name_servers.push(server);
         }
         if let Some(file) = self.ca_file {
             egress.extra_roots = read_roots(&folder.join(file)).map_err(|e| ("ca_file".to_owned(), e))?;
@@ -237,6 +244,13 @@ fn parse_origin(text: &str) -> Result<(HostName, u16), String> {
     let host = host.parse().map_err(|e| format!("{host:?} is not a host name: {e}"))?;
     let port = port.parse().map_err(|_| format!("{port:?} is not a port"))?;
     Ok((host, port))
+}
+
+/// An address with or without a port; name servers listen on 53.
+fn parse_name_server(text: &str) -> Result<SocketAddr, String> {
+    text.parse()
+        .or_else(|_| text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 53)))
+        .map_err(|_| format!("{text:?} is not ADDRESS or ADDRESS:PORT, such as 10.0.0.2 or 127.0.0.1:5353"))
 }
 
 #[cfg(test)]

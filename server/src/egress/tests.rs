@@ -1,7 +1,7 @@
 use super::*;
 
-fn open(request: &EgressRequest) -> Result<Egress, Failure> {
-    Egress::open(&Config::default(), &Catalog::builtin(), request)
+fn open(request: &EgressRequest) -> Result<ClientPolicy, Failure> {
+    ClientPolicy::open(&Config::default(), &Catalog::builtin(), request)
 }
 
 fn texts(texts: &[&str]) -> Vec<String> {

@@ -230,6 +230,7 @@ mod tests {
             body: json!({"model": "claude-3-haiku-20240307", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]})
                 .to_string()
                 .into_bytes(),
+            trailers: Vec::new(),
             head: Vec::new(),
         };
         let status = |request: &Received| match fake.answer(request) {

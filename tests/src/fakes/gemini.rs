@@ -244,6 +244,7 @@ mod tests {
                 ("content-type".into(), "application/json".into()),
             ],
             body: json!({"contents": [{"role": "user", "parts": [{"text": "hi"}]}]}).to_string().into_bytes(),
+            trailers: Vec::new(),
             head: Vec::new(),
         };
         let status = |request: &Received| match fake.answer(request) {

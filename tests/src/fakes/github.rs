@@ -126,6 +126,7 @@ mod tests {
                 ("authorization".into(), format!("Bearer {token}")),
             ],
             body: Vec::new(),
+            trailers: Vec::new(),
             head: Vec::new(),
         };
         match github("right").answer(&request) {

@@ -280,6 +280,7 @@ mod tests {
                 ("content-type".into(), "application/json".into()),
             ],
             body: body.to_string().into_bytes(),
+            trailers: Vec::new(),
             head: Vec::new(),
         }
     }

@@ -155,6 +155,7 @@ mod tests {
             query: None,
             headers,
             body: body.to_string().into_bytes(),
+            trailers: Vec::new(),
             head: Vec::new(),
         }
     }
