@@ -274,7 +274,7 @@ pub fn scrubber(data: &[u8]) {
 }
 
 fn scrubbed<'a>(scrubber: &Arc<Scrubber>, chunks: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
-    let mut stream = ScrubStream::new(std::slice::from_ref(scrubber));
+    let mut stream = ScrubStream::new(std::slice::from_ref(scrubber), false);
     let mut out = Vec::new();
     for chunk in chunks {
         out.extend_from_slice(&stream.push(Bytes::copy_from_slice(chunk)));
