@@ -32,7 +32,7 @@ use crate::redact::Known;
 use crate::reload;
 use crate::run::{Event, Observer, Report, RunRequest, Simulate};
 use crate::telemetry::{self, Telemetry};
-use crate::upstream::Upstream;
+use crate::upstream::{Upstream, prove};
 use crate::workers::{Wanted, Workers};
 
 /// How much longer than the run a grant lives: what is under way when the guest ends may still be answered.
@@ -251,10 +251,7 @@ impl Broker {
     /// # Errors
     /// It does not: nothing may be started.
     pub async fn prove(&self) -> Result<(), Failure> {
-        let tested = self.proven.get_or_try_init(|| Box::pin(orch_proxy::self_test()));
-        tested.await.copied().map_err(|error| {
-            Failure::defect(format!("{error}; nothing is started, because keys might not be safe"))
-        })
+        self.proven.get_or_try_init(prove).await.copied()
     }
 
     /// What stands behind the proxy: the simulated providers of a scenario, or the internet.

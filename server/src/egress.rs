@@ -21,7 +21,7 @@ use crate::failure::Failure;
 use crate::keys::{KeyQuestion, KeySources, Keys, SecretGrant};
 use crate::permissions::AllowedHost;
 use crate::policy::secret_bindings;
-use crate::upstream::internet;
+use crate::upstream::{internet, prove};
 
 #[cfg(test)]
 mod tests;
@@ -110,6 +110,15 @@ impl ClientPolicy {
             requests: request.requests.unwrap_or(u64::MAX),
             concurrent: request.concurrent,
         })
+    }
+
+    /// Proves that the proxy puts secrets where they belong and takes them out of answers. To be asked before anybody is
+    /// served.
+    ///
+    /// # Errors
+    /// It does not: nothing may be started.
+    pub async fn prove(&self) -> Result<(), Failure> {
+        prove().await
     }
 
     /// The way out.

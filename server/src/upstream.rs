@@ -136,6 +136,16 @@ fn proxy(config: ProxyConfig, resolver: Arc<dyn Resolve>) -> Result<Arc<Proxy>, 
         .map_err(|e| Failure::usage("config_invalid", format!("the egress proxy cannot start: {e}")))
 }
 
+/// Proves that the proxy puts secrets where they belong and takes them out of answers, before anything is started.
+///
+/// # Errors
+/// It does not: nothing may be started.
+pub(crate) async fn prove() -> Result<(), Failure> {
+    Box::pin(orch_proxy::self_test()).await.map_err(|error| {
+        Failure::defect(format!("{error}; nothing is started, because keys might not be safe"))
+    })
+}
+
 /// Knows no name, and says why.
 struct NoResolver(DnsError);
 

@@ -106,6 +106,7 @@ async fn proxy(args: ProxyArgs, printer: Printer) -> Result<ExitCode, Failure> {
         concurrent: u32::try_from(limits.connections_per_client).unwrap_or(u32::MAX),
     };
     let egress = ClientPolicy::open(&here.config, &here.catalog, &request)?;
+    egress.prove().await?;
     let log = Log::start(args.log_decisions || printer.json(), printer);
     here.home.check_vault()?;
     let new = clients.into_iter().map(|(name, token)| {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use orch_proxy::{ListenerLimits, Methods, Outcome, Proxy, TunnelEnded};
+use orch_proxy::{Limits, ListenerLimits, Methods, Outcome, Proxy, Shares, TunnelEnded};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -299,10 +299,30 @@ async fn a_tunnel_stands_only_so_long_and_a_stop_ends_it() {
 }
 
 #[tokio::test]
+async fn bytes_of_tunnels_count_to_the_last_one() {
+    let (_ca, _upstream, proxy) = echoing().await;
+    let limits = ListenerLimits::default();
+    let hello = 1000;
+    let shares = Shares { upload: hello, ..Shares::default() };
+    let few = orch_proxy::Grant { limits: Limits { run: shares, ..Limits::default() }, ..grant(all()) };
+    let running = Running::with(proxy, few, &["api.example.com"], limits).await;
+    let mut stream = tunnel(&running).await;
+    let sent = vec![b'x'; usize::try_from(hello).unwrap()];
+    stream.write_all(&sent).await.unwrap();
+    let mut back = vec![0; sent.len()];
+    timeout(Duration::from_secs(5), stream.read_exact(&mut back)).await.expect("it echoes").unwrap();
+    assert!(running.heard.tunnels.lock().unwrap().is_empty());
+    stream.write_all(b"y").await.unwrap();
+    until(|| !running.heard.tunnels.lock().unwrap().is_empty()).await;
+    let ended = running.heard.tunnels.lock().unwrap()[0].clone();
+    assert_eq!((ended.ended, ended.sent), (TunnelEnded::Limit, hello));
+}
+
+#[tokio::test]
 async fn tunnels_count_as_requests() {
     let (_ca, _upstream, proxy) = echoing().await;
     let limits = ListenerLimits::default();
-    let few = orch_proxy::Grant { limits: orch_proxy::Limits::of(3, 1), ..grant(all()) };
+    let few = orch_proxy::Grant { limits: Limits::of(3, 1), ..grant(all()) };
     let running = Running::with(proxy, few, &["api.example.com"], limits).await;
     let first = tunnel(&running).await;
     let (_, head) = connect(&running, "api.example.com:443").await;
