@@ -86,7 +86,7 @@ impl Drop for Owed<'_> {
 /// How a run ended, and what is on record about it.
 pub(crate) struct Concluded {
     pub(crate) result: Result<Report, Failure>,
-    /// What the egress proxy decided.
+    /// What the egress proxy decided, without any value that the run held.
     pub(crate) decisions: Vec<Decision>,
     /// How many there were, those that were not kept among them.
     pub(crate) totals: Totals,
@@ -404,7 +404,8 @@ impl Broker {
             observer.event(Event::Note(&known.cleaned(&note)));
         }
         self.telemetry.moved(grant.uploaded(), grant.downloaded());
-        let decisions = grant.ledger().decisions();
+        // What stays is written from these, and the answers' details are, too.
+        let decisions = telemetry::all_cleaned(&grant.ledger().decisions(), &known);
         let result = match ran {
             // A worker that died of the same interrupt is no news of its own.
             Err(_) if *stop.borrow() > 0 => {
@@ -419,6 +420,7 @@ impl Broker {
                     output,
                     output_schema: output_schema.as_ref(),
                     grant: &grant,
+                    decisions: &decisions,
                     session: session.as_deref(),
                     limits: &limits,
                     duration: since.elapsed(),

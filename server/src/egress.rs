@@ -21,6 +21,8 @@ use crate::failure::Failure;
 use crate::keys::{KeyQuestion, KeySources, Keys, SecretGrant};
 use crate::permissions::AllowedHost;
 use crate::policy::secret_bindings;
+use crate::redact::Known;
+use crate::telemetry::cleaned;
 use crate::upstream::{internet, prove};
 
 #[cfg(test)]
@@ -65,7 +67,7 @@ pub struct NewClient {
     pub name: ClientName,
     /// With which token.
     pub token: ClientToken,
-    /// Hears of each of its decisions.
+    /// Hears of each of its decisions, without any value that it holds.
     pub told: OnDecision,
 }
 
@@ -185,7 +187,8 @@ impl ClientPolicy {
             expires: Instant::now() + FOREVER,
         };
         let NewClient { name, token, told } = new;
-        let grant = LiveGrant::telling(grant, told);
+        let known = Known::of(keys);
+        let grant = LiveGrant::telling(grant, Box::new(move |decision| told(&cleaned(decision, &known))));
         let client = Client { name, token, grant, opaque: self.opaque.clone() };
         EgressClient { client, placeholders, warnings: keys.warnings() }
     }

@@ -34,6 +34,8 @@ pub(crate) struct Finished<'a> {
     pub(crate) output: Vec<u8>,
     pub(crate) output_schema: Option<&'a Schema>,
     pub(crate) grant: &'a LiveGrant,
+    /// What of its ledger was kept, without any value that the run held.
+    pub(crate) decisions: &'a [Decision],
     pub(crate) session: Option<&'a Session>,
     pub(crate) limits: &'a RunLimits,
     pub(crate) duration: Duration,
@@ -237,9 +239,7 @@ impl Finished<'_> {
     }
 
     fn denied(&self) -> Vec<Decision> {
-        let mut decisions = self.grant.ledger().decisions();
-        decisions.retain(|decision| decision.verdict == Verdict::Denied);
-        decisions
+        self.decisions.iter().filter(|decision| decision.verdict == Verdict::Denied).cloned().collect()
     }
 
     fn report(&self) -> Report {
@@ -273,11 +273,9 @@ impl Finished<'_> {
         if self.grant.grant().trials.is_empty() {
             return None;
         }
-        let ledger = self.grant.ledger();
-        let mut decisions = ledger.decisions();
-        decisions.retain(|decision| decision.trial.is_some());
-        decisions.truncate(DENIED_LISTED);
-        Some(TrialReport { denied: ledger.totals().trial_denied, would_deny: decisions })
+        let tried = self.decisions.iter().filter(|decision| decision.trial.is_some());
+        let would_deny = tried.take(DENIED_LISTED).cloned().collect();
+        Some(TrialReport { denied: self.grant.ledger().totals().trial_denied, would_deny })
     }
 
     fn limits_report(&self, spent: Spent) -> LimitsReport {

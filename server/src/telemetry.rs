@@ -65,16 +65,25 @@ impl Telemetry {
     }
 }
 
+/// Decisions whose texts hold nothing of what the run holds; see [`cleaned`].
+pub(crate) fn all_cleaned(decisions: &[Decision], known: &Known) -> Vec<Decision> {
+    decisions.iter().map(|decision| cleaned(decision, known)).collect()
+}
+
 /// A decision whose texts hold nothing of what the run holds: a guest may have got that elsewhere and ask for it.
-fn cleaned(decision: &Decision, known: &Known) -> Decision {
+pub(crate) fn cleaned(decision: &Decision, known: &Known) -> Decision {
     let mut clean = decision.clone();
     for text in [&mut clean.host, &mut clean.path, &mut clean.method] {
         *text = known.cleaned(text).into_owned();
     }
     if let Some(reason) = &mut clean.reason {
         reason.text = known.cleaned(&reason.text).into_owned();
-        // It would say the path again.
-        reason.rule_missing = reason.rule_missing.take().filter(|_| clean.path == decision.path);
+        // It says them again, and more of a long path. A rule of what is left would allow something else.
+        let whole = |text: &str| known.cleaned(text) == text;
+        reason.rule_missing = reason
+            .rule_missing
+            .take()
+            .filter(|rule| [&rule.host, &rule.path].into_iter().all(|text| whole(text)));
         reason.next = reason.next.take().map(|next| known.cleaned(&next).into_owned());
     }
     clean

@@ -223,6 +223,25 @@ fn a_secret_of_the_vault_is_used_and_never_seen() {
 }
 
 #[test]
+fn a_value_that_a_client_asks_for_is_in_no_log() {
+    let (stage, _api, _other) = hosts();
+    let value = "e2e4w9kx7zq2lm5tn8vp3hd6bs1gj0cf";
+    stage.store("GITHUB_TOKEN", value, &["--host", "api.github.com"]);
+    let proxy =
+        Proxy::start(&stage.home, &["--allow", "api.github.com", "--secret", "GITHUB_TOKEN@api.github.com"]);
+    for url in [format!("http://{value}/{value}"), format!("http://denied.example.org/{value}")] {
+        assert_eq!(proxy.get(&url, "").0, 403, "{url}");
+    }
+    proxy.running.terminate();
+    let outcome = proxy.running.finish().expect(0);
+    let denied = events(outcome.stderr()).iter().filter(|event| event["verdict"] == "denied").count();
+    assert_eq!(denied, 2, "{outcome}");
+    let audit = orch(&stage.home).args(["vault", "audit", "--json"]).run().expect(0);
+    let needle = Needle::new(value);
+    needle::none(&[outcome.search(&needle), audit.search(&needle), stage.home.search(&needle)].concat());
+}
+
+#[test]
 fn a_manifest_s_egress_counts_as_well() {
     let (stage, _api, _other) = hosts();
     let manifest = "name: local/job\nversion: 1.0.0\nmodule: job.wasm\negress:\n  - { host: other.example.org, methods: \

@@ -5,10 +5,13 @@ use orch_tests::needle::{self, Needle};
 use orch_tests::orch::Orch;
 use orch_tests::process;
 use orch_tests::reply::Reply;
+use orch_tests::upstream::Upstream;
+use orch_tests::wire::Received;
 use serde_json::json;
 
 use crate::stage::{
-    ANTHROPIC_KEY, INPUT, OPENAI_KEY, OPENAI_SAYS, Outside, Stage, fake_openai, summarizer, summary, text,
+    ANTHROPIC_KEY, INPUT, OPENAI_KEY, OPENAI_SAYS, Outside, Stage, fake_openai, guest, summarizer, summary,
+    text,
 };
 
 /// Looks into the workers while their guest waits for the model, then at everything that is left.
@@ -123,6 +126,54 @@ fn a_key_that_the_provider_repeats_in_an_error() {
         let needle = Needle::new(OPENAI_KEY);
         needle::none(&[outcome.search(&needle), stage.home.search(&needle)].concat());
     }
+}
+
+/// An agent that got hold of a value elsewhere and asks for it, as a host and in paths, leaves it in nothing that stays.
+#[test]
+fn a_value_that_an_agent_asks_for() {
+    let value = "e2e4w9kx7zq2lm5tn8vp3hd6bs1gj0cf";
+    let (front, back) = value.split_at(16);
+    let mut stage = Stage::new();
+    let api = Upstream::https(&stage.ca, &["api.github.com"], |request: &Received| Reply::echo(request));
+    let address = api.address();
+    stage.configure(|config| {
+        config
+            .connect("api.github.com:443", address)
+            .trial(json!([{ "host": "trial.example.org", "methods": ["GET"] }]))
+    });
+    stage.store("GITHUB_TOKEN", value, &["--host", "api.github.com"]);
+    let fields = json!({
+        "egress": [{ "host": "api.github.com", "methods": ["GET"], "paths": ["/repos/**"] }],
+        "secrets": [{ "name": "GITHUB_TOKEN", "hosts": ["api.github.com"] }],
+    });
+    let long = "a".repeat(300);
+    let requests = json!({ "requests": [
+        { "url": "https://${FRONT}${BACK}/" },
+        { "url": "https://${FRONT}${BACK}.example.org/x" },
+        { "url": "https://denied.example.org/${FRONT}${BACK}" },
+        { "url": format!("https://api.github.com/other/{long}/${{FRONT}}${{BACK}}") },
+        { "url": "https://api.github.com/repos/${FRONT}${BACK}",
+          "headers": [["authorization", "Bearer ${GITHUB_TOKEN}"]] },
+    ]});
+    let outcome = stage
+        .run_with_keys(&guest("wanderer", &fields), &requests.to_string())
+        .args(["--env", &format!("FRONT={front}"), "--env", &format!("BACK={back}")])
+        .args(["--allow", "api.github.com", "--secret", "GITHUB_TOKEN@api.github.com"])
+        .run()
+        .expect(0);
+    let egress = &outcome.json()["egress"];
+    assert_eq!(egress["denied"].as_array().map(Vec::len), Some(4), "{outcome}");
+    assert_eq!(egress["trial"]["would_deny"].as_array().map(Vec::len), Some(1), "{outcome}");
+    assert!(api.received()[0].path.ends_with(value), "the agent did ask for it");
+    let needle = Needle::new(value);
+    needle::none(&needle.in_bytes("the report's egress", egress.to_string().as_bytes()));
+    needle::none(&stage.home.search(&needle));
+    let audit = stage.orch(["vault", "audit", "--json"]).run().expect(0);
+    let records = audit.json()["records"].clone();
+    let of = |event: &str| records.as_array().into_iter().flatten().filter(|r| r["event"] == event).count();
+    assert_eq!((of("use_counted"), of("denied") > 2), (1, true), "{audit}");
+    let learnt = stage.orch(["policy", "learn", "--json"]).run();
+    needle::none(&[audit.search(&needle), learnt.search(&needle)].concat());
 }
 
 /// Whatever is wrong with the command line, its error does not repeat a key.

@@ -27,6 +27,7 @@ fn concluded(
         output: output.as_bytes().to_vec(),
         output_schema: schema,
         grant: &stage.grant,
+        decisions: &stage.grant.ledger().decisions(),
         session: stage.session.as_deref(),
         limits: &stage.limits,
         duration: Duration::from_millis(1_500),
