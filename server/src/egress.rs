@@ -4,7 +4,7 @@
 //! named is nothing allowed.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use orch_manifests::{Catalog, HostPattern, Manifest, RunId, Scheme};
@@ -12,17 +12,19 @@ use orch_proxy::{
     Client, ClientName, ClientToken, Grant, Limits, LiveGrant, Methods, OnDecision, Placeholder, Proxy, Rule,
     RuleOrigin,
 };
-use orch_vault::VaultLocation;
+use orch_vault::{AuditEvent, OpenMode, PlannedUse, Vault, VaultLocation};
 use tokio::time::Instant;
 
+use crate::afterwards::{self, Spent};
 use crate::agent::{Agent, manifest_failure};
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::keys::{KeyQuestion, KeySources, Keys, SecretGrant};
+use crate::limits::of_egress;
 use crate::permissions::AllowedHost;
 use crate::policy::secret_bindings;
 use crate::redact::Known;
-use crate::telemetry::cleaned;
+use crate::telemetry::{all_cleaned, cleaned};
 use crate::upstream::{internet, prove};
 
 #[cfg(test)]
@@ -57,8 +59,25 @@ pub struct ClientPolicy {
     trials: Vec<Vec<Rule>>,
     opaque: Vec<HostPattern>,
     secrets: Vec<SecretGrant>,
-    requests: u64,
-    concurrent: u32,
+    limits: Limits,
+    /// The clients, and what is still to be counted of them.
+    owed: Mutex<Vec<Owed>>,
+}
+
+/// A client whose uses are planned and not counted yet.
+struct Owed {
+    run: RunId,
+    uses: Vec<PlannedUse>,
+    grant: Arc<LiveGrant>,
+    known: Arc<Known>,
+}
+
+impl Owed {
+    fn events(&self) -> Vec<AuditEvent> {
+        let ledger = self.grant.ledger();
+        let decisions = all_cleaned(&ledger.decisions(), &self.known);
+        afterwards::of_run(&self.run, &self.uses, (&decisions, ledger.totals()), &Spent::new())
+    }
 }
 
 /// Somebody who is to be a client.
@@ -95,9 +114,10 @@ impl ClientPolicy {
             let (methods, paths) = (Methods::Any, Vec::new());
             rules.push(Rule { scheme: Scheme::Https, host, port, methods, paths, origin: RuleOrigin::Flag });
         }
-        if let Some(path) = &request.manifest {
-            rules.extend(load(path)?.egress.iter().map(|want| Rule::of_want(want, RuleOrigin::Manifest)));
-        }
+        let manifest = request.manifest.as_deref().map(load).transpose()?;
+        let wants = manifest.iter().flat_map(|manifest| &manifest.egress);
+        rules.extend(wants.map(|want| Rule::of_want(want, RuleOrigin::Manifest)));
+        let limits = manifest.map(|manifest| manifest.limits).unwrap_or_default();
         let opaque = request.opaque.iter().map(|text| opaque(text, &rules));
         let secrets = request.secrets.iter().map(|text| secret(text, catalog, &rules));
         let trial = config.egress.trial.iter();
@@ -109,8 +129,8 @@ impl ClientPolicy {
             opaque: opaque.collect::<Result<_, _>>()?,
             secrets: secrets.collect::<Result<_, _>>()?,
             rules,
-            requests: request.requests.unwrap_or(u64::MAX),
-            concurrent: request.concurrent,
+            limits: of_egress(request.requests, request.concurrent, &limits, config),
+            owed: Mutex::default(),
         })
     }
 
@@ -161,8 +181,9 @@ impl ClientPolicy {
                 names_prove: true,
             };
             let mut keys = question.open_secrets(&sources)?;
-            planned.uses.append(&mut keys.uses);
-            clients.push(self.client(new, run, &keys));
+            let uses = std::mem::take(&mut keys.uses);
+            planned.uses.extend(uses.iter().cloned());
+            clients.push(self.client(new, run, &keys, uses));
         }
         // Recording opens it anew.
         drop(sources);
@@ -170,7 +191,21 @@ impl ClientPolicy {
         Ok(clients)
     }
 
-    fn client(&self, new: NewClient, run: RunId, keys: &Keys) -> EgressClient {
+    /// Puts on record how often each client used what it may use, and what it was refused. Does so once.
+    ///
+    /// # Errors
+    /// When the vault cannot be written: then its record of these clients is not complete.
+    pub fn conclude(&self, vault: &VaultLocation) -> Result<(), Failure> {
+        let owed = std::mem::take(&mut *self.owed.lock().unwrap_or_else(PoisonError::into_inner));
+        // Without a secret the vault was never opened, and nobody is asked to open it now.
+        if owed.iter().all(|client| client.uses.is_empty()) {
+            return Ok(());
+        }
+        let events: Vec<AuditEvent> = owed.iter().flat_map(Owed::events).collect();
+        Ok(Vault::open(vault, OpenMode::ReadOnlyIfExists)?.record(events)?)
+    }
+
+    fn client(&self, new: NewClient, run: RunId, keys: &Keys, uses: Vec<PlannedUse>) -> EgressClient {
         let (mut bindings, mut placeholders) = (Vec::new(), Vec::new());
         for secret in &keys.secrets {
             let placeholder = Placeholder::random();
@@ -178,17 +213,21 @@ impl ClientPolicy {
             bindings.extend(secret_bindings(secret, &placeholder));
         }
         let grant = Grant {
-            run,
-            workspace: WORKSPACE.to_owned(),
+            run: run.clone(),
+            // Clients share neither connections nor turns: none waits for what another has under way.
+            workspace: format!("{WORKSPACE}, client {}", new.name),
             rules: self.rules.clone(),
             trials: self.trials.clone(),
             bindings,
-            limits: Limits::of(self.requests, self.concurrent),
+            limits: self.limits,
             expires: Instant::now() + FOREVER,
         };
         let NewClient { name, token, told } = new;
-        let known = Known::of(keys);
-        let grant = LiveGrant::telling(grant, Box::new(move |decision| told(&cleaned(decision, &known))));
+        let known = Arc::new(Known::of(keys));
+        let hearing = Arc::clone(&known);
+        let grant = LiveGrant::telling(grant, Box::new(move |decision| told(&cleaned(decision, &hearing))));
+        let owed = Owed { run, uses, grant: Arc::clone(&grant), known };
+        self.owed.lock().unwrap_or_else(PoisonError::into_inner).push(owed);
         let client = Client { name, token, grant, opaque: self.opaque.clone() };
         EgressClient { client, placeholders, warnings: keys.warnings() }
     }

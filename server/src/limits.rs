@@ -5,6 +5,7 @@ use std::time::Duration;
 use orch_manifests::{self as manifests, ByteSize, Limits, MicroUsd, format_duration};
 use orch_proxy::Shares;
 
+use crate::config::Config;
 use crate::run::LimitRequest;
 
 /// The limits of one run. Money is bounded only when somebody says so; tokens always are.
@@ -73,7 +74,7 @@ impl RunLimits {
             cpu: time(None, |l| l.cpu, DEFAULTS.cpu),
             output: bytes(None, |l| l.output, DEFAULTS.output),
             log: DEFAULTS.log,
-            network: network(Said { manifest, defaults, ceilings }),
+            network: network(Said { manifest, defaults, ceilings }, DEFAULTS.network.run),
             tokens: count(|l| l.tokens, DEFAULTS.tokens),
             cost: match (cost, ceilings.cost_usd) {
                 (Some(said), Some(ceiling)) => Some(said.min(ceiling)),
@@ -118,8 +119,8 @@ impl Said<'_> {
     }
 }
 
-fn network(said: Said<'_>) -> orch_proxy::Limits {
-    let default = DEFAULTS.network.run;
+/// What is said of the network, and `default` where nothing is said of all of a run.
+fn network(said: Said<'_>, default: Shares) -> orch_proxy::Limits {
     // A default is under the ceiling, too.
     let bytes = |of: fn(&Limits) -> Option<ByteSize>, default: u64| {
         let least = |limits: &Limits| of(limits).map(ByteSize::bytes);
@@ -160,10 +161,29 @@ fn narrow(count: u64) -> u32 {
 /// Of one call of a client, which is bounded by what nothing may exceed.
 pub(crate) fn of_client(requests: u64, concurrent: u32, ceilings: &Limits) -> orch_proxy::Limits {
     let none = Limits::default();
-    let limits = network(Said { manifest: &none, defaults: &none, ceilings });
+    let limits = network(Said { manifest: &none, defaults: &none, ceilings }, DEFAULTS.network.run);
     // How often a client may call is not a matter of one call.
     let run = Shares { requests, concurrent, rate: None, ..limits.run };
     orch_proxy::Limits { run, host: UNBOUNDED, ..limits }
+}
+
+/// Of a client of the egress proxy: what the manifest says, else the configuration, within its ceilings. A client is no
+/// run and goes on for long: where nobody says anything nothing is bounded but how much it does at once. `requests`
+/// only narrows, as `concurrent` does.
+pub(crate) fn of_egress(
+    requests: Option<u64>,
+    concurrent: u32,
+    manifest: &Limits,
+    config: &Config,
+) -> orch_proxy::Limits {
+    let said = Said { manifest, defaults: &config.default_limits, ceilings: &config.limit_ceilings };
+    let limits = network(said, UNBOUNDED);
+    let run = Shares {
+        requests: limits.run.requests.min(requests.unwrap_or(u64::MAX)),
+        concurrent: limits.run.concurrent.min(concurrent),
+        ..limits.run
+    };
+    orch_proxy::Limits { run, ..limits }
 }
 
 impl RunLimits {
@@ -288,6 +308,32 @@ mod tests {
         let limits = of_client(16, 4, &everything(7));
         assert_eq!((limits.run.requests, limits.run.concurrent, limits.run.download), (16, 4, 7));
         assert_eq!((limits.run.rate, limits.host, limits.idle), (None, UNBOUNDED, Some(7 * SECOND)));
+    }
+
+    #[test]
+    fn a_client_of_the_proxy_is_bounded_as_runs_are_and_by_nothing_that_nobody_said() {
+        let of = |requests, manifest: &Limits, defaults, ceilings| {
+            let config = Config { default_limits: defaults, limit_ceilings: ceilings, ..Config::default() };
+            of_egress(requests, 64, manifest, &config)
+        };
+        let none = Limits::default;
+        let free = of(None, &none(), none(), none());
+        assert_eq!(free.run, Shares { concurrent: 64, ..UNBOUNDED });
+        for (manifest, defaults, ceilings, expected) in [
+            (everything(9), everything(7), none(), 9),
+            (none(), everything(7), none(), 7),
+            (none(), none(), everything(5), 5),
+            (everything(9), everything(7), everything(5), 5),
+        ] {
+            let limits = of(None, &manifest, defaults.clone(), ceilings.clone());
+            let run = limits.run;
+            assert_eq!((run.requests, run.upload, run.download), (expected, expected, expected));
+            assert_eq!(u64::from(run.concurrent), expected);
+            assert_eq!((limits.host.requests, limits.idle), (expected, Some(Duration::from_secs(expected))));
+            assert_eq!(of(Some(2), &manifest, defaults.clone(), ceilings.clone()).run.requests, 2);
+            // It narrows, and never widens.
+            assert_eq!(of(Some(1000), &manifest, defaults, ceilings).run.requests, expected);
+        }
     }
 
     #[test]

@@ -220,6 +220,14 @@ fn a_secret_of_the_vault_is_used_and_never_seen() {
     // That it may be used was put on record before.
     let audit = orch(&stage.home).args(["vault", "audit", "--json"]).run().expect(0);
     assert!(audit.stdout().contains("GITHUB_TOKEN") && audit.stdout().contains("api.github.com"), "{audit}");
+    // And how often it was, when the proxy stopped.
+    let log = audit.json()["records"].clone();
+    let counted: Vec<&Value> =
+        log.as_array().into_iter().flatten().filter(|record| record["event"] == "use_counted").collect();
+    assert_eq!(counted.len(), 1, "{audit}");
+    let Value::Object(fields) = counted[0] else { panic!("{audit}") };
+    let said = ["secret", "host", "uses", "complete"].map(|name| fields[name].clone());
+    assert_eq!(said, [json!("GITHUB_TOKEN"), json!("api.github.com"), json!(1), json!(true)], "{audit}");
 }
 
 #[test]

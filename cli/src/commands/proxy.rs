@@ -143,6 +143,9 @@ async fn proxy(args: ProxyArgs, printer: Printer) -> Result<ExitCode, Failure> {
         }
     };
     log.finish();
+    if let Err(failure) = egress.conclude(&here.vault) {
+        printer.warn(&format!("the vault's record of what clients used is not complete: {failure}"));
+    }
     done
 }
 
