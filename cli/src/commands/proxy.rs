@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -113,7 +114,15 @@ async fn proxy(args: ProxyArgs, printer: Printer) -> Result<ExitCode, Failure> {
         let told = log.decisions(&name);
         NewClient { name, token, told }
     });
-    let clients = egress.clients(new.collect(), here.key_sources(), &here.vault)?;
+    let clients = egress.clients(new.collect(), here.key_sources(), &here.vault).map_err(|failure| {
+        match failure.code() {
+            // A server holds the vault for as long as it runs.
+            "vault_locked" if UnixStream::connect(here.home.server_socket()).is_ok() => failure.hint(
+                "the server of this home holds the vault: stop it, or give the proxy a home of its own (ORCH_HOME)",
+            ),
+            _ => failure,
+        }
+    })?;
 
     let listener = Listener::bind(args.listen, Arc::clone(egress.proxy()), limits).await.map_err(|e| {
         Failure::usage("listen_failed", format!("cannot listen on {}: {e}", args.listen))
