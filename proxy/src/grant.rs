@@ -221,7 +221,8 @@ impl LiveGrant {
         }
     }
 
-    /// What was granted. Of its rules some may have been taken back since; see [`LiveGrant::retain_rules`].
+    /// What was granted. Its rules may be others by now; see [`LiveGrant::retain_rules`] and
+    /// [`LiveGrant::replace_rules`].
     #[must_use]
     pub fn grant(&self) -> &Grant {
         &self.grant
@@ -342,6 +343,14 @@ impl LiveGrant {
             *standing = Arc::new(Standing::of(&self.grant, rules));
         }
         gone
+    }
+
+    /// Puts other rules in the place of those that stand, from the next request on; exchanges under way go on. Only for
+    /// grants whose rules a person sets directly, who may widen them as well: an agent's are what was granted to it, of
+    /// which [`LiveGrant::retain_rules`] takes back.
+    pub fn replace_rules(&self, rules: Vec<Rule>) {
+        let standing = Arc::new(Standing::of(&self.grant, rules));
+        *self.standing.write().unwrap_or_else(PoisonError::into_inner) = standing;
     }
 
     /// What the origins got so far.
@@ -466,6 +475,8 @@ mod tests {
         assert_eq!((after.rules.len(), after.rules[0].origin), (1, flag));
         assert!(after.tenancy != before && after.tenancy == narrow.standing().tenancy);
         assert_eq!(grants.retain_rules(|_| false), 2);
+        live.replace_rules(rules.clone());
+        assert!(live.standing().rules == rules && live.standing().tenancy == before);
     }
 
     #[tokio::test]

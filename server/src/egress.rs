@@ -25,7 +25,7 @@ use crate::permissions::AllowedHost;
 use crate::policy::secret_bindings;
 use crate::redact::Known;
 use crate::telemetry::{all_cleaned, cleaned};
-use crate::upstream::{internet, prove};
+use crate::upstream::{internet, prove, proxy_config};
 
 #[cfg(test)]
 mod tests;
@@ -100,13 +100,16 @@ pub struct EgressClient {
     pub warnings: Vec<String>,
 }
 
-impl ClientPolicy {
-    /// Reads what is to be let through.
-    ///
-    /// # Errors
-    /// When a flag or the manifest makes no sense, names a host that nothing allows, or the configuration's certificates
-    /// cannot be used.
-    pub fn open(config: &Config, catalog: &Catalog, request: &EgressRequest) -> Result<Self, Failure> {
+/// What a request comes to.
+struct Allowed {
+    rules: Vec<Rule>,
+    opaque: Vec<HostPattern>,
+    secrets: Vec<SecretGrant>,
+    limits: Limits,
+}
+
+impl Allowed {
+    fn read(config: &Config, catalog: &Catalog, request: &EgressRequest) -> Result<Self, Failure> {
         let mut rules = Vec::new();
         for text in &request.allow {
             let AllowedHost { host, port } =
@@ -120,18 +123,49 @@ impl ClientPolicy {
         let limits = manifest.map(|manifest| manifest.limits).unwrap_or_default();
         let opaque = request.opaque.iter().map(|text| opaque(text, &rules));
         let secrets = request.secrets.iter().map(|text| secret(text, catalog, &rules));
+        Ok(Self {
+            opaque: opaque.collect::<Result<_, _>>()?,
+            secrets: secrets.collect::<Result<_, _>>()?,
+            limits: of_egress(request.requests, request.concurrent, &limits, config),
+            rules,
+        })
+    }
+}
+
+impl ClientPolicy {
+    /// Reads what is to be let through.
+    ///
+    /// # Errors
+    /// When a flag or the manifest makes no sense, names a host that nothing allows, or the configuration's certificates
+    /// cannot be used.
+    pub fn open(config: &Config, catalog: &Catalog, request: &EgressRequest) -> Result<Self, Failure> {
+        let Allowed { rules, opaque, secrets, limits } = Allowed::read(config, catalog, request)?;
         let trial = config.egress.trial.iter();
         let trials =
             trial.map(|wants| wants.iter().map(|want| Rule::of_want(want, RuleOrigin::Config)).collect());
-        Ok(Self {
-            proxy: internet(config)?,
-            trials: trials.collect(),
-            opaque: opaque.collect::<Result<_, _>>()?,
-            secrets: secrets.collect::<Result<_, _>>()?,
-            rules,
-            limits: of_egress(request.requests, request.concurrent, &limits, config),
-            owed: Mutex::default(),
-        })
+        let (proxy, trials, owed) = (internet(config)?, trials.collect(), Mutex::default());
+        Ok(Self { proxy, rules, trials, opaque, secrets, limits, owed })
+    }
+
+    /// Reads anew what is to be let through. It holds from each client's next request on; what is under way ends as it
+    /// began. Secrets, tokens, limits, policies on trial and name servers stay as they were. Says what is allowed now.
+    ///
+    /// # Errors
+    /// As [`ClientPolicy::open`] has them; then everything stays as it was.
+    pub fn reload(
+        &self,
+        config: &Config,
+        catalog: &Catalog,
+        request: &EgressRequest,
+    ) -> Result<Vec<String>, Failure> {
+        let Allowed { rules, .. } = Allowed::read(config, catalog, request)?;
+        self.proxy.reconfigure(proxy_config(config)).map_err(|e| {
+            Failure::usage("config_invalid", format!("the egress proxy cannot go by config.yaml: {e}"))
+        })?;
+        for client in self.owed.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            client.grant.replace_rules(rules.clone());
+        }
+        Ok(rules.iter().map(describe).collect())
     }
 
     /// Proves that the proxy puts secrets where they belong and takes them out of answers. To be asked before anybody is

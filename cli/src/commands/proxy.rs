@@ -1,5 +1,6 @@
 //! `orch proxy`: a forward proxy under an egress policy, for programs that run outside of the sandbox.
 
+use std::convert::Infallible;
 use std::io::IsTerminal as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::net::UnixStream;
@@ -10,13 +11,14 @@ use std::sync::Arc;
 use clap::Args;
 use orch_manifests::parse_duration;
 use orch_proxy::{Client, Listener, ListenerLimits};
-use orch_server::{ClientPolicy, EgressClient, EgressRequest, Failure, Kind, NewClient};
+use orch_server::{ClientPolicy, Config, EgressClient, EgressRequest, Failure, Kind, NewClient};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use serde_json::json;
+use tokio::signal::unix::{Signal, SignalKind};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::commands::serve::{count_signals, stop_signals};
+use crate::commands::serve::{count_signals, listen, stop_signals};
 use crate::printer::Printer;
 use crate::wire::{Installation, broken_pipe};
 
@@ -97,6 +99,9 @@ async fn proxy(args: ProxyArgs, printer: Printer) -> Result<ExitCode, Failure> {
     let mut listening = JoinSet::new();
     listening.spawn(count_signals(told, stop_signals()?));
 
+    // Without somebody who listens it would end the process.
+    let mut hangups = listen(SignalKind::hangup())?;
+
     let limits = limits(args.max_connections, clients.len());
     let request = EgressRequest {
         allow: args.allow,
@@ -147,6 +152,7 @@ async fn proxy(args: ProxyArgs, printer: Printer) -> Result<ExitCode, Failure> {
     let served = listener.serve(clients, log.witness(), stop, deadline);
     let done = tokio::select! {
         () = served => Ok(ExitCode::SUCCESS),
+        never = reload_on(&mut hangups, &egress, &request, &here, printer) => match never {},
         _ = second.wait_for(|count| *count > 1) => {
             Err(Failure::new(Kind::Interrupted, "interrupted", "left at once; what was under way was cut off"))
         }
@@ -156,6 +162,34 @@ async fn proxy(args: ProxyArgs, printer: Printer) -> Result<ExitCode, Failure> {
         printer.warn(&format!("the vault's record of what clients used is not complete: {failure}"));
     }
     done
+}
+
+/// Reads the configuration and the manifest again whenever it is told to, and says what came of it.
+async fn reload_on(
+    hangups: &mut Signal,
+    egress: &ClientPolicy,
+    request: &EgressRequest,
+    here: &Installation,
+    printer: Printer,
+) -> Infallible {
+    while hangups.recv().await.is_some() {
+        let config = Config::load(&here.home).and_then(|config| config.catalog().map(|_| config));
+        match config.and_then(|config| egress.reload(&config, &here.catalog, request)) {
+            Ok(allowed) => {
+                for line in &allowed {
+                    printer.note(&format!("allowed: {line}"));
+                }
+                printer.note("read again; secrets, tokens and limits stay as they were at the start");
+            }
+            Err(failure) => {
+                printer.warn(&format!("nothing has changed: {failure}"));
+                for hint in failure.hints() {
+                    printer.note(hint);
+                }
+            }
+        }
+    }
+    std::future::pending().await
 }
 
 /// Whether tokens that come to this address are nobody's but ours to read.

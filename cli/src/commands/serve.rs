@@ -157,7 +157,11 @@ pub(crate) fn stop_signals() -> Result<[Signal; 2], Failure> {
     Ok([listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?])
 }
 
-fn listen(kind: SignalKind) -> Result<Signal, Failure> {
+/// One signal.
+///
+/// # Errors
+/// When the system does not let this process hear it.
+pub(crate) fn listen(kind: SignalKind) -> Result<Signal, Failure> {
     signal(kind).map_err(|e| Failure::defect(format!("cannot listen to signals: {e}")))
 }
 
