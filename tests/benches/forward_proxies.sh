@@ -191,7 +191,7 @@ echo -n bench-secret-0123456789abcdef0123456789 | "$orch" secrets set BENCH_TOKE
 # shellcheck disable=SC2086
 begin "$work/proxy.json" "$orch" proxy --json --listen 127.0.0.1:0 --manifest "$work/orch.yaml" \
     --allow blast.example --allow still.example --allow-opaque blast.example --allow-opaque still.example \
-    --secret "BENCH_TOKEN@$name" --env-file "$work/proxy.env" ${ORCH_PROXY_FLAGS:-}
+    --max-connections 16384 --secret "BENCH_TOKEN@$name" --env-file "$work/proxy.env" ${ORCH_PROXY_FLAGS:-}
 proxy=${started[-1]}
 orch_address=$(jq -r .address "$work/proxy.json" | head -n 1)
 credentials=$(sed -nE 's|^HTTPS_PROXY=http://([^@]*)@.*|\1|p' "$work/proxy.env")
