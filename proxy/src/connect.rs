@@ -11,7 +11,7 @@ use crate::grant::Admission;
 use crate::proxy::Setup;
 use crate::record::Record;
 use crate::target::parse_connect;
-use crate::{EgressError, LiveGrant, Maker, Proxy, Rule, Trial, Verdict, decide_connect};
+use crate::{EgressError, LiveGrant, Maker, Proxy, Trial, Verdict};
 
 /// A connection to the host of a CONNECT request, to which nothing was sent yet.
 pub(crate) struct Opened {
@@ -64,13 +64,15 @@ impl Setup {
         record.target(Scheme::Https, host.as_str(), port, "");
         let policy = live.standing();
         let rules = &policy.rules;
-        match decide_connect(rules, &host, port) {
+        match policy.index.decide_connect(rules, &host, port) {
             Verdict::Deny(reason) => return Err(EgressError::Refused(reason)),
             Verdict::Allow { rule } => record.rule(rules[rule].origin),
         }
         admission.at(host.as_str())?;
-        let refuses = |trial: &Vec<Rule>| matches!(decide_connect(trial, &host, port), Verdict::Deny(_));
-        record.trial(live.grant().trials.iter().any(refuses).then_some(Trial::Deny));
+        let refused = live
+            .trials()
+            .any(|(rules, index)| matches!(index.decide_connect(rules, &host, port), Verdict::Deny(_)));
+        record.trial(refused.then_some(Trial::Deny));
         // The client does TLS with the host itself: to the proxy the connection is a plain one.
         let route = self.route(Scheme::Http, Host::Name(host.clone()), port, false);
         let dialled = tokio::select! {

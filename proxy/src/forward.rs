@@ -18,7 +18,7 @@ use crate::record::Record;
 use crate::target::{RequestTarget, host_field, origin_form};
 use crate::{
     Asked, AuthorizeError, Binding, Body, BodyError, Credential, EgressError, LiveGrant, Maker, Proxy,
-    Reason, Rule, Scrubber, TimeoutKind, Trial, Use, Verdict, body, decide, hygiene,
+    Reason, Scrubber, TimeoutKind, Trial, Use, Verdict, body, hygiene,
 };
 
 /// Under which name the request passed a proxy (RFC 9110, section 7.6.3): an extension of requests that came in by
@@ -72,7 +72,7 @@ impl Setup {
             Verdict::Allow { rule } => record.rule(rules[rule].origin),
         }
         admission.at(host.as_str())?;
-        record.trial(on_trial(&live.grant().trials, &target.asked(&parts.method)));
+        record.trial(on_trial(live, &target.asked(&parts.method)));
 
         let host_value = host_field(*scheme, host.as_str(), *port).map_err(EgressError::Refused)?;
         let uri = origin_form(path).map_err(EgressError::Refused)?;
@@ -197,9 +197,8 @@ impl Setup {
 }
 
 /// What the policies on trial say about what the rules in force allow: each of them would have to allow it too.
-fn on_trial(trials: &[Vec<Rule>], asked: &Asked<'_>) -> Option<Trial> {
-    let refuses = |rules: &Vec<Rule>| matches!(decide(rules, asked), Verdict::Deny(_));
-    trials.iter().any(refuses).then_some(Trial::Deny)
+fn on_trial(live: &LiveGrant, asked: &Asked<'_>) -> Option<Trial> {
+    live.trials().any(|(rules, index)| !index.allows(rules, asked)).then_some(Trial::Deny)
 }
 
 /// What may not be used is refused like all else that nobody allowed, and so is a guest's request that leaves no place

@@ -154,7 +154,7 @@ fn fingerprint(token: &str) -> [u8; 32] {
 /// What is left of a grant's rules, and who may share connections with its run because of them.
 pub(crate) struct Standing {
     pub(crate) rules: Vec<Rule>,
-    index: RuleIndex,
+    pub(crate) index: RuleIndex,
     pub(crate) tenancy: Tenancy,
 }
 
@@ -181,6 +181,8 @@ pub struct LiveGrant {
     ending: Notify,
     ledger: Ledger,
     placeholders: Placeholders,
+    /// Of the policies on trial, in their order.
+    trials: Vec<RuleIndex>,
     standing: RwLock<Arc<Standing>>,
     under_way: UnderWay,
     next_exchange: AtomicU64,
@@ -205,8 +207,10 @@ impl LiveGrant {
         let placeholders = Placeholders::new(&grant.bindings);
         let standing = RwLock::new(Arc::new(Standing::of(&grant, grant.rules.clone())));
         let usage = Usage::of_run(grant.limits.run);
+        let trials = grant.trials.iter().map(|rules| RuleIndex::new(rules)).collect();
         Self {
             grant,
+            trials,
             usage,
             hosts: Mutex::default(),
             hits: Hits::default(),
@@ -326,6 +330,11 @@ impl LiveGrant {
     /// whether that is so, nothing is missed in between.
     pub(crate) fn news(&self) -> Notified<'_> {
         self.ending.notified()
+    }
+
+    /// The policies on trial.
+    pub(crate) fn trials(&self) -> impl Iterator<Item = (&[Rule], &RuleIndex)> {
+        self.grant.trials.iter().map(Vec::as_slice).zip(&self.trials)
     }
 
     /// What the run may do at this moment.

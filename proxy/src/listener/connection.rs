@@ -185,7 +185,8 @@ impl Talk {
             };
         }
         let (mut parts, incoming) = request.into_parts();
-        upgrade::to_https(&mut parts, &known.grant.standing().rules);
+        let policy = known.grant.standing();
+        upgrade::to_https(&mut parts, &policy.rules, &policy.index);
         parts.extensions.clear();
         parts.extensions.insert(Via(self.shared.via.clone()));
         let incoming = incoming.map_err(|error| BodyError::Guest(error.to_string())).boxed_unsync();

@@ -6,19 +6,19 @@ use http::{HeaderValue, Uri, header, request};
 use orch_manifests::Scheme;
 
 use crate::target::RequestTarget;
-use crate::{Asked, Rule, Verdict, decide};
+use crate::{Asked, Rule, RuleIndex};
 
 /// Turns the request into one over TLS, on port 443, where no rule allows it as it is. Only when rules speak of plain
 /// http to that host, and none allows this over TLS either, is it refused as what it was: else the refusal would tell
 /// whoever reads it to allow plain http. A request that makes no sense stays as it is, for whoever judges it to say so.
-pub(crate) fn to_https(parts: &mut request::Parts, rules: &[Rule]) {
+pub(crate) fn to_https(parts: &mut request::Parts, rules: &[Rule], index: &RuleIndex) {
     let Ok(target) = RequestTarget::parse(parts) else { return };
     if target.scheme != Scheme::Http || target.port != Scheme::Http.default_port() {
         return;
     }
     let plain = target.asked(&parts.method);
     let secure = Asked { scheme: Scheme::Https, port: Scheme::Https.default_port(), ..plain };
-    let allowed = |asked| matches!(decide(rules, asked), Verdict::Allow { .. });
+    let allowed = |asked| index.allows(rules, asked);
     let spoken_of =
         || rules.iter().any(|rule| rule.scheme == Scheme::Http && rule.host.matches(&target.host));
     if allowed(&plain) || (!allowed(&secure) && spoken_of()) {
@@ -58,7 +58,7 @@ mod tests {
     fn upgraded(uri: &str, host: &str, rules: &[Rule]) -> (String, String) {
         let request = Request::builder().uri(uri).header("host", host).body(()).unwrap();
         let mut parts = request.into_parts().0;
-        to_https(&mut parts, rules);
+        to_https(&mut parts, rules, &RuleIndex::new(rules));
         (parts.uri.to_string(), parts.headers[header::HOST].to_str().unwrap().to_owned())
     }
 

@@ -10,13 +10,24 @@ use super::{Reason, Rule, Verdict, narrows, refused_name};
 /// scheme `https` that allows everything at exactly this host and port.
 #[must_use]
 pub fn decide_connect(rules: &[Rule], host: &HostName, port: u16) -> Verdict {
+    decide_among(rules, 0..rules.len(), host, port)
+}
+
+/// The same, when all rules about the host are in these places.
+pub(super) fn decide_among(
+    rules: &[Rule],
+    places: impl IntoIterator<Item = usize>,
+    host: &HostName,
+    port: u16,
+) -> Verdict {
     if let Some(reason) = refused_name(host) {
         return Verdict::Deny(reason);
     }
     let mut nearest = Miss::Host;
-    for (index, rule) in rules.iter().enumerate() {
+    for place in places {
+        let Some(rule) = rules.get(place) else { break };
         match miss(rule, host, port) {
-            None => return Verdict::Allow { rule: index },
+            None => return Verdict::Allow { rule: place },
             Some(miss) => nearest = nearest.max(miss),
         }
     }

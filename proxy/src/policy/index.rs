@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use orch_manifests::{HostName, HostPattern};
 
-use super::{Asked, Miss, Rule, Verdict, explain, miss, refused_name};
+use super::connect::decide_among;
+use super::{Asked, Miss, Rule, Verdict, decide_connect, explain, miss, refused_name};
 
 /// So few rules are asked sooner than looked up.
 const FEW: usize = 16;
@@ -42,22 +43,53 @@ impl RuleIndex {
     /// reason.
     #[must_use]
     pub fn decide(&self, rules: &[Rule], asked: &Asked<'_>) -> Verdict {
-        let Some(by_host) = &self.0 else { return super::decide(rules, asked) };
         if let Some(reason) = refused_name(asked.host) {
             return Verdict::Deny(reason);
         }
-        // Every other rule misses by its host, which is the farthest.
-        let mut nearest = Miss::Host;
-        for index in by_host.about(asked.host) {
-            // The rules are those that the index was made of.
-            let Some(rule) = rules.get(index) else { break };
-            match miss(rule, asked) {
-                None => return Verdict::Allow { rule: index },
-                Some(miss) => nearest = nearest.max(miss),
-            }
+        match self.find(rules, asked) {
+            Ok(rule) => Verdict::Allow { rule },
+            Err(nearest) => Verdict::Deny(explain(nearest, rules, asked)),
         }
-        Verdict::Deny(explain(nearest, rules, asked))
     }
+
+    /// Whether [`RuleIndex::decide`] allows it, without the words for why not.
+    pub(crate) fn allows(&self, rules: &[Rule], asked: &Asked<'_>) -> bool {
+        refused_name(asked.host).is_none() && self.find(rules, asked).is_ok()
+    }
+
+    /// What [`decide_connect`](super::decide_connect) says, in the same way.
+    pub(crate) fn decide_connect(&self, rules: &[Rule], host: &HostName, port: u16) -> Verdict {
+        match &self.0 {
+            None => decide_connect(rules, host, port),
+            Some(by_host) => decide_among(rules, by_host.about(host), host, port),
+        }
+    }
+
+    fn find(&self, rules: &[Rule], asked: &Asked<'_>) -> Result<usize, Miss> {
+        match &self.0 {
+            None => find_among(rules, 0..rules.len(), asked),
+            // Every other rule misses by its host, which is the farthest.
+            Some(by_host) => find_among(rules, by_host.about(asked.host), asked),
+        }
+    }
+}
+
+/// The first of the rules in these places that allows it, or how near the nearest comes.
+fn find_among(
+    rules: &[Rule],
+    places: impl IntoIterator<Item = usize>,
+    asked: &Asked<'_>,
+) -> Result<usize, Miss> {
+    let mut nearest = Miss::Host;
+    for place in places {
+        // The rules are those that the index was made of.
+        let Some(rule) = rules.get(place) else { break };
+        match miss(rule, asked) {
+            None => return Ok(place),
+            Some(miss) => nearest = nearest.max(miss),
+        }
+    }
+    Err(nearest)
 }
 
 impl ByHost {
@@ -123,11 +155,16 @@ mod tests {
             for host in HOSTS {
                 let host: HostName = host.parse().unwrap();
                 for (scheme, port) in [(Scheme::Https, 443), (Scheme::Http, 80), (Scheme::Https, 8443)] {
+                    let tunnel = decide_connect(&rules, &host, port);
+                    prop_assert_eq!(index.decide_connect(&rules, &host, port), tunnel);
                     for method in [Method::GET, Method::POST] {
                         for path in ["/v1/x", "/v2/a/b", "/"] {
                             let path = CanonicalPath::parse(path).unwrap();
                             let asked = Asked { scheme, host: &host, port, method: &method, path: &path };
-                            prop_assert_eq!(index.decide(&rules, &asked), decide(&rules, &asked));
+                            let verdict = decide(&rules, &asked);
+                            let allowed = matches!(verdict, Verdict::Allow { .. });
+                            prop_assert_eq!(index.allows(&rules, &asked), allowed);
+                            prop_assert_eq!(index.decide(&rules, &asked), verdict);
                         }
                     }
                 }
