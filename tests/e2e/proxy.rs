@@ -267,6 +267,34 @@ fn a_manifest_s_egress_counts_as_well() {
 }
 
 #[test]
+fn a_manifest_is_read_again_without_a_restart() {
+    let (stage, _api, other) = hosts();
+    let text = |host: &str| {
+        format!(
+            "name: local/job\nversion: 1.0.0\nmodule: job.wasm\negress:\n  - {{ host: {host}, methods: [GET] }}\n"
+        )
+    };
+    let file = stage.home.file("job.yaml", &text("api.github.com"));
+    let proxy = Proxy::start(&stage.home, &["--manifest", &file.display().to_string()]);
+    let url = "http://other.example.org/x";
+    assert_eq!(proxy.get(url, "").0, 403);
+    fs::write(&file, text("other.example.org")).expect("written");
+    assert_eq!(proxy.get(url, "").0, 403, "not before it is told to");
+    proxy.running.hang_up();
+    proxy.running.wait_says("allowed: https://other.example.org GET");
+    assert_eq!(proxy.get(url, "").0, 200);
+    assert_eq!(proxy.get("http://api.github.com/repos/a/b", "").0, 403);
+    // What makes no sense changes nothing.
+    fs::write(&file, "name: [").expect("written");
+    proxy.running.hang_up();
+    proxy.running.wait_says("nothing has changed");
+    assert_eq!(proxy.get(url, "").0, 200);
+    assert_eq!(other.received().len(), 2);
+    proxy.running.terminate();
+    proxy.running.finish().expect(0);
+}
+
+#[test]
 fn tokens_of_a_file_are_taken_and_not_shown() {
     let (stage, _api, _other) = hosts();
     let file = stage.home.file("tokens", &format!("ci:{TOKEN}\n"));

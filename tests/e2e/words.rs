@@ -119,12 +119,13 @@ fn help_of_the_proxy() {
           --listen <ADDRESS:PORT>     Listen on this address [default: 127.0.0.1:3128]
           --insecure-listen <REASON>  Listen on an address that others can reach, and say why nobody on
                                       the way can read along
-          --manifest <FILE>           Allow what `egress` in this manifest asks for
+          --manifest <FILE>           Allow what `egress` in this manifest asks for; read again on
+                                      SIGHUP, with config.yaml
           --allow <HOST[:PORT]>       Allow everything at this host over TLS
           --allow-opaque <HOST>       Let tunnels to this host carry anything: TLS that names no server
                                       or another, or no TLS
           --secret <NAME@HOST>        Let clients use a secret of the vault at this host without seeing
-                                      it
+                                      it; what is in the vault at the start
           --client <NAME>             Have a client of this name; `default` when nothing is said
           --tokens <FILE>             Take the clients' tokens from this file, CLIENT:TOKEN in each
                                       line, instead of making new ones

@@ -41,7 +41,7 @@ pub(crate) struct ProxyArgs {
     /// Listen on an address that others can reach, and say why nobody on the way can read along
     #[arg(long, value_name = "REASON")]
     insecure_listen: Option<String>,
-    /// Allow what `egress` in this manifest asks for
+    /// Allow what `egress` in this manifest asks for; read again on SIGHUP, with config.yaml
     #[arg(long, value_name = "FILE")]
     manifest: Option<PathBuf>,
     /// Allow everything at this host over TLS
@@ -50,7 +50,7 @@ pub(crate) struct ProxyArgs {
     /// Let tunnels to this host carry anything: TLS that names no server or another, or no TLS
     #[arg(long, value_name = "HOST")]
     allow_opaque: Vec<String>,
-    /// Let clients use a secret of the vault at this host without seeing it
+    /// Let clients use a secret of the vault at this host without seeing it; what is in the vault at the start
     #[arg(long, value_name = "NAME@HOST")]
     secret: Vec<String>,
     /// Have a client of this name; `default` when nothing is said
