@@ -116,6 +116,22 @@ struct RawVault {
 }
 
 impl Config {
+    /// What an operator should be told whenever something starts by this configuration.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let remote =
+            |upstream: &orch_proxy::UpstreamProxy| upstream.resolution == orch_proxy::Resolution::Remote;
+        let unjudged = "egress.upstream_proxy.resolve is remote: the upstream proxy looks up hosts, and no address is \
+                        judged before it connects";
+        self.egress
+            .upstream_proxy
+            .as_ref()
+            .filter(|upstream| remote(upstream))
+            .map(|_| unjudged.to_owned())
+            .into_iter()
+            .collect()
+    }
+
     /// Reads the configuration of this home; no file is the default configuration.
     ///
     /// # Errors

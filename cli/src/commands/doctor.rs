@@ -75,6 +75,8 @@ pub(crate) fn run(printer: Printer) -> Result<ExitCode, Failure> {
             checks.push(folders(&here));
             checks.push(configuration(&here));
             checks.push(server(&here));
+            let warnings = here.config.warnings();
+            checks.extend(warnings.into_iter().map(|warning| Check::notice("egress", warning, None)));
             checks.push(vault(&here));
             checks.push(keys(&here));
             checks.push(self_test(here));

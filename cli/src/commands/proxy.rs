@@ -137,7 +137,7 @@ async fn proxy(args: ProxyArgs, printer: Printer) -> Result<ExitCode, Failure> {
     if let Some(reason) = &args.insecure_listen {
         printer.warn(&format!("not encrypted ({reason}): tokens travel as they are"));
     }
-    for warning in clients.iter().flat_map(|client| &client.warnings) {
+    for warning in here.config.warnings().iter().chain(clients.iter().flat_map(|client| &client.warnings)) {
         printer.warn(warning);
     }
     let files = handout::write(&clients, listener.address(), args.env_file.as_deref())?;

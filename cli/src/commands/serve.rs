@@ -71,6 +71,9 @@ async fn serve(args: ServeArgs, printer: Printer) -> Result<ExitCode, Failure> {
     // Without somebody who listens it would end the process.
     let hangups = listen(SignalKind::hangup())?;
 
+    for warning in here.config.warnings() {
+        printer.warn(&warning);
+    }
     here.home.check_vault()?;
     here.home.ensure(here.home.data())?;
     let socket = here.home.server_socket();
