@@ -307,6 +307,18 @@ mod tests {
     }
 
     #[test]
+    fn an_upstream_proxy_that_looks_up_hosts_is_warned_of() {
+        let warned = |more: &str| {
+            let text = format!("egress: {{ upstream_proxy: {{ url: \"http://p.example:3128\"{more} }} }}");
+            Config::parse(&text, "config.yaml", Path::new("/nowhere"))
+                .expect("a configuration")
+                .warnings()
+                .len()
+        };
+        assert_eq!((warned(""), warned(", resolve: remote"), Config::default().warnings().len()), (0, 1, 0));
+    }
+
+    #[test]
     fn nothing_is_the_default() {
         for text in ["", "\n\n", "# only a comment\n", "egress:\n  allow: []\n"] {
             let config = parse(text).expect("fine");

@@ -325,12 +325,12 @@ mod tests {
             (none(), none(), everything(5), 5),
             (everything(9), everything(7), everything(5), 5),
         ] {
-            let limits = of(None, &manifest, defaults.clone(), ceilings.clone());
+            let limits = of(None, &manifest, defaults, ceilings);
             let run = limits.run;
             assert_eq!((run.requests, run.upload, run.download), (expected, expected, expected));
             assert_eq!(u64::from(run.concurrent), expected);
             assert_eq!((limits.host.requests, limits.idle), (expected, Some(Duration::from_secs(expected))));
-            assert_eq!(of(Some(2), &manifest, defaults.clone(), ceilings.clone()).run.requests, 2);
+            assert_eq!(of(Some(2), &manifest, defaults, ceilings).run.requests, 2);
             // It narrows, and never widens.
             assert_eq!(of(Some(1000), &manifest, defaults, ceilings).run.requests, expected);
         }
