@@ -316,6 +316,18 @@ async fn bytes_of_tunnels_count_to_the_last_one() {
     until(|| !running.heard.tunnels.lock().unwrap().is_empty()).await;
     let ended = running.heard.tunnels.lock().unwrap()[0].clone();
     assert_eq!((ended.ended, ended.sent), (TunnelEnded::Limit, hello));
+
+    // Whoever sends more at once and then closes its side was cut off all the same.
+    let (_ca, _upstream, proxy) = echoing().await;
+    let few = orch_proxy::Grant { limits: Limits { run: shares, ..Limits::default() }, ..grant(all()) };
+    let running = Running::with(proxy, few, &["api.example.com"], limits).await;
+    let mut stream = tunnel(&running).await;
+    stream.write_all(&vec![b'x'; sent.len() + 1]).await.unwrap();
+    // It may be over already.
+    let _ = stream.shutdown().await;
+    until(|| !running.heard.tunnels.lock().unwrap().is_empty()).await;
+    let ended = running.heard.tunnels.lock().unwrap()[0].clone();
+    assert_eq!((ended.ended, ended.sent), (TunnelEnded::Limit, hello));
 }
 
 #[tokio::test]
