@@ -2,7 +2,7 @@
 //!
 //! Injected requests ask for `identity`. Servers that keep files compressed answer as they are all the same. A piece of
 //! at most [`PIECE`] bytes is made at a time, when somebody reads it, so memory is bounded by the window of the coding
-//! (32 KiB, for Brotli 16 MiB) whatever the answer unpacks to.
+//! (32 KiB, for Brotli 16 MiB, of which a run has so many at once) whatever the answer unpacks to.
 
 use brotli_decompressor::{BrotliDecompressStream, BrotliResult, BrotliState, StandardAlloc};
 use bytes::Bytes;

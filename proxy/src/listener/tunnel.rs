@@ -307,7 +307,10 @@ enum Step {
     /// What was read went through.
     Passed,
     /// These bytes were not taken. A limit lets no others through if they are the `last`.
-    Left { rest: Vec<u8>, last: bool },
+    Left {
+        rest: Vec<u8>,
+        last: bool,
+    },
 }
 
 fn step(from: &TcpStream, to: &TcpStream, way: Way, counts: &Counts) -> Result<Step, Stopped> {
