@@ -180,7 +180,7 @@ egress:
 EOF
 )
 cat >"$work/orch.yaml" <<EOF
-manifest: orch/v1
+module: agent.wasm
 name: bench/bench
 version: 1.0.0
 egress:
@@ -193,7 +193,7 @@ begin "$work/proxy.json" "$orch" proxy --json --listen 127.0.0.1:0 --manifest "$
     --allow blast.example --allow still.example --allow-opaque blast.example --allow-opaque still.example \
     --max-connections 16384 --secret "BENCH_TOKEN@$name" --env-file "$work/proxy.env" ${ORCH_PROXY_FLAGS:-}
 proxy=${started[-1]}
-orch_address=$(jq -r .address "$work/proxy.json" | head -n 1)
+orch_address=$(jq -r .listening "$work/proxy.json" | head -n 1)
 credentials=$(sed -nE 's|^HTTPS_PROXY=http://([^@]*)@.*|\1|p' "$work/proxy.env")
 placeholder=$(sed -nE 's|^BENCH_TOKEN=(.*)|\1|p' "$work/proxy.env")
 basic="Basic $(echo -n "$credentials" | base64 -w 0)"
@@ -228,9 +228,9 @@ loads=(direct squid tinyproxy orch_plain orch_injecting)
 load_direct() { wrk_load "$(<"$work/nginx.pid")" "127.0.0.1:$plain" /1k; }
 load_squid() { wrk_load "$squid" "127.0.0.1:$squid_port" "http://127.0.0.1:$plain/1k"; }
 load_tinyproxy() { wrk_load "$tinyproxy" "127.0.0.1:$tinyproxy_port" "http://127.0.0.1:$plain/1k"; }
-load_orch_plain() { wrk_load "$proxy" "$orch_address" http://plain.example/1k "Proxy-Authorization:$basic"; }
+load_orch_plain() { wrk_load "$proxy" "$orch_address" http://plain.example/1k Host:plain.example "Proxy-Authorization:$basic"; }
 load_orch_injecting() {
-    wrk_load "$proxy" "$orch_address" "http://$name/1k" "Proxy-Authorization:$basic" "Authorization:Bearer $placeholder"
+    wrk_load "$proxy" "$orch_address" "http://$name/1k" "Host:$name" "Proxy-Authorization:$basic" "Authorization:Bearer $placeholder"
 }
 
 echo "$(nproc) cores; $connections connections; $rounds rounds of $seconds s each; $(squid -v 2>/dev/null | head -n 1)"

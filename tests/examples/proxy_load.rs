@@ -177,7 +177,7 @@ fn paced(address: &str, request: &[u8], load: &Load) -> Result<Vec<Duration>> {
     Ok(all.into_iter().collect::<Result<Vec<_>>>()?.concat())
 }
 
-/// Reads one answer of announced length.
+/// Reads one answer, of announced length or in chunks without extensions and trailers.
 fn answer(stream: &mut TcpStream) -> Result<()> {
     let mut read = Vec::with_capacity(4096);
     let mut buffer = [0; 4096];
@@ -192,9 +192,12 @@ fn answer(stream: &mut TcpStream) -> Result<()> {
         if !head.starts_with("http/1.1 200") {
             return Err(Error::other(format!("it answered {head}")));
         }
-        let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
-        let length: usize = number(length.ok_or_else(|| Error::other("no content-length"))?.trim())?;
-        if read.len() >= end + 4 + length {
+        let body = &read[end + 4..];
+        let whole = match head.lines().find_map(|line| line.strip_prefix("content-length:")) {
+            Some(length) => body.len() >= number(length.trim())?,
+            None => body.ends_with(b"\r\n0\r\n\r\n"),
+        };
+        if whole {
             return Ok(());
         }
     }
