@@ -43,7 +43,8 @@ impl Setup {
         let mut message = Message { head, upload };
         let mut oldest = None;
         loop {
-            let connection = self.pool.acquire(key, oldest.unwrap_or(0), &self.dialler, &route).await?;
+            let run = &admission.grant().grant().run;
+            let connection = self.pool.acquire(key, oldest.unwrap_or(0), &self.dialler, &route, run).await?;
             let sent = match connection {
                 Connection::Http1(connection, kept) => {
                     record.address(connection.address);

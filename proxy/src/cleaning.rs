@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::HeaderMap;
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::decode::{Coding, Decoder};
 use crate::download::scrub_headers;
@@ -13,6 +14,8 @@ use crate::{BodyError, Scrubber};
 /// The steps between the upstream's body and the guest's. None of them for most answers.
 pub(crate) struct Cleaning {
     decoder: Option<Decoder>,
+    /// Room for the decoder's window, where it has a large one.
+    _window: Option<OwnedSemaphorePermit>,
     scrub: Option<Search>,
 }
 
@@ -25,10 +28,15 @@ struct Search {
 impl Cleaning {
     /// For a body in this coding that may hold what these find. What is known to be a stream of `events` waits for
     /// nothing once an event is over.
-    pub(crate) fn new(coding: Option<Coding>, scrubbers: Vec<Arc<Scrubber>>, events: bool) -> Self {
+    pub(crate) fn new(
+        coding: Option<Coding>,
+        window: Option<OwnedSemaphorePermit>,
+        scrubbers: Vec<Arc<Scrubber>>,
+        events: bool,
+    ) -> Self {
         let scrub = (!scrubbers.is_empty())
             .then(|| Search { stream: ScrubStream::new(&scrubbers, events), scrubbers });
-        Self { decoder: coding.map(Decoder::new), scrub }
+        Self { decoder: coding.map(Decoder::new), _window: window, scrub }
     }
 
     /// Whether every piece comes out as it went in.

@@ -1,17 +1,22 @@
 //! Opening a tunnel: judged like a request, and dialled like one, but without TLS of our own.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{StatusCode, request};
 use orch_manifests::{Host, HostName, HostPattern, Scheme};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use crate::dial::Stream;
 use crate::grant::Admission;
 use crate::proxy::Setup;
 use crate::record::Record;
 use crate::target::parse_connect;
-use crate::{EgressError, LiveGrant, Maker, Proxy, Trial, Verdict};
+use crate::{EgressError, LiveGrant, Maker, Proxy, TimeoutKind, Trial, Verdict};
+
+/// How long a CONNECT may wait for its turn to be dialled, beyond what looking up and connecting may take.
+const TURN: Duration = Duration::from_secs(30);
 
 /// A connection to the host of a CONNECT request, to which nothing was sent yet.
 pub(crate) struct Opened {
@@ -75,10 +80,14 @@ impl Setup {
         record.trial(refused.then_some(Trial::Deny));
         // The client does TLS with the host itself: to the proxy the connection is a plain one.
         let route = self.route(Scheme::Http, Host::Name(host.clone()), port, false);
+        let times = &self.timeouts;
+        let patience = (times.dns + times.connect + TURN).min(times.first_byte);
         let dialled = tokio::select! {
             biased;
             ended = live.ended() => return Err(EgressError::Ended(ended)),
-            dialled = self.dialler.dial(&route, policy.tenancy) => dialled?,
+            dialled = timeout(patience, self.dialler.dial(&route, policy.tenancy, &live.grant().run)) => {
+                dialled.map_err(|_| EgressError::Timeout(TimeoutKind::Connect))??
+            }
         };
         record.address(dialled.address);
         match dialled.stream {

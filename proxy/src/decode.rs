@@ -2,7 +2,7 @@
 //!
 //! Injected requests ask for `identity`. Servers that keep files compressed answer as they are all the same. A piece of
 //! at most [`PIECE`] bytes is made at a time, when somebody reads it, so memory is bounded by the window of the coding
-//! (32 KiB, for Brotli 16 MiB) whatever the answer unpacks to.
+//! (32 KiB, for Brotli 16 MiB, of which a run has so many at once) whatever the answer unpacks to.
 
 use brotli_decompressor::{BrotliDecompressStream, BrotliResult, BrotliState, StandardAlloc};
 use bytes::Bytes;
@@ -23,6 +23,13 @@ const RATIO: u64 = 256;
 
 /// Bytes that any body may unpack to.
 const FREE: u64 = 1 << 20;
+
+/// Members of gzip data beyond one for each [`MEMBER`] bytes that come out. Each costs a new state, and may be of 20 bytes
+/// that unpack to nothing.
+const MEMBERS: u64 = 64;
+
+/// Bytes that a member unpacks to on average, beyond the first [`MEMBERS`].
+const MEMBER: u64 = 1024;
 
 /// How an answer is compressed (RFC 9110, section 8.4.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,6 +114,8 @@ pub(crate) struct Decoder {
     ended: bool,
     taken: u64,
     made: u64,
+    /// Members that came after the first.
+    members: u64,
 }
 
 enum Engine {
@@ -132,6 +141,7 @@ impl Decoder {
             ended: false,
             taken: 0,
             made: 0,
+            members: 0,
         }
     }
 
@@ -150,6 +160,10 @@ impl Decoder {
             if self.ended {
                 if self.coding != Coding::Gzip {
                     return Err(self.broken("goes on after its end"));
+                }
+                self.members += 1;
+                if self.members > MEMBERS + self.made / MEMBER {
+                    return Err(self.broken("is in too many small members"));
                 }
                 (self.engine, self.ended) = (Engine::None, false);
             }

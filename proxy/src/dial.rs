@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use orch_manifests::{Host, Scheme};
+use orch_manifests::{Host, RunId, Scheme};
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -78,9 +78,14 @@ pub(crate) struct Dialler {
 }
 
 impl Dialler {
-    /// Opens a connection, once it is this tenancy's turn.
-    pub(crate) async fn dial(&self, route: &Route, tenancy: Tenancy) -> Result<Dialled, EgressError> {
-        let _turn = self.turns.take(tenancy).await;
+    /// Opens a connection, once it is this tenancy's turn, and this run's among its own.
+    pub(crate) async fn dial(
+        &self,
+        route: &Route,
+        tenancy: Tenancy,
+        run: &RunId,
+    ) -> Result<Dialled, EgressError> {
+        let _turn = self.turns.take(tenancy, run).await;
         let host = route.host.to_string();
         let (stream, address) = match self.upstream(route) {
             Some(proxy) => self.tunnel(proxy, route, &host).await?,

@@ -10,12 +10,12 @@ use tokio::time::{Instant, timeout};
 
 use crate::attempt::Exchanged;
 use crate::cleaning::Cleaning;
-use crate::decode;
+use crate::decode::{self, Coding};
 use crate::dial::Route;
 use crate::download::{Download, End, Lease, scrub_headers};
 use crate::grant::Admission;
 use crate::hygiene;
-use crate::limits::{Patience, Way};
+use crate::limits::{Patience, WINDOWS, Way};
 use crate::pool::Key;
 use crate::proxy::Setup;
 use crate::record::Record;
@@ -146,6 +146,22 @@ impl Setup {
         let coding = hygiene::check_response(&parts, &self.caps)
             .and_then(|()| if has_to_be { decode::coding_of(&parts.headers) } else { Ok(None) })
             .map_err(|what| EgressError::Protocol { host: key.host.to_string(), what })?;
+        let window = match coding {
+            Some(Coding::Brotli) if !incoming.is_end_stream() => {
+                let what = || {
+                    format!(
+                        "it answered in Brotli what has to be searched for a secret, and {WINDOWS} such answers of the \
+                         run are being read; read them to their end, or ask for fewer at once"
+                    )
+                };
+                let window = end.grant.usage().window();
+                Some(
+                    window
+                        .ok_or_else(|| EgressError::Protocol { host: key.host.to_string(), what: what() })?,
+                )
+            }
+            _ => None,
+        };
         hygiene::strip_response(&mut parts.headers);
         if coding.is_some() {
             decode::describe_decoded(&mut parts.headers);
@@ -160,7 +176,7 @@ impl Setup {
         // The reason phrase lives here, where a secret could be echoed, and so do hyper's private notes.
         parts.extensions.clear();
         let lease = Lease { pool: Arc::clone(&self.pool), key, line, upload, admission };
-        let cleaning = Cleaning::new(coding, scrubbers, hygiene::is_event_stream(&parts.headers));
+        let cleaning = Cleaning::new(coding, window, scrubbers, hygiene::is_event_stream(&parts.headers));
         let download = Download::new(incoming, cleaning, meter, end, lease);
         Ok(Response::from_parts(parts, download.boxed_unsync()))
     }

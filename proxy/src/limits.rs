@@ -5,9 +5,10 @@
 //! [`crate::Caps`] and the number of requests.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use crate::EgressError;
@@ -148,7 +149,11 @@ pub(crate) struct Usage {
     upload: AtomicU64,
     download: AtomicU64,
     bucket: Option<Mutex<Bucket>>,
+    windows: Arc<Semaphore>,
 }
+
+/// Brotli windows of a run at once, each of up to 16 MiB.
+pub(crate) const WINDOWS: usize = 8;
 
 impl Usage {
     pub(crate) fn of_run(shares: Shares) -> Self {
@@ -168,7 +173,13 @@ impl Usage {
             upload: AtomicU64::new(0),
             download: AtomicU64::new(0),
             bucket: shares.rate.map(|rate| Mutex::new(Bucket::full(rate, Instant::now()))),
+            windows: Arc::new(Semaphore::new(WINDOWS)),
         }
+    }
+
+    /// Room for one Brotli window until it is dropped; none when [`WINDOWS`] are in use.
+    pub(crate) fn window(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.windows).try_acquire_owned().ok()
     }
 
     pub(crate) fn requests(&self) -> u64 {

@@ -29,12 +29,14 @@ mod connection;
 pub(crate) mod fuzzing;
 mod head;
 mod intake;
+mod strangers;
 mod tunnel;
 mod upgrade;
 
 pub use client_hello::HelloError;
 use clients::Clients;
 pub use clients::{BadClient, Client, ClientName, ClientToken};
+use strangers::Strangers;
 pub use tunnel::{TunnelEnd, TunnelEnded};
 
 /// How long nothing is accepted when the system has no descriptor left for it.
@@ -43,11 +45,13 @@ const RESPITE: Duration = Duration::from_millis(50);
 /// Bounds of a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ListenerLimits {
-    /// Connections altogether. Whoever comes then waits.
+    /// Connections altogether. Whoever comes then waits. Those that have shown no token yet have an eighth of them, but
+    /// at least 16: when there are more, the oldest of those is closed.
     pub connections: usize,
     /// Connections of one client.
     pub connections_per_client: usize,
-    /// From the first moment of a connection, or the end of its last answer, to the end of a request's head.
+    /// From the first moment of a connection, or the end of its last answer, to the end of a request's head. Until a
+    /// token was shown it is 10 s at most, over all requests.
     pub header_read: Duration,
     /// How long a client may take no byte of an answer.
     pub write_idle: Duration,
@@ -149,6 +153,7 @@ impl Listener {
             pseudonym,
         });
         let places = Arc::new(Semaphore::new(limits.connections));
+        let strangers = Strangers::among(limits.connections);
         let (stopping, stopped) = watch::channel(false);
         let mut connections = JoinSet::new();
         tokio::pin!(stop);
@@ -166,7 +171,9 @@ impl Listener {
                     (Ok(place), Ok((stream, peer))) => {
                         // Answers are written whole; waiting for more to send would only add latency.
                         let _ = stream.set_nodelay(true);
-                        let serving = connection::serve(Arc::clone(&shared), stream, peer, stopped.clone());
+                        let stranger = strangers.enter();
+                        let serving =
+                            connection::serve(Arc::clone(&shared), stream, peer, stranger, stopped.clone());
                         connections.spawn(async move {
                             serving.await;
                             drop(place);

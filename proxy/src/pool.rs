@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use orch_manifests::Scheme;
+use orch_manifests::{RunId, Scheme};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
@@ -117,6 +117,7 @@ impl Pool {
         oldest: u64,
         dialler: &Dialler,
         route: &Route,
+        run: &RunId,
     ) -> Result<Connection, EgressError> {
         loop {
             let (step, changed) = self.step(key, oldest);
@@ -129,7 +130,7 @@ impl Pool {
                 }
                 Step::Dial => {
                     let count = Counted { pool: self, key, of: |origin| &mut origin.dialling };
-                    let dialled = dialler.dial(route, key.tenancy).await?;
+                    let dialled = dialler.dial(route, key.tenancy, run).await?;
                     let connection = self.adopt(key, dialled).await?;
                     drop(count);
                     return Ok(connection);

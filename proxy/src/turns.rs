@@ -3,11 +3,12 @@
 //! A dial takes name servers, sockets and handshakes, and one that leads nowhere takes its time. So there is a bound on
 //! those at once, and one for each tenancy; whoever is beyond takes its turn. Tenancies are served one after the other,
 //! each with the request that has waited longest: however many wait in one, another waits for one of them at most per
-//! round.
+//! round. Within a tenancy its runs are served one after the other in the same way.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use orch_manifests::RunId;
 use tokio::sync::oneshot;
 
 use crate::tenancy::Tenancy;
@@ -36,7 +37,26 @@ struct State {
 #[derive(Default)]
 struct Line {
     taken: usize,
-    waiting: VecDeque<oneshot::Sender<Turn>>,
+    /// By run, the one that is next at the front. None of them is empty.
+    waiting: VecDeque<(RunId, VecDeque<oneshot::Sender<Turn>>)>,
+}
+
+impl Line {
+    fn join(&mut self, run: &RunId, turn: oneshot::Sender<Turn>) {
+        match self.waiting.iter_mut().find(|(other, _)| other == run) {
+            Some((_, waiting)) => waiting.push_back(turn),
+            None => self.waiting.push_back((run.clone(), VecDeque::from([turn]))),
+        }
+    }
+
+    fn first(&mut self) -> Option<oneshot::Sender<Turn>> {
+        let (run, mut waiting) = self.waiting.pop_front()?;
+        let turn = waiting.pop_front();
+        if !waiting.is_empty() {
+            self.waiting.push_back((run, waiting));
+        }
+        turn
+    }
 }
 
 impl Default for Turns {
@@ -50,8 +70,8 @@ impl Turns {
         Self { state: Mutex::default(), most, most_of_one }
     }
 
-    /// Waits for a turn of this tenancy, which lasts until it is dropped.
-    pub(crate) async fn take(self: &Arc<Self>, tenancy: Tenancy) -> Turn {
+    /// Waits for a turn of this tenancy and run, which lasts until it is dropped.
+    pub(crate) async fn take(self: &Arc<Self>, tenancy: Tenancy, run: &RunId) -> Turn {
         let waiting = {
             let mut state = self.lock();
             let State { taken, lines, order } = &mut *state;
@@ -66,7 +86,7 @@ impl Turns {
                 order.push_back(tenancy);
             }
             let (turn, waiting) = oneshot::channel();
-            line.waiting.push_back(turn);
+            line.join(run, turn);
             waiting
         };
         match waiting.await {
@@ -111,7 +131,7 @@ impl Turns {
         let may = |tenancy: &Tenancy| lines.get(tenancy).is_some_and(|line| line.taken < self.most_of_one);
         let tenancy = order.remove(order.iter().position(may)?)?;
         let line = lines.get_mut(&tenancy)?;
-        let waiting = line.waiting.pop_front()?;
+        let waiting = line.first()?;
         *taken += 1;
         line.taken += 1;
         if !line.waiting.is_empty() {
@@ -153,14 +173,18 @@ mod tests {
 
     /// Begins to wait.
     fn wait(turns: &Arc<Turns>, number: u8) -> BoxFuture<'static, Turn> {
+        wait_in(turns, number, RunId::random())
+    }
+
+    fn wait_in(turns: &Arc<Turns>, number: u8, run: RunId) -> BoxFuture<'static, Turn> {
         let turns = Arc::clone(turns);
-        let mut waiting = async move { turns.take(tenancy(number)).await }.boxed();
+        let mut waiting = async move { turns.take(tenancy(number), &run).await }.boxed();
         assert!((&mut waiting).now_or_never().is_none(), "{number} has its turn at once");
         waiting
     }
 
     fn at_once(turns: &Arc<Turns>, number: u8) -> Turn {
-        turns.take(tenancy(number)).now_or_never().expect("a turn")
+        turns.take(tenancy(number), &RunId::random()).now_or_never().expect("a turn")
     }
 
     fn idle(turns: &Turns) -> bool {
@@ -201,6 +225,24 @@ mod tests {
     }
 
     #[test]
+    fn runs_of_one_tenancy_take_turns() {
+        let turns = Arc::new(Turns::new(10, 1));
+        let (many, few) = (RunId::random(), RunId::random());
+        let held = at_once(&turns, 1);
+        let mut of_many: VecDeque<_> = (0..3).map(|_| wait_in(&turns, 1, many.clone())).collect();
+        let of_few = wait_in(&turns, 1, few);
+        drop(held);
+        let turn =
+            of_many.pop_front().and_then(|waiting| waiting.now_or_never()).expect("the first one's turn");
+        let of_few = {
+            drop(turn);
+            of_few.now_or_never().expect("the other run's turn")
+        };
+        drop((of_few, of_many));
+        assert!(idle(&turns));
+    }
+
+    #[test]
     fn who_does_not_wait_any_more_is_passed_over() {
         let turns = Arc::new(Turns::new(1, 1));
         let held = at_once(&turns, 1);
@@ -223,7 +265,7 @@ mod tests {
             let turns = Arc::clone(&turns);
             tasks.spawn(async move {
                 let tenancy = tenancy(u8::try_from(number % 9).unwrap());
-                let turn = turns.take(tenancy).await;
+                let turn = turns.take(tenancy, &RunId::random()).await;
                 {
                     let state = turns.lock();
                     assert!(state.taken <= 7 && state.lines[&tenancy].taken <= 2);

@@ -127,6 +127,20 @@ fn bombs_are_given_up_soon() {
 }
 
 #[test]
+fn members_of_nothing_are_given_up_soon() {
+    let empty = gzip(b"");
+    let mut decoder = Decoder::new(Coding::Gzip);
+    decoder.feed(empty.repeat(10_000).into());
+    let error = decoder.next().unwrap_err().to_string();
+    assert!(error.ends_with("is in too many small members"), "{error}");
+    assert_eq!(decoder.taken, (MEMBERS + 1) * empty.len() as u64);
+    // A log that is written by the line has as many as it likes.
+    let line = vec![b'l'; 2 * MEMBER as usize];
+    let log = gzip(&line).repeat(500);
+    assert_eq!(decoded(Coding::Gzip, &[&log]).unwrap().len(), 500 * line.len());
+}
+
+#[test]
 fn only_one_known_coding_is_undone() {
     let coding = |lines: &[&'static str]| {
         let mut headers = HeaderMap::new();

@@ -32,15 +32,18 @@ impl Meter {
         let length = wanted;
         let wanted = wanted as u64;
         let run = self.grant.usage();
-        let mut granted = run.take(way, wanted);
-        let mut by = run;
-        if let Some(host) = &self.host {
-            let of_host = host.take(way, granted);
-            if of_host < granted {
-                run.put_back(way, granted - of_host);
-                (granted, by) = (of_host, host);
+        // From the host first: what the run does not have is put back where only this host's exchanges could miss it, and
+        // those get nothing from the run either. The other way round, exchanges at other hosts would.
+        let of_host = self.host.as_ref().map_or(wanted, |host| host.take(way, wanted));
+        let granted = run.take(way, of_host);
+        let by = match &self.host {
+            Some(host) if granted == of_host => host,
+            Some(host) => {
+                host.put_back(way, of_host - granted);
+                run
             }
-        }
+            None => run,
+        };
         if granted == wanted {
             return (length, None);
         }

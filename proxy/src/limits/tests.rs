@@ -50,6 +50,40 @@ fn a_piece_that_crosses_the_limit_is_cut_at_it() {
 }
 
 #[test]
+fn a_host_that_is_used_up_never_holds_what_the_run_has_for_others() {
+    const BYTES: usize = 100_000;
+    let mut limits = run(Shares { download: BYTES as u64, ..Shares::default() });
+    limits.host.download = BYTES as u64;
+    let live = live(limits);
+    let used_up = Arc::new(Usage::of_host(Shares { download: 0, ..limits.host }));
+    let (full, free) = (Meter::new(&live, Some(used_up)), Meter::new(&live, None));
+    let over = std::sync::atomic::AtomicBool::new(false);
+    let lost = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                let (none, hit) = full.take(Way::Down, BYTES);
+                assert_eq!((none, hit.unwrap().name), (0, "per_host.download"));
+            }
+        });
+        let lost = (0..BYTES).filter(|_| free.take(Way::Down, 1) != (1, None)).count();
+        over.store(true, Ordering::Relaxed);
+        lost
+    });
+    assert_eq!((lost, live.downloaded()), (0, BYTES as u64));
+}
+
+#[test]
+fn what_the_run_does_not_have_goes_back_to_the_host() {
+    let mut limits = run(Shares { upload: 4, ..Shares::default() });
+    limits.host.upload = 100;
+    let live = live(limits);
+    let host = Arc::new(Usage::of_host(limits.host));
+    let (granted, hit) = Meter::new(&live, Some(Arc::clone(&host))).take(Way::Up, 10);
+    assert_eq!((granted, hit.unwrap().name), (4, "upload"));
+    assert_eq!((host.bytes(Way::Up), live.uploaded()), (4, 4));
+}
+
+#[test]
 fn what_a_host_does_not_take_the_run_keeps() {
     let mut limits = run(Shares { upload: 100, ..Shares::default() });
     limits.host.upload = 5;

@@ -1,6 +1,7 @@
 //! One connection of a client: requests one after the other, and perhaps a tunnel in the end.
 
 use std::convert::Infallible;
+use std::future::pending;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -20,6 +21,7 @@ use tokio::time::timeout;
 
 use super::clients::Known;
 use super::intake::{Intake, Verdicts};
+use super::strangers::Stranger;
 use super::tunnel::{self, TunnelTimeouts};
 use super::{Shared, answer, head, upgrade};
 use crate::connect::Opened;
@@ -27,6 +29,8 @@ use crate::forward::Via;
 use crate::ledger::sanitised;
 use crate::{Body, BodyError, Reason, body};
 
+/// How long a connection may be nobody's.
+const STRANGE: Duration = Duration::from_secs(10);
 /// Wrong credentials that one connection may show.
 const TRIES: u32 = 3;
 /// How long a client may take to read the last answer, and what may still come from it meanwhile.
@@ -38,10 +42,13 @@ pub(crate) async fn serve(
     shared: Arc<Shared>,
     stream: TcpStream,
     peer: SocketAddr,
+    stranger: Stranger,
     stopping: watch::Receiver<bool>,
 ) {
     // What HTTP needs is given back before a tunnel begins, which may stand for hours.
-    let Some(upgraded) = Box::pin(speak_http(&shared, stream, peer, stopping)).await else { return };
+    let Some(upgraded) = Box::pin(speak_http(&shared, stream, peer, stranger, stopping)).await else {
+        return;
+    };
     let Upgraded { opened, stream, early, known, _permit } = upgraded;
     let limits = &shared.limits;
     let timeouts =
@@ -64,16 +71,19 @@ async fn speak_http(
     shared: &Arc<Shared>,
     stream: TcpStream,
     peer: SocketAddr,
+    stranger: Stranger,
     mut stopping: watch::Receiver<bool>,
 ) -> Option<Upgraded> {
     let caps = shared.proxy.setup().caps;
     let (intake, verdicts) = Intake::new(stream, caps, shared.limits.write_idle);
+    let put_out = stranger.put_out();
     let talk = Arc::new(Talk {
         shared: Arc::clone(shared),
         peer,
         verdicts,
         failures: AtomicU32::new(0),
         admitted: Mutex::default(),
+        stranger: Mutex::new(Some(stranger)),
         opened: Mutex::default(),
     });
     let answering = Arc::clone(&talk);
@@ -89,8 +99,15 @@ async fn speak_http(
         .max_buf_size(head::longest(&caps))
         .auto_date_header(false);
     let mut connection = builder.serve_connection(TokioIo::new(intake), service);
+    let remains_strange = async {
+        let _ = timeout(STRANGE, put_out.notified()).await;
+        if talk.admitted().is_some() {
+            pending::<()>().await;
+        }
+    };
     let done = tokio::select! {
         done = &mut connection => Some(done),
+        () = remains_strange => return None,
         _ = stopping.wait_for(|stop| *stop) => None,
     };
     let done = match done {
@@ -138,6 +155,8 @@ struct Talk {
     failures: AtomicU32,
     /// Whose connection it is, and its place among those.
     admitted: Mutex<Option<(Arc<Known>, OwnedSemaphorePermit)>>,
+    /// Its place among those that are nobody's yet.
+    stranger: Mutex<Option<Stranger>>,
     /// The tunnel that it becomes.
     opened: Mutex<Option<Opened>>,
 }
@@ -209,6 +228,7 @@ impl Talk {
         match Arc::clone(&known.connections).try_acquire_owned() {
             Ok(permit) => {
                 *admitted = Some((Arc::clone(known), permit));
+                drop(self.stranger.lock().unwrap_or_else(PoisonError::into_inner).take());
                 true
             }
             Err(_) => false,

@@ -230,12 +230,11 @@ impl Counts {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Counts bytes that are about to go one way, and says how many of them may.
-    fn let_through(&self, way: Way, bytes: usize) -> Result<usize, Stopped> {
+    /// Counts bytes that are about to go one way, and says how many of them may, and whether they are the last ones.
+    fn let_through(&self, way: Way, bytes: usize) -> Result<(usize, bool), Stopped> {
         match self.meter.take(way, bytes) {
-            (all, None) => Ok(all),
             (0, Some(_)) => Err(Stopped::Limit),
-            (some, Some(_)) => Ok(some),
+            (count, hit) => Ok((count, hit.is_some())),
         }
     }
 
@@ -262,13 +261,16 @@ impl Counts {
 async fn relay(
     client: &TcpStream,
     upstream: &TcpStream,
-    mut first: Vec<u8>,
+    first: Vec<u8>,
     counts: &Counts,
 ) -> Result<(), Stopped> {
     let up = async {
         if !first.is_empty() {
-            first.truncate(counts.let_through(Way::Up, first.len())?);
-            write_all(upstream, &first, |count| counts.passed(Way::Up, count)).await?;
+            let (count, last) = counts.let_through(Way::Up, first.len())?;
+            write_all(upstream, &first[..count], |count| counts.passed(Way::Up, count)).await?;
+            if last {
+                return Err(Stopped::Limit);
+            }
         }
         drop(first);
         pump(client, upstream, Way::Up, counts).await
@@ -289,7 +291,12 @@ async fn pump(from: &TcpStream, to: &TcpStream, way: Way, counts: &Counts) -> Re
             }
             // Another tunnel's turn.
             Step::Passed => tokio::task::consume_budget().await,
-            Step::Left(rest) => write_all(to, &rest, |count| counts.passed(way, count)).await?,
+            Step::Left { rest, last } => {
+                write_all(to, &rest, |count| counts.passed(way, count)).await?;
+                if last {
+                    return Err(Stopped::Limit);
+                }
+            }
         }
     }
 }
@@ -299,13 +306,16 @@ enum Step {
     End,
     /// What was read went through.
     Passed,
-    /// These bytes were not taken.
-    Left(Vec<u8>),
+    /// These bytes were not taken. A limit lets no others through if they are the `last`.
+    Left {
+        rest: Vec<u8>,
+        last: bool,
+    },
 }
 
 fn step(from: &TcpStream, to: &TcpStream, way: Way, counts: &Counts) -> Result<Step, Stopped> {
     BUFFER.with_borrow_mut(|buffer| {
-        let read = match from.try_read(buffer) {
+        let (read, last) = match from.try_read(buffer) {
             Ok(0) => return Ok(Step::End),
             Ok(read) => counts.let_through(way, read)?,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Step::Nothing),
@@ -317,7 +327,11 @@ fn step(from: &TcpStream, to: &TcpStream, way: Way, counts: &Counts) -> Result<S
             Err(error) => return Err(error.into()),
         };
         counts.passed(way, written);
-        Ok(if written == read { Step::Passed } else { Step::Left(buffer[written..read].to_vec()) })
+        match (written == read, last) {
+            (false, _) => Ok(Step::Left { rest: buffer[written..read].to_vec(), last }),
+            (true, true) => Err(Stopped::Limit),
+            (true, false) => Ok(Step::Passed),
+        }
     })
 }
 

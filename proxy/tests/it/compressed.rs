@@ -106,6 +106,22 @@ async fn an_echo_is_found_in_every_coding_and_the_head_tells_of_none() {
 }
 
 #[tokio::test]
+async fn a_run_has_only_so_many_brotli_windows() {
+    let (_upstream, proxy, grant, key) =
+        serving("content-encoding: br\r\n", brotli(&vec![b'x'; 60_000]), 4096).await;
+    let ask = || proxy.forward(&grant, with(get(URL), "x-api-key", key.as_str()));
+    let mut held = Vec::new();
+    for _ in 0..8 {
+        held.push(ask().await.unwrap());
+    }
+    let error = ask().await.map(drop).unwrap_err();
+    assert_eq!(error.code(), "protocol_error", "{error}");
+    assert!(error.to_string().contains("8 such answers of the run are being read"), "{error}");
+    drop(held.pop());
+    assert_eq!(whole(ask().await.unwrap()).await.unwrap().len(), 60_000);
+}
+
+#[tokio::test]
 async fn a_head_without_a_body_tells_of_what_a_body_would_be() {
     let (_upstream, proxy, grant, key) =
         serving("content-encoding: gzip\r\netag: \"1\"\r\n", gzip(b"file"), 1).await;

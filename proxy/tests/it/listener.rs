@@ -447,6 +447,28 @@ async fn connections_are_bounded() {
 }
 
 #[tokio::test]
+async fn those_who_say_nothing_keep_nobody_out() {
+    let (_upstream, proxy) = answering(OK).await;
+    let limits = ListenerLimits { connections: 32, ..ListenerLimits::default() };
+    let running = Running::with(proxy, grant(vec![rule("https://api.example.com")]), &[], limits).await;
+    let request = plain("http://api.example.com/");
+    let mut kept = running.connect().await;
+    kept.write_all(request.as_bytes()).await.unwrap();
+    assert_eq!(status(&rest(&mut kept).await), "200");
+    let mut silent = Vec::new();
+    for _ in 0..60 {
+        silent.push(running.connect().await);
+    }
+    assert_eq!(status(&running.says(&request).await), "200");
+    // The oldest were closed for the others; who had shown its token was not.
+    assert!(matches!(timeout(Duration::from_secs(5), silent[0].read(&mut [0])).await, Ok(Ok(0) | Err(_))));
+    let newest = silent.last_mut().unwrap();
+    assert!(timeout(Duration::from_millis(100), newest.read(&mut [0])).await.is_err());
+    kept.write_all(request.as_bytes()).await.unwrap();
+    assert_eq!(status(&rest(&mut kept).await), "200");
+}
+
+#[tokio::test]
 async fn what_passed_here_does_not_pass_again() {
     let (upstream, running) = answering_listener().await;
     running.says(plain("http://api.example.com/")).await;

@@ -316,6 +316,44 @@ async fn bytes_of_tunnels_count_to_the_last_one() {
     until(|| !running.heard.tunnels.lock().unwrap().is_empty()).await;
     let ended = running.heard.tunnels.lock().unwrap()[0].clone();
     assert_eq!((ended.ended, ended.sent), (TunnelEnded::Limit, hello));
+
+    // Whoever sends more at once and then closes its side was cut off all the same.
+    let (_ca, _upstream, proxy) = echoing().await;
+    let few = orch_proxy::Grant { limits: Limits { run: shares, ..Limits::default() }, ..grant(all()) };
+    let running = Running::with(proxy, few, &["api.example.com"], limits).await;
+    let mut stream = tunnel(&running).await;
+    stream.write_all(&vec![b'x'; sent.len() + 1]).await.unwrap();
+    // It may be over already.
+    let _ = stream.shutdown().await;
+    until(|| !running.heard.tunnels.lock().unwrap().is_empty()).await;
+    let ended = running.heard.tunnels.lock().unwrap()[0].clone();
+    assert_eq!((ended.ended, ended.sent), (TunnelEnded::Limit, hello));
+}
+
+/// Finds nothing, and never says so.
+struct Stuck;
+
+impl orch_proxy::Resolve for Stuck {
+    fn resolve<'a>(
+        &'a self,
+        _: &'a orch_manifests::HostName,
+    ) -> futures_util::future::BoxFuture<'a, Result<Vec<std::net::IpAddr>, orch_proxy::DnsError>> {
+        Box::pin(std::future::pending())
+    }
+}
+
+#[tokio::test]
+async fn a_connect_does_not_wait_for_ever() {
+    let mut config = orch_proxy::ProxyConfig::default();
+    config.timeouts.dns = Duration::from_secs(3600);
+    config.timeouts.first_byte = Duration::from_millis(200);
+    let proxy = Proxy::new(config, Arc::new(Stuck)).unwrap();
+    let running = Running::over(proxy, grant(all())).await;
+    let waited = timeout(Duration::from_secs(5), connect(&running, "api.example.com:443"));
+    let (_, head) = waited.await.expect("it is answered");
+    assert!(head.starts_with("HTTP/1.1 504 "), "{head}");
+    assert_eq!(running.decisions(), ["timeout"]);
+    until(|| running.grant.running() == 0).await;
 }
 
 #[tokio::test]
