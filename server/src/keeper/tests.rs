@@ -192,13 +192,19 @@ async fn uses_that_wait_together_share_a_commit() {
         set(&keeper, workspace, "OPENAI_API_KEY", KEY).await;
     }
     let (open, gate) = mpsc::channel::<()>();
-    let busy = keeper.with(HERE, move |_| Ok(gate.recv().is_ok()));
+    let (begun, begins) = tokio::sync::oneshot::channel();
+    let busy = keeper.with(HERE, move |_| Ok(begun.send(()).is_ok() && gate.recv().is_ok()));
     // Within one commit the same use is one record; two commits would leave two.
     let first = keeper.record_uses(HERE, vec![planned("run_a", "a.example"), planned("run_a", "b.example")]);
     let second = keeper.record_uses(HERE, vec![planned("run_a", "a.example")]);
     let third = keeper.record_uses("other", vec![planned("run_b", "a.example")]);
     let release = async { open.send(()).expect("it waits") };
-    let (busy, first, second, third, ()) = tokio::join!(busy, first, second, third, release);
+    let waiting = async {
+        // Nothing that comes before may be taken up together with it.
+        begins.await.expect("it begins");
+        tokio::join!(first, second, third, release)
+    };
+    let (busy, (first, second, third, ())) = tokio::join!(busy, waiting);
     assert!(busy.expect("done"));
     first.and(second).and(third).expect("on record");
     let here = audited(&keeper, HERE).await;
