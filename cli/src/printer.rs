@@ -103,12 +103,19 @@ impl Printer {
 
     /// What is going on.
     pub(crate) fn note(self, text: &str) {
-        self.line(&format!("{} {}", self.paint("2", "orch:"), block(text)));
+        self.line(&self.noted(text));
     }
 
-    /// Something that happened, as one line of JSON on stderr.
-    pub(crate) fn event(self, value: &Value) {
-        self.line(&harmless(&value.to_string()));
+    /// What [`Printer::note`] says, for [`Printer::lines`].
+    pub(crate) fn noted(self, text: &str) -> String {
+        format!("{} {}", self.paint("2", "orch:"), block(text))
+    }
+
+    /// Lines in one piece, newlines included: of [`Printer::noted`], or of JSON that is [`harmless`].
+    pub(crate) fn lines(self, lines: &[u8]) {
+        self.erase_status();
+        // A closed stderr is no reason to stop.
+        let _ = io::stderr().lock().write_all(lines);
     }
 
     /// Something that deserves attention.

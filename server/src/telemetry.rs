@@ -7,10 +7,11 @@ mod counters;
 mod log;
 mod otlp;
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use orch_proxy::{Decision, OnDecision};
+use orch_proxy::{Decision, OnDecision, Reason};
 use prometheus_client::registry::Registry;
 
 use crate::failure::Failure;
@@ -59,7 +60,7 @@ impl Telemetry {
             let clean = cleaned(decision, &known);
             more(&clean);
             if let Some(log) = telemetry.log.get() {
-                log.write(&workspace, clean);
+                log.write(&workspace, clean.into_owned());
             }
         })
     }
@@ -67,11 +68,19 @@ impl Telemetry {
 
 /// Decisions whose texts hold nothing of what the run holds; see [`cleaned`].
 pub(crate) fn all_cleaned(decisions: &[Decision], known: &Known) -> Vec<Decision> {
-    decisions.iter().map(|decision| cleaned(decision, known)).collect()
+    decisions.iter().map(|decision| cleaned(decision, known).into_owned()).collect()
 }
 
 /// A decision whose texts hold nothing of what the run holds: a guest may have got that elsewhere and ask for it.
-pub(crate) fn cleaned(decision: &Decision, known: &Known) -> Decision {
+pub(crate) fn cleaned<'a>(decision: &'a Decision, known: &Known) -> Cow<'a, Decision> {
+    let Decision { host, path, method, reason, .. } = decision;
+    let whole = |text: &str| matches!(known.cleaned(text), Cow::Borrowed(_));
+    let says_nothing = |reason: &Reason| {
+        whole(&reason.text) && reason.next.as_deref().is_none_or(whole) && is_whole(reason, whole)
+    };
+    if [host, path, method].into_iter().all(|text| whole(text)) && reason.as_ref().is_none_or(says_nothing) {
+        return Cow::Borrowed(decision);
+    }
     let mut clean = decision.clone();
     for text in [&mut clean.host, &mut clean.path, &mut clean.method] {
         *text = known.cleaned(text).into_owned();
@@ -79,14 +88,17 @@ pub(crate) fn cleaned(decision: &Decision, known: &Known) -> Decision {
     if let Some(reason) = &mut clean.reason {
         reason.text = known.cleaned(&reason.text).into_owned();
         // It says them again, and more of a long path. A rule of what is left would allow something else.
-        let whole = |text: &str| known.cleaned(text) == text;
-        reason.rule_missing = reason
-            .rule_missing
-            .take()
-            .filter(|rule| [&rule.host, &rule.path].into_iter().all(|text| whole(text)));
+        if !is_whole(reason, whole) {
+            reason.rule_missing = None;
+        }
         reason.next = reason.next.take().map(|next| known.cleaned(&next).into_owned());
     }
-    clean
+    Cow::Owned(clean)
+}
+
+/// Whether the rule that is missing holds nothing of it.
+fn is_whole(reason: &Reason, whole: impl Fn(&str) -> bool) -> bool {
+    reason.rule_missing.as_ref().is_none_or(|rule| whole(&rule.host) && whole(&rule.path))
 }
 
 /// A decision as one line of JSON in ASCII: nothing in it draws on a terminal or ends the line.

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::io::IsTerminal as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZero;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -77,7 +78,8 @@ pub(crate) struct ProxyArgs {
 }
 
 pub(crate) fn run(args: ProxyArgs, printer: Printer) -> Result<ExitCode, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    // Connections have threads of their own.
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|e| Failure::defect(format!("cannot start the runtime: {e}")))?;
@@ -133,6 +135,10 @@ async fn proxy(args: ProxyArgs, printer: Printer) -> Result<ExitCode, Failure> {
         Failure::usage("listen_failed", format!("cannot listen on {}: {e}", args.listen))
             .hint("--listen 127.0.0.1:0 takes any port that is free")
     })?;
+    let threads = std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);
+    let listener = listener
+        .on_threads(threads)
+        .map_err(|e| Failure::defect(format!("cannot start {threads} threads for connections: {e}")))?;
     raise_descriptors(limits.connections, printer);
     if let Some(reason) = &args.insecure_listen {
         printer.warn(&format!("not encrypted ({reason}): tokens travel as they are"));

@@ -4,6 +4,7 @@ use orch_manifests::{Host, Scheme};
 
 use crate::Maker;
 use crate::dial::{Route, Via};
+use crate::listener::LaneId;
 use crate::tenancy::Tenancy;
 
 /// Who may share a connection with whom.
@@ -16,6 +17,8 @@ pub(crate) struct Key {
     pub(crate) scheme: Scheme,
     pub(crate) host: Host,
     pub(crate) port: u16,
+    /// A thread that serves connections by itself keeps those it opened: another would have to wake it.
+    lane: LaneId,
 }
 
 impl Key {
@@ -27,6 +30,7 @@ impl Key {
             scheme: route.scheme,
             host: route.host.clone(),
             port: route.port,
+            lane: LaneId::current(),
         }
     }
 }
