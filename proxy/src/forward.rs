@@ -21,10 +21,16 @@ use crate::{
     Reason, Scrubber, TimeoutKind, Trial, Use, Verdict, body, hygiene,
 };
 
-/// Under which name the request passed a proxy (RFC 9110, section 7.6.3): an extension of requests that came in by
-/// the listener, and sees them again when they go round in a circle.
-#[derive(Clone)]
-pub(crate) struct Via(pub(crate) HeaderValue);
+/// A guest's request as it came in.
+pub(crate) struct Inbound {
+    pub(crate) parts: request::Parts,
+    pub(crate) body: Body,
+    /// Where it wants to go, as [`RequestTarget::parse`] reads it.
+    pub(crate) target: Result<RequestTarget, Reason>,
+    /// Under which name it passed a proxy (RFC 9110, section 7.6.3): the listener's, which sees it again when it goes
+    /// round in a circle.
+    pub(crate) via: Option<HeaderValue>,
+}
 
 impl Proxy {
     /// Forwards a guest's request, whose URI is absolute (`https://host[:port]/path?query`).
@@ -41,9 +47,19 @@ impl Proxy {
         request: Request<Body>,
     ) -> Result<Response<Body>, EgressError> {
         let (parts, body) = request.into_parts();
-        let mut record = Record::begin(grant, &parts, Maker::Guest);
+        let target = RequestTarget::parse(&parts);
+        self.forward_inbound(grant, Inbound { parts, body, target, via: None }).await
+    }
+
+    /// The same for a request whose target was read already.
+    pub(crate) async fn forward_inbound(
+        &self,
+        grant: &Arc<LiveGrant>,
+        inbound: Inbound,
+    ) -> Result<Response<Body>, EgressError> {
+        let mut record = Record::begin(grant, &inbound.parts, Maker::Guest);
         let setup = self.setup();
-        let result = Box::pin(setup.forward_recorded(grant, parts, body, &mut record)).await;
+        let result = Box::pin(setup.forward_recorded(grant, inbound, &mut record)).await;
         record.finish(&result);
         result
     }
@@ -53,12 +69,12 @@ impl Setup {
     async fn forward_recorded(
         &self,
         live: &Arc<LiveGrant>,
-        parts: request::Parts,
-        body: Body,
+        inbound: Inbound,
         record: &mut Record,
     ) -> Result<Response<Body>, EgressError> {
+        let Inbound { parts, mut body, target, via } = inbound;
         let mut admission = live.admit()?;
-        let target = RequestTarget::parse(&parts).map_err(EgressError::Refused)?;
+        let target = target.map_err(EgressError::Refused)?;
         let RequestTarget { scheme, host, port, path } = &target;
         record.target(*scheme, host.as_str(), *port, path.path());
         hygiene::check_request(&parts, &self.caps).map_err(EgressError::Refused)?;
@@ -78,8 +94,8 @@ impl Setup {
         let uri = origin_form(path).map_err(EgressError::Refused)?;
         let mut head = Head { method: parts.method, uri, headers: parts.headers };
         hygiene::strip_request(&mut head.headers);
-        if let Some(Via(via)) = parts.extensions.get() {
-            head.headers.insert(header::VIA, via.clone());
+        if let Some(via) = via {
+            head.headers.insert(header::VIA, via);
         }
         if let Err(reason) = hygiene::check_overrides(&head.headers, "the egress rule")
             && !allowed_as_a_whole(rules, &target.asked(&head.method))
@@ -90,7 +106,6 @@ impl Setup {
         let length = settle_length(&mut head, &body, length)?;
 
         let standing = live.placeholders().count(&head.headers, path.as_str());
-        let mut body = body;
         let swapped = if standing == 0 {
             Injected::default()
         } else {

@@ -38,11 +38,13 @@ impl RequestTarget {
         let (host, port) = parse_authority(authority.as_str(), scheme)?;
         let mut hosts = parts.headers.get_all(header::HOST).iter();
         if let Some(line) = hosts.next() {
-            let same = line
-                .to_str()
-                .ok()
-                .and_then(|text| parse_authority(text, scheme).ok())
-                .is_some_and(|(other, other_port)| other == host && other_port == port);
+            // Nearly always spelled alike, and then it reads alike.
+            let same = line.as_bytes() == authority.as_str().as_bytes()
+                || line
+                    .to_str()
+                    .ok()
+                    .and_then(|text| parse_authority(text, scheme).ok())
+                    .is_some_and(|(other, other_port)| other == host && other_port == port);
             if !same || hosts.next().is_some() {
                 let text = "the Host field and the request's authority are not one and the same";
                 return Err(Reason::new("authority_conflict", text));

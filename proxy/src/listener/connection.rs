@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::{Method, Request, Response, Version};
+use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::server::conn::http1::Builder;
@@ -25,7 +26,7 @@ use super::strangers::Stranger;
 use super::tunnel::{self, TunnelTimeouts};
 use super::{Shared, answer, head, upgrade};
 use crate::connect::Opened;
-use crate::forward::Via;
+use crate::forward::Inbound;
 use crate::ledger::sanitised;
 use crate::{Body, BodyError, Reason, body};
 
@@ -205,12 +206,13 @@ impl Talk {
         }
         let (mut parts, incoming) = request.into_parts();
         let policy = known.grant.standing();
-        upgrade::to_https(&mut parts, &policy.rules, &policy.index);
-        parts.extensions.clear();
-        parts.extensions.insert(Via(self.shared.via.clone()));
-        let incoming = incoming.map_err(|error| BodyError::Guest(error.to_string())).boxed_unsync();
-        let request = Request::from_parts(parts, incoming);
-        match self.shared.proxy.forward(&known.grant, request).await {
+        let target = upgrade::to_https(&mut parts, &policy.rules, &policy.index);
+        let body = match incoming.is_end_stream() {
+            true => body::empty(),
+            false => incoming.map_err(|error| BodyError::Guest(error.to_string())).boxed_unsync(),
+        };
+        let inbound = Inbound { parts, body, target, via: Some(self.shared.via.clone()) };
+        match self.shared.proxy.forward_inbound(&known.grant, inbound).await {
             Ok(mut response) => {
                 *response.version_mut() = Version::HTTP_11;
                 response

@@ -6,15 +6,23 @@ use http::{HeaderValue, Uri, header, request};
 use orch_manifests::Scheme;
 
 use crate::target::RequestTarget;
-use crate::{Asked, Rule, RuleIndex};
+use crate::{Asked, Reason, Rule, RuleIndex};
 
 /// Turns the request into one over TLS, on port 443, where no rule allows it as it is. Only when rules speak of plain
 /// http to that host, and none allows this over TLS either, is it refused as what it was: else the refusal would tell
 /// whoever reads it to allow plain http. A request that makes no sense stays as it is, for whoever judges it to say so.
-pub(crate) fn to_https(parts: &mut request::Parts, rules: &[Rule], index: &RuleIndex) {
-    let Ok(target) = RequestTarget::parse(parts) else { return };
+/// Gives back where it wants to go now.
+///
+/// # Errors
+/// As [`RequestTarget::parse`] has them.
+pub(crate) fn to_https(
+    parts: &mut request::Parts,
+    rules: &[Rule],
+    index: &RuleIndex,
+) -> Result<RequestTarget, Reason> {
+    let target = RequestTarget::parse(parts)?;
     if target.scheme != Scheme::Http || target.port != Scheme::Http.default_port() {
-        return;
+        return Ok(target);
     }
     let plain = target.asked(&parts.method);
     let secure = Asked { scheme: Scheme::Https, port: Scheme::Https.default_port(), ..plain };
@@ -22,19 +30,19 @@ pub(crate) fn to_https(parts: &mut request::Parts, rules: &[Rule], index: &RuleI
     let spoken_of =
         || rules.iter().any(|rule| rule.scheme == Scheme::Http && rule.host.matches(&target.host));
     if allowed(&plain) || (!allowed(&secure) && spoken_of()) {
-        return;
+        return Ok(target);
     }
     let (Ok(authority), Ok(host)) =
         (target.host.as_str().parse::<Authority>(), HeaderValue::from_str(target.host.as_str()))
     else {
-        return;
+        return Ok(target);
     };
     let path = parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
     let uri = Uri::builder().scheme(UriScheme::HTTPS).authority(authority).path_and_query(path).build();
-    if let Ok(uri) = uri {
-        parts.uri = uri;
-        parts.headers.insert(header::HOST, host);
-    }
+    let Ok(uri) = uri else { return Ok(target) };
+    parts.uri = uri;
+    parts.headers.insert(header::HOST, host);
+    Ok(RequestTarget { scheme: Scheme::Https, port: Scheme::Https.default_port(), ..target })
 }
 
 #[cfg(test)]
@@ -58,7 +66,8 @@ mod tests {
     fn upgraded(uri: &str, host: &str, rules: &[Rule]) -> (String, String) {
         let request = Request::builder().uri(uri).header("host", host).body(()).unwrap();
         let mut parts = request.into_parts().0;
-        to_https(&mut parts, rules, &RuleIndex::new(rules));
+        let target = to_https(&mut parts, rules, &RuleIndex::new(rules));
+        assert_eq!(target, RequestTarget::parse(&parts), "{uri}");
         (parts.uri.to_string(), parts.headers[header::HOST].to_str().unwrap().to_owned())
     }
 
