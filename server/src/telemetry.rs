@@ -83,7 +83,7 @@ pub(crate) fn cleaned(decision: &Decision, known: &Known) -> Decision {
         reason.rule_missing = reason
             .rule_missing
             .take()
-            .filter(|rule| [&rule.host, &rule.path].into_iter().all(|text| whole(text)));
+            .filter(|rule| std::iter::once(&rule.host).chain(&rule.path).all(|text| whole(text)));
         reason.next = reason.next.take().map(|next| known.cleaned(&next).into_owned());
     }
     clean

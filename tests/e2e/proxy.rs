@@ -1,7 +1,7 @@
 //! `orch proxy`: programs that know nothing of `orch`, under a policy of its own.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -74,6 +74,16 @@ fn ask(address: &str, head: &str, credentials: &str) -> (u16, String) {
     stream.read_to_string(&mut answer).expect("an answer");
     let status = answer.split(' ').nth(1).and_then(|word| word.parse().ok());
     (status.unwrap_or_else(|| panic!("no status in {answer:?}")), answer)
+}
+
+/// The first line of an answer that goes on.
+fn head(address: &str, head: &str, credentials: &str) -> String {
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    let credentials = data_encoding::BASE64.encode(credentials.as_bytes());
+    write!(stream, "{head}Proxy-Authorization: Basic {credentials}\r\n\r\n").expect("written");
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line).expect("an answer");
+    line.trim_end().to_owned()
 }
 
 fn listening(home: &Home, args: &[&str]) -> Orch {
@@ -149,6 +159,66 @@ fn a_client_reaches_what_is_allowed_and_nothing_else() {
     let refused: Vec<&Value> = events.iter().filter(|event| event["event"] == "refused").collect();
     assert_eq!(refused.len(), 1, "{outcome}");
     assert_eq!(refused[0]["code"], "proxy_authentication_required");
+}
+
+#[test]
+fn a_policy_is_learned_from_the_log() {
+    let (stage, _api, other) = hosts();
+    let proxy = Proxy::start(&stage.home, &["--allow", "other.example.org", "--log-decisions"]);
+    let urls = [
+        "http://api.github.com/users/101",
+        "http://api.github.com/users/102",
+        "http://api.github.com/users/103",
+    ];
+    for url in urls {
+        assert_eq!(proxy.get(url, "").0, 403);
+    }
+    assert_eq!(proxy.get("http://other.example.org/x", "").0, 200);
+    let tunnel = "CONNECT api.openai.com:443 HTTP/1.1\r\nHost: api.openai.com:443\r\n";
+    assert_eq!(proxy.ask(tunnel, &proxy.credentials()).0, 403);
+    assert_eq!(proxy.ask(tunnel, "default:wrong").0, 407);
+    proxy.running.terminate();
+    let outcome = proxy.running.finish().expect(0);
+    let log = stage.home.file("proxy.log", outcome.stderr());
+    let learned = stage.orch(["policy", "learn", "--log", &log.display().to_string()]).run().expect(0);
+    for part in [
+        "  # /users/* stands for 3 paths that were seen: /users/101, /users/102, /users/103\n  - host: api.github.com\n    \
+         methods: [GET]\n    paths: [\"/users/*\"]\n",
+        "  # A tunnel: anything may go through it. Requests to http://api.openai.com/ are judged one by one, and sent over \
+         TLS.\n  - host: api.openai.com\n",
+        "  - host: other.example.org\n    methods: [GET]\n    paths: [\"/x\"]\n",
+    ] {
+        assert!(learned.stdout().contains(part), "{part:?} is missing in {learned}");
+    }
+    // The refusal of a stranger, and what is said at the end.
+    assert!(learned.stderr().contains("of the log were passed over"), "{learned}");
+    assert!(!learned.stderr().contains("not complete"), "{learned}");
+    // What was learned is a policy of the proxy's, and allows it.
+    let manifest = format!("name: local/job\nversion: 1.0.0\nmodule: job.wasm\n{}", learned.stdout());
+    let manifest = stage.home.file("learned.yaml", &manifest).display().to_string();
+    let proxy = Proxy::start(&stage.home, &["--manifest", &manifest]);
+    for url in [urls[0], "http://other.example.org/x"] {
+        assert_ne!(proxy.get(url, "").0, 403, "{url}");
+    }
+    assert_eq!(head(proxy.address(), tunnel, &proxy.credentials()), "HTTP/1.1 200 OK");
+    assert_eq!(proxy.get("http://other.example.org/y", "").0, 403);
+    assert_eq!(other.received().len(), 2);
+
+    // From standard input, and for a program.
+    let learn = stage.orch(["policy", "learn", "--log", "-", "--json"]).stdin(outcome.stderr());
+    let json = learn.run().expect(0).json();
+    assert_eq!(
+        (&json["requests"], &json["complete"], &json["log"]),
+        (&json!(5), &json!(true), &json!("-")),
+        "{json:#}"
+    );
+    assert_eq!(json["egress"][1], json!({ "host": "api.openai.com" }), "{json:#}");
+    let skipped = outcome.stderr().lines().count() - 5;
+    assert_eq!(json["skipped"], json!(skipped), "{json:#}");
+    let other = stage.home.file("other.log", "x\ny\n").display().to_string();
+    let outcome = stage.orch(["policy", "learn", "--log", &other, "--json"]).run().expect(2).silent();
+    assert_eq!(outcome.error()["code"], "log_without_decisions", "{outcome}");
+    stage.orch(["policy", "learn"]).run().expect(2).silent();
 }
 
 #[test]

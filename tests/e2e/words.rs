@@ -371,7 +371,7 @@ fn help_of_policy() {
       explain  Say which rule decides about a URL, or what is missing
       check    Judge a list of URLs by a manifest's egress, one answer a line
       test     Check a file of expectations about a policy
-      learn    Write the egress section that would have allowed what a run asked for
+      learn    Write the egress section that would have allowed what was asked for
       help     Print this message or the help of the given subcommand(s)
 
     Options:
@@ -447,22 +447,25 @@ fn help_of_policy_test() {
 #[test]
 fn help_of_policy_learn() {
     assert_snapshot!(help(&["policy", "learn", "--help"]), @r"
-    Write the egress section that would have allowed what a run asked for
+    Write the egress section that would have allowed what was asked for
 
-    Usage: orch policy learn [OPTIONS] <RUN|@FILE>
+    Usage: orch policy learn [OPTIONS] [RUN|@FILE]
 
     Arguments:
-      <RUN|@FILE>  The run, such as run_…, here or at the server that commands go to; or @FILE with what
+      [RUN|@FILE]  The run, such as run_…, here or at the server that commands go to; or @FILE with what
                    `orch run --json` printed
 
     Options:
-          --json     Print the result as one JSON object, and errors as JSON
-      -h, --help     Print help
-      -V, --version  Print version
+          --log <FILE>  Learn from a log instead: what `orch proxy` writes on stderr with
+                        --log-decisions or --json, or a server's decisions.jsonl; - for standard input.
+                        With RUN, from that run's decisions alone
+          --json        Print the result as one JSON object, and errors as JSON
+      -h, --help        Print help
+      -V, --version     Print version
 
-    It allows what the run asked for and nothing else, but where three or more siblings of an identifier
-    became a `*`; comments say so. Read it before you use it: the run may have asked for what it should
-    not.
+    It allows what was asked for and nothing else, but where three or more siblings of an identifier
+    became a `*`, or a tunnel was asked for; comments say so. Read it before you use it: a program may
+    have asked for what it should not.
     ");
 }
 

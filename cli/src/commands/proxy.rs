@@ -28,6 +28,9 @@ mod tokens;
 
 use log::Log;
 
+/// What the log says, after a number, of decisions that it had no room for. `orch policy learn` looks for it.
+pub(super) const NOT_LOGGED: &str = "decisions were not logged";
+
 /// Descriptors that this process needs beside those of connections.
 const DESCRIPTORS: usize = 256;
 

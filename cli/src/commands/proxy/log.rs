@@ -87,7 +87,7 @@ fn write(lines: &Receiver<Line>, lost: &AtomicU64, printer: Printer) {
         }
         let count = lost.swap(0, Ordering::Relaxed);
         if count > 0 {
-            printer.warn(&format!("{count} decisions were not logged: stderr is not read fast enough"));
+            printer.warn(&format!("{count} {}: stderr is not read fast enough", super::NOT_LOGGED));
         }
     }
 }
