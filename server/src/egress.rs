@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use orch_manifests::{Catalog, HostPattern, Manifest, RunId, Scheme};
 use orch_proxy::{
-    Client, ClientName, ClientToken, Grant, Limits, LiveGrant, Methods, OnDecision, Placeholder, Proxy, Rule,
-    RuleOrigin,
+    Client, ClientName, ClientToken, Decision, Grant, Limits, LiveGrant, Methods, OnDecision, Placeholder,
+    Proxy, Rule, RuleOrigin,
 };
 use orch_vault::{AuditEvent, OpenMode, PlannedUse, Vault, VaultLocation};
 use tokio::time::Instant;
 
-use crate::afterwards::{self, Spent};
+use crate::afterwards::{self, Spent, Tally};
 use crate::agent::{Agent, manifest_failure};
 use crate::config::Config;
 use crate::failure::Failure;
@@ -24,7 +24,7 @@ use crate::limits::of_egress;
 use crate::permissions::AllowedHost;
 use crate::policy::secret_bindings;
 use crate::redact::Known;
-use crate::telemetry::{all_cleaned, cleaned};
+use crate::telemetry::cleaned;
 use crate::upstream::{internet, prove, proxy_config};
 
 #[cfg(test)]
@@ -69,14 +69,12 @@ struct Owed {
     run: RunId,
     uses: Vec<PlannedUse>,
     grant: Arc<LiveGrant>,
-    known: Arc<Known>,
+    tally: Arc<Tally>,
 }
 
 impl Owed {
     fn events(&self) -> Vec<AuditEvent> {
-        let ledger = self.grant.ledger();
-        let decisions = all_cleaned(&ledger.decisions(), &self.known);
-        afterwards::of_run(&self.run, &self.uses, (&decisions, ledger.totals()), &Spent::new())
+        afterwards::of_run(&self.run, &self.uses, &self.tally, &Spent::new())
     }
 }
 
@@ -257,10 +255,15 @@ impl ClientPolicy {
             expires: Instant::now() + FOREVER,
         };
         let NewClient { name, token, told } = new;
-        let known = Arc::new(Known::of(keys));
-        let hearing = Arc::clone(&known);
-        let grant = LiveGrant::telling(grant, Box::new(move |decision| told(&cleaned(decision, &hearing))));
-        let owed = Owed { run, uses, grant: Arc::clone(&grant), known };
+        let (known, tally) = (Known::of(keys), Arc::new(Tally::of(&uses)));
+        let counting = Arc::clone(&tally);
+        let hearing = move |decision: &Decision| {
+            let clean = cleaned(decision, &known);
+            counting.count(&clean);
+            told(&clean);
+        };
+        let grant = LiveGrant::telling(grant, Box::new(hearing));
+        let owed = Owed { run, uses, grant: Arc::clone(&grant), tally };
         self.owed.lock().unwrap_or_else(PoisonError::into_inner).push(owed);
         let client = Client { name, token, grant, opaque: self.opaque.clone() };
         EgressClient { client, placeholders, warnings: keys.warnings() }

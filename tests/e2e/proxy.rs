@@ -300,6 +300,91 @@ fn a_secret_of_the_vault_is_used_and_never_seen() {
     assert_eq!(said, [json!("GITHUB_TOKEN"), json!("api.github.com"), json!(1), json!(true)], "{audit}");
 }
 
+/// Asks for the same again and again on one connection, and says how often it was answered with this status.
+fn ask_often(address: &str, credentials: &str, (url, more): (&str, &str), times: usize) -> usize {
+    let host = url.split('/').nth(2).expect("a host");
+    let credentials = data_encoding::BASE64.encode(credentials.as_bytes());
+    let request = format!(
+        "GET {url} HTTP/1.1\r\nHost: {host}\r\nProxy-Authorization: Basic {credentials}\r\n{more}\r\n"
+    );
+    let mut stream = BufReader::new(TcpStream::connect(address).expect("it listens"));
+    let line = |stream: &mut BufReader<TcpStream>| {
+        let mut line = String::new();
+        stream.read_line(&mut line).expect("a line");
+        line.trim_end().to_owned()
+    };
+    let answered = |_: &usize| {
+        stream.get_mut().write_all(request.as_bytes()).expect("written");
+        let status = line(&mut stream);
+        let (mut length, mut chunked) = (0, false);
+        loop {
+            let field = line(&mut stream).to_ascii_lowercase();
+            match field.split_once(": ") {
+                None => break,
+                Some(("content-length", value)) => length = value.parse().expect("a number"),
+                Some(("transfer-encoding", value)) => chunked = value == "chunked",
+                Some(_) => {}
+            }
+        }
+        let mut skip = |stream: &mut BufReader<TcpStream>, length: u64| {
+            std::io::copy(&mut stream.take(length), &mut std::io::sink()).expect("a body")
+        };
+        skip(&mut stream, length);
+        while chunked {
+            let size = u64::from_str_radix(&line(&mut stream), 16).expect("a size");
+            skip(&mut stream, size + 2);
+            chunked = size > 0;
+        }
+        status.split(' ').nth(1) == Some("200")
+    };
+    (0..times).filter(answered).count()
+}
+
+#[test]
+fn however_often_a_secret_is_used_the_count_is_exact() {
+    let (stage, api, _other) = hosts();
+    stage.store("GITHUB_TOKEN", SECRET, &["--host", "api.github.com"]);
+    let secret = ["--secret", "GITHUB_TOKEN@api.github.com", "--client", "ci", "--client", "dev"];
+    let tokens = stage.home.file("tokens", &format!("ci:{TOKEN}\ndev:{TOKEN}x\n")).display().to_string();
+    let allow = ["--json", "--allow", "api.github.com", "--tokens", &tokens, "--env-file", "proxy.env"];
+    let running = listening(&stage.home, &allow).args(secret).start();
+    let ready: Value = serde_json::from_str(&running.first_line()).expect("JSON");
+    let address = ready["listening"].as_str().expect("an address");
+    // More than a ledger keeps, from two clients at once.
+    let (often, now_and_then) = (2_100, 30);
+    std::thread::scope(|scope| {
+        for (client, token, times) in
+            [("ci", TOKEN.to_owned(), often), ("dev", format!("{TOKEN}x"), now_and_then)]
+        {
+            let file = stage.home.work().join(format!("proxy.env.{client}"));
+            scope.spawn(move || {
+                let found = environment(&file).into_iter().find(|(name, _)| name == "GITHUB_TOKEN");
+                let bearer = format!("Authorization: Bearer {}\r\n", found.expect("a placeholder").1);
+                let credentials = format!("{client}:{token}");
+                let asked = ask_often(address, &credentials, ("http://api.github.com/echo", &bearer), times);
+                assert_eq!(asked, times, "{client}");
+                let refused = ask_often(address, &credentials, ("http://no.example.org/", &bearer), 600);
+                assert_eq!(refused, 0, "{client}");
+            });
+        }
+    });
+    assert_eq!(api.received().len(), often + now_and_then);
+    running.terminate();
+    running.finish().expect(0);
+    let audit = orch(&stage.home).args(["vault", "audit", "--json"]).run().expect(0).json();
+    let records = audit["records"].as_array().expect("records");
+    let mut counted: Vec<(u64, bool)> = records
+        .iter()
+        .filter(|record| record["event"] == "use_counted" && record["host"] == "api.github.com")
+        .map(|record| (record["uses"].as_u64().expect("a count"), record["complete"] == true))
+        .collect();
+    counted.sort_unstable();
+    assert_eq!(counted, [(now_and_then as u64, true), (often as u64, true)], "{audit:#}");
+    let denied: Vec<&Value> = records.iter().filter(|record| record["event"] == "denied").collect();
+    assert_eq!(denied.len(), 2, "one host of each client, however often: {audit:#}");
+    assert!(denied.iter().all(|record| record["host"] == "no.example.org"), "{audit:#}");
+}
+
 #[test]
 fn a_value_that_a_client_asks_for_is_in_no_log() {
     let (stage, _api, _other) = hosts();
