@@ -326,7 +326,7 @@ fn ask_often(address: &str, credentials: &str, (url, more): (&str, &str), times:
                 Some(_) => {}
             }
         }
-        let mut skip = |stream: &mut BufReader<TcpStream>, length: u64| {
+        let skip = |stream: &mut BufReader<TcpStream>, length: u64| {
             std::io::copy(&mut stream.take(length), &mut std::io::sink()).expect("a body")
         };
         skip(&mut stream, length);
