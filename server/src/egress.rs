@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use orch_manifests::{Catalog, HostPattern, Manifest, RunId, Scheme};
+use orch_manifests::{Catalog, HostPattern, Policy, RunId, Scheme};
 use orch_proxy::{
     Client, ClientName, ClientToken, Decision, Grant, Limits, LiveGrant, Methods, OnDecision, Placeholder,
     Proxy, Rule, RuleOrigin,
@@ -40,7 +40,7 @@ const WORKSPACE: &str = "default";
 pub struct EgressRequest {
     /// `HOST[:PORT]`: everything at a host, over TLS.
     pub allow: Vec<String>,
-    /// A manifest, or the folder of one, whose `egress` is allowed as well.
+    /// A manifest, the folder of one, or a policy file, whose `egress` is allowed as well.
     pub manifest: Option<PathBuf>,
     /// Hosts to which tunnels may carry anything.
     pub opaque: Vec<String>,
@@ -115,16 +115,14 @@ impl Allowed {
             let (methods, paths) = (Methods::Any, Vec::new());
             rules.push(Rule { scheme: Scheme::Https, host, port, methods, paths, origin: RuleOrigin::Flag });
         }
-        let manifest = request.manifest.as_deref().map(load).transpose()?;
-        let wants = manifest.iter().flat_map(|manifest| &manifest.egress);
-        rules.extend(wants.map(|want| Rule::of_want(want, RuleOrigin::Manifest)));
-        let limits = manifest.map(|manifest| manifest.limits).unwrap_or_default();
+        let policy = request.manifest.as_deref().map(load).transpose()?.unwrap_or_default();
+        rules.extend(policy.egress.iter().map(|want| Rule::of_want(want, RuleOrigin::Manifest)));
         let opaque = request.opaque.iter().map(|text| opaque(text, &rules));
         let secrets = request.secrets.iter().map(|text| secret(text, catalog, &rules));
         Ok(Self {
             opaque: opaque.collect::<Result<_, _>>()?,
             secrets: secrets.collect::<Result<_, _>>()?,
-            limits: of_egress(request.requests, request.concurrent, &limits, config),
+            limits: of_egress(request.requests, request.concurrent, &policy.limits, config),
             rules,
         })
     }
@@ -270,9 +268,8 @@ impl ClientPolicy {
     }
 }
 
-fn load(path: &Path) -> Result<Manifest, Failure> {
-    let file = if path.is_dir() { Manifest::find(path) } else { Ok(path.to_owned()) };
-    file.and_then(|file| Manifest::load(&file)).map_err(|error| manifest_failure(&error))
+fn load(path: &Path) -> Result<Policy, Failure> {
+    Policy::load(path).map_err(|error| manifest_failure(&error))
 }
 
 fn describe(rule: &Rule) -> String {

@@ -29,7 +29,7 @@ pub(crate) struct ExplainArgs {
     /// What would be asked for
     #[arg(required = true, value_name = "URL")]
     pub(crate) urls: Vec<String>,
-    /// The manifest, a folder with one, or a file with an `egress` list alone
+    /// The manifest, a folder with one, or a file with `egress` and `limits` alone
     #[arg(long, value_name = "FILE", conflicts_with = "agent")]
     pub(crate) manifest: Option<PathBuf>,
     /// An agent as `orch run` takes it
@@ -50,7 +50,7 @@ pub(crate) struct ExplainArgs {
 Prints {\"url\",\"decision\",\"reason\"} for each line. The policy is the manifest's `egress` as if it
 was granted; no name is looked up. A URL is allowed when a rule allows it with some method.")]
 pub(crate) struct CheckArgs {
-    /// The manifest, a folder with one, or a file with an `egress` list alone
+    /// The manifest, a folder with one, or a file with `egress` and `limits` alone
     #[arg(long, value_name = "FILE")]
     pub(crate) manifest: PathBuf,
     /// The URLs: a JSON string on each line; - for standard input
