@@ -12,11 +12,12 @@ use orch_tests::needle::{self, Needle};
 use orch_tests::orch::{Orch, Running};
 use orch_tests::process;
 use orch_tests::reply::Reply;
+use orch_tests::server::Server;
 use orch_tests::upstream::Upstream;
 use orch_tests::wire::Received;
 use serde_json::{Value, json};
 
-use crate::stage::{Stage, orch};
+use crate::stage::{PROGRAM, Stage, orch};
 
 const SECRET: &str = "ghp_e2eR4w9Kx7Zq2Lm5Tn8Vp3Hd6Bs1Gj0Cf";
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
@@ -194,8 +195,7 @@ fn a_policy_is_learned_from_the_log() {
     assert!(learned.stderr().contains("of the log were passed over"), "{learned}");
     assert!(!learned.stderr().contains("not complete"), "{learned}");
     // What was learned is a policy of the proxy's, and allows it.
-    let manifest = format!("name: local/job\nversion: 1.0.0\nmodule: job.wasm\n{}", learned.stdout());
-    let manifest = stage.home.file("learned.yaml", &manifest).display().to_string();
+    let manifest = stage.home.file("learned.yaml", learned.stdout()).display().to_string();
     let proxy = Proxy::start(&stage.home, &["--manifest", &manifest]);
     for url in [urls[0], "http://other.example.org/x"] {
         assert_ne!(proxy.get(url, "").0, 403, "{url}");
@@ -447,6 +447,83 @@ fn a_manifest_is_read_again_without_a_restart() {
     assert_eq!(other.received().len(), 2);
     proxy.running.terminate();
     proxy.running.finish().expect(0);
+}
+
+#[test]
+fn the_configuration_is_read_again_without_a_restart() {
+    let (mut stage, _api, first) = hosts();
+    let second =
+        Upstream::https(&stage.ca, &["other.example.org"], |request: &Received| Reply::echo(request));
+    let proxy = Proxy::start(&stage.home, &["--allow", "other.example.org"]);
+    let url = "http://other.example.org/x";
+    assert_eq!(proxy.get(url, "").0, 200);
+    let address = second.address();
+    stage.configure(|config| config.connect("other.example.org:443", address));
+    assert_eq!(proxy.get(url, "").0, 200);
+    assert_eq!((first.received().len(), second.received().len()), (2, 0), "not before it is told to");
+    proxy.running.hang_up();
+    proxy.running.wait_says("read again");
+    assert_eq!(proxy.get(url, "").0, 200);
+    assert_eq!((first.received().len(), second.received().len()), (2, 1));
+    // What makes no sense changes nothing.
+    fs::write(stage.home.orch().join("config.yaml"), "egress: { alow: [] }\n").expect("written");
+    proxy.running.hang_up();
+    proxy.running.wait_says("nothing has changed");
+    assert_eq!(proxy.get(url, "").0, 200);
+    assert_eq!((first.received().len(), second.received().len()), (2, 2));
+    proxy.running.terminate();
+    let outcome = proxy.running.finish().expect(0);
+    assert!(outcome.stderr().contains("alow"), "{outcome}");
+}
+
+#[test]
+fn a_vault_that_a_server_holds_is_named_with_who_holds_it() {
+    let (stage, _api, _other) = hosts();
+    stage.store("GITHUB_TOKEN", SECRET, &["--host", "api.github.com"]);
+    let server = Server::start(PROGRAM, &stage.home);
+    let secret = ["--allow", "api.github.com", "--secret", "GITHUB_TOKEN@api.github.com"];
+    let proxy = || listening(&stage.home, &["--json", "--env-file", "e"]);
+    let outcome = proxy().args(secret).run().expect(7).silent();
+    let error = outcome.error();
+    assert_eq!(error["code"], "vault_locked", "{outcome}");
+    let hints = error["hints"].to_string();
+    assert!(hints.contains("the server of this home holds the vault: stop it"), "{outcome}");
+    // Without a secret nobody needs the vault.
+    let running = proxy().args(["--allow", "api.github.com"]).start();
+    running.first_line();
+    running.terminate();
+    running.finish().expect(0);
+    server.terminate().expect(0);
+    let running = proxy().args(secret).start();
+    running.first_line();
+    running.terminate();
+    running.finish().expect(0);
+}
+
+#[test]
+fn a_policy_file_is_enough() {
+    let (stage, _api, other) = hosts();
+    let text = "egress: [{ host: other.example.org, methods: [GET] }]\nlimits: { requests: 2 }\n";
+    let file = stage.home.file("policy.yaml", text).display().to_string();
+    let proxy = Proxy::start(&stage.home, &["--manifest", &file]);
+    assert_eq!(proxy.ready["allowed"], json!(["https://other.example.org GET"]));
+    let statuses: Vec<u16> = (0..3).map(|_| proxy.get("http://other.example.org/", "").0).collect();
+    assert_eq!((statuses, other.received().len()), (vec![200, 200, 429], 2));
+    // The same file is judged by.
+    let urls = stage.home.file("urls", "\"https://other.example.org/\"\n").display().to_string();
+    let checked = stage.orch(["policy", "check", "--manifest", &file, "--urls", &urls]).run().expect(0);
+    assert!(checked.stdout().contains("\"allow\""), "{checked}");
+    for (text, says) in [
+        ("egress: []\nlimits: { memory: 1MiB }\n", "policy.yaml:2:19: limits.memory: is a limit of a run"),
+        ("egress: []\nsecrets: []\n", "policy.yaml:2:1: secrets: unknown field"),
+        ("limits: { requests: 2 }\n", "has no `egress` list"),
+    ] {
+        let file = stage.home.file("policy.yaml", text).display().to_string();
+        let args = ["--json", "--env-file", "e", "--manifest", &file];
+        let error = listening(&stage.home, &args).run().expect(2).silent().error();
+        assert_eq!(error["code"], "manifest_invalid", "{error:#}");
+        assert!(error["message"].as_str().is_some_and(|text| text.contains(says)), "{says}: {error:#}");
+    }
 }
 
 #[test]

@@ -34,6 +34,7 @@ fn help_of_the_program() {
       pull         Get a published agent as a folder
       list         List the agents that can be run by name
       info         Say what an agent is, what it wants and what it was granted
+      grants       See and take back what was granted or refused to agents for good
       policy       Say what an agent's policy allows, and learn one from a run
       logs         Show what the agent of a run has logged
       usage        Show runs, tokens and costs
@@ -119,8 +120,9 @@ fn help_of_the_proxy() {
           --listen <ADDRESS:PORT>     Listen on this address [default: 127.0.0.1:3128]
           --insecure-listen <REASON>  Listen on an address that others can reach, and say why nobody on
                                       the way can read along
-          --manifest <FILE>           Allow what `egress` in this manifest asks for; read again on
-                                      SIGHUP, with config.yaml
+          --manifest <FILE>           Allow what `egress` in this manifest asks for, or in a file with
+                                      `egress` and `limits` alone; read again on SIGHUP, with
+                                      config.yaml
           --allow <HOST[:PORT]>       Allow everything at this host over TLS
           --allow-opaque <HOST>       Let tunnels to this host carry anything: TLS that names no server
                                       or another, or no TLS
@@ -382,6 +384,60 @@ fn help_of_policy() {
 }
 
 #[test]
+fn help_of_grants() {
+    assert_snapshot!(help(&["grants", "--help"]), @r"
+    See and take back what was granted or refused to agents for good
+
+    Usage: orch grants [OPTIONS] <COMMAND>
+
+    Commands:
+      list  List what agents were granted or refused for good, here and at the server that commands go
+            to
+      rm    Forget the answers about an agent; it asks again, unless it is granted in another way
+      help  Print this message or the help of the given subcommand(s)
+
+    Options:
+          --json     Print the result as one JSON object, and errors as JSON
+      -h, --help     Print help
+      -V, --version  Print version
+    ");
+}
+
+#[test]
+fn help_of_grants_list() {
+    assert_snapshot!(help(&["grants", "list", "--help"]), @r"
+    List what agents were granted or refused for good, here and at the server that commands go to
+
+    Usage: orch grants list [OPTIONS]
+
+    Options:
+          --local    Only what is kept in this home; no server is asked
+          --json     Print the result as one JSON object, and errors as JSON
+      -h, --help     Print help
+      -V, --version  Print version
+    ");
+}
+
+#[test]
+fn help_of_grants_rm() {
+    assert_snapshot!(help(&["grants", "rm", "--help"]), @r"
+    Forget the answers about an agent; it asks again, unless it is granted in another way
+
+    Usage: orch grants rm [OPTIONS] <AGENT|DIGEST>
+
+    Arguments:
+      <AGENT|DIGEST>  The agent, in all of its versions; or the digest of one as `orch grants list`
+                      shows it
+
+    Options:
+          --local    Only what is kept in this home; no server is asked
+          --json     Print the result as one JSON object, and errors as JSON
+      -h, --help     Print help
+      -V, --version  Print version
+    ");
+}
+
+#[test]
 fn help_of_policy_explain() {
     assert_snapshot!(help(&["policy", "explain", "--help"]), @r"
     Say which rule decides about a URL, or what is missing
@@ -392,7 +448,8 @@ fn help_of_policy_explain() {
       <URL>...  What would be asked for
 
     Options:
-          --manifest <FILE>      The manifest, a folder with one, or a file with an `egress` list alone
+          --manifest <FILE>      The manifest, a folder with one, or a file with `egress` and `limits`
+                                 alone
           --agent <AGENT>        An agent as `orch run` takes it
       -m, --method <METHOD>      The method; GET when nothing is said
           --allow <HOST[:PORT]>  As if the run had this --allow
@@ -410,7 +467,7 @@ fn help_of_policy_check() {
     Usage: orch policy check [OPTIONS] --manifest <FILE> --urls <FILE>
 
     Options:
-          --manifest <FILE>  The manifest, a folder with one, or a file with an `egress` list alone
+          --manifest <FILE>  The manifest, a folder with one, or a file with `egress` and `limits` alone
           --urls <FILE>      The URLs: a JSON string on each line; - for standard input
           --json             Print the result as one JSON object, and errors as JSON
       -h, --help             Print help
