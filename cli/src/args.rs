@@ -12,6 +12,7 @@ use crate::commands::proxy::ProxyArgs;
 use crate::commands::serve::ServeArgs;
 
 mod agents;
+mod grants;
 mod policy;
 mod run;
 mod secrets;
@@ -20,6 +21,7 @@ mod slots;
 mod vault;
 
 pub(crate) use agents::{InfoArgs, PublishArgs, PullArgs};
+pub(crate) use grants::{ForgetArgs, LastingArgs, LastingCommand, ListAnswersArgs};
 pub(crate) use policy::{CheckArgs, ExplainArgs, LearnArgs, PolicyArgs, PolicyCommand, TestArgs};
 pub(crate) use run::{KeyArgs, LimitArgs, RunArgs};
 pub(crate) use secrets::{
@@ -67,6 +69,8 @@ pub(crate) enum Command {
     List,
     /// Say what an agent is, what it wants and what it was granted
     Info(InfoArgs),
+    /// See and take back what was granted or refused to agents for good
+    Grants(LastingArgs),
     /// Say what an agent's policy allows, and learn one from a run
     Policy(PolicyArgs),
     /// Show what the agent of a run has logged

@@ -55,6 +55,7 @@ fn main() -> ExitCode {
         Command::Pull(args) => commands::pull::run(&args, printer),
         Command::List => commands::list::run(printer),
         Command::Info(args) => commands::info::run(&args, printer),
+        Command::Grants(args) => commands::grants::run(&args.command, printer),
         Command::Policy(args) => commands::policy::run(&args.command, printer),
         Command::Logs(args) => commands::logs::run(&args, printer),
         Command::Usage(args) => commands::usage::run(&args, printer),

@@ -31,8 +31,8 @@ pub use limits::{
     ByteSize, HostLimits, LimitError, Limits, MicroUsd, Rate, format_duration, parse_count, parse_duration,
 };
 pub use manifest::{
-    Access, EgressWant, FileWant, Format, Llm, MANIFEST_FILES, Manifest, ManifestError, Problem, SecretWant,
-    Supported,
+    Access, EgressWant, FileWant, Format, Llm, MANIFEST_FILES, Manifest, ManifestError, Policy, Problem,
+    SecretWant, Supported,
 };
 pub use path::{CanonicalPath, GlobError, PathError, PathGlob};
 pub use resolve::{ModelRoute, UnknownModel, Unresolved, resolve_model};

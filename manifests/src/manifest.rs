@@ -4,6 +4,7 @@ mod canonical;
 mod decode;
 mod error;
 mod locate;
+mod policy;
 mod read;
 mod schema;
 mod section;
@@ -19,6 +20,7 @@ use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 
 pub use self::error::{ManifestError, Problem};
+pub use self::policy::Policy;
 use crate::catalog::{Catalog, Provider};
 use crate::endpoint::Scheme;
 use crate::host::HostPattern;
@@ -234,36 +236,7 @@ impl Manifest {
     /// # Errors
     /// As [`Manifest::load`].
     pub fn load_with_text(path: &Path) -> Result<(Self, String, Format), ManifestError> {
-        let file = Self::find(path)?;
-        let label = file.display().to_string();
-        let whole = |message: String| ManifestError::whole(&label, Problem::whole(message));
-        let format = match file.extension().and_then(|ext| ext.to_str()) {
-            Some("yaml" | "yml") => Format::Yaml,
-            Some("json") => Format::Json,
-            _ => {
-                return Err(whole("a manifest is a .yaml, .yml or .json file".into()));
-            }
-        };
-        let unreadable = |error: std::io::Error| whole(format!("cannot be read: {error}"));
-        // Asked before opening: a pipe in this place would block the reader.
-        if !std::fs::metadata(&file).map_err(unreadable)?.is_file() {
-            return Err(whole("is not a regular file".into()));
-        }
-        let mut bytes = Vec::new();
-        File::open(&file)
-            .and_then(|file| file.take(MANIFEST_MAX as u64 + 1).read_to_end(&mut bytes))
-            .map_err(unreadable)?;
-        if bytes.len() > MANIFEST_MAX {
-            return Err(ManifestError::whole(&label, too_large()));
-        }
-        let text = String::from_utf8(bytes).map_err(|error| {
-            let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-            let line = valid.iter().filter(|b| **b == b'\n').count() + 1;
-            let column = valid.iter().rev().take_while(|b| **b != b'\n').count() + 1;
-            let mut problem = Problem::whole("is not UTF-8 text".into());
-            (problem.line, problem.column) = (Some(line), Some(column));
-            ManifestError::whole(&label, problem)
-        })?;
+        let (text, format, label) = read_file(path, "a manifest")?;
         Ok((Self::parse(&text, format, &label)?, text, format))
     }
 
@@ -333,6 +306,41 @@ impl Manifest {
     pub fn canonical_json(&self) -> Vec<u8> {
         canonical::bytes(self)
     }
+}
+
+/// The text of a manifest's file, or of the one in a folder; its format, and how it is called in messages.
+fn read_file(path: &Path, what: &str) -> Result<(String, Format, String), ManifestError> {
+    let file = Manifest::find(path)?;
+    let label = file.display().to_string();
+    let whole = |message: String| ManifestError::whole(&label, Problem::whole(message));
+    let format = match file.extension().and_then(|ext| ext.to_str()) {
+        Some("yaml" | "yml") => Format::Yaml,
+        Some("json") => Format::Json,
+        _ => {
+            return Err(whole(format!("{what} is a .yaml, .yml or .json file")));
+        }
+    };
+    let unreadable = |error: std::io::Error| whole(format!("cannot be read: {error}"));
+    // Asked before opening: a pipe in this place would block the reader.
+    if !std::fs::metadata(&file).map_err(unreadable)?.is_file() {
+        return Err(whole("is not a regular file".into()));
+    }
+    let mut bytes = Vec::new();
+    File::open(&file)
+        .and_then(|file| file.take(MANIFEST_MAX as u64 + 1).read_to_end(&mut bytes))
+        .map_err(unreadable)?;
+    if bytes.len() > MANIFEST_MAX {
+        return Err(ManifestError::whole(&label, too_large()));
+    }
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = valid.iter().filter(|b| **b == b'\n').count() + 1;
+        let column = valid.iter().rev().take_while(|b| **b != b'\n').count() + 1;
+        let mut problem = Problem::whole("is not UTF-8 text".into());
+        (problem.line, problem.column) = (Some(line), Some(column));
+        ManifestError::whole(&label, problem)
+    })?;
+    Ok((text, format, label))
 }
 
 fn too_large() -> Problem {

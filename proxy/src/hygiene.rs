@@ -85,8 +85,9 @@ pub(crate) fn check_length(length: usize, caps: &Caps) -> Result<(), Reason> {
 
 /// Refuses the methods that nobody can allow.
 pub(crate) fn check_method(method: &Method) -> Result<(), Reason> {
-    // CONNECT opens a tunnel that nobody can look into; TRACE and its kin echo credentials back.
-    let banned = ["CONNECT", "TRACE", "TRACK", "DEBUG"];
+    // CONNECT opens a tunnel that nobody can look into; TRACE and its kin echo credentials back; PRI is no method but the
+    // beginning of an HTTP/2 preface (RFC 9113, section 3.4).
+    let banned = ["CONNECT", "TRACE", "TRACK", "DEBUG", "PRI"];
     if *method == Method::CONNECT || banned.iter().any(|name| method.as_str().eq_ignore_ascii_case(name)) {
         return Err(Reason::new("method_refused", format!("{method} is never forwarded")));
     }

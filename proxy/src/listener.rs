@@ -37,9 +37,9 @@ mod upgrade;
 
 pub use client_hello::HelloError;
 use clients::Clients;
+pub use clients::{BadClient, Client, ClientName, ClientToken};
 pub(crate) use lanes::LaneId;
 use lanes::Lanes;
-pub use clients::{BadClient, Client, ClientName, ClientToken};
 use strangers::Strangers;
 pub use tunnel::{TunnelEnd, TunnelEnded};
 

@@ -106,7 +106,7 @@ impl Record {
                     code: reason.code,
                     text: sanitised(&reason.text),
                     next: reason.next.clone().filter(|next| next.len() <= NEXT_KEPT),
-                    rule_missing: reason.rule_missing.clone().filter(|it| it.path.len() <= NEXT_KEPT),
+                    rule_missing: reason.rule_missing.clone().filter(|it| it.path_length() <= NEXT_KEPT),
                 },
                 other => Reason::new(other.code(), sanitised(&other.to_string())),
             });

@@ -4,18 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use orch_gateway::Receipts;
 use orch_manifests::{HostPattern, RunId};
-use orch_proxy::{Decision, Outcome, Totals};
 use orch_vault::{AuditEvent, GrantId, PlannedUse, SecretName, Source};
 
 use crate::failure::{Failure, Kind};
 
-/// The most refusals of one run that go on record: an agent decides how many there are.
-const MOST_REFUSALS: usize = 32;
+mod tally;
 
-/// Places that the uses of one run are counted for, each; what an agent does beyond that is counted together.
-const MOST_PLACES: usize = 64;
-/// Stands for the hosts that are counted together.
-const ELSEWHERE: &str = "*";
+use tally::Counts;
+pub(crate) use tally::Tally;
 
 /// What model calls with each of the vault's keys cost, in millionths of a US dollar.
 pub(crate) type Spent = BTreeMap<String, u64>;
@@ -33,56 +29,37 @@ pub(crate) fn spent(receipts: &Receipts) -> Spent {
 }
 
 /// What the record has to hold when a run has ended: how often each of the vault's secrets went where and what that
-/// cost, and which hosts it was refused, in the order in which it asked for them: an agent decides how many there are,
-/// and not which of them are seen. `totals` counts those of its decisions that were not kept as well.
-pub(crate) fn of_run(
-    run: &RunId,
-    planned: &[PlannedUse],
-    (decisions, totals): (&[Decision], Totals),
-    spent: &Spent,
-) -> Vec<AuditEvent> {
-    let secrets: BTreeSet<&SecretName> = planned.iter().map(|planned| &planned.secret).collect();
+/// cost, and which hosts it was refused, in the order in which it asked for them.
+pub(crate) fn of_run(run: &RunId, planned: &[PlannedUse], tally: &Tally, spent: &Spent) -> Vec<AuditEvent> {
+    let Counts { uses: counted, refused, more_refused: more, .. } = tally.counts();
     let mut uses: BTreeMap<(&SecretName, &str), u64> = BTreeMap::new();
-    let (mut refused, mut seen, mut followed) = (Vec::new(), BTreeSet::new(), 0);
-    for decision in decisions {
-        if decision.verdict == Outcome::Denied {
-            followed += 1;
-            if seen.insert(decision.host.as_str()) {
-                refused.push(decision.host.as_str());
-            }
-            continue;
-        }
-        for name in &decision.injected {
-            let Some(secret) = secrets.iter().find(|secret| secret.as_str() == name) else { continue };
-            let place = (*secret, decision.host.as_str());
-            let room = uses.len() < MOST_PLACES || uses.contains_key(&place);
-            *uses.entry(if room { place } else { (*secret, ELSEWHERE) }).or_default() += 1;
+    for (secret, places) in &counted {
+        // What is on record already as lost is not counted again.
+        if planned.iter().any(|one| one.secret == *secret) {
+            uses.extend(places.iter().map(|(host, count)| ((secret, host.as_str()), *count)));
         }
     }
     let mut spent = spent.clone();
-    // A call whose request is not among those that were kept has its cost all the same.
+    // A call whose request was none of the agent's own has its cost all the same.
     for one in planned.iter().filter(|one| spent.contains_key(one.secret.as_str())) {
         uses.entry((&one.secret, &one.host)).or_default();
     }
-    let counted: Vec<AuditEvent> = uses
-        .into_iter()
-        .map(|((secret, host), uses)| AuditEvent::UseCounted {
-            run: run.to_string(),
-            secret: secret.clone(),
-            host: plain(host),
-            uses,
-            complete: totals.not_kept == 0,
-            grant: grant_of(planned, secret, host),
-            cost_micro_usd: spent.remove(secret.as_str()).unwrap_or_default(),
-        })
-        .collect();
-    let more = refused.len() > MOST_REFUSALS || totals.denied > followed;
-    let refused = refused.into_iter().take(MOST_REFUSALS).map(|host| AuditEvent::Denied {
+    let counted = uses.into_iter().map(|((secret, host), uses)| AuditEvent::UseCounted {
+        run: run.to_string(),
+        secret: secret.clone(),
+        host: plain(host),
+        uses,
+        complete: true,
+        grant: grant_of(planned, secret, host),
+        cost_micro_usd: spent.remove(secret.as_str()).unwrap_or_default(),
+    });
+    let denied = |host: &String| AuditEvent::Denied {
         run: run.to_string(),
         host: plain(host),
         reason: "request_refused".to_owned(),
-    });
-    counted.into_iter().chain(refused).chain(more.then(|| more_refused(run.to_string()))).collect()
+    };
+    let refused = refused.iter().map(denied);
+    counted.chain(refused).chain(more.then(|| more_refused(run.to_string()))).collect()
 }
 
 /// The grant that let a run send a secret to this host.
@@ -131,8 +108,10 @@ fn plain(host: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use orch_proxy::{Decision, Outcome};
     use time::OffsetDateTime;
 
+    use super::tally::{ELSEWHERE, MOST_PLACES, MOST_REFUSALS};
     use super::*;
 
     fn decided(verdict: Outcome, host: &str) -> Decision {
@@ -157,13 +136,24 @@ mod tests {
         }
     }
 
-    fn totals(denied: u64) -> Totals {
-        Totals { denied, ..Totals::default() }
+    fn planned(secret: &str, host: &str, grant: u32) -> PlannedUse {
+        PlannedUse {
+            run: "run".to_owned(),
+            secret: secret.parse().expect("a name"),
+            host: host.to_owned(),
+            grant: Some(GrantId::new(grant)),
+        }
+    }
+
+    fn tally<'a>(planned: &[PlannedUse], decisions: impl IntoIterator<Item = &'a Decision>) -> Tally {
+        let tally = Tally::of(planned);
+        decisions.into_iter().for_each(|decision| tally.count(decision));
+        tally
     }
 
     /// The hosts of refusals, and the words for why, as they go on record.
-    fn refused(decisions: &[Decision], totals: Totals) -> Vec<(String, String)> {
-        let events = of_run(&RunId::random(), &[], (decisions, totals), &Spent::new()).into_iter();
+    fn refused(decisions: &[Decision]) -> Vec<(String, String)> {
+        let events = of_run(&RunId::random(), &[], &tally(&[], decisions), &Spent::new()).into_iter();
         let said = |event| match event {
             AuditEvent::Denied { host, reason, .. } => (host, reason),
             other => panic!("{other:?}"),
@@ -176,30 +166,28 @@ mod tests {
         let row = |host: &str| (host.to_owned(), "request_refused".to_owned());
         let more = (String::new(), "more_refused".to_owned());
         let few = ["z.example", "a.example", "z.example"].map(|host| decided(Outcome::Denied, host));
-        assert_eq!(refused(&few, totals(3)), [row("z.example"), row("a.example")]);
-        assert_eq!(refused(&few, totals(4)), [row("z.example"), row("a.example"), more.clone()]);
+        assert_eq!(refused(&few), [row("z.example"), row("a.example")]);
         // Names that sort before the one that counts do not push it out.
         let names = (0..MOST_REFUSALS + 1).map(|n| format!("a{n:03}.example"));
         let names: Vec<String> = std::iter::once("z.example".to_owned()).chain(names).collect();
         let many: Vec<Decision> = names.iter().map(|host| decided(Outcome::Denied, host)).collect();
-        let said = refused(&many, totals(many.len() as u64));
+        let said = refused(&many);
         assert_eq!(said.len(), MOST_REFUSALS + 1);
         assert_eq!((&said[0], said.last()), (&row("z.example"), Some(&more)));
-        assert_eq!(refused(&many[..MOST_REFUSALS], totals(MOST_REFUSALS as u64)).len(), MOST_REFUSALS);
+        assert_eq!(refused(&many[..MOST_REFUSALS]).len(), MOST_REFUSALS);
+        // The same ones again are no more.
+        let again: Vec<Decision> =
+            many[..MOST_REFUSALS].iter().chain(&many[..MOST_REFUSALS]).cloned().collect();
+        assert_eq!(refused(&again).len(), MOST_REFUSALS);
     }
 
     #[test]
     fn uses_at_very_many_hosts_are_counted_together() {
-        let planned = PlannedUse {
-            run: "run".to_owned(),
-            secret: "TOKEN".parse().expect("a name"),
-            host: "*.example.com".to_owned(),
-            grant: Some(GrantId::new(3)),
-        };
+        let planned = planned("TOKEN", "*.example.com", 3);
         let hosts: Vec<String> = (0..MOST_PLACES + 10).map(|n| format!("h{n}.example.com")).collect();
         let decisions: Vec<Decision> = hosts.iter().map(|host| decided(Outcome::Allowed, host)).collect();
-        let events =
-            of_run(&RunId::random(), std::slice::from_ref(&planned), (&decisions, totals(0)), &Spent::new());
+        let one = std::slice::from_ref(&planned);
+        let events = of_run(&RunId::random(), one, &tally(one, &decisions), &Spent::new());
         let count = |event: &AuditEvent| match event {
             AuditEvent::UseCounted { host, uses, complete: true, grant, .. } => {
                 assert_eq!(grant.is_some(), host != ELSEWHERE, "{host}");
@@ -215,21 +203,55 @@ mod tests {
     }
 
     #[test]
+    fn however_many_there_are_each_use_is_counted_once() {
+        let planned = [planned("TOKEN", "a.example", 1), planned("OTHER", "b.example", 2)];
+        let tally = Tally::of(&planned);
+        let one = |verdict, host: &str, injected: &[&str]| Decision {
+            injected: injected.iter().map(|name| (*name).to_owned()).collect(),
+            ..decided(verdict, host)
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..3000 {
+                        tally.count(&one(Outcome::Allowed, "a.example", &["TOKEN"]));
+                        tally.count(&one(Outcome::Failed, "b.example", &["TOKEN", "OTHER", "FROM_A_FLAG"]));
+                        tally.count(&one(Outcome::Allowed, "c.example", &[]));
+                        tally.count(&one(Outcome::Denied, "c.example", &["TOKEN"]));
+                    }
+                });
+            }
+        });
+        let events = of_run(&RunId::random(), &planned, &tally, &Spent::new());
+        let said: Vec<(&str, &str, u64)> = events
+            .iter()
+            .filter_map(|event| match event {
+                AuditEvent::UseCounted { secret, host, uses, complete: true, .. } => {
+                    Some((secret.as_str(), host.as_str(), *uses))
+                }
+                _ => None,
+            })
+            .collect();
+        let expected =
+            [("OTHER", "b.example", 12_000), ("TOKEN", "a.example", 12_000), ("TOKEN", "b.example", 12_000)];
+        assert_eq!(said, expected);
+        // The host that was refused is there once, and nothing of a secret that was not planned.
+        assert_eq!(events.len(), 4, "{events:?}");
+        // What is on record as lost already is not counted beside that.
+        assert_eq!(of_run(&RunId::random(), &[], &tally, &Spent::new()).len(), 1);
+    }
+
+    #[test]
     fn what_calls_cost_is_told_once_with_the_grant_that_let_them() {
         let host = "api.openai.com";
-        let planned = PlannedUse {
-            run: "run".to_owned(),
-            secret: "OPENAI_API_KEY".parse().expect("a name"),
-            host: host.to_owned(),
-            grant: Some(GrantId::new(1)),
-        };
+        let planned = planned("OPENAI_API_KEY", host, 1);
         let spent = Spent::from([("OPENAI_API_KEY".to_owned(), 700), ("FROM_A_FLAG".to_owned(), 9)]);
-        // Also when none of the requests was kept.
+        // Also when no request was counted.
         for (decisions, uses) in [(vec![decided(Outcome::Allowed, host)], 1), (Vec::new(), 0)] {
             let mut decisions = decisions;
             decisions.iter_mut().for_each(|decision| decision.injected = vec!["OPENAI_API_KEY".to_owned()]);
-            let kept = (decisions.as_slice(), totals(0));
-            let events = of_run(&RunId::random(), std::slice::from_ref(&planned), kept, &spent);
+            let one = std::slice::from_ref(&planned);
+            let events = of_run(&RunId::random(), one, &tally(one, &decisions), &spent);
             let [AuditEvent::UseCounted { uses: counted, grant, cost_micro_usd, .. }] = &events[..] else {
                 panic!("{events:?}");
             };

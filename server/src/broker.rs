@@ -10,12 +10,12 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use orch_manifests::{Catalog, RunId};
-use orch_proxy::{Decision, Totals};
+use orch_proxy::Decision;
 use orch_runner::{Input, Mount, RunSpec, Token, protocol::MAX_INLINE_INPUT};
 use orch_vault::{AuditEvent, OpenMode, PlannedUse, Vault, VaultLocation};
 use tokio::sync::{OnceCell, mpsc, watch};
 
-use crate::afterwards::{self, Spent};
+use crate::afterwards::{self, Spent, Tally};
 use crate::config::Config;
 use crate::decisions::LocalDecisions;
 use crate::door::{Beyond, Router};
@@ -88,15 +88,15 @@ pub(crate) struct Concluded {
     pub(crate) result: Result<Report, Failure>,
     /// What the egress proxy decided, without any value that the run held.
     pub(crate) decisions: Vec<Decision>,
-    /// How many there were, those that were not kept among them.
-    pub(crate) totals: Totals,
+    /// What it did, those decisions counted that were not kept.
+    pub(crate) tally: Arc<Tally>,
     /// What its calls cost, by key of the vault.
     pub(crate) spent: Spent,
 }
 
 impl From<Failure> for Concluded {
     fn from(failure: Failure) -> Self {
-        Self { result: Err(failure), decisions: Vec::new(), totals: Totals::default(), spent: Spent::new() }
+        Self { result: Err(failure), decisions: Vec::new(), tally: Arc::default(), spent: Spent::new() }
     }
 }
 
@@ -202,8 +202,7 @@ impl Broker {
             let text = format!("what the egress proxy decided could not be put on record: {failure}");
             observer.event(Event::Warning(&text));
         }
-        let kept = (concluded.decisions.as_slice(), concluded.totals);
-        let events = afterwards::of_run(&run, &uses, kept, &concluded.spent);
+        let events = afterwards::of_run(&run, &uses, &concluded.tally, &concluded.spent);
         match uses.is_empty() {
             false => self.record(events, observer),
             // A simulation leaves the vault alone; what else never used it is refused on record where one is at hand.
@@ -346,7 +345,10 @@ impl Broker {
         };
         let (told, decisions) = mpsc::channel(DECISIONS_WAITING);
         let left = AtomicUsize::new(DECISIONS_TOLD);
+        let tally = Arc::new(Tally::of(&keys.uses));
+        let counting = Arc::clone(&tally);
         let hearing = self.telemetry.hearing(&workspace, Arc::clone(&known), move |decision| {
+            counting.count(decision);
             let more =
                 left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok();
             if more && let Some(line) = telemetry::line(decision) {
@@ -429,9 +431,8 @@ impl Broker {
             }),
         };
         let result = result.map_err(|failure| known.cleaned_failure(failure));
-        let totals = grant.ledger().totals();
         let spent = session.as_ref().map(|session| afterwards::spent(&session.receipts)).unwrap_or_default();
-        Ok(Concluded { result, decisions, totals, spent })
+        Ok(Concluded { result, decisions, tally, spent })
     }
 }
 

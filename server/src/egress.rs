@@ -7,15 +7,15 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use orch_manifests::{Catalog, HostPattern, Manifest, RunId, Scheme};
+use orch_manifests::{Catalog, HostPattern, Policy, RunId, Scheme};
 use orch_proxy::{
-    Client, ClientName, ClientToken, Grant, Limits, LiveGrant, Methods, OnDecision, Placeholder, Proxy, Rule,
-    RuleOrigin,
+    Client, ClientName, ClientToken, Decision, Grant, Limits, LiveGrant, Methods, OnDecision, Placeholder,
+    Proxy, Rule, RuleOrigin,
 };
 use orch_vault::{AuditEvent, OpenMode, PlannedUse, Vault, VaultLocation};
 use tokio::time::Instant;
 
-use crate::afterwards::{self, Spent};
+use crate::afterwards::{self, Spent, Tally};
 use crate::agent::{Agent, manifest_failure};
 use crate::config::Config;
 use crate::failure::Failure;
@@ -24,7 +24,7 @@ use crate::limits::of_egress;
 use crate::permissions::AllowedHost;
 use crate::policy::secret_bindings;
 use crate::redact::Known;
-use crate::telemetry::{all_cleaned, cleaned};
+use crate::telemetry::cleaned;
 use crate::upstream::{internet, prove, proxy_config};
 
 #[cfg(test)]
@@ -40,7 +40,7 @@ const WORKSPACE: &str = "default";
 pub struct EgressRequest {
     /// `HOST[:PORT]`: everything at a host, over TLS.
     pub allow: Vec<String>,
-    /// A manifest, or the folder of one, whose `egress` is allowed as well.
+    /// A manifest, the folder of one, or a policy file, whose `egress` is allowed as well.
     pub manifest: Option<PathBuf>,
     /// Hosts to which tunnels may carry anything.
     pub opaque: Vec<String>,
@@ -69,14 +69,12 @@ struct Owed {
     run: RunId,
     uses: Vec<PlannedUse>,
     grant: Arc<LiveGrant>,
-    known: Arc<Known>,
+    tally: Arc<Tally>,
 }
 
 impl Owed {
     fn events(&self) -> Vec<AuditEvent> {
-        let ledger = self.grant.ledger();
-        let decisions = all_cleaned(&ledger.decisions(), &self.known);
-        afterwards::of_run(&self.run, &self.uses, (&decisions, ledger.totals()), &Spent::new())
+        afterwards::of_run(&self.run, &self.uses, &self.tally, &Spent::new())
     }
 }
 
@@ -117,16 +115,14 @@ impl Allowed {
             let (methods, paths) = (Methods::Any, Vec::new());
             rules.push(Rule { scheme: Scheme::Https, host, port, methods, paths, origin: RuleOrigin::Flag });
         }
-        let manifest = request.manifest.as_deref().map(load).transpose()?;
-        let wants = manifest.iter().flat_map(|manifest| &manifest.egress);
-        rules.extend(wants.map(|want| Rule::of_want(want, RuleOrigin::Manifest)));
-        let limits = manifest.map(|manifest| manifest.limits).unwrap_or_default();
+        let policy = request.manifest.as_deref().map(load).transpose()?.unwrap_or_default();
+        rules.extend(policy.egress.iter().map(|want| Rule::of_want(want, RuleOrigin::Manifest)));
         let opaque = request.opaque.iter().map(|text| opaque(text, &rules));
         let secrets = request.secrets.iter().map(|text| secret(text, catalog, &rules));
         Ok(Self {
             opaque: opaque.collect::<Result<_, _>>()?,
             secrets: secrets.collect::<Result<_, _>>()?,
-            limits: of_egress(request.requests, request.concurrent, &limits, config),
+            limits: of_egress(request.requests, request.concurrent, &policy.limits, config),
             rules,
         })
     }
@@ -257,19 +253,23 @@ impl ClientPolicy {
             expires: Instant::now() + FOREVER,
         };
         let NewClient { name, token, told } = new;
-        let known = Arc::new(Known::of(keys));
-        let hearing = Arc::clone(&known);
-        let grant = LiveGrant::telling(grant, Box::new(move |decision| told(&cleaned(decision, &hearing))));
-        let owed = Owed { run, uses, grant: Arc::clone(&grant), known };
+        let (known, tally) = (Known::of(keys), Arc::new(Tally::of(&uses)));
+        let counting = Arc::clone(&tally);
+        let hearing = move |decision: &Decision| {
+            let clean = cleaned(decision, &known);
+            counting.count(&clean);
+            told(&clean);
+        };
+        let grant = LiveGrant::telling(grant, Box::new(hearing));
+        let owed = Owed { run, uses, grant: Arc::clone(&grant), tally };
         self.owed.lock().unwrap_or_else(PoisonError::into_inner).push(owed);
         let client = Client { name, token, grant, opaque: self.opaque.clone() };
         EgressClient { client, placeholders, warnings: keys.warnings() }
     }
 }
 
-fn load(path: &Path) -> Result<Manifest, Failure> {
-    let file = if path.is_dir() { Manifest::find(path) } else { Ok(path.to_owned()) };
-    file.and_then(|file| Manifest::load(&file)).map_err(|error| manifest_failure(&error))
+fn load(path: &Path) -> Result<Policy, Failure> {
+    Policy::load(path).map_err(|error| manifest_failure(&error))
 }
 
 fn describe(rule: &Rule) -> String {

@@ -57,7 +57,9 @@ pub use failure::{Failure, Kind};
 pub use home::{Home, private};
 pub use keeper::{Keeper, VaultAt};
 pub use keys::{CallerKeys, KeySources, flag_key};
-pub use permissions::{AllowedHost, Answer, Capability, Question};
+pub use permissions::{
+    AllowedHost, Answer, Capability, Lasting, Question, Remembered, RememberedAnswer, Whose, refused_for_good,
+};
 pub use policy::Outlook;
 pub use reload::Reloaded;
 pub use run::{

@@ -17,7 +17,7 @@ mod remembered;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use remembered::Remembered;
+pub use remembered::{Lasting, Remembered, RememberedAnswer, Whose};
 
 /// One thing that an agent wants and that somebody has to grant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,6 +98,8 @@ pub enum Answer {
     Remember,
     /// Not.
     Deny,
+    /// Not, and for this agent digest it is not asked again.
+    Never,
 }
 
 /// A host that somebody said may be reached: `HOST[:PORT]`, where the port is HTTPS's when none is said.
@@ -174,6 +176,26 @@ pub(crate) fn not_granted(question: &Question) -> Failure {
         Capability::Egress(want) => failure.hint(format!("--allow {}", AllowedHost::for_want(want))),
         Capability::Secret { name, host } => failure.hint(format!("--secret {name}@{host}")),
     })
+}
+
+/// The failure of a run of an agent, `org/name version`, that wants what its user refused for good. `instead` is the one
+/// that it would be without that answer: its hints still grant it.
+#[must_use]
+pub fn refused_for_good(agent: &str, digest: &Digest, refused: &[String], instead: &Failure) -> Failure {
+    let text = format!(
+        "{agent} wants to {}: that was refused for good, and is not asked again for this version",
+        refused.join("; to ")
+    );
+    let failure = Failure::new(Kind::Denied, "refused_by_user", text)
+        .hint(format!("orch grants rm {digest} forgets that answer, and the next run asks again"));
+    let failure = instead
+        .hints()
+        .iter()
+        .fold(failure, |failure, hint| failure.hint(format!("{hint} grants it all the same, for one run")));
+    let details = instead.details().iter();
+    details
+        .fold(failure, |failure, (name, value)| failure.detail(name, value.clone()))
+        .detail("refused", refused)
 }
 
 /// What the capabilities and mounts of a run amount to together.

@@ -215,8 +215,30 @@ impl Broker {
             combined: permissions::combined_risk(&name.to_string(), &all, mounts),
             wanted: missing,
         };
+        let texts: Vec<String> = question.wanted.iter().map(ToString::to_string).collect();
+        let refused_for_good = |refused: &[String]| {
+            let asking = format!("{} {}", question.agent, question.version);
+            permissions::refused_for_good(
+                &asking,
+                &question.digest,
+                refused,
+                &permissions::not_granted(&question),
+            )
+        };
+        let refused = standing.granted.refused(&agent.digest, &texts);
+        if !refused.is_empty() {
+            return Err(refused_for_good(&refused));
+        }
         match (observer.ask(&question), &standing.book) {
-            (Answer::Deny, _) => return Err(permissions::not_granted(&question)),
+            (Answer::Deny, _) | (Answer::Never, None) => return Err(permissions::not_granted(&question)),
+            (Answer::Never, Some(_)) => {
+                if let Err(failure) = Remembered::refuse(self.home(), name, agent.digest, &texts) {
+                    let why = format!("not remembered, so that it will be asked again: {failure}");
+                    observer.event(Event::Warning(&why));
+                    return Err(permissions::not_granted(&question));
+                }
+                return Err(refused_for_good(&texts));
+            }
             (Answer::Remember, Some(Book { file, record })) => {
                 let granted = AuditEvent::Granted {
                     agent: name.to_string(),

@@ -98,7 +98,8 @@ pub(crate) fn cleaned<'a>(decision: &'a Decision, known: &Known) -> Cow<'a, Deci
 
 /// Whether the rule that is missing holds nothing of it.
 fn is_whole(reason: &Reason, whole: impl Fn(&str) -> bool) -> bool {
-    reason.rule_missing.as_ref().is_none_or(|rule| whole(&rule.host) && whole(&rule.path))
+    let texts = reason.rule_missing.iter().flat_map(|rule| std::iter::once(&rule.host).chain(&rule.path));
+    texts.into_iter().all(|text| whole(text))
 }
 
 /// A decision as one line of JSON in ASCII: nothing in it draws on a terminal or ends the line.

@@ -8,6 +8,7 @@ mod clocks;
 mod copies;
 mod crash;
 mod custody;
+mod decisions;
 mod digest;
 mod egress;
 mod embedded;

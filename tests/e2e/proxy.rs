@@ -1,7 +1,7 @@
 //! `orch proxy`: programs that know nothing of `orch`, under a policy of its own.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -12,11 +12,12 @@ use orch_tests::needle::{self, Needle};
 use orch_tests::orch::{Orch, Running};
 use orch_tests::process;
 use orch_tests::reply::Reply;
+use orch_tests::server::Server;
 use orch_tests::upstream::Upstream;
 use orch_tests::wire::Received;
 use serde_json::{Value, json};
 
-use crate::stage::{Stage, orch};
+use crate::stage::{PROGRAM, Stage, orch};
 
 const SECRET: &str = "ghp_e2eR4w9Kx7Zq2Lm5Tn8Vp3Hd6Bs1Gj0Cf";
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
@@ -74,6 +75,16 @@ fn ask(address: &str, head: &str, credentials: &str) -> (u16, String) {
     stream.read_to_string(&mut answer).expect("an answer");
     let status = answer.split(' ').nth(1).and_then(|word| word.parse().ok());
     (status.unwrap_or_else(|| panic!("no status in {answer:?}")), answer)
+}
+
+/// The first line of an answer that goes on.
+fn head(address: &str, head: &str, credentials: &str) -> String {
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    let credentials = data_encoding::BASE64.encode(credentials.as_bytes());
+    write!(stream, "{head}Proxy-Authorization: Basic {credentials}\r\n\r\n").expect("written");
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line).expect("an answer");
+    line.trim_end().to_owned()
 }
 
 fn listening(home: &Home, args: &[&str]) -> Orch {
@@ -149,6 +160,65 @@ fn a_client_reaches_what_is_allowed_and_nothing_else() {
     let refused: Vec<&Value> = events.iter().filter(|event| event["event"] == "refused").collect();
     assert_eq!(refused.len(), 1, "{outcome}");
     assert_eq!(refused[0]["code"], "proxy_authentication_required");
+}
+
+#[test]
+fn a_policy_is_learned_from_the_log() {
+    let (stage, _api, other) = hosts();
+    let proxy = Proxy::start(&stage.home, &["--allow", "other.example.org", "--log-decisions"]);
+    let urls = [
+        "http://api.github.com/users/101",
+        "http://api.github.com/users/102",
+        "http://api.github.com/users/103",
+    ];
+    for url in urls {
+        assert_eq!(proxy.get(url, "").0, 403);
+    }
+    assert_eq!(proxy.get("http://other.example.org/x", "").0, 200);
+    let tunnel = "CONNECT api.openai.com:443 HTTP/1.1\r\nHost: api.openai.com:443\r\n";
+    assert_eq!(proxy.ask(tunnel, &proxy.credentials()).0, 403);
+    assert_eq!(proxy.ask(tunnel, "default:wrong").0, 407);
+    proxy.running.terminate();
+    let outcome = proxy.running.finish().expect(0);
+    let log = stage.home.file("proxy.log", outcome.stderr());
+    let learned = stage.orch(["policy", "learn", "--log", &log.display().to_string()]).run().expect(0);
+    for part in [
+        "  # /users/* stands for 3 paths that were seen: /users/101, /users/102, /users/103\n  - host: api.github.com\n    \
+         methods: [GET]\n    paths: [\"/users/*\"]\n",
+        "  # A tunnel: anything may go through it. Requests to http://api.openai.com/ are judged one by one, and sent over \
+         TLS.\n  - host: api.openai.com\n",
+        "  - host: other.example.org\n    methods: [GET]\n    paths: [\"/x\"]\n",
+    ] {
+        assert!(learned.stdout().contains(part), "{part:?} is missing in {learned}");
+    }
+    // The refusal of a stranger, and what is said at the end.
+    assert!(learned.stderr().contains("of the log were passed over"), "{learned}");
+    assert!(!learned.stderr().contains("not complete"), "{learned}");
+    // What was learned is a policy of the proxy's, and allows it.
+    let manifest = stage.home.file("learned.yaml", learned.stdout()).display().to_string();
+    let proxy = Proxy::start(&stage.home, &["--manifest", &manifest]);
+    for url in [urls[0], "http://other.example.org/x"] {
+        assert_ne!(proxy.get(url, "").0, 403, "{url}");
+    }
+    assert_eq!(head(proxy.address(), tunnel, &proxy.credentials()), "HTTP/1.1 200 OK");
+    assert_eq!(proxy.get("http://other.example.org/y", "").0, 403);
+    assert_eq!(other.received().len(), 2);
+
+    // From standard input, and for a program.
+    let learn = stage.orch(["policy", "learn", "--log", "-", "--json"]).stdin(outcome.stderr());
+    let json = learn.run().expect(0).json();
+    assert_eq!(
+        (&json["requests"], &json["complete"], &json["log"]),
+        (&json!(5), &json!(true), &json!("-")),
+        "{json:#}"
+    );
+    assert_eq!(json["egress"][1], json!({ "host": "api.openai.com" }), "{json:#}");
+    let skipped = outcome.stderr().lines().count() - 5;
+    assert_eq!(json["skipped"], json!(skipped), "{json:#}");
+    let other = stage.home.file("other.log", "x\ny\n").display().to_string();
+    let outcome = stage.orch(["policy", "learn", "--log", &other, "--json"]).run().expect(2).silent();
+    assert_eq!(outcome.error()["code"], "log_without_decisions", "{outcome}");
+    stage.orch(["policy", "learn"]).run().expect(2).silent();
 }
 
 #[test]
@@ -230,6 +300,91 @@ fn a_secret_of_the_vault_is_used_and_never_seen() {
     assert_eq!(said, [json!("GITHUB_TOKEN"), json!("api.github.com"), json!(1), json!(true)], "{audit}");
 }
 
+/// Asks for the same again and again on one connection, and says how often it was answered with this status.
+fn ask_often(address: &str, credentials: &str, (url, more): (&str, &str), times: usize) -> usize {
+    let host = url.split('/').nth(2).expect("a host");
+    let credentials = data_encoding::BASE64.encode(credentials.as_bytes());
+    let request = format!(
+        "GET {url} HTTP/1.1\r\nHost: {host}\r\nProxy-Authorization: Basic {credentials}\r\n{more}\r\n"
+    );
+    let mut stream = BufReader::new(TcpStream::connect(address).expect("it listens"));
+    let line = |stream: &mut BufReader<TcpStream>| {
+        let mut line = String::new();
+        stream.read_line(&mut line).expect("a line");
+        line.trim_end().to_owned()
+    };
+    let answered = |_: &usize| {
+        stream.get_mut().write_all(request.as_bytes()).expect("written");
+        let status = line(&mut stream);
+        let (mut length, mut chunked) = (0, false);
+        loop {
+            let field = line(&mut stream).to_ascii_lowercase();
+            match field.split_once(": ") {
+                None => break,
+                Some(("content-length", value)) => length = value.parse().expect("a number"),
+                Some(("transfer-encoding", value)) => chunked = value == "chunked",
+                Some(_) => {}
+            }
+        }
+        let skip = |stream: &mut BufReader<TcpStream>, length: u64| {
+            std::io::copy(&mut stream.take(length), &mut std::io::sink()).expect("a body")
+        };
+        skip(&mut stream, length);
+        while chunked {
+            let size = u64::from_str_radix(&line(&mut stream), 16).expect("a size");
+            skip(&mut stream, size + 2);
+            chunked = size > 0;
+        }
+        status.split(' ').nth(1) == Some("200")
+    };
+    (0..times).filter(answered).count()
+}
+
+#[test]
+fn however_often_a_secret_is_used_the_count_is_exact() {
+    let (stage, api, _other) = hosts();
+    stage.store("GITHUB_TOKEN", SECRET, &["--host", "api.github.com"]);
+    let secret = ["--secret", "GITHUB_TOKEN@api.github.com", "--client", "ci", "--client", "dev"];
+    let tokens = stage.home.file("tokens", &format!("ci:{TOKEN}\ndev:{TOKEN}x\n")).display().to_string();
+    let allow = ["--json", "--allow", "api.github.com", "--tokens", &tokens, "--env-file", "proxy.env"];
+    let running = listening(&stage.home, &allow).args(secret).start();
+    let ready: Value = serde_json::from_str(&running.first_line()).expect("JSON");
+    let address = ready["listening"].as_str().expect("an address");
+    // More than a ledger keeps, from two clients at once.
+    let (often, now_and_then) = (2_100, 30);
+    std::thread::scope(|scope| {
+        for (client, token, times) in
+            [("ci", TOKEN.to_owned(), often), ("dev", format!("{TOKEN}x"), now_and_then)]
+        {
+            let file = stage.home.work().join(format!("proxy.env.{client}"));
+            scope.spawn(move || {
+                let found = environment(&file).into_iter().find(|(name, _)| name == "GITHUB_TOKEN");
+                let bearer = format!("Authorization: Bearer {}\r\n", found.expect("a placeholder").1);
+                let credentials = format!("{client}:{token}");
+                let asked = ask_often(address, &credentials, ("http://api.github.com/echo", &bearer), times);
+                assert_eq!(asked, times, "{client}");
+                let refused = ask_often(address, &credentials, ("http://no.example.org/", &bearer), 600);
+                assert_eq!(refused, 0, "{client}");
+            });
+        }
+    });
+    assert_eq!(api.received().len(), often + now_and_then);
+    running.terminate();
+    running.finish().expect(0);
+    let audit = orch(&stage.home).args(["vault", "audit", "--json"]).run().expect(0).json();
+    let records = audit["records"].as_array().expect("records");
+    let mut counted: Vec<(u64, bool)> = records
+        .iter()
+        .filter(|record| record["event"] == "use_counted" && record["host"] == "api.github.com")
+        .map(|record| (record["uses"].as_u64().expect("a count"), record["complete"] == true))
+        .collect();
+    counted.sort_unstable();
+    assert_eq!(counted, [(now_and_then as u64, true), (often as u64, true)], "{audit:#}");
+    let denied: Vec<&Value> = records.iter().filter(|record| record["event"] == "denied").collect();
+    assert_eq!(denied.len(), 2, "one host of each client, however often: {audit:#}");
+    assert!(denied.iter().all(|record| record["host"] == "no.example.org"), "{audit:#}");
+}
+
 #[test]
 fn a_value_that_a_client_asks_for_is_in_no_log() {
     let (stage, _api, _other) = hosts();
@@ -292,6 +447,83 @@ fn a_manifest_is_read_again_without_a_restart() {
     assert_eq!(other.received().len(), 2);
     proxy.running.terminate();
     proxy.running.finish().expect(0);
+}
+
+#[test]
+fn the_configuration_is_read_again_without_a_restart() {
+    let (mut stage, _api, first) = hosts();
+    let second =
+        Upstream::https(&stage.ca, &["other.example.org"], |request: &Received| Reply::echo(request));
+    let proxy = Proxy::start(&stage.home, &["--allow", "other.example.org"]);
+    let url = "http://other.example.org/x";
+    assert_eq!(proxy.get(url, "").0, 200);
+    let address = second.address();
+    stage.configure(|config| config.connect("other.example.org:443", address));
+    assert_eq!(proxy.get(url, "").0, 200);
+    assert_eq!((first.received().len(), second.received().len()), (2, 0), "not before it is told to");
+    proxy.running.hang_up();
+    proxy.running.wait_says("read again");
+    assert_eq!(proxy.get(url, "").0, 200);
+    assert_eq!((first.received().len(), second.received().len()), (2, 1));
+    // What makes no sense changes nothing.
+    fs::write(stage.home.orch().join("config.yaml"), "egress: { alow: [] }\n").expect("written");
+    proxy.running.hang_up();
+    proxy.running.wait_says("nothing has changed");
+    assert_eq!(proxy.get(url, "").0, 200);
+    assert_eq!((first.received().len(), second.received().len()), (2, 2));
+    proxy.running.terminate();
+    let outcome = proxy.running.finish().expect(0);
+    assert!(outcome.stderr().contains("alow"), "{outcome}");
+}
+
+#[test]
+fn a_vault_that_a_server_holds_is_named_with_who_holds_it() {
+    let (stage, _api, _other) = hosts();
+    stage.store("GITHUB_TOKEN", SECRET, &["--host", "api.github.com"]);
+    let server = Server::start(PROGRAM, &stage.home);
+    let secret = ["--allow", "api.github.com", "--secret", "GITHUB_TOKEN@api.github.com"];
+    let proxy = || listening(&stage.home, &["--json", "--env-file", "e"]);
+    let outcome = proxy().args(secret).run().expect(7).silent();
+    let error = outcome.error();
+    assert_eq!(error["code"], "vault_locked", "{outcome}");
+    let hints = error["hints"].to_string();
+    assert!(hints.contains("the server of this home holds the vault: stop it"), "{outcome}");
+    // Without a secret nobody needs the vault.
+    let running = proxy().args(["--allow", "api.github.com"]).start();
+    running.first_line();
+    running.terminate();
+    running.finish().expect(0);
+    server.terminate().expect(0);
+    let running = proxy().args(secret).start();
+    running.first_line();
+    running.terminate();
+    running.finish().expect(0);
+}
+
+#[test]
+fn a_policy_file_is_enough() {
+    let (stage, _api, other) = hosts();
+    let text = "egress: [{ host: other.example.org, methods: [GET] }]\nlimits: { requests: 2 }\n";
+    let file = stage.home.file("policy.yaml", text).display().to_string();
+    let proxy = Proxy::start(&stage.home, &["--manifest", &file]);
+    assert_eq!(proxy.ready["allowed"], json!(["https://other.example.org GET"]));
+    let statuses: Vec<u16> = (0..3).map(|_| proxy.get("http://other.example.org/", "").0).collect();
+    assert_eq!((statuses, other.received().len()), (vec![200, 200, 429], 2));
+    // The same file is judged by.
+    let urls = stage.home.file("urls", "\"https://other.example.org/\"\n").display().to_string();
+    let checked = stage.orch(["policy", "check", "--manifest", &file, "--urls", &urls]).run().expect(0);
+    assert!(checked.stdout().contains("\"allow\""), "{checked}");
+    for (text, says) in [
+        ("egress: []\nlimits: { memory: 1MiB }\n", "policy.yaml:2:19: limits.memory: is a limit of a run"),
+        ("egress: []\nsecrets: []\n", "policy.yaml:2:1: secrets: unknown field"),
+        ("limits: { requests: 2 }\n", "has no `egress` list"),
+    ] {
+        let file = stage.home.file("policy.yaml", text).display().to_string();
+        let args = ["--json", "--env-file", "e", "--manifest", &file];
+        let error = listening(&stage.home, &args).run().expect(2).silent().error();
+        assert_eq!(error["code"], "manifest_invalid", "{error:#}");
+        assert!(error["message"].as_str().is_some_and(|text| text.contains(says)), "{says}: {error:#}");
+    }
 }
 
 #[test]

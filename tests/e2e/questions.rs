@@ -11,12 +11,13 @@ use serde_json::{Value, json};
 
 use crate::stage::{Mode, Stage, guest, in_every_mode, with_keys};
 
-const QUESTION: &str = "Allow? [y]es for this run, [a]lways for exactly this version, [N]o:";
+const QUESTION: &str = "Allow? [y]es for this run, [a]lways or ne[v]er for exactly this version, [N]o:";
 const NOTHING: &str = r#"{"requests":[]}"#;
 
 in_every_mode! {
     yes_is_for_one_run
     always_is_remembered_for_exactly_this_agent
+    never_is_remembered_until_it_is_forgotten
     anything_else_is_no
     the_clock_stands_still_while_it_is_asked
 }
@@ -70,6 +71,46 @@ fn always_is_remembered_for_exactly_this_agent(mode: Mode) {
     run(&stage, mode, agent.path()).run().expect(0);
     let other = asking(&json!({ "version": "1.0.1" }));
     run(&stage, mode, other.path()).run().expect(4).silent();
+}
+
+fn never_is_remembered_until_it_is_forgotten(mode: Mode) {
+    let (stage, agent) = (Stage::new(), asking(&json!({})));
+    let outcome = answered(run(&stage, mode, agent.path()), "never").expect(4).silent();
+    assert!(outcome.stderr().contains("was refused for good"), "{outcome}");
+    // From now on nobody is asked, terminal or not.
+    let (running, _keyboard) = at_a_terminal(run(&stage, mode, agent.path()));
+    let outcome = running.finish().expect(4).silent();
+    assert!(!outcome.stderr().contains("Allow?"), "{outcome}");
+    assert!(outcome.stderr().contains("orch grants rm sha256:"), "{outcome}");
+    let outcome = run(&stage, mode, agent.path()).arg("--json").run().expect(4).silent();
+    let error = outcome.error();
+    assert_eq!(error["code"], "refused_by_user", "{outcome}");
+    assert_eq!(error["details"]["refused"], json!(["talk to https://api.github.com (GET)"]), "{outcome}");
+    // Whoever says so on the command line grants it for that run; another version is asked about.
+    run(&stage, mode, agent.path()).args(["--allow", "api.github.com"]).run().expect(0);
+    let other = asking(&json!({ "version": "1.0.1" }));
+    answered(run(&stage, mode, other.path()), "a").expect(0);
+    // What is kept is listed, and what is forgotten is asked again.
+    let listed = stage.orch(["grants", "list", "--json"]).run().expect(0).json();
+    let mut answers: Vec<(&str, &str)> = listed["grants"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|row| (row["answer"].as_str().expect("a word"), row["kept"].as_str().expect("a place")))
+        .collect();
+    answers.sort_unstable();
+    let kept = if matches!(mode, Mode::Local) { "here" } else { "server" };
+    assert_eq!(answers, [("always", kept), ("never", "here")], "{listed:#}");
+    let digest = error["details"]["digest"].as_str().expect("a digest");
+    let removed = stage.orch(["grants", "rm", digest]).run().expect(0);
+    assert!(removed.stdout().contains("never") && !removed.stdout().contains("always"), "{removed}");
+    answered(run(&stage, mode, agent.path()), "y").expect(0);
+    // The other version's grant goes by the agent's name, in every place.
+    run(&stage, mode, other.path()).run().expect(0);
+    stage.orch(["grants", "rm", "test/wanderer"]).run().expect(0);
+    run(&stage, mode, other.path()).run().expect(4).silent();
+    let outcome = stage.orch(["grants", "rm", "test/wanderer", "--json"]).run().expect(2).silent();
+    assert_eq!(outcome.error()["code"], "grant_not_found", "{outcome}");
 }
 
 fn anything_else_is_no(mode: Mode) {

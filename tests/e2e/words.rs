@@ -34,6 +34,7 @@ fn help_of_the_program() {
       pull         Get a published agent as a folder
       list         List the agents that can be run by name
       info         Say what an agent is, what it wants and what it was granted
+      grants       See and take back what was granted or refused to agents for good
       policy       Say what an agent's policy allows, and learn one from a run
       logs         Show what the agent of a run has logged
       usage        Show runs, tokens and costs
@@ -119,8 +120,9 @@ fn help_of_the_proxy() {
           --listen <ADDRESS:PORT>     Listen on this address [default: 127.0.0.1:3128]
           --insecure-listen <REASON>  Listen on an address that others can reach, and say why nobody on
                                       the way can read along
-          --manifest <FILE>           Allow what `egress` in this manifest asks for; read again on
-                                      SIGHUP, with config.yaml
+          --manifest <FILE>           Allow what `egress` in this manifest asks for, or in a file with
+                                      `egress` and `limits` alone; read again on SIGHUP, with
+                                      config.yaml
           --allow <HOST[:PORT]>       Allow everything at this host over TLS
           --allow-opaque <HOST>       Let tunnels to this host carry anything: TLS that names no server
                                       or another, or no TLS
@@ -371,10 +373,64 @@ fn help_of_policy() {
       explain  Say which rule decides about a URL, or what is missing
       check    Judge a list of URLs by a manifest's egress, one answer a line
       test     Check a file of expectations about a policy
-      learn    Write the egress section that would have allowed what a run asked for
+      learn    Write the egress section that would have allowed what was asked for
       help     Print this message or the help of the given subcommand(s)
 
     Options:
+          --json     Print the result as one JSON object, and errors as JSON
+      -h, --help     Print help
+      -V, --version  Print version
+    ");
+}
+
+#[test]
+fn help_of_grants() {
+    assert_snapshot!(help(&["grants", "--help"]), @r"
+    See and take back what was granted or refused to agents for good
+
+    Usage: orch grants [OPTIONS] <COMMAND>
+
+    Commands:
+      list  List what agents were granted or refused for good, here and at the server that commands go
+            to
+      rm    Forget the answers about an agent; it asks again, unless it is granted in another way
+      help  Print this message or the help of the given subcommand(s)
+
+    Options:
+          --json     Print the result as one JSON object, and errors as JSON
+      -h, --help     Print help
+      -V, --version  Print version
+    ");
+}
+
+#[test]
+fn help_of_grants_list() {
+    assert_snapshot!(help(&["grants", "list", "--help"]), @r"
+    List what agents were granted or refused for good, here and at the server that commands go to
+
+    Usage: orch grants list [OPTIONS]
+
+    Options:
+          --local    Only what is kept in this home; no server is asked
+          --json     Print the result as one JSON object, and errors as JSON
+      -h, --help     Print help
+      -V, --version  Print version
+    ");
+}
+
+#[test]
+fn help_of_grants_rm() {
+    assert_snapshot!(help(&["grants", "rm", "--help"]), @r"
+    Forget the answers about an agent; it asks again, unless it is granted in another way
+
+    Usage: orch grants rm [OPTIONS] <AGENT|DIGEST>
+
+    Arguments:
+      <AGENT|DIGEST>  The agent, in all of its versions; or the digest of one as `orch grants list`
+                      shows it
+
+    Options:
+          --local    Only what is kept in this home; no server is asked
           --json     Print the result as one JSON object, and errors as JSON
       -h, --help     Print help
       -V, --version  Print version
@@ -392,7 +448,8 @@ fn help_of_policy_explain() {
       <URL>...  What would be asked for
 
     Options:
-          --manifest <FILE>      The manifest, a folder with one, or a file with an `egress` list alone
+          --manifest <FILE>      The manifest, a folder with one, or a file with `egress` and `limits`
+                                 alone
           --agent <AGENT>        An agent as `orch run` takes it
       -m, --method <METHOD>      The method; GET when nothing is said
           --allow <HOST[:PORT]>  As if the run had this --allow
@@ -410,7 +467,7 @@ fn help_of_policy_check() {
     Usage: orch policy check [OPTIONS] --manifest <FILE> --urls <FILE>
 
     Options:
-          --manifest <FILE>  The manifest, a folder with one, or a file with an `egress` list alone
+          --manifest <FILE>  The manifest, a folder with one, or a file with `egress` and `limits` alone
           --urls <FILE>      The URLs: a JSON string on each line; - for standard input
           --json             Print the result as one JSON object, and errors as JSON
       -h, --help             Print help
@@ -447,22 +504,25 @@ fn help_of_policy_test() {
 #[test]
 fn help_of_policy_learn() {
     assert_snapshot!(help(&["policy", "learn", "--help"]), @r"
-    Write the egress section that would have allowed what a run asked for
+    Write the egress section that would have allowed what was asked for
 
-    Usage: orch policy learn [OPTIONS] <RUN|@FILE>
+    Usage: orch policy learn [OPTIONS] [RUN|@FILE]
 
     Arguments:
-      <RUN|@FILE>  The run, such as run_…, here or at the server that commands go to; or @FILE with what
+      [RUN|@FILE]  The run, such as run_…, here or at the server that commands go to; or @FILE with what
                    `orch run --json` printed
 
     Options:
-          --json     Print the result as one JSON object, and errors as JSON
-      -h, --help     Print help
-      -V, --version  Print version
+          --log <FILE>  Learn from a log instead: what `orch proxy` writes on stderr with
+                        --log-decisions or --json, or a server's decisions.jsonl; - for standard input.
+                        With RUN, from that run's decisions alone
+          --json        Print the result as one JSON object, and errors as JSON
+      -h, --help        Print help
+      -V, --version     Print version
 
-    It allows what the run asked for and nothing else, but where three or more siblings of an identifier
-    became a `*`; comments say so. Read it before you use it: the run may have asked for what it should
-    not.
+    It allows what was asked for and nothing else, but where three or more siblings of an identifier
+    became a `*`, or a tunnel was asked for; comments say so. Read it before you use it: a program may
+    have asked for what it should not.
     ");
 }
 

@@ -18,7 +18,7 @@ pub(crate) enum PolicyCommand {
     Check(CheckArgs),
     /// Check a file of expectations about a policy
     Test(TestArgs),
-    /// Write the egress section that would have allowed what a run asked for
+    /// Write the egress section that would have allowed what was asked for
     Learn(LearnArgs),
 }
 
@@ -29,7 +29,7 @@ pub(crate) struct ExplainArgs {
     /// What would be asked for
     #[arg(required = true, value_name = "URL")]
     pub(crate) urls: Vec<String>,
-    /// The manifest, a folder with one, or a file with an `egress` list alone
+    /// The manifest, a folder with one, or a file with `egress` and `limits` alone
     #[arg(long, value_name = "FILE", conflicts_with = "agent")]
     pub(crate) manifest: Option<PathBuf>,
     /// An agent as `orch run` takes it
@@ -50,7 +50,7 @@ pub(crate) struct ExplainArgs {
 Prints {\"url\",\"decision\",\"reason\"} for each line. The policy is the manifest's `egress` as if it
 was granted; no name is looked up. A URL is allowed when a rule allows it with some method.")]
 pub(crate) struct CheckArgs {
-    /// The manifest, a folder with one, or a file with an `egress` list alone
+    /// The manifest, a folder with one, or a file with `egress` and `limits` alone
     #[arg(long, value_name = "FILE")]
     pub(crate) manifest: PathBuf,
     /// The URLs: a JSON string on each line; - for standard input
@@ -72,14 +72,19 @@ pub(crate) struct TestArgs {
     pub(crate) file: PathBuf,
 }
 
-/// The smallest `egress` section that allows what the run asked for and nothing else, from what the egress proxy
-/// decided: what was allowed as well as what was refused. Read it before you use it.
+/// The smallest `egress` section that allows what was asked for and nothing else, from what the egress proxy decided:
+/// what was allowed as well as what was refused. Read it before you use it.
 #[derive(Args)]
 #[command(after_help = "\
-It allows what the run asked for and nothing else, but where three or more siblings of an identifier
-became a `*`; comments say so. Read it before you use it: the run may have asked for what it should not.")]
+It allows what was asked for and nothing else, but where three or more siblings of an identifier
+became a `*`, or a tunnel was asked for; comments say so. Read it before you use it: a program may
+have asked for what it should not.")]
 pub(crate) struct LearnArgs {
     /// The run, such as run_…, here or at the server that commands go to; or @FILE with what `orch run --json` printed
-    #[arg(value_name = "RUN|@FILE")]
-    pub(crate) run: String,
+    #[arg(value_name = "RUN|@FILE", required_unless_present = "log")]
+    pub(crate) run: Option<String>,
+    /// Learn from a log instead: what `orch proxy` writes on stderr with --log-decisions or --json, or a server's
+    /// decisions.jsonl; - for standard input. With RUN, from that run's decisions alone
+    #[arg(long, value_name = "FILE")]
+    pub(crate) log: Option<PathBuf>,
 }

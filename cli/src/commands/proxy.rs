@@ -29,6 +29,9 @@ mod tokens;
 
 use log::Log;
 
+/// What the log says, after a number, of decisions that it had no room for. `orch policy learn` looks for it.
+pub(super) const NOT_LOGGED: &str = "decisions were not logged";
+
 /// Descriptors that this process needs beside those of connections.
 const DESCRIPTORS: usize = 256;
 
@@ -42,7 +45,8 @@ pub(crate) struct ProxyArgs {
     /// Listen on an address that others can reach, and say why nobody on the way can read along
     #[arg(long, value_name = "REASON")]
     insecure_listen: Option<String>,
-    /// Allow what `egress` in this manifest asks for; read again on SIGHUP, with config.yaml
+    /// Allow what `egress` in this manifest asks for, or in a file with `egress` and `limits` alone; read again on SIGHUP,
+    /// with config.yaml
     #[arg(long, value_name = "FILE")]
     manifest: Option<PathBuf>,
     /// Allow everything at this host over TLS

@@ -359,7 +359,7 @@ fn guest_path(at: &Cursor<'_>) -> Option<String> {
     Some(format!("/{rest}"))
 }
 
-fn limits(at: &Cursor<'_>) -> Option<Limits> {
+pub(super) fn limits(at: &Cursor<'_>) -> Option<Limits> {
     let mut fields = at.fields("limits: { memory: 256MiB, time: 5m }")?;
     let limits = Limits {
         memory: positive(fields.get("memory"), |at| at.amount(str::parse::<ByteSize>)),

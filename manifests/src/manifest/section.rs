@@ -1,11 +1,11 @@
 //! An `egress` list that stands outside of a manifest: in a policy file, a configuration, a request.
 
 use super::decode;
-use super::error::{ManifestError, Problem};
+use super::error::ManifestError;
 use super::locate::{Place, Step};
 use super::read::{Cursor, Draft, Position, Sink};
 use super::tree::{self, Node};
-use super::{EgressWant, Format, MANIFEST_MAX, too_large};
+use super::{EgressWant, Format, MANIFEST_MAX, Policy, too_large};
 
 impl EgressWant {
     /// Reads the list that `path` leads to from the root of a text, item by item as a manifest's `egress` is read. What
@@ -55,47 +55,13 @@ impl EgressWant {
         }
     }
 
-    /// The policy of a file: its `egress` list. The file is a manifest, or holds nothing but that list.
+    /// The `egress` of a [`Policy`].
     ///
     /// # Errors
-    /// As [`Manifest::parse`](super::Manifest::parse); also when there is no `egress` at all.
+    /// As [`Policy::parse`].
     pub fn policy_in(text: &str, format: Format, label: &str) -> Result<Vec<Self>, ManifestError> {
-        let stripped = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let root = match text.len() <= MANIFEST_MAX {
-            true => tree::parse(stripped, format).ok(),
-            false => None,
-        };
-        let Some(Node::Map(entries)) = root else {
-            // The reason why it is none is the parser's to say, or the list's.
-            return match Self::list_in(text, format, label, &["egress"])? {
-                Some(list) => Ok(list),
-                None => Err(ManifestError::whole(label, no_policy())),
-            };
-        };
-        if let Some((key, _)) = entries.iter().find(|(key, _)| key != "egress") {
-            if entries.iter().any(|(key, _)| key == "name" || key == "module") {
-                return Ok(super::Manifest::parse(text, format, label)?.egress);
-            }
-            let draft = Draft {
-                path: vec![Step::Key(key.clone())],
-                place: Place::Key,
-                message: format!("unknown field {}", crate::text::quote(key)),
-                hint: Some("a policy file holds `egress` alone, or is a whole manifest".into()),
-                position: Position::LookUp,
-            };
-            return Err(ManifestError::locate(label, stripped, format, vec![draft]));
-        }
-        match Self::list_in(text, format, label, &["egress"])? {
-            Some(list) => Ok(list),
-            None => Err(ManifestError::whole(label, no_policy())),
-        }
+        Policy::parse(text, format, label).map(|policy| policy.egress)
     }
-}
-
-fn no_policy() -> Problem {
-    let mut problem = Problem::whole("has no `egress` list".into());
-    problem.hint = Some("write `egress: [{ host: api.example.com }]`, or `egress: []` for nothing".into());
-    problem
 }
 
 #[cfg(test)]
@@ -127,25 +93,6 @@ mod tests {
         ] {
             let error = EgressWant::list_in(text, Format::Yaml, "p", &["egress"]).expect_err(text);
             assert!(error.to_string().contains(says), "{error}");
-        }
-    }
-
-    #[test]
-    fn a_policy_file_is_a_list_or_a_manifest() {
-        let policy = |text: &str| EgressWant::policy_in(text, Format::Yaml, "p.yaml");
-        assert_eq!(policy("egress: []").expect("nothing"), []);
-        assert_eq!(policy("egress: [{ host: a.example.com }]").expect("one").len(), 1);
-        let whole = "name: acme/x\nversion: 1.0.0\nmodule: a.wasm\negress: [{ host: a.example.com }]\n";
-        assert_eq!(policy(whole).expect("one").len(), 1);
-        for (text, says) in [
-            ("", "no `egress`"),
-            ("egres: []", "p.yaml:1:1: egres: unknown field"),
-            ("egress: []\nallow: []\n", "p.yaml:2:1: allow: unknown field"),
-            ("[]", "no `egress`"),
-            ("name: acme/x\negress: []\n", "`version` is missing"),
-        ] {
-            let error = policy(text).expect_err(text);
-            assert!(error.to_string().contains(says), "{text}: {error}");
         }
     }
 }

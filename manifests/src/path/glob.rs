@@ -110,6 +110,10 @@ impl FromStr for PathGlob {
             Segment::Any => text + "/**",
             Segment::Pieces(pieces) => text + "/" + &pieces.join("*"),
         });
+        // Escaped it is longer, and what is kept has to be readable again.
+        if canonical.len() > GLOB_MAX {
+            return Err(refuse("it has at most 1024 characters, escaped as they travel"));
+        }
         Ok(Self { text: canonical, segments })
     }
 }

@@ -54,29 +54,13 @@ pub(crate) fn refused(reason: &Reason, host: &str) -> Response<Body> {
         .response(status)
 }
 
-/// The tunnel was not opened.
-pub(crate) fn tunnel_failed(error: &EgressError, host: &str, port: Option<u16>) -> Response<Body> {
-    match (error, port) {
-        (EgressError::Refused(reason), Some(port)) if reason.next.is_some() => Refusal {
-            kind: "egress_denied",
-            code: reason.code,
-            host,
-            message: &reason.text,
-            rule_missing: Some(json!({ "scheme": "https", "host": host.to_ascii_lowercase(), "port": port })),
-            next_steps: &to_allow(reason),
-        }
-        .response(StatusCode::FORBIDDEN),
-        _ => failed(error, host),
-    }
-}
-
 /// Who would have to say what.
 fn to_allow(reason: &Reason) -> Vec<String> {
     let step = |line: &String| format!("whoever runs the proxy adds to `egress` in its manifest: {line}");
     reason.next.iter().map(step).collect()
 }
 
-/// The request got no response.
+/// The request got no response, or its tunnel was not opened.
 pub(crate) fn failed(error: &EgressError, host: &str) -> Response<Body> {
     let (kind, status) = match error {
         EgressError::Refused(reason) => return refused(reason, host),

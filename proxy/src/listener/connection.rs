@@ -195,13 +195,12 @@ impl Talk {
             return answer::closing(answer::refused(&reason, &host));
         }
         if connect {
-            let port = request.uri().port_u16();
             return match self.shared.proxy.open(&known.grant, &request.into_parts().0, &known.opaque).await {
                 Ok(opened) => {
                     *self.opened() = Some(opened);
                     Response::new(body::empty())
                 }
-                Err(error) => answer::closing(answer::tunnel_failed(&error, &host, port)),
+                Err(error) => answer::closing(answer::failed(&error, &host)),
             };
         }
         let (mut parts, incoming) = request.into_parts();

@@ -2,7 +2,7 @@
 
 use orch_manifests::{HostName, Scheme};
 
-use super::{Reason, Rule, Verdict, narrows, refused_name};
+use super::{Reason, Rule, RuleMissing, Verdict, narrows, refused_name};
 
 /// Says whether `rules` allow a CONNECT tunnel to this host and port.
 ///
@@ -48,10 +48,8 @@ pub(super) fn decide_among(
             ),
         ),
     };
-    let port_part =
-        if port == Scheme::Https.default_port() { String::new() } else { format!(", port: {port}") };
-    let next = Some(format!("- {{ host: {host}{port_part} }}"));
-    Verdict::Deny(Reason { next, ..Reason::new(code, text) })
+    let missing = RuleMissing::for_tunnel(host, port);
+    Verdict::Deny(Reason { code, text, next: Some(missing.line()), rule_missing: Some(Box::new(missing)) })
 }
 
 /// The first thing about a rule that does not fit, in the order in which a person would fix it.
@@ -132,5 +130,16 @@ mod tests {
             panic!("nothing allows it");
         };
         assert_eq!(reason.next.unwrap(), "- { host: a.example.com, port: 8443 }");
+        let missing = serde_json::to_value(reason.rule_missing).unwrap();
+        let fields = serde_json::json!({ "scheme": "https", "host": "a.example.com", "port": 8443 });
+        assert_eq!(missing, fields, "neither a method nor a path, which a rule that opens a tunnel has not");
+    }
+
+    #[test]
+    fn what_no_rule_opens_names_no_rule() {
+        let Verdict::Deny(reason) = decide_connect(&[], &"localhost".parse().unwrap(), 443) else {
+            panic!("nothing allows it");
+        };
+        assert_eq!((reason.code, reason.next, reason.rule_missing), ("name_refused", None, None));
     }
 }

@@ -227,6 +227,123 @@ async fn plain_http_to_a_host_that_is_granted_over_tls_goes_over_tls() {
     assert_eq!((decision.scheme, decision.port), (Some(orch_manifests::Scheme::Https), 443));
 }
 
+/// An answer that is larger than all buffers between the upstream and a client together.
+const ENDLESS: usize = 64 << 20;
+
+/// A server whose answers have [`ENDLESS`] bytes, and say when their connection is over.
+async fn endless() -> (Upstream, Arc<Proxy>, tokio::sync::mpsc::UnboundedReceiver<()>) {
+    let (over, told) = tokio::sync::mpsc::unbounded_channel();
+    let (upstream, proxy) = scripted(
+        move |_, mut wire| {
+            let over = over.clone();
+            async move {
+                if wire.request().await.is_some() {
+                    wire.send(format!("HTTP/1.1 200 OK\r\ncontent-length: {ENDLESS}\r\n\r\n")).await;
+                    let mut io = wire.into_io();
+                    let piece = vec![b'x'; 64 << 10];
+                    while io.write_all(&piece).await.is_ok() {}
+                    let _ = over.send(());
+                }
+            }
+        },
+        |_| {},
+    )
+    .await;
+    (upstream, proxy, told)
+}
+
+#[tokio::test]
+async fn a_client_that_takes_no_byte_of_an_answer_is_cut() {
+    let (_upstream, proxy, mut over) = endless().await;
+    let limits = ListenerLimits { write_idle: Duration::from_millis(400), ..ListenerLimits::default() };
+    let running = Running::with(proxy, grant(vec![rule("https://api.example.com")]), &[], limits).await;
+    let mut idle = running.connect().await;
+    idle.write_all(plain("http://api.example.com/").as_bytes()).await.unwrap();
+    // One that takes a little from time to time is none of them.
+    let mut slow = running.connect().await;
+    slow.write_all(plain("http://api.example.com/").as_bytes()).await.unwrap();
+    let mut piece = vec![0; 1 << 20];
+    let began = std::time::Instant::now();
+    while began.elapsed() < Duration::from_millis(1500) {
+        assert!(slow.read(&mut piece).await.unwrap() > 0, "cut after {:?}", began.elapsed());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    // The one that took nothing is gone, and so is what was fetched for it.
+    timeout(Duration::from_secs(5), over.recv()).await.expect("its upstream is let go").unwrap();
+    let mut taken = 0;
+    let cut = timeout(Duration::from_secs(5), async {
+        while let Ok(count @ 1..) = idle.read(&mut piece).await {
+            taken += count;
+        }
+    });
+    cut.await.expect("its connection ends");
+    assert!(taken < ENDLESS / 2, "{taken} bytes of the answer were waiting");
+    assert_eq!(running.grant.running(), 1, "the other one goes on");
+}
+
+#[tokio::test]
+async fn a_client_that_holds_all_it_may_have_holds_up_nobody_else() {
+    let (_upstream, proxy, _over) = endless().await;
+    // Places for both, as `orch proxy` shares them out.
+    let limits = ListenerLimits { connections: 16, connections_per_client: 8, ..ListenerLimits::default() };
+    let listener = Listener::bind("127.0.0.1:0".parse().unwrap(), proxy, limits).await.unwrap();
+    let address = listener.address();
+    let of = |workspace: &str, concurrent| {
+        let grant = grant(vec![rule("https://api.example.com")]);
+        let run = orch_proxy::Shares { concurrent, ..grant.limits.run };
+        live(Grant { workspace: workspace.to_owned(), limits: Limits { run, ..grant.limits }, ..grant })
+    };
+    let (greedy, modest) = (of("client greedy", 8), of("client modest", 8));
+    let client = |name: &str, grant: &Arc<LiveGrant>| Client {
+        name: name.parse().unwrap(),
+        token: ClientToken::parse(&format!("{TOKEN}{name}")).unwrap(),
+        grant: Arc::clone(grant),
+        opaque: Vec::new(),
+    };
+    let clients = vec![client("greedy", &greedy), client("modest", &modest)];
+    let (stop, stopped) = oneshot::channel::<()>();
+    let mut serving = JoinSet::new();
+    let stopped = async move { drop(stopped.await) };
+    serving.spawn(listener.serve(clients, Arc::new(()), stopped, Duration::from_millis(300)));
+
+    let ask = |name: &str| {
+        let credentials = credentials(name, &format!("{TOKEN}{name}"));
+        format!("GET http://api.example.com/ HTTP/1.1\r\nHost: api.example.com\r\n{credentials}\r\n")
+    };
+    // As many answers as it may have, none of which it reads; what it wants beyond that is refused.
+    let mut held = Vec::new();
+    for _ in 0..8 {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(ask("greedy").as_bytes()).await.unwrap();
+        stream.peek(&mut [0]).await.unwrap();
+        held.push(stream);
+    }
+    let mut more = TcpStream::connect(address).await.unwrap();
+    more.write_all(ask("greedy").as_bytes()).await.unwrap();
+    let refused = rest(&mut more).await;
+    assert_eq!((status(&refused), code_of(&refused).as_str()), ("503", "too_many_connections"));
+    // The other one is served as if nobody else was there, again and again.
+    for round in 0..20 {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let began = std::time::Instant::now();
+        stream.write_all(ask("modest").as_bytes()).await.unwrap();
+        let mut head = vec![0; 12];
+        stream.read_exact(&mut head).await.unwrap();
+        assert_eq!(head, b"HTTP/1.1 200", "round {round}");
+        assert!(began.elapsed() < Duration::from_secs(2), "round {round}: {:?}", began.elapsed());
+        drop(stream);
+        let gone = timeout(Duration::from_secs(5), async {
+            while modest.running() > 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        });
+        gone.await.expect("what nobody reads is let go");
+    }
+    assert_eq!((greedy.requests_used(), modest.requests_used()), (8, 20));
+    drop((held, stop));
+    while serving.join_next().await.is_some() {}
+}
+
 #[tokio::test]
 async fn a_plain_rule_keeps_plain_http_plain() {
     let ca = Ca::new();

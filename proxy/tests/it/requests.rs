@@ -106,6 +106,7 @@ async fn what_is_not_allowed_is_neither_looked_up_nor_sent() {
         ("TRACE", "https://api.example.com/v1/x", "method_refused"),
         ("trace", "https://api.example.com/v1/x", "method_refused"),
         ("TRACK", "https://api.example.com/v1/x", "method_refused"),
+        ("PRI", "https://api.example.com/v1/x", "method_refused"),
         ("CONNECT", "https://api.example.com/v1/x", "method_refused"),
     ];
     let mut tried = 0;

@@ -227,6 +227,7 @@ async fn only_a_rule_for_everything_opens_a_tunnel() {
         ("d.example.com:443", "host_not_allowed"),
         ("localhost:443", "name_refused"),
     ] {
+        let named = authority;
         let (mut stream, head) = connect(&running, authority).await;
         assert!(head.starts_with("HTTP/1.1 403 "), "{authority}: {head}");
         let mut body = String::new();
@@ -236,6 +237,10 @@ async fn only_a_rule_for_everything_opens_a_tunnel() {
         assert!(body.contains(code), "{authority}: {body}");
         assert_eq!(body.contains("rule_missing"), code != "name_refused", "{authority}: {body}");
         assert_eq!(running.decisions().last(), Some(&code), "{authority}");
+        let decision = running.grant.ledger().decisions().pop().unwrap();
+        let missing = decision.reason.unwrap().rule_missing;
+        let authority = missing.map(|missing| format!("{}:{}", missing.host, missing.port));
+        assert_eq!(authority.as_deref(), (code != "name_refused").then_some(named), "what is on record");
     }
     assert_eq!(upstream.accepted(), 0);
 }

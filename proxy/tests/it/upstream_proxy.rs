@@ -12,6 +12,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
+use crate::listener::{Running, mine};
 use crate::support::{Ca, HOST, OK, Told, Upstream, code, get, grant, live, open, request, rule, text};
 
 const URL: &str = "https://api.example.com/x";
@@ -339,4 +340,70 @@ async fn it_may_be_at_a_private_place_and_not_at_every() {
     let error = proxy.forward(&open(), get(URL)).await.unwrap_err();
     assert!(error.to_string().contains("orch itself listens there"), "{error}");
     assert!(corporate.lines().is_empty());
+}
+
+/// What a client of the listener gets for a CONNECT to [`HOST`], up to the end of the head, and the connection.
+async fn tunnel(running: &Running) -> (TcpStream, String) {
+    let mut stream = running.connect().await;
+    let request = format!("CONNECT {HOST}:443 HTTP/1.1\r\nHost: {HOST}:443\r\n{}\r\n", mine());
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.unwrap());
+    }
+    (stream, String::from_utf8(head).unwrap())
+}
+
+#[tokio::test]
+async fn a_client_s_tunnel_goes_through_it_to_the_address_that_was_judged() {
+    let ca = Ca::new();
+    let origin = Upstream::answering(Some(ca.server(&[HOST])), OK).await;
+    let corporate = Corporate::new(origin.addr, Does::Tunnels).await;
+    let mut upstream = at(corporate.addr);
+    upstream.login = Some(ProxyLogin::basic("me", "secret").unwrap());
+    let config = ProxyConfig { upstream: Some(Arc::new(upstream)), ..ProxyConfig::default() };
+    let proxy = Proxy::new(config, public()).unwrap();
+    let running = Running::over(proxy, grant(vec![rule("https://api.example.com")])).await;
+    let (stream, head) = tunnel(&running).await;
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    // The proxy on the way is asked for an address, and gets nothing of the client's but its bytes.
+    let heads = corporate.heads.lock().unwrap().clone();
+    let expected = format!(
+        "CONNECT {PUBLIC}:443 HTTP/1.1\r\nHost: {PUBLIC}:443\r\nProxy-Authorization: Basic bWU6c2VjcmV0\r\n\r\n"
+    );
+    assert_eq!(heads, [expected]);
+    // TLS is between the client and the origin, through both.
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(ca.root()).unwrap();
+    let tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = rustls::pki_types::ServerName::try_from(HOST).unwrap();
+    let mut inside = tokio_rustls::TlsConnector::from(Arc::new(tls)).connect(name, stream).await.unwrap();
+    inside.write_all(b"GET /x HTTP/1.1\r\nhost: api.example.com\r\n\r\n").await.unwrap();
+    let mut answer = vec![0; OK.len()];
+    inside.read_exact(&mut answer).await.unwrap();
+    assert_eq!(answer, OK);
+    assert_eq!(origin.requests()[0].line(), "GET /x HTTP/1.1");
+    assert_eq!(running.grant.ledger().decisions()[0].address, Some(PUBLIC.parse().unwrap()));
+}
+
+#[tokio::test]
+async fn a_client_s_tunnel_is_judged_before_it_is_asked() {
+    for (does, answers, status, code, asked) in [
+        (Does::Tunnels, &["10.0.0.1"][..], "403", "address_refused", 0),
+        (Does::Says("HTTP/1.1 403 Forbidden\r\n\r\n"), &[PUBLIC], "502", "upstream_proxy_failed", 1),
+    ] {
+        let (origin, corporate, proxy) = world(does, Told::of(HOST, &[answers]), |_| {}).await;
+        let running = Running::over(proxy, grant(vec![rule("https://api.example.com")])).await;
+        let (mut stream, head) = tunnel(&running).await;
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{code}: {head}");
+        let mut body = String::new();
+        stream.read_to_string(&mut body).await.unwrap();
+        assert!(body.contains(code), "{code}: {body}");
+        assert_eq!(running.decisions(), [code]);
+        assert_eq!((corporate.lines().len(), origin.accepted()), (asked, 0), "{code}");
+    }
 }

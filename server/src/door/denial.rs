@@ -9,7 +9,7 @@ const PATH_SHOWN: usize = 512;
 
 /// A refusal by the egress policy.
 pub(super) fn of_policy(host: &str, reason: &Reason) -> Response<Body> {
-    let missing = reason.rule_missing.as_deref().filter(|missing| missing.path.len() <= PATH_SHOWN);
+    let missing = reason.rule_missing.as_deref().filter(|missing| missing.path_length() <= PATH_SHOWN);
     let steps = match missing {
         Some(missing) => to_allow(missing),
         None => instead(reason.code),

@@ -37,6 +37,37 @@ fn flags_and_manifest_add_up() {
 }
 
 #[test]
+fn a_policy_file_names_hosts_and_limits_and_no_agent() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("policy.yaml");
+    let with = |text: &str| {
+        std::fs::write(&file, text).expect("written");
+        open(&EgressRequest { manifest: Some(file.clone()), concurrent: 8, ..EgressRequest::default() })
+    };
+    let egress = with(
+        "egress:\n  - { host: b.example.com, methods: [GET] }\nlimits: { requests: 7, concurrent: 100 }\n",
+    );
+    let egress = egress.expect("a policy");
+    assert_eq!(egress.allowed(), ["https://b.example.com GET"]);
+    assert_eq!((egress.limits.run.requests, egress.limits.run.concurrent), (7, 8));
+    for (text, says) in [
+        ("limits: { requests: 7 }", "has no `egress` list"),
+        ("egress: []\nlimits: { memory: 1MiB }\n", "limits.memory: is a limit of a run"),
+        ("egress: []\nsecrets: []\n", "policy.yaml:2:1: secrets: unknown field"),
+        ("version: 1.0.0\negress: []\n", "version: unknown field"),
+    ] {
+        let failure = with(text).err().expect(text);
+        assert_eq!(failure.code(), "manifest_invalid", "{text}");
+        assert!(failure.message().contains(says), "{text}: {failure}");
+    }
+    let other = folder.path().join("policy.txt");
+    std::fs::write(&other, "egress: []\n").expect("written");
+    let failure =
+        open(&EgressRequest { manifest: Some(other), ..EgressRequest::default() }).err().expect("no policy");
+    assert!(failure.message().contains("a policy is a .yaml, .yml or .json file"), "{failure}");
+}
+
+#[test]
 fn what_makes_no_sense_says_so() {
     let allow = texts(&["a.example.com", "b.example.com:8443"]);
     let request = EgressRequest { allow, ..EgressRequest::default() };

@@ -130,6 +130,27 @@ fn the_hints_of_a_refusal_grant_it() {
 }
 
 #[test]
+fn what_was_refused_for_good_says_how_that_is_changed() {
+    let digest = Digest::of(b"x");
+    let instead =
+        Failure::new(Kind::Denied, "not_granted", "no").hint("--allow a.example").detail("name", "acme/x");
+    let refused = ["talk to https://a.example (any method)".to_owned()];
+    let failure = refused_for_good("acme/x 1.0.0", &digest, &refused, &instead);
+    assert_eq!((failure.kind(), failure.code()), (Kind::Denied, "refused_by_user"));
+    assert!(
+        failure.message().contains("acme/x 1.0.0 wants to talk to https://a.example (any method): "),
+        "{failure}"
+    );
+    let forget = failure.hints()[0].split(' ').nth(3).expect("a digest");
+    assert!(forget.parse::<Whose>().expect("whose").means(&"acme/x".parse().expect("a name"), &digest));
+    assert!(failure.hints()[1].starts_with("--allow a.example "), "{:?}", failure.hints());
+    assert_eq!(
+        (&failure.details()["name"], &failure.details()["refused"][0]),
+        (&"acme/x".into(), &refused[0].as_str().into())
+    );
+}
+
+#[test]
 fn a_mount_is_never_wider_than_the_manifest_asks() {
     let manifest = manifest("files: [{ path: /data, access: read }, { path: /out, access: write }]");
     let check = |mounts: &[MountRequest]| check_mounts(&manifest, false, mounts);

@@ -21,7 +21,7 @@ const LAST_PAUSE: Duration = Duration::from_secs(7);
 impl Service {
     /// Puts the end of a run on record, and lets those who wait know.
     pub(super) async fn conclude(&self, live: &LiveRun, payer: &Payer, concluded: Concluded) {
-        let Concluded { result, decisions, totals: _, spent: _ } = concluded;
+        let Concluded { result, decisions, tally: _, spent: _ } = concluded;
         let now = OffsetDateTime::now_utc();
         let Ending { status, exit_code, error, report } = ending(result, live.stopped());
         let calls = live.calls().iter().map(|receipt| payer.call(live, receipt, now)).collect();

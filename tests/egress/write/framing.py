@@ -182,9 +182,44 @@ def ends():
             {"refused": ["malformed_request", "host_not_allowed", "ip_literal_refused", "proxy_authentication_required", "target_refused", "path_not_allowed", "scheme_not_allowed", "port_not_allowed", "closed"], "sent": True, "or": {"single": "GET /in HTTP/1.1"}})
 
 
+def slowly():
+    host = f"Host: {PLAIN}"
+    for what, text in [
+        ("a head", f"GET {URL} HTTP/1.1\r\n{host}\r\n<<auth>>\r\n"),
+        ("a head with the token in front", f"GET {URL} HTTP/1.1\r\n<<auth>>{host}\r\n\r\n"),
+        ("a head without an end", f"GET {URL} HTTP/1.1\r\n{host}\r\nX-A: " + "<<x*100>>"),
+        ("empty lines before a head", "\r\n" * 60 + f"GET {URL} HTTP/1.1\r\n{host}\r\n<<auth>>\r\n"),
+        ("a request line", f"GET {URL}?" + "<<x*100>>"),
+        ("a tunnel's head", f"CONNECT api.example.com:443 HTTP/1.1\r\nHost: api.example.com:443\r\n<<auth>>\r\n"),
+        ("an HTTP/2 preface", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + "\x00" * 60),
+    ]:
+        row("slowly", f"{what}, a byte at a time", "whoever never ends a head would hold a connection, and all places together, for as long as they like",
+            {"raw": text, "pace": 200}, refused(["closed", "malformed_request", "version_refused"]))
+
+
+def prefaces():
+    preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+    settings = "\x00\x00\x00\x04\x00\x00\x00\x00\x00"
+    for what, text in [
+        ("with credentials", f"PRI * HTTP/2.0\r\n<<auth>>\r\nSM\r\n\r\n{settings}"),
+        ("in absolute form", f"PRI {URL} HTTP/2.0\r\n<<auth>>\r\nSM\r\n\r\n{settings}"),
+        ("of HTTP/1.1 with a body", f"PRI {URL} HTTP/1.1\r\nHost: {PLAIN}\r\n<<auth>>Content-Length: 6\r\n\r\nSM\r\n\r\n"),
+        ("with bare line feeds", "PRI * HTTP/2.0\n\nSM\n\n" + settings),
+        ("twice", preface + preface + settings),
+        ("and a request", preface + f"GET {URL} HTTP/1.1\r\nHost: {PLAIN}\r\n<<auth>>\r\n"),
+        ("in lower case", "pri * http/2.0\r\n\r\nsm\r\n\r\n" + settings),
+    ]:
+        row("preface", f"an HTTP/2 preface {what}", "a reader that changes the protocol would leave everything behind it unjudged",
+            {"raw": text}, refused(["malformed_request", "method_refused", "target_refused", "version_refused", "closed"]))
+    row("preface", "an HTTP/2 preface behind a request", "a reader that changes the protocol would leave everything behind it unjudged",
+        raw([], preface + settings, method="GET"), {**sees("GET /in HTTP/1.1", PLAIN), "then": "refused"})
+
+
 def write():
     both()
     lengths()
     lines()
     chunks()
     ends()
+    slowly()
+    prefaces()

@@ -38,6 +38,14 @@ pub struct Proxied<'a> {
     pub ground: &'a Ground,
 }
 
+/// How a client writes.
+#[derive(Clone, Copy)]
+struct Writes {
+    end: End,
+    /// The pause behind each byte, where there is one.
+    pace: Option<Duration>,
+}
+
 /// What stands behind the bytes that a client writes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum End {
@@ -117,12 +125,14 @@ impl Proxied<'_> {
         }
         text.push_str("<<auth>>\r\n");
         let bytes = [fill(&text, &known).as_bytes(), body.as_bytes()].concat();
-        self.converse(&bytes, method == "HEAD", End::Whole, 1)
+        self.converse(&bytes, method == "HEAD", Writes { end: End::Whole, pace: None }, 1)
     }
 
     fn raw(&self, row: &Row, raw: &str) -> io::Result<Vec<Outcome>> {
         let bytes = bytes(&fill(raw, &|name: &str| self.known(row, name)));
-        self.converse(&bytes, raw.starts_with("HEAD"), if row.end { End::Shut } else { End::Unclear }, 2)
+        let end = if row.end { End::Shut } else { End::Unclear };
+        let writes = Writes { end, pace: row.pace.map(Duration::from_millis) };
+        self.converse(&bytes, raw.starts_with("HEAD"), writes, 2)
     }
 
     fn connect(&self) -> io::Result<TcpStream> {
@@ -134,13 +144,17 @@ impl Proxied<'_> {
     }
 
     /// Writes everything while it reads answers, `most` of them.
-    fn converse(&self, bytes: &[u8], head: bool, end: End, most: usize) -> io::Result<Vec<Outcome>> {
+    fn converse(&self, bytes: &[u8], head: bool, writes: Writes, most: usize) -> io::Result<Vec<Outcome>> {
+        let Writes { end, pace } = writes;
         let mut stream = self.connect()?;
         let mut writing = stream.try_clone()?;
         thread::scope(|scope| {
             let wrote = scope.spawn(move || {
                 // A proxy that has seen enough stops reading.
-                let _ = writing.write_all(bytes);
+                let _ = match pace {
+                    None => writing.write_all(bytes),
+                    Some(pace) => drip(&mut writing, bytes, pace),
+                };
                 if end == End::Shut {
                     let _ = writing.shutdown(Shutdown::Write);
                 }
@@ -261,6 +275,15 @@ impl Proxied<'_> {
         }
         Ok(answers.outcomes())
     }
+}
+
+/// Writes a byte at a time, until nobody takes any more.
+fn drip(stream: &mut TcpStream, bytes: &[u8], pace: Duration) -> io::Result<()> {
+    for byte in bytes {
+        stream.write_all(&[*byte])?;
+        thread::sleep(pace);
+    }
+    Ok(())
 }
 
 fn read(stream: &mut TcpStream) -> io::Result<Vec<u8>> {

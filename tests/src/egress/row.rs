@@ -33,6 +33,9 @@ pub struct Row {
     /// Whether the client shuts its side after these bytes.
     #[serde(default)]
     pub end: bool,
+    /// Milliseconds between any two of these bytes.
+    #[serde(default)]
+    pub pace: Option<u64>,
     /// A tunnel, for the listener.
     #[serde(default)]
     pub connect: Option<Tunnel>,
@@ -228,7 +231,10 @@ impl Row {
             // Names of these rows are only numbers.
             Some(dns) => format!("{} {dns:?}", self.policy),
             None => {
-                format!("{} {:?} {:?} {:?} {}", self.policy, self.request, self.raw, self.connect, self.end)
+                format!(
+                    "{} {:?} {:?} {:?} {:?} {}",
+                    self.policy, self.request, self.raw, self.pace, self.connect, self.end
+                )
             }
         }
     }

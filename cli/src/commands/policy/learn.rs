@@ -1,4 +1,4 @@
-//! `orch policy learn`: the egress section that would have allowed what a run asked for.
+//! `orch policy learn`: the egress section that would have allowed what a run, or a client of `orch proxy`, asked for.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -16,6 +16,7 @@ use crate::wire::{Installation, broken_pipe, with_client};
 
 mod asked;
 mod cover;
+mod log;
 mod section;
 
 use asked::Record;
@@ -29,31 +30,65 @@ const MOST_DECISIONS: usize = 10_000;
 const RESULT_LIMIT: u64 = 256 << 20;
 
 pub(super) fn run(args: &LearnArgs, printer: Printer) -> Result<ExitCode, Failure> {
-    let source = match args.run.strip_prefix('@') {
-        Some(file) => of_result(&read_text(Path::new(file), RESULT_LIMIT, "the result of the run")?, file)?,
-        None => {
-            let run: RunId = args.run.parse().map_err(|e: orch_manifests::IdentityError| {
-                Failure::usage("bad_usage", e.to_string())
-                    .hint("the run's id is `run_id` in what `orch run --json` prints")
-            })?;
-            of_run(&run)?
-        }
-    };
-    let record = Record::of(&source.decisions);
-    let section = Section::learned(&record);
-    if printer.json() {
-        let mut answer = section.json();
-        answer["run"] = json!(source.name);
-        answer["complete"] = json!(source.complete);
-        printer.result_json(&answer).or_else(broken_pipe)?;
-    } else {
-        printer.result(&harmless(&section.text(&source.name))).or_else(broken_pipe)?;
+    match (&args.log, &args.run) {
+        (Some(log), run) => of_log(log, run.as_deref(), printer),
+        (None, Some(run)) => of_source(&source(run)?, printer),
+        (None, None) => Err(Failure::usage("bad_usage", "a run is wanted, or --log FILE")),
     }
+}
+
+fn run_id(text: &str) -> Result<RunId, Failure> {
+    text.parse().map_err(|e: orch_manifests::IdentityError| {
+        Failure::usage("bad_usage", e.to_string())
+            .hint("the run's id is `run_id` in what `orch run --json` prints")
+    })
+}
+
+fn source(run: &str) -> Result<Source, Failure> {
+    match run.strip_prefix('@') {
+        Some(file) => of_result(&read_text(Path::new(file), RESULT_LIMIT, "the result of the run")?, file),
+        None => of_run(&run_id(run)?),
+    }
+}
+
+fn of_source(source: &Source, printer: Printer) -> Result<ExitCode, Failure> {
+    let section = Section::learned(&Record::of(&source.decisions));
+    say(&section, &source.name, json!({ "run": source.name, "complete": source.complete }), printer)?;
     if !source.complete {
         printer
             .warn("the record of this run is not complete: it may have asked for more than what is listed");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn of_log(file: &Path, run: Option<&str>, printer: Printer) -> Result<ExitCode, Failure> {
+    let run = run.map(run_id).transpose()?;
+    let log = log::read(file, run.as_ref())?;
+    let name = if file == Path::new("-") { "standard input".to_owned() } else { file.display().to_string() };
+    let name = run.as_ref().map_or_else(|| name.clone(), |run| format!("{run} in {name}"));
+    let more = json!({ "log": file, "run": run, "skipped": log.skipped, "complete": log.complete });
+    say(&Section::learned(&log.record), &name, more, printer)?;
+    if log.skipped > 0 {
+        let lines = if log.skipped == 1 { "line" } else { "lines" };
+        printer.note(&format!("{} other {lines} of the log were passed over", log.skipped));
+    }
+    if !log.complete {
+        printer.warn("this log is not complete: more may have been asked for than what is listed");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints what was learned `from` somewhere; `more` are fields beside it for a program.
+fn say(section: &Section, from: &str, more: Value, printer: Printer) -> Result<(), Failure> {
+    if printer.json() {
+        let mut answer = section.json();
+        if let (Value::Object(answer), Value::Object(more)) = (&mut answer, more) {
+            answer.extend(more);
+        }
+        printer.result_json(&answer).or_else(broken_pipe)
+    } else {
+        printer.result(&harmless(&section.text(from))).or_else(broken_pipe)
+    }
 }
 
 /// What is on record of a run.

@@ -127,7 +127,7 @@ impl Spool {
             drop(waiting);
             printer.lines(&taken);
             if lost > 0 {
-                printer.warn(&format!("{lost} decisions were not logged: stderr is not read fast enough"));
+                printer.warn(&format!("{lost} {}: stderr is not read fast enough", super::NOT_LOGGED));
             }
             if over {
                 return;
@@ -229,7 +229,7 @@ mod tests {
     use super::*;
 
     fn lines() -> Lines {
-        let printer = Printer::new(true, &Environment::default());
+        let printer = Printer::new(true, &Environment::Fixed(Default::default()));
         Lines { json: true, printer, spool: Arc::default() }
     }
 

@@ -58,7 +58,7 @@ impl Asked {
         for line in self.lines() {
             printer.note(&line);
         }
-        printer.ask("Allow? [y]es for this run, [a]lways for exactly this version, [N]o: ");
+        printer.ask("Allow? [y]es for this run, [a]lways or ne[v]er for exactly this version, [N]o: ");
     }
 
     fn lines(&self) -> Vec<String> {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use bytes::Bytes;
 use orch_manifests::{Catalog, Digest, Format, RunId};
-use orch_server::{Agent, Answer, Failure, Kind};
+use orch_server::{Agent, Answer, Failure, Kind, Remembered, refused_for_good};
 use orch_vault::Secret;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -153,9 +153,19 @@ impl Flow<'_> {
             let Some((asked, asking)) = Asked::in_refusal(&failure) else {
                 return Err(self.with_hint(failure));
             };
+            // Who is asked is the person here, whatever server it is for.
+            let refused = Remembered::load(&self.here.home.grants_file())?;
+            let refused = refused.refused(&asking.digest, &asked.wanted);
+            if !refused.is_empty() {
+                return Err(refused_for_good(&asked.agent, &asking.digest, &refused, &failure));
+            }
             match answer(&asked) {
                 Answer::Deny if *self.stop.borrow() > 0 => return Err(before_the_start()),
                 Answer::Deny => return Err(failure),
+                Answer::Never => {
+                    Remembered::refuse(&self.here.home, &asking.name, asking.digest, &asked.wanted)?;
+                    return Err(refused_for_good(&asked.agent, &asking.digest, &asked.wanted, &failure));
+                }
                 // To exactly what was asked about; what was answered before holds for that as well.
                 Answer::Once => {
                     let before = granted.take().filter(|granted| granted.digest == asking.digest);

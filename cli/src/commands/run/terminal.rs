@@ -30,6 +30,7 @@ impl Terminal {
         match self.read_answer().as_deref().map(str::trim) {
             Some("y" | "Y" | "yes") => Answer::Once,
             Some("a" | "A" | "always") => Answer::Remember,
+            Some("v" | "V" | "never") => Answer::Never,
             _ => Answer::Deny,
         }
     }

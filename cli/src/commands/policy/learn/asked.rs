@@ -1,4 +1,4 @@
-//! What a run asked for, read from its decisions: requests that a policy could allow, and those that none can.
+//! What a run, or a client of `orch proxy`, asked for, read from its decisions: requests that a policy could allow, and those that none can.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,18 +7,22 @@ use orch_manifests::{CanonicalPath, HostName, Scheme};
 use serde_json::Value;
 
 /// Codes of refusals that a rule would have changed.
-const FOR_LACK_OF_A_RULE: [&str; 6] = [
+const FOR_LACK_OF_A_RULE: [&str; 7] = [
     "nothing_allowed",
     "host_not_allowed",
     "scheme_not_allowed",
     "port_not_allowed",
     "method_not_allowed",
     "path_not_allowed",
+    "connect_narrowed",
 ];
 
 /// Methods that a manifest can name.
 const METHODS: [Method; 7] =
     [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
+
+/// The method of a request for a tunnel.
+const TUNNEL: &str = "CONNECT";
 
 /// What stands at the end of a path that the record cut short.
 const CUT: &str = "...";
@@ -45,44 +49,63 @@ pub(super) struct Left {
 pub(super) struct Record {
     /// By origin and path, the methods.
     pub(super) asked: BTreeMap<Origin, BTreeMap<String, BTreeSet<String>>>,
+    /// Where tunnels lead: nobody can say what went through them.
+    pub(super) tunnels: BTreeSet<Origin>,
     pub(super) left: BTreeSet<Left>,
     /// How many requests that were.
     pub(super) requests: usize,
     /// What a policy on trial would have refused.
     pub(super) on_trial: BTreeSet<String>,
+    /// How many different things that are.
+    kept: usize,
 }
 
 impl Record {
     pub(super) fn of(decisions: &[Value]) -> Self {
         let mut record = Self::default();
-        for decision in decisions.iter().filter(|decision| decision["maker"] == "guest") {
-            record.requests += 1;
-            record.take(decision);
-        }
+        decisions.iter().for_each(|decision| record.take(decision));
         record
     }
 
-    fn take(&mut self, decision: &Value) {
+    /// How many different things are kept, which is what bounds the memory that a record takes.
+    pub(super) fn size(&self) -> usize {
+        self.kept
+    }
+
+    /// Adds a decision. One about a call of the gateway's counts for nothing.
+    pub(super) fn take(&mut self, decision: &Value) {
+        if decision["maker"] != "guest" {
+            return;
+        }
+        self.requests += 1;
         let text = |field: &str| decision[field].as_str().unwrap_or_default();
         let what = format!("{} {}", text("method"), place(decision));
         if decision["trial"] == "deny" {
-            self.on_trial.insert(what.clone());
+            self.kept += usize::from(self.on_trial.insert(what.clone()));
         }
         let reason = &decision["reason"];
         let code = reason["code"].as_str().unwrap_or_default();
         if decision["verdict"] == "denied" && !FOR_LACK_OF_A_RULE.contains(&code) {
             let why = format!("{code}: {}", reason["text"].as_str().unwrap_or_default());
-            self.left.insert(Left { what, why });
+            self.kept += usize::from(self.left.insert(Left { what, why }));
             return;
         }
-        match request(decision) {
-            Ok((origin, path, method)) => {
-                self.asked.entry(origin).or_default().entry(path).or_default().insert(method);
-            }
-            Err(why) => {
-                self.left.insert(Left { what, why });
-            }
+        if let Err(why) = self.ask(decision) {
+            self.kept += usize::from(self.left.insert(Left { what, why }));
         }
+    }
+
+    /// Adds what a rule can name; or says why none can.
+    fn ask(&mut self, decision: &Value) -> Result<(), String> {
+        let origin = origin(decision)?;
+        if decision["method"] == TUNNEL {
+            self.kept += usize::from(self.tunnels.insert(origin));
+        } else {
+            let (path, method) = request(decision)?;
+            let methods = self.asked.entry(origin).or_default().entry(path).or_default();
+            self.kept += usize::from(methods.insert(method));
+        }
+        Ok(())
     }
 }
 
@@ -100,13 +123,19 @@ fn place(decision: &Value) -> String {
     }
 }
 
-/// The request of a decision as a rule would name it; or why none could.
-fn request(decision: &Value) -> Result<(Origin, String, String), String> {
+/// Where a request went, as a rule would name it; or why none could.
+fn origin(decision: &Value) -> Result<Origin, String> {
     let text = |field: &str| decision[field].as_str().unwrap_or_default();
     let scheme: Scheme = text("scheme").parse().map_err(|_| "where it went is not on record".to_owned())?;
     let host: HostName = text("host").parse().map_err(|error| format!("{error}"))?;
     let port = decision["port"].as_u64().and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0);
     let port = port.ok_or_else(|| "its port is not on record".to_owned())?;
+    Ok(Origin { host, scheme, port })
+}
+
+/// Path and method of a decision as a rule would name them; or why none could.
+fn request(decision: &Value) -> Result<(String, String), String> {
+    let text = |field: &str| decision[field].as_str().unwrap_or_default();
     let method = text("method");
     if !METHODS.iter().any(|known| known.as_str() == method) {
         return Err("a manifest cannot name this method; an item without `methods` allows any".to_owned());
@@ -119,7 +148,7 @@ fn request(decision: &Value) -> Result<(Origin, String, String), String> {
     if !CanonicalPath::parse(path).is_ok_and(|canonical| canonical.path() == path) {
         return Err("its path is not on record as it was sent".to_owned());
     }
-    Ok((Origin { host, scheme, port }, path.to_owned(), method.to_owned()))
+    Ok((path.to_owned(), method.to_owned()))
 }
 
 #[cfg(test)]
@@ -163,6 +192,21 @@ pub(super) mod tests {
         let paths = record.asked.values().next().expect("an origin");
         assert_eq!(paths["/"], BTreeSet::from(["GET".to_owned(), "PUT".to_owned()]));
         assert_eq!(record.on_trial, BTreeSet::from(["GET https://a.example.com/".to_owned()]));
+    }
+
+    #[test]
+    fn a_tunnel_is_asked_for_by_its_host() {
+        let mut tunnels = [
+            decided("CONNECT", "https://a.example.com/", None),
+            decided("CONNECT", "https://b.example.com:8443/", Some("host_not_allowed")),
+            decided("CONNECT", "https://c.example.com/", Some("connect_narrowed")),
+            decided("CONNECT", "https://d.example.com/", Some("sni_mismatch")),
+        ];
+        tunnels.iter_mut().for_each(|tunnel| tunnel["path"] = json!(""));
+        let record = Record::of(&tunnels);
+        let hosts: Vec<&str> = record.tunnels.iter().map(|origin| origin.host.as_str()).collect();
+        assert_eq!(hosts, ["a.example.com", "b.example.com", "c.example.com"]);
+        assert_eq!((record.asked.len(), record.left.len(), record.requests), (0, 1, 4), "{record:#?}");
     }
 
     #[test]

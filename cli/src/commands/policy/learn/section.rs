@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use http::Method;
 use orch_manifests::{CanonicalPath, EgressWant, Format, PathGlob, Scheme};
-use orch_proxy::{Asked, Verdict, decide};
+use orch_proxy::{Asked, Verdict, decide, decide_connect};
 use serde_json::{Value, json};
 
 use super::asked::{Left, Origin, Record};
@@ -28,7 +28,7 @@ pub(super) struct Section {
     on_trial: BTreeSet<String>,
 }
 
-/// One item of the list.
+/// One item of the list; one without methods and paths allows tunnels, and with them everything.
 #[derive(Debug)]
 struct Item {
     origin: Origin,
@@ -47,7 +47,14 @@ impl Section {
             on_trial: record.on_trial.clone(),
             ..Self::default()
         };
-        for (origin, paths) in &record.asked {
+        let tunnels = record.tunnels.iter().cloned();
+        section.items.extend(tunnels.map(|origin| Item {
+            origin,
+            methods: BTreeSet::new(),
+            paths: BTreeMap::new(),
+        }));
+        // Whoever may open a tunnel may ask for anything there.
+        for (origin, paths) in record.asked.iter().filter(|(origin, _)| !record.tunnels.contains(origin)) {
             let (patterns, stands_for) = generalised(paths);
             for (methods, patterns) in fewest(&patterns) {
                 let paths = patterns
@@ -60,6 +67,7 @@ impl Section {
                 section.items.push(Item { origin: origin.clone(), methods, paths });
             }
         }
+        section.items.sort_by(|a, b| a.origin.cmp(&b.origin));
         section.prove(record);
         section
     }
@@ -80,6 +88,12 @@ impl Section {
         let wants =
             EgressWant::list_in(&text, Format::Yaml, "learned", &[]).ok().flatten().unwrap_or_default();
         let rules = granted(&wants);
+        for origin @ Origin { host, port, .. } in &record.tunnels {
+            if !matches!(decide_connect(&rules, host, *port), Verdict::Allow { .. }) {
+                let what = format!("CONNECT {}:{}", origin.host, origin.port);
+                self.left.insert(Left { what, why: "no item of a manifest allows it".to_owned() });
+            }
+        }
         for (origin, paths) in &record.asked {
             for (path, methods) in paths {
                 for method in methods {
@@ -93,14 +107,14 @@ impl Section {
         }
     }
 
-    /// The section as a person pastes it.
-    pub(super) fn text(&self, run: &str) -> String {
+    /// The section as a person pastes it; `from` is where it was learned.
+    pub(super) fn text(&self, from: &str) -> String {
         let mut text = String::new();
         let origins: BTreeSet<&Origin> = self.items.iter().map(|item| &item.origin).collect();
         // Writing to a String cannot fail.
         let _ = writeln!(
             text,
-            "# Learned from {run}: {} at {}. It asks for what the run asked for, wanted or not: read it first.",
+            "# Learned from {from}: {} at {}. It asks for what was asked for, wanted or not: read it first.",
             count(self.requests, "request"),
             count(origins.len(), "host")
         );
@@ -158,6 +172,9 @@ impl Item {
         if *port != scheme.default_port() {
             text += &format!("  port: {port}\n");
         }
+        if self.is_tunnel() {
+            return text;
+        }
         let methods: Vec<&str> = methods.iter().map(String::as_str).collect();
         text += &format!("  methods: [{}]\n", methods.join(", "));
         // A JSON string is a YAML scalar.
@@ -175,10 +192,11 @@ impl Item {
     }
 
     fn json(&self) -> Value {
-        let mut item = json!({
-            "host": self.origin.host.as_str(), "methods": self.methods,
-            "paths": self.paths.keys().collect::<Vec<_>>(),
-        });
+        let mut item = json!({ "host": self.origin.host.as_str() });
+        if !self.is_tunnel() {
+            item["methods"] = json!(self.methods);
+            item["paths"] = json!(self.paths.keys().collect::<Vec<_>>());
+        }
         if self.origin.scheme != Scheme::Https {
             item["scheme"] = json!(self.origin.scheme.as_str());
         }
@@ -188,12 +206,24 @@ impl Item {
         item
     }
 
+    fn is_tunnel(&self) -> bool {
+        self.methods.is_empty()
+    }
+
     /// Patterns that allow more than what was seen.
     fn widened(&self) -> impl Iterator<Item = (&String, &BTreeSet<String>)> {
         self.paths.iter().filter(|(pattern, _)| pattern.contains('*'))
     }
 
     fn comments(&self) -> Vec<String> {
+        if self.is_tunnel() {
+            let Origin { host, scheme, port } = &self.origin;
+            let mut comment = "A tunnel: anything may go through it.".to_owned();
+            if *port == scheme.default_port() {
+                comment += &format!(" Requests to http://{host}/ are judged one by one, and sent over TLS.");
+            }
+            return vec![comment];
+        }
         self.widened()
             .map(|(pattern, seen)| {
                 let shown: Vec<&str> = seen.iter().take(SHOWN).map(String::as_str).collect();

@@ -30,7 +30,7 @@ fn hosts_methods_and_paths_are_merged_and_reasons_are_said() {
         .collect();
     let (_, section) = learned(&decisions);
     insta::assert_snapshot!(section.text("run_x (acme/x)"), @r#"
-    # Learned from run_x (acme/x): 14 requests at 2 hosts. It asks for what the run asked for, wanted or not: read it first.
+    # Learned from run_x (acme/x): 14 requests at 2 hosts. It asks for what was asked for, wanted or not: read it first.
     egress:
       # /users/*/posts stands for 5 paths that were seen: /users/1/posts, /users/2/posts, /users/3/posts, /users/4/posts, …
       - host: api.example.com
@@ -62,6 +62,39 @@ fn hosts_methods_and_paths_are_merged_and_reasons_are_said() {
     // It is a policy file as it stands.
     let policy = EgressWant::policy_in(&section.text("x"), Format::Yaml, "learned");
     assert_eq!(policy.expect("a policy").len(), 3);
+}
+
+#[test]
+fn a_tunnel_stands_for_everything_at_its_host() {
+    let mut tunnel = decided("CONNECT", "https://a.example.com/", Some("connect_narrowed"));
+    tunnel["path"] = json!("");
+    let mut odd = decided("CONNECT", "https://b.example.com:8443/", Some("host_not_allowed"));
+    odd["path"] = json!("");
+    let decisions = [
+        tunnel,
+        decided("GET", "https://a.example.com/x", None),
+        odd,
+        decided("GET", "https://b.example.com/y", None),
+    ];
+    let (_, section) = learned(&decisions);
+    insta::assert_snapshot!(section.text("proxy.log"), @r#"
+    # Learned from proxy.log: 4 requests at 3 hosts. It asks for what was asked for, wanted or not: read it first.
+    egress:
+      # A tunnel: anything may go through it. Requests to http://a.example.com/ are judged one by one, and sent over TLS.
+      - host: a.example.com
+      - host: b.example.com
+        methods: [GET]
+        paths: ["/y"]
+      # A tunnel: anything may go through it.
+      - host: b.example.com
+        port: 8443
+    "#);
+    let items = json!([
+        { "host": "a.example.com" },
+        { "host": "b.example.com", "methods": ["GET"], "paths": ["/y"] },
+        { "host": "b.example.com", "port": 8443 },
+    ]);
+    assert_eq!((&section.json()["egress"], section.left.len()), (&items, 0), "{section:#?}");
 }
 
 #[test]
