@@ -22,7 +22,7 @@ use serde_json::{Map, Value};
 use crate::sse::Event;
 use held::Held;
 use splice::Change;
-use texts::{Block, Seen, Step, Texts};
+use texts::{Block, Seen, Texts};
 
 /// Blocks of which something may be held at once. Answers have a handful; beyond this the one that was quiet for the
 /// longest time lets go.

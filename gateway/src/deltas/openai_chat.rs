@@ -108,20 +108,21 @@ impl OpenAiChat {
         }
         let path = [Step::Key("audio"), Step::Key("transcript")];
         seen.extend(place.text(Part::Transcript, &path, delta.pointer("/audio/transcript")));
-        if let Some(call) = delta.get("function_call") {
+        if let Some(call) = delta.get("function_call").filter(|call| call.is_object()) {
             seen.push(place.call(Part::FunctionCall));
             let path = [Step::Key("function_call"), Step::Key("arguments")];
             seen.extend(place.text(Part::FunctionCall, &path, call.get("arguments")));
         }
         for (at, call) in list(delta, "tool_calls") {
             let which = self.which(call);
-            let (part, kind, field) = match call.get("custom") {
-                None => (Part::Arguments(which), "function", "arguments"),
-                Some(_) => (Part::Input(which), "custom", "input"),
-            };
-            seen.push(place.call(part));
-            let path = [Step::Key("tool_calls"), Step::At(at), Step::Key(kind), Step::Key(field)];
-            seen.extend(place.text(part, &path, call.get(kind).and_then(|call| call.get(field))));
+            let kinds =
+                [(Part::Arguments(which), "function", "arguments"), (Part::Input(which), "custom", "input")];
+            for (part, kind, field) in kinds {
+                let Some(call) = call.get(kind).filter(|call| call.is_object()) else { continue };
+                seen.push(place.call(part));
+                let path = [Step::Key("tool_calls"), Step::At(at), Step::Key(kind), Step::Key(field)];
+                seen.extend(place.text(part, &path, call.get(field)));
+            }
         }
     }
 

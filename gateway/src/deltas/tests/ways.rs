@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use orch_manifests::Dialect;
 use serde_json::{Value, json};
 
+/// What a delta with this text holds.
+type Piece = fn(&str) -> Value;
+
 /// A text of an answer: what comes before it, each of its deltas, what comes after it, and what a client calls it.
 #[derive(Clone, Copy)]
 pub(super) struct Way {
@@ -12,7 +15,7 @@ pub(super) struct Way {
     pub(super) name: &'static str,
     /// The choice, candidate or block.
     pub(super) of: u64,
-    pub(super) piece: fn(&str) -> Value,
+    pub(super) piece: Piece,
 }
 
 const OPENAI: Dialect = Dialect::OpenAiChat;
@@ -21,8 +24,13 @@ const GEMINI: Dialect = Dialect::GeminiGenerateContent;
 
 pub(super) fn all() -> Vec<Way> {
     let mut all = Vec::new();
-    let openai: [(&'static str, fn(&str) -> Value); 10] = [
+    let openai: [(&'static str, Piece); 11] = [
         ("content", |text| json!({ "content": text })),
+        // As some providers spell out everything that there could be.
+        (
+            "content",
+            |text| json!({ "content": text, "reasoning": "", "refusal": null, "function_call": null, "tool_calls": [] }),
+        ),
         ("content", |text| json!({ "content": [{ "type": "text", "text": text }] })),
         ("reasoning_content", |text| json!({ "reasoning_content": text, "content": "" })),
         ("reasoning", |text| json!({ "reasoning": text, "content": null })),
@@ -33,20 +41,26 @@ pub(super) fn all() -> Vec<Way> {
         ),
         ("transcript", |text| json!({ "audio": { "id": "a", "transcript": text } })),
         ("function", |text| json!({ "function_call": { "arguments": text } })),
-        ("arguments 1", |text| json!({ "tool_calls": [{ "index": 1, "function": { "arguments": text } }] })),
-        ("input 3", |text| json!({ "tool_calls": [{ "index": 3, "custom": { "input": text } }] })),
+        (
+            "arguments 1",
+            |text| json!({ "tool_calls": [{ "index": 1, "function": { "arguments": text }, "custom": null }] }),
+        ),
+        (
+            "input 3",
+            |text| json!({ "tool_calls": [{ "index": 3, "function": null, "custom": { "input": text } }] }),
+        ),
     ];
     for (name, piece) in openai {
         all.push(Way { dialect: OPENAI, name, of: 0, piece });
         all.push(Way { dialect: OPENAI, name, of: 1, piece });
     }
-    let anthropic: [(&'static str, fn(&str) -> Value); 3] = [
+    let anthropic: [(&'static str, Piece); 3] = [
         ("text", |text| json!({ "type": "text_delta", "text": text })),
         ("thinking", |text| json!({ "type": "thinking_delta", "thinking": text })),
         ("partial_json", |text| json!({ "type": "input_json_delta", "partial_json": text })),
     ];
     all.extend(anthropic.map(|(name, piece)| Way { dialect: ANTHROPIC, name, of: 2, piece }));
-    let gemini: [(&'static str, fn(&str) -> Value); 2] = [
+    let gemini: [(&'static str, Piece); 2] = [
         ("text", |text| json!({ "text": text })),
         ("thought", |text| json!({ "text": text, "thought": true })),
     ];
