@@ -81,9 +81,12 @@ impl Deltas {
         let ahead = std::mem::take(&mut work.ahead);
         let changes = work.changes();
         if !changes.is_empty() {
-            let data = event.data.take().unwrap_or_default();
-            let data = splice::spliced(&data, changes, tree);
-            event.replace_data(data);
+            let old = event.data.take().unwrap_or_default();
+            let new = splice::spliced(&old, changes, tree);
+            match new == old {
+                true => event.data = Some(old),
+                false => event.replace_data(new),
+            }
         }
         ahead
     }

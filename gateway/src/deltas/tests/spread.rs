@@ -179,6 +179,25 @@ fn what_has_nothing_to_do_with_a_secret_passes_as_it_came() {
 }
 
 #[test]
+fn a_block_may_begin_with_text() {
+    let text = way(Dialect::AnthropicMessages, "text", 2);
+    for (first, rest) in (1..SECRET.len()).map(|at| SECRET.split_at(at)) {
+        let block = json!({"type": "text", "text": first});
+        let open = event(&json!({"type": "content_block_start", "index": 2, "content_block": block}));
+        let sent = stream(text.dialect, &[open, text.delta(rest), text.close()]);
+        let said = texts(text.dialect, &raw(&items(SECRET.as_bytes(), text.dialect, &sent)));
+        assert_eq!(said, BTreeMap::from([(text.key(), SCRUBBED.to_owned())]));
+    }
+}
+
+#[test]
+fn an_event_that_the_proxy_took_a_secret_out_of_is_not_written_anew() {
+    let delta = json!({"choices": [{"index": 0, "delta": {"content": SCRUBBED}, "finish_reason": "stop"}]});
+    let sent = format!(": a comment\r\ndata:{delta}\r\n\r\ndata:[DONE]\r\n\r\n");
+    assert_eq!(raw(&items(SECRET.as_bytes(), Dialect::OpenAiChat, &sent)), sent);
+}
+
+#[test]
 fn the_rest_of_an_event_stays_as_it_is_when_its_text_changes() {
     let (first, second) = SECRET.split_at(5);
     let chunk = |text: &str| {
