@@ -1,5 +1,7 @@
 //! One request to one provider: a whole answer, or a stream that has begun to say something.
 
+mod events;
+
 use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
@@ -7,26 +9,25 @@ use http::header::CONTENT_TYPE;
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use orch_manifests::Dialect;
-use orch_proxy::{Body, BodyError, EgressError, Ended, ProviderCall, Proxy};
+use orch_proxy::{Body, BodyError, EgressError, Ended, ProviderCall, Proxy, Sought};
 use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
 use crate::bounded::{self, ANSWER_VALUES};
 use crate::classify::{Failure, classify, error_inside};
-use crate::dialect::{self, StreamParser};
+use crate::deltas::Deltas;
+use crate::dialect;
 use crate::ir::{ChatResponse, Class, StopReason, StreamEvent, values_in_arguments};
 use crate::plan::Candidate;
 use crate::session::Session;
-use crate::sse;
+
+pub(crate) use events::{Events, Item};
 
 /// Bytes of an error body that are read.
 const ERROR_CAP: usize = 64 << 10;
 
 /// Bytes of a whole answer.
 const ANSWER_CAP: usize = 16 << 20;
-
-/// Bytes of one event of a stream.
-const EVENT_CAP: usize = 1 << 20;
 
 /// Bytes of memory for the lifecycle events that are held before the first content.
 const HELD_CAP: usize = 1 << 20;
@@ -163,7 +164,8 @@ async fn begin(response: Response<Body>, spoken: Dialect, idle: Duration) -> Res
         });
         return Err(Failed::with(failure, status));
     }
-    let mut events = Events::new(response.into_body(), spoken, idle);
+    let deltas = response.extensions().get().map(|sought: &Sought| Deltas::new(sought.clone(), spoken));
+    let mut events = Events::new(response.into_body(), spoken, deltas, idle);
     let mut held = Vec::new();
     let mut held_bytes = 0;
     loop {
@@ -196,73 +198,6 @@ async fn begin(response: Response<Body>, spoken: Dialect, idle: Duration) -> Res
             let failure = Failure::new(Class::Server, "the stream goes on and says nothing");
             return Err(Failed::with(failure, status));
         }
-    }
-}
-
-/// A server-sent event and what it means.
-pub(crate) struct Item {
-    pub(crate) event: sse::Event,
-    pub(crate) meaning: Vec<StreamEvent>,
-}
-
-/// The events of a provider's stream.
-pub(crate) struct Events {
-    body: Body,
-    sse: sse::Parser,
-    parser: Box<dyn StreamParser>,
-    idle: Duration,
-    over: bool,
-}
-
-impl Events {
-    fn new(body: Body, spoken: Dialect, idle: Duration) -> Events {
-        Events {
-            body,
-            sse: sse::Parser::new(EVENT_CAP),
-            parser: dialect::wire(spoken).stream_parser(),
-            idle,
-            over: false,
-        }
-    }
-
-    /// The next whole event; `None` at the end of the body. What is left of an unfinished event is thrown away.
-    ///
-    /// The idle clock runs from event to event, not from byte to byte: a byte a second is no progress.
-    pub(crate) async fn next(&mut self) -> Result<Option<Item>, Failure> {
-        let until = Instant::now() + self.idle;
-        loop {
-            match self.sse.next_event() {
-                Ok(Some(event)) => {
-                    let meaning =
-                        self.parser.read(&event).map_err(|e| Failure::new(Class::Server, e.to_string()))?;
-                    return Ok(Some(Item { event, meaning }));
-                }
-                Ok(None) if self.over => return Ok(self.end()),
-                Ok(None) => {}
-                Err(error) => return Err(Failure::new(Class::Server, error.to_string())),
-            }
-            match timeout_at(until, self.body.frame()).await {
-                Err(_) => {
-                    let wait = self.idle.as_secs_f64();
-                    return Err(Failure::new(Class::Timeout, format!("no event of the stream for {wait} s")));
-                }
-                Ok(None) => self.over = true,
-                Ok(Some(Err(error))) => return Err(from_body(&error).failure),
-                Ok(Some(Ok(frame))) => {
-                    if let Some(data) = frame.data_ref() {
-                        self.sse.push(data);
-                    }
-                }
-            }
-        }
-    }
-
-    /// What the end of the body means in dialects without a terminator: an item that has no bytes. An event that was cut
-    /// in two is no end.
-    fn end(&mut self) -> Option<Item> {
-        let meaning = if self.sse.has_rest() { Vec::new() } else { self.parser.end() };
-        let event = sse::Event { name: String::new(), data: None, raw: Bytes::new() };
-        (!meaning.is_empty()).then_some(Item { event, meaning })
     }
 }
 

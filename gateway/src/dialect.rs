@@ -65,7 +65,22 @@ pub trait StreamParser: Send {
     ///
     /// # Errors
     /// The event is not what the dialect says: the stream cannot be trusted from here on.
-    fn read(&mut self, event: &Event) -> Result<Vec<StreamEvent>, ResponseError>;
+    fn read(&mut self, event: &Event) -> Result<Vec<StreamEvent>, ResponseError> {
+        match event.data.as_deref() {
+            None | Some("") => Ok(Vec::new()),
+            Some(data) => self.read_data(data, bounded::event(data).as_ref()),
+        }
+    }
+
+    /// The same, for data that is not empty and what came of parsing it.
+    ///
+    /// # Errors
+    /// As [`StreamParser::read`].
+    fn read_data(
+        &mut self,
+        data: &str,
+        parsed: Result<&Value, &serde_json::Error>,
+    ) -> Result<Vec<StreamEvent>, ResponseError>;
 
     /// What the end of the stream means, after its last event. Most dialects have a terminator, without which the end
     /// means nothing.

@@ -13,6 +13,7 @@ mod attempt;
 mod bounded;
 pub mod classify;
 mod clients;
+mod deltas;
 pub mod dialect;
 mod edit;
 mod fields;

@@ -15,6 +15,34 @@ pub struct Event {
     pub raw: Bytes,
 }
 
+impl Event {
+    /// An event with data of one line; without a name when that is empty.
+    pub(crate) fn new(name: &str, data: String) -> Event {
+        let named = if name.is_empty() { String::new() } else { format!("event: {name}\n") };
+        let raw = format!("{named}data: {data}\n\n").into();
+        Event { name: name.to_owned(), data: Some(data), raw }
+    }
+
+    /// Puts other data in place of its own. Everything else about it stays, but for how its lines end.
+    pub(crate) fn replace_data(&mut self, data: String) {
+        let text = String::from_utf8_lossy(&self.raw);
+        let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+        let mut raw = String::with_capacity(text.len() + data.len());
+        let mut fresh = data.split('\n').map(|line| format!("data: {line}\n")).collect::<String>();
+        for line in lines(text) {
+            if line.split(':').next() == Some("data") {
+                // All of it stands where its first line stood.
+                raw.push_str(&std::mem::take(&mut fresh));
+            } else {
+                raw.push_str(line);
+                raw.push('\n');
+            }
+        }
+        raw.push('\n');
+        (self.data, self.raw) = (Some(data), raw.into());
+    }
+}
+
 /// Why a stream cannot be read on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SseError {

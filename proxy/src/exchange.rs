@@ -20,7 +20,7 @@ use crate::pool::Key;
 use crate::proxy::Setup;
 use crate::record::Record;
 use crate::tenancy::Tenancy;
-use crate::{Body, BodyError, EgressError, Maker, Reason, Scrubber, TimeoutKind, body};
+use crate::{Body, BodyError, EgressError, Maker, Reason, Scrubber, Sought, TimeoutKind, body};
 
 /// A request that is ready to go, and the way it goes.
 pub(crate) struct Outgoing {
@@ -175,6 +175,9 @@ impl Setup {
         }
         // The reason phrase lives here, where a secret could be echoed, and so do hyper's private notes.
         parts.extensions.clear();
+        if key.maker == Maker::Gateway && !scrubbers.is_empty() {
+            parts.extensions.insert(Sought::new(&scrubbers));
+        }
         let lease = Lease { pool: Arc::clone(&self.pool), key, line, upload, admission };
         let cleaning = Cleaning::new(coding, window, scrubbers, hygiene::is_event_stream(&parts.headers));
         let download = Download::new(incoming, cleaning, meter, end, lease);

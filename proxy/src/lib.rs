@@ -78,7 +78,7 @@ pub use policy::{
 pub use proxy::Proxy;
 pub use refusal::Refusal;
 pub use resolve::{DnsError, Resolve, SystemResolver};
-pub use scrub::{SCRUBBED, ScrubStream, Scrubber};
+pub use scrub::{SCRUBBED, ScrubStream, Scrubber, Sought};
 pub use self_test::{SelfTestError, self_test};
 pub use send::ProviderCall;
 pub use target::RequestTarget;

@@ -9,6 +9,7 @@
 mod event;
 mod form;
 mod search;
+mod sought;
 
 use std::sync::Arc;
 
@@ -18,6 +19,8 @@ use zeroize::Zeroizing;
 use event::EventEnds;
 use form::{Form, Match};
 use search::Search;
+
+pub use sought::Sought;
 
 /// What stands where a secret stood. Legal inside headers, JSON strings and event-stream lines.
 pub const SCRUBBED: &str = "[secret removed by orch]";
@@ -61,11 +64,17 @@ impl Scrubber {
             return None;
         }
         let mut out = Zeroizing::new(Vec::new());
-        let scan = self.scan(text, true, &mut out);
+        let scan = self.scan(text, 0, true, &mut out);
         scan.found.then(|| {
             out.extend_from_slice(&text[scan.copied..]);
             std::mem::take(&mut *out)
         })
+    }
+
+    /// Whether it is not in `text`, and `text` does not end in what may be its beginning either.
+    fn lets_through(&self, text: &[u8]) -> bool {
+        let scan = self.scan(text, 0, false, &mut Vec::new());
+        !scan.found && scan.safe == text.len()
     }
 
     /// Whether the secret is in `text` once both are in lower case: HTTP field names arrive folded.
@@ -78,21 +87,22 @@ impl Scrubber {
         self.forms.first().map(|form| &form.text) == other.forms.first().map(|form| &form.text)
     }
 
-    /// Looks through `text` and writes what may go on to `out`, but only once something has to be taken out: as long
-    /// as nothing was found, `text[..safe]` may go on as it is.
-    fn scan(&self, text: &[u8], at_end: bool, out: &mut Vec<u8>) -> Scan {
-        let mut scan = Scan { found: false, copied: 0, safe: text.len() };
+    /// Looks through `text`, whose first `sent` bytes went on before, and writes what may go on to `out`, but only once
+    /// something has to be taken out: as long as nothing was found, `text[sent..safe]` may go on as it is.
+    fn scan(&self, text: &[u8], sent: usize, at_end: bool, out: &mut Vec<u8>) -> Scan {
+        let mut scan = Scan { found: false, copied: sent, safe: text.len() };
         let mut candidates = self.search.candidates(text);
         let mut at = 0;
         while let Some(next) = candidates.next_from(at) {
             at = next;
             match self.match_at(&text[at..]) {
                 Match::Whole(length) => {
-                    out.extend_from_slice(&text[scan.copied..at]);
+                    // Of a form whose beginning was sent only the rest is there to be replaced.
+                    out.extend_from_slice(text.get(scan.copied..at).unwrap_or_default());
                     out.extend_from_slice(SCRUBBED.as_bytes());
                     at += length;
                     scan.found = true;
-                    scan.copied = at;
+                    scan.copied = at.max(scan.copied);
                 }
                 Match::Begun if !at_end => {
                     scan.safe = at;
@@ -119,7 +129,7 @@ impl Scrubber {
 
 struct Scan {
     found: bool,
-    /// Up to here the text was copied or replaced; nothing was copied while nothing was found.
+    /// Up to here the text was sent before, copied or replaced; nothing was copied while nothing was found.
     copied: usize,
     /// From here on the text may be the beginning of a form.
     safe: usize,
@@ -134,6 +144,8 @@ struct Stage {
     scrubber: Arc<Scrubber>,
     /// The end of what was pushed, while it may be the beginning of a form.
     held: Zeroizing<Vec<u8>>,
+    /// So much of that went on all the same.
+    sent: usize,
     /// Where events end, for a secret that could hold one back.
     events: Option<EventEnds>,
 }
@@ -146,6 +158,7 @@ impl ScrubStream {
         let stage = |scrubber: &Arc<Scrubber>| Stage {
             scrubber: Arc::clone(scrubber),
             held: Zeroizing::new(Vec::new()),
+            sent: 0,
             // Without an end of line in it, no form goes on behind one.
             events: (events && scrubber.spans_lines).then(EventEnds::default),
         };
@@ -155,6 +168,22 @@ impl ScrubStream {
     /// What may go on now that `chunk` has arrived; may be empty.
     pub fn push(&mut self, chunk: Bytes) -> Bytes {
         self.stages.iter_mut().fold(chunk, |chunk, stage| stage.push(&chunk))
+    }
+
+    /// What is held back, if it is no more than `most` bytes. It goes on ahead of what decides about it, and is kept in
+    /// mind: should a secret begin with it, then the rest of that one is replaced.
+    pub fn release(&mut self, most: usize) -> Bytes {
+        self.stages.iter_mut().fold(Bytes::new(), |chunk, stage| {
+            let before = stage.push(&chunk);
+            let released = stage.release(most);
+            if released.is_empty() { before } else { [&before, released].concat().into() }
+        })
+    }
+
+    /// Bytes that may be the beginning of a secret, by the secret that has most of them.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.stages.iter().map(|stage| stage.held.len()).max().unwrap_or_default()
     }
 
     /// What is left at the end.
@@ -185,9 +214,11 @@ impl Stage {
             &joined
         };
         let mut out = Vec::new();
-        let scan = self.scrubber.scan(text, at_end, &mut out);
+        let sent = std::mem::take(&mut self.sent);
+        let scan = self.scrubber.scan(text, sent, at_end, &mut out);
         if scan.safe < text.len() {
             self.held = Zeroizing::new(text[scan.safe..].to_vec());
+            self.sent = sent.saturating_sub(scan.safe);
         }
         if scan.found {
             out.extend_from_slice(&text[scan.copied..scan.safe]);
@@ -195,8 +226,17 @@ impl Stage {
         } else if joined.is_empty() {
             chunk.slice(..scan.safe)
         } else {
-            Bytes::copy_from_slice(&joined[..scan.safe])
+            Bytes::copy_from_slice(joined.get(sent..scan.safe).unwrap_or_default())
         }
+    }
+
+    /// What is held and was not sent, which is sent herewith.
+    fn release(&mut self, most: usize) -> &[u8] {
+        if self.held.len() > most {
+            return &[];
+        }
+        let sent = std::mem::replace(&mut self.sent, self.held.len());
+        &self.held[sent..]
     }
 }
 

@@ -1,14 +1,17 @@
 //! Streams: words arrive while the provider still writes, and half an answer is never passed off as one.
 
 use orch_tests::fakes::Failure;
+use orch_tests::fakes::anthropic::anthropic;
+use orch_tests::fakes::gemini::gemini;
 use orch_tests::fakes::openai::openai;
 use orch_tests::gate::Gate;
+use orch_tests::needle::{self, Needle};
 use orch_tests::reply::{Piece, Reply};
 use serde_json::json;
 
 use crate::stage::{
-    ANTHROPIC_SAYS, INPUT, OPENAI_KEY, OPENAI_SAYS, Stage, fake_anthropic, fake_openai, guest, summarizer,
-    summary,
+    ANTHROPIC_KEY, ANTHROPIC_SAYS, GEMINI_KEY, INPUT, OPENAI_KEY, OPENAI_SAYS, Stage, fake_anthropic,
+    fake_openai, guest, summarizer, summary,
 };
 
 /// The same bytes, cut into chunks of this size.
@@ -85,4 +88,43 @@ fn output_is_passed_through_as_it_is_written_on_request() {
         .run()
         .expect(0);
     assert_eq!(outcome.json(), json!({"a": 1}), "{outcome}");
+}
+
+/// The stream of a fake that says `FIRST SECOND`, with these in their places and nothing between them.
+fn torn(pieces: &[Piece], first: &str, second: &str) -> Reply {
+    let torn = pieces.iter().map(|piece| match piece {
+        Piece::Bytes(bytes) => {
+            let text = String::from_utf8(bytes.clone()).expect("events are text");
+            let text = text.replace("FIRST ", "FIRST").replace(" SECOND", "SECOND");
+            Piece::text(text.replace("FIRST", first).replace("SECOND", second))
+        }
+        Piece::Wait(_) | Piece::Open(_) | Piece::Cut => panic!("only bytes hold text"),
+    });
+    Reply::sse(torn.collect())
+}
+
+#[test]
+fn a_key_that_its_host_tears_in_two_reaches_no_agent() {
+    let says = "Mine is FIRST SECOND here";
+    let stage = Stage::new();
+    for at in [1, 8, 30] {
+        let cut = |key: &'static str| key.split_at(at);
+        let (first, second) = cut(OPENAI_KEY);
+        stage.openai.script([torn(&openai(OPENAI_KEY, says).stream(&asked()), first, second)]);
+        let (first, second) = cut(ANTHROPIC_KEY);
+        let pieces = anthropic(ANTHROPIC_KEY, says).stream(&json!({"model": "claude-3-haiku-20240307"}));
+        stage.anthropic.script([torn(&pieces, first, second)]);
+        let (first, second) = cut(GEMINI_KEY);
+        let pieces = gemini(GEMINI_KEY, says).stream(&json!({}));
+        stage.gemini.script([torn(&pieces, first, second)]);
+        for (model, key) in
+            [("gpt-4o-mini", OPENAI_KEY), ("claude-3-haiku", ANTHROPIC_KEY), ("gemini-2.5-flash", GEMINI_KEY)]
+        {
+            let outcome = stage.run_with_keys(&summarizer(&[model]), INPUT).run();
+            // Neither whole nor with a line of the log between its parts.
+            assert!(!outcome.stderr().contains(&key[at..]), "{model} at {at}: {outcome}");
+            needle::none(&outcome.search(&Needle::new(key)));
+            summary(outcome, "Mine is [secret removed by orch] here");
+        }
+    }
 }

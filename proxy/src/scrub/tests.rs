@@ -283,3 +283,48 @@ fn nothing_that_ended_waits_in_a_stream_of_events() {
         }
     }
 }
+
+#[test]
+fn what_goes_ahead_is_kept_in_mind() {
+    let scrubber = Arc::new(Scrubber::new(SECRET).unwrap());
+    let scrubbers = [Arc::clone(&scrubber), Arc::new(Scrubber::new(b"sk-another/0123456789").unwrap())];
+    for most in 0..6 {
+        for length in 1..SECRET.len() {
+            let mut stream = ScrubStream::new(&scrubbers, false);
+            let mut out = stream.push(Bytes::from_static(b"a ")).to_vec();
+            out.extend_from_slice(&stream.push(Bytes::copy_from_slice(&SECRET[..length])));
+            let ahead = stream.release(most);
+            // All of it or nothing, and once.
+            assert_eq!(&ahead[..], if length <= most { &SECRET[..length] } else { b"" });
+            assert!(stream.release(most).is_empty());
+            assert_eq!(stream.held(), length);
+            let mut harmless = [&out[..], &ahead].concat();
+            out.clone_from(&harmless);
+            out.extend_from_slice(&stream.push(Bytes::copy_from_slice(&SECRET[length..])));
+            out.extend_from_slice(&stream.push(Bytes::from_static(b" b")));
+            out.extend_from_slice(&stream.finish());
+            assert_eq!(out, [b"a ", &ahead[..], SCRUBBED.as_bytes(), b" b"].concat(), "{length} of {most}");
+
+            // Where it was no secret, nothing of it is lost or sent twice.
+            let mut stream = ScrubStream::new(&scrubbers, false);
+            harmless.clear();
+            for piece in [&b"a "[..], &SECRET[..length], b"s", b"sk-", &SECRET[..length]] {
+                harmless.extend_from_slice(&stream.push(Bytes::copy_from_slice(piece)));
+                harmless.extend_from_slice(&stream.release(most));
+            }
+            harmless.extend_from_slice(&stream.finish());
+            assert_eq!(harmless, [b"a ", &SECRET[..length], b"ssk-", &SECRET[..length]].concat());
+        }
+    }
+}
+
+#[test]
+fn a_text_is_let_through_if_no_stream_would_hold_or_change_any_of_it() {
+    let sought = Sought::new(&[Arc::new(Scrubber::new(SECRET).unwrap())]);
+    for text in [&b"nothing"[..], b"ask", b"sk-Ab/9 and more", b"", b"s", b"100%", b"x\\", SECRET, b"sk-A"] {
+        let mut stream = sought.stream();
+        let same = stream.push(Bytes::copy_from_slice(text)) == text && stream.held() == 0;
+        assert_eq!(sought.lets_through(text), same, "{}", String::from_utf8_lossy(text));
+    }
+    assert!(Sought::new(&[]).lets_through(SECRET));
+}

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use http::request;
 use orch_manifests::Endpoint;
 use orch_proxy::{
-    AuthorizeError, Credential, Maker, ProviderCall, Proxy, ProxyConfig, SCRUBBED, Scrubber, Use, full,
+    AuthorizeError, Credential, Maker, ProviderCall, Proxy, ProxyConfig, SCRUBBED, Scrubber, Sought, Use,
+    full,
 };
 
 use crate::support::*;
@@ -47,6 +48,37 @@ async fn a_provider_call_carries_the_credential_and_comes_back_scrubbed() {
     assert!(raw.fields("range").is_empty());
     let decision = &grant.ledger().decisions()[0];
     assert_eq!((decision.maker, &decision.injected[..]), (Maker::Gateway, &["TEST_KEY".to_owned()][..]));
+}
+
+#[tokio::test]
+async fn only_the_gateway_is_told_what_an_answer_was_searched_for() {
+    let ca = Ca::new();
+    let upstream = Upstream::answering(Some(ca.server(&[HOST])), OK).await;
+    let proxy = proxy_with(&ca, &upstream, |_| {});
+    let endpoint: Endpoint = "https://api.example.com/v1".parse().unwrap();
+    let binding = bind_in(orch_proxy::Place::Header("x-api-key".parse().unwrap()), held());
+    let mut grant = grant(vec![rule("https://api.example.com")]);
+    let own = with(get("https://api.example.com/x"), "x-api-key", binding.placeholder.as_str());
+    grant.bindings = vec![binding];
+    let grant = live(grant);
+    let call = |credential| ProviderCall {
+        endpoint: &endpoint,
+        pinned: false,
+        request: get("/v1/models"),
+        credential,
+    };
+    let held = held();
+    // Its host has got nothing so far.
+    let bare = proxy.send(&grant, call(None)).await.unwrap();
+    assert!(bare.extensions().get::<Sought>().is_none());
+    let answer = proxy.send(&grant, call(Some(&held))).await.unwrap();
+    let sought = answer.extensions().get::<Sought>().expect("a secret was put in");
+    assert!(!sought.lets_through(SECRET.as_bytes()) && sought.lets_through(b"anything else!"));
+    // Now it has, whoever asks.
+    let later = proxy.send(&grant, call(None)).await.unwrap();
+    assert!(later.extensions().get::<Sought>().is_some());
+    let guests = proxy.forward(&grant, own).await.unwrap();
+    assert!(guests.extensions().get::<Sought>().is_none());
 }
 
 #[tokio::test]

@@ -6,10 +6,8 @@ use serde_json::{Value, json};
 
 use super::super::{ResponseError, StreamParser, StreamWriter};
 use super::{Counts, error_value, merge_usage, stop_reason, stop_reason_name, usage_value};
-use crate::bounded;
 use crate::classify::error_inside;
 use crate::ir::{StopReason, StreamEvent, Usage};
-use crate::sse::Event;
 
 /// Reads events. The kind is taken from the data: the `event` field only repeats it.
 #[derive(Default)]
@@ -34,14 +32,16 @@ enum Block {
 }
 
 impl StreamParser for Parser {
-    fn read(&mut self, event: &Event) -> Result<Vec<StreamEvent>, ResponseError> {
-        let Some(data) = event.data.as_deref() else { return Ok(Vec::new()) };
-        if self.ended || data.is_empty() {
+    fn read_data(
+        &mut self,
+        _: &str,
+        parsed: Result<&Value, &serde_json::Error>,
+    ) -> Result<Vec<StreamEvent>, ResponseError> {
+        if self.ended {
             return Ok(Vec::new());
         }
-        let value =
-            bounded::event(data).map_err(|e| ResponseError(format!("an event is not readable JSON: {e}")))?;
-        if let Some(failure) = error_inside(&value) {
+        let value = parsed.map_err(|e| ResponseError(format!("an event is not readable JSON: {e}")))?;
+        if let Some(failure) = error_inside(value) {
             self.ended = true;
             return Ok(vec![StreamEvent::Error(failure.into_error())]);
         }
@@ -51,14 +51,14 @@ impl StreamParser for Parser {
             .ok_or_else(|| ResponseError("an event has no type".to_owned()))?;
         let mut events = Vec::new();
         match kind {
-            "message_start" => self.message_start(&value, &mut events),
-            "content_block_start" => self.block_start(&value, &mut events)?,
-            "content_block_delta" => self.block_delta(&value, &mut events)?,
+            "message_start" => self.message_start(value, &mut events),
+            "content_block_start" => self.block_start(value, &mut events)?,
+            "content_block_delta" => self.block_delta(value, &mut events)?,
             "content_block_stop" => {
-                let block = self.blocks.remove(&index(&value)?);
+                let block = self.blocks.remove(&index(value)?);
                 block.into_iter().for_each(|block| close(block, &mut events));
             }
-            "message_delta" => self.message_delta(&value, &mut events),
+            "message_delta" => self.message_delta(value, &mut events),
             "message_stop" => {
                 if !self.stopped {
                     return Err(ResponseError("the message stops without a stop_reason".to_owned()));

@@ -9,10 +9,8 @@ use super::{
     Piece, call_id, call_part, error_value, finish_reason, model_version, nonempty, piece, stop_reason,
     usage_of, usage_value,
 };
-use crate::bounded;
 use crate::classify::error_inside;
 use crate::ir::{StopReason, StreamEvent, Usage};
-use crate::sse::Event;
 
 /// Reads chunks. Only the first candidate becomes events; further ones, which never cross dialects, are followed to
 /// their ends.
@@ -30,14 +28,16 @@ pub(super) struct Parser {
 }
 
 impl StreamParser for Parser {
-    fn read(&mut self, event: &Event) -> Result<Vec<StreamEvent>, ResponseError> {
-        let Some(data) = event.data.as_deref() else { return Ok(Vec::new()) };
-        if self.failed || data.is_empty() {
+    fn read_data(
+        &mut self,
+        _: &str,
+        parsed: Result<&Value, &serde_json::Error>,
+    ) -> Result<Vec<StreamEvent>, ResponseError> {
+        if self.failed {
             return Ok(Vec::new());
         }
-        let chunk =
-            bounded::event(data).map_err(|e| ResponseError(format!("a chunk is not readable JSON: {e}")))?;
-        if let Some(failure) = error_inside(&chunk) {
+        let chunk = parsed.map_err(|e| ResponseError(format!("a chunk is not readable JSON: {e}")))?;
+        if let Some(failure) = error_inside(chunk) {
             self.failed = true;
             return Ok(vec![StreamEvent::Error(failure.into_error())]);
         }
@@ -47,7 +47,7 @@ impl StreamParser for Parser {
         let mut events = Vec::new();
         if !std::mem::replace(&mut self.started, true) {
             self.id = nonempty(chunk.get("responseId")).unwrap_or_default();
-            let model = model_version(&chunk);
+            let model = model_version(chunk);
             events.push(StreamEvent::Start { id: self.id.clone(), model, created: 0 });
         }
         let usage = chunk.get("usageMetadata").and_then(usage_of);

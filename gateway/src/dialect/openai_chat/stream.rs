@@ -7,10 +7,8 @@ use serde_json::{Value, json};
 use super::super::{ResponseError, StreamParser, StreamWriter};
 use super::response::nonempty;
 use super::{error_value, extra_content, finish_reason, stop_reason, usage_of, usage_value};
-use crate::bounded;
 use crate::classify::error_inside;
 use crate::ir::{StopReason, StreamEvent, Usage};
-use crate::sse::Event;
 
 /// Reads chunks. Only the first choice becomes events; further ones (`n` > 1, which never crosses dialects) are
 /// followed to their ends.
@@ -25,17 +23,19 @@ pub(super) struct Parser {
 }
 
 impl StreamParser for Parser {
-    fn read(&mut self, event: &Event) -> Result<Vec<StreamEvent>, ResponseError> {
-        let Some(data) = event.data.as_deref() else { return Ok(Vec::new()) };
-        if self.ended || data.is_empty() {
+    fn read_data(
+        &mut self,
+        data: &str,
+        parsed: Result<&Value, &serde_json::Error>,
+    ) -> Result<Vec<StreamEvent>, ResponseError> {
+        if self.ended {
             return Ok(Vec::new());
         }
         if data.trim() == "[DONE]" {
             return self.done();
         }
-        let chunk =
-            bounded::event(data).map_err(|e| ResponseError(format!("a chunk is not readable JSON: {e}")))?;
-        if let Some(failure) = error_inside(&chunk) {
+        let chunk = parsed.map_err(|e| ResponseError(format!("a chunk is not readable JSON: {e}")))?;
+        if let Some(failure) = error_inside(chunk) {
             self.ended = true;
             return Ok(vec![StreamEvent::Error(failure.into_error())]);
         }

@@ -1,0 +1,152 @@
+//! The events of a provider's stream, and what they mean.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
+use orch_manifests::Dialect;
+use orch_proxy::Body;
+use tokio::time::{Instant, timeout_at};
+
+use super::from_body;
+use crate::bounded;
+use crate::classify::Failure;
+use crate::deltas::Deltas;
+use crate::dialect::{self, StreamParser};
+use crate::ir::{Class, StreamEvent};
+use crate::sse;
+
+/// Bytes of one event of a stream.
+const EVENT_CAP: usize = 1 << 20;
+
+/// A server-sent event and what it means.
+pub(crate) struct Item {
+    pub(crate) event: sse::Event,
+    pub(crate) meaning: Vec<StreamEvent>,
+}
+
+/// The events of a provider's stream.
+pub(crate) struct Events {
+    body: Body,
+    sse: sse::Parser,
+    parser: Box<dyn StreamParser>,
+    /// Where the provider's host has got a secret.
+    deltas: Option<Deltas>,
+    /// What goes on before anything else is read.
+    ready: VecDeque<Item>,
+    /// What comes after that, once it is known.
+    end: Option<Result<Option<Item>, Failure>>,
+    idle: Duration,
+    over: bool,
+}
+
+impl Events {
+    pub(crate) fn new(body: Body, spoken: Dialect, deltas: Option<Deltas>, idle: Duration) -> Events {
+        Events {
+            body,
+            sse: sse::Parser::new(EVENT_CAP),
+            parser: dialect::wire(spoken).stream_parser(),
+            deltas,
+            ready: VecDeque::new(),
+            end: None,
+            idle,
+            over: false,
+        }
+    }
+
+    /// The next whole event; `None` at the end of the body. What is left of an unfinished event is thrown away.
+    pub(crate) async fn next(&mut self) -> Result<Option<Item>, Failure> {
+        loop {
+            if let Some(item) = self.ready.pop_front() {
+                return Ok(Some(item));
+            }
+            if let Some(end) = self.end.take() {
+                return end;
+            }
+            match self.read().await {
+                Ok(Some(event)) => self.take(event),
+                Ok(None) => {
+                    self.take_held();
+                    self.end = Some(Ok(self.close()));
+                }
+                Err(failure) => {
+                    self.take_held();
+                    self.end = Some(Err(failure));
+                }
+            }
+        }
+    }
+
+    /// The next event of the body.
+    ///
+    /// The idle clock runs from event to event, not from byte to byte: a byte a second is no progress.
+    async fn read(&mut self) -> Result<Option<sse::Event>, Failure> {
+        let until = Instant::now() + self.idle;
+        loop {
+            match self.sse.next_event() {
+                Ok(Some(event)) => return Ok(Some(event)),
+                Ok(None) if self.over => return Ok(None),
+                Ok(None) => {}
+                Err(error) => return Err(Failure::new(Class::Server, error.to_string())),
+            }
+            match timeout_at(until, self.body.frame()).await {
+                Err(_) => {
+                    let wait = self.idle.as_secs_f64();
+                    return Err(Failure::new(Class::Timeout, format!("no event of the stream for {wait} s")));
+                }
+                Ok(None) => self.over = true,
+                Ok(Some(Err(error))) => return Err(from_body(&error).failure),
+                Ok(Some(Ok(frame))) => {
+                    if let Some(data) = frame.data_ref() {
+                        self.sse.push(data);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Makes an event ready, and ahead of it what was held of texts that end with it.
+    fn take(&mut self, mut event: sse::Event) {
+        let mut parsed = event.data.as_deref().filter(|data| !data.is_empty()).map(bounded::event);
+        match (&mut self.deltas, &mut parsed) {
+            (Some(deltas), Some(Ok(tree))) => {
+                let ahead = deltas.pass(&mut event, tree);
+                self.take_own(ahead);
+            }
+            // A terminator, or what the parser refuses.
+            (Some(_), Some(Err(_))) => self.take_held(),
+            _ => {}
+        }
+        let meaning = match (&event.data, &parsed) {
+            (Some(data), Some(parsed)) => self.parser.read_data(data, parsed.as_ref()),
+            _ => Ok(Vec::new()),
+        };
+        match meaning {
+            Ok(meaning) => self.ready.push_back(Item { event, meaning }),
+            Err(error) => self.end = Some(Err(Failure::new(Class::Server, error.to_string()))),
+        }
+    }
+
+    /// Makes ready what is still held of the texts.
+    fn take_held(&mut self) {
+        let held = self.deltas.as_mut().map(Deltas::finish).unwrap_or_default();
+        self.take_own(held);
+    }
+
+    /// Makes events ready that were made here, of a text that the parser knows of.
+    fn take_own(&mut self, events: Vec<sse::Event>) {
+        for event in events {
+            let meaning = self.parser.read(&event).unwrap_or_default();
+            self.ready.push_back(Item { event, meaning });
+        }
+    }
+
+    /// What the end of the body means in dialects without a terminator: an item that has no bytes. An event that was cut
+    /// in two is no end.
+    fn close(&mut self) -> Option<Item> {
+        let meaning = if self.sse.has_rest() { Vec::new() } else { self.parser.end() };
+        let event = sse::Event { name: String::new(), data: None, raw: Bytes::new() };
+        (!meaning.is_empty()).then_some(Item { event, meaning })
+    }
+}
