@@ -54,6 +54,11 @@ pub(crate) fn engine_for_mapped_code(allocation: Allocation) -> wasmtime::Result
     Engine::new(&config(allocation, Some(Arc::new(mapped::PublishMapped))))
 }
 
+/// An engine that compiles, and loads what it compiled without ever being able to run it: nothing becomes executable.
+pub(crate) fn engine_that_runs_nothing() -> wasmtime::Result<Engine> {
+    Engine::new(&config(Allocation::OnDemand, Some(Arc::new(mapped::NeverExecuted))))
+}
+
 /// Identifies everything about the engine that decides whether compiled code loads and means the same: the
 /// target and its features, wasmtime's version, its settings and the accepted wasm features.
 ///
@@ -153,6 +158,7 @@ mod tests {
         let pool = Pool { runs: 2, memory: 1 << 20 };
         let pooled = engine_for_mapped_code(Allocation::Pooled(pool)).unwrap();
         assert_eq!(fingerprint_of(&pooled), fingerprint());
+        assert_eq!(fingerprint_of(&engine_that_runs_nothing().unwrap()), fingerprint());
     }
 
     #[test]

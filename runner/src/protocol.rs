@@ -1,4 +1,4 @@
-//! What broker and worker say to each other. Version 1; `tests` below hold its bytes.
+//! What broker and worker say to each other. Version 2; `tests` below hold its bytes.
 //!
 //! One `AF_UNIX` socket pair carries HTTP/2, with the broker as the server. The `:authority` of a stream names
 //! the door it knocks on and is written by worker code, never by a guest:
@@ -13,7 +13,7 @@
 //! sends are removed. A refused request comes back as a response with [`REFUSAL`] (see [`RefusalCode`]).
 //!
 //! The conversation on the control stream: the worker says [`Hello`]; the broker answers [`Welcome`]; the worker
-//! loads its artifact and says [`Ready`](FromWorker::Ready); from then on the broker sends [`RunSpec`]s and the
+//! loads its artifact, closes its [jail](crate::jail) and says [`Ready`](FromWorker::Ready); from then on the broker sends [`RunSpec`]s and the
 //! worker answers each with [`Started`](FromWorker::Started) and [`Finished`], or with
 //! [`Rejected`](FromWorker::Rejected). A side that does not speak the other's version says so with
 //! [`Incompatible`] and leaves. When the socket closes the worker is gone.
@@ -28,11 +28,13 @@ use std::time::Duration;
 use orch_manifests::RunId;
 use serde::{Deserialize, Serialize};
 
+use crate::jail::Report;
+
 pub use codec::{FrameDecoder, FrameError, MAX_FRAME, encode};
 pub use refusal::{Refusal, RefusalCode};
 
 /// The version of this protocol. Broker and worker are the same binary, so it is compared for equality.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Longest input that travels inside a [`RunSpec`], in bytes; anything longer is [`Input::Stream`].
 pub const MAX_INLINE_INPUT: usize = 256 << 10;
@@ -63,8 +65,11 @@ pub enum FromWorker {
     Hello(Hello),
     /// The other side's version is not spoken here; nothing follows.
     Incompatible(Incompatible),
-    /// The artifact is loaded, linked and ready to be instantiated.
-    Ready,
+    /// The artifact is loaded, linked and ready to be instantiated, and the process has jailed itself.
+    Ready {
+        /// What became of the jail's layers.
+        jail: Report,
+    },
     /// The run's guest is about to be instantiated.
     Started {
         /// Which run.
@@ -118,6 +123,8 @@ pub struct Welcome {
     pub protocol: u32,
     /// Sizes of the worker's instance pool.
     pub pool: Pool,
+    /// All that its runs may mount. Nothing else of the file system is there once it is ready.
+    pub mounts: Vec<Mount>,
 }
 
 /// How many runs a worker can hold at once, and how large each can get.

@@ -65,10 +65,11 @@ impl Sandbox {
     /// # Errors
     /// See [`LoadError`].
     pub fn load(artifact: Artifact, pool: Pool) -> Result<Self, LoadError> {
-        Sandbox::load_file(artifact.into_descriptor().into(), pool)
+        Sandbox::load_file(artifact.into_descriptor().into(), pool, || ())
     }
 
-    pub(super) fn load_file(mut file: File, pool: Pool) -> Result<Self, LoadError> {
+    /// `loaded` is called when the artifact needs no further rights of the process, before any thread is started.
+    pub(super) fn load_file(mut file: File, pool: Pool, loaded: impl FnOnce()) -> Result<Self, LoadError> {
         let engine = engine_for_mapped_code(Allocation::Pooled(pool)).map_err(LoadError::Load)?;
         let length = payload_length(&mut file)?;
         let mapped = Mapped::new(&file, length)?;
@@ -77,6 +78,9 @@ impl Sandbox {
         #[allow(unsafe_code)]
         let component = unsafe { mapped.load(&engine) }.map_err(LoadError::Load)?;
         let command = link(&engine, &component).map_err(LoadError::Load)?;
+        // Otherwise made by the first run, out of files in memory that nobody can make any more by then.
+        component.initialize_copy_on_write_image().map_err(LoadError::Load)?;
+        loaded();
         let ticker = Ticker::start(&engine)?;
         Ok(Sandbox { engine, command, ticker, pool, _artifact: file })
     }
