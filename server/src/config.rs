@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use orch_manifests::{Catalog, Dialect, EgressWant, Endpoint, Format, Limits, OperatorProvider, Slug};
+use orch_runner::Requirement;
 use orch_vault::KeyChoice;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -18,6 +19,7 @@ use crate::http::{ForwardedHeader, TrustedProxies};
 
 mod egress;
 mod limits;
+mod sandbox;
 
 pub use egress::EgressConfig;
 use egress::RawEgress;
@@ -54,6 +56,8 @@ pub struct Config {
     pub default_limits: Limits,
     /// Limits that nothing may exceed.
     pub limit_ceilings: Limits,
+    /// Layers of the sandbox without which nothing is run.
+    pub sandbox_required: Requirement,
     /// Which key slot a new vault gets.
     pub vault_key: KeyChoice,
     /// The OpenTelemetry collector of `orch serve`.
@@ -68,6 +72,7 @@ struct Raw {
     egress: RawEgress,
     routes: Option<serde_yaml::Value>,
     limits: RawLimits,
+    sandbox: sandbox::RawSandbox,
     vault: RawVault,
     telemetry: RawTelemetry,
 }
@@ -174,8 +179,10 @@ impl Config {
         let bounds = |table: &str, raw: &limits::RawLimits| {
             raw.parse().map_err(|(field, why)| wrong(&format!("{table}.{field}"), &why))
         };
+        let required = raw.sandbox.parse().map_err(|why| wrong("sandbox.require", &why))?;
         let mut config = Self {
             vault_key,
+            sandbox_required: required,
             server_url: raw.server.url,
             server_names: raw.server.names,
             max_running: raw.server.max_running.unwrap_or(MAX_RUNNING),
@@ -240,6 +247,7 @@ impl Default for Config {
             egress: EgressConfig::default(),
             default_limits: Limits::default(),
             limit_ceilings: Limits::default(),
+            sandbox_required: Requirement::default(),
             vault_key: KeyChoice::Auto,
             otlp_endpoint: None,
         }
@@ -399,6 +407,7 @@ vault: { key: auto }
             "timeouts",
             "upstream_proxy",
             "timeouts",
+            "require: []",
         ] {
             assert!(example.contains(key), "{key} is not shown");
         }

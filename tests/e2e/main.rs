@@ -16,6 +16,7 @@ mod fallback;
 mod gemini;
 mod hostile;
 mod injection;
+mod jail;
 mod keys;
 mod lent;
 mod lifecycle;

@@ -108,7 +108,8 @@ impl Service {
         let concluded = self.keeping_record(live, payer, Box::pin(execution)).await;
         let uses = live.settled();
         let kept = (concluded.decisions.as_slice(), concluded.totals);
-        let events = afterwards::of_run(&run, &uses, kept, &concluded.spent);
+        let mut events = afterwards::of_run(&run, &uses, kept, &concluded.spent);
+        events.extend(afterwards::of_violation(&run, &concluded.result));
         // A run that used nothing of a vault that is closed to this process has nothing to tell of it.
         if let Err(failure) = self.keeper.record_after(&live.workspace, events).await
             && (keep || !uses.is_empty())
