@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn allocation_does_not_change_the_fingerprint() {
-        let pool = Pool { runs: 2, memory: 1 << 20 };
+        let pool = Pool { runs: 2, memory: 1 << 20, yielding: false };
         let pooled = engine_for_mapped_code(Allocation::Pooled(pool)).unwrap();
         assert_eq!(fingerprint_of(&pooled), fingerprint());
     }

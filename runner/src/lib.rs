@@ -12,6 +12,7 @@ pub mod artifact;
 pub mod compile;
 pub mod engine;
 mod isolate;
+mod priority;
 mod process;
 pub mod protocol;
 pub mod session;

@@ -3,16 +3,20 @@
 //! A worker is started by the broker with its socket on descriptor 0, its agent's artifact on descriptor 1 and a
 //! pipe for diagnostics on descriptor 2, and has nothing else. One thread drives the socket (HTTP/2, as the client
 //! that the [protocol](crate::protocol) describes); guests run on threads of their own, so that no guest, however
-//! busy, keeps the worker from noticing that its broker is gone.
+//! busy, keeps the worker from noticing that its broker is gone. Guests that keep a processor busy go on in a
+//! [lane](lane) of theirs, behind everybody else.
 //!
 //! [`Sandbox`] is the part without a process around it: one loaded agent that can be run many times at once.
 
 mod control;
 mod egress;
 mod guest;
+mod lane;
 mod meter;
 mod sandbox;
 mod stdio;
+mod ticker;
+mod turns;
 mod wire;
 
 use std::os::unix::net::UnixStream;

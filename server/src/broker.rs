@@ -328,6 +328,7 @@ impl Broker {
             agent: &agent,
             memory: limits.memory,
             shared: keep && mounts.is_empty(),
+            neighbours: keep,
         };
         let leased = unless_stopped(stop, self.workers.lease(&wanted, observer)).await?;
 

@@ -65,6 +65,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) memory: u64,
     /// Whether the worker may be shared with other runs and kept for later ones.
     pub(crate) shared: bool,
+    /// Whether other runs are about, for whom one that keeps a processor busy has to make way.
+    pub(crate) neighbours: bool,
 }
 
 /// A worker in use. [`Leased::end`] gives it back.
@@ -108,7 +110,13 @@ impl Workers {
         observer: &dyn Observer,
     ) -> Result<Leased, Failure> {
         if !wanted.shared {
-            let worker = self.start(wanted.agent, Pool { runs: 1, memory: wanted.memory }, observer).await?;
+            let worker = self
+                .start(
+                    wanted.agent,
+                    Pool { runs: 1, memory: wanted.memory, yielding: wanted.neighbours },
+                    observer,
+                )
+                .await?;
             return Ok(Leased { worker: Arc::new(worker), place: None });
         }
         let memory = wanted.memory.max(LEAST_MEMORY);
@@ -121,7 +129,7 @@ impl Workers {
                 Some(worker) => Arc::clone(worker),
                 // Whoever else wants this agent waits here for the one start.
                 None => {
-                    let pool = Pool { runs: self.runs_per_worker, memory };
+                    let pool = Pool { runs: self.runs_per_worker, memory, yielding: true };
                     Arc::clone(worker.insert(Arc::new(self.start(wanted.agent, pool, observer).await?)))
                 }
             }

@@ -61,12 +61,11 @@ fn golden_bytes() {
         input: Input::Inline("{}".into()),
         limits: RunLimits {
             memory: 1,
-            tables: 2,
             cpu: Duration::from_micros(3),
             time: Duration::from_micros(4),
             output: 5,
             log: 6,
-            streams: 7,
+            resources: 7,
         },
         mounts: vec![Mount { host: "/srv/data".into(), guest: "/data".into(), writable: false }],
     };
@@ -75,15 +74,19 @@ fn golden_bytes() {
         format!(
             concat!(
                 r#"{{"type":"run","run":"run_aaaaaaaaaaaaaaaaaaaaaaaaaa","token":"secret","args":["a"],"env":[["K","V"]],"#,
-                r#""input":{},"limits":{{"memory":1,"tables":2,"cpu_us":3,"time_us":4,"output":5,"log":6,"streams":7}},"#,
+                r#""input":{},"limits":{{"memory":1,"cpu_us":3,"time_us":4,"output":5,"log":6,"resources":7}},"#,
                 r#""mounts":[{{"host":"/srv/data","guest":"/data","writable":false}}]}}"#
             ),
             input
         )
     };
-    let welcome = FromBroker::Welcome(Welcome { protocol: 1, pool: Pool { runs: 2, memory: 3 } });
+    let welcome =
+        FromBroker::Welcome(Welcome { protocol: 1, pool: Pool { runs: 2, memory: 3, yielding: true } });
     for (frame, expected) in [
-        (welcome, r#"{"type":"welcome","protocol":1,"pool":{"runs":2,"memory":3}}"#.to_owned()),
+        (
+            welcome,
+            r#"{"type":"welcome","protocol":1,"pool":{"runs":2,"memory":3,"yielding":true}}"#.to_owned(),
+        ),
         (
             FromBroker::Incompatible(Incompatible { ours: 1, theirs: 9 }),
             r#"{"type":"incompatible","ours":1,"theirs":9}"#.to_owned(),

@@ -78,8 +78,11 @@ pub(crate) async fn sockets_are_denied() {
 }
 
 pub(crate) async fn a_worker_ends_with_its_socket_while_its_guest_spins() {
-    let (broker, mut child) =
-        Broker::start("spinner", Welcome { protocol: 1, pool: Pool { runs: 4, memory: 256 << 20 } }).await;
+    let (broker, mut child) = Broker::start(
+        "spinner",
+        Welcome { protocol: 1, pool: Pool { runs: 4, memory: 256 << 20, yielding: true } },
+    )
+    .await;
     let Broker { mut frames, send, mut spoke, connection } = broker;
     assert!(matches!(frames.recv().await, Some(FromWorker::Hello(_))));
     assert!(matches!(frames.recv().await, Some(FromWorker::Ready)));

@@ -102,8 +102,8 @@ pub(crate) async fn log() {
 pub(crate) async fn open_resources() {
     let worker = worker("wanderer").await;
     let request = "{\"requests\":[{\"url\":\"https://example.org/\"}]}";
-    let ran = run(&worker, limited(request, |limits| limits.streams = 3)).await;
-    assert_eq!(hit(&ran, LimitName::Streams), (4, 3));
+    let ran = run(&worker, limited(request, |limits| limits.resources = 3)).await;
+    assert_eq!(hit(&ran, LimitName::Resources), (4, 3));
 }
 
 pub(crate) async fn slow_readers_stop_the_guest() {

@@ -44,7 +44,7 @@ pub(crate) async fn artifact(name: &str) -> Artifact {
 
 pub(crate) fn config() -> WorkerConfig {
     WorkerConfig {
-        pool: Pool { runs: 40, memory: 512 << 20 },
+        pool: Pool { runs: 40, memory: 512 << 20, yielding: true },
         // A debug build on a machine that is busy with other tests.
         start: Duration::from_secs(60),
         grace: Duration::from_secs(10),
