@@ -26,12 +26,14 @@ use tokio::time::sleep;
 const HOGS: usize = 100;
 /// Callers, and agents.
 const HONEST: usize = 100;
-/// Runs of each caller in a round, and how long it thinks between them. The agents take as long.
-const RUNS: u32 = 26;
+/// Runs of each caller in a round, and how long it thinks between them.
+const RUNS: u32 = 60;
 const THINKING: Duration = Duration::from_millis(150);
 /// How long an agent waits between two bytes.
 const PAUSE: Duration = Duration::from_millis(100);
 const ROUNDS: usize = 3;
+/// While hogs are not yet known to be some.
+const BEGINNING: Duration = Duration::from_millis(500);
 /// The longest that the 99th percentile may be.
 const TARGET: Duration = Duration::from_millis(10);
 
@@ -70,7 +72,9 @@ async fn compare() -> ExitCode {
         // Those that were dropped are stopped meanwhile.
         sleep(Duration::from_millis(500)).await;
     }
-    println!("{HONEST} callers and {HONEST} agents, {ROUNDS} rounds each       p50        p99        max");
+    println!(
+        "{HONEST} callers and {HONEST} agents, {ROUNDS} rounds each            p50        p99        max"
+    );
     let mut worst = Duration::ZERO;
     for (name, times) in [
         "a run, without hogs",
@@ -79,19 +83,31 @@ async fn compare() -> ExitCode {
         "an agent's turn is late by, beside 100 hogs",
     ]
     .iter()
-    .zip(&mut times)
+    .zip(&times)
     {
-        times.sort_unstable();
-        let at = |part: f64| times[((times.len() - 1) as f64 * part) as usize];
-        worst = worst.max(at(0.99));
-        println!("{name:<44} {:>9.2?}  {:>9.2?}  {:>9.2?}", at(0.5), at(0.99), at(1.0));
+        let all = times.iter().map(|(_, took)| *took).collect();
+        worst = worst.max(show(name, all));
+        let later = times.iter().filter(|(since, _)| *since >= BEGINNING).map(|(_, took)| *took).collect();
+        show("    after the first half second of a round", later);
     }
     println!("target for each p99: {TARGET:?}");
     if worst <= TARGET { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+/// Prints a row; returns its 99th percentile.
+fn show(name: &str, mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    let at = |part: f64| times[((times.len() - 1) as f64 * part) as usize];
+    println!("{name:<48} {:>9.2?}  {:>9.2?}  {:>9.2?}", at(0.5), at(0.99), at(1.0));
+    at(0.99)
+}
+
+/// When in a round something ended, and how long it took.
+type Timed = (Duration, Duration);
+
 /// How long the callers' runs took, and how late the agents' turns were.
-async fn honest(worker: &Arc<Worker>, runs: u32) -> (Vec<Duration>, Vec<Duration>) {
+async fn honest(worker: &Arc<Worker>, runs: u32) -> (Vec<Timed>, Vec<Timed>) {
+    let round = Instant::now();
     let callers = (0..HONEST as u32).map(|number| {
         let worker = Arc::clone(worker);
         tokio::spawn(async move {
@@ -101,7 +117,7 @@ async fn honest(worker: &Arc<Worker>, runs: u32) -> (Vec<Duration>, Vec<Duration
             for _ in 0..runs {
                 let began = Instant::now();
                 let outcome = worker.run(spec(0), RunIo::default()).await.unwrap();
-                took.push(began.elapsed());
+                took.push((round.elapsed(), began.elapsed()));
                 assert_eq!(outcome.exit, Exit::Status(0));
                 sleep(THINKING).await;
             }
@@ -112,24 +128,24 @@ async fn honest(worker: &Arc<Worker>, runs: u32) -> (Vec<Duration>, Vec<Duration
         let worker = Arc::clone(worker);
         tokio::spawn(async move {
             sleep(PAUSE * number / HONEST as u32).await;
-            turns(&worker).await
+            turns(&worker, round).await
         })
     });
     let (callers, agents): (Vec<_>, Vec<_>) = (callers.collect(), agents.collect());
     let (callers, agents) = tokio::join!(join_all(callers), join_all(agents));
-    let all = |of: Vec<Result<Vec<Duration>, _>>| of.into_iter().flat_map(Result::unwrap).collect();
+    let all = |of: Vec<Result<Vec<Timed>, _>>| of.into_iter().flat_map(Result::unwrap).collect();
     (all(callers), all(agents))
 }
 
 /// How much later than its pause each byte of an agent came after the one before it.
-async fn turns(worker: &Worker) -> Vec<Duration> {
+async fn turns(worker: &Worker, round: Instant) -> Vec<Timed> {
     let (stderr, mut written) = mpsc::channel::<Bytes>(64);
     let io = RunIo { stderr: Some(stderr), ..RunIo::default() };
     let listen = async {
         let (mut last, mut late) = (None::<Instant>, Vec::new());
         while written.recv().await.is_some() {
             let now = Instant::now();
-            late.extend(last.map(|last| (now - last).saturating_sub(PAUSE)));
+            late.extend(last.map(|last| (now - round, (now - last).saturating_sub(PAUSE))));
             last = Some(now);
         }
         late

@@ -25,7 +25,7 @@ const RUN_STACK: usize = WASM_STACK + (1 << 20);
 
 /// What one component may consist of. The pool has room for as much in every run, so that no agent can use up
 /// another one's. A Rust command has a handful of instances (its module, the adapter, two shims), a Python one dozens.
-const MAX_INSTANCES: u32 = 256;
+pub(crate) const MAX_INSTANCES: u32 = 256;
 const MAX_TABLES: u32 = 32;
 const MAX_MEMORIES: u32 = 4;
 

@@ -9,6 +9,7 @@
 //! `tests/dependencies.rs` keeps so. Start reading at [`session`].
 
 pub mod artifact;
+pub mod capacity;
 pub mod compile;
 pub mod engine;
 mod isolate;
@@ -21,6 +22,7 @@ mod text;
 pub mod worker;
 
 pub use artifact::{Artifact, ArtifactCache, ArtifactError, ArtifactKey, Obtained, Origin, read_module};
+pub use capacity::{Bound, Capacity, Machine};
 pub use compile::{CompileError, CompileLimits, Compiler, ModuleError, compile_main};
 pub use process::WorkerCommand;
 pub use protocol::{

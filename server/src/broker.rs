@@ -114,7 +114,7 @@ impl Broker {
         let router = Arc::new(Router::new());
         Self {
             environment,
-            workers: Workers::new(home.clone(), program, Arc::clone(&router), config.max_running),
+            workers: Workers::new(home.clone(), program, Arc::clone(&router), config.capacity().sandboxes),
             config: RwLock::new(Arc::new(config)),
             catalog: Arc::new(catalog),
             vault,

@@ -19,6 +19,7 @@ mod injection;
 mod keys;
 mod lent;
 mod lifecycle;
+mod limits;
 mod login;
 mod owners;
 mod placeholders;

@@ -35,7 +35,7 @@ const RESOURCE: u64 = 512;
 const HEADER: u64 = 96;
 
 /// The most random bytes that one call may ask for.
-const MAX_RANDOM: u64 = 1 << 20;
+const MAX_RANDOM: u64 = 8 << 20;
 
 /// A mount that is not there.
 #[derive(Debug, thiserror::Error)]

@@ -14,24 +14,67 @@ use crate::priority;
 
 /// A run that wants a turn.
 pub(super) trait Job: Send + Sync {
+    /// Whether it has used less than those it would wait for.
+    fn comes_first(&self) -> bool;
+
     /// One turn. True if it wants another one.
     fn turn(self: Arc<Self>) -> bool;
 }
 
 /// The queue of one sandbox, and its threads, which are started when there is a first job.
 pub(super) struct Lane {
-    jobs: mpsc::UnboundedSender<Arc<dyn Job>>,
+    queue: Queue,
     /// Taken in turns: who has it waits for a job.
-    waiting: Arc<Mutex<mpsc::UnboundedReceiver<Arc<dyn Job>>>>,
+    waiting: Arc<Mutex<Waiting>>,
     started: AtomicBool,
     over: Arc<AtomicBool>,
 }
 
+/// Where jobs go in.
+#[derive(Clone)]
+struct Queue {
+    first: mpsc::UnboundedSender<Arc<dyn Job>>,
+    others: mpsc::UnboundedSender<Arc<dyn Job>>,
+    /// One for each job in either.
+    count: mpsc::UnboundedSender<()>,
+}
+
+/// Where jobs come out.
+struct Waiting {
+    first: mpsc::UnboundedReceiver<Arc<dyn Job>>,
+    others: mpsc::UnboundedReceiver<Arc<dyn Job>>,
+    count: mpsc::UnboundedReceiver<()>,
+}
+
+impl Queue {
+    fn new() -> (Self, Waiting) {
+        let ((first, from_first), (others, from_others)) =
+            (mpsc::unbounded_channel(), mpsc::unbounded_channel());
+        let (count, counted) = mpsc::unbounded_channel();
+        (Queue { first, others, count }, Waiting { first: from_first, others: from_others, count: counted })
+    }
+
+    /// The other end is there as long as this one: it is the lane's.
+    fn push(&self, job: Arc<dyn Job>) {
+        let line = if job.comes_first() { &self.first } else { &self.others };
+        let _ = line.send(job);
+        let _ = self.count.send(());
+    }
+}
+
+impl Waiting {
+    /// The next job, or none when the lane is over.
+    fn next(&mut self) -> Option<Arc<dyn Job>> {
+        self.count.blocking_recv()?;
+        self.first.try_recv().or_else(|_| self.others.try_recv()).ok()
+    }
+}
+
 impl Lane {
     pub(super) fn new() -> Self {
-        let (jobs, waiting) = mpsc::unbounded_channel();
+        let (queue, waiting) = Queue::new();
         Lane {
-            jobs,
+            queue,
             waiting: Arc::new(Mutex::new(waiting)),
             started: AtomicBool::new(false),
             over: Arc::default(),
@@ -44,15 +87,15 @@ impl Lane {
             self.started.store(false, Ordering::Release);
             return false;
         }
-        self.jobs.send(job).is_ok()
+        self.queue.push(job);
+        true
     }
 
     /// Starts the threads. One is enough to go on.
     fn start(&self) -> bool {
         let count = thread::available_parallelism().map_or(1, usize::from);
         let started = (0..count).filter(|_| {
-            // Weak, so that the threads end with the lane.
-            let (jobs, waiting) = (self.jobs.downgrade(), Arc::clone(&self.waiting));
+            let (queue, waiting) = (self.queue.clone(), Arc::clone(&self.waiting));
             let over = Arc::clone(&self.over);
             let turns = move || {
                 priority::yield_to_everybody();
@@ -60,11 +103,8 @@ impl Lane {
                     if over.load(Ordering::Acquire) {
                         return;
                     }
-                    if Arc::clone(&job).turn()
-                        && let Some(jobs) = jobs.upgrade()
-                    {
-                        // It is closed when the lane is over.
-                        let _ = jobs.send(job);
+                    if Arc::clone(&job).turn() {
+                        queue.push(job);
                     }
                 }
             };
@@ -74,13 +114,17 @@ impl Lane {
     }
 }
 
-fn next(waiting: &Mutex<mpsc::UnboundedReceiver<Arc<dyn Job>>>) -> Option<Arc<dyn Job>> {
-    waiting.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv()
+/// The lock is let go before the turn.
+fn next(waiting: &Mutex<Waiting>) -> Option<Arc<dyn Job>> {
+    waiting.lock().unwrap_or_else(PoisonError::into_inner).next()
 }
 
 impl Drop for Lane {
     fn drop(&mut self) {
-        // What is queued belongs to runs that are gone with the sandbox. The threads end after their turn.
+        // What is queued belongs to runs that are gone with the sandbox. A word for each thread that waits.
         self.over.store(true, Ordering::Release);
+        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+            let _ = self.queue.count.send(());
+        }
     }
 }

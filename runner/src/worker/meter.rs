@@ -171,8 +171,10 @@ impl Meter {
     ) -> Turn<F::Output> {
         self.turn.since.store(self.ticks.now(), Ordering::Relaxed);
         self.turn.interrupted.store(false, Ordering::Relaxed);
+        let in_turn = self.ticks.turn();
         let before = thread_time();
         let polled = future.poll(cx);
+        drop(in_turn);
         let spent = thread_time().saturating_sub(before);
         self.cpu_ns.fetch_add(spent.as_nanos() as u64, Ordering::Relaxed);
         self.credit().spend(spent, Instant::now());

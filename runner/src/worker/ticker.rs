@@ -1,14 +1,16 @@
 //! The epochs that interrupt busy guests.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use wasmtime::Engine;
 
-/// Time between epochs: how long a guest runs at a stretch, and how late it notices that it must not.
-const TICK: Duration = Duration::from_millis(5);
+/// Time between epochs while a guest runs: how long it does at a stretch, and how late it notices that it must not.
+const TICK: Duration = Duration::from_millis(1);
+/// The same while all of them wait.
+const QUIET: Duration = Duration::from_millis(5);
 
 /// Advances an engine's epoch while there are runs.
 pub(crate) struct Ticker {
@@ -16,13 +18,38 @@ pub(crate) struct Ticker {
     thread: Option<JoinHandle<()>>,
 }
 
-/// How many epochs have passed.
+/// How many epochs have passed, and whether anybody minds.
 #[derive(Clone, Default)]
-pub(crate) struct Ticks(Arc<AtomicU64>);
+pub(crate) struct Ticks(Arc<Counts>);
+
+#[derive(Default)]
+struct Counts {
+    passed: AtomicU64,
+    turns: AtomicUsize,
+}
+
+/// A guest runs.
+pub(crate) struct InTurn<'a>(&'a Counts);
 
 impl Ticks {
     pub(crate) fn now(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.0.passed.load(Ordering::Relaxed)
+    }
+
+    /// Counts a guest that runs until this is dropped.
+    pub(crate) fn turn(&self) -> InTurn<'_> {
+        self.0.turns.fetch_add(1, Ordering::Relaxed);
+        InTurn(&self.0)
+    }
+
+    fn interval(&self) -> Duration {
+        if self.0.turns.load(Ordering::Relaxed) > 0 { TICK } else { QUIET }
+    }
+}
+
+impl Drop for InTurn<'_> {
+    fn drop(&mut self) {
+        self.0.turns.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -50,11 +77,11 @@ impl Ticker {
         let (engine, shared) = (engine.weak(), Arc::clone(&runs));
         let thread = thread::Builder::new().name("epochs".into()).spawn(move || {
             while shared.wait_for_a_run() {
-                thread::sleep(TICK);
+                thread::sleep(shared.ticks.interval());
                 match engine.upgrade() {
                     Some(engine) => {
                         // First: whoever is interrupted by the epoch finds that it has passed.
-                        shared.ticks.0.fetch_add(1, Ordering::Relaxed);
+                        shared.ticks.0.passed.fetch_add(1, Ordering::Relaxed);
                         engine.increment_epoch();
                     }
                     None => return,

@@ -1,8 +1,9 @@
 //! Whose turn it is: a run's future, here or in the [lane](super::lane) for hogs.
 //!
-//! A run with [credit](super::meter) is polled by the task that owns it, on the runtime's threads. One without is
-//! handed to the lane, turn by turn, until it waits for something; then it is the owner's again. The owner can always
-//! have it back: at once while it is queued, and otherwise after the turn that is under way.
+//! A run is polled by the task that owns it, on the runtime's threads, for as long as a guest may run at a stretch. One
+//! that would go on then, or that has used up its [credit](super::meter) before, is handed to the lane, turn by turn,
+//! until it waits for something; then it is the owner's again. The owner can always have it back: at once while it is
+//! queued, and otherwise after the turn that is under way.
 
 use std::any::Any;
 use std::mem;
@@ -96,8 +97,7 @@ impl<'a, T: Send + 'static> Turns<'a, T> {
         loop {
             match &mut self.place {
                 Place::Here(run) => {
-                    let lane = self.lane.filter(|_| !self.meter.has_credit());
-                    if let Some(lane) = lane {
+                    if let Some(lane) = self.lane.filter(|_| !self.meter.has_credit()) {
                         self.send_away(lane);
                         continue;
                     }
@@ -105,12 +105,13 @@ impl<'a, T: Send + 'static> Turns<'a, T> {
                         Turn::Over(outcome) => return Poll::Ready(Ok(outcome)),
                         Turn::Hit(hit) => return Poll::Ready(Err(hit)),
                         Turn::Waits => return Poll::Pending,
-                        // Whether to queue up here or there is asked again.
-                        Turn::Interrupted if self.lane.is_some() && !self.meter.has_credit() => {}
-                        Turn::Interrupted => {
-                            cx.waker().wake_by_ref();
-                            return Poll::Pending;
-                        }
+                        Turn::Interrupted => match self.lane {
+                            Some(lane) => self.send_away(lane),
+                            None => {
+                                cx.waker().wake_by_ref();
+                                return Poll::Pending;
+                            }
+                        },
                     }
                 }
                 Place::Away(away) => match ready!(away.poll_back(cx)) {
@@ -190,6 +191,10 @@ impl<T> Away<T> {
 }
 
 impl<T: Send + 'static> Job for Away<T> {
+    fn comes_first(&self) -> bool {
+        self.meter.has_credit()
+    }
+
     fn turn(self: Arc<Self>) -> bool {
         let mut run = {
             let mut slot = self.lock();

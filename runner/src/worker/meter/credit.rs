@@ -1,12 +1,12 @@
 //! Which runs come first.
 //!
 //! Every run has a little processor time at once, and a share of a processor on top of it: enough for agents that wait
-//! for models and think in between. A run that takes more is a hog until it has waited long enough, and hogs get what
-//! the others leave ([`super::super::lane`]). It is a bucket that refills with the time that passes.
+//! for models and think in between. A run that takes more is a hog until it has waited long enough, and comes after
+//! everybody else ([`super::super::lane`]). It is a bucket that refills with the time that passes.
 
 use std::time::{Duration, Instant};
 
-/// What a run may use at once: as long as a guest runs at a stretch.
+/// What a run may use at once.
 const BURST_NS: i64 = 5_000_000;
 /// Time that passes for each unit that the bucket refills by: a tenth of a processor.
 const REFILL: i64 = 10;
