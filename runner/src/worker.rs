@@ -8,6 +8,7 @@
 //!
 //! [`Sandbox`] is the part without a process around it: one loaded agent that can be run many times at once.
 
+mod beginners;
 mod control;
 mod egress;
 mod guest;

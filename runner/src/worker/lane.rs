@@ -10,6 +10,7 @@ use std::thread;
 
 use tokio::sync::mpsc;
 
+use super::beginners::Beginners;
 use crate::priority;
 
 /// A run that wants a turn.
@@ -24,6 +25,7 @@ pub(super) trait Job: Send + Sync {
 /// The queue of one sandbox, and its threads, which are started when there is a first job.
 pub(super) struct Lane {
     queue: Queue,
+    pub(super) beginners: Beginners,
     /// Taken in turns: who has it waits for a job.
     waiting: Arc<Mutex<Waiting>>,
     started: AtomicBool,
@@ -75,6 +77,7 @@ impl Lane {
         let (queue, waiting) = Queue::new();
         Lane {
             queue,
+            beginners: Beginners::new(),
             waiting: Arc::new(Mutex::new(waiting)),
             started: AtomicBool::new(false),
             over: Arc::default(),

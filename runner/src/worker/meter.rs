@@ -106,7 +106,7 @@ impl Meter {
             limits,
             started,
             cpu_ns: AtomicU64::new(0),
-            credit: Mutex::new(Credit::new(started)),
+            credit: Mutex::new(Credit::new()),
             memory: Account::default(),
             refused: Mutex::new(None),
             exceeded: OnceLock::new(),
@@ -152,10 +152,10 @@ impl Meter {
         self.credit().positive(Instant::now())
     }
 
-    /// Whether a guest that an epoch interrupts has had its time at a stretch. One that has just been woken has not,
-    /// however many epochs it slept through.
+    /// Whether a guest that an epoch interrupts has had its time at a stretch, which is a whole epoch. One that has just
+    /// been woken has not, however many epochs it slept through.
     pub(crate) fn turn_is_over(&self) -> bool {
-        self.ticks.now() != self.turn.since.load(Ordering::Relaxed)
+        self.ticks.now() > self.turn.since.load(Ordering::Relaxed) + 1
     }
 
     /// What a guest awaits to end its turn.
@@ -177,13 +177,14 @@ impl Meter {
         drop(in_turn);
         let spent = thread_time().saturating_sub(before);
         self.cpu_ns.fetch_add(spent.as_nanos() as u64, Ordering::Relaxed);
-        self.credit().spend(spent, Instant::now());
+        let interrupted = self.turn.interrupted.load(Ordering::Relaxed);
+        self.credit().spend(spent, !interrupted, Instant::now());
         match polled {
             // A guest that is done is done, even if that took a little longer than it should have.
             Poll::Ready(outcome) => Turn::Over(outcome),
             Poll::Pending => match self.check() {
                 Err(hit) => Turn::Hit(hit),
-                Ok(()) if self.turn.interrupted.load(Ordering::Relaxed) => Turn::Interrupted,
+                Ok(()) if interrupted => Turn::Interrupted,
                 Ok(()) => Turn::Waits,
             },
         }

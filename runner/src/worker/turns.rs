@@ -3,7 +3,7 @@
 //! A run is polled by the task that owns it, on the runtime's threads, for as long as a guest may run at a stretch. One
 //! that would go on then, or that has used up its [credit](super::meter) before, is handed to the lane, turn by turn,
 //! until it waits for something; then it is the owner's again. The owner can always have it back: at once while it is
-//! queued, and otherwise after the turn that is under way.
+//! queued, and otherwise after the turn that is under way. Before its first turn it is a [beginner](super::beginners).
 
 use std::any::Any;
 use std::mem;
@@ -71,10 +71,23 @@ impl<'a, T: Send + 'static> Turns<'a, T> {
     /// Sees the run to its end within its time and processor time, unless it is cancelled.
     pub(super) async fn to_the_end(&mut self, cancel: &Cancel) -> Result<T, Stop> {
         let meter = Arc::clone(&self.meter);
+        let turns = async {
+            let mut beginner = match self.lane {
+                Some(lane) => Some(lane.beginners.place().await),
+                None => None,
+            };
+            std::future::poll_fn(|cx| {
+                let polled = self.poll(cx);
+                // After its first turn it is one no longer.
+                beginner = None;
+                polled
+            })
+            .await
+        };
         tokio::select! {
             biased;
             () = cancel.requested() => Err(Stop::Cancelled),
-            outcome = std::future::poll_fn(|cx| self.poll(cx)) => outcome.map_err(Stop::Limit),
+            outcome = turns => outcome.map_err(Stop::Limit),
             () = tokio::time::sleep_until(meter.deadline()) => Err(Stop::Limit(meter.time_hit())),
         }
     }

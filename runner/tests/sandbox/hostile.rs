@@ -138,7 +138,7 @@ pub(crate) async fn memory() {
     let tight = RunLimits { memory: 700_000, ..limits() };
     attack(&worker, "TableGrowth", hostile(Attack::TableGrowth as usize, tight), &ends).await;
     let random = hostile(Attack::RandomBytes as usize, limits());
-    attack(&worker, "RandomBytes", random, &Ends::Trap("random")).await;
+    attack(&worker, "RandomBytes", random, &Ends::Trap("exceeds limit")).await;
 }
 
 pub(crate) async fn streams() {

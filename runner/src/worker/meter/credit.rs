@@ -1,43 +1,44 @@
 //! Which runs come first.
 //!
-//! Every run has a little processor time at once, and a share of a processor on top of it: enough for agents that wait
-//! for models and think in between. A run that takes more is a hog until it has waited long enough, and comes after
-//! everybody else ([`super::super::lane`]). It is a bucket that refills with the time that passes.
+//! Every run has a little processor time at once, and more of it for the time that it waits for something: enough for
+//! agents that wait for models and think in between. A run that takes more is a hog until it has waited long enough, and
+//! comes after everybody else ([`super::super::lane`]). To wait for its turn earns a hog nothing: among a hundred of them
+//! each waits nearly always.
 
 use std::time::{Duration, Instant};
 
 /// What a run may use at once.
 const BURST_NS: i64 = 5_000_000;
-/// Time that passes for each unit that the bucket refills by: a tenth of a processor.
+/// Time that it waits for each unit of processor time that it earns.
 const REFILL: i64 = 10;
-/// The most that a run has to wait for: half a second of waiting.
+/// The most that a run can owe: half a second of waiting.
 const DEBT_NS: i64 = -50_000_000;
 
 pub(super) struct Credit {
     nanos: i64,
-    at: Instant,
+    /// Since when it waits for something, as far as that was not yet credited.
+    waits_since: Option<Instant>,
 }
 
 impl Credit {
-    pub(super) fn new(now: Instant) -> Self {
-        Credit { nanos: BURST_NS, at: now }
+    pub(super) fn new() -> Self {
+        Credit { nanos: BURST_NS, waits_since: None }
     }
 
     pub(super) fn positive(&mut self, now: Instant) -> bool {
-        self.refill(now);
+        if let Some(since) = &mut self.waits_since {
+            let since = std::mem::replace(since, now);
+            let waited = i64::try_from(now.saturating_duration_since(since).as_nanos()).unwrap_or(i64::MAX);
+            self.nanos = self.nanos.saturating_add(waited / REFILL).min(BURST_NS);
+        }
         self.nanos > 0
     }
 
-    pub(super) fn spend(&mut self, spent: Duration, now: Instant) {
-        self.refill(now);
+    /// A turn has ended, after which the run waits for something or would go on.
+    pub(super) fn spend(&mut self, spent: Duration, waits: bool, now: Instant) {
         let spent = i64::try_from(spent.as_nanos()).unwrap_or(i64::MAX);
         self.nanos = self.nanos.saturating_sub(spent).max(DEBT_NS);
-    }
-
-    fn refill(&mut self, now: Instant) {
-        let passed = i64::try_from(now.saturating_duration_since(self.at).as_nanos()).unwrap_or(i64::MAX);
-        self.nanos = self.nanos.saturating_add(passed / REFILL).min(BURST_NS);
-        self.at = now;
+        self.waits_since = waits.then_some(now);
     }
 }
 
@@ -50,28 +51,33 @@ mod tests {
     #[test]
     fn a_run_that_waits_most_of_the_time_keeps_its_credit() {
         let mut now = Instant::now();
-        let mut credit = Credit::new(now);
+        let mut credit = Credit::new();
         for _ in 0..1000 {
-            now += 40 * MS;
             assert!(credit.positive(now));
-            credit.spend(3 * MS, now);
+            credit.spend(3 * MS, true, now);
+            // Being asked does not count twice.
+            assert!(credit.positive(now + 20 * MS));
+            now += 40 * MS;
         }
     }
 
     #[test]
     fn a_run_that_keeps_a_processor_busy_loses_it_and_waiting_brings_it_back() {
         let mut now = Instant::now();
-        let mut credit = Credit::new(now);
+        let mut credit = Credit::new();
         for _ in 0..2 {
             now += 4 * MS;
-            credit.spend(4 * MS, now);
+            credit.spend(4 * MS, false, now);
         }
         assert!(!credit.positive(now), "used up within two turns");
         for _ in 0..1000 {
-            now += 5 * MS;
-            credit.spend(5 * MS, now);
+            // However long it was queued between two turns.
+            now += 500 * MS;
+            assert!(!credit.positive(now));
+            credit.spend(MS, false, now);
         }
+        credit.spend(MS, true, now);
         assert!(!credit.positive(now + 499 * MS));
-        assert!(credit.positive(now + 520 * MS), "the debt is bounded");
+        assert!(credit.positive(now + 501 * MS), "the debt is bounded");
     }
 }
