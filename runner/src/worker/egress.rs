@@ -289,7 +289,7 @@ mod tests {
     async fn a_request_whose_run_is_over_does_not_look_complete() {
         let complete = |over| {
             let body = http_body_util::Empty::new().map_err(|never| match never {}).boxed_unsync();
-            let meter = Meter::start(crate::protocol::RunLimits::default(), Default::default());
+            let meter = Meter::start(protocol::RunLimits::default(), Default::default());
             let _held = meter.charge(0).unwrap();
             GuestBody { body, over: Arc::new(AtomicBool::new(over)), _held }.collect()
         };

@@ -156,7 +156,9 @@ pub(crate) async fn resources() {
     attack(&worker, "Fields", hostile(Resources::Fields as usize, limits()), &ends).await;
     // What they hold counts, and not only how many there are.
     let ends = Ends::Limit(LimitName::Memory);
-    let giants = hostile(Resources::GiantMethods as usize, RunLimits { memory: 32 * MIB, ..limits() });
+    // A debug build looks at a megabyte of letters for long.
+    let cpu = Duration::from_secs(60);
+    let giants = hostile(Resources::GiantMethods as usize, RunLimits { memory: 32 * MIB, cpu, ..limits() });
     attack(&worker, "GiantMethods", giants, &ends).await;
     let longest = hostile(Resources::LongestString as usize, limits());
     attack(&worker, "LongestString", longest, &Ends::Trap("fuel")).await;
