@@ -119,7 +119,7 @@ impl Sandbox {
 
         let ticking = self.ticker.run();
         let mut turns = Turns::new(&meter, self.lane.as_ref(), Box::pin(self.call(guest)));
-        let called = turns.to_the_end(cancel).await;
+        let called = turns.see_through(cancel).await;
         // Before the store: a request body that is cut short here must not look complete.
         drop(run_ends);
         turns.end().await;

@@ -69,7 +69,7 @@ impl<'a, T: Send + 'static> Turns<'a, T> {
     }
 
     /// Sees the run to its end within its time and processor time, unless it is cancelled.
-    pub(super) async fn to_the_end(&mut self, cancel: &Cancel) -> Result<T, Stop> {
+    pub(super) async fn see_through(&mut self, cancel: &Cancel) -> Result<T, Stop> {
         let meter = Arc::clone(&self.meter);
         let turns = async {
             let mut beginner = match self.lane {
@@ -294,7 +294,7 @@ mod tests {
         let (meter, lane) = (meter(Duration::from_secs(60)), Lane::new());
         let (said, places) = std::sync::mpsc::channel();
         let mut turns = Turns::new(&meter, Some(&lane), Box::pin(spin(Arc::clone(&meter), 50, said)));
-        assert_eq!(turns.to_the_end(&Cancel::default()).await.unwrap(), 50);
+        assert_eq!(turns.see_through(&Cancel::default()).await.unwrap(), 50);
         turns.end().await;
         let places: Vec<String> = places.iter().collect();
         assert_ne!(places[0], "hogs");
@@ -315,7 +315,7 @@ mod tests {
             }
         };
         let mut turns = Turns::new(&meter, Some(&lane), Box::pin(run));
-        turns.to_the_end(&Cancel::default()).await.unwrap();
+        turns.see_through(&Cancel::default()).await.unwrap();
         let places: Vec<String> = places.iter().collect();
         assert_eq!(places[places.len() - 2], "hogs");
         assert_ne!(places[places.len() - 1], "hogs", "what waited long enough comes first again");
@@ -327,7 +327,7 @@ mod tests {
         for lane in [None, Some(&lane)] {
             let (said, _places) = std::sync::mpsc::channel();
             let mut turns = Turns::new(&meter, lane, Box::pin(spin(Arc::clone(&meter), u32::MAX, said)));
-            let stop = turns.to_the_end(&Cancel::default()).await.unwrap_err();
+            let stop = turns.see_through(&Cancel::default()).await.unwrap_err();
             assert!(
                 matches!(stop, Stop::Limit(LimitHit { name: LimitName::Cpu, used, limit: 20_000 }) if used > 20_000)
             );
@@ -357,7 +357,7 @@ mod tests {
                 }
                 cancel.cancel();
             };
-            let (stop, ()) = tokio::join!(turns.to_the_end(&cancel), soon);
+            let (stop, ()) = tokio::join!(turns.see_through(&cancel), soon);
             assert!(matches!(stop, Err(Stop::Cancelled)));
             turns.end().await;
             assert_eq!(Arc::strong_count(&held), 1, "nothing is left of it");
@@ -378,7 +378,7 @@ mod tests {
         };
         let mut turns: Turns<'_, ()> = Turns::new(&meter, Some(&lane), Box::pin(run));
         let caught = futures_util::FutureExt::catch_unwind(AssertUnwindSafe(async {
-            turns.to_the_end(&Cancel::default()).await
+            turns.see_through(&Cancel::default()).await
         }))
         .await;
         assert_eq!(caught.unwrap_err().downcast_ref(), Some(&"over there"));
