@@ -7,6 +7,7 @@
 //! of each pair has all of a round, the second what came after its first half second, and a 99th percentile of that
 //! beyond the target fails.
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "it reports to a terminal and may fail loudly")]
+#![allow(clippy::disallowed_methods, reason = "every handle is kept and joined")]
 
 use std::path::Path;
 use std::process::ExitCode;
