@@ -9,6 +9,7 @@
 //! and is adapted with the standard command adapter. Imports are checked in the jail against what a worker will
 //! link, so that an agent that compiles also instantiates.
 
+mod extent;
 mod inspect;
 mod jail;
 mod wire;

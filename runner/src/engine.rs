@@ -25,7 +25,7 @@ const RUN_STACK: usize = WASM_STACK + (1 << 20);
 
 /// What one component may consist of. The pool has room for as much in every run, so that no agent can use up
 /// another one's. A Rust command has a handful of instances (its module, the adapter, two shims), a Python one dozens.
-const MAX_INSTANCES: u32 = 256;
+pub(crate) const MAX_INSTANCES: u32 = 256;
 const MAX_TABLES: u32 = 32;
 const MAX_MEMORIES: u32 = 4;
 
@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn allocation_does_not_change_the_fingerprint() {
-        let pool = Pool { runs: 2, memory: 1 << 20 };
+        let pool = Pool { runs: 2, memory: 1 << 20, yielding: false };
         let pooled = engine_for_mapped_code(Allocation::Pooled(pool)).unwrap();
         assert_eq!(fingerprint_of(&pooled), fingerprint());
         assert_eq!(fingerprint_of(&engine_that_runs_nothing().unwrap()), fingerprint());

@@ -10,9 +10,11 @@
 
 pub mod advisories;
 pub mod artifact;
+pub mod capacity;
 pub mod compile;
 pub mod engine;
 pub mod jail;
+mod priority;
 mod process;
 pub mod protocol;
 pub mod session;
@@ -21,6 +23,7 @@ mod text;
 pub mod worker;
 
 pub use artifact::{Artifact, ArtifactCache, ArtifactError, ArtifactKey, Obtained, Origin, read_module};
+pub use capacity::{Bound, Capacity, Machine};
 pub use compile::{CompileError, CompileLimits, Compiler, ModuleError, compile_main};
 pub use jail::{Layer, LayerName, Report as JailReport, Requirement};
 pub use process::WorkerCommand;

@@ -132,14 +132,17 @@ pub struct Welcome {
 pub struct Pool {
     /// Runs at the same time.
     pub runs: u32,
-    /// The largest linear memory that any run may ask for, in bytes.
+    /// The most memory that any run may ask for, in bytes.
     pub memory: u64,
+    /// Whether runs that keep a processor busy make way for everybody else on the machine. Without neighbours there
+    /// is nobody to make way for.
+    pub yielding: bool,
 }
 
 impl Default for Pool {
-    /// 100 runs of up to 1 GiB.
+    /// 100 runs of up to 1 GiB, who make way for each other.
     fn default() -> Self {
-        Pool { runs: 100, memory: 1 << 30 }
+        Pool { runs: 100, memory: 1 << 30, yielding: true }
     }
 }
 
@@ -219,10 +222,9 @@ impl fmt::Debug for Input {
 /// Bounds of one run. Each is what may be used; one more is too much.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunLimits {
-    /// Linear memory over all of the run's instances, in bytes.
+    /// Memory of all kinds that the worker holds for the run, in bytes: linear memories, tables, what its resources
+    /// stand for, and what is on its way in or out.
     pub memory: u64,
-    /// Table elements over all of the run's instances.
-    pub tables: u64,
     /// Processor time of the guest and of the host calls it makes.
     #[serde(rename = "cpu_us", with = "micros")]
     pub cpu: Duration,
@@ -234,20 +236,19 @@ pub struct RunLimits {
     /// Standard error, in bytes.
     pub log: u64,
     /// Host resources that the guest holds open at once: streams, requests, responses, bodies, files, pollables.
-    pub streams: u32,
+    pub resources: u32,
 }
 
 impl Default for RunLimits {
-    /// 256 MiB, 100,000 table elements, 60 s of processor time, 5 min, 10 MiB out, 1 MiB of log, 1,000 resources.
+    /// 256 MiB, 60 s of processor time, 5 min, 10 MiB out, 1 MiB of log, 1,000 resources.
     fn default() -> Self {
         RunLimits {
             memory: 256 << 20,
-            tables: 100_000,
             cpu: Duration::from_secs(60),
             time: Duration::from_secs(300),
             output: 10 << 20,
             log: 1 << 20,
-            streams: 1_000,
+            resources: 1_000,
         }
     }
 }
@@ -306,8 +307,6 @@ pub enum Exit {
 pub enum LimitName {
     /// [`RunLimits::memory`], in bytes.
     Memory,
-    /// [`RunLimits::tables`], in elements.
-    Tables,
     /// [`RunLimits::cpu`], in microseconds.
     Cpu,
     /// [`RunLimits::time`], in microseconds.
@@ -316,8 +315,8 @@ pub enum LimitName {
     Output,
     /// [`RunLimits::log`], in bytes.
     Log,
-    /// [`RunLimits::streams`], in open resources.
-    Streams,
+    /// [`RunLimits::resources`], in open resources.
+    Resources,
 }
 
 impl LimitName {
@@ -325,12 +324,11 @@ impl LimitName {
     pub fn as_str(self) -> &'static str {
         match self {
             LimitName::Memory => "memory",
-            LimitName::Tables => "tables",
             LimitName::Cpu => "cpu",
             LimitName::Time => "time",
             LimitName::Output => "output",
             LimitName::Log => "log",
-            LimitName::Streams => "streams",
+            LimitName::Resources => "resources",
         }
     }
 }
@@ -348,7 +346,7 @@ pub struct Usage {
     pub cpu_us: u64,
     /// Wall-clock time, in microseconds.
     pub wall_us: u64,
-    /// The most linear memory it had, in bytes.
+    /// The most memory it had, in bytes.
     pub memory_peak: u64,
     /// Bytes written to standard output.
     pub stdout_bytes: u64,

@@ -4,15 +4,20 @@
 //! pipe for diagnostics on descriptor 2, and has nothing else. One thread drives the socket (HTTP/2, as the client
 //! that the [protocol](crate::protocol) describes). It loads the artifact, closes the [jail](crate::jail), and only then
 //! are there threads for guests, so that no guest, however busy, keeps the worker from noticing that its broker is gone.
+//! Guests that keep a processor busy go on in a [lane](lane) of theirs, behind everybody else.
 //!
 //! [`Sandbox`] is the part without a process around it: one loaded agent that can be run many times at once.
 
+mod beginners;
 mod control;
 mod egress;
 mod guest;
+mod lane;
 mod meter;
 mod sandbox;
 mod stdio;
+mod ticker;
+mod turns;
 mod wire;
 
 use std::io;

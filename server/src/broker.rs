@@ -115,7 +115,7 @@ impl Broker {
         let router = Arc::new(Router::new());
         Self {
             environment,
-            workers: Workers::new(home.clone(), program, Arc::clone(&router), config.max_running),
+            workers: Workers::new(home.clone(), program, Arc::clone(&router), config.capacity().sandboxes),
             config: RwLock::new(Arc::new(config)),
             catalog: Arc::new(catalog),
             vault,
@@ -345,6 +345,7 @@ impl Broker {
             shared: keep && mounts.is_empty(),
             mounts: &mounts,
             required: &self.config().sandbox_required,
+            neighbours: keep,
         };
         let leased = unless_stopped(stop, self.workers.lease(&wanted, observer)).await?;
 

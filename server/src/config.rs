@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use orch_manifests::{Catalog, Dialect, EgressWant, Endpoint, Format, Limits, OperatorProvider, Slug};
-use orch_runner::Requirement;
+use orch_runner::{Capacity, Machine, Requirement};
 use orch_vault::KeyChoice;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -44,7 +44,7 @@ pub struct Config {
     pub server_names: Vec<String>,
     /// Proxies in front of `orch serve`, whose word counts for where a request comes from.
     pub trusted_proxies: TrustedProxies,
-    /// Runs that `orch serve` executes at once.
+    /// Runs that `orch serve` executes at once, where there is [room](Config::capacity) for them.
     pub max_running: u32,
     /// Accepted runs that may wait for their turn.
     pub max_queued: usize,
@@ -230,6 +230,14 @@ impl Config {
             return Err(wrong("server.max_running", &format!("it is between 1 and {MOST_RUNNING}")));
         }
         Ok(config)
+    }
+}
+
+impl Config {
+    /// How many runs this machine has room for at once, of those that may be executed.
+    #[must_use]
+    pub fn capacity(&self) -> Capacity {
+        Machine::read().capacity(self.max_running)
     }
 }
 

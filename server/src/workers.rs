@@ -71,6 +71,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) mounts: &'a [Mount],
     /// Layers of the jail without which it is not run.
     pub(crate) required: &'a Requirement,
+    /// Whether other runs are about, for whom one that keeps a processor busy has to make way.
+    pub(crate) neighbours: bool,
 }
 
 /// A worker in use. [`Leased::end`] gives it back.
@@ -126,7 +128,8 @@ impl Workers {
 
     async fn find(&self, wanted: &Wanted<'_>, observer: &dyn Observer) -> Result<Leased, Failure> {
         if !wanted.shared {
-            let worker = self.start(wanted, Pool { runs: 1, memory: wanted.memory }, observer).await?;
+            let pool = Pool { runs: 1, memory: wanted.memory, yielding: wanted.neighbours };
+            let worker = self.start(wanted, pool, observer).await?;
             return Ok(Leased { worker: Arc::new(worker), place: None });
         }
         let memory = wanted.memory.max(LEAST_MEMORY);
@@ -139,7 +142,7 @@ impl Workers {
                 Some(worker) => Arc::clone(worker),
                 // Whoever else wants this agent waits here for the one start.
                 None => {
-                    let pool = Pool { runs: self.runs_per_worker, memory };
+                    let pool = Pool { runs: self.runs_per_worker, memory, yielding: true };
                     Arc::clone(worker.insert(Arc::new(self.start(wanted, pool, observer).await?)))
                 }
             }
@@ -158,6 +161,7 @@ impl Workers {
             agent,
             memory: LEAST_MEMORY,
             shared: false,
+            neighbours: false,
             mounts: &[],
             required: &Requirement::default(),
         };

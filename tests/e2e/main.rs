@@ -20,6 +20,7 @@ mod jail;
 mod keys;
 mod lent;
 mod lifecycle;
+mod limits;
 mod login;
 mod owners;
 mod placeholders;

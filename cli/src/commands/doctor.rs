@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use orch_manifests::Auth;
 use orch_runner::advisories::Advisories;
-use orch_runner::{JailReport, Layer, LayerName};
+use orch_runner::{Capacity, JailReport, Layer, LayerName};
 use orch_server::{Agent, Answer, Broker, Event, Failure, Kind, Observer, Question, RunRequest, Simulate};
 use orch_vault::{Depth, OpenMode, SlotInfo, Vault, Wanted, memory_protection, resolve_keys};
 use serde_json::{Value, json};
@@ -43,6 +43,8 @@ struct Check {
     state: State,
     detail: String,
     hints: Vec<String>,
+    /// The same in numbers, for programs.
+    facts: Option<Value>,
     /// What is broken, for the exit code.
     kind: Option<Kind>,
 }
@@ -50,13 +52,13 @@ struct Check {
 impl Check {
     fn fine(name: impl Into<Cow<'static, str>>, detail: impl Into<String>) -> Self {
         let name = name.into();
-        Self { name, state: State::Fine, detail: detail.into(), hints: Vec::new(), kind: None }
+        Self { name, state: State::Fine, detail: detail.into(), hints: Vec::new(), facts: None, kind: None }
     }
 
     fn notice(name: impl Into<Cow<'static, str>>, detail: impl Into<String>, hint: Option<&str>) -> Self {
         let name = name.into();
         let hints = hint.map(str::to_owned).into_iter().collect();
-        Self { name, state: State::Notice, detail: detail.into(), hints, kind: None }
+        Self { name, state: State::Notice, detail: detail.into(), hints, facts: None, kind: None }
     }
 
     fn broken(name: &'static str, failure: &Failure) -> Self {
@@ -65,8 +67,21 @@ impl Check {
             state: State::Broken,
             detail: failure.message().to_owned(),
             hints: failure.hints().to_vec(),
+            facts: None,
             kind: Some(failure.kind()),
         }
+    }
+}
+
+impl Check {
+    fn to_json(&self) -> Value {
+        let mut row = json!({
+            "name": self.name, "state": self.state.word(), "detail": self.detail, "hints": self.hints,
+        });
+        if let Some(facts) = &self.facts {
+            row["facts"] = facts.clone();
+        }
+        row
     }
 }
 
@@ -80,6 +95,7 @@ pub(crate) fn run(printer: Printer) -> Result<ExitCode, Failure> {
             checks.push(server(&here));
             let warnings = here.config.warnings();
             checks.extend(warnings.into_iter().map(|warning| Check::notice("egress", warning, None)));
+            checks.push(capacity(&here));
             checks.push(vault(&here));
             checks.push(keys(&here));
             checks.extend(sandbox(here));
@@ -90,10 +106,7 @@ pub(crate) fn run(printer: Printer) -> Result<ExitCode, Failure> {
 
     let broken = checks.iter().find_map(|check| check.kind);
     if printer.json() {
-        let rows: Vec<Value> = checks
-            .iter()
-            .map(|c| json!({ "name": c.name, "state": c.state.word(), "detail": c.detail, "hints": c.hints }))
-            .collect();
+        let rows: Vec<Value> = checks.iter().map(Check::to_json).collect();
         printer.result_json(&json!({ "ok": broken.is_none(), "checks": rows })).or_else(broken_pipe)?;
     } else {
         let width = checks.iter().map(|check| check.name.len()).max().unwrap_or(0);
@@ -165,6 +178,25 @@ fn server(here: &Installation) -> Check {
             )
         }
     }
+}
+
+/// How many runs are executed at once, and what the machine has room for.
+fn capacity(here: &Installation) -> Check {
+    let capacity = here.config.capacity();
+    let Capacity { sandboxes, bound_by, machine } = capacity;
+    let detail = format!(
+        "{sandboxes} sandboxes at once, more wait; vm.max_map_count is {}, open files {}",
+        machine.mappings, machine.descriptors
+    );
+    let check = match capacity.advice() {
+        None => Check::fine("capacity", detail),
+        Some(advice) => Check::notice("capacity", detail, Some(&advice)),
+    };
+    let facts = json!({
+        "sandboxes": sandboxes, "wanted": here.config.max_running, "bound_by": bound_by,
+        "max_map_count": machine.mappings, "open_files": machine.descriptors,
+    });
+    Check { facts: Some(facts), ..check }
 }
 
 /// This home's own vault, which its server holds while it runs.

@@ -70,12 +70,11 @@ fn golden_bytes() {
         input: Input::Inline("{}".into()),
         limits: RunLimits {
             memory: 1,
-            tables: 2,
             cpu: Duration::from_micros(3),
             time: Duration::from_micros(4),
             output: 5,
             log: 6,
-            streams: 7,
+            resources: 7,
         },
         mounts: vec![Mount { host: "/srv/data".into(), guest: "/data".into(), writable: false }],
     };
@@ -84,19 +83,19 @@ fn golden_bytes() {
         format!(
             concat!(
                 r#"{{"type":"run","run":"run_aaaaaaaaaaaaaaaaaaaaaaaaaa","token":"secret","args":["a"],"env":[["K","V"]],"#,
-                r#""input":{},"limits":{{"memory":1,"tables":2,"cpu_us":3,"time_us":4,"output":5,"log":6,"streams":7}},"#,
+                r#""input":{},"limits":{{"memory":1,"cpu_us":3,"time_us":4,"output":5,"log":6,"resources":7}},"#,
                 r#""mounts":[{{"host":"/srv/data","guest":"/data","writable":false}}]}}"#
             ),
             input
         )
     };
-    let pool = Pool { runs: 2, memory: 3 };
+    let pool = Pool { runs: 2, memory: 3, yielding: true };
     let welcome = FromBroker::Welcome(Welcome { protocol: 1, pool, mounts: spec.mounts.clone() });
     for (frame, expected) in [
         (
             welcome,
             concat!(
-                r#"{"type":"welcome","protocol":1,"pool":{"runs":2,"memory":3},"#,
+                r#"{"type":"welcome","protocol":1,"pool":{"runs":2,"memory":3,"yielding":true},"#,
                 r#""mounts":[{"host":"/srv/data","guest":"/data","writable":false}]}"#
             )
             .to_owned(),

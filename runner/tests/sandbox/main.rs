@@ -5,9 +5,11 @@
 //! `cargo test` and its like use them.
 #![allow(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used, reason = "it is a test harness")]
 
+mod bombs;
 mod cache;
 mod compile;
 mod distrust;
+mod hostile;
 mod http;
 mod isolation;
 #[cfg(target_os = "linux")]
@@ -55,6 +57,14 @@ const TESTS: &[(&str, Test)] = tests![
     limits::open_resources,
     limits::slow_readers_stop_the_guest,
     limits::a_busy_run_does_not_starve_another,
+    limits::a_run_takes_as_many_mappings_as_are_counted_for_it,
+    hostile::processors,
+    hostile::stacks,
+    hostile::memory,
+    hostile::streams,
+    hostile::resources,
+    hostile::inside_a_call,
+    hostile::everything_at_once,
     http::a_request_reaches_the_door_and_its_response_the_guest,
     http::reserved_headers_are_the_protocols_alone,
     http::refusals_become_error_codes,
@@ -77,6 +87,10 @@ const TESTS: &[(&str, Test)] = tests![
     compile::what_is_wrong_is_named,
     compile::a_module_may_be_too_large_or_take_too_long_or_too_much,
     compile::a_jail_that_dies_is_reported,
+    bombs::functions_that_are_expensive_to_compile,
+    bombs::deep_nesting,
+    bombs::instances_without_number,
+    bombs::too_many_of_everything,
     cache::entries_are_reused_and_private,
     cache::a_damaged_entry_is_replaced_and_never_loaded,
     cache::another_version_is_a_miss,

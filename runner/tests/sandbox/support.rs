@@ -23,6 +23,12 @@ pub(crate) fn guest(name: &str) -> Bytes {
     read_module(&guest_path(name), 64 << 20).unwrap()
 }
 
+/// A guest that is kept as text.
+pub(crate) fn wat(name: &str) -> Bytes {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../tests/guests/wat/{name}.wat"));
+    wat::parse_file(path).unwrap().into()
+}
+
 pub(crate) fn this_program(subcommand: &str) -> WorkerCommand {
     WorkerCommand::this_program(subcommand).unwrap()
 }
@@ -44,7 +50,7 @@ pub(crate) async fn artifact(name: &str) -> Artifact {
 
 pub(crate) fn config() -> WorkerConfig {
     WorkerConfig {
-        pool: Pool { runs: 40, memory: 512 << 20 },
+        pool: Pool { runs: 40, memory: 512 << 20, yielding: true },
         mounts: Vec::new(),
         // A debug build on a machine that is busy with other tests.
         start: Duration::from_secs(60),
