@@ -177,7 +177,7 @@ pub fn format_duration(duration: Duration) -> String {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct Limits {
-    /// Largest linear memory, such as `256MiB`.
+    /// Most memory of all kinds that a sandbox holds for a run, such as `256MiB`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<SizeText>")]
     pub memory: Option<ByteSize>,
@@ -193,6 +193,14 @@ pub struct Limits {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<SizeText>")]
     pub output: Option<ByteSize>,
+    /// Most bytes of log, which is what the agent writes to standard error, such as `1MiB`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<SizeText>")]
+    pub log: Option<ByteSize>,
+    /// Most things of the host that are open at once: streams, requests, bodies, headers, files.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<CountText>")]
+    pub resources: Option<u64>,
     /// Most HTTP requests.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<CountText>")]

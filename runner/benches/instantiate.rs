@@ -35,7 +35,7 @@ const SLICE: u32 = 50;
 /// What a worker's run may cost, in runs of bare wasmtime.
 const TARGET: f64 = 1.5;
 
-const POOL: Pool = Pool { runs: 100, memory: 256 << 20 };
+const POOL: Pool = Pool { runs: 100, memory: 256 << 20, yielding: true };
 
 fn main() -> ExitCode {
     match std::env::args().nth(1).as_deref() {

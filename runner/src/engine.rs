@@ -25,7 +25,7 @@ const RUN_STACK: usize = WASM_STACK + (1 << 20);
 
 /// What one component may consist of. The pool has room for as much in every run, so that no agent can use up
 /// another one's. A Rust command has a handful of instances (its module, the adapter, two shims), a Python one dozens.
-const MAX_INSTANCES: u32 = 256;
+pub(crate) const MAX_INSTANCES: u32 = 256;
 const MAX_TABLES: u32 = 32;
 const MAX_MEMORIES: u32 = 4;
 
@@ -52,6 +52,11 @@ pub fn engine(allocation: Allocation) -> wasmtime::Result<Engine> {
 /// An engine that runs code from memory that was mapped by [`mapped::Mapped`].
 pub(crate) fn engine_for_mapped_code(allocation: Allocation) -> wasmtime::Result<Engine> {
     Engine::new(&config(allocation, Some(Arc::new(mapped::PublishMapped))))
+}
+
+/// An engine that compiles, and loads what it compiled without ever being able to run it: nothing becomes executable.
+pub(crate) fn engine_that_runs_nothing() -> wasmtime::Result<Engine> {
+    Engine::new(&config(Allocation::OnDemand, Some(Arc::new(mapped::NeverExecuted))))
 }
 
 /// Identifies everything about the engine that decides whether compiled code loads and means the same: the
@@ -150,9 +155,10 @@ mod tests {
 
     #[test]
     fn allocation_does_not_change_the_fingerprint() {
-        let pool = Pool { runs: 2, memory: 1 << 20 };
+        let pool = Pool { runs: 2, memory: 1 << 20, yielding: false };
         let pooled = engine_for_mapped_code(Allocation::Pooled(pool)).unwrap();
         assert_eq!(fingerprint_of(&pooled), fingerprint());
+        assert_eq!(fingerprint_of(&engine_that_runs_nothing().unwrap()), fingerprint());
     }
 
     #[test]

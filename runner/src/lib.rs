@@ -8,10 +8,13 @@
 //! Neither worker nor compile jail can open a connection: this crate has no TLS client and no request sender, which
 //! `tests/dependencies.rs` keeps so. Start reading at [`session`].
 
+pub mod advisories;
 pub mod artifact;
+pub mod capacity;
 pub mod compile;
 pub mod engine;
-mod isolate;
+pub mod jail;
+mod priority;
 mod process;
 pub mod protocol;
 pub mod session;
@@ -20,7 +23,9 @@ mod text;
 pub mod worker;
 
 pub use artifact::{Artifact, ArtifactCache, ArtifactError, ArtifactKey, Obtained, Origin, read_module};
+pub use capacity::{Bound, Capacity, Machine};
 pub use compile::{CompileError, CompileLimits, Compiler, ModuleError, compile_main};
+pub use jail::{Layer, LayerName, Report as JailReport, Requirement};
 pub use process::WorkerCommand;
 pub use protocol::{
     Exit, Input, LimitName, Mount, Pool, Refusal, RefusalCode, RunLimits, RunSpec, Token, Usage,
@@ -29,3 +34,5 @@ pub use session::{
     Body, BodyError, Door, RunIo, RunOutcome, Worker, WorkerConfig, WorkerError, empty, full, refused,
 };
 pub use worker::worker_main;
+#[doc(hidden)]
+pub use worker::worker_main_with;

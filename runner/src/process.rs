@@ -150,6 +150,11 @@ pub(crate) fn input_pipe() -> io::Result<(OwnedFd, tokio::net::unix::pipe::Sende
     Ok((reader.into(), tokio::net::unix::pipe::Sender::from_owned_fd(writer.into())?))
 }
 
+/// Whether the filter of system calls ended a process. Nothing else raises this signal, least of all the broker.
+pub(crate) fn violated(status: Option<ExitStatus>) -> bool {
+    status.and_then(|status| status.signal()) == Some(Signal::SYS.as_raw())
+}
+
 /// How a process ended, for a person.
 pub(crate) fn describe(status: Option<ExitStatus>) -> String {
     match status {

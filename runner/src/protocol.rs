@@ -1,4 +1,4 @@
-//! What broker and worker say to each other. Version 1; `tests` below hold its bytes.
+//! What broker and worker say to each other. Version 2; `tests` below hold its bytes.
 //!
 //! One `AF_UNIX` socket pair carries HTTP/2, with the broker as the server. The `:authority` of a stream names
 //! the door it knocks on and is written by worker code, never by a guest:
@@ -13,7 +13,7 @@
 //! sends are removed. A refused request comes back as a response with [`REFUSAL`] (see [`RefusalCode`]).
 //!
 //! The conversation on the control stream: the worker says [`Hello`]; the broker answers [`Welcome`]; the worker
-//! loads its artifact and says [`Ready`](FromWorker::Ready); from then on the broker sends [`RunSpec`]s and the
+//! loads its artifact, closes its [jail](crate::jail) and says [`Ready`](FromWorker::Ready); from then on the broker sends [`RunSpec`]s and the
 //! worker answers each with [`Started`](FromWorker::Started) and [`Finished`], or with
 //! [`Rejected`](FromWorker::Rejected). A side that does not speak the other's version says so with
 //! [`Incompatible`] and leaves. When the socket closes the worker is gone.
@@ -28,11 +28,13 @@ use std::time::Duration;
 use orch_manifests::RunId;
 use serde::{Deserialize, Serialize};
 
+use crate::jail::Report;
+
 pub use codec::{FrameDecoder, FrameError, MAX_FRAME, encode};
 pub use refusal::{Refusal, RefusalCode};
 
 /// The version of this protocol. Broker and worker are the same binary, so it is compared for equality.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Longest input that travels inside a [`RunSpec`], in bytes; anything longer is [`Input::Stream`].
 pub const MAX_INLINE_INPUT: usize = 256 << 10;
@@ -63,8 +65,11 @@ pub enum FromWorker {
     Hello(Hello),
     /// The other side's version is not spoken here; nothing follows.
     Incompatible(Incompatible),
-    /// The artifact is loaded, linked and ready to be instantiated.
-    Ready,
+    /// The artifact is loaded, linked and ready to be instantiated, and the process has jailed itself.
+    Ready {
+        /// What became of the jail's layers.
+        jail: Report,
+    },
     /// The run's guest is about to be instantiated.
     Started {
         /// Which run.
@@ -118,6 +123,8 @@ pub struct Welcome {
     pub protocol: u32,
     /// Sizes of the worker's instance pool.
     pub pool: Pool,
+    /// All that its runs may mount. Nothing else of the file system is there once it is ready.
+    pub mounts: Vec<Mount>,
 }
 
 /// How many runs a worker can hold at once, and how large each can get.
@@ -125,14 +132,17 @@ pub struct Welcome {
 pub struct Pool {
     /// Runs at the same time.
     pub runs: u32,
-    /// The largest linear memory that any run may ask for, in bytes.
+    /// The most memory that any run may ask for, in bytes.
     pub memory: u64,
+    /// Whether runs that keep a processor busy make way for everybody else on the machine. Without neighbours there
+    /// is nobody to make way for.
+    pub yielding: bool,
 }
 
 impl Default for Pool {
-    /// 100 runs of up to 1 GiB.
+    /// 100 runs of up to 1 GiB, who make way for each other.
     fn default() -> Self {
-        Pool { runs: 100, memory: 1 << 30 }
+        Pool { runs: 100, memory: 1 << 30, yielding: true }
     }
 }
 
@@ -212,10 +222,9 @@ impl fmt::Debug for Input {
 /// Bounds of one run. Each is what may be used; one more is too much.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunLimits {
-    /// Linear memory over all of the run's instances, in bytes.
+    /// Memory of all kinds that the worker holds for the run, in bytes: linear memories, tables, what its resources
+    /// stand for, and what is on its way in or out.
     pub memory: u64,
-    /// Table elements over all of the run's instances.
-    pub tables: u64,
     /// Processor time of the guest and of the host calls it makes.
     #[serde(rename = "cpu_us", with = "micros")]
     pub cpu: Duration,
@@ -227,20 +236,19 @@ pub struct RunLimits {
     /// Standard error, in bytes.
     pub log: u64,
     /// Host resources that the guest holds open at once: streams, requests, responses, bodies, files, pollables.
-    pub streams: u32,
+    pub resources: u32,
 }
 
 impl Default for RunLimits {
-    /// 256 MiB, 100,000 table elements, 60 s of processor time, 5 min, 10 MiB out, 1 MiB of log, 1,000 resources.
+    /// 256 MiB, 60 s of processor time, 5 min, 10 MiB out, 1 MiB of log, 1,000 resources.
     fn default() -> Self {
         RunLimits {
             memory: 256 << 20,
-            tables: 100_000,
             cpu: Duration::from_secs(60),
             time: Duration::from_secs(300),
             output: 10 << 20,
             log: 1 << 20,
-            streams: 1_000,
+            resources: 1_000,
         }
     }
 }
@@ -299,8 +307,6 @@ pub enum Exit {
 pub enum LimitName {
     /// [`RunLimits::memory`], in bytes.
     Memory,
-    /// [`RunLimits::tables`], in elements.
-    Tables,
     /// [`RunLimits::cpu`], in microseconds.
     Cpu,
     /// [`RunLimits::time`], in microseconds.
@@ -309,8 +315,8 @@ pub enum LimitName {
     Output,
     /// [`RunLimits::log`], in bytes.
     Log,
-    /// [`RunLimits::streams`], in open resources.
-    Streams,
+    /// [`RunLimits::resources`], in open resources.
+    Resources,
 }
 
 impl LimitName {
@@ -318,12 +324,11 @@ impl LimitName {
     pub fn as_str(self) -> &'static str {
         match self {
             LimitName::Memory => "memory",
-            LimitName::Tables => "tables",
             LimitName::Cpu => "cpu",
             LimitName::Time => "time",
             LimitName::Output => "output",
             LimitName::Log => "log",
-            LimitName::Streams => "streams",
+            LimitName::Resources => "resources",
         }
     }
 }
@@ -341,7 +346,7 @@ pub struct Usage {
     pub cpu_us: u64,
     /// Wall-clock time, in microseconds.
     pub wall_us: u64,
-    /// The most linear memory it had, in bytes.
+    /// The most memory it had, in bytes.
     pub memory_peak: u64,
     /// Bytes written to standard output.
     pub stdout_bytes: u64,

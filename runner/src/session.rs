@@ -14,6 +14,7 @@ mod runs;
 
 use std::error::Error;
 use std::os::unix::net::UnixStream as StdUnixStream;
+use std::process::ExitStatus;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -31,9 +32,10 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::artifact::Artifact;
-use crate::process::{Descriptors, Process, WorkerCommand, describe, output_pipe};
+use crate::jail::Report;
+use crate::process::{Descriptors, Process, WorkerCommand, describe, output_pipe, violated};
 use crate::protocol::{
-    Exit, FromBroker, Incompatible, Input, MAX_INLINE_INPUT, Pool, RefusalCode, RunSpec, Usage, encode,
+    Exit, FromBroker, Incompatible, Input, MAX_INLINE_INPUT, Mount, Pool, RefusalCode, RunSpec, Usage, encode,
 };
 use crate::tasks::Tasks;
 use crate::text::{and_it_said, printable_tail};
@@ -80,10 +82,13 @@ pub fn full(bytes: impl Into<Bytes>) -> Body {
 }
 
 /// How a worker is treated.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct WorkerConfig {
     /// How many runs it holds, and how large they get.
     pub pool: Pool,
+    /// All that its runs may mount, by absolute paths without links. Whatever is not among these is out of its reach for
+    /// good.
+    pub mounts: Vec<Mount>,
     /// How long it may take until it is ready.
     pub start: Duration,
     /// How long after a run's time, a cancellation or a shutdown it may take to answer before it is killed.
@@ -91,9 +96,14 @@ pub struct WorkerConfig {
 }
 
 impl Default for WorkerConfig {
-    /// The default pool, 10 s to start, 2 s of grace.
+    /// The default pool, no mounts, 10 s to start, 2 s of grace.
     fn default() -> Self {
-        WorkerConfig { pool: Pool::default(), start: Duration::from_secs(10), grace: Duration::from_secs(2) }
+        WorkerConfig {
+            pool: Pool::default(),
+            mounts: Vec::new(),
+            start: Duration::from_secs(10),
+            grace: Duration::from_secs(2),
+        }
     }
 }
 
@@ -153,6 +163,18 @@ pub enum WorkerError {
     /// [`Worker::shutdown`] was called.
     #[error("the sandbox process is shutting down")]
     ShuttingDown,
+    /// The process did something that its jail does not allow, and was ended by the kernel with every run in it. One of
+    /// them had native code executed; which, nobody can say.
+    #[error(
+        "sandbox violation: the sandbox process made a system call that no guest needs and was killed{}",
+        and_it_said(.diagnostics)
+    )]
+    Violation {
+        /// Its process id, which the kernel's audit log names together with the system call.
+        pid: u32,
+        /// The end of what it said, free of control characters.
+        diagnostics: String,
+    },
     /// The process ended, and every run in it.
     #[error("the sandbox process {how}{}", and_it_said(.diagnostics))]
     Died {
@@ -170,6 +192,7 @@ pub struct Worker {
     /// One permit per run that the pool has room for.
     room: Arc<Semaphore>,
     config: WorkerConfig,
+    jail: Report,
 }
 
 /// What the connection's tasks and the worker's owner share.
@@ -247,32 +270,41 @@ impl Worker {
         });
         // From here on `worker` owns the process and the tasks, whichever way this ends.
         let room = Arc::new(Semaphore::new(config.pool.runs as usize));
-        let worker = Worker { shared, process, room, config };
+        let mut worker = Worker { shared, process, room, config, jail: Report::default() };
         let (ready, is_ready) = oneshot::channel();
-        let doors = doors::Doors::new(&worker.shared, control::Control { pool: config.pool, frames, ready });
+        let WorkerConfig { pool, mounts, start, grace } = worker.config.clone();
+        let doors = doors::Doors::new(&worker.shared, control::Control { pool, mounts, frames, ready });
         let connection = doors::serve(TokioIo::new(ours), doors);
         let (killer, exited) = (worker.process.killer(), worker.process.exited());
         tasks.spawn(async move {
             connection.await;
             // A worker without its socket is of no use, whatever the reason. It usually knows.
-            if timeout(config.grace, exited).await.is_err() {
+            if timeout(grace, exited).await.is_err() {
                 killer.kill();
             }
         });
-        tasks.spawn(mourn(Arc::downgrade(&worker.shared), worker.process.exited(), said));
+        tasks.spawn(mourn(Arc::downgrade(&worker.shared), (worker.pid(), worker.process.exited()), said));
 
-        match timeout(config.start, is_ready).await {
-            Ok(Ok(Ok(()))) => Ok(worker),
+        match timeout(start, is_ready).await {
+            Ok(Ok(Ok(jail))) => {
+                worker.jail = jail;
+                Ok(worker)
+            }
             Ok(Ok(Err(incompatible))) => Err(WorkerError::Incompatible(incompatible)),
             // The control stream is gone, so the worker is or soon will be.
             Ok(Err(_)) => Err(worker.shared.died().await),
-            Err(_) => Err(WorkerError::NotReady { after: config.start }),
+            Err(_) => Err(WorkerError::NotReady { after: start }),
         }
     }
 
     /// Whether the process is there, as far as is known.
     pub fn is_alive(&self) -> bool {
         self.shared.death.borrow().is_none()
+    }
+
+    /// What became of the layers of its jail, as it said before it was given anything to run.
+    pub fn jail(&self) -> &Report {
+        &self.jail
     }
 
     /// The worker's process id.
@@ -287,7 +319,7 @@ impl Worker {
     /// # Errors
     /// See [`WorkerError`]. A guest that fails is not an error.
     pub async fn run(&self, spec: RunSpec, io: RunIo) -> Result<RunOutcome, WorkerError> {
-        check(&spec, self.config.pool)?;
+        check(&spec, &self.config)?;
         let bad = |message: String| WorkerError::BadSpec { message };
         let room = match Arc::clone(&self.room).acquire_owned().await {
             Ok(permit) => permit,
@@ -345,14 +377,17 @@ impl Drop for Worker {
     }
 }
 
-fn check(spec: &RunSpec, pool: Pool) -> Result<(), WorkerError> {
+fn check(spec: &RunSpec, config: &WorkerConfig) -> Result<(), WorkerError> {
     let bad = |message: &str| Err(WorkerError::BadSpec { message: message.to_owned() });
     match &spec.input {
         Input::Inline(text) if text.len() > MAX_INLINE_INPUT => {
             bad("the input is too long to be inline and must be streamed")
         }
-        _ if spec.limits.memory > pool.memory => {
+        _ if spec.limits.memory > config.pool.memory => {
             bad("its memory limit is beyond what the worker's pool allows")
+        }
+        _ if spec.mounts.iter().any(|mount| !config.mounts.contains(mount)) => {
+            bad("a mount is not among those that the worker was started with")
         }
         _ if http::HeaderValue::from_str(spec.token.reveal()).is_err() => {
             bad("the token is not a header value")
@@ -424,7 +459,7 @@ fn small(frame: &FromBroker) -> Bytes {
 /// The end of a worker's life: collects what it said and tells everybody who waits.
 async fn mourn(
     shared: std::sync::Weak<Shared>,
-    exited: impl Future<Output = Option<std::process::ExitStatus>>,
+    (pid, exited): (u32, impl Future<Output = Option<ExitStatus>>),
     mut said: pipe::Receiver,
 ) {
     let listen = async {
@@ -440,9 +475,14 @@ async fn mourn(
     let (status, tail) = tokio::join!(exited, listen);
     let Some(shared) = shared.upgrade() else { return };
     let verdict = shared.verdict.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let how = verdict.map_or_else(|| describe(status), |why| format!("{why} and was killed"));
     let diagnostics = printable_tail(&tail, DIAGNOSTICS);
-    shared.death.send_replace(Some(WorkerError::Died { how, diagnostics }));
+    shared.death.send_replace(Some(match violated(status) {
+        true => WorkerError::Violation { pid, diagnostics },
+        false => {
+            let how = verdict.map_or_else(|| describe(status), |why| format!("{why} and was killed"));
+            WorkerError::Died { how, diagnostics }
+        }
+    }));
     shared.runs.close_all();
 }
 

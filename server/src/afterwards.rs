@@ -62,6 +62,12 @@ pub(crate) fn of_run(run: &RunId, planned: &[PlannedUse], tally: &Tally, spent: 
     counted.chain(refused).chain(more.then(|| more_refused(run.to_string()))).collect()
 }
 
+/// What the record has to hold of a run whose worker's jail was run against: somebody had native code executed in there.
+pub(crate) fn of_violation<T>(run: &RunId, ended: &Result<T, Failure>) -> Option<AuditEvent> {
+    let failure = ended.as_ref().err().filter(|failure| failure.code() == "sandbox_violation")?;
+    Some(AuditEvent::Denied { run: run.to_string(), host: String::new(), reason: failure.code().to_owned() })
+}
+
 /// The grant that let a run send a secret to this host.
 fn grant_of(planned: &[PlannedUse], secret: &SecretName, host: &str) -> Option<GrantId> {
     let covers = |planned: &&PlannedUse| {

@@ -11,11 +11,12 @@ use std::time::{Duration, Instant};
 
 use orch_manifests::{Catalog, RunId};
 use orch_proxy::Decision;
-use orch_runner::{Input, Mount, RunSpec, Token, protocol::MAX_INLINE_INPUT};
+use orch_runner::{Input, JailReport, Mount, RunSpec, Token, protocol::MAX_INLINE_INPUT};
 use orch_vault::{AuditEvent, OpenMode, PlannedUse, Vault, VaultLocation};
 use tokio::sync::{OnceCell, mpsc, watch};
 
 use crate::afterwards::{self, Spent, Tally};
+use crate::agent::Agent;
 use crate::config::Config;
 use crate::decisions::LocalDecisions;
 use crate::door::{Beyond, Router};
@@ -114,7 +115,7 @@ impl Broker {
         let router = Arc::new(Router::new());
         Self {
             environment,
-            workers: Workers::new(home.clone(), program, Arc::clone(&router), config.max_running),
+            workers: Workers::new(home.clone(), program, Arc::clone(&router), config.capacity().sandboxes),
             config: RwLock::new(Arc::new(config)),
             catalog: Arc::new(catalog),
             vault,
@@ -202,7 +203,8 @@ impl Broker {
             let text = format!("what the egress proxy decided could not be put on record: {failure}");
             observer.event(Event::Warning(&text));
         }
-        let events = afterwards::of_run(&run, &uses, &concluded.tally, &concluded.spent);
+        let mut events = afterwards::of_run(&run, &uses, &concluded.tally, &concluded.spent);
+        events.extend(afterwards::of_violation(&run, &concluded.result));
         match uses.is_empty() {
             false => self.record(events, observer),
             // A simulation leaves the vault alone; what else never used it is refused on record where one is at hand.
@@ -243,6 +245,15 @@ impl Broker {
             observer
                 .event(Event::Warning(&format!("the vault's record of this run is not complete: {error}")));
         }
+    }
+
+    /// What becomes of each layer around a worker, and around a compiler, on this machine. Both are started for it, the
+    /// worker with `agent`.
+    ///
+    /// # Errors
+    /// When the agent cannot be compiled or a process cannot be started.
+    pub async fn probe_jail(&self, agent: &Agent) -> Result<[(&'static str, JailReport); 2], Failure> {
+        self.workers.probe(agent).await
     }
 
     /// Proves, once, that the proxy puts secrets where they belong and takes them out of answers.
@@ -322,11 +333,18 @@ impl Broker {
         let known = Arc::new(Known::of(&keys));
         let issued = policy::issue(&keys, &upstream.catalog);
         let env = policy::guest_environment(&run, &agent.manifest, &env, &issued, thinking.has_models())?;
+        let mounts: Vec<Mount> = mounts
+            .into_iter()
+            .map(|m| Mount { host: m.host, guest: m.guest, writable: m.writable })
+            .collect();
         let wanted = Wanted {
             workspace: &workspace,
             agent: &agent,
             memory: limits.memory,
             shared: keep && mounts.is_empty(),
+            mounts: &mounts,
+            required: &self.config().sandbox_required,
+            neighbours: keep,
         };
         let leased = unless_stopped(stop, self.workers.lease(&wanted, observer)).await?;
 
@@ -383,10 +401,7 @@ impl Broker {
             env,
             input,
             limits: limits.for_worker(),
-            mounts: mounts
-                .iter()
-                .map(|m| Mount { host: m.host.clone(), guest: m.guest.clone(), writable: m.writable })
-                .collect(),
+            mounts,
         };
         let execution = Execution {
             worker: leased.worker(),

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use orch_manifests::{Catalog, Dialect, EgressWant, Endpoint, Format, Limits, OperatorProvider, Slug};
+use orch_runner::{Capacity, Machine, Requirement};
 use orch_vault::KeyChoice;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -18,6 +19,7 @@ use crate::http::{ForwardedHeader, TrustedProxies};
 
 mod egress;
 mod limits;
+mod sandbox;
 
 pub use egress::EgressConfig;
 use egress::RawEgress;
@@ -42,7 +44,7 @@ pub struct Config {
     pub server_names: Vec<String>,
     /// Proxies in front of `orch serve`, whose word counts for where a request comes from.
     pub trusted_proxies: TrustedProxies,
-    /// Runs that `orch serve` executes at once.
+    /// Runs that `orch serve` executes at once, where there is [room](Config::capacity) for them.
     pub max_running: u32,
     /// Accepted runs that may wait for their turn.
     pub max_queued: usize,
@@ -54,6 +56,8 @@ pub struct Config {
     pub default_limits: Limits,
     /// Limits that nothing may exceed.
     pub limit_ceilings: Limits,
+    /// Layers of the sandbox without which nothing is run.
+    pub sandbox_required: Requirement,
     /// Which key slot a new vault gets.
     pub vault_key: KeyChoice,
     /// The OpenTelemetry collector of `orch serve`.
@@ -68,6 +72,7 @@ struct Raw {
     egress: RawEgress,
     routes: Option<serde_yaml::Value>,
     limits: RawLimits,
+    sandbox: sandbox::RawSandbox,
     vault: RawVault,
     telemetry: RawTelemetry,
 }
@@ -174,8 +179,10 @@ impl Config {
         let bounds = |table: &str, raw: &limits::RawLimits| {
             raw.parse().map_err(|(field, why)| wrong(&format!("{table}.{field}"), &why))
         };
+        let required = raw.sandbox.parse().map_err(|why| wrong("sandbox.require", &why))?;
         let mut config = Self {
             vault_key,
+            sandbox_required: required,
             server_url: raw.server.url,
             server_names: raw.server.names,
             max_running: raw.server.max_running.unwrap_or(MAX_RUNNING),
@@ -226,6 +233,14 @@ impl Config {
     }
 }
 
+impl Config {
+    /// How many runs this machine has room for at once, of those that may be executed.
+    #[must_use]
+    pub fn capacity(&self) -> Capacity {
+        Machine::read().capacity(self.max_running)
+    }
+}
+
 impl Default for Config {
     /// What holds without a file: nothing is widened.
     fn default() -> Self {
@@ -240,6 +255,7 @@ impl Default for Config {
             egress: EgressConfig::default(),
             default_limits: Limits::default(),
             limit_ceilings: Limits::default(),
+            sandbox_required: Requirement::default(),
             vault_key: KeyChoice::Auto,
             otlp_endpoint: None,
         }
@@ -399,6 +415,7 @@ vault: { key: auto }
             "timeouts",
             "upstream_proxy",
             "timeouts",
+            "require: []",
         ] {
             assert!(example.contains(key), "{key} is not shown");
         }

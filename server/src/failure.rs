@@ -11,6 +11,8 @@ use serde_json::{Map, Value, json};
 mod runner;
 mod vault;
 
+pub(crate) use runner::incomplete;
+
 /// The classes of failure, one per exit code of the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {

@@ -11,7 +11,7 @@ use crate::run::LimitRequest;
 /// The limits of one run. Money is bounded only when somebody says so; tokens always are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RunLimits {
-    /// Linear memory, in bytes.
+    /// Memory of all kinds, in bytes.
     pub(crate) memory: u64,
     /// Wall time.
     pub(crate) time: Duration,
@@ -21,6 +21,8 @@ pub(crate) struct RunLimits {
     pub(crate) output: u64,
     /// Bytes on standard error.
     pub(crate) log: u64,
+    /// Things of the host that are open at once.
+    pub(crate) resources: u32,
     /// Requests that leave the sandbox, their bytes and times.
     pub(crate) network: orch_proxy::Limits,
     /// Tokens, in and out.
@@ -40,6 +42,7 @@ const DEFAULTS: RunLimits = RunLimits {
     cpu: Duration::from_secs(60),
     output: 10 << 20,
     log: 1 << 20,
+    resources: 1_000,
     network: orch_proxy::Limits {
         run: Shares { requests: 500, concurrent: 64, upload: 1 << 30, download: 1 << 30, rate: None },
         host: UNBOUNDED,
@@ -73,7 +76,8 @@ impl RunLimits {
             time: time(caller.time, |l| l.time, DEFAULTS.time),
             cpu: time(None, |l| l.cpu, DEFAULTS.cpu),
             output: bytes(None, |l| l.output, DEFAULTS.output),
-            log: DEFAULTS.log,
+            log: bytes(None, |l| l.log, DEFAULTS.log),
+            resources: narrow(count(|l| l.resources, DEFAULTS.resources.into())),
             network: network(Said { manifest, defaults, ceilings }, DEFAULTS.network.run),
             tokens: count(|l| l.tokens, DEFAULTS.tokens),
             cost: match (cost, ceilings.cost_usd) {
@@ -218,7 +222,7 @@ impl RunLimits {
             time: self.time,
             output: self.output,
             log: self.log,
-            ..orch_runner::RunLimits::default()
+            resources: self.resources,
         }
     }
 }
@@ -240,6 +244,8 @@ mod tests {
             time,
             cpu: time,
             output: Some(ByteSize(n)),
+            log: Some(ByteSize(n)),
+            resources: Some(n),
             requests: Some(n),
             concurrent: Some(n),
             upload,
@@ -273,7 +279,8 @@ mod tests {
                 time,
                 cpu: time,
                 output: n,
-                log: DEFAULTS.log,
+                log: n,
+                resources: count,
                 network: orch_proxy::Limits {
                     run: shares,
                     host: shares,

@@ -286,6 +286,7 @@ impl Finished<'_> {
             time_ms: bound(millis(self.limits.time), usage.wall_us / 1_000),
             cpu_ms: bound(millis(self.limits.cpu), usage.cpu_us / 1_000),
             output_bytes: bound(self.limits.output, usage.stdout_bytes),
+            log_bytes: bound(self.limits.log, usage.stderr_bytes),
             requests: bound(network.requests, self.grant.requests_used()),
             upload_bytes: bound(network.upload, self.grant.uploaded()),
             download_bytes: bound(network.download, self.grant.downloaded()),
@@ -331,7 +332,7 @@ fn sandbox_limit(agent: &str, name: LimitName, used: u64, limit: u64) -> Failure
     let shown = |value: u64| match name {
         LimitName::Memory | LimitName::Output | LimitName::Log => bytes(value),
         LimitName::Cpu | LimitName::Time => format!("{:.1} s", Duration::from_micros(value).as_secs_f64()),
-        LimitName::Tables | LimitName::Streams => value.to_string(),
+        LimitName::Resources => value.to_string(),
     };
     let failure = Failure::new(
         Kind::Limit,
@@ -342,9 +343,9 @@ fn sandbox_limit(agent: &str, name: LimitName, used: u64, limit: u64) -> Failure
     match name {
         LimitName::Memory => failure.hint("--memory SIZE raises it, or `limits.memory` in the manifest"),
         LimitName::Time => failure.hint("--time DURATION raises it, or `limits.time` in the manifest"),
-        LimitName::Cpu => failure.hint("`limits.cpu` in the manifest sets it"),
-        LimitName::Output => failure.hint("`limits.output` in the manifest sets it"),
-        LimitName::Log | LimitName::Tables | LimitName::Streams => failure,
+        LimitName::Cpu | LimitName::Output | LimitName::Log | LimitName::Resources => {
+            failure.hint(format!("`limits.{name}` in the manifest sets it"))
+        }
     }
 }
 

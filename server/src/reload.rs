@@ -88,6 +88,7 @@ fn merged(old: &Config, mut new: Config) -> (Config, Reloaded) {
         egress: _,
         default_limits: _,
         limit_ceilings: _,
+        sandbox_required: _,
         vault_key,
         otlp_endpoint,
     } = old;
@@ -95,6 +96,7 @@ fn merged(old: &Config, mut new: Config) -> (Config, Reloaded) {
         ("egress", old.egress != new.egress),
         ("limits.defaults", old.default_limits != new.default_limits),
         ("limits.ceilings", old.limit_ceilings != new.limit_ceilings),
+        ("sandbox", old.sandbox_required != new.sandbox_required),
     ];
     let on_restart = [
         ("egress.name_servers", asked != old.egress.name_servers),
@@ -121,6 +123,7 @@ fn merged(old: &Config, mut new: Config) -> (Config, Reloaded) {
         egress: new.egress,
         default_limits: new.default_limits,
         limit_ceilings: new.limit_ceilings,
+        sandbox_required: new.sandbox_required,
         server_url: server_url.clone(),
         server_roots: server_roots.clone(),
         server_names: server_names.clone(),

@@ -299,7 +299,7 @@ pub struct LimitUse {
 /// The run's limits.
 #[derive(Debug, Serialize)]
 pub struct LimitsReport {
-    /// Peak memory of the guest.
+    /// Peak memory, of all kinds.
     pub memory_bytes: LimitUse,
     /// Wall time.
     pub time_ms: LimitUse,
@@ -307,6 +307,8 @@ pub struct LimitsReport {
     pub cpu_ms: LimitUse,
     /// Bytes written to standard output.
     pub output_bytes: LimitUse,
+    /// Bytes written to standard error.
+    pub log_bytes: LimitUse,
     /// Requests that left the sandbox.
     pub requests: LimitUse,
     /// Bytes of request bodies.

@@ -132,7 +132,9 @@ impl Service {
         mode: Mode,
     ) -> Result<Arc<Self>, Failure> {
         let Parts { home, config, catalog, vault, program, simulate } = parts;
-        let queue = Queue::new(config.max_running as usize, config.max_queued);
+        let capacity = config.capacity();
+        capacity.prepare();
+        let queue = Queue::new(capacity.sandboxes as usize, config.max_queued);
         let broker =
             Broker::new(Environment::Fixed(BTreeMap::new()), home, config, catalog, vault.clone(), &program);
         // Clients of a server may come before the first run.

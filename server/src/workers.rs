@@ -10,14 +10,16 @@ use std::time::{Duration, Instant};
 
 use orch_manifests::Digest;
 use orch_runner::{
-    Artifact, ArtifactCache, CompileLimits, Compiler, Origin, Pool, Worker, WorkerCommand, WorkerConfig,
+    Artifact, ArtifactCache, CompileLimits, Compiler, JailReport, Layer, Mount, Origin, Pool, Requirement,
+    Worker, WorkerCommand, WorkerConfig,
 };
 
 use crate::agent::Agent;
 use crate::door::Router;
 use crate::execution::with_progress;
-use crate::failure::Failure;
+use crate::failure::{Failure, incomplete};
 use crate::home::Home;
+use crate::permissions::{Answer, Question};
 use crate::run::{Event, Observer};
 
 /// The least that a kept worker's pool allows a run, in bytes, so that runs with other limits find the same worker.
@@ -65,6 +67,12 @@ pub(crate) struct Wanted<'a> {
     pub(crate) memory: u64,
     /// Whether the worker may be shared with other runs and kept for later ones.
     pub(crate) shared: bool,
+    /// What the run mounts. One that mounts anything has a worker to itself.
+    pub(crate) mounts: &'a [Mount],
+    /// Layers of the jail without which it is not run.
+    pub(crate) required: &'a Requirement,
+    /// Whether other runs are about, for whom one that keeps a processor busy has to make way.
+    pub(crate) neighbours: bool,
 }
 
 /// A worker in use. [`Leased::end`] gives it back.
@@ -98,17 +106,30 @@ impl Workers {
         }
     }
 
-    /// A worker for a run: a kept one, or a new one.
+    /// A worker for a run: a kept one, or a new one. What its jail lacks is told.
     ///
     /// # Errors
-    /// When the agent cannot be compiled or the process cannot be started.
+    /// When the agent cannot be compiled, the process cannot be started, or its jail lacks what is required.
     pub(crate) async fn lease(
         &self,
         wanted: &Wanted<'_>,
         observer: &dyn Observer,
     ) -> Result<Leased, Failure> {
+        let leased = Box::pin(self.find(wanted, observer)).await?;
+        let jail = leased.worker.jail();
+        let missing = jail.unmet(wanted.required);
+        if !missing.is_empty() {
+            leased.end().await;
+            return Err(incomplete(&missing));
+        }
+        tell_gaps(jail, observer);
+        Ok(leased)
+    }
+
+    async fn find(&self, wanted: &Wanted<'_>, observer: &dyn Observer) -> Result<Leased, Failure> {
         if !wanted.shared {
-            let worker = self.start(wanted.agent, Pool { runs: 1, memory: wanted.memory }, observer).await?;
+            let pool = Pool { runs: 1, memory: wanted.memory, yielding: wanted.neighbours };
+            let worker = self.start(wanted, pool, observer).await?;
             return Ok(Leased { worker: Arc::new(worker), place: None });
         }
         let memory = wanted.memory.max(LEAST_MEMORY);
@@ -121,12 +142,33 @@ impl Workers {
                 Some(worker) => Arc::clone(worker),
                 // Whoever else wants this agent waits here for the one start.
                 None => {
-                    let pool = Pool { runs: self.runs_per_worker, memory };
-                    Arc::clone(worker.insert(Arc::new(self.start(wanted.agent, pool, observer).await?)))
+                    let pool = Pool { runs: self.runs_per_worker, memory, yielding: true };
+                    Arc::clone(worker.insert(Arc::new(self.start(wanted, pool, observer).await?)))
                 }
             }
         };
         Ok(Leased { worker, place: Some(place) })
+    }
+
+    /// What becomes of the layers of a worker's jail and of a compile jail's, on this machine: both are started for it.
+    ///
+    /// # Errors
+    /// When the agent cannot be compiled or a process cannot be started.
+    pub(crate) async fn probe(&self, agent: &Agent) -> Result<[(&'static str, JailReport); 2], Failure> {
+        let compiler = self.compiler.probe().await.map_err(orch_runner::ArtifactError::from)?;
+        let wanted = Wanted {
+            workspace: "",
+            agent,
+            memory: LEAST_MEMORY,
+            shared: false,
+            neighbours: false,
+            mounts: &[],
+            required: &Requirement::default(),
+        };
+        let leased = Box::pin(self.find(&wanted, &Unheard)).await?;
+        let worker = leased.worker.jail().clone();
+        leased.end().await;
+        Ok([("worker", worker), ("compiler", compiler)])
     }
 
     /// How many workers are kept.
@@ -180,15 +222,20 @@ impl Workers {
         InUse(Arc::clone(place))
     }
 
-    async fn start(&self, agent: &Agent, pool: Pool, observer: &dyn Observer) -> Result<Worker, Failure> {
-        let artifact = with_progress("preparing the agent", observer, self.obtain(agent, observer)).await?;
-        let config = WorkerConfig { pool, ..WorkerConfig::default() };
+    async fn start(
+        &self,
+        wanted: &Wanted<'_>,
+        pool: Pool,
+        observer: &dyn Observer,
+    ) -> Result<Worker, Failure> {
+        let artifact = with_progress("preparing the agent", observer, self.obtain(wanted, observer)).await?;
+        let config = WorkerConfig { pool, mounts: wanted.mounts.to_vec(), ..WorkerConfig::default() };
         let door: Arc<Router> = Arc::clone(&self.door);
         Ok(Worker::start(&self.command, artifact, config, door).await?)
     }
 
     /// The compiled agent, from the cache or from a compiler process.
-    async fn obtain(&self, agent: &Agent, observer: &dyn Observer) -> Result<Artifact, Failure> {
+    async fn obtain(&self, wanted: &Wanted<'_>, observer: &dyn Observer) -> Result<Artifact, Failure> {
         let cache = match self.cache.get() {
             Some(cache) => cache,
             None => {
@@ -196,7 +243,8 @@ impl Workers {
                 self.cache.get_or_init(|| opened)
             }
         };
-        let obtained = cache.obtain(agent.module.clone(), &self.compiler).await?;
+        let compiler = self.compiler.clone().requiring(wanted.required.clone());
+        let obtained = cache.obtain(wanted.agent.module.clone(), &compiler).await?;
         if let Origin::Replaced { reason } = &obtained.origin {
             observer.event(Event::Warning(&format!(
                 "a compiled artifact in the cache was not used ({reason}) and was made again"
@@ -217,6 +265,32 @@ impl Workers {
     fn lock(&self) -> MutexGuard<'_, HashMap<Key, Arc<Place>>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Nobody follows a probe.
+struct Unheard;
+
+impl Observer for Unheard {
+    fn event(&self, _: Event<'_>) {}
+
+    fn ask(&self, _: &Question) -> Answer {
+        Answer::Deny
+    }
+}
+
+/// Says, in one line, which layers of the jail this run goes without.
+fn tell_gaps(jail: &JailReport, observer: &dyn Observer) {
+    let gaps = jail.gaps();
+    if gaps.is_empty() {
+        return;
+    }
+    let text = format!("the sandbox is not complete: {} (`orch doctor` shows every layer)", gaps.join("; "));
+    let whole = |applied: &orch_runner::jail::Applied| !matches!(applied.outcome, Layer::Missing { .. });
+    let event = match jail.layers().iter().all(whole) {
+        true => Event::Note(&text),
+        false => Event::Warning(&text),
+    };
+    observer.event(event);
 }
 
 impl Place {

@@ -91,6 +91,7 @@ pub struct Config {
     trial: Option<Value>,
     providers: BTreeMap<String, Value>,
     server: Option<Value>,
+    sandbox: Option<Value>,
 }
 
 impl Config {
@@ -142,6 +143,12 @@ impl Config {
         self
     }
 
+    /// The table `sandbox`.
+    pub fn sandbox(mut self, entry: Value) -> Self {
+        self.sandbox = Some(entry);
+        self
+    }
+
     /// The file's text. JSON is YAML, and quoting is not a test's business.
     pub fn text(&self) -> String {
         let mut egress = json!({ "allow": self.allow, "connect_to": self.connect_to });
@@ -157,6 +164,9 @@ impl Config {
         let mut config = json!({ "egress": egress, "providers": self.providers });
         if let Some(server) = &self.server {
             config["server"] = server.clone();
+        }
+        if let Some(sandbox) = &self.sandbox {
+            config["sandbox"] = sandbox.clone();
         }
         serde_json::to_string_pretty(&config).expect("plain values")
     }

@@ -1,11 +1,15 @@
 //! `orch doctor`: looks at this installation and says what works, what is missing and what to do.
 
+use std::borrow::Cow;
 use std::process::ExitCode;
 
 use orch_manifests::Auth;
-use orch_server::{Agent, Answer, Event, Failure, Kind, Observer, Question, RunRequest, Simulate};
+use orch_runner::advisories::Advisories;
+use orch_runner::{Capacity, JailReport, Layer, LayerName};
+use orch_server::{Agent, Answer, Broker, Event, Failure, Kind, Observer, Question, RunRequest, Simulate};
 use orch_vault::{Depth, OpenMode, SlotInfo, Vault, Wanted, memory_protection, resolve_keys};
 use serde_json::{Value, json};
+use tokio::runtime::Runtime;
 
 use super::secrets::{Keeping, layers};
 use crate::custody;
@@ -35,40 +39,54 @@ impl State {
 }
 
 struct Check {
-    name: &'static str,
+    name: Cow<'static, str>,
     state: State,
     detail: String,
     hints: Vec<String>,
+    /// The same in numbers, for programs.
+    facts: Option<Value>,
     /// What is broken, for the exit code.
     kind: Option<Kind>,
 }
 
 impl Check {
-    fn fine(name: &'static str, detail: impl Into<String>) -> Self {
-        Self { name, state: State::Fine, detail: detail.into(), hints: Vec::new(), kind: None }
+    fn fine(name: impl Into<Cow<'static, str>>, detail: impl Into<String>) -> Self {
+        let name = name.into();
+        Self { name, state: State::Fine, detail: detail.into(), hints: Vec::new(), facts: None, kind: None }
     }
 
-    fn notice(name: &'static str, detail: impl Into<String>, hint: Option<&str>) -> Self {
+    fn notice(name: impl Into<Cow<'static, str>>, detail: impl Into<String>, hint: Option<&str>) -> Self {
+        let name = name.into();
         let hints = hint.map(str::to_owned).into_iter().collect();
-        Self { name, state: State::Notice, detail: detail.into(), hints, kind: None }
+        Self { name, state: State::Notice, detail: detail.into(), hints, facts: None, kind: None }
     }
 
     fn broken(name: &'static str, failure: &Failure) -> Self {
         Self {
-            name,
+            name: name.into(),
             state: State::Broken,
             detail: failure.message().to_owned(),
             hints: failure.hints().to_vec(),
+            facts: None,
             kind: Some(failure.kind()),
         }
     }
 }
 
+impl Check {
+    fn to_json(&self) -> Value {
+        let mut row = json!({
+            "name": self.name, "state": self.state.word(), "detail": self.detail, "hints": self.hints,
+        });
+        if let Some(facts) = &self.facts {
+            row["facts"] = facts.clone();
+        }
+        row
+    }
+}
+
 pub(crate) fn run(printer: Printer) -> Result<ExitCode, Failure> {
-    let mut checks = vec![Check::fine(
-        "version",
-        format!("orch {}, wasmtime {}", env!("CARGO_PKG_VERSION"), orch_runner::engine::WASMTIME_VERSION),
-    )];
+    let mut checks = vec![version()];
     match Installation::open() {
         Err(failure) => checks.push(Check::broken("configuration", &failure)),
         Ok(here) => {
@@ -77,21 +95,18 @@ pub(crate) fn run(printer: Printer) -> Result<ExitCode, Failure> {
             checks.push(server(&here));
             let warnings = here.config.warnings();
             checks.extend(warnings.into_iter().map(|warning| Check::notice("egress", warning, None)));
+            checks.push(capacity(&here));
             checks.push(vault(&here));
             checks.push(keys(&here));
-            checks.push(self_test(here));
+            checks.extend(sandbox(here));
         }
     }
     checks.push(proxy());
     checks.push(memory());
-    checks.push(jail());
 
     let broken = checks.iter().find_map(|check| check.kind);
     if printer.json() {
-        let rows: Vec<Value> = checks
-            .iter()
-            .map(|c| json!({ "name": c.name, "state": c.state.word(), "detail": c.detail, "hints": c.hints }))
-            .collect();
+        let rows: Vec<Value> = checks.iter().map(Check::to_json).collect();
         printer.result_json(&json!({ "ok": broken.is_none(), "checks": rows })).or_else(broken_pipe)?;
     } else {
         let width = checks.iter().map(|check| check.name.len()).max().unwrap_or(0);
@@ -103,6 +118,22 @@ pub(crate) fn run(printer: Printer) -> Result<ExitCode, Failure> {
         printer.result(&harmless(&lines.join("\n"))).or_else(broken_pipe)?;
     }
     Ok(broken.map_or(ExitCode::SUCCESS, |kind| ExitCode::from(kind.exit_code())))
+}
+
+/// What this is, and whether it is known to be vulnerable.
+fn version() -> Check {
+    let known = Advisories::known();
+    let versions =
+        format!("orch {}, wasmtime {}", env!("CARGO_PKG_VERSION"), orch_runner::engine::WASMTIME_VERSION);
+    match known.of_this_build().as_slice() {
+        [] => Check::fine("version", format!("{versions}, without advisories known on {}", known.as_of())),
+        some => {
+            let list: Vec<String> =
+                some.iter().map(|known| format!("{} ({})", known.id, known.title)).collect();
+            let hint = "a newer orch has a wasmtime without them";
+            Check::notice("version", format!("{versions}, which has {}", list.join("; ")), Some(hint))
+        }
+    }
 }
 
 fn folders(here: &Installation) -> Check {
@@ -147,6 +178,25 @@ fn server(here: &Installation) -> Check {
             )
         }
     }
+}
+
+/// How many runs are executed at once, and what the machine has room for.
+fn capacity(here: &Installation) -> Check {
+    let capacity = here.config.capacity();
+    let Capacity { sandboxes, bound_by, machine } = capacity;
+    let detail = format!(
+        "{sandboxes} sandboxes at once, more wait; vm.max_map_count is {}, open files {}",
+        machine.mappings, machine.descriptors
+    );
+    let check = match capacity.advice() {
+        None => Check::fine("capacity", detail),
+        Some(advice) => Check::notice("capacity", detail, Some(&advice)),
+    };
+    let facts = json!({
+        "sandboxes": sandboxes, "wanted": here.config.max_running, "bound_by": bound_by,
+        "max_map_count": machine.mappings, "open_files": machine.descriptors,
+    });
+    Check { facts: Some(facts), ..check }
 }
 
 /// This home's own vault, which its server holds while it runs.
@@ -258,21 +308,56 @@ fn proxy() -> Check {
     }
 }
 
-/// Runs an agent for real, on simulated providers: compiler, worker, broker, proxy, TLS and injection all work.
-fn self_test(here: Installation) -> Check {
-    let started = std::time::Instant::now();
-    let tested = (|| {
-        let request = RunRequest {
-            input: Some(SAMPLE.to_owned()),
-            simulate: Some(Simulate::Scenario("ok".to_owned())),
-            ..RunRequest::new(Agent::load("orch/summarizer", &here.catalog)?)
-        };
-        let broker = here.broker()?;
-        let runtime = runtime()?;
-        let (_keep, stop) = tokio::sync::watch::channel(0);
-        runtime.block_on(broker.run(request, &Silent, stop))
+/// Runs an agent for real, on simulated providers, and has a worker and a compiler say how they are jailed.
+fn sandbox(here: Installation) -> Vec<Check> {
+    let prepared = (|| {
+        let agent = Agent::load("orch/summarizer", &here.catalog)?;
+        Ok((agent, here.broker()?, runtime()?))
     })();
-    match tested {
+    let (agent, broker, runtime) = match prepared {
+        Ok(prepared) => prepared,
+        Err(failure) => return vec![Check::broken("sandbox", &failure)],
+    };
+    let mut checks = vec![self_test(&broker, &runtime, agent.clone())];
+    match runtime.block_on(broker.probe_jail(&agent)) {
+        Ok(reports) => checks.extend(LayerName::ALL.map(|name| layer(name, &reports))),
+        Err(failure) => checks.push(Check::broken("jail", &failure)),
+    }
+    checks
+}
+
+/// One layer around the processes that untrusted code is run and compiled in.
+fn layer(name: LayerName, reports: &[(&'static str, JailReport)]) -> Check {
+    let title = format!("jail.{name}");
+    let outcomes = reports.iter().map(|(process, report)| (process, report.get(name)));
+    let gaps: Vec<String> = outcomes
+        .filter_map(|(process, outcome)| match outcome {
+            Some(Layer::Active) => None,
+            Some(Layer::Partial { reason }) => Some(format!("partly, in the {process}: {reason}")),
+            Some(Layer::Missing { reason }) => Some(format!("missing in the {process}: {reason}")),
+            None => Some(format!("missing in the {process}, which says nothing of it")),
+        })
+        .collect();
+    match gaps.as_slice() {
+        [] => Check::fine(title, format!("active: {}", name.purpose())),
+        gaps => Check::notice(
+            title,
+            gaps.join("; "),
+            Some("the other layers hold; `sandbox.require` in config.yaml refuses runs without it"),
+        ),
+    }
+}
+
+/// Compiler, worker, broker, proxy, TLS and injection all work.
+fn self_test(broker: &Broker, runtime: &Runtime, agent: Agent) -> Check {
+    let started = std::time::Instant::now();
+    let request = RunRequest {
+        input: Some(SAMPLE.to_owned()),
+        simulate: Some(Simulate::Scenario("ok".to_owned())),
+        ..RunRequest::new(agent)
+    };
+    let (_keep, stop) = tokio::sync::watch::channel(0);
+    match runtime.block_on(broker.run(request, &Silent, stop)) {
         Ok(report) => Check::fine(
             "sandbox",
             format!(
@@ -283,16 +368,6 @@ fn self_test(here: Installation) -> Check {
         ),
         Err(failure) => Check::broken("sandbox", &failure),
     }
-}
-
-/// The layers around the worker beyond wasmtime, and what stands in where they are missing.
-fn jail() -> Check {
-    Check::notice(
-        "jail",
-        "the worker has its own process, an empty environment and one socket; seccomp, Landlock and namespaces are \
-         not part of this version: a full escape from wasmtime would run with this user's rights",
-        None,
-    )
 }
 
 struct Silent;

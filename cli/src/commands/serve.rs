@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use orch_manifests::parse_duration;
+use orch_runner::Capacity;
 use orch_server::http::{Limits, Names, Server, TlsFiles};
 use orch_server::{AdminToken, Api, Failure, Kind, Mode, Reloaded, Service, Simulate, ensure_admin_token};
 use serde_json::json;
@@ -82,9 +83,10 @@ async fn serve(args: ServeArgs, printer: Printer) -> Result<ExitCode, Failure> {
     let server = Server::bind(args.listen, tls.as_ref(), &socket, names, Limits::default())?
         .behind(here.config.trusted_proxies.clone());
     let simulate = args.simulate.as_deref().map(Simulate::open).transpose()?;
+    let capacity = here.config.capacity();
     let service = Service::open(here.parts(simulate)?, Mode::Serve).await?;
     let admin = ensure_admin_token(service.store(), service.home()).await?;
-    ready(&server, admin.as_ref(), args.insecure_listen.as_deref(), printer)?;
+    ready(&server, capacity, admin.as_ref(), args.insecure_listen.as_deref(), printer)?;
     drop(admin);
     listening.spawn(reload_on(hangups, Arc::clone(&service), printer));
 
@@ -125,6 +127,7 @@ fn check_address(args: &ServeArgs) -> Result<(), Failure> {
 /// Says where the server listens: to a person on stderr, to a program as one line of JSON.
 fn ready(
     server: &Server,
+    capacity: Capacity,
     admin: Option<&AdminToken>,
     insecure: Option<&str>,
     printer: Printer,
@@ -142,13 +145,19 @@ fn ready(
             text.expose(|text| printer.note(&format!("admin token: {}", String::from_utf8_lossy(text))));
         }
     }
+    if let Some(advice) = capacity.advice() {
+        printer.warn(&format!("this machine has room for no more than {} runs at once", capacity.sandboxes));
+        printer.note(&advice);
+    }
     if printer.json() {
         let line = json!({
             "listening": server.address().to_string(), "url": url, "socket": socket, "pid": std::process::id(),
+            "sandboxes": capacity.sandboxes, "bound_by": capacity.bound_by,
         });
         return printer.result_json(&line).or_else(broken_pipe);
     }
     printer.note(&format!("listening on {url} and {socket}"));
+    printer.note(&format!("{} runs at once, more wait", capacity.sandboxes));
     Ok(())
 }
 

@@ -366,6 +366,8 @@ pub(super) fn limits(at: &Cursor<'_>) -> Option<Limits> {
         time: positive(fields.get("time"), |at| at.amount(parse_duration)),
         cpu: positive(fields.get("cpu"), |at| at.amount(parse_duration)),
         output: fields.get("output").and_then(|at| at.amount(str::parse::<ByteSize>)),
+        log: fields.get("log").and_then(|at| at.amount(str::parse::<ByteSize>)),
+        resources: positive(fields.get("resources"), |at| at.amount(parse_count)),
         requests: fields.get("requests").and_then(|at| at.amount(parse_count)),
         concurrent: positive(fields.get("concurrent"), |at| at.amount(parse_count)),
         upload: fields.get("upload").and_then(|at| at.amount(str::parse::<ByteSize>)),

@@ -59,7 +59,7 @@ env: { ORCH_RUN_ID: x, DEBUG: 1 }
     orch.yaml:19:42: limits.tokens: `lots` is not a count: write a whole number, or one with `k`, `M` or `G`, such as `200k`
     orch.yaml:19:58: limits.cost_usd: `-1` is not an amount in US dollars: write it as `0.50`, with at most six decimals
     orch.yaml:19:62: limits.disk: unknown field `disk`
-      hint: the fields here are: memory, time, cpu, output, requests, concurrent, upload, download, rate, burst, first_byte, idle, exchange, per_host, tokens, cost_usd
+      hint: the fields here are: memory, time, cpu, output, log, resources, requests, concurrent, upload, download, rate, burst, first_byte, idle, exchange, per_host, tokens, cost_usd
     orch.yaml:20:21: env.ORCH_RUN_ID: `ORCH_RUN_ID` is set by the sandbox itself
     orch.yaml:20:31: env.DEBUG: expected text, found the number 1
       hint: write it in quotes: "1"

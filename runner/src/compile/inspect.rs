@@ -2,7 +2,7 @@
 
 use wasmparser::{BinaryReaderError, Encoding, ExternalKind, Parser, Payload, Validator};
 
-use super::ModuleError;
+use super::{ModuleError, extent};
 
 /// The interfaces that agents can import, all of version 0.2. `wasi:sockets` is there because some toolchains
 /// import it always; every operation on it is denied.
@@ -63,6 +63,7 @@ pub(super) fn inspect(module: &[u8]) -> Result<Kind, ModuleError> {
                 check_interface(import.module)?;
             }
             command_export(&outside.exports)?;
+            extent::check(module)?;
             Ok(Kind::Command)
         }
         Encoding::Module => {

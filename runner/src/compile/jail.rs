@@ -1,6 +1,5 @@
 //! The inside of a compile jail.
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::process::ExitCode;
 
@@ -15,21 +14,21 @@ use wit_component::ComponentEncoder;
 
 use super::ModuleError;
 use super::inspect::{Kind, inspect, malformed};
-use super::wire::{Order, write_answer};
-use crate::engine::{Allocation, engine, oversized};
-use crate::isolate;
+use super::wire::{Order, write_answer, write_report};
+use crate::engine::{engine_that_runs_nothing, oversized};
+use crate::jail::{self, Purpose, say};
 use crate::worker::check_imports;
 
 /// The status that the jail exits with when it ran out of memory and could still say so.
 pub(super) const OUT_OF_MEMORY: u8 = 12;
 
-/// The compile jail's `main`: reads an order and a module from descriptor 0, answers on descriptor 1, says what
-/// went wrong with itself on descriptor 2. Only the broker starts it.
+/// The compile jail's `main`: reads an order from descriptor 0, jails itself, says on descriptor 1 what became of that, and
+/// only then reads the module and answers. What went wrong with itself it says on descriptor 2. Only the broker starts it.
 pub fn compile_main() -> ExitCode {
-    match isolate::enter().and_then(|inherited| work(inherited.first, inherited.second)) {
+    match jail::enter().and_then(work) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            isolate::say(&format!("compile jail: {error}"));
+            say(&format!("compile jail: {error}"));
             match error.kind() {
                 io::ErrorKind::OutOfMemory => ExitCode::from(OUT_OF_MEMORY),
                 _ => ExitCode::FAILURE,
@@ -38,9 +37,12 @@ pub fn compile_main() -> ExitCode {
     }
 }
 
-fn work(mut input: File, mut output: File) -> io::Result<()> {
+fn work(entered: jail::Entered) -> io::Result<()> {
+    let (inherited, jail) = entered.split(Purpose::Compile);
+    let (mut input, mut output) = (inherited.first, inherited.second);
     let order = Order::read(&mut input)?;
     bound_self(&order)?;
+    write_report(&mut output, &jail.close(&[]).report)?;
     let mut module = Vec::new();
     input.read_to_end(&mut module)?;
     let answer = compile(&module, order.artifact)?;
@@ -50,8 +52,12 @@ fn work(mut input: File, mut output: File) -> io::Result<()> {
 fn bound_self(order: &Order) -> io::Result<()> {
     let exactly = |limit: u64| Rlimit { current: Some(limit), maximum: Some(limit) };
     setrlimit(Resource::As, exactly(order.memory))?;
-    setrlimit(Resource::Cpu, exactly(order.processor_seconds))?;
-    setrlimit(Resource::Core, exactly(0))?;
+    // The signal of the lower bound says which bound it was; the upper one is for whoever does not listen.
+    let processor = order.processor_seconds;
+    setrlimit(
+        Resource::Cpu,
+        Rlimit { current: Some(processor), maximum: Some(processor.saturating_add(1)) },
+    )?;
     Ok(())
 }
 
@@ -69,7 +75,7 @@ fn compile(module: &[u8], artifact_limit: u64) -> io::Result<Result<Vec<u8>, Mod
         },
         Err(error) => return Ok(Err(error)),
     };
-    let engine = engine(Allocation::OnDemand).map_err(|error| own_failure(&error))?;
+    let engine = engine_that_runs_nothing().map_err(|error| own_failure(&error))?;
     let compiled = match engine.precompile_component(component) {
         Ok(compiled) => compiled,
         Err(error) => return refused_by_wasmtime(&error).map(Err),

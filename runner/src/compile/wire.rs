@@ -1,7 +1,8 @@
 //! What broker and compile jail send each other over their two pipes.
 //!
-//! Down: a length-prefixed JSON [`Order`], then the module until the end of the pipe. Up: a status byte, a 64-bit
-//! big-endian length, and that many bytes: compiled code, or a [`ModuleError`] in JSON.
+//! Down: a length-prefixed JSON [`Order`]. Up: a length-prefixed JSON [`Report`] of how the process has jailed itself. Down:
+//! the module until the end of the pipe. Up: a status byte, a 64-bit big-endian length, and that many bytes: compiled
+//! code, or a [`ModuleError`] in JSON.
 
 use std::io::{self, Read, Write};
 
@@ -10,10 +11,14 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::ModuleError;
+use crate::jail::Report;
 use crate::protocol::encode;
 
 const COMPILED: u8 = 0;
 const REFUSED: u8 = 1;
+
+/// Longest report in bytes.
+const MAX_REPORT: u32 = 16 << 10;
 
 /// Longest refusal in bytes.
 const MAX_REFUSAL: u64 = 64 << 10;
@@ -50,6 +55,17 @@ pub(super) enum Answer {
     Refused(ModuleError),
 }
 
+/// Reads what became of the jail's layers.
+pub(super) async fn read_report(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Report> {
+    let length = from.read_u32().await?;
+    if length > MAX_REPORT {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let mut json = vec![0; length as usize];
+    from.read_exact(&mut json).await?;
+    Ok(serde_json::from_slice::<Report>(&json)?.harmless())
+}
+
 /// Reads an answer and bounds what it takes from a jail that may have been taken over.
 pub(super) async fn read_answer(from: &mut (impl AsyncRead + Unpin), artifact: u64) -> io::Result<Answer> {
     let status = from.read_u8().await?;
@@ -70,6 +86,12 @@ pub(super) async fn read_answer(from: &mut (impl AsyncRead + Unpin), artifact: u
         REFUSED => Ok(Answer::Refused(serde_json::from_slice(&payload)?)),
         _ => Err(io::ErrorKind::InvalidData.into()),
     }
+}
+
+/// Writes a report, in the jail.
+pub(super) fn write_report(to: &mut impl Write, report: &Report) -> io::Result<()> {
+    to.write_all(&encode(report).map_err(io::Error::other)?)?;
+    to.flush()
 }
 
 /// Writes an answer, in the jail.

@@ -59,6 +59,23 @@ impl CustomCodeMemory for PublishMapped {
     }
 }
 
+/// Leaves text as it is, for a process that may have no executable memory and runs none of it.
+pub(crate) struct NeverExecuted;
+
+impl CustomCodeMemory for NeverExecuted {
+    fn required_alignment(&self) -> usize {
+        page_size()
+    }
+
+    fn publish_executable(&self, _: *const u8, _: usize) -> wasmtime::Result<()> {
+        Ok(())
+    }
+
+    fn unpublish_executable(&self, _: *const u8, _: usize) -> wasmtime::Result<()> {
+        Ok(())
+    }
+}
+
 fn protect(start: *const u8, length: usize, flags: MprotectFlags) -> wasmtime::Result<()> {
     let length = length.next_multiple_of(page_size());
     // SAFETY: wasmtime passes the page-aligned text of a `Mapped` that it was given and that is never unmapped;

@@ -1,4 +1,5 @@
 use super::*;
+use crate::jail::{Layer, LayerName};
 
 fn run() -> RunId {
     "run_aaaaaaaaaaaaaaaaaaaaaaaaaa".parse().unwrap()
@@ -10,10 +11,14 @@ fn wire<T: Serialize>(frame: &T) -> String {
     String::from_utf8(bytes[4..].to_vec()).unwrap()
 }
 
-/// The bytes of version 1. A change here is a change of the protocol: give it a new [`VERSION`].
+/// The bytes of version 2. A change here is a change of the protocol: give it a new [`VERSION`].
 #[test]
 fn golden_bytes() {
-    assert_eq!(VERSION, 1);
+    assert_eq!(VERSION, 2);
+    let jail = Report::new([
+        (LayerName::Seccomp, Layer::Active),
+        (LayerName::Root, Layer::Missing { reason: "r".into() }),
+    ]);
     let hello = FromWorker::Hello(Hello { protocol: 1, pid: 42, version: "0.1.0".into() });
     let finished = |exit| {
         FromWorker::Finished(Finished {
@@ -32,7 +37,11 @@ fn golden_bytes() {
             FromWorker::Incompatible(Incompatible { ours: 1, theirs: 9 }),
             r#"{"type":"incompatible","ours":1,"theirs":9}"#.to_owned(),
         ),
-        (FromWorker::Ready, r#"{"type":"ready"}"#.to_owned()),
+        (
+            FromWorker::Ready { jail },
+            r#"{"type":"ready","jail":[{"layer":"seccomp","state":"active"},{"layer":"root","state":"missing","reason":"r"}]}"#
+                .to_owned(),
+        ),
         (
             FromWorker::Started { run: run() },
             r#"{"type":"started","run":"run_aaaaaaaaaaaaaaaaaaaaaaaaaa"}"#.to_owned(),
@@ -61,12 +70,11 @@ fn golden_bytes() {
         input: Input::Inline("{}".into()),
         limits: RunLimits {
             memory: 1,
-            tables: 2,
             cpu: Duration::from_micros(3),
             time: Duration::from_micros(4),
             output: 5,
             log: 6,
-            streams: 7,
+            resources: 7,
         },
         mounts: vec![Mount { host: "/srv/data".into(), guest: "/data".into(), writable: false }],
     };
@@ -75,15 +83,23 @@ fn golden_bytes() {
         format!(
             concat!(
                 r#"{{"type":"run","run":"run_aaaaaaaaaaaaaaaaaaaaaaaaaa","token":"secret","args":["a"],"env":[["K","V"]],"#,
-                r#""input":{},"limits":{{"memory":1,"tables":2,"cpu_us":3,"time_us":4,"output":5,"log":6,"streams":7}},"#,
+                r#""input":{},"limits":{{"memory":1,"cpu_us":3,"time_us":4,"output":5,"log":6,"resources":7}},"#,
                 r#""mounts":[{{"host":"/srv/data","guest":"/data","writable":false}}]}}"#
             ),
             input
         )
     };
-    let welcome = FromBroker::Welcome(Welcome { protocol: 1, pool: Pool { runs: 2, memory: 3 } });
+    let pool = Pool { runs: 2, memory: 3, yielding: true };
+    let welcome = FromBroker::Welcome(Welcome { protocol: 1, pool, mounts: spec.mounts.clone() });
     for (frame, expected) in [
-        (welcome, r#"{"type":"welcome","protocol":1,"pool":{"runs":2,"memory":3}}"#.to_owned()),
+        (
+            welcome,
+            concat!(
+                r#"{"type":"welcome","protocol":1,"pool":{"runs":2,"memory":3,"yielding":true},"#,
+                r#""mounts":[{"host":"/srv/data","guest":"/data","writable":false}]}"#
+            )
+            .to_owned(),
+        ),
         (
             FromBroker::Incompatible(Incompatible { ours: 1, theirs: 9 }),
             r#"{"type":"incompatible","ours":1,"theirs":9}"#.to_owned(),

@@ -12,7 +12,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::runs::Ended;
 use super::{Body, Shared, small};
-use crate::protocol::{FrameDecoder, FromBroker, FromWorker, Incompatible, Pool, VERSION, Welcome};
+use crate::jail::Report;
+use crate::protocol::{FrameDecoder, FromBroker, FromWorker, Incompatible, Mount, Pool, VERSION, Welcome};
 use crate::text::printable;
 
 /// Longest text that is taken over from a worker, in bytes.
@@ -21,14 +22,19 @@ const MAX_MESSAGE: usize = 16 << 10;
 /// What the control stream needs, once.
 pub(super) struct Control {
     pub(super) pool: Pool,
+    pub(super) mounts: Vec<Mount>,
     pub(super) frames: mpsc::UnboundedReceiver<Bytes>,
-    pub(super) ready: oneshot::Sender<Result<(), Incompatible>>,
+    pub(super) ready: Ready,
 }
+
+/// Where it is told that the worker is ready, with its jail's layers, or will never be.
+type Ready = oneshot::Sender<Result<Report, Incompatible>>;
 
 impl Control {
     /// Starts the conversation whose upper half is `up`; returns the lower half.
     pub(super) fn open(self, shared: &Arc<Shared>, up: Incoming) -> Body {
-        let Control { pool, mut frames, ready } = self;
+        let Control { pool, mounts, mut frames, ready } = self;
+        let welcome = Welcome { protocol: VERSION, pool, mounts };
         // The worker ends its half when it leaves, and takes the end of this one as the word that all was heard.
         let (heard, all_heard) = oneshot::channel::<Infallible>();
         let down = futures_util::stream::poll_fn(move |cx| {
@@ -38,7 +44,7 @@ impl Control {
         let weak = Arc::downgrade(shared);
         shared.tasks.spawn(async move {
             let mut up = Upstream { body: up, decoder: FrameDecoder::default() };
-            let result = converse(&weak, &mut up, pool, ready).await;
+            let result = converse(&weak, &mut up, welcome, ready).await;
             drop(heard);
             if let Err(problem) = result
                 && let Some(shared) = weak.upgrade()
@@ -77,8 +83,8 @@ impl Upstream {
 async fn converse(
     shared: &std::sync::Weak<Shared>,
     up: &mut Upstream,
-    pool: Pool,
-    ready: oneshot::Sender<Result<(), Incompatible>>,
+    welcome: Welcome,
+    ready: Ready,
 ) -> Result<(), String> {
     let send = |frame: &FromBroker| {
         if let Some(shared) = shared.upgrade() {
@@ -99,12 +105,12 @@ async fn converse(
         while up.body.frame().await.is_some_and(|frame| frame.is_ok()) {}
         return Ok(());
     }
-    send(&FromBroker::Welcome(Welcome { protocol: VERSION, pool }));
+    send(&FromBroker::Welcome(welcome));
     let mut ready = Some(ready);
     while let Some(frame) = up.next::<FromWorker>().await? {
         match frame {
-            FromWorker::Ready => match ready.take() {
-                Some(ready) => drop(ready.send(Ok(()))),
+            FromWorker::Ready { jail } => match ready.take() {
+                Some(ready) => drop(ready.send(Ok(jail.harmless()))),
                 None => return Err("it was ready twice".to_owned()),
             },
             FromWorker::Incompatible(theirs) => {

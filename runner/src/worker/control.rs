@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::fs::File;
+use std::num::NonZero;
 use std::os::unix::net::UnixStream;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,26 +15,35 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use orch_manifests::RunId;
 use serde::Deserialize;
-use tokio::runtime::Handle;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
 
+use super::Guests;
 use super::meter::Cancel;
 use super::sandbox::Sandbox;
 use super::wire::{Socket, Wire, WireBody, request_to};
+use crate::jail::{Closed, Jail};
 use crate::protocol::{
-    self, FrameDecoder, FromBroker, FromWorker, Hello, Incompatible, Pool, RunSpec, VERSION, encode,
+    self, FrameDecoder, FromBroker, FromWorker, Hello, Incompatible, Mount, Pool, RunSpec, VERSION, encode,
 };
 use crate::tasks::Tasks;
 
 /// How long the worker may take to leave when its socket is gone.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
+/// What a worker starts with.
+pub(super) struct Start {
+    pub(super) artifact: File,
+    pub(super) jail: Jail,
+    /// See [`super::worker_main_with`].
+    pub(super) native: fn(&RunSpec),
+}
+
 /// Serves the broker at the other end of `socket` until it has had enough, or is gone.
-pub(super) async fn serve(socket: UnixStream, artifact: File, guests: Handle) -> Result<(), String> {
+pub(super) async fn serve(socket: UnixStream, start: Start) -> Result<(), String> {
     let tasks = Tasks::new();
     let (socket, connection) = Socket::open(socket, tasks.clone()).await?;
-    let mut conversing = pin!(converse(socket, artifact, guests));
+    let mut conversing = pin!(converse(socket, start));
     let result = tokio::select! {
         result = &mut conversing => result,
         // All of its streams have ended, and it soon notices; it may have something to say about why.
@@ -43,16 +53,18 @@ pub(super) async fn serve(socket: UnixStream, artifact: File, guests: Handle) ->
     result
 }
 
-async fn converse(socket: Arc<Socket>, artifact: File, guests: Handle) -> Result<(), String> {
+async fn converse(socket: Arc<Socket>, start: Start) -> Result<(), String> {
+    let Start { artifact, jail, native } = start;
     let (mut broker, to_broker) = Downstream::open(&socket);
     to_broker.send(&FromWorker::Hello(Hello {
         protocol: VERSION,
         pid: std::process::id(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     }))?;
-    let pool = match broker.next::<FirstFrame>().await? {
+    let (pool, mounts) = match broker.next::<FirstFrame>().await? {
         Some(FirstFrame::Welcome { protocol: VERSION, rest }) => {
-            rest.pool.ok_or("the broker's welcome is incomplete")?
+            let incomplete = "the broker's welcome is incomplete";
+            (rest.pool.ok_or(incomplete)?, rest.mounts.ok_or(incomplete)?)
         }
         Some(FirstFrame::Welcome { protocol: theirs, .. }) => {
             let incompatible = Incompatible { ours: VERSION, theirs };
@@ -67,12 +79,26 @@ async fn converse(socket: Arc<Socket>, artifact: File, guests: Handle) -> Result
         Some(FirstFrame::Other) => return Err("the broker did not begin with a welcome".to_owned()),
         None => return Ok(()),
     };
-    let sandbox = Sandbox::load_file(artifact, pool).map_err(|error| error.to_string())?;
-    to_broker.send(&FromWorker::Ready)?;
+    // How many processors there are is in files.
+    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let mut closed = None;
+    let sandbox = Sandbox::load_file(artifact, pool, || closed = Some(jail.close(&mounts)))
+        .map_err(|error| error.to_string())?;
+    let guests = Guests::start(processors)
+        .map_err(|error| format!("the guests' threads cannot be started: {error}"))?;
+    let jail = closed.expect("it was closed when the artifact was loaded");
+    to_broker.send(&FromWorker::Ready { jail: jail.report.clone() })?;
 
-    let running =
-        Arc::new(Running { sandbox, socket, to_broker, runs: Mutex::default(), idle: Notify::new() });
-    let tasks = Tasks::on(guests);
+    let running = Arc::new(Running {
+        sandbox,
+        jail,
+        socket,
+        to_broker,
+        native,
+        runs: Mutex::default(),
+        idle: Notify::new(),
+    });
+    let tasks = Tasks::on(guests.handle());
     let draining = loop {
         match broker.next::<FromBroker>().await? {
             Some(FromBroker::Run(spec)) => running.start(&tasks, spec)?,
@@ -111,8 +137,10 @@ async fn cancellations(broker: &mut Downstream, running: &Running) -> Result<(),
 /// The runs at hand.
 struct Running {
     sandbox: Sandbox,
+    jail: Closed,
     socket: Arc<Socket>,
     to_broker: Upstream,
+    native: fn(&RunSpec),
     runs: Mutex<HashMap<RunId, Arc<Cancel>>>,
     idle: Notify,
 }
@@ -129,9 +157,14 @@ impl Running {
             let run = spec.run.clone();
             // A broker that cannot be told anything is gone, and this process with it.
             let _ = running.to_broker.send(&FromWorker::Started { run: run.clone() });
-            let ended = match running.sandbox.run(&spec, wire, &cancel).await {
-                Ok(finished) => FromWorker::Finished(finished),
-                Err(rejected) => FromWorker::Rejected { run: run.clone(), message: rejected.to_string() },
+            (running.native)(&spec);
+            let rejected = |message| FromWorker::Rejected { run: run.clone(), message };
+            let ended = match running.jail.refusal(&spec.mounts) {
+                Some(message) => rejected(message),
+                None => match running.sandbox.run(&spec, wire, &cancel).await {
+                    Ok(finished) => FromWorker::Finished(finished),
+                    Err(why) => rejected(why.to_string()),
+                },
             };
             let _ = running.to_broker.send(&ended);
             running.lock().remove(&run);
@@ -242,4 +275,5 @@ enum FirstFrame {
 #[derive(Deserialize)]
 struct RestOfWelcome {
     pool: Option<Pool>,
+    mounts: Option<Vec<Mount>>,
 }

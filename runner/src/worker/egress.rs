@@ -17,17 +17,26 @@ use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
-use super::wire::{Wire, request_to};
+use super::meter::Meter;
+use super::meter::memory::Charge;
+use super::wire::{STREAM_WINDOW, Wire, request_to};
 use crate::protocol::{self, RESERVED, RefusalCode, Token};
 
 /// What a guest waits at most when it does not say: as long as wasmtime's own sender does.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// How much a guest may write to a request's body at once, in bytes.
+const CHUNK: usize = 64 << 10;
+
+/// How much of a request's body may wait here, in bytes: what is queued, and what is being sent.
+pub(super) const BODY: u64 = 2 * CHUNK as u64;
 
 /// The way out of one run.
 pub(super) struct Egress {
     wire: Arc<dyn Wire>,
     token: HeaderValue,
     over: Arc<AtomicBool>,
+    meter: Arc<Meter>,
 }
 
 /// Marks a run as over when dropped. To be dropped before the run's store.
@@ -40,12 +49,17 @@ impl Drop for RunEnds {
 }
 
 impl Egress {
-    pub(super) fn new(wire: Arc<dyn Wire>, token: &Token) -> Result<(Self, RunEnds), &'static str> {
+    pub(super) fn new(
+        wire: Arc<dyn Wire>,
+        token: &Token,
+        meter: &Arc<Meter>,
+    ) -> Result<(Self, RunEnds), &'static str> {
         let mut token =
             HeaderValue::from_str(token.reveal()).map_err(|_| "the token is not a header value")?;
         token.set_sensitive(true);
         let over = Arc::new(AtomicBool::new(false));
-        Ok((Egress { wire, token, over: Arc::clone(&over) }, RunEnds(over)))
+        let egress = Egress { wire, token, over: Arc::clone(&over), meter: Arc::clone(meter) };
+        Ok((egress, RunEnds(over)))
     }
 
     fn outgoing(&self, request: Request<WasiBody>) -> Result<Request<WasiBody>, Error> {
@@ -73,8 +87,10 @@ impl Egress {
         headers.insert(protocol::TOKEN, self.token.clone());
         headers.insert(protocol::SCHEME, scheme);
         headers.insert(protocol::AUTHORITY, authority);
+        let held = body.size_hint().upper().unwrap_or(BODY).min(BODY);
+        let charge = self.meter.charge(held).map_err(|_| Error::InternalError(None))?;
         let mut out = request_to(protocol::EGRESS, guest.method, path)
-            .map(|()| GuestBody { body, over: Arc::clone(&self.over) }.boxed_unsync());
+            .map(|()| GuestBody { body, over: Arc::clone(&self.over), _held: charge }.boxed_unsync());
         *out.headers_mut() = headers;
         Ok(out)
     }
@@ -88,6 +104,10 @@ impl WasiHttpHooks for Egress {
         false
     }
 
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        CHUNK
+    }
+
     fn send_request(
         &mut self,
         request: Request<WasiBody>,
@@ -96,6 +116,7 @@ impl WasiHttpHooks for Egress {
     ) -> Box<dyn Future<Output = Result<(Response<WasiBody>, Done), Error>> + Send> {
         let sent = self.outgoing(request).map(|request| self.wire.send(request));
         let options = options.unwrap_or_default();
+        let meter = Arc::clone(&self.meter);
         Box::new(async move {
             let until_head = options
                 .connect_timeout
@@ -111,7 +132,11 @@ impl WasiHttpHooks for Egress {
             }
             strip_reserved(&mut head.headers);
             let between = options.between_bytes_timeout.unwrap_or(DEFAULT_TIMEOUT);
-            let body = TimedBody { body, between, timer: Box::pin(sleep(between)) };
+            // As much of it may be here before the guest reads any.
+            let window = u64::from(STREAM_WINDOW);
+            let held = body.size_hint().upper().unwrap_or(window).min(window);
+            let charge = meter.charge(held).map_err(|_| Error::InternalError(None))?;
+            let body = TimedBody { body, between, timer: Box::pin(sleep(between)), _held: Some(charge) };
             let done: Done = Box::new(async { Ok(()) });
             Ok((Response::from_parts(head, body.boxed_unsync()), done))
         })
@@ -156,6 +181,7 @@ fn strip_reserved(headers: &mut HeaderMap) {
 struct GuestBody {
     body: WasiBody,
     over: Arc<AtomicBool>,
+    _held: Charge,
 }
 
 impl Body for GuestBody {
@@ -193,6 +219,7 @@ struct TimedBody {
     body: WasiBody,
     between: Duration,
     timer: Pin<Box<Sleep>>,
+    _held: Option<Charge>,
 }
 
 impl Body for TimedBody {
@@ -253,7 +280,7 @@ mod tests {
         let body = futures_util::StreamExt::chain(chunk, futures_util::stream::pending());
         let between = Duration::from_millis(5);
         let body = StreamBody::new(body).boxed_unsync();
-        let mut body = TimedBody { body, between, timer: Box::pin(sleep(between)) };
+        let mut body = TimedBody { body, between, timer: Box::pin(sleep(between)), _held: None };
         assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "first");
         assert!(matches!(body.frame().await, Some(Err(Error::ConnectionReadTimeout))));
     }
@@ -262,7 +289,9 @@ mod tests {
     async fn a_request_whose_run_is_over_does_not_look_complete() {
         let complete = |over| {
             let body = http_body_util::Empty::new().map_err(|never| match never {}).boxed_unsync();
-            GuestBody { body, over: Arc::new(AtomicBool::new(over)) }.collect()
+            let meter = Meter::start(protocol::RunLimits::default(), Default::default());
+            let _held = meter.charge(0).unwrap();
+            GuestBody { body, over: Arc::new(AtomicBool::new(over)), _held }.collect()
         };
         assert!(complete(false).await.is_ok());
         assert!(complete(true).await.is_err());

@@ -1,24 +1,28 @@
 //! What a run uses, and when that is too much.
 //!
 //! Processor time is the time that threads spend polling the run's future, host calls included, by the thread's own
-//! clock, so that runs that share a thread do not pay for each other. Epochs do not measure: they make a busy guest
-//! return to [`Metered`], which does.
+//! clock, so that runs that share a thread do not pay for each other, and a run that waits pays nothing. Epochs do not
+//! measure: they make a busy guest return to [`Meter::turn`], which does.
+//!
+//! Memory is one account ([`memory`]). How much of a processor a run may have before others come first is its
+//! [credit](credit).
+
+mod credit;
+pub(crate) mod memory;
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll};
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::Notify;
-use wasmtime::{Engine, ResourceLimiter};
 
+use self::credit::Credit;
+use self::memory::Account;
+use super::ticker::Ticks;
 use crate::protocol::{LimitName, RunLimits};
-
-/// Time between epochs: how long a guest runs at a stretch, and how late it notices that it must not.
-const TICK: Duration = Duration::from_millis(5);
 
 /// A bound was reached. Travels through wasmtime as the cause of a trap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -59,23 +63,55 @@ pub(crate) enum Stop {
     Cancelled,
 }
 
-/// The account of one run.
+/// The account of one run. One thread at a time polls the run; others only read, and hold memory.
 pub(crate) struct Meter {
     limits: RunLimits,
     started: Instant,
     cpu_ns: AtomicU64,
-    memory_peak: AtomicU64,
+    credit: Mutex<Credit>,
+    memory: Account,
+    /// The last growth that the guest was refused, which it may survive.
     refused: Mutex<Option<LimitHit>>,
+    /// A bound that was reached where no trap could say so.
+    exceeded: OnceLock<LimitHit>,
+    ticks: Ticks,
+    turn: CurrentTurn,
+}
+
+/// The poll that is under way.
+#[derive(Default)]
+struct CurrentTurn {
+    /// The epoch in which it began.
+    since: AtomicU64,
+    /// The guest returned because its time at a stretch was over, and would go on.
+    interrupted: AtomicBool,
+}
+
+/// What one poll of a run came to.
+pub(crate) enum Turn<T> {
+    /// The guest is done.
+    Over(T),
+    /// It has used too much of something.
+    Hit(LimitHit),
+    /// It would go on.
+    Interrupted,
+    /// It waits for something.
+    Waits,
 }
 
 impl Meter {
-    pub(crate) fn start(limits: RunLimits) -> Arc<Self> {
+    pub(crate) fn start(limits: RunLimits, ticks: Ticks) -> Arc<Self> {
+        let started = Instant::now();
         Arc::new(Meter {
             limits,
-            started: Instant::now(),
+            started,
             cpu_ns: AtomicU64::new(0),
-            memory_peak: AtomicU64::new(0),
+            credit: Mutex::new(Credit::new()),
+            memory: Account::default(),
             refused: Mutex::new(None),
+            exceeded: OnceLock::new(),
+            ticks,
+            turn: CurrentTurn::default(),
         })
     }
 
@@ -91,9 +127,14 @@ impl Meter {
         self.started.elapsed()
     }
 
+    /// When the run's time is over.
+    pub(crate) fn deadline(&self) -> tokio::time::Instant {
+        tokio::time::Instant::from_std(self.started + self.limits.time)
+    }
+
     /// In bytes.
     pub(crate) fn memory_peak(&self) -> u64 {
-        self.memory_peak.load(Ordering::Relaxed)
+        self.memory.peak()
     }
 
     /// The last growth that the guest was refused. Many programs answer a refusal by aborting.
@@ -101,26 +142,62 @@ impl Meter {
         *self.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn refuse(&self, hit: LimitHit) {
-        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(hit);
+    /// A bound that was reached and that the guest did not hear of.
+    pub(crate) fn exceeded(&self) -> Option<LimitHit> {
+        self.exceeded.get().copied()
     }
 
-    /// Polls `future` to its end within the run's time and processor time, unless it is cancelled.
-    pub(crate) async fn watch<T>(
-        self: &Arc<Self>,
-        cancel: &Cancel,
-        future: Pin<&mut (impl Future<Output = T> + Send)>,
-    ) -> Result<T, Stop> {
-        let deadline = tokio::time::Instant::from_std(self.started + self.limits.time);
-        tokio::select! {
-            biased;
-            () = cancel.requested() => Err(Stop::Cancelled),
-            outcome = Metered { meter: self, future } => outcome.map_err(Stop::Limit),
-            () = tokio::time::sleep_until(deadline) => Err(Stop::Limit(self.time_hit())),
+    /// Whether the run comes before those that keep processors busy.
+    pub(crate) fn has_credit(&self) -> bool {
+        self.credit().positive(Instant::now())
+    }
+
+    /// Whether a guest that an epoch interrupts has had its time at a stretch, which is a whole epoch. One that has just
+    /// been woken has not, however many epochs it slept through.
+    pub(crate) fn turn_is_over(&self) -> bool {
+        self.ticks.now() > self.turn.since.load(Ordering::Relaxed) + 1
+    }
+
+    /// What a guest awaits to end its turn.
+    pub(crate) fn end_turn(self: &Arc<Self>) -> EndTurn {
+        EndTurn { meter: Arc::clone(self), ended: false }
+    }
+
+    /// Polls `future` once, on the meter.
+    pub(crate) fn turn<F: Future + ?Sized>(
+        &self,
+        future: Pin<&mut F>,
+        cx: &mut Context<'_>,
+    ) -> Turn<F::Output> {
+        self.turn.since.store(self.ticks.now(), Ordering::Relaxed);
+        self.turn.interrupted.store(false, Ordering::Relaxed);
+        let in_turn = self.ticks.turn();
+        let before = thread_time();
+        let polled = future.poll(cx);
+        drop(in_turn);
+        let spent = thread_time().saturating_sub(before);
+        self.cpu_ns.fetch_add(spent.as_nanos() as u64, Ordering::Relaxed);
+        let interrupted = self.turn.interrupted.load(Ordering::Relaxed);
+        self.credit().spend(spent, !interrupted, Instant::now());
+        match polled {
+            // A guest that is done is done, even if that took a little longer than it should have.
+            Poll::Ready(outcome) => Turn::Over(outcome),
+            Poll::Pending => match self.check() {
+                Err(hit) => Turn::Hit(hit),
+                Ok(()) if interrupted => Turn::Interrupted,
+                Ok(()) => Turn::Waits,
+            },
         }
     }
 
+    fn credit(&self) -> std::sync::MutexGuard<'_, Credit> {
+        self.credit.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn check(&self) -> Result<(), LimitHit> {
+        if let Some(hit) = self.exceeded() {
+            return Err(hit);
+        }
         let cpu = self.cpu();
         if cpu > self.limits.cpu {
             return Err(LimitHit { name: LimitName::Cpu, used: micros(cpu), limit: micros(self.limits.cpu) });
@@ -132,33 +209,32 @@ impl Meter {
         Ok(())
     }
 
-    fn time_hit(&self) -> LimitHit {
+    /// The run's time is over.
+    pub(crate) fn time_hit(&self) -> LimitHit {
         LimitHit { name: LimitName::Time, used: micros(self.wall()), limit: micros(self.limits.time) }
+    }
+
+    fn refuse(&self, hit: LimitHit) {
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(hit);
     }
 }
 
-/// A future whose polls are on the meter.
-struct Metered<'a, F> {
-    meter: &'a Meter,
-    future: Pin<&'a mut F>,
+/// Ends the turn of the guest that awaits it. Wakes nobody: whoever polls the guest knows that it would go on.
+pub(crate) struct EndTurn {
+    meter: Arc<Meter>,
+    ended: bool,
 }
 
-impl<F: Future> Future for Metered<'_, F> {
-    type Output = Result<F::Output, LimitHit>;
+impl Future for EndTurn {
+    type Output = ();
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let before = thread_time();
-        let polled = self.future.as_mut().poll(cx);
-        let spent = thread_time().saturating_sub(before);
-        self.meter.cpu_ns.fetch_add(spent.as_nanos() as u64, Ordering::Relaxed);
-        match polled {
-            // A guest that is done is done, even if that took a little longer than it should have.
-            Poll::Ready(outcome) => Poll::Ready(Ok(outcome)),
-            Poll::Pending => match self.meter.check() {
-                Ok(()) => Poll::Pending,
-                Err(hit) => Poll::Ready(Err(hit)),
-            },
+    fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+        if self.ended {
+            return Poll::Ready(());
         }
+        self.ended = true;
+        self.meter.turn.interrupted.store(true, Ordering::Relaxed);
+        Poll::Pending
     }
 }
 
@@ -169,227 +245,4 @@ fn thread_time() -> Duration {
 
 pub(crate) fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
-}
-
-/// Counts the memory and the tables of all of a run's instances.
-pub(crate) struct Growth {
-    meter: Arc<Meter>,
-    memory: u64,
-    tables: u64,
-    /// What the growth that was allowed last added, until it is known to have worked.
-    last: Added,
-}
-
-#[derive(Default)]
-struct Added {
-    memory: u64,
-    tables: u64,
-}
-
-impl Growth {
-    pub(crate) fn new(meter: &Arc<Meter>) -> Self {
-        Growth { meter: Arc::clone(meter), memory: 0, tables: 0, last: Added::default() }
-    }
-}
-
-impl ResourceLimiter for Growth {
-    fn memory_growing(
-        &mut self,
-        current: usize,
-        desired: usize,
-        maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
-        self.last = Added::default();
-        let added = desired.saturating_sub(current) as u64;
-        let total = self.memory.saturating_add(added);
-        let limit = self.meter.limits.memory;
-        if total > limit {
-            self.meter.refuse(LimitHit { name: LimitName::Memory, used: total, limit });
-            return Ok(false);
-        }
-        if maximum.is_some_and(|maximum| desired > maximum) {
-            return Ok(false);
-        }
-        self.memory = total;
-        self.last.memory = added;
-        self.meter.memory_peak.fetch_max(total, Ordering::Relaxed);
-        Ok(true)
-    }
-
-    fn memory_grow_failed(&mut self, _: wasmtime::Error) -> wasmtime::Result<()> {
-        self.memory -= std::mem::take(&mut self.last.memory);
-        Ok(())
-    }
-
-    fn table_growing(
-        &mut self,
-        current: usize,
-        desired: usize,
-        maximum: Option<usize>,
-    ) -> wasmtime::Result<bool> {
-        self.last = Added::default();
-        let added = desired.saturating_sub(current) as u64;
-        let total = self.tables.saturating_add(added);
-        let limit = self.meter.limits.tables;
-        if total > limit {
-            self.meter.refuse(LimitHit { name: LimitName::Tables, used: total, limit });
-            return Ok(false);
-        }
-        if maximum.is_some_and(|maximum| desired > maximum) {
-            return Ok(false);
-        }
-        self.tables = total;
-        self.last.tables = added;
-        Ok(true)
-    }
-
-    fn table_grow_failed(&mut self, _: wasmtime::Error) -> wasmtime::Result<()> {
-        self.tables -= std::mem::take(&mut self.last.tables);
-        Ok(())
-    }
-}
-
-/// Advances an engine's epoch while there are runs.
-pub(crate) struct Ticker {
-    runs: Arc<Runs>,
-    thread: Option<JoinHandle<()>>,
-}
-
-#[derive(Default)]
-struct Runs {
-    state: Mutex<TickerState>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct TickerState {
-    running: usize,
-    /// The thread waits for a first run. Waking it takes a system call, and between runs it is mostly still awake.
-    waiting: bool,
-    over: bool,
-}
-
-/// Keeps the epochs coming for one run.
-pub(crate) struct Ticking<'a>(&'a Runs);
-
-impl Ticker {
-    pub(crate) fn start(engine: &Engine) -> std::io::Result<Self> {
-        let runs = Arc::new(Runs::default());
-        let (engine, shared) = (engine.weak(), Arc::clone(&runs));
-        let thread = thread::Builder::new().name("epochs".into()).spawn(move || {
-            while shared.wait_for_a_run() {
-                thread::sleep(TICK);
-                match engine.upgrade() {
-                    Some(engine) => engine.increment_epoch(),
-                    None => return,
-                }
-            }
-        })?;
-        Ok(Ticker { runs, thread: Some(thread) })
-    }
-
-    pub(crate) fn run(&self) -> Ticking<'_> {
-        let mut state = self.runs.lock();
-        state.running += 1;
-        if std::mem::take(&mut state.waiting) {
-            self.runs.changed.notify_one();
-        }
-        Ticking(&self.runs)
-    }
-}
-
-impl Runs {
-    fn lock(&self) -> std::sync::MutexGuard<'_, TickerState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// False when it is over.
-    fn wait_for_a_run(&self) -> bool {
-        let idle = |state: &mut TickerState| {
-            state.waiting = state.running == 0 && !state.over;
-            state.waiting
-        };
-        !self.changed.wait_while(self.lock(), idle).unwrap_or_else(PoisonError::into_inner).over
-    }
-}
-
-impl Drop for Ticking<'_> {
-    fn drop(&mut self) {
-        self.0.lock().running -= 1;
-    }
-}
-
-impl Drop for Ticker {
-    fn drop(&mut self) {
-        self.runs.lock().over = true;
-        self.runs.changed.notify_one();
-        if let Some(thread) = self.thread.take() {
-            // It cannot panic; and a tick is short.
-            let _ = thread.join();
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn limits() -> RunLimits {
-        RunLimits { memory: 100, tables: 10, ..RunLimits::default() }
-    }
-
-    #[test]
-    fn memory_is_counted_over_all_memories_and_given_back_when_growth_fails() {
-        let meter = Meter::start(limits());
-        let mut growth = Growth::new(&meter);
-        assert!(growth.memory_growing(0, 60, None).unwrap());
-        assert!(growth.memory_growing(0, 40, None).unwrap());
-        growth.memory_grow_failed(wasmtime::format_err!("no room")).unwrap();
-        assert!(growth.memory_growing(60, 90, None).unwrap());
-        assert!(!growth.memory_growing(90, 101, None).unwrap());
-        assert_eq!(meter.memory_peak(), 100, "what was allowed, even if it then failed");
-        let hit = meter.refused_growth().unwrap();
-        assert_eq!(hit, LimitHit { name: LimitName::Memory, used: 101, limit: 100 });
-    }
-
-    #[test]
-    fn a_growth_beyond_the_guests_own_maximum_is_not_the_limits_doing() {
-        let meter = Meter::start(limits());
-        let mut growth = Growth::new(&meter);
-        assert!(!growth.memory_growing(0, 90, Some(80)).unwrap());
-        assert!(!growth.table_growing(0, 9, Some(8)).unwrap());
-        assert!(meter.refused_growth().is_none());
-        assert!(!growth.table_growing(0, 11, None).unwrap());
-        assert_eq!(meter.refused_growth().unwrap().name, LimitName::Tables);
-    }
-
-    #[tokio::test]
-    async fn a_busy_future_is_stopped_when_its_processor_time_is_over() {
-        let meter = Meter::start(RunLimits { cpu: Duration::from_millis(2), ..RunLimits::default() });
-        let busy = async {
-            let mut spins = 0_u64;
-            loop {
-                for _ in 0..10_000 {
-                    spins = std::hint::black_box(spins + 1);
-                }
-                tokio::task::yield_now().await;
-            }
-        };
-        let mut busy = std::pin::pin!(busy);
-        let stop = meter.watch::<()>(&Cancel::default(), busy.as_mut()).await.unwrap_err();
-        assert!(
-            matches!(stop, Stop::Limit(LimitHit { name: LimitName::Cpu, used, limit: 2000 }) if used > 2000)
-        );
-    }
-
-    #[tokio::test]
-    async fn cancelling_counts_before_and_during_a_run() {
-        let meter = Meter::start(RunLimits::default());
-        let cancel = Cancel::default();
-        let mut idle = std::pin::pin!(std::future::pending::<()>());
-        let watched = meter.watch(&cancel, idle.as_mut());
-        let (stop, ()) = tokio::join!(watched, async { cancel.cancel() });
-        assert!(matches!(stop, Err(Stop::Cancelled)));
-        assert!(matches!(meter.watch(&cancel, idle.as_mut()).await, Err(Stop::Cancelled)));
-    }
 }

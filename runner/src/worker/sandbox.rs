@@ -13,8 +13,11 @@ use wasmtime_wasi::{I32Exit, ResourceTableError};
 
 use super::egress::Egress;
 use super::guest::Guest;
-use super::meter::{Cancel, Growth, LimitHit, Meter, Stop, Ticker, micros};
+use super::lane::Lane;
+use super::meter::{Cancel, LimitHit, Meter, Stop, micros};
 use super::stdio::{Input, Output, Streams};
+use super::ticker::Ticker;
+use super::turns::Turns;
 use super::wire::Wire;
 use crate::artifact::{Artifact, payload_length};
 use crate::engine::mapped::Mapped;
@@ -54,6 +57,8 @@ pub struct Sandbox {
     command: CommandPre<Guest>,
     ticker: Ticker,
     pool: Pool,
+    /// For runs that keep a processor busy; none where they have no neighbours.
+    lane: Option<Lane>,
     /// Stays open although it is mapped: in a worker its number, that of standard output, must not go to another
     /// file.
     _artifact: File,
@@ -65,10 +70,11 @@ impl Sandbox {
     /// # Errors
     /// See [`LoadError`].
     pub fn load(artifact: Artifact, pool: Pool) -> Result<Self, LoadError> {
-        Sandbox::load_file(artifact.into_descriptor().into(), pool)
+        Sandbox::load_file(artifact.into_descriptor().into(), pool, || ())
     }
 
-    pub(super) fn load_file(mut file: File, pool: Pool) -> Result<Self, LoadError> {
+    /// `loaded` is called when the artifact needs no further rights of the process, before any thread is started.
+    pub(super) fn load_file(mut file: File, pool: Pool, loaded: impl FnOnce()) -> Result<Self, LoadError> {
         let engine = engine_for_mapped_code(Allocation::Pooled(pool)).map_err(LoadError::Load)?;
         let length = payload_length(&mut file)?;
         let mapped = Mapped::new(&file, length)?;
@@ -77,8 +83,12 @@ impl Sandbox {
         #[allow(unsafe_code)]
         let component = unsafe { mapped.load(&engine) }.map_err(LoadError::Load)?;
         let command = link(&engine, &component).map_err(LoadError::Load)?;
+        // Otherwise made by the first run, out of files in memory that nobody can make any more by then.
+        component.initialize_copy_on_write_image().map_err(LoadError::Load)?;
+        loaded();
         let ticker = Ticker::start(&engine)?;
-        Ok(Sandbox { engine, command, ticker, pool, _artifact: file })
+        let lane = pool.yielding.then(Lane::new);
+        Ok(Sandbox { engine, command, ticker, pool, lane, _artifact: file })
     }
 
     /// The engine, to compare with.
@@ -101,22 +111,22 @@ impl Sandbox {
         if spec.limits.memory > self.pool.memory {
             return Err(Rejected("its memory limit is beyond what the worker's pool allows".to_owned()));
         }
-        let meter = Meter::start(spec.limits);
+        let meter = Meter::start(spec.limits, self.ticker.ticks());
         let rejected = |reason: &str| Rejected(reason.to_owned());
-        let streams = Streams::new(Arc::clone(&wire), spec).map_err(rejected)?;
+        let streams = Streams::new(Arc::clone(&wire), spec, &meter).map_err(rejected)?;
         let (stdout, stderr) = (Output::stdout(spec, &streams), Output::stderr(spec, &streams));
-        let (egress, run_ends) = Egress::new(wire, &spec.token).map_err(rejected)?;
+        let (egress, run_ends) = Egress::new(wire, &spec.token, &meter).map_err(rejected)?;
         let input = Input::new(spec, &streams);
         let outputs = (stdout.clone(), stderr.clone());
-        let guest = Guest::new(spec, input, outputs, egress, Growth::new(&meter))
-            .map_err(|error| Rejected(error.to_string()))?;
+        let guest =
+            Guest::new(spec, input, outputs, egress, &meter).map_err(|error| Rejected(error.to_string()))?;
 
         let ticking = self.ticker.run();
-        let mut calling = Box::pin(self.call(guest));
-        let called = meter.watch(cancel, calling.as_mut()).await;
+        let mut turns = Turns::new(&meter, self.lane.as_ref(), Box::pin(self.call(guest)));
+        let called = turns.see_through(cancel).await;
         // Before the store: a request body that is cut short here must not look complete.
         drop(run_ends);
-        drop(calling);
+        turns.end().await;
         drop(ticking);
 
         let (exit, message) = match called {
@@ -139,17 +149,26 @@ impl Sandbox {
         Ok(Finished { run: spec.run.clone(), exit, usage, message })
     }
 
-    async fn call(&self, guest: Guest) -> wasmtime::Result<Result<(), ()>> {
-        let mut store = Store::new(&self.engine, guest);
-        store.limiter(|guest| &mut guest.growth);
-        store.set_hostcall_fuel(MAX_CALL);
-        store.set_epoch_deadline(1);
-        // To yield is all: whoever polls this looks at the meter.
-        store.epoch_deadline_callback(|_| {
-            Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
-        });
-        let command = self.command.instantiate_async(&mut store).await?;
-        command.wasi_cli_run().call_run(&mut store).await
+    fn call(&self, guest: Guest) -> impl Future<Output = wasmtime::Result<Result<(), ()>>> + Send + 'static {
+        let (engine, command) = (self.engine.clone(), self.command.clone());
+        async move {
+            let mut store = Store::new(&engine, guest);
+            store.limiter(|guest| &mut guest.growth);
+            store.set_hostcall_fuel(MAX_CALL);
+            store.set_epoch_deadline(1);
+            store.epoch_deadline_callback(|mut store| {
+                let guest = store.data_mut();
+                guest.count_resources()?;
+                let meter = guest.meter();
+                Ok(if meter.turn_is_over() {
+                    UpdateDeadline::YieldCustom(1, Box::pin(meter.end_turn()))
+                } else {
+                    UpdateDeadline::Continue(1)
+                })
+            });
+            let command = command.instantiate_async(&mut store).await?;
+            command.wasi_cli_run().call_run(&mut store).await
+        }
     }
 }
 
@@ -194,6 +213,10 @@ fn limit(hit: LimitHit) -> Exit {
 }
 
 fn exit_of(result: wasmtime::Result<Result<(), ()>>, meter: &Meter) -> Exit {
+    // However it took that.
+    if let Some(hit) = meter.exceeded() {
+        return limit(hit);
+    }
     let error = match result {
         Ok(Ok(())) => return Exit::Status(0),
         Ok(Err(())) => return Exit::Status(1),
@@ -206,8 +229,8 @@ fn exit_of(result: wasmtime::Result<Result<(), ()>>, meter: &Meter) -> Exit {
         return limit(hit);
     }
     if let Some(ResourceTableError::Full) = error.downcast_ref() {
-        let most = u64::from(meter.limits().streams);
-        return Exit::Limit { name: LimitName::Streams, used: most + 1, limit: most };
+        let most = u64::from(meter.limits().resources);
+        return Exit::Limit { name: LimitName::Resources, used: most + 1, limit: most };
     }
     // A program that cannot get memory usually aborts, which is a trap like any other but for this.
     if let Some(hit) = meter.refused_growth() {

@@ -22,7 +22,8 @@ use wasmtime_wasi::runtime::{AbortOnDropJoinHandle, spawn};
 use wasmtime_wasi::{WasiCtxBuilder, async_trait};
 use wasmtime_wasi_http::Error;
 
-use super::meter::LimitHit;
+use super::meter::memory::Charge;
+use super::meter::{LimitHit, Meter};
 use super::wire::{Wire, WireBody, WireError, empty, request_to};
 use crate::protocol::{self, LimitName, RunSpec, Stdio};
 
@@ -35,13 +36,14 @@ pub(super) struct Streams {
     wire: Arc<dyn Wire>,
     run: orch_manifests::RunId,
     token: HeaderValue,
+    meter: Arc<Meter>,
 }
 
 impl Streams {
-    pub(super) fn new(wire: Arc<dyn Wire>, spec: &RunSpec) -> Result<Self, &'static str> {
+    pub(super) fn new(wire: Arc<dyn Wire>, spec: &RunSpec, meter: &Arc<Meter>) -> Result<Self, &'static str> {
         let token =
             HeaderValue::from_str(spec.token.reveal()).map_err(|_| "the token is not a header value")?;
-        Ok(Streams { wire, run: spec.run.clone(), token })
+        Ok(Streams { wire, run: spec.run.clone(), token, meter: Arc::clone(meter) })
     }
 
     fn request(&self, stdio: Stdio, method: Method, body: WireBody) -> Request<WireBody> {
@@ -194,7 +196,7 @@ struct Queued {
 
 enum OutgoingState {
     Unopened,
-    Open { sender: mpsc::UnboundedSender<Bytes>, pump: AbortOnDropJoinHandle<bool> },
+    Open { sender: mpsc::UnboundedSender<(Bytes, Charge)>, pump: AbortOnDropJoinHandle<bool> },
     Finished,
 }
 
@@ -248,8 +250,10 @@ impl Outgoing {
             *state = self.open();
         }
         let OutgoingState::Open { sender, .. } = &*state else { return Err(StreamError::Closed) };
+        let charge =
+            self.streams.meter.charge(bytes.len() as u64).map_err(|hit| StreamError::Trap(hit.into()))?;
         self.queued.bytes.fetch_add(bytes.len(), Ordering::AcqRel);
-        sender.send(bytes).map_err(|_| StreamError::Closed)
+        sender.send((bytes, charge)).map_err(|_| StreamError::Closed)
     }
 
     fn open(&self) -> OutgoingState {
@@ -348,7 +352,7 @@ impl StdoutStream for Output {
 
 /// What was written, as a request's body.
 struct OutgoingBody {
-    receiver: mpsc::UnboundedReceiver<Bytes>,
+    receiver: mpsc::UnboundedReceiver<(Bytes, Charge)>,
     queued: Arc<Queued>,
 }
 
@@ -360,9 +364,10 @@ impl Body for OutgoingBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        let Some(bytes) = ready!(self.receiver.poll_recv(cx)) else { return Poll::Ready(None) };
+        let Some((bytes, charge)) = ready!(self.receiver.poll_recv(cx)) else { return Poll::Ready(None) };
         self.queued.bytes.fetch_sub(bytes.len(), Ordering::AcqRel);
         self.queued.taken.notify_waiters();
+        drop(charge);
         Poll::Ready(Some(Ok(Frame::data(bytes))))
     }
 }

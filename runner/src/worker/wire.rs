@@ -30,7 +30,7 @@ pub trait Wire: Send + Sync + 'static {
 }
 
 /// As in the broker's end: a stream's window is small, the connection's is as large as it can be.
-const STREAM_WINDOW: u32 = 256 << 10;
+pub(super) const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 const MAX_HEADERS: u32 = 256 << 10;
 const MAX_STREAMS: usize = 1 << 16;

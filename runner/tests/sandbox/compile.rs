@@ -1,8 +1,11 @@
 //! Modules that cannot be compiled, and jails that cannot compile.
 
+use std::io::{self, Write};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use bytes::Bytes;
+use orch_runner::protocol::encode;
 use orch_runner::{CompileError, CompileLimits, Compiler, ModuleError, WorkerCommand};
 
 use crate::support::{compiler, guest, this_program};
@@ -92,14 +95,34 @@ pub(crate) async fn a_jail_that_dies_is_reported() {
     for (script, expected) in [
         ("echo 'it hurts' >&2; exit 9", "exited with status 9; it said: it hurts"),
         ("kill -SEGV $$", "was ended by signal 11"),
-        ("echo nonsense", "exited with status 0"),
+        ("echo nonsense; exit 0", "exited with status 0"),
     ] {
         let error =
             compile_error(&Compiler::new(shell(script), CompileLimits::default()), guest("noop")).await;
         assert!(matches!(error, CompileError::Crashed { .. }), "{error:?}");
         assert!(error.to_string().contains(expected), "{error}");
     }
+    for (script, expected) in [
+        ("kill -SYS $$", "sandbox violation"),
+        ("kill -XCPU $$", "of processor time"),
+        ("echo 'thread main has overflowed its stack' >&2; kill -ABRT $$", "nested too deeply"),
+        ("echo 'memory allocation of 7 bytes failed' >&2; kill -ABRT $$", "bytes of memory allowed"),
+    ] {
+        let error =
+            compile_error(&Compiler::new(shell(script), CompileLimits::default()), guest("noop")).await;
+        assert!(error.to_string().contains(expected), "{error}");
+    }
     let nobody = WorkerCommand { program: "/nonexistent/orch".into(), args: Vec::new() };
     let error = compile_error(&Compiler::new(nobody, CompileLimits::default()), guest("noop")).await;
     assert!(matches!(error, CompileError::Start(_)), "{error}");
+}
+
+/// A compile jail's `main` on a system without system-call filters.
+pub(crate) fn unjailed() -> ExitCode {
+    let report = serde_json::json!([{ "layer": "seccomp", "state": "missing", "reason": "there is none" }]);
+    io::stdout().write_all(&encode(&report).unwrap()).unwrap();
+    io::stdout().flush().unwrap();
+    // It stays until the broker has had enough of it.
+    io::copy(&mut io::stdin(), &mut io::sink()).unwrap();
+    ExitCode::SUCCESS
 }

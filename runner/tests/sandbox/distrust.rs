@@ -13,11 +13,11 @@ use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use orch_manifests::RunId;
 use orch_runner::protocol::{
-    Finished, FrameDecoder, FromBroker, FromWorker, Hello, Incompatible, Welcome, encode,
+    Finished, FrameDecoder, FromBroker, FromWorker, Hello, Incompatible, VERSION, Welcome, encode,
 };
 use orch_runner::{
-    Body, Door, Exit, Pool, RunIo, RunOutcome, RunSpec, Usage, Worker, WorkerCommand, WorkerError, empty,
-    full,
+    Body, Door, Exit, JailReport, Pool, RunIo, RunOutcome, RunSpec, Usage, Worker, WorkerCommand,
+    WorkerError, empty, full,
 };
 use tokio::sync::mpsc;
 
@@ -46,13 +46,14 @@ fn died(outcome: Result<RunOutcome, WorkerError>) -> (String, String) {
 
 pub(crate) async fn another_version_is_refused_by_the_broker() {
     let error = misbehaving("version", Arc::new(Closed)).await.err().unwrap();
-    assert!(matches!(error, WorkerError::Incompatible(Incompatible { ours: 1, theirs: 99 })), "{error}");
+    assert!(matches!(error, WorkerError::Incompatible(Incompatible { ours: 2, theirs: 99 })), "{error}");
     assert!(error.to_string().contains("same release"), "{error}");
 }
 
 pub(crate) async fn another_version_is_refused_by_the_worker() {
-    let (incompatible, said) = worker_refuses(Welcome { protocol: 7, pool: Pool::default() }).await;
-    assert_eq!(incompatible, Incompatible { ours: 1, theirs: 7 });
+    let (incompatible, said) =
+        worker_refuses(Welcome { protocol: 7, pool: Pool::default(), mounts: Vec::new() }).await;
+    assert_eq!(incompatible, Incompatible { ours: 2, theirs: 7 });
     assert!(said.contains("version 7"), "{said}");
 }
 
@@ -163,7 +164,7 @@ impl Misbehaviour {
         });
         let request = Request::post("http://control/v1/control").body(StreamBody::new(body).boxed_unsync());
         let response = socket.send_request(request.unwrap());
-        let protocol = if how == "version" { 99 } else { 1 };
+        let protocol = if how == "version" { 99 } else { VERSION };
         let hello = Hello { protocol, pid: std::process::id(), version: "0.0.0".into() };
         up.send(encode(&FromWorker::Hello(hello)).unwrap()).unwrap();
         let down = response.await.unwrap().into_body();
@@ -186,7 +187,7 @@ impl Misbehaviour {
 
     async fn go_on(mut self, how: &str) -> ExitCode {
         match self.next().await {
-            Some(FromBroker::Welcome(_)) => self.say(&FromWorker::Ready),
+            Some(FromBroker::Welcome(_)) => self.say(&FromWorker::Ready { jail: JailReport::default() }),
             Some(FromBroker::Incompatible(_)) | None => return ExitCode::FAILURE,
             other => panic!("{other:?}"),
         }

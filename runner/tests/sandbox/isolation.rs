@@ -14,7 +14,7 @@ use hyper::body::{Frame, Incoming};
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use orch_runner::protocol::{FrameDecoder, FromBroker, FromWorker, Incompatible, Welcome, encode};
+use orch_runner::protocol::{FrameDecoder, FromBroker, FromWorker, Incompatible, VERSION, Welcome, encode};
 use orch_runner::{Body, Pool, RunIo, empty};
 use tokio::sync::mpsc;
 
@@ -78,11 +78,12 @@ pub(crate) async fn sockets_are_denied() {
 }
 
 pub(crate) async fn a_worker_ends_with_its_socket_while_its_guest_spins() {
+    let pool = Pool { runs: 4, memory: 256 << 20, yielding: true };
     let (broker, mut child) =
-        Broker::start("spinner", Welcome { protocol: 1, pool: Pool { runs: 4, memory: 256 << 20 } }).await;
+        Broker::start("spinner", Welcome { protocol: VERSION, pool, mounts: Vec::new() }).await;
     let Broker { mut frames, send, mut spoke, connection } = broker;
     assert!(matches!(frames.recv().await, Some(FromWorker::Hello(_))));
-    assert!(matches!(frames.recv().await, Some(FromWorker::Ready)));
+    assert!(matches!(frames.recv().await, Some(FromWorker::Ready { .. })));
     for _ in 0..4 {
         send.send(encode(&FromBroker::Run(Box::new(spec("")))).unwrap()).unwrap();
         spoke.recv().await.unwrap();

@@ -3,8 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
+use http::{Request, Response};
+use orch_runner::capacity::MAPPINGS_PER_RUN;
+use orch_runner::worker::{Cancel, Sandbox, Wire, WireBody, WireError};
 use orch_runner::{Exit, LimitName, RunIo, RunSpec, Worker};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::support::{Closed, Ran, artifact, config, run, spec, this_program, until_it_speaks, worker};
 
@@ -102,8 +106,8 @@ pub(crate) async fn log() {
 pub(crate) async fn open_resources() {
     let worker = worker("wanderer").await;
     let request = "{\"requests\":[{\"url\":\"https://example.org/\"}]}";
-    let ran = run(&worker, limited(request, |limits| limits.streams = 3)).await;
-    assert_eq!(hit(&ran, LimitName::Streams), (4, 3));
+    let ran = run(&worker, limited(request, |limits| limits.resources = 3)).await;
+    assert_eq!(hit(&ran, LimitName::Resources), (4, 3));
 }
 
 pub(crate) async fn slow_readers_stop_the_guest() {
@@ -138,5 +142,35 @@ pub(crate) async fn a_busy_run_does_not_starve_another() {
                 until_it_speaks(speaks).await;
             }
         } => {}
+    }
+}
+
+/// What [`orch_runner::capacity`] counts with.
+pub(crate) async fn a_run_takes_as_many_mappings_as_are_counted_for_it() {
+    const RUNS: usize = 20;
+    let sandbox = Sandbox::load(artifact("slow").await, config().pool).unwrap();
+    let mappings = || std::fs::read_to_string("/proc/self/maps").unwrap().lines().count();
+    let begun = Arc::new(Begun(watch::Sender::new(0)));
+    let spec = limited("{\"ms\":3600000}", |limits| limits.time = Duration::from_secs(60));
+    let cancel = Cancel::default();
+    let run = || sandbox.run(&spec, Arc::clone(&begun) as Arc<dyn Wire>, &cancel);
+    let before = mappings();
+    let runs: Vec<_> = (0..RUNS).map(|_| Box::pin(run())).collect();
+    let mut all_begun = begun.0.subscribe();
+    tokio::select! {
+        _ = futures_util::future::join_all(runs) => panic!("they sleep"),
+        all = all_begun.wait_for(|begun| *begun == RUNS) => drop(all.unwrap()),
+    }
+    let each = (mappings() - before).div_ceil(RUNS) as u64;
+    assert!(each <= MAPPINGS_PER_RUN, "{each}");
+}
+
+/// Counts the runs that have said something.
+struct Begun(watch::Sender<usize>);
+
+impl Wire for Begun {
+    fn send(&self, _: Request<WireBody>) -> BoxFuture<'static, Result<Response<WireBody>, WireError>> {
+        self.0.send_modify(|begun| *begun += 1);
+        Box::pin(std::future::pending())
     }
 }

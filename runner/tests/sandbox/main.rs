@@ -5,11 +5,15 @@
 //! `cargo test` and its like use them.
 #![allow(clippy::print_stdout, clippy::print_stderr, clippy::unwrap_used, reason = "it is a test harness")]
 
+mod bombs;
 mod cache;
 mod compile;
 mod distrust;
+mod hostile;
 mod http;
 mod isolation;
+#[cfg(target_os = "linux")]
+mod jail;
 mod limits;
 mod runs;
 mod support;
@@ -53,6 +57,14 @@ const TESTS: &[(&str, Test)] = tests![
     limits::open_resources,
     limits::slow_readers_stop_the_guest,
     limits::a_busy_run_does_not_starve_another,
+    limits::a_run_takes_as_many_mappings_as_are_counted_for_it,
+    hostile::processors,
+    hostile::stacks,
+    hostile::memory,
+    hostile::streams,
+    hostile::resources,
+    hostile::inside_a_call,
+    hostile::everything_at_once,
     http::a_request_reaches_the_door_and_its_response_the_guest,
     http::reserved_headers_are_the_protocols_alone,
     http::refusals_become_error_codes,
@@ -75,12 +87,36 @@ const TESTS: &[(&str, Test)] = tests![
     compile::what_is_wrong_is_named,
     compile::a_module_may_be_too_large_or_take_too_long_or_too_much,
     compile::a_jail_that_dies_is_reported,
+    bombs::functions_that_are_expensive_to_compile,
+    bombs::deep_nesting,
+    bombs::instances_without_number,
+    bombs::too_many_of_everything,
     cache::entries_are_reused_and_private,
     cache::a_damaged_entry_is_replaced_and_never_loaded,
     cache::another_version_is_a_miss,
     cache::two_at_once_compile_once,
     cache::the_key_file_decides_what_is_trusted,
 ];
+
+/// What the jail holds is Linux's.
+#[cfg(target_os = "linux")]
+const OF_LINUX: &[(&str, Test)] = tests![
+    jail::every_layer_is_active,
+    jail::forbidden_calls_end_the_worker,
+    jail::forbidden_calls_are_possible_outside_of_the_jail,
+    jail::files_are_out_of_reach,
+    jail::a_read_only_mount_cannot_be_changed_and_none_executed,
+    jail::another_runs_mount_is_out_of_reach,
+    jail::a_link_in_the_place_of_a_mount_is_not_followed,
+    jail::nested_mounts_have_their_own_rights,
+    jail::an_undeclared_mount_is_refused,
+    jail::threads_are_started_and_processes_are_not,
+    jail::a_violation_ends_every_run_and_the_next_worker_is_fine,
+    jail::a_worker_does_not_outlive_its_broker,
+    jail::a_compile_jail_is_jailed_too,
+];
+#[cfg(not(target_os = "linux"))]
+const OF_LINUX: &[(&str, Test)] = &[];
 
 /// Longer than any test takes, even in a debug build on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -90,6 +126,13 @@ fn main() -> ExitCode {
     match args.first().map(String::as_str) {
         Some("__worker") => orch_runner::worker_main(),
         Some("__compile") => orch_runner::compile_main(),
+        #[cfg(target_os = "linux")]
+        Some("__native") => orch_runner::worker_main_with(jail::native::on_run),
+        #[cfg(target_os = "linux")]
+        Some("__deed") => jail::native::outside(args.get(1).map_or("", String::as_str)),
+        #[cfg(target_os = "linux")]
+        Some("__broker") => jail::broker(args.get(1).map_or("", String::as_str)),
+        Some("__unjailed") => compile::unjailed(),
         Some("__misbehave") => distrust::misbehave(args.get(1).map_or("", String::as_str)),
         _ => run_tests(&args),
     }
@@ -102,7 +145,7 @@ fn run_tests(args: &[String]) -> ExitCode {
         true => filters.iter().any(|filter| *filter == name),
         false => filters.is_empty() || filters.iter().any(|filter| name.contains(filter.as_str())),
     };
-    let chosen: Vec<_> = TESTS.iter().filter(|(name, _)| wanted(name) && !flag("--ignored")).collect();
+    let chosen: Vec<_> = all().filter(|(name, _)| wanted(name) && !flag("--ignored")).collect();
     if flag("--list") {
         chosen.iter().for_each(|(name, _)| println!("{name}: test"));
         return ExitCode::SUCCESS;
@@ -115,12 +158,16 @@ fn run_tests(args: &[String]) -> ExitCode {
         failed += usize::from(!passed);
         println!("test {name} ... {} ({:.2?})", if passed { "ok" } else { "FAILED" }, began.elapsed());
     }
-    let (passed, out) = (chosen.len() - failed, TESTS.len() - chosen.len());
+    let (passed, out) = (chosen.len() - failed, all().count() - chosen.len());
     let result = if failed == 0 { "ok" } else { "FAILED" };
     println!(
         "\ntest result: {result}. {passed} passed; {failed} failed; 0 ignored; 0 measured; {out} filtered out\n"
     );
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn all() -> impl Iterator<Item = &'static (&'static str, Test)> {
+    TESTS.iter().chain(OF_LINUX)
 }
 
 fn run_test(test: Test) {

@@ -9,7 +9,9 @@ use hyper::body::Frame;
 use orch_runner::{Exit, Input, Mount, RunIo, RunSpec, WorkerError};
 use tokio::sync::mpsc;
 
-use crate::support::{Closed, artifact, config, run, spec, this_program, try_run, until_it_speaks, worker};
+use crate::support::{
+    Closed, artifact, config, mounted, run, spec, this_program, try_run, until_it_speaks, worker,
+};
 
 pub(crate) async fn a_guest_that_does_nothing_succeeds() {
     let worker = worker("noop").await;
@@ -133,9 +135,10 @@ pub(crate) async fn dropping_the_future_stops_a_busy_guest() {
 }
 
 pub(crate) async fn a_run_that_cannot_be_set_up_is_rejected() {
-    let worker = worker("noop").await;
+    let nowhere = Mount { host: "/nonexistent/folder".into(), guest: "/data".into(), writable: false };
+    let worker = mounted("noop", vec![nowhere.clone()]).await;
     let mut missing = spec("");
-    missing.mounts.push(Mount { host: "/nonexistent/folder".into(), guest: "/data".into(), writable: false });
+    missing.mounts.push(nowhere);
     let error = run_error(&worker, missing).await;
     assert!(
         matches!(&error, WorkerError::Rejected { message } if message.contains("/nonexistent/folder")),
@@ -160,10 +163,11 @@ pub(crate) async fn mounts_are_visible_and_read_only_unless_writable() {
     let outside = tempfile::tempdir().unwrap();
     std::fs::write(outside.path().join("secret.txt"), "out of reach").unwrap();
     std::os::unix::fs::symlink(outside.path(), folder.path().join("link")).unwrap();
-    let worker = worker("snoop").await;
     for writable in [false, true] {
         let mut spec = spec("{\"paths\":[\"/tmp/link/secret.txt\",\"/tmp/../etc/passwd\"]}");
-        spec.mounts.push(Mount { host: folder.path().to_owned(), guest: "/tmp".into(), writable });
+        let host = folder.path().canonicalize().unwrap();
+        spec.mounts.push(Mount { host, guest: "/tmp".into(), writable });
+        let worker = mounted("snoop", spec.mounts.clone()).await;
         let ran = run(&worker, spec).await;
         let found = ran.json();
         assert!(ran.stdout().contains("known contents"), "{found}");

@@ -9,9 +9,9 @@ use futures_util::future::BoxFuture;
 use http::{Request, Response};
 use orch_manifests::RunId;
 use orch_runner::{
-    Artifact, ArtifactCache, Body, CompileLimits, Compiler, Door, Exit, Input, Pool, RefusalCode, RunIo,
-    RunLimits, RunOutcome, RunSpec, Token, Worker, WorkerCommand, WorkerConfig, WorkerError, read_module,
-    refused,
+    Artifact, ArtifactCache, Body, CompileLimits, Compiler, Door, Exit, Input, Mount, Pool, RefusalCode,
+    RunIo, RunLimits, RunOutcome, RunSpec, Token, Worker, WorkerCommand, WorkerConfig, WorkerError,
+    read_module, refused,
 };
 use tokio::sync::mpsc;
 
@@ -21,6 +21,12 @@ pub(crate) fn guest_path(name: &str) -> PathBuf {
 
 pub(crate) fn guest(name: &str) -> Bytes {
     read_module(&guest_path(name), 64 << 20).unwrap()
+}
+
+/// A guest that is kept as text.
+pub(crate) fn wat(name: &str) -> Bytes {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../tests/guests/wat/{name}.wat"));
+    wat::parse_file(path).unwrap().into()
 }
 
 pub(crate) fn this_program(subcommand: &str) -> WorkerCommand {
@@ -44,7 +50,8 @@ pub(crate) async fn artifact(name: &str) -> Artifact {
 
 pub(crate) fn config() -> WorkerConfig {
     WorkerConfig {
-        pool: Pool { runs: 40, memory: 512 << 20 },
+        pool: Pool { runs: 40, memory: 512 << 20, yielding: true },
+        mounts: Vec::new(),
         // A debug build on a machine that is busy with other tests.
         start: Duration::from_secs(60),
         grace: Duration::from_secs(10),
@@ -57,6 +64,12 @@ pub(crate) async fn worker(name: &str) -> Worker {
 
 pub(crate) async fn worker_with(name: &str, door: Arc<dyn Door>) -> Worker {
     Worker::start(&this_program("__worker"), artifact(name).await, config(), door).await.unwrap()
+}
+
+/// A worker whose runs may have these mounts.
+pub(crate) async fn mounted(name: &str, mounts: Vec<Mount>) -> Worker {
+    let config = WorkerConfig { mounts, ..config() };
+    Worker::start(&this_program("__worker"), artifact(name).await, config, Arc::new(Closed)).await.unwrap()
 }
 
 /// A door that opens for nobody.

@@ -215,6 +215,8 @@ async fn a_limit_of_the_sandbox_says_what_was_used_in_its_unit() {
         (LimitName::Time, 1_500_000, 1_000_000, "1.5 s of 1.0 s", "--time"),
         (LimitName::Cpu, 2_000_000, 1_000_000, "2.0 s of 1.0 s", "limits.cpu"),
         (LimitName::Output, 2_048, 1_024, "2 KiB of 1 KiB", "limits.output"),
+        (LimitName::Log, 2_048, 1_024, "2 KiB of 1 KiB", "limits.log"),
+        (LimitName::Resources, 11, 10, "11 of 10", "limits.resources"),
     ] {
         let failure =
             concluded(&stage, ended(Exit::Limit { name, used, limit }), "", None).expect_err("a limit");

@@ -107,7 +107,8 @@ impl Service {
         let execution = self.broker.execute(prepared, keep, std::time::Instant::now(), &**live, stop);
         let concluded = self.keeping_record(live, payer, Box::pin(execution)).await;
         let uses = live.settled();
-        let events = afterwards::of_run(&run, &uses, &concluded.tally, &concluded.spent);
+        let mut events = afterwards::of_run(&run, &uses, &concluded.tally, &concluded.spent);
+        events.extend(afterwards::of_violation(&run, &concluded.result));
         // A run that used nothing of a vault that is closed to this process has nothing to tell of it.
         if let Err(failure) = self.keeper.record_after(&live.workspace, events).await
             && (keep || !uses.is_empty())

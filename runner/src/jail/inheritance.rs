@@ -1,6 +1,4 @@
-//! The first thing that a worker or compile jail does: let go of everything but its three descriptors.
-//!
-//! The system-call filter and the file-system rules of the jail belong here too and come with it.
+//! What a jailed process inherits: three descriptors, and nothing else.
 #![allow(unsafe_code)]
 
 use std::fs::{self, File};
@@ -17,16 +15,16 @@ pub(crate) struct Inherited {
     pub(crate) second: File,
 }
 
-/// Isolates this process. To be called once, before anything is opened or any thread is started.
-pub(crate) fn enter() -> io::Result<Inherited> {
-    static ENTERED: AtomicBool = AtomicBool::new(false);
-    if ENTERED.swap(true, Ordering::SeqCst) {
-        return Err(io::Error::other("a process can be isolated only once"));
+/// Takes what was inherited on purpose and closes all else. To be called once, before anything is opened or any thread
+/// is started.
+pub(super) fn take() -> io::Result<Inherited> {
+    static TAKEN: AtomicBool = AtomicBool::new(false);
+    if TAKEN.swap(true, Ordering::SeqCst) {
+        return Err(io::Error::other("a process can be jailed only once"));
     }
     if std::env::vars_os().next().is_some() {
         return Err(io::Error::other("this command is started by orch itself, with an empty environment"));
     }
-    harden()?;
     close_other_descriptors()?;
     // SAFETY: the descriptors were inherited for this purpose and nothing in this process has used them: the swap
     // above makes this the only place that ever takes them. If one is not open, its first use says so.
@@ -37,29 +35,6 @@ pub(crate) fn enter() -> io::Result<Inherited> {
 /// Writes a line of diagnostics for the broker. Failing to is not worth failing for.
 pub(crate) fn say(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
-}
-
-/// Others of the same user can neither trace this process nor read its memory, and it dies with its broker even
-/// while it is busy.
-#[cfg(target_os = "linux")]
-fn harden() -> io::Result<()> {
-    use rustix::process::{
-        DumpableBehavior, Signal, getppid, set_dumpable_behavior, set_parent_process_death_signal,
-    };
-    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
-    set_parent_process_death_signal(Some(Signal::KILL))?;
-    // The signal is not sent for a parent that was gone before it was asked for. A broker that is itself process 1
-    // of its container is told from that by being there: then 1 is the parent from the start, and dies with us.
-    match getppid() {
-        Some(_) => Ok(()),
-        None => Err(io::Error::other("the broker is in another process namespace")),
-    }
-}
-
-/// Nothing of the kind is available; the process still ends with its socket.
-#[cfg(not(target_os = "linux"))]
-fn harden() -> io::Result<()> {
-    Ok(())
 }
 
 /// Closes every descriptor above 2. The broker opens its own with close-on-exec; this is for what it inherited

@@ -1,0 +1,160 @@
+//! How many sandboxes a broker can have at once.
+//!
+//! A sandbox takes mappings and address space of its worker, and descriptors of the broker, and of each the system lets a
+//! process have only so many. What there is is read before the first run, so that the bound is known and runs beyond it
+//! wait for their turn, instead of failing somewhere in between.
+
+use std::fs;
+
+use rustix::process::{Resource, getrlimit, setrlimit};
+use serde::Serialize;
+
+/// Mappings that a worker has for one run. A test counts them.
+pub const MAPPINGS_PER_RUN: u64 = 6;
+/// Those of the process itself: program, threads, the empty pool, an artifact.
+const MAPPINGS: u64 = 1_000;
+
+/// Descriptors for one run: its worker's socket and standard error where it has one to itself, a connection to its
+/// caller, one upstream.
+const DESCRIPTORS_PER_RUN: u64 = 4;
+/// Those of the process itself: listeners, stores, connections that wait.
+const DESCRIPTORS: u64 = 256;
+
+/// Address space that a run's place in a worker takes, in bytes: four memories with their guards.
+const SPACE_PER_RUN: u64 = 17 << 30;
+
+/// What the kernel allows where it does not say: its default.
+const USUAL_MAPPINGS: u64 = 65_530;
+
+/// What of a machine bounds the number of sandboxes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Machine {
+    /// `vm.max_map_count`.
+    pub mappings: u64,
+    /// Open files that this process may have at most (`ulimit -Hn`).
+    pub descriptors: u64,
+    /// Address space of a process in bytes.
+    pub space: u64,
+}
+
+/// What a capacity is bounded by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Bound {
+    /// By what was asked for: there is room for more.
+    Configuration,
+    /// By `vm.max_map_count`.
+    Mappings,
+    /// By the limit of open files.
+    Descriptors,
+    /// By the address space of a process.
+    AddressSpace,
+}
+
+/// How many sandboxes there can be at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capacity {
+    /// So many; never none.
+    pub sandboxes: u32,
+    /// What more of would make it more.
+    pub bound_by: Bound,
+    /// What it was computed from.
+    pub machine: Machine,
+}
+
+impl Machine {
+    /// This one, for this process. What cannot be read is taken for what it usually is.
+    #[must_use]
+    pub fn read() -> Self {
+        let mappings = fs::read_to_string("/proc/sys/vm/max_map_count");
+        let mappings = mappings.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(USUAL_MAPPINGS);
+        let space = getrlimit(Resource::As).current.unwrap_or(u64::MAX);
+        Machine {
+            mappings,
+            descriptors: getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX),
+            // Half of what the processor could address is the kernel's.
+            space: space.min(1 << 47),
+        }
+    }
+
+    /// What of `wanted` sandboxes there is room for.
+    #[must_use]
+    pub fn capacity(self, wanted: u32) -> Capacity {
+        let room = |has: u64, itself: u64, each: u64| has.saturating_sub(itself) / each;
+        let (sandboxes, bound_by) = [
+            (u64::from(wanted), Bound::Configuration),
+            (room(self.mappings, MAPPINGS, MAPPINGS_PER_RUN), Bound::Mappings),
+            (room(self.descriptors, DESCRIPTORS, DESCRIPTORS_PER_RUN), Bound::Descriptors),
+            (room(self.space, 1 << 36, SPACE_PER_RUN), Bound::AddressSpace),
+        ]
+        .into_iter()
+        // The first of equals: what was asked for, if that is it.
+        .min_by_key(|(sandboxes, _)| *sandboxes)
+        .unwrap_or((0, Bound::Configuration));
+        Capacity { sandboxes: u32::try_from(sandboxes).unwrap_or(u32::MAX).max(1), bound_by, machine: self }
+    }
+}
+
+impl Capacity {
+    /// Lets this process have the descriptors that so many sandboxes take, as far as it may.
+    pub fn prepare(self) {
+        let wanted = DESCRIPTORS + u64::from(self.sandboxes) * DESCRIPTORS_PER_RUN;
+        let mut limit = getrlimit(Resource::Nofile);
+        if limit.current.is_some_and(|current| current < wanted) {
+            limit.current = Some(limit.maximum.map_or(wanted, |maximum| maximum.min(wanted)));
+            // It is within what is allowed; and without it, connections are refused when there are too many.
+            let _ = setrlimit(Resource::Nofile, limit);
+        }
+    }
+
+    /// What would make it more, for a person; none where it is what was asked for.
+    #[must_use]
+    pub fn advice(self) -> Option<String> {
+        match self.bound_by {
+            Bound::Configuration => None,
+            Bound::Mappings => Some(format!(
+                "sysctl -w vm.max_map_count=N: it is {}, and a sandbox takes {MAPPINGS_PER_RUN}",
+                self.machine.mappings
+            )),
+            Bound::Descriptors => Some(format!(
+                "ulimit -Hn N, or LimitNOFILE=N in the unit: it is {}, and a sandbox takes {DESCRIPTORS_PER_RUN}",
+                self.machine.descriptors
+            )),
+            Bound::AddressSpace => {
+                Some("ulimit -v unlimited: a sandbox takes 17 GiB of address space".to_owned())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LARGE: Machine = Machine { mappings: 1 << 20, descriptors: 1 << 20, space: 1 << 47 };
+
+    #[test]
+    fn the_scarcest_thing_is_the_bound_and_is_named() {
+        for (machine, wanted, sandboxes, bound_by) in [
+            (LARGE, 64, 64, Bound::Configuration),
+            (Machine { mappings: 65_530, ..LARGE }, 20_000, 7_706, Bound::AddressSpace),
+            (Machine { mappings: 4_000, ..LARGE }, 1_000, 500, Bound::Mappings),
+            (Machine { descriptors: 1_024, ..LARGE }, 1_000, 192, Bound::Descriptors),
+            (Machine { descriptors: 1_024, ..LARGE }, 192, 192, Bound::Configuration),
+            (Machine { descriptors: 10, ..LARGE }, 64, 1, Bound::Descriptors),
+        ] {
+            let capacity = machine.capacity(wanted);
+            assert_eq!((capacity.sandboxes, capacity.bound_by), (sandboxes, bound_by), "{machine:?}");
+            assert_eq!(capacity.advice().is_none(), bound_by == Bound::Configuration);
+        }
+    }
+
+    #[test]
+    fn this_machine_has_room_for_some() {
+        let capacity = Machine::read().capacity(64);
+        assert!(capacity.sandboxes >= 1 && capacity.machine.mappings > 0, "{capacity:?}");
+        capacity.prepare();
+        let open = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        assert!(open >= (DESCRIPTORS + 64 * DESCRIPTORS_PER_RUN).min(capacity.machine.descriptors));
+    }
+}

@@ -1,0 +1,148 @@
+//! The jail around worker and compile jail: what native code in there could do if wasmtime failed.
+//!
+//! A process jails itself, in two steps. [`enter`] comes first of all: it ties the process to its broker and lets go of
+//! everything that was not meant for it. [`Jail::close`] comes last, when whatever needs more rights than the process
+//! keeps has been done (the artifact is mapped and executable, the mounts' folders are known) and before any thread is
+//! started or any untrusted byte is looked at. It applies one layer after the other and says what became of each.
+//!
+//! | layer | what it takes away | file |
+//! |---|---|---|
+//! | `descriptors` | files and sockets that the broker had open; its environment | `inheritance.rs` |
+//! | `parent-death` | life without the broker | `tether.rs` |
+//! | `namespaces` | network, other processes' IPC, the user's identity beyond its own | `namespaces.rs` |
+//! | `root` | every path but the mounts | `root.rs` |
+//! | `privileges` | capabilities, set-user-ID programs, being looked into by others | `privileges.rs` |
+//! | `rlimits` | core dumps, files, descriptors, processes without end | `rlimits.rs` |
+//! | `landlock` | every file but the mounts, TCP, signals to others | `landlock.rs` |
+//! | `seccomp` | every system call that running a guest does not need | `seccomp.rs` |
+//!
+//! Each layer alone would do for most of what the others prevent; none is relied on alone. Where the kernel does not have
+//! one, the others hold, and the [`Report`] says what is missing and why. There is no process namespace: threads cannot be
+//! started in a process that has asked for one, and what it would hide is out of reach without the calls that are filtered.
+
+mod inheritance;
+#[cfg(target_os = "linux")]
+mod landlock;
+#[cfg(target_os = "linux")]
+mod mounts;
+#[cfg(target_os = "linux")]
+mod namespaces;
+#[cfg(target_os = "linux")]
+mod privileges;
+mod report;
+mod rlimits;
+#[cfg(target_os = "linux")]
+mod root;
+#[cfg(target_os = "linux")]
+mod seccomp;
+mod tether;
+
+use std::io;
+
+use crate::protocol::Mount;
+
+pub(crate) use inheritance::{Inherited, say};
+pub use report::{Applied, Layer, LayerName, Report, Requirement, UnknownLayer};
+
+/// What a process is jailed for, which decides what it keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Running one agent.
+    Worker,
+    /// Compiling one module.
+    Compile,
+}
+
+/// The first half: to be called once, first of all.
+pub(crate) fn enter() -> io::Result<Entered> {
+    let inherited = inheritance::take()?;
+    let tether = tether::Tether.apply()?;
+    Ok(Entered { inherited, tether })
+}
+
+/// A process that has let go of what it does not need, and is not confined yet.
+pub(crate) struct Entered {
+    pub(crate) inherited: Inherited,
+    tether: Layer,
+}
+
+impl Entered {
+    /// What was inherited, and the second half.
+    pub(crate) fn split(self, purpose: Purpose) -> (Inherited, Jail) {
+        (self.inherited, Jail { purpose, tether: self.tether })
+    }
+}
+
+/// A mount whose folder could not be opened when the jail was closed.
+#[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "folders are opened for each run there"))]
+struct Unopened {
+    mount: Mount,
+    reason: String,
+}
+
+/// A closed jail.
+pub(crate) struct Closed {
+    pub(crate) report: Report,
+    unopened: Vec<Unopened>,
+}
+
+impl Closed {
+    /// Why the first of these mounts that is not there is not.
+    pub(crate) fn refusal(&self, mounts: &[Mount]) -> Option<String> {
+        let refused = self.unopened.iter().find(|unopened| mounts.contains(&unopened.mount))?;
+        Some(format!("{} cannot be mounted: {}", refused.mount.host.display(), refused.reason))
+    }
+}
+
+/// The second half. It can be closed once, and not be left.
+pub(crate) struct Jail {
+    purpose: Purpose,
+    tether: Layer,
+}
+
+impl Jail {
+    /// Confines this process to what its purpose needs and to `mounts`. It must have one thread.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn close(self, mounts: &[Mount]) -> Closed {
+        let mut report =
+            Report::new([(LayerName::Descriptors, Layer::Active), (LayerName::ParentDeath, self.tether)]);
+        let (namespaces, made) = namespaces::Namespaces.apply();
+        report.add(LayerName::Namespaces, namespaces);
+        // In the mount namespace that holds from here on, and before anything is mounted over them.
+        let (opened, unopened) = mounts::open(mounts);
+        report.add(LayerName::Root, root::Root { namespaces: made, mounts: &opened }.apply());
+        report.add(LayerName::Privileges, privileges::Privileges.apply());
+        let writes = mounts.iter().any(|mount| mount.writable);
+        let limits = rlimits::Rlimits {
+            purpose: self.purpose,
+            mounted: !mounts.is_empty(),
+            writes,
+            own_user: made.user,
+        };
+        report.add(LayerName::Rlimits, limits.apply());
+        report.add(LayerName::Landlock, landlock::Landlock { mounts: &opened }.apply());
+        drop(opened);
+        let seccomp = seccomp::Seccomp { files: !mounts.is_empty() };
+        report.add(LayerName::Seccomp, seccomp.apply());
+        Closed { report, unopened }
+    }
+
+    /// Confines this process as far as this system can.
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn close(self, mounts: &[Mount]) -> Closed {
+        let mut report =
+            Report::new([(LayerName::Descriptors, Layer::Active), (LayerName::ParentDeath, self.tether)]);
+        let writes = mounts.iter().any(|mount| mount.writable);
+        let limits =
+            rlimits::Rlimits { purpose: self.purpose, mounted: !mounts.is_empty(), writes, own_user: false };
+        report.add(LayerName::Rlimits, limits.apply());
+        for name in LayerName::ALL {
+            if report.get(name).is_none() {
+                let reason =
+                    "it needs Linux; here there is a process of its own, with no environment and one socket";
+                report.add(name, Layer::missing(reason));
+            }
+        }
+        Closed { report, unopened: Vec::new() }
+    }
+}

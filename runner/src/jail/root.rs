@@ -1,0 +1,188 @@
+//! A file system that has nothing in it but the mounts, each where its path says.
+//!
+//! What Landlock says nothing about (looking at a file's metadata, changing its mode or times) has no path to name here.
+#![allow(unsafe_code)]
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Component;
+use std::ptr;
+
+use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
+use rustix::io::Errno;
+use rustix::process::{chdir, fchdir};
+
+use super::mounts::Opened;
+use super::namespaces::Made;
+use super::report::Layer;
+
+/// Folders that the new root may cover before it takes the old one's place. Any that exists will do.
+const STAGES: [&CStr; 4] = [c"/tmp", c"/proc", c"/dev", c"/usr"];
+
+pub(super) struct Root<'a> {
+    pub(super) namespaces: Made,
+    pub(super) mounts: &'a [Opened<'a>],
+}
+
+impl Root<'_> {
+    pub(super) fn apply(&self) -> Layer {
+        if !self.namespaces.mounts {
+            return Layer::missing("it needs a mount namespace");
+        }
+        if !self.mounts.is_empty() && !self.namespaces.mapped {
+            return Layer::missing("the mounts have no place in it: the user namespace could not be mapped");
+        }
+        match self.enter() {
+            Ok(()) => Layer::Active,
+            Err((what, error)) => Layer::missing(format!("{what}: {error}")),
+        }
+    }
+
+    /// Nothing that fails before the old root is left has changed what this process sees, but for the stage.
+    fn enter(&self) -> Result<(), (&'static str, io::Error)> {
+        let at = |what: &'static str| move |error: io::Error| (what, error);
+        // Trees are cloned before the stage covers anything.
+        let trees: Vec<OwnedFd> = self
+            .mounts
+            .iter()
+            .map(Tree::clone)
+            .collect::<io::Result<_>>()
+            .map_err(at("a mount cannot be cloned"))?;
+        mount(None, c"/", None, libc::MS_REC | libc::MS_PRIVATE, None).map_err(at("mounts stay shared"))?;
+        let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
+        let stage = STAGES
+            .into_iter()
+            .find(|stage| {
+                mount(Some(c"orch"), stage, Some(c"tmpfs"), flags, Some(c"size=64k,nr_inodes=1k,mode=755"))
+                    .is_ok()
+            })
+            .ok_or_else(io::Error::last_os_error)
+            .map_err(at("no file system can be mounted"))?;
+        let folder = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root =
+            openat(CWD, stage, folder, Mode::empty()).map_err(|error| ("the new root", error.into()))?;
+        for (opened, tree) in self.mounts.iter().zip(&trees) {
+            place(&root, opened, tree).map_err(at("a mount cannot be placed"))?;
+        }
+        set_attributes(root.as_fd(), libc::MOUNT_ATTR_RDONLY, false)
+            .map_err(at("the new root stays writable"))?;
+        fchdir(&root).map_err(|error| ("the new root", error.into()))?;
+        drop((root, trees));
+        pivot().map_err(at("the old root stays"))?;
+        chdir("/").map_err(|error| ("the new root", error.into()))
+    }
+}
+
+/// A mount's folder and everything below it, as a tree of mounts that is not anywhere yet.
+struct Tree;
+
+impl Tree {
+    fn clone(opened: &Opened<'_>) -> io::Result<OwnedFd> {
+        let flags = libc::OPEN_TREE_CLONE
+            | libc::OPEN_TREE_CLOEXEC
+            | (libc::AT_EMPTY_PATH | libc::AT_RECURSIVE) as libc::c_uint;
+        // SAFETY: a descriptor, an empty path with its NUL, and flags; what is returned is a new descriptor or an error.
+        let tree = unsafe {
+            let tree = libc::syscall(libc::SYS_open_tree, opened.folder.as_raw_fd(), c"".as_ptr(), flags);
+            OwnedFd::from_raw_fd(checked(tree)? as i32)
+        };
+        let locked = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC;
+        let writable = if opened.mount.writable { 0 } else { libc::MOUNT_ATTR_RDONLY };
+        set_attributes(tree.as_fd(), locked | writable, true)?;
+        Ok(tree)
+    }
+}
+
+/// Puts a tree where its path says, below the new root, through no link.
+fn place(root: &OwnedFd, opened: &Opened<'_>, tree: &OwnedFd) -> io::Result<()> {
+    let folder = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut at = root.try_clone()?;
+    for component in opened.mount.host.components() {
+        let name = match component {
+            Component::RootDir => continue,
+            Component::Normal(name) => name,
+            _ => return Err(io::Error::from(io::ErrorKind::InvalidInput)),
+        };
+        let name = CString::new(name.as_bytes())?;
+        at = match openat(&at, &name, folder, Mode::empty()) {
+            Err(Errno::NOENT) => {
+                mkdirat(&at, &name, Mode::from_raw_mode(0o755))?;
+                openat(&at, &name, folder, Mode::empty())?
+            }
+            found => found?,
+        };
+    }
+    let flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH;
+    // SAFETY: two descriptors and two empty paths with their NUL.
+    let moved = unsafe {
+        libc::syscall(
+            libc::SYS_move_mount,
+            tree.as_raw_fd(),
+            c"".as_ptr(),
+            at.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+        )
+    };
+    checked(moved).map(drop)
+}
+
+const MOVE_MOUNT_F_EMPTY_PATH: libc::c_uint = 0x4;
+const MOVE_MOUNT_T_EMPTY_PATH: libc::c_uint = 0x40;
+
+/// `struct mount_attr` of `mount_setattr(2)`.
+#[repr(C)]
+struct Attributes {
+    set: u64,
+    clear: u64,
+    propagation: u64,
+    user_namespace: u64,
+}
+
+fn set_attributes(mount: BorrowedFd<'_>, set: u64, recursive: bool) -> io::Result<()> {
+    let attributes = Attributes { set, clear: 0, propagation: 0, user_namespace: 0 };
+    let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: a descriptor, an empty path with its NUL, and a structure that is read, with its size.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            &raw const attributes,
+            size_of::<Attributes>(),
+        )
+    };
+    checked(done).map(drop)
+}
+
+fn mount(
+    source: Option<&CStr>,
+    target: &CStr,
+    kind: Option<&CStr>,
+    flags: libc::c_ulong,
+    options: Option<&CStr>,
+) -> io::Result<()> {
+    let pointer = |text: Option<&CStr>| text.map_or(ptr::null(), CStr::as_ptr);
+    // SAFETY: strings with their NUL, or null, that outlive the call.
+    let done = unsafe {
+        libc::mount(pointer(source), target.as_ptr(), pointer(kind), flags, pointer(options).cast())
+    };
+    checked(done.into()).map(drop)
+}
+
+/// Makes the working folder the root, and lets go of the one before.
+fn pivot() -> io::Result<()> {
+    // SAFETY: paths with their NUL. The old root ends up on top of the new one, where the second call finds it.
+    unsafe {
+        checked(libc::syscall(libc::SYS_pivot_root, c".".as_ptr(), c".".as_ptr()))?;
+        checked(libc::umount2(c".".as_ptr(), libc::MNT_DETACH).into())?;
+    }
+    Ok(())
+}
+
+fn checked(result: libc::c_long) -> io::Result<libc::c_long> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}

@@ -1,0 +1,18 @@
+/* Takes memory in pieces of every size, touches all of it, and leaks it; a refusal does not stop it. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+int main(void) {
+    size_t held = 0;
+    fputs("hoarding\n", stderr);
+    for (size_t size = 1;; size = size * 3 % 1000003 + 1) {
+        char *piece = malloc(size);
+        if (piece == NULL) {
+            fprintf(stderr, "refused at %zu bytes\n", held);
+            abort();
+        }
+        memset(piece, 0xa5, size);
+        held += size;
+    }
+}
