@@ -1,14 +1,10 @@
-//! Every limit of a run: exit code 6, the limit's name, how much was used of how much, and the flag or the field of the
-//! manifest that sets it. To a person and to a program.
+//! Every limit of a run, but for those that only hold a request back (concurrent, rate): exit code 6, the limit's name, how
+//! much was used of how much, and the flag or the field of the manifest that sets it. To a person and to a program.
 
-use std::iter::repeat_n;
-
-use orch_tests::gate::Gate;
 use orch_tests::guests::Agent;
-use orch_tests::reply::{Piece, Reply};
 use serde_json::{Value, json};
 
-use crate::stage::{INPUT, Mode, Stage, fake_openai, guest, in_every_mode, with_keys};
+use crate::stage::{INPUT, Mode, Stage, guest, in_every_mode, with_keys};
 
 in_every_mode! {
     every_limit_of_the_sandbox_is_named_with_what_sets_it
@@ -98,11 +94,4 @@ fn every_limit_of_the_network_and_the_providers_is_named_with_what_sets_it(mode:
     ] {
         reached(&stage, mode, &case);
     }
-    // Two replies that do not end, and a third call beside them.
-    let mut pieces = fake_openai().stream(&json!({ "model": "gpt-4o-mini" }));
-    pieces.insert(pieces.len() - 1, Piece::Wait(Gate::closed()));
-    stage.openai.script(repeat_n(Reply::sse(pieces), 4));
-    let fields = json!({ "llm": { "primary": "gpt-4o-mini" }, "limits": { "concurrent": 2 } });
-    let three = r#"{"streams":3,"others":0,"every_ms":1000}"#;
-    reached(&stage, mode, &case("concurrent", guest("drip", &fields), three, 2, "limits.concurrent"));
 }
