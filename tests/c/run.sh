@@ -72,7 +72,7 @@ for attack in "${attacks[@]}"; do
     "$orch" run orch/summarizer --simulate --input '{"text":"Rain fell. Ships waited."}' >"$work/neighbour" 2>&1 &
     neighbour=$!
     status=0
-    "$orch" run "$work/$name" --input '{}' >"$work/out" 2>&1 || status=$?
+    "$orch" run "$work/$name" --simulate --input '{}' >"$work/out" 2>&1 || status=$?
     beside=0
     wait "$neighbour" || beside=$?
     if [[ $status == "$code" && $beside == 0 ]] && grep -q "$says" "$work/out"; then
