@@ -129,6 +129,19 @@ impl ArtifactCache {
     /// [`ArtifactError::Compile`] says what is wrong with the module; [`ArtifactError::Cache`] what is wrong with
     /// the folder.
     pub async fn obtain(&self, module: Bytes, compiler: &Compiler) -> Result<Obtained, ArtifactError> {
+        self.obtain_telling(module, compiler, || ()).await
+    }
+
+    /// The same; `compiling` is called when the cache does not have it, before the compilation, which may take seconds.
+    ///
+    /// # Errors
+    /// Those of [`ArtifactCache::obtain`].
+    pub async fn obtain_telling(
+        &self,
+        module: Bytes,
+        compiler: &Compiler,
+        compiling: impl FnOnce() + Send,
+    ) -> Result<Obtained, ArtifactError> {
         let (module, key) = blocking(move || {
             let key = ArtifactKey::of(&Digest::of(&module));
             (module, key)
@@ -141,6 +154,7 @@ impl ArtifactCache {
             Entry::Missing => Origin::Compiled,
             Entry::Bad(reason) => Origin::Replaced { reason },
         };
+        compiling();
         let compiled = compiler.compile(module).await?;
         let (mac_key, target) = (self.mac_key, path.clone());
         let write = move || {

@@ -113,9 +113,9 @@ impl Execution<'_> {
     }
 }
 
-/// Does `work` and says from time to time that it is still going on.
+/// Does `work` and says from time to time that it is still going on: `what`, of the seconds since its start.
 pub(crate) async fn with_progress<T>(
-    what: &str,
+    what: impl Fn(u64) -> String,
     observer: &dyn Observer,
     work: impl Future<Output = T>,
 ) -> T {
@@ -123,7 +123,7 @@ pub(crate) async fn with_progress<T>(
 }
 
 async fn telling<T>(
-    what: &str,
+    what: impl Fn(u64) -> String,
     observer: &dyn Observer,
     mut ticks: Interval,
     work: impl Future<Output = T>,
@@ -135,7 +135,7 @@ async fn telling<T>(
             biased;
             done = &mut work => return done,
             _ = ticks.tick() => {
-                observer.event(Event::Progress(&format!("{what} for {} s", started.elapsed().as_secs())));
+                observer.event(Event::Progress(&what(started.elapsed().as_secs())));
             }
         }
     }
@@ -198,13 +198,14 @@ mod tests {
             first
         };
         let ticks = tokio::time::interval(Duration::from_millis(1));
-        assert_eq!(telling("waiting", &Heard(told), ticks, work).await, "waiting for 0 s");
+        let what = |seconds| format!("waiting for {seconds} s");
+        assert_eq!(telling(what, &Heard(told), ticks, work).await, "waiting for 0 s");
     }
 
     #[tokio::test]
     async fn what_is_done_at_once_is_not_told() {
         let (told, mut heard) = mpsc::unbounded_channel();
-        assert_eq!(with_progress("waiting", &Heard(told), async { 7 }).await, 7);
+        assert_eq!(with_progress(|_| "waiting".to_owned(), &Heard(told), async { 7 }).await, 7);
         assert!(heard.try_recv().is_err());
     }
 

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -228,14 +229,24 @@ impl Workers {
         pool: Pool,
         observer: &dyn Observer,
     ) -> Result<Worker, Failure> {
-        let artifact = with_progress("preparing the agent", observer, self.obtain(wanted, observer)).await?;
+        let compiling = AtomicBool::new(false);
+        let what = |seconds| match compiling.load(Ordering::Relaxed) {
+            true => format!("compiling the agent for {seconds} s: later runs find it compiled"),
+            false => format!("preparing the agent for {seconds} s"),
+        };
+        let artifact = with_progress(what, observer, self.obtain(wanted, observer, &compiling)).await?;
         let config = WorkerConfig { pool, mounts: wanted.mounts.to_vec(), ..WorkerConfig::default() };
         let door: Arc<Router> = Arc::clone(&self.door);
         Ok(Worker::start(&self.command, artifact, config, door).await?)
     }
 
     /// The compiled agent, from the cache or from a compiler process.
-    async fn obtain(&self, wanted: &Wanted<'_>, observer: &dyn Observer) -> Result<Artifact, Failure> {
+    async fn obtain(
+        &self,
+        wanted: &Wanted<'_>,
+        observer: &dyn Observer,
+        compiling: &AtomicBool,
+    ) -> Result<Artifact, Failure> {
         let cache = match self.cache.get() {
             Some(cache) => cache,
             None => {
@@ -244,7 +255,9 @@ impl Workers {
             }
         };
         let compiler = self.compiler.clone().requiring(wanted.required.clone());
-        let obtained = cache.obtain(wanted.agent.module.clone(), &compiler).await?;
+        let module = wanted.agent.module.clone();
+        let starting = || compiling.store(true, Ordering::Relaxed);
+        let obtained = cache.obtain_telling(module, &compiler, starting).await?;
         if let Origin::Replaced { reason } = &obtained.origin {
             observer.event(Event::Warning(&format!(
                 "a compiled artifact in the cache was not used ({reason}) and was made again"

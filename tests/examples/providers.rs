@@ -2,7 +2,7 @@
 //!
 //! `providers HOME` plays OpenAI and Anthropic on loopback under an authority of its own, writes the `config.yaml` that
 //! leads there into HOME, prints one line of JSON with the keys that they take and what they answer, and ends with its
-//! standard input.
+//! standard input. With `--tell` behind HOME, a line for each request that arrives follows.
 
 use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
@@ -12,41 +12,59 @@ use orch_tests::ca::Ca;
 use orch_tests::fakes::anthropic::anthropic;
 use orch_tests::fakes::openai::openai;
 use orch_tests::fakes::tools::calls_tool;
-use orch_tests::upstream::Upstream;
-use serde_json::json;
+use orch_tests::upstream::{Host, Upstream};
+use orch_tests::wire::Received;
+use serde_json::{Value, json};
 
 const OPENAI_KEY: &str = "sk-openai-0123456789abcdef0123456789";
 const ANTHROPIC_KEY: &str = "sk-ant-0123456789abcdef0123456789abcd";
 const SAYS: &str = "Keys stay with their owner, and café agents ask.";
 
 fn main() -> std::io::Result<()> {
-    let home = std::env::args_os()
-        .nth(1)
-        .map(PathBuf::from)
-        .ok_or_else(|| std::io::Error::other("providers HOME"))?;
+    let usage = || std::io::Error::other("providers HOME [--tell]");
+    let mut args = std::env::args_os().skip(1);
+    let home = args.next().map(PathBuf::from).ok_or_else(usage)?;
+    let tell = match args.next() {
+        None => false,
+        Some(flag) if flag == "--tell" => true,
+        Some(_) => return Err(usage()),
+    };
     let ca = Ca::new();
     let arguments = json!({ "city": "Zürich", "days": 2 });
-    let chat =
-        Upstream::https(&ca, &["api.openai.com"], calls_tool(openai(OPENAI_KEY, SAYS), arguments.clone()));
-    let messages = Upstream::https(
-        &ca,
-        &["api.anthropic.com"],
-        calls_tool(anthropic(ANTHROPIC_KEY, SAYS), arguments.clone()),
-    );
+    let chat = calls_tool(openai(OPENAI_KEY, SAYS), arguments.clone());
+    let chat = Upstream::https(&ca, &["api.openai.com"], told(chat, tell));
+    let messages = calls_tool(anthropic(ANTHROPIC_KEY, SAYS), arguments.clone());
+    let messages = Upstream::https(&ca, &["api.anthropic.com"], told(messages, tell));
     configure(
         &home,
         &ca,
         &[("api.openai.com:443", chat.address()), ("api.anthropic.com:443", messages.address())],
     )?;
-    let told = json!({
+    say(&json!({
         "keys": { "OPENAI_API_KEY": OPENAI_KEY, "ANTHROPIC_API_KEY": ANTHROPIC_KEY },
         "says": SAYS, "arguments": arguments,
-    });
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{told}")?;
-    out.flush()?;
+    }))?;
     std::io::stdin().read_to_end(&mut Vec::new())?;
     Ok(())
+}
+
+/// The host, whose requests are told before they are answered if they are to be.
+fn told(host: impl Host, tell: bool) -> impl Host {
+    move |request: &Received| {
+        if tell {
+            let body = String::from_utf8_lossy(&request.body);
+            let line = json!({ "path": request.path, "headers": request.headers, "body": body });
+            // Whoever reads this may be gone already; then nobody counts.
+            let _ = say(&line);
+        }
+        host.answer(request)
+    }
+}
+
+fn say(line: &Value) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}")?;
+    out.flush()
 }
 
 /// JSON is YAML.

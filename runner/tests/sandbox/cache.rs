@@ -41,8 +41,11 @@ fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o777
 }
 
+/// What is compiled is told before, and nothing else is.
 async fn obtain(cache: &ArtifactCache) -> (Artifact, Origin) {
-    let obtained = cache.obtain(guest("noop"), &compiler()).await.unwrap();
+    let mut told = false;
+    let obtained = cache.obtain_telling(guest("noop"), &compiler(), || told = true).await.unwrap();
+    assert_eq!(told, obtained.origin != Origin::Cached);
     (obtained.artifact, obtained.origin)
 }
 
