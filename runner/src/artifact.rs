@@ -19,7 +19,6 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use orch_manifests::Digest;
 
 use crate::compile::{CompileError, Compiler};
 
@@ -143,7 +142,7 @@ impl ArtifactCache {
         compiling: impl FnOnce() + Send,
     ) -> Result<Obtained, ArtifactError> {
         let (module, key) = blocking(move || {
-            let key = ArtifactKey::of(&Digest::of(&module));
+            let key = ArtifactKey::of(&module);
             (module, key)
         })
         .await;

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use orch_manifests::{AgentRef, Catalog, Digest, Format, Manifest};
+use orch_manifests::{AgentRef, Catalog, Digest, Digesting, Format, Manifest};
 use serde_json::json;
 
 use crate::failure::Failure;
@@ -170,9 +170,10 @@ impl Agent {
     }
 
     fn new(manifest: Manifest, (text, format): (Arc<str>, Format), module: Bytes, bare: bool) -> Self {
-        let mut identity = manifest.canonical_json();
-        identity.extend_from_slice(&module);
-        let digest = Digest::of(&identity);
+        let mut identity = Digesting::new();
+        identity.update(&manifest.canonical_json());
+        identity.update(&module);
+        let digest = identity.finish();
         Self { manifest, text, format, module, digest, bare }
     }
 }

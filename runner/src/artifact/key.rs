@@ -8,17 +8,18 @@ use wasi_preview1_component_adapter_provider::WASI_SNAPSHOT_PREVIEW1_COMMAND_ADA
 use super::footer::FORMAT_VERSION;
 use crate::engine::{WASMTIME_VERSION, fingerprint};
 
-/// Identifies a compiled artifact: the SHA-256 of everything that decides its bytes, which are the module, the
-/// wasip1 adapter, wasmtime's version, the engine's settings and target, and the format of the cache's files.
+/// Identifies a compiled artifact: the SHA-256 of everything that decides its bytes, which are the module (as its BLAKE3,
+/// since an interpreter's 19 MB are hashed at every start), the wasip1 adapter, wasmtime's version, the engine's settings
+/// and target, and the format of the cache's files.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ArtifactKey(Digest);
 
 impl ArtifactKey {
-    /// The key of the module with this digest, for this release of orch on this processor.
-    pub fn of(module: &Digest) -> Self {
+    /// The key of this module, for this release of orch on this processor.
+    pub fn of(module: &[u8]) -> Self {
         let adapter = Digest::of(WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER);
         let target = format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS);
-        let module = module.to_string();
+        let module = blake3::hash(module);
         let adapter = adapter.to_string();
         let version = FORMAT_VERSION.to_be_bytes();
         let settings = fingerprint();
@@ -30,7 +31,7 @@ impl ArtifactKey {
             target.as_bytes(),
             &version,
         ];
-        let mut encoded = b"orch artifact key v1".to_vec();
+        let mut encoded = b"orch artifact key v2".to_vec();
         for part in parts {
             // Lengths first, so that no two lists of parts encode alike.
             encoded.extend_from_slice(&(part.len() as u64).to_be_bytes());
@@ -64,9 +65,9 @@ mod tests {
 
     #[test]
     fn keys_are_stable_and_differ_by_module() {
-        let (one, two) = (Digest::of(b"one"), Digest::of(b"two"));
-        assert_eq!(ArtifactKey::of(&one), ArtifactKey::of(&one));
-        assert_ne!(ArtifactKey::of(&one), ArtifactKey::of(&two));
-        assert_eq!(ArtifactKey::of(&one).to_string().len(), 64);
+        let (one, two) = (ArtifactKey::of(b"one"), ArtifactKey::of(b"two"));
+        assert_eq!(one, ArtifactKey::of(b"one"));
+        assert_ne!(one, two);
+        assert_eq!(one.to_string().len(), 64);
     }
 }
