@@ -53,6 +53,8 @@ END
     grep -lE '\benv::args\(\)' "$source"/crates/test-programs/src/bin/p[12]_*.rs |
         grep -vE '/p2_cli_(args|argv0)\.rs$' |
         xargs sed -i -E 's/\b(std::)?env::args\(\)/test_programs::args()/'
+    sed -i 's/wasip2::cli::environment::get_arguments()/test_programs::args().collect::<Vec<_>>()/' \
+        "$source"/crates/test-programs/src/bin/p2_file_*.rs
     # Folders are mounted at absolute paths.
     sed -i 's|"readonly"|"/readonly"|' "$source"/crates/test-programs/src/bin/p[12]_file_*.rs
     touch "$source/$commit"

@@ -236,7 +236,14 @@ fn exit_of(result: wasmtime::Result<Result<(), ()>>, meter: &Meter) -> Exit {
     if let Some(hit) = meter.refused_growth() {
         return limit(hit);
     }
-    Exit::Trap { message: printable(&format!("{error:?}"), MAX_TRAP) }
+    Exit::Trap { message: printable(&cause_first(&error), MAX_TRAP) }
+}
+
+/// What happened before where it did: a backtrace may be longer than anybody shows.
+fn cause_first(error: &wasmtime::Error) -> String {
+    let mut told: Vec<String> = error.chain().map(ToString::to_string).collect();
+    told.reverse();
+    told.join("\n")
 }
 
 /// Resolves a component's imports, once for all of its runs.

@@ -81,7 +81,10 @@ pub(crate) async fn a_trap_is_described() {
     let worker = worker("trap").await;
     let ran = run(&worker, spec("")).await;
     let Exit::Trap { message } = ran.exit() else { panic!("{ran:?}") };
-    assert!(message.contains("unreachable") && message.contains("backtrace"), "{message}");
+    assert!(
+        message.starts_with("wasm trap: wasm `unreachable`") && message.contains("backtrace"),
+        "{message}"
+    );
     assert!(ran.stderr().contains("this guest traps on purpose"), "{}", ran.stderr());
     // The worker goes on.
     assert!(matches!(run(&worker, spec("")).await.exit(), Exit::Trap { .. }));
