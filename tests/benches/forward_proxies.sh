@@ -7,12 +7,14 @@
 #
 # - Requests per second with absolute-form requests on 16 kept connections, and the proxy's CPU time for each.
 #   `orch` is measured twice: passing plain HTTP on like the others, and doing what it is for: it upgrades the
-#   request to TLS, swaps a placeholder for its secret, and searches the answer for it.
+#   request to TLS, swaps a placeholder for its secret, and searches the answer for it. Two that are not asked for say
+#   how fast a forward proxy can be here at all: HAProxy in HTTP mode, and nothing but hyper on both sides
+#   (`tests/examples/bare_forwarder.rs`).
 # - Latency at 30 % of the rate that was reached, beside the same load without a proxy.
 # - Bytes per second through CONNECT, beside HAProxy in TCP mode.
 # - Memory of the process with 10,000 idle tunnels.
 #
-# Builds the release profile, unless ORCH and PROXY_LOAD name an `orch` and a `proxy_load` that are built already.
+# Builds the release profile, unless ORCH, PROXY_LOAD and BARE_FORWARDER name programs that are built already.
 set -euo pipefail
 
 rounds=${1:-7}
@@ -34,12 +36,14 @@ fi
 
 root=$(cd "$(dirname "$0")/../.." && pwd)
 target=${CARGO_TARGET_DIR:-$root/target}
-if [[ -z ${ORCH:-} || -z ${PROXY_LOAD:-} ]]; then
+if [[ -z ${ORCH:-} || -z ${PROXY_LOAD:-} || -z ${BARE_FORWARDER:-} ]]; then
     cargo build --release --bin orch --manifest-path "$root/Cargo.toml"
-    cargo build --release --package orch-tests --example proxy_load --manifest-path "$root/Cargo.toml"
+    cargo build --release --package orch-tests --example proxy_load --example bare_forwarder \
+        --manifest-path "$root/Cargo.toml"
 fi
 orch=${ORCH:-$target/release/orch}
 proxy_load=${PROXY_LOAD:-$target/release/examples/proxy_load}
+bare_forwarder=${BARE_FORWARDER:-$target/release/examples/bare_forwarder}
 
 work=$(mktemp -d)
 chmod 755 "$work"
@@ -166,6 +170,31 @@ started+=($!)
 haproxy=$!
 listening "$haproxy_port"
 
+# As a forward proxy of one place: an absolute target becomes a path.
+haproxy_http_port=$(free_port)
+cat >"$work/haproxy_http.cfg" <<EOF
+global
+    maxconn 1000
+defaults
+    mode http
+    timeout connect 5s
+    timeout client 600s
+    timeout server 600s
+    http-reuse always
+listen forward
+    bind 127.0.0.1:$haproxy_http_port
+    http-request set-uri %[path]
+    server upstream 127.0.0.1:$plain
+EOF
+haproxy -q -f "$work/haproxy_http.cfg" &
+started+=($!)
+haproxy_http=$!
+listening "$haproxy_http_port"
+
+begin "$work/bare" "$bare_forwarder" "127.0.0.1:$plain" "$(nproc)"
+bare=${started[-1]}
+bare_address=$(<"$work/bare")
+
 export ORCH_HOME=$work/orch
 mkdir -m 700 "$ORCH_HOME"
 (umask 077 && cat >"$ORCH_HOME/config.yaml" <<EOF
@@ -224,10 +253,12 @@ cpu() {
 median() {
     sort -n "$1" | awk '{ row[NR] = $0 } END { print row[int((NR + 1) / 2)] }'
 }
-loads=(direct squid tinyproxy orch_plain orch_injecting)
+loads=(direct squid tinyproxy haproxy_http bare orch_plain orch_injecting)
 load_direct() { wrk_load "$(<"$work/nginx.pid")" "127.0.0.1:$plain" /1k; }
 load_squid() { wrk_load "$squid" "127.0.0.1:$squid_port" "http://127.0.0.1:$plain/1k"; }
 load_tinyproxy() { wrk_load "$tinyproxy" "127.0.0.1:$tinyproxy_port" "http://127.0.0.1:$plain/1k"; }
+load_haproxy_http() { wrk_load "$haproxy_http" "127.0.0.1:$haproxy_http_port" "http://127.0.0.1:$plain/1k"; }
+load_bare() { wrk_load "$bare" "$bare_address" "http://127.0.0.1:$plain/1k"; }
 load_orch_plain() { wrk_load "$proxy" "$orch_address" http://plain.example/1k Host:plain.example "Proxy-Authorization:$basic"; }
 load_orch_injecting() {
     wrk_load "$proxy" "$orch_address" "http://$name/1k" "Host:$name" "Proxy-Authorization:$basic" "Authorization:Bearer $placeholder"
@@ -247,8 +278,9 @@ for load in "${loads[@]}"; do
 done
 rate() { median "$work/$1.results" | cut -d ' ' -f 1; }
 for own in orch_plain orch_injecting; do
-    awk -v own="$(rate "$own")" -v squid="$(rate squid)" -v tiny="$(rate tinyproxy)" -v name="$own" \
-        'BEGIN { printf "%s: %.1f x squid (asked 5), %.1f x tinyproxy (asked 8)\n", name, own / squid, own / tiny }'
+    awk -v own="$(rate "$own")" -v squid="$(rate squid)" -v tiny="$(rate tinyproxy)" -v bare="$(rate bare)" -v name="$own" \
+        'BEGIN { printf "%s: %.2f x squid (asked 5), %.2f x tinyproxy (asked 8), %.2f x bare hyper (asked 0.5)\n",
+            name, own / squid, own / tiny, own / bare }'
 done
 
 third=$(awk -v rate="$(rate orch_injecting)" 'BEGIN { print int(rate * 0.3) }')
