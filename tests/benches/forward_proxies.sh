@@ -240,6 +240,7 @@ wrk_load() {
     after=$(cpu "$process")
     # tinyproxy ends a connection with its answer, which wrk counts among the reads that failed.
     if grep -q 'Non-2xx\|Socket errors: connect [1-9]\|timeout [1-9]' <<<"$out"; then
+        echo "${FUNCNAME[1]}: not all requests were answered as they should be" >&2
         echo "$out" >&2
         return 1
     fi
@@ -257,7 +258,10 @@ loads=(direct squid tinyproxy haproxy_http bare orch_plain orch_injecting)
 load_direct() { wrk_load "$(<"$work/nginx.pid")" "127.0.0.1:$plain" /1k; }
 load_squid() { wrk_load "$squid" "127.0.0.1:$squid_port" "http://127.0.0.1:$plain/1k"; }
 load_tinyproxy() { wrk_load "$tinyproxy" "127.0.0.1:$tinyproxy_port" "http://127.0.0.1:$plain/1k"; }
-load_haproxy_http() { wrk_load "$haproxy_http" "127.0.0.1:$haproxy_http_port" "http://127.0.0.1:$plain/1k"; }
+# Which refuses a Host that is not that of the target.
+load_haproxy_http() {
+    wrk_load "$haproxy_http" "127.0.0.1:$haproxy_http_port" "http://127.0.0.1:$plain/1k" "Host:127.0.0.1:$plain"
+}
 load_bare() { wrk_load "$bare" "$bare_address" "http://127.0.0.1:$plain/1k"; }
 load_orch_plain() { wrk_load "$proxy" "$orch_address" http://plain.example/1k Host:plain.example "Proxy-Authorization:$basic"; }
 load_orch_injecting() {
