@@ -4,8 +4,8 @@
 //! a footer with a BLAKE3 MAC over the payload, the key and the format, under a key that lives in a 0600
 //! file outside of the cache. The broker verifies a file through one open descriptor and hands that same
 //! descriptor to the worker: there is no second opening in which the file could differ. Entries are written
-//! elsewhere, synced and renamed into place, so a reader sees a whole entry or none, and two processes that compile
-//! the same agent both win.
+//! elsewhere, synced and renamed into place, so a reader sees a whole entry or none. Of processes that want the same agent
+//! one compiles it.
 //!
 //! A file that does not verify is never loaded: it is compiled again and replaced, and the caller is told.
 
@@ -122,7 +122,7 @@ impl ArtifactCache {
 
     /// The compiled form of `module`, from the cache or from `compiler`.
     ///
-    /// Callers in this process that want the same agent at the same time wait for one compilation.
+    /// Callers that want the same agent at the same time wait for one compilation, also across processes.
     ///
     /// # Errors
     /// [`ArtifactError::Compile`] says what is wrong with the module; [`ArtifactError::Cache`] what is wrong with
@@ -148,6 +148,11 @@ impl ArtifactCache {
         .await;
         let path = self.path(&key);
         let _turn = self.compiling.turn(&key).await;
+        if let Entry::Good(artifact) = self.verified(&path, key).await? {
+            return Ok(Obtained { artifact, origin: Origin::Cached, key });
+        }
+        // Looked at again: another process may have compiled it meanwhile.
+        let _alone = store::Alone::turn(&path).await;
         let origin = match self.verified(&path, key).await? {
             Entry::Good(artifact) => return Ok(Obtained { artifact, origin: Origin::Cached, key }),
             Entry::Missing => Origin::Compiled,

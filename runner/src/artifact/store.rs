@@ -6,9 +6,11 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use ring::rand::{SecureRandom, SystemRandom};
-use rustix::fs::OFlags;
+use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::io::Errno;
 use tokio::sync::OwnedMutexGuard;
 
 use super::key::ArtifactKey;
@@ -129,7 +131,60 @@ pub(super) fn read_only(file: &File) -> io::Result<File> {
     file.try_clone()
 }
 
-/// One turn at a time per artifact within this process. (Across processes the last rename wins, with equal code.)
+/// How often a process looks whether another one has compiled what both want.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How long it waits for that: longer than a compilation may take. Who has the lock may be stopped.
+const PATIENCE: Duration = Duration::from_secs(150);
+
+/// A turn of this process among those of the machine, for one entry: a lock on a file beside it. The file goes with the
+/// turn, and the lock with the process.
+pub(super) struct Alone {
+    path: PathBuf,
+    _locked: File,
+}
+
+impl Alone {
+    /// Waits for the turn. Where no lock can be had there is none: then each process compiles, and the last rename wins,
+    /// with equal code.
+    pub(super) async fn turn(entry: &Path) -> Option<Self> {
+        tokio::time::timeout(PATIENCE, Self::locked(entry.with_extension("compiling"))).await.ok().flatten()
+    }
+
+    async fn locked(path: PathBuf) -> Option<Self> {
+        loop {
+            let file = OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(PRIVATE_FILE)
+                .custom_flags(OFlags::NOFOLLOW.bits() as i32)
+                .open(&path)
+                .ok()?;
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) if is_still(&path, &file)? => return Some(Alone { path, _locked: file }),
+                // Whoever had it took the file away.
+                Ok(()) => {}
+                Err(Errno::WOULDBLOCK) => tokio::time::sleep(LOOK_EVERY).await,
+                Err(_) => return None,
+            }
+        }
+    }
+}
+
+/// Whether a path still names this file; none when the file cannot be asked.
+fn is_still(path: &Path, file: &File) -> Option<bool> {
+    let ours = file.metadata().ok()?;
+    Some(fs::symlink_metadata(path).is_ok_and(|now| (now.dev(), now.ino()) == (ours.dev(), ours.ino())))
+}
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        // A file that stays is locked again by whoever comes next.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// One turn at a time per artifact within this process.
 #[derive(Default)]
 pub(super) struct InProgress(Mutex<HashMap<ArtifactKey, Arc<tokio::sync::Mutex<()>>>>);
 

@@ -119,16 +119,26 @@ pub(crate) async fn two_at_once_compile_once() {
     let folder = Folder::new();
     let cache = folder.open();
     let (one, two) = tokio::join!(obtain(&cache), obtain(&cache));
-    let mut origins = [one.1, two.1];
-    origins.sort_by_key(|origin| *origin == Origin::Cached);
-    assert_eq!(origins, [Origin::Compiled, Origin::Cached]);
-    // Two processes know nothing of each other; both end up with a good artifact and there is one entry.
+    one_compiled([one.1, two.1]);
+    // Nor do two processes, which know nothing of each other but a lock.
     fs::remove_file(folder.entry()).unwrap();
     let (first, second) = (folder.open(), folder.open());
     let (one, two) = tokio::join!(obtain(&first), obtain(&second));
     works(one.0).await;
     works(two.0).await;
+    one_compiled([one.1, two.1]);
     assert!(folder.entry().exists());
+    // What a process that was killed leaves behind stops nobody.
+    let left = folder.entry().with_extension("compiling");
+    fs::remove_file(folder.entry()).unwrap();
+    fs::write(&left, "").unwrap();
+    assert_eq!(obtain(&first).await.1, Origin::Compiled);
+    assert!(!left.exists());
+}
+
+fn one_compiled(mut origins: [Origin; 2]) {
+    origins.sort_by_key(|origin| *origin == Origin::Cached);
+    assert_eq!(origins, [Origin::Compiled, Origin::Cached]);
 }
 
 pub(crate) async fn the_key_file_decides_what_is_trusted() {
