@@ -64,7 +64,8 @@ impl InBody {
         let seam = self.tail.len();
         let reach = self.longest.saturating_sub(1);
         self.tail.extend_from_slice(&piece[..piece.len().min(reach)]);
-        let across = self.search.find_iter(&self.tail).filter(|it| it.start() < seam && it.end() > seam).count();
+        let across =
+            self.search.find_iter(&self.tail).filter(|it| it.start() < seam && it.end() > seam).count();
         let whole = self.search.find_iter(piece).count();
         if piece.len() >= reach {
             self.tail.clear();
