@@ -23,7 +23,6 @@
 mod inheritance;
 #[cfg(target_os = "linux")]
 mod landlock;
-#[cfg(target_os = "linux")]
 mod mounts;
 #[cfg(target_os = "linux")]
 mod namespaces;
@@ -42,6 +41,7 @@ use std::io;
 use crate::protocol::Mount;
 
 pub(crate) use inheritance::{Inherited, say};
+pub(crate) use mounts::{Folders, NoMount};
 pub use report::{Applied, Layer, LayerName, Report, Requirement, UnknownLayer};
 
 /// What a process is jailed for, which decides what it keeps.
@@ -73,25 +73,10 @@ impl Entered {
     }
 }
 
-/// A mount whose folder could not be opened when the jail was closed.
-#[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "folders are opened for each run there"))]
-struct Unopened {
-    mount: Mount,
-    reason: String,
-}
-
-/// A closed jail.
+/// A closed jail, and what the process keeps of the host's files.
 pub(crate) struct Closed {
     pub(crate) report: Report,
-    unopened: Vec<Unopened>,
-}
-
-impl Closed {
-    /// Why the first of these mounts that is not there is not.
-    pub(crate) fn refusal(&self, mounts: &[Mount]) -> Option<String> {
-        let refused = self.unopened.iter().find(|unopened| mounts.contains(&unopened.mount))?;
-        Some(format!("{} cannot be mounted: {}", refused.mount.host.display(), refused.reason))
-    }
+    pub(crate) folders: Folders,
 }
 
 /// The second half. It can be closed once, and not be left.
@@ -109,8 +94,8 @@ impl Jail {
         let (namespaces, made) = namespaces::Namespaces.apply();
         report.add(LayerName::Namespaces, namespaces);
         // In the mount namespace that holds from here on, and before anything is mounted over them.
-        let (opened, unopened) = mounts::open(mounts);
-        report.add(LayerName::Root, root::Root { namespaces: made, mounts: &opened }.apply());
+        let mut folders = Folders::open(mounts);
+        report.add(LayerName::Root, root::Root { namespaces: made }.apply(&mut folders.opened));
         report.add(LayerName::Privileges, privileges::Privileges.apply());
         let writes = mounts.iter().any(|mount| mount.writable);
         let limits = rlimits::Rlimits {
@@ -120,11 +105,10 @@ impl Jail {
             own_user: made.user,
         };
         report.add(LayerName::Rlimits, limits.apply());
-        report.add(LayerName::Landlock, landlock::Landlock { mounts: &opened }.apply());
-        drop(opened);
+        report.add(LayerName::Landlock, landlock::Landlock { mounts: &folders.opened }.apply());
         let seccomp = seccomp::Seccomp { files: !mounts.is_empty() };
         report.add(LayerName::Seccomp, seccomp.apply());
-        Closed { report, unopened }
+        Closed { report, folders }
     }
 
     /// Confines this process as far as this system can.
@@ -132,6 +116,7 @@ impl Jail {
     pub(crate) fn close(self, mounts: &[Mount]) -> Closed {
         let mut report =
             Report::new([(LayerName::Descriptors, Layer::Active), (LayerName::ParentDeath, self.tether)]);
+        let folders = Folders::open(mounts);
         let writes = mounts.iter().any(|mount| mount.writable);
         let limits =
             rlimits::Rlimits { purpose: self.purpose, mounted: !mounts.is_empty(), writes, own_user: false };
@@ -143,6 +128,6 @@ impl Jail {
                 report.add(name, Layer::missing(reason));
             }
         }
-        Closed { report, unopened: Vec::new() }
+        Closed { report, folders }
     }
 }

@@ -14,7 +14,7 @@ const ABI_IN_FULL: ABI = ABI::V6;
 const ABI_KNOWN: ABI = ABI::V10;
 
 pub(super) struct Landlock<'a> {
-    pub(super) mounts: &'a [Opened<'a>],
+    pub(super) mounts: &'a [Opened],
 }
 
 impl Landlock<'_> {
@@ -109,8 +109,8 @@ mod tests {
         let mounts = [mount(&read, false), mount(&written, true)];
         let refused = |error: io::Error| error.kind() == io::ErrorKind::PermissionDenied;
         let jailed = || {
-            let (opened, _) = super::super::mounts::open(&mounts);
-            let layer = Landlock { mounts: &opened }.apply();
+            let folders = super::super::mounts::Folders::open(&mounts);
+            let layer = Landlock { mounts: &folders.opened }.apply();
             assert_eq!(layer, Layer::Active, "this needs Linux 6.12");
             let file = |folder: &tempfile::TempDir| folder.path().join("file");
             assert_eq!(fs::read_to_string(file(&read)).unwrap(), "as it was");

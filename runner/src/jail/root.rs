@@ -21,65 +21,63 @@ use super::report::Layer;
 /// Folders that the new root may cover before it takes the old one's place. Any that exists will do.
 const STAGES: [&CStr; 4] = [c"/tmp", c"/proc", c"/dev", c"/usr"];
 
-pub(super) struct Root<'a> {
+pub(super) struct Root {
     pub(super) namespaces: Made,
-    pub(super) mounts: &'a [Opened<'a>],
 }
 
-impl Root<'_> {
-    pub(super) fn apply(&self) -> Layer {
+impl Root {
+    /// Once it holds, the mounts' folders are those in it, each with its own rights.
+    pub(super) fn apply(&self, mounts: &mut [Opened]) -> Layer {
         if !self.namespaces.mounts {
             return Layer::missing("it needs a mount namespace");
         }
-        if !self.mounts.is_empty() && !self.namespaces.mapped {
+        if !mounts.is_empty() && !self.namespaces.mapped {
             return Layer::missing("the mounts have no place in it: the user namespace could not be mapped");
         }
-        match self.enter() {
+        match enter(mounts) {
             Ok(()) => Layer::Active,
             Err((what, error)) => Layer::missing(format!("{what}: {error}")),
         }
     }
+}
 
-    /// Nothing that fails before the old root is left has changed what this process sees, but for the stage.
-    fn enter(&self) -> Result<(), (&'static str, io::Error)> {
-        let at = |what: &'static str| move |error: io::Error| (what, error);
-        // Trees are cloned before the stage covers anything.
-        let trees: Vec<OwnedFd> = self
-            .mounts
-            .iter()
-            .map(Tree::clone)
-            .collect::<io::Result<_>>()
-            .map_err(at("a mount cannot be cloned"))?;
-        mount(None, c"/", None, libc::MS_REC | libc::MS_PRIVATE, None).map_err(at("mounts stay shared"))?;
-        let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
-        let stage = STAGES
-            .into_iter()
-            .find(|stage| {
-                mount(Some(c"orch"), stage, Some(c"tmpfs"), flags, Some(c"size=64k,nr_inodes=1k,mode=755"))
-                    .is_ok()
-            })
-            .ok_or_else(io::Error::last_os_error)
-            .map_err(at("no file system can be mounted"))?;
-        let folder = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root =
-            openat(CWD, stage, folder, Mode::empty()).map_err(|error| ("the new root", error.into()))?;
-        for (opened, tree) in self.mounts.iter().zip(&trees) {
-            place(&root, opened, tree).map_err(at("a mount cannot be placed"))?;
-        }
-        set_attributes(root.as_fd(), libc::MOUNT_ATTR_RDONLY, false)
-            .map_err(at("the new root stays writable"))?;
-        fchdir(&root).map_err(|error| ("the new root", error.into()))?;
-        drop((root, trees));
-        pivot().map_err(at("the old root stays"))?;
-        chdir("/").map_err(|error| ("the new root", error.into()))
+/// Nothing that fails before the old root is left has changed what this process sees, but for the stage.
+fn enter(mounts: &mut [Opened]) -> Result<(), (&'static str, io::Error)> {
+    let at = |what: &'static str| move |error: io::Error| (what, error);
+    // Trees are cloned before the stage covers anything.
+    let trees: Vec<OwnedFd> =
+        mounts.iter().map(Tree::clone).collect::<io::Result<_>>().map_err(at("a mount cannot be cloned"))?;
+    mount(None, c"/", None, libc::MS_REC | libc::MS_PRIVATE, None).map_err(at("mounts stay shared"))?;
+    let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
+    let stage = STAGES
+        .into_iter()
+        .find(|stage| {
+            mount(Some(c"orch"), stage, Some(c"tmpfs"), flags, Some(c"size=64k,nr_inodes=1k,mode=755"))
+                .is_ok()
+        })
+        .ok_or_else(io::Error::last_os_error)
+        .map_err(at("no file system can be mounted"))?;
+    let folder = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = openat(CWD, stage, folder, Mode::empty()).map_err(|error| ("the new root", error.into()))?;
+    for (opened, tree) in mounts.iter().zip(&trees) {
+        place(&root, opened, tree).map_err(at("a mount cannot be placed"))?;
     }
+    set_attributes(root.as_fd(), libc::MOUNT_ATTR_RDONLY, false)
+        .map_err(at("the new root stays writable"))?;
+    fchdir(&root).map_err(|error| ("the new root", error.into()))?;
+    drop(root);
+    pivot().map_err(at("the old root stays"))?;
+    for (opened, tree) in mounts.iter_mut().zip(trees) {
+        opened.folder = tree;
+    }
+    chdir("/").map_err(|error| ("the new root", error.into()))
 }
 
 /// A mount's folder and everything below it, as a tree of mounts that is not anywhere yet.
 struct Tree;
 
 impl Tree {
-    fn clone(opened: &Opened<'_>) -> io::Result<OwnedFd> {
+    fn clone(opened: &Opened) -> io::Result<OwnedFd> {
         let flags = libc::OPEN_TREE_CLONE
             | libc::OPEN_TREE_CLOEXEC
             | (libc::AT_EMPTY_PATH | libc::AT_RECURSIVE) as libc::c_uint;
@@ -96,7 +94,7 @@ impl Tree {
 }
 
 /// Puts a tree where its path says, below the new root, through no link.
-fn place(root: &OwnedFd, opened: &Opened<'_>, tree: &OwnedFd) -> io::Result<()> {
+fn place(root: &OwnedFd, opened: &Opened, tree: &OwnedFd) -> io::Result<()> {
     let folder = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut at = root.try_clone()?;
     for component in opened.mount.host.components() {

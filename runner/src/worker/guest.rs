@@ -4,22 +4,26 @@ use std::any::Any;
 use std::sync::Arc;
 
 use wasmtime::component::ResourceTable;
-use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi::filesystem::WasiFilesystemCtxView;
+use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::p2::bindings::http::types::Method;
 use wasmtime_wasi_http::p2::body::HostOutgoingBody;
 use wasmtime_wasi_http::p2::types::{HostIncomingResponse, HostOutgoingRequest, HostOutgoingResponse};
 use wasmtime_wasi_http::{FieldMap, WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::egress::{BODY, Egress};
+use super::files::{Files, Preopens};
 use super::meter::memory::{Charge, Growth};
 use super::meter::{LimitHit, Meter};
 use super::stdio::{Input, Output};
 use super::wire::STREAM_WINDOW;
+use crate::jail::{Folders, NoMount};
 use crate::protocol::{self, RunSpec};
 
 pub(crate) struct Guest {
     wasi: WasiCtx,
     http: WasiHttpCtx,
+    preopens: Preopens,
     table: ResourceTable,
     egress: Egress,
     pub(super) growth: Growth,
@@ -37,17 +41,10 @@ const HEADER: u64 = 96;
 /// The most random bytes that one call may ask for.
 const MAX_RANDOM: u64 = 8 << 20;
 
-/// A mount that is not there.
-#[derive(Debug, thiserror::Error)]
-#[error("{} cannot be mounted: {reason}", .host.display())]
-pub(super) struct NoMount {
-    host: std::path::PathBuf,
-    reason: String,
-}
-
 impl Guest {
     pub(super) fn new(
         spec: &RunSpec,
+        folders: &Folders,
         input: Input,
         (stdout, stderr): (Output, Output),
         egress: Egress,
@@ -70,22 +67,30 @@ impl Guest {
         let _input = meter.charge(arrived).ok();
         input.connect(&mut wasi);
         wasi.stdout(stdout).stderr(stderr);
+        let mut preopens = Preopens::default();
         for mount in &spec.mounts {
-            let perms = if mount.writable { FsPerms::ReadWrite } else { FsPerms::ReadOnly };
-            wasi.preopened_dir(&mount.host, &mount.guest, perms)
-                .map_err(|error| NoMount { host: mount.host.clone(), reason: format!("{error:#}") })?;
+            let unusable =
+                |error: std::io::Error| NoMount { host: mount.host.clone(), reason: error.to_string() };
+            preopens.add(folders.of(mount)?, &mount.guest, mount.writable).map_err(unusable)?;
         }
         let mut table = ResourceTable::new();
         table.set_max_capacity(spec.limits.resources as usize);
         Ok(Guest {
             wasi: wasi.build(),
             http: WasiHttpCtx::new(),
+            preopens,
             table,
             egress,
             growth: Growth::new(meter),
             meter: Arc::clone(meter),
             _input,
         })
+    }
+
+    /// What its file calls act on.
+    pub(super) fn files(&mut self) -> Files<'_> {
+        let wasi = WasiFilesystemCtxView { ctx: self.wasi.filesystem(), table: &mut self.table };
+        Files { wasi, preopens: &self.preopens }
     }
 
     pub(super) fn meter(&self) -> &Arc<Meter> {

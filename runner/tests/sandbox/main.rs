@@ -15,6 +15,7 @@ mod isolation;
 #[cfg(target_os = "linux")]
 mod jail;
 mod limits;
+mod mounts;
 mod runs;
 mod support;
 
@@ -47,6 +48,13 @@ const TESTS: &[(&str, Test)] = tests![
     runs::a_run_that_cannot_be_set_up_is_rejected,
     runs::mounts_are_visible_and_read_only_unless_writable,
     runs::shutting_down_lets_runs_finish,
+    mounts::links_that_lead_out_lead_nowhere,
+    mounts::a_guest_makes_no_way_out,
+    mounts::a_read_only_mount_stays_as_it_is,
+    mounts::pipes_sockets_and_devices_are_not_opened,
+    mounts::a_folder_that_turns_into_a_link_again_and_again,
+    mounts::a_folder_that_was_moved_away_is_still_the_guests,
+    mounts::nested_mounts_do_not_widen_each_other,
     limits::processor_time,
     limits::wall_clock_time_of_a_busy_guest,
     limits::wall_clock_time_of_a_sleeping_guest,
