@@ -14,6 +14,7 @@ use crate::broker::Broker;
 use crate::failure::{Failure, Kind};
 use crate::keys::{CallerKeys, KeyQuestion, KeySources, Keys, SecretGrant};
 use crate::limits::RunLimits;
+use crate::mounts;
 use crate::permissions::{self, Answer, Capability, Question, Remembered};
 use crate::policy::{self, Wants};
 use crate::run::{Event, MountRequest, Observer, RunRequest};
@@ -132,7 +133,10 @@ impl Broker {
         for note in RunLimits::cut(&request.limits, &config.limit_ceilings) {
             observer.event(Event::Note(&note));
         }
-        let mounts = self.check_mounts(&request)?;
+        let mounts = mounts::judge(
+            self.home(),
+            permissions::check_mounts(&request.agent.manifest, request.agent.bare, &request.mounts)?,
+        )?;
         check_calls(&request)?;
         if let Some(simulation) = &upstream.simulation {
             observer.event(Event::Note(&format!(
@@ -259,30 +263,6 @@ impl Broker {
             (Answer::Once | Answer::Remember, _) => {}
         }
         Ok(wants)
-    }
-
-    /// The folders that the guest gets, with every link on the way followed.
-    fn check_mounts(&self, request: &RunRequest) -> Result<Vec<MountRequest>, Failure> {
-        let mut mounts =
-            permissions::check_mounts(&request.agent.manifest, request.agent.bare, &request.mounts)?;
-        for mount in &mut mounts {
-            let said = mount.host.display();
-            let refuse = |why: String| Failure::usage("mount_refused", format!("{said} {why}"));
-            let real = mount.host.canonicalize().map_err(|e| refuse(format!("cannot be mounted: {e}")))?;
-            if !real.is_dir() {
-                return Err(refuse("is not a folder".to_owned()));
-            }
-            if real.starts_with("/proc") {
-                return Err(refuse("shows the environment of processes, and with it keys".to_owned())
-                    .hint("copy what the agent needs into a folder of its own"));
-            }
-            if self.home().overlaps(&real) {
-                return Err(refuse("holds orch's own files, which no agent may see".to_owned())
-                    .hint("mount a folder beside it"));
-            }
-            mount.host = real;
-        }
-        Ok(mounts)
     }
 }
 

@@ -23,6 +23,7 @@ mod lent;
 mod lifecycle;
 mod limits;
 mod login;
+mod mounts;
 mod owners;
 mod placeholders;
 mod places;

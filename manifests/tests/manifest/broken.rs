@@ -312,6 +312,8 @@ fn module_and_guest_paths() {
         let message = error(&with(&format!("files: [{{path: \"{path}\", access: read}}]")));
         assert!(message.starts_with("orch.yaml:4:16: files[0].path: "), "{message}");
     }
+    let twice = error(&with("files: [{path: /a, access: read}, {path: /a/, access: write}]"));
+    assert!(twice.contains("files[1]: `/a` is listed twice"), "{twice}");
 }
 
 #[test]
