@@ -32,17 +32,19 @@ mod report;
 mod rlimits;
 #[cfg(target_os = "linux")]
 mod root;
+mod scratch;
 #[cfg(target_os = "linux")]
 mod seccomp;
 mod tether;
 
 use std::io;
 
-use crate::protocol::Mount;
+use crate::protocol::{Mount, Scratch};
 
 pub(crate) use inheritance::{Inherited, say};
 pub(crate) use mounts::{Folders, NoMount};
 pub use report::{Applied, Layer, LayerName, Report, Requirement, UnknownLayer};
+pub(crate) use scratch::{Full, NoScratch, Quota};
 
 /// What a process is jailed for, which decides what it keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,37 +88,34 @@ pub(crate) struct Jail {
 }
 
 impl Jail {
-    /// Confines this process to what its purpose needs and to `mounts`. It must have one thread.
+    /// Confines this process to what its purpose needs, to `mounts` and to `scratch`. It must have one thread.
     #[cfg(target_os = "linux")]
-    pub(crate) fn close(self, mounts: &[Mount]) -> Closed {
+    pub(crate) fn close(self, mounts: &[Mount], scratch: Option<&Scratch>) -> Closed {
         let mut report =
             Report::new([(LayerName::Descriptors, Layer::Active), (LayerName::ParentDeath, self.tether)]);
         let (namespaces, made) = namespaces::Namespaces.apply();
         report.add(LayerName::Namespaces, namespaces);
         // In the mount namespace that holds from here on, and before anything is mounted over them.
         let mut folders = Folders::open(mounts);
-        report.add(LayerName::Root, root::Root { namespaces: made }.apply(&mut folders.opened));
+        report.add(LayerName::Root, root::Root { namespaces: made, scratch }.apply(&mut folders));
         report.add(LayerName::Privileges, privileges::Privileges.apply());
-        let writes = mounts.iter().any(|mount| mount.writable);
-        let limits = rlimits::Rlimits {
-            purpose: self.purpose,
-            mounted: !mounts.is_empty(),
-            writes,
-            own_user: made.user,
-        };
+        let files = !mounts.is_empty() || scratch.is_some();
+        let writes = mounts.iter().any(|mount| mount.writable) || scratch.is_some();
+        let limits = rlimits::Rlimits { purpose: self.purpose, mounted: files, writes, own_user: made.user };
         report.add(LayerName::Rlimits, limits.apply());
-        report.add(LayerName::Landlock, landlock::Landlock { mounts: &folders.opened }.apply());
-        let seccomp = seccomp::Seccomp { files: !mounts.is_empty() };
+        report.add(LayerName::Landlock, landlock::Landlock { folders: &folders }.apply());
+        let seccomp = seccomp::Seccomp { files };
         report.add(LayerName::Seccomp, seccomp.apply());
         Closed { report, folders }
     }
 
     /// Confines this process as far as this system can.
     #[cfg(not(target_os = "linux"))]
-    pub(crate) fn close(self, mounts: &[Mount]) -> Closed {
+    pub(crate) fn close(self, mounts: &[Mount], scratch: Option<&Scratch>) -> Closed {
         let mut report =
             Report::new([(LayerName::Descriptors, Layer::Active), (LayerName::ParentDeath, self.tether)]);
-        let folders = Folders::open(mounts);
+        let mut folders = Folders::open(mounts);
+        folders.scratch = scratch.map(|_| Err(NoScratch::of_system()));
         let writes = mounts.iter().any(|mount| mount.writable);
         let limits =
             rlimits::Rlimits { purpose: self.purpose, mounted: !mounts.is_empty(), writes, own_user: false };

@@ -35,8 +35,8 @@ use crate::artifact::Artifact;
 use crate::jail::Report;
 use crate::process::{Descriptors, Process, WorkerCommand, describe, output_pipe, violated};
 use crate::protocol::{
-    Exit, FromBroker, Incompatible, Input, MAX_INLINE_INPUT, Mount, Pool, RefusalCode, RunSpec, Usage,
-    VERSION, Welcome, encode,
+    Exit, FromBroker, Incompatible, Input, MAX_INLINE_INPUT, Mount, Pool, RefusalCode, RunSpec, Scratch,
+    Usage, VERSION, Welcome, encode,
 };
 use crate::tasks::Tasks;
 use crate::text::{and_it_said, printable_tail};
@@ -90,6 +90,8 @@ pub struct WorkerConfig {
     /// All that its runs may mount, by absolute paths without links. Whatever is not among these is out of its reach for
     /// good.
     pub mounts: Vec<Mount>,
+    /// Scratch folders. A worker that has them runs once.
+    pub scratch: Option<Scratch>,
     /// How long it may take until it is ready.
     pub start: Duration,
     /// How long after a run's time, a cancellation or a shutdown it may take to answer before it is killed.
@@ -97,11 +99,12 @@ pub struct WorkerConfig {
 }
 
 impl Default for WorkerConfig {
-    /// The default pool, no mounts, 10 s to start, 2 s of grace.
+    /// The default pool, no mounts, no scratch folders, 10 s to start, 2 s of grace.
     fn default() -> Self {
         WorkerConfig {
             pool: Pool::default(),
             mounts: Vec::new(),
+            scratch: None,
             start: Duration::from_secs(10),
             grace: Duration::from_secs(2),
         }
@@ -251,7 +254,8 @@ impl Worker {
     ) -> Result<Worker, WorkerError> {
         let failed = |error| WorkerError::Start(Arc::new(error));
         // Paths of mounts are the caller's: they may be no text, or too long.
-        let welcome = Welcome { protocol: VERSION, pool: config.pool, mounts: config.mounts.clone() };
+        let WorkerConfig { pool, mounts, scratch, .. } = config.clone();
+        let welcome = Welcome { protocol: VERSION, pool, mounts, scratch };
         let welcome = encode(&FromBroker::Welcome(welcome))
             .map_err(|error| WorkerError::BadSpec { message: error.to_string() })?;
         let (ours, theirs) = StdUnixStream::pair().map_err(failed)?;

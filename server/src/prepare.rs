@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use orch_manifests::{Digest, RunId};
+use orch_runner::Scratch;
 use orch_vault::AuditEvent;
 use serde_json::Value;
 
@@ -31,6 +32,7 @@ pub(crate) struct Checked {
     output_schema: Option<Schema>,
     limits: RunLimits,
     mounts: Vec<MountRequest>,
+    scratch: Option<Scratch>,
 }
 
 /// In whose name a run is permitted, and what that brings.
@@ -63,6 +65,7 @@ pub(crate) struct Prepared {
     pub(crate) output_schema: Option<Schema>,
     pub(crate) limits: RunLimits,
     pub(crate) mounts: Vec<MountRequest>,
+    pub(crate) scratch: Option<Scratch>,
     pub(crate) upstream: Arc<Upstream>,
     pub(crate) keys: Keys,
     pub(crate) thinking: Thinking,
@@ -137,6 +140,7 @@ impl Broker {
             self.home(),
             permissions::check_mounts(&request.agent.manifest, request.agent.bare, &request.mounts)?,
         )?;
+        let scratch = permissions::scratch(&request.agent.manifest, &limits)?;
         check_calls(&request)?;
         if let Some(simulation) = &upstream.simulation {
             observer.event(Event::Note(&format!(
@@ -144,7 +148,7 @@ impl Broker {
                 simulation.scenario().name()
             )));
         }
-        Ok(Checked { run, request, upstream, input, output_schema, limits, mounts })
+        Ok(Checked { run, request, upstream, input, output_schema, limits, mounts, scratch })
     }
 
     /// Decides the plan, and asks for what nobody has granted yet: the last step in which a run can be refused.
@@ -158,7 +162,7 @@ impl Broker {
         standing: &Standing<'_>,
         observer: &dyn Observer,
     ) -> Result<Prepared, Failure> {
-        let Checked { run, request, upstream, input, output_schema, limits, mounts } = checked;
+        let Checked { run, request, upstream, input, output_schema, limits, mounts, scratch } = checked;
         let simulated = upstream.simulation.is_some();
         for warning in keys.warnings() {
             observer.event(Event::Warning(&warning));
@@ -179,6 +183,7 @@ impl Broker {
             output_schema,
             limits,
             mounts,
+            scratch,
             upstream,
             keys,
             thinking,

@@ -38,6 +38,7 @@ mod record;
 mod reload;
 mod remote;
 mod result;
+mod scratch;
 mod secrecy;
 mod secrets;
 mod serve;

@@ -347,9 +347,9 @@ fn files(fields: &mut Fields<'_>) -> Vec<FileWant> {
 fn file(at: &Cursor<'_>) -> Option<FileWant> {
     let mut fields = at.fields("- { path: /data, access: read }")?;
     let path = fields.need("path", "/data").and_then(|at| guest_path(&at));
-    let access = fields
-        .need("access", "read")
-        .and_then(|at| at.word(&[("read", Access::Read), ("write", Access::Write)]));
+    let access = fields.need("access", "read").and_then(|at| {
+        at.word(&[("read", Access::Read), ("write", Access::Write), ("scratch", Access::Scratch)])
+    });
     fields.finish();
     Some(FileWant { path: path?, access: access? })
 }
@@ -375,6 +375,8 @@ pub(super) fn limits(at: &Cursor<'_>) -> Option<Limits> {
         output: fields.get("output").and_then(|at| at.amount(str::parse::<ByteSize>)),
         log: fields.get("log").and_then(|at| at.amount(str::parse::<ByteSize>)),
         resources: positive(fields.get("resources"), |at| at.amount(parse_count)),
+        scratch: positive(fields.get("scratch"), |at| at.amount(str::parse::<ByteSize>)),
+        scratch_files: positive(fields.get("scratch_files"), |at| at.amount(parse_count)),
         requests: fields.get("requests").and_then(|at| at.amount(parse_count)),
         concurrent: positive(fields.get("concurrent"), |at| at.amount(parse_count)),
         upload: fields.get("upload").and_then(|at| at.amount(str::parse::<ByteSize>)),

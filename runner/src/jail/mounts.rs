@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::scratch::{NoScratch, Space};
 use crate::protocol::Mount;
 
 /// A mount's folder.
@@ -25,6 +26,8 @@ struct Unopened {
 pub(crate) struct Folders {
     pub(super) opened: Vec<Opened>,
     unopened: Vec<Unopened>,
+    /// The scratch folders, where any were asked for.
+    pub(super) scratch: Option<Result<Space, NoScratch>>,
 }
 
 /// A mount that is not there.
@@ -58,6 +61,23 @@ impl Folders {
         }
         folders.opened.sort_by_key(|opened| opened.mount.host.components().count());
         folders
+    }
+
+    /// Every folder below which this process has rights to files, and whether it may change what is there.
+    #[cfg(target_os = "linux")]
+    pub(super) fn rights(&self) -> impl Iterator<Item = (BorrowedFd<'_>, bool)> {
+        let mounts = self.opened.iter().map(|opened| (opened.folder.as_fd(), opened.mount.writable));
+        let scratch = self.scratch.iter().flatten().map(|space| (space.root(), true));
+        mounts.chain(scratch)
+    }
+
+    /// The scratch folders, for the run that asks first; none where none were asked for.
+    pub(crate) fn take_scratch(&self) -> Result<Option<&Space>, NoScratch> {
+        match &self.scratch {
+            None => Ok(None),
+            Some(Ok(space)) => space.take().map(Some),
+            Some(Err(missing)) => Err(missing.clone()),
+        }
     }
 
     /// The folder of a mount.

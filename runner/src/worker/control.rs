@@ -24,7 +24,8 @@ use super::sandbox::Sandbox;
 use super::wire::{Socket, Wire, WireBody, request_to};
 use crate::jail::{Jail, Report};
 use crate::protocol::{
-    self, FrameDecoder, FromBroker, FromWorker, Hello, Incompatible, Mount, Pool, RunSpec, VERSION, encode,
+    self, FrameDecoder, FromBroker, FromWorker, Hello, Incompatible, Mount, Pool, RunSpec, Scratch, VERSION,
+    encode,
 };
 use crate::tasks::Tasks;
 
@@ -61,10 +62,10 @@ async fn converse(socket: Arc<Socket>, start: Start) -> Result<(), String> {
         pid: std::process::id(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     }))?;
-    let (pool, mounts) = match broker.next::<FirstFrame>().await? {
+    let (pool, mounts, scratch) = match broker.next::<FirstFrame>().await? {
         Some(FirstFrame::Welcome { protocol: VERSION, rest }) => {
             let incomplete = "the broker's welcome is incomplete";
-            (rest.pool.ok_or(incomplete)?, rest.mounts.ok_or(incomplete)?)
+            (rest.pool.ok_or(incomplete)?, rest.mounts.ok_or(incomplete)?, rest.scratch)
         }
         Some(FirstFrame::Welcome { protocol: theirs, .. }) => {
             let incompatible = Incompatible { ours: VERSION, theirs };
@@ -83,7 +84,7 @@ async fn converse(socket: Arc<Socket>, start: Start) -> Result<(), String> {
     let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
     let mut closed = None;
     let sandbox = Sandbox::load_file(artifact, pool, || {
-        let now = jail.close(&mounts);
+        let now = jail.close(&mounts, scratch.as_ref());
         closed = Some(now.report);
         now.folders
     })
@@ -268,4 +269,5 @@ enum FirstFrame {
 struct RestOfWelcome {
     pool: Option<Pool>,
     mounts: Option<Vec<Mount>>,
+    scratch: Option<Scratch>,
 }

@@ -8,6 +8,8 @@
 //!   interruption reaches, and a device does whatever its driver does when it is opened.
 //! - A link that a guest makes leads down from where it is. The guest itself could not follow another, but a program
 //!   outside of the sandbox would, and it is the user's.
+//! - A guest that finds its scratch folders full is told so as on any disk. Many programs can go on without, and those that
+//!   fail have failed for that.
 
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -26,6 +28,8 @@ use types::{
 };
 
 use super::guest::Guest;
+use super::meter::Meter;
+use crate::jail::Quota;
 
 /// The folders of one run, each with the path that the guest knows it by.
 #[derive(Default)]
@@ -66,11 +70,22 @@ impl HasData for HasFiles {
 pub(super) struct Files<'a> {
     pub(super) wasi: WasiFilesystemCtxView<'a>,
     pub(super) preopens: &'a Preopens,
+    pub(super) quota: Option<&'a Quota>,
+    pub(super) meter: &'a Meter,
 }
 
 type Fd = Resource<Descriptor>;
 
 impl Files<'_> {
+    /// Remembers that the scratch folders were full, if that is what the guest is told.
+    fn note(&self, told: Option<&ErrorCode>) {
+        if matches!(told, Some(ErrorCode::InsufficientSpace))
+            && let Some(full) = self.quota.and_then(Quota::full)
+        {
+            self.meter.was_full(full);
+        }
+    }
+
     /// Refuses what is neither a file nor a folder. That there is nothing, or that it may not be looked at, is for the
     /// call itself to find out.
     async fn only_files(&mut self, fd: &Fd, flags: PathFlags, path: &str) -> FsResult<()> {
@@ -106,14 +121,18 @@ impl preopens::Host for Files<'_> {
 
 impl types::Host for Files<'_> {
     fn convert_error_code(&mut self, error: FsError) -> wasmtime::Result<ErrorCode> {
-        self.wasi.convert_error_code(error)
+        let code = self.wasi.convert_error_code(error)?;
+        self.note(Some(&code));
+        Ok(code)
     }
 
     fn filesystem_error_code(
         &mut self,
         error: Resource<wasmtime::Error>,
     ) -> wasmtime::Result<Option<ErrorCode>> {
-        self.wasi.filesystem_error_code(error)
+        let code = self.wasi.filesystem_error_code(error)?;
+        self.note(code.as_ref());
+        Ok(code)
     }
 }
 

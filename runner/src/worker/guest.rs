@@ -17,13 +17,14 @@ use super::meter::memory::{Charge, Growth};
 use super::meter::{LimitHit, Meter};
 use super::stdio::{Input, Output};
 use super::wire::STREAM_WINDOW;
-use crate::jail::{Folders, NoMount};
+use crate::jail::{Folders, NoMount, NoScratch, Quota};
 use crate::protocol::{self, RunSpec};
 
 pub(crate) struct Guest {
     wasi: WasiCtx,
     http: WasiHttpCtx,
     preopens: Preopens,
+    quota: Option<Quota>,
     table: ResourceTable,
     egress: Egress,
     pub(super) growth: Growth,
@@ -41,6 +42,17 @@ const HEADER: u64 = 96;
 /// The most random bytes that one call may ask for.
 const MAX_RANDOM: u64 = 8 << 20;
 
+/// A folder that the run was promised and cannot have.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NoFolder {
+    #[error(transparent)]
+    Mount(#[from] NoMount),
+    #[error(transparent)]
+    Scratch(#[from] NoScratch),
+    #[error("the scratch folders cannot be opened: {0}")]
+    Unusable(std::io::Error),
+}
+
 impl Guest {
     pub(super) fn new(
         spec: &RunSpec,
@@ -49,7 +61,7 @@ impl Guest {
         (stdout, stderr): (Output, Output),
         egress: Egress,
         meter: &Arc<Meter>,
-    ) -> Result<Self, NoMount> {
+    ) -> Result<Self, NoFolder> {
         let mut wasi = WasiCtxBuilder::new();
         // Everything that is not given here stays at the builder's defaults, which are to deny. The network is said
         // all the same: TCP and UDP would be allowed (to no address).
@@ -73,12 +85,20 @@ impl Guest {
                 |error: std::io::Error| NoMount { host: mount.host.clone(), reason: error.to_string() };
             preopens.add(folders.of(mount)?, &mount.guest, mount.writable).map_err(unusable)?;
         }
+        let mut quota = None;
+        if let Some(space) = folders.take_scratch()? {
+            for (guest, folder) in space.folders() {
+                preopens.add(folder, guest, true).map_err(NoFolder::Unusable)?;
+            }
+            quota = Some(space.quota().map_err(NoFolder::Unusable)?);
+        }
         let mut table = ResourceTable::new();
         table.set_max_capacity(spec.limits.resources as usize);
         Ok(Guest {
             wasi: wasi.build(),
             http: WasiHttpCtx::new(),
             preopens,
+            quota,
             table,
             egress,
             growth: Growth::new(meter),
@@ -90,7 +110,7 @@ impl Guest {
     /// What its file calls act on.
     pub(super) fn files(&mut self) -> Files<'_> {
         let wasi = WasiFilesystemCtxView { ctx: self.wasi.filesystem(), table: &mut self.table };
-        Files { wasi, preopens: &self.preopens }
+        Files { wasi, preopens: &self.preopens, quota: self.quota.as_ref(), meter: &self.meter }
     }
 
     pub(super) fn meter(&self) -> &Arc<Meter> {

@@ -226,13 +226,15 @@ fn exit_of(result: wasmtime::Result<Result<(), ()>>, meter: &Meter) -> Exit {
     if let Some(hit) = meter.exceeded() {
         return limit(hit);
     }
+    // A program that cannot write what it has to fails in its own way.
+    let failed = |exit| meter.full_scratch().map_or(exit, limit);
     let error = match result {
         Ok(Ok(())) => return Exit::Status(0),
-        Ok(Err(())) => return Exit::Status(1),
+        Ok(Err(())) => return failed(Exit::Status(1)),
         Err(error) => error,
     };
     if let Some(&I32Exit(status)) = error.downcast_ref() {
-        return Exit::Status(status);
+        return if status == 0 { Exit::Status(0) } else { failed(Exit::Status(status)) };
     }
     if let Some(&hit) = error.downcast_ref::<LimitHit>() {
         return limit(hit);
@@ -245,7 +247,7 @@ fn exit_of(result: wasmtime::Result<Result<(), ()>>, meter: &Meter) -> Exit {
     if let Some(hit) = meter.refused_growth() {
         return limit(hit);
     }
-    Exit::Trap { message: printable(&format!("{error:?}"), MAX_TRAP) }
+    failed(Exit::Trap { message: printable(&format!("{error:?}"), MAX_TRAP) })
 }
 
 /// Resolves a component's imports, once for all of its runs.

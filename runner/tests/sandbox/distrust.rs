@@ -52,7 +52,8 @@ pub(crate) async fn another_version_is_refused_by_the_broker() {
 
 pub(crate) async fn another_version_is_refused_by_the_worker() {
     let (incompatible, said) =
-        worker_refuses(Welcome { protocol: 7, pool: Pool::default(), mounts: Vec::new() }).await;
+        worker_refuses(Welcome { protocol: 7, pool: Pool::default(), mounts: Vec::new(), scratch: None })
+            .await;
     assert_eq!(incompatible, Incompatible { ours: 2, theirs: 7 });
     assert!(said.contains("version 7"), "{said}");
 }

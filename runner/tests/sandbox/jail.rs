@@ -12,7 +12,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use orch_runner::{
-    CompileError, Exit, JailReport, Layer, LayerName, Mount, Requirement, RunIo, RunSpec, Worker,
+    CompileError, Exit, JailReport, Layer, LayerName, Mount, Requirement, RunIo, RunSpec, Scratch, Worker,
     WorkerConfig, WorkerError,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -25,7 +25,10 @@ pub(crate) mod native;
 
 /// A worker whose native code does what its runs' first argument says.
 async fn treacherous(guest: &str, mounts: Vec<Mount>) -> Worker {
-    let config = WorkerConfig { mounts, ..config() };
+    treacherous_with(guest, WorkerConfig { mounts, ..config() }).await
+}
+
+async fn treacherous_with(guest: &str, config: WorkerConfig) -> Worker {
     Worker::start(&this_program("__native"), artifact(guest).await, config, std::sync::Arc::new(Closed))
         .await
         .unwrap()
@@ -235,6 +238,29 @@ pub(crate) async fn nested_mounts_have_their_own_rights() {
         let worker = treacherous("noop", mounts()).await;
         let expected = if writable { "succeeded" } else { not_to_be_written(&worker) };
         assert_eq!(said(attempt_in(&worker, "write", &path).await), expected, "{path}");
+    }
+}
+
+pub(crate) async fn scratch_folders_give_no_more_rights_than_a_mount() {
+    let path = "/scratch-0/0/file";
+    for (name, path, expected) in [
+        ("write", path, Some("succeeded")),
+        ("open", "/scratch-0/../etc/passwd", Some("errno 2")),
+        ("write", "/file", Some("errno 30")),
+        ("exec", path, None),
+        ("chmod", path, None),
+        ("mknod", path, None),
+    ] {
+        let scratch = Some(Scratch { guests: vec!["/tmp".to_owned()], bytes: 1 << 20, files: 10 });
+        let worker = treacherous_with("noop", WorkerConfig { scratch, ..config() }).await;
+        if !granted(worker.jail()) {
+            return;
+        }
+        let error = attempt_in(&worker, name, path).await;
+        match expected {
+            Some(expected) => assert_eq!(said(error), expected, "{name} {path}"),
+            None => assert!(matches!(error, WorkerError::Violation { .. }), "{name}: {error}"),
+        }
     }
 }
 

@@ -17,6 +17,8 @@ mod jail;
 mod limits;
 mod mounts;
 mod runs;
+#[cfg(target_os = "linux")]
+mod scratch;
 mod support;
 
 use std::future::Future;
@@ -109,6 +111,12 @@ const TESTS: &[(&str, Test)] = tests![
 /// What the jail holds is Linux's.
 #[cfg(target_os = "linux")]
 const OF_LINUX: &[(&str, Test)] = tests![
+    scratch::bytes_are_bounded_and_a_full_folder_is_an_error_like_any_other,
+    scratch::files_are_bounded_whatever_they_are,
+    scratch::a_hole_costs_nothing_until_it_is_written_to,
+    scratch::they_lead_nowhere_else,
+    scratch::each_is_one_runs_alone,
+    scratch::nothing_is_left_of_them_however_the_worker_ends,
     jail::every_layer_is_active,
     jail::forbidden_calls_end_the_worker,
     jail::forbidden_calls_are_possible_outside_of_the_jail,
@@ -117,6 +125,7 @@ const OF_LINUX: &[(&str, Test)] = tests![
     jail::another_runs_mount_is_out_of_reach,
     jail::a_link_in_the_place_of_a_mount_is_not_followed,
     jail::nested_mounts_have_their_own_rights,
+    jail::scratch_folders_give_no_more_rights_than_a_mount,
     jail::an_undeclared_mount_is_refused,
     jail::threads_are_started_and_processes_are_not,
     jail::a_violation_ends_every_run_and_the_next_worker_is_fine,

@@ -313,7 +313,7 @@ pub(crate) async fn pipes_sockets_and_devices_are_not_opened() {
 /// Another process of the user's, or the agent's friend, swaps a folder and a link for each other while the guest goes
 /// through it.
 pub(crate) async fn a_folder_that_turns_into_a_link_again_and_again() {
-    const ROUNDS: &str = "4000";
+    const ROUNDS: &str = "1500";
     let ground = Ground::new();
     fs::write(ground.data.join("inner/file"), "inside").unwrap();
     symlink("../outside", ground.data.join("other")).unwrap();
