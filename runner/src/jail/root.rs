@@ -121,7 +121,8 @@ fn place_scratch(
 ) -> Result<Space, (&'static str, io::Error)> {
     let at = |what: &'static str| move |error: io::Error| (what, error);
     let free = |name: &String| !mounts.iter().any(|mount| mount.mount.host.starts_with(format!("/{name}")));
-    let name = (0_u32..).map(|at| format!("scratch-{at}")).find(free).unwrap_or_default();
+    let name = (0_u32..).map(|at| format!("scratch-{at}")).find(free);
+    let name = name.expect("there are more numbers than mounts");
     let make = || -> io::Result<OwnedFd> {
         mkdirat(root, name.as_str(), Mode::from_raw_mode(0o700))?;
         let mut place = stage.to_bytes().to_vec();

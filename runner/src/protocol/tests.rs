@@ -11,7 +11,7 @@ fn wire<T: Serialize>(frame: &T) -> String {
     String::from_utf8(bytes[4..].to_vec()).unwrap()
 }
 
-/// The bytes of version 2. A change here is a change of the protocol: give it a new [`VERSION`].
+/// The bytes of version 3. A change here is a change of the protocol: give it a new [`VERSION`].
 #[test]
 fn golden_bytes() {
     assert_eq!(VERSION, 3);
