@@ -99,7 +99,8 @@ fn nothing_is_left_of_it_when_the_command_is_killed() {
     let name = format!("left-over-{}", std::process::id());
     let path = format!("/tmp/{name}");
     let input = todo(&json!([["fill", path, "0", "1000000"], ["say", "full"], ["sleep", "60000"]]), false);
-    let running = stage.run_with_keys(&agent(&json!({})), &input).start();
+    let agent = agent(&json!({}));
+    let running = stage.run_with_keys(&agent, &input).start();
     running.wait_says("full");
     let workers = running.workers();
     assert!(!workers.is_empty());

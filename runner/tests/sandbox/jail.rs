@@ -281,10 +281,15 @@ pub(crate) async fn threads_are_started_and_processes_are_not() {
 
 pub(crate) async fn a_violation_ends_every_run_and_the_next_worker_is_fine() {
     let worker = treacherous("spinner", Vec::new()).await;
+    let (spins, is_spinning) = tokio::sync::oneshot::channel();
     let innocent = async {
         let (stderr, speaks) = mpsc::channel(4);
         let io = RunIo { stderr: Some(stderr), ..RunIo::default() };
-        let (outcome, ()) = tokio::join!(worker.run(spec(""), io), until_it_speaks(speaks));
+        let spinning = async {
+            until_it_speaks(speaks).await;
+            let _ = spins.send(());
+        };
+        let (outcome, ()) = tokio::join!(worker.run(spec(""), io), spinning);
         outcome
     };
     let (started, has_started) = tokio::sync::oneshot::channel();
@@ -297,6 +302,7 @@ pub(crate) async fn a_violation_ends_every_run_and_the_next_worker_is_fine() {
         };
         let deed = async {
             has_started.await.unwrap();
+            is_spinning.await.unwrap();
             worker.run(deed("socket", ""), RunIo::default()).await
         };
         let (spun, (), done) = tokio::join!(worker.run(spec(""), io), spinning, deed);
