@@ -410,7 +410,7 @@ pub(crate) async fn nested_mounts_do_not_widen_each_other() {
     match worker.jail().get(LayerName::Root) {
         Some(Layer::Active) => assert!(came_of[1].starts_with("failed: "), "{came_of:?}"),
         missing => {
-            println!("without a root of its own the outer mount's rights hold for all of it: {missing:?}")
+            println!("without a root of its own the outer mount's rights hold for all of it: {missing:?}");
         }
     }
 }
