@@ -9,6 +9,7 @@
 
 mod catalog;
 mod endpoint;
+mod guest_path;
 mod host;
 mod identity;
 mod limits;
@@ -22,6 +23,7 @@ pub use catalog::{
     Quirks,
 };
 pub use endpoint::{Endpoint, EndpointError, Host, Scheme};
+pub use guest_path::{GuestPathError, parse_guest_path};
 pub use host::{HostError, HostName, HostPattern};
 pub use identity::{
     AgentName, AgentRef, AgentVersionReq, Digest, Digesting, IdentityError, ModelName, RunId, SecretName,

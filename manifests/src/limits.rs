@@ -201,6 +201,14 @@ pub struct Limits {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<CountText>")]
     pub resources: Option<u64>,
+    /// Most bytes in scratch folders, such as `64MiB`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<SizeText>")]
+    pub scratch: Option<ByteSize>,
+    /// Most files, folders and links in scratch folders.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<CountText>")]
+    pub scratch_files: Option<u64>,
     /// Most HTTP requests.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<CountText>")]

@@ -84,7 +84,7 @@ pub struct Manifest {
     /// Other agents that this one calls.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub calls: Vec<AgentRef>,
-    /// Directories that the caller is asked to mount.
+    /// Directories that the caller is asked to mount, and scratch folders.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<FileWant>,
     /// Bounds of a run.
@@ -179,7 +179,7 @@ pub struct SecretWant {
     pub hosts: Vec<HostPattern>,
 }
 
-/// A wish for a mounted directory.
+/// A wish for a mounted directory, or for a scratch folder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct FileWant {
@@ -190,7 +190,7 @@ pub struct FileWant {
     pub access: Access,
 }
 
-/// What an agent does with a mounted directory.
+/// What an agent does with a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Access {
@@ -198,6 +198,8 @@ pub enum Access {
     Read,
     /// Reads and writes it.
     Write,
+    /// Reads and writes what nobody else sees, and what is gone when the run is over: nobody mounts anything there.
+    Scratch,
 }
 
 impl Manifest {

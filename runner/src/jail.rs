@@ -23,7 +23,6 @@
 mod inheritance;
 #[cfg(target_os = "linux")]
 mod landlock;
-#[cfg(target_os = "linux")]
 mod mounts;
 #[cfg(target_os = "linux")]
 mod namespaces;
@@ -33,16 +32,19 @@ mod report;
 mod rlimits;
 #[cfg(target_os = "linux")]
 mod root;
+mod scratch;
 #[cfg(target_os = "linux")]
 mod seccomp;
 mod tether;
 
 use std::io;
 
-use crate::protocol::Mount;
+use crate::protocol::{Mount, Scratch};
 
 pub(crate) use inheritance::{Inherited, say};
+pub(crate) use mounts::{Folders, NoMount};
 pub use report::{Applied, Layer, LayerName, Report, Requirement, UnknownLayer};
+pub(crate) use scratch::{Full, NoScratch, Quota};
 
 /// What a process is jailed for, which decides what it keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,25 +75,10 @@ impl Entered {
     }
 }
 
-/// A mount whose folder could not be opened when the jail was closed.
-#[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "folders are opened for each run there"))]
-struct Unopened {
-    mount: Mount,
-    reason: String,
-}
-
-/// A closed jail.
+/// A closed jail, and what the process keeps of the host's files.
 pub(crate) struct Closed {
     pub(crate) report: Report,
-    unopened: Vec<Unopened>,
-}
-
-impl Closed {
-    /// Why the first of these mounts that is not there is not.
-    pub(crate) fn refusal(&self, mounts: &[Mount]) -> Option<String> {
-        let refused = self.unopened.iter().find(|unopened| mounts.contains(&unopened.mount))?;
-        Some(format!("{} cannot be mounted: {}", refused.mount.host.display(), refused.reason))
-    }
+    pub(crate) folders: Folders,
 }
 
 /// The second half. It can be closed once, and not be left.
@@ -101,37 +88,34 @@ pub(crate) struct Jail {
 }
 
 impl Jail {
-    /// Confines this process to what its purpose needs and to `mounts`. It must have one thread.
+    /// Confines this process to what its purpose needs, to `mounts` and to `scratch`. It must have one thread.
     #[cfg(target_os = "linux")]
-    pub(crate) fn close(self, mounts: &[Mount]) -> Closed {
+    pub(crate) fn close(self, mounts: &[Mount], scratch: Option<&Scratch>) -> Closed {
         let mut report =
             Report::new([(LayerName::Descriptors, Layer::Active), (LayerName::ParentDeath, self.tether)]);
         let (namespaces, made) = namespaces::Namespaces.apply();
         report.add(LayerName::Namespaces, namespaces);
         // In the mount namespace that holds from here on, and before anything is mounted over them.
-        let (opened, unopened) = mounts::open(mounts);
-        report.add(LayerName::Root, root::Root { namespaces: made, mounts: &opened }.apply());
+        let mut folders = Folders::open(mounts);
+        report.add(LayerName::Root, root::Root { namespaces: made, scratch }.apply(&mut folders));
         report.add(LayerName::Privileges, privileges::Privileges.apply());
-        let writes = mounts.iter().any(|mount| mount.writable);
-        let limits = rlimits::Rlimits {
-            purpose: self.purpose,
-            mounted: !mounts.is_empty(),
-            writes,
-            own_user: made.user,
-        };
+        let files = !mounts.is_empty() || scratch.is_some();
+        let writes = mounts.iter().any(|mount| mount.writable) || scratch.is_some();
+        let limits = rlimits::Rlimits { purpose: self.purpose, mounted: files, writes, own_user: made.user };
         report.add(LayerName::Rlimits, limits.apply());
-        report.add(LayerName::Landlock, landlock::Landlock { mounts: &opened }.apply());
-        drop(opened);
-        let seccomp = seccomp::Seccomp { files: !mounts.is_empty() };
+        report.add(LayerName::Landlock, landlock::Landlock { folders: &folders }.apply());
+        let seccomp = seccomp::Seccomp { files };
         report.add(LayerName::Seccomp, seccomp.apply());
-        Closed { report, unopened }
+        Closed { report, folders }
     }
 
     /// Confines this process as far as this system can.
     #[cfg(not(target_os = "linux"))]
-    pub(crate) fn close(self, mounts: &[Mount]) -> Closed {
+    pub(crate) fn close(self, mounts: &[Mount], scratch: Option<&Scratch>) -> Closed {
         let mut report =
             Report::new([(LayerName::Descriptors, Layer::Active), (LayerName::ParentDeath, self.tether)]);
+        let mut folders = Folders::open(mounts);
+        folders.scratch = scratch.map(|_| Err(NoScratch::of_system()));
         let writes = mounts.iter().any(|mount| mount.writable);
         let limits =
             rlimits::Rlimits { purpose: self.purpose, mounted: !mounts.is_empty(), writes, own_user: false };
@@ -143,6 +127,6 @@ impl Jail {
                 report.add(name, Layer::missing(reason));
             }
         }
-        Closed { report, unopened: Vec::new() }
+        Closed { report, folders }
     }
 }

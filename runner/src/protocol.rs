@@ -1,4 +1,4 @@
-//! What broker and worker say to each other. Version 2; `tests` below hold its bytes.
+//! What broker and worker say to each other. Version 3; `tests` below hold its bytes.
 //!
 //! One `AF_UNIX` socket pair carries HTTP/2, with the broker as the server. The `:authority` of a stream names
 //! the door it knocks on and is written by worker code, never by a guest:
@@ -34,7 +34,7 @@ pub use codec::{FrameDecoder, FrameError, MAX_FRAME, encode};
 pub use refusal::{Refusal, RefusalCode};
 
 /// The version of this protocol. Broker and worker are the same binary, so it is compared for equality.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Longest input that travels inside a [`RunSpec`], in bytes; anything longer is [`Input::Stream`].
 pub const MAX_INLINE_INPUT: usize = 256 << 10;
@@ -125,6 +125,20 @@ pub struct Welcome {
     pub pool: Pool,
     /// All that its runs may mount. Nothing else of the file system is there once it is ready.
     pub mounts: Vec<Mount>,
+    /// Scratch folders of the only run that such a worker has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scratch: Option<Scratch>,
+}
+
+/// Folders that are one run's alone, empty at its start and gone with it. They are in memory, and share their bounds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scratch {
+    /// Absolute paths that the guest sees.
+    pub guests: Vec<String>,
+    /// What all files together may hold, in bytes: whole pages, of those that were written to. Never 0.
+    pub bytes: u64,
+    /// How many files, folders and links there may be. Never 0.
+    pub files: u64,
 }
 
 /// How many runs a worker can hold at once, and how large each can get.
@@ -301,7 +315,7 @@ pub enum Exit {
     Cancelled,
 }
 
-/// One of the bounds of [`RunLimits`].
+/// One of the bounds of [`RunLimits`] and of [`Scratch`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LimitName {
@@ -317,6 +331,10 @@ pub enum LimitName {
     Log,
     /// [`RunLimits::resources`], in open resources.
     Resources,
+    /// [`Scratch::bytes`].
+    Scratch,
+    /// [`Scratch::files`].
+    ScratchFiles,
 }
 
 impl LimitName {
@@ -329,6 +347,8 @@ impl LimitName {
             LimitName::Output => "output",
             LimitName::Log => "log",
             LimitName::Resources => "resources",
+            LimitName::Scratch => "scratch",
+            LimitName::ScratchFiles => "scratch_files",
         }
     }
 }

@@ -35,7 +35,8 @@ use crate::artifact::Artifact;
 use crate::jail::Report;
 use crate::process::{Descriptors, Process, WorkerCommand, describe, output_pipe, violated};
 use crate::protocol::{
-    Exit, FromBroker, Incompatible, Input, MAX_INLINE_INPUT, Mount, Pool, RefusalCode, RunSpec, Usage, encode,
+    Exit, FromBroker, Incompatible, Input, MAX_INLINE_INPUT, Mount, Pool, RefusalCode, RunSpec, Scratch,
+    Usage, VERSION, Welcome, encode,
 };
 use crate::tasks::Tasks;
 use crate::text::{and_it_said, printable_tail};
@@ -89,6 +90,8 @@ pub struct WorkerConfig {
     /// All that its runs may mount, by absolute paths without links. Whatever is not among these is out of its reach for
     /// good.
     pub mounts: Vec<Mount>,
+    /// Scratch folders. A worker that has them runs once.
+    pub scratch: Option<Scratch>,
     /// How long it may take until it is ready.
     pub start: Duration,
     /// How long after a run's time, a cancellation or a shutdown it may take to answer before it is killed.
@@ -96,11 +99,12 @@ pub struct WorkerConfig {
 }
 
 impl Default for WorkerConfig {
-    /// The default pool, no mounts, 10 s to start, 2 s of grace.
+    /// The default pool, no mounts, no scratch folders, 10 s to start, 2 s of grace.
     fn default() -> Self {
         WorkerConfig {
             pool: Pool::default(),
             mounts: Vec::new(),
+            scratch: None,
             start: Duration::from_secs(10),
             grace: Duration::from_secs(2),
         }
@@ -249,6 +253,11 @@ impl Worker {
         door: Arc<dyn Door>,
     ) -> Result<Worker, WorkerError> {
         let failed = |error| WorkerError::Start(Arc::new(error));
+        // Paths of mounts are the caller's: they may be no text, or too long.
+        let WorkerConfig { pool, mounts, scratch, .. } = config.clone();
+        let welcome = Welcome { protocol: VERSION, pool, mounts, scratch };
+        let welcome = encode(&FromBroker::Welcome(welcome))
+            .map_err(|error| WorkerError::BadSpec { message: error.to_string() })?;
         let (ours, theirs) = StdUnixStream::pair().map_err(failed)?;
         ours.set_nonblocking(true).map_err(failed)?;
         let ours = UnixStream::from_std(ours).map_err(failed)?;
@@ -272,8 +281,8 @@ impl Worker {
         let room = Arc::new(Semaphore::new(config.pool.runs as usize));
         let mut worker = Worker { shared, process, room, config, jail: Report::default() };
         let (ready, is_ready) = oneshot::channel();
-        let WorkerConfig { pool, mounts, start, grace } = worker.config.clone();
-        let doors = doors::Doors::new(&worker.shared, control::Control { pool, mounts, frames, ready });
+        let WorkerConfig { start, grace, .. } = worker.config;
+        let doors = doors::Doors::new(&worker.shared, control::Control { welcome, frames, ready });
         let connection = doors::serve(TokioIo::new(ours), doors);
         let (killer, exited) = (worker.process.killer(), worker.process.exited());
         tasks.spawn(async move {

@@ -11,6 +11,7 @@
 mod beginners;
 mod control;
 mod egress;
+mod files;
 mod guest;
 mod lane;
 mod meter;

@@ -320,7 +320,7 @@ impl Broker {
         observer: &dyn Observer,
         stop: &mut watch::Receiver<u8>,
     ) -> Result<Concluded, Failure> {
-        let Prepared { run, workspace, request, input, limits, mounts, upstream, .. } = prepared;
+        let Prepared { run, workspace, request, input, limits, mounts, scratch, upstream, .. } = prepared;
         let Prepared { keys, thinking, wants, output_schema, simulated, .. } = prepared;
         let RunRequest { agent, env, stream, trial, keys: given, env_keys, .. } = request;
         // What of these is of use is among the keys.
@@ -341,8 +341,9 @@ impl Broker {
             workspace: &workspace,
             agent: &agent,
             memory: limits.memory,
-            shared: keep && mounts.is_empty(),
+            shared: keep && mounts.is_empty() && scratch.is_none(),
             mounts: &mounts,
+            scratch: scratch.as_ref(),
             required: &self.config().sandbox_required,
             neighbours: keep,
         };

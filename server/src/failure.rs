@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 mod runner;
 mod vault;
 
-pub(crate) use runner::incomplete;
+pub(crate) use runner::{incomplete, no_scratch};
 
 /// The classes of failure, one per exit code of the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

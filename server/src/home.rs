@@ -119,14 +119,18 @@ impl Home {
         [&self.config, &self.data, &self.cache]
     }
 
-    /// Whether a folder holds one of this home's, or lies in it, once every link on the way is followed.
+    /// Whether a folder holds one of this home's, or lies in it, once every link on the way is followed. A folder that is
+    /// there under two paths, as one that is mounted once more elsewhere, is the same by either.
     #[must_use]
     pub fn overlaps(&self, folder: &Path) -> bool {
         let folder = resolved(folder);
-        self.roots()
-            .into_iter()
-            .map(resolved)
-            .any(|root| root.starts_with(&folder) || folder.starts_with(&root))
+        let is = |path: &Path| path.metadata().ok().map(|meta| (meta.dev(), meta.ino()));
+        let holds = |outer: &Path, inner: &Path| {
+            let outer_is = is(outer);
+            inner.starts_with(outer)
+                || outer_is.is_some() && inner.ancestors().any(|above| is(above) == outer_is)
+        };
+        self.roots().into_iter().map(resolved).any(|root| holds(&root, &folder) || holds(&folder, &root))
     }
 
     /// Checks the folders that the vault and its key lie in, as far as they are there. Nothing is created or changed, so

@@ -24,6 +24,7 @@ mod limits;
 mod llm;
 #[doc(hidden)]
 pub mod measured;
+mod mounts;
 mod outcome;
 mod owner;
 mod permissions;

@@ -23,6 +23,10 @@ pub(crate) struct RunLimits {
     pub(crate) log: u64,
     /// Things of the host that are open at once.
     pub(crate) resources: u32,
+    /// Bytes in scratch folders.
+    pub(crate) scratch: u64,
+    /// Files in scratch folders.
+    pub(crate) scratch_files: u64,
     /// Requests that leave the sandbox, their bytes and times.
     pub(crate) network: orch_proxy::Limits,
     /// Tokens, in and out.
@@ -43,6 +47,8 @@ const DEFAULTS: RunLimits = RunLimits {
     output: 10 << 20,
     log: 1 << 20,
     resources: 1_000,
+    scratch: 64 << 20,
+    scratch_files: 10_000,
     network: orch_proxy::Limits {
         run: Shares { requests: 500, concurrent: 64, upload: 1 << 30, download: 1 << 30, rate: None },
         host: UNBOUNDED,
@@ -78,6 +84,8 @@ impl RunLimits {
             output: bytes(None, |l| l.output, DEFAULTS.output),
             log: bytes(None, |l| l.log, DEFAULTS.log),
             resources: narrow(count(|l| l.resources, DEFAULTS.resources.into())),
+            scratch: bytes(None, |l| l.scratch, DEFAULTS.scratch),
+            scratch_files: count(|l| l.scratch_files, DEFAULTS.scratch_files),
             network: network(Said { manifest, defaults, ceilings }, DEFAULTS.network.run),
             tokens: count(|l| l.tokens, DEFAULTS.tokens),
             cost: match (cost, ceilings.cost_usd) {
@@ -246,6 +254,8 @@ mod tests {
             output: Some(ByteSize(n)),
             log: Some(ByteSize(n)),
             resources: Some(n),
+            scratch: Some(ByteSize(n)),
+            scratch_files: Some(n),
             requests: Some(n),
             concurrent: Some(n),
             upload,
@@ -281,6 +291,8 @@ mod tests {
                 output: n,
                 log: n,
                 resources: count,
+                scratch: n,
+                scratch_files: n,
                 network: orch_proxy::Limits {
                     run: shares,
                     host: shares,

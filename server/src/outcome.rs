@@ -330,9 +330,9 @@ fn network_limit(what: &str, hit: LimitHit) -> Failure {
 /// A limit that the sandbox enforces: its name, how much was used, and what sets it.
 fn sandbox_limit(agent: &str, name: LimitName, used: u64, limit: u64) -> Failure {
     let shown = |value: u64| match name {
-        LimitName::Memory | LimitName::Output | LimitName::Log => bytes(value),
+        LimitName::Memory | LimitName::Output | LimitName::Log | LimitName::Scratch => bytes(value),
         LimitName::Cpu | LimitName::Time => format!("{:.1} s", Duration::from_micros(value).as_secs_f64()),
-        LimitName::Resources => value.to_string(),
+        LimitName::Resources | LimitName::ScratchFiles => value.to_string(),
     };
     let failure = Failure::new(
         Kind::Limit,
@@ -343,9 +343,12 @@ fn sandbox_limit(agent: &str, name: LimitName, used: u64, limit: u64) -> Failure
     match name {
         LimitName::Memory => failure.hint("--memory SIZE raises it, or `limits.memory` in the manifest"),
         LimitName::Time => failure.hint("--time DURATION raises it, or `limits.time` in the manifest"),
-        LimitName::Cpu | LimitName::Output | LimitName::Log | LimitName::Resources => {
-            failure.hint(format!("`limits.{name}` in the manifest sets it"))
-        }
+        LimitName::Cpu
+        | LimitName::Output
+        | LimitName::Log
+        | LimitName::Resources
+        | LimitName::Scratch
+        | LimitName::ScratchFiles => failure.hint(format!("`limits.{name}` in the manifest sets it")),
     }
 }
 

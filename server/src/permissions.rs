@@ -9,8 +9,10 @@ use std::str::FromStr;
 
 use orch_manifests::{Access, AgentName, Digest, EgressWant, HostPattern, Manifest, Scheme};
 use orch_proxy::Rule;
+use orch_runner::Scratch;
 
 use crate::failure::{Failure, Kind};
+use crate::limits::RunLimits;
 use crate::run::MountRequest;
 
 mod remembered;
@@ -221,6 +223,26 @@ pub(crate) fn combined_risk(agent: &str, wanted: &[Capability], mounts: &[MountR
     }
 }
 
+/// The scratch folders that a manifest asks for, within the run's limits; none when it asks for none. They take nothing of
+/// anybody's but memory, so nobody is asked.
+///
+/// # Errors
+/// When the operator allows none.
+pub(crate) fn scratch(manifest: &Manifest, limits: &RunLimits) -> Result<Option<Scratch>, Failure> {
+    let wanted = manifest.files.iter().filter(|want| want.access == Access::Scratch);
+    let guests: Vec<String> = wanted.map(|want| want.path.clone()).collect();
+    let Some(first) = guests.first() else { return Ok(None) };
+    if limits.scratch == 0 || limits.scratch_files == 0 {
+        return Err(Failure::new(
+            Kind::Denied,
+            "scratch_unavailable",
+            format!("{} wants a scratch folder at {first}, and this installation gives none", manifest.name),
+        )
+        .hint("`limits.ceilings.scratch` and `limits.ceilings.scratch_files` in config.yaml allow them"));
+    }
+    Ok(Some(Scratch { guests, bytes: limits.scratch, files: limits.scratch_files }))
+}
+
 /// Checks the caller's mounts against the manifest's wants; the narrower access wins.
 ///
 /// # Errors
@@ -237,7 +259,7 @@ pub(crate) fn check_mounts(
     {
         return Err(Failure::usage("mount_twice", format!("two folders are mounted at {}", twice.1.guest)));
     }
-    for want in &manifest.files {
+    for want in manifest.files.iter().filter(|want| want.access != Access::Scratch) {
         if !mounts.iter().any(|mount| mount.guest == want.path) {
             let mode = if want.access == Access::Write { "rw" } else { "ro" };
             return Err(Failure::new(
@@ -251,6 +273,14 @@ pub(crate) fn check_mounts(
     mounts
         .iter()
         .map(|mount| match manifest.files.iter().find(|want| want.path == mount.guest) {
+            Some(want) if want.access == Access::Scratch => Err(Failure::usage(
+                "mount_not_wanted",
+                format!(
+                    "{} has a scratch folder at {}, and nothing is mounted there",
+                    manifest.name, want.path
+                ),
+            )
+            .hint("an agent gets only what its manifest asks for under `files`")),
             Some(want) => {
                 Ok(MountRequest { writable: mount.writable && want.access == Access::Write, ..mount.clone() })
             }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use orch_manifests::{Digest, RunId};
+use orch_runner::Scratch;
 use orch_vault::AuditEvent;
 use serde_json::Value;
 
@@ -14,6 +15,7 @@ use crate::broker::Broker;
 use crate::failure::{Failure, Kind};
 use crate::keys::{CallerKeys, KeyQuestion, KeySources, Keys, SecretGrant};
 use crate::limits::RunLimits;
+use crate::mounts;
 use crate::permissions::{self, Answer, Capability, Question, Remembered};
 use crate::policy::{self, Wants};
 use crate::run::{Event, MountRequest, Observer, RunRequest};
@@ -30,6 +32,7 @@ pub(crate) struct Checked {
     output_schema: Option<Schema>,
     limits: RunLimits,
     mounts: Vec<MountRequest>,
+    scratch: Option<Scratch>,
 }
 
 /// In whose name a run is permitted, and what that brings.
@@ -62,6 +65,7 @@ pub(crate) struct Prepared {
     pub(crate) output_schema: Option<Schema>,
     pub(crate) limits: RunLimits,
     pub(crate) mounts: Vec<MountRequest>,
+    pub(crate) scratch: Option<Scratch>,
     pub(crate) upstream: Arc<Upstream>,
     pub(crate) keys: Keys,
     pub(crate) thinking: Thinking,
@@ -132,7 +136,11 @@ impl Broker {
         for note in RunLimits::cut(&request.limits, &config.limit_ceilings) {
             observer.event(Event::Note(&note));
         }
-        let mounts = self.check_mounts(&request)?;
+        let mounts = mounts::judge(
+            self.home(),
+            permissions::check_mounts(&request.agent.manifest, request.agent.bare, &request.mounts)?,
+        )?;
+        let scratch = permissions::scratch(&request.agent.manifest, &limits)?;
         check_calls(&request)?;
         if let Some(simulation) = &upstream.simulation {
             observer.event(Event::Note(&format!(
@@ -140,7 +148,7 @@ impl Broker {
                 simulation.scenario().name()
             )));
         }
-        Ok(Checked { run, request, upstream, input, output_schema, limits, mounts })
+        Ok(Checked { run, request, upstream, input, output_schema, limits, mounts, scratch })
     }
 
     /// Decides the plan, and asks for what nobody has granted yet: the last step in which a run can be refused.
@@ -154,7 +162,7 @@ impl Broker {
         standing: &Standing<'_>,
         observer: &dyn Observer,
     ) -> Result<Prepared, Failure> {
-        let Checked { run, request, upstream, input, output_schema, limits, mounts } = checked;
+        let Checked { run, request, upstream, input, output_schema, limits, mounts, scratch } = checked;
         let simulated = upstream.simulation.is_some();
         for warning in keys.warnings() {
             observer.event(Event::Warning(&warning));
@@ -175,6 +183,7 @@ impl Broker {
             output_schema,
             limits,
             mounts,
+            scratch,
             upstream,
             keys,
             thinking,
@@ -259,30 +268,6 @@ impl Broker {
             (Answer::Once | Answer::Remember, _) => {}
         }
         Ok(wants)
-    }
-
-    /// The folders that the guest gets, with every link on the way followed.
-    fn check_mounts(&self, request: &RunRequest) -> Result<Vec<MountRequest>, Failure> {
-        let mut mounts =
-            permissions::check_mounts(&request.agent.manifest, request.agent.bare, &request.mounts)?;
-        for mount in &mut mounts {
-            let said = mount.host.display();
-            let refuse = |why: String| Failure::usage("mount_refused", format!("{said} {why}"));
-            let real = mount.host.canonicalize().map_err(|e| refuse(format!("cannot be mounted: {e}")))?;
-            if !real.is_dir() {
-                return Err(refuse("is not a folder".to_owned()));
-            }
-            if real.starts_with("/proc") {
-                return Err(refuse("shows the environment of processes, and with it keys".to_owned())
-                    .hint("copy what the agent needs into a folder of its own"));
-            }
-            if self.home().overlaps(&real) {
-                return Err(refuse("holds orch's own files, which no agent may see".to_owned())
-                    .hint("mount a folder beside it"));
-            }
-            mount.host = real;
-        }
-        Ok(mounts)
     }
 }
 

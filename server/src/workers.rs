@@ -12,13 +12,13 @@ use std::time::{Duration, Instant};
 use orch_manifests::Digest;
 use orch_runner::{
     Artifact, ArtifactCache, CompileLimits, Compiler, JailReport, Layer, Mount, Origin, Pool, Requirement,
-    Worker, WorkerCommand, WorkerConfig,
+    Scratch, Worker, WorkerCommand, WorkerConfig,
 };
 
 use crate::agent::Agent;
 use crate::door::Router;
 use crate::execution::with_progress;
-use crate::failure::{Failure, incomplete};
+use crate::failure::{Failure, incomplete, no_scratch};
 use crate::home::Home;
 use crate::permissions::{Answer, Question};
 use crate::run::{Event, Observer};
@@ -70,6 +70,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) shared: bool,
     /// What the run mounts. One that mounts anything has a worker to itself.
     pub(crate) mounts: &'a [Mount],
+    /// Its scratch folders. A worker that has them runs once.
+    pub(crate) scratch: Option<&'a Scratch>,
     /// Layers of the jail without which it is not run.
     pub(crate) required: &'a Requirement,
     /// Whether other runs are about, for whom one that keeps a processor busy has to make way.
@@ -123,6 +125,13 @@ impl Workers {
             leased.end().await;
             return Err(incomplete(&missing));
         }
+        if wanted.scratch.is_some()
+            && let Some(reason) = jail.lacks_scratch()
+        {
+            let failure = no_scratch(reason);
+            leased.end().await;
+            return Err(failure);
+        }
         tell_gaps(jail, observer);
         Ok(leased)
     }
@@ -164,6 +173,7 @@ impl Workers {
             shared: false,
             neighbours: false,
             mounts: &[],
+            scratch: None,
             required: &Requirement::default(),
         };
         let leased = Box::pin(self.find(&wanted, &Unheard)).await?;
@@ -235,7 +245,12 @@ impl Workers {
             false => format!("preparing the agent for {seconds} s"),
         };
         let artifact = with_progress(what, observer, self.obtain(wanted, observer, &compiling)).await?;
-        let config = WorkerConfig { pool, mounts: wanted.mounts.to_vec(), ..WorkerConfig::default() };
+        let config = WorkerConfig {
+            pool,
+            mounts: wanted.mounts.to_vec(),
+            scratch: wanted.scratch.cloned(),
+            ..WorkerConfig::default()
+        };
         let door: Arc<Router> = Arc::clone(&self.door);
         Ok(Worker::start(&self.command, artifact, config, door).await?)
     }

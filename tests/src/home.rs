@@ -92,6 +92,7 @@ pub struct Config {
     providers: BTreeMap<String, Value>,
     server: Option<Value>,
     sandbox: Option<Value>,
+    limits: Option<Value>,
 }
 
 impl Config {
@@ -149,6 +150,12 @@ impl Config {
         self
     }
 
+    /// The table `limits`.
+    pub fn limits(mut self, entry: Value) -> Self {
+        self.limits = Some(entry);
+        self
+    }
+
     /// The file's text. JSON is YAML, and quoting is not a test's business.
     pub fn text(&self) -> String {
         let mut egress = json!({ "allow": self.allow, "connect_to": self.connect_to });
@@ -167,6 +174,9 @@ impl Config {
         }
         if let Some(sandbox) = &self.sandbox {
             config["sandbox"] = sandbox.clone();
+        }
+        if let Some(limits) = &self.limits {
+            config["limits"] = limits.clone();
         }
         serde_json::to_string_pretty(&config).expect("plain values")
     }

@@ -320,10 +320,29 @@ fn sandbox(here: Installation) -> Vec<Check> {
     };
     let mut checks = vec![self_test(&broker, &runtime, agent.clone())];
     match runtime.block_on(broker.probe_jail(&agent)) {
-        Ok(reports) => checks.extend(LayerName::ALL.map(|name| layer(name, &reports))),
+        Ok(reports) => {
+            checks.extend(LayerName::ALL.map(|name| layer(name, &reports)));
+            // Those of the worker, which come first.
+            checks.extend(reports.first().map(|(_, worker)| scratch(worker)));
+        }
         Err(failure) => checks.push(Check::broken("jail", &failure)),
     }
     checks
+}
+
+/// Whether agents can have files of their own.
+fn scratch(worker: &JailReport) -> Check {
+    match worker.lacks_scratch() {
+        None => Check::fine(
+            "scratch",
+            "agents that ask for scratch folders have them, in memory, within `limits.scratch`",
+        ),
+        Some(reason) => Check::notice(
+            "scratch",
+            format!("not on this machine, where a worker has no file system of its own: {reason}"),
+            Some("agents that ask for scratch folders are refused; all others run"),
+        ),
+    }
 }
 
 /// One layer around the processes that untrusted code is run and compiled in.

@@ -10,6 +10,7 @@ use super::tree::Node;
 use super::{Access, EgressWant, FileWant, Llm, Manifest, SecretWant, Supported};
 use crate::catalog::{Catalog, Provider};
 use crate::endpoint::Scheme;
+use crate::guest_path::parse_guest_path;
 use crate::host::{HostError, HostPattern};
 use crate::identity::{AgentRef, ModelName, SecretName, Slug, is_variable_name};
 use crate::limits::{ByteSize, HostLimits, Limits, MicroUsd, Rate, parse_count, parse_duration};
@@ -58,7 +59,7 @@ fn read_manifest(root: &Cursor<'_>) -> Option<Manifest> {
     let egress = each(&mut fields, "egress", egress);
     let secrets = each(&mut fields, "secrets", |at| secret(at, &catalog));
     let calls = each(&mut fields, "calls", Cursor::parse::<AgentRef>);
-    let files = each(&mut fields, "files", file);
+    let files = files(&mut fields);
     let limits = fields.get("limits").and_then(|at| limits(&at)).unwrap_or_default();
     let env = fields.get("env").and_then(|at| env(&at, &catalog, &secrets)).unwrap_or_default();
     fields.finish();
@@ -329,34 +330,40 @@ fn reserved(name: &str) -> Option<String> {
         .then(|| format!("`{name}` is set by the sandbox itself"))
 }
 
+/// The folders that are wanted, each place once.
+fn files(fields: &mut Fields<'_>) -> Vec<FileWant> {
+    let mut wants: Vec<FileWant> = Vec::new();
+    for at in fields.get("files").and_then(|at| at.list()).unwrap_or_default() {
+        match file(&at) {
+            Some(want) if wants.iter().any(|other| other.path == want.path) => {
+                at.problem(format!("{} is listed twice", quote(&want.path)));
+            }
+            want => wants.extend(want),
+        }
+    }
+    wants
+}
+
 fn file(at: &Cursor<'_>) -> Option<FileWant> {
     let mut fields = at.fields("- { path: /data, access: read }")?;
     let path = fields.need("path", "/data").and_then(|at| guest_path(&at));
-    let access = fields
-        .need("access", "read")
-        .and_then(|at| at.word(&[("read", Access::Read), ("write", Access::Write)]));
+    let access = fields.need("access", "read").and_then(|at| {
+        at.word(&[("read", Access::Read), ("write", Access::Write), ("scratch", Access::Scratch)])
+    });
     fields.finish();
     Some(FileWant { path: path?, access: access? })
 }
 
 fn guest_path(at: &Cursor<'_>) -> Option<String> {
     let text = at.text()?;
-    let refuse = |reason: &str| {
-        at.problem_hint(
-            format!("{} is not a path inside the sandbox: {reason}", quote(text)),
-            "write an absolute path such as /data",
-        );
-        None
-    };
-    let Some(rest) = text.strip_prefix('/') else { return refuse("it is not absolute") };
-    if text.contains('\\') || text.chars().any(char::is_control) {
-        return refuse("it holds a backslash or a control character");
-    }
-    let rest = rest.strip_suffix('/').unwrap_or(rest);
-    if !rest.is_empty() && rest.split('/').any(|segment| matches!(segment, "" | "." | "..")) {
-        return refuse("it holds an empty, `.` or `..` segment");
-    }
-    Some(format!("/{rest}"))
+    parse_guest_path(text)
+        .inspect_err(|reason| {
+            at.problem_hint(
+                format!("{} is not a path inside the sandbox: {reason}", quote(text)),
+                "write an absolute path such as /data",
+            );
+        })
+        .ok()
 }
 
 pub(super) fn limits(at: &Cursor<'_>) -> Option<Limits> {
@@ -368,6 +375,8 @@ pub(super) fn limits(at: &Cursor<'_>) -> Option<Limits> {
         output: fields.get("output").and_then(|at| at.amount(str::parse::<ByteSize>)),
         log: fields.get("log").and_then(|at| at.amount(str::parse::<ByteSize>)),
         resources: positive(fields.get("resources"), |at| at.amount(parse_count)),
+        scratch: positive(fields.get("scratch"), |at| at.amount(str::parse::<ByteSize>)),
+        scratch_files: positive(fields.get("scratch_files"), |at| at.amount(parse_count)),
         requests: fields.get("requests").and_then(|at| at.amount(parse_count)),
         concurrent: positive(fields.get("concurrent"), |at| at.amount(parse_count)),
         upload: fields.get("upload").and_then(|at| at.amount(str::parse::<ByteSize>)),

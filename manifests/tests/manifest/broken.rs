@@ -53,13 +53,13 @@ env: { ORCH_RUN_ID: x, DEBUG: 1 }
     orch.yaml:18:17: files[0].path: `../data` is not a path inside the sandbox: it is not absolute
       hint: write an absolute path such as /data
     orch.yaml:18:34: files[0].access: `rw` is not known here
-      hint: use one of: read, write
+      hint: use one of: read, write, scratch
     orch.yaml:19:19: limits.memory: `256M` is not a size: write a number of bytes, or one with a unit, such as `256MiB` or `10MB`
     orch.yaml:19:31: limits.time: `5` is not a duration: write numbers with units, such as `90s`, `5m`, `1h30m` or `500ms`
     orch.yaml:19:42: limits.tokens: `lots` is not a count: write a whole number, or one with `k`, `M` or `G`, such as `200k`
     orch.yaml:19:58: limits.cost_usd: `-1` is not an amount in US dollars: write it as `0.50`, with at most six decimals
     orch.yaml:19:62: limits.disk: unknown field `disk`
-      hint: the fields here are: memory, time, cpu, output, log, resources, requests, concurrent, upload, download, rate, burst, first_byte, idle, exchange, per_host, tokens, cost_usd
+      hint: the fields here are: memory, time, cpu, output, log, resources, scratch, scratch_files, requests, concurrent, upload, download, rate, burst, first_byte, idle, exchange, per_host, tokens, cost_usd
     orch.yaml:20:21: env.ORCH_RUN_ID: `ORCH_RUN_ID` is set by the sandbox itself
     orch.yaml:20:31: env.DEBUG: expected text, found the number 1
       hint: write it in quotes: "1"
@@ -312,6 +312,8 @@ fn module_and_guest_paths() {
         let message = error(&with(&format!("files: [{{path: \"{path}\", access: read}}]")));
         assert!(message.starts_with("orch.yaml:4:16: files[0].path: "), "{message}");
     }
+    let twice = error(&with("files: [{path: /a, access: read}, {path: /a/, access: write}]"));
+    assert!(twice.contains("files[1]: `/a` is listed twice"), "{twice}");
 }
 
 #[test]

@@ -42,7 +42,7 @@ fn work(entered: jail::Entered) -> io::Result<()> {
     let (mut input, mut output) = (inherited.first, inherited.second);
     let order = Order::read(&mut input)?;
     bound_self(&order)?;
-    write_report(&mut output, &jail.close(&[]).report)?;
+    write_report(&mut output, &jail.close(&[], None).report)?;
     let mut module = Vec::new();
     input.read_to_end(&mut module)?;
     let answer = compile(&module, order.artifact)?;

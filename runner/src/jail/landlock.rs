@@ -5,7 +5,7 @@ use ::landlock::{
     RulesetCreatedAttr, RulesetError, RulesetStatus, Scope, make_bitflags,
 };
 
-use super::mounts::Opened;
+use super::mounts::Folders;
 use super::report::Layer;
 
 /// The newest version whose rights are all taken away; of an older kernel's as many as it has.
@@ -14,7 +14,7 @@ const ABI_IN_FULL: ABI = ABI::V6;
 const ABI_KNOWN: ABI = ABI::V10;
 
 pub(super) struct Landlock<'a> {
-    pub(super) mounts: &'a [Opened<'a>],
+    pub(super) folders: &'a Folders,
 }
 
 impl Landlock<'_> {
@@ -31,8 +31,8 @@ impl Landlock<'_> {
             .handle_access(AccessNet::from_all(ABI_KNOWN))?
             .scope(Scope::from_all(ABI_KNOWN))?
             .create()?;
-        for opened in self.mounts {
-            rules = rules.add_rule(PathBeneath::new(&opened.folder, rights(opened.mount.writable)))?;
+        for (folder, writable) in self.folders.rights() {
+            rules = rules.add_rule(PathBeneath::new(folder, rights(writable)))?;
         }
         let status = rules.restrict_self()?;
         if status.ruleset == RulesetStatus::NotEnforced {
@@ -109,8 +109,8 @@ mod tests {
         let mounts = [mount(&read, false), mount(&written, true)];
         let refused = |error: io::Error| error.kind() == io::ErrorKind::PermissionDenied;
         let jailed = || {
-            let (opened, _) = super::super::mounts::open(&mounts);
-            let layer = Landlock { mounts: &opened }.apply();
+            let folders = Folders::open(&mounts);
+            let layer = Landlock { folders: &folders }.apply();
             assert_eq!(layer, Layer::Active, "this needs Linux 6.12");
             let file = |folder: &tempfile::TempDir| folder.path().join("file");
             assert_eq!(fs::read_to_string(file(&read)).unwrap(), "as it was");

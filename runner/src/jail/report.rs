@@ -198,6 +198,12 @@ impl Report {
         required.0.iter().filter_map(short).collect()
     }
 
+    /// Why a run of this process has no scratch folders; none when it can have some. They are in a file system of the process's
+    /// own, which nobody else sees and whose bounds the kernel keeps, and nowhere else.
+    pub fn lacks_scratch(&self) -> Option<&str> {
+        self.get(LayerName::Root).map_or(Some("nothing is known of it"), Layer::reason)
+    }
+
     /// The same with reasons that can be shown.
     pub(crate) fn harmless(self) -> Self {
         let clean = |mut applied: Applied| {
@@ -255,6 +261,7 @@ mod tests {
         assert!(report.unmet(&Requirement::of([LayerName::Seccomp])).is_empty());
         assert_eq!(report.unmet(&Requirement::of([LayerName::Landlock])), ["landlock: no network"]);
         assert_eq!(report.unmet(&Requirement::all()).len(), 7, "what is not reported does not hold");
+        assert!(report.lacks_scratch().is_some());
         report.add(LayerName::Root, Layer::missing("no\u{1b}[2J namespace"));
         let shown = report.harmless();
         assert!(!shown.gaps().concat().contains('\u{1b}'));

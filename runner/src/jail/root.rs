@@ -1,4 +1,4 @@
-//! A file system that has nothing in it but the mounts, each where its path says.
+//! A file system that has nothing in it but the mounts, each where its path says, and the scratch folders.
 //!
 //! What Landlock says nothing about (looking at a file's metadata, changing its mode or times) has no path to name here.
 #![allow(unsafe_code)]
@@ -14,72 +14,88 @@ use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
 use rustix::io::Errno;
 use rustix::process::{chdir, fchdir};
 
-use super::mounts::Opened;
+use super::mounts::{Folders, Opened};
 use super::namespaces::Made;
 use super::report::Layer;
+use super::scratch::{NoScratch, Space};
+use crate::protocol::Scratch;
 
 /// Folders that the new root may cover before it takes the old one's place. Any that exists will do.
 const STAGES: [&CStr; 4] = [c"/tmp", c"/proc", c"/dev", c"/usr"];
 
 pub(super) struct Root<'a> {
     pub(super) namespaces: Made,
-    pub(super) mounts: &'a [Opened<'a>],
+    pub(super) scratch: Option<&'a Scratch>,
 }
 
 impl Root<'_> {
-    pub(super) fn apply(&self) -> Layer {
+    /// Once it holds, the mounts' folders are those in it, each with its own rights.
+    pub(super) fn apply(&self, folders: &mut Folders) -> Layer {
+        let layer = self.make(folders);
+        if let Some(reason) = layer.reason() {
+            folders.scratch = self.scratch.map(|_| Err(NoScratch::because(reason)));
+        }
+        layer
+    }
+
+    fn make(&self, folders: &mut Folders) -> Layer {
+        let files = !folders.opened.is_empty() || self.scratch.is_some();
         if !self.namespaces.mounts {
             return Layer::missing("it needs a mount namespace");
         }
-        if !self.mounts.is_empty() && !self.namespaces.mapped {
-            return Layer::missing("the mounts have no place in it: the user namespace could not be mapped");
+        if files && !self.namespaces.mapped {
+            return Layer::missing("files have no place in it: the user namespace could not be mapped");
         }
-        match self.enter() {
+        match enter(folders, self.scratch) {
             Ok(()) => Layer::Active,
             Err((what, error)) => Layer::missing(format!("{what}: {error}")),
         }
     }
+}
 
-    /// Nothing that fails before the old root is left has changed what this process sees, but for the stage.
-    fn enter(&self) -> Result<(), (&'static str, io::Error)> {
-        let at = |what: &'static str| move |error: io::Error| (what, error);
-        // Trees are cloned before the stage covers anything.
-        let trees: Vec<OwnedFd> = self
-            .mounts
-            .iter()
-            .map(Tree::clone)
-            .collect::<io::Result<_>>()
-            .map_err(at("a mount cannot be cloned"))?;
-        mount(None, c"/", None, libc::MS_REC | libc::MS_PRIVATE, None).map_err(at("mounts stay shared"))?;
-        let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
-        let stage = STAGES
-            .into_iter()
-            .find(|stage| {
-                mount(Some(c"orch"), stage, Some(c"tmpfs"), flags, Some(c"size=64k,nr_inodes=1k,mode=755"))
-                    .is_ok()
-            })
-            .ok_or_else(io::Error::last_os_error)
-            .map_err(at("no file system can be mounted"))?;
-        let folder = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root =
-            openat(CWD, stage, folder, Mode::empty()).map_err(|error| ("the new root", error.into()))?;
-        for (opened, tree) in self.mounts.iter().zip(&trees) {
-            place(&root, opened, tree).map_err(at("a mount cannot be placed"))?;
-        }
-        set_attributes(root.as_fd(), libc::MOUNT_ATTR_RDONLY, false)
-            .map_err(at("the new root stays writable"))?;
-        fchdir(&root).map_err(|error| ("the new root", error.into()))?;
-        drop((root, trees));
-        pivot().map_err(at("the old root stays"))?;
-        chdir("/").map_err(|error| ("the new root", error.into()))
+/// Nothing that fails before the old root is left has changed what this process sees, but for the stage.
+fn enter(folders: &mut Folders, scratch: Option<&Scratch>) -> Result<(), (&'static str, io::Error)> {
+    let at = |what: &'static str| move |error: io::Error| (what, error);
+    // Trees are cloned before the stage covers anything.
+    let mounts = &mut folders.opened;
+    let trees: Vec<OwnedFd> =
+        mounts.iter().map(Tree::clone).collect::<io::Result<_>>().map_err(at("a mount cannot be cloned"))?;
+    mount(None, c"/", None, libc::MS_REC | libc::MS_PRIVATE, None).map_err(at("mounts stay shared"))?;
+    let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
+    let stage = STAGES
+        .into_iter()
+        .find(|stage| {
+            mount(Some(c"orch"), stage, Some(c"tmpfs"), flags, Some(c"size=64k,nr_inodes=16k,mode=755"))
+                .is_ok()
+        })
+        .ok_or_else(io::Error::last_os_error)
+        .map_err(at("no file system can be mounted"))?;
+    let folder = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = openat(CWD, stage, folder, Mode::empty()).map_err(|error| ("the new root", error.into()))?;
+    for (opened, tree) in mounts.iter().zip(&trees) {
+        place(&root, opened, tree).map_err(at("a mount cannot be placed"))?;
     }
+    let space = match scratch {
+        None => None,
+        Some(scratch) => Some(place_scratch(&root, stage, mounts, scratch)?),
+    };
+    set_attributes(root.as_fd(), libc::MOUNT_ATTR_RDONLY, false)
+        .map_err(at("the new root stays writable"))?;
+    fchdir(&root).map_err(|error| ("the new root", error.into()))?;
+    drop(root);
+    pivot().map_err(at("the old root stays"))?;
+    for (opened, tree) in mounts.iter_mut().zip(trees) {
+        opened.folder = tree;
+    }
+    folders.scratch = space.map(Ok);
+    chdir("/").map_err(|error| ("the new root", error.into()))
 }
 
 /// A mount's folder and everything below it, as a tree of mounts that is not anywhere yet.
 struct Tree;
 
 impl Tree {
-    fn clone(opened: &Opened<'_>) -> io::Result<OwnedFd> {
+    fn clone(opened: &Opened) -> io::Result<OwnedFd> {
         let flags = libc::OPEN_TREE_CLONE
             | libc::OPEN_TREE_CLOEXEC
             | (libc::AT_EMPTY_PATH | libc::AT_RECURSIVE) as libc::c_uint;
@@ -95,8 +111,35 @@ impl Tree {
     }
 }
 
+/// A file system in memory with the scratch folders, under a name that no mount's path begins with. It is nowhere but in this
+/// mount namespace, and goes with the process.
+fn place_scratch(
+    root: &OwnedFd,
+    stage: &CStr,
+    mounts: &[Opened],
+    scratch: &Scratch,
+) -> Result<Space, (&'static str, io::Error)> {
+    let at = |what: &'static str| move |error: io::Error| (what, error);
+    let free = |name: &String| !mounts.iter().any(|mount| mount.mount.host.starts_with(format!("/{name}")));
+    let name = (0_u32..).map(|at| format!("scratch-{at}")).find(free);
+    let name = name.expect("there are more numbers than mounts");
+    let make = || -> io::Result<OwnedFd> {
+        mkdirat(root, name.as_str(), Mode::from_raw_mode(0o700))?;
+        let mut place = stage.to_bytes().to_vec();
+        place.push(b'/');
+        place.extend_from_slice(name.as_bytes());
+        let options = CString::new(Space::options(scratch))?;
+        let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
+        mount(Some(c"orch"), &CString::new(place)?, Some(c"tmpfs"), flags, Some(&options))?;
+        let folder = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(openat(root, name.as_str(), folder, Mode::empty())?)
+    };
+    let space = make().map_err(at("no scratch file system can be mounted"))?;
+    Space::new(space, scratch).map_err(at("the scratch folders cannot be made"))
+}
+
 /// Puts a tree where its path says, below the new root, through no link.
-fn place(root: &OwnedFd, opened: &Opened<'_>, tree: &OwnedFd) -> io::Result<()> {
+fn place(root: &OwnedFd, opened: &Opened, tree: &OwnedFd) -> io::Result<()> {
     let folder = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut at = root.try_clone()?;
     for component in opened.mount.host.components() {

@@ -11,10 +11,10 @@ fn wire<T: Serialize>(frame: &T) -> String {
     String::from_utf8(bytes[4..].to_vec()).unwrap()
 }
 
-/// The bytes of version 2. A change here is a change of the protocol: give it a new [`VERSION`].
+/// The bytes of version 3. A change here is a change of the protocol: give it a new [`VERSION`].
 #[test]
 fn golden_bytes() {
-    assert_eq!(VERSION, 2);
+    assert_eq!(VERSION, 3);
     let jail = Report::new([
         (LayerName::Seccomp, Layer::Active),
         (LayerName::Root, Layer::Missing { reason: "r".into() }),
@@ -90,13 +90,24 @@ fn golden_bytes() {
         )
     };
     let pool = Pool { runs: 2, memory: 3, yielding: true };
-    let welcome = FromBroker::Welcome(Welcome { protocol: 1, pool, mounts: spec.mounts.clone() });
+    let welcome =
+        FromBroker::Welcome(Welcome { protocol: 1, pool, mounts: spec.mounts.clone(), scratch: None });
+    let scratch = Some(Scratch { guests: vec!["/tmp".into()], bytes: 8, files: 9 });
+    let with_scratch = FromBroker::Welcome(Welcome { protocol: 1, pool, mounts: Vec::new(), scratch });
     for (frame, expected) in [
         (
             welcome,
             concat!(
                 r#"{"type":"welcome","protocol":1,"pool":{"runs":2,"memory":3,"yielding":true},"#,
                 r#""mounts":[{"host":"/srv/data","guest":"/data","writable":false}]}"#
+            )
+            .to_owned(),
+        ),
+        (
+            with_scratch,
+            concat!(
+                r#"{"type":"welcome","protocol":1,"pool":{"runs":2,"memory":3,"yielding":true},"#,
+                r#""mounts":[],"scratch":{"guests":["/tmp"],"bytes":8,"files":9}}"#
             )
             .to_owned(),
         ),

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::runs::Ended;
 use super::{Body, Shared, small};
 use crate::jail::Report;
-use crate::protocol::{FrameDecoder, FromBroker, FromWorker, Incompatible, Mount, Pool, VERSION, Welcome};
+use crate::protocol::{FrameDecoder, FromBroker, FromWorker, Incompatible, VERSION};
 use crate::text::printable;
 
 /// Longest text that is taken over from a worker, in bytes.
@@ -21,8 +21,8 @@ const MAX_MESSAGE: usize = 16 << 10;
 
 /// What the control stream needs, once.
 pub(super) struct Control {
-    pub(super) pool: Pool,
-    pub(super) mounts: Vec<Mount>,
+    /// The frame of the [`Welcome`](crate::protocol::Welcome).
+    pub(super) welcome: Bytes,
     pub(super) frames: mpsc::UnboundedReceiver<Bytes>,
     pub(super) ready: Ready,
 }
@@ -33,8 +33,7 @@ type Ready = oneshot::Sender<Result<Report, Incompatible>>;
 impl Control {
     /// Starts the conversation whose upper half is `up`; returns the lower half.
     pub(super) fn open(self, shared: &Arc<Shared>, up: Incoming) -> Body {
-        let Control { pool, mounts, mut frames, ready } = self;
-        let welcome = Welcome { protocol: VERSION, pool, mounts };
+        let Control { welcome, mut frames, ready } = self;
         // The worker ends its half when it leaves, and takes the end of this one as the word that all was heard.
         let (heard, all_heard) = oneshot::channel::<Infallible>();
         let down = futures_util::stream::poll_fn(move |cx| {
@@ -83,7 +82,7 @@ impl Upstream {
 async fn converse(
     shared: &std::sync::Weak<Shared>,
     up: &mut Upstream,
-    welcome: Welcome,
+    welcome: Bytes,
     ready: Ready,
 ) -> Result<(), String> {
     let send = |frame: &FromBroker| {
@@ -105,7 +104,9 @@ async fn converse(
         while up.body.frame().await.is_some_and(|frame| frame.is_ok()) {}
         return Ok(());
     }
-    send(&FromBroker::Welcome(welcome));
+    if let Some(shared) = shared.upgrade() {
+        shared.send(welcome);
+    }
     let mut ready = Some(ready);
     while let Some(frame) = up.next::<FromWorker>().await? {
         match frame {

@@ -22,9 +22,10 @@ use super::Guests;
 use super::meter::Cancel;
 use super::sandbox::Sandbox;
 use super::wire::{Socket, Wire, WireBody, request_to};
-use crate::jail::{Closed, Jail};
+use crate::jail::{Jail, Report};
 use crate::protocol::{
-    self, FrameDecoder, FromBroker, FromWorker, Hello, Incompatible, Mount, Pool, RunSpec, VERSION, encode,
+    self, FrameDecoder, FromBroker, FromWorker, Hello, Incompatible, Mount, Pool, RunSpec, Scratch, VERSION,
+    encode,
 };
 use crate::tasks::Tasks;
 
@@ -61,10 +62,10 @@ async fn converse(socket: Arc<Socket>, start: Start) -> Result<(), String> {
         pid: std::process::id(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
     }))?;
-    let (pool, mounts) = match broker.next::<FirstFrame>().await? {
+    let (pool, mounts, scratch) = match broker.next::<FirstFrame>().await? {
         Some(FirstFrame::Welcome { protocol: VERSION, rest }) => {
             let incomplete = "the broker's welcome is incomplete";
-            (rest.pool.ok_or(incomplete)?, rest.mounts.ok_or(incomplete)?)
+            (rest.pool.ok_or(incomplete)?, rest.mounts.ok_or(incomplete)?, rest.scratch)
         }
         Some(FirstFrame::Welcome { protocol: theirs, .. }) => {
             let incompatible = Incompatible { ours: VERSION, theirs };
@@ -82,22 +83,19 @@ async fn converse(socket: Arc<Socket>, start: Start) -> Result<(), String> {
     // How many processors there are is in files.
     let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
     let mut closed = None;
-    let sandbox = Sandbox::load_file(artifact, pool, || closed = Some(jail.close(&mounts)))
-        .map_err(|error| error.to_string())?;
+    let sandbox = Sandbox::load_file(artifact, pool, || {
+        let now = jail.close(&mounts, scratch.as_ref());
+        closed = Some(now.report);
+        now.folders
+    })
+    .map_err(|error| error.to_string())?;
     let guests = Guests::start(processors)
         .map_err(|error| format!("the guests' threads cannot be started: {error}"))?;
-    let jail = closed.expect("it was closed when the artifact was loaded");
-    to_broker.send(&FromWorker::Ready { jail: jail.report.clone() })?;
+    let jail: Report = closed.expect("it was closed when the artifact was loaded");
+    to_broker.send(&FromWorker::Ready { jail })?;
 
-    let running = Arc::new(Running {
-        sandbox,
-        jail,
-        socket,
-        to_broker,
-        native,
-        runs: Mutex::default(),
-        idle: Notify::new(),
-    });
+    let running =
+        Arc::new(Running { sandbox, socket, to_broker, native, runs: Mutex::default(), idle: Notify::new() });
     let tasks = Tasks::on(guests.handle());
     let draining = loop {
         match broker.next::<FromBroker>().await? {
@@ -137,7 +135,6 @@ async fn cancellations(broker: &mut Downstream, running: &Running) -> Result<(),
 /// The runs at hand.
 struct Running {
     sandbox: Sandbox,
-    jail: Closed,
     socket: Arc<Socket>,
     to_broker: Upstream,
     native: fn(&RunSpec),
@@ -158,13 +155,9 @@ impl Running {
             // A broker that cannot be told anything is gone, and this process with it.
             let _ = running.to_broker.send(&FromWorker::Started { run: run.clone() });
             (running.native)(&spec);
-            let rejected = |message| FromWorker::Rejected { run: run.clone(), message };
-            let ended = match running.jail.refusal(&spec.mounts) {
-                Some(message) => rejected(message),
-                None => match running.sandbox.run(&spec, wire, &cancel).await {
-                    Ok(finished) => FromWorker::Finished(finished),
-                    Err(why) => rejected(why.to_string()),
-                },
+            let ended = match running.sandbox.run(&spec, wire, &cancel).await {
+                Ok(finished) => FromWorker::Finished(finished),
+                Err(why) => FromWorker::Rejected { run: run.clone(), message: why.to_string() },
             };
             let _ = running.to_broker.send(&ended);
             running.lock().remove(&run);
@@ -276,4 +269,5 @@ enum FirstFrame {
 struct RestOfWelcome {
     pool: Option<Pool>,
     mounts: Option<Vec<Mount>>,
+    scratch: Option<Scratch>,
 }

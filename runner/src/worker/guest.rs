@@ -4,22 +4,27 @@ use std::any::Any;
 use std::sync::Arc;
 
 use wasmtime::component::ResourceTable;
-use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi::filesystem::WasiFilesystemCtxView;
+use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::p2::bindings::http::types::Method;
 use wasmtime_wasi_http::p2::body::HostOutgoingBody;
 use wasmtime_wasi_http::p2::types::{HostIncomingResponse, HostOutgoingRequest, HostOutgoingResponse};
 use wasmtime_wasi_http::{FieldMap, WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::egress::{BODY, Egress};
+use super::files::{Files, Preopens};
 use super::meter::memory::{Charge, Growth};
 use super::meter::{LimitHit, Meter};
 use super::stdio::{Input, Output};
 use super::wire::STREAM_WINDOW;
+use crate::jail::{Folders, NoMount, NoScratch, Quota};
 use crate::protocol::{self, RunSpec};
 
 pub(crate) struct Guest {
     wasi: WasiCtx,
     http: WasiHttpCtx,
+    preopens: Preopens,
+    quota: Option<Quota>,
     table: ResourceTable,
     egress: Egress,
     pub(super) growth: Growth,
@@ -37,22 +42,26 @@ const HEADER: u64 = 96;
 /// The most random bytes that one call may ask for.
 const MAX_RANDOM: u64 = 8 << 20;
 
-/// A mount that is not there.
+/// A folder that the run was promised and cannot have.
 #[derive(Debug, thiserror::Error)]
-#[error("{} cannot be mounted: {reason}", .host.display())]
-pub(super) struct NoMount {
-    host: std::path::PathBuf,
-    reason: String,
+pub(super) enum NoFolder {
+    #[error(transparent)]
+    Mount(#[from] NoMount),
+    #[error(transparent)]
+    Scratch(#[from] NoScratch),
+    #[error("the scratch folders cannot be opened: {0}")]
+    Unusable(std::io::Error),
 }
 
 impl Guest {
     pub(super) fn new(
         spec: &RunSpec,
+        folders: &Folders,
         input: Input,
         (stdout, stderr): (Output, Output),
         egress: Egress,
         meter: &Arc<Meter>,
-    ) -> Result<Self, NoMount> {
+    ) -> Result<Self, NoFolder> {
         let mut wasi = WasiCtxBuilder::new();
         // Everything that is not given here stays at the builder's defaults, which are to deny. The network is said
         // all the same: TCP and UDP would be allowed (to no address).
@@ -70,22 +79,38 @@ impl Guest {
         let _input = meter.charge(arrived).ok();
         input.connect(&mut wasi);
         wasi.stdout(stdout).stderr(stderr);
+        let mut preopens = Preopens::default();
         for mount in &spec.mounts {
-            let perms = if mount.writable { FsPerms::ReadWrite } else { FsPerms::ReadOnly };
-            wasi.preopened_dir(&mount.host, &mount.guest, perms)
-                .map_err(|error| NoMount { host: mount.host.clone(), reason: format!("{error:#}") })?;
+            let unusable =
+                |error: std::io::Error| NoMount { host: mount.host.clone(), reason: error.to_string() };
+            preopens.add(folders.of(mount)?, &mount.guest, mount.writable).map_err(unusable)?;
+        }
+        let mut quota = None;
+        if let Some(space) = folders.take_scratch()? {
+            for (guest, folder) in space.folders() {
+                preopens.add(folder, guest, true).map_err(NoFolder::Unusable)?;
+            }
+            quota = Some(space.quota().map_err(NoFolder::Unusable)?);
         }
         let mut table = ResourceTable::new();
         table.set_max_capacity(spec.limits.resources as usize);
         Ok(Guest {
             wasi: wasi.build(),
             http: WasiHttpCtx::new(),
+            preopens,
+            quota,
             table,
             egress,
             growth: Growth::new(meter),
             meter: Arc::clone(meter),
             _input,
         })
+    }
+
+    /// What its file calls act on.
+    pub(super) fn files(&mut self) -> Files<'_> {
+        let wasi = WasiFilesystemCtxView { ctx: self.wasi.filesystem(), table: &mut self.table };
+        Files { wasi, preopens: &self.preopens, quota: self.quota.as_ref(), meter: &self.meter }
     }
 
     pub(super) fn meter(&self) -> &Arc<Meter> {

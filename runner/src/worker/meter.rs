@@ -22,6 +22,7 @@ use tokio::sync::Notify;
 use self::credit::Credit;
 use self::memory::Account;
 use super::ticker::Ticks;
+use crate::jail::Full;
 use crate::protocol::{LimitName, RunLimits};
 
 /// A bound was reached. Travels through wasmtime as the cause of a trap.
@@ -72,6 +73,8 @@ pub(crate) struct Meter {
     memory: Account,
     /// The last growth that the guest was refused, which it may survive.
     refused: Mutex<Option<LimitHit>>,
+    /// The last bound of its scratch folders that the guest was told of, which it may survive.
+    full: Mutex<Option<LimitHit>>,
     /// A bound that was reached where no trap could say so.
     exceeded: OnceLock<LimitHit>,
     ticks: Ticks,
@@ -109,6 +112,7 @@ impl Meter {
             credit: Mutex::new(Credit::new()),
             memory: Account::default(),
             refused: Mutex::new(None),
+            full: Mutex::new(None),
             exceeded: OnceLock::new(),
             ticks,
             turn: CurrentTurn::default(),
@@ -140,6 +144,17 @@ impl Meter {
     /// The last growth that the guest was refused. Many programs answer a refusal by aborting.
     pub(crate) fn refused_growth(&self) -> Option<LimitHit> {
         *self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The last bound of its scratch folders that the guest was told of.
+    pub(crate) fn full_scratch(&self) -> Option<LimitHit> {
+        *self.full.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The guest is told that its scratch folders are full.
+    pub(super) fn was_full(&self, Full { name, limit }: Full) {
+        let hit = LimitHit { name, used: limit, limit };
+        *self.full.lock().unwrap_or_else(PoisonError::into_inner) = Some(hit);
     }
 
     /// A bound that was reached and that the guest did not hear of.

@@ -12,6 +12,7 @@ use wasmtime_wasi::p2::bindings::CommandPre;
 use wasmtime_wasi::{I32Exit, ResourceTableError};
 
 use super::egress::Egress;
+use super::files;
 use super::guest::Guest;
 use super::lane::Lane;
 use super::meter::{Cancel, LimitHit, Meter, Stop, micros};
@@ -22,6 +23,7 @@ use super::wire::Wire;
 use crate::artifact::{Artifact, payload_length};
 use crate::engine::mapped::Mapped;
 use crate::engine::{Allocation, engine_for_mapped_code};
+use crate::jail::Folders;
 use crate::protocol::{Exit, Finished, LimitName, Pool, RunSpec, Usage};
 use crate::text::printable;
 
@@ -59,22 +61,29 @@ pub struct Sandbox {
     pool: Pool,
     /// For runs that keep a processor busy; none where they have no neighbours.
     lane: Option<Lane>,
+    /// What its runs may mount.
+    folders: Folders,
     /// Stays open although it is mapped: in a worker its number, that of standard output, must not go to another
     /// file.
     _artifact: File,
 }
 
 impl Sandbox {
-    /// Loads an artifact. Its mapping stays for the rest of the process's life.
+    /// Loads an artifact. Its mapping stays for the rest of the process's life. No run of it can mount anything.
     ///
     /// # Errors
     /// See [`LoadError`].
     pub fn load(artifact: Artifact, pool: Pool) -> Result<Self, LoadError> {
-        Sandbox::load_file(artifact.into_descriptor().into(), pool, || ())
+        Sandbox::load_file(artifact.into_descriptor().into(), pool, Folders::default)
     }
 
-    /// `loaded` is called when the artifact needs no further rights of the process, before any thread is started.
-    pub(super) fn load_file(mut file: File, pool: Pool, loaded: impl FnOnce()) -> Result<Self, LoadError> {
+    /// `loaded` is called when the artifact needs no further rights of the process, before any thread is started, and
+    /// says what runs may mount.
+    pub(super) fn load_file(
+        mut file: File,
+        pool: Pool,
+        loaded: impl FnOnce() -> Folders,
+    ) -> Result<Self, LoadError> {
         let engine = engine_for_mapped_code(Allocation::Pooled(pool)).map_err(LoadError::Load)?;
         let length = payload_length(&mut file)?;
         let mapped = Mapped::new(&file, length)?;
@@ -85,10 +94,10 @@ impl Sandbox {
         let command = link(&engine, &component).map_err(LoadError::Load)?;
         // Otherwise made by the first run, out of files in memory that nobody can make any more by then.
         component.initialize_copy_on_write_image().map_err(LoadError::Load)?;
-        loaded();
+        let folders = loaded();
         let ticker = Ticker::start(&engine)?;
         let lane = pool.yielding.then(Lane::new);
-        Ok(Sandbox { engine, command, ticker, pool, lane, _artifact: file })
+        Ok(Sandbox { engine, command, ticker, pool, lane, folders, _artifact: file })
     }
 
     /// The engine, to compare with.
@@ -118,8 +127,8 @@ impl Sandbox {
         let (egress, run_ends) = Egress::new(wire, &spec.token, &meter).map_err(rejected)?;
         let input = Input::new(spec, &streams);
         let outputs = (stdout.clone(), stderr.clone());
-        let guest =
-            Guest::new(spec, input, outputs, egress, &meter).map_err(|error| Rejected(error.to_string()))?;
+        let guest = Guest::new(spec, &self.folders, input, outputs, egress, &meter)
+            .map_err(|error| Rejected(error.to_string()))?;
 
         let ticking = self.ticker.run();
         let mut turns = Turns::new(&meter, self.lane.as_ref(), Box::pin(self.call(guest)));
@@ -217,13 +226,15 @@ fn exit_of(result: wasmtime::Result<Result<(), ()>>, meter: &Meter) -> Exit {
     if let Some(hit) = meter.exceeded() {
         return limit(hit);
     }
+    // A program that cannot write what it has to fails in its own way.
+    let failed = |exit| meter.full_scratch().map_or(exit, limit);
     let error = match result {
         Ok(Ok(())) => return Exit::Status(0),
-        Ok(Err(())) => return Exit::Status(1),
+        Ok(Err(())) => return failed(Exit::Status(1)),
         Err(error) => error,
     };
     if let Some(&I32Exit(status)) = error.downcast_ref() {
-        return Exit::Status(status);
+        return if status == 0 { Exit::Status(0) } else { failed(Exit::Status(status)) };
     }
     if let Some(&hit) = error.downcast_ref::<LimitHit>() {
         return limit(hit);
@@ -236,7 +247,7 @@ fn exit_of(result: wasmtime::Result<Result<(), ()>>, meter: &Meter) -> Exit {
     if let Some(hit) = meter.refused_growth() {
         return limit(hit);
     }
-    Exit::Trap { message: printable(&cause_first(&error), MAX_TRAP) }
+    failed(Exit::Trap { message: printable(&cause_first(&error), MAX_TRAP) })
 }
 
 /// What happened before where it did: a backtrace may be longer than anybody shows.
@@ -254,6 +265,7 @@ fn link(engine: &Engine, component: &Component) -> wasmtime::Result<CommandPre<G
 fn linker(engine: &Engine) -> wasmtime::Result<Linker<Guest>> {
     let mut linker = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    files::link(&mut linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
     Ok(linker)
 }

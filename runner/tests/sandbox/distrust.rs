@@ -46,14 +46,15 @@ fn died(outcome: Result<RunOutcome, WorkerError>) -> (String, String) {
 
 pub(crate) async fn another_version_is_refused_by_the_broker() {
     let error = misbehaving("version", Arc::new(Closed)).await.err().unwrap();
-    assert!(matches!(error, WorkerError::Incompatible(Incompatible { ours: 2, theirs: 99 })), "{error}");
+    assert!(matches!(error, WorkerError::Incompatible(Incompatible { ours: VERSION, theirs: 99 })), "{error}");
     assert!(error.to_string().contains("same release"), "{error}");
 }
 
 pub(crate) async fn another_version_is_refused_by_the_worker() {
     let (incompatible, said) =
-        worker_refuses(Welcome { protocol: 7, pool: Pool::default(), mounts: Vec::new() }).await;
-    assert_eq!(incompatible, Incompatible { ours: 2, theirs: 7 });
+        worker_refuses(Welcome { protocol: 7, pool: Pool::default(), mounts: Vec::new(), scratch: None })
+            .await;
+    assert_eq!(incompatible, Incompatible { ours: VERSION, theirs: 7 });
     assert!(said.contains("version 7"), "{said}");
 }
 

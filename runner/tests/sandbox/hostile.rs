@@ -81,6 +81,7 @@ async fn attack(worker: &Worker, name: &str, spec: RunSpec, ends: &Ends) {
                 LimitName::Output => limits.output,
                 LimitName::Log => limits.log,
                 LimitName::Resources => limits.resources.into(),
+                LimitName::Scratch | LimitName::ScratchFiles => unreachable!("it has no scratch folders"),
             };
             assert!(*limit == bound && used > limit, "{name}: {used} of {limit}");
         }

@@ -80,7 +80,8 @@ pub(crate) async fn sockets_are_denied() {
 pub(crate) async fn a_worker_ends_with_its_socket_while_its_guest_spins() {
     let pool = Pool { runs: 4, memory: 256 << 20, yielding: true };
     let (broker, mut child) =
-        Broker::start("spinner", Welcome { protocol: VERSION, pool, mounts: Vec::new() }).await;
+        Broker::start("spinner", Welcome { protocol: VERSION, pool, mounts: Vec::new(), scratch: None })
+            .await;
     let Broker { mut frames, send, mut spoke, connection } = broker;
     assert!(matches!(frames.recv().await, Some(FromWorker::Hello(_))));
     assert!(matches!(frames.recv().await, Some(FromWorker::Ready { .. })));

@@ -12,7 +12,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use orch_runner::{
-    CompileError, Exit, JailReport, Layer, LayerName, Mount, Requirement, RunIo, RunSpec, Worker,
+    CompileError, Exit, JailReport, Layer, LayerName, Mount, Requirement, RunIo, RunSpec, Scratch, Worker,
     WorkerConfig, WorkerError,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -25,7 +25,10 @@ pub(crate) mod native;
 
 /// A worker whose native code does what its runs' first argument says.
 async fn treacherous(guest: &str, mounts: Vec<Mount>) -> Worker {
-    let config = WorkerConfig { mounts, ..config() };
+    treacherous_with(guest, WorkerConfig { mounts, ..config() }).await
+}
+
+async fn treacherous_with(guest: &str, config: WorkerConfig) -> Worker {
     Worker::start(&this_program("__native"), artifact(guest).await, config, std::sync::Arc::new(Closed))
         .await
         .unwrap()
@@ -238,6 +241,29 @@ pub(crate) async fn nested_mounts_have_their_own_rights() {
     }
 }
 
+pub(crate) async fn scratch_folders_give_no_more_rights_than_a_mount() {
+    let path = "/scratch-0/0/file";
+    for (name, path, expected) in [
+        ("write", path, Some("succeeded")),
+        ("open", "/scratch-0/../etc/passwd", Some("errno 2")),
+        ("write", "/file", Some("errno 30")),
+        ("exec", path, None),
+        ("chmod", path, None),
+        ("mknod", path, None),
+    ] {
+        let scratch = Some(Scratch { guests: vec!["/tmp".to_owned()], bytes: 1 << 20, files: 10 });
+        let worker = treacherous_with("noop", WorkerConfig { scratch, ..config() }).await;
+        if !granted(worker.jail()) {
+            return;
+        }
+        let error = attempt_in(&worker, name, path).await;
+        match expected {
+            Some(expected) => assert_eq!(said(error), expected, "{name} {path}"),
+            None => assert!(matches!(error, WorkerError::Violation { .. }), "{name}: {error}"),
+        }
+    }
+}
+
 pub(crate) async fn an_undeclared_mount_is_refused() {
     let data = tempfile::tempdir().unwrap();
     let worker = worker("noop").await;
@@ -255,10 +281,15 @@ pub(crate) async fn threads_are_started_and_processes_are_not() {
 
 pub(crate) async fn a_violation_ends_every_run_and_the_next_worker_is_fine() {
     let worker = treacherous("spinner", Vec::new()).await;
+    let (spins, is_spinning) = tokio::sync::oneshot::channel();
     let innocent = async {
         let (stderr, speaks) = mpsc::channel(4);
         let io = RunIo { stderr: Some(stderr), ..RunIo::default() };
-        let (outcome, ()) = tokio::join!(worker.run(spec(""), io), until_it_speaks(speaks));
+        let spinning = async {
+            until_it_speaks(speaks).await;
+            let _ = spins.send(());
+        };
+        let (outcome, ()) = tokio::join!(worker.run(spec(""), io), spinning);
         outcome
     };
     let (started, has_started) = tokio::sync::oneshot::channel();
@@ -271,6 +302,7 @@ pub(crate) async fn a_violation_ends_every_run_and_the_next_worker_is_fine() {
         };
         let deed = async {
             has_started.await.unwrap();
+            is_spinning.await.unwrap();
             worker.run(deed("socket", ""), RunIo::default()).await
         };
         let (spun, (), done) = tokio::join!(worker.run(spec(""), io), spinning, deed);

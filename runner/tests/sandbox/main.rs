@@ -15,7 +15,10 @@ mod isolation;
 #[cfg(target_os = "linux")]
 mod jail;
 mod limits;
+mod mounts;
 mod runs;
+#[cfg(target_os = "linux")]
+mod scratch;
 mod support;
 
 use std::future::Future;
@@ -47,6 +50,13 @@ const TESTS: &[(&str, Test)] = tests![
     runs::a_run_that_cannot_be_set_up_is_rejected,
     runs::mounts_are_visible_and_read_only_unless_writable,
     runs::shutting_down_lets_runs_finish,
+    mounts::links_that_lead_out_lead_nowhere,
+    mounts::a_guest_makes_no_way_out,
+    mounts::a_read_only_mount_stays_as_it_is,
+    mounts::pipes_sockets_and_devices_are_not_opened,
+    mounts::a_folder_that_turns_into_a_link_again_and_again,
+    mounts::a_folder_that_was_moved_away_is_still_the_guests,
+    mounts::nested_mounts_do_not_widen_each_other,
     limits::processor_time,
     limits::wall_clock_time_of_a_busy_guest,
     limits::wall_clock_time_of_a_sleeping_guest,
@@ -101,6 +111,12 @@ const TESTS: &[(&str, Test)] = tests![
 /// What the jail holds is Linux's.
 #[cfg(target_os = "linux")]
 const OF_LINUX: &[(&str, Test)] = tests![
+    scratch::bytes_are_bounded_and_a_full_folder_is_an_error_like_any_other,
+    scratch::files_are_bounded_whatever_they_are,
+    scratch::a_hole_costs_nothing_until_it_is_written_to,
+    scratch::they_lead_nowhere_else,
+    scratch::each_is_one_runs_alone,
+    scratch::nothing_is_left_of_them_however_the_worker_ends,
     jail::every_layer_is_active,
     jail::forbidden_calls_end_the_worker,
     jail::forbidden_calls_are_possible_outside_of_the_jail,
@@ -109,6 +125,7 @@ const OF_LINUX: &[(&str, Test)] = tests![
     jail::another_runs_mount_is_out_of_reach,
     jail::a_link_in_the_place_of_a_mount_is_not_followed,
     jail::nested_mounts_have_their_own_rights,
+    jail::scratch_folders_give_no_more_rights_than_a_mount,
     jail::an_undeclared_mount_is_refused,
     jail::threads_are_started_and_processes_are_not,
     jail::a_violation_ends_every_run_and_the_next_worker_is_fine,

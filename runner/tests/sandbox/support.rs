@@ -52,6 +52,7 @@ pub(crate) fn config() -> WorkerConfig {
     WorkerConfig {
         pool: Pool { runs: 40, memory: 512 << 20, yielding: true },
         mounts: Vec::new(),
+        scratch: None,
         // A debug build on a machine that is busy with other tests.
         start: Duration::from_secs(60),
         grace: Duration::from_secs(10),

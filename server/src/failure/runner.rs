@@ -44,6 +44,18 @@ fn violation(error: &impl std::fmt::Display) -> Failure {
         .hint("whatever was run in it may have got at all that these runs may; `orch logs` shows their requests")
 }
 
+/// An agent asks for scratch folders, and this machine lets a worker have no file system of its own.
+pub(crate) fn no_scratch(reason: &str) -> Failure {
+    Failure::new(
+        Kind::Denied,
+        "scratch_unavailable",
+        format!(
+            "the agent wants scratch folders, which need the sandbox's own root, and there is none: {reason}"
+        ),
+    )
+    .hint("`orch doctor` shows what stands in its way")
+}
+
 /// Layers of the sandbox that the operator requires do not hold.
 pub(crate) fn incomplete(missing: &[String]) -> Failure {
     let failure = Failure::usage(

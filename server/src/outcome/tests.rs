@@ -217,6 +217,8 @@ async fn a_limit_of_the_sandbox_says_what_was_used_in_its_unit() {
         (LimitName::Output, 2_048, 1_024, "2 KiB of 1 KiB", "limits.output"),
         (LimitName::Log, 2_048, 1_024, "2 KiB of 1 KiB", "limits.log"),
         (LimitName::Resources, 11, 10, "11 of 10", "limits.resources"),
+        (LimitName::Scratch, 3 << 20, 3 << 20, "3.0 MiB of 3.0 MiB", "limits.scratch"),
+        (LimitName::ScratchFiles, 7, 7, "7 of 7", "limits.scratch_files"),
     ] {
         let failure =
             concluded(&stage, ended(Exit::Limit { name, used, limit }), "", None).expect_err("a limit");

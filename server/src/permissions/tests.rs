@@ -1,6 +1,7 @@
-use orch_manifests::Format;
+use orch_manifests::{ByteSize, Format, Limits};
 
 use super::*;
+use crate::run::LimitRequest;
 
 fn manifest(rest: &str) -> Manifest {
     let text = format!("name: acme/x\nversion: 1.0.0\nmodule: x.wasm\nsupported_providers: [any]\n{rest}");
@@ -175,4 +176,28 @@ fn a_bare_module_has_the_mounts_that_the_caller_says() {
     let manifest = manifest("");
     let mounts = check_mounts(&manifest, true, &[mount("/any", true)]).expect("mounted");
     assert!(mounts[0].writable);
+}
+
+#[test]
+fn scratch_folders_are_the_manifests_to_ask_for_and_the_operators_to_bound() {
+    let manifest = manifest("files: [{ path: /tmp, access: scratch }, { path: /cache, access: scratch }]");
+    let none = Limits::default();
+    let within =
+        |ceilings: &Limits| RunLimits::of(LimitRequest::default(), &manifest.limits, &none, ceilings);
+    let given = scratch(&manifest, &within(&none)).expect("given").expect("some");
+    assert_eq!(
+        (given.guests, given.bytes, given.files),
+        (vec!["/tmp".to_owned(), "/cache".to_owned()], 64 << 20, 10_000)
+    );
+    for ceilings in [
+        Limits { scratch: Some(ByteSize(0)), ..Limits::default() },
+        Limits { scratch_files: Some(0), ..Limits::default() },
+    ] {
+        let failure = scratch(&manifest, &within(&ceilings)).expect_err("not here");
+        assert_eq!((failure.kind(), failure.code()), (Kind::Denied, "scratch_unavailable"));
+    }
+    // Nothing needs to be mounted there, and nothing can be.
+    assert!(check_mounts(&manifest, false, &[]).expect("nothing is missing").is_empty());
+    let failure = check_mounts(&manifest, false, &[mount("/tmp", true)]).expect_err("taken");
+    assert_eq!(failure.code(), "mount_not_wanted");
 }

@@ -150,7 +150,12 @@ pub(super) fn write(
     let mounts = said.mounts.iter().map(|mount| {
         let host = std::path::absolute(&mount.host)
             .map_err(|e| Failure::file("mount_refused", "mount", &mount.host, &e))?;
-        Ok(Mount { host: host.display().to_string(), guest: &mount.guest, writable: mount.writable })
+        let host = host.to_str().ok_or_else(|| {
+            let why = format!("{} cannot be mounted: its path is not text", host.display());
+            Failure::usage("mount_refused", why)
+                .hint("run it from a folder whose path is text, or name the whole path")
+        })?;
+        Ok(Mount { host: host.to_owned(), guest: &mount.guest, writable: mount.writable })
     });
     let body = Body {
         agent: subject,

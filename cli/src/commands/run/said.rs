@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::path::Path;
 
-use orch_manifests::{ByteSize, EgressWant, MicroUsd, parse_duration};
+use orch_manifests::{ByteSize, EgressWant, MicroUsd, parse_duration, parse_guest_path};
 use orch_server::{Agent, Failure, LimitRequest, MountRequest, Simulate, flag_key};
 use orch_vault::{FlagKey, Secret};
 
@@ -131,17 +131,17 @@ fn parse_mount(text: &str) -> Result<MountRequest, Failure> {
     };
     let (host, rest) = text.split_once("::").ok_or_else(|| wrong("it is not HOST::GUEST[:ro|rw]"))?;
     let (guest, writable) = match rest.rsplit_once(':') {
+        None => (rest, false),
         Some((guest, "ro")) => (guest, false),
         Some((guest, "rw")) => (guest, true),
-        _ => (rest, false),
+        Some((_, mode)) => return Err(wrong(&format!("{mode:?} is neither ro nor rw"))),
     };
-    if !guest.starts_with('/') || guest.split('/').any(|part| part == "..") {
-        return Err(wrong("the guest's path must be absolute, without .."));
-    }
+    let guest =
+        parse_guest_path(guest).map_err(|why| wrong(&format!("the path inside the sandbox: {why}")))?;
     if host.is_empty() {
         return Err(wrong("the folder on this machine is missing"));
     }
-    Ok(MountRequest { host: host.into(), guest: guest.to_owned(), writable })
+    Ok(MountRequest { host: host.into(), guest, writable })
 }
 
 fn parse_limits(args: &LimitArgs) -> Result<LimitRequest, Failure> {
@@ -168,11 +168,23 @@ mod tests {
 
     #[test]
     fn mounts_are_read_only_unless_said() {
-        for (text, writable) in [("/a::/data", false), ("/a::/data:ro", false), ("/a::/data:rw", true)] {
+        for (text, writable) in
+            [("/a::/data", false), ("/a::/data:ro", false), ("/a::/data:rw", true), ("/a::/data/:rw", true)]
+        {
             let mount = parse_mount(text).expect("a mount");
             assert_eq!((mount.guest.as_str(), mount.writable), ("/data", writable));
         }
-        for bad in ["/tmp", "/tmp::data", "/tmp::/a/../b", "::/data"] {
+        for bad in [
+            "/tmp",
+            "/tmp::data",
+            "/tmp::/a/../b",
+            "/tmp::/a//b",
+            "/tmp::/a\0b",
+            "/tmp::/data:wr",
+            "/tmp::/data:",
+            "/tmp::",
+            "::/data",
+        ] {
             assert_eq!(parse_mount(bad).expect_err(bad).code(), "bad_usage");
         }
     }

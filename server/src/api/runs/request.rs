@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use orch_manifests::{AgentRef, ByteSize, Digest, EgressWant, Format, MicroUsd};
+use orch_manifests::{AgentRef, ByteSize, Digest, EgressWant, Format, MicroUsd, parse_guest_path};
 use orch_vault::FlagKey;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor, value::MapAccessDeserializer};
@@ -203,7 +203,16 @@ impl RunDocument {
             }
             request.env_keys.insert(name, key.0);
         }
-        for MountDocument { host, guest, writable } in self.mounts.unwrap_or_default() {
+        for (at, MountDocument { host, guest, writable }) in
+            self.mounts.unwrap_or_default().into_iter().enumerate()
+        {
+            let guest = parse_guest_path(&guest).map_err(|why| {
+                Failure::usage(
+                    "bad_request",
+                    format!("`mounts[{at}].guest`: {guest:?} is not a path inside the sandbox: {why}"),
+                )
+                .hint("it is an absolute path such as /data")
+            })?;
             request.mounts.push(MountRequest { host, guest, writable });
         }
         Ok(request)

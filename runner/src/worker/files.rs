@@ -1,0 +1,313 @@
+//! A guest's files: what `wasi:filesystem` does with the folders that its run was given.
+//!
+//! The folders are descriptors that were opened before the jail closed, so no path of the host is looked up for a guest,
+//! and whoever moves a folder or puts a link in its place moves nothing of what the guest has. Paths below them are
+//! resolved by the kernel, beneath the folder or not at all (`openat2`). What is added here:
+//!
+//! - Only files and folders are opened. A pipe would hold the guest's thread until somebody else opens it, where no
+//!   interruption reaches, and a device does whatever its driver does when it is opened.
+//! - A link that a guest makes leads down from where it is. The guest itself could not follow another, but a program
+//!   outside of the sandbox would, and it is the user's.
+//! - A guest that finds its scratch folders full is told so as on any disk. Many programs can go on without, and those that
+//!   fail have failed for that.
+
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::path::{Component, Path};
+
+use rustix::fs::{Mode, OFlags, openat};
+use wasmtime::component::{HasData, Linker, Resource};
+use wasmtime_wasi::filesystem::{Dir, WasiFilesystemCtxView};
+use wasmtime_wasi::p2::bindings::filesystem::{preopens, types};
+use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, FsError, FsResult};
+use wasmtime_wasi::{FsPerms, OpenMode};
+
+use types::{
+    Advice, Descriptor, DescriptorFlags, DescriptorStat, DescriptorType, DirectoryEntry,
+    DirectoryEntryStream, ErrorCode, Filesize, MetadataHashValue, NewTimestamp, OpenFlags, PathFlags,
+};
+
+use super::guest::Guest;
+use super::meter::Meter;
+use crate::jail::Quota;
+
+/// The folders of one run, each with the path that the guest knows it by.
+#[derive(Default)]
+pub(super) struct Preopens(Vec<(Dir, String)>);
+
+impl Preopens {
+    /// Adds a folder.
+    pub(super) fn add(&mut self, folder: impl AsFd, guest: &str, writable: bool) -> std::io::Result<()> {
+        // A description of its own: what a run reads of a folder moves nothing for another.
+        let how = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder: File = openat(folder, c".", how, Mode::empty())?.into();
+        let (perms, mode) = match writable {
+            true => (FsPerms::ReadWrite, OpenMode::READ | OpenMode::WRITE),
+            false => (FsPerms::ReadOnly, OpenMode::READ),
+        };
+        // The guest's own thread does what it asks for, so that its account has what that takes.
+        self.0.push((Dir::new(folder, perms, mode, true), guest.to_owned()));
+        Ok(())
+    }
+}
+
+/// Puts `wasi:filesystem` into a linker, in the place of what is there of it.
+pub(super) fn link(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
+    linker.allow_shadowing(true);
+    types::add_to_linker::<Guest, HasFiles>(linker, Guest::files)?;
+    preopens::add_to_linker::<Guest, HasFiles>(linker, Guest::files)?;
+    linker.allow_shadowing(false);
+    Ok(())
+}
+
+struct HasFiles;
+
+impl HasData for HasFiles {
+    type Data<'a> = Files<'a>;
+}
+
+/// What a call of the guest acts on.
+pub(super) struct Files<'a> {
+    pub(super) wasi: WasiFilesystemCtxView<'a>,
+    pub(super) preopens: &'a Preopens,
+    pub(super) quota: Option<&'a Quota>,
+    pub(super) meter: &'a Meter,
+}
+
+type Fd = Resource<Descriptor>;
+
+impl Files<'_> {
+    /// Remembers that the scratch folders were full, if that is what the guest is told.
+    fn note(&self, told: Option<&ErrorCode>) {
+        if matches!(told, Some(ErrorCode::InsufficientSpace))
+            && let Some(full) = self.quota.and_then(Quota::full)
+        {
+            self.meter.was_full(full);
+        }
+    }
+
+    /// Refuses what is neither a file nor a folder. That there is nothing, or that it may not be looked at, is for the
+    /// call itself to find out.
+    async fn only_files(&mut self, fd: &Fd, flags: PathFlags, path: &str) -> FsResult<()> {
+        let found = types::HostDescriptor::stat_at(&mut self.wasi, again(fd), flags, path.to_owned()).await;
+        match found.map(|found| found.type_) {
+            Ok(DescriptorType::RegularFile | DescriptorType::Directory | DescriptorType::SymbolicLink)
+            | Err(_) => Ok(()),
+            Ok(_) => Err(ErrorCode::NotPermitted.into()),
+        }
+    }
+}
+
+/// The same handle once more.
+fn again<T: 'static>(handle: &Resource<T>) -> Resource<T> {
+    Resource::new_borrow(handle.rep())
+}
+
+/// Whether a link with this target leads down from wherever it is, or is moved to.
+fn leads_down(target: &str) -> bool {
+    Path::new(target).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
+}
+
+impl preopens::Host for Files<'_> {
+    fn get_directories(&mut self) -> wasmtime::Result<Vec<(Fd, String)>> {
+        let folders = self.preopens.0.iter();
+        folders
+            .map(|(folder, guest)| {
+                Ok((self.wasi.table.push(Descriptor::Dir(folder.clone()))?, guest.clone()))
+            })
+            .collect()
+    }
+}
+
+impl types::Host for Files<'_> {
+    fn convert_error_code(&mut self, error: FsError) -> wasmtime::Result<ErrorCode> {
+        let code = self.wasi.convert_error_code(error)?;
+        self.note(Some(&code));
+        Ok(code)
+    }
+
+    fn filesystem_error_code(
+        &mut self,
+        error: Resource<wasmtime::Error>,
+    ) -> wasmtime::Result<Option<ErrorCode>> {
+        let code = self.wasi.filesystem_error_code(error)?;
+        self.note(code.as_ref());
+        Ok(code)
+    }
+}
+
+impl types::HostDescriptor for Files<'_> {
+    async fn open_at(
+        &mut self,
+        fd: Fd,
+        path_flags: PathFlags,
+        path: String,
+        open_flags: OpenFlags,
+        flags: DescriptorFlags,
+    ) -> FsResult<Fd> {
+        self.only_files(&fd, path_flags, &path).await?;
+        self.wasi.open_at(fd, path_flags, path, open_flags, flags).await
+    }
+
+    /// It is opened for that.
+    async fn set_times_at(
+        &mut self,
+        fd: Fd,
+        flags: PathFlags,
+        path: String,
+        accessed: NewTimestamp,
+        modified: NewTimestamp,
+    ) -> FsResult<()> {
+        self.only_files(&fd, flags, &path).await?;
+        self.wasi.set_times_at(fd, flags, path, accessed, modified).await
+    }
+
+    async fn symlink_at(&mut self, fd: Fd, target: String, path: String) -> FsResult<()> {
+        if !leads_down(&target) {
+            return Err(ErrorCode::NotPermitted.into());
+        }
+        self.wasi.symlink_at(fd, target, path).await
+    }
+
+    // All else is as it is.
+
+    async fn advise(&mut self, fd: Fd, offset: Filesize, length: Filesize, advice: Advice) -> FsResult<()> {
+        self.wasi.advise(fd, offset, length, advice).await
+    }
+
+    async fn sync_data(&mut self, fd: Fd) -> FsResult<()> {
+        self.wasi.sync_data(fd).await
+    }
+
+    async fn get_flags(&mut self, fd: Fd) -> FsResult<DescriptorFlags> {
+        self.wasi.get_flags(fd).await
+    }
+
+    async fn get_type(&mut self, fd: Fd) -> FsResult<DescriptorType> {
+        self.wasi.get_type(fd).await
+    }
+
+    async fn set_size(&mut self, fd: Fd, size: Filesize) -> FsResult<()> {
+        self.wasi.set_size(fd, size).await
+    }
+
+    async fn set_times(&mut self, fd: Fd, accessed: NewTimestamp, modified: NewTimestamp) -> FsResult<()> {
+        self.wasi.set_times(fd, accessed, modified).await
+    }
+
+    async fn read(&mut self, fd: Fd, length: Filesize, offset: Filesize) -> FsResult<(Vec<u8>, bool)> {
+        self.wasi.read(fd, length, offset).await
+    }
+
+    async fn write(&mut self, fd: Fd, bytes: Vec<u8>, offset: Filesize) -> FsResult<Filesize> {
+        self.wasi.write(fd, bytes, offset).await
+    }
+
+    async fn read_directory(&mut self, fd: Fd) -> FsResult<Resource<DirectoryEntryStream>> {
+        self.wasi.read_directory(fd).await
+    }
+
+    async fn sync(&mut self, fd: Fd) -> FsResult<()> {
+        self.wasi.sync(fd).await
+    }
+
+    async fn create_directory_at(&mut self, fd: Fd, path: String) -> FsResult<()> {
+        self.wasi.create_directory_at(fd, path).await
+    }
+
+    async fn stat(&mut self, fd: Fd) -> FsResult<DescriptorStat> {
+        self.wasi.stat(fd).await
+    }
+
+    async fn stat_at(&mut self, fd: Fd, flags: PathFlags, path: String) -> FsResult<DescriptorStat> {
+        self.wasi.stat_at(fd, flags, path).await
+    }
+
+    async fn link_at(
+        &mut self,
+        fd: Fd,
+        flags: PathFlags,
+        path: String,
+        new_fd: Fd,
+        new_path: String,
+    ) -> FsResult<()> {
+        self.wasi.link_at(fd, flags, path, new_fd, new_path).await
+    }
+
+    async fn readlink_at(&mut self, fd: Fd, path: String) -> FsResult<String> {
+        self.wasi.readlink_at(fd, path).await
+    }
+
+    async fn remove_directory_at(&mut self, fd: Fd, path: String) -> FsResult<()> {
+        self.wasi.remove_directory_at(fd, path).await
+    }
+
+    async fn rename_at(&mut self, fd: Fd, path: String, new_fd: Fd, new_path: String) -> FsResult<()> {
+        self.wasi.rename_at(fd, path, new_fd, new_path).await
+    }
+
+    async fn unlink_file_at(&mut self, fd: Fd, path: String) -> FsResult<()> {
+        self.wasi.unlink_file_at(fd, path).await
+    }
+
+    fn read_via_stream(&mut self, fd: Fd, offset: Filesize) -> FsResult<Resource<DynInputStream>> {
+        self.wasi.read_via_stream(fd, offset)
+    }
+
+    fn write_via_stream(&mut self, fd: Fd, offset: Filesize) -> FsResult<Resource<DynOutputStream>> {
+        self.wasi.write_via_stream(fd, offset)
+    }
+
+    fn append_via_stream(&mut self, fd: Fd) -> FsResult<Resource<DynOutputStream>> {
+        self.wasi.append_via_stream(fd)
+    }
+
+    async fn is_same_object(&mut self, one: Fd, other: Fd) -> wasmtime::Result<bool> {
+        self.wasi.is_same_object(one, other).await
+    }
+
+    async fn metadata_hash(&mut self, fd: Fd) -> FsResult<MetadataHashValue> {
+        self.wasi.metadata_hash(fd).await
+    }
+
+    async fn metadata_hash_at(
+        &mut self,
+        fd: Fd,
+        flags: PathFlags,
+        path: String,
+    ) -> FsResult<MetadataHashValue> {
+        self.wasi.metadata_hash_at(fd, flags, path).await
+    }
+
+    fn drop(&mut self, fd: Fd) -> wasmtime::Result<()> {
+        types::HostDescriptor::drop(&mut self.wasi, fd)
+    }
+}
+
+impl types::HostDirectoryEntryStream for Files<'_> {
+    async fn read_directory_entry(
+        &mut self,
+        stream: Resource<DirectoryEntryStream>,
+    ) -> FsResult<Option<DirectoryEntry>> {
+        self.wasi.read_directory_entry(stream).await
+    }
+
+    fn drop(&mut self, stream: Resource<DirectoryEntryStream>) -> wasmtime::Result<()> {
+        types::HostDirectoryEntryStream::drop(&mut self.wasi, stream)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::leads_down;
+
+    #[test]
+    fn a_link_that_leads_up_or_out_is_known() {
+        for target in ["file", "a/b/c", "./a", "a//b", "..a", "a..", "a/.../b"] {
+            assert!(leads_down(target), "{target}");
+        }
+        for target in ["/", "/etc/passwd", "..", "../a", "a/..", "a/../../b", "./..", "//a"] {
+            assert!(!leads_down(target), "{target}");
+        }
+    }
+}
