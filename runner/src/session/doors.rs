@@ -20,8 +20,9 @@ use super::runs::LiveRun;
 use super::{Body, BodyError, Door, Refusal, RefusalCode, Shared, empty, refused};
 use crate::protocol::{self, RESERVED, Stdio};
 
-/// Streams at once. Each run takes three for itself and some for its requests, which the broker's policy bounds.
-const MAX_STREAMS: u32 = 1 << 16;
+/// Streams at once. Each run takes three for itself and some for its requests, which the broker's policy bounds: so many that
+/// no worker has runs enough to use them up.
+const MAX_STREAMS: u32 = 1 << 20;
 
 /// How much of one stream may wait here, in bytes. The connection's window is as large as HTTP/2 allows, so that
 /// streams that are not being read cannot hold up the others.
