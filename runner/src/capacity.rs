@@ -39,7 +39,7 @@ pub struct Machine {
     pub mappings: u64,
     /// Open files that this process may have at most (`ulimit -Hn`).
     pub descriptors: u64,
-    /// Address space of a process in bytes.
+    /// Address space of a process in one piece, in bytes.
     pub space: u64,
 }
 
@@ -82,8 +82,8 @@ impl Machine {
         Machine {
             mappings,
             descriptors: getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX),
-            // Half of what the processor could address is the kernel's.
-            space: space.min(1 << 47),
+            // Half of what the processor could address is the kernel's, and the program stands two thirds up the rest.
+            space: space.min((1 << 47) / 3 * 2),
         }
     }
 
@@ -170,7 +170,7 @@ fn descriptors(sandboxes: u32) -> u64 {
 mod tests {
     use super::*;
 
-    const LARGE: Machine = Machine { mappings: 1 << 20, descriptors: 1 << 20, space: 1 << 47 };
+    const LARGE: Machine = Machine { mappings: 1 << 20, descriptors: 1 << 20, space: (1 << 47) / 3 * 2 };
 
     #[test]
     fn the_scarcest_thing_is_the_bound_and_is_named() {
@@ -195,7 +195,7 @@ mod tests {
     fn a_worker_holds_what_its_address_space_and_mappings_allow() {
         for (machine, wanted, in_one, bound_by) in [
             (LARGE, 64, 64, Bound::Configuration),
-            (Machine { mappings: 65_530, ..LARGE }, 20_000, 7_706, Bound::AddressSpace),
+            (Machine { mappings: 65_530, ..LARGE }, 20_000, 5136, Bound::AddressSpace),
             (Machine { mappings: 4_000, ..LARGE }, 1_000, 500, Bound::Mappings),
             (Machine { mappings: 4_000, ..LARGE }, 500, 500, Bound::Configuration),
             (Machine { mappings: 100, ..LARGE }, 500, 1, Bound::Mappings),

@@ -43,7 +43,9 @@ impl Client {
     async fn head(&mut self) -> Result<(u16, usize)> {
         let malformed = || Failed("the server's answer has no length".into());
         let mut line = String::new();
-        self.stream.read_line(&mut line).await?;
+        if self.stream.read_line(&mut line).await? == 0 {
+            return Err(Failed("the server closed the connection".into()));
+        }
         let status = line.split(' ').nth(1).and_then(|code| code.parse().ok()).ok_or_else(malformed)?;
         let mut length = None;
         loop {
