@@ -128,7 +128,8 @@ pub fn path(data: &[u8]) {
     assert_eq!(standard.path(), path.path());
     let below: PathGlob = "/**".parse().expect("a pattern");
     assert!(below.matches(&path));
-    if !path.path().contains('*') {
+    // A pattern is shorter than a path may be.
+    if !path.path().contains('*') && path.path().len() <= 1024 {
         let exact: PathGlob = path.path().parse().expect("a path without stars is a pattern");
         assert!(exact.matches(&path), "{path}");
     }

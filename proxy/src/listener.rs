@@ -63,6 +63,9 @@ pub struct ListenerLimits {
     pub hello: Duration,
     /// How long no byte may move in a tunnel.
     pub tunnel_idle: Duration,
+    /// How long a tunnel may carry no byte once one side has closed its half. Few programs close one half and go on to
+    /// read, and those that went away look the same, until something is written to them.
+    pub tunnel_half_closed: Duration,
     /// How long a tunnel may stand.
     pub tunnel_total: Duration,
 }
@@ -78,6 +81,7 @@ impl Default for ListenerLimits {
             write_idle: Duration::from_secs(120),
             hello: Duration::from_secs(15),
             tunnel_idle: Duration::from_secs(600),
+            tunnel_half_closed: Duration::from_secs(30),
             tunnel_total: Duration::from_secs(12 * 3600),
         }
     }

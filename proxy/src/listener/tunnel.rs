@@ -5,13 +5,14 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustix::net::{Shutdown, shutdown};
 use serde::Serialize;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::client_hello::{HelloError, HelloReader};
@@ -31,6 +32,8 @@ thread_local! {
 pub(crate) struct TunnelTimeouts {
     pub(crate) hello: Duration,
     pub(crate) idle: Duration,
+    /// Instead of `idle`, once one side has closed its half.
+    pub(crate) half_closed: Duration,
     pub(crate) total: Duration,
 }
 
@@ -101,7 +104,7 @@ pub(crate) async fn run(
             Ended::Expired => TunnelEnded::Expired,
         },
         () = sleep_until(counts.began + timeouts.total) => TunnelEnded::Total,
-        () = counts.idle_for(timeouts.idle) => TunnelEnded::Idle,
+        () = counts.idle(&timeouts) => TunnelEnded::Idle,
         done = relay(&client, &upstream, first, &counts) => {
             match done {
                 Ok(()) => TunnelEnded::Closed,
@@ -213,6 +216,9 @@ struct Counts {
     began: Instant,
     /// Milliseconds since it began.
     last: AtomicU64,
+    half_closed: AtomicBool,
+    /// Tells whoever watches for idle tunnels that the bound is another one.
+    closing: Notify,
 }
 
 impl Counts {
@@ -223,6 +229,8 @@ impl Counts {
             received: AtomicU64::new(0),
             began: Instant::now(),
             last: AtomicU64::new(0),
+            half_closed: AtomicBool::new(false),
+            closing: Notify::new(),
         }
     }
 
@@ -247,13 +255,28 @@ impl Counts {
         self.last.store(self.age(), Ordering::Relaxed);
     }
 
-    async fn idle_for(&self, patience: Duration) {
+    /// One side has sent all that it will.
+    fn half_closed(&self) {
+        self.last.store(self.age(), Ordering::Relaxed);
+        self.half_closed.store(true, Ordering::Relaxed);
+        self.closing.notify_one();
+    }
+
+    /// Until no byte has moved for too long.
+    async fn idle(&self, timeouts: &TunnelTimeouts) {
         loop {
+            let patience = match self.half_closed.load(Ordering::Relaxed) {
+                true => timeouts.half_closed.min(timeouts.idle),
+                false => timeouts.idle,
+            };
             let until = self.began + Duration::from_millis(self.last.load(Ordering::Relaxed)) + patience;
             if until <= Instant::now() {
                 return;
             }
-            sleep_until(until).await;
+            tokio::select! {
+                () = sleep_until(until) => {}
+                () = self.closing.notified() => {}
+            }
         }
     }
 }
@@ -287,6 +310,7 @@ async fn pump(from: &TcpStream, to: &TcpStream, way: Way, counts: &Counts) -> Re
             Step::End => {
                 // It may be gone already, which whoever reads from it finds out.
                 let _ = shutdown(to, Shutdown::Write);
+                counts.half_closed();
                 return Ok(());
             }
             // Another tunnel's turn.

@@ -286,6 +286,36 @@ async fn a_tunnel_in_which_nothing_moves_ends_and_one_that_is_used_does_not() {
     assert!(end.duration_ms >= 900, "{end:?}");
 }
 
+/// Whoever went away and whoever only has no more to say look the same.
+#[tokio::test]
+async fn a_tunnel_that_one_side_has_closed_goes_on_only_while_bytes_come() {
+    let (hand, mut handed) = tokio::sync::mpsc::unbounded_channel();
+    let upstream = Upstream::scripted(None, move |_, wire| {
+        let hand = hand.clone();
+        async move { hand.send(wire.into_io()).expect("the test takes it") }
+    })
+    .await;
+    let proxy = proxy_to(&Ca::new(), &upstream);
+    let limits = ListenerLimits { tunnel_half_closed: Duration::from_millis(400), ..ListenerLimits::default() };
+    let running = Running::with(proxy, grant(all()), &["api.example.com"], limits).await;
+    let mut stream = tunnel(&running).await;
+    stream.write_all(b"all of it").await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut far = handed.recv().await.unwrap();
+    let mut arrived = String::new();
+    timeout(Duration::from_secs(5), far.read_to_string(&mut arrived)).await.expect("its end arrives").unwrap();
+    assert_eq!(arrived, "all of it");
+    for _ in 0..6 {
+        far.write_all(b"y").await.unwrap();
+        assert_eq!(stream.read_u8().await.unwrap(), b'y');
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(running.heard.tunnels.lock().unwrap().is_empty());
+    until(|| !running.heard.tunnels.lock().unwrap().is_empty()).await;
+    let end = running.heard.tunnels.lock().unwrap()[0].clone();
+    assert_eq!((end.sent, end.received, end.ended), (9, 6, TunnelEnded::Idle));
+}
+
 #[tokio::test]
 async fn a_tunnel_stands_only_so_long_and_a_stop_ends_it() {
     let (_ca, _upstream, proxy) = echoing().await;
