@@ -355,3 +355,6 @@ impl Leased {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -60,7 +60,11 @@ async fn connection(client: TcpStream, upstream: SocketAddr) -> Result<(), Probl
     Ok(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(client), service).await?)
 }
 
-async fn forward(request: Request<Incoming>, kept: Kept, upstream: SocketAddr) -> Result<Response<Incoming>, Problem> {
+async fn forward(
+    request: Request<Incoming>,
+    kept: Kept,
+    upstream: SocketAddr,
+) -> Result<Response<Incoming>, Problem> {
     let taken = kept.borrow_mut().take();
     let mut sender = match taken {
         Some(sender) => sender,

@@ -52,13 +52,12 @@ pub(crate) async fn serve(
     };
     let Upgraded { opened, stream, early, known, _permit } = upgraded;
     let limits = &shared.limits;
-    let timeouts =
-        TunnelTimeouts {
-            hello: limits.hello,
-            idle: limits.tunnel_idle,
-            half_closed: limits.tunnel_half_closed,
-            total: limits.tunnel_total,
-        };
+    let timeouts = TunnelTimeouts {
+        hello: limits.hello,
+        idle: limits.tunnel_idle,
+        half_closed: limits.tunnel_half_closed,
+        total: limits.tunnel_total,
+    };
     if let Some(end) = tunnel::run(opened, stream, early, timeouts).await {
         shared.witness.tunnel_ended(&known.name, &end);
     }

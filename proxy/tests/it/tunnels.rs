@@ -296,14 +296,18 @@ async fn a_tunnel_that_one_side_has_closed_goes_on_only_while_bytes_come() {
     })
     .await;
     let proxy = proxy_to(&Ca::new(), &upstream);
-    let limits = ListenerLimits { tunnel_half_closed: Duration::from_millis(400), ..ListenerLimits::default() };
+    let limits =
+        ListenerLimits { tunnel_half_closed: Duration::from_millis(400), ..ListenerLimits::default() };
     let running = Running::with(proxy, grant(all()), &["api.example.com"], limits).await;
     let mut stream = tunnel(&running).await;
     stream.write_all(b"all of it").await.unwrap();
     stream.shutdown().await.unwrap();
     let mut far = handed.recv().await.unwrap();
     let mut arrived = String::new();
-    timeout(Duration::from_secs(5), far.read_to_string(&mut arrived)).await.expect("its end arrives").unwrap();
+    timeout(Duration::from_secs(5), far.read_to_string(&mut arrived))
+        .await
+        .expect("its end arrives")
+        .unwrap();
     assert_eq!(arrived, "all of it");
     for _ in 0..6 {
         far.write_all(b"y").await.unwrap();
