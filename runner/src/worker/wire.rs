@@ -33,7 +33,7 @@ pub trait Wire: Send + Sync + 'static {
 pub(super) const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 const MAX_HEADERS: u32 = 256 << 10;
-const MAX_STREAMS: usize = 1 << 20;
+const MAX_STREAMS: usize = 1 << 16;
 
 /// The HTTP/2 client on the worker's socket.
 pub(super) struct Socket(http2::SendRequest<WireBody>);
