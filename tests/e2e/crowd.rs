@@ -4,12 +4,16 @@ use orch_tests::gate::Gate;
 use orch_tests::orch::Orch;
 use orch_tests::reply::Reply;
 use orch_tests::server::Server;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::stage::{OPENAI_KEY, OPENAI_SAYS, PROGRAM, Stage, fake_openai};
 
 /// With this much address space, in KiB, a worker has room for two runs: 17 GiB each, and 64 for itself.
 const SPACE: u64 = 100 << 20;
+
+fn question() -> Value {
+    json!({ "agent": "orch/summarizer", "model": "gpt-4o-mini", "input": { "text": "Ships came." } })
+}
 
 #[test]
 fn runs_that_one_worker_cannot_hold_get_another() {
@@ -45,5 +49,17 @@ fn runs_that_one_worker_cannot_hold_get_another() {
         };
         assert_eq!(ended["report"]["output"]["summary"], OPENAI_SAYS, "{ended:#}");
     }
+    server.terminate().expect(0);
+}
+
+/// All that one worker may hold is reserved when it starts, however few come.
+#[test]
+fn the_largest_server_runs_an_agent() {
+    let mut stage = Stage::new();
+    stage.configure(|config| config.server(json!({ "max_running": 50_000 })));
+    stage.store("OPENAI_API_KEY", OPENAI_KEY, &[]);
+    let server = Server::start(PROGRAM, &stage.home);
+    let run = server.ask("POST", "/v1/runs?wait", Some(&question())).expect(200).json();
+    assert_eq!(run["report"]["output"]["summary"], OPENAI_SAYS, "{run:#}");
     server.terminate().expect(0);
 }
