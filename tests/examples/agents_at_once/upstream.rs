@@ -11,6 +11,7 @@ use h2::server::SendResponse;
 use http::{Request, Response};
 use orch_tests::ca::Ca;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tokio_rustls::TlsAcceptor;
 
@@ -30,6 +31,7 @@ pub(crate) struct Pace {
 pub(crate) struct Upstream {
     pub(crate) address: SocketAddr,
     pub(crate) seen: Arc<Seen>,
+    _accepting: JoinSet<()>,
 }
 
 pub(crate) struct Seen {
@@ -59,12 +61,15 @@ impl Upstream {
             broken: AtomicUsize::new(0),
         });
         let shared = Arc::clone(&seen);
-        tokio::spawn(async move {
+        let mut accepting = JoinSet::new();
+        accepting.spawn(async move {
+            let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(connection(stream, tls.clone(), Arc::clone(&shared)));
+                connections.spawn(connection(stream, tls.clone(), Arc::clone(&shared)));
+                while connections.try_join_next().is_some() {}
             }
         });
-        Ok(Self { address, seen })
+        Ok(Self { address, seen, _accepting: accepting })
     }
 }
 
@@ -75,17 +80,19 @@ async fn connection(stream: TcpStream, tls: TlsAcceptor, seen: Arc<Seen>) -> Res
     let mut connection =
         h2::server::Builder::new().max_concurrent_streams(STREAMS).handshake::<_, Bytes>(stream).await?;
     seen.connections.fetch_add(1, Ordering::Relaxed);
-    while let Some(asked) = connection.accept().await {
-        let (request, respond) = asked?;
+    let mut replies = JoinSet::new();
+    while let Some(Ok((request, respond))) = connection.accept().await {
         let seen = Arc::clone(&seen);
-        tokio::spawn(async move {
+        replies.spawn(async move {
             let counted = match reply(request, respond, &seen).await {
                 Ok(()) => &seen.ended,
                 Err(_) => &seen.broken,
             };
             counted.fetch_add(1, Ordering::Relaxed);
         });
+        while replies.try_join_next().is_some() {}
     }
+    while replies.join_next().await.is_some() {}
     Ok(())
 }
 
