@@ -39,7 +39,8 @@ impl Setup {
     ) -> Result<Exchanged, EgressError> {
         let Outgoing { route, head, body, length, .. } = out;
         let body = settle_presence(&head.method, body, length, patience).await?;
-        let upload = Upload::new(body, length, patience.clone(), admission.meter());
+        let placeholders = admission.grant().placeholders().in_body();
+        let upload = Upload::new(body, length, patience.clone(), admission.meter(), placeholders);
         let mut message = Message { head, upload };
         let mut oldest = None;
         loop {
@@ -113,7 +114,8 @@ impl Setup {
         let again = match (unsent, spare) {
             (Some(request), _) => Some(Message::from(request)),
             (None, Some((head, meter))) if dead => {
-                Some(Message { head, upload: Upload::new(body::empty(), None, patience.clone(), meter) })
+                let upload = Upload::new(body::empty(), None, patience.clone(), meter, None);
+                Some(Message { head, upload })
             }
             _ => None,
         };

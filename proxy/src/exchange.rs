@@ -139,6 +139,7 @@ impl Setup {
             Err(_) if end.is_over() => return Err(ended(end.error())),
             Err(error) => return Err(error),
         };
+        record.inert(upload.inert());
         // Asked only now: the answer may tell of a request that went out after this one.
         let scrubbers = searched(carried, end.grant.received().by(&key));
         let (mut parts, incoming) = response.into_parts();

@@ -53,7 +53,8 @@ pub struct Decision {
     /// Names of the credentials that were put in.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub injected: Vec<String>,
-    /// Placeholders that travelled as they were, because they stood in a place that is not bound.
+    /// Placeholders that travelled as they were, because they stood in a place that is not bound: in the head, or in what of
+    /// the body had gone up when the answer began.
     pub inert_placeholders: u32,
     /// The response's status.
     #[serde(skip_serializing_if = "Option::is_none")]

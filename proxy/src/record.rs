@@ -71,8 +71,11 @@ impl Record {
         self.change(|decision| decision.injected.push(credential.to_owned()));
     }
 
+    /// So many more placeholders go up as they are.
     pub(crate) fn inert(&mut self, count: u32) {
-        self.change(|decision| decision.inert_placeholders = count);
+        self.change(|decision| {
+            decision.inert_placeholders = decision.inert_placeholders.saturating_add(count);
+        });
     }
 
     pub(crate) fn address(&mut self, address: IpAddr) {

@@ -2,7 +2,7 @@
 //! forever.
 
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -13,6 +13,7 @@ use tokio::time::{Instant, Sleep};
 
 use crate::hygiene::strip_trailers;
 use crate::limits::{Debt, Meter, Patience, Way};
+use crate::placeholders::InBody;
 use crate::{Body, BodyError, TimeoutKind};
 
 /// What the rest of an exchange needs to know about its upload.
@@ -22,6 +23,7 @@ pub(crate) struct Progress {
     touched: AtomicBool,
     done: AtomicBool,
     error: Mutex<Option<BodyError>>,
+    inert: AtomicU32,
 }
 
 impl Progress {
@@ -47,6 +49,11 @@ impl Progress {
     /// Why the upload failed, if it did: hyper's own error hides it.
     pub(crate) fn take_error(&self) -> Option<BodyError> {
         self.error.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// How many placeholders went up so far; none of them was swapped.
+    pub(crate) fn inert(&self) -> u32 {
+        self.inert.load(Ordering::Relaxed)
     }
 
     fn touch(&self, bytes: usize) {
@@ -79,6 +86,8 @@ pub(crate) struct Upload {
     waiting: Option<Instant>,
     /// Wakes up for that.
     alarm: Option<Pin<Box<Sleep>>>,
+    /// None when the run has no placeholders.
+    placeholders: Option<InBody>,
     progress: Arc<Progress>,
 }
 
@@ -91,13 +100,20 @@ struct Debts {
 
 impl Upload {
     /// `length` is what the guest announced; hyper announces it again upstream.
-    pub(crate) fn new(inner: Body, length: Option<u64>, patience: Patience, meter: Meter) -> Self {
+    pub(crate) fn new(
+        inner: Body,
+        length: Option<u64>,
+        patience: Patience,
+        meter: Meter,
+        placeholders: Option<InBody>,
+    ) -> Self {
         let empty = inner.is_end_stream();
         let progress = Arc::new(Progress {
             last: Mutex::new(Instant::now()),
             touched: AtomicBool::new(false),
             done: AtomicBool::new(empty),
             error: Mutex::new(None),
+            inert: AtomicU32::new(0),
         });
         let left = length.filter(|_| !empty);
         let debts = Debt::of(patience.pace, left).map(|debt| Debts { guest: debt, upstream: debt });
@@ -113,6 +129,7 @@ impl Upload {
             over: None,
             waiting: None,
             alarm: None,
+            placeholders,
             progress,
         }
     }
@@ -129,7 +146,8 @@ impl Upload {
     pub(crate) fn rewound(self, again: impl FnOnce(Body) -> Option<Body>) -> Option<Self> {
         let counted = self.counted.max(self.sent);
         let body = again(self.inner)?;
-        Some(Self { counted, ..Self::new(body, self.length, self.patience, self.meter) })
+        let placeholders = self.placeholders.map(InBody::again);
+        Some(Self { counted, ..Self::new(body, self.length, self.patience, self.meter, placeholders) })
     }
 
     /// Counts a piece. What is more than a limit lets through is cut off, and the body ends there.
@@ -233,6 +251,9 @@ impl http_body::Body for Upload {
                             return Poll::Ready(Some(Err(this.fail(error))));
                         }
                     }
+                }
+                if let Some(placeholders) = &mut this.placeholders {
+                    this.progress.inert.fetch_add(placeholders.count(&data), Ordering::Relaxed);
                 }
                 Frame::data(data)
             }

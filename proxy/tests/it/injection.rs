@@ -75,6 +75,7 @@ async fn a_placeholder_turns_into_its_secret_in_its_place_only() {
     let body = request("POST", "https://api.example.com/v1/x", full(placeholder.to_string()));
     text(proxy.forward(&grant, body).await.unwrap()).await;
     assert_eq!(tls.requests().pop().unwrap().body, placeholder.as_str().as_bytes());
+    assert_eq!(grant.ledger().decisions().pop().unwrap().inert_placeholders, 1, "the body is counted");
     // Toward a host that is not allowed nothing passes at all.
     let evil = with(get("https://evil.example/"), "authorization", &bearer);
     assert_eq!(code(proxy.forward(&grant, evil).await), "host_not_allowed");
