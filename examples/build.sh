@@ -16,7 +16,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 root=$(dirname "$here")
 out=$here/target/components
 examples=(repo-digest summarizer tool-loop translator)
-guests=(badjson drip echo escape exit7 files flood hog noop slow snoop sockets spinner swarm trap wanderer)
+guests=(badjson drip echo escape exit7 files flood hog noop reader slow snoop sockets spinner swarm trap wanderer)
 debian=(rustc-web cargo-web rust-web-src lld-22 wasi-libc)
 
 check=false

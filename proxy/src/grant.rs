@@ -76,9 +76,16 @@ impl CapabilityToken {
 /// Every live grant of this broker.
 #[derive(Default)]
 pub struct Grants {
+    live: RwLock<Live>,
+}
+
+#[derive(Default)]
+struct Live {
     /// By SHA-256 of the token's text: looking up leaks nothing about tokens through timing, and a core dump of the
     /// map holds no token.
-    live: RwLock<HashMap<[u8; 32], Arc<LiveGrant>>>,
+    by_token: HashMap<[u8; 32], Arc<LiveGrant>>,
+    /// The keys of each run's grants.
+    of_run: HashMap<RunId, Vec<[u8; 32]>>,
 }
 
 impl Grants {
@@ -101,7 +108,10 @@ impl Grants {
     fn enter(&self, grant: LiveGrant) -> (CapabilityToken, Arc<LiveGrant>) {
         let (token, live) = (CapabilityToken::random(), Arc::new(grant));
         let key = fingerprint(&token.reveal());
-        self.live.write().unwrap_or_else(PoisonError::into_inner).insert(key, Arc::clone(&live));
+        let mut all = self.live.write().unwrap_or_else(PoisonError::into_inner);
+        all.of_run.entry(live.grant.run.clone()).or_default().push(key);
+        all.by_token.insert(key, Arc::clone(&live));
+        drop(all);
         (token, live)
     }
 
@@ -109,29 +119,25 @@ impl Grants {
     /// can say so.
     #[must_use]
     pub fn find(&self, token: &str) -> Option<Arc<LiveGrant>> {
-        self.live.read().unwrap_or_else(PoisonError::into_inner).get(&fingerprint(token)).cloned()
+        self.live.read().unwrap_or_else(PoisonError::into_inner).by_token.get(&fingerprint(token)).cloned()
     }
 
     /// Ends every grant of a run: its token is unknown from here on, new requests are refused, bodies under way are
     /// cut. Says whether there was one.
     pub fn revoke(&self, run: &RunId) -> bool {
-        let mut found = false;
-        self.live.write().unwrap_or_else(PoisonError::into_inner).retain(|_, live| {
-            let keep = live.grant.run != *run;
-            if !keep {
-                live.revoke();
-                found = true;
-            }
-            keep
-        });
-        found
+        let mut all = self.live.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(keys) = all.of_run.remove(run) else { return false };
+        for live in keys.iter().filter_map(|key| all.by_token.remove(key)) {
+            live.revoke();
+        }
+        true
     }
 
     /// Takes back the rules of every grant for which this is false, and says how many; see
     /// [`LiveGrant::retain_rules`].
     pub fn retain_rules(&self, keep: impl Fn(&Rule) -> bool) -> usize {
         let live = self.live.read().unwrap_or_else(PoisonError::into_inner);
-        live.values().map(|grant| grant.retain_rules(&keep)).sum()
+        live.by_token.values().map(|grant| grant.retain_rules(&keep)).sum()
     }
 
     /// Ends the exchanges under way that carry the credential of this id in a grant of this workspace, and says how
@@ -139,7 +145,7 @@ impl Grants {
     pub fn cut_carrying(&self, workspace: &str, id: &str) -> usize {
         let live = self.live.read().unwrap_or_else(PoisonError::into_inner);
         let grants: Vec<Arc<LiveGrant>> =
-            live.values().filter(|live| live.grant.workspace == workspace).cloned().collect();
+            live.by_token.values().filter(|live| live.grant.workspace == workspace).cloned().collect();
         drop(live);
         grants.iter().map(|grant| grant.cut_carrying(id)).sum()
     }

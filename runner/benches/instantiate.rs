@@ -33,7 +33,7 @@ const ROUNDS: usize = 11;
 const SLICES: usize = 40;
 const SLICE: u32 = 50;
 /// What a worker's run may cost, in runs of bare wasmtime.
-const TARGET: f64 = 1.5;
+const TARGET: f64 = 1.3;
 
 const POOL: Pool = Pool { runs: 100, memory: 256 << 20, yielding: true };
 

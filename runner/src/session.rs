@@ -282,7 +282,7 @@ impl Worker {
         let mut worker = Worker { shared, process, room, config, jail: Report::default() };
         let (ready, is_ready) = oneshot::channel();
         let WorkerConfig { start, grace, .. } = worker.config;
-        let doors = doors::Doors::new(&worker.shared, control::Control { welcome, frames, ready });
+        let doors = doors::Doors::new(&worker.shared, pool.runs, control::Control { welcome, frames, ready });
         let connection = doors::serve(TokioIo::new(ours), doors);
         let (killer, exited) = (worker.process.killer(), worker.process.exited());
         tasks.spawn(async move {

@@ -115,7 +115,7 @@ impl Broker {
         let router = Arc::new(Router::new());
         Self {
             environment,
-            workers: Workers::new(home.clone(), program, Arc::clone(&router), config.capacity().sandboxes),
+            workers: Workers::new(home.clone(), program, Arc::clone(&router), config.capacity()),
             config: RwLock::new(Arc::new(config)),
             catalog: Arc::new(catalog),
             vault,

@@ -26,8 +26,8 @@ use egress::RawEgress;
 
 /// Runs at once where the configuration does not say.
 const MAX_RUNNING: u32 = 64;
-/// The most that `server.max_running` may be: each has its place in the address space of a worker.
-const MOST_RUNNING: u32 = 1000;
+/// The most that `server.max_running` may be. What there is room for is a matter of the [machine](Config::capacity).
+const MOST_RUNNING: u32 = 50_000;
 /// Waiting runs where the configuration does not say.
 const MAX_QUEUED: usize = 10_000;
 /// Largest configuration file, in bytes.

@@ -1,7 +1,8 @@
 //! Workers: started when an agent is first run, kept warm for its next runs where that pays, replaced when they die.
 //!
-//! A worker serves one workspace and one agent digest (promise P6), so that is what they are found by. A run with
-//! mounts gets a worker of its own, whose mounts are fixed before it starts.
+//! A worker serves one workspace and one agent digest (promise P6), so that is what they are found by; there are several of
+//! one kind where one cannot hold all of its runs. A run with mounts gets a worker of its own, whose mounts are fixed before
+//! it starts.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -11,9 +12,10 @@ use std::time::{Duration, Instant};
 
 use orch_manifests::Digest;
 use orch_runner::{
-    Artifact, ArtifactCache, CompileLimits, Compiler, JailReport, Layer, Mount, Origin, Pool, Requirement,
-    Scratch, Worker, WorkerCommand, WorkerConfig,
+    Artifact, ArtifactCache, Capacity, CompileLimits, Compiler, JailReport, Layer, Mount, Origin, Pool,
+    Requirement, Scratch, Worker, WorkerCommand, WorkerConfig,
 };
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::agent::Agent;
 use crate::door::Router;
@@ -44,9 +46,12 @@ pub(crate) struct Workers {
     compiler: Compiler,
     cache: OnceLock<ArtifactCache>,
     door: Arc<Router>,
-    /// Runs that a kept worker holds at once: as many as are executed at all, so that none waits for its place.
+    /// Runs that a kept worker holds at once.
     runs_per_worker: u32,
-    kept: Mutex<HashMap<Key, Arc<Place>>>,
+    /// For workers that one run has to itself.
+    own: Arc<Semaphore>,
+    /// Where one cannot hold all, the first ones are full.
+    kept: Mutex<HashMap<Key, Vec<Arc<Place>>>>,
 }
 
 /// Where a kept worker is, or will be.
@@ -56,7 +61,7 @@ struct Place {
 }
 
 struct Use {
-    runs: usize,
+    runs: u32,
     since: Instant,
 }
 
@@ -81,7 +86,15 @@ pub(crate) struct Wanted<'a> {
 /// A worker in use. [`Leased::end`] gives it back.
 pub(crate) struct Leased {
     worker: Arc<Worker>,
-    place: Option<InUse>,
+    held: Held,
+}
+
+/// What a run with a worker takes up until this is dropped.
+enum Held {
+    /// A part of a kept one.
+    Part(InUse),
+    /// All of one.
+    Whole(OwnedSemaphorePermit),
 }
 
 /// A run that is counted in at a place until this is dropped, however that comes.
@@ -95,8 +108,8 @@ impl Drop for InUse {
 
 impl Workers {
     /// Workers and compilers are `program`, called with the hidden subcommands of `orch`; requests of their guests
-    /// arrive at `door`. A shared worker has room for `max_running` runs.
-    pub(crate) fn new(home: Home, program: &Path, door: Arc<Router>, max_running: u32) -> Self {
+    /// arrive at `door`. `capacity` says how many runs there are in one worker, and how many with one to themselves.
+    pub(crate) fn new(home: Home, program: &Path, door: Arc<Router>, capacity: Capacity) -> Self {
         let command = |name: &str| WorkerCommand { program: program.to_owned(), args: vec![name.into()] };
         Self {
             home,
@@ -104,7 +117,8 @@ impl Workers {
             compiler: Compiler::new(command("__compile"), CompileLimits::default()),
             cache: OnceLock::new(),
             door,
-            runs_per_worker: max_running,
+            runs_per_worker: capacity.in_one_worker,
+            own: Arc::new(Semaphore::new(capacity.own_workers() as usize)),
             kept: Mutex::default(),
         }
     }
@@ -138,9 +152,11 @@ impl Workers {
 
     async fn find(&self, wanted: &Wanted<'_>, observer: &dyn Observer) -> Result<Leased, Failure> {
         if !wanted.shared {
+            let permit = Arc::clone(&self.own).acquire_owned().await;
+            let permit = permit.map_err(|_| Failure::defect("workers are not counted any more"))?;
             let pool = Pool { runs: 1, memory: wanted.memory, yielding: wanted.neighbours };
             let worker = self.start(wanted, pool, observer).await?;
-            return Ok(Leased { worker: Arc::new(worker), place: None });
+            return Ok(Leased { worker: Arc::new(worker), held: Held::Whole(permit) });
         }
         let memory = wanted.memory.max(LEAST_MEMORY);
         let memory = memory.checked_next_power_of_two().unwrap_or(memory);
@@ -157,7 +173,7 @@ impl Workers {
                 }
             }
         };
-        Ok(Leased { worker, place: Some(place) })
+        Ok(Leased { worker, held: Held::Part(place) })
     }
 
     /// What becomes of the layers of a worker's jail and of a compile jail's, on this machine: both are started for it.
@@ -184,7 +200,7 @@ impl Workers {
 
     /// How many workers are kept.
     pub(crate) fn kept(&self) -> usize {
-        self.lock().len()
+        self.lock().values().map(Vec::len).sum()
     }
 
     /// Stops workers that nobody has used for this long, and the longest idle ones where there are too many.
@@ -192,17 +208,18 @@ impl Workers {
         let mut over = Vec::new();
         {
             let mut kept = self.lock();
-            let mut resting: Vec<(Instant, Key)> = kept
-                .iter()
-                .filter_map(|(key, place)| place.resting_since().map(|since| (since, key.clone())))
-                .collect();
-            resting.sort_by_key(|(since, _)| *since);
-            let surplus = resting.len().saturating_sub(IDLE_WORKERS);
-            for (at, (since, key)) in resting.into_iter().enumerate() {
-                if at < surplus || since.elapsed() >= idle {
-                    over.extend(kept.remove(&key));
-                }
-            }
+            let mut resting: Vec<Instant> =
+                kept.values().flatten().filter_map(|place| place.resting_since()).collect();
+            resting.sort_unstable();
+            let surplus =
+                resting.len().checked_sub(IDLE_WORKERS + 1).and_then(|last| resting.get(last).copied());
+            kept.retain(|_, places| {
+                over.extend(places.extract_if(.., |place| {
+                    let since = place.resting_since();
+                    since.is_some_and(|since| Some(since) <= surplus || since.elapsed() >= idle)
+                }));
+                !places.is_empty()
+            });
         }
         for place in over {
             // Nobody is in it, and nobody finds it any more.
@@ -214,7 +231,7 @@ impl Workers {
 
     /// Stops them all.
     pub(crate) async fn shutdown(&self) {
-        let places: Vec<Arc<Place>> = self.lock().drain().map(|(_, place)| place).collect();
+        let places: Vec<Arc<Place>> = self.lock().drain().flat_map(|(_, places)| places).collect();
         for place in places {
             if let Some(worker) = place.worker.lock().await.take() {
                 worker.shutdown().await;
@@ -222,15 +239,17 @@ impl Workers {
         }
     }
 
-    /// Finds the place of a key, and counts a run in before anybody could take it for idle.
+    /// Finds a place of this key that has room, and counts a run in before anybody could take it for idle.
     fn enter(&self, key: Key) -> InUse {
         let mut kept = self.lock();
-        let place = kept.entry(key).or_insert_with(|| {
-            let unused = Use { runs: 0, since: Instant::now() };
-            Arc::new(Place { worker: tokio::sync::Mutex::new(None), use_: Mutex::new(unused) })
-        });
-        place.lock().runs += 1;
-        InUse(Arc::clone(place))
+        let places = kept.entry(key).or_default();
+        if let Some(place) = places.iter().find(|place| place.join(self.runs_per_worker)) {
+            return InUse(Arc::clone(place));
+        }
+        let first = Use { runs: 1, since: Instant::now() };
+        let place = Arc::new(Place { worker: tokio::sync::Mutex::new(None), use_: Mutex::new(first) });
+        places.push(Arc::clone(&place));
+        InUse(place)
     }
 
     async fn start(
@@ -290,7 +309,7 @@ impl Workers {
         Ok(ArtifactCache::open(&self.home.artifacts(), &self.home.artifact_key())?)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Arc<Place>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Vec<Arc<Place>>>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -328,6 +347,14 @@ impl Place {
         (use_.runs == 0).then_some(use_.since)
     }
 
+    /// Counts a run in, unless there are so many.
+    fn join(&self, most: u32) -> bool {
+        let mut use_ = self.lock();
+        let fits = use_.runs < most;
+        use_.runs += u32::from(fits);
+        fits
+    }
+
     fn leave(&self) {
         let mut use_ = self.lock();
         use_.runs -= 1;
@@ -347,8 +374,15 @@ impl Leased {
 
     /// Gives it back; one that was not shared is stopped.
     pub(crate) async fn end(self) {
-        if self.place.is_none() {
-            self.worker.shutdown().await;
+        match self.held {
+            Held::Part(place) => drop(place),
+            Held::Whole(permit) => {
+                self.worker.shutdown().await;
+                drop(permit);
+            }
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

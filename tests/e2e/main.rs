@@ -7,6 +7,7 @@ mod bad_input;
 mod clocks;
 mod copies;
 mod crash;
+mod crowd;
 mod custody;
 mod decisions;
 mod digest;

@@ -183,9 +183,9 @@ fn server(here: &Installation) -> Check {
 /// How many runs are executed at once, and what the machine has room for.
 fn capacity(here: &Installation) -> Check {
     let capacity = here.config.capacity();
-    let Capacity { sandboxes, bound_by, machine } = capacity;
+    let Capacity { sandboxes, bound_by, in_one_worker, machine, .. } = capacity;
     let detail = format!(
-        "{sandboxes} sandboxes at once, more wait; vm.max_map_count is {}, open files {}",
+        "{sandboxes} sandboxes at once, {in_one_worker} in one worker, more wait; vm.max_map_count is {}, open files {}",
         machine.mappings, machine.descriptors
     );
     let check = match capacity.advice() {
@@ -194,6 +194,7 @@ fn capacity(here: &Installation) -> Check {
     };
     let facts = json!({
         "sandboxes": sandboxes, "wanted": here.config.max_running, "bound_by": bound_by,
+        "in_one_worker": in_one_worker,
         "max_map_count": machine.mappings, "open_files": machine.descriptors,
     });
     Check { facts: Some(facts), ..check }

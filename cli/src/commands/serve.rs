@@ -152,12 +152,15 @@ fn ready(
     if printer.json() {
         let line = json!({
             "listening": server.address().to_string(), "url": url, "socket": socket, "pid": std::process::id(),
-            "sandboxes": capacity.sandboxes, "bound_by": capacity.bound_by,
+            "sandboxes": capacity.sandboxes, "bound_by": capacity.bound_by, "in_one_worker": capacity.in_one_worker,
         });
         return printer.result_json(&line).or_else(broken_pipe);
     }
     printer.note(&format!("listening on {url} and {socket}"));
     printer.note(&format!("{} runs at once, more wait", capacity.sandboxes));
+    if let Some(why) = capacity.why_several_workers() {
+        printer.note(&why);
+    }
     Ok(())
 }
 

@@ -20,8 +20,10 @@ use super::runs::LiveRun;
 use super::{Body, BodyError, Door, Refusal, RefusalCode, Shared, empty, refused};
 use crate::protocol::{self, RESERVED, Stdio};
 
-/// Streams at once. Each run takes three for itself and some for its requests, which the broker's policy bounds.
-const MAX_STREAMS: u32 = 1 << 16;
+/// Streams at once of a worker with few runs, and what each of many has: three for itself, and some for its requests, which
+/// the broker's policy bounds.
+const FEW_STREAMS: u32 = 1 << 16;
+const STREAMS_PER_RUN: u32 = 3 + 64;
 
 /// How much of one stream may wait here, in bytes. The connection's window is as large as HTTP/2 allows, so that
 /// streams that are not being read cannot hold up the others.
@@ -34,12 +36,16 @@ const MAX_HEADERS: u32 = 256 << 10;
 /// The doors of one worker.
 pub(super) struct Doors {
     shared: Weak<Shared>,
+    /// Streams at once.
+    streams: u32,
     control: Mutex<Option<Control>>,
 }
 
 impl Doors {
-    pub(super) fn new(shared: &Arc<Shared>, control: Control) -> Self {
-        Doors { shared: Arc::downgrade(shared), control: Mutex::new(Some(control)) }
+    /// For a worker that has room for so many `runs`.
+    pub(super) fn new(shared: &Arc<Shared>, runs: u32, control: Control) -> Self {
+        let streams = runs.saturating_mul(STREAMS_PER_RUN).max(FEW_STREAMS);
+        Doors { shared: Arc::downgrade(shared), streams, control: Mutex::new(Some(control)) }
     }
 
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
@@ -69,6 +75,7 @@ where
     I: Read + Write + Unpin + Send + 'static,
 {
     let tasks = doors.shared.upgrade().map(|shared| shared.tasks.clone());
+    let streams = doors.streams;
     let doors = Arc::new(doors);
     async move {
         let Some(tasks) = tasks else { return };
@@ -77,13 +84,13 @@ where
             async move { Ok::<_, Infallible>(doors.answer(request).await) }
         });
         let connection = http2::Builder::new(tasks)
-            .max_concurrent_streams(MAX_STREAMS)
+            .max_concurrent_streams(streams)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_header_list_size(MAX_HEADERS)
             // A guest that drops many requests makes its worker reset many streams, which is no attack on the broker
             // and must not end the connection that all runs share.
-            .max_pending_accept_reset_streams(MAX_STREAMS as usize)
+            .max_pending_accept_reset_streams(FEW_STREAMS as usize)
             .max_local_error_reset_streams(None)
             .auto_date_header(false)
             .serve_connection(io, service);

@@ -155,34 +155,46 @@ impl Output<'_> {
     }
 }
 
-/// All runs of a worker.
+/// All runs of a worker, by id and by token.
 #[derive(Default)]
-pub(super) struct Runs(Mutex<HashMap<RunId, Arc<LiveRun>>>);
+pub(super) struct Runs(Mutex<Tables>);
+
+#[derive(Default)]
+struct Tables {
+    by_id: HashMap<RunId, Arc<LiveRun>>,
+    /// The worker may know all of these tokens, so that it does not matter what the time of a search tells.
+    by_token: HashMap<Box<str>, Arc<LiveRun>>,
+}
 
 impl Runs {
     /// Adds a run, unless one with its id or token is there.
     pub(super) fn add(&self, live: &Arc<LiveRun>) -> bool {
         let mut runs = self.lock();
-        if runs.contains_key(&live.run) || runs.values().any(|other| other.token == live.token) {
+        if runs.by_id.contains_key(&live.run) || runs.by_token.contains_key(live.token()) {
             return false;
         }
-        runs.insert(live.run.clone(), Arc::clone(live));
+        runs.by_token.insert(live.token().into(), Arc::clone(live));
+        runs.by_id.insert(live.run.clone(), Arc::clone(live));
         true
     }
 
     pub(super) fn get(&self, run: &RunId) -> Option<Arc<LiveRun>> {
-        self.lock().get(run).cloned()
+        self.lock().by_id.get(run).cloned()
     }
 
-    /// The run with this token. There are few runs per worker, and each worker may know all of their tokens, so
-    /// that neither the search nor its timing matters.
+    /// The run with this token.
     pub(super) fn by_token(&self, token: &str) -> Option<Arc<LiveRun>> {
-        self.lock().values().find(|live| live.token() == token).cloned()
+        self.lock().by_token.get(token).cloned()
     }
 
     /// Ends a run the way the worker says it ended. False if the worker has no such run.
     pub(super) fn end(&self, run: &RunId, ended: Ended) -> bool {
-        let Some(live) = self.lock().remove(run) else { return false };
+        let live = {
+            let mut runs = self.lock();
+            let Some(live) = runs.by_id.remove(run) else { return false };
+            runs.by_token.remove(live.token());
+            live
+        };
         live.remove();
         if let Some(end) = live.end.lock().unwrap_or_else(PoisonError::into_inner).take() {
             // Nobody waits for a run whose caller has cancelled it.
@@ -193,12 +205,13 @@ impl Runs {
 
     /// For a worker that is gone.
     pub(super) fn close_all(&self) {
-        for (_, live) in self.lock().drain() {
+        let Tables { by_id, .. } = std::mem::take(&mut *self.lock());
+        for (_, live) in by_id {
             live.remove();
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<RunId, Arc<LiveRun>>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Tables> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
