@@ -46,7 +46,10 @@ fn died(outcome: Result<RunOutcome, WorkerError>) -> (String, String) {
 
 pub(crate) async fn another_version_is_refused_by_the_broker() {
     let error = misbehaving("version", Arc::new(Closed)).await.err().unwrap();
-    assert!(matches!(error, WorkerError::Incompatible(Incompatible { ours: VERSION, theirs: 99 })), "{error}");
+    assert!(
+        matches!(error, WorkerError::Incompatible(Incompatible { ours: VERSION, theirs: 99 })),
+        "{error}"
+    );
     assert!(error.to_string().contains("same release"), "{error}");
 }
 
