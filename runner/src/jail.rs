@@ -93,6 +93,8 @@ impl Jail {
     pub(crate) fn close(self, mounts: &[Mount], scratch: Option<&Scratch>) -> Closed {
         let mut report =
             Report::new([(LayerName::Descriptors, Layer::Active), (LayerName::ParentDeath, self.tether)]);
+        // Its memory, and what is in its scratch folders, is the first to go where a machine has none left.
+        let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
         let (namespaces, made) = namespaces::Namespaces.apply();
         report.add(LayerName::Namespaces, namespaces);
         // In the mount namespace that holds from here on, and before anything is mounted over them.

@@ -60,6 +60,11 @@ const DEFAULTS: RunLimits = RunLimits {
     cost: None,
 };
 
+/// The most that a manifest gets where the configuration names no ceiling: nobody is asked about memory that no sandbox's
+/// own bound counts.
+const MOST_SCRATCH: u64 = 1 << 30;
+const MOST_SCRATCH_FILES: u64 = 100_000;
+
 impl RunLimits {
     /// Combines what the four say.
     #[must_use]
@@ -76,6 +81,9 @@ impl RunLimits {
             let said = of(manifest).or(of(defaults)).unwrap_or(default);
             of(ceilings).map_or(said, |ceiling| said.min(ceiling))
         };
+        let asked_of_nobody = |most: u64, of: fn(&Limits) -> Option<u64>| {
+            of(ceilings).unwrap_or_else(|| most.max(of(defaults).unwrap_or_default()))
+        };
         let cost = caller.max_cost.or(manifest.cost_usd).or(defaults.cost_usd);
         Self {
             memory: bytes(caller.memory, |l| l.memory, DEFAULTS.memory),
@@ -84,8 +92,10 @@ impl RunLimits {
             output: bytes(None, |l| l.output, DEFAULTS.output),
             log: bytes(None, |l| l.log, DEFAULTS.log),
             resources: narrow(count(|l| l.resources, DEFAULTS.resources.into())),
-            scratch: bytes(None, |l| l.scratch, DEFAULTS.scratch),
-            scratch_files: count(|l| l.scratch_files, DEFAULTS.scratch_files),
+            scratch: bytes(None, |l| l.scratch, DEFAULTS.scratch)
+                .min(asked_of_nobody(MOST_SCRATCH, |l| l.scratch.map(ByteSize::bytes))),
+            scratch_files: count(|l| l.scratch_files, DEFAULTS.scratch_files)
+                .min(asked_of_nobody(MOST_SCRATCH_FILES, |l| l.scratch_files)),
             network: network(Said { manifest, defaults, ceilings }, DEFAULTS.network.run),
             tokens: count(|l| l.tokens, DEFAULTS.tokens),
             cost: match (cost, ceilings.cost_usd) {
@@ -304,6 +314,23 @@ mod tests {
                 cost: Some(MicroUsd(n)),
             }
         );
+    }
+
+    #[test]
+    fn a_manifest_alone_does_not_fill_the_machine_s_memory_with_files() {
+        let of = |manifest: u64, defaults: Option<u64>, ceiling: Option<u64>| {
+            let limits =
+                |n: Option<u64>| Limits { scratch: n.map(ByteSize), scratch_files: n, ..Limits::default() };
+            let (manifest, defaults, ceilings) = (limits(Some(manifest)), limits(defaults), limits(ceiling));
+            let limits = RunLimits::of(LimitRequest::default(), &manifest, &defaults, &ceilings);
+            (limits.scratch, limits.scratch_files)
+        };
+        assert_eq!(of(1 << 40, None, None), (1 << 30, 100_000));
+        assert_eq!(of(50_000, None, None), (50_000, 50_000));
+        // Whoever runs the machine may say otherwise.
+        assert_eq!(of(1 << 40, None, Some(1 << 35)), (1 << 35, 1 << 35));
+        assert_eq!(of(1 << 40, Some(1 << 34), None), (1 << 34, 1 << 34));
+        assert_eq!(of(1 << 40, None, Some(7)), (7, 7));
     }
 
     #[test]

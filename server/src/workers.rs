@@ -63,6 +63,8 @@ struct Place {
 struct Use {
     runs: u32,
     since: Instant,
+    /// There while runs are in it: workers in use are counted, whoever shares them.
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 /// For whom a worker is wanted.
@@ -152,8 +154,7 @@ impl Workers {
 
     async fn find(&self, wanted: &Wanted<'_>, observer: &dyn Observer) -> Result<Leased, Failure> {
         if !wanted.shared {
-            let permit = Arc::clone(&self.own).acquire_owned().await;
-            let permit = permit.map_err(|_| Failure::defect("workers are not counted any more"))?;
+            let permit = self.permit().await?;
             let pool = Pool { runs: 1, memory: wanted.memory, yielding: wanted.neighbours };
             let worker = self.start(wanted, pool, observer).await?;
             return Ok(Leased { worker: Arc::new(worker), held: Held::Whole(permit) });
@@ -161,7 +162,13 @@ impl Workers {
         let memory = wanted.memory.max(LEAST_MEMORY);
         let memory = memory.checked_next_power_of_two().unwrap_or(memory);
         let key = Key { workspace: wanted.workspace.to_owned(), agent: wanted.agent.digest, memory };
-        let place = self.enter(key);
+        let place = match self.join(&key) {
+            Some(place) => place,
+            None => {
+                let permit = self.permit().await?;
+                self.enter(key, permit)
+            }
+        };
         let worker = {
             let mut worker = place.0.worker.lock().await;
             match worker.as_ref().filter(|worker| worker.is_alive()) {
@@ -239,14 +246,30 @@ impl Workers {
         }
     }
 
-    /// Finds a place of this key that has room, and counts a run in before anybody could take it for idle.
-    fn enter(&self, key: Key) -> InUse {
+    /// For one more worker in use. Its descriptors are accounted for, as those of a run in a worker of others are not.
+    async fn permit(&self) -> Result<OwnedSemaphorePermit, Failure> {
+        let permit = Arc::clone(&self.own).acquire_owned().await;
+        permit.map_err(|_| Failure::defect("workers are not counted any more"))
+    }
+
+    /// Counts a run in at a place of this key that is in use and has room.
+    fn join(&self, key: &Key) -> Option<InUse> {
+        let kept = self.lock();
+        let mut places = kept.get(key)?.iter();
+        let place =
+            places.find(|place| place.resting_since().is_none() && place.join(self.runs_per_worker))?;
+        Some(InUse(Arc::clone(place)))
+    }
+
+    /// Finds a place of this key that has room, or makes one, and counts a run in before anybody could take it for idle.
+    fn enter(&self, key: Key, permit: OwnedSemaphorePermit) -> InUse {
         let mut kept = self.lock();
         let places = kept.entry(key).or_default();
         if let Some(place) = places.iter().find(|place| place.join(self.runs_per_worker)) {
+            place.lock().permit.get_or_insert(permit);
             return InUse(Arc::clone(place));
         }
-        let first = Use { runs: 1, since: Instant::now() };
+        let first = Use { runs: 1, since: Instant::now(), permit: Some(permit) };
         let place = Arc::new(Place { worker: tokio::sync::Mutex::new(None), use_: Mutex::new(first) });
         places.push(Arc::clone(&place));
         InUse(place)
@@ -359,6 +382,9 @@ impl Place {
         let mut use_ = self.lock();
         use_.runs -= 1;
         use_.since = Instant::now();
+        if use_.runs == 0 {
+            use_.permit = None;
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Use> {

@@ -330,6 +330,9 @@ fn reserved(name: &str) -> Option<String> {
         .then(|| format!("`{name}` is set by the sandbox itself"))
 }
 
+/// The most folders that a manifest may want.
+const MOST_FILES: usize = 64;
+
 /// The folders that are wanted, each place once.
 fn files(fields: &mut Fields<'_>) -> Vec<FileWant> {
     let mut wants: Vec<FileWant> = Vec::new();
@@ -337,6 +340,10 @@ fn files(fields: &mut Fields<'_>) -> Vec<FileWant> {
         match file(&at) {
             Some(want) if wants.iter().any(|other| other.path == want.path) => {
                 at.problem(format!("{} is listed twice", quote(&want.path)));
+            }
+            Some(_) if wants.len() == MOST_FILES => {
+                at.problem(format!("an agent has at most {MOST_FILES} folders"));
+                break;
             }
             want => wants.extend(want),
         }

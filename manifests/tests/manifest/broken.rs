@@ -314,6 +314,9 @@ fn module_and_guest_paths() {
     }
     let twice = error(&with("files: [{path: /a, access: read}, {path: /a/, access: write}]"));
     assert!(twice.contains("files[1]: `/a` is listed twice"), "{twice}");
+    let many: Vec<String> = (0..65).map(|at| format!("{{path: /{at}, access: scratch}}")).collect();
+    let many = error(&with(&format!("files: [{}]", many.join(", "))));
+    assert!(many.contains("files[64]: an agent has at most 64 folders"), "{many}");
 }
 
 #[test]

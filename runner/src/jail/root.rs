@@ -56,11 +56,12 @@ impl Root<'_> {
 /// Nothing that fails before the old root is left has changed what this process sees, but for the stage.
 fn enter(folders: &mut Folders, scratch: Option<&Scratch>) -> Result<(), (&'static str, io::Error)> {
     let at = |what: &'static str| move |error: io::Error| (what, error);
+    // Before trees are cloned, which stay what they are cloned from: what the host mounts later below a folder is not in it.
+    mount(None, c"/", None, libc::MS_REC | libc::MS_PRIVATE, None).map_err(at("mounts stay shared"))?;
     // Trees are cloned before the stage covers anything.
     let mounts = &mut folders.opened;
     let trees: Vec<OwnedFd> =
         mounts.iter().map(Tree::clone).collect::<io::Result<_>>().map_err(at("a mount cannot be cloned"))?;
-    mount(None, c"/", None, libc::MS_REC | libc::MS_PRIVATE, None).map_err(at("mounts stay shared"))?;
     let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
     let stage = STAGES
         .into_iter()

@@ -6,8 +6,10 @@
 //!
 //! - Only files and folders are opened. A pipe would hold the guest's thread until somebody else opens it, where no
 //!   interruption reaches, and a device does whatever its driver does when it is opened.
-//! - A link that a guest makes leads down from where it is. The guest itself could not follow another, but a program
-//!   outside of the sandbox would, and it is the user's.
+//! - A link that a guest makes leads down from where it is, and one that does not stays in its folder. The guest itself could
+//!   not follow it, but a program outside of the sandbox would, and it is the user's. (A folder may be moved with all that is in
+//!   it.)
+//! - A folder is listed at once, into memory that no account knows. So few listings of a run are open at a time.
 //! - A guest that finds its scratch folders full is told so as on any disk. Many programs can go on without, and those that
 //!   fail have failed for that.
 
@@ -72,7 +74,12 @@ pub(super) struct Files<'a> {
     pub(super) preopens: &'a Preopens,
     pub(super) quota: Option<&'a Quota>,
     pub(super) meter: &'a Meter,
+    /// Folders that are being listed.
+    pub(super) listings: &'a mut u32,
 }
+
+/// Folders that a run may list at once.
+const LISTINGS: u32 = 8;
 
 type Fd = Resource<Descriptor>;
 
@@ -94,6 +101,18 @@ impl Files<'_> {
             Ok(DescriptorType::RegularFile | DescriptorType::Directory | DescriptorType::SymbolicLink)
             | Err(_) => Ok(()),
             Ok(_) => Err(ErrorCode::NotPermitted.into()),
+        }
+    }
+}
+
+impl Files<'_> {
+    /// Refuses to move a link that leads elsewhere than down to where it would lead further.
+    async fn stays(&mut self, (fd, path): (&Fd, &str), (new_fd, new_path): (&Fd, &str)) -> FsResult<()> {
+        let link = types::HostDescriptor::readlink_at(&mut self.wasi, again(fd), path.to_owned()).await;
+        let same = fd.rep() == new_fd.rep() && Path::new(path).parent() == Path::new(new_path).parent();
+        match link {
+            Ok(target) if !same && !leads_down(&target) => Err(ErrorCode::NotPermitted.into()),
+            _ => Ok(()),
         }
     }
 }
@@ -162,6 +181,15 @@ impl types::HostDescriptor for Files<'_> {
         self.wasi.set_times_at(fd, flags, path, accessed, modified).await
     }
 
+    async fn read_directory(&mut self, fd: Fd) -> FsResult<Resource<DirectoryEntryStream>> {
+        if *self.listings >= LISTINGS {
+            return Err(ErrorCode::InsufficientMemory.into());
+        }
+        let listing = self.wasi.read_directory(fd).await?;
+        *self.listings += 1;
+        Ok(listing)
+    }
+
     async fn symlink_at(&mut self, fd: Fd, target: String, path: String) -> FsResult<()> {
         if !leads_down(&target) {
             return Err(ErrorCode::NotPermitted.into());
@@ -203,10 +231,6 @@ impl types::HostDescriptor for Files<'_> {
         self.wasi.write(fd, bytes, offset).await
     }
 
-    async fn read_directory(&mut self, fd: Fd) -> FsResult<Resource<DirectoryEntryStream>> {
-        self.wasi.read_directory(fd).await
-    }
-
     async fn sync(&mut self, fd: Fd) -> FsResult<()> {
         self.wasi.sync(fd).await
     }
@@ -231,6 +255,7 @@ impl types::HostDescriptor for Files<'_> {
         new_fd: Fd,
         new_path: String,
     ) -> FsResult<()> {
+        self.stays((&fd, &path), (&new_fd, &new_path)).await?;
         self.wasi.link_at(fd, flags, path, new_fd, new_path).await
     }
 
@@ -243,6 +268,7 @@ impl types::HostDescriptor for Files<'_> {
     }
 
     async fn rename_at(&mut self, fd: Fd, path: String, new_fd: Fd, new_path: String) -> FsResult<()> {
+        self.stays((&fd, &path), (&new_fd, &new_path)).await?;
         self.wasi.rename_at(fd, path, new_fd, new_path).await
     }
 
@@ -293,7 +319,9 @@ impl types::HostDirectoryEntryStream for Files<'_> {
     }
 
     fn drop(&mut self, stream: Resource<DirectoryEntryStream>) -> wasmtime::Result<()> {
-        types::HostDirectoryEntryStream::drop(&mut self.wasi, stream)
+        types::HostDirectoryEntryStream::drop(&mut self.wasi, stream)?;
+        *self.listings = self.listings.saturating_sub(1);
+        Ok(())
     }
 }
 

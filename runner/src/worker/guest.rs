@@ -29,6 +29,8 @@ pub(crate) struct Guest {
     egress: Egress,
     pub(super) growth: Growth,
     meter: Arc<Meter>,
+    /// Folders that it is listing.
+    listings: u32,
     /// For the input.
     _input: Option<Charge>,
 }
@@ -103,6 +105,7 @@ impl Guest {
             egress,
             growth: Growth::new(meter),
             meter: Arc::clone(meter),
+            listings: 0,
             _input,
         })
     }
@@ -110,7 +113,8 @@ impl Guest {
     /// What its file calls act on.
     pub(super) fn files(&mut self) -> Files<'_> {
         let wasi = WasiFilesystemCtxView { ctx: self.wasi.filesystem(), table: &mut self.table };
-        Files { wasi, preopens: &self.preopens, quota: self.quota.as_ref(), meter: &self.meter }
+        let Guest { preopens, quota, meter, listings, .. } = self;
+        Files { wasi, preopens, quota: quota.as_ref(), meter, listings }
     }
 
     pub(super) fn meter(&self) -> &Arc<Meter> {

@@ -192,7 +192,11 @@ pub(crate) async fn a_guest_makes_no_way_out() {
         [ground.mount(true), mount(&other.data, "/other", true), mount(&other.outside, "/read", false)];
     let before = (ground.outside(), everything(&other.outside));
     let path = ground.outside.join("file");
+    // Somebody else's, and harmless where it is.
+    symlink("../file", ground.data.join("inner/up")).unwrap();
     let bad: &[&[&str]] = &[
+        &["rename", "/data/inner/up", "/data/way"],
+        &["link", "/data/inner/up", "/data/way"],
         &["symlink", "../outside/file", "/data/way"],
         &["symlink", "inner/../../outside", "/data/way"],
         // Harmless where it is, and not where it could be moved to.
@@ -230,8 +234,9 @@ pub(crate) async fn a_guest_makes_no_way_out() {
         &["link", "/data/file", "/data/inner/twin"],
         &["rename", "/data/inner/twin", "/data/moved"],
         &["read", "/data/moved"],
+        &["rename", "/data/inner/up", "/data/inner/still-up"],
     ];
-    assert_eq!(done(&mounts, good).await, ["ok", "ok", "ok through a link", "ok", "ok", "ok inside"]);
+    assert_eq!(done(&mounts, good).await, ["ok", "ok", "ok through a link", "ok", "ok", "ok inside", "ok"]);
 }
 
 pub(crate) async fn a_read_only_mount_stays_as_it_is() {

@@ -13,6 +13,14 @@ fn workers(in_one_worker: u32) -> (tempfile::TempDir, Workers) {
     (folder, workers)
 }
 
+/// As a run gets a place.
+fn enter(workers: &Workers, workspace: &str) -> InUse {
+    workers.join(&key(workspace)).unwrap_or_else(|| {
+        let permit = Arc::clone(&workers.own).try_acquire_owned().expect("there is one left");
+        workers.enter(key(workspace), permit)
+    })
+}
+
 fn key(workspace: &str) -> Key {
     Key { workspace: workspace.to_owned(), agent: Digest::of(b"agent"), memory: LEAST_MEMORY }
 }
@@ -21,14 +29,14 @@ fn key(workspace: &str) -> Key {
 fn runs_that_one_worker_cannot_hold_get_another_and_the_first_is_filled_up_again() {
     let (_folder, workers) = workers(2);
     let same = |a: &InUse, b: &InUse| Arc::ptr_eq(&a.0, &b.0);
-    let (a, b, c) = (workers.enter(key("w")), workers.enter(key("w")), workers.enter(key("w")));
+    let (a, b, c) = (enter(&workers, "w"), enter(&workers, "w"), enter(&workers, "w"));
     assert!(same(&a, &b) && !same(&a, &c));
     assert_eq!(workers.kept(), 2);
     // Nobody else's worker is shared, however empty.
-    let other = workers.enter(key("other"));
+    let other = enter(&workers, "other");
     assert!(!same(&other, &a) && !same(&other, &c));
     drop(a);
-    let d = workers.enter(key("w"));
+    let d = enter(&workers, "w");
     assert!(same(&d, &b));
     assert_eq!(workers.kept(), 3);
 }
@@ -36,7 +44,7 @@ fn runs_that_one_worker_cannot_hold_get_another_and_the_first_is_filled_up_again
 #[tokio::test]
 async fn only_workers_that_rest_are_stopped() {
     let (_folder, workers) = workers(1);
-    let (a, b) = (workers.enter(key("w")), workers.enter(key("w")));
+    let (a, b) = (enter(&workers, "w"), enter(&workers, "w"));
     drop(a);
     workers.reap(Duration::from_secs(60)).await;
     assert_eq!(workers.kept(), 2, "it has not rested for long");
@@ -51,7 +59,7 @@ async fn only_workers_that_rest_are_stopped() {
 async fn of_too_many_that_rest_those_that_rest_longest_are_stopped() {
     let (_folder, workers) = workers(1);
     let resting: Vec<InUse> =
-        (0..IDLE_WORKERS + 3).map(|number| workers.enter(key(&number.to_string()))).collect();
+        (0..IDLE_WORKERS + 3).map(|number| enter(&workers, &number.to_string())).collect();
     for in_use in resting {
         drop(in_use);
     }
@@ -62,9 +70,19 @@ async fn of_too_many_that_rest_those_that_rest_longest_are_stopped() {
 }
 
 #[tokio::test]
-async fn workers_for_one_run_are_counted() {
-    let (_folder, workers) = workers(1);
-    let held = Arc::clone(&workers.own).acquire_many_owned(64).await.expect("all of them");
-    assert!(Arc::clone(&workers.own).try_acquire_owned().is_err(), "as many as there are sandboxes");
-    drop(held);
+async fn workers_in_use_are_counted_and_not_the_runs_in_them() {
+    let (_folder, workers) = workers(2);
+    let left = || workers.own.available_permits();
+    assert_eq!(left(), 64, "as many as there are sandboxes");
+    let own = workers.permit().await.expect("there is one");
+    let (a, b, c) = (enter(&workers, "w"), enter(&workers, "w"), enter(&workers, "w"));
+    assert_eq!(left(), 61);
+    drop(a);
+    assert_eq!(left(), 61, "somebody is in it still");
+    drop(b);
+    assert_eq!(left(), 62, "one that rests is not counted");
+    let (a, b) = (enter(&workers, "w"), enter(&workers, "w"));
+    assert_eq!((left(), workers.kept()), (61, 2), "the second worker is full, the first one is used again");
+    drop((a, b, c, own));
+    assert_eq!(left(), 64);
 }
