@@ -15,8 +15,8 @@ pub const MAPPINGS_PER_RUN: u64 = 6;
 /// Those of the process itself: program, threads, the empty pool, an artifact.
 const MAPPINGS: u64 = 1_000;
 
-/// Runs that have a worker to themselves, at once. Each is a process, of which no machine has room for many more.
-pub const OWN_WORKERS: u32 = 1_000;
+/// Workers in use at once, shared ones among them. Each is a process, of which no machine has room for many more.
+pub const WORKERS: u32 = 1_000;
 
 /// Descriptors for one of so many runs: its worker's socket and standard error where it has one to itself, a connection to
 /// its caller, one upstream.
@@ -93,8 +93,8 @@ impl Machine {
     pub fn capacity(self, wanted: u32) -> Capacity {
         let room = |has: u64, itself: u64, each: u64| has.saturating_sub(itself) / each;
         let first = room(self.descriptors, DESCRIPTORS, DESCRIPTORS_PER_RUN);
-        let further = room(self.descriptors, descriptors(OWN_WORKERS), DESCRIPTORS_PER_FURTHER_RUN);
-        let descriptors = first.min(OWN_WORKERS.into()) + further;
+        let further = room(self.descriptors, descriptors(WORKERS), DESCRIPTORS_PER_FURTHER_RUN);
+        let descriptors = first.min(WORKERS.into()) + further;
         let (sandboxes, bound_by) =
             least(&[(wanted.into(), Bound::Configuration), (descriptors, Bound::Descriptors)]);
         let (in_one_worker, worker_bound_by) = least(&[
@@ -125,10 +125,10 @@ impl Capacity {
         }
     }
 
-    /// How many runs may have a worker to themselves at once.
+    /// How many workers may be in use at once.
     #[must_use]
-    pub fn own_workers(self) -> u32 {
-        self.sandboxes.min(OWN_WORKERS)
+    pub fn workers(self) -> u32 {
+        self.sandboxes.min(WORKERS)
     }
 
     /// What would make it more, for a person; none where it is what was asked for.
@@ -163,8 +163,8 @@ impl Capacity {
 
 /// Descriptors that so many sandboxes take.
 fn descriptors(sandboxes: u32) -> u64 {
-    let further = u64::from(sandboxes.saturating_sub(OWN_WORKERS)) * DESCRIPTORS_PER_FURTHER_RUN;
-    DESCRIPTORS + u64::from(sandboxes.min(OWN_WORKERS)) * DESCRIPTORS_PER_RUN + further
+    let further = u64::from(sandboxes.saturating_sub(WORKERS)) * DESCRIPTORS_PER_FURTHER_RUN;
+    DESCRIPTORS + u64::from(sandboxes.min(WORKERS)) * DESCRIPTORS_PER_RUN + further
 }
 
 #[cfg(test)]
@@ -208,11 +208,8 @@ mod tests {
     }
 
     #[test]
-    fn a_process_of_its_own_is_for_so_many_runs_and_no_more() {
-        assert_eq!(
-            (LARGE.capacity(20_000).own_workers(), LARGE.capacity(64).own_workers()),
-            (OWN_WORKERS, 64)
-        );
+    fn there_are_so_many_workers_and_no_more() {
+        assert_eq!((LARGE.capacity(20_000).workers(), LARGE.capacity(64).workers()), (WORKERS, 64));
     }
 
     #[test]

@@ -48,8 +48,8 @@ pub(crate) struct Workers {
     door: Arc<Router>,
     /// Runs that a kept worker holds at once.
     runs_per_worker: u32,
-    /// For workers that one run has to itself.
-    own: Arc<Semaphore>,
+    /// For each worker that runs are in.
+    in_use: Arc<Semaphore>,
     /// Where one cannot hold all, the first ones are full.
     kept: Mutex<HashMap<Key, Vec<Arc<Place>>>>,
 }
@@ -110,7 +110,7 @@ impl Drop for InUse {
 
 impl Workers {
     /// Workers and compilers are `program`, called with the hidden subcommands of `orch`; requests of their guests
-    /// arrive at `door`. `capacity` says how many runs there are in one worker, and how many with one to themselves.
+    /// arrive at `door`. `capacity` says how many runs there are in one worker, and how many workers may be in use.
     pub(crate) fn new(home: Home, program: &Path, door: Arc<Router>, capacity: Capacity) -> Self {
         let command = |name: &str| WorkerCommand { program: program.to_owned(), args: vec![name.into()] };
         Self {
@@ -120,7 +120,7 @@ impl Workers {
             cache: OnceLock::new(),
             door,
             runs_per_worker: capacity.in_one_worker,
-            own: Arc::new(Semaphore::new(capacity.own_workers() as usize)),
+            in_use: Arc::new(Semaphore::new(capacity.workers() as usize)),
             kept: Mutex::default(),
         }
     }
@@ -248,7 +248,7 @@ impl Workers {
 
     /// For one more worker in use. Its descriptors are accounted for, as those of a run in a worker of others are not.
     async fn permit(&self) -> Result<OwnedSemaphorePermit, Failure> {
-        let permit = Arc::clone(&self.own).acquire_owned().await;
+        let permit = Arc::clone(&self.in_use).acquire_owned().await;
         permit.map_err(|_| Failure::defect("workers are not counted any more"))
     }
 

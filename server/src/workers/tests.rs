@@ -16,7 +16,7 @@ fn workers(in_one_worker: u32) -> (tempfile::TempDir, Workers) {
 /// As a run gets a place.
 fn enter(workers: &Workers, workspace: &str) -> InUse {
     workers.join(&key(workspace)).unwrap_or_else(|| {
-        let permit = Arc::clone(&workers.own).try_acquire_owned().expect("there is one left");
+        let permit = Arc::clone(&workers.in_use).try_acquire_owned().expect("there is one left");
         workers.enter(key(workspace), permit)
     })
 }
@@ -72,7 +72,7 @@ async fn of_too_many_that_rest_those_that_rest_longest_are_stopped() {
 #[tokio::test]
 async fn workers_in_use_are_counted_and_not_the_runs_in_them() {
     let (_folder, workers) = workers(2);
-    let left = || workers.own.available_permits();
+    let left = || workers.in_use.available_permits();
     assert_eq!(left(), 64, "as many as there are sandboxes");
     let own = workers.permit().await.expect("there is one");
     let (a, b, c) = (enter(&workers, "w"), enter(&workers, "w"), enter(&workers, "w"));
