@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::attempt::{Answer, Failed, RunLimit, attempt};
 use crate::dialect;
-use crate::ir::{ApiError, ChatResponse, Class, StopReason, StreamEvent};
+use crate::ir::{ApiError, ChatResponse, Class, Part, StopReason, StreamEvent};
 use crate::needs::fitting;
 use crate::plan::Candidate;
 use crate::receipt::{Outcome, Receipt};
@@ -144,16 +144,17 @@ pub(crate) async fn answer(proxy: &Proxy, timing: &Timing, session: &Session, ca
             let stream = client.parsed.stream;
             let trying = attempt(proxy, session, candidate, request, stream, until, timing.idle);
             let failed = match Box::pin(trying).await {
-                Ok(Answer::Whole { body, response })
+                Ok(Answer::Whole { body, mut response })
                     if prepared.same_dialect || response.stop != StopReason::Error =>
                 {
                     tab.serves(candidate, began.elapsed());
+                    name(&mut response.model, candidate);
                     return whole(&client, tab, prepared.same_dialect, body, response);
                 }
                 Ok(Answer::Whole { .. }) => Failed::new(Class::Server, "the provider gave up on the answer"),
                 Ok(Answer::Begun { mut held, events }) => {
                     tab.serves(candidate, began.elapsed());
-                    fill_created(&mut held);
+                    fill_start(&mut held, candidate);
                     let live = Live {
                         session: session.clone(),
                         candidate: candidate.clone(),
@@ -285,12 +286,23 @@ fn encoder(client: &ClientRequest, prepared: &Prepared) -> Encoder {
     }
 }
 
-/// OpenAI's clients expect a time, which Anthropic's and Gemini's answers do not have.
-fn fill_created(held: &mut [crate::attempt::Item]) {
+/// OpenAI's clients expect a time, which Anthropic's and Gemini's answers do not have, and every client a model, which
+/// Cohere's do not name.
+fn fill_start(held: &mut [crate::attempt::Item], candidate: &Candidate) {
     for event in held.iter_mut().flat_map(|item| &mut item.meaning) {
-        if let StreamEvent::Start { created: created @ 0, .. } = event {
-            *created = unix_seconds();
+        if let StreamEvent::Start { created, model, .. } = event {
+            if *created == 0 {
+                *created = unix_seconds();
+            }
+            name(model, candidate);
         }
+    }
+}
+
+/// An answer that names no model is of the one that was asked.
+fn name(model: &mut String, candidate: &Candidate) {
+    if model.is_empty() {
+        model.clone_from(&candidate.model);
     }
 }
 
@@ -318,6 +330,11 @@ fn whole(
     } else {
         if response.created == 0 {
             response.created = unix_seconds();
+        }
+        for part in &response.content {
+            if let Part::Opaque(piece) = part {
+                tab.lost(piece);
+            }
         }
         dialect::wire(client.dialect).write_response(&response).into()
     };

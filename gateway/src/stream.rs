@@ -72,6 +72,9 @@ impl Live {
         };
         for event in &item.meaning {
             self.tab.heard(event);
+            if let (StreamEvent::Opaque(piece), false) = (event, self.encoder.passes()) {
+                self.tab.lost(piece);
+            }
             if let StreamEvent::Error(error) = event {
                 let failure =
                     Failure { code: error.code.clone(), ..Failure::new(error.class, error.message.clone()) };

@@ -60,7 +60,7 @@ fn said(events: &[StreamEvent]) -> Said {
     let mut said = Said::default();
     for event in events {
         match event {
-            StreamEvent::Start { .. } => {}
+            StreamEvent::Start { .. } | StreamEvent::Opaque(_) => {}
             StreamEvent::Text(text) | StreamEvent::Refusal(text) => said.text += text,
             StreamEvent::Reasoning(text) => said.reasoning += text,
             StreamEvent::ReasoningSignature(text) => said.signature += text,
