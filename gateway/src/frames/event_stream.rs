@@ -75,7 +75,7 @@ impl Parser {
             return Ok(None);
         }
         let raw = self.buffer.split_to(length).freeze();
-        frame(Message::parse(&raw)?, raw).map(Some)
+        frame(&Message::parse(&raw)?, raw).map(Some)
     }
 
     /// Whether bytes of an unfinished message are left.
@@ -107,7 +107,7 @@ fn to_usize(length: u32) -> usize {
     usize::try_from(length).unwrap_or(usize::MAX)
 }
 
-fn frame(message: Message, raw: Bytes) -> Result<Frame, FrameError> {
+fn frame(message: &Message, raw: Bytes) -> Result<Frame, FrameError> {
     let text = |name: &str| match message.header(name) {
         Some(HeaderValue::String(text)) => Ok(Some(text.clone())),
         Some(_) => Err(FrameError::Malformed("a header that names it is no text")),

@@ -62,7 +62,7 @@ fn every_type_of_header_is_read_and_written() {
 fn an_events_data_is_its_payload_under_its_name() {
     let sent = event("contentBlockDelta", r#"{"contentBlockIndex":0,"delta":{"text":"é"}}"#);
     let got = read(1 << 16, [&sent.raw[..]]).unwrap();
-    assert_eq!(got, [sent.clone()]);
+    assert_eq!(got, [sent]);
     assert_eq!(got[0].name, "contentBlockDelta");
     assert_eq!(
         tree(&got[0]),
