@@ -68,13 +68,22 @@ impl Failed {
     }
 }
 
+/// What is spoken in an attempt.
+#[derive(Clone, Copy)]
+pub(crate) struct Manner {
+    pub(crate) spoken: Dialect,
+    pub(crate) stream: bool,
+    /// Bytes of the request that an event of the answer may repeat.
+    pub(crate) repeated: usize,
+}
+
 /// Sends the request and reads until the answer is whole or has begun. `until` bounds all of it.
 pub(crate) async fn attempt(
     proxy: &Proxy,
     session: &Session,
     candidate: &Candidate,
     request: Request<Body>,
-    stream: bool,
+    manner: Manner,
     until: Instant,
     idle: Duration,
 ) -> Result<Answer, Failed> {
@@ -95,11 +104,7 @@ pub(crate) async fn attempt(
         if !status.is_success() {
             return Err(refused(response).await);
         }
-        if stream {
-            begin(response, candidate.dialect(), idle).await
-        } else {
-            whole(response, candidate).await
-        }
+        if manner.stream { begin(response, manner, idle).await } else { whole(response, manner.spoken).await }
     };
     match timeout_at(until, Box::pin(read)).await {
         Err(_) => Err(Failed {
@@ -122,7 +127,7 @@ async fn refused(response: Response<Body>) -> Failed {
 }
 
 /// An answer that is not a stream.
-async fn whole(response: Response<Body>, candidate: &Candidate) -> Result<Answer, Failed> {
+async fn whole(response: Response<Body>, spoken: Dialect) -> Result<Answer, Failed> {
     let status = response.status();
     let body = collect(response.into_body(), ANSWER_CAP)
         .await
@@ -134,7 +139,7 @@ async fn whole(response: Response<Body>, candidate: &Candidate) -> Result<Answer
     if let Some(failure) = error_inside(&document) {
         return Err(Failed::with(failure, status));
     }
-    let response = dialect::wire(candidate.dialect())
+    let response = dialect::wire(spoken)
         .read_response(document)
         .map_err(|e| Failed::with(Failure::new(Class::Server, e.to_string()), status))?;
     if values_in_arguments(&response.content) > ANSWER_VALUES as usize {
@@ -149,10 +154,10 @@ async fn whole(response: Response<Body>, candidate: &Candidate) -> Result<Answer
 }
 
 /// Reads a stream up to its first content.
-async fn begin(response: Response<Body>, spoken: Dialect, idle: Duration) -> Result<Answer, Failed> {
+async fn begin(response: Response<Body>, manner: Manner, idle: Duration) -> Result<Answer, Failed> {
     let status = response.status();
     let kind = response.headers().get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    if !dialect::wire(spoken).framing().is_named_by(kind) {
+    if !dialect::wire(manner.spoken).framing().is_named_by(kind) {
         let kind = kind.to_owned();
         let body = match collect(response.into_body(), ERROR_CAP).await {
             Ok(body) => body,
@@ -164,8 +169,12 @@ async fn begin(response: Response<Body>, spoken: Dialect, idle: Duration) -> Res
         });
         return Err(Failed::with(failure, status));
     }
-    let deltas = response.extensions().get().map(|sought: &Sought| Deltas::new(sought.clone(), spoken));
-    let mut events = Events::new(response.into_body(), spoken, deltas, idle);
+    let deltas =
+        response.extensions().get().map(|sought: &Sought| Deltas::new(sought.clone(), manner.spoken));
+    let events = Events::new(response.into_body(), manner.spoken, deltas, idle);
+    let mut events = events.repeating(manner.repeated);
+    // Of those before the first content two repeat the request.
+    let most_held = HELD_CAP + 2 * manner.repeated;
     let mut held = Vec::new();
     let mut held_bytes = 0;
     loop {
@@ -194,7 +203,7 @@ async fn begin(response: Response<Body>, spoken: Dialect, idle: Duration) -> Res
         if commits {
             return Ok(Answer::Begun { held, events });
         }
-        if held_bytes > HELD_CAP {
+        if held_bytes > most_held {
             let failure = Failure::new(Class::Server, "the stream goes on and says nothing");
             return Err(Failed::with(failure, status));
         }

@@ -22,6 +22,13 @@ const EVENT_VALUES: u32 = 1 << 14;
 /// What log probabilities are called in a choice (OpenAI) and a candidate (Gemini).
 const LOG_PROBABILITIES: [&str; 2] = ["logprobs", "logprobsResult"];
 
+/// The kinds of objects in responses (OpenAI) that have log probabilities as a field.
+const TEXTS_OF_RESPONSES: [&str; 3] =
+    ["output_text", "response.output_text.delta", "response.output_text.done"];
+
+/// What a response (OpenAI) repeats of its request, in a whole answer and in the first and last events of a stream.
+const REPEATED: [&str; 2] = ["tools", "instructions"];
+
 /// Where a choice of an answer stands: in an array, in the answer.
 const DEPTH_OF_CHOICE: u8 = 2;
 
@@ -30,8 +37,8 @@ pub(crate) fn request(body: &[u8]) -> Result<Value, serde_json::Error> {
     read(body, REQUEST_VALUES, Kind::Request)
 }
 
-/// A provider's whole answer. Log probabilities are left out: there are hundreds of values to a token, and nothing
-/// here looks at them.
+/// A provider's whole answer. Log probabilities are left out, because there are hundreds of values to a token, and what
+/// it repeats of the request: nothing here looks at either.
 pub(crate) fn answer(body: &[u8]) -> Result<Value, serde_json::Error> {
     read(body, ANSWER_VALUES, Kind::Answer)
 }
@@ -102,6 +109,18 @@ impl Tree<'_> {
     }
 }
 
+impl Tree<'_> {
+    /// Whether a field of an answer is of no interest. A response says what it is before it comes to its fields.
+    fn passes_over(self, key: &str, object: &Map<String, Value>) -> bool {
+        let is = |field: &str, among: &[&str]| {
+            object.get(field).and_then(Value::as_str).is_some_and(|value| among.contains(&value))
+        };
+        (self.depth == DEPTH_OF_CHOICE && LOG_PROBABILITIES.contains(&key))
+            || (key == LOG_PROBABILITIES[0] && is("type", &TEXTS_OF_RESPONSES))
+            || (REPEATED.contains(&key) && is("object", &["response"]))
+    }
+}
+
 impl<'de> DeserializeSeed<'de> for Tree<'_> {
     type Value = Value;
 
@@ -164,9 +183,7 @@ impl<'de> Visitor<'de> for Tree<'_> {
                 Kind::Request if object.contains_key(&key) => {
                     return Err(A::Error::custom(format_args!("the field {key:?} is there twice")));
                 }
-                Kind::Answer
-                    if self.depth == DEPTH_OF_CHOICE && LOG_PROBABILITIES.contains(&key.as_str()) =>
-                {
+                Kind::Answer if self.passes_over(&key, &object) => {
                     map.next_value::<IgnoredAny>()?;
                 }
                 _ => {
@@ -209,6 +226,12 @@ mod tests {
         let probabilities = small_objects(ANSWER_VALUES);
         let text = format!(r#"{{"choices":[{{"index":0,"logprobs":{probabilities}}}],"id":"x"}}"#);
         assert_eq!(answer(text.as_bytes()).unwrap(), json!({"choices": [{"index": 0}], "id": "x"}));
+        let part = format!(r#"{{"type":"output_text","logprobs":{probabilities},"text":"a"}}"#);
+        let text =
+            format!(r#"{{"output":[{{"content":[{part}]}}],"object":"response","tools":{probabilities}}}"#);
+        let wanted =
+            json!({"output": [{"content": [{"type": "output_text", "text": "a"}]}], "object": "response"});
+        assert_eq!(answer(text.as_bytes()).unwrap(), wanted);
         // A tool may have an argument of that name.
         let call = json!({"content": [{"type": "tool_use", "input": {"logprobs": 5}}], "logprobs": 1});
         assert_eq!(answer(call.to_string().as_bytes()).unwrap(), call);

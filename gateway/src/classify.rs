@@ -205,6 +205,7 @@ const CODES: &[(&str, Class)] = &[
     ("ServiceUnavailableException", Class::Overloaded),
     ("ModelNotReadyException", Class::Overloaded),
     ("timeout_error", Class::Timeout),
+    ("vector_store_timeout", Class::Timeout),
     ("DEADLINE_EXCEEDED", Class::Timeout),
     ("ModelTimeoutException", Class::Timeout),
     ("stream_truncated", Class::Truncated),
@@ -212,6 +213,20 @@ const CODES: &[(&str, Class)] = &[
     // Google's 499: it gave up, and not the client.
     ("CANCELLED", Class::Server),
     ("invalid_prompt", Class::BadRequest),
+    // OpenAI's, of images in responses.
+    ("invalid_image", Class::BadRequest),
+    ("invalid_image_format", Class::BadRequest),
+    ("invalid_base64_image", Class::BadRequest),
+    ("invalid_image_url", Class::BadRequest),
+    ("image_too_large", Class::BadRequest),
+    ("image_too_small", Class::BadRequest),
+    ("image_parse_error", Class::BadRequest),
+    ("invalid_image_mode", Class::BadRequest),
+    ("image_file_too_large", Class::BadRequest),
+    ("unsupported_image_media_type", Class::BadRequest),
+    ("empty_image_file", Class::BadRequest),
+    ("failed_to_download_image", Class::BadRequest),
+    ("image_file_not_found", Class::BadRequest),
 ];
 
 /// Codes that are too general to overrule a status, for errors that have none.

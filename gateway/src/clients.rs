@@ -29,7 +29,7 @@ pub(crate) fn candidate(
         at_model(ApiError { details, ..ApiError::new(Class::NoModel, unknown.to_string()) })
     })?;
     if let Some(at_hand) = plan.provider(&route.provider) {
-        return Ok(at_hand.candidate(route.model));
+        return Ok(at_hand.routed(route));
     }
     let lacking = clients.lacking.iter().find(|lacking| lacking.provider.slug == route.provider);
     let Some(lacking) = lacking else {

@@ -12,6 +12,7 @@ mod anthropic;
 mod gemini;
 mod held;
 mod openai_chat;
+mod openai_responses;
 mod splice;
 mod texts;
 
@@ -50,6 +51,7 @@ impl Deltas {
     pub(crate) fn new(sought: Sought, spoken: Dialect) -> Deltas {
         let texts: Box<dyn Texts> = match spoken {
             Dialect::OpenAiChat => Box::<openai_chat::OpenAiChat>::default(),
+            Dialect::OpenAiResponses => Box::<openai_responses::OpenAiResponses>::default(),
             Dialect::AnthropicMessages => Box::new(anthropic::Anthropic),
             Dialect::GeminiGenerateContent => Box::new(gemini::Gemini),
         };
@@ -200,8 +202,8 @@ impl<'s, 't> Work<'s, 't> {
         for (at, (seen, said)) in self.seen.iter().zip(self.said).enumerate() {
             let Seen::Text { path, text, beside, .. } = seen else { continue };
             let tells = self.telling[at] || said.as_deref().unwrap_or(text).contains(SCRUBBED);
-            if let Some(beside) = beside.filter(|beside| tells && told != Some(*beside)) {
-                changes.push(Change { path: beside.to_vec(), value: None });
+            if let Some(beside) = beside.as_ref().filter(|beside| tells && told != Some(*beside)) {
+                changes.push(Change { path: beside.clone(), value: None });
                 told = Some(beside);
             }
             if let Some(said) = said.filter(|said| said != text) {

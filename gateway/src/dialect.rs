@@ -7,6 +7,7 @@
 pub mod anthropic;
 pub mod gemini;
 pub mod openai_chat;
+pub mod openai_responses;
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -22,6 +23,7 @@ use crate::ir::{ApiError, ChatRequest, ChatResponse, Dropped, StreamEvent};
 pub fn wire(dialect: Dialect) -> &'static dyn Wire {
     match dialect {
         Dialect::OpenAiChat => &openai_chat::OpenAiChat,
+        Dialect::OpenAiResponses => &openai_responses::OpenAiResponses,
         Dialect::AnthropicMessages => &anthropic::Anthropic,
         Dialect::GeminiGenerateContent => &gemini::Gemini,
     }
@@ -99,6 +101,10 @@ pub trait StreamWriter: Send {
     /// Appends the bytes for one event. May hold pieces back until a later event when the dialect wants another
     /// order; [`StreamEvent::End`] and [`StreamEvent::Error`] leave nothing held.
     fn write(&mut self, event: &StreamEvent, out: &mut Vec<u8>);
+
+    /// The client has had so many events already, which passed as the provider sent them: for dialects that number
+    /// them.
+    fn begun(&mut self, _events: u64) {}
 }
 
 /// What a provider wants differently from the plain dialect; from the catalog's quirks.

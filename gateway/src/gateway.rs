@@ -59,6 +59,7 @@ pub(crate) fn bad_request(spoken: Dialect, error: &RequestError) -> Response<Bod
 pub fn spoken_at(path: &str, headers: &HeaderMap) -> Option<Dialect> {
     match path {
         "/v1/chat/completions" => Some(Dialect::OpenAiChat),
+        "/v1/responses" => Some(Dialect::OpenAiResponses),
         "/v1/messages" => Some(Dialect::AnthropicMessages),
         "/v1/models" => Some(spoken_by(headers)),
         path if path.starts_with("/v1beta/") => Some(Dialect::GeminiGenerateContent),

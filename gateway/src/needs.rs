@@ -1,5 +1,8 @@
 //! What a request needs of a model, and which candidates are known to lack it.
 
+use orch_manifests::Dialect;
+
+use crate::dialect::openai_responses::kept;
 use crate::ir::{ChatRequest, Part, ResponseFormat, Tool};
 use crate::plan::Candidate;
 use crate::receipt::Skipped;
@@ -8,8 +11,14 @@ use crate::receipt::Skipped;
 ///
 /// The catalog may be behind the provider: when nothing would be left, the first candidate is asked all the same,
 /// and the provider is the judge.
-pub(crate) fn fitting(request: &ChatRequest, candidates: Vec<Candidate>) -> (Vec<Candidate>, Vec<Skipped>) {
-    let lacks: Vec<_> = candidates.iter().map(|candidate| lack(request, candidate)).collect();
+pub(crate) fn fitting(
+    client: Dialect,
+    request: &ChatRequest,
+    candidates: Vec<Candidate>,
+) -> (Vec<Candidate>, Vec<Skipped>) {
+    let lack =
+        |candidate: &Candidate| strange(client, request, candidate).or_else(|| lack(request, candidate));
+    let lacks: Vec<_> = candidates.iter().map(lack).collect();
     if lacks.iter().all(Option::is_some) {
         let mut rest = candidates;
         rest.truncate(1);
@@ -24,6 +33,13 @@ pub(crate) fn fitting(request: &ChatRequest, candidates: Vec<Candidate>) -> (Vec
         }
     }
     (fit, skipped)
+}
+
+/// What its provider has kept means nothing to a provider of another dialect.
+fn strange(client: Dialect, request: &ChatRequest, candidate: &Candidate) -> Option<String> {
+    let same = candidate.spoken_with(client) == client;
+    let field = kept(request).filter(|_| client == Dialect::OpenAiResponses && !same)?;
+    Some(format!("it is spoken to in another dialect, in which nothing stands for {field}"))
 }
 
 fn lack(request: &ChatRequest, candidate: &Candidate) -> Option<String> {

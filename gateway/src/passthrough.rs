@@ -7,7 +7,7 @@ use orch_proxy::Body;
 use crate::gateway::{Gateway, check_method, error_reply};
 use crate::intake::receive;
 use crate::ir::{ApiError, Class};
-use crate::plan::AtHand;
+use crate::plan::{AtHand, Candidate};
 use crate::route::{self, Call};
 use crate::serve::{called, wants_receipt};
 use crate::session::Session;
@@ -78,7 +78,7 @@ impl Gateway {
         if let Err(reason) = check_placeholder(session, at_hand, &parts.headers) {
             return Err(Box::new(error_reply(spoken, &ApiError::new(Class::BadKey, reason))));
         }
-        if at_hand.provider.dialect != spoken {
+        if !at_hand.provider.speaks(spoken) {
             let reason = format!("{} is reached in another dialect here", direct.provider);
             let error = ApiError {
                 status: Some(StatusCode::NOT_FOUND.as_u16()),
@@ -96,7 +96,7 @@ impl Gateway {
             return Err(Box::new(error_reply(spoken, &error)));
         }
         let want_receipt = wants_receipt(&client.headers);
-        let candidate = at_hand.candidate(client.parsed.model.clone());
+        let candidate = Candidate { dialect: Some(spoken), ..at_hand.candidate(client.parsed.model.clone()) };
         let asked = (direct.provider.to_string(), client.parsed.model.clone());
         let call = Call { client, candidates: vec![candidate], asked, want_receipt };
         Ok(Box::pin(route::answer(&self.proxy, &self.timing, session, call)).await)

@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use orch_manifests::{
-    Auth, Catalog, Dialect, Llm, Model, ModelName, Price, Provider, Slug, Supported, UnknownModel,
-    resolve_model,
+    Auth, Catalog, Dialect, Llm, Model, ModelName, ModelRoute, Price, Provider, Slug, Supported,
+    UnknownModel, resolve_model,
 };
 use orch_proxy::Credential;
 
@@ -38,17 +38,22 @@ pub struct Candidate {
     pub model: String,
     /// The credential; `None` for providers that want none.
     pub credential: Option<Arc<dyn Credential>>,
+    /// What has to be spoken to it, where whoever named it said so.
+    pub dialect: Option<Dialect>,
 }
 
 impl Candidate {
-    /// `provider/model`.
+    /// `provider/model`; of a variant, by its name.
     pub fn name(&self) -> String {
-        format!("{}/{}", self.provider.slug, self.model)
+        let variants = self.provider.variants.iter();
+        let variant =
+            variants.filter(|variant| Some(variant.dialect) == self.dialect).map(|v| &v.slug).next();
+        format!("{}/{}", variant.unwrap_or(&self.provider.slug), self.model)
     }
 
-    /// What is spoken to it.
-    pub fn dialect(&self) -> Dialect {
-        self.provider.dialect
+    /// What is spoken to it for a client of this dialect.
+    pub fn spoken_with(&self, client: Dialect) -> Dialect {
+        self.dialect.unwrap_or_else(|| self.provider.spoken_with(client))
     }
 
     /// What the catalog knows of the model.
@@ -84,7 +89,13 @@ impl AtHand {
             provider: Arc::clone(&self.provider),
             model: model.into(),
             credential: self.credential.clone(),
+            dialect: None,
         }
+    }
+
+    /// The candidate that a name has led to.
+    pub(crate) fn routed(&self, route: ModelRoute) -> Candidate {
+        Candidate { dialect: route.dialect, ..self.candidate(route.model) }
     }
 }
 
@@ -271,7 +282,7 @@ pub(crate) fn outside(plan: &Plan, catalog: &Catalog, asked: &str) -> Result<Can
     let name: ModelName = asked.parse().map_err(|e| format!("{e}"))?;
     let route = resolve_model(catalog, &name).map_err(|e| e.to_string())?;
     match plan.provider(&route.provider) {
-        Some(at_hand) => Ok(at_hand.candidate(route.model)),
+        Some(at_hand) => Ok(at_hand.routed(route)),
         None => Err(format!("this run has no key for {}, or the agent does not support it", route.provider)),
     }
 }
@@ -288,28 +299,36 @@ fn resolve_in(
     wishes: &Wishes<'_>,
     name: &ModelName,
     only: Option<&Provider>,
-) -> Result<orch_manifests::ModelRoute, UnknownModel> {
-    match (only, wishes.model) {
+) -> Result<ModelRoute, UnknownModel> {
+    let mut route = match (only, wishes.model) {
         (Some(provider), Some(asked)) if asked == name => {
             let model = match name.split() {
                 (Some(prefix), model) if provider.goes_by(prefix) => model,
                 _ => name.as_str(),
             };
             let model = provider.model(model).map_or(model, |known| known.id.as_str());
-            Ok(orch_manifests::ModelRoute { provider: provider.slug.clone(), model: model.to_owned() })
+            let dialect = name.split().0.and_then(|prefix| provider.named_dialect(prefix));
+            ModelRoute { provider: provider.slug.clone(), model: model.to_owned(), dialect }
         }
-        _ => resolve_model(wishes.catalog, name),
+        _ => resolve_model(wishes.catalog, name)?,
+    };
+    // `--provider` may name a variant.
+    if let (Some(provider), Some(asked)) = (only, wishes.provider)
+        && provider.slug == route.provider
+    {
+        route.dialect = route.dialect.or(provider.named_dialect(asked));
     }
+    Ok(route)
 }
 
 fn candidate(
     wishes: &Wishes<'_>,
     plan: &Plan,
-    route: &orch_manifests::ModelRoute,
+    route: &ModelRoute,
     within: &dyn Fn(&Provider) -> bool,
 ) -> Result<Candidate, String> {
     if let Some(at_hand) = plan.provider(&route.provider) {
-        return Ok(at_hand.candidate(route.model.clone()));
+        return Ok(at_hand.routed(route.clone()));
     }
     let Some(provider) = wishes.catalog.provider(route.provider.as_str()) else {
         return Err(format!("{} is not in the catalog", route.provider));

@@ -9,10 +9,12 @@ use crate::dialect::RequestError;
 use crate::ir::{ChatRequest, ImageSource, Part, Tool};
 
 /// Kinds of tools that the client runs although they are not plain functions; versioned names start so.
-const CLIENT_TOOLS: &[&str] = &["bash_", "text_editor_", "computer_", "memory_", "computerUse"];
+const CLIENT_TOOLS: &[&str] =
+    &["bash_", "text_editor_", "computer_", "memory_", "computerUse", "local_shell", "apply_patch"];
 
 /// Top-level fields that turn on searching or remote tools, or bring in what is stored in the account: OpenAI, xAI,
-/// Anthropic, OpenRouter, Perplexity, Gemini.
+/// Anthropic, OpenRouter, Perplexity, Gemini. An earlier answer (`previous_response_id`) is the caller's own; what a
+/// stored prompt or conversation holds is not, and a prompt may bring tools along.
 const REACHING_FIELDS: &[&str] = &[
     "web_search_options",
     "search_parameters",
@@ -21,6 +23,8 @@ const REACHING_FIELDS: &[&str] = &[
     "container",
     "web_search",
     "cachedContent",
+    "conversation",
+    "prompt",
 ];
 
 /// The first part of a request that reaches out, if any.
@@ -87,6 +91,7 @@ mod tests {
     use crate::dialect::anthropic::Anthropic;
     use crate::dialect::gemini::Gemini;
     use crate::dialect::openai_chat::OpenAiChat;
+    use crate::dialect::openai_responses::OpenAiResponses;
     use serde_json::json;
 
     fn openai(body: &Value) -> Option<String> {
@@ -161,6 +166,47 @@ mod tests {
             "tools": [{"functionDeclarations": [{"name": "url"}]}, {"computerUse": {}}],
         });
         assert_eq!(gemini(&inside), None);
+    }
+
+    #[test]
+    fn every_way_out_of_responses_is_seen() {
+        let responses = |body: &Value| {
+            reaching_out(&OpenAiResponses.parse_request(body.to_string().as_bytes()).unwrap()).map(|e| e.path)
+        };
+        let with = |key: &str, value: Value| json!({"input": "hi", key: value});
+        let saying = |part: Value| json!({"input": [{"role": "user", "content": [part]}]});
+        let at = |path: &str| Some(path.to_owned());
+        for tool in [
+            "web_search",
+            "web_search_preview",
+            "file_search",
+            "mcp",
+            "code_interpreter",
+            "image_generation",
+            "shell",
+        ] {
+            assert_eq!(responses(&with("tools", json!([{"type": tool}]))), at("tools[0]"), "{tool}");
+        }
+        assert_eq!(responses(&with("conversation", json!("conv_1"))), at("conversation"));
+        assert_eq!(responses(&with("prompt", json!({"id": "pmpt_1"}))), at("prompt"));
+        for part in [
+            json!({"type": "input_image", "image_url": "https://x.example/?q=secret"}),
+            json!({"type": "input_file", "file_url": "https://x.example/a.pdf"}),
+        ] {
+            assert_eq!(responses(&saying(part.clone())), at("messages[0].content[0]"));
+            let call = json!({"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"});
+            let result = json!({"type": "function_call_output", "call_id": "c", "output": [part]});
+            assert_eq!(responses(&json!({"input": [call, result]})), at("messages[1].content[0].content[0]"));
+        }
+        let screen = json!({"type": "computer_call_output", "call_id": "c", "output": {"image_url": "https://x.example/"}});
+        assert_eq!(responses(&json!({"input": [screen]})), at("messages[0].content[0]"));
+        let inside = json!({
+            "previous_response_id": "resp_1", "tools": [
+                {"type": "function", "name": "url"}, {"type": "custom", "name": "c"}, {"type": "local_shell"},
+                {"type": "computer_use_preview"}],
+            "input": [{"role": "user", "content": [{"type": "input_image", "image_url": "data:image/png;base64,AAAA"}]}],
+        });
+        assert_eq!(responses(&inside), None);
     }
 
     #[test]

@@ -4,14 +4,15 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderName, HeaderValue, Response, StatusCode};
-use orch_manifests::Model;
+use orch_manifests::{Dialect, Model};
 use orch_proxy::{Body, Proxy, full};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
-use crate::attempt::{Answer, Failed, RunLimit, attempt};
+use crate::attempt::{Answer, Failed, Manner, RunLimit, attempt};
 use crate::dialect;
+use crate::dialect::openai_responses::kept;
 use crate::ir::{ApiError, ChatResponse, Class, Part, StopReason, StreamEvent};
 use crate::needs::fitting;
 use crate::plan::Candidate;
@@ -20,8 +21,8 @@ use crate::session::Session;
 use crate::shown::shown;
 use crate::stream::{Encoder, Live, limit_error};
 use crate::tab::Tab;
-use crate::upstream::{ClientRequest, Prepared, http_request, prepare};
-use crate::usage::{Ask, LimitHit, ReserveError, asks_for_cache_writes, worst_input};
+use crate::upstream::{ClientRequest, Prepared, Unfit, http_request, least_output, prepare};
+use crate::usage::{Ask, LimitHit, ReserveError, any_input, asks_for_cache_writes, worst_input};
 
 /// Output tokens that every model in use can give.
 const ANY_MODELS_OUTPUT: u64 = 4096;
@@ -101,7 +102,7 @@ fn after(
 /// Answers a call. Failures become errors in the client's dialect.
 pub(crate) async fn answer(proxy: &Proxy, timing: &Timing, session: &Session, call: Call) -> Response<Body> {
     let Call { client, candidates, asked: (provider, model), want_receipt } = call;
-    let (candidates, skipped) = fitting(&client.parsed, candidates);
+    let (candidates, skipped) = fitting(client.dialect, &client.parsed, candidates);
     let mut tab = Tab::open(session.receipts.clone(), &provider, &model, skipped);
     let mut limit = None;
     let mut classes = Vec::new();
@@ -126,9 +127,7 @@ pub(crate) async fn answer(proxy: &Proxy, timing: &Timing, session: &Session, ca
                     tab.skip(candidate, reason);
                     break;
                 }
-                Err(Passed::Unfit(reason)) => {
-                    return refuse(&client, tab, candidate, ApiError::new(Class::BadRequest, reason));
-                }
+                Err(Passed::Unfit(unfit)) => return refuse(&client, tab, candidate, unfit_error(unfit)),
             };
             let began = Instant::now();
             let until = match last {
@@ -137,12 +136,11 @@ pub(crate) async fn answer(proxy: &Proxy, timing: &Timing, session: &Session, ca
             };
             let request = match http_request(&client, candidate, &prepared) {
                 Ok(request) => request,
-                Err(unfit) => {
-                    return refuse(&client, tab, candidate, ApiError::new(Class::BadRequest, unfit.0));
-                }
+                Err(unfit) => return refuse(&client, tab, candidate, unfit_error(unfit)),
             };
-            let stream = client.parsed.stream;
-            let trying = attempt(proxy, session, candidate, request, stream, until, timing.idle);
+            let (spoken, stream) = (prepared.spoken, client.parsed.stream);
+            let manner = Manner { spoken, stream, repeated: prepared.repeated() };
+            let trying = attempt(proxy, session, candidate, request, manner, until, timing.idle);
             let failed = match Box::pin(trying).await {
                 Ok(Answer::Whole { body, mut response })
                     if prepared.same_dialect || response.stop != StopReason::Error =>
@@ -202,7 +200,11 @@ pub(crate) async fn answer(proxy: &Proxy, timing: &Timing, session: &Session, ca
 enum Passed {
     Limit(LimitHit),
     Over(String),
-    Unfit(String),
+    Unfit(Unfit),
+}
+
+fn unfit_error(unfit: Unfit) -> ApiError {
+    ApiError { param: unfit.field, ..ApiError::new(Class::BadRequest, unfit.reason) }
 }
 
 /// Sets the worst case aside and writes the request for what is left.
@@ -219,16 +221,25 @@ fn reserve(
     if (session.budget.bounds_cost() || owners.is_some())
         && let Some(field) = dearer_than_listed(client)
     {
-        return Err(Passed::Unfit(format!("{field}: its price is not known, and the run has a cost limit")));
+        return Err(Passed::Unfit(Unfit::at(field, "its price is not known, and the run has a cost limit")));
     }
     // A beta may widen the context that the catalog knows.
     let beta = client.headers.contains_key("anthropic-beta");
     let context = known.map(|model| model.context).filter(|_| !beta);
-    let input = worst_input(&client.parsed, client.body.len(), context);
+    let input = match client.dialect == Dialect::OpenAiResponses && kept(&client.parsed).is_some() {
+        // What the provider has kept may fill all there is room for.
+        true => any_input(context),
+        false => worst_input(&client.parsed, client.body.len(), context),
+    };
     let usual = usual_output(known, input);
+    let spoken = candidate.spoken_with(client.dialect);
+    let mut wanted = client.parsed.max_tokens.unwrap_or(usual);
+    if spoken != client.dialect {
+        wanted = wanted.max(least_output(spoken));
+    }
     let ask = Ask {
         input,
-        max_output: Some(client.parsed.max_tokens.unwrap_or(usual)),
+        max_output: Some(wanted),
         answers: client.parsed.answers,
         price: candidate.price(),
         cache_writes: asks_for_cache_writes(&client.parsed),
@@ -238,6 +249,12 @@ fn reserve(
         ReserveError::Limit(hit) => Passed::Limit(hit),
         ReserveError::UnknownPrice | ReserveError::Owner => Passed::Over(error.to_string()),
     })?;
+    let least = least_output(spoken).min(wanted);
+    if let Some(max) = reservation.max_output().filter(|max| *max < least) {
+        let reason =
+            format!("what is left pays for {max} tokens of answer, and it takes no bound below {least}");
+        return Err(Passed::Over(reason));
+    }
     let held = candidate.credential.as_ref().map(|credential| credential.hold(reservation.micro_usd()));
     let held = match held {
         // Others were quicker.
@@ -245,8 +262,8 @@ fn reserve(
         Some(held) => held,
         None => None,
     };
-    let mut prepared = prepare(client, candidate, reservation.max_output(), usual, fallback)
-        .map_err(|unfit| Passed::Unfit(unfit.0))?;
+    let mut prepared =
+        prepare(client, candidate, reservation.max_output(), usual, fallback).map_err(Passed::Unfit)?;
     tab.attempt(candidate, (reservation, held), std::mem::take(&mut prepared.dropped));
     Ok(prepared)
 }
@@ -281,7 +298,7 @@ const MODALITIES: &str = "generationConfig.responseModalities";
 
 fn encoder(client: &ClientRequest, prepared: &Prepared) -> Encoder {
     match prepared.same_dialect {
-        true => Encoder::Pass { client: client.dialect, hide_usage: prepared.hide_usage },
+        true => Encoder::Pass { client: client.dialect, hide_usage: prepared.hide_usage, passed: 0 },
         false => Encoder::Translate(dialect::wire(client.dialect).stream_writer(client.parsed.include_usage)),
     }
 }

@@ -16,7 +16,8 @@ use crate::route::{self, Call, RECEIPT_HEADER};
 use crate::session::Session;
 
 impl Gateway {
-    /// Answers a request to `http://llm.orch.internal`: `POST /v1/chat/completions` (OpenAI), `POST /v1/messages`
+    /// Answers a request to `http://llm.orch.internal`: `POST /v1/chat/completions` and `POST
+    /// /v1/responses` (OpenAI), `POST /v1/messages`
     /// (Anthropic), `POST /v1beta/models/MODEL:generateContent` and `…:streamGenerateContent?alt=sse` (Gemini, also below
     /// `/v1`), `GET /v1/models` (in the dialect of the client's headers) and `GET /v1beta/models`.
     pub async fn serve(&self, session: &Session, request: Request<Body>) -> Response<Body> {
@@ -94,7 +95,7 @@ impl Gateway {
     }
 }
 
-const NOTHING_HERE: &str = "there is nothing at this path; use /v1/chat/completions, /v1/messages, \
+const NOTHING_HERE: &str = "there is nothing at this path; use /v1/chat/completions, /v1/responses, /v1/messages, \
      /v1beta/models/MODEL:generateContent or /v1/models";
 
 fn nothing_at(spoken: Dialect, message: &str) -> Box<Response<Body>> {
@@ -137,9 +138,13 @@ fn goes_by(candidate: &Candidate, asked: &str) -> bool {
             || candidate.known().is_some_and(|model| model.aliases.iter().any(|alias| alias == name))
     };
     named(asked)
-        || asked
-            .split_once('/')
-            .is_some_and(|(prefix, name)| candidate.provider.goes_by(prefix) && named(name))
+        || asked.split_once('/').is_some_and(|(prefix, name)| {
+            // A variant's name asks for its dialect, so that only a candidate of the same dialect is meant.
+            let dialect = candidate.provider.named_dialect(prefix);
+            candidate.provider.goes_by(prefix)
+                && named(name)
+                && (dialect.is_none() || dialect == candidate.dialect)
+        })
 }
 
 fn no_model(plan: &Plan, reason: &str) -> ApiError {

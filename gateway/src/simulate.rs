@@ -41,6 +41,7 @@ mod gemini;
 mod keys;
 mod openai;
 mod reply;
+mod responses;
 mod scenario;
 mod schema;
 mod served;

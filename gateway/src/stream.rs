@@ -137,6 +137,8 @@ pub(crate) enum Encoder {
         client: Dialect,
         /// Leave out the usage event, which the client did not ask for.
         hide_usage: bool,
+        /// Events that have passed.
+        passed: u64,
     },
     /// Written anew.
     Translate(Box<dyn StreamWriter>),
@@ -150,7 +152,10 @@ impl Encoder {
     fn item(&mut self, item: &Item, out: &mut Vec<u8>) {
         match self {
             Encoder::Pass { hide_usage: true, .. } if is_usage_only(item) => {}
-            Encoder::Pass { .. } => out.extend_from_slice(&item.frame.raw),
+            Encoder::Pass { passed, .. } => {
+                *passed += u64::from(item.frame.data.is_some());
+                out.extend_from_slice(&item.frame.raw);
+            }
             Encoder::Translate(writer) => item.meaning.iter().for_each(|event| writer.write(event, out)),
         }
     }
@@ -159,8 +164,10 @@ impl Encoder {
         let mut out = Vec::new();
         let error = StreamEvent::Error(error);
         match self {
-            Encoder::Pass { client, .. } => {
-                dialect::wire(*client).stream_writer(false).write(&error, &mut out);
+            Encoder::Pass { client, passed, .. } => {
+                let mut writer = dialect::wire(*client).stream_writer(false);
+                writer.begun(*passed);
+                writer.write(&error, &mut out);
             }
             Encoder::Translate(writer) => writer.write(&error, &mut out),
         }

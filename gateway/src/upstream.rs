@@ -8,6 +8,7 @@ use orch_manifests::Dialect;
 use orch_proxy::{Body, full};
 use serde_json::json;
 
+use crate::dialect::openai_responses::{self, LEAST_OUTPUT};
 use crate::dialect::{self, Style};
 use crate::edit::Document;
 use crate::intake::Held;
@@ -32,6 +33,8 @@ pub(crate) struct ClientRequest {
 pub(crate) struct Prepared {
     pub(crate) body: Bytes,
     pub(crate) dropped: Vec<Dropped>,
+    /// What is spoken to the candidate.
+    pub(crate) spoken: Dialect,
     /// Whether the answer's bytes go to the client as they come.
     pub(crate) same_dialect: bool,
     /// Whether the usage event was asked for on our account only.
@@ -40,8 +43,36 @@ pub(crate) struct Prepared {
 
 /// Why a request cannot be made for a candidate at all.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct Unfit(pub(crate) String);
+#[error("{reason}")]
+pub(crate) struct Unfit {
+    pub(crate) reason: String,
+    /// The field at fault, if one is.
+    pub(crate) field: Option<String>,
+}
+
+impl Unfit {
+    fn new(reason: impl Into<String>) -> Unfit {
+        Unfit { reason: reason.into(), field: None }
+    }
+
+    /// A field of the request, and what is wrong with it.
+    pub(crate) fn at(field: impl Into<String>, reason: &str) -> Unfit {
+        let field = field.into();
+        Unfit { reason: format!("{field}: {reason}"), field: Some(field) }
+    }
+}
+
+/// The least bound on an answer that is taken in a dialect.
+pub(crate) fn least_output(spoken: Dialect) -> u64 {
+    if spoken == Dialect::OpenAiResponses { LEAST_OUTPUT } else { 1 }
+}
+
+impl Prepared {
+    /// Bytes that an event of the answer may hold because it repeats the request, in whatever spelling.
+    pub(crate) fn repeated(&self) -> usize {
+        if self.spoken == Dialect::OpenAiResponses { 2 * self.body.len() } else { 0 }
+    }
+}
 
 /// Writes the body for a candidate. `bound`: the most output tokens that the budget can pay for, where it is
 /// bounded. `usual`: the bound for dialects that want one, where the client named none. `fallback`: whether the client asked for another model, so that its bound may be too high for this one.
@@ -53,7 +84,8 @@ pub(crate) fn prepare(
     fallback: bool,
 ) -> Result<Prepared, Unfit> {
     let quirks = candidate.provider.quirks;
-    let same = client.dialect == candidate.dialect();
+    let spoken = candidate.spoken_with(client.dialect);
+    let same = client.dialect == spoken;
     let mut dropped = Vec::new();
     let mut max_tokens = client.parsed.max_tokens;
     if let (Some(wanted), Some(model), true) = (max_tokens, candidate.known(), fallback || !same)
@@ -65,14 +97,27 @@ pub(crate) fn prepare(
         ));
         max_tokens = Some(model.max_output);
     }
+    let least = least_output(spoken);
+    if !same && max_tokens.is_some_and(|max| max < least) {
+        dropped
+            .push(Dropped::new("max_tokens", format!("the provider takes {least} at least, which was sent")));
+        max_tokens = Some(least);
+    }
     if let Some(bound) = bound {
         max_tokens = Some(max_tokens.map_or(bound, |wanted| wanted.min(bound)));
     }
     refuse_ollama_options(client, candidate)?;
     if same {
         let (body, hide_usage) = edited(client, candidate, max_tokens)
-            .map_err(|e| Unfit(format!("the request cannot be rewritten: {e}")))?;
-        return Ok(Prepared { body, dropped, same_dialect: true, hide_usage });
+            .map_err(|e| Unfit::new(format!("the request cannot be rewritten: {e}")))?;
+        return Ok(Prepared { body, dropped, spoken, same_dialect: true, hide_usage });
+    }
+    if client.dialect == Dialect::OpenAiResponses
+        && let Some(field) = openai_responses::kept(&client.parsed)
+    {
+        let reason = "stands for what another provider has kept, which cannot be carried to this one; send the \
+                      conversation itself";
+        return Err(Unfit::at(field, reason));
     }
     let style = Style {
         max_completion_tokens: quirks.max_completion_tokens,
@@ -85,9 +130,9 @@ pub(crate) fn prepare(
         max_tokens: max_tokens.or(needed),
         ..client.parsed.clone()
     };
-    let written = dialect::wire(candidate.dialect()).write_request(&request, &style);
+    let written = dialect::wire(spoken).write_request(&request, &style);
     dropped.extend(written.dropped);
-    Ok(Prepared { body: written.body, dropped, same_dialect: false, hide_usage: false })
+    Ok(Prepared { body: written.body, dropped, spoken, same_dialect: false, hide_usage: false })
 }
 
 /// Ollama's OpenAI endpoint ignores these, so that a run would silently get another context length than it asked
@@ -98,9 +143,10 @@ fn refuse_ollama_options(client: &ClientRequest, candidate: &Candidate) -> Resul
     }
     match ["options", "num_ctx"].iter().find(|field| client.parsed.extras.contains_key(**field)) {
         None => Ok(()),
-        Some(field) => Err(Unfit(format!(
-            "{field}: Ollama's OpenAI endpoint would ignore it; set the context length in the model instead"
-        ))),
+        Some(field) => Err(Unfit::at(
+            *field,
+            "Ollama's OpenAI endpoint would ignore it; set the context length in the model instead",
+        )),
     }
 }
 
@@ -121,6 +167,12 @@ fn edited(
         Dialect::AnthropicMessages => {
             if max_tokens != client.parsed.max_tokens {
                 doc.set("max_tokens", &json!(max_tokens))?;
+                changed = true;
+            }
+        }
+        Dialect::OpenAiResponses => {
+            if max_tokens != client.parsed.max_tokens {
+                doc.set("max_output_tokens", &json!(max_tokens))?;
                 changed = true;
             }
         }
@@ -179,25 +231,25 @@ pub(crate) fn http_request(
     candidate: &Candidate,
     prepared: &Prepared,
 ) -> Result<Request<Body>, Unfit> {
-    let inference = candidate
-        .provider
-        .inference_path(client.parsed.stream)
-        .ok_or_else(|| Unfit(format!("the catalog has no inference path for {}", candidate.provider.slug)))?;
+    let inference =
+        candidate.provider.inference_path_in(prepared.spoken, client.parsed.stream).ok_or_else(|| {
+            Unfit::new(format!("the catalog has no inference path for {}", candidate.provider.slug))
+        })?;
     let mut target = inference.for_model(&candidate.model).ok_or_else(|| {
-        Unfit(format!("{} is no model name of {}", candidate.model, candidate.provider.slug))
+        Unfit::new(format!("{} is no model name of {}", candidate.model, candidate.provider.slug))
     })?;
-    if client.parsed.stream && candidate.dialect() == Dialect::GeminiGenerateContent {
+    if client.parsed.stream && prepared.spoken == Dialect::GeminiGenerateContent {
         target.push_str("?alt=sse");
     }
     let accept = match client.parsed.stream {
-        true => dialect::wire(candidate.dialect()).framing().media_type(),
+        true => dialect::wire(prepared.spoken).framing().media_type(),
         false => "application/json",
     };
     let mut request = Request::builder()
         .method(Method::POST)
         .uri(target)
         .body(full(prepared.body.clone()))
-        .map_err(|e| Unfit(format!("the provider's path is not usable: {e}")))?;
+        .map_err(|e| Unfit::new(format!("the provider's path is not usable: {e}")))?;
     let headers = request.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(ACCEPT, HeaderValue::from_static(accept));

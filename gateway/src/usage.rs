@@ -314,7 +314,7 @@ pub fn worst_input(request: &ChatRequest, body_len: usize, context: Option<u64>)
     let text = body_len.saturating_sub(bytes) as u64;
     let all = text + count * IMAGE_TOKENS + frames * FRAME_TOKENS;
     if request.messages.iter().any(|message| has_film(&message.content)) {
-        return context.unwrap_or(ANY_CONTEXT).max(FRAME_TOKENS);
+        return any_input(context);
     }
     // What does not fit the context is refused by the provider, unpaid.
     context.map_or(all, |context| all.min(context))
@@ -322,6 +322,11 @@ pub fn worst_input(request: &ChatRequest, body_len: usize, context: Option<u64>)
 
 /// Tokens that every model in use can take.
 const ANY_CONTEXT: u64 = 2 << 20;
+
+/// Input tokens of a request of which nothing but the model's context bounds how long it is.
+pub(crate) fn any_input(context: Option<u64>) -> u64 {
+    context.unwrap_or(ANY_CONTEXT).max(FRAME_TOKENS)
+}
 
 /// Whether a part is sound, film or a document of Gemini's dialect: a few bytes, or an address, can be an hour of film or
 /// a thousand pages, so that nothing but the model's context bounds them.

@@ -12,6 +12,8 @@ mod direct;
 mod failures;
 #[path = "gateway/gemini.rs"]
 mod gemini;
+#[path = "gateway/responses.rs"]
+mod responses;
 #[path = "gateway/serving.rs"]
 mod serving;
 #[path = "gateway/simulated.rs"]

@@ -102,7 +102,7 @@ pub enum CatalogError {
         pattern: String,
     },
     /// Not a dialect.
-    #[error("{} is not a dialect: use `openai`, `anthropic` or `gemini`", quote(.0))]
+    #[error("{} is not a dialect: use `openai`, `openai-responses`, `anthropic` or `gemini`", quote(.0))]
     Dialect(String),
     /// The data file is broken.
     #[error("the provider catalog is broken: {0}")]
@@ -114,6 +114,8 @@ pub enum CatalogError {
 pub enum Dialect {
     /// OpenAI's chat completions, and whoever is compatible with them.
     OpenAiChat,
+    /// OpenAI's responses.
+    OpenAiResponses,
     /// Anthropic's messages.
     AnthropicMessages,
     /// Google's `generateContent` and `streamGenerateContent`.
@@ -125,6 +127,7 @@ impl Dialect {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::OpenAiChat => "openai-chat",
+            Self::OpenAiResponses => "openai-responses",
             Self::AnthropicMessages => "anthropic-messages",
             Self::GeminiGenerateContent => "gemini-generate-content",
         }
@@ -138,6 +141,7 @@ impl FromStr for Dialect {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
             "openai-chat" | "openai" => Ok(Self::OpenAiChat),
+            "openai-responses" => Ok(Self::OpenAiResponses),
             "anthropic-messages" | "anthropic" => Ok(Self::AnthropicMessages),
             "gemini-generate-content" | "gemini" => Ok(Self::GeminiGenerateContent),
             other => Err(CatalogError::Dialect(other.into())),
@@ -171,9 +175,11 @@ pub struct Provider {
     pub name: String,
     /// Other names that it goes by.
     pub aliases: Vec<Slug>,
+    /// Names that stand for this provider and one of the further dialects that it speaks.
+    pub variants: Vec<Variant>,
     /// Where it is.
     pub endpoint: Endpoint,
-    /// What it speaks.
+    /// What it speaks with whoever has no better reason for another; see [`Provider::spoken_with`].
     pub dialect: Dialect,
     /// How it wants its key.
     pub auth: Auth,
@@ -200,9 +206,27 @@ pub struct Provider {
 }
 
 impl Provider {
-    /// Whether this is the provider's slug or one of its aliases.
+    /// Whether this is the provider's slug, one of its aliases or one of its variants.
     pub fn goes_by(&self, name: &str) -> bool {
-        self.slug.as_str() == name || self.aliases.iter().any(|alias| alias.as_str() == name)
+        self.slug.as_str() == name
+            || self.aliases.iter().any(|alias| alias.as_str() == name)
+            || self.named_dialect(name).is_some()
+    }
+
+    /// The dialect that a name of this provider asks for; `None` where the name says nothing of it.
+    pub fn named_dialect(&self, name: &str) -> Option<Dialect> {
+        self.variants.iter().find(|variant| variant.slug.as_str() == name).map(|variant| variant.dialect)
+    }
+
+    /// Whether it takes inference requests in this dialect.
+    pub fn speaks(&self, dialect: Dialect) -> bool {
+        self.inference.iter().any(|path| path.dialect == dialect)
+    }
+
+    /// What is spoken to it for a client of `client`'s dialect: the client's own where the provider knows it, because
+    /// then nothing has to be translated.
+    pub fn spoken_with(&self, client: Dialect) -> Dialect {
+        if self.speaks(client) { client } else { self.dialect }
     }
 
     /// The known model with this id or alias.
@@ -223,8 +247,22 @@ impl Provider {
     /// The inference request that the gateway makes for a whole answer or a stream: the first one in the provider's own
     /// dialect.
     pub fn inference_path(&self, stream: bool) -> Option<&InferencePath> {
-        self.inference.iter().find(|path| path.dialect == self.dialect && path.answers(stream))
+        self.inference_path_in(self.dialect, stream)
     }
+
+    /// The same in another dialect that it speaks.
+    pub fn inference_path_in(&self, dialect: Dialect, stream: bool) -> Option<&InferencePath> {
+        self.inference.iter().find(|path| path.dialect == dialect && path.answers(stream))
+    }
+}
+
+/// A name that stands for a provider and one of the dialects that it speaks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Variant {
+    /// The name.
+    pub slug: Slug,
+    /// What is spoken to the provider when it is called by this name.
+    pub dialect: Dialect,
 }
 
 /// A request that a provider's key is bound to.
@@ -260,7 +298,7 @@ impl InferencePath {
     /// path, and the body says which is wanted.
     fn answers(&self, stream: bool) -> bool {
         match self.dialect {
-            Dialect::OpenAiChat | Dialect::AnthropicMessages => true,
+            Dialect::OpenAiChat | Dialect::OpenAiResponses | Dialect::AnthropicMessages => true,
             Dialect::GeminiGenerateContent => self.path.ends_with(":streamGenerateContent") == stream,
         }
     }

@@ -20,7 +20,7 @@ mod text;
 
 pub use catalog::{
     Auth, Catalog, CatalogError, Dialect, InferencePath, Model, OperatorProvider, Price, PriceTier, Provider,
-    Quirks,
+    Quirks, Variant,
 };
 pub use endpoint::{Endpoint, EndpointError, Host, Scheme};
 pub use guest_path::{GuestPathError, parse_guest_path};

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use serde::Deserialize;
 
-use crate::catalog::{Catalog, Provider};
+use crate::catalog::{Catalog, Dialect, Provider};
 use crate::identity::{ModelName, Slug};
 use crate::text::quote;
 
@@ -20,6 +20,8 @@ pub struct ModelRoute {
     pub provider: Slug,
     /// The name that the provider is asked for.
     pub model: String,
+    /// What is to be spoken to it, where the name said so.
+    pub dialect: Option<Dialect>,
 }
 
 /// A model name that leads to no provider, or to more than one.
@@ -84,7 +86,7 @@ impl std::error::Error for UnknownModel {}
 
 /// Finds the provider of a model.
 ///
-/// 1. `provider/model` with a slug or alias of the catalog: that provider, whatever it is asked for.
+/// 1. `provider/model` with a slug, alias or variant of the catalog: that provider, whatever it is asked for.
 /// 2. A model id or alias of the catalog, or a pattern of the operator's.
 /// 3. The first rule of `model-rules.yaml` that matches.
 ///
@@ -97,7 +99,7 @@ pub fn resolve_model(catalog: &Catalog, name: &ModelName) -> Result<ModelRoute, 
     if let (Some(prefix), model) = name.split()
         && let Some(provider) = catalog.provider(prefix)
     {
-        return Ok(route(provider, model));
+        return Ok(ModelRoute { dialect: provider.named_dialect(prefix), ..route(provider, model) });
     }
 
     let name = name.as_str();
@@ -116,7 +118,7 @@ pub fn resolve_model(catalog: &Catalog, name: &ModelName) -> Result<ModelRoute, 
         (Some(one), None) => {
             return Ok(match catalog.provider(one.as_str()) {
                 Some(provider) => route(provider, name),
-                None => ModelRoute { provider: one.clone(), model: name.into() },
+                None => ModelRoute { provider: one.clone(), model: name.into(), dialect: None },
             });
         }
         (Some(one), Some(two)) => {
@@ -140,7 +142,7 @@ pub fn resolve_model(catalog: &Catalog, name: &ModelName) -> Result<ModelRoute, 
 
 fn route(provider: &Provider, model: &str) -> ModelRoute {
     let model = provider.model(model).map_or(model, |known| known.id.as_str());
-    ModelRoute { provider: provider.slug.clone(), model: model.into() }
+    ModelRoute { provider: provider.slug.clone(), model: model.into(), dialect: None }
 }
 
 /// The known names that are most like this one.
@@ -251,6 +253,10 @@ mod tests {
         ] {
             assert_eq!(resolve(&catalog, name), expected, "{name}");
         }
+        let dialect = |name: &str| resolve_model(&catalog, &name.parse().unwrap()).unwrap().dialect;
+        assert_eq!(resolve(&catalog, "openai-responses/gpt-4o-mini"), "openai gpt-4o-mini");
+        assert_eq!(dialect("openai-responses/gpt-4o-mini"), Some(Dialect::OpenAiResponses));
+        assert_eq!((dialect("openai/gpt-4o-mini"), dialect("gpt-4o-mini")), (None, None));
     }
 
     #[test]

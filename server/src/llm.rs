@@ -1,4 +1,4 @@
-//! The LLM gateway over HTTP: `POST /v1/chat/completions`, `POST /v1/messages`, Gemini's `POST /v1beta/models/…` and
+//! The LLM gateway over HTTP: `POST /v1/chat/completions`, `POST /v1/responses`, `POST /v1/messages`, Gemini's `POST /v1beta/models/…` and
 //! `GET /v1/models`, each under `/api` as well, for clients that belong to no run.
 //!
 //! A client names its model, and the keys are its workspace's: those that the vault holds, never those of this

@@ -55,6 +55,12 @@ impl Events {
         }
     }
 
+    /// The same, for a stream whose events may hold so many bytes more, because they repeat the request.
+    pub(crate) fn repeating(mut self, bytes: usize) -> Events {
+        self.splitter = self.splitter.framing().splitter(FRAME_CAP + bytes);
+        self
+    }
+
     /// The next whole event; `None` at the end of the body. What is left of an unfinished event is thrown away.
     pub(crate) async fn next(&mut self) -> Result<Option<Item>, Failure> {
         loop {

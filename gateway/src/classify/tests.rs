@@ -35,6 +35,9 @@ const BODIES: &[(&str, u16, &str, Class)] = &[
     ("openai server", 500, r#"{"error":{"message":"The server had an error while processing your request. Sorry about that!","type":"server_error","param":null,"code":null}}"#, Class::Server),
     ("openai overloaded", 503, r#"{"error":{"message":"That model is currently overloaded with other requests.","type":"server_error","param":null,"code":null}}"#, Class::Overloaded),
     ("openai spend cap", 429, r#"{"error":{"message":"Project spend limit reached.","type":"invalid_request_error","code":"enforced_spend_limit_reached"}}"#, Class::OutOfMoney),
+    ("openai previous response", 400, r#"{"error":{"message":"Previous response with id 'resp_1' not found.","type":"invalid_request_error","param":"previous_response_id","code":"previous_response_not_found"}}"#, Class::BadRequest),
+    ("openai image", 400, r#"{"error":{"message":"The image data you provided does not represent a valid image.","type":"image_generation_user_error","param":"input","code":"invalid_base64_image"}}"#, Class::BadRequest),
+    ("openai bound", 400, r#"{"error":{"message":"Invalid 'max_output_tokens': integer below minimum value. Expected a value >= 16, but got 5 instead.","type":"invalid_request_error","param":"max_output_tokens","code":"integer_below_min_value"}}"#, Class::BadRequest),
     // Anthropic
     ("anthropic bad key", 401, r#"{"type":"error","error":{"type":"authentication_error","message":"invalid x-api-key"},"request_id":"req_1"}"#, Class::BadKey),
     ("anthropic credit", 400, r#"{"type":"error","error":{"type":"invalid_request_error","message":"Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing to upgrade or purchase credits."}}"#, Class::OutOfMoney),
@@ -135,6 +138,32 @@ fn what_a_dialect_writes_is_read_back_as_the_same_class() {
             assert_eq!(inside.class, class, "wire {i}, in a stream");
         }
     }
+}
+
+#[test]
+fn failures_inside_a_stream_of_responses_are_told_apart() {
+    let failed = |code: &str| json!({"type": "response.failed", "response": {"status": "failed", "error": {"code": code, "message": "m"}}});
+    let event = |code: &str| json!({"type": "error", "code": code, "message": "m", "param": null, "sequence_number": 3});
+    for (code, class) in [
+        ("server_error", Class::Server),
+        ("rate_limit_exceeded", Class::RateLimited),
+        ("insufficient_quota", Class::OutOfMoney),
+        ("vector_store_timeout", Class::Timeout),
+        ("invalid_prompt", Class::BadRequest),
+        ("invalid_image", Class::BadRequest),
+        ("image_parse_error", Class::BadRequest),
+        ("image_content_policy_violation", Class::RefusedByFilter),
+        ("context_length_exceeded", Class::ContextTooLong),
+        ("something_new", Class::Server),
+    ] {
+        for document in [failed(code), event(code)] {
+            let failure = error_inside(&document).unwrap();
+            assert_eq!((failure.class, failure.message.as_str()), (class, "m"), "{document}");
+            assert_eq!(failure.code.as_deref(), Some(code));
+        }
+    }
+    let going = json!({"type": "response.created", "response": {"status": "in_progress", "error": null}});
+    assert_eq!(error_inside(&going), None);
 }
 
 #[test]

@@ -19,7 +19,8 @@ pub(super) enum Part {
     Field(&'static str),
     /// A thought, where thoughts stand among the texts (Gemini).
     Thought,
-    /// A field of a detail of the reasoning (OpenRouter), by the detail's index.
+    /// A text by its index and a name: a field of a detail of the reasoning (OpenRouter), a kind of delta in an item
+    /// (OpenAI's responses).
     Detail(u64, &'static str),
     /// What is said in sound (OpenAI).
     Transcript,
@@ -56,7 +57,7 @@ pub(super) enum Seen<'t> {
         path: Vec<Step>,
         text: &'t str,
         /// Where the log probabilities of its tokens stand, should there be any.
-        beside: Option<[Step; 3]>,
+        beside: Option<Vec<Step>>,
     },
     /// Something else that has its place among the texts of a choice, such as a tool call, which may have a text of its own.
     Call { of: u64, own: Option<Block> },

@@ -5,6 +5,8 @@ mod response;
 mod stream;
 mod write_request;
 
+pub(in crate::dialect) use read_request::{data_url, signature_of};
+
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 
@@ -47,7 +49,7 @@ impl Wire for OpenAiChat {
 }
 
 /// `{"error":{"message","type","param","code"}}` and the status that OpenAI uses for the class.
-fn error_value(error: &ApiError) -> (StatusCode, Value) {
+pub(in crate::dialect) fn error_value(error: &ApiError) -> (StatusCode, Value) {
     let (status, kind, code) = match error.class {
         Class::BadRequest => (400, "invalid_request_error", None),
         Class::BadKey => (401, "invalid_request_error", Some("invalid_api_key")),
@@ -101,7 +103,7 @@ fn stop_reason(finish: &str, has_tools: bool, has_refusal: bool) -> StopReason {
 
 /// What goes beside a tool call so that its signature comes back with the conversation: the field in which Google's
 /// OpenAI-compatible endpoint has it.
-fn extra_content(signature: &str) -> Value {
+pub(in crate::dialect) fn extra_content(signature: &str) -> Value {
     json!({ "google": { "thought_signature": signature } })
 }
 

@@ -2,6 +2,7 @@
 
 mod gemini;
 mod requests;
+mod responses;
 mod streams;
 mod wholes;
 
@@ -11,10 +12,19 @@ use super::{StreamParser, Wire, wire};
 use crate::frames::sse;
 use crate::ir::StreamEvent;
 
-const ALL: [Dialect; 3] = [Dialect::OpenAiChat, Dialect::AnthropicMessages, Dialect::GeminiGenerateContent];
+const ALL: [Dialect; 4] = [
+    Dialect::OpenAiChat,
+    Dialect::OpenAiResponses,
+    Dialect::AnthropicMessages,
+    Dialect::GeminiGenerateContent,
+];
 
 fn openai() -> &'static dyn Wire {
     wire(Dialect::OpenAiChat)
+}
+
+fn responses() -> &'static dyn Wire {
+    wire(Dialect::OpenAiResponses)
 }
 
 fn anthropic() -> &'static dyn Wire {

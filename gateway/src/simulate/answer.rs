@@ -17,7 +17,7 @@ use super::scenario::{Outcome, Rule, ScriptedHost};
 use super::served::{House, KeyPlace, Served, Wire};
 use super::server::Channel;
 use super::world::World;
-use super::{anthropic, gemini, openai};
+use super::{anthropic, gemini, openai, responses};
 
 /// The largest request body, as Anthropic has it: 32 MB.
 const LARGEST: usize = 32 << 20;
@@ -171,7 +171,7 @@ impl Exchange<'_> {
             Outcome::StreamError if ask.stream => {
                 let good = self.write(&ask, &ask.answer(None), &ids);
                 let pieces = pace.cut.take().unwrap_or(2);
-                break_off(good, pieces, failure::stream_error(self.house))
+                break_off(good, pieces, |number| failure::stream_error(self.house, self.wire, number))
             }
             failed => failure::outcome(self.house, failed, &ask.model, &ids),
         };
@@ -192,7 +192,9 @@ impl Exchange<'_> {
             Err(reject) => failure::reject(self.house, &reject, &ids),
             Ok(()) => {
                 let list = match self.wire {
-                    Wire::OpenAiChat => openai::models(&self.served.provider, &self.served.models),
+                    Wire::OpenAiChat | Wire::OpenAiResponses => {
+                        openai::models(&self.served.provider, &self.served.models)
+                    }
                     Wire::AnthropicMessages => anthropic::models(&self.served.models),
                     Wire::GeminiGenerateContent => gemini::models(&self.served.models),
                 };
@@ -232,6 +234,7 @@ impl Exchange<'_> {
             serde_json::from_slice(body).map_err(|error| Reject::no_json(self.house, &error))?;
         let mut ask = match self.wire {
             Wire::OpenAiChat => openai::request::parse(self.house, &value)?,
+            Wire::OpenAiResponses => responses::request::parse(self.house, &value)?,
             Wire::AnthropicMessages => anthropic::request::parse(&self.parts.headers, &value)?,
             Wire::GeminiGenerateContent => gemini::request::parse(&self.parts.uri, &value)?,
         };
@@ -242,6 +245,7 @@ impl Exchange<'_> {
     fn write(&self, ask: &Ask, answer: &Answer, ids: &Ids) -> Reply {
         let reply = match self.wire {
             Wire::OpenAiChat => openai::write(self.house, ask, answer, ids),
+            Wire::OpenAiResponses => responses::write(ask, answer, ids),
             Wire::AnthropicMessages => anthropic::write(ask, answer, ids),
             Wire::GeminiGenerateContent => gemini::write(ask, answer, ids),
         };
@@ -249,11 +253,11 @@ impl Exchange<'_> {
     }
 }
 
-/// A stream that ends with `error` after `pieces` pieces of content.
-fn break_off(mut reply: Reply, pieces: u32, error: Event) -> Reply {
+/// A stream that ends with an error after `pieces` pieces of content; the error is told how many events came before it.
+fn break_off(mut reply: Reply, pieces: u32, error: impl FnOnce(usize) -> Event) -> Reply {
     if let Content::Stream(events) = &mut reply.content {
         events.truncate(cut_at(events, pieces));
-        events.push(error);
+        events.push(error(events.len()));
     }
     reply
 }

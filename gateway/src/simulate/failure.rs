@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::chat::Ids;
 use super::reply::{Event, Reply};
 use super::scenario::Outcome;
-use super::served::House;
+use super::served::{House, Wire};
 
 /// What is wrong with a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -150,9 +150,15 @@ pub(super) fn outcome(house: House, outcome: Outcome, model: &str, ids: &Ids) ->
     stamp(house, reply, ids)
 }
 
-/// The error that ends a stream which began with status 200.
-pub(super) fn stream_error(house: House) -> Event {
+/// The error that ends a stream which began with status 200, after so many events.
+pub(super) fn stream_error(house: House, wire: Wire, number: usize) -> Event {
     match house {
+        House::OpenAi | House::Compatible if wire == Wire::OpenAiResponses => {
+            let data = json!({
+                "type": "error", "sequence_number": number, "code": "server_error", "message": SERVER_OPENAI, "param": null,
+            });
+            Event::sse(Some("error"), &data.to_string(), false)
+        }
         House::Anthropic => {
             let data = json!({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded", "details": null}});
             Event::sse(Some("error"), &data.to_string(), false)

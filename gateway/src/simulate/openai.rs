@@ -10,7 +10,7 @@ use super::tokens;
 pub(super) mod request;
 
 /// Always the same: a clock would make equal requests get different bytes.
-const CREATED: u64 = 1_735_689_600;
+pub(super) const CREATED: u64 = 1_735_689_600;
 
 /// The list of models.
 pub(super) fn models(provider: &str, models: &[String]) -> Value {

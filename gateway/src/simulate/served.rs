@@ -8,6 +8,8 @@ use orch_manifests::{Auth, Dialect, Host, Provider, Scheme};
 pub enum Wire {
     /// OpenAI chat completions, `POST …/chat/completions`.
     OpenAiChat,
+    /// OpenAI responses, `POST …/responses`.
+    OpenAiResponses,
     /// Anthropic messages, `POST …/messages`.
     AnthropicMessages,
     /// Gemini, `POST …/models/MODEL:generateContent` and `:streamGenerateContent`.
@@ -67,7 +69,7 @@ pub(super) enum House {
     Anthropic,
     /// Google's own endpoint.
     Gemini,
-    /// Everyone else who speaks chat completions.
+    /// Everyone else who speaks chat completions or responses.
     Compatible,
 }
 
@@ -99,6 +101,7 @@ impl From<Dialect> for Wire {
     fn from(dialect: Dialect) -> Wire {
         match dialect {
             Dialect::OpenAiChat => Wire::OpenAiChat,
+            Dialect::OpenAiResponses => Wire::OpenAiResponses,
             Dialect::AnthropicMessages => Wire::AnthropicMessages,
             Dialect::GeminiGenerateContent => Wire::GeminiGenerateContent,
         }
@@ -114,9 +117,9 @@ impl Served {
         match wire {
             Wire::AnthropicMessages => House::Anthropic,
             Wire::GeminiGenerateContent => House::Gemini,
-            Wire::OpenAiChat if self.host == "api.openai.com" => House::OpenAi,
+            Wire::OpenAiChat | Wire::OpenAiResponses if self.host == "api.openai.com" => House::OpenAi,
             Wire::OpenAiChat if self.host.ends_with(".googleapis.com") => House::Google,
-            Wire::OpenAiChat => House::Compatible,
+            Wire::OpenAiChat | Wire::OpenAiResponses => House::Compatible,
         }
     }
 
@@ -125,8 +128,9 @@ impl Served {
         if let Some((models, _)) = inference.split_once("/*:") {
             return Some(models.to_owned());
         }
-        let base =
-            inference.strip_suffix("/chat/completions").or_else(|| inference.strip_suffix("/messages"))?;
+        let base = ["/chat/completions", "/responses", "/messages"]
+            .iter()
+            .find_map(|suffix| inference.strip_suffix(suffix))?;
         Some(format!("{base}/models"))
     }
 }
@@ -158,6 +162,7 @@ mod tests {
     #[test]
     fn models_are_listed_beside_the_inference_path() {
         assert_eq!(Served::models_path("/v1/chat/completions").as_deref(), Some("/v1/models"));
+        assert_eq!(Served::models_path("/v1/responses").as_deref(), Some("/v1/models"));
         assert_eq!(Served::models_path("/v1/messages").as_deref(), Some("/v1/models"));
         assert_eq!(
             Served::models_path("/v1beta/openai/chat/completions").as_deref(),

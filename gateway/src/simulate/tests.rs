@@ -20,6 +20,7 @@ mod anthropic;
 mod gateway;
 mod gemini;
 mod openai;
+mod responses;
 mod scenarios;
 mod transport;
 
@@ -28,6 +29,9 @@ const ANTHROPIC: &str = "api.anthropic.com";
 const GOOGLE: &str = "generativelanguage.googleapis.com";
 const GENERATE: &str = "/v1beta/models/*:generateContent";
 const GENERATE_STREAM: &str = "/v1beta/models/*:streamGenerateContent";
+/// A host that speaks responses and nothing else, so that tests can name it as they name the others.
+const RESPONSES: &str = "responses.example.org";
+const RESPOND: &str = "/v1/responses";
 const CHAT: &str = "/v1/chat/completions";
 const MESSAGES: &str = "/v1/messages";
 
@@ -48,8 +52,11 @@ fn providers() -> Vec<Served> {
     let key = KeyPlace::Header(http::HeaderName::from_static("x-goog-api-key"));
     let mut gemini = served("gemini", GOOGLE, key, GENERATE, Wire::GeminiGenerateContent);
     gemini.inference.push((GENERATE_STREAM.to_owned(), Wire::GeminiGenerateContent));
+    let mut openai = served("openai", OPENAI, KeyPlace::Bearer, CHAT, Wire::OpenAiChat);
+    openai.inference.push((RESPOND.to_owned(), Wire::OpenAiResponses));
     vec![
-        served("openai", OPENAI, KeyPlace::Bearer, CHAT, Wire::OpenAiChat),
+        openai,
+        served("responses", RESPONSES, KeyPlace::Bearer, RESPOND, Wire::OpenAiResponses),
         served(
             "anthropic",
             ANTHROPIC,
@@ -177,6 +184,7 @@ fn request(simulation: &Simulation, host: &str, body: &Value) -> Request<Full<By
     }
     let (provider, path) = match host {
         OPENAI => ("openai", CHAT),
+        RESPONSES => ("responses", RESPOND),
         ANTHROPIC => ("anthropic", MESSAGES),
         GOOGLE => ("gemini", path_of_google.as_str()),
         "localhost" => ("ollama", CHAT),
@@ -211,6 +219,9 @@ fn hello(host: &str) -> Value {
 fn with_text(host: &str, text: &str) -> Value {
     if host == GOOGLE {
         return serde_json::json!({"model": "model-a", "contents": [{"role": "user", "parts": [{"text": text}]}]});
+    }
+    if host == RESPONSES {
+        return serde_json::json!({"model": "model-a", "input": text});
     }
     let mut body = serde_json::json!({"model": "model-a", "messages": [{"role": "user", "content": text}]});
     if host == ANTHROPIC {

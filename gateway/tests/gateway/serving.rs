@@ -167,6 +167,7 @@ async fn options_that_ollama_would_ignore_are_refused() {
         provider: std::sync::Arc::new(catalog.provider("ollama").unwrap().clone()),
         model: "llama3.2".into(),
         credential: None,
+        dialect: None,
     };
     let mut plan = orch_gateway::Plan::default();
     plan.candidates.push(ollama);

@@ -113,7 +113,8 @@ impl Simulated {
     }
 }
 
-const MODELS: &[&str] = &["gpt-4o-mini", "claude-3-haiku", "gemini-2.5-flash"];
+const MODELS: &[&str] =
+    &["gpt-4o-mini", "openai-responses/gpt-4o-mini", "claude-3-haiku", "gemini-2.5-flash"];
 
 const TEXT: &str = "Rivers carry water to the sea. They are fed by rain. Rain falls on the mountains.";
 
@@ -134,6 +135,11 @@ fn generate(model: &str, stream: bool) -> (String, Value) {
     (format!("/v1beta/models/{model}:{method}"), body)
 }
 
+fn respond(model: &str, stream: bool) -> Value {
+    json!({"model": model, "stream": stream, "max_output_tokens": 200, "input": TEXT,
+        "instructions": "Summarise the text in one sentence."})
+}
+
 #[tokio::test]
 async fn every_model_answers_clients_of_every_dialect() {
     let world = Simulated::start(Scenario::ok(), MODELS).await;
@@ -150,6 +156,18 @@ async fn every_model_answers_clients_of_every_dialect() {
         assert!(answer.text().ends_with("data: [DONE]\n\n"), "{model}: {}", answer.text());
         let answer = world.post("/v1/messages", &message(model, true)).await;
         assert!(answer.text().contains("event: message_stop\n"), "{model}: {}", answer.text());
+        let answer = world.post("/v1/responses", &respond(model, false)).await;
+        assert_eq!(
+            answer.json().pointer("/output/0/content/0/text"),
+            Some(&json!(said)),
+            "{}",
+            answer.text()
+        );
+        let answer = world.post("/v1/responses", &respond(model, true)).await;
+        let last = answer.text().trim_end().rsplit("data: ").next().unwrap();
+        let last: Value = serde_json::from_str(last).unwrap();
+        assert_eq!(last["type"], "response.completed", "{model}: {}", answer.text());
+        assert_eq!(last.pointer("/response/output/0/content/0/text"), Some(&json!(said)), "{last}");
         let (path, body) = generate(model, false);
         let answer = world.post(&path, &body).await;
         assert_eq!(answer.status, 200, "{model}: {}", answer.text());
@@ -159,7 +177,7 @@ async fn every_model_answers_clients_of_every_dialect() {
         assert!(answer.text().contains("\"finishReason\":\"STOP\""), "{model}: {}", answer.text());
     }
     let receipts = world.session.receipts.all();
-    assert_eq!(receipts.len(), 6 * MODELS.len());
+    assert_eq!(receipts.len(), 8 * MODELS.len());
     for receipt in receipts {
         assert!(receipt.outcome == Outcome::Served && receipt.simulated && !receipt.estimated, "{receipt:?}");
         assert!(receipt.input_tokens > 0 && receipt.output_tokens > 0, "{receipt:?}");
@@ -198,6 +216,23 @@ async fn a_tool_turn_goes_there_and_back_in_both_dialects() {
             {"role": "user", "content": [{"type": "tool_result", "tool_use_id": call["id"], "content": "rain"}]}]);
         body["tool_choice"] = json!({"type": "auto"});
         let answer = world.post("/v1/messages", &body).await;
+        assert_eq!(answer.status, 200, "{model}: {}", answer.text());
+
+        let tools = json!([{"type": "function", "name": "weather", "parameters": schema}]);
+        let mut body = json!({"model": model, "input": [{"role": "user", "content": ask}], "tools": tools,
+            "tool_choice": {"type": "function", "name": "weather"}});
+        let answer = world.post("/v1/responses", &body).await.json();
+        let output = answer["output"].as_array().unwrap();
+        let call = output.iter().find(|item| item["type"] == "function_call");
+        let call = call.unwrap_or_else(|| panic!("{model}: {answer}"));
+        let arguments: Value = serde_json::from_str(call["arguments"].as_str().unwrap()).unwrap();
+        assert!(arguments["city"].is_string(), "{model}: {answer}");
+        let mut input = vec![json!({"role": "user", "content": ask})];
+        input.extend(output.iter().cloned());
+        input.push(json!({"type": "function_call_output", "call_id": call["call_id"], "output": "rain"}));
+        body["input"] = json!(input);
+        body["tool_choice"] = json!("auto");
+        let answer = world.post("/v1/responses", &body).await;
         assert_eq!(answer.status, 200, "{model}: {}", answer.text());
     }
 }

@@ -8,7 +8,9 @@ use serde::{Deserialize, Deserializer, de};
 use time::Date;
 use time::macros::format_description;
 
-use super::{Auth, Catalog, CatalogError, Dialect, InferencePath, Model, Price, PriceTier, Provider, Quirks};
+use super::{
+    Auth, Catalog, CatalogError, Dialect, InferencePath, Model, Price, PriceTier, Provider, Quirks, Variant,
+};
 use crate::endpoint::Endpoint;
 use crate::identity::Slug;
 use crate::limits::MicroUsd;
@@ -38,6 +40,8 @@ struct ProviderEntry {
     name: String,
     #[serde(default)]
     aliases: Vec<Slug>,
+    #[serde(default)]
+    variants: BTreeMap<Slug, String>,
     base_url: Endpoint,
     #[serde(deserialize_with = "from_text")]
     dialect: Dialect,
@@ -80,10 +84,15 @@ impl ProviderEntry {
                 dialect: entry.dialect,
             })
             .collect();
+        let variant = |(slug, dialect): (Slug, String)| {
+            let dialect = dialect.parse().map_err(|error| format!("{slug}: {error}"))?;
+            Ok(Variant { slug, dialect })
+        };
         Ok(Provider {
             slug: self.slug,
             name: self.name,
             aliases: self.aliases,
+            variants: self.variants.into_iter().map(variant).collect::<Result<_, String>>()?,
             endpoint: self.base_url,
             dialect: self.dialect,
             auth,

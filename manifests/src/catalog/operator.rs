@@ -84,6 +84,7 @@ fn define(entry: OperatorProvider) -> Result<Provider, CatalogError> {
         name: entry.slug.to_string(),
         slug: entry.slug,
         aliases: Vec::new(),
+        variants: Vec::new(),
         inference: inference(&endpoint, dialect),
         endpoint,
         dialect,
@@ -102,7 +103,8 @@ fn define(entry: OperatorProvider) -> Result<Provider, CatalogError> {
 
 fn redirect(builtin: &Provider, entry: OperatorProvider) -> Result<Provider, CatalogError> {
     let mut provider = builtin.clone();
-    if let Some(dialect) = entry.dialect.filter(|dialect| *dialect != provider.dialect) {
+    let dialect = entry.dialect.or(builtin.named_dialect(entry.slug.as_str()));
+    if let Some(dialect) = dialect.filter(|dialect| *dialect != provider.dialect) {
         provider.dialect = dialect;
         provider.headers = dialect_headers(dialect);
         provider.quirks = dialect_quirks(dialect);
@@ -114,6 +116,7 @@ fn redirect(builtin: &Provider, entry: OperatorProvider) -> Result<Provider, Cat
         if provider.auth != Auth::None {
             provider.auth = dialect_auth(dialect);
         }
+        provider.variants.retain(|variant| variant.dialect == dialect);
         provider.inference = inference(&endpoint, dialect);
         provider.endpoint = endpoint;
         provider.pinned = true;
@@ -121,7 +124,16 @@ fn redirect(builtin: &Provider, entry: OperatorProvider) -> Result<Provider, Cat
         if endpoint.base_path.is_empty() {
             endpoint.base_path.clone_from(&provider.endpoint.base_path);
         }
-        provider.inference = inference(&endpoint, provider.dialect);
+        // The provider's own dialect first, then those that it speaks as well, unless the operator named one.
+        let further = builtin.inference.iter().map(|path| path.dialect).filter(|_| dialect.is_none());
+        let mut spoken = vec![provider.dialect];
+        for dialect in further {
+            if !spoken.contains(&dialect) {
+                spoken.push(dialect);
+            }
+        }
+        provider.variants.retain(|variant| spoken.contains(&variant.dialect));
+        provider.inference = spoken.iter().flat_map(|dialect| inference(&endpoint, *dialect)).collect();
         provider.endpoint = endpoint;
         provider.pinned = true;
     }
@@ -142,6 +154,7 @@ fn inference(endpoint: &Endpoint, dialect: Dialect) -> Vec<InferencePath> {
     let versioned = ["/v1", "/v1beta"].iter().any(|version| endpoint.base_path.ends_with(version));
     let paths: &[&str] = match (dialect, versioned) {
         (Dialect::OpenAiChat, _) => &["/chat/completions"],
+        (Dialect::OpenAiResponses, _) => &["/responses"],
         (Dialect::AnthropicMessages, true) => &["/messages"],
         (Dialect::AnthropicMessages, false) => &["/v1/messages"],
         (Dialect::GeminiGenerateContent, true) => {
@@ -157,7 +170,7 @@ fn inference(endpoint: &Endpoint, dialect: Dialect) -> Vec<InferencePath> {
 
 fn dialect_auth(dialect: Dialect) -> Auth {
     match dialect {
-        Dialect::OpenAiChat => Auth::Bearer,
+        Dialect::OpenAiChat | Dialect::OpenAiResponses => Auth::Bearer,
         Dialect::AnthropicMessages => Auth::Header(http::HeaderName::from_static("x-api-key")),
         Dialect::GeminiGenerateContent => Auth::Header(http::HeaderName::from_static("x-goog-api-key")),
     }
@@ -165,7 +178,7 @@ fn dialect_auth(dialect: Dialect) -> Auth {
 
 fn dialect_headers(dialect: Dialect) -> Vec<(http::HeaderName, http::HeaderValue)> {
     match dialect {
-        Dialect::OpenAiChat | Dialect::GeminiGenerateContent => Vec::new(),
+        Dialect::OpenAiChat | Dialect::OpenAiResponses | Dialect::GeminiGenerateContent => Vec::new(),
         Dialect::AnthropicMessages => vec![(
             http::HeaderName::from_static("anthropic-version"),
             http::HeaderValue::from_static("2023-06-01"),
@@ -177,7 +190,7 @@ fn dialect_quirks(dialect: Dialect) -> Quirks {
     match dialect {
         Dialect::OpenAiChat => Quirks { stream_options: true, ..Quirks::default() },
         Dialect::AnthropicMessages => Quirks { max_tokens_required: true, ..Quirks::default() },
-        Dialect::GeminiGenerateContent => Quirks::default(),
+        Dialect::OpenAiResponses | Dialect::GeminiGenerateContent => Quirks::default(),
     }
 }
 
@@ -220,6 +233,40 @@ mod tests {
             assert_eq!(provider.env, Catalog::builtin().provider(slug).unwrap().env);
             assert_eq!(catalog.providers().count(), 4);
         }
+    }
+
+    #[test]
+    fn a_provider_of_two_dialects_keeps_both_unless_the_operator_names_one() {
+        let paths = |entry: OperatorProvider| {
+            let catalog = with(vec![entry]).unwrap();
+            let openai = catalog.provider("openai").unwrap();
+            let spoken =
+                openai.inference.iter().map(|i| format!("{} {}", i.dialect, i.path)).collect::<Vec<_>>();
+            (openai.dialect, spoken, openai.named_dialect("openai-responses"))
+        };
+        let responses = Some(Dialect::OpenAiResponses);
+        let (chat, answers) =
+            ("openai-chat /v1/chat/completions".to_owned(), "openai-responses /v1/responses".to_owned());
+        let plain = entry("openai", "https://127.0.0.1:8443");
+        let both = vec![chat.clone(), answers.clone()];
+        assert_eq!(paths(plain.clone()), (Dialect::OpenAiChat, both, responses));
+        let only = OperatorProvider { dialect: Some(Dialect::OpenAiChat), ..plain.clone() };
+        assert_eq!(paths(only), (Dialect::OpenAiChat, vec![chat], None));
+        // By its variant's name it speaks that dialect, and is still the provider whose key goes there.
+        for by_name in [
+            OperatorProvider { dialect: responses, ..entry("openai", "https://127.0.0.1:8443/v1") },
+            entry("openai-responses", "https://127.0.0.1:8443/v1"),
+        ] {
+            let wanted = (Dialect::OpenAiResponses, vec![answers.clone()], responses);
+            assert_eq!(paths(by_name), wanted);
+        }
+        let twice = vec![plain, entry("openai-responses", "https://127.0.0.1:8443")];
+        assert_eq!(with(twice).unwrap_err(), CatalogError::Repeated("openai".parse().unwrap()));
+        let mut own = entry("lan-llm", "http://10.0.0.5:8000/v1");
+        own.dialect = Some("openai-responses".parse().unwrap());
+        let catalog = with(vec![own]).unwrap();
+        let lan = catalog.provider("lan-llm").unwrap();
+        assert_eq!(lan.inference_path(true).unwrap().path, "/v1/responses");
     }
 
     #[test]

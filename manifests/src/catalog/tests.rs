@@ -7,12 +7,19 @@ fn the_built_in_catalog_holds_its_promises() {
     assert_eq!(slugs, ["openai", "anthropic", "gemini", "ollama"]);
     assert_eq!(catalog.provider("google").unwrap().slug.as_str(), "gemini");
     assert!(catalog.provider("Google").is_none());
+    let openai = catalog.provider("openai-responses").unwrap();
+    assert_eq!((openai.slug.as_str(), openai.dialect), ("openai", Dialect::OpenAiChat));
+    assert_eq!(openai.spoken_with(Dialect::OpenAiResponses), Dialect::OpenAiResponses);
+    assert_eq!(openai.spoken_with(Dialect::AnthropicMessages), Dialect::OpenAiChat);
 
     let mut names = std::collections::BTreeSet::new();
     for provider in catalog.providers() {
         for stream in [false, true] {
             let path = provider.inference_path(stream).unwrap();
             assert!(path.path.starts_with(&provider.endpoint.base_path), "{}", provider.slug);
+            for variant in &provider.variants {
+                assert!(provider.inference_path_in(variant.dialect, stream).is_some(), "{}", variant.slug);
+            }
         }
         assert_eq!(provider.env.is_empty(), provider.auth == Auth::None, "{}", provider.slug);
         assert_eq!(provider.local_only, provider.slug.as_str() == "ollama");

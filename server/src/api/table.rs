@@ -99,9 +99,11 @@ const BILLS: Access = Access::Any(&[Scope::Run, Scope::Llm]);
 /// The whole API. The gateway comes first because it is asked most.
 static TABLE: &[Endpoint] = &[
     row(POST, "/v1/chat/completions", LLM, Action::Llm),
+    row(POST, "/v1/responses", LLM, Action::Llm),
     row(POST, "/v1/messages", LLM, Action::Llm),
     row(GET, "/v1/models", LLM, Action::Llm),
     row(POST, "/api/v1/chat/completions", LLM, Action::Llm),
+    row(POST, "/api/v1/responses", LLM, Action::Llm),
     row(POST, "/api/v1/messages", LLM, Action::Llm),
     row(GET, "/api/v1/models", LLM, Action::Llm),
     // Gemini names model and method in the path, and a model may have its provider before it.

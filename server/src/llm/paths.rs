@@ -35,6 +35,7 @@ mod tests {
         for prefix in ["", "/api"] {
             let at = |path: &str, headers| spoken_at(&format!("{prefix}{path}"), headers);
             assert_eq!(at("/v1/chat/completions", &anthropic), Some(Dialect::OpenAiChat));
+            assert_eq!(at("/v1/responses", &anthropic), Some(Dialect::OpenAiResponses));
             assert_eq!(at("/v1/messages", &plain), Some(Dialect::AnthropicMessages));
             assert_eq!(at("/v1/models", &plain), Some(Dialect::OpenAiChat));
             assert_eq!(at("/v1/models", &anthropic), Some(Dialect::AnthropicMessages));
@@ -48,6 +49,7 @@ mod tests {
                 "/v1/agents/orch/x:generateContent",
                 "/v1beta",
                 "/v1/chat/completions/",
+                "/v1/responses/resp_1",
                 "/v1/models/x",
                 "",
                 "/",

@@ -303,6 +303,30 @@ async fn a_client_of_gemini_is_answered_by_every_provider() {
 }
 
 #[tokio::test]
+async fn a_client_of_responses_is_answered_by_every_provider() {
+    let (stage, _store, _metrics, _folder) = Stage::simulated(&Limits::default()).await;
+    for path in ["/v1/responses", "/api/v1/responses"] {
+        for model in ["gpt-4o-mini", "openai-responses/gpt-4o-mini", "gemini-2.5-flash", "claude-3-haiku"] {
+            let mut body = json!({ "model": model, "input": "Say hello.", "store": true });
+            let answer = stage.post(path, &body).await;
+            assert_eq!(answer.status, 200, "{model}: {}", answer.text);
+            assert_eq!(answer.json()["output"][0]["type"], "message", "{model}");
+            // Who speaks the dialect may store what it answers; with the others that is lost, and said.
+            let dropped = answer.receipt.expect("a receipt")["dropped"].as_u64().unwrap_or_default();
+            assert_eq!(dropped > 0, !model.contains("gpt"), "{model}");
+            body["stream"] = json!(true);
+            let streamed = stage.post(path, &body).await;
+            assert!(streamed.text.contains("event: response.completed\n"), "{model}: {}", streamed.text);
+        }
+        let body = json!({ "model": "claude-3-haiku", "input": "And?", "previous_response_id": "resp_1" });
+        let refused = stage.post(path, &body).await;
+        assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{}", refused.text);
+        assert_eq!(refused.json()["error"]["param"], "previous_response_id");
+    }
+    stage.end().await;
+}
+
+#[tokio::test]
 async fn a_simulated_server_says_so_and_keeps_the_operator_s_ceilings() {
     let ceilings = Limits { tokens: Some(60), ..Limits::default() };
     let (stage, _store, _metrics, _folder) = Stage::simulated(&ceilings).await;

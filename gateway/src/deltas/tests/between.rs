@@ -8,6 +8,7 @@ use super::ways::{Way, event, stream, texts, way};
 use super::*;
 
 const OPENAI: Dialect = Dialect::OpenAiChat;
+const RESPONSES: Dialect = Dialect::OpenAiResponses;
 const ANTHROPIC: Dialect = Dialect::AnthropicMessages;
 const GEMINI: Dialect = Dialect::GeminiGenerateContent;
 
@@ -19,6 +20,10 @@ fn pairs() -> Vec<[Way; 2]> {
         [way(OPENAI, "content", 0), way(OPENAI, "reasoning", 0)],
         [way(OPENAI, "content", 1), way(OPENAI, "arguments 1", 1)],
         [way(OPENAI, "arguments 1", 0), way(OPENAI, "input 3", 0)],
+        [way(RESPONSES, "text", 0), way(RESPONSES, "text", 3)],
+        [way(RESPONSES, "text", 0), way(RESPONSES, "refusal", 0)],
+        [way(RESPONSES, "arguments", 0), way(RESPONSES, "arguments", 3)],
+        [way(RESPONSES, "summary", 0), way(RESPONSES, "text", 3)],
         [way(ANTHROPIC, "text", 2), Way { of: 5, ..way(ANTHROPIC, "partial_json", 2) }],
         [way(ANTHROPIC, "thinking", 2), Way { of: 5, ..way(ANTHROPIC, "text", 2) }],
         [way(GEMINI, "text", 0), way(GEMINI, "text", 1)],

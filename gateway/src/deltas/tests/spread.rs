@@ -31,12 +31,13 @@ fn clients_of_other_dialects_hear_the_same() {
     let text = format!("see {SECRET} is");
     // Of the others the first choice alone is heard, and no free-form input.
     let heard = |way: &Way| {
-        (way.of == 0 || way.dialect == Dialect::AnthropicMessages) && !way.name.starts_with("input")
+        (way.of == 0 || matches!(way.dialect, Dialect::OpenAiResponses | Dialect::AnthropicMessages))
+            && !way.name.starts_with("input")
     };
     for way in all().iter().filter(|way| heard(way)) {
         for pieces in cuts(&text, false) {
             let items = check(SECRET.as_bytes(), way, &pieces);
-            for client in [Dialect::OpenAiChat, Dialect::AnthropicMessages] {
+            for client in [Dialect::OpenAiChat, Dialect::OpenAiResponses, Dialect::AnthropicMessages] {
                 let other = translated(&items, client);
                 assert!(
                     other.values().all(|said| *said == format!("see {SCRUBBED} is")),
@@ -62,6 +63,7 @@ fn in_every_spelling_it_is_found_over_two_deltas_anywhere_and_over_three_in_each
     let three = [
         way(Dialect::OpenAiChat, "content", 0),
         way(Dialect::OpenAiChat, "arguments 1", 0),
+        way(Dialect::OpenAiResponses, "text", 3),
         way(Dialect::AnthropicMessages, "partial_json", 2),
         way(Dialect::GeminiGenerateContent, "text", 1),
     ];
@@ -163,6 +165,9 @@ fn what_has_nothing_to_do_with_a_secret_passes_as_it_came() {
     let fixtures = [
         (Dialect::OpenAiChat, include_str!("../../dialect/fixtures/openai_text.sse")),
         (Dialect::OpenAiChat, include_str!("../../dialect/fixtures/openai_tools.sse")),
+        (Dialect::OpenAiResponses, include_str!("../../dialect/fixtures/openai_responses_text.sse")),
+        (Dialect::OpenAiResponses, include_str!("../../dialect/fixtures/openai_responses_tools.sse")),
+        (Dialect::OpenAiResponses, include_str!("../../dialect/fixtures/openai_responses_refusal.sse")),
         (Dialect::AnthropicMessages, include_str!("../../dialect/fixtures/anthropic_text.sse")),
         (Dialect::AnthropicMessages, include_str!("../../dialect/fixtures/anthropic_tools.sse")),
         (Dialect::GeminiGenerateContent, include_str!("../../dialect/fixtures/gemini_text.sse")),
@@ -248,15 +253,60 @@ fn log_probabilities_go_where_they_would_tell() {
 }
 
 #[test]
+fn a_delta_of_its_own_belongs_to_its_item_and_comes_before_its_end() {
+    let text = way(Dialect::OpenAiResponses, "text", 3);
+    let (_, items) = run(SECRET.as_bytes(), &text, &["it is ", "a sk-"]);
+    let own = &items[items.len() - 3].frame;
+    assert_eq!(own.name, "response.output_text.delta");
+    let delta = json!({"type": "response.output_text.delta", "output_index": 3, "content_index": 1, "item_id": "item_3",
+        "delta": "sk-", "logprobs": [], "sequence_number": 7});
+    assert_eq!(own.data.as_deref().map(serde_json::from_str::<Value>).unwrap().unwrap(), delta);
+    assert_eq!(items[items.len() - 2].frame.name, "response.output_item.done");
+}
+
+#[test]
+fn log_probabilities_of_what_is_whole_again_go_as_well() {
+    let tokens =
+        |tokens: &[&str]| json!(tokens.iter().map(|token| json!({"token": token})).collect::<Vec<_>>());
+    let part =
+        |text: &str, told: &[&str]| json!({"type": "output_text", "text": text, "logprobs": tokens(told)});
+    let events = |text: &str, told: &[&str]| {
+        let place = |kind: &str, key: &str, value: Value| json!({"type": kind, "output_index": 0, "content_index": 0, "item_id": "i", key: value});
+        let mut whole = place("response.output_text.done", "text", json!(text));
+        whole["logprobs"] = tokens(told);
+        let item = json!({"type": "message", "content": [part(text, told)]});
+        let response = json!({"object": "response", "id": "r", "output": [item], "status": "completed"});
+        [
+            whole,
+            place("response.content_part.done", "part", part(text, told)),
+            json!({"type": "response.output_item.done", "output_index": 0, "item": item}),
+            json!({"type": "response.completed", "response": response}),
+        ]
+        .iter()
+        .map(event)
+        .collect::<String>()
+    };
+    // The proxy has taken the secret out of the texts, and could not know of their tokens.
+    let sent = events(&format!("it is {SCRUBBED}"), &["it is ", "part-of-", "it"]);
+    let out = raw(&items(SECRET.as_bytes(), Dialect::OpenAiResponses, &sent));
+    assert_eq!((sent.matches("part-of-").count(), out.matches("part-of-").count()), (4, 0), "{out}");
+    assert_eq!(out.matches(SCRUBBED).count(), 4);
+    assert_eq!(out.matches("\"logprobs\":null").count(), 4);
+    let sent = events("it is mine", &["it is ", "mine"]);
+    assert_eq!(raw(&items(SECRET.as_bytes(), Dialect::OpenAiResponses, &sent)), sent);
+}
+
+#[test]
 fn a_stream_that_breaks_off_says_first_what_was_held() {
     for way in all() {
         let sent = [way.open(), way.delta("a sk-A")].concat();
         let sent = match way.dialect {
-            Dialect::AnthropicMessages => stream(way.dialect, &[sent]),
+            Dialect::AnthropicMessages | Dialect::OpenAiResponses => stream(way.dialect, &[sent]),
             _ => sent,
         };
         // Neither finished nor ended.
         let sent = sent.split("event: message_delta").next().unwrap();
+        let sent = sent.split("event: response.completed").next().unwrap();
         let items = items(SECRET.as_bytes(), way.dialect, sent);
         assert_eq!(texts(way.dialect, &raw(&items))[&way.key()], "a sk-A");
         assert!(!complete(&items));

@@ -19,6 +19,7 @@ pub(super) struct Way {
 }
 
 const OPENAI: Dialect = Dialect::OpenAiChat;
+const RESPONSES: Dialect = Dialect::OpenAiResponses;
 const ANTHROPIC: Dialect = Dialect::AnthropicMessages;
 const GEMINI: Dialect = Dialect::GeminiGenerateContent;
 
@@ -53,6 +54,27 @@ pub(super) fn all() -> Vec<Way> {
     for (name, piece) in openai {
         all.push(Way { dialect: OPENAI, name, of: 0, piece });
         all.push(Way { dialect: OPENAI, name, of: 1, piece });
+    }
+    let responses: [(&'static str, Piece); 6] = [
+        (
+            "text",
+            |text| json!({ "type": "response.output_text.delta", "content_index": 1, "delta": text, "logprobs": [] }),
+        ),
+        ("refusal", |text| json!({ "type": "response.refusal.delta", "content_index": 2, "delta": text })),
+        (
+            "summary",
+            |text| json!({ "type": "response.reasoning_summary_text.delta", "summary_index": 0, "delta": text }),
+        ),
+        (
+            "thinking",
+            |text| json!({ "type": "response.reasoning_text.delta", "content_index": 0, "delta": text }),
+        ),
+        ("arguments", |text| json!({ "type": "response.function_call_arguments.delta", "delta": text })),
+        ("input", |text| json!({ "type": "response.custom_tool_call_input.delta", "delta": text })),
+    ];
+    for (name, piece) in responses {
+        all.push(Way { dialect: RESPONSES, name, of: 0, piece });
+        all.push(Way { dialect: RESPONSES, name, of: 3, piece });
     }
     let anthropic: [(&'static str, Piece); 3] = [
         ("text", |text| json!({ "type": "text_delta", "text": text })),
@@ -92,6 +114,10 @@ impl Way {
                 };
                 event(&json!({ "type": "content_block_start", "index": self.of, "content_block": block }))
             }
+            Dialect::OpenAiResponses if self.name == "arguments" => event(&json!({
+                "type": "response.output_item.added", "output_index": self.of, "sequence_number": 2,
+                "item": { "type": "function_call", "id": self.item(), "call_id": "c", "name": "f", "arguments": "" },
+            })),
             Dialect::OpenAiChat if self.name.starts_with("arguments") => {
                 let function = json!({ "name": "f", "arguments": "" });
                 self.chunk(&json!({ "tool_calls": [{ "index": 1, "id": "c", "function": function }] }))
@@ -109,8 +135,19 @@ impl Way {
         self.chunk(&(self.piece)(text))
     }
 
+    fn item(&self) -> String {
+        format!("item_{}", self.of)
+    }
+
     fn chunk(&self, piece: &Value) -> String {
         event(&match self.dialect {
+            Dialect::OpenAiResponses => {
+                let mut delta = piece.clone();
+                delta["output_index"] = self.of.into();
+                delta["item_id"] = self.item().into();
+                delta["sequence_number"] = 7.into();
+                delta
+            }
             Dialect::OpenAiChat => json!({
                 "id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 17, "model": "m",
                 "choices": [{ "index": self.of, "delta": piece, "finish_reason": null }],
@@ -127,6 +164,15 @@ impl Way {
 
     pub(super) fn close(&self) -> String {
         event(&match self.dialect {
+            Dialect::OpenAiResponses => {
+                let item = match self.name {
+                    "arguments" => {
+                        json!({ "type": "function_call", "call_id": "c", "name": "f", "arguments": "" })
+                    }
+                    _ => json!({ "type": "message", "content": [] }),
+                };
+                json!({ "type": "response.output_item.done", "output_index": self.of, "item": item })
+            }
             Dialect::OpenAiChat => json!({
                 "id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 17, "model": "m",
                 "choices": [{ "index": self.of, "delta": {}, "finish_reason": "stop" }],
@@ -144,6 +190,13 @@ pub(super) fn stream(dialect: Dialect, events: &[String]) -> String {
     let events = events.concat();
     match dialect {
         Dialect::OpenAiChat => format!("{events}data: [DONE]\n\n"),
+        Dialect::OpenAiResponses => {
+            let response =
+                json!({ "id": "r", "model": "m", "created_at": 17, "status": "completed", "output": [] });
+            let start = json!({ "type": "response.created", "response": response, "sequence_number": 0 });
+            let end = json!({ "type": "response.completed", "response": response, "sequence_number": 8 });
+            format!("{}{events}{}", event(&start), event(&end))
+        }
         Dialect::AnthropicMessages => {
             let start = json!({ "type": "message_start", "message": { "id": "m", "model": "m" } });
             let end = json!({ "type": "message_delta", "delta": { "stop_reason": "end_turn" } });
@@ -201,6 +254,19 @@ pub(super) fn texts(dialect: Dialect, stream: &str) -> BTreeMap<String, String> 
                 let name = if part["thought"] == true { "thought" } else { "text" };
                 add(number(&candidate), name, part.get("text"));
             }
+        }
+        if dialect == RESPONSES {
+            let name = match data["type"].as_str().unwrap_or_default() {
+                "response.output_text.delta" => "text",
+                "response.refusal.delta" => "refusal",
+                "response.reasoning_summary_text.delta" => "summary",
+                "response.reasoning_text.delta" => "thinking",
+                "response.function_call_arguments.delta" => "arguments",
+                "response.custom_tool_call_input.delta" => "input",
+                _ => continue,
+            };
+            assert!(data["item_id"].is_string() && data["sequence_number"].is_u64(), "{data}");
+            add(data["output_index"].as_u64().expect("everything has its index"), name, data.get("delta"));
         }
         if dialect == ANTHROPIC {
             for holder in ["delta", "content_block"] {

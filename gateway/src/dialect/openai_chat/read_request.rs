@@ -135,10 +135,16 @@ fn part(mut f: Fields) -> Result<Part, RequestError> {
     }
 }
 
-fn data_url(url: &str) -> Option<ImageSource> {
+/// The bytes that a data URL holds.
+pub(in crate::dialect) fn data_url(url: &str) -> Option<ImageSource> {
     let (head, data) = url.get(5..)?.split_once(',')?;
     let media_type = head.strip_suffix(";base64")?;
     Some(ImageSource::Base64 { media_type: media_type.to_owned(), data: data.to_owned() })
+}
+
+/// The signature in the field beside a tool call.
+pub(in crate::dialect) fn signature_of(extra_content: &Value) -> Option<String> {
+    extra_content.pointer(SIGNATURE).and_then(Value::as_str).map(str::to_owned)
 }
 
 fn tool_call(mut f: Fields) -> Result<Part, RequestError> {
@@ -148,9 +154,7 @@ fn tool_call(mut f: Fields) -> Result<Part, RequestError> {
         return Ok(Part::Opaque(Value::Object(f.rest())));
     }
     let id = f.required_string("id")?;
-    let signature =
-        f.peek("extra_content").and_then(|extra| extra.pointer(SIGNATURE)).and_then(Value::as_str);
-    let signature = signature.map(str::to_owned);
+    let signature = f.peek("extra_content").and_then(signature_of);
     let mut function = f.required_object("function")?;
     Ok(Part::ToolCall(ToolCall {
         id,

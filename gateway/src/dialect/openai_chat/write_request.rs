@@ -171,8 +171,10 @@ fn write_message(message: &Message, path: &str, out: &mut Vec<Value>, dropped: &
                 out.push(json!({ "role": "tool", "tool_call_id": result.call, "content": content }));
                 rest.extend(images);
             }
-            if !rest.is_empty() {
-                out.push(json!({ "role": "user", "content": content_value(&rest, path, dropped) }));
+            let content = content_value(&rest, path, dropped);
+            // Of parts that could not be carried nothing is left to be said.
+            if rest.iter().any(is_carried) {
+                out.push(json!({ "role": "user", "content": content }));
             }
         }
         Role::Assistant => {
@@ -195,13 +197,56 @@ fn write_message(message: &Message, path: &str, out: &mut Vec<Value>, dropped: &
                     other => said.push(other.clone()),
                 }
             }
-            written["content"] =
-                if said.is_empty() { Value::Null } else { content_value(&said, path, dropped) };
-            if !calls.is_empty() {
+            let content = content_value(&said, path, dropped);
+            let speaks = said.iter().any(is_carried);
+            written["content"] = if speaks { content } else { Value::Null };
+            let calls_tools = !calls.is_empty();
+            if calls_tools {
                 written["tool_calls"] = Value::Array(calls);
             }
-            out.push(written);
+            if !speaks && !calls_tools && written.get("refusal").is_none() {
+                return;
+            }
+            match out.last_mut() {
+                Some(last) if last["role"] == "assistant" && (calls_tools || has_calls(last)) => {
+                    join(last, written);
+                }
+                _ => out.push(written),
+            }
         }
+    }
+}
+
+fn is_carried(part: &Part) -> bool {
+    matches!(part, Part::Text { .. } | Part::Refusal(_) | Part::Image(_))
+}
+
+fn has_calls(message: &Value) -> bool {
+    message.get("tool_calls").is_some()
+}
+
+/// One turn of the model in several messages, as other dialects may have it. Here the results of all its calls have to
+/// follow one message that has all of them.
+fn join(turn: &mut Value, more: Value) {
+    let parts = |content: &Value| match content {
+        Value::String(text) => vec![json!({ "type": "text", "text": text })],
+        Value::Array(parts) => parts.clone(),
+        _ => Vec::new(),
+    };
+    turn["content"] = match (&turn["content"], &more["content"]) {
+        (one, Value::Null) => one.clone(),
+        (Value::Null, other) => other.clone(),
+        (Value::String(one), Value::String(other)) => json!(format!("{one}\n\n{other}")),
+        (one, other) => Value::Array([parts(one), parts(other)].concat()),
+    };
+    if let Some(refusal) = more.get("refusal") {
+        turn["refusal"] = refusal.clone();
+    }
+    let calls =
+        |message: &Value| message.get("tool_calls").and_then(Value::as_array).cloned().unwrap_or_default();
+    let all = [calls(turn), calls(&more)].concat();
+    if !all.is_empty() {
+        turn["tool_calls"] = Value::Array(all);
     }
 }
 

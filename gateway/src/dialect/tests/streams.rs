@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use super::{ALL, anthropic, events, gemini, openai, written};
+use super::{ALL, anthropic, events, gemini, openai, responses, written};
 use orch_manifests::Dialect;
 
 use crate::dialect::{Wire, wire};
@@ -16,8 +16,21 @@ const GEMINI_TEXT: &str = include_str!("../fixtures/gemini_text.sse");
 const GEMINI_TOOLS: &str = include_str!("../fixtures/gemini_tools.sse");
 const GEMINI_ERROR: &str = include_str!("../fixtures/gemini_error.sse");
 
-fn all() -> [(&'static dyn Wire, &'static str); 9] {
+const RESPONSES_TEXT: &str = include_str!("../fixtures/openai_responses_text.sse");
+const RESPONSES_TOOLS: &str = include_str!("../fixtures/openai_responses_tools.sse");
+const RESPONSES_REFUSAL: &str = include_str!("../fixtures/openai_responses_refusal.sse");
+const RESPONSES_INCOMPLETE: &str = include_str!("../fixtures/openai_responses_incomplete.sse");
+const RESPONSES_ERROR: &str = include_str!("../fixtures/openai_responses_error.sse");
+const RESPONSES_FAILED: &str = include_str!("../fixtures/openai_responses_failed.sse");
+
+fn all() -> [(&'static dyn Wire, &'static str); 15] {
     [
+        (responses(), RESPONSES_TEXT),
+        (responses(), RESPONSES_TOOLS),
+        (responses(), RESPONSES_REFUSAL),
+        (responses(), RESPONSES_INCOMPLETE),
+        (responses(), RESPONSES_ERROR),
+        (responses(), RESPONSES_FAILED),
         (openai(), OPENAI_TEXT),
         (openai(), OPENAI_TOOLS),
         (openai(), OPENAI_ERROR),
@@ -248,6 +261,54 @@ fn a_gemini_stream_ends_only_where_every_candidate_says_why() {
 }
 
 #[test]
+fn responses_text_is_read() {
+    let usage = Usage { input: 20, output: 7, cached_input: 4, cache_write: 0, reasoning: 2 };
+    assert_eq!(
+        events(responses(), [RESPONSES_TEXT.as_bytes()]),
+        [
+            StreamEvent::Start {
+                id: "resp_1".into(),
+                model: "gpt-5-mini-2025-08-07".into(),
+                created: 1_700_000_000
+            },
+            StreamEvent::Reasoning("Hm… ".into()),
+            StreamEvent::Reasoning("世".into()),
+            StreamEvent::ReasoningSignature("c2ln".into()),
+            StreamEvent::Text("Grüße".into()),
+            StreamEvent::Text(", 世界 👋".into()),
+            StreamEvent::Usage(usage),
+            stop(StopReason::Stop),
+            StreamEvent::End,
+        ]
+    );
+}
+
+#[test]
+fn responses_tools_interleave_and_may_be_empty() {
+    let read = events(responses(), [RESPONSES_TOOLS.as_bytes()]);
+    let calls: Vec<_> =
+        read.iter().filter(|e| !matches!(e, StreamEvent::Usage(_))).skip(1).cloned().collect();
+    assert_eq!(
+        calls,
+        [
+            tool(0, "call_a", "weather"),
+            args(0, "{\"city\":\"Zü"),
+            tool(1, "call_b", "clock"),
+            tool(2, "call_c", "add"),
+            args(2, "{\"a\""),
+            args(0, "rich\""),
+            args(2, ":1}"),
+            args(0, "}"),
+            StreamEvent::ToolEnd { index: 1 },
+            StreamEvent::ToolEnd { index: 2 },
+            StreamEvent::ToolEnd { index: 0 },
+            stop(StopReason::ToolUse),
+            StreamEvent::End,
+        ]
+    );
+}
+
+#[test]
 fn a_signature_goes_to_an_openai_client_beside_its_call() {
     let out = written(openai(), &events(gemini(), [GEMINI_TOOLS.as_bytes()]));
     let text = String::from_utf8(out).unwrap();
@@ -284,6 +345,11 @@ fn an_error_inside_a_stream_is_its_end() {
     let read =
         said(&events(anthropic(), [ANTHROPIC_ERROR.as_bytes(), b"data: {\"type\":\"message_stop\"}\n\n"]));
     assert_eq!((read.text.as_str(), read.error, read.ended), ("Once", Some(Class::Overloaded), false));
+    let done = b"data: {\"type\":\"response.completed\",\"response\":{\"status\":\"completed\"}}\n\n";
+    for (text, class) in [(RESPONSES_ERROR, Class::Server), (RESPONSES_FAILED, Class::RateLimited)] {
+        let read = said(&events(responses(), [text.as_bytes(), done]));
+        assert_eq!((read.text.as_str(), read.error, read.ended), ("Once", Some(class), false));
+    }
     let done = b"data: {\"candidates\":[{\"finishReason\":\"STOP\"}]}\n\n";
     let read = said(&events(gemini(), [GEMINI_ERROR.as_bytes(), done]));
     assert_eq!((read.text.as_str(), read.error, read.ended), ("Once", Some(Class::Overloaded), false));
@@ -340,7 +406,7 @@ fn translated_streams_say_the_same() {
             let mut wanted = said_in(target, &wanted);
             // A call without arguments is an empty object for clients that parse them.
             for (_, _, arguments) in wanted.tools.values_mut() {
-                if arguments.is_empty() && target == Dialect::OpenAiChat {
+                if arguments.is_empty() && matches!(target, Dialect::OpenAiChat | Dialect::OpenAiResponses) {
                     *arguments = "{}".into();
                 }
             }
@@ -353,23 +419,29 @@ fn translated_streams_say_the_same() {
 fn said_in(target: Dialect, said: &Said) -> Said {
     let openai = target == Dialect::OpenAiChat;
     let anthropic = target == Dialect::AnthropicMessages;
+    let counts_at_the_end = openai || target == Dialect::OpenAiResponses;
+    // Gemini has no words for a refusal.
+    let stop = |reason| match reason {
+        StopReason::Refusal if target == Dialect::GeminiGenerateContent => StopReason::ContentFilter,
+        reason => reason,
+    };
     Said {
         text: said.text.clone(),
         reasoning: said.reasoning.clone(),
         signature: if openai { String::new() } else { said.signature.clone() },
         tools: said.tools.clone(),
         ended_tools: said.ended_tools,
-        // OpenAI's chunks carry counts only at the end.
+        // OpenAI's streams carry counts only at the end.
         usage: said
             .usage
-            .filter(|_| said.ended || !openai)
+            .filter(|_| said.ended || !counts_at_the_end)
             .map(|usage| Usage {
                 cache_write: if anthropic { usage.cache_write } else { 0 },
                 reasoning: if anthropic { 0 } else { usage.reasoning },
                 ..usage
             })
             .or(anthropic.then(Usage::default)),
-        stop: said.stop.clone().map(|(reason, sequence)| (reason, sequence.filter(|_| anthropic))),
+        stop: said.stop.clone().map(|(reason, sequence)| (stop(reason), sequence.filter(|_| anthropic))),
         ended: said.ended,
         error: said.error,
     }
@@ -446,6 +518,7 @@ fn an_error_leaves_no_terminator_behind() {
             String::from_utf8(written(wire(target), &events(openai(), [OPENAI_ERROR.as_bytes()]))).unwrap();
         assert!(text.contains("The server had an error"), "{text}");
         assert!(!text.contains("[DONE]") && !text.contains("message_stop"), "{text}");
+        assert!(!text.contains("response.completed") && !text.contains("output_item.done"), "{text}");
         assert!(!text.contains("\"stop\"") && !text.contains("end_turn"), "{text}");
     }
 }

@@ -1,7 +1,7 @@
 use orch_manifests::Dialect;
 use serde_json::{Value, json};
 
-use super::{ALL, anthropic, gemini, openai};
+use super::{ALL, anthropic, gemini, openai, responses};
 use crate::dialect::wire;
 use crate::ir::{ApiError, Class, Part, StopReason, ToolCall, Usage};
 
@@ -71,6 +71,43 @@ fn generated_content_becomes_a_completion_or_a_message_and_back() {
     }
 }
 
+/// As the gateway writes it: the items' ids are made of the answer's.
+fn response() -> Value {
+    let call = |at: usize, id: &str, name: &str, arguments: &str| {
+        json!({"type": "function_call", "id": format!("fc_chatcmpl-1_{at}"), "status": "completed", "call_id": id,
+            "name": name, "arguments": arguments})
+    };
+    json!({
+        "id": "chatcmpl-1", "object": "response", "created_at": 1_700_000_000, "status": "completed", "error": null,
+        "incomplete_details": null, "instructions": null, "max_output_tokens": null, "metadata": {},
+        "model": "gpt-4o-mini", "output": [
+            {"type": "message", "id": "msg_chatcmpl-1_0", "status": "completed", "role": "assistant", "content": [
+                {"type": "output_text", "text": "Let me see.", "annotations": [], "logprobs": []}]},
+            call(1, "call_a", "weather", "{\"city\":\"Zürich\"}"),
+            call(2, "call_b", "clock", "{}"),
+        ],
+        "parallel_tool_calls": true, "previous_response_id": null, "reasoning": {"effort": null, "summary": null},
+        "store": false, "temperature": null, "text": {"format": {"type": "text"}}, "tool_choice": "auto", "tools": [],
+        "top_p": null, "truncation": "disabled", "user": null,
+        "usage": {"input_tokens": 20, "input_tokens_details": {"cached_tokens": 4}, "output_tokens": 7,
+            "output_tokens_details": {"reasoning_tokens": 0}, "total_tokens": 27},
+    })
+}
+
+#[test]
+fn a_response_becomes_every_other_answer_and_back() {
+    let read = responses().parse_response(response().to_string().as_bytes()).unwrap();
+    assert_eq!(value(&responses().write_response(&read)), response());
+    assert_eq!(value(&openai().write_response(&read)), completion());
+    assert_eq!(value(&anthropic().write_response(&read)), message());
+    assert_eq!(value(&gemini().write_response(&read)), generated());
+    for (wire, body) in [(openai(), completion()), (anthropic(), message()), (gemini(), generated())] {
+        let mut read = wire.parse_response(body.to_string().as_bytes()).unwrap();
+        read.created = 1_700_000_000;
+        assert_eq!(value(&responses().write_response(&read)), response());
+    }
+}
+
 #[test]
 fn thoughts_signatures_and_made_up_ids() {
     let body = json!({
@@ -118,6 +155,12 @@ fn every_reason_has_its_word_and_unknown_ones_are_failures() {
         (Dialect::OpenAiChat, "content_filter", StopReason::ContentFilter),
         (Dialect::OpenAiChat, "error", StopReason::Error),
         (Dialect::OpenAiChat, "something_new", StopReason::Error),
+        (Dialect::OpenAiResponses, "completed", StopReason::Stop),
+        (Dialect::OpenAiResponses, "max_output_tokens", StopReason::Length),
+        (Dialect::OpenAiResponses, "content_filter", StopReason::ContentFilter),
+        (Dialect::OpenAiResponses, "something_new", StopReason::Error),
+        (Dialect::OpenAiResponses, "cancelled", StopReason::Error),
+        (Dialect::OpenAiResponses, "in_progress", StopReason::Truncated),
         (Dialect::AnthropicMessages, "end_turn", StopReason::Stop),
         (Dialect::AnthropicMessages, "max_tokens", StopReason::Length),
         (Dialect::AnthropicMessages, "model_context_window_exceeded", StopReason::Length),
@@ -136,6 +179,12 @@ fn every_reason_has_its_word_and_unknown_ones_are_failures() {
     for (dialect, word, wanted) in rows {
         let body = match dialect {
             Dialect::OpenAiChat => json!({"choices": [{"message": {"content": "x"}, "finish_reason": word}]}),
+            Dialect::OpenAiResponses => {
+                let incomplete = matches!(word, "max_output_tokens" | "content_filter" | "something_new");
+                let status = if incomplete { "incomplete" } else { word };
+                json!({"output": [{"type": "message", "content": [{"type": "output_text", "text": "x"}]}],
+                    "status": status, "incomplete_details": {"reason": word}})
+            }
             Dialect::AnthropicMessages => {
                 json!({"content": [{"type": "text", "text": "x"}], "stop_reason": word})
             }
@@ -153,6 +202,8 @@ fn every_reason_has_its_word_and_unknown_ones_are_failures() {
 fn an_answer_that_does_not_say_why_it_ended_is_truncated() {
     let body = json!({"choices": [{"message": {"content": "x"}, "finish_reason": null}]});
     assert_eq!(openai().parse_response(body.to_string().as_bytes()).unwrap().stop, StopReason::Truncated);
+    let body = json!({"object": "response", "output": []});
+    assert_eq!(responses().parse_response(body.to_string().as_bytes()).unwrap().stop, StopReason::Truncated);
     let body = json!({"content": [], "stop_reason": null});
     assert_eq!(anthropic().parse_response(body.to_string().as_bytes()).unwrap().stop, StopReason::Truncated);
     let body = json!({"candidates": [{"content": {"parts": [{"text": "x"}]}}]});
@@ -164,6 +215,7 @@ fn an_answer_that_does_not_say_why_it_ended_is_truncated() {
 fn a_cut_answer_is_no_answer() {
     let answers = [
         (Dialect::OpenAiChat, completion()),
+        (Dialect::OpenAiResponses, response()),
         (Dialect::AnthropicMessages, message()),
         (Dialect::GeminiGenerateContent, generated()),
     ];
@@ -185,6 +237,14 @@ fn refusals_and_reasoning_cross() {
     assert_eq!(written["stop_reason"], "refusal");
     assert_eq!(written["content"][0]["thinking"], "Hm.");
     assert_eq!(written["content"][1]["text"], "I cannot.");
+    let written = value(&responses().write_response(&read));
+    assert_eq!(written["status"], "completed");
+    assert_eq!(written.pointer("/output/0/summary/0/text").unwrap(), "Hm.");
+    assert_eq!(
+        written.pointer("/output/1/content/0").unwrap(),
+        &json!({"type": "refusal", "refusal": "I cannot."})
+    );
+    assert_eq!(responses().parse_response(written.to_string().as_bytes()).unwrap().content, read.content);
     let written = value(&openai().write_response(&read));
     assert_eq!(written.pointer("/choices/0/message/refusal").unwrap(), "I cannot.");
     assert_eq!(written.pointer("/choices/0/finish_reason").unwrap(), "stop");

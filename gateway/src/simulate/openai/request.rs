@@ -8,7 +8,7 @@ use crate::simulate::chat::{Ask, Choice, Format, Role, Tool, Turn};
 use crate::simulate::failure::Reject;
 use crate::simulate::served::House;
 
-mod field;
+pub(in crate::simulate) mod field;
 
 use field::{INVALID_TYPE, article, flag, missing, range, whole, wrong_type};
 

@@ -12,7 +12,8 @@ use crate::dialect::{Style, wire};
 use crate::frames::sse::Parser;
 use crate::ir::{ChatResponse, Class, Part, StopReason, StreamEvent, Usage};
 
-const HOSTS: [(&str, Dialect); 3] = [
+const HOSTS: [(&str, Dialect); 4] = [
+    (RESPONSES, Dialect::OpenAiResponses),
     (OPENAI, Dialect::OpenAiChat),
     (GOOGLE, Dialect::GeminiGenerateContent),
     (ANTHROPIC, Dialect::AnthropicMessages),

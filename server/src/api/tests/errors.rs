@@ -159,6 +159,8 @@ async fn every_error_names_its_request_in_each_provider_s_words() {
     let paths = [
         "/v1/chat/completions",
         "/api/v1/chat/completions",
+        "/v1/responses",
+        "/api/v1/responses",
         "/v1/messages",
         "/v1beta/models/gemini-2.5-flash:generateContent",
     ];

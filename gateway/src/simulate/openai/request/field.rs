@@ -5,9 +5,14 @@ use serde_json::{Map, Value};
 use crate::simulate::failure::Reject;
 
 /// The code of a value of the wrong JSON type.
-pub(super) const INVALID_TYPE: &str = "invalid_type";
+pub(in crate::simulate) const INVALID_TYPE: &str = "invalid_type";
 
-pub(super) fn range(fields: &Map<String, Value>, name: &str, low: f64, high: f64) -> Result<(), Reject> {
+pub(in crate::simulate) fn range(
+    fields: &Map<String, Value>,
+    name: &str,
+    low: f64,
+    high: f64,
+) -> Result<(), Reject> {
     let Some(value) = fields.get(name).filter(|value| !value.is_null()) else { return Ok(()) };
     let number = value.as_f64().ok_or_else(|| wrong_type(name, "a decimal", value))?;
     let (bound, side, sign, code) = if number > high {
@@ -23,7 +28,7 @@ pub(super) fn range(fields: &Map<String, Value>, name: &str, low: f64, high: f64
     Err(Reject::bad(message).at(name).code(code))
 }
 
-pub(super) fn whole(
+pub(in crate::simulate) fn whole(
     fields: &Map<String, Value>,
     name: &str,
     low: u64,
@@ -48,7 +53,7 @@ pub(super) fn whole(
     }
 }
 
-pub(super) fn flag(fields: &Map<String, Value>, name: &str) -> Result<Option<bool>, Reject> {
+pub(in crate::simulate) fn flag(fields: &Map<String, Value>, name: &str) -> Result<Option<bool>, Reject> {
     match fields.get(name) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::Bool(flag)) => Ok(Some(*flag)),
@@ -56,17 +61,17 @@ pub(super) fn flag(fields: &Map<String, Value>, name: &str) -> Result<Option<boo
     }
 }
 
-pub(super) fn missing(name: &str) -> Reject {
+pub(in crate::simulate) fn missing(name: &str) -> Reject {
     Reject::bad(format!("Missing required parameter: '{name}'.")).at(name).code("missing_required_parameter")
 }
 
-pub(super) fn wrong_type(name: &str, expected: &str, got: &Value) -> Reject {
+pub(in crate::simulate) fn wrong_type(name: &str, expected: &str, got: &Value) -> Reject {
     let message =
         format!("Invalid type for '{name}': expected {expected}, but got {} instead.", article(got));
     Reject::bad(message).at(name).code(INVALID_TYPE)
 }
 
-pub(super) fn article(value: &Value) -> &'static str {
+pub(in crate::simulate) fn article(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "a boolean",
