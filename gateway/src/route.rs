@@ -14,6 +14,7 @@ use orch_proxy::{Body, Proxy};
 use tokio::time::{Instant, sleep};
 
 use crate::attempt::{Answer, Failed, attempt};
+use crate::dialect;
 use crate::ir::{ApiError, Class, StopReason};
 use crate::needs::fitting;
 use crate::plan::Candidate;
@@ -23,7 +24,7 @@ use crate::shown::shown;
 use crate::stream::{Live, limit_error};
 use crate::tab::Tab;
 use crate::upstream::{ClientRequest, http_request};
-use reply::{all_failed, encoder, fill_created, refuse, reply_error, run_over, streamed, whole};
+use reply::{all_failed, encoder, fill_start, name, refuse, reply_error, run_over, streamed, whole};
 use reserve::{Passed, reserve};
 use step::{Step, after, jitter};
 
@@ -111,22 +112,24 @@ pub(crate) async fn answer(proxy: &Proxy, timing: &Timing, session: &Session, ca
             let stream = client.parsed.stream;
             let trying = attempt(proxy, session, candidate, request, stream, until, timing.idle);
             let failed = match Box::pin(trying).await {
-                Ok(Answer::Whole { body, response })
+                Ok(Answer::Whole { body, mut response })
                     if prepared.same_dialect || response.stop != StopReason::Error =>
                 {
                     tab.serves(candidate, began.elapsed());
+                    name(&mut response.model, candidate);
                     return whole(&client, tab, prepared.same_dialect, body, response);
                 }
                 Ok(Answer::Whole { .. }) => Failed::new(Class::Server, "the provider gave up on the answer"),
                 Ok(Answer::Begun { mut held, events }) => {
                     tab.serves(candidate, began.elapsed());
-                    fill_created(&mut held);
+                    fill_start(&mut held, candidate);
                     let live = Live {
                         session: session.clone(),
                         candidate: candidate.clone(),
                         held: held.into(),
                         events,
                         encoder: encoder(&client, &prepared),
+                        framing: dialect::wire(client.dialect).framing(),
                         tab,
                         want_receipt,
                     };
