@@ -12,7 +12,7 @@ use crate::dialect::openai_responses::{self, LEAST_OUTPUT};
 use crate::dialect::{self, Style};
 use crate::edit::Document;
 use crate::intake::Held;
-use crate::ir::{ChatRequest, Dropped};
+use crate::ir::{ApiError, ChatRequest, Class, Dropped};
 use crate::plan::Candidate;
 
 /// Headers of a client that mean something to a provider of the same dialect. All others stay behind.
@@ -59,6 +59,11 @@ impl Unfit {
     pub(crate) fn at(field: impl Into<String>, reason: &str) -> Unfit {
         let field = field.into();
         Unfit { reason: format!("{field}: {reason}"), field: Some(field) }
+    }
+
+    /// As an error for the client.
+    pub(crate) fn into_error(self) -> ApiError {
+        ApiError { param: self.field, ..ApiError::new(Class::BadRequest, self.reason) }
     }
 }
 
