@@ -153,6 +153,10 @@ fn input(fields: &Map<String, Value>) -> Result<(Vec<String>, Vec<Turn>), Reject
                 text("name")?;
                 text("arguments")?;
                 unanswered.insert(text("call_id")?);
+                // The calls of one turn are several items.
+                if turns.last().is_none_or(|turn: &Turn| turn.role != Role::Assistant) {
+                    turns.push(Turn { role: Role::Assistant, text: String::new() });
+                }
             }
             "function_call_output" => {
                 let id = text("call_id")?;
