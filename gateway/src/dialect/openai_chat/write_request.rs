@@ -209,7 +209,7 @@ fn write_message(message: &Message, path: &str, out: &mut Vec<Value>, dropped: &
             }
             match out.last_mut() {
                 Some(last) if last["role"] == "assistant" && (calls_tools || has_calls(last)) => {
-                    join(last, written);
+                    join(last, &written);
                 }
                 _ => out.push(written),
             }
@@ -227,7 +227,7 @@ fn has_calls(message: &Value) -> bool {
 
 /// One turn of the model in several messages, as other dialects may have it. Here the results of all its calls have to
 /// follow one message that has all of them.
-fn join(turn: &mut Value, more: Value) {
+fn join(turn: &mut Value, more: &Value) {
     let parts = |content: &Value| match content {
         Value::String(text) => vec![json!({ "type": "text", "text": text })],
         Value::Array(parts) => parts.clone(),
@@ -244,7 +244,7 @@ fn join(turn: &mut Value, more: Value) {
     }
     let calls =
         |message: &Value| message.get("tool_calls").and_then(Value::as_array).cloned().unwrap_or_default();
-    let all = [calls(turn), calls(&more)].concat();
+    let all = [calls(turn), calls(more)].concat();
     if !all.is_empty() {
         turn["tool_calls"] = Value::Array(all);
     }

@@ -436,7 +436,7 @@ fn check(stream: &[u8]) -> Vec<Value> {
                 done.push((at.unwrap(), event["item"].clone()));
             }
             "response.created" | "response.in_progress" => {
-                assert_eq!(event["response"]["status"], "in_progress")
+                assert_eq!(event["response"]["status"], "in_progress");
             }
             "response.completed" | "response.incomplete" => {
                 assert!(open.is_empty(), "{event}");
