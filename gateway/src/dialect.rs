@@ -5,6 +5,7 @@
 //! providers it uses the other halves.
 
 pub mod anthropic;
+pub mod cohere;
 pub mod gemini;
 pub mod openai_chat;
 
@@ -15,7 +16,7 @@ use orch_manifests::Dialect;
 use serde_json::{Value, json};
 
 use crate::bounded;
-use crate::ir::{ApiError, ChatRequest, ChatResponse, Dropped, StreamEvent};
+use crate::ir::{ApiError, ChatRequest, ChatResponse, Dropped, ImageSource, StreamEvent};
 use crate::sse::Event;
 
 /// The module for a dialect.
@@ -24,6 +25,7 @@ pub fn wire(dialect: Dialect) -> &'static dyn Wire {
         Dialect::OpenAiChat => &openai_chat::OpenAiChat,
         Dialect::AnthropicMessages => &anthropic::Anthropic,
         Dialect::GeminiGenerateContent => &gemini::Gemini,
+        Dialect::CohereChat => &cohere::Cohere,
     }
 }
 
@@ -135,6 +137,13 @@ pub struct ResponseError(pub String);
 fn status_of(error: &ApiError, usual: u16) -> StatusCode {
     let status = error.status.unwrap_or(usual);
     StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+}
+
+/// What a data URL of base64 text holds.
+fn data_url(url: &str) -> Option<ImageSource> {
+    let (head, data) = url.get(5..)?.split_once(',')?;
+    let media_type = head.strip_suffix(";base64")?;
+    Some(ImageSource::Base64 { media_type: media_type.to_owned(), data: data.to_owned() })
 }
 
 /// Why thoughts and their signatures do not cross dialects.
