@@ -161,6 +161,7 @@ pub(crate) async fn answer(proxy: &Proxy, timing: &Timing, session: &Session, ca
                         held: held.into(),
                         events,
                         encoder: encoder(&client, &prepared),
+                        framing: dialect::wire(client.dialect).framing(),
                         tab,
                         want_receipt,
                     };
@@ -342,9 +343,10 @@ fn whole(
 }
 
 fn streamed(live: Live) -> Response<Body> {
+    let content_type = live.framing.content_type();
     let mut response = Response::new(live.into_body());
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
+    headers.insert(CONTENT_TYPE, content_type);
     headers.insert(http::header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     response
 }

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::texts::{Block, Call, Part, Seen, Step, Texts, is_error};
-use crate::sse::Event;
+use crate::frames::{Frame, sse};
 
 /// Fields of a piece of content that are text.
 const FIELDS: [&str; 2] = ["text", "thinking"];
@@ -66,7 +66,7 @@ impl Texts for Cohere {
         }
     }
 
-    fn delta(&self, block: Block, text: &str, _: &Map<String, Value>) -> Event {
+    fn delta(&self, block: Block, text: &str, _: &Map<String, Value>) -> Frame {
         let (kind, index, message) = match block.part {
             Part::Arguments(Call::Index(index)) => {
                 let call = json!({ "function": { "arguments": text } });
@@ -82,7 +82,7 @@ impl Texts for Cohere {
         if let Some(index) = index {
             event["index"] = index.into();
         }
-        Event::new(kind, event.to_string())
+        sse::event(kind, event.to_string())
     }
 }
 
