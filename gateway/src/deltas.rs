@@ -9,6 +9,7 @@
 //! What is held is no more than the beginning of a secret for each block, of [`MOST`] blocks.
 
 mod anthropic;
+mod cohere;
 mod gemini;
 mod held;
 mod openai_chat;
@@ -54,6 +55,7 @@ impl Deltas {
             Dialect::OpenAiResponses => Box::<openai_responses::OpenAiResponses>::default(),
             Dialect::AnthropicMessages => Box::new(anthropic::Anthropic),
             Dialect::GeminiGenerateContent => Box::new(gemini::Gemini),
+            Dialect::CohereChat => Box::new(cohere::Cohere),
         };
         Deltas { sought, texts, held: Vec::new(), envelope: Map::new() }
     }

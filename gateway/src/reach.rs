@@ -13,8 +13,8 @@ const CLIENT_TOOLS: &[&str] =
     &["bash_", "text_editor_", "computer_", "memory_", "computerUse", "local_shell", "apply_patch"];
 
 /// Top-level fields that turn on searching or remote tools, or bring in what is stored in the account: OpenAI, xAI,
-/// Anthropic, OpenRouter, Perplexity, Gemini. An earlier answer (`previous_response_id`) is the caller's own; what a
-/// stored prompt or conversation holds is not, and a prompt may bring tools along.
+/// Anthropic, OpenRouter, Perplexity, Gemini, Cohere. An earlier answer (`previous_response_id`) is the caller's own; what
+/// a stored prompt or conversation holds is not, and a prompt may bring tools along.
 const REACHING_FIELDS: &[&str] = &[
     "web_search_options",
     "search_parameters",
@@ -25,6 +25,7 @@ const REACHING_FIELDS: &[&str] = &[
     "cachedContent",
     "conversation",
     "prompt",
+    "connectors",
 ];
 
 /// The first part of a request that reaches out, if any.
@@ -89,6 +90,7 @@ mod tests {
     use super::*;
     use crate::dialect::Wire;
     use crate::dialect::anthropic::Anthropic;
+    use crate::dialect::cohere::Cohere;
     use crate::dialect::gemini::Gemini;
     use crate::dialect::openai_chat::OpenAiChat;
     use crate::dialect::openai_responses::OpenAiResponses;
@@ -207,6 +209,27 @@ mod tests {
             "input": [{"role": "user", "content": [{"type": "input_image", "image_url": "data:image/png;base64,AAAA"}]}],
         });
         assert_eq!(responses(&inside), None);
+    }
+
+    #[test]
+    fn every_way_out_of_cohere_is_seen() {
+        let path = |body: &Value| {
+            reaching_out(&Cohere.parse_request(body.to_string().as_bytes()).unwrap()).map(|e| e.path)
+        };
+        let image = json!({"type": "image_url", "image_url": {"url": "https://x.example/?q=secret"}});
+        let document = json!({"type": "document", "document": {"data": {"url": "https://x.example"}}});
+        let user = json!([{"role": "user", "content": "hi"}]);
+        let rows = [
+            (json!({"messages": [{"role": "user", "content": [image]}]}), Some("messages[0].content[0]")),
+            (json!({"messages": user, "connectors": [{"id": "web-search"}]}), Some("connectors")),
+            (json!({"messages": user, "tools": [{"type": "web_search"}]}), Some("tools[0]")),
+            // Data that the model reads, and nobody fetches.
+            (json!({"messages": [{"role": "tool", "tool_call_id": "t", "content": [document]}]}), None),
+            (json!({"messages": user, "documents": [{"data": {"url": "https://x.example"}}]}), None),
+        ];
+        for (body, wanted) in rows {
+            assert_eq!(path(&body).as_deref(), wanted, "{body}");
+        }
     }
 
     #[test]

@@ -7,7 +7,8 @@ use crate::frames::Frame;
 /// A text that comes in pieces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Block {
-    /// The choice or candidate that it belongs to, by its index; of Anthropic's messages the block's own index.
+    /// The choice or candidate that it belongs to, by its index; where a message is made of blocks (Anthropic, Cohere),
+    /// the block's own number.
     pub(super) of: u64,
     pub(super) part: Part,
 }

@@ -5,7 +5,7 @@ mod response;
 mod stream;
 mod write_request;
 
-pub(in crate::dialect) use read_request::{data_url, signature_of};
+pub(in crate::dialect) use read_request::signature_of;
 
 use http::StatusCode;
 use serde_json::{Map, Value, json};

@@ -1,5 +1,6 @@
 //! The dialects against recorded shapes, and against each other.
 
+mod cohere;
 mod gemini;
 mod requests;
 mod responses;
@@ -12,11 +13,12 @@ use super::{StreamParser, Wire, wire};
 use crate::frames::sse;
 use crate::ir::StreamEvent;
 
-const ALL: [Dialect; 4] = [
+const ALL: [Dialect; 5] = [
     Dialect::OpenAiChat,
     Dialect::OpenAiResponses,
     Dialect::AnthropicMessages,
     Dialect::GeminiGenerateContent,
+    Dialect::CohereChat,
 ];
 
 fn openai() -> &'static dyn Wire {
@@ -33,6 +35,10 @@ fn anthropic() -> &'static dyn Wire {
 
 fn gemini() -> &'static dyn Wire {
     wire(Dialect::GeminiGenerateContent)
+}
+
+fn cohere() -> &'static dyn Wire {
+    wire(Dialect::CohereChat)
 }
 
 /// Every event of a stream that arrives in these chunks.

@@ -17,6 +17,7 @@ use tokio_rustls::TlsConnector;
 use super::*;
 
 mod anthropic;
+mod cohere;
 mod gateway;
 mod gemini;
 mod openai;
@@ -32,6 +33,8 @@ const GENERATE_STREAM: &str = "/v1beta/models/*:streamGenerateContent";
 /// A host that speaks responses and nothing else, so that tests can name it as they name the others.
 const RESPONSES: &str = "responses.example.org";
 const RESPOND: &str = "/v1/responses";
+const COHERE: &str = "api.cohere.com";
+const CHAT_V2: &str = "/v2/chat";
 const CHAT: &str = "/v1/chat/completions";
 const MESSAGES: &str = "/v1/messages";
 
@@ -65,6 +68,7 @@ fn providers() -> Vec<Served> {
             Wire::AnthropicMessages,
         ),
         gemini,
+        served("cohere", COHERE, KeyPlace::Bearer, CHAT_V2, Wire::CohereChat),
         Served { port: 11434, https: false, ..ollama },
     ]
 }
@@ -187,6 +191,7 @@ fn request(simulation: &Simulation, host: &str, body: &Value) -> Request<Full<By
         RESPONSES => ("responses", RESPOND),
         ANTHROPIC => ("anthropic", MESSAGES),
         GOOGLE => ("gemini", path_of_google.as_str()),
+        COHERE => ("cohere", CHAT_V2),
         "localhost" => ("ollama", CHAT),
         other => panic!("{other} is no provider"),
     };

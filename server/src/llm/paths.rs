@@ -37,6 +37,7 @@ mod tests {
             assert_eq!(at("/v1/chat/completions", &anthropic), Some(Dialect::OpenAiChat));
             assert_eq!(at("/v1/responses", &anthropic), Some(Dialect::OpenAiResponses));
             assert_eq!(at("/v1/messages", &plain), Some(Dialect::AnthropicMessages));
+            assert_eq!(at("/v2/chat", &plain), Some(Dialect::CohereChat));
             assert_eq!(at("/v1/models", &plain), Some(Dialect::OpenAiChat));
             assert_eq!(at("/v1/models", &anthropic), Some(Dialect::AnthropicMessages));
             for path in

@@ -11,6 +11,7 @@ const OPENAI: Dialect = Dialect::OpenAiChat;
 const RESPONSES: Dialect = Dialect::OpenAiResponses;
 const ANTHROPIC: Dialect = Dialect::AnthropicMessages;
 const GEMINI: Dialect = Dialect::GeminiGenerateContent;
+const COHERE: Dialect = Dialect::CohereChat;
 
 /// Pairs of texts whose deltas may come in turns.
 fn pairs() -> Vec<[Way; 2]> {
@@ -28,6 +29,10 @@ fn pairs() -> Vec<[Way; 2]> {
         [way(ANTHROPIC, "thinking", 2), Way { of: 5, ..way(ANTHROPIC, "text", 2) }],
         [way(GEMINI, "text", 0), way(GEMINI, "text", 1)],
         [way(GEMINI, "text", 0), way(GEMINI, "thought", 0)],
+        [way(COHERE, "text", 2), way(COHERE, "text", 3)],
+        // A call and a content of the same index are two things.
+        [way(COHERE, "text", 2), way(COHERE, "arguments", 2)],
+        [way(COHERE, "tool_plan", 0), way(COHERE, "arguments", 2)],
     ]
 }
 

@@ -22,6 +22,7 @@ const OPENAI: Dialect = Dialect::OpenAiChat;
 const RESPONSES: Dialect = Dialect::OpenAiResponses;
 const ANTHROPIC: Dialect = Dialect::AnthropicMessages;
 const GEMINI: Dialect = Dialect::GeminiGenerateContent;
+const COHERE: Dialect = Dialect::CohereChat;
 
 pub(super) fn all() -> Vec<Way> {
     let mut all = Vec::new();
@@ -90,6 +91,15 @@ pub(super) fn all() -> Vec<Way> {
         all.push(Way { dialect: GEMINI, name, of: 0, piece });
         all.push(Way { dialect: GEMINI, name, of: 1, piece });
     }
+    let cohere: [(&'static str, u64, Piece); 5] = [
+        ("text", 2, |text| json!({ "content": { "text": text } })),
+        // As a whole part, which some of its own deployments send each time.
+        ("text", 3, |text| json!({ "content": { "type": "text", "text": text, "thinking": "" } })),
+        ("thinking", 2, |text| json!({ "content": { "thinking": text } })),
+        ("tool_plan", 0, |text| json!({ "tool_plan": text })),
+        ("arguments", 2, |text| json!({ "tool_calls": { "function": { "arguments": text } } })),
+    ];
+    all.extend(cohere.map(|(name, of, piece)| Way { dialect: COHERE, name, of, piece }));
     all
 }
 
@@ -118,6 +128,16 @@ impl Way {
                 "type": "response.output_item.added", "output_index": self.of, "sequence_number": 2,
                 "item": { "type": "function_call", "id": self.item(), "call_id": "c", "name": "f", "arguments": "" },
             })),
+            COHERE if self.name == "arguments" => {
+                let call =
+                    json!({ "id": "c", "type": "function", "function": { "name": "f", "arguments": "" } });
+                let delta = json!({ "message": { "tool_calls": call } });
+                event(&json!({ "type": "tool-call-start", "index": self.of, "delta": delta }))
+            }
+            COHERE if self.name != "tool_plan" => {
+                let delta = json!({ "message": { "content": { "type": self.name, self.name: "" } } });
+                event(&json!({ "type": "content-start", "index": self.of, "delta": delta }))
+            }
             Dialect::OpenAiChat if self.name.starts_with("arguments") => {
                 let function = json!({ "name": "f", "arguments": "" });
                 self.chunk(&json!({ "tool_calls": [{ "index": 1, "id": "c", "function": function }] }))
@@ -159,6 +179,13 @@ impl Way {
                 "candidates": [{ "content": { "parts": [piece], "role": "model" }, "index": self.of }],
                 "modelVersion": "m", "responseId": "r", "usageMetadata": { "promptTokenCount": 1 },
             }),
+            Dialect::CohereChat => match self.name {
+                "tool_plan" => json!({ "type": "tool-plan-delta", "delta": { "message": piece } }),
+                name => {
+                    let kind = if name == "arguments" { "tool-call-delta" } else { "content-delta" };
+                    json!({ "type": kind, "index": self.of, "delta": { "message": piece } })
+                }
+            },
         })
     }
 
@@ -181,6 +208,12 @@ impl Way {
             Dialect::GeminiGenerateContent => json!({
                 "candidates": [{ "content": { "parts": [{ "text": "" }] }, "finishReason": "STOP", "index": self.of }],
             }),
+            Dialect::CohereChat => match self.name {
+                // Nothing ends a plan but the message.
+                "tool_plan" => return String::new(),
+                "arguments" => json!({ "type": "tool-call-end", "index": self.of }),
+                _ => json!({ "type": "content-end", "index": self.of }),
+            },
         })
     }
 }
@@ -206,6 +239,11 @@ pub(super) fn stream(dialect: Dialect, events: &[String]) -> String {
         Dialect::GeminiGenerateContent => {
             let end = json!({ "candidates": [{ "finishReason": "STOP", "index": 0 }] });
             format!("{events}{}", event(&end))
+        }
+        Dialect::CohereChat => {
+            let start = json!({ "type": "message-start", "id": "m", "delta": { "message": {} } });
+            let end = json!({ "type": "message-end", "delta": { "finish_reason": "COMPLETE" } });
+            format!("{}{events}{}", event(&start), event(&end))
         }
     }
 }
@@ -267,6 +305,15 @@ pub(super) fn texts(dialect: Dialect, stream: &str) -> BTreeMap<String, String> 
             };
             assert!(data["item_id"].is_string() && data["sequence_number"].is_u64(), "{data}");
             add(data["output_index"].as_u64().expect("everything has its index"), name, data.get("delta"));
+        }
+        if dialect == COHERE {
+            let message = data.pointer("/delta/message").unwrap_or(&Value::Null);
+            let of = data.get("index").and_then(Value::as_u64).unwrap_or(0);
+            for name in ["text", "thinking"] {
+                add(of, name, message.pointer(&format!("/content/{name}")));
+            }
+            add(0, "tool_plan", message.get("tool_plan"));
+            add(of, "arguments", message.pointer("/tool_calls/function/arguments"));
         }
         if dialect == ANTHROPIC {
             for holder in ["delta", "content_block"] {

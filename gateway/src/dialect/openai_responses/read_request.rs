@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use serde_json::{Map, Value, json};
 
-use super::super::RequestError;
-use super::super::openai_chat::{data_url, signature_of};
+use super::super::openai_chat::signature_of;
+use super::super::{RequestError, data_url};
 use super::{KEPT, REFERENCE};
 use crate::fields::{Fields, elements, wrong};
 use crate::ir::{
