@@ -11,7 +11,7 @@ python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3 python3-ven
 for program in curl git; do
     command -v "$program" >/dev/null || missing+=("$program")
 done
-command -v node >/dev/null || missing+=(nodejs npm)
+{ command -v node && command -v npm; } >/dev/null || missing+=(nodejs npm)
 if [[ ${1:-} == --install && ${#missing[@]} -gt 0 ]]; then
     apt-get update -qq
     apt-get install -y -qq --no-install-recommends ca-certificates "${missing[@]}" >/dev/null
@@ -51,11 +51,18 @@ else
             "undici@$undici_version"
 fi
 
+# OpenAI's library for Node, and exactly this one.
+openai_version=6.49.0
+OPENAI_FOR_NODE=$cache/openai-$openai_version/node_modules/openai
+[[ -e $OPENAI_FOR_NODE/package.json ]] ||
+    npm install --silent --no-audit --no-fund --ignore-scripts --prefix "$cache/openai-$openai_version" \
+        "openai@$openai_version"
+
 # The whole workspace, so that nothing is built with other features than the rest.
 cargo build --workspace --bins --examples --manifest-path "$root/Cargo.toml"
 
 # -B: nothing is written beside the sources.
-ORCH=$target/debug/orch PROVIDERS=$target/debug/examples/providers \
-    "$environment/bin/python" -B "$here/test_clients.py"
+ORCH=$target/debug/orch PROVIDERS=$target/debug/examples/providers NODE=$NODE \
+    OPENAI_FOR_NODE=$OPENAI_FOR_NODE "$environment/bin/python" -B "$here/test_clients.py"
 ORCH=$target/debug/orch ORIGINS=$target/debug/examples/origins NODE=$NODE UNDICI=$UNDICI \
     "$environment/bin/python" -B "$here/test_proxy.py"

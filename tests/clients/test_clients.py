@@ -180,6 +180,133 @@ class OpenAiClient(unittest.TestCase):
         self.assertEqual(models["gemini/gemini-2.5-flash"].key, "missing")
 
 
+class ResponsesClient(unittest.TestCase):
+    """OpenAI's responses: from OpenAI as it sends them, and written anew from chat completions and messages."""
+
+    LAN_MODEL = "lan/lan-model"
+    MODELS = [CHAT_MODEL, "openai-responses/" + CHAT_MODEL, LAN_MODEL, MESSAGES_MODEL]
+    TOOL = {"type": "function", **OpenAiClient.TOOL["function"], "strict": False}
+    FORMAT = {
+        "type": "json_schema",
+        "name": "answer",
+        "strict": True,
+        "schema": {
+            "type": "object",
+            "properties": {"answer": {"type": "string"}},
+            "required": ["answer"],
+            "additionalProperties": False,
+        },
+    }
+
+    def test_a_response(self):
+        for base in ["/v1", "/api/v1"]:
+            for model in self.MODELS:
+                with self.subTest(base=base, model=model):
+                    create = stage.openai(base=base).responses.create
+                    answer = create(model=model, instructions="Be brief.", input="Who keeps the keys?")
+                    self.assertEqual(answer.output_text, stage.says)
+                    self.assertEqual(answer.status, "completed")
+                    self.assertGreater(answer.usage.total_tokens, 0)
+
+    def test_a_stream(self):
+        for model in self.MODELS:
+            with self.subTest(model=model):
+                events = list(stage.openai().responses.create(model=model, input=QUESTION, stream=True))
+                self.assertEqual([event.sequence_number for event in events], list(range(len(events))))
+                deltas = [event.delta for event in events if event.type == "response.output_text.delta"]
+                self.assertEqual("".join(deltas), stage.says)
+                self.assertGreater(len(deltas), 1)
+                self.assertEqual(events[0].type, "response.created")
+                self.assertEqual(events[-1].type, "response.completed")
+                self.assertEqual(events[-1].response.output_text, stage.says)
+                self.assertGreater(events[-1].response.usage.output_tokens, 0)
+
+    def test_a_tool_is_called_and_its_result_answered(self):
+        for model in self.MODELS:
+            with self.subTest(model=model):
+                create = stage.openai().responses.create
+                first = create(model=model, input=QUESTION, tools=[self.TOOL])
+                [call] = [item for item in first.output if item.type == "function_call"]
+                self.assertEqual(call.name, "forecast")
+                self.assertEqual(json.loads(call.arguments), stage.arguments)
+                output = {"type": "function_call_output", "call_id": call.call_id, "output": "sunny"}
+                second = create(model=model, input=QUESTION + first.output + [output], tools=[self.TOOL])
+                self.assertEqual(second.output_text, stage.says)
+
+    def test_a_tool_is_called_in_a_stream(self):
+        for model in self.MODELS:
+            with self.subTest(model=model):
+                with stage.openai().responses.stream(model=model, input=QUESTION, tools=[self.TOOL]) as stream:
+                    final = stream.get_final_response()
+                [call] = [item for item in final.output if item.type == "function_call"]
+                self.assertEqual(json.loads(call.arguments), stage.arguments)
+
+    def test_structured_output(self):
+        # This model of Anthropic's cannot keep to a schema.
+        for model in [CHAT_MODEL, self.LAN_MODEL]:
+            with self.subTest(model=model):
+                create = stage.openai().responses.create
+                answer = create(model=model, input=QUESTION, text={"format": self.FORMAT})
+                self.assertEqual(json.loads(answer.output_text), {"answer": stage.says})
+
+    def test_what_openai_has_kept_is_its_own(self):
+        create = stage.openai().responses.create
+        first = create(model=CHAT_MODEL, input=QUESTION)
+        second = create(model=CHAT_MODEL, input="And?", previous_response_id=first.id)
+        self.assertEqual(second.previous_response_id, first.id)
+        for model in [self.LAN_MODEL, MESSAGES_MODEL]:
+            with self.subTest(model=model), self.assertRaises(openai.BadRequestError) as raised:
+                create(model=model, input="And?", previous_response_id=first.id)
+            self.assertEqual(raised.exception.param, "previous_response_id")
+
+    def test_a_wish_that_is_lost_is_counted_in_the_receipt(self):
+        create = stage.openai().responses.with_raw_response.create
+        for model, dropped in [(CHAT_MODEL, 0), (MESSAGES_MODEL, 1)]:
+            with self.subTest(model=model):
+                response = create(model=model, input=QUESTION, store=True)
+                self.assertEqual(json.loads(response.headers["x-orch-receipt"])["dropped"], dropped)
+
+    def test_a_bad_key(self):
+        with self.assertRaises(openai.AuthenticationError) as raised:
+            stage.openai(key="orch_nobody").responses.create(model=CHAT_MODEL, input=QUESTION)
+        self.assertEqual(raised.exception.code, "invalid_api_key")
+
+    def test_a_bad_model(self):
+        for stream in [False, True]:
+            with self.assertRaises(openai.NotFoundError) as raised:
+                stage.openai().responses.create(model="no-such-model", input=QUESTION, stream=stream)
+            self.assertEqual((raised.exception.code, raised.exception.param), ("model_not_found", "model"))
+
+    def test_a_provider_without_a_key(self):
+        with self.assertRaises(openai.UnprocessableEntityError) as raised:
+            stage.openai().responses.create(model="gemini-2.5-flash", input=QUESTION)
+        self.assertEqual(raised.exception.code, "orch_no_key")
+
+    def test_a_bad_request(self):
+        for wrong, param in [
+            ({"input": 5}, "input"),
+            ({"input": [{"role": "king", "content": "x"}]}, "input[0].role"),
+            ({"input": QUESTION, "background": True}, "background"),
+        ]:
+            with self.subTest(wrong=wrong), self.assertRaises(openai.BadRequestError) as raised:
+                stage.openai().responses.create(model=CHAT_MODEL, **wrong)
+            self.assertEqual(raised.exception.param, param)
+
+
+class NodeClient(unittest.TestCase):
+    """The same with OpenAI's library for Node."""
+
+    def test_responses(self):
+        told = {"url": stage.url, "token": stage.token, "says": stage.says, "arguments": stage.arguments}
+        script = pathlib.Path(__file__).with_name("responses.mjs")
+        environment = {"PATH": os.environ["PATH"], "OPENAI_FOR_NODE": os.environ["OPENAI_FOR_NODE"]}
+        done = subprocess.run(
+            [os.environ["NODE"], script, json.dumps(told)], env=environment, capture_output=True, text=True, timeout=120,
+        )
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        self.assertIn("10 passed", done.stdout)
+
+
 class AnthropicClient(unittest.TestCase):
     TOOL = {
         "name": "forecast",

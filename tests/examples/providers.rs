@@ -1,7 +1,7 @@
 //! The fake providers as a program, for tests that are not written in Rust.
 //!
-//! `providers HOME` plays OpenAI and Anthropic on loopback under an authority of its own, writes the `config.yaml` that
-//! leads there into HOME, prints one line of JSON with the keys that they take and what they answer, and ends with its
+//! `providers HOME` plays OpenAI and Anthropic on loopback under an authority of its own, and a model server of the LAN that
+//! speaks chat completions only (`lan/lan-model`). It writes the `config.yaml` that leads there into HOME, prints one line of JSON with the keys that they take and what they answer, and ends with its
 //! standard input. With `--tell` behind HOME, a line for each request that arrives follows.
 
 use std::io::{Read as _, Write as _};
@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 
 use orch_tests::ca::Ca;
 use orch_tests::fakes::anthropic::anthropic;
-use orch_tests::fakes::openai::openai;
+use orch_tests::fakes::openai::{ollama, openai};
+use orch_tests::fakes::responses::with_responses;
 use orch_tests::fakes::tools::calls_tool;
 use orch_tests::upstream::{Host, Upstream};
 use orch_tests::wire::Received;
@@ -32,12 +33,16 @@ fn main() -> std::io::Result<()> {
     let ca = Ca::new();
     let arguments = json!({ "city": "Zürich", "days": 2 });
     let chat = calls_tool(openai(OPENAI_KEY, SAYS), arguments.clone());
+    let chat = with_responses(chat, OPENAI_KEY, SAYS, arguments.clone());
     let chat = Upstream::https(&ca, &["api.openai.com"], told(chat, tell));
     let messages = calls_tool(anthropic(ANTHROPIC_KEY, SAYS), arguments.clone());
     let messages = Upstream::https(&ca, &["api.anthropic.com"], told(messages, tell));
+    let lan = calls_tool(ollama("lan-model", SAYS), arguments.clone());
+    let lan = Upstream::http(told(lan, tell));
     configure(
         &home,
         &ca,
+        lan.address(),
         &[("api.openai.com:443", chat.address()), ("api.anthropic.com:443", messages.address())],
     )?;
     say(&json!({
@@ -68,11 +73,14 @@ fn say(line: &Value) -> std::io::Result<()> {
 }
 
 /// JSON is YAML.
-fn configure(home: &Path, ca: &Ca, origins: &[(&str, SocketAddr)]) -> std::io::Result<()> {
+fn configure(home: &Path, ca: &Ca, lan: SocketAddr, origins: &[(&str, SocketAddr)]) -> std::io::Result<()> {
     let connect_to: serde_json::Map<_, _> =
         origins.iter().map(|(origin, address)| ((*origin).to_owned(), json!(address))).collect();
     private(&home.join("test-roots.pem"), &ca.pem())?;
-    let config = json!({ "egress": { "ca_file": "test-roots.pem", "connect_to": connect_to } });
+    let lan = json!({ "dialect": "openai", "base_url": format!("http://{lan}/v1"), "models": ["lan-*"], "free": true });
+    let config = json!({
+        "egress": { "ca_file": "test-roots.pem", "connect_to": connect_to }, "providers": { "lan": lan },
+    });
     private(&home.join("config.yaml"), &config.to_string())
 }
 

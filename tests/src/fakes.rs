@@ -3,7 +3,7 @@
 //! Each is strict about what it is sent, as the real one is: a wrong path, header, field or key gets the error that the
 //! provider would give, in its own shape (`openai`, `anthropic`, `gemini`, and `ollama` through OpenAI's). Answers are
 //! deterministic: the text that the test chose, word by word when streamed, and one token per word. `tools` makes either
-//! of the first two call a tool first. `api` is a host that is no model provider, and `github` one that people know.
+//! of the first two call a tool first, and `responses` stands beside `openai`. `api` is a host that is no model provider, and `github` one that people know.
 
 use serde_json::Value;
 
@@ -15,6 +15,7 @@ pub mod api;
 pub mod gemini;
 pub mod github;
 pub mod openai;
+pub mod responses;
 pub mod tools;
 
 /// A way in which a provider fails, to be scripted in the provider's own words.

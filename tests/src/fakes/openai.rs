@@ -142,7 +142,8 @@ impl Chat {
         let model = request["model"].as_str().unwrap_or_default();
         let mut events = vec![event(&self.chunk(model, &json!({"role": "assistant", "content": ""}), None))];
         events.extend(
-            pieces(&self.says).map(|text| event(&self.chunk(model, &json!({"content": text}), None))),
+            pieces(&self.said(request))
+                .map(|text| event(&self.chunk(model, &json!({"content": text}), None))),
         );
         events.push(event(&self.chunk(model, &json!({}), Some("stop"))));
         if request["stream_options"]["include_usage"] == json!(true) {
@@ -233,6 +234,14 @@ impl Chat {
         })
     }
 
+    /// The text; where a schema is asked for, as `answer` of an object.
+    fn said(&self, request: &Value) -> String {
+        match request["response_format"]["type"] == json!("json_schema") {
+            true => json!({ "answer": self.says }).to_string(),
+            false => self.says.clone(),
+        }
+    }
+
     fn usage(&self, request: &Value) -> Value {
         let (input, output) = (input_tokens(request), words(&self.says));
         json!({"prompt_tokens": input, "completion_tokens": output, "total_tokens": input + output})
@@ -253,7 +262,7 @@ impl Host for Chat {
             &json!({
                 "id": "chatcmpl-fake", "object": "chat.completion", "created": 1_700_000_000, "model": request["model"],
                 "choices": [{
-                    "index": 0, "message": {"role": "assistant", "content": self.says}, "finish_reason": "stop", "logprobs": null,
+                    "index": 0, "message": {"role": "assistant", "content": self.said(&request)}, "finish_reason": "stop", "logprobs": null,
                 }],
                 "usage": self.usage(&request),
             }),
