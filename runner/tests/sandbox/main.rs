@@ -9,6 +9,7 @@ mod bombs;
 mod cache;
 mod compile;
 mod distrust;
+mod files;
 mod hostile;
 mod http;
 mod isolation;
@@ -57,6 +58,8 @@ const TESTS: &[(&str, Test)] = tests![
     mounts::a_folder_that_turns_into_a_link_again_and_again,
     mounts::a_folder_that_was_moved_away_is_still_the_guests,
     mounts::nested_mounts_do_not_widen_each_other,
+    files::listings_are_on_the_runs_account,
+    files::files_that_a_guest_begins_to_read_hold_nothing,
     limits::processor_time,
     limits::wall_clock_time_of_a_busy_guest,
     limits::wall_clock_time_of_a_sleeping_guest,
