@@ -6,7 +6,7 @@ use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::scratch::{NoScratch, Space};
-use crate::protocol::Mount;
+use crate::protocol::{Mount, ScratchUsage};
 
 /// A mount's folder.
 pub(super) struct Opened {
@@ -78,6 +78,11 @@ impl Folders {
             Some(Ok(space)) => space.take().map(Some),
             Some(Err(missing)) => Err(missing.clone()),
         }
+    }
+
+    /// What the scratch folders hold; none where there are none.
+    pub(crate) fn scratch_usage(&self) -> Option<ScratchUsage> {
+        self.scratch.as_ref()?.as_ref().ok()?.usage()
     }
 
     /// The folder of a mount.

@@ -154,6 +154,7 @@ impl Sandbox {
             memory_peak: meter.memory_peak(),
             stdout_bytes: stdout.written(),
             stderr_bytes: stderr.written(),
+            scratch: self.folders.scratch_usage(),
         };
         Ok(Finished { run: spec.run.clone(), exit, usage, message })
     }
