@@ -30,6 +30,15 @@ pub(crate) struct Folders {
     pub(super) scratch: Option<Result<Space, NoScratch>>,
 }
 
+/// Why a folder is not kept.
+#[cfg(target_os = "linux")]
+pub(super) enum Lost<E> {
+    /// For a reason of its own.
+    This(String),
+    /// Nothing can be done for any of them.
+    All(E),
+}
+
 /// A mount that is not there.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{} cannot be mounted: {reason}", .host.display())]
@@ -61,6 +70,28 @@ impl Folders {
         }
         folders.opened.sort_by_key(|opened| opened.mount.host.components().count());
         folders
+    }
+
+    /// Goes through the folders, the outer of two that are nested first, up to one for which nothing can be done for any. One
+    /// that is lost is not there, as if it had not been opened; all others are.
+    #[cfg(target_os = "linux")]
+    pub(super) fn keep_if<E>(
+        &mut self,
+        mut keep: impl FnMut(&Opened) -> Result<(), Lost<E>>,
+    ) -> Result<(), E> {
+        let mut outcome = Ok(());
+        for opened in std::mem::take(&mut self.opened) {
+            match if outcome.is_ok() { keep(&opened) } else { Ok(()) } {
+                Err(Lost::This(reason)) => {
+                    self.unopened.push(Unopened { mount: opened.mount, reason });
+                    continue;
+                }
+                Err(Lost::All(error)) => outcome = Err(error),
+                Ok(()) => {}
+            }
+            self.opened.push(opened);
+        }
+        outcome
     }
 
     /// Every folder below which this process has rights to files, and whether it may change what is there.

@@ -128,6 +128,7 @@ const OF_LINUX: &[(&str, Test)] = tests![
     jail::another_runs_mount_is_out_of_reach,
     jail::a_link_in_the_place_of_a_mount_is_not_followed,
     jail::nested_mounts_have_their_own_rights,
+    jail::a_nested_mount_that_is_moved_costs_its_run_and_no_layer,
     jail::scratch_folders_give_no_more_rights_than_a_mount,
     jail::an_undeclared_mount_is_refused,
     jail::threads_are_started_and_processes_are_not,
