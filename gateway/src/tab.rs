@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use orch_proxy::{Credential, Hold};
+use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::attempt::Failed;
@@ -37,21 +38,10 @@ pub(crate) struct Tab {
 impl Tab {
     pub(crate) fn open(receipts: Arc<Receipts>, provider: &str, model: &str, skipped: Vec<Skipped>) -> Tab {
         let receipt = Receipt {
-            credential: None,
             provider_asked: provider.to_owned(),
             model_asked: model.to_owned(),
-            provider_served: None,
-            model_served: None,
-            attempts: Vec::new(),
             skipped,
-            input_tokens: 0,
-            output_tokens: 0,
-            estimated: false,
-            cost_micro_usd: None,
-            latency_ms: 0,
-            dropped: Vec::new(),
-            simulated: false,
-            outcome: Outcome::Cancelled,
+            ..Receipt::default()
         };
         Tab {
             receipts,
@@ -132,6 +122,16 @@ impl Tab {
             | StreamEvent::ToolArguments { fragment: text, .. } => self.said += text.len() as u64,
             _ => {}
         }
+    }
+
+    /// A piece of the answer that the client's dialect has no place for. Each kind is listed once.
+    pub(crate) fn lost(&mut self, piece: &Value) {
+        let dropped = Dropped::piece(piece);
+        self.edit(|receipt| {
+            if receipt.dropped.len() < DROPPED_KEPT && !receipt.dropped.contains(&dropped) {
+                receipt.dropped.push(dropped);
+            }
+        });
     }
 
     /// The model and counts of a whole answer.
