@@ -5,7 +5,8 @@
 //! resolved by the kernel, beneath the folder or not at all (`openat2`). What is added here:
 //!
 //! - Only files and folders are opened. A pipe would hold the guest's thread until somebody else opens it, where no
-//!   interruption reaches, and a device does whatever its driver does when it is opened.
+//!   interruption reaches, and a device does whatever its driver does when it is opened. They are looked at first, and
+//!   [opened](opening) so that one that was put there since holds nobody.
 //! - A link that a guest makes leads down from where it is, and one that does not stays in its folder. The guest itself could
 //!   not follow it, but a program outside of the sandbox would, and it is the user's. (A folder may be moved with all that is in
 //!   it.)
@@ -15,6 +16,7 @@
 //!   fail have failed for that.
 
 mod listing;
+mod opening;
 mod streams;
 
 use std::fs::File;
@@ -35,6 +37,7 @@ use types::{
 };
 
 use self::listing::{LISTING, Listing};
+use self::opening::Wanted;
 use self::streams::{FileInput, FileOutput};
 use super::guest::Guest;
 use super::meter::Meter;
@@ -120,6 +123,26 @@ impl Files<'_> {
 }
 
 impl Files<'_> {
+    /// Opens it; none where that is left to wasmtime.
+    fn opened(&self, fd: &Fd, wanted: Wanted<'_>) -> FsResult<Option<Descriptor>> {
+        match self.wasi.table.get(fd)? {
+            Descriptor::Dir(folder) => Ok(opening::open(folder, wanted)?),
+            Descriptor::File(_) => Ok(None),
+        }
+    }
+
+    /// The same for what is not read or written to: with any right that there is.
+    fn opened_somehow(&self, fd: &Fd, path: &str) -> FsResult<Option<Descriptor>> {
+        let wanted = |flags| Wanted { path, follow: true, open: OpenFlags::empty(), flags };
+        let to_write = self.opened(fd, wanted(DescriptorFlags::WRITE));
+        match to_write.as_ref().err().and_then(FsError::downcast_ref) {
+            Some(ErrorCode::Access | ErrorCode::IsDirectory) => {
+                self.opened(fd, wanted(DescriptorFlags::READ))
+            }
+            _ => to_write,
+        }
+    }
+
     fn file(&self, fd: &Fd) -> FsResult<&wasmtime_wasi::filesystem::File> {
         match self.wasi.table.get(fd)? {
             Descriptor::File(file) => Ok(file),
@@ -188,7 +211,11 @@ impl types::HostDescriptor for Files<'_> {
         flags: DescriptorFlags,
     ) -> FsResult<Fd> {
         self.only_files(&fd, path_flags, &path).await?;
-        self.wasi.open_at(fd, path_flags, path, open_flags, flags).await
+        let follow = path_flags.contains(PathFlags::SYMLINK_FOLLOW);
+        match self.opened(&fd, Wanted { path: &path, follow, open: open_flags, flags })? {
+            Some(opened) => Ok(self.wasi.table.push(opened)?),
+            None => self.wasi.open_at(fd, path_flags, path, open_flags, flags).await,
+        }
     }
 
     /// It is opened for that.
@@ -201,6 +228,14 @@ impl types::HostDescriptor for Files<'_> {
         modified: NewTimestamp,
     ) -> FsResult<()> {
         self.only_files(&fd, flags, &path).await?;
+        if flags.contains(PathFlags::SYMLINK_FOLLOW)
+            && let Some(opened) = self.opened_somehow(&fd, &path)?
+        {
+            let opened = self.wasi.table.push(opened)?;
+            let set = self.wasi.set_times(again(&opened), accessed, modified).await;
+            self.wasi.table.delete(opened)?;
+            return set;
+        }
         self.wasi.set_times_at(fd, flags, path, accessed, modified).await
     }
 

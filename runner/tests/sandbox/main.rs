@@ -56,6 +56,7 @@ const TESTS: &[(&str, Test)] = tests![
     mounts::a_read_only_mount_stays_as_it_is,
     mounts::pipes_sockets_and_devices_are_not_opened,
     mounts::a_folder_that_turns_into_a_link_again_and_again,
+    mounts::a_file_that_turns_into_a_pipe_again_and_again,
     mounts::a_folder_that_was_moved_away_is_still_the_guests,
     mounts::nested_mounts_do_not_widen_each_other,
     files::listings_are_on_the_runs_account,
