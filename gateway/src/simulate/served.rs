@@ -16,6 +16,8 @@ pub enum Wire {
     GeminiGenerateContent,
     /// Cohere's chat, `POST …/v2/chat`.
     CohereChat,
+    /// Ollama's own, `POST …/api/chat`.
+    OllamaChat,
 }
 
 /// Where a provider wants its key.
@@ -73,6 +75,8 @@ pub(super) enum House {
     Gemini,
     /// api.cohere.com.
     Cohere,
+    /// A model server of one's own, spoken to in its own dialect.
+    Ollama,
     /// Everyone else who speaks chat completions or responses.
     Compatible,
 }
@@ -109,6 +113,7 @@ impl From<Dialect> for Wire {
             Dialect::AnthropicMessages => Wire::AnthropicMessages,
             Dialect::GeminiGenerateContent => Wire::GeminiGenerateContent,
             Dialect::CohereChat => Wire::CohereChat,
+            Dialect::OllamaChat => Wire::OllamaChat,
         }
     }
 }
@@ -123,6 +128,7 @@ impl Served {
             Wire::AnthropicMessages => House::Anthropic,
             Wire::GeminiGenerateContent => House::Gemini,
             Wire::CohereChat => House::Cohere,
+            Wire::OllamaChat => House::Ollama,
             Wire::OpenAiChat | Wire::OpenAiResponses if self.host == "api.openai.com" => House::OpenAi,
             Wire::OpenAiChat if self.host.ends_with(".googleapis.com") => House::Google,
             Wire::OpenAiChat | Wire::OpenAiResponses => House::Compatible,
@@ -136,6 +142,9 @@ impl Served {
         }
         if let Some(base) = inference.strip_suffix("/v2/chat") {
             return Some(format!("{base}/v1/models"));
+        }
+        if let Some(base) = inference.strip_suffix("/api/chat") {
+            return Some(format!("{base}/api/tags"));
         }
         let base = ["/chat/completions", "/responses", "/messages"]
             .iter()
@@ -182,6 +191,7 @@ mod tests {
             Some("/v1beta/models")
         );
         assert_eq!(Served::models_path("/v2/chat").as_deref(), Some("/v1/models"));
+        assert_eq!(Served::models_path("/api/chat").as_deref(), Some("/api/tags"));
         assert_eq!(Served::models_path("/v1/embeddings"), None);
     }
 }

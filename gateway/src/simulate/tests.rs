@@ -20,6 +20,7 @@ mod anthropic;
 mod cohere;
 mod gateway;
 mod gemini;
+mod ollama;
 mod openai;
 mod responses;
 mod scenarios;
@@ -35,6 +36,8 @@ const RESPONSES: &str = "responses.example.org";
 const RESPOND: &str = "/v1/responses";
 const COHERE: &str = "api.cohere.com";
 const CHAT_V2: &str = "/v2/chat";
+const LLAMA: &str = "llama.example";
+const NATIVE: &str = "/api/chat";
 const CHAT: &str = "/v1/chat/completions";
 const MESSAGES: &str = "/v1/messages";
 
@@ -69,6 +72,7 @@ fn providers() -> Vec<Served> {
         ),
         gemini,
         served("cohere", COHERE, KeyPlace::Bearer, CHAT_V2, Wire::CohereChat),
+        served("llama", LLAMA, KeyPlace::Bearer, NATIVE, Wire::OllamaChat),
         Served { port: 11434, https: false, ..ollama },
     ]
 }
@@ -192,6 +196,7 @@ fn request(simulation: &Simulation, host: &str, body: &Value) -> Request<Full<By
         ANTHROPIC => ("anthropic", MESSAGES),
         GOOGLE => ("gemini", path_of_google.as_str()),
         COHERE => ("cohere", CHAT_V2),
+        LLAMA => ("llama", NATIVE),
         "localhost" => ("ollama", CHAT),
         other => panic!("{other} is no provider"),
     };
@@ -231,6 +236,9 @@ fn with_text(host: &str, text: &str) -> Value {
     let mut body = serde_json::json!({"model": "model-a", "messages": [{"role": "user", "content": text}]});
     if host == ANTHROPIC {
         body["max_tokens"] = 500.into();
+    }
+    if host == LLAMA {
+        body["stream"] = false.into();
     }
     body
 }

@@ -12,6 +12,7 @@ const RESPONSES: Dialect = Dialect::OpenAiResponses;
 const ANTHROPIC: Dialect = Dialect::AnthropicMessages;
 const GEMINI: Dialect = Dialect::GeminiGenerateContent;
 const COHERE: Dialect = Dialect::CohereChat;
+const OLLAMA: Dialect = Dialect::OllamaChat;
 
 /// Pairs of texts whose deltas may come in turns.
 fn pairs() -> Vec<[Way; 2]> {
@@ -33,6 +34,7 @@ fn pairs() -> Vec<[Way; 2]> {
         // A call and a content of the same index are two things.
         [way(COHERE, "text", 2), way(COHERE, "arguments", 2)],
         [way(COHERE, "tool_plan", 0), way(COHERE, "arguments", 2)],
+        [way(OLLAMA, "content", 0), way(OLLAMA, "thinking", 0)],
     ]
 }
 
