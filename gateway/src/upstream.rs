@@ -135,6 +135,10 @@ pub(crate) fn prepare(
         max_tokens: max_tokens.or(needed),
         ..client.parsed.clone()
     };
+    let request = match client.dialect {
+        Dialect::OpenAiResponses => openai_responses::in_turns(request),
+        _ => request,
+    };
     let written = dialect::wire(spoken).write_request(&request, &style);
     dropped.extend(written.dropped);
     Ok(Prepared { body: written.body, dropped, spoken, same_dialect: false, hide_usage: false })

@@ -16,7 +16,7 @@ use http::StatusCode;
 use serde_json::{Map, Value, json};
 
 use super::{RequestError, ResponseError, StreamParser, StreamWriter, Style, Wire, Written, openai_chat};
-use crate::ir::{ApiError, ChatRequest, ChatResponse, Part, StopReason, Usage};
+use crate::ir::{ApiError, ChatRequest, ChatResponse, Message, Part, Role, StopReason, Usage};
 
 /// The dialect of `/v1/responses`.
 #[derive(Clone, Copy, Debug)]
@@ -71,6 +71,23 @@ pub(crate) fn kept(request: &ChatRequest) -> Option<String> {
     let refers = |part: &Part| matches!(part, Part::Opaque(item) if item["type"] == REFERENCE);
     let at = request.messages.iter().position(|message| message.content.iter().any(refers))?;
     Some(format!("input[{at}]"))
+}
+
+/// The request with what the model said in a row as one message. Here each of its calls is an item of its own; elsewhere all
+/// calls of a turn stand together, before their results.
+pub(crate) fn in_turns(mut request: ChatRequest) -> ChatRequest {
+    let mut turns: Vec<Message> = Vec::with_capacity(request.messages.len());
+    for message in request.messages {
+        match turns.last_mut() {
+            Some(turn) if turn.role == Role::Assistant && message.role == Role::Assistant => {
+                turn.content.extend(message.content);
+                turn.extras.extend(message.extras);
+            }
+            _ => turns.push(message),
+        }
+    }
+    request.messages = turns;
+    request
 }
 
 /// Why an answer ended, by its status and what it held.

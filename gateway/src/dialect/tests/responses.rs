@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::{ALL, anthropic, events, openai, responses, written};
-use crate::dialect::openai_responses::kept;
+use crate::dialect::openai_responses::{in_turns, kept};
 use crate::dialect::{Style, Written, wire};
 use crate::ir::{
     ApiError, ChatRequest, Class, Part, ReasoningWish, ResponseFormat, Role, StopReason, StreamEvent,
@@ -286,7 +286,7 @@ fn messages_of_anthropic_become_responses() {
 #[test]
 fn parallel_calls_stay_together_in_every_dialect() {
     for target in ALL {
-        let written = wire(target).write_request(&parse(&request()), &Style::default());
+        let written = wire(target).write_request(&in_turns(parse(&request())), &Style::default());
         let again = wire(target).parse_request(&written.body).unwrap_or_else(|e| panic!("{target}: {e}"));
         let turns: Vec<Vec<&str>> = again
             .messages

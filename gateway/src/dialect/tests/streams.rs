@@ -442,7 +442,7 @@ fn translated_streams_say_the_same() {
                 }
             }
             // A call is whole there, and stands where it ended.
-            if target == Dialect::GeminiGenerateContent {
+            if matches!(target, Dialect::GeminiGenerateContent | Dialect::OllamaChat) {
                 again.sort_tools();
                 wanted.sort_tools();
             }
@@ -458,7 +458,7 @@ fn said_in(target: Dialect, said: &Said) -> Said {
     let anthropic = target == Dialect::AnthropicMessages;
     let counts_at_the_end = openai || target == Dialect::OpenAiResponses;
     // These have no words for a refusal.
-    let silent = matches!(target, Dialect::GeminiGenerateContent | Dialect::CohereChat);
+    let silent = matches!(target, Dialect::GeminiGenerateContent | Dialect::CohereChat | Dialect::OllamaChat);
     let stop = |reason| match reason {
         StopReason::Refusal if silent => StopReason::ContentFilter,
         reason => reason,
