@@ -53,7 +53,8 @@ impl Window {
             Self::Month => {
                 let first = today.replace_day(1).unwrap_or(today);
                 // Thirty-two days after the first is in the next month, whatever month this is.
-                let next = first.checked_add(time::Duration::days(32)).and_then(|day| day.replace_day(1).ok());
+                let next =
+                    first.checked_add(time::Duration::days(32)).and_then(|day| day.replace_day(1).ok());
                 (day_of(midnight(first)), next.map(midnight))
             }
             Self::Total => (i64::MIN, None),
@@ -126,17 +127,27 @@ impl Budget {
     ///
     /// # Errors
     /// The field that is wrong (empty: the budget as a whole), and why.
-    pub(crate) fn of(name: &str, document: &BudgetDocument, by_config: bool) -> Result<Self, (&'static str, String)> {
+    pub(crate) fn of(
+        name: &str,
+        document: &BudgetDocument,
+        by_config: bool,
+    ) -> Result<Self, (&'static str, String)> {
         let fits = |text: &str| {
             let plain = !text.chars().any(|c| c.is_control() || c.is_whitespace());
             !text.is_empty() && text.len() <= NAME && plain
         };
         if !fits(name) || name.contains('/') {
-            return Err(("", format!("its name is 1 to {NAME} bytes without spaces, slashes and control characters")));
+            return Err((
+                "",
+                format!("its name is 1 to {NAME} bytes without spaces, slashes and control characters"),
+            ));
         }
         let BudgetDocument { workspace, agent, token, key, window, tokens, cost_usd } = document;
         if workspace.is_some() && !by_config {
-            return Err(("workspace", "is said in config.yaml alone: this budget is your workspace's".to_owned()));
+            return Err((
+                "workspace",
+                "is said in config.yaml alone: this budget is your workspace's".to_owned(),
+            ));
         }
         let named = [("agent", agent), ("token", token), ("key", key)];
         let mut named = named.into_iter().filter_map(|(scope, name)| Some((scope, name.as_ref()?)));
@@ -145,7 +156,10 @@ impl Budget {
             (Some((scope, name)), None) if scope == "token" || fits(name) => (scope, name.clone()),
             (Some((scope, _)), None) => return Err((scope, "is no name".to_owned())),
             (Some((one, _)), Some((other, _))) => {
-                return Err((other, format!("a budget is about one of `agent`, `token` and `key`, and `{one}` is said")));
+                return Err((
+                    other,
+                    format!("a budget is about one of `agent`, `token` and `key`, and `{one}` is said"),
+                ));
             }
         };
         let cost = cost_usd.as_ref().map(|text| text.to_string().parse::<MicroUsd>()).transpose();
@@ -208,7 +222,12 @@ impl Budgets {
     }
 
     /// Who pays for the calls of an agent's runs, or of clients where there is no agent.
-    pub(crate) fn account(self: &Arc<Self>, workspace: &str, token: &str, agent: Option<&str>) -> Arc<dyn Treasury> {
+    pub(crate) fn account(
+        self: &Arc<Self>,
+        workspace: &str,
+        token: &str,
+        agent: Option<&str>,
+    ) -> Arc<dyn Treasury> {
         Arc::new(Account::new(Arc::clone(self), workspace, token, agent))
     }
 
@@ -238,7 +257,12 @@ impl Budgets {
     ///
     /// # Errors
     /// What is wrong with it; the configuration has one of this name; there are too many; the store's.
-    pub(crate) async fn put(&self, workspace: &str, name: &str, document: &BudgetDocument) -> Result<(), Failure> {
+    pub(crate) async fn put(
+        &self,
+        workspace: &str,
+        name: &str,
+        document: &BudgetDocument,
+    ) -> Result<(), Failure> {
         Budget::of(name, document, false).map_err(|(field, why)| {
             let at = if field.is_empty() { "the budget".to_owned() } else { format!("`{field}`") };
             Failure::usage("bad_budget", format!("{at}: {why}")).detail("field", field)
@@ -289,12 +313,16 @@ impl Budgets {
         }
         let read = |(name, text): (String, String)| {
             let document = serde_json::from_str(&text).map_err(|e| e.to_string());
-            let budget = document.and_then(|document| Budget::of(&name, &document, false).map_err(|(_, why)| why));
+            let budget =
+                document.and_then(|document| Budget::of(&name, &document, false).map_err(|(_, why)| why));
             budget.map_err(|why| Failure::defect(format!("the stored budget {name:?} cannot be read: {why}")))
         };
         let rows = self.store.budgets(workspace).await?;
         let set: Arc<[Budget]> = rows.into_iter().map(read).collect::<Result<_, _>>()?;
-        self.set.write().unwrap_or_else(PoisonError::into_inner).insert(workspace.to_owned(), Arc::clone(&set));
+        self.set
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(workspace.to_owned(), Arc::clone(&set));
         Ok(set)
     }
 }

@@ -103,7 +103,15 @@ impl Llm {
 
     fn with_books(gateway: Arc<Gateway>, keys: Keys, books: Books) -> Self {
         let telemetry = Arc::default();
-        Self { gateway, keys, books, budgets: None, telemetry, no_run: RunId::random(), intakes: RwLock::default() }
+        Self {
+            gateway,
+            keys,
+            books,
+            budgets: None,
+            telemetry,
+            no_run: RunId::random(),
+            intakes: RwLock::default(),
+        }
     }
 
     /// The same, whose decisions are told.
@@ -165,9 +173,7 @@ impl Llm {
         Ok(Session::new(grant, plan, deadline, budget)
             .with_receipts(Arc::new(Receipts::passed_to(move |receipt| books(&payer, receipt))))
             .with_treasury(
-                self.budgets
-                    .as_ref()
-                    .map(|budgets| budgets.account(&client.workspace, &client.name, None)),
+                self.budgets.as_ref().map(|budgets| budgets.account(&client.workspace, &client.name, None)),
             )
             .with_server_tools(true)
             .with_witness(witness)

@@ -27,8 +27,7 @@ impl Stage {
         let config = Config::parse(config, "config.yaml", folder.path()).expect("a configuration");
         let now = Arc::new(Mutex::new(datetime!(2026-11-30 23:59:58 UTC)));
         let clock = Arc::clone(&now);
-        let budgets =
-            Budgets::by(store, Arc::new(config), Arc::new(move || *clock.lock().expect("whole")));
+        let budgets = Budgets::by(store, Arc::new(config), Arc::new(move || *clock.lock().expect("whole")));
         Self { budgets, now, folder }
     }
 
@@ -118,7 +117,8 @@ async fn each_scope_counts_its_own() {
 
 #[tokio::test]
 async fn a_day_and_a_month_begin_anew_at_midnight_utc() {
-    let stage = Stage::new("budgets:\n  day: { window: day, tokens: 100 }\n  month: { window: month, tokens: 150 }");
+    let stage =
+        Stage::new("budgets:\n  day: { window: day, tokens: 100 }\n  month: { window: month, tokens: 150 }");
     let over_midnight = stage.call(10, 10).await.expect("paid");
     spend(stage.call(50, 10).await.expect("paid"), 50, 10);
     let hit = stage.call(90, 1).await.err().expect("refused");
@@ -204,8 +204,14 @@ async fn a_budget_set_over_the_api_counts_what_was_spent_before_it() {
     };
     assert!(refused("ops", r#"{"window": "day", "tokens": 1}"#).await.contains("operator's"));
     assert!(refused("x", r#"{"window": "day"}"#).await.contains("bounds nothing"));
-    assert!(refused("x", r#"{"window": "day", "tokens": 1, "agent": "a/b", "key": "K"}"#).await.contains("one of"));
-    assert!(refused("x", r#"{"window": "day", "tokens": 1, "workspace": "w"}"#).await.contains("config.yaml"));
+    assert!(
+        refused("x", r#"{"window": "day", "tokens": 1, "agent": "a/b", "key": "K"}"#)
+            .await
+            .contains("one of")
+    );
+    assert!(
+        refused("x", r#"{"window": "day", "tokens": 1, "workspace": "w"}"#).await.contains("config.yaml")
+    );
     assert!(refused("x", r#"{"window": "day", "cost_usd": -1}"#).await.contains("cost_usd"));
     assert!(refused("a b", r#"{"window": "day", "tokens": 1}"#).await.contains("name"));
     assert_eq!(stage.budgets.remove("default", "ops").await.expect_err("refused").code(), "conflict");

@@ -27,45 +27,22 @@ pub(crate) struct SpendOf {
     pub(crate) day: i64,
 }
 
-/// The sums of one subject of a workspace, as they are inside of a transaction.
-pub(crate) struct Spending<'a>(&'a Connection);
-
-impl Spending<'_> {
-    /// All from this day on.
-    ///
-    /// # Errors
-    /// The database's.
-    pub(crate) fn since(&self, workspace: &str, subject: &Subject, day: i64) -> Result<Sums, Problem> {
-        let mut statement = self.0.prepare_cached(
-            "SELECT ifnull(sum(tokens), 0), ifnull(sum(cost), 0), ifnull(sum(held_tokens), 0), ifnull(sum(held_cost), 0)
-             FROM spend WHERE workspace = ?1 AND scope = ?2 AND subject = ?3 AND day >= ?4",
-        )?;
-        let count = |number: i64| u64::try_from(number).unwrap_or(0);
-        Ok(statement.query_row(params![workspace, subject.0, subject.1, day], |row| {
-            Ok(Sums {
-                tokens: count(row.get(0)?),
-                micro_usd: count(row.get(1)?),
-                held_tokens: count(row.get(2)?),
-                held_micro_usd: count(row.get(3)?),
-            })
-        })?)
-    }
-}
-
 /// Spending and budgets.
 impl Store {
-    /// Sets aside what `decide` says of the sums as they are, for all subjects at once, and returns what else it says.
-    /// It is on disk when this returns. What is set aside and not taken back by [`Store::spend`] is spent.
+    /// Sets aside what `decide` says of the sums as they are (of these subjects, each from a day on), for all whom it is
+    /// about at once, and returns what else it says. It is on disk when this returns. What is set aside and not taken back
+    /// by [`Store::spend`] is spent.
     ///
     /// # Errors
     /// Those of [`Store`].
     pub(crate) async fn set_aside<T: Send + 'static>(
         &self,
         of: SpendOf,
-        decide: impl FnOnce(&Spending<'_>) -> Result<(T, u64, u64), Problem> + Send + 'static,
+        asked: Vec<(Subject, i64)>,
+        decide: impl FnOnce(&[Sums]) -> (T, u64, u64) + Send + 'static,
     ) -> Result<T, Failure> {
         let work = move |db: &Connection| {
-            let (said, tokens, micro_usd) = decide(&Spending(db))?;
+            let (said, tokens, micro_usd) = decide(&all_since(db, &of.workspace, &asked)?);
             if (tokens, micro_usd) != (0, 0) {
                 add(db, &of, [0, 0, bounded(tokens), bounded(micro_usd)])?;
             }
@@ -77,7 +54,8 @@ impl Store {
     /// Queues what a call came to: `spent` is booked, and `held` is no longer set aside; tokens and micro-dollars each.
     pub(crate) fn spend(&self, of: SpendOf, spent: (u64, u64), held: (u64, u64)) {
         let change = [bounded(spent.0), bounded(spent.1), -bounded(held.0), -bounded(held.1)];
-        let weight = size_of::<SpendOf>() + of.subjects.iter().map(|(_, name)| name.len() + 32).sum::<usize>();
+        let weight =
+            size_of::<SpendOf>() + of.subjects.iter().map(|(_, name)| name.len() + 32).sum::<usize>();
         self.inner.writer.queue(weight, move |db| add(db, &of, change));
     }
 
@@ -91,9 +69,7 @@ impl Store {
         of: Vec<(Subject, i64)>,
     ) -> Result<Vec<Sums>, Failure> {
         let workspace = workspace.to_owned();
-        let read = move |db: &Connection| {
-            of.iter().map(|(subject, day)| Spending(db).since(&workspace, subject, *day)).collect()
-        };
+        let read = move |db: &Connection| all_since(db, &workspace, &of);
         self.inner.readers.read(read).await
     }
 
@@ -116,11 +92,18 @@ impl Store {
     ///
     /// # Errors
     /// Those of [`Store`].
-    pub(crate) async fn put_budget(&self, workspace: &str, name: &str, document: String) -> Result<(), Failure> {
+    pub(crate) async fn put_budget(
+        &self,
+        workspace: &str,
+        name: &str,
+        document: String,
+    ) -> Result<(), Failure> {
         let (workspace, name) = (workspace.to_owned(), name.to_owned());
         let write = move |db: &Connection| {
-            db.prepare_cached("INSERT OR REPLACE INTO budgets (workspace, name, document) VALUES (?1, ?2, ?3)")?
-                .execute([workspace, name, document])?;
+            db.prepare_cached(
+                "INSERT OR REPLACE INTO budgets (workspace, name, document) VALUES (?1, ?2, ?3)",
+            )?
+            .execute([workspace, name, document])?;
             Ok(())
         };
         self.inner.writer.write(write).await
@@ -133,11 +116,33 @@ impl Store {
     pub(crate) async fn remove_budget(&self, workspace: &str, name: &str) -> Result<bool, Failure> {
         let (workspace, name) = (workspace.to_owned(), name.to_owned());
         let write = move |db: &Connection| {
-            let mut statement = db.prepare_cached("DELETE FROM budgets WHERE workspace = ?1 AND name = ?2")?;
+            let mut statement =
+                db.prepare_cached("DELETE FROM budgets WHERE workspace = ?1 AND name = ?2")?;
             Ok(statement.execute([workspace, name])? == 1)
         };
         self.inner.writer.write(write).await
     }
+}
+
+/// The sums of subjects, each of all from a day on.
+fn all_since(db: &Connection, workspace: &str, asked: &[(Subject, i64)]) -> Result<Vec<Sums>, Problem> {
+    let mut statement = db.prepare_cached(
+        "SELECT ifnull(sum(tokens), 0), ifnull(sum(cost), 0), ifnull(sum(held_tokens), 0), ifnull(sum(held_cost), 0)
+         FROM spend WHERE workspace = ?1 AND scope = ?2 AND subject = ?3 AND day >= ?4",
+    )?;
+    let count = |number: i64| u64::try_from(number).unwrap_or(0);
+    let mut found = Vec::with_capacity(asked.len());
+    for ((scope, subject), day) in asked {
+        found.push(statement.query_row(params![workspace, scope, subject, day], |row| {
+            Ok(Sums {
+                tokens: count(row.get(0)?),
+                micro_usd: count(row.get(1)?),
+                held_tokens: count(row.get(2)?),
+                held_micro_usd: count(row.get(3)?),
+            })
+        })?);
+    }
+    Ok(found)
 }
 
 fn bounded(number: u64) -> i64 {
@@ -157,7 +162,15 @@ fn add(db: &Connection, of: &SpendOf, change: [i64; 4]) -> Result<(), Problem> {
     let most = COUNT_LIMIT.cast_signed();
     for (scope, subject) in &of.subjects {
         statement.execute(params![
-            of.workspace, scope, subject, of.day, tokens, cost, held_tokens, held_cost, most
+            of.workspace,
+            scope,
+            subject,
+            of.day,
+            tokens,
+            cost,
+            held_tokens,
+            held_cost,
+            most
         ])?;
     }
     Ok(())
