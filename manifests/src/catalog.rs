@@ -102,7 +102,7 @@ pub enum CatalogError {
         pattern: String,
     },
     /// Not a dialect.
-    #[error("{} is not a dialect: use `openai`, `anthropic`, `gemini` or `cohere`", quote(.0))]
+    #[error("{} is not a dialect: use `openai`, `anthropic`, `gemini`, `cohere` or `ollama`", quote(.0))]
     Dialect(String),
     /// The data file is broken.
     #[error("the provider catalog is broken: {0}")]
@@ -120,6 +120,8 @@ pub enum Dialect {
     GeminiGenerateContent,
     /// Cohere's chat, version 2.
     CohereChat,
+    /// Ollama's own chat.
+    OllamaChat,
 }
 
 impl Dialect {
@@ -130,6 +132,7 @@ impl Dialect {
             Self::AnthropicMessages => "anthropic-messages",
             Self::GeminiGenerateContent => "gemini-generate-content",
             Self::CohereChat => "cohere-chat",
+            Self::OllamaChat => "ollama-chat",
         }
     }
 }
@@ -137,14 +140,15 @@ impl Dialect {
 impl FromStr for Dialect {
     type Err = CatalogError;
 
-    /// Reads the catalog's names and the short ones of the configuration: `openai`, `anthropic`, `gemini` and
-    /// `cohere`.
+    /// Reads the catalog's names and the short ones of the configuration: `openai`, `anthropic`, `gemini`, `cohere`
+    /// and `ollama`.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
             "openai-chat" | "openai" => Ok(Self::OpenAiChat),
             "anthropic-messages" | "anthropic" => Ok(Self::AnthropicMessages),
             "gemini-generate-content" | "gemini" => Ok(Self::GeminiGenerateContent),
             "cohere-chat" | "cohere" => Ok(Self::CohereChat),
+            "ollama-chat" | "ollama" => Ok(Self::OllamaChat),
             other => Err(CatalogError::Dialect(other.into())),
         }
     }
@@ -265,7 +269,9 @@ impl InferencePath {
     /// path, and the body says which is wanted.
     fn answers(&self, stream: bool) -> bool {
         match self.dialect {
-            Dialect::OpenAiChat | Dialect::AnthropicMessages | Dialect::CohereChat => true,
+            Dialect::OpenAiChat | Dialect::AnthropicMessages | Dialect::CohereChat | Dialect::OllamaChat => {
+                true
+            }
             Dialect::GeminiGenerateContent => self.path.ends_with(":streamGenerateContent") == stream,
         }
     }

@@ -293,6 +293,8 @@ impl Finished<'_> {
             cpu_ms: bound(millis(self.limits.cpu), usage.cpu_us / 1_000),
             output_bytes: bound(self.limits.output, usage.stdout_bytes),
             log_bytes: bound(self.limits.log, usage.stderr_bytes),
+            scratch_bytes: usage.scratch.map(|scratch| bound(self.limits.scratch, scratch.bytes)),
+            scratch_files: usage.scratch.map(|scratch| bound(self.limits.scratch_files, scratch.files)),
             requests: bound(network.requests, self.grant.requests_used()),
             upload_bytes: bound(network.upload, self.grant.uploaded()),
             download_bytes: bound(network.download, self.grant.downloaded()),
@@ -316,7 +318,7 @@ fn network_limit(what: &str, hit: LimitHit) -> Failure {
     let where_ = if name.starts_with("per_host.") { " to one host" } else { "" };
     let said = match name.trim_start_matches("per_host.") {
         "requests" => format!("all of its {limit} requests{where_} are used"),
-        "concurrent" => format!("more than {limit} requests{where_} at once"),
+        "concurrent" => format!("{used} of {limit} requests{where_} that it may make at once were under way"),
         "rate" => format!("requests{where_} came faster than they may"),
         "upload" => format!("all of the {} that it may send{where_} are used", bytes(limit)),
         "download" => format!(

@@ -109,6 +109,8 @@ static TABLE: &[Endpoint] = &[
     row(GET, "/api/v1/models", LLM, Action::Llm),
     row(POST, "/v2/chat", LLM, Action::Llm),
     row(POST, "/api/v2/chat", LLM, Action::Llm),
+    row(POST, "/api/chat", LLM, Action::Llm),
+    row(GET, "/api/tags", LLM, Action::Llm),
     // Gemini names model and method in the path, and a model may have its provider before it.
     row(GET, "/v1beta/models", LLM, Action::Llm),
     row(POST, "/v1beta/models/{method}", LLM, Action::Llm),
@@ -221,6 +223,7 @@ mod tests {
             "/api/v1/models/openai/m:streamGenerateContent",
             "/v2/chat",
             "/api/v2/chat",
+            "/api/chat",
         ] {
             assert_eq!(at(&Method::POST, path), Ok(Action::Llm), "{path}");
         }
