@@ -96,7 +96,7 @@ fn said(events: &[StreamEvent]) -> Said {
 
 #[test]
 fn openai_text_is_read() {
-    let usage = Usage { input: 20, output: 7, cached_input: 4, cache_write: 0, reasoning: 2 };
+    let usage = Usage { input: 20, output: 7, cached_input: 4, reasoning: 2, ..Usage::default() };
     assert_eq!(
         events(openai(), [OPENAI_TEXT.as_bytes()]),
         [
@@ -142,7 +142,7 @@ fn openai_tools_interleave_and_may_be_empty() {
 #[test]
 fn anthropic_text_is_read() {
     let counts = |output| {
-        StreamEvent::Usage(Usage { input: 20, output, cached_input: 4, cache_write: 2, reasoning: 0 })
+        StreamEvent::Usage(Usage { input: 20, output, cached_input: 4, cache_write: 2, ..Usage::default() })
     };
     assert_eq!(
         events(anthropic(), [ANTHROPIC_TEXT.as_bytes()]),
@@ -179,7 +179,7 @@ fn anthropic_tools_are_read_also_without_their_ends() {
 #[test]
 fn gemini_text_is_read() {
     let early = StreamEvent::Usage(Usage { input: 20, cached_input: 4, ..Usage::default() });
-    let late = Usage { input: 20, output: 7, cached_input: 4, cache_write: 0, reasoning: 2 };
+    let late = Usage { input: 20, output: 7, cached_input: 4, reasoning: 2, ..Usage::default() };
     assert_eq!(
         events(gemini(), [GEMINI_TEXT.as_bytes()]),
         [
