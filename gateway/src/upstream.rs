@@ -158,7 +158,7 @@ fn refuse_ollama_options(client: &ClientRequest, candidate: &Candidate) -> Resul
     match client.parsed.extras.keys().find(ignored) {
         None => Ok(()),
         Some(field) => Err(Unfit::at(
-            *field,
+            field.clone(),
             "Ollama's OpenAI endpoint would ignore it; set it in the model instead, or let the operator's configuration \
              say `dialect: ollama` of this provider",
         )),

@@ -168,6 +168,7 @@ fn usage_of(value: &Value) -> Option<Usage> {
         output: count("output_tokens").unwrap_or(0),
         cached_input: detail("input_tokens_details", "cached_tokens").unwrap_or(0).min(input),
         cache_write: 0,
+        cache_write_1h: 0,
         reasoning: detail("output_tokens_details", "reasoning_tokens").unwrap_or(0),
     })
 }

@@ -283,7 +283,8 @@ fn a_gemini_stream_ends_only_where_every_candidate_says_why() {
 
 #[test]
 fn responses_text_is_read() {
-    let usage = Usage { input: 20, output: 7, cached_input: 4, cache_write: 0, reasoning: 2 };
+    let usage =
+        Usage { input: 20, output: 7, cached_input: 4, cache_write: 0, cache_write_1h: 0, reasoning: 2 };
     assert_eq!(
         events(responses(), [RESPONSES_TEXT.as_bytes()]),
         [
