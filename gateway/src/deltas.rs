@@ -9,6 +9,7 @@
 //! What is held is no more than the beginning of a secret for each block, of [`MOST`] blocks.
 
 mod anthropic;
+mod bedrock;
 mod gemini;
 mod held;
 mod openai_chat;
@@ -52,6 +53,7 @@ impl Deltas {
             Dialect::OpenAiChat => Box::<openai_chat::OpenAiChat>::default(),
             Dialect::AnthropicMessages => Box::new(anthropic::Anthropic),
             Dialect::GeminiGenerateContent => Box::new(gemini::Gemini),
+            Dialect::BedrockConverse => Box::new(bedrock::Bedrock),
         };
         Deltas { sought, texts, held: Vec::new(), envelope: Map::new() }
     }

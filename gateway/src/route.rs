@@ -24,7 +24,9 @@ use crate::shown::shown;
 use crate::stream::{Live, limit_error};
 use crate::tab::Tab;
 use crate::upstream::{ClientRequest, http_request};
-use reply::{all_failed, encoder, fill_start, name, refuse, reply_error, run_over, streamed, whole};
+use reply::{
+    all_failed, encoder, fill_start, identify, name, refuse, reply_error, run_over, streamed, whole,
+};
 use reserve::{Passed, reserve};
 use step::{Step, after, jitter};
 
@@ -117,6 +119,7 @@ pub(crate) async fn answer(proxy: &Proxy, timing: &Timing, session: &Session, ca
                 {
                     tab.serves(candidate, began.elapsed());
                     name(&mut response.model, candidate);
+                    identify(&mut response.id);
                     return whole(&client, tab, prepared.same_dialect, body, response);
                 }
                 Ok(Answer::Whole { .. }) => Failed::new(Class::Server, "the provider gave up on the answer"),

@@ -9,6 +9,7 @@ use orch_proxy::{AuthorizeError, Credential, Hold, Scrubber, Use};
 use orch_vault::{Grant, GrantId, Secret, Source};
 use zeroize::Zeroizing;
 
+use crate::aws::{self, AwsKey};
 use crate::owner::OwnerGrant;
 use crate::secret::{Current, Holder, LiveSecret, Tally};
 
@@ -46,7 +47,7 @@ impl HeldCredential {
     /// little would let a host test guesses.
     #[must_use]
     pub(crate) fn given(id: String, source: Source, auth: Auth, secret: Secret) -> Self {
-        let scrubber = secret.expose(Scrubber::new).map(Arc::new);
+        let scrubber = aws::scrubber(&secret);
         Self { id, source, auth, value: Value::Given { secret, scrubber }, _holder: None }
     }
 
@@ -78,12 +79,30 @@ impl HeldCredential {
         Some(act(secret, &grant.grant, tally))
     }
 
-    fn put(&self, parts: &mut Parts, how: Use<'_>, secret: &Secret) -> Result<(), AuthorizeError> {
+    /// Does something with the value as it is now.
+    fn with_value<T>(&self, act: impl FnOnce(&Secret) -> T) -> Option<T> {
+        match &self.value {
+            Value::Given { secret, .. } => Some(act(secret)),
+            Value::Lent(secret, _) => Some(act(&secret.current().ok()?.secret)),
+        }
+    }
+
+    fn put(
+        &self,
+        parts: &mut Parts,
+        body: Option<&[u8; 32]>,
+        how: Use<'_>,
+        secret: &Secret,
+    ) -> Result<(), AuthorizeError> {
         match how {
-            Use::Own { .. } => match &self.auth {
+            Use::Own { endpoint, pinned } => match &self.auth {
                 Auth::None => Ok(()),
                 Auth::Bearer => set(parts, header::AUTHORIZATION, b"Bearer ", secret),
                 Auth::Header(name) => set(parts, name.clone(), b"", secret),
+                Auth::Aws => match AwsKey::read(secret).map_err(AuthorizeError::Unfit)? {
+                    Some(key) => key.sign(parts, body, endpoint, pinned),
+                    None => set(parts, header::AUTHORIZATION, b"Bearer ", secret),
+                },
             },
             Use::Swap { place, placeholder, .. } => {
                 secret.expose(|value| place.swap(parts, placeholder, value))
@@ -101,21 +120,33 @@ impl Credential for HeldCredential {
         self.source.as_str()
     }
 
+    fn needs_body_digest(&self) -> bool {
+        self.auth == Auth::Aws && self.with_value(|secret| secret.expose(aws::signs)).unwrap_or(false)
+    }
+
+    fn region(&self) -> Option<String> {
+        if self.auth != Auth::Aws {
+            return None;
+        }
+        let key = self.with_value(AwsKey::read)?.ok()??;
+        Some(key.region().to_owned())
+    }
+
     fn authorize(
         &self,
         parts: &mut Parts,
-        _body: Option<&[u8; 32]>,
+        body: Option<&[u8; 32]>,
         how: Use<'_>,
     ) -> Result<Option<Arc<Scrubber>>, AuthorizeError> {
         match &self.value {
             Value::Given { secret, scrubber } => {
-                self.put(parts, how, secret)?;
+                self.put(parts, body, how, secret)?;
                 Ok(scrubber.clone())
             }
             Value::Lent(secret, lease) => {
                 let current = secret.current()?;
                 lease.permits(secret, &current, how)?;
-                self.put(parts, how, &current.secret)?;
+                self.put(parts, body, how, &current.secret)?;
                 if let Lease::Client(tally) = lease {
                     tally.count();
                 }
@@ -217,7 +248,7 @@ mod tests {
 
     fn authorize(held: &HeldCredential, parts: &mut Parts) -> Result<(), AuthorizeError> {
         let endpoint = "https://api.example.com".parse().expect("an endpoint");
-        held.authorize(parts, None, Use::Own { endpoint: &endpoint }).map(drop)
+        held.authorize(parts, None, Use::Own { endpoint: &endpoint, pinned: false }).map(drop)
     }
 
     #[test]

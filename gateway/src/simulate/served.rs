@@ -12,6 +12,8 @@ pub enum Wire {
     AnthropicMessages,
     /// Gemini, `POST …/models/MODEL:generateContent` and `:streamGenerateContent`.
     GeminiGenerateContent,
+    /// Bedrock, `POST …/model/MODEL/converse` and `/converse-stream`.
+    BedrockConverse,
 }
 
 /// Where a provider wants its key.
@@ -67,6 +69,8 @@ pub(super) enum House {
     Anthropic,
     /// Google's own endpoint.
     Gemini,
+    /// Amazon Bedrock.
+    Bedrock,
     /// Everyone else who speaks chat completions.
     Compatible,
 }
@@ -86,7 +90,7 @@ impl From<&Provider> for Served {
             https: endpoint.scheme == Scheme::Https,
             key: match &provider.auth {
                 Auth::None => KeyPlace::None,
-                Auth::Bearer => KeyPlace::Bearer,
+                Auth::Bearer | Auth::Aws => KeyPlace::Bearer,
                 Auth::Header(name) => KeyPlace::Header(name.clone()),
             },
             inference: posts.map(|path| (path.path.clone(), Wire::from(path.dialect))).collect(),
@@ -101,6 +105,7 @@ impl From<Dialect> for Wire {
             Dialect::OpenAiChat => Wire::OpenAiChat,
             Dialect::AnthropicMessages => Wire::AnthropicMessages,
             Dialect::GeminiGenerateContent => Wire::GeminiGenerateContent,
+            Dialect::BedrockConverse => Wire::BedrockConverse,
         }
     }
 }
@@ -114,6 +119,7 @@ impl Served {
         match wire {
             Wire::AnthropicMessages => House::Anthropic,
             Wire::GeminiGenerateContent => House::Gemini,
+            Wire::BedrockConverse => House::Bedrock,
             Wire::OpenAiChat if self.host == "api.openai.com" => House::OpenAi,
             Wire::OpenAiChat if self.host.ends_with(".googleapis.com") => House::Google,
             Wire::OpenAiChat => House::Compatible,
@@ -124,6 +130,10 @@ impl Served {
     pub(super) fn models_path(inference: &str) -> Option<String> {
         if let Some((models, _)) = inference.split_once("/*:") {
             return Some(models.to_owned());
+        }
+        if inference.contains("/model/*/") {
+            // Of the provider's other host; here both are one.
+            return Some("/foundation-models".to_owned());
         }
         let base =
             inference.strip_suffix("/chat/completions").or_else(|| inference.strip_suffix("/messages"))?;

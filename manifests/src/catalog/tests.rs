@@ -58,6 +58,7 @@ fn the_facts_that_keys_hang_on() {
             "openai POST api.openai.com /v1/chat/completions openai-chat Bearer",
             "anthropic POST api.anthropic.com /v1/messages anthropic-messages Header(\"x-api-key\")",
             "gemini POST generativelanguage.googleapis.com /v1beta/models/*:generateContent gemini-generate-content Header(\"x-goog-api-key\")",
+            "aws POST bedrock-runtime.us-east-1.amazonaws.com /model/*/converse bedrock-converse Aws",
             "ollama POST localhost:11434 /v1/chat/completions openai-chat None",
         ]
     );

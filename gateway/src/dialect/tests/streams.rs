@@ -1,9 +1,10 @@
 use std::collections::BTreeMap;
 
-use super::{ALL, anthropic, events, gemini, openai, written};
+use super::{ALL, anthropic, bedrock, events, gemini, openai, written};
 use orch_manifests::Dialect;
 
 use crate::dialect::{Wire, wire};
+use crate::frames::Framing;
 use crate::ir::{Class, StopReason, StreamEvent, Usage};
 
 const OPENAI_TEXT: &str = include_str!("../fixtures/openai_text.sse");
@@ -16,17 +17,20 @@ const GEMINI_TEXT: &str = include_str!("../fixtures/gemini_text.sse");
 const GEMINI_TOOLS: &str = include_str!("../fixtures/gemini_tools.sse");
 const GEMINI_ERROR: &str = include_str!("../fixtures/gemini_error.sse");
 
-fn all() -> [(&'static dyn Wire, &'static str); 9] {
+fn all() -> [(&'static dyn Wire, &'static [u8]); 12] {
     [
-        (openai(), OPENAI_TEXT),
-        (openai(), OPENAI_TOOLS),
-        (openai(), OPENAI_ERROR),
-        (anthropic(), ANTHROPIC_TEXT),
-        (anthropic(), ANTHROPIC_TOOLS),
-        (anthropic(), ANTHROPIC_ERROR),
-        (gemini(), GEMINI_TEXT),
-        (gemini(), GEMINI_TOOLS),
-        (gemini(), GEMINI_ERROR),
+        (openai(), OPENAI_TEXT.as_bytes()),
+        (openai(), OPENAI_TOOLS.as_bytes()),
+        (openai(), OPENAI_ERROR.as_bytes()),
+        (anthropic(), ANTHROPIC_TEXT.as_bytes()),
+        (anthropic(), ANTHROPIC_TOOLS.as_bytes()),
+        (anthropic(), ANTHROPIC_ERROR.as_bytes()),
+        (gemini(), GEMINI_TEXT.as_bytes()),
+        (gemini(), GEMINI_TOOLS.as_bytes()),
+        (gemini(), GEMINI_ERROR.as_bytes()),
+        (bedrock(), super::bedrock::TEXT),
+        (bedrock(), super::bedrock::TOOLS),
+        (bedrock(), super::bedrock::ERROR),
     ]
 }
 
@@ -292,10 +296,14 @@ fn an_error_inside_a_stream_is_its_end() {
 #[test]
 fn how_a_stream_is_cut_into_chunks_does_not_matter() {
     for (wire, text) in all() {
-        let whole = events(wire, [text.as_bytes()]);
+        let whole = events(wire, [text]);
         for size in [1, 2, 3, 7, 64, 1000] {
-            assert_eq!(events(wire, text.as_bytes().chunks(size)), whole, "chunks of {size}");
+            assert_eq!(events(wire, text.chunks(size)), whole, "chunks of {size}");
         }
+        if wire.framing() != Framing::Sse {
+            continue;
+        }
+        let text = std::str::from_utf8(text).unwrap();
         for (from, to) in [("\n", "\r\n"), ("\n", "\r"), ("data: ", "data:")] {
             let spelled = text.replace(from, to);
             assert_eq!(events(wire, spelled.as_bytes().chunks(5)), whole, "{from:?} as {to:?}");
@@ -307,7 +315,7 @@ fn how_a_stream_is_cut_into_chunks_does_not_matter() {
 fn a_stream_cut_after_any_byte_is_never_complete() {
     for (wire, text) in all() {
         for cut in 0..text.len() {
-            let read = said(&events(wire, [&text.as_bytes()[..cut]]));
+            let read = said(&events(wire, [&text[..cut]]));
             assert!(!read.ended, "cut after {cut} of {} bytes: {read:?}", text.len());
         }
     }
@@ -332,7 +340,7 @@ fn a_terminator_without_a_reason_is_no_end() {
 #[test]
 fn translated_streams_say_the_same() {
     for (source, text) in all() {
-        let read = events(source, [text.as_bytes()]);
+        let read = events(source, [text]);
         let mut wanted = said(&read);
         for target in ALL {
             let again = said(&events(wire(target), written(wire(target), &read).chunks(11)));
@@ -353,23 +361,24 @@ fn translated_streams_say_the_same() {
 fn said_in(target: Dialect, said: &Said) -> Said {
     let openai = target == Dialect::OpenAiChat;
     let anthropic = target == Dialect::AnthropicMessages;
+    let bedrock = target == Dialect::BedrockConverse;
     Said {
         text: said.text.clone(),
         reasoning: said.reasoning.clone(),
         signature: if openai { String::new() } else { said.signature.clone() },
         tools: said.tools.clone(),
         ended_tools: said.ended_tools,
-        // OpenAI's chunks carry counts only at the end.
+        // OpenAI's and Bedrock's streams carry counts only at the end.
         usage: said
             .usage
-            .filter(|_| said.ended || !openai)
+            .filter(|_| said.ended || !(openai || bedrock))
             .map(|usage| Usage {
-                cache_write: if anthropic { usage.cache_write } else { 0 },
-                reasoning: if anthropic { 0 } else { usage.reasoning },
+                cache_write: if anthropic || bedrock { usage.cache_write } else { 0 },
+                reasoning: if anthropic || bedrock { 0 } else { usage.reasoning },
                 ..usage
             })
             .or(anthropic.then(Usage::default)),
-        stop: said.stop.clone().map(|(reason, sequence)| (reason, sequence.filter(|_| anthropic))),
+        stop: said.stop.clone().map(|(reason, sequence)| (reason, sequence.filter(|_| anthropic || bedrock))),
         ended: said.ended,
         error: said.error,
     }
@@ -442,10 +451,13 @@ fn anthropic_becomes_these_chunks() {
 #[test]
 fn an_error_leaves_no_terminator_behind() {
     for target in ALL {
-        let text =
-            String::from_utf8(written(wire(target), &events(openai(), [OPENAI_ERROR.as_bytes()]))).unwrap();
+        let out = written(wire(target), &events(openai(), [OPENAI_ERROR.as_bytes()]));
+        let text = String::from_utf8_lossy(&out);
         assert!(text.contains("The server had an error"), "{text}");
-        assert!(!text.contains("[DONE]") && !text.contains("message_stop"), "{text}");
+        assert!(
+            !text.contains("[DONE]") && !text.contains("message_stop") && !text.contains("messageStop"),
+            "{text}"
+        );
         assert!(!text.contains("\"stop\"") && !text.contains("end_turn"), "{text}");
     }
 }

@@ -132,6 +132,15 @@ fn every_reason_has_its_word_and_unknown_ones_are_failures() {
         (Dialect::GeminiGenerateContent, "MALFORMED_FUNCTION_CALL", StopReason::Error),
         (Dialect::GeminiGenerateContent, "OTHER", StopReason::Error),
         (Dialect::GeminiGenerateContent, "SOMETHING_NEW", StopReason::Error),
+        (Dialect::BedrockConverse, "end_turn", StopReason::Stop),
+        (Dialect::BedrockConverse, "stop_sequence", StopReason::Stop),
+        (Dialect::BedrockConverse, "max_tokens", StopReason::Length),
+        (Dialect::BedrockConverse, "model_context_window_exceeded", StopReason::Length),
+        (Dialect::BedrockConverse, "tool_use", StopReason::ToolUse),
+        (Dialect::BedrockConverse, "guardrail_intervened", StopReason::ContentFilter),
+        (Dialect::BedrockConverse, "content_filtered", StopReason::ContentFilter),
+        (Dialect::BedrockConverse, "malformed_tool_use", StopReason::Error),
+        (Dialect::BedrockConverse, "something_new", StopReason::Error),
     ];
     for (dialect, word, wanted) in rows {
         let body = match dialect {
@@ -141,6 +150,9 @@ fn every_reason_has_its_word_and_unknown_ones_are_failures() {
             }
             Dialect::GeminiGenerateContent => {
                 json!({"candidates": [{"content": {"parts": [{"text": "x"}]}, "finishReason": word}]})
+            }
+            Dialect::BedrockConverse => {
+                json!({"output": {"message": {"content": [{"text": "x"}]}}, "stopReason": word})
             }
         };
         let read = wire(dialect).parse_response(body.to_string().as_bytes()).unwrap();
@@ -166,6 +178,7 @@ fn a_cut_answer_is_no_answer() {
         (Dialect::OpenAiChat, completion()),
         (Dialect::AnthropicMessages, message()),
         (Dialect::GeminiGenerateContent, generated()),
+        (Dialect::BedrockConverse, super::bedrock::whole()),
     ];
     for (dialect, body) in answers {
         let text = body.to_string();
@@ -245,6 +258,8 @@ fn errors_look_as_clients_expect_them() {
         let error = ApiError { status: Some(502), details: Some(json!({"attempts": []})), ..error.clone() };
         let (status, body) = wire(dialect).write_error(&error);
         assert_eq!(status, 502);
-        assert_eq!(value(&body)["error"]["orch"], json!({"attempts": []}));
+        let body = value(&body);
+        let error = if dialect == Dialect::BedrockConverse { &body } else { &body["error"] };
+        assert_eq!(error["orch"], json!({"attempts": []}), "{dialect}");
     }
 }
