@@ -120,7 +120,7 @@ fn direct(
     path: &str,
 ) -> Option<Direct> {
     let endpoint = &provider.endpoint;
-    let Some(region) = region_at(provider, host) else { return None };
+    let region = region_at(provider, host)?;
     if endpoint.scheme != scheme || endpoint.port != port {
         return None;
     }

@@ -124,6 +124,10 @@ pub enum Dialect {
 }
 
 impl Dialect {
+    /// All of them.
+    pub const ALL: [Self; 4] =
+        [Self::OpenAiChat, Self::AnthropicMessages, Self::GeminiGenerateContent, Self::BedrockConverse];
+
     /// The dialect's name in the catalog.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -145,7 +145,7 @@ fn escaped(bytes: &[u8], kept: &[u8]) -> String {
     for byte in bytes {
         match byte {
             b if b.is_ascii_alphanumeric() || b"-._~".contains(b) || kept.contains(b) => {
-                out.push(char::from(*b))
+                out.push(char::from(*b));
             }
             b => {
                 out.push('%');

@@ -11,12 +11,7 @@ use orch_manifests::Dialect;
 use super::{StreamParser, Wire, wire};
 use crate::ir::StreamEvent;
 
-const ALL: [Dialect; 4] = [
-    Dialect::OpenAiChat,
-    Dialect::AnthropicMessages,
-    Dialect::GeminiGenerateContent,
-    Dialect::BedrockConverse,
-];
+const ALL: [Dialect; Dialect::ALL.len()] = Dialect::ALL;
 
 fn openai() -> &'static dyn Wire {
     wire(Dialect::OpenAiChat)

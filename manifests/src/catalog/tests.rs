@@ -4,7 +4,7 @@ use super::*;
 fn the_built_in_catalog_holds_its_promises() {
     let catalog = Catalog::builtin();
     let slugs: Vec<_> = catalog.providers().map(|provider| provider.slug.as_str()).collect();
-    assert_eq!(slugs, ["openai", "anthropic", "gemini", "ollama"]);
+    assert_eq!(slugs, ["openai", "anthropic", "gemini", "aws", "ollama"]);
     assert_eq!(catalog.provider("google").unwrap().slug.as_str(), "gemini");
     assert!(catalog.provider("Google").is_none());
 

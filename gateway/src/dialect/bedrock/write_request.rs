@@ -171,7 +171,8 @@ fn tools(request: &ChatRequest, dropped: &mut Vec<Dropped>) -> Option<Value> {
         Some(ToolChoice::None) => match called(request) {
             earlier if earlier.is_empty() => return None,
             _ => {
-                dropped.push(Dropped::new("tool_choice", "Converse cannot forbid the tools that it declares"))
+                dropped
+                    .push(Dropped::new("tool_choice", "Converse cannot forbid the tools that it declares"));
             }
         },
     }

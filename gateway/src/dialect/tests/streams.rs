@@ -28,9 +28,9 @@ fn all() -> [(&'static dyn Wire, &'static [u8]); 12] {
         (gemini(), GEMINI_TEXT.as_bytes()),
         (gemini(), GEMINI_TOOLS.as_bytes()),
         (gemini(), GEMINI_ERROR.as_bytes()),
-        (bedrock(), super::bedrock::TEXT),
-        (bedrock(), super::bedrock::TOOLS),
-        (bedrock(), super::bedrock::ERROR),
+        (bedrock(), bedrock::TEXT),
+        (bedrock(), bedrock::TOOLS),
+        (bedrock(), bedrock::ERROR),
     ]
 }
 
