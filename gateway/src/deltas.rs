@@ -10,6 +10,7 @@
 
 mod anthropic;
 mod bedrock;
+mod cohere;
 mod gemini;
 mod held;
 mod openai_chat;
@@ -54,6 +55,7 @@ impl Deltas {
             Dialect::AnthropicMessages => Box::new(anthropic::Anthropic),
             Dialect::GeminiGenerateContent => Box::new(gemini::Gemini),
             Dialect::BedrockConverse => Box::new(bedrock::Bedrock),
+            Dialect::CohereChat => Box::new(cohere::Cohere),
         };
         Deltas { sought, texts, held: Vec::new(), envelope: Map::new() }
     }
@@ -202,7 +204,7 @@ impl<'s, 't> Work<'s, 't> {
         for (at, (seen, said)) in self.seen.iter().zip(self.said).enumerate() {
             let Seen::Text { path, text, beside, .. } = seen else { continue };
             let tells = self.telling[at] || said.as_deref().unwrap_or(text).contains(SCRUBBED);
-            if let Some(beside) = beside.filter(|beside| tells && told != Some(*beside)) {
+            if let Some(beside) = beside.as_deref().filter(|beside| tells && told != Some(*beside)) {
                 changes.push(Change { path: beside.to_vec(), value: None });
                 told = Some(beside);
             }

@@ -7,6 +7,7 @@
 pub mod anthropic;
 pub mod bedrock;
 mod blocks;
+pub mod cohere;
 pub mod gemini;
 pub mod openai_chat;
 
@@ -18,7 +19,7 @@ use serde_json::{Value, json};
 
 use crate::bounded;
 use crate::frames::{Frame, Framing};
-use crate::ir::{ApiError, ChatRequest, ChatResponse, Dropped, StreamEvent};
+use crate::ir::{ApiError, ChatRequest, ChatResponse, Dropped, ImageSource, StreamEvent};
 
 /// The module for a dialect.
 pub fn wire(dialect: Dialect) -> &'static dyn Wire {
@@ -27,6 +28,7 @@ pub fn wire(dialect: Dialect) -> &'static dyn Wire {
         Dialect::AnthropicMessages => &anthropic::Anthropic,
         Dialect::GeminiGenerateContent => &gemini::Gemini,
         Dialect::BedrockConverse => &bedrock::Bedrock,
+        Dialect::CohereChat => &cohere::Cohere,
     }
 }
 
@@ -159,6 +161,13 @@ fn unescaped(text: &str) -> Option<String> {
         });
     }
     String::from_utf8(out).ok()
+}
+
+/// What a data URL of base64 text holds.
+fn data_url(url: &str) -> Option<ImageSource> {
+    let (head, data) = url.get(5..)?.split_once(',')?;
+    let media_type = head.strip_suffix(";base64")?;
+    Some(ImageSource::Base64 { media_type: media_type.to_owned(), data: data.to_owned() })
 }
 
 /// Why thoughts and their signatures do not cross dialects.

@@ -18,7 +18,8 @@ use crate::session::Session;
 impl Gateway {
     /// Answers a request to `http://llm.orch.internal`: `POST /v1/chat/completions` (OpenAI), `POST /v1/messages`
     /// (Anthropic), `POST /v1beta/models/MODEL:generateContent` and `…:streamGenerateContent?alt=sse` (Gemini, also below
-    /// `/v1`), `POST /model/MODEL/converse` and `…/converse-stream` (Bedrock), `GET /v1/models` (in the dialect of the client's headers) and `GET /v1beta/models`.
+    /// `/v1`), `POST /v2/chat` (Cohere), `POST /model/MODEL/converse` and `…/converse-stream` (Bedrock), `GET /v1/models`
+    /// (in the dialect of the client's headers) and `GET /v1beta/models`.
     pub async fn serve(&self, session: &Session, request: Request<Body>) -> Response<Body> {
         match self.route(session, request).await {
             Ok(response) => response,
@@ -95,7 +96,7 @@ impl Gateway {
 }
 
 const NOTHING_HERE: &str = "there is nothing at this path; use /v1/chat/completions, /v1/messages, \
-     /v1beta/models/MODEL:generateContent, /model/MODEL/converse or /v1/models";
+     /v1beta/models/MODEL:generateContent, /v2/chat, /model/MODEL/converse or /v1/models";
 
 fn nothing_at(spoken: Dialect, message: &str) -> Box<Response<Body>> {
     let error = ApiError {
@@ -111,7 +112,7 @@ pub(crate) fn called(spoken: Dialect, uri: &Uri) -> Result<Option<Called>, Box<R
     match spoken {
         Dialect::GeminiGenerateContent => {}
         Dialect::BedrockConverse => return operation(uri.path()).map(Some),
-        Dialect::OpenAiChat | Dialect::AnthropicMessages => return Ok(None),
+        Dialect::OpenAiChat | Dialect::AnthropicMessages | Dialect::CohereChat => return Ok(None),
     }
     let Some(method) = gemini::path::method(uri.path()) else { return Err(nothing_at(spoken, NOTHING_HERE)) };
     let Some(stream) = method.stream() else { return Err(nothing_at(spoken, &method.offered())) };
@@ -167,13 +168,15 @@ fn no_model(plan: &Plan, reason: &str) -> ApiError {
     }
 }
 
-/// Anthropic's clients always send their version, Google's their key in a header of its own; everyone else expects
-/// OpenAI's form.
+/// Anthropic's clients always send their version, Google's their key in a header of its own, Cohere's the name of their
+/// library; everyone else expects OpenAI's form.
 pub(crate) fn spoken_by(headers: &HeaderMap) -> Dialect {
     if headers.contains_key("anthropic-version") {
         Dialect::AnthropicMessages
     } else if headers.contains_key("x-goog-api-key") {
         Dialect::GeminiGenerateContent
+    } else if headers.get("x-fern-sdk-name").is_some_and(|name| name.as_bytes().starts_with(b"cohere")) {
+        Dialect::CohereChat
     } else {
         Dialect::OpenAiChat
     }

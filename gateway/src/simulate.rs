@@ -36,6 +36,7 @@ mod answer;
 mod anthropic;
 mod bedrock;
 mod chat;
+mod cohere;
 mod extract;
 mod failure;
 mod gemini;

@@ -112,14 +112,14 @@ fn edited(
 ) -> Result<(Bytes, bool), serde_json::Error> {
     let mut doc = Document::parse(&client.body)?;
     let mut changed = false;
-    let model_in_body = matches!(client.dialect, Dialect::OpenAiChat | Dialect::AnthropicMessages);
+    let model_in_body = !matches!(client.dialect, Dialect::GeminiGenerateContent | Dialect::BedrockConverse);
     if client.parsed.model != candidate.model && model_in_body {
         doc.set("model", &json!(candidate.model))?;
         changed = true;
     }
     let mut hide_usage = false;
     match client.dialect {
-        Dialect::AnthropicMessages => {
+        Dialect::AnthropicMessages | Dialect::CohereChat => {
             if max_tokens != client.parsed.max_tokens {
                 doc.set("max_tokens", &json!(max_tokens))?;
                 changed = true;

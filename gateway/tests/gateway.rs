@@ -4,6 +4,8 @@
 
 #[path = "gateway/budget.rs"]
 mod budget;
+#[path = "gateway/cohere.rs"]
+mod cohere;
 #[path = "gateway/deltas.rs"]
 mod deltas;
 #[path = "gateway/direct.rs"]

@@ -103,7 +103,7 @@ pub enum CatalogError {
         pattern: String,
     },
     /// Not a dialect.
-    #[error("{} is not a dialect: use `openai`, `anthropic`, `gemini` or `bedrock`", quote(.0))]
+    #[error("{} is not a dialect: use `openai`, `anthropic`, `gemini`, `cohere` or `bedrock`", quote(.0))]
     Dialect(String),
     /// The data file is broken.
     #[error("the provider catalog is broken: {0}")]
@@ -121,12 +121,19 @@ pub enum Dialect {
     GeminiGenerateContent,
     /// Amazon Bedrock's `Converse` and `ConverseStream`.
     BedrockConverse,
+    /// Cohere's chat, version 2.
+    CohereChat,
 }
 
 impl Dialect {
     /// All of them.
-    pub const ALL: [Self; 4] =
-        [Self::OpenAiChat, Self::AnthropicMessages, Self::GeminiGenerateContent, Self::BedrockConverse];
+    pub const ALL: [Self; 5] = [
+        Self::OpenAiChat,
+        Self::AnthropicMessages,
+        Self::GeminiGenerateContent,
+        Self::CohereChat,
+        Self::BedrockConverse,
+    ];
 
     /// The dialect's name in the catalog.
     pub const fn as_str(self) -> &'static str {
@@ -135,6 +142,7 @@ impl Dialect {
             Self::AnthropicMessages => "anthropic-messages",
             Self::GeminiGenerateContent => "gemini-generate-content",
             Self::BedrockConverse => "bedrock-converse",
+            Self::CohereChat => "cohere-chat",
         }
     }
 }
@@ -142,13 +150,15 @@ impl Dialect {
 impl FromStr for Dialect {
     type Err = CatalogError;
 
-    /// Reads the catalog's names and the short ones of the configuration, `openai`, `anthropic`, `gemini` and `bedrock`.
+    /// Reads the catalog's names and the short ones of the configuration: `openai`, `anthropic`, `gemini`, `cohere` and
+    /// `bedrock`.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
             "openai-chat" | "openai" => Ok(Self::OpenAiChat),
             "anthropic-messages" | "anthropic" => Ok(Self::AnthropicMessages),
             "gemini-generate-content" | "gemini" => Ok(Self::GeminiGenerateContent),
             "bedrock-converse" | "bedrock" => Ok(Self::BedrockConverse),
+            "cohere-chat" | "cohere" => Ok(Self::CohereChat),
             other => Err(CatalogError::Dialect(other.into())),
         }
     }
@@ -286,7 +296,7 @@ impl InferencePath {
     /// have one path, and the body says which is wanted.
     fn answers(&self, stream: bool) -> bool {
         match self.dialect {
-            Dialect::OpenAiChat | Dialect::AnthropicMessages => true,
+            Dialect::OpenAiChat | Dialect::AnthropicMessages | Dialect::CohereChat => true,
             Dialect::GeminiGenerateContent => self.path.ends_with(":streamGenerateContent") == stream,
             Dialect::BedrockConverse => self.path.ends_with("/converse-stream") == stream,
         }

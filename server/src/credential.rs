@@ -104,6 +104,9 @@ impl HeldCredential {
                     None => set(parts, header::AUTHORIZATION, b"Bearer ", secret),
                 },
             },
+            Use::Swap { .. } if self.auth == Auth::Aws && secret.expose(aws::signs) => {
+                Err(AuthorizeError::NotPermitted("it signs requests, and stands in none".to_owned()))
+            }
             Use::Swap { place, placeholder, .. } => {
                 secret.expose(|value| place.swap(parts, placeholder, value))
             }
@@ -264,6 +267,52 @@ mod tests {
         authorize(&held(Auth::Header(name.clone()), KEY), &mut own).expect("authorised");
         assert_eq!(own.headers[&name].as_bytes(), KEY);
         assert!(own.headers[&name].is_sensitive());
+    }
+
+    #[test]
+    fn a_key_that_signs_is_never_put_into_a_request() {
+        let key = br#"{"accessKeyId":"AKIAIOSFODNN7EXAMPLE","secretAccessKey":"wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY","region":"us-east-1"}"#;
+        let signs = held(Auth::Aws, key);
+        assert!(signs.needs_body_digest());
+        assert_eq!(signs.region().as_deref(), Some("us-east-1"));
+        let endpoint = "https://bedrock-runtime.us-east-1.amazonaws.com".parse().expect("an endpoint");
+        let mut parts = parts();
+        parts
+            .headers
+            .insert(header::HOST, HeaderValue::from_static("bedrock-runtime.us-east-1.amazonaws.com"));
+        let own = Use::Own { endpoint: &endpoint, pinned: false };
+        assert!(signs.authorize(&mut parts, None, own).is_err(), "without the body's digest");
+        signs.authorize(&mut parts, Some(&[0; 32]), own).expect("signed");
+        let said = parts.headers[header::AUTHORIZATION].to_str().expect("text");
+        assert!(said.starts_with("AWS4-HMAC-SHA256 Credential=AKIAIOSFODNN7EXAMPLE/"), "{said}");
+        let all = format!("{:?} {}", parts.headers, parts.uri);
+        assert!(!all.contains("wJalr") && !said.contains("wJalr"), "{all}");
+
+        let placeholder = orch_proxy::Placeholder::random();
+        let shown = format!("Bearer {placeholder}");
+        parts.headers.insert(header::AUTHORIZATION, HeaderValue::try_from(shown).expect("a header"));
+        let host = "bedrock-runtime.us-east-1.amazonaws.com".parse().expect("a name");
+        let path = "/model/m/converse".parse().expect("a path");
+        let asked = orch_proxy::Asked {
+            scheme: orch_manifests::Scheme::Https,
+            host: &host,
+            port: 443,
+            method: &http::Method::POST,
+            path: &path,
+        };
+        let swap = Use::Swap {
+            asked,
+            place: &orch_proxy::Place::Header(header::AUTHORIZATION),
+            placeholder: &placeholder,
+        };
+        let refused = signs.authorize(&mut parts, Some(&[0; 32]), swap);
+        assert!(matches!(refused, Err(AuthorizeError::NotPermitted(_))));
+
+        // A key that travels needs no digest and names no region.
+        let bearer = held(Auth::Aws, KEY);
+        assert!(!bearer.needs_body_digest() && bearer.region().is_none());
+        authorize(&bearer, &mut parts).expect("authorised");
+        assert_eq!(parts.headers[header::AUTHORIZATION].as_bytes(), [b"Bearer ".as_slice(), KEY].concat());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use orch_tests::fakes::bedrock::Converse;
 use orch_tests::guests::{self, Agent};
 use orch_tests::home::Config;
-use orch_tests::orch::Orch;
+use orch_tests::orch::Outcome;
 use orch_tests::upstream::Upstream;
 use serde_json::{Value, json};
 
@@ -58,7 +58,7 @@ fn a_json_key_signs_and_its_secret_goes_nowhere(mode: Mode) {
     let outcome = stage.run_in(mode, agent().path(), INPUT).run();
     let report = summary(outcome, SAYS);
     let request = there.only();
-    assert_eq!(request.path, "/model/amazon.nova-lite-v1%3A0/converse");
+    assert_eq!(request.path, "/model/amazon.nova-lite-v1%3A0/converse-stream");
     assert_eq!(request.header("host"), Some(HOST));
     assert!(request.header("authorization").is_some_and(|said| said.starts_with("AWS4-HMAC-SHA256 ")));
     there.never_saw(SECRET.as_bytes());
@@ -73,9 +73,9 @@ fn a_json_key_signs_and_its_secret_goes_nowhere(mode: Mode) {
     assert!(!report.to_string().contains(SECRET));
 }
 
-#[track_caller]
-fn given(stage: &Stage, key: &str) -> Orch {
-    stage.run(&agent(), INPUT).env("AWS_BEARER_TOKEN_BEDROCK", key)
+/// A run with this key in its environment.
+fn given(stage: &Stage, key: &str) -> Outcome {
+    stage.run(&agent(), INPUT).env("AWS_BEARER_TOKEN_BEDROCK", key).run()
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn temporary_keys_bring_their_token_and_the_region_picks_the_host() {
     temporary["sessionToken"] = json!(TOKEN);
     // With blanks, as a file has it.
     let text = serde_json::to_string_pretty(&temporary).expect("JSON");
-    summary(given(&stage, &text).run(), SAYS);
+    summary(given(&stage, &text), SAYS);
     assert_eq!(other.only().header("x-amz-security-token"), Some(TOKEN));
     there.untouched();
 }
@@ -108,7 +108,7 @@ fn a_key_that_travels_is_a_bearer_and_a_flag_names_its_provider() {
 fn another_secret_is_a_bad_key_and_what_is_no_key_is_said_before_anything_starts() {
     let (stage, there, _other) = stage(BEDROCK);
     let wrong = SECRET.replace("wJal", "xJal");
-    let outcome = given(&stage, &key(&wrong, "eu-central-1")).run();
+    let outcome = given(&stage, &key(&wrong, "eu-central-1"));
     assert_ne!(outcome.code(), Some(0), "{outcome}");
     assert_eq!(there.received().len(), 1, "asked once");
     there.never_saw(wrong.as_bytes());
@@ -119,7 +119,7 @@ fn another_secret_is_a_bad_key_and_what_is_no_key_is_said_before_anything_starts
             "it is no JSON object with the texts",
         ),
     ] {
-        let outcome = given(&stage, &broken).run();
+        let outcome = given(&stage, &broken);
         assert_ne!(outcome.code(), Some(0), "{outcome}");
         let said = outcome.to_string();
         assert!(said.contains("cannot sign requests") && said.contains(why), "{said}");

@@ -1,6 +1,7 @@
 //! The dialects against recorded shapes, and against each other.
 
 mod bedrock;
+mod cohere;
 mod gemini;
 mod requests;
 mod streams;
@@ -27,6 +28,10 @@ fn gemini() -> &'static dyn Wire {
 
 fn bedrock() -> &'static dyn Wire {
     wire(Dialect::BedrockConverse)
+}
+
+fn cohere() -> &'static dyn Wire {
+    wire(Dialect::CohereChat)
 }
 
 /// Every event of a stream that arrives in these chunks.

@@ -14,6 +14,8 @@ pub enum Wire {
     GeminiGenerateContent,
     /// Bedrock, `POST …/model/MODEL/converse` and `/converse-stream`.
     BedrockConverse,
+    /// Cohere's chat, `POST …/v2/chat`.
+    CohereChat,
 }
 
 /// Where a provider wants its key.
@@ -71,6 +73,8 @@ pub(super) enum House {
     Gemini,
     /// Amazon Bedrock.
     Bedrock,
+    /// api.cohere.com.
+    Cohere,
     /// Everyone else who speaks chat completions.
     Compatible,
 }
@@ -106,6 +110,7 @@ impl From<Dialect> for Wire {
             Dialect::AnthropicMessages => Wire::AnthropicMessages,
             Dialect::GeminiGenerateContent => Wire::GeminiGenerateContent,
             Dialect::BedrockConverse => Wire::BedrockConverse,
+            Dialect::CohereChat => Wire::CohereChat,
         }
     }
 }
@@ -120,6 +125,7 @@ impl Served {
             Wire::AnthropicMessages => House::Anthropic,
             Wire::GeminiGenerateContent => House::Gemini,
             Wire::BedrockConverse => House::Bedrock,
+            Wire::CohereChat => House::Cohere,
             Wire::OpenAiChat if self.host == "api.openai.com" => House::OpenAi,
             Wire::OpenAiChat if self.host.ends_with(".googleapis.com") => House::Google,
             Wire::OpenAiChat => House::Compatible,
@@ -134,6 +140,9 @@ impl Served {
         if inference.contains("/model/*/") {
             // Of the provider's other host; here both are one.
             return Some("/foundation-models".to_owned());
+        }
+        if let Some(base) = inference.strip_suffix("/v2/chat") {
+            return Some(format!("{base}/v1/models"));
         }
         let base =
             inference.strip_suffix("/chat/completions").or_else(|| inference.strip_suffix("/messages"))?;
@@ -177,6 +186,7 @@ mod tests {
             Served::models_path("/v1beta/models/*:generateContent").as_deref(),
             Some("/v1beta/models")
         );
+        assert_eq!(Served::models_path("/v2/chat").as_deref(), Some("/v1/models"));
         assert_eq!(Served::models_path("/v1/embeddings"), None);
     }
 }

@@ -18,6 +18,7 @@ use super::*;
 
 mod anthropic;
 mod bedrock;
+mod cohere;
 mod gateway;
 mod gemini;
 mod openai;
@@ -32,6 +33,8 @@ const CONVERSE: &str = "/model/*/converse";
 const CONVERSE_STREAM: &str = "/model/*/converse-stream";
 const GENERATE: &str = "/v1beta/models/*:generateContent";
 const GENERATE_STREAM: &str = "/v1beta/models/*:streamGenerateContent";
+const COHERE: &str = "api.cohere.com";
+const CHAT_V2: &str = "/v2/chat";
 const CHAT: &str = "/v1/chat/completions";
 const MESSAGES: &str = "/v1/messages";
 
@@ -65,6 +68,7 @@ fn providers() -> Vec<Served> {
         ),
         gemini,
         bedrock,
+        served("cohere", COHERE, KeyPlace::Bearer, CHAT_V2, Wire::CohereChat),
         Served { port: 11434, https: false, ..ollama },
     ]
 }
@@ -186,6 +190,7 @@ fn request(simulation: &Simulation, host: &str, body: &Value) -> Request<Full<By
         ANTHROPIC => ("anthropic", MESSAGES),
         GOOGLE => ("gemini", path_with_model.as_str()),
         BEDROCK => ("aws", path_with_model.as_str()),
+        COHERE => ("cohere", CHAT_V2),
         "localhost" => ("ollama", CHAT),
         other => panic!("{other} is no provider"),
     };

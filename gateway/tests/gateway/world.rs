@@ -24,6 +24,9 @@ pub(crate) const OPENAI_KEY: &str = "sk-openai-0123456789abcdefghijklmnop";
 pub(crate) const GEMINI_KEY: &str = "AIza0123456789abcdefghijklmnopqrstuvwxy";
 pub(crate) const ANTHROPIC_KEY: &str = "sk-ant-0123456789abcdefghijklmnopqrst";
 
+pub(crate) const COHERE_KEY: &str = "c0here0123456789abcdefghijklmnopqrstuvwx";
+const KEYS: [&str; 4] = [OPENAI_KEY, ANTHROPIC_KEY, GEMINI_KEY, COHERE_KEY];
+
 struct Key {
     id: &'static str,
     header: HeaderName,
@@ -90,6 +93,7 @@ pub(crate) struct World {
     pub(crate) openai: Upstream,
     pub(crate) anthropic: Upstream,
     pub(crate) gemini: Upstream,
+    pub(crate) cohere: Upstream,
     pub(crate) gateway: Gateway,
     pub(crate) session: Session,
     pub(crate) live: Arc<LiveGrant>,
@@ -104,7 +108,7 @@ pub(crate) async fn world() -> World {
 impl World {
     pub(crate) async fn new(setup: Setup) -> World {
         let (openai, anthropic) = (Upstream::start().await, Upstream::start().await);
-        let gemini = Upstream::start().await;
+        let (gemini, cohere) = (Upstream::start().await, Upstream::start().await);
         let pin = |slug: &str, upstream: &Upstream| OperatorProvider {
             slug: slug.parse().unwrap(),
             dialect: None,
@@ -114,7 +118,12 @@ impl World {
             free: false,
         };
         let catalog = Catalog::builtin()
-            .with_operator(vec![pin("openai", &openai), pin("anthropic", &anthropic), pin("gemini", &gemini)])
+            .with_operator(vec![
+                pin("openai", &openai),
+                pin("anthropic", &anthropic),
+                pin("gemini", &gemini),
+                pin("cohere", &cohere),
+            ])
             .unwrap();
         let proxy = Proxy::new(ProxyConfig::default(), Arc::new(NoNames)).unwrap();
         let openai_key: Arc<dyn Credential> = Arc::new(Key {
@@ -135,6 +144,13 @@ impl World {
             value: GEMINI_KEY.to_owned(),
             secret: GEMINI_KEY,
         });
+        let cohere_key: Arc<dyn Credential> = Arc::new(Key {
+            id: "COHERE_API_KEY",
+            header: AUTHORIZATION,
+            value: format!("Bearer {COHERE_KEY}"),
+            secret: COHERE_KEY,
+        });
+        let about_cohere = setup.models.iter().any(|model| model.starts_with("command"));
         // Only runs that are about it have a key of this provider.
         let about_gemini = setup.models.iter().any(|model| model.starts_with("gemini"));
         let (main_key, main_place) = match about_gemini {
@@ -163,6 +179,7 @@ impl World {
             "openai" => Some(Arc::clone(&openai_key)),
             "anthropic" => Some(Arc::clone(&anthropic_key)),
             "gemini" if about_gemini => Some(Arc::clone(&gemini_key)),
+            "cohere" if about_cohere => Some(Arc::clone(&cohere_key)),
             _ => None,
         };
         let plan: Plan = plan(&Wishes {
@@ -180,7 +197,7 @@ impl World {
         let session = Session::new(Arc::clone(&live), Arc::new(plan), deadline, budget)
             .with_server_tools(setup.server_tools);
         let gateway = Gateway::with_timing(proxy, Arc::new(catalog), setup.timing);
-        World { openai, anthropic, gemini, gateway, session, live, placeholder, _grants: grants }
+        World { openai, anthropic, gemini, cohere, gateway, session, live, placeholder, _grants: grants }
     }
 
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
@@ -209,7 +226,7 @@ impl World {
     pub(crate) fn receipt(&self) -> Receipt {
         let receipt = self.session.receipts.all().pop().expect("the call left a receipt");
         let json = serde_json::to_string(&receipt).unwrap();
-        assert!(![OPENAI_KEY, ANTHROPIC_KEY, GEMINI_KEY].iter().any(|key| json.contains(key)), "{json}");
+        assert!(!KEYS.iter().any(|key| json.contains(key)), "{json}");
         receipt
     }
 }
@@ -224,7 +241,7 @@ impl Answer {
     pub(crate) async fn read(response: Response<Body>) -> Answer {
         let (parts, body) = response.into_parts();
         let body = body.collect().await.expect("the gateway's bodies do not break").to_bytes();
-        for key in [OPENAI_KEY, ANTHROPIC_KEY, GEMINI_KEY] {
+        for key in KEYS {
             assert!(!body.windows(key.len()).any(|window| window == key.as_bytes()), "a key came through");
         }
         Answer { status: parts.status, headers: parts.headers, body }

@@ -1,7 +1,7 @@
 use orch_manifests::Dialect;
 use serde_json::{Value, json};
 
-use super::{ALL, anthropic, gemini, openai};
+use super::{ALL, anthropic, cohere, gemini, openai};
 use crate::dialect::wire;
 use crate::ir::{ApiError, Class, Part, StopReason, ToolCall, Usage};
 
@@ -68,6 +68,37 @@ fn generated_content_becomes_a_completion_or_a_message_and_back() {
     for (wire, body) in [(openai(), completion()), (anthropic(), message()), (gemini(), generated())] {
         let read = wire.parse_response(body.to_string().as_bytes()).unwrap();
         assert_eq!(value(&gemini().write_response(&read)), generated());
+    }
+}
+
+fn chatted() -> Value {
+    json!({
+        "id": "chatcmpl-1", "finish_reason": "TOOL_CALL",
+        "message": {
+            "role": "assistant", "tool_plan": "Let me see.",
+            "tool_calls": [
+                {"id": "call_a", "type": "function", "function": {"name": "weather", "arguments": "{\"city\":\"Zürich\"}"}},
+                {"id": "call_b", "type": "function", "function": {"name": "clock", "arguments": "{}"}},
+            ],
+        },
+        "usage": {"billed_units": {"input_tokens": 20, "output_tokens": 7},
+            "tokens": {"input_tokens": 20, "output_tokens": 7}, "cached_tokens": 4},
+    })
+}
+
+#[test]
+fn coheres_answer_becomes_every_other_and_back() {
+    let mut read = cohere().parse_response(chatted().to_string().as_bytes()).unwrap();
+    assert_eq!((read.model.as_str(), read.created), ("", 0), "it says neither");
+    (read.model, read.created) = ("gpt-4o-mini".into(), 1_700_000_000);
+    assert_eq!(value(&openai().write_response(&read)), completion());
+    assert_eq!(value(&anthropic().write_response(&read)), message());
+    assert_eq!(value(&gemini().write_response(&read)), generated());
+    for (wire, body) in
+        [(openai(), completion()), (anthropic(), message()), (gemini(), generated()), (cohere(), chatted())]
+    {
+        let read = wire.parse_response(body.to_string().as_bytes()).unwrap();
+        assert_eq!(value(&cohere().write_response(&read)), chatted());
     }
 }
 
@@ -141,6 +172,14 @@ fn every_reason_has_its_word_and_unknown_ones_are_failures() {
         (Dialect::BedrockConverse, "content_filtered", StopReason::ContentFilter),
         (Dialect::BedrockConverse, "malformed_tool_use", StopReason::Error),
         (Dialect::BedrockConverse, "something_new", StopReason::Error),
+        (Dialect::CohereChat, "COMPLETE", StopReason::Stop),
+        (Dialect::CohereChat, "STOP_SEQUENCE", StopReason::Stop),
+        (Dialect::CohereChat, "MAX_TOKENS", StopReason::Length),
+        (Dialect::CohereChat, "ERROR_LIMIT", StopReason::Length),
+        (Dialect::CohereChat, "TOOL_CALL", StopReason::ToolUse),
+        (Dialect::CohereChat, "ERROR_TOXIC", StopReason::ContentFilter),
+        (Dialect::CohereChat, "USER_CANCEL", StopReason::Error),
+        (Dialect::CohereChat, "SOMETHING_NEW", StopReason::Error),
     ];
     for (dialect, word, wanted) in rows {
         let body = match dialect {
@@ -153,6 +192,9 @@ fn every_reason_has_its_word_and_unknown_ones_are_failures() {
             }
             Dialect::BedrockConverse => {
                 json!({"output": {"message": {"content": [{"text": "x"}]}}, "stopReason": word})
+            }
+            Dialect::CohereChat => {
+                json!({"finish_reason": word, "message": {"content": [{"type": "text", "text": "x"}]}})
             }
         };
         let read = wire(dialect).parse_response(body.to_string().as_bytes()).unwrap();
@@ -170,6 +212,8 @@ fn an_answer_that_does_not_say_why_it_ended_is_truncated() {
     let body = json!({"candidates": [{"content": {"parts": [{"text": "x"}]}}]});
     assert_eq!(gemini().parse_response(body.to_string().as_bytes()).unwrap().stop, StopReason::Truncated);
     assert!(gemini().parse_response(br#"{"usageMetadata":{}}"#).is_err());
+    let body = json!({"message": {"content": [{"type": "text", "text": "x"}]}});
+    assert_eq!(cohere().parse_response(body.to_string().as_bytes()).unwrap().stop, StopReason::Truncated);
 }
 
 #[test]
@@ -179,6 +223,7 @@ fn a_cut_answer_is_no_answer() {
         (Dialect::AnthropicMessages, message()),
         (Dialect::GeminiGenerateContent, generated()),
         (Dialect::BedrockConverse, super::bedrock::whole()),
+        (Dialect::CohereChat, chatted()),
     ];
     for (dialect, body) in answers {
         let text = body.to_string();
@@ -254,12 +299,17 @@ fn errors_look_as_clients_expect_them() {
         (status.as_u16(), &value(&body)["error"]["details"][0]["reason"]),
         (400, &json!("API_KEY_INVALID"))
     );
+    let (status, body) = cohere().write_error(&error);
+    assert_eq!(
+        (status.as_u16(), value(&body)),
+        (404, json!({"message": "no such model", "code": "model_not_found"}))
+    );
     for dialect in ALL {
         let error = ApiError { status: Some(502), details: Some(json!({"attempts": []})), ..error.clone() };
         let (status, body) = wire(dialect).write_error(&error);
         assert_eq!(status, 502);
         let body = value(&body);
-        let error = if dialect == Dialect::BedrockConverse { &body } else { &body["error"] };
-        assert_eq!(error["orch"], json!({"attempts": []}), "{dialect}");
+        // Cohere's and Bedrock's errors are flat.
+        assert_eq!(body.get("error").unwrap_or(&body)["orch"], json!({"attempts": []}), "{dialect}");
     }
 }

@@ -11,11 +11,12 @@ use crate::classify::classify;
 use crate::dialect::{Style, wire};
 use crate::ir::{ChatResponse, Class, Part, StopReason, StreamEvent, Usage};
 
-const HOSTS: [(&str, Dialect); 4] = [
+const HOSTS: [(&str, Dialect); 5] = [
     (OPENAI, Dialect::OpenAiChat),
     (GOOGLE, Dialect::GeminiGenerateContent),
     (ANTHROPIC, Dialect::AnthropicMessages),
     (BEDROCK, Dialect::BedrockConverse),
+    (COHERE, Dialect::CohereChat),
 ];
 
 /// Reads a stream as the gateway does; one byte at a time, since TCP promises nothing about pieces.
