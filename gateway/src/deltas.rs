@@ -13,6 +13,7 @@ mod bedrock;
 mod cohere;
 mod gemini;
 mod held;
+mod ollama;
 mod openai_chat;
 mod splice;
 mod texts;
@@ -56,6 +57,7 @@ impl Deltas {
             Dialect::GeminiGenerateContent => Box::new(gemini::Gemini),
             Dialect::BedrockConverse => Box::new(bedrock::Bedrock),
             Dialect::CohereChat => Box::new(cohere::Cohere),
+            Dialect::OllamaChat => Box::new(ollama::Ollama),
         };
         Deltas { sought, texts, held: Vec::new(), envelope: Map::new() }
     }

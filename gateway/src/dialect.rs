@@ -9,6 +9,7 @@ pub mod bedrock;
 mod blocks;
 pub mod cohere;
 pub mod gemini;
+pub mod ollama;
 pub mod openai_chat;
 
 use bytes::Bytes;
@@ -29,6 +30,7 @@ pub fn wire(dialect: Dialect) -> &'static dyn Wire {
         Dialect::GeminiGenerateContent => &gemini::Gemini,
         Dialect::BedrockConverse => &bedrock::Bedrock,
         Dialect::CohereChat => &cohere::Cohere,
+        Dialect::OllamaChat => &ollama::Ollama,
     }
 }
 

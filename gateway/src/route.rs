@@ -13,7 +13,7 @@ use http::Response;
 use orch_proxy::{Body, Proxy};
 use tokio::time::{Instant, sleep};
 
-use crate::attempt::{Answer, Failed, attempt};
+use crate::attempt::{Answer, Charge, Failed, attempt};
 use crate::dialect;
 use crate::ir::{ApiError, Class, StopReason};
 use crate::needs::fitting;
@@ -21,11 +21,11 @@ use crate::plan::Candidate;
 use crate::receipt::Outcome;
 use crate::session::Session;
 use crate::shown::shown;
-use crate::stream::{Live, limit_error};
+use crate::stream::Live;
 use crate::tab::Tab;
 use crate::upstream::{ClientRequest, http_request};
 use reply::{
-    all_failed, encoder, fill_start, identify, name, refuse, reply_error, run_over, streamed, whole,
+    all_failed, encoder, fill_start, identify, limited, name, refuse, reply_error, run_over, streamed, whole,
 };
 use reserve::{Passed, reserve};
 use step::{Step, after, jitter};
@@ -85,15 +85,11 @@ pub(crate) async fn answer(proxy: &Proxy, timing: &Timing, session: &Session, ca
         let mut tries = 0;
         loop {
             tries += 1;
-            let prepared = match reserve(session, &client, candidate, position > 0, &mut tab) {
+            let prepared = match reserve(session, &client, candidate, position > 0, &mut tab).await {
                 Ok(prepared) => prepared,
-                Err(Passed::Limit(hit)) => {
-                    tab.skip(candidate, hit.to_string());
+                Err(Passed::Limit(hit, said)) => {
+                    tab.skip(candidate, said);
                     limit.get_or_insert(hit);
-                    break;
-                }
-                Err(Passed::Over(reason)) => {
-                    tab.skip(candidate, reason);
                     break;
                 }
                 Err(Passed::Unfit(reason)) => {
@@ -122,7 +118,10 @@ pub(crate) async fn answer(proxy: &Proxy, timing: &Timing, session: &Session, ca
                     identify(&mut response.id);
                     return whole(&client, tab, prepared.same_dialect, body, response);
                 }
-                Ok(Answer::Whole { .. }) => Failed::new(Class::Server, "the provider gave up on the answer"),
+                Ok(Answer::Whole { response, .. }) => {
+                    let charge = response.usage.map_or(Charge::All, Charge::Counted);
+                    Failed { charge, ..Failed::new(Class::Server, "the provider gave up on the answer") }
+                }
                 Ok(Answer::Begun { mut held, events }) => {
                     tab.serves(candidate, began.elapsed());
                     fill_start(&mut held, candidate);
@@ -161,10 +160,7 @@ pub(crate) async fn answer(proxy: &Proxy, timing: &Timing, session: &Session, ca
     }
     match limit {
         // A limit stands in the way only where nothing else was tried.
-        Some(hit) if classes.is_empty() => {
-            session.budget.note(hit);
-            reply_error(&client, tab, Outcome::Limit, &limit_error(&hit))
-        }
+        Some(hit) if classes.is_empty() => limited(&client, session, tab, &hit),
         _ => all_failed(&client, tab, &classes),
     }
 }

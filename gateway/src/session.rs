@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use crate::intake::Intake;
 use crate::ir::ApiError;
 use crate::plan::{Candidate, Plan};
+use crate::purse::Treasury;
 use crate::receipt::Receipts;
 use crate::usage::Budget;
 
@@ -23,6 +24,8 @@ pub struct Session {
     pub deadline: Instant,
     /// What it may spend.
     pub budget: Arc<Budget>,
+    /// Who keeps the budgets that others share with it.
+    pub treasury: Option<Arc<dyn Treasury>>,
     /// What happened.
     pub receipts: Arc<Receipts>,
     /// Whether the run has the capability `llm.server_tools`: providers may run tools and fetch addresses for it.
@@ -52,6 +55,7 @@ impl Session {
             plan,
             deadline,
             budget,
+            treasury: None,
             receipts: Arc::new(Receipts::new()),
             server_tools: false,
             witness: None,
@@ -63,6 +67,12 @@ impl Session {
     #[must_use]
     pub fn with_receipts(self, receipts: Arc<Receipts>) -> Session {
         Session { receipts, ..self }
+    }
+
+    /// The same, whose calls are paid from these budgets as well.
+    #[must_use]
+    pub fn with_treasury(self, treasury: Option<Arc<dyn Treasury>>) -> Session {
+        Session { treasury, ..self }
     }
 
     /// The same, for which providers may, or may not, run tools and fetch addresses.

@@ -19,8 +19,8 @@ mod resolve;
 mod text;
 
 pub use catalog::{
-    Auth, Catalog, CatalogError, Dialect, InferencePath, Model, OperatorProvider, Price, PriceTier, Provider,
-    Quirks,
+    Auth, Catalog, CatalogError, Dialect, InferencePath, Model, OperatorProvider, Price, PriceTier,
+    PricedTokens, Provider, Quirks,
 };
 pub use endpoint::{Endpoint, EndpointError, Host, Scheme};
 pub use guest_path::{GuestPathError, parse_guest_path};

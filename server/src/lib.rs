@@ -8,6 +8,7 @@ mod agent;
 mod api;
 mod aws;
 mod broker;
+mod budgets;
 mod caller;
 mod config;
 mod credential;

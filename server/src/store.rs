@@ -31,6 +31,7 @@ mod registry;
 mod rows;
 mod runs;
 mod schema;
+mod spend;
 #[cfg(test)]
 mod tests;
 mod tokens;
@@ -40,6 +41,8 @@ mod writer;
 use documents::Document;
 use readers::Readers;
 use writer::Writer;
+
+pub(crate) use spend::{SpendOf, Subject, Sums};
 
 pub use blobs::Blobs;
 pub use instance::Instance;

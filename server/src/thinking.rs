@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use orch_gateway::{Budget, Plan, PlanError, Session, Wishes};
+use orch_gateway::{Budget, Plan, PlanError, Session, Treasury, Wishes};
 use orch_manifests::{Catalog, Manifest, ModelName, Provider, resolve_model};
 use orch_proxy::LiveGrant;
 use tokio::time::Instant;
@@ -113,10 +113,12 @@ impl Thinking {
         grant: &Arc<LiveGrant>,
         limits: &RunLimits,
         deadline: Instant,
+        treasury: Option<Arc<dyn Treasury>>,
     ) -> Option<Arc<Session>> {
         self.has_models().then(|| {
             let budget = Budget::new(Some(limits.tokens), limits.cost.map(|cost| cost.micros()));
-            Arc::new(Session::new(Arc::clone(grant), Arc::clone(&self.plan), deadline, budget))
+            let session = Session::new(Arc::clone(grant), Arc::clone(&self.plan), deadline, budget);
+            Arc::new(session.with_treasury(treasury))
         })
     }
 }

@@ -137,8 +137,16 @@ fn usage_of(value: &Value) -> Option<Usage> {
         output: count("outputTokens"),
         cached_input: read,
         cache_write: written,
+        cache_write_1h: written_for_an_hour(object).min(written),
         reasoning: 0,
     })
+}
+
+/// Of what was written to the cache, what is kept for an hour.
+fn written_for_an_hour(usage: &Map<String, Value>) -> u64 {
+    let details = usage.get("cacheDetails").and_then(Value::as_array).into_iter().flatten();
+    let hour = details.filter(|detail| detail.get("ttl").and_then(Value::as_str) == Some("1h"));
+    hour.filter_map(|detail| detail.get("inputTokens").and_then(crate::fields::whole)).sum()
 }
 
 fn usage_value(usage: &Usage) -> Value {

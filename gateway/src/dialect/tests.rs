@@ -3,6 +3,7 @@
 mod bedrock;
 mod cohere;
 mod gemini;
+mod ollama;
 mod requests;
 mod streams;
 mod wholes;
@@ -32,6 +33,10 @@ fn bedrock() -> &'static dyn Wire {
 
 fn cohere() -> &'static dyn Wire {
     wire(Dialect::CohereChat)
+}
+
+fn ollama() -> &'static dyn Wire {
+    wire(Dialect::OllamaChat)
 }
 
 /// Every event of a stream that arrives in these chunks.

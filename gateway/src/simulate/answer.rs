@@ -17,7 +17,7 @@ use super::scenario::{Outcome, Rule, ScriptedHost};
 use super::served::{House, KeyPlace, Served, Wire};
 use super::server::Channel;
 use super::world::World;
-use super::{anthropic, bedrock, cohere, gemini, openai};
+use super::{anthropic, bedrock, cohere, gemini, ollama, openai};
 
 /// The largest request body, as Anthropic has it: 32 MB.
 const LARGEST: usize = 32 << 20;
@@ -198,6 +198,7 @@ impl Exchange<'_> {
                     Wire::GeminiGenerateContent => gemini::models(&self.served.models),
                     Wire::BedrockConverse => bedrock::models(&self.served.models),
                     Wire::CohereChat => cohere::models(&self.served.models),
+                    Wire::OllamaChat => ollama::models(&self.served.models),
                 };
                 failure::stamp(self.house, Reply::json(StatusCode::OK, &list), &ids)
             }
@@ -239,6 +240,7 @@ impl Exchange<'_> {
             Wire::GeminiGenerateContent => gemini::request::parse(&self.parts.uri, &value)?,
             Wire::BedrockConverse => bedrock::request::parse(&self.parts.uri, &value)?,
             Wire::CohereChat => cohere::request::parse(&value)?,
+            Wire::OllamaChat => ollama::request::parse(&value)?,
         };
         ask.count_input();
         Ok(ask)
@@ -251,6 +253,7 @@ impl Exchange<'_> {
             Wire::GeminiGenerateContent => gemini::write(ask, answer, ids),
             Wire::BedrockConverse => bedrock::write(ask, answer, ids),
             Wire::CohereChat => cohere::write(ask, answer, ids),
+            Wire::OllamaChat => ollama::write(ask, answer),
         };
         failure::stamp(self.house, reply, ids)
     }

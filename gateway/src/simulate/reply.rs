@@ -46,7 +46,7 @@ pub(super) enum Content {
     Stream(Vec<Event>),
 }
 
-/// One event of a stream.
+/// One event of a stream, or one line.
 #[derive(Clone, Debug)]
 pub(super) struct Event {
     pub(super) bytes: Bytes,
@@ -77,6 +77,11 @@ impl Event {
         };
         Event { bytes: Bytes::from(text), content }
     }
+
+    /// A line of JSON.
+    pub(super) fn line(value: &Value, content: bool) -> Event {
+        Event { bytes: Bytes::from(format!("{value}\n")), content }
+    }
 }
 
 impl Reply {
@@ -102,6 +107,12 @@ impl Reply {
             (CACHE_CONTROL, HeaderValue::from_static("no-cache")),
         ]);
         Reply { status: StatusCode::OK, headers, content: Content::Stream(events) }
+    }
+
+    pub(super) fn lines(lines: Vec<Event>) -> Reply {
+        let headers =
+            HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"))]);
+        Reply { status: StatusCode::OK, headers, content: Content::Stream(lines) }
     }
 
     pub(super) fn scripted(

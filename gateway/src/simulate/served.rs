@@ -16,6 +16,8 @@ pub enum Wire {
     BedrockConverse,
     /// Cohere's chat, `POST …/v2/chat`.
     CohereChat,
+    /// Ollama's own, `POST …/api/chat`.
+    OllamaChat,
 }
 
 /// Where a provider wants its key.
@@ -75,6 +77,8 @@ pub(super) enum House {
     Bedrock,
     /// api.cohere.com.
     Cohere,
+    /// A model server of one's own, spoken to in its own dialect.
+    Ollama,
     /// Everyone else who speaks chat completions.
     Compatible,
 }
@@ -111,6 +115,7 @@ impl From<Dialect> for Wire {
             Dialect::GeminiGenerateContent => Wire::GeminiGenerateContent,
             Dialect::BedrockConverse => Wire::BedrockConverse,
             Dialect::CohereChat => Wire::CohereChat,
+            Dialect::OllamaChat => Wire::OllamaChat,
         }
     }
 }
@@ -126,6 +131,7 @@ impl Served {
             Wire::GeminiGenerateContent => House::Gemini,
             Wire::BedrockConverse => House::Bedrock,
             Wire::CohereChat => House::Cohere,
+            Wire::OllamaChat => House::Ollama,
             Wire::OpenAiChat if self.host == "api.openai.com" => House::OpenAi,
             Wire::OpenAiChat if self.host.ends_with(".googleapis.com") => House::Google,
             Wire::OpenAiChat => House::Compatible,
@@ -143,6 +149,9 @@ impl Served {
         }
         if let Some(base) = inference.strip_suffix("/v2/chat") {
             return Some(format!("{base}/v1/models"));
+        }
+        if let Some(base) = inference.strip_suffix("/api/chat") {
+            return Some(format!("{base}/api/tags"));
         }
         let base =
             inference.strip_suffix("/chat/completions").or_else(|| inference.strip_suffix("/messages"))?;
@@ -187,6 +196,7 @@ mod tests {
             Some("/v1beta/models")
         );
         assert_eq!(Served::models_path("/v2/chat").as_deref(), Some("/v1/models"));
+        assert_eq!(Served::models_path("/api/chat").as_deref(), Some("/api/tags"));
         assert_eq!(Served::models_path("/v1/embeddings"), None);
     }
 }

@@ -21,6 +21,7 @@ mod bedrock;
 mod cohere;
 mod gateway;
 mod gemini;
+mod ollama;
 mod openai;
 mod scenarios;
 mod transport;
@@ -35,6 +36,8 @@ const GENERATE: &str = "/v1beta/models/*:generateContent";
 const GENERATE_STREAM: &str = "/v1beta/models/*:streamGenerateContent";
 const COHERE: &str = "api.cohere.com";
 const CHAT_V2: &str = "/v2/chat";
+const LLAMA: &str = "llama.example";
+const NATIVE: &str = "/api/chat";
 const CHAT: &str = "/v1/chat/completions";
 const MESSAGES: &str = "/v1/messages";
 
@@ -69,6 +72,7 @@ fn providers() -> Vec<Served> {
         gemini,
         bedrock,
         served("cohere", COHERE, KeyPlace::Bearer, CHAT_V2, Wire::CohereChat),
+        served("llama", LLAMA, KeyPlace::Bearer, NATIVE, Wire::OllamaChat),
         Served { port: 11434, https: false, ..ollama },
     ]
 }
@@ -191,6 +195,7 @@ fn request(simulation: &Simulation, host: &str, body: &Value) -> Request<Full<By
         GOOGLE => ("gemini", path_with_model.as_str()),
         BEDROCK => ("aws", path_with_model.as_str()),
         COHERE => ("cohere", CHAT_V2),
+        LLAMA => ("llama", NATIVE),
         "localhost" => ("ollama", CHAT),
         other => panic!("{other} is no provider"),
     };
@@ -239,6 +244,9 @@ fn with_text(host: &str, text: &str) -> Value {
     let mut body = serde_json::json!({"model": "model-a", "messages": [{"role": "user", "content": text}]});
     if host == ANTHROPIC {
         body["max_tokens"] = 500.into();
+    }
+    if host == LLAMA {
+        body["stream"] = false.into();
     }
     body
 }

@@ -35,8 +35,7 @@ impl ClientGateway {
         let upstream = service.broker().internet()?;
         let (keeper, store) = (Arc::clone(service.keeper()), service.store().clone());
         let telemetry = Arc::clone(service.broker().telemetry());
-        Ok(self
-            .0
-            .get_or_init(|| Llm::new(&upstream, keeper, store, Arc::clone(metrics.llm())).telling(telemetry)))
+        let new = || Llm::new(&upstream, keeper, store, Arc::clone(metrics.llm()));
+        Ok(self.0.get_or_init(|| new().telling(telemetry).paid_from(service.budgets())))
     }
 }

@@ -37,6 +37,7 @@ pub(super) enum Action {
     Health,
     ImportSecrets,
     ListAgents,
+    ListBudgets,
     ListGrants,
     ListRuns,
     ListSecrets,
@@ -47,10 +48,12 @@ pub(super) enum Action {
     Metrics,
     Publish,
     PutBlob,
+    PutBudget,
     PutGrant,
     PutSecret,
     Ready,
     Reload,
+    RemoveBudget,
     RemoveGrant,
     RemoveSecret,
     RevokeToken,
@@ -106,6 +109,8 @@ static TABLE: &[Endpoint] = &[
     row(GET, "/api/v1/models", LLM, Action::Llm),
     row(POST, "/v2/chat", LLM, Action::Llm),
     row(POST, "/api/v2/chat", LLM, Action::Llm),
+    row(POST, "/api/chat", LLM, Action::Llm),
+    row(GET, "/api/tags", LLM, Action::Llm),
     // Gemini names model and method in the path, and a model may have its provider before it.
     row(GET, "/v1beta/models", LLM, Action::Llm),
     row(POST, "/v1beta/models/{method}", LLM, Action::Llm),
@@ -126,6 +131,9 @@ static TABLE: &[Endpoint] = &[
     row(GET, "/v1/runs/{id}/decisions", RUN, Action::RunDecisions),
     row(GET, "/v1/logs", RUN, Action::Logs),
     row(GET, "/v1/usage", BILLS, Action::Usage),
+    row(GET, "/v1/budgets", BILLS, Action::ListBudgets),
+    row(PUT, "/v1/budgets/{name}", ADMIN, Action::PutBudget),
+    row(DELETE, "/v1/budgets/{name}", ADMIN, Action::RemoveBudget),
     //
     row(HEAD, "/v1/blobs/{digest}", AGENTS, Action::HasBlob),
     row(GET, "/v1/blobs/{digest}", AGENTS, Action::GetBlob),
@@ -215,6 +223,7 @@ mod tests {
             "/api/v1/models/openai/m:streamGenerateContent",
             "/v2/chat",
             "/api/v2/chat",
+            "/api/chat",
         ] {
             assert_eq!(at(&Method::POST, path), Ok(Action::Llm), "{path}");
         }

@@ -256,7 +256,7 @@ fn thoughts_and_tools_are_asked_for_as_the_model_wants_it() {
 #[test]
 fn a_whole_answer_crosses() {
     let read = bedrock().parse_response(whole().to_string().as_bytes()).unwrap();
-    let usage = Usage { input: 20, output: 7, cached_input: 8, cache_write: 2, reasoning: 0 };
+    let usage = Usage { input: 20, output: 7, cached_input: 8, cache_write: 2, ..Usage::default() };
     assert_eq!((read.stop, read.usage), (StopReason::ToolUse, Some(usage)));
     let again: Value = serde_json::from_slice(&bedrock().write_response(&read)).unwrap();
     let mut wanted = whole();
@@ -286,7 +286,7 @@ fn a_whole_answer_crosses() {
 fn a_stream_is_read() {
     let text = |text: &str| StreamEvent::Text(text.into());
     let thought = |text: &str| StreamEvent::Reasoning(text.into());
-    let usage = Usage { input: 21, output: 12, cached_input: 8, cache_write: 3, reasoning: 0 };
+    let usage = Usage { input: 21, output: 12, cached_input: 8, cache_write: 3, ..Usage::default() };
     assert_eq!(
         events(bedrock(), [TEXT]),
         [

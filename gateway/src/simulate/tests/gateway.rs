@@ -11,12 +11,13 @@ use crate::classify::classify;
 use crate::dialect::{Style, wire};
 use crate::ir::{ChatResponse, Class, Part, StopReason, StreamEvent, Usage};
 
-const HOSTS: [(&str, Dialect); 5] = [
+const HOSTS: [(&str, Dialect); 6] = [
     (OPENAI, Dialect::OpenAiChat),
     (GOOGLE, Dialect::GeminiGenerateContent),
     (ANTHROPIC, Dialect::AnthropicMessages),
     (BEDROCK, Dialect::BedrockConverse),
     (COHERE, Dialect::CohereChat),
+    (LLAMA, Dialect::OllamaChat),
 ];
 
 /// Reads a stream as the gateway does; one byte at a time, since TCP promises nothing about pieces.
