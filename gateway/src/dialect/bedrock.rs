@@ -85,7 +85,8 @@ fn exception_type(class: Class) -> &'static str {
         | Class::NoModel => "validationException",
         Class::RateLimited | Class::OutOfMoney => "throttlingException",
         Class::Overloaded | Class::Network => "serviceUnavailableException",
-        Class::Timeout | Class::Truncated => "modelStreamErrorException",
+        Class::Timeout => "modelTimeoutException",
+        Class::Truncated => "modelStreamErrorException",
         Class::Server => "internalServerException",
     }
 }
