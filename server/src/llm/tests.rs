@@ -438,7 +438,7 @@ async fn fifty_clients_on_one_budget_never_go_over_and_none_is_stuck() {
     let (mut stage, store, _metrics, folder) = Stage::simulated(&Limits::default()).await;
     let config = "budgets: { team: { window: day, tokens: 3000, cost_usd: 0.01 } }";
     let config = crate::config::Config::parse(config, "config.yaml", folder.path()).expect("a configuration");
-    let budgets = crate::budgets::Budgets::new(store.clone(), Arc::new(config));
+    let budgets = Budgets::new(store.clone(), Arc::new(config));
     stage.llm = stage.llm.paid_from(&budgets);
     let stage = Arc::new(stage);
     let mut clients = tokio::task::JoinSet::new();
