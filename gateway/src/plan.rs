@@ -1,5 +1,6 @@
 //! Which models may serve a run, in which order, and what was left out and why. Pure: decided before any byte leaves.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -78,6 +79,14 @@ pub struct AtHand {
 }
 
 impl AtHand {
+    /// A provider where its credential is for.
+    pub fn new(provider: &Provider, credential: Option<Arc<dyn Credential>>) -> AtHand {
+        let region = credential.as_ref().and_then(|credential| credential.region());
+        // A region that is none is the credential's to refuse.
+        let there = region.and_then(|region| provider.in_region(&region).map(Cow::into_owned));
+        AtHand { provider: Arc::new(there.unwrap_or_else(|| provider.clone())), credential }
+    }
+
     /// A model of this provider as a candidate.
     pub fn candidate(&self, model: impl Into<String>) -> Candidate {
         Candidate {
@@ -120,7 +129,7 @@ impl Plan {
                     .map(Some),
             };
             match credential {
-                Ok(credential) => plan.at_hand.push(AtHand { provider, credential }),
+                Ok(credential) => plan.at_hand.push(AtHand::new(&provider, credential)),
                 Err(reason) => lacking.push(Lacking { provider, reason }),
             }
         }
@@ -223,7 +232,7 @@ pub fn plan(wishes: &Wishes<'_>) -> Result<Plan, PlanError> {
     let mut missing = Vec::new();
     for provider in wishes.catalog.providers().filter(|p| within(p) && unavailable(wishes, p).is_none()) {
         match key(wishes, provider) {
-            Ok(credential) => plan.at_hand.push(AtHand { provider: Arc::new(provider.clone()), credential }),
+            Ok(credential) => plan.at_hand.push(AtHand::new(provider, credential)),
             Err(key) => missing.push(key),
         }
     }
