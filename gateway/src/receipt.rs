@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 use crate::ir::{Class, Dropped};
 
 /// The record of one call. Holds names and numbers, never a key.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Receipt {
     /// The credential that served, or that was tried last.
     pub credential: Option<CredentialRef>,
@@ -83,7 +83,7 @@ pub struct Skipped {
 }
 
 /// How a call ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// The client got its whole answer.
@@ -96,7 +96,8 @@ pub enum Outcome {
     Limit,
     /// The answer broke off after it had begun.
     Broken,
-    /// The client went away before its answer was complete.
+    /// The client went away before its answer was complete. What a call is until something else is said of it.
+    #[default]
     Cancelled,
 }
 
@@ -241,21 +242,16 @@ mod tests {
             message: String::new(),
         };
         Receipt {
-            credential: None,
             provider_asked: "openai".into(),
             model_asked: "m".into(),
-            provider_served: None,
             model_served: Some("modèle-𝛼".into()),
             attempts: classes.iter().map(attempt).collect(),
-            skipped: Vec::new(),
             input_tokens: 1,
             output_tokens: 2,
-            estimated: false,
             cost_micro_usd: Some(1_500),
             latency_ms: 3,
-            dropped: Vec::new(),
-            simulated: false,
             outcome,
+            ..Receipt::default()
         }
     }
 

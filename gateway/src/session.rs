@@ -43,8 +43,8 @@ pub trait Witness: Send + Sync {
 }
 
 impl Session {
-    /// The session of a run that nothing has happened in yet. Providers run no tools for it, unless `server_tools` is
-    /// set afterwards.
+    /// A session that nothing has happened in yet: that of a run, until the methods below say otherwise. Its receipts are
+    /// kept, its calls hold what a run's may, nobody hears of its uses, and providers run no tools for it.
     #[must_use]
     pub fn new(grant: Arc<LiveGrant>, plan: Arc<Plan>, deadline: Instant, budget: Arc<Budget>) -> Session {
         Session {
@@ -57,5 +57,29 @@ impl Session {
             witness: None,
             intake: Intake::of_run(),
         }
+    }
+
+    /// The same, whose receipts go here.
+    #[must_use]
+    pub fn with_receipts(self, receipts: Arc<Receipts>) -> Session {
+        Session { receipts, ..self }
+    }
+
+    /// The same, for which providers may, or may not, run tools and fetch addresses.
+    #[must_use]
+    pub fn with_server_tools(self, server_tools: bool) -> Session {
+        Session { server_tools, ..self }
+    }
+
+    /// The same, of whose uses of credentials this one hears before they happen.
+    #[must_use]
+    pub fn with_witness(self, witness: Option<Arc<dyn Witness>>) -> Session {
+        Session { witness, ..self }
+    }
+
+    /// The same, whose calls hold at most what this lets them.
+    #[must_use]
+    pub fn with_intake(self, intake: Arc<Intake>) -> Session {
+        Session { intake, ..self }
     }
 }

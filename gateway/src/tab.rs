@@ -37,21 +37,10 @@ pub(crate) struct Tab {
 impl Tab {
     pub(crate) fn open(receipts: Arc<Receipts>, provider: &str, model: &str, skipped: Vec<Skipped>) -> Tab {
         let receipt = Receipt {
-            credential: None,
             provider_asked: provider.to_owned(),
             model_asked: model.to_owned(),
-            provider_served: None,
-            model_served: None,
-            attempts: Vec::new(),
             skipped,
-            input_tokens: 0,
-            output_tokens: 0,
-            estimated: false,
-            cost_micro_usd: None,
-            latency_ms: 0,
-            dropped: Vec::new(),
-            simulated: false,
-            outcome: Outcome::Cancelled,
+            ..Receipt::default()
         };
         Tab {
             receipts,

@@ -151,18 +151,14 @@ impl Llm {
             keeper.held().follow(&client.workspace, &grant);
         }
         let (books, payer) = (Arc::clone(&self.books), client.clone());
-        Ok(Session {
-            grant,
-            plan,
-            deadline,
-            budget: Budget::new(bounds.tokens, bounds.micro_usd),
-            receipts: Arc::new(Receipts::passed_to(move |receipt| books(&payer, receipt))),
-            // What a provider may do for an agent is the agent's to ask and its owner's to grant. A client asks for
-            // itself, with its own keys.
-            server_tools: true,
-            witness,
-            intake: self.intake(&client.workspace),
-        })
+        let budget = Budget::new(bounds.tokens, bounds.micro_usd);
+        // What a provider may do for an agent is the agent's to ask and its owner's to grant. A client asks for
+        // itself, with its own keys.
+        Ok(Session::new(grant, plan, deadline, budget)
+            .with_receipts(Arc::new(Receipts::passed_to(move |receipt| books(&payer, receipt))))
+            .with_server_tools(true)
+            .with_witness(witness)
+            .with_intake(self.intake(&client.workspace)))
     }
 
     fn intake(&self, workspace: &Arc<str>) -> Arc<Intake> {

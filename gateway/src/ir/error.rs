@@ -36,6 +36,23 @@ pub enum Class {
 }
 
 impl Class {
+    /// All of them, in the order in which they are declared.
+    pub const ALL: [Class; 13] = [
+        Class::BadRequest,
+        Class::BadKey,
+        Class::NoAccess,
+        Class::NoModel,
+        Class::RateLimited,
+        Class::OutOfMoney,
+        Class::Overloaded,
+        Class::Server,
+        Class::ContextTooLong,
+        Class::RefusedByFilter,
+        Class::Timeout,
+        Class::Truncated,
+        Class::Network,
+    ];
+
     /// The name used in receipts and error codes.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -77,5 +94,18 @@ impl ApiError {
     /// An error of this class with nothing but a message.
     pub fn new(class: Class, message: impl Into<String>) -> ApiError {
         ApiError { class, status: None, message: message.into(), code: None, param: None, details: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_classes_are_all_of_them() {
+        assert_eq!(Class::Network as usize + 1, Class::ALL.len(), "the last one is at the end");
+        for (place, class) in Class::ALL.into_iter().enumerate() {
+            assert_eq!(class as usize, place, "{}", class.as_str());
+        }
     }
 }

@@ -177,8 +177,8 @@ impl World {
         .unwrap();
         let budget = Budget::new(setup.max_tokens, setup.max_micro_usd);
         let deadline = Instant::now() + setup.deadline;
-        let mut session = Session::new(Arc::clone(&live), Arc::new(plan), deadline, budget);
-        session.server_tools = setup.server_tools;
+        let session = Session::new(Arc::clone(&live), Arc::new(plan), deadline, budget)
+            .with_server_tools(setup.server_tools);
         let gateway = Gateway::with_timing(proxy, Arc::new(catalog), setup.timing);
         World { openai, anthropic, gemini, gateway, session, live, placeholder, _grants: grants }
     }

@@ -1,0 +1,162 @@
+//! What the client hears: answers, streams, and errors in its dialect, each with the receipt where there is one.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use http::header::CONTENT_TYPE;
+use http::{HeaderName, HeaderValue, Response, StatusCode};
+use orch_proxy::{Body, full};
+use serde_json::json;
+
+use crate::attempt::RunLimit;
+use crate::dialect;
+use crate::ir::{ApiError, ChatResponse, Class, StreamEvent};
+use crate::plan::Candidate;
+use crate::receipt::{Outcome, Receipt};
+use crate::session::Session;
+use crate::stream::{Encoder, Live, limit_error};
+use crate::tab::Tab;
+use crate::upstream::{ClientRequest, Prepared};
+use crate::usage::LimitHit;
+
+/// The header by which a client asks for a receipt and gets one.
+pub(crate) const RECEIPT_HEADER: HeaderName = HeaderName::from_static("x-orch-receipt");
+
+pub(super) fn encoder(client: &ClientRequest, prepared: &Prepared) -> Encoder {
+    match prepared.same_dialect {
+        true => Encoder::Pass { client: client.dialect, hide_usage: prepared.hide_usage },
+        false => Encoder::Translate(dialect::wire(client.dialect).stream_writer(client.parsed.include_usage)),
+    }
+}
+
+/// OpenAI's clients expect a time, which Anthropic's and Gemini's answers do not have.
+pub(super) fn fill_created(held: &mut [crate::attempt::Item]) {
+    for event in held.iter_mut().flat_map(|item| &mut item.meaning) {
+        if let StreamEvent::Start { created: created @ 0, .. } = event {
+            *created = unix_seconds();
+        }
+    }
+}
+
+fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs())
+}
+
+pub(super) fn whole(
+    client: &ClientRequest,
+    mut tab: Tab,
+    same_dialect: bool,
+    body: bytes::Bytes,
+    mut response: ChatResponse,
+) -> Response<Body> {
+    tab.heard_all(&response.model, response.usage, body.len());
+    let body = if same_dialect {
+        body
+    } else {
+        if response.created == 0 {
+            response.created = unix_seconds();
+        }
+        dialect::wire(client.dialect).write_response(&response).into()
+    };
+    let receipt = tab.close(Outcome::Served);
+    json_reply(StatusCode::OK, body, receipt.as_ref())
+}
+
+pub(super) fn streamed(live: Live) -> Response<Body> {
+    let mut response = Response::new(live.into_body());
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
+    headers.insert(http::header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    response
+}
+
+/// The provider, or the gateway on its behalf, refused the request itself.
+pub(super) fn refuse(
+    client: &ClientRequest,
+    tab: Tab,
+    candidate: &Candidate,
+    mut error: ApiError,
+) -> Response<Body> {
+    error.message = format!("{}: {}", candidate.name(), error.message);
+    reply_error(client, tab, Outcome::Rejected, &error)
+}
+
+/// A limit of the run that the proxy enforces.
+pub(super) fn run_over(
+    client: &ClientRequest,
+    session: &Session,
+    tab: Tab,
+    over: RunLimit,
+) -> Response<Body> {
+    match over {
+        RunLimit::Used(orch_proxy::LimitHit { name, used, limit }) => {
+            let hit = LimitHit { name, used, limit, needed: 1 };
+            session.budget.note(hit);
+            reply_error(client, tab, Outcome::Limit, &limit_error(&hit))
+        }
+        RunLimit::Ended(ended) => {
+            let error = ApiError {
+                code: Some("orch_run_ended".to_owned()),
+                ..ApiError::new(Class::Timeout, ended.to_string())
+            };
+            reply_error(client, tab, Outcome::Limit, &error)
+        }
+    }
+}
+
+/// Every candidate failed or was passed over. One class for all is said as such; a mixture is a bad gateway.
+pub(super) fn all_failed(
+    client: &ClientRequest,
+    tab: Tab,
+    classes: &[(Class, Option<StatusCode>)],
+) -> Response<Body> {
+    let (attempts, skipped) = tab.tried();
+    let mut lines: Vec<String> = attempts
+        .iter()
+        .filter_map(|a| Some(format!("{}/{}: {} ({})", a.provider, a.model, a.class?.as_str(), a.message)))
+        .collect();
+    lines.extend(skipped.iter().map(|s| format!("{}: skipped, {}", s.model, s.reason)));
+    let details = json!({ "attempts": attempts, "skipped": skipped });
+    let alike = classes.windows(2).all(|pair| pair[0].0 == pair[1].0);
+    let (class, status) = match classes.first() {
+        Some((class, _)) if alike => (*class, None),
+        Some(_) => (Class::Server, Some(502)),
+        None => (Class::BadRequest, None),
+    };
+    let error = ApiError {
+        status,
+        code: Some("orch_all_candidates_failed".to_owned()),
+        details: Some(details),
+        ..ApiError::new(class, format!("no model could answer: {}", lines.join("; ")))
+    };
+    reply_error(client, tab, Outcome::AllFailed, &error)
+}
+
+pub(super) fn reply_error(
+    client: &ClientRequest,
+    tab: Tab,
+    outcome: Outcome,
+    error: &ApiError,
+) -> Response<Body> {
+    let receipt = tab.close(outcome);
+    let (status, body) = dialect::wire(client.dialect).write_error(error);
+    let mut response = json_reply(status, body.into(), receipt.as_ref());
+    // Client libraries would go through the whole chain again; what could be retried has been.
+    response.headers_mut().insert("x-should-retry", HeaderValue::from_static("false"));
+    response
+}
+
+/// A JSON reply, with the receipt in a header where there is one.
+pub(crate) fn json_reply(
+    status: StatusCode,
+    body: bytes::Bytes,
+    receipt: Option<&Receipt>,
+) -> Response<Body> {
+    let mut response = Response::new(full(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let value = receipt.and_then(|receipt| HeaderValue::from_str(&receipt.compact()).ok());
+    if let Some(value) = value {
+        response.headers_mut().insert(RECEIPT_HEADER, value);
+    }
+    response
+}
