@@ -18,6 +18,7 @@ pub mod dialect;
 mod edit;
 mod fields;
 mod gateway;
+mod health;
 mod intake;
 pub mod ir;
 mod models;
@@ -38,9 +39,10 @@ mod upstream;
 mod usage;
 
 pub use gateway::{Gateway, error_reply, spoken_at};
+pub use health::{Health, KeyHealth, Setback};
 pub use intake::Intake;
 pub use passthrough::Direct;
-pub use plan::{AtHand, Candidate, KeyAtHand, MissingKey, Plan, PlanError, Wishes, plan};
+pub use plan::{AtHand, Candidate, KeyAtHand, Keyed, MissingKey, Plan, PlanError, Planned, Wishes, plan};
 pub use receipt::{
     Attempt, ClassCounts, CredentialRef, Outcome, Receipt, Receipts, Skipped, every_key_was_rejected,
 };

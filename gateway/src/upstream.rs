@@ -81,7 +81,7 @@ pub(crate) fn prepare(
     };
     let needed = quirks.max_tokens_required.then_some(usual);
     let request = ChatRequest {
-        model: candidate.model.clone(),
+        model: candidate.sent().to_owned(),
         max_tokens: max_tokens.or(needed),
         ..client.parsed.clone()
     };
@@ -112,8 +112,8 @@ fn edited(
 ) -> Result<(Bytes, bool), serde_json::Error> {
     let mut doc = Document::parse(&client.body)?;
     let mut changed = false;
-    if client.parsed.model != candidate.model && client.dialect != Dialect::GeminiGenerateContent {
-        doc.set("model", &json!(candidate.model))?;
+    if client.parsed.model != candidate.sent() && client.dialect != Dialect::GeminiGenerateContent {
+        doc.set("model", &json!(candidate.sent()))?;
         changed = true;
     }
     let mut hide_usage = false;
@@ -183,8 +183,8 @@ pub(crate) fn http_request(
         .provider
         .inference_path(client.parsed.stream)
         .ok_or_else(|| Unfit(format!("the catalog has no inference path for {}", candidate.provider.slug)))?;
-    let mut target = inference.for_model(&candidate.model).ok_or_else(|| {
-        Unfit(format!("{} is no model name of {}", candidate.model, candidate.provider.slug))
+    let mut target = inference.for_model(candidate.sent()).ok_or_else(|| {
+        Unfit(format!("{} is no model name of {}", candidate.sent(), candidate.provider.slug))
     })?;
     if client.parsed.stream && candidate.dialect() == Dialect::GeminiGenerateContent {
         target.push_str("?alt=sse");

@@ -243,7 +243,9 @@ impl Routes {
 fn check_name(name: &RouteName, catalog: &Catalog) -> Result<(), RouteError> {
     let refuse = |reason: String| Err(RouteError { field: String::new(), reason });
     if name.as_str() == "auto" {
-        return refuse("`auto` stands for no model named at all; the route for that is called `default`".into());
+        return refuse(
+            "`auto` stands for no model named at all; the route for that is called `default`".into(),
+        );
     }
     // Every route's name is a model's name as well, to look at.
     let Ok(model) = name.as_str().parse::<ModelName>() else { return Ok(()) };

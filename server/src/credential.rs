@@ -101,6 +101,11 @@ impl Credential for HeldCredential {
         self.source.as_str()
     }
 
+    fn version(&self) -> Option<u64> {
+        let Value::Lent(secret, _) = &self.value else { return None };
+        Some(secret.current().ok()?.summary.version.get())
+    }
+
     fn authorize(
         &self,
         parts: &mut Parts,

@@ -10,7 +10,7 @@ use http::header::{AUTHORIZATION, HeaderName};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use orch_gateway::{Budget, Gateway, Plan, Receipt, Session, Timing, Wishes, plan};
-use orch_manifests::{Catalog, HostName, Llm, OperatorProvider, RunId, Slug, Supported};
+use orch_manifests::{Catalog, HostName, Llm, OperatorProvider, Routes, RunId, Slug, Supported};
 use orch_proxy::{
     AuthorizeError, Binding, Body, Credential, DnsError, Grant, Grants, LiveGrant, Place, Placeholder, Proxy,
     ProxyConfig, Resolve, Scrubber, Use, full,
@@ -160,16 +160,17 @@ impl World {
         let mut names = setup.models.iter().map(|name| name.parse().unwrap());
         let llm = Llm { primary: names.next().unwrap(), fallbacks: names.collect() };
         let keys = |slug: &Slug| match slug.as_str() {
-            "openai" => Some(Arc::clone(&openai_key)),
-            "anthropic" => Some(Arc::clone(&anthropic_key)),
-            "gemini" if about_gemini => Some(Arc::clone(&gemini_key)),
-            _ => None,
+            "openai" => vec![Arc::clone(&openai_key)],
+            "anthropic" => vec![Arc::clone(&anthropic_key)],
+            "gemini" if about_gemini => vec![Arc::clone(&gemini_key)],
+            _ => Vec::new(),
         };
         let plan: Plan = plan(&Wishes {
             llm: Some(&llm),
             supported: &Supported::Any,
             catalog: &catalog,
             keys: &keys,
+            routes: &Routes::none(),
             provider: None,
             model: None,
             local: false,

@@ -33,15 +33,33 @@ fn what_is_wrong_is_named_with_its_place() {
     for (text, says) in [
         ("targets: []", "targets: a route has 1 to 32 targets"),
         ("targets: [{model: nobody-knows-it}]", "targets[0].model: no provider is known"),
-        ("targets: [{model: gpt-4o, priority: 1}, {model: claude-3-haiku}]", "targets[1].priority: give every"),
-        ("targets: [{model: gpt-4o, weight: 2}, {model: claude-3-haiku}]", "targets[0].weight: no other target"),
+        (
+            "targets: [{model: gpt-4o, priority: 1}, {model: claude-3-haiku}]",
+            "targets[1].priority: give every",
+        ),
+        (
+            "targets: [{model: gpt-4o, weight: 2}, {model: claude-3-haiku}]",
+            "targets[0].weight: no other target",
+        ),
         ("targets: [{model: gpt-4o, priority: 1, weight: 2000}]", "targets[0].weight: it is at most 1000"),
         ("targets: [{model: gpt-4o, weight: 0}]", "targets: every target has the weight 0"),
-        ("targets: [{model: gpt-4o}, {model: openai/gpt-4o}]", "targets[1].model: this is targets[0] once more"),
+        (
+            "targets: [{model: gpt-4o}, {model: openai/gpt-4o}]",
+            "targets[1].model: this is targets[0] once more",
+        ),
         ("targets: [{model: gpt-4o, rename: \"a b\"}]", "targets[0].rename: "),
-        ("targets: [{model: gpt-4o, keys: [ANTHROPIC_API_KEY]}]", "keys.ANTHROPIC_API_KEY: that is no key of openai"),
-        ("targets: [{model: gpt-4o, keys: {OPENAI_API_KEY: 0}}]", "targets[0].keys: it leaves the target without"),
-        ("targets: [{model: ollama/llama3.2, keys: [OPENAI_API_KEY]}]", "targets[0].keys: ollama takes no key"),
+        (
+            "targets: [{model: gpt-4o, keys: [ANTHROPIC_API_KEY]}]",
+            "keys.ANTHROPIC_API_KEY: that is no key of openai",
+        ),
+        (
+            "targets: [{model: gpt-4o, keys: {OPENAI_API_KEY: 0}}]",
+            "targets[0].keys: it leaves the target without",
+        ),
+        (
+            "targets: [{model: ollama/llama3.2, keys: [OPENAI_API_KEY]}]",
+            "targets[0].keys: ollama takes no key",
+        ),
     ] {
         let said = refused(text);
         assert!(said.contains(says), "{text}: {said}");
@@ -63,7 +81,10 @@ fn a_route_does_not_stand_in_a_models_place() {
     for name in ["", "A", "a b", "-a", "openai/x", &"x".repeat(65)] {
         assert!(name.parse::<RouteName>().is_err(), "{name:?}");
     }
-    assert_eq!(routes.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["default", "smart", "team.fast-1"]);
+    assert_eq!(
+        routes.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(),
+        ["default", "smart", "team.fast-1"]
+    );
 }
 
 #[test]
@@ -72,7 +93,9 @@ fn the_first_of_two_owners_of_a_name_keeps_it() {
     let with = |pairs: &[(&str, &str)]| {
         let mut routes = Routes::none();
         for (name, model) in pairs {
-            routes.add(name.parse().unwrap(), route(&format!("targets: [{{model: {model}}}]")), &catalog).unwrap();
+            routes
+                .add(name.parse().unwrap(), route(&format!("targets: [{{model: {model}}}]")), &catalog)
+                .unwrap();
         }
         routes
     };
@@ -106,7 +129,9 @@ fn a_numbered_key_is_its_providers_and_nobody_elses() {
     for name in ["OPENAI_API_KEY_2", "OPENAI_API_KEY_16"] {
         assert_eq!(owner(name), Some("openai"), "{name}");
     }
-    for name in ["OPENAI_API_KEY_1", "OPENAI_API_KEY_17", "OPENAI_API_KEY_02", "OPENAI_API_KEY_", "OPENAI_API_KEY_X"] {
+    for name in
+        ["OPENAI_API_KEY_1", "OPENAI_API_KEY_17", "OPENAI_API_KEY_02", "OPENAI_API_KEY_", "OPENAI_API_KEY_X"]
+    {
         assert_eq!(owner(name), None, "{name}");
     }
     assert_eq!(Provider::further_keys("K").next().as_deref(), Some("K_2"));
