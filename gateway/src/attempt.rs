@@ -152,7 +152,7 @@ async fn whole(response: Response<Body>, candidate: &Candidate) -> Result<Answer
 async fn begin(response: Response<Body>, spoken: Dialect, pace: Pace) -> Result<Answer, Failed> {
     let status = response.status();
     let kind = response.headers().get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    if !kind.trim_start().to_ascii_lowercase().starts_with("text/event-stream") {
+    if !dialect::wire(spoken).framing().is_named_by(kind) {
         let kind = kind.to_owned();
         let body = match collect(response.into_body(), ERROR_CAP).await {
             Ok(body) => body,
@@ -189,7 +189,7 @@ async fn begin(response: Response<Body>, spoken: Dialect, pace: Pace) -> Result<
         }
         let commits = item.meaning.iter().any(StreamEvent::commits);
         // Events of a few bytes each cost more than their bytes.
-        held_bytes += item.event.raw.len() + size_of::<Item>();
+        held_bytes += item.frame.raw.len() + size_of::<Item>();
         held.push(item);
         if commits {
             return Ok(Answer::Begun { held, events });

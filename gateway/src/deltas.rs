@@ -19,7 +19,7 @@ use orch_manifests::Dialect;
 use orch_proxy::{SCRUBBED, Sought};
 use serde_json::{Map, Value};
 
-use crate::sse::Event;
+use crate::frames::Frame;
 use held::Held;
 use splice::Change;
 use texts::{Block, Seen, Texts};
@@ -57,7 +57,7 @@ impl Deltas {
     }
 
     /// Takes secrets out of an event, whose data `tree` is. Gives back what goes on ahead of it.
-    pub(crate) fn pass(&mut self, event: &mut Event, tree: &mut Value) -> Vec<Event> {
+    pub(crate) fn pass(&mut self, event: &mut Frame, tree: &mut Value) -> Vec<Frame> {
         let seen = self.texts.see(tree);
         if self.held.is_empty() && seen.iter().all(|seen| self.is_plain(seen)) {
             return Vec::new();
@@ -92,7 +92,7 @@ impl Deltas {
     }
 
     /// What is held when the stream is over.
-    pub(crate) fn finish(&mut self) -> Vec<Event> {
+    pub(crate) fn finish(&mut self) -> Vec<Frame> {
         let held = std::mem::take(&mut self.held);
         let rest = held.into_iter().map(|held| (held.block, held.finish()));
         let rest = rest.filter(|(_, text)| !text.is_empty());
@@ -168,7 +168,7 @@ struct Work<'s, 't> {
     /// So many of the texts were taken.
     taken: usize,
     /// What goes on ahead of the event.
-    ahead: Vec<Event>,
+    ahead: Vec<Frame>,
 }
 
 impl<'s, 't> Work<'s, 't> {

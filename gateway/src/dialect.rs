@@ -15,8 +15,8 @@ use orch_manifests::Dialect;
 use serde_json::{Value, json};
 
 use crate::bounded;
+use crate::frames::{Frame, Framing};
 use crate::ir::{ApiError, ChatRequest, ChatResponse, Dropped, StreamEvent};
-use crate::sse::Event;
 
 /// The module for a dialect.
 pub fn wire(dialect: Dialect) -> &'static dyn Wire {
@@ -52,6 +52,11 @@ pub trait Wire: Send + Sync {
     /// Writes an error for a client: its status and JSON body.
     fn write_error(&self, error: &ApiError) -> (StatusCode, Vec<u8>);
 
+    /// How the events of streams are framed.
+    fn framing(&self) -> Framing {
+        Framing::Sse
+    }
+
     /// Reads a provider's stream.
     fn stream_parser(&self) -> Box<dyn StreamParser>;
 
@@ -61,12 +66,12 @@ pub trait Wire: Send + Sync {
 
 /// Reads the events of one provider stream.
 pub trait StreamParser: Send {
-    /// What one server-sent event means, in order; unknown event kinds mean nothing.
+    /// What one frame means, in order; unknown kinds of events mean nothing.
     ///
     /// # Errors
     /// The event is not what the dialect says: the stream cannot be trusted from here on.
-    fn read(&mut self, event: &Event) -> Result<Vec<StreamEvent>, ResponseError> {
-        match event.data.as_deref() {
+    fn read(&mut self, frame: &Frame) -> Result<Vec<StreamEvent>, ResponseError> {
+        match frame.data.as_deref() {
             None | Some("") => Ok(Vec::new()),
             Some(data) => self.read_data(data, bounded::event(data).as_ref()),
         }
@@ -89,7 +94,7 @@ pub trait StreamParser: Send {
     }
 }
 
-/// Writes the events of one client stream, as bytes of `text/event-stream`.
+/// Writes the events of one client stream, as bytes in the dialect's framing.
 pub trait StreamWriter: Send {
     /// Appends the bytes for one event. May hold pieces back until a later event when the dialect wants another
     /// order; [`StreamEvent::End`] and [`StreamEvent::Error`] leave nothing held.

@@ -259,7 +259,8 @@ pub enum ReasoningWish {
 /// Something that the target dialect or model cannot carry, for the receipt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Dropped {
-    /// The field's path in the client's request, e.g. `messages[2].content[0]` or `seed`.
+    /// The field's path in the client's request, e.g. `messages[2].content[0]` or `seed`; of an answer's piece,
+    /// `answer.` and its kind.
     pub field: String,
     /// Why, in a few words.
     pub reason: Cow<'static, str>,
@@ -269,6 +270,14 @@ impl Dropped {
     /// Names a field and why it was left out.
     pub fn new(field: impl Into<String>, reason: impl Into<Cow<'static, str>>) -> Dropped {
         Dropped { field: field.into(), reason: reason.into() }
+    }
+
+    /// Names an answer's piece ([`Part::Opaque`], [`StreamEvent::Opaque`]) that the client's dialect has no place for.
+    pub(crate) fn piece(piece: &Value) -> Dropped {
+        let kind = piece.get("type").and_then(Value::as_str).unwrap_or("unknown");
+        let kind: String =
+            kind.chars().filter(|c| c.is_ascii_alphanumeric() || "_-.".contains(*c)).take(64).collect();
+        Dropped::new(format!("answer.{kind}"), "the client's dialect has no place for it")
     }
 }
 
@@ -369,6 +378,9 @@ pub enum StreamEvent {
         /// Which call.
         index: u32,
     },
+    /// A piece of a kind that other dialects have no place for (citations, the provider's own tools), as sent. Its
+    /// `type` names the kind.
+    Opaque(Value),
     /// The counts so far; a later one replaces an earlier one.
     Usage(Usage),
     /// Why the answer ended. The dialect's terminator is still to come.
@@ -396,6 +408,7 @@ impl StreamEvent {
             | StreamEvent::ToolStart { .. }
             | StreamEvent::ToolArguments { .. }
             | StreamEvent::ToolEnd { .. }
+            | StreamEvent::Opaque(_)
             | StreamEvent::Stop { .. }
             | StreamEvent::End => true,
         }

@@ -14,6 +14,7 @@ use orch_proxy::{Body, Proxy};
 use tokio::time::{Instant, sleep};
 
 use crate::attempt::{Answer, Failed, Pace, attempt};
+use crate::dialect;
 use crate::ir::{ApiError, Class, StopReason};
 use crate::needs::{all_lack, fitting};
 use crate::plan::Candidate;
@@ -26,7 +27,7 @@ use crate::stream::{Live, limit_error};
 use crate::tab::Tab;
 use crate::upstream::{ClientRequest, http_request};
 use crate::usage::LimitHit;
-use reply::{all_failed, encoder, fill_created, refuse, reply_error, run_over, streamed, whole};
+use reply::{all_failed, encoder, fill_start, name, refuse, reply_error, run_over, streamed, whole};
 use reserve::{Passed, reserve};
 use step::{Failing, Step, after, dice, jitter};
 
@@ -194,22 +195,24 @@ pub(crate) async fn answer(proxy: &Proxy, timing: &Timing, session: &Session, ca
             let stream = client.parsed.stream;
             let trying = attempt(proxy, session, candidate, request, stream, until, timing.pace());
             let failed = match Box::pin(trying).await {
-                Ok(Answer::Whole { body, response })
+                Ok(Answer::Whole { body, mut response })
                     if prepared.same_dialect || response.stop != StopReason::Error =>
                 {
                     serves(session, &mut tab, candidate, began.elapsed());
+                    name(&mut response.model, candidate);
                     return whole(&client, tab, prepared.same_dialect, body, response);
                 }
                 Ok(Answer::Whole { .. }) => Failed::new(Class::Server, "the provider gave up on the answer"),
                 Ok(Answer::Begun { mut held, events }) => {
                     serves(session, &mut tab, candidate, began.elapsed());
-                    fill_created(&mut held);
+                    fill_start(&mut held, candidate);
                     let live = Live {
                         session: session.clone(),
                         candidate: candidate.clone(),
                         held: held.into(),
                         events,
                         encoder: encoder(&client, &prepared),
+                        framing: dialect::wire(client.dialect).framing(),
                         tab,
                         want_receipt,
                     };
@@ -237,7 +240,8 @@ pub(crate) async fn answer(proxy: &Proxy, timing: &Timing, session: &Session, ca
                 tries,
                 left: session.deadline.saturating_duration_since(Instant::now()),
                 another_key,
-                last: alone,
+                // Where only other keys are left, that is for rate limits alone to turn to.
+                last: if class == Class::RateLimited { alone } else { last },
                 on: candidate.on,
             };
             match after(&failing, jitter(), timing) {

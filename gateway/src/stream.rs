@@ -15,6 +15,7 @@ use crate::attempt::{Events, Item};
 use crate::bounded;
 use crate::classify::Failure;
 use crate::dialect::{self, StreamWriter};
+use crate::frames::Framing;
 use crate::ir::{ApiError, Class, StopReason, StreamEvent};
 use crate::plan::Candidate;
 use crate::receipt::Outcome;
@@ -30,6 +31,8 @@ pub(crate) struct Live {
     pub(crate) held: VecDeque<Item>,
     pub(crate) events: Events,
     pub(crate) encoder: Encoder,
+    /// The client's.
+    pub(crate) framing: Framing,
     pub(crate) tab: Tab,
     /// Whether the client wants the receipt as the last event.
     pub(crate) want_receipt: bool,
@@ -69,6 +72,9 @@ impl Live {
         };
         for event in &item.meaning {
             self.tab.heard(event);
+            if let (StreamEvent::Opaque(piece), false) = (event, self.encoder.passes()) {
+                self.tab.lost(piece);
+            }
             if let StreamEvent::Error(error) = event {
                 let failure =
                     Failure { code: error.code.clone(), ..Failure::new(error.class, error.message.clone()) };
@@ -86,11 +92,11 @@ impl Live {
         let mut out = Vec::new();
         self.encoder.item(&item, &mut out);
         if item.meaning.contains(&StreamEvent::End) {
-            let Live { tab, want_receipt, .. } = *self;
+            let Live { tab, want_receipt, framing, .. } = *self;
             if let Some(receipt) = tab.close(Outcome::Served).filter(|_| want_receipt)
                 && let Ok(json) = serde_json::to_string(&receipt)
             {
-                out.extend_from_slice(format!("event: orch.receipt\ndata: {json}\n\n").as_bytes());
+                out.extend_from_slice(&framing.own_frame("orch.receipt", &json).raw);
             }
             return (out.into(), None);
         }
@@ -144,7 +150,7 @@ impl Encoder {
     fn item(&mut self, item: &Item, out: &mut Vec<u8>) {
         match self {
             Encoder::Pass { hide_usage: true, .. } if is_usage_only(item) => {}
-            Encoder::Pass { .. } => out.extend_from_slice(&item.event.raw),
+            Encoder::Pass { .. } => out.extend_from_slice(&item.frame.raw),
             Encoder::Translate(writer) => item.meaning.iter().for_each(|event| writer.write(event, out)),
         }
     }
@@ -167,7 +173,7 @@ fn is_usage_only(item: &Item) -> bool {
     if !matches!(item.meaning.as_slice(), [StreamEvent::Usage(_)]) {
         return false;
     }
-    let chunk = item.event.data.as_deref().and_then(|data| bounded::event(data).ok());
+    let chunk = item.frame.data.as_deref().and_then(|data| bounded::event(data).ok());
     chunk.is_some_and(|chunk| {
         chunk.get("choices").is_none_or(|choices| choices.as_array().is_none_or(Vec::is_empty))
     })

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use orch_proxy::{Credential, Hold};
+use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::attempt::Failed;
@@ -123,6 +124,16 @@ impl Tab {
             | StreamEvent::ToolArguments { fragment: text, .. } => self.said += text.len() as u64,
             _ => {}
         }
+    }
+
+    /// A piece of the answer that the client's dialect has no place for. Each kind is listed once.
+    pub(crate) fn lost(&mut self, piece: &Value) {
+        let dropped = Dropped::piece(piece);
+        self.edit(|receipt| {
+            if receipt.dropped.len() < DROPPED_KEPT && !receipt.dropped.contains(&dropped) {
+                receipt.dropped.push(dropped);
+            }
+        });
     }
 
     /// The model and counts of a whole answer.

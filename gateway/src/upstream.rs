@@ -189,7 +189,10 @@ pub(crate) fn http_request(
     if client.parsed.stream && candidate.dialect() == Dialect::GeminiGenerateContent {
         target.push_str("?alt=sse");
     }
-    let accept = if client.parsed.stream { "text/event-stream" } else { "application/json" };
+    let accept = match client.parsed.stream {
+        true => dialect::wire(candidate.dialect()).framing().media_type(),
+        false => "application/json",
+    };
     let mut request = Request::builder()
         .method(Method::POST)
         .uri(target)

@@ -12,6 +12,8 @@ mod direct;
 mod failures;
 #[path = "gateway/gemini.rs"]
 mod gemini;
+#[path = "gateway/routes.rs"]
+mod routes;
 #[path = "gateway/serving.rs"]
 mod serving;
 #[path = "gateway/simulated.rs"]

@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use orch_manifests::Dialect;
 use orch_proxy::Body;
@@ -14,22 +13,22 @@ use crate::bounded;
 use crate::classify::Failure;
 use crate::deltas::Deltas;
 use crate::dialect::{self, StreamParser};
+use crate::frames::{Frame, Splitter};
 use crate::ir::{Class, StreamEvent};
-use crate::sse;
 
-/// Bytes of one event of a stream.
-const EVENT_CAP: usize = 1 << 20;
+/// Bytes of one frame of a stream.
+const FRAME_CAP: usize = 1 << 20;
 
-/// A server-sent event and what it means.
+/// A frame and what it means.
 pub(crate) struct Item {
-    pub(crate) event: sse::Event,
+    pub(crate) frame: Frame,
     pub(crate) meaning: Vec<StreamEvent>,
 }
 
 /// The events of a provider's stream.
 pub(crate) struct Events {
     body: Body,
-    sse: sse::Parser,
+    splitter: Splitter,
     parser: Box<dyn StreamParser>,
     /// Where the provider's host has got a secret.
     deltas: Option<Deltas>,
@@ -55,10 +54,11 @@ pub(crate) struct Pace {
 
 impl Events {
     pub(crate) fn new(body: Body, spoken: Dialect, deltas: Option<Deltas>, pace: Pace) -> Events {
+        let wire = dialect::wire(spoken);
         Events {
             body,
-            sse: sse::Parser::new(EVENT_CAP),
-            parser: dialect::wire(spoken).stream_parser(),
+            splitter: wire.framing().splitter(FRAME_CAP),
+            parser: wire.stream_parser(),
             deltas,
             ready: VecDeque::new(),
             end: None,
@@ -78,7 +78,7 @@ impl Events {
                 return end;
             }
             match self.read().await {
-                Ok(Some(event)) => self.take(event),
+                Ok(Some(frame)) => self.take(frame),
                 Ok(None) => {
                     self.take_held();
                     self.end = Some(Ok(self.close()));
@@ -94,12 +94,12 @@ impl Events {
     /// The next event of the body.
     ///
     /// The idle clock runs from event to event, not from byte to byte: a byte a second is no progress.
-    async fn read(&mut self) -> Result<Option<sse::Event>, Failure> {
+    async fn read(&mut self) -> Result<Option<Frame>, Failure> {
         let silent = self.spoke + self.pace.silent;
         let until = silent.min(Instant::now() + self.pace.idle);
         loop {
-            match self.sse.next_event() {
-                Ok(Some(event)) => return Ok(Some(event)),
+            match self.splitter.next_frame() {
+                Ok(Some(frame)) => return Ok(Some(frame)),
                 Ok(None) if self.over => return Ok(None),
                 Ok(None) => {}
                 Err(error) => return Err(Failure::new(Class::Server, error.to_string())),
@@ -116,7 +116,7 @@ impl Events {
                 Ok(Some(Err(error))) => return Err(from_body(&error).failure),
                 Ok(Some(Ok(frame))) => {
                     if let Some(data) = frame.data_ref() {
-                        self.sse.push(data);
+                        self.splitter.push(data);
                     }
                 }
             }
@@ -124,18 +124,18 @@ impl Events {
     }
 
     /// Makes an event ready, and ahead of it what was held of texts that end with it.
-    fn take(&mut self, mut event: sse::Event) {
-        let mut parsed = event.data.as_deref().filter(|data| !data.is_empty()).map(bounded::event);
+    fn take(&mut self, mut frame: Frame) {
+        let mut parsed = frame.data.as_deref().filter(|data| !data.is_empty()).map(bounded::event);
         match (&mut self.deltas, &mut parsed) {
             (Some(deltas), Some(Ok(tree))) => {
-                let ahead = deltas.pass(&mut event, tree);
+                let ahead = deltas.pass(&mut frame, tree);
                 self.take_own(ahead);
             }
             // A terminator, or what the parser refuses.
             (Some(_), Some(Err(_))) => self.take_held(),
             _ => {}
         }
-        let meaning = match (&event.data, &parsed) {
+        let meaning = match (&frame.data, &parsed) {
             (Some(data), Some(parsed)) => self.parser.read_data(data, parsed.as_ref()),
             _ => Ok(Vec::new()),
         };
@@ -144,7 +144,7 @@ impl Events {
                 if meaning.iter().any(StreamEvent::commits) {
                     self.spoke = Instant::now();
                 }
-                self.ready.push_back(Item { event, meaning });
+                self.ready.push_back(Item { frame, meaning });
             }
             Err(error) => self.end = Some(Err(Failure::new(Class::Server, error.to_string()))),
         }
@@ -156,19 +156,19 @@ impl Events {
         self.take_own(held);
     }
 
-    /// Makes events ready that were made here, of a text that the parser knows of.
-    fn take_own(&mut self, events: Vec<sse::Event>) {
-        for event in events {
-            let meaning = self.parser.read(&event).unwrap_or_default();
-            self.ready.push_back(Item { event, meaning });
+    /// Makes frames ready that were made here, of a text that the parser knows of.
+    fn take_own(&mut self, frames: Vec<Frame>) {
+        for frame in frames {
+            let meaning = self.parser.read(&frame).unwrap_or_default();
+            self.ready.push_back(Item { frame, meaning });
         }
     }
 
     /// What the end of the body means in dialects without a terminator: an item that has no bytes. An event that was cut
     /// in two is no end.
     fn close(&mut self) -> Option<Item> {
-        let meaning = if self.sse.has_rest() { Vec::new() } else { self.parser.end() };
-        let event = sse::Event { name: String::new(), data: None, raw: Bytes::new() };
-        (!meaning.is_empty()).then_some(Item { event, meaning })
+        let meaning = if self.splitter.has_rest() { Vec::new() } else { self.parser.end() };
+        let frame = Frame::nothing(self.splitter.framing());
+        (!meaning.is_empty()).then_some(Item { frame, meaning })
     }
 }

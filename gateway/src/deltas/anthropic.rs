@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::texts::{Block, Part, Seen, Step, Texts, is_error};
-use crate::sse::Event;
+use crate::frames::{Frame, sse};
 
 /// Fields of a block or delta that are text that goes on, and what kind of delta each is of. The clients of Anthropic take
 /// the last delta of a signature for the whole of it, so that it has to stay in one piece.
@@ -39,7 +39,7 @@ impl Texts for Anthropic {
         }
     }
 
-    fn delta(&self, block: Block, text: &str, _: &Map<String, Value>) -> Event {
+    fn delta(&self, block: Block, text: &str, _: &Map<String, Value>) -> Frame {
         let name = match block.part {
             Part::Field(name) => name,
             _ => FIELDS[0].0,
@@ -47,7 +47,7 @@ impl Texts for Anthropic {
         let kind = FIELDS.iter().find(|(field, _)| *field == name).map_or(FIELDS[0].1, |(_, kind)| kind);
         let delta = json!({ "type": kind, name: text });
         let event = json!({ "type": "content_block_delta", "index": block.of, "delta": delta });
-        Event::new("content_block_delta", event.to_string())
+        sse::event("content_block_delta", event.to_string())
     }
 }
 

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::texts::{Block, Part, Seen, Step, Texts, is_error, within};
-use crate::sse::Event;
+use crate::frames::{Frame, sse};
 
 pub(super) struct Gemini;
 
@@ -40,7 +40,7 @@ impl Texts for Gemini {
             || candidates(tree).any(|(_, candidate)| index_of(candidate) == of && finished(candidate))
     }
 
-    fn delta(&self, block: Block, text: &str, envelope: &Map<String, Value>) -> Event {
+    fn delta(&self, block: Block, text: &str, envelope: &Map<String, Value>) -> Frame {
         let part = match block.part {
             Part::Thought => json!({ "text": text, "thought": true }),
             _ => json!({ "text": text }),
@@ -48,7 +48,7 @@ impl Texts for Gemini {
         let mut chunk = envelope.clone();
         let content = json!({ "parts": [part], "role": "model" });
         chunk.insert("candidates".to_owned(), json!([{ "content": content, "index": block.of }]));
-        Event::new("", Value::Object(chunk).to_string())
+        sse::event("", Value::Object(chunk).to_string())
     }
 
     fn envelope(&self) -> &'static [&'static str] {

@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use serde_json::{Map, Value, json};
 
 use super::texts::{Block, Call, Part, Seen, Step, Texts, is_error, within};
-use crate::sse::Event;
+use crate::frames::{Frame, sse};
 
 /// Fields of a delta that are text.
 const FIELDS: [&str; 4] = ["content", "reasoning_content", "reasoning", "refusal"];
@@ -35,7 +35,7 @@ impl Texts for OpenAiChat {
         is_error(tree) || list(tree, "choices").any(|(_, choice)| index_of(choice) == of && finished(choice))
     }
 
-    fn delta(&self, block: Block, text: &str, envelope: &Map<String, Value>) -> Event {
+    fn delta(&self, block: Block, text: &str, envelope: &Map<String, Value>) -> Frame {
         let call = |call: Call, mut fields: Value| {
             if let Call::Index(index) = call {
                 fields["index"] = index.into();
@@ -59,7 +59,7 @@ impl Texts for OpenAiChat {
             "choices".to_owned(),
             json!([{ "index": block.of, "delta": delta, "logprobs": null, "finish_reason": null }]),
         );
-        Event::new("", Value::Object(chunk).to_string())
+        sse::event("", Value::Object(chunk).to_string())
     }
 
     fn envelope(&self) -> &'static [&'static str] {

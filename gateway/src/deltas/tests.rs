@@ -57,7 +57,7 @@ fn items(secret: &[u8], spoken: Dialect, stream: &str) -> Vec<Item> {
 }
 
 fn raw(items: &[Item]) -> String {
-    items.iter().map(|item| std::str::from_utf8(&item.event.raw).unwrap()).collect()
+    items.iter().map(|item| std::str::from_utf8(&item.frame.raw).unwrap()).collect()
 }
 
 /// The texts of a stream that came out, as another client's dialect has them.

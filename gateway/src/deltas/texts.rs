@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::sse::Event;
+use crate::frames::Frame;
 
 /// A text that comes in pieces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +71,7 @@ pub(super) trait Texts: Send {
     fn ends(&self, tree: &Value, of: u64) -> bool;
 
     /// An event that holds this much of a block and nothing else.
-    fn delta(&self, block: Block, text: &str, envelope: &Map<String, Value>) -> Event;
+    fn delta(&self, block: Block, text: &str, envelope: &Map<String, Value>) -> Frame;
 
     /// Fields that every event of an answer repeats.
     fn envelope(&self) -> &'static [&'static str] {

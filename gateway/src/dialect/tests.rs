@@ -8,8 +8,8 @@ mod wholes;
 use orch_manifests::Dialect;
 
 use super::{StreamParser, Wire, wire};
+use crate::frames::sse;
 use crate::ir::StreamEvent;
-use crate::sse;
 
 const ALL: [Dialect; 3] = [Dialect::OpenAiChat, Dialect::AnthropicMessages, Dialect::GeminiGenerateContent];
 

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::attempt::RunLimit;
 use crate::dialect;
-use crate::ir::{ApiError, ChatResponse, Class, StreamEvent};
+use crate::ir::{ApiError, ChatResponse, Class, Part, StreamEvent};
 use crate::plan::Candidate;
 use crate::receipt::{Outcome, Receipt};
 use crate::session::Session;
@@ -29,12 +29,23 @@ pub(super) fn encoder(client: &ClientRequest, prepared: &Prepared) -> Encoder {
     }
 }
 
-/// OpenAI's clients expect a time, which Anthropic's and Gemini's answers do not have.
-pub(super) fn fill_created(held: &mut [crate::attempt::Item]) {
+/// OpenAI's clients expect a time, which Anthropic's and Gemini's answers do not have, and every client a model, which
+/// Cohere's do not name.
+pub(super) fn fill_start(held: &mut [crate::attempt::Item], candidate: &Candidate) {
     for event in held.iter_mut().flat_map(|item| &mut item.meaning) {
-        if let StreamEvent::Start { created: created @ 0, .. } = event {
-            *created = unix_seconds();
+        if let StreamEvent::Start { created, model, .. } = event {
+            if *created == 0 {
+                *created = unix_seconds();
+            }
+            name(model, candidate);
         }
+    }
+}
+
+/// An answer that names no model is of the one that was asked.
+pub(super) fn name(model: &mut String, candidate: &Candidate) {
+    if model.is_empty() {
+        model.clone_from(&candidate.model);
     }
 }
 
@@ -56,6 +67,11 @@ pub(super) fn whole(
         if response.created == 0 {
             response.created = unix_seconds();
         }
+        for part in &response.content {
+            if let Part::Opaque(piece) = part {
+                tab.lost(piece);
+            }
+        }
         dialect::wire(client.dialect).write_response(&response).into()
     };
     let receipt = tab.close(Outcome::Served);
@@ -63,9 +79,10 @@ pub(super) fn whole(
 }
 
 pub(super) fn streamed(live: Live) -> Response<Body> {
+    let content_type = live.framing.content_type();
     let mut response = Response::new(live.into_body());
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
+    headers.insert(CONTENT_TYPE, content_type);
     headers.insert(http::header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     response
 }

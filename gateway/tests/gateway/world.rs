@@ -25,18 +25,37 @@ pub(crate) const GEMINI_KEY: &str = "AIza0123456789abcdefghijklmnopqrstuvwxy";
 pub(crate) const ANTHROPIC_KEY: &str = "sk-ant-0123456789abcdefghijklmnopqrst";
 
 struct Key {
-    id: &'static str,
+    id: String,
     header: HeaderName,
     value: String,
-    secret: &'static str,
+    secret: String,
+    /// Where it is the vault's.
+    version: Option<u64>,
+}
+
+impl Key {
+    /// The key of OpenAI with this number, the first of which is 1.
+    fn openai(number: usize, version: Option<u64>) -> Arc<dyn Credential> {
+        let id = if number == 1 { "OPENAI_API_KEY".to_owned() } else { format!("OPENAI_API_KEY_{number}") };
+        let secret = openai_key(number);
+        Arc::new(Key { id, header: AUTHORIZATION, value: format!("Bearer {secret}"), secret, version })
+    }
+}
+
+/// The value of the key of OpenAI with this number.
+pub(crate) fn openai_key(number: usize) -> String {
+    if number == 1 { OPENAI_KEY.to_owned() } else { format!("{OPENAI_KEY}-{number}") }
 }
 
 impl Credential for Key {
     fn id(&self) -> &str {
-        self.id
+        &self.id
     }
     fn source(&self) -> &str {
-        "env"
+        if self.version.is_some() { "vault" } else { "env" }
+    }
+    fn version(&self) -> Option<u64> {
+        self.version
     }
     fn authorize(
         &self,
@@ -70,6 +89,12 @@ pub(crate) struct Setup {
     pub(crate) max_micro_usd: Option<u64>,
     pub(crate) requests: u64,
     pub(crate) server_tools: bool,
+    /// How many keys of OpenAI there are.
+    pub(crate) openai_keys: usize,
+    /// Of the vault's keys.
+    pub(crate) version: Option<u64>,
+    /// Names of routes, and each as YAML.
+    pub(crate) routes: &'static [(&'static str, &'static str)],
 }
 
 impl Default for Setup {
@@ -82,6 +107,9 @@ impl Default for Setup {
             max_micro_usd: None,
             requests: 1000,
             server_tools: false,
+            openai_keys: 1,
+            version: None,
+            routes: &[],
         }
     }
 }
@@ -117,29 +145,24 @@ impl World {
             .with_operator(vec![pin("openai", &openai), pin("anthropic", &anthropic), pin("gemini", &gemini)])
             .unwrap();
         let proxy = Proxy::new(ProxyConfig::default(), Arc::new(NoNames)).unwrap();
-        let openai_key: Arc<dyn Credential> = Arc::new(Key {
-            id: "OPENAI_API_KEY",
-            header: AUTHORIZATION,
-            value: format!("Bearer {OPENAI_KEY}"),
-            secret: OPENAI_KEY,
-        });
-        let anthropic_key: Arc<dyn Credential> = Arc::new(Key {
-            id: "ANTHROPIC_API_KEY",
-            header: HeaderName::from_static("x-api-key"),
-            value: ANTHROPIC_KEY.to_owned(),
-            secret: ANTHROPIC_KEY,
-        });
-        let gemini_key: Arc<dyn Credential> = Arc::new(Key {
-            id: "GEMINI_API_KEY",
-            header: HeaderName::from_static("x-goog-api-key"),
-            value: GEMINI_KEY.to_owned(),
-            secret: GEMINI_KEY,
-        });
+        let openai_keys: Vec<_> =
+            (1..=setup.openai_keys).map(|number| Key::openai(number, setup.version)).collect();
+        let key = |id: &str, header, secret: &str| -> Arc<dyn Credential> {
+            let (header, value) = (HeaderName::from_static(header), secret.to_owned());
+            Arc::new(Key { id: id.into(), header, secret: value.clone(), value, version: setup.version })
+        };
+        let anthropic_key = key("ANTHROPIC_API_KEY", "x-api-key", ANTHROPIC_KEY);
+        let gemini_key = key("GEMINI_API_KEY", "x-goog-api-key", GEMINI_KEY);
+        let mut routes = Routes::none();
+        for (name, route) in setup.routes {
+            let route = serde_yaml::from_str(route).unwrap_or_else(|e| panic!("{e}: {route}"));
+            routes.add(name.parse().unwrap(), route, &catalog).unwrap();
+        }
         // Only runs that are about it have a key of this provider.
         let about_gemini = setup.models.iter().any(|model| model.starts_with("gemini"));
         let (main_key, main_place) = match about_gemini {
             true => (&gemini_key, HeaderName::from_static("x-goog-api-key")),
-            false => (&openai_key, AUTHORIZATION),
+            false => (&openai_keys[0], AUTHORIZATION),
         };
         let placeholder = Placeholder::random();
         let grants = Grants::new();
@@ -160,7 +183,7 @@ impl World {
         let mut names = setup.models.iter().map(|name| name.parse().unwrap());
         let llm = Llm { primary: names.next().unwrap(), fallbacks: names.collect() };
         let keys = |slug: &Slug| match slug.as_str() {
-            "openai" => vec![Arc::clone(&openai_key)],
+            "openai" => openai_keys.clone(),
             "anthropic" => vec![Arc::clone(&anthropic_key)],
             "gemini" if about_gemini => vec![Arc::clone(&gemini_key)],
             _ => Vec::new(),
@@ -170,7 +193,7 @@ impl World {
             supported: &Supported::Any,
             catalog: &catalog,
             keys: &keys,
-            routes: &Routes::none(),
+            routes: &routes,
             provider: None,
             model: None,
             local: false,
@@ -179,7 +202,8 @@ impl World {
         let budget = Budget::new(setup.max_tokens, setup.max_micro_usd);
         let deadline = Instant::now() + setup.deadline;
         let session = Session::new(Arc::clone(&live), Arc::new(plan), deadline, budget)
-            .with_server_tools(setup.server_tools);
+            .with_server_tools(setup.server_tools)
+            .with_routes(Arc::new(routes));
         let gateway = Gateway::with_timing(proxy, Arc::new(catalog), setup.timing);
         World { openai, anthropic, gemini, gateway, session, live, placeholder, _grants: grants }
     }

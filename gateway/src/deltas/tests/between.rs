@@ -153,7 +153,7 @@ fn what_is_held_is_bounded_and_none_of_it_is_lost() {
     let begun = &SECRET[..10];
     let mut deltas = deltas(SECRET.as_bytes(), OPENAI);
     let mut out = String::new();
-    let mut parser = crate::sse::Parser::new(1 << 20);
+    let mut parser = crate::frames::sse::Parser::new(1 << 20);
     let choices = 10 * MOST as u64;
     for of in 0..choices {
         let way = Way { of, ..way(OPENAI, "content", 0) };

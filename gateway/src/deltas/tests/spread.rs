@@ -133,7 +133,7 @@ fn what_is_held_at_the_end_of_a_block_is_a_delta_of_its_own() {
     let content = way(Dialect::OpenAiChat, "content", 0);
     let (sent, items) = run(SECRET.as_bytes(), &content, &["it is ", "a sk-"]);
     let events: Vec<&str> = sent.split_inclusive("\n\n").collect();
-    let out: Vec<&str> = items.iter().map(|item| std::str::from_utf8(&item.event.raw).unwrap()).collect();
+    let out: Vec<&str> = items.iter().map(|item| std::str::from_utf8(&item.frame.raw).unwrap()).collect();
     assert_eq!(out[0], events[0]);
     assert_eq!(out[1], events[1].replace("a sk-", "a "));
     let own: Value = serde_json::from_str(out[2].strip_prefix("data: ").unwrap()).unwrap();
@@ -146,7 +146,7 @@ fn what_is_held_at_the_end_of_a_block_is_a_delta_of_its_own() {
 
     let block = way(Dialect::AnthropicMessages, "partial_json", 2);
     let (_, items) = run(SECRET.as_bytes(), &block, &["{\"a\": \"s"]);
-    let own = &items[items.len() - 4].event;
+    let own = &items[items.len() - 4].frame;
     assert_eq!(own.name, "content_block_delta");
     let delta = json!({"type": "content_block_delta", "index": 2, "delta": {"type": "input_json_delta", "partial_json": "s"}});
     assert_eq!(own.data.as_deref().map(serde_json::from_str::<Value>).unwrap().unwrap(), delta);
@@ -154,7 +154,7 @@ fn what_is_held_at_the_end_of_a_block_is_a_delta_of_its_own() {
     // With the last event of a candidate, which has a place for it.
     let text = way(Dialect::GeminiGenerateContent, "text", 0);
     let (_, items) = run(SECRET.as_bytes(), &text, &["a sk"]);
-    let data: Value = serde_json::from_str(items[1].event.data.as_deref().unwrap()).unwrap();
+    let data: Value = serde_json::from_str(items[1].frame.data.as_deref().unwrap()).unwrap();
     assert_eq!(data["candidates"][0]["content"]["parts"][0]["text"], "sk");
 }
 
@@ -208,7 +208,7 @@ fn the_rest_of_an_event_stays_as_it_is_when_its_text_changes() {
     };
     let sent = format!("{}{}", chunk(first), chunk(second));
     let mut deltas = deltas(SECRET.as_bytes(), Dialect::OpenAiChat);
-    let mut parser = crate::sse::Parser::new(1 << 20);
+    let mut parser = crate::frames::sse::Parser::new(1 << 20);
     parser.push(sent.as_bytes());
     let mut out = String::new();
     while let Some(mut event) = parser.next_event().unwrap() {

@@ -115,7 +115,10 @@ impl Parser {
                 events.extend(text("thinking").map(StreamEvent::Reasoning));
                 Block::Plain
             }
-            _ => Block::Plain,
+            _ => {
+                events.push(StreamEvent::Opaque(block.clone()));
+                Block::Plain
+            }
         };
         self.blocks.insert(index(value)?, opened);
         Ok(())
@@ -213,6 +216,7 @@ impl StreamWriter for Writer {
                 self.model.clone_from(model);
             }
             StreamEvent::Usage(usage) => self.usage = *usage,
+            StreamEvent::Opaque(_) => {}
             StreamEvent::Text(text) | StreamEvent::Refusal(text) => {
                 self.prose(Kind::Text).pending.push_str(text);
                 self.advance(out);

@@ -145,6 +145,7 @@ impl StreamWriter for Writer {
                 }
             }
             StreamEvent::ToolEnd { index } => self.call(*index, out),
+            StreamEvent::Opaque(_) => {}
             StreamEvent::Usage(usage) => self.usage = Some(*usage),
             StreamEvent::Stop { reason, .. } => {
                 // Not every dialect says that a call is complete.

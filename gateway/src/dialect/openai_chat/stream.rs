@@ -237,8 +237,8 @@ impl StreamWriter for Writer {
             }
             StreamEvent::Text(text) => self.choice(&json!({ "content": text }), None, out),
             StreamEvent::Reasoning(text) => self.choice(&json!({ "reasoning_content": text }), None, out),
-            // Chat completions have no place for it.
-            StreamEvent::ReasoningSignature(_) => {}
+            // Chat completions have no place for them.
+            StreamEvent::ReasoningSignature(_) | StreamEvent::Opaque(_) => {}
             StreamEvent::Refusal(text) => {
                 self.refused = true;
                 self.choice(&json!({ "refusal": text }), None, out);

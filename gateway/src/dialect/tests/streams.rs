@@ -60,7 +60,7 @@ fn said(events: &[StreamEvent]) -> Said {
     let mut said = Said::default();
     for event in events {
         match event {
-            StreamEvent::Start { .. } => {}
+            StreamEvent::Start { .. } | StreamEvent::Opaque(_) => {}
             StreamEvent::Text(text) | StreamEvent::Refusal(text) => said.text += text,
             StreamEvent::Reasoning(text) => said.reasoning += text,
             StreamEvent::ReasoningSignature(text) => said.signature += text,
@@ -239,7 +239,7 @@ fn a_gemini_stream_ends_only_where_every_candidate_says_why() {
     let blocked =
         ends(&[r#"{"promptFeedback":{"blockReason":"SAFETY"},"usageMetadata":{"promptTokenCount":3}}"#]);
     assert_eq!((blocked.ended, blocked.error), (false, Some(Class::RefusedByFilter)));
-    let mut sse = crate::sse::Parser::new(1 << 16);
+    let mut sse = crate::frames::sse::Parser::new(1 << 16);
     sse.push(b"data: [1]\n\ndata: {\n\n");
     let mut parser = gemini().stream_parser();
     for _ in 0..2 {
@@ -315,13 +315,13 @@ fn a_stream_cut_after_any_byte_is_never_complete() {
 
 #[test]
 fn a_terminator_without_a_reason_is_no_end() {
-    let mut sse = crate::sse::Parser::new(1 << 16);
+    let mut sse = crate::frames::sse::Parser::new(1 << 16);
     sse.push(b"data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"}}]}\n\ndata: [DONE]\n\n");
     let mut parser = openai().stream_parser();
     parser.read(&sse.next_event().unwrap().unwrap()).unwrap();
     assert!(parser.read(&sse.next_event().unwrap().unwrap()).is_err());
 
-    let mut sse = crate::sse::Parser::new(1 << 16);
+    let mut sse = crate::frames::sse::Parser::new(1 << 16);
     sse.push(b"data: {\"type\":\"message_start\",\"message\":{}}\n\ndata: {\"type\":\"message_stop\"}\n\n");
     let mut parser = anthropic().stream_parser();
     parser.read(&sse.next_event().unwrap().unwrap()).unwrap();
@@ -480,7 +480,7 @@ fn further_choices_have_to_finish_too() {
         r#"data: {"choices":[{"index":1,"delta":{"content":"b"}}]}"#,
         "\n\n",
     );
-    let mut sse = crate::sse::Parser::new(1 << 16);
+    let mut sse = crate::frames::sse::Parser::new(1 << 16);
     sse.push(stream.as_bytes());
     sse.push(b"data: [DONE]\n\n");
     let mut parser = openai().stream_parser();

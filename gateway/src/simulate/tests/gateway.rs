@@ -9,8 +9,8 @@ use serde_json::json;
 use super::*;
 use crate::classify::classify;
 use crate::dialect::{Style, wire};
+use crate::frames::sse::Parser;
 use crate::ir::{ChatResponse, Class, Part, StopReason, StreamEvent, Usage};
-use crate::sse::Parser;
 
 const HOSTS: [(&str, Dialect); 3] = [
     (OPENAI, Dialect::OpenAiChat),

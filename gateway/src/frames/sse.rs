@@ -1,60 +1,37 @@
 //! Server-sent events, read incrementally (WHATWG HTML, 9.2.6 "Interpreting an event stream").
 //!
-//! Works on bytes: a multi-byte character split over chunks is whole again before it is looked at.
+//! Works on bytes: a multi-byte character split over chunks is whole again before it is looked at. A frame is a dispatched
+//! event or a block of comments; its name is the `event` field, its data the `data` fields joined by line feeds, its bytes
+//! are the block's, with the blank line.
 
 use bytes::{Bytes, BytesMut};
 
-/// One dispatched event, or a block of comments.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Event {
-    /// The `event` field; empty when there was none.
-    pub name: String,
-    /// The `data` fields joined by line feeds; `None` for a block that had no data (comments, keep-alives).
-    pub data: Option<String>,
-    /// The bytes of the block as received, its blank line included, for passing it on unchanged.
-    pub raw: Bytes,
+use super::{Frame, FrameError, Framing};
+
+/// An event with data of one line; without a name when that is empty.
+pub fn event(name: &str, data: String) -> Frame {
+    let named = if name.is_empty() { String::new() } else { format!("event: {name}\n") };
+    let raw = format!("{named}data: {data}\n\n").into();
+    Frame { framing: Framing::Sse, name: name.to_owned(), data: Some(data), raw }
 }
 
-impl Event {
-    /// An event with data of one line; without a name when that is empty.
-    pub(crate) fn new(name: &str, data: String) -> Event {
-        let named = if name.is_empty() { String::new() } else { format!("event: {name}\n") };
-        let raw = format!("{named}data: {data}\n\n").into();
-        Event { name: name.to_owned(), data: Some(data), raw }
-    }
-
-    /// Puts other data in place of its own. Everything else about it stays, but for how its lines end.
-    pub(crate) fn replace_data(&mut self, data: String) {
-        let text = String::from_utf8_lossy(&self.raw);
-        let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
-        let mut raw = String::with_capacity(text.len() + data.len());
-        let mut fresh = data.split('\n').map(|line| format!("data: {line}\n")).collect::<String>();
-        for line in lines(text) {
-            if line.split(':').next() == Some("data") {
-                // All of it stands where its first line stood.
-                raw.push_str(&std::mem::take(&mut fresh));
-            } else {
-                raw.push_str(line);
-                raw.push('\n');
-            }
+/// The bytes of an event with other data in place of its own.
+pub(super) fn with_data(raw: &[u8], data: &str) -> Bytes {
+    let text = String::from_utf8_lossy(raw);
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let mut raw = String::with_capacity(text.len() + data.len());
+    let mut fresh = data.split('\n').map(|line| format!("data: {line}\n")).collect::<String>();
+    for line in lines(text) {
+        if line.split(':').next() == Some("data") {
+            // All of it stands where its first line stood.
+            raw.push_str(&std::mem::take(&mut fresh));
+        } else {
+            raw.push_str(line);
+            raw.push('\n');
         }
-        raw.push('\n');
-        (self.data, self.raw) = (Some(data), raw.into());
     }
-}
-
-/// Why a stream cannot be read on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SseError {
-    /// One event is larger than the cap.
-    #[error("an event of the stream is larger than {limit} bytes")]
-    TooLarge {
-        /// The cap in bytes.
-        limit: usize,
-    },
-    /// The bytes of an event are not UTF-8.
-    #[error("an event of the stream is not UTF-8")]
-    NotUtf8,
+    raw.push('\n');
+    raw.into()
 }
 
 /// An incremental parser with a cap on the size of one event.
@@ -84,16 +61,16 @@ impl Parser {
     ///
     /// # Errors
     /// The event is too large or not UTF-8.
-    pub fn next_event(&mut self) -> Result<Option<Event>, SseError> {
+    pub fn next_event(&mut self) -> Result<Option<Frame>, FrameError> {
         loop {
             let Some(end) = self.find_block_end() else {
                 if self.buffer.len() > self.limit {
-                    return Err(SseError::TooLarge { limit: self.limit });
+                    return Err(FrameError::TooLarge { limit: self.limit });
                 }
                 return Ok(None);
             };
             if end > self.limit {
-                return Err(SseError::TooLarge { limit: self.limit });
+                return Err(FrameError::TooLarge { limit: self.limit });
             }
             let raw = self.buffer.split_to(end).freeze();
             self.scanned = 0;
@@ -145,8 +122,8 @@ impl Parser {
     }
 }
 
-fn parse_block(raw: Bytes, first: bool) -> Result<Event, SseError> {
-    let text = std::str::from_utf8(&raw).map_err(|_| SseError::NotUtf8)?;
+fn parse_block(raw: Bytes, first: bool) -> Result<Frame, FrameError> {
+    let text = std::str::from_utf8(&raw).map_err(|_| FrameError::NotUtf8)?;
     let text = if first { text.strip_prefix('\u{feff}').unwrap_or(text) } else { text };
     let mut name = String::new();
     let mut data: Option<String> = None;
@@ -168,7 +145,7 @@ fn parse_block(raw: Bytes, first: bool) -> Result<Event, SseError> {
             _ => {}
         }
     }
-    Ok(Event { name, data, raw })
+    Ok(Frame { framing: Framing::Sse, name, data, raw })
 }
 
 /// Lines ended by CR, LF or CRLF; a CRLF yields one line, and empty lines are of no interest here.

@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::{Event, Parser, SseError};
+use super::{Frame, FrameError, Parser};
 
 /// The name and data of each event.
 type Read = Vec<(String, Option<String>)>;
@@ -10,7 +10,7 @@ fn read<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> Read {
     let mut all = Vec::new();
     for chunk in chunks {
         parser.push(chunk);
-        while let Some(Event { name, data, .. }) = parser.next_event().unwrap() {
+        while let Some(Frame { name, data, .. }) = parser.next_event().unwrap() {
             all.push((name, data));
         }
     }
@@ -75,7 +75,7 @@ fn an_event_does_not_wait_for_the_one_after_it() {
 
 #[test]
 fn large_events_are_refused_finished_or_not() {
-    let limit = Err(SseError::TooLarge { limit: 16 });
+    let limit = Err(FrameError::TooLarge { limit: 16 });
     let mut parser = Parser::new(16);
     parser.push(b"data: 0123456789abcdef");
     assert_eq!(parser.next_event(), limit);
@@ -91,7 +91,7 @@ fn large_events_are_refused_finished_or_not() {
 fn bytes_that_are_no_text_are_refused() {
     let mut parser = Parser::new(100);
     parser.push(b"data: \xff\n\n");
-    assert_eq!(parser.next_event(), Err(SseError::NotUtf8));
+    assert_eq!(parser.next_event(), Err(FrameError::NotUtf8));
 }
 
 proptest! {
