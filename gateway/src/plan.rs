@@ -160,6 +160,18 @@ impl AtHand {
         self.keys.first()
     }
 
+    /// A model of this provider, with the credential that stands for all of them.
+    pub fn candidate(&self, model: impl Into<String>) -> Candidate {
+        Candidate {
+            provider: Arc::clone(&self.provider),
+            model: model.into(),
+            sent: None,
+            credential: self.credential().cloned(),
+            on: OnError::default(),
+            rest: None,
+        }
+    }
+
     /// A model of this provider, with all of its keys.
     pub fn planned(&self, model: impl Into<String>) -> Planned {
         let keys = self.keys.iter().map(|key| Keyed { credential: Arc::clone(key), weight: 1 });
@@ -244,6 +256,12 @@ impl Plan {
         if !self.candidates.iter().any(|known| known.is_same_as(&planned)) {
             self.candidates.push(planned);
         }
+    }
+
+    /// Providers that clients could ask if they had a usable key, and what is wrong with it.
+    pub fn lacking(&self) -> impl Iterator<Item = (&Provider, &str)> {
+        let lacking = self.clients.iter().flat_map(|clients| &clients.lacking);
+        lacking.map(|lacking| (&*lacking.provider, lacking.reason.as_str()))
     }
 
     /// The provider with this slug, if the run may use it.

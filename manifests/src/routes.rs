@@ -216,6 +216,11 @@ impl Routes {
         Ok(())
     }
 
+    /// Adds a route that was [added](Routes::add) once, perhaps by another catalog: what it leads to may be gone.
+    pub fn restore(&mut self, name: RouteName, route: Route) {
+        self.0.insert(name, route);
+    }
+
     /// The route of this name.
     pub fn get(&self, name: &str) -> Option<&Route> {
         self.0.get(name)

@@ -23,6 +23,7 @@ use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::home::Home;
 use crate::keeper::Keeper;
+use crate::routing::Routings;
 use crate::run::{RunRequest, Simulate};
 use crate::store::{Instance, NewRun, RunEvent, Store};
 use crate::telemetry::Exporter;
@@ -88,6 +89,7 @@ pub struct Service {
     broker: Broker,
     store: Store,
     keeper: Arc<Keeper>,
+    routings: Arc<Routings>,
     library: Library,
     instance: Instance,
     live: Mutex<HashMap<RunId, Arc<LiveRun>>>,
@@ -153,6 +155,7 @@ impl Service {
         let service = Arc::new(Self {
             mode,
             library: Library::new(store.clone(), Arc::clone(broker.catalog())),
+            routings: Arc::new(Routings::new(store.clone(), Arc::clone(broker.catalog()))),
             broker,
             store,
             keeper: Arc::new(keeper),
@@ -204,6 +207,11 @@ impl Service {
     #[must_use]
     pub fn keeper(&self) -> &Arc<Keeper> {
         &self.keeper
+    }
+
+    /// What the model calls of each workspace go by.
+    pub(crate) fn routings(&self) -> &Arc<Routings> {
+        &self.routings
     }
 
     /// The providers, the operator's included.

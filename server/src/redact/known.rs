@@ -19,7 +19,7 @@ impl Known {
     /// The values of these keys.
     pub(crate) fn of(keys: &Keys) -> Self {
         let secrets = keys.secrets.iter().map(|secret| &secret.credential);
-        Self(keys.providers.values().chain(secrets).filter_map(|credential| credential.scrubber()).collect())
+        Self(keys.of_providers().chain(secrets).filter_map(|credential| credential.scrubber()).collect())
     }
 
     #[cfg(test)]
