@@ -80,10 +80,11 @@ pub fn error_inside(document: &Value) -> Option<Failure> {
         let failure = Failure::new(Class::RefusedByFilter, format!("the prompt was blocked: {reason}"));
         return Some(Failure { code: Some(reason), ..failure });
     }
-    if !envelope::is_error(document) {
+    let given_up = envelope::given_up(document);
+    if given_up.is_none() && !envelope::is_error(document) {
         return None;
     }
-    let envelope = envelope::read(document)?;
+    let envelope = given_up.or_else(|| envelope::read(document))?;
     let status = envelope.http_status();
     let class = class_of(&envelope, status);
     let retry_after = retry_after::from_body(&envelope);
@@ -113,7 +114,9 @@ fn class_of(envelope: &Envelope, status: Option<StatusCode>) -> Class {
         return *class;
     }
     if let Some(status) = status {
-        return by_status(status);
+        // Cohere, which has no codes, means its usage guidelines by it; others a lack of capacity.
+        let of_cohere = status.as_u16() == 498 && envelope.code().is_none() && !message.is_empty();
+        return if of_cohere { Class::RefusedByFilter } else { by_status(status) };
     }
     envelope.codes().find_map(|code| lookup(VAGUE_CODES, &code)).unwrap_or(Class::Server)
 }
@@ -147,8 +150,8 @@ fn by_status(status: StatusCode) -> Class {
         413 => Class::ContextTooLong,
         429 => Class::RateLimited,
         498 | 503 | 529 => Class::Overloaded,
-        // 409 and 424 are a state of the provider's, not a mistake in the request.
-        409 | 424 => Class::Server,
+        // A state of the provider's, or the provider's giving up on the request, and no mistake in it.
+        409 | 424 | 499 => Class::Server,
         400..=499 => Class::BadRequest,
         // Includes 3xx: redirects of an API call are not followed, because they would carry the key along.
         _ => Class::Server,
@@ -259,6 +262,8 @@ const OUT_OF_MONEY_WORDS: &[&str] = &[
     "monthly usage limit",
     "monthly spending limit",
     "spend limit",
+    // Of a trial key at Cohere; per minute it passes with time.
+    "api calls / month",
 ];
 
 /// Lower-case phrases for the errors that have no code of their own.
@@ -268,14 +273,18 @@ const WORDS: &[(&str, Class)] = &[
     ("maximum context length", Class::ContextTooLong),
     ("exceeds the context window", Class::ContextTooLong),
     ("exceeds the maximum number of tokens allowed", Class::ContextTooLong),
+    ("too many tokens: total number of tokens", Class::ContextTooLong),
+    ("too many tokens: size limit exceeded", Class::ContextTooLong),
     ("api key not valid", Class::BadKey),
     ("incorrect api key", Class::BadKey),
     ("invalid api key", Class::BadKey),
+    ("invalid api token", Class::BadKey),
     ("user location is not supported", Class::NoAccess),
     ("free tier is not available in your country", Class::NoAccess),
     ("output blocked by content filtering policy", Class::RefusedByFilter),
     ("flagged by moderation", Class::RefusedByFilter),
     ("requires moderation", Class::RefusedByFilter),
+    ("violation of our usage guidelines", Class::RefusedByFilter),
     ("try pulling it first", Class::NoModel),
 ];
 

@@ -9,6 +9,7 @@
 //! What is held is no more than the beginning of a secret for each block, of [`MOST`] blocks.
 
 mod anthropic;
+mod cohere;
 mod gemini;
 mod held;
 mod openai_chat;
@@ -52,6 +53,7 @@ impl Deltas {
             Dialect::OpenAiChat => Box::<openai_chat::OpenAiChat>::default(),
             Dialect::AnthropicMessages => Box::new(anthropic::Anthropic),
             Dialect::GeminiGenerateContent => Box::new(gemini::Gemini),
+            Dialect::CohereChat => Box::new(cohere::Cohere),
         };
         Deltas { sought, texts, held: Vec::new(), envelope: Map::new() }
     }
@@ -200,7 +202,7 @@ impl<'s, 't> Work<'s, 't> {
         for (at, (seen, said)) in self.seen.iter().zip(self.said).enumerate() {
             let Seen::Text { path, text, beside, .. } = seen else { continue };
             let tells = self.telling[at] || said.as_deref().unwrap_or(text).contains(SCRUBBED);
-            if let Some(beside) = beside.filter(|beside| tells && told != Some(*beside)) {
+            if let Some(beside) = beside.as_deref().filter(|beside| tells && told != Some(*beside)) {
                 changes.push(Change { path: beside.to_vec(), value: None });
                 told = Some(beside);
             }

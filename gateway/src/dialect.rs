@@ -5,6 +5,7 @@
 //! providers it uses the other halves.
 
 pub mod anthropic;
+pub mod cohere;
 pub mod gemini;
 pub mod openai_chat;
 
@@ -16,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::bounded;
 use crate::frames::{Frame, Framing};
-use crate::ir::{ApiError, ChatRequest, ChatResponse, Dropped, StreamEvent};
+use crate::ir::{ApiError, ChatRequest, ChatResponse, Dropped, ImageSource, StreamEvent};
 
 /// The module for a dialect.
 pub fn wire(dialect: Dialect) -> &'static dyn Wire {
@@ -24,6 +25,7 @@ pub fn wire(dialect: Dialect) -> &'static dyn Wire {
         Dialect::OpenAiChat => &openai_chat::OpenAiChat,
         Dialect::AnthropicMessages => &anthropic::Anthropic,
         Dialect::GeminiGenerateContent => &gemini::Gemini,
+        Dialect::CohereChat => &cohere::Cohere,
     }
 }
 
@@ -140,6 +142,13 @@ pub struct ResponseError(pub String);
 fn status_of(error: &ApiError, usual: u16) -> StatusCode {
     let status = error.status.unwrap_or(usual);
     StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+}
+
+/// What a data URL of base64 text holds.
+fn data_url(url: &str) -> Option<ImageSource> {
+    let (head, data) = url.get(5..)?.split_once(',')?;
+    let media_type = head.strip_suffix(";base64")?;
+    Some(ImageSource::Base64 { media_type: media_type.to_owned(), data: data.to_owned() })
 }
 
 /// Why thoughts and their signatures do not cross dialects.

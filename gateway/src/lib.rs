@@ -22,6 +22,7 @@ mod gateway;
 mod health;
 mod intake;
 pub mod ir;
+pub mod matrix;
 mod models;
 mod needs;
 mod passthrough;

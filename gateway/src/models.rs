@@ -61,6 +61,7 @@ pub(crate) fn list(spoken: Dialect, session: &Session, catalog: &Catalog) -> Res
             "first_id": listed.first().map(|model| &model.id), "last_id": listed.last().map(|model| &model.id),
         }),
         Dialect::GeminiGenerateContent => json!({ "models": data(&listed, gemini) }),
+        Dialect::CohereChat => json!({ "models": data(&listed, cohere) }),
     };
     json_reply(StatusCode::OK, body.to_string().into(), None)
 }
@@ -105,6 +106,14 @@ fn gemini(model: &Listed<'_>) -> Value {
     if let Some(known) = model.known {
         value["inputTokenLimit"] = json!(known.context);
         value["outputTokenLimit"] = json!(known.max_output);
+    }
+    value
+}
+
+fn cohere(model: &Listed<'_>) -> Value {
+    let mut value = json!({ "name": model.id, "endpoints": ["chat"], "finetuned": false });
+    if let Some(known) = model.known {
+        value["context_length"] = json!(known.context);
     }
     value
 }

@@ -12,7 +12,7 @@ use crate::ir::{ChatRequest, ImageSource, Part, Tool};
 const CLIENT_TOOLS: &[&str] = &["bash_", "text_editor_", "computer_", "memory_", "computerUse"];
 
 /// Top-level fields that turn on searching or remote tools, or bring in what is stored in the account: OpenAI, xAI,
-/// Anthropic, OpenRouter, Perplexity, Gemini.
+/// Anthropic, OpenRouter, Perplexity, Gemini, Cohere.
 const REACHING_FIELDS: &[&str] = &[
     "web_search_options",
     "search_parameters",
@@ -21,6 +21,7 @@ const REACHING_FIELDS: &[&str] = &[
     "container",
     "web_search",
     "cachedContent",
+    "connectors",
 ];
 
 /// The first part of a request that reaches out, if any.
@@ -85,6 +86,7 @@ mod tests {
     use super::*;
     use crate::dialect::Wire;
     use crate::dialect::anthropic::Anthropic;
+    use crate::dialect::cohere::Cohere;
     use crate::dialect::gemini::Gemini;
     use crate::dialect::openai_chat::OpenAiChat;
     use serde_json::json;
@@ -161,6 +163,27 @@ mod tests {
             "tools": [{"functionDeclarations": [{"name": "url"}]}, {"computerUse": {}}],
         });
         assert_eq!(gemini(&inside), None);
+    }
+
+    #[test]
+    fn every_way_out_of_cohere_is_seen() {
+        let path = |body: &Value| {
+            reaching_out(&Cohere.parse_request(body.to_string().as_bytes()).unwrap()).map(|e| e.path)
+        };
+        let image = json!({"type": "image_url", "image_url": {"url": "https://x.example/?q=secret"}});
+        let document = json!({"type": "document", "document": {"data": {"url": "https://x.example"}}});
+        let user = json!([{"role": "user", "content": "hi"}]);
+        let rows = [
+            (json!({"messages": [{"role": "user", "content": [image]}]}), Some("messages[0].content[0]")),
+            (json!({"messages": user, "connectors": [{"id": "web-search"}]}), Some("connectors")),
+            (json!({"messages": user, "tools": [{"type": "web_search"}]}), Some("tools[0]")),
+            // Data that the model reads, and nobody fetches.
+            (json!({"messages": [{"role": "tool", "tool_call_id": "t", "content": [document]}]}), None),
+            (json!({"messages": user, "documents": [{"data": {"url": "https://x.example"}}]}), None),
+        ];
+        for (body, wanted) in rows {
+            assert_eq!(path(&body).as_deref(), wanted, "{body}");
+        }
     }
 
     #[test]

@@ -29,9 +29,10 @@ use crate::upstream::{ClientRequest, http_request};
 use crate::usage::LimitHit;
 use reply::{all_failed, encoder, fill_start, name, refuse, reply_error, run_over, streamed, whole};
 use reserve::{Passed, reserve};
-use step::{Failing, Step, after, dice, jitter};
+use step::{dice, jitter};
 
 pub(crate) use reply::{RECEIPT_HEADER, json_reply};
+pub(crate) use step::{Failing, Step, after};
 
 /// How long things may take. The run's deadline bounds all of them together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -19,7 +19,8 @@ use crate::session::Session;
 impl Gateway {
     /// Answers a request to `http://llm.orch.internal`: `POST /v1/chat/completions` (OpenAI), `POST /v1/messages`
     /// (Anthropic), `POST /v1beta/models/MODEL:generateContent` and `…:streamGenerateContent?alt=sse` (Gemini, also below
-    /// `/v1`), `GET /v1/models` (in the dialect of the client's headers) and `GET /v1beta/models`.
+    /// `/v1`), `POST /v2/chat` (Cohere), `GET /v1/models` (in the dialect of the client's headers) and
+    /// `GET /v1beta/models`.
     pub async fn serve(&self, session: &Session, request: Request<Body>) -> Response<Body> {
         match self.route(session, request).await {
             Ok(response) => response,
@@ -122,7 +123,7 @@ pub(crate) fn leads_nowhere(route: &str, skipped: &[Skipped]) -> String {
 }
 
 const NOTHING_HERE: &str = "there is nothing at this path; use /v1/chat/completions, /v1/messages, \
-     /v1beta/models/MODEL:generateContent or /v1/models";
+     /v1beta/models/MODEL:generateContent, /v2/chat or /v1/models";
 
 fn nothing_at(spoken: Dialect, message: &str) -> Box<Response<Body>> {
     let error = ApiError {
@@ -186,13 +187,15 @@ fn no_model(plan: &Plan, reason: &str) -> ApiError {
     }
 }
 
-/// Anthropic's clients always send their version, Google's their key in a header of its own; everyone else expects
-/// OpenAI's form.
+/// Anthropic's clients always send their version, Google's their key in a header of its own, Cohere's the name of their
+/// library; everyone else expects OpenAI's form.
 pub(crate) fn spoken_by(headers: &HeaderMap) -> Dialect {
     if headers.contains_key("anthropic-version") {
         Dialect::AnthropicMessages
     } else if headers.contains_key("x-goog-api-key") {
         Dialect::GeminiGenerateContent
+    } else if headers.get("x-fern-sdk-name").is_some_and(|name| name.as_bytes().starts_with(b"cohere")) {
+        Dialect::CohereChat
     } else {
         Dialect::OpenAiChat
     }

@@ -35,6 +35,7 @@ use tokio::task::JoinSet;
 mod answer;
 mod anthropic;
 mod chat;
+mod cohere;
 mod extract;
 mod failure;
 mod gemini;

@@ -118,7 +118,7 @@ fn edited(
     }
     let mut hide_usage = false;
     match client.dialect {
-        Dialect::AnthropicMessages => {
+        Dialect::AnthropicMessages | Dialect::CohereChat => {
             if max_tokens != client.parsed.max_tokens {
                 doc.set("max_tokens", &json!(max_tokens))?;
                 changed = true;

@@ -4,6 +4,8 @@
 
 #[path = "gateway/budget.rs"]
 mod budget;
+#[path = "gateway/cohere.rs"]
+mod cohere;
 #[path = "gateway/deltas.rs"]
 mod deltas;
 #[path = "gateway/direct.rs"]
@@ -12,6 +14,8 @@ mod direct;
 mod failures;
 #[path = "gateway/gemini.rs"]
 mod gemini;
+#[path = "gateway/matrix.rs"]
+mod matrix;
 #[path = "gateway/routes.rs"]
 mod routes;
 #[path = "gateway/serving.rs"]

@@ -103,7 +103,7 @@ pub enum CatalogError {
         pattern: String,
     },
     /// Not a dialect.
-    #[error("{} is not a dialect: use `openai`, `anthropic` or `gemini`", quote(.0))]
+    #[error("{} is not a dialect: use `openai`, `anthropic`, `gemini` or `cohere`", quote(.0))]
     Dialect(String),
     /// The data file is broken.
     #[error("the provider catalog is broken: {0}")]
@@ -119,6 +119,8 @@ pub enum Dialect {
     AnthropicMessages,
     /// Google's `generateContent` and `streamGenerateContent`.
     GeminiGenerateContent,
+    /// Cohere's chat, version 2.
+    CohereChat,
 }
 
 impl Dialect {
@@ -128,6 +130,7 @@ impl Dialect {
             Self::OpenAiChat => "openai-chat",
             Self::AnthropicMessages => "anthropic-messages",
             Self::GeminiGenerateContent => "gemini-generate-content",
+            Self::CohereChat => "cohere-chat",
         }
     }
 }
@@ -135,12 +138,14 @@ impl Dialect {
 impl FromStr for Dialect {
     type Err = CatalogError;
 
-    /// Reads the catalog's names and the short ones of the configuration, `openai`, `anthropic` and `gemini`.
+    /// Reads the catalog's names and the short ones of the configuration: `openai`, `anthropic`, `gemini` and
+    /// `cohere`.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
             "openai-chat" | "openai" => Ok(Self::OpenAiChat),
             "anthropic-messages" | "anthropic" => Ok(Self::AnthropicMessages),
             "gemini-generate-content" | "gemini" => Ok(Self::GeminiGenerateContent),
+            "cohere-chat" | "cohere" => Ok(Self::CohereChat),
             other => Err(CatalogError::Dialect(other.into())),
         }
     }
@@ -261,7 +266,7 @@ impl InferencePath {
     /// path, and the body says which is wanted.
     fn answers(&self, stream: bool) -> bool {
         match self.dialect {
-            Dialect::OpenAiChat | Dialect::AnthropicMessages => true,
+            Dialect::OpenAiChat | Dialect::AnthropicMessages | Dialect::CohereChat => true,
             Dialect::GeminiGenerateContent => self.path.ends_with(":streamGenerateContent") == stream,
         }
     }

@@ -241,6 +241,8 @@ mod tests {
             ("claude-99", "anthropic claude-99"),
             ("gemini-2.5-flash", "gemini gemini-2.5-flash"),
             ("gemma-3-27b-it", "gemini gemma-3-27b-it"),
+            ("command-r-plus", "cohere command-r-plus"),
+            ("command-a-03-2025", "cohere command-a-03-2025"),
             ("openai/gpt-4o-mini", "openai gpt-4o-mini"),
             ("google/gemini-2.5-pro", "gemini gemini-2.5-pro"),
             ("anthropic/claude-3-haiku", "anthropic claude-3-haiku-20240307"),
@@ -259,7 +261,6 @@ mod tests {
         for (name, provider) in [
             ("grok-4", "xai"),
             ("mistral-large-latest", "mistral"),
-            ("command-r-plus", "cohere"),
             ("sonar-pro", "perplexity"),
             ("deepseek-chat", "deepseek"),
             ("kimi-k2", "moonshot"),

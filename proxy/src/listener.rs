@@ -28,9 +28,11 @@ mod clients;
 mod connection;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
+mod greeting;
 mod head;
 mod intake;
 mod lanes;
+mod retry;
 mod strangers;
 mod tunnel;
 mod upgrade;
@@ -59,7 +61,8 @@ pub struct ListenerLimits {
     pub header_read: Duration,
     /// How long a client may take no byte of an answer.
     pub write_idle: Duration,
-    /// From the answer to a CONNECT to the end of the client's first TLS message.
+    /// From the answer to a CONNECT to the end of the client's first TLS message; after it also until the server has
+    /// answered, and until the end of a second one where the server asks for that.
     pub hello: Duration,
     /// How long no byte may move in a tunnel.
     pub tunnel_idle: Duration,

@@ -24,6 +24,7 @@ use crate::limits::of_egress;
 use crate::permissions::AllowedHost;
 use crate::policy::secret_bindings;
 use crate::redact::Known;
+use crate::secret::HeldSecrets;
 use crate::telemetry::cleaned;
 use crate::upstream::{internet, prove, proxy_config};
 
@@ -60,6 +61,8 @@ pub struct ClientPolicy {
     opaque: Vec<HostPattern>,
     secrets: Vec<SecretGrant>,
     limits: Limits,
+    /// The secrets that clients hold, so that they can be brought up to date.
+    held: HeldSecrets,
     /// The clients, and what is still to be counted of them.
     owed: Mutex<Vec<Owed>>,
 }
@@ -139,25 +142,34 @@ impl ClientPolicy {
         let trial = config.egress.trial.iter();
         let trials =
             trial.map(|wants| wants.iter().map(|want| Rule::of_want(want, RuleOrigin::Config)).collect());
-        let (proxy, trials, owed) = (internet(config)?, trials.collect(), Mutex::default());
-        Ok(Self { proxy, rules, trials, opaque, secrets, limits, owed })
+        let (proxy, trials) = (internet(config)?, trials.collect());
+        let (held, owed) = (HeldSecrets::default(), Mutex::default());
+        Ok(Self { proxy, rules, trials, opaque, secrets, limits, held, owed })
     }
 
-    /// Reads anew what is to be let through. It holds from each client's next request on; what is under way ends as it
-    /// began. Secrets, tokens, limits, policies on trial and name servers stay as they were. Says what is allowed now.
+    /// Reads anew what is to be let through, and the values of secrets. It holds from each client's next request on; what
+    /// is under way ends as it began. Which secrets there are, tokens, limits, policies on trial and name servers stay as
+    /// they were. Says what is allowed now.
     ///
     /// # Errors
-    /// As [`ClientPolicy::open`] has them; then everything stays as it was.
+    /// As [`ClientPolicy::open`] has them, or the vault cannot be opened; then everything stays as it was.
     pub fn reload(
         &self,
         config: &Config,
         catalog: &Catalog,
         request: &EgressRequest,
+        vault: &VaultLocation,
     ) -> Result<Vec<String>, Failure> {
         let Allowed { rules, .. } = Allowed::read(config, catalog, request)?;
+        // Without a secret nobody is asked to open it.
+        let vault =
+            (!self.secrets.is_empty()).then(|| Vault::open(vault, OpenMode::ReadOnlyIfExists)).transpose()?;
         self.proxy.reconfigure(proxy_config(config)).map_err(|e| {
             Failure::usage("config_invalid", format!("the egress proxy cannot go by config.yaml: {e}"))
         })?;
+        if let Some(vault) = vault {
+            self.held.refresh(&vault);
+        }
         for client in self.owed.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             client.grant.replace_rules(rules.clone());
         }
@@ -197,6 +209,7 @@ impl ClientPolicy {
         vault: &VaultLocation,
     ) -> Result<Vec<EgressClient>, Failure> {
         let nobody = Agent::bare("proxy", bytes::Bytes::new())?;
+        let sources = sources.held_in(&self.held);
         let mut planned = Keys::default();
         let mut clients = Vec::new();
         for new in new {

@@ -1,5 +1,5 @@
-//! The LLM gateway over HTTP: `POST /v1/chat/completions`, `POST /v1/messages`, Gemini's `POST /v1beta/models/…` and
-//! `GET /v1/models`, each under `/api` as well, for clients that belong to no run.
+//! The LLM gateway over HTTP: `POST /v1/chat/completions`, `POST /v1/messages`, Gemini's `POST /v1beta/models/…`,
+//! Cohere's `POST /v2/chat` and `GET /v1/models`, each under `/api` as well, for clients that belong to no run.
 //!
 //! A client names its model, and the keys are its workspace's: those that the vault holds, never those of this
 //! process's environment. Each call gets a grant and a session of its own, which touch neither disk nor lock; what it

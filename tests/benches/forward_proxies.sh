@@ -9,8 +9,8 @@
 #   `orch` is measured twice: passing plain HTTP on like the others, and doing what it is for: it upgrades the
 #   request to TLS, swaps a placeholder for its secret, and searches the answer for it. Two that are not asked for say
 #   how fast a forward proxy can be here at all: HAProxy in HTTP mode, and nothing but hyper on both sides
-#   (`tests/examples/bare_forwarder.rs`).
-# - Latency at 30 % of the rate that was reached, beside the same load without a proxy.
+#   (`tests/examples/bare_forwarder.rs`), plain and with TLS towards the upstream.
+# - Latency at 30 % of the rate that was reached, beside the same load without a proxy and through hyper alone.
 # - Bytes per second through CONNECT, beside HAProxy in TCP mode.
 # - Memory of the process with 10,000 idle tunnels.
 #
@@ -111,6 +111,9 @@ listening "$haproxy_http_port"
 begin "$work/bare" "$bare_forwarder" "127.0.0.1:$plain" "$(nproc)"
 bare=${started[-1]}
 bare_address=$(<"$work/bare")
+begin "$work/bare_tls" "$bare_forwarder" "127.0.0.1:$tls" "$(nproc)" "$name" "$work/ca.pem"
+bare_tls=${started[-1]}
+bare_tls_address=$(<"$work/bare_tls")
 
 # Prints the requests per second and the CPU microseconds of a process for each.
 wrk_load() {
@@ -136,7 +139,7 @@ wrk_load() {
 median() {
     sort -n "$1" | awk '{ row[NR] = $0 } END { print row[int((NR + 1) / 2)] }'
 }
-loads=(direct squid tinyproxy haproxy_http bare orch_plain orch_injecting)
+loads=(direct squid tinyproxy haproxy_http bare bare_tls orch_plain orch_injecting)
 load_direct() { wrk_load "$(<"$work/nginx.pid")" "127.0.0.1:$plain" /1k; }
 load_squid() { wrk_load "$squid" "127.0.0.1:$squid_port" "http://127.0.0.1:$plain/1k"; }
 load_tinyproxy() { wrk_load "$tinyproxy" "127.0.0.1:$tinyproxy_port" "http://127.0.0.1:$plain/1k"; }
@@ -145,6 +148,7 @@ load_haproxy_http() {
     wrk_load "$haproxy_http" "127.0.0.1:$haproxy_http_port" "http://127.0.0.1:$plain/1k" "Host:127.0.0.1:$plain"
 }
 load_bare() { wrk_load "$bare" "$bare_address" "http://127.0.0.1:$plain/1k"; }
+load_bare_tls() { wrk_load "$bare_tls" "$bare_tls_address" "http://$name/1k" "Host:$name" "Authorization:Bearer $placeholder"; }
 load_orch_plain() { wrk_load "$proxy" "$orch_address" http://plain.example/1k Host:plain.example "Proxy-Authorization:$basic"; }
 load_orch_injecting() {
     wrk_load "$proxy" "$orch_address" "http://$name/1k" "Host:$name" "Proxy-Authorization:$basic" "Authorization:Bearer $placeholder"
@@ -163,15 +167,20 @@ for load in "${loads[@]}"; do
     echo "median: $load $rate req/s, $each CPU µs each"
 done
 rate() { median "$work/$1.results" | cut -d ' ' -f 1; }
-for own in orch_plain orch_injecting; do
-    awk -v own="$(rate "$own")" -v squid="$(rate squid)" -v tiny="$(rate tinyproxy)" -v bare="$(rate bare)" -v name="$own" \
+beside() {
+    awk -v own="$(rate "$1")" -v bare="$(rate "$2")" -v squid="$(rate squid)" -v tiny="$(rate tinyproxy)" -v name="$1" \
         'BEGIN { printf "%s: %.2f x squid (asked 5), %.2f x tinyproxy (asked 8), %.2f x bare hyper (asked 0.5)\n",
             name, own / squid, own / tiny, own / bare }'
-done
+}
+beside orch_plain bare
+# What is sent over TLS is measured beside what is sent over TLS.
+beside orch_injecting bare_tls
 
 third=$(awk -v rate="$(rate orch_injecting)" 'BEGIN { print int(rate * 0.3) }')
 for ((round = 1; round <= 3; round++)); do
     echo "at $third req/s, direct: $("$proxy_load" paced "127.0.0.1:$plain" "http://127.0.0.1:$plain/1k" "$third" "$seconds" "$connections")"
+    echo "at $third req/s, bare:   $("$proxy_load" paced "$bare_tls_address" "http://$name/1k" "$third" "$seconds" "$connections" \
+        "authorization:Bearer $placeholder")"
     echo "at $third req/s, orch:   $("$proxy_load" paced "$orch_address" "http://$name/1k" "$third" "$seconds" "$connections" \
         "proxy-authorization:$basic" "authorization:Bearer $placeholder")"
 done

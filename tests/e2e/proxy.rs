@@ -477,6 +477,51 @@ fn the_configuration_is_read_again_without_a_restart() {
 }
 
 #[test]
+fn a_secret_that_is_rotated_or_removed_reaches_a_running_proxy() {
+    const NEW: &str = "ghp_rotatedQ7wE9rT2yU4iO6pA8sD1fG3hJ5kL";
+    let (stage, _api, other) = hosts();
+    stage.store("GITHUB_TOKEN", SECRET, &["--host", "other.example.org"]);
+    let policy =
+        stage.home.file("job.yaml", "egress: [{ host: second.example.org }]\n").display().to_string();
+    let secret = "GITHUB_TOKEN@other.example.org";
+    let proxy = Proxy::start(
+        &stage.home,
+        &["--allow", "other.example.org", "--secret", secret, "--manifest", &policy],
+    );
+    let bearer = format!("Authorization: Bearer {}\r\n", proxy.variable("GITHUB_TOKEN"));
+    let url = "http://other.example.org/x";
+    assert_eq!(proxy.get(url, &bearer).0, 200);
+    stage.orch(["secrets", "rotate", "GITHUB_TOKEN", "-"]).stdin(NEW).run().expect(0);
+    assert_eq!(proxy.get(url, &bearer).0, 200);
+    proxy.running.hang_up();
+    proxy.running.wait_says("read again");
+    let (status, answer) = proxy.get(url, &bearer);
+    assert_eq!(status, 200);
+    let sent: Vec<_> = other
+        .received()
+        .iter()
+        .map(|request| request.header("authorization").unwrap_or_default().to_owned())
+        .collect();
+    let old = format!("Bearer {SECRET}");
+    assert_eq!(sent, [old.clone(), old, format!("Bearer {NEW}")]);
+    needle::none(&Needle::new(NEW).in_bytes("the answer", answer.as_bytes()));
+    // What is said of a request is searched for the new value, too.
+    assert_eq!(proxy.get(&format!("{url}/{NEW}"), "").0, 200);
+    stage.orch(["secrets", "rm", "GITHUB_TOKEN", "--yes"]).run().expect(0);
+    fs::write(&policy, "egress: [{ host: third.example.org }]\n").expect("written");
+    proxy.running.hang_up();
+    // Said once everything has taken effect.
+    proxy.running.wait_says("allowed: https://third.example.org");
+    let (status, answer) = proxy.get(url, &bearer);
+    assert!(status == 403 && answer.contains("removed"), "{answer}");
+    assert_eq!(other.received().len(), 4);
+    proxy.running.terminate();
+    let outcome = proxy.running.finish().expect(0);
+    needle::none(&outcome.search(&Needle::new(SECRET)));
+    needle::none(&outcome.search(&Needle::new(NEW)));
+}
+
+#[test]
 fn a_vault_that_a_server_holds_is_named_with_who_holds_it() {
     let (stage, _api, _other) = hosts();
     stage.store("GITHUB_TOKEN", SECRET, &["--host", "api.github.com"]);

@@ -8,12 +8,14 @@
 //! - `proxy_load hold ADDRESS COUNT TARGET [CREDENTIALS]` opens so many tunnels, says so, and keeps them until its
 //!   standard input ends.
 //! - `proxy_load paced ADDRESS TARGET RATE SECONDS CONNECTIONS [HEADER:VALUE]…` sends `GET TARGET` so many times a
-//!   second, whether answers are late or not, and prints percentiles of the time from when a request was due.
+//!   second, whether answers are late or not, and prints percentiles of the time from when a request was due. Each
+//!   connection has been answered once before the first is due: what is measured is a proxy at work, not its beginning.
 //!
 //! CREDENTIALS are `user:password`.
 
 use std::io::{Error, Read as _, Result, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Barrier, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -151,15 +153,24 @@ struct Load {
 }
 
 fn paced(address: &str, request: &[u8], load: &Load) -> Result<Vec<Duration>> {
-    let begun = Instant::now();
+    let (ready, begun) = (Barrier::new(load.connections as usize), OnceLock::new());
+    let (ready, begun) = (&ready, &begun);
     let between = Duration::from_secs_f64(f64::from(load.connections) / load.rate);
     let count = (load.rate * load.seconds / f64::from(load.connections)) as u32;
     let all: Vec<Result<Vec<Duration>>> = thread::scope(|scope| {
         let senders: Vec<_> = (0..load.connections)
             .map(|number| {
                 scope.spawn(move || {
-                    let mut stream = connect(address, &[])?;
-                    let first = begun + between * number / load.connections;
+                    let warm = || {
+                        let mut stream = connect(address, &[])?;
+                        stream.write_all(request)?;
+                        answer(&mut stream).map(|()| stream)
+                    };
+                    // Whoever fails is waited for as well: the others would wait for ever.
+                    let warm = warm();
+                    ready.wait();
+                    let mut stream = warm?;
+                    let first = *begun.get_or_init(Instant::now) + between * number / load.connections;
                     let mut times = Vec::with_capacity(count as usize);
                     for round in 0..count {
                         let due = first + between * round;

@@ -184,12 +184,12 @@ async fn reload_on(
 ) -> Infallible {
     while hangups.recv().await.is_some() {
         let config = Config::load(&here.home).and_then(|config| config.catalog().map(|_| config));
-        match config.and_then(|config| egress.reload(&config, &here.catalog, request)) {
+        match config.and_then(|config| egress.reload(&config, &here.catalog, request, &here.vault)) {
             Ok(allowed) => {
                 for line in &allowed {
                     printer.note(&format!("allowed: {line}"));
                 }
-                printer.note("read again; secrets, tokens and limits stay as they were at the start");
+                printer.note("read again, values of secrets included; tokens and limits stay as they were at the start");
             }
             Err(failure) => {
                 printer.warn(&format!("nothing has changed: {failure}"));

@@ -55,6 +55,9 @@ pub(super) fn is_error(document: &Value) -> bool {
                 || matches!(map.get("type").and_then(Value::as_str), Some("error"))
                 || matches!(map.get("object").and_then(Value::as_str), Some("error"))
                 || map.get("response").and_then(|of| of.get("error")).is_some_and(Value::is_object)
+                // Cohere's errors are nothing but a message, where answers have an object of that name.
+                || (map.get("message").is_some_and(Value::is_string)
+                    && !["choices", "content", "candidates", "output"].iter().any(|key| map.contains_key(*key)))
         }
         _ => false,
     }
@@ -65,6 +68,23 @@ pub(super) fn blocked(document: &Value) -> Option<String> {
     let empty = document.get("candidates").and_then(Value::as_array).is_none_or(Vec::is_empty);
     let reason = document.get("promptFeedback").filter(|_| empty)?.get("blockReason")?.as_str()?;
     (reason != "BLOCK_REASON_UNSPECIFIED").then(|| reason.to_owned())
+}
+
+/// The end of an answer of Cohere's, whole or streamed, that says that there will be none.
+pub(super) fn given_up(document: &Value) -> Option<Envelope> {
+    let holder = match document.get("type").and_then(Value::as_str) {
+        Some("message-end") => document.get("delta")?,
+        _ => document,
+    };
+    let finish = holder.get("finish_reason")?.as_str()?;
+    let usual = match finish {
+        "ERROR" => "server_error",
+        "TIMEOUT" => "timeout_error",
+        _ => return None,
+    };
+    let message = text(holder.get("error")).unwrap_or_else(|| format!("the provider gave up: {finish}"));
+    let code = text(holder.get("code")).unwrap_or_else(|| usual.to_owned());
+    Some(Envelope { message, code: Some(code), ..Envelope::default() })
 }
 
 /// Reads the envelope; `None` when there is nothing in it that looks like an error.

@@ -8,6 +8,7 @@ use serde_json::json;
 use super::{classify, error_inside};
 use crate::dialect::Wire;
 use crate::dialect::anthropic::Anthropic;
+use crate::dialect::cohere::Cohere;
 use crate::dialect::gemini::Gemini;
 use crate::dialect::openai_chat::OpenAiChat;
 use crate::ir::{ApiError, Class};
@@ -93,6 +94,22 @@ const BODIES: &[(&str, u16, &str, Class)] = &[
     ("ollama model", 404, r#"{"error":{"message":"model \"llama9\" not found, try pulling it first","type":"api_error","param":null,"code":null}}"#, Class::NoModel),
     ("ollama text", 404, r#"{"error":"model 'x' not found"}"#, Class::NoModel),
     ("cohere", 429, r#"{"id":"a","message":"You are using a Trial key, which is limited to 10 API calls / minute."}"#, Class::RateLimited),
+    ("cohere month", 429, r#"{"message":"You are using a Trial key, which is limited to 1000 API calls / month. You can continue to use the Trial key for free or upgrade to a Production key"}"#, Class::OutOfMoney),
+    ("cohere minute", 429, r#"{"message":"You are past the per minute request limit, please wait and try again later."}"#, Class::RateLimited),
+    ("cohere bad key", 401, r#"{"id":"1","message":"invalid api token"}"#, Class::BadKey),
+    ("cohere no key", 401, r#"{"message":"no api key supplied"}"#, Class::BadKey),
+    ("cohere billing", 402, r#"{"message":"Please add or update your payment method at https://dashboard.cohere.com/billing?tab=payment to continue"}"#, Class::OutOfMoney),
+    ("cohere model", 404, r#"{"message":"model 'command-z' not found, make sure the correct model ID was used and that you have access to the model."}"#, Class::NoModel),
+    ("cohere context", 400, r#"{"message":"too many tokens: total number of tokens in the prompt cannot exceed 4081 - received 4292. Try using a shorter prompt, or enabling prompt truncating."}"#, Class::ContextTooLong),
+    ("cohere output", 400, r#"{"message":"too many tokens: max tokens must be less than or equal to 4096, the maximum output for this model - received 8192."}"#, Class::BadRequest),
+    ("cohere field", 422, r#"{"message":"unknown field: parameter 'x' is not a valid field"}"#, Class::BadRequest),
+    ("cohere blocked", 498, r#"{"message":"blocked output: this generation may be a potential violation of our usage guidelines. Please try again with a different prompt."}"#, Class::RefusedByFilter),
+    ("cohere unsafe", 498, r#"{"message":"unsafe request"}"#, Class::RefusedByFilter),
+    ("cohere cancelled", 499, r#"{"message":"request cancelled"}"#, Class::Server),
+    ("cohere not there", 501, r#"{"message":"not implemented"}"#, Class::Server),
+    ("cohere unavailable", 503, r#"{"message":"service unavailable"}"#, Class::Overloaded),
+    ("cohere late", 504, r#"{"message":"gateway timeout"}"#, Class::Timeout),
+    ("capacity without a word", 498, "", Class::Overloaded),
     ("xai flat", 400, r#"{"code":"Client specified an invalid argument","error":"Incorrect API key provided: xa***"}"#, Class::BadKey),
     // No JSON at all
     ("html", 502, "<html><body>502 Bad Gateway</body></html>", Class::Server),
@@ -128,7 +145,7 @@ fn what_a_dialect_writes_is_read_back_as_the_same_class() {
         Truncated,
         Network,
     ];
-    let wires: [&dyn Wire; 3] = [&OpenAiChat, &Anthropic, &Gemini];
+    let wires: [&dyn Wire; 4] = [&OpenAiChat, &Anthropic, &Gemini, &Cohere];
     for (i, wire) in wires.iter().enumerate() {
         for class in all {
             let (status, body) = wire.write_error(&ApiError::new(class, "said"));

@@ -26,7 +26,7 @@ impl Texts for Gemini {
                     block: Block { of, part },
                     path: within(&[Step::Key("candidates"), Step::At(at)], &content),
                     text,
-                    beside: Some([Step::Key("candidates"), Step::At(at), Step::Key("logprobsResult")]),
+                    beside: Some(vec![Step::Key("candidates"), Step::At(at), Step::Key("logprobsResult")]),
                 });
             }
         }

@@ -85,7 +85,7 @@ impl Place {
             block: Block { of: self.of, part },
             path: within(&[Step::Key("choices"), Step::At(self.at), Step::Key("delta")], path),
             text,
-            beside: Some([Step::Key("choices"), Step::At(self.at), Step::Key("logprobs")]),
+            beside: Some(vec![Step::Key("choices"), Step::At(self.at), Step::Key("logprobs")]),
         })
     }
 }

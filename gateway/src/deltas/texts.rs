@@ -7,7 +7,8 @@ use crate::frames::Frame;
 /// A text that comes in pieces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Block {
-    /// The choice or candidate that it belongs to, by its index; of Anthropic's messages the block's own index.
+    /// The choice or candidate that it belongs to, by its index; where a message is made of blocks (Anthropic, Cohere),
+    /// the block's own number.
     pub(super) of: u64,
     pub(super) part: Part,
 }
@@ -56,7 +57,7 @@ pub(super) enum Seen<'t> {
         path: Vec<Step>,
         text: &'t str,
         /// Where the log probabilities of its tokens stand, should there be any.
-        beside: Option<[Step; 3]>,
+        beside: Option<Vec<Step>>,
     },
     /// Something else that has its place among the texts of a choice, such as a tool call, which may have a text of its own.
     Call { of: u64, own: Option<Block> },

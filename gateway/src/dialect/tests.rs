@@ -1,5 +1,6 @@
 //! The dialects against recorded shapes, and against each other.
 
+mod cohere;
 mod gemini;
 mod requests;
 mod streams;
@@ -11,7 +12,8 @@ use super::{StreamParser, Wire, wire};
 use crate::frames::sse;
 use crate::ir::StreamEvent;
 
-const ALL: [Dialect; 3] = [Dialect::OpenAiChat, Dialect::AnthropicMessages, Dialect::GeminiGenerateContent];
+const ALL: [Dialect; 4] =
+    [Dialect::OpenAiChat, Dialect::AnthropicMessages, Dialect::GeminiGenerateContent, Dialect::CohereChat];
 
 fn openai() -> &'static dyn Wire {
     wire(Dialect::OpenAiChat)
@@ -23,6 +25,10 @@ fn anthropic() -> &'static dyn Wire {
 
 fn gemini() -> &'static dyn Wire {
     wire(Dialect::GeminiGenerateContent)
+}
+
+fn cohere() -> &'static dyn Wire {
+    wire(Dialect::CohereChat)
 }
 
 /// Every event of a stream that arrives in these chunks.

@@ -17,7 +17,7 @@ use super::scenario::{Outcome, Rule, ScriptedHost};
 use super::served::{House, KeyPlace, Served, Wire};
 use super::server::Channel;
 use super::world::World;
-use super::{anthropic, gemini, openai};
+use super::{anthropic, cohere, gemini, openai};
 
 /// The largest request body, as Anthropic has it: 32 MB.
 const LARGEST: usize = 32 << 20;
@@ -195,6 +195,7 @@ impl Exchange<'_> {
                     Wire::OpenAiChat => openai::models(&self.served.provider, &self.served.models),
                     Wire::AnthropicMessages => anthropic::models(&self.served.models),
                     Wire::GeminiGenerateContent => gemini::models(&self.served.models),
+                    Wire::CohereChat => cohere::models(&self.served.models),
                 };
                 failure::stamp(self.house, Reply::json(StatusCode::OK, &list), &ids)
             }
@@ -234,6 +235,7 @@ impl Exchange<'_> {
             Wire::OpenAiChat => openai::request::parse(self.house, &value)?,
             Wire::AnthropicMessages => anthropic::request::parse(&self.parts.headers, &value)?,
             Wire::GeminiGenerateContent => gemini::request::parse(&self.parts.uri, &value)?,
+            Wire::CohereChat => cohere::request::parse(&value)?,
         };
         ask.count_input();
         Ok(ask)
@@ -244,6 +246,7 @@ impl Exchange<'_> {
             Wire::OpenAiChat => openai::write(self.house, ask, answer, ids),
             Wire::AnthropicMessages => anthropic::write(ask, answer, ids),
             Wire::GeminiGenerateContent => gemini::write(ask, answer, ids),
+            Wire::CohereChat => cohere::write(ask, answer, ids),
         };
         failure::stamp(self.house, reply, ids)
     }

@@ -4,6 +4,7 @@ use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::chat::Ids;
+use super::cohere::failure as cohere;
 use super::reply::{Event, Reply};
 use super::scenario::Outcome;
 use super::served::House;
@@ -49,6 +50,7 @@ impl Reject {
                  or other form of API consumer identity to call this API.",
             )
             .status(StatusCode::FORBIDDEN),
+            House::Cohere => Reject::bad("no api key supplied").status(StatusCode::UNAUTHORIZED),
             House::OpenAi | House::Compatible => Reject::bad(
                 "You didn't provide an API key. You need to provide your API key in an Authorization header using \
                  Bearer auth (i.e. Authorization: Bearer YOUR_KEY).",
@@ -65,6 +67,7 @@ impl Reject {
             House::Google | House::Gemini => {
                 Reject::bad("API key not valid. Please pass a valid API key.").code("API_KEY_INVALID")
             }
+            House::Cohere => Reject::bad("invalid api token").status(StatusCode::UNAUTHORIZED),
             House::OpenAi | House::Compatible => Reject::bad(
                 "Incorrect API key provided: ********. You can find your API key at \
                  https://platform.openai.com/account/api-keys.",
@@ -77,6 +80,7 @@ impl Reject {
     pub(super) fn not_found(house: House, method: &Method, path: &str) -> Reject {
         let message = match house {
             House::Anthropic => "Not Found".to_owned(),
+            House::Cohere => format!("route {path} not found"),
             House::OpenAi | House::Google | House::Gemini | House::Compatible => {
                 format!("Invalid URL ({method} {path})")
             }
@@ -87,6 +91,7 @@ impl Reject {
     pub(super) fn method(house: House, method: &Method, path: &str) -> Reject {
         let message = match house {
             House::Anthropic => "Method Not Allowed".to_owned(),
+            House::Cohere => "method not allowed".to_owned(),
             House::OpenAi | House::Google | House::Gemini | House::Compatible => format!(
                 "Not allowed to {method} on {path}. (HINT: Perhaps you meant to use a different HTTP method?)"
             ),
@@ -97,7 +102,9 @@ impl Reject {
     pub(super) fn too_large(house: House) -> Reject {
         let message = match house {
             House::Anthropic => "Request exceeds the maximum size",
-            House::OpenAi | House::Google | House::Gemini | House::Compatible => "Request body is too large.",
+            House::OpenAi | House::Google | House::Gemini | House::Cohere | House::Compatible => {
+                "Request body is too large."
+            }
         };
         Reject::bad(message).status(StatusCode::PAYLOAD_TOO_LARGE)
     }
@@ -106,6 +113,7 @@ impl Reject {
         match house {
             House::Anthropic => Reject::bad(format!("The request body is not valid JSON: {error}")),
             House::Google | House::Gemini => Reject::bad(format!("Invalid JSON payload received. {error}")),
+            House::Cohere => Reject::bad(format!("invalid request: the body is not valid JSON: {error}")),
             House::OpenAi | House::Compatible => Reject::bad(format!(
                 "We could not parse the JSON body of your request. (HINT: This likely means you aren't using your \
                  HTTP library correctly. The OpenAI API expects a JSON payload, but what was sent was not valid \
@@ -125,6 +133,7 @@ pub(super) fn reject(house: House, reject: &Reject, ids: &Ids) -> Reply {
         House::Google | House::Gemini => {
             google(house, *status, message, code.map(google_reason).into_iter().collect())
         }
+        House::Cohere => cohere::error(*status, message, ids),
         House::Anthropic => {
             let kind = match status.as_u16() {
                 401 => "authentication_error",
@@ -146,6 +155,7 @@ pub(super) fn outcome(house: House, outcome: Outcome, model: &str, ids: &Ids) ->
         House::OpenAi | House::Compatible => openai_outcome(house, outcome, model),
         House::Anthropic => anthropic_outcome(outcome, model, ids),
         House::Google | House::Gemini => google_outcome(house, outcome, model),
+        House::Cohere => cohere::outcome(outcome, model, ids),
     };
     stamp(house, reply, ids)
 }
@@ -160,6 +170,7 @@ pub(super) fn stream_error(house: House) -> Event {
         House::Google | House::Gemini => {
             Event::sse(None, &google_error(house, 503, OVERLOADED_GOOGLE, Vec::new()).to_string(), false)
         }
+        House::Cohere => cohere::stream_error(),
         House::OpenAi | House::Compatible => {
             let data = json!({"error": {"message": SERVER_OPENAI, "type": "server_error", "param": null, "code": null}});
             Event::sse(None, &data.to_string(), false)
@@ -191,6 +202,7 @@ pub(super) fn stamp(house: House, reply: Reply, ids: &Ids) -> Reply {
             .with("anthropic-ratelimit-input-tokens-limit", "50000")
             .with("anthropic-ratelimit-input-tokens-remaining", "49000"),
         House::Google | House::Gemini => reply,
+        House::Cohere => reply.with("x-debug-trace-id", &ids.id("request", 32)),
     }
 }
 
@@ -336,7 +348,7 @@ fn google_outcome(house: House, outcome: Outcome, model: &str) -> Reply {
     }
 }
 
-fn status_of(code: u16) -> StatusCode {
+pub(super) fn status_of(code: u16) -> StatusCode {
     StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 

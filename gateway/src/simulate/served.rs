@@ -12,6 +12,8 @@ pub enum Wire {
     AnthropicMessages,
     /// Gemini, `POST …/models/MODEL:generateContent` and `:streamGenerateContent`.
     GeminiGenerateContent,
+    /// Cohere's chat, `POST …/v2/chat`.
+    CohereChat,
 }
 
 /// Where a provider wants its key.
@@ -67,6 +69,8 @@ pub(super) enum House {
     Anthropic,
     /// Google's own endpoint.
     Gemini,
+    /// api.cohere.com.
+    Cohere,
     /// Everyone else who speaks chat completions.
     Compatible,
 }
@@ -101,6 +105,7 @@ impl From<Dialect> for Wire {
             Dialect::OpenAiChat => Wire::OpenAiChat,
             Dialect::AnthropicMessages => Wire::AnthropicMessages,
             Dialect::GeminiGenerateContent => Wire::GeminiGenerateContent,
+            Dialect::CohereChat => Wire::CohereChat,
         }
     }
 }
@@ -114,6 +119,7 @@ impl Served {
         match wire {
             Wire::AnthropicMessages => House::Anthropic,
             Wire::GeminiGenerateContent => House::Gemini,
+            Wire::CohereChat => House::Cohere,
             Wire::OpenAiChat if self.host == "api.openai.com" => House::OpenAi,
             Wire::OpenAiChat if self.host.ends_with(".googleapis.com") => House::Google,
             Wire::OpenAiChat => House::Compatible,
@@ -124,6 +130,9 @@ impl Served {
     pub(super) fn models_path(inference: &str) -> Option<String> {
         if let Some((models, _)) = inference.split_once("/*:") {
             return Some(models.to_owned());
+        }
+        if let Some(base) = inference.strip_suffix("/v2/chat") {
+            return Some(format!("{base}/v1/models"));
         }
         let base =
             inference.strip_suffix("/chat/completions").or_else(|| inference.strip_suffix("/messages"))?;
@@ -167,6 +176,7 @@ mod tests {
             Served::models_path("/v1beta/models/*:generateContent").as_deref(),
             Some("/v1beta/models")
         );
+        assert_eq!(Served::models_path("/v2/chat").as_deref(), Some("/v1/models"));
         assert_eq!(Served::models_path("/v1/embeddings"), None);
     }
 }

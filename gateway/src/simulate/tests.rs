@@ -17,6 +17,7 @@ use tokio_rustls::TlsConnector;
 use super::*;
 
 mod anthropic;
+mod cohere;
 mod gateway;
 mod gemini;
 mod openai;
@@ -28,6 +29,8 @@ const ANTHROPIC: &str = "api.anthropic.com";
 const GOOGLE: &str = "generativelanguage.googleapis.com";
 const GENERATE: &str = "/v1beta/models/*:generateContent";
 const GENERATE_STREAM: &str = "/v1beta/models/*:streamGenerateContent";
+const COHERE: &str = "api.cohere.com";
+const CHAT_V2: &str = "/v2/chat";
 const CHAT: &str = "/v1/chat/completions";
 const MESSAGES: &str = "/v1/messages";
 
@@ -58,6 +61,7 @@ fn providers() -> Vec<Served> {
             Wire::AnthropicMessages,
         ),
         gemini,
+        served("cohere", COHERE, KeyPlace::Bearer, CHAT_V2, Wire::CohereChat),
         Served { port: 11434, https: false, ..ollama },
     ]
 }
@@ -179,6 +183,7 @@ fn request(simulation: &Simulation, host: &str, body: &Value) -> Request<Full<By
         OPENAI => ("openai", CHAT),
         ANTHROPIC => ("anthropic", MESSAGES),
         GOOGLE => ("gemini", path_of_google.as_str()),
+        COHERE => ("cohere", CHAT_V2),
         "localhost" => ("ollama", CHAT),
         other => panic!("{other} is no provider"),
     };

@@ -87,6 +87,20 @@ pub(crate) fn generates(text: &str) -> Reply {
     )
 }
 
+/// A chat of Cohere's that says this.
+pub(crate) fn chats(text: &str) -> Reply {
+    whole(
+        200,
+        &json!({
+            "id": "c-1", "finish_reason": "COMPLETE",
+            "message": {"role": "assistant", "content": [{"type": "text", "text": text}],
+                "citations": [{"start": 0, "end": 1, "text": "h", "sources": []}]},
+            "usage": {"billed_units": {"input_tokens": 20, "output_tokens": 7},
+                "tokens": {"input_tokens": 500, "output_tokens": 9}},
+        }),
+    )
+}
+
 pub(crate) struct Asked {
     pub(crate) path: String,
     pub(crate) query: Option<String>,

@@ -24,6 +24,9 @@ pub(crate) const OPENAI_KEY: &str = "sk-openai-0123456789abcdefghijklmnop";
 pub(crate) const GEMINI_KEY: &str = "AIza0123456789abcdefghijklmnopqrstuvwxy";
 pub(crate) const ANTHROPIC_KEY: &str = "sk-ant-0123456789abcdefghijklmnopqrst";
 
+pub(crate) const COHERE_KEY: &str = "c0here0123456789abcdefghijklmnopqrstuvwx";
+const KEYS: [&str; 4] = [OPENAI_KEY, ANTHROPIC_KEY, GEMINI_KEY, COHERE_KEY];
+
 struct Key {
     id: String,
     header: HeaderName,
@@ -118,6 +121,7 @@ pub(crate) struct World {
     pub(crate) openai: Upstream,
     pub(crate) anthropic: Upstream,
     pub(crate) gemini: Upstream,
+    pub(crate) cohere: Upstream,
     pub(crate) gateway: Gateway,
     pub(crate) session: Session,
     pub(crate) live: Arc<LiveGrant>,
@@ -132,7 +136,7 @@ pub(crate) async fn world() -> World {
 impl World {
     pub(crate) async fn new(setup: Setup) -> World {
         let (openai, anthropic) = (Upstream::start().await, Upstream::start().await);
-        let gemini = Upstream::start().await;
+        let (gemini, cohere) = (Upstream::start().await, Upstream::start().await);
         let pin = |slug: &str, upstream: &Upstream| OperatorProvider {
             slug: slug.parse().unwrap(),
             dialect: None,
@@ -142,7 +146,12 @@ impl World {
             free: false,
         };
         let catalog = Catalog::builtin()
-            .with_operator(vec![pin("openai", &openai), pin("anthropic", &anthropic), pin("gemini", &gemini)])
+            .with_operator(vec![
+                pin("openai", &openai),
+                pin("anthropic", &anthropic),
+                pin("gemini", &gemini),
+                pin("cohere", &cohere),
+            ])
             .unwrap();
         let proxy = Proxy::new(ProxyConfig::default(), Arc::new(NoNames)).unwrap();
         let openai_keys: Vec<_> =
@@ -153,6 +162,14 @@ impl World {
         };
         let anthropic_key = key("ANTHROPIC_API_KEY", "x-api-key", ANTHROPIC_KEY);
         let gemini_key = key("GEMINI_API_KEY", "x-goog-api-key", GEMINI_KEY);
+        let cohere_key: Arc<dyn Credential> = Arc::new(Key {
+            id: "COHERE_API_KEY".into(),
+            header: AUTHORIZATION,
+            value: format!("Bearer {COHERE_KEY}"),
+            secret: COHERE_KEY.to_owned(),
+            version: setup.version,
+        });
+        let about_cohere = setup.models.iter().any(|model| model.starts_with("command"));
         let mut routes = Routes::none();
         for (name, route) in setup.routes {
             let route = serde_yaml::from_str(route).unwrap_or_else(|e| panic!("{e}: {route}"));
@@ -186,6 +203,7 @@ impl World {
             "openai" => openai_keys.clone(),
             "anthropic" => vec![Arc::clone(&anthropic_key)],
             "gemini" if about_gemini => vec![Arc::clone(&gemini_key)],
+            "cohere" if about_cohere => vec![Arc::clone(&cohere_key)],
             _ => Vec::new(),
         };
         let plan: Plan = plan(&Wishes {
@@ -205,7 +223,7 @@ impl World {
             .with_server_tools(setup.server_tools)
             .with_routes(Arc::new(routes));
         let gateway = Gateway::with_timing(proxy, Arc::new(catalog), setup.timing);
-        World { openai, anthropic, gemini, gateway, session, live, placeholder, _grants: grants }
+        World { openai, anthropic, gemini, cohere, gateway, session, live, placeholder, _grants: grants }
     }
 
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
@@ -234,7 +252,7 @@ impl World {
     pub(crate) fn receipt(&self) -> Receipt {
         let receipt = self.session.receipts.all().pop().expect("the call left a receipt");
         let json = serde_json::to_string(&receipt).unwrap();
-        assert!(![OPENAI_KEY, ANTHROPIC_KEY, GEMINI_KEY].iter().any(|key| json.contains(key)), "{json}");
+        assert!(!KEYS.iter().any(|key| json.contains(key)), "{json}");
         receipt
     }
 }
@@ -249,7 +267,7 @@ impl Answer {
     pub(crate) async fn read(response: Response<Body>) -> Answer {
         let (parts, body) = response.into_parts();
         let body = body.collect().await.expect("the gateway's bodies do not break").to_bytes();
-        for key in [OPENAI_KEY, ANTHROPIC_KEY, GEMINI_KEY] {
+        for key in KEYS {
             assert!(!body.windows(key.len()).any(|window| window == key.as_bytes()), "a key came through");
         }
         Answer { status: parts.status, headers: parts.headers, body }

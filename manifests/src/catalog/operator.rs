@@ -137,9 +137,10 @@ fn redirect(builtin: &Provider, entry: OperatorProvider) -> Result<Provider, Cat
 }
 
 /// The inference requests of a dialect below a base URL, by the convention of the dialect's client libraries: OpenAI's
-/// base URL holds the version, Anthropic's and Google's do not. One of theirs that does hold it is not given it twice.
+/// base URL holds the version, those of Anthropic, Google and Cohere do not. One of theirs that does hold it is not given
+/// it twice.
 fn inference(endpoint: &Endpoint, dialect: Dialect) -> Vec<InferencePath> {
-    let versioned = ["/v1", "/v1beta"].iter().any(|version| endpoint.base_path.ends_with(version));
+    let versioned = ["/v1", "/v1beta", "/v2"].iter().any(|version| endpoint.base_path.ends_with(version));
     let paths: &[&str] = match (dialect, versioned) {
         (Dialect::OpenAiChat, _) => &["/chat/completions"],
         (Dialect::AnthropicMessages, true) => &["/messages"],
@@ -150,6 +151,8 @@ fn inference(endpoint: &Endpoint, dialect: Dialect) -> Vec<InferencePath> {
         (Dialect::GeminiGenerateContent, false) => {
             &["/v1beta/models/*:generateContent", "/v1beta/models/*:streamGenerateContent"]
         }
+        (Dialect::CohereChat, true) => &["/chat"],
+        (Dialect::CohereChat, false) => &["/v2/chat"],
     };
     let request = |path: &&str| InferencePath { method: Method::POST, path: endpoint.path(path), dialect };
     paths.iter().map(request).collect()
@@ -157,7 +160,7 @@ fn inference(endpoint: &Endpoint, dialect: Dialect) -> Vec<InferencePath> {
 
 fn dialect_auth(dialect: Dialect) -> Auth {
     match dialect {
-        Dialect::OpenAiChat => Auth::Bearer,
+        Dialect::OpenAiChat | Dialect::CohereChat => Auth::Bearer,
         Dialect::AnthropicMessages => Auth::Header(http::HeaderName::from_static("x-api-key")),
         Dialect::GeminiGenerateContent => Auth::Header(http::HeaderName::from_static("x-goog-api-key")),
     }
@@ -165,7 +168,7 @@ fn dialect_auth(dialect: Dialect) -> Auth {
 
 fn dialect_headers(dialect: Dialect) -> Vec<(http::HeaderName, http::HeaderValue)> {
     match dialect {
-        Dialect::OpenAiChat | Dialect::GeminiGenerateContent => Vec::new(),
+        Dialect::OpenAiChat | Dialect::GeminiGenerateContent | Dialect::CohereChat => Vec::new(),
         Dialect::AnthropicMessages => vec![(
             http::HeaderName::from_static("anthropic-version"),
             http::HeaderValue::from_static("2023-06-01"),
@@ -177,7 +180,7 @@ fn dialect_quirks(dialect: Dialect) -> Quirks {
     match dialect {
         Dialect::OpenAiChat => Quirks { stream_options: true, ..Quirks::default() },
         Dialect::AnthropicMessages => Quirks { max_tokens_required: true, ..Quirks::default() },
-        Dialect::GeminiGenerateContent => Quirks::default(),
+        Dialect::GeminiGenerateContent | Dialect::CohereChat => Quirks::default(),
     }
 }
 
@@ -212,13 +215,15 @@ mod tests {
             ("google", "https://127.0.0.1:8443", "/v1beta/models/*:generateContent"),
             ("google", "https://127.0.0.1:8443/v1beta", "/v1beta/models/*:generateContent"),
             ("google", "https://127.0.0.1:8443/proxy", "/proxy/v1beta/models/*:generateContent"),
+            ("cohere", "https://127.0.0.1:8443", "/v2/chat"),
+            ("cohere", "https://127.0.0.1:8443/v2", "/v2/chat"),
         ] {
             let catalog = with(vec![entry(slug, base_url)]).unwrap();
             let provider = catalog.provider(slug).unwrap();
             assert!(provider.pinned);
             assert_eq!(provider.inference_path(false).unwrap().path, path, "{slug} at {base_url}");
             assert_eq!(provider.env, Catalog::builtin().provider(slug).unwrap().env);
-            assert_eq!(catalog.providers().count(), 4);
+            assert_eq!(catalog.providers().count(), 5);
         }
     }
 

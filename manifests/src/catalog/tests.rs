@@ -4,7 +4,7 @@ use super::*;
 fn the_built_in_catalog_holds_its_promises() {
     let catalog = Catalog::builtin();
     let slugs: Vec<_> = catalog.providers().map(|provider| provider.slug.as_str()).collect();
-    assert_eq!(slugs, ["openai", "anthropic", "gemini", "ollama"]);
+    assert_eq!(slugs, ["openai", "anthropic", "gemini", "cohere", "ollama"]);
     assert_eq!(catalog.provider("google").unwrap().slug.as_str(), "gemini");
     assert!(catalog.provider("Google").is_none());
 
@@ -58,6 +58,7 @@ fn the_facts_that_keys_hang_on() {
             "openai POST api.openai.com /v1/chat/completions openai-chat Bearer",
             "anthropic POST api.anthropic.com /v1/messages anthropic-messages Header(\"x-api-key\")",
             "gemini POST generativelanguage.googleapis.com /v1beta/models/*:generateContent gemini-generate-content Header(\"x-goog-api-key\")",
+            "cohere POST api.cohere.com /v2/chat cohere-chat Bearer",
             "ollama POST localhost:11434 /v1/chat/completions openai-chat None",
         ]
     );
@@ -66,6 +67,7 @@ fn the_facts_that_keys_hang_on() {
     assert_eq!(anthropic.model("claude-3-haiku").unwrap().id, "claude-3-haiku-20240307");
     assert_eq!(catalog.provider_of_key("GOOGLE_API_KEY").unwrap().slug.as_str(), "gemini");
     assert_eq!(catalog.provider("gemini").unwrap().key_name(), Some("GEMINI_API_KEY"));
+    assert_eq!(catalog.provider_of_key("CO_API_KEY").unwrap().key_name(), Some("COHERE_API_KEY"));
     assert_eq!(catalog.provider("ollama").unwrap().price("anything"), Some(Price::FREE));
     assert_eq!(catalog.provider("openai").unwrap().price("gpt-unheard-of"), None);
 }

@@ -7,8 +7,8 @@
 /// Bytes that a client may send until its ClientHello is whole. Post-quantum key shares make some 2 KiB of it.
 pub(crate) const MAX_BYTES: usize = 64 << 10;
 
-const RECORD_HEADER: usize = 5;
-const HANDSHAKE: u8 = 22;
+pub(super) const RECORD_HEADER: usize = 5;
+pub(super) const HANDSHAKE: u8 = 22;
 /// Bytes of one record in the open (RFC 8446, section 5.1).
 const MAX_RECORD: usize = 1 << 14;
 const CLIENT_HELLO: u8 = 1;
@@ -87,9 +87,10 @@ impl HelloReader {
         if self.seen.len() > MAX_BYTES { Err(HelloError::TooLarge) } else { Ok(None) }
     }
 
-    /// Everything that was fed: what the server is to get, unchanged.
-    pub(crate) fn into_seen(self) -> Vec<u8> {
-        self.seen
+    /// Everything that was fed, unchanged: the records of the message, and what came behind them.
+    pub(crate) fn into_seen(mut self) -> (Vec<u8>, Vec<u8>) {
+        let behind = self.seen.split_off(self.record);
+        (self.seen, behind)
     }
 }
 

@@ -1,4 +1,4 @@
-//! A tunnel: the client's first message is looked at, and from then on bytes go both ways unseen.
+//! A tunnel: what the client says in the open is looked at (`greeting.rs`), and from then on bytes go both ways unseen.
 //!
 //! An idle tunnel holds two sockets and no buffer. What is read goes into one buffer of the thread and out of it before
 //! anything else happens; only what the other side does not take at once is kept, and nothing more is read until it has.
@@ -10,15 +10,14 @@ use std::time::Duration;
 
 use rustix::net::{Shutdown, shutdown};
 use serde::Serialize;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 
-use super::client_hello::{HelloError, HelloReader};
+use super::greeting::{First, Server, judged, refuse};
 use crate::connect::Opened;
 use crate::limits::{Meter, Way};
-use crate::{EgressError, Ended, Reason, TimeoutKind};
+use crate::{EgressError, Ended};
 
 /// Bytes that one read may bring.
 const READ: usize = 128 << 10;
@@ -68,6 +67,8 @@ pub enum TunnelEnded {
     Total,
     /// As many bytes went through as a limit lets.
     Limit,
+    /// The server wanted a second ClientHello, and that was not one for the same host.
+    HelloRefused,
     /// The client's grant was revoked.
     Revoked,
     /// The client's grant expired.
@@ -83,7 +84,7 @@ pub(crate) async fn run(
     timeouts: TunnelTimeouts,
 ) -> Option<TunnelEnd> {
     let first = if opened.opaque {
-        early
+        First::opaque(early)
     } else {
         match Box::pin(judged(&opened, &mut client, early, timeouts.hello)).await {
             Ok(first) => first,
@@ -94,9 +95,10 @@ pub(crate) async fn run(
             }
         }
     };
-    let (host, port) = (opened.host.to_string(), opened.port);
+    let (host, port) = (opened.host.clone(), opened.port);
     let (admission, upstream) = opened.allowed();
     let counts = Counts::new(admission.meter());
+    let server = Server { stream: &upstream, host: &host, patience: timeouts.hello };
     let ended = tokio::select! {
         biased;
         ended = admission.grant().ended() => match ended {
@@ -105,16 +107,21 @@ pub(crate) async fn run(
         },
         () = sleep_until(counts.began + timeouts.total) => TunnelEnded::Total,
         () = counts.idle(&timeouts) => TunnelEnded::Idle,
-        done = relay(&client, &upstream, first, &counts) => {
+        done = relay(&client, &server, first, &counts) => {
             match done {
                 Ok(()) => TunnelEnded::Closed,
                 Err(Stopped::Broken) => TunnelEnded::Broken,
+                Err(Stopped::Silent) => TunnelEnded::Idle,
                 Err(Stopped::Limit) => TunnelEnded::Limit,
+                Err(Stopped::Hello(error)) => {
+                    refuse(&mut client, &error).await;
+                    TunnelEnded::HelloRefused
+                }
             }
         }
     };
     Some(TunnelEnd {
-        host,
+        host: host.to_string(),
         port,
         sent: counts.sent.load(Ordering::Relaxed),
         received: counts.received.load(Ordering::Relaxed),
@@ -123,83 +130,14 @@ pub(crate) async fn run(
     })
 }
 
-/// Reads the client's first message and checks whom it is for. Gives back what was read.
-async fn judged(
-    opened: &Opened,
-    client: &mut TcpStream,
-    early: Vec<u8>,
-    patience: Duration,
-) -> Result<Vec<u8>, EgressError> {
-    let grant = opened.admission.grant();
-    tokio::select! {
-        biased;
-        ended = grant.ended() => Err(EgressError::Ended(ended)),
-        read = timeout(patience, read_hello(client, early)) => {
-            let (name, seen) = read.map_err(|_| EgressError::Timeout(TimeoutKind::Tls))??;
-            if name.eq_ignore_ascii_case(opened.host.as_str()) {
-                return Ok(seen);
-            }
-            let name: String = name.chars().take(255).collect();
-            let text = format!("the TLS client asks for {name}, and the tunnel leads to {}", opened.host);
-            Err(EgressError::Refused(Reason::new("sni_mismatch", text)))
-        }
-    }
-}
-
-async fn read_hello(client: &mut TcpStream, early: Vec<u8>) -> Result<(String, Vec<u8>), EgressError> {
-    let mut reader = HelloReader::default();
-    let mut name = reader.feed(&early).map_err(hello_refused)?;
-    drop(early);
-    let mut piece = vec![0; 4 << 10];
-    loop {
-        if let Some(name) = name {
-            return Ok((name, reader.into_seen()));
-        }
-        let count = client.read(&mut piece).await.map_err(|error| gone(&error))?;
-        if count == 0 {
-            return Err(gone(&io::ErrorKind::UnexpectedEof.into()));
-        }
-        name = reader.feed(&piece[..count]).map_err(hello_refused)?;
-    }
-}
-
-fn gone(error: &io::Error) -> EgressError {
-    let what = format!("the client left before its first message was whole: {}", error.kind());
-    EgressError::Body(crate::BodyError::Guest(what))
-}
-
-fn hello_refused(error: HelloError) -> EgressError {
-    let code = match error {
-        HelloError::NotTls => "tunnel_not_tls",
-        HelloError::Malformed(_) | HelloError::TooLarge => "hello_refused",
-        HelloError::NoName => "sni_missing",
-        HelloError::ManyNames | HelloError::Address => "sni_refused",
-        HelloError::Encrypted => "ech_refused",
-    };
-    EgressError::Refused(Reason::new(code, error.to_string()))
-}
-
-/// Says no in TLS: the only words that the client still understands.
-async fn refuse(client: &mut TcpStream, error: &EgressError) {
-    const ACCESS_DENIED: u8 = 49;
-    const UNRECOGNIZED_NAME: u8 = 112;
-    let what = match error.code() {
-        "sni_mismatch" | "sni_missing" | "sni_refused" => UNRECOGNIZED_NAME,
-        "tunnel_not_tls" | "request_body_failed" => return,
-        _ => ACCESS_DENIED,
-    };
-    // Whoever is gone does not need to hear it.
-    let _ = timeout(Duration::from_secs(1), async {
-        client.write_all(&[21, 3, 3, 0, 2, 2, what]).await?;
-        client.shutdown().await
-    })
-    .await;
-}
-
 /// Why bytes no longer go through.
-enum Stopped {
+pub(super) enum Stopped {
     Broken,
+    /// Somebody whose turn it was said nothing.
+    Silent,
     Limit,
+    /// The client said hello again, to somebody else.
+    Hello(EgressError),
 }
 
 impl From<io::Error> for Stopped {
@@ -209,7 +147,7 @@ impl From<io::Error> for Stopped {
 }
 
 /// What went through, and when last.
-struct Counts {
+pub(super) struct Counts {
     meter: Meter,
     sent: AtomicU64,
     received: AtomicU64,
@@ -256,7 +194,7 @@ impl Counts {
     }
 
     /// One side has sent all that it will.
-    fn half_closed(&self) {
+    pub(super) fn half_closed(&self) {
         self.last.store(self.age(), Ordering::Relaxed);
         self.half_closed.store(true, Ordering::Relaxed);
         self.closing.notify_one();
@@ -283,23 +221,30 @@ impl Counts {
 
 async fn relay(
     client: &TcpStream,
-    upstream: &TcpStream,
-    first: Vec<u8>,
+    server: &Server<'_>,
+    first: First,
     counts: &Counts,
 ) -> Result<(), Stopped> {
+    let upstream = server.stream;
+    // What it needs is given back before the tunnel stands idle.
+    let rest = Box::pin(first.greet(client, server, counts)).await?;
     let up = async {
-        if !first.is_empty() {
-            let (count, last) = counts.let_through(Way::Up, first.len())?;
-            write_all(upstream, &first[..count], |count| counts.passed(Way::Up, count)).await?;
-            if last {
-                return Err(Stopped::Limit);
-            }
-        }
-        drop(first);
+        pass(upstream, &rest, Way::Up, counts).await?;
+        drop(rest);
         pump(client, upstream, Way::Up, counts).await
     };
     let down = pump(upstream, client, Way::Down, counts);
     tokio::try_join!(up, down).map(|((), ())| ())
+}
+
+/// Passes bytes on that were read already.
+pub(super) async fn pass(to: &TcpStream, bytes: &[u8], way: Way, counts: &Counts) -> Result<(), Stopped> {
+    if bytes.is_empty() {
+        return Ok(());
+    }
+    let (count, last) = counts.let_through(way, bytes.len())?;
+    write_all(to, &bytes[..count], |count| counts.passed(way, count)).await?;
+    if last { Err(Stopped::Limit) } else { Ok(()) }
 }
 
 /// Carries everything one way, its end included.

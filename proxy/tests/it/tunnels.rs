@@ -174,6 +174,124 @@ async fn tls_to_anybody_else_sends_nothing() {
 }
 
 #[tokio::test]
+async fn a_server_may_ask_for_a_second_hello() {
+    let ca = Ca::new();
+    // The client's first key share is for another curve.
+    let mut provider = rustls::crypto::ring::default_provider();
+    provider.kx_groups = vec![rustls::crypto::ring::kx_group::SECP384R1];
+    let upstream = Upstream::answering(Some(ca.server_with(&[HOST], provider)), OK).await;
+    let running = Running::over(proxy_to(&ca, &upstream), grant(all())).await;
+    let stream = tunnel(&running).await;
+    let name = ServerName::try_from(HOST).unwrap();
+    let mut tls = TlsConnector::from(client(&ca)).connect(name, stream).await.unwrap();
+    assert_eq!(
+        tls.get_ref().1.handshake_kind(),
+        Some(rustls::HandshakeKind::FullWithHelloRetryRequest),
+        "it did ask"
+    );
+    tls.write_all(b"GET /x HTTP/1.1\r\nhost: api.example.com\r\n\r\n").await.unwrap();
+    let mut answer = vec![0; OK.len()];
+    tls.read_exact(&mut answer).await.unwrap();
+    assert_eq!(answer, OK);
+}
+
+/// A ServerHello that asks for another ClientHello (RFC 8446, section 4.1.3).
+fn retry_request() -> Vec<u8> {
+    let random = ring::digest::digest(&ring::digest::SHA256, b"HelloRetryRequest");
+    let message = [&[2, 0, 0, 40, 3, 3], random.as_ref(), &[0, 0x13, 1, 0, 0, 0]].concat();
+    [&[22, 3, 3, 0, u8::try_from(message.len()).unwrap()], &message[..]].concat()
+}
+
+#[tokio::test]
+async fn the_second_hello_is_for_the_same_host_or_goes_nowhere() {
+    let ca = Ca::new();
+    let (hand, mut handed) = tokio::sync::mpsc::unbounded_channel();
+    let upstream = Upstream::scripted(None, move |_, wire| {
+        let hand = hand.clone();
+        async move { hand.send(wire.into_io()).expect("the test takes it") }
+    })
+    .await;
+    let running = Running::over(proxy_to(&ca, &upstream), grant(all())).await;
+    let first = hello(&ca, HOST);
+    let compatible: &[u8] = &[20, 3, 3, 0, 1, 1];
+    for (number, (second, pipelined, code)) in [
+        (hello(&ca, HOST), false, None),
+        (hello(&ca, HOST), true, None),
+        (hello(&ca, "evil.example"), false, Some(112)),
+        (hello(&ca, "evil.example"), true, Some(112)),
+        (hello(&ca, "192.0.2.1"), false, Some(112)),
+        (b"\x16\x03\x03\0\x04\x01\0\0\0".to_vec(), false, Some(49)),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut stream = tunnel(&running).await;
+        let mut far = handed.recv().await.unwrap();
+        let rest = [compatible, &second].concat();
+        // Whoever guesses what the server will say does not wait for it.
+        let (now, later) = if pipelined { (&rest[..], &[][..]) } else { (&[][..], &rest[..]) };
+        stream.write_all(&[&first, now].concat()).await.unwrap();
+        let mut arrived = vec![0; first.len()];
+        far.read_exact(&mut arrived).await.unwrap();
+        assert_eq!(arrived, first, "{number}");
+        far.write_all(&retry_request()).await.unwrap();
+        let mut said = vec![0; retry_request().len()];
+        stream.read_exact(&mut said).await.unwrap();
+        stream.write_all(later).await.unwrap();
+        match code {
+            None => {
+                let mut arrived = vec![0; rest.len()];
+                timeout(Duration::from_secs(5), far.read_exact(&mut arrived)).await.unwrap().unwrap();
+                assert_eq!(arrived, rest, "{number}");
+                stream.write_all(b"sealed").await.unwrap();
+                let mut arrived = [0; 6];
+                far.read_exact(&mut arrived).await.unwrap();
+                far.write_all(b"sealed, too").await.unwrap();
+                let mut back = [0; 11];
+                stream.read_exact(&mut back).await.unwrap();
+                assert_eq!((&arrived, &back), (b"sealed", b"sealed, too"), "{number}");
+            }
+            Some(alert) => {
+                let mut said = Vec::new();
+                let _ =
+                    timeout(Duration::from_secs(5), stream.read_to_end(&mut said)).await.expect("it ends");
+                assert_eq!(said, [21, 3, 3, 0, 2, 2, alert], "{number}");
+                let mut arrived = Vec::new();
+                let _ =
+                    timeout(Duration::from_secs(5), far.read_to_end(&mut arrived)).await.expect("it ends");
+                assert!(compatible.starts_with(&arrived), "{number}: nothing of the hello: {arrived:?}");
+                until(|| {
+                    let tunnels = running.heard.tunnels.lock().unwrap();
+                    tunnels.last().is_some_and(|end| end.ended == TunnelEnded::HelloRefused)
+                })
+                .await;
+                running.heard.tunnels.lock().unwrap().clear();
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_leaves_before_the_server_has_answered_is_missed() {
+    let ca = Ca::new();
+    let (hand, mut handed) = tokio::sync::mpsc::unbounded_channel();
+    let upstream = Upstream::scripted(None, move |_, wire| {
+        let hand = hand.clone();
+        async move { hand.send(wire.into_io()).expect("the test takes it") }
+    })
+    .await;
+    let limits =
+        ListenerLimits { tunnel_half_closed: Duration::from_millis(200), ..ListenerLimits::default() };
+    let running = Running::with(proxy_to(&ca, &upstream), grant(all()), &[], limits).await;
+    let mut stream = tunnel(&running).await;
+    stream.write_all(&hello(&ca, HOST)).await.unwrap();
+    drop(stream);
+    let _far = handed.recv().await.unwrap();
+    until(|| running.heard.tunnels.lock().unwrap().len() == 1).await;
+    assert_eq!(running.heard.tunnels.lock().unwrap()[0].ended, TunnelEnded::Idle);
+}
+
+#[tokio::test]
 async fn who_says_nothing_is_not_waited_for() {
     let (ca, _upstream, proxy) = echoing().await;
     let limits = ListenerLimits { hello: Duration::from_millis(200), ..ListenerLimits::default() };

@@ -112,6 +112,8 @@ static TABLE: &[Endpoint] = &[
     row(POST, "/api/v1/chat/completions", LLM, Action::Llm),
     row(POST, "/api/v1/messages", LLM, Action::Llm),
     row(GET, "/api/v1/models", LLM, Action::Llm),
+    row(POST, "/v2/chat", LLM, Action::Llm),
+    row(POST, "/api/v2/chat", LLM, Action::Llm),
     // Gemini names model and method in the path, and a model may have its provider before it.
     row(GET, "/v1beta/models", LLM, Action::Llm),
     row(POST, "/v1beta/models/{method}", LLM, Action::Llm),
@@ -222,7 +224,12 @@ mod tests {
         assert_eq!(at(&Method::POST, "/v1/runs"), Ok(Action::SubmitRun));
         assert_eq!(at(&Method::GET, "/v1/agents/a/b/^1/diff"), Ok(Action::DiffVersions));
         assert_eq!(at(&Method::GET, "/v1/agents/a/b/%5E1"), Ok(Action::GetVersion));
-        for path in ["/v1beta/models/m:generateContent", "/api/v1/models/openai/m:streamGenerateContent"] {
+        for path in [
+            "/v1beta/models/m:generateContent",
+            "/api/v1/models/openai/m:streamGenerateContent",
+            "/v2/chat",
+            "/api/v2/chat",
+        ] {
             assert_eq!(at(&Method::POST, path), Ok(Action::Llm), "{path}");
         }
         for path in [

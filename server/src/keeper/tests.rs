@@ -264,7 +264,8 @@ async fn each_token_s_use_is_on_record_once() {
     let expected = ["tok_1", "tok_2"].map(|t| format!("gateway:{t} OPENAI_API_KEY api.openai.com"));
     assert_eq!(audit, expected);
 
-    let keyless = Candidate { credential: None, ..candidate };
+    let mut keyless = candidate;
+    keyless.credential = None;
     assert_eq!(witness("tok_3").before_use(&keyless).await, Ok(()));
     assert_eq!(audited(&keeper, HERE).await.len(), 2);
 }

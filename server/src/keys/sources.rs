@@ -26,8 +26,8 @@ pub(crate) enum Variables<'a> {
 /// Where the vault is.
 enum Rows<'a> {
     /// On disk. It is opened when it is first asked: a run whose keys are all elsewhere works without one. It stays
-    /// open, and locked, until this is dropped.
-    AtRest(&'a VaultLocation, Box<OnceCell<Vault>>),
+    /// open, and locked, until this is dropped. What is opened of it is held there, where somebody will read it again.
+    AtRest(&'a VaultLocation, Box<OnceCell<Vault>>, Option<&'a HeldSecrets>),
     /// Open already, in the hands of the server, with what is held of it.
     Open(&'a Vault, &'a HeldSecrets),
 }
@@ -54,7 +54,15 @@ impl<'a> KeySources<'a> {
         catalog: &'a Catalog,
         location: &'a VaultLocation,
     ) -> Self {
-        Self { variables, catalog, rows: Rows::AtRest(location, Box::default()) }
+        Self { variables, catalog, rows: Rows::AtRest(location, Box::default(), None) }
+    }
+
+    /// What is opened of the vault can be brought up to date there.
+    pub(crate) fn held_in(mut self, held: &'a HeldSecrets) -> Self {
+        if let Rows::AtRest(_, _, in_hands) = &mut self.rows {
+            *in_hands = Some(held);
+        }
+        self
     }
 
     /// These variables, and a vault that is open; what is opened of it follows its changes.
@@ -82,8 +90,8 @@ impl<'a> KeySources<'a> {
 
     /// Decrypts a secret of the vault; none when there is none of this name.
     pub(super) fn in_vault(&self, name: &SecretName) -> Result<Option<Arc<LiveSecret>>, Failure> {
-        if let Rows::Open(vault, held) = &self.rows {
-            return held.open(vault, name);
+        if let Rows::Open(_, held) | Rows::AtRest(_, _, Some(held)) = &self.rows {
+            return held.open(self.opened()?, name);
         }
         let opened = self.opened()?.open_secret(name)?;
         opened.map(|(secret, summary)| LiveSecret::new(secret, summary)).transpose()
@@ -96,7 +104,7 @@ impl<'a> KeySources<'a> {
     fn opened(&self) -> Result<&Vault, VaultError> {
         let (location, vault) = match &self.rows {
             Rows::Open(vault, _) => return Ok(vault),
-            Rows::AtRest(location, vault) => (location, vault),
+            Rows::AtRest(location, vault, _) => (location, vault),
         };
         if let Some(vault) = vault.get() {
             return Ok(vault);

@@ -36,6 +36,7 @@ mod tests {
             let at = |path: &str, headers| spoken_at(&format!("{prefix}{path}"), headers);
             assert_eq!(at("/v1/chat/completions", &anthropic), Some(Dialect::OpenAiChat));
             assert_eq!(at("/v1/messages", &plain), Some(Dialect::AnthropicMessages));
+            assert_eq!(at("/v2/chat", &plain), Some(Dialect::CohereChat));
             assert_eq!(at("/v1/models", &plain), Some(Dialect::OpenAiChat));
             assert_eq!(at("/v1/models", &anthropic), Some(Dialect::AnthropicMessages));
             for path in

@@ -6,30 +6,43 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use orch_proxy::{ScrubStream, Scrubber};
+use orch_proxy::{Credential, ScrubStream, Scrubber};
 
 use crate::failure::Failure;
 use crate::keys::Keys;
 
-/// Finds every value that a run held when it began, but for those too short to be looked for.
+/// Finds every value that a run held when it began, and those that have taken their places since, but for those too short
+/// to be looked for.
 #[derive(Default)]
-pub(crate) struct Known(Vec<Arc<Scrubber>>);
+pub(crate) struct Known {
+    began: Vec<Arc<Scrubber>>,
+    held: Vec<Arc<dyn Credential>>,
+}
 
 impl Known {
     /// The values of these keys.
     pub(crate) fn of(keys: &Keys) -> Self {
         let secrets = keys.secrets.iter().map(|secret| &secret.credential);
-        Self(keys.of_providers().chain(secrets).filter_map(|credential| credential.scrubber()).collect())
+        let held: Vec<_> = keys.of_providers().chain(secrets).cloned().collect();
+        Self { began: held.iter().filter_map(|credential| credential.scrubber()).collect(), held }
+    }
+
+    /// What to look for now.
+    fn scrubbers(&self) -> impl Iterator<Item = Arc<Scrubber>> {
+        let now = self.held.iter().filter_map(|credential| credential.scrubber());
+        let new = now.filter(|scrubber| !self.began.iter().any(|began| Arc::ptr_eq(began, scrubber)));
+        self.began.iter().cloned().chain(new)
     }
 
     #[cfg(test)]
     pub(crate) fn finding(values: &[&str]) -> Self {
-        Self(values.iter().filter_map(|value| Scrubber::new(value.as_bytes())).map(Arc::new).collect())
+        let began = values.iter().filter_map(|value| Scrubber::new(value.as_bytes())).map(Arc::new).collect();
+        Self { began, held: Vec::new() }
     }
 
     /// A text without them.
     pub(crate) fn cleaned<'a>(&self, text: &'a str) -> Cow<'a, str> {
-        self.0.iter().fold(Cow::Borrowed(text), |text, scrubber| match scrubber.clean(text.as_bytes()) {
+        self.scrubbers().fold(Cow::Borrowed(text), |text, scrubber| match scrubber.clean(text.as_bytes()) {
             None => text,
             // A form is taken out whole, so that what is left of a text is one.
             Some(clean) => Cow::Owned(String::from_utf8_lossy(&clean).into_owned()),
@@ -38,12 +51,16 @@ impl Known {
 
     /// A failure that says none of them.
     pub(crate) fn cleaned_failure(&self, failure: Failure) -> Failure {
-        if self.0.is_empty() { failure } else { failure.reworded(|text| self.cleaned(text).into_owned()) }
+        if self.held.is_empty() && self.began.is_empty() {
+            failure
+        } else {
+            failure.reworded(|text| self.cleaned(text).into_owned())
+        }
     }
 
     /// For a text that comes in pieces.
     pub(crate) fn stream(&self) -> ScrubStream {
-        ScrubStream::new(&self.0, false)
+        ScrubStream::new(&self.scrubbers().collect::<Vec<_>>(), false)
     }
 }
 

@@ -10,6 +10,7 @@ use super::*;
 const OPENAI: Dialect = Dialect::OpenAiChat;
 const ANTHROPIC: Dialect = Dialect::AnthropicMessages;
 const GEMINI: Dialect = Dialect::GeminiGenerateContent;
+const COHERE: Dialect = Dialect::CohereChat;
 
 /// Pairs of texts whose deltas may come in turns.
 fn pairs() -> Vec<[Way; 2]> {
@@ -23,6 +24,10 @@ fn pairs() -> Vec<[Way; 2]> {
         [way(ANTHROPIC, "thinking", 2), Way { of: 5, ..way(ANTHROPIC, "text", 2) }],
         [way(GEMINI, "text", 0), way(GEMINI, "text", 1)],
         [way(GEMINI, "text", 0), way(GEMINI, "thought", 0)],
+        [way(COHERE, "text", 2), way(COHERE, "text", 3)],
+        // A call and a content of the same index are two things.
+        [way(COHERE, "text", 2), way(COHERE, "arguments", 2)],
+        [way(COHERE, "tool_plan", 0), way(COHERE, "arguments", 2)],
     ]
 }
 

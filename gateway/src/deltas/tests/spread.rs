@@ -31,7 +31,8 @@ fn clients_of_other_dialects_hear_the_same() {
     let text = format!("see {SECRET} is");
     // Of the others the first choice alone is heard, and no free-form input.
     let heard = |way: &Way| {
-        (way.of == 0 || way.dialect == Dialect::AnthropicMessages) && !way.name.starts_with("input")
+        let blocks = matches!(way.dialect, Dialect::AnthropicMessages | Dialect::CohereChat);
+        (way.of == 0 || blocks) && !way.name.starts_with("input")
     };
     for way in all().iter().filter(|way| heard(way)) {
         for pieces in cuts(&text, false) {
@@ -64,6 +65,7 @@ fn in_every_spelling_it_is_found_over_two_deltas_anywhere_and_over_three_in_each
         way(Dialect::OpenAiChat, "arguments 1", 0),
         way(Dialect::AnthropicMessages, "partial_json", 2),
         way(Dialect::GeminiGenerateContent, "text", 1),
+        way(Dialect::CohereChat, "thinking", 2),
     ];
     for form in forms(SECRET) {
         let text = format!("<{form}>");
@@ -167,6 +169,8 @@ fn what_has_nothing_to_do_with_a_secret_passes_as_it_came() {
         (Dialect::AnthropicMessages, include_str!("../../dialect/fixtures/anthropic_tools.sse")),
         (Dialect::GeminiGenerateContent, include_str!("../../dialect/fixtures/gemini_text.sse")),
         (Dialect::GeminiGenerateContent, include_str!("../../dialect/fixtures/gemini_tools.sse")),
+        (Dialect::CohereChat, include_str!("../../dialect/fixtures/cohere_text.sse")),
+        (Dialect::CohereChat, include_str!("../../dialect/fixtures/cohere_tools.sse")),
     ];
     for (dialect, text) in fixtures {
         assert_eq!(raw(&items(b"~~~~~~~~~~~~~~~~~~", dialect, text)), text);
@@ -252,11 +256,12 @@ fn a_stream_that_breaks_off_says_first_what_was_held() {
     for way in all() {
         let sent = [way.open(), way.delta("a sk-A")].concat();
         let sent = match way.dialect {
-            Dialect::AnthropicMessages => stream(way.dialect, &[sent]),
+            Dialect::AnthropicMessages | Dialect::CohereChat => stream(way.dialect, &[sent]),
             _ => sent,
         };
         // Neither finished nor ended.
         let sent = sent.split("event: message_delta").next().unwrap();
+        let sent = sent.split("event: message-end").next().unwrap();
         let items = items(SECRET.as_bytes(), way.dialect, sent);
         assert_eq!(texts(way.dialect, &raw(&items))[&way.key()], "a sk-A");
         assert!(!complete(&items));
@@ -296,4 +301,27 @@ proptest! {
         let said = texts(way.dialect, &raw(&items));
         prop_assert_eq!(&said[&way.key()], &cleaned(secret.as_bytes(), &text), "{:?}", pieces);
     }
+}
+
+#[test]
+fn log_probabilities_of_cohere_go_as_well() {
+    let chunk = |text: &str| {
+        let delta = json!({"message": {"content": {"text": text}}});
+        let tokens = json!({"text": text, "token_ids": [1], "logprobs": [-0.1]});
+        event(&json!({"type": "content-delta", "index": 2, "delta": delta, "logprobs": tokens}))
+    };
+    let text = way(Dialect::CohereChat, "text", 2);
+    let pieces = ["Keys ", &SECRET[..9], &SECRET[9..], " it is"];
+    let mut events = vec![text.open()];
+    events.extend(pieces.iter().map(|piece| chunk(piece)));
+    events.push(text.close());
+    let out = raw(&items(SECRET.as_bytes(), text.dialect, &stream(text.dialect, &events)));
+    let told: Vec<Value> = out
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line.strip_prefix("data: ")?).ok())
+        .filter(|event| event["type"] == "content-delta")
+        .map(|event| event["logprobs"]["text"].clone())
+        .collect();
+    // The last begins like a secret, so that a delta of its own follows.
+    assert_eq!(told, [json!("Keys "), Value::Null, Value::Null, json!(" it is"), Value::Null]);
 }

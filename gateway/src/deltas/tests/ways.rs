@@ -21,6 +21,7 @@ pub(super) struct Way {
 const OPENAI: Dialect = Dialect::OpenAiChat;
 const ANTHROPIC: Dialect = Dialect::AnthropicMessages;
 const GEMINI: Dialect = Dialect::GeminiGenerateContent;
+const COHERE: Dialect = Dialect::CohereChat;
 
 pub(super) fn all() -> Vec<Way> {
     let mut all = Vec::new();
@@ -68,6 +69,15 @@ pub(super) fn all() -> Vec<Way> {
         all.push(Way { dialect: GEMINI, name, of: 0, piece });
         all.push(Way { dialect: GEMINI, name, of: 1, piece });
     }
+    let cohere: [(&'static str, u64, Piece); 5] = [
+        ("text", 2, |text| json!({ "content": { "text": text } })),
+        // As a whole part, which some of its own deployments send each time.
+        ("text", 3, |text| json!({ "content": { "type": "text", "text": text, "thinking": "" } })),
+        ("thinking", 2, |text| json!({ "content": { "thinking": text } })),
+        ("tool_plan", 0, |text| json!({ "tool_plan": text })),
+        ("arguments", 2, |text| json!({ "tool_calls": { "function": { "arguments": text } } })),
+    ];
+    all.extend(cohere.map(|(name, of, piece)| Way { dialect: COHERE, name, of, piece }));
     all
 }
 
@@ -91,6 +101,16 @@ impl Way {
                     name => json!({ "type": name, name: "" }),
                 };
                 event(&json!({ "type": "content_block_start", "index": self.of, "content_block": block }))
+            }
+            COHERE if self.name == "arguments" => {
+                let call =
+                    json!({ "id": "c", "type": "function", "function": { "name": "f", "arguments": "" } });
+                let delta = json!({ "message": { "tool_calls": call } });
+                event(&json!({ "type": "tool-call-start", "index": self.of, "delta": delta }))
+            }
+            COHERE if self.name != "tool_plan" => {
+                let delta = json!({ "message": { "content": { "type": self.name, self.name: "" } } });
+                event(&json!({ "type": "content-start", "index": self.of, "delta": delta }))
             }
             Dialect::OpenAiChat if self.name.starts_with("arguments") => {
                 let function = json!({ "name": "f", "arguments": "" });
@@ -122,6 +142,13 @@ impl Way {
                 "candidates": [{ "content": { "parts": [piece], "role": "model" }, "index": self.of }],
                 "modelVersion": "m", "responseId": "r", "usageMetadata": { "promptTokenCount": 1 },
             }),
+            Dialect::CohereChat => match self.name {
+                "tool_plan" => json!({ "type": "tool-plan-delta", "delta": { "message": piece } }),
+                name => {
+                    let kind = if name == "arguments" { "tool-call-delta" } else { "content-delta" };
+                    json!({ "type": kind, "index": self.of, "delta": { "message": piece } })
+                }
+            },
         })
     }
 
@@ -135,6 +162,12 @@ impl Way {
             Dialect::GeminiGenerateContent => json!({
                 "candidates": [{ "content": { "parts": [{ "text": "" }] }, "finishReason": "STOP", "index": self.of }],
             }),
+            Dialect::CohereChat => match self.name {
+                // Nothing ends a plan but the message.
+                "tool_plan" => return String::new(),
+                "arguments" => json!({ "type": "tool-call-end", "index": self.of }),
+                _ => json!({ "type": "content-end", "index": self.of }),
+            },
         })
     }
 }
@@ -153,6 +186,11 @@ pub(super) fn stream(dialect: Dialect, events: &[String]) -> String {
         Dialect::GeminiGenerateContent => {
             let end = json!({ "candidates": [{ "finishReason": "STOP", "index": 0 }] });
             format!("{events}{}", event(&end))
+        }
+        Dialect::CohereChat => {
+            let start = json!({ "type": "message-start", "id": "m", "delta": { "message": {} } });
+            let end = json!({ "type": "message-end", "delta": { "finish_reason": "COMPLETE" } });
+            format!("{}{events}{}", event(&start), event(&end))
         }
     }
 }
@@ -201,6 +239,15 @@ pub(super) fn texts(dialect: Dialect, stream: &str) -> BTreeMap<String, String> 
                 let name = if part["thought"] == true { "thought" } else { "text" };
                 add(number(&candidate), name, part.get("text"));
             }
+        }
+        if dialect == COHERE {
+            let message = data.pointer("/delta/message").unwrap_or(&Value::Null);
+            let of = data.get("index").and_then(Value::as_u64).unwrap_or(0);
+            for name in ["text", "thinking"] {
+                add(of, name, message.pointer(&format!("/content/{name}")));
+            }
+            add(0, "tool_plan", message.get("tool_plan"));
+            add(of, "arguments", message.pointer("/tool_calls/function/arguments"));
         }
         if dialect == ANTHROPIC {
             for holder in ["delta", "content_block"] {

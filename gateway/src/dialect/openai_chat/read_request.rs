@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::super::RequestError;
+use super::super::{RequestError, data_url};
 use crate::fields::{Fields, elements, wrong};
 use crate::ir::{
     ChatRequest, Image, ImageSource, Message, Part, ReasoningWish, ResponseFormat, Role, Sampling, Tool,
@@ -133,12 +133,6 @@ fn part(mut f: Fields) -> Result<Part, RequestError> {
             Ok(Part::Opaque(Value::Object(f.rest())))
         }
     }
-}
-
-fn data_url(url: &str) -> Option<ImageSource> {
-    let (head, data) = url.get(5..)?.split_once(',')?;
-    let media_type = head.strip_suffix(";base64")?;
-    Some(ImageSource::Base64 { media_type: media_type.to_owned(), data: data.to_owned() })
 }
 
 fn tool_call(mut f: Fields) -> Result<Part, RequestError> {

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use super::{ALL, anthropic, events, gemini, openai, written};
+use super::{ALL, anthropic, cohere, events, gemini, openai, written};
 use orch_manifests::Dialect;
 
 use crate::dialect::{Wire, wire};
@@ -15,8 +15,11 @@ const ANTHROPIC_ERROR: &str = include_str!("../fixtures/anthropic_error.sse");
 const GEMINI_TEXT: &str = include_str!("../fixtures/gemini_text.sse");
 const GEMINI_TOOLS: &str = include_str!("../fixtures/gemini_tools.sse");
 const GEMINI_ERROR: &str = include_str!("../fixtures/gemini_error.sse");
+const COHERE_TEXT: &str = include_str!("../fixtures/cohere_text.sse");
+const COHERE_TOOLS: &str = include_str!("../fixtures/cohere_tools.sse");
+const COHERE_ERROR: &str = include_str!("../fixtures/cohere_error.sse");
 
-fn all() -> [(&'static dyn Wire, &'static str); 9] {
+fn all() -> [(&'static dyn Wire, &'static str); 12] {
     [
         (openai(), OPENAI_TEXT),
         (openai(), OPENAI_TOOLS),
@@ -27,6 +30,9 @@ fn all() -> [(&'static dyn Wire, &'static str); 9] {
         (gemini(), GEMINI_TEXT),
         (gemini(), GEMINI_TOOLS),
         (gemini(), GEMINI_ERROR),
+        (cohere(), COHERE_TEXT),
+        (cohere(), COHERE_TOOLS),
+        (cohere(), COHERE_ERROR),
     ]
 }
 
@@ -287,6 +293,9 @@ fn an_error_inside_a_stream_is_its_end() {
     let done = b"data: {\"candidates\":[{\"finishReason\":\"STOP\"}]}\n\n";
     let read = said(&events(gemini(), [GEMINI_ERROR.as_bytes(), done]));
     assert_eq!((read.text.as_str(), read.error, read.ended), ("Once", Some(Class::Overloaded), false));
+    let done = b"data: {\"type\":\"message-end\",\"delta\":{\"finish_reason\":\"COMPLETE\"}}\n\n";
+    let read = said(&events(cohere(), [COHERE_ERROR.as_bytes(), done]));
+    assert_eq!((read.text.as_str(), read.error, read.ended), ("Once", Some(Class::Timeout), false));
 }
 
 #[test]
@@ -340,7 +349,7 @@ fn translated_streams_say_the_same() {
             let mut wanted = said_in(target, &wanted);
             // A call without arguments is an empty object for clients that parse them.
             for (_, _, arguments) in wanted.tools.values_mut() {
-                if arguments.is_empty() && target == Dialect::OpenAiChat {
+                if arguments.is_empty() && matches!(target, Dialect::OpenAiChat | Dialect::CohereChat) {
                     *arguments = "{}".into();
                 }
             }
@@ -351,21 +360,22 @@ fn translated_streams_say_the_same() {
 
 /// What the target dialect has no words for is left out.
 fn said_in(target: Dialect, said: &Said) -> Said {
-    let openai = target == Dialect::OpenAiChat;
+    // They carry counts only at the end, and no signatures.
+    let openai = matches!(target, Dialect::OpenAiChat | Dialect::CohereChat);
     let anthropic = target == Dialect::AnthropicMessages;
+    let counts_reasoning = matches!(target, Dialect::OpenAiChat | Dialect::GeminiGenerateContent);
     Said {
         text: said.text.clone(),
         reasoning: said.reasoning.clone(),
         signature: if openai { String::new() } else { said.signature.clone() },
         tools: said.tools.clone(),
         ended_tools: said.ended_tools,
-        // OpenAI's chunks carry counts only at the end.
         usage: said
             .usage
             .filter(|_| said.ended || !openai)
             .map(|usage| Usage {
                 cache_write: if anthropic { usage.cache_write } else { 0 },
-                reasoning: if anthropic { 0 } else { usage.reasoning },
+                reasoning: if counts_reasoning { usage.reasoning } else { 0 },
                 ..usage
             })
             .or(anthropic.then(Usage::default)),

@@ -1,7 +1,7 @@
 use orch_manifests::Dialect;
 use serde_json::{Value, json};
 
-use super::{ALL, anthropic, gemini, openai};
+use super::{ALL, anthropic, cohere, gemini, openai};
 use crate::dialect::wire;
 use crate::ir::{ApiError, Class, Part, StopReason, ToolCall, Usage};
 
@@ -71,6 +71,37 @@ fn generated_content_becomes_a_completion_or_a_message_and_back() {
     }
 }
 
+fn chatted() -> Value {
+    json!({
+        "id": "chatcmpl-1", "finish_reason": "TOOL_CALL",
+        "message": {
+            "role": "assistant", "tool_plan": "Let me see.",
+            "tool_calls": [
+                {"id": "call_a", "type": "function", "function": {"name": "weather", "arguments": "{\"city\":\"Zürich\"}"}},
+                {"id": "call_b", "type": "function", "function": {"name": "clock", "arguments": "{}"}},
+            ],
+        },
+        "usage": {"billed_units": {"input_tokens": 20, "output_tokens": 7},
+            "tokens": {"input_tokens": 20, "output_tokens": 7}, "cached_tokens": 4},
+    })
+}
+
+#[test]
+fn coheres_answer_becomes_every_other_and_back() {
+    let mut read = cohere().parse_response(chatted().to_string().as_bytes()).unwrap();
+    assert_eq!((read.model.as_str(), read.created), ("", 0), "it says neither");
+    (read.model, read.created) = ("gpt-4o-mini".into(), 1_700_000_000);
+    assert_eq!(value(&openai().write_response(&read)), completion());
+    assert_eq!(value(&anthropic().write_response(&read)), message());
+    assert_eq!(value(&gemini().write_response(&read)), generated());
+    for (wire, body) in
+        [(openai(), completion()), (anthropic(), message()), (gemini(), generated()), (cohere(), chatted())]
+    {
+        let read = wire.parse_response(body.to_string().as_bytes()).unwrap();
+        assert_eq!(value(&cohere().write_response(&read)), chatted());
+    }
+}
+
 #[test]
 fn thoughts_signatures_and_made_up_ids() {
     let body = json!({
@@ -132,6 +163,14 @@ fn every_reason_has_its_word_and_unknown_ones_are_failures() {
         (Dialect::GeminiGenerateContent, "MALFORMED_FUNCTION_CALL", StopReason::Error),
         (Dialect::GeminiGenerateContent, "OTHER", StopReason::Error),
         (Dialect::GeminiGenerateContent, "SOMETHING_NEW", StopReason::Error),
+        (Dialect::CohereChat, "COMPLETE", StopReason::Stop),
+        (Dialect::CohereChat, "STOP_SEQUENCE", StopReason::Stop),
+        (Dialect::CohereChat, "MAX_TOKENS", StopReason::Length),
+        (Dialect::CohereChat, "ERROR_LIMIT", StopReason::Length),
+        (Dialect::CohereChat, "TOOL_CALL", StopReason::ToolUse),
+        (Dialect::CohereChat, "ERROR_TOXIC", StopReason::ContentFilter),
+        (Dialect::CohereChat, "USER_CANCEL", StopReason::Error),
+        (Dialect::CohereChat, "SOMETHING_NEW", StopReason::Error),
     ];
     for (dialect, word, wanted) in rows {
         let body = match dialect {
@@ -141,6 +180,9 @@ fn every_reason_has_its_word_and_unknown_ones_are_failures() {
             }
             Dialect::GeminiGenerateContent => {
                 json!({"candidates": [{"content": {"parts": [{"text": "x"}]}, "finishReason": word}]})
+            }
+            Dialect::CohereChat => {
+                json!({"finish_reason": word, "message": {"content": [{"type": "text", "text": "x"}]}})
             }
         };
         let read = wire(dialect).parse_response(body.to_string().as_bytes()).unwrap();
@@ -158,6 +200,8 @@ fn an_answer_that_does_not_say_why_it_ended_is_truncated() {
     let body = json!({"candidates": [{"content": {"parts": [{"text": "x"}]}}]});
     assert_eq!(gemini().parse_response(body.to_string().as_bytes()).unwrap().stop, StopReason::Truncated);
     assert!(gemini().parse_response(br#"{"usageMetadata":{}}"#).is_err());
+    let body = json!({"message": {"content": [{"type": "text", "text": "x"}]}});
+    assert_eq!(cohere().parse_response(body.to_string().as_bytes()).unwrap().stop, StopReason::Truncated);
 }
 
 #[test]
@@ -166,6 +210,7 @@ fn a_cut_answer_is_no_answer() {
         (Dialect::OpenAiChat, completion()),
         (Dialect::AnthropicMessages, message()),
         (Dialect::GeminiGenerateContent, generated()),
+        (Dialect::CohereChat, chatted()),
     ];
     for (dialect, body) in answers {
         let text = body.to_string();
@@ -241,10 +286,17 @@ fn errors_look_as_clients_expect_them() {
         (status.as_u16(), &value(&body)["error"]["details"][0]["reason"]),
         (400, &json!("API_KEY_INVALID"))
     );
+    let (status, body) = cohere().write_error(&error);
+    assert_eq!(
+        (status.as_u16(), value(&body)),
+        (404, json!({"message": "no such model", "code": "model_not_found"}))
+    );
     for dialect in ALL {
         let error = ApiError { status: Some(502), details: Some(json!({"attempts": []})), ..error.clone() };
         let (status, body) = wire(dialect).write_error(&error);
         assert_eq!(status, 502);
-        assert_eq!(value(&body)["error"]["orch"], json!({"attempts": []}));
+        let body = value(&body);
+        // Cohere's errors are flat.
+        assert_eq!(body.get("error").unwrap_or(&body)["orch"], json!({"attempts": []}));
     }
 }

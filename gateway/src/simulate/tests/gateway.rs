@@ -12,10 +12,11 @@ use crate::dialect::{Style, wire};
 use crate::frames::sse::Parser;
 use crate::ir::{ChatResponse, Class, Part, StopReason, StreamEvent, Usage};
 
-const HOSTS: [(&str, Dialect); 3] = [
+const HOSTS: [(&str, Dialect); 4] = [
     (OPENAI, Dialect::OpenAiChat),
     (GOOGLE, Dialect::GeminiGenerateContent),
     (ANTHROPIC, Dialect::AnthropicMessages),
+    (COHERE, Dialect::CohereChat),
 ];
 
 /// Reads a stream as the gateway does; one byte at a time, since TCP promises nothing about pieces.
