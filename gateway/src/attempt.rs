@@ -9,7 +9,7 @@ use http::header::CONTENT_TYPE;
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use orch_manifests::Dialect;
-use orch_proxy::{Body, BodyError, EgressError, Ended, ProviderCall, Proxy, Sought};
+use orch_proxy::{Body, BodyError, EgressError, Ended, ProviderCall, Proxy, Sought, TimeoutKind};
 use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
@@ -17,7 +17,7 @@ use crate::bounded::{self, ANSWER_VALUES};
 use crate::classify::{Failure, classify, error_inside};
 use crate::deltas::Deltas;
 use crate::dialect;
-use crate::ir::{ChatResponse, Class, StopReason, StreamEvent, values_in_arguments};
+use crate::ir::{ChatResponse, Class, StopReason, StreamEvent, Usage, values_in_arguments};
 use crate::plan::Candidate;
 use crate::session::Session;
 
@@ -47,6 +47,19 @@ pub(crate) struct Failed {
     pub(crate) status: Option<StatusCode>,
     /// A limit of the run, not the provider, stopped it: no other candidate can help.
     pub(crate) run_is_over: Option<RunLimit>,
+    /// What the provider charges for it all the same.
+    pub(crate) charge: Charge,
+}
+
+/// What a failed attempt costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Charge {
+    /// Nothing: it was refused, or never got there.
+    Nothing,
+    /// What the provider counted.
+    Counted(Usage),
+    /// As much as was set aside, for all that anybody knows: the provider was at work when nobody listened any more.
+    All,
 }
 
 /// A bound that the proxy enforces for the run as a whole.
@@ -60,11 +73,21 @@ pub(crate) enum RunLimit {
 
 impl Failed {
     pub(crate) fn new(class: Class, message: impl Into<String>) -> Failed {
-        Failed { failure: Failure::new(class, message), status: None, run_is_over: None }
+        Failed {
+            failure: Failure::new(class, message),
+            status: None,
+            run_is_over: None,
+            charge: Charge::Nothing,
+        }
     }
 
     fn with(failure: Failure, status: StatusCode) -> Failed {
-        Failed { failure, status: Some(status), run_is_over: None }
+        Failed { failure, status: Some(status), run_is_over: None, charge: Charge::Nothing }
+    }
+
+    /// The same, for which the provider may charge all that was set aside.
+    fn charged(self) -> Failed {
+        Failed { charge: Charge::All, ..self }
     }
 }
 
@@ -86,7 +109,7 @@ pub(crate) async fn attempt(
     };
     let sending = Box::pin(proxy.send(&session.grant, call));
     let response = match timeout_at(until, sending).await {
-        Err(_) => return Err(Failed::new(Class::Timeout, "no response in time")),
+        Err(_) => return Err(Failed::new(Class::Timeout, "no response in time").charged()),
         Ok(Err(error)) => return Err(from_egress(&error)),
         Ok(Ok(response)) => response,
     };
@@ -104,6 +127,7 @@ pub(crate) async fn attempt(
     match timeout_at(until, Box::pin(read)).await {
         Err(_) => Err(Failed {
             status: Some(status),
+            charge: if status.is_success() { Charge::All } else { Charge::Nothing },
             ..Failed::new(Class::Timeout, "the answer did not come in time")
         }),
         Ok(result) => result,
@@ -126,24 +150,28 @@ async fn whole(response: Response<Body>, candidate: &Candidate) -> Result<Answer
     let status = response.status();
     let body = collect(response.into_body(), ANSWER_CAP)
         .await
-        .map_err(|(_, error)| Failed { status: Some(status), ..from_body(&error) })?;
+        .map_err(|(_, error)| Failed { status: Some(status), ..from_body(&error) }.charged())?;
     let document = bounded::answer(&body).map_err(|e| {
         let class = if e.is_eof() { Class::Truncated } else { Class::Server };
-        Failed::with(Failure::new(class, format!("the answer is not readable JSON: {e}")), status)
+        Failed::with(Failure::new(class, format!("the answer is not readable JSON: {e}")), status).charged()
     })?;
     if let Some(failure) = error_inside(&document) {
-        return Err(Failed::with(failure, status));
+        let counted =
+            ["usage", "usageMetadata"].iter().any(|key| document.get(key).is_some_and(|v| !v.is_null()));
+        let failed = Failed::with(failure, status);
+        return Err(if counted { failed.charged() } else { failed });
     }
     let response = dialect::wire(candidate.dialect())
         .read_response(document)
-        .map_err(|e| Failed::with(Failure::new(Class::Server, e.to_string()), status))?;
+        .map_err(|e| Failed::with(Failure::new(Class::Server, e.to_string()), status).charged())?;
+    let charge = response.usage.map_or(Charge::All, Charge::Counted);
     if values_in_arguments(&response.content) > ANSWER_VALUES as usize {
         let message = format!("the arguments of its tool calls hold more than {ANSWER_VALUES} values");
-        return Err(Failed::with(Failure::new(Class::Server, message), status));
+        return Err(Failed { charge, ..Failed::with(Failure::new(Class::Server, message), status) });
     }
     if response.stop == StopReason::Truncated {
         let failure = Failure::new(Class::Truncated, "the answer does not say why it ended");
-        return Err(Failed::with(failure, status));
+        return Err(Failed { charge, ..Failed::with(failure, status) });
     }
     Ok(Answer::Whole { body, response })
 }
@@ -159,32 +187,40 @@ async fn begin(response: Response<Body>, spoken: Dialect, pace: Pace) -> Result<
             Err((partial, _)) => partial,
         };
         let inside = serde_json::from_slice::<Value>(&body).ok().and_then(|document| error_inside(&document));
-        let failure = inside.unwrap_or_else(|| {
-            Failure::new(Class::Server, format!("a stream was asked for, and {kind:?} came"))
+        return Err(match inside {
+            Some(failure) => Failed::with(failure, status),
+            None => {
+                let message = format!("a stream was asked for, and {kind:?} came");
+                Failed::with(Failure::new(Class::Server, message), status).charged()
+            }
         });
-        return Err(Failed::with(failure, status));
     }
     let deltas = response.extensions().get().map(|sought: &Sought| Deltas::new(sought.clone(), spoken));
     let mut events = Events::new(response.into_body(), spoken, deltas, pace);
     let mut held = Vec::new();
     let mut held_bytes = 0;
+    // A provider that says itself that it failed charges for what it counted.
+    let mut counted = Charge::Nothing;
     loop {
         let item = match events.next().await {
             Ok(Some(item)) => item,
             Ok(None) => {
                 let failure = Failure::new(Class::Truncated, "the stream ended before it said anything");
-                return Err(Failed::with(failure, status));
+                return Err(Failed::with(failure, status).charged());
             }
-            Err(failure) => return Err(Failed::with(failure, status)),
+            Err(failure) => return Err(Failed::with(failure, status).charged()),
         };
         for event in &item.meaning {
+            if let StreamEvent::Usage(usage) = event {
+                counted = Charge::Counted(*usage);
+            }
             if let StreamEvent::Error(error) = event {
                 let failure = Failure {
                     code: error.code.clone(),
                     param: error.param.clone(),
                     ..Failure::new(error.class, error.message.clone())
                 };
-                return Err(Failed::with(failure, status));
+                return Err(Failed { charge: counted, ..Failed::with(failure, status) });
             }
         }
         let commits = item.meaning.iter().any(StreamEvent::commits);
@@ -196,7 +232,7 @@ async fn begin(response: Response<Body>, spoken: Dialect, pace: Pace) -> Result<
         }
         if held_bytes > HELD_CAP {
             let failure = Failure::new(Class::Server, "the stream goes on and says nothing");
-            return Err(Failed::with(failure, status));
+            return Err(Failed::with(failure, status).charged());
         }
     }
 }
@@ -245,7 +281,25 @@ fn from_egress(error: &EgressError) -> Failed {
         EgressError::Ended(ended) => Some(RunLimit::Ended(*ended)),
         _ => None,
     };
-    let mut failed = Failed { run_is_over, ..Failed::new(class, error.to_string()) };
+    let charge = match error {
+        EgressError::Refused(_)
+        | EgressError::Address { .. }
+        | EgressError::Authorize { .. }
+        | EgressError::Dns { .. }
+        | EgressError::Connect { .. }
+        | EgressError::UpstreamProxy { .. }
+        | EgressError::Tls { .. }
+        // Half a request is none.
+        | EgressError::Body(_)
+        | EgressError::Timeout(TimeoutKind::Dns | TimeoutKind::Connect | TimeoutKind::Tls) => Charge::Nothing,
+        EgressError::Limit { .. } if error.is_refusal() => Charge::Nothing,
+        EgressError::Limit { .. }
+        | EgressError::Timeout(_)
+        | EgressError::Protocol { .. }
+        | EgressError::Ended(_)
+        | EgressError::Withdrawn { .. } => Charge::All,
+    };
+    let mut failed = Failed { run_is_over, charge, ..Failed::new(class, error.to_string()) };
     failed.failure.code = Some(error.code().to_owned());
     failed
 }

@@ -262,6 +262,7 @@ const OUT_OF_MONEY_WORDS: &[&str] = &[
     "monthly usage limit",
     "monthly spending limit",
     "spend limit",
+    "weekly usage limit",
     // Of a trial key at Cohere; per minute it passes with time.
     "api calls / month",
 ];
@@ -273,6 +274,7 @@ const WORDS: &[(&str, Class)] = &[
     ("maximum context length", Class::ContextTooLong),
     ("exceeds the context window", Class::ContextTooLong),
     ("exceeds the maximum number of tokens allowed", Class::ContextTooLong),
+    ("exceeds the context length", Class::ContextTooLong),
     ("too many tokens: total number of tokens", Class::ContextTooLong),
     ("too many tokens: size limit exceeded", Class::ContextTooLong),
     ("api key not valid", Class::BadKey),
@@ -286,6 +288,10 @@ const WORDS: &[(&str, Class)] = &[
     ("requires moderation", Class::RefusedByFilter),
     ("violation of our usage guidelines", Class::RefusedByFilter),
     ("try pulling it first", Class::NoModel),
+    // Of Ollama's models: another may well do.
+    ("does not support tools", Class::NoModel),
+    ("does not support thinking", Class::NoModel),
+    ("does not support chat", Class::NoModel),
 ];
 
 #[cfg(test)]

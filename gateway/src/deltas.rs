@@ -12,6 +12,7 @@ mod anthropic;
 mod cohere;
 mod gemini;
 mod held;
+mod ollama;
 mod openai_chat;
 mod splice;
 mod texts;
@@ -54,6 +55,7 @@ impl Deltas {
             Dialect::AnthropicMessages => Box::new(anthropic::Anthropic),
             Dialect::GeminiGenerateContent => Box::new(gemini::Gemini),
             Dialect::CohereChat => Box::new(cohere::Cohere),
+            Dialect::OllamaChat => Box::new(ollama::Ollama),
         };
         Deltas { sought, texts, held: Vec::new(), envelope: Map::new() }
     }

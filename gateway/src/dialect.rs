@@ -7,6 +7,7 @@
 pub mod anthropic;
 pub mod cohere;
 pub mod gemini;
+pub mod ollama;
 pub mod openai_chat;
 
 use bytes::Bytes;
@@ -26,6 +27,7 @@ pub fn wire(dialect: Dialect) -> &'static dyn Wire {
         Dialect::AnthropicMessages => &anthropic::Anthropic,
         Dialect::GeminiGenerateContent => &gemini::Gemini,
         Dialect::CohereChat => &cohere::Cohere,
+        Dialect::OllamaChat => &ollama::Ollama,
     }
 }
 

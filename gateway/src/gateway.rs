@@ -61,6 +61,7 @@ pub fn spoken_at(path: &str, headers: &HeaderMap) -> Option<Dialect> {
         "/v1/chat/completions" => Some(Dialect::OpenAiChat),
         "/v1/messages" => Some(Dialect::AnthropicMessages),
         "/v2/chat" => Some(Dialect::CohereChat),
+        "/api/chat" | "/api/tags" => Some(Dialect::OllamaChat),
         "/v1/models" => Some(spoken_by(headers)),
         path if path.starts_with("/v1beta/") => Some(Dialect::GeminiGenerateContent),
         // Below /v1, a colon may as well be part of a model's name.

@@ -331,6 +331,8 @@ pub struct Usage {
     pub cached_input: u64,
     /// Part of `input` that was written to the provider's cache.
     pub cache_write: u64,
+    /// Part of `cache_write` that the provider keeps for an hour, which costs more.
+    pub cache_write_1h: u64,
     /// Part of `output` that was spent on reasoning, where the provider tells.
     pub reasoning: u64,
 }

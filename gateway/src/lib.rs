@@ -27,6 +27,7 @@ mod models;
 mod needs;
 mod passthrough;
 mod plan;
+mod purse;
 mod reach;
 mod receipt;
 mod route;
@@ -34,19 +35,22 @@ mod serve;
 mod session;
 mod shown;
 pub mod simulate;
+mod spoken;
 mod stream;
 mod tab;
 mod upstream;
 mod usage;
+mod worst;
 
 pub use gateway::{Gateway, error_reply, spoken_at};
 pub use health::{Health, KeyHealth, Setback};
 pub use intake::Intake;
 pub use passthrough::Direct;
 pub use plan::{AtHand, Candidate, KeyAtHand, Keyed, MissingKey, Plan, PlanError, Planned, Wishes, plan};
+pub use purse::{Amount, Ask, BoundOf, CacheWrites, Granted, Held, Left, LimitHit, Purse, Short, Treasury};
 pub use receipt::{
     Attempt, ClassCounts, CredentialRef, Outcome, Receipt, Receipts, Skipped, every_key_was_rejected,
 };
 pub use route::Timing;
 pub use session::{Session, Witness};
-pub use usage::{Ask, Budget, LimitHit, Reservation, ReserveError, Spent, worst_input};
+pub use usage::{Budget, Spent};

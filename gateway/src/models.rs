@@ -1,4 +1,4 @@
-//! `GET /v1/models`, and Gemini's `GET /v1beta/models`.
+//! `GET /v1/models`, Gemini's `GET /v1beta/models` and Ollama's `GET /api/tags`.
 
 use http::{Response, StatusCode};
 use orch_manifests::{Catalog, Dialect, Model, Provider, Target, resolve_model};
@@ -62,6 +62,7 @@ pub(crate) fn list(spoken: Dialect, session: &Session, catalog: &Catalog) -> Res
         }),
         Dialect::GeminiGenerateContent => json!({ "models": data(&listed, gemini) }),
         Dialect::CohereChat => json!({ "models": data(&listed, cohere) }),
+        Dialect::OllamaChat => json!({ "models": data(&listed, ollama) }),
     };
     json_reply(StatusCode::OK, body.to_string().into(), None)
 }
@@ -116,4 +117,11 @@ fn cohere(model: &Listed<'_>) -> Value {
         value["context_length"] = json!(known.context);
     }
     value
+}
+
+fn ollama(model: &Listed<'_>) -> Value {
+    json!({
+        "name": model.id, "model": model.id, "modified_at": "1970-01-01T00:00:00Z", "size": 0, "digest": "",
+        "details": { "format": "", "family": model.provider, "parameter_size": "", "quantization_level": "" },
+    })
 }

@@ -38,8 +38,7 @@ pub(crate) fn reaching_out(request: &ChatRequest) -> Option<RequestError> {
     }
     for (i, tool) in request.tools.iter().enumerate() {
         if let Tool::Provider { kind, .. } = tool
-            && kind != "custom"
-            && !CLIENT_TOOLS.iter().any(|name| kind.starts_with(name))
+            && !is_clients(kind)
         {
             return refuse(format!("tools[{i}]"), &format!("the provider would run the tool {kind:?}"));
         }
@@ -53,6 +52,11 @@ pub(crate) fn reaching_out(request: &ChatRequest) -> Option<RequestError> {
         }
     }
     None
+}
+
+/// Whether the client runs a tool of this kind, and not the provider.
+pub(crate) fn is_clients(kind: &str) -> bool {
+    kind == "custom" || CLIENT_TOOLS.iter().any(|name| kind.starts_with(name))
 }
 
 fn address_in(parts: &[Part], path: &str) -> Option<String> {

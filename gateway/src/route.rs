@@ -13,21 +13,21 @@ use http::Response;
 use orch_proxy::{Body, Proxy};
 use tokio::time::{Instant, sleep};
 
-use crate::attempt::{Answer, Failed, Pace, attempt};
+use crate::attempt::{Answer, Charge, Failed, Pace, attempt};
 use crate::dialect;
 use crate::ir::{ApiError, Class, StopReason};
 use crate::needs::{all_lack, fitting};
 use crate::plan::Candidate;
 use crate::plan::pick::{Picked, pick};
+use crate::purse::LimitHit;
 use crate::receipt::{Outcome, Skipped};
 use crate::serve::{Chosen, wants_receipt};
 use crate::session::Session;
 use crate::shown::shown;
-use crate::stream::{Live, limit_error};
+use crate::stream::Live;
 use crate::tab::Tab;
 use crate::upstream::{ClientRequest, http_request};
-use crate::usage::LimitHit;
-use reply::{all_failed, encoder, fill_start, name, refuse, reply_error, run_over, streamed, whole};
+use reply::{all_failed, encoder, fill_start, limited, name, refuse, reply_error, run_over, streamed, whole};
 use reserve::{Passed, reserve};
 use step::{dice, jitter};
 
@@ -168,7 +168,7 @@ pub(crate) async fn answer(proxy: &Proxy, timing: &Timing, session: &Session, ca
         let mut tries = 0;
         loop {
             tries += 1;
-            let ready = reserve(session, &client, candidate, fallback, &mut tab).and_then(|prepared| {
+            let ready = reserve(session, &client, candidate, fallback, &mut tab).await.and_then(|prepared| {
                 let request =
                     http_request(&client, candidate, &prepared).map_err(|unfit| Passed::Unfit(unfit.0))?;
                 Ok((prepared, request))
@@ -177,8 +177,10 @@ pub(crate) async fn answer(proxy: &Proxy, timing: &Timing, session: &Session, ca
                 Ok(ready) => ready,
                 Err(passed) => {
                     let reason = match passed {
-                        Passed::Limit(hit) => tried.limit.get_or_insert(hit).to_string(),
-                        Passed::Over(reason) => reason,
+                        Passed::Limit(hit, said) => {
+                            tried.limit.get_or_insert(hit);
+                            said
+                        }
                         Passed::Unfit(reason) => {
                             tried.unfit.get_or_insert((candidate, reason.clone()));
                             reason
@@ -203,7 +205,10 @@ pub(crate) async fn answer(proxy: &Proxy, timing: &Timing, session: &Session, ca
                     name(&mut response.model, candidate);
                     return whole(&client, tab, prepared.same_dialect, body, response);
                 }
-                Ok(Answer::Whole { .. }) => Failed::new(Class::Server, "the provider gave up on the answer"),
+                Ok(Answer::Whole { response, .. }) => {
+                    let charge = response.usage.map_or(Charge::All, Charge::Counted);
+                    Failed { charge, ..Failed::new(Class::Server, "the provider gave up on the answer") }
+                }
                 Ok(Answer::Begun { mut held, events }) => {
                     serves(session, &mut tab, candidate, began.elapsed());
                     fill_start(&mut held, candidate);
@@ -263,10 +268,7 @@ pub(crate) async fn answer(proxy: &Proxy, timing: &Timing, session: &Session, ca
     }
     match (tried.limit, tried.unfit) {
         // A limit stands in the way only where nothing else was tried.
-        (Some(hit), _) if tried.classes.is_empty() => {
-            session.budget.note(hit);
-            reply_error(&client, tab, Outcome::Limit, &limit_error(&hit))
-        }
+        (Some(hit), _) if tried.classes.is_empty() => limited(&client, session, tab, &hit),
         (_, Some((candidate, reason))) if tried.classes.is_empty() => {
             refuse(&client, tab, candidate, ApiError::new(Class::BadRequest, reason))
         }

@@ -19,8 +19,8 @@ use crate::session::Session;
 impl Gateway {
     /// Answers a request to `http://llm.orch.internal`: `POST /v1/chat/completions` (OpenAI), `POST /v1/messages`
     /// (Anthropic), `POST /v1beta/models/MODEL:generateContent` and `…:streamGenerateContent?alt=sse` (Gemini, also below
-    /// `/v1`), `POST /v2/chat` (Cohere), `GET /v1/models` (in the dialect of the client's headers) and
-    /// `GET /v1beta/models`.
+    /// `/v1`), `POST /v2/chat` (Cohere), `POST /api/chat` (Ollama), `GET /v1/models` (in the dialect of the client's
+    /// headers), `GET /v1beta/models` and `GET /api/tags`.
     pub async fn serve(&self, session: &Session, request: Request<Body>) -> Response<Body> {
         match self.route(session, request).await {
             Ok(response) => response,
@@ -42,7 +42,7 @@ impl Gateway {
             };
             return Err(nothing_at(spoken, NOTHING_HERE));
         };
-        if matches!(path, "/v1/models" | "/v1beta/models") {
+        if matches!(path, "/v1/models" | "/v1beta/models" | "/api/tags") {
             check_method(spoken, &parts.method, &Method::GET)?;
             if spoken == Dialect::GeminiGenerateContent {
                 check_query(&parts.uri, false)?;
@@ -123,7 +123,7 @@ pub(crate) fn leads_nowhere(route: &str, skipped: &[Skipped]) -> String {
 }
 
 const NOTHING_HERE: &str = "there is nothing at this path; use /v1/chat/completions, /v1/messages, \
-     /v1beta/models/MODEL:generateContent, /v2/chat or /v1/models";
+     /v1beta/models/MODEL:generateContent, /v2/chat, /api/chat or /v1/models";
 
 fn nothing_at(spoken: Dialect, message: &str) -> Box<Response<Body>> {
     let error = ApiError {

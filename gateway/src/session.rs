@@ -11,6 +11,7 @@ use crate::health::Health;
 use crate::intake::Intake;
 use crate::ir::ApiError;
 use crate::plan::{Candidate, Plan};
+use crate::purse::Treasury;
 use crate::receipt::Receipts;
 use crate::usage::Budget;
 
@@ -29,6 +30,8 @@ pub struct Session {
     pub deadline: Instant,
     /// What it may spend.
     pub budget: Arc<Budget>,
+    /// Who keeps the budgets that others share with it.
+    pub treasury: Option<Arc<dyn Treasury>>,
     /// What happened.
     pub receipts: Arc<Receipts>,
     /// Whether the run has the capability `llm.server_tools`: providers may run tools and fetch addresses for it.
@@ -60,6 +63,7 @@ impl Session {
             health: Arc::default(),
             deadline,
             budget,
+            treasury: None,
             receipts: Arc::new(Receipts::new()),
             server_tools: false,
             witness: None,
@@ -83,6 +87,12 @@ impl Session {
     #[must_use]
     pub fn with_receipts(self, receipts: Arc<Receipts>) -> Session {
         Session { receipts, ..self }
+    }
+
+    /// The same, whose calls are paid from these budgets as well.
+    #[must_use]
+    pub fn with_treasury(self, treasury: Option<Arc<dyn Treasury>>) -> Session {
+        Session { treasury, ..self }
     }
 
     /// The same, for which providers may, or may not, run tools and fetch addresses.

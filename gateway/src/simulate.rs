@@ -40,6 +40,7 @@ mod extract;
 mod failure;
 mod gemini;
 mod keys;
+mod ollama;
 mod openai;
 mod reply;
 mod scenario;

@@ -18,11 +18,11 @@ use crate::dialect::{self, StreamWriter};
 use crate::frames::Framing;
 use crate::ir::{ApiError, Class, StopReason, StreamEvent};
 use crate::plan::Candidate;
+use crate::purse::{BoundOf, LimitHit};
 use crate::receipt::Outcome;
 use crate::session::Session;
 use crate::shown::shown;
 use crate::tab::Tab;
-use crate::usage::LimitHit;
 
 /// A stream on its way to the client.
 pub(crate) struct Live {
@@ -86,7 +86,7 @@ impl Live {
                 return (self.broken(failure), None);
             }
         }
-        if let Some(hit) = self.tab.over_limit() {
+        if let Err(hit) = self.tab.cover().await {
             return (self.limited(hit), None);
         }
         let mut out = Vec::new();
@@ -115,16 +115,26 @@ impl Live {
 
     fn limited(self: Box<Self>, hit: LimitHit) -> Bytes {
         let Live { session, mut encoder, tab, .. } = *self;
+        let error = limit_error(&hit);
         session.budget.note(hit);
         tab.close(Outcome::Limit);
-        encoder.error(limit_error(&hit))
+        encoder.error(error)
     }
 }
 
-/// A limit of the run as an error for the client.
+/// A bound on what is spent as an error for the client: 429 where time helps, or a fallback within the run may; 402 where
+/// nothing but money does; 400 where the request has to change.
 pub(crate) fn limit_error(hit: &LimitHit) -> ApiError {
+    let (status, code) = match (&hit.of, hit.needed) {
+        (_, None) => (Some(400), "orch_price_unknown"),
+        (BoundOf::Run, _) => (None, "orch_limit_reached"),
+        (BoundOf::Key { .. }, _) => (Some(402), "orch_key_limit_reached"),
+        (BoundOf::Budget { renews_at: Some(_), .. }, _) => (Some(429), "orch_budget_reached"),
+        (BoundOf::Budget { renews_at: None, .. }, _) => (Some(402), "orch_budget_reached"),
+    };
     ApiError {
-        code: Some("orch_limit_reached".to_owned()),
+        status,
+        code: Some(code.to_owned()),
         details: Some(json!({ "limit": hit })),
         ..ApiError::new(Class::OutOfMoney, hit.to_string())
     }

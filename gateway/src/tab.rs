@@ -4,35 +4,37 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use orch_proxy::{Credential, Hold};
+use orch_proxy::Credential;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::attempt::Failed;
+use crate::attempt::{Charge, Failed};
 use crate::ir::{Dropped, StreamEvent, Usage};
 use crate::plan::Candidate;
+use crate::purse::LimitHit;
 use crate::receipt::{Attempt, CredentialRef, Outcome, Receipt, Receipts, Skipped};
 use crate::shown::shown;
-use crate::usage::{LimitHit, Reservation};
+use crate::spoken::Spoken;
+use crate::usage::Reservation;
 
 /// Entries of a receipt's list of dropped fields.
 const DROPPED_KEPT: usize = 64;
-
-/// Bytes of text that are one token at least, so that a stream is only cut when it is over its bound for certain.
-const BYTES_PER_TOKEN: u64 = 8;
 
 /// One call's account. Dropped without [`Tab::close`], the client has gone away.
 pub(crate) struct Tab {
     receipts: Arc<Receipts>,
     receipt: Option<Receipt>,
     started: Instant,
-    /// What the owner of the attempt's key set aside for it.
-    held: Option<Box<dyn Hold>>,
     /// What was set aside for the attempt under way.
     reservation: Option<Reservation>,
     usage: Option<Usage>,
-    /// Bytes of content so far, for answers whose counts never come.
-    said: u64,
+    /// The content so far, for answers whose counts never come.
+    said: Spoken,
+    /// Whether the model thinks, or may, where nobody hears it.
+    thinks: bool,
+    /// What failed attempts came to, and whether all of it has a price.
+    lost: Usage,
+    lost_micro_usd: Option<u64>,
 }
 
 impl Tab {
@@ -47,24 +49,21 @@ impl Tab {
             receipts,
             receipt: Some(receipt),
             started: Instant::now(),
-            held: None,
             reservation: None,
             usage: None,
-            said: 0,
+            said: Spoken::default(),
+            thinks: false,
+            lost: Usage::default(),
+            lost_micro_usd: Some(0),
         }
     }
 
     /// An attempt begins.
-    pub(crate) fn attempt(
-        &mut self,
-        candidate: &Candidate,
-        (reservation, held): (Reservation, Option<Box<dyn Hold>>),
-        dropped: Vec<Dropped>,
-    ) {
+    pub(crate) fn attempt(&mut self, candidate: &Candidate, reservation: Reservation, dropped: Vec<Dropped>) {
         self.reservation = Some(reservation);
         self.usage = None;
-        self.said = 0;
-        self.held = held;
+        self.said = Spoken::default();
+        self.thinks = candidate.known().is_none_or(|model| model.reasoning);
         let credential = candidate.credential.as_deref().map(reference);
         self.edit(|receipt| {
             receipt.simulated |= credential.as_ref().is_some_and(|c| c.source == "simulated");
@@ -74,9 +73,24 @@ impl Tab {
         });
     }
 
-    /// The attempt under way failed before anything was said: providers do not charge for that.
+    /// The attempt under way failed before anything was said. What its provider charges for that, or may, is spent.
     pub(crate) fn failed(&mut self, candidate: &Candidate, failed: &Failed, took: Duration) {
-        (self.reservation, self.held) = (None, None);
+        if let Some(reservation) = self.reservation.take() {
+            let usage = match failed.charge {
+                Charge::Nothing => None,
+                Charge::Counted(usage) => Some(usage),
+                Charge::All => {
+                    self.edit(|receipt| receipt.estimated = true);
+                    Some(reservation.estimate(None, None))
+                }
+            };
+            if let Some(usage) = usage {
+                let cost = reservation.settle(&usage);
+                self.lost_micro_usd = self.lost_micro_usd.zip(cost).map(|(a, b)| a.saturating_add(b));
+                self.lost.input = self.lost.input.saturating_add(usage.input);
+                self.lost.output = self.lost.output.saturating_add(usage.output);
+            }
+        }
         let attempt = Attempt {
             provider: candidate.provider.slug.to_string(),
             model: candidate.sent().to_owned(),
@@ -109,7 +123,7 @@ impl Tab {
 
     /// A candidate is passed over, and nothing is set aside for it any more.
     pub(crate) fn skip(&mut self, skipped: Skipped) {
-        (self.reservation, self.held) = (None, None);
+        self.reservation = None;
         self.edit(|receipt| receipt.skipped.push(skipped));
     }
 
@@ -121,7 +135,7 @@ impl Tab {
             StreamEvent::Text(text)
             | StreamEvent::Reasoning(text)
             | StreamEvent::Refusal(text)
-            | StreamEvent::ToolArguments { fragment: text, .. } => self.said += text.len() as u64,
+            | StreamEvent::ToolArguments { fragment: text, .. } => self.said.hear(text),
             _ => {}
         }
     }
@@ -140,13 +154,19 @@ impl Tab {
     pub(crate) fn heard_all(&mut self, model: &str, usage: Option<Usage>, bytes: usize) {
         self.served_by(model);
         self.usage = usage;
-        self.said = bytes as u64;
+        self.said.hear_bytes(bytes);
     }
 
-    /// The limit that the answer has certainly gone over, if it has.
-    pub(crate) fn over_limit(&self) -> Option<LimitHit> {
+    /// Sees to it that the answer so far is paid for.
+    ///
+    /// # Errors
+    /// The limit that it has certainly gone over.
+    pub(crate) async fn cover(&mut self) -> Result<(), LimitHit> {
         let counted = self.usage.map_or(0, |usage| usage.output);
-        self.reservation.as_ref()?.broken_by(counted.max(self.said / BYTES_PER_TOKEN))
+        match &mut self.reservation {
+            Some(reservation) => reservation.cover(counted.max(self.said.least())).await,
+            None => Ok(()),
+        }
     }
 
     /// Settles and records.
@@ -158,35 +178,48 @@ impl Tab {
         let mut receipt = self.receipt.take()?;
         receipt.outcome = outcome;
         receipt.latency_ms = millis(self.started.elapsed());
+        let mut spent = (self.lost, self.lost_micro_usd, self.lost != Usage::default());
         if let Some(reservation) = self.reservation.take() {
             let answered = receipt.provider_served.is_some();
+            // Whoever thinks in silence has said less than it will charge for.
+            let said = (!self.thinks).then(|| self.said.most());
             let booked = match (outcome, self.usage) {
-                (Outcome::Served, Some(usage)) => Some((usage, reservation.settle(&usage))),
+                (Outcome::Served, Some(usage)) => Some(usage),
+                // It is whole, and what was said of it is all there is.
+                (Outcome::Served, None) => {
+                    receipt.estimated = true;
+                    Some(reservation.estimate(None, said))
+                }
                 // The counts so far are those of the answer's beginning.
                 (_, counted) if answered => {
                     receipt.estimated = true;
-                    let usage = reservation.estimate(counted, Some(self.said));
-                    Some((usage, reservation.settle(&usage)))
+                    Some(reservation.estimate(counted, said))
                 }
                 // The provider is at work and nobody will hear what it counts. A guest must not be able to spend
                 // by hanging up.
                 (Outcome::Cancelled, _) => {
                     receipt.estimated = true;
-                    let usage = reservation.estimate(None, None);
-                    Some((usage, reservation.settle(&usage)))
+                    Some(reservation.estimate(None, None))
                 }
                 _ => None,
             };
-            if let Some((usage, cost)) = booked {
-                receipt.input_tokens = usage.input;
-                receipt.output_tokens = usage.output;
-                receipt.cost_micro_usd = cost;
-                if let (Some(held), Some(cost)) = (&self.held, cost) {
-                    held.spend(cost);
-                }
+            if let Some(usage) = booked {
+                let cost = reservation.settle(&usage);
+                let (lost, lost_micro_usd, _) = spent;
+                let usage = Usage {
+                    input: usage.input.saturating_add(lost.input),
+                    output: usage.output.saturating_add(lost.output),
+                    ..usage
+                };
+                let cost = lost_micro_usd.zip(cost).map(|(lost, cost)| lost.saturating_add(cost));
+                spent = (usage, cost, true);
             }
         }
-        self.held = None;
+        if let (usage, cost, true) = spent {
+            receipt.input_tokens = usage.input;
+            receipt.output_tokens = usage.output;
+            receipt.cost_micro_usd = cost;
+        }
         self.receipts.record(receipt.clone());
         Some(receipt)
     }

@@ -93,13 +93,17 @@ pub(crate) fn prepare(
 /// Ollama's OpenAI endpoint ignores these, so that a run would silently get another context length than it asked
 /// for; only its native endpoint honours them.
 fn refuse_ollama_options(client: &ClientRequest, candidate: &Candidate) -> Result<(), Unfit> {
-    if candidate.provider.slug.as_str() != "ollama" {
+    if candidate.provider.slug.as_str() != "ollama" || candidate.dialect() != Dialect::OpenAiChat {
         return Ok(());
     }
-    match ["options", "num_ctx"].iter().find(|field| client.parsed.extras.contains_key(**field)) {
+    // Of Ollama's own clients, `options.NAME`.
+    let ignored =
+        |field: &&String| matches!(field.as_str(), "options" | "num_ctx") || field.starts_with("options.");
+    match client.parsed.extras.keys().find(ignored) {
         None => Ok(()),
         Some(field) => Err(Unfit(format!(
-            "{field}: Ollama's OpenAI endpoint would ignore it; set the context length in the model instead"
+            "{field}: Ollama's OpenAI endpoint would ignore it; set it in the model instead, or let the operator's \
+             configuration say `dialect: ollama` of this provider"
         ))),
     }
 }
@@ -149,6 +153,14 @@ fn edited(
                 doc.set("stream_options", &options)?;
                 changed = true;
                 hide_usage = true;
+            }
+        }
+        Dialect::OllamaChat => {
+            if max_tokens != client.parsed.max_tokens {
+                let mut options = doc.object("options").unwrap_or_default();
+                options.set("num_predict", &max_tokens)?;
+                doc.set("options", &options)?;
+                changed = true;
             }
         }
         Dialect::GeminiGenerateContent => {

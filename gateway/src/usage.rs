@@ -6,49 +6,15 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use orch_manifests::Price;
+use orch_manifests::PricedTokens;
+use orch_proxy::Credential;
 use serde::Serialize;
 
-use crate::ir::{ChatRequest, ImageSource, Part, Tool, Usage};
-
-/// Which bound was hit, for the error and the exit code. Tokens are counted in ones, money in micro-dollars.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
-#[error("the run's limit `{name}` is reached: {used} of {limit} {} are spent or reserved, and {needed} more are needed", self.unit())]
-pub struct LimitHit {
-    /// `tokens`, `cost_usd`, or a limit of the network, as the manifest spells it.
-    pub name: &'static str,
-    /// Spent and reserved when it was hit.
-    pub used: u64,
-    /// The bound.
-    pub limit: u64,
-    /// The least that the refused call needed.
-    pub needed: u64,
-}
-
-impl LimitHit {
-    fn unit(&self) -> &'static str {
-        match self.name.trim_start_matches("per_host.") {
-            COST => "micro-dollars",
-            "requests" => "requests",
-            "upload" | "download" => "bytes",
-            _ => "tokens",
-        }
-    }
-}
-
-/// Why a reservation was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ReserveError {
-    /// Nothing, or too little, is left.
-    #[error(transparent)]
-    Limit(LimitHit),
-    /// Money is bounded and this model's price is not known.
-    #[error("the run, or its key's owner, bounds the cost, and the price of this model is not known")]
-    UnknownPrice,
-    /// The key's owner bounds what calls with it cost, and what is left does not pay for this one.
-    #[error("what the key's owner granted for it does not pay for this call any more")]
-    Owner,
-}
+use crate::ir::Usage;
+use crate::purse::{
+    Amount, Ask, BoundOf, CacheWrites, Granted, Held, Left, LimitHit, NO_BOUND, Owners, Purse, Short,
+    Treasury,
+};
 
 /// What was spent so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -73,19 +39,17 @@ pub struct Budget {
 #[derive(Debug, Default)]
 struct State {
     spent: Spent,
-    reserved_tokens: u64,
-    reserved_micro_usd: u64,
+    reserved: Amount,
     hit: Option<LimitHit>,
 }
 
 impl State {
-    fn tokens(&self) -> u64 {
-        let Spent { input_tokens, output_tokens, .. } = self.spent;
-        input_tokens.saturating_add(output_tokens).saturating_add(self.reserved_tokens)
-    }
-
-    fn micro_usd(&self) -> u64 {
-        self.spent.micro_usd.saturating_add(self.reserved_micro_usd)
+    fn used(&self) -> Amount {
+        let Spent { input_tokens, output_tokens, micro_usd } = self.spent;
+        Amount {
+            tokens: input_tokens.saturating_add(output_tokens).saturating_add(self.reserved.tokens),
+            micro_usd: micro_usd.saturating_add(self.reserved.micro_usd),
+        }
     }
 }
 
@@ -100,14 +64,9 @@ impl Budget {
         self.lock().spent
     }
 
-    /// The bound that a call of this run ran into first, if one did.
+    /// The bound that a call of this run ran into first, if one did: the run's own, a budget's, or the key owner's.
     pub fn hit(&self) -> Option<LimitHit> {
-        self.lock().hit
-    }
-
-    /// Whether money is bounded.
-    pub fn bounds_cost(&self) -> bool {
-        self.max_micro_usd.is_some()
+        self.lock().hit.clone()
     }
 
     /// Notes that a bound ended a call.
@@ -115,59 +74,12 @@ impl Budget {
         self.lock().hit.get_or_insert(hit);
     }
 
-    /// Sets aside the worst case of one call.
-    ///
-    /// # Errors
-    /// Nothing is left for even one token of answer, or the cost cannot be known.
-    pub fn reserve(self: &Arc<Self>, ask: &Ask) -> Result<Reservation, ReserveError> {
-        let bounded = self.max_micro_usd.is_some() || ask.owners_micro_usd.is_some();
-        if bounded && ask.price.is_none() {
-            return Err(ReserveError::UnknownPrice);
+    fn left_of(&self, state: &State) -> Left {
+        let used = state.used();
+        Left {
+            tokens: self.max_tokens.map(|max| max.saturating_sub(used.tokens)),
+            micro_usd: self.max_micro_usd.map(|max| max.saturating_sub(used.micro_usd)),
         }
-        let mut state = self.lock();
-        let answers = ask.answers.max(1);
-        let mut output = ask.max_output;
-        if let Some(limit) = self.max_tokens {
-            let used = state.tokens();
-            let can = limit.saturating_sub(used).saturating_sub(ask.input) / answers;
-            if can == 0 {
-                let needed = ask.input.saturating_add(answers);
-                return Err(ReserveError::Limit(LimitHit { name: TOKENS, used, limit, needed }));
-            }
-            output = Some(output.map_or(can, |wanted| wanted.min(can)));
-        }
-        if let (Some(limit), Some(price)) = (self.max_micro_usd, &ask.price) {
-            let used = state.micro_usd();
-            let left = limit.saturating_sub(used);
-            let can = payable_output(left, |output| ask.cost(price, output));
-            if can == 0 {
-                let needed = ask.cost(price, 1);
-                return Err(ReserveError::Limit(LimitHit { name: COST, used, limit, needed }));
-            }
-            output = Some(output.map_or(can, |wanted| wanted.min(can)));
-        }
-        if let (Some(left), Some(price)) = (ask.owners_micro_usd, &ask.price) {
-            let can = payable_output(left, |output| ask.cost(price, output));
-            if can == 0 {
-                return Err(ReserveError::Owner);
-            }
-            output = Some(output.map_or(can, |wanted| wanted.min(can)));
-        }
-        let tokens = ask.input.saturating_add(output.unwrap_or(0).saturating_mul(answers));
-        let micro_usd = ask.price.as_ref().map_or(0, |price| ask.cost(price, output.unwrap_or(0)));
-        state.reserved_tokens = state.reserved_tokens.saturating_add(tokens);
-        state.reserved_micro_usd = state.reserved_micro_usd.saturating_add(micro_usd);
-        drop(state);
-        Ok(Reservation {
-            budget: Arc::clone(self),
-            price: ask.price,
-            input: ask.input,
-            max_output: output,
-            answers,
-            tokens,
-            micro_usd,
-            by_owner: ask.owners_micro_usd.is_some(),
-        })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -176,201 +88,201 @@ impl Budget {
     }
 }
 
-const TOKENS: &str = "tokens";
-const COST: &str = "cost_usd";
-
-/// More than any answer: keeps arithmetic on bounds far from overflow.
-const NO_BOUND: u64 = 1 << 40;
-
-/// The largest answer in tokens that `left` pays for; `cost` grows with it.
-fn payable_output(left: u64, cost: impl Fn(u64) -> u64) -> u64 {
-    if cost(NO_BOUND) <= left {
-        return NO_BOUND;
-    }
-    let (mut payable, mut too_much) = (0, NO_BOUND);
-    while too_much - payable > 1 {
-        let middle = payable + (too_much - payable) / 2;
-        if cost(middle) <= left { payable = middle } else { too_much = middle }
-    }
-    payable
-}
-
-/// What a call could cost at most.
-#[derive(Clone, Copy, Debug)]
-pub struct Ask {
-    /// Input tokens at most.
-    pub input: u64,
-    /// The bound of one answer that the client or the model sets; `None` when neither does.
-    pub max_output: Option<u64>,
-    /// Number of answers.
-    pub answers: u64,
-    /// The model's price, when it is known.
-    pub price: Option<Price>,
-    /// Whether the client asks the provider to write its prompt cache, which costs more than plain input.
-    pub cache_writes: bool,
-    /// What the owner of the key lets calls with it cost still; `None` when that is not bounded.
-    pub owners_micro_usd: Option<u64>,
-}
-
-impl Ask {
-    fn cost(&self, price: &Price, output: u64) -> u64 {
-        let written = if self.cache_writes { self.input } else { 0 };
-        let output = output.saturating_mul(self.answers.max(1));
-        price.cost(self.input, 0, written, output).micros()
-    }
-}
-
-/// Money and tokens set aside for one call; what is left of it goes back when it is dropped.
-#[derive(Debug)]
-pub struct Reservation {
-    budget: Arc<Budget>,
-    price: Option<Price>,
-    input: u64,
-    max_output: Option<u64>,
-    answers: u64,
-    tokens: u64,
-    micro_usd: u64,
-    /// Whether the key's owner bounds it.
-    by_owner: bool,
-}
-
-impl Reservation {
-    /// The most that the call can cost.
-    pub fn micro_usd(&self) -> u64 {
-        self.micro_usd
+impl Purse for Arc<Budget> {
+    fn left(&self) -> Left {
+        self.left_of(&self.lock())
     }
 
-    /// The bound on one answer; `None` when nothing bounds it.
-    pub fn max_output(&self) -> Option<u64> {
-        let bounded =
-            self.by_owner || self.budget.max_tokens.is_some() || self.budget.max_micro_usd.is_some();
-        self.max_output.filter(|max| bounded && *max < NO_BOUND)
-    }
-
-    /// The limit that this many output tokens break, if one does. `output` must be a count that the provider
-    /// cannot be below.
-    pub fn broken_by(&self, output: u64) -> Option<LimitHit> {
-        let allowed = self.max_output?.saturating_mul(self.answers);
-        if output <= allowed {
+    fn hold(&self, amount: Amount) -> Option<Box<dyn Held>> {
+        let mut state = self.lock();
+        let left = self.left_of(&state);
+        if left.tokens.is_some_and(|left| amount.tokens > left)
+            || left.micro_usd.is_some_and(|left| amount.micro_usd > left)
+        {
             return None;
         }
-        let state = self.budget.lock();
-        if let Some(limit) = self.budget.max_tokens {
-            return Some(LimitHit { name: TOKENS, used: state.tokens(), limit, needed: output - allowed });
-        }
-        let limit = self.budget.max_micro_usd?;
-        let needed = self.price.map_or(0, |price| price.cost(0, 0, 0, output - allowed).micros());
-        Some(LimitHit { name: COST, used: state.micro_usd(), limit, needed })
+        state.reserved.tokens = state.reserved.tokens.saturating_add(amount.tokens);
+        state.reserved.micro_usd = state.reserved.micro_usd.saturating_add(amount.micro_usd);
+        drop(state);
+        Some(Box::new(OfRun { budget: Arc::clone(self), amount }))
     }
 
-    /// Books what the provider counted. Returns the cost in micro-dollars, when the price is known.
-    pub fn settle(self, usage: &Usage) -> Option<u64> {
-        let micro_usd = self.price.map(|price| {
-            price.cost(usage.input, usage.cached_input, usage.cache_write, usage.output).micros()
-        });
+    fn refusal(&self, short: Short) -> LimitHit {
+        let limit = Amount {
+            tokens: self.max_tokens.unwrap_or(u64::MAX),
+            micro_usd: self.max_micro_usd.unwrap_or(u64::MAX),
+        };
+        LimitHit::short(BoundOf::Run, short, self.lock().used(), limit)
+    }
+}
+
+/// Set aside of a run's budget.
+struct OfRun {
+    budget: Arc<Budget>,
+    amount: Amount,
+}
+
+impl Held for OfRun {
+    fn spend(&self, usage: &Usage, micro_usd: u64) {
         let mut state = self.budget.lock();
         let spent = &mut state.spent;
         spent.input_tokens = spent.input_tokens.saturating_add(usage.input);
         spent.output_tokens = spent.output_tokens.saturating_add(usage.output);
-        spent.micro_usd = spent.micro_usd.saturating_add(micro_usd.unwrap_or(0));
+        spent.micro_usd = spent.micro_usd.saturating_add(micro_usd);
+    }
+}
+
+impl Drop for OfRun {
+    fn drop(&mut self) {
+        let mut state = self.budget.lock();
+        // Never below zero: what is taken off here was put on in `hold`, unless the sum had saturated.
+        state.reserved.tokens = state.reserved.tokens.saturating_sub(self.amount.tokens);
+        state.reserved.micro_usd = state.reserved.micro_usd.saturating_sub(self.amount.micro_usd);
+    }
+}
+
+/// How often a call asks again when others were quicker each time.
+const ROUNDS: usize = 32;
+
+/// Output tokens of an answer that goes on beyond what was set aside for it which are asked for at once.
+const STRIDE: u64 = 1024;
+
+/// Everything that one call is paid from.
+#[derive(Clone)]
+pub(crate) struct Payers {
+    /// The run's, then the key owner's where there is a key.
+    purses: Vec<Arc<dyn Purse>>,
+    treasury: Option<Arc<dyn Treasury>>,
+    key: Option<String>,
+}
+
+impl Payers {
+    pub(crate) fn of(
+        budget: &Arc<Budget>,
+        key: Option<&Arc<dyn Credential>>,
+        treasury: Option<&Arc<dyn Treasury>>,
+    ) -> Payers {
+        let mut purses: Vec<Arc<dyn Purse>> = vec![Arc::new(Arc::clone(budget))];
+        purses.extend(key.map(|key| Arc::new(Owners(Arc::clone(key))) as Arc<dyn Purse>));
+        Payers { purses, treasury: treasury.cloned(), key: key.map(|key| key.id().to_owned()) }
+    }
+
+    /// Sets aside the worst case of one call, in every purse or in none.
+    ///
+    /// # Errors
+    /// Nothing is left for even one token of answer, or the cost cannot be known.
+    pub(crate) async fn reserve(self, ask: Ask) -> Result<Reservation, LimitHit> {
+        let (output, bounded, held) = self.set_aside(ask).await?;
+        Ok(Reservation { payers: self, ask, output, bounded, held, more: Vec::new() })
+    }
+
+    async fn set_aside(&self, ask: Ask) -> Result<(Option<u64>, bool, Vec<Box<dyn Held>>), LimitHit> {
+        let mut short = Short::Tokens(ask.amount(1).tokens);
+        let mut scarce = &self.purses[0];
+        for _ in 0..ROUNDS {
+            let mut asked = ask;
+            let mut bounded = false;
+            for purse in &self.purses {
+                let left = purse.left();
+                bounded |= left != Left::default();
+                asked.max_output = asked.within(&left).map_err(|short| purse.refusal(short))?;
+            }
+            let mut held: Vec<Box<dyn Held>> = Vec::with_capacity(self.purses.len() + 1);
+            if let Some(treasury) = &self.treasury {
+                let granted = treasury.reserve(self.key.as_deref(), asked).await?;
+                let Granted { output, bounded: by_budget, held: of_treasury } = granted;
+                asked.max_output = output;
+                bounded |= by_budget;
+                held.push(of_treasury);
+            }
+            let amount = asked.amount(asked.max_output.unwrap_or(0));
+            let quicker = self.purses.iter().find(|purse| match purse.hold(amount) {
+                Some(holding) => {
+                    held.push(holding);
+                    false
+                }
+                None => true,
+            });
+            let Some(purse) = quicker else { return Ok((asked.max_output, bounded, held)) };
+            // Others were quicker, and what they took may come back: all that is held goes back, and is asked for anew.
+            scarce = purse;
+            short = match purse.left().micro_usd {
+                Some(left) if left < amount.micro_usd => Short::Money(amount.micro_usd),
+                _ => Short::Tokens(amount.tokens),
+            };
+        }
+        Err(scarce.refusal(short))
+    }
+}
+
+/// Money and tokens set aside for one call; what is left of it goes back when it is dropped.
+pub(crate) struct Reservation {
+    payers: Payers,
+    ask: Ask,
+    /// Of one answer, as far as it is paid for.
+    output: Option<u64>,
+    bounded: bool,
+    held: Vec<Box<dyn Held>>,
+    /// What was set aside later on.
+    more: Vec<Box<dyn Held>>,
+}
+
+impl Reservation {
+    /// The bound on one answer; `None` when nothing but the client and the model bound it.
+    pub(crate) fn max_output(&self) -> Option<u64> {
+        self.output.filter(|max| self.bounded && *max < NO_BOUND)
+    }
+
+    /// Sets aside what answers of `output` tokens in all need beyond what was. `output` must be a count that the provider
+    /// cannot be below: an answer that its provider does not bound is paid for as long as there is anything to pay with.
+    ///
+    /// # Errors
+    /// The limit that they break.
+    pub(crate) async fn cover(&mut self, output: u64) -> Result<(), LimitHit> {
+        let answers = self.ask.answers.max(1);
+        while let Some(had) = self.output.filter(|had| self.bounded && output > had.saturating_mul(answers)) {
+            let wanted = output.div_ceil(answers).max(had.saturating_add(STRIDE));
+            let ask = Ask { already: Some(had), max_output: Some(wanted), ..self.ask };
+            let (output, _, held) = self.payers.set_aside(ask).await?;
+            self.output = output;
+            self.more.extend(held);
+        }
+        Ok(())
+    }
+
+    /// Books what the provider counted. Returns the cost in micro-dollars, when the price is known.
+    pub(crate) fn settle(self, usage: &Usage) -> Option<u64> {
+        let tokens = PricedTokens {
+            input: usage.input,
+            cached: usage.cached_input,
+            cache_write: usage.cache_write,
+            cache_write_1h: usage.cache_write_1h,
+            output: usage.output,
+        };
+        let micro_usd = self.ask.price.map(|price| price.cost_of(&tokens).micros());
+        self.held.iter().for_each(|held| held.spend(usage, micro_usd.unwrap_or(0)));
         micro_usd
     }
 
     /// What to book for an answer whose counts never came: the input as far as it was counted, else all that was set
     /// aside for it; `output` tokens as far as they were set aside, or all that were when it is `None`.
-    pub fn estimate(&self, counted: Option<Usage>, output: Option<u64>) -> Usage {
-        let set_aside = self.max_output.map(|max| max.saturating_mul(self.answers));
+    pub(crate) fn estimate(&self, counted: Option<Usage>, output: Option<u64>) -> Usage {
+        let set_aside = self.output.map(|max| max.saturating_mul(self.ask.answers.max(1)));
         let output = match (output, set_aside) {
             (Some(output), Some(set_aside)) => output.min(set_aside),
             (Some(output), None) => output,
             (None, set_aside) => set_aside.unwrap_or(0),
         };
-        let counted = counted.unwrap_or(Usage { input: self.input, ..Usage::default() });
+        // What was asked to be written to the cache is the dearest of what the input may have been.
+        let written = |long| if self.ask.cache_writes >= long { self.ask.input } else { 0 };
+        let counted = counted.unwrap_or(Usage {
+            input: self.ask.input,
+            cache_write: written(CacheWrites::Short),
+            cache_write_1h: written(CacheWrites::Long),
+            ..Usage::default()
+        });
         Usage { output: output.max(counted.output), ..counted }
     }
-}
-
-impl Drop for Reservation {
-    fn drop(&mut self) {
-        let mut state = self.budget.lock();
-        // Never below zero: what is taken off here was put on in `reserve`, unless the sum had saturated.
-        state.reserved_tokens = state.reserved_tokens.saturating_sub(self.tokens);
-        state.reserved_micro_usd = state.reserved_micro_usd.saturating_sub(self.micro_usd);
-    }
-}
-
-/// Tokens that an image can count for at most: the largest tile count of the models in use.
-const IMAGE_TOKENS: u64 = 50_000;
-
-/// Tokens of structure around one message or tool.
-const FRAME_TOKENS: u64 = 32;
-
-/// Input tokens of a request at most.
-pub fn worst_input(request: &ChatRequest, body_len: usize, context: Option<u64>) -> u64 {
-    let found = request.messages.iter().map(|message| images(&message.content));
-    let (count, bytes) = found.fold((0, 0), |(count, bytes), (n, b)| (count + n, bytes + b));
-    let frames = request.messages.len() as u64 + request.tools.len() as u64 + 1;
-    // The body's bytes stand for every text in it, wherever it is, structure and escapes included.
-    let text = body_len.saturating_sub(bytes) as u64;
-    let all = text + count * IMAGE_TOKENS + frames * FRAME_TOKENS;
-    if request.messages.iter().any(|message| has_film(&message.content)) {
-        return context.unwrap_or(ANY_CONTEXT).max(FRAME_TOKENS);
-    }
-    // What does not fit the context is refused by the provider, unpaid.
-    context.map_or(all, |context| all.min(context))
-}
-
-/// Tokens that every model in use can take.
-const ANY_CONTEXT: u64 = 2 << 20;
-
-/// Whether a part is sound, film or a document of Gemini's dialect: a few bytes, or an address, can be an hour of film or
-/// a thousand pages, so that nothing but the model's context bounds them.
-fn has_film(parts: &[Part]) -> bool {
-    parts.iter().any(|part| match part {
-        Part::Opaque(value) => value.get("fileData").is_some() || value.get("inlineData").is_some(),
-        Part::ToolResult(result) => has_film(&result.content),
-        _ => false,
-    })
-}
-
-/// Number of images, and bytes of their data.
-fn images(parts: &[Part]) -> (u64, usize) {
-    parts.iter().fold((0, 0), |(count, bytes), part| match part {
-        Part::Image(image) => match &image.source {
-            ImageSource::Url(_) => (count + 1, bytes),
-            ImageSource::Base64 { data, .. } => (count + 1, bytes + data.len()),
-        },
-        Part::ToolResult(result) => {
-            let (inner, inner_bytes) = images(&result.content);
-            (count + inner, bytes + inner_bytes)
-        }
-        _ => (count, bytes),
-    })
-}
-
-const CACHE_CONTROL: &str = "cache_control";
-
-/// Whether the client asks for cache writes anywhere.
-pub(crate) fn asks_for_cache_writes(request: &ChatRequest) -> bool {
-    request.extras.contains_key(CACHE_CONTROL)
-        || marked(&request.system)
-        || request.messages.iter().any(|message| marked(&message.content))
-        || request.tools.iter().any(|tool| match tool {
-            Tool::Function { extras, .. } => extras.contains_key(CACHE_CONTROL),
-            Tool::Provider { raw, .. } => raw.get(CACHE_CONTROL).is_some(),
-        })
-}
-
-fn marked(parts: &[Part]) -> bool {
-    parts.iter().any(|part| match part {
-        Part::Text { extras, .. } => extras.contains_key(CACHE_CONTROL),
-        Part::Image(image) => image.extras.contains_key(CACHE_CONTROL),
-        Part::ToolResult(result) => result.extras.contains_key(CACHE_CONTROL) || marked(&result.content),
-        Part::Opaque(value) => value.get(CACHE_CONTROL).is_some(),
-        // A tool call's marker is not kept by the intermediate form.
-        Part::ToolCall(_) => true,
-        Part::Reasoning { .. } | Part::Refusal(_) => false,
-    })
 }
 
 #[cfg(test)]

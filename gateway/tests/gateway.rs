@@ -16,6 +16,8 @@ mod failures;
 mod gemini;
 #[path = "gateway/matrix.rs"]
 mod matrix;
+#[path = "gateway/ollama.rs"]
+mod ollama;
 #[path = "gateway/routes.rs"]
 mod routes;
 #[path = "gateway/serving.rs"]

@@ -103,7 +103,7 @@ pub enum CatalogError {
         pattern: String,
     },
     /// Not a dialect.
-    #[error("{} is not a dialect: use `openai`, `anthropic`, `gemini` or `cohere`", quote(.0))]
+    #[error("{} is not a dialect: use `openai`, `anthropic`, `gemini`, `cohere` or `ollama`", quote(.0))]
     Dialect(String),
     /// The data file is broken.
     #[error("the provider catalog is broken: {0}")]
@@ -121,6 +121,8 @@ pub enum Dialect {
     GeminiGenerateContent,
     /// Cohere's chat, version 2.
     CohereChat,
+    /// Ollama's own chat.
+    OllamaChat,
 }
 
 impl Dialect {
@@ -131,6 +133,7 @@ impl Dialect {
             Self::AnthropicMessages => "anthropic-messages",
             Self::GeminiGenerateContent => "gemini-generate-content",
             Self::CohereChat => "cohere-chat",
+            Self::OllamaChat => "ollama-chat",
         }
     }
 }
@@ -138,14 +141,15 @@ impl Dialect {
 impl FromStr for Dialect {
     type Err = CatalogError;
 
-    /// Reads the catalog's names and the short ones of the configuration: `openai`, `anthropic`, `gemini` and
-    /// `cohere`.
+    /// Reads the catalog's names and the short ones of the configuration: `openai`, `anthropic`, `gemini`, `cohere`
+    /// and `ollama`.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
             "openai-chat" | "openai" => Ok(Self::OpenAiChat),
             "anthropic-messages" | "anthropic" => Ok(Self::AnthropicMessages),
             "gemini-generate-content" | "gemini" => Ok(Self::GeminiGenerateContent),
             "cohere-chat" | "cohere" => Ok(Self::CohereChat),
+            "ollama-chat" | "ollama" => Ok(Self::OllamaChat),
             other => Err(CatalogError::Dialect(other.into())),
         }
     }
@@ -266,7 +270,9 @@ impl InferencePath {
     /// path, and the body says which is wanted.
     fn answers(&self, stream: bool) -> bool {
         match self.dialect {
-            Dialect::OpenAiChat | Dialect::AnthropicMessages | Dialect::CohereChat => true,
+            Dialect::OpenAiChat | Dialect::AnthropicMessages | Dialect::CohereChat | Dialect::OllamaChat => {
+                true
+            }
             Dialect::GeminiGenerateContent => self.path.ends_with(":streamGenerateContent") == stream,
         }
     }
@@ -328,27 +334,55 @@ impl Price {
     /// `input_tokens` counts all input; `cached` and `cache_write` say how much of it came from the cache or was
     /// written to it.
     pub fn cost(&self, input_tokens: u64, cached: u64, cache_write: u64, output_tokens: u64) -> MicroUsd {
-        let tier = self.tier.filter(|tier| input_tokens > tier.above_input_tokens);
+        let (input, output) = (input_tokens, output_tokens);
+        self.cost_of(&PricedTokens { input, cached, cache_write, cache_write_1h: 0, output })
+    }
+
+    /// As [`Price::cost`], of all kinds of tokens.
+    pub fn cost_of(&self, tokens: &PricedTokens) -> MicroUsd {
+        let tier = self.tier.filter(|tier| tokens.input > tier.above_input_tokens);
         let (input, output, cached_price) = match tier {
             Some(tier) => (tier.input_per_mtok, tier.output_per_mtok, tier.cached_input_per_mtok),
             None => (self.input_per_mtok, self.output_per_mtok, self.cached_input_per_mtok),
         };
-        let cached = cached.min(input_tokens);
-        let cache_write = cache_write.min(input_tokens - cached);
-        let plain = input_tokens - cached - cache_write;
+        let cached = tokens.cached.min(tokens.input);
+        let written = tokens.cache_write.min(tokens.input - cached);
+        let for_an_hour = tokens.cache_write_1h.min(written);
+        let plain = tokens.input - cached - written;
         // In a tier the catalog gives no price for cache writes; the dearer of the two known ones stands in.
         let write_price = self.cache_write_per_mtok.map_or(input, |price| price.max(input));
+        // Anthropic, who alone has two kinds of writes, asks twice the price of input for those of an hour.
+        let hour_price = match self.cache_write_per_mtok {
+            Some(_) => MicroUsd(input.micros().saturating_mul(2)).max(write_price),
+            None => write_price,
+        };
         let total: u128 = [
             (plain, input),
             (cached, cached_price.unwrap_or(input)),
-            (cache_write, write_price),
-            (output_tokens, output),
+            (written - for_an_hour, write_price),
+            (for_an_hour, hour_price),
+            (tokens.output, output),
         ]
         .iter()
         .map(|(tokens, price)| u128::from(*tokens) * u128::from(price.micros()))
         .sum();
         MicroUsd(u64::try_from(total.div_ceil(1_000_000)).unwrap_or(u64::MAX))
     }
+}
+
+/// The tokens of a call, by what they cost.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PricedTokens {
+    /// All input.
+    pub input: u64,
+    /// Of the input, what came from the provider's cache.
+    pub cached: u64,
+    /// Of the input, what was written to the cache.
+    pub cache_write: u64,
+    /// Of what was written, what is kept for an hour.
+    pub cache_write_1h: u64,
+    /// All output, thinking included.
+    pub output: u64,
 }
 
 /// Prices that hold when the input is longer than a bound.

@@ -20,8 +20,8 @@ mod routes;
 mod text;
 
 pub use catalog::{
-    Auth, Catalog, CatalogError, Dialect, InferencePath, Model, OperatorProvider, Price, PriceTier, Provider,
-    Quirks,
+    Auth, Catalog, CatalogError, Dialect, InferencePath, Model, OperatorProvider, Price, PriceTier,
+    PricedTokens, Provider, Quirks,
 };
 pub use endpoint::{Endpoint, EndpointError, Host, Scheme};
 pub use guest_path::{GuestPathError, parse_guest_path};

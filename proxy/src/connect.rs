@@ -64,9 +64,13 @@ impl Setup {
         parts: &request::Parts,
         record: &mut Record,
     ) -> Result<(Admission, TcpStream, HostName, u16), EgressError> {
+        let asked = parse_connect(parts);
+        // First, so that a tunnel that is over a limit is on record with where it was to go.
+        if let Ok((host, port)) = &asked {
+            record.target(Scheme::Https, host.as_str(), *port, "");
+        }
         let mut admission = live.admit()?;
-        let (host, port) = parse_connect(parts).map_err(EgressError::Refused)?;
-        record.target(Scheme::Https, host.as_str(), port, "");
+        let (host, port) = asked.map_err(EgressError::Refused)?;
         let policy = live.standing();
         let rules = &policy.rules;
         match policy.index.decide_connect(rules, &host, port) {

@@ -73,10 +73,13 @@ impl Setup {
         record: &mut Record,
     ) -> Result<Response<Body>, EgressError> {
         let Inbound { parts, mut body, target, via } = inbound;
+        // First, so that a request that is over a limit is on record with where it was to go.
+        if let Ok(RequestTarget { scheme, host, port, path }) = &target {
+            record.target(*scheme, host.as_str(), *port, path.path());
+        }
         let mut admission = live.admit()?;
         let target = target.map_err(EgressError::Refused)?;
         let RequestTarget { scheme, host, port, path } = &target;
-        record.target(*scheme, host.as_str(), *port, path.path());
         hygiene::check_request(&parts, &self.caps).map_err(EgressError::Refused)?;
         let length = hygiene::announced_length(&parts.headers).map_err(EgressError::Refused)?;
 

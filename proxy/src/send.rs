@@ -63,10 +63,11 @@ impl Setup {
         mut body: Body,
         record: &mut Record,
     ) -> Result<Response<Body>, EgressError> {
-        let mut admission = live.admit()?;
         let Endpoint { scheme, host, port, .. } = endpoint;
         let host_text = host.to_string();
+        // First, so that a request that is over a limit is on record with where it was to go.
         record.target(*scheme, &host_text, *port, parts.uri.path());
+        let mut admission = live.admit()?;
         hygiene::check_request(&parts, &self.caps).map_err(EgressError::Refused)?;
         let length = hygiene::announced_length(&parts.headers).map_err(EgressError::Refused)?;
         if !pinned {

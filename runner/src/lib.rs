@@ -28,7 +28,8 @@ pub use compile::{CompileError, CompileLimits, Compiler, ModuleError, compile_ma
 pub use jail::{Layer, LayerName, Report as JailReport, Requirement};
 pub use process::WorkerCommand;
 pub use protocol::{
-    Exit, Input, LimitName, Mount, Pool, Refusal, RefusalCode, RunLimits, RunSpec, Scratch, Token, Usage,
+    Exit, Input, LimitName, Mount, Pool, Refusal, RefusalCode, RunLimits, RunSpec, Scratch, ScratchUsage,
+    Token, Usage,
 };
 pub use session::{
     Body, BodyError, Door, RunIo, RunOutcome, Worker, WorkerConfig, WorkerError, empty, full, refused,

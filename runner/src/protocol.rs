@@ -1,4 +1,4 @@
-//! What broker and worker say to each other. Version 3; `tests` below hold its bytes.
+//! What broker and worker say to each other. Version 4; `tests` below hold its bytes.
 //!
 //! One `AF_UNIX` socket pair carries HTTP/2, with the broker as the server. The `:authority` of a stream names
 //! the door it knocks on and is written by worker code, never by a guest:
@@ -34,7 +34,7 @@ pub use codec::{FrameDecoder, FrameError, MAX_FRAME, encode};
 pub use refusal::{Refusal, RefusalCode};
 
 /// The version of this protocol. Broker and worker are the same binary, so it is compared for equality.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// Longest input that travels inside a [`RunSpec`], in bytes; anything longer is [`Input::Stream`].
 pub const MAX_INLINE_INPUT: usize = 256 << 10;
@@ -372,6 +372,18 @@ pub struct Usage {
     pub stdout_bytes: u64,
     /// Bytes written to standard error.
     pub stderr_bytes: u64,
+    /// What its scratch folders held in the end; none where it had none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scratch: Option<ScratchUsage>,
+}
+
+/// What scratch folders hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScratchUsage {
+    /// Bytes of pages that were written to.
+    pub bytes: u64,
+    /// Names, of files, folders and links.
+    pub files: u64,
 }
 
 /// One of a guest's standard streams.

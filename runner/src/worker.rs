@@ -69,10 +69,11 @@ fn run(entered: jail::Entered, native: fn(&RunSpec)) -> Result<(), String> {
 struct Guests(Option<Runtime>);
 
 impl Guests {
-    /// `threads` of them, which have to be counted while the machine can still be looked at.
-    fn start(threads: usize) -> io::Result<Self> {
+    /// One for each of the `processors`, which have to be counted while the machine can still be looked at, and one more than
+    /// [beginners](beginners) may have.
+    fn start(processors: usize) -> io::Result<Self> {
         let runtime = runtime::Builder::new_multi_thread()
-            .worker_threads(threads)
+            .worker_threads(processors.max(2))
             .thread_name("guest")
             .enable_time()
             // A guest that is interrupted by an epoch queues up again. What wakes another one (a timer, the socket's

@@ -28,6 +28,7 @@ use crate::service::Service;
 mod agents;
 mod blobs;
 mod body;
+mod budgets;
 mod call;
 mod error;
 mod gate;
@@ -153,6 +154,9 @@ async fn act(endpoint: &Endpoint, call: Call<'_>) -> Result<Response<Body>, Fail
         Action::RunEvents => Box::pin(runs::events(call)).await,
         Action::Logs => Box::pin(logs::read(call)).await,
         Action::Usage => Box::pin(usage::read(call)).await,
+        Action::ListBudgets => Box::pin(budgets::list(call)).await,
+        Action::PutBudget => Box::pin(budgets::put(call)).await,
+        Action::RemoveBudget => Box::pin(budgets::remove(call)).await,
         Action::HasBlob => Box::pin(blobs::has(call)).await,
         Action::GetBlob => Box::pin(blobs::get(call)).await,
         Action::PutBlob => Box::pin(blobs::put(call)).await,

@@ -323,7 +323,7 @@ impl Broker {
         stop: &mut watch::Receiver<u8>,
     ) -> Result<Concluded, Failure> {
         let Prepared { run, workspace, request, input, limits, mounts, scratch, upstream, .. } = prepared;
-        let Prepared { keys, thinking, wants, output_schema, simulated, .. } = prepared;
+        let Prepared { keys, thinking, wants, output_schema, simulated, treasury, .. } = prepared;
         let RunRequest { agent, env, stream, trial, keys: given, env_keys, .. } = request;
         // What of these is of use is among the keys.
         drop((given, env_keys));
@@ -382,7 +382,7 @@ impl Broker {
         // Whoever changed the configuration since the run was admitted did not find the grant.
         let config = self.config();
         grant.retain_rules(|rule| reload::still_allowed(rule, &config.egress.allow));
-        let session = thinking.session(&grant, &limits, expires);
+        let session = thinking.session(&grant, &limits, expires, treasury);
         if let Some(session) = &session {
             observer.calls(&session.receipts);
         }

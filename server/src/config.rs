@@ -16,6 +16,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde::Deserialize;
 
+use crate::budgets::{Budget, BudgetDocument};
 use crate::failure::Failure;
 use crate::home::{Home, private};
 use crate::http::{ForwardedHeader, TrustedProxies};
@@ -62,6 +63,8 @@ pub struct Config {
     pub default_limits: Limits,
     /// Limits that nothing may exceed.
     pub limit_ceilings: Limits,
+    /// What workspaces, agents, tokens and keys may spend by the day, by the month, and in total.
+    pub(crate) budgets: Vec<Budget>,
     /// Layers of the sandbox without which nothing is run.
     pub sandbox_required: Requirement,
     /// Which key slot a new vault gets.
@@ -79,6 +82,7 @@ struct Raw {
     #[serde(deserialize_with = "routes::named")]
     routes: BTreeMap<String, Route>,
     limits: RawLimits,
+    budgets: BTreeMap<String, BudgetDocument>,
     sandbox: sandbox::RawSandbox,
     vault: RawVault,
     telemetry: RawTelemetry,
@@ -195,6 +199,13 @@ impl Config {
             limit_ceilings: bounds("limits.ceilings", &raw.limits.ceilings)?,
             ..Self::default()
         };
+        for (name, document) in &raw.budgets {
+            let budget = Budget::of(name, document, true);
+            config.budgets.push(budget.map_err(|(field, why)| {
+                let dot = if field.is_empty() { "" } else { "." };
+                wrong(&format!("budgets.{name}{dot}{field}"), &why)
+            })?);
+        }
         let collector = raw.telemetry.otlp_endpoint.map(|text| text.parse::<Endpoint>()).transpose();
         config.otlp_endpoint = collector.map_err(|e| {
             wrong("telemetry.otlp_endpoint", &format!("{e}; it is a URL such as http://127.0.0.1:4318"))
@@ -265,6 +276,7 @@ impl Default for Config {
             egress: EgressConfig::default(),
             default_limits: Limits::default(),
             limit_ceilings: Limits::default(),
+            budgets: Vec::new(),
             sandbox_required: Requirement::default(),
             vault_key: KeyChoice::Auto,
             otlp_endpoint: None,

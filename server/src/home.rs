@@ -12,6 +12,7 @@ use crate::environment::Environment;
 use crate::failure::{Failure, Kind};
 
 pub mod private;
+mod same;
 
 /// The folders of one installation.
 #[derive(Debug, Clone)]
@@ -120,17 +121,14 @@ impl Home {
     }
 
     /// Whether a folder holds one of this home's, or lies in it, once every link on the way is followed. A folder that is
-    /// there under two paths, as one that is mounted once more elsewhere, is the same by either.
+    /// there under two paths, as one that is mounted once more elsewhere, is the same by either, and so is each of the folders
+    /// in this home.
     #[must_use]
     pub fn overlaps(&self, folder: &Path) -> bool {
         let folder = resolved(folder);
-        let is = |path: &Path| path.metadata().ok().map(|meta| (meta.dev(), meta.ino()));
-        let holds = |outer: &Path, inner: &Path| {
-            let outer_is = is(outer);
-            inner.starts_with(outer)
-                || outer_is.is_some() && inner.ancestors().any(|above| is(above) == outer_is)
-        };
-        self.roots().into_iter().map(resolved).any(|root| holds(&root, &folder) || holds(&folder, &root))
+        let roots = self.roots().map(resolved);
+        let by_path = |root: &PathBuf| folder.starts_with(root) || root.starts_with(&folder);
+        roots.iter().any(by_path) || same::overlap(&folder, &roots)
     }
 
     /// Checks the folders that the vault and its key lie in, as far as they are there. Nothing is created or changed, so

@@ -7,6 +7,7 @@ mod afterwards;
 mod agent;
 mod api;
 mod broker;
+mod budgets;
 mod caller;
 mod config;
 mod credential;

@@ -1,5 +1,6 @@
 //! The LLM gateway over HTTP: `POST /v1/chat/completions`, `POST /v1/messages`, Gemini's `POST /v1beta/models/…`,
-//! Cohere's `POST /v2/chat` and `GET /v1/models`, each under `/api` as well, for clients that belong to no run.
+//! Cohere's `POST /v2/chat` and `GET /v1/models`, each under `/api` as well, and Ollama's `POST /api/chat` and
+//! `GET /api/tags`, for clients that belong to no run.
 //!
 //! A client names its model, and the keys are its workspace's: those that the vault holds, never those of this
 //! process's environment. Each call gets a grant and a session of its own, which touch neither disk nor lock; what it
@@ -15,6 +16,7 @@ use orch_manifests::{Limits, Routes, RunId};
 use orch_proxy::{Body, Grant, LiveGrant};
 use tokio::time::Instant;
 
+use crate::budgets::Budgets;
 use crate::caller::Caller;
 use crate::failure::Failure;
 use crate::keeper::{ClientWitness, Keeper};
@@ -76,6 +78,8 @@ pub(crate) struct Llm {
     gateway: Arc<Gateway>,
     keys: Keys,
     books: Books,
+    /// What pays for calls beside their own bounds.
+    budgets: Option<Arc<Budgets>>,
     /// What is told of decisions.
     telemetry: Arc<Telemetry>,
     /// What calls go by; none where nothing is stored.
@@ -105,13 +109,18 @@ impl Llm {
 
     fn with_books(gateway: Arc<Gateway>, keys: Keys, books: Books) -> Self {
         let telemetry = Arc::default();
-        let (routings, no_run, intakes) = (None, RunId::random(), RwLock::default());
-        Self { gateway, keys, books, telemetry, routings, no_run, intakes }
+        let (budgets, routings, no_run, intakes) = (None, None, RunId::random(), RwLock::default());
+        Self { gateway, keys, books, budgets, telemetry, routings, no_run, intakes }
     }
 
     /// The same, whose decisions are told.
     pub(crate) fn telling(self, telemetry: Arc<Telemetry>) -> Self {
         Self { telemetry, ..self }
+    }
+
+    /// The same, whose calls are paid from these budgets.
+    pub(crate) fn paid_from(self, budgets: &Arc<Budgets>) -> Self {
+        Self { budgets: Some(Arc::clone(budgets)), ..self }
     }
 
     /// The same, whose calls go by what each workspace's do.
@@ -174,6 +183,9 @@ impl Llm {
         // itself, with its own keys.
         Ok(Session::new(grant, plan, deadline, budget)
             .with_receipts(Arc::new(Receipts::passed_to(move |receipt| books(&payer, receipt))))
+            .with_treasury(
+                self.budgets.as_ref().map(|budgets| budgets.account(&client.workspace, &client.name, None)),
+            )
             .with_server_tools(true)
             .with_witness(witness)
             .with_intake(self.intake(&client.workspace)))

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use orch_gateway::ir::Class;
-use orch_gateway::{ClassCounts, Session, Spent, every_key_was_rejected};
+use orch_gateway::{BoundOf, ClassCounts, Session, Spent, every_key_was_rejected};
 use orch_manifests::RunId;
 use orch_proxy::{Decision, LimitHit, LiveGrant, Outcome as Verdict};
 use orch_runner::{Exit, LimitName, RunOutcome};
@@ -154,11 +154,17 @@ impl Finished<'_> {
         let spent = self.session.and_then(|session| session.budget.hit());
         // What the proxy counts it says itself.
         if let Some(hit) = spent.filter(|hit| network.is_none_or(|network| network.name != hit.name)) {
-            return Failure::new(Kind::Limit, "limit_reached", format!("{what}: {hit}"))
+            let code =
+                if matches!(hit.of, BoundOf::Budget { .. }) { "budget_reached" } else { "limit_reached" };
+            return Failure::new(Kind::Limit, code, format!("{what}: {hit}"))
                 .detail("limit", serde_json::json!(hit))
-                .hint(match hit.name {
-                    "cost_usd" => "--max-cost raises it, or `limits.cost_usd` in the manifest".to_owned(),
-                    name => format!("`limits.{name}` in the manifest sets it"),
+                .hint(match (&hit.of, hit.name) {
+                    (BoundOf::Run, "cost_usd") => {
+                        "--max-cost raises it, or `limits.cost_usd` in the manifest".to_owned()
+                    }
+                    (BoundOf::Run, name) => format!("`limits.{name}` in the manifest sets it"),
+                    (BoundOf::Key { key }, _) => format!("its owner grants more: orch secrets grants {key}"),
+                    (BoundOf::Budget { set_by, .. }, _) => format!("{set_by} sets it"),
                 });
         }
         let refused: Vec<Decision> = self.denied().into_iter().filter(|d| !by_limit(d)).collect();
@@ -290,6 +296,8 @@ impl Finished<'_> {
             cpu_ms: bound(millis(self.limits.cpu), usage.cpu_us / 1_000),
             output_bytes: bound(self.limits.output, usage.stdout_bytes),
             log_bytes: bound(self.limits.log, usage.stderr_bytes),
+            scratch_bytes: usage.scratch.map(|scratch| bound(self.limits.scratch, scratch.bytes)),
+            scratch_files: usage.scratch.map(|scratch| bound(self.limits.scratch_files, scratch.files)),
             requests: bound(network.requests, self.grant.requests_used()),
             upload_bytes: bound(network.upload, self.grant.uploaded()),
             download_bytes: bound(network.download, self.grant.downloaded()),
@@ -313,7 +321,7 @@ fn network_limit(what: &str, hit: LimitHit) -> Failure {
     let where_ = if name.starts_with("per_host.") { " to one host" } else { "" };
     let said = match name.trim_start_matches("per_host.") {
         "requests" => format!("all of its {limit} requests{where_} are used"),
-        "concurrent" => format!("more than {limit} requests{where_} at once"),
+        "concurrent" => format!("{used} of {limit} requests{where_} that it may make at once were under way"),
         "rate" => format!("requests{where_} came faster than they may"),
         "upload" => format!("all of the {} that it may send{where_} are used", bytes(limit)),
         "download" => format!(

@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use orch_gateway::Treasury;
 use orch_manifests::{Digest, RunId};
 use orch_runner::Scratch;
 use orch_vault::AuditEvent;
@@ -72,6 +73,8 @@ pub(crate) struct Prepared {
     pub(crate) keys: Keys,
     pub(crate) thinking: Thinking,
     pub(crate) wants: Wants,
+    /// Who pays for it beside its own limits.
+    pub(crate) treasury: Option<Arc<dyn Treasury>>,
 }
 
 impl Checked {
@@ -193,6 +196,7 @@ impl Broker {
             keys,
             thinking,
             wants,
+            treasury: None,
         })
     }
 

@@ -40,7 +40,9 @@ impl Service {
         });
         let kept =
             |failure: Failure| failure.hint("nothing has changed: the configuration from before holds");
-        config.and_then(|config| self.broker().reload(config)).map_err(kept)
+        let reloaded = config.and_then(|config| self.broker().reload(config)).map_err(kept)?;
+        self.budgets().configure(self.config());
+        Ok(reloaded)
     }
 }
 
@@ -89,6 +91,7 @@ fn merged(old: &Config, mut new: Config) -> (Config, Reloaded) {
         egress: _,
         default_limits: _,
         limit_ceilings: _,
+        budgets: _,
         sandbox_required: _,
         vault_key,
         otlp_endpoint,
@@ -98,6 +101,7 @@ fn merged(old: &Config, mut new: Config) -> (Config, Reloaded) {
         ("egress", old.egress != new.egress),
         ("limits.defaults", old.default_limits != new.default_limits),
         ("limits.ceilings", old.limit_ceilings != new.limit_ceilings),
+        ("budgets", old.budgets != new.budgets),
         ("sandbox", old.sandbox_required != new.sandbox_required),
     ];
     let on_restart = [
@@ -127,6 +131,7 @@ fn merged(old: &Config, mut new: Config) -> (Config, Reloaded) {
         egress: new.egress,
         default_limits: new.default_limits,
         limit_ceilings: new.limit_ceilings,
+        budgets: new.budgets,
         sandbox_required: new.sandbox_required,
         server_url: server_url.clone(),
         server_roots: server_roots.clone(),

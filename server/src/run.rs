@@ -309,6 +309,12 @@ pub struct LimitsReport {
     pub output_bytes: LimitUse,
     /// Bytes written to standard error.
     pub log_bytes: LimitUse,
+    /// Bytes that its scratch folders held in the end; none where it had none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scratch_bytes: Option<LimitUse>,
+    /// Files, folders and links in them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scratch_files: Option<LimitUse>,
     /// Requests that left the sandbox.
     pub requests: LimitUse,
     /// Bytes of request bodies.

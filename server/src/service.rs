@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use crate::broker::Broker;
+use crate::budgets::Budgets;
 use crate::caller::Caller;
 use crate::config::Config;
 use crate::environment::Environment;
@@ -91,6 +92,7 @@ pub struct Service {
     keeper: Arc<Keeper>,
     routings: Arc<Routings>,
     library: Library,
+    budgets: Arc<Budgets>,
     instance: Instance,
     live: Mutex<HashMap<RunId, Arc<LiveRun>>>,
     /// Contents of agents that the store is known to have.
@@ -154,6 +156,7 @@ impl Service {
         };
         let service = Arc::new(Self {
             mode,
+            budgets: Budgets::new(store.clone(), broker.config()),
             library: Library::new(store.clone(), Arc::clone(broker.catalog())),
             routings: Arc::new(Routings::new(store.clone(), Arc::clone(broker.catalog()))),
             broker,
@@ -235,6 +238,11 @@ impl Service {
     /// The runs and the way out that they share.
     pub(crate) fn broker(&self) -> &Broker {
         &self.broker
+    }
+
+    /// What may be spent.
+    pub(crate) fn budgets(&self) -> &Arc<Budgets> {
+        &self.budgets
     }
 
     /// Agents by name.

@@ -32,6 +32,7 @@ mod routing;
 mod rows;
 mod runs;
 mod schema;
+mod spend;
 #[cfg(test)]
 mod tests;
 mod tokens;
@@ -41,6 +42,8 @@ mod writer;
 use documents::Document;
 use readers::Readers;
 use writer::Writer;
+
+pub(crate) use spend::{SpendOf, Subject, Sums};
 
 pub use blobs::Blobs;
 pub use instance::Instance;

@@ -5,12 +5,13 @@ use std::path::Path;
 
 use orch_tests::home::Config;
 use orch_tests::needle::{self, Needle};
+use orch_tests::orch::Orch;
 use orch_tests::reply::Reply;
 use orch_tests::upstream::Upstream;
 use orch_tests::wire::Received;
 use serde_json::{Value, json};
 
-use crate::stage::{ANTHROPIC_KEY, GEMINI_KEY, OPENAI_KEY, Stage, guest, refused};
+use crate::stage::{ANTHROPIC_KEY, GEMINI_KEY, OPENAI_KEY, PROGRAM, Stage, guest, refused};
 
 /// A server that would gladly take anything, under a name that nobody granted.
 fn thief(stage: &mut Stage) -> Upstream {
@@ -313,6 +314,50 @@ fn a_mount_of_what_holds_keys_is_refused_however_it_is_reached() {
     let other = stage.home.work().join("other");
     std::fs::create_dir(&other).expect("a folder");
     mounted(&other, &home).expect(0);
+}
+
+/// Whoever may mount can show a folder of the home under a second path, which no link gives away.
+#[test]
+fn a_folder_of_the_home_is_refused_under_a_second_path_too() {
+    let stage = Stage::new();
+    stage.store("ANY_KEY", "sk-any-4Vn8Rt2Ys6Hd1Kf9Bm3Gc5Jv", &[]);
+    let agent = guest("snoop", &json!({ "files": [{ "path": "/data", "access": "read" }] }));
+    let alias = stage.home.work().join("alias");
+    std::fs::create_dir(&alias).expect("a folder");
+    // In a mount namespace of its own, so that nothing is left of it.
+    let own = ["--user", "--map-root-user", "--mount"];
+    let possible = std::process::Command::new("unshare").args(own).arg("true").output();
+    if !possible.is_ok_and(|possible| possible.status.success()) {
+        println!(
+            "no namespaces here: that folders are compared by what they are is tested in server/src/home/same.rs"
+        );
+        return;
+    }
+    let mounted = |shown: &Path, folder: &Path| {
+        let mount_and_run = r#"mount --bind "$0" "$1" && shift && exec "$@""#;
+        Orch::new("/usr/bin/unshare", &stage.home)
+            .args(own)
+            .args(["sh", "-c", mount_and_run])
+            .args([shown, &alias, Path::new(PROGRAM)])
+            .args(["run", "--local", "--json"])
+            .arg(agent.path())
+            .args(["--input", r#"{"paths":["/data"]}"#, "--mount"])
+            .arg(format!("{}::/data", folder.display()))
+            .env("OPENAI_API_KEY", OPENAI_KEY)
+            .run()
+    };
+    let home = stage.home.orch();
+    for shown in [home.to_owned(), home.join("data"), home.join("data/keys"), home.join("data/vault")] {
+        let outcome = mounted(&shown, &alias).expect(2).silent();
+        assert_eq!(outcome.error()["code"], "mount_refused", "{}: {outcome}", shown.display());
+    }
+    // And a folder in the one that is shown.
+    let outcome = mounted(&home.join("data"), &alias.join("keys")).expect(2).silent();
+    assert_eq!(outcome.error()["code"], "mount_refused", "{outcome}");
+    // What is not the home's is handed over from there, so that it is not the second path that is refused.
+    let other = stage.home.work().join("other");
+    std::fs::create_dir(&other).expect("a folder");
+    mounted(&other, &alias).expect(0);
 }
 
 #[test]

@@ -1,7 +1,11 @@
-//! Every limit of a run, but for those that only hold a request back (concurrent, rate): exit code 6, the limit's name, how
-//! much was used of how much, and the flag or the field of the manifest that sets it. To a person and to a program.
+//! Every limit of a run: exit code 6, the limit's name, how much was used of how much, and the flag or the field of the
+//! manifest that sets it. To a person and to a program.
 
+use orch_tests::gate::Gate;
 use orch_tests::guests::Agent;
+use orch_tests::reply::{Piece, Reply};
+use orch_tests::upstream::Upstream;
+use orch_tests::wire::Received;
 use serde_json::{Value, json};
 
 use crate::stage::{INPUT, Mode, Stage, guest, in_every_mode, with_keys};
@@ -9,6 +13,7 @@ use crate::stage::{INPUT, Mode, Stage, guest, in_every_mode, with_keys};
 in_every_mode! {
     every_limit_of_the_sandbox_is_named_with_what_sets_it
     every_limit_of_the_network_and_the_providers_is_named_with_what_sets_it
+    every_limit_that_leaves_room_again_is_named_with_what_sets_it
 }
 
 /// A run that reaches one limit.
@@ -27,12 +32,13 @@ fn case(name: &'static str, agent: Agent, input: &str, limit: u64, setting: &'st
     Case { name, agent, input: input.to_owned(), flags: &[], limit, setting }
 }
 
-/// Carries it out once for a program and once for a person.
+/// Carries it out once for a program and once for a person. Returns the program's error.
 #[track_caller]
-fn reached(stage: &Stage, mode: Mode, case: &Case) {
+fn reached(stage: &Stage, mode: Mode, case: &Case) -> Value {
     let Case { name, agent, input, flags, limit, setting } = case;
     let outcome = with_keys(stage.run_in(mode, agent.path(), input)).args(*flags).run().expect(6).silent();
-    let error = outcome.error();
+    let told = outcome.error();
+    let error = &told;
     assert_eq!(error["code"], "limit_reached", "{name}: {outcome}");
     let detail = &error["details"]["limit"];
     assert_eq!((&detail["name"], &detail["limit"]), (&json!(name), &json!(limit)), "{outcome}");
@@ -45,6 +51,7 @@ fn reached(stage: &Stage, mode: Mode, case: &Case) {
 
     let outcome = with_keys(stage.shown_in(mode, agent.path(), input)).args(*flags).run().expect(6);
     assert!(outcome.stderr().contains(setting), "{name}: {outcome}");
+    told
 }
 
 fn mentions(hints: &[Value], setting: &str) -> bool {
@@ -93,5 +100,59 @@ fn every_limit_of_the_network_and_the_providers_is_named_with_what_sets_it(mode:
         cost,
     ] {
         reached(&stage, mode, &case);
+    }
+}
+
+/// These turn a request away, and a later one may pass: what ends the run is that its agent does not go on without.
+fn every_limit_that_leaves_room_again_is_named_with_what_sets_it(mode: Mode) {
+    let mut stage = Stage::new();
+    let event = json!({
+        "id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1_700_000_000, "model": "gpt-4o-mini",
+        "choices": [{ "index": 0, "delta": { "content": "It goes on." }, "finish_reason": null }],
+    });
+    // A reply begins and does not end while the next is asked for.
+    let pieces = vec![Piece::text(format!("data: {event}\n\n")), Piece::Wait(Gate::closed())];
+    let model =
+        Upstream::https(&stage.ca, &["api.openai.com"], move |_: &Received| Reply::sse(pieces.clone()));
+    let address = model.address();
+    stage.configure(|config| config.connect("api.openai.com:443", address));
+    let dripping = |limits: Value| {
+        let fields = json!({ "llm": { "primary": "gpt-4o-mini" }, "limits": limits });
+        guest("drip", &fields)
+    };
+    let (two, three) = (r#"{"streams":2}"#, r#"{"streams":3}"#);
+    for case in [
+        case("concurrent", dripping(json!({ "concurrent": 2 })), three, 2, "limits.concurrent"),
+        case(
+            "per_host.concurrent",
+            dripping(json!({ "per_host": { "concurrent": 1 } })),
+            two,
+            1,
+            "limits.per_host.concurrent",
+        ),
+        case("rate", dripping(json!({ "rate": "2/h" })), three, 2, "limits.rate"),
+        case(
+            "per_host.rate",
+            dripping(json!({ "per_host": { "rate": "1/h" } })),
+            two,
+            1,
+            "limits.per_host.rate",
+        ),
+    ] {
+        let before = model.received().len();
+        let error = reached(&stage, mode, &case);
+        let refused = &error["details"]["run"]["egress"]["denied"][0];
+        assert_eq!(
+            (&refused["host"], &refused["port"]),
+            (&json!("api.openai.com"), &json!(443)),
+            "{error:#}"
+        );
+        let sent = u64::try_from(model.received().len() - before).expect("few");
+        assert_eq!(
+            sent,
+            2 * case.limit,
+            "{}: in each of two runs as many as may be, and not one more",
+            case.name
+        );
     }
 }

@@ -27,10 +27,16 @@ fn an_agent_has_files_of_its_own_until_its_run_is_over(mode: Mode) {
     let stage = Stage::new();
     let agent = agent(&json!({}));
     let input = todo(&json!([["list", "/tmp"], ["write", "/tmp/a", "text"], ["read", "/tmp/a"]]), false);
+    let page = rustix::param::page_size();
     // Nothing has to be mounted or granted, and the second run finds nothing of the first one's.
     for _ in 0..2 {
         let outcome = with_keys(stage.run_in(mode, agent.path(), &input)).run().expect(0);
-        assert_eq!(outcome.json()["output"]["came_of"], json!(["ok", "ok", "ok text"]), "{outcome}");
+        let report = outcome.json();
+        assert_eq!(report["output"]["came_of"], json!(["ok", "ok", "ok text"]), "{outcome}");
+        // A page, and a name.
+        let limits = &report["limits"];
+        assert_eq!(limits["scratch_bytes"], json!({ "limit": 64 << 20, "used": page }), "{outcome}");
+        assert_eq!(limits["scratch_files"], json!({ "limit": 10_000, "used": 1 }), "{outcome}");
     }
 }
 
@@ -57,6 +63,8 @@ fn a_full_scratch_folder_is_a_limit_with_its_name(mode: Mode) {
             json!({ "name": name, "used": limit, "limit": limit }),
             "{outcome}"
         );
+        let unit = if name == "scratch" { "scratch_bytes" } else { name };
+        assert_eq!(error["details"]["run"]["limits"][unit]["used"], json!(limit), "{outcome}");
         let field = format!("`limits.{name}`");
         assert!(error["hints"][0].as_str().is_some_and(|hint| hint.contains(&field)), "{outcome}");
     }

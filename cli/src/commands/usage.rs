@@ -19,6 +19,28 @@ struct Usage {
     rows: Vec<Row>,
     #[serde(default)]
     total: Option<Row>,
+    #[serde(default)]
+    budgets: Vec<Budget>,
+}
+
+/// A budget, and what it has come to.
+#[derive(Deserialize)]
+struct Budget {
+    name: String,
+    scope: String,
+    of: Option<String>,
+    window: String,
+    renews_at: Option<String>,
+    tokens: Option<u64>,
+    cost_usd: Option<f64>,
+    used: Figures,
+    held: Figures,
+}
+
+#[derive(Deserialize)]
+struct Figures {
+    tokens: u64,
+    cost_usd: f64,
 }
 
 #[derive(Deserialize)]
@@ -41,7 +63,13 @@ pub(crate) fn run(args: &UsageArgs, printer: Printer) -> Result<ExitCode, Failur
             return printer.result_json(&answer).or_else(broken_pipe);
         }
         let usage: Usage = client.typed("GET /v1/usage", answer)?;
-        printer.result(&harmless(&table(usage, args.by).text())).or_else(broken_pipe)
+        let budgets = if usage.budgets.is_empty() {
+            String::new()
+        } else {
+            format!("\n{}", budgets(&usage.budgets).text())
+        };
+        let text = format!("{}{budgets}", table(usage, args.by).text());
+        printer.result(&harmless(&text)).or_else(broken_pipe)
     })?;
     Ok(ExitCode::SUCCESS)
 }
@@ -72,6 +100,28 @@ fn table(usage: Usage, by: By) -> Table {
             [row.runs, row.calls, row.input_tokens, row.output_tokens].map(|number| number.to_string());
         let cost = row.cost_usd.map_or_else(|| "unknown".to_owned(), |cost| format!("{cost:.4}"));
         table.row([key].into_iter().chain(numbers).chain([cost]));
+    }
+    table
+}
+
+/// What is spent of each budget, and set aside for calls under way.
+fn budgets(all: &[Budget]) -> Table {
+    let mut table = Table::new(&[
+        ("budget", Side::Left),
+        ("of", Side::Left),
+        ("window", Side::Left),
+        ("tokens", Side::Right),
+        ("cost in USD", Side::Right),
+        ("renews", Side::Left),
+    ]);
+    for budget in all {
+        let of = budget.of.as_ref().map_or_else(|| budget.scope.clone(), |of| format!("{} {of}", budget.scope));
+        let tokens = budget.used.tokens.saturating_add(budget.held.tokens);
+        let tokens = budget.tokens.map_or_else(|| "–".to_owned(), |limit| format!("{tokens} of {limit}"));
+        let cost = budget.used.cost_usd + budget.held.cost_usd;
+        let cost = budget.cost_usd.map_or_else(|| "–".to_owned(), |limit| format!("{cost:.4} of {limit:.2}"));
+        let renews = budget.renews_at.clone().unwrap_or_else(|| "never".to_owned());
+        table.row([budget.name.clone(), of, budget.window.clone(), tokens, cost, renews]);
     }
     table
 }

@@ -10,6 +10,7 @@ use crate::dialect::Wire;
 use crate::dialect::anthropic::Anthropic;
 use crate::dialect::cohere::Cohere;
 use crate::dialect::gemini::Gemini;
+use crate::dialect::ollama::Ollama;
 use crate::dialect::openai_chat::OpenAiChat;
 use crate::ir::{ApiError, Class};
 
@@ -93,6 +94,15 @@ const BODIES: &[(&str, u16, &str, Class)] = &[
     ("fireworks text", 500, r#"{"error":"internal"}"#, Class::Server),
     ("ollama model", 404, r#"{"error":{"message":"model \"llama9\" not found, try pulling it first","type":"api_error","param":null,"code":null}}"#, Class::NoModel),
     ("ollama text", 404, r#"{"error":"model 'x' not found"}"#, Class::NoModel),
+    ("ollama busy", 503, r#"{"error":"server busy, please try again.  maximum pending requests exceeded"}"#, Class::Overloaded),
+    ("ollama crash", 500, r#"{"error":"llama runner process has terminated: exit status 2"}"#, Class::Server),
+    ("ollama tools", 400, r#"{"error":"registry.ollama.ai/library/gemma:2b does not support tools"}"#, Class::NoModel),
+    ("ollama thinking", 400, r#"{"error":"\"llama3.2\" does not support thinking"}"#, Class::NoModel),
+    ("ollama context", 400, r#"{"error":"the input length exceeds the context length"}"#, Class::ContextTooLong),
+    ("ollama field", 400, r#"{"error":"json: cannot unmarshal string into Go struct field ChatRequest.messages of type []api.Message"}"#, Class::BadRequest),
+    ("ollama cloud key", 401, r#"{"error":"unauthorized","signin_url":"https://ollama.com/connect"}"#, Class::BadKey),
+    ("ollama cloud hour", 429, r#"{"error":"you've reached your hourly usage limit, please upgrade to continue"}"#, Class::RateLimited),
+    ("ollama cloud week", 429, r#"{"error":"you've reached your weekly usage limit, please upgrade to continue"}"#, Class::OutOfMoney),
     ("cohere", 429, r#"{"id":"a","message":"You are using a Trial key, which is limited to 10 API calls / minute."}"#, Class::RateLimited),
     ("cohere month", 429, r#"{"message":"You are using a Trial key, which is limited to 1000 API calls / month. You can continue to use the Trial key for free or upgrade to a Production key"}"#, Class::OutOfMoney),
     ("cohere minute", 429, r#"{"message":"You are past the per minute request limit, please wait and try again later."}"#, Class::RateLimited),
@@ -145,7 +155,7 @@ fn what_a_dialect_writes_is_read_back_as_the_same_class() {
         Truncated,
         Network,
     ];
-    let wires: [&dyn Wire; 4] = [&OpenAiChat, &Anthropic, &Gemini, &Cohere];
+    let wires: [&dyn Wire; 5] = [&OpenAiChat, &Anthropic, &Gemini, &Cohere, &Ollama];
     for (i, wire) in wires.iter().enumerate() {
         for class in all {
             let (status, body) = wire.write_error(&ApiError::new(class, "said"));

@@ -106,6 +106,8 @@ fn merge_usage(usage: &mut Counts, value: &Value) {
     usage.output = count("output_tokens").unwrap_or(usage.output);
     usage.cache_read = count("cache_read_input_tokens").unwrap_or(usage.cache_read);
     usage.cache_write = count("cache_creation_input_tokens").unwrap_or(usage.cache_write);
+    let of_an_hour = value.pointer("/cache_creation/ephemeral_1h_input_tokens");
+    usage.cache_write_1h = of_an_hour.and_then(crate::fields::whole).unwrap_or(usage.cache_write_1h);
 }
 
 /// Anthropic's counts: `input_tokens` leaves out what the cache gave or took.
@@ -114,6 +116,8 @@ struct Counts {
     fresh: u64,
     cache_read: u64,
     cache_write: u64,
+    /// Of what was written, what is kept for an hour.
+    cache_write_1h: u64,
     output: u64,
 }
 
@@ -124,6 +128,7 @@ impl Counts {
             output: self.output,
             cached_input: self.cache_read,
             cache_write: self.cache_write,
+            cache_write_1h: self.cache_write_1h,
             reasoning: 0,
         }
     }

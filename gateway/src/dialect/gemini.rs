@@ -160,6 +160,7 @@ fn usage_of(metadata: &Value) -> Option<Usage> {
         output: count("candidatesTokenCount").saturating_add(thoughts),
         cached_input: count("cachedContentTokenCount").min(input),
         cache_write: 0,
+        cache_write_1h: 0,
         reasoning: thoughts,
     })
 }

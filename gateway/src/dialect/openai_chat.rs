@@ -122,6 +122,7 @@ fn usage_of(value: &Value) -> Option<Usage> {
             .unwrap_or(0)
             .min(input),
         cache_write: 0,
+        cache_write_1h: 0,
         reasoning: detail("completion_tokens_details", "reasoning_tokens").unwrap_or(0),
     })
 }

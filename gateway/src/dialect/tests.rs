@@ -2,6 +2,7 @@
 
 mod cohere;
 mod gemini;
+mod ollama;
 mod requests;
 mod streams;
 mod wholes;
@@ -9,11 +10,15 @@ mod wholes;
 use orch_manifests::Dialect;
 
 use super::{StreamParser, Wire, wire};
-use crate::frames::sse;
 use crate::ir::StreamEvent;
 
-const ALL: [Dialect; 4] =
-    [Dialect::OpenAiChat, Dialect::AnthropicMessages, Dialect::GeminiGenerateContent, Dialect::CohereChat];
+const ALL: [Dialect; 5] = [
+    Dialect::OpenAiChat,
+    Dialect::AnthropicMessages,
+    Dialect::GeminiGenerateContent,
+    Dialect::CohereChat,
+    Dialect::OllamaChat,
+];
 
 fn openai() -> &'static dyn Wire {
     wire(Dialect::OpenAiChat)
@@ -31,18 +36,22 @@ fn cohere() -> &'static dyn Wire {
     wire(Dialect::CohereChat)
 }
 
+fn ollama() -> &'static dyn Wire {
+    wire(Dialect::OllamaChat)
+}
+
 /// Every event of a stream that arrives in these chunks.
 fn events<'a>(wire: &dyn Wire, chunks: impl IntoIterator<Item = &'a [u8]>) -> Vec<StreamEvent> {
-    let mut sse = sse::Parser::new(1 << 20);
+    let mut splitter = wire.framing().splitter(1 << 20);
     let mut parser: Box<dyn StreamParser> = wire.stream_parser();
     let mut all = Vec::new();
     for chunk in chunks {
-        sse.push(chunk);
-        while let Some(event) = sse.next_event().expect("the stream is well formed") {
+        splitter.push(chunk);
+        while let Some(event) = splitter.next_frame().expect("the stream is well formed") {
             all.extend(parser.read(&event).expect("the events are well formed"));
         }
     }
-    if !sse.has_rest() {
+    if !splitter.has_rest() {
         all.extend(parser.end());
     }
     all

@@ -6,18 +6,19 @@ use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use orch_proxy::{Body, full};
 use serde_json::json;
+use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use crate::attempt::RunLimit;
 use crate::dialect;
 use crate::ir::{ApiError, ChatResponse, Class, Part, StreamEvent};
 use crate::plan::Candidate;
+use crate::purse::LimitHit;
 use crate::receipt::{Outcome, Receipt};
 use crate::session::Session;
 use crate::stream::{Encoder, Live, limit_error};
 use crate::tab::Tab;
 use crate::upstream::{ClientRequest, Prepared};
-use crate::usage::LimitHit;
 
 /// The header by which a client asks for a receipt and gets one.
 pub(crate) const RECEIPT_HEADER: HeaderName = HeaderName::from_static("x-orch-receipt");
@@ -98,6 +99,24 @@ pub(super) fn refuse(
     reply_error(client, tab, Outcome::Rejected, &error)
 }
 
+/// A bound on what is spent is in the way of every candidate.
+pub(super) fn limited(client: &ClientRequest, session: &Session, tab: Tab, hit: &LimitHit) -> Response<Body> {
+    session.budget.note(hit.clone());
+    let mut error = limit_error(hit);
+    if hit.needed.is_none() {
+        // What the request holds, or the model's name, is why the price is not known: each candidate's reason is said.
+        let (_, skipped) = tab.tried();
+        let reasons = skipped.iter().map(|s| format!("{}: {}", s.model, s.reason));
+        error.message = reasons.collect::<Vec<_>>().join("; ");
+    }
+    let mut response = reply_error(client, tab, Outcome::Limit, &error);
+    if let Some(at) = hit.renews_at() {
+        let seconds = (at - OffsetDateTime::now_utc()).whole_seconds().max(0) + 1;
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}
+
 /// A limit of the run that the proxy enforces.
 pub(super) fn run_over(
     client: &ClientRequest,
@@ -107,9 +126,7 @@ pub(super) fn run_over(
 ) -> Response<Body> {
     match over {
         RunLimit::Used(orch_proxy::LimitHit { name, used, limit }) => {
-            let hit = LimitHit { name, used, limit, needed: 1 };
-            session.budget.note(hit);
-            reply_error(client, tab, Outcome::Limit, &limit_error(&hit))
+            limited(client, session, tab, &LimitHit::of_run(name, used, limit, Some(1)))
         }
         RunLimit::Ended(ended) => {
             let error = ApiError {

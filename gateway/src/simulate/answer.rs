@@ -17,7 +17,7 @@ use super::scenario::{Outcome, Rule, ScriptedHost};
 use super::served::{House, KeyPlace, Served, Wire};
 use super::server::Channel;
 use super::world::World;
-use super::{anthropic, cohere, gemini, openai};
+use super::{anthropic, cohere, gemini, ollama, openai};
 
 /// The largest request body, as Anthropic has it: 32 MB.
 const LARGEST: usize = 32 << 20;
@@ -196,6 +196,7 @@ impl Exchange<'_> {
                     Wire::AnthropicMessages => anthropic::models(&self.served.models),
                     Wire::GeminiGenerateContent => gemini::models(&self.served.models),
                     Wire::CohereChat => cohere::models(&self.served.models),
+                    Wire::OllamaChat => ollama::models(&self.served.models),
                 };
                 failure::stamp(self.house, Reply::json(StatusCode::OK, &list), &ids)
             }
@@ -236,6 +237,7 @@ impl Exchange<'_> {
             Wire::AnthropicMessages => anthropic::request::parse(&self.parts.headers, &value)?,
             Wire::GeminiGenerateContent => gemini::request::parse(&self.parts.uri, &value)?,
             Wire::CohereChat => cohere::request::parse(&value)?,
+            Wire::OllamaChat => ollama::request::parse(&value)?,
         };
         ask.count_input();
         Ok(ask)
@@ -247,6 +249,7 @@ impl Exchange<'_> {
             Wire::AnthropicMessages => anthropic::write(ask, answer, ids),
             Wire::GeminiGenerateContent => gemini::write(ask, answer, ids),
             Wire::CohereChat => cohere::write(ask, answer, ids),
+            Wire::OllamaChat => ollama::write(ask, answer),
         };
         failure::stamp(self.house, reply, ids)
     }

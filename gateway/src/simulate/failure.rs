@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::chat::Ids;
 use super::cohere::failure as cohere;
+use super::ollama::failure as ollama;
 use super::reply::{Event, Reply};
 use super::scenario::Outcome;
 use super::served::House;
@@ -51,6 +52,7 @@ impl Reject {
             )
             .status(StatusCode::FORBIDDEN),
             House::Cohere => Reject::bad("no api key supplied").status(StatusCode::UNAUTHORIZED),
+            House::Ollama => Reject::bad("unauthorized").status(StatusCode::UNAUTHORIZED),
             House::OpenAi | House::Compatible => Reject::bad(
                 "You didn't provide an API key. You need to provide your API key in an Authorization header using \
                  Bearer auth (i.e. Authorization: Bearer YOUR_KEY).",
@@ -68,6 +70,7 @@ impl Reject {
                 Reject::bad("API key not valid. Please pass a valid API key.").code("API_KEY_INVALID")
             }
             House::Cohere => Reject::bad("invalid api token").status(StatusCode::UNAUTHORIZED),
+            House::Ollama => Reject::bad("unauthorized").status(StatusCode::UNAUTHORIZED),
             House::OpenAi | House::Compatible => Reject::bad(
                 "Incorrect API key provided: ********. You can find your API key at \
                  https://platform.openai.com/account/api-keys.",
@@ -81,6 +84,7 @@ impl Reject {
         let message = match house {
             House::Anthropic => "Not Found".to_owned(),
             House::Cohere => format!("route {path} not found"),
+            House::Ollama => "404 page not found".to_owned(),
             House::OpenAi | House::Google | House::Gemini | House::Compatible => {
                 format!("Invalid URL ({method} {path})")
             }
@@ -91,7 +95,7 @@ impl Reject {
     pub(super) fn method(house: House, method: &Method, path: &str) -> Reject {
         let message = match house {
             House::Anthropic => "Method Not Allowed".to_owned(),
-            House::Cohere => "method not allowed".to_owned(),
+            House::Cohere | House::Ollama => "method not allowed".to_owned(),
             House::OpenAi | House::Google | House::Gemini | House::Compatible => format!(
                 "Not allowed to {method} on {path}. (HINT: Perhaps you meant to use a different HTTP method?)"
             ),
@@ -102,9 +106,12 @@ impl Reject {
     pub(super) fn too_large(house: House) -> Reject {
         let message = match house {
             House::Anthropic => "Request exceeds the maximum size",
-            House::OpenAi | House::Google | House::Gemini | House::Cohere | House::Compatible => {
-                "Request body is too large."
-            }
+            House::OpenAi
+            | House::Google
+            | House::Gemini
+            | House::Cohere
+            | House::Ollama
+            | House::Compatible => "Request body is too large.",
         };
         Reject::bad(message).status(StatusCode::PAYLOAD_TOO_LARGE)
     }
@@ -114,6 +121,7 @@ impl Reject {
             House::Anthropic => Reject::bad(format!("The request body is not valid JSON: {error}")),
             House::Google | House::Gemini => Reject::bad(format!("Invalid JSON payload received. {error}")),
             House::Cohere => Reject::bad(format!("invalid request: the body is not valid JSON: {error}")),
+            House::Ollama => Reject::bad(error.to_string()),
             House::OpenAi | House::Compatible => Reject::bad(format!(
                 "We could not parse the JSON body of your request. (HINT: This likely means you aren't using your \
                  HTTP library correctly. The OpenAI API expects a JSON payload, but what was sent was not valid \
@@ -134,6 +142,7 @@ pub(super) fn reject(house: House, reject: &Reject, ids: &Ids) -> Reply {
             google(house, *status, message, code.map(google_reason).into_iter().collect())
         }
         House::Cohere => cohere::error(*status, message, ids),
+        House::Ollama => ollama::error(*status, message),
         House::Anthropic => {
             let kind = match status.as_u16() {
                 401 => "authentication_error",
@@ -156,6 +165,7 @@ pub(super) fn outcome(house: House, outcome: Outcome, model: &str, ids: &Ids) ->
         House::Anthropic => anthropic_outcome(outcome, model, ids),
         House::Google | House::Gemini => google_outcome(house, outcome, model),
         House::Cohere => cohere::outcome(outcome, model, ids),
+        House::Ollama => ollama::outcome(outcome, model),
     };
     stamp(house, reply, ids)
 }
@@ -171,6 +181,7 @@ pub(super) fn stream_error(house: House) -> Event {
             Event::sse(None, &google_error(house, 503, OVERLOADED_GOOGLE, Vec::new()).to_string(), false)
         }
         House::Cohere => cohere::stream_error(),
+        House::Ollama => ollama::stream_error(),
         House::OpenAi | House::Compatible => {
             let data = json!({"error": {"message": SERVER_OPENAI, "type": "server_error", "param": null, "code": null}});
             Event::sse(None, &data.to_string(), false)
@@ -201,7 +212,7 @@ pub(super) fn stamp(house: House, reply: Reply, ids: &Ids) -> Reply {
             .with("anthropic-ratelimit-requests-remaining", left("49"))
             .with("anthropic-ratelimit-input-tokens-limit", "50000")
             .with("anthropic-ratelimit-input-tokens-remaining", "49000"),
-        House::Google | House::Gemini => reply,
+        House::Google | House::Gemini | House::Ollama => reply,
         House::Cohere => reply.with("x-debug-trace-id", &ids.id("request", 32)),
     }
 }

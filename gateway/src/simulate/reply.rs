@@ -45,7 +45,7 @@ pub(super) enum Content {
     Stream(Vec<Event>),
 }
 
-/// One server-sent event.
+/// One server-sent event, or one line.
 #[derive(Clone, Debug)]
 pub(super) struct Event {
     pub(super) bytes: Bytes,
@@ -76,6 +76,11 @@ impl Event {
         };
         Event { bytes: Bytes::from(text), content }
     }
+
+    /// A line of JSON.
+    pub(super) fn line(value: &Value, content: bool) -> Event {
+        Event { bytes: Bytes::from(format!("{value}\n")), content }
+    }
 }
 
 impl Reply {
@@ -96,6 +101,12 @@ impl Reply {
             (CACHE_CONTROL, HeaderValue::from_static("no-cache")),
         ]);
         Reply { status: StatusCode::OK, headers, content: Content::Stream(events) }
+    }
+
+    pub(super) fn lines(lines: Vec<Event>) -> Reply {
+        let headers =
+            HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"))]);
+        Reply { status: StatusCode::OK, headers, content: Content::Stream(lines) }
     }
 
     pub(super) fn scripted(

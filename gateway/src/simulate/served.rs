@@ -14,6 +14,8 @@ pub enum Wire {
     GeminiGenerateContent,
     /// Cohere's chat, `POST …/v2/chat`.
     CohereChat,
+    /// Ollama's own, `POST …/api/chat`.
+    OllamaChat,
 }
 
 /// Where a provider wants its key.
@@ -71,6 +73,8 @@ pub(super) enum House {
     Gemini,
     /// api.cohere.com.
     Cohere,
+    /// A model server of one's own, spoken to in its own dialect.
+    Ollama,
     /// Everyone else who speaks chat completions.
     Compatible,
 }
@@ -106,6 +110,7 @@ impl From<Dialect> for Wire {
             Dialect::AnthropicMessages => Wire::AnthropicMessages,
             Dialect::GeminiGenerateContent => Wire::GeminiGenerateContent,
             Dialect::CohereChat => Wire::CohereChat,
+            Dialect::OllamaChat => Wire::OllamaChat,
         }
     }
 }
@@ -120,6 +125,7 @@ impl Served {
             Wire::AnthropicMessages => House::Anthropic,
             Wire::GeminiGenerateContent => House::Gemini,
             Wire::CohereChat => House::Cohere,
+            Wire::OllamaChat => House::Ollama,
             Wire::OpenAiChat if self.host == "api.openai.com" => House::OpenAi,
             Wire::OpenAiChat if self.host.ends_with(".googleapis.com") => House::Google,
             Wire::OpenAiChat => House::Compatible,
@@ -133,6 +139,9 @@ impl Served {
         }
         if let Some(base) = inference.strip_suffix("/v2/chat") {
             return Some(format!("{base}/v1/models"));
+        }
+        if let Some(base) = inference.strip_suffix("/api/chat") {
+            return Some(format!("{base}/api/tags"));
         }
         let base =
             inference.strip_suffix("/chat/completions").or_else(|| inference.strip_suffix("/messages"))?;
@@ -177,6 +186,7 @@ mod tests {
             Some("/v1beta/models")
         );
         assert_eq!(Served::models_path("/v2/chat").as_deref(), Some("/v1/models"));
+        assert_eq!(Served::models_path("/api/chat").as_deref(), Some("/api/tags"));
         assert_eq!(Served::models_path("/v1/embeddings"), None);
     }
 }

@@ -20,6 +20,7 @@ mod anthropic;
 mod cohere;
 mod gateway;
 mod gemini;
+mod ollama;
 mod openai;
 mod scenarios;
 mod transport;
@@ -31,6 +32,8 @@ const GENERATE: &str = "/v1beta/models/*:generateContent";
 const GENERATE_STREAM: &str = "/v1beta/models/*:streamGenerateContent";
 const COHERE: &str = "api.cohere.com";
 const CHAT_V2: &str = "/v2/chat";
+const LLAMA: &str = "llama.example";
+const NATIVE: &str = "/api/chat";
 const CHAT: &str = "/v1/chat/completions";
 const MESSAGES: &str = "/v1/messages";
 
@@ -62,6 +65,7 @@ fn providers() -> Vec<Served> {
         ),
         gemini,
         served("cohere", COHERE, KeyPlace::Bearer, CHAT_V2, Wire::CohereChat),
+        served("llama", LLAMA, KeyPlace::Bearer, NATIVE, Wire::OllamaChat),
         Served { port: 11434, https: false, ..ollama },
     ]
 }
@@ -184,6 +188,7 @@ fn request(simulation: &Simulation, host: &str, body: &Value) -> Request<Full<By
         ANTHROPIC => ("anthropic", MESSAGES),
         GOOGLE => ("gemini", path_of_google.as_str()),
         COHERE => ("cohere", CHAT_V2),
+        LLAMA => ("llama", NATIVE),
         "localhost" => ("ollama", CHAT),
         other => panic!("{other} is no provider"),
     };
@@ -220,6 +225,9 @@ fn with_text(host: &str, text: &str) -> Value {
     let mut body = serde_json::json!({"model": "model-a", "messages": [{"role": "user", "content": text}]});
     if host == ANTHROPIC {
         body["max_tokens"] = 500.into();
+    }
+    if host == LLAMA {
+        body["stream"] = false.into();
     }
     body
 }

@@ -1,10 +1,11 @@
 use std::sync::Arc;
+use std::time::Duration;
 
-use orch_gateway::Outcome;
+use orch_gateway::{Outcome, Timing};
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use crate::upstream::{Reply, Then, pieces, says};
+use crate::upstream::{Reply, Then, pieces, says, whole};
 use crate::world::{Setup, World, hello, hello_stream};
 
 #[tokio::test]
@@ -62,8 +63,14 @@ async fn an_unknown_price_under_a_cost_limit_is_passed_over() {
     let models = &["openai/my-finetune"];
     let world = World::new(Setup { models, max_micro_usd: Some(10_000), ..Setup::default() }).await;
     let answer = world.chat(&hello()).await;
-    assert!(answer.status.is_client_error() && answer.text().contains("price"), "{}", answer.text());
+    let error = &answer.json()["error"];
+    assert_eq!((answer.status.as_u16(), &error["code"]), (400, &json!("orch_price_unknown")), "{error}");
+    assert!(error["message"].as_str().unwrap().starts_with("openai/my-finetune: "), "{error}");
     assert!(world.openai.asked().is_empty());
+    // It is the limit that was in the way, and no provider.
+    assert_eq!(world.receipt().outcome, Outcome::Limit);
+    let hit = world.session.budget.hit().unwrap();
+    assert_eq!((hit.name, hit.limit, hit.needed), ("cost_usd", 10_000, None));
 }
 
 #[tokio::test]
@@ -113,4 +120,118 @@ async fn callers_at_the_same_time_never_go_over_one_budget() {
     let spent = world.session.budget.spent();
     assert_eq!((spent.input_tokens, spent.output_tokens), (served * 20, served * 7));
     assert!(spent.input_tokens + spent.output_tokens <= 2_000);
+}
+
+#[tokio::test]
+async fn what_a_provider_may_charge_for_is_spent_when_nobody_hears_the_answer() {
+    let setup = || Setup {
+        deadline: Duration::from_millis(400),
+        timing: Timing { attempt: Duration::from_millis(100), ..Timing::default() },
+        ..Setup::default()
+    };
+    // Two candidates that do not answer in time: both were at work, and each may have said all that it may.
+    let world = World::new(setup()).await;
+    world.openai.script([Reply::Silence]);
+    world.anthropic.script([Reply::Silence]);
+    let mut body = hello();
+    body["max_tokens"] = json!(50);
+    assert_eq!(world.chat(&body).await.status, 504);
+    let (spent, receipt) = (world.session.budget.spent(), world.receipt());
+    assert_eq!(spent.output_tokens, 100);
+    assert!(spent.input_tokens > 0 && spent.micro_usd > 0, "{spent:?}");
+    assert_eq!((receipt.output_tokens, receipt.cost_micro_usd), (100, Some(spent.micro_usd)));
+    assert!(receipt.estimated);
+
+    // The next call has so much less, and the one after the budget's end is not begun.
+    let world = World::new(Setup { max_tokens: Some(700), ..setup() }).await;
+    world.openai.script([Reply::Silence, Reply::Silence]);
+    world.anthropic.script([Reply::Silence, Reply::Silence]);
+    for _ in 0..4 {
+        world.chat(&body).await;
+    }
+    let spent = world.session.budget.spent();
+    assert!(spent.input_tokens + spent.output_tokens <= 700, "{spent:?}");
+    assert_eq!(world.chat(&body).await.json()["error"]["code"], "orch_limit_reached");
+
+    // A provider that counts, and gives up, is paid what it counted.
+    let world = World::new(Setup { models: &["claude-3-haiku"], ..Setup::default() }).await;
+    let gave_up = whole(
+        200,
+        &json!({
+            "id": "msg_1", "type": "message", "role": "assistant", "model": "claude-3-haiku-20240307",
+            "content": [{"type": "text", "text": "x"}], "stop_reason": "pause_turn", "stop_sequence": null,
+            "usage": {"input_tokens": 20, "output_tokens": 7},
+        }),
+    );
+    world.anthropic.script([gave_up.clone(), gave_up]);
+    assert_ne!(world.chat(&hello()).await.status, 200);
+    let spent = world.session.budget.spent();
+    assert_eq!((spent.input_tokens, spent.output_tokens), (40, 14));
+}
+
+#[tokio::test]
+async fn a_client_s_own_bound_cuts_nothing_that_the_budget_pays_for() {
+    // Sixty-four signs are one token, so that the second piece is far within ten of them.
+    let world = World::new(Setup { max_tokens: Some(100_000), ..Setup::default() }).await;
+    let chunk = |text: &str| {
+        let event = json!({"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m",
+            "choices": [{"index": 0, "delta": {"content": text}, "finish_reason": null}]});
+        format!("data: {event}\n\n")
+    };
+    let end = json!({"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m",
+        "choices": [{"index": 0, "delta": {}, "finish_reason": "length"}],
+        "usage": {"prompt_tokens": 5, "completion_tokens": 10, "total_tokens": 15}});
+    let signs = "=".repeat(640);
+    let sent = vec![chunk(&signs), format!("data: {end}\n\n"), "data: [DONE]\n\n".to_owned()];
+    world.openai.script([Reply::Stream { pieces: sent, then: Then::End }]);
+    let mut body = hello_stream();
+    body["max_tokens"] = json!(10);
+    let answer = world.chat(&body).await;
+    assert!(answer.text().contains("[DONE]"), "{}", answer.text());
+    assert_eq!(world.session.budget.hit(), None);
+
+    // A provider that says more than it may is heard as long as the budget pays for it.
+    let words = (0..40).map(|n| chunk(&format!("word{n} and another "))).collect::<Vec<_>>();
+    let sent = words.into_iter().chain([format!("data: {end}\n\n"), "data: [DONE]\n\n".to_owned()]).collect();
+    world.openai.script([Reply::Stream { pieces: sent, then: Then::End }]);
+    assert!(world.chat(&body).await.text().contains("[DONE]"));
+}
+
+#[tokio::test]
+async fn what_costs_more_than_listed_is_refused_under_a_cost_limit_and_not_booked_as_known() {
+    let with = |field: &str, value: serde_json::Value| {
+        let mut body = hello();
+        body[field] = value;
+        body
+    };
+    let search = json!([{"type": "web_search_preview"}]);
+    for (field, body) in [
+        ("tools[0]", with("tools", search)),
+        ("web_search_options", with("web_search_options", json!({}))),
+        ("service_tier", with("service_tier", json!("priority"))),
+    ] {
+        let models = &["gpt-4o-mini"];
+        let bounded =
+            Setup { models, max_micro_usd: Some(10_000_000), server_tools: true, ..Setup::default() };
+        let world = World::new(bounded).await;
+        let answer = world.chat(&body).await;
+        assert_eq!(answer.json()["error"]["code"], "orch_price_unknown", "{field}");
+        assert!(answer.text().contains(field) && world.openai.asked().is_empty(), "{}", answer.text());
+
+        let world = World::new(Setup { models, server_tools: true, ..Setup::default() }).await;
+        world.openai.script([says("hi")]);
+        assert_eq!(world.chat(&body).await.status, 200, "{field}");
+        assert_eq!(world.receipt().cost_micro_usd, None, "{field}");
+    }
+    // A context that is wider than the catalog knows costs twice as much beyond the usual one.
+    let long = json!({"max_tokens": 10, "messages": [{"role": "user", "content": "x".repeat(300_000)}]});
+    let beta = [("anthropic-beta", "context-1m-2025-08-07")];
+    let models = &["claude-sonnet-4-5"];
+    let world = World::new(Setup { models, max_micro_usd: Some(100_000_000), ..Setup::default() }).await;
+    let answer = world.post_with("/v1/messages", &beta, &long).await;
+    assert!(
+        answer.text().contains("anthropic-beta") && world.anthropic.asked().is_empty(),
+        "{}",
+        answer.text()
+    );
 }

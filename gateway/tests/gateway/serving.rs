@@ -176,5 +176,11 @@ async fn options_that_ollama_would_ignore_are_refused() {
         assert_eq!(answer.status, 400);
         assert!(answer.text().contains(field), "{}", answer.text());
     }
+    let mut body = hello();
+    body["options"] = json!({"num_ctx": 32768});
+    let request = Request::post("/api/chat").body(full(body.to_string())).unwrap();
+    let answer = Answer::read(world.gateway.serve(&session, request).await).await;
+    assert_eq!(answer.status, 400);
+    assert!(answer.json()["error"].as_str().unwrap().contains("options.num_ctx"), "{}", answer.text());
     assert_eq!(world.live.requests_used(), 0);
 }

@@ -101,6 +101,17 @@ pub(crate) fn chats(text: &str) -> Reply {
     )
 }
 
+/// A chat of Ollama's that says this.
+pub(crate) fn lines_up(text: &str) -> Reply {
+    whole(
+        200,
+        &json!({
+            "model": "llama3.2", "created_at": "2025-01-01T00:00:00Z", "done": true, "done_reason": "stop",
+            "message": {"role": "assistant", "content": text}, "prompt_eval_count": 20, "eval_count": 7,
+        }),
+    )
+}
+
 pub(crate) struct Asked {
     pub(crate) path: String,
     pub(crate) query: Option<String>,
@@ -158,6 +169,10 @@ type Out = BoxBody<Bytes, std::io::Error>;
 
 async fn answer(state: Arc<Mutex<State>>, request: Request<Incoming>) -> Result<Response<Out>, Infallible> {
     let (parts, body) = request.into_parts();
+    let kind = match parts.uri.path() {
+        "/api/chat" => "application/x-ndjson",
+        _ => "text/event-stream",
+    };
     let body = body.collect().await.map(|b| b.to_bytes()).unwrap_or_default();
     let reply = {
         let mut state = state.lock().unwrap();
@@ -185,10 +200,7 @@ async fn answer(state: Arc<Mutex<State>>, request: Request<Incoming>) -> Result<
         Reply::Silence => std::future::pending().await,
         Reply::Stream { pieces, then } => {
             let body = StreamBody::new(stream::unfold((VecDeque::from(pieces), then), next_piece));
-            Response::builder()
-                .header("content-type", "text/event-stream")
-                .body(BodyExt::boxed(body))
-                .unwrap()
+            Response::builder().header("content-type", kind).body(BodyExt::boxed(body)).unwrap()
         }
     })
 }

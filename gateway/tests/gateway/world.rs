@@ -10,7 +10,7 @@ use http::header::{AUTHORIZATION, HeaderName};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use orch_gateway::{Budget, Gateway, Plan, Receipt, Session, Timing, Wishes, plan};
-use orch_manifests::{Catalog, HostName, Llm, OperatorProvider, Routes, RunId, Slug, Supported};
+use orch_manifests::{Catalog, Dialect, HostName, Llm, OperatorProvider, Routes, RunId, Slug, Supported};
 use orch_proxy::{
     AuthorizeError, Binding, Body, Credential, DnsError, Grant, Grants, LiveGrant, Place, Placeholder, Proxy,
     ProxyConfig, Resolve, Scrubber, Use, full,
@@ -122,6 +122,8 @@ pub(crate) struct World {
     pub(crate) anthropic: Upstream,
     pub(crate) gemini: Upstream,
     pub(crate) cohere: Upstream,
+    /// Spoken to in its own dialect.
+    pub(crate) ollama: Upstream,
     pub(crate) gateway: Gateway,
     pub(crate) session: Session,
     pub(crate) live: Arc<LiveGrant>,
@@ -137,6 +139,7 @@ impl World {
     pub(crate) async fn new(setup: Setup) -> World {
         let (openai, anthropic) = (Upstream::start().await, Upstream::start().await);
         let (gemini, cohere) = (Upstream::start().await, Upstream::start().await);
+        let ollama = Upstream::start().await;
         let pin = |slug: &str, upstream: &Upstream| OperatorProvider {
             slug: slug.parse().unwrap(),
             dialect: None,
@@ -151,6 +154,7 @@ impl World {
                 pin("anthropic", &anthropic),
                 pin("gemini", &gemini),
                 pin("cohere", &cohere),
+                OperatorProvider { dialect: Some(Dialect::OllamaChat), ..pin("ollama", &ollama) },
             ])
             .unwrap();
         let proxy = Proxy::new(ProxyConfig::default(), Arc::new(NoNames)).unwrap();
@@ -223,7 +227,18 @@ impl World {
             .with_server_tools(setup.server_tools)
             .with_routes(Arc::new(routes));
         let gateway = Gateway::with_timing(proxy, Arc::new(catalog), setup.timing);
-        World { openai, anthropic, gemini, cohere, gateway, session, live, placeholder, _grants: grants }
+        World {
+            openai,
+            anthropic,
+            gemini,
+            cohere,
+            ollama,
+            gateway,
+            session,
+            live,
+            placeholder,
+            _grants: grants,
+        }
     }
 
     pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {

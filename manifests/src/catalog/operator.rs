@@ -151,6 +151,7 @@ fn inference(endpoint: &Endpoint, dialect: Dialect) -> Vec<InferencePath> {
         (Dialect::GeminiGenerateContent, false) => {
             &["/v1beta/models/*:generateContent", "/v1beta/models/*:streamGenerateContent"]
         }
+        (Dialect::OllamaChat, _) => return vec![ollama(endpoint)],
         (Dialect::CohereChat, true) => &["/chat"],
         (Dialect::CohereChat, false) => &["/v2/chat"],
     };
@@ -158,9 +159,18 @@ fn inference(endpoint: &Endpoint, dialect: Dialect) -> Vec<InferencePath> {
     paths.iter().map(request).collect()
 }
 
+/// Ollama's documentation has `/api` in the base URL and its clients do not; `/v1` is where it speaks OpenAI's dialect, beside
+/// its own.
+fn ollama(endpoint: &Endpoint) -> InferencePath {
+    let base = &endpoint.base_path;
+    let base = base.strip_suffix("/api").or_else(|| base.strip_suffix("/v1")).unwrap_or(base);
+    let path = format!("{base}/api/chat");
+    InferencePath { method: Method::POST, path, dialect: Dialect::OllamaChat }
+}
+
 fn dialect_auth(dialect: Dialect) -> Auth {
     match dialect {
-        Dialect::OpenAiChat | Dialect::CohereChat => Auth::Bearer,
+        Dialect::OpenAiChat | Dialect::CohereChat | Dialect::OllamaChat => Auth::Bearer,
         Dialect::AnthropicMessages => Auth::Header(http::HeaderName::from_static("x-api-key")),
         Dialect::GeminiGenerateContent => Auth::Header(http::HeaderName::from_static("x-goog-api-key")),
     }
@@ -168,7 +178,9 @@ fn dialect_auth(dialect: Dialect) -> Auth {
 
 fn dialect_headers(dialect: Dialect) -> Vec<(http::HeaderName, http::HeaderValue)> {
     match dialect {
-        Dialect::OpenAiChat | Dialect::GeminiGenerateContent | Dialect::CohereChat => Vec::new(),
+        Dialect::OpenAiChat | Dialect::GeminiGenerateContent | Dialect::CohereChat | Dialect::OllamaChat => {
+            Vec::new()
+        }
         Dialect::AnthropicMessages => vec![(
             http::HeaderName::from_static("anthropic-version"),
             http::HeaderValue::from_static("2023-06-01"),
@@ -180,7 +192,7 @@ fn dialect_quirks(dialect: Dialect) -> Quirks {
     match dialect {
         Dialect::OpenAiChat => Quirks { stream_options: true, ..Quirks::default() },
         Dialect::AnthropicMessages => Quirks { max_tokens_required: true, ..Quirks::default() },
-        Dialect::GeminiGenerateContent | Dialect::CohereChat => Quirks::default(),
+        Dialect::GeminiGenerateContent | Dialect::CohereChat | Dialect::OllamaChat => Quirks::default(),
     }
 }
 
@@ -258,6 +270,21 @@ mod tests {
         let provider = catalog.provider("gemini").unwrap();
         assert_eq!(provider.auth, Auth::Bearer);
         assert_eq!(provider.inference_path(true).unwrap().path, "/v1beta/openai/chat/completions");
+
+        for (base, path) in [
+            ("http://10.0.0.5:11434", "/api/chat"),
+            ("http://10.0.0.5:11434/api", "/api/chat"),
+            ("http://10.0.0.5:11434/v1", "/api/chat"),
+            ("https://10.0.0.5/models/", "/models/api/chat"),
+        ] {
+            let mut native = entry("ollama", base);
+            native.dialect = Some("ollama".parse().unwrap());
+            let catalog = with(vec![native]).unwrap();
+            let provider = catalog.provider("ollama").unwrap();
+            assert_eq!((provider.dialect, &provider.auth), (Dialect::OllamaChat, &Auth::None));
+            assert!(provider.pinned && provider.free && provider.local_only);
+            assert_eq!(provider.inference_path(true).unwrap().path, path, "{base}");
+        }
 
         let mut own = entry("vertex-like", "https://10.0.0.5/");
         own.dialect = Some("gemini".parse().unwrap());

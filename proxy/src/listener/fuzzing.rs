@@ -14,6 +14,7 @@ use tokio::io::AsyncWriteExt as _;
 use super::chunks::Chunks;
 use super::client_hello::HelloReader;
 use super::head::{self, Framing, Scan};
+use super::retry::{SecondReader, ServerReader};
 use crate::Caps;
 
 /// A message of a client: where the listener sees its end, the parser behind it sees exactly one request, with exactly
@@ -127,9 +128,38 @@ pub(crate) fn framing_seeds() -> Vec<Vec<u8>> {
     .into()
 }
 
+/// What follows a ClientHello, from either side: what is made of it does not depend on how the bytes were cut, and nothing
+/// of it is lost, or passes on that is part of a second hello.
+fn second_hello(data: &[u8]) {
+    let server = |step: usize| {
+        let mut reader = ServerReader::default();
+        data.chunks(step).find_map(|piece| reader.feed(piece))
+    };
+    assert_eq!(server(1), server(data.len().max(1)));
+    let client = |step: usize| {
+        let (mut reader, mut passing) = (SecondReader::default(), Vec::new());
+        let read =
+            data.chunks(step).map(|piece| reader.feed(piece, &mut passing)).find(|read| *read != Ok(None));
+        (read.unwrap_or(Ok(None)), passing, reader.into_seen())
+    };
+    let (whole, passing, (hello, behind)) = client(data.len().max(1));
+    let (cut, also_passing, _) = client(1);
+    match (&whole, &cut) {
+        (Ok(one), Ok(other)) => assert_eq!(one, other),
+        (one, other) => assert_eq!(one.is_err(), other.is_err()),
+    }
+    assert_eq!(passing, also_passing);
+    if whole.is_ok() {
+        // The first bytes of a record that goes by are held until its length is known.
+        let seen = [passing, hello, behind].concat();
+        assert!(data.starts_with(&seen) && data.len() - seen.len() < 5);
+    }
+}
+
 /// The beginning of a conversation: the name that is read does not depend on how the bytes were cut, and is the one that
 /// a TLS server reads.
 pub(crate) fn client_hello(data: &[u8]) {
+    second_hello(data);
     let whole = HelloReader::default().feed(data);
     let mut reader = HelloReader::default();
     let mut pieces = data.iter().map(|byte| reader.feed(&[*byte]));

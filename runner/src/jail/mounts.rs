@@ -6,7 +6,7 @@ use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::scratch::{NoScratch, Space};
-use crate::protocol::Mount;
+use crate::protocol::{Mount, ScratchUsage};
 
 /// A mount's folder.
 pub(super) struct Opened {
@@ -28,6 +28,15 @@ pub(crate) struct Folders {
     unopened: Vec<Unopened>,
     /// The scratch folders, where any were asked for.
     pub(super) scratch: Option<Result<Space, NoScratch>>,
+}
+
+/// Why a folder is not kept.
+#[cfg(target_os = "linux")]
+pub(super) enum Lost<E> {
+    /// For a reason of its own.
+    This(String),
+    /// Nothing can be done for any of them.
+    All(E),
 }
 
 /// A mount that is not there.
@@ -63,6 +72,28 @@ impl Folders {
         folders
     }
 
+    /// Goes through the folders, the outer of two that are nested first, up to one for which nothing can be done for any. One
+    /// that is lost is not there, as if it had not been opened; all others are.
+    #[cfg(target_os = "linux")]
+    pub(super) fn keep_if<E>(
+        &mut self,
+        mut keep: impl FnMut(&Opened) -> Result<(), Lost<E>>,
+    ) -> Result<(), E> {
+        let mut outcome = Ok(());
+        for opened in std::mem::take(&mut self.opened) {
+            match if outcome.is_ok() { keep(&opened) } else { Ok(()) } {
+                Err(Lost::This(reason)) => {
+                    self.unopened.push(Unopened { mount: opened.mount, reason });
+                    continue;
+                }
+                Err(Lost::All(error)) => outcome = Err(error),
+                Ok(()) => {}
+            }
+            self.opened.push(opened);
+        }
+        outcome
+    }
+
     /// Every folder below which this process has rights to files, and whether it may change what is there.
     #[cfg(target_os = "linux")]
     pub(super) fn rights(&self) -> impl Iterator<Item = (BorrowedFd<'_>, bool)> {
@@ -78,6 +109,11 @@ impl Folders {
             Some(Ok(space)) => space.take().map(Some),
             Some(Err(missing)) => Err(missing.clone()),
         }
+    }
+
+    /// What the scratch folders hold; none where there are none.
+    pub(crate) fn scratch_usage(&self) -> Option<ScratchUsage> {
+        self.scratch.as_ref()?.as_ref().ok()?.usage()
     }
 
     /// The folder of a mount.

@@ -10,11 +10,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Component;
 use std::ptr;
 
-use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
+use rustix::fs::{CWD, Mode, OFlags, fstat, mkdirat, openat};
 use rustix::io::Errno;
 use rustix::process::{chdir, fchdir};
 
-use super::mounts::{Folders, Opened};
+use super::mounts::{Folders, Lost, Opened};
 use super::namespaces::Made;
 use super::report::Layer;
 use super::scratch::{NoScratch, Space};
@@ -59,9 +59,15 @@ fn enter(folders: &mut Folders, scratch: Option<&Scratch>) -> Result<(), (&'stat
     // Before trees are cloned, which stay what they are cloned from: what the host mounts later below a folder is not in it.
     mount(None, c"/", None, libc::MS_REC | libc::MS_PRIVATE, None).map_err(at("mounts stay shared"))?;
     // Trees are cloned before the stage covers anything.
-    let mounts = &mut folders.opened;
-    let trees: Vec<OwnedFd> =
-        mounts.iter().map(Tree::clone).collect::<io::Result<_>>().map_err(at("a mount cannot be cloned"))?;
+    let mut trees = Vec::new();
+    folders.keep_if(|opened| match Tree::clone(opened) {
+        Ok(tree) => {
+            trees.push(tree);
+            Ok(())
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Lost::This(GONE.to_owned())),
+        Err(error) => Err(Lost::All(("a mount cannot be cloned", error))),
+    })?;
     let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
     let stage = STAGES
         .into_iter()
@@ -73,19 +79,26 @@ fn enter(folders: &mut Folders, scratch: Option<&Scratch>) -> Result<(), (&'stat
         .map_err(at("no file system can be mounted"))?;
     let folder = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = openat(CWD, stage, folder, Mode::empty()).map_err(|error| ("the new root", error.into()))?;
-    for (opened, tree) in mounts.iter().zip(&trees) {
-        place(&root, opened, tree).map_err(at("a mount cannot be placed"))?;
-    }
+    // Whoever may rename a folder in a mount must not get a worker with less of a jail by that: what has no place any more is
+    // not there.
+    let (mut left, mut placed) = (trees.into_iter(), Vec::new());
+    folders.keep_if(|opened| {
+        let tree = left.next().expect("there is one for each");
+        let place = place_of(&root, opened).map_err(|error| Lost::This(error.to_string()))?;
+        put(&tree, &place).map_err(|error| Lost::All(("a mount cannot be placed", error)))?;
+        placed.push(tree);
+        Ok(())
+    })?;
     let space = match scratch {
         None => None,
-        Some(scratch) => Some(place_scratch(&root, stage, mounts, scratch)?),
+        Some(scratch) => Some(place_scratch(&root, stage, &folders.opened, scratch)?),
     };
     set_attributes(root.as_fd(), libc::MOUNT_ATTR_RDONLY, false)
         .map_err(at("the new root stays writable"))?;
     fchdir(&root).map_err(|error| ("the new root", error.into()))?;
     drop(root);
     pivot().map_err(at("the old root stays"))?;
-    for (opened, tree) in mounts.iter_mut().zip(trees) {
+    for (opened, tree) in folders.opened.iter_mut().zip(placed) {
         opened.folder = tree;
     }
     folders.scratch = space.map(Ok);
@@ -139,9 +152,14 @@ fn place_scratch(
     Space::new(space, scratch).map_err(at("the scratch folders cannot be made"))
 }
 
-/// Puts a tree where its path says, below the new root, through no link.
-fn place(root: &OwnedFd, opened: &Opened, tree: &OwnedFd) -> io::Result<()> {
+/// Of a mount whose folder was moved or removed since it was opened.
+const GONE: &str = "its folder was moved while the process was started";
+
+/// The folder where a mount's path says, below the new root and through no link. What is not there yet is made, but never in
+/// another mount: that is the user's, and has no such folder any more.
+fn place_of(root: &OwnedFd, opened: &Opened) -> io::Result<OwnedFd> {
     let folder = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let own = fstat(root)?.st_dev;
     let mut at = root.try_clone()?;
     for component in opened.mount.host.components() {
         let name = match component {
@@ -151,6 +169,7 @@ fn place(root: &OwnedFd, opened: &Opened, tree: &OwnedFd) -> io::Result<()> {
         };
         let name = CString::new(name.as_bytes())?;
         at = match openat(&at, &name, folder, Mode::empty()) {
+            Err(Errno::NOENT) if fstat(&at)?.st_dev != own => return Err(io::Error::other(GONE)),
             Err(Errno::NOENT) => {
                 mkdirat(&at, &name, Mode::from_raw_mode(0o755))?;
                 openat(&at, &name, folder, Mode::empty())?
@@ -158,6 +177,11 @@ fn place(root: &OwnedFd, opened: &Opened, tree: &OwnedFd) -> io::Result<()> {
             found => found?,
         };
     }
+    Ok(at)
+}
+
+/// Puts a tree there.
+fn put(tree: &OwnedFd, place: &OwnedFd) -> io::Result<()> {
     let flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH;
     // SAFETY: two descriptors and two empty paths with their NUL.
     let moved = unsafe {
@@ -165,7 +189,7 @@ fn place(root: &OwnedFd, opened: &Opened, tree: &OwnedFd) -> io::Result<()> {
             libc::SYS_move_mount,
             tree.as_raw_fd(),
             c"".as_ptr(),
-            at.as_raw_fd(),
+            place.as_raw_fd(),
             c"".as_ptr(),
             flags,
         )

@@ -8,7 +8,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::protocol::{LimitName, Scratch};
+use crate::protocol::{LimitName, Scratch, ScratchUsage};
 
 /// 64 TiB.
 #[cfg(target_os = "linux")]
@@ -83,6 +83,16 @@ impl Space {
     /// Each folder, with the path that the guest sees.
     pub(crate) fn folders(&self) -> impl Iterator<Item = (&str, BorrowedFd<'_>)> {
         self.folders.iter().map(|(guest, folder)| (guest.as_str(), folder.as_fd()))
+    }
+
+    /// What they hold. Its root and these folders are not among the files.
+    pub(super) fn usage(&self) -> Option<ScratchUsage> {
+        let now = rustix::fs::fstatvfs(&self.root).ok()?;
+        let own = 1 + self.folders.len() as u64;
+        Some(ScratchUsage {
+            bytes: now.f_blocks.saturating_sub(now.f_bfree).saturating_mul(now.f_frsize),
+            files: now.f_files.saturating_sub(now.f_ffree).saturating_sub(own),
+        })
     }
 
     /// What a run can be told of its bounds.

@@ -11,24 +11,33 @@ fn wire<T: Serialize>(frame: &T) -> String {
     String::from_utf8(bytes[4..].to_vec()).unwrap()
 }
 
-/// The bytes of version 3. A change here is a change of the protocol: give it a new [`VERSION`].
+/// The end of a finished run, with this after its other uses.
+fn tail_with(more: &str) -> String {
+    let uses = r#""cpu_us":1,"wall_us":2,"memory_peak":3,"stdout_bytes":4,"stderr_bytes":5"#;
+    format!(r#""usage":{{{uses}{more}}},"message":null}}"#)
+}
+
+/// The bytes of version 4. A change here is a change of the protocol: give it a new [`VERSION`].
 #[test]
 fn golden_bytes() {
-    assert_eq!(VERSION, 3);
+    assert_eq!(VERSION, 4);
     let jail = Report::new([
         (LayerName::Seccomp, Layer::Active),
         (LayerName::Root, Layer::Missing { reason: "r".into() }),
     ]);
     let hello = FromWorker::Hello(Hello { protocol: 1, pid: 42, version: "0.1.0".into() });
-    let finished = |exit| {
-        FromWorker::Finished(Finished {
-            run: run(),
-            exit,
-            usage: Usage { cpu_us: 1, wall_us: 2, memory_peak: 3, stdout_bytes: 4, stderr_bytes: 5 },
-            message: None,
-        })
-    };
-    let tail = r#""usage":{"cpu_us":1,"wall_us":2,"memory_peak":3,"stdout_bytes":4,"stderr_bytes":5},"message":null}"#;
+    let usage =
+        Usage { cpu_us: 1, wall_us: 2, memory_peak: 3, stdout_bytes: 4, stderr_bytes: 5, scratch: None };
+    let finished = |exit| FromWorker::Finished(Finished { run: run(), exit, usage, message: None });
+    let scratch = Some(ScratchUsage { bytes: 6, files: 7 });
+    let with_scratch = FromWorker::Finished(Finished {
+        run: run(),
+        exit: Exit::Status(0),
+        usage: Usage { scratch, ..usage },
+        message: None,
+    });
+    let scratch_tail = tail_with(r#","scratch":{"bytes":6,"files":7}"#);
+    let tail = tail_with("");
     let head = r#"{"type":"finished","run":"run_aaaaaaaaaaaaaaaaaaaaaaaaaa","exit":"#;
     let limit = Exit::Limit { name: LimitName::Cpu, used: 7, limit: 6 };
     for (frame, expected) in [
@@ -47,6 +56,7 @@ fn golden_bytes() {
             r#"{"type":"started","run":"run_aaaaaaaaaaaaaaaaaaaaaaaaaa"}"#.to_owned(),
         ),
         (finished(Exit::Status(0)), format!(r#"{head}{{"status":0}},{tail}"#)),
+        (with_scratch, format!(r#"{head}{{"status":0}},{scratch_tail}"#)),
         (
             finished(Exit::Trap { message: "t".into() }),
             format!(r#"{head}{{"trap":{{"message":"t"}}}},{tail}"#),

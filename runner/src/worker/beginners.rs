@@ -1,12 +1,12 @@
 //! Who of those that have just come begins.
 //!
-//! What a run will do is known once it has done it. Until its first turn is over it may be a hog, so that there are as
-//! many beginners at once as there are threads: a hundred hogs that come together do not stand in the way of those who
-//! wait for a model meanwhile. Who came last begins first, since those who come in a crowd are the ones that make others
-//! wait.
+//! What a run will do is known once it has done it. Until its first turn is over it may be a hog, so that beginners have
+//! half of the threads at most: the others are for those who are known to do little, and for those who have just come.
+//! With all of the threads, a hundred hogs that come together would have them one after the other, and whoever comes
+//! meanwhile would not even get to stand in line until the last of them is known. Who came last begins first, since those
+//! who come in a crowd are the ones that make others wait.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::thread;
 
 use tokio::sync::oneshot;
 
@@ -22,8 +22,8 @@ struct State {
 pub(super) struct Place<'a>(&'a Beginners);
 
 impl Beginners {
-    pub(super) fn new() -> Self {
-        Beginners::at_once(thread::available_parallelism().map_or(1, usize::from))
+    pub(super) fn new(processors: usize) -> Self {
+        Beginners::at_once((processors / 2).max(1))
     }
 
     fn at_once(free: usize) -> Self {

@@ -5,17 +5,24 @@
 //! resolved by the kernel, beneath the folder or not at all (`openat2`). What is added here:
 //!
 //! - Only files and folders are opened. A pipe would hold the guest's thread until somebody else opens it, where no
-//!   interruption reaches, and a device does whatever its driver does when it is opened.
+//!   interruption reaches, and a device does whatever its driver does when it is opened. They are looked at first, and
+//!   [opened](opening) so that one that was put there since holds nobody.
 //! - A link that a guest makes leads down from where it is, and one that does not stays in its folder. The guest itself could
 //!   not follow it, but a program outside of the sandbox would, and it is the user's. (A folder may be moved with all that is in
 //!   it.)
-//! - A folder is listed at once, into memory that no account knows. So few listings of a run are open at a time.
+//! - A folder is [listed](listing) as the guest reads the list, and [files as streams](streams) are read and written when it
+//!   asks: nothing that the account does not know is held for it, and no thread but its own works for it.
 //! - A guest that finds its scratch folders full is told so as on any disk. Many programs can go on without, and those that
 //!   fail have failed for that.
+
+mod listing;
+mod opening;
+mod streams;
 
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::{Component, Path};
+use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags, openat};
 use wasmtime::component::{HasData, Linker, Resource};
@@ -29,6 +36,9 @@ use types::{
     DirectoryEntryStream, ErrorCode, Filesize, MetadataHashValue, NewTimestamp, OpenFlags, PathFlags,
 };
 
+use self::listing::{LISTING, Listing};
+use self::opening::Wanted;
+use self::streams::{FileInput, FileOutput};
 use super::guest::Guest;
 use super::meter::Meter;
 use crate::jail::Quota;
@@ -73,13 +83,8 @@ pub(super) struct Files<'a> {
     pub(super) wasi: WasiFilesystemCtxView<'a>,
     pub(super) preopens: &'a Preopens,
     pub(super) quota: Option<&'a Quota>,
-    pub(super) meter: &'a Meter,
-    /// Folders that are being listed.
-    pub(super) listings: &'a mut u32,
+    pub(super) meter: &'a Arc<Meter>,
 }
-
-/// Folders that a run may list at once.
-const LISTINGS: u32 = 8;
 
 type Fd = Resource<Descriptor>;
 
@@ -115,6 +120,47 @@ impl Files<'_> {
             _ => Ok(()),
         }
     }
+}
+
+impl Files<'_> {
+    /// Opens it; none where that is left to wasmtime.
+    fn opened(&self, fd: &Fd, wanted: Wanted<'_>) -> FsResult<Option<Descriptor>> {
+        match self.wasi.table.get(fd)? {
+            Descriptor::Dir(folder) => Ok(opening::open(folder, wanted)?),
+            Descriptor::File(_) => Ok(None),
+        }
+    }
+
+    /// The same for what is not read or written to: with any right that there is.
+    fn opened_somehow(&self, fd: &Fd, path: &str) -> FsResult<Option<Descriptor>> {
+        let wanted = |flags| Wanted { path, follow: true, open: OpenFlags::empty(), flags };
+        let to_write = self.opened(fd, wanted(DescriptorFlags::WRITE));
+        match to_write.as_ref().err().and_then(FsError::downcast_ref) {
+            Some(ErrorCode::Access | ErrorCode::IsDirectory) => {
+                self.opened(fd, wanted(DescriptorFlags::READ))
+            }
+            _ => to_write,
+        }
+    }
+
+    fn file(&self, fd: &Fd) -> FsResult<&wasmtime_wasi::filesystem::File> {
+        match self.wasi.table.get(fd)? {
+            Descriptor::File(file) => Ok(file),
+            Descriptor::Dir(_) => Err(ErrorCode::IsDirectory.into()),
+        }
+    }
+
+    fn writable(&self, fd: &Fd) -> FsResult<&wasmtime_wasi::filesystem::File> {
+        let Descriptor::File(file) = self.wasi.table.get(fd)? else {
+            return Err(ErrorCode::BadDescriptor.into());
+        };
+        if file.perms.write_not_permitted() { Err(ErrorCode::NotPermitted.into()) } else { Ok(file) }
+    }
+}
+
+/// What a guest's handle of a listing stands for.
+fn listing(stream: &Resource<DirectoryEntryStream>) -> Resource<Listing> {
+    Resource::new_borrow(stream.rep())
 }
 
 /// The same handle once more.
@@ -165,7 +211,11 @@ impl types::HostDescriptor for Files<'_> {
         flags: DescriptorFlags,
     ) -> FsResult<Fd> {
         self.only_files(&fd, path_flags, &path).await?;
-        self.wasi.open_at(fd, path_flags, path, open_flags, flags).await
+        let follow = path_flags.contains(PathFlags::SYMLINK_FOLLOW);
+        match self.opened(&fd, Wanted { path: &path, follow, open: open_flags, flags })? {
+            Some(opened) => Ok(self.wasi.table.push(opened)?),
+            None => self.wasi.open_at(fd, path_flags, path, open_flags, flags).await,
+        }
     }
 
     /// It is opened for that.
@@ -178,16 +228,25 @@ impl types::HostDescriptor for Files<'_> {
         modified: NewTimestamp,
     ) -> FsResult<()> {
         self.only_files(&fd, flags, &path).await?;
+        if flags.contains(PathFlags::SYMLINK_FOLLOW)
+            && let Some(opened) = self.opened_somehow(&fd, &path)?
+        {
+            let opened = self.wasi.table.push(opened)?;
+            let set = self.wasi.set_times(again(&opened), accessed, modified).await;
+            self.wasi.table.delete(opened)?;
+            return set;
+        }
         self.wasi.set_times_at(fd, flags, path, accessed, modified).await
     }
 
     async fn read_directory(&mut self, fd: Fd) -> FsResult<Resource<DirectoryEntryStream>> {
-        if *self.listings >= LISTINGS {
-            return Err(ErrorCode::InsufficientMemory.into());
-        }
-        let listing = self.wasi.read_directory(fd).await?;
-        *self.listings += 1;
-        Ok(listing)
+        let Descriptor::Dir(folder) = self.wasi.table.get(&fd)? else {
+            return Err(ErrorCode::NotDirectory.into());
+        };
+        let held = self.meter.charge(LISTING).map_err(FsError::trap)?;
+        let listing = self.wasi.table.push(Listing::of(&folder.dir, held)?)?;
+        // The guest has a listing, whoever made it.
+        Ok(Resource::new_own(listing.rep()))
     }
 
     async fn symlink_at(&mut self, fd: Fd, target: String, path: String) -> FsResult<()> {
@@ -277,15 +336,18 @@ impl types::HostDescriptor for Files<'_> {
     }
 
     fn read_via_stream(&mut self, fd: Fd, offset: Filesize) -> FsResult<Resource<DynInputStream>> {
-        self.wasi.read_via_stream(fd, offset)
+        let input: DynInputStream = Box::new(FileInput::new(&self.file(&fd)?.file, offset));
+        Ok(self.wasi.table.push(input)?)
     }
 
     fn write_via_stream(&mut self, fd: Fd, offset: Filesize) -> FsResult<Resource<DynOutputStream>> {
-        self.wasi.write_via_stream(fd, offset)
+        let output: DynOutputStream = Box::new(FileOutput::from(&self.writable(&fd)?.file, offset));
+        Ok(self.wasi.table.push(output)?)
     }
 
     fn append_via_stream(&mut self, fd: Fd) -> FsResult<Resource<DynOutputStream>> {
-        self.wasi.append_via_stream(fd)
+        let output: DynOutputStream = Box::new(FileOutput::at_the_end(&self.writable(&fd)?.file));
+        Ok(self.wasi.table.push(output)?)
     }
 
     async fn is_same_object(&mut self, one: Fd, other: Fd) -> wasmtime::Result<bool> {
@@ -315,12 +377,11 @@ impl types::HostDirectoryEntryStream for Files<'_> {
         &mut self,
         stream: Resource<DirectoryEntryStream>,
     ) -> FsResult<Option<DirectoryEntry>> {
-        self.wasi.read_directory_entry(stream).await
+        Ok(self.wasi.table.get_mut(&listing(&stream))?.next()?)
     }
 
     fn drop(&mut self, stream: Resource<DirectoryEntryStream>) -> wasmtime::Result<()> {
-        types::HostDirectoryEntryStream::drop(&mut self.wasi, stream)?;
-        *self.listings = self.listings.saturating_sub(1);
+        self.wasi.table.delete(Resource::<Listing>::new_own(stream.rep()))?;
         Ok(())
     }
 }

@@ -29,8 +29,6 @@ pub(crate) struct Guest {
     egress: Egress,
     pub(super) growth: Growth,
     meter: Arc<Meter>,
-    /// Folders that it is listing.
-    listings: u32,
     /// For the input.
     _input: Option<Charge>,
 }
@@ -105,7 +103,6 @@ impl Guest {
             egress,
             growth: Growth::new(meter),
             meter: Arc::clone(meter),
-            listings: 0,
             _input,
         })
     }
@@ -113,8 +110,8 @@ impl Guest {
     /// What its file calls act on.
     pub(super) fn files(&mut self) -> Files<'_> {
         let wasi = WasiFilesystemCtxView { ctx: self.wasi.filesystem(), table: &mut self.table };
-        let Guest { preopens, quota, meter, listings, .. } = self;
-        Files { wasi, preopens, quota: quota.as_ref(), meter, listings }
+        let Guest { preopens, quota, meter, .. } = self;
+        Files { wasi, preopens, quota: quota.as_ref(), meter }
     }
 
     pub(super) fn meter(&self) -> &Arc<Meter> {

@@ -25,6 +25,7 @@ pub(super) trait Job: Send + Sync {
 /// The queue of one sandbox, and its threads, which are started when there is a first job.
 pub(super) struct Lane {
     queue: Queue,
+    processors: usize,
     pub(super) beginners: Beginners,
     /// Taken in turns: who has it waits for a job.
     waiting: Arc<Mutex<Waiting>>,
@@ -73,11 +74,13 @@ impl Waiting {
 }
 
 impl Lane {
-    pub(super) fn new() -> Self {
+    /// As many threads as there are processors.
+    pub(super) fn new(processors: usize) -> Self {
         let (queue, waiting) = Queue::new();
         Lane {
             queue,
-            beginners: Beginners::new(),
+            processors,
+            beginners: Beginners::new(processors),
             waiting: Arc::new(Mutex::new(waiting)),
             started: AtomicBool::new(false),
             over: Arc::default(),
@@ -96,8 +99,7 @@ impl Lane {
 
     /// Starts the threads. One is enough to go on.
     fn start(&self) -> bool {
-        let count = thread::available_parallelism().map_or(1, usize::from);
-        let started = (0..count).filter(|_| {
+        let started = (0..self.processors).filter(|_| {
             let (queue, waiting) = (self.queue.clone(), Arc::clone(&self.waiting));
             let over = Arc::clone(&self.over);
             let turns = move || {
@@ -126,7 +128,7 @@ impl Drop for Lane {
     fn drop(&mut self) {
         // What is queued belongs to runs that are gone with the sandbox. A word for each thread that waits.
         self.over.store(true, Ordering::Release);
-        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+        for _ in 0..self.processors {
             let _ = self.queue.count.send(());
         }
     }

@@ -78,14 +78,23 @@ pub(crate) struct Meter {
     /// A bound that was reached where no trap could say so.
     exceeded: OnceLock<LimitHit>,
     ticks: Ticks,
+    /// It has had a turn.
+    begun: AtomicBool,
     turn: CurrentTurn,
 }
+
+/// The processor time of a run's first turn, after which it is not taken for one that soon waits for something.
+const FIRST_TURN: Duration = Duration::from_micros(500);
 
 /// The poll that is under way.
 #[derive(Default)]
 struct CurrentTurn {
     /// The epoch in which it began.
     since: AtomicU64,
+    /// It is the run's first.
+    first: AtomicBool,
+    /// What its thread had used of a processor when it began, in nanoseconds.
+    used_before: AtomicU64,
     /// The guest returned because its time at a stretch was over, and would go on.
     interrupted: AtomicBool,
 }
@@ -115,6 +124,7 @@ impl Meter {
             full: Mutex::new(None),
             exceeded: OnceLock::new(),
             ticks,
+            begun: AtomicBool::new(false),
             turn: CurrentTurn::default(),
         })
     }
@@ -168,8 +178,14 @@ impl Meter {
     }
 
     /// Whether a guest that an epoch interrupts has had its time at a stretch, which is a whole epoch. One that has just
-    /// been woken has not, however many epochs it slept through.
+    /// been woken has not, however many epochs it slept through. A first turn is shorter, since many may wait for theirs.
+    ///
+    /// To be asked on the thread that has the turn.
     pub(crate) fn turn_is_over(&self) -> bool {
+        if self.turn.first.load(Ordering::Relaxed) {
+            let before = Duration::from_nanos(self.turn.used_before.load(Ordering::Relaxed));
+            return thread_time().saturating_sub(before) >= FIRST_TURN;
+        }
         self.ticks.now() > self.turn.since.load(Ordering::Relaxed) + 1
     }
 
@@ -186,8 +202,11 @@ impl Meter {
     ) -> Turn<F::Output> {
         self.turn.since.store(self.ticks.now(), Ordering::Relaxed);
         self.turn.interrupted.store(false, Ordering::Relaxed);
-        let in_turn = self.ticks.turn();
+        let first = !self.begun.swap(true, Ordering::Relaxed);
+        let in_turn = self.ticks.turn(first);
         let before = thread_time();
+        self.turn.first.store(first, Ordering::Relaxed);
+        self.turn.used_before.store(before.as_nanos() as u64, Ordering::Relaxed);
         let polled = future.poll(cx);
         drop(in_turn);
         let spent = thread_time().saturating_sub(before);

@@ -84,6 +84,8 @@ impl Sandbox {
         pool: Pool,
         loaded: impl FnOnce() -> Folders,
     ) -> Result<Self, LoadError> {
+        // How many there are is in files, which are out of reach once it is loaded.
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let engine = engine_for_mapped_code(Allocation::Pooled(pool)).map_err(LoadError::Load)?;
         let length = payload_length(&mut file)?;
         let mapped = Mapped::new(&file, length)?;
@@ -96,7 +98,7 @@ impl Sandbox {
         component.initialize_copy_on_write_image().map_err(LoadError::Load)?;
         let folders = loaded();
         let ticker = Ticker::start(&engine)?;
-        let lane = pool.yielding.then(Lane::new);
+        let lane = pool.yielding.then(|| Lane::new(processors));
         Ok(Sandbox { engine, command, ticker, pool, lane, folders, _artifact: file })
     }
 
@@ -154,6 +156,7 @@ impl Sandbox {
             memory_peak: meter.memory_peak(),
             stdout_bytes: stdout.written(),
             stderr_bytes: stderr.written(),
+            scratch: self.folders.scratch_usage(),
         };
         Ok(Finished { run: spec.run.clone(), exit, usage, message })
     }

@@ -3,12 +3,14 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use wasmtime::Engine;
 
 /// Time between epochs while a guest runs: how long it does at a stretch, and how late it notices that it must not.
 const TICK: Duration = Duration::from_millis(1);
+/// The same while one of them has just come, of which nobody knows yet whether it will ever stop.
+const QUICK: Duration = Duration::from_micros(250);
 /// The same while all of them wait.
 const QUIET: Duration = Duration::from_millis(5);
 
@@ -18,7 +20,7 @@ pub(crate) struct Ticker {
     thread: Option<JoinHandle<()>>,
 }
 
-/// How many epochs have passed, and whether anybody minds.
+/// How many epochs have passed, of the usual length or longer, and whether anybody minds.
 #[derive(Clone, Default)]
 pub(crate) struct Ticks(Arc<Counts>);
 
@@ -26,30 +28,41 @@ pub(crate) struct Ticks(Arc<Counts>);
 struct Counts {
     passed: AtomicU64,
     turns: AtomicUsize,
+    first_turns: AtomicUsize,
 }
 
 /// A guest runs.
-pub(crate) struct InTurn<'a>(&'a Counts);
+pub(crate) struct InTurn<'a> {
+    counts: &'a Counts,
+    first: bool,
+}
 
 impl Ticks {
     pub(crate) fn now(&self) -> u64 {
         self.0.passed.load(Ordering::Relaxed)
     }
 
-    /// Counts a guest that runs until this is dropped.
-    pub(crate) fn turn(&self) -> InTurn<'_> {
+    /// Counts a guest that runs until this is dropped, and whether it does so for the first time.
+    pub(crate) fn turn(&self, first: bool) -> InTurn<'_> {
         self.0.turns.fetch_add(1, Ordering::Relaxed);
-        InTurn(&self.0)
+        self.0.first_turns.fetch_add(first.into(), Ordering::Relaxed);
+        InTurn { counts: &self.0, first }
     }
 
     fn interval(&self) -> Duration {
-        if self.0.turns.load(Ordering::Relaxed) > 0 { TICK } else { QUIET }
+        let any = |of: &AtomicUsize| of.load(Ordering::Relaxed) > 0;
+        match (any(&self.0.first_turns), any(&self.0.turns)) {
+            (true, _) => QUICK,
+            (false, true) => TICK,
+            (false, false) => QUIET,
+        }
     }
 }
 
 impl Drop for InTurn<'_> {
     fn drop(&mut self) {
-        self.0.turns.fetch_sub(1, Ordering::Relaxed);
+        self.counts.turns.fetch_sub(1, Ordering::Relaxed);
+        self.counts.first_turns.fetch_sub(self.first.into(), Ordering::Relaxed);
     }
 }
 
@@ -76,12 +89,16 @@ impl Ticker {
         let runs = Arc::new(Runs::default());
         let (engine, shared) = (engine.weak(), Arc::clone(&runs));
         let thread = thread::Builder::new().name("epochs".into()).spawn(move || {
+            let mut counted = Instant::now();
             while shared.wait_for_a_run() {
                 thread::sleep(shared.ticks.interval());
                 match engine.upgrade() {
                     Some(engine) => {
                         // First: whoever is interrupted by the epoch finds that it has passed.
-                        shared.ticks.0.passed.fetch_add(1, Ordering::Relaxed);
+                        if counted.elapsed() >= TICK {
+                            counted = Instant::now();
+                            shared.ticks.0.passed.fetch_add(1, Ordering::Relaxed);
+                        }
                         engine.increment_epoch();
                     }
                     None => return,

@@ -291,7 +291,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_busy_run_goes_on_among_the_hogs_and_ends_here() {
-        let (meter, lane) = (meter(Duration::from_secs(60)), Lane::new());
+        let (meter, lane) = (meter(Duration::from_secs(60)), Lane::new(2));
         let (said, places) = std::sync::mpsc::channel();
         let mut turns = Turns::new(&meter, Some(&lane), Box::pin(spin(Arc::clone(&meter), 50, said)));
         assert_eq!(turns.see_through(&Cancel::default()).await.unwrap(), 50);
@@ -304,7 +304,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_hog_that_waits_is_its_owners_again() {
-        let (meter, lane) = (meter(Duration::from_secs(60)), Lane::new());
+        let (meter, lane) = (meter(Duration::from_secs(60)), Lane::new(2));
         let (said, places) = std::sync::mpsc::channel();
         let run = {
             let (meter, said) = (Arc::clone(&meter), said);
@@ -323,7 +323,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_hog_is_stopped_when_its_processor_time_is_over() {
-        let (meter, lane) = (meter(Duration::from_millis(20)), Lane::new());
+        let (meter, lane) = (meter(Duration::from_millis(20)), Lane::new(2));
         for lane in [None, Some(&lane)] {
             let (said, _places) = std::sync::mpsc::channel();
             let mut turns = Turns::new(&meter, lane, Box::pin(spin(Arc::clone(&meter), u32::MAX, said)));
@@ -337,7 +337,7 @@ mod tests {
 
     #[tokio::test]
     async fn cancelling_counts_before_and_during_a_run_wherever_it_is() {
-        let lane = Lane::new();
+        let lane = Lane::new(2);
         for before in [true, false] {
             let meter = meter(Duration::from_secs(60));
             let (said, places) = std::sync::mpsc::channel();
@@ -367,7 +367,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_among_the_hogs_is_the_owners() {
-        let (meter, lane) = (meter(Duration::from_secs(60)), Lane::new());
+        let (meter, lane) = (meter(Duration::from_secs(60)), Lane::new(2));
         let run = {
             let meter = Arc::clone(&meter);
             async move {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use orch_runner::{Artifact, Exit, LimitName, RunLimits, RunSpec, Worker};
 use tokio::sync::OnceCell;
 
+use crate::PATIENCE;
 use crate::support::{Closed, compiler, config, run, spec, this_program, wat};
 
 const MIB: u64 = 1 << 20;
@@ -43,15 +44,12 @@ enum Ends {
     Trap(&'static str),
 }
 
+/// The bound where processor time is what runs out.
+const LITTLE_CPU: Duration = Duration::from_millis(200);
+
+/// More processor time, and time, than a test has: however slow the machine, neither ends what should end by something else.
 fn limits() -> RunLimits {
-    RunLimits {
-        memory: 128 * MIB,
-        cpu: Duration::from_millis(200),
-        time: Duration::from_secs(60),
-        output: MIB,
-        log: 100_000,
-        resources: 500,
-    }
+    RunLimits { memory: 128 * MIB, cpu: PATIENCE, time: PATIENCE, output: MIB, log: 100_000, resources: 500 }
 }
 
 fn hostile(arguments: usize, limits: RunLimits) -> RunSpec {
@@ -76,7 +74,7 @@ async fn attack(worker: &Worker, name: &str, spec: RunSpec, ends: &Ends) {
             assert_eq!(hit, expected, "{name}");
             let bound = match expected {
                 LimitName::Memory => limits.memory,
-                LimitName::Cpu => 200_000,
+                LimitName::Cpu => u64::try_from(limits.cpu.as_micros()).unwrap(),
                 LimitName::Time => u64::try_from(limits.time.as_micros()).unwrap(),
                 LimitName::Output => limits.output,
                 LimitName::Log => limits.log,
@@ -116,8 +114,9 @@ async fn component_worker() -> Worker {
 pub(crate) async fn processors() {
     let worker = core_worker().await;
     for what in [Attack::Spin, Attack::HostCalls, Attack::Fill] {
+        let tight = RunLimits { cpu: LITTLE_CPU, ..limits() };
         let ends = Ends::Limit(LimitName::Cpu);
-        attack(&worker, &format!("{what:?}"), hostile(what as usize, limits()), &ends).await;
+        attack(&worker, &format!("{what:?}"), hostile(what as usize, tight), &ends).await;
     }
     let time = RunLimits { time: Duration::from_millis(300), ..limits() };
     attack(&worker, "Sleep", hostile(Attack::Sleep as usize, time), &Ends::Limit(LimitName::Time)).await;
@@ -157,9 +156,7 @@ pub(crate) async fn resources() {
     attack(&worker, "Fields", hostile(Resources::Fields as usize, limits()), &ends).await;
     // What they hold counts, and not only how many there are.
     let ends = Ends::Limit(LimitName::Memory);
-    // A debug build looks at a megabyte of letters for long.
-    let cpu = Duration::from_secs(60);
-    let giants = hostile(Resources::GiantMethods as usize, RunLimits { memory: 32 * MIB, cpu, ..limits() });
+    let giants = hostile(Resources::GiantMethods as usize, RunLimits { memory: 32 * MIB, ..limits() });
     attack(&worker, "GiantMethods", giants, &ends).await;
     let longest = hostile(Resources::LongestString as usize, limits());
     attack(&worker, "LongestString", longest, &Ends::Trap("fuel")).await;
@@ -167,7 +164,7 @@ pub(crate) async fn resources() {
 
 pub(crate) async fn inside_a_call() {
     let worker = component_worker().await;
-    let spec = hostile(Resources::SpinInRealloc as usize, limits());
+    let spec = hostile(Resources::SpinInRealloc as usize, RunLimits { cpu: LITTLE_CPU, ..limits() });
     attack(&worker, "SpinInRealloc", spec, &Ends::Limit(LimitName::Cpu)).await;
 }
 
@@ -176,10 +173,7 @@ pub(crate) async fn everything_at_once() {
     let worker = core_worker().await;
     let endless =
         [Attack::Spin, Attack::HostCalls, Attack::Fill, Attack::Sleep, Attack::Spin, Attack::HostCalls];
-    let hogs = endless.map(|what| {
-        let limits = RunLimits { cpu: Duration::from_secs(600), ..limits() };
-        Box::pin(run(&worker, hostile(what as usize, limits)))
-    });
+    let hogs = endless.map(|what| Box::pin(run(&worker, hostile(what as usize, limits()))));
     let neighbours = async {
         for _ in 0..20 {
             let ran = run(&worker, hostile(0, RunLimits::default())).await;

@@ -241,6 +241,52 @@ pub(crate) async fn nested_mounts_have_their_own_rights() {
     }
 }
 
+/// Somebody renames a mounted folder in another mount, back and forth, while workers are started with both. Each has its root,
+/// and the folder or a reason, and nothing is made in its place.
+pub(crate) async fn a_nested_mount_that_is_moved_costs_its_run_and_no_layer() {
+    let outer = tempfile::tempdir().unwrap();
+    let (inner, aside) = (outer.path().join("inner"), outer.path().join("aside"));
+    fs::create_dir(&inner).unwrap();
+    fs::write(inner.join("file"), "inner").unwrap();
+    let mounts = vec![mount(outer.path(), "/outer", true), mount(&inner, "/inner", false)];
+    let layer = |worker: &Worker| worker.jail().get(LayerName::Root).cloned();
+    let expected = layer(&mounted("noop", mounts.clone()).await);
+    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let moving = {
+        let (stop, inner, aside) = (std::sync::Arc::clone(&stop), inner.clone(), aside.clone());
+        std::thread::spawn(move || {
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                fs::rename(&inner, &aside).unwrap();
+                fs::rename(&aside, &inner).unwrap();
+            }
+        })
+    };
+    let mut refused = 0;
+    for _ in 0..25 {
+        let worker = mounted("noop", mounts.clone()).await;
+        assert_eq!(layer(&worker), expected);
+        let mut with = spec("");
+        with.mounts.clone_from(&mounts);
+        match worker.run(with, RunIo::default()).await {
+            Ok(outcome) => assert_eq!(outcome.exit, Exit::Status(0)),
+            Err(WorkerError::Rejected { message }) => {
+                assert!(message.contains("moved") || message.contains("No such file"), "{message}");
+                refused += 1;
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    moving.join().unwrap();
+    println!("{refused} of 25 runs were refused");
+    assert_eq!(
+        fs::read_dir(outer.path()).unwrap().count(),
+        1,
+        "no folder was made in the place of the other"
+    );
+    assert_eq!(fs::read_to_string(inner.join("file")).unwrap(), "inner");
+}
+
 pub(crate) async fn scratch_folders_give_no_more_rights_than_a_mount() {
     let path = "/scratch-0/0/file";
     for (name, path, expected) in [

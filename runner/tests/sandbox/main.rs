@@ -9,6 +9,7 @@ mod bombs;
 mod cache;
 mod compile;
 mod distrust;
+mod files;
 mod hostile;
 mod http;
 mod isolation;
@@ -55,8 +56,11 @@ const TESTS: &[(&str, Test)] = tests![
     mounts::a_read_only_mount_stays_as_it_is,
     mounts::pipes_sockets_and_devices_are_not_opened,
     mounts::a_folder_that_turns_into_a_link_again_and_again,
+    mounts::a_file_that_turns_into_a_pipe_again_and_again,
     mounts::a_folder_that_was_moved_away_is_still_the_guests,
     mounts::nested_mounts_do_not_widen_each_other,
+    files::listings_are_on_the_runs_account,
+    files::files_that_a_guest_begins_to_read_hold_nothing,
     limits::processor_time,
     limits::wall_clock_time_of_a_busy_guest,
     limits::wall_clock_time_of_a_sleeping_guest,
@@ -125,6 +129,7 @@ const OF_LINUX: &[(&str, Test)] = tests![
     jail::another_runs_mount_is_out_of_reach,
     jail::a_link_in_the_place_of_a_mount_is_not_followed,
     jail::nested_mounts_have_their_own_rights,
+    jail::a_nested_mount_that_is_moved_costs_its_run_and_no_layer,
     jail::scratch_folders_give_no_more_rights_than_a_mount,
     jail::an_undeclared_mount_is_refused,
     jail::threads_are_started_and_processes_are_not,

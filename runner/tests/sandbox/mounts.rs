@@ -366,6 +366,48 @@ pub(crate) async fn a_folder_that_turns_into_a_link_again_and_again() {
 }
 
 /// What a guest has is the folder that was granted, and not what is found later at its path.
+/// Whoever opens a pipe waits for its other end, in a call of the host that nothing interrupts.
+pub(crate) async fn a_file_that_turns_into_a_pipe_again_and_again() {
+    const ROUNDS: &str = "3000";
+    let ground = Ground::new();
+    let (file, pipe) = (ground.data.join("file"), ground.data.join("pipe"));
+    mknodat(CWD, &pipe, FileType::Fifo, Mode::from_raw_mode(0o666), 0).unwrap();
+    let mounts = [ground.mount(true)];
+    let worker = mounted("files", mounts.to_vec()).await;
+    let over = AtomicBool::new(false);
+    let handle = tokio::runtime::Handle::current();
+    let (came_of, swaps) = std::thread::scope(|scope| {
+        let swapping = scope.spawn(|| {
+            let mut swaps = 0_u64;
+            while !over.load(Ordering::Relaxed) {
+                renameat_with(CWD, &file, CWD, &pipe, RenameFlags::EXCHANGE).unwrap();
+                swaps += 1;
+            }
+            swaps
+        });
+        let reading = scope.spawn(|| {
+            let reads: [&[&str]; 2] = [&["again", "/data/file", ROUNDS], &["again", "/data/pipe", ROUNDS]];
+            let others: [&[&str]; 3] =
+                [&["open-to-write", "/data/file"], &["touch", "3", "file"], &["append", "/data/file", ""]];
+            let todo: Vec<&[&str]> = reads.into_iter().chain(others.into_iter().cycle().take(150)).collect();
+            handle.block_on(done_by(&worker, &mounts, &todo))
+        });
+        let came_of = reading.join();
+        over.store(true, Ordering::Relaxed);
+        (came_of.unwrap(), swapping.join().unwrap())
+    });
+    assert!(swaps > 100, "{swaps}");
+    for came_of in &came_of[..2] {
+        let (count, seen) = came_of.strip_prefix("ok ").unwrap().split_once(" times: ").unwrap();
+        assert!(
+            count != "0" && seen == "inside",
+            "it was the file some of the time, and nothing else: {came_of}"
+        );
+    }
+    let went_well = came_of[2..].iter().filter(|came_of| *came_of == "ok").count();
+    assert!(0 < went_well && went_well < 150, "{went_well}");
+}
+
 pub(crate) async fn a_folder_that_was_moved_away_is_still_the_guests() {
     let ground = Ground::new();
     let mounts = [ground.mount(true)];

@@ -38,8 +38,7 @@ impl ClientGateway {
         let (keeper, store) = (Arc::clone(service.keeper()), service.store().clone());
         let telemetry = Arc::clone(service.broker().telemetry());
         let routings = Arc::clone(service.routings());
-        Ok(self.0.get_or_init(|| {
-            Llm::new(&upstream, keeper, store, Arc::clone(metrics.llm())).telling(telemetry).routed(routings)
-        }))
+        let new = || Llm::new(&upstream, keeper, store, Arc::clone(metrics.llm()));
+        Ok(self.0.get_or_init(|| new().telling(telemetry).paid_from(service.budgets()).routed(routings)))
     }
 }

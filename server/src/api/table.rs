@@ -38,6 +38,7 @@ pub(super) enum Action {
     Health,
     ImportSecrets,
     ListAgents,
+    ListBudgets,
     ListGrants,
     ListProviders,
     ListRoutes,
@@ -50,12 +51,14 @@ pub(super) enum Action {
     Metrics,
     Publish,
     PutBlob,
+    PutBudget,
     PutGrant,
     PutRoute,
     PutSecret,
     Ready,
     Reload,
     ResetProvider,
+    RemoveBudget,
     RemoveGrant,
     RemoveRoute,
     RemoveSecret,
@@ -114,6 +117,8 @@ static TABLE: &[Endpoint] = &[
     row(GET, "/api/v1/models", LLM, Action::Llm),
     row(POST, "/v2/chat", LLM, Action::Llm),
     row(POST, "/api/v2/chat", LLM, Action::Llm),
+    row(POST, "/api/chat", LLM, Action::Llm),
+    row(GET, "/api/tags", LLM, Action::Llm),
     // Gemini names model and method in the path, and a model may have its provider before it.
     row(GET, "/v1beta/models", LLM, Action::Llm),
     row(POST, "/v1beta/models/{method}", LLM, Action::Llm),
@@ -134,6 +139,9 @@ static TABLE: &[Endpoint] = &[
     row(GET, "/v1/runs/{id}/decisions", RUN, Action::RunDecisions),
     row(GET, "/v1/logs", RUN, Action::Logs),
     row(GET, "/v1/usage", BILLS, Action::Usage),
+    row(GET, "/v1/budgets", BILLS, Action::ListBudgets),
+    row(PUT, "/v1/budgets/{name}", ADMIN, Action::PutBudget),
+    row(DELETE, "/v1/budgets/{name}", ADMIN, Action::RemoveBudget),
     //
     row(HEAD, "/v1/blobs/{digest}", AGENTS, Action::HasBlob),
     row(GET, "/v1/blobs/{digest}", AGENTS, Action::GetBlob),
@@ -229,6 +237,7 @@ mod tests {
             "/api/v1/models/openai/m:streamGenerateContent",
             "/v2/chat",
             "/api/v2/chat",
+            "/api/chat",
         ] {
             assert_eq!(at(&Method::POST, path), Ok(Action::Llm), "{path}");
         }

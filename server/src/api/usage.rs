@@ -33,7 +33,8 @@ pub(super) async fn read(call: Call<'_>) -> Result<Response<Body>, Failure> {
         row
     });
     let rows: Vec<Value> = rows.iter().map(document).collect();
-    Ok(reply::ok(&json!({ "rows": rows, "total": total })))
+    let budgets = call.service().budgets().shown(call.workspace()).await?;
+    Ok(reply::ok(&json!({ "rows": rows, "total": total, "budgets": budgets })))
 }
 
 fn document(row: &UsageRow) -> Value {

@@ -102,7 +102,11 @@ async fn keys_are_opened_once_and_replaced_with_the_change() {
 async fn a_provider_has_every_key_of_its_name_and_a_bad_one_keeps_none_back() {
     let (_folder, location) = place();
     let keeper = held(&location).await;
-    for (name, key) in [("OPENAI_API_KEY", KEY), ("OPENAI_API_KEY_3", OTHER), ("OPENAI_API_KEY_2", "a b")] {
+    for (name, key) in [
+        ("OPENAI_API_KEY", KEY),
+        ("OPENAI_API_KEY_3", OTHER),
+        ("OPENAI_API_KEY_2", "sk-0123456789 abcdefghij"),
+    ] {
         set(&keeper, HERE, name, key).await;
     }
     let plan = plan(&keeper, HERE).await;

@@ -7,14 +7,24 @@ use orch_manifests::Dialect;
 /// Clients that were made for other gateways ask here.
 const PREFIX: &str = "/api";
 
+/// Ollama's paths, which begin like that by themselves.
+const OLLAMA: [&str; 2] = ["/api/chat", "/api/tags"];
+
 /// The dialect of one of the gateway's paths, with or without `/api` before it; `None` for a path that is not its.
 #[must_use]
 pub(crate) fn spoken_at(path: &str, headers: &HeaderMap) -> Option<Dialect> {
-    orch_gateway::spoken_at(path.strip_prefix(PREFIX).unwrap_or(path), headers)
+    orch_gateway::spoken_at(without_prefix(path).unwrap_or(path), headers)
+}
+
+fn without_prefix(path: &str) -> Option<&str> {
+    path.strip_prefix(PREFIX).filter(|_| !OLLAMA.contains(&path))
 }
 
 /// Leaves the path as the gateway knows it.
 pub(super) fn drop_prefix(uri: &mut Uri) {
+    if without_prefix(uri.path()).is_none() {
+        return;
+    }
     let Some(rest) = uri.path_and_query().and_then(|path| path.as_str().strip_prefix(PREFIX)) else { return };
     // What follows the prefix of a path is a path as long as it begins as one.
     let Ok(rest) = rest.parse::<PathAndQuery>() else { return };
@@ -57,6 +67,12 @@ mod tests {
             }
         }
         assert_eq!(spoken_at("/api/api/v1/models", &plain), None);
+        for path in ["/api/chat", "/api/tags", "/api/api/chat"] {
+            assert_eq!(spoken_at(path, &plain), Some(Dialect::OllamaChat), "{path}");
+        }
+        for path in ["/chat", "/tags", "/api", "/api/", "/api/chat/", "/api/generate"] {
+            assert_eq!(spoken_at(path, &plain), None, "{path}");
+        }
     }
 
     #[test]
@@ -67,6 +83,8 @@ mod tests {
             ("/apiv1/models", "/apiv1/models"),
             ("http://localhost/api/v1/messages", "/v1/messages"),
             ("/api", "/api"),
+            ("/api/chat", "/api/chat"),
+            ("/api/tags?x=1", "/api/tags?x=1"),
         ] {
             let mut uri: Uri = before.parse().expect("a URI");
             drop_prefix(&mut uri);

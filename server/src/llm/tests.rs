@@ -303,6 +303,32 @@ async fn a_client_of_gemini_is_answered_by_every_provider() {
 }
 
 #[tokio::test]
+async fn clients_of_cohere_and_ollama_are_answered_by_every_provider() {
+    let (stage, _store, _metrics, _folder) = Stage::simulated(&Limits::default()).await;
+    for path in ["/v2/chat", "/api/v2/chat", "/api/chat"] {
+        for model in ["command-a-03-2025", "openai/gpt-4o-mini", "claude-3-haiku", "gemini-2.5-flash"] {
+            let mut body = ask(model);
+            body["stream"] = json!(false);
+            let answer = stage.post(path, &body).await;
+            assert_eq!(answer.status, 200, "{path} {model}: {}", answer.text);
+            let said = answer.json();
+            match path {
+                "/api/chat" => assert_eq!(said["done_reason"], "stop", "{model}: {said}"),
+                _ => assert_eq!(said["finish_reason"], "COMPLETE", "{model}: {said}"),
+            }
+            body["stream"] = json!(true);
+            let streamed = stage.post(path, &body).await;
+            let end = if path == "/api/chat" { "\"done\":true" } else { "event: message-end\n" };
+            assert!(streamed.text.contains(end), "{path} {model}: {}", streamed.text);
+        }
+    }
+    let listed = stage.send("GET", "/api/tags", &[], &Value::Null).await.json();
+    let first = &listed["models"][0];
+    assert!(first["model"].as_str().is_some_and(|model| model.starts_with("openai/")), "{first}");
+    stage.end().await;
+}
+
+#[tokio::test]
 async fn a_simulated_server_says_so_and_keeps_the_operator_s_ceilings() {
     let ceilings = Limits { tokens: Some(60), ..Limits::default() };
     let (stage, _store, _metrics, _folder) = Stage::simulated(&ceilings).await;

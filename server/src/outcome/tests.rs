@@ -8,8 +8,14 @@ use crate::permissions::{Answer, Question};
 use crate::stage::{ONE_MODEL, Stage};
 
 fn ended(exit: Exit) -> RunOutcome {
-    let usage =
-        Usage { cpu_us: 2_500, wall_us: 1_000_000, memory_peak: 65_536, stdout_bytes: 7, stderr_bytes: 0 };
+    let usage = Usage {
+        cpu_us: 2_500,
+        wall_us: 1_000_000,
+        memory_peak: 65_536,
+        stdout_bytes: 7,
+        stderr_bytes: 0,
+        scratch: None,
+    };
     RunOutcome { exit, usage, message: None }
 }
 

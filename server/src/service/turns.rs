@@ -80,7 +80,7 @@ impl Service {
         place: Place,
     ) -> Option<Concluded> {
         let mut stop = live.stopper();
-        let (prepared, turn) = match start {
+        let (mut prepared, turn) = match start {
             Start::AtOnce(prepared, turn) => {
                 drop(place);
                 (*prepared, turn)
@@ -99,6 +99,11 @@ impl Service {
                 }
             }
         };
+        // Over simulated providers nothing is spent that anybody has set a budget for.
+        if !prepared.simulated {
+            let agent = Some(&*payer.agent);
+            prepared.treasury = Some(self.budgets.account(&live.workspace, &payer.caller, agent));
+        }
         let keep = self.mode == Mode::Serve;
         let run = prepared.run.clone();
         live.owes(prepared.keys.uses.clone());

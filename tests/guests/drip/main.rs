@@ -58,5 +58,9 @@ async fn ask(stream: bool) -> Result<Response> {
     let base = std::env::var("ORCH_LLM_URL").map_err(|_| Error::Env("ORCH_LLM_URL".into()))?;
     let messages = json!([{ "role": "user", "content": "Go on for ever." }]);
     let body = json!({ "model": "default", "messages": messages, "stream": stream });
-    Request::post(format!("{base}/chat/completions")).json(&body)?.send().await
+    let reply = Request::post(format!("{base}/chat/completions")).json(&body)?.send().await?;
+    match reply.status() {
+        200 => Ok(reply),
+        status => Err(Error::Agent(format!("a reply begins with {status}"))),
+    }
 }

@@ -11,6 +11,7 @@ const OPENAI: Dialect = Dialect::OpenAiChat;
 const ANTHROPIC: Dialect = Dialect::AnthropicMessages;
 const GEMINI: Dialect = Dialect::GeminiGenerateContent;
 const COHERE: Dialect = Dialect::CohereChat;
+const OLLAMA: Dialect = Dialect::OllamaChat;
 
 /// Pairs of texts whose deltas may come in turns.
 fn pairs() -> Vec<[Way; 2]> {
@@ -28,6 +29,7 @@ fn pairs() -> Vec<[Way; 2]> {
         // A call and a content of the same index are two things.
         [way(COHERE, "text", 2), way(COHERE, "arguments", 2)],
         [way(COHERE, "tool_plan", 0), way(COHERE, "arguments", 2)],
+        [way(OLLAMA, "content", 0), way(OLLAMA, "thinking", 0)],
     ]
 }
 

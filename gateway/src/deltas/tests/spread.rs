@@ -66,6 +66,7 @@ fn in_every_spelling_it_is_found_over_two_deltas_anywhere_and_over_three_in_each
         way(Dialect::AnthropicMessages, "partial_json", 2),
         way(Dialect::GeminiGenerateContent, "text", 1),
         way(Dialect::CohereChat, "thinking", 2),
+        way(Dialect::OllamaChat, "content", 0),
     ];
     for form in forms(SECRET) {
         let text = format!("<{form}>");
@@ -171,6 +172,8 @@ fn what_has_nothing_to_do_with_a_secret_passes_as_it_came() {
         (Dialect::GeminiGenerateContent, include_str!("../../dialect/fixtures/gemini_tools.sse")),
         (Dialect::CohereChat, include_str!("../../dialect/fixtures/cohere_text.sse")),
         (Dialect::CohereChat, include_str!("../../dialect/fixtures/cohere_tools.sse")),
+        (Dialect::OllamaChat, include_str!("../../dialect/fixtures/ollama_text.ndjson")),
+        (Dialect::OllamaChat, include_str!("../../dialect/fixtures/ollama_tools.ndjson")),
     ];
     for (dialect, text) in fixtures {
         assert_eq!(raw(&items(b"~~~~~~~~~~~~~~~~~~", dialect, text)), text);

@@ -22,6 +22,7 @@ const OPENAI: Dialect = Dialect::OpenAiChat;
 const ANTHROPIC: Dialect = Dialect::AnthropicMessages;
 const GEMINI: Dialect = Dialect::GeminiGenerateContent;
 const COHERE: Dialect = Dialect::CohereChat;
+const OLLAMA: Dialect = Dialect::OllamaChat;
 
 pub(super) fn all() -> Vec<Way> {
     let mut all = Vec::new();
@@ -78,6 +79,13 @@ pub(super) fn all() -> Vec<Way> {
         ("arguments", 2, |text| json!({ "tool_calls": { "function": { "arguments": text } } })),
     ];
     all.extend(cohere.map(|(name, of, piece)| Way { dialect: COHERE, name, of, piece }));
+    let ollama: [(&'static str, Piece); 3] = [
+        ("content", |text| json!({ "role": "assistant", "content": text })),
+        // As others spell out everything that there could be.
+        ("content", |text| json!({ "content": text, "thinking": "", "tool_calls": null, "images": null })),
+        ("thinking", |text| json!({ "role": "assistant", "content": "", "thinking": text })),
+    ];
+    all.extend(ollama.map(|(name, piece)| Way { dialect: OLLAMA, name, of: 0, piece }));
     all
 }
 
@@ -130,6 +138,9 @@ impl Way {
     }
 
     fn chunk(&self, piece: &Value) -> String {
+        if self.dialect == OLLAMA {
+            return line(piece, false);
+        }
         event(&match self.dialect {
             Dialect::OpenAiChat => json!({
                 "id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 17, "model": "m",
@@ -142,6 +153,7 @@ impl Way {
                 "candidates": [{ "content": { "parts": [piece], "role": "model" }, "index": self.of }],
                 "modelVersion": "m", "responseId": "r", "usageMetadata": { "promptTokenCount": 1 },
             }),
+            Dialect::OllamaChat => unreachable!("it has lines"),
             Dialect::CohereChat => match self.name {
                 "tool_plan" => json!({ "type": "tool-plan-delta", "delta": { "message": piece } }),
                 name => {
@@ -162,6 +174,8 @@ impl Way {
             Dialect::GeminiGenerateContent => json!({
                 "candidates": [{ "content": { "parts": [{ "text": "" }] }, "finishReason": "STOP", "index": self.of }],
             }),
+            // The answer's end is the text's.
+            Dialect::OllamaChat => return String::new(),
             Dialect::CohereChat => match self.name {
                 // Nothing ends a plan but the message.
                 "tool_plan" => return String::new(),
@@ -187,12 +201,25 @@ pub(super) fn stream(dialect: Dialect, events: &[String]) -> String {
             let end = json!({ "candidates": [{ "finishReason": "STOP", "index": 0 }] });
             format!("{events}{}", event(&end))
         }
+        Dialect::OllamaChat => {
+            format!("{events}{}", line(&json!({ "role": "assistant", "content": "" }), true))
+        }
         Dialect::CohereChat => {
             let start = json!({ "type": "message-start", "id": "m", "delta": { "message": {} } });
             let end = json!({ "type": "message-end", "delta": { "finish_reason": "COMPLETE" } });
             format!("{}{events}{}", event(&start), event(&end))
         }
     }
+}
+
+/// A line of Ollama's.
+fn line(message: &Value, done: bool) -> String {
+    let mut line =
+        json!({ "model": "m", "created_at": "2025-01-01T00:00:00Z", "message": message, "done": done });
+    if done {
+        line["done_reason"] = "stop".into();
+    }
+    format!("{line}\n")
 }
 
 pub(super) fn event(data: &Value) -> String {
@@ -212,8 +239,12 @@ pub(super) fn texts(dialect: Dialect, stream: &str) -> BTreeMap<String, String> 
     };
     let list = |value: Option<&Value>| value.and_then(Value::as_array).cloned().unwrap_or_default();
     let number = |value: &Value| value["index"].as_u64().expect("everything has its index");
-    for line in stream.lines().filter_map(|line| line.strip_prefix("data: ")) {
-        if line == "[DONE]" {
+    for line in stream.lines() {
+        let line = match dialect {
+            OLLAMA => line,
+            _ => line.strip_prefix("data: ").unwrap_or_default(),
+        };
+        if matches!(line, "" | "[DONE]") {
             continue;
         }
         let data: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
@@ -238,6 +269,11 @@ pub(super) fn texts(dialect: Dialect, stream: &str) -> BTreeMap<String, String> 
             for part in list(candidate.pointer("/content/parts")) {
                 let name = if part["thought"] == true { "thought" } else { "text" };
                 add(number(&candidate), name, part.get("text"));
+            }
+        }
+        if dialect == OLLAMA {
+            for name in ["content", "thinking"] {
+                add(0, name, data.pointer(&format!("/message/{name}")));
             }
         }
         if dialect == COHERE {

@@ -1,7 +1,7 @@
 use orch_manifests::Dialect;
 use serde_json::{Value, json};
 
-use super::{ALL, anthropic, cohere, gemini, openai};
+use super::{ALL, anthropic, cohere, gemini, ollama, openai};
 use crate::dialect::wire;
 use crate::ir::{ApiError, Class, Part, StopReason, ToolCall, Usage};
 
@@ -102,6 +102,42 @@ fn coheres_answer_becomes_every_other_and_back() {
     }
 }
 
+fn lined() -> Value {
+    let call = |id: &str, index: u64, name: &str, arguments: Value| json!({"id": id, "function": {"index": index, "name": name, "arguments": arguments}});
+    json!({
+        "model": "gpt-4o-mini", "created_at": "2023-11-14T22:13:20Z", "done": true, "done_reason": "stop",
+        "message": {"role": "assistant", "content": "Let me see.", "tool_calls": [
+            call("call_a", 0, "weather", json!({"city": "Zürich"})), call("call_b", 1, "clock", json!({})),
+        ]},
+        "prompt_eval_count": 20, "eval_count": 7,
+    })
+}
+
+#[test]
+fn ollamas_answer_becomes_every_other_and_back() {
+    let mut read = ollama().parse_response(lined().to_string().as_bytes()).unwrap();
+    assert_eq!((read.id.as_str(), read.created), ("chat_20231114T221320Z", 1_700_000_000));
+    // It counts nothing as cached.
+    read.usage = Some(Usage { input: 20, output: 7, cached_input: 4, ..Usage::default() });
+    read.id = "chatcmpl-1".into();
+    assert_eq!(value(&openai().write_response(&read)), completion());
+    assert_eq!(value(&anthropic().write_response(&read)), message());
+    assert_eq!(value(&gemini().write_response(&read)), generated());
+    assert_eq!(value(&cohere().write_response(&read)), chatted());
+    let others = [
+        (openai(), completion()),
+        (anthropic(), message()),
+        (gemini(), generated()),
+        (cohere(), chatted()),
+        (ollama(), lined()),
+    ];
+    for (wire, body) in others {
+        let mut read = wire.parse_response(body.to_string().as_bytes()).unwrap();
+        (read.created, read.model) = (1_700_000_000, "gpt-4o-mini".into());
+        assert_eq!(value(&ollama().write_response(&read)), lined());
+    }
+}
+
 #[test]
 fn thoughts_signatures_and_made_up_ids() {
     let body = json!({
@@ -171,6 +207,12 @@ fn every_reason_has_its_word_and_unknown_ones_are_failures() {
         (Dialect::CohereChat, "ERROR_TOXIC", StopReason::ContentFilter),
         (Dialect::CohereChat, "USER_CANCEL", StopReason::Error),
         (Dialect::CohereChat, "SOMETHING_NEW", StopReason::Error),
+        (Dialect::OllamaChat, "stop", StopReason::Stop),
+        (Dialect::OllamaChat, "length", StopReason::Length),
+        (Dialect::OllamaChat, "content_filter", StopReason::ContentFilter),
+        (Dialect::OllamaChat, "load", StopReason::Error),
+        (Dialect::OllamaChat, "unload", StopReason::Error),
+        (Dialect::OllamaChat, "something_new", StopReason::Error),
     ];
     for (dialect, word, wanted) in rows {
         let body = match dialect {
@@ -184,6 +226,7 @@ fn every_reason_has_its_word_and_unknown_ones_are_failures() {
             Dialect::CohereChat => {
                 json!({"finish_reason": word, "message": {"content": [{"type": "text", "text": "x"}]}})
             }
+            Dialect::OllamaChat => json!({"done": true, "done_reason": word, "message": {"content": "x"}}),
         };
         let read = wire(dialect).parse_response(body.to_string().as_bytes()).unwrap();
         assert_eq!(read.stop, wanted, "{word}");
@@ -202,6 +245,12 @@ fn an_answer_that_does_not_say_why_it_ended_is_truncated() {
     assert!(gemini().parse_response(br#"{"usageMetadata":{}}"#).is_err());
     let body = json!({"message": {"content": [{"type": "text", "text": "x"}]}});
     assert_eq!(cohere().parse_response(body.to_string().as_bytes()).unwrap().stop, StopReason::Truncated);
+    for body in
+        [json!({"message": {"content": "x"}}), json!({"message": {}, "done": false, "done_reason": "stop"})]
+    {
+        assert_eq!(ollama().parse_response(body.to_string().as_bytes()).unwrap().stop, StopReason::Truncated);
+    }
+    assert!(ollama().parse_response(br#"{"done":true}"#).is_err());
 }
 
 #[test]
@@ -211,6 +260,7 @@ fn a_cut_answer_is_no_answer() {
         (Dialect::AnthropicMessages, message()),
         (Dialect::GeminiGenerateContent, generated()),
         (Dialect::CohereChat, chatted()),
+        (Dialect::OllamaChat, lined()),
     ];
     for (dialect, body) in answers {
         let text = body.to_string();
@@ -296,7 +346,8 @@ fn errors_look_as_clients_expect_them() {
         let (status, body) = wire(dialect).write_error(&error);
         assert_eq!(status, 502);
         let body = value(&body);
-        // Cohere's errors are flat.
-        assert_eq!(body.get("error").unwrap_or(&body)["orch"], json!({"attempts": []}));
+        // Cohere's errors are flat, and Ollama's.
+        let holder = body.get("error").filter(|error| error.is_object()).unwrap_or(&body);
+        assert_eq!(holder["orch"], json!({"attempts": []}));
     }
 }

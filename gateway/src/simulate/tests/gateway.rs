@@ -9,23 +9,23 @@ use serde_json::json;
 use super::*;
 use crate::classify::classify;
 use crate::dialect::{Style, wire};
-use crate::frames::sse::Parser;
 use crate::ir::{ChatResponse, Class, Part, StopReason, StreamEvent, Usage};
 
-const HOSTS: [(&str, Dialect); 4] = [
+const HOSTS: [(&str, Dialect); 5] = [
     (OPENAI, Dialect::OpenAiChat),
     (GOOGLE, Dialect::GeminiGenerateContent),
     (ANTHROPIC, Dialect::AnthropicMessages),
     (COHERE, Dialect::CohereChat),
+    (LLAMA, Dialect::OllamaChat),
 ];
 
 /// Reads a stream as the gateway does; one byte at a time, since TCP promises nothing about pieces.
 fn read(dialect: Dialect, got: &Got) -> Vec<StreamEvent> {
-    let (mut parser, mut stream) = (Parser::new(1 << 20), wire(dialect).stream_parser());
+    let (mut parser, mut stream) = (wire(dialect).framing().splitter(1 << 20), wire(dialect).stream_parser());
     let mut events = Vec::new();
     for byte in &got.body {
         parser.push(std::slice::from_ref(byte));
-        while let Some(event) = parser.next_event().unwrap() {
+        while let Some(event) = parser.next_frame().unwrap() {
             events.extend(stream.read(&event).unwrap());
         }
     }

@@ -1,0 +1,181 @@
+//! What is spent and set aside, by day and by who it is about; and the budgets that were set over the API.
+
+use rusqlite::{Connection, params};
+
+use super::Store;
+use super::problem::Problem;
+use super::rows::COUNT_LIMIT;
+use crate::failure::Failure;
+
+/// Tokens and millionths of a US dollar, spent and set aside.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Sums {
+    pub(crate) tokens: u64,
+    pub(crate) micro_usd: u64,
+    pub(crate) held_tokens: u64,
+    pub(crate) held_micro_usd: u64,
+}
+
+/// A scope's word and whom it names there, such as `agent` and `acme/x`; the workspace itself has no name.
+pub(crate) type Subject = (&'static str, String);
+
+/// Who pays for a call, under each name that a budget may be about, and the day (since 1970, UTC) that it counts for.
+#[derive(Debug, Clone)]
+pub(crate) struct SpendOf {
+    pub(crate) workspace: String,
+    pub(crate) subjects: Vec<Subject>,
+    pub(crate) day: i64,
+}
+
+/// The sums of one subject of a workspace, as they are inside of a transaction.
+pub(crate) struct Spending<'a>(&'a Connection);
+
+impl Spending<'_> {
+    /// All from this day on.
+    ///
+    /// # Errors
+    /// The database's.
+    pub(crate) fn since(&self, workspace: &str, subject: &Subject, day: i64) -> Result<Sums, Problem> {
+        let mut statement = self.0.prepare_cached(
+            "SELECT ifnull(sum(tokens), 0), ifnull(sum(cost), 0), ifnull(sum(held_tokens), 0), ifnull(sum(held_cost), 0)
+             FROM spend WHERE workspace = ?1 AND scope = ?2 AND subject = ?3 AND day >= ?4",
+        )?;
+        let count = |number: i64| u64::try_from(number).unwrap_or(0);
+        Ok(statement.query_row(params![workspace, subject.0, subject.1, day], |row| {
+            Ok(Sums {
+                tokens: count(row.get(0)?),
+                micro_usd: count(row.get(1)?),
+                held_tokens: count(row.get(2)?),
+                held_micro_usd: count(row.get(3)?),
+            })
+        })?)
+    }
+}
+
+/// Spending and budgets.
+impl Store {
+    /// Sets aside what `decide` says of the sums as they are, for all subjects at once, and returns what else it says.
+    /// It is on disk when this returns. What is set aside and not taken back by [`Store::spend`] is spent.
+    ///
+    /// # Errors
+    /// Those of [`Store`].
+    pub(crate) async fn set_aside<T: Send + 'static>(
+        &self,
+        of: SpendOf,
+        decide: impl FnOnce(&Spending<'_>) -> Result<(T, u64, u64), Problem> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let work = move |db: &Connection| {
+            let (said, tokens, micro_usd) = decide(&Spending(db))?;
+            if (tokens, micro_usd) != (0, 0) {
+                add(db, &of, [0, 0, bounded(tokens), bounded(micro_usd)])?;
+            }
+            Ok(said)
+        };
+        self.inner.writer.write(work).await
+    }
+
+    /// Queues what a call came to: `spent` is booked, and `held` is no longer set aside; tokens and micro-dollars each.
+    pub(crate) fn spend(&self, of: SpendOf, spent: (u64, u64), held: (u64, u64)) {
+        let change = [bounded(spent.0), bounded(spent.1), -bounded(held.0), -bounded(held.1)];
+        let weight =
+            size_of::<SpendOf>() + of.subjects.iter().map(|(_, name)| name.len() + 32).sum::<usize>();
+        self.inner.writer.queue(weight, move |db| add(db, &of, change));
+    }
+
+    /// The sums of subjects of a workspace, each from a day on.
+    ///
+    /// # Errors
+    /// Those of [`Store`].
+    pub(crate) async fn spending(
+        &self,
+        workspace: &str,
+        of: Vec<(Subject, i64)>,
+    ) -> Result<Vec<Sums>, Failure> {
+        let workspace = workspace.to_owned();
+        let read = move |db: &Connection| {
+            of.iter().map(|(subject, day)| Spending(db).since(&workspace, subject, *day)).collect()
+        };
+        self.inner.readers.read(read).await
+    }
+
+    /// A workspace's budgets that were set over the API: names and documents.
+    ///
+    /// # Errors
+    /// Those of [`Store`].
+    pub(crate) async fn budgets(&self, workspace: &str) -> Result<Vec<(String, String)>, Failure> {
+        let workspace = workspace.to_owned();
+        let read = move |db: &Connection| {
+            let mut statement =
+                db.prepare_cached("SELECT name, document FROM budgets WHERE workspace = ?1 ORDER BY name")?;
+            let rows = statement.query_map([workspace], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            Ok(rows.collect::<Result<Vec<_>, _>>()?)
+        };
+        self.inner.readers.read(read).await
+    }
+
+    /// Puts a budget in the place of the workspace's one of this name.
+    ///
+    /// # Errors
+    /// Those of [`Store`].
+    pub(crate) async fn put_budget(
+        &self,
+        workspace: &str,
+        name: &str,
+        document: String,
+    ) -> Result<(), Failure> {
+        let (workspace, name) = (workspace.to_owned(), name.to_owned());
+        let write = move |db: &Connection| {
+            db.prepare_cached(
+                "INSERT OR REPLACE INTO budgets (workspace, name, document) VALUES (?1, ?2, ?3)",
+            )?
+            .execute([workspace, name, document])?;
+            Ok(())
+        };
+        self.inner.writer.write(write).await
+    }
+
+    /// Removes a budget; false when there is none of this name.
+    ///
+    /// # Errors
+    /// Those of [`Store`].
+    pub(crate) async fn remove_budget(&self, workspace: &str, name: &str) -> Result<bool, Failure> {
+        let (workspace, name) = (workspace.to_owned(), name.to_owned());
+        let write = move |db: &Connection| {
+            let mut statement =
+                db.prepare_cached("DELETE FROM budgets WHERE workspace = ?1 AND name = ?2")?;
+            Ok(statement.execute([workspace, name])? == 1)
+        };
+        self.inner.writer.write(write).await
+    }
+}
+
+fn bounded(number: u64) -> i64 {
+    number.min(COUNT_LIMIT).cast_signed()
+}
+
+/// Adds to all subjects of a day. No sum goes below nothing or beyond what a row holds.
+fn add(db: &Connection, of: &SpendOf, change: [i64; 4]) -> Result<(), Problem> {
+    let mut statement = db.prepare_cached(
+        "INSERT INTO spend (workspace, scope, subject, day, tokens, cost, held_tokens, held_cost)
+         VALUES (?1, ?2, ?3, ?4, max(0, ?5), max(0, ?6), max(0, ?7), max(0, ?8))
+         ON CONFLICT (workspace, scope, subject, day) DO UPDATE SET
+             tokens = min(tokens + ?5, ?9), cost = min(cost + ?6, ?9),
+             held_tokens = min(max(0, held_tokens + ?7), ?9), held_cost = min(max(0, held_cost + ?8), ?9)",
+    )?;
+    let [tokens, cost, held_tokens, held_cost] = change;
+    let most = COUNT_LIMIT.cast_signed();
+    for (scope, subject) in &of.subjects {
+        statement.execute(params![
+            of.workspace,
+            scope,
+            subject,
+            of.day,
+            tokens,
+            cost,
+            held_tokens,
+            held_cost,
+            most
+        ])?;
+    }
+    Ok(())
+}
