@@ -262,8 +262,8 @@ async fn what_a_candidate_cannot_take_is_skipped_and_said() {
     let mut body = named("smart");
     body["service_tier"] = json!("priority");
     let answer = world.chat(&body).await;
-    assert_eq!((answer.status.as_u16(), world.receipt().outcome), (400, Outcome::Rejected));
-    assert_eq!(world.receipt().skipped.len(), 2, "each of them is said");
+    assert!(answer.text().contains("service_tier"), "{}", answer.text());
+    assert_eq!((world.receipt().outcome, world.receipt().skipped.len()), (Outcome::Limit, 2));
 
     // Gemini has the model in its path, where not every name fits; the one before it has failed.
     const ODD: &[(&str, &str)] =
