@@ -54,10 +54,13 @@ impl Failure {
 /// Classifies an answer that is not a success.
 pub fn classify(status: StatusCode, headers: &HeaderMap, body: &[u8], now: SystemTime) -> Failure {
     let document = serde_json::from_slice::<Value>(body).ok();
-    let envelope = match &document {
+    let mut envelope = match &document {
         Some(value) => envelope::read(value).unwrap_or_default(),
         None => Envelope::default(),
     };
+    if let Some(kind) = headers.get("x-amzn-errortype").and_then(|kind| kind.to_str().ok()) {
+        envelope.name(kind);
+    }
     let class = class_of(&envelope, Some(status));
     let message = match envelope.message.is_empty() {
         false => envelope.message.clone(),
@@ -206,7 +209,14 @@ const CODES: &[(&str, Class)] = &[
     ("permission_denied", Class::NoAccess),
     ("model_access_denied", Class::NoAccess),
     ("unsupported_country_region_territory", Class::NoAccess),
-    ("AccessDeniedException", Class::NoAccess),
+    ("UnrecognizedClientException", Class::BadKey),
+    ("InvalidSignatureException", Class::BadKey),
+    ("IncompleteSignatureException", Class::BadKey),
+    ("MissingAuthenticationTokenException", Class::BadKey),
+    ("ExpiredTokenException", Class::BadKey),
+    ("InvalidClientTokenId", Class::BadKey),
+    ("ResourceNotFoundException", Class::NoModel),
+    ("ServiceQuotaExceededException", Class::OutOfMoney),
     ("model_not_found", Class::NoModel),
     ("not_found_error", Class::NoModel),
     ("NOT_FOUND", Class::NoModel),
@@ -240,6 +250,8 @@ const VAGUE_CODES: &[(&str, Class)] = &[
     ("INVALID_ARGUMENT", Class::BadRequest),
     ("FAILED_PRECONDITION", Class::BadRequest),
     ("ValidationException", Class::BadRequest),
+    // AWS has it for keys that are none, too.
+    ("AccessDeniedException", Class::NoAccess),
     ("api_error", Class::Server),
     ("server_error", Class::Server),
     ("INTERNAL", Class::Server),
@@ -261,6 +273,7 @@ const OUT_OF_MONEY_WORDS: &[&str] = &[
     "billing hard limit",
     "monthly usage limit",
     "monthly spending limit",
+    "too many tokens per day",
     "spend limit",
     "weekly usage limit",
     // Of a trial key at Cohere; per minute it passes with time.
@@ -278,6 +291,10 @@ const WORDS: &[(&str, Class)] = &[
     ("too many tokens: total number of tokens", Class::ContextTooLong),
     ("too many tokens: size limit exceeded", Class::ContextTooLong),
     ("api key not valid", Class::BadKey),
+    ("make sure your api key is valid", Class::BadKey),
+    ("security token included in the request is", Class::BadKey),
+    ("model identifier is invalid", Class::NoModel),
+    ("on-demand throughput isn", Class::NoModel),
     ("incorrect api key", Class::BadKey),
     ("invalid api key", Class::BadKey),
     ("invalid api token", Class::BadKey),

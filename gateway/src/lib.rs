@@ -18,6 +18,11 @@ pub mod dialect;
 mod edit;
 mod fields;
 pub mod frames;
+#[cfg(fuzzing)]
+pub mod fuzzing;
+#[cfg(all(test, not(fuzzing)))]
+#[allow(unreachable_pub, clippy::unwrap_used, reason = "public to fuzz targets, and no part of a release")]
+mod fuzzing;
 mod gateway;
 mod health;
 mod intake;

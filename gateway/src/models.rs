@@ -55,7 +55,10 @@ pub(crate) fn list(spoken: Dialect, session: &Session, catalog: &Catalog) -> Res
         Listed { id: name.to_string(), provider: ROUTES, known: None, usable }
     }));
     let body = match spoken {
-        Dialect::OpenAiChat => json!({ "object": "list", "data": data(&listed, openai) }),
+        // Bedrock lists models at another host.
+        Dialect::OpenAiChat | Dialect::BedrockConverse => {
+            json!({ "object": "list", "data": data(&listed, openai) })
+        }
         Dialect::AnthropicMessages => json!({
             "data": data(&listed, anthropic), "has_more": false,
             "first_id": listed.first().map(|model| &model.id), "last_id": listed.last().map(|model| &model.id),

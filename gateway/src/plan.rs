@@ -1,5 +1,6 @@
 //! Which models may serve a run, in which order, and what was left out and why. Pure: decided before any byte leaves.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -155,6 +156,15 @@ pub struct AtHand {
 }
 
 impl AtHand {
+    /// A provider where its credentials are for: where the first of them is, and those with it that are for the same place.
+    pub fn new(provider: &Provider, mut keys: Vec<Arc<dyn Credential>>) -> AtHand {
+        let region = keys.first().and_then(|credential| credential.region());
+        keys.retain(|credential| credential.region() == region);
+        // A region that is none is the credential's to refuse.
+        let there = region.and_then(|region| provider.in_region(&region).map(Cow::into_owned));
+        AtHand { provider: Arc::new(there.unwrap_or_else(|| provider.clone())), keys }
+    }
+
     /// The credential that stands for all of them.
     pub fn credential(&self) -> Option<&Arc<dyn Credential>> {
         self.keys.first()
@@ -243,7 +253,7 @@ impl Plan {
                     .unwrap_or_else(|| Err(format!("this workspace has no key for {}", provider.slug))),
             };
             match keys {
-                Ok(keys) => plan.at_hand.push(AtHand { provider, keys }),
+                Ok(keys) => plan.at_hand.push(AtHand::new(&provider, keys)),
                 Err(reason) => lacking.push(Lacking { provider, reason }),
             }
         }
@@ -359,7 +369,7 @@ pub fn plan(wishes: &Wishes<'_>) -> Result<Plan, PlanError> {
     let mut missing = Vec::new();
     for provider in wishes.catalog.providers().filter(|p| within(p) && unavailable(wishes, p).is_none()) {
         match key(wishes, provider) {
-            Ok(keys) => plan.at_hand.push(AtHand { provider: Arc::new(provider.clone()), keys }),
+            Ok(keys) => plan.at_hand.push(AtHand::new(provider, keys)),
             Err(key) => missing.push(key),
         }
     }

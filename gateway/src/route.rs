@@ -27,7 +27,9 @@ use crate::shown::shown;
 use crate::stream::Live;
 use crate::tab::Tab;
 use crate::upstream::{ClientRequest, http_request};
-use reply::{all_failed, encoder, fill_start, limited, name, refuse, reply_error, run_over, streamed, whole};
+use reply::{
+    all_failed, encoder, fill_start, identify, limited, name, refuse, reply_error, run_over, streamed, whole,
+};
 use reserve::{Passed, reserve};
 use step::{dice, jitter};
 
@@ -203,6 +205,7 @@ pub(crate) async fn answer(proxy: &Proxy, timing: &Timing, session: &Session, ca
                 {
                     serves(session, &mut tab, candidate, began.elapsed());
                     name(&mut response.model, candidate);
+                    identify(&mut response.id);
                     return whole(&client, tab, prepared.same_dialect, body, response);
                 }
                 Ok(Answer::Whole { response, .. }) => {

@@ -6,7 +6,7 @@ use orch_proxy::Body;
 use serde_json::json;
 
 use crate::clients;
-use crate::dialect::gemini;
+use crate::dialect::{bedrock, gemini};
 use crate::gateway::{Gateway, bad_request, check_method, error_reply, spoken_at};
 use crate::intake::{Called, receive};
 use crate::ir::{ApiError, Class};
@@ -19,8 +19,8 @@ use crate::session::Session;
 impl Gateway {
     /// Answers a request to `http://llm.orch.internal`: `POST /v1/chat/completions` (OpenAI), `POST /v1/messages`
     /// (Anthropic), `POST /v1beta/models/MODEL:generateContent` and `…:streamGenerateContent?alt=sse` (Gemini, also below
-    /// `/v1`), `POST /v2/chat` (Cohere), `POST /api/chat` (Ollama), `GET /v1/models` (in the dialect of the client's
-    /// headers), `GET /v1beta/models` and `GET /api/tags`.
+    /// `/v1`), `POST /v2/chat` (Cohere), `POST /api/chat` (Ollama), `POST /model/MODEL/converse` and `…/converse-stream`
+    /// (Bedrock), `GET /v1/models` (in the dialect of the client's headers), `GET /v1beta/models` and `GET /api/tags`.
     pub async fn serve(&self, session: &Session, request: Request<Body>) -> Response<Body> {
         match self.route(session, request).await {
             Ok(response) => response,
@@ -123,7 +123,7 @@ pub(crate) fn leads_nowhere(route: &str, skipped: &[Skipped]) -> String {
 }
 
 const NOTHING_HERE: &str = "there is nothing at this path; use /v1/chat/completions, /v1/messages, \
-     /v1beta/models/MODEL:generateContent, /v2/chat, /api/chat or /v1/models";
+     /v1beta/models/MODEL:generateContent, /v2/chat, /api/chat, /model/MODEL/converse or /v1/models";
 
 fn nothing_at(spoken: Dialect, message: &str) -> Box<Response<Body>> {
     let error = ApiError {
@@ -136,13 +136,27 @@ fn nothing_at(spoken: Dialect, message: &str) -> Box<Response<Body>> {
 
 /// What a request's address says of its model, in dialects that say it there.
 pub(crate) fn called(spoken: Dialect, uri: &Uri) -> Result<Option<Called>, Box<Response<Body>>> {
-    if spoken != Dialect::GeminiGenerateContent {
-        return Ok(None);
+    match spoken {
+        Dialect::GeminiGenerateContent => {}
+        Dialect::BedrockConverse => return operation(uri.path()).map(Some),
+        Dialect::OpenAiChat | Dialect::AnthropicMessages | Dialect::CohereChat | Dialect::OllamaChat => {
+            return Ok(None);
+        }
     }
     let Some(method) = gemini::path::method(uri.path()) else { return Err(nothing_at(spoken, NOTHING_HERE)) };
     let Some(stream) = method.stream() else { return Err(nothing_at(spoken, &method.offered())) };
     check_query(uri, stream)?;
     Ok(Some(Called { model: method.model, stream }))
+}
+
+fn operation(path: &str) -> Result<Called, Box<Response<Body>>> {
+    const OFFERED: &str =
+        "this is not offered here; use /model/MODEL/converse or /model/MODEL/converse-stream";
+    let Some(operation) = bedrock::path::operation(path) else {
+        return Err(nothing_at(Dialect::BedrockConverse, NOTHING_HERE));
+    };
+    let Some(stream) = operation.stream else { return Err(nothing_at(Dialect::BedrockConverse, OFFERED)) };
+    Ok(Called { model: operation.model, stream })
 }
 
 fn check_query(uri: &Uri, stream: bool) -> Result<(), Box<Response<Body>>> {

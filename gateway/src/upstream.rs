@@ -116,7 +116,8 @@ fn edited(
 ) -> Result<(Bytes, bool), serde_json::Error> {
     let mut doc = Document::parse(&client.body)?;
     let mut changed = false;
-    if client.parsed.model != candidate.sent() && client.dialect != Dialect::GeminiGenerateContent {
+    let model_in_body = !matches!(client.dialect, Dialect::GeminiGenerateContent | Dialect::BedrockConverse);
+    if client.parsed.model != candidate.sent() && model_in_body {
         doc.set("model", &json!(candidate.sent()))?;
         changed = true;
     }
@@ -177,6 +178,14 @@ fn edited(
                 let mut config = doc.object(at).unwrap_or_default();
                 config.set(spelled(&config, "maxOutputTokens", "max_output_tokens"), &max_tokens)?;
                 doc.set(at, &config)?;
+                changed = true;
+            }
+        }
+        Dialect::BedrockConverse => {
+            if max_tokens != client.parsed.max_tokens {
+                let mut config = doc.object("inferenceConfig").unwrap_or_default();
+                config.set("maxTokens", &max_tokens)?;
+                doc.set("inferenceConfig", &config)?;
                 changed = true;
             }
         }

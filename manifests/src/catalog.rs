@@ -2,6 +2,7 @@
 
 mod file;
 mod operator;
+mod region;
 
 use std::fmt;
 use std::str::FromStr;
@@ -103,7 +104,7 @@ pub enum CatalogError {
         pattern: String,
     },
     /// Not a dialect.
-    #[error("{} is not a dialect: use `openai`, `anthropic`, `gemini`, `cohere` or `ollama`", quote(.0))]
+    #[error("{} is not a dialect: use `openai`, `anthropic`, `gemini`, `cohere`, `ollama` or `bedrock`", quote(.0))]
     Dialect(String),
     /// The data file is broken.
     #[error("the provider catalog is broken: {0}")]
@@ -119,6 +120,8 @@ pub enum Dialect {
     AnthropicMessages,
     /// Google's `generateContent` and `streamGenerateContent`.
     GeminiGenerateContent,
+    /// Amazon Bedrock's `Converse` and `ConverseStream`.
+    BedrockConverse,
     /// Cohere's chat, version 2.
     CohereChat,
     /// Ollama's own chat.
@@ -126,12 +129,23 @@ pub enum Dialect {
 }
 
 impl Dialect {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::OpenAiChat,
+        Self::AnthropicMessages,
+        Self::GeminiGenerateContent,
+        Self::CohereChat,
+        Self::OllamaChat,
+        Self::BedrockConverse,
+    ];
+
     /// The dialect's name in the catalog.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::OpenAiChat => "openai-chat",
             Self::AnthropicMessages => "anthropic-messages",
             Self::GeminiGenerateContent => "gemini-generate-content",
+            Self::BedrockConverse => "bedrock-converse",
             Self::CohereChat => "cohere-chat",
             Self::OllamaChat => "ollama-chat",
         }
@@ -141,13 +155,14 @@ impl Dialect {
 impl FromStr for Dialect {
     type Err = CatalogError;
 
-    /// Reads the catalog's names and the short ones of the configuration: `openai`, `anthropic`, `gemini`, `cohere`
-    /// and `ollama`.
+    /// Reads the catalog's names and the short ones of the configuration: `openai`, `anthropic`, `gemini`, `cohere`,
+    /// `ollama` and `bedrock`.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
             "openai-chat" | "openai" => Ok(Self::OpenAiChat),
             "anthropic-messages" | "anthropic" => Ok(Self::AnthropicMessages),
             "gemini-generate-content" | "gemini" => Ok(Self::GeminiGenerateContent),
+            "bedrock-converse" | "bedrock" => Ok(Self::BedrockConverse),
             "cohere-chat" | "cohere" => Ok(Self::CohereChat),
             "ollama-chat" | "ollama" => Ok(Self::OllamaChat),
             other => Err(CatalogError::Dialect(other.into())),
@@ -170,6 +185,9 @@ pub enum Auth {
     Bearer,
     /// The key alone in this header.
     Header(HeaderName),
+    /// `Authorization: Bearer KEY`, or a signature (AWS Signature Version 4) where the key is a JSON object of
+    /// `accessKeyId`, `secretAccessKey`, `region` and, for temporary ones, `sessionToken`.
+    Aws,
 }
 
 /// One provider.
@@ -183,6 +201,8 @@ pub struct Provider {
     pub aliases: Vec<Slug>,
     /// Where it is.
     pub endpoint: Endpoint,
+    /// The region that its host's name holds, for providers that have one host for each; see [`Provider::in_region`].
+    pub region: Option<String>,
     /// What it speaks.
     pub dialect: Dialect,
     /// How it wants its key.
@@ -251,29 +271,42 @@ pub struct InferencePath {
 
 impl InferencePath {
     /// Whether this is the path of a request. `path` is canonical and without its query. A `*` stands for a plain model
-    /// name: letters, digits, `.`, `_` and `-`, and no other separator in which a second method could hide.
+    /// name: letters, digits, `.`, `_` and `-`, and no other separator in which a second method could hide. Where a slash
+    /// ends the name (Bedrock), it may hold colons, too.
     pub fn covers(&self, path: &str) -> bool {
         let Some((before, after)) = self.path.split_once('*') else { return self.path == path };
         let model = path.strip_prefix(before).and_then(|rest| rest.strip_suffix(after));
-        model.is_some_and(|model| {
-            !model.is_empty() && model.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
-        })
+        let Some(model) = model.filter(|model| !model.is_empty()) else { return false };
+        let plain = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+        match after.starts_with('/') {
+            true => plain(&model.replace("%3A", ":").replace(':', "")),
+            false => plain(model),
+        }
     }
 
     /// The path of a request for this model; `None` when the path names the model and this is no name that it can hold.
+    /// Where a slash ends the name (Bedrock), names of resources with slashes are names as well, percent-encoded.
     pub fn for_model(&self, model: &str) -> Option<String> {
-        let path = self.path.replacen('*', model, 1);
-        self.covers(&path).then_some(path)
+        match self.path.split_once('*') {
+            Some((before, after)) if after.starts_with('/') => {
+                Some(format!("{before}{}{after}", region::escaped_model(model)?))
+            }
+            _ => {
+                let path = self.path.replacen('*', model, 1);
+                self.covers(&path).then_some(path)
+            }
+        }
     }
 
-    /// Whether whole answers, or streams, are to be had here. Gemini has a path for each; the other dialects have one
-    /// path, and the body says which is wanted.
+    /// Whether whole answers, or streams, are to be had here. Gemini and Bedrock have a path for each; the other dialects
+    /// have one path, and the body says which is wanted.
     fn answers(&self, stream: bool) -> bool {
         match self.dialect {
             Dialect::OpenAiChat | Dialect::AnthropicMessages | Dialect::CohereChat | Dialect::OllamaChat => {
                 true
             }
             Dialect::GeminiGenerateContent => self.path.ends_with(":streamGenerateContent") == stream,
+            Dialect::BedrockConverse => self.path.ends_with("/converse-stream") == stream,
         }
     }
 }

@@ -52,6 +52,11 @@ pub trait Credential: Send + Sync {
         how: Use<'_>,
     ) -> Result<Option<Arc<Scrubber>>, AuthorizeError>;
 
+    /// The region that it is for, where its provider has a host for each and the value names one.
+    fn region(&self) -> Option<String> {
+        None
+    }
+
     /// How much a call with it may still cost, in millionths of a US dollar, what is held set aside; `None` when its owner
     /// bounds no money.
     fn money_left(&self) -> Option<u64> {
@@ -86,6 +91,8 @@ pub enum Use<'a> {
     Own {
         /// Where it goes, which the plan decided.
         endpoint: &'a Endpoint,
+        /// Whether an operator pinned that.
+        pinned: bool,
     },
     /// A guest built the request: turn the placeholder into the value, as [`Place::swap`] does.
     Swap {
@@ -110,6 +117,9 @@ pub enum AuthorizeError {
     /// The value is empty, too long for the place, or has CR, LF, NUL or another byte that no header may carry.
     #[error("the value is empty, too long, or has bytes that a header cannot carry")]
     BadValue,
+    /// The value is for another host than the one that was asked for, or cannot be read as what it has to be.
+    #[error("the value does not fit: {0}")]
+    Unfit(&'static str),
     /// The value is not at hand, because its store is sealed for example.
     #[error("the value is not available: {0}")]
     Unavailable(String),

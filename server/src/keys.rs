@@ -14,6 +14,7 @@ use orch_vault::{
 };
 use ring::rand::{SecureRandom, SystemRandom};
 
+use crate::aws::{self, AwsKey};
 use crate::credential::{HeldCredential, Lease};
 use crate::failure::{Failure, Kind};
 use crate::permissions::Capability;
@@ -230,7 +231,7 @@ impl KeyQuestion<'_> {
             Source::Simulated => None,
         };
         let secret = given.ok_or_else(|| gone(found))?;
-        check_value(found, &secret)?;
+        check_value(found, provider, &secret)?;
         let auth = provider.auth.clone();
         let credential = HeldCredential::given(found.name.clone(), found.source, auth, secret);
         Ok(Taken { credential, planned: None, ungranted: None })
@@ -277,17 +278,19 @@ impl KeyQuestion<'_> {
         let name = secret_name(&found.name)?;
         let secret = sources.in_vault(&name)?.ok_or_else(|| gone(found))?;
         let current = secret.current().map_err(|_| gone(found))?;
-        check_value(found, &current.secret)?;
+        check_value(found, provider, &current.secret)?;
         let grant = secrets::key_grant(&current, self.manifest)?;
-        let host = &provider.endpoint.host;
         // A name that proves nothing does not stand in for a grant of exactly this content.
         let by_name = grant.and_then(|id| current.grants.iter().find(|grant| grant.id() == id));
         let by_name = by_name.is_some_and(|grant| grant.names(&self.manifest.name) && !self.names_prove);
+        let credential =
+            HeldCredential::lent(secret, provider.auth.clone(), Lease::Key(grant), Some(self.run));
+        let region = credential.region();
+        let there = region.as_deref().and_then(|region| provider.in_region(region));
+        let host = &there.as_deref().unwrap_or(provider).endpoint.host;
         let ungranted =
             by_name.then(|| Capability::Secret { name: name.to_string(), host: host.to_string() });
         let planned = Some(self.planned_use(&name, host, grant));
-        let credential =
-            HeldCredential::lent(secret, provider.auth.clone(), Lease::Key(grant), Some(self.run));
         Ok(Taken { credential, planned, ungranted })
     }
 }
@@ -318,7 +321,19 @@ fn may_go_without(failure: &Failure, found: &KeyRef, primary: Option<&str>) -> b
 }
 
 /// What no header can carry would fail at the first request; it is better said before anything starts.
-pub(crate) fn check_value(found: &KeyRef, secret: &Secret) -> Result<(), Failure> {
+pub(crate) fn check_value(found: &KeyRef, provider: &Provider, secret: &Secret) -> Result<(), Failure> {
+    if provider.auth == Auth::Aws && secret.expose(aws::signs) {
+        let KeyRef { name, source, .. } = found;
+        return match AwsKey::read(secret) {
+            Ok(_) => Ok(()),
+            Err(why) => {
+                let message = format!("the key {name} ({source}) cannot sign requests: {why}");
+                Err(Failure::new(Kind::NoKey, "key_unusable", message).hint(
+                    r#"give {"accessKeyId":"…","secretAccessKey":"…","region":"…"}, or a Bedrock API key as it is"#,
+                ))
+            }
+        };
+    }
     let plain = secret.expose(|bytes| !bytes.is_empty() && bytes.iter().all(|b| (0x21..=0x7e).contains(b)));
     if plain {
         return Ok(());

@@ -6,6 +6,7 @@
 mod afterwards;
 mod agent;
 mod api;
+mod aws;
 mod broker;
 mod budgets;
 mod caller;

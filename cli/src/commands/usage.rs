@@ -115,7 +115,8 @@ fn budgets(all: &[Budget]) -> Table {
         ("renews", Side::Left),
     ]);
     for budget in all {
-        let of = budget.of.as_ref().map_or_else(|| budget.scope.clone(), |of| format!("{} {of}", budget.scope));
+        let of =
+            budget.of.as_ref().map_or_else(|| budget.scope.clone(), |of| format!("{} {of}", budget.scope));
         let tokens = budget.used.tokens.saturating_add(budget.held.tokens);
         let tokens = budget.tokens.map_or_else(|| "–".to_owned(), |limit| format!("{tokens} of {limit}"));
         let cost = budget.used.cost_usd + budget.held.cost_usd;

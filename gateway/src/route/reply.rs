@@ -2,9 +2,11 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use data_encoding::HEXLOWER;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use orch_proxy::{Body, full};
+use ring::rand::{SecureRandom as _, SystemRandom};
 use serde_json::json;
 use time::OffsetDateTime;
 use tokio::time::Instant;
@@ -34,11 +36,12 @@ pub(super) fn encoder(client: &ClientRequest, prepared: &Prepared) -> Encoder {
 /// Cohere's do not name.
 pub(super) fn fill_start(held: &mut [crate::attempt::Item], candidate: &Candidate) {
     for event in held.iter_mut().flat_map(|item| &mut item.meaning) {
-        if let StreamEvent::Start { created, model, .. } = event {
+        if let StreamEvent::Start { id, created, model } = event {
             if *created == 0 {
                 *created = unix_seconds();
             }
             name(model, candidate);
+            identify(id);
         }
     }
 }
@@ -47,6 +50,14 @@ pub(super) fn fill_start(held: &mut [crate::attempt::Item], candidate: &Candidat
 pub(super) fn name(model: &mut String, candidate: &Candidate) {
     if model.is_empty() {
         model.clone_from(&candidate.model);
+    }
+}
+
+/// An answer that has no id (Bedrock's) gets one: clients tell answers apart by it.
+pub(super) fn identify(id: &mut String) {
+    let mut bytes = [0; 12];
+    if id.is_empty() && SystemRandom::new().fill(&mut bytes).is_ok() {
+        *id = format!("orch-{}", HEXLOWER.encode(&bytes));
     }
 }
 

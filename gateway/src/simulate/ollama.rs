@@ -31,18 +31,18 @@ pub(super) fn write(ask: &Ask, answer: &Answer) -> Reply {
         if !calls.is_empty() {
             message["tool_calls"] = calls.into();
         }
-        return Reply::json(http::StatusCode::OK, &last(ask, answer, message));
+        return Reply::json(http::StatusCode::OK, &last(ask, answer, &message));
     }
     let mut lines = Vec::new();
     for piece in tokens::chunks(&answer.text) {
-        lines.push(Event::line(&line(ask, json!({ "role": "assistant", "content": piece })), true));
+        lines.push(Event::line(&line(ask, &json!({ "role": "assistant", "content": piece })), true));
     }
     for call in calls {
         let message = json!({ "role": "assistant", "content": "", "tool_calls": [call] });
-        lines.push(Event::line(&line(ask, message), true));
+        lines.push(Event::line(&line(ask, &message), true));
     }
     let message = json!({ "role": "assistant", "content": "" });
-    lines.push(Event::line(&last(ask, answer, message), false));
+    lines.push(Event::line(&last(ask, answer, &message), false));
     Reply::lines(lines)
 }
 
@@ -52,11 +52,11 @@ fn call(call: &super::chat::Call) -> Value {
     json!({ "function": { "name": call.name, "arguments": arguments } })
 }
 
-fn line(ask: &Ask, message: Value) -> Value {
+fn line(ask: &Ask, message: &Value) -> Value {
     json!({ "model": ask.model, "created_at": CREATED, "message": message, "done": false })
 }
 
-fn last(ask: &Ask, answer: &Answer, message: Value) -> Value {
+fn last(ask: &Ask, answer: &Answer, message: &Value) -> Value {
     // There is no filter here: a model declines in words, or says nothing.
     let reason = if answer.finish == Finish::Length { "length" } else { "stop" };
     json!({

@@ -39,6 +39,7 @@ struct ProviderEntry {
     #[serde(default)]
     aliases: Vec<Slug>,
     base_url: Endpoint,
+    region: Option<String>,
     #[serde(deserialize_with = "from_text")]
     dialect: Dialect,
     auth: AuthEntry,
@@ -61,6 +62,7 @@ impl ProviderEntry {
         let auth = match self.auth {
             AuthEntry::Word(AuthWord::None) => Auth::None,
             AuthEntry::Word(AuthWord::Bearer) => Auth::Bearer,
+            AuthEntry::Word(AuthWord::Aws) => Auth::Aws,
             AuthEntry::Header { header } => Auth::Header(header_name(&header)?),
         };
         let headers = self
@@ -85,6 +87,7 @@ impl ProviderEntry {
             name: self.name,
             aliases: self.aliases,
             endpoint: self.base_url,
+            region: self.region,
             dialect: self.dialect,
             auth,
             headers,
@@ -117,6 +120,7 @@ enum AuthEntry {
 enum AuthWord {
     None,
     Bearer,
+    Aws,
 }
 
 #[derive(Deserialize)]

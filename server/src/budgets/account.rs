@@ -58,23 +58,25 @@ impl Treasury for Account {
                 let held = Box::new(OnRecord::new(store, of, Amount::default()));
                 return Ok(Granted { output: ask.max_output, bounded: false, held });
             }
-            let (subjects, workspace) = (of.clone(), self.workspace.clone());
+            let subjects = of.clone();
+            let asked =
+                budgets.iter().map(|budget| (budget.subject.clone(), budget.window.at(now).0)).collect();
             // A task of its own: when the caller goes away meanwhile, what is set aside has an owner that takes it back.
             let setting_aside = tokio::spawn(async move {
-                let decided = store.set_aside(subjects, move |spending| {
+                let decide = move |sums: &[Sums]| {
                     let mut asked = ask;
-                    for budget in &budgets {
-                        let (since, renews_at) = budget.window.at(now);
-                        let sums = spending.since(&workspace, &budget.subject, since)?;
-                        match asked.within(&budget.left(sums)) {
+                    for (budget, sums) in budgets.iter().zip(sums) {
+                        match asked.within(&budget.left(*sums)) {
                             Ok(output) => asked.max_output = output,
-                            Err(short) => return Ok((Err(budget.hit(short, sums, renews_at)), 0, 0)),
+                            Err(short) => {
+                                return (Err(budget.hit(short, *sums, budget.window.at(now).1)), 0, 0);
+                            }
                         }
                     }
                     let amount = asked.amount(asked.max_output.unwrap_or(0));
-                    Ok((Ok((asked.max_output, amount)), amount.tokens, amount.micro_usd))
-                });
-                let decided = decided.await;
+                    (Ok((asked.max_output, amount)), amount.tokens, amount.micro_usd)
+                };
+                let decided = store.set_aside(subjects, asked, decide).await;
                 decided.map(|decided| decided.map(|(output, held)| (output, OnRecord::new(store, of, held))))
             });
             match setting_aside.await {

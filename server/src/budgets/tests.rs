@@ -88,7 +88,7 @@ async fn a_call_is_clamped_to_the_scarcest_and_refused_by_name() {
     let BoundOf::Budget { budget, renews_at: None, set_by } = &hit.of else { panic!("{hit:?}") };
     assert_eq!((&**budget, &**set_by), ("cents", "`budgets.cents` in config.yaml"));
     spend(first, 100, 50);
-    assert_eq!(stage.used().await, [(150, 0), (150, 0), (0, 0)]);
+    assert_eq!(stage.used().await, [(150, 0), (0, 0), (150, 0)], "cents, other, team");
     assert!(stage.call(100, 1).await.is_ok(), "what was not spent is there again");
     stage.budgets.store.flush().await.expect("stored");
 

@@ -106,7 +106,7 @@ fn opened_as(
         version: Some(current.summary.version.get()),
         shadows: Vec::new(),
     };
-    check_value(&found, &current.secret)?;
+    check_value(&found, provider, &current.secret)?;
     let expires = current.summary.expires;
     let tally = held.tally(vault.workspace(), &name, &provider.endpoint.host.to_string());
     let credential = HeldCredential::lent(secret, provider.auth.clone(), Lease::Client(tally), None);

@@ -51,7 +51,9 @@ fn key_of(plan: &Plan, provider: &str) -> Option<String> {
     let credential = Arc::clone(plan.provider(&slug)?.credential()?);
     let mut parts = http::Request::new(()).into_parts().0;
     let endpoint = "https://api.example.com".parse().expect("an endpoint");
-    credential.authorize(&mut parts, None, Use::Own { endpoint: &endpoint }).expect("authorised");
+    credential
+        .authorize(&mut parts, None, Use::Own { endpoint: &endpoint, pinned: false })
+        .expect("authorised");
     let value = parts.headers.values().next()?.to_str().expect("text").to_owned();
     Some(value.trim_start_matches("Bearer ").to_owned())
 }

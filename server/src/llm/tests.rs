@@ -436,3 +436,49 @@ fn the_catalog_s_models_of_these_tests_exist() {
         assert!(catalog.providers().any(|provider| provider.model(model).is_some()), "{model}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn fifty_clients_on_one_budget_never_go_over_and_none_is_stuck() {
+    let (mut stage, store, _metrics, folder) = Stage::simulated(&Limits::default()).await;
+    let config = "budgets: { team: { window: day, tokens: 3000, cost_usd: 0.01 } }";
+    let config = crate::config::Config::parse(config, "config.yaml", folder.path()).expect("a configuration");
+    let budgets = Budgets::new(store.clone(), Arc::new(config));
+    stage.llm = stage.llm.paid_from(&budgets);
+    let stage = Arc::new(stage);
+    let mut clients = tokio::task::JoinSet::new();
+    for n in 0..50_u64 {
+        let stage = Arc::clone(&stage);
+        clients.spawn(async move {
+            let mut body = ask("gpt-4o-mini");
+            body["max_tokens"] = json!(100);
+            body["stream"] = json!(n % 2 == 0);
+            let call = stage.post(CHAT, &body);
+            // Every fifth hangs up on the way.
+            match n % 5 {
+                0 => drop(tokio::time::timeout(Duration::from_millis(n), call).await),
+                _ => {
+                    let answer =
+                        tokio::time::timeout(Duration::from_secs(60), call).await.expect("an answer");
+                    let refused = answer.status == StatusCode::TOO_MANY_REQUESTS;
+                    if refused {
+                        let error = &answer.json()["error"];
+                        assert_eq!(error["code"], "orch_budget_reached", "{error}");
+                        let limit = &error["orch"]["limit"];
+                        assert_eq!(
+                            (&limit["budget"], limit["renews_at"].is_string()),
+                            (&json!("team"), true)
+                        );
+                    }
+                    assert!(refused || answer.status == StatusCode::OK, "{}", answer.text);
+                }
+            }
+        });
+    }
+    clients.join_all().await;
+    store.flush().await.expect("stored");
+    let team = &budgets.shown("default").await.expect("readable")[0];
+    let used = team["used"]["tokens"].as_u64().expect("a number");
+    assert!(0 < used && used <= 3_000, "{team}");
+    assert_eq!(team["held"]["tokens"], 0, "nothing stays held: {team}");
+    Arc::into_inner(stage).expect("everybody is done").end().await;
+}

@@ -27,45 +27,22 @@ pub(crate) struct SpendOf {
     pub(crate) day: i64,
 }
 
-/// The sums of one subject of a workspace, as they are inside of a transaction.
-pub(crate) struct Spending<'a>(&'a Connection);
-
-impl Spending<'_> {
-    /// All from this day on.
-    ///
-    /// # Errors
-    /// The database's.
-    pub(crate) fn since(&self, workspace: &str, subject: &Subject, day: i64) -> Result<Sums, Problem> {
-        let mut statement = self.0.prepare_cached(
-            "SELECT ifnull(sum(tokens), 0), ifnull(sum(cost), 0), ifnull(sum(held_tokens), 0), ifnull(sum(held_cost), 0)
-             FROM spend WHERE workspace = ?1 AND scope = ?2 AND subject = ?3 AND day >= ?4",
-        )?;
-        let count = |number: i64| u64::try_from(number).unwrap_or(0);
-        Ok(statement.query_row(params![workspace, subject.0, subject.1, day], |row| {
-            Ok(Sums {
-                tokens: count(row.get(0)?),
-                micro_usd: count(row.get(1)?),
-                held_tokens: count(row.get(2)?),
-                held_micro_usd: count(row.get(3)?),
-            })
-        })?)
-    }
-}
-
 /// Spending and budgets.
 impl Store {
-    /// Sets aside what `decide` says of the sums as they are, for all subjects at once, and returns what else it says.
-    /// It is on disk when this returns. What is set aside and not taken back by [`Store::spend`] is spent.
+    /// Sets aside what `decide` says of the sums as they are (of these subjects, each from a day on), for all whom it is
+    /// about at once, and returns what else it says. It is on disk when this returns. What is set aside and not taken back
+    /// by [`Store::spend`] is spent.
     ///
     /// # Errors
     /// Those of [`Store`].
     pub(crate) async fn set_aside<T: Send + 'static>(
         &self,
         of: SpendOf,
-        decide: impl FnOnce(&Spending<'_>) -> Result<(T, u64, u64), Problem> + Send + 'static,
+        asked: Vec<(Subject, i64)>,
+        decide: impl FnOnce(&[Sums]) -> (T, u64, u64) + Send + 'static,
     ) -> Result<T, Failure> {
         let work = move |db: &Connection| {
-            let (said, tokens, micro_usd) = decide(&Spending(db))?;
+            let (said, tokens, micro_usd) = decide(&all_since(db, &of.workspace, &asked)?);
             if (tokens, micro_usd) != (0, 0) {
                 add(db, &of, [0, 0, bounded(tokens), bounded(micro_usd)])?;
             }
@@ -92,9 +69,7 @@ impl Store {
         of: Vec<(Subject, i64)>,
     ) -> Result<Vec<Sums>, Failure> {
         let workspace = workspace.to_owned();
-        let read = move |db: &Connection| {
-            of.iter().map(|(subject, day)| Spending(db).since(&workspace, subject, *day)).collect()
-        };
+        let read = move |db: &Connection| all_since(db, &workspace, &of);
         self.inner.readers.read(read).await
     }
 
@@ -147,6 +122,27 @@ impl Store {
         };
         self.inner.writer.write(write).await
     }
+}
+
+/// The sums of subjects, each of all from a day on.
+fn all_since(db: &Connection, workspace: &str, asked: &[(Subject, i64)]) -> Result<Vec<Sums>, Problem> {
+    let mut statement = db.prepare_cached(
+        "SELECT ifnull(sum(tokens), 0), ifnull(sum(cost), 0), ifnull(sum(held_tokens), 0), ifnull(sum(held_cost), 0)
+         FROM spend WHERE workspace = ?1 AND scope = ?2 AND subject = ?3 AND day >= ?4",
+    )?;
+    let count = |number: i64| u64::try_from(number).unwrap_or(0);
+    let mut found = Vec::with_capacity(asked.len());
+    for ((scope, subject), day) in asked {
+        found.push(statement.query_row(params![workspace, scope, subject, day], |row| {
+            Ok(Sums {
+                tokens: count(row.get(0)?),
+                micro_usd: count(row.get(1)?),
+                held_tokens: count(row.get(2)?),
+                held_micro_usd: count(row.get(3)?),
+            })
+        })?);
+    }
+    Ok(found)
 }
 
 fn bounded(number: u64) -> i64 {

@@ -183,20 +183,22 @@ async fn a_damaged_page_is_said_and_nothing_panics() {
     let run = accepted(&stage.store, new_run("default")).await;
     drop(stage.store);
     let path = stage.folder.path().join(DATABASE);
-    // The schema stays whole; where a table or an index begins there is nonsense.
-    let roots: Vec<usize> = {
+    let roots: Vec<u32> = {
         let db = raw(stage.folder.path());
-        let mut roots =
-            db.prepare("SELECT rootpage FROM sqlite_schema WHERE rootpage > 1").expect("a schema");
-        let roots = roots.query_map([], |row| row.get(0)).expect("a schema");
-        roots.collect::<Result<_, _>>().expect("numbers")
+        let mut pages = db
+            .prepare("SELECT rootpage FROM sqlite_schema WHERE tbl_name = 'runs' AND rootpage > 0")
+            .expect("a statement");
+        let pages = pages.query_map([], |row| row.get(0)).expect("pages");
+        pages.collect::<Result<_, _>>().expect("numbers")
     };
     let mut bytes = fs::read(&path).expect("read");
-    for root in roots {
-        bytes[(root - 1) * 4096..root * 4096].fill(0xa5);
+    // Header and schema stay; what holds runs is made of nonsense.
+    for root in &roots {
+        let end = *root as usize * 4096;
+        bytes[end - 4096..end].fill(0xa5);
     }
     fs::write(&path, bytes).expect("written");
-    let store = Store::open(stage.folder.path()).expect("the first page is whole");
+    let store = Store::open(stage.folder.path()).expect("the schema is whole");
     let failure = store.run("default", &run).await.expect_err("damaged");
     assert_eq!(failure.code(), "store_unusable");
     assert!(failure.hints()[0].contains("backup"), "{:?}", failure.hints());
