@@ -2,7 +2,7 @@
 
 mod events;
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use bytes::{Bytes, BytesMut};
 use http::header::CONTENT_TYPE;
@@ -21,7 +21,7 @@ use crate::ir::{ChatResponse, Class, StopReason, StreamEvent, Usage, values_in_a
 use crate::plan::Candidate;
 use crate::session::Session;
 
-pub(crate) use events::{Events, Item};
+pub(crate) use events::{Events, Item, Pace};
 
 /// Bytes of an error body that are read.
 const ERROR_CAP: usize = 64 << 10;
@@ -99,7 +99,7 @@ pub(crate) async fn attempt(
     request: Request<Body>,
     stream: bool,
     until: Instant,
-    idle: Duration,
+    pace: Pace,
 ) -> Result<Answer, Failed> {
     let call = ProviderCall {
         endpoint: &candidate.provider.endpoint,
@@ -119,7 +119,7 @@ pub(crate) async fn attempt(
             return Err(refused(response).await);
         }
         if stream {
-            begin(response, candidate.dialect(), idle).await
+            begin(response, candidate.dialect(), pace).await
         } else {
             whole(response, candidate).await
         }
@@ -177,7 +177,7 @@ async fn whole(response: Response<Body>, candidate: &Candidate) -> Result<Answer
 }
 
 /// Reads a stream up to its first content.
-async fn begin(response: Response<Body>, spoken: Dialect, idle: Duration) -> Result<Answer, Failed> {
+async fn begin(response: Response<Body>, spoken: Dialect, pace: Pace) -> Result<Answer, Failed> {
     let status = response.status();
     let kind = response.headers().get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
     if !dialect::wire(spoken).framing().is_named_by(kind) {
@@ -196,7 +196,7 @@ async fn begin(response: Response<Body>, spoken: Dialect, idle: Duration) -> Res
         });
     }
     let deltas = response.extensions().get().map(|sought: &Sought| Deltas::new(sought.clone(), spoken));
-    let mut events = Events::new(response.into_body(), spoken, deltas, idle);
+    let mut events = Events::new(response.into_body(), spoken, deltas, pace);
     let mut held = Vec::new();
     let mut held_bytes = 0;
     // A provider that says itself that it failed charges for what it counted.

@@ -39,6 +39,12 @@ impl Failure {
         Failure { class, message: message.into(), code: None, param: None, retry_after: None }
     }
 
+    /// Whether the provider means the key, by status or code, and not only in words that a request may have put there.
+    pub(crate) fn rejects_the_key(&self, status: StatusCode) -> bool {
+        let coded = |code: &String| lookup(CODES, code) == Some(Class::BadKey);
+        status == StatusCode::UNAUTHORIZED || self.code.as_ref().is_some_and(coded)
+    }
+
     /// As an error to be written in a client's dialect.
     pub fn into_error(self) -> ApiError {
         ApiError { code: self.code, param: self.param, ..ApiError::new(self.class, self.message) }
@@ -120,10 +126,21 @@ fn class_of(envelope: &Envelope, status: Option<StatusCode>) -> Class {
 
 /// Gemini has one 429 for a busy minute and for a used-up day; the quota's name tells them apart.
 fn quota_class(envelope: &Envelope) -> Option<Class> {
-    if envelope.message.contains("limit: 0") || envelope.quota_ids.iter().any(|id| id.contains("PerDay")) {
+    let of_quota = envelope.codes().any(|code| code.eq_ignore_ascii_case("RESOURCE_EXHAUSTED"));
+    if (of_quota && has_no_quota(&envelope.message))
+        || envelope.quota_ids.iter().any(|id| id.contains("PerDay"))
+    {
         return Some(Class::OutOfMoney);
     }
     envelope.quota_ids.iter().any(|id| id.contains("PerMinute")).then_some(Class::RateLimited)
+}
+
+/// Whether the words say that the quota is nothing at all: `limit: 0`, and not `limit: 0.5` or `limit: 05`.
+fn has_no_quota(message: &str) -> bool {
+    message.split("limit: 0").skip(1).any(|rest| {
+        let digit = |text: &str| text.starts_with(|c: char| c.is_ascii_digit());
+        !digit(rest) && !rest.strip_prefix('.').is_some_and(digit)
+    })
 }
 
 fn by_status(status: StatusCode) -> Class {

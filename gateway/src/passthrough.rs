@@ -9,7 +9,7 @@ use crate::intake::receive;
 use crate::ir::{ApiError, Class};
 use crate::plan::AtHand;
 use crate::route::{self, Call};
-use crate::serve::{called, wants_receipt};
+use crate::serve::called;
 use crate::session::Session;
 
 /// A provider's inference path, as a guest's request named it.
@@ -103,10 +103,9 @@ impl Gateway {
             };
             return Err(Box::new(error_reply(spoken, &error)));
         }
-        let want_receipt = wants_receipt(&client.headers);
-        let candidate = at_hand.candidate(client.parsed.model.clone());
+        let planned = at_hand.planned(client.parsed.model.clone());
         let asked = (direct.provider.to_string(), client.parsed.model.clone());
-        let call = Call { client, candidates: vec![candidate], asked, want_receipt };
+        let call = Call::new(client, session, vec![planned].into(), asked);
         Ok(Box::pin(route::answer(&self.proxy, &self.timing, session, call)).await)
     }
 }
@@ -144,7 +143,7 @@ fn region_at(provider: &Provider, host: &str) -> Option<Option<String>> {
 
 /// The guest has to show what it was given: a request without it was not meant to use the run's key.
 fn check_placeholder(session: &Session, at_hand: &AtHand, headers: &HeaderMap) -> Result<(), String> {
-    let Some(credential) = &at_hand.credential else { return Ok(()) };
+    let Some(credential) = at_hand.credential() else { return Ok(()) };
     let (header, scheme) = match &at_hand.provider.auth {
         Auth::None => return Ok(()),
         Auth::Bearer | Auth::Aws => (http::header::AUTHORIZATION, "Bearer "),

@@ -81,7 +81,7 @@ pub(crate) fn prepare(
     };
     let needed = quirks.max_tokens_required.then_some(usual);
     let request = ChatRequest {
-        model: candidate.model.clone(),
+        model: candidate.sent().to_owned(),
         max_tokens: max_tokens.or(needed),
         ..client.parsed.clone()
     };
@@ -117,8 +117,8 @@ fn edited(
     let mut doc = Document::parse(&client.body)?;
     let mut changed = false;
     let model_in_body = !matches!(client.dialect, Dialect::GeminiGenerateContent | Dialect::BedrockConverse);
-    if client.parsed.model != candidate.model && model_in_body {
-        doc.set("model", &json!(candidate.model))?;
+    if client.parsed.model != candidate.sent() && model_in_body {
+        doc.set("model", &json!(candidate.sent()))?;
         changed = true;
     }
     let mut hide_usage = false;
@@ -204,8 +204,8 @@ pub(crate) fn http_request(
         .provider
         .inference_path(client.parsed.stream)
         .ok_or_else(|| Unfit(format!("the catalog has no inference path for {}", candidate.provider.slug)))?;
-    let mut target = inference.for_model(&candidate.model).ok_or_else(|| {
-        Unfit(format!("{} is no model name of {}", candidate.model, candidate.provider.slug))
+    let mut target = inference.for_model(candidate.sent()).ok_or_else(|| {
+        Unfit(format!("{} is no model name of {}", candidate.sent(), candidate.provider.slug))
     })?;
     if client.parsed.stream && candidate.dialect() == Dialect::GeminiGenerateContent {
         target.push_str("?alt=sse");

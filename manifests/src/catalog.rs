@@ -48,9 +48,10 @@ impl Catalog {
         self.providers.iter().map(Arc::as_ref)
     }
 
-    /// The provider whose key goes by this name, if any. Such names are the catalog's: a manifest cannot claim them.
+    /// The provider whose key goes by this name, if any; a further key has a number behind its name, as in
+    /// `OPENAI_API_KEY_2`. Such names are the catalog's: a manifest cannot claim them.
     pub fn provider_of_key(&self, name: &str) -> Option<&Provider> {
-        self.providers().find(|provider| provider.env.iter().any(|env| env == name))
+        self.providers().find(|provider| provider.takes_key(name))
     }
 
     /// This catalog, with the operator's providers: new ones, and built-in ones that are reached elsewhere.

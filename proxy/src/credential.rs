@@ -19,6 +19,11 @@ pub trait Credential: Send + Sync {
     /// Where the value came from: `flag`, `env`, `vault` or `simulated`.
     fn source(&self) -> &str;
 
+    /// Which version of the vault's secret it is at this moment; `None` for a value that its caller brought along.
+    fn version(&self) -> Option<u64> {
+        None
+    }
+
     /// Whether [`Credential::authorize`] signs the body. The proxy then buffers the body (up to
     /// [`crate::Caps::signed_body`]) and passes its SHA-256.
     fn needs_body_digest(&self) -> bool {

@@ -123,6 +123,11 @@ impl Credential for HeldCredential {
         self.source.as_str()
     }
 
+    fn version(&self) -> Option<u64> {
+        let Value::Lent(secret, _) = &self.value else { return None };
+        Some(secret.current().ok()?.summary.version.get())
+    }
+
     fn needs_body_digest(&self) -> bool {
         self.auth == Auth::Aws && self.with_value(|secret| secret.expose(aws::signs)).unwrap_or(false)
     }

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use orch_manifests::{Auth, Catalog, Manifest, Provider, RunId, Slug};
 use orch_proxy::Credential;
 use orch_vault::{
-    AuditEvent, Depth, FlagKey, GrantId, KeyRef, Missing, OpenMode, PlannedUse, Secret, SecretName, Source,
-    Vault, VaultLocation, Wanted, resolve_keys,
+    AuditEvent, Depth, FlagKey, GrantId, KeyRef, Lookup as _, Missing, OpenMode, PlannedUse, Secret,
+    SecretName, Source, Vault, VaultLocation, Wanted, resolve_keys,
 };
 use ring::rand::{SecureRandom, SystemRandom};
 
@@ -65,7 +65,10 @@ fn looks_named(bytes: &[u8]) -> bool {
 /// What a run holds once its keys are open.
 #[derive(Default)]
 pub(crate) struct Keys {
+    /// The key that stands for each provider.
     pub(crate) providers: BTreeMap<Slug, Arc<dyn Credential>>,
+    /// Further keys of providers, which the vault has under the same name with a number.
+    pub(crate) further: BTreeMap<Slug, Vec<Arc<dyn Credential>>>,
     pub(crate) missing: Vec<Missing>,
     pub(crate) secrets: Vec<BoundSecret>,
     /// What somebody still has to grant.
@@ -79,9 +82,20 @@ pub(crate) struct Keys {
 }
 
 impl Keys {
+    /// The keys of a provider, the one that stands for all of them first.
+    pub(crate) fn of(&self, provider: &Slug) -> Vec<Arc<dyn Credential>> {
+        let further = self.further.get(provider).into_iter().flatten();
+        self.providers.get(provider).into_iter().chain(further).cloned().collect()
+    }
+
+    /// Every key of a provider.
+    pub(crate) fn of_providers(&self) -> impl Iterator<Item = &Arc<dyn Credential>> {
+        self.providers.values().chain(self.further.values().flatten())
+    }
+
     /// What the user should know about the keys before the run.
     pub(crate) fn warnings(&self) -> Vec<String> {
-        let credentials = self.providers.values().chain(self.secrets.iter().map(|secret| &secret.credential));
+        let credentials = self.of_providers().chain(self.secrets.iter().map(|secret| &secret.credential));
         let short = credentials.filter(|credential| credential.scrubber().is_none()).map(|credential| {
             format!(
                 "{} is shorter than 16 bytes ({}) and cannot be cleaned out of responses: whoever it is sent to can tell it to the agent",
@@ -160,6 +174,9 @@ impl KeyQuestion<'_> {
             keys.uses.extend(taken.planned);
             keys.ungranted.extend(taken.ungranted);
             keys.providers.insert(provider.slug.clone(), Arc::new(taken.credential));
+            if found.source == Source::Vault {
+                self.take_further(&found, provider, sources, &mut keys)?;
+            }
         }
         for asked in asked {
             let (bound, ungranted) = secrets::open(&asked, &self, sources)?;
@@ -218,6 +235,38 @@ impl KeyQuestion<'_> {
         let auth = provider.auth.clone();
         let credential = HeldCredential::given(found.name.clone(), found.source, auth, secret);
         Ok(Taken { credential, planned: None, ungranted: None })
+    }
+
+    /// Takes the further keys of a provider that the vault has beside the one that was found. No run waits for one, and
+    /// none is asked for.
+    fn take_further(
+        &self,
+        found: &KeyRef,
+        provider: &Provider,
+        sources: &KeySources<'_>,
+        keys: &mut Keys,
+    ) -> Result<(), Failure> {
+        for name in Provider::further_keys(&found.name) {
+            let Some(version) = sources.vault(&name)? else { continue };
+            let further = KeyRef { name, version: Some(version), shadows: Vec::new(), ..found.clone() };
+            match self.take_from_vault(&further, provider, sources) {
+                Ok(Taken { credential, planned, ungranted: None }) => {
+                    keys.uses.extend(planned);
+                    keys.further.entry(provider.slug.clone()).or_default().push(Arc::new(credential));
+                }
+                Ok(Taken { ungranted: Some(_), .. }) => {
+                    keys.unusable
+                        .push(format!("{}: its owner has not granted it to this agent", further.name));
+                }
+                Err(failure) if matches!(failure.kind(), Kind::NoKey | Kind::Denied) => {
+                    keys.unusable.push(failure.message().to_owned());
+                    let (run, reason) = (self.run.to_string(), failure.code().to_owned());
+                    keys.failed.push(AuditEvent::OpenFailed { run, reason });
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok(())
     }
 
     fn take_from_vault(

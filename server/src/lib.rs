@@ -34,6 +34,7 @@ mod policy;
 mod prepare;
 pub mod redact;
 mod reload;
+mod routing;
 mod run;
 mod schema;
 mod secret;

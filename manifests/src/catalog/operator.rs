@@ -43,7 +43,7 @@ pub(super) fn extend(catalog: &Catalog, entries: Vec<OperatorProvider>) -> Resul
             return Err(CatalogError::Repeated(provider.slug));
         }
         for other in providers.iter().filter(|other| other.slug != provider.slug) {
-            if let Some(env) = provider.env.iter().find(|env| other.env.contains(env)) {
+            if let Some(env) = provider.env.iter().find(|env| other.takes_key(env)) {
                 return Err(CatalogError::KeyOfAnother {
                     env: env.clone(),
                     owner: other.slug.clone(),

@@ -115,7 +115,7 @@ impl Stage {
         let body = if method == "GET" { orch_proxy::empty() } else { orch_proxy::full(body.to_string()) };
         let response = self
             .llm
-            .answer(&client, &self.ceilings, request.body(body).expect("a request"))
+            .answer(&client, &self.ceilings, &Arc::default(), request.body(body).expect("a request"))
             .await
             .expect("answered");
         let receipt = response.headers().get("x-orch-receipt");
@@ -413,14 +413,18 @@ async fn without_its_vault_only_what_is_open_and_on_record_goes_on() {
         (client, Request::post(CHAT).body(body).expect("a request"))
     };
     let (other, request) = as_client("default", "tok_2");
-    let answer = stage.llm.answer(&other, &stage.ceilings, request).await.expect("answered");
+    let answer = stage.llm.answer(&other, &stage.ceilings, &Arc::default(), request).await.expect("answered");
     assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE, "its use is not on record");
     let booked = stage.booked();
     assert!(booked.iter().all(|(_, receipt)| receipt.attempts.is_empty()), "nobody was asked: {booked:?}");
 
     let (other, request) = as_client("other", "tok_1");
-    let failure =
-        stage.llm.answer(&other, &stage.ceilings, request).await.map(|_| ()).expect_err("not readable");
+    let failure = stage
+        .llm
+        .answer(&other, &stage.ceilings, &Arc::default(), request)
+        .await
+        .map(|_| ())
+        .expect_err("not readable");
     assert_eq!(failure.kind(), Kind::Vault);
     stage.end().await;
 }
