@@ -14,6 +14,7 @@ use crate::commands::serve::ServeArgs;
 mod agents;
 mod grants;
 mod policy;
+mod routing;
 mod run;
 mod secrets;
 mod server;
@@ -23,6 +24,7 @@ mod vault;
 pub(crate) use agents::{InfoArgs, PublishArgs, PullArgs};
 pub(crate) use grants::{ForgetArgs, LastingArgs, LastingCommand, ListAnswersArgs};
 pub(crate) use policy::{CheckArgs, ExplainArgs, LearnArgs, PolicyArgs, PolicyCommand, TestArgs};
+pub(crate) use routing::{ProvidersArgs, ProvidersCommand, RoutesArgs, RoutesCommand};
 pub(crate) use run::{KeyArgs, LimitArgs, RunArgs};
 pub(crate) use secrets::{
     AddGrantArgs, GrantFlags, GrantsArgs, GrantsCommand, ImportArgs, RmArgs, RmGrantArgs, RotateArgs,
@@ -73,6 +75,10 @@ pub(crate) enum Command {
     Grants(LastingArgs),
     /// Say what an agent's policy allows, and learn one from a run
     Policy(PolicyArgs),
+    /// Give several models one name, with fallbacks and shares
+    Routes(RoutesArgs),
+    /// Show which providers can be asked, and how their keys fare
+    Providers(ProvidersArgs),
     /// Show what the agent of a run has logged
     Logs(LogsArgs),
     /// Show runs, tokens and costs

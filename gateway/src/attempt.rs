@@ -2,7 +2,7 @@
 
 mod events;
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use bytes::{Bytes, BytesMut};
 use http::header::CONTENT_TYPE;
@@ -21,7 +21,7 @@ use crate::ir::{ChatResponse, Class, StopReason, StreamEvent, Usage, values_in_a
 use crate::plan::Candidate;
 use crate::session::Session;
 
-pub(crate) use events::{Events, Item};
+pub(crate) use events::{Events, Item, Pace};
 
 /// Bytes of an error body that are read.
 const ERROR_CAP: usize = 64 << 10;
@@ -108,7 +108,7 @@ pub(crate) async fn attempt(
     request: Request<Body>,
     manner: Manner,
     until: Instant,
-    idle: Duration,
+    pace: Pace,
 ) -> Result<Answer, Failed> {
     let call = ProviderCall {
         endpoint: &candidate.provider.endpoint,
@@ -127,7 +127,7 @@ pub(crate) async fn attempt(
         if !status.is_success() {
             return Err(refused(response).await);
         }
-        if manner.stream { begin(response, manner, idle).await } else { whole(response, manner.spoken).await }
+        if manner.stream { begin(response, manner, pace).await } else { whole(response, manner.spoken).await }
     };
     match timeout_at(until, Box::pin(read)).await {
         Err(_) => Err(Failed {
@@ -182,7 +182,7 @@ async fn whole(response: Response<Body>, spoken: Dialect) -> Result<Answer, Fail
 }
 
 /// Reads a stream up to its first content.
-async fn begin(response: Response<Body>, manner: Manner, idle: Duration) -> Result<Answer, Failed> {
+async fn begin(response: Response<Body>, manner: Manner, pace: Pace) -> Result<Answer, Failed> {
     let status = response.status();
     let kind = response.headers().get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
     if !dialect::wire(manner.spoken).framing().is_named_by(kind) {
@@ -202,7 +202,7 @@ async fn begin(response: Response<Body>, manner: Manner, idle: Duration) -> Resu
     }
     let deltas =
         response.extensions().get().map(|sought: &Sought| Deltas::new(sought.clone(), manner.spoken));
-    let events = Events::new(response.into_body(), manner.spoken, deltas, idle);
+    let events = Events::new(response.into_body(), manner.spoken, deltas, pace);
     let mut events = events.repeating(manner.repeated);
     // Of those before the first content two repeat the request.
     let most_held = HELD_CAP + 2 * manner.repeated;

@@ -39,6 +39,12 @@ impl Failure {
         Failure { class, message: message.into(), code: None, param: None, retry_after: None }
     }
 
+    /// Whether the provider means the key, by status or code, and not only in words that a request may have put there.
+    pub(crate) fn rejects_the_key(&self, status: StatusCode) -> bool {
+        let coded = |code: &String| lookup(CODES, code) == Some(Class::BadKey);
+        status == StatusCode::UNAUTHORIZED || self.code.as_ref().is_some_and(coded)
+    }
+
     /// As an error to be written in a client's dialect.
     pub fn into_error(self) -> ApiError {
         ApiError { code: self.code, param: self.param, ..ApiError::new(self.class, self.message) }
@@ -48,10 +54,13 @@ impl Failure {
 /// Classifies an answer that is not a success.
 pub fn classify(status: StatusCode, headers: &HeaderMap, body: &[u8], now: SystemTime) -> Failure {
     let document = serde_json::from_slice::<Value>(body).ok();
-    let envelope = match &document {
+    let mut envelope = match &document {
         Some(value) => envelope::read(value).unwrap_or_default(),
         None => Envelope::default(),
     };
+    if let Some(kind) = headers.get("x-amzn-errortype").and_then(|kind| kind.to_str().ok()) {
+        envelope.name(kind);
+    }
     let class = class_of(&envelope, Some(status));
     let message = match envelope.message.is_empty() {
         false => envelope.message.clone(),
@@ -117,10 +126,21 @@ fn class_of(envelope: &Envelope, status: Option<StatusCode>) -> Class {
 
 /// Gemini has one 429 for a busy minute and for a used-up day; the quota's name tells them apart.
 fn quota_class(envelope: &Envelope) -> Option<Class> {
-    if envelope.message.contains("limit: 0") || envelope.quota_ids.iter().any(|id| id.contains("PerDay")) {
+    let of_quota = envelope.codes().any(|code| code.eq_ignore_ascii_case("RESOURCE_EXHAUSTED"));
+    if (of_quota && has_no_quota(&envelope.message))
+        || envelope.quota_ids.iter().any(|id| id.contains("PerDay"))
+    {
         return Some(Class::OutOfMoney);
     }
     envelope.quota_ids.iter().any(|id| id.contains("PerMinute")).then_some(Class::RateLimited)
+}
+
+/// Whether the words say that the quota is nothing at all: `limit: 0`, and not `limit: 0.5` or `limit: 05`.
+fn has_no_quota(message: &str) -> bool {
+    message.split("limit: 0").skip(1).any(|rest| {
+        let digit = |text: &str| text.starts_with(|c: char| c.is_ascii_digit());
+        !digit(rest) && !rest.strip_prefix('.').is_some_and(digit)
+    })
 }
 
 fn by_status(status: StatusCode) -> Class {
@@ -189,7 +209,14 @@ const CODES: &[(&str, Class)] = &[
     ("permission_denied", Class::NoAccess),
     ("model_access_denied", Class::NoAccess),
     ("unsupported_country_region_territory", Class::NoAccess),
-    ("AccessDeniedException", Class::NoAccess),
+    ("UnrecognizedClientException", Class::BadKey),
+    ("InvalidSignatureException", Class::BadKey),
+    ("IncompleteSignatureException", Class::BadKey),
+    ("MissingAuthenticationTokenException", Class::BadKey),
+    ("ExpiredTokenException", Class::BadKey),
+    ("InvalidClientTokenId", Class::BadKey),
+    ("ResourceNotFoundException", Class::NoModel),
+    ("ServiceQuotaExceededException", Class::OutOfMoney),
     ("model_not_found", Class::NoModel),
     ("not_found_error", Class::NoModel),
     ("NOT_FOUND", Class::NoModel),
@@ -238,6 +265,8 @@ const VAGUE_CODES: &[(&str, Class)] = &[
     ("INVALID_ARGUMENT", Class::BadRequest),
     ("FAILED_PRECONDITION", Class::BadRequest),
     ("ValidationException", Class::BadRequest),
+    // AWS has it for keys that are none, too.
+    ("AccessDeniedException", Class::NoAccess),
     ("api_error", Class::Server),
     ("server_error", Class::Server),
     ("INTERNAL", Class::Server),
@@ -259,6 +288,7 @@ const OUT_OF_MONEY_WORDS: &[&str] = &[
     "billing hard limit",
     "monthly usage limit",
     "monthly spending limit",
+    "too many tokens per day",
     "spend limit",
     "weekly usage limit",
     // Of a trial key at Cohere; per minute it passes with time.
@@ -276,6 +306,10 @@ const WORDS: &[(&str, Class)] = &[
     ("too many tokens: total number of tokens", Class::ContextTooLong),
     ("too many tokens: size limit exceeded", Class::ContextTooLong),
     ("api key not valid", Class::BadKey),
+    ("make sure your api key is valid", Class::BadKey),
+    ("security token included in the request is", Class::BadKey),
+    ("model identifier is invalid", Class::NoModel),
+    ("on-demand throughput isn", Class::NoModel),
     ("incorrect api key", Class::BadKey),
     ("invalid api key", Class::BadKey),
     ("invalid api token", Class::BadKey),

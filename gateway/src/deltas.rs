@@ -9,6 +9,7 @@
 //! What is held is no more than the beginning of a secret for each block, of [`MOST`] blocks.
 
 mod anthropic;
+mod bedrock;
 mod cohere;
 mod gemini;
 mod held;
@@ -56,6 +57,7 @@ impl Deltas {
             Dialect::OpenAiResponses => Box::<openai_responses::OpenAiResponses>::default(),
             Dialect::AnthropicMessages => Box::new(anthropic::Anthropic),
             Dialect::GeminiGenerateContent => Box::new(gemini::Gemini),
+            Dialect::BedrockConverse => Box::new(bedrock::Bedrock),
             Dialect::CohereChat => Box::new(cohere::Cohere),
             Dialect::OllamaChat => Box::new(ollama::Ollama),
         };

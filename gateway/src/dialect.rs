@@ -5,6 +5,8 @@
 //! providers it uses the other halves.
 
 pub mod anthropic;
+pub mod bedrock;
+mod blocks;
 pub mod cohere;
 pub mod gemini;
 pub mod ollama;
@@ -28,6 +30,7 @@ pub fn wire(dialect: Dialect) -> &'static dyn Wire {
         Dialect::OpenAiResponses => &openai_responses::OpenAiResponses,
         Dialect::AnthropicMessages => &anthropic::Anthropic,
         Dialect::GeminiGenerateContent => &gemini::Gemini,
+        Dialect::BedrockConverse => &bedrock::Bedrock,
         Dialect::CohereChat => &cohere::Cohere,
         Dialect::OllamaChat => &ollama::Ollama,
     }
@@ -150,6 +153,22 @@ pub struct ResponseError(pub String);
 fn status_of(error: &ApiError, usual: u16) -> StatusCode {
     let status = error.status.unwrap_or(usual);
     StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+}
+
+/// Text of an address without percent-encoding; `None` when it is broken.
+fn unescaped(text: &str) -> Option<String> {
+    let mut bytes = text.bytes();
+    let mut out = Vec::with_capacity(text.len());
+    while let Some(byte) = bytes.next() {
+        out.push(match byte {
+            b'%' => {
+                let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
+                u8::try_from(digit(bytes.next())? << 4 | digit(bytes.next())?).ok()?
+            }
+            other => other,
+        });
+    }
+    String::from_utf8(out).ok()
 }
 
 /// What a data URL of base64 text holds.

@@ -6,7 +6,7 @@ use http::{HeaderMap, Method, Response, StatusCode};
 use orch_manifests::{Catalog, Dialect};
 use orch_proxy::{Body, Proxy};
 
-use crate::dialect::{self, RequestError, gemini};
+use crate::dialect::{self, RequestError, bedrock, gemini};
 use crate::ir::{ApiError, Class};
 use crate::route::{Timing, json_reply};
 use crate::serve::spoken_by;
@@ -54,7 +54,8 @@ pub(crate) fn bad_request(spoken: Dialect, error: &RequestError) -> Response<Bod
 }
 
 /// The dialect of a path that [`Gateway::serve`] answers at; `None` for every other path. Where several dialects share
-/// a path, the client's headers tell. All of `/v1beta` is Gemini's, also what is not offered there.
+/// a path, the client's headers tell. All of `/v1beta` is Gemini's and every operation of a model
+/// below `/model` Bedrock's, also what is not offered there.
 #[must_use]
 pub fn spoken_at(path: &str, headers: &HeaderMap) -> Option<Dialect> {
     match path {
@@ -65,6 +66,7 @@ pub fn spoken_at(path: &str, headers: &HeaderMap) -> Option<Dialect> {
         "/api/chat" | "/api/tags" => Some(Dialect::OllamaChat),
         "/v1/models" => Some(spoken_by(headers)),
         path if path.starts_with("/v1beta/") => Some(Dialect::GeminiGenerateContent),
+        path if bedrock::path::operation(path).is_some() => Some(Dialect::BedrockConverse),
         // Below /v1, a colon may as well be part of a model's name.
         path => {
             let called = gemini::path::method(path).and_then(|method| method.stream());

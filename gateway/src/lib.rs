@@ -18,9 +18,16 @@ pub mod dialect;
 mod edit;
 mod fields;
 pub mod frames;
+#[cfg(fuzzing)]
+pub mod fuzzing;
+#[cfg(all(test, not(fuzzing)))]
+#[allow(unreachable_pub, clippy::unwrap_used, reason = "public to fuzz targets, and no part of a release")]
+mod fuzzing;
 mod gateway;
+mod health;
 mod intake;
 pub mod ir;
+pub mod matrix;
 mod models;
 mod needs;
 mod passthrough;
@@ -41,9 +48,10 @@ mod usage;
 mod worst;
 
 pub use gateway::{Gateway, error_reply, spoken_at};
+pub use health::{Health, KeyHealth, Setback};
 pub use intake::Intake;
 pub use passthrough::Direct;
-pub use plan::{AtHand, Candidate, KeyAtHand, MissingKey, Plan, PlanError, Wishes, plan};
+pub use plan::{AtHand, Candidate, KeyAtHand, Keyed, MissingKey, Plan, PlanError, Planned, Wishes, plan};
 pub use purse::{Amount, Ask, BoundOf, CacheWrites, Granted, Held, Left, LimitHit, Purse, Short, Treasury};
 pub use receipt::{
     Attempt, ClassCounts, CredentialRef, Outcome, Receipt, Receipts, Skipped, every_key_was_rejected,

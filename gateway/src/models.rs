@@ -1,12 +1,12 @@
 //! `GET /v1/models`, Gemini's `GET /v1beta/models` and Ollama's `GET /api/tags`.
 
 use http::{Response, StatusCode};
-use orch_manifests::{Dialect, Model, Provider};
+use orch_manifests::{Catalog, Dialect, Model, Provider, Target, resolve_model};
 use orch_proxy::Body;
 use serde_json::{Value, json};
 
-use crate::plan::Plan;
 use crate::route::json_reply;
+use crate::session::Session;
 
 /// A model as it is listed.
 struct Listed<'p> {
@@ -18,9 +18,13 @@ struct Listed<'p> {
     usable: Option<bool>,
 }
 
-/// The plan's models; for clients, every model that the catalog knows, those first that can be asked.
-pub(crate) fn list(spoken: Dialect, plan: &Plan) -> Response<Body> {
-    let listed = match &plan.clients {
+/// Who routes are listed as owned by.
+const ROUTES: &str = "orch";
+
+/// The plan's models; for clients, every model that the catalog knows, those first that can be asked. Then the routes.
+pub(crate) fn list(spoken: Dialect, session: &Session, catalog: &Catalog) -> Response<Body> {
+    let plan = &*session.plan;
+    let mut listed: Vec<Listed<'_>> = match &plan.clients {
         None => plan
             .candidates
             .iter()
@@ -30,15 +34,29 @@ pub(crate) fn list(spoken: Dialect, plan: &Plan) -> Response<Body> {
                 known: c.known(),
                 usable: None,
             })
-            .collect(),
+            .fold(Vec::new(), |mut listed, model| {
+                // The same model may be there with other keys.
+                if !listed.iter().any(|known: &Listed<'_>| known.id == model.id) {
+                    listed.push(model);
+                }
+                listed
+            }),
         Some(clients) => {
             let usable = plan.at_hand.iter().map(|at_hand| (&*at_hand.provider, true));
             let lacking = clients.lacking.iter().map(|lacking| (&*lacking.provider, false));
             usable.chain(lacking).flat_map(|(provider, usable)| known(provider, usable)).collect::<Vec<_>>()
         }
     };
+    listed.extend(session.routes.iter().map(|(name, route)| {
+        let leads = |target: &Target| {
+            resolve_model(catalog, &target.model).is_ok_and(|model| plan.provider(&model.provider).is_some())
+        };
+        let usable = plan.clients.is_some().then(|| route.targets.iter().any(leads));
+        Listed { id: name.to_string(), provider: ROUTES, known: None, usable }
+    }));
     let body = match spoken {
-        Dialect::OpenAiChat | Dialect::OpenAiResponses => {
+        // Bedrock lists models at another host.
+        Dialect::OpenAiChat | Dialect::OpenAiResponses | Dialect::BedrockConverse => {
             json!({ "object": "list", "data": data(&listed, openai) })
         }
         Dialect::AnthropicMessages => json!({

@@ -1,62 +1,86 @@
 //! What a request needs of a model, and which candidates are known to lack it.
 
 use orch_manifests::Dialect;
+use serde_json::json;
 
 use crate::dialect::openai_responses::kept;
-use crate::ir::{ChatRequest, Part, ResponseFormat, Tool};
+use crate::ir::{ApiError, ChatRequest, Class, Part, ResponseFormat, Tool};
 use crate::plan::Candidate;
 use crate::receipt::Skipped;
 
-/// Candidates that can serve the request, and the ones that were passed over.
-///
-/// The catalog may be behind the provider: when nothing would be left, the first candidate is asked all the same,
-/// and the provider is the judge.
+/// Candidates that can serve the request, and the ones that were passed over. Of a model that the catalog does not know
+/// nothing is known that it lacks.
 pub(crate) fn fitting(
     client: Dialect,
     request: &ChatRequest,
     candidates: Vec<Candidate>,
 ) -> (Vec<Candidate>, Vec<Skipped>) {
-    let lack =
-        |candidate: &Candidate| strange(client, request, candidate).or_else(|| lack(request, candidate));
-    let lacks: Vec<_> = candidates.iter().map(lack).collect();
-    if lacks.iter().all(Option::is_some) {
-        let mut rest = candidates;
-        rest.truncate(1);
-        return (rest, Vec::new());
-    }
     let mut fit = Vec::new();
-    let mut skipped = Vec::new();
-    for (candidate, lack) in candidates.into_iter().zip(lacks) {
-        match lack {
+    let mut skipped: Vec<Skipped> = Vec::new();
+    for candidate in candidates {
+        match strange(client, request, &candidate).or_else(|| lack(request, &candidate)) {
             None => fit.push(candidate),
-            Some(reason) => skipped.push(Skipped { model: candidate.name(), reason }),
+            // Once for all of its keys.
+            Some((_, reason))
+                if skipped.iter().any(|s| s.model == candidate.name() && s.reason == reason) => {}
+            Some((class, reason)) => {
+                skipped.push(Skipped { class: Some(class), ..Skipped::new(candidate.name(), reason) })
+            }
         }
     }
     (fit, skipped)
 }
 
 /// What its provider has kept means nothing to a provider of another dialect.
-fn strange(client: Dialect, request: &ChatRequest, candidate: &Candidate) -> Option<String> {
-    let same = candidate.spoken_with(client) == client;
-    let field = kept(request).filter(|_| client == Dialect::OpenAiResponses && !same)?;
-    Some(format!("it is spoken to in another dialect, in which nothing stands for {field}"))
+fn strange(client: Dialect, request: &ChatRequest, candidate: &Candidate) -> Option<(Class, String)> {
+    let field = kept(request).filter(|_| client == Dialect::OpenAiResponses)?;
+    (candidate.spoken_with(client) != client).then(|| (Class::BadRequest, carries_nothing(&field)))
 }
 
-fn lack(request: &ChatRequest, candidate: &Candidate) -> Option<String> {
+fn carries_nothing(field: &str) -> String {
+    format!(
+        "{field}: stands for what another provider has kept, which cannot be carried to this one; send the conversation \
+         itself"
+    )
+}
+
+/// What the client is told when every model lacks something, so that none is asked.
+pub(crate) fn all_lack(request: &ChatRequest, skipped: &[Skipped]) -> ApiError {
+    let lines: Vec<String> = skipped.iter().map(|s| format!("{}: {}", s.model, s.reason)).collect();
+    let too_long = skipped.iter().all(|s| s.class == Some(Class::ContextTooLong));
+    let class = if too_long { Class::ContextTooLong } else { Class::BadRequest };
+    let param = kept(request).filter(|field| {
+        let reason = carries_nothing(field);
+        skipped.iter().all(|s| s.reason == reason)
+    });
+    ApiError {
+        param,
+        code: Some("orch_no_model_fits".to_owned()),
+        details: Some(json!({ "skipped": skipped })),
+        ..ApiError::new(class, format!("no model has what the request needs: {}", lines.join("; ")))
+    }
+}
+
+fn lack(request: &ChatRequest, candidate: &Candidate) -> Option<(Class, String)> {
     let model = candidate.known()?;
+    let lacks = |reason: &str| Some((Class::BadRequest, reason.to_owned()));
     let functions = request.tools.iter().any(|tool| matches!(tool, Tool::Function { .. }));
     if functions && !model.tools {
-        return Some("it cannot call tools, and the request has some".to_owned());
+        return lacks("it cannot call tools, and the request has some (tools)");
     }
-    if request.messages.iter().any(|message| has_image(&message.content)) && !model.vision {
-        return Some("it takes no images, and the request has some".to_owned());
+    if !model.vision
+        && let Some(place) = request.messages.iter().position(|message| has_image(&message.content))
+    {
+        return lacks(&format!("it takes no images, and the request has some (message {})", place + 1));
     }
     if matches!(request.format, Some(ResponseFormat::JsonSchema { .. })) && !model.json_schema {
-        return Some("it cannot keep to a JSON Schema, and the request asks for one".to_owned());
+        return lacks("it cannot keep to a JSON Schema, and the request asks for one (response_format)");
     }
     let least = least_input(request);
-    (least > model.context)
-        .then(|| format!("the request is at least {least} tokens long, and it takes {}", model.context))
+    (least > model.context).then(|| {
+        let reason = format!("the request is at least {least} tokens long, and it takes {}", model.context);
+        (Class::ContextTooLong, reason)
+    })
 }
 
 fn has_image(parts: &[Part]) -> bool {

@@ -7,9 +7,9 @@ use orch_proxy::Body;
 use crate::gateway::{Gateway, check_method, error_reply};
 use crate::intake::receive;
 use crate::ir::{ApiError, Class};
-use crate::plan::{AtHand, Candidate};
+use crate::plan::{AtHand, Planned};
 use crate::route::{self, Call};
-use crate::serve::{called, wants_receipt};
+use crate::serve::called;
 use crate::session::Session;
 
 /// A provider's inference path, as a guest's request named it.
@@ -19,6 +19,8 @@ pub struct Direct {
     pub provider: Slug,
     /// What is spoken there.
     pub dialect: Dialect,
+    /// The region of the host, where the provider has one for each.
+    pub region: Option<String>,
 }
 
 impl Gateway {
@@ -86,6 +88,12 @@ impl Gateway {
             };
             return Err(Box::new(error_reply(spoken, &error)));
         }
+        if !at_hand.provider.pinned && direct.region != at_hand.provider.region {
+            let here = at_hand.provider.region.as_deref().unwrap_or("no region");
+            let reason =
+                format!("this run's key for {} is for {here}, and that is another host", direct.provider);
+            return Err(Box::new(error_reply(spoken, &ApiError::new(Class::NoAccess, reason))));
+        }
         let called = called(spoken, &parts.uri)?;
         let client = receive(session, spoken, called, parts.headers, body).await?;
         if client.parsed.model.is_empty() {
@@ -95,10 +103,9 @@ impl Gateway {
             };
             return Err(Box::new(error_reply(spoken, &error)));
         }
-        let want_receipt = wants_receipt(&client.headers);
-        let candidate = Candidate { dialect: Some(spoken), ..at_hand.candidate(client.parsed.model.clone()) };
+        let planned = Planned { dialect: Some(spoken), ..at_hand.planned(client.parsed.model.clone()) };
         let asked = (direct.provider.to_string(), client.parsed.model.clone());
-        let call = Call { client, candidates: vec![candidate], asked, want_receipt };
+        let call = Call::new(client, session, vec![planned].into(), asked);
         Ok(Box::pin(route::answer(&self.proxy, &self.timing, session, call)).await)
     }
 }
@@ -112,20 +119,34 @@ fn direct(
     path: &str,
 ) -> Option<Direct> {
     let endpoint = &provider.endpoint;
-    let same_host = matches!(&endpoint.host, Host::Name(name) if name.as_str() == host);
-    if !same_host || endpoint.scheme != scheme || endpoint.port != port {
+    let region = region_at(provider, host)?;
+    if endpoint.scheme != scheme || endpoint.port != port {
         return None;
     }
     let inference = provider.inference.iter().find(|i| i.method == *method && i.covers(path))?;
-    Some(Direct { provider: provider.slug.clone(), dialect: inference.dialect })
+    Some(Direct { provider: provider.slug.clone(), dialect: inference.dialect, region })
+}
+
+/// The region of a host of this provider; `None` when it is none of them.
+fn region_at(provider: &Provider, host: &str) -> Option<Option<String>> {
+    let is_at =
+        |provider: &Provider| matches!(&provider.endpoint.host, Host::Name(name) if name.as_str() == host);
+    if is_at(provider) {
+        return Some(provider.region.clone());
+    }
+    // A region's name is a label of the host's.
+    provider.region.as_ref()?;
+    let region =
+        host.split('.').find(|label| provider.in_region(label).is_some_and(|there| is_at(&there)))?;
+    Some(Some(region.to_owned()))
 }
 
 /// The guest has to show what it was given: a request without it was not meant to use the run's key.
 fn check_placeholder(session: &Session, at_hand: &AtHand, headers: &HeaderMap) -> Result<(), String> {
-    let Some(credential) = &at_hand.credential else { return Ok(()) };
+    let Some(credential) = at_hand.credential() else { return Ok(()) };
     let (header, scheme) = match &at_hand.provider.auth {
         Auth::None => return Ok(()),
-        Auth::Bearer => (http::header::AUTHORIZATION, "Bearer "),
+        Auth::Bearer | Auth::Aws => (http::header::AUTHORIZATION, "Bearer "),
         Auth::Header(name) => (name.clone(), ""),
     };
     let shown = headers.get(&header).and_then(|value| {

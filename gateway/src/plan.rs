@@ -1,15 +1,19 @@
 //! Which models may serve a run, in which order, and what was left out and why. Pure: decided before any byte leaves.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
 use orch_manifests::{
-    Auth, Catalog, Dialect, Llm, Model, ModelName, ModelRoute, Price, Provider, Slug, Supported,
-    UnknownModel, resolve_model,
+    Auth, Catalog, Dialect, KeyChoice, Llm, Model, ModelName, ModelRoute, OnError, Price, Provider, Route,
+    RouteName, Routes, Slug, Supported, Target, UnknownModel, resolve_model,
 };
 use orch_proxy::Credential;
 
+use crate::health::Rest;
 use crate::receipt::Skipped;
+
+pub(crate) mod pick;
 
 /// What a plan is made from.
 pub struct Wishes<'a> {
@@ -19,8 +23,10 @@ pub struct Wishes<'a> {
     pub supported: &'a Supported,
     /// The providers that are known, the operator's included.
     pub catalog: &'a Catalog,
-    /// The credential of this run for a provider, if there is one.
-    pub keys: &'a dyn Fn(&Slug) -> Option<Arc<dyn Credential>>,
+    /// The credentials of this run for a provider; none when there is none.
+    pub keys: &'a dyn Fn(&Slug) -> Vec<Arc<dyn Credential>>,
+    /// Logical names that stand for models.
+    pub routes: &'a Routes,
     /// `--provider`: only this provider, by slug or alias.
     pub provider: Option<&'a str>,
     /// `--model`: in place of the manifest's primary.
@@ -29,26 +35,34 @@ pub struct Wishes<'a> {
     pub local: bool,
 }
 
-/// A model that may serve, and what is needed to ask it.
+/// A model that is about to be asked, with one key.
 #[derive(Clone)]
 pub struct Candidate {
     /// The provider.
     pub provider: Arc<Provider>,
-    /// The model as the provider knows it.
+    /// The model as the catalog knows it.
     pub model: String,
+    /// The name that is sent in its place, where a route says so.
+    pub sent: Option<String>,
     /// The credential; `None` for providers that want none.
     pub credential: Option<Arc<dyn Credential>>,
     /// What has to be spoken to it, where whoever named it said so.
     pub dialect: Option<Dialect>,
+    /// What follows failures that are the request's own doing.
+    pub on: OnError,
+    /// Why it is asked after others.
+    pub(crate) rest: Option<Rest>,
 }
 
 impl Candidate {
     /// `provider/model`; of a variant, by its name.
     pub fn name(&self) -> String {
-        let variants = self.provider.variants.iter();
-        let variant =
-            variants.filter(|variant| Some(variant.dialect) == self.dialect).map(|v| &v.slug).next();
-        format!("{}/{}", variant.unwrap_or(&self.provider.slug), self.model)
+        name(&self.provider, self.dialect, &self.model)
+    }
+
+    /// The model as the provider is asked for it.
+    pub fn sent(&self) -> &str {
+        self.sent.as_deref().unwrap_or(&self.model)
     }
 
     /// What is spoken to it for a client of this dialect.
@@ -65,6 +79,18 @@ impl Candidate {
     pub fn price(&self) -> Option<Price> {
         self.provider.price(&self.model)
     }
+
+    /// Whether it is the same model at the same provider, spoken to in the same way, with whatever key.
+    pub(crate) fn is_model_of(&self, other: &Candidate) -> bool {
+        self.provider.slug == other.provider.slug
+            && self.dialect == other.dialect
+            && self.sent() == other.sent()
+    }
+}
+
+fn name(provider: &Provider, dialect: Option<Dialect>, model: &str) -> String {
+    let variant = provider.variants.iter().find(|variant| Some(variant.dialect) == dialect);
+    format!("{}/{model}", variant.map_or(&provider.slug, |variant| &variant.slug))
 }
 
 impl fmt::Debug for Candidate {
@@ -73,40 +99,155 @@ impl fmt::Debug for Candidate {
     }
 }
 
+/// A model of the plan: each call makes candidates of it, one for each key.
+#[derive(Clone)]
+pub struct Planned {
+    /// The provider.
+    pub provider: Arc<Provider>,
+    /// The model as the catalog knows it.
+    pub model: String,
+    /// The name that is sent in its place.
+    pub sent: Option<String>,
+    /// The credentials that may serve it; none for providers that want none.
+    pub keys: Vec<Keyed>,
+    /// What has to be spoken to it, where whoever named it said so.
+    pub dialect: Option<Dialect>,
+    /// The route that it comes from.
+    pub route: Option<RouteName>,
+    /// Its step: those of one step share the calls, and come before those of the next.
+    pub step: u32,
+    /// Its share among those of its step; 0 takes it out.
+    pub weight: u16,
+    /// What follows failures that are the request's own doing.
+    pub on: OnError,
+}
+
+impl fmt::Debug for Planned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name())
+    }
+}
+
+/// A credential, and its share of the calls among its provider's.
+#[derive(Clone)]
+pub struct Keyed {
+    /// The credential.
+    pub credential: Arc<dyn Credential>,
+    /// Its share.
+    pub weight: u16,
+}
+
+impl Planned {
+    /// `provider/model`; of a variant, by its name.
+    pub fn name(&self) -> String {
+        name(&self.provider, self.dialect, &self.model)
+    }
+
+    /// What the catalog knows of the model.
+    pub fn known(&self) -> Option<&Model> {
+        self.provider.model(&self.model)
+    }
+
+    /// Whether a call of the other would be the same call.
+    fn is_same_as(&self, other: &Planned) -> bool {
+        let keys = |planned: &Planned| -> Vec<String> {
+            planned.keys.iter().map(|key| key.credential.id().to_owned()).collect()
+        };
+        self.name() == other.name() && self.sent == other.sent && keys(self) == keys(other)
+    }
+}
+
 /// A provider that the run may use, whether or not the plan names a model of it.
 #[derive(Clone)]
 pub struct AtHand {
     /// The provider.
     pub provider: Arc<Provider>,
-    /// Its credential; `None` for providers that want none.
-    pub credential: Option<Arc<dyn Credential>>,
+    /// Its credentials, the one that stands for all of them first; none for providers that want none.
+    pub keys: Vec<Arc<dyn Credential>>,
 }
 
 impl AtHand {
-    /// A model of this provider as a candidate.
+    /// A provider where its credentials are for: where the first of them is, and those with it that are for the same place.
+    pub fn new(provider: &Provider, mut keys: Vec<Arc<dyn Credential>>) -> AtHand {
+        let region = keys.first().and_then(|credential| credential.region());
+        keys.retain(|credential| credential.region() == region);
+        // A region that is none is the credential's to refuse.
+        let there = region.and_then(|region| provider.in_region(&region).map(Cow::into_owned));
+        AtHand { provider: Arc::new(there.unwrap_or_else(|| provider.clone())), keys }
+    }
+
+    /// The credential that stands for all of them.
+    pub fn credential(&self) -> Option<&Arc<dyn Credential>> {
+        self.keys.first()
+    }
+
+    /// A model of this provider, with the credential that stands for all of them.
     pub fn candidate(&self, model: impl Into<String>) -> Candidate {
         Candidate {
             provider: Arc::clone(&self.provider),
             model: model.into(),
-            credential: self.credential.clone(),
+            sent: None,
+            credential: self.credential().cloned(),
             dialect: None,
+            on: OnError::default(),
+            rest: None,
         }
     }
 
-    /// The candidate that a name has led to.
-    pub(crate) fn routed(&self, route: ModelRoute) -> Candidate {
-        Candidate { dialect: route.dialect, ..self.candidate(route.model) }
+    /// A model of this provider, with all of its keys.
+    pub fn planned(&self, model: impl Into<String>) -> Planned {
+        let keys = self.keys.iter().map(|key| Keyed { credential: Arc::clone(key), weight: 1 });
+        Planned {
+            provider: Arc::clone(&self.provider),
+            model: model.into(),
+            sent: None,
+            keys: keys.collect(),
+            dialect: None,
+            route: None,
+            step: 0,
+            weight: 1,
+            on: OnError::default(),
+        }
+    }
+
+    /// The model that a name has led to.
+    pub(crate) fn routed(&self, route: ModelRoute) -> Planned {
+        Planned { dialect: route.dialect, ..self.planned(route.model) }
+    }
+
+    /// The same, as a route's target wants it.
+    ///
+    /// # Errors
+    /// When none of the keys that it names is at hand.
+    fn target(&self, route: ModelRoute, target: &Target) -> Result<Planned, String> {
+        let mut planned = self.routed(route);
+        planned.sent = target.rename.clone();
+        planned.weight = target.share();
+        if let KeyChoice::Only(names) = &target.keys {
+            planned.keys.retain_mut(|key| match target.keys.weight(key.credential.id()) {
+                Some(weight) => {
+                    key.weight = weight;
+                    true
+                }
+                None => false,
+            });
+            if planned.keys.is_empty() {
+                let names: Vec<&str> = names.keys().map(orch_manifests::SecretName::as_str).collect();
+                return Err(format!("the route names {}, and there is no such key", names.join(", ")));
+            }
+        }
+        Ok(planned)
     }
 }
 
-/// A provider's credential, or why the one that is there cannot be used.
-pub type KeyAtHand = Result<Arc<dyn Credential>, String>;
+/// A provider's credentials, or why the one that is there cannot be used.
+pub type KeyAtHand = Result<Vec<Arc<dyn Credential>>, String>;
 
 /// The models of a run, or of a server's clients.
 #[derive(Clone, Default)]
 pub struct Plan {
     /// In the order in which they are asked.
-    pub candidates: Vec<Candidate>,
+    pub candidates: Vec<Planned>,
     /// Models of the manifest that cannot serve, and why; to be said aloud.
     pub skipped: Vec<Skipped>,
     /// Every provider that the run may use.
@@ -124,19 +265,31 @@ impl Plan {
         let mut lacking = Vec::new();
         for provider in catalog.providers().filter(|provider| !provider.local_only || provider.pinned) {
             let provider = Arc::new(provider.clone());
-            let credential = match provider.auth {
-                Auth::None => Ok(None),
+            let keys = match provider.auth {
+                Auth::None => Ok(Vec::new()),
                 _ => key(&provider.slug)
-                    .unwrap_or_else(|| Err(format!("this workspace has no key for {}", provider.slug)))
-                    .map(Some),
+                    .unwrap_or_else(|| Err(format!("this workspace has no key for {}", provider.slug))),
             };
-            match credential {
-                Ok(credential) => plan.at_hand.push(AtHand { provider, credential }),
+            match keys {
+                Ok(keys) => plan.at_hand.push(AtHand::new(&provider, keys)),
                 Err(reason) => lacking.push(Lacking { provider, reason }),
             }
         }
         plan.clients = Some(Clients { lacking });
         plan
+    }
+
+    /// Adds a model. One that is named twice, or overridden by itself, is asked once.
+    fn add(&mut self, planned: Planned) {
+        if !self.candidates.iter().any(|known| known.is_same_as(&planned)) {
+            self.candidates.push(planned);
+        }
+    }
+
+    /// Providers that clients could ask if they had a usable key, and what is wrong with it.
+    pub fn lacking(&self) -> impl Iterator<Item = (&Provider, &str)> {
+        let lacking = self.clients.iter().flat_map(|clients| &clients.lacking);
+        lacking.map(|lacking| (&*lacking.provider, lacking.reason.as_str()))
     }
 
     /// The provider with this slug, if the run may use it.
@@ -234,31 +387,42 @@ pub fn plan(wishes: &Wishes<'_>) -> Result<Plan, PlanError> {
     let mut missing = Vec::new();
     for provider in wishes.catalog.providers().filter(|p| within(p) && unavailable(wishes, p).is_none()) {
         match key(wishes, provider) {
-            Ok(credential) => plan.at_hand.push(AtHand { provider: Arc::new(provider.clone()), credential }),
+            Ok(keys) => plan.at_hand.push(AtHand::new(provider, keys)),
             Err(key) => missing.push(key),
         }
     }
     let mut lacking = Vec::new();
+    let mut step = 0;
     for name in models(wishes) {
+        if let Some((route_name, route)) = route_of(wishes.routes, name.as_str()) {
+            let (planned, left_out) =
+                targets(&plan, wishes.catalog, (route_name, route), step, &mut |resolved| {
+                    lacking.extend(missing.iter().find(|key| key.provider == resolved.provider).cloned());
+                    not_at_hand(wishes, resolved, &within)
+                });
+            plan.skipped.extend(left_out);
+            planned.into_iter().for_each(|planned| plan.add(planned));
+            step += u32::try_from(route.steps().len()).unwrap_or(u32::MAX / 2);
+            continue;
+        }
         let asked = wishes.model == Some(name);
         let route = match resolve_in(wishes, name, only) {
             Ok(route) => route,
             Err(error) if asked => return Err(PlanError::UnknownModel(error)),
             Err(error) => {
-                plan.skipped.push(Skipped { model: name.to_string(), reason: error.to_string() });
+                plan.skipped.push(Skipped::new(name.to_string(), error.to_string()));
                 continue;
             }
         };
-        match candidate(wishes, &plan, &route, &within) {
-            Ok(candidate) => {
-                // A model that is named twice, or overridden by itself, is asked once.
-                if !plan.candidates.iter().any(|known| known.name() == candidate.name()) {
-                    plan.candidates.push(candidate);
-                }
+        match plan.provider(&route.provider) {
+            Some(at_hand) => {
+                let planned = Planned { step, ..at_hand.routed(route) };
+                plan.add(planned);
+                step += 1;
             }
-            Err(reason) => {
+            None => {
                 lacking.extend(missing.iter().find(|key| key.provider == route.provider).cloned());
-                plan.skipped.push(Skipped { model: name.to_string(), reason });
+                plan.skipped.push(Skipped::new(name.to_string(), not_at_hand(wishes, &route, &within)));
             }
         }
     }
@@ -274,17 +438,62 @@ pub fn plan(wishes: &Wishes<'_>) -> Result<Plan, PlanError> {
     Ok(plan)
 }
 
-/// A candidate for a model that the plan does not name: its provider must be at hand.
+/// A model that the plan does not name: its provider must be at hand.
 ///
 /// # Errors
 /// Why it cannot be used, for people.
-pub(crate) fn outside(plan: &Plan, catalog: &Catalog, asked: &str) -> Result<Candidate, String> {
+pub(crate) fn outside(plan: &Plan, catalog: &Catalog, asked: &str) -> Result<Planned, String> {
     let name: ModelName = asked.parse().map_err(|e| format!("{e}"))?;
     let route = resolve_model(catalog, &name).map_err(|e| e.to_string())?;
     match plan.provider(&route.provider) {
         Some(at_hand) => Ok(at_hand.routed(route)),
-        None => Err(format!("this run has no key for {}, or the agent does not support it", route.provider)),
+        None => Err(no_key_of(&route.provider)),
     }
+}
+
+/// Why a provider is not at hand for a model that no plan names.
+pub(crate) fn no_key_of(provider: &Slug) -> String {
+    format!("this run has no key for {provider}, or the agent does not support it")
+}
+
+/// The route of this name, with its name.
+pub(crate) fn route_of<'r>(routes: &'r Routes, name: &str) -> Option<(&'r RouteName, &'r Route)> {
+    routes.iter().find(|(known, _)| known.as_str() == name)
+}
+
+/// The models of a route, in steps from `first` on, and those that cannot serve: `lacking` says why a model has no
+/// provider at hand.
+pub(crate) fn targets(
+    plan: &Plan,
+    catalog: &Catalog,
+    (name, route): (&RouteName, &Route),
+    first: u32,
+    lacking: &mut dyn FnMut(&ModelRoute) -> String,
+) -> (Vec<Planned>, Vec<Skipped>) {
+    let (mut planned, mut skipped) = (Vec::new(), Vec::new());
+    for (step, targets) in (first..).zip(route.steps()) {
+        for target in targets {
+            let resolved = match resolve_model(catalog, &target.model) {
+                Ok(resolved) => resolved,
+                // The catalog may have changed since the route was written.
+                Err(unknown) => {
+                    skipped.push(Skipped::new(target.model.to_string(), unknown.to_string()));
+                    continue;
+                }
+            };
+            let found = match plan.provider(&resolved.provider) {
+                Some(at_hand) => at_hand.target(resolved, target),
+                None => Err(lacking(&resolved)),
+            };
+            match found {
+                Ok(found) => {
+                    planned.push(Planned { step, on: route.on, route: Some(name.clone()), ..found });
+                }
+                Err(reason) => skipped.push(Skipped::new(target.model.to_string(), reason)),
+            }
+        }
+    }
+    (planned, skipped)
 }
 
 /// The manifest's models with `--model` in the primary's place.
@@ -321,25 +530,16 @@ fn resolve_in(
     Ok(route)
 }
 
-fn candidate(
-    wishes: &Wishes<'_>,
-    plan: &Plan,
-    route: &ModelRoute,
-    within: &dyn Fn(&Provider) -> bool,
-) -> Result<Candidate, String> {
-    if let Some(at_hand) = plan.provider(&route.provider) {
-        return Ok(at_hand.routed(route.clone()));
-    }
+/// Why the provider of a model is not at hand.
+fn not_at_hand(wishes: &Wishes<'_>, route: &ModelRoute, within: &dyn Fn(&Provider) -> bool) -> String {
     let Some(provider) = wishes.catalog.provider(route.provider.as_str()) else {
-        return Err(format!("{} is not in the catalog", route.provider));
+        return format!("{} is not in the catalog", route.provider);
     };
     if !within(provider) {
-        return Err(format!("it is {}'s, and --provider asks for another", provider.slug));
+        return format!("it is {}'s, and --provider asks for another", provider.slug);
     }
-    if let Some(reason) = unavailable(wishes, provider) {
-        return Err(reason);
-    }
-    Err(format!("no key for {} (set {})", provider.slug, provider.env.join(" or ")))
+    unavailable(wishes, provider)
+        .unwrap_or_else(|| format!("no key for {} (set {})", provider.slug, provider.env.join(" or ")))
 }
 
 fn named_provider<'a>(wishes: &Wishes<'a>, asked: &str) -> Result<&'a Provider, PlanError> {
@@ -364,13 +564,14 @@ fn unavailable(wishes: &Wishes<'_>, provider: &Provider) -> Option<String> {
     None
 }
 
-fn key(wishes: &Wishes<'_>, provider: &Provider) -> Result<Option<Arc<dyn Credential>>, MissingKey> {
+fn key(wishes: &Wishes<'_>, provider: &Provider) -> Result<Vec<Arc<dyn Credential>>, MissingKey> {
     if provider.auth == Auth::None {
-        return Ok(None);
+        return Ok(Vec::new());
     }
-    match (wishes.keys)(&provider.slug) {
-        Some(credential) => Ok(Some(credential)),
-        None => Err(MissingKey { provider: provider.slug.clone(), names: provider.env.clone() }),
+    let keys = (wishes.keys)(&provider.slug);
+    match keys.is_empty() {
+        false => Ok(keys),
+        true => Err(MissingKey { provider: provider.slug.clone(), names: provider.env.clone() }),
     }
 }
 

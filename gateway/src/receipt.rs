@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use serde::{Serialize, Serializer};
 
 use crate::ir::{Class, Dropped};
+use crate::plan::Candidate;
 
 /// The record of one call. Holds names and numbers, never a key.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -60,6 +61,9 @@ pub struct Attempt {
     pub provider: String,
     /// Model as sent.
     pub model: String,
+    /// The key that it was sent with, by name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credential: Option<String>,
     /// How it failed; absent for the one that served.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub class: Option<Class>,
@@ -78,8 +82,41 @@ pub struct Attempt {
 pub struct Skipped {
     /// `provider/model`, or the model as the manifest names it.
     pub model: String,
+    /// The key that was passed over, where the model may be asked with others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credential: Option<String>,
+    /// The class of the failure that is spared this way, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub class: Option<Class>,
     /// Why, for people.
     pub reason: String,
+}
+
+impl Skipped {
+    /// A model that cannot serve, whatever the key.
+    pub(crate) fn new(model: String, reason: impl Into<String>) -> Skipped {
+        Skipped { model, credential: None, class: None, reason: reason.into() }
+    }
+
+    /// A model with one of its keys.
+    pub(crate) fn of(candidate: &Candidate, reason: impl Into<String>) -> Skipped {
+        let credential = candidate.credential.as_ref().map(|credential| credential.id().to_owned());
+        Skipped { credential, ..Skipped::new(candidate.name(), reason) }
+    }
+
+    /// The same, sparing a failure of this class.
+    #[must_use]
+    pub(crate) fn sparing(self, class: Class) -> Skipped {
+        Skipped { class: Some(class), ..self }
+    }
+
+    /// Model and key, for messages.
+    pub(crate) fn name(&self) -> String {
+        match &self.credential {
+            Some(credential) => format!("{} with {credential}", self.model),
+            None => self.model.clone(),
+        }
+    }
 }
 
 /// How a call ended.
@@ -151,7 +188,10 @@ impl Receipts {
         let receipts = self.lock();
         let last = receipts.last().filter(|receipt| receipt.outcome == Outcome::AllFailed)?;
         let mut counts = ClassCounts::new();
-        for class in last.attempts.iter().filter_map(|attempt| attempt.class) {
+        // A key that was rejected before is as good as one that is rejected now.
+        let spared = last.skipped.iter().filter_map(|skipped| skipped.class);
+        let spared = spared.filter(|class| matches!(class, Class::BadKey | Class::RateLimited));
+        for class in last.attempts.iter().filter_map(|attempt| attempt.class).chain(spared) {
             *counts.entry(class).or_default() += 1;
         }
         Some(counts)
@@ -236,6 +276,7 @@ mod tests {
         let attempt = |class: &Class| Attempt {
             provider: "openai".into(),
             model: "m".into(),
+            credential: None,
             class: Some(*class),
             status: None,
             latency_ms: 1,

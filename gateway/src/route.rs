@@ -7,28 +7,34 @@ mod reply;
 mod reserve;
 mod step;
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http::Response;
 use orch_proxy::{Body, Proxy};
 use tokio::time::{Instant, sleep};
 
-use crate::attempt::{Answer, Charge, Failed, Manner, attempt};
+use crate::attempt::{Answer, Charge, Failed, Manner, Pace, attempt};
 use crate::dialect;
 use crate::ir::{Class, StopReason};
-use crate::needs::fitting;
+use crate::needs::{all_lack, fitting};
 use crate::plan::Candidate;
-use crate::receipt::Outcome;
+use crate::plan::pick::{Picked, pick};
+use crate::purse::LimitHit;
+use crate::receipt::{Outcome, Skipped};
+use crate::serve::{Chosen, wants_receipt};
 use crate::session::Session;
 use crate::shown::shown;
 use crate::stream::Live;
 use crate::tab::Tab;
-use crate::upstream::{ClientRequest, http_request};
-use reply::{all_failed, encoder, fill_start, limited, name, refuse, reply_error, run_over, streamed, whole};
+use crate::upstream::{ClientRequest, Unfit, http_request};
+use reply::{
+    all_failed, encoder, fill_start, identify, limited, name, refuse, reply_error, run_over, streamed, whole,
+};
 use reserve::{Passed, reserve};
-use step::{Step, after, jitter};
+use step::{dice, jitter};
 
 pub(crate) use reply::{RECEIPT_HEADER, json_reply};
+pub(crate) use step::{Failing, Step, after};
 
 /// How long things may take. The run's deadline bounds all of them together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,82 +44,170 @@ pub struct Timing {
     pub attempt: Duration,
     /// Between two events of a stream.
     pub idle: Duration,
-    /// The longest wait for a rate limit to pass that is begun at all.
+    /// Between two events of a stream that say something: comments and pings do not.
+    pub silent: Duration,
+    /// The longest wait for a rate limit to pass when there is another candidate to turn to. For the last one, any wait is
+    /// begun that fits the deadline.
     pub short_wait: Duration,
     /// Before an overloaded or failing provider is asked again; half of it to one and a half times.
     pub backoff: Duration,
 }
 
 impl Default for Timing {
-    /// 120 s, 60 s, 10 s, 500 ms.
+    /// 120 s, 60 s, 300 s, 10 s, 500 ms.
     fn default() -> Timing {
         Timing {
             attempt: Duration::from_secs(120),
             idle: Duration::from_secs(60),
+            silent: Duration::from_secs(300),
             short_wait: Duration::from_secs(10),
             backoff: Duration::from_millis(500),
         }
     }
 }
 
+impl Timing {
+    fn pace(&self) -> Pace {
+        Pace { idle: self.idle, silent: self.silent }
+    }
+}
+
 /// A request on its way to an answer.
 pub(crate) struct Call {
-    pub(crate) client: ClientRequest,
-    /// In the order in which they are asked; not empty.
-    pub(crate) candidates: Vec<Candidate>,
+    client: ClientRequest,
+    /// In the order in which they are asked. None when every key was rejected before.
+    candidates: Vec<Candidate>,
+    /// What was left out so far.
+    skipped: Vec<Skipped>,
     /// The provider and model for the receipt.
-    pub(crate) asked: (String, String),
-    pub(crate) want_receipt: bool,
+    asked: (String, String),
+    want_receipt: bool,
+}
+
+impl Call {
+    /// A call of these models. `asked` are provider and model for the receipt.
+    pub(crate) fn new(
+        client: ClientRequest,
+        session: &Session,
+        chosen: Chosen,
+        asked: (String, String),
+    ) -> Call {
+        let want_receipt = wants_receipt(&client.headers);
+        let Picked { candidates, skipped } =
+            pick(&chosen.planned, &session.health, SystemTime::now(), &mut dice);
+        let skipped = chosen.skipped.into_iter().chain(skipped).collect();
+        Call { client, candidates, skipped, asked, want_receipt }
+    }
+}
+
+/// What has come of a call's candidates so far.
+#[derive(Default)]
+struct Tried<'c> {
+    /// Of every attempt.
+    classes: Vec<Class>,
+    /// Models that failed for reasons that no key changes.
+    given_up: Vec<&'c Candidate>,
+    /// The first limit that stood in the way.
+    limit: Option<LimitHit>,
+    /// The first candidate that the request does not fit, and why.
+    unfit: Option<(&'c Candidate, Unfit)>,
+    /// When somebody may be asked again, as far as providers said.
+    again: Option<Instant>,
+}
+
+impl Tried<'_> {
+    fn gave_up(&self, candidate: &Candidate) -> bool {
+        self.given_up.iter().any(|given_up| given_up.is_model_of(candidate))
+    }
+
+    fn again_after(&mut self, wait: Duration) {
+        let at = Instant::now() + wait;
+        self.again = Some(self.again.map_or(at, |known| known.min(at)));
+    }
 }
 
 /// Answers a call. Failures become errors in the client's dialect.
 pub(crate) async fn answer(proxy: &Proxy, timing: &Timing, session: &Session, call: Call) -> Response<Body> {
-    let Call { client, candidates, asked: (provider, model), want_receipt } = call;
-    let (candidates, skipped) = fitting(client.dialect, &client.parsed, candidates);
+    let Call { client, candidates, mut skipped, asked: (provider, model), want_receipt } = call;
+    let picked = candidates.len();
+    let (candidates, lacking) = fitting(client.dialect, &client.parsed, candidates);
+    let none_fits = (picked > 0 && candidates.is_empty()).then(|| all_lack(&client.parsed, &lacking));
+    skipped.extend(lacking);
     let mut tab = Tab::open(session.receipts.clone(), &provider, &model, skipped);
-    let mut limit = None;
-    let mut classes = Vec::new();
+    if let Some(error) = none_fits {
+        return reply_error(&client, tab, Outcome::Rejected, &error);
+    }
+    let mut tried = Tried::default();
     for (position, candidate) in candidates.iter().enumerate() {
-        let last = position + 1 == candidates.len();
+        if tried.gave_up(candidate) {
+            tab.skip(Skipped::of(candidate, "the model failed with another key, and not for want of one"));
+            continue;
+        }
+        let later = || candidates[position + 1..].iter().filter(|other| !tried.gave_up(other));
+        let last = !later().any(|other| !other.is_model_of(candidate));
+        let another_key = later().any(|other| other.is_model_of(candidate) && other.rest.is_none());
+        let alone = later().next().is_none();
+        if let Some(rest) = candidate.rest.filter(|rest| rest.said) {
+            let wait = rest.until.duration_since(SystemTime::now()).unwrap_or_default();
+            if wait >= session.deadline.saturating_duration_since(Instant::now()) {
+                let reason = format!(
+                    "{} asked for a pause of {} s more, which does not fit the deadline",
+                    candidate.provider.slug,
+                    wait.as_secs() + 1
+                );
+                tab.skip(Skipped::of(candidate, reason).sparing(rest.class));
+                tried.again_after(wait);
+                continue;
+            }
+            sleep(wait).await;
+        }
         if let Some(witness) = &session.witness
             && let Err(error) = witness.before_use(candidate).await
         {
             return reply_error(&client, tab, Outcome::Rejected, &error);
         }
+        let fallback = !candidate.is_model_of(&candidates[0]);
         let mut tries = 0;
         loop {
             tries += 1;
-            let prepared = match reserve(session, &client, candidate, position > 0, &mut tab).await {
-                Ok(prepared) => prepared,
-                Err(Passed::Limit(hit, said)) => {
-                    tab.skip(candidate, said);
-                    limit.get_or_insert(hit);
+            let ready = reserve(session, &client, candidate, fallback, &mut tab).await.and_then(|prepared| {
+                let request = http_request(&client, candidate, &prepared).map_err(Passed::Unfit)?;
+                Ok((prepared, request))
+            });
+            let (prepared, request) = match ready {
+                Ok(ready) => ready,
+                Err(passed) => {
+                    let reason = match passed {
+                        Passed::Limit(hit, said) => {
+                            tried.limit.get_or_insert(hit);
+                            said
+                        }
+                        Passed::Over(reason) => reason,
+                        Passed::Unfit(unfit) => {
+                            let reason = unfit.reason.clone();
+                            tried.unfit.get_or_insert((candidate, unfit));
+                            reason
+                        }
+                    };
+                    tab.skip(Skipped::of(candidate, reason));
                     break;
                 }
-                Err(Passed::Over(reason)) => {
-                    tab.skip(candidate, reason);
-                    break;
-                }
-                Err(Passed::Unfit(unfit)) => return refuse(&client, tab, candidate, unfit.into_error()),
             };
             let began = Instant::now();
             let until = match last {
                 true => session.deadline,
                 false => session.deadline.min(began + timing.attempt),
             };
-            let request = match http_request(&client, candidate, &prepared) {
-                Ok(request) => request,
-                Err(unfit) => return refuse(&client, tab, candidate, unfit.into_error()),
-            };
             let (spoken, stream) = (prepared.spoken, client.parsed.stream);
             let manner = Manner { spoken, stream, repeated: prepared.repeated() };
-            let trying = attempt(proxy, session, candidate, request, manner, until, timing.idle);
+            let trying = attempt(proxy, session, candidate, request, manner, until, timing.pace());
             let failed = match Box::pin(trying).await {
                 Ok(Answer::Whole { body, mut response })
                     if prepared.same_dialect || response.stop != StopReason::Error =>
                 {
-                    tab.serves(candidate, began.elapsed());
+                    serves(session, &mut tab, candidate, began.elapsed());
                     name(&mut response.model, candidate);
+                    identify(&mut response.id);
                     return whole(&client, tab, prepared.same_dialect, body, response);
                 }
                 Ok(Answer::Whole { response, .. }) => {
@@ -121,7 +215,7 @@ pub(crate) async fn answer(proxy: &Proxy, timing: &Timing, session: &Session, ca
                     Failed { charge, ..Failed::new(Class::Server, "the provider gave up on the answer") }
                 }
                 Ok(Answer::Begun { mut held, events }) => {
-                    tab.serves(candidate, began.elapsed());
+                    serves(session, &mut tab, candidate, began.elapsed());
                     fill_start(&mut held, candidate);
                     let live = Live {
                         session: session.clone(),
@@ -142,23 +236,55 @@ pub(crate) async fn answer(proxy: &Proxy, timing: &Timing, session: &Session, ca
             if let Some(over) = failed.run_is_over {
                 return run_over(&client, session, tab, over);
             }
-            classes.push((class, failed.status));
-            let left = session.deadline.saturating_duration_since(Instant::now());
-            match after(class, failed.failure.retry_after, tries, left, jitter(), timing) {
+            if let Some(credential) = &candidate.credential {
+                let (model, now) = (candidate.sent(), SystemTime::now());
+                session.health.failed(&**credential, model, &failed.failure, failed.status, now);
+            }
+            tried.classes.push(class);
+            if let (Class::RateLimited | Class::Overloaded, Some(wait)) = (class, failed.failure.retry_after)
+            {
+                tried.again_after(wait);
+            }
+            let failing = Failing {
+                class,
+                retry_after: failed.failure.retry_after,
+                tries,
+                left: session.deadline.saturating_duration_since(Instant::now()),
+                another_key,
+                // Where only other keys are left, that is for rate limits alone to turn to.
+                last: if class == Class::RateLimited { alone } else { last },
+                on: candidate.on,
+            };
+            match after(&failing, jitter(), timing) {
                 Step::Stop => {
                     let mut error = failed.failure.into_error();
                     error.message = shown(&error.message, candidate.credential.as_deref());
                     error.status = failed.status.filter(|s| s.is_client_error()).map(|s| s.as_u16());
                     return refuse(&client, tab, candidate, error);
                 }
-                Step::Next => break,
+                Step::NextKey => break,
+                Step::NextModel => {
+                    tried.given_up.push(candidate);
+                    break;
+                }
                 Step::Again(wait) => sleep(wait).await,
             }
         }
     }
-    match limit {
+    match (tried.limit, tried.unfit) {
         // A limit stands in the way only where nothing else was tried.
-        Some(hit) if classes.is_empty() => limited(&client, session, tab, &hit),
-        _ => all_failed(&client, tab, &classes),
+        (Some(hit), _) if tried.classes.is_empty() => limited(&client, session, tab, &hit),
+        (_, Some((candidate, unfit))) if tried.classes.is_empty() => {
+            refuse(&client, tab, candidate, unfit.into_error())
+        }
+        _ => all_failed(&client, tab, &tried.classes, tried.again),
+    }
+}
+
+/// The attempt under way answers, and its key is good.
+fn serves(session: &Session, tab: &mut Tab, candidate: &Candidate, took: Duration) {
+    tab.serves(candidate, took);
+    if let Some(credential) = &candidate.credential {
+        session.health.served(&**credential, candidate.sent());
     }
 }

@@ -1,17 +1,18 @@
 //! `llm.orch.internal`, and the same for a server's clients: models behind the dialects that clients speak.
 
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
-use orch_manifests::Dialect;
+use orch_manifests::{Dialect, ModelRoute};
 use orch_proxy::Body;
 use serde_json::json;
 
 use crate::clients;
-use crate::dialect::gemini;
+use crate::dialect::{bedrock, gemini};
 use crate::gateway::{Gateway, bad_request, check_method, error_reply, spoken_at};
 use crate::intake::{Called, receive};
 use crate::ir::{ApiError, Class};
 use crate::models;
-use crate::plan::{Candidate, Plan, outside};
+use crate::plan::{Plan, Planned, no_key_of, outside, route_of, targets};
+use crate::receipt::Skipped;
 use crate::route::{self, Call, RECEIPT_HEADER};
 use crate::session::Session;
 
@@ -19,8 +20,8 @@ impl Gateway {
     /// Answers a request to `http://llm.orch.internal`: `POST /v1/chat/completions` and `POST
     /// /v1/responses` (OpenAI), `POST /v1/messages`
     /// (Anthropic), `POST /v1beta/models/MODEL:generateContent` and `…:streamGenerateContent?alt=sse` (Gemini, also below
-    /// `/v1`), `POST /v2/chat` (Cohere), `POST /api/chat` (Ollama), `GET /v1/models` (in the dialect of the client's
-    /// headers), `GET /v1beta/models` and `GET /api/tags`.
+    /// `/v1`), `POST /v2/chat` (Cohere), `POST /api/chat` (Ollama), `POST /model/MODEL/converse` and `…/converse-stream`
+    /// (Bedrock), `GET /v1/models` (in the dialect of the client's headers), `GET /v1beta/models` and `GET /api/tags`.
     pub async fn serve(&self, session: &Session, request: Request<Body>) -> Response<Body> {
         match self.route(session, request).await {
             Ok(response) => response,
@@ -47,57 +48,83 @@ impl Gateway {
             if spoken == Dialect::GeminiGenerateContent {
                 check_query(&parts.uri, false)?;
             }
-            return Ok(models::list(spoken, &session.plan));
+            return Ok(models::list(spoken, session, &self.catalog));
         }
         check_method(spoken, &parts.method, &Method::POST)?;
         let called = called(spoken, &parts.uri)?;
         let client = receive(session, spoken, called, parts.headers, body).await?;
-        let candidates = self
-            .candidates(&session.plan, &client.parsed.model)
+        let chosen = self
+            .chosen(session, &client.parsed.model)
             .map_err(|error| Box::new(error_reply(spoken, &error)))?;
-        let first = &candidates[0];
+        let first = &chosen.planned[0];
         let asked = match is_unnamed(&client.parsed.model) {
             true => first.model.clone(),
             false => client.parsed.model.clone(),
         };
-        let want_receipt = wants_receipt(&client.headers);
         let asked = (first.provider.slug.to_string(), asked);
-        let call = Call { client, candidates, asked, want_receipt };
+        let call = Call::new(client, session, chosen, asked);
         Ok(Box::pin(route::answer(&self.proxy, &self.timing, session, call)).await)
     }
 
-    /// Where a request starts: at the plan's first model when it names none, at the one that it names, or at a model
-    /// outside the plan whose provider is at hand. Never empty.
-    fn candidates(&self, plan: &Plan, asked: &str) -> Result<Vec<Candidate>, ApiError> {
+    /// Where a request starts: at the plan's first model when it names none, at the one that it names, at a route, or at a
+    /// model outside the plan whose provider is at hand.
+    fn chosen(&self, session: &Session, asked: &str) -> Result<Chosen, ApiError> {
+        let plan = &*session.plan;
         if let Some(clients) = &plan.clients {
-            return clients::candidate(plan, clients, &self.catalog, asked).map(|candidate| vec![candidate]);
+            return clients::chosen(session, clients, &self.catalog, asked);
         }
         if is_unnamed(asked) {
             return match plan.candidates.is_empty() {
-                false => Ok(plan.candidates.clone()),
+                false => Ok(plan.candidates.clone().into()),
                 true => Err(no_model(plan, "the agent names no model, and neither does the request")),
             };
         }
-        if let Some(at) = plan.candidates.iter().position(|candidate| goes_by(candidate, asked)) {
-            return Ok(plan.candidates[at..].to_vec());
+        if let Some(at) = plan.candidates.iter().position(|planned| goes_by(planned, asked)) {
+            return Ok(plan.candidates[at..].to_vec().into());
         }
         if let Some(skipped) = plan.skipped.iter().find(|skipped| skipped.model == asked) {
             // A model of the plan that was left out, for want of a key or by the caller's choice: the plan's others
             // are there for that. What was left out was said before the run.
             return match plan.candidates.is_empty() {
-                false => Ok(plan.candidates.clone()),
+                false => Ok(plan.candidates.clone().into()),
                 true => Err(no_model(plan, &format!("{asked} cannot serve this run: {}", skipped.reason))),
             };
         }
+        if let Some(route) = route_of(&session.routes, asked) {
+            let mut lacking = |model: &ModelRoute| no_key_of(&model.provider);
+            let (planned, skipped) = targets(plan, &self.catalog, route, 0, &mut lacking);
+            return match planned.is_empty() {
+                false => Ok(Chosen { planned, skipped }),
+                true => Err(no_model(plan, &leads_nowhere(asked, &skipped))),
+            };
+        }
         match outside(plan, &self.catalog, asked) {
-            Ok(candidate) => Ok(vec![candidate]),
+            Ok(planned) => Ok(vec![planned].into()),
             Err(reason) => Err(no_model(plan, &reason)),
         }
     }
 }
 
+/// The models of the plan that a request may be answered by, and those that were left out. There is one at least.
+pub(crate) struct Chosen {
+    pub(crate) planned: Vec<Planned>,
+    pub(crate) skipped: Vec<Skipped>,
+}
+
+impl From<Vec<Planned>> for Chosen {
+    fn from(planned: Vec<Planned>) -> Chosen {
+        Chosen { planned, skipped: Vec::new() }
+    }
+}
+
+/// That none of a route's models can serve, and why.
+pub(crate) fn leads_nowhere(route: &str, skipped: &[Skipped]) -> String {
+    let reasons: Vec<String> = skipped.iter().map(|s| format!("{}: {}", s.model, s.reason)).collect();
+    format!("the route {route} leads nowhere from here: {}", reasons.join("; "))
+}
+
 const NOTHING_HERE: &str = "there is nothing at this path; use /v1/chat/completions, /v1/responses, /v1/messages, \
-     /v1beta/models/MODEL:generateContent, /v2/chat, /api/chat or /v1/models";
+     /v1beta/models/MODEL:generateContent, /v2/chat, /api/chat, /model/MODEL/converse or /v1/models";
 
 fn nothing_at(spoken: Dialect, message: &str) -> Box<Response<Body>> {
     let error = ApiError {
@@ -110,13 +137,29 @@ fn nothing_at(spoken: Dialect, message: &str) -> Box<Response<Body>> {
 
 /// What a request's address says of its model, in dialects that say it there.
 pub(crate) fn called(spoken: Dialect, uri: &Uri) -> Result<Option<Called>, Box<Response<Body>>> {
-    if spoken != Dialect::GeminiGenerateContent {
-        return Ok(None);
+    match spoken {
+        Dialect::GeminiGenerateContent => {}
+        Dialect::BedrockConverse => return operation(uri.path()).map(Some),
+        Dialect::OpenAiChat
+        | Dialect::OpenAiResponses
+        | Dialect::AnthropicMessages
+        | Dialect::CohereChat
+        | Dialect::OllamaChat => return Ok(None),
     }
     let Some(method) = gemini::path::method(uri.path()) else { return Err(nothing_at(spoken, NOTHING_HERE)) };
     let Some(stream) = method.stream() else { return Err(nothing_at(spoken, &method.offered())) };
     check_query(uri, stream)?;
     Ok(Some(Called { model: method.model, stream }))
+}
+
+fn operation(path: &str) -> Result<Called, Box<Response<Body>>> {
+    const OFFERED: &str =
+        "this is not offered here; use /model/MODEL/converse or /model/MODEL/converse-stream";
+    let Some(operation) = bedrock::path::operation(path) else {
+        return Err(nothing_at(Dialect::BedrockConverse, NOTHING_HERE));
+    };
+    let Some(stream) = operation.stream else { return Err(nothing_at(Dialect::BedrockConverse, OFFERED)) };
+    Ok(Called { model: operation.model, stream })
 }
 
 fn check_query(uri: &Uri, stream: bool) -> Result<(), Box<Response<Body>>> {
@@ -132,8 +175,12 @@ pub(crate) fn is_unnamed(model: &str) -> bool {
     matches!(model, "" | "default" | "auto")
 }
 
-/// Whether a plan's model is meant: by its name, an alias of it, or either with the provider in front.
-fn goes_by(candidate: &Candidate, asked: &str) -> bool {
+/// Whether a plan's model is meant: by its name, an alias of it, or either with the provider in front; or by the route
+/// that it comes from.
+fn goes_by(candidate: &Planned, asked: &str) -> bool {
+    if candidate.route.as_ref().is_some_and(|route| route.as_str() == asked) {
+        return true;
+    }
     let named = |name: &str| {
         name == candidate.model
             || candidate.known().is_some_and(|model| model.aliases.iter().any(|alias| alias == name))
@@ -149,7 +196,7 @@ fn goes_by(candidate: &Candidate, asked: &str) -> bool {
 }
 
 fn no_model(plan: &Plan, reason: &str) -> ApiError {
-    let names: Vec<String> = plan.candidates.iter().map(Candidate::name).collect();
+    let names: Vec<String> = plan.candidates.iter().map(Planned::name).collect();
     let offer = match names.is_empty() {
         true => "this run's plan has no models".to_owned(),
         false => format!("this run's models: {}", names.join(", ")),

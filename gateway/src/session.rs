@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
+use orch_manifests::Routes;
 use orch_proxy::LiveGrant;
 use tokio::time::Instant;
 
+use crate::health::Health;
 use crate::intake::Intake;
 use crate::ir::ApiError;
 use crate::plan::{Candidate, Plan};
@@ -20,6 +22,10 @@ pub struct Session {
     pub grant: Arc<LiveGrant>,
     /// Which models may serve it, with which credentials.
     pub plan: Arc<Plan>,
+    /// Logical names that stand for models.
+    pub routes: Arc<Routes>,
+    /// What is known of how its keys fare.
+    pub health: Arc<Health>,
     /// When the run is over; no call outlives it.
     pub deadline: Instant,
     /// What it may spend.
@@ -53,6 +59,8 @@ impl Session {
         Session {
             grant,
             plan,
+            routes: Arc::default(),
+            health: Arc::default(),
             deadline,
             budget,
             treasury: None,
@@ -61,6 +69,18 @@ impl Session {
             witness: None,
             intake: Intake::of_run(),
         }
+    }
+
+    /// The same, for which these logical names stand for models.
+    #[must_use]
+    pub fn with_routes(self, routes: Arc<Routes>) -> Session {
+        Session { routes, ..self }
+    }
+
+    /// The same, which shares what is known of how keys fare.
+    #[must_use]
+    pub fn with_health(self, health: Arc<Health>) -> Session {
+        Session { health, ..self }
     }
 
     /// The same, whose receipts go here.

@@ -34,6 +34,7 @@ use tokio::task::JoinSet;
 
 mod answer;
 mod anthropic;
+mod bedrock;
 mod chat;
 mod cohere;
 mod extract;

@@ -93,7 +93,8 @@ impl Tab {
         }
         let attempt = Attempt {
             provider: candidate.provider.slug.to_string(),
-            model: candidate.model.clone(),
+            model: candidate.sent().to_owned(),
+            credential: candidate.credential.as_ref().map(|credential| credential.id().to_owned()),
             class: Some(failed.failure.class),
             status: failed.status.map(|status| status.as_u16()),
             latency_ms: millis(took),
@@ -106,7 +107,8 @@ impl Tab {
     pub(crate) fn serves(&mut self, candidate: &Candidate, took: Duration) {
         let attempt = Attempt {
             provider: candidate.provider.slug.to_string(),
-            model: candidate.model.clone(),
+            model: candidate.sent().to_owned(),
+            credential: candidate.credential.as_ref().map(|credential| credential.id().to_owned()),
             class: None,
             status: Some(200),
             latency_ms: millis(took),
@@ -115,13 +117,13 @@ impl Tab {
         self.edit(|receipt| {
             receipt.attempts.push(attempt);
             receipt.provider_served = Some(candidate.provider.slug.to_string());
-            receipt.model_served = Some(candidate.model.clone());
+            receipt.model_served = Some(candidate.sent().to_owned());
         });
     }
 
-    /// A candidate is passed over.
-    pub(crate) fn skip(&mut self, candidate: &Candidate, reason: String) {
-        let skipped = Skipped { model: candidate.name(), reason };
+    /// A candidate is passed over, and nothing is set aside for it any more.
+    pub(crate) fn skip(&mut self, skipped: Skipped) {
+        self.reservation = None;
         self.edit(|receipt| receipt.skipped.push(skipped));
     }
 

@@ -131,7 +131,7 @@ pub(crate) fn prepare(
     };
     let needed = quirks.max_tokens_required.then_some(usual);
     let request = ChatRequest {
-        model: candidate.model.clone(),
+        model: candidate.sent().to_owned(),
         max_tokens: max_tokens.or(needed),
         ..client.parsed.clone()
     };
@@ -173,8 +173,9 @@ fn edited(
 ) -> Result<(Bytes, bool), serde_json::Error> {
     let mut doc = Document::parse(&client.body)?;
     let mut changed = false;
-    if client.parsed.model != candidate.model && client.dialect != Dialect::GeminiGenerateContent {
-        doc.set("model", &json!(candidate.model))?;
+    let model_in_body = !matches!(client.dialect, Dialect::GeminiGenerateContent | Dialect::BedrockConverse);
+    if client.parsed.model != candidate.sent() && model_in_body {
+        doc.set("model", &json!(candidate.sent()))?;
         changed = true;
     }
     let mut hide_usage = false;
@@ -243,6 +244,14 @@ fn edited(
                 changed = true;
             }
         }
+        Dialect::BedrockConverse => {
+            if max_tokens != client.parsed.max_tokens {
+                let mut config = doc.object("inferenceConfig").unwrap_or_default();
+                config.set("maxTokens", &max_tokens)?;
+                doc.set("inferenceConfig", &config)?;
+                changed = true;
+            }
+        }
     }
     let body = if changed { doc.to_bytes()? } else { client.body.clone() };
     Ok((body, hide_usage))
@@ -258,8 +267,8 @@ pub(crate) fn http_request(
         candidate.provider.inference_path_in(prepared.spoken, client.parsed.stream).ok_or_else(|| {
             Unfit::new(format!("the catalog has no inference path for {}", candidate.provider.slug))
         })?;
-    let mut target = inference.for_model(&candidate.model).ok_or_else(|| {
-        Unfit::new(format!("{} is no model name of {}", candidate.model, candidate.provider.slug))
+    let mut target = inference.for_model(candidate.sent()).ok_or_else(|| {
+        Unfit::new(format!("{} is no model name of {}", candidate.sent(), candidate.provider.slug))
     })?;
     if client.parsed.stream && prepared.spoken == Dialect::GeminiGenerateContent {
         target.push_str("?alt=sse");

@@ -108,7 +108,8 @@ fn marked(parts: &[Part]) -> bool {
         Part::Text { extras, .. } => extras.contains_key(CACHE_CONTROL),
         Part::Image(image) => image.extras.contains_key(CACHE_CONTROL),
         Part::ToolResult(result) => result.extras.contains_key(CACHE_CONTROL) || marked(&result.content),
-        Part::Opaque(value) => value.get(CACHE_CONTROL).is_some(),
+        // Bedrock's marker stands behind what it marks.
+        Part::Opaque(value) => value.get(CACHE_CONTROL).is_some() || value.get("cachePoint").is_some(),
         // A tool call's marker is not kept by the intermediate form.
         Part::ToolCall(_) => true,
         Part::Reasoning { .. } | Part::Refusal(_) => false,

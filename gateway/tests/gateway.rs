@@ -14,10 +14,14 @@ mod direct;
 mod failures;
 #[path = "gateway/gemini.rs"]
 mod gemini;
+#[path = "gateway/matrix.rs"]
+mod matrix;
 #[path = "gateway/ollama.rs"]
 mod ollama;
 #[path = "gateway/responses.rs"]
 mod responses;
+#[path = "gateway/routes.rs"]
+mod routes;
 #[path = "gateway/serving.rs"]
 mod serving;
 #[path = "gateway/simulated.rs"]

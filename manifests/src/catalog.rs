@@ -2,6 +2,7 @@
 
 mod file;
 mod operator;
+mod region;
 
 use std::fmt;
 use std::str::FromStr;
@@ -47,9 +48,10 @@ impl Catalog {
         self.providers.iter().map(Arc::as_ref)
     }
 
-    /// The provider whose key goes by this name, if any. Such names are the catalog's: a manifest cannot claim them.
+    /// The provider whose key goes by this name, if any; a further key has a number behind its name, as in
+    /// `OPENAI_API_KEY_2`. Such names are the catalog's: a manifest cannot claim them.
     pub fn provider_of_key(&self, name: &str) -> Option<&Provider> {
-        self.providers().find(|provider| provider.env.iter().any(|env| env == name))
+        self.providers().find(|provider| provider.takes_key(name))
     }
 
     /// This catalog, with the operator's providers: new ones, and built-in ones that are reached elsewhere.
@@ -103,7 +105,7 @@ pub enum CatalogError {
     },
     /// Not a dialect.
     #[error(
-        "{} is not a dialect: use `openai`, `openai-responses`, `anthropic`, `gemini`, `cohere` or `ollama`",
+        "{} is not a dialect: use `openai`, `openai-responses`, `anthropic`, `gemini`, `cohere`, `ollama` or `bedrock`",
         quote(.0)
     )]
     Dialect(String),
@@ -123,6 +125,8 @@ pub enum Dialect {
     AnthropicMessages,
     /// Google's `generateContent` and `streamGenerateContent`.
     GeminiGenerateContent,
+    /// Amazon Bedrock's `Converse` and `ConverseStream`.
+    BedrockConverse,
     /// Cohere's chat, version 2.
     CohereChat,
     /// Ollama's own chat.
@@ -130,6 +134,17 @@ pub enum Dialect {
 }
 
 impl Dialect {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::OpenAiChat,
+        Self::OpenAiResponses,
+        Self::AnthropicMessages,
+        Self::GeminiGenerateContent,
+        Self::CohereChat,
+        Self::OllamaChat,
+        Self::BedrockConverse,
+    ];
+
     /// The dialect's name in the catalog.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -137,6 +152,7 @@ impl Dialect {
             Self::OpenAiResponses => "openai-responses",
             Self::AnthropicMessages => "anthropic-messages",
             Self::GeminiGenerateContent => "gemini-generate-content",
+            Self::BedrockConverse => "bedrock-converse",
             Self::CohereChat => "cohere-chat",
             Self::OllamaChat => "ollama-chat",
         }
@@ -146,14 +162,15 @@ impl Dialect {
 impl FromStr for Dialect {
     type Err = CatalogError;
 
-    /// Reads the catalog's names and the short ones of the configuration: `openai`, `anthropic`, `gemini`, `cohere`
-    /// and `ollama`.
+    /// Reads the catalog's names and the short ones of the configuration: `openai`, `openai-responses`, `anthropic`,
+    /// `gemini`, `cohere`, `ollama` and `bedrock`.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
             "openai-chat" | "openai" => Ok(Self::OpenAiChat),
             "openai-responses" => Ok(Self::OpenAiResponses),
             "anthropic-messages" | "anthropic" => Ok(Self::AnthropicMessages),
             "gemini-generate-content" | "gemini" => Ok(Self::GeminiGenerateContent),
+            "bedrock-converse" | "bedrock" => Ok(Self::BedrockConverse),
             "cohere-chat" | "cohere" => Ok(Self::CohereChat),
             "ollama-chat" | "ollama" => Ok(Self::OllamaChat),
             other => Err(CatalogError::Dialect(other.into())),
@@ -176,6 +193,9 @@ pub enum Auth {
     Bearer,
     /// The key alone in this header.
     Header(HeaderName),
+    /// `Authorization: Bearer KEY`, or a signature (AWS Signature Version 4) where the key is a JSON object of
+    /// `accessKeyId`, `secretAccessKey`, `region` and, for temporary ones, `sessionToken`.
+    Aws,
 }
 
 /// One provider.
@@ -191,6 +211,8 @@ pub struct Provider {
     pub variants: Vec<Variant>,
     /// Where it is.
     pub endpoint: Endpoint,
+    /// The region that its host's name holds, for providers that have one host for each; see [`Provider::in_region`].
+    pub region: Option<String>,
     /// What it speaks with whoever has no better reason for another; see [`Provider::spoken_with`].
     pub dialect: Dialect,
     /// How it wants its key.
@@ -291,23 +313,35 @@ pub struct InferencePath {
 
 impl InferencePath {
     /// Whether this is the path of a request. `path` is canonical and without its query. A `*` stands for a plain model
-    /// name: letters, digits, `.`, `_` and `-`, and no other separator in which a second method could hide.
+    /// name: letters, digits, `.`, `_` and `-`, and no other separator in which a second method could hide. Where a slash
+    /// ends the name (Bedrock), it may hold colons, too.
     pub fn covers(&self, path: &str) -> bool {
         let Some((before, after)) = self.path.split_once('*') else { return self.path == path };
         let model = path.strip_prefix(before).and_then(|rest| rest.strip_suffix(after));
-        model.is_some_and(|model| {
-            !model.is_empty() && model.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
-        })
+        let Some(model) = model.filter(|model| !model.is_empty()) else { return false };
+        let plain = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+        match after.starts_with('/') {
+            true => plain(&model.replace("%3A", ":").replace(':', "")),
+            false => plain(model),
+        }
     }
 
     /// The path of a request for this model; `None` when the path names the model and this is no name that it can hold.
+    /// Where a slash ends the name (Bedrock), names of resources with slashes are names as well, percent-encoded.
     pub fn for_model(&self, model: &str) -> Option<String> {
-        let path = self.path.replacen('*', model, 1);
-        self.covers(&path).then_some(path)
+        match self.path.split_once('*') {
+            Some((before, after)) if after.starts_with('/') => {
+                Some(format!("{before}{}{after}", region::escaped_model(model)?))
+            }
+            _ => {
+                let path = self.path.replacen('*', model, 1);
+                self.covers(&path).then_some(path)
+            }
+        }
     }
 
-    /// Whether whole answers, or streams, are to be had here. Gemini has a path for each; the other dialects have one
-    /// path, and the body says which is wanted.
+    /// Whether whole answers, or streams, are to be had here. Gemini and Bedrock have a path for each; the other dialects
+    /// have one path, and the body says which is wanted.
     fn answers(&self, stream: bool) -> bool {
         match self.dialect {
             Dialect::OpenAiChat
@@ -316,6 +350,7 @@ impl InferencePath {
             | Dialect::CohereChat
             | Dialect::OllamaChat => true,
             Dialect::GeminiGenerateContent => self.path.ends_with(":streamGenerateContent") == stream,
+            Dialect::BedrockConverse => self.path.ends_with("/converse-stream") == stream,
         }
     }
 }

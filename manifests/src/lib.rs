@@ -16,6 +16,7 @@ mod limits;
 mod manifest;
 mod path;
 mod resolve;
+mod routes;
 mod text;
 
 pub use catalog::{
@@ -38,3 +39,4 @@ pub use manifest::{
 };
 pub use path::{CanonicalPath, GlobError, PathError, PathGlob};
 pub use resolve::{ModelRoute, UnknownModel, Unresolved, resolve_model};
+pub use routes::{After, KeyChoice, OnError, Route, RouteError, RouteName, Routes, Target};

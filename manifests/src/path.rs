@@ -62,6 +62,18 @@ impl CanonicalPath {
     /// # Errors
     /// Anything that two servers could read as two different paths; see [`PathError`].
     pub fn parse(target: &str) -> Result<Self, PathError> {
+        Self::canonical(target, Slashes::Refused)
+    }
+
+    /// The same, for a request of our own to a server that is known to read an encoded slash as part of a segment.
+    ///
+    /// # Errors
+    /// As [`CanonicalPath::parse`], but for encoded slashes, which stay as they are.
+    pub fn parse_own(target: &str) -> Result<Self, PathError> {
+        Self::canonical(target, Slashes::Kept)
+    }
+
+    fn canonical(target: &str, slashes: Slashes) -> Result<Self, PathError> {
         if target.len() > TARGET_MAX {
             return Err(PathError::TooLong);
         }
@@ -77,7 +89,7 @@ impl CanonicalPath {
         let mut segments: Vec<String> = Vec::new();
         let mut open = true; // whether the path ends in a slash so far
         for raw in rest.split('/') {
-            let segment = canonical_segment(raw)?;
+            let segment = canonical_segment(raw, slashes)?;
             match segment.as_str() {
                 "" | "." => open = true,
                 ".." => {
@@ -140,8 +152,15 @@ impl fmt::Display for CanonicalPath {
     }
 }
 
+/// What becomes of encoded slashes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Slashes {
+    Refused,
+    Kept,
+}
+
 /// One segment, canonical. Refuses what could hide a separator or a dot segment.
-fn canonical_segment(raw: &str) -> Result<String, PathError> {
+fn canonical_segment(raw: &str, slashes: Slashes) -> Result<String, PathError> {
     let bytes = raw.as_bytes();
     let mut out = String::with_capacity(raw.len());
     let mut at = 0;
@@ -151,6 +170,7 @@ fn canonical_segment(raw: &str) -> Result<String, PathError> {
                 let byte = escaped_byte(bytes, at).ok_or(PathError::BadEscape)?;
                 at += 3;
                 match byte {
+                    b'/' if slashes == Slashes::Kept => Decoded::Escaped(byte),
                     b'/' | b'\\' => return Err(PathError::HiddenSeparator),
                     0..=0x1f | 0x7f => return Err(PathError::Control),
                     other => Decoded::Escaped(other),

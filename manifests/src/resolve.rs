@@ -271,13 +271,18 @@ mod tests {
             ("deepseek-chat", "deepseek"),
             ("kimi-k2", "moonshot"),
             ("glm-4.6", "zai"),
-            ("anthropic.claude-3-haiku-20240307-v1:0", "aws"),
-            ("us.anthropic.claude-sonnet-4-20250514-v1:0", "aws"),
-            ("eu.meta.llama3-2-3b-instruct-v1:0", "aws"),
             ("accounts/fireworks/models/llama-v3p1-8b-instruct", "fireworks"),
         ] {
             let error = resolve_model(&catalog, &name.parse().unwrap()).unwrap_err();
             assert_eq!(error.reason, Unresolved::NotInCatalog(provider.parse().unwrap()), "{name}");
+        }
+        for name in [
+            "anthropic.claude-3-haiku-20240307-v1:0",
+            "us.anthropic.claude-sonnet-4-20250514-v1:0",
+            "eu.meta.llama3-2-3b-instruct-v1:0",
+            "global.amazon.nova-2-lite-v1:0",
+        ] {
+            assert_eq!(resolve(&catalog, name), format!("aws {name}"));
         }
     }
 

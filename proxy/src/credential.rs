@@ -19,6 +19,11 @@ pub trait Credential: Send + Sync {
     /// Where the value came from: `flag`, `env`, `vault` or `simulated`.
     fn source(&self) -> &str;
 
+    /// Which version of the vault's secret it is at this moment; `None` for a value that its caller brought along.
+    fn version(&self) -> Option<u64> {
+        None
+    }
+
     /// Whether [`Credential::authorize`] signs the body. The proxy then buffers the body (up to
     /// [`crate::Caps::signed_body`]) and passes its SHA-256.
     fn needs_body_digest(&self) -> bool {
@@ -46,6 +51,11 @@ pub trait Credential: Send + Sync {
         body: Option<&[u8; 32]>,
         how: Use<'_>,
     ) -> Result<Option<Arc<Scrubber>>, AuthorizeError>;
+
+    /// The region that it is for, where its provider has a host for each and the value names one.
+    fn region(&self) -> Option<String> {
+        None
+    }
 
     /// How much a call with it may still cost, in millionths of a US dollar, what is held set aside; `None` when its owner
     /// bounds no money.
@@ -81,6 +91,8 @@ pub enum Use<'a> {
     Own {
         /// Where it goes, which the plan decided.
         endpoint: &'a Endpoint,
+        /// Whether an operator pinned that.
+        pinned: bool,
     },
     /// A guest built the request: turn the placeholder into the value, as [`Place::swap`] does.
     Swap {
@@ -105,6 +117,9 @@ pub enum AuthorizeError {
     /// The value is empty, too long for the place, or has CR, LF, NUL or another byte that no header may carry.
     #[error("the value is empty, too long, or has bytes that a header cannot carry")]
     BadValue,
+    /// The value is for another host than the one that was asked for, or cannot be read as what it has to be.
+    #[error("the value does not fit: {0}")]
+    Unfit(&'static str),
     /// The value is not at hand, because its store is sealed for example.
     #[error("the value is not available: {0}")]
     Unavailable(String),

@@ -10,7 +10,7 @@ use crate::forward::Injected;
 use crate::policy::refused_name;
 use crate::proxy::Setup;
 use crate::record::Record;
-use crate::target::{host_field, origin_form, parse_path};
+use crate::target::{host_field, origin_form, parse_own_path};
 use crate::{Body, Credential, EgressError, LiveGrant, Maker, Proxy, Reason, Use, hygiene};
 
 /// A request for a provider's endpoint.
@@ -82,7 +82,7 @@ impl Setup {
             }
         }
         admission.at(&host_text)?;
-        let path = parse_path(&parts.uri).map_err(EgressError::Refused)?;
+        let path = parse_own_path(&parts.uri).map_err(EgressError::Refused)?;
         let uri = origin_form(&path).map_err(EgressError::Refused)?;
         let mut head = Head { method: parts.method, uri, headers: parts.headers };
         hygiene::strip_request(&mut head.headers);
@@ -93,7 +93,7 @@ impl Setup {
         let tenancy = live.standing().tenancy;
         let mut injected = Injected::default();
         if let Some(credential) = credential {
-            let how = Use::Own { endpoint };
+            let how = Use::Own { endpoint, pinned };
             let scrubber = self.authorize(&mut admission, credential, &mut head, &mut body, how).await?;
             injected.add(scrubber);
             hygiene::make_scrubbable(&mut head.headers);

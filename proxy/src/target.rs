@@ -87,6 +87,12 @@ pub(crate) fn parse_path(uri: &Uri) -> Result<CanonicalPath, Reason> {
     parse_target(target)
 }
 
+/// The same for a request that the gateway built, which may name a resource of the provider in one segment.
+pub(crate) fn parse_own_path(uri: &Uri) -> Result<CanonicalPath, Reason> {
+    let target = uri.path_and_query().map_or("/", |target| target.as_str());
+    CanonicalPath::parse_own(target).map_err(|error| Reason::new("path_refused", error.to_string()))
+}
+
 /// An empty path is the root (RFC 9110, section 4.2.3), also where a query follows it.
 fn parse_target(target: &str) -> Result<CanonicalPath, Reason> {
     let target = match target.as_bytes().first() {

@@ -39,8 +39,10 @@ mod logs;
 mod metrics;
 mod operations;
 mod path;
+mod providers;
 mod query;
 mod reply;
+mod routes;
 mod runs;
 mod secrets;
 mod table;
@@ -166,6 +168,12 @@ async fn act(endpoint: &Endpoint, call: Call<'_>) -> Result<Response<Body>, Fail
         Action::ListGrants => Box::pin(grants::list(call)).await,
         Action::PutGrant => Box::pin(grants::put(call)).await,
         Action::RemoveGrant => Box::pin(grants::remove(call)).await,
+        Action::ListRoutes => Box::pin(routes::list(call)).await,
+        Action::GetRoute => Box::pin(routes::get(call)).await,
+        Action::PutRoute => Box::pin(routes::put(call)).await,
+        Action::RemoveRoute => Box::pin(routes::remove(call)).await,
+        Action::ListProviders => Box::pin(providers::list(call)).await,
+        Action::ResetProvider => Box::pin(providers::reset(call)).await,
         Action::ListSecrets => Box::pin(secrets::list(call)).await,
         Action::PutSecret => Box::pin(secrets::put(call)).await,
         Action::RemoveSecret => Box::pin(secrets::remove(call)).await,

@@ -31,6 +31,7 @@ use crate::policy;
 use crate::prepare::{Book, Prepared, Standing};
 use crate::redact::Known;
 use crate::reload;
+use crate::routing::Routing;
 use crate::run::{Event, Observer, Report, RunRequest, Simulate};
 use crate::telemetry::{self, Telemetry};
 use crate::upstream::{Upstream, prove};
@@ -175,7 +176,8 @@ impl Broker {
         let started = Instant::now();
         self.home.check_vault()?;
         let upstream = self.upstream(request.simulate.as_ref()).await?;
-        let checked = self.check(RunId::random(), request, upstream, observer)?;
+        let routing = Routing::local(&self.config().routes);
+        let checked = self.check(RunId::random(), request, upstream, routing, observer)?;
         let run = checked.run.clone();
         // The vault is closed again when this is done, and only then can a refusal be put on record.
         let keys = checked.open_keys(&KeySources::new(&self.environment, &self.catalog, &self.vault), true);

@@ -5,8 +5,11 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
-use orch_manifests::{Catalog, Dialect, EgressWant, Endpoint, Format, Limits, OperatorProvider, Slug};
+use orch_manifests::{
+    Catalog, Dialect, EgressWant, Endpoint, Format, Limits, OperatorProvider, Route, Routes, Slug,
+};
 use orch_runner::{Capacity, Machine, Requirement};
 use orch_vault::KeyChoice;
 use rustls::pki_types::CertificateDer;
@@ -20,6 +23,7 @@ use crate::http::{ForwardedHeader, TrustedProxies};
 
 mod egress;
 mod limits;
+mod routes;
 mod sandbox;
 
 pub use egress::EgressConfig;
@@ -51,6 +55,8 @@ pub struct Config {
     pub max_queued: usize,
     /// The operator's providers: new ones, and built-in ones that are reached at exactly this host and port.
     pub providers: Vec<OperatorProvider>,
+    /// Logical model names, for every workspace.
+    pub routes: Arc<Routes>,
     /// The way out.
     pub egress: EgressConfig,
     /// Limits of agents that set none.
@@ -73,7 +79,8 @@ struct Raw {
     server: RawServer,
     providers: BTreeMap<String, RawProvider>,
     egress: RawEgress,
-    routes: Option<serde_yaml::Value>,
+    #[serde(deserialize_with = "routes::named")]
+    routes: BTreeMap<String, Route>,
     limits: RawLimits,
     budgets: BTreeMap<String, BudgetDocument>,
     sandbox: sandbox::RawSandbox,
@@ -167,9 +174,6 @@ impl Config {
             Failure::usage("config_invalid", format!("{label}: {field}: {why}")).detail("field", field)
         };
 
-        if raw.routes.is_some() {
-            return Err(wrong("routes", "routes are not supported by this version of orch"));
-        }
         let vault_key = match raw.vault.key.as_deref() {
             None => KeyChoice::Auto,
             Some(word) => KeyChoice::of_word(word).ok_or_else(|| {
@@ -219,6 +223,11 @@ impl Config {
                 free: provider.free,
             });
         }
+        if !raw.routes.is_empty() {
+            let catalog = config.catalog()?;
+            let routes = routes::checked(raw.routes, &catalog);
+            config.routes = Arc::new(routes.map_err(|(field, why)| wrong(&field, &why))?);
+        }
         // Also where it has no value: that must not read as "none", and serde takes it for that.
         let on_trial = raw.egress.has_trial() || text.contains("trial");
         let egress = raw.egress.parse(folder);
@@ -263,6 +272,7 @@ impl Default for Config {
             max_running: MAX_RUNNING,
             max_queued: MAX_QUEUED,
             providers: Vec::new(),
+            routes: Arc::default(),
             egress: EgressConfig::default(),
             default_limits: Limits::default(),
             limit_ceilings: Limits::default(),
@@ -378,12 +388,16 @@ egress:
   connect_to: { "api.github.com:443": "127.0.0.1:9443" }
   name_servers: ["10.0.0.2", "[fd00::2]:5353"]
   upstream_proxy: null
+routes:
+  smart: { targets: [{ model: lan-llm/llama-3, rename: prod }, { model: gpt-4o, keys: [OPENAI_API_KEY_2] }] }
 limits: { defaults: { time: 1m }, ceilings: { memory: 1GiB } }
 vault: { key: auto }
 "#,
         )
         .expect("parses");
         assert_eq!(config.providers.len(), 2);
+        assert_eq!(config.routes.get("smart").expect("there").targets.len(), 2);
+        assert!(parse("routes: {}").expect("none").routes.is_empty());
         let catalog = config.catalog().expect("complete");
         assert!(catalog.provider("openai").expect("built in").pinned);
         assert!(catalog.provider("lan-llm").expect("defined").pinned);
@@ -461,7 +475,13 @@ vault: { key: auto }
         says("egress: { upstream_proxy: \"socks5://p:1\" }", "egress.upstream_proxy.url: is not http");
         says("egress: { timeouts: { idle: soon } }", "egress.timeouts.idle");
         says("vault: { key: paper }", "is not auto, keychain, file, passphrase or systemd-credential");
-        says("routes: {}", "not supported by this version");
+        says("routes: { smart: { targets: [] } }", "routes.smart.targets: a route has 1 to 32 targets");
+        says(
+            "routes: { gpt-4o: { targets: [{ model: gpt-4o }] } }",
+            "routes.gpt-4o: `gpt-4o` is a model of openai",
+        );
+        says("routes: { A: { targets: [{ model: gpt-4o }] } }", "routes.A: `A` is no name of a route");
+        says("routes: { a: { targets: [{ model: gpt-4o, wait: 1 }] } }", "unknown field `wait`");
         says("a: [", "config.yaml:");
         says("- 1", "config.yaml");
     }

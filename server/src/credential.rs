@@ -9,6 +9,7 @@ use orch_proxy::{AuthorizeError, Credential, Hold, Scrubber, Use};
 use orch_vault::{Grant, GrantId, Secret, Source};
 use zeroize::Zeroizing;
 
+use crate::aws::{self, AwsKey};
 use crate::owner::OwnerGrant;
 use crate::secret::{Current, Holder, LiveSecret, Tally};
 
@@ -46,7 +47,7 @@ impl HeldCredential {
     /// little would let a host test guesses.
     #[must_use]
     pub(crate) fn given(id: String, source: Source, auth: Auth, secret: Secret) -> Self {
-        let scrubber = secret.expose(Scrubber::new).map(Arc::new);
+        let scrubber = aws::scrubber(&secret);
         Self { id, source, auth, value: Value::Given { secret, scrubber }, _holder: None }
     }
 
@@ -78,13 +79,34 @@ impl HeldCredential {
         Some(act(secret, &grant.grant, tally))
     }
 
-    fn put(&self, parts: &mut Parts, how: Use<'_>, secret: &Secret) -> Result<(), AuthorizeError> {
+    /// Does something with the value as it is now.
+    fn with_value<T>(&self, act: impl FnOnce(&Secret) -> T) -> Option<T> {
+        match &self.value {
+            Value::Given { secret, .. } => Some(act(secret)),
+            Value::Lent(secret, _) => Some(act(&secret.current().ok()?.secret)),
+        }
+    }
+
+    fn put(
+        &self,
+        parts: &mut Parts,
+        body: Option<&[u8; 32]>,
+        how: Use<'_>,
+        secret: &Secret,
+    ) -> Result<(), AuthorizeError> {
         match how {
-            Use::Own { .. } => match &self.auth {
+            Use::Own { endpoint, pinned } => match &self.auth {
                 Auth::None => Ok(()),
                 Auth::Bearer => set(parts, header::AUTHORIZATION, b"Bearer ", secret),
                 Auth::Header(name) => set(parts, name.clone(), b"", secret),
+                Auth::Aws => match AwsKey::read(secret).map_err(AuthorizeError::Unfit)? {
+                    Some(key) => key.sign(parts, body, endpoint, pinned),
+                    None => set(parts, header::AUTHORIZATION, b"Bearer ", secret),
+                },
             },
+            Use::Swap { .. } if self.auth == Auth::Aws && secret.expose(aws::signs) => {
+                Err(AuthorizeError::NotPermitted("it signs requests, and stands in none".to_owned()))
+            }
             Use::Swap { place, placeholder, .. } => {
                 secret.expose(|value| place.swap(parts, placeholder, value))
             }
@@ -101,21 +123,38 @@ impl Credential for HeldCredential {
         self.source.as_str()
     }
 
+    fn version(&self) -> Option<u64> {
+        let Value::Lent(secret, _) = &self.value else { return None };
+        Some(secret.current().ok()?.summary.version.get())
+    }
+
+    fn needs_body_digest(&self) -> bool {
+        self.auth == Auth::Aws && self.with_value(|secret| secret.expose(aws::signs)).unwrap_or(false)
+    }
+
+    fn region(&self) -> Option<String> {
+        if self.auth != Auth::Aws {
+            return None;
+        }
+        let key = self.with_value(AwsKey::read)?.ok()??;
+        Some(key.region().to_owned())
+    }
+
     fn authorize(
         &self,
         parts: &mut Parts,
-        _body: Option<&[u8; 32]>,
+        body: Option<&[u8; 32]>,
         how: Use<'_>,
     ) -> Result<Option<Arc<Scrubber>>, AuthorizeError> {
         match &self.value {
             Value::Given { secret, scrubber } => {
-                self.put(parts, how, secret)?;
+                self.put(parts, body, how, secret)?;
                 Ok(scrubber.clone())
             }
             Value::Lent(secret, lease) => {
                 let current = secret.current()?;
                 lease.permits(secret, &current, how)?;
-                self.put(parts, how, &current.secret)?;
+                self.put(parts, body, how, &current.secret)?;
                 if let Lease::Client(tally) = lease {
                     tally.count();
                 }
@@ -217,7 +256,7 @@ mod tests {
 
     fn authorize(held: &HeldCredential, parts: &mut Parts) -> Result<(), AuthorizeError> {
         let endpoint = "https://api.example.com".parse().expect("an endpoint");
-        held.authorize(parts, None, Use::Own { endpoint: &endpoint }).map(drop)
+        held.authorize(parts, None, Use::Own { endpoint: &endpoint, pinned: false }).map(drop)
     }
 
     #[test]
@@ -233,6 +272,52 @@ mod tests {
         authorize(&held(Auth::Header(name.clone()), KEY), &mut own).expect("authorised");
         assert_eq!(own.headers[&name].as_bytes(), KEY);
         assert!(own.headers[&name].is_sensitive());
+    }
+
+    #[test]
+    fn a_key_that_signs_is_never_put_into_a_request() {
+        let key = br#"{"accessKeyId":"AKIAIOSFODNN7EXAMPLE","secretAccessKey":"wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY","region":"us-east-1"}"#;
+        let signs = held(Auth::Aws, key);
+        assert!(signs.needs_body_digest());
+        assert_eq!(signs.region().as_deref(), Some("us-east-1"));
+        let endpoint = "https://bedrock-runtime.us-east-1.amazonaws.com".parse().expect("an endpoint");
+        let mut parts = parts();
+        parts
+            .headers
+            .insert(header::HOST, HeaderValue::from_static("bedrock-runtime.us-east-1.amazonaws.com"));
+        let own = Use::Own { endpoint: &endpoint, pinned: false };
+        assert!(signs.authorize(&mut parts, None, own).is_err(), "without the body's digest");
+        signs.authorize(&mut parts, Some(&[0; 32]), own).expect("signed");
+        let said = parts.headers[header::AUTHORIZATION].to_str().expect("text");
+        assert!(said.starts_with("AWS4-HMAC-SHA256 Credential=AKIAIOSFODNN7EXAMPLE/"), "{said}");
+        let all = format!("{:?} {}", parts.headers, parts.uri);
+        assert!(!all.contains("wJalr") && !said.contains("wJalr"), "{all}");
+
+        let placeholder = orch_proxy::Placeholder::random();
+        let shown = format!("Bearer {placeholder}");
+        parts.headers.insert(header::AUTHORIZATION, HeaderValue::try_from(shown).expect("a header"));
+        let host = "bedrock-runtime.us-east-1.amazonaws.com".parse().expect("a name");
+        let path = "/model/m/converse".parse().expect("a path");
+        let asked = orch_proxy::Asked {
+            scheme: orch_manifests::Scheme::Https,
+            host: &host,
+            port: 443,
+            method: &http::Method::POST,
+            path: &path,
+        };
+        let swap = Use::Swap {
+            asked,
+            place: &orch_proxy::Place::Header(header::AUTHORIZATION),
+            placeholder: &placeholder,
+        };
+        let refused = signs.authorize(&mut parts, Some(&[0; 32]), swap);
+        assert!(matches!(refused, Err(AuthorizeError::NotPermitted(_))));
+
+        // A key that travels needs no digest and names no region.
+        let bearer = held(Auth::Aws, KEY);
+        assert!(!bearer.needs_body_digest() && bearer.region().is_none());
+        authorize(&bearer, &mut parts).expect("authorised");
+        assert_eq!(parts.headers[header::AUTHORIZATION].as_bytes(), [b"Bearer ".as_slice(), KEY].concat());
     }
 
     #[test]

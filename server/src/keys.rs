@@ -9,11 +9,12 @@ use std::sync::Arc;
 use orch_manifests::{Auth, Catalog, Manifest, Provider, RunId, Slug};
 use orch_proxy::Credential;
 use orch_vault::{
-    AuditEvent, Depth, FlagKey, GrantId, KeyRef, Missing, OpenMode, PlannedUse, Secret, SecretName, Source,
-    Vault, VaultLocation, Wanted, resolve_keys,
+    AuditEvent, Depth, FlagKey, GrantId, KeyRef, Lookup as _, Missing, OpenMode, PlannedUse, Secret,
+    SecretName, Source, Vault, VaultLocation, Wanted, resolve_keys,
 };
 use ring::rand::{SecureRandom, SystemRandom};
 
+use crate::aws::{self, AwsKey};
 use crate::credential::{HeldCredential, Lease};
 use crate::failure::{Failure, Kind};
 use crate::permissions::Capability;
@@ -64,7 +65,10 @@ fn looks_named(bytes: &[u8]) -> bool {
 /// What a run holds once its keys are open.
 #[derive(Default)]
 pub(crate) struct Keys {
+    /// The key that stands for each provider.
     pub(crate) providers: BTreeMap<Slug, Arc<dyn Credential>>,
+    /// Further keys of providers, which the vault has under the same name with a number.
+    pub(crate) further: BTreeMap<Slug, Vec<Arc<dyn Credential>>>,
     pub(crate) missing: Vec<Missing>,
     pub(crate) secrets: Vec<BoundSecret>,
     /// What somebody still has to grant.
@@ -78,9 +82,20 @@ pub(crate) struct Keys {
 }
 
 impl Keys {
+    /// The keys of a provider, the one that stands for all of them first.
+    pub(crate) fn of(&self, provider: &Slug) -> Vec<Arc<dyn Credential>> {
+        let further = self.further.get(provider).into_iter().flatten();
+        self.providers.get(provider).into_iter().chain(further).cloned().collect()
+    }
+
+    /// Every key of a provider.
+    pub(crate) fn of_providers(&self) -> impl Iterator<Item = &Arc<dyn Credential>> {
+        self.providers.values().chain(self.further.values().flatten())
+    }
+
     /// What the user should know about the keys before the run.
     pub(crate) fn warnings(&self) -> Vec<String> {
-        let credentials = self.providers.values().chain(self.secrets.iter().map(|secret| &secret.credential));
+        let credentials = self.of_providers().chain(self.secrets.iter().map(|secret| &secret.credential));
         let short = credentials.filter(|credential| credential.scrubber().is_none()).map(|credential| {
             format!(
                 "{} is shorter than 16 bytes ({}) and cannot be cleaned out of responses: whoever it is sent to can tell it to the agent",
@@ -159,6 +174,9 @@ impl KeyQuestion<'_> {
             keys.uses.extend(taken.planned);
             keys.ungranted.extend(taken.ungranted);
             keys.providers.insert(provider.slug.clone(), Arc::new(taken.credential));
+            if found.source == Source::Vault {
+                self.take_further(&found, provider, sources, &mut keys)?;
+            }
         }
         for asked in asked {
             let (bound, ungranted) = secrets::open(&asked, &self, sources)?;
@@ -213,10 +231,42 @@ impl KeyQuestion<'_> {
             Source::Simulated => None,
         };
         let secret = given.ok_or_else(|| gone(found))?;
-        check_value(found, &secret)?;
+        check_value(found, provider, &secret)?;
         let auth = provider.auth.clone();
         let credential = HeldCredential::given(found.name.clone(), found.source, auth, secret);
         Ok(Taken { credential, planned: None, ungranted: None })
+    }
+
+    /// Takes the further keys of a provider that the vault has beside the one that was found. No run waits for one, and
+    /// none is asked for.
+    fn take_further(
+        &self,
+        found: &KeyRef,
+        provider: &Provider,
+        sources: &KeySources<'_>,
+        keys: &mut Keys,
+    ) -> Result<(), Failure> {
+        for name in Provider::further_keys(&found.name) {
+            let Some(version) = sources.vault(&name)? else { continue };
+            let further = KeyRef { name, version: Some(version), shadows: Vec::new(), ..found.clone() };
+            match self.take_from_vault(&further, provider, sources) {
+                Ok(Taken { credential, planned, ungranted: None }) => {
+                    keys.uses.extend(planned);
+                    keys.further.entry(provider.slug.clone()).or_default().push(Arc::new(credential));
+                }
+                Ok(Taken { ungranted: Some(_), .. }) => {
+                    keys.unusable
+                        .push(format!("{}: its owner has not granted it to this agent", further.name));
+                }
+                Err(failure) if matches!(failure.kind(), Kind::NoKey | Kind::Denied) => {
+                    keys.unusable.push(failure.message().to_owned());
+                    let (run, reason) = (self.run.to_string(), failure.code().to_owned());
+                    keys.failed.push(AuditEvent::OpenFailed { run, reason });
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok(())
     }
 
     fn take_from_vault(
@@ -228,17 +278,19 @@ impl KeyQuestion<'_> {
         let name = secret_name(&found.name)?;
         let secret = sources.in_vault(&name)?.ok_or_else(|| gone(found))?;
         let current = secret.current().map_err(|_| gone(found))?;
-        check_value(found, &current.secret)?;
+        check_value(found, provider, &current.secret)?;
         let grant = secrets::key_grant(&current, self.manifest)?;
-        let host = &provider.endpoint.host;
         // A name that proves nothing does not stand in for a grant of exactly this content.
         let by_name = grant.and_then(|id| current.grants.iter().find(|grant| grant.id() == id));
         let by_name = by_name.is_some_and(|grant| grant.names(&self.manifest.name) && !self.names_prove);
+        let credential =
+            HeldCredential::lent(secret, provider.auth.clone(), Lease::Key(grant), Some(self.run));
+        let region = credential.region();
+        let there = region.as_deref().and_then(|region| provider.in_region(region));
+        let host = &there.as_deref().unwrap_or(provider).endpoint.host;
         let ungranted =
             by_name.then(|| Capability::Secret { name: name.to_string(), host: host.to_string() });
         let planned = Some(self.planned_use(&name, host, grant));
-        let credential =
-            HeldCredential::lent(secret, provider.auth.clone(), Lease::Key(grant), Some(self.run));
         Ok(Taken { credential, planned, ungranted })
     }
 }
@@ -269,7 +321,19 @@ fn may_go_without(failure: &Failure, found: &KeyRef, primary: Option<&str>) -> b
 }
 
 /// What no header can carry would fail at the first request; it is better said before anything starts.
-pub(crate) fn check_value(found: &KeyRef, secret: &Secret) -> Result<(), Failure> {
+pub(crate) fn check_value(found: &KeyRef, provider: &Provider, secret: &Secret) -> Result<(), Failure> {
+    if provider.auth == Auth::Aws && secret.expose(aws::signs) {
+        let KeyRef { name, source, .. } = found;
+        return match AwsKey::read(secret) {
+            Ok(_) => Ok(()),
+            Err(why) => {
+                let message = format!("the key {name} ({source}) cannot sign requests: {why}");
+                Err(Failure::new(Kind::NoKey, "key_unusable", message).hint(
+                    r#"give {"accessKeyId":"…","secretAccessKey":"…","region":"…"}, or a Bedrock API key as it is"#,
+                ))
+            }
+        };
+    }
     let plain = secret.expose(|bytes| !bytes.is_empty() && bytes.iter().all(|b| (0x21..=0x7e).contains(b)));
     if plain {
         return Ok(());

@@ -6,6 +6,7 @@
 mod afterwards;
 mod agent;
 mod api;
+mod aws;
 mod broker;
 mod budgets;
 mod caller;
@@ -33,6 +34,7 @@ mod policy;
 mod prepare;
 pub mod redact;
 mod reload;
+mod routing;
 mod run;
 mod schema;
 mod secret;

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use orch_gateway::{Budget, Gateway, Intake, Plan, Receipts, Session, Witness};
-use orch_manifests::{Limits, RunId};
+use orch_manifests::{Limits, Routes, RunId};
 use orch_proxy::{Body, Grant, LiveGrant};
 use tokio::time::Instant;
 
@@ -21,6 +21,7 @@ use crate::caller::Caller;
 use crate::failure::Failure;
 use crate::keeper::{ClientWitness, Keeper};
 use crate::limits;
+use crate::routing::{Routing, Routings};
 use crate::store::Store;
 use crate::telemetry::Telemetry;
 use crate::upstream::Upstream;
@@ -81,6 +82,8 @@ pub(crate) struct Llm {
     budgets: Option<Arc<Budgets>>,
     /// What is told of decisions.
     telemetry: Arc<Telemetry>,
+    /// What calls go by; none where nothing is stored.
+    routings: Option<Arc<Routings>>,
     /// Stands for the run in grants that belong to none. Nobody looks these grants up.
     no_run: RunId,
     /// What the clients of each workspace hold at this moment.
@@ -94,7 +97,9 @@ impl Llm {
         let keys = if upstream.simulation.is_some() {
             let all: Vec<_> = upstream.catalog.providers().collect();
             let simulated = upstream.simulated_keys(&all);
-            let plan = Plan::for_clients(&upstream.catalog, &|slug| simulated.get(slug).cloned().map(Ok));
+            let plan = Plan::for_clients(&upstream.catalog, &|slug| {
+                simulated.get(slug).map(|key| Ok(vec![Arc::clone(key)]))
+            });
             Keys::Simulated(Arc::new(plan))
         } else {
             Keys::Vault(keeper)
@@ -104,15 +109,8 @@ impl Llm {
 
     fn with_books(gateway: Arc<Gateway>, keys: Keys, books: Books) -> Self {
         let telemetry = Arc::default();
-        Self {
-            gateway,
-            keys,
-            books,
-            budgets: None,
-            telemetry,
-            no_run: RunId::random(),
-            intakes: RwLock::default(),
-        }
+        let (budgets, routings, no_run, intakes) = (None, None, RunId::random(), RwLock::default());
+        Self { gateway, keys, books, budgets, telemetry, routings, no_run, intakes }
     }
 
     /// The same, whose decisions are told.
@@ -125,7 +123,13 @@ impl Llm {
         Self { budgets: Some(Arc::clone(budgets)), ..self }
     }
 
-    /// Answers a client's request at one of the gateway's paths, within `ceilings`; see [`spoken_at`]. What the gateway has to say is
+    /// The same, whose calls go by what each workspace's do.
+    pub(crate) fn routed(self, routings: Arc<Routings>) -> Self {
+        Self { routings: Some(routings), ..self }
+    }
+
+    /// Answers a client's request at one of the gateway's paths, within `ceilings`; see [`spoken_at`]. A model may be a
+    /// route's name, of these of the operator or of the workspace's own. What the gateway has to say is
     /// said in the path's dialect.
     ///
     /// # Errors
@@ -134,10 +138,16 @@ impl Llm {
         &self,
         client: &Caller,
         ceilings: &Limits,
+        operators: &Arc<Routes>,
         mut request: Request<Body>,
     ) -> Result<Response<Body>, Failure> {
         paths::drop_prefix(request.uri_mut());
+        let Routing { routes, health } = match &self.routings {
+            Some(routings) => routings.of(&client.workspace, operators).await?,
+            None => Routing::local(operators),
+        };
         let session = self.session(client, &Bounds::of(ceilings)).await?;
+        let session = session.with_routes(routes).with_health(health);
         Ok(self.gateway.serve(&session, request).await)
     }
 

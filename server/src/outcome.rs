@@ -237,9 +237,12 @@ impl Finished<'_> {
     /// The names of the plan's keys, each once.
     fn key_names(&self) -> Vec<String> {
         let mut names: Vec<String> = Vec::new();
-        for candidate in self.session.iter().flat_map(|session| &session.plan.candidates) {
-            let name = candidate.credential.as_ref().map(|credential| credential.id().to_owned());
-            names.extend(name.filter(|name| !names.contains(name)));
+        let planned = self.session.iter().flat_map(|session| &session.plan.candidates);
+        for key in planned.flat_map(|planned| &planned.keys) {
+            let name = key.credential.id();
+            if !names.iter().any(|known| known == name) {
+                names.push(name.to_owned());
+            }
         }
         names
     }

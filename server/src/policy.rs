@@ -214,6 +214,9 @@ pub(crate) fn grant(terms: &Terms<'_>, rules: Vec<Rule>) -> Grant {
     let provider_keys = issued.iter().filter_map(|issued| {
         let provider = catalog.provider(issued.provider.as_ref()?.as_str())?;
         let credential = keys.providers.get(&provider.slug)?;
+        let region = credential.region();
+        let there = region.as_deref().and_then(|region| provider.in_region(region));
+        let provider = there.as_deref().unwrap_or(provider);
         Some(provider_binding(provider, issued.placeholder.clone(), credential.clone()))
     });
     let secrets = keys.secrets.iter().filter_map(|secret| {
@@ -249,7 +252,7 @@ fn provider_binding(
 ) -> Option<Binding> {
     let place = match &provider.auth {
         Auth::None => return None,
-        Auth::Bearer => Place::Header(http::header::AUTHORIZATION),
+        Auth::Bearer | Auth::Aws => Place::Header(http::header::AUTHORIZATION),
         Auth::Header(name) => Place::Header(name.clone()),
     };
     // A pin, whether name or address, is for requests that the gateway builds: even where a guest may reach that host,

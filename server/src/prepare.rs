@@ -19,6 +19,7 @@ use crate::limits::RunLimits;
 use crate::mounts;
 use crate::permissions::{self, Answer, Capability, Question, Remembered};
 use crate::policy::{self, Wants};
+use crate::routing::Routing;
 use crate::run::{Event, MountRequest, Observer, RunRequest};
 use crate::schema::{self, Schema};
 use crate::thinking::{Thinking, WantedModels};
@@ -29,6 +30,7 @@ pub(crate) struct Checked {
     pub(crate) run: RunId,
     request: RunRequest,
     upstream: Arc<Upstream>,
+    routing: Routing,
     input: String,
     output_schema: Option<Schema>,
     limits: RunLimits,
@@ -85,7 +87,7 @@ impl Checked {
         let catalog = &self.upstream.catalog;
         let secrets = self.request.secrets.iter().map(|text| SecretGrant::parse(text, catalog));
         let secret_grants = secrets.collect::<Result<Vec<_>, _>>()?;
-        let wanted = WantedModels::of(&self.request, catalog)?;
+        let wanted = WantedModels::of(&self.request, catalog, &self.routing.routes)?;
         let question = KeyQuestion {
             run: &self.run,
             flags: &self.request.keys,
@@ -126,6 +128,7 @@ impl Broker {
         run: RunId,
         mut request: RunRequest,
         upstream: Arc<Upstream>,
+        routing: Routing,
         observer: &dyn Observer,
     ) -> Result<Checked, Failure> {
         let (input, output_schema) = check_documents(&mut request)?;
@@ -151,7 +154,7 @@ impl Broker {
                 simulation.scenario().name()
             )));
         }
-        Ok(Checked { run, request, upstream, input, output_schema, limits, mounts, scratch })
+        Ok(Checked { run, request, upstream, routing, input, output_schema, limits, mounts, scratch })
     }
 
     /// Decides the plan, and asks for what nobody has granted yet: the last step in which a run can be refused.
@@ -165,13 +168,15 @@ impl Broker {
         standing: &Standing<'_>,
         observer: &dyn Observer,
     ) -> Result<Prepared, Failure> {
-        let Checked { run, request, upstream, input, output_schema, limits, mounts, scratch } = checked;
+        let Checked { run, request, upstream, routing, input, output_schema, limits, mounts, scratch } =
+            checked;
         let simulated = upstream.simulation.is_some();
         for warning in keys.warnings() {
             observer.event(Event::Warning(&warning));
         }
-        let wanted = WantedModels::of(&request, &upstream.catalog)?;
-        let thinking = Thinking::plan(&request.agent.manifest, &wanted, &keys, standing.local && !simulated)?;
+        let wanted = WantedModels::of(&request, &upstream.catalog, &routing.routes)?;
+        let local = standing.local && !simulated;
+        let thinking = Thinking::plan(&request.agent.manifest, &wanted, &keys, local, routing.clone())?;
         drop(wanted);
         for note in thinking.notes() {
             observer.event(Event::Note(&note));

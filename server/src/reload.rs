@@ -87,6 +87,7 @@ fn merged(old: &Config, mut new: Config) -> (Config, Reloaded) {
         max_running,
         max_queued,
         providers,
+        routes,
         egress: _,
         default_limits: _,
         limit_ceilings: _,
@@ -96,6 +97,7 @@ fn merged(old: &Config, mut new: Config) -> (Config, Reloaded) {
         otlp_endpoint,
     } = old;
     let changed = [
+        ("routes", *routes != new.routes),
         ("egress", old.egress != new.egress),
         ("limits.defaults", old.default_limits != new.default_limits),
         ("limits.ceilings", old.limit_ceilings != new.limit_ceilings),
@@ -124,6 +126,8 @@ fn merged(old: &Config, mut new: Config) -> (Config, Reloaded) {
         |all: &[(&'static str, bool)]| all.iter().filter(|(_, is)| *is).map(|(name, _)| *name).collect();
     let reloaded = Reloaded { changed: names(&changed), on_restart: names(&on_restart), rules_taken_back: 0 };
     let config = Config {
+        // The same ones stay what they are to those who hold them.
+        routes: if *routes == new.routes { Arc::clone(routes) } else { new.routes },
         egress: new.egress,
         default_limits: new.default_limits,
         limit_ceilings: new.limit_ceilings,

@@ -12,6 +12,7 @@ use orch_proxy::{AuthorizeError, Hold, Scrubber};
 use orch_vault::{Grant, GrantId, Secret, SecretName, SecretSummary};
 use time::OffsetDateTime;
 
+use crate::aws;
 use crate::failure::Failure;
 use crate::owner::OwnerGrant;
 
@@ -36,7 +37,7 @@ impl Current {
         let grants = summary.grants.iter().map(OwnerGrant::read).collect::<Result<_, _>>();
         let grants = grants
             .map_err(|why| Failure::usage("secret_invalid", format!("a grant of {}: {why}", summary.name)))?;
-        let scrubber = secret.expose(Scrubber::new).map(Arc::new);
+        let scrubber = aws::scrubber(&secret);
         Ok(Arc::new(Self { secret, scrubber, summary, grants }))
     }
 }

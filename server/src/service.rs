@@ -24,6 +24,7 @@ use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::home::Home;
 use crate::keeper::Keeper;
+use crate::routing::Routings;
 use crate::run::{RunRequest, Simulate};
 use crate::store::{Instance, NewRun, RunEvent, Store};
 use crate::telemetry::Exporter;
@@ -89,6 +90,7 @@ pub struct Service {
     broker: Broker,
     store: Store,
     keeper: Arc<Keeper>,
+    routings: Arc<Routings>,
     library: Library,
     budgets: Arc<Budgets>,
     instance: Instance,
@@ -156,6 +158,7 @@ impl Service {
             mode,
             budgets: Budgets::new(store.clone(), broker.config()),
             library: Library::new(store.clone(), Arc::clone(broker.catalog())),
+            routings: Arc::new(Routings::new(store.clone(), Arc::clone(broker.catalog()))),
             broker,
             store,
             keeper: Arc::new(keeper),
@@ -207,6 +210,11 @@ impl Service {
     #[must_use]
     pub fn keeper(&self) -> &Arc<Keeper> {
         &self.keeper
+    }
+
+    /// What the model calls of each workspace go by.
+    pub(crate) fn routings(&self) -> &Arc<Routings> {
+        &self.routings
     }
 
     /// The providers, the operator's included.

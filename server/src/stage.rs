@@ -8,7 +8,7 @@ use http::{Request, StatusCode};
 use http_body_util::BodyExt;
 use orch_gateway::Session;
 use orch_gateway::simulate::Scenario;
-use orch_manifests::{Digest, Format, Limits, Manifest, RunId};
+use orch_manifests::{Digest, Format, Limits, Manifest, Routes, RunId};
 use orch_proxy::LiveGrant;
 use orch_runner::{Door, Refusal, RefusalCode};
 use serde_json::{Value, json};
@@ -19,6 +19,7 @@ use crate::door::{Admission, Beyond, Router};
 use crate::keys::KeyQuestion;
 use crate::limits::RunLimits;
 use crate::policy::{self, Terms, Wants};
+use crate::routing::Routing;
 use crate::run::{LimitRequest, RunRequest};
 use crate::thinking::{Thinking, WantedModels};
 use crate::upstream::Upstream;
@@ -64,7 +65,7 @@ impl Stage {
         let request = RunRequest::new(agent(manifest));
         let manifest = &request.agent.manifest;
         let run = RunId::random();
-        let wanted = WantedModels::of(&request, &catalog).expect("models");
+        let wanted = WantedModels::of(&request, &catalog, &Routes::none()).expect("models");
         let question = KeyQuestion {
             run: &run,
             manifest,
@@ -75,7 +76,7 @@ impl Stage {
             names_prove: true,
         };
         let keys = question.simulated(upstream.simulated_keys(wanted.providers())).expect("keys");
-        let thinking = Thinking::plan(manifest, &wanted, &keys, false).expect("a plan");
+        let thinking = Thinking::plan(manifest, &wanted, &keys, false, Routing::default()).expect("a plan");
         let limits =
             RunLimits::of(LimitRequest::default(), &manifest.limits, &Limits::default(), &Limits::default());
         let issued = policy::issue(&keys, &catalog);

@@ -28,6 +28,7 @@ mod place;
 mod problem;
 mod readers;
 mod registry;
+mod routing;
 mod rows;
 mod runs;
 mod schema;
@@ -48,8 +49,8 @@ pub use blobs::Blobs;
 pub use instance::Instance;
 pub use rows::{
     AgentRow, AgentSummary, COUNT_LIMIT, CallRow, DECISIONS_LIMIT, EVENT_TEXT_LIMIT, EventKind, GrantRow,
-    NewRun, PAGE_LIMIT, Published, RunEnd, RunEvent, RunPage, RunRow, RunStatus, TokenRow, UnknownWord,
-    UsageBy, UsageQuery, UsageRow, VersionRow,
+    NewRun, PAGE_LIMIT, Published, RouteRow, RunEnd, RunEvent, RunPage, RunRow, RunStatus, TokenRow,
+    UnknownWord, UsageBy, UsageQuery, UsageRow, VersionRow,
 };
 
 /// The name of the database in the store's folder.

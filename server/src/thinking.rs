@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use orch_gateway::{Budget, Plan, PlanError, Session, Treasury, Wishes};
-use orch_manifests::{Catalog, Manifest, ModelName, Provider, resolve_model};
+use orch_manifests::{Catalog, Manifest, ModelName, Provider, Routes, resolve_model};
 use orch_proxy::LiveGrant;
 use tokio::time::Instant;
 
 use crate::failure::{Failure, Kind};
 use crate::keys::Keys;
 use crate::limits::RunLimits;
+use crate::routing::Routing;
 use crate::run::RunRequest;
 
 /// The models that are asked for, and the providers that may serve them.
@@ -23,12 +24,20 @@ pub(crate) struct WantedModels<'c> {
     providers: Vec<&'c Provider>,
 }
 
+/// The models that a name stands for: those of a route, or the one that is called so.
+fn models_of<'n>(name: &'n ModelName, routes: &'n Routes) -> Vec<&'n ModelName> {
+    match routes.get(name.as_str()) {
+        Some(route) => route.steps().into_iter().flatten().map(|target| &target.model).collect(),
+        None => vec![name],
+    }
+}
+
 impl<'c> WantedModels<'c> {
     /// Reads the manifest and the caller's `--model` and `--provider`.
     ///
     /// # Errors
     /// When a provider or model is not known, or the agent does not support the provider that the caller wants.
-    pub(crate) fn of(request: &RunRequest, catalog: &'c Catalog) -> Result<Self, Failure> {
+    pub(crate) fn of(request: &RunRequest, catalog: &'c Catalog, routes: &Routes) -> Result<Self, Failure> {
         let manifest = &request.agent.manifest;
         let model = request.model.as_deref().map(str::parse::<ModelName>).transpose();
         let model = model.map_err(|e| Failure::usage("model_unknown", format!("--model: {e}")))?;
@@ -41,8 +50,9 @@ impl<'c> WantedModels<'c> {
             .iter()
             .chain(llm.map(|llm| &llm.primary))
             .chain(llm.into_iter().flat_map(|llm| &llm.fallbacks));
-        let planned =
-            named.filter_map(|name| catalog.provider(resolve_model(catalog, name).ok()?.provider.as_str()));
+        let planned = named
+            .flat_map(|name| models_of(name, routes))
+            .filter_map(|name| catalog.provider(resolve_model(catalog, name).ok()?.provider.as_str()));
 
         let mut providers: Vec<&Provider> = Vec::new();
         for provider in only.into_iter().chain(planned).chain(catalog.providers()) {
@@ -70,6 +80,7 @@ fn unknown_provider(catalog: &Catalog, name: &str) -> Failure {
 /// The plan of a run: which candidates serve it, in order, and what was left out.
 pub(crate) struct Thinking {
     plan: Arc<Plan>,
+    routing: Routing,
 }
 
 impl Thinking {
@@ -83,18 +94,20 @@ impl Thinking {
         wanted: &WantedModels<'_>,
         keys: &Keys,
         local: bool,
+        routing: Routing,
     ) -> Result<Self, Failure> {
         let plan = orch_gateway::plan(&Wishes {
             llm: manifest.llm.as_ref(),
             supported: &manifest.supported_providers,
             catalog: wanted.catalog,
-            keys: &|slug| keys.providers.get(slug).cloned(),
+            keys: &|slug| keys.of(slug),
+            routes: &routing.routes,
             provider: wanted.only.as_deref(),
             model: wanted.model.as_ref(),
             local,
         })
         .map_err(|error| plan_failure(&error, keys))?;
-        Ok(Self { plan: Arc::new(plan) })
+        Ok(Self { plan: Arc::new(plan), routing })
     }
 
     /// What was left out of the plan, and why; said before the run.
@@ -118,7 +131,8 @@ impl Thinking {
         self.has_models().then(|| {
             let budget = Budget::new(Some(limits.tokens), limits.cost.map(|cost| cost.micros()));
             let session = Session::new(Arc::clone(grant), Arc::clone(&self.plan), deadline, budget);
-            Arc::new(session.with_treasury(treasury))
+            let Routing { routes, health } = self.routing.clone();
+            Arc::new(session.with_treasury(treasury).with_routes(routes).with_health(health))
         })
     }
 }

@@ -4,6 +4,7 @@
 
 mod accepted;
 mod bad_input;
+mod bedrock;
 mod clocks;
 mod copies;
 mod crash;

@@ -36,6 +36,8 @@ fn help_of_the_program() {
       info         Say what an agent is, what it wants and what it was granted
       grants       See and take back what was granted or refused to agents for good
       policy       Say what an agent's policy allows, and learn one from a run
+      routes       Give several models one name, with fallbacks and shares
+      providers    Show which providers can be asked, and how their keys fare
       logs         Show what the agent of a run has logged
       usage        Show runs, tokens and costs
       login        Keep the token of a server on this machine
@@ -431,6 +433,45 @@ fn help_of_grants_rm() {
 
     Options:
           --local    Only what is kept in this home; no server is asked
+          --json     Print the result as one JSON object, and errors as JSON
+      -h, --help     Print help
+      -V, --version  Print version
+    ");
+}
+
+#[test]
+fn help_of_routes() {
+    assert_snapshot!(help(&["routes", "--help"]), @r"
+    Give several models one name, with fallbacks and shares
+
+    Usage: orch routes [OPTIONS] <COMMAND>
+
+    Commands:
+      list  List the routes: the server's and the workspace's
+      set   Make a route, or put another in its place
+      rm    Remove a route
+      help  Print this message or the help of the given subcommand(s)
+
+    Options:
+          --json     Print the result as one JSON object, and errors as JSON
+      -h, --help     Print help
+      -V, --version  Print version
+    ");
+}
+
+#[test]
+fn help_of_providers() {
+    assert_snapshot!(help(&["providers", "--help"]), @r"
+    Show which providers can be asked, and how their keys fare
+
+    Usage: orch providers [OPTIONS] <COMMAND>
+
+    Commands:
+      list   List the providers, the keys that there are for each, and how those fare
+      reset  Forget what is known of how keys fare: they are asked again
+      help   Print this message or the help of the given subcommand(s)
+
+    Options:
           --json     Print the result as one JSON object, and errors as JSON
       -h, --help     Print help
       -V, --version  Print version

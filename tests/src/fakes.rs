@@ -1,7 +1,7 @@
 //! The providers, played.
 //!
 //! Each is strict about what it is sent, as the real one is: a wrong path, header, field or key gets the error that the
-//! provider would give, in its own shape (`openai`, `anthropic`, `gemini`, and `ollama` through OpenAI's). Answers are
+//! provider would give, in its own shape (`openai`, `anthropic`, `gemini`, `bedrock`, and `ollama` through OpenAI's). Answers are
 //! deterministic: the text that the test chose, word by word when streamed, and one token per word. `tools` makes either
 //! of the first two call a tool first, and `responses` stands beside `openai`. `api` is a host that is no model provider, and `github` one that people know.
 
@@ -12,6 +12,7 @@ use crate::wire::Received;
 
 pub mod anthropic;
 pub mod api;
+pub mod bedrock;
 pub mod gemini;
 pub mod github;
 pub mod openai;
@@ -61,6 +62,7 @@ pub fn input_tokens(request: &Value) -> u64 {
     // Gemini's names.
     let contents = request["contents"].as_array().into_iter().flatten();
     let parts = contents.chain([&request["systemInstruction"]]).map(|content| &content["parts"]);
+    // Bedrock's parts hold nothing but a text, as do those of its system.
     messages.chain([&request["system"]]).chain(parts).map(|content| words(&text_of(content))).sum()
 }
 

@@ -36,12 +36,24 @@ pub(crate) struct Events {
     ready: VecDeque<Item>,
     /// What comes after that, once it is known.
     end: Option<Result<Option<Item>, Failure>>,
-    idle: Duration,
+    pace: Pace,
+    /// When the stream said something last, or began.
+    spoke: Instant,
     over: bool,
 }
 
+/// How long a stream may keep its reader waiting.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    /// For the next event, of whatever kind.
+    pub(crate) idle: Duration,
+    /// For the next one that says something: comments and pings show that somebody is there, and not that an answer is
+    /// coming.
+    pub(crate) silent: Duration,
+}
+
 impl Events {
-    pub(crate) fn new(body: Body, spoken: Dialect, deltas: Option<Deltas>, idle: Duration) -> Events {
+    pub(crate) fn new(body: Body, spoken: Dialect, deltas: Option<Deltas>, pace: Pace) -> Events {
         let wire = dialect::wire(spoken);
         Events {
             body,
@@ -50,7 +62,8 @@ impl Events {
             deltas,
             ready: VecDeque::new(),
             end: None,
-            idle,
+            pace,
+            spoke: Instant::now(),
             over: false,
         }
     }
@@ -88,7 +101,8 @@ impl Events {
     ///
     /// The idle clock runs from event to event, not from byte to byte: a byte a second is no progress.
     async fn read(&mut self) -> Result<Option<Frame>, Failure> {
-        let until = Instant::now() + self.idle;
+        let silent = self.spoke + self.pace.silent;
+        let until = silent.min(Instant::now() + self.pace.idle);
         loop {
             match self.splitter.next_frame() {
                 Ok(Some(frame)) => return Ok(Some(frame)),
@@ -98,8 +112,11 @@ impl Events {
             }
             match timeout_at(until, self.body.frame()).await {
                 Err(_) => {
-                    let wait = self.idle.as_secs_f64();
-                    return Err(Failure::new(Class::Timeout, format!("no event of the stream for {wait} s")));
+                    let (what, wait) = match until == silent {
+                        true => ("nothing but keep-alives", self.pace.silent),
+                        false => ("no event of the stream", self.pace.idle),
+                    };
+                    return Err(Failure::new(Class::Timeout, format!("{what} for {} s", wait.as_secs_f64())));
                 }
                 Ok(None) => self.over = true,
                 Ok(Some(Err(error))) => return Err(from_body(&error).failure),
@@ -129,7 +146,12 @@ impl Events {
             _ => Ok(Vec::new()),
         };
         match meaning {
-            Ok(meaning) => self.ready.push_back(Item { frame, meaning }),
+            Ok(meaning) => {
+                if meaning.iter().any(StreamEvent::commits) {
+                    self.spoke = Instant::now();
+                }
+                self.ready.push_back(Item { frame, meaning });
+            }
             Err(error) => self.end = Some(Err(Failure::new(Class::Server, error.to_string()))),
         }
     }

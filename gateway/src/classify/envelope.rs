@@ -29,6 +29,15 @@ impl Envelope {
         self.reasons.iter().chain(named.into_iter().flatten()).cloned()
     }
 
+    /// Takes the name that a header gives, which may be followed by where it is documented (AWS).
+    pub(super) fn name(&mut self, kind: &str) {
+        let kind = kind.split([':', ',']).next().unwrap_or_default().trim();
+        let kind = kind.rsplit('#').next().unwrap_or_default();
+        if !kind.is_empty() {
+            self.kind.get_or_insert_with(|| kind.to_owned());
+        }
+    }
+
     /// The name to report.
     pub(super) fn code(&self) -> Option<String> {
         self.reasons.first().or(self.code.as_ref()).or(self.kind.as_ref()).or(self.status.as_ref()).cloned()
@@ -130,8 +139,8 @@ pub(super) fn read(document: &Value) -> Option<Envelope> {
 
 fn from_object(error: &Value) -> Envelope {
     let mut envelope = Envelope {
-        message: text(error.get("message")).unwrap_or_default(),
-        code: text(error.get("code")),
+        message: text(error.get("message")).or_else(|| text(error.get("Message"))).unwrap_or_default(),
+        code: text(error.get("code")).or_else(|| text(error.get("__type"))),
         kind: text(error.get("type")).filter(|kind| kind != "error"),
         status: text(error.get("status")),
         param: text(error.get("param")),

@@ -1,5 +1,6 @@
 //! A secret that is spread over deltas, seen as a client sees it: by what its texts are in the end.
 
+mod bedrock;
 mod between;
 mod spread;
 mod ways;
@@ -14,7 +15,7 @@ use orch_manifests::Dialect;
 use orch_proxy::{SCRUBBED, Scrubber, Sought, full};
 
 use super::Deltas;
-use crate::attempt::{Events, Item};
+use crate::attempt::{Events, Item, Pace};
 use crate::dialect::wire;
 use crate::ir::StreamEvent;
 
@@ -45,13 +46,14 @@ fn deltas(secret: &[u8], spoken: Dialect) -> Deltas {
 }
 
 /// What the events of this stream become.
-fn items(secret: &[u8], spoken: Dialect, stream: &str) -> Vec<Item> {
+fn items(secret: &[u8], spoken: Dialect, stream: &(impl AsRef<[u8]> + ?Sized)) -> Vec<Item> {
     RUNTIME.with(|runtime| {
         let _inside = runtime.enter();
-        let body = full(stream.to_owned());
-        let mut events = Events::new(body, spoken, Some(deltas(secret, spoken)), Duration::from_secs(60));
+        let body = full(stream.as_ref().to_vec());
+        let pace = Pace { idle: Duration::from_secs(60), silent: Duration::from_secs(60) };
+        let mut events = Events::new(body, spoken, Some(deltas(secret, spoken)), pace);
         let mut next = || events.next().now_or_never().expect("a body that is all there is not waited for");
-        std::iter::from_fn(|| next().unwrap_or_else(|failure| panic!("{failure:?}: {stream}"))).collect()
+        std::iter::from_fn(|| next().unwrap_or_else(|failure| panic!("{failure:?}"))).collect()
     })
 }
 

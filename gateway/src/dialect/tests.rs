@@ -1,5 +1,6 @@
 //! The dialects against recorded shapes, and against each other.
 
+mod bedrock;
 mod cohere;
 mod gemini;
 mod ollama;
@@ -13,14 +14,7 @@ use orch_manifests::Dialect;
 use super::{StreamParser, Wire, wire};
 use crate::ir::StreamEvent;
 
-const ALL: [Dialect; 6] = [
-    Dialect::OpenAiChat,
-    Dialect::OpenAiResponses,
-    Dialect::AnthropicMessages,
-    Dialect::GeminiGenerateContent,
-    Dialect::CohereChat,
-    Dialect::OllamaChat,
-];
+const ALL: [Dialect; Dialect::ALL.len()] = Dialect::ALL;
 
 fn openai() -> &'static dyn Wire {
     wire(Dialect::OpenAiChat)
@@ -36,6 +30,10 @@ fn anthropic() -> &'static dyn Wire {
 
 fn gemini() -> &'static dyn Wire {
     wire(Dialect::GeminiGenerateContent)
+}
+
+fn bedrock() -> &'static dyn Wire {
+    wire(Dialect::BedrockConverse)
 }
 
 fn cohere() -> &'static dyn Wire {

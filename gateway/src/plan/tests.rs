@@ -33,6 +33,16 @@ fn only(slugs: &[&str]) -> Supported {
     Supported::Only(slugs.iter().map(|slug| slug.parse().unwrap()).collect())
 }
 
+/// `smart`: OpenAI and Anthropic share the calls, and Gemini is asked when both have failed.
+fn routes() -> Routes {
+    let mut routes = Routes::none();
+    let smart = "{targets: [{model: gpt-4o, priority: 1, weight: 3}, {model: claude-3-haiku, priority: 1},
+                  {model: gemini-2.5-flash, priority: 2, rename: flash}], on: {refused_by_filter: next}}";
+    let smart = serde_yaml::from_str(smart).unwrap();
+    routes.add("smart".parse().unwrap(), smart, &Catalog::builtin()).unwrap();
+    routes
+}
+
 /// Provider, model, local.
 type Overrides<'a> = (Option<&'a str>, Option<&'a str>, bool);
 
@@ -45,15 +55,24 @@ fn make(
     let (provider, model, local) = overrides;
     let model: Option<ModelName> = model.map(|name| name.parse().unwrap());
     let keys = |slug: &Slug| {
-        let found = keys.contains(&slug.as_str());
-        found.then(|| Arc::new(Key(slug.to_string())) as Arc<dyn Credential>)
+        let found = keys.iter().filter(|name| **name == slug.as_str());
+        found.map(|name| Arc::new(Key((*name).to_owned())) as Arc<dyn Credential>).collect()
     };
-    let catalog = Catalog::builtin();
-    plan(&Wishes { llm, supported, catalog: &catalog, keys: &keys, provider, model: model.as_ref(), local })
+    let (catalog, routes) = (Catalog::builtin(), &routes());
+    plan(&Wishes {
+        llm,
+        supported,
+        catalog: &catalog,
+        keys: &keys,
+        routes,
+        provider,
+        model: model.as_ref(),
+        local,
+    })
 }
 
 fn names(plan: &Plan) -> Vec<String> {
-    plan.candidates.iter().map(Candidate::name).collect()
+    plan.candidates.iter().map(Planned::name).collect()
 }
 
 const NONE: Overrides<'_> = (None, None, false);
@@ -103,7 +122,7 @@ fn ollama_is_local_or_pinned() {
     assert!(matches!(make(Some(&llm), &Supported::Any, &[], NONE), Err(PlanError::NoCandidate(_))));
     let plan = make(Some(&llm), &Supported::Any, &[], (None, None, true)).unwrap();
     assert_eq!(names(&plan), ["ollama/llama3.2"]);
-    assert!(plan.candidates[0].credential.is_none());
+    assert!(plan.candidates[0].keys.is_empty());
 
     let pin = orch_manifests::OperatorProvider {
         slug: "ollama".parse().unwrap(),
@@ -118,7 +137,8 @@ fn ollama_is_local_or_pinned() {
         llm: Some(&llm),
         supported: &Supported::Any,
         catalog: &catalog,
-        keys: &|_| None,
+        keys: &|_| Vec::new(),
+        routes: &Routes::none(),
         provider: None,
         model: None,
         local: false,
@@ -164,4 +184,62 @@ fn models_outside_the_plan_need_their_provider_at_hand() {
     assert!(outside(&plan, &catalog, "claude-3-haiku").unwrap_err().contains("anthropic"));
     assert!(outside(&plan, &catalog, "no such model").is_err());
     assert!(outside(&plan, &catalog, "nobody-knows-it").is_err());
+}
+
+/// Name, step, weight.
+fn steps(plan: &Plan) -> Vec<(String, u32, u16)> {
+    plan.candidates.iter().map(|planned| (planned.name(), planned.step, planned.weight)).collect()
+}
+
+#[test]
+fn a_route_stands_where_a_model_would() {
+    let keys = &["openai", "anthropic", "gemini"];
+    let llm = llm(&["gpt-4o-mini", "smart", "gpt-4o"]);
+    let plan = make(Some(&llm), &Supported::Any, keys, NONE).unwrap();
+    let wanted = [
+        ("openai/gpt-4o-mini", 0, 1),
+        ("openai/gpt-4o", 1, 3),
+        ("anthropic/claude-3-haiku-20240307", 1, 1),
+        ("gemini/gemini-2.5-flash", 2, 1),
+    ];
+    assert_eq!(steps(&plan), wanted.map(|(name, step, weight)| (name.to_owned(), step, weight)));
+    assert_eq!(plan.candidates[3].sent.as_deref(), Some("flash"));
+    let on =
+        plan.candidates.iter().map(|planned| planned.on.refused_by_filter == orch_manifests::After::Next);
+    assert_eq!(on.collect::<Vec<_>>(), [false, true, true, true]);
+
+    // As `--model`, in front of the manifest's fallbacks; and within `--provider`.
+    let plan = make(Some(&llm), &Supported::Any, keys, (Some("gemini"), Some("smart"), false)).unwrap();
+    assert_eq!(names(&plan), ["gemini/gemini-2.5-flash"]);
+    assert!(plan.skipped.iter().any(|s| s.model == "gpt-4o" && s.reason.contains("--provider")));
+}
+
+#[test]
+fn what_a_route_cannot_reach_is_said_and_without_any_key_nothing_is() {
+    let llm = llm(&["smart"]);
+    let plan = make(Some(&llm), &Supported::Any, &["anthropic"], NONE).unwrap();
+    assert_eq!(names(&plan), ["anthropic/claude-3-haiku-20240307"]);
+    let skipped: Vec<&str> = plan.skipped.iter().map(|skipped| skipped.model.as_str()).collect();
+    assert_eq!(skipped, ["gpt-4o", "gemini-2.5-flash"]);
+    let error = make(Some(&llm), &Supported::Any, &[], NONE).err().unwrap();
+    let PlanError::NoKey(missing) = &error else { panic!("{error}") };
+    assert_eq!(missing.len(), 3);
+}
+
+#[test]
+fn a_target_may_name_its_keys() {
+    let llm = llm(&["smart"]);
+    let plan = make(Some(&llm), &Supported::Any, &["openai", "openai"], NONE).unwrap();
+    assert_eq!(plan.candidates[0].keys.len(), 2, "all of them, where it names none");
+    let at_hand = plan.provider(&"openai".parse().unwrap()).unwrap();
+    // The test's keys go by their provider's name.
+    let target = |keys: &str| {
+        let target: Target = serde_yaml::from_str(&format!("{{model: gpt-4o, keys: {keys}}}")).unwrap();
+        let route = resolve_model(&Catalog::builtin(), &target.model).unwrap();
+        at_hand.target(route, &target)
+    };
+    let weights: Vec<u16> = target("{openai: 7}").unwrap().keys.iter().map(|key| key.weight).collect();
+    assert_eq!(weights, [7, 7]);
+    let error = target("[OPENAI_API_KEY_2]").err().unwrap();
+    assert!(error.contains("OPENAI_API_KEY_2"), "{error}");
 }

@@ -2,11 +2,14 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use data_encoding::HEXLOWER;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use orch_proxy::{Body, full};
+use ring::rand::{SecureRandom as _, SystemRandom};
 use serde_json::json;
 use time::OffsetDateTime;
+use tokio::time::Instant;
 
 use crate::attempt::RunLimit;
 use crate::dialect;
@@ -33,11 +36,12 @@ pub(super) fn encoder(client: &ClientRequest, prepared: &Prepared) -> Encoder {
 /// Cohere's do not name.
 pub(super) fn fill_start(held: &mut [crate::attempt::Item], candidate: &Candidate) {
     for event in held.iter_mut().flat_map(|item| &mut item.meaning) {
-        if let StreamEvent::Start { created, model, .. } = event {
+        if let StreamEvent::Start { id, created, model } = event {
             if *created == 0 {
                 *created = unix_seconds();
             }
             name(model, candidate);
+            identify(id);
         }
     }
 }
@@ -46,6 +50,14 @@ pub(super) fn fill_start(held: &mut [crate::attempt::Item], candidate: &Candidat
 pub(super) fn name(model: &mut String, candidate: &Candidate) {
     if model.is_empty() {
         model.clone_from(&candidate.model);
+    }
+}
+
+/// An answer that has no id (Bedrock's) gets one: clients tell answers apart by it.
+pub(super) fn identify(id: &mut String) {
+    let mut bytes = [0; 12];
+    if id.is_empty() && SystemRandom::new().fill(&mut bytes).is_ok() {
+        *id = format!("orch-{}", HEXLOWER.encode(&bytes));
     }
 }
 
@@ -137,22 +149,27 @@ pub(super) fn run_over(
     }
 }
 
-/// Every candidate failed or was passed over. One class for all is said as such; a mixture is a bad gateway.
+/// Every candidate failed or was passed over. One class for all is said as such; a mixture is a bad gateway. `again` is
+/// when somebody may be asked again.
 pub(super) fn all_failed(
     client: &ClientRequest,
     tab: Tab,
-    classes: &[(Class, Option<StatusCode>)],
+    classes: &[Class],
+    again: Option<Instant>,
 ) -> Response<Body> {
     let (attempts, skipped) = tab.tried();
     let mut lines: Vec<String> = attempts
         .iter()
         .filter_map(|a| Some(format!("{}/{}: {} ({})", a.provider, a.model, a.class?.as_str(), a.message)))
         .collect();
-    lines.extend(skipped.iter().map(|s| format!("{}: skipped, {}", s.model, s.reason)));
+    lines.extend(skipped.iter().map(|s| format!("{}: skipped, {}", s.name(), s.reason)));
     let details = json!({ "attempts": attempts, "skipped": skipped });
-    let alike = classes.windows(2).all(|pair| pair[0].0 == pair[1].0);
+    // A failure that a key would have met again is one.
+    let spared = skipped.iter().filter(|s| s.credential.is_some()).filter_map(|s| s.class);
+    let classes: Vec<Class> = classes.iter().copied().chain(spared).collect();
+    let alike = classes.windows(2).all(|pair| pair[0] == pair[1]);
     let (class, status) = match classes.first() {
-        Some((class, _)) if alike => (*class, None),
+        Some(class) if alike => (*class, None),
         Some(_) => (Class::Server, Some(502)),
         None => (Class::BadRequest, None),
     };
@@ -162,7 +179,13 @@ pub(super) fn all_failed(
         details: Some(details),
         ..ApiError::new(class, format!("no model could answer: {}", lines.join("; ")))
     };
-    reply_error(client, tab, Outcome::AllFailed, &error)
+    let mut response = reply_error(client, tab, Outcome::AllFailed, &error);
+    if let (Class::RateLimited | Class::Overloaded, Some(again)) = (class, again) {
+        // Whole seconds, and none before its time.
+        let wait = again.saturating_duration_since(Instant::now()).as_secs_f64().ceil().max(1.0);
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(wait as u64));
+    }
+    response
 }
 
 pub(super) fn reply_error(

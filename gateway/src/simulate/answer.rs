@@ -17,7 +17,7 @@ use super::scenario::{Outcome, Rule, ScriptedHost};
 use super::served::{House, KeyPlace, Served, Wire};
 use super::server::Channel;
 use super::world::World;
-use super::{anthropic, cohere, gemini, ollama, openai, responses};
+use super::{anthropic, bedrock, cohere, gemini, ollama, openai, responses};
 
 /// The largest request body, as Anthropic has it: 32 MB.
 const LARGEST: usize = 32 << 20;
@@ -97,13 +97,14 @@ fn decide(world: &World, channel: &Channel, parts: &Parts, body: Option<&[u8]>) 
     at_once(failure::reject(house, &Reject::not_found(house, &parts.method, path), &ids))
 }
 
-/// Whether a request's path is this one, in which `*` stands for a model.
+/// Whether a request's path is this one, in which `*` stands for a model. Where a slash ends it, it may hold escapes.
 fn covers(inference: &str, path: &str) -> bool {
     match inference.split_once('*') {
         None => inference == path,
         Some((before, after)) => {
             let model = path.strip_prefix(before).and_then(|rest| rest.strip_suffix(after));
-            model.is_some_and(|model| !model.is_empty() && !model.contains(['/', ':', '%']))
+            let refused: &[char] = if after.starts_with('/') { &['/'] } else { &['/', ':', '%'] };
+            model.is_some_and(|model| !model.is_empty() && !model.contains(refused))
         }
     }
 }
@@ -197,6 +198,7 @@ impl Exchange<'_> {
                     }
                     Wire::AnthropicMessages => anthropic::models(&self.served.models),
                     Wire::GeminiGenerateContent => gemini::models(&self.served.models),
+                    Wire::BedrockConverse => bedrock::models(&self.served.models),
                     Wire::CohereChat => cohere::models(&self.served.models),
                     Wire::OllamaChat => ollama::models(&self.served.models),
                 };
@@ -239,6 +241,7 @@ impl Exchange<'_> {
             Wire::OpenAiResponses => responses::request::parse(self.house, &value)?,
             Wire::AnthropicMessages => anthropic::request::parse(&self.parts.headers, &value)?,
             Wire::GeminiGenerateContent => gemini::request::parse(&self.parts.uri, &value)?,
+            Wire::BedrockConverse => bedrock::request::parse(&self.parts.uri, &value)?,
             Wire::CohereChat => cohere::request::parse(&value)?,
             Wire::OllamaChat => ollama::request::parse(&value)?,
         };
@@ -252,6 +255,7 @@ impl Exchange<'_> {
             Wire::OpenAiResponses => responses::write(ask, answer, ids),
             Wire::AnthropicMessages => anthropic::write(ask, answer, ids),
             Wire::GeminiGenerateContent => gemini::write(ask, answer, ids),
+            Wire::BedrockConverse => bedrock::write(ask, answer, ids),
             Wire::CohereChat => cohere::write(ask, answer, ids),
             Wire::OllamaChat => ollama::write(ask, answer),
         };

@@ -44,6 +44,7 @@ impl Reject {
 
     pub(super) fn no_key(house: House) -> Reject {
         match house {
+            House::Bedrock => Reject::bad("Missing Authentication Token").status(StatusCode::FORBIDDEN),
             House::Anthropic => Reject::bad("x-api-key header is required").status(StatusCode::UNAUTHORIZED),
             House::Google => Reject::bad("Missing or invalid Authorization header."),
             House::Gemini => Reject::bad(
@@ -65,6 +66,8 @@ impl Reject {
     /// not pass it on.
     pub(super) fn wrong_key(house: House) -> Reject {
         match house {
+            House::Bedrock => Reject::bad("Authentication failed: Please make sure your API Key is valid.")
+                .status(StatusCode::FORBIDDEN),
             House::Anthropic => Reject::bad("invalid x-api-key").status(StatusCode::UNAUTHORIZED),
             House::Google | House::Gemini => {
                 Reject::bad("API key not valid. Please pass a valid API key.").code("API_KEY_INVALID")
@@ -83,6 +86,7 @@ impl Reject {
     pub(super) fn not_found(house: House, method: &Method, path: &str) -> Reject {
         let message = match house {
             House::Anthropic => "Not Found".to_owned(),
+            House::Bedrock => "Unable to determine service/operation name to be authorized".to_owned(),
             House::Cohere => format!("route {path} not found"),
             House::Ollama => "404 page not found".to_owned(),
             House::OpenAi | House::Google | House::Gemini | House::Compatible => {
@@ -95,6 +99,7 @@ impl Reject {
     pub(super) fn method(house: House, method: &Method, path: &str) -> Reject {
         let message = match house {
             House::Anthropic => "Method Not Allowed".to_owned(),
+            House::Bedrock => "The HTTP method is not allowed for this operation.".to_owned(),
             House::Cohere | House::Ollama => "method not allowed".to_owned(),
             House::OpenAi | House::Google | House::Gemini | House::Compatible => format!(
                 "Not allowed to {method} on {path}. (HINT: Perhaps you meant to use a different HTTP method?)"
@@ -106,6 +111,7 @@ impl Reject {
     pub(super) fn too_large(house: House) -> Reject {
         let message = match house {
             House::Anthropic => "Request exceeds the maximum size",
+            House::Bedrock => "Input is too long for requested model.",
             House::OpenAi
             | House::Google
             | House::Gemini
@@ -119,6 +125,7 @@ impl Reject {
     pub(super) fn no_json(house: House, error: &serde_json::Error) -> Reject {
         match house {
             House::Anthropic => Reject::bad(format!("The request body is not valid JSON: {error}")),
+            House::Bedrock => Reject::bad(format!("The request body is not readable: {error}")),
             House::Google | House::Gemini => Reject::bad(format!("Invalid JSON payload received. {error}")),
             House::Cohere => Reject::bad(format!("invalid request: the body is not valid JSON: {error}")),
             House::Ollama => Reject::bad(error.to_string()),
@@ -140,6 +147,14 @@ pub(super) fn reject(house: House, reject: &Reject, ids: &Ids) -> Reply {
         }
         House::Google | House::Gemini => {
             google(house, *status, message, code.map(google_reason).into_iter().collect())
+        }
+        House::Bedrock => {
+            let kind = match status.as_u16() {
+                403 => "AccessDeniedException",
+                404 | 405 => "UnknownOperationException",
+                _ => "ValidationException",
+            };
+            bedrock(*status, kind, message)
         }
         House::Cohere => cohere::error(*status, message, ids),
         House::Ollama => ollama::error(*status, message),
@@ -163,6 +178,7 @@ pub(super) fn outcome(house: House, outcome: Outcome, model: &str, ids: &Ids) ->
     let reply = match house {
         House::OpenAi | House::Compatible => openai_outcome(house, outcome, model),
         House::Anthropic => anthropic_outcome(outcome, model, ids),
+        House::Bedrock => bedrock_outcome(outcome),
         House::Google | House::Gemini => google_outcome(house, outcome, model),
         House::Cohere => cohere::outcome(outcome, model, ids),
         House::Ollama => ollama::outcome(outcome, model),
@@ -179,6 +195,7 @@ pub(super) fn stream_error(house: House, wire: Wire, number: usize) -> Event {
             });
             Event::sse(Some("error"), &data.to_string(), false)
         }
+        House::Bedrock => super::bedrock::exception("serviceUnavailableException", BUSY_BEDROCK),
         House::Anthropic => {
             let data = json!({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded", "details": null}});
             Event::sse(Some("error"), &data.to_string(), false)
@@ -218,12 +235,14 @@ pub(super) fn stamp(house: House, reply: Reply, ids: &Ids) -> Reply {
             .with("anthropic-ratelimit-requests-remaining", left("49"))
             .with("anthropic-ratelimit-input-tokens-limit", "50000")
             .with("anthropic-ratelimit-input-tokens-remaining", "49000"),
+        House::Bedrock => reply.with("x-amzn-requestid", &ids.id("request", 32)),
         House::Google | House::Gemini | House::Ollama => reply,
         House::Cohere => reply.with("x-debug-trace-id", &ids.id("request", 32)),
     }
 }
 
 const SERVER_OPENAI: &str = "The server had an error while processing your request. Sorry about that!";
+const BUSY_BEDROCK: &str = "Bedrock is unable to process your request.";
 const OVERLOADED_GOOGLE: &str = "The model is overloaded. Please try again later.";
 
 fn openai_outcome(house: House, outcome: Outcome, model: &str) -> Reply {
@@ -322,6 +341,48 @@ fn anthropic_outcome(outcome: Outcome, model: &str, ids: &Ids) -> Reply {
         | Outcome::Filtered
         | Outcome::Hangup => reply(529, "overloaded_error", "Overloaded"),
     }
+}
+
+fn bedrock_outcome(outcome: Outcome) -> Reply {
+    let reply = |status: u16, kind: &str, message: &str| bedrock(status_of(status), kind, message);
+    match outcome {
+        Outcome::RateLimit => {
+            reply(429, "ThrottlingException", "Too many requests, please wait before trying again.")
+                .with("retry-after", "30")
+        }
+        Outcome::OutOfMoney => {
+            reply(429, "ThrottlingException", "Too many tokens per day, please wait before trying again.")
+        }
+        Outcome::BadKey => reply(
+            403,
+            "UnrecognizedClientException",
+            "The security token included in the request is invalid.",
+        ),
+        Outcome::NoAccess => reply(
+            403,
+            "AccessDeniedException",
+            "You don't have access to the model with the specified model ID.",
+        ),
+        Outcome::NoModel => reply(400, "ValidationException", "The provided model identifier is invalid."),
+        Outcome::ContextTooLong => {
+            reply(400, "ValidationException", "Input is too long for requested model.")
+        }
+        Outcome::BadRequest => reply(400, "ValidationException", "The request is not valid."),
+        Outcome::Overloaded => reply(503, "ServiceUnavailableException", BUSY_BEDROCK),
+        Outcome::ServerError | Outcome::StreamError | Outcome::Ok | Outcome::Filtered | Outcome::Hangup => {
+            reply(
+                500,
+                "InternalServerException",
+                "The system encountered an unexpected error during processing. Try your request again.",
+            )
+        }
+    }
+}
+
+/// Bedrock names the kind in a header.
+fn bedrock(status: StatusCode, kind: &str, message: &str) -> Reply {
+    let documented = format!("{kind}:http://internal.amazon.com/coral/com.amazon.bedrock/");
+    Reply::json(status, &json!({ "message": message })).with("x-amzn-errortype", &documented)
 }
 
 fn google_outcome(house: House, outcome: Outcome, model: &str) -> Reply {

@@ -13,6 +13,7 @@ use hyper::body::Frame;
 use serde_json::Value;
 
 use super::scenario::{Rule, ScriptedBody};
+use crate::frames::Framing;
 
 /// A response body; it ends with [`Cut`] when the scenario drops the connection.
 pub(super) type ReplyBody = UnsyncBoxBody<Bytes, Cut>;
@@ -45,7 +46,7 @@ pub(super) enum Content {
     Stream(Vec<Event>),
 }
 
-/// One server-sent event, or one line.
+/// One event of a stream, or one line.
 #[derive(Clone, Debug)]
 pub(super) struct Event {
     pub(super) bytes: Bytes,
@@ -96,8 +97,13 @@ impl Reply {
     }
 
     pub(super) fn events(events: Vec<Event>) -> Reply {
+        Reply::framed(Framing::Sse, events)
+    }
+
+    /// A stream in another framing.
+    pub(super) fn framed(framing: Framing, events: Vec<Event>) -> Reply {
         let headers = HeaderMap::from_iter([
-            (CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8")),
+            (CONTENT_TYPE, framing.content_type()),
             (CACHE_CONTROL, HeaderValue::from_static("no-cache")),
         ]);
         Reply { status: StatusCode::OK, headers, content: Content::Stream(events) }

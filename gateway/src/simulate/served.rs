@@ -14,6 +14,8 @@ pub enum Wire {
     AnthropicMessages,
     /// Gemini, `POST …/models/MODEL:generateContent` and `:streamGenerateContent`.
     GeminiGenerateContent,
+    /// Bedrock, `POST …/model/MODEL/converse` and `/converse-stream`.
+    BedrockConverse,
     /// Cohere's chat, `POST …/v2/chat`.
     CohereChat,
     /// Ollama's own, `POST …/api/chat`.
@@ -73,6 +75,8 @@ pub(super) enum House {
     Anthropic,
     /// Google's own endpoint.
     Gemini,
+    /// Amazon Bedrock.
+    Bedrock,
     /// api.cohere.com.
     Cohere,
     /// A model server of one's own, spoken to in its own dialect.
@@ -96,7 +100,7 @@ impl From<&Provider> for Served {
             https: endpoint.scheme == Scheme::Https,
             key: match &provider.auth {
                 Auth::None => KeyPlace::None,
-                Auth::Bearer => KeyPlace::Bearer,
+                Auth::Bearer | Auth::Aws => KeyPlace::Bearer,
                 Auth::Header(name) => KeyPlace::Header(name.clone()),
             },
             inference: posts.map(|path| (path.path.clone(), Wire::from(path.dialect))).collect(),
@@ -112,6 +116,7 @@ impl From<Dialect> for Wire {
             Dialect::OpenAiResponses => Wire::OpenAiResponses,
             Dialect::AnthropicMessages => Wire::AnthropicMessages,
             Dialect::GeminiGenerateContent => Wire::GeminiGenerateContent,
+            Dialect::BedrockConverse => Wire::BedrockConverse,
             Dialect::CohereChat => Wire::CohereChat,
             Dialect::OllamaChat => Wire::OllamaChat,
         }
@@ -127,6 +132,7 @@ impl Served {
         match wire {
             Wire::AnthropicMessages => House::Anthropic,
             Wire::GeminiGenerateContent => House::Gemini,
+            Wire::BedrockConverse => House::Bedrock,
             Wire::CohereChat => House::Cohere,
             Wire::OllamaChat => House::Ollama,
             Wire::OpenAiChat | Wire::OpenAiResponses if self.host == "api.openai.com" => House::OpenAi,
@@ -139,6 +145,10 @@ impl Served {
     pub(super) fn models_path(inference: &str) -> Option<String> {
         if let Some((models, _)) = inference.split_once("/*:") {
             return Some(models.to_owned());
+        }
+        if inference.contains("/model/*/") {
+            // Of the provider's other host; here both are one.
+            return Some("/foundation-models".to_owned());
         }
         if let Some(base) = inference.strip_suffix("/v2/chat") {
             return Some(format!("{base}/v1/models"));

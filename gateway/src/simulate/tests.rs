@@ -17,6 +17,7 @@ use tokio_rustls::TlsConnector;
 use super::*;
 
 mod anthropic;
+mod bedrock;
 mod cohere;
 mod gateway;
 mod gemini;
@@ -29,6 +30,9 @@ mod transport;
 const OPENAI: &str = "api.openai.com";
 const ANTHROPIC: &str = "api.anthropic.com";
 const GOOGLE: &str = "generativelanguage.googleapis.com";
+const BEDROCK: &str = "bedrock-runtime.us-east-1.amazonaws.com";
+const CONVERSE: &str = "/model/*/converse";
+const CONVERSE_STREAM: &str = "/model/*/converse-stream";
 const GENERATE: &str = "/v1beta/models/*:generateContent";
 const GENERATE_STREAM: &str = "/v1beta/models/*:streamGenerateContent";
 /// A host that speaks responses and nothing else, so that tests can name it as they name the others.
@@ -60,6 +64,8 @@ fn providers() -> Vec<Served> {
     gemini.inference.push((GENERATE_STREAM.to_owned(), Wire::GeminiGenerateContent));
     let mut openai = served("openai", OPENAI, KeyPlace::Bearer, CHAT, Wire::OpenAiChat);
     openai.inference.push((RESPOND.to_owned(), Wire::OpenAiResponses));
+    let mut bedrock = served("aws", BEDROCK, KeyPlace::Bearer, CONVERSE, Wire::BedrockConverse);
+    bedrock.inference.push((CONVERSE_STREAM.to_owned(), Wire::BedrockConverse));
     vec![
         openai,
         served("responses", RESPONSES, KeyPlace::Bearer, RESPOND, Wire::OpenAiResponses),
@@ -71,6 +77,7 @@ fn providers() -> Vec<Served> {
             Wire::AnthropicMessages,
         ),
         gemini,
+        bedrock,
         served("cohere", COHERE, KeyPlace::Bearer, CHAT_V2, Wire::CohereChat),
         served("llama", LLAMA, KeyPlace::Bearer, NATIVE, Wire::OllamaChat),
         Served { port: 11434, https: false, ..ollama },
@@ -180,21 +187,21 @@ impl Got {
 
 /// A request to a provider with its key of this simulation.
 fn request(simulation: &Simulation, host: &str, body: &Value) -> Request<Full<Bytes>> {
-    // What stands in Gemini's path: tests have it in the body, where the others have it.
+    // What stands in Gemini's and Bedrock's paths: tests have it in the body, where the others have it.
     let mut body = body.clone();
-    let mut path_of_google = String::new();
-    if host == GOOGLE {
+    let mut path_with_model = String::new();
+    if let Some((whole, streams)) = in_path(host) {
         let fields = body.as_object_mut().unwrap();
         let model = fields.remove("model").unwrap_or_else(|| "model-a".into());
         let stream = fields.remove("stream").is_some_and(|stream| stream == true);
-        let (path, query) = if stream { (GENERATE_STREAM, "?alt=sse") } else { (GENERATE, "") };
-        path_of_google = path.replace('*', model.as_str().unwrap()) + query;
+        path_with_model = if stream { streams } else { whole }.replace('*', model.as_str().unwrap());
     }
     let (provider, path) = match host {
         OPENAI => ("openai", CHAT),
         RESPONSES => ("responses", RESPOND),
         ANTHROPIC => ("anthropic", MESSAGES),
-        GOOGLE => ("gemini", path_of_google.as_str()),
+        GOOGLE => ("gemini", path_with_model.as_str()),
+        BEDROCK => ("aws", path_with_model.as_str()),
         COHERE => ("cohere", CHAT_V2),
         LLAMA => ("llama", NATIVE),
         "localhost" => ("ollama", CHAT),
@@ -210,6 +217,15 @@ fn request(simulation: &Simulation, host: &str, body: &Value) -> Request<Full<By
     let authority = if host == "localhost" { "localhost:11434" } else { host };
     let body = Full::new(Bytes::from(body.to_string()));
     builder.header("host", authority).header("content-type", "application/json").body(body).unwrap()
+}
+
+/// The paths that name the model, for whole answers and for streams.
+fn in_path(host: &str) -> Option<(&'static str, &'static str)> {
+    match host {
+        GOOGLE => Some((GENERATE, "/v1beta/models/*:streamGenerateContent?alt=sse")),
+        BEDROCK => Some((CONVERSE, CONVERSE_STREAM)),
+        _ => None,
+    }
 }
 
 /// One request on a connection of its own.
@@ -232,6 +248,9 @@ fn with_text(host: &str, text: &str) -> Value {
     }
     if host == RESPONSES {
         return serde_json::json!({"model": "model-a", "input": text});
+    }
+    if host == BEDROCK {
+        return serde_json::json!({"model": "model-a", "messages": [{"role": "user", "content": [{"text": text}]}]});
     }
     let mut body = serde_json::json!({"model": "model-a", "messages": [{"role": "user", "content": text}]});
     if host == ANTHROPIC {

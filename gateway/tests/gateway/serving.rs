@@ -163,14 +163,10 @@ async fn options_that_ollama_would_ignore_are_refused() {
     let world = world().await;
     let mut session = world.session.clone();
     let catalog = orch_manifests::Catalog::builtin();
-    let ollama = orch_gateway::Candidate {
-        provider: std::sync::Arc::new(catalog.provider("ollama").unwrap().clone()),
-        model: "llama3.2".into(),
-        credential: None,
-        dialect: None,
-    };
+    let provider = std::sync::Arc::new(catalog.provider("ollama").unwrap().clone());
+    let ollama = orch_gateway::AtHand { provider, keys: Vec::new() };
     let mut plan = orch_gateway::Plan::default();
-    plan.candidates.push(ollama);
+    plan.candidates.push(ollama.planned("llama3.2"));
     session.plan = std::sync::Arc::new(plan);
     for field in ["options", "num_ctx"] {
         let mut body = hello();

@@ -74,8 +74,9 @@ impl Simulated {
         };
         let proxy = Proxy::new(config, Arc::new(NoNames)).unwrap();
         let keys = |slug: &Slug| {
-            let key = simulation.key_for(slug.as_str())?;
-            Some(Arc::new(SimulatedKey(slug.to_string(), key.to_owned())) as Arc<dyn Credential>)
+            let key = simulation.key_for(slug.as_str()).into_iter();
+            key.map(|key| Arc::new(SimulatedKey(slug.to_string(), key.to_owned())) as Arc<dyn Credential>)
+                .collect()
         };
         let mut names = models.iter().map(|name| name.parse().unwrap());
         let llm = Llm { primary: names.next().unwrap(), fallbacks: names.collect() };
@@ -84,6 +85,7 @@ impl Simulated {
             supported: &Supported::Any,
             catalog: &catalog,
             keys: &keys,
+            routes: &orch_manifests::Routes::none(),
             provider: None,
             model: None,
             local: false,

@@ -10,7 +10,7 @@ use http::header::{AUTHORIZATION, HeaderName};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use orch_gateway::{Budget, Gateway, Plan, Receipt, Session, Timing, Wishes, plan};
-use orch_manifests::{Catalog, Dialect, HostName, Llm, OperatorProvider, RunId, Slug, Supported};
+use orch_manifests::{Catalog, Dialect, HostName, Llm, OperatorProvider, Routes, RunId, Slug, Supported};
 use orch_proxy::{
     AuthorizeError, Binding, Body, Credential, DnsError, Grant, Grants, LiveGrant, Place, Placeholder, Proxy,
     ProxyConfig, Resolve, Scrubber, Use, full,
@@ -28,18 +28,37 @@ pub(crate) const COHERE_KEY: &str = "c0here0123456789abcdefghijklmnopqrstuvwx";
 const KEYS: [&str; 4] = [OPENAI_KEY, ANTHROPIC_KEY, GEMINI_KEY, COHERE_KEY];
 
 struct Key {
-    id: &'static str,
+    id: String,
     header: HeaderName,
     value: String,
-    secret: &'static str,
+    secret: String,
+    /// Where it is the vault's.
+    version: Option<u64>,
+}
+
+impl Key {
+    /// The key of OpenAI with this number, the first of which is 1.
+    fn openai(number: usize, version: Option<u64>) -> Arc<dyn Credential> {
+        let id = if number == 1 { "OPENAI_API_KEY".to_owned() } else { format!("OPENAI_API_KEY_{number}") };
+        let secret = openai_key(number);
+        Arc::new(Key { id, header: AUTHORIZATION, value: format!("Bearer {secret}"), secret, version })
+    }
+}
+
+/// The value of the key of OpenAI with this number.
+pub(crate) fn openai_key(number: usize) -> String {
+    if number == 1 { OPENAI_KEY.to_owned() } else { format!("{OPENAI_KEY}-{number}") }
 }
 
 impl Credential for Key {
     fn id(&self) -> &str {
-        self.id
+        &self.id
     }
     fn source(&self) -> &str {
-        "env"
+        if self.version.is_some() { "vault" } else { "env" }
+    }
+    fn version(&self) -> Option<u64> {
+        self.version
     }
     fn authorize(
         &self,
@@ -73,6 +92,12 @@ pub(crate) struct Setup {
     pub(crate) max_micro_usd: Option<u64>,
     pub(crate) requests: u64,
     pub(crate) server_tools: bool,
+    /// How many keys of OpenAI there are.
+    pub(crate) openai_keys: usize,
+    /// Of the vault's keys.
+    pub(crate) version: Option<u64>,
+    /// Names of routes, and each as YAML.
+    pub(crate) routes: &'static [(&'static str, &'static str)],
 }
 
 impl Default for Setup {
@@ -85,6 +110,9 @@ impl Default for Setup {
             max_micro_usd: None,
             requests: 1000,
             server_tools: false,
+            openai_keys: 1,
+            version: None,
+            routes: &[],
         }
     }
 }
@@ -130,36 +158,32 @@ impl World {
             ])
             .unwrap();
         let proxy = Proxy::new(ProxyConfig::default(), Arc::new(NoNames)).unwrap();
-        let openai_key: Arc<dyn Credential> = Arc::new(Key {
-            id: "OPENAI_API_KEY",
-            header: AUTHORIZATION,
-            value: format!("Bearer {OPENAI_KEY}"),
-            secret: OPENAI_KEY,
-        });
-        let anthropic_key: Arc<dyn Credential> = Arc::new(Key {
-            id: "ANTHROPIC_API_KEY",
-            header: HeaderName::from_static("x-api-key"),
-            value: ANTHROPIC_KEY.to_owned(),
-            secret: ANTHROPIC_KEY,
-        });
-        let gemini_key: Arc<dyn Credential> = Arc::new(Key {
-            id: "GEMINI_API_KEY",
-            header: HeaderName::from_static("x-goog-api-key"),
-            value: GEMINI_KEY.to_owned(),
-            secret: GEMINI_KEY,
-        });
+        let openai_keys: Vec<_> =
+            (1..=setup.openai_keys).map(|number| Key::openai(number, setup.version)).collect();
+        let key = |id: &str, header, secret: &str| -> Arc<dyn Credential> {
+            let (header, value) = (HeaderName::from_static(header), secret.to_owned());
+            Arc::new(Key { id: id.into(), header, secret: value.clone(), value, version: setup.version })
+        };
+        let anthropic_key = key("ANTHROPIC_API_KEY", "x-api-key", ANTHROPIC_KEY);
+        let gemini_key = key("GEMINI_API_KEY", "x-goog-api-key", GEMINI_KEY);
         let cohere_key: Arc<dyn Credential> = Arc::new(Key {
-            id: "COHERE_API_KEY",
+            id: "COHERE_API_KEY".into(),
             header: AUTHORIZATION,
             value: format!("Bearer {COHERE_KEY}"),
-            secret: COHERE_KEY,
+            secret: COHERE_KEY.to_owned(),
+            version: setup.version,
         });
         let about_cohere = setup.models.iter().any(|model| model.starts_with("command"));
+        let mut routes = Routes::none();
+        for (name, route) in setup.routes {
+            let route = serde_yaml::from_str(route).unwrap_or_else(|e| panic!("{e}: {route}"));
+            routes.add(name.parse().unwrap(), route, &catalog).unwrap();
+        }
         // Only runs that are about it have a key of this provider.
         let about_gemini = setup.models.iter().any(|model| model.starts_with("gemini"));
         let (main_key, main_place) = match about_gemini {
             true => (&gemini_key, HeaderName::from_static("x-goog-api-key")),
-            false => (&openai_key, AUTHORIZATION),
+            false => (&openai_keys[0], AUTHORIZATION),
         };
         let placeholder = Placeholder::random();
         let grants = Grants::new();
@@ -180,17 +204,18 @@ impl World {
         let mut names = setup.models.iter().map(|name| name.parse().unwrap());
         let llm = Llm { primary: names.next().unwrap(), fallbacks: names.collect() };
         let keys = |slug: &Slug| match slug.as_str() {
-            "openai" => Some(Arc::clone(&openai_key)),
-            "anthropic" => Some(Arc::clone(&anthropic_key)),
-            "gemini" if about_gemini => Some(Arc::clone(&gemini_key)),
-            "cohere" if about_cohere => Some(Arc::clone(&cohere_key)),
-            _ => None,
+            "openai" => openai_keys.clone(),
+            "anthropic" => vec![Arc::clone(&anthropic_key)],
+            "gemini" if about_gemini => vec![Arc::clone(&gemini_key)],
+            "cohere" if about_cohere => vec![Arc::clone(&cohere_key)],
+            _ => Vec::new(),
         };
         let plan: Plan = plan(&Wishes {
             llm: Some(&llm),
             supported: &Supported::Any,
             catalog: &catalog,
             keys: &keys,
+            routes: &routes,
             provider: None,
             model: None,
             local: false,
@@ -199,7 +224,8 @@ impl World {
         let budget = Budget::new(setup.max_tokens, setup.max_micro_usd);
         let deadline = Instant::now() + setup.deadline;
         let session = Session::new(Arc::clone(&live), Arc::new(plan), deadline, budget)
-            .with_server_tools(setup.server_tools);
+            .with_server_tools(setup.server_tools)
+            .with_routes(Arc::new(routes));
         let gateway = Gateway::with_timing(proxy, Arc::new(catalog), setup.timing);
         World {
             openai,

@@ -43,6 +43,7 @@ struct ProviderEntry {
     #[serde(default)]
     variants: BTreeMap<Slug, String>,
     base_url: Endpoint,
+    region: Option<String>,
     #[serde(deserialize_with = "from_text")]
     dialect: Dialect,
     auth: AuthEntry,
@@ -65,6 +66,7 @@ impl ProviderEntry {
         let auth = match self.auth {
             AuthEntry::Word(AuthWord::None) => Auth::None,
             AuthEntry::Word(AuthWord::Bearer) => Auth::Bearer,
+            AuthEntry::Word(AuthWord::Aws) => Auth::Aws,
             AuthEntry::Header { header } => Auth::Header(header_name(&header)?),
         };
         let headers = self
@@ -94,6 +96,7 @@ impl ProviderEntry {
             aliases: self.aliases,
             variants: self.variants.into_iter().map(variant).collect::<Result<_, String>>()?,
             endpoint: self.base_url,
+            region: self.region,
             dialect: self.dialect,
             auth,
             headers,
@@ -126,6 +129,7 @@ enum AuthEntry {
 enum AuthWord {
     None,
     Bearer,
+    Aws,
 }
 
 #[derive(Deserialize)]

@@ -4,7 +4,7 @@ use super::*;
 fn the_built_in_catalog_holds_its_promises() {
     let catalog = Catalog::builtin();
     let slugs: Vec<_> = catalog.providers().map(|provider| provider.slug.as_str()).collect();
-    assert_eq!(slugs, ["openai", "anthropic", "gemini", "cohere", "ollama"]);
+    assert_eq!(slugs, ["openai", "anthropic", "gemini", "cohere", "aws", "ollama"]);
     assert_eq!(catalog.provider("google").unwrap().slug.as_str(), "gemini");
     assert!(catalog.provider("Google").is_none());
     let openai = catalog.provider("openai-responses").unwrap();
@@ -66,6 +66,7 @@ fn the_facts_that_keys_hang_on() {
             "anthropic POST api.anthropic.com /v1/messages anthropic-messages Header(\"x-api-key\")",
             "gemini POST generativelanguage.googleapis.com /v1beta/models/*:generateContent gemini-generate-content Header(\"x-goog-api-key\")",
             "cohere POST api.cohere.com /v2/chat cohere-chat Bearer",
+            "aws POST bedrock-runtime.us-east-1.amazonaws.com /model/*/converse bedrock-converse Aws",
             "ollama POST localhost:11434 /v1/chat/completions openai-chat None",
         ]
     );

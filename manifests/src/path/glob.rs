@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{CanonicalPath, PathError, canonical_segment};
+use super::{CanonicalPath, PathError, Slashes, canonical_segment};
 use crate::text::{quote, written_as_text};
 
 const GLOB_MAX: usize = 1024;
@@ -96,7 +96,7 @@ impl FromStr for PathGlob {
             }
             let pieces = raw
                 .split('*')
-                .map(canonical_segment)
+                .map(|piece| canonical_segment(piece, Slashes::Refused))
                 .collect::<Result<Vec<_>, _>>()
                 .map_err(|reason| GlobError::Path { text: text.into(), reason })?;
             if let [literal] = pieces.as_slice()

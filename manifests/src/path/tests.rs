@@ -185,3 +185,17 @@ fn matching_takes_bounded_time() {
     let glob: PathGlob = format!("/{}x", "**/a*a*a*a/".repeat(80)).parse().unwrap();
     assert!(!glob.matches(&path(&"/aaaaaaaaaaaaaaaa".repeat(2000))));
 }
+
+#[test]
+fn an_encoded_slash_stays_in_requests_of_our_own() {
+    let target = "/model/arn%3Aaws%3aa%2fb%2Fc/converse";
+    assert_eq!(CanonicalPath::parse(target), Err(PathError::HiddenSeparator));
+    assert_eq!(CanonicalPath::parse_own(target).unwrap().as_str(), "/model/arn%3Aaws%3Aa%2Fb%2Fc/converse");
+    for (target, error) in [
+        ("/a%5cb", PathError::HiddenSeparator),
+        ("/a%252fb", PathError::DoubleEncoding),
+        ("/a%0ab", PathError::Control),
+    ] {
+        assert_eq!(CanonicalPath::parse_own(target), Err(error), "{target}");
+    }
+}

@@ -119,7 +119,7 @@ impl Credential for Curious {
         how: Use<'_>,
     ) -> Result<Option<Arc<Scrubber>>, AuthorizeError> {
         self.0.lock().unwrap().push(match how {
-            Use::Own { endpoint } => format!("own {endpoint}"),
+            Use::Own { endpoint, .. } => format!("own {endpoint}"),
             Use::Swap { asked, place, .. } => {
                 let (method, path) = (asked.method, asked.path.path());
                 format!("{method} {}://{}:{}{path} {place:?}", asked.scheme, asked.host, asked.port)

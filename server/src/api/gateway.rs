@@ -25,7 +25,9 @@ impl ClientGateway {
         caller: &Caller,
         request: Request<Body>,
     ) -> Result<Response<Body>, Failure> {
-        self.llm(service, metrics)?.answer(caller, &service.config().limit_ceilings, request).await
+        let config = service.config();
+        let llm = self.llm(service, metrics)?;
+        llm.answer(caller, &config.limit_ceilings, &config.routes, request).await
     }
 
     fn llm(&self, service: &Service, metrics: &Metrics) -> Result<&Llm, Failure> {
@@ -35,7 +37,8 @@ impl ClientGateway {
         let upstream = service.broker().internet()?;
         let (keeper, store) = (Arc::clone(service.keeper()), service.store().clone());
         let telemetry = Arc::clone(service.broker().telemetry());
+        let routings = Arc::clone(service.routings());
         let new = || Llm::new(&upstream, keeper, store, Arc::clone(metrics.llm()));
-        Ok(self.0.get_or_init(|| new().telling(telemetry).paid_from(service.budgets())))
+        Ok(self.0.get_or_init(|| new().telling(telemetry).paid_from(service.budgets()).routed(routings)))
     }
 }

@@ -29,6 +29,7 @@ pub(super) enum Action {
     DiffVersions,
     GetAgent,
     GetBlob,
+    GetRoute,
     GetRun,
     GetSecret,
     GetVersion,
@@ -39,6 +40,8 @@ pub(super) enum Action {
     ListAgents,
     ListBudgets,
     ListGrants,
+    ListProviders,
+    ListRoutes,
     ListRuns,
     ListSecrets,
     ListTokens,
@@ -50,11 +53,14 @@ pub(super) enum Action {
     PutBlob,
     PutBudget,
     PutGrant,
+    PutRoute,
     PutSecret,
     Ready,
     Reload,
+    ResetProvider,
     RemoveBudget,
     RemoveGrant,
+    RemoveRoute,
     RemoveSecret,
     RevokeToken,
     RotateSecret,
@@ -96,6 +102,8 @@ const AGENTS: Access = Access::Any(&[Scope::Run, Scope::Publish]);
 const PUBLISH: Access = Access::Any(&[Scope::Publish]);
 const SECRETS: Access = Access::Any(&[Scope::Secrets]);
 const GRANTS: Access = Access::Any(&[Scope::Grants]);
+/// Whoever has models called, and whoever keeps the keys for that.
+const CALLS: Access = Access::Any(&[Scope::Run, Scope::Llm, Scope::Secrets]);
 const ADMIN: Access = Access::Any(&[Scope::Admin]);
 const BILLS: Access = Access::Any(&[Scope::Run, Scope::Llm]);
 
@@ -158,6 +166,12 @@ static TABLE: &[Endpoint] = &[
     row(POST, "/v1/secrets/{name}/rotate", SECRETS, Action::RotateSecret),
     row(POST, "/v1/secrets/{name}/grants", SECRETS, Action::GrantSecret),
     row(DELETE, "/v1/secrets/{name}/grants/{id}", SECRETS, Action::UngrantSecret),
+    row(GET, "/v1/routes", CALLS, Action::ListRoutes),
+    row(GET, "/v1/routes/{name}", CALLS, Action::GetRoute),
+    row(PUT, "/v1/routes/{name}", ADMIN, Action::PutRoute),
+    row(DELETE, "/v1/routes/{name}", ADMIN, Action::RemoveRoute),
+    row(GET, "/v1/providers", CALLS, Action::ListProviders),
+    row(POST, "/v1/providers/{name}/reset", SECRETS, Action::ResetProvider),
     row(GET, "/v1/audit", ADMIN, Action::Audit),
     // The store holds every workspace: whether it is sound is not for one of them to ask.
     row(GET, "/v1/vault", Access::Operator, Action::VaultStatus),

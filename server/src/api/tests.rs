@@ -24,6 +24,7 @@ mod errors;
 mod grants;
 mod readiness;
 mod registry;
+mod routes;
 mod runs;
 mod secrets;
 

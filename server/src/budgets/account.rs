@@ -62,6 +62,10 @@ impl Treasury for Account {
             let asked =
                 budgets.iter().map(|budget| (budget.subject.clone(), budget.window.at(now).0)).collect();
             // A task of its own: when the caller goes away meanwhile, what is set aside has an owner that takes it back.
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "the handle is awaited below, and what it yields is an owner"
+            )]
             let setting_aside = tokio::spawn(async move {
                 let decide = move |sums: &[Sums]| {
                     let mut asked = ask;

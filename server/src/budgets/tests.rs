@@ -73,6 +73,7 @@ impl Stage {
 fn spend(granted: Granted, input: u64, output: u64) {
     let usage = Usage { input, output, ..Usage::default() };
     granted.held.spend(&usage, input + 2 * output);
+    drop(granted);
 }
 
 #[tokio::test]
@@ -179,7 +180,7 @@ async fn what_a_dead_process_had_set_aside_is_spent() {
     let stage = Stage::new(config);
     let under_way = stage.call(10, 50).await.expect("paid");
     // It dies: nothing of it is ever told.
-    std::mem::forget(under_way);
+    Box::leak(Box::new(under_way));
     let Stage { folder, .. } = stage;
     let stage = Stage::over(folder, config);
     assert_eq!(stage.used().await, [(0, 60)]);

@@ -38,7 +38,22 @@ impl ProviderKeys {
             let key = match opened(vault, held, provider) {
                 Ok(Some((credential, until))) => {
                     expires = [expires, until].into_iter().flatten().min();
-                    Ok(credential)
+                    let mut all = vec![Arc::clone(&credential)];
+                    for name in Provider::further_keys(credential.id()) {
+                        match opened_as(vault, held, provider, &name) {
+                            Ok(Some((further, until))) => {
+                                expires = [expires, until].into_iter().flatten().min();
+                                all.push(further);
+                            }
+                            Ok(None) => {}
+                            // The others serve without it.
+                            Err(failure) if failure.kind() == Kind::NoKey => {
+                                failed.push((provider.slug.to_string(), failure.code().to_owned()));
+                            }
+                            Err(failure) => return Err(failure),
+                        }
+                    }
+                    Ok(all)
                 }
                 Ok(None) => continue,
                 Err(failure) if failure.kind() == Kind::NoKey => {
@@ -64,23 +79,36 @@ type Opened = (Arc<dyn Credential>, Option<OffsetDateTime>);
 
 /// The provider's key under the first of its names that the vault has.
 fn opened(vault: &Vault, held: &HeldSecrets, provider: &Provider) -> Result<Option<Opened>, Failure> {
-    for name in provider.env.iter().filter_map(|name| name.parse::<SecretName>().ok()) {
-        let Some(secret) = held.open(vault, &name)? else { continue };
-        let current = secret
-            .current()
-            .map_err(|why| Failure::new(Kind::NoKey, "secret_expired", format!("{name}: {why}")))?;
-        let found = KeyRef {
-            provider: provider.slug.to_string(),
-            name: name.to_string(),
-            source: Source::Vault,
-            version: Some(current.summary.version.get()),
-            shadows: Vec::new(),
-        };
-        check_value(&found, &current.secret)?;
-        let expires = current.summary.expires;
-        let tally = held.tally(vault.workspace(), &name, &provider.endpoint.host.to_string());
-        let credential = HeldCredential::lent(secret, provider.auth.clone(), Lease::Client(tally), None);
-        return Ok(Some((Arc::new(credential), expires)));
+    for name in &provider.env {
+        if let Some(opened) = opened_as(vault, held, provider, name)? {
+            return Ok(Some(opened));
+        }
     }
     Ok(None)
+}
+
+/// The provider's key under this name.
+fn opened_as(
+    vault: &Vault,
+    held: &HeldSecrets,
+    provider: &Provider,
+    name: &str,
+) -> Result<Option<Opened>, Failure> {
+    let Ok(name) = name.parse::<SecretName>() else { return Ok(None) };
+    let Some(secret) = held.open(vault, &name)? else { return Ok(None) };
+    let current = secret
+        .current()
+        .map_err(|why| Failure::new(Kind::NoKey, "secret_expired", format!("{name}: {why}")))?;
+    let found = KeyRef {
+        provider: provider.slug.to_string(),
+        name: name.to_string(),
+        source: Source::Vault,
+        version: Some(current.summary.version.get()),
+        shadows: Vec::new(),
+    };
+    check_value(&found, provider, &current.secret)?;
+    let expires = current.summary.expires;
+    let tally = held.tally(vault.workspace(), &name, &provider.endpoint.host.to_string());
+    let credential = HeldCredential::lent(secret, provider.auth.clone(), Lease::Client(tally), None);
+    Ok(Some((Arc::new(credential), expires)))
 }

@@ -48,10 +48,12 @@ async fn plan(keeper: &Keeper, workspace: &str) -> Arc<Plan> {
 /// What a call to this provider is authorised with; none when it is not at hand.
 fn key_of(plan: &Plan, provider: &str) -> Option<String> {
     let slug: Slug = provider.parse().expect("a slug");
-    let credential = plan.provider(&slug)?.credential.clone()?;
+    let credential = Arc::clone(plan.provider(&slug)?.credential()?);
     let mut parts = http::Request::new(()).into_parts().0;
     let endpoint = "https://api.example.com".parse().expect("an endpoint");
-    credential.authorize(&mut parts, None, Use::Own { endpoint: &endpoint }).expect("authorised");
+    credential
+        .authorize(&mut parts, None, Use::Own { endpoint: &endpoint, pinned: false })
+        .expect("authorised");
     let value = parts.headers.values().next()?.to_str().expect("text").to_owned();
     Some(value.trim_start_matches("Bearer ").to_owned())
 }
@@ -96,6 +98,30 @@ async fn keys_are_opened_once_and_replaced_with_the_change() {
     let remove = |vault: &mut Vault| Ok(vault.remove(&"OPENAI_API_KEY".parse().expect("a name"))?);
     assert!(keeper.with(HERE, remove).await.expect("removed").is_some());
     assert!(plan(&keeper, HERE).await.at_hand.is_empty());
+}
+
+#[tokio::test]
+async fn a_provider_has_every_key_of_its_name_and_a_bad_one_keeps_none_back() {
+    let (_folder, location) = place();
+    let keeper = held(&location).await;
+    for (name, key) in [
+        ("OPENAI_API_KEY", KEY),
+        ("OPENAI_API_KEY_3", OTHER),
+        ("OPENAI_API_KEY_2", "sk-0123456789 abcdefghij"),
+    ] {
+        set(&keeper, HERE, name, key).await;
+    }
+    let plan = plan(&keeper, HERE).await;
+    let keys = &plan.provider(&"openai".parse().expect("a slug")).expect("at hand").keys;
+    let names: Vec<&str> = keys.iter().map(|key| key.id()).collect();
+    assert_eq!(
+        names,
+        ["OPENAI_API_KEY", "OPENAI_API_KEY_3"],
+        "the first stands for them, and a blank is no key"
+    );
+    assert_eq!(keys[1].version(), Some(1), "what is learnt of it is of this version");
+    set(&keeper, HERE, "OPENAI_API_KEY_3", KEY).await;
+    assert_eq!(keys[1].version(), Some(2));
 }
 
 #[tokio::test]
@@ -244,7 +270,8 @@ async fn each_token_s_use_is_on_record_once() {
     let expected = ["tok_1", "tok_2"].map(|t| format!("gateway:{t} OPENAI_API_KEY api.openai.com"));
     assert_eq!(audit, expected);
 
-    let keyless = Candidate { credential: None, ..candidate };
+    let mut keyless = candidate;
+    keyless.credential = None;
     assert_eq!(witness("tok_3").before_use(&keyless).await, Ok(()));
     assert_eq!(audited(&keeper, HERE).await.len(), 2);
 }

@@ -105,7 +105,9 @@ impl Stage {
 fn injected(credential: &Arc<dyn Credential>) -> String {
     let mut parts = http::Request::new(()).into_parts().0;
     let endpoint = "https://api.example.com".parse().expect("an endpoint");
-    credential.authorize(&mut parts, None, Use::Own { endpoint: &endpoint }).expect("authorised");
+    credential
+        .authorize(&mut parts, None, Use::Own { endpoint: &endpoint, pinned: false })
+        .expect("authorised");
     let values: Vec<_> = parts.headers.values().map(|v| v.to_str().expect("text").to_owned()).collect();
     values.join(",")
 }

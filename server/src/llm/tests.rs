@@ -115,7 +115,7 @@ impl Stage {
         let body = if method == "GET" { orch_proxy::empty() } else { orch_proxy::full(body.to_string()) };
         let response = self
             .llm
-            .answer(&client, &self.ceilings, request.body(body).expect("a request"))
+            .answer(&client, &self.ceilings, &Arc::default(), request.body(body).expect("a request"))
             .await
             .expect("answered");
         let receipt = response.headers().get("x-orch-receipt");
@@ -437,14 +437,18 @@ async fn without_its_vault_only_what_is_open_and_on_record_goes_on() {
         (client, Request::post(CHAT).body(body).expect("a request"))
     };
     let (other, request) = as_client("default", "tok_2");
-    let answer = stage.llm.answer(&other, &stage.ceilings, request).await.expect("answered");
+    let answer = stage.llm.answer(&other, &stage.ceilings, &Arc::default(), request).await.expect("answered");
     assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE, "its use is not on record");
     let booked = stage.booked();
     assert!(booked.iter().all(|(_, receipt)| receipt.attempts.is_empty()), "nobody was asked: {booked:?}");
 
     let (other, request) = as_client("other", "tok_1");
-    let failure =
-        stage.llm.answer(&other, &stage.ceilings, request).await.map(|_| ()).expect_err("not readable");
+    let failure = stage
+        .llm
+        .answer(&other, &stage.ceilings, &Arc::default(), request)
+        .await
+        .map(|_| ())
+        .expect_err("not readable");
     assert_eq!(failure.kind(), Kind::Vault);
     stage.end().await;
 }
@@ -462,7 +466,7 @@ async fn fifty_clients_on_one_budget_never_go_over_and_none_is_stuck() {
     let (mut stage, store, _metrics, folder) = Stage::simulated(&Limits::default()).await;
     let config = "budgets: { team: { window: day, tokens: 3000, cost_usd: 0.01 } }";
     let config = crate::config::Config::parse(config, "config.yaml", folder.path()).expect("a configuration");
-    let budgets = crate::budgets::Budgets::new(store.clone(), Arc::new(config));
+    let budgets = Budgets::new(store.clone(), Arc::new(config));
     stage.llm = stage.llm.paid_from(&budgets);
     let stage = Arc::new(stage);
     let mut clients = tokio::task::JoinSet::new();

@@ -23,7 +23,7 @@ impl Known {
     /// The values of these keys.
     pub(crate) fn of(keys: &Keys) -> Self {
         let secrets = keys.secrets.iter().map(|secret| &secret.credential);
-        let held: Vec<_> = keys.providers.values().chain(secrets).cloned().collect();
+        let held: Vec<_> = keys.of_providers().chain(secrets).cloned().collect();
         Self { began: held.iter().filter_map(|credential| credential.scrubber()).collect(), held }
     }
 

@@ -123,7 +123,7 @@ fn used(held: &HeldCredential, host: &str) -> Result<String, String> {
 fn called(held: &HeldCredential) -> Result<String, AuthorizeError> {
     let mut parts = http::Request::new(()).into_parts().0;
     let endpoint = "https://api.openai.com".parse().expect("an endpoint");
-    held.authorize(&mut parts, None, Use::Own { endpoint: &endpoint })?;
+    held.authorize(&mut parts, None, Use::Own { endpoint: &endpoint, pinned: false })?;
     Ok(parts.headers[header::AUTHORIZATION].to_str().expect("text").to_owned())
 }
 

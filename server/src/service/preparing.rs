@@ -44,11 +44,13 @@ impl Service {
         let workspace = live.workspace.as_str();
         let upstream = self.broker.upstream(request.simulate.as_ref()).await?;
         let granted = self.granted(workspace, &request.agent).await?;
+        let routing = self.routings.of(workspace, &self.config().routes).await?;
         let checked = if is_small(&request) {
-            self.broker.check(live.run.clone(), request, upstream, &Once(live))?
+            self.broker.check(live.run.clone(), request, upstream, routing, &Once(live))?
         } else {
             let (service, live) = (Arc::clone(self), Arc::clone(live));
-            let check = move || service.broker.check(live.run.clone(), request, upstream, &Once(&live));
+            let check =
+                move || service.broker.check(live.run.clone(), request, upstream, routing, &Once(&live));
             tokio::task::spawn_blocking(check)
                 .await
                 .map_err(|e| Failure::defect(format!("the checks of a run ended early: {e}")))??

@@ -108,7 +108,7 @@ impl Service {
         let run = prepared.run.clone();
         live.owes(prepared.keys.uses.clone());
         // What it spends counts with its keys for as long as they are held: until the vault knows it.
-        let held: Vec<_> = prepared.keys.providers.values().cloned().collect();
+        let held: Vec<_> = prepared.keys.of_providers().cloned().collect();
         let execution = self.broker.execute(prepared, keep, std::time::Instant::now(), &**live, stop);
         let concluded = self.keeping_record(live, payer, Box::pin(execution)).await;
         let uses = live.settled();

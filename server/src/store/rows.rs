@@ -13,7 +13,7 @@ use time::OffsetDateTime;
 mod registry;
 mod usage;
 
-pub use registry::{AgentRow, AgentSummary, GrantRow, Published, TokenRow, VersionRow};
+pub use registry::{AgentRow, AgentSummary, GrantRow, Published, RouteRow, TokenRow, VersionRow};
 pub use usage::{COUNT_LIMIT, CallRow, UsageBy, UsageQuery, UsageRow};
 
 /// A run as it is accepted: queued, and owned by a process.

@@ -14,8 +14,12 @@ use crate::failure::{Failure, Kind};
 const APPLICATION: i32 = 0x6f72_6368;
 
 /// What brings a database from each version to the next; the version is how many of them it has seen.
-const MIGRATIONS: [&str; 3] =
-    [include_str!("schema.sql"), include_str!("schema/calls_of_runs.sql"), include_str!("schema/spend.sql")];
+const MIGRATIONS: [&str; 4] = [
+    include_str!("schema.sql"),
+    include_str!("schema/calls_of_runs.sql"),
+    include_str!("schema/spend.sql"),
+    include_str!("schema/routing.sql"),
+];
 
 /// Prepared statements that a connection keeps.
 const STATEMENTS: usize = 64;

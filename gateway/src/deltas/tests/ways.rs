@@ -186,6 +186,7 @@ impl Way {
             Dialect::AnthropicMessages => {
                 json!({ "type": "content_block_delta", "index": self.of, "delta": piece })
             }
+            Dialect::BedrockConverse => unreachable!("its frames are no text, see `bedrock.rs`"),
             Dialect::GeminiGenerateContent => json!({
                 "candidates": [{ "content": { "parts": [piece], "role": "model" }, "index": self.of }],
                 "modelVersion": "m", "responseId": "r", "usageMetadata": { "promptTokenCount": 1 },
@@ -217,6 +218,7 @@ impl Way {
                 "choices": [{ "index": self.of, "delta": {}, "finish_reason": "stop" }],
             }),
             Dialect::AnthropicMessages => json!({ "type": "content_block_stop", "index": self.of }),
+            Dialect::BedrockConverse => unreachable!("its frames are no text, see `bedrock.rs`"),
             Dialect::GeminiGenerateContent => json!({
                 "candidates": [{ "content": { "parts": [{ "text": "" }] }, "finishReason": "STOP", "index": self.of }],
             }),
@@ -250,6 +252,7 @@ pub(super) fn stream(dialect: Dialect, events: &[String]) -> String {
             let stop = json!({ "type": "message_stop" });
             format!("{}{events}{}{}", event(&start), event(&end), event(&stop))
         }
+        Dialect::BedrockConverse => unreachable!("its frames are no text, see `bedrock.rs`"),
         Dialect::GeminiGenerateContent => {
             let end = json!({ "candidates": [{ "finishReason": "STOP", "index": 0 }] });
             format!("{events}{}", event(&end))

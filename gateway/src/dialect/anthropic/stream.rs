@@ -1,9 +1,10 @@
 //! Message streams, read and written.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use super::super::blocks::{Blocks, Kind, Step};
 use super::super::{ResponseError, StreamParser, StreamWriter};
 use super::{Counts, error_value, merge_usage, stop_reason, stop_reason_name, usage_value};
 use crate::classify::error_inside;
@@ -177,119 +178,46 @@ fn index(value: &Value) -> Result<u64, ResponseError> {
     index.ok_or_else(|| ResponseError("a block event has no index".to_owned()))
 }
 
-/// Writes events. Blocks come one after the other here, while other dialects interleave tool calls: the front
-/// block is live, the ones behind it are held until it is complete.
+/// Writes events.
 #[derive(Default)]
 pub(super) struct Writer {
     started: bool,
     id: String,
     model: String,
     usage: Usage,
-    blocks: VecDeque<Held>,
-    /// Index of the front block in the client's stream.
-    position: u64,
-    /// Whether the front block's start has been written.
-    open: bool,
+    blocks: Blocks,
     stop: Option<(StopReason, Option<String>)>,
-}
-
-struct Held {
-    kind: Kind,
-    /// Text that has not been written.
-    pending: String,
-    signature: Option<String>,
-    complete: bool,
-}
-
-#[derive(PartialEq)]
-enum Kind {
-    Text,
-    Thinking,
-    Tool { index: u32, id: String, name: String },
 }
 
 impl StreamWriter for Writer {
     fn write(&mut self, event: &StreamEvent, out: &mut Vec<u8>) {
+        if self.blocks.take(event) {
+            self.advance(out);
+        }
         match event {
             StreamEvent::Start { id, model, .. } => {
                 self.id.clone_from(id);
                 self.model.clone_from(model);
             }
             StreamEvent::Usage(usage) => self.usage = *usage,
-            StreamEvent::Opaque(_) => {}
-            StreamEvent::Text(text) | StreamEvent::Refusal(text) => {
-                self.prose(Kind::Text).pending.push_str(text);
-                self.advance(out);
-            }
-            StreamEvent::Reasoning(text) => {
-                self.prose(Kind::Thinking).pending.push_str(text);
-                self.advance(out);
-            }
-            StreamEvent::ReasoningSignature(signature) => {
-                self.prose(Kind::Thinking).signature = Some(signature.clone());
-                self.advance(out);
-            }
-            StreamEvent::ToolStart { index, id, name, .. } => {
-                self.begin(Kind::Tool { index: *index, id: id.clone(), name: name.clone() });
-                self.advance(out);
-            }
-            StreamEvent::ToolArguments { index, fragment } => {
-                if let Some(block) = self.tool(*index) {
-                    block.pending.push_str(fragment);
-                }
-                self.advance(out);
-            }
-            StreamEvent::ToolEnd { index } => {
-                if let Some(block) = self.tool(*index) {
-                    block.complete = true;
-                }
-                self.advance(out);
-            }
-            StreamEvent::Stop { reason, sequence } => {
-                self.blocks.iter_mut().for_each(|block| block.complete = true);
-                self.advance(out);
-                // Usage may still come, and belongs into the same event.
-                self.stop = Some((*reason, sequence.clone()));
-            }
+            // Usage may still come, and belongs into the same event.
+            StreamEvent::Stop { reason, sequence } => self.stop = Some((*reason, sequence.clone())),
             StreamEvent::End => self.end(out),
             StreamEvent::Error(error) => {
                 self.blocks.clear();
                 emit("error", &error_value(error).1, out);
             }
+            _ => {}
         }
     }
 }
 
 impl Writer {
-    /// The last block if it is of this kind and still open, or a new one.
-    fn prose(&mut self, kind: Kind) -> &mut Held {
-        let fits = self.blocks.back().is_some_and(|block| block.kind == kind && !block.complete);
-        if !fits {
-            self.begin(kind);
-        }
-        let last = self.blocks.len() - 1;
-        &mut self.blocks[last]
-    }
-
-    /// A new block completes the prose before it; a tool call is completed only by its own end.
-    fn begin(&mut self, kind: Kind) {
-        for block in &mut self.blocks {
-            block.complete |= matches!(block.kind, Kind::Text | Kind::Thinking);
-        }
-        self.blocks.push_back(Held { kind, pending: String::new(), signature: None, complete: false });
-    }
-
-    fn tool(&mut self, wanted: u32) -> Option<&mut Held> {
-        self.blocks.iter_mut().find(|block| matches!(block.kind, Kind::Tool { index, .. } if index == wanted))
-    }
-
-    /// Writes what the front block has, and the ones behind it as far as those before them are complete.
     fn advance(&mut self, out: &mut Vec<u8>) {
         self.message_start(out);
-        while let Some(front) = self.blocks.front_mut() {
-            let index = self.position;
-            if !std::mem::replace(&mut self.open, true) {
-                let block = match &front.kind {
+        self.blocks.advance(|index, step| match step {
+            Step::Start(kind) => {
+                let block = match kind {
                     Kind::Text => json!({ "type": "text", "text": "" }),
                     Kind::Thinking => json!({ "type": "thinking", "thinking": "", "signature": "" }),
                     Kind::Tool { id, name, .. } => {
@@ -298,27 +226,20 @@ impl Writer {
                 };
                 emit_typed("content_block_start", json!({ "index": index, "content_block": block }), out);
             }
-            if !front.pending.is_empty() {
-                let text = std::mem::take(&mut front.pending);
-                let delta = match front.kind {
+            Step::Delta(kind, text) => {
+                let delta = match kind {
                     Kind::Text => json!({ "type": "text_delta", "text": text }),
                     Kind::Thinking => json!({ "type": "thinking_delta", "thinking": text }),
                     Kind::Tool { .. } => json!({ "type": "input_json_delta", "partial_json": text }),
                 };
                 emit_typed("content_block_delta", json!({ "index": index, "delta": delta }), out);
             }
-            if let Some(signature) = front.signature.take() {
+            Step::Signature(signature) => {
                 let delta = json!({ "type": "signature_delta", "signature": signature });
                 emit_typed("content_block_delta", json!({ "index": index, "delta": delta }), out);
             }
-            if !front.complete {
-                return;
-            }
-            emit_typed("content_block_stop", json!({ "index": index }), out);
-            self.blocks.pop_front();
-            self.position += 1;
-            self.open = false;
-        }
+            Step::Stop => emit_typed("content_block_stop", json!({ "index": index }), out),
+        });
     }
 
     fn message_start(&mut self, out: &mut Vec<u8>) {

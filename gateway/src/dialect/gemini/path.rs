@@ -16,7 +16,7 @@ pub(crate) struct Method {
 /// The method that a path calls, if it is one of a model: `/v1beta/models/MODEL:METHOD`, or the same below `/v1`.
 pub(crate) fn method(path: &str) -> Option<Method> {
     let rest = path.strip_prefix("/v1beta/models/").or_else(|| path.strip_prefix("/v1/models/"))?;
-    let rest = decoded(rest)?;
+    let rest = super::super::unescaped(rest)?;
     let (model, name) = rest.rsplit_once(':')?;
     // Client libraries put the whole resource name there when they were given one.
     let model = model.strip_prefix("models/").unwrap_or(model);
@@ -70,22 +70,6 @@ pub(crate) fn check_query(query: Option<&str>, stream: bool) -> Result<(), Reque
         });
     }
     Ok(())
-}
-
-/// Without percent-encoding; `None` when it is broken.
-fn decoded(text: &str) -> Option<String> {
-    let mut bytes = text.bytes();
-    let mut out = Vec::with_capacity(text.len());
-    while let Some(byte) = bytes.next() {
-        out.push(match byte {
-            b'%' => {
-                let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
-                u8::try_from(digit(bytes.next())? << 4 | digit(bytes.next())?).ok()?
-            }
-            other => other,
-        });
-    }
-    String::from_utf8(out).ok()
 }
 
 #[cfg(test)]

@@ -242,6 +242,15 @@ fn every_reason_has_its_word_and_unknown_ones_are_failures() {
         (Dialect::GeminiGenerateContent, "MALFORMED_FUNCTION_CALL", StopReason::Error),
         (Dialect::GeminiGenerateContent, "OTHER", StopReason::Error),
         (Dialect::GeminiGenerateContent, "SOMETHING_NEW", StopReason::Error),
+        (Dialect::BedrockConverse, "end_turn", StopReason::Stop),
+        (Dialect::BedrockConverse, "stop_sequence", StopReason::Stop),
+        (Dialect::BedrockConverse, "max_tokens", StopReason::Length),
+        (Dialect::BedrockConverse, "model_context_window_exceeded", StopReason::Length),
+        (Dialect::BedrockConverse, "tool_use", StopReason::ToolUse),
+        (Dialect::BedrockConverse, "guardrail_intervened", StopReason::ContentFilter),
+        (Dialect::BedrockConverse, "content_filtered", StopReason::ContentFilter),
+        (Dialect::BedrockConverse, "malformed_tool_use", StopReason::Error),
+        (Dialect::BedrockConverse, "something_new", StopReason::Error),
         (Dialect::CohereChat, "COMPLETE", StopReason::Stop),
         (Dialect::CohereChat, "STOP_SEQUENCE", StopReason::Stop),
         (Dialect::CohereChat, "MAX_TOKENS", StopReason::Length),
@@ -271,6 +280,9 @@ fn every_reason_has_its_word_and_unknown_ones_are_failures() {
             }
             Dialect::GeminiGenerateContent => {
                 json!({"candidates": [{"content": {"parts": [{"text": "x"}]}, "finishReason": word}]})
+            }
+            Dialect::BedrockConverse => {
+                json!({"output": {"message": {"content": [{"text": "x"}]}}, "stopReason": word})
             }
             Dialect::CohereChat => {
                 json!({"finish_reason": word, "message": {"content": [{"type": "text", "text": "x"}]}})
@@ -311,6 +323,7 @@ fn a_cut_answer_is_no_answer() {
         (Dialect::OpenAiResponses, response()),
         (Dialect::AnthropicMessages, message()),
         (Dialect::GeminiGenerateContent, generated()),
+        (Dialect::BedrockConverse, super::bedrock::whole()),
         (Dialect::CohereChat, chatted()),
         (Dialect::OllamaChat, lined()),
     ];
@@ -406,8 +419,8 @@ fn errors_look_as_clients_expect_them() {
         let (status, body) = wire(dialect).write_error(&error);
         assert_eq!(status, 502);
         let body = value(&body);
-        // Cohere's errors are flat, and Ollama's.
+        // Cohere's errors are flat, and Ollama's, and Bedrock's.
         let holder = body.get("error").filter(|error| error.is_object()).unwrap_or(&body);
-        assert_eq!(holder["orch"], json!({"attempts": []}));
+        assert_eq!(holder["orch"], json!({"attempts": []}), "{dialect}");
     }
 }

@@ -11,18 +11,20 @@ use crate::classify::classify;
 use crate::dialect::{Style, wire};
 use crate::ir::{ChatResponse, Class, Part, StopReason, StreamEvent, Usage};
 
-const HOSTS: [(&str, Dialect); 6] = [
+const HOSTS: [(&str, Dialect); 7] = [
     (RESPONSES, Dialect::OpenAiResponses),
     (OPENAI, Dialect::OpenAiChat),
     (GOOGLE, Dialect::GeminiGenerateContent),
     (ANTHROPIC, Dialect::AnthropicMessages),
+    (BEDROCK, Dialect::BedrockConverse),
     (COHERE, Dialect::CohereChat),
     (LLAMA, Dialect::OllamaChat),
 ];
 
 /// Reads a stream as the gateway does; one byte at a time, since TCP promises nothing about pieces.
 fn read(dialect: Dialect, got: &Got) -> Vec<StreamEvent> {
-    let (mut parser, mut stream) = (wire(dialect).framing().splitter(1 << 20), wire(dialect).stream_parser());
+    let wire = wire(dialect);
+    let (mut parser, mut stream) = (wire.framing().splitter(1 << 20), wire.stream_parser());
     let mut events = Vec::new();
     for byte in &got.body {
         parser.push(std::slice::from_ref(byte));

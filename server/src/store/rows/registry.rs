@@ -1,6 +1,6 @@
 //! Agents, their versions, what was granted to them, and tokens.
 
-use orch_manifests::{AgentName, Digest, Format};
+use orch_manifests::{AgentName, Digest, Format, RouteName};
 use semver::Version;
 use time::OffsetDateTime;
 
@@ -85,6 +85,17 @@ pub struct GrantRow {
     pub granted_at: OffsetDateTime,
     /// Who.
     pub granted_by: String,
+}
+
+/// A route of a workspace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouteRow {
+    /// Whose route.
+    pub workspace: String,
+    /// Its name.
+    pub name: RouteName,
+    /// Where it leads, as JSON.
+    pub route: String,
 }
 
 /// A token. Its text is nowhere: whoever holds it can be recognised, and nobody can be imitated.

@@ -1,0 +1,314 @@
+//! Requests for Bedrock.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value, json};
+
+use super::super::{OF_ITS_PROVIDER, Style, Written, tool_input};
+use super::IMAGES;
+use crate::ir::{
+    ChatRequest, Dropped, Image, ImageSource, Part, ReasoningWish, ResponseFormat, Role, Tool, ToolChoice,
+    ToolResult,
+};
+
+const NO_SUCH_FIELD: &str = "Converse has no such field";
+
+/// The field of a part that asks for a cache point behind it.
+const CACHE: &str = "cache_control";
+
+/// Writes a request that arrived in another dialect. The model is the path's.
+pub(super) fn write(request: &ChatRequest, style: &Style) -> Written {
+    let mut dropped = Vec::new();
+    let mut body = Map::new();
+    let (system, messages) = messages(request, &mut dropped);
+    if !system.is_empty() {
+        body.insert("system".into(), Value::Array(system));
+    }
+    body.insert("messages".into(), Value::Array(messages));
+    let config = inference(request, &mut dropped);
+    if !config.is_empty() {
+        body.insert("inferenceConfig".into(), Value::Object(config));
+    }
+    if let Some(config) = tools(request, &mut dropped) {
+        body.insert("toolConfig".into(), config);
+    }
+    let additional = additional(request, &mut dropped);
+    if !additional.is_empty() {
+        body.insert("additionalModelRequestFields".into(), Value::Object(additional));
+    }
+    if let Some(format) = format(request, style, &mut dropped) {
+        body.insert("outputConfig".into(), json!({ "textFormat": format }));
+    }
+    if request.answers > 1 {
+        dropped.push(Dropped::new("n", "Converse gives one answer"));
+    }
+    if request.user.is_some() {
+        dropped.push(Dropped::new("user", NO_SUCH_FIELD));
+    }
+    dropped.extend(request.extras.keys().map(|key| Dropped::new(key, NO_SUCH_FIELD)));
+    Written { body: Value::Object(body).to_string().into(), dropped }
+}
+
+fn inference(request: &ChatRequest, dropped: &mut Vec<Dropped>) -> Map<String, Value> {
+    let sampling = &request.sampling;
+    let mut config = Map::new();
+    config.extend(request.max_tokens.map(|most| ("maxTokens".to_owned(), json!(most))));
+    if let Some(temperature) = sampling.temperature {
+        if temperature > 1.0 {
+            dropped.push(Dropped::new("temperature", "Converse takes 0 to 1; 1 was sent"));
+        }
+        config.insert("temperature".into(), json!(temperature.min(1.0)));
+    }
+    config.extend(sampling.top_p.map(|top_p| ("topP".to_owned(), json!(top_p))));
+    if !request.stop.is_empty() {
+        config.insert("stopSequences".into(), json!(request.stop));
+    }
+    let absent = [
+        ("frequency_penalty", sampling.frequency_penalty.is_some_and(|v| v != 0.0)),
+        ("presence_penalty", sampling.presence_penalty.is_some_and(|v| v != 0.0)),
+        ("seed", sampling.seed.is_some()),
+    ];
+    dropped.extend(absent.iter().filter(|(_, set)| *set).map(|(key, _)| Dropped::new(*key, NO_SUCH_FIELD)));
+    config
+}
+
+/// What only some models' own requests have.
+fn additional(request: &ChatRequest, dropped: &mut Vec<Dropped>) -> Map<String, Value> {
+    let is_anthropics = request.model.contains("anthropic.");
+    let mut fields = Map::new();
+    if let Some(top_k) = request.sampling.top_k {
+        match is_anthropics {
+            true => drop(fields.insert("top_k".into(), json!(top_k))),
+            false => dropped.push(Dropped::new("top_k", "this model has it by no name that is known here")),
+        }
+    }
+    match &request.reasoning {
+        None | Some(ReasoningWish::Off) => {}
+        Some(ReasoningWish::Budget(budget)) if is_anthropics => {
+            fields.insert("thinking".into(), json!({ "type": "enabled", "budget_tokens": budget }));
+        }
+        Some(ReasoningWish::Effort(effort)) if request.model.contains("openai.") => {
+            fields.insert("reasoning_effort".into(), json!(effort));
+        }
+        Some(ReasoningWish::Budget(_)) => {
+            dropped.push(Dropped::new("thinking", "this model is given no budget for its thoughts"));
+        }
+        Some(ReasoningWish::Effort(_)) => {
+            dropped.push(Dropped::new("reasoning_effort", "this model is not told how hard to think"));
+        }
+    }
+    fields
+}
+
+fn format(request: &ChatRequest, style: &Style, dropped: &mut Vec<Dropped>) -> Option<Value> {
+    match request.format.as_ref()? {
+        ResponseFormat::JsonSchema { name, description, schema, .. } if !style.no_json_schema => {
+            let mut written = json!({ "schema": schema.to_string() });
+            if !name.is_empty() {
+                written["name"] = json!(name);
+            }
+            if let Some(description) = description {
+                written["description"] = json!(description);
+            }
+            Some(json!({ "type": "json_schema", "structure": { "jsonSchema": written } }))
+        }
+        ResponseFormat::JsonSchema { .. } => {
+            dropped.push(Dropped::new("response_format", "this model takes no JSON schema"));
+            None
+        }
+        ResponseFormat::JsonObject => {
+            dropped.push(Dropped::new("response_format", "Converse knows JSON only with a schema"));
+            None
+        }
+    }
+}
+
+fn tools(request: &ChatRequest, dropped: &mut Vec<Dropped>) -> Option<Value> {
+    let mut tools = Vec::new();
+    for (i, tool) in request.tools.iter().enumerate() {
+        match tool {
+            Tool::Function { name, description, parameters, strict, extras } => {
+                let schema =
+                    parameters.clone().unwrap_or_else(|| json!({ "type": "object", "properties": {} }));
+                let mut spec = json!({ "name": name, "inputSchema": { "json": schema } });
+                if let Some(description) = description.as_ref().filter(|text| !text.is_empty()) {
+                    spec["description"] = json!(description);
+                }
+                if *strict == Some(true) {
+                    let reason = "not every model takes it";
+                    dropped.push(Dropped::new(format!("tools[{i}].function.strict"), reason));
+                }
+                tools.push(json!({ "toolSpec": spec }));
+                if extras.contains_key(CACHE) {
+                    tools.push(cache_point());
+                }
+                let keys = extras.keys().filter(|key| *key != CACHE);
+                dropped.extend(keys.map(|key| Dropped::new(format!("tools[{i}].{key}"), NO_SUCH_FIELD)));
+            }
+            Tool::Provider { kind, .. } => {
+                let reason = format!("{kind} is a tool of one provider");
+                dropped.push(Dropped::new(format!("tools[{i}]"), reason));
+            }
+        }
+    }
+    if tools.is_empty() {
+        // Calls of earlier turns are refused where no tool is declared.
+        tools = called(request);
+        if tools.is_empty() {
+            return None;
+        }
+    }
+    if request.parallel_tools == Some(false) {
+        dropped.push(Dropped::new("parallel_tool_calls", NO_SUCH_FIELD));
+    }
+    let mut config = json!({ "tools": tools });
+    match &request.tool_choice {
+        None => {}
+        Some(ToolChoice::Auto) => config["toolChoice"] = json!({ "auto": {} }),
+        Some(ToolChoice::Required) => config["toolChoice"] = json!({ "any": {} }),
+        Some(ToolChoice::Named(name)) => config["toolChoice"] = json!({ "tool": { "name": name } }),
+        // Without its tools no model calls one.
+        Some(ToolChoice::None) => match called(request) {
+            earlier if earlier.is_empty() => return None,
+            _ => {
+                dropped
+                    .push(Dropped::new("tool_choice", "Converse cannot forbid the tools that it declares"));
+            }
+        },
+    }
+    Some(config)
+}
+
+/// A declaration of each tool that earlier turns called, as far as it can be known from that.
+fn called(request: &ChatRequest) -> Vec<Value> {
+    let parts = request.messages.iter().flat_map(|message| &message.content);
+    let names: BTreeSet<&str> = parts
+        .filter_map(|part| match part {
+            Part::ToolCall(call) => Some(call.name.as_str()),
+            _ => None,
+        })
+        .collect();
+    let declared =
+        |name| json!({ "toolSpec": { "name": name, "inputSchema": { "json": { "type": "object" } } } });
+    names.into_iter().map(declared).collect()
+}
+
+/// System text goes to the top; neighbours of one role become one message, with tool results first, because models
+/// want the results of a turn together and before anything else.
+fn messages(request: &ChatRequest, dropped: &mut Vec<Dropped>) -> (Vec<Value>, Vec<Value>) {
+    let mut system = blocks(&request.system, "system", dropped);
+    let mut turns: Vec<(Role, Vec<Value>)> = Vec::new();
+    for (i, message) in request.messages.iter().enumerate() {
+        let path = format!("messages[{i}]");
+        dropped.extend(message.extras.keys().map(|key| Dropped::new(format!("{path}.{key}"), NO_SUCH_FIELD)));
+        let content = blocks(&message.content, &path, dropped);
+        if message.role == Role::System {
+            if !turns.is_empty() {
+                dropped.push(Dropped::new(path, "its place: system text stands before all messages"));
+            }
+            system.extend(content);
+            continue;
+        }
+        if content.is_empty() {
+            continue;
+        }
+        match turns.last_mut() {
+            Some((role, turn)) if *role == message.role => turn.extend(content),
+            _ => turns.push((message.role, content)),
+        }
+    }
+    let messages = turns.into_iter().map(|(role, content)| {
+        let (mut results, others): (Vec<_>, Vec<_>) =
+            content.into_iter().partition(|block| block.get("toolResult").is_some());
+        results.extend(others);
+        let role = if role == Role::Assistant { "assistant" } else { "user" };
+        json!({ "role": role, "content": results })
+    });
+    (system, messages.collect())
+}
+
+fn blocks(parts: &[Part], path: &str, dropped: &mut Vec<Dropped>) -> Vec<Value> {
+    let mut blocks = Vec::new();
+    for (j, part) in parts.iter().enumerate() {
+        let at = format!("{path}.content[{j}]");
+        match part {
+            // Bedrock refuses blank text.
+            Part::Text { text, .. } | Part::Refusal(text) if text.trim().is_empty() => {}
+            Part::Text { text, extras } => {
+                blocks.push(json!({ "text": text }));
+                marked(extras, &at, &mut blocks, dropped);
+            }
+            Part::Refusal(text) => blocks.push(json!({ "text": text })),
+            Part::Image(image) => {
+                if let Some(block) = image_block(image, &at, dropped) {
+                    blocks.push(block);
+                    marked(&image.extras, &at, &mut blocks, dropped);
+                }
+            }
+            Part::ToolCall(call) => {
+                if call.signature.is_some() {
+                    dropped.push(Dropped::new(format!("{at}.thoughtSignature"), OF_ITS_PROVIDER));
+                }
+                let input = tool_input(&call.arguments).unwrap_or_else(|| {
+                    dropped.push(Dropped::new(
+                        format!("{path}.tool_calls[{}].function.arguments", call.id),
+                        "they are not a JSON object; an empty one was sent",
+                    ));
+                    json!({})
+                });
+                let call = json!({ "toolUseId": call.id, "name": call.name, "input": input });
+                blocks.push(json!({ "toolUse": call }));
+            }
+            Part::ToolResult(result) => {
+                blocks.push(result_block(result, &at, dropped));
+                marked(&result.extras, &at, &mut blocks, dropped);
+            }
+            Part::Reasoning { .. } => dropped.push(Dropped::new(at, OF_ITS_PROVIDER)),
+            Part::Opaque(_) => dropped.push(Dropped::new(at, "Converse cannot carry this kind of part")),
+        }
+    }
+    blocks
+}
+
+/// A cache point where the part asks for one; its other fields have no place.
+fn marked(extras: &Map<String, Value>, at: &str, blocks: &mut Vec<Value>, dropped: &mut Vec<Dropped>) {
+    if extras.contains_key(CACHE) {
+        blocks.push(cache_point());
+    }
+    let keys = extras.keys().filter(|key| *key != CACHE);
+    dropped.extend(keys.map(|key| Dropped::new(format!("{at}.{key}"), NO_SUCH_FIELD)));
+}
+
+fn cache_point() -> Value {
+    json!({ "cachePoint": { "type": "default" } })
+}
+
+fn image_block(image: &Image, at: &str, dropped: &mut Vec<Dropped>) -> Option<Value> {
+    if image.detail.as_deref().is_some_and(|detail| detail != "auto") {
+        dropped.push(Dropped::new(format!("{at}.image_url.detail"), NO_SUCH_FIELD));
+    }
+    let ImageSource::Base64 { media_type, data } = &image.source else {
+        dropped.push(Dropped::new(at, "Converse takes images as bytes, not by their address"));
+        return None;
+    };
+    let media_type = if media_type == "image/jpg" { "image/jpeg" } else { media_type };
+    let Some((format, _)) = IMAGES.iter().find(|(_, known)| *known == media_type) else {
+        dropped.push(Dropped::new(at, format!("Converse takes no {media_type}")));
+        return None;
+    };
+    Some(json!({ "image": { "format": format, "source": { "bytes": data } } }))
+}
+
+fn result_block(result: &ToolResult, at: &str, dropped: &mut Vec<Dropped>) -> Value {
+    let mut content = blocks(&result.content, at, dropped);
+    // A point within a result is none that Bedrock knows.
+    content.retain(|block| block.get("cachePoint").is_none());
+    if content.is_empty() {
+        content.push(json!({ "json": {} }));
+    }
+    let mut block = json!({ "toolUseId": result.call, "content": content });
+    if result.is_error {
+        block["status"] = json!("error");
+    }
+    json!({ "toolResult": block })
+}

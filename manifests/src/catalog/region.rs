@@ -1,0 +1,147 @@
+//! Providers that have a host for each region, and the names of models that are resources there (AWS).
+
+use std::borrow::Cow;
+
+use super::Provider;
+use crate::Host;
+use crate::host::HostName;
+
+/// What the hosts of a partition end with, by how its regions begin; the first that fits.
+const PARTITIONS: [(&str, &str); 8] = [
+    ("cn-", "amazonaws.com.cn"),
+    ("us-isob-", "sc2s.sgov.gov"),
+    ("us-isof-", "csp.hci.ic.gov"),
+    ("us-iso-", "c2s.ic.gov"),
+    ("eu-isoe-", "cloud.adc-e.uk"),
+    ("eusc-", "amazonaws.eu"),
+    ("us-gov-", COMMERCIAL),
+    ("", COMMERCIAL),
+];
+
+/// The end of the catalog's own hosts.
+const COMMERCIAL: &str = "amazonaws.com";
+
+/// Longest name of a region.
+const LONGEST: usize = 32;
+
+impl Provider {
+    /// This provider as it is reached in a region. One without regions, and one that an operator pinned, stay where they
+    /// are. `None` when that is no name of a region.
+    pub fn in_region(&self, region: &str) -> Option<Cow<'_, Provider>> {
+        if !is_region(region) {
+            return None;
+        }
+        let (Some(own), Host::Name(host), false) = (&self.region, &self.endpoint.host, self.pinned) else {
+            return Some(Cow::Borrowed(self));
+        };
+        if own == region {
+            return Some(Cow::Borrowed(self));
+        }
+        let service =
+            host.as_str().strip_suffix(COMMERCIAL)?.strip_suffix('.')?.strip_suffix(own.as_str())?;
+        let (_, end) = PARTITIONS.iter().find(|(start, _)| region.starts_with(start))?;
+        let name: HostName = format!("{service}{region}.{end}").parse().ok()?;
+        let mut there = self.clone();
+        there.endpoint.host = Host::Name(name);
+        there.region = Some(region.to_owned());
+        Some(Cow::Owned(there))
+    }
+}
+
+/// Letters, digits and hyphens, as a part of a host's name.
+fn is_region(text: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    (1..=LONGEST).contains(&text.len())
+        && text.bytes().all(plain)
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+        && text.contains('-')
+}
+
+/// A model's name or that of a resource (an ARN), as one segment of a path; `None` for what is neither.
+pub(super) fn escaped_model(model: &str) -> Option<String> {
+    let named = |b: u8| b.is_ascii_alphanumeric() || b"._-:/".contains(&b);
+    let climbs = model.split('/').any(|part| matches!(part, "" | "." | ".."));
+    if model.len() > 2048 || climbs || !model.bytes().all(named) {
+        return None;
+    }
+    Some(model.replace(':', "%3A").replace('/', "%2F"))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Catalog, Endpoint};
+
+    #[test]
+    fn a_region_picks_the_host_and_nothing_else_does() {
+        let catalog = Catalog::builtin();
+        let aws = catalog.provider("aws").unwrap();
+        for (region, host) in [
+            ("us-east-1", "bedrock-runtime.us-east-1.amazonaws.com"),
+            ("eu-central-1", "bedrock-runtime.eu-central-1.amazonaws.com"),
+            ("us-gov-west-1", "bedrock-runtime.us-gov-west-1.amazonaws.com"),
+            ("cn-north-1", "bedrock-runtime.cn-north-1.amazonaws.com.cn"),
+            ("us-iso-east-1", "bedrock-runtime.us-iso-east-1.c2s.ic.gov"),
+            ("us-isob-east-1", "bedrock-runtime.us-isob-east-1.sc2s.sgov.gov"),
+            ("eusc-de-east-1", "bedrock-runtime.eusc-de-east-1.amazonaws.eu"),
+        ] {
+            let there = aws.in_region(region).unwrap();
+            assert_eq!(there.endpoint.host.to_string(), host);
+            assert_eq!((there.region.as_deref(), &there.inference), (Some(region), &aws.inference));
+            // From there, every other region is to be had as well, or at least its own.
+            assert_eq!(there.in_region(region).unwrap().endpoint, there.endpoint);
+        }
+        for bad in
+            ["", "x", "us_east_1", "US-EAST-1", "us-east-1.evil.example", "us-east-1/", "-a", "a-", "us-é-1"]
+        {
+            assert!(aws.in_region(bad).is_none(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn what_has_no_regions_or_is_pinned_stays_where_it_is() {
+        let catalog = Catalog::builtin();
+        let openai = catalog.provider("openai").unwrap();
+        assert_eq!(openai.in_region("eu-west-1").unwrap().as_ref(), openai);
+        let mut pinned = catalog.provider("aws").unwrap().clone();
+        pinned.pinned = true;
+        pinned.endpoint = "https://127.0.0.1:8443".parse::<Endpoint>().unwrap();
+        assert_eq!(pinned.in_region("eu-west-1").unwrap().as_ref(), &pinned);
+    }
+
+    #[test]
+    fn names_of_models_are_one_segment_of_the_path() {
+        let catalog = Catalog::builtin();
+        let aws = catalog.provider("aws").unwrap();
+        let path = |stream: bool, model: &str| aws.inference_path(stream).unwrap().for_model(model);
+        assert_eq!(
+            path(false, "anthropic.claude-3-haiku-20240307-v1:0").as_deref(),
+            Some("/model/anthropic.claude-3-haiku-20240307-v1%3A0/converse")
+        );
+        assert_eq!(
+            path(true, "arn:aws:bedrock:eu-west-1:123456789012:inference-profile/eu.amazon.nova-lite-v1:0")
+                .as_deref(),
+            Some(
+                "/model/arn%3Aaws%3Abedrock%3Aeu-west-1%3A123456789012%3Ainference-profile%2Feu.amazon.nova-lite-v1%3A0/converse-stream"
+            )
+        );
+        for bad in ["", "a b", "a?b", "a/../b", "a//b", "é", "a%2Fb", "*", "/a"] {
+            assert_eq!(path(false, bad), None, "{bad:?}");
+        }
+        let covered = |path: &str| aws.inference.iter().any(|inference| inference.covers(path));
+        for path in ["/model/a.b-v1%3A0/converse", "/model/a.b-v1:0/converse-stream"] {
+            assert!(covered(path), "{path}");
+        }
+        for path in [
+            "/model//converse",
+            "/model/a/invoke",
+            "/model/a%2Fb/converse",
+            "/model/a/b/converse",
+            "/model/a/converse/",
+            "/model/a%20b/converse",
+            "/async-invoke",
+        ] {
+            assert!(!covered(path), "{path}");
+        }
+    }
+}
