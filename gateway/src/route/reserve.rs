@@ -20,7 +20,7 @@ const ANY_MODELS_OUTPUT: u64 = 4096;
 /// Why a candidate is not asked.
 pub(super) enum Passed {
     /// A bound is in the way. The text says more than the bound where something of the request makes the price unknown.
-    Limit(LimitHit, String),
+    Limit(Box<LimitHit>, String),
     /// What is left is less than the provider takes.
     Over(String),
     Unfit(Unfit),
@@ -66,7 +66,7 @@ pub(super) async fn reserve(
             Some(field) if hit.needed.is_none() => format!("{field}: its price is not known, and {hit}"),
             _ => hit.to_string(),
         };
-        Passed::Limit(hit, said)
+        Passed::Limit(Box::new(hit), said)
     })?;
     let least = least_output(spoken).min(wanted);
     if let Some(max) = reservation.max_output().filter(|max| *max < least) {
