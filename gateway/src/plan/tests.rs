@@ -243,3 +243,21 @@ fn a_target_may_name_its_keys() {
     let error = target("[OPENAI_API_KEY_2]").err().unwrap();
     assert!(error.contains("OPENAI_API_KEY_2"), "{error}");
 }
+
+#[test]
+fn a_variant_s_name_says_what_is_spoken_in_a_route_as_well() {
+    let at_hand = make(None, &Supported::Any, &["openai"], NONE).unwrap();
+    let at_hand = at_hand.provider(&"openai".parse().unwrap()).unwrap();
+    let planned = |name: &str| {
+        let target: Target = serde_yaml::from_str(&format!("{{model: {name}, rename: mine}}")).unwrap();
+        let route = resolve_model(&Catalog::builtin(), &target.model).unwrap();
+        at_hand.target(route, &target).unwrap()
+    };
+    let (named, plain) = (planned("openai-responses/gpt-4o"), planned("gpt-4o"));
+    assert_eq!(
+        (named.dialect, named.name().as_str()),
+        (Some(Dialect::OpenAiResponses), "openai-responses/gpt-4o")
+    );
+    assert_eq!((plain.dialect, plain.name().as_str()), (None, "openai/gpt-4o"));
+    assert!(!named.is_same_as(&plain), "the other may serve where this one does not");
+}
