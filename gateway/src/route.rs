@@ -180,7 +180,7 @@ pub(crate) async fn answer(proxy: &Proxy, timing: &Timing, session: &Session, ca
                 Err(passed) => {
                     let reason = match passed {
                         Passed::Limit(hit, said) => {
-                            tried.limit.get_or_insert(hit);
+                            tried.limit.get_or_insert(*hit);
                             said
                         }
                         Passed::Unfit(reason) => {

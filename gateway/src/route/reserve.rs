@@ -19,7 +19,7 @@ const ANY_MODELS_OUTPUT: u64 = 4096;
 /// Why a candidate is not asked.
 pub(super) enum Passed {
     /// A bound is in the way. The text says more than the bound where something of the request makes the price unknown.
-    Limit(LimitHit, String),
+    Limit(Box<LimitHit>, String),
     Unfit(String),
 }
 
@@ -54,7 +54,7 @@ pub(super) async fn reserve(
             Some(field) if hit.needed.is_none() => format!("{field}: its price is not known, and {hit}"),
             _ => hit.to_string(),
         };
-        Passed::Limit(hit, said)
+        Passed::Limit(Box::new(hit), said)
     })?;
     let mut prepared = prepare(client, candidate, reservation.max_output(), usual, fallback)
         .map_err(|unfit| Passed::Unfit(unfit.0))?;
