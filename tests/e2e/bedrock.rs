@@ -32,7 +32,7 @@ fn key(secret: &str, region: &str) -> String {
 /// A stage with Bedrock in two regions.
 fn stage(bedrock: Converse) -> (Stage, Upstream, Upstream) {
     let mut stage = Stage::new();
-    let there = Upstream::https(&stage.ca, &[HOST], bedrock.clone());
+    let there = Upstream::https(&stage.ca, &[HOST], bedrock);
     let other = Upstream::https(&stage.ca, &[OTHER], Converse { region: "us-east-1", ..bedrock });
     let (at, elsewhere) = (there.address(), other.address());
     stage.configure(|config: Config| {

@@ -17,7 +17,7 @@ const FIELDS: [&str; 6] =
 const MODEL: &str = "amazon.nova-lite-v1:0";
 
 /// A fake of Bedrock in one region.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct Converse {
     /// Where it is, such as `eu-central-1`.
     pub region: &'static str,
