@@ -72,12 +72,20 @@ impl Candidate {
 
     /// What the catalog knows of the model.
     pub fn known(&self) -> Option<&Model> {
-        self.provider.model(&self.model)
+        self.provider.model(self.counted())
     }
 
     /// What it costs, when that is known.
     pub fn price(&self) -> Option<Price> {
-        self.provider.price(&self.model)
+        self.provider.price(self.counted())
+    }
+
+    /// The model that is paid for: another name for it is looked up where the catalog knows that one.
+    fn counted(&self) -> &str {
+        match self.provider.model(self.sent()) {
+            Some(_) => self.sent(),
+            None => &self.model,
+        }
     }
 
     /// Whether it is the same model at the same provider, spoken to in the same way, with whatever key.

@@ -47,12 +47,13 @@ pub(crate) fn reaching_out(request: &ChatRequest) -> Option<RequestError> {
             return refuse(format!("tools[{i}]"), &format!("the provider would run the tool {kind:?}"));
         }
     }
+    let fetched = "the provider would fetch an address, or take what is stored in its account";
     if let Some(path) = address_in(&request.system, "system") {
-        return refuse(path, "the provider would fetch an address");
+        return refuse(path, fetched);
     }
     for (i, message) in request.messages.iter().enumerate() {
         if let Some(path) = address_in(&message.content, &format!("messages[{i}].content")) {
-            return refuse(path, "the provider would fetch an address");
+            return refuse(path, fetched);
         }
     }
     None
@@ -69,10 +70,26 @@ fn address_in(parts: &[Part], path: &str) -> Option<String> {
         match part {
             Part::Image(image) => matches!(image.source, ImageSource::Url(_)).then_some(path),
             Part::ToolResult(result) => address_in(&result.content, &format!("{path}.content")),
-            Part::Opaque(value) => holds_address(value).then_some(path),
+            Part::Opaque(value) => (holds_address(value) || is_stored(value)).then_some(path),
             Part::Text { .. } | Part::ToolCall(_) | Part::Reasoning { .. } | Part::Refusal(_) => None,
         }
     })
+}
+
+/// Whether a part is something that lies in the provider's account, whoever put it there.
+fn is_stored(value: &Value) -> bool {
+    let referred = value.get("type").and_then(Value::as_str) == Some("item_reference");
+    referred || names_file(value)
+}
+
+fn names_file(value: &Value) -> bool {
+    match value {
+        Value::Object(map) => {
+            map.iter().any(|(key, value)| (key == "file_id" && !value.is_null()) || names_file(value))
+        }
+        Value::Array(items) => items.iter().any(names_file),
+        _ => false,
+    }
 }
 
 /// Whether a field that is named as an address holds one: `url`, `file_url`, `image_url`, `uri`, `fileUri`, ….
@@ -126,6 +143,12 @@ mod tests {
         assert_eq!(openai(&saying(image)), at("messages[0].content[0]"));
         let file = json!({"type": "file", "file": {"file_url": "https://x.example/"}});
         assert_eq!(openai(&saying(file)), at("messages[0].content[0]"));
+        let stored = json!({"type": "file", "file": {"file_id": "file-1"}});
+        assert_eq!(openai(&saying(stored)), at("messages[0].content[0]"));
+        let stored = json!({"type": "document", "source": {"type": "file", "file_id": "file_1"}});
+        assert_eq!(anthropic(&saying(stored)), at("messages[0].content[0]"));
+        let stored = json!({"type": "container_upload", "file_id": "file_1"});
+        assert_eq!(anthropic(&saying(stored)), at("messages[0].content[0]"));
 
         assert_eq!(anthropic(&with("mcp_servers", json!([{"url": "https://x.example"}]))), at("mcp_servers"));
         let search = json!([{"type": "web_search_20250305", "name": "web_search"}]);
@@ -198,6 +221,8 @@ mod tests {
         for part in [
             json!({"type": "input_image", "image_url": "https://x.example/?q=secret"}),
             json!({"type": "input_file", "file_url": "https://x.example/a.pdf"}),
+            json!({"type": "input_file", "file_id": "file-1"}),
+            json!({"type": "input_image", "file_id": "file-1"}),
         ] {
             assert_eq!(responses(&saying(part.clone())), at("messages[0].content[0]"));
             let call = json!({"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"});

@@ -164,7 +164,9 @@ impl Payers {
     ) -> Payers {
         let mut purses: Vec<Arc<dyn Purse>> = vec![Arc::new(Arc::clone(budget))];
         purses.extend(key.map(|key| Arc::new(Owners(Arc::clone(key))) as Arc<dyn Purse>));
-        Payers { purses, treasury: treasury.cloned(), key: key.map(|key| key.id().to_owned()) }
+        // What a caller brought along under the same name is not the vault's key.
+        let key = key.filter(|key| key.version().is_some()).map(|key| key.id().to_owned());
+        Payers { purses, treasury: treasury.cloned(), key }
     }
 
     /// Sets aside the worst case of one call, in every purse or in none.

@@ -46,7 +46,9 @@ fn has_film(parts: &[Part]) -> bool {
 
 fn is_film(part: &Value) -> bool {
     // Gemini's, and Bedrock's.
-    if ["fileData", "inlineData", "document", "video", "audio"].iter().any(|key| part.get(key).is_some()) {
+    // Or anybody's that is in the account.
+    let keys = ["fileData", "inlineData", "document", "video", "audio", "file_id"];
+    if keys.iter().any(|key| part.get(key).is_some()) {
         return true;
     }
     let text = |at: &str| part.pointer(at).and_then(Value::as_str);

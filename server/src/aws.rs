@@ -96,17 +96,12 @@ pub(crate) fn signs(value: &[u8]) -> bool {
     value.trim_ascii_start().first() == Some(&b'{')
 }
 
-/// Finds what of a value travels: the token of a key that signs, which for lasting ones is nothing, so that their secret
-/// is looked for; or else all of it.
+/// Finds what of a key that signs may be seen: its token, which travels, or else its secret, which does not. None where
+/// this is no such key.
 pub(crate) fn scrubber(secret: &Secret) -> Option<Arc<Scrubber>> {
-    let scrubber = match AwsKey::read(secret) {
-        Ok(Some(key)) => {
-            let travels = key.session_token.as_ref().unwrap_or(&key.secret_access_key);
-            Scrubber::new(travels.as_bytes())
-        }
-        Ok(None) | Err(_) => secret.expose(Scrubber::new),
-    };
-    scrubber.map(Arc::new)
+    let key = AwsKey::read(secret).ok()??;
+    let travels = key.session_token.as_ref().unwrap_or(&key.secret_access_key);
+    Scrubber::new(travels.as_bytes()).map(Arc::new)
 }
 
 /// Where Bedrock is in a region.
@@ -118,7 +113,12 @@ fn host(region: &str) -> Option<Endpoint> {
 
 #[cfg(test)]
 mod tests {
+    use orch_manifests::Auth;
+    use orch_proxy::Credential as _;
+    use orch_vault::Source;
+
     use super::*;
+    use crate::credential::HeldCredential;
 
     const LASTING: &str = r#"{"accessKeyId":"AKIAIOSFODNN7EXAMPLE","secretAccessKey":"wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY","region":"eu-central-1"}"#;
 
@@ -177,12 +177,18 @@ mod tests {
     #[test]
     fn what_travels_is_what_is_looked_for() {
         let secret = |text: &str| Secret::new(text.as_bytes().to_vec());
-        let found =
-            |text: &str, said: &str| scrubber(&secret(text)).unwrap().clean(said.as_bytes()).is_some();
+        let found = |text: &str, said: &str| {
+            let held = HeldCredential::given("K".to_owned(), Source::Vault, Auth::Aws, secret(text));
+            held.scrubber().unwrap().clean(said.as_bytes()).is_some()
+        };
         let token = "IQoJb3JpZ2luX2VjEXAMPLE0123456789";
         let temporary = LASTING.replace(r#""region""#, &format!(r#""sessionToken":"{token}","region""#));
         assert!(found(&temporary, &format!("you sent {token}")));
         assert!(found(LASTING, "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"));
         assert!(found("ABSKQmVkcm9jay0123456789", "ABSKQmVkcm9jay0123456789"));
+        // Where it does not sign, all of it travels, whatever it looks like.
+        let other = HeldCredential::given("K".to_owned(), Source::Vault, Auth::None, secret(&temporary));
+        let clean = other.scrubber().unwrap().clean(format!("you sent {temporary}").as_bytes()).unwrap();
+        assert!(!String::from_utf8(clean).unwrap().contains("wJalr"));
     }
 }

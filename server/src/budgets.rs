@@ -203,6 +203,9 @@ pub(crate) struct Budgets {
     configured: RwLock<Arc<Config>>,
     /// Those that were set over the API, of the workspaces that were asked for.
     set: RwLock<HashMap<String, Arc<[Budget]>>>,
+    /// Held from a look at the store to what is remembered of it, and by whoever changes it: what was read before a change
+    /// is not remembered after it.
+    changing: tokio::sync::Mutex<()>,
     clock: Clock,
 }
 
@@ -213,7 +216,13 @@ impl Budgets {
     }
 
     fn by(store: Store, config: Arc<Config>, clock: Clock) -> Arc<Self> {
-        Arc::new(Self { store, configured: RwLock::new(config), set: RwLock::default(), clock })
+        Arc::new(Self {
+            store,
+            configured: RwLock::new(config),
+            set: RwLock::default(),
+            changing: tokio::sync::Mutex::default(),
+            clock,
+        })
     }
 
     /// Goes by this configuration from the next call on.
@@ -237,9 +246,13 @@ impl Budgets {
     /// The store's.
     pub(crate) async fn of(&self, workspace: &str) -> Result<Vec<Budget>, Failure> {
         let set = self.set_by(workspace).await?;
+        Ok(self.listed(workspace, &set))
+    }
+
+    fn listed(&self, workspace: &str, set: &[Budget]) -> Vec<Budget> {
         let config = Arc::clone(&self.configured.read().unwrap_or_else(PoisonError::into_inner));
         let here = |budget: &&Budget| budget.workspace.as_deref().is_none_or(|only| only == workspace);
-        Ok(config.budgets.iter().filter(here).chain(set.iter()).cloned().collect())
+        config.budgets.iter().filter(here).chain(set.iter()).cloned().collect()
     }
 
     /// The budgets of a workspace with what they have come to, as the API shows them.
@@ -267,7 +280,8 @@ impl Budgets {
             let at = if field.is_empty() { "the budget".to_owned() } else { format!("`{field}`") };
             Failure::usage("bad_budget", format!("{at}: {why}")).detail("field", field)
         })?;
-        let all = self.of(workspace).await?;
+        let _changing = self.changing.lock().await;
+        let all = self.listed(workspace, &self.read(workspace).await?);
         Self::check_own(&all, name)?;
         if all.len() >= MOST && !all.iter().any(|budget| budget.name == name) {
             return Err(Failure::usage("bad_budget", format!("a workspace has at most {MOST} budgets")));
@@ -284,6 +298,7 @@ impl Budgets {
     /// There is none, or it is the configuration's; the store's.
     pub(crate) async fn remove(&self, workspace: &str, name: &str) -> Result<(), Failure> {
         Self::check_own(&self.of(workspace).await?, name)?;
+        let _changing = self.changing.lock().await;
         let removed = self.store.remove_budget(workspace, name).await?;
         self.forget(workspace);
         match removed {
@@ -308,9 +323,21 @@ impl Budgets {
     }
 
     async fn set_by(&self, workspace: &str) -> Result<Arc<[Budget]>, Failure> {
-        if let Some(known) = self.set.read().unwrap_or_else(PoisonError::into_inner).get(workspace) {
-            return Ok(Arc::clone(known));
+        let known = || self.set.read().unwrap_or_else(PoisonError::into_inner).get(workspace).map(Arc::clone);
+        if let Some(known) = known() {
+            return Ok(known);
         }
+        let _changing = self.changing.lock().await;
+        let set = self.read(workspace).await?;
+        self.set
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(workspace.to_owned(), Arc::clone(&set));
+        Ok(set)
+    }
+
+    /// What the store says.
+    async fn read(&self, workspace: &str) -> Result<Arc<[Budget]>, Failure> {
         let read = |(name, text): (String, String)| {
             let document = serde_json::from_str(&text).map_err(|e| e.to_string());
             let budget =
@@ -318,11 +345,6 @@ impl Budgets {
             budget.map_err(|why| Failure::defect(format!("the stored budget {name:?} cannot be read: {why}")))
         };
         let rows = self.store.budgets(workspace).await?;
-        let set: Arc<[Budget]> = rows.into_iter().map(read).collect::<Result<_, _>>()?;
-        self.set
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(workspace.to_owned(), Arc::clone(&set));
-        Ok(set)
+        rows.into_iter().map(read).collect()
     }
 }

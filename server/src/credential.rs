@@ -47,7 +47,8 @@ impl HeldCredential {
     /// little would let a host test guesses.
     #[must_use]
     pub(crate) fn given(id: String, source: Source, auth: Auth, secret: Secret) -> Self {
-        let scrubber = aws::scrubber(&secret);
+        let signing = if auth == Auth::Aws { aws::scrubber(&secret) } else { None };
+        let scrubber = signing.or_else(|| secret.expose(Scrubber::new).map(Arc::new));
         Self { id, source, auth, value: Value::Given { secret, scrubber }, _holder: None }
     }
 
@@ -158,7 +159,7 @@ impl Credential for HeldCredential {
                 if let Lease::Client(tally) = lease {
                     tally.count();
                 }
-                Ok(current.scrubber.clone())
+                Ok(current.scrubber(&self.auth))
             }
         }
     }
@@ -179,7 +180,7 @@ impl Credential for HeldCredential {
     fn scrubber(&self) -> Option<Arc<Scrubber>> {
         match &self.value {
             Value::Given { scrubber, .. } => scrubber.clone(),
-            Value::Lent(secret, _) => secret.current().ok()?.scrubber.clone(),
+            Value::Lent(secret, _) => secret.current().ok()?.scrubber(&self.auth),
         }
     }
 }

@@ -7,13 +7,13 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use orch_manifests::RunId;
+use orch_manifests::{Auth, RunId};
 use orch_proxy::{AuthorizeError, Hold, Scrubber};
 use orch_vault::{Grant, GrantId, Secret, SecretName, SecretSummary};
 use time::OffsetDateTime;
 
 use crate::aws;
-use crate::failure::Failure;
+use crate::failure::{Failure, Kind};
 use crate::owner::OwnerGrant;
 
 mod held;
@@ -27,7 +27,10 @@ pub(crate) use tally::Tally;
 /// One version of a secret, and what its owner says of it now. A use is judged and made from one of these.
 pub(crate) struct Current {
     pub(crate) secret: Secret,
-    pub(crate) scrubber: Option<Arc<Scrubber>>,
+    /// Finds the whole value.
+    whole: Option<Arc<Scrubber>>,
+    /// Finds what is seen of it where it signs, if it can.
+    signing: Option<Arc<Scrubber>>,
     pub(crate) summary: SecretSummary,
     pub(crate) grants: Vec<OwnerGrant>,
 }
@@ -37,8 +40,31 @@ impl Current {
         let grants = summary.grants.iter().map(OwnerGrant::read).collect::<Result<_, _>>();
         let grants = grants
             .map_err(|why| Failure::usage("secret_invalid", format!("a grant of {}: {why}", summary.name)))?;
-        let scrubber = aws::scrubber(&secret);
-        Ok(Arc::new(Self { secret, scrubber, summary, grants }))
+        let whole = secret.expose(Scrubber::new).map(Arc::new);
+        let signing = aws::scrubber(&secret);
+        Ok(Arc::new(Self { secret, whole, signing, summary, grants }))
+    }
+
+    /// Whether it may be a provider's key.
+    ///
+    /// # Errors
+    /// Its owner said to which hosts it may go, which is what is said of other secrets: a name that has become a key's
+    /// since takes it nowhere else.
+    pub(crate) fn check_is_key(&self) -> Result<(), Failure> {
+        if self.grants.iter().all(|grant| grant.target.is_none()) {
+            return Ok(());
+        }
+        let name = &self.summary.name;
+        let text = format!("{name} is a secret for the hosts that its owner named, and not a provider's key");
+        Err(Failure::new(Kind::Denied, "secret_for_hosts", text).hint(format!("orch secrets set {name}")))
+    }
+
+    /// Finds what travels of it where it is used in this way.
+    pub(crate) fn scrubber(&self, auth: &Auth) -> Option<Arc<Scrubber>> {
+        match (auth, &self.signing) {
+            (Auth::Aws, Some(signing)) => Some(Arc::clone(signing)),
+            _ => self.whole.clone(),
+        }
     }
 }
 

@@ -36,7 +36,7 @@ pub(super) async fn reserve(
 ) -> Result<Prepared, Passed> {
     let known = candidate.known();
     // A beta may widen the context that the catalog knows.
-    let beta = client.headers.contains_key("anthropic-beta");
+    let beta = client.headers.contains_key("anthropic-beta") || names_beta(client);
     let context = known.map(|model| model.context).filter(|_| !beta);
     let input = match client.dialect == Dialect::OpenAiResponses && kept(&client.parsed).is_some() {
         // What the provider has kept may fill all there is room for.
@@ -46,6 +46,10 @@ pub(super) async fn reserve(
     let usual = usual_output(known, input);
     let spoken = candidate.spoken_with(client.dialect);
     let mut wanted = client.parsed.max_tokens.unwrap_or(usual);
+    // More than the model gives is set aside for nobody; a beta may make it more than the catalog knows.
+    if let Some(model) = known.filter(|_| !beta) {
+        wanted = wanted.min(model.max_output);
+    }
     if spoken != client.dialect {
         wanted = wanted.max(least_output(spoken));
     }
@@ -107,6 +111,14 @@ fn dearer_than_listed(client: &ClientRequest, price: &Price, input: u64) -> Opti
     if text("serviceTier").is_some_and(|tier| !matches!(&*tier.to_ascii_lowercase(), "standard" | "flex")) {
         return named("serviceTier");
     }
+    // Bedrock's is an object.
+    let tier = extras.get("serviceTier").and_then(|tier| tier.get("type")).and_then(Value::as_str);
+    if tier.is_some_and(|tier| !matches!(tier, "default" | "flex")) {
+        return named("serviceTier");
+    }
+    if let Some(field) = beyond_known(client) {
+        return Some(field);
+    }
     // Of what Gemini can answer with, the prices of text are known.
     if extras.get(MODALITIES).is_some_and(|modalities| *modalities != json!(["TEXT"])) {
         return named(MODALITIES);
@@ -121,16 +133,18 @@ fn dearer_than_listed(client: &ClientRequest, price: &Price, input: u64) -> Opti
     if let Some(at) = tool {
         return Some(format!("tools[{at}]"));
     }
-    let wider = client.headers.get_all("anthropic-beta").iter().any(|value| {
-        value.to_str().is_ok_and(|betas| betas.split(',').any(|beta| beta.trim().starts_with("context-")))
-    });
+    let wider = names_beta(client)
+        || client.headers.get_all("anthropic-beta").iter().any(|value| {
+            let wider = |betas: &str| betas.split(',').any(|beta| beta.trim().starts_with("context-"));
+            value.to_str().is_ok_and(wider)
+        });
     (wider && input > LONG_CONTEXT && price.tier.is_none()).then(|| "anthropic-beta".to_owned())
 }
 
 const MODALITIES: &str = "generationConfig.responseModalities";
 
 /// Sound; speed and place; searches, which cost by the call and bring in text that nobody sent; stored prompts.
-const DEARER_FIELDS: [&str; 10] = [
+const DEARER_FIELDS: [&str; 12] = [
     "audio",
     "modalities",
     "speed",
@@ -141,4 +155,42 @@ const DEARER_FIELDS: [&str; 10] = [
     "plugins",
     "container",
     "web_search",
+    "performanceConfig",
+    "guardrailConfig",
 ];
+
+/// Where Bedrock takes what only one maker's models know.
+const ADDITIONAL: &str = "additionalModelRequestFields";
+
+/// What is known of those fields to cost no more than listed.
+const KNOWN_ADDITIONAL: &[&str] = &[
+    "anthropic_beta",
+    "thinking",
+    "reasoning_config",
+    "reasoning_effort",
+    "top_k",
+    "topK",
+    "inferenceConfig",
+];
+
+fn additional(client: &ClientRequest) -> Option<&serde_json::Map<String, Value>> {
+    client.parsed.extras.get(ADDITIONAL)?.as_object()
+}
+
+/// Whether a beta is asked for in the body, as at Bedrock.
+fn names_beta(client: &ClientRequest) -> bool {
+    additional(client).is_some_and(|fields| fields.contains_key("anthropic_beta"))
+}
+
+/// A field of a maker's own about which nothing is known, which may be another bound of the answer as well.
+fn beyond_known(client: &ClientRequest) -> Option<String> {
+    let fields = additional(client)?;
+    let inner = fields.get("inferenceConfig").and_then(Value::as_object);
+    let bound = inner.is_some_and(|inner| inner.keys().any(|key| key != "topK"));
+    let unknown = fields.keys().find(|key| !KNOWN_ADDITIONAL.contains(&key.as_str()));
+    match (unknown, bound) {
+        (Some(key), _) => Some(format!("{ADDITIONAL}.{key}")),
+        (None, true) => Some(format!("{ADDITIONAL}.inferenceConfig")),
+        (None, false) => None,
+    }
+}

@@ -34,6 +34,17 @@ async fn a_bound_is_one_that_the_model_takes() {
     assert_eq!(asked[1].body["max_completion_tokens"], 16_384);
 }
 
+/// Whoever asks for a bound that no model has would otherwise set everything aside, and spend it by hanging up.
+#[tokio::test]
+async fn no_more_is_set_aside_than_the_model_gives() {
+    let world = World::new(Setup { max_tokens: Some(500_000), ..Setup::default() }).await;
+    world.openai.script([says("hi")]);
+    let mut greedy = hello();
+    greedy["max_completion_tokens"] = json!(1_000_000_000);
+    assert_eq!(world.chat(&greedy).await.status, 200);
+    assert_eq!(world.openai.asked()[0].body["max_completion_tokens"], 16_384);
+}
+
 #[tokio::test]
 async fn an_empty_budget_is_a_limit_error_before_any_byte_leaves() {
     let world = World::new(Setup { max_tokens: Some(10), ..Setup::default() }).await;

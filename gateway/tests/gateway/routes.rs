@@ -308,7 +308,7 @@ async fn rule_4_keep_alives_do_not_keep_a_stream_open() {
         let text = include_str!("../../src/dialect/fixtures/openai_text.sse");
         let mut sent = pieces(text)[..beginning].to_vec();
         sent.push(": still there\n\n".to_owned());
-        world.openai.script([Reply::Stream { pieces: sent, then: crate::upstream::Then::Forever }]);
+        world.openai.script([Reply::Stream { pieces: sent, then: crate::upstream::Then::Pinging }]);
         let began = std::time::Instant::now();
         let answer = world.chat(&hello_stream()).await;
         assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());

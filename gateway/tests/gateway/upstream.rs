@@ -35,8 +35,10 @@ pub(crate) enum Then {
     End,
     Cut,
     Silence,
-    /// The last piece again and again.
+    /// The last piece again and again, as fast as it goes.
     Forever,
+    /// The same, now and then.
+    Pinging,
 }
 
 pub(crate) fn whole(status: u16, body: &Value) -> Reply {
@@ -216,8 +218,13 @@ async fn next_piece((mut left, then): Rest) -> Option<(Result<Frame<Bytes>, std:
             tokio::task::yield_now().await;
             Some((frame(piece), (left, then)))
         }
+        (Some(piece), Then::Pinging) if left.is_empty() => {
+            left.push_back(piece.clone());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            Some((frame(piece), (left, then)))
+        }
         (Some(piece), _) => Some((frame(piece), (left, then))),
-        (None, Then::End | Then::Forever) => None,
+        (None, Then::End | Then::Forever | Then::Pinging) => None,
         (None, Then::Cut) => {
             // hyper writes out what it has when it is polled again.
             tokio::task::yield_now().await;

@@ -65,6 +65,14 @@ pub(super) fn escaped_model(model: &str) -> Option<String> {
     if model.len() > 2048 || climbs || !model.bytes().all(named) {
         return None;
     }
+    // A resource of the account: a model, or a way to one. A stored prompt is none.
+    if let Some(resource) = model.strip_prefix("arn:") {
+        let mut parts = resource.splitn(5, ':').skip(1);
+        let (service, what) = (parts.next(), parts.nth(2));
+        if service != Some("bedrock") || what.is_none_or(|what| what.starts_with("prompt/")) {
+            return None;
+        }
+    }
     Some(model.replace(':', "%3A").replace('/', "%2F"))
 }
 

@@ -47,7 +47,7 @@ impl ProviderKeys {
                             }
                             Ok(None) => {}
                             // The others serve without it.
-                            Err(failure) if failure.kind() == Kind::NoKey => {
+                            Err(failure) if matches!(failure.kind(), Kind::NoKey | Kind::Denied) => {
                                 failed.push((provider.slug.to_string(), failure.code().to_owned()));
                             }
                             Err(failure) => return Err(failure),
@@ -56,7 +56,7 @@ impl ProviderKeys {
                     Ok(all)
                 }
                 Ok(None) => continue,
-                Err(failure) if failure.kind() == Kind::NoKey => {
+                Err(failure) if matches!(failure.kind(), Kind::NoKey | Kind::Denied) => {
                     failed.push((provider.slug.to_string(), failure.code().to_owned()));
                     Err(failure.message().to_owned())
                 }
@@ -99,6 +99,7 @@ fn opened_as(
     let current = secret
         .current()
         .map_err(|why| Failure::new(Kind::NoKey, "secret_expired", format!("{name}: {why}")))?;
+    current.check_is_key()?;
     let found = KeyRef {
         provider: provider.slug.to_string(),
         name: name.to_string(),

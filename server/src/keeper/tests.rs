@@ -3,7 +3,7 @@ use std::sync::mpsc;
 use orch_gateway::{Candidate, Plan, Witness};
 use orch_manifests::Slug;
 use orch_proxy::Use;
-use orch_vault::{AuditEvent, Clock, Custody, ExpectedVersion, KeyChoice, Secret, SecretMeta};
+use orch_vault::{AuditEvent, Clock, Custody, ExpectedVersion, GrantTerms, KeyChoice, Secret, SecretMeta};
 use tempfile::TempDir;
 use time::OffsetDateTime;
 
@@ -122,6 +122,25 @@ async fn a_provider_has_every_key_of_its_name_and_a_bad_one_keeps_none_back() {
     assert_eq!(keys[1].version(), Some(1), "what is learnt of it is of this version");
     set(&keeper, HERE, "OPENAI_API_KEY_3", KEY).await;
     assert_eq!(keys[1].version(), Some(2));
+}
+
+/// A name may become a key's long after its owner stored something else under it.
+#[tokio::test]
+async fn what_its_owner_lent_to_hosts_is_no_provider_s_key() {
+    let (_folder, location) = place();
+    let keeper = held(&location).await;
+    set(&keeper, HERE, "OPENAI_API_KEY", KEY).await;
+    let lend = |vault: &mut Vault| {
+        let terms = GrantTerms { host: Some("proxy.example".to_owned()), ..GrantTerms::default() };
+        let meta = SecretMeta { grants: Some(vec![terms]), ..SecretMeta::default() };
+        let (name, value) = ("OPENAI_API_KEY_2".parse().expect("a name"), Secret::new(OTHER.into()));
+        Ok(vault.set(&name, value, meta, ExpectedVersion::Any).map(|_| ())?)
+    };
+    keeper.with_new(HERE, lend).await.expect("stored");
+    let plan = plan(&keeper, HERE).await;
+    let keys = &plan.provider(&"openai".parse().expect("a slug")).expect("at hand").keys;
+    let names: Vec<&str> = keys.iter().map(|key| key.id()).collect();
+    assert_eq!(names, ["OPENAI_API_KEY"]);
 }
 
 #[tokio::test]

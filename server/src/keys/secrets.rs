@@ -229,6 +229,7 @@ impl LeftOut {
 /// # Errors
 /// The owner bound the key to grants, and none of them is for this run.
 pub(super) fn key_grant(current: &Current, manifest: &Manifest) -> Result<Option<GrantId>, Failure> {
+    current.check_is_key()?;
     if !current.summary.bound {
         return Ok(None);
     }
