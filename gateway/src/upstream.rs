@@ -93,8 +93,10 @@ pub(crate) fn prepare(
     let same = client.dialect == spoken;
     let mut dropped = Vec::new();
     let mut max_tokens = client.parsed.max_tokens;
-    if let (Some(wanted), Some(model), true) = (max_tokens, candidate.known(), fallback || !same)
+    if let (Some(wanted), Some(model)) = (max_tokens, candidate.known())
         && wanted > model.max_output
+        // No more was set aside than the model gives.
+        && (fallback || !same || bound == Some(model.max_output))
     {
         dropped.push(Dropped::new(
             "max_tokens",

@@ -20,7 +20,6 @@ const TOKEN: HeaderName = HeaderName::from_static("x-amz-security-token");
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 
 /// Who signs, and for what.
-#[derive(Clone, Copy)]
 pub struct Signer<'a> {
     /// Names the secret; it travels.
     pub access_key_id: &'a str,

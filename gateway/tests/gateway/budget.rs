@@ -43,6 +43,8 @@ async fn no_more_is_set_aside_than_the_model_gives() {
     greedy["max_completion_tokens"] = json!(1_000_000_000);
     assert_eq!(world.chat(&greedy).await.status, 200);
     assert_eq!(world.openai.asked()[0].body["max_completion_tokens"], 16_384);
+    let dropped = world.receipt().dropped;
+    assert!(dropped.len() == 1 && dropped[0].field == "max_tokens", "{dropped:?}");
 }
 
 #[tokio::test]
