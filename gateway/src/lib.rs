@@ -51,7 +51,7 @@ mod worst;
 pub use gateway::{Gateway, error_reply, spoken_at};
 pub use health::{Health, KeyHealth, Setback};
 pub use intake::Intake;
-pub use listener::{Asked, CallEnd, CallListener, Listener, Operation};
+pub use listener::{CallEnd, CallListener, CallStart, Listener, Operation};
 pub use passthrough::Direct;
 pub use plan::{AtHand, Candidate, KeyAtHand, Keyed, MissingKey, Plan, PlanError, Planned, Wishes, plan};
 pub use purse::{Amount, Ask, BoundOf, CacheWrites, Granted, Held, Left, LimitHit, Purse, Short, Treasury};

@@ -3,10 +3,11 @@
 //! A listener is told names, numbers and classes; never what was said, and never a key. Texts that a client or a provider
 //! chose (a model's name, an answer's id) are theirs, of any length. It is called on the call's own way and must not block.
 
-use crate::ir::{ChatRequest, Class, Sampling, StopReason, Usage};
+use crate::ir::{Class, Sampling, StopReason, Usage};
 use crate::plan::Candidate;
 use crate::purse::LimitHit;
 use crate::receipt::Receipt;
+use crate::upstream::ClientRequest;
 
 /// Hears of the calls of a session.
 pub trait Listener: Send + Sync {
@@ -17,7 +18,7 @@ pub trait Listener: Send + Sync {
 /// Hears of one call, in the order of these methods; of attempts as often as there are any.
 pub trait CallListener: Send {
     /// What was asked for, once that is known.
-    fn asked(&mut self, asked: &Asked);
+    fn asked(&mut self, asked: &CallStart);
 
     /// A request to this candidate is about to be sent.
     fn attempt_began(&mut self, candidate: &Candidate);
@@ -43,7 +44,7 @@ pub enum Operation {
 
 /// What a call asks for, as numbers.
 #[derive(Clone, Debug)]
-pub struct Asked {
+pub struct CallStart {
     /// What it does.
     pub operation: Operation,
     /// Whether the answer is wanted as a stream.
@@ -56,15 +57,16 @@ pub struct Asked {
     pub sampling: Sampling,
 }
 
-impl Asked {
-    /// What a conversation asks for.
-    pub(crate) fn of_chat(request: &ChatRequest) -> Asked {
-        Asked {
+impl CallStart {
+    /// What a client's request asks for.
+    pub(crate) fn of(request: &ClientRequest) -> CallStart {
+        let chat = &request.parsed;
+        CallStart {
             operation: Operation::Chat,
-            stream: request.stream,
-            max_tokens: request.max_tokens,
-            answers: request.answers,
-            sampling: request.sampling.clone(),
+            stream: chat.stream,
+            max_tokens: chat.max_tokens,
+            answers: chat.answers,
+            sampling: chat.sampling.clone(),
         }
     }
 }
@@ -100,7 +102,7 @@ impl Heard {
         Heard { listener: listener.call(), class: None, hit: None, id: None, stop: None }
     }
 
-    pub(crate) fn asked(&mut self, asked: &Asked) {
+    pub(crate) fn asked(&mut self, asked: &CallStart) {
         self.listener.asked(asked);
     }
 

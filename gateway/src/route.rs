@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep};
 use crate::attempt::{Answer, Charge, Failed, Manner, Pace, attempt};
 use crate::dialect;
 use crate::ir::{Class, StopReason};
-use crate::listener::Asked;
+use crate::listener::CallStart;
 use crate::needs::{all_lack, fitting};
 use crate::plan::Candidate;
 use crate::plan::pick::{Picked, pick};
@@ -136,7 +136,7 @@ pub(crate) async fn answer(proxy: &Proxy, timing: &Timing, session: &Session, ca
     skipped.extend(lacking);
     let mut tab =
         Tab::open(session.receipts.clone(), &provider, &model, skipped).heard_by(session.listener.as_deref());
-    tab.asks(|| Asked::of_chat(&client.parsed));
+    tab.asks(|| CallStart::of(&client));
     if let Some(error) = none_fits {
         return reply_error(&client, tab, Outcome::Rejected, &error);
     }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::attempt::{Charge, Failed};
 use crate::ir::{Class, Dropped, StopReason, StreamEvent, Usage};
-use crate::listener::{Asked, Heard, Listener};
+use crate::listener::{CallStart, Heard, Listener};
 use crate::plan::Candidate;
 use crate::purse::LimitHit;
 use crate::receipt::{Attempt, CredentialRef, Outcome, Receipt, Receipts, Skipped};
@@ -69,7 +69,7 @@ impl Tab {
     }
 
     /// What is asked for is known.
-    pub(crate) fn asks(&mut self, asked: impl FnOnce() -> Asked) {
+    pub(crate) fn asks(&mut self, asked: impl FnOnce() -> CallStart) {
         if let Some(heard) = &mut self.heard {
             heard.asked(&asked());
         }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use orch_gateway::ir::Class;
-use orch_gateway::{Asked, CallEnd, CallListener, Candidate, Listener, Operation};
+use orch_gateway::{CallEnd, CallListener, CallStart, Candidate, Listener, Operation};
 use serde_json::json;
 
 use crate::upstream::{Reply, Then, messages, pieces, says, stream_of, whole};
@@ -33,7 +33,7 @@ impl Listener for Notes {
 }
 
 impl CallListener for Notes {
-    fn asked(&mut self, asked: &Asked) {
+    fn asked(&mut self, asked: &CallStart) {
         assert_eq!(asked.operation, Operation::Chat);
         self.note(format!("asked stream={} max={:?}", asked.stream, asked.max_tokens));
     }

@@ -106,7 +106,7 @@ impl Service {
         }
         let keep = self.mode == Mode::Serve;
         if let Err(failure) = self.broker.export() {
-            live.tell(EventKind::Warning, &failure.to_string());
+            live.tell(EventKind::Warning, failure.to_string());
         }
         let run = prepared.run.clone();
         live.owes(prepared.keys.uses.clone());

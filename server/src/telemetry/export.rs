@@ -15,7 +15,7 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 use serde_json::Value;
 use time::OffsetDateTime;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::settings::{Address, Destination, Signal};
@@ -33,7 +33,7 @@ const ANSWER: usize = 64 << 10;
 
 /// What is exported, for as long as it is.
 pub(crate) struct Exporting {
-    task: JoinHandle<()>,
+    task: JoinSet<()>,
     /// Until when what is left is exported, once this is told.
     stop: watch::Sender<Option<Instant>>,
 }
@@ -43,7 +43,9 @@ impl Exporting {
     pub(crate) fn start(telemetry: Arc<Telemetry>, proxy: Arc<Proxy>, to: Destination) -> Self {
         let (stop, told) = watch::channel(None);
         let exporter = Exporter { telemetry, proxy, to, since: OffsetDateTime::now_utc(), stop: told };
-        Self { task: tokio::spawn(exporter.run()), stop }
+        let mut task = JoinSet::new();
+        task.spawn(exporter.run());
+        Self { task, stop }
     }
 
     /// Exports what is left, and is done when it is, or when this time has passed.
@@ -51,15 +53,8 @@ impl Exporting {
         let until = Instant::now() + within;
         // Whoever is gone has ended already.
         let _ = self.stop.send(Some(until));
-        if timeout_at(until, &mut self.task).await.is_err() {
-            self.task.abort();
-        }
-    }
-}
-
-impl Drop for Exporting {
-    fn drop(&mut self) {
-        self.task.abort();
+        // What is not done by then is cut off with this.
+        let _ = timeout_at(until, self.task.join_next()).await;
     }
 }
 

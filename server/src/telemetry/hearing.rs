@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use orch_gateway::ir::{Class, Sampling};
-use orch_gateway::{Asked, CallEnd, CallListener, Candidate, Listener, Operation, Outcome};
+use orch_gateway::{CallEnd, CallListener, CallStart, Candidate, Listener, Operation, Outcome};
 use orch_manifests::Provider;
 
 use super::genai;
@@ -46,7 +46,7 @@ struct Heard {
     clock: Clock,
     /// Its span, in a trace that is kept.
     begun: Option<Begun>,
-    asked: Option<Asked>,
+    asked: Option<CallStart>,
     attempts: Vec<Attempt>,
 }
 
@@ -71,7 +71,7 @@ impl Heard {
 }
 
 impl CallListener for Heard {
-    fn asked(&mut self, asked: &Asked) {
+    fn asked(&mut self, asked: &CallStart) {
         self.asked = Some(asked.clone());
     }
 
@@ -257,7 +257,7 @@ impl Attempt {
 }
 
 /// What was asked for, as numbers.
-fn requested(asked: &Asked) -> Vec<(&'static str, Value)> {
+fn requested(asked: &CallStart) -> Vec<(&'static str, Value)> {
     let Sampling { temperature, top_p, top_k, frequency_penalty, presence_penalty, seed } = asked.sampling;
     let doubles = [
         ("gen_ai.request.temperature", temperature),

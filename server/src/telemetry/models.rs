@@ -195,10 +195,13 @@ pub(crate) struct Models {
 
 const BOUNDS: [&str; 3] = ["run", "key", "budget"];
 
+/// Those of one model.
+type Leaf = BTreeMap<(Caller, Operation), Arc<Series>>;
+
 /// Series by provider, model, caller and operation: a look-up by names that are borrowed.
 #[derive(Default)]
 struct Tree {
-    leaves: BTreeMap<String, BTreeMap<String, BTreeMap<(Caller, Operation), Arc<Series>>>>,
+    leaves: BTreeMap<String, BTreeMap<String, Leaf>>,
     count: usize,
 }
 

@@ -99,12 +99,14 @@ impl Times {
     }
 
     fn sum(&self, name: &str, about: &str, unit: &str, points: Vec<Json>) -> Json {
-        let sum = json!({ "aggregationTemporality": CUMULATIVE, "isMonotonic": true, "dataPoints": points });
+        let mut sum = json!({ "aggregationTemporality": CUMULATIVE, "isMonotonic": true });
+        sum["dataPoints"] = Json::Array(points);
         json!({ "name": name, "description": about, "unit": unit, "sum": sum })
     }
 
     fn histogram(&self, name: &str, about: &str, unit: &str, points: Vec<Json>) -> Json {
-        let histogram = json!({ "aggregationTemporality": CUMULATIVE, "dataPoints": points });
+        let mut histogram = json!({ "aggregationTemporality": CUMULATIVE });
+        histogram["dataPoints"] = Json::Array(points);
         json!({ "name": name, "description": about, "unit": unit, "histogram": histogram })
     }
 }
