@@ -1,4 +1,5 @@
-//! The words of OpenTelemetry's conventions for generative AI, as of its 1.42: names, values and buckets.
+//! The words of OpenTelemetry's conventions for generative AI, as of 1.41 and the repository that they moved to after it:
+//! names, values and buckets.
 //!
 //! Nothing that was said is ever an attribute: neither the messages nor the tools and instructions that the conventions
 //! have names for.

@@ -231,7 +231,7 @@ async fn a_bound_that_refuses_is_counted_with_whose_it_is() {
 #[tokio::test]
 async fn made_up_models_are_others() {
     let mut collector = Collector::start().await;
-    let (stage, telemetry, _folder) = failing("server-error").await;
+    let (stage, telemetry, _folder) = failing("bad-key").await;
     let exporting = telemetry.export(proxy(), collector.destination(NEVER));
     let secret = "sk-proj-what-somebody-pasted-here";
     let nasty = ["openai/a\"} 1\norch_x 2", "openai/\u{1b}[2J", "openai/two words"].map(str::to_owned);
