@@ -7,7 +7,8 @@ use orch_tests::home::Home;
 use orch_tests::orch::Orch;
 use orch_tests::reply::Reply;
 use orch_tests::server::Server;
-use orch_tests::upstream::{Received, Upstream};
+use orch_tests::upstream::Upstream;
+use orch_tests::wire::Received;
 use serde_json::{Value, json};
 
 use crate::stage::{INPUT, orch};
