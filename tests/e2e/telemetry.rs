@@ -130,7 +130,7 @@ fn a_server_tells_of_runs_and_clients_and_says_the_rest_when_it_stops() {
     let metrics = String::from_utf8(server.ask("GET", "/metrics", None).expect(200).body).expect("text");
     for labels in [
         r#"caller="run",provider="openai",operation="chat""#,
-        r#"caller="client",provider="anthropic",operation="chat",model="claude-3-haiku""#,
+        r#"caller="client",provider="anthropic",operation="chat",model="claude-3-haiku-20240307""#,
     ] {
         assert!(metrics.contains(&format!("orch_llm_calls_total{{{labels}")), "{labels} in\n{metrics}");
     }

@@ -85,7 +85,7 @@ async fn a_call_is_heard_from_its_attempts_to_its_end() {
         "failed server Some(503)",
         "began openai/gpt-4o-mini",
         "failed server Some(503)",
-        "began anthropic/claude-3-haiku",
+        "began anthropic/claude-3-haiku-20240307",
         "ended Served class=None hit=None id=Some(\"msg_1\") stop=Some(Stop) usage=Some((20, 7))",
     ];
     let taken = notes.taken();
