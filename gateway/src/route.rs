@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep};
 use crate::attempt::{Answer, Charge, Failed, Manner, Pace, attempt};
 use crate::dialect;
 use crate::ir::{Class, StopReason};
+use crate::listener::CallStart;
 use crate::needs::{all_lack, fitting};
 use crate::plan::Candidate;
 use crate::plan::pick::{Picked, pick};
@@ -133,7 +134,9 @@ pub(crate) async fn answer(proxy: &Proxy, timing: &Timing, session: &Session, ca
     let (candidates, lacking) = fitting(client.dialect, &client.parsed, candidates);
     let none_fits = (picked > 0 && candidates.is_empty()).then(|| all_lack(&client.parsed, &lacking));
     skipped.extend(lacking);
-    let mut tab = Tab::open(session.receipts.clone(), &provider, &model, skipped);
+    let mut tab =
+        Tab::open(session.receipts.clone(), &provider, &model, skipped).heard_by(session.listener.as_deref());
+    tab.asks(|| CallStart::of(&client));
     if let Some(error) = none_fits {
         return reply_error(&client, tab, Outcome::Rejected, &error);
     }
@@ -193,6 +196,7 @@ pub(crate) async fn answer(proxy: &Proxy, timing: &Timing, session: &Session, ca
                     break;
                 }
             };
+            tab.sends(candidate);
             let began = Instant::now();
             let until = match last {
                 true => session.deadline,
@@ -216,6 +220,7 @@ pub(crate) async fn answer(proxy: &Proxy, timing: &Timing, session: &Session, ca
                 }
                 Ok(Answer::Begun { mut held, events }) => {
                     serves(session, &mut tab, candidate, began.elapsed());
+                    tab.speaks();
                     fill_start(&mut held, candidate);
                     let live = Live {
                         session: session.clone(),

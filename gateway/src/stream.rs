@@ -105,7 +105,8 @@ impl Live {
     }
 
     fn broken(self: Box<Self>, failure: Failure) -> Bytes {
-        let Live { candidate, mut encoder, tab, .. } = *self;
+        let Live { candidate, mut encoder, mut tab, .. } = *self;
+        tab.fails(failure.class);
         tab.close(Outcome::Broken);
         let mut error = failure.into_error();
         let said = shown(&error.message, candidate.credential.as_deref());
@@ -115,7 +116,8 @@ impl Live {
     }
 
     fn limited(self: Box<Self>, hit: LimitHit) -> Bytes {
-        let Live { session, mut encoder, tab, .. } = *self;
+        let Live { session, mut encoder, mut tab, .. } = *self;
+        tab.bounded(&hit);
         let error = limit_error(&hit);
         session.budget.note(hit);
         tab.close(Outcome::Limit);

@@ -9,7 +9,8 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::attempt::{Charge, Failed};
-use crate::ir::{Dropped, StreamEvent, Usage};
+use crate::ir::{Class, Dropped, StopReason, StreamEvent, Usage};
+use crate::listener::{CallStart, Heard, Listener};
 use crate::plan::Candidate;
 use crate::purse::LimitHit;
 use crate::receipt::{Attempt, CredentialRef, Outcome, Receipt, Receipts, Skipped};
@@ -35,6 +36,8 @@ pub(crate) struct Tab {
     /// What failed attempts came to, and whether all of it has a price.
     lost: Usage,
     lost_micro_usd: Option<u64>,
+    /// Whoever hears of the call, and what is kept for them.
+    heard: Option<Heard>,
 }
 
 impl Tab {
@@ -55,6 +58,48 @@ impl Tab {
             thinks: false,
             lost: Usage::default(),
             lost_micro_usd: Some(0),
+            heard: None,
+        }
+    }
+
+    /// The same, of which this one hears while it goes on.
+    pub(crate) fn heard_by(mut self, listener: Option<&dyn Listener>) -> Tab {
+        self.heard = listener.map(Heard::by);
+        self
+    }
+
+    /// What is asked for is known.
+    pub(crate) fn asks(&mut self, asked: impl FnOnce() -> CallStart) {
+        if let Some(heard) = &mut self.heard {
+            heard.asked(&asked());
+        }
+    }
+
+    /// A request is about to be sent.
+    pub(crate) fn sends(&mut self, candidate: &Candidate) {
+        if let Some(heard) = &mut self.heard {
+            heard.attempt_began(candidate);
+        }
+    }
+
+    /// The attempt under way has said the first thing of its stream.
+    pub(crate) fn speaks(&mut self) {
+        if let Some(heard) = &mut self.heard {
+            heard.first_token();
+        }
+    }
+
+    /// Why the call is going to end as it does.
+    pub(crate) fn fails(&mut self, class: Class) {
+        if let Some(heard) = &mut self.heard {
+            heard.fails(class);
+        }
+    }
+
+    /// The bound on account of which it does.
+    pub(crate) fn bounded(&mut self, hit: &LimitHit) {
+        if let Some(heard) = &mut self.heard {
+            heard.bounded(hit);
         }
     }
 
@@ -90,6 +135,9 @@ impl Tab {
                 self.lost.input = self.lost.input.saturating_add(usage.input);
                 self.lost.output = self.lost.output.saturating_add(usage.output);
             }
+        }
+        if let Some(heard) = &mut self.heard {
+            heard.attempt_failed(failed.failure.class, failed.status.map(|status| status.as_u16()));
         }
         let attempt = Attempt {
             provider: candidate.provider.slug.to_string(),
@@ -130,7 +178,17 @@ impl Tab {
     /// A piece of the answer.
     pub(crate) fn heard(&mut self, event: &StreamEvent) {
         match event {
-            StreamEvent::Start { model, .. } => self.served_by(model),
+            StreamEvent::Start { id, model, .. } => {
+                self.served_by(model);
+                if let Some(heard) = &mut self.heard {
+                    heard.id(id);
+                }
+            }
+            StreamEvent::Stop { reason, .. } => {
+                if let Some(heard) = &mut self.heard {
+                    heard.stopped(*reason);
+                }
+            }
             StreamEvent::Usage(usage) => self.usage = Some(*usage),
             StreamEvent::Text(text)
             | StreamEvent::Reasoning(text)
@@ -155,6 +213,14 @@ impl Tab {
         self.served_by(model);
         self.usage = usage;
         self.said.hear_bytes(bytes);
+    }
+
+    /// The id of a whole answer, and why it ended.
+    pub(crate) fn answered(&mut self, id: &str, stop: StopReason) {
+        if let Some(heard) = &mut self.heard {
+            heard.id(id);
+            heard.stopped(stop);
+        }
     }
 
     /// Sees to it that the answer so far is paid for.
@@ -219,6 +285,9 @@ impl Tab {
             receipt.input_tokens = usage.input;
             receipt.output_tokens = usage.output;
             receipt.cost_micro_usd = cost;
+        }
+        if let Some(heard) = self.heard.take() {
+            heard.ended(&receipt, self.usage.as_ref());
         }
         self.receipts.record(receipt.clone());
         Some(receipt)

@@ -14,6 +14,8 @@ mod direct;
 mod failures;
 #[path = "gateway/gemini.rs"]
 mod gemini;
+#[path = "gateway/listening.rs"]
+mod listening;
 #[path = "gateway/matrix.rs"]
 mod matrix;
 #[path = "gateway/ollama.rs"]

@@ -108,7 +108,7 @@ pub fn resolve_model(catalog: &Catalog, name: &ModelName) -> Result<ModelRoute, 
         .providers()
         .filter(|provider| {
             provider.model(name).is_some()
-                || provider.model_patterns.iter().any(|pattern| wildcard_matches(pattern, name))
+                || provider.pattern_of(name).is_some()
                 || rule.is_some_and(|rule| provider.goes_by(rule.as_str()))
         })
         .map(|provider| &provider.slug)
@@ -185,6 +185,13 @@ impl Rule {
         let any = |patterns: &[String], name: &str| patterns.iter().any(|p| wildcard_matches(p, name));
         let led = self.lead.iter().filter_map(|lead| name.strip_prefix(lead.as_str()));
         std::iter::once(name).chain(led).any(|name| any(&self.models, name)) && !any(&self.except, name)
+    }
+}
+
+impl Provider {
+    /// The operator's pattern that covers a model's name; `None` where no pattern does.
+    pub fn pattern_of(&self, name: &str) -> Option<&str> {
+        self.model_patterns.iter().map(String::as_str).find(|pattern| wildcard_matches(pattern, name))
     }
 }
 

@@ -144,7 +144,7 @@ async fn act(endpoint: &Endpoint, call: Call<'_>) -> Result<Response<Body>, Fail
         Action::Llm => {
             let (api, caller) = (call.api, call.caller.clone());
             let request = call.into_request();
-            Box::pin(api.gateway.answer(&api.service, &api.metrics, &caller, request)).await
+            Box::pin(api.gateway.answer(&api.service, &caller, request)).await
         }
         Action::SubmitRun => Box::pin(runs::submit(call)).await,
         Action::ListRuns => Box::pin(runs::list(call)).await,

@@ -47,6 +47,7 @@ mod serve;
 mod simulate;
 mod stage;
 mod streaming;
+mod telemetry;
 mod tenants;
 mod tools;
 mod vault;

@@ -73,6 +73,7 @@ pub(super) fn whole(
     mut response: ChatResponse,
 ) -> Response<Body> {
     tab.heard_all(&response.model, response.usage, body.len());
+    tab.answered(&response.id, response.stop);
     let body = if same_dialect {
         body
     } else {
@@ -111,7 +112,13 @@ pub(super) fn refuse(
 }
 
 /// A bound on what is spent is in the way of every candidate.
-pub(super) fn limited(client: &ClientRequest, session: &Session, tab: Tab, hit: &LimitHit) -> Response<Body> {
+pub(super) fn limited(
+    client: &ClientRequest,
+    session: &Session,
+    mut tab: Tab,
+    hit: &LimitHit,
+) -> Response<Body> {
+    tab.bounded(hit);
     session.budget.note(hit.clone());
     let mut error = limit_error(hit);
     if hit.needed.is_none() {
@@ -190,10 +197,11 @@ pub(super) fn all_failed(
 
 pub(super) fn reply_error(
     client: &ClientRequest,
-    tab: Tab,
+    mut tab: Tab,
     outcome: Outcome,
     error: &ApiError,
 ) -> Response<Body> {
+    tab.fails(error.class);
     let receipt = tab.close(outcome);
     let (status, body) = dialect::wire(client.dialect).write_error(error);
     let mut response = json_reply(status, body.into(), receipt.as_ref());

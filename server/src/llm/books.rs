@@ -5,20 +5,15 @@ use std::sync::Arc;
 use orch_gateway::Receipt;
 use time::OffsetDateTime;
 
-use super::metrics::Metrics;
 use crate::caller::Caller;
 use crate::store::{CallRow, Store};
 
 /// Takes the receipt of each call when it has ended. It does not block.
 pub(super) type Books = Arc<dyn Fn(&Caller, Receipt) + Send + Sync>;
 
-/// Each call as a row of the store, which is not waited for, and all together as metrics.
-pub(super) fn books(store: Store, metrics: Arc<Metrics>) -> Books {
-    Arc::new(move |client, receipt| {
-        let row = row(client, &receipt, OffsetDateTime::now_utc());
-        metrics.count(&row.provider, &receipt);
-        store.record_call(row);
-    })
+/// Each call as a row of the store, which is not waited for.
+pub(super) fn books(store: Store) -> Books {
+    Arc::new(move |client, receipt| store.record_call(row(client, &receipt, OffsetDateTime::now_utc())))
 }
 
 fn row(client: &Caller, receipt: &Receipt, time: OffsetDateTime) -> CallRow {

@@ -15,6 +15,8 @@ use crate::failure::Kind;
 use crate::store::{UsageBy, UsageQuery};
 use crate::upstream::Upstream;
 
+mod telemetry;
+
 const CHAT: &str = "/v1/chat/completions";
 const MESSAGES: &str = "/v1/messages";
 
@@ -66,7 +68,7 @@ impl Stage {
     }
 
     /// What `orch serve --simulate` has, with a store in a folder.
-    async fn simulated(ceilings: &Limits) -> (Self, Store, Arc<Metrics>, TempDir) {
+    async fn simulated(ceilings: &Limits) -> (Self, Store, Arc<Telemetry>, TempDir) {
         let upstream = simulation().await;
         let folder = tempfile::tempdir().expect("a folder");
         let location = VaultLocation {
@@ -78,7 +80,7 @@ impl Stage {
         let store = Store::open(folder.path()).expect("a store");
         let keeper = Arc::new(Keeper::new(location, Arc::clone(&upstream.catalog)));
         let metrics = Arc::default();
-        let llm = Llm::new(&upstream, keeper, store.clone(), Arc::clone(&metrics));
+        let llm = Llm::new(&upstream, keeper, store.clone()).telling(Arc::clone(&metrics));
         (
             Self { upstream, llm, ceilings: *ceilings, booked: Arc::default(), vault: None },
             store,
@@ -381,8 +383,8 @@ async fn a_simulated_server_says_so_and_keeps_the_operator_s_ceilings() {
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry).expect("text");
     for line in [
-        r#"llm_calls_total{provider="anthropic",outcome="served"} 1"#,
-        r#"llm_call_seconds_count{provider="anthropic"} 1"#,
+        r#"llm_calls_total{caller="client",provider="anthropic",operation="chat",model="claude-sonnet-4-6",outcome="served"} 1"#,
+        r#"llm_call_seconds_count{caller="client",provider="anthropic",operation="chat",model="claude-sonnet-4-6"} 1"#,
     ] {
         assert!(text.contains(line), "{text}");
     }
