@@ -47,7 +47,7 @@ mod upstream;
 mod usage;
 mod worst;
 
-pub use gateway::{Gateway, error_reply, spoken_at};
+pub use gateway::{ClientOf, Gateway, OLLAMA_PATHS, error_reply, family_at, spoken_at};
 pub use health::{Health, KeyHealth, Setback};
 pub use intake::Intake;
 pub use passthrough::Direct;

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::clients;
 use crate::dialect::{bedrock, gemini};
-use crate::gateway::{Gateway, bad_request, check_method, error_reply, spoken_at};
+use crate::gateway::{ClientOf, Gateway, bad_request, check_method, error_reply, family_at, spoken_at};
 use crate::intake::{Called, receive};
 use crate::ir::{ApiError, Class};
 use crate::models;
@@ -21,7 +21,8 @@ impl Gateway {
     /// /v1/responses` (OpenAI), `POST /v1/messages`
     /// (Anthropic), `POST /v1beta/models/MODEL:generateContent` and `…:streamGenerateContent?alt=sse` (Gemini, also below
     /// `/v1`), `POST /v2/chat` (Cohere), `POST /api/chat` (Ollama), `POST /model/MODEL/converse` and `…/converse-stream`
-    /// (Bedrock), `GET /v1/models` (in the dialect of the client's headers), `GET /v1beta/models` and `GET /api/tags`.
+    /// (Bedrock), `GET /v1/models` and `GET /v1/models/MODEL` (in the dialect of the client), the same below `/v1beta`
+    /// (Gemini), and `GET /api/tags` (Ollama).
     pub async fn serve(&self, session: &Session, request: Request<Body>) -> Response<Body> {
         match self.route(session, request).await {
             Ok(response) => response,
@@ -36,19 +37,23 @@ impl Gateway {
     ) -> Result<Response<Body>, Box<Response<Body>>> {
         let (parts, body) = request.into_parts();
         let path = parts.uri.path();
-        let Some(spoken) = spoken_at(path, &parts.headers) else {
-            let spoken = match path.starts_with("/v1/messages/") {
-                true => Dialect::AnthropicMessages,
-                false => spoken_by(&parts.headers),
-            };
-            return Err(nothing_at(spoken, NOTHING_HERE));
+        let client = ClientOf::request(&parts);
+        let Some(spoken) = spoken_at(path, client) else {
+            return Err(nothing_at(family_at(path, client).unwrap_or(client.0), NOTHING_HERE));
         };
-        if matches!(path, "/v1/models" | "/v1beta/models" | "/api/tags") {
+        let about = about(path);
+        if let Some(about) = about
+            // Below /v1beta all that is posted calls a method, whether or not there is one of this name.
+            && (parts.method == Method::GET || spoken != Dialect::GeminiGenerateContent)
+        {
             check_method(spoken, &parts.method, &Method::GET)?;
             if spoken == Dialect::GeminiGenerateContent {
                 check_query(&parts.uri, false)?;
             }
-            return Ok(models::list(spoken, session, &self.catalog));
+            return Ok(match about {
+                About::All => models::list(spoken, session, &self.catalog),
+                About::One(model) => models::one(spoken, session, &self.catalog, &model),
+            });
         }
         check_method(spoken, &parts.method, &Method::POST)?;
         let called = called(spoken, &parts.uri)?;
@@ -121,6 +126,21 @@ impl From<Vec<Planned>> for Chosen {
 pub(crate) fn leads_nowhere(route: &str, skipped: &[Skipped]) -> String {
     let reasons: Vec<String> = skipped.iter().map(|s| format!("{}: {}", s.model, s.reason)).collect();
     format!("the route {route} leads nowhere from here: {}", reasons.join("; "))
+}
+
+/// What a request wants to know of models.
+enum About {
+    All,
+    One(String),
+}
+
+/// What a path is about, where it is about models and calls none.
+fn about(path: &str) -> Option<About> {
+    if matches!(path, "/v1/models" | "/v1beta/models" | "/api/tags") {
+        return Some(About::All);
+    }
+    let calls = gemini::path::method(path).and_then(|method| method.stream()).is_some();
+    models::asked_about(path).filter(|_| !calls).map(About::One)
 }
 
 const NOTHING_HERE: &str = "there is nothing at this path; use /v1/chat/completions, /v1/responses, /v1/messages, \
@@ -205,19 +225,5 @@ fn no_model(plan: &Plan, reason: &str) -> ApiError {
         param: Some("model".to_owned()),
         details: Some(json!({ "models": names })),
         ..ApiError::new(Class::NoModel, format!("{reason}; {offer}"))
-    }
-}
-
-/// Anthropic's clients always send their version, Google's their key in a header of its own, Cohere's the name of their
-/// library; everyone else expects OpenAI's form.
-pub(crate) fn spoken_by(headers: &HeaderMap) -> Dialect {
-    if headers.contains_key("anthropic-version") {
-        Dialect::AnthropicMessages
-    } else if headers.contains_key("x-goog-api-key") {
-        Dialect::GeminiGenerateContent
-    } else if headers.get("x-fern-sdk-name").is_some_and(|name| name.as_bytes().starts_with(b"cohere")) {
-        Dialect::CohereChat
-    } else {
-        Dialect::OpenAiChat
     }
 }

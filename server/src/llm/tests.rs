@@ -293,7 +293,7 @@ async fn a_client_of_gemini_is_answered_by_every_provider() {
     let listed = stage.send("GET", "/v1beta/models", &[], &Value::Null).await.json();
     let first = &listed["models"][0];
     assert!(first["name"].as_str().is_some_and(|name| name.starts_with("models/openai/")), "{first}");
-    assert_eq!(first["key"], "present");
+    assert_eq!(first["key"], "platform", "the simulation's");
     let counted = stage.post("/v1beta/models/gemini-2.5-flash:countTokens", &body).await;
     assert_eq!(
         (counted.status, counted.json()["error"]["code"].clone()),
