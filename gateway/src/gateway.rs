@@ -3,13 +3,17 @@
 use std::sync::Arc;
 
 use http::request::Parts;
-use http::{HeaderMap, Method, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use orch_manifests::{Catalog, Dialect};
 use orch_proxy::{Body, Proxy};
 
 use crate::dialect::{self, RequestError, bedrock, gemini};
 use crate::ir::{ApiError, Class};
-use crate::route::{Timing, json_reply};
+use crate::receipt::{Outcome, Receipt, Refused};
+use crate::request_id::RequestId;
+use crate::route::{RECEIPT_HEADER, Timing, json_reply};
+use crate::session::Session;
+use crate::shown::shown;
 
 /// Answers LLM calls of runs. It opens no connection: everything goes through the proxy, with a credential
 /// reference that the proxy turns into a header.
@@ -86,16 +90,16 @@ impl ClientOf {
 #[must_use]
 pub fn spoken_at(path: &str, client: ClientOf) -> Option<Dialect> {
     match path {
-        "/v1/chat/completions" => Some(Dialect::OpenAiChat),
+        "/v1/chat/completions" | "/v1/embeddings" => Some(Dialect::OpenAiChat),
         "/v1/responses" => Some(Dialect::OpenAiResponses),
         "/v1/messages" => Some(Dialect::AnthropicMessages),
-        "/v2/chat" => Some(Dialect::CohereChat),
-        "/api/chat" | "/api/tags" => Some(Dialect::OllamaChat),
+        "/v2/chat" | "/v2/embed" => Some(Dialect::CohereChat),
+        "/api/chat" | "/api/embed" | "/api/tags" => Some(Dialect::OllamaChat),
         "/v1/models" => Some(client.0),
         path if path.starts_with("/v1beta/") => Some(Dialect::GeminiGenerateContent),
         path if bedrock::path::operation(path).is_some() => Some(Dialect::BedrockConverse),
         // Below /v1, a colon may as well be part of a model's name.
-        path => match gemini::path::method(path).and_then(|method| method.stream()) {
+        path => match gemini::path::method(path).and_then(|method| method.manner()) {
             Some(_) => Some(Dialect::GeminiGenerateContent),
             None => path.starts_with("/v1/models/").then_some(client.0),
         },
@@ -168,5 +172,51 @@ pub const OLLAMA_PATHS: &[&str] = &[
 /// An error in a dialect.
 pub fn error_reply(spoken: Dialect, error: &ApiError) -> Response<Body> {
     let (status, body) = dialect::wire(spoken).write_error(error);
-    json_reply(status, body.into(), None)
+    let mut response = json_reply(status, body.into(), None);
+    // For the receipt, where it ends a call.
+    response.extensions_mut().insert(error.clone());
+    response
+}
+
+/// What is known of a call before any candidate is looked for.
+#[derive(Default)]
+pub(crate) struct Begun {
+    /// Whether it is a call of a model at all.
+    pub(crate) is_call: bool,
+    pub(crate) provider: String,
+    pub(crate) model: String,
+}
+
+impl Gateway {
+    /// The answer to a request, with the request's name; what was refused before any candidate was looked for leaves a
+    /// receipt, too.
+    pub(crate) fn named(
+        session: &Session,
+        id: &RequestId,
+        begun: Begun,
+        answered: Result<Response<Body>, Box<Response<Body>>>,
+    ) -> Response<Body> {
+        let mut response = answered.unwrap_or_else(|refused| {
+            let mut response = *refused;
+            let error = response.extensions_mut().remove::<ApiError>().filter(|_| begun.is_call);
+            if let Some(error) = error {
+                let Begun { provider, model, .. } = begun;
+                let receipt = Receipt {
+                    request_id: id.as_str().to_owned(),
+                    provider_asked: provider,
+                    model_asked: shown(&model, None),
+                    outcome: Outcome::Rejected,
+                    refused: Some(Refused { class: error.class, code: error.code, field: error.param }),
+                    ..Receipt::default()
+                };
+                if let Ok(value) = HeaderValue::from_str(&receipt.compact()) {
+                    response.headers_mut().insert(RECEIPT_HEADER, value);
+                }
+                session.receipts.record_refused(receipt);
+            }
+            response
+        });
+        id.seal(response.headers_mut());
+        response
+    }
 }

@@ -14,7 +14,7 @@ use http::request::Parts;
 use http::{Method, Request, Response};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
-use orch_gateway::ClientOf;
+use orch_gateway::{ClientOf, RequestId};
 use orch_manifests::Dialect;
 use orch_proxy::{Body, full};
 use serde_json::Value;
@@ -55,7 +55,6 @@ mod vault;
 
 use body::Buffers;
 use call::Call;
-use error::RequestId;
 use gate::Gate;
 use gateway::ClientGateway;
 use metrics::Metrics;
@@ -105,6 +104,7 @@ impl Api {
         let client = ClientOf::headers(&parts.headers);
         let refusal = Refusal::of(&parts, client);
         parts.extensions.insert(client);
+        parts.extensions.insert(refusal.id.clone());
         let head = parts.method == Method::HEAD;
         let path = Path::of(parts.uri.path());
         let found = table::find(&parts.method, &path);

@@ -1,6 +1,7 @@
 //! The LLM gateway over HTTP: `POST /v1/chat/completions`, `POST /v1/responses`, `POST /v1/messages`, Gemini's
 //! `POST /v1beta/models/…`, Cohere's `POST /v2/chat`, `GET /v1/models` and `GET /v1/models/…`, each under `/api` as
-//! well, and Ollama's `POST /api/chat` and `GET /api/tags`, for clients that belong to no run.
+//! well, and Ollama's `POST /api/chat` and `GET /api/tags`; embeddings at `POST /v1/embeddings`, Gemini's methods, `POST
+//! /v2/embed` and `POST /api/embed`, for clients that belong to no run.
 //!
 //! A client names its model, and the keys are its workspace's: those that the vault holds, never those of this
 //! process's environment. Each call gets a grant and a session of its own, which touch neither disk nor lock; what it

@@ -73,7 +73,13 @@ fn ours(model: &Listed<'_>) -> Value {
     }
     if let Some(known) = model.known {
         set("context", json!(known.context));
-        set("max_output", json!(known.max_output));
+        match known.embedding {
+            None => set("max_output", json!(known.max_output)),
+            Some(embedding) => {
+                set("dimensions", json!(embedding.dimensions));
+                set("dimensions_can_be_fewer", json!(embedding.shortens));
+            }
+        }
         set("capabilities", json!(capabilities(known)));
         if !known.aliases.is_empty() {
             set("aliases", json!(known.aliases));
@@ -88,7 +94,8 @@ fn ours(model: &Listed<'_>) -> Value {
 /// What a model can do, as the catalog spells it.
 fn capabilities(model: &Model) -> Vec<&'static str> {
     let can = [
-        (true, "chat"),
+        (model.embedding.is_none(), "chat"),
+        (model.embedding.is_some(), "embeddings"),
         (model.tools, "tools"),
         (model.vision, "vision"),
         (model.json_schema, "json_schema"),
@@ -125,6 +132,10 @@ fn priced(price: &Price) -> Value {
     value
 }
 
+fn embeds(model: &Listed<'_>) -> bool {
+    model.known.is_some_and(|known| known.embedding.is_some())
+}
+
 fn openai(model: &Listed<'_>, name: &str) -> Value {
     json!({ "id": name, "object": "model", "created": 0, "owned_by": model.provider })
 }
@@ -141,9 +152,12 @@ fn anthropic(model: &Listed<'_>, name: &str) -> Value {
 }
 
 fn gemini(model: &Listed<'_>, name: &str) -> Value {
+    let methods = match embeds(model) {
+        false => ["generateContent", "streamGenerateContent"],
+        true => ["embedContent", "batchEmbedContents"],
+    };
     let mut value = json!({
-        "name": format!("models/{name}"), "displayName": model.id,
-        "supportedGenerationMethods": ["generateContent", "streamGenerateContent"],
+        "name": format!("models/{name}"), "displayName": model.id, "supportedGenerationMethods": methods,
     });
     if let Some(known) = model.known {
         value["inputTokenLimit"] = json!(known.context);
@@ -153,7 +167,8 @@ fn gemini(model: &Listed<'_>, name: &str) -> Value {
 }
 
 fn cohere(model: &Listed<'_>, name: &str) -> Value {
-    let mut value = json!({ "name": name, "endpoints": ["chat"], "finetuned": false });
+    let endpoint = if embeds(model) { "embed" } else { "chat" };
+    let mut value = json!({ "name": name, "endpoints": [endpoint], "finetuned": false });
     if let Some(known) = model.known {
         value["context_length"] = json!(known.context);
     }

@@ -215,5 +215,6 @@ async fn a_direct_call_to_cohere_is_seen() {
     let world = World::new(setup()).await;
     let direct = |path| world.gateway.inference(Scheme::Https, "api.cohere.com", 443, &Method::POST, path);
     assert_eq!(direct(CHAT).map(|direct| direct.provider.to_string()).as_deref(), Some("cohere"));
-    assert_eq!((direct("/v1/chat"), direct("/v2/embed")), (None, None));
+    assert_eq!(direct("/v2/embed").map(|direct| direct.provider.to_string()).as_deref(), Some("cohere"));
+    assert_eq!((direct("/v1/chat"), direct("/v2/rerank")), (None, None));
 }
