@@ -273,8 +273,11 @@ impl EmbedRequest {
         if let Some(error) = self.no_text() {
             return Err(error);
         }
-        let text = |input| if let &Input::Text(ref text) = input { Some(text.as_str()) } else { None };
-        Ok(self.inputs.iter().filter_map(text).collect())
+        let texts = self.inputs.iter().filter_map(|input| match input {
+            Input::Text(text) => Some(text.as_str()),
+            Input::Tokens(_) | Input::Other { .. } => None,
+        });
+        Ok(texts.collect())
     }
 
     /// The fields of the client's dialect that no other has.

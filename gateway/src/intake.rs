@@ -110,7 +110,7 @@ pub(crate) async fn receive(
         tokio::select! {
             biased;
             ended = session.grant.ended() => Err(over(ended.to_string())),
-            taken = timeout_at(session.deadline, take(&session.intake, task, body)) => {
+            taken = timeout_at(session.deadline, take(&session.intake, body)) => {
                 taken.unwrap_or_else(|_| Err(over("the run's deadline has passed".to_owned())))
             }
         }
@@ -155,7 +155,7 @@ fn agree(spoken: Dialect, body: &str, path: &str) -> Result<(), Box<Response<Bod
     Err(Box::new(bad_request(spoken, &error)))
 }
 
-async fn take(intake: &Intake, task: Task, body: Body) -> Result<(Bytes, Held), ApiError> {
+async fn take(intake: &Intake, body: Body) -> Result<(Bytes, Held), ApiError> {
     let announced = body.size_hint();
     let cap = match announced.upper() {
         Some(_) if announced.lower() > BODY_CAP as u64 => return Err(too_large()),
@@ -171,11 +171,7 @@ async fn take(intake: &Intake, task: Task, body: Body) -> Result<(Bytes, Held), 
     let surplus = bytes.num_permits().saturating_sub(blocks(body.len()));
     drop(bytes.split(surplus));
     // What holds more values is refused when it is parsed.
-    let values = match task {
-        Task::Chat => bounded::count(&body).min(REQUEST_VALUES as usize),
-        // Inputs are read into what they are, which is no more than their bytes.
-        Task::Embeddings => 1,
-    };
+    let values = bounded::count(&body).min(REQUEST_VALUES as usize);
     let values = acquire(&intake.values, values).await;
     Ok((body, Held { _call: call, _bytes: bytes, _values: values }))
 }

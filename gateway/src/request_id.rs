@@ -9,6 +9,9 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 /// Where a client finds the name of its request.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// Where Anthropic's clients look for it.
+const OF_ANTHROPIC: HeaderName = HeaderName::from_static("request-id");
+
 /// Where providers name the requests that they got, those of most first.
 const OF_PROVIDERS: [&str; 5] =
     ["x-request-id", "request-id", "x-amzn-requestid", "x-debug-trace-id", "apim-request-id"];
@@ -51,6 +54,7 @@ impl RequestId {
     /// Puts it into the head of the answer.
     pub(crate) fn seal(&self, headers: &mut HeaderMap) {
         headers.insert(REQUEST_ID, self.header());
+        headers.insert(OF_ANTHROPIC, self.header());
     }
 }
 

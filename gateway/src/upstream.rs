@@ -30,10 +30,6 @@ pub(crate) struct ClientRequest {
 }
 
 /// What a client asks for.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "there is one of it to a call, and the larger one is the usual one"
-)]
 pub(crate) enum Asked {
     Chat(ChatRequest),
     Embeddings(EmbedRequest),

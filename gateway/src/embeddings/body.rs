@@ -1,6 +1,10 @@
 //! Reading a body whose inputs may be hundreds of thousands of numbers: they are read into what they are, and never into
 //! a tree of values.
 
+use std::fmt;
+
+use serde::Deserializer as _;
+use serde::de::{Error as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::Input;
@@ -11,6 +15,9 @@ use crate::fields::Fields;
 /// Inputs of one request at most.
 const MOST_INPUTS: usize = 1 << 14;
 
+/// Fields of a body at most, beside its inputs.
+const MOST_FIELDS: usize = 256;
+
 /// A body without one of its fields, and that field as the client wrote it.
 ///
 /// # Errors
@@ -20,17 +27,40 @@ pub(super) fn without(body: &[u8], key: &str) -> Result<(Fields, Option<Box<RawV
         path: String::new(),
         message: format!("the body is not valid JSON: {error}"),
     };
-    let Ok(mut document) = Document::parse(body) else {
-        // The reader of all other bodies says what is wrong.
-        return Fields::parse(body).map(|fields| (fields, None));
-    };
-    let mut taken = document.take(key);
-    let raw = taken.pop();
-    if !taken.is_empty() {
-        return Err(RequestError { path: key.to_owned(), message: "is there twice".to_owned() });
-    }
-    let rest = document.to_bytes().map_err(broken)?;
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let (rest, raw) = json.deserialize_map(Split(key)).map_err(broken)?;
+    json.end().map_err(broken)?;
+    let rest = rest.to_bytes().map_err(broken)?;
     Ok((Fields::parse(&rest)?, raw.filter(|raw| raw.get() != "null")))
+}
+
+/// Takes one field out of an object.
+struct Split<'k>(&'k str);
+
+impl<'de> Visitor<'de> for Split<'_> {
+    type Value = (Document, Option<Box<RawValue>>);
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let (mut rest, mut taken) = (Document::default(), None);
+        let mut fields = 0;
+        while let Some(name) = map.next_key::<String>()? {
+            let value: Box<RawValue> = map.next_value()?;
+            fields += 1;
+            if fields > MOST_FIELDS {
+                return Err(A::Error::custom(format_args!("it holds more than {MOST_FIELDS} fields")));
+            }
+            if name != self.0 {
+                rest.add(name, value);
+            } else if taken.replace(value).is_some() {
+                return Err(A::Error::custom(format_args!("{name} is there twice")));
+            }
+        }
+        Ok((rest, taken))
+    }
 }
 
 /// What OpenAI and Ollama take as `input`: a text, texts, token ids, or lists of token ids.

@@ -169,7 +169,8 @@ impl EmbedWire for Cohere {
             let comma = if kinds.is_empty() { "" } else { "," };
             out.extend_from_slice(format!(r#"{comma}"{name}":"#).as_bytes());
             write_list(vectors, &mut out, |_, vector, out| {
-                if base64 { vector.write_base64(out) } else { vector.write_numbers(out) }
+                let write = if base64 { Vector::write_base64 } else { Vector::write_numbers };
+                write(vector, out);
             });
             kinds.push(name);
         }

@@ -162,11 +162,8 @@ impl EmbedWire for OpenAi {
         let base64 = request.encodings.contains(&Encoding::Base64);
         write_list(&response.vectors, &mut out, |at, vector, out| {
             out.extend_from_slice(format!(r#"{{"object":"embedding","index":{at},"embedding":"#).as_bytes());
-            if base64 {
-                vector.write_base64(out)
-            } else {
-                vector.write_numbers(out)
-            }
+            let write = if base64 { Vector::write_base64 } else { Vector::write_numbers };
+            write(vector, out);
             out.push(b'}');
         });
         let tokens = response.input_tokens.unwrap_or(0);

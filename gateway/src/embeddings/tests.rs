@@ -122,11 +122,25 @@ fn bad_requests_name_the_field() {
         let error = parse(dialect, &body).unwrap_err();
         assert_eq!(error.path, path, "{body}: {error}");
     }
-    for body in
-        ["", "[", "7", "[]", r#"{"input":"a","input":"b"}"#, r#"{"input":"a","model":"b","model":"c"}"#]
-    {
+    for body in [
+        "",
+        "[",
+        "7",
+        "[]",
+        r#"{"input":"a","input":"b"}"#,
+        r#"{"input":"a","model":"b","model":"c"}"#,
+        r#"{"input":"a"} x"#,
+    ] {
         assert!(of(OpenAiChat).parse_request(body.as_bytes(), false).is_err(), "{body}");
     }
+}
+
+#[test]
+fn a_body_of_fields_is_no_way_to_take_memory() {
+    let fields: Vec<String> = (0..300).map(|at| format!("\"f{at}\":1")).collect();
+    let body = format!(r#"{{"input":"a",{}}}"#, fields.join(","));
+    let error = of(Dialect::OpenAiChat).parse_request(body.as_bytes(), false).unwrap_err();
+    assert!(error.message.contains("more than 256 fields"), "{error}");
 }
 
 #[test]
