@@ -157,7 +157,7 @@ fn status_of(error: &ApiError, usual: u16) -> StatusCode {
 }
 
 /// Text of an address without percent-encoding; `None` when it is broken.
-fn unescaped(text: &str) -> Option<String> {
+pub(crate) fn unescaped(text: &str) -> Option<String> {
     let mut bytes = text.bytes();
     let mut out = Vec::with_capacity(text.len());
     while let Some(byte) = bytes.next() {

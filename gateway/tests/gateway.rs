@@ -10,6 +10,8 @@ mod cohere;
 mod deltas;
 #[path = "gateway/direct.rs"]
 mod direct;
+#[path = "gateway/embeddings.rs"]
+mod embeddings;
 #[path = "gateway/failures.rs"]
 mod failures;
 #[path = "gateway/gemini.rs"]
@@ -20,6 +22,8 @@ mod listening;
 mod matrix;
 #[path = "gateway/ollama.rs"]
 mod ollama;
+#[path = "gateway/requests.rs"]
+mod requests;
 #[path = "gateway/responses.rs"]
 mod responses;
 #[path = "gateway/routes.rs"]

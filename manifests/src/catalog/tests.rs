@@ -26,7 +26,14 @@ fn the_built_in_catalog_holds_its_promises() {
         assert!(!provider.pinned);
         for model in &provider.models {
             let price = model.price.unwrap();
-            assert!(price.input_per_mtok <= price.output_per_mtok, "{}", model.id);
+            match model.embedding {
+                None => assert!(price.input_per_mtok <= price.output_per_mtok, "{}", model.id),
+                Some(embedding) => {
+                    assert!(embedding.dimensions > 0 && price.output_per_mtok == MicroUsd(0), "{}", model.id);
+                    assert!(provider.embeds_with(provider.dialect).is_some(), "{}", model.id);
+                    assert!(!model.tools && !model.vision && model.max_output == 0, "{}", model.id);
+                }
+            }
             assert!(
                 price.cached_input_per_mtok.is_none_or(|cached| cached < price.input_per_mtok),
                 "{}",
@@ -81,6 +88,29 @@ fn the_facts_that_keys_hang_on() {
 }
 
 #[test]
+fn embeddings_are_asked_for_in_the_client_s_dialect_where_that_is_known() {
+    let catalog = Catalog::builtin();
+    let path = |slug: &str, client: Dialect, alone: bool| {
+        let provider = catalog.provider(slug).unwrap();
+        let dialect = provider.embeds_with(client)?;
+        let path = provider.embeddings_path(dialect, alone).unwrap();
+        assert_eq!((path.task, path.dialect), (Task::Embeddings, dialect));
+        Some(path.path.clone())
+    };
+    for client in Dialect::ALL {
+        assert_eq!(path("openai", client, false).unwrap(), "/v1/embeddings");
+        assert_eq!(path("gemini", client, true).unwrap(), "/v1beta/models/*:embedContent");
+        assert_eq!(path("gemini", client, false).unwrap(), "/v1beta/models/*:batchEmbedContents");
+        assert_eq!(path("cohere", client, false).unwrap(), "/v2/embed");
+        assert_eq!(path("ollama", client, false).unwrap(), "/v1/embeddings");
+        assert_eq!(path("anthropic", client, false), None);
+        assert_eq!(path("aws", client, false), None);
+    }
+    let price = catalog.provider("openai").unwrap().price("text-embedding-3-small").unwrap();
+    assert_eq!(price.cost(1_000_000, 0, 0, 0).micros(), 20_000);
+}
+
+#[test]
 fn a_path_that_names_the_model_covers_nothing_else() {
     let gemini = Catalog::builtin().provider("gemini").unwrap().clone();
     let covered = |path: &str| gemini.inference.iter().any(|inference| inference.covers(path));
@@ -89,6 +119,8 @@ fn a_path_that_names_the_model_covers_nothing_else() {
         "/v1beta/models/gemini-2.5-flash:streamGenerateContent",
         "/v1/models/gemini_x:generateContent",
         "/v1/models/gemma-3-27b-it:streamGenerateContent",
+        "/v1beta/models/gemini-embedding-001:embedContent",
+        "/v1beta/models/gemini-embedding-001:batchEmbedContents",
     ] {
         assert!(covered(path), "{path}");
     }
