@@ -199,7 +199,8 @@ pub(crate) async fn answer(proxy: &Proxy, timing: &Timing, session: &Session, ca
                 false => session.deadline.min(began + timing.attempt),
             };
             let (spoken, stream) = (prepared.spoken, client.parsed.stream);
-            let manner = Manner { spoken, stream, repeated: prepared.repeated() };
+            let no_done = candidate.provider.quirks.no_done;
+            let manner = Manner { spoken, stream, repeated: prepared.repeated(), no_done };
             let trying = attempt(proxy, session, candidate, request, manner, until, timing.pace());
             let failed = match Box::pin(trying).await {
                 Ok(Answer::Whole { body, mut response })
