@@ -6,6 +6,8 @@
 mod budget;
 #[path = "gateway/cohere.rs"]
 mod cohere;
+#[path = "gateway/cuts.rs"]
+mod cuts;
 #[path = "gateway/deltas.rs"]
 mod deltas;
 #[path = "gateway/direct.rs"]
@@ -14,6 +16,8 @@ mod direct;
 mod failures;
 #[path = "gateway/gemini.rs"]
 mod gemini;
+#[path = "gateway/hostile.rs"]
+mod hostile;
 #[path = "gateway/matrix.rs"]
 mod matrix;
 #[path = "gateway/ollama.rs"]
@@ -22,6 +26,8 @@ mod ollama;
 mod responses;
 #[path = "gateway/routes.rs"]
 mod routes;
+#[path = "gateway/rules.rs"]
+mod rules;
 #[path = "gateway/serving.rs"]
 mod serving;
 #[path = "gateway/simulated.rs"]
