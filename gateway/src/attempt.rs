@@ -5,8 +5,8 @@ mod events;
 use std::time::SystemTime;
 
 use bytes::{Bytes, BytesMut};
-use http::header::CONTENT_TYPE;
-use http::{Request, Response, StatusCode};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use orch_manifests::Dialect;
 use orch_proxy::{Body, BodyError, EgressError, Ended, ProviderCall, Proxy, Sought, TimeoutKind};
@@ -30,6 +30,9 @@ const ERROR_CAP: usize = 64 << 10;
 
 /// Bytes of a whole answer.
 const ANSWER_CAP: usize = 16 << 20;
+
+/// Bytes of one frame of a stream.
+pub(crate) const FRAME_CAP: usize = 1 << 20;
 
 /// Bytes of memory for the lifecycle events that are held before the first content.
 const HELD_CAP: usize = 1 << 20;
@@ -118,6 +121,8 @@ pub(crate) struct Manner {
     pub(crate) repeated: usize,
     /// What is expected where vectors are asked for.
     pub(crate) vectors: Option<embeddings::Expected>,
+    /// Whether the provider may leave out the terminator of a stream.
+    pub(crate) no_done: bool,
 }
 
 /// Sends the request and reads until the answer is whole or has begun. `until` bounds all of it.
@@ -149,6 +154,11 @@ pub(crate) async fn attempt(
     let read = async {
         if !status.is_success() {
             return Err(refused(response).await);
+        }
+        let packed = |coding: &HeaderValue| !coding.as_bytes().eq_ignore_ascii_case(b"identity");
+        if response.headers().get(CONTENT_ENCODING).is_some_and(packed) {
+            let failure = Failure::new(Class::Server, "the answer is compressed, which was not asked for");
+            return Err(Failed::with(failure, status).charged());
         }
         match manner.vectors {
             _ if manner.stream => begin(response, manner, pace).await,
@@ -254,8 +264,10 @@ async fn begin(response: Response<Body>, manner: Manner, pace: Pace) -> Result<A
     }
     let deltas =
         response.extensions().get().map(|sought: &Sought| Deltas::new(sought.clone(), manner.spoken));
-    let events = Events::new(response.into_body(), manner.spoken, deltas, pace);
-    let mut events = events.repeating(manner.repeated);
+    let wire = dialect::wire(manner.spoken);
+    let parser = if manner.no_done { wire.lenient_stream_parser() } else { wire.stream_parser() };
+    let splitter = wire.framing().splitter(FRAME_CAP + manner.repeated);
+    let mut events = Events::new(response.into_body(), splitter, parser, deltas, pace);
     // Of those before the first content two repeat the request.
     let most_held = HELD_CAP + 2 * manner.repeated;
     let mut held = Vec::new();

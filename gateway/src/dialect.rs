@@ -7,6 +7,7 @@
 pub mod anthropic;
 pub mod bedrock;
 mod blocks;
+pub(crate) mod calls;
 pub mod cohere;
 mod emit;
 pub mod gemini;
@@ -69,6 +70,11 @@ pub trait Wire: Send + Sync {
 
     /// Reads a provider's stream.
     fn stream_parser(&self) -> Box<dyn StreamParser>;
+
+    /// Reads the stream of a provider that may leave out the terminator, once the answer has finished.
+    fn lenient_stream_parser(&self) -> Box<dyn StreamParser> {
+        self.stream_parser()
+    }
 
     /// Writes a client's stream. `include_usage`: whether the client asked for a usage event.
     fn stream_writer(&self, include_usage: bool) -> Box<dyn StreamWriter>;

@@ -15,7 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout_at;
 
 use crate::bounded::{self, REQUEST_VALUES};
-use crate::dialect::{self, RequestError};
+use crate::dialect::{self, RequestError, calls};
 use crate::embeddings;
 use crate::gateway::{bad_request, error_reply};
 use crate::ir::{ApiError, ChatRequest, Class, values_in_arguments};
@@ -197,6 +197,7 @@ async fn read(body: Body, cap: usize) -> Result<Bytes, ApiError> {
 fn understand(session: &Session, spoken: Dialect, body: &[u8]) -> Result<ChatRequest, Box<Response<Body>>> {
     let parsed =
         dialect::wire(spoken).parse_request(body).map_err(|error| Box::new(bad_request(spoken, &error)))?;
+    calls::check(spoken, &parsed.messages).map_err(|error| Box::new(bad_request(spoken, &error)))?;
     let arguments: usize = parsed.messages.iter().map(|message| values_in_arguments(&message.content)).sum();
     if arguments > REQUEST_VALUES as usize {
         let message = format!("the arguments of its tool calls hold more than {REQUEST_VALUES} values");

@@ -214,7 +214,8 @@ pub(crate) async fn answer(proxy: &Proxy, timing: &Timing, session: &Session, ca
                 Asked::Embeddings(embed) => Some(embeddings::Expected::of(embed, candidate)),
             };
             let (spoken, stream) = (prepared.spoken, client.streams());
-            let manner = Manner { spoken, stream, repeated: prepared.repeated(), vectors };
+            let no_done = candidate.provider.quirks.no_done;
+            let manner = Manner { spoken, stream, repeated: prepared.repeated(), vectors, no_done };
             let trying = attempt(proxy, session, candidate, request, manner, until, timing.pace());
             let Attempted { provider_id, outcome } = Box::pin(trying).await;
             tab.provider_calls_it(provider_id);

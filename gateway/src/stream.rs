@@ -172,6 +172,11 @@ impl Encoder {
     fn item(&mut self, item: &Item, out: &mut Vec<u8>) {
         match self {
             Encoder::Pass { hide_usage: true, .. } if is_usage_only(item) => {}
+            // The provider left the terminator out, and the dialect has one.
+            Encoder::Pass { client: client @ Dialect::OpenAiChat, .. } if item.frame.raw.is_empty() => {
+                let mut writer = dialect::wire(*client).stream_writer(false);
+                item.meaning.iter().for_each(|event| writer.write(event, out));
+            }
             Encoder::Pass { passed, .. } => {
                 *passed += u64::from(item.frame.data.is_some());
                 out.extend_from_slice(&item.frame.raw);

@@ -6,6 +6,8 @@
 mod budget;
 #[path = "gateway/cohere.rs"]
 mod cohere;
+#[path = "gateway/cuts.rs"]
+mod cuts;
 #[path = "gateway/deltas.rs"]
 mod deltas;
 #[path = "gateway/direct.rs"]
@@ -16,6 +18,8 @@ mod embeddings;
 mod failures;
 #[path = "gateway/gemini.rs"]
 mod gemini;
+#[path = "gateway/hostile.rs"]
+mod hostile;
 #[path = "gateway/listening.rs"]
 mod listening;
 #[path = "gateway/matrix.rs"]
@@ -28,6 +32,8 @@ mod requests;
 mod responses;
 #[path = "gateway/routes.rs"]
 mod routes;
+#[path = "gateway/rules.rs"]
+mod rules;
 #[path = "gateway/serving.rs"]
 mod serving;
 #[path = "gateway/simulated.rs"]

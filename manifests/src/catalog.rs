@@ -532,6 +532,8 @@ pub struct Quirks {
     pub max_tokens_required: bool,
     /// `stream_options.include_usage` is understood.
     pub stream_options: bool,
+    /// A stream may end after its `finish_reason` without the dialect's terminator.
+    pub no_done: bool,
 }
 
 #[cfg(test)]

@@ -185,8 +185,8 @@ pub(super) fn run_over(
     }
 }
 
-/// Every candidate failed or was passed over. One class for all is said as such; a mixture is a bad gateway. `again` is
-/// when somebody may be asked again.
+/// Every candidate failed or was passed over. One class for all is said as such; a mixture is a bad gateway, and so is a
+/// provider that failed, because nothing here did. `again` is when somebody may be asked again.
 pub(super) fn all_failed(
     client: &ClientRequest,
     tab: Tab,
@@ -205,6 +205,7 @@ pub(super) fn all_failed(
     let classes: Vec<Class> = classes.iter().copied().chain(spared).collect();
     let alike = classes.windows(2).all(|pair| pair[0] == pair[1]);
     let (class, status) = match classes.first() {
+        Some(Class::Server) if alike => (Class::Server, Some(502)),
         Some(class) if alike => (*class, None),
         Some(_) => (Class::Server, Some(502)),
         None => (Class::BadRequest, None),

@@ -117,6 +117,7 @@ impl ProviderEntry {
                 max_completion_tokens: self.quirks.max_completion_tokens,
                 max_tokens_required: self.quirks.max_tokens_required,
                 stream_options: self.quirks.stream_options,
+                no_done: self.quirks.no_done,
             },
         })
     }
@@ -166,6 +167,8 @@ struct QuirksEntry {
     max_tokens_required: bool,
     #[serde(default)]
     stream_options: bool,
+    #[serde(default)]
+    no_done: bool,
 }
 
 #[derive(Deserialize)]

@@ -4,7 +4,7 @@ use super::*;
 fn the_built_in_catalog_holds_its_promises() {
     let catalog = Catalog::builtin();
     let slugs: Vec<_> = catalog.providers().map(|provider| provider.slug.as_str()).collect();
-    assert_eq!(slugs, ["openai", "anthropic", "gemini", "cohere", "aws", "ollama"]);
+    assert_eq!(slugs, ["openai", "anthropic", "gemini", "cohere", "aws", "perplexity", "ollama"]);
     assert_eq!(catalog.provider("google").unwrap().slug.as_str(), "gemini");
     assert!(catalog.provider("Google").is_none());
     let openai = catalog.provider("openai-responses").unwrap();
@@ -25,7 +25,14 @@ fn the_built_in_catalog_holds_its_promises() {
         assert_eq!(provider.local_only, provider.slug.as_str() == "ollama");
         assert!(!provider.pinned);
         for model in &provider.models {
-            let price = model.price.unwrap();
+            assert!(model.max_output <= model.context, "{}", model.id);
+            for name in model.aliases.iter().chain([&model.id]) {
+                assert!(names.insert(name.clone()), "{name} is listed twice");
+            }
+            let Some(price) = model.price else {
+                assert_eq!(provider.slug.as_str(), "perplexity", "{}", model.id);
+                continue;
+            };
             match model.embedding {
                 None => assert!(price.input_per_mtok <= price.output_per_mtok, "{}", model.id),
                 Some(embedding) => {
@@ -40,10 +47,6 @@ fn the_built_in_catalog_holds_its_promises() {
                 model.id
             );
             assert!(price.as_of.is_some(), "{}", model.id);
-            assert!(model.max_output <= model.context, "{}", model.id);
-            for name in model.aliases.iter().chain([&model.id]) {
-                assert!(names.insert(name.clone()), "{name} is listed twice");
-            }
         }
     }
 }
@@ -74,6 +77,7 @@ fn the_facts_that_keys_hang_on() {
             "gemini POST generativelanguage.googleapis.com /v1beta/models/*:generateContent gemini-generate-content Header(\"x-goog-api-key\")",
             "cohere POST api.cohere.com /v2/chat cohere-chat Bearer",
             "aws POST bedrock-runtime.us-east-1.amazonaws.com /model/*/converse bedrock-converse Aws",
+            "perplexity POST api.perplexity.ai /chat/completions openai-chat Bearer",
             "ollama POST localhost:11434 /v1/chat/completions openai-chat None",
         ]
     );
@@ -85,6 +89,8 @@ fn the_facts_that_keys_hang_on() {
     assert_eq!(catalog.provider_of_key("CO_API_KEY").unwrap().key_name(), Some("COHERE_API_KEY"));
     assert_eq!(catalog.provider("ollama").unwrap().price("anything"), Some(Price::FREE));
     assert_eq!(catalog.provider("openai").unwrap().price("gpt-unheard-of"), None);
+    let lenient = catalog.providers().filter(|provider| provider.quirks.no_done);
+    assert_eq!(lenient.map(|provider| provider.slug.as_str()).collect::<Vec<_>>(), ["perplexity"]);
 }
 
 #[test]

@@ -22,6 +22,8 @@ pub(super) struct Parser {
     /// Whether each choice seen so far has finished.
     finished: BTreeMap<u64, bool>,
     ended: bool,
+    /// Whether `[DONE]` may be missing.
+    no_done: bool,
 }
 
 impl StreamParser for Parser {
@@ -72,11 +74,28 @@ impl StreamParser for Parser {
         events.extend(usage.map(StreamEvent::Usage));
         Ok(events)
     }
+
+    fn end(&mut self) -> Vec<StreamEvent> {
+        if self.ended || !self.no_done || !self.has_finished() {
+            return Vec::new();
+        }
+        self.ended = true;
+        vec![StreamEvent::End]
+    }
 }
 
 impl Parser {
+    /// For a provider that may leave out `[DONE]`.
+    pub(super) fn without_done() -> Parser {
+        Parser { no_done: true, ..Parser::default() }
+    }
+
+    fn has_finished(&self) -> bool {
+        !self.finished.is_empty() && self.finished.values().all(|finished| *finished)
+    }
+
     fn done(&mut self) -> Result<Vec<StreamEvent>, ResponseError> {
-        if self.finished.is_empty() || self.finished.values().any(|finished| !finished) {
+        if !self.has_finished() {
             return Err(ResponseError("the stream says [DONE] without a finish_reason".to_owned()));
         }
         self.ended = true;
