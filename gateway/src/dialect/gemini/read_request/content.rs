@@ -68,10 +68,27 @@ fn media(key: &str, mut data: Fields, mut f: Fields) -> Result<Part, RequestErro
         return Ok(Part::Opaque(Value::Object(f.rest())));
     }
     let source = match key {
-        "inlineData" => ImageSource::Base64 { media_type: kind, data: data.required_string("data")? },
+        "inlineData" => {
+            ImageSource::Base64 { media_type: kind, data: standard(data.required_string("data")?) }
+        }
         _ => ImageSource::Url(data.required_string("fileUri")?),
     };
     Ok(Part::Image(Image { source, detail: None, extras: f.rest() }))
+}
+
+/// Base64 in its first alphabet and padded, which other dialects want. Google takes both, and its library for Python writes the
+/// second.
+fn standard(data: String) -> String {
+    let mut data = match data.contains(['-', '_']) {
+        true => data.replace('-', "+").replace('_', "/"),
+        false => data,
+    };
+    match data.len() % 4 {
+        2 => data.push_str("=="),
+        3 => data.push('='),
+        _ => {}
+    }
+    data
 }
 
 fn function_call(mut f: Fields, signature: Option<String>, calls: &mut Calls) -> Result<Part, RequestError> {
