@@ -80,10 +80,10 @@ answering() {
 # Two providers: one that answers at once, and one whose chunks come one by one, each alone.
 begin "$work/upstream" "$llm_load" upstream
 upstream=$(head -n 1 "$work/upstream")
-begin "$work/dripping" "$llm_load" upstream 200 50
-dripping=$(head -n 1 "$work/dripping")
-begin "$work/minute" "$llm_load" upstream 12 5000
-minute=$(head -n 1 "$work/minute")
+begin "$work/upstream.dripping" "$llm_load" upstream 200 50
+dripping=$(head -n 1 "$work/upstream.dripping")
+begin "$work/upstream.minute" "$llm_load" upstream 12 5000
+minute=$(head -n 1 "$work/upstream.minute")
 
 # orch, and another one whose provider is slow.
 token=
