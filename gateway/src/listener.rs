@@ -7,7 +7,7 @@ use crate::ir::{Class, Sampling, StopReason, Usage};
 use crate::plan::Candidate;
 use crate::purse::LimitHit;
 use crate::receipt::Receipt;
-use crate::upstream::ClientRequest;
+use crate::upstream::{Asked, ClientRequest};
 
 /// Hears of the calls of a session.
 pub trait Listener: Send + Sync {
@@ -60,13 +60,21 @@ pub struct CallStart {
 impl CallStart {
     /// What a client's request asks for.
     pub(crate) fn of(request: &ClientRequest) -> CallStart {
-        let chat = &request.parsed;
-        CallStart {
-            operation: Operation::Chat,
-            stream: chat.stream,
-            max_tokens: chat.max_tokens,
-            answers: chat.answers,
-            sampling: chat.sampling.clone(),
+        match &request.asked {
+            Asked::Chat(chat) => CallStart {
+                operation: Operation::Chat,
+                stream: chat.stream,
+                max_tokens: chat.max_tokens,
+                answers: chat.answers,
+                sampling: chat.sampling.clone(),
+            },
+            Asked::Embeddings(_) => CallStart {
+                operation: Operation::Embeddings,
+                stream: false,
+                max_tokens: None,
+                answers: 1,
+                sampling: Sampling::default(),
+            },
         }
     }
 }

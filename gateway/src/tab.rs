@@ -14,6 +14,7 @@ use crate::listener::{CallStart, Heard, Listener};
 use crate::plan::Candidate;
 use crate::purse::LimitHit;
 use crate::receipt::{Attempt, CredentialRef, Outcome, Receipt, Receipts, Skipped};
+use crate::request_id::RequestId;
 use crate::shown::shown;
 use crate::spoken::Spoken;
 use crate::usage::Reservation;
@@ -26,6 +27,8 @@ pub(crate) struct Tab {
     receipts: Arc<Receipts>,
     receipt: Option<Receipt>,
     started: Instant,
+    /// What the provider of the attempt under way calls it.
+    provider_id: Option<String>,
     /// What was set aside for the attempt under way.
     reservation: Option<Reservation>,
     usage: Option<Usage>,
@@ -52,6 +55,7 @@ impl Tab {
             receipts,
             receipt: Some(receipt),
             started: Instant::now(),
+            provider_id: None,
             reservation: None,
             usage: None,
             said: Spoken::default(),
@@ -103,14 +107,27 @@ impl Tab {
         }
     }
 
+    /// The call has this name.
+    pub(crate) fn named(&mut self, id: &RequestId) {
+        self.edit(|receipt| receipt.request_id = id.as_str().to_owned());
+    }
+
+    /// The provider calls the attempt under way this.
+    pub(crate) fn provider_calls_it(&mut self, id: Option<String>) {
+        self.provider_id = id;
+    }
+
     /// An attempt begins.
     pub(crate) fn attempt(&mut self, candidate: &Candidate, reservation: Reservation, dropped: Vec<Dropped>) {
         self.reservation = Some(reservation);
         self.usage = None;
         self.said = Spoken::default();
         self.thinks = candidate.known().is_none_or(|model| model.reasoning);
+        self.provider_id = None;
         let credential = candidate.credential.as_deref().map(reference);
+        let as_of = candidate.price().and_then(|price| price.as_of).map(|date| date.to_string());
         self.edit(|receipt| {
+            receipt.price_as_of = as_of;
             receipt.simulated |= credential.as_ref().is_some_and(|c| c.source == "simulated");
             receipt.credential = credential;
             receipt.dropped = dropped;
@@ -145,6 +162,7 @@ impl Tab {
             credential: candidate.credential.as_ref().map(|credential| credential.id().to_owned()),
             class: Some(failed.failure.class),
             status: failed.status.map(|status| status.as_u16()),
+            request_id: self.provider_id.take(),
             latency_ms: millis(took),
             message: shown(&failed.failure.message, candidate.credential.as_deref()),
         };
@@ -159,6 +177,7 @@ impl Tab {
             credential: candidate.credential.as_ref().map(|credential| credential.id().to_owned()),
             class: None,
             status: Some(200),
+            request_id: self.provider_id.take(),
             latency_ms: millis(took),
             message: String::new(),
         };

@@ -274,7 +274,6 @@ mod tests {
         for (name, provider) in [
             ("grok-4", "xai"),
             ("mistral-large-latest", "mistral"),
-            ("sonar-pro", "perplexity"),
             ("deepseek-chat", "deepseek"),
             ("kimi-k2", "moonshot"),
             ("glm-4.6", "zai"),
@@ -283,6 +282,7 @@ mod tests {
             let error = resolve_model(&catalog, &name.parse().unwrap()).unwrap_err();
             assert_eq!(error.reason, Unresolved::NotInCatalog(provider.parse().unwrap()), "{name}");
         }
+        assert_eq!(resolve(&catalog, "sonar-pro"), "perplexity sonar-pro");
         for name in [
             "anthropic.claude-3-haiku-20240307-v1:0",
             "us.anthropic.claude-sonnet-4-20250514-v1:0",

@@ -1,6 +1,7 @@
 //! The LLM gateway over HTTP: `POST /v1/chat/completions`, `POST /v1/responses`, `POST /v1/messages`, Gemini's
-//! `POST /v1beta/models/…`, Cohere's `POST /v2/chat` and `GET /v1/models`, each under `/api` as well, and Ollama's
-//! `POST /api/chat` and `GET /api/tags`, for clients that belong to no run.
+//! `POST /v1beta/models/…`, Cohere's `POST /v2/chat`, `GET /v1/models` and `GET /v1/models/…`, each under `/api` as
+//! well, and Ollama's `POST /api/chat` and `GET /api/tags`; embeddings at `POST /v1/embeddings`, Gemini's methods, `POST
+//! /v2/embed` and `POST /api/embed`, for clients that belong to no run.
 //!
 //! A client names its model, and the keys are its workspace's: those that the vault holds, never those of this
 //! process's environment. Each call gets a grant and a session of its own, which touch neither disk nor lock; what it
@@ -34,7 +35,7 @@ mod tests;
 
 use books::{Books, books};
 pub(crate) use failures::refuse;
-pub(crate) use paths::spoken_at;
+pub(crate) use paths::family_at;
 
 /// Longest time of one call, where the configuration has no shorter one. Official clients wait as long.
 const LONGEST: Duration = Duration::from_secs(600);
@@ -126,7 +127,7 @@ impl Llm {
         Self { routings: Some(routings), ..self }
     }
 
-    /// Answers a client's request at one of the gateway's paths, within `ceilings`; see [`spoken_at`]. A model may be a
+    /// Answers a client's request at one of the gateway's paths, within `ceilings`. A model may be a
     /// route's name, of these of the operator or of the workspace's own. What the gateway has to say is
     /// said in the path's dialect.
     ///

@@ -238,6 +238,7 @@ mod tests {
             port: 443,
             path: path.to_owned(),
             maker: Maker::Guest,
+            request_id: None,
             verdict,
             rule: None,
             trial: None,

@@ -14,6 +14,7 @@ mod decisions;
 mod digest;
 mod egress;
 mod embedded;
+mod embeddings;
 mod exit_codes;
 mod fallback;
 mod gemini;

@@ -18,6 +18,8 @@ pub(super) fn books(store: Store) -> Books {
 
 fn row(client: &Caller, receipt: &Receipt, time: OffsetDateTime) -> CallRow {
     let (provider, model) = receipt.answered_by();
+    // What was refused at once was for no provider yet.
+    let provider = if provider.is_empty() { "none".to_owned() } else { provider };
     CallRow {
         workspace: client.workspace.to_string(),
         run: None,
@@ -29,6 +31,9 @@ fn row(client: &Caller, receipt: &Receipt, time: OffsetDateTime) -> CallRow {
         output_tokens: receipt.output_tokens,
         cost_micro_usd: receipt.cost_micro_usd,
         time,
+        request: Some(receipt.request_id.clone()),
+        credential: receipt.credential.as_ref().map(|credential| credential.id.clone()),
+        price_date: receipt.price_as_of.clone(),
         receipt: serde_json::to_string(receipt).unwrap_or_default(),
     }
 }
