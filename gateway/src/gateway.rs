@@ -9,6 +9,7 @@ use orch_proxy::{Body, Proxy};
 
 use crate::dialect::{self, RequestError, bedrock, gemini};
 use crate::ir::{ApiError, Class};
+use crate::listener::Heard;
 use crate::receipt::{Outcome, Receipt, Refused};
 use crate::request_id::RequestId;
 use crate::route::{RECEIPT_HEADER, Timing, json_reply};
@@ -211,6 +212,9 @@ impl Gateway {
                 };
                 if let Ok(value) = HeaderValue::from_str(&receipt.compact()) {
                     response.headers_mut().insert(RECEIPT_HEADER, value);
+                }
+                if let Some(listener) = session.listener.as_deref() {
+                    Heard::by(listener).refused(&receipt);
                 }
                 session.receipts.record_refused(receipt);
             }

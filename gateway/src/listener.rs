@@ -145,6 +145,12 @@ impl Heard {
         self.hit = Some(hit.clone());
     }
 
+    /// The call was refused before anybody was asked; its receipt says why.
+    pub(crate) fn refused(mut self, receipt: &Receipt) {
+        self.class = receipt.refused.as_ref().map(|refused| refused.class);
+        self.ended(receipt, None);
+    }
+
     pub(crate) fn ended(mut self, receipt: &Receipt, usage: Option<&Usage>) {
         let end = CallEnd {
             receipt,

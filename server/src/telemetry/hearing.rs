@@ -200,6 +200,8 @@ impl Heard {
             ("orch.caller", Value::Word(self.caller.word())),
             ("orch.workspace", Value::Text(self.workspace.to_string())),
         ];
+        let id = span::name(&receipt.request_id).map(str::to_owned);
+        all.extend(id.map(|id| ("orch.request.id", Value::Text(id))));
         all.extend(last.into_iter().flat_map(Attempt::place));
         all.extend(last.and_then(|a| a.model(served)).map(|model| (MODEL, Value::Text(model.to_owned()))));
         all.extend(self.asked.as_ref().into_iter().flat_map(requested));

@@ -95,6 +95,7 @@ async fn a_call_is_a_span_below_its_clients_with_one_for_each_attempt() {
         assert_eq!(call.text(name), Some(value), "{call:?}");
     }
     assert_eq!(call.number("server.port"), Some(443));
+    assert_eq!(call.text("orch.request.id"), receipt["request_id"].as_str().filter(|id| !id.is_empty()));
     assert_eq!(call.number("gen_ai.request.max_tokens"), Some(100));
     assert_eq!(call.attributes["gen_ai.request.temperature"], 0.5);
     assert_eq!(call.number("gen_ai.usage.input_tokens"), receipt["input_tokens"].as_u64());
@@ -244,7 +245,10 @@ async fn made_up_models_are_others() {
     exporting.end(LONG).await;
     let models: std::collections::BTreeSet<&str> =
         text.lines().filter_map(|line| line.split("model=\"").nth(1)?.split('"').next()).collect();
-    assert_eq!(models, ["other"].into(), "{text}");
+    // What leads to no provider at all has none.
+    assert_eq!(models, ["none", "other"].into(), "{text}");
+    let refused = r#"llm_calls_total{caller="client",provider="none",operation="chat",model="none",outcome="rejected"}"#;
+    assert!(text.lines().any(|line| line.starts_with(refused)), "{text}");
     assert!(text.lines().count() < 100, "{text}");
     let sent = collector.so_far();
     let spans: Vec<SpanRead> =
