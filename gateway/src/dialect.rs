@@ -8,6 +8,7 @@ pub mod anthropic;
 pub mod bedrock;
 mod blocks;
 pub mod cohere;
+mod emit;
 pub mod gemini;
 pub mod ollama;
 pub mod openai_chat;

@@ -89,7 +89,8 @@ impl Live {
         if let Err(hit) = self.tab.cover().await {
             return (self.limited(hit), None);
         }
-        let mut out = Vec::new();
+        // A piece is about as long in every dialect.
+        let mut out = Vec::with_capacity(item.frame.raw.len() + 256);
         self.encoder.item(&item, &mut out);
         if item.meaning.contains(&StreamEvent::End) {
             let Live { tab, want_receipt, framing, .. } = *self;

@@ -21,6 +21,9 @@ pub use message::{HeaderValue, Message};
 /// Bytes in front of the headers: two lengths and their checksum.
 const PRELUDE: usize = 12;
 
+/// What a payload is.
+const JSON: &str = "application/json";
+
 /// Bytes of the checksum at the end.
 const CHECKSUM: usize = 4;
 
@@ -29,6 +32,15 @@ pub fn event(name: &str, payload: &str) -> Frame {
     let message = Message::json(":event-type", "event", name, payload);
     let data = Some(under(name, payload));
     Frame { framing: Framing::EventStream, name: name.to_owned(), data, raw: message.to_bytes() }
+}
+
+/// Appends the bytes of an event of this type with this payload, which is JSON.
+pub(crate) fn write_event(name: &str, payload: &[u8], out: &mut Vec<u8>) {
+    message::write(
+        &[(":event-type", name), (":content-type", JSON), (":message-type", "event")],
+        payload,
+        out,
+    );
 }
 
 /// An exception of this type with this payload, which is JSON.
