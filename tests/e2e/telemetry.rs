@@ -135,16 +135,10 @@ fn a_server_tells_of_runs_and_clients_and_says_the_rest_when_it_stops() {
         assert!(metrics.contains(&format!("orch_llm_calls_total{{{labels}")), "{labels} in\n{metrics}");
     }
     server.terminate().expect(0);
-    let (mut of_run, mut of_client): (Vec<Value>, Vec<Value>) = (Vec::new(), Vec::new());
     let spans = spans(&collector.received());
-    let run = span(&spans, "invoke_agent");
-    for span in &spans {
-        if span["traceId"] == run["traceId"] {
-            of_run.push(span.clone())
-        } else {
-            of_client.push(span.clone())
-        }
-    }
+    let trace = span(&spans, "invoke_agent")["traceId"].clone();
+    let (of_run, of_client): (Vec<Value>, Vec<Value>) =
+        spans.into_iter().partition(|span| span["traceId"] == trace);
     of_a_run(&of_run);
     let call = span(&of_client, "chat claude-3-haiku");
     assert_eq!(attribute(call, "orch.caller").as_deref(), Some("client"));

@@ -12,12 +12,11 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 use orch_gateway::ir::Class;
 use orch_gateway::{BoundOf, Candidate, LimitHit, Operation, Outcome};
 use orch_manifests::Provider;
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
-use prometheus_client::metrics::MetricType;
 
 use super::distribution::Distribution;
 use super::genai;
+
+mod families;
 
 /// Series that are told apart. What comes after that is of the model `other`, of which there are few.
 const SERIES: usize = 500;
@@ -297,133 +296,40 @@ impl fmt::Debug for Models {
     }
 }
 
-/// A family of the series: its name without the prefix, what it is, its type, and how a series writes its own.
-struct Family {
-    name: &'static str,
-    help: &'static str,
-    kind: MetricType,
-    write: fn(&Series, &Key, &mut MetricEncoder<'_>) -> fmt::Result,
-}
+#[cfg(test)]
+mod tests {
+    use orch_manifests::Catalog;
 
-type Labels<'k, const N: usize> = [(&'static str, &'k str); N];
+    use super::*;
 
-fn labels(key: &Key) -> Labels<'_, 4> {
-    [
-        ("caller", key.caller.word()),
-        ("provider", &key.provider),
-        ("operation", genai::operation(key.operation)),
-        ("model", &key.model),
-    ]
-}
-
-fn with<'k>(key: &'k Key, name: &'static str, value: &'k str) -> Labels<'k, 5> {
-    let [caller, provider, operation, model] = labels(key);
-    [caller, provider, operation, model, (name, value)]
-}
-
-fn count<const N: usize>(
-    encoder: &mut MetricEncoder<'_>,
-    labels: &Labels<'_, N>,
-    value: &AtomicU64,
-) -> fmt::Result {
-    match value.load(Ordering::Relaxed) {
-        0 => Ok(()),
-        value => encoder.encode_family(labels)?.encode_counter::<NoLabelSet, _, u64>(&value, None),
-    }
-}
-
-fn spread<'d>(
-    encoder: &mut MetricEncoder<'_>,
-    key: &Key,
-    all: impl Iterator<Item = &'d Distribution> + Clone,
-) -> fmt::Result {
-    if all.clone().all(Distribution::is_empty) {
-        return Ok(());
-    }
-    Distribution::encode_all(all, &mut encoder.encode_family(&labels(key))?)
-}
-
-const FAMILIES: [Family; 8] = [
-    Family {
-        name: "llm_calls",
-        help: "Model calls, by how they ended",
-        kind: MetricType::Counter,
-        write: |series, key, to| {
-            let mut all = OUTCOMES.iter().zip(&series.calls);
-            all.try_for_each(|(outcome, calls)| count(to, &with(key, "outcome", word(*outcome)), calls))
-        },
-    },
-    Family {
-        name: "llm_tokens",
-        help: "Tokens of model calls",
-        kind: MetricType::Counter,
-        write: |series, key, to| {
-            count(to, &with(key, "direction", "input"), &series.input)?;
-            count(to, &with(key, "direction", "output"), &series.output)
-        },
-    },
-    Family {
-        name: "llm_cost_usd",
-        help: "Dollars of model calls, where the price is known",
-        kind: MetricType::Counter,
-        write: |series, key, to| match series.micro_usd.load(Ordering::Relaxed) {
-            0 => Ok(()),
-            micro_usd => {
-                let dollars = micro_usd as f64 / 1e6;
-                to.encode_family(&labels(key))?.encode_counter::<NoLabelSet, _, u64>(&dollars, None)
-            }
-        },
-    },
-    Family {
-        name: "llm_call_seconds",
-        help: "From a model call's request to the end of its answer",
-        kind: MetricType::Histogram,
-        write: |series, key, to| spread(to, key, series.durations.iter().filter_map(OnceLock::get)),
-    },
-    Family {
-        name: "llm_first_token_seconds",
-        help: "From a request to its provider to the first token of the stream",
-        kind: MetricType::Histogram,
-        write: |series, key, to| spread(to, key, [&series.first_token].into_iter()),
-    },
-    Family {
-        name: "llm_failures",
-        help: "Attempts that failed, and streams that broke, by class",
-        kind: MetricType::Counter,
-        write: |series, key, to| {
-            let mut all = Class::ALL.iter().zip(&series.failures);
-            all.try_for_each(|(class, failed)| count(to, &with(key, "class", class.as_str()), failed))
-        },
-    },
-    Family {
-        name: "llm_retries",
-        help: "Attempts at a model that had failed in the same call",
-        kind: MetricType::Counter,
-        write: |series, key, to| count(to, &labels(key), &series.retries),
-    },
-    Family {
-        name: "llm_fallbacks",
-        help: "Attempts at a model because another one had failed",
-        kind: MetricType::Counter,
-        write: |series, key, to| count(to, &labels(key), &series.fallbacks),
-    },
-];
-
-impl Collector for Models {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let all = self.all();
-        for Family { name, help, kind, write } in &FAMILIES {
-            let mut family = encoder.encode_descriptor(name, help, None, *kind)?;
-            all.iter().try_for_each(|(key, series)| write(series, key, &mut family))?;
+    #[test]
+    fn there_is_an_end_to_series() {
+        let catalog = Catalog::builtin();
+        let provider = catalog.provider("openai").expect("a provider");
+        let models = Models::default();
+        let of = |name: &str| models.of(Caller::Client, Operation::Chat, Some((provider, name)));
+        for number in 0..2 * SERIES {
+            of(&format!("model-{number}")).retried();
         }
-        let help = "Calls that a limit of the run, of a key's owner or of a budget refused or cut";
-        let mut refusals =
-            encoder.encode_descriptor("llm_budget_refusals", help, None, MetricType::Counter)?;
-        for caller in [Caller::Client, Caller::Run] {
-            for (bound, refused) in BOUNDS.iter().zip(&self.refusals[caller as usize]) {
-                count(&mut refusals, &[("caller", caller.word()), ("bound", bound)], refused)?;
-            }
+        let all = models.all();
+        assert_eq!(all.len(), SERIES + 1);
+        let retried = |model: &str| {
+            let (_, series) = all.iter().find(|(key, _)| key.model == model).expect("a series");
+            series.retries.load(Ordering::Relaxed)
+        };
+        assert_eq!((retried("model-0"), retried(OTHER)), (1, SERIES as u64));
+        // Those that were there go on, and a call that asked nobody has its own.
+        of("model-0").retried();
+        models.of(Caller::Run, Operation::Embeddings, None).retried();
+        let all = models.all();
+        assert_eq!((all.len(), retried("model-0")), (SERIES + 2, 2));
+        assert_eq!(all.iter().filter(|(key, _)| key.provider == NONE).count(), 1);
+    }
+
+    #[test]
+    fn every_error_has_a_place_of_its_own() {
+        for at in 0..ERRORS {
+            assert_eq!(error_at(error_of(at)), at);
         }
-        Ok(())
     }
 }
