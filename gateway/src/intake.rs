@@ -9,18 +9,19 @@ use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode};
 use http_body::Body as _;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use orch_manifests::Dialect;
+use orch_manifests::{Dialect, Task};
 use orch_proxy::Body;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout_at;
 
 use crate::bounded::{self, REQUEST_VALUES};
-use crate::dialect::{self, RequestError};
+use crate::dialect::{self, RequestError, calls};
+use crate::embeddings;
 use crate::gateway::{bad_request, error_reply};
 use crate::ir::{ApiError, ChatRequest, Class, values_in_arguments};
 use crate::reach::reaching_out;
 use crate::session::Session;
-use crate::upstream::ClientRequest;
+use crate::upstream::{Asked, ClientRequest};
 
 /// Largest request body, in bytes.
 const BODY_CAP: usize = 8 << 20;
@@ -83,7 +84,16 @@ impl Intake {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Called {
     pub(crate) model: String,
-    pub(crate) stream: bool,
+    pub(crate) manner: Manner,
+}
+
+/// How a model is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Manner {
+    /// For an answer, or for a stream of one.
+    Chat { stream: bool },
+    /// For a vector (Gemini), or for a list of them.
+    Embeddings { alone: bool },
 }
 
 /// Reads a body when there is room for it, parses it, and checks what it may ask for. The end of the run ends the
@@ -91,6 +101,7 @@ pub(crate) struct Called {
 pub(crate) async fn receive(
     session: &Session,
     spoken: Dialect,
+    task: Task,
     called: Option<Called>,
     headers: HeaderMap,
     body: Body,
@@ -105,16 +116,43 @@ pub(crate) async fn receive(
         }
     };
     let (body, held) = Box::pin(received).await.map_err(|error| Box::new(error_reply(spoken, &error)))?;
-    let mut parsed = understand(session, spoken, &body)?;
-    if let Some(Called { model, stream }) = called {
-        if !parsed.model.is_empty() && parsed.model != model {
-            let message = format!("is {:?}, and the path names {model:?}", parsed.model);
-            let error = RequestError { path: "model".to_owned(), message };
-            return Err(Box::new(bad_request(spoken, &error)));
+    let asked = match task {
+        Task::Chat => {
+            let mut chat = understand(session, spoken, &body)?;
+            if let Some(Called { model, manner }) = called {
+                agree(spoken, &chat.model, &model)?;
+                let stream = manner == Manner::Chat { stream: true };
+                (chat.model, chat.stream) = (model, stream);
+            }
+            Asked::Chat(chat)
         }
-        (parsed.model, parsed.stream) = (model, stream);
+        Task::Embeddings => {
+            let alone = called.as_ref().is_some_and(|c| c.manner == Manner::Embeddings { alone: true });
+            let mut embed = embeddings::parse(spoken, &body, alone)
+                .map_err(|error| Box::new(bad_request(spoken, &error)))?;
+            if let Some(Called { model, .. }) = called {
+                agree(spoken, &embed.model, &model)?;
+                embed.model = model;
+            }
+            if !session.server_tools
+                && let Some(error) = embed.reaching_out()
+            {
+                return Err(beyond_reach(spoken, &error));
+            }
+            Asked::Embeddings(embed)
+        }
+    };
+    Ok(ClientRequest { dialect: spoken, headers, body, asked, _held: held })
+}
+
+/// Where body and path name a model, they name the same.
+fn agree(spoken: Dialect, body: &str, path: &str) -> Result<(), Box<Response<Body>>> {
+    if body.is_empty() || body == path {
+        return Ok(());
     }
-    Ok(ClientRequest { dialect: spoken, headers, body, parsed, _held: held })
+    let message = format!("is {body:?}, and the path names {path:?}");
+    let error = RequestError { path: "model".to_owned(), message };
+    Err(Box::new(bad_request(spoken, &error)))
 }
 
 async fn take(intake: &Intake, body: Body) -> Result<(Bytes, Held), ApiError> {
@@ -159,6 +197,7 @@ async fn read(body: Body, cap: usize) -> Result<Bytes, ApiError> {
 fn understand(session: &Session, spoken: Dialect, body: &[u8]) -> Result<ChatRequest, Box<Response<Body>>> {
     let parsed =
         dialect::wire(spoken).parse_request(body).map_err(|error| Box::new(bad_request(spoken, &error)))?;
+    calls::check(spoken, &parsed.messages).map_err(|error| Box::new(bad_request(spoken, &error)))?;
     let arguments: usize = parsed.messages.iter().map(|message| values_in_arguments(&message.content)).sum();
     if arguments > REQUEST_VALUES as usize {
         let message = format!("the arguments of its tool calls hold more than {REQUEST_VALUES} values");
@@ -168,16 +207,19 @@ fn understand(session: &Session, spoken: Dialect, body: &[u8]) -> Result<ChatReq
     if !session.server_tools
         && let Some(error) = reaching_out(&parsed)
     {
-        let param = Some(error.path.clone());
-        let error = ApiError {
-            status: Some(StatusCode::FORBIDDEN.as_u16()),
-            code: Some("orch_server_tools".to_owned()),
-            param,
-            ..ApiError::new(Class::NoAccess, error.to_string())
-        };
-        return Err(Box::new(error_reply(spoken, &error)));
+        return Err(beyond_reach(spoken, &error));
     }
     Ok(parsed)
+}
+
+fn beyond_reach(spoken: Dialect, error: &RequestError) -> Box<Response<Body>> {
+    let error = ApiError {
+        status: Some(StatusCode::FORBIDDEN.as_u16()),
+        code: Some("orch_server_tools".to_owned()),
+        param: Some(error.path.clone()),
+        ..ApiError::new(Class::NoAccess, error.to_string())
+    };
+    Box::new(error_reply(spoken, &error))
 }
 
 fn too_large() -> ApiError {

@@ -94,7 +94,7 @@ impl Stage {
         let rules = Wants::of(&request.agent, &[]).expect("wants").granted(&upstream);
         let router = Arc::new(Router::new());
         let (token, grant) = router.grants().mint(policy::grant(&terms, rules));
-        let session = thinking.session(&grant, &limits, expires, None);
+        let session = thinking.session(&grant, &limits, expires, None, None);
         let beyond = Beyond {
             proxy: Arc::clone(&upstream.proxy),
             gateway: Arc::clone(&upstream.gateway),

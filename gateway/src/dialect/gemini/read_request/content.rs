@@ -139,11 +139,7 @@ struct Calls {
 impl Calls {
     fn begin(&mut self, id: Option<String>, name: &str) -> String {
         let given = id.filter(|id| !id.is_empty());
-        let id = given.unwrap_or_else(|| {
-            // Ids that were given may look like the ones made here.
-            let mut made = (self.seen.len()..).map(|number| format!("call_{number}"));
-            made.find(|id| !self.seen.contains(id)).unwrap_or_default()
-        });
+        let id = given.unwrap_or_else(|| self.unseen());
         self.seen.insert(id.clone());
         self.open.push((id.clone(), name.to_owned()));
         id
@@ -157,8 +153,15 @@ impl Calls {
         let named = self.open.iter().position(|(_, open)| open == name);
         match named.or_else(|| (!self.open.is_empty()).then_some(0)) {
             Some(at) => self.open.remove(at).0,
-            // The answer to nothing: the provider is the judge.
-            None => format!("call_{}", self.seen.len()),
+            // The answer to nothing.
+            None => self.unseen(),
         }
+    }
+
+    /// An id that no call has.
+    fn unseen(&self) -> String {
+        // Ids that were given may look like the ones made here.
+        let mut made = (self.seen.len()..).map(|number| format!("call_{number}"));
+        made.find(|id| !self.seen.contains(id)).unwrap_or_default()
     }
 }
