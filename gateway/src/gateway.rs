@@ -113,7 +113,7 @@ pub fn spoken_at(path: &str, client: ClientOf) -> Option<Dialect> {
 pub fn family_at(path: &str, client: ClientOf) -> Option<Dialect> {
     let below =
         |root: &&str| path.strip_prefix(*root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-    let family = || FAMILIES.iter().find(|(_, roots)| roots.iter().any(|root| below(root)));
+    let family = || FAMILIES.iter().find(|(_, roots)| roots.iter().any(below));
     spoken_at(path, client).or_else(|| family().map(|(dialect, _)| *dialect))
 }
 

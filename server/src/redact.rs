@@ -303,9 +303,13 @@ mod tests {
     #[test]
     fn the_catalog_s_shapes_are_among_them() {
         let filler = "Ab1-Cd2_Ef3Gh4Ij5Kl6Mn7Op8Qr9St0Uv1";
-        for (slug, shape) in
-            [("openai", "sk-"), ("anthropic", "sk-ant-"), ("gemini", "AIza"), ("aws", "ABSK")]
-        {
+        for (slug, shape) in [
+            ("openai", "sk-"),
+            ("anthropic", "sk-ant-"),
+            ("gemini", "AIza"),
+            ("aws", "ABSK"),
+            ("perplexity", "pplx-"),
+        ] {
             let catalog = orch_manifests::Catalog::builtin();
             let pattern = catalog.provider(slug).and_then(|p| p.key_pattern.clone()).expect("a shape");
             assert!(pattern.contains(shape), "{slug} has keys of another shape: {pattern}");
@@ -314,7 +318,7 @@ mod tests {
         }
         let shapes =
             orch_manifests::Catalog::builtin().providers().filter(|p| p.key_pattern.is_some()).count();
-        assert_eq!(shapes, 4, "a new shape belongs into this test");
+        assert_eq!(shapes, 5, "a new shape belongs into this test");
     }
 
     #[test]

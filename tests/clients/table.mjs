@@ -2,7 +2,7 @@
 // `table.json`. Called by test_table.py, which says where the server is and what its models answer.
 
 import * as anthropic from "./node/anthropic.mjs";
-import { Row, cases, table } from "./node/cases.mjs";
+import { Row, cases, embeddings, table } from "./node/cases.mjs";
 import * as googleGenai from "./node/google_genai.mjs";
 import * as openaiChat from "./node/openai_chat.mjs";
 import * as openaiResponses from "./node/openai_responses.mjs";
@@ -12,11 +12,13 @@ let passed = 0;
 let failed = 0;
 for (const library of [openaiChat, openaiResponses, anthropic, googleGenai]) {
     for (const provider of Object.keys(table.providers)) {
-        for (const name of table.cases) {
+        const tests = table.cases.map((name) => [name, cases[name]]);
+        if (library.embed && table.embeddings?.[provider]) tests.push(["embeddings", embeddings]);
+        for (const [name, test] of tests) {
             const row = `node ${library.name} at ${provider}: ${name}`;
             if (!words.every((word) => row.includes(word))) continue;
             try {
-                await cases[name](new Row(stage, library, provider));
+                await test(new Row(stage, library, provider));
                 passed += 1;
             } catch (error) {
                 failed += 1;

@@ -18,7 +18,7 @@ import unittest
 import runner
 from stage import Stage
 from table import anthropic_messages, cohere_chat, google_genai, ollama_chat, openai_chat, openai_responses
-from table.cases import CASES, QUESTION, TABLE, Row
+from table.cases import CASES, QUESTION, TABLE, Row, embeddings
 
 LIBRARIES = [openai_chat, openai_responses, anthropic_messages, google_genai, cohere_chat, ollama_chat]
 WORDS = sys.argv[1:]
@@ -61,11 +61,11 @@ class Node(unittest.TestCase):
         self.assertEqual(done.returncode, 0)
 
 
-def add_row(library, provider, case):
+def add_row(library, provider, name, case):
     def test(self):
-        CASES[case](Row(self, stage, library, provider))
+        case(Row(self, stage, library, provider))
 
-    name = f"test {library.NAME} at {provider}: {case}"
+    name = f"test {library.NAME} at {provider}: {name}"
     if wanted(name):
         setattr(Python, name, test)
 
@@ -94,8 +94,10 @@ if WORDS and "node" not in WORDS:
 assert [library.NAME for library in LIBRARIES] == TABLE["clients"]
 for library in LIBRARIES:
     for provider in TABLE["providers"]:
-        for case in CASES:
-            add_row(library, provider, case)
+        for name, case in CASES.items():
+            add_row(library, provider, name, case)
+        if hasattr(library, "embed") and provider in TABLE.get("embeddings", {}):
+            add_row(library, provider, "embeddings", embeddings)
         add_awaited(library, provider)
 
 if __name__ == "__main__":

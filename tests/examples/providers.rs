@@ -12,7 +12,7 @@ use orch_tests::ca::Ca;
 use orch_tests::fakes::anthropic::anthropic;
 use orch_tests::fakes::bedrock::Converse;
 use orch_tests::fakes::gemini::gemini;
-use orch_tests::fakes::model::{self, Aloud, Wings, behind};
+use orch_tests::fakes::model::{self, Aloud, Form, Wings, behind, with_vectors};
 use orch_tests::fakes::openai::openai;
 use orch_tests::fakes::responses::responses;
 use orch_tests::upstream::{Host as _, Upstream};
@@ -57,25 +57,31 @@ fn main() -> std::io::Result<()> {
     let completions = behind(model::chat(completions, Aloud::No), &wings);
     let responses = responses(key("OPENAI_API_KEY"), OPENAI_MODEL);
     let responses = behind(model::responses(responses), &wings);
+    let completions =
+        with_vectors(completions, Form::OpenAi, key("OPENAI_API_KEY"), "text-embedding-3-small");
     let both = move |request: &Received| match request.path.as_str() {
         "/v1/responses" => responses.answer(request),
         _ => completions.answer(request),
     };
     let compat = openai(key("COMPAT_API_KEY"), "").with_model(COMPAT_MODEL);
+    let compat = behind(model::chat(compat, Aloud::Yes), &wings);
+    let compat = with_vectors(compat, Form::OpenAi, key("COMPAT_API_KEY"), "compat-embed");
     let claude = anthropic(key("ANTHROPIC_API_KEY"), "").with_model(ANTHROPIC_MODEL);
-    let cohere = model::cohere(key("COHERE_API_KEY"), COHERE_MODEL);
+    let google = behind(model::generate(gemini(key("GEMINI_API_KEY"), "")), &wings);
+    let google = with_vectors(google, Form::Gemini, key("GEMINI_API_KEY"), "gemini-embedding-001");
+    let cohere = behind(model::cohere(key("COHERE_API_KEY"), COHERE_MODEL), &wings);
+    let cohere = with_vectors(cohere, Form::Cohere, key("COHERE_API_KEY"), "embed-v4.0");
+    let ollama = behind(model::ollama(OLLAMA_MODEL), &wings);
+    let ollama = with_vectors(ollama, Form::Ollama, "", "nomic-embed-text");
     let https = |host| (host, &ca);
     let upstreams = [
         at(https("api.openai.com"), both),
-        at(https("api.compat.example"), behind(model::chat(compat, Aloud::Yes), &wings)),
+        at(https("api.compat.example"), compat),
         at(https("api.anthropic.com"), behind(model::messages(claude), &wings)),
-        at(
-            https("generativelanguage.googleapis.com"),
-            behind(model::generate(gemini(key("GEMINI_API_KEY"), "")), &wings),
-        ),
+        at(https("generativelanguage.googleapis.com"), google),
         at(https("bedrock-runtime.us-east-1.amazonaws.com"), behind(model::converse(BEDROCK), &wings)),
-        at(https("api.cohere.com"), behind(cohere, &wings)),
-        at(https("ollama.example"), behind(model::ollama(OLLAMA_MODEL), &wings)),
+        at(https("api.cohere.com"), cohere),
+        at(https("ollama.example"), ollama),
     ];
     let origins: Vec<_> = upstreams.iter().map(|(host, upstream)| (*host, upstream.address())).collect();
     configure(&home, &ca, &origins)?;
@@ -116,7 +122,7 @@ fn configure(home: &Path, ca: &Ca, origins: &[(&str, SocketAddr)]) -> std::io::R
                 "dialect": "openai", "base_url": "https://api.keyless.example/v1", "env": "KEYLESS_API_KEY",
                 "models": ["keyless-*"],
             },
-            "ollama": { "dialect": "ollama", "base_url": "https://ollama.example", "models": ["qwen3:*"] },
+            "ollama": { "dialect": "ollama", "base_url": "https://ollama.example", "models": ["qwen3:*", "nomic-*"] },
         },
     });
     private(&home.join("config.yaml"), &config.to_string())

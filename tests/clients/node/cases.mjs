@@ -110,6 +110,18 @@ async function blamed(row, turns, field, ask = row.ask) {
     assert.ok(row.library.blames(error, field), `${error} does not name ${field}`);
 }
 
+/** Vectors of the provider's model for that, in the order of the texts, and shorter ones. */
+export async function embeddings(row) {
+    const model = table.embeddings[row.provider];
+    const texts = ["Who keeps the keys?", "café"];
+    const whole = texts.map((text) => [text.length / 8, 0.5, -0.25]);
+    for (const dimensions of [undefined, 2]) {
+        const [vectors, tokens] = await row.library.embed(row.client, { model, texts, dimensions });
+        assert.deepEqual(vectors.map((vector) => [...vector]), whole.map((vector) => vector.slice(0, dimensions)));
+        assert.ok(tokens === undefined || tokens === 5, `${tokens}`);
+    }
+}
+
 export const cases = {
     async chat(row) {
         row.checkAnswer(await row.ask());

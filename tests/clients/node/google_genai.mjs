@@ -53,6 +53,13 @@ export async function* deltas(client, { model, turns }, abortSignal) {
     assert.equal(finish, "STOP");
 }
 
+/** The vectors; the tokens are not told here. */
+export async function embed(client, { model, texts, dimensions }) {
+    const asked = { model, contents: texts, config: { outputDimensionality: dimensions } };
+    const { embeddings } = await client.models.embedContent(asked);
+    return [embeddings.map((embedding) => embedding.values)];
+}
+
 /** Of a whole answer, or of the chunks of one: the library leaves it to its user to put them together. */
 function answer(chunks) {
     const parts = chunks.flatMap((chunk) => chunk.candidates[0].content.parts ?? []);

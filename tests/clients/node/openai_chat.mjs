@@ -50,6 +50,14 @@ export async function* deltas(client, { model, turns }, signal) {
     }
 }
 
+/** The vectors, and the tokens of the texts. */
+export async function embed(client, { model, texts, dimensions }) {
+    // The library asks for base64, and reads it.
+    const { data, usage } = await client.embeddings.create({ model, input: texts, dimensions });
+    assert.deepEqual(data.map((item) => item.index), [...data.keys()]);
+    return [data.map((item) => item.embedding), usage.prompt_tokens];
+}
+
 function answer(completion) {
     const [{ message, finish_reason }] = completion.choices;
     const { usage } = completion;

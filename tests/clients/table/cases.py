@@ -203,4 +203,17 @@ def cancel(row):
     row.stage.wings(f"/gone/{token}")
 
 
+def embeddings(row):
+    """Vectors of the provider's model for that, in the order of the texts, and shorter ones."""
+    model = TABLE["embeddings"][row.provider]
+    texts = ["Who keeps the keys?", "café"]
+    whole = [[len(text) / 8, 0.5, -0.25] for text in texts]
+    for dimensions in [None, 2]:
+        vectors, tokens = row.library.embed(row.client, model, texts, dimensions)
+        row.test.assertEqual(vectors, [vector[:dimensions] for vector in whole])
+        row.test.assertIn(tokens, [None, 5])
+    [vector], _ = row.library.embed(row.client, model, texts[1:])
+    row.test.assertEqual(vector, whole[1])
+
+
 CASES = {name: globals()[name.replace("-", "_")] for name in TABLE["cases"]}

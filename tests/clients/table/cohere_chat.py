@@ -93,6 +93,14 @@ async def stream_async(client, **asked):
     return parts.answer()
 
 
+def embed(client, model, texts, dimensions=None):
+    """The vectors, and the tokens of the texts."""
+    more = {} if dimensions is None else {"output_dimension": dimensions}
+    kinds = {"input_type": "search_document", "embedding_types": ["float"]}
+    answer = client.embed(model=model, texts=texts, **kinds, **more)
+    return answer.embeddings.float_, int(answer.meta.billed_units.input_tokens)
+
+
 class Parts:
     """A message, put together: the library leaves that to its user."""
 

@@ -89,6 +89,13 @@ async def stream_async(client, **asked):
     return answer([chunk async for chunk in await client.models.generate_content_stream(**request(**asked))])
 
 
+def embed(client, model, texts, dimensions=None):
+    """The vectors; the tokens are not told here."""
+    config = types.EmbedContentConfig(output_dimensionality=dimensions)
+    answer = client.models.embed_content(model=model, contents=texts, config=config)
+    return [embedding.values for embedding in answer.embeddings], None
+
+
 def answer(chunks):
     """Of a whole answer, or of the chunks of one: the library leaves it to its user to put them together."""
     parts = [part for chunk in chunks for part in chunk.candidates[0].content.parts or []]

@@ -76,6 +76,12 @@ async def stream_async(client, **asked):
     return answer([line async for line in await client.chat(stream=True, **request(**asked))])
 
 
+def embed(client, model, texts, dimensions=None):
+    """The vectors, and the tokens of the texts."""
+    answer = client.embed(model=model, input=texts, dimensions=dimensions)
+    return [list(vector) for vector in answer.embeddings], answer.prompt_eval_count
+
+
 def answer(lines):
     """Of a whole answer, or of the lines of one: the library leaves it to its user to put them together."""
     calls = [call for line in lines for call in line.message.tool_calls or []]

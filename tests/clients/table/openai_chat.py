@@ -79,6 +79,15 @@ async def stream_async(client, **asked):
     return told
 
 
+def embed(client, model, texts, dimensions=None):
+    """The vectors, and the tokens of the texts."""
+    more = {} if dimensions is None else {"dimensions": dimensions}
+    # The library asks for base64, and reads it.
+    answer = client.embeddings.create(model=model, input=texts, **more)
+    assert [item.index for item in answer.data] == list(range(len(texts)))
+    return [item.embedding for item in answer.data], answer.usage.prompt_tokens
+
+
 def answer(completion, response=None, usage=True):
     [choice] = completion.choices
     message = choice.message

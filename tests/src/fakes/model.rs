@@ -24,6 +24,7 @@ mod generate;
 mod messages;
 mod ollama;
 mod responses;
+mod vectors;
 
 pub use asked::{Asked, Tool};
 pub use chat::{Aloud, chat};
@@ -33,6 +34,7 @@ pub use generate::generate;
 pub use messages::messages;
 pub use ollama::ollama;
 pub use responses::responses;
+pub use vectors::{Form, with_vectors};
 
 /// What the model says when nothing else is asked of it.
 pub const SAYS: &str = "Keys stay with their owner, and café agents ask.";

@@ -117,16 +117,16 @@ impl Door for Completions {
         }
         let choice =
             json!({ "index": 0, "message": message, "logprobs": null, "finish_reason": finish(said) });
-        let mut whole = head(request, "chat.completion", json!([choice]));
+        let mut whole = head(request, "chat.completion", &json!([choice]));
         whole["usage"] = usage(said);
         Reply::json(200, &whole).with_header("x-request-id", "req_fake")
     }
 
     fn stream(&self, request: &Received, said: &Said) -> Script {
         let mut script = Script::default();
-        let chunk = |choices: Value| head(request, "chat.completion.chunk", choices);
+        let chunk = |choices: &Value| head(request, "chat.completion.chunk", choices);
         let delta =
-            |delta: Value| event(&chunk(json!([{ "index": 0, "delta": delta, "finish_reason": null }])));
+            |delta: Value| event(&chunk(&json!([{ "index": 0, "delta": delta, "finish_reason": null }])));
         script.push(delta(json!({ "role": "assistant", "content": "", "refusal": null })));
         if let Some(thoughts) = said.thoughts {
             pieces(thoughts).for_each(|piece| script.push(delta(json!({ "reasoning_content": piece }))));
@@ -143,9 +143,9 @@ impl Door for Completions {
                 ));
             }
         }
-        script.push(event(&chunk(json!([{ "index": 0, "delta": {}, "finish_reason": finish(said) }]))));
+        script.push(event(&chunk(&json!([{ "index": 0, "delta": {}, "finish_reason": finish(said) }]))));
         if request.json()["stream_options"]["include_usage"] == json!(true) {
-            let mut last = chunk(json!([]));
+            let mut last = chunk(&json!([]));
             last["usage"] = usage(said);
             script.push(event(&last));
         }
@@ -168,7 +168,7 @@ fn finish(said: &Said) -> &'static str {
     if said.calls.is_empty() { "stop" } else { "tool_calls" }
 }
 
-fn head(request: &Received, object: &str, choices: Value) -> Value {
+fn head(request: &Received, object: &str, choices: &Value) -> Value {
     json!({
         "id": "chatcmpl-fake", "object": object, "created": 1_700_000_000, "model": request.json()["model"],
         "choices": choices, "service_tier": "default", "system_fingerprint": "fp_fake",

@@ -72,7 +72,7 @@ impl Door for Messages {
             content
                 .push(json!({ "type": "tool_use", "id": id(i), "name": call.name, "input": call.arguments }));
         }
-        let mut message = message(request, content, json!(stop(said)));
+        let mut message = message(request, &content, &json!(stop(said)));
         message["usage"]["output_tokens"] = json!(OUTPUT);
         Reply::json(200, &message).with_header("request-id", "req_fake")
     }
@@ -80,34 +80,34 @@ impl Door for Messages {
     fn stream(&self, request: &Received, said: &Said) -> Script {
         let mut script = Script::default();
         let mut blocks = 0;
-        let start = json!({ "type": "message_start", "message": message(request, Vec::new(), Value::Null) });
+        let start = json!({ "type": "message_start", "message": message(request, &[], &Value::Null) });
         script.push(named("message_start", &start));
         if let Some(thoughts) = said.thoughts {
-            script.push(begin(blocks, json!({ "type": "thinking", "thinking": "", "signature": "" })));
+            script.push(begin(blocks, &json!({ "type": "thinking", "thinking": "", "signature": "" })));
             for piece in pieces(thoughts) {
-                script.push(delta(blocks, json!({ "type": "thinking_delta", "thinking": piece })));
+                script.push(delta(blocks, &json!({ "type": "thinking_delta", "thinking": piece })));
             }
-            script.push(delta(blocks, json!({ "type": "signature_delta", "signature": SIGNATURE })));
+            script.push(delta(blocks, &json!({ "type": "signature_delta", "signature": SIGNATURE })));
             script.push(end(blocks));
             blocks += 1;
         }
-        script.push(begin(blocks, json!({ "type": "text", "text": "" })));
+        script.push(begin(blocks, &json!({ "type": "text", "text": "" })));
         script.push(named("ping", &json!({ "type": "ping" })));
         for piece in pieces(&said.text) {
-            script.text(delta(blocks, json!({ "type": "text_delta", "text": piece })));
+            script.text(delta(blocks, &json!({ "type": "text_delta", "text": piece })));
         }
         script.push(end(blocks));
         for (i, call) in said.calls.iter().enumerate() {
             blocks += 1;
             script.push(begin(
                 blocks,
-                json!({ "type": "tool_use", "id": id(i), "name": call.name, "input": {} }),
+                &json!({ "type": "tool_use", "id": id(i), "name": call.name, "input": {} }),
             ));
             let arguments = call.arguments.to_string();
             // A call of nothing is said with nothing.
             let parts = if arguments == "{}" { ["", ""] } else { halves(&arguments) };
             for part in ["", parts[0], parts[1]] {
-                script.push(delta(blocks, json!({ "type": "input_json_delta", "partial_json": part })));
+                script.push(delta(blocks, &json!({ "type": "input_json_delta", "partial_json": part })));
             }
             script.push(end(blocks));
         }
@@ -208,7 +208,7 @@ fn stop(said: &Said) -> &'static str {
     if said.calls.is_empty() { "end_turn" } else { "tool_use" }
 }
 
-fn message(request: &Received, content: Vec<Value>, stop: Value) -> Value {
+fn message(request: &Received, content: &[Value], stop: &Value) -> Value {
     let usage = json!({
         "input_tokens": INPUT - CACHED, "cache_creation_input_tokens": 0, "cache_read_input_tokens": CACHED,
         "output_tokens": 1, "service_tier": "standard",
@@ -219,14 +219,14 @@ fn message(request: &Received, content: Vec<Value>, stop: Value) -> Value {
     })
 }
 
-fn begin(index: usize, block: Value) -> Piece {
+fn begin(index: usize, block: &Value) -> Piece {
     named(
         "content_block_start",
         &json!({ "type": "content_block_start", "index": index, "content_block": block }),
     )
 }
 
-fn delta(index: usize, delta: Value) -> Piece {
+fn delta(index: usize, delta: &Value) -> Piece {
     named("content_block_delta", &json!({ "type": "content_block_delta", "index": index, "delta": delta }))
 }
 

@@ -146,3 +146,31 @@ fn each_door_has_its_own_form() {
     assert_eq!(answer(&json!({ "model": "m", "input": "x", "messages": [] })).0, 400);
     assert_eq!(answer(&json!({ "model": "m", "input": "x", "previous_response_id": "resp_x" })).0, 400);
 }
+
+#[test]
+fn vectors_stand_beside_the_doors() {
+    let nowhere = |_: &Received| Reply::json(404, &json!({}));
+    let bearer = [("authorization", "Bearer sk-1")];
+    let host = with_vectors(nowhere, Form::OpenAi, KEY, "m");
+    let asked = json!({ "model": "m", "input": ["one two", "three"], "dimensions": 2 });
+    let (status, answer) = ask(&host, "/v1/embeddings", &bearer, &asked);
+    assert_eq!((status, &answer["usage"]["prompt_tokens"]), (200, &json!(3)));
+    assert_eq!(answer["data"][1]["embedding"], json!([0.625, 0.5]));
+    let packed = json!({ "model": "m", "input": "12345678", "encoding_format": "base64" });
+    let packed = ask(&host, "/v1/embeddings", &bearer, &packed).1["data"][0]["embedding"].clone();
+    assert_eq!(packed, "AACAPwAAAD8AAIC+", "1.0, 0.5 and -0.25");
+    assert_eq!(ask(&host, "/v1/embeddings", &[], &asked).0, 401);
+    assert_eq!(ask(&host, "/v1/embeddings", &bearer, &json!({ "model": "m", "input": [1] })).0, 400);
+    assert_eq!(ask(&host, "/v2/embed", &bearer, &asked).0, 404);
+
+    let google = with_vectors(nowhere, Form::Gemini, KEY, "m");
+    let content = json!({ "parts": [{ "text": "one" }] });
+    let all = json!({ "requests": [{ "model": "models/m", "content": content }] });
+    let answer = ask(&google, "/v1beta/models/m:batchEmbedContents", &[("x-goog-api-key", KEY)], &all).1;
+    assert_eq!(answer["embeddings"][0]["values"], json!([0.375, 0.5, -0.25]));
+    let door = with_vectors(nowhere, Form::Cohere, KEY, "m");
+    assert_eq!(ask(&door, "/v2/embed", &bearer, &json!({ "model": "m", "texts": ["x"] })).0, 400);
+    let native = with_vectors(nowhere, Form::Ollama, "", "m");
+    let answer = ask(&native, "/api/embed", &[], &json!({ "model": "m", "input": ["x"] })).1;
+    assert_eq!(answer["prompt_eval_count"], 1);
+}
