@@ -145,8 +145,21 @@ class Models(unittest.TestCase):
             self.fail(f"{MODEL} is not listed")
         listed = {model.id for model in anthropic_at().models.list()}
         self.assertIn("anthropic/claude-haiku-4-5-20251001", listed)
+        names = {model.name for model in google_at().models.list()}
+        self.assertTrue(any(name.endswith("gemini-2.5-flash") for name in names), names)
         models = ollama_chat.client(stage.url, stage.token).list().models
         self.assertIn("openai/" + MODEL, {model.model for model in models})
+
+
+    def test_one_of_the_list(self):
+        model = openai_at().models.retrieve("openai/" + MODEL)
+        self.assertEqual((model.id, model.key), ("openai/" + MODEL, "present"))
+        with self.assertRaises(openai.NotFoundError):
+            openai_at().models.retrieve("no-such-model")
+        model = anthropic_at().models.retrieve("anthropic/claude-haiku-4-5-20251001")
+        self.assertEqual(model.id, "anthropic/claude-haiku-4-5-20251001")
+        model = google_at().models.get(model="gemini/gemini-2.5-flash")
+        self.assertTrue(model.name.endswith("gemini-2.5-flash"), model.name)
 
 
 class Told(unittest.TestCase):
