@@ -9,8 +9,9 @@ use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode};
 use http_body::Body as _;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use orch_manifests::Dialect;
+use orch_manifests::{Dialect, ServerTool};
 use orch_proxy::Body;
+use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout_at;
 
@@ -18,7 +19,7 @@ use crate::bounded::{self, REQUEST_VALUES};
 use crate::dialect::{self, RequestError};
 use crate::gateway::{bad_request, error_reply};
 use crate::ir::{ApiError, ChatRequest, Class, values_in_arguments};
-use crate::reach::reaching_out;
+use crate::reach::{Need, lacking};
 use crate::session::Session;
 use crate::upstream::ClientRequest;
 
@@ -105,7 +106,7 @@ pub(crate) async fn receive(
         }
     };
     let (body, held) = Box::pin(received).await.map_err(|error| Box::new(error_reply(spoken, &error)))?;
-    let mut parsed = understand(session, spoken, &body)?;
+    let mut parsed = understand(spoken, &body)?;
     if let Some(Called { model, stream }) = called {
         if !parsed.model.is_empty() && parsed.model != model {
             let message = format!("is {:?}, and the path names {model:?}", parsed.model);
@@ -114,7 +115,11 @@ pub(crate) async fn receive(
         }
         (parsed.model, parsed.stream) = (model, stream);
     }
-    Ok(ClientRequest { dialect: spoken, headers, body, parsed, _held: held })
+    if let Some(need) = lacking(spoken, &parsed, session.server_tools, &session.own) {
+        return Err(Box::new(error_reply(spoken, &not_granted(session, need))));
+    }
+    let keeps = session.server_tools.contains(ServerTool::Stored);
+    Ok(ClientRequest { dialect: spoken, headers, body, parsed, keeps, _held: held })
 }
 
 async fn take(intake: &Intake, body: Body) -> Result<(Bytes, Held), ApiError> {
@@ -156,7 +161,7 @@ async fn read(body: Body, cap: usize) -> Result<Bytes, ApiError> {
     }
 }
 
-fn understand(session: &Session, spoken: Dialect, body: &[u8]) -> Result<ChatRequest, Box<Response<Body>>> {
+fn understand(spoken: Dialect, body: &[u8]) -> Result<ChatRequest, Box<Response<Body>>> {
     let parsed =
         dialect::wire(spoken).parse_request(body).map_err(|error| Box::new(bad_request(spoken, &error)))?;
     let arguments: usize = parsed.messages.iter().map(|message| values_in_arguments(&message.content)).sum();
@@ -165,19 +170,29 @@ fn understand(session: &Session, spoken: Dialect, body: &[u8]) -> Result<ChatReq
         let error = RequestError { path: "messages".to_owned(), message };
         return Err(Box::new(bad_request(spoken, &error)));
     }
-    if !session.server_tools
-        && let Some(error) = reaching_out(&parsed)
-    {
-        let param = Some(error.path.clone());
-        let error = ApiError {
-            status: Some(StatusCode::FORBIDDEN.as_u16()),
-            code: Some("orch_server_tools".to_owned()),
-            param,
-            ..ApiError::new(Class::NoAccess, error.to_string())
-        };
-        return Err(Box::new(error_reply(spoken, &error)));
-    }
     Ok(parsed)
+}
+
+/// What is missing, in the words of whoever could grant it.
+fn not_granted(session: &Session, Need { path, kinds, what }: Need) -> ApiError {
+    let grant = match session.plan.clients {
+        Some(_) => "a token with the scope llm:tools; this one does not have it".to_owned(),
+        None => {
+            let words = kinds.to_string().replace(", ", ",");
+            format!(
+                "the capability llm.server_tools: {kinds}; this run does not have it: the manifest lists it under \
+                 llm.server_tools, and --grant llm.server_tools:{words} grants it"
+            )
+        }
+    };
+    let missing: Vec<&str> = kinds.iter().map(ServerTool::as_str).collect();
+    ApiError {
+        status: Some(StatusCode::FORBIDDEN.as_u16()),
+        code: Some("orch_server_tools".to_owned()),
+        details: Some(json!({ "missing": missing })),
+        param: Some(path.clone()),
+        ..ApiError::new(Class::NoAccess, format!("{path}: the provider would {what}, which needs {grant}"))
+    }
 }
 
 fn too_large() -> ApiError {

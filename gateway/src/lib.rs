@@ -53,6 +53,7 @@ pub use intake::Intake;
 pub use passthrough::Direct;
 pub use plan::{AtHand, Candidate, KeyAtHand, Keyed, MissingKey, Plan, PlanError, Planned, Wishes, plan};
 pub use purse::{Amount, Ask, BoundOf, CacheWrites, Granted, Held, Left, LimitHit, Purse, Short, Treasury};
+pub use reach::OwnAnswers;
 pub use receipt::{
     Attempt, ClassCounts, CredentialRef, Outcome, Receipt, Receipts, Skipped, every_key_was_rejected,
 };

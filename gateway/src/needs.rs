@@ -1,11 +1,12 @@
 //! What a request needs of a model, and which candidates are known to lack it.
 
-use orch_manifests::Dialect;
+use orch_manifests::{Dialect, ServerTools};
 use serde_json::json;
 
 use crate::dialect::openai_responses::kept;
 use crate::ir::{ApiError, ChatRequest, Class, Part, ResponseFormat, Tool};
 use crate::plan::Candidate;
+use crate::reach::by_itself;
 use crate::receipt::Skipped;
 
 /// Candidates that can serve the request, and the ones that were passed over. Of a model that the catalog does not know
@@ -13,12 +14,16 @@ use crate::receipt::Skipped;
 pub(crate) fn fitting(
     client: Dialect,
     request: &ChatRequest,
+    allowed: ServerTools,
     candidates: Vec<Candidate>,
 ) -> (Vec<Candidate>, Vec<Skipped>) {
     let mut fit = Vec::new();
     let mut skipped: Vec<Skipped> = Vec::new();
     for candidate in candidates {
-        match strange(client, request, &candidate).or_else(|| lack(request, &candidate)) {
+        let unfit = strange(client, request, &candidate)
+            .or_else(|| searches(allowed, &candidate))
+            .or_else(|| lack(request, &candidate));
+        match unfit {
             None => fit.push(candidate),
             // Once for all of its keys.
             Some((_, reason))
@@ -37,6 +42,15 @@ fn strange(client: Dialect, request: &ChatRequest, candidate: &Candidate) -> Opt
     (candidate.spoken_with(client) != client).then(|| (Class::BadRequest, carries_nothing(&field)))
 }
 
+/// A model that reaches out whatever the request says.
+fn searches(allowed: ServerTools, candidate: &Candidate) -> Option<(Class, String)> {
+    let missing = by_itself(candidate.sent()).without(allowed);
+    (!missing.is_empty()).then(|| {
+        let reason = format!("it reaches out by itself, which needs llm.server_tools: {missing}");
+        (Class::NoAccess, reason)
+    })
+}
+
 fn carries_nothing(field: &str) -> String {
     format!(
         "{field}: stands for what another provider has kept, which cannot be carried to this one; send the conversation \
@@ -48,7 +62,12 @@ fn carries_nothing(field: &str) -> String {
 pub(crate) fn all_lack(request: &ChatRequest, skipped: &[Skipped]) -> ApiError {
     let lines: Vec<String> = skipped.iter().map(|s| format!("{}: {}", s.model, s.reason)).collect();
     let too_long = skipped.iter().all(|s| s.class == Some(Class::ContextTooLong));
-    let class = if too_long { Class::ContextTooLong } else { Class::BadRequest };
+    let no_access = skipped.iter().all(|s| s.class == Some(Class::NoAccess));
+    let class = match (too_long, no_access) {
+        (true, _) => Class::ContextTooLong,
+        (_, true) => Class::NoAccess,
+        _ => Class::BadRequest,
+    };
     let param = kept(request).filter(|field| {
         let reason = carries_nothing(field);
         skipped.iter().all(|s| s.reason == reason)

@@ -10,12 +10,13 @@ mod step;
 use std::time::{Duration, SystemTime};
 
 use http::Response;
+use orch_manifests::Dialect;
 use orch_proxy::{Body, Proxy};
 use tokio::time::{Instant, sleep};
 
-use crate::attempt::{Answer, Charge, Failed, Manner, Pace, attempt};
+use crate::attempt::{Answer, Charge, Failed, Item, Manner, Pace, attempt};
 use crate::dialect;
-use crate::ir::{Class, StopReason};
+use crate::ir::{Class, StopReason, StreamEvent};
 use crate::needs::{all_lack, fitting};
 use crate::plan::Candidate;
 use crate::plan::pick::{Picked, pick};
@@ -130,7 +131,7 @@ impl Tried<'_> {
 pub(crate) async fn answer(proxy: &Proxy, timing: &Timing, session: &Session, call: Call) -> Response<Body> {
     let Call { client, candidates, mut skipped, asked: (provider, model), want_receipt } = call;
     let picked = candidates.len();
-    let (candidates, lacking) = fitting(client.dialect, &client.parsed, candidates);
+    let (candidates, lacking) = fitting(client.dialect, &client.parsed, session.server_tools, candidates);
     let none_fits = (picked > 0 && candidates.is_empty()).then(|| all_lack(&client.parsed, &lacking));
     skipped.extend(lacking);
     let mut tab = Tab::open(session.receipts.clone(), &provider, &model, skipped);
@@ -207,6 +208,9 @@ pub(crate) async fn answer(proxy: &Proxy, timing: &Timing, session: &Session, ca
                 {
                     serves(session, &mut tab, candidate, began.elapsed());
                     name(&mut response.model, candidate);
+                    if spoken == Dialect::OpenAiResponses {
+                        session.own.note(&response.id);
+                    }
                     identify(&mut response.id);
                     return whole(&client, tab, prepared.same_dialect, body, response);
                 }
@@ -216,6 +220,9 @@ pub(crate) async fn answer(proxy: &Proxy, timing: &Timing, session: &Session, ca
                 }
                 Ok(Answer::Begun { mut held, events }) => {
                     serves(session, &mut tab, candidate, began.elapsed());
+                    if spoken == Dialect::OpenAiResponses {
+                        note_own(session, &held);
+                    }
                     fill_start(&mut held, candidate);
                     let live = Live {
                         session: session.clone(),
@@ -278,6 +285,15 @@ pub(crate) async fn answer(proxy: &Proxy, timing: &Timing, session: &Session, ca
             refuse(&client, tab, candidate, unfit.into_error())
         }
         _ => all_failed(&client, tab, &tried.classes, tried.again),
+    }
+}
+
+/// Notes the id under which a stream's answer may be kept. It comes before anything that is held back ends.
+fn note_own(session: &Session, held: &[Item]) {
+    for event in held.iter().flat_map(|item| &item.meaning) {
+        if let StreamEvent::Start { id, .. } = event {
+            session.own.note(id);
+        }
     }
 }
 

@@ -18,6 +18,8 @@ mod gemini;
 mod matrix;
 #[path = "gateway/ollama.rs"]
 mod ollama;
+#[path = "gateway/reach.rs"]
+mod reach;
 #[path = "gateway/responses.rs"]
 mod responses;
 #[path = "gateway/routes.rs"]

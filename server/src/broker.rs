@@ -354,10 +354,12 @@ impl Broker {
         // Only now, so that the time that preparing took is not the agent's.
         let expires = tokio::time::Instant::now() + limits.time + GRANT_SLACK;
         let config = self.config();
+        let (server_tools, account) = (wants.server_tools(), wants.account().to_vec());
         let terms = policy::Terms {
             run: &run,
             workspace: &workspace,
             keys: &keys,
+            account: &account,
             issued: &issued,
             catalog: &upstream.catalog,
             limits: &limits,
@@ -382,7 +384,7 @@ impl Broker {
         // Whoever changed the configuration since the run was admitted did not find the grant.
         let config = self.config();
         grant.retain_rules(|rule| reload::still_allowed(rule, &config.egress.allow));
-        let session = thinking.session(&grant, &limits, expires, treasury);
+        let session = thinking.session(&grant, &limits, expires, treasury, server_tools);
         if let Some(session) = &session {
             observer.calls(&session.receipts);
         }

@@ -35,6 +35,7 @@ mod providers;
 mod proxy;
 mod publishing;
 mod questions;
+mod reach;
 mod readme;
 mod record;
 mod reload;
