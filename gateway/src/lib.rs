@@ -52,7 +52,9 @@ pub use health::{Health, KeyHealth, Setback};
 pub use intake::Intake;
 pub use passthrough::Direct;
 pub use plan::{AtHand, Candidate, KeyAtHand, Keyed, MissingKey, Plan, PlanError, Planned, Wishes, plan};
-pub use purse::{Amount, Ask, BoundOf, CacheWrites, Granted, Held, Left, LimitHit, Purse, Short, Treasury};
+pub use purse::{
+    Amount, Ask, BoundOf, CacheWrites, Granted, Held, Left, LimitHit, Purse, Short, Treasury, Unreserved,
+};
 pub use reach::OwnAnswers;
 pub use receipt::{
     Attempt, ClassCounts, CredentialRef, Outcome, Receipt, Receipts, Skipped, every_key_was_rejected,

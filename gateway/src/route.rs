@@ -25,7 +25,7 @@ use crate::receipt::{Outcome, Skipped};
 use crate::serve::{Chosen, wants_receipt};
 use crate::session::Session;
 use crate::shown::shown;
-use crate::stream::Live;
+use crate::stream::{Live, unavailable};
 use crate::tab::Tab;
 use crate::upstream::{ClientRequest, Unfit, http_request};
 use reply::{
@@ -179,6 +179,10 @@ pub(crate) async fn answer(proxy: &Proxy, timing: &Timing, session: &Session, ca
                 Ok(ready) => ready,
                 Err(passed) => {
                     let reason = match passed {
+                        Passed::Unavailable(why) => {
+                            session.budget.note_unavailable(&why);
+                            return reply_error(&client, tab, Outcome::Limit, &unavailable(&why));
+                        }
                         Passed::Limit(hit, said) => {
                             tried.limit.get_or_insert(*hit);
                             said

@@ -18,7 +18,7 @@ use crate::dialect::{self, StreamWriter};
 use crate::frames::Framing;
 use crate::ir::{ApiError, Class, StopReason, StreamEvent};
 use crate::plan::Candidate;
-use crate::purse::{BoundOf, LimitHit};
+use crate::purse::{BoundOf, LimitHit, Unreserved};
 use crate::receipt::Outcome;
 use crate::session::Session;
 use crate::shown::shown;
@@ -86,8 +86,10 @@ impl Live {
                 return (self.broken(failure), None);
             }
         }
-        if let Err(hit) = self.tab.cover().await {
-            return (self.limited(hit), None);
+        match self.tab.cover().await {
+            Ok(()) => {}
+            Err(Unreserved::Limit(hit)) => return (self.limited(hit), None),
+            Err(Unreserved::Unavailable(why)) => return (self.uncounted(&why), None),
         }
         let mut out = Vec::new();
         self.encoder.item(&item, &mut out);
@@ -113,12 +115,31 @@ impl Live {
         encoder.error(error)
     }
 
+    fn uncounted(self: Box<Self>, why: &str) -> Bytes {
+        let Live { session, mut encoder, tab, .. } = *self;
+        session.budget.note_unavailable(why);
+        tab.close(Outcome::Broken);
+        encoder.error(unavailable(why))
+    }
+
     fn limited(self: Box<Self>, hit: LimitHit) -> Bytes {
         let Live { session, mut encoder, tab, .. } = *self;
         let error = limit_error(&hit);
         session.budget.note(hit);
         tab.close(Outcome::Limit);
         encoder.error(error)
+    }
+}
+
+/// That nobody can say what is left to spend, as an error for the client: it may try again, the server is at fault.
+pub(crate) fn unavailable(why: &str) -> ApiError {
+    ApiError {
+        status: Some(503),
+        code: Some("orch_budgets_unavailable".to_owned()),
+        ..ApiError::new(
+            Class::Server,
+            format!("the budgets cannot be read or written, so that nothing is sent: {why}"),
+        )
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::attempt::{Charge, Failed};
 use crate::ir::{Dropped, StreamEvent, Usage};
 use crate::plan::Candidate;
-use crate::purse::LimitHit;
+use crate::purse::Unreserved;
 use crate::receipt::{Attempt, CredentialRef, Outcome, Receipt, Receipts, Skipped};
 use crate::shown::shown;
 use crate::spoken::Spoken;
@@ -161,7 +161,7 @@ impl Tab {
     ///
     /// # Errors
     /// The limit that it has certainly gone over.
-    pub(crate) async fn cover(&mut self) -> Result<(), LimitHit> {
+    pub(crate) async fn cover(&mut self) -> Result<(), Unreserved> {
         let counted = self.usage.map_or(0, |usage| usage.output);
         match &mut self.reservation {
             Some(reservation) => reservation.cover(counted.max(self.said.least())).await,

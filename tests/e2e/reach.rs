@@ -168,11 +168,19 @@ fn a_path_of_the_account_is_carried_with_the_key_once_it_is_granted() {
 
     // On record: what was let through, by which rule, with which key.
     let run = outcome.json()["run_id"].as_str().expect("an id").to_owned();
-    let decisions = stage.orch(["logs", &run, "--json"]).run().expect(0);
-    let allowed =
-        decisions.stdout().lines().find(|line| line.contains("/v1/files/file-1")).map(str::to_owned);
-    let allowed = allowed.unwrap_or_else(|| panic!("{decisions}"));
-    assert!(allowed.contains("account") && allowed.contains("OPENAI_API_KEY"), "{allowed}");
+    let kept = stage.home.orch().join("data/decisions").join(format!("{run}.json"));
+    let kept = std::fs::read_to_string(&kept).unwrap_or_else(|e| panic!("{}: {e}", kept.display()));
+    let kept: Value = serde_json::from_str(&kept).expect("JSON");
+    let decisions = kept["decisions"].as_array().expect("a list");
+    let allowed = decisions
+        .iter()
+        .find(|decision| decision["path"] == "/v1/files/file-1" && decision["method"] == "GET");
+    let allowed = allowed.unwrap_or_else(|| panic!("{kept:#}"));
+    assert_eq!(
+        (&allowed["rule"], &allowed["injected"]),
+        (&json!("account"), &json!(["OPENAI_API_KEY"])),
+        "{allowed:#}"
+    );
 }
 
 #[test]

@@ -105,7 +105,7 @@ pub(crate) enum TokenScope {
     Run,
     /// Ask models through the gateway
     Llm,
-    /// Beside llm: have providers search, fetch, run tools, and use what is stored in their accounts
+    /// Have providers search, fetch and run tools by themselves (beside llm)
     #[value(name = "llm:tools")]
     LlmTools,
     /// Publish agents

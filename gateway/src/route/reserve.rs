@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::dialect::openai_responses::kept;
 use crate::ir::Tool;
 use crate::plan::Candidate;
-use crate::purse::{Ask, LimitHit};
+use crate::purse::{Ask, LimitHit, Unreserved};
 use crate::reach::is_clients;
 use crate::session::Session;
 use crate::tab::Tab;
@@ -21,6 +21,8 @@ const ANY_MODELS_OUTPUT: u64 = 4096;
 pub(super) enum Passed {
     /// A bound is in the way. The text says more than the bound where something of the request makes the price unknown.
     Limit(Box<LimitHit>, String),
+    /// What is left cannot be known.
+    Unavailable(String),
     /// What is left is less than the provider takes.
     Over(String),
     Unfit(Unfit),
@@ -65,7 +67,11 @@ pub(super) async fn reserve(
         already: None,
     };
     let payers = Payers::of(&session.budget, candidate.credential.as_ref(), session.treasury.as_ref());
-    let reservation = payers.reserve(ask).await.map_err(|hit| {
+    let reservation = payers.reserve(ask).await.map_err(|why| {
+        let hit = match why {
+            Unreserved::Limit(hit) => hit,
+            Unreserved::Unavailable(why) => return Passed::Unavailable(why),
+        };
         let said = match &dearer {
             Some(field) if hit.needed.is_none() => format!("{field}: its price is not known, and {hit}"),
             _ => hit.to_string(),

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use orch_gateway::{Budget, Gateway, Plan, Receipt, Session, Timing, Wishes, plan};
 use orch_manifests::{
-    Catalog, Dialect, HostName, Llm, OperatorProvider, Routes, RunId, ServerTools, Slug, Supported,
+    Catalog, Dialect, HostName, Llm, OperatorProvider, Route, Routes, RunId, ServerTools, Slug, Supported,
 };
 use orch_proxy::{
     AuthorizeError, Binding, Body, Credential, DnsError, Grant, Grants, LiveGrant, Place, Placeholder, Proxy,
@@ -178,7 +178,8 @@ impl World {
         let about_cohere = setup.models.iter().any(|model| model.starts_with("command"));
         let mut routes = Routes::none();
         for (name, route) in setup.routes {
-            let route = serde_yaml::from_str(route).unwrap_or_else(|e| panic!("{e}: {route}"));
+            let route: Route = serde_yaml::from_str(route).unwrap_or_else(|e| panic!("{e}: {route}"));
+            let route = Route { by_operator: true, ..route };
             routes.add(name.parse().unwrap(), route, &catalog).unwrap();
         }
         // Only runs that are about it have a key of this provider.

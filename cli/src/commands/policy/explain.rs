@@ -86,7 +86,7 @@ impl Policy {
             granted: outlook.iter().map(|outlook| outlook.granted).collect(),
             rules: outlook.into_iter().map(|outlook| outlook.rule).collect(),
             carried: carried(
-                manifest.as_ref().map(|m| &m.supported_providers).unwrap_or(&Supported::default()),
+                manifest.as_ref().map_or(&Supported::default(), |manifest| &manifest.supported_providers),
             ),
             accounts: accounts.map(|(provider, rule)| (provider.to_string(), rule)).collect(),
             server_tools: llm.map(|llm| llm.server_tools).unwrap_or_default(),
