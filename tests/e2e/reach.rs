@@ -43,6 +43,18 @@ fn searching() -> Value {
     json!({ "model": "default", "web_search_options": {}, "messages": [{ "role": "user", "content": "Ships?" }] })
 }
 
+/// What OpenAI answers: its fake knows no searching.
+fn found() -> Reply {
+    Reply::json(
+        200,
+        &json!({
+            "id": "chatcmpl-1", "object": "chat.completion", "created": 1_700_000_000, "model": "gpt-4o-mini-2024-07-18",
+            "choices": [{ "index": 0, "finish_reason": "stop", "message": { "role": "assistant", "content": OPENAI_SAYS } }],
+            "usage": { "prompt_tokens": 20, "completion_tokens": 7, "total_tokens": 27 },
+        }),
+    )
+}
+
 in_every_mode! {
     a_search_by_the_provider_is_asked_for_and_granted
 }
@@ -75,6 +87,7 @@ fn a_search_by_the_provider_is_asked_for_and_granted(mode: Mode) {
     assert!(error["hints"].to_string().contains("--grant llm.server_tools:search"), "{error}");
     stage.openai.untouched();
 
+    stage.openai.script([found()]);
     let granted = run(&agent).args(["--grant", "llm.server_tools:search,code"]).run().expect(0);
     let answer = results(&granted).remove(0);
     assert!(answer["body"].as_str().is_some_and(|body| body.contains(OPENAI_SAYS)), "{answer}");
@@ -113,6 +126,7 @@ fn a_token_needs_its_own_scope_for_what_providers_do() {
     assert_eq!((refusal.status, &error["code"]), (403, &json!("orch_server_tools")), "{error}");
     assert!(error["message"].as_str().is_some_and(|m| m.contains("the scope llm:tools")), "{error}");
     stage.openai.untouched();
+    stage.openai.script([found()]);
     assert_eq!(ask(&token(&["llm", "llm:tools"])).status, 200);
     assert_eq!(stage.openai.only().json()["web_search_options"], json!({}));
 }
@@ -144,7 +158,8 @@ fn a_path_of_the_account_is_carried_with_the_key_once_it_is_granted() {
         asking("DELETE", &format!("{FILES}/file-1"), &Value::Null),
         asking("GET", "https://api.openai.com/v1/usage", &Value::Null),
     ]);
-    let run = || with_keys(stage.run(&files(), &input));
+    let agent = files();
+    let run = || with_keys(stage.run(&agent, &input));
     let refusal = run().run().expect(4).error();
     let wanted = json!(["use the account of the openai key, uncounted (GET; /v1/files /v1/files/*)"]);
     assert_eq!(refusal["details"]["wanted"], wanted, "{refusal}");
@@ -191,7 +206,8 @@ fn the_vault_s_key_goes_to_its_account_as_far_as_its_owner_says() {
         asking("GET", FILES, &Value::Null),
         asking("GET", &format!("{FILES}/file-1"), &Value::Null),
     ]);
-    let run = || stage.run(&files(), &input).args(["--grant", "llm.account:openai"]);
+    let agent = files();
+    let run = || stage.run(&agent, &input).args(["--grant", "llm.account:openai"]);
     let refusal = run().run().expect(4).error();
     assert_eq!(refusal["code"], "account_not_granted", "{refusal}");
     assert!(
