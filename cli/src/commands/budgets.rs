@@ -126,9 +126,9 @@ mod tests {
         ]}))
         .expect("the contract's words");
         insta::assert_snapshot!(table(&read.budgets).text(), @r"
-        budget  of            window  limit        used                  held                renews
-        team    workspace     day     1000 tokens  150 tokens, 0.01 USD  20 tokens, 0 USD    2026-12-01T00:00:00Z
-        cents   agent acme/a  total   0.5 USD      0.25 USD              0.05 USD            never
+        budget  of            window  limit        used                  held              renews
+        team    workspace     day     1000 tokens  150 tokens, 0.01 USD  20 tokens, 0 USD  2026-12-01T00:00:00Z
+        cents   agent acme/a  total   0.5 USD      0.25 USD              0.05 USD          never
         ");
     }
 }
