@@ -35,7 +35,7 @@ impl Installation {
     pub(crate) fn open() -> Result<Self, Failure> {
         let environment = Environment::Process;
         let home = Home::locate(&environment)?;
-        let config = Config::load(&home)?;
+        let config = Config::load(&home)?.with_environment(&environment);
         let catalog = config.catalog()?;
         let vault = VaultLocation {
             store: home.vault(),

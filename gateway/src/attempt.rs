@@ -5,8 +5,8 @@ mod events;
 use std::time::SystemTime;
 
 use bytes::{Bytes, BytesMut};
-use http::header::CONTENT_TYPE;
-use http::{Request, Response, StatusCode};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use orch_manifests::Dialect;
 use orch_proxy::{Body, BodyError, EgressError, Ended, ProviderCall, Proxy, Sought, TimeoutKind};
@@ -17,8 +17,10 @@ use crate::bounded::{self, ANSWER_VALUES};
 use crate::classify::{Failure, classify, error_inside};
 use crate::deltas::Deltas;
 use crate::dialect;
+use crate::embeddings::{self, EmbedResponse};
 use crate::ir::{ChatResponse, Class, StopReason, StreamEvent, Usage, values_in_arguments};
 use crate::plan::Candidate;
+use crate::request_id::of_provider;
 use crate::session::Session;
 
 pub(crate) use events::{Events, Item, Pace};
@@ -29,6 +31,9 @@ const ERROR_CAP: usize = 64 << 10;
 /// Bytes of a whole answer.
 const ANSWER_CAP: usize = 16 << 20;
 
+/// Bytes of one frame of a stream.
+pub(crate) const FRAME_CAP: usize = 1 << 20;
+
 /// Bytes of memory for the lifecycle events that are held before the first content.
 const HELD_CAP: usize = 1 << 20;
 
@@ -36,8 +41,24 @@ const HELD_CAP: usize = 1 << 20;
 pub(crate) enum Answer {
     /// All of it.
     Whole { body: Bytes, response: ChatResponse },
+    /// Vectors.
+    Embedded { body: Bytes, response: EmbedResponse },
     /// Its beginning, and where the rest comes from.
     Begun { held: Vec<Item>, events: Events },
+}
+
+/// What came of an attempt.
+pub(crate) struct Attempted {
+    /// What the provider calls the request, where it answered and said so.
+    pub(crate) provider_id: Option<String>,
+    pub(crate) outcome: Result<Answer, Failed>,
+}
+
+impl Attempted {
+    /// Nothing was answered.
+    fn unanswered(failed: Failed) -> Attempted {
+        Attempted { provider_id: None, outcome: Err(failed) }
+    }
 }
 
 /// Why there is none.
@@ -98,6 +119,10 @@ pub(crate) struct Manner {
     pub(crate) stream: bool,
     /// Bytes of the request that an event of the answer may repeat.
     pub(crate) repeated: usize,
+    /// What is expected where vectors are asked for.
+    pub(crate) vectors: Option<embeddings::Expected>,
+    /// Whether the provider may leave out the terminator of a stream.
+    pub(crate) no_done: bool,
 }
 
 /// Sends the request and reads until the answer is whole or has begun. `until` bounds all of it.
@@ -109,7 +134,7 @@ pub(crate) async fn attempt(
     manner: Manner,
     until: Instant,
     pace: Pace,
-) -> Result<Answer, Failed> {
+) -> Attempted {
     let call = ProviderCall {
         endpoint: &candidate.provider.endpoint,
         pinned: candidate.provider.pinned,
@@ -118,25 +143,38 @@ pub(crate) async fn attempt(
     };
     let sending = Box::pin(proxy.send(&session.grant, call));
     let response = match timeout_at(until, sending).await {
-        Err(_) => return Err(Failed::new(Class::Timeout, "no response in time").charged()),
-        Ok(Err(error)) => return Err(from_egress(&error)),
+        Err(_) => {
+            return Attempted::unanswered(Failed::new(Class::Timeout, "no response in time").charged());
+        }
+        Ok(Err(error)) => return Attempted::unanswered(from_egress(&error)),
         Ok(Ok(response)) => response,
     };
+    let provider_id = of_provider(response.headers());
     let status = response.status();
     let read = async {
         if !status.is_success() {
             return Err(refused(response).await);
         }
-        if manner.stream { begin(response, manner, pace).await } else { whole(response, manner.spoken).await }
+        let packed = |coding: &HeaderValue| !coding.as_bytes().eq_ignore_ascii_case(b"identity");
+        if response.headers().get(CONTENT_ENCODING).is_some_and(packed) {
+            let failure = Failure::new(Class::Server, "the answer is compressed, which was not asked for");
+            return Err(Failed::with(failure, status).charged());
+        }
+        match manner.vectors {
+            _ if manner.stream => begin(response, manner, pace).await,
+            Some(expected) => embedded(response, manner.spoken, expected).await,
+            None => whole(response, manner.spoken).await,
+        }
     };
-    match timeout_at(until, Box::pin(read)).await {
+    let outcome = match timeout_at(until, Box::pin(read)).await {
         Err(_) => Err(Failed {
             status: Some(status),
             charge: if status.is_success() { Charge::All } else { Charge::Nothing },
             ..Failed::new(Class::Timeout, "the answer did not come in time")
         }),
         Ok(result) => result,
-    }
+    };
+    Attempted { provider_id, outcome }
 }
 
 /// An answer with an error status.
@@ -181,6 +219,30 @@ async fn whole(response: Response<Body>, spoken: Dialect) -> Result<Answer, Fail
     Ok(Answer::Whole { body, response })
 }
 
+/// An answer of vectors. There are far too many numbers in it for a tree of values, which only an error is read into.
+async fn embedded(
+    response: Response<Body>,
+    spoken: Dialect,
+    expected: embeddings::Expected,
+) -> Result<Answer, Failed> {
+    let status = response.status();
+    let body = collect(response.into_body(), expected.most_bytes())
+        .await
+        .map_err(|(_, error)| Failed { status: Some(status), ..from_body(&error) }.charged())?;
+    match expected.read(spoken, &body) {
+        Ok(response) => Ok(Answer::Embedded { body, response }),
+        Err(error) => {
+            let document = bounded::answer(&body);
+            if let Some(failure) = document.as_ref().ok().and_then(error_inside) {
+                return Err(Failed::with(failure, status));
+            }
+            let cut = document.is_err_and(|error| error.is_eof());
+            let class = if cut { Class::Truncated } else { Class::Server };
+            Err(Failed::with(Failure::new(class, error.to_string()), status).charged())
+        }
+    }
+}
+
 /// Reads a stream up to its first content.
 async fn begin(response: Response<Body>, manner: Manner, pace: Pace) -> Result<Answer, Failed> {
     let status = response.status();
@@ -202,8 +264,10 @@ async fn begin(response: Response<Body>, manner: Manner, pace: Pace) -> Result<A
     }
     let deltas =
         response.extensions().get().map(|sought: &Sought| Deltas::new(sought.clone(), manner.spoken));
-    let events = Events::new(response.into_body(), manner.spoken, deltas, pace);
-    let mut events = events.repeating(manner.repeated);
+    let wire = dialect::wire(manner.spoken);
+    let parser = if manner.no_done { wire.lenient_stream_parser() } else { wire.stream_parser() };
+    let splitter = wire.framing().splitter(FRAME_CAP + manner.repeated);
+    let mut events = Events::new(response.into_body(), splitter, parser, deltas, pace);
     // Of those before the first content two repeat the request.
     let most_held = HELD_CAP + 2 * manner.repeated;
     let mut held = Vec::new();

@@ -45,7 +45,8 @@ pub(crate) fn answer(body: &[u8]) -> Result<Value, serde_json::Error> {
 
 /// One event of a provider's stream, likewise.
 pub(crate) fn event(data: &str) -> Result<Value, serde_json::Error> {
-    read(data.as_bytes(), EVENT_VALUES, Kind::Answer)
+    // What is text already has no strings to be checked again.
+    read_from(serde_json::Deserializer::from_str(data), EVENT_VALUES, Kind::Answer)
 }
 
 /// The number of values in a JSON text, found without building them. Of a text that is not JSON, no fewer than a
@@ -86,7 +87,14 @@ enum Kind {
 }
 
 fn read(text: &[u8], most: u32, kind: Kind) -> Result<Value, serde_json::Error> {
-    let mut deserializer = serde_json::Deserializer::from_slice(text);
+    read_from(serde_json::Deserializer::from_slice(text), most, kind)
+}
+
+fn read_from<'t, R: serde_json::de::Read<'t>>(
+    mut deserializer: serde_json::Deserializer<R>,
+    most: u32,
+    kind: Kind,
+) -> Result<Value, serde_json::Error> {
     let tree = Tree { left: &Cell::new(most), most, kind, depth: 0 };
     let value = tree.deserialize(&mut deserializer)?;
     deserializer.end()?;

@@ -7,7 +7,9 @@
 pub mod anthropic;
 pub mod bedrock;
 mod blocks;
+pub(crate) mod calls;
 pub mod cohere;
+mod emit;
 pub mod gemini;
 pub mod ollama;
 pub mod openai_chat;
@@ -68,6 +70,11 @@ pub trait Wire: Send + Sync {
 
     /// Reads a provider's stream.
     fn stream_parser(&self) -> Box<dyn StreamParser>;
+
+    /// Reads the stream of a provider that may leave out the terminator, once the answer has finished.
+    fn lenient_stream_parser(&self) -> Box<dyn StreamParser> {
+        self.stream_parser()
+    }
 
     /// Writes a client's stream. `include_usage`: whether the client asked for a usage event.
     fn stream_writer(&self, include_usage: bool) -> Box<dyn StreamWriter>;
@@ -156,7 +163,7 @@ fn status_of(error: &ApiError, usual: u16) -> StatusCode {
 }
 
 /// Text of an address without percent-encoding; `None` when it is broken.
-fn unescaped(text: &str) -> Option<String> {
+pub(crate) fn unescaped(text: &str) -> Option<String> {
     let mut bytes = text.bytes();
     let mut out = Vec::with_capacity(text.len());
     while let Some(byte) = bytes.next() {

@@ -55,6 +55,19 @@ impl Document {
         self.fields.retain(|(name, _)| name != key);
     }
 
+    /// Adds a field at the end, which is there twice when it was there before.
+    pub(crate) fn add(&mut self, key: String, value: Box<RawValue>) {
+        self.fields.push((key, value));
+    }
+
+    /// Takes a field out, as it was written, as often as it is there.
+    pub(crate) fn take(&mut self, key: &str) -> Vec<Box<RawValue>> {
+        let (taken, left): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.fields).into_iter().partition(|(name, _)| name == key);
+        self.fields = left;
+        taken.into_iter().map(|(_, raw)| raw).collect()
+    }
+
     /// The object as JSON.
     pub(crate) fn to_bytes(&self) -> Result<Bytes, serde_json::Error> {
         serde_json::to_vec(self).map(Bytes::from)

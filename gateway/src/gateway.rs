@@ -2,14 +2,18 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, Method, Response, StatusCode};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use orch_manifests::{Catalog, Dialect, Provider};
 use orch_proxy::{Body, Proxy};
 
 use crate::dialect::{self, RequestError, bedrock, gemini};
 use crate::ir::{ApiError, Class};
-use crate::route::{Timing, json_reply};
-use crate::serve::spoken_by;
+use crate::receipt::{Outcome, Receipt, Refused};
+use crate::request_id::RequestId;
+use crate::route::{RECEIPT_HEADER, Timing, json_reply};
+use crate::session::Session;
+use crate::shown::shown;
 
 /// Answers LLM calls of runs. It opens no connection: everything goes through the proxy, with a credential
 /// reference that the proxy turns into a header.
@@ -61,30 +65,166 @@ pub(crate) fn bad_request(spoken: Dialect, error: &RequestError) -> Response<Bod
     error_reply(spoken, &ApiError { param, ..ApiError::new(Class::BadRequest, error.to_string()) })
 }
 
+/// Whose client a request is from, in the extensions of a request whose headers no longer say so: a server takes the
+/// token out, which Google's clients are known by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientOf(pub Dialect);
+
+impl ClientOf {
+    /// The client of these headers. Anthropic's always send their version, Google's their key in a header of its own,
+    /// Cohere's the name of their library; everyone else expects OpenAI's form.
+    #[must_use]
+    pub fn headers(headers: &HeaderMap) -> ClientOf {
+        ClientOf(if headers.contains_key("anthropic-version") {
+            Dialect::AnthropicMessages
+        } else if headers.contains_key("x-goog-api-key") {
+            Dialect::GeminiGenerateContent
+        } else if headers.get("x-fern-sdk-name").is_some_and(|name| name.as_bytes().starts_with(b"cohere")) {
+            Dialect::CohereChat
+        } else {
+            Dialect::OpenAiChat
+        })
+    }
+
+    /// The client of a request: as its extensions say, or its headers.
+    pub(crate) fn request(parts: &Parts) -> ClientOf {
+        parts.extensions.get().copied().unwrap_or_else(|| ClientOf::headers(&parts.headers))
+    }
+}
+
 /// The dialect of a path that [`Gateway::serve`] answers at; `None` for every other path. Where several dialects share
-/// a path, the client's headers tell. All of `/v1beta` is Gemini's and every operation of a model
+/// a path, the client tells. All of `/v1beta` is Gemini's and every operation of a model
 /// below `/model` Bedrock's, also what is not offered there.
 #[must_use]
-pub fn spoken_at(path: &str, headers: &HeaderMap) -> Option<Dialect> {
+pub fn spoken_at(path: &str, client: ClientOf) -> Option<Dialect> {
     match path {
-        "/v1/chat/completions" => Some(Dialect::OpenAiChat),
+        "/v1/chat/completions" | "/v1/embeddings" => Some(Dialect::OpenAiChat),
         "/v1/responses" => Some(Dialect::OpenAiResponses),
         "/v1/messages" => Some(Dialect::AnthropicMessages),
-        "/v2/chat" => Some(Dialect::CohereChat),
-        "/api/chat" | "/api/tags" => Some(Dialect::OllamaChat),
-        "/v1/models" => Some(spoken_by(headers)),
+        "/v2/chat" | "/v2/embed" => Some(Dialect::CohereChat),
+        "/api/chat" | "/api/embed" | "/api/tags" => Some(Dialect::OllamaChat),
+        "/v1/models" => Some(client.0),
         path if path.starts_with("/v1beta/") => Some(Dialect::GeminiGenerateContent),
         path if bedrock::path::operation(path).is_some() => Some(Dialect::BedrockConverse),
         // Below /v1, a colon may as well be part of a model's name.
-        path => {
-            let called = gemini::path::method(path).and_then(|method| method.stream());
-            called.map(|_| Dialect::GeminiGenerateContent)
-        }
+        path => match gemini::path::method(path).and_then(|method| method.manner()) {
+            Some(_) => Some(Dialect::GeminiGenerateContent),
+            None => path.starts_with("/v1/models/").then_some(client.0),
+        },
     }
 }
+
+/// The dialect in which whoever asks at a path expects errors: that of [`spoken_at`], or of the provider that has such
+/// paths, whether or not anything answers there. `None` for paths of no provider.
+#[must_use]
+pub fn family_at(path: &str, client: ClientOf) -> Option<Dialect> {
+    let below =
+        |root: &&str| path.strip_prefix(*root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    let family = || FAMILIES.iter().find(|(_, roots)| roots.iter().any(below));
+    spoken_at(path, client).or_else(|| family().map(|(dialect, _)| *dialect))
+}
+
+/// Paths of providers' APIs, and all that is below them.
+const FAMILIES: &[(Dialect, &[&str])] = &[
+    (
+        Dialect::OpenAiChat,
+        &[
+            "/v1/assistants",
+            "/v1/audio",
+            "/v1/batches",
+            "/v1/chat",
+            "/v1/completions",
+            "/v1/conversations",
+            "/v1/embeddings",
+            "/v1/files",
+            "/v1/fine_tuning",
+            "/v1/images",
+            "/v1/models",
+            "/v1/moderations",
+            "/v1/realtime",
+            "/v1/threads",
+            "/v1/uploads",
+            "/v1/vector_stores",
+            "/v1/videos",
+        ],
+    ),
+    (Dialect::OpenAiResponses, &["/v1/responses"]),
+    (Dialect::AnthropicMessages, &["/v1/messages", "/v1/complete"]),
+    (Dialect::GeminiGenerateContent, &["/v1beta"]),
+    (
+        Dialect::CohereChat,
+        &["/v2/chat", "/v2/embed", "/v2/rerank", "/v1/rerank", "/v1/tokenize", "/v1/detokenize"],
+    ),
+    (Dialect::BedrockConverse, &["/model"]),
+    (Dialect::OllamaChat, OLLAMA_PATHS),
+];
+
+/// Ollama's own paths, which begin as others do that were moved below `/api`.
+pub const OLLAMA_PATHS: &[&str] = &[
+    "/api/blobs",
+    "/api/chat",
+    "/api/copy",
+    "/api/create",
+    "/api/delete",
+    "/api/embed",
+    "/api/embeddings",
+    "/api/generate",
+    "/api/ps",
+    "/api/pull",
+    "/api/push",
+    "/api/show",
+    "/api/tags",
+    "/api/version",
+];
 
 /// An error in a dialect.
 pub fn error_reply(spoken: Dialect, error: &ApiError) -> Response<Body> {
     let (status, body) = dialect::wire(spoken).write_error(error);
-    json_reply(status, body.into(), None)
+    let mut response = json_reply(status, body.into(), None);
+    // For the receipt, where it ends a call.
+    response.extensions_mut().insert(error.clone());
+    response
+}
+
+/// What is known of a call before any candidate is looked for.
+#[derive(Default)]
+pub(crate) struct Begun {
+    /// Whether it is a call of a model at all.
+    pub(crate) is_call: bool,
+    pub(crate) provider: String,
+    pub(crate) model: String,
+}
+
+impl Gateway {
+    /// The answer to a request, with the request's name; what was refused before any candidate was looked for leaves a
+    /// receipt, too.
+    pub(crate) fn named(
+        session: &Session,
+        id: &RequestId,
+        begun: Begun,
+        answered: Result<Response<Body>, Box<Response<Body>>>,
+    ) -> Response<Body> {
+        let mut response = answered.unwrap_or_else(|refused| {
+            let mut response = *refused;
+            let error = response.extensions_mut().remove::<ApiError>().filter(|_| begun.is_call);
+            if let Some(error) = error {
+                let Begun { provider, model, .. } = begun;
+                let receipt = Receipt {
+                    request_id: id.as_str().to_owned(),
+                    provider_asked: provider,
+                    model_asked: shown(&model, None),
+                    outcome: Outcome::Rejected,
+                    refused: Some(Refused { class: error.class, code: error.code, field: error.param }),
+                    ..Receipt::default()
+                };
+                if let Ok(value) = HeaderValue::from_str(&receipt.compact()) {
+                    response.headers_mut().insert(RECEIPT_HEADER, value);
+                }
+                session.receipts.record_refused(receipt);
+            }
+            response
+        });
+        id.seal(response.headers_mut());
+        response
+    }
 }

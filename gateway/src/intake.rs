@@ -9,19 +9,20 @@ use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode};
 use http_body::Body as _;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use orch_manifests::{Dialect, ServerTool};
+use orch_manifests::{Dialect, ServerTool, Task};
 use orch_proxy::Body;
 use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout_at;
 
 use crate::bounded::{self, REQUEST_VALUES};
-use crate::dialect::{self, RequestError};
+use crate::dialect::{self, RequestError, calls};
+use crate::embeddings;
 use crate::gateway::{bad_request, error_reply};
 use crate::ir::{ApiError, ChatRequest, Class, values_in_arguments};
 use crate::reach::{Need, lacking};
 use crate::session::Session;
-use crate::upstream::ClientRequest;
+use crate::upstream::{Asked, ClientRequest};
 
 /// Largest request body, in bytes.
 const BODY_CAP: usize = 8 << 20;
@@ -84,7 +85,16 @@ impl Intake {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Called {
     pub(crate) model: String,
-    pub(crate) stream: bool,
+    pub(crate) manner: Manner,
+}
+
+/// How a model is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Manner {
+    /// For an answer, or for a stream of one.
+    Chat { stream: bool },
+    /// For a vector (Gemini), or for a list of them.
+    Embeddings { alone: bool },
 }
 
 /// Reads a body when there is room for it, parses it, and checks what it may ask for. The end of the run ends the
@@ -92,6 +102,7 @@ pub(crate) struct Called {
 pub(crate) async fn receive(
     session: &Session,
     spoken: Dialect,
+    task: Task,
     called: Option<Called>,
     headers: HeaderMap,
     body: Body,
@@ -106,20 +117,47 @@ pub(crate) async fn receive(
         }
     };
     let (body, held) = Box::pin(received).await.map_err(|error| Box::new(error_reply(spoken, &error)))?;
-    let mut parsed = understand(spoken, &body)?;
-    if let Some(Called { model, stream }) = called {
-        if !parsed.model.is_empty() && parsed.model != model {
-            let message = format!("is {:?}, and the path names {model:?}", parsed.model);
-            let error = RequestError { path: "model".to_owned(), message };
-            return Err(Box::new(bad_request(spoken, &error)));
+    let asked = match task {
+        Task::Chat => {
+            let mut chat = understand(spoken, &body)?;
+            if let Some(Called { model, manner }) = called {
+                agree(spoken, &chat.model, &model)?;
+                let stream = manner == Manner::Chat { stream: true };
+                (chat.model, chat.stream) = (model, stream);
+            }
+            if let Some(need) = lacking(spoken, &chat, session.server_tools, &session.own) {
+                return Err(Box::new(error_reply(spoken, &not_granted(session, need))));
+            }
+            Asked::Chat(chat)
         }
-        (parsed.model, parsed.stream) = (model, stream);
-    }
-    if let Some(need) = lacking(spoken, &parsed, session.server_tools, &session.own) {
-        return Err(Box::new(error_reply(spoken, &not_granted(session, need))));
-    }
+        Task::Embeddings => {
+            let alone = called.as_ref().is_some_and(|c| c.manner == Manner::Embeddings { alone: true });
+            let mut embed = embeddings::parse(spoken, &body, alone)
+                .map_err(|error| Box::new(bad_request(spoken, &error)))?;
+            if let Some(Called { model, .. }) = called {
+                agree(spoken, &embed.model, &model)?;
+                embed.model = model;
+            }
+            let allowed = session.server_tools;
+            if let Some(need) = embed.needs().filter(|need| !need.kinds.without(allowed).is_empty()) {
+                let need = Need { kinds: need.kinds.without(allowed), ..need };
+                return Err(Box::new(error_reply(spoken, &not_granted(session, need))));
+            }
+            Asked::Embeddings(embed)
+        }
+    };
     let keeps = session.server_tools.contains(ServerTool::Stored);
-    Ok(ClientRequest { dialect: spoken, headers, body, parsed, keeps, _held: held })
+    Ok(ClientRequest { dialect: spoken, headers, body, asked, keeps, _held: held })
+}
+
+/// Where body and path name a model, they name the same.
+fn agree(spoken: Dialect, body: &str, path: &str) -> Result<(), Box<Response<Body>>> {
+    if body.is_empty() || body == path {
+        return Ok(());
+    }
+    let message = format!("is {body:?}, and the path names {path:?}");
+    let error = RequestError { path: "model".to_owned(), message };
+    Err(Box::new(bad_request(spoken, &error)))
 }
 
 async fn take(intake: &Intake, body: Body) -> Result<(Bytes, Held), ApiError> {
@@ -164,6 +202,7 @@ async fn read(body: Body, cap: usize) -> Result<Bytes, ApiError> {
 fn understand(spoken: Dialect, body: &[u8]) -> Result<ChatRequest, Box<Response<Body>>> {
     let parsed =
         dialect::wire(spoken).parse_request(body).map_err(|error| Box::new(bad_request(spoken, &error)))?;
+    calls::check(spoken, &parsed.messages).map_err(|error| Box::new(bad_request(spoken, &error)))?;
     let arguments: usize = parsed.messages.iter().map(|message| values_in_arguments(&message.content)).sum();
     if arguments > REQUEST_VALUES as usize {
         let message = format!("the arguments of its tool calls hold more than {REQUEST_VALUES} values");

@@ -16,6 +16,7 @@ mod clients;
 mod deltas;
 pub mod dialect;
 mod edit;
+mod embeddings;
 mod fields;
 pub mod frames;
 #[cfg(fuzzing)]
@@ -27,6 +28,7 @@ mod gateway;
 mod health;
 mod intake;
 pub mod ir;
+mod listener;
 pub mod matrix;
 mod models;
 mod needs;
@@ -35,6 +37,7 @@ mod plan;
 mod purse;
 mod reach;
 mod receipt;
+mod request_id;
 mod route;
 mod serve;
 mod session;
@@ -47,9 +50,10 @@ mod upstream;
 mod usage;
 mod worst;
 
-pub use gateway::{Gateway, error_reply, spoken_at};
+pub use gateway::{ClientOf, Gateway, OLLAMA_PATHS, error_reply, family_at, spoken_at};
 pub use health::{Health, KeyHealth, Setback};
 pub use intake::Intake;
+pub use listener::{CallEnd, CallListener, CallStart, Listener, Operation};
 pub use passthrough::Direct;
 pub use plan::{AtHand, Candidate, KeyAtHand, Keyed, MissingKey, Plan, PlanError, Planned, Wishes, plan};
 pub use purse::{
@@ -57,8 +61,9 @@ pub use purse::{
 };
 pub use reach::OwnAnswers;
 pub use receipt::{
-    Attempt, ClassCounts, CredentialRef, Outcome, Receipt, Receipts, Skipped, every_key_was_rejected,
+    Attempt, ClassCounts, CredentialRef, Outcome, Receipt, Receipts, Refused, Skipped, every_key_was_rejected,
 };
+pub use request_id::RequestId;
 pub use route::Timing;
 pub use session::{Session, Witness};
 pub use usage::{Budget, Spent};

@@ -1,130 +1,247 @@
-//! `GET /v1/models`, Gemini's `GET /v1beta/models` and Ollama's `GET /api/tags`.
+//! What there is to ask: `GET /v1/models` and `/v1/models/MODEL`, Gemini's below `/v1beta`, and Ollama's `GET /api/tags`.
+//!
+//! Each model is listed in the client's form, with its provider, whether there is a key for it and whose, and, below
+//! `orch`, what the catalog knows of it.
+
+use std::time::SystemTime;
 
 use http::{Response, StatusCode};
-use orch_manifests::{Catalog, Dialect, Model, Provider, Target, resolve_model};
+use orch_manifests::{Auth, Catalog, Dialect, Model, ModelName, Price, Provider, Target, resolve_model};
 use orch_proxy::Body;
-use serde_json::{Value, json};
 
+use crate::dialect::unescaped;
+use crate::gateway::error_reply;
+use crate::health::State;
+use crate::ir::{ApiError, Class};
+use crate::plan::{AtHand, route_of};
 use crate::route::json_reply;
 use crate::session::Session;
 
+mod forms;
+
 /// A model as it is listed.
+#[derive(Debug)]
 struct Listed<'p> {
-    /// `provider/model`: the name that always leads to this one.
+    /// `provider/model`: the name that always leads to this one; of a route its name, of an operator's pattern the pattern.
     id: String,
+    kind: Kind<'p>,
     provider: &'p str,
     known: Option<&'p Model>,
-    /// Whether its provider can be asked; said where models are listed that cannot.
-    usable: Option<bool>,
+    price: Option<Price>,
+    key: Key,
+}
+
+/// What an entry is.
+#[derive(Clone, Copy, Debug)]
+enum Kind<'p> {
+    /// A model.
+    Model,
+    /// Every model whose name fits, as the operator says.
+    Pattern,
+    /// A route's name, which stands for these models.
+    Route(&'p [Target]),
+}
+
+/// Whether there is a key for a model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Key {
+    /// The caller's own.
+    Present,
+    /// The platform's: of the operator's environment or of a simulation, or the operator's own server, which wants none.
+    Platform,
+    /// None is needed.
+    NotNeeded,
+    /// There is none that can be used, and why.
+    Missing(String),
 }
 
 /// Who routes are listed as owned by.
 const ROUTES: &str = "orch";
 
-/// The plan's models; for clients, every model that the catalog knows, those first that can be asked. Then the routes.
+/// The path of the model that a request asks about, decoded: `/v1/models/MODEL` or `/v1beta/models/MODEL`.
+pub(crate) fn asked_about(path: &str) -> Option<String> {
+    let rest = path.strip_prefix("/v1/models/").or_else(|| path.strip_prefix("/v1beta/models/"))?;
+    let name = unescaped(rest)?;
+    // Client libraries put the whole resource name there when they were given one.
+    let name = name.strip_prefix("models/").unwrap_or(&name);
+    (!name.is_empty()).then(|| name.to_owned())
+}
+
+/// The plan's models; for clients, every model that the catalog knows, those first that can be asked. Then the operator's
+/// patterns, and the routes.
 pub(crate) fn list(spoken: Dialect, session: &Session, catalog: &Catalog) -> Response<Body> {
-    let plan = &*session.plan;
-    let mut listed: Vec<Listed<'_>> = match &plan.clients {
-        None => plan
-            .candidates
-            .iter()
-            .map(|c| Listed {
-                id: c.name(),
-                provider: c.provider.slug.as_str(),
-                known: c.known(),
-                usable: None,
-            })
-            .fold(Vec::new(), |mut listed, model| {
-                // The same model may be there with other keys.
-                if !listed.iter().any(|known: &Listed<'_>| known.id == model.id) {
-                    listed.push(model);
-                }
-                listed
-            }),
-        Some(clients) => {
-            let usable = plan.at_hand.iter().map(|at_hand| (&*at_hand.provider, true));
-            let lacking = clients.lacking.iter().map(|lacking| (&*lacking.provider, false));
-            usable.chain(lacking).flat_map(|(provider, usable)| known(provider, usable)).collect::<Vec<_>>()
-        }
-    };
-    listed.extend(session.routes.iter().map(|(name, route)| {
-        let leads = |target: &Target| {
-            resolve_model(catalog, &target.model).is_ok_and(|model| plan.provider(&model.provider).is_some())
-        };
-        let usable = plan.clients.is_some().then(|| route.targets.iter().any(leads));
-        Listed { id: name.to_string(), provider: ROUTES, known: None, usable }
-    }));
-    let body = match spoken {
-        // Bedrock lists models at another host.
-        Dialect::OpenAiChat | Dialect::OpenAiResponses | Dialect::BedrockConverse => {
-            json!({ "object": "list", "data": data(&listed, openai) })
-        }
-        Dialect::AnthropicMessages => json!({
-            "data": data(&listed, anthropic), "has_more": false,
-            "first_id": listed.first().map(|model| &model.id), "last_id": listed.last().map(|model| &model.id),
-        }),
-        Dialect::GeminiGenerateContent => json!({ "models": data(&listed, gemini) }),
-        Dialect::CohereChat => json!({ "models": data(&listed, cohere) }),
-        Dialect::OllamaChat => json!({ "models": data(&listed, ollama) }),
-    };
+    let body = forms::list(spoken, &all(session, catalog));
     json_reply(StatusCode::OK, body.to_string().into(), None)
 }
 
-fn known(provider: &Provider, usable: bool) -> impl Iterator<Item = Listed<'_>> {
-    let slug = provider.slug.as_str();
-    provider.models.iter().map(move |model| Listed {
-        id: format!("{slug}/{}", model.id),
-        provider: slug,
-        known: Some(model),
-        usable: Some(usable),
-    })
-}
-
-fn data(listed: &[Listed<'_>], write: fn(&Listed<'_>) -> Value) -> Vec<Value> {
-    let with_key = |model: &Listed<'_>| {
-        let mut value = write(model);
-        if let Some(usable) = model.usable {
-            value["provider"] = json!(model.provider);
-            value["key"] = json!(if usable { "present" } else { "missing" });
+/// One model, by any of its names.
+pub(crate) fn one(spoken: Dialect, session: &Session, catalog: &Catalog, asked: &str) -> Response<Body> {
+    match find(session, catalog, asked) {
+        Ok(found) => {
+            let body = forms::one(spoken, &found, asked);
+            json_reply(StatusCode::OK, body.to_string().into(), None)
         }
-        value
-    };
-    listed.iter().map(with_key).collect()
+        Err(reason) => {
+            let error = ApiError {
+                status: Some(StatusCode::NOT_FOUND.as_u16()),
+                param: Some("model".to_owned()),
+                ..ApiError::new(Class::NoModel, reason)
+            };
+            error_reply(spoken, &error)
+        }
+    }
 }
 
-fn openai(model: &Listed<'_>) -> Value {
-    json!({ "id": model.id, "object": "model", "created": 0, "owned_by": model.provider })
+fn all<'p>(session: &'p Session, catalog: &'p Catalog) -> Vec<Listed<'p>> {
+    let plan = &*session.plan;
+    let mut listed: Vec<Listed<'p>> = Vec::new();
+    match &plan.clients {
+        None => {
+            for planned in &plan.candidates {
+                let credentials = planned.keys.iter().map(|key| &*key.credential);
+                let key =
+                    key_of(session, &planned.provider, planned.sent.as_deref(), &planned.model, credentials);
+                let model = Listed {
+                    id: planned.name(),
+                    kind: Kind::Model,
+                    provider: planned.provider.slug.as_str(),
+                    known: planned.known(),
+                    price: planned.provider.price(&planned.model),
+                    key,
+                };
+                // The same model may be there with other keys.
+                if !listed.iter().any(|known| known.id == model.id) {
+                    listed.push(model);
+                }
+            }
+        }
+        Some(clients) => {
+            for at_hand in &plan.at_hand {
+                let key = |model: &str| key_at_hand(session, at_hand, model);
+                listed.extend(known(&at_hand.provider, &key));
+            }
+            for lacking in &clients.lacking {
+                let key = |_: &str| Key::Missing(lacking.reason.clone());
+                listed.extend(known(&lacking.provider, &key));
+            }
+        }
+    }
+    listed.extend(session.routes.iter().map(|(name, route)| {
+        let kind = Kind::Route(&route.targets);
+        let key = key_of_route(session, catalog, &route.targets);
+        Listed { id: name.to_string(), kind, provider: ROUTES, known: None, price: None, key }
+    }));
+    listed
 }
 
-fn anthropic(model: &Listed<'_>) -> Value {
-    json!({
-        "type": "model", "id": model.id, "display_name": model.id, "created_at": "1970-01-01T00:00:00Z",
-    })
-}
-
-fn gemini(model: &Listed<'_>) -> Value {
-    let mut value = json!({
-        "name": format!("models/{}", model.id), "displayName": model.id,
-        "supportedGenerationMethods": ["generateContent", "streamGenerateContent"],
+/// The models that the catalog knows of a provider, and those that its operator says it has.
+fn known<'p>(provider: &'p Provider, key: &dyn Fn(&str) -> Key) -> Vec<Listed<'p>> {
+    let models = provider.models.iter().map(|model| of_provider(provider, &model.id, key(&model.id)));
+    let further = provider.model_patterns.iter().filter(|pattern| provider.model(pattern).is_none());
+    let further = further.map(|pattern| Listed {
+        kind: if pattern.contains('*') { Kind::Pattern } else { Kind::Model },
+        ..of_provider(provider, pattern, key(pattern))
     });
-    if let Some(known) = model.known {
-        value["inputTokenLimit"] = json!(known.context);
-        value["outputTokenLimit"] = json!(known.max_output);
-    }
-    value
+    models.chain(further).collect()
 }
 
-fn cohere(model: &Listed<'_>) -> Value {
-    let mut value = json!({ "name": model.id, "endpoints": ["chat"], "finetuned": false });
-    if let Some(known) = model.known {
-        value["context_length"] = json!(known.context);
+fn of_provider<'p>(provider: &'p Provider, model: &str, key: Key) -> Listed<'p> {
+    let slug = provider.slug.as_str();
+    Listed {
+        id: format!("{slug}/{model}"),
+        kind: Kind::Model,
+        provider: slug,
+        known: provider.model(model),
+        price: provider.price(model),
+        key,
     }
-    value
 }
 
-fn ollama(model: &Listed<'_>) -> Value {
-    json!({
-        "name": model.id, "model": model.id, "modified_at": "1970-01-01T00:00:00Z", "size": 0, "digest": "",
-        "details": { "format": "", "family": model.provider, "parameter_size": "", "quantization_level": "" },
-    })
+/// The entry of a model by any of its names. A model that a provider may have, and that the catalog does not list, is one
+/// as well: its provider would be asked.
+fn find<'p>(session: &'p Session, catalog: &'p Catalog, asked: &str) -> Result<Listed<'p>, String> {
+    let plan = &*session.plan;
+    if let Some((name, route)) = route_of(&session.routes, asked) {
+        let kind = Kind::Route(&route.targets);
+        let key = key_of_route(session, catalog, &route.targets);
+        return Ok(Listed { id: name.to_string(), kind, provider: ROUTES, known: None, price: None, key });
+    }
+    if let Some(listed) = all(session, catalog).into_iter().find(|listed| listed.id == asked) {
+        return Ok(listed);
+    }
+    let name: ModelName = asked.parse().map_err(|error| format!("{error}"))?;
+    let route = resolve_model(catalog, &name).map_err(|unknown| unknown.to_string())?;
+    if let Some(at_hand) = plan.provider(&route.provider) {
+        return Ok(of_provider(&at_hand.provider, &route.model, key_at_hand(session, at_hand, &route.model)));
+    }
+    let mut lacking = plan.clients.iter().flat_map(|clients| &clients.lacking);
+    match lacking.find(|lacking| lacking.provider.slug == route.provider) {
+        Some(lacking) => {
+            Ok(of_provider(&lacking.provider, &route.model, Key::Missing(lacking.reason.clone())))
+        }
+        None => Err(format!("{asked} is {}'s, which cannot be asked from here", route.provider)),
+    }
 }
+
+fn key_at_hand(session: &Session, at_hand: &AtHand, model: &str) -> Key {
+    key_of(session, &at_hand.provider, None, model, at_hand.keys.iter().map(|key| &**key))
+}
+
+/// Whether one of these keys is there for a model, and is not one that its provider rejected.
+fn key_of<'k>(
+    session: &Session,
+    provider: &Provider,
+    sent: Option<&str>,
+    model: &str,
+    credentials: impl Iterator<Item = &'k dyn orch_proxy::Credential>,
+) -> Key {
+    if provider.auth == Auth::None {
+        return if provider.pinned { Key::Platform } else { Key::NotNeeded };
+    }
+    let now = SystemTime::now();
+    let mut rejected = Vec::new();
+    for credential in credentials {
+        match (session.health.state(credential, sent.unwrap_or(model), now), credential.source()) {
+            (State::Rejected, _) => rejected.push(credential.id()),
+            (_, "env" | "simulated") => return Key::Platform,
+            _ => return Key::Present,
+        }
+    }
+    match rejected.is_empty() {
+        true => Key::Missing(format!("there is no key for {}", provider.slug)),
+        false => Key::Missing(format!("{} rejected {} before", provider.slug, rejected.join(", "))),
+    }
+}
+
+/// The best that a route's models have.
+fn key_of_route(session: &Session, catalog: &Catalog, targets: &[Target]) -> Key {
+    let plan = &*session.plan;
+    let mut reasons = Vec::new();
+    let mut best = None;
+    for target in targets {
+        let resolved = match resolve_model(catalog, &target.model) {
+            Ok(resolved) => resolved,
+            Err(unknown) => {
+                reasons.push(format!("{}: {unknown}", target.model));
+                continue;
+            }
+        };
+        let Some(at_hand) = plan.provider(&resolved.provider) else {
+            let mut lacking = plan.lacking();
+            let known = lacking.find(|(provider, _)| provider.slug == resolved.provider);
+            let reason = known.map_or("its provider cannot be asked from here", |(_, reason)| reason);
+            reasons.push(format!("{}: {reason}", target.model));
+            continue;
+        };
+        let keys = at_hand.keys.iter().filter(|key| target.keys.weight(key.id()).is_some()).map(|key| &**key);
+        match key_of(session, &at_hand.provider, target.rename.as_deref(), &resolved.model, keys) {
+            Key::Missing(reason) => reasons.push(format!("{}: {reason}", target.model)),
+            Key::Present => return Key::Present,
+            other => best = best.or(Some(other)),
+        }
+    }
+    best.unwrap_or_else(|| Key::Missing(reasons.join("; ")))
+}
+
+#[cfg(test)]
+mod tests;

@@ -4,26 +4,30 @@ use orch_manifests::{Dialect, ServerTools};
 use serde_json::json;
 
 use crate::dialect::openai_responses::kept;
+use crate::embeddings;
 use crate::ir::{ApiError, ChatRequest, Class, Part, ResponseFormat, Tool};
 use crate::plan::Candidate;
 use crate::reach::by_itself;
 use crate::receipt::Skipped;
+use crate::upstream::{Asked, ClientRequest};
 
 /// Candidates that can serve the request, and the ones that were passed over. Of a model that the catalog does not know
 /// nothing is known that it lacks.
 pub(crate) fn fitting(
-    client: Dialect,
-    request: &ChatRequest,
+    client: &ClientRequest,
     allowed: ServerTools,
     candidates: Vec<Candidate>,
 ) -> (Vec<Candidate>, Vec<Skipped>) {
-    let mut fit = Vec::new();
+    let mut fit: Vec<Candidate> = Vec::new();
     let mut skipped: Vec<Skipped> = Vec::new();
     for candidate in candidates {
-        let unfit = strange(client, request, &candidate)
-            .or_else(|| searches(allowed, &candidate))
-            .or_else(|| lack(request, &candidate));
-        match unfit {
+        let lacks = match &client.asked {
+            Asked::Chat(chat) => strange(client.dialect, chat, &candidate)
+                .or_else(|| searches(allowed, &candidate))
+                .or_else(|| lack(chat, &candidate)),
+            Asked::Embeddings(embed) => embeddings::lack(embed, client.dialect, &candidate, fit.first()),
+        };
+        match lacks {
             None => fit.push(candidate),
             // Once for all of its keys.
             Some((_, reason))
@@ -59,7 +63,7 @@ fn carries_nothing(field: &str) -> String {
 }
 
 /// What the client is told when every model lacks something, so that none is asked.
-pub(crate) fn all_lack(request: &ChatRequest, skipped: &[Skipped]) -> ApiError {
+pub(crate) fn all_lack(client: &ClientRequest, skipped: &[Skipped]) -> ApiError {
     let lines: Vec<String> = skipped.iter().map(|s| format!("{}: {}", s.model, s.reason)).collect();
     let too_long = skipped.iter().all(|s| s.class == Some(Class::ContextTooLong));
     let no_access = skipped.iter().all(|s| s.class == Some(Class::NoAccess));
@@ -68,7 +72,11 @@ pub(crate) fn all_lack(request: &ChatRequest, skipped: &[Skipped]) -> ApiError {
         (_, true) => Class::NoAccess,
         _ => Class::BadRequest,
     };
-    let param = kept(request).filter(|field| {
+    let kept = match &client.asked {
+        Asked::Chat(chat) => kept(chat),
+        Asked::Embeddings(_) => None,
+    };
+    let param = kept.filter(|field| {
         let reason = carries_nothing(field);
         skipped.iter().all(|s| s.reason == reason)
     });
@@ -83,6 +91,9 @@ pub(crate) fn all_lack(request: &ChatRequest, skipped: &[Skipped]) -> ApiError {
 fn lack(request: &ChatRequest, candidate: &Candidate) -> Option<(Class, String)> {
     let model = candidate.known()?;
     let lacks = |reason: &str| Some((Class::BadRequest, reason.to_owned()));
+    if model.embedding.is_some() {
+        return lacks("it makes embeddings, and does not chat");
+    }
     let functions = request.tools.iter().any(|tool| matches!(tool, Tool::Function { .. }));
     if functions && !model.tools {
         return lacks("it cannot call tools, and the request has some (tools)");

@@ -1,13 +1,14 @@
 //! Direct calls to a provider's own host: same dialect, same provider, the same reservation and receipt.
 
 use http::{HeaderMap, Method, Request, Response, StatusCode};
-use orch_manifests::{Auth, Catalog, Dialect, Host, Provider, Scheme, Slug};
+use orch_manifests::{Auth, Catalog, Dialect, Host, Provider, Scheme, Slug, Task};
 use orch_proxy::Body;
 
-use crate::gateway::{Gateway, check_method, error_reply};
+use crate::gateway::{Begun, Gateway, check_method, error_reply};
 use crate::intake::receive;
 use crate::ir::{ApiError, Class};
 use crate::plan::{AtHand, Planned};
+use crate::request_id::RequestId;
 use crate::route::{self, Call};
 use crate::serve::called;
 use crate::session::Session;
@@ -19,6 +20,8 @@ pub struct Direct {
     pub provider: Slug,
     /// What is spoken there.
     pub dialect: Dialect,
+    /// What is asked for there.
+    pub task: Task,
     /// The region of the host, where the provider has one for each.
     pub region: Option<String>,
 }
@@ -57,21 +60,24 @@ impl Gateway {
         direct: &Direct,
         request: Request<Body>,
     ) -> Response<Body> {
-        match self.carry(session, direct, request).await {
-            Ok(response) => response,
-            Err(response) => *response,
-        }
+        let provider = direct.provider.to_string();
+        let (id, mut begun) = (RequestId::of(&request), Begun { provider, ..Begun::default() });
+        let answered = self.carry(session, direct, &id, &mut begun, request).await;
+        Gateway::named(session, &id, begun, answered)
     }
 
     async fn carry(
         &self,
         session: &Session,
         direct: &Direct,
+        id: &RequestId,
+        begun: &mut Begun,
         request: Request<Body>,
     ) -> Result<Response<Body>, Box<Response<Body>>> {
         let spoken = direct.dialect;
         let (parts, body) = request.into_parts();
         check_method(spoken, &parts.method, &Method::POST)?;
+        begun.is_call = true;
         let Some(at_hand) = session.plan.provider(&direct.provider) else {
             let reason =
                 format!("this run has no key for {}, or the agent does not support it", direct.provider);
@@ -80,7 +86,11 @@ impl Gateway {
         if let Err(reason) = check_placeholder(session, at_hand, &parts.headers) {
             return Err(Box::new(error_reply(spoken, &ApiError::new(Class::BadKey, reason))));
         }
-        if !at_hand.provider.speaks(spoken) {
+        let spoken_there = match direct.task {
+            Task::Chat => at_hand.provider.speaks(spoken),
+            Task::Embeddings => at_hand.provider.embeddings_path(spoken, true).is_some(),
+        };
+        if !spoken_there {
             let reason = format!("{} is reached in another dialect here", direct.provider);
             let error = ApiError {
                 status: Some(StatusCode::NOT_FOUND.as_u16()),
@@ -95,17 +105,18 @@ impl Gateway {
             return Err(Box::new(error_reply(spoken, &ApiError::new(Class::NoAccess, reason))));
         }
         let called = called(spoken, &parts.uri)?;
-        let client = receive(session, spoken, called, parts.headers, body).await?;
-        if client.parsed.model.is_empty() {
+        let client = receive(session, spoken, direct.task, called, parts.headers, body).await?;
+        begun.model = client.model().to_owned();
+        if client.model().is_empty() {
             let error = ApiError {
                 param: Some("model".to_owned()),
                 ..ApiError::new(Class::BadRequest, "model: is missing")
             };
             return Err(Box::new(error_reply(spoken, &error)));
         }
-        let planned = Planned { dialect: Some(spoken), ..at_hand.planned(client.parsed.model.clone()) };
-        let asked = (direct.provider.to_string(), client.parsed.model.clone());
-        let call = Call::new(client, session, vec![planned].into(), asked);
+        let planned = Planned { dialect: Some(spoken), ..at_hand.planned(client.model()) };
+        let asked = (direct.provider.to_string(), client.model().to_owned());
+        let call = Call::new(client, session, vec![planned].into(), asked, id.clone());
         Ok(Box::pin(route::answer(&self.proxy, &self.timing, session, call)).await)
     }
 }
@@ -124,7 +135,8 @@ fn direct(
         return None;
     }
     let inference = provider.inference.iter().find(|i| i.method == *method && i.covers(path))?;
-    Some(Direct { provider: provider.slug.clone(), dialect: inference.dialect, region })
+    let (dialect, task) = (inference.dialect, inference.task);
+    Some(Direct { provider: provider.slug.clone(), dialect, task, region })
 }
 
 /// The region of a host of this provider; `None` when it is none of them.

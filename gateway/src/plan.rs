@@ -72,6 +72,12 @@ impl Candidate {
         self.dialect.unwrap_or_else(|| self.provider.spoken_with(client))
     }
 
+    /// What is spoken to it for a client of this dialect that asks for embeddings; `None` where its provider has none.
+    pub fn embeds_with(&self, client: Dialect) -> Option<Dialect> {
+        let named = self.dialect.filter(|dialect| self.provider.embeddings_path(*dialect, true).is_some());
+        named.or_else(|| self.provider.embeds_with(client))
+    }
+
     /// What the catalog knows of the model.
     pub fn known(&self) -> Option<&Model> {
         self.provider.model(self.counted())

@@ -212,12 +212,13 @@ impl Ask {
     /// The longest answer that `left` pays for, within the one that is asked for; `None` when neither bounds it.
     ///
     /// # Errors
-    /// It does not pay for one token of it, or nobody knows.
+    /// It does not pay for one token of it (where it has any), or nobody knows.
     pub fn within(&self, left: &Left) -> Result<Option<u64>, Short> {
         if left.micro_usd.is_some() && self.price.is_none() {
             return Err(Short::Unpriced);
         }
-        let least = self.already.unwrap_or(0).saturating_add(1);
+        // An answer that is no text has no tokens.
+        let least = self.already.unwrap_or(0).saturating_add(u64::from(self.max_output != Some(0)));
         let mut output = self.max_output;
         let mut clamp = |fits: &dyn Fn(Amount) -> bool| {
             let can = longest(least, &|output| fits(self.amount(output)))?;

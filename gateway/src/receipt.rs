@@ -1,6 +1,7 @@
 //! What happened to each call, for the run's result and for whoever pays.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Serialize, Serializer};
@@ -11,6 +12,8 @@ use crate::plan::Candidate;
 /// The record of one call. Holds names and numbers, never a key.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Receipt {
+    /// The name of the request, as its answer has it in `x-request-id`.
+    pub request_id: String,
     /// The credential that served, or that was tried last.
     pub credential: Option<CredentialRef>,
     /// The provider that the client or the plan asked for first.
@@ -35,6 +38,9 @@ pub struct Receipt {
     /// Dollars; absent when the price is not known.
     #[serde(rename = "cost_usd", serialize_with = "dollars")]
     pub cost_micro_usd: Option<u64>,
+    /// The day on which the prices were published by which the cost was counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub price_as_of: Option<String>,
     /// From the client's request to the end of its answer.
     pub latency_ms: u64,
     /// What translation could not carry.
@@ -43,6 +49,23 @@ pub struct Receipt {
     pub simulated: bool,
     /// How it ended.
     pub outcome: Outcome,
+    /// Why no candidate was even looked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<Refused>,
+}
+
+/// Why a call was refused before it came to any candidate. Not in its own words: those may repeat what the client wrote,
+/// which may be a key in the wrong place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Refused {
+    /// The kind of failure.
+    pub class: Class,
+    /// The machine-readable code, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    /// The field at fault, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
 }
 
 /// Names a credential without its value.
@@ -70,6 +93,9 @@ pub struct Attempt {
     /// HTTP status, when there was one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
+    /// What the provider calls the request, when it said so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
     /// Until it failed or the first content came.
     pub latency_ms: u64,
     /// The provider's words, scrubbed and shortened.
@@ -159,9 +185,14 @@ impl Receipt {
 #[derive(Default)]
 pub struct Receipts {
     inner: Mutex<Vec<Receipt>>,
+    /// How many of them are of calls that were refused at once.
+    refused: AtomicUsize,
     /// Where they go instead of being kept.
     sink: Option<Sink>,
 }
+
+/// Receipts of calls refused at once that are kept of a run: such calls cost it nothing, and it may make any number.
+const REFUSED_KEPT: usize = 256;
 
 type Sink = Box<dyn Fn(Receipt) + Send + Sync>;
 
@@ -174,7 +205,7 @@ impl Receipts {
     /// Keeps none: each goes to `sink` when its call has ended, which for a stream is when the last of it was read or
     /// its reader went away. `sink` must not block.
     pub fn passed_to(sink: impl Fn(Receipt) + Send + Sync + 'static) -> Receipts {
-        Receipts { inner: Mutex::default(), sink: Some(Box::new(sink)) }
+        Receipts { sink: Some(Box::new(sink)), ..Receipts::default() }
     }
 
     /// All of them, in the order in which calls ended.
@@ -204,6 +235,13 @@ impl Receipts {
         }
     }
 
+    /// Records a call that came to no candidate.
+    pub(crate) fn record_refused(&self, receipt: Receipt) {
+        if self.sink.is_some() || self.refused.fetch_add(1, Ordering::Relaxed) < REFUSED_KEPT {
+            self.record(receipt);
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Vec<Receipt>> {
         // Receipts are pushed whole.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
@@ -220,6 +258,7 @@ impl Receipt {
     pub(crate) fn compact(&self) -> String {
         #[derive(Serialize)]
         struct Compact<'a> {
+            request_id: &'a str,
             provider: Option<&'a str>,
             model: Option<&'a str>,
             credential: Option<&'a CredentialRef>,
@@ -231,6 +270,7 @@ impl Receipt {
             simulated: bool,
         }
         let compact = Compact {
+            request_id: &self.request_id,
             provider: self.provider_served.as_deref(),
             model: self.model_served.as_deref(),
             credential: self.credential.as_ref(),
@@ -279,6 +319,7 @@ mod tests {
             credential: None,
             class: Some(*class),
             status: None,
+            request_id: None,
             latency_ms: 1,
             message: String::new(),
         };

@@ -11,25 +11,29 @@ use std::time::{Duration, SystemTime};
 
 use http::Response;
 use orch_manifests::Dialect;
-use orch_proxy::{Body, Proxy};
+use orch_proxy::{Body, CallId, Proxy};
 use tokio::time::{Instant, sleep};
 
-use crate::attempt::{Answer, Charge, Failed, Item, Manner, Pace, attempt};
+use crate::attempt::{Answer, Attempted, Charge, Failed, Item, Manner, Pace, attempt};
 use crate::dialect;
+use crate::embeddings;
 use crate::ir::{Class, StopReason, StreamEvent};
+use crate::listener::CallStart;
 use crate::needs::{all_lack, fitting};
 use crate::plan::Candidate;
 use crate::plan::pick::{Picked, pick};
 use crate::purse::LimitHit;
 use crate::receipt::{Outcome, Skipped};
+use crate::request_id::RequestId;
 use crate::serve::{Chosen, wants_receipt};
 use crate::session::Session;
 use crate::shown::shown;
 use crate::stream::{Live, unavailable};
 use crate::tab::Tab;
-use crate::upstream::{ClientRequest, Unfit, http_request};
+use crate::upstream::{Asked, ClientRequest, Unfit, http_request};
 use reply::{
-    all_failed, encoder, fill_start, identify, limited, name, refuse, reply_error, run_over, streamed, whole,
+    all_failed, embedded, encoder, fill_start, identify, limited, name, refuse, reply_error, run_over,
+    streamed, whole,
 };
 use reserve::{Passed, reserve};
 use step::{dice, jitter};
@@ -82,6 +86,7 @@ pub(crate) struct Call {
     skipped: Vec<Skipped>,
     /// The provider and model for the receipt.
     asked: (String, String),
+    id: RequestId,
     want_receipt: bool,
 }
 
@@ -92,12 +97,13 @@ impl Call {
         session: &Session,
         chosen: Chosen,
         asked: (String, String),
+        id: RequestId,
     ) -> Call {
         let want_receipt = wants_receipt(&client.headers);
         let Picked { candidates, skipped } =
             pick(&chosen.planned, &session.health, SystemTime::now(), &mut dice);
         let skipped = chosen.skipped.into_iter().chain(skipped).collect();
-        Call { client, candidates, skipped, asked, want_receipt }
+        Call { client, candidates, skipped, asked, id, want_receipt }
     }
 }
 
@@ -129,12 +135,15 @@ impl Tried<'_> {
 
 /// Answers a call. Failures become errors in the client's dialect.
 pub(crate) async fn answer(proxy: &Proxy, timing: &Timing, session: &Session, call: Call) -> Response<Body> {
-    let Call { client, candidates, mut skipped, asked: (provider, model), want_receipt } = call;
+    let Call { client, candidates, mut skipped, asked: (provider, model), id, want_receipt } = call;
     let picked = candidates.len();
-    let (candidates, lacking) = fitting(client.dialect, &client.parsed, session.server_tools, candidates);
-    let none_fits = (picked > 0 && candidates.is_empty()).then(|| all_lack(&client.parsed, &lacking));
+    let (candidates, lacking) = fitting(&client, session.server_tools, candidates);
+    let none_fits = (picked > 0 && candidates.is_empty()).then(|| all_lack(&client, &lacking));
     skipped.extend(lacking);
-    let mut tab = Tab::open(session.receipts.clone(), &provider, &model, skipped);
+    let mut tab =
+        Tab::open(session.receipts.clone(), &provider, &model, skipped).heard_by(session.listener.as_deref());
+    tab.asks(|| CallStart::of(&client));
+    tab.named(&id);
     if let Some(error) = none_fits {
         return reply_error(&client, tab, Outcome::Rejected, &error);
     }
@@ -172,7 +181,8 @@ pub(crate) async fn answer(proxy: &Proxy, timing: &Timing, session: &Session, ca
         loop {
             tries += 1;
             let ready = reserve(session, &client, candidate, fallback, &mut tab).await.and_then(|prepared| {
-                let request = http_request(&client, candidate, &prepared).map_err(Passed::Unfit)?;
+                let mut request = http_request(&client, candidate, &prepared).map_err(Passed::Unfit)?;
+                request.extensions_mut().insert(CallId(id.as_str().into()));
                 Ok((prepared, request))
             });
             let (prepared, request) = match ready {
@@ -198,15 +208,23 @@ pub(crate) async fn answer(proxy: &Proxy, timing: &Timing, session: &Session, ca
                     break;
                 }
             };
+            tab.sends(candidate);
             let began = Instant::now();
             let until = match last {
                 true => session.deadline,
                 false => session.deadline.min(began + timing.attempt),
             };
-            let (spoken, stream) = (prepared.spoken, client.parsed.stream);
-            let manner = Manner { spoken, stream, repeated: prepared.repeated() };
+            let vectors = match &client.asked {
+                Asked::Chat(_) => None,
+                Asked::Embeddings(embed) => Some(embeddings::Expected::of(embed, candidate)),
+            };
+            let (spoken, stream) = (prepared.spoken, client.streams());
+            let no_done = candidate.provider.quirks.no_done;
+            let manner = Manner { spoken, stream, repeated: prepared.repeated(), vectors, no_done };
             let trying = attempt(proxy, session, candidate, request, manner, until, timing.pace());
-            let failed = match Box::pin(trying).await {
+            let Attempted { provider_id, outcome } = Box::pin(trying).await;
+            tab.provider_calls_it(provider_id);
+            let failed = match outcome {
                 Ok(Answer::Whole { body, mut response })
                     if prepared.same_dialect || response.stop != StopReason::Error =>
                 {
@@ -222,11 +240,18 @@ pub(crate) async fn answer(proxy: &Proxy, timing: &Timing, session: &Session, ca
                     let charge = response.usage.map_or(Charge::All, Charge::Counted);
                     Failed { charge, ..Failed::new(Class::Server, "the provider gave up on the answer") }
                 }
+                Ok(Answer::Embedded { body, mut response }) => {
+                    serves(session, &mut tab, candidate, began.elapsed());
+                    name(&mut response.model, candidate);
+                    identify(&mut response.id);
+                    return embedded(&client, tab, candidate, prepared.same_dialect, body, response);
+                }
                 Ok(Answer::Begun { mut held, events }) => {
                     serves(session, &mut tab, candidate, began.elapsed());
                     if spoken == Dialect::OpenAiResponses {
                         note_own(session, &held);
                     }
+                    tab.speaks();
                     fill_start(&mut held, candidate);
                     let live = Live {
                         session: session.clone(),

@@ -1,18 +1,21 @@
 //! `llm.orch.internal`, and the same for a server's clients: models behind the dialects that clients speak.
 
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
-use orch_manifests::{Dialect, ModelRoute};
+use orch_manifests::{Dialect, ModelRoute, Task};
 use orch_proxy::Body;
 use serde_json::json;
 
 use crate::clients;
 use crate::dialect::{bedrock, gemini};
-use crate::gateway::{Gateway, bad_request, check_method, error_reply, spoken_at};
-use crate::intake::{Called, receive};
+use crate::gateway::{
+    Begun, ClientOf, Gateway, bad_request, check_method, error_reply, family_at, spoken_at,
+};
+use crate::intake::{Called, Manner, receive};
 use crate::ir::{ApiError, Class};
 use crate::models;
 use crate::plan::{Plan, Planned, no_key_of, outside, route_of, targets};
 use crate::receipt::Skipped;
+use crate::request_id::RequestId;
 use crate::route::{self, Call, RECEIPT_HEADER};
 use crate::session::Session;
 
@@ -21,48 +24,58 @@ impl Gateway {
     /// /v1/responses` (OpenAI), `POST /v1/messages`
     /// (Anthropic), `POST /v1beta/models/MODEL:generateContent` and `…:streamGenerateContent?alt=sse` (Gemini, also below
     /// `/v1`), `POST /v2/chat` (Cohere), `POST /api/chat` (Ollama), `POST /model/MODEL/converse` and `…/converse-stream`
-    /// (Bedrock), `GET /v1/models` (in the dialect of the client's headers), `GET /v1beta/models` and `GET /api/tags`.
+    /// (Bedrock); for embeddings `POST /v1/embeddings` (OpenAI), `…:embedContent` and `…:batchEmbedContents` (Gemini), `POST
+    /// /v2/embed` (Cohere) and `POST /api/embed` (Ollama); `GET /v1/models` and `GET /v1/models/MODEL` (in the dialect of the client), the same below `/v1beta`
+    /// (Gemini), and `GET /api/tags` (Ollama).
     pub async fn serve(&self, session: &Session, request: Request<Body>) -> Response<Body> {
-        match self.route(session, request).await {
-            Ok(response) => response,
-            Err(response) => *response,
-        }
+        let (id, mut begun) = (RequestId::of(&request), Begun::default());
+        let answered = self.route(session, &id, &mut begun, request).await;
+        Gateway::named(session, &id, begun, answered)
     }
 
     async fn route(
         &self,
         session: &Session,
+        id: &RequestId,
+        begun: &mut Begun,
         request: Request<Body>,
     ) -> Result<Response<Body>, Box<Response<Body>>> {
         let (parts, body) = request.into_parts();
         let path = parts.uri.path();
-        let Some(spoken) = spoken_at(path, &parts.headers) else {
-            let spoken = match path.starts_with("/v1/messages/") {
-                true => Dialect::AnthropicMessages,
-                false => spoken_by(&parts.headers),
-            };
-            return Err(nothing_at(spoken, NOTHING_HERE));
+        let client = ClientOf::request(&parts);
+        let Some(spoken) = spoken_at(path, client) else {
+            return Err(nothing_at(family_at(path, client).unwrap_or(client.0), NOTHING_HERE));
         };
-        if matches!(path, "/v1/models" | "/v1beta/models" | "/api/tags") {
+        let about = about(path);
+        if let Some(about) = about
+            // Below /v1beta all that is posted calls a method, whether or not there is one of this name.
+            && (parts.method == Method::GET || spoken != Dialect::GeminiGenerateContent)
+        {
             check_method(spoken, &parts.method, &Method::GET)?;
             if spoken == Dialect::GeminiGenerateContent {
                 check_query(&parts.uri, false)?;
             }
-            return Ok(models::list(spoken, session, &self.catalog));
+            return Ok(match about {
+                About::All => models::list(spoken, session, &self.catalog),
+                About::One(model) => models::one(spoken, session, &self.catalog, &model),
+            });
         }
         check_method(spoken, &parts.method, &Method::POST)?;
         let called = called(spoken, &parts.uri)?;
-        let client = receive(session, spoken, called, parts.headers, body).await?;
-        let chosen = self
-            .chosen(session, &client.parsed.model)
-            .map_err(|error| Box::new(error_reply(spoken, &error)))?;
+        let task = task_at(path, called.as_ref());
+        begun.is_call = true;
+        begun.model = called.as_ref().map(|called| called.model.clone()).unwrap_or_default();
+        let client = receive(session, spoken, task, called, parts.headers, body).await?;
+        begun.model = client.model().to_owned();
+        let chosen =
+            self.chosen(session, client.model()).map_err(|error| Box::new(error_reply(spoken, &error)))?;
         let first = &chosen.planned[0];
-        let asked = match is_unnamed(&client.parsed.model) {
+        let asked = match is_unnamed(client.model()) {
             true => first.model.clone(),
-            false => client.parsed.model.clone(),
+            false => client.model().to_owned(),
         };
         let asked = (first.provider.slug.to_string(), asked);
-        let call = Call::new(client, session, chosen, asked);
+        let call = Call::new(client, session, chosen, asked, id.clone());
         Ok(Box::pin(route::answer(&self.proxy, &self.timing, session, call)).await)
     }
 
@@ -123,8 +136,24 @@ pub(crate) fn leads_nowhere(route: &str, skipped: &[Skipped]) -> String {
     format!("the route {route} leads nowhere from here: {}", reasons.join("; "))
 }
 
+/// What a request wants to know of models.
+enum About {
+    All,
+    One(String),
+}
+
+/// What a path is about, where it is about models and calls none.
+fn about(path: &str) -> Option<About> {
+    if matches!(path, "/v1/models" | "/v1beta/models" | "/api/tags") {
+        return Some(About::All);
+    }
+    let calls = gemini::path::method(path).and_then(|method| method.manner()).is_some();
+    models::asked_about(path).filter(|_| !calls).map(About::One)
+}
+
 const NOTHING_HERE: &str = "there is nothing at this path; use /v1/chat/completions, /v1/responses, /v1/messages, \
-     /v1beta/models/MODEL:generateContent, /v2/chat, /api/chat, /model/MODEL/converse or /v1/models";
+     /v1beta/models/MODEL:generateContent, /v2/chat, /api/chat, /model/MODEL/converse, /v1/embeddings, \
+     /v1beta/models/MODEL:embedContent, /v2/embed, /api/embed or /v1/models";
 
 fn nothing_at(spoken: Dialect, message: &str) -> Box<Response<Body>> {
     let error = ApiError {
@@ -133,6 +162,16 @@ fn nothing_at(spoken: Dialect, message: &str) -> Box<Response<Body>> {
         ..ApiError::new(Class::BadRequest, message)
     };
     Box::new(error_reply(spoken, &error))
+}
+
+/// What a path is for. `called`: what it says of its model.
+pub(crate) fn task_at(path: &str, called: Option<&Called>) -> Task {
+    match called.map(|called| called.manner) {
+        Some(Manner::Embeddings { .. }) => Task::Embeddings,
+        Some(Manner::Chat { .. }) => Task::Chat,
+        None if matches!(path, "/v1/embeddings" | "/v2/embed" | "/api/embed") => Task::Embeddings,
+        None => Task::Chat,
+    }
 }
 
 /// What a request's address says of its model, in dialects that say it there.
@@ -147,9 +186,9 @@ pub(crate) fn called(spoken: Dialect, uri: &Uri) -> Result<Option<Called>, Box<R
         | Dialect::OllamaChat => return Ok(None),
     }
     let Some(method) = gemini::path::method(uri.path()) else { return Err(nothing_at(spoken, NOTHING_HERE)) };
-    let Some(stream) = method.stream() else { return Err(nothing_at(spoken, &method.offered())) };
-    check_query(uri, stream)?;
-    Ok(Some(Called { model: method.model, stream }))
+    let Some(manner) = method.manner() else { return Err(nothing_at(spoken, &method.offered())) };
+    check_query(uri, manner == Manner::Chat { stream: true })?;
+    Ok(Some(Called { model: method.model, manner }))
 }
 
 fn operation(path: &str) -> Result<Called, Box<Response<Body>>> {
@@ -159,7 +198,7 @@ fn operation(path: &str) -> Result<Called, Box<Response<Body>>> {
         return Err(nothing_at(Dialect::BedrockConverse, NOTHING_HERE));
     };
     let Some(stream) = operation.stream else { return Err(nothing_at(Dialect::BedrockConverse, OFFERED)) };
-    Ok(Called { model: operation.model, stream })
+    Ok(Called { model: operation.model, manner: Manner::Chat { stream } })
 }
 
 fn check_query(uri: &Uri, stream: bool) -> Result<(), Box<Response<Body>>> {
@@ -205,19 +244,5 @@ fn no_model(plan: &Plan, reason: &str) -> ApiError {
         param: Some("model".to_owned()),
         details: Some(json!({ "models": names })),
         ..ApiError::new(Class::NoModel, format!("{reason}; {offer}"))
-    }
-}
-
-/// Anthropic's clients always send their version, Google's their key in a header of its own, Cohere's the name of their
-/// library; everyone else expects OpenAI's form.
-pub(crate) fn spoken_by(headers: &HeaderMap) -> Dialect {
-    if headers.contains_key("anthropic-version") {
-        Dialect::AnthropicMessages
-    } else if headers.contains_key("x-goog-api-key") {
-        Dialect::GeminiGenerateContent
-    } else if headers.get("x-fern-sdk-name").is_some_and(|name| name.as_bytes().starts_with(b"cohere")) {
-        Dialect::CohereChat
-    } else {
-        Dialect::OpenAiChat
     }
 }

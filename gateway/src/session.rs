@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use crate::health::Health;
 use crate::intake::Intake;
 use crate::ir::ApiError;
+use crate::listener::Listener;
 use crate::plan::{Candidate, Plan};
 use crate::purse::Treasury;
 use crate::reach::OwnAnswers;
@@ -44,6 +45,8 @@ pub struct Session {
     pub witness: Option<Arc<dyn Witness>>,
     /// What its calls may hold.
     pub intake: Arc<Intake>,
+    /// Who hears of each call while it happens.
+    pub listener: Option<Arc<dyn Listener>>,
 }
 
 /// Hears of each use of a credential before its first byte leaves, and may forbid it.
@@ -73,6 +76,7 @@ impl Session {
             own: Arc::default(),
             witness: None,
             intake: Intake::of_run(),
+            listener: None,
         }
     }
 
@@ -116,5 +120,10 @@ impl Session {
     #[must_use]
     pub fn with_intake(self, intake: Arc<Intake>) -> Session {
         Session { intake, ..self }
+    }
+    /// The same, of whose calls this one hears while they happen.
+    #[must_use]
+    pub fn with_listener(self, listener: Option<Arc<dyn Listener>>) -> Session {
+        Session { listener, ..self }
     }
 }

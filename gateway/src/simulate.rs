@@ -37,6 +37,7 @@ mod anthropic;
 mod bedrock;
 mod chat;
 mod cohere;
+mod embeddings;
 mod extract;
 mod failure;
 mod gemini;

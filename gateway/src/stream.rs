@@ -19,7 +19,7 @@ use crate::frames::Framing;
 use crate::ir::{ApiError, Class, StopReason, StreamEvent};
 use crate::plan::Candidate;
 use crate::purse::{BoundOf, LimitHit, Unreserved};
-use crate::receipt::Outcome;
+use crate::receipt::{Outcome, Receipt};
 use crate::session::Session;
 use crate::shown::shown;
 use crate::tab::Tab;
@@ -91,43 +91,53 @@ impl Live {
             Err(Unreserved::Limit(hit)) => return (self.limited(hit), None),
             Err(Unreserved::Unavailable(why)) => return (self.uncounted(&why), None),
         }
-        let mut out = Vec::new();
+        // A piece is about as long in every dialect.
+        let mut out = Vec::with_capacity(item.frame.raw.len() + 256);
         self.encoder.item(&item, &mut out);
         if item.meaning.contains(&StreamEvent::End) {
             let Live { tab, want_receipt, framing, .. } = *self;
-            if let Some(receipt) = tab.close(Outcome::Served).filter(|_| want_receipt)
-                && let Ok(json) = serde_json::to_string(&receipt)
-            {
-                out.extend_from_slice(&framing.own_frame("orch.receipt", &json).raw);
-            }
+            last_event(tab.close(Outcome::Served).filter(|_| want_receipt), framing, &mut out);
             return (out.into(), None);
         }
         (out.into(), Some(self))
     }
 
     fn broken(self: Box<Self>, failure: Failure) -> Bytes {
-        let Live { candidate, mut encoder, tab, .. } = *self;
-        tab.close(Outcome::Broken);
+        let Live { candidate, mut encoder, mut tab, want_receipt, framing, .. } = *self;
+        tab.fails(failure.class);
+        let receipt = tab.close(Outcome::Broken).filter(|_| want_receipt);
         let mut error = failure.into_error();
         let said = shown(&error.message, candidate.credential.as_deref());
         error.message = format!("{}: {said}", candidate.name());
         error.details = Some(json!({ "class": error.class.as_str() }));
-        encoder.error(error)
+        let mut out = encoder.error(error);
+        last_event(receipt, framing, &mut out);
+        out.into()
     }
 
     fn uncounted(self: Box<Self>, why: &str) -> Bytes {
         let Live { session, mut encoder, tab, .. } = *self;
         session.budget.note_unavailable(why);
         tab.close(Outcome::Broken);
-        encoder.error(unavailable(why))
+        encoder.error(unavailable(why)).into()
     }
 
     fn limited(self: Box<Self>, hit: LimitHit) -> Bytes {
-        let Live { session, mut encoder, tab, .. } = *self;
+        let Live { session, mut encoder, mut tab, want_receipt, framing, .. } = *self;
+        tab.bounded(&hit);
         let error = limit_error(&hit);
         session.budget.note(hit);
-        tab.close(Outcome::Limit);
-        encoder.error(error)
+        let receipt = tab.close(Outcome::Limit).filter(|_| want_receipt);
+        let mut out = encoder.error(error);
+        last_event(receipt, framing, &mut out);
+        out.into()
+    }
+}
+
+/// The receipt as the last event, where it is wanted.
+fn last_event(receipt: Option<Receipt>, framing: Framing, out: &mut Vec<u8>) {
+    if let Some(json) = receipt.and_then(|receipt| serde_json::to_string(&receipt).ok()) {
+        out.extend_from_slice(&framing.own_frame("orch.receipt", &json).raw);
     }
 }
 
@@ -183,6 +193,11 @@ impl Encoder {
     fn item(&mut self, item: &Item, out: &mut Vec<u8>) {
         match self {
             Encoder::Pass { hide_usage: true, .. } if is_usage_only(item) => {}
+            // The provider left the terminator out, and the dialect has one.
+            Encoder::Pass { client: client @ Dialect::OpenAiChat, .. } if item.frame.raw.is_empty() => {
+                let mut writer = dialect::wire(*client).stream_writer(false);
+                item.meaning.iter().for_each(|event| writer.write(event, out));
+            }
             Encoder::Pass { passed, .. } => {
                 *passed += u64::from(item.frame.data.is_some());
                 out.extend_from_slice(&item.frame.raw);
@@ -191,7 +206,7 @@ impl Encoder {
         }
     }
 
-    fn error(&mut self, error: ApiError) -> Bytes {
+    fn error(&mut self, error: ApiError) -> Vec<u8> {
         let mut out = Vec::new();
         let error = StreamEvent::Error(error);
         match self {
@@ -202,7 +217,7 @@ impl Encoder {
             }
             Encoder::Translate(writer) => writer.write(&error, &mut out),
         }
-        out.into()
+        out
     }
 }
 

@@ -9,10 +9,12 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::attempt::{Charge, Failed};
-use crate::ir::{Dropped, StreamEvent, Usage};
+use crate::ir::{Class, Dropped, StopReason, StreamEvent, Usage};
+use crate::listener::{CallStart, Heard, Listener};
 use crate::plan::Candidate;
 use crate::purse::Unreserved;
 use crate::receipt::{Attempt, CredentialRef, Outcome, Receipt, Receipts, Skipped};
+use crate::request_id::RequestId;
 use crate::shown::shown;
 use crate::spoken::Spoken;
 use crate::usage::Reservation;
@@ -25,6 +27,8 @@ pub(crate) struct Tab {
     receipts: Arc<Receipts>,
     receipt: Option<Receipt>,
     started: Instant,
+    /// What the provider of the attempt under way calls it.
+    provider_id: Option<String>,
     /// What was set aside for the attempt under way.
     reservation: Option<Reservation>,
     usage: Option<Usage>,
@@ -35,6 +39,8 @@ pub(crate) struct Tab {
     /// What failed attempts came to, and whether all of it has a price.
     lost: Usage,
     lost_micro_usd: Option<u64>,
+    /// Whoever hears of the call, and what is kept for them.
+    heard: Option<Heard>,
 }
 
 impl Tab {
@@ -49,13 +55,66 @@ impl Tab {
             receipts,
             receipt: Some(receipt),
             started: Instant::now(),
+            provider_id: None,
             reservation: None,
             usage: None,
             said: Spoken::default(),
             thinks: false,
             lost: Usage::default(),
             lost_micro_usd: Some(0),
+            heard: None,
         }
+    }
+
+    /// The same, of which this one hears while it goes on.
+    pub(crate) fn heard_by(mut self, listener: Option<&dyn Listener>) -> Tab {
+        self.heard = listener.map(Heard::by);
+        self
+    }
+
+    /// What is asked for is known.
+    pub(crate) fn asks(&mut self, asked: impl FnOnce() -> CallStart) {
+        if let Some(heard) = &mut self.heard {
+            heard.asked(&asked());
+        }
+    }
+
+    /// A request is about to be sent.
+    pub(crate) fn sends(&mut self, candidate: &Candidate) {
+        if let Some(heard) = &mut self.heard {
+            heard.attempt_began(candidate);
+        }
+    }
+
+    /// The attempt under way has said the first thing of its stream.
+    pub(crate) fn speaks(&mut self) {
+        if let Some(heard) = &mut self.heard {
+            heard.first_token();
+        }
+    }
+
+    /// Why the call is going to end as it does.
+    pub(crate) fn fails(&mut self, class: Class) {
+        if let Some(heard) = &mut self.heard {
+            heard.fails(class);
+        }
+    }
+
+    /// The bound on account of which it does.
+    pub(crate) fn bounded(&mut self, hit: &LimitHit) {
+        if let Some(heard) = &mut self.heard {
+            heard.bounded(hit);
+        }
+    }
+
+    /// The call has this name.
+    pub(crate) fn named(&mut self, id: &RequestId) {
+        self.edit(|receipt| receipt.request_id = id.as_str().to_owned());
+    }
+
+    /// The provider calls the attempt under way this.
+    pub(crate) fn provider_calls_it(&mut self, id: Option<String>) {
+        self.provider_id = id;
     }
 
     /// An attempt begins.
@@ -64,8 +123,11 @@ impl Tab {
         self.usage = None;
         self.said = Spoken::default();
         self.thinks = candidate.known().is_none_or(|model| model.reasoning);
+        self.provider_id = None;
         let credential = candidate.credential.as_deref().map(reference);
+        let as_of = candidate.price().and_then(|price| price.as_of).map(|date| date.to_string());
         self.edit(|receipt| {
+            receipt.price_as_of = as_of;
             receipt.simulated |= credential.as_ref().is_some_and(|c| c.source == "simulated");
             receipt.credential = credential;
             receipt.dropped = dropped;
@@ -91,12 +153,16 @@ impl Tab {
                 self.lost.output = self.lost.output.saturating_add(usage.output);
             }
         }
+        if let Some(heard) = &mut self.heard {
+            heard.attempt_failed(failed.failure.class, failed.status.map(|status| status.as_u16()));
+        }
         let attempt = Attempt {
             provider: candidate.provider.slug.to_string(),
             model: candidate.sent().to_owned(),
             credential: candidate.credential.as_ref().map(|credential| credential.id().to_owned()),
             class: Some(failed.failure.class),
             status: failed.status.map(|status| status.as_u16()),
+            request_id: self.provider_id.take(),
             latency_ms: millis(took),
             message: shown(&failed.failure.message, candidate.credential.as_deref()),
         };
@@ -111,6 +177,7 @@ impl Tab {
             credential: candidate.credential.as_ref().map(|credential| credential.id().to_owned()),
             class: None,
             status: Some(200),
+            request_id: self.provider_id.take(),
             latency_ms: millis(took),
             message: String::new(),
         };
@@ -130,7 +197,17 @@ impl Tab {
     /// A piece of the answer.
     pub(crate) fn heard(&mut self, event: &StreamEvent) {
         match event {
-            StreamEvent::Start { model, .. } => self.served_by(model),
+            StreamEvent::Start { id, model, .. } => {
+                self.served_by(model);
+                if let Some(heard) = &mut self.heard {
+                    heard.id(id);
+                }
+            }
+            StreamEvent::Stop { reason, .. } => {
+                if let Some(heard) = &mut self.heard {
+                    heard.stopped(*reason);
+                }
+            }
             StreamEvent::Usage(usage) => self.usage = Some(*usage),
             StreamEvent::Text(text)
             | StreamEvent::Reasoning(text)
@@ -155,6 +232,14 @@ impl Tab {
         self.served_by(model);
         self.usage = usage;
         self.said.hear_bytes(bytes);
+    }
+
+    /// The id of a whole answer, and why it ended.
+    pub(crate) fn answered(&mut self, id: &str, stop: StopReason) {
+        if let Some(heard) = &mut self.heard {
+            heard.id(id);
+            heard.stopped(stop);
+        }
     }
 
     /// Sees to it that the answer so far is paid for.
@@ -219,6 +304,9 @@ impl Tab {
             receipt.input_tokens = usage.input;
             receipt.output_tokens = usage.output;
             receipt.cost_micro_usd = cost;
+        }
+        if let Some(heard) = self.heard.take() {
+            heard.ended(&receipt, self.usage.as_ref());
         }
         self.receipts.record(receipt.clone());
         Some(receipt)

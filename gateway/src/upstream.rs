@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::dialect::openai_responses::{self, LEAST_OUTPUT};
 use crate::dialect::{self, Style};
 use crate::edit::Document;
+use crate::embeddings::EmbedRequest;
 use crate::intake::Held;
 use crate::ir::{ApiError, ChatRequest, Class, Dropped};
 use crate::plan::Candidate;
@@ -23,11 +24,32 @@ pub(crate) struct ClientRequest {
     pub(crate) dialect: Dialect,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
-    pub(crate) parsed: ChatRequest,
+    pub(crate) asked: Asked,
     /// Whether the provider may keep the answer in its account.
     pub(crate) keeps: bool,
     /// Its places among what the run may hold.
     pub(crate) _held: Held,
+}
+
+/// What a client asks for.
+pub(crate) enum Asked {
+    Chat(ChatRequest),
+    Embeddings(EmbedRequest),
+}
+
+impl ClientRequest {
+    /// The model as the client names it.
+    pub(crate) fn model(&self) -> &str {
+        match &self.asked {
+            Asked::Chat(chat) => &chat.model,
+            Asked::Embeddings(embed) => &embed.model,
+        }
+    }
+
+    /// Whether a stream is asked for.
+    pub(crate) fn streams(&self) -> bool {
+        matches!(&self.asked, Asked::Chat(chat) if chat.stream)
+    }
 }
 
 /// A request for one candidate.
@@ -53,7 +75,7 @@ pub(crate) struct Unfit {
 }
 
 impl Unfit {
-    fn new(reason: impl Into<String>) -> Unfit {
+    pub(crate) fn new(reason: impl Into<String>) -> Unfit {
         Unfit { reason: reason.into(), field: None }
     }
 
@@ -85,6 +107,7 @@ impl Prepared {
 /// bounded. `usual`: the bound for dialects that want one, where the client named none. `fallback`: whether the client asked for another model, so that its bound may be too high for this one.
 pub(crate) fn prepare(
     client: &ClientRequest,
+    chat: &ChatRequest,
     candidate: &Candidate,
     bound: Option<u64>,
     usual: u64,
@@ -94,7 +117,7 @@ pub(crate) fn prepare(
     let spoken = candidate.spoken_with(client.dialect);
     let same = client.dialect == spoken;
     let mut dropped = Vec::new();
-    let mut max_tokens = client.parsed.max_tokens;
+    let mut max_tokens = chat.max_tokens;
     if let (Some(wanted), Some(model)) = (max_tokens, candidate.known())
         && wanted > model.max_output
         // No more was set aside than the model gives.
@@ -115,14 +138,14 @@ pub(crate) fn prepare(
     if let Some(bound) = bound {
         max_tokens = Some(max_tokens.map_or(bound, |wanted| wanted.min(bound)));
     }
-    refuse_ollama_options(client, candidate)?;
+    refuse_ollama_options(client, chat, candidate)?;
     if same {
-        let (body, hide_usage) = edited(client, candidate, max_tokens, &mut dropped)
+        let (body, hide_usage) = edited(client, chat, candidate, max_tokens, &mut dropped)
             .map_err(|e| Unfit::new(format!("the request cannot be rewritten: {e}")))?;
         return Ok(Prepared { body, dropped, spoken, same_dialect: true, hide_usage });
     }
     if client.dialect == Dialect::OpenAiResponses
-        && let Some(field) = openai_responses::kept(&client.parsed)
+        && let Some(field) = openai_responses::kept(chat)
     {
         let reason = "stands for what another provider has kept, which cannot be carried to this one; send the \
                       conversation itself";
@@ -134,11 +157,8 @@ pub(crate) fn prepare(
         no_json_schema: candidate.known().is_some_and(|model| !model.json_schema),
     };
     let needed = quirks.max_tokens_required.then_some(usual);
-    let request = ChatRequest {
-        model: candidate.sent().to_owned(),
-        max_tokens: max_tokens.or(needed),
-        ..client.parsed.clone()
-    };
+    let request =
+        ChatRequest { model: candidate.sent().to_owned(), max_tokens: max_tokens.or(needed), ..chat.clone() };
     let request = match client.dialect {
         Dialect::OpenAiResponses => openai_responses::in_turns(request),
         _ => request,
@@ -150,7 +170,11 @@ pub(crate) fn prepare(
 
 /// Ollama's OpenAI endpoint ignores these, so that a run would silently get another context length than it asked
 /// for; only its native endpoint honours them.
-fn refuse_ollama_options(client: &ClientRequest, candidate: &Candidate) -> Result<(), Unfit> {
+fn refuse_ollama_options(
+    client: &ClientRequest,
+    chat: &ChatRequest,
+    candidate: &Candidate,
+) -> Result<(), Unfit> {
     if candidate.provider.slug.as_str() != "ollama"
         || candidate.spoken_with(client.dialect) != Dialect::OpenAiChat
     {
@@ -159,7 +183,7 @@ fn refuse_ollama_options(client: &ClientRequest, candidate: &Candidate) -> Resul
     // Of Ollama's own clients, `options.NAME`.
     let ignored =
         |field: &&String| matches!(field.as_str(), "options" | "num_ctx") || field.starts_with("options.");
-    match client.parsed.extras.keys().find(ignored) {
+    match chat.extras.keys().find(ignored) {
         None => Ok(()),
         Some(field) => Err(Unfit::at(
             field.clone(),
@@ -172,6 +196,7 @@ fn refuse_ollama_options(client: &ClientRequest, candidate: &Candidate) -> Resul
 /// The client's bytes with the model, the bound on output and, for streams, the wish for usage changed.
 fn edited(
     client: &ClientRequest,
+    chat: &ChatRequest,
     candidate: &Candidate,
     max_tokens: Option<u64>,
     dropped: &mut Vec<Dropped>,
@@ -179,20 +204,20 @@ fn edited(
     let mut doc = Document::parse(&client.body)?;
     let mut changed = false;
     let model_in_body = !matches!(client.dialect, Dialect::GeminiGenerateContent | Dialect::BedrockConverse);
-    if client.parsed.model != candidate.sent() && model_in_body {
+    if chat.model != candidate.sent() && model_in_body {
         doc.set("model", &json!(candidate.sent()))?;
         changed = true;
     }
     let mut hide_usage = false;
     match client.dialect {
         Dialect::AnthropicMessages | Dialect::CohereChat => {
-            if max_tokens != client.parsed.max_tokens {
+            if max_tokens != chat.max_tokens {
                 doc.set("max_tokens", &json!(max_tokens))?;
                 changed = true;
             }
         }
         Dialect::OpenAiResponses => {
-            if max_tokens != client.parsed.max_tokens {
+            if max_tokens != chat.max_tokens {
                 doc.set("max_output_tokens", &json!(max_tokens))?;
                 changed = true;
             }
@@ -208,16 +233,13 @@ fn edited(
             };
             // Each provider knows one of the two names, and one that ignores the bound would run on.
             if let Some(max) = max_tokens
-                && (doc.has(other) || max_tokens != client.parsed.max_tokens)
+                && (doc.has(other) || max_tokens != chat.max_tokens)
             {
                 doc.remove(other);
                 doc.set(name, &json!(max))?;
                 changed = true;
             }
-            if client.parsed.stream
-                && !client.parsed.include_usage
-                && candidate.provider.quirks.stream_options
-            {
+            if chat.stream && !chat.include_usage && candidate.provider.quirks.stream_options {
                 let mut options = doc.get("stream_options").unwrap_or_else(|| json!({}));
                 if !options.is_object() {
                     options = json!({});
@@ -229,7 +251,7 @@ fn edited(
             }
         }
         Dialect::OllamaChat => {
-            if max_tokens != client.parsed.max_tokens {
+            if max_tokens != chat.max_tokens {
                 let mut options = doc.object("options").unwrap_or_default();
                 options.set("num_predict", &max_tokens)?;
                 doc.set("options", &options)?;
@@ -242,7 +264,7 @@ fn edited(
                 doc.remove("model");
                 changed = true;
             }
-            if max_tokens != client.parsed.max_tokens {
+            if max_tokens != chat.max_tokens {
                 // Either spelling may be there, and the parser has seen to it that not both are.
                 let spelled =
                     |doc: &Document, one: &'static str, other| if doc.has(other) { other } else { one };
@@ -254,7 +276,7 @@ fn edited(
             }
         }
         Dialect::BedrockConverse => {
-            if max_tokens != client.parsed.max_tokens {
+            if max_tokens != chat.max_tokens {
                 let mut config = doc.object("inferenceConfig").unwrap_or_default();
                 config.set("maxTokens", &max_tokens)?;
                 doc.set("inferenceConfig", &config)?;
@@ -302,17 +324,25 @@ pub(crate) fn http_request(
     candidate: &Candidate,
     prepared: &Prepared,
 ) -> Result<Request<Body>, Unfit> {
-    let inference =
-        candidate.provider.inference_path_in(prepared.spoken, client.parsed.stream).ok_or_else(|| {
-            Unfit::new(format!("the catalog has no inference path for {}", candidate.provider.slug))
-        })?;
+    let stream = client.streams();
+    let inference = match &client.asked {
+        Asked::Chat(_) => candidate.provider.inference_path_in(prepared.spoken, stream),
+        // What was written anew is a list wherever there is more than one.
+        Asked::Embeddings(embed) => {
+            let alone = if prepared.same_dialect { embed.alone } else { embed.inputs.len() == 1 };
+            candidate.provider.embeddings_path(prepared.spoken, alone)
+        }
+    };
+    let inference = inference.ok_or_else(|| {
+        Unfit::new(format!("the catalog has no inference path for {}", candidate.provider.slug))
+    })?;
     let mut target = inference.for_model(candidate.sent()).ok_or_else(|| {
         Unfit::new(format!("{} is no model name of {}", candidate.sent(), candidate.provider.slug))
     })?;
-    if client.parsed.stream && prepared.spoken == Dialect::GeminiGenerateContent {
+    if stream && prepared.spoken == Dialect::GeminiGenerateContent {
         target.push_str("?alt=sse");
     }
-    let accept = match client.parsed.stream {
+    let accept = match stream {
         true => dialect::wire(prepared.spoken).framing().media_type(),
         false => "application/json",
     };

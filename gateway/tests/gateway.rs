@@ -6,24 +6,36 @@
 mod budget;
 #[path = "gateway/cohere.rs"]
 mod cohere;
+#[path = "gateway/cuts.rs"]
+mod cuts;
 #[path = "gateway/deltas.rs"]
 mod deltas;
 #[path = "gateway/direct.rs"]
 mod direct;
+#[path = "gateway/embeddings.rs"]
+mod embeddings;
 #[path = "gateway/failures.rs"]
 mod failures;
 #[path = "gateway/gemini.rs"]
 mod gemini;
+#[path = "gateway/hostile.rs"]
+mod hostile;
+#[path = "gateway/listening.rs"]
+mod listening;
 #[path = "gateway/matrix.rs"]
 mod matrix;
 #[path = "gateway/ollama.rs"]
 mod ollama;
 #[path = "gateway/reach.rs"]
 mod reach;
+#[path = "gateway/requests.rs"]
+mod requests;
 #[path = "gateway/responses.rs"]
 mod responses;
 #[path = "gateway/routes.rs"]
 mod routes;
+#[path = "gateway/rules.rs"]
+mod rules;
 #[path = "gateway/serving.rs"]
 mod serving;
 #[path = "gateway/simulated.rs"]

@@ -14,7 +14,7 @@ use http::Request;
 use orch_gateway::ir::Class;
 use orch_proxy::full;
 use serde_json::Value;
-use upstream::{Reply, Then, says, stream_of};
+use upstream::{Reply, Then, bomb, says, stream_of};
 use world::{Setup, World, hello, hello_stream};
 
 /// Bytes of the largest answer that is read.
@@ -122,6 +122,19 @@ async fn the_worst_calls_stay_within_bounds() {
     let large =
         Reply::Whole { status: 200, headers: Vec::new(), body: completion("", &format!("\"{text}\"")) };
     assert_eq!(attempts("too large", large, CHAT, &hello()).await, refused);
+
+    // What would be large if it were unpacked, or went on.
+    for (path, body) in [(CHAT, hello()), (CHAT, hello_stream())] {
+        let headers = vec![("content-encoding", "gzip".to_owned())];
+        let bomb = Reply::Bytes { headers, body: bomb(1 << 30).into() };
+        assert_eq!(attempts("a bomb", bomb, path, &body).await, refused);
+    }
+    let forever = |pieces: Vec<String>| Reply::Stream { pieces, then: Then::Forever };
+    let line = forever(vec!["data: ".to_owned(), "x".repeat(1 << 16)]);
+    assert_eq!(attempts("a line without end", line, CHAT, &hello_stream()).await, refused);
+    let nothing = r#"data: {"id":"x","choices":[{"index":0,"delta":{"content":""}}]}"#;
+    let nothing = forever(vec![format!("{nothing}\n\n")]);
+    assert_eq!(attempts("deltas of nothing", nothing, CHAT, &hello_stream()).await, refused);
 
     // Many of the worst requests at once.
     let world = world().await;

@@ -262,9 +262,34 @@ impl Provider {
         }
     }
 
-    /// Whether it takes inference requests in this dialect.
+    /// Whether it takes chat requests in this dialect.
     pub fn speaks(&self, dialect: Dialect) -> bool {
-        self.inference.iter().any(|path| path.dialect == dialect)
+        self.chats().any(|path| path.dialect == dialect)
+    }
+
+    fn chats(&self) -> impl Iterator<Item = &InferencePath> {
+        self.inference.iter().filter(|path| path.task == Task::Chat)
+    }
+
+    /// In which dialect it is asked for embeddings for a client of `client`'s: the client's own where the provider knows it,
+    /// else the provider's own, else any that it has. `None` for a provider that has no embeddings.
+    pub fn embeds_with(&self, client: Dialect) -> Option<Dialect> {
+        let has = |dialect: &Dialect| self.embeddings_path(*dialect, true).is_some();
+        let any =
+            || self.inference.iter().find(|path| path.task == Task::Embeddings).map(|path| path.dialect);
+        [client, self.dialect].into_iter().find(has).or_else(any)
+    }
+
+    /// The request for embeddings that the gateway makes in a dialect. `alone`: for one input, which Gemini has a path of its
+    /// own for.
+    pub fn embeddings_path(&self, dialect: Dialect, alone: bool) -> Option<&InferencePath> {
+        let fits = |path: &&InferencePath| {
+            path.task == Task::Embeddings
+                && path.dialect == dialect
+                && (dialect != Dialect::GeminiGenerateContent
+                    || path.path.ends_with(":embedContent") == alone)
+        };
+        self.inference.iter().find(fits)
     }
 
     /// What is spoken to it for a client of `client`'s dialect: the client's own where the provider knows it, because
@@ -296,7 +321,7 @@ impl Provider {
 
     /// The same in another dialect that it speaks.
     pub fn inference_path_in(&self, dialect: Dialect, stream: bool) -> Option<&InferencePath> {
-        self.inference.iter().find(|path| path.dialect == dialect && path.answers(stream))
+        self.chats().find(|path| path.dialect == dialect && path.answers(stream))
     }
 }
 
@@ -319,6 +344,18 @@ pub struct InferencePath {
     pub path: String,
     /// What is spoken there.
     pub dialect: Dialect,
+    /// What is asked for there.
+    pub task: Task,
+}
+
+/// What an inference request asks a model for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Task {
+    /// An answer.
+    #[default]
+    Chat,
+    /// A vector for each input.
+    Embeddings,
 }
 
 impl InferencePath {
@@ -372,9 +409,9 @@ pub struct Model {
     pub id: String,
     /// Other names that people use for it.
     pub aliases: Vec<String>,
-    /// Tokens of input and output together.
+    /// Tokens of input and output together; of a model that makes vectors, tokens of one input.
     pub context: u64,
-    /// Most tokens of output.
+    /// Most tokens of output; none where it makes vectors.
     pub max_output: u64,
     /// Calls tools.
     pub tools: bool,
@@ -384,8 +421,19 @@ pub struct Model {
     pub json_schema: bool,
     /// Thinks before it answers, which costs output tokens; many such models refuse a temperature.
     pub reasoning: bool,
+    /// Set for models that make vectors, and do not chat.
+    pub embedding: Option<Embedding>,
     /// What it costs; `None` when unknown.
     pub price: Option<Price>,
+}
+
+/// What the vectors of a model are like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Embedding {
+    /// Numbers of a vector, unless the request asks for fewer.
+    pub dimensions: u64,
+    /// Whether a request may ask for fewer.
+    pub shortens: bool,
 }
 
 /// Prices in millionths of a US dollar per million tokens.
@@ -494,6 +542,8 @@ pub struct Quirks {
     pub max_tokens_required: bool,
     /// `stream_options.include_usage` is understood.
     pub stream_options: bool,
+    /// A stream may end after its `finish_reason` without the dialect's terminator.
+    pub no_done: bool,
 }
 
 #[cfg(test)]

@@ -108,7 +108,7 @@ pub fn resolve_model(catalog: &Catalog, name: &ModelName) -> Result<ModelRoute, 
         .providers()
         .filter(|provider| {
             provider.model(name).is_some()
-                || provider.model_patterns.iter().any(|pattern| wildcard_matches(pattern, name))
+                || provider.pattern_of(name).is_some()
                 || rule.is_some_and(|rule| provider.goes_by(rule.as_str()))
         })
         .map(|provider| &provider.slug)
@@ -185,6 +185,13 @@ impl Rule {
         let any = |patterns: &[String], name: &str| patterns.iter().any(|p| wildcard_matches(p, name));
         let led = self.lead.iter().filter_map(|lead| name.strip_prefix(lead.as_str()));
         std::iter::once(name).chain(led).any(|name| any(&self.models, name)) && !any(&self.except, name)
+    }
+}
+
+impl Provider {
+    /// The operator's pattern that covers a model's name; `None` where no pattern does.
+    pub fn pattern_of(&self, name: &str) -> Option<&str> {
+        self.model_patterns.iter().map(String::as_str).find(|pattern| wildcard_matches(pattern, name))
     }
 }
 
@@ -267,7 +274,6 @@ mod tests {
         for (name, provider) in [
             ("grok-4", "xai"),
             ("mistral-large-latest", "mistral"),
-            ("sonar-pro", "perplexity"),
             ("deepseek-chat", "deepseek"),
             ("kimi-k2", "moonshot"),
             ("glm-4.6", "zai"),
@@ -276,6 +282,7 @@ mod tests {
             let error = resolve_model(&catalog, &name.parse().unwrap()).unwrap_err();
             assert_eq!(error.reason, Unresolved::NotInCatalog(provider.parse().unwrap()), "{name}");
         }
+        assert_eq!(resolve(&catalog, "sonar-pro"), "perplexity sonar-pro");
         for name in [
             "anthropic.claude-3-haiku-20240307-v1:0",
             "us.anthropic.claude-sonnet-4-20250514-v1:0",

@@ -36,6 +36,9 @@ pub struct Decision {
     pub path: String,
     /// Who built the request.
     pub maker: Maker,
+    /// The name of the call that the gateway built it for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
     /// How it went.
     pub verdict: Outcome,
     /// Who wrote the rule that allowed it.
@@ -62,6 +65,10 @@ pub struct Decision {
     /// From the request's arrival to the head of its answer, or to what came in its place, in microseconds.
     pub duration_us: u64,
 }
+
+/// The name of the call that a request of the gateway's is for, in its extensions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallId(pub Box<str>);
 
 /// Who built a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -207,6 +214,7 @@ mod tests {
             port: 443,
             path: "/".to_owned(),
             maker: Maker::Guest,
+            request_id: None,
             verdict,
             rule: None,
             trial: None,

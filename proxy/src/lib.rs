@@ -65,7 +65,7 @@ pub use credential::{AuthorizeError, Credential, Hold, Placeholder, Use};
 pub use dial::{BadLogin, ProxyLogin, Resolution, TunnelError, UpstreamProxy};
 pub use error::{EgressError, Ended, TimeoutKind};
 pub use grant::{Binding, CapabilityToken, Grant, Grants, LiveGrant};
-pub use ledger::{Decision, Ledger, Maker, OnDecision, Outcome, Totals, Trial};
+pub use ledger::{CallId, Decision, Ledger, Maker, OnDecision, Outcome, Totals, Trial};
 pub use limits::{LimitHit, Limits, Pace, Rate, Shares};
 pub use listener::{
     BadClient, Client, ClientName, ClientToken, HelloError, Listener, ListenerLimits, TunnelEnd, TunnelEnded,

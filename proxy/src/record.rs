@@ -9,7 +9,7 @@ use orch_manifests::Scheme;
 use time::OffsetDateTime;
 
 use crate::ledger::sanitised;
-use crate::{Body, Decision, EgressError, LiveGrant, Maker, Outcome, Reason, RuleOrigin, Trial};
+use crate::{Body, CallId, Decision, EgressError, LiveGrant, Maker, Outcome, Reason, RuleOrigin, Trial};
 
 /// Bytes of a next step that a ledger keeps; cut short it would be a different one.
 const NEXT_KEPT: usize = 512;
@@ -37,6 +37,7 @@ impl Record {
             port: 0,
             path: sanitised(parts.uri.path()),
             maker,
+            request_id: parts.extensions.get().map(|CallId(id)| sanitised(id)),
             verdict: Outcome::Failed,
             rule: None,
             trial: None,

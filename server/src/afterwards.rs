@@ -130,6 +130,7 @@ mod tests {
             port: 443,
             path: "/".to_owned(),
             maker: orch_proxy::Maker::Guest,
+            request_id: None,
             verdict,
             rule: None,
             trial: None,

@@ -14,6 +14,7 @@ use http::request::Parts;
 use http::{Method, Request, Response};
 use http_body::Body as _;
 use http_body_util::BodyExt as _;
+use orch_gateway::{ClientOf, RequestId};
 use orch_manifests::Dialect;
 use orch_proxy::{Body, full};
 use serde_json::Value;
@@ -54,7 +55,6 @@ mod vault;
 
 use body::Buffers;
 use call::Call;
-use error::RequestId;
 use gate::Gate;
 use gateway::ClientGateway;
 use metrics::Metrics;
@@ -101,7 +101,10 @@ impl Api {
         let begun = Instant::now();
         let _under_way = api.metrics.begin();
         let (mut parts, body) = request.into_parts();
-        let refusal = Refusal::of(&parts);
+        let client = ClientOf::headers(&parts.headers);
+        let refusal = Refusal::of(&parts, client);
+        parts.extensions.insert(client);
+        parts.extensions.insert(refusal.id.clone());
         let head = parts.method == Method::HEAD;
         let path = Path::of(parts.uri.path());
         let found = table::find(&parts.method, &path);
@@ -144,7 +147,7 @@ async fn act(endpoint: &Endpoint, call: Call<'_>) -> Result<Response<Body>, Fail
         Action::Llm => {
             let (api, caller) = (call.api, call.caller.clone());
             let request = call.into_request();
-            Box::pin(api.gateway.answer(&api.service, &api.metrics, &caller, request)).await
+            Box::pin(api.gateway.answer(&api.service, &caller, request)).await
         }
         Action::SubmitRun => Box::pin(runs::submit(call)).await,
         Action::ListRuns => Box::pin(runs::list(call)).await,
@@ -206,8 +209,8 @@ struct Refusal {
 }
 
 impl Refusal {
-    fn of(request: &Parts) -> Self {
-        Self { id: RequestId::random(), spoken: llm::spoken_at(request.uri.path(), &request.headers) }
+    fn of(request: &Parts, client: ClientOf) -> Self {
+        Self { id: RequestId::random(), spoken: llm::family_at(request.uri.path(), client) }
     }
 
     fn response(&self, failure: &Failure) -> Response<Body> {
@@ -262,7 +265,7 @@ impl Answer for Api {
     }
 
     fn refuse(&self, peer: Peer, request: &Parts, failure: &Failure) -> Response<Body> {
-        let refusal = Refusal::of(request);
+        let refusal = Refusal::of(request, ClientOf::headers(&request.headers));
         let too_often = self.0.gate.count_stranger(peer).err();
         let response = refusal.response(too_often.as_ref().unwrap_or(failure));
         // There is nothing to wait for: it was made here, whole.

@@ -6,7 +6,7 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use orch_manifests::{Catalog, RunId};
@@ -33,8 +33,8 @@ use crate::redact::Known;
 use crate::reload;
 use crate::routing::Routing;
 use crate::run::{Event, Observer, Report, RunRequest, Simulate};
-use crate::telemetry::{self, Telemetry};
-use crate::upstream::{Upstream, prove};
+use crate::telemetry::{self, Destination, Exporting, Telemetry};
+use crate::upstream::{Upstream, internet, prove};
 use crate::workers::{Wanted, Workers};
 
 /// How much longer than the run a grant lives: what is under way when the guest ends may still be answered.
@@ -43,6 +43,9 @@ const GRANT_SLACK: Duration = Duration::from_secs(1);
 /// Decisions of one run that whoever follows it hears of, and those that may wait until the last were heard.
 const DECISIONS_TOLD: usize = 2_000;
 const DECISIONS_WAITING: usize = 256;
+
+/// For what a collector has not been told when a process ends.
+const LAST_EXPORT: Duration = Duration::from_secs(2);
 
 /// Everything that runs need and share.
 pub struct Broker {
@@ -58,11 +61,13 @@ pub struct Broker {
     pub(crate) internet: OnceLock<Arc<Upstream>>,
     /// What is told of decisions.
     telemetry: Arc<Telemetry>,
+    /// Who is told of it, once there is something to tell.
+    exporting: Mutex<Option<Exporting>>,
     /// Whether the proxy's self-test held.
     proven: OnceCell<()>,
     /// What a test wants to happen in the next execution.
     #[cfg(test)]
-    pub(crate) in_next_execution: std::sync::Mutex<Option<Box<dyn FnOnce() + Send>>>,
+    pub(crate) in_next_execution: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
 /// The count of a run's uses, until it is on record. A run that is dropped or panics leaves it open, and that is what goes
@@ -124,9 +129,10 @@ impl Broker {
             router,
             internet: OnceLock::new(),
             telemetry: Arc::default(),
+            exporting: Mutex::default(),
             proven: OnceCell::new(),
             #[cfg(test)]
-            in_next_execution: std::sync::Mutex::default(),
+            in_next_execution: Mutex::default(),
         }
     }
 
@@ -148,6 +154,30 @@ impl Broker {
     /// What is told of decisions.
     pub(crate) fn telemetry(&self) -> &Arc<Telemetry> {
         &self.telemetry
+    }
+
+    /// Begins to tell a collector of what goes on, where there is one and none is told yet.
+    ///
+    /// # Errors
+    /// When the way to it cannot be made.
+    pub(crate) fn export(&self) -> Result<(), Failure> {
+        let config = self.config();
+        let Some(to) = Destination::of(&config.telemetry, &config.otel) else { return Ok(()) };
+        let mut exporting = self.exporting.lock().unwrap_or_else(PoisonError::into_inner);
+        if exporting.is_none() {
+            // Not the way out of runs, behind which there may be a simulation.
+            *exporting = Some(self.telemetry.export(internet(&config)?, to));
+        }
+        Ok(())
+    }
+
+    /// Tells the collector what it has not been told yet, and waits no longer for it than a moment. What happens after that
+    /// is told nobody.
+    pub async fn end_export(&self) {
+        let exporting = self.exporting.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(exporting) = exporting {
+            exporting.end(LAST_EXPORT).await;
+        }
     }
 
     /// The workers.
@@ -175,6 +205,10 @@ impl Broker {
     ) -> Result<Report, Failure> {
         let started = Instant::now();
         self.home.check_vault()?;
+        self.export()?;
+        for warning in self.config().otel.warnings() {
+            observer.event(Event::Warning(warning));
+        }
         let upstream = self.upstream(request.simulate.as_ref()).await?;
         let routing = Routing::local(&self.config().routes);
         let checked = self.check(RunId::random(), request, upstream, routing, observer)?;
@@ -324,7 +358,7 @@ impl Broker {
     ) -> Result<Concluded, Failure> {
         let Prepared { run, workspace, request, input, limits, mounts, scratch, upstream, .. } = prepared;
         let Prepared { keys, thinking, wants, output_schema, simulated, treasury, .. } = prepared;
-        let RunRequest { agent, env, stream, trial, keys: given, env_keys, .. } = request;
+        let RunRequest { agent, env, stream, trial, keys: given, env_keys, trace, .. } = request;
         // What of these is of use is among the keys.
         drop((given, env_keys));
         #[cfg(test)]
@@ -384,7 +418,9 @@ impl Broker {
         // Whoever changed the configuration since the run was admitted did not find the grant.
         let config = self.config();
         grant.retain_rules(|rule| reload::still_allowed(rule, &config.egress.allow));
-        let session = thinking.session(&grant, &limits, expires, treasury, server_tools);
+        let traced = self.telemetry.run(&run, &workspace, &agent.manifest, trace);
+        let listener = Some(traced.listener());
+        let session = thinking.session(&grant, &limits, expires, treasury, server_tools, listener);
         if let Some(session) = &session {
             observer.calls(&session.receipts);
         }
@@ -451,6 +487,7 @@ impl Broker {
             }),
         };
         let result = result.map_err(|failure| known.cleaned_failure(failure));
+        traced.end(result.as_ref().err().map(Failure::code));
         let spent = session.as_ref().map(|session| afterwards::spent(&session.receipts)).unwrap_or_default();
         Ok(Concluded { result, decisions, tally, spent })
     }

@@ -17,9 +17,11 @@ use rustls::pki_types::pem::PemObject;
 use serde::Deserialize;
 
 use crate::budgets::{Budget, BudgetDocument};
+use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::home::{Home, private};
 use crate::http::{ForwardedHeader, TrustedProxies};
+use crate::telemetry::{OtelEnvironment, RawTelemetry, TelemetryConfig};
 
 mod egress;
 mod limits;
@@ -69,8 +71,10 @@ pub struct Config {
     pub sandbox_required: Requirement,
     /// Which key slot a new vault gets.
     pub vault_key: KeyChoice,
-    /// The OpenTelemetry collector of `orch serve`.
-    pub otlp_endpoint: Option<Endpoint>,
+    /// Where telemetry goes.
+    pub(crate) telemetry: TelemetryConfig,
+    /// Where OpenTelemetry's own variables say it goes; no matter of the file.
+    pub(crate) otel: OtelEnvironment,
 }
 
 #[derive(Deserialize, Default)]
@@ -121,12 +125,6 @@ struct RawLimits {
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
-struct RawTelemetry {
-    otlp_endpoint: Option<String>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
 struct RawVault {
     key: Option<String>,
 }
@@ -145,7 +143,14 @@ impl Config {
             .filter(|upstream| remote(upstream))
             .map(|_| unjudged.to_owned())
             .into_iter()
+            .chain(self.otel.warnings().iter().cloned())
             .collect()
+    }
+
+    /// The same, with what the environment says of telemetry where the file is silent.
+    #[must_use]
+    pub fn with_environment(self, environment: &Environment) -> Self {
+        Self { otel: OtelEnvironment::read(environment), ..self }
     }
 
     /// Reads the configuration of this home; no file is the default configuration.
@@ -206,10 +211,8 @@ impl Config {
                 wrong(&format!("budgets.{name}{dot}{field}"), &why)
             })?);
         }
-        let collector = raw.telemetry.otlp_endpoint.map(|text| text.parse::<Endpoint>()).transpose();
-        config.otlp_endpoint = collector.map_err(|e| {
-            wrong("telemetry.otlp_endpoint", &format!("{e}; it is a URL such as http://127.0.0.1:4318"))
-        })?;
+        let telemetry = raw.telemetry.parse();
+        config.telemetry = telemetry.map_err(|(field, why)| wrong(&format!("telemetry.{field}"), &why))?;
         for (name, provider) in raw.providers {
             let field = format!("providers.{name}");
             let slug: Slug = name.parse().map_err(|e| wrong(&field, &format!("{e}")))?;
@@ -279,7 +282,8 @@ impl Default for Config {
             budgets: Vec::new(),
             sandbox_required: Requirement::default(),
             vault_key: KeyChoice::Auto,
-            otlp_endpoint: None,
+            telemetry: TelemetryConfig::default(),
+            otel: OtelEnvironment::default(),
         }
     }
 }
@@ -367,11 +371,25 @@ mod tests {
     #[test]
     fn a_collector_is_a_url_and_nothing_else() {
         let config = parse("telemetry: { otlp_endpoint: \"http://127.0.0.1:4318\" }").expect("fine");
-        assert_eq!(config.otlp_endpoint.expect("a collector").authority(), "127.0.0.1:4318");
+        assert_eq!(config.telemetry.endpoint.expect("a collector").authority(), "127.0.0.1:4318");
         for wrong in
             ["127.0.0.1:4318", "ftp://a.example", "http://user:pass@a.example", "http://a.example/?x=1", ""]
         {
             says(&format!("telemetry: {{ otlp_endpoint: {wrong:?} }}"), "telemetry.otlp_endpoint: ");
+        }
+        let all = "telemetry: { service_name: ours, resource: { deployment.environment.name: test }, trace_ratio: 0.25 }";
+        let telemetry = parse(all).expect("fine").telemetry;
+        assert_eq!((telemetry.service_name.as_deref(), telemetry.ratio), (Some("ours"), Some(0.25)));
+        assert_eq!(telemetry.resource, [("deployment.environment.name".to_owned(), "test".to_owned())]);
+        for (wrong, field) in [
+            ("trace_ratio: 1.5", "trace_ratio"),
+            ("trace_ratio: .nan", "trace_ratio"),
+            ("service_name: \"\"", "service_name"),
+            ("service_name: \"a\\nb\"", "service_name"),
+            ("resource: { \"a b\": c }", "resource"),
+            ("resource: { a: \"\" }", "resource"),
+        ] {
+            says(&format!("telemetry: {{ {wrong} }}"), &format!("telemetry.{field}: "));
         }
     }
 
@@ -511,7 +529,7 @@ vault: { key: auto }
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("config.yaml");
         let set = BTreeMap::from([("ORCH_HOME".to_owned(), dir.path().display().to_string())]);
-        let home = Home::locate(&crate::Environment::Fixed(set)).expect("a home");
+        let home = Home::locate(&Environment::Fixed(set)).expect("a home");
         assert!(Config::load(&home).expect("no file is the default").egress.allow.is_empty());
 
         fs::write(&path, "egress: { allow: [api.example.com] }").expect("written");

@@ -127,6 +127,7 @@ mod tests {
             port: 443,
             path: "/".to_owned(),
             maker,
+            request_id: None,
             verdict: Outcome::Denied,
             rule: None,
             trial: None,

@@ -1,7 +1,7 @@
 //! The one place that reads environment variables.
 //!
 //! Every variable is declared in [`VARIABLES`], which also generates the documentation; key variables come from the
-//! provider catalog. No base URL is ever read from the environment: a planted variable must not redirect a key.
+//! provider catalog. No provider's base URL is ever read from the environment: a planted variable must not redirect a key.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -58,6 +58,58 @@ pub const VARIABLES: &[Variable] = &[
     Variable {
         name: "CI",
         meaning: "When set and not empty, nothing is asked on the terminal and no progress is drawn.",
+    },
+    Variable {
+        name: "OTEL_EXPORTER_OTLP_ENDPOINT",
+        meaning: "OpenTelemetry collector, where `telemetry.otlp_endpoint` names none; it is sent JSON over HTTP.",
+    },
+    Variable {
+        name: "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+        meaning: "The URL that traces are sent to, in place of `/v1/traces` there.",
+    },
+    Variable {
+        name: "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
+        meaning: "The URL that metrics are sent to, in place of `/v1/metrics` there.",
+    },
+    Variable {
+        name: "OTEL_EXPORTER_OTLP_HEADERS",
+        meaning: "Headers of what is sent to the collector: `KEY=VALUE`, separated by commas.",
+    },
+    Variable { name: "OTEL_EXPORTER_OTLP_TRACES_HEADERS", meaning: "The same for traces alone." },
+    Variable { name: "OTEL_EXPORTER_OTLP_METRICS_HEADERS", meaning: "The same for metrics alone." },
+    Variable {
+        name: "OTEL_EXPORTER_OTLP_PROTOCOL",
+        meaning: "`http/json` or `http/protobuf`; with another one nothing is exported, and a warning says so.",
+    },
+    Variable { name: "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", meaning: "The same for traces alone." },
+    Variable { name: "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", meaning: "The same for metrics alone." },
+    Variable { name: "OTEL_TRACES_EXPORTER", meaning: "When `none`, no traces are exported." },
+    Variable { name: "OTEL_METRICS_EXPORTER", meaning: "When `none`, no metrics are exported." },
+    Variable {
+        name: "OTEL_SERVICE_NAME",
+        meaning: "What this service is called in telemetry, instead of `orch`, where `telemetry.service_name` does not say.",
+    },
+    Variable {
+        name: "OTEL_RESOURCE_ATTRIBUTES",
+        meaning: "Further attributes of all telemetry: `KEY=VALUE`, separated by commas.",
+    },
+    Variable {
+        name: "OTEL_TRACES_SAMPLER",
+        meaning: "Which traces are kept: `always_on`, `always_off` or `traceidratio`, also with `parentbased_` in front; \
+                  `telemetry.trace_ratio` goes before the ratio.",
+    },
+    Variable { name: "OTEL_TRACES_SAMPLER_ARG", meaning: "The ratio of `traceidratio`, from 0 to 1." },
+    Variable {
+        name: "OTEL_BSP_SCHEDULE_DELAY",
+        meaning: "Milliseconds between two exports of traces; 5000 when not said.",
+    },
+    Variable {
+        name: "OTEL_METRIC_EXPORT_INTERVAL",
+        meaning: "Milliseconds between two exports of metrics; 15000 when not said.",
+    },
+    Variable {
+        name: "OTEL_SDK_DISABLED",
+        meaning: "When `true`, nothing is exported, whatever else is said.",
     },
     // Read before `main`, by the allocator itself.
     Variable {

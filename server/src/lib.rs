@@ -72,3 +72,4 @@ pub use run::{
     Simulate, TrialReport, UsageReport,
 };
 pub use service::{Follower, Gauges, Library, Mode, Parts, Service, is_reserved};
+pub use telemetry::{ProxyTelemetry, TraceParent};

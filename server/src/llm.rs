@@ -1,6 +1,7 @@
 //! The LLM gateway over HTTP: `POST /v1/chat/completions`, `POST /v1/responses`, `POST /v1/messages`, Gemini's
-//! `POST /v1beta/models/…`, Cohere's `POST /v2/chat` and `GET /v1/models`, each under `/api` as well, and Ollama's
-//! `POST /api/chat` and `GET /api/tags`, for clients that belong to no run.
+//! `POST /v1beta/models/…`, Cohere's `POST /v2/chat`, `GET /v1/models` and `GET /v1/models/…`, each under `/api` as
+//! well, and Ollama's `POST /api/chat` and `GET /api/tags`; embeddings at `POST /v1/embeddings`, Gemini's methods, `POST
+//! /v2/embed` and `POST /api/embed`, for clients that belong to no run.
 //!
 //! A client names its model, and the keys are its workspace's: those that the vault holds, never those of this
 //! process's environment. Each call gets a grant and a session of its own, which touch neither disk nor lock; what it
@@ -23,20 +24,18 @@ use crate::keeper::{ClientWitness, Keeper};
 use crate::limits;
 use crate::routing::{Routing, Routings};
 use crate::store::Store;
-use crate::telemetry::Telemetry;
+use crate::telemetry::{Parent, TRACEPARENT, Telemetry};
 use crate::upstream::Upstream;
 
 mod books;
 mod failures;
-mod metrics;
 mod paths;
 #[cfg(test)]
 mod tests;
 
 use books::{Books, books};
 pub(crate) use failures::refuse;
-pub(crate) use metrics::Metrics;
-pub(crate) use paths::spoken_at;
+pub(crate) use paths::family_at;
 
 /// Longest time of one call, where the configuration has no shorter one. Official clients wait as long.
 const LONGEST: Duration = Duration::from_secs(600);
@@ -92,8 +91,8 @@ pub(crate) struct Llm {
 
 impl Llm {
     /// The gateway over what stands behind the proxy. The keys are the vault's; over simulated providers they are the
-    /// simulation's, and no key is looked for. Each call is recorded in the store and counted.
-    pub(crate) fn new(upstream: &Upstream, keeper: Arc<Keeper>, store: Store, metrics: Arc<Metrics>) -> Self {
+    /// simulation's, and no key is looked for. Each call is recorded in the store.
+    pub(crate) fn new(upstream: &Upstream, keeper: Arc<Keeper>, store: Store) -> Self {
         let keys = if upstream.simulation.is_some() {
             let all: Vec<_> = upstream.catalog.providers().collect();
             let simulated = upstream.simulated_keys(&all);
@@ -104,7 +103,7 @@ impl Llm {
         } else {
             Keys::Vault(keeper)
         };
-        Self::with_books(Arc::clone(&upstream.gateway), keys, books(store, metrics))
+        Self::with_books(Arc::clone(&upstream.gateway), keys, books(store))
     }
 
     fn with_books(gateway: Arc<Gateway>, keys: Keys, books: Books) -> Self {
@@ -113,7 +112,7 @@ impl Llm {
         Self { gateway, keys, books, budgets, telemetry, routings, no_run, intakes }
     }
 
-    /// The same, whose decisions are told.
+    /// The same, whose decisions and calls are told.
     pub(crate) fn telling(self, telemetry: Arc<Telemetry>) -> Self {
         Self { telemetry, ..self }
     }
@@ -128,7 +127,7 @@ impl Llm {
         Self { routings: Some(routings), ..self }
     }
 
-    /// Answers a client's request at one of the gateway's paths, within `ceilings`; see [`spoken_at`]. A model may be a
+    /// Answers a client's request at one of the gateway's paths, within `ceilings`. A model may be a
     /// route's name, of these of the operator or of the workspace's own. What the gateway has to say is
     /// said in the path's dialect.
     ///
@@ -146,8 +145,12 @@ impl Llm {
             Some(routings) => routings.of(&client.workspace, operators).await?,
             None => Routing::local(operators),
         };
+        // It is for us, and no provider's.
+        let parent = Parent::of_request(request.headers());
+        request.headers_mut().remove(TRACEPARENT);
         let session = self.session(client, &Bounds::of(ceilings)).await?;
-        let session = session.with_routes(routes).with_health(health);
+        let listener = self.telemetry.client(&client.workspace, parent);
+        let session = session.with_routes(routes).with_health(health).with_listener(Some(listener));
         Ok(self.gateway.serve(&session, request).await)
     }
 

@@ -94,7 +94,8 @@ fn merged(old: &Config, mut new: Config) -> (Config, Reloaded) {
         budgets: _,
         sandbox_required: _,
         vault_key,
-        otlp_endpoint,
+        telemetry,
+        otel,
     } = old;
     let changed = [
         ("routes", *routes != new.routes),
@@ -120,7 +121,7 @@ fn merged(old: &Config, mut new: Config) -> (Config, Reloaded) {
                 ),
         ),
         ("vault", *vault_key != new.vault_key),
-        ("telemetry", *otlp_endpoint != new.otlp_endpoint),
+        ("telemetry", *telemetry != new.telemetry),
     ];
     let names =
         |all: &[(&'static str, bool)]| all.iter().filter(|(_, is)| *is).map(|(name, _)| *name).collect();
@@ -141,7 +142,8 @@ fn merged(old: &Config, mut new: Config) -> (Config, Reloaded) {
         max_queued: *max_queued,
         providers: providers.clone(),
         vault_key: *vault_key,
-        otlp_endpoint: otlp_endpoint.clone(),
+        telemetry: telemetry.clone(),
+        otel: otel.clone(),
     };
     (config, reloaded)
 }

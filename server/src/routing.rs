@@ -1,10 +1,11 @@
 //! What the model calls of a workspace go by, beside its keys: the routes of the operator and its own, and what is known
 //! of how its keys fare. Both outlive the process, in the store.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use orch_gateway::Health;
+use orch_gateway::{Health, KeyHealth};
 use orch_manifests::{Catalog, Route, RouteName, Routes};
 
 use crate::failure::{Failure, Kind};
@@ -23,6 +24,9 @@ impl Routing {
         Self { routes: Arc::clone(routes), health: Arc::default() }
     }
 }
+
+/// Numbers of keys, by provider and by what stands against them.
+pub(crate) type SetBack = BTreeMap<(String, &'static str), u64>;
 
 /// What is kept at hand of a workspace.
 struct Kept {
@@ -150,6 +154,30 @@ impl Routings {
             routes.restore(name, route);
         }
         Ok(routes)
+    }
+
+    /// How many keys something stands against, by provider and by what that is: of the workspaces that have made calls
+    /// since the start.
+    pub(crate) fn set_back(&self, now: SystemTime) -> SetBack {
+        let healths: Vec<Arc<Health>> = {
+            let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
+            kept.values().map(|kept| Arc::clone(&kept.joined.health)).collect()
+        };
+        let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        let mut counts = SetBack::new();
+        for (name, health) in healths.iter().flat_map(|health| health.all()) {
+            let stands = |until: u64| u128::from(until) > now;
+            let state = match health {
+                KeyHealth { rejected: Some(_), .. } => "rejected",
+                KeyHealth { unpaid: Some(until), .. } if stands(until) => "out_of_money",
+                KeyHealth { models, .. } if models.values().any(|back| stands(back.until)) => "limited",
+                _ => continue,
+            };
+            let provider =
+                self.catalog.provider_of_key(&name).map_or("other", |provider| provider.slug.as_str());
+            *counts.entry((provider.to_owned(), state)).or_default() += 1;
+        }
+        counts
     }
 
     async fn health(&self, workspace: &str) -> Result<Arc<Health>, Failure> {

@@ -17,6 +17,7 @@ use crate::agent::Agent;
 use crate::failure::Failure;
 use crate::keys::CallerKeys;
 use crate::permissions::{Answer, Question};
+use crate::telemetry::TraceParent;
 
 /// What an entry of a list takes beside its texts, in bytes.
 const ENTRY: usize = 128;
@@ -53,6 +54,8 @@ pub struct RunRequest<A = Arc<Agent>> {
     pub stream: bool,
     /// The scenario of simulated providers, instead of real ones.
     pub simulate: Option<Simulate>,
+    /// What its trace belongs to. It is stored nowhere.
+    pub trace: Option<TraceParent>,
 }
 
 impl RunRequest {
@@ -82,13 +85,14 @@ impl<A> RunRequest<A> {
             limits: LimitRequest::default(),
             stream: false,
             simulate: None,
+            trace: None,
         }
     }
 
     /// The same with another word for its agent.
     pub(crate) fn with_agent<B>(self, agent: B) -> RunRequest<B> {
         let Self { agent: _, input, keys, env_keys, provider, model, env, allow, secrets, .. } = self;
-        let Self { granted, trial, mounts, limits, stream, simulate, .. } = self;
+        let Self { granted, trial, mounts, limits, stream, simulate, trace, .. } = self;
         RunRequest {
             agent,
             input,
@@ -105,6 +109,7 @@ impl<A> RunRequest<A> {
             limits,
             stream,
             simulate,
+            trace,
         }
     }
 

@@ -27,7 +27,6 @@ use crate::keeper::Keeper;
 use crate::routing::Routings;
 use crate::run::{RunRequest, Simulate};
 use crate::store::{Instance, NewRun, RunEvent, Store};
-use crate::telemetry::Exporter;
 
 mod draining;
 mod ending;
@@ -171,11 +170,7 @@ impl Service {
         });
         service.recover().await?;
         if mode == Mode::Serve {
-            if let Some(endpoint) = &service.config().otlp_endpoint {
-                let telemetry = Arc::clone(service.broker.telemetry());
-                let proxy = Arc::clone(&service.broker.internet()?.proxy);
-                service.spawn(Exporter::new(telemetry, proxy, endpoint.clone()).run());
-            }
+            service.broker.export()?;
             let housekeeping = Arc::downgrade(&service);
             service.spawn(async move {
                 let mut swept: Option<Instant> = None;

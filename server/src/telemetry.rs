@@ -1,30 +1,77 @@
-//! What the egress proxy decided, told to operators: a log of lines, counters for Prometheus, and the same counters to an
-//! OpenTelemetry collector.
+//! What operators are told: of the egress proxy's decisions a log of lines and counters, of model calls counters and traces.
+//! Counters are for Prometheus and, with the traces, for an OpenTelemetry collector.
 //!
-//! A run never waits for any of it. What cannot be written or sent in time is lost, and how much is counted.
+//! No call and no run ever waits for any of it. What cannot be written or sent in time is lost, and how much is counted.
 
+#[cfg(test)]
+pub(crate) mod collector;
 mod counters;
+mod distribution;
+mod export;
+mod genai;
+mod hearing;
 mod log;
+mod models;
 mod otlp;
+mod proxied;
+mod queue;
+#[cfg(test)]
+pub(crate) mod reference;
+mod runs;
+mod settings;
+mod span;
+mod trace;
 
 use std::borrow::Cow;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use orch_proxy::{Decision, OnDecision, Reason};
+use orch_gateway::Listener;
+use orch_manifests::{Manifest, RunId};
+use orch_proxy::{Decision, OnDecision, Proxy, Reason};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
 use crate::failure::Failure;
 use crate::redact::Known;
 use counters::Counters;
+pub(crate) use export::Exporting;
+use hearing::Hearing;
 use log::DecisionLog;
-pub(crate) use otlp::Exporter;
+use models::{Caller, Models};
+pub use proxied::ProxyTelemetry;
+use queue::Queue;
+pub(crate) use runs::RunSpan;
+pub(crate) use settings::{Destination, OtelEnvironment, RawTelemetry, TelemetryConfig};
+pub use trace::Parent as TraceParent;
+use trace::Sampler;
+pub(crate) use trace::{Parent, TRACEPARENT};
 
-/// What a server knows of its decisions.
+/// What a process knows of its decisions and model calls.
 #[derive(Default)]
 pub(crate) struct Telemetry {
     counters: Counters,
     log: OnceLock<DecisionLog>,
+    models: Arc<Models>,
+    traces: OnceLock<Traces>,
+    /// Spans that no collector took.
+    lost: Counter,
+    exports: Family<Export, Counter>,
+}
+
+/// Spans on their way to a collector.
+struct Traces {
+    sampler: Sampler,
+    queue: Queue,
+}
+
+/// What was sent to a collector, and whether that took it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Export {
+    signal: &'static str,
+    outcome: &'static str,
 }
 
 impl Telemetry {
@@ -40,6 +87,58 @@ impl Telemetry {
     /// Adds the counters to what is told.
     pub(crate) fn register(&self, registry: &mut Registry) {
         self.counters.register(registry);
+        registry.register_collector(Box::new(Arc::clone(&self.models)));
+        registry.register("telemetry_exports", "Requests to OpenTelemetry collectors", self.exports.clone());
+        registry.register("telemetry_spans_lost", "Spans that no collector took", self.lost.clone());
+    }
+
+    /// From now on spans are kept for a collector.
+    fn trace(&self, sampler: Sampler) {
+        let _ = self.traces.set(Traces { sampler, queue: Queue::new(self.lost.clone()) });
+    }
+
+    fn traces(&self) -> Option<&Traces> {
+        self.traces.get()
+    }
+
+    /// Spans that no collector took.
+    fn lost(&self) -> u64 {
+        self.lost.get()
+    }
+
+    /// Counts a request to a collector.
+    fn exported(&self, signal: &'static str, taken: bool) {
+        let outcome = if taken { "taken" } else { "failed" };
+        self.exports.get_or_create(&Export { signal, outcome }).inc();
+    }
+
+    /// Begins to export, on the runtime that this is called in.
+    pub(crate) fn export(self: &Arc<Self>, proxy: Arc<Proxy>, to: Destination) -> Exporting {
+        if to.traces.is_some() {
+            self.trace(to.sampler);
+        }
+        Exporting::start(Arc::clone(self), proxy, to)
+    }
+
+    /// Who hears of a client's model calls. Their spans belong to what the client says they do.
+    pub(crate) fn client(
+        self: &Arc<Self>,
+        workspace: &Arc<str>,
+        parent: Option<Parent>,
+    ) -> Arc<dyn Listener> {
+        let (telemetry, workspace) = (Arc::clone(self), Arc::clone(workspace));
+        Arc::new(Hearing { telemetry, caller: Caller::Client, workspace, parent })
+    }
+
+    /// A run begins, below what its caller says it belongs to.
+    pub(crate) fn run(
+        self: &Arc<Self>,
+        run: &RunId,
+        workspace: &str,
+        manifest: &Manifest,
+        parent: Option<Parent>,
+    ) -> RunSpan {
+        RunSpan::begin(self, run, workspace, manifest, parent)
     }
 
     /// Counts the bytes of the bodies of a run that is over.
@@ -139,6 +238,7 @@ mod tests {
             port: 443,
             path: path.to_owned(),
             maker: Maker::Guest,
+            request_id: None,
             verdict,
             rule: None,
             trial: None,

@@ -72,7 +72,7 @@ free_port() {
 # Waits until a load through the process that was started last is answered.
 answering() {
     until "$@" >/dev/null 2>&1; do
-        kill -0 "${started[-1]}" || { cat "$work/$1.log" >&2; return 1; }
+        kill -0 "${started[-1]}" || { tail -n 20 "$work/$1.log" >&2; return 1; }
         sleep 0.3
     done
 }
@@ -80,10 +80,10 @@ answering() {
 # Two providers: one that answers at once, and one whose chunks come one by one, each alone.
 begin "$work/upstream" "$llm_load" upstream
 upstream=$(head -n 1 "$work/upstream")
-begin "$work/dripping" "$llm_load" upstream 200 50
-dripping=$(head -n 1 "$work/dripping")
-begin "$work/minute" "$llm_load" upstream 12 5000
-minute=$(head -n 1 "$work/minute")
+begin "$work/upstream.dripping" "$llm_load" upstream 200 50
+dripping=$(head -n 1 "$work/upstream.dripping")
+begin "$work/upstream.minute" "$llm_load" upstream 12 5000
+minute=$(head -n 1 "$work/upstream.minute")
 
 # orch, and another one whose provider is slow.
 token=
@@ -156,12 +156,14 @@ model_list:
     litellm_params: { model: openai/gpt-4o-mini, api_base: "http://$upstream/v1", api_key: sk-bench }
 litellm_settings: { drop_params: true, telemetry: false }
 EOF
-LITELLM_LOG=ERROR LITELLM_LOCAL_MODEL_COST_MAP=True NO_COLOR=1 \
+litellm_key=sk-bench-0123456789abcdef0123456789abcdef
+LITELLM_MASTER_KEY=$litellm_key LITELLM_LOG=ERROR LITELLM_LOCAL_MODEL_COST_MAP=True NO_COLOR=1 \
     "$litellm/bin/litellm" --config "$work/litellm.yaml" --host 127.0.0.1 --port "$litellm_port" \
     --num_workers "$(nproc)" <&3 >"$work/litellm_load.log" 2>&1 &
 started+=($!)
 litellm_load() {
-    "$llm_load" run "http://127.0.0.1:$litellm_port/v1/chat/completions" "$1" "$connections" "authorization:Bearer sk-bench"
+    "$llm_load" run "http://127.0.0.1:$litellm_port/v1/chat/completions" "$1" "$connections" \
+        "authorization:Bearer $litellm_key"
 }
 answering litellm_load 0.1
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Programs that know nothing of `orch`: the official client libraries against `orch serve`; curl, Python's requests,
-# Node's fetch and git through `orch proxy`. Makes a virtual environment with exactly what requirements.txt says, builds
-# what is needed, and runs the tests. Needs Python 3 with venv, curl, git and Node.
+# Node's fetch and git through `orch proxy`. Installs exactly what requirements.txt and package-lock.json say, builds what
+# is needed, and runs the tests. Needs Python 3 with venv, curl, git and Node.
 #
 #   run.sh --install   first install what is missing of that, with apt-get
 set -euo pipefail
@@ -33,36 +33,41 @@ environment=$cache/clients-$key
 if [[ ! -e $environment/complete ]]; then
     rm -rf "$environment"
     python3 -m venv "$environment"
-    "$environment/bin/pip" install --quiet --disable-pip-version-check --requirement "$here/requirements.txt"
+    "$environment/bin/pip" install --quiet --disable-pip-version-check --require-hashes --requirement "$here/requirements.txt"
     touch "$environment/complete"
 fi
 
-# Node's own fetch knows proxies from 22.21 and 24.5 on. An older Node gets the same client from npm.
-undici_version=6.29.1
+# The same for Node's libraries.
 NODE=$(command -v node)
+key=$({ cat "$here/package-lock.json"; "$NODE" --version; } | sha256sum | cut -c1-16)
+libraries=$cache/clients-node-$key
+if [[ ! -e $libraries/complete ]]; then
+    rm -rf "$libraries"
+    mkdir -p "$libraries"
+    cp "$here/package.json" "$here/package-lock.json" "$libraries"
+    npm ci --silent --no-audit --no-fund --ignore-scripts --prefix "$libraries"
+    touch "$libraries/complete"
+fi
+
+# Node's own fetch knows proxies from 22.21 and 24.5 on. For an older Node the same client is among the libraries.
 UNDICI=
 if "$NODE" --use-env-proxy -e 0 2>/dev/null; then
     echo "node $("$NODE" --version): its own fetch"
 else
-    echo "node $("$NODE" --version) has no --use-env-proxy: undici $undici_version from npm in its place"
-    UNDICI=$cache/undici-$undici_version/node_modules/undici
-    [[ -e $UNDICI/package.json ]] ||
-        npm install --silent --no-audit --no-fund --ignore-scripts --prefix "$cache/undici-$undici_version" \
-            "undici@$undici_version"
+    echo "node $("$NODE" --version) has no --use-env-proxy: undici from npm in its place"
+    UNDICI=$libraries/node_modules/undici
 fi
-
-# OpenAI's library for Node, and exactly this one.
-openai_version=6.49.0
-OPENAI_FOR_NODE=$cache/openai-$openai_version/node_modules/openai
-[[ -e $OPENAI_FOR_NODE/package.json ]] ||
-    npm install --silent --no-audit --no-fund --ignore-scripts --prefix "$cache/openai-$openai_version" \
-        "openai@$openai_version"
 
 # The whole workspace, so that nothing is built with other features than the rest.
 cargo build --workspace --bins --examples --manifest-path "$root/Cargo.toml"
 
-# -B: nothing is written beside the sources.
-ORCH=$target/debug/orch PROVIDERS=$target/debug/examples/providers NODE=$NODE \
-    OPENAI_FOR_NODE=$OPENAI_FOR_NODE "$environment/bin/python" -B "$here/test_clients.py"
-ORCH=$target/debug/orch ORIGINS=$target/debug/examples/origins NODE=$NODE UNDICI=$UNDICI \
-    "$environment/bin/python" -B "$here/test_proxy.py"
+# -B: nothing is written beside the sources. Each says in the end how many tests there were; all of them run.
+failed=0
+test() {
+    ORCH=$target/debug/orch PROVIDERS=$target/debug/examples/providers ORIGINS=$target/debug/examples/origins \
+        NODE=$NODE NODE_LIBRARIES=$libraries UNDICI=$UNDICI "$environment/bin/python" -B "$here/$1" || failed=1
+}
+test test_table.py
+test test_clients.py
+test test_proxy.py
+exit "$failed"

@@ -18,6 +18,8 @@ import unittest
 
 import requests
 
+import runner
+
 ORCH = os.environ["ORCH"]
 ORIGINS = os.environ["ORIGINS"]
 NODE = os.environ["NODE"]
@@ -296,4 +298,4 @@ class Terminal(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    unittest.main(verbosity=2, argv=sys.argv)
+    sys.exit(runner.run(__name__, verbosity=2))

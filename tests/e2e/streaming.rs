@@ -20,7 +20,9 @@ fn rechunked(pieces: &[Piece], size: usize) -> Vec<Piece> {
         .iter()
         .flat_map(|piece| match piece {
             Piece::Bytes(bytes) => bytes.clone(),
-            Piece::Wait(_) | Piece::Open(_) | Piece::Cut => panic!("only bytes can be cut anew"),
+            Piece::Wait(_) | Piece::Open(_) | Piece::Left(_) | Piece::Cut => {
+                panic!("only bytes can be cut anew")
+            }
         })
         .collect();
     bytes.chunks(size).map(|chunk| Piece::Bytes(chunk.to_vec())).collect()
@@ -98,7 +100,7 @@ fn torn(pieces: &[Piece], first: &str, second: &str) -> Reply {
             let text = text.replace("FIRST ", "FIRST").replace(" SECOND", "SECOND");
             Piece::text(text.replace("FIRST", first).replace("SECOND", second))
         }
-        Piece::Wait(_) | Piece::Open(_) | Piece::Cut => panic!("only bytes hold text"),
+        Piece::Wait(_) | Piece::Open(_) | Piece::Left(_) | Piece::Cut => panic!("only bytes hold text"),
     });
     Reply::sse(torn.collect())
 }

@@ -2,8 +2,9 @@
 //!
 //! Each is strict about what it is sent, as the real one is: a wrong path, header, field or key gets the error that the
 //! provider would give, in its own shape (`openai`, `anthropic`, `gemini`, `bedrock`, and `ollama` through OpenAI's). Answers are
-//! deterministic: the text that the test chose, word by word when streamed, and one token per word. `tools` makes either
-//! of the first two call a tool first, and `responses` stands beside `openai`. `api` is a host that is no model provider, and `github` one that people know.
+//! deterministic: the text that the test chose, word by word when streamed, and one token per word. `model` puts one model
+//! behind all of them, and behind Cohere, Ollama's own dialect and OpenAI's responses, which calls tools, thinks and sees: for
+//! tests of client libraries. `api` is a host that is no model provider, and `github` one that people know.
 
 use serde_json::Value;
 
@@ -15,9 +16,9 @@ pub mod api;
 pub mod bedrock;
 pub mod gemini;
 pub mod github;
+pub mod model;
 pub mod openai;
 pub mod responses;
-pub mod tools;
 
 /// A way in which a provider fails, to be scripted in the provider's own words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -17,6 +17,8 @@ pub enum Piece {
     Wait(Gate),
     /// Opens the gate: what came before was taken, by the caller or by what buffers for it.
     Open(Gate),
+    /// Nothing more. The gate opens when the caller has hung up.
+    Left(Gate),
     /// The connection ends here, in the middle.
     Cut,
 }
@@ -186,6 +188,11 @@ where
                 () = reader.hung_up() => return false,
             },
             Piece::Open(gate) => gate.open(),
+            Piece::Left(gate) => {
+                reader.hung_up().await;
+                gate.open();
+                return false;
+            }
             Piece::Cut => return false,
         }
     }

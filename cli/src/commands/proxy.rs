@@ -12,7 +12,9 @@ use std::sync::Arc;
 use clap::Args;
 use orch_manifests::parse_duration;
 use orch_proxy::{Client, Listener, ListenerLimits};
-use orch_server::{ClientPolicy, Config, EgressClient, EgressRequest, Failure, Kind, NewClient};
+use orch_server::{
+    ClientPolicy, Config, EgressClient, EgressRequest, Failure, Kind, NewClient, ProxyTelemetry,
+};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use serde_json::json;
 use tokio::signal::unix::{Signal, SignalKind};
@@ -121,8 +123,13 @@ async fn proxy(args: ProxyArgs, printer: Printer) -> Result<ExitCode, Failure> {
     egress.prove().await?;
     let log = Log::start(args.log_decisions || printer.json(), printer);
     here.home.check_vault()?;
+    let telemetry = ProxyTelemetry::start(&here.config)?;
     let new = clients.into_iter().map(|(name, token)| {
         let told = log.decisions(&name);
+        let told = match &telemetry {
+            Some(telemetry) => telemetry.counting(told),
+            None => told,
+        };
         NewClient { name, token, told }
     });
     let clients = egress.clients(new.collect(), here.key_sources(), &here.vault).map_err(|failure| {
@@ -168,6 +175,10 @@ async fn proxy(args: ProxyArgs, printer: Printer) -> Result<ExitCode, Failure> {
         }
     };
     log.finish();
+    // Whoever leaves at once waits for no collector.
+    if let (Some(telemetry), Ok(_)) = (telemetry, &done) {
+        telemetry.end().await;
+    }
     if let Err(failure) = egress.conclude(&here.vault) {
         printer.warn(&format!("the vault's record of what clients used is not complete: {failure}"));
     }

@@ -4,7 +4,6 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use http_body_util::BodyExt as _;
-use orch_manifests::Dialect;
 use orch_proxy::Body;
 use tokio::time::{Instant, timeout_at};
 
@@ -12,12 +11,9 @@ use super::from_body;
 use crate::bounded;
 use crate::classify::Failure;
 use crate::deltas::Deltas;
-use crate::dialect::{self, StreamParser};
+use crate::dialect::StreamParser;
 use crate::frames::{Frame, Splitter};
 use crate::ir::{Class, StreamEvent};
-
-/// Bytes of one frame of a stream.
-const FRAME_CAP: usize = 1 << 20;
 
 /// A frame and what it means.
 pub(crate) struct Item {
@@ -53,12 +49,17 @@ pub(crate) struct Pace {
 }
 
 impl Events {
-    pub(crate) fn new(body: Body, spoken: Dialect, deltas: Option<Deltas>, pace: Pace) -> Events {
-        let wire = dialect::wire(spoken);
+    pub(crate) fn new(
+        body: Body,
+        splitter: Splitter,
+        parser: Box<dyn StreamParser>,
+        deltas: Option<Deltas>,
+        pace: Pace,
+    ) -> Events {
         Events {
             body,
-            splitter: wire.framing().splitter(FRAME_CAP),
-            parser: wire.stream_parser(),
+            splitter,
+            parser,
             deltas,
             ready: VecDeque::new(),
             end: None,
@@ -66,12 +67,6 @@ impl Events {
             spoke: Instant::now(),
             over: false,
         }
-    }
-
-    /// The same, for a stream whose events may hold so many bytes more, because they repeat the request.
-    pub(crate) fn repeating(mut self, bytes: usize) -> Events {
-        self.splitter = self.splitter.framing().splitter(FRAME_CAP + bytes);
-        self
     }
 
     /// The next whole event; `None` at the end of the body. What is left of an unfinished event is thrown away.

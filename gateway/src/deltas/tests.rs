@@ -15,7 +15,7 @@ use orch_manifests::Dialect;
 use orch_proxy::{SCRUBBED, Scrubber, Sought, full};
 
 use super::Deltas;
-use crate::attempt::{Events, Item, Pace};
+use crate::attempt::{Events, FRAME_CAP, Item, Pace};
 use crate::dialect::wire;
 use crate::ir::StreamEvent;
 
@@ -51,7 +51,8 @@ fn items(secret: &[u8], spoken: Dialect, stream: &(impl AsRef<[u8]> + ?Sized)) -
         let _inside = runtime.enter();
         let body = full(stream.as_ref().to_vec());
         let pace = Pace { idle: Duration::from_secs(60), silent: Duration::from_secs(60) };
-        let mut events = Events::new(body, spoken, Some(deltas(secret, spoken)), pace);
+        let (splitter, parser) = (wire(spoken).framing().splitter(FRAME_CAP), wire(spoken).stream_parser());
+        let mut events = Events::new(body, splitter, parser, Some(deltas(secret, spoken)), pace);
         let mut next = || events.next().now_or_never().expect("a body that is all there is not waited for");
         std::iter::from_fn(|| next().unwrap_or_else(|failure| panic!("{failure:?}"))).collect()
     })

@@ -3,6 +3,7 @@
 mod read_request;
 mod response;
 mod stream;
+pub(in crate::dialect) mod thinking;
 mod write_request;
 
 use http::StatusCode;

@@ -43,6 +43,10 @@ impl Wire for OpenAiChat {
         Box::new(stream::Parser::default())
     }
 
+    fn lenient_stream_parser(&self) -> Box<dyn StreamParser> {
+        Box::new(stream::Parser::without_done())
+    }
+
     fn stream_writer(&self, include_usage: bool) -> Box<dyn StreamWriter> {
         Box::new(stream::Writer::new(include_usage))
     }

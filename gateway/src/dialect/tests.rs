@@ -7,6 +7,7 @@ mod ollama;
 mod requests;
 mod responses;
 mod streams;
+mod thinking;
 mod wholes;
 
 use orch_manifests::Dialect;

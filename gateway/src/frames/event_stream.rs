@@ -21,6 +21,9 @@ pub use message::{HeaderValue, Message};
 /// Bytes in front of the headers: two lengths and their checksum.
 const PRELUDE: usize = 12;
 
+/// What a payload is.
+const JSON: &str = "application/json";
+
 /// Bytes of the checksum at the end.
 const CHECKSUM: usize = 4;
 
@@ -31,6 +34,15 @@ pub fn event(name: &str, payload: &str) -> Frame {
     Frame { framing: Framing::EventStream, name: name.to_owned(), data, raw: message.to_bytes() }
 }
 
+/// Appends the bytes of an event of this type with this payload, which is JSON.
+pub(crate) fn write_event(name: &str, payload: &[u8], out: &mut Vec<u8>) {
+    message::write(
+        &[(":event-type", name), (":content-type", JSON), (":message-type", "event")],
+        payload,
+        out,
+    );
+}
+
 /// An exception of this type with this payload, which is JSON.
 pub fn exception(name: &str, payload: &str) -> Frame {
     let message = Message::json(":exception-type", "exception", name, payload);
@@ -38,10 +50,16 @@ pub fn exception(name: &str, payload: &str) -> Frame {
     Frame { framing: Framing::EventStream, name: name.to_owned(), data, raw: message.to_bytes() }
 }
 
-/// The bytes of an event with the payload that `data` holds under its name, and the headers that it had.
+/// The bytes of an event with the payload that `data` holds under its name, and the headers that it had. What was no
+/// event becomes an exception of that name.
 pub(super) fn with_data(raw: &[u8], name: &str, data: &str) -> Bytes {
+    let message = Message::parse(raw);
+    let kind = message.as_ref().ok().and_then(|message| message.header(":message-type"));
+    if matches!(kind, Some(HeaderValue::String(kind)) if kind != "event") {
+        return exception(name, payload_of("error", data)).raw;
+    }
     let payload = payload_of(name, data);
-    match Message::parse(raw) {
+    match message {
         Ok(message) => Message { payload: Bytes::copy_from_slice(payload.as_bytes()), ..message }.to_bytes(),
         Err(_) => event(name, payload).raw,
     }

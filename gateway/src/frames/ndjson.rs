@@ -39,7 +39,7 @@ impl Parser {
     /// The line is too long or not UTF-8.
     pub fn next_line(&mut self) -> Result<Option<Frame>, FrameError> {
         loop {
-            let found = self.buffer[self.scanned..].iter().position(|byte| *byte == b'\n');
+            let found = memchr::memchr(b'\n', &self.buffer[self.scanned..]);
             let end = found.map(|at| self.scanned + at + 1);
             if end.unwrap_or(self.buffer.len()) > self.limit {
                 return Err(FrameError::TooLarge { limit: self.limit });

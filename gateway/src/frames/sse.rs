@@ -5,6 +5,7 @@
 //! are the block's, with the blank line.
 
 use bytes::{Bytes, BytesMut};
+use memchr::{memchr2, memchr2_iter};
 
 use super::{Frame, FrameError, Framing};
 
@@ -96,19 +97,18 @@ impl Parser {
         let bytes = &self.buffer[..];
         let mut at = self.scanned;
         while at < bytes.len() {
-            let width = match bytes[at] {
-                b'\r' => match bytes.get(at + 1) {
+            let line = memchr2(b'\r', b'\n', &bytes[at..]).unwrap_or(bytes.len() - at);
+            self.line_empty &= line == 0;
+            at += line;
+            let width = match bytes.get(at) {
+                Some(b'\r') => match bytes.get(at + 1) {
                     Some(b'\n') => 2,
                     Some(_) => 1,
                     None if self.line_empty => 1,
                     None => break,
                 },
-                b'\n' => 1,
-                _ => {
-                    self.line_empty = false;
-                    at += 1;
-                    continue;
-                }
+                Some(_) => 1,
+                None => break,
             };
             at += width;
             if self.line_empty {
@@ -150,7 +150,10 @@ fn parse_block(raw: Bytes, first: bool) -> Result<Frame, FrameError> {
 
 /// Lines ended by CR, LF or CRLF; a CRLF yields one line, and empty lines are of no interest here.
 fn lines(text: &str) -> impl Iterator<Item = &str> {
-    text.split(['\r', '\n']).filter(|line| !line.is_empty())
+    let ends = memchr2_iter(b'\r', b'\n', text.as_bytes()).chain(std::iter::once(text.len()));
+    let mut begin = 0;
+    let lines = ends.map(move |end| &text[std::mem::replace(&mut begin, end + 1)..end]);
+    lines.filter(|line| !line.is_empty())
 }
 
 #[cfg(test)]

@@ -40,7 +40,15 @@ type Receiving<'a> = BoxFuture<'a, Result<ClientRequest, Box<Response<Body>>>>;
 
 fn receiving(session: &Session, body: Body) -> Receiving<'_> {
     // Polled hundreds of times in one turn of a test.
-    tokio::task::unconstrained(receive(session, Dialect::OpenAiChat, None, HeaderMap::new(), body)).boxed()
+    tokio::task::unconstrained(receive(
+        session,
+        Dialect::OpenAiChat,
+        Task::Chat,
+        None,
+        HeaderMap::new(),
+        body,
+    ))
+    .boxed()
 }
 
 /// What a call has come to without any waiting.

@@ -13,14 +13,15 @@ use tokio::time::Instant;
 
 use crate::attempt::RunLimit;
 use crate::dialect;
-use crate::ir::{ApiError, ChatResponse, Class, Part, StreamEvent};
+use crate::embeddings::{self, EmbedResponse};
+use crate::ir::{ApiError, ChatResponse, Class, Part, StreamEvent, Usage};
 use crate::plan::Candidate;
 use crate::purse::LimitHit;
 use crate::receipt::{Outcome, Receipt};
 use crate::session::Session;
 use crate::stream::{Encoder, Live, limit_error};
 use crate::tab::Tab;
-use crate::upstream::{ClientRequest, Prepared};
+use crate::upstream::{Asked, ClientRequest, Prepared};
 
 /// The header by which a client asks for a receipt and gets one.
 pub(crate) const RECEIPT_HEADER: HeaderName = HeaderName::from_static("x-orch-receipt");
@@ -28,7 +29,10 @@ pub(crate) const RECEIPT_HEADER: HeaderName = HeaderName::from_static("x-orch-re
 pub(super) fn encoder(client: &ClientRequest, prepared: &Prepared) -> Encoder {
     match prepared.same_dialect {
         true => Encoder::Pass { client: client.dialect, hide_usage: prepared.hide_usage, passed: 0 },
-        false => Encoder::Translate(dialect::wire(client.dialect).stream_writer(client.parsed.include_usage)),
+        false => {
+            let include_usage = matches!(&client.asked, Asked::Chat(chat) if chat.include_usage);
+            Encoder::Translate(dialect::wire(client.dialect).stream_writer(include_usage))
+        }
     }
 }
 
@@ -73,6 +77,7 @@ pub(super) fn whole(
     mut response: ChatResponse,
 ) -> Response<Body> {
     tab.heard_all(&response.model, response.usage, body.len());
+    tab.answered(&response.id, response.stop);
     let body = if same_dialect {
         body
     } else {
@@ -85,6 +90,31 @@ pub(super) fn whole(
             }
         }
         dialect::wire(client.dialect).write_response(&response).into()
+    };
+    let receipt = tab.close(Outcome::Served);
+    json_reply(StatusCode::OK, body, receipt.as_ref())
+}
+
+/// Vectors.
+pub(super) fn embedded(
+    client: &ClientRequest,
+    mut tab: Tab,
+    candidate: &Candidate,
+    same_dialect: bool,
+    body: bytes::Bytes,
+    mut response: EmbedResponse,
+) -> Response<Body> {
+    let usage = response.input_tokens.map(|input| Usage { input, ..Usage::default() });
+    tab.heard_all(&response.model, usage, 0);
+    let body = match (same_dialect, &client.asked, embeddings::wire(client.dialect)) {
+        (false, Asked::Embeddings(embed), Some(wire)) => {
+            if response.input_tokens.is_none() {
+                response.input_tokens = Some(embed.worst_input(candidate.known().map(|model| model.context)));
+                response.estimated = true;
+            }
+            wire.write_response(embed, &response).into()
+        }
+        _ => body,
     };
     let receipt = tab.close(Outcome::Served);
     json_reply(StatusCode::OK, body, receipt.as_ref())
@@ -111,7 +141,13 @@ pub(super) fn refuse(
 }
 
 /// A bound on what is spent is in the way of every candidate.
-pub(super) fn limited(client: &ClientRequest, session: &Session, tab: Tab, hit: &LimitHit) -> Response<Body> {
+pub(super) fn limited(
+    client: &ClientRequest,
+    session: &Session,
+    mut tab: Tab,
+    hit: &LimitHit,
+) -> Response<Body> {
+    tab.bounded(hit);
     session.budget.note(hit.clone());
     let mut error = limit_error(hit);
     if hit.needed.is_none() {
@@ -149,8 +185,8 @@ pub(super) fn run_over(
     }
 }
 
-/// Every candidate failed or was passed over. One class for all is said as such; a mixture is a bad gateway. `again` is
-/// when somebody may be asked again.
+/// Every candidate failed or was passed over. One class for all is said as such; a mixture is a bad gateway, and so is a
+/// provider that failed, because nothing here did. `again` is when somebody may be asked again.
 pub(super) fn all_failed(
     client: &ClientRequest,
     tab: Tab,
@@ -169,6 +205,7 @@ pub(super) fn all_failed(
     let classes: Vec<Class> = classes.iter().copied().chain(spared).collect();
     let alike = classes.windows(2).all(|pair| pair[0] == pair[1]);
     let (class, status) = match classes.first() {
+        Some(Class::Server) if alike => (Class::Server, Some(502)),
         Some(class) if alike => (*class, None),
         Some(_) => (Class::Server, Some(502)),
         None => (Class::BadRequest, None),
@@ -190,10 +227,11 @@ pub(super) fn all_failed(
 
 pub(super) fn reply_error(
     client: &ClientRequest,
-    tab: Tab,
+    mut tab: Tab,
     outcome: Outcome,
     error: &ApiError,
 ) -> Response<Body> {
+    tab.fails(error.class);
     let receipt = tab.close(outcome);
     let (status, body) = dialect::wire(client.dialect).write_error(error);
     let mut response = json_reply(status, body.into(), receipt.as_ref());

@@ -4,13 +4,14 @@ use orch_manifests::{Dialect, Model, Price};
 use serde_json::{Value, json};
 
 use crate::dialect::openai_responses::kept;
-use crate::ir::Tool;
+use crate::embeddings::{self, EmbedRequest};
+use crate::ir::{ChatRequest, Tool};
 use crate::plan::Candidate;
-use crate::purse::{Ask, LimitHit, Unreserved};
+use crate::purse::{Ask, CacheWrites, LimitHit, Unreserved};
 use crate::reach::is_clients;
 use crate::session::Session;
 use crate::tab::Tab;
-use crate::upstream::{ClientRequest, Prepared, Unfit, least_output, prepare};
+use crate::upstream::{Asked, ClientRequest, Prepared, Unfit, least_output, prepare};
 use crate::usage::Payers;
 use crate::worst::{any_input, cache_writes, worst_input};
 
@@ -28,6 +29,17 @@ pub(super) enum Passed {
     Unfit(Unfit),
 }
 
+/// What a request needs of a candidate at most.
+struct Need {
+    ask: Ask,
+    /// The part of it that makes it dearer than listed.
+    dearer: Option<String>,
+    /// The bound on an answer where one has to be sent and the client named none.
+    usual: u64,
+    /// The least bound that the provider takes.
+    least: u64,
+}
+
 /// Sets the worst case aside and writes the request for what is left.
 pub(super) async fn reserve(
     session: &Session,
@@ -36,36 +48,12 @@ pub(super) async fn reserve(
     fallback: bool,
     tab: &mut Tab,
 ) -> Result<Prepared, Passed> {
-    let known = candidate.known();
-    // A beta may widen the context that the catalog knows.
-    let beta = client.headers.contains_key("anthropic-beta") || names_beta(client);
-    let context = known.map(|model| model.context).filter(|_| !beta);
-    let input = match client.dialect == Dialect::OpenAiResponses && kept(&client.parsed).is_some() {
-        // What the provider has kept may fill all there is room for.
-        true => any_input(context),
-        false => worst_input(&client.parsed, client.body.len(), context),
+    let Need { ask, dearer, usual, least } = match &client.asked {
+        Asked::Chat(chat) => of_chat(client, chat, candidate),
+        Asked::Embeddings(embed) => of_embeddings(embed, candidate),
     };
-    let usual = usual_output(known, input);
-    let spoken = candidate.spoken_with(client.dialect);
-    let mut wanted = client.parsed.max_tokens.unwrap_or(usual);
-    // More than the model gives is set aside for nobody; a beta may make it more than the catalog knows.
-    if let Some(model) = known.filter(|_| !beta) {
-        wanted = wanted.min(model.max_output);
-    }
-    if spoken != client.dialect {
-        wanted = wanted.max(least_output(spoken));
-    }
-    let price = candidate.price();
-    let dearer = price.and_then(|price| dearer_than_listed(client, &price, input));
-    let ask = Ask {
-        input,
-        max_output: Some(wanted),
-        answers: client.parsed.answers,
-        // What is dearer than listed costs nobody knows what, and is not booked as if it were known.
-        price: price.filter(|_| dearer.is_none()),
-        cache_writes: cache_writes(&client.parsed, &client.body),
-        already: None,
-    };
+    // What is dearer than listed costs nobody knows what, and is not booked as if it were known.
+    let ask = Ask { price: ask.price.filter(|_| dearer.is_none()), ..ask };
     let payers = Payers::of(&session.budget, candidate.credential.as_ref(), session.treasury.as_ref());
     let reservation = payers.reserve(ask).await.map_err(|why| {
         let hit = match why {
@@ -78,16 +66,66 @@ pub(super) async fn reserve(
         };
         Passed::Limit(Box::new(hit), said)
     })?;
-    let least = least_output(spoken).min(wanted);
     if let Some(max) = reservation.max_output().filter(|max| *max < least) {
         let reason =
             format!("what is left pays for {max} tokens of answer, and it takes no bound below {least}");
         return Err(Passed::Over(reason));
     }
-    let mut prepared =
-        prepare(client, candidate, reservation.max_output(), usual, fallback).map_err(Passed::Unfit)?;
+    let prepared = match &client.asked {
+        Asked::Chat(chat) => prepare(client, chat, candidate, reservation.max_output(), usual, fallback),
+        Asked::Embeddings(embed) => embeddings::prepare(client, embed, candidate),
+    };
+    let mut prepared = prepared.map_err(Passed::Unfit)?;
     tab.attempt(candidate, reservation, std::mem::take(&mut prepared.dropped));
     Ok(prepared)
+}
+
+fn of_chat(client: &ClientRequest, chat: &ChatRequest, candidate: &Candidate) -> Need {
+    let known = candidate.known();
+    // A beta may widen the context that the catalog knows.
+    let beta = client.headers.contains_key("anthropic-beta") || names_beta(chat);
+    let context = known.map(|model| model.context).filter(|_| !beta);
+    let input = match client.dialect == Dialect::OpenAiResponses && kept(chat).is_some() {
+        // What the provider has kept may fill all there is room for.
+        true => any_input(context),
+        false => worst_input(chat, client.body.len(), context),
+    };
+    let usual = usual_output(known, input);
+    let spoken = candidate.spoken_with(client.dialect);
+    let mut wanted = chat.max_tokens.unwrap_or(usual);
+    // More than the model gives is set aside for nobody; a beta may make it more than the catalog knows.
+    if let Some(model) = known.filter(|_| !beta) {
+        wanted = wanted.min(model.max_output);
+    }
+    if spoken != client.dialect {
+        wanted = wanted.max(least_output(spoken));
+    }
+    let price = candidate.price();
+    let ask = Ask {
+        input,
+        max_output: Some(wanted),
+        answers: chat.answers,
+        price,
+        cache_writes: cache_writes(chat, &client.body),
+        already: None,
+    };
+    let dearer = price.and_then(|price| dearer_than_listed(client, chat, &price, input));
+    Need { ask, dearer, usual, least: least_output(spoken).min(wanted) }
+}
+
+/// Vectors cost what their input does.
+fn of_embeddings(embed: &EmbedRequest, candidate: &Candidate) -> Need {
+    let ask = Ask {
+        input: embed.worst_input(candidate.known().map(|model| model.context)),
+        max_output: Some(0),
+        answers: 1,
+        price: candidate.price(),
+        cache_writes: CacheWrites::None,
+        already: None,
+    };
+    // Of models that take more than text, the price of text is listed.
+    let dearer = ask.price.filter(|price| *price != Price::FREE).and_then(|_| embed.other_than_text());
+    Need { ask, dearer: dearer.map(str::to_owned), usual: 0, least: 0 }
 }
 
 /// The bound on an answer where one has to be sent and the client named none: what the model can give and its context
@@ -104,11 +142,16 @@ const LONG_CONTEXT: u64 = 200_000;
 
 /// A part of the request that makes a call dearer than the catalog says: priority tiers, sound, tools that the provider
 /// runs and charges for by the call, a context beyond the usual one.
-fn dearer_than_listed(client: &ClientRequest, price: &Price, input: u64) -> Option<String> {
+fn dearer_than_listed(
+    client: &ClientRequest,
+    chat: &ChatRequest,
+    price: &Price,
+    input: u64,
+) -> Option<String> {
     if *price == Price::FREE {
         return None;
     }
-    let extras = &client.parsed.extras;
+    let extras = &chat.extras;
     let text = |key: &str| extras.get(key).and_then(Value::as_str);
     let named = |field: &str| Some(field.to_owned());
     if text("service_tier").is_some_and(|tier| !matches!(tier, "default" | "flex" | "standard_only")) {
@@ -122,7 +165,7 @@ fn dearer_than_listed(client: &ClientRequest, price: &Price, input: u64) -> Opti
     if tier.is_some_and(|tier| !matches!(tier, "default" | "flex")) {
         return named("serviceTier");
     }
-    if let Some(field) = beyond_known(client) {
+    if let Some(field) = beyond_known(chat) {
         return Some(field);
     }
     // Of what Gemini can answer with, the prices of text are known.
@@ -132,14 +175,14 @@ fn dearer_than_listed(client: &ClientRequest, price: &Price, input: u64) -> Opti
     if let Some(field) = DEARER_FIELDS.iter().find(|key| extras.contains_key(**key)) {
         return named(field);
     }
-    let tool = client.parsed.tools.iter().position(|tool| match tool {
+    let tool = chat.tools.iter().position(|tool| match tool {
         Tool::Provider { kind, .. } => !is_clients(kind),
         Tool::Function { .. } => false,
     });
     if let Some(at) = tool {
         return Some(format!("tools[{at}]"));
     }
-    let wider = names_beta(client)
+    let wider = names_beta(chat)
         || client.headers.get_all("anthropic-beta").iter().any(|value| {
             let wider = |betas: &str| betas.split(',').any(|beta| beta.trim().starts_with("context-"));
             value.to_str().is_ok_and(wider)
@@ -179,18 +222,18 @@ const KNOWN_ADDITIONAL: &[&str] = &[
     "inferenceConfig",
 ];
 
-fn additional(client: &ClientRequest) -> Option<&serde_json::Map<String, Value>> {
-    client.parsed.extras.get(ADDITIONAL)?.as_object()
+fn additional(chat: &ChatRequest) -> Option<&serde_json::Map<String, Value>> {
+    chat.extras.get(ADDITIONAL)?.as_object()
 }
 
 /// Whether a beta is asked for in the body, as at Bedrock.
-fn names_beta(client: &ClientRequest) -> bool {
-    additional(client).is_some_and(|fields| fields.contains_key("anthropic_beta"))
+fn names_beta(chat: &ChatRequest) -> bool {
+    additional(chat).is_some_and(|fields| fields.contains_key("anthropic_beta"))
 }
 
 /// A field of a maker's own about which nothing is known, which may be another bound of the answer as well.
-fn beyond_known(client: &ClientRequest) -> Option<String> {
-    let fields = additional(client)?;
+fn beyond_known(chat: &ChatRequest) -> Option<String> {
+    let fields = additional(chat)?;
     let inner = fields.get("inferenceConfig").and_then(Value::as_object);
     let bound = inner.is_some_and(|inner| inner.keys().any(|key| key != "topK"));
     let unknown = fields.keys().find(|key| !KNOWN_ADDITIONAL.contains(&key.as_str()));

@@ -17,7 +17,7 @@ use super::scenario::{Outcome, Rule, ScriptedHost};
 use super::served::{House, KeyPlace, Served, Wire};
 use super::server::Channel;
 use super::world::World;
-use super::{anthropic, bedrock, cohere, gemini, ollama, openai, responses};
+use super::{anthropic, bedrock, cohere, embeddings, gemini, ollama, openai, responses};
 
 /// The largest request body, as Anthropic has it: 32 MB.
 const LARGEST: usize = 32 << 20;
@@ -147,6 +147,9 @@ impl Exchange<'_> {
     fn infer(&self, body: Option<&[u8]>) -> (Decision, Pace) {
         let bytes = body.unwrap_or_default();
         let ids = Ids::of(&self.served.provider, self.parts.uri.path(), bytes);
+        if self.wire.embeds() {
+            return self.embed(body, &ids);
+        }
         let ask = self.authorised().and_then(|()| self.parse(body));
         let ask = match ask {
             Ok(ask) => ask,
@@ -182,6 +185,30 @@ impl Exchange<'_> {
         (Decision::Reply(reply), pace)
     }
 
+    /// Vectors. What a scenario says of text means nothing here; what it says of failures holds.
+    fn embed(&self, body: Option<&[u8]>, ids: &Ids) -> (Decision, Pace) {
+        let read = self.authorised().and_then(|()| self.document(body));
+        let embed = match read.and_then(|value| embeddings::parse(self.wire, &self.parts.uri, &value)) {
+            Ok(embed) => embed,
+            Err(reject) => {
+                return (Decision::Reply(failure::reject(self.house, &reject, ids)), Pace::default());
+            }
+        };
+        let rule = self.world.count(&self.served.provider, &embed.model);
+        let pace = rule.map(Pace::of).unwrap_or_default();
+        let mut reply = match rule.map_or(Outcome::Ok, |rule| rule.outcome) {
+            Outcome::Hangup => return (Decision::Hangup, pace),
+            Outcome::Ok | Outcome::Filtered => {
+                failure::stamp(self.house, embeddings::write(self.wire, &embed, ids), ids)
+            }
+            failed => failure::outcome(self.house, failed, &embed.model, ids),
+        };
+        if let Some(rule) = rule {
+            replace(&mut reply, rule);
+        }
+        (Decision::Reply(reply), pace)
+    }
+
     fn models(&self) -> Reply {
         let path = self.parts.uri.path();
         let ids = Ids::of(&self.served.provider, path, &[]);
@@ -193,14 +220,16 @@ impl Exchange<'_> {
             Err(reject) => failure::reject(self.house, &reject, &ids),
             Ok(()) => {
                 let list = match self.wire {
-                    Wire::OpenAiChat | Wire::OpenAiResponses => {
+                    Wire::OpenAiChat | Wire::OpenAiResponses | Wire::OpenAiEmbeddings => {
                         openai::models(&self.served.provider, &self.served.models)
                     }
                     Wire::AnthropicMessages => anthropic::models(&self.served.models),
-                    Wire::GeminiGenerateContent => gemini::models(&self.served.models),
+                    Wire::GeminiGenerateContent | Wire::GeminiEmbeddings => {
+                        gemini::models(&self.served.models)
+                    }
                     Wire::BedrockConverse => bedrock::models(&self.served.models),
-                    Wire::CohereChat => cohere::models(&self.served.models),
-                    Wire::OllamaChat => ollama::models(&self.served.models),
+                    Wire::CohereChat | Wire::CohereEmbeddings => cohere::models(&self.served.models),
+                    Wire::OllamaChat | Wire::OllamaEmbeddings => ollama::models(&self.served.models),
                 };
                 failure::stamp(self.house, Reply::json(StatusCode::OK, &list), &ids)
             }
@@ -229,13 +258,17 @@ impl Exchange<'_> {
         if presented == key && sent.next().is_none() { Ok(()) } else { Err(Reject::wrong_key(self.house)) }
     }
 
-    fn parse(&self, body: Option<&[u8]>) -> Result<Ask, Reject> {
+    /// The body as JSON.
+    fn document(&self, body: Option<&[u8]>) -> Result<Value, Reject> {
         if self.parts.method != Method::POST {
             return Err(Reject::method(self.house, &self.parts.method, self.parts.uri.path()));
         }
         let body = body.ok_or_else(|| Reject::too_large(self.house))?;
-        let value: Value =
-            serde_json::from_slice(body).map_err(|error| Reject::no_json(self.house, &error))?;
+        serde_json::from_slice(body).map_err(|error| Reject::no_json(self.house, &error))
+    }
+
+    fn parse(&self, body: Option<&[u8]>) -> Result<Ask, Reject> {
+        let value = self.document(body)?;
         let mut ask = match self.wire {
             Wire::OpenAiChat => openai::request::parse(self.house, &value)?,
             Wire::OpenAiResponses => responses::request::parse(self.house, &value)?,
@@ -244,9 +277,17 @@ impl Exchange<'_> {
             Wire::BedrockConverse => bedrock::request::parse(&self.parts.uri, &value)?,
             Wire::CohereChat => cohere::request::parse(&value)?,
             Wire::OllamaChat => ollama::request::parse(&value)?,
+            Wire::OpenAiEmbeddings
+            | Wire::GeminiEmbeddings
+            | Wire::CohereEmbeddings
+            | Wire::OllamaEmbeddings => return Err(self.no_chat()),
         };
         ask.count_input();
         Ok(ask)
+    }
+
+    fn no_chat(&self) -> Reject {
+        Reject::not_found(self.house, &self.parts.method, self.parts.uri.path())
     }
 
     fn write(&self, ask: &Ask, answer: &Answer, ids: &Ids) -> Reply {
@@ -258,6 +299,10 @@ impl Exchange<'_> {
             Wire::BedrockConverse => bedrock::write(ask, answer, ids),
             Wire::CohereChat => cohere::write(ask, answer, ids),
             Wire::OllamaChat => ollama::write(ask, answer),
+            Wire::OpenAiEmbeddings
+            | Wire::GeminiEmbeddings
+            | Wire::CohereEmbeddings
+            | Wire::OllamaEmbeddings => failure::reject(self.house, &self.no_chat(), ids),
         };
         failure::stamp(self.house, reply, ids)
     }

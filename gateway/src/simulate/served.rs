@@ -1,7 +1,7 @@
 //! What the simulation is told about a provider: where it lives, what it speaks, where it wants its key.
 
 use http::{HeaderName, Method};
-use orch_manifests::{Auth, Dialect, Host, Provider, Scheme};
+use orch_manifests::{Auth, Dialect, Host, InferencePath, Provider, Scheme, Task};
 
 /// A wire format that the simulation speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +20,14 @@ pub enum Wire {
     CohereChat,
     /// Ollama's own, `POST …/api/chat`.
     OllamaChat,
+    /// OpenAI's embeddings, `POST …/embeddings`.
+    OpenAiEmbeddings,
+    /// Gemini's, `POST …/models/MODEL:embedContent` and `:batchEmbedContents`.
+    GeminiEmbeddings,
+    /// Cohere's, `POST …/v2/embed`.
+    CohereEmbeddings,
+    /// Ollama's own, `POST …/api/embed`.
+    OllamaEmbeddings,
 }
 
 /// Where a provider wants its key.
@@ -103,22 +111,44 @@ impl From<&Provider> for Served {
                 Auth::Bearer | Auth::Aws => KeyPlace::Bearer,
                 Auth::Header(name) => KeyPlace::Header(name.clone()),
             },
-            inference: posts.map(|path| (path.path.clone(), Wire::from(path.dialect))).collect(),
+            inference: posts.map(|path| (path.path.clone(), Wire::of(path))).collect(),
             models: provider.models.iter().map(|model| model.id.clone()).collect(),
         }
     }
 }
 
-impl From<Dialect> for Wire {
-    fn from(dialect: Dialect) -> Wire {
-        match dialect {
-            Dialect::OpenAiChat => Wire::OpenAiChat,
-            Dialect::OpenAiResponses => Wire::OpenAiResponses,
-            Dialect::AnthropicMessages => Wire::AnthropicMessages,
-            Dialect::GeminiGenerateContent => Wire::GeminiGenerateContent,
-            Dialect::BedrockConverse => Wire::BedrockConverse,
-            Dialect::CohereChat => Wire::CohereChat,
-            Dialect::OllamaChat => Wire::OllamaChat,
+impl Wire {
+    /// What is spoken at a path.
+    fn of(path: &InferencePath) -> Wire {
+        match (path.task, path.dialect) {
+            (Task::Embeddings, Dialect::GeminiGenerateContent) => Wire::GeminiEmbeddings,
+            (Task::Embeddings, Dialect::CohereChat) => Wire::CohereEmbeddings,
+            (Task::Embeddings, Dialect::OllamaChat) => Wire::OllamaEmbeddings,
+            (Task::Embeddings, _) => Wire::OpenAiEmbeddings,
+            (Task::Chat, Dialect::OpenAiChat) => Wire::OpenAiChat,
+            (Task::Chat, Dialect::OpenAiResponses) => Wire::OpenAiResponses,
+            (Task::Chat, Dialect::AnthropicMessages) => Wire::AnthropicMessages,
+            (Task::Chat, Dialect::GeminiGenerateContent) => Wire::GeminiGenerateContent,
+            (Task::Chat, Dialect::BedrockConverse) => Wire::BedrockConverse,
+            (Task::Chat, Dialect::CohereChat) => Wire::CohereChat,
+            (Task::Chat, Dialect::OllamaChat) => Wire::OllamaChat,
+        }
+    }
+
+    /// Whether vectors are asked for.
+    pub(super) fn embeds(self) -> bool {
+        match self {
+            Wire::OpenAiEmbeddings
+            | Wire::GeminiEmbeddings
+            | Wire::CohereEmbeddings
+            | Wire::OllamaEmbeddings => true,
+            Wire::OpenAiChat
+            | Wire::OpenAiResponses
+            | Wire::AnthropicMessages
+            | Wire::GeminiGenerateContent
+            | Wire::BedrockConverse
+            | Wire::CohereChat
+            | Wire::OllamaChat => false,
         }
     }
 }
@@ -131,13 +161,19 @@ impl Served {
     pub(super) fn house(&self, wire: Wire) -> House {
         match wire {
             Wire::AnthropicMessages => House::Anthropic,
-            Wire::GeminiGenerateContent => House::Gemini,
+            Wire::GeminiGenerateContent | Wire::GeminiEmbeddings => House::Gemini,
             Wire::BedrockConverse => House::Bedrock,
-            Wire::CohereChat => House::Cohere,
-            Wire::OllamaChat => House::Ollama,
-            Wire::OpenAiChat | Wire::OpenAiResponses if self.host == "api.openai.com" => House::OpenAi,
-            Wire::OpenAiChat if self.host.ends_with(".googleapis.com") => House::Google,
-            Wire::OpenAiChat | Wire::OpenAiResponses => House::Compatible,
+            Wire::CohereChat | Wire::CohereEmbeddings => House::Cohere,
+            Wire::OllamaChat | Wire::OllamaEmbeddings => House::Ollama,
+            Wire::OpenAiChat | Wire::OpenAiResponses | Wire::OpenAiEmbeddings
+                if self.host == "api.openai.com" =>
+            {
+                House::OpenAi
+            }
+            Wire::OpenAiChat | Wire::OpenAiEmbeddings if self.host.ends_with(".googleapis.com") => {
+                House::Google
+            }
+            Wire::OpenAiChat | Wire::OpenAiResponses | Wire::OpenAiEmbeddings => House::Compatible,
         }
     }
 
@@ -150,13 +186,14 @@ impl Served {
             // Of the provider's other host; here both are one.
             return Some("/foundation-models".to_owned());
         }
-        if let Some(base) = inference.strip_suffix("/v2/chat") {
+        let without = |ends: [&str; 2]| ends.iter().find_map(|end| inference.strip_suffix(end));
+        if let Some(base) = without(["/v2/chat", "/v2/embed"]) {
             return Some(format!("{base}/v1/models"));
         }
-        if let Some(base) = inference.strip_suffix("/api/chat") {
+        if let Some(base) = without(["/api/chat", "/api/embed"]) {
             return Some(format!("{base}/api/tags"));
         }
-        let base = ["/chat/completions", "/responses", "/messages"]
+        let base = ["/chat/completions", "/responses", "/messages", "/embeddings"]
             .iter()
             .find_map(|suffix| inference.strip_suffix(suffix))?;
         Some(format!("{base}/models"))
@@ -202,6 +239,8 @@ mod tests {
         );
         assert_eq!(Served::models_path("/v2/chat").as_deref(), Some("/v1/models"));
         assert_eq!(Served::models_path("/api/chat").as_deref(), Some("/api/tags"));
-        assert_eq!(Served::models_path("/v1/embeddings"), None);
+        assert_eq!(Served::models_path("/v1/embeddings").as_deref(), Some("/v1/models"));
+        assert_eq!(Served::models_path("/v2/embed").as_deref(), Some("/v1/models"));
+        assert_eq!(Served::models_path("/v1/files"), None);
     }
 }

@@ -11,7 +11,7 @@ use crate::upstream::{Reply, Then, pieces, says, whole};
 use crate::world::{Setup, World, hello, hello_stream};
 
 #[tokio::test]
-async fn the_answer_is_bounded_by_what_is_left() {
+async fn rule_5_the_answer_is_bounded_by_what_is_left() {
     let world = World::new(Setup { max_tokens: Some(500), ..Setup::default() }).await;
     world.openai.script([says("hi")]);
     assert_eq!(world.chat(&hello()).await.status, 200);
@@ -76,7 +76,7 @@ async fn no_more_is_set_aside_than_the_model_gives() {
 }
 
 #[tokio::test]
-async fn an_empty_budget_is_a_limit_error_before_any_byte_leaves() {
+async fn rule_5_an_empty_budget_is_a_limit_error_before_any_byte_leaves() {
     let world = World::new(Setup { max_tokens: Some(10), ..Setup::default() }).await;
     let answer = world.chat(&hello()).await;
     let error = &answer.json()["error"];
@@ -93,7 +93,7 @@ async fn an_empty_budget_is_a_limit_error_before_any_byte_leaves() {
 }
 
 #[tokio::test]
-async fn an_unknown_price_under_a_cost_limit_is_passed_over() {
+async fn rule_5_an_unknown_price_under_a_cost_limit_is_passed_over() {
     let models = &["openai/my-finetune", "gpt-4o-mini"];
     let world = World::new(Setup { models, max_micro_usd: Some(10_000), ..Setup::default() }).await;
     world.openai.script([says("hi")]);
@@ -126,7 +126,7 @@ async fn a_tier_with_a_price_of_its_own_is_refused_under_a_cost_limit() {
 }
 
 #[tokio::test]
-async fn a_stream_that_ignores_its_bound_is_cut() {
+async fn rule_5_a_stream_that_ignores_its_bound_is_cut() {
     let world = World::new(Setup { max_tokens: Some(400), ..Setup::default() }).await;
     let text = include_str!("../../src/dialect/fixtures/openai_text.sse");
     // The role, then the same word for ever.
@@ -140,7 +140,7 @@ async fn a_stream_that_ignores_its_bound_is_cut() {
 }
 
 #[tokio::test]
-async fn callers_at_the_same_time_never_go_over_one_budget() {
+async fn rule_5_callers_at_the_same_time_never_go_over_one_budget() {
     let world = Arc::new(World::new(Setup { max_tokens: Some(2_000), ..Setup::default() }).await);
     // The scripted provider counts 27 for each; each caller reserves far more.
     world.openai.script((0..50).map(|_| says("hi")));

@@ -147,7 +147,7 @@ async fn an_unreachable_provider_is_a_network_failure() {
 }
 
 #[tokio::test]
-async fn one_deadline_for_the_whole_chain() {
+async fn rule_3_one_deadline_for_the_whole_chain() {
     let setup = Setup {
         deadline: Duration::from_millis(300),
         timing: Timing { attempt: Duration::from_millis(100), ..Timing::default() },
@@ -168,7 +168,7 @@ async fn one_deadline_for_the_whole_chain() {
 }
 
 #[tokio::test]
-async fn a_wait_that_does_not_fit_the_deadline_is_not_begun() {
+async fn rule_3_a_wait_that_does_not_fit_the_deadline_is_not_begun() {
     let world = World::new(Setup { deadline: Duration::from_secs(3), ..Setup::default() }).await;
     let busy = Reply::Whole {
         status: 429,
@@ -183,7 +183,7 @@ async fn a_wait_that_does_not_fit_the_deadline_is_not_begun() {
 }
 
 #[tokio::test]
-async fn a_fallback_that_lacks_what_the_request_needs_is_skipped_and_said() {
+async fn rule_7_a_fallback_that_lacks_what_the_request_needs_is_skipped_and_said() {
     let world = world().await;
     world.openai.script([
         error(500, "server_error", Value::Null, "no"),
@@ -193,7 +193,7 @@ async fn a_fallback_that_lacks_what_the_request_needs_is_skipped_and_said() {
     body["response_format"] =
         json!({"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "object"}}});
     let answer = world.chat(&body).await;
-    assert_eq!(answer.status, 500);
+    assert_eq!(answer.status, 502);
     assert!(world.anthropic.asked().is_empty());
     let skipped = world.receipt().skipped;
     assert_eq!(skipped[0].model, "anthropic/claude-3-haiku-20240307");

@@ -88,7 +88,7 @@ async fn call(gateway: &Gateway, world: &World, request: Request<Body>) -> Answe
 async fn paths_methods_and_bodies_that_do_not_fit_are_refused_in_the_paths_dialect() {
     let world = world().await;
     let gateway = &world.gateway;
-    let answer = call(gateway, &world, Request::post("/v1/embeddings").body(full("{}")).unwrap()).await;
+    let answer = call(gateway, &world, Request::post("/v1/images").body(full("{}")).unwrap()).await;
     assert_eq!(
         (answer.status.as_u16(), answer.json()["error"]["code"].clone()),
         (404, json!("unknown_path"))

@@ -81,7 +81,7 @@ async fn the_first_content_is_not_held_back() {
 }
 
 #[tokio::test]
-async fn the_receipt_is_the_last_event_when_it_is_asked_for() {
+async fn rule_6_the_receipt_is_the_last_event_when_it_is_asked_for() {
     let world = world().await;
     world.openai.script([stream_of(OPENAI_TEXT)]);
     let asked = [("x-orch-receipt", "true")];
@@ -95,7 +95,7 @@ async fn the_receipt_is_the_last_event_when_it_is_asked_for() {
 /// A stream that is cut after any event: before content another candidate answers, after it the client gets an
 /// error, and never an end.
 #[tokio::test]
-async fn every_cut_is_told_apart_by_the_commit_point() {
+async fn rule_4_every_cut_is_told_apart_by_the_commit_point() {
     let all = pieces(OPENAI_TEXT);
     // A comment, then the chunk with the role: nothing is said before the third piece.
     let committed = 3;
@@ -129,7 +129,7 @@ async fn every_cut_is_told_apart_by_the_commit_point() {
 }
 
 #[tokio::test]
-async fn an_error_inside_a_stream_is_an_error() {
+async fn rule_4_an_error_inside_a_stream_is_an_error() {
     // After content: the client is told, in its own dialect.
     for path in ["/v1/chat/completions", "/v1/messages"] {
         let world = world().await;
@@ -151,7 +151,7 @@ async fn an_error_inside_a_stream_is_an_error() {
 }
 
 #[tokio::test]
-async fn silence_in_the_middle_ends_the_stream_with_a_timeout() {
+async fn rule_4_silence_in_the_middle_ends_the_stream_with_a_timeout() {
     let timing = Timing { idle: Duration::from_millis(50), ..Timing::default() };
     let world = World::new(Setup { timing, ..Setup::default() }).await;
     let beginning = pieces(OPENAI_TEXT)[..3].to_vec();

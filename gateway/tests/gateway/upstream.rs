@@ -24,6 +24,9 @@ use tokio::task::JoinSet;
 pub(crate) enum Reply {
     /// A whole answer.
     Whole { status: u16, headers: Vec<(&'static str, String)>, body: String },
+    /// The same, of anything, under the media type of a stream.
+    #[allow(dead_code, reason = "the tests of memory share this")]
+    Bytes { headers: Vec<(&'static str, String)>, body: Bytes },
     /// A stream of these pieces, and what follows them.
     Stream { pieces: Vec<String>, then: Then },
     /// Nothing, for ever.
@@ -114,6 +117,27 @@ pub(crate) fn lines_up(text: &str) -> Reply {
     )
 }
 
+/// So many spaces, each 258 of them as 13 bits: the longest match in the fixed code (RFC 1951, 3.2.6).
+pub(crate) fn bomb(length: usize) -> Vec<u8> {
+    let (mut out, mut held, mut bits) = (vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255], 0u32, 0);
+    let mut put = |code: u32, width: u32, out: &mut Vec<u8>| {
+        // Codes begin with their highest bit, bytes with their lowest.
+        for at in (0..width).rev() {
+            held |= (code >> at & 1) << bits;
+            bits += 1;
+            if bits == 8 {
+                out.push(u8::try_from(held).unwrap());
+                (held, bits) = (0, 0);
+            }
+        }
+    };
+    put(0b110, 3, &mut out);
+    put(0x30 + u32::from(b' '), 8, &mut out);
+    // Length 258 and distance 1.
+    (0..length / 258).for_each(|_| put(0b11000101 << 5, 13, &mut out));
+    out
+}
+
 pub(crate) struct Asked {
     pub(crate) path: String,
     pub(crate) query: Option<String>,
@@ -198,6 +222,13 @@ async fn answer(state: Arc<Mutex<State>>, request: Request<Incoming>) -> Result<
                 response = response.header(name, value);
             }
             response.body(Full::new(Bytes::from(body)).map_err(|e| match e {}).boxed()).unwrap()
+        }
+        Reply::Bytes { headers, body } => {
+            let mut response = Response::builder().header("content-type", kind);
+            for (name, value) in headers {
+                response = response.header(name, value);
+            }
+            response.body(Full::new(body).map_err(|e| match e {}).boxed()).unwrap()
         }
         Reply::Silence => std::future::pending().await,
         Reply::Stream { pieces, then } => {

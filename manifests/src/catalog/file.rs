@@ -9,7 +9,8 @@ use time::Date;
 use time::macros::format_description;
 
 use super::{
-    Auth, Catalog, CatalogError, Dialect, InferencePath, Model, Price, PriceTier, Provider, Quirks, Variant,
+    Auth, Catalog, CatalogError, Dialect, Embedding, InferencePath, Model, Price, PriceTier, Provider,
+    Quirks, Task, Variant,
 };
 use crate::endpoint::Endpoint;
 use crate::identity::Slug;
@@ -84,6 +85,10 @@ impl ProviderEntry {
                 method: entry.method,
                 path: self.base_url.path(&entry.path),
                 dialect: entry.dialect,
+                task: match entry.task {
+                    TaskEntry::Chat => Task::Chat,
+                    TaskEntry::Embeddings => Task::Embeddings,
+                },
             })
             .collect();
         let variant = |(slug, dialect): (Slug, String)| {
@@ -112,6 +117,7 @@ impl ProviderEntry {
                 max_completion_tokens: self.quirks.max_completion_tokens,
                 max_tokens_required: self.quirks.max_tokens_required,
                 stream_options: self.quirks.stream_options,
+                no_done: self.quirks.no_done,
             },
         })
     }
@@ -140,6 +146,16 @@ struct InferenceEntry {
     path: String,
     #[serde(deserialize_with = "from_text")]
     dialect: Dialect,
+    #[serde(default)]
+    task: TaskEntry,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "lowercase")]
+enum TaskEntry {
+    #[default]
+    Chat,
+    Embeddings,
 }
 
 #[derive(Deserialize)]
@@ -151,6 +167,8 @@ struct QuirksEntry {
     max_tokens_required: bool,
     #[serde(default)]
     stream_options: bool,
+    #[serde(default)]
+    no_done: bool,
 }
 
 #[derive(Deserialize)]
@@ -160,9 +178,21 @@ struct ModelEntry {
     #[serde(default)]
     aliases: Vec<String>,
     context: u64,
+    /// Left out where `embedding` stands.
+    #[serde(default)]
     max_output: u64,
+    #[serde(default)]
     can: Vec<Ability>,
+    embedding: Option<EmbeddingEntry>,
     price: Option<PriceEntry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EmbeddingEntry {
+    dimensions: u64,
+    #[serde(default)]
+    shortens: bool,
 }
 
 impl ModelEntry {
@@ -173,6 +203,9 @@ impl ModelEntry {
             vision: can(Ability::Vision),
             json_schema: can(Ability::JsonSchema),
             reasoning: can(Ability::Reasoning),
+            embedding: self
+                .embedding
+                .map(|entry| Embedding { dimensions: entry.dimensions, shortens: entry.shortens }),
             price: self.price.map(PriceEntry::into_price),
             id: self.id,
             aliases: self.aliases,
@@ -196,8 +229,9 @@ enum Ability {
 struct PriceEntry {
     #[serde(deserialize_with = "dollars")]
     input: MicroUsd,
-    #[serde(deserialize_with = "dollars")]
-    output: MicroUsd,
+    /// Left out where there is none: vectors cost what their input does.
+    #[serde(default, deserialize_with = "some_dollars")]
+    output: Option<MicroUsd>,
     #[serde(default, deserialize_with = "some_dollars")]
     cached_input: Option<MicroUsd>,
     #[serde(default, deserialize_with = "some_dollars")]
@@ -211,7 +245,7 @@ impl PriceEntry {
     fn into_price(self) -> Price {
         Price {
             input_per_mtok: self.input,
-            output_per_mtok: self.output,
+            output_per_mtok: self.output.unwrap_or(MicroUsd(0)),
             cached_input_per_mtok: self.cached_input,
             cache_write_per_mtok: self.cache_write,
             tier: self.tier.map(|tier| PriceTier {

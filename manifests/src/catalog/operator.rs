@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::Method;
 
-use super::{Auth, Catalog, CatalogError, Dialect, InferencePath, Provider, Quirks};
+use super::{Auth, Catalog, CatalogError, Dialect, InferencePath, Provider, Quirks, Task};
 use crate::endpoint::Endpoint;
 use crate::identity::{Slug, is_variable_name};
 
@@ -155,32 +155,46 @@ fn redirect(builtin: &Provider, entry: OperatorProvider) -> Result<Provider, Cat
 fn inference(endpoint: &Endpoint, dialect: Dialect) -> Vec<InferencePath> {
     let versioned = ["/v1", "/v1beta", "/v2"].iter().any(|version| endpoint.base_path.ends_with(version));
     let paths: &[&str] = match (dialect, versioned) {
-        (Dialect::OpenAiChat, _) => &["/chat/completions"],
+        (Dialect::OpenAiChat, _) => &["/chat/completions", "/embeddings"],
         (Dialect::OpenAiResponses, _) => &["/responses"],
         (Dialect::AnthropicMessages, true) => &["/messages"],
         (Dialect::AnthropicMessages, false) => &["/v1/messages"],
-        (Dialect::GeminiGenerateContent, true) => {
-            &["/models/*:generateContent", "/models/*:streamGenerateContent"]
-        }
-        (Dialect::GeminiGenerateContent, false) => {
-            &["/v1beta/models/*:generateContent", "/v1beta/models/*:streamGenerateContent"]
-        }
+        (Dialect::GeminiGenerateContent, true) => &[
+            "/models/*:generateContent",
+            "/models/*:streamGenerateContent",
+            "/models/*:embedContent",
+            "/models/*:batchEmbedContents",
+        ],
+        (Dialect::GeminiGenerateContent, false) => &[
+            "/v1beta/models/*:generateContent",
+            "/v1beta/models/*:streamGenerateContent",
+            "/v1beta/models/*:embedContent",
+            "/v1beta/models/*:batchEmbedContents",
+        ],
         (Dialect::BedrockConverse, _) => &["/model/*/converse", "/model/*/converse-stream"],
-        (Dialect::OllamaChat, _) => return vec![ollama(endpoint)],
-        (Dialect::CohereChat, true) => &["/chat"],
-        (Dialect::CohereChat, false) => &["/v2/chat"],
+        (Dialect::OllamaChat, _) => return ollama(endpoint),
+        (Dialect::CohereChat, true) => &["/chat", "/embed"],
+        (Dialect::CohereChat, false) => &["/v2/chat", "/v2/embed"],
     };
-    let request = |path: &&str| InferencePath { method: Method::POST, path: endpoint.path(path), dialect };
-    paths.iter().map(request).collect()
+    paths.iter().map(|path| request(endpoint.path(path), dialect)).collect()
+}
+
+fn request(path: String, dialect: Dialect) -> InferencePath {
+    let embeds = ["/embeddings", "/embed", ":embedContent", ":batchEmbedContents"];
+    let task = match embeds.iter().any(|end| path.ends_with(end)) {
+        true => Task::Embeddings,
+        false => Task::Chat,
+    };
+    InferencePath { method: Method::POST, path, dialect, task }
 }
 
 /// Ollama's documentation has `/api` in the base URL and its clients do not; `/v1` is where it speaks OpenAI's dialect, beside
 /// its own.
-fn ollama(endpoint: &Endpoint) -> InferencePath {
+fn ollama(endpoint: &Endpoint) -> Vec<InferencePath> {
     let base = &endpoint.base_path;
     let base = base.strip_suffix("/api").or_else(|| base.strip_suffix("/v1")).unwrap_or(base);
-    let path = format!("{base}/api/chat");
-    InferencePath { method: Method::POST, path, dialect: Dialect::OllamaChat }
+    let below = |path: &str| request(format!("{base}{path}"), Dialect::OllamaChat);
+    vec![below("/api/chat"), below("/api/embed")]
 }
 
 fn dialect_auth(dialect: Dialect) -> Auth {
@@ -276,11 +290,12 @@ mod tests {
         let responses = Some(Dialect::OpenAiResponses);
         let (chat, answers) =
             ("openai-chat /v1/chat/completions".to_owned(), "openai-responses /v1/responses".to_owned());
+        let embeddings = "openai-chat /v1/embeddings".to_owned();
         let plain = entry("openai", "https://127.0.0.1:8443");
-        let both = vec![chat.clone(), answers.clone()];
+        let both = vec![chat.clone(), embeddings.clone(), answers.clone()];
         assert_eq!(paths(plain.clone()), (Dialect::OpenAiChat, both, responses));
         let only = OperatorProvider { dialect: Some(Dialect::OpenAiChat), ..plain.clone() };
-        assert_eq!(paths(only), (Dialect::OpenAiChat, vec![chat], None));
+        assert_eq!(paths(only), (Dialect::OpenAiChat, vec![chat, embeddings], None));
         // By its variant's name it speaks that dialect, and is still the provider whose key goes there.
         for by_name in [
             OperatorProvider { dialect: responses, ..entry("openai", "https://127.0.0.1:8443/v1") },
@@ -296,6 +311,24 @@ mod tests {
         let catalog = with(vec![own]).unwrap();
         let lan = catalog.provider("lan-llm").unwrap();
         assert_eq!(lan.inference_path(true).unwrap().path, "/v1/responses");
+    }
+
+    #[test]
+    fn embeddings_are_reached_beside_chat() {
+        for (slug, base_url, dialect, path) in [
+            ("openai", "https://127.0.0.1:8443", None, Some("/v1/embeddings")),
+            ("google", "https://127.0.0.1:8443", None, Some("/v1beta/models/*:embedContent")),
+            ("cohere", "https://127.0.0.1:8443/v2", None, Some("/v2/embed")),
+            ("ollama", "http://10.0.0.5:11434/api", Some(Dialect::OllamaChat), Some("/api/embed")),
+            ("ollama", "http://10.0.0.5:11434", None, Some("/v1/embeddings")),
+            ("anthropic", "https://127.0.0.1:8443", None, None),
+        ] {
+            let catalog = with(vec![OperatorProvider { dialect, ..entry(slug, base_url) }]).unwrap();
+            let provider = catalog.provider(slug).unwrap();
+            let found = provider.embeds_with(Dialect::BedrockConverse);
+            let found = found.and_then(|dialect| provider.embeddings_path(dialect, true));
+            assert_eq!(found.map(|found| found.path.as_str()), path, "{slug} at {base_url}");
+        }
     }
 
     #[test]

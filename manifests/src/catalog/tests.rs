@@ -4,7 +4,7 @@ use super::*;
 fn the_built_in_catalog_holds_its_promises() {
     let catalog = Catalog::builtin();
     let slugs: Vec<_> = catalog.providers().map(|provider| provider.slug.as_str()).collect();
-    assert_eq!(slugs, ["openai", "anthropic", "gemini", "cohere", "aws", "ollama"]);
+    assert_eq!(slugs, ["openai", "anthropic", "gemini", "cohere", "aws", "perplexity", "ollama"]);
     assert_eq!(catalog.provider("google").unwrap().slug.as_str(), "gemini");
     assert!(catalog.provider("Google").is_none());
     let openai = catalog.provider("openai-responses").unwrap();
@@ -25,18 +25,28 @@ fn the_built_in_catalog_holds_its_promises() {
         assert_eq!(provider.local_only, provider.slug.as_str() == "ollama");
         assert!(!provider.pinned);
         for model in &provider.models {
-            let price = model.price.unwrap();
-            assert!(price.input_per_mtok <= price.output_per_mtok, "{}", model.id);
+            assert!(model.max_output <= model.context, "{}", model.id);
+            for name in model.aliases.iter().chain([&model.id]) {
+                assert!(names.insert(name.clone()), "{name} is listed twice");
+            }
+            let Some(price) = model.price else {
+                assert_eq!(provider.slug.as_str(), "perplexity", "{}", model.id);
+                continue;
+            };
+            match model.embedding {
+                None => assert!(price.input_per_mtok <= price.output_per_mtok, "{}", model.id),
+                Some(embedding) => {
+                    assert!(embedding.dimensions > 0 && price.output_per_mtok == MicroUsd(0), "{}", model.id);
+                    assert!(provider.embeds_with(provider.dialect).is_some(), "{}", model.id);
+                    assert!(!model.tools && !model.vision && model.max_output == 0, "{}", model.id);
+                }
+            }
             assert!(
                 price.cached_input_per_mtok.is_none_or(|cached| cached < price.input_per_mtok),
                 "{}",
                 model.id
             );
             assert!(price.as_of.is_some(), "{}", model.id);
-            assert!(model.max_output <= model.context, "{}", model.id);
-            for name in model.aliases.iter().chain([&model.id]) {
-                assert!(names.insert(name.clone()), "{name} is listed twice");
-            }
         }
     }
 }
@@ -67,6 +77,7 @@ fn the_facts_that_keys_hang_on() {
             "gemini POST generativelanguage.googleapis.com /v1beta/models/*:generateContent gemini-generate-content Header(\"x-goog-api-key\")",
             "cohere POST api.cohere.com /v2/chat cohere-chat Bearer",
             "aws POST bedrock-runtime.us-east-1.amazonaws.com /model/*/converse bedrock-converse Aws",
+            "perplexity POST api.perplexity.ai /chat/completions openai-chat Bearer",
             "ollama POST localhost:11434 /v1/chat/completions openai-chat None",
         ]
     );
@@ -78,6 +89,31 @@ fn the_facts_that_keys_hang_on() {
     assert_eq!(catalog.provider_of_key("CO_API_KEY").unwrap().key_name(), Some("COHERE_API_KEY"));
     assert_eq!(catalog.provider("ollama").unwrap().price("anything"), Some(Price::FREE));
     assert_eq!(catalog.provider("openai").unwrap().price("gpt-unheard-of"), None);
+    let lenient = catalog.providers().filter(|provider| provider.quirks.no_done);
+    assert_eq!(lenient.map(|provider| provider.slug.as_str()).collect::<Vec<_>>(), ["perplexity"]);
+}
+
+#[test]
+fn embeddings_are_asked_for_in_the_client_s_dialect_where_that_is_known() {
+    let catalog = Catalog::builtin();
+    let path = |slug: &str, client: Dialect, alone: bool| {
+        let provider = catalog.provider(slug).unwrap();
+        let dialect = provider.embeds_with(client)?;
+        let path = provider.embeddings_path(dialect, alone).unwrap();
+        assert_eq!((path.task, path.dialect), (Task::Embeddings, dialect));
+        Some(path.path.clone())
+    };
+    for client in Dialect::ALL {
+        assert_eq!(path("openai", client, false).unwrap(), "/v1/embeddings");
+        assert_eq!(path("gemini", client, true).unwrap(), "/v1beta/models/*:embedContent");
+        assert_eq!(path("gemini", client, false).unwrap(), "/v1beta/models/*:batchEmbedContents");
+        assert_eq!(path("cohere", client, false).unwrap(), "/v2/embed");
+        assert_eq!(path("ollama", client, false).unwrap(), "/v1/embeddings");
+        assert_eq!(path("anthropic", client, false), None);
+        assert_eq!(path("aws", client, false), None);
+    }
+    let price = catalog.provider("openai").unwrap().price("text-embedding-3-small").unwrap();
+    assert_eq!(price.cost(1_000_000, 0, 0, 0).micros(), 20_000);
 }
 
 #[test]
@@ -89,6 +125,8 @@ fn a_path_that_names_the_model_covers_nothing_else() {
         "/v1beta/models/gemini-2.5-flash:streamGenerateContent",
         "/v1/models/gemini_x:generateContent",
         "/v1/models/gemma-3-27b-it:streamGenerateContent",
+        "/v1beta/models/gemini-embedding-001:embedContent",
+        "/v1beta/models/gemini-embedding-001:batchEmbedContents",
     ] {
         assert!(covered(path), "{path}");
     }

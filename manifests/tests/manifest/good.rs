@@ -186,7 +186,7 @@ fn a_catalog_can_contradict_a_manifest() {
             .join("\n")
     };
     insta::assert_snapshot!(text(&Catalog::builtin()), @"
-    supported_providers: no provider `lan-llm` is in the catalog (known providers: openai, anthropic, gemini, cohere, aws, ollama)
+    supported_providers: no provider `lan-llm` is in the catalog (known providers: openai, anthropic, gemini, cohere, aws, perplexity, ollama)
     supported_providers: no provider `opnai` is in the catalog (did you mean `openai`?)
     ");
     let catalog = Catalog::builtin()

@@ -1,8 +1,8 @@
 //! A failure as a response.
 
-use data_encoding::BASE32_NOPAD;
 use http::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, Response, StatusCode};
+use orch_gateway::RequestId;
 use orch_proxy::{Body, full};
 use serde_json::{Value, json};
 
@@ -10,29 +10,6 @@ use crate::failure::{Failure, Kind};
 
 /// The detail of a failure that says, in seconds, when to try again.
 pub(super) const RETRY_AFTER_DETAIL: &str = "retry_after";
-
-/// The name of one request, in its answer and in what is said about it.
-pub(super) struct RequestId(String);
-
-impl RequestId {
-    /// A name that no other request has. It is no secret.
-    pub(super) fn random() -> Self {
-        use ring::rand::SecureRandom as _;
-        let mut bits = [0; 10];
-        // Without randomness the names are all the same, which is better than no answer.
-        let _ = ring::rand::SystemRandom::new().fill(&mut bits);
-        Self(format!("req_{}", BASE32_NOPAD.encode(&bits).to_ascii_lowercase()))
-    }
-
-    pub(super) fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// As the value of a header.
-    pub(super) fn header(&self) -> HeaderValue {
-        HeaderValue::from_str(&self.0).unwrap_or(HeaderValue::from_static("req_"))
-    }
-}
 
 /// The status of a response that says this.
 pub(super) fn status(failure: &Failure) -> StatusCode {

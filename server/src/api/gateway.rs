@@ -5,7 +5,6 @@ use std::sync::{Arc, OnceLock};
 use http::{Request, Response};
 use orch_proxy::Body;
 
-use super::metrics::Metrics;
 use crate::caller::Caller;
 use crate::failure::Failure;
 use crate::llm::Llm;
@@ -21,16 +20,15 @@ impl ClientGateway {
     pub(super) async fn answer(
         &self,
         service: &Service,
-        metrics: &Metrics,
         caller: &Caller,
         request: Request<Body>,
     ) -> Result<Response<Body>, Failure> {
         let config = service.config();
-        let llm = self.llm(service, metrics)?;
+        let llm = self.llm(service)?;
         llm.answer(caller, &config.limit_ceilings, &config.routes, request).await
     }
 
-    fn llm(&self, service: &Service, metrics: &Metrics) -> Result<&Llm, Failure> {
+    fn llm(&self, service: &Service) -> Result<&Llm, Failure> {
         if let Some(llm) = self.0.get() {
             return Ok(llm);
         }
@@ -38,7 +36,7 @@ impl ClientGateway {
         let (keeper, store) = (Arc::clone(service.keeper()), service.store().clone());
         let telemetry = Arc::clone(service.broker().telemetry());
         let routings = Arc::clone(service.routings());
-        let new = || Llm::new(&upstream, keeper, store, Arc::clone(metrics.llm()));
+        let new = || Llm::new(&upstream, keeper, store);
         Ok(self.0.get_or_init(|| new().telling(telemetry).paid_from(service.budgets()).routed(routings)))
     }
 }

@@ -1,6 +1,6 @@
 //! What the server counts.
 
-use std::sync::Arc;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use http::StatusCode;
@@ -13,7 +13,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use crate::failure::Failure;
-use crate::llm;
+use crate::routing::SetBack;
 use crate::service::Gauges;
 use crate::telemetry::Telemetry;
 
@@ -38,6 +38,13 @@ struct RunOutcome {
     status: &'static str,
 }
 
+/// Whose keys, and what stands against them.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KeyState {
+    provider: String,
+    state: &'static str,
+}
+
 /// The counters of one server.
 pub(super) struct Metrics {
     registry: Registry,
@@ -45,10 +52,12 @@ pub(super) struct Metrics {
     latency: Family<Route, Histogram>,
     under_way: Gauge,
     runs: Family<RunOutcome, Counter>,
-    llm: Arc<llm::Metrics>,
     queued: Gauge,
     running: Gauge,
     workers: Gauge,
+    keys: Family<KeyState, Gauge>,
+    /// One text after another: gauges are set for it.
+    telling: Mutex<()>,
 }
 
 /// A request that is counted as under way until this is dropped.
@@ -68,10 +77,11 @@ impl Metrics {
             latency: Family::new_with_constructor(|| Histogram::new(SECONDS)),
             under_way: Gauge::default(),
             runs: Family::default(),
-            llm: Arc::default(),
             queued: Gauge::default(),
             running: Gauge::default(),
             workers: Gauge::default(),
+            keys: Family::default(),
+            telling: Mutex::default(),
         };
         let mut metrics = metrics.registered();
         telemetry.register(&mut metrics.registry);
@@ -88,10 +98,14 @@ impl Metrics {
         );
         all.register("http_requests_under_way", "Requests that are not answered yet", self.under_way.clone());
         all.register("runs", "Runs that were accepted or refused", self.runs.clone());
-        self.llm.register(all);
         all.register("runs_queued", "Accepted runs that wait for their turn", self.queued.clone());
         all.register("runs_running", "Runs that are executed", self.running.clone());
         all.register("workers", "Sandbox processes that are kept", self.workers.clone());
+        all.register(
+            "llm_keys_set_back",
+            "Keys of providers that something stands against",
+            self.keys.clone(),
+        );
         self
     }
 
@@ -113,13 +127,14 @@ impl Metrics {
         self.runs.get_or_create(&RunOutcome { status }).inc();
     }
 
-    /// What counts the model calls of clients.
-    pub(super) fn llm(&self) -> &Arc<llm::Metrics> {
-        &self.llm
-    }
-
     /// All of it, as Prometheus reads it.
-    pub(super) fn text(&self, now: Gauges) -> Result<String, Failure> {
+    pub(super) fn text(&self, now: Gauges, keys: &SetBack) -> Result<String, Failure> {
+        let _one = self.telling.lock().unwrap_or_else(PoisonError::into_inner);
+        self.keys.clear();
+        for ((provider, state), count) in keys {
+            let key = KeyState { provider: provider.clone(), state };
+            self.keys.get_or_create(&key).set(i64::try_from(*count).unwrap_or(i64::MAX));
+        }
         let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
         self.queued.set(count(now.queued));
         self.running.set(count(now.running));
@@ -134,6 +149,7 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::reference;
 
     #[test]
     fn what_was_counted_is_in_the_text() {
@@ -142,7 +158,12 @@ mod tests {
         metrics.answered("/v1/runs", StatusCode::ACCEPTED, Duration::from_millis(3));
         metrics.answered("none", StatusCode::UNAUTHORIZED, Duration::from_micros(3));
         metrics.submitted(true);
-        let text = metrics.text(Gauges { queued: 2, running: 3, workers: 4 }).expect("text");
+        let text = metrics
+            .text(
+                Gauges { queued: 2, running: 3, workers: 4 },
+                &SetBack::from([(("openai".to_owned(), "rejected"), 2)]),
+            )
+            .expect("text");
         for line in [
             "orch_http_requests_total{route=\"/v1/runs\",status=\"202\"} 1",
             "orch_http_requests_total{route=\"none\",status=\"401\"} 1",
@@ -152,11 +173,43 @@ mod tests {
             "orch_runs_queued 2",
             "orch_runs_running 3",
             "orch_workers 4",
+            "orch_llm_keys_set_back{provider=\"openai\",state=\"rejected\"} 2",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
         }
         drop(busy);
-        let text = metrics.text(Gauges { queued: 0, running: 0, workers: 0 }).expect("text");
+        let text = metrics.text(Gauges { queued: 0, running: 0, workers: 0 }, &SetBack::new()).expect("text");
         assert!(text.contains("orch_http_requests_under_way 0\n"));
+        assert!(!text.contains("set_back{"), "{text}");
+    }
+    #[test]
+    fn the_documentation_says_what_is_told() {
+        let telemetry = reference::filled();
+        let metrics = Metrics::new(&telemetry);
+        let busy = metrics.begin();
+        metrics.answered("/v1/runs", StatusCode::ACCEPTED, Duration::from_millis(3));
+        metrics.submitted(true);
+        let keys = SetBack::from([(("openai".to_owned(), "rejected"), 1)]);
+        let text = metrics.text(Gauges { queued: 1, running: 1, workers: 1 }, &keys).expect("text");
+        drop(busy);
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md");
+        let mut document = std::fs::read_to_string(path).expect("docs/metrics.md");
+        let before = document.clone();
+        for (mark, table) in
+            [("prometheus", reference::of_prometheus(&text)), ("otlp", reference::of_otlp(&telemetry))]
+        {
+            let (begin, end) = (format!("<!-- {mark}: generated -->\n"), format!("<!-- /{mark} -->"));
+            let (head, rest) = document.split_once(&begin).expect("where the table begins");
+            let (_, tail) = rest.split_once(&end).expect("where it ends");
+            document = format!("{head}{begin}{table}{end}{tail}");
+        }
+        if std::env::var_os("ORCH_UPDATE_DOCS").is_some() {
+            std::fs::write(path, &document).expect("written");
+        } else {
+            assert_eq!(
+                before, document,
+                "docs/metrics.md is not what is told: ORCH_UPDATE_DOCS=1 cargo test -p orch-server"
+            );
+        }
     }
 }

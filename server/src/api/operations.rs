@@ -47,7 +47,8 @@ pub(super) fn reload(call: &Call<'_>) -> Result<Response<Body>, Failure> {
 /// `GET /metrics`.
 pub(super) fn metrics(call: &Call<'_>) -> Result<Response<Body>, Failure> {
     call.query(&[])?;
-    let text = call.api.metrics.text(call.service().gauges())?;
+    let keys = call.service().routings().set_back(std::time::SystemTime::now());
+    let text = call.api.metrics.text(call.service().gauges(), &keys)?;
     let mut response = Response::new(full(text));
     let kind = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, kind);

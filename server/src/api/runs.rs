@@ -15,6 +15,7 @@ use super::reply;
 use crate::failure::Failure;
 use crate::service::Service;
 use crate::store::{PAGE_LIMIT, RunPage, RunRow};
+use crate::telemetry::TraceParent;
 
 mod events;
 mod request;
@@ -33,7 +34,8 @@ pub(super) async fn submit(mut call: Call<'_>) -> Result<Response<Body>, Failure
     let wait = Wait::of(&call.query(&["wait"])?)?;
     let document: RunDocument = call.json(REQUEST).await?;
     document.check(&call)?;
-    let request = document.into_request(call.service()).await?;
+    let mut request = document.into_request(call.service()).await?;
+    request.trace = TraceParent::of_request(&call.parts.headers);
     let service = call.service();
     // From here on the run is the server's: it goes on when whoever asked for it goes away.
     let submitted = service.submit(&call.caller, request).await;

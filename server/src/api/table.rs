@@ -80,7 +80,7 @@ pub(super) enum Action {
 #[derive(Debug)]
 pub(super) struct Endpoint {
     pub(super) method: Method,
-    /// Its path; a segment in braces stands for any.
+    /// Its path; a segment in braces stands for any, and a last one with dots for any number of them.
     pub(super) path: &'static str,
     pub(super) access: Access,
     pub(super) action: Action,
@@ -113,26 +113,31 @@ static TABLE: &[Endpoint] = &[
     row(POST, "/v1/chat/completions", LLM, Action::Llm),
     row(POST, "/v1/responses", LLM, Action::Llm),
     row(POST, "/v1/messages", LLM, Action::Llm),
+    row(POST, "/v1/embeddings", LLM, Action::Llm),
     row(GET, "/v1/models", LLM, Action::Llm),
     row(POST, "/api/v1/chat/completions", LLM, Action::Llm),
     row(POST, "/api/v1/responses", LLM, Action::Llm),
     row(POST, "/api/v1/messages", LLM, Action::Llm),
+    row(POST, "/api/v1/embeddings", LLM, Action::Llm),
     row(GET, "/api/v1/models", LLM, Action::Llm),
     row(POST, "/v2/chat", LLM, Action::Llm),
+    row(POST, "/v2/embed", LLM, Action::Llm),
     row(POST, "/api/v2/chat", LLM, Action::Llm),
+    row(POST, "/api/v2/embed", LLM, Action::Llm),
     row(POST, "/api/chat", LLM, Action::Llm),
+    row(POST, "/api/embed", LLM, Action::Llm),
     row(GET, "/api/tags", LLM, Action::Llm),
-    // Gemini names model and method in the path, and a model may have its provider before it.
+    // A model may have its provider before it and slashes in it; Gemini names model and method in the path.
+    row(GET, "/v1/models/{model...}", LLM, Action::Llm),
+    row(POST, "/v1/models/{method...}", LLM, Action::Llm),
     row(GET, "/v1beta/models", LLM, Action::Llm),
-    row(POST, "/v1beta/models/{method}", LLM, Action::Llm),
-    row(POST, "/v1beta/models/{provider}/{method}", LLM, Action::Llm),
-    row(POST, "/v1/models/{method}", LLM, Action::Llm),
-    row(POST, "/v1/models/{provider}/{method}", LLM, Action::Llm),
+    row(GET, "/v1beta/models/{model...}", LLM, Action::Llm),
+    row(POST, "/v1beta/models/{method...}", LLM, Action::Llm),
+    row(GET, "/api/v1/models/{model...}", LLM, Action::Llm),
+    row(POST, "/api/v1/models/{method...}", LLM, Action::Llm),
     row(GET, "/api/v1beta/models", LLM, Action::Llm),
-    row(POST, "/api/v1beta/models/{method}", LLM, Action::Llm),
-    row(POST, "/api/v1beta/models/{provider}/{method}", LLM, Action::Llm),
-    row(POST, "/api/v1/models/{method}", LLM, Action::Llm),
-    row(POST, "/api/v1/models/{provider}/{method}", LLM, Action::Llm),
+    row(GET, "/api/v1beta/models/{model...}", LLM, Action::Llm),
+    row(POST, "/api/v1beta/models/{method...}", LLM, Action::Llm),
     //
     row(POST, "/v1/runs", RUN, Action::SubmitRun),
     row(GET, "/v1/runs", RUN, Action::ListRuns),
@@ -215,6 +220,9 @@ fn fits(pattern: &str, path: &Path) -> bool {
     loop {
         match (parts.next(), segments.next()) {
             (None, None) => return true,
+            (Some(part), Some(segment)) if part.ends_with("...}") => {
+                return !segment.is_empty() && segments.all(|segment| !segment.is_empty());
+            }
             (Some(part), Some(segment)) if part == segment => {}
             (Some(part), Some(segment)) if part.starts_with('{') && !segment.is_empty() => {}
             _ => return false,
@@ -245,8 +253,14 @@ mod tests {
         ] {
             assert_eq!(at(&Method::POST, path), Ok(Action::Llm), "{path}");
         }
+        for path in ["/v1/models/gpt-4o", "/api/v1/models/openai/a/b:1", "/v1beta/models/google/x"] {
+            assert_eq!(at(&Method::GET, path), Ok(Action::Llm), "{path}");
+        }
         for path in [
             "/",
+            "/v1/models/",
+            "/v1/models/x//y",
+            "/v1/models/x/",
             "/v1",
             "/v1/runs/",
             "/v1/runs/x/y",

@@ -22,6 +22,7 @@ use crate::store::TokenRow;
 mod access;
 mod errors;
 mod grants;
+mod models;
 mod readiness;
 mod registry;
 mod routes;

@@ -1,23 +1,25 @@
 //! Where the gateway answers.
 
+use http::Uri;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Uri};
+use orch_gateway::{ClientOf, OLLAMA_PATHS};
 use orch_manifests::Dialect;
 
 /// Clients that were made for other gateways ask here.
 const PREFIX: &str = "/api";
 
-/// Ollama's paths, which begin like that by themselves.
-const OLLAMA: [&str; 2] = ["/api/chat", "/api/tags"];
-
-/// The dialect of one of the gateway's paths, with or without `/api` before it; `None` for a path that is not its.
+/// The dialect in which whoever asks at a path expects errors, with or without `/api` before it, whether or not the gateway
+/// answers there; `None` for a path that no provider has.
 #[must_use]
-pub(crate) fn spoken_at(path: &str, headers: &HeaderMap) -> Option<Dialect> {
-    orch_gateway::spoken_at(without_prefix(path).unwrap_or(path), headers)
+pub(crate) fn family_at(path: &str, client: ClientOf) -> Option<Dialect> {
+    orch_gateway::family_at(without_prefix(path).unwrap_or(path), client)
 }
 
+/// A path without the prefix. Ollama's paths begin like that by themselves.
 fn without_prefix(path: &str) -> Option<&str> {
-    path.strip_prefix(PREFIX).filter(|_| !OLLAMA.contains(&path))
+    let below =
+        |root: &&&str| path.strip_prefix(**root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    path.strip_prefix(PREFIX).filter(|_| !OLLAMA_PATHS.iter().any(|root| below(&root)))
 }
 
 /// Leaves the path as the gateway knows it.
@@ -38,42 +40,43 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_path_has_its_dialect_under_both_prefixes() {
-        let plain = HeaderMap::new();
-        let mut anthropic = HeaderMap::new();
-        anthropic.insert("anthropic-version", http::HeaderValue::from_static("2023-06-01"));
+    fn each_path_has_its_family_s_dialect_under_both_prefixes() {
+        let plain = ClientOf(Dialect::OpenAiChat);
+        let anthropic = ClientOf(Dialect::AnthropicMessages);
         for prefix in ["", "/api"] {
-            let at = |path: &str, headers| spoken_at(&format!("{prefix}{path}"), headers);
-            assert_eq!(at("/v1/chat/completions", &anthropic), Some(Dialect::OpenAiChat));
-            assert_eq!(at("/v1/responses", &anthropic), Some(Dialect::OpenAiResponses));
-            assert_eq!(at("/v1/messages", &plain), Some(Dialect::AnthropicMessages));
-            assert_eq!(at("/v2/chat", &plain), Some(Dialect::CohereChat));
-            assert_eq!(at("/v1/models", &plain), Some(Dialect::OpenAiChat));
-            assert_eq!(at("/v1/models", &anthropic), Some(Dialect::AnthropicMessages));
-            for path in
-                ["/v1beta/models", "/v1beta/models/m:generateContent", "/v1/models/m:streamGenerateContent"]
-            {
-                assert_eq!(at(path, &plain), Some(Dialect::GeminiGenerateContent), "{path}");
+            let at = |path: &str, client| family_at(&format!("{prefix}{path}"), client);
+            for path in ["/v1/chat/completions", "/v1/chat/completions/", "/v1/embeddings", "/v1/files/x"] {
+                assert_eq!(at(path, anthropic), Some(Dialect::OpenAiChat), "{path}");
             }
-            for other in [
-                "/v1/runs",
-                "/v1/agents/orch/x:generateContent",
+            assert_eq!(at("/v1/responses", anthropic), Some(Dialect::OpenAiResponses));
+            assert_eq!(at("/v1/responses/resp_1", plain), Some(Dialect::OpenAiResponses));
+            for path in ["/v1/messages", "/v1/messages/batches"] {
+                assert_eq!(at(path, plain), Some(Dialect::AnthropicMessages), "{path}");
+            }
+            assert_eq!(at("/v2/chat", plain), Some(Dialect::CohereChat));
+            for path in ["/v1/models", "/v1/models/x", "/v1/models/openai/x:1b"] {
+                assert_eq!(at(path, plain), Some(Dialect::OpenAiChat), "{path}");
+                assert_eq!(at(path, anthropic), Some(Dialect::AnthropicMessages), "{path}");
+            }
+            for path in [
                 "/v1beta",
-                "/v1/chat/completions/",
-                "/v1/responses/resp_1",
-                "/v1/models/x",
-                "",
-                "/",
+                "/v1beta/models",
+                "/v1beta/models/m",
+                "/v1beta/models/m:generateContent",
+                "/v1/models/m:streamGenerateContent",
             ] {
-                assert_eq!(at(other, &plain), None, "{prefix}{other}");
+                assert_eq!(at(path, plain), Some(Dialect::GeminiGenerateContent), "{path}");
+            }
+            for other in ["/v1/runs", "/v1/agents/orch/x:generateContent", "/v1/chatter", "/v1", "", "/"] {
+                assert_eq!(at(other, plain), None, "{prefix}{other}");
             }
         }
-        assert_eq!(spoken_at("/api/api/v1/models", &plain), None);
-        for path in ["/api/chat", "/api/tags", "/api/api/chat"] {
-            assert_eq!(spoken_at(path, &plain), Some(Dialect::OllamaChat), "{path}");
+        assert_eq!(family_at("/api/api/v1/models", plain), None);
+        for path in ["/api/chat", "/api/chat/", "/api/tags", "/api/generate", "/api/api/chat"] {
+            assert_eq!(family_at(path, plain), Some(Dialect::OllamaChat), "{path}");
         }
-        for path in ["/chat", "/tags", "/api", "/api/", "/api/chat/", "/api/generate"] {
-            assert_eq!(spoken_at(path, &plain), None, "{path}");
+        for path in ["/chat", "/tags", "/api", "/api/", "/api/chatter"] {
+            assert_eq!(family_at(path, plain), None, "{path}");
         }
     }
 

@@ -15,6 +15,8 @@ use crate::failure::Kind;
 use crate::store::{UsageBy, UsageQuery};
 use crate::upstream::Upstream;
 
+mod telemetry;
+
 const CHAT: &str = "/v1/chat/completions";
 const MESSAGES: &str = "/v1/messages";
 
@@ -66,7 +68,7 @@ impl Stage {
     }
 
     /// What `orch serve --simulate` has, with a store in a folder.
-    async fn simulated(ceilings: &Limits) -> (Self, Store, Arc<Metrics>, TempDir) {
+    async fn simulated(ceilings: &Limits) -> (Self, Store, Arc<Telemetry>, TempDir) {
         let upstream = simulation().await;
         let folder = tempfile::tempdir().expect("a folder");
         let location = VaultLocation {
@@ -78,7 +80,7 @@ impl Stage {
         let store = Store::open(folder.path()).expect("a store");
         let keeper = Arc::new(Keeper::new(location, Arc::clone(&upstream.catalog)));
         let metrics = Arc::default();
-        let llm = Llm::new(&upstream, keeper, store.clone(), Arc::clone(&metrics));
+        let llm = Llm::new(&upstream, keeper, store.clone()).telling(Arc::clone(&metrics));
         (
             Self { upstream, llm, ceilings: *ceilings, booked: Arc::default(), vault: None },
             store,
@@ -237,7 +239,8 @@ async fn a_model_has_to_be_named_known_and_at_hand() {
             assert!(message.contains(says), "{model}: {message}");
         }
     }
-    assert!(stage.booked().is_empty() && stage.audited().await.is_empty(), "nobody was asked");
+    assert!(stage.booked().iter().all(|(_, receipt)| receipt.attempts.is_empty()), "nobody was asked");
+    assert!(stage.audited().await.is_empty());
     stage.end().await;
 }
 
@@ -293,12 +296,56 @@ async fn a_client_of_gemini_is_answered_by_every_provider() {
     let listed = stage.send("GET", "/v1beta/models", &[], &Value::Null).await.json();
     let first = &listed["models"][0];
     assert!(first["name"].as_str().is_some_and(|name| name.starts_with("models/openai/")), "{first}");
-    assert_eq!(first["key"], "present");
+    assert_eq!(first["key"], "platform", "the simulation's");
     let counted = stage.post("/v1beta/models/gemini-2.5-flash:countTokens", &body).await;
     assert_eq!(
         (counted.status, counted.json()["error"]["code"].clone()),
         (StatusCode::NOT_FOUND, json!(404))
     );
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn embeddings_are_served_at_every_path_and_booked() {
+    let (stage, store, _metrics, _folder) = Stage::simulated(&Limits::default()).await;
+    let openai = |model: &str| json!({ "model": model, "input": ["one", "two"], "dimensions": 8 });
+    for path in ["/v1/embeddings", "/api/v1/embeddings"] {
+        for model in ["text-embedding-3-small", "gemini-embedding-001", "embed-v4.0"] {
+            let answer = stage.post(path, &openai(model)).await;
+            assert_eq!(answer.status, 200, "{path} {model}: {}", answer.text);
+            let data = answer.json()["data"].clone();
+            assert_eq!(data[1]["embedding"].as_array().map(Vec::len), Some(8), "{path} {model}");
+            assert_ne!(data[0]["embedding"], data[1]["embedding"]);
+            assert!(answer.receipt.is_some());
+        }
+    }
+    let text =
+        |text: &str| json!({ "model": "models/embed-v4.0", "content": { "parts": [{ "text": text }] } });
+    for prefix in ["", "/api"] {
+        let at = format!("{prefix}/v1beta/models/embed-v4.0:batchEmbedContents");
+        let answer = stage.post(&at, &json!({ "requests": [text("one"), text("two")] })).await;
+        assert_eq!(answer.json()["embeddings"].as_array().map(Vec::len), Some(2), "{}", answer.text);
+        let cohere =
+            json!({ "model": "text-embedding-3-large", "texts": ["one"], "input_type": "search_query" });
+        let answer = stage.post(&format!("{prefix}/v2/embed"), &cohere).await;
+        assert_eq!(
+            answer.json()["embeddings"]["float"][0].as_array().map(Vec::len),
+            Some(1536),
+            "{}",
+            answer.text
+        );
+    }
+    let answer =
+        stage.post("/api/embed", &json!({ "model": "text-embedding-3-small", "input": "one" })).await;
+    assert_eq!(answer.json()["embeddings"][0].as_array().map(Vec::len), Some(1536), "{}", answer.text);
+
+    store.flush().await.expect("stored");
+    let query = UsageQuery { since: None, until: None, by: UsageBy::Total };
+    let usage = store.usage("default", &query).await.expect("usage");
+    assert_eq!(usage[0].calls, 11);
+    assert!(usage[0].input_tokens > 0 && usage[0].output_tokens == 0 && usage[0].cost_micro_usd > Some(0));
+    let wrong = stage.post("/v1/embeddings", &json!({ "model": "text-embedding-3-small" })).await;
+    assert_eq!((wrong.status, &wrong.json()["error"]["param"]), (StatusCode::BAD_REQUEST, &json!("input")));
     stage.end().await;
 }
 
@@ -381,8 +428,8 @@ async fn a_simulated_server_says_so_and_keeps_the_operator_s_ceilings() {
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry).expect("text");
     for line in [
-        r#"llm_calls_total{provider="anthropic",outcome="served"} 1"#,
-        r#"llm_call_seconds_count{provider="anthropic"} 1"#,
+        r#"llm_calls_total{caller="client",provider="anthropic",operation="chat",model="claude-sonnet-4-6",outcome="served"} 1"#,
+        r#"llm_call_seconds_count{caller="client",provider="anthropic",operation="chat",model="claude-sonnet-4-6"} 1"#,
     ] {
         assert!(text.contains(line), "{text}");
     }

@@ -29,6 +29,7 @@ impl Service {
         self.broker.workers().shutdown().await;
         // Nobody is left who could be told that it was not.
         let _ = self.keeper.record_clients().await;
+        self.broker.end_export().await;
         // Another process may have the store open; then what this one's runs were asked leaves the log with that one.
         let _ = self.store.empty_log().await;
     }

@@ -121,6 +121,8 @@ impl Payer {
     /// A call, as it is put on record.
     pub(super) fn call(&self, live: &LiveRun, receipt: &Receipt, time: OffsetDateTime) -> CallRow {
         let (provider, model) = receipt.answered_by();
+        // What was refused at once was for no provider yet.
+        let provider = if provider.is_empty() { "none".to_owned() } else { provider };
         CallRow {
             workspace: live.workspace.clone(),
             run: Some(live.run.clone()),
@@ -132,6 +134,9 @@ impl Payer {
             output_tokens: receipt.output_tokens,
             cost_micro_usd: receipt.cost_micro_usd,
             time,
+            request: Some(receipt.request_id.clone()),
+            credential: receipt.credential.as_ref().map(|credential| credential.id.clone()),
+            price_date: receipt.price_as_of.clone(),
             receipt: serde_json::to_string(receipt).unwrap_or_default(),
         }
     }

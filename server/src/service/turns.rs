@@ -105,6 +105,9 @@ impl Service {
             prepared.treasury = Some(self.budgets.account(&live.workspace, &payer.caller, agent));
         }
         let keep = self.mode == Mode::Serve;
+        if let Err(failure) = self.broker.export() {
+            live.tell(EventKind::Warning, failure.to_string());
+        }
         let run = prepared.run.clone();
         live.owes(prepared.keys.uses.clone());
         // What it spends counts with its keys for as long as they are held: until the vault knows it.

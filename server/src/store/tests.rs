@@ -85,6 +85,9 @@ fn call(workspace: &str, model: &str, cost: Option<u64>) -> CallRow {
         output_tokens: 5,
         cost_micro_usd: cost,
         time: at(0),
+        request: Some("req_1".to_owned()),
+        credential: Some("OPENAI_API_KEY".to_owned()),
+        price_date: Some("2026-07-02".to_owned()),
         receipt: json!({"outcome": "served"}).to_string(),
     }
 }

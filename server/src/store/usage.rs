@@ -62,8 +62,8 @@ fn insert(db: &Connection, call: &CallRow, place: Option<i64>) -> Result<(), Pro
     let bounded = |number: u64| number.min(COUNT_LIMIT).cast_signed();
     db.prepare_cached(
         "INSERT INTO calls (workspace, time, run, caller, agent, provider, model, input_tokens, output_tokens, cost,
-                            receipt, place)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+                            receipt, place, request, credential, price_date)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)
          ON CONFLICT (run, place) WHERE run IS NOT NULL DO NOTHING",
     )?
     .execute(params![
@@ -79,13 +79,17 @@ fn insert(db: &Connection, call: &CallRow, place: Option<i64>) -> Result<(), Pro
         call.cost_micro_usd.map(bounded),
         call.receipt,
         place,
+        call.request,
+        call.credential,
+        call.price_date,
     ])?;
     Ok(())
 }
 
 /// The statement for a run's calls.
 pub(super) const OF_RUN: &str =
-    "SELECT workspace, time, run, caller, agent, provider, model, input_tokens, output_tokens, cost, receipt
+    "SELECT workspace, time, run, caller, agent, provider, model, input_tokens, output_tokens, cost, receipt, request,
+            credential, price_date
      FROM calls WHERE run = ?1 ORDER BY place";
 
 fn of_run(db: &Connection, run: &RunId) -> Result<Vec<CallRow>, Problem> {
@@ -105,6 +109,9 @@ fn of_run(db: &Connection, run: &RunId) -> Result<Vec<CallRow>, Problem> {
             output_tokens: count_in(row, "output_tokens")?,
             cost_micro_usd: cost.map(|_| count_in(row, "cost")).transpose()?,
             time: time_in(row, "time")?,
+            request: row.get("request")?,
+            credential: row.get("credential")?,
+            price_date: row.get("price_date")?,
             receipt: row.get("receipt")?,
         });
     }

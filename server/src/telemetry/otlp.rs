@@ -1,255 +1,232 @@
-//! The counters to an OpenTelemetry collector: OTLP over HTTP in its JSON form, metrics only, sums since the start.
+//! OTLP in its JSON form: what a collector is sent over HTTP.
 //!
-//! They go through the egress proxy like everything else, to the one place that the operator named
-//! (`telemetry.otlp_endpoint`), and never to one that the environment or an agent names. Each export holds all there is, so
-//! one that is lost loses nothing once the next arrives; none is repeated, and none waits for another.
+//! Metrics are sums since the start, so that an export that is lost loses nothing once the next arrives. 64-bit integers
+//! are texts, ids are in hex.
 
-use std::sync::Arc;
-use std::time::Duration;
-
-use http::{Request, header};
-use orch_manifests::{Endpoint, RunId};
-use orch_proxy::{Grant, Limits, LiveGrant, ProviderCall, Proxy};
-use serde_json::{Value, json};
+use serde_json::{Value as Json, json};
 use time::OffsetDateTime;
-use tokio::time::Instant;
 
 use super::Telemetry;
-use super::counters::{SECONDS, Sums};
-use crate::failure::{Failure, Kind};
+use super::counters::SECONDS;
+use super::distribution::Distribution;
+use super::genai;
+use super::models::{Key, Series};
+use super::settings::Destination;
+use super::span::{Span, Value, attributes};
 
-/// Between two exports.
-const EVERY: Duration = Duration::from_secs(15);
-/// For one export.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// Sums that go on from a fixed start (`AGGREGATION_TEMPORALITY_CUMULATIVE`).
 const CUMULATIVE: u8 = 2;
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// What the names of spans, metrics and attributes follow.
+const SCHEMA: &str = "https://opentelemetry.io/schemas/1.41.1";
 
-/// Sends what was counted.
-pub(crate) struct Exporter {
-    telemetry: Arc<Telemetry>,
-    proxy: Arc<Proxy>,
-    endpoint: Endpoint,
-    /// When counting began, UTC.
-    since: OffsetDateTime,
-}
-
-impl Exporter {
-    pub(crate) fn new(telemetry: Arc<Telemetry>, proxy: Arc<Proxy>, endpoint: Endpoint) -> Self {
-        Self { telemetry, proxy, endpoint, since: OffsetDateTime::now_utc() }
-    }
-
-    /// Exports from time to time, for as long as it is polled.
-    pub(crate) async fn run(self) {
-        loop {
-            tokio::time::sleep(EVERY).await;
-            // The next one says the same and more.
-            let _ = self.export().await;
-        }
-    }
-
-    /// Exports once.
-    ///
-    /// # Errors
-    /// When the collector cannot be reached or does not take it.
-    pub(crate) async fn export(&self) -> Result<(), Failure> {
-        let failed = |why: String| Failure::new(Kind::Server, "telemetry_failed", why);
-        let body = document(&self.telemetry.counters.sums(), self.since, OffsetDateTime::now_utc());
-        let request = Request::post(self.endpoint.path("/v1/metrics"))
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(orch_proxy::full(body.to_string()))
-            .map_err(|e| failed(e.to_string()))?;
-        let grant = LiveGrant::without_token(Grant {
-            run: RunId::random(),
-            workspace: "orch telemetry".to_owned(),
-            rules: Vec::new(),
-            trials: Vec::new(),
-            bindings: Vec::new(),
-            limits: Limits::of(1, 1),
-            expires: Instant::now() + PATIENCE,
-        });
-        let call = ProviderCall { endpoint: &self.endpoint, pinned: true, request, credential: None };
-        let response = self.proxy.send(&grant, call).await.map_err(|e| failed(e.to_string()))?;
-        // What it says is of no use, and not waited for.
-        if response.status().is_success() {
-            Ok(())
-        } else {
-            Err(failed(format!("the collector answered {}", response.status())))
-        }
-    }
-}
-
-/// An `ExportMetricsServiceRequest`.
-fn document(sums: &Sums, since: OffsetDateTime, now: OffsetDateTime) -> Value {
-    // In OTLP's JSON 64-bit integers are texts.
-    let nanos = |time: OffsetDateTime| time.unix_timestamp_nanos().to_string();
-    let (since, now) = (nanos(since), nanos(now));
-    let attributes = |pairs: &[(&str, &str)]| -> Vec<Value> {
-        pairs.iter().map(|(key, value)| json!({ "key": key, "value": { "stringValue": value } })).collect()
-    };
-    let point = |pairs: &[(&str, &str)], value: u64| {
-        json!({
-            "attributes": attributes(pairs),
-            "startTimeUnixNano": since,
-            "timeUnixNano": now,
-            "asInt": value.to_string(),
-        })
-    };
-    let sum = |name: &str, about: &str, unit: &str, points: Vec<Value>| {
-        let sum = json!({ "aggregationTemporality": CUMULATIVE, "isMonotonic": true, "dataPoints": points });
-        json!({ "name": name, "description": about, "unit": unit, "sum": sum })
-    };
-    let decisions = sums
-        .decisions
-        .iter()
-        .map(|((verdict, code), count)| point(&[("verdict", verdict), ("code", code)], *count));
-    let bytes =
-        vec![point(&[("direction", "up")], sums.bytes[0]), point(&[("direction", "down")], sums.bytes[1])];
-    let durations: Vec<Value> = sums
-        .seconds
-        .iter()
-        .map(|(verdict, durations)| {
-            json!({
-                "attributes": attributes(&[("verdict", verdict)]),
-                "startTimeUnixNano": since,
-                "timeUnixNano": now,
-                "count": durations.counts.iter().sum::<u64>().to_string(),
-                "sum": durations.sum,
-                "bucketCounts": durations.counts.iter().map(u64::to_string).collect::<Vec<_>>(),
-                "explicitBounds": SECONDS,
-            })
-        })
-        .collect();
-    let metrics = json!([
-        sum("orch.egress.decisions", "Requests that the egress proxy judged", "{request}", decisions.collect()),
-        sum("orch.egress.bytes", "Bytes of bodies of runs that are over", "By", bytes),
-        sum("orch.egress.injected", "Secrets that were put into requests", "{secret}", vec![point(&[], sums.injected)]),
-        sum(
-            "orch.egress.inert_placeholders",
-            "Placeholders that travelled as they were",
-            "{placeholder}",
-            vec![point(&[], sums.inert)],
-        ),
-        {
-            "name": "orch.egress.decision.duration",
-            "description": "From a request's arrival to the head of its answer, or to its refusal",
-            "unit": "s",
-            "histogram": { "aggregationTemporality": CUMULATIVE, "dataPoints": durations },
-        },
-    ]);
-    let version = env!("CARGO_PKG_VERSION");
+/// An `ExportTraceServiceRequest`.
+pub(super) fn traces(to: &Destination, spans: &[Span]) -> Json {
+    let spans: Vec<Json> = spans.iter().map(Span::document).collect();
     json!({
-        "resourceMetrics": [{
-            "resource": { "attributes": attributes(&[("service.name", "orch"), ("service.version", version)]) },
-            "scopeMetrics": [{ "scope": { "name": "orch", "version": version }, "metrics": metrics }],
+        "resourceSpans": [{
+            "resource": resource(to),
+            "scopeSpans": [{ "scope": scope(), "spans": spans, "schemaUrl": SCHEMA }],
+            "schemaUrl": SCHEMA,
         }],
     })
 }
 
-#[cfg(test)]
-mod tests {
-    use http_body_util::BodyExt as _;
-    use orch_proxy::{Outcome, ProxyConfig, SystemResolver};
-    use tokio::net::TcpListener;
-    use tokio::sync::mpsc;
-    use tokio::task::JoinSet;
+/// An `ExportMetricsServiceRequest`.
+pub(super) fn metrics(
+    to: &Destination,
+    telemetry: &Telemetry,
+    since: OffsetDateTime,
+    now: OffsetDateTime,
+) -> Json {
+    let nanos = |time: OffsetDateTime| time.unix_timestamp_nanos().to_string();
+    let times = Times { since: nanos(since), now: nanos(now) };
+    let mut metrics = egress(telemetry, &times);
+    metrics.extend(models(&telemetry.models.all(), &times));
+    metrics.push(times.sum(
+        "orch.telemetry.spans.lost",
+        "Spans that no collector took",
+        "{span}",
+        vec![times.count(&[], telemetry.lost())],
+    ));
+    json!({
+        "resourceMetrics": [{
+            "resource": resource(to),
+            "scopeMetrics": [{ "scope": scope(), "metrics": metrics, "schemaUrl": SCHEMA }],
+            "schemaUrl": SCHEMA,
+        }],
+    })
+}
 
-    use super::*;
-    use crate::telemetry::tests::decision;
+fn resource(to: &Destination) -> Json {
+    let text = |text: &str| Value::Text(text.to_owned());
+    let mut all = vec![
+        ("service.name", text(&to.service_name)),
+        ("service.version", Value::Word(VERSION)),
+        ("telemetry.sdk.name", Value::Word("orch")),
+        ("telemetry.sdk.language", Value::Word("rust")),
+        ("telemetry.sdk.version", Value::Word(VERSION)),
+    ];
+    let ours = |key: &str| key.starts_with("telemetry.sdk.") || key == "service.name";
+    let further = to.resource.iter().filter(|(key, _)| !ours(key));
+    for (key, value) in further {
+        all.retain(|(known, _)| known != key);
+        all.push((key, text(value)));
+    }
+    json!({ "attributes": attributes(&all) })
+}
 
-    /// A collector on loopback that answers everything with this status, and what it was sent.
-    struct Collector {
-        endpoint: Endpoint,
-        received: mpsc::UnboundedReceiver<(String, String, Value)>,
-        _tasks: JoinSet<()>,
+fn scope() -> Json {
+    json!({ "name": "orch", "version": VERSION })
+}
+
+/// From when to when a metric counts.
+struct Times {
+    since: String,
+    now: String,
+}
+
+impl Times {
+    fn of(&self, pairs: &[(&str, Value)], mut point: Json) -> Json {
+        point["attributes"] = json!(attributes(pairs));
+        point["startTimeUnixNano"] = json!(self.since);
+        point["timeUnixNano"] = json!(self.now);
+        point
     }
 
-    async fn collector(status: u16) -> Collector {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let endpoint = format!("http://{}/base", listener.local_addr().expect("an address"));
-        let (sent, received) = mpsc::unbounded_channel();
-        let mut tasks = JoinSet::new();
-        tasks.spawn(async move {
-            let mut connections = JoinSet::new();
-            while let Ok((stream, _)) = listener.accept().await {
-                let sent = sent.clone();
-                let service = hyper::service::service_fn(move |request: Request<hyper::body::Incoming>| {
-                    let sent = sent.clone();
-                    async move {
-                        let path = request.uri().path().to_owned();
-                        let kind = request.headers()[header::CONTENT_TYPE].to_str().expect("text").to_owned();
-                        let body = request.into_body().collect().await.expect("a body").to_bytes();
-                        let value = serde_json::from_slice(&body).expect("JSON");
-                        let _ = sent.send((path, kind, value));
-                        let mut response = http::Response::new(orch_proxy::full("{}"));
-                        *response.status_mut() = http::StatusCode::from_u16(status).expect("a status");
-                        Ok::<_, std::convert::Infallible>(response)
-                    }
-                });
-                let io = hyper_util::rt::TokioIo::new(stream);
-                connections.spawn(hyper::server::conn::http1::Builder::new().serve_connection(io, service));
-            }
+    fn count(&self, pairs: &[(&str, Value)], value: u64) -> Json {
+        self.of(pairs, json!({ "asInt": value.to_string() }))
+    }
+
+    fn sum(&self, name: &str, about: &str, unit: &str, points: Vec<Json>) -> Json {
+        let mut sum = json!({ "aggregationTemporality": CUMULATIVE, "isMonotonic": true });
+        sum["dataPoints"] = Json::Array(points);
+        json!({ "name": name, "description": about, "unit": unit, "sum": sum })
+    }
+
+    fn histogram(&self, name: &str, about: &str, unit: &str, points: Vec<Json>) -> Json {
+        let mut histogram = json!({ "aggregationTemporality": CUMULATIVE });
+        histogram["dataPoints"] = Json::Array(points);
+        json!({ "name": name, "description": about, "unit": unit, "histogram": histogram })
+    }
+}
+
+/// What the egress proxy counted.
+fn egress(telemetry: &Telemetry, times: &Times) -> Vec<Json> {
+    let sums = telemetry.counters.sums();
+    let decisions = sums.decisions.iter().map(|((verdict, code), count)| {
+        times.count(&[("verdict", Value::Word(verdict)), ("code", Value::Word(code))], *count)
+    });
+    let bytes = ["up", "down"].into_iter().zip(sums.bytes);
+    let bytes = bytes.map(|(direction, bytes)| times.count(&[("direction", Value::Word(direction))], bytes));
+    let durations = sums.seconds.iter().map(|(verdict, durations)| {
+        let point = json!({
+            "count": durations.counts.iter().sum::<u64>().to_string(),
+            "sum": durations.sum,
+            "bucketCounts": durations.counts.iter().map(u64::to_string).collect::<Vec<_>>(),
+            "explicitBounds": SECONDS,
         });
-        Collector { endpoint: endpoint.parse().expect("an endpoint"), received, _tasks: tasks }
-    }
+        times.of(&[("verdict", Value::Word(verdict))], point)
+    });
+    vec![
+        times.sum(
+            "orch.egress.decisions",
+            "Requests that the egress proxy judged",
+            "{request}",
+            decisions.collect(),
+        ),
+        times.sum("orch.egress.bytes", "Bytes of bodies of runs that are over", "By", bytes.collect()),
+        times.sum(
+            "orch.egress.injected",
+            "Secrets that were put into requests",
+            "{secret}",
+            vec![times.count(&[], sums.injected)],
+        ),
+        times.sum(
+            "orch.egress.inert_placeholders",
+            "Placeholders that travelled as they were",
+            "{placeholder}",
+            vec![times.count(&[], sums.inert)],
+        ),
+        times.histogram(
+            "orch.egress.decision.duration",
+            "From a request's arrival to the head of its answer, or to its refusal",
+            "s",
+            durations.collect(),
+        ),
+    ]
+}
 
-    fn exporter(endpoint: Endpoint) -> Exporter {
-        let resolver = Arc::new(SystemResolver::new().expect("a resolver"));
-        let proxy = Proxy::new(ProxyConfig::default(), resolver).expect("a proxy");
-        Exporter::new(Arc::default(), proxy, endpoint)
-    }
+/// A metric of the conventions that each series has once.
+type OfSeries = (&'static str, &'static str, fn(&Series) -> &Distribution);
 
-    #[tokio::test]
-    async fn a_collector_gets_what_was_counted() {
-        let mut collector = collector(200).await;
-        let exporter = exporter(collector.endpoint.clone());
-        for (verdict, count) in [(Outcome::Allowed, 3), (Outcome::Denied, 1)] {
-            for _ in 0..count {
-                exporter.telemetry.counters.count(&decision(verdict, "/secret-path"));
-            }
-        }
-        exporter.export().await.expect("taken");
-        let (path, kind, value) = collector.received.recv().await.expect("an export");
-        assert_eq!((path.as_str(), kind.as_str()), ("/base/v1/metrics", "application/json"));
-        assert!(!value.to_string().contains("secret-path"), "{value}");
-        let resource = &value["resourceMetrics"][0];
-        assert_eq!(resource["resource"]["attributes"][0]["value"]["stringValue"], "orch");
-        let metrics = resource["scopeMetrics"][0]["metrics"].as_array().expect("metrics");
-        let of = |name: &str| metrics.iter().find(|metric| metric["name"] == name).expect("a metric");
-        let decisions = &of("orch.egress.decisions")["sum"];
-        assert_eq!(
-            (&decisions["aggregationTemporality"], &decisions["isMonotonic"]),
-            (&2.into(), &true.into())
-        );
-        let point = &decisions["dataPoints"][0];
-        assert_eq!(
-            (&point["attributes"][0]["value"]["stringValue"], &point["asInt"]),
-            (&"allowed".into(), &"3".into())
-        );
-        let durations = &of("orch.egress.decision.duration")["histogram"]["dataPoints"][0];
-        assert_eq!((&durations["count"], &durations["bucketCounts"][2]), (&"3".into(), &"3".into()));
-        assert_eq!(durations["bucketCounts"].as_array().map(Vec::len), Some(SECONDS.len() + 1));
-        // Sums go on.
-        exporter.telemetry.counters.count(&decision(Outcome::Allowed, "/"));
-        exporter.export().await.expect("taken");
-        let again = collector.received.recv().await.expect("an export").2.to_string();
-        assert!(again.contains("\"asInt\":\"4\""), "{again}");
-    }
+const OF_SERIES: [OfSeries; 3] = [
+    (
+        "gen_ai.client.operation.time_to_first_chunk",
+        "Time to receive the first chunk of a streamed answer",
+        |series| &series.first_chunk,
+    ),
+    (
+        "gen_ai.server.time_to_first_token",
+        "Time to generate the first token of a streamed answer",
+        |series| &series.first_token,
+    ),
+    (
+        "gen_ai.server.time_per_output_token",
+        "Time for each output token after the first of a streamed answer",
+        |series| &series.per_token,
+    ),
+];
 
-    #[tokio::test]
-    async fn a_collector_that_refuses_or_is_gone_is_an_error_and_nothing_else() {
-        let collector = collector(503).await;
-        let error = exporter(collector.endpoint.clone()).export().await.expect_err("refused");
-        assert!(error.message().contains("503"), "{error}");
-        let gone = TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("an address");
-        let endpoint = format!("http://{gone}").parse().expect("an endpoint");
-        assert_eq!(exporter(endpoint).export().await.expect_err("gone").code(), "telemetry_failed");
+/// What model calls came to, by the conventions.
+fn models(all: &[(Key, std::sync::Arc<Series>)], times: &Times) -> Vec<Json> {
+    let point = |key: &Key, series: &Series, further: Option<(&'static str, Value)>, of: &Distribution| {
+        let mut pairs = pairs(key, series);
+        pairs.extend(further);
+        (!of.is_empty()).then(|| times.of(&pairs, of.point()))
+    };
+    let sizes = all.iter().flat_map(|(key, series)| {
+        let of = [("input", &series.input_sizes), ("output", &series.output_sizes)];
+        of.into_iter()
+            .filter_map(|(kind, of)| point(key, series, Some(("gen_ai.token.type", Value::Word(kind))), of))
+            .collect::<Vec<_>>()
+    });
+    let durations = all.iter().flat_map(|(key, series)| {
+        let of = series.durations();
+        of.filter_map(|(error, of)| point(key, series, error.map(|e| ("error.type", Value::Word(e))), of))
+            .collect::<Vec<_>>()
+    });
+    let mut metrics = vec![
+        times.histogram(
+            "gen_ai.client.token.usage",
+            "Number of input and output tokens used",
+            "{token}",
+            sizes.collect(),
+        ),
+        times.histogram(
+            "gen_ai.client.operation.duration",
+            "GenAI operation duration",
+            "s",
+            durations.collect(),
+        ),
+    ];
+    for (name, about, of) in OF_SERIES {
+        let points = all.iter().filter_map(|(key, series)| point(key, series, None, of(series)));
+        metrics.push(times.histogram(name, about, "s", points.collect()));
     }
+    metrics
+}
 
-    #[tokio::test]
-    async fn it_leads_to_no_metadata_service() {
-        let endpoint = "http://169.254.169.254".parse().expect("an endpoint");
-        let error = exporter(endpoint).export().await.expect_err("refused");
-        assert!(error.message().contains("refused"), "{error}");
+fn pairs(key: &Key, series: &Series) -> Vec<(&'static str, Value)> {
+    let mut pairs = vec![
+        ("gen_ai.operation.name", Value::Word(genai::operation(key.operation))),
+        ("gen_ai.provider.name", Value::Text(genai::provider(&key.provider).to_owned())),
+        ("gen_ai.request.model", Value::Text(key.model.clone())),
+        ("orch.caller", Value::Word(key.caller.word())),
+    ];
+    if let Some((address, port)) = &series.server {
+        pairs.push(("server.address", Value::Text(address.clone())));
+        pairs.push(("server.port", Value::Int((*port).into())));
     }
+    pairs
 }

@@ -64,8 +64,10 @@ pub(crate) async fn whole(asked: &Asked, load: &Load) -> Result<Value> {
             let mut times = Vec::new();
             let mut due = begun + between.map_or(Duration::ZERO, |between| between * number / connections);
             while due < until {
-                let late = Instant::now() > due;
-                sleep_until(due).await;
+                let late = Instant::now() >= due;
+                if !late {
+                    sleep_until(due).await;
+                }
                 // What is asked late because the answer before was late has waited since then; timers are late by
                 // themselves.
                 let from = if late { due } else { Instant::now() };

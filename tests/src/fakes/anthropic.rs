@@ -7,13 +7,14 @@ use crate::reply::{Piece, Reply};
 use crate::upstream::Host;
 use crate::wire::Received;
 
-const FIELDS: [&str; 15] = [
+const FIELDS: [&str; 17] = [
     "container",
     "max_tokens",
     "mcp_servers",
     "messages",
     "metadata",
     "model",
+    "output_config",
     "service_tier",
     "stop_sequences",
     "stream",
@@ -22,28 +23,38 @@ const FIELDS: [&str; 15] = [
     "thinking",
     "tool_choice",
     "tools",
+    "top_k",
     "top_p",
 ];
 /// The versions of the API that there are.
 const VERSIONS: [&str; 2] = ["2023-06-01", "2026-10-21"];
 /// What the second version no longer takes, not even as it is by default.
 const SAMPLING: [&str; 3] = ["temperature", "top_k", "top_p"];
-/// What the model may write at most.
+/// What the small model may write at most.
 const MAX_TOKENS: u64 = 4096;
+const SMALL: &str = "claude-3-haiku-20240307";
 
 /// A fake of Anthropic.
 #[derive(Debug, Clone)]
 pub struct Messages {
     key: String,
+    model: String,
     says: String,
 }
 
 /// Anthropic: accepts `key`, knows `claude-3-haiku-20240307`, and answers `says`.
 pub fn anthropic(key: &str, says: &str) -> Messages {
-    Messages { key: key.to_owned(), says: says.to_owned() }
+    Messages { key: key.to_owned(), model: SMALL.to_owned(), says: says.to_owned() }
 }
 
 impl Messages {
+    /// The same with another model.
+    #[must_use]
+    pub fn with_model(mut self, model: &str) -> Self {
+        self.model = model.to_owned();
+        self
+    }
+
     /// The answer that Anthropic gives when it fails in this way.
     pub fn failure(&self, failure: Failure) -> Reply {
         match failure {
@@ -117,7 +128,7 @@ impl Messages {
     }
 
     /// What is wrong with a request, as the answer that says so.
-    fn objection(&self, request: &Received) -> Option<Reply> {
+    pub(super) fn objection(&self, request: &Received) -> Option<Reply> {
         let invalid = |message: &str| Some(error(400, "invalid_request_error", message));
         if request.path != "/v1/messages" || request.query.is_some() {
             return Some(error(404, "not_found_error", "Not found"));
@@ -149,10 +160,11 @@ impl Messages {
         {
             return invalid(&format!("{field}: Extra inputs are not permitted"));
         }
-        if body["model"] != json!("claude-3-haiku-20240307") {
+        if body["model"] != json!(self.model) {
             return Some(self.failure(Failure::NoModel));
         }
-        if !body["max_tokens"].as_u64().is_some_and(|n| (1..=MAX_TOKENS).contains(&n)) {
+        let most = if self.model == SMALL { MAX_TOKENS } else { u64::MAX };
+        if !body["max_tokens"].as_u64().is_some_and(|n| (1..=most).contains(&n)) {
             return invalid("max_tokens: Field required, at most 4096");
         }
         let messages = body["messages"].as_array().map_or(&[][..], Vec::as_slice);
@@ -187,7 +199,7 @@ impl Host for Messages {
     }
 }
 
-fn error(status: u16, kind: &str, message: &str) -> Reply {
+pub(super) fn error(status: u16, kind: &str, message: &str) -> Reply {
     let body =
         json!({"type": "error", "error": {"type": kind, "message": message}, "request_id": "req_fake"});
     Reply::json(status, &body).with_header("request-id", "req_fake")

@@ -7,14 +7,14 @@ use ring::digest::{SHA256, digest};
 use ring::hmac::{HMAC_SHA256, Key, sign};
 use serde_json::{Value, json};
 
-use super::{input_tokens, pieces, stray_header, unknown_field, words};
+use super::{Failure, input_tokens, pieces, stray_header, unknown_field, words};
 use crate::reply::{Piece, Reply};
 use crate::upstream::Host;
 use crate::wire::Received;
 
 const FIELDS: [&str; 6] =
     ["additionalModelRequestFields", "inferenceConfig", "messages", "outputConfig", "system", "toolConfig"];
-const MODEL: &str = "amazon.nova-lite-v1:0";
+const MODELS: [&str; 2] = ["amazon.nova-lite-v1:0", "us.anthropic.claude-haiku-4-5-20251001-v1:0"];
 
 /// A fake of Bedrock in one region.
 #[derive(Debug, Clone, Copy)]
@@ -83,8 +83,31 @@ impl Converse {
         (hex(&key) != signature).then(|| "another signature".into())
     }
 
+    /// The answer that Bedrock gives when it fails in this way.
+    pub fn failure(&self, failure: Failure) -> Reply {
+        match failure {
+            Failure::BadKey => error(
+                403,
+                "UnrecognizedClientException",
+                "The security token included in the request is invalid.",
+            ),
+            Failure::NoModel => error(
+                404,
+                "ResourceNotFoundException",
+                "Could not resolve the foundation model from the model identifier.",
+            ),
+            Failure::RateLimited(seconds) => {
+                error(429, "ThrottlingException", "Too many requests, please wait before trying again.")
+                    .with_header("retry-after", &seconds.to_string())
+            }
+            Failure::BadRequest => error(400, "ValidationException", "messages.0.content: Field required"),
+            Failure::Overloaded => error(503, "ServiceUnavailableException", "Too many connections"),
+            _ => error(500, "InternalServerException", "The system encountered an unexpected error."),
+        }
+    }
+
     /// What is wrong with a request, as the answer that says so.
-    fn objection(&self, request: &Received) -> Option<Reply> {
+    pub(super) fn objection(&self, request: &Received) -> Option<Reply> {
         if let Some(why) = self.unauthorised(request) {
             let message = format!("The request signature we calculated does not match: {why}");
             return Some(error(403, "InvalidSignatureException", &message));
@@ -100,7 +123,7 @@ impl Converse {
         let Some((model, "converse" | "converse-stream")) = model else {
             return Some(error(404, "UnknownOperationException", ""));
         };
-        if request.method != "POST" || model.replace("%3A", ":") != MODEL {
+        if request.method != "POST" || !MODELS.contains(&&*model.replace("%3A", ":")) {
             return Some(error(400, "ValidationException", "The provided model identifier is invalid."));
         }
         let body = serde_json::from_slice::<Value>(&request.body).ok();
@@ -140,15 +163,24 @@ impl Host for Converse {
     }
 }
 
-fn error(status: u16, kind: &str, message: &str) -> Reply {
+pub(super) fn error(status: u16, kind: &str, message: &str) -> Reply {
     Reply::json(status, &json!({"message": message})).with_header("x-amzn-errortype", kind)
 }
 
 /// An event as a binary message.
-fn event(kind: &str, payload: &Value) -> Piece {
+pub(super) fn event(kind: &str, payload: &Value) -> Piece {
+    message("event", kind, payload)
+}
+
+/// What ends a stream that has failed.
+pub(super) fn exception(kind: &str, payload: &Value) -> Piece {
+    message("exception", kind, payload)
+}
+
+fn message(message: &str, kind: &str, payload: &Value) -> Piece {
     let mut headers = Vec::new();
-    for (name, value) in
-        [(":event-type", kind), (":content-type", "application/json"), (":message-type", "event")]
+    let named = format!(":{message}-type");
+    for (name, value) in [(&*named, kind), (":content-type", "application/json"), (":message-type", message)]
     {
         headers.push(u8::try_from(name.len()).expect("short"));
         headers.extend_from_slice(name.as_bytes());

@@ -17,11 +17,12 @@ const FIELDS: [&str; 8] = [
     "toolConfig",
     "tools",
 ];
-const CONFIG: [&str; 12] = [
+const CONFIG: [&str; 13] = [
     "candidateCount",
     "frequencyPenalty",
     "maxOutputTokens",
     "presencePenalty",
+    "responseJsonSchema",
     "responseMimeType",
     "responseSchema",
     "seed",
@@ -113,7 +114,7 @@ impl Generate {
     }
 
     /// What is wrong with a request, as the answer that says so.
-    fn objection(&self, request: &Received) -> Option<Reply> {
+    pub(super) fn objection(&self, request: &Received) -> Option<Reply> {
         let invalid = |message: String| Some(error(400, &message, &[]));
         let Some((model, method)) =
             request.path.strip_prefix("/v1beta/models/").and_then(|rest| rest.split_once(':'))
@@ -207,7 +208,7 @@ fn quota(id: &str) -> Value {
     json!({"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": [{"quotaId": id}]})
 }
 
-fn error(status: u16, message: &str, details: &[Value]) -> Reply {
+pub(super) fn error(status: u16, message: &str, details: &[Value]) -> Reply {
     let name = match status {
         400 => "INVALID_ARGUMENT",
         403 => "PERMISSION_DENIED",

@@ -156,8 +156,20 @@ impl Chat {
         events
     }
 
+    /// The same with another model.
+    #[must_use]
+    pub fn with_model(mut self, model: &str) -> Self {
+        self.models = vec![model.to_owned()];
+        self
+    }
+
+    /// The refusal of a request with these words.
+    pub(super) fn invalid(&self, message: &str) -> Reply {
+        self.error(400, message, "invalid_request_error", None)
+    }
+
     /// What is wrong with a request, as the answer that says so.
-    fn objection(&self, request: &Received) -> Option<Reply> {
+    pub(super) fn objection(&self, request: &Received) -> Option<Reply> {
         let invalid = |message: String| Some(self.error(400, &message, "invalid_request_error", None));
         if request.path != "/v1/chat/completions" || request.query.is_some() {
             return Some(self.error(

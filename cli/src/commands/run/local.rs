@@ -29,6 +29,10 @@ pub(super) fn run(args: &RunArgs, printer: Printer) -> Result<ExitCode, Failure>
                 Err(Failure::new(Kind::Interrupted, "interrupted", "interrupted; the agent was killed"))
             }
         };
+        // Whoever interrupts does not wait for a collector.
+        if *stop.borrow() == 0 {
+            broker.end_export().await;
+        }
         terminal.finish();
         done
     });

@@ -38,6 +38,7 @@ pub(super) fn read(mut value: Value) -> Result<ChatResponse, ResponseError> {
 
 fn part(block: Value) -> Result<Option<Part>, ResponseError> {
     let missing = |key: &str| ResponseError(format!("a block has no {key}"));
+    let named = |key: &str| text(&block, key).filter(|text| !text.is_empty()).ok_or_else(|| missing(key));
     let kind = text(&block, "type").ok_or_else(|| missing("type"))?;
     Ok(match kind.as_str() {
         "text" => text(&block, "text").filter(|text| !text.is_empty()).map(Part::text),
@@ -46,8 +47,8 @@ fn part(block: Value) -> Result<Option<Part>, ResponseError> {
             signature: text(&block, "signature"),
         }),
         "tool_use" => Some(Part::ToolCall(ToolCall {
-            id: text(&block, "id").ok_or_else(|| missing("id"))?,
-            name: text(&block, "name").ok_or_else(|| missing("name"))?,
+            id: named("id")?,
+            name: named("name")?,
             arguments: match block.get("input") {
                 Some(input @ Value::Object(_)) => input.to_string(),
                 _ => String::new(),

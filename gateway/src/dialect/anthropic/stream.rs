@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::super::blocks::{Blocks, Kind, Step};
+use super::super::emit::{object, sse};
 use super::super::{ResponseError, StreamParser, StreamWriter};
 use super::{Counts, error_value, merge_usage, stop_reason, stop_reason_name, usage_value};
 use crate::classify::error_inside;
@@ -205,7 +207,7 @@ impl StreamWriter for Writer {
             StreamEvent::End => self.end(out),
             StreamEvent::Error(error) => {
                 self.blocks.clear();
-                emit("error", &error_value(error).1, out);
+                sse("error", &error_value(error).1, out);
             }
             _ => {}
         }
@@ -226,17 +228,15 @@ impl Writer {
                 };
                 emit_typed("content_block_start", json!({ "index": index, "content_block": block }), out);
             }
-            Step::Delta(kind, text) => {
-                let delta = match kind {
-                    Kind::Text => json!({ "type": "text_delta", "text": text }),
-                    Kind::Thinking => json!({ "type": "thinking_delta", "thinking": text }),
-                    Kind::Tool { .. } => json!({ "type": "input_json_delta", "partial_json": text }),
-                };
-                emit_typed("content_block_delta", json!({ "index": index, "delta": delta }), out);
-            }
+            Step::Delta(kind, text) => match kind {
+                Kind::Text => delta(index, object! { text: text, r#type: "text_delta" }, out),
+                Kind::Thinking => delta(index, object! { thinking: text, r#type: "thinking_delta" }, out),
+                Kind::Tool { .. } => {
+                    delta(index, object! { partial_json: text, r#type: "input_json_delta" }, out);
+                }
+            },
             Step::Signature(signature) => {
-                let delta = json!({ "type": "signature_delta", "signature": signature });
-                emit_typed("content_block_delta", json!({ "index": index, "delta": delta }), out);
+                delta(index, object! { signature: signature, r#type: "signature_delta" }, out);
             }
             Step::Stop => emit_typed("content_block_stop", json!({ "index": index }), out),
         });
@@ -272,11 +272,13 @@ impl Writer {
     }
 }
 
-fn emit_typed(kind: &str, mut value: Value, out: &mut Vec<u8>) {
-    value["type"] = json!(kind);
-    emit(kind, &value, out);
+/// A piece of a block.
+fn delta(index: u64, delta: impl Serialize, out: &mut Vec<u8>) {
+    let kind = "content_block_delta";
+    sse(kind, &object! { delta: delta, index: index, r#type: kind }, out);
 }
 
-fn emit(kind: &str, value: &Value, out: &mut Vec<u8>) {
-    out.extend_from_slice(format!("event: {kind}\ndata: {value}\n\n").as_bytes());
+fn emit_typed(kind: &str, mut value: Value, out: &mut Vec<u8>) {
+    value["type"] = json!(kind);
+    sse(kind, &value, out);
 }

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::super::{OF_ITS_PROVIDER, Style, Written, tool_input};
+use super::thinking;
 use crate::ir::{
     ChatRequest, Dropped, ImageSource, Part, ReasoningWish, ResponseFormat, Role, Sampling, Tool, ToolChoice,
     ToolResult,
@@ -51,7 +52,11 @@ pub(super) fn write(request: &ChatRequest, style: &Style) -> Written {
             dropped.push(Dropped::new("reasoning_effort", "thinking is asked for by a token budget"));
         }
         Some(ReasoningWish::Budget(budget)) => {
-            body.insert("thinking".into(), json!({ "type": "enabled", "budget_tokens": budget }));
+            let most = request.max_tokens.unwrap_or(DEFAULT_MAX_TOKENS);
+            if let Some(budget) = thinking::budget(request, *budget, most, &mut dropped) {
+                body.insert("thinking".into(), json!({ "type": "enabled", "budget_tokens": budget }));
+                thinking::alone(&mut body, "top_p", &mut dropped);
+            }
         }
         Some(ReasoningWish::Off) => {
             body.insert("thinking".into(), json!({ "type": "disabled" }));

@@ -38,8 +38,8 @@ fn part(block: Value, content: &mut Vec<Part>) -> Result<(), ResponseError> {
         content.extend(Some(text).filter(|text| !text.is_empty()).map(Part::text));
     } else if let Some(call) = block.get("toolUse") {
         content.push(Part::ToolCall(ToolCall {
-            id: text(call, "/toolUseId").ok_or_else(|| missing("toolUseId"))?,
-            name: text(call, "/name").ok_or_else(|| missing("name"))?,
+            id: text(call, "/toolUseId").filter(|id| !id.is_empty()).ok_or_else(|| missing("toolUseId"))?,
+            name: text(call, "/name").filter(|name| !name.is_empty()).ok_or_else(|| missing("name"))?,
             arguments: match call.get("input") {
                 Some(input @ Value::Object(_)) => input.to_string(),
                 _ => String::new(),

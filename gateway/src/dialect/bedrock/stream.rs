@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::super::blocks::{Blocks, Kind, Step};
+use super::super::emit::{message, object};
 use super::super::{ResponseError, StreamParser, StreamWriter};
 use super::response::named;
 use super::{error_value, exception_type, stop_reason, stop_reason_name, usage_of, usage_value};
 use crate::classify::error_inside;
-use crate::frames::event_stream::{event, exception};
+use crate::frames::event_stream::exception;
 use crate::ir::{StopReason, StreamEvent, Usage};
 
 /// Reads events.
@@ -182,16 +184,16 @@ impl StreamWriter for Writer {
 impl Writer {
     fn advance(&mut self, out: &mut Vec<u8>) {
         if !std::mem::replace(&mut self.started, true) {
-            emit("messageStart", &json!({ "role": "assistant" }), out);
+            message("messageStart", &json!({ "role": "assistant" }), out);
         }
         self.blocks.advance(|index, step| {
-            let mut say = |kind: &str, field: &str, value: Value| {
+            let say = |kind: &str, field: &str, value: Value, out: &mut Vec<u8>| {
                 let mut payload = Map::new();
                 payload.insert("contentBlockIndex".to_owned(), json!(index));
                 if !field.is_empty() {
                     payload.insert(field.to_owned(), value);
                 }
-                emit(kind, &Value::Object(payload), out);
+                message(kind, &Value::Object(payload), out);
             };
             match step {
                 Step::Start(Kind::Tool { id, name, .. }) => {
@@ -199,25 +201,26 @@ impl Writer {
                         "contentBlockStart",
                         "start",
                         json!({ "toolUse": { "toolUseId": id, "name": name } }),
+                        out,
                     );
                 }
                 Step::Start(Kind::Text | Kind::Thinking) => {}
-                Step::Delta(kind, text) => {
-                    let delta = match kind {
-                        Kind::Text => json!({ "text": text }),
-                        Kind::Thinking => json!({ "reasoningContent": { "text": text } }),
-                        Kind::Tool { .. } => json!({ "toolUse": { "input": text } }),
-                    };
-                    say("contentBlockDelta", "delta", delta);
-                }
+                Step::Delta(kind, text) => match kind {
+                    Kind::Text => delta(index, object! { text: text }, out),
+                    Kind::Thinking => {
+                        delta(index, object! { reasoningContent: object! { text: text } }, out);
+                    }
+                    Kind::Tool { .. } => delta(index, object! { toolUse: object! { input: text } }, out),
+                },
                 Step::Signature(signature) => {
                     say(
                         "contentBlockDelta",
                         "delta",
                         json!({ "reasoningContent": { "signature": signature } }),
+                        out,
                     );
                 }
-                Step::Stop => say("contentBlockStop", "", Value::Null),
+                Step::Stop => say("contentBlockStop", "", Value::Null, out),
             }
         });
     }
@@ -233,12 +236,13 @@ impl Writer {
         if let Some(sequence) = sequence {
             stop["additionalModelResponseFields"] = json!({ "stop_sequence": sequence });
         }
-        emit("messageStop", &stop, out);
+        message("messageStop", &stop, out);
         let metadata = json!({ "usage": usage_value(&self.usage), "metrics": { "latencyMs": 0 } });
-        emit("metadata", &metadata, out);
+        message("metadata", &metadata, out);
     }
 }
 
-fn emit(kind: &str, payload: &Value, out: &mut Vec<u8>) {
-    out.extend_from_slice(&event(kind, &payload.to_string()).raw);
+/// A piece of a block.
+fn delta(index: u64, delta: impl Serialize, out: &mut Vec<u8>) {
+    message("contentBlockDelta", &object! { contentBlockIndex: index, delta: delta }, out);
 }

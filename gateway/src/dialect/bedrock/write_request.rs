@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
+use super::super::anthropic::thinking;
 use super::super::{OF_ITS_PROVIDER, Style, Written, tool_input};
 use super::IMAGES;
 use crate::ir::{
@@ -25,14 +26,18 @@ pub(super) fn write(request: &ChatRequest, style: &Style) -> Written {
         body.insert("system".into(), Value::Array(system));
     }
     body.insert("messages".into(), Value::Array(messages));
-    let config = inference(request, &mut dropped);
-    if !config.is_empty() {
-        body.insert("inferenceConfig".into(), Value::Object(config));
-    }
+    let mut config = inference(request, &mut dropped);
     if let Some(config) = tools(request, &mut dropped) {
         body.insert("toolConfig".into(), config);
     }
-    let additional = additional(request, &mut dropped);
+    let mut additional = additional(request, &mut dropped);
+    if additional.contains_key("thinking") {
+        thinking::alone(&mut config, "topP", &mut dropped);
+        thinking::alone(&mut additional, "topP", &mut dropped);
+    }
+    if !config.is_empty() {
+        body.insert("inferenceConfig".into(), Value::Object(config));
+    }
     if !additional.is_empty() {
         body.insert("additionalModelRequestFields".into(), Value::Object(additional));
     }
@@ -85,7 +90,10 @@ fn additional(request: &ChatRequest, dropped: &mut Vec<Dropped>) -> Map<String, 
     match &request.reasoning {
         None | Some(ReasoningWish::Off) => {}
         Some(ReasoningWish::Budget(budget)) if is_anthropics => {
-            fields.insert("thinking".into(), json!({ "type": "enabled", "budget_tokens": budget }));
+            let most = request.max_tokens.unwrap_or(u64::MAX);
+            if let Some(budget) = thinking::budget(request, *budget, most, dropped) {
+                fields.insert("thinking".into(), json!({ "type": "enabled", "budget_tokens": budget }));
+            }
         }
         Some(ReasoningWish::Effort(effort)) if request.model.contains("openai.") => {
             fields.insert("reasoning_effort".into(), json!(effort));

@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use super::super::emit::{object, sse};
 use super::super::{ResponseError, StreamParser, StreamWriter};
 use super::response::citation;
 use super::{error_fields, finish_reason, nonempty, stop_reason, usage_of, usage_value};
@@ -264,12 +266,17 @@ impl Writer {
             if !front.pending.is_empty() {
                 front.said = true;
                 let text = std::mem::take(&mut front.pending);
-                let message = match front.kind {
-                    Kind::Text => json!({ "content": { "text": text } }),
-                    Kind::Thinking => json!({ "content": { "thinking": text } }),
-                    Kind::Call { .. } => json!({ "tool_calls": { "function": { "arguments": text } } }),
-                };
-                emit(if call { "tool-call-delta" } else { "content-delta" }, index, Some(&message), out);
+                let kind = if call { "tool-call-delta" } else { "content-delta" };
+                match front.kind {
+                    Kind::Text => delta(kind, index, object! { content: object! { text: text } }, out),
+                    Kind::Thinking => {
+                        delta(kind, index, object! { content: object! { thinking: text } }, out);
+                    }
+                    Kind::Call { .. } => {
+                        let function = object! { arguments: text };
+                        delta(kind, index, object! { tool_calls: object! { function: function } }, out);
+                    }
+                }
             }
             if !front.complete {
                 return;
@@ -288,14 +295,14 @@ impl Writer {
         let message =
             json!({ "role": "assistant", "content": [], "tool_plan": "", "tool_calls": [], "citations": [] });
         let event = json!({ "type": "message-start", "id": self.id, "delta": { "message": message } });
-        data("message-start", &event, out);
+        sse("message-start", &event, out);
     }
 
     fn message_end(&self, mut delta: Map<String, Value>, out: &mut Vec<u8>) {
         if let Some(usage) = &self.usage {
             delta.insert("usage".into(), usage_value(usage));
         }
-        data("message-end", &json!({ "type": "message-end", "id": self.id, "delta": delta }), out);
+        sse("message-end", &json!({ "type": "message-end", "id": self.id, "delta": delta }), out);
     }
 }
 
@@ -308,14 +315,15 @@ fn failure(error: &ApiError) -> Map<String, Value> {
     fields
 }
 
+/// A piece of a message.
+fn delta(kind: &str, index: u64, message: impl Serialize, out: &mut Vec<u8>) {
+    sse(kind, &object! { delta: object! { message: message }, index: index, r#type: kind }, out);
+}
+
 fn emit(kind: &str, index: u64, message: Option<&Value>, out: &mut Vec<u8>) {
     let mut event = json!({ "type": kind, "index": index });
     if let Some(message) = message {
         event["delta"] = json!({ "message": message });
     }
-    data(kind, &event, out);
-}
-
-fn data(kind: &str, event: &Value, out: &mut Vec<u8>) {
-    out.extend_from_slice(format!("event: {kind}\ndata: {event}\n\n").as_bytes());
+    sse(kind, &event, out);
 }

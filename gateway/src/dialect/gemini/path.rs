@@ -3,6 +3,7 @@
 use url::form_urlencoded;
 
 use super::RequestError;
+use crate::intake::Manner;
 
 /// The method of a model that a request calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,16 +28,19 @@ impl Method {
     /// What to call instead.
     pub(crate) fn offered(&self) -> String {
         format!(
-            "{} is not offered here; use MODEL:generateContent or MODEL:streamGenerateContent?alt=sse",
+            "{} is not offered here; use MODEL:generateContent, MODEL:streamGenerateContent?alt=sse, MODEL:embedContent or \
+             MODEL:batchEmbedContents",
             self.name.chars().take(64).collect::<String>()
         )
     }
 
-    /// Whether a stream is wanted; `None` for methods that are no inference.
-    pub(crate) fn stream(&self) -> Option<bool> {
+    /// What is wanted; `None` for methods that are no inference.
+    pub(crate) fn manner(&self) -> Option<Manner> {
         match self.name.as_str() {
-            "generateContent" => Some(false),
-            "streamGenerateContent" => Some(true),
+            "generateContent" => Some(Manner::Chat { stream: false }),
+            "streamGenerateContent" => Some(Manner::Chat { stream: true }),
+            "embedContent" => Some(Manner::Embeddings { alone: true }),
+            "batchEmbedContents" => Some(Manner::Embeddings { alone: false }),
             _ => None,
         }
     }
@@ -78,21 +82,24 @@ mod tests {
 
     #[test]
     fn the_model_and_the_method_are_the_paths() {
+        let whole = Some(Manner::Chat { stream: false });
         let rows = [
-            ("/v1beta/models/gemini-2.5-flash:generateContent", "gemini-2.5-flash", Some(false)),
-            ("/v1/models/gemini-2.5-flash:streamGenerateContent", "gemini-2.5-flash", Some(true)),
+            ("/v1beta/models/gemini-2.5-flash:generateContent", "gemini-2.5-flash", whole),
             (
-                "/v1beta/models/anthropic/claude-3-haiku:generateContent",
-                "anthropic/claude-3-haiku",
-                Some(false),
+                "/v1/models/gemini-2.5-flash:streamGenerateContent",
+                "gemini-2.5-flash",
+                Some(Manner::Chat { stream: true }),
             ),
-            ("/v1beta/models/ollama%2Fllama3.2%3A3b:generateContent", "ollama/llama3.2:3b", Some(false)),
-            ("/v1beta/models/models/default:generateContent", "default", Some(false)),
+            ("/v1beta/models/anthropic/claude-3-haiku:generateContent", "anthropic/claude-3-haiku", whole),
+            ("/v1beta/models/ollama%2Fllama3.2%3A3b:generateContent", "ollama/llama3.2:3b", whole),
+            ("/v1beta/models/models/default:generateContent", "default", whole),
+            ("/v1beta/models/x:embedContent", "x", Some(Manner::Embeddings { alone: true })),
+            ("/v1/models/openai/x:batchEmbedContents", "openai/x", Some(Manner::Embeddings { alone: false })),
             ("/v1beta/models/x:countTokens", "x", None),
         ];
-        for (path, model, stream) in rows {
+        for (path, model, manner) in rows {
             let method = method(path).unwrap();
-            assert_eq!((method.model.as_str(), method.stream()), (model, stream), "{path}");
+            assert_eq!((method.model.as_str(), method.manner()), (model, manner), "{path}");
         }
         for path in [
             "/v1beta/models",

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::super::emit::{object, sse};
 use super::super::{ResponseError, StreamParser, StreamWriter};
 use super::{
     Piece, call_id, call_part, error_value, finish_reason, model_version, nonempty, piece, stop_reason,
@@ -130,10 +132,10 @@ impl StreamWriter for Writer {
                 self.id.clone_from(id);
                 self.model.clone_from(model);
             }
-            StreamEvent::Text(text) | StreamEvent::Refusal(text) => self.part(&json!({ "text": text }), out),
-            StreamEvent::Reasoning(text) => self.part(&json!({ "text": text, "thought": true }), out),
+            StreamEvent::Text(text) | StreamEvent::Refusal(text) => self.part(object! { text: text }, out),
+            StreamEvent::Reasoning(text) => self.part(object! { text: text, thought: true }, out),
             StreamEvent::ReasoningSignature(signature) => {
-                self.part(&json!({ "text": "", "thought": true, "thoughtSignature": signature }), out);
+                self.part(json!({ "text": "", "thought": true, "thoughtSignature": signature }), out);
             }
             StreamEvent::ToolStart { index, id, name, signature } => {
                 let (id, name, signature) = (id.clone(), name.clone(), signature.clone());
@@ -157,7 +159,7 @@ impl StreamWriter for Writer {
             StreamEvent::End => self.end(out),
             StreamEvent::Error(error) => {
                 self.calls.clear();
-                data(&error_value(error).1, out);
+                sse("", &error_value(error).1, out);
             }
         }
     }
@@ -167,30 +169,32 @@ impl Writer {
     fn call(&mut self, index: u32, out: &mut Vec<u8>) {
         let Some(call) = self.calls.remove(&index) else { return };
         let part = call_part(&call.id, &call.name, &call.arguments, call.signature.as_deref());
-        self.part(&part, out);
+        self.part(part, out);
     }
 
-    fn part(&self, part: &Value, out: &mut Vec<u8>) {
-        self.chunk(&json!({ "content": { "role": "model", "parts": [part] }, "index": 0 }), out);
+    fn part(&self, part: impl Serialize, out: &mut Vec<u8>) {
+        self.chunk(object! { content: object! { parts: [part], role: "model" }, index: 0 }, out);
     }
 
     fn end(&mut self, out: &mut Vec<u8>) {
         let Some(reason) = self.stop.take() else { return };
         let content = json!({ "role": "model", "parts": [{ "text": "" }] });
         let finish = finish_reason(reason);
-        self.chunk(&json!({ "content": content, "finishReason": finish, "index": 0 }), out);
+        self.chunk(json!({ "content": content, "finishReason": finish, "index": 0 }), out);
     }
 
-    fn chunk(&self, candidate: &Value, out: &mut Vec<u8>) {
-        let mut chunk =
-            json!({ "candidates": [candidate], "modelVersion": self.model, "responseId": self.id });
-        if let Some(usage) = &self.usage {
-            chunk["usageMetadata"] = usage_value(usage);
+    fn chunk(&self, candidate: impl Serialize, out: &mut Vec<u8>) {
+        let (candidates, model, id) = ([candidate], &*self.model, &*self.id);
+        match self.usage.as_ref().map(usage_value) {
+            Some(usage) => {
+                let chunk = object! {
+                    candidates: candidates, modelVersion: model, responseId: id, usageMetadata: usage
+                };
+                sse("", &chunk, out);
+            }
+            None => {
+                sse("", &object! { candidates: candidates, modelVersion: model, responseId: id }, out);
+            }
         }
-        data(&chunk, out);
     }
-}
-
-fn data(value: &Value, out: &mut Vec<u8>) {
-    out.extend_from_slice(format!("data: {value}\n\n").as_bytes());
 }

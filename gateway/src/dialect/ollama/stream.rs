@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use super::super::emit::{line, object};
 use super::super::{ResponseError, StreamParser, StreamWriter};
 use super::{
     answer_id, call_id, call_of, call_value, created_at, ending, error_value, nonempty, stop_reason,
@@ -86,7 +88,8 @@ impl Parser {
 #[derive(Default)]
 pub(super) struct Writer {
     model: String,
-    created: u64,
+    /// As it is written.
+    created_at: String,
     usage: Option<Usage>,
     calls: BTreeMap<u32, ToolCall>,
     /// Calls that were written.
@@ -99,10 +102,14 @@ impl StreamWriter for Writer {
         match event {
             StreamEvent::Start { model, created, .. } => {
                 self.model.clone_from(model);
-                self.created = *created;
+                self.created_at = created_at(*created);
             }
-            StreamEvent::Text(text) | StreamEvent::Refusal(text) => self.piece("content", json!(text), out),
-            StreamEvent::Reasoning(text) => self.piece("thinking", json!(text), out),
+            StreamEvent::Text(text) | StreamEvent::Refusal(text) => {
+                self.piece(object! { content: text, role: "assistant" }, out);
+            }
+            StreamEvent::Reasoning(text) => {
+                self.piece(object! { content: "", role: "assistant", thinking: text }, out);
+            }
             // Ollama has no place for them.
             StreamEvent::ReasoningSignature(_) | StreamEvent::Opaque(_) => {}
             StreamEvent::ToolStart { index, id, name, .. } => {
@@ -131,7 +138,7 @@ impl StreamWriter for Writer {
             }
             StreamEvent::Error(error) => {
                 self.calls.clear();
-                write(&error_value(error).1, out);
+                line(&error_value(error).1, out);
             }
         }
     }
@@ -142,24 +149,18 @@ impl Writer {
         let Some(call) = self.calls.remove(&index) else { return };
         let value = call_value(&call, self.called);
         self.called += 1;
-        self.piece("tool_calls", json!([value]), out);
+        self.piece(json!({ "content": "", "role": "assistant", "tool_calls": [value] }), out);
     }
 
-    fn piece(&self, key: &str, value: Value, out: &mut Vec<u8>) {
-        let mut message = json!({ "role": "assistant", "content": "" });
-        message[key] = value;
-        self.line(message, Map::from_iter([("done".to_owned(), json!(false))]), out);
+    fn piece(&self, message: impl Serialize, out: &mut Vec<u8>) {
+        let (created_at, model) = (&*self.created_at, &*self.model);
+        line(&object! { created_at: created_at, done: false, message: message, model: model }, out);
     }
 
     fn line(&self, message: Value, mut fields: Map<String, Value>, out: &mut Vec<u8>) {
         fields.insert("model".into(), json!(self.model));
-        fields.insert("created_at".into(), json!(created_at(self.created)));
+        fields.insert("created_at".into(), json!(self.created_at));
         fields.insert("message".into(), message);
-        write(&Value::Object(fields), out);
+        line(&Value::Object(fields), out);
     }
-}
-
-fn write(line: &Value, out: &mut Vec<u8>) {
-    out.extend_from_slice(line.to_string().as_bytes());
-    out.push(b'\n');
 }

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::super::emit::{object, sse};
 use super::super::{ResponseError, StreamParser, StreamWriter};
 use super::response::nonempty;
 use super::{error_value, extra_content, finish_reason, stop_reason, usage_of, usage_value};
@@ -20,6 +22,8 @@ pub(super) struct Parser {
     /// Whether each choice seen so far has finished.
     finished: BTreeMap<u64, bool>,
     ended: bool,
+    /// Whether `[DONE]` may be missing.
+    no_done: bool,
 }
 
 impl StreamParser for Parser {
@@ -70,11 +74,28 @@ impl StreamParser for Parser {
         events.extend(usage.map(StreamEvent::Usage));
         Ok(events)
     }
+
+    fn end(&mut self) -> Vec<StreamEvent> {
+        if self.ended || !self.no_done || !self.has_finished() {
+            return Vec::new();
+        }
+        self.ended = true;
+        vec![StreamEvent::End]
+    }
 }
 
 impl Parser {
+    /// For a provider that may leave out `[DONE]`.
+    pub(super) fn without_done() -> Parser {
+        Parser { no_done: true, ..Parser::default() }
+    }
+
+    fn has_finished(&self) -> bool {
+        !self.finished.is_empty() && self.finished.values().all(|finished| *finished)
+    }
+
     fn done(&mut self) -> Result<Vec<StreamEvent>, ResponseError> {
-        if self.finished.is_empty() || self.finished.values().any(|finished| !finished) {
+        if !self.has_finished() {
             return Err(ResponseError("the stream says [DONE] without a finish_reason".to_owned()));
         }
         self.ended = true;
@@ -188,32 +209,37 @@ impl Writer {
         }
     }
 
-    fn choice(&mut self, delta: &Value, finish: Option<&str>, out: &mut Vec<u8>) {
+    fn begin(&mut self, out: &mut Vec<u8>) {
         if !std::mem::replace(&mut self.started, true) {
-            self.choice(&json!({ "role": "assistant", "content": "" }), None, out);
+            self.choice(object! { content: "", role: "assistant" }, None, out);
         }
-        let choice = json!({ "index": 0, "delta": delta, "logprobs": null, "finish_reason": finish });
-        self.chunk(&json!([choice]), None, out);
     }
 
-    fn chunk(&self, choices: &Value, usage: Option<Value>, out: &mut Vec<u8>) {
-        let mut chunk = json!({
-            "id": self.id,
-            "object": "chat.completion.chunk",
-            "created": self.created,
-            "model": self.model,
-            "choices": choices,
-        });
+    fn choice(&mut self, delta: impl Serialize, finish: Option<&str>, out: &mut Vec<u8>) {
+        self.begin(out);
+        let choice = object! { delta: delta, finish_reason: finish, index: 0, logprobs: () };
+        self.chunk([choice], None, out);
+    }
+
+    fn chunk(&self, choices: impl Serialize, usage: Option<Value>, out: &mut Vec<u8>) {
+        let (created, id, model) = (self.created, &*self.id, &*self.model);
+        let object = "chat.completion.chunk";
+        let (choices, name) = (&choices, "");
         if self.include_usage {
-            chunk["usage"] = usage.unwrap_or(Value::Null);
+            let chunk = object! {
+                choices: choices, created: created, id: id, model: model, object: object, usage: usage
+            };
+            sse(name, &chunk, out);
+        } else {
+            let chunk = object! { choices: choices, created: created, id: id, model: model, object: object };
+            sse(name, &chunk, out);
         }
-        data(&chunk, out);
     }
 
     fn arguments(&mut self, index: u32, fragment: &str, out: &mut Vec<u8>) {
         self.arguments.insert(index, true);
-        let call = json!({ "index": index, "function": { "arguments": fragment } });
-        self.choice(&json!({ "tool_calls": [call] }), None, out);
+        let call = object! { function: object! { arguments: fragment }, index: index };
+        self.choice(object! { tool_calls: [call] }, None, out);
     }
 
     /// Clients parse the arguments: a call that had none gets an empty object.
@@ -231,17 +257,15 @@ impl StreamWriter for Writer {
                 self.id.clone_from(id);
                 self.model.clone_from(model);
                 self.created = *created;
-                if !std::mem::replace(&mut self.started, true) {
-                    self.choice(&json!({ "role": "assistant", "content": "" }), None, out);
-                }
+                self.begin(out);
             }
-            StreamEvent::Text(text) => self.choice(&json!({ "content": text }), None, out),
-            StreamEvent::Reasoning(text) => self.choice(&json!({ "reasoning_content": text }), None, out),
+            StreamEvent::Text(text) => self.choice(object! { content: text }, None, out),
+            StreamEvent::Reasoning(text) => self.choice(object! { reasoning_content: text }, None, out),
             // Chat completions have no place for them.
             StreamEvent::ReasoningSignature(_) | StreamEvent::Opaque(_) => {}
             StreamEvent::Refusal(text) => {
                 self.refused = true;
-                self.choice(&json!({ "refusal": text }), None, out);
+                self.choice(object! { refusal: text }, None, out);
             }
             StreamEvent::ToolStart { index, id, name, signature } => {
                 self.arguments.insert(*index, false);
@@ -250,7 +274,7 @@ impl StreamWriter for Writer {
                 if let Some(signature) = signature {
                     call["extra_content"] = extra_content(signature);
                 }
-                self.choice(&json!({ "tool_calls": [call] }), None, out);
+                self.choice(object! { tool_calls: [call] }, None, out);
             }
             StreamEvent::ToolArguments { index, fragment } => self.arguments(*index, fragment, out),
             StreamEvent::ToolEnd { index } => self.end_tool(*index, out),
@@ -263,23 +287,17 @@ impl StreamWriter for Writer {
                     StopReason::Refusal if self.refused => "stop",
                     reason => finish_reason(*reason),
                 };
-                self.choice(&json!({}), Some(finish), out);
+                self.choice(json!({}), Some(finish), out);
             }
             StreamEvent::End => {
                 if self.include_usage
                     && let Some(usage) = self.usage
                 {
-                    self.chunk(&json!([]), Some(usage_value(&usage)), out);
+                    self.chunk(json!([]), Some(usage_value(&usage)), out);
                 }
                 out.extend_from_slice(b"data: [DONE]\n\n");
             }
-            StreamEvent::Error(error) => data(&error_value(error).1, out),
+            StreamEvent::Error(error) => sse("", &error_value(error).1, out),
         }
     }
-}
-
-fn data(value: &Value, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"data: ");
-    out.extend_from_slice(value.to_string().as_bytes());
-    out.extend_from_slice(b"\n\n");
 }

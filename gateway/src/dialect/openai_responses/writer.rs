@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
+use super::super::emit::{object, sse};
 use super::super::{StreamWriter, openai_chat};
 use super::{envelope, items, status, usage_value};
 use crate::ir::{StopReason, StreamEvent, ToolCall, Usage};
@@ -194,15 +195,23 @@ impl Writer {
         let Some(Item::Message(parts)) = self.output.get_mut(at) else { return };
         let index = parts.len() - 1;
         parts[index].text.push_str(text);
-        let mut fields = json!({ "item_id": id, "output_index": at, "content_index": index, "delta": text });
-        let kind = match refusal {
-            true => "response.refusal.delta",
-            false => {
-                fields["logprobs"] = json!([]);
-                "response.output_text.delta"
-            }
-        };
-        self.emit(kind, fields, out);
+        let sequence = self.next();
+        if refusal {
+            let kind = "response.refusal.delta";
+            let event = object! {
+                content_index: index, delta: text, item_id: id, output_index: at, sequence_number: sequence,
+                r#type: kind
+            };
+            sse(kind, &event, out);
+        } else {
+            let kind = "response.output_text.delta";
+            let logprobs: [(); 0] = [];
+            let event = object! {
+                content_index: index, delta: text, item_id: id, logprobs: logprobs, output_index: at,
+                sequence_number: sequence, r#type: kind
+            };
+            sse(kind, &event, out);
+        }
     }
 
     /// Closes the last part of a message, if it has one.
@@ -243,15 +252,21 @@ impl Writer {
 
     fn thought(&mut self, thought: &str, out: &mut Vec<u8>) {
         let at = self.reasoning(out);
-        let place = json!({ "item_id": self.item_id(at), "output_index": at, "summary_index": 0 });
+        let id = self.item_id(at);
         let Some(Item::Reasoning { text, .. }) = self.output.get_mut(at) else { return };
         let first = text.is_empty();
         text.push_str(thought);
         if first {
+            let place = json!({ "item_id": id, "output_index": at, "summary_index": 0 });
             let fields = with(&place, "part", items::summary(""));
             self.emit("response.reasoning_summary_part.added", fields, out);
         }
-        self.emit("response.reasoning_summary_text.delta", with(&place, "delta", json!(thought)), out);
+        let (sequence, kind) = (self.next(), "response.reasoning_summary_text.delta");
+        let event = object! {
+            delta: thought, item_id: id, output_index: at, sequence_number: sequence, summary_index: 0,
+            r#type: kind
+        };
+        sse(kind, &event, out);
     }
 
     /// Closes the open message or reasoning, which anything else that begins completes.
@@ -285,8 +300,11 @@ impl Writer {
         let id = self.item_id(at);
         let Some(Item::Call(call)) = self.output.get_mut(at) else { return };
         call.arguments.push_str(fragment);
-        let fields = json!({ "item_id": id, "output_index": at, "delta": fragment });
-        self.emit("response.function_call_arguments.delta", fields, out);
+        let (sequence, kind) = (self.next(), "response.function_call_arguments.delta");
+        let event = object! {
+            delta: fragment, item_id: id, output_index: at, sequence_number: sequence, r#type: kind
+        };
+        sse(kind, &event, out);
     }
 
     fn close_call(&mut self, at: usize, state: &str, out: &mut Vec<u8>) {
@@ -320,9 +338,14 @@ impl Writer {
 
     fn emit(&mut self, kind: &str, mut fields: Value, out: &mut Vec<u8>) {
         fields["type"] = json!(kind);
-        fields["sequence_number"] = json!(self.sequence);
+        fields["sequence_number"] = json!(self.next());
+        sse(kind, &fields, out);
+    }
+
+    /// The number of the event that is about to be written.
+    fn next(&mut self) -> u64 {
         self.sequence += 1;
-        out.extend_from_slice(format!("event: {kind}\ndata: {fields}\n\n").as_bytes());
+        self.sequence - 1
     }
 }
 

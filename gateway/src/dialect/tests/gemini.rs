@@ -161,7 +161,8 @@ fn gemini_becomes_anthropic() {
             ]},
         ])
     );
-    assert_eq!(sent["thinking"], json!({"type": "enabled", "budget_tokens": 1024}));
+    // The model's own calls are answered, and come without its thoughts.
+    assert!(sent.get("thinking").is_none() && dropped(&written).contains(&"thinking"));
     assert_eq!((&sent["top_k"], &sent["max_tokens"]), (&json!(5), &json!(100)));
     assert!(dropped(&written).contains(&"n") && dropped(&written).contains(&"safetySettings"));
 }
@@ -432,5 +433,23 @@ fn what_is_wrong_is_named_by_its_path() {
     for (body, wanted) in rows {
         let error = refused(&body);
         assert!(error.starts_with(wanted), "{body}: {error}");
+    }
+}
+
+#[test]
+fn images_are_base64_as_others_write_it() {
+    for (sent, standard) in [
+        ("-_8A", "+/8A"),
+        ("-_8", "+/8="),
+        ("-w", "+w=="),
+        ("+/8=", "+/8="),
+        ("AAAA", "AAAA"),
+        ("AAAAA", "AAAAA"),
+    ] {
+        let image = json!({"inlineData": {"mimeType": "image/png", "data": sent}});
+        let read = parse(&json!({"contents": [{"role": "user", "parts": [image]}]}));
+        let written = openai().write_request(&read, &Style::default());
+        let url = &body(&written)["messages"][0]["content"][0]["image_url"]["url"];
+        assert_eq!(url, &json!(format!("data:image/png;base64,{standard}")), "{sent}");
     }
 }

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use super::{ALL, anthropic, bedrock, cohere, events, gemini, ollama, openai, responses, written};
 use orch_manifests::Dialect;
 
-use crate::dialect::{Wire, wire};
+use crate::dialect::{StreamParser, Wire, wire};
 use crate::frames::Framing;
 use crate::ir::{Class, StopReason, StreamEvent, Usage};
 
@@ -601,6 +601,37 @@ fn calls_without_an_index_or_an_id_are_kept_apart() {
         Some((StopReason::ToolUse, None)),
         "providers that say stop after calls mean tool use"
     );
+}
+
+/// Where the provider may leave out the terminator, the end counts once every choice has finished, and not before.
+#[test]
+fn a_stream_may_end_without_done_where_the_provider_leaves_it_out() {
+    let chunk = |index: u64, rest: &str| {
+        format!("data: {{\"choices\":[{{\"index\":{index},\"delta\":{{\"content\":\"a\"}}{rest}}}]}}\n\n")
+    };
+    let finished = r#","finish_reason":"stop""#;
+    let ends = |parser: &mut Box<dyn StreamParser>, text: &str| {
+        let mut sse = crate::frames::sse::Parser::new(1 << 16);
+        sse.push(text.as_bytes());
+        let mut ends = 0;
+        while let Some(frame) = sse.next_event().unwrap() {
+            ends += parser.read(&frame).unwrap().iter().filter(|event| **event == StreamEvent::End).count();
+        }
+        ends + parser.end().len()
+    };
+    let rows = [
+        (String::new(), 0, 0),
+        (chunk(0, ""), 0, 0),
+        (chunk(0, finished), 1, 0),
+        (chunk(0, finished) + &chunk(1, ""), 0, 0),
+        (chunk(0, finished) + &chunk(1, finished), 1, 0),
+        (chunk(0, finished) + "data: [DONE]\n\n", 1, 1),
+        ("data: {\"error\":{\"message\":\"m\"}}\n\n".to_owned(), 0, 0),
+    ];
+    for (text, lenient, strict) in rows {
+        assert_eq!(ends(&mut openai().lenient_stream_parser(), &text), lenient, "{text}");
+        assert_eq!(ends(&mut openai().stream_parser(), &text), strict, "{text}");
+    }
 }
 
 #[test]

@@ -424,3 +424,19 @@ fn errors_look_as_clients_expect_them() {
         assert_eq!(holder["orch"], json!({"attempts": []}), "{dialect}");
     }
 }
+
+/// A client could not say which call it answers.
+#[test]
+fn a_call_without_an_id_or_a_name_is_no_answer() {
+    for (id, name) in [("", "f"), ("c", "")] {
+        let message = json!({"id": "x", "model": "m", "stop_reason": "tool_use",
+            "content": [{"type": "tool_use", "id": id, "name": name, "input": {}}]});
+        assert!(anthropic().parse_response(message.to_string().as_bytes()).is_err(), "{message}");
+        let converse = json!({"stopReason": "tool_use", "output": {"message": {"role": "assistant",
+            "content": [{"toolUse": {"toolUseId": id, "name": name, "input": {}}}]}}});
+        assert!(wire(Dialect::BedrockConverse).parse_response(converse.to_string().as_bytes()).is_err());
+        let chat = json!({"id": "x", "finish_reason": "TOOL_CALL", "message": {"role": "assistant",
+            "tool_calls": [{"id": id, "type": "function", "function": {"name": name, "arguments": "{}"}}]}});
+        assert!(cohere().parse_response(chat.to_string().as_bytes()).is_err(), "{chat}");
+    }
+}

@@ -5,6 +5,9 @@ use bytes::{Buf, BufMut as _, Bytes, BytesMut};
 use super::{CHECKSUM, PRELUDE, length_of};
 use crate::frames::{Checked, FrameError};
 
+/// The kind of a header's value that is text.
+const STRING: u8 = 7;
+
 /// A message: headers and a payload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
@@ -96,6 +99,26 @@ impl Message {
     }
 }
 
+/// Appends a message with headers of text, all of them short.
+pub(super) fn write(headers: &[(&str, &str)], payload: &[u8], out: &mut Vec<u8>) {
+    let begin = out.len();
+    let headers_length: usize = headers.iter().map(|(name, value)| 1 + name.len() + 3 + value.len()).sum();
+    let total = PRELUDE + headers_length + payload.len() + CHECKSUM;
+    out.reserve(total);
+    out.put_u32(u32::try_from(total).unwrap_or(u32::MAX));
+    out.put_u32(u32::try_from(headers_length).unwrap_or(u32::MAX));
+    out.put_u32(crc32fast::hash(&out[begin..]));
+    for (name, value) in headers {
+        out.put_u8(u8::try_from(name.len()).unwrap_or(u8::MAX));
+        out.put_slice(name.as_bytes());
+        out.put_u8(STRING);
+        out.put_u16(u16::try_from(value.len()).unwrap_or(u16::MAX));
+        out.put_slice(value.as_bytes());
+    }
+    out.put_slice(payload);
+    out.put_u32(crc32fast::hash(&out[begin..]));
+}
+
 /// Takes one header; `None` when what is left is none.
 fn header(bytes: &mut &[u8]) -> Option<(String, HeaderValue)> {
     let length = bytes.try_get_u8().ok()?;
@@ -111,7 +134,7 @@ fn header(bytes: &mut &[u8]) -> Option<(String, HeaderValue)> {
             let length = bytes.try_get_u16().ok()?;
             HeaderValue::Bytes(Bytes::copy_from_slice(take(bytes, length.into())?))
         }
-        7 => {
+        STRING => {
             let length = bytes.try_get_u16().ok()?;
             HeaderValue::String(text(bytes, length.into())?)
         }
@@ -159,7 +182,7 @@ fn put(value: &HeaderValue, out: &mut BytesMut) {
             out.put_i64(*value);
         }
         HeaderValue::Bytes(bytes) => sized(out, 6, bytes),
-        HeaderValue::String(text) => sized(out, 7, text.as_bytes()),
+        HeaderValue::String(text) => sized(out, STRING, text.as_bytes()),
         HeaderValue::Timestamp(value) => {
             out.put_u8(8);
             out.put_i64(*value);

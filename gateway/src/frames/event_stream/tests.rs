@@ -73,6 +73,15 @@ fn an_events_data_is_its_payload_under_its_name() {
 }
 
 #[test]
+fn what_is_put_in_place_of_an_exceptions_data_is_what_is_read_then() {
+    let mut frame = exception("throttlingException", r#"{"message":"no"}"#);
+    let data = r#"{"error":{"code":"throttlingException","message":"[redacted]"}}"#;
+    frame.replace_data(data.to_owned());
+    let again = read(1 << 16, [&frame.raw[..]]).unwrap();
+    assert_eq!((again.len(), again[0].data.as_deref()), (1, Some(data)));
+}
+
+#[test]
 fn exceptions_and_errors_are_told_by_their_names() {
     let sent = exception("modelStreamErrorException", r#"{"message":"no","originalStatusCode":424}"#);
     let wanted = serde_json::json!({"error":

@@ -26,6 +26,12 @@ pub struct CallRow {
     pub cost_micro_usd: Option<u64>,
     /// When it ended.
     pub time: OffsetDateTime,
+    /// The name of its request, as its answer had it; none for calls stored before there was one.
+    pub request: Option<String>,
+    /// The key that served it, or was tried last, by name.
+    pub credential: Option<String>,
+    /// The day on which the prices were published that it was counted by, as `YYYY-MM-DD`.
+    pub price_date: Option<String>,
     /// The gateway's receipt, as JSON.
     pub receipt: String,
 }

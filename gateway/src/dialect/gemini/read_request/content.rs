@@ -80,10 +80,27 @@ fn media(key: &str, mut data: Fields, mut f: Fields) -> Result<Part, RequestErro
         return Ok(Part::Opaque(Value::Object(f.rest())));
     }
     let source = match key {
-        "inlineData" => ImageSource::Base64 { media_type: kind, data: data.required_string("data")? },
+        "inlineData" => {
+            ImageSource::Base64 { media_type: kind, data: standard(data.required_string("data")?) }
+        }
         _ => ImageSource::Url(data.required_string("fileUri")?),
     };
     Ok(Part::Image(Image { source, detail: None, extras: f.rest() }))
+}
+
+/// Base64 in its first alphabet and padded, which other dialects want. Google takes both, and its library for Python writes the
+/// second.
+fn standard(data: String) -> String {
+    let mut data = match data.contains(['-', '_']) {
+        true => data.replace('-', "+").replace('_', "/"),
+        false => data,
+    };
+    match data.len() % 4 {
+        2 => data.push_str("=="),
+        3 => data.push('='),
+        _ => {}
+    }
+    data
 }
 
 fn function_call(mut f: Fields, signature: Option<String>, calls: &mut Calls) -> Result<Part, RequestError> {
@@ -134,11 +151,7 @@ struct Calls {
 impl Calls {
     fn begin(&mut self, id: Option<String>, name: &str) -> String {
         let given = id.filter(|id| !id.is_empty());
-        let id = given.unwrap_or_else(|| {
-            // Ids that were given may look like the ones made here.
-            let mut made = (self.seen.len()..).map(|number| format!("call_{number}"));
-            made.find(|id| !self.seen.contains(id)).unwrap_or_default()
-        });
+        let id = given.unwrap_or_else(|| self.unseen());
         self.seen.insert(id.clone());
         self.open.push((id.clone(), name.to_owned()));
         id
@@ -152,8 +165,15 @@ impl Calls {
         let named = self.open.iter().position(|(_, open)| open == name);
         match named.or_else(|| (!self.open.is_empty()).then_some(0)) {
             Some(at) => self.open.remove(at).0,
-            // The answer to nothing: the provider is the judge.
-            None => format!("call_{}", self.seen.len()),
+            // The answer to nothing.
+            None => self.unseen(),
         }
+    }
+
+    /// An id that no call has.
+    fn unseen(&self) -> String {
+        // Ids that were given may look like the ones made here.
+        let mut made = (self.seen.len()..).map(|number| format!("call_{number}"));
+        made.find(|id| !self.seen.contains(id)).unwrap_or_default()
     }
 }

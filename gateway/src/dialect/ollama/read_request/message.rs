@@ -87,7 +87,6 @@ fn answered(f: &mut Fields, open: &mut VecDeque<Open>) -> Result<String, Request
     let found = by_id.or_else(by_name).or_else(by_order).and_then(|at| open.remove(at));
     match (found, id) {
         (Some(call), _) => Ok(call.id),
-        // The provider is the judge.
         (None, Some(id)) => Ok(id),
         (None, None) => Err(f.error("role", "is tool, and the message answers no tool call before it")),
     }

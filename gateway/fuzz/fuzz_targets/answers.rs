@@ -1,0 +1,6 @@
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(
+    init: orch_gateway_fuzz::plant("answers"),
+    |data: &[u8]| orch_gateway::fuzzing::answers(data)
+);

@@ -1,0 +1,55 @@
+//! Whether Claude may think about a request that was made for another dialect: at Anthropic's own door and at Bedrock's.
+
+use serde_json::{Map, Value};
+
+use crate::ir::{ChatRequest, Dropped, Part, Role, ToolChoice};
+
+/// The least budget that is taken.
+const LEAST: u64 = 1024;
+
+/// The budget that is sent for a wish of `wanted` tokens, where the whole answer may have `most`. What stands in the way,
+/// and what is changed, is listed.
+pub(in crate::dialect) fn budget(
+    request: &ChatRequest,
+    wanted: u64,
+    most: u64,
+    dropped: &mut Vec<Dropped>,
+) -> Option<u64> {
+    let forced = matches!(request.tool_choice, Some(ToolChoice::Required | ToolChoice::Named(_)));
+    let reason = if goes_on(request) {
+        "the calls that are answered here come without the signed thoughts that led to them"
+    } else if forced {
+        "a tool that is forced is called without thinking"
+    } else if most <= LEAST {
+        "the bound on the answer leaves no room: 1024 tokens of thoughts are the least"
+    } else {
+        // A budget that would leave nothing for the answer is half of all.
+        let sent = if wanted < most { wanted } else { most / 2 }.max(LEAST);
+        if sent != wanted {
+            dropped.push(Dropped::new("thinking.budget_tokens", format!("{sent} were sent")));
+        }
+        return Some(sent);
+    };
+    dropped.push(Dropped::new("thinking", reason));
+    None
+}
+
+/// Whether the last that the model said were calls: it has not finished its turn, and its thoughts have to come back.
+fn goes_on(request: &ChatRequest) -> bool {
+    let said = request.messages.iter().rfind(|message| message.role == Role::Assistant);
+    said.is_some_and(|message| message.content.iter().any(|part| matches!(part, Part::ToolCall(_))))
+}
+
+/// Takes out what is refused beside thinking. `top_p`: the name of that bound here.
+pub(in crate::dialect) fn alone(fields: &mut Map<String, Value>, top_p: &str, dropped: &mut Vec<Dropped>) {
+    let number = |fields: &Map<String, Value>, key: &str| fields.get(key).and_then(Value::as_f64);
+    let refused = [
+        ("temperature", "temperature", number(fields, "temperature").is_some_and(|t| t < 1.0)),
+        ("top_k", "top_k", fields.contains_key("top_k")),
+        (top_p, "top_p", number(fields, top_p).is_some_and(|p| p < 0.95)),
+    ];
+    for (key, field, _) in refused.into_iter().filter(|(.., refused)| *refused) {
+        fields.remove(key);
+        dropped.push(Dropped::new(field, "it is not taken beside thinking"));
+    }
+}

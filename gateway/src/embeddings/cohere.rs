@@ -1,0 +1,237 @@
+//! Cohere's `POST /v2/embed`.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use super::{
+    EmbedRequest, EmbedResponse, EmbedWire, Encoding, Input, Named, Purpose, Truncate, Vector, Written, body,
+    invalid, json as bytes_of, write_list,
+};
+use crate::dialect::{RequestError, ResponseError};
+use crate::fields::Fields;
+use crate::ir::Dropped;
+
+pub(super) struct Cohere;
+
+const PURPOSE: &str = "input_type";
+const TRUNCATE: &str = "truncate";
+const TYPES: &str = "embedding_types";
+
+#[derive(Deserialize)]
+struct Answer<'a> {
+    #[serde(default, borrow)]
+    id: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    embeddings: BTreeMap<Cow<'a, str>, &'a RawValue>,
+    #[serde(default)]
+    meta: Option<Meta>,
+}
+
+#[derive(Deserialize)]
+struct Meta {
+    #[serde(default)]
+    billed_units: Option<Billed>,
+}
+
+#[derive(Deserialize)]
+struct Billed {
+    #[serde(default)]
+    input_tokens: Option<f64>,
+}
+
+impl EmbedWire for Cohere {
+    fn parse_request(&self, body: &[u8], _: bool) -> Result<EmbedRequest, RequestError> {
+        let (mut fields, texts) = body::without(body, "texts")?;
+        let model = fields.string("model")?.unwrap_or_default();
+        let mut inputs =
+            texts.as_deref().map(|raw| body::texts(raw, "texts")).transpose()?.unwrap_or_default();
+        let images = fields.strings("images")?.into_iter().enumerate();
+        inputs.extend(images.map(|(at, image)| Input::Other {
+            path: format!("images[{at}]"),
+            fetched: !image.starts_with("data:"),
+        }));
+        for mixed in fields.objects("inputs")?.unwrap_or_default() {
+            inputs.push(contents(mixed)?);
+        }
+        if inputs.is_empty() {
+            return Err(fields.error("texts", "is missing, and so are images and inputs"));
+        }
+        let purpose = fields.string(PURPOSE)?.map(|name| {
+            let value = match name.as_str() {
+                "search_document" => Purpose::Document,
+                "search_query" => Purpose::Query,
+                "classification" => Purpose::Classification,
+                "clustering" => Purpose::Clustering,
+                _ => Purpose::Other(name),
+            };
+            Named { field: PURPOSE, value }
+        });
+        let dimensions = fields.uint("output_dimension")?;
+        let truncate = match fields.string(TRUNCATE)?.as_deref() {
+            None => None,
+            Some("NONE") => Some(Truncate::Never),
+            Some("START") => Some(Truncate::Start),
+            Some("END") => Some(Truncate::End),
+            Some(_) => return Err(fields.error(TRUNCATE, "must be NONE, START or END")),
+        };
+        let types = fields.strings(TYPES)?;
+        let encoding = |(at, kind): (usize, String)| match kind.as_str() {
+            "float" => Encoding::Float,
+            "base64" => Encoding::Base64,
+            _ => Encoding::Other(format!("{TYPES}[{at}]"), kind),
+        };
+        let mut encodings: Vec<Encoding> = types.into_iter().enumerate().map(encoding).collect();
+        if encodings.is_empty() {
+            encodings.push(Encoding::Float);
+        }
+        let truncate = truncate.map(|value| Named { field: TRUNCATE, value });
+        let extras = fields.rest();
+        Ok(EmbedRequest {
+            purpose,
+            dimensions,
+            truncate,
+            encodings,
+            extras,
+            ..EmbedRequest::of(model, inputs)
+        })
+    }
+
+    fn write_request(&self, request: &EmbedRequest) -> Result<Written, RequestError> {
+        let texts = request.texts()?;
+        let mut dropped = request.lost_extras();
+        let purpose = purpose(request.purpose.as_ref(), &mut dropped);
+        let mut body = json!({
+            "model": request.model, "texts": texts, PURPOSE: purpose, TYPES: ["float"],
+        });
+        if let Some(dimensions) = request.dimensions {
+            body["output_dimension"] = json!(dimensions);
+        }
+        // Cohere cuts what is too long unless it is told not to; clients of other dialects expect an error.
+        body[TRUNCATE] = json!(match request.truncate.as_ref().map(|named| named.value) {
+            None | Some(Truncate::Never) => "NONE",
+            Some(Truncate::Start) => "START",
+            Some(Truncate::End) => "END",
+        });
+        if request.user.is_some() {
+            dropped.push(Dropped::new("user", "Cohere's dialect has no such field"));
+        }
+        Ok(Written { body: Bytes::from(body.to_string()), dropped })
+    }
+
+    fn parse_response(&self, body: &[u8]) -> Result<EmbedResponse, ResponseError> {
+        let broken = |error: serde_json::Error| ResponseError(error.to_string());
+        let answer: Answer<'_> = serde_json::from_slice(body).map_err(broken)?;
+        let of = |kind: &str| answer.embeddings.get(kind).map(|raw| raw.get());
+        let vectors = match (of("float").or(of("float_")), of("base64")) {
+            (Some(numbers), _) => {
+                let vectors: Vec<Vec<f32>> = serde_json::from_str(numbers).map_err(broken)?;
+                vectors.into_iter().map(Vector::of).collect::<Result<_, _>>()?
+            }
+            (None, Some(texts)) => {
+                let texts: Vec<Cow<'_, str>> = serde_json::from_str(texts).map_err(broken)?;
+                texts.iter().map(|text| Vector::of_base64(text)).collect::<Result<_, _>>()?
+            }
+            (None, None) => {
+                let any = answer.embeddings.values().next().ok_or_else(|| invalid("embeddings is empty"))?;
+                let vectors: Vec<IgnoredAny> = serde_json::from_str(any.get()).map_err(broken)?;
+                vectors.iter().map(|_| Vector::Unread).collect()
+            }
+        };
+        let billed = answer.meta.and_then(|meta| meta.billed_units).and_then(|billed| billed.input_tokens);
+        Ok(EmbedResponse {
+            id: answer.id.map(Cow::into_owned).unwrap_or_default(),
+            vectors,
+            // A count, though spelled as a float at times.
+            input_tokens: billed.filter(|tokens| *tokens >= 0.0).map(|tokens| tokens.ceil() as u64),
+            ..EmbedResponse::default()
+        })
+    }
+
+    fn write_response(&self, request: &EmbedRequest, response: &EmbedResponse) -> Vec<u8> {
+        let mut out = format!(r#"{{"id":{},"embeddings":{{"#, json!(response.id)).into_bytes();
+        let vectors = &response.vectors;
+        let mut kinds = Vec::new();
+        for encoding in &request.encodings {
+            let (name, base64) = match encoding {
+                Encoding::Float => ("float", false),
+                Encoding::Base64 => ("base64", true),
+                Encoding::Other(..) => continue,
+            };
+            if kinds.contains(&name) {
+                continue;
+            }
+            let comma = if kinds.is_empty() { "" } else { "," };
+            out.extend_from_slice(format!(r#"{comma}"{name}":"#).as_bytes());
+            write_list(vectors, &mut out, |_, vector, out| {
+                let write = if base64 { Vector::write_base64 } else { Vector::write_numbers };
+                write(vector, out);
+            });
+            kinds.push(name);
+        }
+        out.extend_from_slice(br#"},"texts":"#);
+        let texts: Vec<&str> = request
+            .inputs
+            .iter()
+            .filter_map(|input| if let Input::Text(text) = input { Some(text.as_str()) } else { None })
+            .collect();
+        out.extend_from_slice(&bytes_of(&json!(texts)));
+        let mut meta = json!({
+            "api_version": { "version": "2" },
+            "billed_units": { "input_tokens": response.input_tokens.unwrap_or(0) },
+        });
+        if response.estimated {
+            meta["billed_units"]["estimated"] = json!(true);
+        }
+        out.extend_from_slice(format!(r#","meta":{meta},"response_type":"embeddings_by_type"}}"#).as_bytes());
+        out
+    }
+}
+
+/// One of `inputs`: text alone is text, anything else passes to Cohere only.
+fn contents(mut input: Fields) -> Result<Input, RequestError> {
+    let path = input.at("content");
+    let mut parts = input.objects("content")?.ok_or_else(|| input.error("content", "is missing"))?;
+    match parts.as_mut_slice() {
+        [] => Err(RequestError { path, message: "is empty".to_owned() }),
+        [one] if one.peek("type").and_then(Value::as_str) == Some("text") => {
+            Ok(Input::Text(one.required_string("text")?))
+        }
+        parts => {
+            let address = |part: &Fields| {
+                let url = part.peek("image_url").and_then(|image| image.get("url")).and_then(Value::as_str);
+                url.is_some_and(|url| !url.starts_with("data:"))
+            };
+            let fetched = parts.iter().any(address);
+            Ok(Input::Other { path, fetched })
+        }
+    }
+}
+
+/// Cohere wants to know what vectors are for.
+fn purpose<'r>(asked: Option<&'r Named<Purpose>>, dropped: &mut Vec<Dropped>) -> &'r str {
+    const DEFAULT: &str = "search_document";
+    let Some(Named { field, value }) = asked else {
+        dropped.push(Dropped::new(PURPOSE, "the provider wants one, and search_document was sent"));
+        return DEFAULT;
+    };
+    match value {
+        Purpose::Document => DEFAULT,
+        Purpose::Query => "search_query",
+        Purpose::Classification => "classification",
+        Purpose::Clustering => "clustering",
+        Purpose::QuestionAnswering | Purpose::FactVerification | Purpose::CodeQuery => {
+            dropped.push(Dropped::new(*field, "Cohere has no such purpose, and search_query was sent"));
+            "search_query"
+        }
+        Purpose::Similarity | Purpose::Other(_) => {
+            dropped.push(Dropped::new(*field, "Cohere has no such purpose, and search_document was sent"));
+            DEFAULT
+        }
+    }
+}

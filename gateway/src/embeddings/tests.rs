@@ -1,0 +1,238 @@
+use serde_json::{Value, json};
+
+use super::gemini::rewritten;
+use super::*;
+
+/// The dialects that have embeddings.
+const ALL: [Dialect; 4] =
+    [Dialect::OpenAiChat, Dialect::GeminiGenerateContent, Dialect::CohereChat, Dialect::OllamaChat];
+
+fn of(dialect: Dialect) -> &'static dyn EmbedWire {
+    wire(dialect).unwrap()
+}
+
+fn parse(dialect: Dialect, body: &Value) -> Result<EmbedRequest, RequestError> {
+    let alone = body.get("content").is_some();
+    of(dialect).parse_request(body.to_string().as_bytes(), alone)
+}
+
+fn sent(to: Dialect, request: &EmbedRequest) -> (Value, Vec<String>) {
+    let written = of(to).write_request(request).unwrap();
+    let dropped = written.dropped.into_iter().map(|dropped| dropped.field).collect();
+    (serde_json::from_slice(&written.body).unwrap(), dropped)
+}
+
+fn fixture(name: &str) -> Value {
+    let path = format!("{}/src/embeddings/fixtures/{name}.json", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
+    serde_json::from_str(&text).unwrap_or_else(|e| panic!("{path}: {e}"))
+}
+
+fn short(dialect: Dialect) -> &'static str {
+    match dialect {
+        Dialect::OpenAiChat => "openai",
+        Dialect::GeminiGenerateContent => "gemini",
+        Dialect::CohereChat => "cohere",
+        _ => "ollama",
+    }
+}
+
+/// Each pair of dialects and both directions: what a client sends, what its provider gets of it and what is listed as lost;
+/// what a provider answers, and what its client gets.
+#[test]
+fn every_pair_is_as_its_fixture_says() {
+    let mut pairs = 0;
+    for client in ALL {
+        let fixture = fixture(short(client));
+        let request = parse(client, &fixture["request"]).unwrap();
+        for provider in ALL.into_iter().filter(|provider| *provider != client) {
+            let wanted = &fixture["to"][short(provider)];
+            let (body, dropped) = sent(provider, &request);
+            let name = format!("{} to {}", short(client), short(provider));
+            assert_eq!(body, wanted["request"], "{name}");
+            assert_eq!(json!(dropped), wanted["dropped"], "{name}");
+            let answer = fixture_answer(provider);
+            let mut response = of(provider).parse_response(answer.to_string().as_bytes()).unwrap();
+            response.model = "a-model".to_owned();
+            let bytes = of(client).write_response(&request, &response);
+            let written: Value = serde_json::from_slice(&bytes).unwrap();
+            assert_eq!(written, wanted["answer"], "{name}");
+            pairs += 1;
+        }
+    }
+    assert_eq!(pairs, 12);
+}
+
+fn fixture_answer(provider: Dialect) -> Value {
+    fixture(short(provider))["answer"].clone()
+}
+
+#[test]
+fn inputs_come_in_four_kinds() {
+    let read =
+        |input: Value| parse(Dialect::OpenAiChat, &json!({ "model": "m", "input": input })).unwrap().inputs;
+    let text = |text: &str| Input::Text(text.to_owned());
+    assert_eq!(read(json!("a")), [text("a")]);
+    assert_eq!(read(json!(["a", ""])), [text("a"), text("")]);
+    assert_eq!(read(json!([1, 20_000])), [Input::Tokens(vec![1, 20_000])]);
+    assert_eq!(read(json!([[1], [2, 3]])), [Input::Tokens(vec![1]), Input::Tokens(vec![2, 3])]);
+    // More ids than a tree of values may hold.
+    let many = vec![7_u32; 300_000];
+    assert_eq!(read(json!([many])), [Input::Tokens(many)]);
+}
+
+#[test]
+fn bad_requests_name_the_field() {
+    use Dialect::{CohereChat, GeminiGenerateContent, OllamaChat, OpenAiChat};
+    for (dialect, body, path) in [
+        (OpenAiChat, json!({}), "input"),
+        (OpenAiChat, json!({ "input": null }), "input"),
+        (OpenAiChat, json!({ "input": 7 }), "input"),
+        (OpenAiChat, json!({ "input": [] }), "input"),
+        (OpenAiChat, json!({ "input": ["a", 7] }), "input[1]"),
+        (OpenAiChat, json!({ "input": [1, "a"] }), "input[1]"),
+        (OpenAiChat, json!({ "input": [1, -1] }), "input[1]"),
+        (OpenAiChat, json!({ "input": [[1], []] }), "input[1]"),
+        (OpenAiChat, json!({ "input": [[1], [2.5]] }), "input[1][0]"),
+        (OpenAiChat, json!({ "input": "a", "model": 7 }), "model"),
+        (OpenAiChat, json!({ "input": "a", "dimensions": 0 }), "dimensions"),
+        (OpenAiChat, json!({ "input": "a", "dimensions": "x" }), "dimensions"),
+        (OpenAiChat, json!({ "input": vec!["a"; 20_000] }), "input"),
+        (OllamaChat, json!({ "input": [[1]] }), "input[0]"),
+        (OllamaChat, json!({ "input": "a", "truncate": "yes" }), "truncate"),
+        (CohereChat, json!({}), "texts"),
+        (CohereChat, json!({ "texts": [] }), "texts"),
+        (CohereChat, json!({ "texts": "a" }), "texts"),
+        (CohereChat, json!({ "texts": ["a"], "truncate": "MIDDLE" }), "truncate"),
+        (CohereChat, json!({ "inputs": [{ "content": [] }] }), "inputs[0].content"),
+        (GeminiGenerateContent, json!({}), "requests"),
+        (GeminiGenerateContent, json!({ "requests": [] }), "requests"),
+        (GeminiGenerateContent, json!({ "requests": [{}] }), "requests[0].content"),
+        (GeminiGenerateContent, json!({ "content": {} }), "content.parts"),
+        (GeminiGenerateContent, json!({ "content": { "parts": [{ "text": 7 }] } }), "content.parts[0].text"),
+        (
+            GeminiGenerateContent,
+            json!({ "requests": [
+                { "model": "models/a", "content": { "parts": [{ "text": "x" }] } },
+                { "model": "models/b", "content": { "parts": [{ "text": "x" }] } },
+            ] }),
+            "requests[1].model",
+        ),
+    ] {
+        let error = parse(dialect, &body).unwrap_err();
+        assert_eq!(error.path, path, "{body}: {error}");
+    }
+    for body in [
+        "",
+        "[",
+        "7",
+        "[]",
+        r#"{"input":"a","input":"b"}"#,
+        r#"{"input":"a","model":"b","model":"c"}"#,
+        r#"{"input":"a"} x"#,
+    ] {
+        assert!(of(OpenAiChat).parse_request(body.as_bytes(), false).is_err(), "{body}");
+    }
+}
+
+#[test]
+fn a_body_of_fields_is_no_way_to_take_memory() {
+    let fields: Vec<String> = (0..300).map(|at| format!("\"f{at}\":1")).collect();
+    let body = format!(r#"{{"input":"a",{}}}"#, fields.join(","));
+    let error = of(Dialect::OpenAiChat).parse_request(body.as_bytes(), false).unwrap_err();
+    assert!(error.message.contains("more than 256 fields"), "{error}");
+}
+
+#[test]
+fn what_another_provider_cannot_take_is_an_error_with_its_path() {
+    let tokens = parse(Dialect::OpenAiChat, &json!({ "input": [[1, 2]] })).unwrap();
+    let int8 =
+        parse(Dialect::CohereChat, &json!({ "texts": ["a"], "embedding_types": ["float", "int8"] })).unwrap();
+    let image = parse(Dialect::CohereChat, &json!({ "images": ["data:image/png;base64,AA=="] })).unwrap();
+    let film = json!({ "content": { "parts": [{ "text": "a" }, { "inlineData": {} }] } });
+    let film = parse(Dialect::GeminiGenerateContent, &film).unwrap();
+    let text = |purpose: &str| json!({ "content": { "parts": [{ "text": "a" }] }, "taskType": purpose });
+    let mixed = json!({ "requests": [text("RETRIEVAL_QUERY"), text("RETRIEVAL_DOCUMENT")] });
+    let mixed = parse(Dialect::GeminiGenerateContent, &mixed).unwrap();
+    for (request, to, path) in [
+        (&tokens, Dialect::GeminiGenerateContent, "input[0]"),
+        (&tokens, Dialect::OllamaChat, "input[0]"),
+        (&int8, Dialect::OpenAiChat, "embedding_types[1]"),
+        (&image, Dialect::OpenAiChat, "images[0]"),
+        (&film, Dialect::CohereChat, "content.parts"),
+        (&mixed, Dialect::OpenAiChat, "requests[1].taskType"),
+    ] {
+        assert_eq!(of(to).write_request(request).unwrap_err().path, path);
+    }
+}
+
+#[test]
+fn vectors_are_the_same_in_both_spellings() {
+    let numbers = vec![0.125_f32, -1.5, 3.4e38, 1e-40, -0.0];
+    let vector = Vector::of(numbers.clone()).unwrap();
+    let (mut base64, mut plain) = (Vec::new(), Vec::new());
+    vector.write_base64(&mut base64);
+    vector.write_numbers(&mut plain);
+    let text: String = serde_json::from_slice(&base64).unwrap();
+    assert_eq!(Vector::of_base64(&text).unwrap(), vector);
+    let read: Vec<f32> = serde_json::from_slice(&plain).unwrap();
+    assert_eq!(read, numbers);
+    // 1.0 and -2.0 as OpenAI's clients decode them.
+    let mut out = Vec::new();
+    Vector::of(vec![1.0, -2.0]).unwrap().write_base64(&mut out);
+    assert_eq!(out, br#""AACAPwAAAMA=""#);
+    for text in ["", "AAA", "AAAA", "not base64!", "AADAfw=="] {
+        assert!(Vector::of_base64(text).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn answers_that_are_none_are_refused() {
+    for (dialect, body) in [
+        (Dialect::OpenAiChat, json!({})),
+        (Dialect::OpenAiChat, json!({ "data": [{ "embedding": [] }] })),
+        (Dialect::OpenAiChat, json!({ "data": [{ "embedding": ["x"] }] })),
+        (Dialect::OpenAiChat, json!({ "data": [{ "index": 1, "embedding": [1] }] })),
+        (
+            Dialect::OpenAiChat,
+            json!({ "data": [{ "index": 0, "embedding": [1] }, { "index": 0, "embedding": [1] }] }),
+        ),
+        (Dialect::GeminiGenerateContent, json!({})),
+        (Dialect::GeminiGenerateContent, json!({ "embedding": { "values": "x" } })),
+        (Dialect::CohereChat, json!({ "embeddings": {} })),
+        (Dialect::CohereChat, json!({ "embeddings": { "float": [[1], "x"] } })),
+        (Dialect::OllamaChat, json!({ "embeddings": [[]] })),
+        (Dialect::OllamaChat, json!({ "error": "no" })),
+    ] {
+        let parsed = of(dialect).parse_response(body.to_string().as_bytes());
+        assert!(parsed.is_err(), "{body}: {parsed:?}");
+    }
+    // They may come in any order, as long as each says where it belongs.
+    let body = json!({ "data": [{ "index": 1, "embedding": [1.0] }, { "index": 0, "embedding": [2.0] }] });
+    let response = of(Dialect::OpenAiChat).parse_response(body.to_string().as_bytes()).unwrap();
+    assert_eq!(response.vectors, [Vector::Numbers(vec![2.0]), Vector::Numbers(vec![1.0])]);
+    // What passes is counted where it is not read.
+    let body = json!({ "embeddings": { "int8": [[1, 2], [3, 4]] } });
+    let response = of(Dialect::CohereChat).parse_response(body.to_string().as_bytes()).unwrap();
+    assert_eq!(response.vectors, [Vector::Unread, Vector::Unread]);
+}
+
+#[test]
+fn a_request_is_bounded_by_its_bytes_and_the_model() {
+    let request = |input: Value| parse(Dialect::OpenAiChat, &json!({ "input": input })).unwrap();
+    assert_eq!(request(json!("four")).worst_input(None), 4 + 64);
+    assert_eq!(request(json!([[1, 2], [3]])).worst_input(None), 3 + 2 * 64);
+    assert_eq!(request(json!(["x".repeat(9000), "y"])).worst_input(Some(8192)), 8192 + 65);
+}
+
+#[test]
+fn a_rewritten_list_keeps_all_but_the_model() {
+    let body = br#"{"requests":[{"content":{"parts":[{"text":"a"}]},"model":"models/x","z":1.0},{"content":{"parts":[]}}]}"#;
+    let list = rewritten(body, false, "y").unwrap();
+    assert_eq!(
+        list,
+        r#"{"requests":[{"content":{"parts":[{"text":"a"}]},"model":"models/y","z":1.0},{"content":{"parts":[]},"model":"models/y"}]}"#
+    );
+    let one = rewritten(br#"{"content":{"parts":[]},"model":"models/x"}"#, true, "y").unwrap();
+    assert_eq!(one, r#"{"content":{"parts":[]},"model":"models/y"}"#);
+}
