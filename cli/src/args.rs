@@ -24,7 +24,9 @@ mod vault;
 pub(crate) use agents::{InfoArgs, PublishArgs, PullArgs};
 pub(crate) use grants::{ForgetArgs, LastingArgs, LastingCommand, ListAnswersArgs};
 pub(crate) use policy::{CheckArgs, ExplainArgs, LearnArgs, PolicyArgs, PolicyCommand, TestArgs};
-pub(crate) use routing::{ProvidersArgs, ProvidersCommand, RoutesArgs, RoutesCommand};
+pub(crate) use routing::{
+    BudgetsArgs, BudgetsCommand, ProvidersArgs, ProvidersCommand, ReleaseArgs, RoutesArgs, RoutesCommand,
+};
 pub(crate) use run::{KeyArgs, LimitArgs, RunArgs};
 pub(crate) use secrets::{
     AddGrantArgs, GrantFlags, GrantsArgs, GrantsCommand, ImportArgs, RmArgs, RmGrantArgs, RotateArgs,
@@ -79,6 +81,8 @@ pub(crate) enum Command {
     Routes(RoutesArgs),
     /// Show which providers can be asked, and how their keys fare
     Providers(ProvidersArgs),
+    /// Show what may be spent on models, and free what crashed processes hold of it
+    Budgets(BudgetsArgs),
     /// Show what the agent of a run has logged
     Logs(LogsArgs),
     /// Show runs, tokens and costs

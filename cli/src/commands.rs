@@ -1,5 +1,6 @@
 //! A command is a file: its arguments are in `args`, its handler here.
 
+pub(crate) mod budgets;
 pub(crate) mod doctor;
 pub(crate) mod generate;
 pub(crate) mod grants;

@@ -59,6 +59,7 @@ fn main() -> ExitCode {
         Command::Policy(args) => commands::policy::run(&args.command, printer),
         Command::Routes(args) => commands::routes::run(&args.command, printer),
         Command::Providers(args) => commands::providers::run(&args.command, printer),
+        Command::Budgets(args) => commands::budgets::run(&args.command, printer),
         Command::Logs(args) => commands::logs::run(&args, printer),
         Command::Usage(args) => commands::usage::run(&args, printer),
         Command::Login(args) => commands::login::login(&args, printer),

@@ -15,11 +15,12 @@ mod tests;
 
 use bytes::Bytes;
 use data_encoding::BASE64;
-use orch_manifests::Dialect;
+use orch_manifests::{Dialect, ServerTool};
 use serde_json::{Map, Value};
 
 use crate::dialect::{RequestError, ResponseError};
 use crate::ir::Dropped;
+use crate::reach::Need;
 
 pub(crate) use answer::Expected;
 pub(crate) use needs::{lack, prepare};
@@ -240,13 +241,13 @@ impl EmbedRequest {
     }
 
     /// The first input for which a provider would reach out, if any.
-    pub(crate) fn reaching_out(&self) -> Option<RequestError> {
+    pub(crate) fn needs(&self) -> Option<Need> {
         self.inputs.iter().find_map(|input| match input {
-            Input::Other { path, fetched: true } => Some(RequestError {
+            // Which of the two it is, only the provider can tell.
+            Input::Other { path, fetched: true } => Some(Need {
                 path: path.clone(),
-                message: "the provider would fetch an address, or take what is stored in its account, which needs the \
-                          capability llm.server_tools; this run does not have it"
-                    .to_owned(),
+                kinds: [ServerTool::ImageUrl, ServerTool::Stored].into_iter().collect(),
+                what: "fetch an address, or take what is stored in its account".to_owned(),
             }),
             _ => None,
         })

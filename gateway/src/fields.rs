@@ -152,6 +152,27 @@ impl Fields {
         }
     }
 
+    /// Whether of fields of which one at most may be there, one at most is: whoever reads it may look at another one than
+    /// was looked at here.
+    pub(crate) fn one_of(&self, members: &[&str]) -> Result<(), RequestError> {
+        self.one_at_most(members.iter().copied().filter(|name| self.peek(name).is_some()))
+    }
+
+    /// The same of an object that holds nothing beside the one.
+    pub(crate) fn one(&self) -> Result<(), RequestError> {
+        self.one_at_most(self.map.iter().filter(|(_, value)| !value.is_null()).map(|(name, _)| name.as_str()))
+    }
+
+    fn one_at_most<'n>(&self, mut there: impl Iterator<Item = &'n str>) -> Result<(), RequestError> {
+        match (there.next(), there.next()) {
+            (Some(first), Some(second)) => {
+                let first: String = first.chars().take(64).collect();
+                Err(self.error(second, format!("stands beside {first}, and only one of them may be there")))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Puts a field back, for a part that is kept whole.
     pub(crate) fn restore(&mut self, key: &str, value: Value) {
         self.map.insert(key.to_owned(), value);

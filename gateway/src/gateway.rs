@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
-use orch_manifests::{Catalog, Dialect};
+use orch_manifests::{Catalog, Dialect, Provider};
 use orch_proxy::{Body, Proxy};
 
 use crate::dialect::{self, RequestError, bedrock, gemini};
@@ -33,6 +33,14 @@ impl Gateway {
     /// A gateway with another timing.
     pub fn with_timing(proxy: Arc<Proxy>, catalog: Arc<Catalog>, timing: Timing) -> Gateway {
         Gateway { proxy, catalog, timing }
+    }
+
+    /// The provider whose public host this is, where guests may address it.
+    #[must_use]
+    pub fn provider_at(&self, host: &str) -> Option<&Provider> {
+        self.catalog.providers().find(|provider| {
+            provider.public_host().is_some_and(|public| public.as_str().eq_ignore_ascii_case(host))
+        })
     }
 }
 

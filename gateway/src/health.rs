@@ -21,6 +21,11 @@ const LIMITED: Duration = Duration::from_secs(5);
 const REFUSED: Duration = Duration::from_secs(15 * 60);
 /// How long it is asked last, whatever the model, when its account has nothing to spend.
 const UNPAID: Duration = Duration::from_secs(5 * 60);
+/// How long a key that its provider rejected is left alone before it is tried once more, after all others. Providers have odd
+/// moments, and a key that is good again should not have to wait for a person; each further rejection doubles it.
+const COOL: Duration = Duration::from_secs(10 * 60);
+/// The most that becomes of it.
+const LONGEST_COOL: Duration = Duration::from_secs(24 * 60 * 60);
 /// Models that are kept of one key. A client can make up names.
 const MODELS: usize = 64;
 /// Ends that are closer together than this are the same, so that a storm of failures is not one of writes.
@@ -31,9 +36,12 @@ const SAME: Duration = Duration::from_secs(1);
 pub struct KeyHealth {
     /// The version of the secret.
     pub version: u64,
-    /// When its provider rejected it; it is not sent there any more.
+    /// When its provider rejected it last; it is not sent there again before [`KeyHealth::tried_again_at`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rejected: Option<u64>,
+    /// How often in a row it was rejected, each time after it had been left alone.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub rejections: u32,
     /// Until when it is asked last because its account has nothing to spend.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unpaid: Option<u64>,
@@ -54,7 +62,21 @@ pub struct Setback {
     pub said: bool,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes the field")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
 impl KeyHealth {
+    /// From when on a key that its provider rejected is tried once more; `None` when it was not rejected.
+    #[must_use]
+    pub fn tried_again_at(&self) -> Option<u64> {
+        let rejected = self.rejected?;
+        // Eight doublings are beyond the longest.
+        let cool = COOL.saturating_mul(1 << self.rejections.saturating_sub(1).min(8)).min(LONGEST_COOL);
+        Some(rejected.saturating_add(u64::try_from(cool.as_millis()).unwrap_or(u64::MAX)))
+    }
+
     /// Whether nothing stands against the key any more.
     #[must_use]
     pub fn is_fine(&self, now: SystemTime) -> bool {
@@ -68,7 +90,12 @@ impl KeyHealth {
     fn note(&mut self, model: &str, class: Class, retry_after: Option<Duration>, now: SystemTime) {
         let until = |length: Duration| millis(now + length);
         match class {
-            Class::BadKey => self.rejected = Some(millis(now)),
+            // Calls that were under way together are one rejection.
+            Class::BadKey if self.tried_again_at().is_none_or(|at| at <= millis(now)) => {
+                self.rejections = self.rejections.saturating_add(1);
+                self.rejected = Some(millis(now));
+            }
+            Class::BadKey => {}
             Class::OutOfMoney => self.unpaid = Some(until(retry_after.unwrap_or(UNPAID).max(UNPAID))),
             Class::RateLimited => {
                 let (length, said) = (retry_after.unwrap_or(LIMITED), retry_after.is_some());
@@ -112,6 +139,7 @@ impl KeyHealth {
         };
         self.version == other.version
             && self.rejected.is_some() == other.rejected.is_some()
+            && self.rejections == other.rejections
             && both(self.unpaid, other.unpaid)
             && self.models.len() == other.models.len()
             && self.models.iter().zip(&other.models).all(|((name, a), (other, b))| {
@@ -126,8 +154,8 @@ pub(crate) enum State {
     Fine,
     /// It is asked after those that are fine.
     Rests(Rest),
-    /// Its provider rejected it.
-    Rejected,
+    /// Its provider rejected it, and it is left alone until then.
+    Rejected(SystemTime),
 }
 
 /// Why a key is asked last.
@@ -186,8 +214,11 @@ impl Health {
         let Some(health) = keys.get(credential.id()).filter(|health| health.version == version) else {
             return State::Fine;
         };
-        if health.rejected.is_some() {
-            return State::Rejected;
+        if let Some(at) = health.tried_again_at().map(time) {
+            return match at > now {
+                true => State::Rejected(at),
+                false => State::Rests(Rest { class: Class::BadKey, until: at, said: false }),
+            };
         }
         let unpaid = health.unpaid.map(|until| Setback { class: Class::OutOfMoney, until, said: false });
         let backs = [health.models.get(model).copied(), unpaid];
@@ -243,7 +274,7 @@ impl Health {
             return;
         }
         self.change(credential.id(), |health| {
-            (health.rejected, health.unpaid) = (None, None);
+            (health.rejected, health.rejections, health.unpaid) = (None, 0, None);
             health.models.remove(model);
         });
     }

@@ -9,8 +9,9 @@ use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode};
 use http_body::Body as _;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use orch_manifests::{Dialect, Task};
+use orch_manifests::{Dialect, ServerTool, Task};
 use orch_proxy::Body;
+use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout_at;
 
@@ -19,7 +20,7 @@ use crate::dialect::{self, RequestError, calls};
 use crate::embeddings;
 use crate::gateway::{bad_request, error_reply};
 use crate::ir::{ApiError, ChatRequest, Class, values_in_arguments};
-use crate::reach::reaching_out;
+use crate::reach::{Need, lacking};
 use crate::session::Session;
 use crate::upstream::{Asked, ClientRequest};
 
@@ -118,11 +119,14 @@ pub(crate) async fn receive(
     let (body, held) = Box::pin(received).await.map_err(|error| Box::new(error_reply(spoken, &error)))?;
     let asked = match task {
         Task::Chat => {
-            let mut chat = understand(session, spoken, &body)?;
+            let mut chat = understand(spoken, &body)?;
             if let Some(Called { model, manner }) = called {
                 agree(spoken, &chat.model, &model)?;
                 let stream = manner == Manner::Chat { stream: true };
                 (chat.model, chat.stream) = (model, stream);
+            }
+            if let Some(need) = lacking(spoken, &chat, session.server_tools, &session.own) {
+                return Err(Box::new(error_reply(spoken, &not_granted(session, need))));
             }
             Asked::Chat(chat)
         }
@@ -134,15 +138,16 @@ pub(crate) async fn receive(
                 agree(spoken, &embed.model, &model)?;
                 embed.model = model;
             }
-            if !session.server_tools
-                && let Some(error) = embed.reaching_out()
-            {
-                return Err(beyond_reach(spoken, &error));
+            let allowed = session.server_tools;
+            if let Some(need) = embed.needs().filter(|need| !need.kinds.without(allowed).is_empty()) {
+                let need = Need { kinds: need.kinds.without(allowed), ..need };
+                return Err(Box::new(error_reply(spoken, &not_granted(session, need))));
             }
             Asked::Embeddings(embed)
         }
     };
-    Ok(ClientRequest { dialect: spoken, headers, body, asked, _held: held })
+    let keeps = session.server_tools.contains(ServerTool::Stored);
+    Ok(ClientRequest { dialect: spoken, headers, body, asked, keeps, _held: held })
 }
 
 /// Where body and path name a model, they name the same.
@@ -194,7 +199,7 @@ async fn read(body: Body, cap: usize) -> Result<Bytes, ApiError> {
     }
 }
 
-fn understand(session: &Session, spoken: Dialect, body: &[u8]) -> Result<ChatRequest, Box<Response<Body>>> {
+fn understand(spoken: Dialect, body: &[u8]) -> Result<ChatRequest, Box<Response<Body>>> {
     let parsed =
         dialect::wire(spoken).parse_request(body).map_err(|error| Box::new(bad_request(spoken, &error)))?;
     calls::check(spoken, &parsed.messages).map_err(|error| Box::new(bad_request(spoken, &error)))?;
@@ -204,22 +209,29 @@ fn understand(session: &Session, spoken: Dialect, body: &[u8]) -> Result<ChatReq
         let error = RequestError { path: "messages".to_owned(), message };
         return Err(Box::new(bad_request(spoken, &error)));
     }
-    if !session.server_tools
-        && let Some(error) = reaching_out(&parsed)
-    {
-        return Err(beyond_reach(spoken, &error));
-    }
     Ok(parsed)
 }
 
-fn beyond_reach(spoken: Dialect, error: &RequestError) -> Box<Response<Body>> {
-    let error = ApiError {
+/// What is missing, in the words of whoever could grant it.
+fn not_granted(session: &Session, Need { path, kinds, what }: Need) -> ApiError {
+    let grant = match session.plan.clients {
+        Some(_) => "a token with the scope llm:tools; this one does not have it".to_owned(),
+        None => {
+            let words = kinds.to_string().replace(", ", ",");
+            format!(
+                "the capability llm.server_tools: {kinds}; this run does not have it: the manifest lists it under \
+                 llm.server_tools, and --grant llm.server_tools:{words} grants it"
+            )
+        }
+    };
+    let missing: Vec<&str> = kinds.iter().map(ServerTool::as_str).collect();
+    ApiError {
         status: Some(StatusCode::FORBIDDEN.as_u16()),
         code: Some("orch_server_tools".to_owned()),
-        param: Some(error.path.clone()),
-        ..ApiError::new(Class::NoAccess, error.to_string())
-    };
-    Box::new(error_reply(spoken, &error))
+        details: Some(json!({ "missing": missing })),
+        param: Some(path.clone()),
+        ..ApiError::new(Class::NoAccess, format!("{path}: the provider would {what}, which needs {grant}"))
+    }
 }
 
 fn too_large() -> ApiError {

@@ -56,7 +56,10 @@ pub use intake::Intake;
 pub use listener::{CallEnd, CallListener, CallStart, Listener, Operation};
 pub use passthrough::Direct;
 pub use plan::{AtHand, Candidate, KeyAtHand, Keyed, MissingKey, Plan, PlanError, Planned, Wishes, plan};
-pub use purse::{Amount, Ask, BoundOf, CacheWrites, Granted, Held, Left, LimitHit, Purse, Short, Treasury};
+pub use purse::{
+    Amount, Ask, BoundOf, CacheWrites, Granted, Held, Left, LimitHit, Purse, Short, Treasury, Unreserved,
+};
+pub use reach::OwnAnswers;
 pub use receipt::{
     Attempt, ClassCounts, CredentialRef, Outcome, Receipt, Receipts, Refused, Skipped, every_key_was_rejected,
 };

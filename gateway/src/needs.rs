@@ -1,23 +1,30 @@
 //! What a request needs of a model, and which candidates are known to lack it.
 
-use orch_manifests::Dialect;
+use orch_manifests::{Dialect, ServerTools};
 use serde_json::json;
 
 use crate::dialect::openai_responses::kept;
 use crate::embeddings;
 use crate::ir::{ApiError, ChatRequest, Class, Part, ResponseFormat, Tool};
 use crate::plan::Candidate;
+use crate::reach::by_itself;
 use crate::receipt::Skipped;
 use crate::upstream::{Asked, ClientRequest};
 
 /// Candidates that can serve the request, and the ones that were passed over. Of a model that the catalog does not know
 /// nothing is known that it lacks.
-pub(crate) fn fitting(client: &ClientRequest, candidates: Vec<Candidate>) -> (Vec<Candidate>, Vec<Skipped>) {
+pub(crate) fn fitting(
+    client: &ClientRequest,
+    allowed: ServerTools,
+    candidates: Vec<Candidate>,
+) -> (Vec<Candidate>, Vec<Skipped>) {
     let mut fit: Vec<Candidate> = Vec::new();
     let mut skipped: Vec<Skipped> = Vec::new();
     for candidate in candidates {
         let lacks = match &client.asked {
-            Asked::Chat(chat) => strange(client.dialect, chat, &candidate).or_else(|| lack(chat, &candidate)),
+            Asked::Chat(chat) => strange(client.dialect, chat, &candidate)
+                .or_else(|| searches(allowed, &candidate))
+                .or_else(|| lack(chat, &candidate)),
             Asked::Embeddings(embed) => embeddings::lack(embed, client.dialect, &candidate, fit.first()),
         };
         match lacks {
@@ -39,6 +46,15 @@ fn strange(client: Dialect, request: &ChatRequest, candidate: &Candidate) -> Opt
     (candidate.spoken_with(client) != client).then(|| (Class::BadRequest, carries_nothing(&field)))
 }
 
+/// A model that reaches out whatever the request says.
+fn searches(allowed: ServerTools, candidate: &Candidate) -> Option<(Class, String)> {
+    let missing = by_itself(candidate.sent()).without(allowed);
+    (!missing.is_empty()).then(|| {
+        let reason = format!("it reaches out by itself, which needs llm.server_tools: {missing}");
+        (Class::NoAccess, reason)
+    })
+}
+
 fn carries_nothing(field: &str) -> String {
     format!(
         "{field}: stands for what another provider has kept, which cannot be carried to this one; send the conversation \
@@ -50,7 +66,12 @@ fn carries_nothing(field: &str) -> String {
 pub(crate) fn all_lack(client: &ClientRequest, skipped: &[Skipped]) -> ApiError {
     let lines: Vec<String> = skipped.iter().map(|s| format!("{}: {}", s.model, s.reason)).collect();
     let too_long = skipped.iter().all(|s| s.class == Some(Class::ContextTooLong));
-    let class = if too_long { Class::ContextTooLong } else { Class::BadRequest };
+    let no_access = skipped.iter().all(|s| s.class == Some(Class::NoAccess));
+    let class = match (too_long, no_access) {
+        (true, _) => Class::ContextTooLong,
+        (_, true) => Class::NoAccess,
+        _ => Class::BadRequest,
+    };
     let kept = match &client.asked {
         Asked::Chat(chat) => kept(chat),
         Asked::Embeddings(_) => None,

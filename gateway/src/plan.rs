@@ -44,6 +44,8 @@ pub struct Candidate {
     pub model: String,
     /// The name that is sent in its place, where a route says so.
     pub sent: Option<String>,
+    /// Whether a name that the catalog does not know is paid for as the model, since the operator says so.
+    pub priced_as_model: bool,
     /// The credential; `None` for providers that want none.
     pub credential: Option<Arc<dyn Credential>>,
     /// What has to be spoken to it, where whoever named it said so.
@@ -81,8 +83,15 @@ impl Candidate {
         self.provider.model(self.counted())
     }
 
-    /// What it costs, when that is known.
+    /// What it costs, when that is known. Of another name it is what the catalog says of that one.
     pub fn price(&self) -> Option<Price> {
+        if let Some(sent) = &self.sent
+            && !self.priced_as_model
+            && *sent != self.model
+            && self.provider.model(sent).is_none()
+        {
+            return self.provider.free.then_some(Price::FREE);
+        }
         self.provider.price(self.counted())
     }
 
@@ -122,6 +131,8 @@ pub struct Planned {
     pub model: String,
     /// The name that is sent in its place.
     pub sent: Option<String>,
+    /// As [`Candidate::priced_as_model`].
+    pub priced_as_model: bool,
     /// The credentials that may serve it; none for providers that want none.
     pub keys: Vec<Keyed>,
     /// What has to be spoken to it, where whoever named it said so.
@@ -201,6 +212,7 @@ impl AtHand {
             provider: Arc::clone(&self.provider),
             model: model.into(),
             sent: None,
+            priced_as_model: false,
             credential: self.credential().cloned(),
             dialect: None,
             on: OnError::default(),
@@ -215,6 +227,7 @@ impl AtHand {
             provider: Arc::clone(&self.provider),
             model: model.into(),
             sent: None,
+            priced_as_model: false,
             keys: keys.collect(),
             dialect: None,
             route: None,
@@ -501,7 +514,14 @@ pub(crate) fn targets(
             };
             match found {
                 Ok(found) => {
-                    planned.push(Planned { step, on: route.on, route: Some(name.clone()), ..found });
+                    let priced_as_model = route.by_operator;
+                    planned.push(Planned {
+                        step,
+                        on: route.on,
+                        route: Some(name.clone()),
+                        priced_as_model,
+                        ..found
+                    });
                 }
                 Err(reason) => skipped.push(Skipped::new(target.model.to_string(), reason)),
             }

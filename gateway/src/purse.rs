@@ -268,11 +268,26 @@ pub trait Purse: Send + Sync {
     fn refusal(&self, short: Short) -> LimitHit;
 }
 
+/// Why nothing was set aside for a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unreserved {
+    /// A bound is in the way.
+    Limit(LimitHit),
+    /// What is left cannot be known: whoever keeps the budgets has failed. What cannot be counted is not spent.
+    Unavailable(String),
+}
+
+impl From<LimitHit> for Unreserved {
+    fn from(hit: LimitHit) -> Unreserved {
+        Unreserved::Limit(hit)
+    }
+}
+
 /// Who keeps the budgets that outlive calls, runs and processes.
 pub trait Treasury: Send + Sync {
     /// Sets aside the worst case of a call with the key of this id, clamped to what is left in every budget that is about
     /// it: in all of them or in none, and so that a process that dies has spent it. Dropping the future sets nothing aside.
-    fn reserve<'a>(&'a self, key: Option<&'a str>, ask: Ask) -> BoxFuture<'a, Result<Granted, LimitHit>>;
+    fn reserve<'a>(&'a self, key: Option<&'a str>, ask: Ask) -> BoxFuture<'a, Result<Granted, Unreserved>>;
 }
 
 /// What a treasury has set aside.

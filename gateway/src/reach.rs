@@ -1,274 +1,195 @@
-//! Requests that make a *provider* reach out: web search, fetching, remote tool servers, image addresses.
+//! Requests that make a *provider* reach out, or reach into its account: web search, fetching, remote tool servers, code,
+//! addresses of images and files, and what is stored there by id.
 //!
-//! Each is a way around the run's egress policy, since whatever the model was told can leave in an address. They
-//! need the capability `llm.server_tools`.
+//! Each is a way around the run's egress policy, since whatever the model was told can leave in an address, or a way to
+//! what others have stored with the same key. So each kind needs the capability `llm.server_tools` of that kind. What
+//! is of no kind that is known here is closed: it needs all of them.
 
+use orch_manifests::{Dialect, ServerTool, ServerTools};
 use serde_json::Value;
 
-use crate::dialect::RequestError;
-use crate::ir::{ChatRequest, ImageSource, Part, Tool};
+use crate::ir::{ChatRequest, Image, ImageSource, Message, Part, Tool};
 
-/// Kinds of tools that the client runs although they are not plain functions; versioned names start so.
-const CLIENT_TOOLS: &[&str] =
-    &["bash_", "text_editor_", "computer_", "memory_", "computerUse", "local_shell", "apply_patch"];
+mod address;
+mod fields;
+mod own;
+#[cfg(test)]
+mod tests;
+mod tools;
 
-/// Top-level fields that turn on searching or remote tools, or bring in what is stored in the account: OpenAI, xAI,
-/// Anthropic, OpenRouter, Perplexity, Gemini, Cohere. An earlier answer (`previous_response_id`) is the caller's own; what
-/// a stored prompt or conversation holds is not, and a prompt may bring tools along.
-const REACHING_FIELDS: &[&str] = &[
-    "web_search_options",
-    "search_parameters",
-    "mcp_servers",
-    "plugins",
-    "container",
-    "web_search",
-    "cachedContent",
-    "conversation",
-    "prompt",
-    "connectors",
-];
+use address::{of_address, of_map, of_value};
+pub use own::OwnAnswers;
+pub(crate) use tools::{by_itself, is_clients};
 
-/// The first part of a request that reaches out, if any.
-pub(crate) fn reaching_out(request: &ChatRequest) -> Option<RequestError> {
-    let refuse = |path: String, what: &str| {
-        let message =
-            format!("{what}, which needs the capability llm.server_tools; this run does not have it");
-        Some(RequestError { path, message })
-    };
-    for field in REACHING_FIELDS {
-        if request.extras.contains_key(*field) {
-            return refuse((*field).to_owned(), "the provider would reach out by itself");
+/// A part of a request that needs something of the provider that not every request has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Need {
+    /// Where it stands, as the client's dialect spells it.
+    pub(crate) path: String,
+    /// All of these are needed.
+    pub(crate) kinds: ServerTools,
+    /// What the provider would do.
+    pub(crate) what: String,
+}
+
+/// The first part of a request that needs a kind that is not `allowed`; its kinds are those that are missing.
+pub(crate) fn lacking(
+    spoken: Dialect,
+    request: &ChatRequest,
+    allowed: ServerTools,
+    own: &OwnAnswers,
+) -> Option<Need> {
+    if allowed == ServerTools::ALL {
+        return None;
+    }
+    needs(spoken, request, own)
+        .into_iter()
+        .map(|need| Need { kinds: need.kinds.without(allowed), ..need })
+        .find(|need| !need.kinds.is_empty())
+}
+
+/// Everything in a request that needs a kind, in the order of the request's fields.
+pub(crate) fn needs(spoken: Dialect, request: &ChatRequest, own: &OwnAnswers) -> Vec<Need> {
+    let mut needs = Vec::new();
+    let mut need = |path: String, kinds: ServerTools, what: &str| {
+        if !kinds.is_empty() {
+            needs.push(Need { path, kinds, what: what.to_owned() });
         }
+    };
+    need("model".to_owned(), of_model(&request.model), "take what is stored in its account for a model");
+    for (field, value) in &request.extras {
+        let kinds = fields::of_field(field, value, own);
+        need(field.clone(), kinds, &format!("act on {field} by itself"));
     }
     for (i, tool) in request.tools.iter().enumerate() {
-        if let Tool::Provider { kind, .. } = tool
-            && !is_clients(kind)
-        {
-            return refuse(format!("tools[{i}]"), &format!("the provider would run the tool {kind:?}"));
+        if let Tool::Provider { kind, raw } = tool {
+            let kinds = tools::of_tool(kind, raw);
+            need(format!("tools[{i}]"), kinds, &format!("run the tool {kind:?}"));
         }
     }
-    let fetched = "the provider would fetch an address, or take what is stored in its account";
-    if let Some(path) = address_in(&request.system, "system") {
-        return refuse(path, fetched);
-    }
+    let fetched = "fetch an address, or take what is stored in its account";
+    let system = if spoken == Dialect::GeminiGenerateContent { "systemInstruction.parts" } else { "system" };
+    in_parts(spoken, &request.system, system, &mut |path, kinds| need(path, kinds, fetched));
     for (i, message) in request.messages.iter().enumerate() {
-        if let Some(path) = address_in(&message.content, &format!("messages[{i}].content")) {
-            return refuse(path, fetched);
+        let (at, content) = place(spoken, i, message);
+        in_parts(spoken, &message.content, &content, &mut |path, kinds| need(path, kinds, fetched));
+        // What was said aloud before is named by its id.
+        if message.extras.get("audio").is_some_and(|audio| audio.get("id").is_some()) {
+            need(format!("{at}.audio.id"), ServerTool::Stored.into(), fetched);
         }
     }
-    None
+    needs
 }
 
-/// Whether the client runs a tool of this kind, and not the provider.
-pub(crate) fn is_clients(kind: &str) -> bool {
-    kind == "custom" || CLIENT_TOOLS.iter().any(|name| kind.starts_with(name))
+/// Where a message stands, and where its content does.
+fn place(spoken: Dialect, i: usize, message: &Message) -> (String, String) {
+    let list = match spoken {
+        Dialect::OpenAiResponses => "input",
+        Dialect::GeminiGenerateContent => "contents",
+        _ => "messages",
+    };
+    let at = format!("{list}[{i}]");
+    let content = match spoken {
+        // An item that is no message is one part, and stands for itself.
+        Dialect::OpenAiResponses if is_item(message) => at.clone(),
+        Dialect::GeminiGenerateContent => format!("{at}.parts"),
+        _ => format!("{at}.content"),
+    };
+    (at, content)
 }
 
-fn address_in(parts: &[Part], path: &str) -> Option<String> {
-    parts.iter().enumerate().find_map(|(i, part)| {
-        let path = format!("{path}[{i}]");
+fn is_item(message: &Message) -> bool {
+    match message.content.as_slice() {
+        [Part::Opaque(value)] => {
+            !value.get("type").and_then(Value::as_str).is_some_and(|kind| kind.starts_with("input_"))
+        }
+        [Part::ToolResult(_)] => true,
+        _ => false,
+    }
+}
+
+fn in_parts(spoken: Dialect, parts: &[Part], path: &str, found: &mut dyn FnMut(String, ServerTools)) {
+    let alone = spoken == Dialect::OpenAiResponses && path.ends_with(']');
+    for (i, part) in parts.iter().enumerate() {
+        let at = if alone { path.to_owned() } else { format!("{path}[{i}]") };
         match part {
-            Part::Image(image) => matches!(image.source, ImageSource::Url(_)).then_some(path),
-            Part::ToolResult(result) => address_in(&result.content, &format!("{path}.content")),
-            Part::Opaque(value) => (holds_address(value) || is_stored(value)).then_some(path),
-            Part::Text { .. } | Part::ToolCall(_) | Part::Reasoning { .. } | Part::Refusal(_) => None,
+            Part::Image(Image { source, extras, .. }) => {
+                let fetched = match source {
+                    ImageSource::Url(url) => of_address(url),
+                    ImageSource::Base64 { .. } => ServerTools::NONE,
+                };
+                found(at, fetched.and(of_map(extras)));
+            }
+            Part::ToolResult(result) => in_result(spoken, &result.content, path, &at, found),
+            Part::Opaque(value) => found(at, of_piece(value)),
+            Part::Text { .. } | Part::ToolCall(_) | Part::Reasoning { .. } | Part::Refusal(_) => {}
         }
-    })
-}
-
-/// Whether a part is something that lies in the provider's account, whoever put it there.
-fn is_stored(value: &Value) -> bool {
-    let referred = value.get("type").and_then(Value::as_str) == Some("item_reference");
-    referred || names_file(value)
-}
-
-fn names_file(value: &Value) -> bool {
-    match value {
-        Value::Object(map) => {
-            map.iter().any(|(key, value)| (key == "file_id" && !value.is_null()) || names_file(value))
-        }
-        Value::Array(items) => items.iter().any(names_file),
-        _ => false,
     }
 }
 
-/// Whether a field that is named as an address holds one: `url`, `file_url`, `image_url`, `uri`, `fileUri`, ….
-fn holds_address(value: &Value) -> bool {
-    match value {
-        Value::Object(map) => map.iter().any(|(key, value)| {
-            let key = key.to_ascii_lowercase();
-            let named = key.ends_with("url") || key.ends_with("uri");
-            let inline = |s: &str| s.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("data:"));
-            (named && value.as_str().is_some_and(|s| !inline(s))) || holds_address(value)
-        }),
-        Value::Array(items) => items.iter().any(holds_address),
-        _ => false,
+/// What a tool answered, where the dialect has it.
+fn in_result(
+    spoken: Dialect,
+    content: &[Part],
+    message: &str,
+    at: &str,
+    found: &mut dyn FnMut(String, ServerTools),
+) {
+    match spoken {
+        // The message is the result.
+        Dialect::OpenAiChat | Dialect::CohereChat | Dialect::OllamaChat => {
+            in_parts(spoken, content, message, found);
+        }
+        Dialect::OpenAiResponses => in_parts(spoken, content, &format!("{at}.output"), found),
+        Dialect::AnthropicMessages => in_parts(spoken, content, &format!("{at}.content"), found),
+        Dialect::BedrockConverse => in_parts(spoken, content, &format!("{at}.toolResult.content"), found),
+        // The first is what its object says.
+        Dialect::GeminiGenerateContent => {
+            let inner = content.get(1..).unwrap_or_default();
+            in_parts(spoken, inner, &format!("{at}.functionResponse.parts"), found);
+        }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::dialect::Wire;
-    use crate::dialect::anthropic::Anthropic;
-    use crate::dialect::cohere::Cohere;
-    use crate::dialect::gemini::Gemini;
-    use crate::dialect::openai_chat::OpenAiChat;
-    use crate::dialect::openai_responses::OpenAiResponses;
-    use serde_json::json;
-
-    fn openai(body: &Value) -> Option<String> {
-        reaching_out(&OpenAiChat.parse_request(body.to_string().as_bytes()).unwrap()).map(|e| e.path)
-    }
-
-    fn anthropic(body: &Value) -> Option<String> {
-        reaching_out(&Anthropic.parse_request(body.to_string().as_bytes()).unwrap()).map(|e| e.path)
-    }
-
-    #[test]
-    fn every_way_out_is_seen() {
-        let user = json!([{"role": "user", "content": "hi"}]);
-        let with = |key: &str, value: Value| {
-            let mut body = json!({"model": "m", "max_tokens": 1, "messages": user});
-            body[key] = value;
-            body
-        };
-        let saying = |part: Value| json!({"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": [part]}]});
-        let at = |path: &str| Some(path.to_owned());
-
-        assert_eq!(openai(&with("web_search_options", json!({}))), at("web_search_options"));
-        assert_eq!(openai(&with("tools", json!([{"type": "web_search"}]))), at("tools[0]"));
-        assert_eq!(openai(&with("tools", json!([{"type": "custom_search"}]))), at("tools[0]"));
-        let image = json!({"type": "image_url", "image_url": {"url": "https://x.example/?q=secret"}});
-        assert_eq!(openai(&saying(image)), at("messages[0].content[0]"));
-        let file = json!({"type": "file", "file": {"file_url": "https://x.example/"}});
-        assert_eq!(openai(&saying(file)), at("messages[0].content[0]"));
-        let stored = json!({"type": "file", "file": {"file_id": "file-1"}});
-        assert_eq!(openai(&saying(stored)), at("messages[0].content[0]"));
-        let stored = json!({"type": "document", "source": {"type": "file", "file_id": "file_1"}});
-        assert_eq!(anthropic(&saying(stored)), at("messages[0].content[0]"));
-        let stored = json!({"type": "container_upload", "file_id": "file_1"});
-        assert_eq!(anthropic(&saying(stored)), at("messages[0].content[0]"));
-
-        assert_eq!(anthropic(&with("mcp_servers", json!([{"url": "https://x.example"}]))), at("mcp_servers"));
-        let search = json!([{"type": "web_search_20250305", "name": "web_search"}]);
-        assert_eq!(anthropic(&with("tools", search)), at("tools[0]"));
-        let image = json!({"type": "image", "source": {"type": "url", "url": "https://x.example/"}});
-        assert_eq!(anthropic(&saying(image.clone())), at("messages[0].content[0]"));
-        let result = json!({"type": "tool_result", "tool_use_id": "t", "content": [image]});
-        assert_eq!(anthropic(&saying(result)), at("messages[0].content[0].content[0]"));
-        let document =
-            json!({"type": "document", "source": {"type": "url", "url": "https://x.example/a.pdf"}});
-        assert_eq!(anthropic(&saying(document)), at("messages[0].content[0]"));
-    }
-
-    fn gemini(body: &Value) -> Option<String> {
-        reaching_out(&Gemini.parse_request(body.to_string().as_bytes()).unwrap()).map(|e| e.path)
-    }
-
-    #[test]
-    fn every_way_out_of_gemini_is_seen_in_either_spelling() {
-        let saying = |part: Value| json!({"contents": [{"parts": [part]}]});
-        let with = |key: &str, value: Value| json!({"contents": [{"parts": [{"text": "hi"}]}], key: value});
-        let at = |path: &str| Some(path.to_owned());
-        for tool in ["googleSearch", "google_search", "urlContext", "codeExecution", "fileSearch", "brandNew"]
-        {
-            assert_eq!(gemini(&with("tools", json!([{tool: {}}]))), at("tools[0]"), "{tool}");
-            assert_eq!(gemini(&with("tools", json!({tool: {}}))), at("tools[0]"), "{tool}");
+/// What a part of an unknown kind needs. Pieces of what the provider's own tools did before need what those do: of what
+/// is in them, nobody can tell what the provider looks at again.
+fn of_piece(piece: &Value) -> ServerTools {
+    let kind = piece.get("type").and_then(Value::as_str).unwrap_or_default();
+    let tool = match kind {
+        "item_reference" => return ServerTool::Stored.into(),
+        // The client's own as well as the provider's; what either did is in it.
+        "shell_call" => None,
+        "server_tool_use" => piece.get("name").and_then(Value::as_str),
+        _ => kind.strip_suffix("_tool_result").or_else(|| kind.strip_suffix("_call")),
+    };
+    let known = tool.and_then(tools::kinds_of);
+    // An image by the id of the call that made it.
+    let made = kind == "image_generation_call";
+    match known {
+        Some(kinds) if made => kinds.and(ServerTool::Stored.into()),
+        Some(kinds) => kinds,
+        None if kind == "server_tool_use" => ServerTools::ALL,
+        None if kind.starts_with("mcp_") => ServerTool::Mcp.into(),
+        None if ["executableCode", "codeExecutionResult"].iter().any(|key| piece.get(key).is_some()) => {
+            ServerTool::Code.into()
         }
-        let beside = json!([{"functionDeclarations": [{"name": "f"}], "googleSearch": {}}]);
-        assert_eq!(gemini(&with("tools", beside)), at("tools[1]"));
-        assert_eq!(gemini(&with("cached_content", json!("cachedContents/x"))), at("cachedContent"));
-        for part in [
-            json!({"fileData": {"fileUri": "https://x.example/?q=secret", "mimeType": "image/png"}}),
-            json!({"file_data": {"file_uri": "https://x.example/a.pdf"}}),
-            json!({"fileData": {"mimeType": "video/mp4", "fileUri": "https://x.example/"}}),
-        ] {
-            assert_eq!(gemini(&saying(part)), at("messages[0].content[0]"));
-        }
-        let image = json!({"fileData": {"fileUri": "https://x.example/", "mimeType": "image/png"}});
-        let result = json!({"functionResponse": {"name": "f", "response": {}, "parts": [image]}});
-        assert_eq!(gemini(&saying(result)), at("messages[0].content[0].content[1]"));
-
-        let inside = json!({
-            "contents": [{"parts": [{"text": "https://x.example"}, {"inlineData": {"mimeType": "image/png", "data": "AAAA"}}]}],
-            "tools": [{"functionDeclarations": [{"name": "url"}]}, {"computerUse": {}}],
-        });
-        assert_eq!(gemini(&inside), None);
+        None => of_value(piece),
     }
+}
 
-    #[test]
-    fn every_way_out_of_responses_is_seen() {
-        let responses = |body: &Value| {
-            reaching_out(&OpenAiResponses.parse_request(body.to_string().as_bytes()).unwrap()).map(|e| e.path)
-        };
-        let with = |key: &str, value: Value| json!({"input": "hi", key: value});
-        let saying = |part: Value| json!({"input": [{"role": "user", "content": [part]}]});
-        let at = |path: &str| Some(path.to_owned());
-        for tool in [
-            "web_search",
-            "web_search_preview",
-            "file_search",
-            "mcp",
-            "code_interpreter",
-            "image_generation",
-            "shell",
-        ] {
-            assert_eq!(responses(&with("tools", json!([{"type": tool}]))), at("tools[0]"), "{tool}");
-        }
-        assert_eq!(responses(&with("conversation", json!("conv_1"))), at("conversation"));
-        assert_eq!(responses(&with("prompt", json!({"id": "pmpt_1"}))), at("prompt"));
-        for part in [
-            json!({"type": "input_image", "image_url": "https://x.example/?q=secret"}),
-            json!({"type": "input_file", "file_url": "https://x.example/a.pdf"}),
-            json!({"type": "input_file", "file_id": "file-1"}),
-            json!({"type": "input_image", "file_id": "file-1"}),
-        ] {
-            assert_eq!(responses(&saying(part.clone())), at("messages[0].content[0]"));
-            let call = json!({"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"});
-            let result = json!({"type": "function_call_output", "call_id": "c", "output": [part]});
-            assert_eq!(responses(&json!({"input": [call, result]})), at("messages[1].content[0].content[0]"));
-        }
-        let screen = json!({"type": "computer_call_output", "call_id": "c", "output": {"image_url": "https://x.example/"}});
-        assert_eq!(responses(&json!({"input": [screen]})), at("messages[0].content[0]"));
-        let inside = json!({
-            "previous_response_id": "resp_1", "tools": [
-                {"type": "function", "name": "url"}, {"type": "custom", "name": "c"}, {"type": "local_shell"},
-                {"type": "computer_use_preview"}],
-            "input": [{"role": "user", "content": [{"type": "input_image", "image_url": "data:image/png;base64,AAAA"}]}],
-        });
-        assert_eq!(responses(&inside), None);
+/// What a model needs by its name: one that is a resource of the account, or a prompt that is stored there and may bring
+/// tools along. Models of everybody, and profiles that only route to them, need nothing.
+fn of_model(model: &str) -> ServerTools {
+    let model = model.replace("%3A", ":").replace("%3a", ":").replace("%2F", "/").replace("%2f", "/");
+    // arn:PARTITION:SERVICE:REGION:ACCOUNT:RESOURCE
+    let mut fields = model.splitn(6, ':');
+    if fields.next() != Some("arn") {
+        return ServerTools::NONE;
     }
-
-    #[test]
-    fn every_way_out_of_cohere_is_seen() {
-        let path = |body: &Value| {
-            reaching_out(&Cohere.parse_request(body.to_string().as_bytes()).unwrap()).map(|e| e.path)
-        };
-        let image = json!({"type": "image_url", "image_url": {"url": "https://x.example/?q=secret"}});
-        let document = json!({"type": "document", "document": {"data": {"url": "https://x.example"}}});
-        let user = json!([{"role": "user", "content": "hi"}]);
-        let rows = [
-            (json!({"messages": [{"role": "user", "content": [image]}]}), Some("messages[0].content[0]")),
-            (json!({"messages": user, "connectors": [{"id": "web-search"}]}), Some("connectors")),
-            (json!({"messages": user, "tools": [{"type": "web_search"}]}), Some("tools[0]")),
-            // Data that the model reads, and nobody fetches.
-            (json!({"messages": [{"role": "tool", "tool_call_id": "t", "content": [document]}]}), None),
-            (json!({"messages": user, "documents": [{"data": {"url": "https://x.example"}}]}), None),
-        ];
-        for (body, wanted) in rows {
-            assert_eq!(path(&body).as_deref(), wanted, "{body}");
-        }
+    let resource = fields.nth(4).unwrap_or_default();
+    let is = |kind: &str| resource.strip_prefix(kind).is_some_and(|rest| rest.starts_with('/'));
+    if is("foundation-model") || is("inference-profile") {
+        return ServerTools::NONE;
     }
-
-    #[test]
-    fn what_stays_inside_passes() {
-        let inline = json!({"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}});
-        let body = json!({"model": "m", "messages": [{"role": "user", "content": [inline, {"type": "text", "text": "https://x.example"}]}],
-            "tools": [{"type": "function", "function": {"name": "url"}}, {"type": "custom", "custom": {"name": "c"}}]});
-        assert_eq!(openai(&body), None);
-        let body = json!({"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": "hi"}],
-            "tools": [{"type": "bash_20250124", "name": "bash"}, {"name": "f", "input_schema": {"type": "object"}}]});
-        assert_eq!(anthropic(&body), None);
-    }
+    if is("prompt") || resource.is_empty() { ServerTools::ALL } else { ServerTool::Stored.into() }
 }

@@ -10,13 +10,14 @@ mod step;
 use std::time::{Duration, SystemTime};
 
 use http::Response;
+use orch_manifests::Dialect;
 use orch_proxy::{Body, CallId, Proxy};
 use tokio::time::{Instant, sleep};
 
-use crate::attempt::{Answer, Attempted, Charge, Failed, Manner, Pace, attempt};
+use crate::attempt::{Answer, Attempted, Charge, Failed, Item, Manner, Pace, attempt};
 use crate::dialect;
 use crate::embeddings;
-use crate::ir::{Class, StopReason};
+use crate::ir::{Class, StopReason, StreamEvent};
 use crate::listener::CallStart;
 use crate::needs::{all_lack, fitting};
 use crate::plan::Candidate;
@@ -27,7 +28,7 @@ use crate::request_id::RequestId;
 use crate::serve::{Chosen, wants_receipt};
 use crate::session::Session;
 use crate::shown::shown;
-use crate::stream::Live;
+use crate::stream::{Live, unavailable};
 use crate::tab::Tab;
 use crate::upstream::{Asked, ClientRequest, Unfit, http_request};
 use reply::{
@@ -136,7 +137,7 @@ impl Tried<'_> {
 pub(crate) async fn answer(proxy: &Proxy, timing: &Timing, session: &Session, call: Call) -> Response<Body> {
     let Call { client, candidates, mut skipped, asked: (provider, model), id, want_receipt } = call;
     let picked = candidates.len();
-    let (candidates, lacking) = fitting(&client, candidates);
+    let (candidates, lacking) = fitting(&client, session.server_tools, candidates);
     let none_fits = (picked > 0 && candidates.is_empty()).then(|| all_lack(&client, &lacking));
     skipped.extend(lacking);
     let mut tab =
@@ -188,6 +189,10 @@ pub(crate) async fn answer(proxy: &Proxy, timing: &Timing, session: &Session, ca
                 Ok(ready) => ready,
                 Err(passed) => {
                     let reason = match passed {
+                        Passed::Unavailable(why) => {
+                            session.budget.note_unavailable(&why);
+                            return reply_error(&client, tab, Outcome::Limit, &unavailable(&why));
+                        }
                         Passed::Limit(hit, said) => {
                             tried.limit.get_or_insert(*hit);
                             said
@@ -225,6 +230,9 @@ pub(crate) async fn answer(proxy: &Proxy, timing: &Timing, session: &Session, ca
                 {
                     serves(session, &mut tab, candidate, began.elapsed());
                     name(&mut response.model, candidate);
+                    if spoken == Dialect::OpenAiResponses {
+                        session.own.note(&response.id);
+                    }
                     identify(&mut response.id);
                     return whole(&client, tab, prepared.same_dialect, body, response);
                 }
@@ -240,6 +248,9 @@ pub(crate) async fn answer(proxy: &Proxy, timing: &Timing, session: &Session, ca
                 }
                 Ok(Answer::Begun { mut held, events }) => {
                     serves(session, &mut tab, candidate, began.elapsed());
+                    if spoken == Dialect::OpenAiResponses {
+                        note_own(session, &held);
+                    }
                     tab.speaks();
                     fill_start(&mut held, candidate);
                     let live = Live {
@@ -303,6 +314,15 @@ pub(crate) async fn answer(proxy: &Proxy, timing: &Timing, session: &Session, ca
             refuse(&client, tab, candidate, unfit.into_error())
         }
         _ => all_failed(&client, tab, &tried.classes, tried.again),
+    }
+}
+
+/// Notes the id under which a stream's answer may be kept. It comes before anything that is held back ends.
+fn note_own(session: &Session, held: &[Item]) {
+    for event in held.iter().flat_map(|item| &item.meaning) {
+        if let StreamEvent::Start { id, .. } = event {
+            session.own.note(id);
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use orch_manifests::Routes;
+use orch_manifests::{Routes, ServerTools};
 use orch_proxy::LiveGrant;
 use tokio::time::Instant;
 
@@ -13,6 +13,7 @@ use crate::ir::ApiError;
 use crate::listener::Listener;
 use crate::plan::{Candidate, Plan};
 use crate::purse::Treasury;
+use crate::reach::OwnAnswers;
 use crate::receipt::Receipts;
 use crate::usage::Budget;
 
@@ -35,8 +36,11 @@ pub struct Session {
     pub treasury: Option<Arc<dyn Treasury>>,
     /// What happened.
     pub receipts: Arc<Receipts>,
-    /// Whether the run has the capability `llm.server_tools`: providers may run tools and fetch addresses for it.
-    pub server_tools: bool,
+    /// What providers may do by themselves for it: the capability `llm.server_tools` of a run, the scope `llm:tools` of
+    /// a client.
+    pub server_tools: ServerTools,
+    /// Answers that it got itself, which it may go on from.
+    pub own: Arc<OwnAnswers>,
     /// Who hears of each use of a credential before it happens.
     pub witness: Option<Arc<dyn Witness>>,
     /// What its calls may hold.
@@ -68,7 +72,8 @@ impl Session {
             budget,
             treasury: None,
             receipts: Arc::new(Receipts::new()),
-            server_tools: false,
+            server_tools: ServerTools::NONE,
+            own: Arc::default(),
             witness: None,
             intake: Intake::of_run(),
             listener: None,
@@ -99,9 +104,9 @@ impl Session {
         Session { treasury, ..self }
     }
 
-    /// The same, for which providers may, or may not, run tools and fetch addresses.
+    /// The same, for which providers may do these by themselves.
     #[must_use]
-    pub fn with_server_tools(self, server_tools: bool) -> Session {
+    pub fn with_server_tools(self, server_tools: ServerTools) -> Session {
         Session { server_tools, ..self }
     }
 

@@ -18,7 +18,7 @@ use crate::dialect::{self, StreamWriter};
 use crate::frames::Framing;
 use crate::ir::{ApiError, Class, StopReason, StreamEvent};
 use crate::plan::Candidate;
-use crate::purse::{BoundOf, LimitHit};
+use crate::purse::{BoundOf, LimitHit, Unreserved};
 use crate::receipt::{Outcome, Receipt};
 use crate::session::Session;
 use crate::shown::shown;
@@ -86,8 +86,10 @@ impl Live {
                 return (self.broken(failure), None);
             }
         }
-        if let Err(hit) = self.tab.cover().await {
-            return (self.limited(hit), None);
+        match self.tab.cover().await {
+            Ok(()) => {}
+            Err(Unreserved::Limit(hit)) => return (self.limited(hit), None),
+            Err(Unreserved::Unavailable(why)) => return (self.uncounted(&why), None),
         }
         // A piece is about as long in every dialect.
         let mut out = Vec::with_capacity(item.frame.raw.len() + 256);
@@ -113,6 +115,13 @@ impl Live {
         out.into()
     }
 
+    fn uncounted(self: Box<Self>, why: &str) -> Bytes {
+        let Live { session, mut encoder, tab, .. } = *self;
+        session.budget.note_unavailable(why);
+        tab.close(Outcome::Broken);
+        encoder.error(unavailable(why)).into()
+    }
+
     fn limited(self: Box<Self>, hit: LimitHit) -> Bytes {
         let Live { session, mut encoder, mut tab, want_receipt, framing, .. } = *self;
         tab.bounded(&hit);
@@ -129,6 +138,18 @@ impl Live {
 fn last_event(receipt: Option<Receipt>, framing: Framing, out: &mut Vec<u8>) {
     if let Some(json) = receipt.and_then(|receipt| serde_json::to_string(&receipt).ok()) {
         out.extend_from_slice(&framing.own_frame("orch.receipt", &json).raw);
+    }
+}
+
+/// That nobody can say what is left to spend, as an error for the client: it may try again, the server is at fault.
+pub(crate) fn unavailable(why: &str) -> ApiError {
+    ApiError {
+        status: Some(503),
+        code: Some("orch_budgets_unavailable".to_owned()),
+        ..ApiError::new(
+            Class::Server,
+            format!("the budgets cannot be read or written, so that nothing is sent: {why}"),
+        )
     }
 }
 

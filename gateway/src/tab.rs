@@ -12,7 +12,7 @@ use crate::attempt::{Charge, Failed};
 use crate::ir::{Class, Dropped, StopReason, StreamEvent, Usage};
 use crate::listener::{CallStart, Heard, Listener};
 use crate::plan::Candidate;
-use crate::purse::LimitHit;
+use crate::purse::Unreserved;
 use crate::receipt::{Attempt, CredentialRef, Outcome, Receipt, Receipts, Skipped};
 use crate::request_id::RequestId;
 use crate::shown::shown;
@@ -246,7 +246,7 @@ impl Tab {
     ///
     /// # Errors
     /// The limit that it has certainly gone over.
-    pub(crate) async fn cover(&mut self) -> Result<(), LimitHit> {
+    pub(crate) async fn cover(&mut self) -> Result<(), Unreserved> {
         let counted = self.usage.map_or(0, |usage| usage.output);
         match &mut self.reservation {
             Some(reservation) => reservation.cover(counted.max(self.said.least())).await,

@@ -6,7 +6,7 @@ use http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 use orch_manifests::Dialect;
 use orch_proxy::{Body, full};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::dialect::openai_responses::{self, LEAST_OUTPUT};
 use crate::dialect::{self, Style};
@@ -25,6 +25,8 @@ pub(crate) struct ClientRequest {
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
     pub(crate) asked: Asked,
+    /// Whether the provider may keep the answer in its account.
+    pub(crate) keeps: bool,
     /// Its places among what the run may hold.
     pub(crate) _held: Held,
 }
@@ -138,7 +140,7 @@ pub(crate) fn prepare(
     }
     refuse_ollama_options(client, chat, candidate)?;
     if same {
-        let (body, hide_usage) = edited(client, chat, candidate, max_tokens)
+        let (body, hide_usage) = edited(client, chat, candidate, max_tokens, &mut dropped)
             .map_err(|e| Unfit::new(format!("the request cannot be rewritten: {e}")))?;
         return Ok(Prepared { body, dropped, spoken, same_dialect: true, hide_usage });
     }
@@ -197,6 +199,7 @@ fn edited(
     chat: &ChatRequest,
     candidate: &Candidate,
     max_tokens: Option<u64>,
+    dropped: &mut Vec<Dropped>,
 ) -> Result<(Bytes, bool), serde_json::Error> {
     let mut doc = Document::parse(&client.body)?;
     let mut changed = false;
@@ -216,6 +219,10 @@ fn edited(
         Dialect::OpenAiResponses => {
             if max_tokens != chat.max_tokens {
                 doc.set("max_output_tokens", &json!(max_tokens))?;
+                changed = true;
+            }
+            if !client.keeps {
+                keep_nothing(&mut doc, candidate, dropped)?;
                 changed = true;
             }
         }
@@ -279,6 +286,36 @@ fn edited(
     }
     let body = if changed { doc.to_bytes()? } else { client.body.clone() };
     Ok((body, hide_usage))
+}
+
+/// What is left of an answer after a call with `store: false` is with the client alone: thoughts come along sealed, and those
+/// that stand for stored ones are not sent.
+fn keep_nothing(
+    doc: &mut Document,
+    candidate: &Candidate,
+    dropped: &mut Vec<Dropped>,
+) -> Result<(), serde_json::Error> {
+    const SEALED: &str = "encrypted_content";
+    doc.set("store", &json!(false))?;
+    let asked = || json!(format!("reasoning.{SEALED}"));
+    if candidate.known().is_some_and(|model| model.reasoning) {
+        let mut include =
+            doc.get("include").and_then(|include| include.as_array().cloned()).unwrap_or_default();
+        if !include.contains(&asked()) {
+            include.push(asked());
+            doc.set("include", &include)?;
+        }
+    }
+    let Some(Value::Array(mut items)) = doc.get("input") else { return Ok(()) };
+    let stands_for_stored =
+        |item: &Value| item["type"] == "reasoning" && item.get(SEALED).is_none_or(Value::is_null);
+    let all = items.len();
+    for (at, _) in items.iter().enumerate().filter(|(_, item)| stands_for_stored(item)) {
+        let reason = "it stands for thoughts that the provider would have stored";
+        dropped.push(Dropped::new(format!("input[{at}]"), reason));
+    }
+    items.retain(|item| !stands_for_stored(item));
+    if items.len() < all { doc.set("input", &items) } else { Ok(()) }
 }
 
 /// The HTTP request for a prepared body. The credential is put in by the proxy.

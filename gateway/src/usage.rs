@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::ir::Usage;
 use crate::purse::{
     Amount, Ask, BoundOf, CacheWrites, Granted, Held, Left, LimitHit, NO_BOUND, Owners, Purse, Short,
-    Treasury,
+    Treasury, Unreserved,
 };
 
 /// What was spent so far.
@@ -41,6 +41,8 @@ struct State {
     spent: Spent,
     reserved: Amount,
     hit: Option<LimitHit>,
+    /// Why a call could not be counted.
+    unavailable: Option<String>,
 }
 
 impl State {
@@ -72,6 +74,16 @@ impl Budget {
     /// Notes that a bound ended a call.
     pub(crate) fn note(&self, hit: LimitHit) {
         self.lock().hit.get_or_insert(hit);
+    }
+
+    /// Why a call of this run could not be paid for, where that was nobody's bound but the keeper of the budgets' failure.
+    pub fn unavailable(&self) -> Option<String> {
+        self.lock().unavailable.clone()
+    }
+
+    /// Notes that a call could not be counted.
+    pub(crate) fn note_unavailable(&self, why: &str) {
+        self.lock().unavailable.get_or_insert_with(|| why.to_owned());
     }
 
     fn left_of(&self, state: &State) -> Left {
@@ -172,13 +184,13 @@ impl Payers {
     /// Sets aside the worst case of one call, in every purse or in none.
     ///
     /// # Errors
-    /// Nothing is left for even one token of answer, or the cost cannot be known.
-    pub(crate) async fn reserve(self, ask: Ask) -> Result<Reservation, LimitHit> {
+    /// Nothing is left for even one token of answer, or the cost, or what is left, cannot be known.
+    pub(crate) async fn reserve(self, ask: Ask) -> Result<Reservation, Unreserved> {
         let (output, bounded, held) = self.set_aside(ask).await?;
         Ok(Reservation { payers: self, ask, output, bounded, held, more: Vec::new() })
     }
 
-    async fn set_aside(&self, ask: Ask) -> Result<(Option<u64>, bool, Vec<Box<dyn Held>>), LimitHit> {
+    async fn set_aside(&self, ask: Ask) -> Result<(Option<u64>, bool, Vec<Box<dyn Held>>), Unreserved> {
         let mut short = Short::Tokens(ask.amount(1).tokens);
         let mut scarce = &self.purses[0];
         for _ in 0..ROUNDS {
@@ -213,7 +225,7 @@ impl Payers {
                 _ => Short::Tokens(amount.tokens),
             };
         }
-        Err(scarce.refusal(short))
+        Err(scarce.refusal(short).into())
     }
 }
 
@@ -240,7 +252,7 @@ impl Reservation {
     ///
     /// # Errors
     /// The limit that they break.
-    pub(crate) async fn cover(&mut self, output: u64) -> Result<(), LimitHit> {
+    pub(crate) async fn cover(&mut self, output: u64) -> Result<(), Unreserved> {
         let answers = self.ask.answers.max(1);
         while let Some(had) = self.output.filter(|had| self.bounded && output > had.saturating_mul(answers)) {
             let wanted = output.div_ceil(answers).max(had.saturating_add(STRIDE));

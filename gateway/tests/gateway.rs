@@ -26,6 +26,8 @@ mod listening;
 mod matrix;
 #[path = "gateway/ollama.rs"]
 mod ollama;
+#[path = "gateway/reach.rs"]
+mod reach;
 #[path = "gateway/requests.rs"]
 mod requests;
 #[path = "gateway/responses.rs"]

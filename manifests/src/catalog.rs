@@ -12,7 +12,8 @@ use http::{HeaderName, HeaderValue, Method};
 use time::Date;
 
 pub use self::operator::OperatorProvider;
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Host};
+use crate::host::HostName;
 use crate::identity::Slug;
 use crate::limits::MicroUsd;
 use crate::text::quote;
@@ -250,6 +251,15 @@ impl Provider {
     /// The dialect that a name of this provider asks for; `None` where the name says nothing of it.
     pub fn named_dialect(&self, name: &str) -> Option<Dialect> {
         self.variants.iter().find(|variant| variant.slug.as_str() == name).map(|variant| variant.dialect)
+    }
+
+    /// The host that guests may address; none where requests go to an address, or where an operator pinned it, which is for
+    /// requests of the gateway alone.
+    pub fn public_host(&self) -> Option<&HostName> {
+        match &self.endpoint.host {
+            Host::Name(host) if !self.pinned && !self.local_only => Some(host),
+            _ => None,
+        }
     }
 
     /// Whether it takes chat requests in this dialect.

@@ -17,6 +17,7 @@ mod manifest;
 mod path;
 mod resolve;
 mod routes;
+mod server_tools;
 mod text;
 
 pub use catalog::{
@@ -34,9 +35,10 @@ pub use limits::{
     ByteSize, HostLimits, LimitError, Limits, MicroUsd, Rate, format_duration, parse_count, parse_duration,
 };
 pub use manifest::{
-    Access, EgressWant, FileWant, Format, Llm, MANIFEST_FILES, Manifest, ManifestError, Policy, Problem,
-    SecretWant, Supported,
+    Access, AccountWant, EgressWant, FileWant, Format, Llm, MANIFEST_FILES, Manifest, ManifestError, Policy,
+    Problem, SecretWant, Supported,
 };
 pub use path::{CanonicalPath, GlobError, PathError, PathGlob};
 pub use resolve::{ModelRoute, UnknownModel, Unresolved, resolve_model};
 pub use routes::{After, KeyChoice, OnError, Route, RouteError, RouteName, Routes, Target};
+pub use server_tools::{ServerTool, ServerTools, UnknownServerTool};

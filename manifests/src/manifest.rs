@@ -21,12 +21,13 @@ use serde::{Serialize, Serializer};
 
 pub use self::error::{ManifestError, Problem};
 pub use self::policy::Policy;
-use crate::catalog::{Catalog, Provider};
+use crate::catalog::{Catalog, InferencePath, Provider};
 use crate::endpoint::Scheme;
 use crate::host::HostPattern;
 use crate::identity::{AgentName, AgentRef, ModelName, SecretName, Slug};
 use crate::limits::Limits;
-use crate::path::PathGlob;
+use crate::path::{CanonicalPath, PathGlob};
+use crate::server_tools::ServerTools;
 use crate::text::nearest;
 
 /// Largest manifest that is read: 1 MiB.
@@ -135,6 +136,45 @@ pub struct Llm {
     /// What is tried next, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fallbacks: Vec<ModelName>,
+    /// What providers may do by themselves for the agent: `search`, `fetch`, `mcp`, `code`, `image_url`, `stored`. Each
+    /// needs a grant; a request that would have it done without one is refused.
+    #[serde(default, skip_serializing_if = "no_tools")]
+    pub server_tools: ServerTools,
+    /// Paths of a provider's account that the agent calls with the provider's key: files, batches, usage. Each needs a
+    /// grant, and the key's owner's as well.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub account: Vec<AccountWant>,
+}
+
+impl AccountWant {
+    /// Whether it would take a request to models with it, whatever the model.
+    fn covers(&self, inference: &InferencePath) -> bool {
+        let path = inference.path.replace('*', "m").parse::<CanonicalPath>();
+        self.methods.contains(&inference.method)
+            && path.is_ok_and(|path| self.paths.iter().any(|glob| glob.matches(&path)))
+    }
+}
+
+impl Llm {
+    /// These models, and nothing beside them.
+    pub fn new(primary: ModelName, fallbacks: Vec<ModelName>) -> Self {
+        Self { primary, fallbacks, server_tools: ServerTools::NONE, account: Vec::new() }
+    }
+}
+
+/// A wish to call paths of a provider beside those that answer with a model, which no budget or receipt covers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct AccountWant {
+    /// The provider, by slug or alias; the host is what the catalog says.
+    pub provider: Slug,
+    /// The methods.
+    #[serde(serialize_with = "methods_text")]
+    #[schemars(with = "Vec<schema::MethodText>", length(min = 1))]
+    pub methods: Vec<Method>,
+    /// Patterns of paths.
+    #[schemars(length(min = 1))]
+    pub paths: Vec<PathGlob>,
 }
 
 /// A wish to talk to a host.
@@ -286,6 +326,26 @@ impl Manifest {
                 problems.push(problem);
             }
         }
+        for (index, want) in self.llm.iter().flat_map(|llm| &llm.account).enumerate() {
+            let wrong = match catalog.provider(want.provider.as_str()) {
+                None => Some(format!("no provider `{}` is in the catalog", want.provider)),
+                Some(provider) if provider.public_host().is_none() => Some(format!(
+                    "`{}` is reached where its operator pinned it, by the gateway alone",
+                    want.provider
+                )),
+                Some(provider) if !self.supported_providers.allows(provider) => {
+                    Some(format!("`{}` is not one of `supported_providers`", want.provider))
+                }
+                Some(provider) => provider.inference.iter().find(|inference| want.covers(inference)).map(|inference| {
+                    let (method, path) = (&inference.method, &inference.path);
+                    format!("covers {method} {path}, which the gateway carries with a budget and a receipt; name other paths")
+                }),
+            };
+            problems.extend(wrong.map(|message| Problem {
+                path: format!("llm.account[{index}].provider"),
+                ..Problem::whole(message)
+            }));
+        }
         for (index, secret) in self.secrets.iter().enumerate() {
             if let Some(provider) = catalog.provider_of_key(secret.name.as_str()) {
                 let mut problem = Problem::whole(decode::key_of_provider(secret.name.as_str(), provider));
@@ -351,6 +411,11 @@ fn too_large() -> Problem {
 
 fn https() -> Scheme {
     Scheme::Https
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes the field")]
+fn no_tools(tools: &ServerTools) -> bool {
+    tools.is_empty()
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes the field")]

@@ -89,6 +89,9 @@ pub struct Route {
     /// What follows failures that are the request's own doing.
     #[serde(default)]
     pub on: OnError,
+    /// Whether it is the operator's, who answers for the prices of what models are renamed to.
+    #[serde(skip)]
+    pub by_operator: bool,
 }
 
 /// A model that a route may lead to.
@@ -104,8 +107,9 @@ pub struct Target {
     /// Its share of the calls among targets of the same priority; 0 takes it out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<u16>,
-    /// The name that is sent to the provider in the model's place, such as that of a deployment. Prices and abilities are
-    /// those of the model.
+    /// The name that is sent to the provider in the model's place, such as that of a deployment. Abilities are those of
+    /// the model, and so is the price where the catalog does not know the name, but only in the operator's routes: others may
+    /// not say what something costs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rename: Option<String>,
     /// Which of the provider's keys serve it.

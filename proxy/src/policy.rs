@@ -98,6 +98,8 @@ pub enum RuleOrigin {
     Config,
     /// The provider catalog.
     Catalog,
+    /// The agent asked for paths of a provider's account, and was granted them.
+    Account,
     /// A simulation's scenario.
     Scenario,
 }

@@ -159,6 +159,7 @@ async fn act(endpoint: &Endpoint, call: Call<'_>) -> Result<Response<Body>, Fail
         Action::Usage => Box::pin(usage::read(call)).await,
         Action::ListBudgets => Box::pin(budgets::list(call)).await,
         Action::PutBudget => Box::pin(budgets::put(call)).await,
+        Action::ReleaseBudget => Box::pin(budgets::release(call)).await,
         Action::RemoveBudget => Box::pin(budgets::remove(call)).await,
         Action::HasBlob => Box::pin(blobs::has(call)).await,
         Action::GetBlob => Box::pin(blobs::get(call)).await,

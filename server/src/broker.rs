@@ -388,10 +388,12 @@ impl Broker {
         // Only now, so that the time that preparing took is not the agent's.
         let expires = tokio::time::Instant::now() + limits.time + GRANT_SLACK;
         let config = self.config();
+        let (server_tools, account) = (wants.server_tools(), wants.account().to_vec());
         let terms = policy::Terms {
             run: &run,
             workspace: &workspace,
             keys: &keys,
+            account: &account,
             issued: &issued,
             catalog: &upstream.catalog,
             limits: &limits,
@@ -417,7 +419,8 @@ impl Broker {
         let config = self.config();
         grant.retain_rules(|rule| reload::still_allowed(rule, &config.egress.allow));
         let traced = self.telemetry.run(&run, &workspace, &agent.manifest, trace);
-        let session = thinking.session(&grant, &limits, expires, treasury, Some(traced.listener()));
+        let listener = Some(traced.listener());
+        let session = thinking.session(&grant, &limits, expires, treasury, server_tools, listener);
         if let Some(session) = &session {
             observer.calls(&session.receipts);
         }

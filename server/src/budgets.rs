@@ -21,10 +21,12 @@ use crate::run::dollars;
 use crate::store::{Store, Subject, Sums};
 
 mod account;
+mod open;
 #[cfg(test)]
 mod tests;
 
 use account::Account;
+use open::Open;
 
 /// Bytes of a budget's name, and of whom it is about.
 const NAME: usize = 128;
@@ -194,6 +196,12 @@ impl Budget {
     }
 }
 
+fn named<'b>(all: &'b [Budget], name: &str) -> Result<&'b Budget, Failure> {
+    all.iter().find(|budget| budget.name == name).ok_or_else(|| {
+        Failure::usage("not_found", "this workspace has no budget of this name").hint("GET /v1/budgets")
+    })
+}
+
 type Clock = Arc<dyn Fn() -> OffsetDateTime + Send + Sync>;
 
 /// The budgets of an installation.
@@ -206,6 +214,8 @@ pub(crate) struct Budgets {
     /// Held from a look at the store to what is remembered of it, and by whoever changes it: what was read before a change
     /// is not remembered after it.
     changing: tokio::sync::Mutex<()>,
+    /// What calls under way have set aside.
+    open: Arc<Open>,
     clock: Clock,
 }
 
@@ -221,6 +231,7 @@ impl Budgets {
             configured: RwLock::new(config),
             set: RwLock::default(),
             changing: tokio::sync::Mutex::default(),
+            open: Arc::default(),
             clock,
         })
     }
@@ -306,6 +317,34 @@ impl Budgets {
             false => Err(Failure::usage("not_found", "this workspace has set no budget of this name")
                 .hint("GET /v1/budgets")),
         }
+    }
+
+    /// Whether releasing a budget of a workspace would release one of the operator's: what is set aside is set aside for all
+    /// budgets that are about the same.
+    ///
+    /// # Errors
+    /// There is no budget of this name; the store's.
+    pub(crate) async fn is_operators(&self, workspace: &str, name: &str) -> Result<bool, Failure> {
+        let all = self.of(workspace).await?;
+        let subject = &named(&all, name)?.subject;
+        Ok(all.iter().any(|budget| budget.by_config && budget.subject == *subject))
+    }
+
+    /// Frees what a budget of a workspace holds for calls that are under way no more: those of processes that died. What
+    /// calls of this process hold stays held; another process that uses the same store must not be at work.
+    ///
+    /// # Errors
+    /// There is no budget of this name; the store's.
+    pub(crate) async fn release(&self, workspace: &str, name: &str) -> Result<Sums, Failure> {
+        let all = self.of(workspace).await?;
+        let budget = named(&all, name)?;
+        let from = budget.window.at((self.clock)()).0;
+        let (open, subject, of) = (Arc::clone(&self.open), budget.subject.clone(), workspace.to_owned());
+        let held = move |day: i64| {
+            let amount = open.of(&of, &subject, day);
+            (amount.tokens, amount.micro_usd)
+        };
+        self.store.release(workspace, budget.subject.clone(), from, held).await
     }
 
     fn check_own(all: &[Budget], name: &str) -> Result<(), Failure> {

@@ -107,6 +107,8 @@ pub enum Scope {
     Run = 1,
     /// To use the LLM gateway.
     Llm = 2,
+    /// To have model providers search, fetch, run tools, and use what is stored in their accounts.
+    LlmTools = 64,
     /// To publish agents.
     Publish = 4,
     /// To set and remove secrets.
@@ -119,8 +121,8 @@ pub enum Scope {
 
 impl Scope {
     /// Every scope.
-    pub const ALL: [Self; 6] =
-        [Self::Run, Self::Llm, Self::Publish, Self::Secrets, Self::Grants, Self::Admin];
+    pub const ALL: [Self; 7] =
+        [Self::Run, Self::Llm, Self::LlmTools, Self::Publish, Self::Secrets, Self::Grants, Self::Admin];
 
     /// The word for it.
     #[must_use]
@@ -128,6 +130,7 @@ impl Scope {
         match self {
             Self::Run => "run",
             Self::Llm => "llm",
+            Self::LlmTools => "llm:tools",
             Self::Publish => "publish",
             Self::Secrets => "secrets",
             Self::Grants => "grants",
@@ -144,7 +147,7 @@ impl fmt::Display for Scope {
 
 /// A word that is no scope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("is not a scope: they are run, llm, publish, secrets, grants and admin")]
+#[error("is not a scope: they are run, llm, llm:tools, publish, secrets, grants and admin")]
 pub struct UnknownScope;
 
 impl FromStr for Scope {

@@ -38,6 +38,8 @@ pub(crate) enum Lease {
     /// Clients of the gateway, with a provider's key: by any grant that is not for runs. Their uses go on record from
     /// time to time, all together.
     Client(Arc<Tally>),
+    /// A run, with a provider's key toward the provider's account: by these grants.
+    Account(Vec<GrantId>),
     /// A run, with another secret: by these grants, and at the hosts that its caller said.
     Secret(Vec<GrantId>, Vec<HostPattern>),
 }
@@ -75,7 +77,7 @@ impl HeldCredential {
                 };
                 (open.find(pays).unwrap_or(first), Some(tally))
             }
-            Lease::Secret(..) => return None,
+            Lease::Account(_) | Lease::Secret(..) => return None,
         };
         Some(act(secret, &grant.grant, tally))
     }
@@ -207,6 +209,23 @@ impl Lease {
                 }
                 Err(nearest)
             }
+            (Lease::Account(grants), Use::Swap { asked, .. }) => {
+                let mut nearest = AuthorizeError::NotPermitted(format!(
+                    "its owner granted no {}:{} of the account: orch secrets grants add {} --account METHOD:PATH",
+                    asked.method,
+                    asked.path.path(),
+                    secret.name()
+                ));
+                let lent = |grant: &&OwnerGrant| grants.contains(&grant.id()) && grant.covers_account(&asked);
+                for grant in current.grants.iter().filter(lent) {
+                    match secret.check(&grant.grant) {
+                        Ok(()) => return Ok(()),
+                        Err(error) => nearest = error,
+                    }
+                }
+                Err(nearest)
+            }
+            (Lease::Account(_), Use::Own { .. }) => Err(refused("it is for the account alone")),
             (Lease::Secret(grants, by_caller), Use::Swap { asked, place, .. }) => {
                 if by_caller.iter().any(|host| host.matches(asked.host)) {
                     return Ok(());

@@ -78,9 +78,9 @@ impl Router {
             ),
             Some(session) => match direct_call(&gateway, &session, &request) {
                 Some(call) => gateway.passthrough(&session, &call, request).await,
-                None => forward(&proxy, &grant, request).await,
+                None => forward(&proxy, &gateway, &grant, request).await,
             },
-            None => forward(&proxy, &grant, request).await,
+            None => forward(&proxy, &gateway, &grant, request).await,
         }
     }
 }
@@ -101,11 +101,16 @@ fn direct_call(gateway: &Gateway, session: &Session, request: &Request<Body>) ->
     session.plan.provider(&direct.provider).is_some().then_some(direct)
 }
 
-async fn forward(proxy: &Proxy, grant: &Arc<LiveGrant>, request: Request<Body>) -> Response<Body> {
+async fn forward(
+    proxy: &Proxy,
+    gateway: &Gateway,
+    grant: &Arc<LiveGrant>,
+    request: Request<Body>,
+) -> Response<Body> {
     let host = request.uri().host().unwrap_or_default().to_owned();
     match proxy.forward(grant, request).await {
         Ok(response) => response,
-        Err(EgressError::Refused(reason)) => denial::of_policy(&host, &reason),
+        Err(EgressError::Refused(reason)) => denial::of_policy(&host, &reason, gateway.provider_at(&host)),
         Err(error @ EgressError::Withdrawn { .. }) => {
             denial::because(error.code(), &host, &error.to_string(), &[])
         }

@@ -69,6 +69,8 @@ pub(crate) struct Keys {
     pub(crate) providers: BTreeMap<Slug, Arc<dyn Credential>>,
     /// Further keys of providers, which the vault has under the same name with a number.
     pub(crate) further: BTreeMap<Slug, Vec<Arc<dyn Credential>>>,
+    /// The keys that may go to their providers' accounts, for the wants of the manifest.
+    pub(crate) accounts: BTreeMap<Slug, Arc<dyn Credential>>,
     pub(crate) missing: Vec<Missing>,
     pub(crate) secrets: Vec<BoundSecret>,
     /// What somebody still has to grant.
@@ -173,7 +175,14 @@ impl KeyQuestion<'_> {
             };
             keys.uses.extend(taken.planned);
             keys.ungranted.extend(taken.ungranted);
-            keys.providers.insert(provider.slug.clone(), Arc::new(taken.credential));
+            let credential: Arc<dyn Credential> = Arc::new(taken.credential);
+            if self.wants_account(provider) {
+                // Whoever gave the key for this run decides what it is for; the vault's is its owner's.
+                let account = taken.account.map(|account| Arc::new(account) as Arc<dyn Credential>);
+                keys.accounts
+                    .insert(provider.slug.clone(), account.unwrap_or_else(|| Arc::clone(&credential)));
+            }
+            keys.providers.insert(provider.slug.clone(), credential);
             if found.source == Source::Vault {
                 self.take_further(&found, provider, sources, &mut keys)?;
             }
@@ -212,6 +221,11 @@ impl KeyQuestion<'_> {
         Ok(keys)
     }
 
+    fn wants_account(&self, provider: &Provider) -> bool {
+        let mut wants = self.manifest.llm.iter().flat_map(|llm| &llm.account);
+        wants.any(|want| provider.goes_by(want.provider.as_str()))
+    }
+
     fn planned_use(&self, secret: &SecretName, host: &impl ToString, grant: Option<GrantId>) -> PlannedUse {
         PlannedUse { run: self.run.to_string(), secret: secret.clone(), host: host.to_string(), grant }
     }
@@ -234,7 +248,7 @@ impl KeyQuestion<'_> {
         check_value(found, provider, &secret)?;
         let auth = provider.auth.clone();
         let credential = HeldCredential::given(found.name.clone(), found.source, auth, secret);
-        Ok(Taken { credential, planned: None, ungranted: None })
+        Ok(Taken { credential, account: None, planned: None, ungranted: None })
     }
 
     /// Takes the further keys of a provider that the vault has beside the one that was found. No run waits for one, and
@@ -250,7 +264,7 @@ impl KeyQuestion<'_> {
             let Some(version) = sources.vault(&name)? else { continue };
             let further = KeyRef { name, version: Some(version), shadows: Vec::new(), ..found.clone() };
             match self.take_from_vault(&further, provider, sources) {
-                Ok(Taken { credential, planned, ungranted: None }) => {
+                Ok(Taken { credential, planned, ungranted: None, .. }) => {
                     keys.uses.extend(planned);
                     keys.further.entry(provider.slug.clone()).or_default().push(Arc::new(credential));
                 }
@@ -283,6 +297,13 @@ impl KeyQuestion<'_> {
         // A name that proves nothing does not stand in for a grant of exactly this content.
         let by_name = grant.and_then(|id| current.grants.iter().find(|grant| grant.id() == id));
         let by_name = by_name.is_some_and(|grant| grant.names(&self.manifest.name) && !self.names_prove);
+        let account = match self.wants_account(provider) {
+            true => {
+                let lease = Lease::Account(secrets::account_grants(&current, self.manifest, provider)?);
+                Some(HeldCredential::lent(Arc::clone(&secret), provider.auth.clone(), lease, Some(self.run)))
+            }
+            false => None,
+        };
         let credential =
             HeldCredential::lent(secret, provider.auth.clone(), Lease::Key(grant), Some(self.run));
         let region = credential.region();
@@ -291,13 +312,15 @@ impl KeyQuestion<'_> {
         let ungranted =
             by_name.then(|| Capability::Secret { name: name.to_string(), host: host.to_string() });
         let planned = Some(self.planned_use(&name, host, grant));
-        Ok(Taken { credential, planned, ungranted })
+        Ok(Taken { credential, account, planned, ungranted })
     }
 }
 
 /// A provider's key, and what comes with it.
 struct Taken {
     credential: HeldCredential,
+    /// The same toward the account, where the vault's owner says how far.
+    account: Option<HeldCredential>,
     planned: Option<PlannedUse>,
     ungranted: Option<Capability>,
 }

@@ -62,9 +62,10 @@ pub use home::{Home, private};
 pub use keeper::{Keeper, VaultAt};
 pub use keys::{CallerKeys, KeySources, flag_key};
 pub use permissions::{
-    AllowedHost, Answer, Capability, Lasting, Question, Remembered, RememberedAnswer, Whose, refused_for_good,
+    AllowedHost, Answer, Capability, Lasting, Question, Remembered, RememberedAnswer, Whose, grant_words,
+    refused_for_good,
 };
-pub use policy::Outlook;
+pub use policy::{Outlook, account_rules};
 pub use reload::Reloaded;
 pub use run::{
     EgressReport, Event, LimitRequest, LimitUse, LimitsReport, MountRequest, Observer, Report, RunRequest,

@@ -13,12 +13,12 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use orch_gateway::{Budget, Gateway, Intake, Plan, Receipts, Session, Witness};
-use orch_manifests::{Limits, Routes, RunId};
+use orch_manifests::{Limits, Routes, RunId, ServerTools};
 use orch_proxy::{Body, Grant, LiveGrant};
 use tokio::time::Instant;
 
 use crate::budgets::Budgets;
-use crate::caller::Caller;
+use crate::caller::{Caller, Scope};
 use crate::failure::Failure;
 use crate::keeper::{ClientWitness, Keeper};
 use crate::limits;
@@ -182,14 +182,17 @@ impl Llm {
         }
         let (books, payer) = (Arc::clone(&self.books), client.clone());
         let budget = Budget::new(bounds.tokens, bounds.micro_usd);
-        // What a provider may do for an agent is the agent's to ask and its owner's to grant. A client asks for
-        // itself, with its own keys.
+        // The keys are the workspace's, and what providers do by themselves reaches beyond them: not every token may.
+        let server_tools = match client.may(Scope::LlmTools) {
+            true => ServerTools::ALL,
+            false => ServerTools::NONE,
+        };
         Ok(Session::new(grant, plan, deadline, budget)
             .with_receipts(Arc::new(Receipts::passed_to(move |receipt| books(&payer, receipt))))
             .with_treasury(
                 self.budgets.as_ref().map(|budgets| budgets.account(&client.workspace, &client.name, None)),
             )
-            .with_server_tools(true)
+            .with_server_tools(server_tools)
             .with_witness(witness)
             .with_intake(self.intake(&client.workspace)))
     }

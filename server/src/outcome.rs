@@ -167,6 +167,14 @@ impl Finished<'_> {
                     (BoundOf::Budget { set_by, .. }, _) => format!("{set_by} sets it"),
                 });
         }
+        if let Some(why) = self.session.and_then(|session| session.budget.unavailable()) {
+            return Failure::new(
+                Kind::Server,
+                "budgets_unavailable",
+                format!("{what}: its calls could not be counted: {why}"),
+            )
+            .hint("orch doctor looks at the store");
+        }
         let refused: Vec<Decision> = self.denied().into_iter().filter(|d| !by_limit(d)).collect();
         // A limit that leaves room again is what stopped the agent only where nothing was refused for good.
         if let Some(hit) = network.filter(|hit| hit.is_lasting() || refused.is_empty()) {

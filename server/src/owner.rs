@@ -13,7 +13,29 @@ pub(crate) struct OwnerGrant {
     pub(crate) target: Option<Target>,
     /// Where in the request; the `Authorization` header when nothing is said.
     pub(crate) place: Place,
+    /// Requests to the provider's account that its key may go with.
+    account: Vec<(Method, PathGlob)>,
     agents: Vec<AgentName>,
+}
+
+/// One of those requests as it is written: `GET:/v1/files/**`.
+///
+/// # Errors
+/// Why it is none.
+pub(crate) fn account_entry(text: &str) -> Result<(Method, PathGlob), String> {
+    let (method, path) = text.split_once(':').ok_or("it is not METHOD:PATH")?;
+    let known = [
+        Method::GET,
+        Method::HEAD,
+        Method::POST,
+        Method::PUT,
+        Method::PATCH,
+        Method::DELETE,
+        Method::OPTIONS,
+    ];
+    let method = known.into_iter().find(|known| known.as_str().eq_ignore_ascii_case(method));
+    let method = method.ok_or("its method is not one that can be granted")?;
+    Ok((method, path.parse::<PathGlob>().map_err(|e| format!("its path: {e}"))?))
 }
 
 impl OwnerGrant {
@@ -22,7 +44,7 @@ impl OwnerGrant {
     /// # Errors
     /// What of it makes no sense: then it allows nothing.
     pub(crate) fn read(grant: &Grant) -> Result<Self, String> {
-        let GrantTerms { host, methods, paths, place, agents, .. } = &grant.terms;
+        let GrantTerms { host, methods, paths, place, account, agents, .. } = &grant.terms;
         let host: Option<HostPattern> = match host {
             Some(host) => Some(host.parse().map_err(|e| format!("the host {host:?}: {e}"))?),
             None => None,
@@ -43,7 +65,14 @@ impl OwnerGrant {
         };
         let (methods, paths) = (methods.collect::<Result<Vec<_>, _>>()?, paths.collect::<Result<_, _>>()?);
         let target = host.map(|host| Target { methods: methods.into(), paths, ..anything_at(host) });
-        Ok(Self { grant: grant.clone(), target, place, agents: agents.collect::<Result<_, _>>()? })
+        let account = account.iter().map(|entry| account_entry(entry).map_err(|e| format!("{entry:?}: {e}")));
+        Ok(Self {
+            grant: grant.clone(),
+            target,
+            place,
+            account: account.collect::<Result<_, _>>()?,
+            agents: agents.collect::<Result<_, _>>()?,
+        })
     }
 
     /// Which one it is.
@@ -69,6 +98,16 @@ impl OwnerGrant {
     /// The agents that it is for, as they are written.
     pub(crate) fn agents(&self) -> &[String] {
         &self.grant.terms.agents
+    }
+
+    /// Whether it lets a provider's key go to any path of the account.
+    pub(crate) fn opens_account(&self) -> bool {
+        !self.account.is_empty()
+    }
+
+    /// Whether it lets a provider's key go along with this request to the account.
+    pub(crate) fn covers_account(&self, asked: &Asked<'_>) -> bool {
+        self.account.iter().any(|(method, path)| method == asked.method && path.matches(asked.path))
     }
 
     /// Whether it covers this request with the value in this place.

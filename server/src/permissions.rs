@@ -7,7 +7,9 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
-use orch_manifests::{Access, AgentName, Digest, EgressWant, HostPattern, Manifest, Scheme};
+use orch_manifests::{
+    Access, AccountWant, AgentName, Digest, EgressWant, HostPattern, Manifest, Scheme, ServerTool,
+};
 use orch_proxy::Rule;
 use orch_runner::Scratch;
 
@@ -16,8 +18,12 @@ use crate::limits::RunLimits;
 use crate::run::MountRequest;
 
 mod remembered;
+mod said;
 #[cfg(test)]
 mod tests;
+
+pub use said::grant_words;
+pub(crate) use said::{check_wanted, is_said, tools_said};
 
 pub use remembered::{Lasting, Remembered, RememberedAnswer, Whose};
 
@@ -33,6 +39,10 @@ pub enum Capability {
         /// Where the manifest asks to send it.
         host: String,
     },
+    /// To have model providers do something by themselves.
+    ServerTool(ServerTool),
+    /// To call paths of a provider's account with its key.
+    Account(AccountWant),
 }
 
 impl fmt::Display for Capability {
@@ -53,6 +63,15 @@ impl fmt::Display for Capability {
                 f.write_str(")")
             }
             Self::Secret { name, host } => write!(f, "use the secret {name} toward {host}"),
+            Self::ServerTool(kind) => {
+                write!(f, "let model providers {} (llm.server_tools: {kind})", kind.in_words())
+            }
+            Self::Account(AccountWant { provider, methods, paths }) => {
+                let methods: Vec<_> = methods.iter().map(ToString::to_string).collect();
+                let paths: Vec<_> = paths.iter().map(ToString::to_string).collect();
+                let (methods, paths) = (methods.join(","), paths.join(" "));
+                write!(f, "use the account of the {provider} key, uncounted ({methods}; {paths})")
+            }
         }
     }
 }
@@ -177,6 +196,9 @@ pub(crate) fn not_granted(question: &Question) -> Failure {
     question.wanted.iter().fold(failure, |failure, capability| match capability {
         Capability::Egress(want) => failure.hint(format!("--allow {}", AllowedHost::for_want(want))),
         Capability::Secret { name, host } => failure.hint(format!("--secret {name}@{host}")),
+        Capability::ServerTool(_) | Capability::Account(_) => {
+            said::flag_for(capability).into_iter().fold(failure, Failure::hint)
+        }
     })
 }
 
@@ -205,14 +227,33 @@ pub fn refused_for_good(agent: &str, digest: &Digest, refused: &[String], instea
 pub(crate) fn combined_risk(agent: &str, wanted: &[Capability], mounts: &[MountRequest]) -> String {
     let hosts: BTreeSet<String> = wanted
         .iter()
-        .map(|capability| match capability {
-            Capability::Egress(want) => want.host.to_string(),
-            Capability::Secret { host, .. } => host.clone(),
+        .filter_map(|capability| match capability {
+            Capability::Egress(want) => Some(want.host.to_string()),
+            Capability::Secret { host, .. } => Some(host.clone()),
+            Capability::ServerTool(_) | Capability::Account(_) => None,
         })
         .collect();
+    let reaching = wanted.iter().any(|capability| match capability {
+        // Code runs in there, and what is stored stays.
+        Capability::ServerTool(kind) => !matches!(kind, ServerTool::Code | ServerTool::Stored),
+        _ => false,
+    });
+    let kept = wanted.iter().any(|capability| {
+        matches!(capability, Capability::ServerTool(ServerTool::Stored) | Capability::Account(_))
+    });
     let talks = match hosts.len() {
         0 => "talks to model providers only".to_owned(),
         _ => format!("can send what it reads to {}", hosts.into_iter().collect::<Vec<_>>().join(", ")),
+    };
+    let talks = match (reaching, kept) {
+        (false, false) => talks,
+        (true, false) => format!("{talks}, which can pass it on to anybody"),
+        (false, true) => format!("{talks}, in whose accounts it can leave and find things"),
+        (true, true) => {
+            format!(
+                "{talks}, which can pass it on to anybody, and in whose accounts it can leave and find things"
+            )
+        }
     };
     match mounts {
         [] => format!("Together: {agent} reads its input and {talks}."),

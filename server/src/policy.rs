@@ -1,8 +1,11 @@
 //! From what was granted to the grant that the proxy enforces, and to what the guest sees of it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use orch_manifests::{Auth, Catalog, EgressWant, Host, HostPattern, Manifest, Provider, RunId, Scheme};
+use orch_manifests::{
+    AccountWant, Auth, Catalog, EgressWant, Host, HostPattern, Manifest, Provider, RunId, Scheme, ServerTools,
+};
 use orch_proxy::{Binding, Credential, Grant, Methods, Place, Placeholder, Rule, RuleOrigin, Target};
 use tokio::time::Instant;
 
@@ -11,13 +14,15 @@ use crate::door::GATEWAY_HOST;
 use crate::failure::Failure;
 use crate::keys::{BoundSecret, Keys, Way};
 use crate::limits::RunLimits;
-use crate::permissions::{AllowedHost, Capability};
+use crate::permissions::{self, AllowedHost, Capability};
 use crate::upstream::Upstream;
 
+mod account;
 mod outlook;
 #[cfg(test)]
 mod tests;
 
+pub use account::account_rules;
 pub use outlook::Outlook;
 
 /// Names that the environment of a guest gets from `orch`; a caller cannot give them another meaning.
@@ -43,6 +48,10 @@ pub(crate) fn allowed_hosts(flags: &[String], config: &[AllowedHost]) -> Result<
 /// The hosts that an agent asks for, each with who allowed it.
 pub(crate) struct Wants {
     rows: Vec<Want>,
+    /// What providers may do by themselves.
+    server_tools: ServerTools,
+    /// Paths of providers' accounts.
+    account: Vec<AccountWant>,
 }
 
 struct Want {
@@ -55,13 +64,21 @@ impl Wants {
     /// Compares the manifest's wants with what was allowed. For a bare module the command line is the manifest.
     ///
     /// # Errors
-    /// When the command line allows what the manifest does not ask for: a misspelt host, most likely.
-    pub(crate) fn of(agent: &Agent, allowed: &[Allowed]) -> Result<Self, Failure> {
+    /// When the command line allows what the manifest does not ask for: a misspelt host, most likely. `said` are the
+    /// capabilities that were granted for this run, and words for them.
+    pub(crate) fn of(agent: &Agent, allowed: &[Allowed], said: &BTreeSet<String>) -> Result<Self, Failure> {
         let by_flag = || allowed.iter().filter(|allowed| allowed.origin == RuleOrigin::Flag);
         if agent.bare {
             let rows =
                 by_flag().map(|allowed| Want { egress: whole(&allowed.host), by: Some(allowed.origin) });
-            return Ok(Self { rows: rows.collect() });
+            let server_tools = permissions::tools_said(said);
+            let wants = Self { rows: rows.collect(), server_tools, account: Vec::new() };
+            permissions::check_wanted(
+                "a module without a manifest",
+                said,
+                &wants.further().collect::<Vec<_>>(),
+            )?;
+            return Ok(wants);
         }
         let wants = &agent.manifest.egress;
         if let Some(Allowed { host, .. }) = by_flag().find(|a| !wants.iter().any(|want| a.host.covers(want)))
@@ -72,24 +89,52 @@ impl Wants {
             egress: want.clone(),
             by: allowed.iter().find(|allowed| allowed.host.covers(want)).map(|allowed| allowed.origin),
         });
-        Ok(Self { rows: rows.collect() })
+        let llm = agent.manifest.llm.as_ref();
+        let server_tools = llm.map(|llm| llm.server_tools).unwrap_or_default();
+        let account = llm.map(|llm| llm.account.clone()).unwrap_or_default();
+        let wants = Self { rows: rows.collect(), server_tools, account };
+        let further: Vec<_> = wants.further().collect();
+        permissions::check_wanted(&agent.manifest.name.to_string(), said, &further)?;
+        Ok(wants)
+    }
+
+    /// What is wanted of providers beside answers.
+    fn further(&self) -> impl Iterator<Item = Capability> {
+        let account = self.account.iter().cloned().map(Capability::Account);
+        self.server_tools.iter().map(Capability::ServerTool).chain(account)
+    }
+
+    /// What providers may do by themselves, when all that is wanted was granted.
+    pub(crate) fn server_tools(&self) -> ServerTools {
+        self.server_tools
     }
 
     /// Everything that was asked for.
     pub(crate) fn all(&self) -> impl Iterator<Item = Capability> {
-        self.rows.iter().map(|row| Capability::Egress(row.egress.clone()))
+        self.rows.iter().map(|row| Capability::Egress(row.egress.clone())).chain(self.further())
     }
 
     /// What nobody has allowed yet.
     pub(crate) fn open(&self) -> impl Iterator<Item = Capability> {
-        self.rows.iter().filter(|row| row.by.is_none()).map(|row| Capability::Egress(row.egress.clone()))
+        let open = self.rows.iter().filter(|row| row.by.is_none());
+        open.map(|row| Capability::Egress(row.egress.clone())).chain(self.further())
     }
 
     /// The rules of a run whose open wants were granted. In a simulated run each is narrowed to the hosts that the
     /// scenario scripts.
     pub(crate) fn granted(self, upstream: &Upstream) -> Vec<Rule> {
         let origin = |by: Option<RuleOrigin>| by.unwrap_or(RuleOrigin::Manifest);
-        self.rows.iter().flat_map(|row| rules(&row.egress, origin(row.by), upstream)).collect()
+        let hosts = self.rows.iter().flat_map(|row| rules(&row.egress, origin(row.by), upstream));
+        let accounts = self.account.iter().filter_map(|want| {
+            let provider = upstream.catalog.provider(want.provider.as_str())?;
+            Some(rules(&account::at(provider, want)?, RuleOrigin::Account, upstream))
+        });
+        hosts.chain(accounts.flatten()).collect()
+    }
+
+    /// The paths of providers' accounts, when all that is wanted was granted.
+    pub(crate) fn account(&self) -> &[AccountWant] {
+        &self.account
     }
 }
 
@@ -200,6 +245,8 @@ pub(crate) struct Terms<'a> {
     pub(crate) run: &'a RunId,
     pub(crate) workspace: &'a str,
     pub(crate) keys: &'a Keys,
+    /// What was granted of providers' accounts.
+    pub(crate) account: &'a [AccountWant],
     pub(crate) issued: &'a [Issued],
     pub(crate) catalog: &'a Catalog,
     pub(crate) limits: &'a RunLimits,
@@ -210,14 +257,20 @@ pub(crate) struct Terms<'a> {
 
 /// The grant: rules for hosts, bindings for secrets, bounds and an end.
 pub(crate) fn grant(terms: &Terms<'_>, rules: Vec<Rule>) -> Grant {
-    let Terms { run, workspace, keys, issued, catalog, limits, trials, expires } = *terms;
+    let Terms { run, workspace, keys, account, issued, catalog, limits, trials, expires } = *terms;
     let provider_keys = issued.iter().filter_map(|issued| {
         let provider = catalog.provider(issued.provider.as_ref()?.as_str())?;
         let credential = keys.providers.get(&provider.slug)?;
         let region = credential.region();
         let there = region.as_deref().and_then(|region| provider.in_region(region));
         let provider = there.as_deref().unwrap_or(provider);
-        Some(provider_binding(provider, issued.placeholder.clone(), credential.clone()))
+        let own = provider_binding(provider, issued.placeholder.clone(), credential.clone())?;
+        let wanted = account.iter().filter(|want| provider.goes_by(want.provider.as_str()));
+        let further = wanted.filter_map(|want| {
+            let credential = keys.accounts.get(&provider.slug)?.clone();
+            account::binding(provider, want, issued.placeholder.clone(), credential, own.place.clone())
+        });
+        Some(further.collect::<Vec<_>>().into_iter().chain([own]))
     });
     let secrets = keys.secrets.iter().filter_map(|secret| {
         let issued =

@@ -211,12 +211,13 @@ impl Broker {
     ) -> Result<Wants, Failure> {
         let agent = &request.agent;
         let name = &agent.manifest.name;
-        let wants = Wants::of(agent, &policy::allowed_hosts(&request.allow, &self.config().egress.allow)?)?;
+        let allowed = policy::allowed_hosts(&request.allow, &self.config().egress.allow)?;
+        let wants = Wants::of(agent, &allowed, &request.granted)?;
         let missing: Vec<Capability> = wants
             .open()
             .chain(keys.ungranted.iter().cloned())
             .filter(|capability| !standing.granted.holds(&agent.digest, capability))
-            .filter(|capability| !request.granted.contains(&capability.to_string()))
+            .filter(|capability| !permissions::is_said(capability, &request.granted))
             .collect();
         if missing.is_empty() {
             return Ok(wants);

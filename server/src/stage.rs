@@ -85,16 +85,19 @@ impl Stage {
             run: &run,
             workspace: "default",
             keys: &keys,
+            account: &[],
             issued: &issued,
             catalog: &catalog,
             limits: &limits,
             trials: [None, None],
             expires,
         };
-        let rules = Wants::of(&request.agent, &[]).expect("wants").granted(&upstream);
+        let wants = Wants::of(&request.agent, &[], &request.granted).expect("wants");
+        let server_tools = wants.server_tools();
+        let rules = wants.granted(&upstream);
         let router = Arc::new(Router::new());
         let (token, grant) = router.grants().mint(policy::grant(&terms, rules));
-        let session = thinking.session(&grant, &limits, expires, None, None);
+        let session = thinking.session(&grant, &limits, expires, None, server_tools, None);
         let beyond = Beyond {
             proxy: Arc::clone(&upstream.proxy),
             gateway: Arc::clone(&upstream.gateway),

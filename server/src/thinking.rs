@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use orch_gateway::{Budget, Listener, Plan, PlanError, Session, Treasury, Wishes};
-use orch_manifests::{Catalog, Manifest, ModelName, Provider, Routes, resolve_model};
+use orch_manifests::{Catalog, Manifest, ModelName, Provider, Routes, ServerTools, resolve_model};
 use orch_proxy::LiveGrant;
 use tokio::time::Instant;
 
@@ -127,13 +127,15 @@ impl Thinking {
         limits: &RunLimits,
         deadline: Instant,
         treasury: Option<Arc<dyn Treasury>>,
+        server_tools: ServerTools,
         listener: Option<Arc<dyn Listener>>,
     ) -> Option<Arc<Session>> {
         self.has_models().then(|| {
             let budget = Budget::new(Some(limits.tokens), limits.cost.map(|cost| cost.micros()));
             let session = Session::new(Arc::clone(grant), Arc::clone(&self.plan), deadline, budget);
             let Routing { routes, health } = self.routing.clone();
-            let session = session.with_treasury(treasury).with_routes(routes).with_health(health);
+            let session = session.with_treasury(treasury).with_server_tools(server_tools);
+            let session = session.with_routes(routes).with_health(health);
             Arc::new(session.with_listener(listener))
         })
     }

@@ -36,6 +36,7 @@ mod providers;
 mod proxy;
 mod publishing;
 mod questions;
+mod reach;
 mod readme;
 mod record;
 mod reload;

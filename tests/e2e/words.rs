@@ -38,6 +38,7 @@ fn help_of_the_program() {
       policy       Say what an agent's policy allows, and learn one from a run
       routes       Give several models one name, with fallbacks and shares
       providers    Show which providers can be asked, and how their keys fare
+      budgets      Show what may be spent on models, and free what crashed processes hold of it
       logs         Show what the agent of a run has logged
       usage        Show runs, tokens and costs
       login        Keep the token of a server on this machine
@@ -101,6 +102,8 @@ fn help_of_run() {
                                          it would refuse, and refuse nothing more. FILE is a manifest,
                                          or has an `egress` list alone
           --secret <NAME@HOST>           Let the agent use a secret of the vault toward a host
+          --grant <CAPABILITY>           Grant what the manifest asks of model providers beside answers:
+                                         llm.server_tools:KIND[,KIND], llm.account:PROVIDER
           --mount <HOST::GUEST[:ro|rw]>  Give the agent a folder
       -e, --env <NAME=VALUE>             Set a variable inside the sandbox
 
@@ -204,6 +207,8 @@ fn help_of_secrets_set() {
           --path <GLOB>                  A pattern of paths that it may be sent to, such as /repos/**
           --in <header:NAME|query:NAME>  The place in the request that it belongs in;
                                          header:authorization when nothing is said
+          --account <METHOD:GLOB>        A request to the account of a provider's key that it may go
+                                         with beside model calls, such as GET:/v1/files/**
           --agent <ORG/NAME>             An agent that may use it without being asked about; others then
                                          need --secret at each run
           --runs <N>                     How many runs may use it
@@ -263,6 +268,8 @@ fn help_of_secrets_grants_add() {
           --path <GLOB>                  A pattern of paths that it may be sent to, such as /repos/**
           --in <header:NAME|query:NAME>  The place in the request that it belongs in;
                                          header:authorization when nothing is said
+          --account <METHOD:GLOB>        A request to the account of a provider's key that it may go
+                                         with beside model calls, such as GET:/v1/files/**
           --agent <ORG/NAME>             An agent that may use it without being asked about; others then
                                          need --secret at each run
           --runs <N>                     How many runs may use it
@@ -479,6 +486,25 @@ fn help_of_providers() {
 }
 
 #[test]
+fn help_of_budgets() {
+    assert_snapshot!(help(&["budgets", "--help"]), @r"
+    Show what may be spent on models, and free what crashed processes hold of it
+
+    Usage: orch budgets [OPTIONS] <COMMAND>
+
+    Commands:
+      list     List the budgets: the server's and the workspace's, with what is used and held of each
+      release  Free what is held for calls of processes that died; what calls under way hold stays
+      help     Print this message or the help of the given subcommand(s)
+
+    Options:
+          --json     Print the result as one JSON object, and errors as JSON
+      -h, --help     Print help
+      -V, --version  Print version
+    ");
+}
+
+#[test]
 fn help_of_policy_explain() {
     assert_snapshot!(help(&["policy", "explain", "--help"]), @r"
     Say which rule decides about a URL, or what is missing
@@ -658,12 +684,13 @@ fn help_of_tokens_create() {
               What it may be used for
 
               Possible values:
-              - run:     Make, see and cancel runs; see agents
-              - llm:     Ask models through the gateway
-              - publish: Publish agents
-              - secrets: Store, list and remove secrets
-              - grants:  Answer what agents ask for
-              - admin:   All of it, tokens and metrics
+              - run:       Make, see and cancel runs; see agents
+              - llm:       Ask models through the gateway
+              - llm:tools: Have providers search, fetch and run tools by themselves (beside llm)
+              - publish:   Publish agents
+              - secrets:   Store, list and remove secrets
+              - grants:    Answer what agents ask for
+              - admin:     All of it, tokens and metrics
 
           --expires <DURATION>
               Refuse it after this time, such as 30d

@@ -152,6 +152,13 @@ pub enum AuditEvent {
         /// The digest of the content.
         digest: String,
     },
+    /// What a budget held for calls of processes that had died was freed.
+    BudgetReleased {
+        /// The budget.
+        budget: String,
+        /// Who asked for it: the id of a token, or `owner`.
+        by: String,
+    },
     /// A backup of the whole store was made.
     BackedUp,
     /// The store was restored from a backup; what follows happened to what was restored.
@@ -182,6 +189,7 @@ impl AuditEvent {
             }
             AuditEvent::Granted { agent, digest, .. } => vec![("the agent", agent), ("the digest", digest)],
             AuditEvent::GrantRemoved { digest } => vec![("the digest", digest)],
+            AuditEvent::BudgetReleased { budget, by } => vec![("the budget", budget), ("who asked", by)],
             _ => Vec::new(),
         }
     }

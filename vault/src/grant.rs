@@ -77,6 +77,10 @@ pub struct GrantTerms {
     /// The place in the request. `None`: the place that the catalog says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub place: Option<ValuePlace>,
+    /// Of a provider's key: the requests to its account that it may go with beside model calls, each a method, a colon and
+    /// a pattern of paths. Empty: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub account: Vec<String>,
     /// The agents (`org/name`) that may have it. Empty: any that was granted it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub agents: Vec<String>,
@@ -172,8 +176,13 @@ impl Grant {
 /// Whether `terms` are worth storing for a value that may, or may not, go into a header.
 pub(crate) fn check(terms: &GrantTerms, never_in_header: bool, now: OffsetDateTime) -> Result<(), MetaError> {
     let host: Vec<String> = terms.host.iter().cloned().collect();
-    let lists =
-        [("hosts", &host), ("methods", &terms.methods), ("paths", &terms.paths), ("agents", &terms.agents)];
+    let lists = [
+        ("hosts", &host),
+        ("methods", &terms.methods),
+        ("paths", &terms.paths),
+        ("account", &terms.account),
+        ("agents", &terms.agents),
+    ];
     for (field, entries) in lists {
         if entries.len() > MOST_ENTRIES {
             return Err(MetaError::TooMany { field, count: entries.len() });
@@ -233,6 +242,12 @@ mod tests {
             (host("a\u{1b}[31m"), false, Err(MetaError::Entry { field: "hosts", position: 1 })),
             (host(&"h".repeat(301)), false, Err(MetaError::Entry { field: "hosts", position: 1 })),
             (paths(&["/ok", "/not ok"]), false, Err(MetaError::Entry { field: "paths", position: 2 })),
+            (GrantTerms { account: vec!["GET:/v1/files/**".into()], ..base() }, false, Ok(())),
+            (
+                GrantTerms { account: vec!["GET /v1/files".into()], ..base() },
+                false,
+                Err(MetaError::Entry { field: "account", position: 1 }),
+            ),
             (paths(&["/"; 65]), false, Err(MetaError::TooMany { field: "paths", count: 65 })),
             (header("x-api-key"), false, Ok(())),
             (header(""), false, Err(MetaError::Header)),

@@ -1,4 +1,4 @@
-//! The arguments of `orch routes` and `orch providers`.
+//! The arguments of `orch routes`, `orch providers` and `orch budgets`.
 
 use clap::{Args, Subcommand};
 
@@ -53,4 +53,27 @@ pub(crate) struct ResetArgs {
     /// A provider, for all of its keys, or the name of one key
     #[arg(value_name = "PROVIDER|KEY")]
     pub(crate) name: String,
+}
+
+#[derive(Args)]
+pub(crate) struct BudgetsArgs {
+    #[command(subcommand)]
+    pub(crate) command: BudgetsCommand,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum BudgetsCommand {
+    /// List the budgets: the server's and the workspace's, with what is used and held of each
+    List,
+    /// Free what is held for calls of processes that died; what calls under way hold stays
+    Release(ReleaseArgs),
+}
+
+#[derive(Args)]
+pub(crate) struct ReleaseArgs {
+    /// The budget
+    pub(crate) name: String,
+    /// The workspace whose spending it is, instead of your own (operators only)
+    #[arg(long, value_name = "NAME")]
+    pub(crate) workspace: Option<String>,
 }

@@ -102,6 +102,9 @@ pub(crate) struct GrantFlags {
     /// The place in the request that it belongs in; header:authorization when nothing is said
     #[arg(long = "in", value_name = "header:NAME|query:NAME")]
     pub(crate) place: Option<String>,
+    /// A request to the account of a provider's key that it may go with beside model calls, such as GET:/v1/files/**
+    #[arg(long, value_name = "METHOD:GLOB")]
+    pub(crate) account: Vec<String>,
     /// An agent that may use it without being asked about; others then need --secret at each run
     #[arg(long, value_name = "ORG/NAME")]
     pub(crate) agent: Vec<String>,

@@ -105,6 +105,9 @@ pub(crate) enum TokenScope {
     Run,
     /// Ask models through the gateway
     Llm,
+    /// Have providers search, fetch and run tools by themselves (beside llm)
+    #[value(name = "llm:tools")]
+    LlmTools,
     /// Publish agents
     Publish,
     /// Store, list and remove secrets
@@ -121,6 +124,7 @@ impl TokenScope {
         match self {
             Self::Run => "run",
             Self::Llm => "llm",
+            Self::LlmTools => "llm:tools",
             Self::Publish => "publish",
             Self::Secrets => "secrets",
             Self::Grants => "grants",

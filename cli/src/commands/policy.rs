@@ -125,6 +125,7 @@ fn origin(origin: RuleOrigin) -> &'static str {
         RuleOrigin::Flag => "flag",
         RuleOrigin::Config => "config",
         RuleOrigin::Catalog => "catalog",
+        RuleOrigin::Account => "account",
         RuleOrigin::Scenario => "scenario",
     }
 }

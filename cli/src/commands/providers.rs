@@ -31,6 +31,8 @@ struct Key {
     key: String,
     state: String,
     since: Option<String>,
+    #[serde(default)]
+    tried_again: Option<String>,
     until: Option<String>,
     models: Vec<Model>,
 }
@@ -102,7 +104,9 @@ fn table(providers: &[Provider]) -> Table {
 }
 
 fn why(key: &Key) -> String {
-    let since = key.since.iter().map(|at| format!("since {at}; orch providers reset {}", key.key));
+    let again = key.tried_again.iter().map(|at| format!("; tried again after {at}")).collect::<String>();
+    let since =
+        key.since.iter().map(|at| format!("since {at}{again}, or now: orch providers reset {}", key.key));
     let until = key.until.iter().map(|at| format!("asked last until {at}"));
     let models = key.models.iter().map(|m| format!("{}: {} until {}", m.model, m.class, m.until));
     since.chain(until).chain(models).collect::<Vec<_>>().join("; ")
@@ -119,7 +123,7 @@ mod tests {
                 { "key": "OPENAI_API_KEY", "source": "vault", "version": 1, "state": "fine", "since": null,
                   "until": null, "models": [] },
                 { "key": "OPENAI_API_KEY_2", "source": "vault", "version": 2, "state": "rejected",
-                  "since": "2026-02-01T00:00:00Z", "until": null, "models": [] },
+                  "since": "2026-02-01T00:00:00Z", "tried_again": "2026-02-01T00:10:00Z", "until": null, "models": [] },
                 { "key": "OPENAI_API_KEY_3", "source": "vault", "version": 1, "state": "limited", "since": null,
                   "until": null, "models": [{ "model": "gpt-4o", "class": "rate_limited", "until": "2026-02-01T00:00:20Z" }] },
             ] },
@@ -130,7 +134,7 @@ mod tests {
         insta::assert_snapshot!(table(&read.providers).text(), @r"
         provider  key               state       why
         openai    OPENAI_API_KEY    fine
-        openai    OPENAI_API_KEY_2  rejected    since 2026-02-01T00:00:00Z; orch providers reset OPENAI_API_KEY_2
+        openai    OPENAI_API_KEY_2  rejected    since 2026-02-01T00:00:00Z; tried again after 2026-02-01T00:10:00Z, or now: orch providers reset OPENAI_API_KEY_2
         openai    OPENAI_API_KEY_3  limited     gpt-4o: rate_limited until 2026-02-01T00:00:20Z
         ollama                      needs none
         gemini                      missing     this workspace has no key for gemini

@@ -46,7 +46,7 @@ fn each_class_says_something_of_the_key_or_nothing() {
     for class in Class::ALL {
         // What is known of the model that failed, and of another.
         let (of_model, of_others) = match class {
-            Class::BadKey => (State::Rejected, State::Rejected),
+            Class::BadKey => (State::Rejected(at(600)), State::Rejected(at(600))),
             Class::OutOfMoney => (rest(class, 300, false), rest(class, 300, false)),
             Class::RateLimited => (rest(class, 20, true), State::Fine),
             Class::NoAccess | Class::NoModel => (rest(class, 900, false), State::Fine),
@@ -56,7 +56,7 @@ fn each_class_says_something_of_the_key_or_nothing() {
         health.failed(&ONE, "m", &failure(class, Some(20)), SAID, at(0));
         assert_eq!(health.state(&ONE, "m", at(1)), of_model, "{class:?}");
         assert_eq!(health.state(&ONE, "other", at(1)), of_others, "{class:?}");
-        let later = if class == Class::BadKey { State::Rejected } else { State::Fine };
+        let later = if class == Class::BadKey { rest(class, 600, false) } else { State::Fine };
         assert_eq!(health.state(&ONE, "m", at(901)), later, "{class:?}: it passes");
 
         let unsent = Health::unknown();
@@ -72,8 +72,8 @@ fn a_rejection_counts_where_the_provider_means_it() {
     // A model that is called "invalid api key" comes back in the provider's words.
     let echoed = Failure::new(Class::BadKey, "the model `invalid api key` does not exist");
     for (failure, status, state) in [
-        (&coded, refused, State::Rejected),
-        (&echoed, SAID, State::Rejected),
+        (&coded, refused, State::Rejected(at(600))),
+        (&echoed, SAID, State::Rejected(at(600))),
         (&echoed, refused, State::Fine),
     ] {
         let health = Health::unknown();
@@ -98,7 +98,7 @@ fn a_new_version_is_a_new_key_and_late_news_of_the_old_one_is_none() {
     assert_eq!(health.state(&new, "m", at(0)), State::Fine);
     health.failed(&new, "m", &failure(Class::RateLimited, None), SAID, at(0));
     health.failed(&old, "m", &failure(Class::BadKey, None), SAID, at(1));
-    assert_ne!(health.state(&new, "m", at(1)), State::Rejected);
+    assert!(!matches!(health.state(&new, "m", at(1)), State::Rejected(_)));
 }
 
 #[test]
@@ -140,7 +140,7 @@ fn what_is_told_can_be_gone_on_from() {
     let last = told.lock().unwrap().last().cloned().unwrap();
     let json = serde_json::to_string(&last.1).unwrap();
     let again = Health::kept([(last.0, serde_json::from_str(&json).unwrap())], |_, _| {});
-    assert_eq!(again.state(&ONE, "m", at(3)), State::Rejected);
+    assert!(matches!(again.state(&ONE, "m", at(3)), State::Rejected(_)));
 }
 
 #[test]
@@ -151,4 +151,32 @@ fn made_up_models_fill_no_memory() {
     }
     assert_eq!(health.all()["OPENAI_API_KEY"].models.len(), MODELS);
     assert_ne!(health.state(&ONE, "m999", at(1000)), State::Fine, "the newest stay");
+}
+
+#[test]
+fn a_rejected_key_is_tried_again_after_a_while_that_doubles() {
+    let health = Health::unknown();
+    let reject = |seconds| health.failed(&ONE, "m", &failure(Class::BadKey, None), SAID, at(seconds));
+    reject(0);
+    // Calls that were under way when it was rejected say nothing new.
+    reject(1);
+    assert_eq!(health.state(&ONE, "m", at(599)), State::Rejected(at(600)));
+    let trial = State::Rests(Rest { class: Class::BadKey, until: at(600), said: false });
+    assert_eq!(health.state(&ONE, "m", at(600)), trial, "it is asked, after all others");
+    reject(700);
+    assert_eq!(health.state(&ONE, "m", at(701)), State::Rejected(at(700 + 1200)));
+    let mut now = 700;
+    for _ in 0..40 {
+        now += 24 * 60 * 60;
+        reject(now);
+    }
+    assert_eq!(health.state(&ONE, "m", at(now)), State::Rejected(at(now + 24 * 60 * 60)), "a day at most");
+    // One good answer, and the next rejection is the first again.
+    health.served(&ONE, "m");
+    assert_eq!(health.state(&ONE, "m", at(now)), State::Fine);
+    reject(now);
+    assert_eq!(health.state(&ONE, "m", at(now)), State::Rejected(at(now + 600)));
+    // What was stored before rejections were counted is a first one.
+    let old: KeyHealth = serde_json::from_str(r#"{"version":1,"rejected":1000}"#).expect("a row");
+    assert_eq!(old.tried_again_at(), Some(601_000));
 }

@@ -47,9 +47,11 @@ pub(crate) fn pick(planned: &[Planned], health: &Health, now: SystemTime, dice: 
                         candidate.rest = Some(rest);
                         resting.push(candidate);
                     }
-                    State::Rejected => {
+                    State::Rejected(until) => {
+                        let minutes = until.duration_since(now).unwrap_or_default().as_secs() / 60 + 1;
                         let reason = format!(
-                            "{} rejected this key before; replace it, or `orch providers reset {}`",
+                            "{} rejected this key before, and it is tried again in {minutes} min; replace it, or `orch \
+                             providers reset {}`",
                             candidate.provider.slug,
                             key.credential.id()
                         );
@@ -69,6 +71,7 @@ fn candidate(planned: &Planned, key: Option<&Keyed>) -> Candidate {
         provider: planned.provider.clone(),
         model: planned.model.clone(),
         sent: planned.sent.clone(),
+        priced_as_model: planned.priced_as_model,
         credential: key.map(|key| key.credential.clone()),
         dialect: planned.dialect,
         on: planned.on,

@@ -26,7 +26,7 @@ impl Credential for Key {
 
 fn llm(models: &[&str]) -> Llm {
     let mut names = models.iter().map(|name| name.parse().unwrap());
-    Llm { primary: names.next().unwrap(), fallbacks: names.collect() }
+    Llm::new(names.next().unwrap(), names.collect())
 }
 
 fn only(slugs: &[&str]) -> Supported {

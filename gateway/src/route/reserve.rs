@@ -7,7 +7,7 @@ use crate::dialect::openai_responses::kept;
 use crate::embeddings::{self, EmbedRequest};
 use crate::ir::{ChatRequest, Tool};
 use crate::plan::Candidate;
-use crate::purse::{Ask, CacheWrites, LimitHit};
+use crate::purse::{Ask, CacheWrites, LimitHit, Unreserved};
 use crate::reach::is_clients;
 use crate::session::Session;
 use crate::tab::Tab;
@@ -22,6 +22,8 @@ const ANY_MODELS_OUTPUT: u64 = 4096;
 pub(super) enum Passed {
     /// A bound is in the way. The text says more than the bound where something of the request makes the price unknown.
     Limit(Box<LimitHit>, String),
+    /// What is left cannot be known.
+    Unavailable(String),
     /// What is left is less than the provider takes.
     Over(String),
     Unfit(Unfit),
@@ -53,7 +55,11 @@ pub(super) async fn reserve(
     // What is dearer than listed costs nobody knows what, and is not booked as if it were known.
     let ask = Ask { price: ask.price.filter(|_| dearer.is_none()), ..ask };
     let payers = Payers::of(&session.budget, candidate.credential.as_ref(), session.treasury.as_ref());
-    let reservation = payers.reserve(ask).await.map_err(|hit| {
+    let reservation = payers.reserve(ask).await.map_err(|why| {
+        let hit = match why {
+            Unreserved::Limit(hit) => hit,
+            Unreserved::Unavailable(why) => return Passed::Unavailable(why),
+        };
         let said = match &dearer {
             Some(field) if hit.needed.is_none() => format!("{field}: its price is not known, and {hit}"),
             _ => hit.to_string(),

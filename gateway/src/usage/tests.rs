@@ -21,13 +21,20 @@ fn ask(input: u64, max_output: Option<u64>) -> Ask {
 }
 
 /// What the budget alone gives for it.
+fn limit(why: Unreserved) -> LimitHit {
+    match why {
+        Unreserved::Limit(hit) => hit,
+        Unreserved::Unavailable(why) => panic!("{why}"),
+    }
+}
+
 fn reserve(budget: &Arc<Budget>, ask: &Ask) -> Result<Reservation, LimitHit> {
-    Payers::of(budget, None, None).reserve(*ask).now_or_never().expect("nothing is waited for")
+    Payers::of(budget, None, None).reserve(*ask).now_or_never().expect("nothing is waited for").map_err(limit)
 }
 
 /// Whether so much output can be paid for.
 fn cover(reservation: &mut Reservation, output: u64) -> Result<(), LimitHit> {
-    reservation.cover(output).now_or_never().expect("nothing is waited for")
+    reservation.cover(output).now_or_never().expect("nothing is waited for").map_err(limit)
 }
 
 fn counted(input: u64, output: u64) -> Usage {
@@ -204,7 +211,8 @@ fn the_owner_of_the_key_bounds_the_call_and_the_stream_without_a_limit_of_the_ru
     let key: Arc<dyn Credential> = Arc::new(Lent(Arc::clone(&left)));
     let budget = Budget::new(None, None);
     let reserve = |ask: &Ask| {
-        Payers::of(&budget, Some(&key), None).reserve(*ask).now_or_never().expect("nothing is waited for")
+        let reserved = Payers::of(&budget, Some(&key), None).reserve(*ask).now_or_never();
+        reserved.expect("nothing is waited for").map_err(limit)
     };
     let mut reservation = reserve(&ask(10, Some(20))).unwrap();
     assert_eq!((reservation.max_output(), *left.lock().unwrap()), (Some(20), 50));

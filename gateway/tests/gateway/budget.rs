@@ -1,7 +1,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use orch_gateway::{Outcome, Timing};
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use orch_gateway::{Ask, Granted, Outcome, Timing, Treasury, Unreserved};
 use serde_json::json;
 use tokio::task::JoinSet;
 
@@ -17,6 +19,32 @@ async fn rule_5_the_answer_is_bounded_by_what_is_left() {
     assert!((200..500).contains(&bound), "{bound}");
     let spent = world.session.budget.spent();
     assert_eq!((spent.input_tokens, spent.output_tokens), (20, 7));
+}
+
+/// A treasury whose disk is full.
+struct Full;
+
+impl Treasury for Full {
+    fn reserve<'a>(&'a self, _: Option<&'a str>, _: Ask) -> BoxFuture<'a, Result<Granted, Unreserved>> {
+        async { Err(Unreserved::Unavailable("the disk is full".to_owned())) }.boxed()
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_counted_is_not_sent_and_no_bound_is_blamed() {
+    let mut world = World::new(Setup::default()).await;
+    world.session.treasury = Some(Arc::new(Full));
+    let answer = world.chat(&hello()).await;
+    let error = answer.json()["error"].clone();
+    assert_eq!(
+        (answer.status.as_u16(), &error["code"]),
+        (503, &json!("orch_budgets_unavailable")),
+        "{error}"
+    );
+    assert!(error["message"].as_str().is_some_and(|text| text.contains("the disk is full")), "{error}");
+    assert!(world.openai.asked().is_empty() && world.anthropic.asked().is_empty());
+    assert_eq!(world.session.budget.hit(), None);
+    assert_eq!(world.session.budget.unavailable().as_deref(), Some("the disk is full"));
 }
 
 #[tokio::test]

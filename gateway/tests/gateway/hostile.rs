@@ -171,7 +171,7 @@ impl Victim {
         let Patience { idle, silent, deadline } = patience;
         let catalog = Catalog::builtin().with_operator(vec![pinned]).unwrap();
         let proxy = Proxy::new(config, Arc::new(NoNames)).unwrap();
-        let llm = Llm { primary: model.parse().unwrap(), fallbacks: Vec::new() };
+        let llm = Llm::new(model.parse().unwrap(), Vec::new());
         let keys = |_: &Slug| vec![Arc::new(Key) as Arc<dyn Credential>];
         let routes = Routes::none();
         let wishes = Wishes {

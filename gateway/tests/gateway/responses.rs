@@ -48,7 +48,7 @@ fn said(answer: &Answer) -> String {
 
 #[tokio::test]
 async fn a_response_of_openai_passes_and_what_only_it_knows_goes_along() {
-    let world = world().await;
+    let world = World::new(Setup { server_tools: true, ..Setup::default() }).await;
     world.openai.script([responds("hi")]);
     let body = r#"{"input":"x","model":"default","previous_response_id":"resp_0","store":true,"include":["a.b"],"new_field":[1e2]}"#;
     let request = Request::post(PATH).body(full(body)).unwrap();
@@ -103,8 +103,8 @@ async fn clients_of_every_dialect_may_ask_for_responses_by_name() {
 
 #[tokio::test]
 async fn a_client_of_responses_is_served_by_the_others_with_tools() {
-    let world =
-        World::new(Setup { models: &["claude-3-haiku", "gemini-2.5-flash"], ..Setup::default() }).await;
+    let models = &["claude-3-haiku", "gemini-2.5-flash"];
+    let world = World::new(Setup { models, server_tools: true, ..Setup::default() }).await;
     let tools =
         json!([{"type": "function", "name": "clock", "parameters": {"type": "object", "properties": {}}}]);
     let call = json!({"type": "tool_use", "id": "toolu_x", "name": "clock", "input": {"zone": "UTC"}});
@@ -175,7 +175,7 @@ async fn what_one_provider_has_kept_is_not_carried_to_another() {
 #[tokio::test]
 async fn what_is_kept_counts_for_all_the_context() {
     let limit = 100_000;
-    let world = World::new(Setup { max_tokens: Some(limit), ..Setup::default() }).await;
+    let world = World::new(Setup { max_tokens: Some(limit), server_tools: true, ..Setup::default() }).await;
     let mut body = asking();
     body["previous_response_id"] = json!("resp_0");
     let answer = world.post(PATH, &body).await;
@@ -374,7 +374,7 @@ async fn errors_have_openais_form_and_name_the_field() {
 
 #[tokio::test]
 async fn a_direct_call_for_a_response_is_carried() {
-    let world = world().await;
+    let world = World::new(Setup { server_tools: true, ..Setup::default() }).await;
     let direct = world.gateway.inference(Scheme::Https, "api.openai.com", 443, &Method::POST, PATH).unwrap();
     world.openai.script([responds("hi")]);
     let call = |auth: String| {

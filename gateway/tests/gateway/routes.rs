@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::header::{AUTHORIZATION, RETRY_AFTER};
 use orch_gateway::ir::Class;
 use orch_gateway::{Health, Outcome, Plan, Timing, every_key_was_rejected};
-use orch_manifests::Catalog;
+use orch_manifests::{Catalog, Routes};
 use serde_json::{Value, json};
 
 use crate::upstream::{Asked, Reply, messages, pieces, says, whole};
@@ -92,6 +92,31 @@ async fn a_target_may_be_renamed_and_bound_to_a_key() {
         world.chat(&named("second")).await;
     }
     assert_eq!(keys(&world.openai.asked()), [2; 4]);
+}
+
+#[tokio::test]
+async fn only_the_operator_says_that_another_name_costs_what_the_model_does() {
+    let limited = || Setup { max_micro_usd: Some(1_000_000), ..setup(1) };
+    let world = World::new(limited()).await;
+    world.openai.script([says("hi")]);
+    assert_eq!(world.chat(&named("renamed")).await.said(), "hi");
+
+    // The same route of a workspace's own, by a name of which nobody knows what it costs, and by one that is known.
+    let of_workspace = |rename: &str| {
+        let route = format!("{{targets: [{{model: gpt-4o, rename: {rename}}}]}}");
+        let mut routes = Routes::none();
+        routes.restore("renamed".parse().unwrap(), serde_yaml::from_str(&route).unwrap());
+        Arc::new(routes)
+    };
+    let mut world = World::new(limited()).await;
+    world.session.routes = of_workspace("my-deployment");
+    let answer = world.chat(&named("renamed")).await;
+    assert_eq!(answer.json()["error"]["code"], "orch_price_unknown", "{}", answer.text());
+    assert!(world.openai.asked().is_empty());
+    world.session.routes = of_workspace("gpt-4o-mini");
+    world.openai.script([says("hi")]);
+    assert_eq!(world.chat(&named("renamed")).await.said(), "hi");
+    assert!(world.receipt().cost_micro_usd.is_some(), "it costs what that one costs");
 }
 
 #[tokio::test]

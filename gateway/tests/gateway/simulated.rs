@@ -79,7 +79,7 @@ impl Simulated {
                 .collect()
         };
         let mut names = models.iter().map(|name| name.parse().unwrap());
-        let llm = Llm { primary: names.next().unwrap(), fallbacks: names.collect() };
+        let llm = Llm::new(names.next().unwrap(), names.collect());
         let wishes = Wishes {
             llm: Some(&llm),
             supported: &Supported::Any,

@@ -10,7 +10,9 @@ use http::header::{AUTHORIZATION, HeaderName};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use orch_gateway::{Budget, Gateway, Plan, Receipt, Session, Timing, Wishes, plan};
-use orch_manifests::{Catalog, Dialect, HostName, Llm, OperatorProvider, Routes, RunId, Slug, Supported};
+use orch_manifests::{
+    Catalog, Dialect, HostName, Llm, OperatorProvider, Route, Routes, RunId, ServerTools, Slug, Supported,
+};
 use orch_proxy::{
     AuthorizeError, Binding, Body, Credential, DnsError, Grant, Grants, LiveGrant, Place, Placeholder, Proxy,
     ProxyConfig, Resolve, Scrubber, Use, full,
@@ -176,7 +178,8 @@ impl World {
         let about_cohere = setup.models.iter().any(|model| model.starts_with("command"));
         let mut routes = Routes::none();
         for (name, route) in setup.routes {
-            let route = serde_yaml::from_str(route).unwrap_or_else(|e| panic!("{e}: {route}"));
+            let route: Route = serde_yaml::from_str(route).unwrap_or_else(|e| panic!("{e}: {route}"));
+            let route = Route { by_operator: true, ..route };
             routes.add(name.parse().unwrap(), route, &catalog).unwrap();
         }
         // Only runs that are about it have a key of this provider.
@@ -202,7 +205,7 @@ impl World {
             expires: Instant::now() + Duration::from_secs(3600),
         });
         let mut names = setup.models.iter().map(|name| name.parse().unwrap());
-        let llm = Llm { primary: names.next().unwrap(), fallbacks: names.collect() };
+        let llm = Llm::new(names.next().unwrap(), names.collect());
         let keys = |slug: &Slug| match slug.as_str() {
             "openai" => openai_keys.clone(),
             "anthropic" => vec![Arc::clone(&anthropic_key)],
@@ -224,7 +227,7 @@ impl World {
         let budget = Budget::new(setup.max_tokens, setup.max_micro_usd);
         let deadline = Instant::now() + setup.deadline;
         let session = Session::new(Arc::clone(&live), Arc::new(plan), deadline, budget)
-            .with_server_tools(setup.server_tools)
+            .with_server_tools(if setup.server_tools { ServerTools::ALL } else { ServerTools::NONE })
             .with_routes(Arc::new(routes));
         let gateway = Gateway::with_timing(proxy, Arc::new(catalog), setup.timing);
         World {

@@ -7,7 +7,7 @@ use http::Method;
 
 use super::read::{Cursor, Draft, Fields, Sink};
 use super::tree::Node;
-use super::{Access, EgressWant, FileWant, Llm, Manifest, SecretWant, Supported};
+use super::{Access, AccountWant, EgressWant, FileWant, Llm, Manifest, SecretWant, Supported};
 use crate::catalog::{Catalog, Provider};
 use crate::endpoint::Scheme;
 use crate::guest_path::parse_guest_path;
@@ -15,6 +15,7 @@ use crate::host::{HostError, HostPattern};
 use crate::identity::{AgentRef, ModelName, SecretName, Slug, is_variable_name};
 use crate::limits::{ByteSize, HostLimits, Limits, MicroUsd, Rate, parse_count, parse_duration};
 use crate::path::PathGlob;
+use crate::server_tools::{ServerTool, ServerTools};
 use crate::text::{nearest, quote};
 
 const FALLBACKS_MAX: usize = 16;
@@ -205,10 +206,48 @@ fn llm(at: &Cursor<'_>) -> Option<Llm> {
         }
         models.extend(parsed::<ModelName>(items));
     }
+    let server_tools = fields.get("server_tools").and_then(|at| server_tools(&at)).unwrap_or_default();
+    let account = each(&mut fields, "account", account);
     fields.finish();
     let mut models = no_repeats(models).into_iter();
     let primary = if has_primary { models.next() } else { None };
-    Some(Llm { primary: primary?, fallbacks: models.collect() })
+    Some(Llm { primary: primary?, fallbacks: models.collect(), server_tools, account })
+}
+
+/// What providers may do by themselves. Nobody writes `true` for all of it.
+fn server_tools(at: &Cursor<'_>) -> Option<ServerTools> {
+    let words = ServerTool::ALL.map(|kind| (kind.as_str(), kind));
+    if !matches!(at.node, Node::List(_)) {
+        at.problem_hint(
+            "expected a list of what providers may do by themselves",
+            format!("list what the agent needs of {}, such as [search]", ServerTools::ALL),
+        );
+        return None;
+    }
+    let items = at.filled_list("none of them")?;
+    let kinds = items.into_iter().filter_map(|at| at.word(&words).map(|kind| (at, kind))).collect();
+    Some(no_repeats(kinds).into_iter().collect())
+}
+
+fn account(at: &Cursor<'_>) -> Option<AccountWant> {
+    let mut fields = at.fields("- { provider: openai, methods: [GET], paths: [\"/v1/files/**\"] }")?;
+    let provider = fields.need("provider", "openai").and_then(|at| at.parse());
+    let methods = fields.need("methods", "[GET]").and_then(|at| {
+        let items = at.list()?;
+        if items.is_empty() {
+            at.problem("the list is empty, which would allow nothing");
+        }
+        Some(items.iter().filter_map(method).collect())
+    });
+    let paths = fields.need("paths", "[\"/v1/files/**\"]").and_then(|at| {
+        let items = at.list()?;
+        if items.is_empty() {
+            at.problem("the list is empty, which would allow nothing");
+        }
+        Some(no_repeats(parsed::<PathGlob>(items)))
+    });
+    fields.finish();
+    Some(AccountWant { provider: provider?, methods: methods?, paths: paths? })
 }
 
 fn json_schema(at: &Cursor<'_>) -> Option<serde_json::Value> {

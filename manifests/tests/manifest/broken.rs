@@ -36,7 +36,7 @@ env: { ORCH_RUN_ID: x, DEBUG: 1 }
     orch.yaml:5:39: supported_providers[2]: `Open AI` is not a provider name: use a-z, 0-9 and `-`, at most 64 characters
     orch.yaml:7:12: llm.primary: `gpt 4o` is not a model name: it is made of letters, digits and `.`, `_`, `:`, `/`, `@`, `+`, `~`, `-`
     orch.yaml:8:3: llm.fallback: unknown field `fallback`
-      hint: did you mean `fallbacks`? The fields here are: primary, fallbacks
+      hint: did you mean `fallbacks`? The fields here are: primary, fallbacks, server_tools, account
     orch.yaml:10:11: egress[0].host: `https://api.github.com/repos` is more than a host name: leave out the scheme and everything after the name
       hint: write the host alone; scheme, port and path have fields of their own: `scheme`, `port`, `paths`
     orch.yaml:11:15: egress[0].methods[0]: `get` is not a method that can be granted
@@ -258,6 +258,21 @@ fn wrong_kinds_of_values() {
       hint: write `any` alone
     ");
     insta::assert_snapshot!(error(&with("llm: {primary: gpt-4o, fallbacks: [gpt-4o]}")), @"orch.yaml:4:36: llm.fallbacks[0]: is listed twice");
+    insta::assert_snapshot!(error(&with("llm: {primary: gpt-4o, server_tools: true}")), @"
+    orch.yaml:4:38: llm.server_tools: expected a list of what providers may do by themselves
+      hint: list what the agent needs of search, fetch, mcp, code, image_url, stored, such as [search]
+    ");
+    insta::assert_snapshot!(error(&with("llm: {primary: gpt-4o, server_tools: [web_search, searhc]}")), @"
+    orch.yaml:4:39: llm.server_tools[0]: `web_search` is not known here
+      hint: use one of: search, fetch, mcp, code, image_url, stored
+    orch.yaml:4:51: llm.server_tools[1]: `searhc` is not known here
+      hint: did you mean `search`?
+    ");
+    insta::assert_snapshot!(error(&with("llm: {primary: gpt-4o, account: [{provider: openai, methods: [get], paths: []}]}")), @"
+    orch.yaml:4:63: llm.account[0].methods[0]: `get` is not a method that can be granted
+      hint: did you mean `GET`?
+    orch.yaml:4:76: llm.account[0].paths: the list is empty, which would allow nothing
+    ");
     insta::assert_snapshot!(error(&with("input: string\noutput: [1]")), @"
     orch.yaml:4:8: input: expected a JSON Schema
       hint: write it as `{ type: object }`

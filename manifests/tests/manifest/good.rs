@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use orch_manifests::{Access, ByteSize, Catalog, Manifest, MicroUsd, Scheme, Supported};
+use orch_manifests::{Access, ByteSize, Catalog, Manifest, MicroUsd, Scheme, ServerTool, Supported};
 
 use crate::{SUMMARIZER, json, with, yaml};
 
@@ -43,6 +43,37 @@ fn the_documented_example_means_what_it_says() {
     assert_eq!((m.limits.requests, m.limits.tokens), (Some(500), Some(200_000)));
     assert_eq!(m.limits.cost_usd, Some(MicroUsd(500_000)));
     assert_eq!(m.env["TONE"], "dry");
+}
+
+#[test]
+fn what_providers_do_by_themselves_and_their_accounts_are_asked_for_one_by_one() {
+    let asks = "server_tools: [stored, search], account: [{provider: OPENAI, methods: [GET, DELETE], paths: [/v1/files, \"/v1/files/*\"]}]";
+    let text = format!(
+        "supported_providers: [openai]\nllm: {{primary: gpt-4o, {}}}",
+        asks.replace("OPENAI", "openai")
+    );
+    let m = yaml(&with(&text)).unwrap();
+    let llm = m.llm.as_ref().unwrap();
+    assert_eq!(llm.server_tools, [ServerTool::Search, ServerTool::Stored].into_iter().collect());
+    assert_eq!((llm.account[0].provider.as_str(), llm.account[0].methods.len()), ("openai", 2));
+    assert!(canonical(&m).contains(r#""server_tools":["search","stored"]"#), "{}", canonical(&m));
+    assert!(m.check_against(&Catalog::builtin()).is_empty());
+
+    for (provider, says) in [
+        ("nobody", "no provider `nobody` is in the catalog"),
+        ("ollama", "`ollama` is reached where its operator pinned it, by the gateway alone"),
+        ("cohere", "`cohere` is not one of `supported_providers`"),
+    ] {
+        let text = text.replace("provider: openai", &format!("provider: {provider}"));
+        let problems = yaml(&with(&text)).unwrap().check_against(&Catalog::builtin());
+        assert_eq!(problems[0].to_string(), format!("llm.account[0].provider: {says}"), "{provider}");
+    }
+    let all = text.replace(
+        "methods: [GET, DELETE], paths: [/v1/files, \"/v1/files/*\"]",
+        "methods: [POST], paths: [\"/v1/**\"]",
+    );
+    let problems = yaml(&with(&all)).unwrap().check_against(&Catalog::builtin());
+    assert!(problems[0].to_string().contains("covers POST /v1/chat/completions"), "{problems:?}");
 }
 
 #[test]

@@ -241,7 +241,10 @@ fn capabilities(manifest: &Manifest) -> Vec<Capability> {
         let anywhere = secret.hosts.is_empty().then(|| host("wherever its owner allows".to_owned()));
         secret.hosts.iter().map(move |named| host(named.to_string())).chain(anywhere).collect::<Vec<_>>()
     });
-    egress.chain(secrets).collect()
+    let llm = manifest.llm.iter();
+    let tools = llm.clone().flat_map(|llm| llm.server_tools.iter()).map(Capability::ServerTool);
+    let account = llm.flat_map(|llm| llm.account.iter().cloned()).map(Capability::Account);
+    egress.chain(secrets).chain(tools).chain(account).collect()
 }
 
 fn texts(capabilities: &[Capability]) -> Vec<String> {
@@ -256,6 +259,7 @@ mod tests {
     fn a_manifest_s_wishes_have_the_texts_that_grants_hold() {
         let manifest = Manifest::parse(
             "name: acme/x\nversion: 1.0.0\nmodule: x.wasm\nsupported_providers: [any]\n\
+             llm: {primary: gpt-4o, server_tools: [search], account: [{provider: openai, methods: [GET], paths: [/v1/files]}]}\n\
              egress: [{host: api.github.com, methods: [GET], paths: [\"/repos/**\"]}]\n\
              secrets: [{name: GITHUB_TOKEN, hosts: [api.github.com]}, {name: OTHER}]\n",
             Format::Yaml,
@@ -268,6 +272,8 @@ mod tests {
                 "talk to https://api.github.com (GET; /repos/**)",
                 "use the secret GITHUB_TOKEN toward api.github.com",
                 "use the secret OTHER toward wherever its owner allows",
+                "let model providers search the web (llm.server_tools: search)",
+                "use the account of the openai key, uncounted (GET; /v1/files)",
             ]
         );
     }

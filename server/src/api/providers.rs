@@ -80,7 +80,8 @@ fn document(key: &dyn Credential, health: Option<&KeyHealth>) -> Value {
     };
     json!({
         "key": key.id(), "source": key.source(), "version": key.version(), "state": state,
-        "since": health.rejected.map(moment), "until": unpaid.map(moment), "models": models,
+        "since": health.rejected.map(moment), "tried_again": health.tried_again_at().map(moment),
+        "until": unpaid.map(moment), "models": models,
     })
 }
 

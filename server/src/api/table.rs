@@ -56,6 +56,7 @@ pub(super) enum Action {
     PutRoute,
     PutSecret,
     Ready,
+    ReleaseBudget,
     Reload,
     ResetProvider,
     RemoveBudget,
@@ -149,6 +150,7 @@ static TABLE: &[Endpoint] = &[
     row(GET, "/v1/budgets", BILLS, Action::ListBudgets),
     row(PUT, "/v1/budgets/{name}", ADMIN, Action::PutBudget),
     row(DELETE, "/v1/budgets/{name}", ADMIN, Action::RemoveBudget),
+    row(POST, "/v1/budgets/{name}/release", ADMIN, Action::ReleaseBudget),
     //
     row(HEAD, "/v1/blobs/{digest}", AGENTS, Action::HasBlob),
     row(GET, "/v1/blobs/{digest}", AGENTS, Action::GetBlob),

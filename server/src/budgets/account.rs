@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use orch_gateway::ir::Usage;
-use orch_gateway::{Amount, Ask, BoundOf, Granted, Held, Left, LimitHit, Short, Treasury};
+use orch_gateway::{Amount, Ask, BoundOf, Granted, Held, Left, LimitHit, Short, Treasury, Unreserved};
 use time::OffsetDateTime;
 
+use super::open::Open;
 use super::{Budget, Budgets, day_of};
 use crate::store::{SpendOf, Store, Sums};
 
@@ -36,29 +37,22 @@ impl Account {
 }
 
 impl Treasury for Account {
-    fn reserve<'a>(&'a self, key: Option<&'a str>, ask: Ask) -> BoxFuture<'a, Result<Granted, LimitHit>> {
+    fn reserve<'a>(&'a self, key: Option<&'a str>, ask: Ask) -> BoxFuture<'a, Result<Granted, Unreserved>> {
         async move {
             let (store, now) = (self.budgets.store.clone(), (self.budgets.clock)());
             let of = self.pays(key, now);
-            let unreadable = |what: String| LimitHit {
-                name: "cost_usd",
-                used: 0,
-                limit: 0,
-                needed: Some(0),
-                of: BoundOf::Budget { budget: what, renews_at: Some(now), set_by: "the store".to_owned() },
-            };
             let budgets = match self.budgets.of(&self.workspace).await {
                 Ok(budgets) => budgets,
                 // What cannot be counted is not spent.
-                Err(failure) => return Err(unreadable(failure.message().to_owned())),
+                Err(failure) => return Err(Unreserved::Unavailable(failure.message().to_owned())),
             };
             let budgets: Vec<Budget> =
                 budgets.into_iter().filter(|budget| of.subjects.contains(&budget.subject)).collect();
             if budgets.is_empty() {
-                let held = Box::new(OnRecord::new(store, of, Amount::default()));
+                let held = Box::new(OnRecord::new(store, of, Amount::default(), None));
                 return Ok(Granted { output: ask.max_output, bounded: false, held });
             }
-            let subjects = of.clone();
+            let (subjects, open) = (of.clone(), Arc::clone(&self.budgets.open));
             let asked =
                 budgets.iter().map(|budget| (budget.subject.clone(), budget.window.at(now).0)).collect();
             // A task of its own: when the caller goes away meanwhile, what is set aside has an owner that takes it back.
@@ -67,6 +61,7 @@ impl Treasury for Account {
                 reason = "the handle is awaited below, and what it yields is an owner"
             )]
             let setting_aside = tokio::spawn(async move {
+                let (opening, opened) = (Arc::clone(&open), of.clone());
                 let decide = move |sums: &[Sums]| {
                     let mut asked = ask;
                     for (budget, sums) in budgets.iter().zip(sums) {
@@ -78,18 +73,24 @@ impl Treasury for Account {
                         }
                     }
                     let amount = asked.amount(asked.max_output.unwrap_or(0));
+                    opening.add(&opened, amount);
                     (Ok((asked.max_output, amount)), amount.tokens, amount.micro_usd)
                 };
                 let decided = store.set_aside(subjects, asked, decide).await;
-                decided.map(|decided| decided.map(|(output, held)| (output, OnRecord::new(store, of, held))))
+                // Of a transaction that failed the note of what is open stays: then less is released than could be.
+                decided.map(|decided| {
+                    decided.map(|(output, held)| (output, OnRecord::new(store, of, held, Some(open))))
+                })
             });
             match setting_aside.await {
                 Ok(Ok(decided)) => {
                     let (output, held) = decided?;
                     Ok(Granted { output, bounded: true, held: Box::new(held) })
                 }
-                Ok(Err(failure)) => Err(unreadable(failure.message().to_owned())),
-                Err(_) => Err(unreadable("the task that sets money aside has failed".to_owned())),
+                Ok(Err(failure)) => Err(Unreserved::Unavailable(failure.message().to_owned())),
+                Err(_) => {
+                    Err(Unreserved::Unavailable("the task that sets money aside has failed".to_owned()))
+                }
             }
         }
         .boxed()
@@ -124,13 +125,15 @@ struct OnRecord {
     store: Store,
     of: SpendOf,
     held: Amount,
+    /// Where it is noted as open.
+    open: Option<Arc<Open>>,
     /// Whether it was taken back with what was spent, in one transaction.
     settled: AtomicBool,
 }
 
 impl OnRecord {
-    fn new(store: Store, of: SpendOf, held: Amount) -> Self {
-        Self { store, of, held, settled: AtomicBool::new(false) }
+    fn new(store: Store, of: SpendOf, held: Amount, open: Option<Arc<Open>>) -> Self {
+        Self { store, of, held, open, settled: AtomicBool::new(false) }
     }
 
     fn settle(&self, spent: (u64, u64)) {
@@ -140,6 +143,11 @@ impl OnRecord {
         };
         if (spent, held) != ((0, 0), (0, 0)) {
             self.store.spend(self.of.clone(), spent, held);
+        }
+        if held != (0, 0)
+            && let Some(open) = &self.open
+        {
+            open.remove(&self.of, self.held);
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use orch_gateway::ir::Usage;
-use orch_gateway::{Ask, BoundOf, CacheWrites, Granted, LimitHit};
+use orch_gateway::{Ask, BoundOf, CacheWrites, Granted, LimitHit, Unreserved};
 use orch_manifests::Price;
 use tempfile::TempDir;
 use time::macros::datetime;
@@ -59,7 +59,10 @@ impl Stage {
             cache_writes: CacheWrites::None,
             already: None,
         };
-        self.budgets.account("default", "ci", agent).reserve(key, ask).await
+        self.budgets.account("default", "ci", agent).reserve(key, ask).await.map_err(|why| match why {
+            Unreserved::Limit(hit) => hit,
+            Unreserved::Unavailable(why) => panic!("{why}"),
+        })
     }
 
     async fn used(&self) -> Vec<(u64, u64)> {
@@ -219,4 +222,27 @@ async fn a_budget_set_over_the_api_counts_what_was_spent_before_it() {
     assert_eq!(stage.budgets.remove("default", "none").await.expect_err("refused").code(), "not_found");
     stage.budgets.remove("default", "mine").await.expect("removed");
     assert!(stage.call(50, 1).await.is_ok());
+}
+
+#[tokio::test]
+async fn what_a_dead_process_held_is_released_and_what_calls_under_way_hold_is_not() {
+    let config =
+        "budgets:\n  all: { window: total, tokens: 1000 }\n  ci: { token: ci, window: total, tokens: 1000 }";
+    let before = Stage::new(config);
+    Box::leak(Box::new(before.call(300, 100).await.expect("paid")));
+    let Stage { folder, budgets, .. } = before;
+    budgets.store.flush().await.expect("stored");
+    drop(budgets);
+
+    let stage = Stage::over(folder, config);
+    assert_eq!(stage.used().await, [(0, 400), (0, 400)], "for all that is known, it is spent");
+    let under_way = stage.call(50, 50).await.expect("paid");
+    let freed = stage.budgets.release("default", "all").await.expect("released");
+    assert_eq!((freed.held_tokens, freed.held_micro_usd), (400, 500));
+    assert_eq!(stage.used().await, [(0, 100), (0, 500)], "of the one that was named");
+    spend(under_way, 50, 20);
+    assert_eq!(stage.used().await, [(70, 0), (70, 400)]);
+    assert_eq!(stage.budgets.release("default", "all").await.expect("nothing").held_tokens, 0);
+    assert_eq!(stage.budgets.release("default", "none").await.expect_err("unknown").code(), "not_found");
+    assert!(stage.budgets.is_operators("default", "all").await.expect("there"));
 }

@@ -17,6 +17,7 @@ type Wrong = (String, String);
 pub(super) fn checked(raw: BTreeMap<String, Route>, catalog: &Catalog) -> Result<Routes, Wrong> {
     let mut routes = Routes::none();
     for (name, route) in raw {
+        let route = Route { by_operator: true, ..route };
         let field = format!("routes.{name}");
         let parsed: RouteName = name.parse().map_err(|e| (field.clone(), format!("{e}")))?;
         routes.add(parsed, route, catalog).map_err(|error| match error.field.is_empty() {

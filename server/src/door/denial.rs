@@ -1,17 +1,21 @@
 //! What a guest is told when a request of its is refused: a 403 that a program, a model or a person can act on.
 
 use http::{Response, StatusCode};
+use orch_manifests::Provider;
 use orch_proxy::{Body, Reason, Refusal, RuleMissing};
 use serde_json::json;
 
 /// Longest path that is repeated, in bytes. A line that is cut short would ask for something else.
 const PATH_SHOWN: usize = 512;
 
-/// A refusal by the egress policy.
-pub(super) fn of_policy(host: &str, reason: &Reason) -> Response<Body> {
+/// A refusal by the egress policy. At the host of a provider, what is missing is most likely a path of its account.
+pub(super) fn of_policy(host: &str, reason: &Reason, provider: Option<&Provider>) -> Response<Body> {
     let missing = reason.rule_missing.as_deref().filter(|missing| missing.path_length() <= PATH_SHOWN);
     let steps = match missing {
-        Some(missing) => to_allow(missing),
+        Some(missing) => match provider {
+            Some(provider) => to_open(missing, provider),
+            None => to_allow(missing),
+        },
         None => instead(reason.code),
     };
     respond(reason.code, host, &reason.text, missing, &steps)
@@ -46,6 +50,23 @@ fn to_allow(missing: &RuleMissing) -> Vec<String> {
             "or an operator allows it to every agent that asks for it, in config.yaml: egress: {{ allow: [\"{place}\"] }}"
         ),
     ]
+}
+
+/// The same of a provider's account, whose requests go with the provider's key.
+fn to_open(missing: &RuleMissing, provider: &Provider) -> Vec<String> {
+    let method = missing.method.as_ref().map_or("GET", http::Method::as_str);
+    let path = missing.path.as_deref().unwrap_or("/");
+    let slug = &provider.slug;
+    let line = json!({ "provider": slug.as_str(), "methods": [method], "paths": [path] });
+    let mut steps = vec![
+        "do not try it again in this run: what a run may reach is settled when it starts".to_owned(),
+        format!("the agent's author adds to `llm.account` in orch.yaml: - {line}"),
+        format!("then whoever runs the agent grants it: orch run --grant llm.account:{slug} …"),
+    ];
+    steps.extend(provider.key_name().map(|key| {
+        format!("and the owner of the vault's key lets it go there: orch secrets grants add {key} --account '{method}:{path}'")
+    }));
+    steps
 }
 
 /// What to do where no rule could help.
@@ -103,7 +124,7 @@ mod tests {
     #[tokio::test]
     async fn a_refusal_says_which_rule_is_missing_and_who_can_add_it() {
         let reason = refusal(Scheme::Http, "api.example.com", 8080, "/a/b?q=1");
-        let error = said(of_policy("api.example.com", &reason)).await;
+        let error = said(of_policy("api.example.com", &reason, None)).await;
         assert_eq!(error["type"], "egress_denied");
         assert_eq!((&error["code"], &error["host"]), (&json!("nothing_allowed"), &json!("api.example.com")));
         assert_eq!(
@@ -134,12 +155,32 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn at_a_provider_s_host_it_is_the_account_that_is_not_granted() {
+        let catalog = orch_manifests::Catalog::builtin();
+        let reason = refusal(Scheme::Https, "api.openai.com", 443, "/v1/files?limit=1");
+        let error = said(of_policy("api.openai.com", &reason, catalog.provider("openai"))).await;
+        let steps: Vec<&str> =
+            error["next_steps"].as_array().expect("steps").iter().filter_map(Value::as_str).collect();
+        // The author's line can be pasted.
+        let line = steps[1].split_once("orch.yaml: - ").expect("the line").1;
+        let manifest = format!(
+            "name: a/b\nversion: 1.0.0\nmodule: x.wasm\nllm: {{ primary: gpt-4o, account: [{line}] }}\n"
+        );
+        let manifest = orch_manifests::Manifest::parse(&manifest, Format::Yaml, "x").expect("a manifest");
+        let want = &manifest.llm.expect("models").account[0];
+        assert_eq!((want.provider.as_str(), want.paths[0].as_str()), ("openai", "/v1/files"));
+        assert!(steps[2].contains("--grant llm.account:openai"), "{steps:?}");
+        assert!(steps[3].contains("grants add OPENAI_API_KEY --account 'PUT:/v1/files'"), "{steps:?}");
+    }
+
+    #[tokio::test]
     async fn what_no_rule_allows_names_no_rule() {
-        let error = said(of_policy("localhost", &refusal(Scheme::Https, "localhost", 443, "/"))).await;
+        let error = said(of_policy("localhost", &refusal(Scheme::Https, "localhost", 443, "/"), None)).await;
         assert_eq!((&error["code"], &error["rule_missing"]), (&json!("name_refused"), &Value::Null));
         assert!(error["next_steps"][0].as_str().is_some_and(|step| step.contains("pin")), "{error}");
         let long = format!("/{}", "a".repeat(PATH_SHOWN));
-        let error = said(of_policy("a.example", &refusal(Scheme::Https, "a.example", 443, &long))).await;
+        let error =
+            said(of_policy("a.example", &refusal(Scheme::Https, "a.example", 443, &long), None)).await;
         assert_eq!((&error["rule_missing"], &error["next_steps"]), (&Value::Null, &json!([])));
     }
 }

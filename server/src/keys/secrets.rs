@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use orch_manifests::{Auth, Catalog, HostPattern, Manifest};
+use orch_manifests::{Auth, Catalog, HostPattern, Manifest, Provider};
 use orch_proxy::{Credential, Place, Target};
 use orch_vault::{GrantId, Secret, SecretName, Source};
 use time::OffsetDateTime;
@@ -254,6 +254,39 @@ pub(super) fn key_grant(current: &Current, manifest: &Manifest) -> Result<Option
                 .hint(format!("orch secrets grants add {name} --agent {}", manifest.name)))
         }
     }
+}
+
+/// The grants by which a provider's key may go to paths of its account, for a manifest that wants some.
+///
+/// # Errors
+/// When its owner granted this agent none.
+pub(super) fn account_grants(
+    current: &Current,
+    manifest: &Manifest,
+    provider: &Provider,
+) -> Result<Vec<GrantId>, Failure> {
+    let mut left_out = LeftOut::default();
+    let opening = current.grants.iter().filter(|grant| grant.opens_account());
+    let kept: Vec<GrantId> =
+        opening.filter(|grant| left_out.keeps(grant, manifest)).map(OwnerGrant::id).collect();
+    if !kept.is_empty() {
+        return Ok(kept);
+    }
+    let (name, agent) = (&current.summary.name, &manifest.name);
+    let wants = manifest.llm.iter().flat_map(|llm| &llm.account);
+    let wants = wants.filter(|want| provider.goes_by(want.provider.as_str()));
+    let entries: Vec<String> = wants
+        .flat_map(|want| {
+            want.methods.iter().flat_map(|method| want.paths.iter().map(move |path| (method, path)))
+        })
+        .map(|(method, path)| format!("--account '{method}:{path}'"))
+        .collect();
+    let text = format!(
+        "{agent} wants paths of {}'s account, and the owner of {name} granted it none",
+        provider.slug
+    );
+    Err(Failure::new(Kind::Denied, "account_not_granted", text)
+        .hint(format!("orch secrets grants add {name} --agent {agent} {}", entries.join(" "))))
 }
 
 /// A random value in a secret's place, for a simulated run.

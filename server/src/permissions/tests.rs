@@ -12,6 +12,11 @@ fn want(fields: &str) -> EgressWant {
     manifest(&format!("egress: [{{ {fields} }}]")).egress.remove(0)
 }
 
+fn account() -> AccountWant {
+    let llm = "llm: { primary: gpt-4o, account: [{ provider: openai, methods: [GET, DELETE], paths: [/v1/files, '/v1/files/*'] }] }";
+    manifest(llm).llm.expect("models").account.remove(0)
+}
+
 fn mount(guest: &str, writable: bool) -> MountRequest {
     MountRequest { host: "/srv".into(), guest: guest.to_owned(), writable }
 }
@@ -100,6 +105,20 @@ fn the_combined_risk_names_what_is_read_and_who_hears_it() {
         combined_risk("acme/x", &wanted, &[mount("/data", false), mount("/more", true)]),
         "Together: acme/x reads its input and /data, /more and can send what it reads to a.example, b.example."
     );
+    for (wanted, risk) in [
+        (
+            Capability::ServerTool(ServerTool::ImageUrl),
+            "talks to model providers only, which can pass it on to anybody.",
+        ),
+        (Capability::ServerTool(ServerTool::Code), "talks to model providers only."),
+        (
+            Capability::Account(account()),
+            "talks to model providers only, in whose accounts it can leave and find things.",
+        ),
+    ] {
+        let risk = format!("Together: acme/x reads its input and {risk}");
+        assert_eq!(combined_risk("acme/x", &[wanted], &[]), risk);
+    }
     assert_eq!(
         combined_risk("acme/x", &[], &[]),
         "Together: acme/x reads its input and talks to model providers only."
@@ -117,6 +136,8 @@ fn the_hints_of_a_refusal_grant_it() {
             Capability::Egress(want("host: a.example, port: 8443")),
             Capability::Egress(want("host: b.example, scheme: http")),
             Capability::Secret { name: "TOKEN".to_owned(), host: "a.example".to_owned() },
+            Capability::ServerTool(ServerTool::Search),
+            Capability::Account(account()),
         ],
         had: BTreeSet::new(),
         combined: "Together: much.".to_owned(),
@@ -125,9 +146,15 @@ fn the_hints_of_a_refusal_grant_it() {
     assert_eq!((failure.kind(), failure.code()), (Kind::Denied, "not_granted"));
     assert_eq!(
         failure.hints(),
-        ["--allow a.example:8443", "--allow b.example:80", "--secret TOKEN@a.example"]
+        [
+            "--allow a.example:8443",
+            "--allow b.example:80",
+            "--secret TOKEN@a.example",
+            "--grant llm.server_tools:search",
+            "--grant llm.account:openai"
+        ]
     );
-    assert_eq!(failure.to_json()["error"]["details"]["wanted"].as_array().map(Vec::len), Some(3));
+    assert_eq!(failure.to_json()["error"]["details"]["wanted"].as_array().map(Vec::len), Some(5));
 }
 
 #[test]

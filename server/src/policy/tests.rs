@@ -22,7 +22,7 @@ fn bare() -> Agent {
 fn wants(agent: &Agent, flags: &[&str], config: &[&str]) -> Result<Wants, Failure> {
     let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
     let config: Vec<AllowedHost> = config.iter().map(|host| host.parse().expect("a host")).collect();
-    Wants::of(agent, &allowed_hosts(&flags, &config)?)
+    Wants::of(agent, &allowed_hosts(&flags, &config)?, &BTreeSet::new())
 }
 
 fn refused<T>(answer: Result<T, Failure>) -> Failure {
@@ -71,6 +71,7 @@ fn minted(keys: &Keys, issued: &[Issued], rules: Vec<Rule>) -> Grant {
         run: &RunId::random(),
         workspace: "default",
         keys,
+        account: &[],
         issued,
         catalog: &Catalog::builtin(),
         limits: &limits,

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use crate::failure::Failure;
+use crate::owner::account_entry;
 use crate::redact;
 
 /// Fields that a value cannot stand in: the connection's own, and those that the proxy writes or takes out.
@@ -51,6 +52,8 @@ pub struct GrantSaid {
     pub paths: Vec<String>,
     /// Where in the request; the header `authorization` when nothing is said.
     pub place: Option<ValuePlace>,
+    /// Of a provider's key: requests to its account, as `GET:/v1/files/**`.
+    pub account: Vec<String>,
     /// The agents (`org/name`).
     pub agents: Vec<String>,
     /// How many runs.
@@ -90,19 +93,24 @@ impl GrantSaid {
     /// A part that is not what it should be, a place for a provider's key, whose place the catalog decides, or none, or
     /// money, for any other.
     pub fn check(self, name: &SecretName, catalog: &Catalog) -> Result<GrantTerms, Failure> {
-        let Self { host, methods, paths, place, agents, runs, max_cost_usd, expires } = self;
+        let Self { host, methods, paths, place, account, agents, runs, max_cost_usd, expires } = self;
         let (host, place) = match catalog.provider_of_key(name.as_str()) {
             Some(provider) => {
                 if host.is_some() || !methods.is_empty() || !paths.is_empty() || place.is_some() {
                     return Err(placed_by_catalog(name, provider));
                 }
-                if agents.is_empty() && runs.is_none() && max_cost_usd.is_none() && expires.is_none() {
+                let bounds = agents.is_empty() && runs.is_none() && max_cost_usd.is_none();
+                if bounds && expires.is_none() && account.is_empty() {
                     return Err(wrong(format!("a grant of {name} says for whom, or how much"))
                         .hint(format!("orch secrets grants add {name} --agent ORG/NAME --max-cost 5.00")));
                 }
                 (None, None)
             }
             None => {
+                if !account.is_empty() {
+                    return Err(wrong(format!("{name} is no provider's key, and has no account"))
+                        .hint("--host, --method and --path say where it may go"));
+                }
                 if max_cost_usd.is_some() {
                     return Err(wrong(format!(
                         "money is counted for model calls, and {name} is no provider's key: a cost does not bound it"
@@ -121,6 +129,7 @@ impl GrantSaid {
             methods: all(&methods, checked_method)?,
             paths: all(&paths, |path| parsed::<PathGlob>("path", path))?,
             place,
+            account: all(&account, checked_account)?,
             agents: all(&agents, |agent| parsed::<AgentName>("agent", agent))?,
             runs,
             cost_micro_usd: max_cost_usd.map(MicroUsd::micros),
@@ -132,9 +141,10 @@ impl GrantSaid {
 impl From<&GrantTerms> for GrantSaid {
     /// The same words again.
     fn from(terms: &GrantTerms) -> Self {
-        let GrantTerms { host, methods, paths, place, agents, runs, cost_micro_usd, expires } = terms.clone();
+        let GrantTerms { host, methods, paths, place, account, agents, .. } = terms.clone();
+        let GrantTerms { runs, cost_micro_usd, expires, .. } = *terms;
         let max_cost_usd = cost_micro_usd.map(MicroUsd);
-        Self { host, methods, paths, place, agents, runs, max_cost_usd, expires }
+        Self { host, methods, paths, place, account, agents, runs, max_cost_usd, expires }
     }
 }
 
@@ -186,6 +196,13 @@ fn checked_method(text: &str) -> Result<String, Failure> {
         Ok(method) => Ok(method.to_string()),
         Err(_) => Err(wrong(format!("{text:?} is not the name of a method"))),
     }
+}
+
+fn checked_account(text: &str) -> Result<String, Failure> {
+    let (method, path) = account_entry(text).map_err(|why| {
+        wrong(format!("the account's request {text:?}: {why}")).hint("--account \"GET:/v1/files/**\"")
+    })?;
+    Ok(format!("{method}:{path}"))
 }
 
 fn checked_place(place: Option<ValuePlace>) -> Result<ValuePlace, Failure> {
@@ -297,6 +314,10 @@ mod tests {
             ("TOKEN", r#"{"host":"a.example","place":{"query":""}}"#, "has no name"),
             ("TOKEN", r#"{"host":"a.example","max_cost_usd":1}"#, "money is counted for model calls"),
             ("OPENAI_API_KEY", "{}", "says for whom"),
+            ("TOKEN", r#"{"host":"a.example","account":["GET:/v1/files"]}"#, "has no account"),
+            ("OPENAI_API_KEY", r#"{"account":["/v1/files"]}"#, "it is not METHOD:PATH"),
+            ("OPENAI_API_KEY", r#"{"account":["TRACE:/v1/files"]}"#, "its method"),
+            ("OPENAI_API_KEY", r#"{"account":["GET:v1/files"]}"#, "its path"),
             ("OPENAI_API_KEY", r#"{"host":"a.example"}"#, "api.openai.com only"),
             ("OPENAI_API_KEY", r#"{"methods":["GET"]}"#, "api.openai.com only"),
             ("OPENAI_API_KEY", r#"{"paths":["/**"]}"#, "api.openai.com only"),
@@ -311,6 +332,10 @@ mod tests {
         let key: SecretName = "OPENAI_API_KEY".parse().expect("a name");
         let kept = terms(r#"{"agents":["acme/x"],"max_cost_usd":0.5}"#).check(&key, &catalog).expect("terms");
         assert_eq!((kept.host, kept.place, kept.cost_micro_usd), (None, None, Some(500_000)));
+        let files = terms(r#"{"account":["get:/v1/files/**","GET:/v1/files/**"]}"#);
+        let files = files.check(&key, &catalog).expect("terms");
+        assert_eq!(files.account, ["GET:/v1/files/**"]);
+        assert_eq!(GrantSaid::from(&files).check(&key, &catalog).expect("terms"), files);
         assert!(Terms { multiline: true, ..Terms::default() }.check(&key, &catalog).is_err());
     }
 

@@ -59,6 +59,47 @@ impl Store {
         self.inner.writer.queue(weight, move |db| add(db, &of, change));
     }
 
+    /// Frees what is set aside for a subject from a day on, but for what `still` says of each day (tokens, micro-dollars).
+    /// Returns what was freed.
+    ///
+    /// # Errors
+    /// Those of [`Store`].
+    pub(crate) async fn release(
+        &self,
+        workspace: &str,
+        (scope, subject): Subject,
+        from: i64,
+        still: impl Fn(i64) -> (u64, u64) + Send + 'static,
+    ) -> Result<Sums, Failure> {
+        let workspace = workspace.to_owned();
+        let work = move |db: &Connection| {
+            let days: Vec<(i64, i64, i64)> = db
+                .prepare_cached(
+                    "SELECT day, held_tokens, held_cost FROM spend WHERE workspace = ?1 AND scope = ?2
+                     AND subject = ?3 AND day >= ?4 AND (held_tokens > 0 OR held_cost > 0)",
+                )?
+                .query_map(params![workspace, scope, subject, from], |row| {
+                    Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+                })?
+                .collect::<Result<_, _>>()?;
+            let mut update = db.prepare_cached(
+                "UPDATE spend SET held_tokens = ?5, held_cost = ?6
+                 WHERE workspace = ?1 AND scope = ?2 AND subject = ?3 AND day = ?4",
+            )?;
+            let mut freed = Sums::default();
+            let count = |number: i64| u64::try_from(number).unwrap_or(0);
+            for (day, tokens, cost) in days {
+                let (open_tokens, open_cost) = still(day);
+                let kept = (tokens.min(bounded(open_tokens)), cost.min(bounded(open_cost)));
+                update.execute(params![workspace, scope, subject, day, kept.0, kept.1])?;
+                freed.held_tokens = freed.held_tokens.saturating_add(count(tokens - kept.0));
+                freed.held_micro_usd = freed.held_micro_usd.saturating_add(count(cost - kept.1));
+            }
+            Ok(freed)
+        };
+        self.inner.writer.write(work).await
+    }
+
     /// The sums of subjects of a workspace, each from a day on.
     ///
     /// # Errors

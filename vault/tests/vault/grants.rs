@@ -131,6 +131,7 @@ fn grants_come_and_go_one_by_one_under_numbers_that_are_never_reused() {
         methods: vec!["GET".into()],
         paths: vec!["/repos/**".into()],
         place: Some(ValuePlace::Query("key".into())),
+        account: vec!["GET:/v1/files/**".into()],
         agents: vec!["acme/x".into()],
         runs: Some(3),
         cost_micro_usd: None,

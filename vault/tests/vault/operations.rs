@@ -387,6 +387,7 @@ fn what_happens_outside_is_on_record_in_order() {
             cost_micro_usd: 0,
         },
         AuditEvent::GrantRemoved { digest: "sha256:00".into() },
+        AuditEvent::BudgetReleased { budget: "team".into(), by: "tok_1".into() },
     ];
     // A vault opened for reading takes them: they are about others.
     let mut vault = home.try_open(OpenMode::ReadOnlyIfExists).unwrap();

@@ -4,9 +4,9 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use http::Method;
-use orch_manifests::{Catalog, Format, Host, HostPattern, Manifest, Supported};
+use orch_manifests::{Catalog, Format, Host, HostPattern, Manifest, ServerTools, Supported};
 use orch_proxy::{Methods, Miss, Reason, Rule, RuleOrigin};
-use orch_server::{Agent, Failure, Outlook};
+use orch_server::{Agent, Failure, Outlook, account_rules};
 use serde_json::{Value, json};
 
 use super::{Judgement, POLICY_LIMIT, format_of, judge, line, method, origin, read, read_text};
@@ -29,10 +29,19 @@ pub(super) fn run(args: &ExplainArgs, printer: Printer) -> Result<ExitCode, Fail
     }
     if printer.json() {
         let answers: Vec<Value> = answers.iter().map(Explained::json).collect();
-        printer.result_json(&json!({ "policy": policy.name, "urls": answers })).or_else(broken_pipe)?;
+        let tools = policy.server_tools;
+        let answer = json!({ "policy": policy.name, "server_tools": tools, "urls": answers });
+        printer.result_json(&answer).or_else(broken_pipe)?;
     } else {
         let texts: Vec<String> = answers.iter().map(Explained::text).collect();
-        let text = format!("policy: {}\n\n{}", policy.name, texts.join("\n\n"));
+        let tools = match policy.server_tools.is_empty() {
+            true => String::new(),
+            false => format!(
+                "\nonce granted, model providers may reach out by themselves (llm.server_tools: {})",
+                policy.server_tools
+            ),
+        };
+        let text = format!("policy: {}{tools}\n\n{}", policy.name, texts.join("\n\n"));
         printer.result(&harmless(&text)).or_else(broken_pipe)?;
     }
     Ok(ExitCode::SUCCESS)
@@ -46,31 +55,41 @@ struct Policy {
     granted: Vec<bool>,
     /// Calls that the gateway carries, with the provider of each.
     carried: Vec<(String, Rule)>,
+    /// Paths of providers' accounts that the manifest asks for, with the provider of each.
+    accounts: Vec<(String, Rule)>,
+    /// What providers may do by themselves, once it is granted.
+    server_tools: ServerTools,
     /// What the operator allows to every agent that asks for it.
     config: Vec<Rule>,
 }
 
 impl Policy {
     fn of(args: &ExplainArgs, here: &Installation) -> Result<Self, Failure> {
-        let (name, wants, providers) = if let Some(file) = &args.manifest {
-            (file.display().to_string(), Some(read(file)?), providers_of(file))
+        let (name, wants, manifest) = if let Some(file) = &args.manifest {
+            (file.display().to_string(), Some(read(file)?), manifest_of(file))
         } else if let Some(agent) = &args.agent {
             let agent = Agent::load(agent, &here.catalog)?;
             let name = format!("{} {}", agent.manifest.name, agent.manifest.version);
-            let wants = (!agent.bare).then_some(agent.manifest.egress);
-            (name, wants, agent.manifest.supported_providers)
+            let wants = (!agent.bare).then(|| agent.manifest.egress.clone());
+            (name, wants, Some(agent.manifest))
         } else if let Ok(file) = Manifest::find(Path::new(".")) {
-            (file.display().to_string(), Some(read(&file)?), providers_of(&file))
+            (file.display().to_string(), Some(read(&file)?), manifest_of(&file))
         } else {
             let name = "none (--manifest FILE or --agent AGENT names one)".to_owned();
-            (name, None, Supported::default())
+            (name, None, None)
         };
+        let llm = manifest.as_ref().and_then(|manifest| manifest.llm.as_ref());
+        let accounts = account_rules(llm, &here.catalog).into_iter();
         let outlook = Outlook::of(wants.as_deref(), &args.allow, &here.config)?;
         Ok(Self {
             name,
             granted: outlook.iter().map(|outlook| outlook.granted).collect(),
             rules: outlook.into_iter().map(|outlook| outlook.rule).collect(),
-            carried: carried(&providers),
+            carried: carried(
+                manifest.as_ref().map_or(&Supported::default(), |manifest| &manifest.supported_providers),
+            ),
+            accounts: accounts.map(|(provider, rule)| (provider.to_string(), rule)).collect(),
+            server_tools: llm.map(|llm| llm.server_tools).unwrap_or_default(),
             config: here.config.egress.allow.iter().filter_map(|host| allowed(&host.to_string())).collect(),
         })
     }
@@ -98,6 +117,20 @@ impl Policy {
                 granted: true,
                 note: format!(
                     "the gateway carries calls to {provider}'s inference paths, with its key and its plan"
+                ),
+            });
+            return explained;
+        }
+        let fits = |rule: &Rule| judge::request(std::slice::from_ref(rule), url, method).verdict.is_ok();
+        if let Some((provider, rule)) = self.accounts.iter().find(|(_, rule)| fits(rule)) {
+            explained.decided = Some(Decided {
+                number: None,
+                text: line(rule),
+                by: RuleOrigin::Account,
+                granted: false,
+                note: format!(
+                    "`llm.account`: with {provider}'s key, once it is granted (orch asks before a run, or --grant \
+                     llm.account:{provider}); a key of the vault needs its owner's --account as well"
                 ),
             });
             return explained;
@@ -144,13 +177,12 @@ impl Policy {
     }
 }
 
-/// The providers of a manifest; none of a file that is only a policy. What is wrong with it was said by its reading.
-fn providers_of(path: &Path) -> Supported {
+/// The manifest in a file; none in one that is only a policy. What is wrong with it was said by its reading.
+fn manifest_of(path: &Path) -> Option<Manifest> {
     let text = Manifest::find(path)
         .ok()
         .and_then(|file| Some((read_text(&file, POLICY_LIMIT, "the manifest").ok()?, format_of(&file))));
-    let manifest = text.and_then(|(text, format): (String, Format)| Manifest::parse(&text, format, "").ok());
-    manifest.map(|manifest| manifest.supported_providers).unwrap_or_default()
+    text.and_then(|(text, format): (String, Format)| Manifest::parse(&text, format, "").ok())
 }
 
 /// The calls that the gateway carries for an agent of these providers. An operator's pins are for requests that the
@@ -195,7 +227,11 @@ struct Decided {
 
 impl Decided {
     fn name(&self) -> String {
-        self.number.map_or_else(|| "a rule of the catalog".to_owned(), |number| format!("rule {number}"))
+        match (self.number, self.by) {
+            (Some(number), _) => format!("rule {number}"),
+            (None, RuleOrigin::Account) => "`llm.account`".to_owned(),
+            (None, _) => "a rule of the catalog".to_owned(),
+        }
     }
 
     fn json(&self) -> Value {
@@ -284,6 +320,8 @@ mod tests {
             granted: outlook.iter().map(|outlook| outlook.granted).collect(),
             rules: outlook.into_iter().map(|outlook| outlook.rule).collect(),
             carried: carried(&Supported::Any),
+            accounts: Vec::new(),
+            server_tools: ServerTools::NONE,
             config: allowed("c.example.com").into_iter().collect(),
         }
     }

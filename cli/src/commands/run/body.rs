@@ -70,8 +70,8 @@ struct Body<'a> {
     allow: &'a [String],
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     secrets: &'a [String],
-    #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    grant: &'a [String],
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    grant: Vec<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     trial: Option<&'a [EgressWant]>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -168,7 +168,12 @@ pub(super) fn write(
         allow: &said.allow,
         secrets: &said.secrets,
         trial: said.trial.as_deref(),
-        grant: granted.map_or(&[], |granted| &granted.capabilities),
+        grant: said
+            .granted
+            .iter()
+            .chain(granted.into_iter().flat_map(|granted| &granted.capabilities))
+            .map(String::as_str)
+            .collect(),
         digest: granted.map(|granted| granted.digest.to_string()),
         mounts: mounts.collect::<Result<_, Failure>>()?,
         limits: Limits::of(&said.limits),
@@ -192,6 +197,7 @@ mod tests {
     use orch_server::MountRequest;
     use orch_vault::FlagKey;
     use serde_json::{Value, json};
+    use std::collections::BTreeSet;
     use std::time::Duration;
 
     fn nothing() -> Said {
@@ -203,6 +209,7 @@ mod tests {
             env: Vec::new(),
             allow: Vec::new(),
             secrets: Vec::new(),
+            granted: BTreeSet::new(),
             trial: None,
             mounts: Vec::new(),
             limits: LimitRequest::default(),
@@ -242,6 +249,7 @@ mod tests {
             env: vec![("A".to_owned(), "1".to_owned()), ("A".to_owned(), "2".to_owned())],
             allow: vec!["api.example.com:8443".to_owned()],
             secrets: vec!["T@api.example.com".to_owned()],
+            granted: BTreeSet::from(["llm.server_tools:search".to_owned()]),
             trial: EgressWant::list_in("[{ host: a.example.com, methods: [GET] }]", Format::Yaml, "x", &[])
                 .expect("a list"),
             mounts: vec![MountRequest { host: "/srv/x".into(), guest: "/data".to_owned(), writable: true }],
@@ -273,7 +281,7 @@ mod tests {
                 "env_keys": { "OPENAI_API_KEY": "sk-3" },
                 "allow": ["api.example.com:8443"], "secrets": ["T@api.example.com"],
                 "trial": [{ "host": "a.example.com", "methods": ["GET"] }],
-                "grant": ["talk to https://a"], "digest": module.to_string(),
+                "grant": ["llm.server_tools:search", "talk to https://a"], "digest": module.to_string(),
                 "mounts": [{ "host": "/srv/x", "guest": "/data", "writable": true }],
                 "limits": { "time_ms": 1500, "memory_bytes": 1024, "cost_micro_usd": 500_000 },
                 "simulate": { "scenario": "ok" }, "stream": true,

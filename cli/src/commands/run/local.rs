@@ -59,6 +59,7 @@ fn request(args: &RunArgs, here: &Installation, printer: Printer) -> Result<RunR
         env: said.env,
         allow: said.allow,
         secrets: said.secrets,
+        granted: said.granted,
         trial: said.trial,
         mounts: said.mounts,
         limits: said.limits,

@@ -1,10 +1,11 @@
 //! What the command line says about a run, read and checked: the same for a run here and one on a server.
 
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::Path;
 
 use orch_manifests::{ByteSize, EgressWant, MicroUsd, parse_duration, parse_guest_path};
-use orch_server::{Agent, Failure, LimitRequest, MountRequest, Simulate, flag_key};
+use orch_server::{Agent, Failure, LimitRequest, MountRequest, Simulate, flag_key, grant_words};
 use orch_vault::{FlagKey, Secret};
 
 use crate::args::{KeyArgs, LimitArgs, RunArgs};
@@ -25,6 +26,7 @@ pub(super) struct Said {
     pub(super) env: Vec<(String, String)>,
     pub(super) allow: Vec<String>,
     pub(super) secrets: Vec<String>,
+    pub(super) granted: BTreeSet<String>,
     pub(super) trial: Option<Vec<EgressWant>>,
     pub(super) mounts: Vec<MountRequest>,
     pub(super) limits: LimitRequest,
@@ -59,6 +61,7 @@ impl Said {
             env,
             allow: args.grants.allow.clone(),
             secrets: args.grants.secret.clone(),
+            granted: granted(&args.grants.grant)?,
             trial: args.grants.trial_policy.as_deref().map(policy::read).transpose()?,
             mounts,
             limits,
@@ -66,6 +69,11 @@ impl Said {
             simulate: args.simulate.as_deref().map(Simulate::open).transpose()?,
         })
     }
+}
+
+fn granted(flags: &[String]) -> Result<BTreeSet<String>, Failure> {
+    let words = flags.iter().map(|text| grant_words(text)).collect::<Result<Vec<_>, _>>()?;
+    Ok(words.into_iter().flatten().collect())
 }
 
 fn read_keys(args: &KeyArgs, here: &Installation, printer: Printer) -> Result<Vec<FlagKey>, Failure> {

@@ -95,6 +95,9 @@ fn table(rows: &[Row]) -> Table {
             if !grant.paths.is_empty() {
                 place = format!("{place} {}", grant.paths.join(" "));
             }
+            if !grant.account.is_empty() {
+                place = format!("{place} and {}", grant.account.join(" "));
+            }
             let agents = if grant.agents.is_empty() { "any".to_owned() } else { grant.agents.join(", ") };
             table.row([
                 row.name.clone(),
@@ -122,6 +125,9 @@ fn meaning(grant: &GrantRow) -> String {
     }
     if !grant.paths.is_empty() {
         words.push(format!("to {}", grant.paths.join(", ")));
+    }
+    if !grant.account.is_empty() {
+        words.push(format!("beside model calls it may go with {}", grant.account.join(", ")));
     }
     if !grant.agents.is_empty() {
         words.push(format!("for {}", grant.agents.join(", ")));

@@ -36,6 +36,9 @@ pub(super) struct GrantRow {
     pub(super) methods: Vec<String>,
     pub(super) paths: Vec<String>,
     pub(super) place: Option<ValuePlace>,
+    /// Left out by servers before it was known.
+    #[serde(default)]
+    pub(super) account: Vec<String>,
     pub(super) agents: Vec<String>,
     pub(super) runs: Option<u64>,
     pub(super) max_cost_usd: Option<f64>,

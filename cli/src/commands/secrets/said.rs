@@ -56,12 +56,13 @@ pub(super) fn read_value(
 /// # Errors
 /// A place or an amount of money that is none.
 pub(super) fn grants(flags: &GrantFlags) -> Result<Option<Vec<GrantSaid>>, Failure> {
-    let GrantFlags { host, method, path, place, agent, runs, max_cost } = flags;
+    let GrantFlags { host, method, path, place, account, agent, runs, max_cost } = flags;
     let one = GrantSaid {
         host: None,
         methods: method.clone(),
         paths: path.clone(),
         place: place.as_deref().map(parse_place).transpose()?,
+        account: account.clone(),
         agents: agent.clone(),
         runs: *runs,
         max_cost_usd: max_cost.as_deref().map(parse_money).transpose()?,
@@ -109,6 +110,7 @@ mod tests {
             method: Vec::new(),
             path: Vec::new(),
             place: None,
+            account: Vec::new(),
             agent: Vec::new(),
             runs: None,
             max_cost: None,

@@ -76,6 +76,7 @@ fn part(mut f: Fields) -> Result<Part, RequestError> {
         "text" => Ok(Part::Text { text: f.required_string("text")?, extras: f.rest() }),
         "image" => {
             let source = f.required_object("source")?;
+            source.one_of(&["data", "url", "file_id"])?;
             image(f, source)
         }
         "tool_use" => {

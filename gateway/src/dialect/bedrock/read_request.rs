@@ -56,6 +56,7 @@ fn message(mut f: Fields) -> Result<Message, RequestError> {
 fn parts(f: &mut Fields, key: &str) -> Result<Vec<Part>, RequestError> {
     let mut parts = Vec::new();
     for block in f.objects(key)?.unwrap_or_default() {
+        block.one()?;
         if block.peek("cachePoint").is_some()
             && let Some(extras) = parts.last_mut().and_then(extras_of)
         {
@@ -108,6 +109,7 @@ fn part(mut f: Fields) -> Result<Part, RequestError> {
     let thought = f.peek("reasoningContent").and_then(|thought| thought.get("reasoningText"));
     if thought.is_some() {
         let mut thought = f.required_object("reasoningContent")?;
+        thought.one()?;
         let mut text = thought.required_object("reasoningText")?;
         return Ok(Part::Reasoning {
             text: text.required_string("text")?,
@@ -119,6 +121,7 @@ fn part(mut f: Fields) -> Result<Part, RequestError> {
 }
 
 fn piece_of_result(mut f: Fields) -> Result<Part, RequestError> {
+    f.one()?;
     match f.value("json") {
         Some(document) => Ok(Part::text(document.to_string())),
         None => part(f),
@@ -130,6 +133,7 @@ fn image(mut f: Fields) -> Result<Part, RequestError> {
     let mut image = f.required_object("image")?;
     let format = image.required_string("format")?;
     let mut source = image.required_object("source")?;
+    source.one()?;
     let known = IMAGES.iter().find(|(name, _)| *name == format);
     match (known, source.string("bytes")?) {
         (Some((_, media_type)), Some(data)) => {
@@ -159,6 +163,7 @@ fn inference(mut f: Fields, request: &mut ChatRequest) -> Result<(), RequestErro
 
 fn tools(mut f: Fields, request: &mut ChatRequest) -> Result<(), RequestError> {
     for mut entry in f.objects("tools")?.unwrap_or_default() {
+        entry.one()?;
         if let Some(mut spec) = entry.object("toolSpec")? {
             let schema = match spec.object("inputSchema")? {
                 Some(mut schema) => schema.object("json")?,

@@ -45,6 +45,7 @@ fn planned(model: &str, step: u32, weight: u16, keys: &[(&str, u16)]) -> Planned
         provider: provider.expect("built in"),
         model: model.into(),
         sent: None,
+        priced_as_model: false,
         keys: keys.iter().map(keyed).collect(),
         dialect: None,
         route: None,

@@ -34,8 +34,20 @@ fn message(mut f: Fields, calls: &mut Calls) -> Result<Message, RequestError> {
     Ok(Message { role, content, extras: f.rest() })
 }
 
+/// What a part may be, of which it is one.
+const PART: [&str; 7] = [
+    "text",
+    "inlineData",
+    "fileData",
+    "functionCall",
+    "functionResponse",
+    "executableCode",
+    "codeExecutionResult",
+];
+
 fn part(f: Fields, calls: &mut Calls) -> Result<Part, RequestError> {
     let mut f = camel(f)?;
+    f.one_of(&PART)?;
     if let Some(call) = f.object("functionCall")? {
         return function_call(camel(call)?, f.string("thoughtSignature")?, calls);
     }

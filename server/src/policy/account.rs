@@ -1,0 +1,48 @@
+//! Paths of a provider's account: files, batches, usage. What the manifest asks for and was granted becomes rules, and,
+//! where the key's owner lets it go there, bindings. The proxy carries these requests; no plan, budget or receipt covers them.
+
+use std::sync::Arc;
+
+use orch_manifests::{AccountWant, Catalog, EgressWant, HostPattern, Llm, Provider, Slug};
+use orch_proxy::{Binding, Credential, Methods, Place, Placeholder, Rule, RuleOrigin, Target};
+
+/// The rules of a manifest's account wants, each with its provider, as if they were granted.
+#[must_use]
+pub fn account_rules(llm: Option<&Llm>, catalog: &Catalog) -> Vec<(Slug, Rule)> {
+    let wants = llm.into_iter().flat_map(|llm| &llm.account);
+    let rule = |want: &AccountWant| {
+        let provider = catalog.provider(want.provider.as_str())?;
+        let egress = at(provider, want)?;
+        Some((provider.slug.clone(), Rule::of_want(&egress, RuleOrigin::Account)))
+    };
+    wants.filter_map(rule).collect()
+}
+
+/// A want as one of hosts; none where the provider has no host that guests may address.
+pub(super) fn at(provider: &Provider, want: &AccountWant) -> Option<EgressWant> {
+    Some(EgressWant {
+        host: HostPattern::Exact(provider.public_host()?.clone()),
+        port: Some(provider.endpoint.port),
+        scheme: provider.endpoint.scheme,
+        methods: want.methods.clone(),
+        paths: want.paths.clone(),
+    })
+}
+
+/// Where the key goes with these requests, in the header that the provider reads.
+pub(super) fn binding(
+    provider: &Provider,
+    want: &AccountWant,
+    placeholder: Placeholder,
+    credential: Arc<dyn Credential>,
+    place: Place,
+) -> Option<Binding> {
+    let target = Target {
+        scheme: provider.endpoint.scheme,
+        host: HostPattern::Exact(provider.public_host()?.clone()),
+        port: provider.endpoint.port,
+        methods: Methods::Only(want.methods.clone()),
+        paths: want.paths.clone(),
+    };
+    Some(Binding { placeholder, credential, targets: vec![target], place })
+}
