@@ -13,7 +13,7 @@ let failed = 0;
 for (const library of [openaiChat, openaiResponses, anthropic, googleGenai]) {
     for (const provider of Object.keys(table.providers)) {
         const tests = table.cases.map((name) => [name, cases[name]]);
-        if (library.embed && table.embeddings?.[provider]) tests.push(["embeddings", embeddings]);
+        if (library.embed && table.embeddings[provider]) tests.push(["embeddings", embeddings]);
         for (const [name, test] of tests) {
             const row = `node ${library.name} at ${provider}: ${name}`;
             if (!words.every((word) => row.includes(word))) continue;

@@ -96,7 +96,7 @@ for library in LIBRARIES:
     for provider in TABLE["providers"]:
         for name, case in CASES.items():
             add_row(library, provider, name, case)
-        if hasattr(library, "embed") and provider in TABLE.get("embeddings", {}):
+        if hasattr(library, "embed") and provider in TABLE["embeddings"]:
             add_row(library, provider, "embeddings", embeddings)
         add_awaited(library, provider)
 

@@ -194,3 +194,4 @@ export const cases = {
     },
 };
 
+assert.deepEqual(Object.keys(cases), table.cases);
