@@ -202,7 +202,7 @@ fn key_of<'k>(
     let mut rejected = Vec::new();
     for credential in credentials {
         match (session.health.state(credential, sent.unwrap_or(model), now), credential.source()) {
-            (State::Rejected, _) => rejected.push(credential.id()),
+            (State::Rejected(_), _) => rejected.push(credential.id()),
             (_, "env" | "simulated") => return Key::Platform,
             _ => return Key::Present,
         }

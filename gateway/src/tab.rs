@@ -12,7 +12,7 @@ use crate::attempt::{Charge, Failed};
 use crate::ir::{Class, Dropped, StopReason, StreamEvent, Usage};
 use crate::listener::{CallStart, Heard, Listener};
 use crate::plan::Candidate;
-use crate::purse::Unreserved;
+use crate::purse::{LimitHit, Unreserved};
 use crate::receipt::{Attempt, CredentialRef, Outcome, Receipt, Receipts, Skipped};
 use crate::request_id::RequestId;
 use crate::shown::shown;

@@ -39,8 +39,11 @@ const TOOLS: &[(&str, ServerTool)] = &[
     ("collectionssearch", ServerTool::Stored),
 ];
 
+/// Whether a model's name is of some kind.
+type Fits = fn(&str) -> bool;
+
 /// Models that search, or run code, whatever the request says: how their names begin, end, or what is in them.
-const BY_THEMSELVES: &[(fn(&str) -> bool, &[ServerTool])] = &[
+const BY_THEMSELVES: &[(Fits, &[ServerTool])] = &[
     (|name| name.starts_with("sonar"), &[ServerTool::Search]),
     (|name| name.contains("-search-preview") || name.contains("-search-api"), &[ServerTool::Search]),
     (|name| name.ends_with(":online"), &[ServerTool::Search]),
