@@ -44,7 +44,7 @@ fn with(spoken: Dialect, key: &str, value: Value) -> Value {
 }
 
 /// A request of a dialect in which somebody says this.
-fn saying(spoken: Dialect, part: Value) -> Value {
+fn saying(spoken: Dialect, part: &Value) -> Value {
     match spoken {
         RESPONSES => json!({"input": [{"role": "user", "content": [part]}]}),
         GEMINI => json!({"contents": [{"parts": [part]}]}),
@@ -238,7 +238,7 @@ fn addresses_and_ids_in_what_is_said() {
         (BEDROCK, json!({"image": {"format": "png", "source": {"bytes": "AAAA"}}}), at, &[]),
         (COHERE, json!({"type": "image_url", "image_url": {"url": "https://x.example/"}}), at, &[ImageUrl]),
     ] {
-        check(spoken, &saying(spoken, part), path, kinds);
+        check(spoken, &saying(spoken, &part), path, kinds);
     }
     let spoken_before = json!({"model": "m", "messages": [
         {"role": "user", "content": "hi"}, {"role": "assistant", "audio": {"id": "audio_1"}}]});
@@ -256,13 +256,13 @@ fn addresses_and_ids_in_what_tools_answered() {
     check(COHERE, &tool, "", &[]);
     let image = json!({"type": "image", "source": {"type": "url", "url": "https://x.example/"}});
     let result = json!({"type": "tool_result", "tool_use_id": "t", "content": [image]});
-    check(ANTHROPIC, &saying(ANTHROPIC, result), "messages[0].content[0].content[0]", &[ImageUrl]);
+    check(ANTHROPIC, &saying(ANTHROPIC, &result), "messages[0].content[0].content[0]", &[ImageUrl]);
     let image = json!({"fileData": {"fileUri": "https://x.example/", "mimeType": "image/png"}});
     let result = json!({"functionResponse": {"name": "f", "response": {"url": "https://x.example"}, "parts": [image]}});
-    check(GEMINI, &saying(GEMINI, result), "contents[0].parts[0].functionResponse.parts[0]", &[ImageUrl]);
+    check(GEMINI, &saying(GEMINI, &result), "contents[0].parts[0].functionResponse.parts[0]", &[ImageUrl]);
     let image = json!({"image": {"format": "png", "source": {"s3Location": {"uri": "s3://b/x"}}}});
     let result = json!({"toolResult": {"toolUseId": "t", "content": [image]}});
-    check(BEDROCK, &saying(BEDROCK, result), "messages[0].content[0].toolResult.content[0]", &[Stored]);
+    check(BEDROCK, &saying(BEDROCK, &result), "messages[0].content[0].toolResult.content[0]", &[Stored]);
     let call =
         json!({"type": "function_call", "call_id": "c", "name": "f", "arguments": "{\"url\":\"https://x\"}"});
     let file = json!({"type": "input_file", "file_id": "file-1"});
@@ -305,10 +305,10 @@ fn pieces_that_the_provider_s_tools_left_need_what_those_do() {
         (json!({"type": "mcp_tool_use", "id": "s", "name": "x"}), &[Mcp]),
         (json!({"type": "mcp_tool_result", "tool_use_id": "s"}), &[Mcp]),
     ] {
-        check(ANTHROPIC, &saying(ANTHROPIC, block), "messages[0].content[0]", kinds);
+        check(ANTHROPIC, &saying(ANTHROPIC, &block), "messages[0].content[0]", kinds);
     }
     let code = json!({"executableCode": {"language": "PYTHON", "code": "1"}});
-    check(GEMINI, &saying(GEMINI, code), "contents[0].parts[0]", &[Code]);
+    check(GEMINI, &saying(GEMINI, &code), "contents[0].parts[0]", &[Code]);
 }
 
 /// Whoever reads a union may look at another member than was looked at here.
@@ -333,7 +333,7 @@ fn a_union_with_two_members_is_refused() {
             json!({"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AAAA", "file_id": "f"}}),
         ),
     ] {
-        let body = saying(spoken, part);
+        let body = saying(spoken, &part);
         let error = wire(spoken).parse_request(body.to_string().as_bytes()).expect_err(&body.to_string());
         assert!(error.message.contains("only one of them may be there"), "{error}");
     }
