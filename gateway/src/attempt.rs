@@ -18,6 +18,7 @@ use crate::classify::{Failure, classify, error_inside};
 use crate::deltas::Deltas;
 use crate::dialect;
 use crate::embeddings::{self, EmbedResponse};
+use crate::fields::counts_are_whole;
 use crate::ir::{ChatResponse, Class, StopReason, StreamEvent, Usage, values_in_arguments};
 use crate::plan::Candidate;
 use crate::request_id::of_provider;
@@ -204,9 +205,13 @@ async fn whole(response: Response<Body>, spoken: Dialect) -> Result<Answer, Fail
         let failed = Failed::with(failure, status);
         return Err(if counted { failed.charged() } else { failed });
     }
-    let response = dialect::wire(spoken)
+    let believed = counts_are_whole(&document);
+    let mut response = dialect::wire(spoken)
         .read_response(document)
         .map_err(|e| Failed::with(Failure::new(Class::Server, e.to_string()), status).charged())?;
+    if !believed {
+        response.usage = None;
+    }
     let charge = response.usage.map_or(Charge::All, Charge::Counted);
     if values_in_arguments(&response.content) > ANSWER_VALUES as usize {
         let message = format!("the arguments of its tool calls hold more than {ANSWER_VALUES} values");
@@ -285,7 +290,7 @@ async fn begin(response: Response<Body>, manner: Manner, pace: Pace) -> Result<A
         };
         for event in &item.meaning {
             if let StreamEvent::Usage(usage) = event {
-                counted = Charge::Counted(*usage);
+                counted = if item.counts { Charge::Counted(*usage) } else { Charge::All };
             }
             if let StreamEvent::Error(error) = event {
                 let failure = Failure {

@@ -221,6 +221,31 @@ pub(crate) fn whole(value: &Value) -> Option<u64> {
     })
 }
 
+/// Whether the counts in an answer, or in an event of one, are whole numbers. Where one is not, the others are no better:
+/// an estimate takes their place.
+pub(crate) fn counts_are_whole(tree: &Value) -> bool {
+    let Some(fields) = tree.as_object() else { return true };
+    fields.iter().all(|(key, value)| match key.as_str() {
+        "usage" | "usageMetadata" => tokens_are_whole(value),
+        "prompt_eval_count" | "eval_count" => !value.is_number() || whole(value).is_some(),
+        // Where the counts of the dialects stand.
+        "message" | "response" | "delta" | "metadata" | "x_groq" => counts_are_whole(value),
+        _ => true,
+    })
+}
+
+/// Beside the tokens there are times and costs.
+fn tokens_are_whole(counts: &Value) -> bool {
+    let Some(counts) = counts.as_object() else { return true };
+    counts.iter().all(|(key, value)| match value {
+        Value::Number(_) => {
+            let tokens = ["tokens", "Tokens", "TokenCount"].iter().any(|end| key.ends_with(end));
+            !tokens || whole(value).is_some()
+        }
+        inner => tokens_are_whole(inner),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -246,5 +271,28 @@ mod tests {
         assert_eq!(whole(&Value::from(4096.0)), Some(4096));
         assert_eq!(whole(&Value::from(0.5)), None);
         assert_eq!(whole(&Value::from(-1)), None);
+    }
+
+    #[test]
+    fn counts_are_whole_numbers_and_what_stands_beside_them_may_be_anything() {
+        let whole = |text: &str| counts_are_whole(&serde_json::from_str(text).unwrap());
+        for sound in [
+            r#"{"usage":{"prompt_tokens":20,"completion_tokens":7.0,"cost":0.00014,"queue_time":0.1}}"#,
+            r#"{"usage":{"prompt_tokens":null,"cost":{"input_tokens_cost":0.1}},"temperature":-0.5}"#,
+            r#"{"message":{"tool_calls":[{"arguments":{"tokens":-1}}]},"eval_count":7}"#,
+            r#"[{"usage":{"prompt_tokens":-1}}]"#,
+        ] {
+            assert!(whole(sound), "{sound}");
+        }
+        for unsound in [
+            r#"{"usage":{"prompt_tokens":-5}}"#,
+            r#"{"usage":{"tokens":{"input_tokens":0.5}}}"#,
+            r#"{"usageMetadata":{"promptTokenCount":1e300}}"#,
+            r#"{"metadata":{"usage":{"inputTokens":99999999999999999999}}}"#,
+            r#"{"type":"message_start","message":{"usage":{"input_tokens":-1}}}"#,
+            r#"{"eval_count":-7}"#,
+        ] {
+            assert!(!whole(unsound), "{unsound}");
+        }
     }
 }

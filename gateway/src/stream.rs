@@ -71,7 +71,9 @@ impl Live {
             Err(failure) => return (self.broken(failure), None),
         };
         for event in &item.meaning {
-            self.tab.heard(event);
+            if item.counts || !matches!(event, StreamEvent::Usage(_)) {
+                self.tab.heard(event);
+            }
             if let (StreamEvent::Opaque(piece), false) = (event, self.encoder.passes()) {
                 self.tab.lost(piece);
             }

@@ -12,6 +12,7 @@ use crate::bounded;
 use crate::classify::Failure;
 use crate::deltas::Deltas;
 use crate::dialect::StreamParser;
+use crate::fields::counts_are_whole;
 use crate::frames::{Frame, Splitter};
 use crate::ir::{Class, StreamEvent};
 
@@ -19,6 +20,8 @@ use crate::ir::{Class, StreamEvent};
 pub(crate) struct Item {
     pub(crate) frame: Frame,
     pub(crate) meaning: Vec<StreamEvent>,
+    /// Whether its counts can be believed, where it has any.
+    pub(crate) counts: bool,
 }
 
 /// The events of a provider's stream.
@@ -145,7 +148,9 @@ impl Events {
                 if meaning.iter().any(StreamEvent::commits) {
                     self.spoke = Instant::now();
                 }
-                self.ready.push_back(Item { frame, meaning });
+                let counted = meaning.iter().any(|event| matches!(event, StreamEvent::Usage(_)));
+                let counts = !counted || matches!(&parsed, Some(Ok(tree)) if counts_are_whole(tree));
+                self.ready.push_back(Item { frame, meaning, counts });
             }
             Err(error) => self.end = Some(Err(Failure::new(Class::Server, error.to_string()))),
         }
@@ -161,7 +166,7 @@ impl Events {
     fn take_own(&mut self, frames: Vec<Frame>) {
         for frame in frames {
             let meaning = self.parser.read(&frame).unwrap_or_default();
-            self.ready.push_back(Item { frame, meaning });
+            self.ready.push_back(Item { frame, meaning, counts: true });
         }
     }
 
@@ -170,6 +175,6 @@ impl Events {
     fn close(&mut self) -> Option<Item> {
         let meaning = if self.splitter.has_rest() { Vec::new() } else { self.parser.end() };
         let frame = Frame::nothing(self.splitter.framing());
-        (!meaning.is_empty()).then_some(Item { frame, meaning })
+        (!meaning.is_empty()).then_some(Item { frame, meaning, counts: true })
     }
 }

@@ -102,7 +102,7 @@ impl Provider {
         Provider { address, pieces, _tasks: tasks }
     }
 
-    /// What everybody hears from now on, in pieces of 1 to 64 bytes.
+    /// What everybody hears from now on, in pieces of 1 to 512 bytes.
     fn says(&self, bytes: &[u8], seed: &mut u64) {
         let mut rest = bytes;
         let mut pieces = Vec::new();
@@ -111,7 +111,9 @@ impl Provider {
             *seed ^= *seed << 13;
             *seed ^= *seed >> 7;
             *seed ^= *seed << 17;
-            let (piece, after) = rest.split_at(rest.len().min(1 + usize::try_from(*seed % 64).unwrap()));
+            let most = [8, 64, 512][usize::try_from(*seed >> 32).unwrap() % 3];
+            let length = rest.len().min(1 + usize::try_from(*seed % most).unwrap());
+            let (piece, after) = rest.split_at(length);
             pieces.push(Bytes::copy_from_slice(piece));
             rest = after;
         }

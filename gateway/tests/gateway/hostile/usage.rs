@@ -88,6 +88,12 @@ async fn counts_that_cannot_be_are_no_failure() {
                     Ok(Then::Right) => {}
                     other => wrong.push(format!("{count}, {spoken} {kind}: {other:?}")),
                 }
+                // What is no count is not believed, and neither is what stands beside it.
+                let booked = victim.session.budget.spent();
+                let doubted = count.starts_with('-') || count.contains(['.', 'e']) || count.len() > 20;
+                if doubted && (!receipt.estimated || booked.input_tokens == 0) {
+                    wrong.push(format!("{count}, {spoken} {kind}: {booked:?} {receipt:?}"));
+                }
                 if receipt.outcome != Outcome::Served {
                     wrong.push(format!("{count}, {spoken} {kind}: {receipt:?}"));
                 }
