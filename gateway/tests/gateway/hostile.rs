@@ -29,7 +29,9 @@ use http_body_util::BodyExt;
 use orch_gateway::dialect::wire;
 use orch_gateway::ir::{Class, Part, StreamEvent};
 use orch_gateway::{Budget, Gateway, Outcome, Receipt, Session, Timing, Wishes, plan};
-use orch_manifests::{Catalog, Dialect, HostName, Llm, OperatorProvider, Routes, RunId, Slug, Supported};
+use orch_manifests::{
+    Catalog, Dialect, HostName, Llm, OperatorProvider, Routes, RunId, ServerTools, Slug, Supported,
+};
 use orch_proxy::{
     AuthorizeError, Credential, DnsError, Grant, Grants, Proxy, ProxyConfig, Resolve, Scrubber, Use, full,
 };
@@ -195,7 +197,9 @@ impl Victim {
             limits: orch_proxy::Limits::of(1 << 30, 100),
             expires: Instant::now() + Duration::from_secs(600),
         });
-        let session = Session::new(grant, plan, Instant::now() + deadline, Budget::new(None, None));
+        // Some providers search by themselves.
+        let session = Session::new(grant, plan, Instant::now() + deadline, Budget::new(None, None))
+            .with_server_tools(ServerTools::ALL);
         let timing = Timing {
             attempt: deadline,
             idle,
