@@ -61,6 +61,15 @@ pub(crate) fn check_method(
 }
 
 /// A request that cannot be understood, in the client's words.
+/// The path of a field as far as it is kept: some of it is the client's own words.
+fn named(mut field: String) -> String {
+    const KEPT: usize = 128;
+    if let Some((end, _)) = field.char_indices().nth(KEPT) {
+        field.truncate(end);
+    }
+    shown(&field, None)
+}
+
 pub(crate) fn bad_request(spoken: Dialect, error: &RequestError) -> Response<Body> {
     let param = Some(error.path.clone()).filter(|path| !path.is_empty());
     error_reply(spoken, &ApiError { param, ..ApiError::new(Class::BadRequest, error.to_string()) })
@@ -215,7 +224,11 @@ impl Gateway {
                     provider_asked: provider,
                     model_asked: shown(&model, None),
                     outcome: Outcome::Rejected,
-                    refused: Some(Refused { class: error.class, code: error.code, field: error.param }),
+                    refused: Some(Refused {
+                        class: error.class,
+                        code: error.code,
+                        field: error.param.map(named),
+                    }),
                     ..Receipt::default()
                 };
                 if let Ok(value) = HeaderValue::from_str(&receipt.compact()) {

@@ -181,6 +181,10 @@ fn of_piece(piece: &Value) -> ServerTools {
 /// tools along. Models of everybody, and profiles that only route to them, need nothing.
 fn of_model(model: &str) -> ServerTools {
     let model = model.replace("%3A", ":").replace("%3a", ":").replace("%2F", "/").replace("%2f", "/");
+    // OpenRouter's settings that are kept in the account, with whatever tools they have.
+    if model.contains("@preset/") {
+        return ServerTools::ALL;
+    }
     // arn:PARTITION:SERVICE:REGION:ACCOUNT:RESOURCE
     let mut fields = model.splitn(6, ':');
     if fields.next() != Some("arn") {

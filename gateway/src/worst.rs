@@ -47,7 +47,7 @@ fn has_film(parts: &[Part]) -> bool {
 fn is_film(part: &Value) -> bool {
     // Gemini's, and Bedrock's.
     // Or anybody's that is in the account.
-    let keys = ["fileData", "inlineData", "document", "video", "audio", "file_id"];
+    let keys = ["fileData", "inlineData", "document", "video", "audio", "file_id", "file_url"];
     if keys.iter().any(|key| part.get(key).is_some()) {
         return true;
     }
@@ -58,6 +58,8 @@ fn is_film(part: &Value) -> bool {
         Some("document") => !matches!(source, Some("text" | "content")),
         // OpenAI's, in both of its dialects, and what Anthropic takes from the account.
         Some("file" | "input_file" | "input_audio" | "container_upload") => true,
+        // Perplexity's and others', by address.
+        Some("file_url" | "video_url" | "document_url" | "pdf_url" | "audio_url") => true,
         _ => source == Some("file"),
     }
 }

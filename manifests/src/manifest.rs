@@ -146,7 +146,44 @@ pub struct Llm {
     pub account: Vec<AccountWant>,
 }
 
+/// Paths that are paid for like those of inference, and that the gateway does not carry.
+const ANSWERING: [&str; 24] = [
+    "/v1/completions",
+    "/v1/complete",
+    "/v1/images/generations",
+    "/v1/images/edits",
+    "/v1/images/variations",
+    "/v1/audio/speech",
+    "/v1/audio/transcriptions",
+    "/v1/audio/translations",
+    "/v1/videos",
+    "/v1/threads/runs",
+    "/v1/threads/m/runs",
+    "/v1/responses/compact",
+    "/v1/batches",
+    "/v1/messages/batches",
+    "/v1/chat",
+    "/v1/generate",
+    "/v1/rerank",
+    "/v2/rerank",
+    "/v1alpha/models/m:generateContent",
+    "/v1beta/openai/chat/completions",
+    "/v1beta/models/m:predict",
+    "/v1beta/models/m:batchGenerateContent",
+    "/model/m/invoke",
+    "/model/m/invoke-with-response-stream",
+];
+
 impl AccountWant {
+    /// A path among its own that answers with a model, and that no dialect here has.
+    fn answering(&self) -> Option<&'static str> {
+        let covers = |path: &str| {
+            path.parse::<CanonicalPath>().is_ok_and(|path| self.paths.iter().any(|glob| glob.matches(&path)))
+        };
+        let posts = self.methods.contains(&Method::POST);
+        ANSWERING.iter().copied().filter(|_| posts).find(|path| covers(path))
+    }
+
     /// Whether it would take a request to models with it, whatever the model.
     fn covers(&self, inference: &InferencePath) -> bool {
         let path = inference.path.replace('*', "m").parse::<CanonicalPath>();
@@ -339,6 +376,10 @@ impl Manifest {
                 Some(provider) => provider.inference.iter().find(|inference| want.covers(inference)).map(|inference| {
                     let (method, path) = (&inference.method, &inference.path);
                     format!("covers {method} {path}, which the gateway carries with a budget and a receipt; name other paths")
+                })
+                .or_else(|| {
+                    let path = want.answering()?;
+                    Some(format!("covers POST {path}, which a model answers and no budget would count; name other paths"))
                 }),
             };
             problems.extend(wrong.map(|message| Problem {

@@ -222,7 +222,7 @@ fn the_vault_s_key_goes_to_its_account_as_far_as_its_owner_says() {
         "add",
         "OPENAI_API_KEY",
         "--agent",
-        "guests/wanderer",
+        "test/wanderer",
         "--account",
         "GET:/v1/files",
     ];

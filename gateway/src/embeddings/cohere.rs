@@ -204,7 +204,8 @@ fn contents(mut input: Fields) -> Result<Input, RequestError> {
         }
         parts => {
             let address = |part: &Fields| {
-                let url = part.peek("image_url").and_then(|image| image.get("url")).and_then(Value::as_str);
+                let image = part.peek("image_url");
+                let url = image.map(|image| image.get("url").unwrap_or(image)).and_then(Value::as_str);
                 url.is_some_and(|url| !url.starts_with("data:"))
             };
             let fetched = parts.iter().any(address);

@@ -169,7 +169,11 @@ fn content_of(content: &mut Fields) -> Result<Input, RequestError> {
     let mut parts = content.objects("parts")?.ok_or_else(|| content.error("parts", "is missing"))?;
     match parts.as_mut_slice() {
         [] => Err(RequestError { path, message: "is empty".to_owned() }),
-        [one] if one.peek("text").is_some() => Ok(Input::Text(one.required_string("text")?)),
+        [one] if one.peek("text").is_some() => {
+            // One of a union: with another beside it, the provider takes which one it likes.
+            one.one()?;
+            Ok(Input::Text(one.required_string("text")?))
+        }
         parts => {
             let stored = |part: &Fields| part.peek("fileData").is_some() || part.peek("file_data").is_some();
             let fetched = parts.iter().any(stored);

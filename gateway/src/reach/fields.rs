@@ -50,6 +50,9 @@ pub(super) fn of_field(field: &str, value: &Value, own: &OwnAnswers) -> ServerTo
             _ => ServerTools::ALL,
         }),
         "compound_custom" => ServerTools::ALL,
+        // Sources of the client's own (Azure); settings kept in the account, and further models (OpenRouter); what only one
+        // provider's models know (Venice, and libraries that pass anything on).
+        "data_sources" | "preset" | "models" | "venice_parameters" | "extra_body" => ServerTools::ALL,
         ADDITIONAL => {
             value.as_object().into_iter().flatten().fold(of_value(value), |needed, (key, value)| {
                 let here = match key.as_str() {

@@ -46,7 +46,7 @@ type Fits = fn(&str) -> bool;
 const BY_THEMSELVES: &[(Fits, &[ServerTool])] = &[
     (|name| name.starts_with("sonar"), &[ServerTool::Search]),
     (|name| name.contains("-search-preview") || name.contains("-search-api"), &[ServerTool::Search]),
-    (|name| name.ends_with(":online"), &[ServerTool::Search]),
+    (|name| name.split(':').skip(1).any(|variant| variant == "online"), &[ServerTool::Search]),
     (|name| name.starts_with("compound"), &[ServerTool::Search, ServerTool::Fetch, ServerTool::Code]),
 ];
 

@@ -193,7 +193,7 @@ fn dearer_than_listed(
 const MODALITIES: &str = "generationConfig.responseModalities";
 
 /// Sound; speed and place; searches, which cost by the call and bring in text that nobody sent; stored prompts.
-const DEARER_FIELDS: [&str; 12] = [
+const DEARER_FIELDS: [&str; 19] = [
     "audio",
     "modalities",
     "speed",
@@ -206,6 +206,13 @@ const DEARER_FIELDS: [&str; 12] = [
     "web_search",
     "performanceConfig",
     "guardrailConfig",
+    "enable_search",
+    "search_settings",
+    "search_options",
+    "compound_custom",
+    "data_sources",
+    "preset",
+    "models",
 ];
 
 /// Where Bedrock takes what only one maker's models know.
