@@ -134,7 +134,12 @@ fn direct(
     if endpoint.scheme != scheme || endpoint.port != port {
         return None;
     }
-    let inference = provider.inference.iter().find(|i| i.method == *method && i.covers(path))?;
+    // As a server may read it: a colon is the same percent-encoded, and many forgive a slash at the end. What is sent is
+    // the catalog's spelling.
+    let decoded = path.replace("%3A", ":");
+    let plain = decoded.strip_suffix('/').unwrap_or(&decoded);
+    let fits = |spelling: &str| provider.inference.iter().find(|i| i.method == *method && i.covers(spelling));
+    let inference = fits(path).or_else(|| fits(plain))?;
     let (dialect, task) = (inference.dialect, inference.task);
     Some(Direct { provider: provider.slug.clone(), dialect, task, region })
 }

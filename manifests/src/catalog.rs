@@ -363,15 +363,12 @@ impl InferencePath {
     /// name: letters, digits, `.`, `_` and `-`, and no other separator in which a second method could hide. Where a slash
     /// ends the name (Bedrock), it may hold colons, too.
     pub fn covers(&self, path: &str) -> bool {
-        // As a server reads it: a colon is the same percent-encoded, and most forgive a slash at the end.
-        let plain = path.replace("%3A", ":");
-        let path = plain.strip_suffix('/').unwrap_or(&plain);
         let Some((before, after)) = self.path.split_once('*') else { return self.path == path };
         let model = path.strip_prefix(before).and_then(|rest| rest.strip_suffix(after));
         let Some(model) = model.filter(|model| !model.is_empty()) else { return false };
         let plain = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
         match after.starts_with('/') {
-            true => plain(&model.replace(':', "")),
+            true => plain(&model.replace("%3A", ":").replace(':', "")),
             false => plain(model),
         }
     }
