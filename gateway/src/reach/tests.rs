@@ -62,6 +62,14 @@ fn fields_that_make_a_provider_act_by_itself() {
         (CHAT, "plugins", json!([{"id": "web"}]), &[Search]),
         (CHAT, "plugins", json!([{"id": "web"}, {"id": "new"}]), EVERY),
         (CHAT, "plugins", json!("web"), EVERY),
+        (
+            CHAT,
+            "data_sources",
+            json!([{"type": "elasticsearch", "parameters": {"endpoint": "https://x.example"}}]),
+            EVERY,
+        ),
+        (CHAT, "preset", json!("research"), EVERY),
+        (CHAT, "models", json!(["a/b", "c/d"]), EVERY),
         (CHAT, "store", json!(true), &[Stored]),
         (CHAT, "store", json!(false), &[]),
         (RESPONSES, "store", json!(true), &[Stored]),
@@ -237,6 +245,10 @@ fn addresses_and_ids_in_what_is_said() {
         ),
         (BEDROCK, json!({"image": {"format": "png", "source": {"bytes": "AAAA"}}}), at, &[]),
         (COHERE, json!({"type": "image_url", "image_url": {"url": "https://x.example/"}}), at, &[ImageUrl]),
+        // In whatever field it stands.
+        (CHAT, json!({"type": "file", "file": {"file_data": "https://x.example/?q=s"}}), at, &[ImageUrl]),
+        (CHAT, json!({"type": "video", "video": ["HTTPS://x.example/a"]}), at, &[ImageUrl]),
+        (CHAT, json!({"type": "text", "text": "https://x.example/ is only said"}), at, &[]),
     ] {
         check(spoken, &saying(spoken, &part), path, kinds);
     }
@@ -356,6 +368,7 @@ fn models_that_are_resources_of_an_account_and_models_that_search() {
         (&arn("custom-model/x/y"), Stored.into()),
         (&arn("provisioned-model/x"), Stored.into()),
         ("arn:aws:bedrock", ServerTools::ALL),
+        ("@preset/research", ServerTools::ALL),
     ] {
         assert_eq!(model(name), kinds, "{name}");
     }
@@ -364,6 +377,7 @@ fn models_that_are_resources_of_an_account_and_models_that_search() {
         ("perplexity/Sonar", &[Search]),
         ("gpt-4o-search-preview-2025-03-11", &[Search]),
         ("openai/gpt-4o:online", &[Search]),
+        ("openai/gpt-4o:online:nitro", &[Search]),
         ("groq/compound-mini", &[Search, Fetch, Code]),
         ("gpt-4o", &[]),
         ("claude-sonnet-4-6", &[]),

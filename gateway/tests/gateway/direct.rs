@@ -38,6 +38,17 @@ async fn only_a_providers_own_inference_path_is_carried() {
     assert_eq!(at(Scheme::Https, "api.openai.com", 8443, Method::POST, PATH), None);
     assert_eq!(at(Scheme::Https, "api.openai.com", 443, Method::GET, PATH), None);
     assert_eq!(at(Scheme::Https, "api.openai.com", 443, Method::POST, "/v1/files"), None);
+    // What a server would read as that path is that path, whatever else a grant covers.
+    assert_eq!(
+        at(Scheme::Https, "api.openai.com", 443, Method::POST, &format!("{PATH}/")).as_deref(),
+        Some("openai")
+    );
+    let gemini = "generativelanguage.googleapis.com";
+    for path in
+        ["/v1beta/models/gemini-2.5-pro%3AgenerateContent", "/v1beta/models/gemini-2.5-pro:generateContent/"]
+    {
+        assert_eq!(at(Scheme::Https, gemini, 443, Method::POST, path).as_deref(), Some("gemini"), "{path}");
+    }
     assert_eq!(at(Scheme::Https, "api.openai.com.evil.example", 443, Method::POST, PATH), None);
     // Neither a pin nor this machine is a guest's to address.
     assert_eq!(at(Scheme::Http, "127.0.0.1", world.openai.address.port(), Method::POST, PATH), None);

@@ -74,6 +74,11 @@ fn what_providers_do_by_themselves_and_their_accounts_are_asked_for_one_by_one()
     );
     let problems = yaml(&with(&all)).unwrap().check_against(&Catalog::builtin());
     assert!(problems[0].to_string().contains("covers POST /v1/chat/completions"), "{problems:?}");
+    for path in ["/v1/images/*", "/v1/batches", "/v1/completions"] {
+        let text = all.replace("/v1/**", path);
+        let problems = yaml(&with(&text)).unwrap().check_against(&Catalog::builtin());
+        assert!(problems[0].to_string().contains("no budget would count"), "{path}: {problems:?}");
+    }
 }
 
 #[test]
