@@ -241,14 +241,16 @@ impl KeyQuestion<'_> {
         let given = match found.source {
             Source::Flag => flag(self.flags, found, primary),
             Source::Env => sources.in_environment(&found.name),
-            Source::Vault => return self.take_from_vault(found, provider, sources),
+            Source::Vault => {
+                return self.take_from_vault(found, provider, sources, self.wants_account(provider));
+            }
             Source::Simulated => None,
         };
         let secret = given.ok_or_else(|| gone(found))?;
         check_value(found, provider, &secret)?;
         let auth = provider.auth.clone();
         let credential = HeldCredential::given(found.name.clone(), found.source, auth, secret);
-        Ok(Taken { credential, account: None, planned: None, ungranted: None })
+        Ok(Taken { credential, account: None, planned: Vec::new(), ungranted: None })
     }
 
     /// Takes the further keys of a provider that the vault has beside the one that was found. No run waits for one, and
@@ -263,7 +265,8 @@ impl KeyQuestion<'_> {
         for name in Provider::further_keys(&found.name) {
             let Some(version) = sources.vault(&name)? else { continue };
             let further = KeyRef { name, version: Some(version), shadows: Vec::new(), ..found.clone() };
-            match self.take_from_vault(&further, provider, sources) {
+            // The account is reached with the first key alone.
+            match self.take_from_vault(&further, provider, sources, false) {
                 Ok(Taken { credential, planned, ungranted: None, .. }) => {
                     keys.uses.extend(planned);
                     keys.further.entry(provider.slug.clone()).or_default().push(Arc::new(credential));
@@ -288,6 +291,7 @@ impl KeyQuestion<'_> {
         found: &KeyRef,
         provider: &Provider,
         sources: &KeySources<'_>,
+        wants_account: bool,
     ) -> Result<Taken, Failure> {
         let name = secret_name(&found.name)?;
         let secret = sources.in_vault(&name)?.ok_or_else(|| gone(found))?;
@@ -297,13 +301,14 @@ impl KeyQuestion<'_> {
         // A name that proves nothing does not stand in for a grant of exactly this content.
         let by_name = grant.and_then(|id| current.grants.iter().find(|grant| grant.id() == id));
         let by_name = by_name.is_some_and(|grant| grant.names(&self.manifest.name) && !self.names_prove);
-        let account = match self.wants_account(provider) {
-            true => {
-                let lease = Lease::Account(secrets::account_grants(&current, self.manifest, provider)?);
-                Some(HeldCredential::lent(Arc::clone(&secret), provider.auth.clone(), lease, Some(self.run)))
-            }
-            false => None,
+        let opening = match wants_account {
+            true => secrets::account_grants(&current, self.manifest, provider)?,
+            false => Vec::new(),
         };
+        let account = wants_account.then(|| {
+            let lease = Lease::Account(opening.clone());
+            HeldCredential::lent(Arc::clone(&secret), provider.auth.clone(), lease, Some(self.run))
+        });
         let credential =
             HeldCredential::lent(secret, provider.auth.clone(), Lease::Key(grant), Some(self.run));
         let region = credential.region();
@@ -311,7 +316,9 @@ impl KeyQuestion<'_> {
         let host = &there.as_deref().unwrap_or(provider).endpoint.host;
         let ungranted =
             by_name.then(|| Capability::Secret { name: name.to_string(), host: host.to_string() });
-        let planned = Some(self.planned_use(&name, host, grant));
+        // Each grant that may be used counts the run.
+        let grants = std::iter::once(grant).chain(opening.into_iter().map(Some).filter(|id| *id != grant));
+        let planned = grants.map(|grant| self.planned_use(&name, host, grant)).collect();
         Ok(Taken { credential, account, planned, ungranted })
     }
 }
@@ -321,7 +328,7 @@ struct Taken {
     credential: HeldCredential,
     /// The same toward the account, where the vault's owner says how far.
     account: Option<HeldCredential>,
-    planned: Option<PlannedUse>,
+    planned: Vec<PlannedUse>,
     ungranted: Option<Capability>,
 }
 

@@ -141,14 +141,18 @@ impl OnRecord {
             true => (0, 0),
             false => (self.held.tokens, self.held.micro_usd),
         };
-        if (spent, held) != ((0, 0), (0, 0)) {
-            self.store.spend(self.of.clone(), spent, held);
+        if (spent, held) == ((0, 0), (0, 0)) {
+            return;
         }
-        if held != (0, 0)
-            && let Some(open) = &self.open
-        {
-            open.remove(&self.of, self.held);
-        }
+        let open = self.open.clone().filter(|_| held != (0, 0));
+        let (of, amount) = (self.of.clone(), self.held);
+        // It is open until it is taken back: who frees what nobody holds must not free it in between.
+        let taken_back = move || {
+            if let Some(open) = open {
+                open.remove(&of, amount);
+            }
+        };
+        self.store.spend(self.of.clone(), spent, held, taken_back);
     }
 }
 

@@ -52,11 +52,22 @@ impl Store {
     }
 
     /// Queues what a call came to: `spent` is booked, and `held` is no longer set aside; tokens and micro-dollars each.
-    pub(crate) fn spend(&self, of: SpendOf, spent: (u64, u64), held: (u64, u64)) {
+    /// `then` is called once that is so, before anything that was queued later.
+    pub(crate) fn spend(
+        &self,
+        of: SpendOf,
+        spent: (u64, u64),
+        held: (u64, u64),
+        then: impl FnOnce() + Send + 'static,
+    ) {
         let change = [bounded(spent.0), bounded(spent.1), -bounded(held.0), -bounded(held.1)];
         let weight =
             size_of::<SpendOf>() + of.subjects.iter().map(|(_, name)| name.len() + 32).sum::<usize>();
-        self.inner.writer.queue(weight, move |db| add(db, &of, change));
+        self.inner.writer.queue(weight, move |db| {
+            let added = add(db, &of, change);
+            then();
+            added
+        });
     }
 
     /// Frees what is set aside for a subject from a day on, but for what `still` says of each day (tokens, micro-dollars).
