@@ -272,7 +272,8 @@ impl Future for EndTurn {
     }
 }
 
-fn thread_time() -> Duration {
+/// The processor time of this thread.
+pub(super) fn thread_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }

@@ -270,17 +270,18 @@ mod tests {
 
     use super::*;
     use crate::protocol::{LimitName, RunLimits};
+    use crate::worker::meter::thread_time;
     use crate::worker::ticker::Ticks;
 
     fn meter(cpu: Duration) -> Arc<Meter> {
         Meter::start(RunLimits { cpu, ..RunLimits::default() }, Ticks::default())
     }
 
-    /// Spins, and says where, until `turns` of a millisecond are over.
+    /// Spins, and says where, until `turns` of a millisecond of processor time are over, however busy the machine is.
     async fn spin(meter: Arc<Meter>, turns: u32, where_: std::sync::mpsc::Sender<String>) -> u32 {
         for _ in 0..turns {
-            let begun = std::time::Instant::now();
-            while begun.elapsed() < Duration::from_millis(1) {
+            let begun = thread_time();
+            while thread_time() - begun < Duration::from_millis(1) {
                 std::hint::spin_loop();
             }
             let _ = where_.send(std::thread::current().name().unwrap_or_default().to_owned());
