@@ -18,23 +18,24 @@ struct Budgets {
     budgets: Vec<Budget>,
 }
 
+/// A budget, and what it has come to.
 #[derive(Deserialize)]
-struct Budget {
-    name: String,
-    scope: String,
-    of: Option<String>,
-    window: String,
-    renews_at: Option<String>,
-    tokens: Option<u64>,
-    cost_usd: Option<f64>,
-    used: Amount,
-    held: Amount,
+pub(super) struct Budget {
+    pub(super) name: String,
+    pub(super) scope: String,
+    pub(super) of: Option<String>,
+    pub(super) window: String,
+    pub(super) renews_at: Option<String>,
+    pub(super) tokens: Option<u64>,
+    pub(super) cost_usd: Option<f64>,
+    pub(super) used: Amount,
+    pub(super) held: Amount,
 }
 
 #[derive(Deserialize)]
-struct Amount {
-    tokens: u64,
-    cost_usd: f64,
+pub(super) struct Amount {
+    pub(super) tokens: u64,
+    pub(super) cost_usd: f64,
 }
 
 #[derive(Deserialize)]

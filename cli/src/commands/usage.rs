@@ -8,6 +8,7 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use url::form_urlencoded::Serializer;
 
+use super::budgets::Budget;
 use crate::args::{By, UsageArgs};
 use crate::moment::{ago, written};
 use crate::printer::{Printer, harmless};
@@ -21,26 +22,6 @@ struct Usage {
     total: Option<Row>,
     #[serde(default)]
     budgets: Vec<Budget>,
-}
-
-/// A budget, and what it has come to.
-#[derive(Deserialize)]
-struct Budget {
-    name: String,
-    scope: String,
-    of: Option<String>,
-    window: String,
-    renews_at: Option<String>,
-    tokens: Option<u64>,
-    cost_usd: Option<f64>,
-    used: Figures,
-    held: Figures,
-}
-
-#[derive(Deserialize)]
-struct Figures {
-    tokens: u64,
-    cost_usd: f64,
 }
 
 #[derive(Deserialize)]
