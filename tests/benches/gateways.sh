@@ -21,16 +21,7 @@ done
 ulimit -n "$(ulimit -Hn)"
 root=$(cd "$(dirname "$0")/../.." && pwd)
 target=${CARGO_TARGET_DIR:-$root/target}
-work=$(mktemp -d)
-started=()
-finish() {
-    for process in "${started[@]}"; do
-        kill "$process" 2>/dev/null || true
-    done
-    wait
-    rm -rf "$work"
-}
-trap finish EXIT
+source "$(dirname "$0")/processes.sh"
 
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/orch-bench
 portkey=$cache/portkey-$portkey_version
@@ -52,23 +43,6 @@ fi
 orch=${ORCH:-$target/release/orch}
 llm_load=${LLM_LOAD:-$target/release/examples/llm_load}
 
-mkfifo "$work/open"
-exec 3<>"$work/open"
-
-# Starts a process that prints its first line when it is ready; what it prints is in the file.
-begin() {
-    local out=$1
-    shift
-    "$@" <&3 >"$out" 2>"$out.log" &
-    started+=($!)
-    while [[ ! -s $out ]]; do
-        kill -0 "${started[-1]}" || { cat "$out.log" >&2; return 1; }
-        sleep 0.1
-    done
-}
-free_port() {
-    python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
-}
 # Waits until a load through the process that was started last is answered.
 answering() {
     until "$@" >/dev/null 2>&1; do

@@ -22,35 +22,9 @@ orch=${ORCH:-$target/release/orch}
 proxy_load=${PROXY_LOAD:-$target/release/examples/proxy_load}
 bare_forwarder=${BARE_FORWARDER:-$target/release/examples/bare_forwarder}
 
-work=$(mktemp -d)
+source "$(dirname "${BASH_SOURCE[0]}")/processes.sh"
 chmod 755 "$work"
-started=()
-finish() {
-    for process in "${started[@]}"; do
-        kill "$process" 2>/dev/null || true
-    done
-    wait
-    rm -rf "$work"
-}
-trap finish EXIT
 
-mkfifo "$work/open"
-exec 3<>"$work/open"
-
-# Starts a process that prints its first line when it is ready, and prints that.
-begin() {
-    local out=$1
-    shift
-    "$@" <&3 >"$out" 2>"$out.log" &
-    started+=($!)
-    while [[ ! -s $out ]]; do
-        kill -0 "${started[-1]}" || { cat "$out.log" >&2; return 1; }
-        sleep 0.1
-    done
-}
-free_port() {
-    python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
-}
 # Waits until the process that was started last listens on a port.
 listening() {
     until (exec 4<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; do
