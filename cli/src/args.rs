@@ -29,11 +29,11 @@ pub(crate) use routing::{
 };
 pub(crate) use run::{KeyArgs, LimitArgs, RunArgs};
 pub(crate) use secrets::{
-    AddGrantArgs, GrantFlags, GrantsArgs, GrantsCommand, ImportArgs, RmArgs, RmGrantArgs, RotateArgs,
+    AddGrantArgs, GrantFlags, GrantsArgs, GrantsCommand, ImportArgs, ProofArgs, RmArgs, RmGrantArgs, RotateArgs,
     SecretsArgs, SecretsCommand, SetArgs, ValueArgs, WhichArgs,
 };
 pub(crate) use server::{
-    By, CompletionsArgs, LoginArgs, LogoutArgs, LogsArgs, ManArgs, NewTokenArgs, RevokeArgs, TokensArgs,
+    By, CompletionsArgs, DoctorArgs, LoginArgs, LogoutArgs, LogsArgs, ManArgs, NewTokenArgs, RevokeArgs, TokensArgs,
     TokensCommand, UsageArgs,
 };
 pub(crate) use slots::{AddSlotCommand, RmSlotArgs, SlotsArgs, SlotsCommand};
@@ -96,7 +96,7 @@ pub(crate) enum Command {
     /// Make and revoke tokens of a server
     Tokens(TokensArgs),
     /// Look at this installation and say what works and what does not
-    Doctor,
+    Doctor(DoctorArgs),
     /// Print a script that completes commands in a shell
     Completions(CompletionsArgs),
     /// Write the manual's pages into a folder

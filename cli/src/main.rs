@@ -66,7 +66,7 @@ fn main() -> ExitCode {
         Command::Logout(args) => commands::login::logout(&args, printer),
         Command::Whoami => commands::login::whoami(printer),
         Command::Tokens(args) => commands::tokens::run(&args.command, printer),
-        Command::Doctor => commands::doctor::run(printer),
+        Command::Doctor(args) => commands::doctor::run(&args, printer),
         Command::Completions(args) => commands::generate::completions(&args, printer),
         Command::Man(args) => commands::generate::man(&args, printer),
     });

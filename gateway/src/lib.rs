@@ -9,14 +9,17 @@
 //! another within one deadline. What came of each call is in the session's [`Receipts`], what it cost in its
 //! [`Budget`].
 
+mod advice;
 mod attempt;
 mod bounded;
+pub mod check;
 pub mod classify;
 mod clients;
 mod deltas;
 pub mod dialect;
 mod edit;
 mod embeddings;
+mod envelope;
 mod fields;
 pub mod frames;
 #[cfg(fuzzing)]
@@ -50,6 +53,7 @@ mod upstream;
 mod usage;
 mod worst;
 
+pub use advice::{Blamed, advice};
 pub use gateway::{ClientOf, Gateway, OLLAMA_PATHS, error_reply, family_at, spoken_at};
 pub use health::{Health, KeyHealth, Setback};
 pub use intake::Intake;

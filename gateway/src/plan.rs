@@ -194,10 +194,12 @@ pub struct AtHand {
 impl AtHand {
     /// A provider where its credentials are for: where the first of them is, and those with it that are for the same place.
     pub fn new(provider: &Provider, mut keys: Vec<Arc<dyn Credential>>) -> AtHand {
-        let region = keys.first().and_then(|credential| credential.region());
-        keys.retain(|credential| credential.region() == region);
-        // A region that is none is the credential's to refuse.
-        let there = region.and_then(|region| provider.in_region(&region).map(Cow::into_owned));
+        let site = keys.first().and_then(|credential| credential.site());
+        if keys.len() > 1 {
+            keys.retain(|credential| credential.site() == site);
+        }
+        // A place that is none is the credential's to refuse.
+        let there = site.and_then(|site| provider.at(&site).ok().map(Cow::into_owned));
         AtHand { provider: Arc::new(there.unwrap_or_else(|| provider.clone())), keys }
     }
 
@@ -211,8 +213,8 @@ impl AtHand {
         Candidate {
             provider: Arc::clone(&self.provider),
             model: model.into(),
-            sent: None,
-            priced_as_model: false,
+            sent: self.provider.deployment.clone(),
+            priced_as_model: self.provider.deployment.is_some(),
             credential: self.credential().cloned(),
             dialect: None,
             on: OnError::default(),
@@ -226,8 +228,8 @@ impl AtHand {
         Planned {
             provider: Arc::clone(&self.provider),
             model: model.into(),
-            sent: None,
-            priced_as_model: false,
+            sent: self.provider.deployment.clone(),
+            priced_as_model: self.provider.deployment.is_some(),
             keys: keys.collect(),
             dialect: None,
             route: None,
@@ -248,7 +250,11 @@ impl AtHand {
     /// When none of the keys that it names is at hand.
     fn target(&self, route: ModelRoute, target: &Target) -> Result<Planned, String> {
         let mut planned = self.routed(route);
-        planned.sent = target.rename.clone();
+        // What the operator says of a route goes before what a key says of all models.
+        if target.rename.is_some() {
+            planned.sent.clone_from(&target.rename);
+            planned.priced_as_model = false;
+        }
         planned.weight = target.share();
         if let KeyChoice::Only(names) = &target.keys {
             planned.keys.retain_mut(|key| match target.keys.weight(key.credential.id()) {

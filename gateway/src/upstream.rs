@@ -12,6 +12,7 @@ use crate::dialect::openai_responses::{self, LEAST_OUTPUT};
 use crate::dialect::{self, Style};
 use crate::edit::Document;
 use crate::embeddings::EmbedRequest;
+use crate::envelope;
 use crate::intake::Held;
 use crate::ir::{ApiError, ChatRequest, Class, Dropped};
 use crate::plan::Candidate;
@@ -346,10 +347,14 @@ pub(crate) fn http_request(
         true => dialect::wire(prepared.spoken).framing().media_type(),
         false => "application/json",
     };
+    let body = match candidate.provider.quirks.code_assist {
+        true => envelope::wrapped(&prepared.body, candidate.sent(), candidate.provider.project.as_deref()),
+        false => prepared.body.clone(),
+    };
     let mut request = Request::builder()
         .method(Method::POST)
         .uri(target)
-        .body(full(prepared.body.clone()))
+        .body(full(body))
         .map_err(|e| Unfit::new(format!("the provider's path is not usable: {e}")))?;
     let headers = request.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -362,8 +367,13 @@ pub(crate) fn http_request(
         for name in PASSED_HEADERS {
             let name = HeaderName::from_static(name);
             let mut values = client.headers.get_all(&name).iter();
+            // What the provider is always sent of a list stays, whatever the client adds to it.
+            let listed = name == "anthropic-beta" && headers.contains_key(&name);
             if let Some(first) = values.next() {
-                headers.insert(name.clone(), first.clone());
+                match listed {
+                    true => _ = headers.append(name.clone(), first.clone()),
+                    false => _ = headers.insert(name.clone(), first.clone()),
+                }
             }
             for value in values {
                 headers.append(name.clone(), value.clone());

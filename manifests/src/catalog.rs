@@ -1,9 +1,12 @@
 //! The provider catalog: a data file, and what an operator adds to it.
 
+mod check;
 mod file;
 mod operator;
 mod region;
+mod site;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::{Arc, LazyLock};
@@ -11,7 +14,9 @@ use std::sync::{Arc, LazyLock};
 use http::{HeaderName, HeaderValue, Method};
 use time::Date;
 
+pub use self::check::{Check, CheckPlace, CheckRequest, Meaning, Pages};
 pub use self::operator::OperatorProvider;
+pub use self::site::{Site, Tool};
 use crate::endpoint::{Endpoint, Host};
 use crate::host::HostName;
 use crate::identity::Slug;
@@ -197,6 +202,27 @@ pub enum Auth {
     /// `Authorization: Bearer KEY`, or a signature (AWS Signature Version 4) where the key is a JSON object of
     /// `accessKeyId`, `secretAccessKey`, `region` and, for temporary ones, `sessionToken`.
     Aws,
+    /// `api-key: KEY`, where the key is a JSON object of `endpoint` and `apiKey`, and of `deploymentName` and `apiVersion`
+    /// where there is more than one way to a model; or a plain key, where an operator says where the resource is.
+    Azure,
+    /// The same without deployments and versions.
+    AzureFoundry,
+    /// `Authorization: Bearer TOKEN`, with the token of another tool's credential file.
+    TokenFile(Tool),
+}
+
+impl Auth {
+    /// The header that the key stands in, and what stands before it; none where there is no key.
+    pub fn header(&self) -> Option<(HeaderName, Cow<'static, str>)> {
+        match self {
+            Self::None => None,
+            Self::Bearer | Self::Aws | Self::TokenFile(_) => {
+                Some((http::header::AUTHORIZATION, "Bearer ".into()))
+            }
+            Self::Header(name) => Some((name.clone(), "".into())),
+            Self::Azure | Self::AzureFoundry => Some((HeaderName::from_static("api-key"), "".into())),
+        }
+    }
 }
 
 /// One provider.
@@ -238,6 +264,29 @@ pub struct Provider {
     pub free: bool,
     /// Where it differs from others of its dialect.
     pub quirks: Quirks,
+    /// How its key is proven.
+    pub check: Check,
+    /// Where a person can do something about its key.
+    pub pages: Pages,
+    /// Names of variables that make up a key together, where the environment has no whole one.
+    pub env_parts: Vec<EnvPart>,
+    /// What is asked for in the place of a model, where the key names a deployment.
+    pub deployment: Option<String>,
+    /// The project that is billed, where the key names one (Google).
+    pub project: Option<String>,
+}
+
+/// A variable of the environment that is a part of a provider's key; the key and its parts come from one environment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EnvPart {
+    /// The field of the JSON credential that it fills.
+    pub field: String,
+    /// Its names, in the order in which they are looked up.
+    pub names: Vec<String>,
+    /// What is written around the value: `{}` stands for it.
+    pub form: Option<String>,
+    /// Whether there is no key without it.
+    pub required: bool,
 }
 
 impl Provider {
@@ -544,6 +593,8 @@ pub struct Quirks {
     pub stream_options: bool,
     /// A stream may end after its `finish_reason` without the dialect's terminator.
     pub no_done: bool,
+    /// Requests and answers are inside of Code Assist's envelope (Google).
+    pub code_assist: bool,
 }
 
 #[cfg(test)]

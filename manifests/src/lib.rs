@@ -21,8 +21,9 @@ mod server_tools;
 mod text;
 
 pub use catalog::{
-    Auth, Catalog, CatalogError, Dialect, Embedding, InferencePath, Model, OperatorProvider, Price,
-    PriceTier, PricedTokens, Provider, Quirks, Task, Variant,
+    Auth, Catalog, CatalogError, Check, CheckPlace, CheckRequest, Dialect, Embedding, EnvPart, InferencePath,
+    Meaning, Model, OperatorProvider, Pages, Price, PriceTier, PricedTokens, Provider, Quirks, Site, Task,
+    Tool, Variant,
 };
 pub use endpoint::{Endpoint, EndpointError, Host, Scheme};
 pub use guest_path::{GuestPathError, parse_guest_path};

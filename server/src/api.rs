@@ -183,6 +183,7 @@ async fn act(endpoint: &Endpoint, call: Call<'_>) -> Result<Response<Body>, Fail
         Action::RemoveSecret => Box::pin(secrets::remove(call)).await,
         Action::GetSecret => Box::pin(secrets::get(call)).await,
         Action::SecretUses => Box::pin(secrets::uses(call)).await,
+        Action::CheckSecret => Box::pin(secrets::check(call)).await,
         Action::RotateSecret => Box::pin(secrets::rotate(call)).await,
         Action::ImportSecrets => Box::pin(secrets::import(call)).await,
         Action::GrantSecret => Box::pin(secrets::grant(call)).await,

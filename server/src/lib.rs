@@ -21,6 +21,7 @@ mod failure;
 mod home;
 pub mod http;
 mod keeper;
+mod key_check;
 mod keys;
 mod limits;
 mod llm;
@@ -59,7 +60,11 @@ pub use egress::{ClientPolicy, EgressClient, EgressRequest, NewClient};
 pub use environment::{Environment, VARIABLES, Variable, documentation};
 pub use failure::{Failure, Kind};
 pub use home::{Home, private};
+pub use credential::token_file::FileReference;
 pub use keeper::{Keeper, VaultAt};
+pub use key_check::{
+    Described, KeyChecker, check_file, check_shape, describe, document, refuse_rejected, rejected, tidy,
+};
 pub use keys::{CallerKeys, KeySources, flag_key};
 pub use permissions::{
     AllowedHost, Answer, Capability, Lasting, Question, Remembered, RememberedAnswer, Whose, grant_words,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use orch_manifests::{
-    AccountWant, Auth, Catalog, EgressWant, Host, HostPattern, Manifest, Provider, RunId, Scheme, ServerTools,
+    AccountWant, Catalog, EgressWant, Host, HostPattern, Manifest, Provider, RunId, Scheme, ServerTools,
 };
 use orch_proxy::{Binding, Credential, Grant, Methods, Place, Placeholder, Rule, RuleOrigin, Target};
 use tokio::time::Instant;
@@ -261,8 +261,8 @@ pub(crate) fn grant(terms: &Terms<'_>, rules: Vec<Rule>) -> Grant {
     let provider_keys = issued.iter().filter_map(|issued| {
         let provider = catalog.provider(issued.provider.as_ref()?.as_str())?;
         let credential = keys.providers.get(&provider.slug)?;
-        let region = credential.region();
-        let there = region.as_deref().and_then(|region| provider.in_region(region));
+        let site = credential.site();
+        let there = site.and_then(|site| provider.at(&site).ok());
         let provider = there.as_deref().unwrap_or(provider);
         let own = provider_binding(provider, issued.placeholder.clone(), credential.clone())?;
         let wanted = account.iter().filter(|want| provider.goes_by(want.provider.as_str()));
@@ -303,11 +303,7 @@ fn provider_binding(
     placeholder: Placeholder,
     credential: Arc<dyn Credential>,
 ) -> Option<Binding> {
-    let place = match &provider.auth {
-        Auth::None => return None,
-        Auth::Bearer | Auth::Aws => Place::Header(http::header::AUTHORIZATION),
-        Auth::Header(name) => Place::Header(name.clone()),
-    };
+    let place = Place::Header(provider.auth.header()?.0);
     // A pin, whether name or address, is for requests that the gateway builds: even where a guest may reach that host,
     // the key does not go with its own requests, which no plan, budget or receipt covers. The placeholder is bound all
     // the same, since showing it is how a guest asks the passthrough for this key.

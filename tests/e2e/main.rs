@@ -3,11 +3,13 @@
 //! Each file is a subject of the contract in the command line's documentation; [`stage`] is what they stand on.
 
 mod accepted;
+mod azure;
 mod bad_input;
 mod bedrock;
 mod clocks;
 mod copies;
 mod crash;
+mod credential_files;
 mod crowd;
 mod custody;
 mod decisions;
@@ -21,6 +23,7 @@ mod gemini;
 mod hostile;
 mod injection;
 mod jail;
+mod key_check;
 mod keys;
 mod lent;
 mod lifecycle;

@@ -13,6 +13,7 @@ mod grants;
 mod import;
 mod keeping;
 mod list;
+mod proof;
 mod rm;
 mod rotate;
 mod row;

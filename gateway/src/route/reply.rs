@@ -11,6 +11,7 @@ use serde_json::json;
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
+use crate::advice::{Blamed, advice};
 use crate::attempt::RunLimit;
 use crate::dialect;
 use crate::embeddings::{self, EmbedResponse};
@@ -199,7 +200,16 @@ pub(super) fn all_failed(
         .filter_map(|a| Some(format!("{}/{}: {} ({})", a.provider, a.model, a.class?.as_str(), a.message)))
         .collect();
     lines.extend(skipped.iter().map(|s| format!("{}: skipped, {}", s.name(), s.reason)));
-    let details = json!({ "attempts": attempts, "skipped": skipped });
+    let mut details = json!({ "attempts": attempts, "skipped": skipped });
+    let mut hints: Vec<String> = Vec::new();
+    for attempt in attempts {
+        let (provider, model, credential) = (&attempt.provider, &attempt.model, attempt.credential.as_deref());
+        let blamed = Blamed { provider, model, credential, source: None };
+        hints.extend(attempt.class.and_then(|class| advice(&blamed, class)).filter(|hint| !hints.contains(hint)));
+    }
+    if !hints.is_empty() {
+        details["hints"] = json!(hints);
+    }
     // A failure that a key would have met again is one.
     let spared = skipped.iter().filter(|s| s.credential.is_some()).filter_map(|s| s.class);
     let classes: Vec<Class> = classes.iter().copied().chain(spared).collect();

@@ -8,9 +8,13 @@ use serde::{Deserialize, Deserializer, de};
 use time::Date;
 use time::macros::format_description;
 
+mod proof;
+
+use proof::{CheckEntry, EnvPartEntry, PagesEntry};
+
 use super::{
     Auth, Catalog, CatalogError, Dialect, Embedding, InferencePath, Model, Price, PriceTier, Provider,
-    Quirks, Task, Variant,
+    Quirks, Task, Tool, Variant,
 };
 use crate::endpoint::Endpoint;
 use crate::identity::Slug;
@@ -60,6 +64,11 @@ struct ProviderEntry {
     #[serde(default)]
     free: bool,
     quirks: QuirksEntry,
+    check: Option<CheckEntry>,
+    #[serde(default)]
+    pages: PagesEntry,
+    #[serde(default)]
+    env_parts: Vec<EnvPartEntry>,
 }
 
 impl ProviderEntry {
@@ -68,7 +77,10 @@ impl ProviderEntry {
             AuthEntry::Word(AuthWord::None) => Auth::None,
             AuthEntry::Word(AuthWord::Bearer) => Auth::Bearer,
             AuthEntry::Word(AuthWord::Aws) => Auth::Aws,
+            AuthEntry::Word(AuthWord::Azure) => Auth::Azure,
+            AuthEntry::Word(AuthWord::AzureFoundry) => Auth::AzureFoundry,
             AuthEntry::Header { header } => Auth::Header(header_name(&header)?),
+            AuthEntry::TokenFile { token_file } => Auth::TokenFile(token_file),
         };
         let headers = self
             .headers
@@ -118,7 +130,13 @@ impl ProviderEntry {
                 max_tokens_required: self.quirks.max_tokens_required,
                 stream_options: self.quirks.stream_options,
                 no_done: self.quirks.no_done,
+                code_assist: self.quirks.code_assist,
             },
+            check: CheckEntry::or_unknown(self.check)?,
+            pages: self.pages.into_pages(),
+            env_parts: self.env_parts.into_iter().map(EnvPartEntry::into_part).collect(),
+            deployment: None,
+            project: None,
         })
     }
 }
@@ -127,15 +145,23 @@ impl ProviderEntry {
 #[serde(untagged)]
 enum AuthEntry {
     Word(AuthWord),
-    Header { header: String },
+    Header {
+        header: String,
+    },
+    TokenFile {
+        #[serde(deserialize_with = "from_text")]
+        token_file: Tool,
+    },
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 enum AuthWord {
     None,
     Bearer,
     Aws,
+    Azure,
+    AzureFoundry,
 }
 
 #[derive(Deserialize)]
@@ -169,6 +195,8 @@ struct QuirksEntry {
     stream_options: bool,
     #[serde(default)]
     no_done: bool,
+    #[serde(default)]
+    code_assist: bool,
 }
 
 #[derive(Deserialize)]
