@@ -163,13 +163,14 @@ fn check_placeholder(session: &Session, at_hand: &AtHand, headers: &HeaderMap) -
     let Some(credential) = at_hand.credential() else { return Ok(()) };
     let (header, scheme) = match &at_hand.provider.auth {
         Auth::None => return Ok(()),
-        Auth::Bearer | Auth::Aws => (http::header::AUTHORIZATION, "Bearer "),
-        Auth::Header(name) => (name.clone(), ""),
+        Auth::Bearer | Auth::Aws => (http::header::AUTHORIZATION, "Bearer ".to_owned()),
+        Auth::Header(name) => (name.clone(), String::new()),
+        Auth::Scheme(scheme) => (http::header::AUTHORIZATION, format!("{scheme} ")),
     };
     let shown = headers.get(&header).and_then(|value| {
         let value = value.to_str().ok()?;
         let start = value.get(..scheme.len())?;
-        start.eq_ignore_ascii_case(scheme).then(|| value[scheme.len()..].trim())
+        start.eq_ignore_ascii_case(&scheme).then(|| value[scheme.len()..].trim())
     });
     let id = credential.id();
     match shown {

@@ -21,8 +21,8 @@ mod server_tools;
 mod text;
 
 pub use catalog::{
-    Auth, Catalog, CatalogError, Dialect, Embedding, InferencePath, Model, OperatorProvider, Price,
-    PriceTier, PricedTokens, Provider, Quirks, Task, Variant,
+    Auth, Call, Catalog, CatalogError, Dialect, Embedding, InferencePath, Lack, Model, OperatorProvider,
+    PlaceError, Price, PriceTier, PricedTokens, Provider, Quirks, ReasoningField, Task, Variant,
 };
 pub use endpoint::{Endpoint, EndpointError, Host, Scheme};
 pub use guest_path::{GuestPathError, parse_guest_path};

@@ -102,6 +102,9 @@ impl HeldCredential {
                 Auth::None => Ok(()),
                 Auth::Bearer => set(parts, header::AUTHORIZATION, b"Bearer ", secret),
                 Auth::Header(name) => set(parts, name.clone(), b"", secret),
+                Auth::Scheme(scheme) => {
+                    set(parts, header::AUTHORIZATION, format!("{scheme} ").as_bytes(), secret)
+                }
                 Auth::Aws => match AwsKey::read(secret).map_err(AuthorizeError::Unfit)? {
                     Some(key) => key.sign(parts, body, endpoint, pinned),
                     None => set(parts, header::AUTHORIZATION, b"Bearer ", secret),

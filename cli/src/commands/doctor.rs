@@ -267,7 +267,7 @@ fn keys(here: &Installation) -> Check {
         Err(failure) => return Check::broken("keys", &failure),
     };
     let mut found = Vec::new();
-    for provider in here.catalog.providers().filter(|provider| provider.auth != Auth::None) {
+    for provider in here.catalog.everybody().filter(|provider| provider.auth != Auth::None) {
         let wanted = [Wanted { provider: provider.slug.as_str(), names: &provider.env }];
         match resolve_keys(&wanted, &[], &*sources, Depth::First) {
             Ok(resolution) => {

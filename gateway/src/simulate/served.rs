@@ -108,7 +108,7 @@ impl From<&Provider> for Served {
             https: endpoint.scheme == Scheme::Https,
             key: match &provider.auth {
                 Auth::None => KeyPlace::None,
-                Auth::Bearer | Auth::Aws => KeyPlace::Bearer,
+                Auth::Bearer | Auth::Aws | Auth::Scheme(_) => KeyPlace::Bearer,
                 Auth::Header(name) => KeyPlace::Header(name.clone()),
             },
             inference: posts.map(|path| (path.path.clone(), Wire::of(path))).collect(),
