@@ -25,7 +25,8 @@ pub(crate) use agents::{InfoArgs, PublishArgs, PullArgs};
 pub(crate) use grants::{ForgetArgs, LastingArgs, LastingCommand, ListAnswersArgs};
 pub(crate) use policy::{CheckArgs, ExplainArgs, LearnArgs, PolicyArgs, PolicyCommand, TestArgs};
 pub(crate) use routing::{
-    BudgetsArgs, BudgetsCommand, ProvidersArgs, ProvidersCommand, ReleaseArgs, RoutesArgs, RoutesCommand,
+    BudgetsArgs, BudgetsCommand, ConformArgs, ProvidersArgs, ProvidersCommand, ReleaseArgs, RoutesArgs,
+    RoutesCommand,
 };
 pub(crate) use run::{KeyArgs, LimitArgs, RunArgs};
 pub(crate) use secrets::{

@@ -69,7 +69,7 @@ impl Installation {
 
     /// The keys in this environment, under the names that a catalog has for them.
     pub(crate) fn env_keys(&self, catalog: &Catalog) -> BTreeMap<String, Secret> {
-        let names = catalog.providers().flat_map(|provider| &provider.env);
+        let names = catalog.everybody().flat_map(|provider| &provider.env);
         names.filter_map(|name| Some((name.clone(), self.environment.provider_key(name, catalog)?))).collect()
     }
 

@@ -21,9 +21,9 @@ mod server_tools;
 mod text;
 
 pub use catalog::{
-    Auth, Catalog, CatalogError, Check, CheckPlace, CheckRequest, Dialect, Embedding, EnvPart, InferencePath,
-    Meaning, Model, OperatorProvider, Pages, Price, PriceTier, PricedTokens, Provider, Quirks, Site, Task,
-    Tool, Variant,
+    Auth, Call, Catalog, CatalogError, Check, CheckPlace, CheckRequest, Dialect, Embedding, EnvPart,
+    InferencePath, Lack, Meaning, Model, OperatorProvider, Pages, PlaceError, Price, PriceTier, PricedTokens,
+    Provider, Quirks, ReasoningField, Site, Task, Tool, Variant,
 };
 pub use endpoint::{Endpoint, EndpointError, Host, Scheme};
 pub use guest_path::{GuestPathError, parse_guest_path};

@@ -130,7 +130,7 @@ pub fn documentation(catalog: &Catalog) -> String {
     let row = |name: &str, meaning: &str| format!("| `{name}` | {meaning} |\n");
     let mut table = "| variable | meaning |\n|---|---|\n".to_owned();
     table.extend(VARIABLES.iter().map(|variable| row(variable.name, variable.meaning)));
-    for provider in catalog.providers() {
+    for provider in catalog.everybody() {
         for (position, name) in provider.env.iter().enumerate() {
             let other = if position == 0 { "" } else { ", another name" };
             table.push_str(&row(name, &format!("Key of {}{other}.", provider.name)));

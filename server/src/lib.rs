@@ -11,6 +11,7 @@ mod broker;
 mod budgets;
 mod caller;
 mod config;
+pub mod conformance;
 mod credential;
 mod decisions;
 mod door;
@@ -70,7 +71,7 @@ pub use permissions::{
     AllowedHost, Answer, Capability, Lasting, Question, Remembered, RememberedAnswer, Whose, grant_words,
     refused_for_good,
 };
-pub use policy::{Outlook, account_rules};
+pub use policy::{Outlook, account_rules, search_rules};
 pub use reload::Reloaded;
 pub use run::{
     EgressReport, Event, LimitRequest, LimitUse, LimitsReport, MountRequest, Observer, Report, RunRequest,

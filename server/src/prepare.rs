@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use orch_gateway::Treasury;
-use orch_manifests::{Digest, RunId};
+use orch_manifests::{Catalog, Digest, Manifest, Provider, RunId};
 use orch_runner::Scratch;
 use orch_vault::AuditEvent;
 use serde_json::Value;
@@ -88,17 +88,22 @@ impl Checked {
         let secrets = self.request.secrets.iter().map(|text| SecretGrant::parse(text, catalog));
         let secret_grants = secrets.collect::<Result<Vec<_>, _>>()?;
         let wanted = WantedModels::of(&self.request, catalog, &self.routing.routes)?;
+        let searched = searchers(&self.request.agent.manifest, catalog);
         let question = KeyQuestion {
             run: &self.run,
             flags: &self.request.keys,
             manifest: &self.request.agent.manifest,
             bare: self.request.agent.bare,
             wanted: wanted.providers(),
+            searched: &searched,
             secret_grants: &secret_grants,
             names_prove: local,
         };
         match self.upstream.simulation {
-            Some(_) => question.simulated(self.upstream.simulated_keys(wanted.providers())),
+            Some(_) => {
+                let all: Vec<&Provider> = wanted.providers().iter().chain(&searched).copied().collect();
+                question.simulated(self.upstream.simulated_keys(&all))
+            }
             None => question.open(sources),
         }
     }
@@ -107,6 +112,11 @@ impl Checked {
     pub(crate) fn env_keys(&self) -> &CallerKeys {
         &self.request.env_keys
     }
+}
+
+/// The providers that an agent searches the web with.
+fn searchers<'c>(manifest: &Manifest, catalog: &'c Catalog) -> Vec<&'c Provider> {
+    manifest.search.iter().filter_map(|slug| catalog.searcher(slug.as_str())).collect()
 }
 
 impl Prepared {

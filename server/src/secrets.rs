@@ -43,7 +43,7 @@ pub fn secret_name(text: &str, catalog: &Catalog) -> Result<SecretName, Failure>
     text.parse().map_err(|e| {
         let failure = Failure::usage("secret_name_invalid", format!("that is not a secret's name: {e}"));
         let before = text.split_once('=').and_then(|(name, _)| name.parse::<SecretName>().ok());
-        match (before, catalog.provider(text).and_then(|provider| provider.key_name())) {
+        match (before, catalog.anybody(text).and_then(|provider| provider.key_name())) {
             (Some(name), _) => {
                 failure.hint(format!("the value does not follow an =: orch secrets set {name} -"))
             }

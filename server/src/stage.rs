@@ -71,6 +71,7 @@ impl Stage {
             manifest,
             bare: false,
             wanted: wanted.providers(),
+            searched: &[],
             flags: &[],
             secret_grants: &[],
             names_prove: true,

@@ -34,6 +34,9 @@ pub(super) fn extend(catalog: &Catalog, entries: Vec<OperatorProvider>) -> Resul
     let mut seen = BTreeSet::new();
     for entry in entries {
         check(&entry)?;
+        if let Some(other) = catalog.others.iter().find(|other| other.goes_by(entry.slug.as_str())) {
+            return Err(CatalogError::NoModels(other.slug.clone()));
+        }
         let at = providers.iter().position(|provider| provider.goes_by(entry.slug.as_str()));
         let provider = match at {
             Some(at) => redirect(&providers[at], entry)?,
@@ -42,7 +45,7 @@ pub(super) fn extend(catalog: &Catalog, entries: Vec<OperatorProvider>) -> Resul
         if !seen.insert(provider.slug.clone()) {
             return Err(CatalogError::Repeated(provider.slug));
         }
-        for other in providers.iter().filter(|other| other.slug != provider.slug) {
+        for other in providers.iter().chain(&catalog.others).filter(|other| other.slug != provider.slug) {
             if let Some(env) = provider.env.iter().find(|env| other.takes_key(env)) {
                 return Err(CatalogError::KeyOfAnother {
                     env: env.clone(),
@@ -56,7 +59,7 @@ pub(super) fn extend(catalog: &Catalog, entries: Vec<OperatorProvider>) -> Resul
             None => providers.push(Arc::new(provider)),
         }
     }
-    Ok(Catalog { providers })
+    Ok(Catalog { providers, others: catalog.others.clone() })
 }
 
 fn check(entry: &OperatorProvider) -> Result<(), CatalogError> {
@@ -94,16 +97,20 @@ fn define(entry: OperatorProvider) -> Result<Provider, CatalogError> {
         inference,
         endpoint,
         region: None,
+        hosts: Vec::new(),
+        query: None,
         dialect,
         auth,
         headers: dialect_headers(dialect),
         env: entry.env,
         key_pattern: None,
         models: Vec::new(),
+        calls: Vec::new(),
         model_patterns: entry.models,
         local_only: false,
         pinned: true,
         free: entry.free,
+        hosts_others: false,
         quirks: dialect_quirks(dialect),
     })
 }
@@ -194,7 +201,7 @@ fn request(path: String, dialect: Dialect) -> InferencePath {
         true => Task::Embeddings,
         false => Task::Chat,
     };
-    InferencePath { method: Method::POST, path, dialect, task }
+    InferencePath { method: Method::POST, path, dialect, task, dated: None }
 }
 
 /// Ollama's documentation has `/api` in the base URL and its clients do not; `/v1` is where it speaks OpenAI's dialect, beside

@@ -69,6 +69,6 @@ pub(crate) fn example(auth: &Auth) -> Option<&'static str> {
             r#"{"endpoint":"https://RESOURCE.openai.azure.com","apiKey":"…"}, and deploymentName and apiVersion where you need them"#,
         ),
         Auth::AzureFoundry => Some(r#"{"endpoint":"https://RESOURCE.services.ai.azure.com","apiKey":"…"}"#),
-        Auth::None | Auth::Bearer | Auth::Header(_) | Auth::TokenFile(_) => None,
+        Auth::None | Auth::Bearer | Auth::Scheme(_) | Auth::Header(_) | Auth::TokenFile(_) => None,
     }
 }

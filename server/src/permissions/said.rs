@@ -1,4 +1,5 @@
-//! The words with which a person grants what is no host and no secret: `llm.server_tools:KIND`, `llm.account:PROVIDER`.
+//! The words with which a person grants what is no host and no secret: `llm.server_tools:KIND`, `llm.account:PROVIDER`,
+//! `search:PROVIDER`.
 //!
 //! They stand beside the texts of capabilities in what was granted for a run, and mean those that a manifest asks for.
 
@@ -14,26 +15,34 @@ const TOOLS: &str = "llm.server_tools:";
 /// Before the providers whose accounts are used.
 const ACCOUNT: &str = "llm.account:";
 
+/// Before the providers that the web is searched with.
+const SEARCH: &str = "search:";
+
 /// One word.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Word {
     Tool(ServerTool),
     Account(Slug),
+    Search(Slug),
 }
 
 impl Word {
     /// None when it is the text of a capability, or anything else.
     fn of(text: &str) -> Option<Self> {
-        match text.strip_prefix(TOOLS) {
-            Some(kind) => kind.parse().ok().map(Self::Tool),
-            None => text.strip_prefix(ACCOUNT)?.parse().ok().map(Self::Account),
+        if let Some(kind) = text.strip_prefix(TOOLS) {
+            return kind.parse().ok().map(Self::Tool);
         }
+        if let Some(provider) = text.strip_prefix(ACCOUNT) {
+            return provider.parse().ok().map(Self::Account);
+        }
+        text.strip_prefix(SEARCH)?.parse().ok().map(Self::Search)
     }
 
     fn means(&self, capability: &Capability) -> bool {
         match (self, capability) {
             (Self::Tool(kind), Capability::ServerTool(wanted)) => kind == wanted,
             (Self::Account(provider), Capability::Account(wanted)) => *provider == wanted.provider,
+            (Self::Search(provider), Capability::Search(wanted)) => provider == wanted,
             _ => false,
         }
     }
@@ -48,13 +57,11 @@ pub fn grant_words(text: &str) -> Result<Vec<String>, Failure> {
         Failure::usage("bad_usage", format!("--grant {text:?}: {why}"))
             .hint(format!("--grant {TOOLS}KIND[,KIND], where KIND is one of {}", ServerTools::ALL))
             .hint(format!("--grant {ACCOUNT}PROVIDER"))
+            .hint(format!("--grant {SEARCH}PROVIDER"))
             .hint("hosts are granted with --allow, secrets with --secret")
     };
-    let (prefix, list) = match (text.strip_prefix(TOOLS), text.strip_prefix(ACCOUNT)) {
-        (Some(kinds), _) => (TOOLS, kinds),
-        (_, Some(providers)) => (ACCOUNT, providers),
-        _ => return Err(wrong("it is none of what can be granted so")),
-    };
+    let found = [TOOLS, ACCOUNT, SEARCH].into_iter().find_map(|at| Some((at, text.strip_prefix(at)?)));
+    let (prefix, list) = found.ok_or_else(|| wrong("it is none of what can be granted so"))?;
     let words = list.split(',').map(|word| {
         let word = format!("{prefix}{}", word.trim());
         Word::of(&word).map(|_| word).ok_or_else(|| wrong("it names what is not known"))
@@ -67,6 +74,7 @@ pub(super) fn flag_for(capability: &Capability) -> Option<String> {
     match capability {
         Capability::ServerTool(kind) => Some(format!("--grant {TOOLS}{kind}")),
         Capability::Account(want) => Some(format!("--grant {ACCOUNT}{}", want.provider)),
+        Capability::Search(provider) => Some(format!("--grant {SEARCH}{provider}")),
         Capability::Egress(_) | Capability::Secret { .. } => None,
     }
 }
@@ -81,7 +89,7 @@ pub(crate) fn is_said(capability: &Capability, granted: &BTreeSet<String>) -> bo
 pub(crate) fn tools_said(granted: &BTreeSet<String>) -> ServerTools {
     let kind = |text: &String| match Word::of(text)? {
         Word::Tool(kind) => Some(kind),
-        Word::Account(_) => None,
+        Word::Account(_) | Word::Search(_) => None,
     };
     granted.iter().filter_map(kind).collect()
 }

@@ -52,7 +52,7 @@ pub(super) fn checks(here: &Installation, offline: bool) -> Vec<Check> {
 fn found<'a>(here: &'a Installation, keeping: &Keeping<'_>) -> Result<Vec<Found<'a>>, Failure> {
     let sources = layers(here, keeping)?;
     let mut found = Vec::new();
-    for provider in here.catalog.providers().filter(|provider| provider.auth != Auth::None) {
+    for provider in here.catalog.everybody().filter(|provider| provider.auth != Auth::None) {
         let wanted = [Wanted { provider: provider.slug.as_str(), names: &provider.env }];
         // Where the environment has nothing for this provider and the vault cannot be asked, nothing can be said.
         let resolution = resolve_keys(&wanted, &[], &*sources, Depth::First)?;

@@ -180,9 +180,9 @@ impl RunDocument {
         for (at, KeyDocument { provider, key }) in self.keys.unwrap_or_default().into_iter().enumerate() {
             let provider = provider
                 .map(|name| {
-                    let known = catalog.provider(&name).map(|provider| provider.slug.to_string());
+                    let known = catalog.anybody(&name).map(|provider| provider.slug.to_string());
                     known.ok_or_else(|| {
-                        let known: Vec<&str> = catalog.providers().map(|p| p.slug.as_str()).collect();
+                        let known: Vec<&str> = catalog.everybody().map(|p| p.slug.as_str()).collect();
                         Failure::usage(
                             "provider_unknown",
                             format!("`keys[{at}].provider` is no provider of this server"),
