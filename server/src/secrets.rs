@@ -244,7 +244,7 @@ pub(crate) async fn post_import(
         let (value, _) = arriving(catalog, &name, value, Sender::Other)?;
         Ok((name, value))
     });
-    let values = arrived.collect::<Result<_, Failure>>()?;
+    let values = arrived.collect::<Result<Vec<_>, Failure>>()?;
     let catalog = catalog.clone();
     keeper.with_new(workspace, move |vault| import(vault, values, overwrite, &catalog)).await
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, symlink};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use orch_tests::fakes::anthropic::anthropic;
@@ -10,7 +10,7 @@ use orch_tests::fakes::openai::openai;
 use orch_tests::guests::{self, Agent};
 use orch_tests::home::Config;
 use orch_tests::orch::Outcome;
-use orch_tests::reply::Reply;
+use orch_tests::reply::{Piece, Reply};
 use orch_tests::server::Server;
 use orch_tests::upstream::{Host as _, Upstream};
 use orch_tests::wire::Received;
@@ -258,5 +258,70 @@ fn the_older_name_of_claude_code_s_file_is_found_too() {
         .orch(["secrets", "set", "CLAUDE_CODE_OAUTH_TOKEN", "--credential-file", "--despite-terms"])
         .run()
         .expect(0);
-    let _: &Path = stage.home.user();
+}
+
+const GEMINI: &str = "ya29.e2eWq8Rn3Tz6Lx1Vp5Kd9Hb2Mf7Gj4Cs0Y";
+const GEMINI_SAYS: &str = "Gemini says that both arrive.";
+
+/// Code Assist: Gemini inside of an envelope, for whoever shows the token and names the project.
+fn code_assist(request: &Received) -> Reply {
+    let body = request.json();
+    let stream = request.path == "/v1internal:streamGenerateContent" && request.query.as_deref() == Some("alt=sse");
+    let known = request.header("authorization") == Some(format!("Bearer {GEMINI}").as_str())
+        && request.header("x-goog-api-key").is_none();
+    if !known {
+        return Reply::json(401, &json!({"error": {"code": 401, "status": "UNAUTHENTICATED", "message": "no"}}));
+    }
+    let fields: Vec<&str> = body.as_object().expect("an object").keys().map(String::as_str).collect();
+    if (!stream && request.path != "/v1internal:generateContent")
+        || fields != ["model", "project", "request"]
+        || body["model"] != "gemini-2.5-pro"
+        || body["project"] != "my-project"
+        || !body["request"]["contents"].is_array()
+    {
+        return Reply::json(400, &json!({"error": {"code": 400, "status": "INVALID_ARGUMENT", "message": "no such field"}}));
+    }
+    let answer = |text: &str, finish: Value| {
+        json!({"response": {
+            "candidates": [{"content": {"role": "model", "parts": [{"text": text}]}, "finishReason": finish}],
+            "usageMetadata": {"promptTokenCount": 7, "candidatesTokenCount": 5, "totalTokenCount": 12},
+            "modelVersion": "gemini-2.5-pro", "responseId": "r1",
+        }, "traceId": "t1"})
+    };
+    if !stream {
+        return Reply::json(200, &answer(GEMINI_SAYS, json!("STOP")));
+    }
+    let (first, rest) = GEMINI_SAYS.split_at(12);
+    let pieces = [answer(first, Value::Null), answer(rest, json!("STOP"))];
+    Reply::sse(pieces.map(|piece| Piece::text(format!("data: {piece}\n\n"))).into())
+}
+
+#[test]
+fn gemini_cli_s_sign_in_is_spoken_to_in_its_envelope() {
+    let mut stage = Stage::new();
+    let there = Upstream::https(&stage.ca, &["cloudcode-pa.googleapis.com"], code_assist);
+    let at = there.address();
+    stage.configure(|config: Config| config.connect("cloudcode-pa.googleapis.com:443", at));
+    let file = json!({
+        "access_token": GEMINI, "refresh_token": REFRESH, "token_type": "Bearer", "expiry_date": in_ms(3600),
+        "scope": "https://www.googleapis.com/auth/cloud-platform", "id_token": "x",
+    });
+    keep(&stage, ".gemini/oauth_creds.json", &file);
+    stage
+        .orch(["secrets", "set", "GEMINI_CLI_OAUTH", "--credential-file", "--project", "my-project"])
+        .run()
+        .expect(0);
+    let report = summary(stage.run(&agent("gemini-cli/gemini-2.5-pro"), INPUT).run(), GEMINI_SAYS);
+    assert_eq!(receipt(&report)["provider_served"], "gemini-cli", "{report:#}");
+    there.never_saw(REFRESH.as_bytes());
+
+    // Of a file that names the project itself, and for clients of Gemini's own dialect.
+    let mut named = file;
+    named["projectId"] = json!("my-project");
+    stage.orch(["secrets", "set", "GEMINI_CLI_OAUTH", "-"]).stdin(named.to_string()).run().expect(0);
+    let server = Server::start(PROGRAM, &stage.home);
+    let body = json!({"contents": [{"role": "user", "parts": [{"text": "Hello"}]}]});
+    let path = "/v1beta/models/gemini-cli/gemini-2.5-pro:generateContent";
+    let answer = server.ask("POST", path, Some(&body)).expect(200).json();
+    assert_eq!(answer["candidates"][0]["content"]["parts"][0]["text"], GEMINI_SAYS, "{answer}");
 }

@@ -173,7 +173,6 @@ fn parse(tool: Tool, bytes: &[u8], place: &str, renewed: bool) -> Result<Token, 
     if let Some(end) = read.fields.get(read.expires).filter(|end| !end.is_null()) {
         // Milliseconds since 1970, as JavaScript counts.
         let end = end.as_f64().map(|ms| ms / 1000.0).filter(|s| s.is_finite() && (0.0..1e11).contains(s));
-        #[expect(clippy::cast_possible_truncation, reason = "the range was checked")]
         let end = end.and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds as i64).ok());
         let end = end.ok_or_else(|| wrong(format!("have no point of time in `{}`", read.expires)))?;
         if end - MARGIN <= OffsetDateTime::now_utc() {

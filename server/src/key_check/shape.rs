@@ -80,7 +80,7 @@ fn refused(name: &str, provider: &Provider, wrong: &Unusable) -> Failure {
 fn looks(catalog: &Catalog, provider: &Provider, name: &str, key: &[u8]) -> Option<String> {
     let own = provider.key_pattern.as_deref().map(|pattern| fits(pattern, key));
     let mut best: Option<(&Provider, usize)> = None;
-    for other in catalog.providers().filter(|other| other.slug != provider.slug) {
+    for other in catalog.everybody().filter(|other| other.slug != provider.slug) {
         let Some(length) = other.key_pattern.as_deref().and_then(|pattern| fits(pattern, key)) else { continue };
         if best.is_none_or(|(_, longest)| length > longest) {
             best = Some((other, length));
