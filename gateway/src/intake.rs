@@ -61,20 +61,21 @@ impl Intake {
     /// For the calls of one run: 256 of them, 32 MiB of bodies.
     #[must_use]
     pub fn of_run() -> Arc<Intake> {
-        Intake::sized(1)
+        Intake::sized(1, CALLS)
     }
 
-    /// For the calls of all clients of a workspace: 2048 of them, 256 MiB of bodies.
+    /// For the calls of all clients of a workspace: 256 MiB of bodies, and so many calls, but 2048 at least.
     #[must_use]
-    pub fn of_clients() -> Arc<Intake> {
-        Intake::sized(RUNS_OF_CLIENTS)
+    pub fn of_clients(calls: usize) -> Arc<Intake> {
+        Intake::sized(RUNS_OF_CLIENTS, calls)
     }
 
-    fn sized(times: usize) -> Arc<Intake> {
+    fn sized(times: usize, calls: usize) -> Arc<Intake> {
         let semaphore = |permits: usize| Arc::new(Semaphore::new(permits * times));
+        let most_calls = calls.max(CALLS * times);
         Arc::new(Intake {
-            most_calls: CALLS * times,
-            calls: semaphore(CALLS),
+            most_calls,
+            calls: Arc::new(Semaphore::new(most_calls)),
             bytes: semaphore(blocks(BYTES)),
             values: semaphore(REQUEST_VALUES as usize),
         })

@@ -292,8 +292,8 @@ pub struct Provider {
     pub inference: Vec<InferencePath>,
     /// Requests that are no inference, which agents make themselves: web search.
     pub calls: Vec<Call>,
-    /// Its models that are known. The provider may have others.
-    pub models: Vec<Model>,
+    /// Its models that are known. The provider may have others. Shared by all copies: there are hundreds.
+    pub models: Arc<[Model]>,
     /// Patterns of further model names that the operator says it has; `*` stands for any characters.
     pub model_patterns: Vec<String>,
     /// Only for local runs, or where the operator pinned it.

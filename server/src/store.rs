@@ -80,6 +80,7 @@ struct Inner {
     blobs: Blobs,
     documents: Blobs,
     ledger: Mutex<events::Ledger>,
+    unwritten: Arc<spend::Unwritten>,
 }
 
 impl Store {
@@ -113,6 +114,7 @@ impl Store {
                 readers: Readers::new(path),
                 log_holds_requests: AtomicBool::new(true),
                 ledger: Mutex::default(),
+                unwritten: Arc::default(),
                 folder: folder.into(),
             }),
         })

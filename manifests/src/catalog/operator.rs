@@ -104,7 +104,7 @@ fn define(entry: OperatorProvider) -> Result<Provider, CatalogError> {
         headers: dialect_headers(dialect),
         env: entry.env,
         key_pattern: None,
-        models: Vec::new(),
+        models: Arc::default(),
         calls: Vec::new(),
         model_patterns: entry.models,
         local_only: false,

@@ -41,7 +41,7 @@ fn the_built_in_catalog_holds_its_promises() {
         }
         assert_eq!(provider.local_only, provider.slug.as_str() == "ollama");
         let mut own = std::collections::BTreeSet::new();
-        for model in &provider.models {
+        for model in provider.models.iter() {
             assert!(model.max_output <= model.context, "{}", model.id);
             for name in model.aliases.iter().chain([&model.id]) {
                 assert!(own.insert(name.clone()), "{name} is listed twice");

@@ -24,11 +24,11 @@ impl ClientGateway {
         request: Request<Body>,
     ) -> Result<Response<Body>, Failure> {
         let config = service.config();
-        let llm = self.llm(service)?;
+        let llm = self.llm(service, config.max_connections)?;
         llm.answer(caller, &config.limit_ceilings, &config.routes, request).await
     }
 
-    fn llm(&self, service: &Service) -> Result<&Llm, Failure> {
+    fn llm(&self, service: &Service, calls: usize) -> Result<&Llm, Failure> {
         if let Some(llm) = self.0.get() {
             return Ok(llm);
         }
@@ -37,6 +37,8 @@ impl ClientGateway {
         let telemetry = Arc::clone(service.broker().telemetry());
         let routings = Arc::clone(service.routings());
         let new = || Llm::new(&upstream, keeper, store);
-        Ok(self.0.get_or_init(|| new().telling(telemetry).paid_from(service.budgets()).routed(routings)))
+        Ok(self.0.get_or_init(|| {
+            new().telling(telemetry).paid_from(service.budgets()).routed(routings).of_calls(calls)
+        }))
     }
 }

@@ -144,7 +144,10 @@ impl OnRecord {
         if (spent, held) == ((0, 0), (0, 0)) {
             return;
         }
-        let open = self.open.clone().filter(|_| held != (0, 0));
+        if held == (0, 0) {
+            return self.store.spent(&self.of, spent);
+        }
+        let open = self.open.clone();
         let (of, amount) = (self.of.clone(), self.held);
         // It is open until it is taken back: who frees what nobody holds must not free it in between.
         let taken_back = move || {
