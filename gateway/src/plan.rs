@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use orch_manifests::{
     Auth, Catalog, Dialect, KeyChoice, Llm, Model, ModelName, ModelRoute, OnError, Price, Provider, Route,
-    RouteName, Routes, Slug, Supported, Target, UnknownModel, resolve_model,
+    RouteName, Routes, Slug, Supported, Target, UnknownModel, Whose, resolve_model,
 };
 use orch_proxy::Credential;
 
@@ -60,6 +60,11 @@ impl Candidate {
     /// `provider/model`; of a variant, by its name.
     pub fn name(&self) -> String {
         name(&self.provider, self.dialect, &self.model)
+    }
+
+    /// Whose key it is asked with; `None` where it wants none.
+    pub fn whose(&self) -> Option<Whose> {
+        self.credential.as_ref().map(|credential| credential.whose())
     }
 
     /// The model as the provider is asked for it.

@@ -19,6 +19,7 @@ mod resolve;
 mod routes;
 mod server_tools;
 mod text;
+mod whose;
 
 pub use catalog::{
     Auth, Catalog, CatalogError, Dialect, Embedding, InferencePath, Model, OperatorProvider, Price,
@@ -42,3 +43,4 @@ pub use path::{CanonicalPath, GlobError, PathError, PathGlob};
 pub use resolve::{ModelRoute, UnknownModel, Unresolved, resolve_model};
 pub use routes::{After, KeyChoice, OnError, Route, RouteError, RouteName, Routes, Target};
 pub use server_tools::{ServerTool, ServerTools, UnknownServerTool};
+pub use whose::{UnknownWhose, Whose};
