@@ -11,6 +11,7 @@
 
 mod attempt;
 mod bounded;
+mod byok;
 pub mod classify;
 mod clients;
 mod deltas;
@@ -50,12 +51,15 @@ mod upstream;
 mod usage;
 mod worst;
 
+pub use byok::{ByokPolicy, Keyrings, Order, UnknownPolicy};
 pub use gateway::{ClientOf, Gateway, OLLAMA_PATHS, error_reply, family_at, spoken_at};
 pub use health::{Health, KeyHealth, Setback};
 pub use intake::Intake;
 pub use listener::{CallEnd, CallListener, CallStart, Listener, Operation};
 pub use passthrough::Direct;
-pub use plan::{AtHand, Candidate, KeyAtHand, Keyed, MissingKey, Plan, PlanError, Planned, Wishes, plan};
+pub use plan::{
+    AtHand, Candidate, KeyAtHand, Keyed, MissingKey, Plan, PlanError, Planned, Preference, Wishes, plan,
+};
 pub use purse::{
     Amount, Ask, BoundOf, CacheWrites, Granted, Held, Left, LimitHit, Purse, Short, Treasury, Unreserved,
 };

@@ -400,8 +400,7 @@ mod tests {
             whose: Whose::Team,
             mask: Some("wxyz".into()),
         };
-        let receipt =
-            Receipt { credential: Some(credential), byok: true, ..receipt(Outcome::Served, &[]) };
+        let receipt = Receipt { credential: Some(credential), byok: true, ..receipt(Outcome::Served, &[]) };
         let compact = receipt.compact();
         let read: serde_json::Value = serde_json::from_str(&compact).unwrap();
         assert_eq!((&read["credential"]["whose"], &read["byok"]), (&"team".into(), &true.into()));

@@ -40,7 +40,9 @@ pub use manifest::{
     Problem, SecretWant, Supported,
 };
 pub use path::{CanonicalPath, GlobError, PathError, PathGlob};
-pub use resolve::{ModelRoute, UnknownModel, Unresolved, resolve_model};
+pub use resolve::{
+    ModelAt, ModelRoute, NotThere, UnknownModel, Unresolved, nearest_at, resolve_at, resolve_model,
+};
 pub use routes::{After, KeyChoice, OnError, Route, RouteError, RouteName, Routes, Target};
 pub use server_tools::{ServerTool, ServerTools, UnknownServerTool};
 pub use whose::{UnknownWhose, Whose};

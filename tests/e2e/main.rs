@@ -5,6 +5,10 @@
 mod accepted;
 mod bad_input;
 mod bedrock;
+mod byok;
+mod byok_members;
+mod byok_requests;
+mod byok_rotation;
 mod clocks;
 mod copies;
 mod crash;
@@ -26,6 +30,7 @@ mod lent;
 mod lifecycle;
 mod limits;
 mod login;
+mod members;
 mod mounts;
 mod owners;
 mod placeholders;

@@ -11,6 +11,7 @@ use orch_vault::{Depth, OpenMode, SlotInfo, Vault, Wanted, memory_protection, re
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
+use super::byok::Status;
 use super::secrets::{Keeping, layers};
 use crate::custody;
 use crate::printer::{Printer, harmless};
@@ -98,6 +99,7 @@ pub(crate) fn run(printer: Printer) -> Result<ExitCode, Failure> {
             checks.push(capacity(&here));
             checks.push(vault(&here));
             checks.push(keys(&here));
+            checks.push(byok(&here));
             checks.extend(sandbox(here));
         }
     }
@@ -232,6 +234,17 @@ fn slots(here: &Installation, keeping: &Keeping<'_>) -> String {
     match others.as_slice() {
         [] => format!(", opened by {used}"),
         others => format!(", opened by {used}; also by {}", others.join(", ")),
+    }
+}
+
+/// Which provider is thought with first, and whether there is a key for it.
+fn byok(here: &Installation) -> Check {
+    match Status::look(here, false) {
+        Err(failure) => Check::broken("byok", &failure),
+        Ok(status) => match status.short() {
+            (true, detail) => Check::fine("byok", detail),
+            (false, detail) => Check::notice("byok", detail, status.hint().as_deref()),
+        },
     }
 }
 
