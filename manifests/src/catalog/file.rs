@@ -303,7 +303,9 @@ fn dollars<'de, D: Deserializer<'de>>(deserializer: D) -> Result<MicroUsd, D::Er
     let dollars = f64::deserialize(deserializer)?;
     let micros = (dollars * 1e6).round();
     if !(0.0..1e12).contains(&micros) || (dollars * 1e6 - micros).abs() > 1e-3 {
-        return Err(de::Error::custom(format!("{dollars} is no amount in dollars with at most six decimals")));
+        return Err(de::Error::custom(format!(
+            "{dollars} is no amount in dollars with at most six decimals"
+        )));
     }
     Ok(MicroUsd(micros as u64))
 }
