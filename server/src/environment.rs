@@ -73,7 +73,8 @@ pub const VARIABLES: &[Variable] = &[
     },
     Variable {
         name: "OTEL_EXPORTER_OTLP_HEADERS",
-        meaning: "Headers of what is sent to the collector: `KEY=VALUE`, separated by commas.",
+        meaning: "Headers of what is sent to the collector that the environment names, over TLS or on this machine: `KEY=VALUE`, \
+                  separated by commas.",
     },
     Variable { name: "OTEL_EXPORTER_OTLP_TRACES_HEADERS", meaning: "The same for traces alone." },
     Variable { name: "OTEL_EXPORTER_OTLP_METRICS_HEADERS", meaning: "The same for metrics alone." },

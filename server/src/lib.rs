@@ -32,6 +32,7 @@ mod owner;
 mod permissions;
 mod policy;
 mod prepare;
+pub mod records;
 pub mod redact;
 mod reload;
 mod routing;

@@ -19,6 +19,7 @@ use crate::limits::RunLimits;
 use crate::mounts;
 use crate::permissions::{self, Answer, Capability, Question, Remembered};
 use crate::policy::{self, Wants};
+use crate::records::BodyKeeper;
 use crate::routing::Routing;
 use crate::run::{Event, MountRequest, Observer, RunRequest};
 use crate::schema::{self, Schema};
@@ -75,6 +76,8 @@ pub(crate) struct Prepared {
     pub(crate) wants: Wants,
     /// Who pays for it beside its own limits.
     pub(crate) treasury: Option<Arc<dyn Treasury>>,
+    /// Where what its models are asked and answer is kept, if it is.
+    pub(crate) bodies: Option<BodyKeeper>,
 }
 
 impl Checked {
@@ -197,6 +200,7 @@ impl Broker {
             thinking,
             wants,
             treasury: None,
+            bodies: None,
         })
     }
 

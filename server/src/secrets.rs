@@ -15,6 +15,7 @@ use crate::service::Service;
 mod acts;
 mod body;
 mod listed;
+mod spent;
 mod terms;
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,8 @@ pub use acts::{all, grant, import, one, remove, remove_grant, rotate, set};
 pub use body::MOST_IMPORTED;
 pub(crate) use body::Written;
 pub use listed::{granted, listed};
+pub(crate) use spent::add as add_spent;
+pub use spent::add_spent_here;
 pub use terms::{GrantSaid, Terms};
 pub use uses::{Uses, uses_here};
 

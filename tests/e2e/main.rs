@@ -39,6 +39,7 @@ mod questions;
 mod reach;
 mod readme;
 mod record;
+mod records;
 mod reload;
 mod remote;
 mod result;

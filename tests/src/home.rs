@@ -93,6 +93,7 @@ pub struct Config {
     server: Option<Value>,
     sandbox: Option<Value>,
     limits: Option<Value>,
+    records: Option<Value>,
 }
 
 impl Config {
@@ -156,6 +157,12 @@ impl Config {
         self
     }
 
+    /// The table `records`.
+    pub fn records(mut self, entry: Value) -> Self {
+        self.records = Some(entry);
+        self
+    }
+
     /// The file's text. JSON is YAML, and quoting is not a test's business.
     pub fn text(&self) -> String {
         let mut egress = json!({ "allow": self.allow, "connect_to": self.connect_to });
@@ -177,6 +184,9 @@ impl Config {
         }
         if let Some(limits) = &self.limits {
             config["limits"] = limits.clone();
+        }
+        if let Some(records) = &self.records {
+            config["records"] = records.clone();
         }
         serde_json::to_string_pretty(&config).expect("plain values")
     }

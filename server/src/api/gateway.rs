@@ -25,7 +25,8 @@ impl ClientGateway {
     ) -> Result<Response<Body>, Failure> {
         let config = service.config();
         let llm = self.llm(service)?;
-        llm.answer(caller, &config.limit_ceilings, &config.routes, request).await
+        let bodies = service.body_keeper(&caller.workspace);
+        llm.answer(caller, &config.limit_ceilings, &config.routes, bodies, request).await
     }
 
     fn llm(&self, service: &Service) -> Result<&Llm, Failure> {
