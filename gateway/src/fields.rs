@@ -224,7 +224,10 @@ impl Fields {
             let similar = asked.iter().any(|(_, known)| *known == any_case);
             if similar && !asked.iter().any(|(known, _)| *known == exact) {
                 let name: String = name.chars().take(64).collect();
-                return Err(self.error(&name, "differs from a known field in letter case only; write it as it is known"));
+                return Err(self.error(
+                    &name,
+                    "differs from a known field in letter case only; write it as it is known",
+                ));
             }
         }
         drop(asked);

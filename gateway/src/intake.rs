@@ -114,13 +114,14 @@ impl Intake {
     /// For the calls of one run: 256 of them, 32 MiB of bodies, 256 MiB of vectors.
     #[must_use]
     pub fn of_run() -> Arc<Intake> {
-        Intake::sized(1, 1)
+        Intake::sized(1, CALLS, 1)
     }
 
-    /// For the calls of all clients of a workspace: 2048 of them, 256 MiB of bodies, 512 MiB of vectors.
+    /// For the calls of all clients of a workspace: 256 MiB of bodies, 512 MiB of vectors, and so many calls, but 2048 at
+    /// least.
     #[must_use]
-    pub fn of_clients() -> Arc<Intake> {
-        Intake::sized(RUNS_OF_CLIENTS, ANSWERS_OF_CLIENTS)
+    pub fn of_clients(calls: usize) -> Arc<Intake> {
+        Intake::sized(RUNS_OF_CLIENTS, calls, ANSWERS_OF_CLIENTS)
     }
 
     /// Waits for room for an answer of at most so many bytes.
@@ -131,11 +132,12 @@ impl Intake {
         Room { own, all: acquire(&self.all_answers, wanted).await }
     }
 
-    fn sized(times: usize, answers: usize) -> Arc<Intake> {
+    fn sized(times: usize, calls: usize, answers: usize) -> Arc<Intake> {
         let semaphore = |permits: usize| Arc::new(Semaphore::new(permits * times));
+        let most_calls = calls.max(CALLS * times);
         Arc::new(Intake {
-            most_calls: CALLS * times,
-            calls: semaphore(CALLS),
+            most_calls,
+            calls: Arc::new(Semaphore::new(most_calls)),
             bytes: semaphore(blocks(BYTES)),
             values: semaphore(REQUEST_VALUES as usize),
             answers: Arc::new(Semaphore::new(blocks(ANSWERS) * answers)),

@@ -140,7 +140,12 @@ pub struct Skipped {
 impl Skipped {
     /// A model that cannot serve, whatever the key.
     pub(crate) fn new(model: String, reason: impl Into<String>) -> Skipped {
-        Skipped { model: shown(&model, None), credential: None, class: None, reason: shown(&reason.into(), None) }
+        Skipped {
+            model: shown(&model, None),
+            credential: None,
+            class: None,
+            reason: shown(&reason.into(), None),
+        }
     }
 
     /// A model with one of its keys.
@@ -436,8 +441,7 @@ mod tests {
             whose: Whose::Team,
             mask: Some("wxyz".into()),
         };
-        let receipt =
-            Receipt { credential: Some(credential), byok: true, ..receipt(Outcome::Served, &[]) };
+        let receipt = Receipt { credential: Some(credential), byok: true, ..receipt(Outcome::Served, &[]) };
         let compact = receipt.compact();
         let read: serde_json::Value = serde_json::from_str(&compact).unwrap();
         assert_eq!((&read["credential"]["whose"], &read["byok"]), (&"team".into(), &true.into()));

@@ -31,9 +31,9 @@ use crate::shown::shown;
 use crate::stream::{Live, unavailable};
 use crate::tab::Tab;
 use crate::upstream::{Asked, ClientRequest, Unfit, http_request};
-use reply::{Vectors, 
-    all_failed, embedded, encoder, fill_start, identify, limited, name, refuse, reply_error, run_over,
-    streamed, whole,
+use reply::{
+    Vectors, all_failed, embedded, encoder, fill_start, identify, limited, name, refuse, reply_error,
+    run_over, streamed, whole,
 };
 use reserve::{Passed, reserve};
 use step::{dice, jitter};

@@ -32,6 +32,7 @@ mod http1;
 mod http2;
 mod hygiene;
 mod incoming;
+mod lanes;
 mod ledger;
 mod limits;
 mod listener;
@@ -65,6 +66,7 @@ pub use credential::{AuthorizeError, Credential, Hold, Placeholder, Use};
 pub use dial::{BadLogin, ProxyLogin, Resolution, TunnelError, UpstreamProxy};
 pub use error::{EgressError, Ended, TimeoutKind};
 pub use grant::{Binding, CapabilityToken, Grant, Grants, LiveGrant};
+pub use lanes::{Lanes, Seat};
 pub use ledger::{CallId, Decision, Ledger, Maker, OnDecision, Outcome, Totals, Trial};
 pub use limits::{LimitHit, Limits, Pace, Rate, Shares};
 pub use listener::{

@@ -19,7 +19,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use crate::{ListenerEntry, Proxy, Reason};
+use crate::{Lanes, ListenerEntry, Proxy, Reason};
 
 mod answer;
 mod chunks;
@@ -31,7 +31,6 @@ pub(crate) mod fuzzing;
 mod greeting;
 mod head;
 mod intake;
-mod lanes;
 mod retry;
 mod strangers;
 mod tunnel;
@@ -40,8 +39,6 @@ mod upgrade;
 pub use client_hello::HelloError;
 use clients::Clients;
 pub use clients::{BadClient, Client, ClientName, ClientToken};
-pub(crate) use lanes::LaneId;
-use lanes::Lanes;
 use strangers::Strangers;
 pub use tunnel::{TunnelEnd, TunnelEnded};
 
@@ -203,7 +200,7 @@ impl Listener {
                             continue;
                         };
                         let Ok(stream) = stream.into_std() else { continue };
-                        let runtime = seat.runtime.clone();
+                        let runtime = seat.runtime().clone();
                         let serving = async move {
                             // The thread that reads it is told when there is something to read.
                             if let Ok(stream) = TcpStream::from_std(stream) {

@@ -20,7 +20,7 @@ use crate::budgets::{Budget, BudgetDocument};
 use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::home::{Home, private};
-use crate::http::{ForwardedHeader, TrustedProxies};
+use crate::http::{ForwardedHeader, Limits as HttpLimits, TrustedProxies};
 use crate::records::{RawRecords, RecordsConfig};
 use crate::telemetry::{OtelEnvironment, RawTelemetry, TelemetryConfig};
 
@@ -38,6 +38,8 @@ const MAX_RUNNING: u32 = 64;
 const MOST_RUNNING: u32 = 50_000;
 /// Waiting runs where the configuration does not say.
 const MAX_QUEUED: usize = 10_000;
+/// The most that `server.max_connections` may be; each takes a descriptor, and one more while it asks a provider.
+const MOST_CONNECTIONS: usize = 100_000;
 /// Largest configuration file, in bytes.
 const SIZE_LIMIT: u64 = 1024 * 1024;
 
@@ -56,6 +58,10 @@ pub struct Config {
     pub max_running: u32,
     /// Accepted runs that may wait for their turn.
     pub max_queued: usize,
+    /// Connections to `orch serve` at once.
+    pub max_connections: usize,
+    /// Connections to `orch serve` at once from one address, or by its unix socket.
+    pub max_connections_per_peer: usize,
     /// The operator's providers: new ones, and built-in ones that are reached at exactly this host and port.
     pub providers: Vec<OperatorProvider>,
     /// Logical model names, for every workspace.
@@ -106,6 +112,8 @@ struct RawServer {
     forwarded_header: Option<ForwardedHeader>,
     max_running: Option<u32>,
     max_queued: Option<usize>,
+    max_connections: Option<usize>,
+    max_connections_per_peer: Option<usize>,
 }
 
 #[derive(Deserialize)]
@@ -207,6 +215,11 @@ impl Config {
             server_names: raw.server.names,
             max_running: raw.server.max_running.unwrap_or(MAX_RUNNING),
             max_queued: raw.server.max_queued.unwrap_or(MAX_QUEUED),
+            max_connections: raw.server.max_connections.unwrap_or(HttpLimits::default().connections),
+            max_connections_per_peer: raw
+                .server
+                .max_connections_per_peer
+                .unwrap_or(HttpLimits::default().connections_per_peer),
             default_limits: bounds("limits.defaults", &raw.limits.defaults)?,
             limit_ceilings: bounds("limits.ceilings", &raw.limits.ceilings)?,
             ..Self::default()
@@ -261,6 +274,14 @@ impl Config {
         if !(1..=MOST_RUNNING).contains(&config.max_running) {
             return Err(wrong("server.max_running", &format!("it is between 1 and {MOST_RUNNING}")));
         }
+        for (field, value) in [
+            ("server.max_connections", config.max_connections),
+            ("server.max_connections_per_peer", config.max_connections_per_peer),
+        ] {
+            if !(1..=MOST_CONNECTIONS).contains(&value) {
+                return Err(wrong(field, &format!("it is between 1 and {MOST_CONNECTIONS}")));
+            }
+        }
         Ok(config)
     }
 }
@@ -283,6 +304,8 @@ impl Default for Config {
             trusted_proxies: TrustedProxies::default(),
             max_running: MAX_RUNNING,
             max_queued: MAX_QUEUED,
+            max_connections: HttpLimits::default().connections,
+            max_connections_per_peer: HttpLimits::default().connections_per_peer,
             providers: Vec::new(),
             routes: Arc::default(),
             egress: EgressConfig::default(),
@@ -367,7 +390,8 @@ mod tests {
                 .warnings()
                 .len()
         };
-        let kept = parse("records: { bodies: { acme: { keep: 2d, size: 8KiB }, default: {} } }").expect("fine");
+        let kept =
+            parse("records: { bodies: { acme: { keep: 2d, size: 8KiB }, default: {} } }").expect("fine");
         assert_eq!(
             kept.warnings(),
             [
@@ -410,6 +434,20 @@ mod tests {
         ] {
             says(&format!("telemetry: {{ {wrong} }}"), &format!("telemetry.{field}: "));
         }
+    }
+
+    #[test]
+    fn connections_and_runs_are_bounded() {
+        let config =
+            parse("server: { max_connections: 20000, max_connections_per_peer: 20000 }").expect("fine");
+        assert_eq!((config.max_connections, config.max_connections_per_peer), (20_000, 20_000));
+        assert_eq!(Config::default().max_connections_per_peer, 256);
+        says("server: { max_connections: 0 }", "server.max_connections: it is between 1 and 100000");
+        says(
+            "server: { max_connections_per_peer: 100001 }",
+            "server.max_connections_per_peer: it is between",
+        );
+        says("server: { max_running: 0 }", "server.max_running: it is between");
     }
 
     #[test]

@@ -7,14 +7,16 @@
 //! Read [`Server::serve`], then `connection.rs`.
 
 use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
+use std::num::NonZero;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::request::Parts;
 use http::{Request, Response};
-use orch_proxy::Body;
+use orch_proxy::{Body, Lanes};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -83,6 +85,7 @@ pub struct Server {
     names: Names,
     proxies: TrustedProxies,
     limits: Limits,
+    lanes: Lanes,
 }
 
 impl Server {
@@ -100,13 +103,23 @@ impl Server {
         let tls = tls.map(TlsFiles::acceptor).transpose()?;
         let (tcp, address) = bind_tcp(listen)?;
         let (unix, socket) = socket::bind(socket)?;
-        Ok(Self { tcp, address, tls, unix, socket, names, proxies: TrustedProxies::default(), limits })
+        let (proxies, lanes) = (TrustedProxies::default(), Lanes::none());
+        Ok(Self { tcp, address, tls, unix, socket, names, proxies, limits, lanes })
     }
 
     /// Believes these proxies where requests come from.
     #[must_use]
     pub fn behind(self, proxies: TrustedProxies) -> Self {
         Self { proxies, ..self }
+    }
+
+    /// Serves connections on so many threads of its own, rather than on the runtime of whoever calls [`Server::serve`]: model
+    /// calls, whose way out is the same thread's, take less time so.
+    ///
+    /// # Errors
+    /// When the system has no such threads to give.
+    pub fn on_threads(self, count: NonZero<usize>) -> io::Result<Self> {
+        Ok(Self { lanes: Lanes::start(count)?, ..self })
     }
 
     /// Where it listens; the port is the one that the system chose when 0 was asked for.
@@ -136,7 +149,7 @@ impl Server {
         stop: impl Future<Output = ()>,
         drained: impl Future<Output = ()>,
     ) {
-        let Self { tcp, address: _, tls, unix, socket, names, proxies, limits } = self;
+        let Self { tcp, address: _, tls, unix, socket, names, proxies, limits, lanes } = self;
         let limits = Arc::new(limits);
         let (close, closing) = watch::channel(false);
         let peers = Peers::new(limits.connections_per_peer);
@@ -165,8 +178,11 @@ impl Server {
                         let room = Arc::clone(&strangers).try_acquire_owned().ok();
                         if let (Some(place), Some(room)) = (place, room) {
                             let (shared, tls) = (shared.clone(), tls.clone());
-                            connections.spawn(async move {
-                                serve_tcp(stream, from, tls, shared).await;
+                            let Ok(stream) = stream.into_std() else { continue };
+                            seat(&mut connections, &lanes, async move {
+                                if let Ok(stream) = TcpStream::from_std(stream) {
+                                    serve_tcp(stream, from, tls, shared).await;
+                                }
                                 drop((place, room));
                             });
                         }
@@ -176,7 +192,13 @@ impl Server {
                 accepted = unix.accept(), if owner => match accepted {
                     Ok((stream, _)) => {
                         if let Ok(room) = Arc::clone(&owners).try_acquire_owned() {
-                            connections.spawn(serve_unix(stream, shared.clone(), room));
+                            let shared = shared.clone();
+                            let Ok(stream) = stream.into_std() else { continue };
+                            seat(&mut connections, &lanes, async move {
+                                if let Ok(stream) = UnixStream::from_std(stream) {
+                                    serve_unix(stream, shared, room).await;
+                                }
+                            });
                         }
                     }
                     Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
@@ -192,6 +214,21 @@ impl Server {
         let _ = timeout(limits.goodbye, rest).await;
         connections.shutdown().await;
     }
+}
+
+/// Has a connection served: on the thread that has the fewest, where there are any. A stream is made there, so that this
+/// thread is told when there is something to read.
+fn seat(connections: &mut JoinSet<()>, lanes: &Lanes, serving: impl Future<Output = ()> + Send + 'static) {
+    let Some(seat) = lanes.seat() else {
+        connections.spawn(serving);
+        return;
+    };
+    let runtime = seat.runtime().clone();
+    let seated = async move {
+        serving.await;
+        drop(seat);
+    };
+    connections.spawn_on(seated, &runtime);
 }
 
 /// What every connection needs.
@@ -243,12 +280,10 @@ async fn serve_unix(stream: UnixStream, shared: Shared<impl Answer>, _room: Owne
 }
 
 fn bind_tcp(listen: SocketAddr) -> Result<(TcpListener, SocketAddr), Failure> {
-    let refuse = |error: std::io::Error| {
+    let refuse = |error: io::Error| {
         let failure = Failure::usage("listen_failed", format!("cannot listen on {listen}: {error}"));
         match error.kind() {
-            std::io::ErrorKind::AddrInUse => {
-                failure.hint("another program listens there: --listen ADDRESS:PORT")
-            }
+            io::ErrorKind::AddrInUse => failure.hint("another program listens there: --listen ADDRESS:PORT"),
             _ => failure,
         }
     };

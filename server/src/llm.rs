@@ -87,6 +87,8 @@ pub(crate) struct Llm {
     routings: Option<Arc<Routings>>,
     /// Stands for the run in grants that belong to none. Nobody looks these grants up.
     no_run: RunId,
+    /// Calls of a workspace's clients at once, beyond what is usual.
+    calls: usize,
     /// What the clients of each workspace hold at this moment.
     intakes: RwLock<HashMap<Arc<str>, Arc<Intake>>>,
 }
@@ -111,12 +113,17 @@ impl Llm {
     fn with_books(gateway: Arc<Gateway>, keys: Keys, books: Books) -> Self {
         let telemetry = Arc::default();
         let (budgets, routings, no_run, intakes) = (None, None, RunId::random(), RwLock::default());
-        Self { gateway, keys, books, budgets, telemetry, routings, no_run, intakes }
+        Self { gateway, keys, books, budgets, telemetry, routings, no_run, calls: 0, intakes }
     }
 
     /// The same, whose decisions and calls are told.
     pub(crate) fn telling(self, telemetry: Arc<Telemetry>) -> Self {
         Self { telemetry, ..self }
+    }
+
+    /// The same, for so many calls of a workspace's clients at once, where that is more than usual.
+    pub(crate) fn of_calls(self, calls: usize) -> Self {
+        Self { calls, ..self }
     }
 
     /// The same, whose calls are paid from these budgets.
@@ -210,6 +217,6 @@ impl Llm {
             return Arc::clone(intake);
         }
         let mut intakes = self.intakes.write().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(intakes.entry(Arc::clone(workspace)).or_insert_with(Intake::of_clients))
+        Arc::clone(intakes.entry(Arc::clone(workspace)).or_insert_with(|| Intake::of_clients(self.calls)))
     }
 }

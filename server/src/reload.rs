@@ -86,6 +86,8 @@ fn merged(old: &Config, mut new: Config) -> (Config, Reloaded) {
         trusted_proxies,
         max_running,
         max_queued,
+        max_connections,
+        max_connections_per_peer,
         providers,
         routes,
         egress: _,
@@ -112,15 +114,15 @@ fn merged(old: &Config, mut new: Config) -> (Config, Reloaded) {
         ("providers", *providers != new.providers),
         (
             "server",
-            (server_url, server_roots, server_names, trusted_proxies, max_running, max_queued)
-                != (
-                    &new.server_url,
-                    &new.server_roots,
-                    &new.server_names,
-                    &new.trusted_proxies,
-                    &new.max_running,
-                    &new.max_queued,
-                ),
+            (server_url, server_roots, server_names, trusted_proxies)
+                != (&new.server_url, &new.server_roots, &new.server_names, &new.trusted_proxies)
+                || (max_running, max_queued, max_connections, max_connections_per_peer)
+                    != (
+                        &new.max_running,
+                        &new.max_queued,
+                        &new.max_connections,
+                        &new.max_connections_per_peer,
+                    ),
         ),
         ("vault", *vault_key != new.vault_key),
         ("telemetry", *telemetry != new.telemetry),
@@ -143,6 +145,8 @@ fn merged(old: &Config, mut new: Config) -> (Config, Reloaded) {
         trusted_proxies: trusted_proxies.clone(),
         max_running: *max_running,
         max_queued: *max_queued,
+        max_connections: *max_connections,
+        max_connections_per_peer: *max_connections_per_peer,
         providers: providers.clone(),
         vault_key: *vault_key,
         telemetry: telemetry.clone(),

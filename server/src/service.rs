@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use orch_manifests::{Catalog, Digest, RunId};
 use orch_vault::VaultLocation;
 use time::OffsetDateTime;
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
@@ -100,6 +101,8 @@ pub struct Service {
     queue: Arc<Queue>,
     refusals: Refusals,
     tasks: Mutex<JoinSet<()>>,
+    /// Where tasks run: they outlive the connection that a run came on.
+    runtime: Handle,
 }
 
 /// How much is going on.
@@ -168,6 +171,7 @@ impl Service {
             queue,
             refusals: Refusals::default(),
             tasks: Mutex::default(),
+            runtime: Handle::current(),
         });
         service.recover().await?;
         if mode == Mode::Serve {
@@ -350,7 +354,7 @@ impl Service {
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         while tasks.try_join_next().is_some() {}
-        tasks.spawn(task);
+        tasks.spawn_on(task, &self.runtime);
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<RunId, Arc<LiveRun>>> {

@@ -53,8 +53,8 @@ pub use calls::Calls;
 pub use instance::Instance;
 pub use rows::{
     AgentRow, AgentSummary, COUNT_LIMIT, CallFilter, CallPage, CallRow, DECISIONS_LIMIT, EVENT_TEXT_LIMIT,
-    EventKind, GrantRow, KeyUse, NewRun, PAGE_LIMIT, Published, RouteRow, RunEnd, RunEvent, RunPage, RunRow, RunStatus, TokenRow,
-    UnknownWord, UsageBy, UsageQuery, UsageRow, VersionRow,
+    EventKind, GrantRow, KeyUse, NewRun, PAGE_LIMIT, Published, RouteRow, RunEnd, RunEvent, RunPage, RunRow,
+    RunStatus, TokenRow, UnknownWord, UsageBy, UsageQuery, UsageRow, VersionRow,
 };
 
 /// The name of the database in the store's folder.
@@ -84,6 +84,7 @@ struct Inner {
     blobs: Blobs,
     documents: Blobs,
     ledger: Mutex<events::Ledger>,
+    unwritten: Arc<spend::Unwritten>,
 }
 
 impl Store {
@@ -117,6 +118,7 @@ impl Store {
                 readers: Readers::new(path),
                 log_holds_requests: AtomicBool::new(true),
                 ledger: Mutex::default(),
+                unwritten: Arc::default(),
                 folder: folder.into(),
             }),
         })

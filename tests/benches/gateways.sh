@@ -67,7 +67,8 @@ serve() {
     local home=$work/$1 provider=$2 budgets=${3:-}
     mkdir -m 700 "$home"
     (umask 077 && cat >"$home/config.yaml" <<EOF
-{"providers": {"openai": {"base_url": "http://$provider/v1"}, "anthropic": {"base_url": "http://$provider"}}$budgets}
+{"server": {"max_connections": 6000, "max_connections_per_peer": 6000},
+ "providers": {"openai": {"base_url": "http://$provider/v1"}, "anthropic": {"base_url": "http://$provider"}}$budgets}
 EOF
     )
     export ORCH_HOME=$home

@@ -291,6 +291,9 @@ fn a_policy_explains_paths_of_an_account() {
         (&json!("allow"), &json!("account")),
         "{allowed}"
     );
-    assert!(allowed["rule"]["note"].to_string().contains("--grant 'llm.account:openai:METHOD:PATH'"), "{allowed}");
+    assert!(
+        allowed["rule"]["note"].to_string().contains("--grant 'llm.account:openai:METHOD:PATH'"),
+        "{allowed}"
+    );
     assert_eq!(explain(FILES, "DELETE")["decision"], "deny");
 }

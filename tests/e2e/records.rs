@@ -119,10 +119,21 @@ fn each_request_of_a_client_is_on_record_however_it_ends() {
     assert!(record["first_token_ms"].as_u64() <= record["latency_ms"].as_u64(), "{record:#}");
     assert!(record["first_token_ms"].is_u64() && record["status"] == "served", "{record:#}");
     let record = of(&rejected);
-    assert_eq!((&record["status"], &record["class"]), (&json!("all_failed"), &json!("bad_key")), "{record:#}");
-    assert_eq!((&record["attempts"][0]["class"], &record["attempts"][0]["status"]), (&json!("bad_key"), &json!(401)));
+    assert_eq!(
+        (&record["status"], &record["class"]),
+        (&json!("all_failed"), &json!("bad_key")),
+        "{record:#}"
+    );
+    assert_eq!(
+        (&record["attempts"][0]["class"], &record["attempts"][0]["status"]),
+        (&json!("bad_key"), &json!(401))
+    );
     let record = of(&broken);
-    assert_eq!((&record["status"], &record["class"]), (&json!("rejected"), &json!("bad_request")), "{record:#}");
+    assert_eq!(
+        (&record["status"], &record["class"]),
+        (&json!("rejected"), &json!("bad_request")),
+        "{record:#}"
+    );
     assert_eq!((&record["attempts"], &record["credential"]), (&json!([]), &Value::Null), "{record:#}");
     let record = of(&unknown);
     assert_eq!((&record["class"], &record["model_asked"]), (&json!("no_model"), &json!("nobody-has-it")));
@@ -148,9 +159,13 @@ fn each_request_of_a_client_is_on_record_however_it_ends() {
     assert_eq!(one["bodies"], Value::Null, "{one:#}");
     let told = ground.stage.orch(["logs", &id_of(&rejected)]).run().expect(0);
     assert!(told.stdout().contains("all_failed: bad_key") && told.stdout().contains("laptop"), "{told}");
-    for (query, field) in
-        [("status=ok", "status"), ("class=x", "class"), ("billing=me", "billing"), ("format=xml", "format"), ("x=1", "x")]
-    {
+    for (query, field) in [
+        ("status=ok", "status"),
+        ("class=x", "class"),
+        ("billing=me", "billing"),
+        ("format=xml", "format"),
+        ("x=1", "x"),
+    ] {
         let refused = ground.get(&token, &format!("/v1/logs?{query}")).expect(400).json();
         assert_eq!(refused["error"]["details"]["field"], field, "{refused}");
     }
@@ -191,7 +206,11 @@ fn calls_of_a_run_are_on_record(mode: Mode) {
     let latest = stage.orch(["logs", "latest"]).run().expect(0);
     assert_eq!(latest.stdout(), log.stdout());
     let usage = stage.orch(["usage", "--by", "key", "--json"]).run().expect(0).json();
-    assert_eq!((&usage["rows"][0]["key"], &usage["rows"][0]["runs"]), (&json!("OPENAI_API_KEY"), &json!(1)), "{usage:#}");
+    assert_eq!(
+        (&usage["rows"][0]["key"], &usage["rows"][0]["runs"]),
+        (&json!("OPENAI_API_KEY"), &json!(1)),
+        "{usage:#}"
+    );
     let listed = stage.orch(["secrets", "list", "--json"]).run().expect(0).json();
     let secret = &listed["secrets"][0];
     assert!(secret["last_call"].is_string(), "{secret:#}");
@@ -248,11 +267,14 @@ fn nobody_sees_what_is_not_theirs() {
         "workspace=other".to_owned(),
     ] {
         let found = ground.get(&theirs.1, &format!("/v1/logs?{query}")).expect(200).json();
-        let foreign = found["requests"].as_array().into_iter().flatten().any(|r| r["token"]["name"] != "theirs");
+        let foreign =
+            found["requests"].as_array().into_iter().flatten().any(|r| r["token"]["name"] != "theirs");
         assert!(!foreign, "{query}: {found:#}");
     }
     // Naming another workspace is the operator's.
-    for path in ["/v1/logs?workspace=default", "/v1/usage?workspace=default", "/v1/usage?by=key&workspace=default"] {
+    for path in
+        ["/v1/logs?workspace=default", "/v1/usage?workspace=default", "/v1/usage?by=key&workspace=default"]
+    {
         let error = ground.get(&theirs.1, path).expect(403).json();
         assert_eq!(error["error"]["code"], "forbidden", "{path}: {error}");
         ground.get(&one, path).expect(200);
@@ -386,10 +408,14 @@ fn bodies_are_kept_where_a_workspace_wants_that_and_hold_no_key() {
         ground.get(token, &format!("/v1/logs/{}", id_of(answer))).expect(200).json()
     };
     let record = shown(&token, &answer);
-    let body = |record: &Value, which: &str| record["bodies"][which]["text"].as_str().unwrap_or_default().to_owned();
+    let body =
+        |record: &Value, which: &str| record["bodies"][which]["text"].as_str().unwrap_or_default().to_owned();
     assert!(body(&record, "request").contains(SAID), "{record:#}");
     assert!(body(&record, "answer").contains(OPENAI_SAYS), "{record:#}");
-    assert_eq!((&record["bodies"]["request"]["cut"], &record["bodies"]["answer"]["cut"]), (&json!(false), &json!(false)));
+    assert_eq!(
+        (&record["bodies"]["request"]["cut"], &record["bodies"]["answer"]["cut"]),
+        (&json!(false), &json!(false))
+    );
     assert!(body(&shown(&token, &streamed), "answer").contains("[DONE]"));
     let cut = shown(&token, &long);
     assert_eq!(cut["bodies"]["request"]["cut"], true, "{cut:#}");

@@ -2,7 +2,8 @@
 //!
 //! `providers HOME` plays one model (`orch_tests::fakes::model`) behind the door of every dialect, on loopback under an authority
 //! of its own. It writes the `config.yaml` that leads there into HOME, prints one line of JSON with the keys that they take,
-//! what is behind each door and what the model says, and ends with its standard input.
+//! what is behind each door and what the model says, and ends with its standard input. With `--tell` behind HOME, a line for each
+//! request that arrives at a door follows.
 
 use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
@@ -15,7 +16,7 @@ use orch_tests::fakes::gemini::gemini;
 use orch_tests::fakes::model::{self, Aloud, Form, Wings, behind, with_vectors};
 use orch_tests::fakes::openai::openai;
 use orch_tests::fakes::responses::responses;
-use orch_tests::upstream::{Host as _, Upstream};
+use orch_tests::upstream::{Host, Upstream};
 use orch_tests::wire::Received;
 use serde_json::{Map, Value, json};
 
@@ -48,8 +49,14 @@ const BEDROCK: Converse = Converse {
 };
 
 fn main() -> std::io::Result<()> {
-    let home = std::env::args_os().nth(1).map(PathBuf::from);
-    let home = home.ok_or_else(|| std::io::Error::other("providers HOME"))?;
+    let usage = || std::io::Error::other("providers HOME [--tell]");
+    let mut args = std::env::args_os().skip(1);
+    let home = args.next().map(PathBuf::from).ok_or_else(usage)?;
+    let tell = match args.next() {
+        None => false,
+        Some(flag) if flag == "--tell" => true,
+        Some(_) => return Err(usage()),
+    };
     let ca = Ca::new();
     let wings = Wings::default();
     let key = |name: &str| KEYS.iter().find(|(known, _)| *known == name).map_or("", |(_, key)| *key);
@@ -73,7 +80,7 @@ fn main() -> std::io::Result<()> {
     let cohere = with_vectors(cohere, Form::Cohere, key("COHERE_API_KEY"), "embed-v4.0");
     let ollama = behind(model::ollama(OLLAMA_MODEL), &wings);
     let ollama = with_vectors(ollama, Form::Ollama, "", "nomic-embed-text");
-    let https = |host| (host, &ca);
+    let https = |host| (host, &ca, tell);
     let upstreams = [
         at(https("api.openai.com"), both),
         at(https("api.compat.example"), compat),
@@ -92,7 +99,7 @@ fn main() -> std::io::Result<()> {
         "says": model::SAYS, "plan": model::PLAN, "thoughts": model::THOUGHTS, "wait": model::WAIT,
         "usage": { "input": model::INPUT, "cached": model::CACHED, "output": model::OUTPUT, "reasoning": model::REASONING },
     });
-    writeln!(std::io::stdout().lock(), "{line}")?;
+    say(&line)?;
     std::io::stdin().read_to_end(&mut Vec::new())?;
     let faults: Vec<String> = upstreams.iter().flat_map(|(_, upstream)| upstream.faults()).collect();
     match faults.is_empty() {
@@ -101,8 +108,27 @@ fn main() -> std::io::Result<()> {
     }
 }
 
-fn at<'a>((host, ca): (&'a str, &Ca), served: impl orch_tests::upstream::Host) -> (&'a str, Upstream) {
-    (host, Upstream::https(ca, &[host], served))
+fn at<'a>((host, ca, tell): (&'a str, &Ca, bool), served: impl Host) -> (&'a str, Upstream) {
+    (host, Upstream::https(ca, &[host], told(served, tell)))
+}
+
+/// The host, whose requests are told before they are answered if they are to be.
+fn told(host: impl Host, tell: bool) -> impl Host {
+    move |request: &Received| {
+        if tell {
+            let body = String::from_utf8_lossy(&request.body);
+            let line = json!({ "path": request.path, "headers": request.headers, "body": body });
+            // Whoever reads this may be gone already; then nobody counts.
+            let _ = say(&line);
+        }
+        host.answer(request)
+    }
+}
+
+fn say(line: &Value) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}")?;
+    out.flush()
 }
 
 /// JSON is YAML.

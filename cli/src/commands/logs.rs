@@ -38,10 +38,16 @@ pub(crate) fn run(args: &LogsArgs, printer: Printer) -> Result<ExitCode, Failure
     };
     let asked = &args.requests;
     if asked.csv && printer.json() {
-        return Err(Failure::usage("bad_usage", "--csv and --json are two forms of the same: say one of them"));
+        return Err(Failure::usage(
+            "bad_usage",
+            "--csv and --json are two forms of the same: say one of them",
+        ));
     }
     if args.follow && matches!(of, Of::Request(_)) {
-        return Err(Failure::usage("bad_usage", "a request is over, and nothing follows: leave out --follow"));
+        return Err(Failure::usage(
+            "bad_usage",
+            "a request is over, and nothing follows: leave out --follow",
+        ));
     }
     with_client(&here, async |client| match of {
         Of::Requests => requests::list(client, asked, args.follow, printer).await,
@@ -52,5 +58,6 @@ pub(crate) fn run(args: &LogsArgs, printer: Printer) -> Result<ExitCode, Failure
 }
 
 fn is_request(text: &str) -> bool {
-    text.strip_prefix(REQUEST).is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_alphanumeric()))
+    text.strip_prefix(REQUEST)
+        .is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_alphanumeric()))
 }

@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -80,7 +81,16 @@ async fn serve(args: ServeArgs, printer: Printer) -> Result<ExitCode, Failure> {
     let socket = here.home.server_socket();
     // Bound before the service opens, so that an address that is taken is found out before any run is touched; whoever
     // connects waits until it is open.
-    let server = Server::bind(args.listen, tls.as_ref(), &socket, names, Limits::default())?
+    let limits = Limits {
+        connections: here.config.max_connections,
+        connections_per_peer: here.config.max_connections_per_peer,
+        connections_of_owner: here.config.max_connections_per_peer,
+        ..Limits::default()
+    };
+    let threads = std::thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN);
+    let server = Server::bind(args.listen, tls.as_ref(), &socket, names, limits)?
+        .on_threads(threads)
+        .map_err(|e| Failure::defect(format!("cannot start the threads of the server: {e}")))?
         .behind(here.config.trusted_proxies.clone());
     let simulate = args.simulate.as_deref().map(Simulate::open).transpose()?;
     let capacity = here.config.capacity();

@@ -46,7 +46,10 @@ struct Row {
 pub(crate) fn run(args: &UsageArgs, printer: Printer) -> Result<ExitCode, Failure> {
     let here = Installation::open()?;
     if args.csv && printer.json() {
-        return Err(Failure::usage("bad_usage", "--csv and --json are two forms of the same: say one of them"));
+        return Err(Failure::usage(
+            "bad_usage",
+            "--csv and --json are two forms of the same: say one of them",
+        ));
     }
     let path = path(args, OffsetDateTime::now_utc())?;
     with_client(&here, async |client| {
@@ -144,14 +147,13 @@ mod tests {
     #[test]
     fn the_path_says_from_when_on() {
         let now = datetime!(2026-02-08 12:00:00.5 UTC);
-        let args =
-            UsageArgs {
-                since: Some("2026-01-31T10:00:00+02:00".to_owned()),
-                until: None,
-                by: By::Model,
-                workspace: None,
-                csv: false,
-            };
+        let args = UsageArgs {
+            since: Some("2026-01-31T10:00:00+02:00".to_owned()),
+            until: None,
+            by: By::Model,
+            workspace: None,
+            csv: false,
+        };
         assert_eq!(
             path(&args, now).expect("a path"),
             "/v1/usage?since=2026-01-31T10%3A00%3A00%2B02%3A00&by=model"

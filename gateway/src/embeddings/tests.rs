@@ -240,9 +240,8 @@ fn a_rewritten_list_keeps_all_but_the_model() {
 /// Whoever reads a union may take another member than was looked at here, and it may be an address.
 #[test]
 fn a_text_with_something_else_beside_it_is_no_text_of_geminis() {
-    let gemini = |parts: Value| {
-        parse(Dialect::GeminiGenerateContent, &json!({ "content": { "parts": parts } }))
-    };
+    let gemini =
+        |parts: Value| parse(Dialect::GeminiGenerateContent, &json!({ "content": { "parts": parts } }));
     for beside in [
         json!({ "text": "a", "fileData": { "fileUri": "https://x.example/a" } }),
         json!({ "text": "a", "file_data": { "file_uri": "gs://bucket/a" } }),
@@ -251,7 +250,8 @@ fn a_text_with_something_else_beside_it_is_no_text_of_geminis() {
         let error = gemini(json!([beside])).expect_err(&beside.to_string());
         assert!(error.message.contains("only one of them may be there"), "{error}");
         let one = json!({ "model": "models/m", "content": { "parts": [beside] } });
-        let error = parse(Dialect::GeminiGenerateContent, &json!({ "requests": [one] })).expect_err("in a list");
+        let error =
+            parse(Dialect::GeminiGenerateContent, &json!({ "requests": [one] })).expect_err("in a list");
         assert!(error.path.starts_with("requests[0].content.parts[0]"), "{error}");
     }
     // Of several parts each may be fetched.

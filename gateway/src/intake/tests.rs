@@ -133,7 +133,7 @@ async fn arguments_are_bounded_though_they_are_text() {
 
 #[tokio::test]
 async fn answers_of_vectors_take_room_until_nobody_holds_them() {
-    let (run, clients) = (Intake::of_run(), Intake::of_clients());
+    let (run, clients) = (Intake::of_run(), Intake::of_clients(0));
     let largest = 96 << 20;
     let first = run.room(largest).await;
     let mut second = Box::pin(run.room(largest));

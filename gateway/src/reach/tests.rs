@@ -112,24 +112,35 @@ fn the_case_of_letters_hides_no_field() {
         (ANTHROPIC, "MCP_Servers", json!([]), &[Mcp]),
         (ANTHROPIC, "Container", json!("c"), &[Stored]),
         (BEDROCK, "GuardrailConfig", json!({"guardrailIdentifier": "gr-1"}), &[Stored]),
-        (BEDROCK, "additionalmodelrequestfields", json!({"MCP_servers": [], "Tools": [{"type": "web_search"}]}), &[
-            Search, Mcp,
-        ]),
+        (
+            BEDROCK,
+            "additionalmodelrequestfields",
+            json!({"MCP_servers": [], "Tools": [{"type": "web_search"}]}),
+            &[Search, Mcp],
+        ),
     ] {
         check(spoken, &with(spoken, field, value), field, kinds);
     }
     // What the gateway reads itself it reads under one name, and what is nearly that is not passed on unread.
-    for (spoken, field) in
-        [(CHAT, "Tools"), (CHAT, "Messages"), (ANTHROPIC, "TOOLS"), (RESPONSES, "Input"), (RESPONSES, "Conversation"), (OLLAMA, "Tools")]
-    {
+    for (spoken, field) in [
+        (CHAT, "Tools"),
+        (CHAT, "Messages"),
+        (ANTHROPIC, "TOOLS"),
+        (RESPONSES, "Input"),
+        (RESPONSES, "Conversation"),
+        (OLLAMA, "Tools"),
+    ] {
         let body = with(spoken, field, json!([{"type": "web_search"}]));
         let error = wire(spoken).parse_request(body.to_string().as_bytes()).expect_err(field);
         assert!(error.message.contains("letter case only") && error.path == field, "{error}");
     }
     for (spoken, part) in [
         (CHAT, json!({"type": "text", "text": "x", "Type": "image_url"})),
-        (ANTHROPIC, json!({"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AAAA",
-            "Type": "url"}})),
+        (
+            ANTHROPIC,
+            json!({"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AAAA",
+            "Type": "url"}}),
+        ),
     ] {
         let body = saying(spoken, &part);
         let error = wire(spoken).parse_request(body.to_string().as_bytes()).expect_err("refused");

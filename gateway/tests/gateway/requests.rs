@@ -149,7 +149,8 @@ async fn names_in_receipts_are_cut_to_a_bound() {
     }
     // A field whose name is the client's own words.
     let mut body = hello();
-    body["messages"][0]["content"] = json!([{ "type": "text", "text": "x", (endless.to_uppercase()): 1, "TEXT": 2 }]);
+    body["messages"][0]["content"] =
+        json!([{ "type": "text", "text": "x", (endless.to_uppercase()): 1, "TEXT": 2 }]);
     assert_eq!(world.chat(&body).await.status, 400);
     bounded(&world.receipt());
     let mut body = hello();

@@ -4,7 +4,7 @@ use orch_manifests::{Host, Scheme};
 
 use crate::Maker;
 use crate::dial::{Route, Via};
-use crate::listener::LaneId;
+use crate::lanes::LaneId;
 use crate::tenancy::Tenancy;
 
 /// Who may share a connection with whom.

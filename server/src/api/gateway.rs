@@ -24,12 +24,12 @@ impl ClientGateway {
         request: Request<Body>,
     ) -> Result<Response<Body>, Failure> {
         let config = service.config();
-        let llm = self.llm(service)?;
+        let llm = self.llm(service, config.max_connections)?;
         let bodies = service.body_keeper(&caller.workspace);
         llm.answer(caller, &config.limit_ceilings, &config.routes, bodies, request).await
     }
 
-    fn llm(&self, service: &Service) -> Result<&Llm, Failure> {
+    fn llm(&self, service: &Service, calls: usize) -> Result<&Llm, Failure> {
         if let Some(llm) = self.0.get() {
             return Ok(llm);
         }
@@ -38,6 +38,8 @@ impl ClientGateway {
         let telemetry = Arc::clone(service.broker().telemetry());
         let routings = Arc::clone(service.routings());
         let new = || Llm::new(&upstream, keeper, store);
-        Ok(self.0.get_or_init(|| new().telling(telemetry).paid_from(service.budgets()).routed(routings)))
+        Ok(self.0.get_or_init(|| {
+            new().telling(telemetry).paid_from(service.budgets()).routed(routings).of_calls(calls)
+        }))
     }
 }

@@ -19,8 +19,7 @@ use crate::store::{CallFilter, CallPage, Calls, EventKind, PAGE_LIMIT, RunPage};
 /// Requests in a page where nothing is said.
 const PAGE: u32 = 50;
 /// How a request may have ended, and a word for all that were not served.
-const ENDS: [&str; 7] =
-    ["served", "failed", "all_failed", "rejected", "limit", "broken", "cancelled"];
+const ENDS: [&str; 7] = ["served", "failed", "all_failed", "rejected", "limit", "broken", "cancelled"];
 /// Whose key it was.
 const BILLED: [&str; 3] = ["own", "team", "platform"];
 
@@ -61,8 +60,23 @@ async fn log(call: Call<'_>) -> Result<Response<Body>, Failure> {
 /// own.
 async fn requests(call: Call<'_>) -> Result<Response<Body>, Failure> {
     let query = call.query(&[
-        "token", "member", "agent", "of_run", "provider", "model", "credential", "billing", "status", "class", "since",
-        "until", "workspace", "before", "after", "limit", "format",
+        "token",
+        "member",
+        "agent",
+        "of_run",
+        "provider",
+        "model",
+        "credential",
+        "billing",
+        "status",
+        "class",
+        "since",
+        "until",
+        "workspace",
+        "before",
+        "after",
+        "limit",
+        "format",
     ])?;
     let limit = query.limit(PAGE, PAGE_LIMIT)?;
     let csv = query.csv()?;
@@ -98,7 +112,8 @@ pub(super) async fn request(call: Call<'_>) -> Result<Response<Body>, Failure> {
     // Of what somebody may not see, they are not told that it is there.
     let theirs = found.filter(|found| only_of.is_none() || found.token == only_of);
     let found = theirs.ok_or_else(|| {
-        Failure::usage("request_not_found", "there is no request of this name").hint("orch logs lists requests")
+        Failure::usage("request_not_found", "there is no request of this name")
+            .hint("orch logs lists requests")
     })?;
     let bodies = store.bodies(&workspace, name, OffsetDateTime::now_utc()).await?;
     Ok(reply::ok(&records::detail(&found, bodies.as_ref())))

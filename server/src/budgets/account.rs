@@ -75,8 +75,7 @@ impl Treasury for Account {
                     (Ok((asked.max_output, amount)), amount.tokens, amount.micro_usd)
                 };
                 let decided = store.set_aside(subjects, asked, decide).await;
-                decided
-                    .map(|decided| decided.map(|(output, held)| (output, OnRecord::new(store, of, held))))
+                decided.map(|decided| decided.map(|(output, held)| (output, OnRecord::new(store, of, held))))
             });
             match setting_aside.await {
                 Ok(Ok(decided)) => {
@@ -137,6 +136,9 @@ impl OnRecord {
         };
         if (spent, held) == ((0, 0), (0, 0)) {
             return;
+        }
+        if held == (0, 0) {
+            return self.store.spent(&self.of, spent);
         }
         self.store.spend(self.of.clone(), spent, held);
     }

@@ -61,7 +61,9 @@ fn to_open(missing: &RuleMissing, provider: &Provider) -> Vec<String> {
     let mut steps = vec![
         "do not try it again in this run: what a run may reach is settled when it starts".to_owned(),
         format!("the agent's author adds to `llm.account` in orch.yaml: - {line}"),
-        format!("then whoever runs the agent grants it: orch run --grant 'llm.account:{slug}:{method}:{path}' …"),
+        format!(
+            "then whoever runs the agent grants it: orch run --grant 'llm.account:{slug}:{method}:{path}' …"
+        ),
     ];
     steps.extend(provider.key_name().map(|key| {
         format!("and the owner of the vault's key lets it go there: orch secrets grants add {key} --account '{method}:{path}'")

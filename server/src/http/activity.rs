@@ -1,65 +1,82 @@
 //! Whether anything is under way on a connection.
+//!
+//! A request's beginning and end are noted and wake nobody: whoever waits for silence looks again when there could be some.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until};
 
 /// Counts the requests of one connection.
 #[derive(Clone)]
-pub(super) struct Activity(Arc<watch::Sender<Requests>>);
+pub(super) struct Activity(Arc<Mutex<Requests>>);
 
-#[derive(Clone, Copy, Default)]
 struct Requests {
     under_way: usize,
-    /// Ever begun: a request may come and go between two looks.
-    begun: u64,
+    /// Whether one was ever begun.
+    begun: bool,
     /// Whether one of them came from somebody who is known.
     known: bool,
+    /// When the last one ended; before there was any, when the connection began.
+    quiet_since: Instant,
 }
 
 /// A request that is under way until this is dropped.
-pub(super) struct UnderWay(Arc<watch::Sender<Requests>>);
+pub(super) struct UnderWay(Arc<Mutex<Requests>>);
 
 impl Activity {
     pub(super) fn new() -> Self {
-        Self(Arc::new(watch::Sender::new(Requests::default())))
+        let quiet_since = Instant::now();
+        Self(Arc::new(Mutex::new(Requests { under_way: 0, begun: false, known: false, quiet_since })))
     }
 
     pub(super) fn begin(&self) -> UnderWay {
-        self.0.send_modify(|requests| {
-            requests.under_way += 1;
-            requests.begun += 1;
-        });
+        let mut requests = lock(&self.0);
+        requests.under_way += 1;
+        requests.begun = true;
         UnderWay(Arc::clone(&self.0))
     }
 
     /// Notes that somebody who is known has asked something.
     pub(super) fn recognise(&self) {
-        self.0.send_if_modified(|requests| !std::mem::replace(&mut requests.known, true));
+        lock(&self.0).known = true;
     }
 
     /// Resolves when no request was under way for `idle`, or for `stranger` while nobody known has asked anything; or
-    /// when none came within `head` from now.
+    /// when none came within `head` from the connection's beginning.
     pub(super) async fn silence(&self, head: Duration, stranger: Duration, idle: Duration) {
-        let mut requests = self.0.subscribe();
-        let (mut patience, mut seen) = (head, 0);
         loop {
-            let news = requests.wait_for(|now| now.under_way > 0 || now.begun != seen);
-            // Too long, or nobody is left who could begin one.
-            let Ok(Ok(_)) = timeout(patience, news).await else { return };
-            let Ok(quiet) = requests.wait_for(|now| now.under_way == 0).await else { return };
-            seen = quiet.begun;
-            patience = if quiet.known { idle } else { stranger };
+            let next_look = {
+                let requests = lock(&self.0);
+                let patience = match (requests.begun, requests.known) {
+                    (false, _) => head,
+                    (true, false) => stranger,
+                    (true, true) => idle,
+                };
+                let now = Instant::now();
+                let over = if requests.under_way > 0 { now } else { requests.quiet_since } + patience;
+                if over <= now {
+                    return;
+                }
+                // Meanwhile a stranger may have come and be quiet. Once somebody is known nothing gets shorter.
+                if requests.begun { over } else { over.min(now + stranger) }
+            };
+            sleep_until(next_look).await;
         }
     }
 }
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.0.send_modify(|requests| requests.under_way -= 1);
+        let mut requests = lock(&self.0);
+        requests.under_way -= 1;
+        requests.quiet_since = Instant::now();
     }
+}
+
+fn lock(requests: &Mutex<Requests>) -> MutexGuard<'_, Requests> {
+    // Every change of it is whole.
+    requests.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -484,7 +484,8 @@ async fn without_its_vault_only_what_is_open_and_on_record_goes_on() {
         (client, Request::post(CHAT).body(body).expect("a request"))
     };
     let (other, request) = as_client("default", "tok_2");
-    let answer = stage.llm.answer(&other, &stage.ceilings, &Arc::default(), None, request).await.expect("answered");
+    let answer =
+        stage.llm.answer(&other, &stage.ceilings, &Arc::default(), None, request).await.expect("answered");
     assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE, "its use is not on record");
     let booked = stage.booked();
     assert!(booked.iter().all(|(_, receipt)| receipt.attempts.is_empty()), "nobody was asked: {booked:?}");

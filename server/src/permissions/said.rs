@@ -64,7 +64,9 @@ fn is_method(text: &str) -> bool {
 /// The parts of a list of `METHOD:PATH`. A path may hold a comma; what follows one is another part where it begins as such.
 fn parts(list: &str) -> Vec<&str> {
     let begins = |text: &str| {
-        text.trim_start().split_once(':').is_some_and(|(method, path)| is_method(method) && path.starts_with('/'))
+        text.trim_start()
+            .split_once(':')
+            .is_some_and(|(method, path)| is_method(method) && path.starts_with('/'))
     };
     let ends = list.match_indices(',').map(|(at, _)| at).filter(|at| begins(&list[at + 1..]));
     let mut from = 0;
@@ -89,7 +91,8 @@ pub fn grant_words(text: &str) -> Result<Vec<String>, Failure> {
             ))
             .hint("hosts are granted with --allow, secrets with --secret")
     };
-    let known = |word: String| Word::of(&word).map(|_| word).ok_or_else(|| wrong("it names what is not known"));
+    let known =
+        |word: String| Word::of(&word).map(|_| word).ok_or_else(|| wrong("it names what is not known"));
     if let Some(kinds) = text.strip_prefix(TOOLS) {
         return kinds.split(',').map(|kind| known(format!("{TOOLS}{}", kind.trim()))).collect();
     }
@@ -241,9 +244,10 @@ mod tests {
             assert!(!is_said(&more, &said), "{more}");
         }
         let elsewhere = match &shown {
-            Capability::Account(want) => {
-                Capability::Account(AccountWant { provider: "groq".parse().expect("a provider"), ..want.clone() })
-            }
+            Capability::Account(want) => Capability::Account(AccountWant {
+                provider: "groq".parse().expect("a provider"),
+                ..want.clone()
+            }),
             other => other.clone(),
         };
         assert!(!is_said(&elsewhere, &said));

@@ -50,8 +50,10 @@ pub(crate) async fn recorded(
     // Under this name it is on record as well.
     let id = request.extensions().get::<RequestId>().cloned().unwrap_or_else(RequestId::random);
     request.extensions_mut().insert(id.clone());
-    let (asked, answered) = (Copied::upto(recorder.keeper.kept.size), Copied::upto(recorder.keeper.kept.size));
-    let request = request.map(|body| Copying { inner: body, copied: asked.clone(), end: None }.boxed_unsync());
+    let (asked, answered) =
+        (Copied::upto(recorder.keeper.kept.size), Copied::upto(recorder.keeper.kept.size));
+    let request =
+        request.map(|body| Copying { inner: body, copied: asked.clone(), end: None }.boxed_unsync());
     let end = End { recorder: Arc::clone(recorder), id, asked, answered: answered.clone() };
     // From here on somebody holds the end: whoever goes away meanwhile leaves what there is by then.
     let response = answer(request).await;

@@ -45,7 +45,11 @@ pub(crate) fn one(call: &CallRow) -> Value {
 /// An attempt without its provider's words: those are for whoever looks at the one call.
 fn attempt(attempt: &Value) -> Value {
     let fields = ["provider", "model", "credential", "class", "status", "latency_ms"];
-    fields.iter().map(|field| ((*field).to_owned(), attempt[*field].clone())).collect::<serde_json::Map<_, _>>().into()
+    fields
+        .iter()
+        .map(|field| ((*field).to_owned(), attempt[*field].clone()))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
 }
 
 /// All that is on record of one call, with what was asked and answered where that was kept.
@@ -165,7 +169,8 @@ pub fn usage_csv(by: &str, rows: &[Value]) -> Csv {
     columns.extend(numbers);
     let mut csv = Csv::new(&columns);
     for row in rows {
-        let cells: Vec<String> = ["key", "name"].iter().chain(&numbers).map(|field| cell(&row[*field])).collect();
+        let cells: Vec<String> =
+            ["key", "name"].iter().chain(&numbers).map(|field| cell(&row[*field])).collect();
         csv.row(cells.iter().map(String::as_str));
     }
     csv

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
-use http_body_util::{BodyExt as _, StreamBody};
 use http_body::Frame;
+use http_body_util::{BodyExt as _, StreamBody};
 use orch_gateway::ir::Class;
 use orch_gateway::{CredentialRef, Outcome, Receipt};
 use orch_manifests::Whose;
@@ -38,7 +38,10 @@ fn a_row_says_whose_key_it_was() {
     assert_eq!(row(&simulated).billing, None, "nobody is billed");
     let refused = Receipt { outcome: Outcome::Rejected, class: Some(Class::NoModel), ..Receipt::default() };
     let row = row(&refused);
-    assert_eq!((&*row.provider, row.outcome.as_deref(), row.class.as_deref()), ("none", Some("rejected"), Some("no_model")));
+    assert_eq!(
+        (&*row.provider, row.outcome.as_deref(), row.class.as_deref()),
+        ("none", Some("rejected"), Some("no_model"))
+    );
     assert_eq!((row.credential, row.billing, row.model_asked), (None, None, None));
 }
 
@@ -103,7 +106,10 @@ async fn values_are_taken_out_of_bodies_in_whatever_pieces_they_come() {
         let kept = stage.keeps(pieces(&said, length), pieces(&said, length), usize::MAX).await;
         for kept in [&kept.asked, &kept.answered] {
             let text = text(kept);
-            assert!(text.starts_with("before ") && text.ends_with(" after") && !text.contains("nothing looks"), "{text}");
+            assert!(
+                text.starts_with("before ") && text.ends_with(" after") && !text.contains("nothing looks"),
+                "{text}"
+            );
             assert_eq!((kept.of, kept.cut), (said.len() as u64, false));
         }
     }
@@ -117,7 +123,10 @@ async fn a_cut_leaves_no_piece_of_a_value() {
         let kept = stage(size).keeps(full(said.clone()), full("x"), usize::MAX).await;
         let text = text(&kept.asked);
         assert!(kept.asked.cut && text.len() <= size, "{size}: {text}");
-        assert!(!text.contains("a val") && !text.contains("sk-proj") && !text.contains("0123"), "{size}: {text}");
+        assert!(
+            !text.contains("a val") && !text.contains("sk-proj") && !text.contains("0123"),
+            "{size}: {text}"
+        );
     }
 }
 
@@ -137,7 +146,10 @@ async fn what_is_no_text_and_what_nobody_asked_to_keep() {
     assert!(text(&kept.asked).contains('a') && kept.asked.of == 3);
     let request = http::Request::get("/v1/models").body(full("x")).expect("a request");
     let response = recorded(Some(&stage.recorder), request, async |request: http::Request<Body>| {
-        assert!(request.extensions().get::<orch_gateway::RequestId>().is_none(), "what is no call is not touched");
+        assert!(
+            request.extensions().get::<orch_gateway::RequestId>().is_none(),
+            "what is no call is not touched"
+        );
         http::Response::new(request.into_body())
     });
     assert_eq!(response.await.into_body().collect().await.expect("read").to_bytes(), "x");

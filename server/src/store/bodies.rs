@@ -131,8 +131,7 @@ fn find(
 }
 
 fn forget(db: &Connection, wanted: &[String], now: OffsetDateTime) -> Result<usize, Problem> {
-    let mut removed =
-        db.prepare_cached("DELETE FROM bodies WHERE expires <= ?1")?.execute([micros(now)])?;
+    let mut removed = db.prepare_cached("DELETE FROM bodies WHERE expires <= ?1")?.execute([micros(now)])?;
     let workspaces: Vec<String> = db
         .prepare_cached("SELECT DISTINCT workspace FROM bodies")?
         .query_map([], |row| row.get(0))?
@@ -143,7 +142,9 @@ fn forget(db: &Connection, wanted: &[String], now: OffsetDateTime) -> Result<usi
             continue;
         }
         let last: Option<i64> = db
-            .prepare_cached("SELECT seq FROM bodies WHERE workspace = ?1 ORDER BY seq DESC LIMIT 1 OFFSET ?2")?
+            .prepare_cached(
+                "SELECT seq FROM bodies WHERE workspace = ?1 ORDER BY seq DESC LIMIT 1 OFFSET ?2",
+            )?
             .query_row(params![workspace, KEPT], |row| row.get(0))
             .optional()?;
         if let Some(last) = last {

@@ -195,14 +195,8 @@ fn place(
 /// When a key was last used.
 pub(super) const LAST_CALL: &str = "SELECT max(time) FROM calls WHERE workspace = ?1 AND credential = ?2";
 
-fn key_use(
-    db: &Connection,
-    workspace: &str,
-    name: &str,
-    now: OffsetDateTime,
-) -> Result<KeyUse, Problem> {
-    let last: Option<i64> =
-        db.prepare_cached(LAST_CALL)?.query_row([workspace, name], |row| row.get(0))?;
+fn key_use(db: &Connection, workspace: &str, name: &str, now: OffsetDateTime) -> Result<KeyUse, Problem> {
+    let last: Option<i64> = db.prepare_cached(LAST_CALL)?.query_row([workspace, name], |row| row.get(0))?;
     let today = now.unix_timestamp().div_euclid(86_400);
     let month = today - i64::from(now.to_offset(time::UtcOffset::UTC).day() - 1);
     let sums = db

@@ -1,6 +1,10 @@
 //! What is spent and set aside, by day and by who it is about; and the budgets that were set over the API.
+//!
+//! Calls for which nothing was set aside are added up in memory until the writer comes to them, a few milliseconds later:
+//! the rows of a busy workspace are the same for all of its calls.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::{Connection, params};
 
@@ -9,6 +13,9 @@ use super::instance;
 use super::problem::Problem;
 use super::rows::COUNT_LIMIT;
 use crate::failure::Failure;
+
+/// What is told of the memory that unwritten sums take: some dozens of them.
+const UNWRITTEN_WEIGHT: usize = 4 << 10;
 
 /// Tokens and millionths of a US dollar, spent and set aside.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -23,13 +30,38 @@ pub(crate) struct Sums {
 pub(crate) type Subject = (&'static str, String);
 
 /// Who pays for a call, under each name that a budget may be about, and the day (since 1970, UTC) that it counts for.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct SpendOf {
     pub(crate) workspace: String,
     pub(crate) subjects: Vec<Subject>,
     pub(crate) day: i64,
     /// The process that makes it: the id of its [`Instance`](super::Instance).
     pub(crate) instance: Arc<str>,
+}
+
+/// What calls came to that the writer has not written yet: tokens and micro-dollars.
+#[derive(Default)]
+pub(super) struct Unwritten(Mutex<HashMap<SpendOf, (u64, u64)>>);
+
+impl Unwritten {
+    /// Adds to it. True when there was nothing before, and the writer has to be told.
+    fn add(&self, of: &SpendOf, (tokens, micro_usd): (u64, u64)) -> bool {
+        // Every change of it is whole.
+        let mut sums = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = sums.is_empty();
+        match sums.get_mut(of) {
+            Some(sum) => *sum = (sum.0.saturating_add(tokens), sum.1.saturating_add(micro_usd)),
+            None => drop(sums.insert(of.clone(), (tokens, micro_usd))),
+        }
+        first
+    }
+
+    fn write(&self, db: &Connection) -> Result<(), Problem> {
+        let sums = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        sums.into_iter().try_for_each(|(of, (tokens, micro_usd))| {
+            add(db, &of, [bounded(tokens), bounded(micro_usd), 0, 0])
+        })
+    }
 }
 
 /// Spending and budgets.
@@ -54,6 +86,15 @@ impl Store {
             Ok(said)
         };
         self.inner.writer.write(work).await
+    }
+
+    /// Queues what a call came to for which nothing was set aside, in tokens and micro-dollars. Whatever is queued later finds
+    /// it booked.
+    pub(crate) fn spent(&self, of: &SpendOf, spent: (u64, u64)) {
+        if self.inner.unwritten.add(of, spent) {
+            let unwritten = Arc::clone(&self.inner.unwritten);
+            self.inner.writer.queue(UNWRITTEN_WEIGHT, move |db| unwritten.write(db));
+        }
     }
 
     /// Queues what a call came to: `spent` is booked, and `held` is no longer set aside; tokens and micro-dollars each.

@@ -10,10 +10,10 @@ use time::OffsetDateTime;
 
 use super::*;
 
-mod finding;
 mod bounds;
-mod keeping;
 mod files;
+mod finding;
+mod keeping;
 mod leftovers;
 mod opening;
 mod ownership;

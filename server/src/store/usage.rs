@@ -124,7 +124,8 @@ pub(super) fn call_in(row: &Row<'_>) -> Result<CallRow, Problem> {
         number.map(|_| count_in(row, column)).transpose()
     };
     let run: Option<String> = row.get("run")?;
-    let run = run.map(|run| run.parse::<RunId>().map_err(|_| Problem::Row("`run` is no run's id".to_owned())));
+    let run =
+        run.map(|run| run.parse::<RunId>().map_err(|_| Problem::Row("`run` is no run's id".to_owned())));
     Ok(CallRow {
         workspace: row.get("workspace")?,
         run: run.transpose()?,
@@ -187,8 +188,9 @@ fn add_up(db: &Connection, workspace: &str, query: &UsageQuery) -> Result<Vec<Us
     let until = query.until.map_or(i64::MAX, micros);
     let mut statement = db.prepare_cached(&sums(query.by, query.only_of.is_some()))?;
     let mut rows = match &query.only_of {
-        None => statement
-            .query(named_params! { ":workspace": workspace, ":since": since, ":until": until })?,
+        None => {
+            statement.query(named_params! { ":workspace": workspace, ":since": since, ":until": until })?
+        }
         Some(token) => statement.query(
             named_params! { ":workspace": workspace, ":since": since, ":until": until, ":token": token },
         )?,

@@ -1,14 +1,15 @@
 //! `decisions.jsonl`: a line for each decision, 0600, and a few files of older ones.
 //!
-//! A thread of its own writes. Whoever decides hands a line over if there is room, and goes on.
+//! A thread of its own writes. Whoever decides hands a line over if there is room, and goes on; the thread is woken for the
+//! first of several, since waking it for each takes longer than what it does.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use orch_proxy::Decision;
 use prometheus_client::metrics::counter::Counter;
@@ -24,6 +25,10 @@ const SIZE: u64 = 16 << 20;
 const KEPT: u32 = 4;
 /// Lines that may wait to be written: about 4 MiB.
 const WAITING: usize = 4096;
+/// So many wait that the thread writes them at once.
+const HALF: usize = WAITING / 2;
+/// How long a line is held back for company.
+const LINGER: Duration = Duration::from_millis(20);
 
 /// One line.
 #[derive(Serialize)]
@@ -35,9 +40,22 @@ struct Line {
 
 /// The log, until it is dropped; then all that was handed over is written.
 pub(super) struct DecisionLog {
-    lines: Option<SyncSender<Line>>,
+    queue: Arc<Queue>,
     writer: Option<JoinHandle<()>>,
     lost: Counter,
+}
+
+/// Between those who decide and the thread that writes.
+#[derive(Default)]
+struct Queue {
+    waiting: Mutex<Waiting>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Waiting {
+    lines: Vec<Line>,
+    closed: bool,
 }
 
 impl DecisionLog {
@@ -51,18 +69,17 @@ impl DecisionLog {
         let failed =
             |e: io::Error| Failure::file("decisions_unwritable", "open the log of decisions", &path, &e);
         let file = Current::open(&path).map_err(failed)?;
-        let (lines, waiting) = sync_channel(WAITING);
-        let count = lost.clone();
-        let work = move || write_all(&waiting, file, size, &count);
+        let queue = Arc::<Queue>::default();
+        let (of_thread, count) = (Arc::clone(&queue), lost.clone());
+        let work = move || write_all(&of_thread, file, size, &count);
         let writer =
             std::thread::Builder::new().name("orch-decisions".to_owned()).spawn(work).map_err(failed)?;
-        Ok(Self { lines: Some(lines), writer: Some(writer), lost })
+        Ok(Self { queue, writer: Some(writer), lost })
     }
 
     /// Hands a decision over, or counts it as lost when too many wait.
     pub(super) fn write(&self, workspace: &Arc<str>, decision: Decision) {
-        let line = Line { workspace: Arc::clone(workspace), decision };
-        if self.lines.as_ref().is_none_or(|lines| lines.try_send(line).is_err()) {
+        if !self.queue.push(Line { workspace: Arc::clone(workspace), decision }) {
             self.lost.inc();
         }
     }
@@ -70,7 +87,8 @@ impl DecisionLog {
 
 impl Drop for DecisionLog {
     fn drop(&mut self) {
-        self.lines = None;
+        self.queue.lock().closed = true;
+        self.queue.changed.notify_one();
         if let Some(writer) = self.writer.take() {
             // It panicked or it did not; there is nobody to tell.
             let _ = writer.join();
@@ -78,24 +96,50 @@ impl Drop for DecisionLog {
     }
 }
 
-fn write_all(waiting: &Receiver<Line>, mut file: Current, size: u64, lost: &Counter) {
-    loop {
-        let next = match waiting.try_recv() {
-            Err(TryRecvError::Empty) => {
-                // What was written is to be read while nothing happens.
-                file.flush(lost);
-                match waiting.recv() {
-                    Ok(line) => line,
-                    Err(_) => return,
-                }
-            }
-            Err(TryRecvError::Disconnected) => return file.flush(lost),
-            Ok(line) => line,
-        };
-        match line(&next) {
-            Some(line) => file.write(&line, size, lost),
-            None => drop(lost.inc()),
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        // Every change of it is whole.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether there was room for it.
+    fn push(&self, line: Line) -> bool {
+        let mut waiting = self.lock();
+        if waiting.lines.len() >= WAITING {
+            return false;
         }
+        waiting.lines.push(line);
+        let wakes = matches!(waiting.lines.len(), 1 | HALF);
+        drop(waiting);
+        if wakes {
+            self.changed.notify_one();
+        }
+        true
+    }
+
+    /// Puts what waits into `lines`, as soon as it has lingered. False when the log is closed and all is written.
+    fn take(&self, lines: &mut Vec<Line>) -> bool {
+        let nothing = |waiting: &mut Waiting| waiting.lines.is_empty() && !waiting.closed;
+        let waiting = self.changed.wait_while(self.lock(), nothing).unwrap_or_else(PoisonError::into_inner);
+        let lingers = |waiting: &mut Waiting| waiting.lines.len() < HALF && !waiting.closed;
+        let waited = self.changed.wait_timeout_while(waiting, LINGER, lingers);
+        let (mut waiting, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        std::mem::swap(&mut waiting.lines, lines);
+        !lines.is_empty()
+    }
+}
+
+fn write_all(queue: &Queue, mut file: Current, size: u64, lost: &Counter) {
+    let mut lines = Vec::new();
+    while queue.take(&mut lines) {
+        for next in lines.drain(..) {
+            match line(&next) {
+                Some(line) => file.write(&line, size, lost),
+                None => drop(lost.inc()),
+            }
+        }
+        // What was written is to be read while nothing happens.
+        file.flush(lost);
     }
 }
 
@@ -240,12 +284,11 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let lost = Counter::default();
         // Nobody takes lines out of this one.
-        let (lines, waiting) = sync_channel(2);
-        let log = DecisionLog { lines: Some(lines), writer: None, lost: lost.clone() };
-        for _ in 0..5 {
+        let log = DecisionLog { queue: Arc::default(), writer: None, lost: lost.clone() };
+        for _ in 0..WAITING + 3 {
             log.write(&"acme".into(), decision(Outcome::Allowed, "/"));
         }
-        assert_eq!((lost.get(), waiting.try_iter().count()), (3, 2));
+        assert_eq!((lost.get(), log.queue.lock().lines.len()), (3, WAITING));
 
         // On a full disk as well.
         let full = Path::new("/dev/full");

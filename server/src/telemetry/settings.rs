@@ -105,7 +105,9 @@ impl Target {
     /// of one source, or a key would go to whomever the other names.
     fn sent(&self, config: &TelemetryConfig) -> Headers {
         match &self.address {
-            Some(address) if config.endpoint.is_none() && is_private(&address.endpoint) => self.headers.clone(),
+            Some(address) if config.endpoint.is_none() && is_private(&address.endpoint) => {
+                self.headers.clone()
+            }
             _ => Headers::default(),
         }
     }

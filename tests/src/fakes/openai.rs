@@ -156,10 +156,10 @@ impl Chat {
         events
     }
 
-    /// The same with another model.
+    /// The same with one model more.
     #[must_use]
     pub fn with_model(mut self, model: &str) -> Self {
-        self.models = vec![model.to_owned()];
+        self.models.push(model.to_owned());
         self
     }
 

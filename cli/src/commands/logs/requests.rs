@@ -58,7 +58,9 @@ pub(super) async fn list(
         _ => Form::Table,
     };
     let (mut found, page) = newest(client, &query, args.limit).await?;
-    if form == Form::Table && let Some(said) = &page.bodies {
+    if form == Form::Table
+        && let Some(said) = &page.bodies
+    {
         printer.note(&format!("in this workspace {said}: orch logs REQUEST shows it"));
     }
     if !follow {
@@ -201,9 +203,9 @@ struct Lines {
 impl Lines {
     fn add(&mut self, found: &[Value]) -> Result<(), Failure> {
         match self.form {
-            Form::Json => found
-                .iter()
-                .try_for_each(|request| self.printer.result_json(request).or_else(broken_pipe)),
+            Form::Json => {
+                found.iter().try_for_each(|request| self.printer.result_json(request).or_else(broken_pipe))
+            }
             Form::Csv => {
                 let csv = calls_csv(found);
                 let text = if self.begun { csv.rows() } else { csv.text() };
@@ -301,7 +303,8 @@ fn told(request: &Value) -> String {
             Value::String(text) => text.clone(),
             other => other.to_string(),
         };
-        let class = Some(part("class")).filter(|class| !class.is_empty()).unwrap_or_else(|| "served".to_owned());
+        let class =
+            Some(part("class")).filter(|class| !class.is_empty()).unwrap_or_else(|| "served".to_owned());
         let words = [
             format!("{}/{}", part("provider"), part("model")),
             part("credential"),

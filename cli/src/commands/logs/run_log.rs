@@ -5,8 +5,8 @@ use orch_server::{Failure, Kind};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::commands::run::{Next, RunEvent, RunResource, next_events};
 use crate::client::{Client, REPORT_LIMIT};
+use crate::commands::run::{Next, RunEvent, RunResource, next_events};
 use crate::printer::Printer;
 use crate::wire::broken_pipe;
 

@@ -136,9 +136,16 @@ async fn what_comes_later_is_found_after_what_is_known() {
     let after = |request: &str| CallPage::After(request.to_owned());
     assert_eq!(look(after("req_2")).await, (Vec::new(), None, None));
     // A run's calls are told of when they are stored, and may have ended before others.
-    recorded(&stage, [named("default", "req_3", 1), named("other", "req_x", 2), named("default", "req_4", 5)]).await;
+    recorded(
+        &stage,
+        [named("default", "req_3", 1), named("other", "req_x", 2), named("default", "req_4", 5)],
+    )
+    .await;
     let (later, next, newest) = look(after("req_2")).await;
-    assert_eq!((later, next, newest.as_deref()), (vec!["req_3".to_owned(), "req_4".to_owned()], None, Some("req_4")));
+    assert_eq!(
+        (later, next, newest.as_deref()),
+        (vec!["req_3".to_owned(), "req_4".to_owned()], None, Some("req_4"))
+    );
 }
 
 /// A day's worth of calls, and what SQLite says of how it would find some of them.
@@ -165,7 +172,15 @@ fn of_a_hundred_thousand_calls_no_row_is_read_that_is_not_shown() {
         (none.clone(), None),
         (none.clone(), Some((1_800_000_000_050_000, 50_000))),
         (CallFilter { token: text("tok_7"), model: text("m3"), ..none.clone() }, None),
-        (CallFilter { credential: text("KEY_1"), outcome: text("failed"), since: Some(at(0)), ..none.clone() }, None),
+        (
+            CallFilter {
+                credential: text("KEY_1"),
+                outcome: text("failed"),
+                since: Some(at(0)),
+                ..none.clone()
+            },
+            None,
+        ),
         (CallFilter { only_of: text("nobody"), ..none.clone() }, None),
     ] {
         let (sql, values) = calls::listing("w1", &filter, from, false, 51);
@@ -174,7 +189,8 @@ fn of_a_hundred_thousand_calls_no_row_is_read_that_is_not_shown() {
     let (sql, values) = calls::listing("w1", &none, Some((0, 99_990)), true, 51);
     assert_eq!(plan_of(&db, &sql, &values), "SEARCH calls USING INTEGER PRIMARY KEY (rowid>?)");
     // And what it says is what it does: for what nobody has, no row of the table is looked at.
-    let (sql, values) = calls::listing("w1", &CallFilter { only_of: text("nobody"), ..none }, None, false, 51);
+    let (sql, values) =
+        calls::listing("w1", &CallFilter { only_of: text("nobody"), ..none }, None, false, 51);
     let mut statement = db.prepare(&sql).expect("a statement");
     let rows = statement.query_map(params_from_iter(values.iter()), |_| Ok(())).expect("rows").count();
     let sorts = statement.get_status(rusqlite::StatementStatus::Sort);
@@ -234,7 +250,12 @@ async fn usage_adds_up_by_key_token_member_and_who_is_billed() {
             named("default", "req_1", 0),
             CallRow { token: text("tok_2"), caller: "laptop".to_owned(), ..named("default", "req_2", 1) },
             CallRow { billing: text("platform"), member: None, ..named("default", "req_3", 2) },
-            CallRow { billing: None, credential: None, outcome: text("rejected"), ..named("default", "req_4", 3) },
+            CallRow {
+                billing: None,
+                credential: None,
+                outcome: text("rejected"),
+                ..named("default", "req_4", 3)
+            },
             named("other", "req_5", 4),
         ],
     )

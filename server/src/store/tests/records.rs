@@ -114,8 +114,12 @@ async fn usage_adds_up_by_what_is_asked() {
         [row("local/free", 0, 1, None), row("openai/a", 1, 2, Some(111)), row("openai/b", 1, 1, Some(100))]
     );
     assert_eq!(add_up(UsageBy::Provider).await, [row("local", 0, 1, None), row("openai", 1, 3, Some(211))]);
-    let query =
-        UsageQuery { only_of: None, since: Some(day), until: Some(day + time::Duration::DAY), by: UsageBy::Model };
+    let query = UsageQuery {
+        only_of: None,
+        since: Some(day),
+        until: Some(day + time::Duration::DAY),
+        by: UsageBy::Model,
+    };
     let rows = stage.store.usage("default", &query).await.expect("added up");
     let keys: Vec<_> = rows.iter().map(|row| row.key.as_str()).collect();
     assert_eq!(keys, ["local/free", "openai/a"], "from `since` on, before `until`");

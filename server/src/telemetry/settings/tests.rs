@@ -82,7 +82,9 @@ fn headers_are_read_and_shown_nowhere() {
     let shown = format!("{to:?} {:?}", environment(&headers));
     assert!(shown.contains("api-key") && !shown.contains("secret"), "{shown}");
     let broken = environment(&[BASE, ("OTEL_EXPORTER_OTLP_HEADERS", "api-key=a\nsecret")]);
-    assert!(!broken.warnings(&TelemetryConfig::default()).is_empty() && !format!("{broken:?}").contains("secret"));
+    assert!(
+        !broken.warnings(&TelemetryConfig::default()).is_empty() && !format!("{broken:?}").contains("secret")
+    );
 }
 
 #[test]
@@ -107,7 +109,8 @@ fn what_cannot_be_meant_is_said_by_name_and_left_out() {
     let to = Destination::of(&TelemetryConfig::default(), &grpc).expect("metrics");
     assert!(to.traces.is_none() && to.metrics.is_some());
     assert_eq!(
-        environment(&[BASE, ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")]).warnings(&TelemetryConfig::default()),
+        environment(&[BASE, ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")])
+            .warnings(&TelemetryConfig::default()),
         [] as [String; 0]
     );
 }
@@ -128,7 +131,9 @@ fn headers_go_to_the_collector_of_the_environment_alone_and_over_no_open_way() {
         assert!(!warnings.join(" ").contains("secret"), "{warnings:?}");
         (to.trace_headers.all().len(), to.metric_headers.all().len(), warnings.len())
     };
-    for private in ["https://otel.example", "http://127.0.0.1:4318", "http://[::1]:4318", "http://localhost:4318"] {
+    for private in
+        ["https://otel.example", "http://127.0.0.1:4318", "http://[::1]:4318", "http://localhost:4318"]
+    {
         assert_eq!(sent(&none, &[(url, private), key]), (1, 1, 0), "{private}");
         // Whoever writes the file names the collector, and not whose key is in the environment.
         assert_eq!(sent(&config(private), &[(url, private), key]), (0, 0, 2), "{private}");

@@ -1,4 +1,4 @@
-//! Threads that serve a listener's connections, each with a runtime of its own.
+//! Threads that serve connections, each with a runtime of its own.
 //!
 //! A request, the connection that it came on and the one that it goes out on are all moved by one thread: nobody on
 //! another core has to be woken for them, which takes longer than the request itself. What is given up is that an idle
@@ -28,8 +28,9 @@ impl LaneId {
     }
 }
 
-/// The threads; they end when this is dropped, and so does whatever they still serve.
-pub(crate) struct Lanes(Vec<Lane>);
+/// Threads that serve connections, each with a runtime and upstream connections of its own. They end when this is dropped,
+/// and so does whatever they still serve.
+pub struct Lanes(Vec<Lane>);
 
 struct Lane {
     runtime: Handle,
@@ -39,15 +40,15 @@ struct Lane {
 }
 
 /// A connection's place on a thread, until it is dropped.
-pub(crate) struct Seat {
-    /// Where its task is to run.
-    pub(crate) runtime: Handle,
+pub struct Seat {
+    runtime: Handle,
     _seat: Arc<()>,
 }
 
 impl Lanes {
     /// Whoever serves does so on its own runtime.
-    pub(crate) fn none() -> Self {
+    #[must_use]
+    pub fn none() -> Self {
         Self(Vec::new())
     }
 
@@ -55,14 +56,23 @@ impl Lanes {
     ///
     /// # Errors
     /// As the system says.
-    pub(crate) fn start(count: NonZero<usize>) -> io::Result<Self> {
+    pub fn start(count: NonZero<usize>) -> io::Result<Self> {
         (1..=count.get()).map(|number| Lane::start(LaneId(number))).collect::<io::Result<_>>().map(Self)
     }
 
     /// A place on the thread that has the fewest connections, if there is any thread.
-    pub(crate) fn seat(&self) -> Option<Seat> {
+    #[must_use]
+    pub fn seat(&self) -> Option<Seat> {
         let lane = self.0.iter().min_by_key(|lane| Arc::strong_count(&lane.seat))?;
         Some(Seat { runtime: lane.runtime.clone(), _seat: Arc::clone(&lane.seat) })
+    }
+}
+
+impl Seat {
+    /// Where the connection's task is to run.
+    #[must_use]
+    pub fn runtime(&self) -> &Handle {
+        &self.runtime
     }
 }
 
