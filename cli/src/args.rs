@@ -32,12 +32,12 @@ pub(crate) use routing::{
 };
 pub(crate) use run::{KeyArgs, LimitArgs, RunArgs};
 pub(crate) use secrets::{
-    AddGrantArgs, GrantFlags, GrantsArgs, GrantsCommand, ImportArgs, ProofArgs, RmArgs, RmGrantArgs, RotateArgs,
-    SecretsArgs, SecretsCommand, SetArgs, ValueArgs, WhichArgs,
+    AddGrantArgs, GrantFlags, GrantsArgs, GrantsCommand, ImportArgs, ProofArgs, RmArgs, RmGrantArgs,
+    RotateArgs, SecretsArgs, SecretsCommand, SetArgs, ValueArgs, WhichArgs,
 };
 pub(crate) use server::{
-    By, CompletionsArgs, DoctorArgs, LoginArgs, LogoutArgs, LogsArgs, ManArgs, NewTokenArgs, RevokeArgs, TokensArgs,
-    TokensCommand, UsageArgs,
+    Billing, By, CompletionsArgs, DoctorArgs, LoginArgs, LogoutArgs, LogsArgs, ManArgs, NewTokenArgs,
+    RequestStatus, RequestsArgs, RevokeArgs, TokensArgs, TokensCommand, UsageArgs,
 };
 pub(crate) use slots::{AddSlotCommand, RmSlotArgs, SlotsArgs, SlotsCommand};
 pub(crate) use vault::{AuditArgs, BackupArgs, PassphraseArgs, RestoreArgs, VaultArgs, VaultCommand};
@@ -88,9 +88,9 @@ pub(crate) enum Command {
     Providers(ProvidersArgs),
     /// Show what may be spent on models, and free what crashed processes hold of it
     Budgets(BudgetsArgs),
-    /// Show what the agent of a run has logged
-    Logs(LogsArgs),
-    /// Show runs, tokens and costs
+    /// Show the requests that models were asked, or what the agent of a run has logged
+    Logs(Box<LogsArgs>),
+    /// Add up runs, calls, tokens and costs
     Usage(UsageArgs),
     /// Keep the token of a server on this machine
     Login(LoginArgs),

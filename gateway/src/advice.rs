@@ -29,7 +29,9 @@ pub fn advice(blamed: &Blamed<'_>, class: Class) -> Option<String> {
     Some(match class {
         Class::BadKey => format!("{whose} rejected {name}{from}; {replace}. Keys are made by {whose}{keys}"),
         Class::OutOfMoney => {
-            format!("the account behind {name}{from} has nothing left to spend; pay in, or raise its limit{billing}")
+            format!(
+                "the account behind {name}{from} has nothing left to spend; pay in, or raise its limit{billing}"
+            )
         }
         Class::RateLimited => {
             let further = match blamed.credential {
@@ -78,9 +80,14 @@ fn key(blamed: &Blamed<'_>, provider: Option<&Provider>) -> Key {
             (" (your own)", format!("set another one with: orch byok set {}", blamed.provider))
         }
         (_, Some("flag")) => (" (given with --key)", "give another one".to_owned()),
-        (_, Some("env")) => (" (from the environment)", format!("change the variable {name}, or unset it so that the vault's is used")),
+        (_, Some("env")) => (
+            " (from the environment)",
+            format!("change the variable {name}, or unset it so that the vault's is used"),
+        ),
         (_, _) if file => (" (another tool's credential file)", "sign in with that tool again".to_owned()),
-        (_, Some("vault")) => (" (from the vault)", format!("set another one with: orch secrets rotate {name}")),
+        (_, Some("vault")) => {
+            (" (from the vault)", format!("set another one with: orch secrets rotate {name}"))
+        }
         _ => ("", format!("set another one with: orch secrets set {name}")),
     };
     Key { name: name.to_owned(), from, replace }
@@ -88,7 +95,8 @@ fn key(blamed: &Blamed<'_>, provider: Option<&Provider>) -> Key {
 
 /// The name of the next key beside this one.
 fn further(name: &str) -> String {
-    let numbered = name.rsplit_once('_').and_then(|(first, number)| Some((first, number.parse::<u32>().ok()?)));
+    let numbered =
+        name.rsplit_once('_').and_then(|(first, number)| Some((first, number.parse::<u32>().ok()?)));
     let next = match numbered {
         Some((first, number)) => format!("{first}_{}", number.saturating_add(1)),
         None => format!("{name}_2"),
@@ -109,7 +117,11 @@ mod tests {
             source: Some(source),
         };
         for (source, class, said) in [
-            ("vault", Class::BadKey, "rejected OPENAI_API_KEY (from the vault); set another one with: orch secrets rotate OPENAI_API_KEY"),
+            (
+                "vault",
+                Class::BadKey,
+                "rejected OPENAI_API_KEY (from the vault); set another one with: orch secrets rotate OPENAI_API_KEY",
+            ),
             ("env", Class::BadKey, "change the variable OPENAI_API_KEY"),
             ("flag", Class::BadKey, "(given with --key)"),
             ("vault", Class::BadKey, "https://platform.openai.com/api-keys"),
@@ -124,7 +136,10 @@ mod tests {
         assert!(advice(&blamed("vault"), Class::Server).is_none());
         let of = |id| Blamed { credential: Some(id), source: None, ..blamed("vault") };
         let own = advice(&of("own/ada/OPENAI_API_KEY"), Class::BadKey).expect("advice");
-        assert!(own.contains("rejected OPENAI_API_KEY (your own); set another one with: orch byok set openai"), "{own}");
+        assert!(
+            own.contains("rejected OPENAI_API_KEY (your own); set another one with: orch byok set openai"),
+            "{own}"
+        );
         let platform = advice(&of("platform/OPENAI_API_KEY"), Class::BadKey).expect("advice");
         assert!(platform.contains("the operator has to replace it"), "{platform}");
         let second = advice(&of("OPENAI_API_KEY_2"), Class::RateLimited).expect("advice");

@@ -20,6 +20,7 @@ use crate::dialect;
 use crate::embeddings::{self, EmbedResponse};
 use crate::envelope;
 use crate::fields::counts_are_whole;
+use crate::intake::Room;
 use crate::ir::{ChatResponse, Class, StopReason, StreamEvent, Usage, values_in_arguments};
 use crate::plan::Candidate;
 use crate::request_id::of_provider;
@@ -44,7 +45,7 @@ pub(crate) enum Answer {
     /// All of it.
     Whole { body: Bytes, response: ChatResponse },
     /// Vectors.
-    Embedded { body: Bytes, response: EmbedResponse },
+    Embedded { body: Bytes, response: EmbedResponse, room: Room },
     /// Its beginning, and where the rest comes from.
     Begun { held: Vec<Item>, events: Events },
 }
@@ -145,6 +146,17 @@ pub(crate) async fn attempt(
         request,
         credential: candidate.credential.as_ref(),
     };
+    // Before the provider is at work: what it answers then has a place.
+    let room = match manner.vectors {
+        None => None,
+        Some(expected) => match timeout_at(until, session.intake.room(expected.most_bytes())).await {
+            Ok(room) => Some(room),
+            Err(_) => {
+                let message = "there was no room for its answer in time: others of vectors are being read";
+                return Attempted::unanswered(Failed::new(Class::Timeout, message));
+            }
+        },
+    };
     let sending = Box::pin(proxy.send(&session.grant, call));
     let response = match timeout_at(until, sending).await {
         Err(_) => {
@@ -164,9 +176,9 @@ pub(crate) async fn attempt(
             let failure = Failure::new(Class::Server, "the answer is compressed, which was not asked for");
             return Err(Failed::with(failure, status).charged());
         }
-        match manner.vectors {
+        match manner.vectors.zip(room) {
             _ if manner.stream => begin(response, manner, pace).await,
-            Some(expected) => embedded(response, manner.spoken, expected).await,
+            Some((expected, room)) => embedded(response, manner.spoken, expected, room).await,
             None => whole(response, manner).await,
         }
     };
@@ -234,13 +246,14 @@ async fn embedded(
     response: Response<Body>,
     spoken: Dialect,
     expected: embeddings::Expected,
+    room: Room,
 ) -> Result<Answer, Failed> {
     let status = response.status();
     let body = collect(response.into_body(), expected.most_bytes())
         .await
         .map_err(|(_, error)| Failed { status: Some(status), ..from_body(&error) }.charged())?;
     match expected.read(spoken, &body) {
-        Ok(response) => Ok(Answer::Embedded { body, response }),
+        Ok(response) => Ok(Answer::Embedded { body, response, room }),
         Err(error) => {
             let document = bounded::answer(&body);
             if let Some(failure) = document.as_ref().ok().and_then(error_inside) {

@@ -194,7 +194,9 @@ pub async fn check(
         // Which of the two answers is the exception tells whether the provider looked at all.
         let other = one(made_up).await;
         if other.proves_key() {
-            return Verdict::unchecked("its provider gives the same answer to any key, so the answer proves nothing");
+            return Verdict::unchecked(
+                "its provider gives the same answer to any key, so the answer proves nothing",
+            );
         }
     }
     verdict.shown(&**credential)
@@ -229,7 +231,10 @@ async fn ask(
     let mut whole = true;
     while let Some(frame) = timeout_at(until, body.frame()).await.map_err(late)? {
         // What came has to do: the status alone is an answer too.
-        let Ok(frame) = frame else { whole = false; break };
+        let Ok(frame) = frame else {
+            whole = false;
+            break;
+        };
         let Some(data) = frame.data_ref() else { continue };
         let room = ANSWER_CAP - read.len();
         read.extend_from_slice(&data[..data.len().min(room)]);
@@ -312,7 +317,10 @@ impl Answer {
 
     fn read_failure(&self, check: &CheckRequest) -> Verdict {
         if self.status.is_redirection() {
-            return Verdict::unchecked(format!("HTTP {}: a redirect, which no key follows", self.status.as_u16()));
+            return Verdict::unchecked(format!(
+                "HTTP {}: a redirect, which no key follows",
+                self.status.as_u16()
+            ));
         }
         let failure = classify(self.status, &self.headers, &self.body, SystemTime::now());
         self.read_as(check, &failure)
@@ -328,7 +336,8 @@ impl Answer {
         let why = said(&failure.message);
         let code = failure.code.as_deref().unwrap_or_default();
         // Some repeat the status as a code, which says no more than the status.
-        let mut named = names(&self.headers, &self.body).into_iter().filter(|name| name != self.status.as_str());
+        let mut named =
+            names(&self.headers, &self.body).into_iter().filter(|name| name != self.status.as_str());
         let of_name = |name: String| {
             let mut signs = check.means.iter();
             signs.find(|(sign, _)| sign.eq_ignore_ascii_case(&name)).map(|(_, meaning)| (*meaning, name))
@@ -365,7 +374,13 @@ impl Answer {
 /// Whether a provider says that this was a key.
 fn is_over(message: &str, code: &str) -> bool {
     const WORDS: [&str; 8] = [
-        "revoked", "expired", "deactivated", "disabled", "has been deleted", "suspended", "terminated",
+        "revoked",
+        "expired",
+        "deactivated",
+        "disabled",
+        "has been deleted",
+        "suspended",
+        "terminated",
         "is blocked",
     ];
     let said = format!("{message} {code}").to_ascii_lowercase();

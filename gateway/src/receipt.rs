@@ -9,6 +9,7 @@ use serde::{Serialize, Serializer};
 
 use crate::ir::{Class, Dropped};
 use crate::plan::Candidate;
+use crate::shown::shown;
 
 /// The record of one call. Holds names and numbers, never a key.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -46,12 +47,19 @@ pub struct Receipt {
     pub price_as_of: Option<String>,
     /// From the client's request to the end of its answer.
     pub latency_ms: u64,
+    /// From the client's request to the first thing that a streamed answer said; absent for whole answers and for streams
+    /// that said nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_token_ms: Option<u64>,
     /// What translation could not carry.
     pub dropped: Vec<Dropped>,
     /// Whether the simulated provider answered.
     pub simulated: bool,
     /// How it ended.
     pub outcome: Outcome,
+    /// The class of its failure; absent when it was served, and when nobody failed but the client, which went away.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub class: Option<Class>,
     /// Why no candidate was even looked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refused: Option<Refused>,
@@ -132,7 +140,12 @@ pub struct Skipped {
 impl Skipped {
     /// A model that cannot serve, whatever the key.
     pub(crate) fn new(model: String, reason: impl Into<String>) -> Skipped {
-        Skipped { model, credential: None, class: None, reason: reason.into() }
+        Skipped {
+            model: shown(&model, None),
+            credential: None,
+            class: None,
+            reason: shown(&reason.into(), None),
+        }
     }
 
     /// A model with one of its keys.
@@ -179,6 +192,19 @@ pub enum Outcome {
 pub type ClassCounts = BTreeMap<Class, u32>;
 
 impl Receipt {
+    /// The word for how it ended, as its JSON has it.
+    #[must_use]
+    pub fn outcome_word(&self) -> &'static str {
+        match self.outcome {
+            Outcome::Served => "served",
+            Outcome::AllFailed => "all_failed",
+            Outcome::Rejected => "rejected",
+            Outcome::Limit => "limit",
+            Outcome::Broken => "broken",
+            Outcome::Cancelled => "cancelled",
+        }
+    }
+
     /// The provider and the model that answered, or were tried last; what was asked for, when none was.
     pub fn answered_by(&self) -> (String, String) {
         let last = self.attempts.last();
@@ -378,6 +404,21 @@ mod tests {
     #[test]
     fn a_call_without_attempts_is_no_rejected_key() {
         assert!(!every_key_was_rejected(&ClassCounts::new()));
+    }
+
+    #[test]
+    fn outcomes_have_one_word_each() {
+        for outcome in [
+            Outcome::Served,
+            Outcome::AllFailed,
+            Outcome::Rejected,
+            Outcome::Limit,
+            Outcome::Broken,
+            Outcome::Cancelled,
+        ] {
+            let receipt = receipt(outcome, &[]);
+            assert_eq!(serde_json::to_value(outcome).unwrap(), receipt.outcome_word());
+        }
     }
 
     #[test]

@@ -47,7 +47,7 @@ impl Tab {
     pub(crate) fn open(receipts: Arc<Receipts>, provider: &str, model: &str, skipped: Vec<Skipped>) -> Tab {
         let receipt = Receipt {
             provider_asked: provider.to_owned(),
-            model_asked: model.to_owned(),
+            model_asked: name(model),
             skipped,
             ..Receipt::default()
         };
@@ -88,6 +88,8 @@ impl Tab {
 
     /// The attempt under way has said the first thing of its stream.
     pub(crate) fn speaks(&mut self) {
+        let after = millis(self.started.elapsed());
+        self.edit(|receipt| receipt.first_token_ms = Some(after));
         if let Some(heard) = &mut self.heard {
             heard.first_token();
         }
@@ -95,6 +97,7 @@ impl Tab {
 
     /// Why the call is going to end as it does.
     pub(crate) fn fails(&mut self, class: Class) {
+        self.edit(|receipt| receipt.class = Some(class));
         if let Some(heard) = &mut self.heard {
             heard.fails(class);
         }
@@ -159,7 +162,7 @@ impl Tab {
         }
         let attempt = Attempt {
             provider: candidate.provider.slug.to_string(),
-            model: candidate.sent().to_owned(),
+            model: name(candidate.sent()),
             credential: candidate.credential.as_ref().map(|credential| credential.id().to_owned()),
             whose: candidate.whose(),
             class: Some(failed.failure.class),
@@ -175,7 +178,7 @@ impl Tab {
     pub(crate) fn serves(&mut self, candidate: &Candidate, took: Duration) {
         let attempt = Attempt {
             provider: candidate.provider.slug.to_string(),
-            model: candidate.sent().to_owned(),
+            model: name(candidate.sent()),
             credential: candidate.credential.as_ref().map(|credential| credential.id().to_owned()),
             whose: candidate.whose(),
             class: None,
@@ -187,7 +190,7 @@ impl Tab {
         self.edit(|receipt| {
             receipt.attempts.push(attempt);
             receipt.provider_served = Some(candidate.provider.slug.to_string());
-            receipt.model_served = Some(candidate.sent().to_owned());
+            receipt.model_served = Some(name(candidate.sent()));
         });
     }
 
@@ -265,6 +268,9 @@ impl Tab {
     fn settle(&mut self, outcome: Outcome) -> Option<Receipt> {
         let mut receipt = self.receipt.take()?;
         receipt.outcome = outcome;
+        if matches!(outcome, Outcome::Served | Outcome::Cancelled) {
+            receipt.class = None;
+        }
         receipt.latency_ms = millis(self.started.elapsed());
         let mut spent = (self.lost, self.lost_micro_usd, self.lost != Usage::default());
         if let Some(reservation) = self.reservation.take() {
@@ -338,6 +344,11 @@ impl Drop for Tab {
     fn drop(&mut self) {
         self.settle(Outcome::Cancelled);
     }
+}
+
+/// A model's name as a receipt has it: a client may make up any, as long as its request may be.
+fn name(model: &str) -> String {
+    shown(model, None)
 }
 
 fn reference(credential: &dyn Credential) -> CredentialRef {

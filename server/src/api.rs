@@ -158,6 +158,7 @@ async fn act(endpoint: &Endpoint, call: Call<'_>) -> Result<Response<Body>, Fail
         Action::RunDecisions => Box::pin(runs::decisions(call)).await,
         Action::RunEvents => Box::pin(runs::events(call)).await,
         Action::Logs => Box::pin(logs::read(call)).await,
+        Action::LogOfRequest => Box::pin(logs::request(call)).await,
         Action::Usage => Box::pin(usage::read(call)).await,
         Action::ListBudgets => Box::pin(budgets::list(call)).await,
         Action::PutBudget => Box::pin(budgets::put(call)).await,

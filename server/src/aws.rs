@@ -51,7 +51,8 @@ impl AwsKey {
                 region: texts.take("region"),
             };
             let plain = |text: &str| text.bytes().all(|b| (0x21..=0x7e).contains(&b));
-            let odd = |name: &str| format!("its field `{name}` holds blanks or other characters that no key has");
+            let odd =
+                |name: &str| format!("its field `{name}` holds blanks or other characters that no key has");
             if !plain(&key.access_key_id) || key.access_key_id.contains([',', '/', '=']) {
                 return Err(odd("accessKeyId"));
             }

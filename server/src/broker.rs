@@ -207,8 +207,9 @@ impl Broker {
         let started = Instant::now();
         self.home.check_vault()?;
         self.export()?;
-        for warning in self.config().otel.warnings() {
-            observer.event(Event::Warning(warning));
+        let config = self.config();
+        for warning in config.otel.warnings(&config.telemetry) {
+            observer.event(Event::Warning(&warning));
         }
         let upstream = self.upstream(request.simulate.as_ref()).await?;
         let routing = Routing::local(&self.config().routes);
@@ -358,7 +359,8 @@ impl Broker {
         stop: &mut watch::Receiver<u8>,
     ) -> Result<Concluded, Failure> {
         let Prepared { run, workspace, request, input, limits, mounts, scratch, upstream, .. } = prepared;
-        let Prepared { keys, thinking, wants, output_schema, simulated, treasury, witness, .. } = prepared;
+        let Prepared { keys, thinking, wants, output_schema, simulated, treasury, witness, bodies, .. } =
+            prepared;
         let RunRequest { agent, env, stream, trial, keys: given, env_keys, trace, .. } = request;
         // What of these is of use is among the keys.
         drop((given, env_keys));
@@ -430,6 +432,7 @@ impl Broker {
             proxy: Arc::clone(&upstream.proxy),
             gateway: Arc::clone(&upstream.gateway),
             session: session.clone(),
+            recorder: bodies.map(|bodies| bodies.without(Arc::clone(&known))),
         };
         let admission = self.router.admit(run.clone(), beyond);
         let inline = input.len() <= MAX_INLINE_INPUT;

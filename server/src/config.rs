@@ -21,6 +21,7 @@ use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::home::{Home, private};
 use crate::http::{ForwardedHeader, Limits as HttpLimits, TrustedProxies};
+use crate::records::{RawRecords, RecordsConfig};
 use crate::telemetry::{OtelEnvironment, RawTelemetry, TelemetryConfig};
 
 mod byok;
@@ -79,6 +80,8 @@ pub struct Config {
     pub limit_ceilings: Limits,
     /// What workspaces, agents, tokens and keys may spend by the day, by the month, and in total.
     pub(crate) budgets: Vec<Budget>,
+    /// What is recorded of calls beside what always is.
+    pub(crate) records: RecordsConfig,
     /// Layers of the sandbox without which nothing is run.
     pub sandbox_required: Requirement,
     /// Which key slot a new vault gets.
@@ -101,6 +104,7 @@ struct Raw {
     routes: BTreeMap<String, Route>,
     limits: RawLimits,
     budgets: BTreeMap<String, BudgetDocument>,
+    records: RawRecords,
     sandbox: sandbox::RawSandbox,
     vault: RawVault,
     telemetry: RawTelemetry,
@@ -159,7 +163,10 @@ impl Config {
             .filter(|upstream| remote(upstream))
             .map(|_| unjudged.to_owned())
             .into_iter()
-            .chain(self.otel.warnings().iter().cloned())
+            .chain(self.records.bodies.iter().map(|(workspace, kept)| {
+                format!("records.bodies: in the workspace {workspace} {}", kept.said())
+            }))
+            .chain(self.otel.warnings(&self.telemetry))
             .collect()
     }
 
@@ -232,6 +239,8 @@ impl Config {
                 wrong(&format!("budgets.{name}{dot}{field}"), &why)
             })?);
         }
+        let records = raw.records.parse();
+        config.records = records.map_err(|(field, why)| wrong(&format!("records.{field}"), &why))?;
         let telemetry = raw.telemetry.parse();
         config.telemetry = telemetry.map_err(|(field, why)| wrong(&format!("telemetry.{field}"), &why))?;
         for (name, provider) in raw.providers {
@@ -316,6 +325,7 @@ impl Default for Config {
             default_limits: Limits::default(),
             limit_ceilings: Limits::default(),
             budgets: Vec::new(),
+            records: RecordsConfig::default(),
             sandbox_required: Requirement::default(),
             vault_key: KeyChoice::Auto,
             telemetry: TelemetryConfig::default(),
@@ -393,6 +403,16 @@ mod tests {
                 .warnings()
                 .len()
         };
+        let kept =
+            parse("records: { bodies: { acme: { keep: 2d, size: 8KiB }, default: {} } }").expect("fine");
+        assert_eq!(
+            kept.warnings(),
+            [
+                "records.bodies: in the workspace acme what models are asked and answer is kept for 2d, up to 8 KiB of each",
+                "records.bodies: in the workspace default what models are asked and answer is kept for 7d, up to 64 KiB of \
+                 each",
+            ]
+        );
         assert_eq!((warned(""), warned(", resolve: remote"), Config::default().warnings().len()), (0, 1, 0));
     }
 
@@ -580,6 +600,12 @@ vault: { key: auto }
             "platform: { keys: env, workspace: ops, providers: [openai] }",
             "platform.workspace: is for keys of the vault",
         );
+        says("records: { bodies: { a: { keep: 0s } } }", "records.bodies.a.keep");
+        says("records: { bodies: { a: { keep: 91d } } }", "at most 90d");
+        says("records: { bodies: { a: { size: 2MiB } } }", "records.bodies.a.size");
+        says("records: { bodies: { a: { size: 0 } } }", "from 1 byte");
+        says("records: { bodies: { a: { sise: 1 } } }", "unknown field `sise`");
+        says("records: { body: {} }", "unknown field `body`");
         says("a: [", "config.yaml:");
         says("- 1", "config.yaml");
     }

@@ -401,19 +401,25 @@ mod tests {
 
     #[test]
     fn of_a_key_that_names_its_resource_the_key_alone_travels_and_there_alone() {
-        let json = br#"{"endpoint":"https://acme.openai.azure.com/","apiKey":"0123456789abcdef0123456789abcdef"}"#;
+        let json =
+            br#"{"endpoint":"https://acme.openai.azure.com/","apiKey":"0123456789abcdef0123456789abcdef"}"#;
         let key = held(Auth::Azure, json);
         assert!(matches!(key.site(), Some(Site::Resource { version: None, deployment: None, .. })));
         let own = |text: &str, pinned| {
             let endpoint = text.parse().expect("an endpoint");
             let mut parts = parts();
-            key.authorize(&mut parts, None, Use::Own { endpoint: &endpoint, pinned }).map(|scrubber| (parts, scrubber))
+            key.authorize(&mut parts, None, Use::Own { endpoint: &endpoint, pinned })
+                .map(|scrubber| (parts, scrubber))
         };
         let (sent, scrubber) = own("https://acme.openai.azure.com/openai/v1", false).expect("authorised");
         assert_eq!(sent.headers["api-key"], "0123456789abcdef0123456789abcdef");
         assert!(sent.headers["api-key"].is_sensitive());
         assert!(scrubber.expect("a scrubber").clean(b"you sent 0123456789abcdef0123456789abcdef").is_some());
-        for other in ["https://other.openai.azure.com", "http://acme.openai.azure.com", "https://acme.openai.azure.com:8443"] {
+        for other in [
+            "https://other.openai.azure.com",
+            "http://acme.openai.azure.com",
+            "https://acme.openai.azure.com:8443",
+        ] {
             assert!(matches!(own(other, false), Err(AuthorizeError::Unfit(_))), "{other}");
         }
         assert!(own("https://127.0.0.1:8443", true).is_ok(), "an operator's pin is where they say");

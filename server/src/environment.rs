@@ -84,7 +84,8 @@ pub const VARIABLES: &[Variable] = &[
     },
     Variable {
         name: "OTEL_EXPORTER_OTLP_HEADERS",
-        meaning: "Headers of what is sent to the collector: `KEY=VALUE`, separated by commas.",
+        meaning: "Headers of what is sent to the collector that the environment names, over TLS or on this machine: `KEY=VALUE`, \
+                  separated by commas.",
     },
     Variable { name: "OTEL_EXPORTER_OTLP_TRACES_HEADERS", meaning: "The same for traces alone." },
     Variable { name: "OTEL_EXPORTER_OTLP_METRICS_HEADERS", meaning: "The same for metrics alone." },
@@ -142,7 +143,8 @@ pub fn documentation(catalog: &Catalog) -> String {
         }
         for part in &provider.env_parts {
             for name in part.names.iter().filter(|name| !provider.env.contains(name)) {
-                let meaning = format!("`{}` of the key of {}, with its other parts.", part.field, provider.name);
+                let meaning =
+                    format!("`{}` of the key of {}, with its other parts.", part.field, provider.name);
                 if !table.contains(&format!("| `{name}` |")) {
                     table.push_str(&row(name, &meaning));
                 }
@@ -226,7 +228,8 @@ impl Environment {
         if fields.len() < 2 {
             return None;
         }
-        let mut text = Vec::with_capacity(fields.iter().map(|(field, value)| field.len() + 2 * value.len() + 8).sum());
+        let mut text =
+            Vec::with_capacity(fields.iter().map(|(field, value)| field.len() + 2 * value.len() + 8).sum());
         for (field, value) in &fields {
             text.extend_from_slice(if text.is_empty() { b"{" } else { b"," });
             text.extend_from_slice(format!("\"{field}\":").as_bytes());
@@ -286,7 +289,8 @@ mod tests {
             Some(key.expose(|bytes| String::from_utf8_lossy(bytes).into_owned()))
         };
         const AWS: &str = "AWS_BEARER_TOKEN_BEDROCK";
-        let both = [("AWS_ACCESS_KEY_ID", "AKIA1"), ("AWS_SECRET_ACCESS_KEY", "a\"b"), ("AWS_REGION", "eu-west-1")];
+        let both =
+            [("AWS_ACCESS_KEY_ID", "AKIA1"), ("AWS_SECRET_ACCESS_KEY", "a\"b"), ("AWS_REGION", "eu-west-1")];
         let composed = r#"{"accessKeyId":"AKIA1","secretAccessKey":"a\"b","region":"eu-west-1"}"#;
         assert_eq!(key(&both, AWS).as_deref(), Some(composed));
         assert_eq!(key(&both[..2], AWS), None, "no region, no key");

@@ -177,5 +177,8 @@ pub fn refuse_rejected(provider: &Provider, name: &str, verdict: &Verdict) -> Re
     let Described { text, hints } = describe(provider, name, verdict);
     let failure = Failure::new(Kind::NoKey, "key_rejected", format!("{text}; nothing was stored"));
     let failure = hints.into_iter().fold(failure, Failure::hint);
-    Err(failure.detail("verdict", verdict.word()).detail("provider", provider.slug.as_str()).detail("name", name))
+    Err(failure
+        .detail("verdict", verdict.word())
+        .detail("provider", provider.slug.as_str())
+        .detail("name", name))
 }

@@ -36,6 +36,7 @@ mod permissions;
 mod policy;
 mod prepare;
 mod provider_keys;
+pub mod records;
 pub mod redact;
 mod reload;
 mod routing;
@@ -58,12 +59,12 @@ pub use api::Api;
 pub use broker::Broker;
 pub use caller::{AdminToken, Caller, Client, Peer, Scope, Scopes, UnknownScope, ensure_admin_token};
 pub use config::{ByokConfig, Config, EgressConfig, PlatformConfig, PlatformKeys};
+pub use credential::token_file::FileReference;
 pub use decisions::LocalDecisions;
 pub use egress::{ClientPolicy, EgressClient, EgressRequest, NewClient};
 pub use environment::{Environment, VARIABLES, Variable, documentation};
 pub use failure::{Failure, Kind};
 pub use home::{Home, private};
-pub use credential::token_file::FileReference;
 pub use keeper::{Keeper, VaultAt};
 pub use key_check::{
     Described, KeyChecker, check_file, check_shape, describe, document, refuse_rejected, rejected, tidy,

@@ -25,6 +25,8 @@ use crate::config::PlatformConfig;
 use crate::failure::Failure;
 use crate::keeper::{ClientWitness, Keeper, Ring, Rings};
 use crate::limits;
+use crate::records::{BodyKeeper, recorded};
+use crate::redact::Known;
 use crate::routing::{Routing, Routings};
 use crate::store::Store;
 use crate::telemetry::{Parent, TRACEPARENT, Telemetry};
@@ -174,7 +176,8 @@ impl Llm {
     }
 
     /// Answers a client's request at one of the gateway's paths. A model may be a route's name, of those of the operator or of
-    /// the workspace's own. What the gateway has to say is said in the path's dialect.
+    /// the workspace's own. What is asked and answered is kept by `bodies`. What the gateway has to say is said in the path's
+    /// dialect.
     ///
     /// # Errors
     /// When the vault cannot be read. [`refuse`] says that in the path's dialect, too.
@@ -182,6 +185,7 @@ impl Llm {
         &self,
         client: &Caller,
         says: &Says<'_>,
+        bodies: Option<BodyKeeper>,
         mut request: Request<Body>,
     ) -> Result<Response<Body>, Failure> {
         paths::drop_prefix(request.uri_mut());
@@ -195,7 +199,12 @@ impl Llm {
         let session = self.session(client, says).await?;
         let listener = self.telemetry.client(&client.workspace, parent);
         let session = session.with_routes(routes).with_health(health).with_listener(Some(listener));
-        Ok(self.gateway.serve(&session, request).await)
+        let recorder = bodies.map(|bodies| {
+            let keys = session.plan.at_hand.iter().flat_map(|at_hand| at_hand.keys.iter().cloned());
+            bodies.without(Arc::new(Known::holding(keys.collect())))
+        });
+        let answer = async |request| self.gateway.serve(&session, request).await;
+        Ok(recorded(recorder.as_ref(), request, answer).await)
     }
 
     /// The session of one call.

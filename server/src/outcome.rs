@@ -210,9 +210,12 @@ impl Finished<'_> {
         let attempts = last.map(|receipt| receipt.attempts).unwrap_or_default();
         let mut advised: Vec<String> = Vec::new();
         for attempt in &attempts {
-            let (provider, model, credential) = (&attempt.provider, &attempt.model, attempt.credential.as_deref());
+            let (provider, model, credential) =
+                (&attempt.provider, &attempt.model, attempt.credential.as_deref());
             let source = credential.and_then(|id| self.source_of(id));
-            let hint = attempt.class.and_then(|class| advice(&Blamed { provider, model, credential, source }, class));
+            let hint = attempt
+                .class
+                .and_then(|class| advice(&Blamed { provider, model, credential, source }, class));
             advised.extend(hint.filter(|hint| !advised.contains(hint)));
         }
         let attempts: Vec<String> = attempts

@@ -19,6 +19,7 @@ use crate::limits::RunLimits;
 use crate::mounts;
 use crate::permissions::{self, Answer, Capability, Question, Remembered};
 use crate::policy::{self, Wants};
+use crate::records::BodyKeeper;
 use crate::routing::Routing;
 use crate::run::{Event, MountRequest, Observer, RunRequest};
 use crate::schema::{self, Schema};
@@ -77,6 +78,8 @@ pub(crate) struct Prepared {
     pub(crate) treasury: Option<Arc<dyn Treasury>>,
     /// Who hears of uses of keys before they happen that are not planned on record.
     pub(crate) witness: Option<Arc<dyn Witness>>,
+    /// Where what its models are asked and answer is kept, if it is.
+    pub(crate) bodies: Option<BodyKeeper>,
 }
 
 impl Checked {
@@ -230,6 +233,7 @@ impl Broker {
             wants,
             treasury: None,
             witness: None,
+            bodies: None,
         })
     }
 

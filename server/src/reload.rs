@@ -96,6 +96,7 @@ fn merged(old: &Config, mut new: Config) -> (Config, Reloaded) {
         default_limits: _,
         limit_ceilings: _,
         budgets: _,
+        records: _,
         sandbox_required: _,
         vault_key,
         telemetry,
@@ -108,6 +109,7 @@ fn merged(old: &Config, mut new: Config) -> (Config, Reloaded) {
         ("limits.defaults", old.default_limits != new.default_limits),
         ("limits.ceilings", old.limit_ceilings != new.limit_ceilings),
         ("budgets", old.budgets != new.budgets),
+        ("records", old.records != new.records),
         ("sandbox", old.sandbox_required != new.sandbox_required),
     ];
     let on_restart = [
@@ -142,6 +144,7 @@ fn merged(old: &Config, mut new: Config) -> (Config, Reloaded) {
         default_limits: new.default_limits,
         limit_ceilings: new.limit_ceilings,
         budgets: new.budgets,
+        records: new.records,
         sandbox_required: new.sandbox_required,
         server_url: server_url.clone(),
         server_roots: server_roots.clone(),

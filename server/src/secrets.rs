@@ -20,6 +20,7 @@ use crate::service::Service;
 mod acts;
 mod body;
 mod listed;
+mod spent;
 mod terms;
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,8 @@ pub use acts::{all, grant, import, one, remove, remove_grant, rotate, set};
 pub use body::MOST_IMPORTED;
 pub(crate) use body::Written;
 pub use listed::{granted, listed};
+pub(crate) use spent::add as add_spent;
+pub use spent::add_spent_here;
 pub use terms::{GrantSaid, Terms};
 pub use uses::{Uses, uses_here};
 
@@ -163,7 +166,8 @@ pub fn arriving(
 ) -> Result<(Secret, Vec<String>), Failure> {
     let Some(provider) = catalog.provider_of_key(name.as_str()) else { return Ok((value, Vec::new())) };
     let value = key_check::tidy(provider, value);
-    let names_file = matches!(provider.auth, Auth::TokenFile(_)) && matches!(FileReference::read(&value), Ok(Some(_)));
+    let names_file =
+        matches!(provider.auth, Auth::TokenFile(_)) && matches!(FileReference::read(&value), Ok(Some(_)));
     let warnings = match names_file && from == Sender::Owner {
         true => key_check::check_file(provider, name.as_str(), &value)?,
         false => key_check::check_shape(catalog, provider, name.as_str(), &value)?,
@@ -202,7 +206,10 @@ pub(crate) async fn post_check(service: &Service, workspace: &str, name: &str) -
     let catalog = service.catalog();
     let name = secret_name(name, catalog)?;
     let provider = catalog.provider_of_key(name.as_str()).ok_or_else(|| {
-        Failure::usage("secret_of_no_provider", format!("{name} is no provider's key, and nobody says how it is checked"))
+        Failure::usage(
+            "secret_of_no_provider",
+            format!("{name} is no provider's key, and nobody says how it is checked"),
+        )
     })?;
     let wanted = name.clone();
     let opened = look(service.keeper(), (workspace, catalog), move |vault, _| {

@@ -27,6 +27,7 @@ use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::home::Home;
 use crate::keeper::Keeper;
+use crate::records::{BodyKeeper, Who};
 use crate::routing::Routings;
 use crate::run::{RunRequest, Simulate};
 use crate::store::{Instance, NewRun, RunEvent, Store};
@@ -171,7 +172,7 @@ impl Service {
         };
         let service = Arc::new(Self {
             mode,
-            budgets: Budgets::new(store.clone(), broker.config()),
+            budgets: Budgets::new(store.clone(), &instance, broker.config()),
             library: Library::new(store.clone(), Arc::clone(broker.catalog())),
             routings: Arc::new(Routings::new(store.clone(), Arc::clone(broker.catalog()))),
             policies: Arc::new(Policies::new(store.clone())),
@@ -199,6 +200,8 @@ impl Service {
                     let Some(service) = housekeeping.upgrade() else { return };
                     service.broker.workers().reap(WORKER_IDLE).await;
                     // What cannot be done now is done the next time.
+                    let wanted = service.broker.config().records.bodies.keys().cloned().collect();
+                    let _ = service.store.forget_bodies(wanted, OffsetDateTime::now_utc()).await;
                     let _ = service.store.empty_log().await;
                     if counted.elapsed() >= COUNTS {
                         counted = Instant::now();
@@ -282,6 +285,12 @@ impl Service {
         &self.budgets
     }
 
+    /// Where bodies of a workspace's calls are kept, where that is wanted.
+    pub(crate) fn body_keeper(&self, workspace: &str) -> Option<BodyKeeper> {
+        let kept = *self.broker.config().records.bodies.get(workspace)?;
+        Some(BodyKeeper { store: self.store.clone(), workspace: workspace.into(), kept })
+    }
+
     /// Agents by name.
     #[must_use]
     pub fn library(&self) -> &Library {
@@ -328,7 +337,7 @@ impl Service {
             }
             None => Start::Later(agent.manifest.name.clone(), Box::new(prepared.into_request())),
         };
-        let created = OffsetDateTime::now_utc();
+        let (created, who) = (OffsetDateTime::now_utc(), Who::of(caller));
         let row = NewRun {
             run: live.run.clone(),
             workspace: caller.workspace.to_string(),
@@ -336,19 +345,21 @@ impl Service {
             version: agent.manifest.version.to_string(),
             digest: agent.digest,
             caller: caller.name.to_string(),
+            token: Some(caller.id.to_string()),
+            member: who.member.clone(),
             instance: self.instance.id().to_owned(),
             request: stored,
             created,
             started: matches!(start, Start::AtOnce(..)).then_some(created),
         };
         let run = live.run.clone();
-        let (service, caller) = (Arc::clone(self), caller.name.to_string());
+        let service = Arc::clone(self);
         let (accepted, answer) = oneshot::channel();
         // A task of its own: what is on disk is executed, whether or not its caller is still there to hear of it.
         self.spawn(async move {
             let stored = service.store.accept(row).await;
             if stored.is_ok() {
-                service.begin(live, caller, start, place);
+                service.begin(live, who, start, place);
             }
             // Who does not wait any more does not hear.
             let _ = accepted.send(stored);

@@ -104,6 +104,7 @@ impl Stage {
             proxy: Arc::clone(&upstream.proxy),
             gateway: Arc::clone(&upstream.gateway),
             session: session.clone(),
+            recorder: None,
         };
         let admission = Some(router.admit(run.clone(), beyond));
         let placeholder = issued.iter().find(|issued| issued.name == "OPENAI_API_KEY");

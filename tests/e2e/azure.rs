@@ -4,8 +4,8 @@ use orch_tests::fakes::openai::openai;
 use orch_tests::guests::{self, Agent};
 use orch_tests::home::Config;
 use orch_tests::orch::Outcome;
-use orch_tests::upstream::{Host as _, Upstream};
 use orch_tests::reply::Reply;
+use orch_tests::upstream::{Host as _, Upstream};
 use orch_tests::wire::Received;
 use serde_json::{Value, json};
 
@@ -25,7 +25,10 @@ fn azure(request: &Received) -> Reply {
         return Reply::json(404, &json!({"error": {"code": "404", "message": "Resource not found"}}));
     }
     if request.header("api-key") != Some(KEY) || request.header("authorization").is_some() {
-        return Reply::json(401, &json!({"error": {"code": "401", "message": "Access denied due to invalid subscription key"}}));
+        return Reply::json(
+            401,
+            &json!({"error": {"code": "401", "message": "Access denied due to invalid subscription key"}}),
+        );
     }
     let mut plain = request.clone();
     plain.path = "/v1/chat/completions".to_owned();
@@ -62,7 +65,8 @@ in_every_mode! {
 
 fn the_key_alone_travels_to_the_resource_that_it_names(mode: Mode) {
     let (stage, there) = stage();
-    let pretty = serde_json::to_string_pretty(&serde_json::from_str::<Value>(&key(&json!({}))).expect("JSON"));
+    let pretty =
+        serde_json::to_string_pretty(&serde_json::from_str::<Value>(&key(&json!({}))).expect("JSON"));
     stage.store(NAME, &pretty.expect("JSON"), &[]);
     let report = summary(stage.run_in(mode, agent().path(), INPUT).run(), SAYS);
     let request = there.only();
@@ -119,7 +123,10 @@ fn what_is_wrong_is_said_by_its_field_before_any_byte_leaves() {
     ] {
         let outcome = given(&stage, &broken);
         assert_eq!(outcome.code(), Some(3), "{outcome}");
-        assert!(outcome.error()["message"].as_str().is_some_and(|said| said.contains(why)), "{why}: {outcome}");
+        assert!(
+            outcome.error()["message"].as_str().is_some_and(|said| said.contains(why)),
+            "{why}: {outcome}"
+        );
         assert!(!outcome.to_string().contains(KEY), "{outcome}");
         let set = stage.orch(["secrets", "set", NAME, "-"]).stdin(broken).run();
         assert_eq!(set.code(), Some(2), "{set}");

@@ -162,7 +162,10 @@ fn what_is_pasted_is_kept_without_what_makes_new_tokens() {
     qwen.took_key(FIRST);
     let broken = json!({"refresh_token": REFRESH}).to_string();
     let outcome = stage.orch(["secrets", "set", NAME, "-"]).stdin(broken).run().expect(2);
-    assert!(outcome.to_string().contains("have no `access_token`") && !outcome.to_string().contains(REFRESH), "{outcome}");
+    assert!(
+        outcome.to_string().contains("have no `access_token`") && !outcome.to_string().contains(REFRESH),
+        "{outcome}"
+    );
 }
 
 #[test]
@@ -181,14 +184,16 @@ fn nobody_elsewhere_makes_a_server_read_a_file() {
     let path = keep(&stage, ".qwen/oauth_creds.json", &credentials(FIRST, 3600));
     let server = Server::start(PROGRAM, &stage.home);
     let row = json!({"orchCredentialFile": 1, "path": path.display().to_string()}).to_string();
-    let put = |value: &str| server.ask("PUT", &format!("/v1/secrets/{NAME}"), Some(&json!({ "value": value })));
+    let put =
+        |value: &str| server.ask("PUT", &format!("/v1/secrets/{NAME}"), Some(&json!({ "value": value })));
     let refused = put(&row);
     assert_eq!(refused.status, 400, "{refused:?}");
     assert!(refused.json().to_string().contains("names a credential file"), "{refused:?}");
     put(&credentials(FIRST, 3600).to_string()).expect(200);
     // Nor does a key that comes along with a run.
     let flag = format!("qwen-code={row}");
-    let outcome = stage.run_in(Mode::Served, qwen_agent().path(), INPUT).args(["--key", &flag]).run().expect(3);
+    let outcome =
+        stage.run_in(Mode::Served, qwen_agent().path(), INPUT).args(["--key", &flag]).run().expect(3);
     assert!(outcome.to_string().contains("names a file"), "{outcome}");
     qwen.untouched();
 }
@@ -199,7 +204,10 @@ fn a_token_that_is_echoed_is_taken_out() {
     keep(&stage, ".qwen/oauth_creds.json", &credentials(FIRST, 3600));
     refer(&stage, &[]).expect(0);
     let echo = |_: &str| {
-        Reply::json(401, &json!({"error": {"message": format!("bad token {FIRST}"), "code": "invalid_api_key"}}))
+        Reply::json(
+            401,
+            &json!({"error": {"message": format!("bad token {FIRST}"), "code": "invalid_api_key"}}),
+        )
     };
     qwen.script([echo(""), echo("")]);
     let outcome = stage.run(&qwen_agent(), INPUT).run();
@@ -222,7 +230,10 @@ fn oauth_only(request: &Received) -> Reply {
     let bearer = format!("Bearer {CLAUDE}");
     let beta = request.header("anthropic-beta").is_some_and(|beta| beta.contains("oauth-2025-04-20"));
     if request.header("authorization") != Some(&bearer) || request.header("x-api-key").is_some() || !beta {
-        return Reply::json(401, &json!({"type": "error", "error": {"type": "authentication_error", "message": "no"}}));
+        return Reply::json(
+            401,
+            &json!({"type": "error", "error": {"type": "authentication_error", "message": "no"}}),
+        );
     }
     // The fake knows keys in their usual place.
     let mut as_key = request.clone();
@@ -266,11 +277,15 @@ const GEMINI_SAYS: &str = "Gemini says that both arrive.";
 /// Code Assist: Gemini inside of an envelope, for whoever shows the token and names the project.
 fn code_assist(request: &Received) -> Reply {
     let body = request.json();
-    let stream = request.path == "/v1internal:streamGenerateContent" && request.query.as_deref() == Some("alt=sse");
+    let stream =
+        request.path == "/v1internal:streamGenerateContent" && request.query.as_deref() == Some("alt=sse");
     let known = request.header("authorization") == Some(format!("Bearer {GEMINI}").as_str())
         && request.header("x-goog-api-key").is_none();
     if !known {
-        return Reply::json(401, &json!({"error": {"code": 401, "status": "UNAUTHENTICATED", "message": "no"}}));
+        return Reply::json(
+            401,
+            &json!({"error": {"code": 401, "status": "UNAUTHENTICATED", "message": "no"}}),
+        );
     }
     let fields: Vec<&str> = body.as_object().expect("an object").keys().map(String::as_str).collect();
     if (!stream && request.path != "/v1internal:generateContent")
@@ -279,7 +294,10 @@ fn code_assist(request: &Received) -> Reply {
         || body["project"] != "my-project"
         || !body["request"]["contents"].is_array()
     {
-        return Reply::json(400, &json!({"error": {"code": 400, "status": "INVALID_ARGUMENT", "message": "no such field"}}));
+        return Reply::json(
+            400,
+            &json!({"error": {"code": 400, "status": "INVALID_ARGUMENT", "message": "no such field"}}),
+        );
     }
     let answer = |text: &str, finish: Value| {
         json!({"response": {

@@ -90,7 +90,8 @@ fn a_key_that_its_provider_rejects_is_not_stored_unless_that_is_said() {
 fn a_rotation_to_a_bad_key_leaves_the_good_one() {
     let (stage, _openai) = stage();
     set(&stage, OPENAI_KEY, &[]).run().expect(0);
-    let rotate = |value: &str| stage.orch(["secrets", "rotate", NAME, "-"]).env("ORCH_KEY_CHECK", "on").stdin(value);
+    let rotate =
+        |value: &str| stage.orch(["secrets", "rotate", NAME, "-"]).env("ORCH_KEY_CHECK", "on").stdin(value);
     rotate(WRONG).run().expect(3);
     let which = stage.orch(["secrets", "which", NAME, "--json"]).run().expect(0).json();
     assert_eq!(which["version"], 1, "{which}");
@@ -101,7 +102,11 @@ fn a_rotation_to_a_bad_key_leaves_the_good_one() {
 fn a_key_that_is_good_for_something_is_stored_and_what_it_lacks_is_said() {
     let (stage, openai) = stage();
     for (reply, verdict, said) in [
-        (refusal(403, "missing_scope", "Missing scopes: api.model.read"), "restricted", "may still serve models"),
+        (
+            refusal(403, "missing_scope", "Missing scopes: api.model.read"),
+            "restricted",
+            "may still serve models",
+        ),
         (
             refusal(429, "insufficient_quota", "You exceeded your current quota"),
             "out_of_money",
@@ -192,7 +197,8 @@ fn doctor_asks_about_every_key() {
     let (stage, openai, anthropic) = two_keys();
     let outcome = doctor(&stage);
     let expected = [("key.openai", "ok", "valid"), ("key.anthropic", "broken", "invalid")];
-    let expected = expected.map(|(name, state, verdict)| (name.to_owned(), state.to_owned(), verdict.to_owned()));
+    let expected =
+        expected.map(|(name, state, verdict)| (name.to_owned(), state.to_owned(), verdict.to_owned()));
     assert_eq!(rows(&outcome), expected, "{outcome}");
     assert_eq!(outcome.code(), Some(3), "{outcome}");
     let asked = anthropic.only();
@@ -212,7 +218,11 @@ fn the_server_that_holds_the_vault_asks_about_its_keys() {
     let (stage, openai, _anthropic) = two_keys();
     let server = Server::start(PROGRAM, &stage.home);
     let outcome = doctor(&stage);
-    assert_eq!(rows(&outcome)[0], ("key.openai".to_owned(), "ok".to_owned(), "valid".to_owned()), "{outcome}");
+    assert_eq!(
+        rows(&outcome)[0],
+        ("key.openai".to_owned(), "ok".to_owned(), "valid".to_owned()),
+        "{outcome}"
+    );
     assert_eq!(openai.received().len(), 1);
     let said = server.ask("POST", "/v1/secrets/OPENAI_API_KEY/check", None).expect(200).json();
     assert_eq!((&said["verdict"], &said["provider"]), (&json!("valid"), &json!("openai")));
@@ -234,7 +244,8 @@ fn a_list_that_anybody_gets_proves_nothing() {
         config.provider("lan-llm", entry).connect("models.lan.example:443", at)
     });
     let key = "lan-0123456789abcdef0123456789";
-    let set = stage.orch(["secrets", "set", "LAN_LLM_KEY", "-", "--json"]).env("ORCH_KEY_CHECK", "on").stdin(key);
+    let set =
+        stage.orch(["secrets", "set", "LAN_LLM_KEY", "-", "--json"]).env("ORCH_KEY_CHECK", "on").stdin(key);
     let outcome = set.run().expect(0);
     assert_eq!(outcome.json()["check"]["verdict"], "unchecked", "{outcome}");
     let asked = open.received();
@@ -252,9 +263,15 @@ fn a_key_of_another_provider_is_told_and_a_broken_json_credential_is_refused() {
         .expect(0)
         .says("looks like a key of Anthropic");
     let broken = r#"{"accessKeyId":"AKIAE2ETESTEXAMPLE00","secretAccessKey":"wJalrXUtnFEMIK7MDENGbPxRfi"}"#;
-    let outcome =
-        stage.orch(["secrets", "set", "AWS_BEARER_TOKEN_BEDROCK", "-", "--json"]).stdin(broken).run().expect(2);
-    assert!(outcome.error()["message"].as_str().is_some_and(|said| said.contains("`region` is missing")), "{outcome}");
+    let outcome = stage
+        .orch(["secrets", "set", "AWS_BEARER_TOKEN_BEDROCK", "-", "--json"])
+        .stdin(broken)
+        .run()
+        .expect(2);
+    assert!(
+        outcome.error()["message"].as_str().is_some_and(|said| said.contains("`region` is missing")),
+        "{outcome}"
+    );
     assert!(!outcome.to_string().contains("wJalr"), "{outcome}");
     openai.untouched();
 }

@@ -50,6 +50,7 @@ mod quirks;
 mod reach;
 mod readme;
 mod record;
+mod records;
 mod reload;
 mod remote;
 mod result;

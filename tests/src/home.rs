@@ -94,6 +94,7 @@ pub struct Config {
     sandbox: Option<Value>,
     limits: Option<Value>,
     sections: BTreeMap<String, Value>,
+    records: Option<Value>,
 }
 
 impl Config {
@@ -163,6 +164,12 @@ impl Config {
         self
     }
 
+    /// The table `records`.
+    pub fn records(mut self, entry: Value) -> Self {
+        self.records = Some(entry);
+        self
+    }
+
     /// The file's text. JSON is YAML, and quoting is not a test's business.
     pub fn text(&self) -> String {
         let mut egress = json!({ "allow": self.allow, "connect_to": self.connect_to });
@@ -187,6 +194,9 @@ impl Config {
         }
         for (name, entry) in &self.sections {
             config[name] = entry.clone();
+        }
+        if let Some(records) = &self.records {
+            config["records"] = records.clone();
         }
         serde_json::to_string_pretty(&config).expect("plain values")
     }

@@ -227,6 +227,14 @@ impl Running {
         assert!(contains(&said), "stderr does not say {text:?}:\n{}", String::from_utf8_lossy(&said));
     }
 
+    /// Returns as soon as stdout contains this text, while the command goes on.
+    #[track_caller]
+    pub fn wait_prints(&self, text: &str) {
+        let contains = |bytes: &[u8]| bytes.windows(text.len()).any(|window| window == text.as_bytes());
+        let (said, _) = self.stdout.wait(|state| state.ended || contains(&state.bytes));
+        assert!(contains(&said), "stdout does not say {text:?}:\n{}", String::from_utf8_lossy(&said));
+    }
+
     /// Waits for the end.
     #[track_caller]
     pub fn finish(mut self) -> Outcome {

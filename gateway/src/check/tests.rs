@@ -18,9 +18,12 @@ fn word(provider: &str, status: u16, body: &str) -> &'static str {
 
 #[test]
 fn each_provider_is_read_in_its_own_way() {
-    let openai = |code: &str, message: &str| format!(r#"{{"error":{{"message":"{message}","code":"{code}"}}}}"#);
+    let openai =
+        |code: &str, message: &str| format!(r#"{{"error":{{"message":"{message}","code":"{code}"}}}}"#);
     let google = |status: &str, reason: &str| {
-        format!(r#"{{"error":{{"code":400,"message":"no","status":"{status}","details":[{{"reason":"{reason}"}}]}}}}"#)
+        format!(
+            r#"{{"error":{{"code":400,"message":"no","status":"{status}","details":[{{"reason":"{reason}"}}]}}}}"#
+        )
     };
     for (provider, status, body, expected) in [
         ("openai", 200, r#"{"object":"list","data":[]}"#.to_owned(), "valid"),

@@ -16,6 +16,7 @@ use crate::advice::{Blamed, advice};
 use crate::attempt::RunLimit;
 use crate::dialect;
 use crate::embeddings::{self, EmbedResponse};
+use crate::intake::Room;
 use crate::ir::{ApiError, ChatResponse, Class, Part, StreamEvent, Usage};
 use crate::plan::Candidate;
 use crate::purse::LimitHit;
@@ -102,15 +103,22 @@ pub(super) fn whole(
     json_reply(StatusCode::OK, body, receipt.as_ref())
 }
 
+/// An answer of vectors, and the room that it takes.
+pub(super) struct Vectors {
+    pub(super) body: bytes::Bytes,
+    pub(super) response: EmbedResponse,
+    pub(super) room: Room,
+}
+
 /// Vectors.
 pub(super) fn embedded(
     client: &ClientRequest,
     mut tab: Tab,
     candidate: &Candidate,
     same_dialect: bool,
-    body: bytes::Bytes,
-    mut response: EmbedResponse,
+    answer: Vectors,
 ) -> Response<Body> {
+    let Vectors { body, mut response, room } = answer;
     let usage = response.input_tokens.map(|input| Usage { input, ..Usage::default() });
     tab.heard_all(&response.model, usage, 0);
     let body = match (same_dialect, &client.asked, embeddings::wire(client.dialect)) {
@@ -119,12 +127,14 @@ pub(super) fn embedded(
                 response.input_tokens = Some(embed.worst_input(candidate.known().map(|model| model.context)));
                 response.estimated = true;
             }
+            drop(body);
             wire.write_response(embed, &response).into()
         }
         _ => body,
     };
+    drop(response);
     let receipt = tab.close(Outcome::Served);
-    json_reply(StatusCode::OK, body, receipt.as_ref())
+    json_reply(StatusCode::OK, room.with(body), receipt.as_ref())
 }
 
 pub(super) fn streamed(live: Live) -> Response<Body> {
@@ -211,9 +221,12 @@ pub(super) fn all_failed(
     let mut details = json!({ "attempts": attempts, "skipped": skipped });
     let mut hints: Vec<String> = Vec::new();
     for attempt in attempts {
-        let (provider, model, credential) = (&attempt.provider, &attempt.model, attempt.credential.as_deref());
+        let (provider, model, credential) =
+            (&attempt.provider, &attempt.model, attempt.credential.as_deref());
         let blamed = Blamed { provider, model, credential, source: None };
-        hints.extend(attempt.class.and_then(|class| advice(&blamed, class)).filter(|hint| !hints.contains(hint)));
+        hints.extend(
+            attempt.class.and_then(|class| advice(&blamed, class)).filter(|hint| !hints.contains(hint)),
+        );
     }
     if !hints.is_empty() {
         details["hints"] = json!(hints);

@@ -81,7 +81,8 @@ impl Provider {
 /// The check of an operator's own server of a dialect: a list of models, where dialects have one. Nobody promised that the
 /// list is not everybody's, so a made-up key is sent as well.
 pub(super) fn of_dialect(auth: &Auth, dialect: Dialect, inference: &[InferencePath]) -> Check {
-    let unknown = || Check::Impossible("it is a server of the operator's own, whose check is not known".to_owned());
+    let unknown =
+        || Check::Impossible("it is a server of the operator's own, whose check is not known".to_owned());
     if *auth == Auth::None {
         return Check::Impossible("it takes no key".to_owned());
     }
@@ -147,7 +148,8 @@ mod tests {
                     assert!(path.starts_with('/'), "{}: {path}", provider.slug);
                     // A check that spends would be an inference; only a model that is none may be asked for.
                     let inference = provider.inference.iter().any(|own| own.covers(&path));
-                    let spends = inference && check.body.as_ref().is_none_or(|body| !body.contains("invalid-model"));
+                    let spends =
+                        inference && check.body.as_ref().is_none_or(|body| !body.contains("invalid-model"));
                     assert!(!spends || provider.slug.as_str() == "vercel", "{}", provider.slug);
                     assert_eq!(check.method == Method::POST, check.body.is_some(), "{}", provider.slug);
                 }

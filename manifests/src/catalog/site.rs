@@ -44,16 +44,18 @@ impl Provider {
     /// When the place is none of this provider's; says why, in words for a person and without the key.
     pub fn at(&self, site: &Site) -> Result<Cow<'_, Provider>, String> {
         match site {
-            Site::Region(region) => self.in_region(region).ok_or_else(|| {
-                "its region is no name of a region such as eu-central-1".to_owned()
-            }),
+            Site::Region(region) => self
+                .in_region(region)
+                .ok_or_else(|| "its region is no name of a region such as eu-central-1".to_owned()),
             Site::Resource { endpoint, version, deployment } => {
                 self.at_resource(endpoint, version.as_deref(), deployment.as_deref())
             }
             Site::Host(host) => self.at_host(host),
             Site::Project(project) => match is_project(project) {
                 true => Ok(Cow::Owned(Provider { project: Some(project.clone()), ..self.clone() })),
-                false => Err("its `projectId` is no project of Google Cloud, such as my-project-123".to_owned()),
+                false => {
+                    Err("its `projectId` is no project of Google Cloud, such as my-project-123".to_owned())
+                }
             },
         }
     }

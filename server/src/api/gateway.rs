@@ -32,7 +32,8 @@ impl ClientGateway {
             policy,
             platform: &config.platform,
         };
-        llm.answer(caller, &says, request).await
+        let bodies = service.body_keeper(&caller.workspace);
+        llm.answer(caller, &says, bodies, request).await
     }
 
     fn llm(&self, service: &Service, calls: usize) -> Result<&Llm, Failure> {

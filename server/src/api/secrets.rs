@@ -14,15 +14,22 @@ use crate::secrets;
 pub(super) async fn list(call: Call<'_>) -> Result<Response<Body>, Failure> {
     call.query(&[])?;
     let service = call.service();
-    Ok(reply::ok(&secrets::list(service.keeper(), call.workspace(), service.catalog()).await?))
+    let (workspace, catalog) = (call.workspace(), service.catalog());
+    let mut all = secrets::list(service.keeper(), workspace, catalog).await?;
+    if let Some(listed) = all["secrets"].as_array_mut() {
+        secrets::add_spent(service.store(), workspace, listed).await?;
+    }
+    Ok(reply::ok(&all))
 }
 
 /// `GET /v1/secrets/{name}`.
 pub(super) async fn get(call: Call<'_>) -> Result<Response<Body>, Failure> {
     call.query(&[])?;
     let service = call.service();
-    let (keeper, catalog) = (service.keeper(), service.catalog());
-    Ok(reply::ok(&secrets::get(keeper, call.workspace(), catalog, call.segment(2)).await?))
+    let (workspace, catalog) = (call.workspace(), service.catalog());
+    let mut found = secrets::get(service.keeper(), workspace, catalog, call.segment(2)).await?;
+    secrets::add_spent(service.store(), workspace, std::slice::from_mut(&mut found)).await?;
+    Ok(reply::ok(&found))
 }
 
 /// `GET /v1/secrets/{name}/uses`.

@@ -155,7 +155,8 @@ impl<'de> Visitor<'de> for Object {
 mod tests {
     use super::*;
 
-    const FIELDS: &[Field] = &[Field::required("endpoint"), Field::required("apiKey"), Field::optional("apiVersion")];
+    const FIELDS: &[Field] =
+        &[Field::required("endpoint"), Field::required("apiKey"), Field::optional("apiVersion")];
 
     fn wrong(text: &str) -> String {
         texts(text.as_bytes(), FIELDS).err().expect("it is wrong")
@@ -164,9 +165,15 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said_by_its_field() {
         assert_eq!(wrong(r#"{"endpoint":"https://x"}"#), "its field `apiKey` is missing");
-        assert_eq!(wrong(r#"{"endpoint":"https://x","apiKey":null}"#), "its field `apiKey` is null, and has to be a text");
+        assert_eq!(
+            wrong(r#"{"endpoint":"https://x","apiKey":null}"#),
+            "its field `apiKey` is null, and has to be a text"
+        );
         assert_eq!(wrong(r#"{"endpoint":"https://x","apiKey":""}"#), "its field `apiKey` is empty");
-        assert_eq!(wrong(r#"{"endpoint":7,"apiKey":"k"}"#), "its field `endpoint` is a number, and has to be a text");
+        assert_eq!(
+            wrong(r#"{"endpoint":7,"apiKey":"k"}"#),
+            "its field `endpoint` is a number, and has to be a text"
+        );
         assert_eq!(wrong(r#"{"api_key":"k"}"#), "it has a field `api_key`, which is called `apiKey`");
         assert_eq!(
             wrong(r#"{"secret":"k"}"#),
@@ -193,7 +200,8 @@ mod tests {
 
     #[test]
     fn what_is_right_is_read() {
-        let mut read = texts(br#"{"endpoint":"e","apiKey":"k","apiVersion":null}"#, FIELDS).ok().expect("right");
+        let mut read =
+            texts(br#"{"endpoint":"e","apiKey":"k","apiVersion":null}"#, FIELDS).ok().expect("right");
         assert_eq!((read.take("endpoint").as_str(), read.take("apiKey").as_str()), ("e", "k"));
         assert!(read.take_some("apiVersion").is_none());
     }

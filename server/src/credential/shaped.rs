@@ -94,7 +94,9 @@ impl Shaped {
         let https = endpoint.scheme == orch_manifests::Scheme::Https && endpoint.port == 443;
         match host == Some(endpoint.host.clone()) && https {
             true => Ok(()),
-            false => Err(AuthorizeError::Unfit("it names another host than the one that was asked for".into())),
+            false => {
+                Err(AuthorizeError::Unfit("it names another host than the one that was asked for".into()))
+            }
         }
     }
 

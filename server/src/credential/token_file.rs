@@ -87,7 +87,9 @@ impl FileReference {
             let of = |name: &str| row.iter().find(|(known, _)| known == name).map(|(_, value)| value);
             let Some(version) = of(REFERENCE) else { return Ok(None) };
             if version.as_u64() != Some(VERSION) {
-                return Err(format!("it refers to a credential file in a version that this orch does not know ({version})"));
+                return Err(format!(
+                    "it refers to a credential file in a version that this orch does not know ({version})"
+                ));
             }
             let text = |name: &str| of(name).and_then(Value::as_str).map(str::to_owned);
             let path = text("path").map(PathBuf::from).filter(|path| path.is_absolute());
@@ -103,7 +105,8 @@ impl Token {
     pub(crate) fn now(tool: Tool, secret: &Secret, refers: bool) -> Result<Option<Self>, NoToken> {
         let reference = FileReference::read(secret).map_err(|why| NoToken {
             why,
-            hint: "a newer orch wrote it, or it was written by hand: store it again with --credential-file".to_owned(),
+            hint: "a newer orch wrote it, or it was written by hand: store it again with --credential-file"
+                .to_owned(),
             over: false,
         })?;
         match reference {
@@ -151,19 +154,29 @@ fn parse(tool: Tool, bytes: &[u8], place: &str, renewed: bool) -> Result<Token, 
     let name = tool.name();
     let hint = || match renewed {
         true => format!("start {name} once, which renews it: {}", tool.command()),
-        false => format!("start {name} once ({}), and paste its file again, or let it be read: --credential-file", tool.command()),
+        false => format!(
+            "start {name} once ({}), and paste its file again, or let it be read: --credential-file",
+            tool.command()
+        ),
     };
-    let wrong = |why: String| NoToken { why: format!("the credentials of {name}{place} {why}"), hint: hint(), over: false };
-    let document: Value = serde_json::from_slice(bytes).map_err(|e| {
-        wrong(format!("are not JSON (line {}, column {})", e.line(), e.column()))
-    })?;
+    let wrong = |why: String| NoToken {
+        why: format!("the credentials of {name}{place} {why}"),
+        hint: hint(),
+        over: false,
+    };
+    let document: Value = serde_json::from_slice(bytes)
+        .map_err(|e| wrong(format!("are not JSON (line {}, column {})", e.line(), e.column())))?;
     let document = Wiped(document);
     let all = document.0.as_object().ok_or_else(|| wrong("are no JSON object".to_owned()))?;
     let read = Names::of(tool, all);
     let token = match read.fields.get(read.token) {
         Some(Value::String(token)) if !token.is_empty() => Zeroizing::new(token.clone()),
         Some(other) if !other.is_string() => {
-            return Err(wrong(format!("have {} in the field `{}`, which is a text", fields::kind(other), read.token)));
+            return Err(wrong(format!(
+                "have {} in the field `{}`, which is a text",
+                fields::kind(other),
+                read.token
+            )));
         }
         _ => return Err(wrong(format!("have no `{}`", read.token))),
     };
@@ -288,7 +301,9 @@ pub(crate) fn read_private(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
     let above = fs::metadata(folder).map_err(|e| format!("cannot read {}: {e}", folder.display()))?;
     if ![me, 0].contains(&above.uid()) || above.permissions().mode() & 0o022 != 0 {
         let folder = folder.display();
-        return Err(format!("others can replace {shown}, since they can write to its folder: chmod go-w {folder}"));
+        return Err(format!(
+            "others can replace {shown}, since they can write to its folder: chmod go-w {folder}"
+        ));
     }
     // All of it at once: a buffer that grows leaves copies behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(LARGEST as usize + 2));

@@ -51,10 +51,12 @@ impl Unusable {
         match self {
             Self::Odd => failure.hint("copy the key again, without quotes and blanks around it"),
             Self::Misshaped(Misshaped::Token(none)) => failure.hint(none.hint.clone()),
-            Self::Misshaped(Misshaped::Json(_)) | Self::Place(_) | Self::NoPlace => match example(&provider.auth) {
-                Some(example) => failure.hint(format!("give {example}")),
-                None => failure,
-            },
+            Self::Misshaped(Misshaped::Json(_)) | Self::Place(_) | Self::NoPlace => {
+                match example(&provider.auth) {
+                    Some(example) => failure.hint(format!("give {example}")),
+                    None => failure,
+                }
+            }
         }
     }
 }
@@ -62,9 +64,9 @@ impl Unusable {
 /// What a JSON credential looks like.
 pub(crate) fn example(auth: &Auth) -> Option<&'static str> {
     match auth {
-        Auth::Aws => {
-            Some(r#"{"accessKeyId":"…","secretAccessKey":"…","region":"eu-central-1"}, or a Bedrock API key as it is"#)
-        }
+        Auth::Aws => Some(
+            r#"{"accessKeyId":"…","secretAccessKey":"…","region":"eu-central-1"}, or a Bedrock API key as it is"#,
+        ),
         Auth::Azure => Some(
             r#"{"endpoint":"https://RESOURCE.openai.azure.com","apiKey":"…"}, and deploymentName and apiVersion where you need them"#,
         ),

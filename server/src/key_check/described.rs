@@ -29,7 +29,9 @@ pub fn describe(provider: &Provider, name: &str, verdict: &Verdict) -> Described
             format!("{whose} accepts {name}, and restricts it{because}: it may still serve models")
         }
         Verdict::OutOfMoney { .. } => {
-            hints.extend(provider.pages.billing.as_ref().map(|page| format!("pay in, or raise the limit, at {page}")));
+            hints.extend(
+                provider.pages.billing.as_ref().map(|page| format!("pay in, or raise the limit, at {page}")),
+            );
             format!("{whose} accepts {name}, and nothing is left to spend{because}")
         }
         Verdict::RateLimited { .. } => {
@@ -42,7 +44,9 @@ pub fn describe(provider: &Provider, name: &str, verdict: &Verdict) -> Described
         }
         Verdict::Revoked { .. } => {
             match &provider.auth {
-                Auth::TokenFile(tool) => hints.push(format!("sign in with {} again: {}", tool.name(), tool.command())),
+                Auth::TokenFile(tool) => {
+                    hints.push(format!("sign in with {} again: {}", tool.name(), tool.command()))
+                }
                 _ => hints.push(format!("set a new one: {}", setting(provider, name))),
             }
             keys(&mut hints);

@@ -31,10 +31,13 @@ pub fn check_shape(
                 "secret_refused",
                 format!("{name} names a credential file, which cannot be said in a value"),
             )
-            .hint(format!("orch secrets set {name} --credential-file PATH, on the machine that has the file")));
+            .hint(format!(
+                "orch secrets set {name} --credential-file PATH, on the machine that has the file"
+            )));
         }
         let mut warnings = Vec::new();
-        warnings.extend(tool.forbids().map(|why| format!("{why}: use an API key of {} instead", provider.name)));
+        warnings
+            .extend(tool.forbids().map(|why| format!("{why}: use an API key of {} instead", provider.name)));
         warnings.extend(tool.remark().map(str::to_owned));
         usable(provider, secret, false).map_err(|wrong| refused(name, provider, &wrong))?;
         return Ok(warnings);
@@ -47,7 +50,9 @@ pub fn check_shape(
     if secret.expose(fields::is_json) {
         return Ok(match provider.auth {
             Auth::Aws | Auth::Azure | Auth::AzureFoundry => Vec::new(),
-            _ => vec![format!("{name} looks like a JSON credential, and {} takes a plain key", provider.name)],
+            _ => {
+                vec![format!("{name} looks like a JSON credential, and {} takes a plain key", provider.name)]
+            }
         });
     }
     Ok(secret.expose(|bytes| looks(catalog, provider, name, bytes)).into_iter().collect())
@@ -81,14 +86,18 @@ fn looks(catalog: &Catalog, provider: &Provider, name: &str, key: &[u8]) -> Opti
     let own = provider.key_pattern.as_deref().map(|pattern| fits(pattern, key));
     let mut best: Option<(&Provider, usize)> = None;
     for other in catalog.everybody().filter(|other| other.slug != provider.slug) {
-        let Some(length) = other.key_pattern.as_deref().and_then(|pattern| fits(pattern, key)) else { continue };
+        let Some(length) = other.key_pattern.as_deref().and_then(|pattern| fits(pattern, key)) else {
+            continue;
+        };
         if best.is_none_or(|(_, longest)| length > longest) {
             best = Some((other, length));
         }
     }
     match (own, best) {
         // A beginning of under three letters is anybody's.
-        (Some(Some(own)), Some((other, length))) if length > own && length >= 3 => Some(looks_like(name, other)),
+        (Some(Some(own)), Some((other, length))) if length > own && length >= 3 => {
+            Some(looks_like(name, other))
+        }
         (Some(Some(_)), _) => None,
         (_, Some((other, length))) if length >= 3 => Some(looks_like(name, other)),
         (Some(None), _) => Some(format!(
@@ -109,11 +118,13 @@ fn fits(pattern: &str, key: &[u8]) -> Option<usize> {
     if key.len() > LONGEST {
         return None;
     }
-    let whole = RegexBuilder::new(&format!("^(?:{pattern})$")).unicode(false).size_limit(1 << 20).build().ok()?;
+    let whole =
+        RegexBuilder::new(&format!("^(?:{pattern})$")).unicode(false).size_limit(1 << 20).build().ok()?;
     if !whole.is_match(key) {
         return None;
     }
-    let literal = |text: &str| text.bytes().take_while(|b| b.is_ascii_alphanumeric() || b"-_".contains(b)).count();
+    let literal =
+        |text: &str| text.bytes().take_while(|b| b.is_ascii_alphanumeric() || b"-_".contains(b)).count();
     let parts = pattern.split('|').map(|part| part.trim_start_matches('('));
     parts.filter(|part| key.starts_with(&part.as_bytes()[..literal(part)])).map(literal).max()
 }

@@ -22,7 +22,10 @@ fn a_key_of_another_provider_is_told_and_not_refused() {
     let said = shape("anthropic", "sk-proj-0123456789abcdefghij").expect("it is taken");
     assert_eq!(said, ["ANTHROPIC_API_KEY looks like a key of OpenAI, which goes by OPENAI_API_KEY"]);
     let said = shape("openai", "no-key-of-anybodys").expect("it is taken");
-    assert!(said[0].contains("does not look like a key of OpenAI") && !said[0].contains("anybodys"), "{said:?}");
+    assert!(
+        said[0].contains("does not look like a key of OpenAI") && !said[0].contains("anybodys"),
+        "{said:?}"
+    );
     let said = shape("openai", r#"{"apiKey":"x"}"#).expect("it is taken");
     assert!(said[0].contains("takes a plain key"), "{said:?}");
 }
@@ -49,7 +52,8 @@ fn a_pretty_file_becomes_one_line() {
     let catalog = Catalog::builtin();
     let aws = catalog.provider("aws").expect("a provider");
     let pretty = "{\n  \"accessKeyId\": \"AKIA\",\n  \"region\": \"eu-west-1\"\n}";
-    tidy(aws, secret(pretty)).expose(|text| assert_eq!(text, br#"{"accessKeyId":"AKIA","region":"eu-west-1"}"#));
+    tidy(aws, secret(pretty))
+        .expose(|text| assert_eq!(text, br#"{"accessKeyId":"AKIA","region":"eu-west-1"}"#));
     tidy(aws, secret("ABSK\n")).expose(|text| assert_eq!(text, b"ABSK\n"));
 }
 
@@ -60,9 +64,17 @@ fn each_verdict_says_what_to_do() {
     let why = || "HTTP 401: no".to_owned();
     for (verdict, text, hint) in [
         (Verdict::Valid, "OpenAI accepts OPENAI_API_KEY", ""),
-        (Verdict::Invalid { why: why() }, "does not accept OPENAI_API_KEY (HTTP 401: no)", "orch secrets set OPENAI_API_KEY"),
+        (
+            Verdict::Invalid { why: why() },
+            "does not accept OPENAI_API_KEY (HTTP 401: no)",
+            "orch secrets set OPENAI_API_KEY",
+        ),
         (Verdict::Revoked { why: why() }, "taken back", "orch secrets set OPENAI_API_KEY"),
-        (Verdict::OutOfMoney { why: why() }, "nothing is left to spend", "https://platform.openai.com/settings"),
+        (
+            Verdict::OutOfMoney { why: why() },
+            "nothing is left to spend",
+            "https://platform.openai.com/settings",
+        ),
         (Verdict::Restricted { why: why() }, "restricts it", "https://platform.openai.com/api-keys"),
         (Verdict::Offline { why: why() }, "could not be reached", ""),
     ] {
@@ -100,6 +112,9 @@ fn a_key_goes_with_its_check_and_nothing_else() {
         ("GET", "/v1/models/x", &endpoint),
         ("GET", "/v1/models", &other),
     ] {
-        assert!(matches!(authorize(method, path, to), Err(AuthorizeError::NotPermitted(_))), "{method} {path}");
+        assert!(
+            matches!(authorize(method, path, to), Err(AuthorizeError::NotPermitted(_))),
+            "{method} {path}"
+        );
     }
 }

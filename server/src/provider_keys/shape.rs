@@ -27,7 +27,9 @@ pub fn checked(
     }
     // Nobody's registered key names a file of the server's machine.
     arriving(catalog, name, secret, Sender::Other).map_err(|failure| match failure.kind() {
-        Kind::Usage => failure.hints().iter().cloned().fold(unusable(failure.message().to_owned()), Failure::hint),
+        Kind::Usage => {
+            failure.hints().iter().cloned().fold(unusable(failure.message().to_owned()), Failure::hint)
+        }
         _ => failure,
     })
 }

@@ -3,7 +3,9 @@
 use futures_util::StreamExt as _;
 use orch_manifests::{Auth, Provider};
 use orch_server::{Failure, KeyChecker, Kind, document};
-use orch_vault::{Depth, KeyRef, OpenMode, PlannedUse, Secret, SecretName, Source, Vault, Wanted, resolve_keys};
+use orch_vault::{
+    Depth, KeyRef, OpenMode, PlannedUse, Secret, SecretName, Source, Vault, Wanted, resolve_keys,
+};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -127,7 +129,12 @@ fn opened<'k>(
     Ok(found.iter().map(|found| ask(here, keeping, vault.as_ref(), found)).collect())
 }
 
-fn ask<'k>(here: &Installation, keeping: &'k Keeping<'_>, vault: Option<&Vault>, found: &Found<'_>) -> Ask<'k> {
+fn ask<'k>(
+    here: &Installation,
+    keeping: &'k Keeping<'_>,
+    vault: Option<&Vault>,
+    found: &Found<'_>,
+) -> Ask<'k> {
     let name = &found.key.name;
     let gone = || Failure::new(Kind::NoKey, "key_gone", format!("{name} was there and is gone"));
     let secret = match (found.key.source, keeping, vault) {

@@ -210,7 +210,15 @@ impl<'a> Keeping<'a> {
     /// As the vault's, or the server's.
     pub(super) fn listing(&self) -> Result<Value, Failure> {
         match self {
-            Self::Here(here) => secrets::all(&read(here)?, &here.catalog),
+            Self::Here(here) => {
+                // The vault is closed again at once, as above.
+                let mut all = secrets::all(&read(here)?, &here.catalog)?;
+                if let Some(listed) = all["secrets"].as_array_mut() {
+                    let workspace = &here.vault.workspace;
+                    runtime()?.block_on(secrets::add_spent_here(&here.home, workspace, listed))?;
+                }
+                Ok(all)
+            }
             Self::Server(client, runtime) => runtime.block_on(client.get("/v1/secrets")),
         }
     }

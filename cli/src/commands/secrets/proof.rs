@@ -46,8 +46,9 @@ pub(super) fn proven(
     }
     let checker = KeyChecker::new(&here.config)?;
     let verdict = runtime()?.block_on(checker.check(&here.vault.workspace, provider, name.as_str(), value));
-    refuse_rejected(provider, name.as_str(), &verdict)
-        .map_err(|failure| failure.hint(format!("--no-check stores it all the same: orch secrets set {name} --no-check")))?;
+    refuse_rejected(provider, name.as_str(), &verdict).map_err(|failure| {
+        failure.hint(format!("--no-check stores it all the same: orch secrets set {name} --no-check"))
+    })?;
     let said = describe(provider, name.as_str(), &verdict);
     match verdict.word() {
         "valid" => printer.note(&said.text),
@@ -109,7 +110,9 @@ pub(super) fn reference(
             .hint(format!("those are {}", names.join(", "))));
     };
     let path = match said {
-        Some(path) => std::path::absolute(path).map_err(|e| Failure::file("file_unreadable", "find", path, &e))?,
+        Some(path) => {
+            std::path::absolute(path).map_err(|e| Failure::file("file_unreadable", "find", path, &e))?
+        }
         None => {
             let home = here.environment.path("HOME").ok_or_else(|| {
                 Failure::usage("bad_usage", "HOME does not say where the credential file is")
@@ -120,10 +123,16 @@ pub(super) fn reference(
                 Some(path) => path.clone(),
                 None => {
                     let shown: Vec<String> = places.iter().map(|path| path.display().to_string()).collect();
-                    let message = format!("{} has no credential file here: there is no {}", tool.name(), shown.join(" and no "));
+                    let message = format!(
+                        "{} has no credential file here: there is no {}",
+                        tool.name(),
+                        shown.join(" and no ")
+                    );
                     return Err(Failure::new(Kind::NoKey, "credential_file_missing", message)
                         .hint(format!("sign in with {}: {}", tool.name(), tool.command()))
-                        .hint(format!("where it is elsewhere: orch secrets set {name} --credential-file PATH")));
+                        .hint(format!(
+                            "where it is elsewhere: orch secrets set {name} --credential-file PATH"
+                        )));
                 }
             }
         }

@@ -35,7 +35,8 @@ pub(super) fn run<'a>(
     let keeping = find()?;
     let value = arrived(here, &name, value, printer)?;
     let check = proven(here, &keeping, (&name, &value), &args.proof, printer)?;
-    let mut answer = keeping.rotate(&name, Rotation { value, expires, scrubbable: !args.value.allow_short })?;
+    let mut answer =
+        keeping.rotate(&name, Rotation { value, expires, scrubbable: !args.value.allow_short })?;
     if let Some(check) = check {
         answer["check"] = check;
     }

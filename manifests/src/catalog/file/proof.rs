@@ -50,7 +50,10 @@ enum MeaningEntry {
 impl CheckEntry {
     /// What the entry says; that it says nothing where there is none.
     pub(in crate::catalog) fn or_unknown(entry: Option<Self>) -> Result<Check, String> {
-        entry.map_or_else(|| Ok(Check::Impossible("how it is proven is not known".to_owned())), Self::into_check)
+        entry.map_or_else(
+            || Ok(Check::Impossible("how it is proven is not known".to_owned())),
+            Self::into_check,
+        )
     }
 
     fn into_check(self) -> Result<Check, String> {

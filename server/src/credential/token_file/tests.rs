@@ -68,7 +68,11 @@ fn what_is_missing_is_named_and_no_value_is() {
         (Tool::QwenCode, "{}", "have no `access_token`"),
         (Tool::ClaudeCode, r#"{"claudeAiOauth":{}}"#, "have no `accessToken`"),
         (Tool::GeminiCli, r#"{"access_token":7}"#, "have a number in the field `access_token`"),
-        (Tool::GeminiCli, r#"{"access_token":"ya29.secret-value-1","expiry_date":"soon"}"#, "no point of time in `expiry_date`"),
+        (
+            Tool::GeminiCli,
+            r#"{"access_token":"ya29.secret-value-1","expiry_date":"soon"}"#,
+            "no point of time in `expiry_date`",
+        ),
         (Tool::GeminiCli, r#"{"access_token":"ya29.secret value-1"}"#, "have blanks"),
         (Tool::GeminiCli, r#"{"access_token":"ya29.secret-value-1""#, "are not JSON"),
     ] {
@@ -116,7 +120,10 @@ fn what_could_make_new_tokens_is_not_kept() {
     let kept = pared(Tool::QwenCode, &secret(&qwen(3600))).expect("pared");
     kept.expose(|bytes| {
         let text = String::from_utf8_lossy(bytes);
-        assert!(text.contains("qwen-access") && text.contains("portal.qwen.ai") && !text.contains("refresh"), "{text}");
+        assert!(
+            text.contains("qwen-access") && text.contains("portal.qwen.ai") && !text.contains("refresh"),
+            "{text}"
+        );
     });
     assert!(now(Tool::QwenCode, &kept).is_ok());
     let claude = r#"{"claudeAiOauth":{"accessToken":"sk-ant-oat01-abc","refreshToken":"sk-ant-ort01-def"}}"#;
