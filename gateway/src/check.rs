@@ -17,7 +17,7 @@ use orch_proxy::{Body, Credential, EgressError, LiveGrant, ProviderCall, Proxy, 
 use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
-use crate::classify::{Failure, classify, error_inside};
+use crate::classify::{Failure, classify, error_inside, names};
 use crate::ir::Class;
 use crate::shown::shown;
 
@@ -327,13 +327,20 @@ impl Answer {
         };
         let why = said(&failure.message);
         let code = failure.code.as_deref().unwrap_or_default();
-        let of_code = check.means.iter().find(|(sign, _)| sign.eq_ignore_ascii_case(code) && !code.is_empty());
-        if let Some((_, meaning)) = of_code {
-            return Verdict::of(*meaning, format!("{why} ({code})"));
-        }
+        // Some repeat the status as a code, which says no more than the status.
+        let mut named = names(&self.headers, &self.body).into_iter().filter(|name| name != self.status.as_str());
+        let of_name = |name: String| {
+            let mut signs = check.means.iter();
+            signs.find(|(sign, _)| sign.eq_ignore_ascii_case(&name)).map(|(_, meaning)| (*meaning, name))
+        };
+        let of_code = named.find_map(of_name);
         let refused = matches!(self.status.as_u16(), 400 | 401 | 403);
-        if refused && is_over(&failure.message, code) {
+        let rejected = of_code.as_ref().is_none_or(|(meaning, _)| *meaning == Meaning::Invalid);
+        if refused && rejected && is_over(&failure.message, code) {
             return Verdict::Revoked { why };
+        }
+        if let Some((meaning, name)) = of_code {
+            return Verdict::of(meaning, format!("{why} ({name})"));
         }
         match failure.class {
             Class::BadKey => return Verdict::Invalid { why },

@@ -114,7 +114,8 @@ fn fits(pattern: &str, key: &[u8]) -> Option<usize> {
         return None;
     }
     let literal = |text: &str| text.bytes().take_while(|b| b.is_ascii_alphanumeric() || b"-_".contains(b)).count();
-    pattern.split('|').filter(|part| key.starts_with(&part.as_bytes()[..literal(part)])).map(literal).max()
+    let parts = pattern.split('|').map(|part| part.trim_start_matches('('));
+    parts.filter(|part| key.starts_with(&part.as_bytes()[..literal(part)])).map(literal).max()
 }
 
 /// A JSON credential on one line, as no header and no row has line breaks; of another tool's credentials the token alone.
