@@ -315,7 +315,6 @@ impl Conformance {
 }
 
 /// Millionths of a dollar as dollars.
-#[expect(clippy::cast_precision_loss, reason = "fractions of a dollar")]
 fn dollars(micros: u64) -> f64 {
     micros as f64 / 1_000_000.0
 }

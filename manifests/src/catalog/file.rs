@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue, Method};
 use serde::{Deserialize, Deserializer, de};
-use time::Date;
-use time::macros::format_description;
+use time::{Date, Month};
 
 mod proof;
 
@@ -326,9 +325,16 @@ fn some_from_text<'de, D: Deserializer<'de>, T: std::str::FromStr<Err: std::fmt:
     from_text(deserializer).map(Some)
 }
 
-/// Dollars. The shortest decimal text of the parsed number is the number that was written.
+/// Dollars with at most six decimals, of which there are so many that they are not read as text.
 fn dollars<'de, D: Deserializer<'de>>(deserializer: D) -> Result<MicroUsd, D::Error> {
-    f64::deserialize(deserializer)?.to_string().parse().map_err(de::Error::custom)
+    let dollars = f64::deserialize(deserializer)?;
+    let micros = (dollars * 1e6).round();
+    if !(0.0..1e12).contains(&micros) || (dollars * 1e6 - micros).abs() > 1e-3 {
+        return Err(de::Error::custom(format!(
+            "{dollars} is no amount in dollars with at most six decimals"
+        )));
+    }
+    Ok(MicroUsd(micros as u64))
 }
 
 fn some_dollars<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<MicroUsd>, D::Error> {
@@ -337,7 +343,14 @@ fn some_dollars<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Mic
 
 fn date<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Date, D::Error> {
     let text = String::deserialize(deserializer)?;
-    Date::parse(&text, format_description!("[year]-[month]-[day]")).map_err(de::Error::custom)
+    let mut parts = text.splitn(3, '-');
+    let mut next = |digits: usize| parts.next().filter(|part| part.len() == digits);
+    let (year, month, day) = (next(4), next(2), next(2));
+    let date = || {
+        let month = Month::try_from(month?.parse::<u8>().ok()?).ok()?;
+        Date::from_calendar_date(year?.parse().ok()?, month, day?.parse().ok()?).ok()
+    };
+    date().ok_or_else(|| de::Error::custom(format!("{text:?} is no date such as 2026-07-02")))
 }
 
 #[cfg(test)]
@@ -380,6 +393,8 @@ mod tests {
             ("auth: bearer", "auth: barer", "did not match any variant"),
             ("dialect: openai-chat\n", "dialect: openai-chatt\n", "`openai-chatt` is not a dialect"),
             ("stream_options: true", "stream_options: true, lacks: [wings]", "wings"),
+            ("input: 2.5,", "input: 2.50000001,", "six decimals"),
+            ("as_of: 2026-07-02", "as_of: 2026-02-30", "is no date"),
         ] {
             let error = read(&path, &text.replacen(from, to, 1)).unwrap_err();
             assert!(error.starts_with("catalog/openai.yaml: ") && error.contains(why), "{error}");
