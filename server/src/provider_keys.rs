@@ -238,8 +238,8 @@ fn new(body: &[u8]) -> Result<(String, Secret), Failure> {
 
 /// The provider of this name.
 pub(crate) fn provider<'c>(catalog: &'c Catalog, name: &str) -> Result<&'c Provider, Failure> {
-    catalog.provider(name).ok_or_else(|| {
-        let known: Vec<&str> = catalog.providers().map(|provider| provider.slug.as_str()).collect();
+    catalog.anybody(name).ok_or_else(|| {
+        let known: Vec<&str> = catalog.everybody().map(|provider| provider.slug.as_str()).collect();
         // What stands there may be a key in the wrong place.
         Failure::usage("provider_unknown", "there is no provider of this name")
             .detail("field", "provider")

@@ -48,7 +48,7 @@ fn a_key_goes_into_the_vault_and_its_provider_is_active() {
     assert_eq!(
         said,
         json!({ "provider": "openai", "name": "OPENAI_API_KEY", "version": 1, "last_four": last_four(OPENAI_KEY),
-                "active": true, "warnings": [] })
+                "active": true, "warnings": [], "check": null })
     );
     // It is an ordinary secret of the vault.
     let rows = stage.orch(["secrets", "list", "--json"]).run().expect(0).json();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 
-use super::{KeyArg, SecretArg, key_arg, secret_arg};
+use super::{KeyArg, ProofArgs, SecretArg, key_arg, secret_arg};
 
 #[derive(Args)]
 pub(crate) struct ByokArgs {
@@ -46,6 +46,8 @@ pub(crate) struct SetKeyArgs {
     /// Read the key, or the provider's JSON credential, from a file
     #[arg(long, value_name = "FILE")]
     pub(crate) key_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) proof: ProofArgs,
 }
 
 #[derive(Args)]

@@ -33,16 +33,26 @@ pub(crate) fn run(args: &ByokArgs, printer: Printer) -> Result<ExitCode, Failure
     Ok(ExitCode::SUCCESS)
 }
 
-/// The provider of this name.
+/// The provider of models of this name.
 ///
 /// # Errors
 /// There is none; the known ones are named.
 fn provider<'c>(catalog: &'c Catalog, name: &str) -> Result<&'c Provider, Failure> {
-    catalog.provider(&name.to_ascii_lowercase()).ok_or_else(|| {
-        let known: Vec<&str> = catalog.providers().map(|provider| provider.slug.as_str()).collect();
-        // Somebody may have written their key where the provider belongs.
-        Failure::usage("provider_unknown", "there is no provider of this name")
-            .hint(format!("known providers: {}", known.join(", ")))
-            .hint("orch byok set openai")
-    })
+    catalog.provider(&name.to_ascii_lowercase()).ok_or_else(|| unknown(catalog.providers()))
+}
+
+/// Whoever has this name and takes a key, whether they serve models or not.
+///
+/// # Errors
+/// As [`provider`].
+fn anybody<'c>(catalog: &'c Catalog, name: &str) -> Result<&'c Provider, Failure> {
+    catalog.anybody(&name.to_ascii_lowercase()).ok_or_else(|| unknown(catalog.everybody()))
+}
+
+/// What was said is not repeated: somebody may have written their key where the provider belongs.
+fn unknown<'c>(known: impl Iterator<Item = &'c Provider>) -> Failure {
+    let known: Vec<&str> = known.map(|provider| provider.slug.as_str()).collect();
+    Failure::usage("provider_unknown", "there is no provider of this name")
+        .hint(format!("known providers: {}", known.join(", ")))
+        .hint("orch byok set openai")
 }

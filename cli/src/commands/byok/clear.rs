@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::active::{Place, choose, stored};
 use super::keys::{KeyAt, KeysAt};
-use super::provider;
+use super::anybody;
 use crate::args::ClearArgs;
 use crate::commands::secrets::Keeping;
 use crate::printer::Printer;
@@ -19,7 +19,7 @@ pub(super) fn run(
     args: &ClearArgs,
     printer: Printer,
 ) -> Result<(), Failure> {
-    let provider = provider(&here.catalog, &args.provider)?;
+    let provider = anybody(&here.catalog, &args.provider)?;
     let place = Place::of(here, local)?;
     let keeping = Keeping::find(here, local)?;
     let removed = remove(&keeping, provider, args.now)?;

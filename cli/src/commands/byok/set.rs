@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::active::{Place, choose, stored};
-use super::provider;
+use super::anybody;
 use crate::args::SetKeyArgs;
 use crate::client::{Revealed, json};
-use crate::commands::secrets::Keeping;
+use crate::commands::secrets::{Keeping, check_terms, proven};
 use crate::printer::Printer;
 use crate::value;
 use crate::wire::{Installation, broken_pipe};
@@ -38,24 +38,30 @@ pub(super) fn run(
     args: &SetKeyArgs,
     printer: Printer,
 ) -> Result<(), Failure> {
-    let provider = provider(&here.catalog, &args.provider)?;
+    let provider = anybody(&here.catalog, &args.provider)?;
     let name = key_name(provider)?;
     let place = Place::of(here, local)?;
+    check_terms(here, &name, false)?;
     let secret = read_key(provider, args, printer)?;
     let (secret, warnings) = checked_key(&here.catalog, provider, &name, secret)?;
     let keeping = Keeping::find(here, local)?;
+    let check = proven(here, &keeping, (&name, &secret), &args.proof, printer)?;
     let answer = store(here, &keeping, provider, &name, secret)?;
     let Set { version, last_four, warnings: said } = keeping.typed("POST /api/user/provider-keys", answer)?;
-    // The model of another provider is none of this one.
-    let before = stored(here, &place)?.filter(|(before, _)| before == provider.slug.as_str());
-    choose(here, &place, Some((provider, before.and_then(|(_, model)| model))))?;
+    // Some are searched with, and think of nothing.
+    let thinks = !provider.inference.is_empty();
+    if thinks {
+        // The model of another provider is none of this one.
+        let before = stored(here, &place)?.filter(|(before, _)| before == provider.slug.as_str());
+        choose(here, &place, Some((provider, before.and_then(|(_, model)| model))))?;
+    }
     let mut warnings = warnings;
     warnings.extend(said.into_iter().filter(|text| !warnings.contains(text)).collect::<Vec<_>>());
     if printer.json() {
         return printer
             .result_json(&json!({
                 "provider": provider.slug, "name": name.as_str(), "version": version, "last_four": last_four,
-                "active": true, "warnings": warnings,
+                "active": thinks, "warnings": warnings, "check": check,
             }))
             .or_else(broken_pipe);
     }
@@ -64,10 +70,11 @@ pub(super) fn run(
     }
     let ends = last_four.map(|four| format!(", which ends in …{four}")).unwrap_or_default();
     printer.note(&format!("stored {name}, version {version}{ends}{}", keeping.elsewhere()));
-    printer.note(&format!(
-        "{} is active: agents that support it think with it first; orch byok status says more",
-        provider.slug
-    ));
+    let slug = &provider.slug;
+    printer.note(&match thinks {
+        true => format!("{slug} is active: agents that support it think with it first; orch byok status says more"),
+        false => format!("{slug} serves no models, and what is thought with first stays as it was"),
+    });
     Ok(())
 }
 

@@ -32,7 +32,7 @@ pub(super) fn arrived(
 ///
 /// # Errors
 /// The provider rejects the key.
-pub(super) fn proven(
+pub(crate) fn proven(
     here: &Installation,
     keeping: &Keeping<'_>,
     (name, value): (&SecretName, &Secret),
@@ -75,7 +75,7 @@ fn tool_of<'c>(catalog: &'c Catalog, name: &SecretName) -> Option<(&'c Provider,
 ///
 /// # Errors
 /// They do, and nobody said that it is meant.
-pub(super) fn check_terms(here: &Installation, name: &SecretName, despite: bool) -> Result<(), Failure> {
+pub(crate) fn check_terms(here: &Installation, name: &SecretName, despite: bool) -> Result<(), Failure> {
     let Some((provider, tool)) = tool_of(&here.catalog, name) else { return Ok(()) };
     match tool.forbids() {
         Some(why) if !despite => {
