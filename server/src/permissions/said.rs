@@ -123,9 +123,11 @@ mod tests {
             ["llm.server_tools:search", "llm.server_tools:image_url"]
         );
         assert_eq!(grant_words("llm.account:openai").expect("a word"), ["llm.account:openai"]);
+        assert_eq!(grant_words("search:tavily,exa").expect("words"), ["search:tavily", "search:exa"]);
         for bad in [
             "",
             "search",
+            "search:",
             "llm.server_tools",
             "llm.server_tools:",
             "llm.server_tools:web",
@@ -135,7 +137,7 @@ mod tests {
             "api.example.com",
         ] {
             let failure = grant_words(bad).expect_err(bad);
-            assert_eq!((failure.code(), failure.hints().len()), ("bad_usage", 3), "{failure}");
+            assert_eq!((failure.code(), failure.hints().len()), ("bad_usage", 4), "{failure}");
         }
     }
 
