@@ -193,7 +193,7 @@ pub fn resolve_at(
         let another = match resolve_model(catalog, name) {
             Ok(route) => Some(vec![format!("{}/{}", route.provider, route.model)]),
             Err(UnknownModel {
-                reason: Unresolved::Ambiguous | Unresolved::NotInCatalog(_),
+                reason: Unresolved::Ambiguous | Unresolved::Hosted,
                 candidates,
                 ..
             }) => Some(candidates),

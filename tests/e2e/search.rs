@@ -1,6 +1,7 @@
 //! Web search by agents themselves: asked for, granted, and the key put in by the proxy for the provider's calls alone.
 
 use orch_tests::ca::Ca;
+use orch_tests::guests::Agent;
 use orch_tests::home::{Config, Home};
 use orch_tests::orch::Orch;
 use orch_tests::reply::Reply;
@@ -68,6 +69,7 @@ const ROWS: [Row; 5] = [
 struct Searching {
     home: Home,
     upstream: Upstream,
+    agent: Agent,
     _ca: Ca,
 }
 
@@ -79,11 +81,11 @@ impl Searching {
         home.configure(
             &Config::trusting(&ca, &home).connect(&format!("{}:443", row.host), upstream.address()),
         );
-        Self { home, upstream, _ca: ca }
+        let agent = guest("wanderer", &json!({ "search": [row.slug] }));
+        Self { home, upstream, agent, _ca: ca }
     }
 
     fn run(&self, row: &Row, targets: &[(&str, &str)]) -> Orch {
-        let fields = json!({ "search": [row.slug] });
         let (header, scheme) = row.auth;
         let requests: Vec<Value> = targets
             .iter()
@@ -99,8 +101,7 @@ impl Searching {
             })
             .collect();
         let input = json!({ "requests": requests }).to_string();
-        let agent = guest("wanderer", &fields);
-        orch(&self.home).args(["run", "--local", "--json"]).arg(agent.path()).args(["--input", &input])
+        orch(&self.home).args(["run", "--local", "--json"]).arg(self.agent.path()).args(["--input", &input])
     }
 }
 

@@ -191,9 +191,11 @@ mod tests {
                 "llm.account:openai:GET:/v1/files/*"
             ]
         );
+        assert_eq!(grant_words("search:tavily,exa").expect("words"), ["search:tavily", "search:exa"]);
         for bad in [
             "",
             "search",
+            "search:",
             "llm.server_tools",
             "llm.server_tools:",
             "llm.server_tools:web",
