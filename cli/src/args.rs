@@ -12,6 +12,7 @@ use crate::commands::proxy::ProxyArgs;
 use crate::commands::serve::ServeArgs;
 
 mod agents;
+mod byok;
 mod grants;
 mod policy;
 mod routing;
@@ -22,6 +23,7 @@ mod slots;
 mod vault;
 
 pub(crate) use agents::{InfoArgs, PublishArgs, PullArgs};
+pub(crate) use byok::{ByokArgs, ByokCommand, ClearArgs, ModelOfArgs, PolicyOfTeamArgs, SetKeyArgs, UseArgs};
 pub(crate) use grants::{ForgetArgs, LastingArgs, LastingCommand, ListAnswersArgs};
 pub(crate) use policy::{CheckArgs, ExplainArgs, LearnArgs, PolicyArgs, PolicyCommand, TestArgs};
 pub(crate) use routing::{
@@ -60,6 +62,8 @@ pub(crate) enum Command {
     Run(Box<RunArgs>),
     /// Keep keys in the encrypted vault
     Secrets(SecretsArgs),
+    /// Bring your own key: the provider that is thought with first
+    Byok(ByokArgs),
     /// Look after the vault: its state, its records, who can open it
     Vault(VaultArgs),
     /// Run agents and answer model calls for others, until it is told to stop

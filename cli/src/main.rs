@@ -50,6 +50,7 @@ fn main() -> ExitCode {
         Command::Serve(args) => commands::serve::run(*args, printer),
         Command::Proxy(args) => commands::proxy::run(*args, printer),
         Command::Secrets(args) => commands::secrets::run(args, printer),
+        Command::Byok(args) => commands::byok::run(&args, printer),
         Command::Vault(args) => commands::vault::run(&args, printer),
         Command::Publish(args) => commands::publish::run(&args, printer),
         Command::Pull(args) => commands::pull::run(&args, printer),

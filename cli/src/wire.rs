@@ -156,8 +156,8 @@ impl Installation {
     /// When the system does not tell which program this is.
     pub(crate) fn parts(self, simulate: Option<Simulate>) -> Result<Parts, Failure> {
         let program = this_program()?;
-        let Self { environment: _, home, config, catalog, vault } = self;
-        Ok(Parts { home, config, catalog, vault, program, simulate })
+        let Self { environment, home, config, catalog, vault } = self;
+        Ok(Parts { home, config, catalog, vault, program, simulate, environment })
     }
 }
 

@@ -12,6 +12,7 @@
 mod advice;
 mod attempt;
 mod bounded;
+mod byok;
 pub mod check;
 pub mod classify;
 mod clients;
@@ -54,12 +55,15 @@ mod usage;
 mod worst;
 
 pub use advice::{Blamed, advice};
+pub use byok::{ByokPolicy, Keyrings, Order, UnknownPolicy};
 pub use gateway::{ClientOf, Gateway, OLLAMA_PATHS, error_reply, family_at, spoken_at};
 pub use health::{Health, KeyHealth, Setback};
 pub use intake::Intake;
 pub use listener::{CallEnd, CallListener, CallStart, Listener, Operation};
 pub use passthrough::Direct;
-pub use plan::{AtHand, Candidate, KeyAtHand, Keyed, MissingKey, Plan, PlanError, Planned, Wishes, plan};
+pub use plan::{
+    AtHand, Candidate, KeyAtHand, Keyed, MissingKey, Plan, PlanError, Planned, Preference, Wishes, plan,
+};
 pub use purse::{
     Amount, Ask, BoundOf, CacheWrites, Granted, Held, Left, LimitHit, Purse, Short, Treasury, Unreserved,
 };

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use orch_manifests::Whose;
 use serde::{Serialize, Serializer};
 
 use crate::ir::{Class, Dropped};
@@ -16,6 +17,8 @@ pub struct Receipt {
     pub request_id: String,
     /// The credential that served, or that was tried last.
     pub credential: Option<CredentialRef>,
+    /// Whether that was a key of the caller or of the workspace, and not the platform's. False where no key was used.
+    pub byok: bool,
     /// The provider that the client or the plan asked for first.
     pub provider_asked: String,
     /// The model as the client named it; the plan's first when it named none.
@@ -75,6 +78,11 @@ pub struct CredentialRef {
     pub id: String,
     /// `flag`, `env`, `vault` or `simulated`.
     pub source: String,
+    /// Whose it is.
+    pub whose: Whose,
+    /// The last four characters of the value. Never told to an agent: it is for the owner's records.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mask: Option<String>,
 }
 
 /// One request to one provider.
@@ -87,6 +95,9 @@ pub struct Attempt {
     /// The key that it was sent with, by name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub credential: Option<String>,
+    /// Whose key that is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub whose: Option<Whose>,
     /// How it failed; absent for the one that served.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub class: Option<Class>,
@@ -257,11 +268,18 @@ impl Receipt {
     /// A short form for a header: ASCII, names and numbers only.
     pub(crate) fn compact(&self) -> String {
         #[derive(Serialize)]
+        struct Named<'a> {
+            id: &'a str,
+            source: &'a str,
+            whose: Whose,
+        }
+        #[derive(Serialize)]
         struct Compact<'a> {
             request_id: &'a str,
             provider: Option<&'a str>,
             model: Option<&'a str>,
-            credential: Option<&'a CredentialRef>,
+            credential: Option<Named<'a>>,
+            byok: bool,
             failed: Vec<(&'a str, Option<Class>)>,
             input_tokens: u64,
             output_tokens: u64,
@@ -273,7 +291,12 @@ impl Receipt {
             request_id: &self.request_id,
             provider: self.provider_served.as_deref(),
             model: self.model_served.as_deref(),
-            credential: self.credential.as_ref(),
+            credential: self.credential.as_ref().map(|credential| Named {
+                id: &credential.id,
+                source: &credential.source,
+                whose: credential.whose,
+            }),
+            byok: self.byok,
             failed: self
                 .attempts
                 .iter()
@@ -317,6 +340,7 @@ mod tests {
             provider: "openai".into(),
             model: "m".into(),
             credential: None,
+            whose: None,
             class: Some(*class),
             status: None,
             request_id: None,
@@ -365,5 +389,22 @@ mod tests {
         assert!(compact.is_ascii(), "{compact}");
         let read: serde_json::Value = serde_json::from_str(&compact).unwrap();
         assert_eq!(read["model"], "modèle-𝛼");
+    }
+
+    /// The header goes to agents as well.
+    #[test]
+    fn the_header_form_says_whose_key_it_was_and_nothing_of_the_value() {
+        let credential = CredentialRef {
+            id: "OPENAI_API_KEY".into(),
+            source: "vault".into(),
+            whose: Whose::Team,
+            mask: Some("wxyz".into()),
+        };
+        let receipt = Receipt { credential: Some(credential), byok: true, ..receipt(Outcome::Served, &[]) };
+        let compact = receipt.compact();
+        let read: serde_json::Value = serde_json::from_str(&compact).unwrap();
+        assert_eq!((&read["credential"]["whose"], &read["byok"]), (&"team".into(), &true.into()));
+        assert!(!compact.contains("wxyz"), "{compact}");
+        assert_eq!(serde_json::to_value(&receipt).unwrap()["credential"]["mask"], "wxyz");
     }
 }

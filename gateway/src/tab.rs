@@ -129,6 +129,7 @@ impl Tab {
         self.edit(|receipt| {
             receipt.price_as_of = as_of;
             receipt.simulated |= credential.as_ref().is_some_and(|c| c.source == "simulated");
+            receipt.byok = credential.as_ref().is_some_and(|c| c.whose.is_byok());
             receipt.credential = credential;
             receipt.dropped = dropped;
             receipt.dropped.truncate(DROPPED_KEPT);
@@ -160,6 +161,7 @@ impl Tab {
             provider: candidate.provider.slug.to_string(),
             model: candidate.sent().to_owned(),
             credential: candidate.credential.as_ref().map(|credential| credential.id().to_owned()),
+            whose: candidate.whose(),
             class: Some(failed.failure.class),
             status: failed.status.map(|status| status.as_u16()),
             request_id: self.provider_id.take(),
@@ -175,6 +177,7 @@ impl Tab {
             provider: candidate.provider.slug.to_string(),
             model: candidate.sent().to_owned(),
             credential: candidate.credential.as_ref().map(|credential| credential.id().to_owned()),
+            whose: candidate.whose(),
             class: None,
             status: Some(200),
             request_id: self.provider_id.take(),
@@ -338,7 +341,12 @@ impl Drop for Tab {
 }
 
 fn reference(credential: &dyn Credential) -> CredentialRef {
-    CredentialRef { id: credential.id().to_owned(), source: credential.source().to_owned() }
+    CredentialRef {
+        id: credential.id().to_owned(),
+        source: credential.source().to_owned(),
+        whose: credential.whose(),
+        mask: credential.mask(),
+    }
 }
 
 fn millis(duration: Duration) -> u64 {

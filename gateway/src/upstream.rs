@@ -8,6 +8,7 @@ use orch_manifests::{Dialect, Quirks};
 use orch_proxy::{Body, full};
 use serde_json::{Value, json};
 
+use crate::byok::Ask;
 use crate::dialect::openai_responses::{self, LEAST_OUTPUT};
 use crate::dialect::{self, Style, quirks};
 use crate::edit::Document;
@@ -26,6 +27,8 @@ pub(crate) struct ClientRequest {
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
     pub(crate) asked: Asked,
+    /// What it says of whose key is to serve it. It is not in `body` any more.
+    pub(crate) byok: Ask,
     /// Whether the provider may keep the answer in its account.
     pub(crate) keeps: bool,
     /// Its places among what the run may hold.

@@ -19,6 +19,7 @@ mod resolve;
 mod routes;
 mod server_tools;
 mod text;
+mod whose;
 
 pub use catalog::{
     Auth, Call, Catalog, CatalogError, Check, CheckPlace, CheckRequest, Dialect, Embedding, EnvPart,
@@ -40,6 +41,9 @@ pub use manifest::{
     Problem, SecretWant, Supported,
 };
 pub use path::{CanonicalPath, GlobError, PathError, PathGlob};
-pub use resolve::{ModelRoute, UnknownModel, Unresolved, resolve_model};
+pub use resolve::{
+    ModelAt, ModelRoute, NotThere, UnknownModel, Unresolved, nearest_at, resolve_at, resolve_model,
+};
 pub use routes::{After, KeyChoice, OnError, Route, RouteError, RouteName, Routes, Target};
 pub use server_tools::{ServerTool, ServerTools, UnknownServerTool};
+pub use whose::{UnknownWhose, Whose};

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::request::Parts;
-use orch_manifests::{Endpoint, Site};
+use orch_manifests::{Endpoint, Site, Whose};
 use ring::rand::{SecureRandom as _, SystemRandom};
 
 use crate::{Asked, Place, Scrubber};
@@ -19,6 +19,17 @@ pub trait Credential: Send + Sync {
 
     /// Where the value came from: `flag`, `env`, `vault` or `simulated`.
     fn source(&self) -> &str;
+
+    /// Whose it is; the caller's own where nothing else is known.
+    fn whose(&self) -> Whose {
+        Whose::Own
+    }
+
+    /// The last four characters of the value as it is at this moment, for records that tell keys apart; `None` where so much
+    /// would say too much of it.
+    fn mask(&self) -> Option<String> {
+        None
+    }
 
     /// Which version of the vault's secret it is at this moment; `None` for a value that its caller brought along.
     fn version(&self) -> Option<u64> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::request::Parts;
 use http::{HeaderName, HeaderValue};
-use orch_manifests::{Auth, HostPattern, RunId, Site};
+use orch_manifests::{Auth, HostPattern, RunId, Site, Whose};
 use orch_proxy::{AuthorizeError, Credential, Hold, Scrubber, Use};
 use orch_vault::{Grant, GrantId, Secret, Source};
 use zeroize::Zeroizing;
@@ -25,6 +25,7 @@ pub(crate) use usable::{Unusable, usable};
 pub(crate) struct HeldCredential {
     id: String,
     source: Source,
+    whose: Whose,
     auth: Auth,
     value: Value,
     /// The run that holds it, as long as it does.
@@ -59,7 +60,9 @@ impl HeldCredential {
     pub(crate) fn given(id: String, source: Source, auth: Auth, secret: Secret) -> Self {
         let part = Parted::of(&secret).scrubber(&auth).cloned();
         let scrubber = part.or_else(|| secret.expose(Scrubber::new).map(Arc::new));
-        Self { id, source, auth, value: Value::Given { secret, scrubber }, _holder: None }
+        // Nobody is billed for what a simulation answers, and least of all the caller.
+        let whose = if source == Source::Simulated { Whose::Platform } else { Whose::Own };
+        Self { id, source, whose, auth, value: Value::Given { secret, scrubber }, _holder: None }
     }
 
     /// Holds what the vault lent to a run, or to clients.
@@ -67,7 +70,15 @@ impl HeldCredential {
     pub(crate) fn lent(secret: Arc<LiveSecret>, auth: Auth, lease: Lease, run: Option<&RunId>) -> Self {
         let holder = run.map(|run| Holder::of(&secret, run));
         let id = secret.name().to_string();
-        Self { id, source: Source::Vault, auth, value: Value::Lent(secret, lease), _holder: holder }
+        let value = Value::Lent(secret, lease);
+        Self { id, source: Source::Vault, whose: Whose::Team, auth, value, _holder: holder }
+    }
+
+    /// The same, of somebody else than its place says, under a name that tells it from their keys of the same name: what is
+    /// known of one key is not known of another.
+    #[must_use]
+    pub(crate) fn of(self, whose: Whose, id: String) -> Self {
+        Self { whose, id, ..self }
     }
 
     /// Does something with the grant that pays for calls with this key; none when no grant does.
@@ -157,6 +168,17 @@ impl Credential for HeldCredential {
 
     fn source(&self) -> &str {
         self.source.as_str()
+    }
+
+    fn whose(&self) -> Whose {
+        self.whose
+    }
+
+    fn mask(&self) -> Option<String> {
+        match &self.value {
+            Value::Given { secret, .. } => secret.mask(),
+            Value::Lent(secret, _) => secret.current().ok()?.summary.mask.clone(),
+        }
     }
 
     fn version(&self) -> Option<u64> {

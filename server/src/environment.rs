@@ -40,6 +40,11 @@ pub const VARIABLES: &[Variable] = &[
         meaning: "Token for that server, instead of the one that `orch login` stored.",
     },
     Variable {
+        name: "ORCH_BYOK_PROVIDER",
+        meaning: "Provider that is thought with first, instead of what `orch byok` chose; its key has to be in the environment, too.",
+    },
+    Variable { name: "ORCH_BYOK_MODEL", meaning: "The model of that provider which comes first." },
+    Variable {
         name: "ORCH_PASSPHRASE_FILE",
         meaning: "File (0600) that holds the vault's passphrase, where nobody is there to type it.",
     },

@@ -9,6 +9,7 @@ mod api;
 mod aws;
 mod broker;
 mod budgets;
+mod byok;
 mod caller;
 mod config;
 pub mod conformance;
@@ -34,6 +35,7 @@ mod owner;
 mod permissions;
 mod policy;
 mod prepare;
+mod provider_keys;
 pub mod redact;
 mod reload;
 mod routing;
@@ -55,7 +57,7 @@ pub use agent::{Agent, MODULE_LIMIT};
 pub use api::Api;
 pub use broker::Broker;
 pub use caller::{AdminToken, Caller, Client, Peer, Scope, Scopes, UnknownScope, ensure_admin_token};
-pub use config::{Config, EgressConfig};
+pub use config::{ByokConfig, Config, EgressConfig, PlatformConfig, PlatformKeys};
 pub use decisions::LocalDecisions;
 pub use egress::{ClientPolicy, EgressClient, EgressRequest, NewClient};
 pub use environment::{Environment, VARIABLES, Variable, documentation};
@@ -72,6 +74,7 @@ pub use permissions::{
     refused_for_good,
 };
 pub use policy::{Outlook, account_rules, search_rules};
+pub use provider_keys::checked as checked_key;
 pub use reload::Reloaded;
 pub use run::{
     EgressReport, Event, LimitRequest, LimitUse, LimitsReport, MountRequest, Observer, Report, RunRequest,

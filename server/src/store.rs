@@ -19,6 +19,7 @@ use time::OffsetDateTime;
 use crate::failure::{Failure, Kind};
 
 mod blobs;
+mod byok;
 mod columns;
 mod documents;
 mod events;

@@ -93,6 +93,7 @@ pub struct Config {
     server: Option<Value>,
     sandbox: Option<Value>,
     limits: Option<Value>,
+    sections: BTreeMap<String, Value>,
 }
 
 impl Config {
@@ -156,6 +157,12 @@ impl Config {
         self
     }
 
+    /// Any further section.
+    pub fn section(mut self, name: &str, entry: Value) -> Self {
+        self.sections.insert(name.to_owned(), entry);
+        self
+    }
+
     /// The file's text. JSON is YAML, and quoting is not a test's business.
     pub fn text(&self) -> String {
         let mut egress = json!({ "allow": self.allow, "connect_to": self.connect_to });
@@ -177,6 +184,9 @@ impl Config {
         }
         if let Some(limits) = &self.limits {
             config["limits"] = limits.clone();
+        }
+        for (name, entry) in &self.sections {
+            config[name] = entry.clone();
         }
         serde_json::to_string_pretty(&config).expect("plain values")
     }

@@ -10,6 +10,7 @@ use orch_vault::{OpenMode, SlotInfo, Vault, memory_protection};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
+use super::byok::Status;
 use super::secrets::Keeping;
 use crate::args::DoctorArgs;
 use crate::custody;
@@ -100,6 +101,7 @@ pub(crate) fn run(args: &DoctorArgs, printer: Printer) -> Result<ExitCode, Failu
             checks.push(capacity(&here));
             checks.push(vault(&here));
             checks.extend(keys::checks(&here, args.offline));
+            checks.push(byok(&here));
             checks.extend(sandbox(here));
         }
     }
@@ -234,6 +236,17 @@ fn slots(here: &Installation, keeping: &Keeping<'_>) -> String {
     match others.as_slice() {
         [] => format!(", opened by {used}"),
         others => format!(", opened by {used}; also by {}", others.join(", ")),
+    }
+}
+
+/// Which provider is thought with first, and whether there is a key for it.
+fn byok(here: &Installation) -> Check {
+    match Status::look(here, false) {
+        Err(failure) => Check::broken("byok", &failure),
+        Ok(status) => match status.short() {
+            (true, detail) => Check::fine("byok", detail),
+            (false, detail) => Check::notice("byok", detail, status.hint().as_deref()),
+        },
     }
 }
 

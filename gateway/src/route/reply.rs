@@ -4,7 +4,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use data_encoding::HEXLOWER;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use orch_manifests::Whose;
 use orch_proxy::{Body, full};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use serde_json::json;
@@ -26,6 +27,11 @@ use crate::upstream::{Asked, ClientRequest, Prepared};
 
 /// The header by which a client asks for a receipt and gets one.
 pub(crate) const RECEIPT_HEADER: HeaderName = HeaderName::from_static("x-orch-receipt");
+
+/// Whose key it was, in an answer.
+const KEY_OWNER_HEADER: HeaderName = HeaderName::from_static("x-orch-key-owner");
+/// Whether whoever asked had brought it, in an answer.
+const BYOK_HEADER: HeaderName = HeaderName::from_static("x-orch-byok");
 
 pub(super) fn encoder(client: &ClientRequest, prepared: &Prepared) -> Encoder {
     match prepared.same_dialect {
@@ -123,8 +129,10 @@ pub(super) fn embedded(
 
 pub(super) fn streamed(live: Live) -> Response<Body> {
     let content_type = live.framing.content_type();
+    let whose = live.candidate.whose();
     let mut response = Response::new(live.into_body());
     let headers = response.headers_mut();
+    say_whose(headers, whose);
     headers.insert(CONTENT_TYPE, content_type);
     headers.insert(http::header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     response
@@ -263,5 +271,15 @@ pub(crate) fn json_reply(
     if let Some(value) = value {
         response.headers_mut().insert(RECEIPT_HEADER, value);
     }
+    let credential = receipt.and_then(|receipt| receipt.credential.as_ref());
+    say_whose(response.headers_mut(), credential.map(|credential| credential.whose));
     response
+}
+
+/// Says whose key served, or was tried last: nobody is to find that out from a bill.
+fn say_whose(headers: &mut HeaderMap, whose: Option<Whose>) {
+    let Some(whose) = whose else { return };
+    headers.insert(KEY_OWNER_HEADER, HeaderValue::from_static(whose.as_str()));
+    let byok = if whose.is_byok() { "true" } else { "false" };
+    headers.insert(BYOK_HEADER, HeaderValue::from_static(byok));
 }

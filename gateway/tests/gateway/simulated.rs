@@ -92,6 +92,7 @@ impl Simulated {
             routes: &orch_manifests::Routes::none(),
             provider: None,
             model: None,
+            prefer: None,
             local: false,
         };
         let plan = Arc::new(plan(&wishes).unwrap());

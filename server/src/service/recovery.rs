@@ -72,7 +72,8 @@ impl Service {
     ) -> Result<(), Failure> {
         let Some(request) = request else { return self.interrupted(&row).await };
         let told = self.store().last_event(&row.run).await?;
-        let live = Arc::new(LiveRun::after_event(row.run.clone(), &row.workspace, told));
+        let live = LiveRun::after_event(row.run.clone(), &row.workspace, told).of_member(&row.caller);
+        let live = Arc::new(live);
         self.begin(live, row.caller, Start::Later(row.agent, Box::new(request)), place);
         Ok(())
     }

@@ -104,6 +104,7 @@ impl Service {
             let agent = Some(&*payer.agent);
             prepared.treasury = Some(self.budgets.account(&live.workspace, &payer.caller, agent));
         }
+        prepared.witness = self.witness_of(live, &prepared.keys);
         let keep = self.mode == Mode::Serve;
         if let Err(failure) = self.broker.export() {
             live.tell(EventKind::Warning, failure.to_string());
