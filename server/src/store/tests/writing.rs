@@ -55,6 +55,39 @@ async fn one_failed_write_does_not_fail_the_others_of_its_group() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_calls_came_to_is_added_up_and_found_by_whoever_asks_later() {
+    let stage = stage();
+    let of = |token: &str| SpendOf {
+        workspace: "default".to_owned(),
+        subjects: vec![("workspace", String::new()), ("token", token.to_owned())],
+        day: 20_000,
+    };
+    let (mine, others) = (("token", "mine".to_owned()), ("workspace", String::new()));
+    let release = hold(&stage.store);
+    for _ in 0..300 {
+        stage.store.spent(&of("mine"), (2, 3));
+    }
+    stage.store.spent(&of("another"), (5, 7));
+    let (store, asked) = (stage.store.clone(), vec![(mine, 0), (others, 0)]);
+    let later =
+        tokio::spawn(async move { store.set_aside(of("mine"), asked, |sums| (sums.to_vec(), 0, 0)).await });
+    while stage.store.inner.writer.awaited() < 1 {
+        tokio::task::yield_now().await;
+    }
+    drop(release);
+    let found = later.await.expect("no panic").expect("stored");
+    let spent = |tokens, micro_usd| Sums { tokens, micro_usd, ..Sums::default() };
+    assert_eq!(found, [spent(600, 900), spent(605, 907)]);
+
+    // What comes after that is told to the writer again.
+    stage.store.spent(&SpendOf { day: 20_001, ..of("mine") }, (u64::MAX, 1));
+    stage.store.flush().await.expect("stored");
+    let found = stage.store.spending("default", vec![(("token", "mine".to_owned()), 20_001)]).await;
+    let found = found.expect("readable")[0];
+    assert!(found.tokens > u64::from(u32::MAX) && found.micro_usd == 1, "{found:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_fails_the_whole_group_and_leaves_the_state_of_before() {
     let stage = stage();
     let before = accepted(&stage.store, new_run("default")).await;
