@@ -188,15 +188,14 @@ pub fn resolve_at(
         || provider.pattern_of(model).is_some()
         || ruled(model).is_some_and(|owner| provider.goes_by(owner.as_str()));
     // Who has a family of models of its own serves that; who has none serves anybody's.
-    let makes_its_own = !provider.hosts_others && RULES.iter().any(|rule| provider.goes_by(rule.provider.as_str()));
+    let makes_its_own =
+        !provider.hosts_others && RULES.iter().any(|rule| provider.goes_by(rule.provider.as_str()));
     if !listed && makes_its_own && prefix.is_none() {
         let another = match resolve_model(catalog, name) {
             Ok(route) => Some(vec![format!("{}/{}", route.provider, route.model)]),
-            Err(UnknownModel {
-                reason: Unresolved::Ambiguous | Unresolved::Hosted,
-                candidates,
-                ..
-            }) => Some(candidates),
+            Err(UnknownModel { reason: Unresolved::Ambiguous | Unresolved::Hosted, candidates, .. }) => {
+                Some(candidates)
+            }
             Err(_) => None,
         };
         if let Some(elsewhere) = another {
