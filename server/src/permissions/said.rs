@@ -40,9 +40,6 @@ impl Word {
             let path: PathGlob = path.parse().ok()?;
             return is_method(method).then(|| Self::Account(provider, method.to_owned(), path.to_string()));
         }
-        if let Some(provider) = text.strip_prefix(ACCOUNT) {
-            return provider.parse().ok().map(Self::Account);
-        }
         text.strip_prefix(SEARCH)?.parse().ok().map(Self::Search)
     }
 
