@@ -6,8 +6,8 @@ use orch_vault::SecretName;
 use serde_json::json;
 
 use super::active::{Place, choose, stored};
-use super::keys::{KeyAt, KeysAt};
 use super::anybody;
+use super::keys::{KeyAt, KeysAt};
 use crate::args::ClearArgs;
 use crate::commands::secrets::Keeping;
 use crate::printer::Printer;

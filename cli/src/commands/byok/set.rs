@@ -72,7 +72,9 @@ pub(super) fn run(
     printer.note(&format!("stored {name}, version {version}{ends}{}", keeping.elsewhere()));
     let slug = &provider.slug;
     printer.note(&match thinks {
-        true => format!("{slug} is active: agents that support it think with it first; orch byok status says more"),
+        true => format!(
+            "{slug} is active: agents that support it think with it first; orch byok status says more"
+        ),
         false => format!("{slug} serves no models, and what is thought with first stays as it was"),
     });
     Ok(())
