@@ -71,6 +71,18 @@ impl Printer {
         self.result(&harmless(&value.to_string()))
     }
 
+    /// The result as lines that end as they are. What is no line break in them is [`harmless`].
+    pub(crate) fn table(self, lines: &str) -> io::Result<()> {
+        self.erase_status();
+        let mut out = io::stdout().lock();
+        for line in lines.split_inclusive("\r\n") {
+            let (text, end) = line.strip_suffix("\r\n").map_or((line, ""), |text| (text, "\r\n"));
+            out.write_all(harmless(text).as_bytes())?;
+            out.write_all(end.as_bytes())?;
+        }
+        out.flush()
+    }
+
     /// A piece of the agent's output as it is written (`--stream`).
     pub(crate) fn stream(self, piece: &str) -> io::Result<()> {
         let mut out = io::stdout().lock();

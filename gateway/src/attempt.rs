@@ -18,7 +18,9 @@ use crate::classify::{Failure, classify, error_inside};
 use crate::deltas::Deltas;
 use crate::dialect;
 use crate::embeddings::{self, EmbedResponse};
+use crate::envelope;
 use crate::fields::counts_are_whole;
+use crate::intake::Room;
 use crate::ir::{ChatResponse, Class, StopReason, StreamEvent, Usage, values_in_arguments};
 use crate::plan::Candidate;
 use crate::request_id::of_provider;
@@ -43,7 +45,7 @@ pub(crate) enum Answer {
     /// All of it.
     Whole { body: Bytes, response: ChatResponse },
     /// Vectors.
-    Embedded { body: Bytes, response: EmbedResponse },
+    Embedded { body: Bytes, response: EmbedResponse, room: Room },
     /// Its beginning, and where the rest comes from.
     Begun { held: Vec<Item>, events: Events },
 }
@@ -124,6 +126,8 @@ pub(crate) struct Manner {
     pub(crate) vectors: Option<embeddings::Expected>,
     /// Whether the provider may leave out the terminator of a stream.
     pub(crate) no_done: bool,
+    /// Whether the answer is inside of another object.
+    pub(crate) wrapped: bool,
 }
 
 /// Sends the request and reads until the answer is whole or has begun. `until` bounds all of it.
@@ -141,6 +145,17 @@ pub(crate) async fn attempt(
         pinned: candidate.provider.pinned,
         request,
         credential: candidate.credential.as_ref(),
+    };
+    // Before the provider is at work: what it answers then has a place.
+    let room = match manner.vectors {
+        None => None,
+        Some(expected) => match timeout_at(until, session.intake.room(expected.most_bytes())).await {
+            Ok(room) => Some(room),
+            Err(_) => {
+                let message = "there was no room for its answer in time: others of vectors are being read";
+                return Attempted::unanswered(Failed::new(Class::Timeout, message));
+            }
+        },
     };
     let sending = Box::pin(proxy.send(&session.grant, call));
     let response = match timeout_at(until, sending).await {
@@ -161,10 +176,10 @@ pub(crate) async fn attempt(
             let failure = Failure::new(Class::Server, "the answer is compressed, which was not asked for");
             return Err(Failed::with(failure, status).charged());
         }
-        match manner.vectors {
+        match manner.vectors.zip(room) {
             _ if manner.stream => begin(response, manner, pace).await,
-            Some(expected) => embedded(response, manner.spoken, expected).await,
-            None => whole(response, manner.spoken).await,
+            Some((expected, room)) => embedded(response, manner.spoken, expected, room).await,
+            None => whole(response, manner).await,
         }
     };
     let outcome = match timeout_at(until, Box::pin(read)).await {
@@ -190,11 +205,13 @@ async fn refused(response: Response<Body>) -> Failed {
 }
 
 /// An answer that is not a stream.
-async fn whole(response: Response<Body>, spoken: Dialect) -> Result<Answer, Failed> {
+async fn whole(response: Response<Body>, manner: Manner) -> Result<Answer, Failed> {
+    let spoken = manner.spoken;
     let status = response.status();
     let body = collect(response.into_body(), ANSWER_CAP)
         .await
         .map_err(|(_, error)| Failed { status: Some(status), ..from_body(&error) }.charged())?;
+    let body = if manner.wrapped { envelope::unwrapped(body) } else { body };
     let document = bounded::answer(&body).map_err(|e| {
         let class = if e.is_eof() { Class::Truncated } else { Class::Server };
         Failed::with(Failure::new(class, format!("the answer is not readable JSON: {e}")), status).charged()
@@ -229,13 +246,14 @@ async fn embedded(
     response: Response<Body>,
     spoken: Dialect,
     expected: embeddings::Expected,
+    room: Room,
 ) -> Result<Answer, Failed> {
     let status = response.status();
     let body = collect(response.into_body(), expected.most_bytes())
         .await
         .map_err(|(_, error)| Failed { status: Some(status), ..from_body(&error) }.charged())?;
     match expected.read(spoken, &body) {
-        Ok(response) => Ok(Answer::Embedded { body, response }),
+        Ok(response) => Ok(Answer::Embedded { body, response, room }),
         Err(error) => {
             let document = bounded::answer(&body);
             if let Some(failure) = document.as_ref().ok().and_then(error_inside) {
@@ -273,6 +291,9 @@ async fn begin(response: Response<Body>, manner: Manner, pace: Pace) -> Result<A
     let parser = if manner.no_done { wire.lenient_stream_parser() } else { wire.stream_parser() };
     let splitter = wire.framing().splitter(FRAME_CAP + manner.repeated);
     let mut events = Events::new(response.into_body(), splitter, parser, deltas, pace);
+    if manner.wrapped {
+        events = events.unwrapped();
+    }
     // Of those before the first content two repeat the request.
     let most_held = HELD_CAP + 2 * manner.repeated;
     let mut held = Vec::new();

@@ -1,5 +1,7 @@
 //! Reading a JSON object field by field, with errors that name the field's path.
 
+use std::cell::RefCell;
+
 use serde_json::{Map, Value};
 
 use crate::bounded;
@@ -9,6 +11,31 @@ use crate::dialect::RequestError;
 pub(crate) struct Fields {
     map: Map<String, Value>,
     path: String,
+    /// The names that were asked for: digests, of each with and without regard to letter case.
+    asked: RefCell<Vec<(u64, u64)>>,
+}
+
+/// A name as a server reads it that does not tell small letters from capitals, as those written in Go do: with them, two
+/// signs beyond ASCII are letters as well.
+pub(crate) fn folded(name: &str) -> String {
+    name.chars().map(fold).collect()
+}
+
+fn fold(c: char) -> char {
+    match c {
+        '\u{17f}' => 's',
+        '\u{212a}' => 'k',
+        c => c.to_ascii_lowercase(),
+    }
+}
+
+/// FNV-1a, of 64 bits. Whoever makes two names with the same one has a request refused.
+fn digest(name: impl Iterator<Item = char>) -> u64 {
+    name.fold(0xcbf2_9ce4_8422_2325, |hash, c| (hash ^ u64::from(u32::from(c))).wrapping_mul(0x100_0000_01b3))
+}
+
+fn digests(name: &str) -> (u64, u64) {
+    (digest(name.chars()), digest(name.chars().map(fold)))
 }
 
 impl Fields {
@@ -25,7 +52,7 @@ impl Fields {
     /// The object at `path`.
     pub(crate) fn of(value: Value, path: String) -> Result<Fields, RequestError> {
         match value {
-            Value::Object(map) => Ok(Fields { map, path }),
+            Value::Object(map) => Ok(Fields { map, path, asked: RefCell::default() }),
             other => Err(wrong(path, "an object", &other)),
         }
     }
@@ -43,7 +70,7 @@ impl Fields {
                 return Err(RequestError { path, message: "is there twice, in two spellings".to_owned() });
             }
         }
-        Ok(Fields { map, path: self.path })
+        Ok(Fields { map, path: self.path, asked: RefCell::default() })
     }
 
     /// The path of one of its fields.
@@ -58,11 +85,13 @@ impl Fields {
 
     /// Takes any value; null counts as absent.
     pub(crate) fn value(&mut self, key: &str) -> Option<Value> {
+        self.asked.get_mut().push(digests(key));
         self.map.remove(key).filter(|v| !v.is_null())
     }
 
     /// Looks without taking.
     pub(crate) fn peek(&self, key: &str) -> Option<&Value> {
+        self.asked.borrow_mut().push(digests(key));
         self.map.get(key).filter(|v| !v.is_null())
     }
 
@@ -184,8 +213,25 @@ impl Fields {
     }
 
     /// What was not taken, nulls left out.
-    pub(crate) fn rest(self) -> Map<String, Value> {
-        self.map.into_iter().filter(|(_, v)| !v.is_null()).collect()
+    ///
+    /// # Errors
+    /// A field that differs from one that was asked for in letter case only: it was not looked at here, and some providers
+    /// take it for that one.
+    pub(crate) fn rest(self) -> Result<Map<String, Value>, RequestError> {
+        let asked = self.asked.borrow();
+        for name in self.map.iter().filter(|(_, v)| !v.is_null()).map(|(name, _)| name) {
+            let (exact, any_case) = digests(name);
+            let similar = asked.iter().any(|(_, known)| *known == any_case);
+            if similar && !asked.iter().any(|(known, _)| *known == exact) {
+                let name: String = name.chars().take(64).collect();
+                return Err(self.error(
+                    &name,
+                    "differs from a known field in letter case only; write it as it is known",
+                ));
+            }
+        }
+        drop(asked);
+        Ok(self.map.into_iter().filter(|(_, v)| !v.is_null()).collect())
     }
 }
 
@@ -264,6 +310,28 @@ mod tests {
             let Err(error) = Fields::parse(body.as_bytes()) else { panic!("{body} was accepted") };
             assert!(error.message.contains("twice"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_field_in_another_letter_case_is_refused_and_not_passed_on() {
+        let read = |body: &str| {
+            let mut fields = Fields::parse(body.as_bytes())?;
+            fields.value("tools");
+            fields.peek("messages");
+            fields.rest().map(|rest| rest.keys().cloned().collect::<Vec<_>>())
+        };
+        assert_eq!(read(r#"{"tools":1,"messages":2,"Other":3}"#).unwrap(), ["Other", "messages"]);
+        for body in [
+            r#"{"Tools":1}"#,
+            r#"{"TOOLS":1,"tools":2}"#,
+            r#"{"tool\u017f":1}"#,
+            r#"{"messages":1,"Messages":2}"#,
+        ] {
+            let error = read(body).expect_err(body);
+            assert!(error.message.contains("letter case only"), "{error}");
+        }
+        assert_eq!(read(r#"{"Tools":null}"#).unwrap(), [""; 0], "what is null is nothing to anybody");
+        assert_eq!((folded("Web_\u{212a}ey\u{17f}").as_str(), folded("é")), ("web_keys", "é".to_owned()));
     }
 
     #[test]

@@ -224,6 +224,7 @@ impl Gateway {
                     provider_asked: provider,
                     model_asked: shown(&model, None),
                     outcome: Outcome::Rejected,
+                    class: Some(error.class),
                     refused: Some(Refused {
                         class: error.class,
                         code: error.code,

@@ -1,9 +1,10 @@
-//! What the calls of one run, or of one workspace's clients, may hold at once: request bodies, and what they are parsed into.
+//! What the calls of one run, or of one workspace's clients, may hold at once: request bodies, what they are parsed into, and
+//! answers of vectors.
 //!
 //! A guest may have thousands of requests under way, and the proxy admits a call only when it is sent on. Until then
 //! it counts here: bodies wait, unread, until earlier ones are done with.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use http::{HeaderMap, Response, StatusCode};
@@ -16,6 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout_at;
 
 use crate::bounded::{self, REQUEST_VALUES};
+use crate::byok::Ask;
 use crate::dialect::{self, RequestError, calls};
 use crate::embeddings;
 use crate::gateway::{bad_request, error_reply};
@@ -37,6 +39,20 @@ const BLOCK: usize = 4 << 10;
 /// MiB; past this many, a call is refused.
 const CALLS: usize = 256;
 
+/// Bytes of answers of vectors that a run holds, and all of this process: an answer may be a hundred times its request, so
+/// that room for requests says nothing of it. The largest one fits into that of a run.
+const ANSWERS: usize = 256 << 20;
+const ALL_ANSWERS: usize = 1 << 30;
+
+/// How often an answer of vectors is in memory: as it came, and as what it is read into or written as.
+const COPIES: usize = 2;
+
+/// How much more of answers than one run all clients of a workspace may hold together.
+const ANSWERS_OF_CLIENTS: usize = 2;
+
+/// The room for answers of all runs and clients. It is the process's memory, so there is one.
+static ROOM: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(blocks(ALL_ANSWERS))));
+
 /// How much more than one run all clients of a workspace may hold together.
 const RUNS_OF_CLIENTS: usize = 8;
 
@@ -48,6 +64,44 @@ pub struct Intake {
     /// Values of all parsed bodies: one of the largest, or hundreds of the usual ones. Taken after the bytes, never
     /// before, and given back by calls that wait for nothing here: so no two calls wait for each other.
     values: Arc<Semaphore>,
+    /// Blocks of answers of vectors. Taken before the request is sent, and by nobody who waits for anything else here.
+    answers: Arc<Semaphore>,
+    /// Those of everybody, taken after one's own.
+    all_answers: Arc<Semaphore>,
+}
+
+/// The room for one answer of vectors, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Room {
+    own: OwnedSemaphorePermit,
+    all: OwnedSemaphorePermit,
+}
+
+impl Room {
+    /// Gives back what so many bytes do not need.
+    pub(crate) fn shrink(&mut self, bytes: usize) {
+        for taken in [&mut self.own, &mut self.all] {
+            let surplus = taken.num_permits().saturating_sub(blocks(bytes));
+            drop(taken.split(surplus));
+        }
+    }
+
+    /// These bytes, which hold it until nobody has them any more.
+    pub(crate) fn with(mut self, bytes: Bytes) -> Bytes {
+        self.shrink(bytes.len());
+        Bytes::from_owner(Roomed { bytes, _room: self })
+    }
+}
+
+struct Roomed {
+    bytes: Bytes,
+    _room: Room,
+}
+
+impl AsRef<[u8]> for Roomed {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 /// A request's places, until it is dropped.
@@ -58,19 +112,28 @@ pub(crate) struct Held {
 }
 
 impl Intake {
-    /// For the calls of one run: 256 of them, 32 MiB of bodies.
+    /// For the calls of one run: 256 of them, 32 MiB of bodies, 256 MiB of vectors.
     #[must_use]
     pub fn of_run() -> Arc<Intake> {
-        Intake::sized(1, CALLS)
+        Intake::sized(1, CALLS, 1)
     }
 
-    /// For the calls of all clients of a workspace: 256 MiB of bodies, and so many calls, but 2048 at least.
+    /// For the calls of all clients of a workspace: 256 MiB of bodies, 512 MiB of vectors, and so many calls, but 2048 at
+    /// least.
     #[must_use]
     pub fn of_clients(calls: usize) -> Arc<Intake> {
-        Intake::sized(RUNS_OF_CLIENTS, calls)
+        Intake::sized(RUNS_OF_CLIENTS, calls, ANSWERS_OF_CLIENTS)
     }
 
-    fn sized(times: usize, calls: usize) -> Arc<Intake> {
+    /// Waits for room for an answer of at most so many bytes.
+    pub(crate) async fn room(&self, most_bytes: usize) -> Room {
+        let wanted = blocks(most_bytes.saturating_mul(COPIES)).min(blocks(ANSWERS));
+        // Whoever has the first waits for the second alone, and whoever has both waits for neither.
+        let own = acquire(&self.answers, wanted).await;
+        Room { own, all: acquire(&self.all_answers, wanted).await }
+    }
+
+    fn sized(times: usize, calls: usize, answers: usize) -> Arc<Intake> {
         let semaphore = |permits: usize| Arc::new(Semaphore::new(permits * times));
         let most_calls = calls.max(CALLS * times);
         Arc::new(Intake {
@@ -78,6 +141,8 @@ impl Intake {
             calls: Arc::new(Semaphore::new(most_calls)),
             bytes: semaphore(blocks(BYTES)),
             values: semaphore(REQUEST_VALUES as usize),
+            answers: Arc::new(Semaphore::new(blocks(ANSWERS) * answers)),
+            all_answers: Arc::clone(&ROOM),
         })
     }
 }
@@ -118,6 +183,7 @@ pub(crate) async fn receive(
         }
     };
     let (body, held) = Box::pin(received).await.map_err(|error| Box::new(error_reply(spoken, &error)))?;
+    let (byok, body) = Ask::read(&headers, body).map_err(|error| Box::new(bad_request(spoken, &error)))?;
     let asked = match task {
         Task::Chat => {
             let mut chat = understand(spoken, &body)?;
@@ -148,7 +214,7 @@ pub(crate) async fn receive(
         }
     };
     let keeps = session.server_tools.contains(ServerTool::Stored);
-    Ok(ClientRequest { dialect: spoken, headers, body, asked, keeps, _held: held })
+    Ok(ClientRequest { dialect: spoken, headers, body, asked, byok, keeps, _held: held })
 }
 
 /// Where body and path name a model, they name the same.

@@ -185,6 +185,12 @@ fn of_model(model: &str) -> ServerTools {
     if model.contains("@preset/") {
         return ServerTools::ALL;
     }
+    // A fine-tuned model of OpenAI's is the account's own, made of what somebody uploaded there: `ft:BASE:ORG::ID`, with or
+    // without its provider before it.
+    let name = model.rsplit('/').next().unwrap_or_default();
+    if name.get(..3).is_some_and(|start| start.eq_ignore_ascii_case("ft:")) {
+        return ServerTool::Stored.into();
+    }
     // arn:PARTITION:SERVICE:REGION:ACCOUNT:RESOURCE
     let mut fields = model.splitn(6, ':');
     if fields.next() != Some("arn") {

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use orch_manifests::Whose;
 use serde::{Serialize, Serializer};
 
 use crate::ir::{Class, Dropped};
 use crate::plan::Candidate;
+use crate::shown::shown;
 
 /// The record of one call. Holds names and numbers, never a key.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -16,6 +18,8 @@ pub struct Receipt {
     pub request_id: String,
     /// The credential that served, or that was tried last.
     pub credential: Option<CredentialRef>,
+    /// Whether that was a key of the caller or of the workspace, and not the platform's. False where no key was used.
+    pub byok: bool,
     /// The provider that the client or the plan asked for first.
     pub provider_asked: String,
     /// The model as the client named it; the plan's first when it named none.
@@ -43,12 +47,19 @@ pub struct Receipt {
     pub price_as_of: Option<String>,
     /// From the client's request to the end of its answer.
     pub latency_ms: u64,
+    /// From the client's request to the first thing that a streamed answer said; absent for whole answers and for streams
+    /// that said nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_token_ms: Option<u64>,
     /// What translation could not carry.
     pub dropped: Vec<Dropped>,
     /// Whether the simulated provider answered.
     pub simulated: bool,
     /// How it ended.
     pub outcome: Outcome,
+    /// The class of its failure; absent when it was served, and when nobody failed but the client, which went away.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub class: Option<Class>,
     /// Why no candidate was even looked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refused: Option<Refused>,
@@ -75,6 +86,11 @@ pub struct CredentialRef {
     pub id: String,
     /// `flag`, `env`, `vault` or `simulated`.
     pub source: String,
+    /// Whose it is.
+    pub whose: Whose,
+    /// The last four characters of the value. Never told to an agent: it is for the owner's records.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mask: Option<String>,
 }
 
 /// One request to one provider.
@@ -87,6 +103,9 @@ pub struct Attempt {
     /// The key that it was sent with, by name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub credential: Option<String>,
+    /// Whose key that is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub whose: Option<Whose>,
     /// How it failed; absent for the one that served.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub class: Option<Class>,
@@ -121,7 +140,12 @@ pub struct Skipped {
 impl Skipped {
     /// A model that cannot serve, whatever the key.
     pub(crate) fn new(model: String, reason: impl Into<String>) -> Skipped {
-        Skipped { model, credential: None, class: None, reason: reason.into() }
+        Skipped {
+            model: shown(&model, None),
+            credential: None,
+            class: None,
+            reason: shown(&reason.into(), None),
+        }
     }
 
     /// A model with one of its keys.
@@ -168,6 +192,19 @@ pub enum Outcome {
 pub type ClassCounts = BTreeMap<Class, u32>;
 
 impl Receipt {
+    /// The word for how it ended, as its JSON has it.
+    #[must_use]
+    pub fn outcome_word(&self) -> &'static str {
+        match self.outcome {
+            Outcome::Served => "served",
+            Outcome::AllFailed => "all_failed",
+            Outcome::Rejected => "rejected",
+            Outcome::Limit => "limit",
+            Outcome::Broken => "broken",
+            Outcome::Cancelled => "cancelled",
+        }
+    }
+
     /// The provider and the model that answered, or were tried last; what was asked for, when none was.
     pub fn answered_by(&self) -> (String, String) {
         let last = self.attempts.last();
@@ -257,11 +294,18 @@ impl Receipt {
     /// A short form for a header: ASCII, names and numbers only.
     pub(crate) fn compact(&self) -> String {
         #[derive(Serialize)]
+        struct Named<'a> {
+            id: &'a str,
+            source: &'a str,
+            whose: Whose,
+        }
+        #[derive(Serialize)]
         struct Compact<'a> {
             request_id: &'a str,
             provider: Option<&'a str>,
             model: Option<&'a str>,
-            credential: Option<&'a CredentialRef>,
+            credential: Option<Named<'a>>,
+            byok: bool,
             failed: Vec<(&'a str, Option<Class>)>,
             input_tokens: u64,
             output_tokens: u64,
@@ -273,7 +317,12 @@ impl Receipt {
             request_id: &self.request_id,
             provider: self.provider_served.as_deref(),
             model: self.model_served.as_deref(),
-            credential: self.credential.as_ref(),
+            credential: self.credential.as_ref().map(|credential| Named {
+                id: &credential.id,
+                source: &credential.source,
+                whose: credential.whose,
+            }),
+            byok: self.byok,
             failed: self
                 .attempts
                 .iter()
@@ -317,6 +366,7 @@ mod tests {
             provider: "openai".into(),
             model: "m".into(),
             credential: None,
+            whose: None,
             class: Some(*class),
             status: None,
             request_id: None,
@@ -357,6 +407,21 @@ mod tests {
     }
 
     #[test]
+    fn outcomes_have_one_word_each() {
+        for outcome in [
+            Outcome::Served,
+            Outcome::AllFailed,
+            Outcome::Rejected,
+            Outcome::Limit,
+            Outcome::Broken,
+            Outcome::Cancelled,
+        ] {
+            let receipt = receipt(outcome, &[]);
+            assert_eq!(serde_json::to_value(outcome).unwrap(), receipt.outcome_word());
+        }
+    }
+
+    #[test]
     fn money_is_a_number_and_the_header_form_is_ascii() {
         let receipt = receipt(Outcome::Served, &[]);
         let json = serde_json::to_value(&receipt).unwrap();
@@ -365,5 +430,22 @@ mod tests {
         assert!(compact.is_ascii(), "{compact}");
         let read: serde_json::Value = serde_json::from_str(&compact).unwrap();
         assert_eq!(read["model"], "modèle-𝛼");
+    }
+
+    /// The header goes to agents as well.
+    #[test]
+    fn the_header_form_says_whose_key_it_was_and_nothing_of_the_value() {
+        let credential = CredentialRef {
+            id: "OPENAI_API_KEY".into(),
+            source: "vault".into(),
+            whose: Whose::Team,
+            mask: Some("wxyz".into()),
+        };
+        let receipt = Receipt { credential: Some(credential), byok: true, ..receipt(Outcome::Served, &[]) };
+        let compact = receipt.compact();
+        let read: serde_json::Value = serde_json::from_str(&compact).unwrap();
+        assert_eq!((&read["credential"]["whose"], &read["byok"]), (&"team".into(), &true.into()));
+        assert!(!compact.contains("wxyz"), "{compact}");
+        assert_eq!(serde_json::to_value(&receipt).unwrap()["credential"]["mask"], "wxyz");
     }
 }

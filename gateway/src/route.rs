@@ -32,8 +32,8 @@ use crate::stream::{Live, unavailable};
 use crate::tab::Tab;
 use crate::upstream::{Asked, ClientRequest, Unfit, http_request};
 use reply::{
-    all_failed, embedded, encoder, fill_start, identify, limited, name, refuse, reply_error, run_over,
-    streamed, whole,
+    Vectors, all_failed, embedded, encoder, fill_start, identify, limited, name, refuse, reply_error,
+    run_over, streamed, whole,
 };
 use reserve::{Passed, reserve};
 use step::{dice, jitter};
@@ -220,7 +220,8 @@ pub(crate) async fn answer(proxy: &Proxy, timing: &Timing, session: &Session, ca
             };
             let (spoken, stream) = (prepared.spoken, client.streams());
             let no_done = candidate.provider.quirks.no_done;
-            let manner = Manner { spoken, stream, repeated: prepared.repeated(), vectors, no_done };
+            let wrapped = candidate.provider.quirks.code_assist;
+            let manner = Manner { spoken, stream, repeated: prepared.repeated(), vectors, no_done, wrapped };
             let trying = attempt(proxy, session, candidate, request, manner, until, timing.pace());
             let Attempted { provider_id, outcome } = Box::pin(trying).await;
             tab.provider_calls_it(provider_id);
@@ -240,11 +241,12 @@ pub(crate) async fn answer(proxy: &Proxy, timing: &Timing, session: &Session, ca
                     let charge = response.usage.map_or(Charge::All, Charge::Counted);
                     Failed { charge, ..Failed::new(Class::Server, "the provider gave up on the answer") }
                 }
-                Ok(Answer::Embedded { body, mut response }) => {
+                Ok(Answer::Embedded { body, mut response, room }) => {
                     serves(session, &mut tab, candidate, began.elapsed());
                     name(&mut response.model, candidate);
                     identify(&mut response.id);
-                    return embedded(&client, tab, candidate, prepared.same_dialect, body, response);
+                    let answer = Vectors { body, response, room };
+                    return embedded(&client, tab, candidate, prepared.same_dialect, answer);
                 }
                 Ok(Answer::Begun { mut held, events }) => {
                     serves(session, &mut tab, candidate, began.elapsed());

@@ -47,7 +47,7 @@ impl Tab {
     pub(crate) fn open(receipts: Arc<Receipts>, provider: &str, model: &str, skipped: Vec<Skipped>) -> Tab {
         let receipt = Receipt {
             provider_asked: provider.to_owned(),
-            model_asked: model.to_owned(),
+            model_asked: name(model),
             skipped,
             ..Receipt::default()
         };
@@ -88,6 +88,8 @@ impl Tab {
 
     /// The attempt under way has said the first thing of its stream.
     pub(crate) fn speaks(&mut self) {
+        let after = millis(self.started.elapsed());
+        self.edit(|receipt| receipt.first_token_ms = Some(after));
         if let Some(heard) = &mut self.heard {
             heard.first_token();
         }
@@ -95,6 +97,7 @@ impl Tab {
 
     /// Why the call is going to end as it does.
     pub(crate) fn fails(&mut self, class: Class) {
+        self.edit(|receipt| receipt.class = Some(class));
         if let Some(heard) = &mut self.heard {
             heard.fails(class);
         }
@@ -129,6 +132,7 @@ impl Tab {
         self.edit(|receipt| {
             receipt.price_as_of = as_of;
             receipt.simulated |= credential.as_ref().is_some_and(|c| c.source == "simulated");
+            receipt.byok = credential.as_ref().is_some_and(|c| c.whose.is_byok());
             receipt.credential = credential;
             receipt.dropped = dropped;
             receipt.dropped.truncate(DROPPED_KEPT);
@@ -158,8 +162,9 @@ impl Tab {
         }
         let attempt = Attempt {
             provider: candidate.provider.slug.to_string(),
-            model: candidate.sent().to_owned(),
+            model: name(candidate.sent()),
             credential: candidate.credential.as_ref().map(|credential| credential.id().to_owned()),
+            whose: candidate.whose(),
             class: Some(failed.failure.class),
             status: failed.status.map(|status| status.as_u16()),
             request_id: self.provider_id.take(),
@@ -173,8 +178,9 @@ impl Tab {
     pub(crate) fn serves(&mut self, candidate: &Candidate, took: Duration) {
         let attempt = Attempt {
             provider: candidate.provider.slug.to_string(),
-            model: candidate.sent().to_owned(),
+            model: name(candidate.sent()),
             credential: candidate.credential.as_ref().map(|credential| credential.id().to_owned()),
+            whose: candidate.whose(),
             class: None,
             status: Some(200),
             request_id: self.provider_id.take(),
@@ -184,7 +190,7 @@ impl Tab {
         self.edit(|receipt| {
             receipt.attempts.push(attempt);
             receipt.provider_served = Some(candidate.provider.slug.to_string());
-            receipt.model_served = Some(candidate.sent().to_owned());
+            receipt.model_served = Some(name(candidate.sent()));
         });
     }
 
@@ -262,6 +268,9 @@ impl Tab {
     fn settle(&mut self, outcome: Outcome) -> Option<Receipt> {
         let mut receipt = self.receipt.take()?;
         receipt.outcome = outcome;
+        if matches!(outcome, Outcome::Served | Outcome::Cancelled) {
+            receipt.class = None;
+        }
         receipt.latency_ms = millis(self.started.elapsed());
         let mut spent = (self.lost, self.lost_micro_usd, self.lost != Usage::default());
         if let Some(reservation) = self.reservation.take() {
@@ -337,8 +346,18 @@ impl Drop for Tab {
     }
 }
 
+/// A model's name as a receipt has it: a client may make up any, as long as its request may be.
+fn name(model: &str) -> String {
+    shown(model, None)
+}
+
 fn reference(credential: &dyn Credential) -> CredentialRef {
-    CredentialRef { id: credential.id().to_owned(), source: credential.source().to_owned() }
+    CredentialRef {
+        id: credential.id().to_owned(),
+        source: credential.source().to_owned(),
+        whose: credential.whose(),
+        mask: credential.mask(),
+    }
 }
 
 fn millis(duration: Duration) -> u64 {

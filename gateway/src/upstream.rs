@@ -8,10 +8,12 @@ use orch_manifests::{Dialect, Quirks};
 use orch_proxy::{Body, full};
 use serde_json::{Value, json};
 
+use crate::byok::Ask;
 use crate::dialect::openai_responses::{self, LEAST_OUTPUT};
 use crate::dialect::{self, Style, quirks};
 use crate::edit::Document;
 use crate::embeddings::EmbedRequest;
+use crate::envelope;
 use crate::intake::Held;
 use crate::ir::{ApiError, ChatRequest, Class, Dropped};
 use crate::plan::Candidate;
@@ -25,6 +27,8 @@ pub(crate) struct ClientRequest {
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
     pub(crate) asked: Asked,
+    /// What it says of whose key is to serve it. It is not in `body` any more.
+    pub(crate) byok: Ask,
     /// Whether the provider may keep the answer in its account.
     pub(crate) keeps: bool,
     /// Its places among what the run may hold.
@@ -385,10 +389,14 @@ pub(crate) fn http_request(
         true => dialect::wire(prepared.spoken).framing().media_type(),
         false => "application/json",
     };
+    let body = match candidate.provider.quirks.code_assist {
+        true => envelope::wrapped(&prepared.body, candidate.sent(), candidate.provider.project.as_deref()),
+        false => prepared.body.clone(),
+    };
     let mut request = Request::builder()
         .method(Method::POST)
         .uri(target)
-        .body(full(prepared.body.clone()))
+        .body(full(body))
         .map_err(|e| Unfit::new(format!("the provider's path is not usable: {e}")))?;
     let headers = request.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -401,8 +409,13 @@ pub(crate) fn http_request(
         for name in PASSED_HEADERS {
             let name = HeaderName::from_static(name);
             let mut values = client.headers.get_all(&name).iter();
+            // What the provider is always sent of a list stays, whatever the client adds to it.
+            let listed = name == "anthropic-beta" && headers.contains_key(&name);
             if let Some(first) = values.next() {
-                headers.insert(name.clone(), first.clone());
+                match listed {
+                    true => _ = headers.append(name.clone(), first.clone()),
+                    false => _ = headers.insert(name.clone(), first.clone()),
+                }
             }
             for value in values {
                 headers.append(name.clone(), value.clone());

@@ -1,11 +1,14 @@
 //! The provider catalog: data files, and what an operator adds to them.
 
+mod check;
 mod file;
 mod operator;
 mod place;
 mod quirks;
 mod region;
+mod site;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::{Arc, LazyLock};
@@ -13,9 +16,11 @@ use std::sync::{Arc, LazyLock};
 use http::{HeaderName, HeaderValue, Method};
 use time::Date;
 
+pub use self::check::{Check, CheckPlace, CheckRequest, Meaning, Pages};
 pub use self::operator::OperatorProvider;
 pub use self::place::PlaceError;
 pub use self::quirks::{Lack, Quirks, ReasoningField};
+pub use self::site::{Site, Tool};
 use crate::endpoint::{Endpoint, Host};
 use crate::host::{HostName, HostPattern};
 use crate::identity::Slug;
@@ -229,6 +234,28 @@ pub enum Auth {
     /// `Authorization: Bearer KEY`, or a signature (AWS Signature Version 4) where the key is a JSON object of
     /// `accessKeyId`, `secretAccessKey`, `region` and, for temporary ones, `sessionToken`.
     Aws,
+    /// `api-key: KEY`, where the key is a JSON object of `endpoint` and `apiKey`, and of `deploymentName` and `apiVersion`
+    /// where there is more than one way to a model; or a plain key, where an operator says where the resource is.
+    Azure,
+    /// The same without deployments and versions.
+    AzureFoundry,
+    /// `Authorization: Bearer TOKEN`, with the token of another tool's credential file.
+    TokenFile(Tool),
+}
+
+impl Auth {
+    /// The header that the key stands in, and what stands before it; none where there is no key.
+    pub fn header(&self) -> Option<(HeaderName, Cow<'static, str>)> {
+        match self {
+            Self::None => None,
+            Self::Bearer | Self::Aws | Self::TokenFile(_) => {
+                Some((http::header::AUTHORIZATION, "Bearer ".into()))
+            }
+            Self::Scheme(scheme) => Some((http::header::AUTHORIZATION, format!("{scheme} ").into())),
+            Self::Header(name) => Some((name.clone(), "".into())),
+            Self::Azure | Self::AzureFoundry => Some((HeaderName::from_static("api-key"), "".into())),
+        }
+    }
 }
 
 /// One provider.
@@ -279,6 +306,29 @@ pub struct Provider {
     pub hosts_others: bool,
     /// Where it differs from others of its dialect.
     pub quirks: Quirks,
+    /// How its key is proven.
+    pub check: Check,
+    /// Where a person can do something about its key.
+    pub pages: Pages,
+    /// Names of variables that make up a key together, where the environment has no whole one.
+    pub env_parts: Vec<EnvPart>,
+    /// What is asked for in the place of a model, where the key names a deployment.
+    pub deployment: Option<String>,
+    /// The project that is billed, where the key names one (Google).
+    pub project: Option<String>,
+}
+
+/// A variable of the environment that is a part of a provider's key; the key and its parts come from one environment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EnvPart {
+    /// The field of the JSON credential that it fills.
+    pub field: String,
+    /// Its names, in the order in which they are looked up.
+    pub names: Vec<String>,
+    /// What is written around the value: `{}` stands for it.
+    pub form: Option<String>,
+    /// Whether there is no key without it.
+    pub required: bool,
 }
 
 impl Provider {

@@ -142,6 +142,83 @@ pub fn resolve_model(catalog: &Catalog, name: &ModelName) -> Result<ModelRoute, 
     fail(Unresolved::Unknown, nearest_models(catalog, name))
 }
 
+/// A model at a provider that was named beside it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelAt {
+    /// Where it is.
+    pub route: ModelRoute,
+    /// Whether a table says that the provider has it. It may have it all the same.
+    pub listed: bool,
+}
+
+/// A model that the provider which was named beside it does not have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{provider} does not have the model {}{}", quote(.asked.as_str()), offered(.candidates))]
+pub struct NotThere {
+    /// Which model.
+    pub asked: ModelName,
+    /// Who was named.
+    pub provider: Slug,
+    /// What may have been meant, each as `provider/model`, likeliest first.
+    pub candidates: Vec<String>,
+}
+
+fn offered(candidates: &[String]) -> String {
+    let names: Vec<String> = candidates.iter().map(|name| quote(name)).collect();
+    if names.is_empty() { String::new() } else { format!(" (candidates: {})", names.join(", ")) }
+}
+
+/// Finds a model at a provider. `named` is what the provider was called: a variant's name asks for its dialect. What stands
+/// before the model's slash may name the provider as well.
+///
+/// # Errors
+/// When the provider has models of its own making alone, and this one is another's by any table.
+pub fn resolve_at(
+    catalog: &Catalog,
+    provider: &Provider,
+    named: &str,
+    name: &ModelName,
+) -> Result<ModelAt, NotThere> {
+    let (prefix, model) = match name.split() {
+        (Some(prefix), model) if provider.goes_by(prefix) => (Some(prefix), model),
+        _ => (None, name.as_str()),
+    };
+    let ruled = |model: &str| RULES.iter().find(|rule| rule.matches(model)).map(|rule| &rule.provider);
+    let listed = provider.model(model).is_some()
+        || provider.pattern_of(model).is_some()
+        || ruled(model).is_some_and(|owner| provider.goes_by(owner.as_str()));
+    // Who has a family of models of its own serves that; who has none serves anybody's.
+    let makes_its_own =
+        !provider.hosts_others && RULES.iter().any(|rule| provider.goes_by(rule.provider.as_str()));
+    if !listed && makes_its_own && prefix.is_none() {
+        let another = match resolve_model(catalog, name) {
+            Ok(route) => Some(vec![format!("{}/{}", route.provider, route.model)]),
+            Err(UnknownModel { reason: Unresolved::Ambiguous | Unresolved::Hosted, candidates, .. }) => {
+                Some(candidates)
+            }
+            Err(_) => None,
+        };
+        if let Some(elsewhere) = another {
+            let near = nearest_at(provider, model).into_iter().chain(elsewhere).collect();
+            let (asked, provider) = (name.clone(), provider.slug.clone());
+            return Err(NotThere { asked, provider, candidates: near });
+        }
+    }
+    let dialect = prefix.and_then(|prefix| provider.named_dialect(prefix)).or(provider.named_dialect(named));
+    Ok(ModelAt { route: ModelRoute { dialect, ..route(provider, model) }, listed })
+}
+
+/// The provider's known models that are most like this name, each as `provider/model`.
+#[must_use]
+pub fn nearest_at(provider: &Provider, name: &str) -> Vec<String> {
+    let bare = name.rsplit('/').next().unwrap_or(name).to_lowercase();
+    let likeness = |known: &str| strsim::normalized_damerau_levenshtein(&bare, known);
+    let mut scored: Vec<(f64, &str)> =
+        provider.models.iter().map(|model| (likeness(&model.id), model.id.as_str())).collect();
+    scored.sort_by(|(a, left), (b, right)| b.total_cmp(a).then_with(|| left.cmp(right)));
+    scored.into_iter().take(CANDIDATES).map(|(_, id)| format!("{}/{id}", provider.slug)).collect()
+}
+
 fn route(provider: &Provider, model: &str) -> ModelRoute {
     let id = match (provider.model(model), &provider.quirks.model_prefix) {
         (Some(known), _) => known.id.clone(),
@@ -234,6 +311,44 @@ mod tests {
             Ok(route) => format!("{} {}", route.provider, route.model),
             Err(error) => error.to_string(),
         }
+    }
+
+    #[test]
+    fn at_a_provider_that_is_named_its_models_are_found_and_another_s_are_not() {
+        let lan = operator("lan", &["llama-*"]);
+        let catalog = Catalog::builtin().with_operator(vec![lan]).unwrap();
+        let at = |provider: &str, model: &str| {
+            let found = catalog.provider(provider).unwrap();
+            match resolve_at(&catalog, found, provider, &model.parse().unwrap()) {
+                Ok(ModelAt { route, listed }) => format!("{} {} {listed}", route.provider, route.model),
+                Err(error) => format!("{error}"),
+            }
+        };
+        for (provider, model, expected) in [
+            ("openai", "gpt-4o", "openai gpt-4o true"),
+            ("openai", "openai/gpt-4o", "openai gpt-4o true"),
+            ("google", "gemini-2.5-flash", "gemini gemini-2.5-flash true"),
+            // By the rule of the family, and by nobody's table.
+            ("openai", "gpt-99-not-listed", "openai gpt-99-not-listed true"),
+            ("openai", "house-model", "openai house-model false"),
+            ("openai", "openai/claude-of-our-own", "openai claude-of-our-own false"),
+            ("lan", "llama-3", "lan llama-3 true"),
+            // Who makes no models of its own may have anybody's.
+            ("lan", "gpt-4o", "lan gpt-4o false"),
+            ("lan", "openai/gpt-4o", "lan openai/gpt-4o false"),
+        ] {
+            assert_eq!(at(provider, model), expected, "{provider} {model}");
+        }
+        for (provider, model) in
+            [("anthropic", "gpt-4o"), ("anthropic", "openai/gpt-4o"), ("openai", "claude-3-haiku")]
+        {
+            let said = at(provider, model);
+            assert!(said.starts_with(&format!("{provider} does not have the model")), "{said}");
+            assert!(said.contains("candidates: "), "{said}");
+        }
+        let variant = catalog.provider("openai-responses").unwrap();
+        let named = resolve_at(&catalog, variant, "openai-responses", &"gpt-4o".parse().unwrap()).unwrap();
+        assert_eq!(named.route.dialect, Some(Dialect::OpenAiResponses));
     }
 
     fn operator(slug: &str, models: &[&str]) -> OperatorProvider {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use orch_manifests::{Auth, Catalog, Lack, Provider, Quirks, Task};
+use orch_manifests::{Auth, Catalog, Check, Lack, Provider, Quirks, Task};
 
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/providers.md");
 
@@ -46,7 +46,26 @@ fn auth(provider: &Provider) -> String {
         Auth::Bearer => "`Authorization: Bearer`".to_owned(),
         Auth::Scheme(scheme) => format!("`Authorization: {scheme}`"),
         Auth::Header(name) => format!("`{name}`"),
+        Auth::Azure => "`api-key`, of the JSON credential".to_owned(),
+        Auth::AzureFoundry => "`api-key`, of the JSON credential".to_owned(),
+        Auth::TokenFile(tool) => format!("`Authorization: Bearer`, of {}'s credential file", tool.name()),
         Auth::Aws => "`Authorization: Bearer`, or signed with the JSON credential".to_owned(),
+    }
+}
+
+/// How its key is proven.
+fn check(provider: &Provider) -> String {
+    match &provider.check {
+        Check::Impossible(why) => format!("none: {why}"),
+        Check::Asks(check) => {
+            let (endpoint, path) = provider.check_target(check);
+            let elsewhere = match endpoint.host == provider.endpoint.host {
+                true => String::new(),
+                false => endpoint.host.to_string(),
+            };
+            let control = if check.control { ", and again with a made-up key" } else { "" };
+            format!("`{} {elsewhere}{path}`{control}", check.method)
+        }
     }
 }
 
@@ -64,8 +83,8 @@ fn base(provider: &Provider) -> String {
 
 fn models(catalog: &Catalog) -> String {
     let mut table =
-        "| provider | base URL | key goes into | key names | dialects | models listed | bare names |\n\
-                     |---|---|---|---|---|---|---|\n"
+        "| provider | base URL | key goes into | key names | key check | dialects | models listed | bare names |\n\
+                     |---|---|---|---|---|---|---|---|\n"
             .to_owned();
     for provider in catalog.providers() {
         let others = provider.aliases.iter().chain(provider.variants.iter().map(|variant| &variant.slug));
@@ -84,11 +103,12 @@ fn models(catalog: &Catalog) -> String {
         let bare = if provider.hosts_others || provider.models.is_empty() { "no" } else { "yes" };
         writeln!(
             table,
-            "| `{}`{also} | {} | {} | {} | {} | {} | {bare} |",
+            "| `{}`{also} | {} | {} | {} | {} | {} | {} | {bare} |",
             provider.slug,
             base(provider),
             auth(provider),
             code(provider.env.iter().map(String::as_str)),
+            check(provider),
             dialects.join(", "),
             provider.models.len(),
         )
@@ -114,6 +134,7 @@ fn in_words(quirks: &Quirks) -> Vec<String> {
         max_tokens_required,
         stream_options,
         no_done,
+        code_assist,
         strict_messages,
         system_as_input,
         lacks,
@@ -129,6 +150,7 @@ fn in_words(quirks: &Quirks) -> Vec<String> {
     say(*max_tokens_required, "a bound on output is always sent");
     say(*stream_options, "usage of streams is asked for");
     say(*no_done, "a stream may end without `[DONE]`");
+    say(*code_assist, "requests and answers are inside of Code Assist's envelope");
     say(*strict_messages, "unknown keys and parts of messages are left out, system messages joined in front");
     say(*system_as_input, "instructions of responses are sent as the first message");
     for lack in lacks {

@@ -1,9 +1,10 @@
 //! The seam to whatever keeps secrets: a credential authorises a request, and its value stays on its side.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::request::Parts;
-use orch_manifests::Endpoint;
+use orch_manifests::{Endpoint, Site, Whose};
 use ring::rand::{SecureRandom as _, SystemRandom};
 
 use crate::{Asked, Place, Scrubber};
@@ -18,6 +19,17 @@ pub trait Credential: Send + Sync {
 
     /// Where the value came from: `flag`, `env`, `vault` or `simulated`.
     fn source(&self) -> &str;
+
+    /// Whose it is; the caller's own where nothing else is known.
+    fn whose(&self) -> Whose {
+        Whose::Own
+    }
+
+    /// The last four characters of the value as it is at this moment, for records that tell keys apart; `None` where so much
+    /// would say too much of it.
+    fn mask(&self) -> Option<String> {
+        None
+    }
 
     /// Which version of the vault's secret it is at this moment; `None` for a value that its caller brought along.
     fn version(&self) -> Option<u64> {
@@ -52,8 +64,8 @@ pub trait Credential: Send + Sync {
         how: Use<'_>,
     ) -> Result<Option<Arc<Scrubber>>, AuthorizeError>;
 
-    /// The region that it is for, where its provider has a host for each and the value names one.
-    fn region(&self) -> Option<String> {
+    /// The place that it is for, where its provider has a host for each region or customer and the value names one.
+    fn site(&self) -> Option<Site> {
         None
     }
 
@@ -119,7 +131,7 @@ pub enum AuthorizeError {
     BadValue,
     /// The value is for another host than the one that was asked for, or cannot be read as what it has to be.
     #[error("the value does not fit: {0}")]
-    Unfit(&'static str),
+    Unfit(Cow<'static, str>),
     /// The value is not at hand, because its store is sealed for example.
     #[error("the value is not available: {0}")]
     Unavailable(String),

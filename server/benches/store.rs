@@ -181,6 +181,8 @@ fn new_run(run: &RunId) -> NewRun {
         version: "1.0.0".to_owned(),
         digest: Digest::of(b"agent"),
         caller: "tok_bench".to_owned(),
+        token: None,
+        member: None,
         instance: "inst_bench".to_owned(),
         request: json!({"input": {"text": "x".repeat(400)}}),
         created: OffsetDateTime::now_utc(),

@@ -34,6 +34,7 @@ use crate::reload;
 use crate::routing::Routing;
 use crate::run::{Event, Observer, Report, RunRequest, Simulate};
 use crate::telemetry::{self, Destination, Exporting, Telemetry};
+use crate::thinking::Watched;
 use crate::upstream::{Upstream, internet, prove};
 use crate::workers::{Wanted, Workers};
 
@@ -206,8 +207,9 @@ impl Broker {
         let started = Instant::now();
         self.home.check_vault()?;
         self.export()?;
-        for warning in self.config().otel.warnings() {
-            observer.event(Event::Warning(warning));
+        let config = self.config();
+        for warning in config.otel.warnings(&config.telemetry) {
+            observer.event(Event::Warning(&warning));
         }
         let upstream = self.upstream(request.simulate.as_ref()).await?;
         let routing = Routing::local(&self.config().routes);
@@ -357,7 +359,8 @@ impl Broker {
         stop: &mut watch::Receiver<u8>,
     ) -> Result<Concluded, Failure> {
         let Prepared { run, workspace, request, input, limits, mounts, scratch, upstream, .. } = prepared;
-        let Prepared { keys, thinking, wants, output_schema, simulated, treasury, .. } = prepared;
+        let Prepared { keys, thinking, wants, output_schema, simulated, treasury, witness, bodies, .. } =
+            prepared;
         let RunRequest { agent, env, stream, trial, keys: given, env_keys, trace, .. } = request;
         // What of these is of use is among the keys.
         drop((given, env_keys));
@@ -420,7 +423,8 @@ impl Broker {
         grant.retain_rules(|rule| reload::still_allowed(rule, &config.egress.allow));
         let traced = self.telemetry.run(&run, &workspace, &agent.manifest, trace);
         let listener = Some(traced.listener());
-        let session = thinking.session(&grant, &limits, expires, treasury, server_tools, listener);
+        let watched = Watched { treasury, witness, listener };
+        let session = thinking.session(&grant, &limits, expires, server_tools, watched);
         if let Some(session) = &session {
             observer.calls(&session.receipts);
         }
@@ -428,6 +432,7 @@ impl Broker {
             proxy: Arc::clone(&upstream.proxy),
             gateway: Arc::clone(&upstream.gateway),
             session: session.clone(),
+            recorder: bodies.map(|bodies| bodies.without(Arc::clone(&known))),
         };
         let admission = self.router.admit(run.clone(), beyond);
         let inline = input.len() <= MAX_INLINE_INPUT;

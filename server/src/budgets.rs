@@ -18,15 +18,13 @@ use time::{Date, OffsetDateTime, UtcOffset};
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::run::dollars;
-use crate::store::{Store, Subject, Sums};
+use crate::store::{Instance, Store, Subject, Sums};
 
 mod account;
-mod open;
 #[cfg(test)]
 mod tests;
 
 use account::Account;
-use open::Open;
 
 /// Bytes of a budget's name, and of whom it is about.
 const NAME: usize = 128;
@@ -214,24 +212,24 @@ pub(crate) struct Budgets {
     /// Held from a look at the store to what is remembered of it, and by whoever changes it: what was read before a change
     /// is not remembered after it.
     changing: tokio::sync::Mutex<()>,
-    /// What calls under way have set aside.
-    open: Arc<Open>,
+    /// This process, as the store knows whose it is what is set aside.
+    instance: Arc<str>,
     clock: Clock,
 }
 
 impl Budgets {
-    /// The budgets of this store and this configuration.
-    pub(crate) fn new(store: Store, config: Arc<Config>) -> Arc<Self> {
-        Self::by(store, config, Arc::new(OffsetDateTime::now_utc))
+    /// The budgets of this store and this configuration; `instance` is this process in the store.
+    pub(crate) fn new(store: Store, instance: &Instance, config: Arc<Config>) -> Arc<Self> {
+        Self::by(store, instance, config, Arc::new(OffsetDateTime::now_utc))
     }
 
-    fn by(store: Store, config: Arc<Config>, clock: Clock) -> Arc<Self> {
+    fn by(store: Store, instance: &Instance, config: Arc<Config>, clock: Clock) -> Arc<Self> {
         Arc::new(Self {
             store,
             configured: RwLock::new(config),
             set: RwLock::default(),
             changing: tokio::sync::Mutex::default(),
-            open: Arc::default(),
+            instance: instance.id().into(),
             clock,
         })
     }
@@ -331,7 +329,7 @@ impl Budgets {
     }
 
     /// Frees what a budget of a workspace holds for calls that are under way no more: those of processes that died. What
-    /// calls of this process hold stays held; another process that uses the same store must not be at work.
+    /// calls hold stays held, of this process and of every other that lives.
     ///
     /// # Errors
     /// There is no budget of this name; the store's.
@@ -339,12 +337,7 @@ impl Budgets {
         let all = self.of(workspace).await?;
         let budget = named(&all, name)?;
         let from = budget.window.at((self.clock)()).0;
-        let (open, subject, of) = (Arc::clone(&self.open), budget.subject.clone(), workspace.to_owned());
-        let held = move |day: i64| {
-            let amount = open.of(&of, &subject, day);
-            (amount.tokens, amount.micro_usd)
-        };
-        self.store.release(workspace, budget.subject.clone(), from, held).await
+        self.store.release(workspace, budget.subject.clone(), from).await
     }
 
     fn check_own(all: &[Budget], name: &str) -> Result<(), Failure> {

@@ -14,6 +14,8 @@ use orch_manifests::{CanonicalPath, HostName, RunId, Scheme};
 use orch_proxy::{Body, EgressError, Grants, LiveGrant, Proxy, TimeoutKind};
 use orch_runner::{Door, Refusal, RefusalCode};
 
+use crate::records::{Recorder, recorded};
+
 mod denial;
 #[cfg(test)]
 mod tests;
@@ -30,6 +32,8 @@ pub(crate) struct Beyond {
     pub(crate) gateway: Arc<Gateway>,
     /// Within which the gateway answers; none when the run cannot think.
     pub(crate) session: Option<Arc<Session>>,
+    /// What keeps what the gateway is asked and answers; none where nobody wants that.
+    pub(crate) recorder: Option<Arc<Recorder>>,
 }
 
 /// Routes the requests of all live runs.
@@ -64,12 +68,15 @@ impl Router {
 
     async fn route(&self, token: &str, request: Request<Body>) -> Response<Body> {
         let Some(grant) = self.grants.find(token) else { return refused(RefusalCode::Denied) };
-        let Some(Beyond { proxy, gateway, session }) = self.beyond(&grant.grant().run) else {
+        let Some(Beyond { proxy, gateway, session, recorder }) = self.beyond(&grant.grant().run) else {
             return refused(RefusalCode::Denied);
         };
         let to_gateway = request.uri().host().is_some_and(|host| host.eq_ignore_ascii_case(GATEWAY_HOST));
         match session {
-            Some(session) if to_gateway => gateway.serve(&session, request).await,
+            Some(session) if to_gateway => {
+                recorded(recorder.as_ref(), request, async |request| gateway.serve(&session, request).await)
+                    .await
+            }
             None if to_gateway => denial::because(
                 "no_model_access",
                 GATEWAY_HOST,
@@ -77,7 +84,12 @@ impl Router {
                 &["add `llm: { primary: MODEL }` to orch.yaml, or run it with --model MODEL".to_owned()],
             ),
             Some(session) => match direct_call(&gateway, &session, &request) {
-                Some(call) => gateway.passthrough(&session, &call, request).await,
+                Some(call) => {
+                    recorded(recorder.as_ref(), request, async |request| {
+                        gateway.passthrough(&session, &call, request).await
+                    })
+                    .await
+                }
                 None => forward(&proxy, &gateway, &grant, request).await,
             },
             None => forward(&proxy, &gateway, &grant, request).await,
@@ -97,7 +109,7 @@ fn direct_call(gateway: &Gateway, session: &Session, request: &Request<Body>) ->
         None => scheme.default_port(),
     };
     let path = CanonicalPath::parse(uri.path_and_query()?.as_str()).ok()?;
-    let direct = gateway.inference(scheme, host.as_str(), port, request.method(), path.path())?;
+    let direct = gateway.inference_of(session, scheme, host.as_str(), port, request.method(), path.path())?;
     session.plan.provider(&direct.provider).is_some().then_some(direct)
 }
 

@@ -14,8 +14,7 @@ use orch_vault::{
 };
 use ring::rand::{SecureRandom, SystemRandom};
 
-use crate::aws::{self, AwsKey};
-use crate::credential::{HeldCredential, Lease};
+use crate::credential::{HeldCredential, Lease, usable};
 use crate::failure::{Failure, Kind};
 use crate::permissions::Capability;
 
@@ -341,8 +340,8 @@ impl KeyQuestion<'_> {
         });
         let credential =
             HeldCredential::lent(secret, provider.auth.clone(), Lease::Key(grant), Some(self.run));
-        let region = credential.region();
-        let there = region.as_deref().and_then(|region| provider.in_region(region));
+        let site = credential.site();
+        let there = site.and_then(|site| provider.at(&site).ok());
         let host = &there.as_deref().unwrap_or(provider).endpoint.host;
         let ungranted =
             by_name.then(|| Capability::Secret { name: name.to_string(), host: host.to_string() });
@@ -390,33 +389,13 @@ fn may_go_without(failure: &Failure, found: &KeyRef, primary: Option<&str>) -> b
     of_this_key && found.source != Source::Flag && primary != Some(found.provider.as_str())
 }
 
-/// What no header can carry would fail at the first request; it is better said before anything starts.
+/// What no header can carry, and a JSON credential that is none, would fail at the first request; it is better said before
+/// anything starts.
 pub(crate) fn check_value(found: &KeyRef, provider: &Provider, secret: &Secret) -> Result<(), Failure> {
-    if provider.auth == Auth::Aws && secret.expose(aws::signs) {
-        let KeyRef { name, source, .. } = found;
-        return match AwsKey::read(secret) {
-            Ok(_) => Ok(()),
-            Err(why) => {
-                let message = format!("the key {name} ({source}) cannot sign requests: {why}");
-                Err(Failure::new(Kind::NoKey, "key_unusable", message).hint(
-                    r#"give {"accessKeyId":"…","secretAccessKey":"…","region":"…"}, or a Bedrock API key as it is"#,
-                ))
-            }
-        };
-    }
-    let plain = secret.expose(|bytes| !bytes.is_empty() && bytes.iter().all(|b| (0x21..=0x7e).contains(b)));
-    if plain {
-        return Ok(());
-    }
     let KeyRef { name, source, .. } = found;
-    Err(Failure::new(
-        Kind::NoKey,
-        "key_unusable",
-        format!(
-            "the key {name} ({source}) is empty or holds blanks, line breaks or other characters that no key has"
-        ),
-    )
-    .hint("copy the key again, without quotes and blanks around it"))
+    let source = source.as_str();
+    usable(provider, secret, found.source == Source::Vault)
+        .map_err(|wrong| wrong.failure(&format!("the key {name} ({source})"), provider))
 }
 
 fn secret_name(name: &str) -> Result<SecretName, Failure> {

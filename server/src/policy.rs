@@ -4,8 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use orch_manifests::{
-    AccountWant, Auth, Catalog, EgressWant, Host, HostPattern, Manifest, Provider, RunId, Scheme,
-    ServerTools, Slug,
+    AccountWant, Catalog, EgressWant, Host, HostPattern, Manifest, Provider, RunId, Scheme, ServerTools, Slug,
 };
 use orch_proxy::{Binding, Credential, Grant, Methods, Place, Placeholder, Rule, RuleOrigin, Target};
 use tokio::time::Instant;
@@ -272,8 +271,8 @@ pub(crate) fn grant(terms: &Terms<'_>, rules: Vec<Rule>) -> Grant {
     let provider_keys = issued.iter().filter_map(|issued| {
         let provider = catalog.provider(issued.provider.as_ref()?.as_str())?;
         let credential = keys.providers.get(&provider.slug)?;
-        let region = credential.region();
-        let there = region.as_deref().and_then(|region| provider.in_region(region));
+        let site = credential.site();
+        let there = site.and_then(|site| provider.at(&site).ok());
         let provider = there.as_deref().unwrap_or(provider);
         let own = provider_binding(provider, issued.placeholder.clone(), credential.clone())?;
         let wanted = account.iter().filter(|want| provider.goes_by(want.provider.as_str()));
@@ -315,11 +314,7 @@ fn on_trial(trials: [Option<&[EgressWant]>; 2]) -> Vec<Vec<Rule>> {
 
 /// Where a provider reads its key; none where it wants none.
 fn place(provider: &Provider) -> Option<Place> {
-    match &provider.auth {
-        Auth::None => None,
-        Auth::Bearer | Auth::Aws | Auth::Scheme(_) => Some(Place::Header(http::header::AUTHORIZATION)),
-        Auth::Header(name) => Some(Place::Header(name.clone())),
-    }
+    Some(Place::Header(provider.auth.header()?.0))
 }
 
 /// A provider's key is bound to the catalog's inference paths, in the header that the provider reads.

@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use orch_gateway::Treasury;
+use orch_gateway::{Treasury, Witness};
 use orch_manifests::{Catalog, Digest, Manifest, Provider, RunId};
 use orch_runner::Scratch;
 use orch_vault::AuditEvent;
@@ -19,6 +19,7 @@ use crate::limits::RunLimits;
 use crate::mounts;
 use crate::permissions::{self, Answer, Capability, Question, Remembered};
 use crate::policy::{self, Wants};
+use crate::records::BodyKeeper;
 use crate::routing::Routing;
 use crate::run::{Event, MountRequest, Observer, RunRequest};
 use crate::schema::{self, Schema};
@@ -75,6 +76,10 @@ pub(crate) struct Prepared {
     pub(crate) wants: Wants,
     /// Who pays for it beside its own limits.
     pub(crate) treasury: Option<Arc<dyn Treasury>>,
+    /// Who hears of uses of keys before they happen that are not planned on record.
+    pub(crate) witness: Option<Arc<dyn Witness>>,
+    /// Where what its models are asked and answer is kept, if it is.
+    pub(crate) bodies: Option<BodyKeeper>,
 }
 
 impl Checked {
@@ -111,6 +116,26 @@ impl Checked {
     /// Keys of the caller's environment.
     pub(crate) fn env_keys(&self) -> &CallerKeys {
         &self.request.env_keys
+    }
+
+    /// Lets the keys of the caller's environment go. Says whether there were any.
+    pub(crate) fn leave_env_keys(&mut self) -> bool {
+        !std::mem::take(&mut self.request.env_keys).is_empty()
+    }
+
+    /// Whether keys were given for this run.
+    pub(crate) fn brings_keys(&self) -> bool {
+        !self.request.keys.is_empty()
+    }
+
+    /// What is asked of whose key serves.
+    pub(crate) fn byok(&self) -> Option<bool> {
+        self.request.byok
+    }
+
+    /// Whether no real provider is asked.
+    pub(crate) fn is_simulated(&self) -> bool {
+        self.upstream.simulation.is_some()
     }
 }
 
@@ -207,6 +232,8 @@ impl Broker {
             thinking,
             wants,
             treasury: None,
+            witness: None,
+            bodies: None,
         })
     }
 

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use orch_gateway::Plan;
 use orch_manifests::{Catalog, Digest, RunId};
 use orch_vault::VaultLocation;
 use time::OffsetDateTime;
@@ -19,18 +20,21 @@ use tokio::task::JoinSet;
 
 use crate::broker::Broker;
 use crate::budgets::Budgets;
+use crate::byok::{self, Policies, lent_by_environment};
 use crate::caller::Caller;
 use crate::config::Config;
 use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::home::Home;
 use crate::keeper::Keeper;
+use crate::records::{BodyKeeper, Who};
 use crate::routing::Routings;
 use crate::run::{RunRequest, Simulate};
 use crate::store::{Instance, NewRun, RunEvent, Store};
 
 mod draining;
 mod ending;
+mod lending;
 mod library;
 mod live;
 mod preparing;
@@ -73,6 +77,8 @@ pub struct Parts {
     pub program: PathBuf,
     /// Simulated providers for everybody, instead of real ones.
     pub simulate: Option<Simulate>,
+    /// Where the platform's keys are, if the configuration lends those of the environment. Nothing else is looked up there.
+    pub environment: Environment,
 }
 
 /// Whether a service outlives the runs it was started for.
@@ -91,6 +97,9 @@ pub struct Service {
     store: Store,
     keeper: Arc<Keeper>,
     routings: Arc<Routings>,
+    policies: Arc<Policies>,
+    /// What the operator lends out of the environment.
+    lent: Option<Arc<Plan>>,
     library: Library,
     budgets: Arc<Budgets>,
     instance: Instance,
@@ -137,7 +146,7 @@ impl Service {
         parts: Parts,
         mode: Mode,
     ) -> Result<Arc<Self>, Failure> {
-        let Parts { home, config, catalog, vault, program, simulate } = parts;
+        let Parts { home, config, catalog, vault, program, simulate, environment } = parts;
         let capacity = config.capacity();
         capacity.prepare();
         let queue = Queue::new(capacity.sandboxes as usize, config.max_queued);
@@ -152,15 +161,22 @@ impl Service {
             broker.simulate(&simulate).await?;
         }
         let catalog = Arc::clone(broker.catalog());
+        // A command of this machine's user needs none of what a server lends.
+        let lent = match mode {
+            Mode::Serve => lent_by_environment(&broker.config().platform, &environment, &catalog)?,
+            Mode::Embedded => None,
+        };
         let keeper = match mode {
             Mode::Embedded => Keeper::new(vault, catalog),
             Mode::Serve => Keeper::hold(vault, catalog).await?,
         };
         let service = Arc::new(Self {
             mode,
-            budgets: Budgets::new(store.clone(), broker.config()),
+            budgets: Budgets::new(store.clone(), &instance, broker.config()),
             library: Library::new(store.clone(), Arc::clone(broker.catalog())),
             routings: Arc::new(Routings::new(store.clone(), Arc::clone(broker.catalog()))),
+            policies: Arc::new(Policies::new(store.clone())),
+            lent,
             broker,
             store,
             keeper: Arc::new(keeper),
@@ -184,6 +200,8 @@ impl Service {
                     let Some(service) = housekeeping.upgrade() else { return };
                     service.broker.workers().reap(WORKER_IDLE).await;
                     // What cannot be done now is done the next time.
+                    let wanted = service.broker.config().records.bodies.keys().cloned().collect();
+                    let _ = service.store.forget_bodies(wanted, OffsetDateTime::now_utc()).await;
                     let _ = service.store.empty_log().await;
                     if counted.elapsed() >= COUNTS {
                         counted = Instant::now();
@@ -216,6 +234,29 @@ impl Service {
         &self.routings
     }
 
+    /// Whose keys the calls of each workspace are made with.
+    pub(crate) fn policies(&self) -> &Arc<Policies> {
+        &self.policies
+    }
+
+    /// What the operator lends to the calls of a workspace; none when that is nothing.
+    ///
+    /// # Errors
+    /// When the vault cannot be read.
+    pub(crate) async fn platform_plan(&self, workspace: &str) -> Result<Option<Arc<Plan>>, Failure> {
+        let config = self.config();
+        let platform = match byok::platform_ring(&config.platform, workspace) {
+            Some(ring) => Some(byok::lent(&self.keeper.keys_of(&ring).await?.plan, &config.platform)),
+            None => self.lent.clone(),
+        };
+        Ok(platform.filter(|plan| plan.has_keys()))
+    }
+
+    /// What the operator lends out of the environment.
+    pub(crate) fn lent(&self) -> Option<&Arc<Plan>> {
+        self.lent.as_ref()
+    }
+
     /// The providers, the operator's included.
     #[must_use]
     pub fn catalog(&self) -> &Arc<Catalog> {
@@ -242,6 +283,12 @@ impl Service {
     /// What may be spent.
     pub(crate) fn budgets(&self) -> &Arc<Budgets> {
         &self.budgets
+    }
+
+    /// Where bodies of a workspace's calls are kept, where that is wanted.
+    pub(crate) fn body_keeper(&self, workspace: &str) -> Option<BodyKeeper> {
+        let kept = *self.broker.config().records.bodies.get(workspace)?;
+        Some(BodyKeeper { store: self.store.clone(), workspace: workspace.into(), kept })
     }
 
     /// Agents by name.
@@ -278,7 +325,7 @@ impl Service {
     /// Whatever refuses it; then nothing was accepted.
     pub async fn submit(self: &Arc<Self>, caller: &Caller, request: RunRequest) -> Result<RunId, Failure> {
         let place = self.queue.enter(&caller.workspace, request.size())?;
-        let live = Arc::new(LiveRun::new(RunId::random(), &caller.workspace));
+        let live = Arc::new(LiveRun::new(RunId::random(), &caller.workspace).of_member(&caller.name));
         let stored = StoredRequest::of(&live.run, &request, self.mode == Mode::Embedded).to_json()?;
         let agent = Arc::clone(&request.agent);
         let prepared = Box::pin(self.prepare(request, &live)).await?;
@@ -290,7 +337,7 @@ impl Service {
             }
             None => Start::Later(agent.manifest.name.clone(), Box::new(prepared.into_request())),
         };
-        let created = OffsetDateTime::now_utc();
+        let (created, who) = (OffsetDateTime::now_utc(), Who::of(caller));
         let row = NewRun {
             run: live.run.clone(),
             workspace: caller.workspace.to_string(),
@@ -298,19 +345,21 @@ impl Service {
             version: agent.manifest.version.to_string(),
             digest: agent.digest,
             caller: caller.name.to_string(),
+            token: Some(caller.id.to_string()),
+            member: who.member.clone(),
             instance: self.instance.id().to_owned(),
             request: stored,
             created,
             started: matches!(start, Start::AtOnce(..)).then_some(created),
         };
         let run = live.run.clone();
-        let (service, caller) = (Arc::clone(self), caller.name.to_string());
+        let service = Arc::clone(self);
         let (accepted, answer) = oneshot::channel();
         // A task of its own: what is on disk is executed, whether or not its caller is still there to hear of it.
         self.spawn(async move {
             let stored = service.store.accept(row).await;
             if stored.is_ok() {
-                service.begin(live, caller, start, place);
+                service.begin(live, who, start, place);
             }
             // Who does not wait any more does not hear.
             let _ = accepted.send(stored);

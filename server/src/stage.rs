@@ -98,11 +98,13 @@ impl Stage {
         let rules = wants.granted(&upstream);
         let router = Arc::new(Router::new());
         let (token, grant) = router.grants().mint(policy::grant(&terms, rules));
-        let session = thinking.session(&grant, &limits, expires, None, server_tools, None);
+        let session =
+            thinking.session(&grant, &limits, expires, server_tools, crate::thinking::Watched::default());
         let beyond = Beyond {
             proxy: Arc::clone(&upstream.proxy),
             gateway: Arc::clone(&upstream.gateway),
             session: session.clone(),
+            recorder: None,
         };
         let admission = Some(router.admit(run.clone(), beyond));
         let placeholder = issued.iter().find(|issued| issued.name == "OPENAI_API_KEY");

@@ -19,6 +19,9 @@ use time::OffsetDateTime;
 use crate::failure::{Failure, Kind};
 
 mod blobs;
+mod bodies;
+mod byok;
+mod calls;
 mod columns;
 mod documents;
 mod events;
@@ -46,11 +49,13 @@ use writer::Writer;
 pub(crate) use spend::{SpendOf, Subject, Sums};
 
 pub use blobs::Blobs;
+pub use bodies::{Bodies, Kept};
+pub use calls::Calls;
 pub use instance::Instance;
 pub use rows::{
-    AgentRow, AgentSummary, COUNT_LIMIT, CallRow, DECISIONS_LIMIT, EVENT_TEXT_LIMIT, EventKind, GrantRow,
-    NewRun, PAGE_LIMIT, Published, RouteRow, RunEnd, RunEvent, RunPage, RunRow, RunStatus, TokenRow,
-    UnknownWord, UsageBy, UsageQuery, UsageRow, VersionRow,
+    AgentRow, AgentSummary, COUNT_LIMIT, CallFilter, CallPage, CallRow, DECISIONS_LIMIT, EVENT_TEXT_LIMIT,
+    EventKind, GrantRow, KeyUse, NewRun, PAGE_LIMIT, Published, RouteRow, RunEnd, RunEvent, RunPage, RunRow,
+    RunStatus, TokenRow, UnknownWord, UsageBy, UsageQuery, UsageRow, VersionRow,
 };
 
 /// The name of the database in the store's folder.

@@ -132,14 +132,14 @@ fn a_folder_of_this_machine_can_be_mounted() {
 fn a_run_is_on_record() {
     let stage = Stage::new();
     let agent = summarizer(&["gpt-4o-mini"]);
-    let nothing = stage.orch(["logs", "--json"]).run().expect(2).silent();
+    let nothing = stage.orch(["logs", "latest", "--json"]).run().expect(2).silent();
     assert_eq!(nothing.error()["code"], "run_not_found", "{nothing}");
     let report = summary(
         stage.run_in(Mode::Embedded, agent.path(), INPUT).env("OPENAI_API_KEY", OPENAI_KEY).run(),
         OPENAI_SAYS,
     );
     let run = report["run_id"].as_str().expect("an id");
-    let newest = stage.orch(["logs", "--json"]).run().expect(0).json();
+    let newest = stage.orch(["logs", "latest", "--json"]).run().expect(0).json();
     assert_eq!(newest["run"], run, "{newest:#}");
     let log = stage.orch(["logs", run]).run().expect(0);
     assert!(log.stdout().contains(OPENAI_SAYS), "the summarizer logs the words as they come: {log}");

@@ -147,6 +147,8 @@ fn files() -> Agent {
     wanderer(&json!({ "account": [account] }))
 }
 
+/// What grants what [`files`] asks for.
+const FILES_GRANT: &str = "llm.account:openai:GET:/v1/files,GET:/v1/files/*";
 const FILES: &str = "https://api.openai.com/v1/files";
 
 #[test]
@@ -165,7 +167,19 @@ fn a_path_of_the_account_is_carried_with_the_key_once_it_is_granted() {
     assert_eq!(refusal["details"]["wanted"], wanted, "{refusal}");
     api.untouched();
 
-    let outcome = run().args(["--grant", "llm.account:openai"]).run().expect(0);
+    assert_eq!(refusal["hints"], json!([format!("--grant '{FILES_GRANT}'")]), "{refusal}");
+    // A grant is for what was shown: not for whatever this provider has, and not for a part of what is asked.
+    for (word, exit) in [("llm.account:openai", 2), ("llm.account:openai:GET:/v1/files", 4)] {
+        run().args(["--grant", word]).run().expect(exit);
+    }
+    // Nor for what the agent asks for in another version.
+    let more = json!({ "provider": "openai", "methods": ["GET"], "paths": ["/v1/files", "/v1/files/*", "/v1/usage"] });
+    let grown = wanderer(&json!({ "account": [more] }));
+    let refusal = with_keys(stage.run(&grown, &input)).args(["--grant", FILES_GRANT]).run().expect(4).error();
+    assert_eq!(refusal["code"], "not_granted", "{refusal}");
+    api.untouched();
+
+    let outcome = run().args(["--grant", FILES_GRANT]).run().expect(0);
     let results = results(&outcome);
     for (result, path) in results.iter().zip(["/v1/files", "/v1/files/file-1"]) {
         assert_eq!(result["status"], 200, "{result}");
@@ -207,7 +221,7 @@ fn the_vault_s_key_goes_to_its_account_as_far_as_its_owner_says() {
         asking("GET", &format!("{FILES}/file-1"), &Value::Null),
     ]);
     let agent = files();
-    let run = || stage.run(&agent, &input).args(["--grant", "llm.account:openai"]);
+    let run = || stage.run(&agent, &input).args(["--grant", FILES_GRANT]);
     let refusal = run().run().expect(4).error();
     assert_eq!(refusal["code"], "account_not_granted", "{refusal}");
     assert!(
@@ -237,6 +251,32 @@ fn the_vault_s_key_goes_to_its_account_as_far_as_its_owner_says() {
     assert!(log.to_string().contains("use_planned"), "{log}");
 }
 
+/// A grant of an account that is for so many runs counts each run that may use it, whether or not it does.
+#[test]
+fn a_grant_of_an_account_is_for_so_many_runs() {
+    let (stage, api) = with_account();
+    stage.store("OPENAI_API_KEY", OPENAI_KEY, &[]);
+    let input = requests(&[asking("GET", FILES, &Value::Null)]);
+    let agent = files();
+    let run = || stage.run(&agent, &input).args(["--grant", FILES_GRANT]);
+    let grant = ["secrets", "grants", "add", "OPENAI_API_KEY", "--agent", "test/wanderer"];
+    let to = ["--account", "GET:/v1/files/**", "--runs", "2"];
+    stage.orch(grant).args(to).run().expect(0);
+    for _ in 0..2 {
+        let outcome = run().run().expect(0);
+        assert_eq!(results(&outcome)[0]["status"], 200, "{outcome}");
+    }
+    let listed = stage.orch(["secrets", "grants", "OPENAI_API_KEY", "--json"]).run().expect(0).json();
+    let used = listed["grants"].as_array().into_iter().flatten().find(|grant| grant["runs"] == 2);
+    assert_eq!(used.map(|grant| &grant["used"]["runs"]), Some(&json!(2)), "{listed:#}");
+    let refused = run().run().expect(4);
+    assert!(
+        ["secret_used_up", "account_not_granted"].iter().any(|code| refused.error()["code"] == *code),
+        "{refused}"
+    );
+    assert_eq!(api.received().len(), 2, "the account was asked no more");
+}
+
 #[test]
 fn a_policy_explains_paths_of_an_account() {
     let stage = Stage::new();
@@ -251,6 +291,9 @@ fn a_policy_explains_paths_of_an_account() {
         (&json!("allow"), &json!("account")),
         "{allowed}"
     );
-    assert!(allowed["rule"]["note"].to_string().contains("--grant llm.account:openai"), "{allowed}");
+    assert!(
+        allowed["rule"]["note"].to_string().contains("--grant 'llm.account:openai:METHOD:PATH'"),
+        "{allowed}"
+    );
     assert_eq!(explain(FILES, "DELETE")["decision"], "deny");
 }

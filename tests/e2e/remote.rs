@@ -225,7 +225,7 @@ fn a_detached_run_goes_on_and_can_be_followed() {
     gate.open();
     let followed = follower.finish().expect(0);
     assert!(followed.stdout().contains(OPENAI_SAYS), "{followed}");
-    let all = remote.orch(["logs"]).run().expect(0);
+    let all = remote.orch(["logs", "latest"]).run().expect(0);
     assert_eq!(all.stdout(), followed.stdout());
     let json = remote.orch(["logs", &run, "--json"]).run().expect(0).json();
     assert!(json["events"].as_array().is_some_and(|events| !events.is_empty()), "{json:#}");
@@ -238,7 +238,7 @@ fn a_log_cannot_draw_on_the_terminal() {
     let remote = Remote::new();
     let agent = guest("snoop", &json!({}));
     let outcome = remote.orch(["run", "--json", "--input", "{}"]).arg(agent.path()).run();
-    let log = remote.orch(["logs"]).run().expect(0);
+    let log = remote.orch(["logs", "latest"]).run().expect(0);
     for said in [outcome.stderr(), log.stdout()] {
         assert!(!said.contains('\u{1b}') && !said.contains('\r'), "{said:?}");
     }

@@ -56,7 +56,7 @@ fn the_json_result_has_its_shape() {
             "dropped",
         ],
     );
-    has(&receipt(&report)["credential"], &["id", "source"]);
+    has(&receipt(&report)["credential"], &["id", "source", "whose"]);
     has(&receipt(&report)["attempts"][0], &["provider", "model", "latency_ms"]);
 }
 
@@ -73,7 +73,13 @@ fn a_receipt_says_what_was_asked_and_what_was_served() {
     assert_eq!(receipt["model_asked"], "gpt-4o-mini");
     assert_eq!(receipt["provider_served"], "anthropic");
     assert_eq!(receipt["model_served"], "claude-3-haiku-20240307");
-    assert_eq!(receipt["credential"], json!({ "id": "ANTHROPIC_API_KEY", "source": "env" }));
+    let credential = &receipt["credential"];
+    assert_eq!(
+        (&credential["id"], &credential["source"], &credential["whose"], &receipt["byok"]),
+        (&json!("ANTHROPIC_API_KEY"), &json!("env"), &json!("own"), &json!(true))
+    );
+    assert_eq!(credential["mask"].as_str().map(str::len), Some(4), "the last four and no more: {credential}");
+    assert_eq!(receipt["attempts"][1]["whose"], "own");
 }
 
 #[test]

@@ -27,6 +27,7 @@ fn help_of_the_program() {
     Commands:
       run          Run an agent in the sandbox and print its answer
       secrets      Keep keys in the encrypted vault
+      byok         Bring your own key: the provider that is thought with first
       vault        Look after the vault: its state, its records, who can open it
       serve        Run agents and answer model calls for others, until it is told to stop
       proxy        Let other programs reach what is allowed, and nothing else, until it is told to stop
@@ -39,8 +40,8 @@ fn help_of_the_program() {
       routes       Give several models one name, with fallbacks and shares
       providers    Show which providers can be asked, and how their keys fare
       budgets      Show what may be spent on models, and free what crashed processes hold of it
-      logs         Show what the agent of a run has logged
-      usage        Show runs, tokens and costs
+      logs         Show the requests that models were asked, or what the agent of a run has logged
+      usage        Add up runs, calls, tokens and costs
       login        Keep the token of a server on this machine
       logout       Forget the token of a server
       whoami       Say who the server takes you for
@@ -103,7 +104,8 @@ fn help_of_run() {
                                          or has an `egress` list alone
           --secret <NAME@HOST>           Let the agent use a secret of the vault toward a host
           --grant <CAPABILITY>           Grant what the manifest asks of model providers beside answers:
-                                         llm.server_tools:KIND[,KIND], llm.account:PROVIDER
+                                         llm.server_tools:KIND[,KIND],
+                                         llm.account:PROVIDER:METHOD:PATH[,METHOD:PATH]
           --mount <HOST::GUEST[:ro|rw]>  Give the agent a folder
       -e, --env <NAME=VALUE>             Set a variable inside the sandbox
 
@@ -596,36 +598,108 @@ fn help_of_policy_learn() {
 #[test]
 fn help_of_logs() {
     assert_snapshot!(help(&["logs", "--help"]), @r"
-    Show what the agent of a run has logged
+    Show the requests that models were asked, or what the agent of a run has logged
 
-    Usage: orch logs [OPTIONS] [RUN]
+    Usage: orch logs [OPTIONS] [RUN|REQUEST]
 
     Arguments:
-      [RUN]  The run, such as run_…; the newest one when nothing is said
+      [RUN|REQUEST]
+              A run (run_…, or latest for the newest) for its log, or a request (req_…) for its record;
+              requests when nothing is said
 
     Options:
-      -f, --follow   Go on until the run has ended
-          --json     Print the result as one JSON object, and errors as JSON
-      -h, --help     Print help
-      -V, --version  Print version
+      -f, --follow
+              Go on: until the run has ended, or with new requests until interrupted
+
+          --json
+              Print the result as one JSON object, and errors as JSON
+
+      -h, --help
+              Print help (see a summary with '-h')
+
+      -V, --version
+              Print version
+
+    Which requests:
+          --token <TOKEN>
+              Of this token, by id or name
+
+          --member <NAME>
+              Of this member of the workspace
+
+          --agent <AGENT>
+              Of this agent
+
+          --of-run <RUN>
+              Of this run
+
+          --provider <PROVIDER>
+              Answered by this provider, or sent there last
+
+          --model <MODEL>
+              Answered by this model, or asked of it
+
+          --credential <NAME>
+              Made with this key, such as OPENAI_API_KEY
+
+          --billing <WHOSE>
+              Made with a key of the caller's own, of the workspace, or of the operator
+
+              Possible values:
+              - own:      The caller's own: it came with the request, or is a member's
+              - team:     The workspace's
+              - platform: The operator's
+
+          --status <END>
+              Ended so
+
+              Possible values:
+              - served:     The client got its whole answer
+              - failed:     Any of those below
+              - all_failed: No candidate answered
+              - rejected:   Refused as it was asked
+              - limit:      A limit or a budget ended it
+              - broken:     The answer broke off after it had begun
+              - cancelled:  The client went away
+
+          --class <CLASS>
+              Failed with this class, such as rate_limited
+
+          --since <TIME>
+              From this time on: a date, a time, or how long ago, such as 2026-01-31 or 7d
+
+          --until <TIME>
+              Until before this time
+
+          --workspace <NAME>
+              Of this workspace, instead of your own; the operator alone may see others
+
+          --limit <N>
+              So many, the newest; 50 when nothing is said
+
+          --csv
+              Print comma-separated values under a header
     ");
 }
 
 #[test]
 fn help_of_usage() {
     assert_snapshot!(help(&["usage", "--help"]), @r"
-    Show runs, tokens and costs
+    Add up runs, calls, tokens and costs
 
     Usage: orch usage [OPTIONS]
 
     Options:
-          --since <TIME>  From this time on: a date, a time, or how long ago, such as 2026-01-31 or 7d
-          --until <TIME>  Until before this time
-          --by <BY>       What a line stands for [default: day] [possible values: day, agent, model,
-                          provider]
-          --json          Print the result as one JSON object, and errors as JSON
-      -h, --help          Print help
-      -V, --version       Print version
+          --since <TIME>      From this time on: a date, a time, or how long ago, such as 2026-01-31 or
+                              7d
+          --until <TIME>      Until before this time
+          --by <BY>           What a line stands for [default: day] [possible values: day, agent, model,
+                              provider, key, billing, member, token]
+          --workspace <NAME>  Of this workspace, instead of your own; the operator alone may see others
+          --csv               Print comma-separated values under a header
+          --json              Print the result as one JSON object, and errors as JSON
+      -h, --help              Print help
+      -V, --version           Print version
     ");
 }
 

@@ -93,6 +93,8 @@ pub struct Config {
     server: Option<Value>,
     sandbox: Option<Value>,
     limits: Option<Value>,
+    sections: BTreeMap<String, Value>,
+    records: Option<Value>,
 }
 
 impl Config {
@@ -156,6 +158,18 @@ impl Config {
         self
     }
 
+    /// Any further section.
+    pub fn section(mut self, name: &str, entry: Value) -> Self {
+        self.sections.insert(name.to_owned(), entry);
+        self
+    }
+
+    /// The table `records`.
+    pub fn records(mut self, entry: Value) -> Self {
+        self.records = Some(entry);
+        self
+    }
+
     /// The file's text. JSON is YAML, and quoting is not a test's business.
     pub fn text(&self) -> String {
         let mut egress = json!({ "allow": self.allow, "connect_to": self.connect_to });
@@ -177,6 +191,12 @@ impl Config {
         }
         if let Some(limits) = &self.limits {
             config["limits"] = limits.clone();
+        }
+        for (name, entry) in &self.sections {
+            config[name] = entry.clone();
+        }
+        if let Some(records) = &self.records {
+            config["records"] = records.clone();
         }
         serde_json::to_string_pretty(&config).expect("plain values")
     }

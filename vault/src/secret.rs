@@ -3,6 +3,7 @@
 use zeroize::Zeroize;
 
 use crate::memory::Locked;
+use crate::meta::mask_of;
 
 /// The bytes of a secret. Wiped when dropped.
 ///
@@ -23,6 +24,13 @@ impl Secret {
     /// Lends the bytes to `use_bytes`. Whatever it copies out of them is its own to wipe.
     pub fn expose<R>(&self, use_bytes: impl FnOnce(&[u8]) -> R) -> R {
         use_bytes(self.0.bytes())
+    }
+
+    /// The last four characters, by which people tell values apart; `None` where that would be too much of it, as of values
+    /// under 16 bytes.
+    #[must_use]
+    pub fn mask(&self) -> Option<String> {
+        self.expose(mask_of)
     }
 
     /// The length in bytes.

@@ -90,7 +90,7 @@ pub(crate) struct GrantArgs {
     /// Let the agent use a secret of the vault toward a host
     #[arg(long, value_name = "NAME@HOST")]
     pub(crate) secret: Vec<String>,
-    /// Grant what the manifest asks of model providers beside answers: llm.server_tools:KIND[,KIND], llm.account:PROVIDER
+    /// Grant what the manifest asks of model providers beside answers: llm.server_tools:KIND[,KIND], llm.account:PROVIDER:METHOD:PATH[,METHOD:PATH]
     #[arg(long, value_name = "CAPABILITY")]
     pub(crate) grant: Vec<String>,
     /// Give the agent a folder

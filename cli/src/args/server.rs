@@ -5,13 +5,136 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+/// Show the requests that models were asked, newest first; or what the agent of a run has logged; or all that is on record of
+/// one request.
 #[derive(Args)]
 pub(crate) struct LogsArgs {
-    /// The run, such as run_…; the newest one when nothing is said
-    pub(crate) run: Option<String>,
-    /// Go on until the run has ended
+    /// A run (run_…, or latest for the newest) for its log, or a request (req_…) for its record; requests when nothing is said
+    #[arg(value_name = "RUN|REQUEST")]
+    pub(crate) of: Option<String>,
+    /// Go on: until the run has ended, or with new requests until interrupted
     #[arg(long, short)]
     pub(crate) follow: bool,
+    #[command(flatten)]
+    pub(crate) requests: RequestsArgs,
+}
+
+/// Which requests.
+#[derive(Args)]
+#[command(next_help_heading = "Which requests")]
+pub(crate) struct RequestsArgs {
+    /// Of this token, by id or name
+    #[arg(long, value_name = "TOKEN", conflicts_with = "of")]
+    pub(crate) token: Option<String>,
+    /// Of this member of the workspace
+    #[arg(long, value_name = "NAME", conflicts_with = "of")]
+    pub(crate) member: Option<String>,
+    /// Of this agent
+    #[arg(long, value_name = "AGENT", conflicts_with = "of")]
+    pub(crate) agent: Option<String>,
+    /// Of this run
+    #[arg(long, value_name = "RUN", conflicts_with = "of")]
+    pub(crate) of_run: Option<String>,
+    /// Answered by this provider, or sent there last
+    #[arg(long, value_name = "PROVIDER", conflicts_with = "of")]
+    pub(crate) provider: Option<String>,
+    /// Answered by this model, or asked of it
+    #[arg(long, value_name = "MODEL", conflicts_with = "of")]
+    pub(crate) model: Option<String>,
+    /// Made with this key, such as OPENAI_API_KEY
+    #[arg(long, value_name = "NAME", conflicts_with = "of")]
+    pub(crate) credential: Option<String>,
+    /// Made with a key of the caller's own, of the workspace, or of the operator
+    #[arg(long, value_enum, value_name = "WHOSE", conflicts_with = "of")]
+    pub(crate) billing: Option<Billing>,
+    /// Ended so
+    #[arg(long, value_enum, value_name = "END", conflicts_with = "of")]
+    pub(crate) status: Option<RequestStatus>,
+    /// Failed with this class, such as rate_limited
+    #[arg(long, value_name = "CLASS", conflicts_with = "of")]
+    pub(crate) class: Option<String>,
+    /// From this time on: a date, a time, or how long ago, such as 2026-01-31 or 7d
+    #[arg(long, value_name = "TIME", conflicts_with = "of")]
+    pub(crate) since: Option<String>,
+    /// Until before this time
+    #[arg(long, value_name = "TIME", conflicts_with = "of")]
+    pub(crate) until: Option<String>,
+    /// Of this workspace, instead of your own; the operator alone may see others
+    #[arg(long, value_name = "NAME")]
+    pub(crate) workspace: Option<String>,
+    /// So many, the newest; 50 when nothing is said
+    #[arg(long, value_name = "N", default_value_t = 50, hide_default_value = true, conflicts_with = "of",
+          value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) limit: u32,
+    /// Print comma-separated values under a header
+    #[arg(long, conflicts_with = "of")]
+    pub(crate) csv: bool,
+}
+
+/// Whose key a request was made with.
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum Billing {
+    /// The caller's own: it came with the request, or is a member's
+    Own,
+    /// The workspace's
+    Team,
+    /// The operator's
+    Platform,
+}
+
+impl Billing {
+    /// Its word in the HTTP contract.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Own => "own",
+            Self::Team => "team",
+            Self::Platform => "platform",
+        }
+    }
+}
+
+/// How a request ended.
+#[derive(Clone, Copy, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(crate) enum RequestStatus {
+    /// The client got its whole answer
+    Served,
+    /// Any of those below
+    Failed,
+    /// No candidate answered
+    AllFailed,
+    /// Refused as it was asked
+    Rejected,
+    /// A limit or a budget ended it
+    Limit,
+    /// The answer broke off after it had begun
+    Broken,
+    /// The client went away
+    Cancelled,
+}
+
+impl RequestStatus {
+    /// Its word in the HTTP contract.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Served => "served",
+            Self::Failed => "failed",
+            Self::AllFailed => "all_failed",
+            Self::Rejected => "rejected",
+            Self::Limit => "limit",
+            Self::Broken => "broken",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// Look at this installation and say what works and what does not. Each provider is asked whether it accepts its key, which
+/// costs nothing.
+#[derive(Args)]
+pub(crate) struct DoctorArgs {
+    /// Ask no provider about keys
+    #[arg(long)]
+    pub(crate) offline: bool,
 }
 
 #[derive(Args)]
@@ -25,6 +148,12 @@ pub(crate) struct UsageArgs {
     /// What a line stands for
     #[arg(long, value_enum, default_value = "day")]
     pub(crate) by: By,
+    /// Of this workspace, instead of your own; the operator alone may see others
+    #[arg(long, value_name = "NAME")]
+    pub(crate) workspace: Option<String>,
+    /// Print comma-separated values under a header
+    #[arg(long)]
+    pub(crate) csv: bool,
 }
 
 /// What usage is added up by.
@@ -34,6 +163,10 @@ pub(crate) enum By {
     Agent,
     Model,
     Provider,
+    Key,
+    Billing,
+    Member,
+    Token,
 }
 
 impl By {
@@ -44,6 +177,10 @@ impl By {
             Self::Agent => "agent",
             Self::Model => "model",
             Self::Provider => "provider",
+            Self::Key => "key",
+            Self::Billing => "billing",
+            Self::Member => "member",
+            Self::Token => "token",
         }
     }
 }

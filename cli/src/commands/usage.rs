@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use orch_server::Failure;
+use orch_server::records::usage_csv;
 use serde::Deserialize;
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -28,20 +29,37 @@ struct Usage {
 struct Row {
     #[serde(default)]
     key: Option<String>,
+    #[serde(default)]
+    name: Option<String>,
     runs: u64,
     calls: u64,
+    /// Left out by servers before it was known, as is what the operator's keys paid for.
+    #[serde(default)]
+    failed: u64,
     input_tokens: u64,
     output_tokens: u64,
     cost_usd: Option<f64>,
+    #[serde(default)]
+    platform_cost_usd: f64,
 }
 
 pub(crate) fn run(args: &UsageArgs, printer: Printer) -> Result<ExitCode, Failure> {
     let here = Installation::open()?;
+    if args.csv && printer.json() {
+        return Err(Failure::usage(
+            "bad_usage",
+            "--csv and --json are two forms of the same: say one of them",
+        ));
+    }
     let path = path(args, OffsetDateTime::now_utc())?;
     with_client(&here, async |client| {
         let answer: Value = client.get(&path).await?;
         if printer.json() {
             return printer.result_json(&answer).or_else(broken_pipe);
+        }
+        if args.csv {
+            let rows = answer["rows"].as_array().map(Vec::as_slice).unwrap_or_default();
+            return printer.table(usage_csv(args.by.word(), rows).text()).or_else(broken_pipe);
         }
         let usage: Usage = client.typed("GET /v1/usage", answer)?;
         let budgets = if usage.budgets.is_empty() {
@@ -63,6 +81,9 @@ fn path(args: &UsageArgs, now: OffsetDateTime) -> Result<String, Failure> {
         }
     }
     query.append_pair("by", args.by.word());
+    if let Some(workspace) = &args.workspace {
+        query.append_pair("workspace", workspace);
+    }
     Ok(format!("/v1/usage?{}", query.finish()))
 }
 
@@ -71,16 +92,26 @@ fn table(usage: Usage, by: By) -> Table {
         (by.word(), Side::Left),
         ("runs", Side::Right),
         ("calls", Side::Right),
+        ("failed", Side::Right),
         ("tokens in", Side::Right),
         ("tokens out", Side::Right),
         ("cost in USD", Side::Right),
+        ("of it platform", Side::Right),
     ]);
-    let rows = usage.rows.into_iter().map(|row| (row.key.clone().unwrap_or_else(|| "–".to_owned()), row));
+    let rows = usage.rows.into_iter().map(|row| {
+        let key = row.key.clone().filter(|key| !key.is_empty()).unwrap_or_else(|| "–".to_owned());
+        let named = row.name.as_ref().map(|name| format!("{name} ({key})"));
+        (named.unwrap_or(key), row)
+    });
     for (key, row) in rows.chain(usage.total.map(|row| ("total".to_owned(), row))) {
         let numbers =
-            [row.runs, row.calls, row.input_tokens, row.output_tokens].map(|number| number.to_string());
+            [row.runs, row.calls, row.failed, row.input_tokens, row.output_tokens].map(|n| n.to_string());
         let cost = row.cost_usd.map_or_else(|| "unknown".to_owned(), |cost| format!("{cost:.4}"));
-        table.row([key].into_iter().chain(numbers).chain([cost]));
+        let platform = match row.platform_cost_usd {
+            cost if cost > 0.0 => format!("{cost:.4}"),
+            _ => "–".to_owned(),
+        };
+        table.row([key].into_iter().chain(numbers).chain([cost, platform]));
     }
     table
 }
@@ -116,8 +147,13 @@ mod tests {
     #[test]
     fn the_path_says_from_when_on() {
         let now = datetime!(2026-02-08 12:00:00.5 UTC);
-        let args =
-            UsageArgs { since: Some("2026-01-31T10:00:00+02:00".to_owned()), until: None, by: By::Model };
+        let args = UsageArgs {
+            since: Some("2026-01-31T10:00:00+02:00".to_owned()),
+            until: None,
+            by: By::Model,
+            workspace: None,
+            csv: false,
+        };
         assert_eq!(
             path(&args, now).expect("a path"),
             "/v1/usage?since=2026-01-31T10%3A00%3A00%2B02%3A00&by=model"
@@ -128,17 +164,17 @@ mod tests {
     fn usage_is_a_table_with_a_total() {
         let usage: Usage = serde_json::from_value(serde_json::json!({
             "rows": [
-                { "key": "gpt-4o-mini", "runs": 12, "calls": 30, "input_tokens": 12345, "output_tokens": 678, "cost_usd": 0.0123 },
+                { "key": "gpt-4o-mini", "runs": 12, "calls": 30, "failed": 2, "platform_cost_usd": 0.01, "input_tokens": 12345, "output_tokens": 678, "cost_usd": 0.0123 },
                 { "key": null, "runs": 1, "calls": 1, "input_tokens": 1, "output_tokens": 2, "cost_usd": null },
             ],
             "total": { "runs": 13, "calls": 31, "input_tokens": 12346, "output_tokens": 680, "cost_usd": null },
         }))
         .expect("the contract's words");
         insta::assert_snapshot!(table(usage, By::Model).text(), @r"
-        model        runs  calls  tokens in  tokens out  cost in USD
-        gpt-4o-mini    12     30      12345         678       0.0123
-        –               1      1          1           2      unknown
-        total          13     31      12346         680      unknown
+        model        runs  calls  failed  tokens in  tokens out  cost in USD  of it platform
+        gpt-4o-mini    12     30       2      12345         678       0.0123          0.0100
+        –               1      1       0          1           2      unknown               –
+        total          13     31       0      12346         680      unknown               –
         ");
     }
 }

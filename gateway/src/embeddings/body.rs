@@ -31,7 +31,10 @@ pub(super) fn without(body: &[u8], key: &str) -> Result<(Fields, Option<Box<RawV
     let (rest, raw) = json.deserialize_map(Split(key)).map_err(broken)?;
     json.end().map_err(broken)?;
     let rest = rest.to_bytes().map_err(broken)?;
-    Ok((Fields::parse(&rest)?, raw.filter(|raw| raw.get() != "null")))
+    let rest = Fields::parse(&rest)?;
+    // It was asked for here: in another letter case it must not pass unread.
+    rest.peek(key);
+    Ok((rest, raw.filter(|raw| raw.get() != "null")))
 }
 
 /// Takes one field out of an object.

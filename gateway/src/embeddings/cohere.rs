@@ -91,7 +91,7 @@ impl EmbedWire for Cohere {
             encodings.push(Encoding::Float);
         }
         let truncate = truncate.map(|value| Named { field: TRUNCATE, value });
-        let extras = fields.rest();
+        let extras = fields.rest()?;
         Ok(EmbedRequest {
             purpose,
             dimensions,
@@ -197,20 +197,19 @@ impl EmbedWire for Cohere {
 fn contents(mut input: Fields) -> Result<Input, RequestError> {
     let path = input.at("content");
     let mut parts = input.objects("content")?.ok_or_else(|| input.error("content", "is missing"))?;
+    let address = |part: &Fields| {
+        let image = part.peek("image_url");
+        let url = image.map(|image| image.get("url").unwrap_or(image)).and_then(Value::as_str);
+        url.is_some_and(|url| !url.starts_with("data:"))
+    };
+    let fetched = parts.iter().any(address);
     match parts.as_mut_slice() {
         [] => Err(RequestError { path, message: "is empty".to_owned() }),
-        [one] if one.peek("type").and_then(Value::as_str) == Some("text") => {
+        // What stands beside a text may be what the provider takes.
+        [one] if !fetched && one.peek("type").and_then(Value::as_str) == Some("text") => {
             Ok(Input::Text(one.required_string("text")?))
         }
-        parts => {
-            let address = |part: &Fields| {
-                let image = part.peek("image_url");
-                let url = image.map(|image| image.get("url").unwrap_or(image)).and_then(Value::as_str);
-                url.is_some_and(|url| !url.starts_with("data:"))
-            };
-            let fetched = parts.iter().any(address);
-            Ok(Input::Other { path, fetched })
-        }
+        _ => Ok(Input::Other { path, fetched }),
     }
 }
 

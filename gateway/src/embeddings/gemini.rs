@@ -159,7 +159,7 @@ fn one(mut fields: Fields) -> Result<EmbedRequest, RequestError> {
         Some(name) => known(name).map(|value| Named { field: PURPOSE, value }),
     };
     let dimensions = fields.uint(DIMENSIONS)?;
-    let extras = fields.rest();
+    let extras = fields.rest()?;
     Ok(EmbedRequest { purpose, dimensions, extras, ..EmbedRequest::of(model, vec![input]) })
 }
 

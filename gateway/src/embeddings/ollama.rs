@@ -32,7 +32,7 @@ impl EmbedWire for Ollama {
         let truncate = fields
             .boolean(TRUNCATE)?
             .map(|cut| Named { field: TRUNCATE, value: if cut { Truncate::End } else { Truncate::Never } });
-        let extras = fields.rest();
+        let extras = fields.rest()?;
         Ok(EmbedRequest { dimensions, truncate, extras, ..EmbedRequest::of(model, inputs) })
     }
 

@@ -115,7 +115,7 @@ impl EmbedWire for OpenAi {
             };
             Named { field: PURPOSE, value }
         });
-        let extras = fields.rest();
+        let extras = fields.rest()?;
         let request = EmbedRequest::of(model, inputs);
         Ok(EmbedRequest { dimensions, encodings: vec![encoding], user, purpose, extras, ..request })
     }

@@ -236,3 +236,69 @@ fn a_rewritten_list_keeps_all_but_the_model() {
     let one = rewritten(br#"{"content":{"parts":[]},"model":"models/x"}"#, true, "y").unwrap();
     assert_eq!(one, r#"{"content":{"parts":[]},"model":"models/y"}"#);
 }
+
+/// Whoever reads a union may take another member than was looked at here, and it may be an address.
+#[test]
+fn a_text_with_something_else_beside_it_is_no_text_of_geminis() {
+    let gemini =
+        |parts: Value| parse(Dialect::GeminiGenerateContent, &json!({ "content": { "parts": parts } }));
+    for beside in [
+        json!({ "text": "a", "fileData": { "fileUri": "https://x.example/a" } }),
+        json!({ "text": "a", "file_data": { "file_uri": "gs://bucket/a" } }),
+        json!({ "text": "a", "inlineData": { "mimeType": "image/png", "data": "AAAA" } }),
+    ] {
+        let error = gemini(json!([beside])).expect_err(&beside.to_string());
+        assert!(error.message.contains("only one of them may be there"), "{error}");
+        let one = json!({ "model": "models/m", "content": { "parts": [beside] } });
+        let error =
+            parse(Dialect::GeminiGenerateContent, &json!({ "requests": [one] })).expect_err("in a list");
+        assert!(error.path.starts_with("requests[0].content.parts[0]"), "{error}");
+    }
+    // Of several parts each may be fetched.
+    let needed = gemini(json!([{ "text": "a" }, { "text": "b", "file_data": { "file_uri": "gs://b/a" } }]));
+    assert!(needed.unwrap().needs().is_some());
+    assert_eq!(gemini(json!([{ "text": "a" }])).unwrap().needs(), None);
+    assert_eq!(gemini(json!([{ "text": "a" }, { "text": "b" }])).unwrap().needs(), None);
+}
+
+#[test]
+fn a_bare_address_is_fetched_by_cohere_as_one_in_an_object_is() {
+    let cohere = |part: Value| {
+        let body = json!({ "model": "embed-v4.0", "input_type": "image", "inputs": [{ "content": [part] }] });
+        parse(Dialect::CohereChat, &body).unwrap()
+    };
+    let data = "data:image/png;base64,AAAA";
+    for (part, fetched) in [
+        (json!({ "type": "image_url", "image_url": "https://x.example/a.png" }), true),
+        (json!({ "type": "image_url", "image_url": { "url": "https://x.example/a.png" } }), true),
+        (json!({ "type": "image_url", "image_url": "DATA-less" }), true),
+        (json!({ "type": "text", "text": "a", "image_url": "https://x.example/a.png" }), true),
+        (json!({ "type": "image_url", "image_url": data }), false),
+        (json!({ "type": "image_url", "image_url": { "url": data } }), false),
+        (json!({ "type": "text", "text": "a" }), false),
+    ] {
+        let need = cohere(part.clone()).needs();
+        assert_eq!(need.is_some(), fetched, "{part}");
+        if let Some(need) = need {
+            assert_eq!(need.path, "inputs[0].content", "{part}");
+            assert!(need.kinds.contains(ServerTool::ImageUrl), "{part}");
+        }
+    }
+    let images = json!({ "model": "m", "input_type": "image", "images": ["https://x.example/a.png"] });
+    assert_eq!(parse(Dialect::CohereChat, &images).unwrap().needs().unwrap().path, "images[0]");
+}
+
+#[test]
+fn inputs_in_another_letter_case_do_not_pass_unread() {
+    for (dialect, field) in [
+        (Dialect::OpenAiChat, "Input"),
+        (Dialect::OllamaChat, "INPUT"),
+        (Dialect::CohereChat, "Texts"),
+        (Dialect::CohereChat, "Images"),
+    ] {
+        let mut body = json!({ "model": "m", "input_type": "search_query", "input": "a", "texts": ["a"] });
+        body[field] = json!(["https://x.example"]);
+        let error = parse(dialect, &body).expect_err(field);
+        assert!(error.message.contains("letter case only"), "{error}");
+    }
+}

@@ -130,3 +130,29 @@ async fn arguments_are_bounded_though_they_are_text() {
     let Err(refused) = receiving(&session, body(REQUEST_VALUES)).await else { panic!("it was received") };
     assert_eq!(refused.status(), StatusCode::BAD_REQUEST);
 }
+
+#[tokio::test]
+async fn answers_of_vectors_take_room_until_nobody_holds_them() {
+    let (run, clients) = (Intake::of_run(), Intake::of_clients(0));
+    let largest = 96 << 20;
+    let first = run.room(largest).await;
+    let mut second = Box::pin(run.room(largest));
+    assert!(second.as_mut().now_or_never().is_none(), "two of the largest are more than a run may hold");
+    let small = run.room(1 << 20).now_or_never();
+    assert!(small.is_none(), "who came later does not overtake");
+    // Others are not held up by that.
+    drop(clients.room(largest).now_or_never().expect("the room of somebody else"));
+
+    // Once it is read an answer takes what it is long, and that as long as anybody has a piece of it.
+    let bytes = first.with(Bytes::from(vec![0; 1 << 20]));
+    let second = second.as_mut().now_or_never().expect("there is room");
+    let held = |intake: &Intake| blocks(ANSWERS) - intake.answers.available_permits();
+    assert_eq!(held(&run), blocks(1 << 20) + blocks(2 * largest));
+    drop(second);
+    let piece = bytes.slice(..1);
+    drop(bytes);
+    assert_eq!(held(&run), blocks(1 << 20));
+    drop(piece);
+    assert_eq!(held(&run), 0);
+    assert_eq!(run.room(usize::MAX).await.own.num_permits(), blocks(ANSWERS), "whatever is said, it fits");
+}

@@ -3,6 +3,8 @@
 use orch_manifests::{ServerTool, ServerTools};
 use serde_json::{Map, Value};
 
+use crate::fields::folded;
+
 /// Beginnings of addresses that lead into the account of the key, and not to a host that could learn something.
 const ACCOUNTS: [&str; 4] = ["gs://", "s3://", "files/", "https://generativelanguage.googleapis.com/"];
 
@@ -39,7 +41,7 @@ pub(super) fn of_value(value: &Value) -> ServerTools {
 /// The same of an object's fields.
 pub(super) fn of_map(map: &Map<String, Value>) -> ServerTools {
     map.iter().fold(ServerTools::NONE, |needed, (key, value)| {
-        let key = key.to_ascii_lowercase();
+        let key = folded(key);
         let address = value.as_str().filter(|_| key.ends_with("url") || key.ends_with("uri"));
         let mut here = address.map_or(ServerTools::NONE, of_address);
         if IDS.contains(&key.as_str()) && !value.is_null() {

@@ -6,9 +6,10 @@ use serde_json::Value;
 use super::OwnAnswers;
 use super::address::of_value;
 use super::tools::{is_clients, kinds_of, of_tool};
+use crate::fields::folded;
 
 /// Those of which it is enough that they are there: OpenAI, xAI, Perplexity, OpenRouter, Qwen, Groq, Anthropic, Gemini,
-/// Bedrock.
+/// Bedrock. All in small letters: some servers do not tell them from capitals.
 const FIELDS: &[(&str, ServerTool)] = &[
     ("web_search_options", ServerTool::Search),
     ("web_search", ServerTool::Search),
@@ -17,16 +18,20 @@ const FIELDS: &[(&str, ServerTool)] = &[
     ("search_options", ServerTool::Search),
     ("enable_search", ServerTool::Search),
     ("mcp_servers", ServerTool::Mcp),
-    ("cachedContent", ServerTool::Stored),
+    ("cachedcontent", ServerTool::Stored),
     ("conversation", ServerTool::Stored),
-    ("promptVariables", ServerTool::Stored),
+    ("promptvariables", ServerTool::Stored),
+    ("guardrailconfig", ServerTool::Stored),
+    ("guardrail_config", ServerTool::Stored),
 ];
 
 /// Where Bedrock takes what only one maker's models know.
-const ADDITIONAL: &str = "additionalModelRequestFields";
+const ADDITIONAL: &str = "additionalmodelrequestfields";
 
 /// What a field needs. Fields that no table knows need nothing: dialects have many, and new ones reach out by tools.
 pub(super) fn of_field(field: &str, value: &Value, own: &OwnAnswers) -> ServerTools {
+    let field = folded(field);
+    let field = field.as_str();
     if let Some((_, kind)) = FIELDS.iter().find(|(name, _)| *name == field) {
         let off = field == "enable_search" && *value == Value::Bool(false);
         return if off { ServerTools::NONE } else { (*kind).into() };
@@ -55,7 +60,7 @@ pub(super) fn of_field(field: &str, value: &Value, own: &OwnAnswers) -> ServerTo
         "data_sources" | "preset" | "models" | "venice_parameters" | "extra_body" => ServerTools::ALL,
         ADDITIONAL => {
             value.as_object().into_iter().flatten().fold(of_value(value), |needed, (key, value)| {
-                let here = match key.as_str() {
+                let here = match folded(key).as_str() {
                     "tools" => each(value, of_additional_tool),
                     _ => of_field(key, value, own),
                 };

@@ -83,6 +83,12 @@ fn fields_that_make_a_provider_act_by_itself() {
         (ANTHROPIC, "container", json!({"skills": [{"skill_id": "pdf"}]}), &[Code, Stored]),
         (GEMINI, "cachedContent", json!("cachedContents/x"), &[Stored]),
         (BEDROCK, "promptVariables", json!({"a": {"text": "b"}}), &[Stored]),
+        (
+            BEDROCK,
+            "guardrailConfig",
+            json!({"guardrailIdentifier": "gr-1", "guardrailVersion": "1"}),
+            &[Stored],
+        ),
         (COHERE, "connectors", json!([{"id": "web-search"}]), &[Search]),
         (COHERE, "connectors", json!([{"id": "mine"}]), EVERY),
         (COHERE, "documents", json!([{"data": {"url": "https://x.example"}}]), &[]),
@@ -90,6 +96,56 @@ fn fields_that_make_a_provider_act_by_itself() {
         check(spoken, &with(spoken, field, value), field, kinds);
     }
     check(GEMINI, &with(GEMINI, "cached_content", json!("cachedContents/x")), "cachedContent", &[Stored]);
+}
+
+/// Servers written in Go read a field whatever the case of its letters.
+#[test]
+fn the_case_of_letters_hides_no_field() {
+    for (spoken, field, value, kinds) in [
+        (CHAT, "Web_Search_Options", json!({}), &[Search][..]),
+        (CHAT, "WEB_SEARCH_OPTIONS", json!({}), &[Search]),
+        (CHAT, "web_\u{17f}earch_options", json!({}), &[Search]),
+        (CHAT, "Enable_Search", json!(false), &[]),
+        (CHAT, "Plugins", json!([{"id": "web"}]), &[Search]),
+        (CHAT, "Data_Sources", json!([]), EVERY),
+        (CHAT, "Extra_Body", json!({}), EVERY),
+        (ANTHROPIC, "MCP_Servers", json!([]), &[Mcp]),
+        (ANTHROPIC, "Container", json!("c"), &[Stored]),
+        (BEDROCK, "GuardrailConfig", json!({"guardrailIdentifier": "gr-1"}), &[Stored]),
+        (
+            BEDROCK,
+            "additionalmodelrequestfields",
+            json!({"MCP_servers": [], "Tools": [{"type": "web_search"}]}),
+            &[Search, Mcp],
+        ),
+    ] {
+        check(spoken, &with(spoken, field, value), field, kinds);
+    }
+    // What the gateway reads itself it reads under one name, and what is nearly that is not passed on unread.
+    for (spoken, field) in [
+        (CHAT, "Tools"),
+        (CHAT, "Messages"),
+        (ANTHROPIC, "TOOLS"),
+        (RESPONSES, "Input"),
+        (RESPONSES, "Conversation"),
+        (OLLAMA, "Tools"),
+    ] {
+        let body = with(spoken, field, json!([{"type": "web_search"}]));
+        let error = wire(spoken).parse_request(body.to_string().as_bytes()).expect_err(field);
+        assert!(error.message.contains("letter case only") && error.path == field, "{error}");
+    }
+    for (spoken, part) in [
+        (CHAT, json!({"type": "text", "text": "x", "Type": "image_url"})),
+        (
+            ANTHROPIC,
+            json!({"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AAAA",
+            "Type": "url"}}),
+        ),
+    ] {
+        let body = saying(spoken, &part);
+        let error = wire(spoken).parse_request(body.to_string().as_bytes()).expect_err("refused");
+        assert!(error.message.contains("letter case only"), "{error}");
+    }
 }
 
 #[test]
@@ -369,6 +425,10 @@ fn models_that_are_resources_of_an_account_and_models_that_search() {
         (&arn("provisioned-model/x"), Stored.into()),
         ("arn:aws:bedrock", ServerTools::ALL),
         ("@preset/research", ServerTools::ALL),
+        ("ft:gpt-4o-mini-2024-07-18:acme::abc123", Stored.into()),
+        ("openai/ft:gpt-4o:acme:x:1", Stored.into()),
+        ("FT:gpt-4o", Stored.into()),
+        ("soft:gpt", ServerTools::NONE),
     ] {
         assert_eq!(model(name), kinds, "{name}");
     }

@@ -2,7 +2,7 @@
 
 use http::Request;
 use orch_gateway::ir::Class;
-use orch_gateway::{Outcome, RequestId};
+use orch_gateway::{Outcome, Receipt, RequestId};
 use orch_proxy::full;
 use serde_json::{Value, json};
 
@@ -124,6 +124,44 @@ async fn a_call_that_is_refused_at_once_leaves_a_receipt() {
         assert_eq!(world.gateway.serve(&world.session, request).await.status(), 400);
     }
     assert_eq!(world.session.receipts.all().len(), 256);
+}
+
+/// A client makes up names as long as its requests may be; what is kept of a call does not grow with them.
+#[tokio::test]
+async fn names_in_receipts_are_cut_to_a_bound() {
+    let world = world().await;
+    let endless = "m".repeat(1 << 20);
+    let most = 4 << 10;
+    let bounded = |receipt: &Receipt| {
+        let written = serde_json::to_string(receipt).unwrap();
+        assert!(written.len() < most, "{} bytes: {}…", written.len(), &written[..200]);
+        assert!(receipt.model_asked.chars().count() <= 501, "{}", receipt.model_asked.len());
+    };
+    for model in [endless.clone(), format!("openai/{endless}"), format!("\u{1b}[2J{endless}")] {
+        // A model that nobody knows, asked of nobody or of a provider that may have it.
+        let body = json!({ "model": model, "messages": hello()["messages"] });
+        let answer = world.post(CHAT, &body).await;
+        let receipt = world.receipt();
+        bounded(&receipt);
+        assert!(!receipt.model_asked.contains('\u{1b}'), "{}", answer.status);
+        let header = answer.headers.get("x-orch-receipt").map_or(0, |header| header.len());
+        assert!(header < most, "{header}");
+    }
+    // A field whose name is the client's own words.
+    let mut body = hello();
+    body["messages"][0]["content"] =
+        json!([{ "type": "text", "text": "x", (endless.to_uppercase()): 1, "TEXT": 2 }]);
+    assert_eq!(world.chat(&body).await.status, 400);
+    bounded(&world.receipt());
+    let mut body = hello();
+    body["tools"] = json!([{ "type": "function", "function": { "name": 1 } }]);
+    body["messages"][0][&endless] = json!({});
+    world.chat(&body).await;
+    let receipt = world.receipt();
+    bounded(&receipt);
+    if let Some(field) = receipt.refused.and_then(|refused| refused.field) {
+        assert!(field.chars().count() <= 129, "{field}");
+    }
 }
 
 /// Text that goes on for as long as it is let.

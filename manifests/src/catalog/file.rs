@@ -7,9 +7,13 @@ use http::{HeaderName, HeaderValue, Method};
 use serde::{Deserialize, Deserializer, de};
 use time::{Date, Month};
 
+mod proof;
+
+use proof::{CheckEntry, EnvPartEntry, PagesEntry};
+
 use super::{
     Auth, Call, Catalog, CatalogError, Dialect, Embedding, InferencePath, Model, Price, PriceTier, Provider,
-    Quirks, Task, Variant,
+    Quirks, Task, Tool, Variant,
 };
 use crate::endpoint::Endpoint;
 use crate::host::HostPattern;
@@ -65,6 +69,11 @@ struct ProviderEntry {
     hosts_others: bool,
     #[serde(default)]
     quirks: Quirks,
+    check: Option<CheckEntry>,
+    #[serde(default)]
+    pages: PagesEntry,
+    #[serde(default)]
+    env_parts: Vec<EnvPartEntry>,
 }
 
 impl ProviderEntry {
@@ -73,7 +82,10 @@ impl ProviderEntry {
             AuthEntry::Word(AuthWord::None) => Auth::None,
             AuthEntry::Word(AuthWord::Bearer) => Auth::Bearer,
             AuthEntry::Word(AuthWord::Aws) => Auth::Aws,
+            AuthEntry::Word(AuthWord::Azure) => Auth::Azure,
+            AuthEntry::Word(AuthWord::AzureFoundry) => Auth::AzureFoundry,
             AuthEntry::Header { header } => Auth::Header(header_name(&header)?),
+            AuthEntry::TokenFile { token_file } => Auth::TokenFile(token_file),
             AuthEntry::Scheme { scheme } => Auth::Scheme(scheme),
         };
         let dialect = match (self.dialect, self.inference.is_empty()) {
@@ -133,6 +145,11 @@ impl ProviderEntry {
             free: self.free,
             hosts_others: self.hosts_others,
             quirks: self.quirks,
+            check: CheckEntry::or_unknown(self.check)?,
+            pages: self.pages.into_pages(),
+            env_parts: self.env_parts.into_iter().map(EnvPartEntry::into_part).collect(),
+            deployment: None,
+            project: None,
         })
     }
 }
@@ -141,16 +158,26 @@ impl ProviderEntry {
 #[serde(untagged)]
 enum AuthEntry {
     Word(AuthWord),
-    Header { header: String },
-    Scheme { scheme: String },
+    Header {
+        header: String,
+    },
+    Scheme {
+        scheme: String,
+    },
+    TokenFile {
+        #[serde(deserialize_with = "from_text")]
+        token_file: Tool,
+    },
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 enum AuthWord {
     None,
     Bearer,
     Aws,
+    Azure,
+    AzureFoundry,
 }
 
 #[derive(Deserialize)]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::Method;
 
-use super::{Auth, Catalog, CatalogError, Dialect, InferencePath, Provider, Quirks, Task};
+use super::{Auth, Catalog, CatalogError, Dialect, InferencePath, Pages, Provider, Quirks, Task, check};
 use crate::endpoint::Endpoint;
 use crate::identity::{Slug, is_variable_name};
 
@@ -83,12 +83,18 @@ fn define(entry: OperatorProvider) -> Result<Provider, CatalogError> {
     let dialect = entry.dialect.ok_or_else(|| missing("dialect"))?;
     let endpoint = entry.base_url.clone().ok_or_else(|| missing("base_url"))?;
     let auth = if entry.env.is_empty() { Auth::None } else { dialect_auth(dialect) };
+    let inference = inference(&endpoint, dialect);
     Ok(Provider {
+        check: check::of_dialect(&auth, dialect, &inference),
+        pages: Pages::default(),
+        env_parts: Vec::new(),
+        deployment: None,
+        project: None,
         name: entry.slug.to_string(),
         slug: entry.slug,
         aliases: Vec::new(),
         variants: Vec::new(),
-        inference: inference(&endpoint, dialect),
+        inference,
         endpoint,
         region: None,
         hosts: Vec::new(),
@@ -126,6 +132,7 @@ fn redirect(builtin: &Provider, entry: OperatorProvider) -> Result<Provider, Cat
         }
         provider.variants.retain(|variant| variant.dialect == dialect);
         provider.inference = inference(&endpoint, dialect);
+        provider.check = check::of_dialect(&provider.auth, dialect, &provider.inference);
         provider.endpoint = endpoint;
         provider.pinned = true;
     } else if let Some(mut endpoint) = entry.base_url {
@@ -147,6 +154,8 @@ fn redirect(builtin: &Provider, entry: OperatorProvider) -> Result<Provider, Cat
     }
     if !entry.env.is_empty() {
         provider.env = entry.env;
+        // They are parts of the key that went by the other names.
+        provider.env_parts.clear();
         if provider.auth == Auth::None {
             provider.auth = Auth::Bearer;
         }

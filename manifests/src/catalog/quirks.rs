@@ -18,6 +18,8 @@ pub struct Quirks {
     pub stream_options: bool,
     /// A stream may end after its `finish_reason` without the dialect's terminator.
     pub no_done: bool,
+    /// Requests and answers are inside of Code Assist's envelope (Google).
+    pub code_assist: bool,
     /// Unknown keys in messages are refused, and so is a system message behind others.
     pub strict_messages: bool,
     /// Of OpenAI's responses: instructions are sent as the first message of the input.

@@ -1,7 +1,7 @@
 use super::*;
 
 /// Those whose models nobody prices by the token alone, or not where the other prices are from.
-const UNPRICED: [&str; 1] = ["perplexity"];
+const UNPRICED: [&str; 4] = ["perplexity", "qwen-code", "gemini-cli", "claude-code"];
 
 #[test]
 fn the_built_in_catalog_holds_its_promises() {
@@ -91,8 +91,8 @@ anthropic POST https://api.anthropic.com/v1/messages anthropic-messages x-api-ke
 gemini POST https://generativelanguage.googleapis.com/v1beta/models/*:generateContent gemini-generate-content x-goog-api-key GEMINI_API_KEY,GOOGLE_API_KEY,GOOGLE_GENERATIVE_AI_API_KEY
 cohere POST https://api.cohere.com/v2/chat cohere-chat Bearer COHERE_API_KEY,CO_API_KEY
 aws POST https://bedrock-runtime.us-east-1.amazonaws.com/model/*/converse bedrock-converse Aws AWS_BEARER_TOKEN_BEDROCK
-azure POST https://azure-openai.invalid/openai/v1/chat/completions openai-chat api-key AZURE_API_KEY,AZURE_OPENAI_API_KEY
-azure-anthropic-foundry POST https://azure-foundry.invalid/anthropic/v1/messages anthropic-messages api-key ANTHROPIC_FOUNDRY_API_KEY,AZURE_COGNITIVE_SERVICES_API_KEY
+azure POST https://azure-openai.invalid/openai/v1/chat/completions openai-chat Azure AZURE_API_KEY,AZURE_OPENAI_API_KEY
+azure-anthropic-foundry POST https://azure-foundry.invalid/anthropic/v1/messages anthropic-messages AzureFoundry ANTHROPIC_FOUNDRY_API_KEY,AZURE_COGNITIVE_SERVICES_API_KEY
 mistral POST https://api.mistral.ai/v1/chat/completions openai-chat Bearer MISTRAL_API_KEY
 xai POST https://api.x.ai/v1/chat/completions openai-chat Bearer XAI_API_KEY
 deepseek POST https://api.deepseek.com/chat/completions openai-chat Bearer DEEPSEEK_API_KEY
@@ -115,7 +115,10 @@ akash POST https://api.akashml.com/v1/chat/completions openai-chat Bearer AKASHM
 openrouter POST https://openrouter.ai/api/v1/chat/completions openai-chat Bearer OPENROUTER_API_KEY,OR_API_KEY,OPEN_ROUTER_API_KEY
 vercel POST https://ai-gateway.vercel.sh/v1/chat/completions openai-chat Bearer AI_GATEWAY_API_KEY,VERCEL_OIDC_TOKEN,VERCEL_AI_GATEWAY_API_KEY
 nano-gpt POST https://nano-gpt.com/api/v1/chat/completions openai-chat Bearer NANO_GPT_API_KEY,NANOGPT_API_KEY
-ollama POST http://localhost:11434/v1/chat/completions openai-chat None ";
+ollama POST http://localhost:11434/v1/chat/completions openai-chat None \n\
+qwen-code POST https://portal.qwen.ai/v1/chat/completions openai-chat TokenFile(QwenCode) QWEN_CODE_OAUTH
+gemini-cli POST https://cloudcode-pa.googleapis.com/v1internal:generateContent gemini-generate-content TokenFile(GeminiCli) GEMINI_CLI_OAUTH
+claude-code POST https://api.anthropic.com/v1/messages anthropic-messages TokenFile(ClaudeCode) CLAUDE_CODE_OAUTH_TOKEN";
     assert_eq!(facts.join("\n"), expected);
 
     let calls: Vec<_> = catalog

@@ -9,9 +9,11 @@ use serde::de::DeserializeOwned;
 
 use super::Inner;
 use super::body::Buffered;
+use super::gate;
 use super::json;
 use super::path::Path;
 use super::query::Query;
+use super::table::Access;
 use crate::caller::{Caller, Peer};
 use crate::failure::Failure;
 use crate::service::Service;
@@ -37,6 +39,20 @@ impl Call<'_> {
 
     pub(super) fn workspace(&self) -> &str {
         &self.caller.workspace
+    }
+
+    /// The workspace that is asked about: the caller's own, or another one that the operator names.
+    ///
+    /// # Errors
+    /// `forbidden` for anybody else's.
+    pub(super) fn workspace_of(&self, said: Option<&str>) -> Result<String, Failure> {
+        match said.filter(|said| !said.is_empty() && *said != self.workspace()) {
+            None => Ok(self.workspace().to_owned()),
+            Some(other) => {
+                gate::permit(&self.caller, Access::Operator)?;
+                Ok(other.to_owned())
+            }
+        }
     }
 
     /// A segment of the path, counted from 0; the table has made sure that it is there.

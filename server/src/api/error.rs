@@ -17,7 +17,7 @@ pub(super) fn status(failure: &Failure) -> StatusCode {
         (
             Kind::Usage,
             "agent_not_found" | "run_not_found" | "version_not_found" | "secret_missing" | "grant_missing"
-            | "token_not_found" | "not_found",
+            | "token_not_found" | "request_not_found" | "not_found",
         ) => StatusCode::NOT_FOUND,
         (Kind::Usage, "version_exists" | "secret_exists" | "vault_conflict" | "conflict") => {
             StatusCode::CONFLICT
@@ -94,6 +94,7 @@ mod tests {
             (Kind::Usage, "secret_missing", 404),
             (Kind::Usage, "grant_missing", 404),
             (Kind::Usage, "token_not_found", 404),
+            (Kind::Usage, "request_not_found", 404),
             (Kind::Usage, "not_found", 404),
             (Kind::Usage, "version_exists", 409),
             (Kind::Usage, "secret_exists", 409),

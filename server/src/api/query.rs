@@ -63,6 +63,18 @@ impl Query {
             .map_err(|_| wrong(name, &format!("{text:?} is neither 2026-01-31 nor 2026-01-31T12:00:00Z")))
     }
 
+    /// Whether the answer is to be CSV, which `format=csv` says.
+    ///
+    /// # Errors
+    /// When it is to be something else than that or JSON.
+    pub(super) fn csv(&self) -> Result<bool, Failure> {
+        match self.text("format") {
+            None | Some("" | "json") => Ok(false),
+            Some("csv") => Ok(true),
+            Some(_) => Err(wrong("format", "is json or csv")),
+        }
+    }
+
     /// A bound on how many, `usual` when none is said.
     ///
     /// # Errors

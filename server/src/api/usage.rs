@@ -7,39 +7,53 @@ use serde_json::{Value, json};
 use super::call::Call;
 use super::query;
 use super::reply;
+use crate::caller::Scope;
 use crate::failure::Failure;
-use crate::run::dollars;
-use crate::store::{UsageBy, UsageQuery, UsageRow};
+use crate::records;
+use crate::store::{UsageBy, UsageQuery};
 
-/// `GET /v1/usage?since=&until=&by=`.
+/// What usage is added up by, under its word.
+const BY: [(&str, UsageBy); 8] = [
+    ("day", UsageBy::Day),
+    ("agent", UsageBy::Agent),
+    ("model", UsageBy::Model),
+    ("provider", UsageBy::Provider),
+    ("key", UsageBy::Credential),
+    ("billing", UsageBy::Billing),
+    ("member", UsageBy::Member),
+    ("token", UsageBy::Token),
+];
+
+/// `GET /v1/usage?since=&until=&by=&workspace=&format=`. The sums of keys, members and tokens are those of everybody for
+/// admins, and of the caller's own token for anybody else.
 pub(super) async fn read(call: Call<'_>) -> Result<Response<Body>, Failure> {
-    let query = call.query(&["since", "until", "by"])?;
-    let by = match query.text("by") {
-        None | Some("" | "day") => UsageBy::Day,
-        Some("agent") => UsageBy::Agent,
-        Some("model") => UsageBy::Model,
-        Some("provider") => UsageBy::Provider,
-        Some(_) => return Err(query::wrong("by", "is day, agent, model or provider")),
+    let query = call.query(&["since", "until", "by", "workspace", "format"])?;
+    let (word, by) = match query.text("by") {
+        None | Some("") => BY[0],
+        Some(said) => *BY.iter().find(|(word, _)| *word == said).ok_or_else(|| {
+            let words: Vec<&str> = BY.iter().map(|(word, _)| *word).collect();
+            query::wrong("by", &format!("is one of {}", words.join(", ")))
+        })?,
     };
-    let query = UsageQuery { since: query.time("since")?, until: query.time("until")?, by };
+    let csv = query.csv()?;
+    let workspace = call.workspace_of(query.text("workspace"))?;
+    let personal = matches!(by, UsageBy::Credential | UsageBy::Member | UsageBy::Token);
+    let only_of = (personal && !call.caller.may(Scope::Admin)).then(|| call.caller.id.to_string());
+    let query = UsageQuery { only_of, since: query.time("since")?, until: query.time("until")?, by };
     let store = call.service().store();
-    let rows = store.usage(call.workspace(), &query).await?;
-    let total = store.usage(call.workspace(), &UsageQuery { by: UsageBy::Total, ..query }).await?;
+    let rows = store.usage(&workspace, &query).await?;
+    let rows: Vec<Value> = rows.iter().map(|row| records::usage(row, by)).collect();
+    if csv {
+        return Ok(reply::csv(&records::usage_csv(word, &rows)));
+    }
+    let total = store.usage(&workspace, &UsageQuery { by: UsageBy::Total, ..query }).await?;
     let total = total.first().map_or(Value::Null, |row| {
-        let mut row = document(row);
+        let mut row = records::usage(row, UsageBy::Total);
         if let Value::Object(fields) = &mut row {
             fields.remove("key");
         }
         row
     });
-    let rows: Vec<Value> = rows.iter().map(document).collect();
-    let budgets = call.service().budgets().shown(call.workspace()).await?;
-    Ok(reply::ok(&json!({ "rows": rows, "total": total, "budgets": budgets })))
-}
-
-fn document(row: &UsageRow) -> Value {
-    json!({
-        "key": row.key, "runs": row.runs, "calls": row.calls, "input_tokens": row.input_tokens,
-        "output_tokens": row.output_tokens, "cost_usd": row.cost_micro_usd.map(dollars),
-    })
+    let budgets = call.service().budgets().shown(&workspace).await?;
+    Ok(reply::ok(&json!({ "by": word, "rows": rows, "total": total, "budgets": budgets })))
 }

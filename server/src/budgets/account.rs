@@ -9,7 +9,6 @@ use orch_gateway::ir::Usage;
 use orch_gateway::{Amount, Ask, BoundOf, Granted, Held, Left, LimitHit, Short, Treasury, Unreserved};
 use time::OffsetDateTime;
 
-use super::open::Open;
 use super::{Budget, Budgets, day_of};
 use crate::store::{SpendOf, Store, Sums};
 
@@ -32,7 +31,8 @@ impl Account {
         let named = [("token", Some(&*self.token)), ("agent", self.agent.as_deref()), ("key", key)];
         let named = named.into_iter().filter_map(|(scope, name)| Some((scope, name?.to_owned())));
         let subjects = std::iter::once(("workspace", String::new())).chain(named).collect();
-        SpendOf { workspace: self.workspace.clone(), subjects, day: day_of(now) }
+        let instance = Arc::clone(&self.budgets.instance);
+        SpendOf { workspace: self.workspace.clone(), subjects, day: day_of(now), instance }
     }
 }
 
@@ -49,10 +49,10 @@ impl Treasury for Account {
             let budgets: Vec<Budget> =
                 budgets.into_iter().filter(|budget| of.subjects.contains(&budget.subject)).collect();
             if budgets.is_empty() {
-                let held = Box::new(OnRecord::new(store, of, Amount::default(), None));
+                let held = Box::new(OnRecord::new(store, of, Amount::default()));
                 return Ok(Granted { output: ask.max_output, bounded: false, held });
             }
-            let (subjects, open) = (of.clone(), Arc::clone(&self.budgets.open));
+            let subjects = of.clone();
             let asked =
                 budgets.iter().map(|budget| (budget.subject.clone(), budget.window.at(now).0)).collect();
             // A task of its own: when the caller goes away meanwhile, what is set aside has an owner that takes it back.
@@ -61,7 +61,6 @@ impl Treasury for Account {
                 reason = "the handle is awaited below, and what it yields is an owner"
             )]
             let setting_aside = tokio::spawn(async move {
-                let (opening, opened) = (Arc::clone(&open), of.clone());
                 let decide = move |sums: &[Sums]| {
                     let mut asked = ask;
                     for (budget, sums) in budgets.iter().zip(sums) {
@@ -73,14 +72,10 @@ impl Treasury for Account {
                         }
                     }
                     let amount = asked.amount(asked.max_output.unwrap_or(0));
-                    opening.add(&opened, amount);
                     (Ok((asked.max_output, amount)), amount.tokens, amount.micro_usd)
                 };
                 let decided = store.set_aside(subjects, asked, decide).await;
-                // Of a transaction that failed the note of what is open stays: then less is released than could be.
-                decided.map(|decided| {
-                    decided.map(|(output, held)| (output, OnRecord::new(store, of, held, Some(open))))
-                })
+                decided.map(|decided| decided.map(|(output, held)| (output, OnRecord::new(store, of, held))))
             });
             match setting_aside.await {
                 Ok(Ok(decided)) => {
@@ -125,15 +120,13 @@ struct OnRecord {
     store: Store,
     of: SpendOf,
     held: Amount,
-    /// Where it is noted as open.
-    open: Option<Arc<Open>>,
     /// Whether it was taken back with what was spent, in one transaction.
     settled: AtomicBool,
 }
 
 impl OnRecord {
-    fn new(store: Store, of: SpendOf, held: Amount, open: Option<Arc<Open>>) -> Self {
-        Self { store, of, held, open, settled: AtomicBool::new(false) }
+    fn new(store: Store, of: SpendOf, held: Amount) -> Self {
+        Self { store, of, held, settled: AtomicBool::new(false) }
     }
 
     fn settle(&self, spent: (u64, u64)) {
@@ -147,15 +140,7 @@ impl OnRecord {
         if held == (0, 0) {
             return self.store.spent(&self.of, spent);
         }
-        let open = self.open.clone();
-        let (of, amount) = (self.of.clone(), self.held);
-        // It is open until it is taken back: who frees what nobody holds must not free it in between.
-        let taken_back = move || {
-            if let Some(open) = open {
-                open.remove(&of, amount);
-            }
-        };
-        self.store.spend(self.of.clone(), spent, held, taken_back);
+        self.store.spend(self.of.clone(), spent, held);
     }
 }
 

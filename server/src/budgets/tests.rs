@@ -14,6 +14,8 @@ use super::*;
 struct Stage {
     budgets: Arc<Budgets>,
     now: Arc<Mutex<OffsetDateTime>>,
+    /// Its process, which has died when this is dropped.
+    instance: Instance,
     folder: TempDir,
 }
 
@@ -24,11 +26,13 @@ impl Stage {
 
     fn over(folder: TempDir, config: &str) -> Self {
         let store = Store::open(folder.path()).expect("a store");
+        let instance = Instance::claim(folder.path()).expect("an instance");
         let config = Config::parse(config, "config.yaml", folder.path()).expect("a configuration");
         let now = Arc::new(Mutex::new(datetime!(2026-11-30 23:59:58 UTC)));
         let clock = Arc::clone(&now);
-        let budgets = Budgets::by(store, Arc::new(config), Arc::new(move || *clock.lock().expect("whole")));
-        Self { budgets, now, folder }
+        let clock: Clock = Arc::new(move || *clock.lock().expect("whole"));
+        let budgets = Budgets::by(store, &instance, Arc::new(config), clock);
+        Self { budgets, now, instance, folder }
     }
 
     fn set(&self, now: OffsetDateTime) {
@@ -230,9 +234,9 @@ async fn what_a_dead_process_held_is_released_and_what_calls_under_way_hold_is_n
         "budgets:\n  all: { window: total, tokens: 1000 }\n  ci: { token: ci, window: total, tokens: 1000 }";
     let before = Stage::new(config);
     Box::leak(Box::new(before.call(300, 100).await.expect("paid")));
-    let Stage { folder, budgets, .. } = before;
+    let Stage { folder, budgets, instance, .. } = before;
     budgets.store.flush().await.expect("stored");
-    drop(budgets);
+    drop((budgets, instance));
 
     let stage = Stage::over(folder, config);
     assert_eq!(stage.used().await, [(0, 400), (0, 400)], "for all that is known, it is spent");
@@ -245,4 +249,41 @@ async fn what_a_dead_process_held_is_released_and_what_calls_under_way_hold_is_n
     assert_eq!(stage.budgets.release("default", "all").await.expect("nothing").held_tokens, 0);
     assert_eq!(stage.budgets.release("default", "none").await.expect_err("unknown").code(), "not_found");
     assert!(stage.budgets.is_operators("default", "all").await.expect("there"));
+}
+
+#[tokio::test]
+async fn what_another_process_holds_is_not_released_while_it_lives() {
+    let config = "budgets: { all: { window: total, tokens: 1000, cost_usd: 1 } }";
+    let one = Stage::new(config);
+    // The same store, as three processes have it: this one, one that lives and one that dies.
+    let of = |instance: &Instance| {
+        let config = Config::parse(config, "config.yaml", one.folder.path()).expect("a configuration");
+        let store = Store::open(one.folder.path()).expect("opened once more");
+        Budgets::by(store, instance, Arc::new(config), Arc::clone(&one.budgets.clock))
+    };
+    let claim = || Instance::claim(one.folder.path()).expect("an instance");
+    let stage = |instance: Instance| Stage {
+        budgets: of(&instance),
+        now: Arc::clone(&one.now),
+        instance,
+        folder: tempfile::tempdir().expect("a folder"),
+    };
+    let (other, dead) = (stage(claim()), stage(claim()));
+
+    let (own, others) = (one.call(10, 40).await.expect("paid"), other.call(100, 100).await.expect("paid"));
+    Box::leak(Box::new(dead.call(300, 100).await.expect("paid")));
+    drop(dead.instance);
+    assert_eq!(one.used().await, [(0, 650)]);
+    let freed = one.budgets.release("default", "all").await.expect("released");
+    assert_eq!((freed.held_tokens, freed.held_micro_usd), (400, 500), "of the one that died");
+    assert_eq!(one.used().await, [(0, 250)]);
+    let hit = one.call(760, 1).await.err().expect("what the other holds is not there to be spent");
+    assert_eq!((hit.used, hit.limit), (250, 1000));
+
+    spend(others, 100, 50);
+    other.budgets.store.flush().await.expect("stored");
+    assert_eq!(one.used().await, [(150, 50)]);
+    spend(own, 10, 10);
+    assert_eq!(one.used().await, [(170, 0)]);
+    assert_eq!(one.budgets.release("default", "all").await.expect("nothing"), Sums::default());
 }

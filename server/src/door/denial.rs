@@ -61,7 +61,9 @@ fn to_open(missing: &RuleMissing, provider: &Provider) -> Vec<String> {
     let mut steps = vec![
         "do not try it again in this run: what a run may reach is settled when it starts".to_owned(),
         format!("the agent's author adds to `llm.account` in orch.yaml: - {line}"),
-        format!("then whoever runs the agent grants it: orch run --grant llm.account:{slug} …"),
+        format!(
+            "then whoever runs the agent grants it: orch run --grant 'llm.account:{slug}:{method}:{path}' …"
+        ),
     ];
     steps.extend(provider.key_name().map(|key| {
         format!("and the owner of the vault's key lets it go there: orch secrets grants add {key} --account '{method}:{path}'")
@@ -169,7 +171,7 @@ mod tests {
         let manifest = orch_manifests::Manifest::parse(&manifest, Format::Yaml, "x").expect("a manifest");
         let want = &manifest.llm.expect("models").account[0];
         assert_eq!((want.provider.as_str(), want.paths[0].as_str()), ("openai", "/v1/files"));
-        assert!(steps[2].contains("--grant llm.account:openai"), "{steps:?}");
+        assert!(steps[2].contains("--grant 'llm.account:openai:PUT:/v1/files'"), "{steps:?}");
         assert!(steps[3].contains("grants add OPENAI_API_KEY --account 'PUT:/v1/files'"), "{steps:?}");
     }
 

@@ -151,7 +151,7 @@ fn the_hints_of_a_refusal_grant_it() {
             "--allow b.example:80",
             "--secret TOKEN@a.example",
             "--grant llm.server_tools:search",
-            "--grant llm.account:openai"
+            "--grant 'llm.account:openai:GET:/v1/files,GET:/v1/files/*,DELETE:/v1/files,DELETE:/v1/files/*'"
         ]
     );
     assert_eq!(failure.to_json()["error"]["details"]["wanted"].as_array().map(Vec::len), Some(5));

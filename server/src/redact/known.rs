@@ -23,7 +23,11 @@ impl Known {
     /// The values of these keys.
     pub(crate) fn of(keys: &Keys) -> Self {
         let secrets = keys.secrets.iter().map(|secret| &secret.credential);
-        let held: Vec<_> = keys.of_providers().chain(secrets).cloned().collect();
+        Self::holding(keys.of_providers().chain(secrets).cloned().collect())
+    }
+
+    /// The values of these credentials.
+    pub(crate) fn holding(held: Vec<Arc<dyn Credential>>) -> Self {
         Self { began: held.iter().filter_map(|credential| credential.scrubber()).collect(), held }
     }
 

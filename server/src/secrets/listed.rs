@@ -45,6 +45,6 @@ pub fn granted(grant: &Grant) -> Value {
     row
 }
 
-fn date(at: OffsetDateTime) -> String {
+pub(super) fn date(at: OffsetDateTime) -> String {
     at.replace_nanosecond(0).unwrap_or(at).format(&Rfc3339).unwrap_or_default()
 }

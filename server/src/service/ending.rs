@@ -11,6 +11,7 @@ use super::Service;
 use super::live::{LiveRun, Why};
 use crate::broker::Concluded;
 use crate::failure::{Failure, Kind};
+use crate::records::Who;
 use crate::run::Report;
 use crate::store::{CallRow, EventKind, RunEnd, RunStatus};
 
@@ -109,10 +110,10 @@ pub(super) fn interrupted_by_server(why: &impl std::fmt::Display) -> Failure {
     .hint("whatever it has done so far has happened; run it again if that does no harm")
 }
 
-/// Who pays for the calls of a run, beside its workspace.
+/// Who pays for the calls of a run.
 pub(super) struct Payer {
     /// Who asked for it.
-    pub(super) caller: String,
+    pub(super) who: Who,
     /// The agent's name.
     pub(super) agent: String,
 }
@@ -120,24 +121,6 @@ pub(super) struct Payer {
 impl Payer {
     /// A call, as it is put on record.
     pub(super) fn call(&self, live: &LiveRun, receipt: &Receipt, time: OffsetDateTime) -> CallRow {
-        let (provider, model) = receipt.answered_by();
-        // What was refused at once was for no provider yet.
-        let provider = if provider.is_empty() { "none".to_owned() } else { provider };
-        CallRow {
-            workspace: live.workspace.clone(),
-            run: Some(live.run.clone()),
-            caller: self.caller.clone(),
-            agent: Some(self.agent.clone()),
-            provider,
-            model,
-            input_tokens: receipt.input_tokens,
-            output_tokens: receipt.output_tokens,
-            cost_micro_usd: receipt.cost_micro_usd,
-            time,
-            request: Some(receipt.request_id.clone()),
-            credential: receipt.credential.as_ref().map(|credential| credential.id.clone()),
-            price_date: receipt.price_as_of.clone(),
-            receipt: serde_json::to_string(receipt).unwrap_or_default(),
-        }
+        self.who.call(Some((&live.run, &self.agent)), receipt, time)
     }
 }

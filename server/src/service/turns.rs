@@ -17,6 +17,7 @@ use crate::broker::Concluded;
 use crate::execution::interrupted;
 use crate::failure::Failure;
 use crate::prepare::Prepared;
+use crate::records::Who;
 use crate::run::RunRequest;
 use crate::store::EventKind;
 
@@ -44,7 +45,7 @@ impl Start {
 
 impl Service {
     /// Lets an accepted run take its turn.
-    pub(super) fn begin(self: &Arc<Self>, live: Arc<LiveRun>, caller: String, start: Start, place: Place) {
+    pub(super) fn begin(self: &Arc<Self>, live: Arc<LiveRun>, who: Who, start: Start, place: Place) {
         let at_once = matches!(start, Start::AtOnce(..));
         live.tell(EventKind::Status, if at_once { "running" } else { "queued" });
         if !at_once {
@@ -54,7 +55,7 @@ impl Service {
         self.lock().insert(live.run.clone(), Arc::clone(&live));
         let service = Arc::clone(self);
         self.spawn(async move {
-            let payer = Payer { caller, agent: start.agent().to_string() };
+            let payer = Payer { who, agent: start.agent().to_string() };
             let turn = AssertUnwindSafe(service.take_turn(&live, &payer, start, place)).catch_unwind();
             // Whatever a defect left half done is the run's own: its end is told all the same.
             let concluded = Box::pin(turn)
@@ -102,8 +103,13 @@ impl Service {
         // Over simulated providers nothing is spent that anybody has set a budget for.
         if !prepared.simulated {
             let agent = Some(&*payer.agent);
-            prepared.treasury = Some(self.budgets.account(&live.workspace, &payer.caller, agent));
+            prepared.treasury = Some(self.budgets.account(&live.workspace, &payer.who.name, agent));
         }
+        prepared.bodies = self.body_keeper(&live.workspace);
+        if let Some(keeper) = &prepared.bodies {
+            live.tell(EventKind::Note, format!("{} (records.bodies)", keeper.kept.said()));
+        }
+        prepared.witness = self.witness_of(live, &prepared.keys);
         let keep = self.mode == Mode::Serve;
         if let Err(failure) = self.broker.export() {
             live.tell(EventKind::Warning, failure.to_string());

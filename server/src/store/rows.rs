@@ -14,7 +14,7 @@ mod registry;
 mod usage;
 
 pub use registry::{AgentRow, AgentSummary, GrantRow, Published, RouteRow, TokenRow, VersionRow};
-pub use usage::{COUNT_LIMIT, CallRow, UsageBy, UsageQuery, UsageRow};
+pub use usage::{COUNT_LIMIT, CallFilter, CallPage, CallRow, KeyUse, UsageBy, UsageQuery, UsageRow};
 
 /// A run as it is accepted: queued, and owned by a process.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,8 +29,12 @@ pub struct NewRun {
     pub version: String,
     /// Its content: manifest and module.
     pub digest: Digest,
-    /// Who asked for it.
+    /// Who asked for it: what their token is called.
     pub caller: String,
+    /// The id of their token; none for runs stored before it was kept.
+    pub token: Option<String>,
+    /// The member of the workspace that the token is of, where it is of one.
+    pub member: Option<String>,
     /// The process that will execute it: the id of its [`Instance`](super::Instance).
     pub instance: String,
     /// What was asked, without any key. It is kept until the run has ended, and is like no other run's.
@@ -54,8 +58,12 @@ pub struct RunRow {
     pub version: String,
     /// Its content: manifest and module.
     pub digest: Digest,
-    /// Who asked for it.
+    /// Who asked for it: what their token is called.
     pub caller: String,
+    /// The id of their token; none for runs stored before it was kept.
+    pub token: Option<String>,
+    /// The member of the workspace that the token is of, where it is of one.
+    pub member: Option<String>,
     /// The process that executes it, or did.
     pub instance: String,
     /// Where it stands.

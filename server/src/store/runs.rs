@@ -15,7 +15,7 @@ use time::OffsetDateTime;
 
 /// The columns of a listing. What may be large is not among them.
 const SUMMARY: &str = "id, workspace, agent, version, digest, caller, instance, status, created, started, finished, \
-                       exit_code, error";
+                       exit_code, error, token, member";
 
 /// A run with the documents that its row holds or names.
 pub(super) struct Stored {
@@ -27,8 +27,9 @@ pub(super) struct Stored {
 /// Puts a run on record: queued, or running at once.
 pub(super) fn accept(db: &Connection, run: &NewRun, request: &Document) -> Result<(), Problem> {
     db.prepare_cached(
-        "INSERT INTO runs (id, workspace, agent, version, digest, caller, instance, status, created, started, request)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+        "INSERT INTO runs (id, workspace, agent, version, digest, caller, instance, status, created, started, request,
+                           token, member)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
     )?
     .execute(params![
         run.run.as_str(),
@@ -42,6 +43,8 @@ pub(super) fn accept(db: &Connection, run: &NewRun, request: &Document) -> Resul
         micros(run.created),
         run.started.map(micros),
         request,
+        run.token,
+        run.member,
     ])
     .map_err(Problem::from)
     .map_err(|problem| {
@@ -303,6 +306,8 @@ fn summary(row: &Row<'_>) -> Result<RunRow, Problem> {
         version: row.get("version")?,
         digest: digest_in(row, "digest")?,
         caller: row.get("caller")?,
+        token: row.get("token")?,
+        member: row.get("member")?,
         instance: row.get("instance")?,
         status: parsed(row, "status")?,
         created: time_in(row, "created")?,

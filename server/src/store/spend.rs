@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rusqlite::{Connection, params};
 
 use super::Store;
+use super::instance;
 use super::problem::Problem;
 use super::rows::COUNT_LIMIT;
 use crate::failure::Failure;
@@ -34,6 +35,8 @@ pub(crate) struct SpendOf {
     pub(crate) workspace: String,
     pub(crate) subjects: Vec<Subject>,
     pub(crate) day: i64,
+    /// The process that makes it: the id of its [`Instance`](super::Instance).
+    pub(crate) instance: Arc<str>,
 }
 
 /// What calls came to that the writer has not written yet: tokens and micro-dollars.
@@ -95,26 +98,14 @@ impl Store {
     }
 
     /// Queues what a call came to: `spent` is booked, and `held` is no longer set aside; tokens and micro-dollars each.
-    /// `then` is called once that is so, before anything that was queued later.
-    pub(crate) fn spend(
-        &self,
-        of: SpendOf,
-        spent: (u64, u64),
-        held: (u64, u64),
-        then: impl FnOnce() + Send + 'static,
-    ) {
+    pub(crate) fn spend(&self, of: SpendOf, spent: (u64, u64), held: (u64, u64)) {
         let change = [bounded(spent.0), bounded(spent.1), -bounded(held.0), -bounded(held.1)];
         let weight =
             size_of::<SpendOf>() + of.subjects.iter().map(|(_, name)| name.len() + 32).sum::<usize>();
-        self.inner.writer.queue(weight, move |db| {
-            let added = add(db, &of, change);
-            then();
-            added
-        });
+        self.inner.writer.queue(weight, move |db| add(db, &of, change));
     }
 
-    /// Frees what is set aside for a subject from a day on, but for what `still` says of each day (tokens, micro-dollars).
-    /// Returns what was freed.
+    /// Frees what is set aside for a subject from a day on, but for what processes hold that live. Returns what was freed.
     ///
     /// # Errors
     /// Those of [`Store`].
@@ -123,19 +114,34 @@ impl Store {
         workspace: &str,
         (scope, subject): Subject,
         from: i64,
-        still: impl Fn(i64) -> (u64, u64) + Send + 'static,
     ) -> Result<Sums, Failure> {
-        let workspace = workspace.to_owned();
+        let (workspace, folder) = (workspace.to_owned(), self.inner.folder.clone());
         let work = move |db: &Connection| {
+            let of = params![workspace, scope, subject, from];
+            let holders: Vec<String> = db
+                .prepare_cached(
+                    "SELECT DISTINCT instance FROM holds WHERE workspace = ?1 AND scope = ?2 AND subject = ?3 AND day >= ?4",
+                )?
+                .query_map(of, |row| row.get(0))?
+                .collect::<Result<_, _>>()?;
+            for gone in instance::dead_instances(&folder, holders) {
+                db.prepare_cached(
+                    "DELETE FROM holds
+                     WHERE workspace = ?1 AND scope = ?2 AND subject = ?3 AND day >= ?4 AND instance = ?5",
+                )?
+                .execute(params![workspace, scope, subject, from, gone])?;
+            }
             let days: Vec<(i64, i64, i64)> = db
                 .prepare_cached(
                     "SELECT day, held_tokens, held_cost FROM spend WHERE workspace = ?1 AND scope = ?2
                      AND subject = ?3 AND day >= ?4 AND (held_tokens > 0 OR held_cost > 0)",
                 )?
-                .query_map(params![workspace, scope, subject, from], |row| {
-                    Ok((row.get(0)?, row.get(1)?, row.get(2)?))
-                })?
+                .query_map(of, |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
                 .collect::<Result<_, _>>()?;
+            let mut still = db.prepare_cached(
+                "SELECT ifnull(sum(tokens), 0), ifnull(sum(cost), 0) FROM holds
+                 WHERE workspace = ?1 AND scope = ?2 AND subject = ?3 AND day = ?4",
+            )?;
             let mut update = db.prepare_cached(
                 "UPDATE spend SET held_tokens = ?5, held_cost = ?6
                  WHERE workspace = ?1 AND scope = ?2 AND subject = ?3 AND day = ?4",
@@ -143,8 +149,10 @@ impl Store {
             let mut freed = Sums::default();
             let count = |number: i64| u64::try_from(number).unwrap_or(0);
             for (day, tokens, cost) in days {
-                let (open_tokens, open_cost) = still(day);
-                let kept = (tokens.min(bounded(open_tokens)), cost.min(bounded(open_cost)));
+                let open: (i64, i64) = still.query_row(params![workspace, scope, subject, day], |row| {
+                    Ok((row.get(0)?, row.get(1)?))
+                })?;
+                let kept = (tokens.min(open.0), cost.min(open.1));
                 update.execute(params![workspace, scope, subject, day, kept.0, kept.1])?;
                 freed.held_tokens = freed.held_tokens.saturating_add(count(tokens - kept.0));
                 freed.held_micro_usd = freed.held_micro_usd.saturating_add(count(cost - kept.1));
@@ -267,6 +275,27 @@ fn add(db: &Connection, of: &SpendOf, change: [i64; 4]) -> Result<(), Problem> {
             held_cost,
             most
         ])?;
+    }
+    if (held_tokens, held_cost) == (0, 0) { Ok(()) } else { hold(db, of, held_tokens, held_cost) }
+}
+
+/// Notes whose it is that something is set aside for, or is no longer.
+fn hold(db: &Connection, of: &SpendOf, tokens: i64, cost: i64) -> Result<(), Problem> {
+    let mut change = db.prepare_cached(
+        "INSERT INTO holds (workspace, scope, subject, day, instance, tokens, cost)
+         VALUES (?1, ?2, ?3, ?4, ?5, max(0, ?6), max(0, ?7))
+         ON CONFLICT (workspace, scope, subject, day, instance) DO UPDATE SET
+             tokens = min(max(0, tokens + ?6), ?8), cost = min(max(0, cost + ?7), ?8)",
+    )?;
+    let mut remove = db.prepare_cached(
+        "DELETE FROM holds WHERE workspace = ?1 AND scope = ?2 AND subject = ?3 AND day = ?4 AND instance = ?5
+         AND tokens = 0 AND cost = 0",
+    )?;
+    let most = COUNT_LIMIT.cast_signed();
+    for (scope, subject) in &of.subjects {
+        let (workspace, instance) = (&of.workspace, &*of.instance);
+        change.execute(params![workspace, scope, subject, of.day, instance, tokens, cost, most])?;
+        remove.execute(params![workspace, scope, subject, of.day, instance])?;
     }
     Ok(())
 }

@@ -12,6 +12,8 @@ use super::*;
 
 mod bounds;
 mod files;
+mod finding;
+mod keeping;
 mod leftovers;
 mod opening;
 mod ownership;
@@ -48,7 +50,9 @@ fn new_run(workspace: &str) -> NewRun {
         agent: "acme/writer".parse().expect("a name"),
         version: "1.2.3".to_owned(),
         digest: Digest::of(b"agent"),
-        caller: "tok_1".to_owned(),
+        caller: "ci".to_owned(),
+        token: Some("tok_1".to_owned()),
+        member: Some("ada".to_owned()),
         instance: "inst_gone".to_owned(),
         request: json!({"input": {"n": 1}}),
         created: at(0),
@@ -77,7 +81,9 @@ fn call(workspace: &str, model: &str, cost: Option<u64>) -> CallRow {
     CallRow {
         workspace: workspace.to_owned(),
         run: None,
-        caller: "tok_1".to_owned(),
+        caller: "ci".to_owned(),
+        token: Some("tok_1".to_owned()),
+        member: Some("ada".to_owned()),
         agent: None,
         provider: "openai".to_owned(),
         model: model.to_owned(),
@@ -87,6 +93,15 @@ fn call(workspace: &str, model: &str, cost: Option<u64>) -> CallRow {
         time: at(0),
         request: Some("req_1".to_owned()),
         credential: Some("OPENAI_API_KEY".to_owned()),
+        source: Some("vault".to_owned()),
+        mask: Some("cdef".to_owned()),
+        billing: Some("team".to_owned()),
+        provider_asked: Some("openai".to_owned()),
+        model_asked: Some("fast".to_owned()),
+        outcome: Some("served".to_owned()),
+        class: None,
+        latency_ms: Some(120),
+        first_token_ms: Some(40),
         price_date: Some("2026-07-02".to_owned()),
         receipt: json!({"outcome": "served"}).to_string(),
     }

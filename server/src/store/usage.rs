@@ -1,7 +1,7 @@
-//! Model calls, and adding them up.
+//! Model calls as they are put on record, and adding them up.
 
 use orch_manifests::RunId;
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, Row, named_params, params};
 use time::Date;
 
 use super::Store;
@@ -13,6 +13,11 @@ use crate::failure::Failure;
 const MICROS_PER_DAY: i64 = 86_400_000_000;
 /// 1 January 1970, as Julian day.
 const EPOCH: i64 = 2_440_588;
+
+/// What a [`CallRow`] is made of.
+pub(super) const COLUMNS: &str = "workspace, time, run, caller, agent, provider, model, input_tokens, output_tokens, cost, \
+     receipt, request, credential, price_date, token, member, source, mask, billing, provider_asked, model_asked, outcome, \
+     class, latency, first_token";
 
 /// Usage.
 impl Store {
@@ -43,7 +48,7 @@ impl Store {
     /// # Errors
     /// Those of [`Store`].
     pub async fn usage(&self, workspace: &str, query: &UsageQuery) -> Result<Vec<UsageRow>, Failure> {
-        let (workspace, query) = (workspace.to_owned(), *query);
+        let (workspace, query) = (workspace.to_owned(), query.clone());
         self.inner.readers.read(move |db| add_up(db, &workspace, &query)).await
     }
 }
@@ -60,12 +65,12 @@ pub(super) fn record_all(db: &Connection, first: usize, calls: &[CallRow]) -> Re
 
 fn insert(db: &Connection, call: &CallRow, place: Option<i64>) -> Result<(), Problem> {
     let bounded = |number: u64| number.min(COUNT_LIMIT).cast_signed();
-    db.prepare_cached(
-        "INSERT INTO calls (workspace, time, run, caller, agent, provider, model, input_tokens, output_tokens, cost,
-                            receipt, place, request, credential, price_date)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)
-         ON CONFLICT (run, place) WHERE run IS NOT NULL DO NOTHING",
-    )?
+    db.prepare_cached(&format!(
+        "INSERT INTO calls ({COLUMNS}, place)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23,
+                 ?24, ?25, ?26)
+         ON CONFLICT (run, place) WHERE run IS NOT NULL DO NOTHING"
+    ))?
     .execute(params![
         call.workspace,
         micros(call.time),
@@ -78,60 +83,102 @@ fn insert(db: &Connection, call: &CallRow, place: Option<i64>) -> Result<(), Pro
         bounded(call.output_tokens),
         call.cost_micro_usd.map(bounded),
         call.receipt,
-        place,
         call.request,
         call.credential,
         call.price_date,
+        call.token,
+        call.member,
+        call.source,
+        call.mask,
+        call.billing,
+        call.provider_asked,
+        call.model_asked,
+        call.outcome,
+        call.class,
+        call.latency_ms.map(bounded),
+        call.first_token_ms.map(bounded),
+        place,
     ])?;
     Ok(())
 }
 
 /// The statement for a run's calls.
-pub(super) const OF_RUN: &str =
-    "SELECT workspace, time, run, caller, agent, provider, model, input_tokens, output_tokens, cost, receipt, request,
-            credential, price_date
-     FROM calls WHERE run = ?1 ORDER BY place";
+pub(super) fn calls_of_run() -> String {
+    format!("SELECT {COLUMNS} FROM calls WHERE run = ?1 ORDER BY place")
+}
 
 fn of_run(db: &Connection, run: &RunId) -> Result<Vec<CallRow>, Problem> {
-    let mut statement = db.prepare_cached(OF_RUN)?;
+    let mut statement = db.prepare_cached(&calls_of_run())?;
     let mut rows = statement.query([run.as_str()])?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
-        let cost: Option<i64> = row.get("cost")?;
-        found.push(CallRow {
-            workspace: row.get("workspace")?,
-            run: Some(run.clone()),
-            caller: row.get("caller")?,
-            agent: row.get("agent")?,
-            provider: row.get("provider")?,
-            model: row.get("model")?,
-            input_tokens: count_in(row, "input_tokens")?,
-            output_tokens: count_in(row, "output_tokens")?,
-            cost_micro_usd: cost.map(|_| count_in(row, "cost")).transpose()?,
-            time: time_in(row, "time")?,
-            request: row.get("request")?,
-            credential: row.get("credential")?,
-            price_date: row.get("price_date")?,
-            receipt: row.get("receipt")?,
-        });
+        found.push(call_in(row)?);
     }
     Ok(found)
 }
 
-/// The statement that adds up.
-pub(super) fn sums(by: UsageBy) -> String {
+/// A call as its row has it.
+pub(super) fn call_in(row: &Row<'_>) -> Result<CallRow, Problem> {
+    let counted = |column: &str| -> Result<Option<u64>, Problem> {
+        let number: Option<i64> = row.get(column)?;
+        number.map(|_| count_in(row, column)).transpose()
+    };
+    let run: Option<String> = row.get("run")?;
+    let run =
+        run.map(|run| run.parse::<RunId>().map_err(|_| Problem::Row("`run` is no run's id".to_owned())));
+    Ok(CallRow {
+        workspace: row.get("workspace")?,
+        run: run.transpose()?,
+        caller: row.get("caller")?,
+        token: row.get("token")?,
+        member: row.get("member")?,
+        agent: row.get("agent")?,
+        provider: row.get("provider")?,
+        model: row.get("model")?,
+        input_tokens: count_in(row, "input_tokens")?,
+        output_tokens: count_in(row, "output_tokens")?,
+        cost_micro_usd: counted("cost")?,
+        time: time_in(row, "time")?,
+        request: row.get("request")?,
+        credential: row.get("credential")?,
+        source: row.get("source")?,
+        mask: row.get("mask")?,
+        billing: row.get("billing")?,
+        provider_asked: row.get("provider_asked")?,
+        model_asked: row.get("model_asked")?,
+        outcome: row.get("outcome")?,
+        class: row.get("class")?,
+        latency_ms: counted("latency")?,
+        first_token_ms: counted("first_token")?,
+        price_date: row.get("price_date")?,
+        receipt: row.get("receipt")?,
+    })
+}
+
+/// The statement that adds up; of one token alone, where that is said.
+pub(super) fn sums(by: UsageBy, of_one: bool) -> String {
     let (key, group) = match by {
         UsageBy::Day => (format!("time / {MICROS_PER_DAY}"), " GROUP BY 1 ORDER BY 1"),
         UsageBy::Agent => ("ifnull(agent, '')".to_owned(), " GROUP BY 1 ORDER BY 1"),
         UsageBy::Model => ("provider || '/' || model".to_owned(), " GROUP BY 1 ORDER BY 1"),
         UsageBy::Provider => ("provider".to_owned(), " GROUP BY 1 ORDER BY 1"),
+        UsageBy::Credential => ("ifnull(credential, '')".to_owned(), " GROUP BY 1 ORDER BY 1"),
+        UsageBy::Billing => ("ifnull(billing, '')".to_owned(), " GROUP BY 1 ORDER BY 1"),
+        UsageBy::Member => ("ifnull(member, '')".to_owned(), " GROUP BY 1 ORDER BY 1"),
+        // Of calls before there were ids on record the name is all that there is.
+        UsageBy::Token => ("ifnull(token, '')".to_owned(), " GROUP BY 1, caller ORDER BY 1, caller"),
         UsageBy::Total => ("''".to_owned(), ""),
     };
+    let name = if by == UsageBy::Token { "caller" } else { "NULL" };
+    let only = if of_one { " AND token = :token" } else { "" };
     format!(
-        "SELECT {key} AS key, count(DISTINCT run) AS runs, count(*) AS calls,
+        "SELECT {key} AS key, {name} AS name, count(DISTINCT run) AS runs, count(*) AS calls,
+                ifnull(sum(outcome <> 'served'), 0) AS failed,
                 ifnull(sum(input_tokens), 0) AS input_tokens, ifnull(sum(output_tokens), 0) AS output_tokens,
-                CASE WHEN count(cost) = count(*) THEN ifnull(sum(cost), 0) END AS cost
-         FROM calls INDEXED BY calls_usage WHERE workspace = ?1 AND time >= ?2 AND time < ?3{group}"
+                CASE WHEN count(cost) = count(*) THEN ifnull(sum(cost), 0) END AS cost,
+                ifnull(sum(cost) FILTER (WHERE billing = 'platform'), 0) AS platform
+         FROM calls INDEXED BY calls_by_time
+         WHERE workspace = :workspace AND time >= :since AND time < :until{only}{group}"
     )
 }
 
@@ -139,19 +186,29 @@ pub(super) fn sums(by: UsageBy) -> String {
 fn add_up(db: &Connection, workspace: &str, query: &UsageQuery) -> Result<Vec<UsageRow>, Problem> {
     let since = query.since.map_or(i64::MIN, micros);
     let until = query.until.map_or(i64::MAX, micros);
-    let mut statement = db.prepare_cached(&sums(query.by))?;
-    let mut rows = statement.query(params![workspace, since, until])?;
+    let mut statement = db.prepare_cached(&sums(query.by, query.only_of.is_some()))?;
+    let mut rows = match &query.only_of {
+        None => {
+            statement.query(named_params! { ":workspace": workspace, ":since": since, ":until": until })?
+        }
+        Some(token) => statement.query(
+            named_params! { ":workspace": workspace, ":since": since, ":until": until, ":token": token },
+        )?,
+    };
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
         let key = if query.by == UsageBy::Day { date(row.get("key")?)? } else { row.get("key")? };
         let cost: Option<i64> = row.get("cost")?;
         found.push(UsageRow {
             key,
+            name: row.get("name")?,
             runs: count_in(row, "runs")?,
             calls: count_in(row, "calls")?,
+            failed: count_in(row, "failed")?,
             input_tokens: count_in(row, "input_tokens")?,
             output_tokens: count_in(row, "output_tokens")?,
             cost_micro_usd: cost.map(|_| count_in(row, "cost")).transpose()?,
+            platform_micro_usd: count_in(row, "platform")?,
         });
     }
     Ok(found)

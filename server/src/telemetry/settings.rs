@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
-use orch_manifests::Endpoint;
+use orch_manifests::{Endpoint, Host, Scheme};
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 
@@ -96,6 +96,30 @@ struct Target {
     off: bool,
     address: Option<Address>,
     headers: Headers,
+    /// Whether they are of this kind of telemetry alone.
+    own_headers: bool,
+}
+
+impl Target {
+    /// The headers for a collector that the environment names as well, over a way that nobody reads: address and headers are
+    /// of one source, or a key would go to whomever the other names.
+    fn sent(&self, config: &TelemetryConfig) -> Headers {
+        match &self.address {
+            Some(address) if config.endpoint.is_none() && is_private(&address.endpoint) => {
+                self.headers.clone()
+            }
+            _ => Headers::default(),
+        }
+    }
+}
+
+/// Whether nobody reads what is sent there on its way.
+fn is_private(endpoint: &Endpoint) -> bool {
+    let here = match &endpoint.host {
+        Host::Name(name) => name.as_str() == "localhost",
+        Host::Ip(address) => address.to_canonical().is_loopback(),
+    };
+    here || endpoint.scheme == Scheme::Https
 }
 
 /// Where one kind of telemetry goes.
@@ -151,9 +175,29 @@ impl OtelEnvironment {
         }
     }
 
-    /// What could not be meant.
-    pub(crate) fn warnings(&self) -> &[String] {
-        &self.warnings
+    /// What could not be meant, and what is not done, by this configuration.
+    pub(crate) fn warnings(&self, config: &TelemetryConfig) -> Vec<String> {
+        let mut warnings = self.warnings.clone();
+        for (signal, target) in [(Signal::Traces, &self.traces), (Signal::Metrics, &self.metrics)] {
+            if target.off || self.disabled || target.headers.all().is_empty() {
+                continue;
+            }
+            let (what, [.., own, _]) = (signal.word(), signal.variables());
+            let name = if target.own_headers { own } else { "OTEL_EXPORTER_OTLP_HEADERS" };
+            match (&config.endpoint, &target.address) {
+                (Some(_), _) => warnings.push(format!(
+                    "{name} is not sent with {what}: it is for the collector of the environment, and config.yaml names \
+                     another (telemetry.otlp_endpoint)"
+                )),
+                (None, Some(address)) if !is_private(&address.endpoint) => warnings.push(format!(
+                    "{name} is not sent with {what}: it may hold keys, and anybody on the way to http://{} could read \
+                     them; use https",
+                    address.endpoint.authority()
+                )),
+                _ => {}
+            }
+        }
+        warnings
     }
 }
 
@@ -210,7 +254,8 @@ impl Reader<'_> {
             (address, _) => address,
         };
         let headers = of(self, own_headers, "OTEL_EXPORTER_OTLP_HEADERS");
-        Target { off, address, headers: self.read(headers, Headers::parse).unwrap_or_default() }
+        let own_headers = headers == own_headers;
+        Target { off, address, headers: self.read(headers, Headers::parse).unwrap_or_default(), own_headers }
     }
 }
 
@@ -306,8 +351,8 @@ impl Destination {
         Some(Self {
             traces: to_traces,
             metrics: to_metrics,
-            trace_headers: traces.headers.clone(),
-            metric_headers: metrics.headers.clone(),
+            trace_headers: traces.sent(config),
+            metric_headers: metrics.sent(config),
             service_name: service_name.unwrap_or_else(|| "orch".to_owned()),
             resource,
             sampler: config.ratio.map_or(sampler, |ratio| Sampler { ratio, ..sampler }),

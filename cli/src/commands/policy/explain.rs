@@ -135,7 +135,7 @@ impl Policy {
                 granted: false,
                 note: format!(
                     "`llm.account`: with {provider}'s key, once it is granted (orch asks before a run, or --grant \
-                     llm.account:{provider}); a key of the vault needs its owner's --account as well"
+                     'llm.account:{provider}:METHOD:PATH'); a key of the vault needs its owner's --account as well"
                 ),
             });
             return explained;

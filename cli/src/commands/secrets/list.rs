@@ -42,6 +42,7 @@ fn table(rows: &[Row], hidden: &[bool], now: OffsetDateTime) -> Table {
         ("mask", Side::Left),
         ("age", Side::Right),
         ("used", Side::Right),
+        ("month", Side::Right),
         ("expires", Side::Left),
         ("from", Side::Left),
         ("goes to", Side::Left),
@@ -49,7 +50,11 @@ fn table(rows: &[Row], hidden: &[bool], now: OffsetDateTime) -> Table {
     for (row, hidden) in rows.iter().zip(hidden) {
         let since = |text: &str| read(text).map_or_else(String::new, |at| short(now - at));
         let mask = row.mask.as_deref().map_or_else(|| "…".to_owned(), |mask| format!("…{mask}"));
-        let used = row.last_used.as_deref().map_or_else(|| "never".to_owned(), since);
+        // The vault is told from time to time, and the record of calls at once.
+        let used = [&row.last_used, &row.last_call].into_iter().flatten().filter_map(|at| read(at)).max();
+        let used = used.map_or_else(|| "never".to_owned(), |at| short(now - at));
+        let spent = row.spent.as_ref().filter(|spent| spent.month_usd > 0.0);
+        let spent = spent.map_or_else(String::new, |spent| format!("${:.2}", spent.month_usd));
         let from = if *hidden { "vault; env wins" } else { "vault" };
         table.row([
             row.name.clone(),
@@ -57,6 +62,7 @@ fn table(rows: &[Row], hidden: &[bool], now: OffsetDateTime) -> Table {
             mask,
             since(&row.updated),
             used,
+            spent,
             expiry(row, now),
             from.to_owned(),
             row.destination(),
@@ -99,17 +105,20 @@ mod tests {
         ];
         rows[0]["grants"] = json!([grant("api.github.com", &["acme/x"])]);
         rows[0]["last_used"] = json!("2026-01-30T21:00:00Z");
+        rows[1]["last_call"] = json!("2026-01-30T23:58:00Z");
+        rows[1]["spent"] =
+            json!({ "today_usd": 0.5, "month_usd": 12.345, "total_usd": 99.0, "tokens": 123_456 });
         rows[1]["provider"] = json!({ "name": "openai", "host": "api.openai.com" });
         rows[3]["grants"] = json!([grant("api.weather.example", &[]), grant("b.example", &[])]);
         let rows: Vec<Row> = serde_json::from_value(json!(rows)).expect("the contract's words");
         let text = table(&rows, &[false, true, false, false], datetime!(2026-01-31 00:00 UTC)).text();
         assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
         insta::assert_snapshot!(text, @r"
-        name             v  mask   age   used  expires   from             goes to
-        GITHUB_TOKEN    12  …cdef  30d     3h  soon: 5d  vault            api.github.com (for acme/x)
-        OPENAI_API_KEY  12  …0Xa1  30d  never  in 38d    vault; env wins  api.openai.com
-        PEM             12  …      30d  never  expired   vault            nowhere yet
-        WEATHER         12  …abcd  30d  never            vault            api.weather.example and 1 more
+        name             v  mask   age   used   month  expires   from             goes to
+        GITHUB_TOKEN    12  …cdef  30d     3h          soon: 5d  vault            api.github.com (for acme/x)
+        OPENAI_API_KEY  12  …0Xa1  30d     2m  $12.35  in 38d    vault; env wins  api.openai.com
+        PEM             12  …      30d  never          expired   vault            nowhere yet
+        WEATHER         12  …abcd  30d  never                    vault            api.weather.example and 1 more
         ");
     }
 }

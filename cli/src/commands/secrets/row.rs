@@ -9,13 +9,18 @@ use serde_json::Value;
 /// A secret in a listing.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Row {
-    pub(super) name: String,
+    pub(crate) name: String,
     pub(super) version: u64,
-    pub(super) mask: Option<String>,
+    pub(crate) mask: Option<String>,
     pub(super) updated: String,
     pub(super) expires: Option<String>,
     pub(super) expired: bool,
     pub(super) last_used: Option<String>,
+    /// The last call of a model with it; left out by servers before it was known, as is what it spent.
+    #[serde(default)]
+    pub(super) last_call: Option<String>,
+    #[serde(default)]
+    pub(super) spent: Option<Spent>,
     pub(super) provider: Option<Provider>,
     pub(super) grants: Vec<GrantRow>,
     pub(super) scrubbable: bool,
@@ -26,6 +31,12 @@ pub(crate) struct Row {
 #[derive(Debug, Deserialize)]
 pub(super) struct Provider {
     pub(super) host: String,
+}
+
+/// What calls with a key came to.
+#[derive(Debug, Deserialize)]
+pub(super) struct Spent {
+    pub(super) month_usd: f64,
 }
 
 /// One grant of a secret.

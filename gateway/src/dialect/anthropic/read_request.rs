@@ -43,7 +43,7 @@ pub(super) fn parse(body: &[u8]) -> Result<ChatRequest, RequestError> {
         reasoning: thinking(&mut f)?,
         answers: 1,
         user,
-        extras: f.rest(),
+        extras: f.rest()?,
     })
 }
 
@@ -57,7 +57,7 @@ fn message(mut f: Fields) -> Result<Message, RequestError> {
         return Err(f.error("content", "is missing"));
     }
     let content = parts(&mut f, "content")?;
-    Ok(Message { role, content, extras: f.rest() })
+    Ok(Message { role, content, extras: f.rest()? })
 }
 
 fn parts(f: &mut Fields, key: &str) -> Result<Vec<Part>, RequestError> {
@@ -73,7 +73,7 @@ fn parts(f: &mut Fields, key: &str) -> Result<Vec<Part>, RequestError> {
 fn part(mut f: Fields) -> Result<Part, RequestError> {
     let kind = f.required_string("type")?;
     match kind.as_str() {
-        "text" => Ok(Part::Text { text: f.required_string("text")?, extras: f.rest() }),
+        "text" => Ok(Part::Text { text: f.required_string("text")?, extras: f.rest()? }),
         "image" => {
             let source = f.required_object("source")?;
             source.one_of(&["data", "url", "file_id"])?;
@@ -92,14 +92,14 @@ fn part(mut f: Fields) -> Result<Part, RequestError> {
             call: f.required_string("tool_use_id")?,
             content: parts(&mut f, "content")?,
             is_error: f.boolean("is_error")?.unwrap_or(false),
-            extras: f.rest(),
+            extras: f.rest()?,
         })),
         "thinking" => {
             Ok(Part::Reasoning { text: f.required_string("thinking")?, signature: f.string("signature")? })
         }
         _ => {
             f.restore("type", Value::String(kind));
-            Ok(Part::Opaque(Value::Object(f.rest())))
+            Ok(Part::Opaque(Value::Object(f.rest()?)))
         }
     }
 }
@@ -115,12 +115,12 @@ fn image(mut f: Fields, mut source: Fields) -> Result<Part, RequestError> {
         // Files of the account, and whatever comes.
         _ => {
             source.restore("type", Value::String(kind));
-            f.restore("source", Value::Object(source.rest()));
+            f.restore("source", Value::Object(source.rest()?));
             f.restore("type", json!("image"));
-            return Ok(Part::Opaque(Value::Object(f.rest())));
+            return Ok(Part::Opaque(Value::Object(f.rest()?)));
         }
     };
-    Ok(Part::Image(Image { source: image, detail: None, extras: f.rest() }))
+    Ok(Part::Image(Image { source: image, detail: None, extras: f.rest()? }))
 }
 
 fn tool(mut f: Fields) -> Result<Tool, RequestError> {
@@ -128,14 +128,14 @@ fn tool(mut f: Fields) -> Result<Tool, RequestError> {
         && kind != "custom"
     {
         f.restore("type", Value::String(kind.clone()));
-        return Ok(Tool::Provider { kind, raw: Value::Object(f.rest()) });
+        return Ok(Tool::Provider { kind, raw: Value::Object(f.rest()?) });
     }
     Ok(Tool::Function {
         name: f.required_string("name")?,
         description: f.string("description")?,
         parameters: f.object("input_schema")?.map(|schema| Value::Object(schema.rest_with_nulls())),
         strict: f.boolean("strict")?,
-        extras: f.rest(),
+        extras: f.rest()?,
     })
 }
 
@@ -157,7 +157,7 @@ fn output_format(f: &mut Fields) -> Result<Option<ResponseFormat>, RequestError>
     let mut format = f.object("output_format")?;
     if let Some(mut config) = f.object("output_config")? {
         format = config.object("format")?.or(format);
-        let rest = config.rest();
+        let rest = config.rest()?;
         if !rest.is_empty() {
             f.restore("output_config", Value::Object(rest));
         }

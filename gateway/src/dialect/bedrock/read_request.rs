@@ -37,7 +37,7 @@ pub(super) fn parse(body: &[u8]) -> Result<ChatRequest, RequestError> {
     if let Some(fields) = f.object("additionalModelRequestFields")? {
         additional(fields, &mut f, &mut request)?;
     }
-    request.extras.extend(f.rest());
+    request.extras.extend(f.rest()?);
     Ok(request)
 }
 
@@ -50,7 +50,7 @@ fn message(mut f: Fields) -> Result<Message, RequestError> {
     if f.peek("content").is_none() {
         return Err(f.error("content", "is missing"));
     }
-    Ok(Message { role, content: parts(&mut f, "content")?, extras: f.rest() })
+    Ok(Message { role, content: parts(&mut f, "content")?, extras: f.rest()? })
 }
 
 fn parts(f: &mut Fields, key: &str) -> Result<Vec<Part>, RequestError> {
@@ -81,7 +81,7 @@ fn extras_of(part: &mut Part) -> Option<&mut Map<String, Value>> {
 /// A block: the one field that is there says what it is.
 fn part(mut f: Fields) -> Result<Part, RequestError> {
     if let Some(text) = f.string("text")? {
-        return Ok(Part::Text { text, extras: f.rest() });
+        return Ok(Part::Text { text, extras: f.rest()? });
     }
     if let Some(mut call) = f.object("toolUse")? {
         let input = call.object("input")?.map_or_else(Map::new, Fields::rest_with_nulls);
@@ -100,7 +100,7 @@ fn part(mut f: Fields) -> Result<Part, RequestError> {
             call,
             content: content.into_iter().map(piece_of_result).collect::<Result<_, _>>()?,
             is_error: status.as_deref() == Some("error"),
-            extras: result.rest(),
+            extras: result.rest()?,
         }));
     }
     if f.peek("image").is_some() {
@@ -116,7 +116,7 @@ fn part(mut f: Fields) -> Result<Part, RequestError> {
             signature: text.string("signature")?,
         });
     }
-    let rest = f.rest();
+    let rest = f.rest()?;
     Ok(Part::Opaque(Value::Object(rest)))
 }
 
@@ -138,10 +138,10 @@ fn image(mut f: Fields) -> Result<Part, RequestError> {
     match (known, source.string("bytes")?) {
         (Some((_, media_type)), Some(data)) => {
             let source = ImageSource::Base64 { media_type: (*media_type).to_owned(), data };
-            Ok(Part::Image(Image { source, detail: None, extras: f.rest() }))
+            Ok(Part::Image(Image { source, detail: None, extras: f.rest()? }))
         }
         (_, bytes) => {
-            let mut rest = source.rest();
+            let mut rest = source.rest()?;
             rest.extend(bytes.map(|bytes| ("bytes".to_owned(), json!(bytes))));
             Ok(Part::Opaque(json!({ "image": { "format": format, "source": rest } })))
         }
@@ -156,7 +156,7 @@ fn inference(mut f: Fields, request: &mut ChatRequest) -> Result<(), RequestErro
     request.sampling =
         Sampling { temperature: f.number("temperature")?, top_p: f.number("topP")?, ..Sampling::default() };
     request.stop = f.strings("stopSequences")?;
-    let rest = f.rest();
+    let rest = f.rest()?;
     request.extras.extend(rest.into_iter().map(|(key, value)| (format!("inferenceConfig.{key}"), value)));
     Ok(())
 }
@@ -174,11 +174,11 @@ fn tools(mut f: Fields, request: &mut ChatRequest) -> Result<(), RequestError> {
                 description: spec.string("description")?,
                 parameters: schema.map(|schema| Value::Object(schema.rest_with_nulls())),
                 strict: spec.boolean("strict")?,
-                extras: spec.rest(),
+                extras: spec.rest()?,
             });
             continue;
         }
-        let rest = entry.rest();
+        let rest = entry.rest()?;
         match (rest.contains_key("cachePoint"), request.tools.last_mut()) {
             (true, Some(Tool::Function { extras, .. })) => {
                 extras.insert(CACHE.into(), json!({ "type": "ephemeral" }));
@@ -218,7 +218,7 @@ fn additional(mut fields: Fields, f: &mut Fields, request: &mut ChatRequest) -> 
     } else {
         request.reasoning = fields.string("reasoning_effort")?.map(ReasoningWish::Effort);
     }
-    let rest = fields.rest();
+    let rest = fields.rest()?;
     if !rest.is_empty() {
         f.restore("additionalModelRequestFields", Value::Object(rest));
     }
@@ -229,7 +229,7 @@ fn additional(mut fields: Fields, f: &mut Fields, request: &mut ChatRequest) -> 
 fn format(f: &mut Fields) -> Result<Option<ResponseFormat>, RequestError> {
     let Some(mut config) = f.object("outputConfig")? else { return Ok(None) };
     let Some(mut format) = config.object("textFormat")? else {
-        f.restore("outputConfig", Value::Object(config.rest()));
+        f.restore("outputConfig", Value::Object(config.rest()?));
         return Ok(None);
     };
     match format.required_string("type")?.as_str() {

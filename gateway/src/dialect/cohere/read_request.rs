@@ -42,7 +42,7 @@ pub(super) fn parse(body: &[u8]) -> Result<ChatRequest, RequestError> {
         answers: 1,
         user: None,
         // Documents, citation options, the safety mode and whatever comes.
-        extras: f.rest(),
+        extras: f.rest()?,
     })
 }
 
@@ -59,7 +59,7 @@ fn message(mut f: Fields) -> Result<Message, RequestError> {
                 extras: Map::new(),
             };
             let content = vec![Part::ToolResult(result)];
-            return Ok(Message { role: Role::User, content, extras: f.rest() });
+            return Ok(Message { role: Role::User, content, extras: f.rest()? });
         }
         other => return Err(f.error("role", format!("{other:?} is not system, user, assistant or tool"))),
     };
@@ -67,7 +67,7 @@ fn message(mut f: Fields) -> Result<Message, RequestError> {
         return Err(f.error("content", "is missing"));
     }
     let content = parts(&mut f)?;
-    Ok(Message { role, content, extras: f.rest() })
+    Ok(Message { role, content, extras: f.rest()? })
 }
 
 /// The plan is what the model said before its calls. Citations of earlier answers stay among the extras.
@@ -79,7 +79,7 @@ fn assistant(mut f: Fields) -> Result<Message, RequestError> {
     for call in f.objects("tool_calls")?.unwrap_or_default() {
         content.push(tool_call(call)?);
     }
-    Ok(Message { role: Role::Assistant, content, extras: f.rest() })
+    Ok(Message { role: Role::Assistant, content, extras: f.rest()? })
 }
 
 fn parts(f: &mut Fields) -> Result<Vec<Part>, RequestError> {
@@ -95,7 +95,7 @@ fn parts(f: &mut Fields) -> Result<Vec<Part>, RequestError> {
 fn part(mut f: Fields) -> Result<Part, RequestError> {
     let kind = f.required_string("type")?;
     match kind.as_str() {
-        "text" => Ok(Part::Text { text: f.required_string("text")?, extras: f.rest() }),
+        "text" => Ok(Part::Text { text: f.required_string("text")?, extras: f.rest()? }),
         "thinking" => Ok(Part::Reasoning { text: f.required_string("thinking")?, signature: None }),
         "image_url" => {
             let mut image = f.required_object("image_url")?;
@@ -104,12 +104,12 @@ fn part(mut f: Fields) -> Result<Part, RequestError> {
                     .ok_or_else(|| image.error("url", "is a data URL, but not `data:TYPE;base64,…`"))?,
                 url => ImageSource::Url(url),
             };
-            Ok(Part::Image(Image { source, detail: image.string("detail")?, extras: f.rest() }))
+            Ok(Part::Image(Image { source, detail: image.string("detail")?, extras: f.rest()? }))
         }
         "document" => document(f),
         _ => {
             f.restore("type", Value::String(kind));
-            Ok(Part::Opaque(Value::Object(f.rest())))
+            Ok(Part::Opaque(Value::Object(f.rest()?)))
         }
     }
 }
@@ -127,8 +127,8 @@ fn document(mut f: Fields) -> Result<Part, RequestError> {
         },
         other => return Err(wrong(document.at("data"), "an object or a string", &other)),
     };
-    let mut extras = f.rest();
-    let rest = document.rest();
+    let mut extras = f.rest()?;
+    let rest = document.rest()?;
     if !rest.is_empty() {
         extras.insert("document".to_owned(), Value::Object(rest));
     }
@@ -150,7 +150,7 @@ fn tool(mut f: Fields, strict: Option<bool>) -> Result<Tool, RequestError> {
     let kind = f.required_string("type")?;
     if kind != "function" {
         f.restore("type", Value::String(kind.clone()));
-        return Ok(Tool::Provider { kind, raw: Value::Object(f.rest()) });
+        return Ok(Tool::Provider { kind, raw: Value::Object(f.rest()?) });
     }
     let mut function = f.required_object("function")?;
     Ok(Tool::Function {
@@ -158,7 +158,7 @@ fn tool(mut f: Fields, strict: Option<bool>) -> Result<Tool, RequestError> {
         description: function.string("description")?,
         parameters: function.object("parameters")?.map(|schema| Value::Object(schema.rest_with_nulls())),
         strict,
-        extras: f.rest(),
+        extras: f.rest()?,
     })
 }
 

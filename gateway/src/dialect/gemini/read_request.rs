@@ -41,7 +41,7 @@ pub(super) fn parse(body: &[u8]) -> Result<ChatRequest, RequestError> {
     if let Some(config) = f.object("generationConfig")? {
         generation_config(camel(config)?, &mut request, &mut extras)?;
     }
-    extras.extend(f.rest());
+    extras.extend(f.rest()?);
     request.extras = extras;
     Ok(request)
 }
@@ -82,7 +82,7 @@ fn tools(mut f: Fields) -> Result<Vec<Tool>, RequestError> {
     for declaration in list(&mut f, "functionDeclarations")? {
         tools.push(function(camel(declaration)?)?);
     }
-    for (kind, value) in f.rest() {
+    for (kind, value) in f.rest()? {
         let raw = Value::Object(Map::from_iter([(kind.clone(), value)]));
         tools.push(Tool::Provider { kind, raw });
     }
@@ -97,7 +97,7 @@ fn function(mut f: Fields) -> Result<Tool, RequestError> {
         description: f.string("description")?,
         parameters: standard.or(own),
         strict: None,
-        extras: f.rest(),
+        extras: f.rest()?,
     })
 }
 
@@ -122,9 +122,9 @@ fn tool_config(mut f: Fields, extras: &mut Map<String, Value>) -> Result<Option<
         if !names.is_empty() && !matches!(choice, Some(ToolChoice::Named(_) | ToolChoice::None)) {
             extras.insert("toolConfig.functionCallingConfig.allowedFunctionNames".into(), names.into());
         }
-        keep("toolConfig.functionCallingConfig", calling, extras);
+        keep("toolConfig.functionCallingConfig", calling, extras)?;
     }
-    keep("toolConfig", f, extras);
+    keep("toolConfig", f, extras)?;
     Ok(choice)
 }
 
@@ -154,9 +154,9 @@ fn generation_config(
     if let Some(config) = f.object("thinkingConfig")? {
         let mut thinking = camel(config)?;
         request.reasoning = reasoning(&mut thinking)?;
-        keep("generationConfig.thinkingConfig", thinking, extras);
+        keep("generationConfig.thinkingConfig", thinking, extras)?;
     }
-    keep("generationConfig", f, extras);
+    keep("generationConfig", f, extras)?;
     Ok(())
 }
 
@@ -201,6 +201,7 @@ fn reasoning(f: &mut Fields) -> Result<Option<ReasoningWish>, RequestError> {
 }
 
 /// Keeps what is left of a configuration under its path.
-fn keep(path: &str, rest: Fields, extras: &mut Map<String, Value>) {
-    extras.extend(rest.rest().into_iter().map(|(key, value)| (format!("{path}.{key}"), value)));
+fn keep(path: &str, rest: Fields, extras: &mut Map<String, Value>) -> Result<(), RequestError> {
+    extras.extend(rest.rest()?.into_iter().map(|(key, value)| (format!("{path}.{key}"), value)));
+    Ok(())
 }

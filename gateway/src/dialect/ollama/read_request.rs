@@ -31,7 +31,7 @@ pub(super) fn parse(body: &[u8]) -> Result<ChatRequest, RequestError> {
     if let Some(wanted) = f.object("options")? {
         options(wanted, &mut request, &mut extras)?;
     }
-    extras.extend(f.rest());
+    extras.extend(f.rest()?);
     request.extras = extras;
     Ok(request)
 }
@@ -59,7 +59,7 @@ fn options(
         seed: f.int("seed")?,
     };
     request.stop = f.strings("stop")?;
-    extras.extend(f.rest().into_iter().map(|(key, value)| (format!("options.{key}"), value)));
+    extras.extend(f.rest()?.into_iter().map(|(key, value)| (format!("options.{key}"), value)));
     Ok(())
 }
 
@@ -67,7 +67,7 @@ fn tool(mut f: Fields) -> Result<Tool, RequestError> {
     let kind = f.string("type")?.unwrap_or_else(|| "function".to_owned());
     if kind != "function" {
         f.restore("type", Value::String(kind.clone()));
-        return Ok(Tool::Provider { kind, raw: Value::Object(f.rest()) });
+        return Ok(Tool::Provider { kind, raw: Value::Object(f.rest()?) });
     }
     let mut function = f.required_object("function")?;
     Ok(Tool::Function {
@@ -75,7 +75,7 @@ fn tool(mut f: Fields) -> Result<Tool, RequestError> {
         description: function.string("description")?,
         parameters: function.object("parameters")?.map(|schema| Value::Object(schema.rest_with_nulls())),
         strict: None,
-        extras: f.rest(),
+        extras: f.rest()?,
     })
 }
 

@@ -53,7 +53,7 @@ pub(super) fn parse(body: &[u8]) -> Result<ChatRequest, RequestError> {
         reasoning: f.string("reasoning_effort")?.map(ReasoningWish::Effort),
         answers,
         user: f.string("user")?,
-        extras: f.rest(),
+        extras: f.rest()?,
     })
 }
 
@@ -83,7 +83,7 @@ fn message(mut f: Fields) -> Result<Message, RequestError> {
             return Ok(Message {
                 role: Role::User,
                 content: vec![Part::ToolResult(result)],
-                extras: f.rest(),
+                extras: f.rest()?,
             });
         }
         other => {
@@ -101,7 +101,7 @@ fn message(mut f: Fields) -> Result<Message, RequestError> {
             content.push(tool_call(call)?);
         }
     }
-    Ok(Message { role, content, extras: f.rest() })
+    Ok(Message { role, content, extras: f.rest()? })
 }
 
 fn parts(f: &mut Fields) -> Result<Vec<Part>, RequestError> {
@@ -117,7 +117,7 @@ fn parts(f: &mut Fields) -> Result<Vec<Part>, RequestError> {
 fn part(mut f: Fields) -> Result<Part, RequestError> {
     let kind = f.required_string("type")?;
     match kind.as_str() {
-        "text" => Ok(Part::Text { text: f.required_string("text")?, extras: f.rest() }),
+        "text" => Ok(Part::Text { text: f.required_string("text")?, extras: f.rest()? }),
         "refusal" => Ok(Part::Refusal(f.required_string("refusal")?)),
         "image_url" => {
             let mut image = f.required_object("image_url")?;
@@ -126,11 +126,11 @@ fn part(mut f: Fields) -> Result<Part, RequestError> {
                     .ok_or_else(|| image.error("url", "is a data URL, but not `data:TYPE;base64,…`"))?,
                 url => ImageSource::Url(url),
             };
-            Ok(Part::Image(Image { source, detail: image.string("detail")?, extras: f.rest() }))
+            Ok(Part::Image(Image { source, detail: image.string("detail")?, extras: f.rest()? }))
         }
         _ => {
             f.restore("type", Value::String(kind));
-            Ok(Part::Opaque(Value::Object(f.rest())))
+            Ok(Part::Opaque(Value::Object(f.rest()?)))
         }
     }
 }
@@ -144,7 +144,7 @@ fn tool_call(mut f: Fields) -> Result<Part, RequestError> {
     if let Some(kind) = f.peek("type").and_then(Value::as_str)
         && kind != "function"
     {
-        return Ok(Part::Opaque(Value::Object(f.rest())));
+        return Ok(Part::Opaque(Value::Object(f.rest()?)));
     }
     let id = f.required_string("id")?;
     let signature = f.peek("extra_content").and_then(signature_of);
@@ -161,7 +161,7 @@ fn tool(mut f: Fields) -> Result<Tool, RequestError> {
     let kind = f.required_string("type")?;
     if kind != "function" {
         f.restore("type", Value::String(kind.clone()));
-        return Ok(Tool::Provider { kind, raw: Value::Object(f.rest()) });
+        return Ok(Tool::Provider { kind, raw: Value::Object(f.rest()?) });
     }
     let mut function = f.required_object("function")?;
     Ok(Tool::Function {
@@ -169,7 +169,7 @@ fn tool(mut f: Fields) -> Result<Tool, RequestError> {
         description: function.string("description")?,
         parameters: function.object("parameters")?.map(|schema| Value::Object(schema.rest_with_nulls())),
         strict: function.boolean("strict")?,
-        extras: f.rest(),
+        extras: f.rest()?,
     })
 }
 

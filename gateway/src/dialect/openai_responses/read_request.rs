@@ -50,7 +50,7 @@ pub(super) fn parse(body: &[u8]) -> Result<ChatRequest, RequestError> {
         reasoning,
         answers: 1,
         user: f.string("safety_identifier")?.or(older),
-        extras: f.rest(),
+        extras: f.rest()?,
     })
 }
 
@@ -72,7 +72,8 @@ fn defaults(f: &mut Fields) -> Result<(), RequestError> {
     {
         f.restore("stream_options", json!({ "include_obfuscation": true }));
     }
-    if let Some(metadata) = f.object("metadata")?.map(Fields::rest).filter(|map| !map.is_empty()) {
+    let metadata = f.object("metadata")?.map(Fields::rest).transpose()?;
+    if let Some(metadata) = metadata.filter(|map| !map.is_empty()) {
         f.restore("metadata", Value::Object(metadata));
     }
     Ok(())
@@ -134,7 +135,7 @@ fn item_of(mut f: Fields) -> Result<Message, RequestError> {
                 arguments: f.required_string("arguments")?,
                 signature,
             };
-            Ok(of(Role::Assistant, Part::ToolCall(call), f.rest()))
+            Ok(of(Role::Assistant, Part::ToolCall(call), f.rest()?))
         }
         Some("function_call_output") => {
             replayed(&mut f);
@@ -144,18 +145,18 @@ fn item_of(mut f: Fields) -> Result<Message, RequestError> {
                 is_error: false,
                 extras: Map::new(),
             };
-            Ok(of(Role::User, Part::ToolResult(result), f.rest()))
+            Ok(of(Role::User, Part::ToolResult(result), f.rest()?))
         }
         Some("reasoning") => {
             replayed(&mut f);
             let text = [texts(&mut f, "summary")?, texts(&mut f, "content")?].concat().join("\n\n");
             let signature = f.string("encrypted_content")?;
-            Ok(of(Role::Assistant, Part::Reasoning { text, signature }, f.rest()))
+            Ok(of(Role::Assistant, Part::Reasoning { text, signature }, f.rest()?))
         }
         Some(kind) => {
             let role = if kind.ends_with("_output") { Role::User } else { Role::Assistant };
             f.restore("type", json!(kind));
-            Ok(of(role, Part::Opaque(Value::Object(f.rest())), Map::new()))
+            Ok(of(role, Part::Opaque(Value::Object(f.rest()?)), Map::new()))
         }
     }
 }
@@ -181,7 +182,7 @@ fn message(mut f: Fields) -> Result<Message, RequestError> {
         return Err(f.error("content", "is missing"));
     }
     let content = parts(&mut f, "content")?;
-    Ok(Message { role, content, extras: f.rest() })
+    Ok(Message { role, content, extras: f.rest()? })
 }
 
 fn parts(f: &mut Fields, key: &str) -> Result<Vec<Part>, RequestError> {
@@ -200,7 +201,7 @@ fn part(mut f: Fields) -> Result<Part, RequestError> {
         "input_text" | "output_text" | "text" => {
             let text = f.required_string("text")?;
             let empty = |value: &Value| value.as_array().is_some_and(Vec::is_empty);
-            let extras = f.rest().into_iter().filter(|(_, value)| !empty(value)).collect();
+            let extras = f.rest()?.into_iter().filter(|(_, value)| !empty(value)).collect();
             Ok(Part::Text { text, extras })
         }
         "refusal" => Ok(Part::Refusal(f.required_string("refusal")?)),
@@ -210,12 +211,12 @@ fn part(mut f: Fields) -> Result<Part, RequestError> {
                     .ok_or_else(|| f.error("image_url", "is a data URL, but not `data:TYPE;base64,…`"))?,
                 url => ImageSource::Url(url),
             };
-            Ok(Part::Image(Image { source, detail: f.string("detail")?, extras: f.rest() }))
+            Ok(Part::Image(Image { source, detail: f.string("detail")?, extras: f.rest()? }))
         }
         // Files, and images that the account has stored.
         _ => {
             f.restore("type", Value::String(kind));
-            Ok(Part::Opaque(Value::Object(f.rest())))
+            Ok(Part::Opaque(Value::Object(f.rest()?)))
         }
     }
 }
@@ -229,14 +230,14 @@ fn tool(mut f: Fields) -> Result<Tool, RequestError> {
     let kind = f.required_string("type")?;
     if kind != "function" {
         f.restore("type", Value::String(kind.clone()));
-        return Ok(Tool::Provider { kind, raw: Value::Object(f.rest()) });
+        return Ok(Tool::Provider { kind, raw: Value::Object(f.rest()?) });
     }
     Ok(Tool::Function {
         name: f.required_string("name")?,
         description: f.string("description")?,
         parameters: f.object("parameters")?.map(|schema| Value::Object(schema.rest_with_nulls())),
         strict: f.boolean("strict")?,
-        extras: f.rest(),
+        extras: f.rest()?,
     })
 }
 
@@ -271,7 +272,7 @@ fn tool_choice(f: &mut Fields) -> Result<Option<ToolChoice>, RequestError> {
 fn reasoning(f: &mut Fields) -> Result<Option<ReasoningWish>, RequestError> {
     let Some(mut reasoning) = f.object("reasoning")? else { return Ok(None) };
     let effort = reasoning.string("effort")?;
-    for (key, value) in reasoning.rest() {
+    for (key, value) in reasoning.rest()? {
         f.restore(&format!("reasoning.{key}"), value);
     }
     Ok(effort.map(ReasoningWish::Effort))
@@ -281,7 +282,7 @@ fn reasoning(f: &mut Fields) -> Result<Option<ReasoningWish>, RequestError> {
 fn text(f: &mut Fields) -> Result<Option<ResponseFormat>, RequestError> {
     let Some(mut text) = f.object("text")? else { return Ok(None) };
     let format = text.object("format")?;
-    for (key, value) in text.rest() {
+    for (key, value) in text.rest()? {
         f.restore(&format!("text.{key}"), value);
     }
     let Some(mut format) = format else { return Ok(None) };

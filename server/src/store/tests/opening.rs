@@ -115,7 +115,7 @@ async fn a_database_of_the_first_version_is_brought_to_this_one_with_all_it_has(
     drop(db);
     fs::set_permissions(folder.path().join(DATABASE), fs::Permissions::from_mode(0o600)).expect("private");
     let store = Store::open(folder.path()).expect("opened");
-    let query = UsageQuery { since: None, until: None, by: UsageBy::Total };
+    let query = UsageQuery { only_of: None, since: None, until: None, by: UsageBy::Total };
     assert_eq!(store.usage("default", &query).await.expect("added up")[0].calls, 3);
     let run = accepted(&store, new_run("default")).await;
     let calls = vec![CallRow { run: Some(run.clone()), ..call("default", "gpt", None) }];
@@ -131,7 +131,7 @@ async fn a_database_of_the_first_version_is_brought_to_this_one_with_all_it_has(
     }
     let version: i64 =
         raw(folder.path()).pragma_query_value(None, "user_version", |row| row.get(0)).expect("a version");
-    assert_eq!(version, 5);
+    assert_eq!(version, 6);
 }
 
 #[test]

@@ -151,16 +151,32 @@ fn recovery_and_records_use_indexes() {
     assert_eq!(unfinished, "SEARCH runs USING INDEX runs_unfinished (instance=?)");
     let events = plan(&db, events::PAGE);
     assert!(events.contains("SEARCH events USING PRIMARY KEY (run=? AND seq>?)"), "{events}");
-    assert_eq!(plan(&db, usage::OF_RUN), "SEARCH calls USING INDEX calls_of_run (run=?)");
-    for by in [UsageBy::Day, UsageBy::Agent, UsageBy::Model, UsageBy::Provider, UsageBy::Total] {
-        let plan = plan(&db, &usage::sums(by));
-        assert!(
-            plan.contains(
-                "SEARCH calls USING COVERING INDEX calls_usage (workspace=? AND time>? AND time<?)"
-            ),
-            "{plan}"
-        );
+    assert_eq!(plan(&db, &usage::calls_of_run()), "SEARCH calls USING INDEX calls_of_run (run=?)");
+    for by in [
+        UsageBy::Day,
+        UsageBy::Agent,
+        UsageBy::Model,
+        UsageBy::Provider,
+        UsageBy::Credential,
+        UsageBy::Billing,
+        UsageBy::Member,
+        UsageBy::Token,
+        UsageBy::Total,
+    ] {
+        for of_one in [false, true] {
+            let plan = plan(&db, &usage::sums(by, of_one));
+            assert!(
+                plan.contains(
+                    "SEARCH calls USING COVERING INDEX calls_by_time (workspace=? AND time>? AND time<?)"
+                ),
+                "{plan}"
+            );
+        }
     }
+    assert_eq!(
+        plan(&db, calls::LAST_CALL),
+        "SEARCH calls USING COVERING INDEX calls_by_key (workspace=? AND credential=?)"
+    );
 }
 
 #[tokio::test]

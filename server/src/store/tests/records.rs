@@ -27,6 +27,8 @@ async fn a_run_is_read_as_it_was_written() {
         version: new.version,
         digest: new.digest,
         caller: new.caller,
+        token: new.token,
+        member: new.member,
         instance: new.instance,
         status: RunStatus::Failed,
         created: new.created,
@@ -96,7 +98,7 @@ async fn usage_adds_up_by_what_is_asked() {
     }
     stage.store.flush().await.expect("flushed");
     let add_up = async |by| {
-        let query = UsageQuery { since: None, until: None, by };
+        let query = UsageQuery { only_of: None, since: None, until: None, by };
         let rows = stage.store.usage("default", &query).await.expect("added up");
         rows.into_iter().map(|row| (row.key, row.runs, row.calls, row.cost_micro_usd)).collect::<Vec<_>>()
     };
@@ -112,7 +114,12 @@ async fn usage_adds_up_by_what_is_asked() {
         [row("local/free", 0, 1, None), row("openai/a", 1, 2, Some(111)), row("openai/b", 1, 1, Some(100))]
     );
     assert_eq!(add_up(UsageBy::Provider).await, [row("local", 0, 1, None), row("openai", 1, 3, Some(211))]);
-    let query = UsageQuery { since: Some(day), until: Some(day + time::Duration::DAY), by: UsageBy::Model };
+    let query = UsageQuery {
+        only_of: None,
+        since: Some(day),
+        until: Some(day + time::Duration::DAY),
+        by: UsageBy::Model,
+    };
     let rows = stage.store.usage("default", &query).await.expect("added up");
     let keys: Vec<_> = rows.iter().map(|row| row.key.as_str()).collect();
     assert_eq!(keys, ["local/free", "openai/a"], "from `since` on, before `until`");
@@ -134,7 +141,7 @@ async fn calls_of_a_run_are_stored_while_it_goes_on_and_counted_once() {
             .collect()
     };
     let total = async || {
-        let query = UsageQuery { since: None, until: None, by: UsageBy::Total };
+        let query = UsageQuery { only_of: None, since: None, until: None, by: UsageBy::Total };
         stage.store.usage("default", &query).await.expect("added up")[0].calls
     };
     stage.store.record_calls(0, calls(&run, &["a", "a"]));
@@ -167,7 +174,7 @@ async fn counts_that_cannot_be_true_do_not_spoil_sums() {
         });
     }
     stage.store.flush().await.expect("flushed");
-    let query = UsageQuery { since: None, until: None, by: UsageBy::Total };
+    let query = UsageQuery { only_of: None, since: None, until: None, by: UsageBy::Total };
     let rows = stage.store.usage("default", &query).await.expect("added up");
     assert_eq!((rows[0].input_tokens, rows[0].cost_micro_usd), (3 * COUNT_LIMIT, Some(3 * COUNT_LIMIT)));
 }

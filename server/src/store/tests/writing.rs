@@ -61,6 +61,7 @@ async fn what_calls_came_to_is_added_up_and_found_by_whoever_asks_later() {
         workspace: "default".to_owned(),
         subjects: vec![("workspace", String::new()), ("token", token.to_owned())],
         day: 20_000,
+        instance: "inst_1".into(),
     };
     let (mine, others) = (("token", "mine".to_owned()), ("workspace", String::new()));
     let release = hold(&stage.store);
@@ -200,7 +201,7 @@ async fn a_run_ends_once_and_with_everything_or_nothing() {
     assert_eq!(failure.code(), "run_ended");
     let row = stage.store.run("default", &run).await.expect("read").expect("there");
     assert_eq!(row.status, RunStatus::Failed);
-    let query = UsageQuery { since: None, until: None, by: UsageBy::Total };
+    let query = UsageQuery { only_of: None, since: None, until: None, by: UsageBy::Total };
     assert_eq!(stage.store.usage("default", &query).await.expect("added up")[0].calls, 1);
     assert_eq!(
         stage.store.decisions(&run).await.expect("read"),

@@ -10,7 +10,7 @@ fn environment(pairs: &[(&str, &str)]) -> OtelEnvironment {
 
 fn destination(config: &TelemetryConfig, pairs: &[(&str, &str)]) -> Option<Destination> {
     let environment = environment(pairs);
-    assert_eq!(environment.warnings(), [] as [String; 0], "{pairs:?}");
+    assert_eq!(environment.warnings(config), [] as [String; 0], "{pairs:?}");
     Destination::of(config, &environment)
 }
 
@@ -82,7 +82,9 @@ fn headers_are_read_and_shown_nowhere() {
     let shown = format!("{to:?} {:?}", environment(&headers));
     assert!(shown.contains("api-key") && !shown.contains("secret"), "{shown}");
     let broken = environment(&[BASE, ("OTEL_EXPORTER_OTLP_HEADERS", "api-key=a\nsecret")]);
-    assert!(!broken.warnings().is_empty() && !format!("{broken:?}").contains("secret"));
+    assert!(
+        !broken.warnings(&TelemetryConfig::default()).is_empty() && !format!("{broken:?}").contains("secret")
+    );
 }
 
 #[test]
@@ -99,7 +101,7 @@ fn what_cannot_be_meant_is_said_by_name_and_left_out() {
     ] {
         let read = environment(&[BASE, (name, value)]);
         let read = if name == BASE.0 { environment(&[(name, value)]) } else { read };
-        let warnings = read.warnings().join("\n");
+        let warnings = read.warnings(&TelemetryConfig::default()).join("\n");
         assert!(warnings.contains(name) && warnings.contains(says), "{name}={value}: {warnings}");
         assert!(!warnings.contains("pass@"), "{warnings}");
     }
@@ -107,7 +109,48 @@ fn what_cannot_be_meant_is_said_by_name_and_left_out() {
     let to = Destination::of(&TelemetryConfig::default(), &grpc).expect("metrics");
     assert!(to.traces.is_none() && to.metrics.is_some());
     assert_eq!(
-        environment(&[BASE, ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")]).warnings(),
+        environment(&[BASE, ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")])
+            .warnings(&TelemetryConfig::default()),
         [] as [String; 0]
     );
+}
+
+#[test]
+fn headers_go_to_the_collector_of_the_environment_alone_and_over_no_open_way() {
+    let config = |endpoint: &str| TelemetryConfig {
+        endpoint: Some(endpoint.parse().expect("an endpoint")),
+        ..TelemetryConfig::default()
+    };
+    let none = TelemetryConfig::default();
+    let url = "OTEL_EXPORTER_OTLP_ENDPOINT";
+    let key = ("OTEL_EXPORTER_OTLP_HEADERS", "api-key=some%20secret");
+    let sent = |config: &TelemetryConfig, pairs: &[(&str, &str)]| {
+        let environment = environment(pairs);
+        let to = Destination::of(config, &environment).expect("a collector");
+        let warnings = environment.warnings(config);
+        assert!(!warnings.join(" ").contains("secret"), "{warnings:?}");
+        (to.trace_headers.all().len(), to.metric_headers.all().len(), warnings.len())
+    };
+    for private in
+        ["https://otel.example", "http://127.0.0.1:4318", "http://[::1]:4318", "http://localhost:4318"]
+    {
+        assert_eq!(sent(&none, &[(url, private), key]), (1, 1, 0), "{private}");
+        // Whoever writes the file names the collector, and not whose key is in the environment.
+        assert_eq!(sent(&config(private), &[(url, private), key]), (0, 0, 2), "{private}");
+        assert_eq!(sent(&config(private), &[key]), (0, 0, 2), "{private}");
+    }
+    for open in ["http://otel.example", "http://10.0.0.1:4318", "http://127.0.0.1.example:4318"] {
+        assert_eq!(sent(&none, &[(url, open), key]), (0, 0, 2), "{open}");
+        assert_eq!(sent(&none, &[(url, open)]), (0, 0, 0), "nothing is withheld");
+    }
+    // Each kind for itself.
+    let mixed = [
+        (url, "https://otel.example"),
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://traces.example/in"),
+        ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "api-key=secret"),
+        key,
+    ];
+    assert_eq!(sent(&none, &mixed), (0, 1, 1));
+    let said = environment(&mixed).warnings(&none).remove(0);
+    assert!(said.starts_with("OTEL_EXPORTER_OTLP_TRACES_HEADERS is not sent with traces"), "{said}");
 }

@@ -31,7 +31,7 @@ fn message(mut f: Fields, calls: &mut Calls) -> Result<Message, RequestError> {
         return Err(f.error("parts", "is missing or empty"));
     }
     let content = parts.into_iter().map(|f| part(f, calls)).collect::<Result<_, _>>()?;
-    Ok(Message { role, content, extras: f.rest() })
+    Ok(Message { role, content, extras: f.rest()? })
 }
 
 /// What a part may be, of which it is one.
@@ -58,14 +58,14 @@ fn part(f: Fields, calls: &mut Calls) -> Result<Part, RequestError> {
         if f.boolean("thought")?.unwrap_or(false) {
             return Ok(Part::Reasoning { text, signature: f.string("thoughtSignature")? });
         }
-        return Ok(Part::Text { text, extras: f.rest() });
+        return Ok(Part::Text { text, extras: f.rest()? });
     }
     for key in ["inlineData", "fileData"] {
         if let Some(data) = f.object(key)? {
             return media(key, camel(data)?, f);
         }
     }
-    Ok(Part::Opaque(Value::Object(f.rest())))
+    Ok(Part::Opaque(Value::Object(f.rest()?)))
 }
 
 /// Images have a place in every dialect; sound, film and documents are kept as they are.
@@ -76,8 +76,8 @@ fn media(key: &str, mut data: Fields, mut f: Fields) -> Result<Part, RequestErro
         if !kind.is_empty() {
             data.restore("mimeType", json!(kind));
         }
-        f.restore(key, Value::Object(data.rest()));
-        return Ok(Part::Opaque(Value::Object(f.rest())));
+        f.restore(key, Value::Object(data.rest()?));
+        return Ok(Part::Opaque(Value::Object(f.rest()?)));
     }
     let source = match key {
         "inlineData" => {
@@ -85,7 +85,7 @@ fn media(key: &str, mut data: Fields, mut f: Fields) -> Result<Part, RequestErro
         }
         _ => ImageSource::Url(data.required_string("fileUri")?),
     };
-    Ok(Part::Image(Image { source, detail: None, extras: f.rest() }))
+    Ok(Part::Image(Image { source, detail: None, extras: f.rest()? }))
 }
 
 /// Base64 in its first alphabet and padded, which other dialects want. Google takes both, and its library for Python writes the
@@ -121,7 +121,7 @@ fn function_response(mut f: Fields, calls: &mut Calls) -> Result<Part, RequestEr
     for inner in list(&mut f, "parts")? {
         content.push(part(inner, &mut none)?);
     }
-    Ok(Part::ToolResult(ToolResult { call, content, is_error, extras: f.rest() }))
+    Ok(Part::ToolResult(ToolResult { call, content, is_error, extras: f.rest()? }))
 }
 
 /// What a function answered, as text. Google's own names for a plain result and for a failure are `output` and `error`.

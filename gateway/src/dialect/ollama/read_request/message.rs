@@ -37,7 +37,7 @@ fn message(mut f: Fields, at: usize, open: &mut VecDeque<Open>) -> Result<Messag
             is_error: false,
             extras: Map::new(),
         }));
-        return Ok(Message { role: Role::User, content, extras: f.rest() });
+        return Ok(Message { role: Role::User, content, extras: f.rest()? });
     }
     let role = match role.as_str() {
         "system" => Role::System,
@@ -60,7 +60,7 @@ fn message(mut f: Fields, at: usize, open: &mut VecDeque<Open>) -> Result<Messag
             content.push(Part::ToolCall(call));
         }
     }
-    Ok(Message { role, content, extras: f.rest() })
+    Ok(Message { role, content, extras: f.rest()? })
 }
 
 /// The same conversation gets the same ids each time.

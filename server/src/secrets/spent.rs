@@ -1,0 +1,41 @@
+//! What each key has come to: the last call with it, and what it spent.
+
+use serde_json::{Value, json};
+use time::OffsetDateTime;
+
+use crate::failure::Failure;
+use crate::home::Home;
+use crate::run::dollars;
+use crate::store::Store;
+
+/// Adds to secrets as they are listed when a model was last called with each, and what its calls cost: `last_call` and
+/// `spent`.
+///
+/// # Errors
+/// When the store cannot be read.
+pub(crate) async fn add(store: &Store, workspace: &str, listed: &mut [Value]) -> Result<(), Failure> {
+    let names = listed.iter().map(|row| row["name"].as_str().unwrap_or_default().to_owned()).collect();
+    let uses = store.key_uses(workspace, names, OffsetDateTime::now_utc()).await?;
+    for (row, used) in listed.iter_mut().zip(uses) {
+        let [today, month, total] = used.micro_usd.map(dollars);
+        row["last_call"] = json!(used.last_call.map(super::listed::date));
+        row["spent"] = json!({
+            "today_usd": today, "month_usd": month, "total_usd": total, "tokens": used.tokens,
+        });
+    }
+    Ok(())
+}
+
+/// The same for a home whose vault no server holds. Makes nothing that is not there.
+///
+/// # Errors
+/// When the store cannot be read.
+pub async fn add_spent_here(home: &Home, workspace: &str, listed: &mut [Value]) -> Result<(), Failure> {
+    let folder = home.data().to_owned();
+    if !Store::is_in(&folder) {
+        return Ok(());
+    }
+    let opened = tokio::task::spawn_blocking(move || Store::open(&folder)).await;
+    let store = opened.map_err(|e| Failure::defect(format!("opening the store ended early: {e}")))??;
+    add(&store, workspace, listed).await
+}

@@ -1,0 +1,65 @@
+-- Who made each call and with which key, how it went, and how long it took: what used to stand in receipts
+-- alone, as columns, so that calls are found by them. `credential` is the key's name; `billing` says whose it is.
+
+ALTER TABLE calls ADD COLUMN token TEXT;
+ALTER TABLE calls ADD COLUMN member TEXT;
+ALTER TABLE calls ADD COLUMN source TEXT;
+ALTER TABLE calls ADD COLUMN mask TEXT;
+ALTER TABLE calls ADD COLUMN billing TEXT;
+ALTER TABLE calls ADD COLUMN provider_asked TEXT;
+ALTER TABLE calls ADD COLUMN model_asked TEXT;
+ALTER TABLE calls ADD COLUMN outcome TEXT;
+ALTER TABLE calls ADD COLUMN class TEXT;
+ALTER TABLE calls ADD COLUMN latency INTEGER;
+ALTER TABLE calls ADD COLUMN first_token INTEGER;
+
+ALTER TABLE runs ADD COLUMN token TEXT;
+ALTER TABLE runs ADD COLUMN member TEXT;
+
+UPDATE calls SET
+    source = receipt ->> '$.credential.source',
+    provider_asked = receipt ->> '$.provider_asked',
+    model_asked = receipt ->> '$.model_asked',
+    outcome = receipt ->> '$.outcome',
+    class = ifnull(receipt ->> '$.refused.class', receipt ->> '$.attempts[#-1].class'),
+    latency = receipt ->> '$.latency_ms'
+WHERE json_valid(receipt);
+
+-- A page of calls goes on after one that is named; those that are older than names get one.
+UPDATE calls SET request = 'req_' || lower(hex(randomblob(8))) WHERE request IS NULL OR request = '';
+
+-- Holds all that calls are found by and all that usage adds up, so that no row is read for what is not shown.
+DROP INDEX calls_usage;
+CREATE INDEX calls_by_time ON calls (workspace, time, seq, agent, provider, model, run, input_tokens, output_tokens, cost,
+                                     credential, token, caller, member, billing, outcome, class, model_asked);
+CREATE INDEX calls_by_request ON calls (workspace, request);
+CREATE INDEX calls_by_key ON calls (workspace, credential, time) WHERE credential IS NOT NULL;
+
+-- What was asked and answered, of workspaces that want it kept, until `expires`.
+CREATE TABLE bodies (
+    seq INTEGER PRIMARY KEY,
+    workspace TEXT NOT NULL,
+    request TEXT NOT NULL,
+    expires INTEGER NOT NULL,
+    asked BLOB NOT NULL,
+    asked_bytes INTEGER NOT NULL,
+    asked_cut INTEGER NOT NULL,
+    answered BLOB NOT NULL,
+    answered_bytes INTEGER NOT NULL,
+    answered_cut INTEGER NOT NULL,
+    UNIQUE (workspace, request)
+) STRICT;
+
+CREATE INDEX bodies_by_end ON bodies (expires);
+
+-- Whose the amounts are that `spend` has as set aside: a process that lives needs what it holds.
+CREATE TABLE holds (
+    workspace TEXT NOT NULL,
+    scope TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    day INTEGER NOT NULL,
+    instance TEXT NOT NULL,
+    tokens INTEGER NOT NULL,
+    cost INTEGER NOT NULL,
+    PRIMARY KEY (workspace, scope, subject, day, instance)
+) STRICT, WITHOUT ROWID;
