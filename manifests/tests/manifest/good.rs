@@ -191,7 +191,7 @@ fn a_catalog_can_contradict_a_manifest() {
             .join("\n")
     };
     insta::assert_snapshot!(text(&Catalog::builtin()), @"
-    supported_providers: no provider `lan-llm` is in the catalog (known providers: openai, anthropic, gemini, cohere, aws, azure, azure-anthropic-foundry, mistral, xai, deepseek, moonshot, zai, perplexity, groq, cerebras, sambanova, fireworks, together, deepinfra, nvidia, novita, siliconflow, chutes, gmicloud, meganova, akash, openrouter, vercel, nano-gpt, ollama)
+    supported_providers: no provider `lan-llm` is in the catalog (known providers: openai, anthropic, gemini, cohere, aws, azure, azure-anthropic-foundry, mistral, xai, deepseek, moonshot, zai, perplexity, groq, cerebras, sambanova, fireworks, together, deepinfra, nvidia, novita, siliconflow, chutes, gmicloud, meganova, akash, openrouter, vercel, nano-gpt, ollama, qwen-code, gemini-cli, claude-code)
     supported_providers: no provider `opnai` is in the catalog (did you mean `openai`?)
     ");
     let catalog = Catalog::builtin()
