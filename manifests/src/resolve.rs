@@ -456,9 +456,9 @@ mod tests {
         insta::assert_snapshot!(resolve(&catalog, "GPT-4o-mini"), @"no provider is known to have the model `GPT-4o-mini` (candidates: `openai/gpt-4o-mini`, `openai/gpt-4.1-mini`, `openai/gpt-5-mini`, `openai/gpt-5.4-mini`, `openai/gpt-4.1-nano`)");
         insta::assert_snapshot!(resolve(&catalog, "llama3.2:3b"), @"the model `llama3.2:3b` looks like one of a local Ollama, which is used only when it is named (candidates: `ollama/llama3.2:3b`)");
         insta::assert_snapshot!(resolve(&catalog, "gpt-oss:20b"), @"the model `gpt-oss:20b` looks like one of a local Ollama, which is used only when it is named (candidates: `ollama/gpt-oss:20b`)");
-        insta::assert_snapshot!(resolve(&catalog, "gpt-oss-120b"), @"");
-        insta::assert_snapshot!(resolve(&catalog, "meta-llama/llama-3.3-70b-instruct"), @"");
-        insta::assert_snapshot!(resolve(&catalog, "meta-llama/llama-99-tiny"), @"");
+        insta::assert_snapshot!(resolve(&catalog, "gpt-oss-120b"), @"the model `gpt-oss-120b` is had from whoever hosts it: name the provider (candidates: `cerebras/gpt-oss-120b`, `fireworks/gpt-oss-120b`)");
+        insta::assert_snapshot!(resolve(&catalog, "meta-llama/llama-3.3-70b-instruct"), @"the model `meta-llama/llama-3.3-70b-instruct` starts with no provider of the catalog: write `provider/model` (candidates: `meganova/meta-llama/Llama-3.3-70B-Instruct`, `nvidia/meta/llama-3.3-70b-instruct`, `nvidia/meta/llama-3.1-8b-instruct`, `deepinfra/meta-llama/Llama-3.3-70B-Instruct-Turbo`, `together/meta-llama/Llama-3.3-70B-Instruct-Turbo`)");
+        insta::assert_snapshot!(resolve(&catalog, "meta-llama/llama-99-tiny"), @"the model `meta-llama/llama-99-tiny` starts with no provider of the catalog: write `provider/model`");
     }
 
     #[test]

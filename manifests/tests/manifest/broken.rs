@@ -31,7 +31,7 @@ env: { ORCH_RUN_ID: x, DEBUG: 1 }
     orch.yaml:3:10: version: `1.2` is not a version: it is read as a number
       hint: write three numbers, such as 1.2.0
     orch.yaml:4:1: modul: unknown field `modul`
-      hint: did you mean `module`? The fields here are: name, version, description, module, supported_providers, llm, input, output, egress, secrets, calls, files, limits, env
+      hint: did you mean `module`? The fields here are: name, version, description, module, supported_providers, llm, input, output, egress, search, secrets, calls, files, limits, env
     orch.yaml:5:31: supported_providers[1]: is listed twice
     orch.yaml:5:39: supported_providers[2]: `Open AI` is not a provider name: use a-z, 0-9 and `-`, at most 64 characters
     orch.yaml:7:12: llm.primary: `gpt 4o` is not a model name: it is made of letters, digits and `.`, `_`, `:`, `/`, `@`, `+`, `~`, `-`
@@ -70,11 +70,11 @@ env: { ORCH_RUN_ID: x, DEBUG: 1 }
 fn unknown_fields_name_the_nearest_known_one() {
     insta::assert_snapshot!(error(&with("egres: []")), @"
     orch.yaml:4:1: egres: unknown field `egres`
-      hint: did you mean `egress`? The fields here are: name, version, description, module, supported_providers, llm, input, output, egress, secrets, calls, files, limits, env
+      hint: did you mean `egress`? The fields here are: name, version, description, module, supported_providers, llm, input, output, egress, search, secrets, calls, files, limits, env
     ");
     insta::assert_snapshot!(error(&with("zzz: 1")), @"
     orch.yaml:4:1: zzz: unknown field `zzz`
-      hint: the fields here are: name, version, description, module, supported_providers, llm, input, output, egress, secrets, calls, files, limits, env
+      hint: the fields here are: name, version, description, module, supported_providers, llm, input, output, egress, search, secrets, calls, files, limits, env
     ");
     insta::assert_snapshot!(error(&with("egress:\n  - host: a.example\n    path: [/a]")), @"
     orch.yaml:6:5: egress[0].path: unknown field `path`
@@ -82,11 +82,11 @@ fn unknown_fields_name_the_nearest_known_one() {
     ");
     insta::assert_snapshot!(error(&with("Limits: {}")), @"
     orch.yaml:4:1: Limits: unknown field `Limits`
-      hint: did you mean `limits`? The fields here are: name, version, description, module, supported_providers, llm, input, output, egress, secrets, calls, files, limits, env
+      hint: did you mean `limits`? The fields here are: name, version, description, module, supported_providers, llm, input, output, egress, search, secrets, calls, files, limits, env
     ");
     insta::assert_snapshot!(error(&with("<<: {description: x}")), @"
     orch.yaml:4:1: `<<`: unknown field `<<`
-      hint: the fields here are: name, version, description, module, supported_providers, llm, input, output, egress, secrets, calls, files, limits, env
+      hint: the fields here are: name, version, description, module, supported_providers, llm, input, output, egress, search, secrets, calls, files, limits, env
     ");
 }
 
@@ -361,7 +361,7 @@ fn json_errors_say_where() {
     orch.json:1:1: the field `module` is missing
       hint: add `module: agent.wasm`
     orch.json:4:3: modul: unknown field `modul`
-      hint: did you mean `module`? The fields here are: name, version, description, module, supported_providers, llm, input, output, egress, secrets, calls, files, limits, env
+      hint: did you mean `module`? The fields here are: name, version, description, module, supported_providers, llm, input, output, egress, search, secrets, calls, files, limits, env
     ");
     insta::assert_snapshot!(error("{\n  \"name\": \"a/b\",\n  \"name\": \"c/d\"\n}"), @"orch.json:3:8: has the field `name` twice");
     insta::assert_snapshot!(error("{\n  \"name\": \"a/b\",\n}"), @"orch.json:3:1: is not valid JSON: trailing comma");

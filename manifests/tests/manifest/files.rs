@@ -46,7 +46,7 @@ fn what_cannot_be_loaded() {
     fs::write(&file, with("egres: []")).unwrap();
     insta::assert_snapshot!(message(&base, &base), @"
     ~/orch.yaml:4:1: egres: unknown field `egres`
-      hint: did you mean `egress`? The fields here are: name, version, description, module, supported_providers, llm, input, output, egress, secrets, calls, files, limits, env
+      hint: did you mean `egress`? The fields here are: name, version, description, module, supported_providers, llm, input, output, egress, search, secrets, calls, files, limits, env
     ");
     fs::write(base.join("orch.json"), "{}").unwrap();
     insta::assert_snapshot!(message(&base, &base), @"~: holds both orch.yaml and orch.json: keep one");

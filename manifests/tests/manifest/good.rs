@@ -191,7 +191,7 @@ fn a_catalog_can_contradict_a_manifest() {
             .join("\n")
     };
     insta::assert_snapshot!(text(&Catalog::builtin()), @"
-    supported_providers: no provider `lan-llm` is in the catalog (known providers: openai, anthropic, gemini, cohere, aws, perplexity, ollama)
+    supported_providers: no provider `lan-llm` is in the catalog (known providers: openai, anthropic, gemini, cohere, aws, azure, azure-anthropic-foundry, mistral, xai, deepseek, moonshot, zai, perplexity, groq, cerebras, sambanova, fireworks, together, deepinfra, nvidia, novita, siliconflow, chutes, gmicloud, meganova, akash, openrouter, vercel, nano-gpt, ollama, qwen-code, gemini-cli, claude-code)
     supported_providers: no provider `opnai` is in the catalog (did you mean `openai`?)
     ");
     let catalog = Catalog::builtin()
@@ -221,4 +221,26 @@ fn anchors_and_multiple_styles_are_ordinary_yaml() {
     assert_eq!(m.description.as_deref(), Some("two\nlines\n"));
     assert!(yaml(&format!("\u{feff}{}", with(""))).is_ok(), "a byte order mark means nothing");
     assert!(yaml(&with("").replace('\n', "\r\n")).is_ok());
+}
+
+#[test]
+fn web_search_is_asked_for_by_provider() {
+    let m = yaml(&with("search: [tavily, perplexity]\n")).unwrap();
+    assert_eq!(m.search.iter().map(|slug| slug.as_str()).collect::<Vec<_>>(), ["tavily", "perplexity"]);
+    assert!(m.check_against(&Catalog::builtin()).is_empty());
+    let said = |m: &Manifest| {
+        let problems = m.check_against(&Catalog::builtin());
+        problems.iter().map(|p| format!("{p} ({})", p.hint.as_deref().unwrap_or("-"))).collect::<Vec<_>>()
+    };
+    // A provider of models searches nothing for agents themselves.
+    assert_eq!(
+        said(&yaml(&with("search: [tavely, openai]\n")).unwrap()),
+        [
+            "search[0]: `tavely` is no provider of web search that the catalog has (did you mean `tavily`?)",
+            "search[1]: `openai` is no provider of web search that the catalog has (known: perplexity, tavily, exa, kagi, valyu)",
+        ]
+    );
+    for bad in ["search: []\n", "search: tavily\n", "search: [tavily, tavily]\n"] {
+        assert!(yaml(&with(bad)).is_err(), "{bad}");
+    }
 }
