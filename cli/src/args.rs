@@ -12,6 +12,7 @@ use crate::commands::proxy::ProxyArgs;
 use crate::commands::serve::ServeArgs;
 
 mod agents;
+mod byok;
 mod grants;
 mod policy;
 mod routing;
@@ -22,19 +23,21 @@ mod slots;
 mod vault;
 
 pub(crate) use agents::{InfoArgs, PublishArgs, PullArgs};
+pub(crate) use byok::{ByokArgs, ByokCommand, ClearArgs, ModelOfArgs, PolicyOfTeamArgs, SetKeyArgs, UseArgs};
 pub(crate) use grants::{ForgetArgs, LastingArgs, LastingCommand, ListAnswersArgs};
 pub(crate) use policy::{CheckArgs, ExplainArgs, LearnArgs, PolicyArgs, PolicyCommand, TestArgs};
 pub(crate) use routing::{
-    BudgetsArgs, BudgetsCommand, ProvidersArgs, ProvidersCommand, ReleaseArgs, RoutesArgs, RoutesCommand,
+    BudgetsArgs, BudgetsCommand, ConformArgs, ProvidersArgs, ProvidersCommand, ReleaseArgs, RoutesArgs,
+    RoutesCommand,
 };
 pub(crate) use run::{KeyArgs, LimitArgs, RunArgs};
 pub(crate) use secrets::{
-    AddGrantArgs, GrantFlags, GrantsArgs, GrantsCommand, ImportArgs, RmArgs, RmGrantArgs, RotateArgs,
-    SecretsArgs, SecretsCommand, SetArgs, ValueArgs, WhichArgs,
+    AddGrantArgs, GrantFlags, GrantsArgs, GrantsCommand, ImportArgs, ProofArgs, RmArgs, RmGrantArgs,
+    RotateArgs, SecretsArgs, SecretsCommand, SetArgs, ValueArgs, WhichArgs,
 };
 pub(crate) use server::{
-    Billing, By, CompletionsArgs, LoginArgs, LogoutArgs, LogsArgs, ManArgs, NewTokenArgs, RequestStatus,
-    RequestsArgs, RevokeArgs, TokensArgs, TokensCommand, UsageArgs,
+    Billing, By, CompletionsArgs, DoctorArgs, LoginArgs, LogoutArgs, LogsArgs, ManArgs, NewTokenArgs,
+    RequestStatus, RequestsArgs, RevokeArgs, TokensArgs, TokensCommand, UsageArgs,
 };
 pub(crate) use slots::{AddSlotCommand, RmSlotArgs, SlotsArgs, SlotsCommand};
 pub(crate) use vault::{AuditArgs, BackupArgs, PassphraseArgs, RestoreArgs, VaultArgs, VaultCommand};
@@ -59,6 +62,8 @@ pub(crate) enum Command {
     Run(Box<RunArgs>),
     /// Keep keys in the encrypted vault
     Secrets(SecretsArgs),
+    /// Bring your own key: the provider that is thought with first
+    Byok(ByokArgs),
     /// Look after the vault: its state, its records, who can open it
     Vault(VaultArgs),
     /// Run agents and answer model calls for others, until it is told to stop
@@ -96,7 +101,7 @@ pub(crate) enum Command {
     /// Make and revoke tokens of a server
     Tokens(TokensArgs),
     /// Look at this installation and say what works and what does not
-    Doctor,
+    Doctor(DoctorArgs),
     /// Print a script that completes commands in a shell
     Completions(CompletionsArgs),
     /// Write the manual's pages into a folder

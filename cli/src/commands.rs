@@ -1,6 +1,7 @@
 //! A command is a file: its arguments are in `args`, its handler here.
 
 pub(crate) mod budgets;
+pub(crate) mod byok;
 pub(crate) mod doctor;
 pub(crate) mod generate;
 pub(crate) mod grants;

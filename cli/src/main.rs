@@ -50,6 +50,7 @@ fn main() -> ExitCode {
         Command::Serve(args) => commands::serve::run(*args, printer),
         Command::Proxy(args) => commands::proxy::run(*args, printer),
         Command::Secrets(args) => commands::secrets::run(args, printer),
+        Command::Byok(args) => commands::byok::run(&args, printer),
         Command::Vault(args) => commands::vault::run(&args, printer),
         Command::Publish(args) => commands::publish::run(&args, printer),
         Command::Pull(args) => commands::pull::run(&args, printer),
@@ -66,7 +67,7 @@ fn main() -> ExitCode {
         Command::Logout(args) => commands::login::logout(&args, printer),
         Command::Whoami => commands::login::whoami(printer),
         Command::Tokens(args) => commands::tokens::run(&args.command, printer),
-        Command::Doctor => commands::doctor::run(printer),
+        Command::Doctor(args) => commands::doctor::run(&args, printer),
         Command::Completions(args) => commands::generate::completions(&args, printer),
         Command::Man(args) => commands::generate::man(&args, printer),
     });

@@ -57,6 +57,11 @@ impl Installation {
         Ok(())
     }
 
+    /// Whether providers are asked about keys.
+    pub(crate) fn checks_keys(&self) -> bool {
+        self.environment.get("ORCH_KEY_CHECK").is_none_or(|word| word != "off")
+    }
+
     /// Where keys lie, below the command line.
     pub(crate) fn key_sources(&self) -> KeySources<'_> {
         KeySources::new(&self.environment, &self.catalog, &self.vault)
@@ -64,8 +69,8 @@ impl Installation {
 
     /// The keys in this environment, under the names that a catalog has for them.
     pub(crate) fn env_keys(&self, catalog: &Catalog) -> BTreeMap<String, Secret> {
-        let names = catalog.providers().flat_map(|provider| &provider.env);
-        names.filter_map(|name| Some((name.clone(), self.environment.key(name)?))).collect()
+        let names = catalog.everybody().flat_map(|provider| &provider.env);
+        names.filter_map(|name| Some((name.clone(), self.environment.provider_key(name, catalog)?))).collect()
     }
 
     /// The broker of this installation, whose workers are this same binary.
@@ -151,8 +156,8 @@ impl Installation {
     /// When the system does not tell which program this is.
     pub(crate) fn parts(self, simulate: Option<Simulate>) -> Result<Parts, Failure> {
         let program = this_program()?;
-        let Self { environment: _, home, config, catalog, vault } = self;
-        Ok(Parts { home, config, catalog, vault, program, simulate })
+        let Self { environment, home, config, catalog, vault } = self;
+        Ok(Parts { home, config, catalog, vault, program, simulate, environment })
     }
 }
 

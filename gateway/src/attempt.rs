@@ -18,6 +18,7 @@ use crate::classify::{Failure, classify, error_inside};
 use crate::deltas::Deltas;
 use crate::dialect;
 use crate::embeddings::{self, EmbedResponse};
+use crate::envelope;
 use crate::fields::counts_are_whole;
 use crate::intake::Room;
 use crate::ir::{ChatResponse, Class, StopReason, StreamEvent, Usage, values_in_arguments};
@@ -125,6 +126,8 @@ pub(crate) struct Manner {
     pub(crate) vectors: Option<embeddings::Expected>,
     /// Whether the provider may leave out the terminator of a stream.
     pub(crate) no_done: bool,
+    /// Whether the answer is inside of another object.
+    pub(crate) wrapped: bool,
 }
 
 /// Sends the request and reads until the answer is whole or has begun. `until` bounds all of it.
@@ -176,7 +179,7 @@ pub(crate) async fn attempt(
         match manner.vectors.zip(room) {
             _ if manner.stream => begin(response, manner, pace).await,
             Some((expected, room)) => embedded(response, manner.spoken, expected, room).await,
-            None => whole(response, manner.spoken).await,
+            None => whole(response, manner).await,
         }
     };
     let outcome = match timeout_at(until, Box::pin(read)).await {
@@ -202,11 +205,13 @@ async fn refused(response: Response<Body>) -> Failed {
 }
 
 /// An answer that is not a stream.
-async fn whole(response: Response<Body>, spoken: Dialect) -> Result<Answer, Failed> {
+async fn whole(response: Response<Body>, manner: Manner) -> Result<Answer, Failed> {
+    let spoken = manner.spoken;
     let status = response.status();
     let body = collect(response.into_body(), ANSWER_CAP)
         .await
         .map_err(|(_, error)| Failed { status: Some(status), ..from_body(&error) }.charged())?;
+    let body = if manner.wrapped { envelope::unwrapped(body) } else { body };
     let document = bounded::answer(&body).map_err(|e| {
         let class = if e.is_eof() { Class::Truncated } else { Class::Server };
         Failed::with(Failure::new(class, format!("the answer is not readable JSON: {e}")), status).charged()
@@ -286,6 +291,9 @@ async fn begin(response: Response<Body>, manner: Manner, pace: Pace) -> Result<A
     let parser = if manner.no_done { wire.lenient_stream_parser() } else { wire.stream_parser() };
     let splitter = wire.framing().splitter(FRAME_CAP + manner.repeated);
     let mut events = Events::new(response.into_body(), splitter, parser, deltas, pace);
+    if manner.wrapped {
+        events = events.unwrapped();
+    }
     // Of those before the first content two repeat the request.
     let most_held = HELD_CAP + 2 * manner.repeated;
     let mut held = Vec::new();

@@ -76,6 +76,16 @@ pub fn classify(status: StatusCode, headers: &HeaderMap, body: &[u8], now: Syste
     Failure { class, message, code: envelope.code(), param: envelope.param, retry_after }
 }
 
+/// Every name that an answer gives to what happened, the most telling first: codes, types, statuses and reasons.
+pub(crate) fn names(headers: &HeaderMap, body: &[u8]) -> Vec<String> {
+    let document = serde_json::from_slice::<Value>(body).ok();
+    let mut envelope = document.as_ref().and_then(envelope::read).unwrap_or_default();
+    if let Some(kind) = headers.get("x-amzn-errortype").and_then(|kind| kind.to_str().ok()) {
+        envelope.name(kind);
+    }
+    envelope.codes().collect()
+}
+
 /// The failure inside a document that came with a success status: a whole body, or one event of a stream.
 /// `None` when it holds no error.
 pub fn error_inside(document: &Value) -> Option<Failure> {

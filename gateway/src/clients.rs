@@ -1,36 +1,51 @@
 //! Calls of a server's clients: they belong to no run, and name their model themselves.
 
-use http::StatusCode;
-use orch_manifests::{Catalog, ModelName, ModelRoute, RouteName, resolve_model};
+use orch_manifests::{Catalog, ModelName, ModelRoute, Provider, RouteName, resolve_model};
 use serde_json::json;
 
+use crate::byok::{Ask, Choice, model_at};
 use crate::ir::{ApiError, Class};
-use crate::plan::{Clients, route_of, targets};
+use crate::plan::{Planned, route_of, targets_with};
 use crate::serve::{Chosen, is_unnamed, leads_nowhere};
 use crate::session::Session;
 
-/// Where the model or the route that a client names leads. A client that names none gets the route `default`, where
-/// there is one.
+/// Where the model or the route that a client names leads, and with whose keys. A client that names none gets the route
+/// `default`, where there is one.
 ///
 /// # Errors
-/// When it names none, or one that no provider at hand has; the error says what would.
+/// When it names none, or one that no provider at hand has, or there is no key that policy and request leave; the error says
+/// what would do.
 pub(crate) fn chosen(
     session: &Session,
-    clients: &Clients,
     catalog: &Catalog,
     asked: &str,
+    ask: &Ask,
 ) -> Result<Chosen, ApiError> {
+    let choice = Choice::of(session, ask)?;
+    let only = choice.provider(catalog)?;
     let unnamed = is_unnamed(asked);
     let asked = if unnamed { RouteName::DEFAULT } else { asked };
     if let Some(route) = route_of(&session.routes, asked) {
         let mut first = None;
-        let (planned, skipped) = targets(&session.plan, catalog, route, 0, &mut |model| {
-            let error = no_provider(clients, model);
-            let reason = error.message.clone();
-            first.get_or_insert(error);
-            reason
+        let (planned, skipped) = targets_with(catalog, route, 0, &mut |target, model| {
+            if let Some(only) = only.filter(|only| only.slug != model.provider) {
+                return Err(format!("the request insists on {}", only.slug));
+            }
+            let found = match target.whose {
+                Some(whose) => choice.keys_of(known(catalog, &model)?, whose),
+                None => match known(catalog, &model) {
+                    Ok(provider) => choice.keys(provider).map_err(|error| {
+                        let reason = error.message.clone();
+                        first.get_or_insert(error);
+                        reason
+                    }),
+                    Err(reason) => Err(reason),
+                },
+            };
+            found?.into_iter().map(|at_hand| at_hand.target(model.clone(), target)).collect()
         });
         if !planned.is_empty() {
+            let planned = if ask.is_strict() { strictly_first(planned) } else { planned };
             return Ok(Chosen { planned, skipped });
         }
         let error = first.unwrap_or_else(|| at_model(ApiError::new(Class::NoModel, "")));
@@ -43,36 +58,41 @@ pub(crate) fn chosen(
     }
     let name: ModelName =
         asked.parse().map_err(|e| at_model(ApiError::new(Class::BadRequest, format!("{e}"))))?;
-    let model = resolve_model(catalog, &name).map_err(|unknown| {
-        let routes = session.routes.iter().map(|(name, _)| name.to_string());
-        let candidates: Vec<String> = unknown.candidates.iter().cloned().chain(routes).collect();
-        let details = Some(json!({ "candidates": candidates }));
-        at_model(ApiError { details, ..ApiError::new(Class::NoModel, unknown.to_string()) })
-    })?;
-    match session.plan.provider(&model.provider) {
-        Some(at_hand) => Ok(vec![at_hand.routed(model)].into()),
-        None => Err(no_provider(clients, &model)),
-    }
+    let model = match only {
+        Some(provider) => model_at(catalog, provider, ask, &name)?,
+        None => resolve_model(catalog, &name).map_err(|unknown| {
+            let routes = session.routes.iter().map(|(name, _)| name.to_string());
+            let candidates: Vec<String> = unknown.candidates.iter().cloned().chain(routes).collect();
+            let details = Some(json!({ "candidates": candidates }));
+            at_model(ApiError { details, ..ApiError::new(Class::NoModel, unknown.to_string()) })
+        })?,
+    };
+    let provider =
+        known(catalog, &model).map_err(|reason| at_model(ApiError::new(Class::NoModel, reason)))?;
+    let keys = choice.keys(provider)?;
+    let planned = (0..).zip(keys).map(|(step, at_hand)| Planned { step, ..at_hand.routed(model.clone()) });
+    Ok(planned.collect::<Vec<_>>().into())
 }
 
-/// Why the provider of a model is not at hand, and what to do about it.
-fn no_provider(clients: &Clients, model: &ModelRoute) -> ApiError {
-    let lacking = clients.lacking.iter().find(|lacking| lacking.provider.slug == model.provider);
-    let Some(lacking) = lacking else {
-        let message = format!(
+/// Whoever wants one key and no fallback gets the first step's.
+fn strictly_first(mut planned: Vec<Planned>) -> Vec<Planned> {
+    let first = planned.iter().map(|planned| planned.step).min();
+    planned.retain(|planned| Some(planned.step) == first);
+    planned
+}
+
+/// The provider of a model, where a server's clients may ask it at all.
+///
+/// # Errors
+/// It is on its caller's own machine.
+fn known<'c>(catalog: &'c Catalog, model: &ModelRoute) -> Result<&'c Provider, String> {
+    let provider = catalog.provider(model.provider.as_str());
+    provider.filter(|provider| !provider.local_only || provider.pinned).ok_or_else(|| {
+        format!(
             "{} is on the caller's own machine, and not for a server unless its operator pins it",
             model.provider
-        );
-        return at_model(ApiError::new(Class::NoModel, message));
-    };
-    let store =
-        lacking.provider.key_name().map(|name| format!(": orch secrets set {name}")).unwrap_or_default();
-    ApiError {
-        status: Some(StatusCode::UNPROCESSABLE_ENTITY.as_u16()),
-        code: Some("orch_no_key".to_owned()),
-        details: Some(json!({ "provider": model.provider, "names": lacking.provider.env })),
-        ..ApiError::new(Class::NoAccess, format!("{}{store}", lacking.reason))
-    }
+        )
+    })
 }
 
 fn at_model(error: ApiError) -> ApiError {

@@ -14,11 +14,12 @@ pub mod gemini;
 pub mod ollama;
 pub mod openai_chat;
 pub mod openai_responses;
+pub(crate) mod quirks;
 
 use bytes::Bytes;
 use http::StatusCode;
 
-use orch_manifests::Dialect;
+use orch_manifests::{Dialect, ReasoningField};
 use serde_json::{Value, json};
 
 use crate::bounded;
@@ -130,6 +131,8 @@ pub struct Style {
     pub no_stream_options: bool,
     /// The provider knows `json_object` but not `json_schema`.
     pub no_json_schema: bool,
+    /// The field of a message in which the provider takes its thoughts back, unsigned.
+    pub reasoning: Option<ReasoningField>,
 }
 
 /// A request body and what it could not carry.

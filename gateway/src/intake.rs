@@ -17,6 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout_at;
 
 use crate::bounded::{self, REQUEST_VALUES};
+use crate::byok::Ask;
 use crate::dialect::{self, RequestError, calls};
 use crate::embeddings;
 use crate::gateway::{bad_request, error_reply};
@@ -182,6 +183,7 @@ pub(crate) async fn receive(
         }
     };
     let (body, held) = Box::pin(received).await.map_err(|error| Box::new(error_reply(spoken, &error)))?;
+    let (byok, body) = Ask::read(&headers, body).map_err(|error| Box::new(bad_request(spoken, &error)))?;
     let asked = match task {
         Task::Chat => {
             let mut chat = understand(spoken, &body)?;
@@ -212,7 +214,7 @@ pub(crate) async fn receive(
         }
     };
     let keeps = session.server_tools.contains(ServerTool::Stored);
-    Ok(ClientRequest { dialect: spoken, headers, body, asked, keeps, _held: held })
+    Ok(ClientRequest { dialect: spoken, headers, body, asked, byok, keeps, _held: held })
 }
 
 /// Where body and path name a model, they name the same.

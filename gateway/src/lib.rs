@@ -9,14 +9,18 @@
 //! another within one deadline. What came of each call is in the session's [`Receipts`], what it cost in its
 //! [`Budget`].
 
+mod advice;
 mod attempt;
 mod bounded;
+mod byok;
+pub mod check;
 pub mod classify;
 mod clients;
 mod deltas;
 pub mod dialect;
 mod edit;
 mod embeddings;
+mod envelope;
 mod fields;
 pub mod frames;
 #[cfg(fuzzing)]
@@ -50,12 +54,16 @@ mod upstream;
 mod usage;
 mod worst;
 
+pub use advice::{Blamed, advice};
+pub use byok::{ByokPolicy, Keyrings, Order, UnknownPolicy};
 pub use gateway::{ClientOf, Gateway, OLLAMA_PATHS, error_reply, family_at, spoken_at};
 pub use health::{Health, KeyHealth, Setback};
 pub use intake::Intake;
 pub use listener::{CallEnd, CallListener, CallStart, Listener, Operation};
 pub use passthrough::Direct;
-pub use plan::{AtHand, Candidate, KeyAtHand, Keyed, MissingKey, Plan, PlanError, Planned, Wishes, plan};
+pub use plan::{
+    AtHand, Candidate, KeyAtHand, Keyed, MissingKey, Plan, PlanError, Planned, Preference, Wishes, plan,
+};
 pub use purse::{
     Amount, Ask, BoundOf, CacheWrites, Granted, Held, Left, LimitHit, Purse, Short, Treasury, Unreserved,
 };

@@ -6,9 +6,12 @@
 use std::time::SystemTime;
 
 use http::{Response, StatusCode};
-use orch_manifests::{Auth, Catalog, Dialect, Model, ModelName, Price, Provider, Target, resolve_model};
+use orch_manifests::{
+    Auth, Catalog, Dialect, Model, ModelName, Price, Provider, Target, Whose, resolve_model,
+};
 use orch_proxy::Body;
 
+use crate::byok::{Ask, Choice};
 use crate::dialect::unescaped;
 use crate::gateway::error_reply;
 use crate::health::State;
@@ -45,9 +48,9 @@ enum Kind<'p> {
 /// Whether there is a key for a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Key {
-    /// The caller's own.
-    Present,
-    /// The platform's: of the operator's environment or of a simulation, or the operator's own server, which wants none.
+    /// One that the caller or the workspace has brought.
+    Present(Whose),
+    /// The platform's: what the operator lends, a simulation's, or the operator's own server, which wants none.
     Platform,
     /// None is needed.
     NotNeeded,
@@ -116,14 +119,19 @@ fn all<'p>(session: &'p Session, catalog: &'p Catalog) -> Vec<Listed<'p>> {
             }
         }
         Some(clients) => {
-            for at_hand in &plan.at_hand {
-                let key = |model: &str| key_at_hand(session, at_hand, model);
-                listed.extend(known(&at_hand.provider, &key));
+            let all = plan.at_hand.iter().map(|at_hand| &*at_hand.provider);
+            let all = all.chain(clients.lacking.iter().map(|lacking| &*lacking.provider));
+            let mut missing = Vec::new();
+            for provider in all {
+                match for_client(session, provider) {
+                    Ok(at_hand) => {
+                        let key = |model: &str| key_at_hand(session, at_hand, model);
+                        listed.extend(known(&at_hand.provider, &key));
+                    }
+                    Err(reason) => missing.extend(known(provider, &|_| Key::Missing(reason.clone()))),
+                }
             }
-            for lacking in &clients.lacking {
-                let key = |_: &str| Key::Missing(lacking.reason.clone());
-                listed.extend(known(&lacking.provider, &key));
-            }
+            listed.extend(missing);
         }
     }
     listed.extend(session.routes.iter().map(|(name, route)| {
@@ -171,16 +179,32 @@ fn find<'p>(session: &'p Session, catalog: &'p Catalog, asked: &str) -> Result<L
     }
     let name: ModelName = asked.parse().map_err(|error| format!("{error}"))?;
     let route = resolve_model(catalog, &name).map_err(|unknown| unknown.to_string())?;
-    if let Some(at_hand) = plan.provider(&route.provider) {
-        return Ok(of_provider(&at_hand.provider, &route.model, key_at_hand(session, at_hand, &route.model)));
-    }
-    let mut lacking = plan.clients.iter().flat_map(|clients| &clients.lacking);
-    match lacking.find(|lacking| lacking.provider.slug == route.provider) {
-        Some(lacking) => {
-            Ok(of_provider(&lacking.provider, &route.model, Key::Missing(lacking.reason.clone())))
+    let lacking = plan.clients.iter().flat_map(|clients| &clients.lacking);
+    let mut lacking = lacking.map(|lacking| &*lacking.provider);
+    let at_hand = plan.provider(&route.provider);
+    let provider = at_hand.map(|at_hand| &*at_hand.provider);
+    let Some(provider) = provider.or_else(|| lacking.find(|provider| provider.slug == route.provider)) else {
+        return Err(format!("{asked} is {}'s, which cannot be asked from here", route.provider));
+    };
+    let keys = match (&plan.clients, at_hand) {
+        (None, Some(at_hand)) => Ok(at_hand),
+        _ => for_client(session, provider),
+    };
+    Ok(match keys {
+        Ok(at_hand) => {
+            of_provider(&at_hand.provider, &route.model, key_at_hand(session, at_hand, &route.model))
         }
-        None => Err(format!("{asked} is {}'s, which cannot be asked from here", route.provider)),
-    }
+        Err(reason) => of_provider(provider, &route.model, Key::Missing(reason)),
+    })
+}
+
+/// The keys that a client is served with who says nothing of keys.
+///
+/// # Errors
+/// Why there are none.
+fn for_client<'s>(session: &'s Session, provider: &Provider) -> Result<&'s AtHand, String> {
+    let plain = Ask::default();
+    Choice::of(session, &plain).map_err(|error| error.message)?.first(provider)
 }
 
 fn key_at_hand(session: &Session, at_hand: &AtHand, model: &str) -> Key {
@@ -201,10 +225,10 @@ fn key_of<'k>(
     let now = SystemTime::now();
     let mut rejected = Vec::new();
     for credential in credentials {
-        match (session.health.state(credential, sent.unwrap_or(model), now), credential.source()) {
+        match (session.health.state(credential, sent.unwrap_or(model), now), credential.whose()) {
             (State::Rejected(_), _) => rejected.push(credential.id()),
-            (_, "env" | "simulated") => return Key::Platform,
-            _ => return Key::Present,
+            (_, Whose::Platform) => return Key::Platform,
+            (_, whose) => return Key::Present(whose),
         }
     }
     match rejected.is_empty() {
@@ -226,17 +250,25 @@ fn key_of_route(session: &Session, catalog: &Catalog, targets: &[Target]) -> Key
                 continue;
             }
         };
-        let Some(at_hand) = plan.provider(&resolved.provider) else {
-            let mut lacking = plan.lacking();
-            let known = lacking.find(|(provider, _)| provider.slug == resolved.provider);
-            let reason = known.map_or("its provider cannot be asked from here", |(_, reason)| reason);
-            reasons.push(format!("{}: {reason}", target.model));
-            continue;
+        let at_hand = match (&plan.clients, catalog.provider(resolved.provider.as_str())) {
+            (Some(_), Some(provider)) if !provider.local_only || provider.pinned => {
+                for_client(session, provider)
+            }
+            _ => plan
+                .provider(&resolved.provider)
+                .ok_or_else(|| "its provider cannot be asked from here".to_owned()),
+        };
+        let at_hand = match at_hand {
+            Ok(at_hand) => at_hand,
+            Err(reason) => {
+                reasons.push(format!("{}: {reason}", target.model));
+                continue;
+            }
         };
         let keys = at_hand.keys.iter().filter(|key| target.keys.weight(key.id()).is_some()).map(|key| &**key);
         match key_of(session, &at_hand.provider, target.rename.as_deref(), &resolved.model, keys) {
             Key::Missing(reason) => reasons.push(format!("{}: {reason}", target.model)),
-            Key::Present => return Key::Present,
+            Key::Present(whose) => return Key::Present(whose),
             other => best = best.or(Some(other)),
         }
     }

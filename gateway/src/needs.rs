@@ -1,15 +1,15 @@
 //! What a request needs of a model, and which candidates are known to lack it.
 
-use orch_manifests::{Dialect, ServerTools};
+use orch_manifests::{Dialect, Lack, ServerTools};
 use serde_json::json;
 
 use crate::dialect::openai_responses::kept;
 use crate::embeddings;
-use crate::ir::{ApiError, ChatRequest, Class, Part, ResponseFormat, Tool};
+use crate::ir::{ApiError, ChatRequest, Class, Part, ResponseFormat, Tool, ToolChoice};
 use crate::plan::Candidate;
 use crate::reach::by_itself;
 use crate::receipt::Skipped;
-use crate::upstream::{Asked, ClientRequest};
+use crate::upstream::{Asked, ClientRequest, thinks};
 
 /// Candidates that can serve the request, and the ones that were passed over. Of a model that the catalog does not know
 /// nothing is known that it lacks.
@@ -89,8 +89,23 @@ pub(crate) fn all_lack(client: &ClientRequest, skipped: &[Skipped]) -> ApiError 
 }
 
 fn lack(request: &ChatRequest, candidate: &Candidate) -> Option<(Class, String)> {
-    let model = candidate.known()?;
     let lacks = |reason: &str| Some((Class::BadRequest, reason.to_owned()));
+    if let Some(what) = candidate.provider.quirks.lacks.iter().find(|what| needs(request, candidate, **what))
+    {
+        return lacks(match what {
+            Lack::Tools => "its provider calls no tools, and the request has some (tools)",
+            Lack::JsonSchema => {
+                "its provider takes no JSON Schema, and the request asks for one (response_format)"
+            }
+            Lack::ForcedToolBesideJson => {
+                "its provider takes no forced tool beside JSON output, and the request has both (tool_choice, response_format)"
+            }
+            Lack::ForcedToolWhileThinking => {
+                "it thinks, and its provider takes no forced tool then (tool_choice)"
+            }
+        });
+    }
+    let model = candidate.known()?;
     if model.embedding.is_some() {
         return lacks("it makes embeddings, and does not chat");
     }
@@ -111,6 +126,19 @@ fn lack(request: &ChatRequest, candidate: &Candidate) -> Option<(Class, String)>
         let reason = format!("the request is at least {least} tokens long, and it takes {}", model.context);
         (Class::ContextTooLong, reason)
     })
+}
+
+/// Whether the request is none without this.
+fn needs(request: &ChatRequest, candidate: &Candidate, what: Lack) -> bool {
+    let functions = request.tools.iter().any(|tool| matches!(tool, Tool::Function { .. }));
+    let forced =
+        functions && matches!(request.tool_choice, Some(ToolChoice::Required | ToolChoice::Named(_)));
+    match what {
+        Lack::Tools => functions,
+        Lack::JsonSchema => matches!(request.format, Some(ResponseFormat::JsonSchema { .. })),
+        Lack::ForcedToolBesideJson => forced && request.format.is_some(),
+        Lack::ForcedToolWhileThinking => forced && thinks(request, candidate),
+    }
 }
 
 fn has_image(parts: &[Part]) -> bool {

@@ -1,7 +1,7 @@
 //! Direct calls to a provider's own host: same dialect, same provider, the same reservation and receipt.
 
 use http::{HeaderMap, Method, Request, Response, StatusCode};
-use orch_manifests::{Auth, Catalog, Dialect, Host, Provider, Scheme, Slug, Task};
+use orch_manifests::{Catalog, Dialect, Host, Provider, Scheme, Slug, Task};
 use orch_proxy::Body;
 
 use crate::gateway::{Begun, Gateway, check_method, error_reply};
@@ -50,6 +50,22 @@ impl Gateway {
                 direct(provider, scheme, host, port, method, path)
             })
         })
+    }
+
+    /// The same, where this session's keys say first whose path it is: the host of a customer's resource is in no catalog,
+    /// and two providers may share one.
+    pub fn inference_of(
+        &self,
+        session: &Session,
+        scheme: Scheme,
+        host: &str,
+        port: u16,
+        method: &Method,
+        path: &str,
+    ) -> Option<Direct> {
+        let named = session.plan.at_hand.iter().filter(|at| !at.provider.pinned && !at.provider.local_only);
+        let by_key = || named.clone().find_map(|at| direct(&at.provider, scheme, host, port, method, path));
+        by_key().or_else(|| self.inference(scheme, host, port, method, path))
     }
 
     /// Carries a direct call. The guest shows the provider's placeholder where the key would be; other providers are
@@ -161,15 +177,11 @@ fn region_at(provider: &Provider, host: &str) -> Option<Option<String>> {
 /// The guest has to show what it was given: a request without it was not meant to use the run's key.
 fn check_placeholder(session: &Session, at_hand: &AtHand, headers: &HeaderMap) -> Result<(), String> {
     let Some(credential) = at_hand.credential() else { return Ok(()) };
-    let (header, scheme) = match &at_hand.provider.auth {
-        Auth::None => return Ok(()),
-        Auth::Bearer | Auth::Aws => (http::header::AUTHORIZATION, "Bearer "),
-        Auth::Header(name) => (name.clone(), ""),
-    };
+    let Some((header, scheme)) = at_hand.provider.auth.header() else { return Ok(()) };
     let shown = headers.get(&header).and_then(|value| {
         let value = value.to_str().ok()?;
         let start = value.get(..scheme.len())?;
-        start.eq_ignore_ascii_case(scheme).then(|| value[scheme.len()..].trim())
+        start.eq_ignore_ascii_case(&scheme).then(|| value[scheme.len()..].trim())
     });
     let id = credential.id();
     match shown {

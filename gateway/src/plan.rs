@@ -9,6 +9,7 @@ use orch_manifests::{
     RouteName, Routes, Slug, Supported, Target, UnknownModel, Whose, resolve_model,
 };
 use orch_proxy::Credential;
+use serde::{Deserialize, Serialize};
 
 use crate::health::Rest;
 use crate::receipt::Skipped;
@@ -31,8 +32,21 @@ pub struct Wishes<'a> {
     pub provider: Option<&'a str>,
     /// `--model`: in place of the manifest's primary.
     pub model: Option<&'a ModelName>,
+    /// What the user thinks with first, where neither of them says otherwise. The manifest's models stay behind it.
+    pub prefer: Option<&'a Preference>,
     /// Whether the run is local, where providers without a pin may be on this machine.
     pub local: bool,
+}
+
+/// The provider that a user thinks with first, and perhaps with which model of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Preference {
+    /// The provider's slug or alias.
+    pub provider: String,
+    /// The model as the provider knows it; those of the manifest that are the provider's when nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
 }
 
 /// A model that is about to be asked, with one key.
@@ -199,10 +213,12 @@ pub struct AtHand {
 impl AtHand {
     /// A provider where its credentials are for: where the first of them is, and those with it that are for the same place.
     pub fn new(provider: &Provider, mut keys: Vec<Arc<dyn Credential>>) -> AtHand {
-        let region = keys.first().and_then(|credential| credential.region());
-        keys.retain(|credential| credential.region() == region);
-        // A region that is none is the credential's to refuse.
-        let there = region.and_then(|region| provider.in_region(&region).map(Cow::into_owned));
+        let site = keys.first().and_then(|credential| credential.site());
+        if keys.len() > 1 {
+            keys.retain(|credential| credential.site() == site);
+        }
+        // A place that is none is the credential's to refuse.
+        let there = site.and_then(|site| provider.at(&site).ok().map(Cow::into_owned));
         AtHand { provider: Arc::new(there.unwrap_or_else(|| provider.clone())), keys }
     }
 
@@ -216,8 +232,8 @@ impl AtHand {
         Candidate {
             provider: Arc::clone(&self.provider),
             model: model.into(),
-            sent: None,
-            priced_as_model: false,
+            sent: self.provider.deployment.clone(),
+            priced_as_model: self.provider.deployment.is_some(),
             credential: self.credential().cloned(),
             dialect: None,
             on: OnError::default(),
@@ -231,8 +247,8 @@ impl AtHand {
         Planned {
             provider: Arc::clone(&self.provider),
             model: model.into(),
-            sent: None,
-            priced_as_model: false,
+            sent: self.provider.deployment.clone(),
+            priced_as_model: self.provider.deployment.is_some(),
             keys: keys.collect(),
             dialect: None,
             route: None,
@@ -251,11 +267,19 @@ impl AtHand {
     ///
     /// # Errors
     /// When none of the keys that it names is at hand.
-    fn target(&self, route: ModelRoute, target: &Target) -> Result<Planned, String> {
+    pub(crate) fn target(&self, route: ModelRoute, target: &Target) -> Result<Planned, String> {
         let mut planned = self.routed(route);
-        planned.sent = target.rename.clone();
+        // What the operator says of a route goes before what a key says of all models.
+        if target.rename.is_some() {
+            planned.sent.clone_from(&target.rename);
+            planned.priced_as_model = false;
+        }
         planned.weight = target.share();
-        if let KeyChoice::Only(names) = &target.keys {
+        // What members and the platform have goes by names that no route could know: `own/MEMBER/OPENAI_API_KEY`.
+        let nameable = self.credential().is_none_or(|key| !key.id().contains('/'));
+        if let KeyChoice::Only(names) = &target.keys
+            && nameable
+        {
             planned.keys.retain_mut(|key| match target.keys.weight(key.credential.id()) {
                 Some(weight) => {
                     key.weight = weight;
@@ -298,13 +322,31 @@ impl Plan {
         for provider in catalog.providers().filter(|provider| !provider.local_only || provider.pinned) {
             let provider = Arc::new(provider.clone());
             let keys = match provider.auth {
-                Auth::None => Ok(Vec::new()),
-                _ => key(&provider.slug)
-                    .unwrap_or_else(|| Err(format!("this workspace has no key for {}", provider.slug))),
+                Auth::None => Some(Ok(Vec::new())),
+                _ => key(&provider.slug),
             };
-            match keys {
+            let has_key = keys.is_some();
+            match keys.unwrap_or_else(|| Err(format!("this workspace has no key for {}", provider.slug))) {
                 Ok(keys) => plan.at_hand.push(AtHand::new(&provider, keys)),
-                Err(reason) => lacking.push(Lacking { provider, reason }),
+                Err(reason) => lacking.push(Lacking { provider, reason, has_key }),
+            }
+        }
+        plan.clients = Some(Clients { lacking });
+        plan
+    }
+
+    /// The same of somebody's keys alone, beside a plan that has every provider: only those for which `key` has one.
+    pub fn of_keys(catalog: &Catalog, key: &dyn Fn(&Slug) -> Option<KeyAtHand>) -> Plan {
+        let mut plan = Plan::default();
+        let mut lacking = Vec::new();
+        for provider in catalog.providers().filter(|provider| provider.auth != Auth::None) {
+            match key(&provider.slug) {
+                Some(Ok(keys)) => plan.at_hand.push(AtHand::new(provider, keys)),
+                Some(Err(reason)) => {
+                    let provider = Arc::new(provider.clone());
+                    lacking.push(Lacking { provider, reason, has_key: true });
+                }
+                None => {}
             }
         }
         plan.clients = Some(Clients { lacking });
@@ -318,10 +360,43 @@ impl Plan {
         }
     }
 
+    /// Has the models of one provider asked before all others, which are `steps` behind them; each as before among its own.
+    fn ask_first(&mut self, provider: &Slug, steps: u32) {
+        for planned in &mut self.candidates {
+            if planned.provider.slug != *provider {
+                planned.step = planned.step.saturating_add(steps);
+            }
+        }
+        self.candidates.sort_by_key(|planned| planned.step);
+    }
+
     /// Providers that clients could ask if they had a usable key, and what is wrong with it.
     pub fn lacking(&self) -> impl Iterator<Item = (&Provider, &str)> {
         let lacking = self.clients.iter().flat_map(|clients| &clients.lacking);
         lacking.map(|lacking| (&*lacking.provider, lacking.reason.as_str()))
+    }
+
+    /// The same without what it has of some providers; `None` where that is all of it.
+    #[must_use]
+    pub fn without(&self, drops: &dyn Fn(&Slug) -> bool) -> Option<Plan> {
+        let lacking = self.clients.iter().flat_map(|clients| &clients.lacking);
+        let mut all = self.at_hand.iter().map(|at_hand| &at_hand.provider);
+        if !all.any(|provider| drops(&provider.slug)) && !lacking.clone().any(|l| drops(&l.provider.slug)) {
+            return None;
+        }
+        let mut left = self.clone();
+        left.at_hand.retain(|at_hand| !drops(&at_hand.provider.slug));
+        if let Some(clients) = &mut left.clients {
+            clients.lacking.retain(|lacking| !drops(&lacking.provider.slug));
+        }
+        Some(left)
+    }
+
+    /// Whether it has a key of any provider, be it one that cannot be used.
+    #[must_use]
+    pub fn has_keys(&self) -> bool {
+        self.at_hand.iter().any(|at_hand| !at_hand.keys.is_empty())
+            || self.clients.iter().flat_map(|clients| &clients.lacking).any(|lacking| lacking.has_key)
     }
 
     /// The provider with this slug, if the run may use it.
@@ -343,6 +418,8 @@ pub(crate) struct Lacking {
     pub(crate) provider: Arc<Provider>,
     /// What is wrong with its key, for people.
     pub(crate) reason: String,
+    /// Whether there is one, which cannot be used.
+    pub(crate) has_key: bool,
 }
 
 /// Why there is no plan.
@@ -425,7 +502,9 @@ pub fn plan(wishes: &Wishes<'_>) -> Result<Plan, PlanError> {
     }
     let mut lacking = Vec::new();
     let mut step = 0;
-    for name in models(wishes) {
+    let preferred = preferred(wishes, &plan);
+    let first = preferred.as_ref().ok().and_then(|preferred| preferred.as_ref()?.1.as_ref());
+    for name in first.into_iter().chain(models(wishes)) {
         if let Some((route_name, route)) = route_of(wishes.routes, name.as_str()) {
             let (planned, left_out) =
                 targets(&plan, wishes.catalog, (route_name, route), step, &mut |resolved| {
@@ -467,7 +546,31 @@ pub fn plan(wishes: &Wishes<'_>) -> Result<Plan, PlanError> {
     if plan.at_hand.is_empty() && !missing.is_empty() && !wishes.supported.is_empty() {
         return Err(PlanError::NoKey(missing));
     }
+    match preferred {
+        Ok(Some((provider, _))) => plan.ask_first(&provider, step),
+        Ok(None) => {}
+        Err(skipped) => plan.skipped.push(skipped),
+    }
     Ok(plan)
+}
+
+/// The provider that comes first, and the model of it that does; or why it does not, though it was to.
+fn preferred(wishes: &Wishes<'_>, plan: &Plan) -> Result<Option<(Slug, Option<ModelName>)>, Skipped> {
+    let said = wishes.prefer.filter(|_| wishes.provider.is_none() && wishes.model.is_none());
+    let Some(Preference { provider: name, model }) = said else { return Ok(None) };
+    let skipped = |reason: String| Skipped::new(name.clone(), reason);
+    let Some(provider) = wishes.catalog.provider(name) else {
+        return Err(skipped("there is no such provider here".to_owned()));
+    };
+    if let Some(reason) = unavailable(wishes, provider) {
+        return Err(skipped(reason));
+    }
+    if plan.provider(&provider.slug).is_none() {
+        return Err(skipped(format!("no key for {} (set {})", provider.slug, provider.env.join(" or "))));
+    }
+    let named = |model: &String| format!("{name}/{model}").parse::<ModelName>();
+    let model = model.as_ref().map(named).transpose().map_err(|e| skipped(e.to_string()))?;
+    Ok(Some((provider.slug.clone(), model)))
 }
 
 /// A model that the plan does not name: its provider must be at hand.
@@ -498,12 +601,33 @@ pub(crate) fn route_of<'r>(routes: &'r Routes, name: &str) -> Option<(&'r RouteN
 pub(crate) fn targets(
     plan: &Plan,
     catalog: &Catalog,
-    (name, route): (&RouteName, &Route),
+    route: (&RouteName, &Route),
     first: u32,
     lacking: &mut dyn FnMut(&ModelRoute) -> String,
 ) -> (Vec<Planned>, Vec<Skipped>) {
+    targets_with(catalog, route, first, &mut |target, resolved| {
+        // A run's keys are those that it was given, whosever they are.
+        let Some(at_hand) = plan.provider(&resolved.provider) else { return Err(lacking(&resolved)) };
+        Ok(vec![at_hand.target(resolved, target)?])
+    })
+}
+
+/// What a target of a route leads to with each of the keys that may serve it, those first that are tried first; or why with
+/// none.
+pub(crate) type Targeted = Result<Vec<Planned>, String>;
+
+/// The same, where `keyed` finds the keys of each target.
+pub(crate) fn targets_with(
+    catalog: &Catalog,
+    (name, route): (&RouteName, &Route),
+    first: u32,
+    keyed: &mut dyn FnMut(&Target, ModelRoute) -> Targeted,
+) -> (Vec<Planned>, Vec<Skipped>) {
     let (mut planned, mut skipped) = (Vec::new(), Vec::new());
-    for (step, targets) in (first..).zip(route.steps()) {
+    let mut step = first;
+    for targets in route.steps() {
+        // Keys that are tried one after another are steps of their own.
+        let mut last = step;
         for target in targets {
             let resolved = match resolve_model(catalog, &target.model) {
                 Ok(resolved) => resolved,
@@ -513,24 +637,19 @@ pub(crate) fn targets(
                     continue;
                 }
             };
-            let found = match plan.provider(&resolved.provider) {
-                Some(at_hand) => at_hand.target(resolved, target),
-                None => Err(lacking(&resolved)),
-            };
-            match found {
+            match keyed(target, resolved) {
                 Ok(found) => {
                     let priced_as_model = route.by_operator;
-                    planned.push(Planned {
-                        step,
-                        on: route.on,
-                        route: Some(name.clone()),
-                        priced_as_model,
-                        ..found
-                    });
+                    for (step, found) in (step..).zip(found) {
+                        last = last.max(step);
+                        let (on, route) = (route.on, Some(name.clone()));
+                        planned.push(Planned { step, on, route, priced_as_model, ..found });
+                    }
                 }
                 Err(reason) => skipped.push(Skipped::new(target.model.to_string(), reason)),
             }
         }
+        step = last.saturating_add(1);
     }
     (planned, skipped)
 }

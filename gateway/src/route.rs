@@ -220,7 +220,8 @@ pub(crate) async fn answer(proxy: &Proxy, timing: &Timing, session: &Session, ca
             };
             let (spoken, stream) = (prepared.spoken, client.streams());
             let no_done = candidate.provider.quirks.no_done;
-            let manner = Manner { spoken, stream, repeated: prepared.repeated(), vectors, no_done };
+            let wrapped = candidate.provider.quirks.code_assist;
+            let manner = Manner { spoken, stream, repeated: prepared.repeated(), vectors, no_done, wrapped };
             let trying = attempt(proxy, session, candidate, request, manner, until, timing.pace());
             let Attempted { provider_id, outcome } = Box::pin(trying).await;
             tab.provider_calls_it(provider_id);

@@ -5,6 +5,7 @@ use orch_manifests::{Dialect, ModelRoute, Task};
 use orch_proxy::Body;
 use serde_json::json;
 
+use crate::byok::{Ask, narrowed};
 use crate::clients;
 use crate::dialect::{bedrock, gemini};
 use crate::gateway::{
@@ -67,8 +68,9 @@ impl Gateway {
         begun.model = called.as_ref().map(|called| called.model.clone()).unwrap_or_default();
         let client = receive(session, spoken, task, called, parts.headers, body).await?;
         begun.model = client.model().to_owned();
-        let chosen =
-            self.chosen(session, client.model()).map_err(|error| Box::new(error_reply(spoken, &error)))?;
+        let chosen = self
+            .chosen(session, client.model(), &client.byok)
+            .map_err(|error| Box::new(error_reply(spoken, &error)))?;
         let first = &chosen.planned[0];
         let asked = match is_unnamed(client.model()) {
             true => first.model.clone(),
@@ -81,11 +83,17 @@ impl Gateway {
 
     /// Where a request starts: at the plan's first model when it names none, at the one that it names, at a route, or at a
     /// model outside the plan whose provider is at hand.
-    fn chosen(&self, session: &Session, asked: &str) -> Result<Chosen, ApiError> {
-        let plan = &*session.plan;
-        if let Some(clients) = &plan.clients {
-            return clients::chosen(session, clients, &self.catalog, asked);
+    fn chosen(&self, session: &Session, asked: &str, ask: &Ask) -> Result<Chosen, ApiError> {
+        if session.plan.clients.is_some() {
+            return clients::chosen(session, &self.catalog, asked, ask);
         }
+        let Chosen { planned, skipped } = self.of_run(session, asked)?;
+        Ok(Chosen { planned: narrowed(ask, &self.catalog, planned)?, skipped })
+    }
+
+    /// The same for a run, whose keys are given.
+    fn of_run(&self, session: &Session, asked: &str) -> Result<Chosen, ApiError> {
+        let plan = &*session.plan;
         if is_unnamed(asked) {
             return match plan.candidates.is_empty() {
                 false => Ok(plan.candidates.clone().into()),

@@ -7,6 +7,7 @@ use orch_manifests::{Routes, ServerTools};
 use orch_proxy::LiveGrant;
 use tokio::time::Instant;
 
+use crate::byok::Keyrings;
 use crate::health::Health;
 use crate::intake::Intake;
 use crate::ir::ApiError;
@@ -24,6 +25,8 @@ pub struct Session {
     pub grant: Arc<LiveGrant>,
     /// Which models may serve it, with which credentials.
     pub plan: Arc<Plan>,
+    /// Whose keys beside the plan's may serve a client, and when; nobody's serve a run.
+    pub keyrings: Keyrings,
     /// Logical names that stand for models.
     pub routes: Arc<Routes>,
     /// What is known of how its keys fare.
@@ -66,6 +69,7 @@ impl Session {
         Session {
             grant,
             plan,
+            keyrings: Keyrings::default(),
             routes: Arc::default(),
             health: Arc::default(),
             deadline,
@@ -78,6 +82,12 @@ impl Session {
             intake: Intake::of_run(),
             listener: None,
         }
+    }
+
+    /// The same, whose calls may be made with these keys as well.
+    #[must_use]
+    pub fn with_keyrings(self, keyrings: Keyrings) -> Session {
+        Session { keyrings, ..self }
     }
 
     /// The same, for which these logical names stand for models.

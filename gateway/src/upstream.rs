@@ -4,14 +4,16 @@
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
-use orch_manifests::Dialect;
+use orch_manifests::{Dialect, Quirks};
 use orch_proxy::{Body, full};
 use serde_json::{Value, json};
 
+use crate::byok::Ask;
 use crate::dialect::openai_responses::{self, LEAST_OUTPUT};
-use crate::dialect::{self, Style};
+use crate::dialect::{self, Style, quirks};
 use crate::edit::Document;
 use crate::embeddings::EmbedRequest;
+use crate::envelope;
 use crate::intake::Held;
 use crate::ir::{ApiError, ChatRequest, Class, Dropped};
 use crate::plan::Candidate;
@@ -25,6 +27,8 @@ pub(crate) struct ClientRequest {
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
     pub(crate) asked: Asked,
+    /// What it says of whose key is to serve it. It is not in `body` any more.
+    pub(crate) byok: Ask,
     /// Whether the provider may keep the answer in its account.
     pub(crate) keeps: bool,
     /// Its places among what the run may hold.
@@ -113,7 +117,6 @@ pub(crate) fn prepare(
     usual: u64,
     fallback: bool,
 ) -> Result<Prepared, Unfit> {
-    let quirks = candidate.provider.quirks;
     let spoken = candidate.spoken_with(client.dialect);
     let same = client.dialect == spoken;
     let mut dropped = Vec::new();
@@ -138,7 +141,14 @@ pub(crate) fn prepare(
     if let Some(bound) = bound {
         max_tokens = Some(max_tokens.map_or(bound, |wanted| wanted.min(bound)));
     }
-    refuse_ollama_options(client, chat, candidate)?;
+    refuse_ignored(client, chat, candidate)?;
+    let wants = &candidate.provider.quirks;
+    // Where none is named, the most that the model can write is counted against the quota before it has written anything.
+    if same && spoken == Dialect::OpenAiChat && wants.max_tokens_required && max_tokens.is_none() {
+        let field = if wants.max_completion_tokens { "max_completion_tokens" } else { "max_tokens" };
+        dropped.push(Dropped::new(field, format!("none was named, and {usual} were sent")));
+        max_tokens = Some(usual);
+    }
     if same {
         let (body, hide_usage) = edited(client, chat, candidate, max_tokens, &mut dropped)
             .map_err(|e| Unfit::new(format!("the request cannot be rewritten: {e}")))?;
@@ -152,11 +162,12 @@ pub(crate) fn prepare(
         return Err(Unfit::at(field, reason));
     }
     let style = Style {
-        max_completion_tokens: quirks.max_completion_tokens,
-        no_stream_options: !quirks.stream_options,
+        max_completion_tokens: wants.max_completion_tokens,
+        no_stream_options: !wants.stream_options,
         no_json_schema: candidate.known().is_some_and(|model| !model.json_schema),
+        reasoning: wants.reasoning,
     };
-    let needed = quirks.max_tokens_required.then_some(usual);
+    let needed = wants.max_tokens_required.then_some(usual);
     let request =
         ChatRequest { model: candidate.sent().to_owned(), max_tokens: max_tokens.or(needed), ..chat.clone() };
     let request = match client.dialect {
@@ -165,30 +176,54 @@ pub(crate) fn prepare(
     };
     let written = dialect::wire(spoken).write_request(&request, &style);
     dropped.extend(written.dropped);
-    Ok(Prepared { body: written.body, dropped, spoken, same_dialect: false, hide_usage: false })
+    let body = adapted(written.body, spoken, chat, candidate, &mut dropped)?;
+    Ok(Prepared { body, dropped, spoken, same_dialect: false, hide_usage: false })
 }
 
-/// Ollama's OpenAI endpoint ignores these, so that a run would silently get another context length than it asked
-/// for; only its native endpoint honours them.
-fn refuse_ollama_options(
-    client: &ClientRequest,
+/// A translation in the form that the provider wants.
+fn adapted(
+    body: Bytes,
+    spoken: Dialect,
     chat: &ChatRequest,
     candidate: &Candidate,
-) -> Result<(), Unfit> {
-    if candidate.provider.slug.as_str() != "ollama"
-        || candidate.spoken_with(client.dialect) != Dialect::OpenAiChat
-    {
+    dropped: &mut Vec<Dropped>,
+) -> Result<Bytes, Unfit> {
+    if candidate.provider.quirks == Quirks::default() {
+        return Ok(body);
+    }
+    let mut adapt = || {
+        let mut doc = Document::parse(&body)?;
+        let changed = quirks::adapt(&mut doc, spoken, &candidate.provider, thinks(chat, candidate), dropped)?;
+        if changed { doc.to_bytes() } else { Ok(body.clone()) }
+    };
+    adapt().map_err(|e: serde_json::Error| Unfit::new(format!("the request cannot be written: {e}")))
+}
+
+/// Whether the model thinks before it answers, as far as that can be known. A request of OpenAI's dialect may say
+/// `thinking: {type: disabled}` to those that have a switch.
+pub(crate) fn thinks(chat: &ChatRequest, candidate: &Candidate) -> bool {
+    let off = chat.extras.get("thinking").and_then(|thinking| thinking.get("type"));
+    candidate.known().is_none_or(|model| model.reasoning) && off.is_none_or(|kind| kind != "disabled")
+}
+
+/// What a provider would ignore, so that a run would silently get another answer than it asked for: Ollama's OpenAI endpoint
+/// knows no context length, which only its native one honours.
+fn refuse_ignored(client: &ClientRequest, chat: &ChatRequest, candidate: &Candidate) -> Result<(), Unfit> {
+    let ignores = &candidate.provider.quirks.ignores;
+    if ignores.is_empty() || candidate.spoken_with(client.dialect) != Dialect::OpenAiChat {
         return Ok(());
     }
     // Of Ollama's own clients, `options.NAME`.
-    let ignored =
-        |field: &&String| matches!(field.as_str(), "options" | "num_ctx") || field.starts_with("options.");
+    let ignored = |field: &&String| {
+        let top = field.split_once('.').map_or(field.as_str(), |(top, _)| top);
+        ignores.iter().any(|ignored| ignored == top)
+    };
     match chat.extras.keys().find(ignored) {
         None => Ok(()),
         Some(field) => Err(Unfit::at(
             field.clone(),
-            "Ollama's OpenAI endpoint would ignore it; set it in the model instead, or let the operator's configuration \
-             say `dialect: ollama` of this provider",
+            "this endpoint would ignore it; set it in the model instead, or let the operator's configuration name the \
+             dialect of the provider that honours it, such as `dialect: ollama`",
         )),
     }
 }
@@ -284,6 +319,8 @@ fn edited(
             }
         }
     }
+    let spoken = client.dialect;
+    changed |= quirks::adapt(&mut doc, spoken, &candidate.provider, thinks(chat, candidate), dropped)?;
     let body = if changed { doc.to_bytes()? } else { client.body.clone() };
     Ok((body, hide_usage))
 }
@@ -298,7 +335,9 @@ fn keep_nothing(
     const SEALED: &str = "encrypted_content";
     doc.set("store", &json!(false))?;
     let asked = || json!(format!("reasoning.{SEALED}"));
-    if candidate.known().is_some_and(|model| model.reasoning) {
+    let refused = candidate.provider.quirks.drops_in(Dialect::OpenAiResponses);
+    let takes_it = !refused.iter().any(|field| field == "include");
+    if takes_it && candidate.known().is_some_and(|model| model.reasoning) {
         let mut include =
             doc.get("include").and_then(|include| include.as_array().cloned()).unwrap_or_default();
         if !include.contains(&asked()) {
@@ -342,14 +381,22 @@ pub(crate) fn http_request(
     if stream && prepared.spoken == Dialect::GeminiGenerateContent {
         target.push_str("?alt=sse");
     }
+    if let Some(query) = &candidate.provider.query {
+        target.push(if target.contains('?') { '&' } else { '?' });
+        target.push_str(query);
+    }
     let accept = match stream {
         true => dialect::wire(prepared.spoken).framing().media_type(),
         false => "application/json",
     };
+    let body = match candidate.provider.quirks.code_assist {
+        true => envelope::wrapped(&prepared.body, candidate.sent(), candidate.provider.project.as_deref()),
+        false => prepared.body.clone(),
+    };
     let mut request = Request::builder()
         .method(Method::POST)
         .uri(target)
-        .body(full(prepared.body.clone()))
+        .body(full(body))
         .map_err(|e| Unfit::new(format!("the provider's path is not usable: {e}")))?;
     let headers = request.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -362,8 +409,13 @@ pub(crate) fn http_request(
         for name in PASSED_HEADERS {
             let name = HeaderName::from_static(name);
             let mut values = client.headers.get_all(&name).iter();
+            // What the provider is always sent of a list stays, whatever the client adds to it.
+            let listed = name == "anthropic-beta" && headers.contains_key(&name);
             if let Some(first) = values.next() {
-                headers.insert(name.clone(), first.clone());
+                match listed {
+                    true => _ = headers.append(name.clone(), first.clone()),
+                    false => _ = headers.insert(name.clone(), first.clone()),
+                }
             }
             for value in values {
                 headers.append(name.clone(), value.clone());

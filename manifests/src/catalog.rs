@@ -1,9 +1,14 @@
-//! The provider catalog: a data file, and what an operator adds to it.
+//! The provider catalog: data files, and what an operator adds to them.
 
+mod check;
 mod file;
 mod operator;
+mod place;
+mod quirks;
 mod region;
+mod site;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::{Arc, LazyLock};
@@ -11,9 +16,13 @@ use std::sync::{Arc, LazyLock};
 use http::{HeaderName, HeaderValue, Method};
 use time::Date;
 
+pub use self::check::{Check, CheckPlace, CheckRequest, Meaning, Pages};
 pub use self::operator::OperatorProvider;
+pub use self::place::PlaceError;
+pub use self::quirks::{Lack, Quirks, ReasoningField};
+pub use self::site::{Site, Tool};
 use crate::endpoint::{Endpoint, Host};
-use crate::host::HostName;
+use crate::host::{HostName, HostPattern};
 use crate::identity::Slug;
 use crate::limits::MicroUsd;
 use crate::text::quote;
@@ -23,36 +32,59 @@ use crate::text::quote;
 /// Cloning is cheap.
 #[derive(Debug, Clone)]
 pub struct Catalog {
+    /// Those that serve models.
     providers: Vec<Arc<Provider>>,
+    /// Those that do not, and are called by agents themselves.
+    others: Vec<Arc<Provider>>,
 }
 
 impl Catalog {
     /// The catalog that ships with the program.
     ///
     /// # Panics
-    /// Never: the data file is part of the program, and a test reads it.
+    /// Never: the data is part of the program, and a test reads it.
     pub fn builtin() -> Self {
         static BUILTIN: LazyLock<Catalog> = LazyLock::new(|| {
-            #[expect(clippy::expect_used, reason = "the file is compiled in, and a test parses it")]
-            file::parse(include_str!("../catalog.yaml")).expect("catalog.yaml is checked by a test")
+            #[expect(clippy::expect_used, reason = "the data is compiled in, and a test reads it")]
+            file::joined(include_str!(concat!(env!("OUT_DIR"), "/catalog.json"))).expect("a test has read it")
         });
         BUILTIN.clone()
     }
 
-    /// The provider with this slug or alias.
+    /// The provider of models with this slug or alias.
     pub fn provider(&self, name: &str) -> Option<&Provider> {
-        self.providers.iter().map(Arc::as_ref).find(|provider| provider.goes_by(name))
+        self.providers().find(|provider| provider.goes_by(name))
     }
 
-    /// All providers: the built-in ones in the order of the file, then the operator's.
+    /// All providers of models: the built-in ones in the order of the catalog, then the operator's.
     pub fn providers(&self) -> impl Iterator<Item = &Provider> {
         self.providers.iter().map(Arc::as_ref)
+    }
+
+    /// Everybody who has keys, or could have: the providers of models, then those that serve none.
+    pub fn everybody(&self) -> impl Iterator<Item = &Provider> {
+        self.providers.iter().chain(&self.others).map(Arc::as_ref)
+    }
+
+    /// As [`Catalog::provider`], whether it serves models or not.
+    pub fn anybody(&self, name: &str) -> Option<&Provider> {
+        self.everybody().find(|provider| provider.goes_by(name))
+    }
+
+    /// Providers that agents search the web with; some of them serve models as well.
+    pub fn searchers(&self) -> impl Iterator<Item = &Provider> {
+        self.everybody().filter(|provider| !provider.calls.is_empty())
+    }
+
+    /// The one of them with this slug or alias.
+    pub fn searcher(&self, name: &str) -> Option<&Provider> {
+        self.searchers().find(|provider| provider.goes_by(name))
     }
 
     /// The provider whose key goes by this name, if any; a further key has a number behind its name, as in
     /// `OPENAI_API_KEY_2`. Such names are the catalog's: a manifest cannot claim them.
     pub fn provider_of_key(&self, name: &str) -> Option<&Provider> {
-        self.providers().find(|provider| provider.takes_key(name))
+        self.everybody().find(|provider| provider.takes_key(name))
     }
 
     /// This catalog, with the operator's providers: new ones, and built-in ones that are reached elsewhere.
@@ -104,13 +136,16 @@ pub enum CatalogError {
         /// The pattern.
         pattern: String,
     },
+    /// Configured as a provider of models, and it serves none.
+    #[error("provider `{0}` serves no models, so that nothing can be configured of it")]
+    NoModels(Slug),
     /// Not a dialect.
     #[error(
         "{} is not a dialect: use `openai`, `openai-responses`, `anthropic`, `gemini`, `cohere`, `ollama` or `bedrock`",
         quote(.0)
     )]
     Dialect(String),
-    /// The data file is broken.
+    /// A data file is broken.
     #[error("the provider catalog is broken: {0}")]
     File(String),
 }
@@ -194,9 +229,33 @@ pub enum Auth {
     Bearer,
     /// The key alone in this header.
     Header(HeaderName),
+    /// `Authorization: SCHEME KEY`, with a scheme of the provider's own.
+    Scheme(String),
     /// `Authorization: Bearer KEY`, or a signature (AWS Signature Version 4) where the key is a JSON object of
     /// `accessKeyId`, `secretAccessKey`, `region` and, for temporary ones, `sessionToken`.
     Aws,
+    /// `api-key: KEY`, where the key is a JSON object of `endpoint` and `apiKey`, and of `deploymentName` and `apiVersion`
+    /// where there is more than one way to a model; or a plain key, where an operator says where the resource is.
+    Azure,
+    /// The same without deployments and versions.
+    AzureFoundry,
+    /// `Authorization: Bearer TOKEN`, with the token of another tool's credential file.
+    TokenFile(Tool),
+}
+
+impl Auth {
+    /// The header that the key stands in, and what stands before it; none where there is no key.
+    pub fn header(&self) -> Option<(HeaderName, Cow<'static, str>)> {
+        match self {
+            Self::None => None,
+            Self::Bearer | Self::Aws | Self::TokenFile(_) => {
+                Some((http::header::AUTHORIZATION, "Bearer ".into()))
+            }
+            Self::Scheme(scheme) => Some((http::header::AUTHORIZATION, format!("{scheme} ").into())),
+            Self::Header(name) => Some((name.clone(), "".into())),
+            Self::Azure | Self::AzureFoundry => Some((HeaderName::from_static("api-key"), "".into())),
+        }
+    }
 }
 
 /// One provider.
@@ -214,7 +273,12 @@ pub struct Provider {
     pub endpoint: Endpoint,
     /// The region that its host's name holds, for providers that have one host for each; see [`Provider::in_region`].
     pub region: Option<String>,
-    /// What it speaks with whoever has no better reason for another; see [`Provider::spoken_with`].
+    /// The hosts of its customers, of which a key names one; see [`Provider::at_endpoint`].
+    pub hosts: Vec<HostPattern>,
+    /// The query of every request, where a key has named a version of the API.
+    pub query: Option<String>,
+    /// What it speaks with whoever has no better reason for another; see [`Provider::spoken_with`]. It means nothing
+    /// where `inference` is empty.
     pub dialect: Dialect,
     /// How it wants its key.
     pub auth: Auth,
@@ -226,8 +290,10 @@ pub struct Provider {
     pub key_pattern: Option<String>,
     /// The requests that its key is bound to.
     pub inference: Vec<InferencePath>,
-    /// Its models that are known. The provider may have others.
-    pub models: Vec<Model>,
+    /// Requests that are no inference, which agents make themselves: web search.
+    pub calls: Vec<Call>,
+    /// Its models that are known. The provider may have others. Shared by all copies: there are hundreds.
+    pub models: Arc<[Model]>,
     /// Patterns of further model names that the operator says it has; `*` stands for any characters.
     pub model_patterns: Vec<String>,
     /// Only for local runs, or where the operator pinned it.
@@ -236,8 +302,33 @@ pub struct Provider {
     pub pinned: bool,
     /// Whether its models cost nothing, as a model server of one's own.
     pub free: bool,
+    /// Whether it serves models of others, so that a bare model name never means it.
+    pub hosts_others: bool,
     /// Where it differs from others of its dialect.
     pub quirks: Quirks,
+    /// How its key is proven.
+    pub check: Check,
+    /// Where a person can do something about its key.
+    pub pages: Pages,
+    /// Names of variables that make up a key together, where the environment has no whole one.
+    pub env_parts: Vec<EnvPart>,
+    /// What is asked for in the place of a model, where the key names a deployment.
+    pub deployment: Option<String>,
+    /// The project that is billed, where the key names one (Google).
+    pub project: Option<String>,
+}
+
+/// A variable of the environment that is a part of a provider's key; the key and its parts come from one environment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EnvPart {
+    /// The field of the JSON credential that it fills.
+    pub field: String,
+    /// Its names, in the order in which they are looked up.
+    pub names: Vec<String>,
+    /// What is written around the value: `{}` stands for it.
+    pub form: Option<String>,
+    /// Whether there is no key without it.
+    pub required: bool,
 }
 
 impl Provider {
@@ -257,7 +348,7 @@ impl Provider {
     /// requests of the gateway alone.
     pub fn public_host(&self) -> Option<&HostName> {
         match &self.endpoint.host {
-            Host::Name(host) if !self.pinned && !self.local_only => Some(host),
+            Host::Name(host) if !self.pinned && !self.local_only && !self.needs_endpoint() => Some(host),
             _ => None,
         }
     }
@@ -346,6 +437,17 @@ pub struct InferencePath {
     pub dialect: Dialect,
     /// What is asked for there.
     pub task: Task,
+    /// The path on the host in a version of the API that has a date, where that is another.
+    pub dated: Option<String>,
+}
+
+/// A request that is no inference, and that a provider's key may go with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Call {
+    /// The method.
+    pub method: Method,
+    /// The path on the host, base path included; `*` stands for one segment.
+    pub path: String,
 }
 
 /// What an inference request asks a model for.
@@ -531,19 +633,6 @@ pub struct PriceTier {
     pub output_per_mtok: MicroUsd,
     /// For input that the provider has in its cache; `None` when it costs the same.
     pub cached_input_per_mtok: Option<MicroUsd>,
-}
-
-/// Where a provider differs from others of its dialect.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Quirks {
-    /// The bound on output is sent as `max_completion_tokens` and not as `max_tokens`.
-    pub max_completion_tokens: bool,
-    /// A bound on output has to be sent.
-    pub max_tokens_required: bool,
-    /// `stream_options.include_usage` is understood.
-    pub stream_options: bool,
-    /// A stream may end after its `finish_reason` without the dialect's terminator.
-    pub no_done: bool,
 }
 
 #[cfg(test)]

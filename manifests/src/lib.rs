@@ -22,8 +22,9 @@ mod text;
 mod whose;
 
 pub use catalog::{
-    Auth, Catalog, CatalogError, Dialect, Embedding, InferencePath, Model, OperatorProvider, Price,
-    PriceTier, PricedTokens, Provider, Quirks, Task, Variant,
+    Auth, Call, Catalog, CatalogError, Check, CheckPlace, CheckRequest, Dialect, Embedding, EnvPart,
+    InferencePath, Lack, Meaning, Model, OperatorProvider, Pages, PlaceError, Price, PriceTier, PricedTokens,
+    Provider, Quirks, ReasoningField, Site, Task, Tool, Variant,
 };
 pub use endpoint::{Endpoint, EndpointError, Host, Scheme};
 pub use guest_path::{GuestPathError, parse_guest_path};
@@ -40,7 +41,9 @@ pub use manifest::{
     Problem, SecretWant, Supported,
 };
 pub use path::{CanonicalPath, GlobError, PathError, PathGlob};
-pub use resolve::{ModelRoute, UnknownModel, Unresolved, resolve_model};
+pub use resolve::{
+    ModelAt, ModelRoute, NotThere, UnknownModel, Unresolved, nearest_at, resolve_at, resolve_model,
+};
 pub use routes::{After, KeyChoice, OnError, Route, RouteError, RouteName, Routes, Target};
 pub use server_tools::{ServerTool, ServerTools, UnknownServerTool};
 pub use whose::{UnknownWhose, Whose};

@@ -79,6 +79,9 @@ pub struct Manifest {
     /// Hosts beyond the LLM providers. Each needs a grant.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub egress: Vec<EgressWant>,
+    /// Providers of web search that the agent calls itself, with their keys. Each needs a grant.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub search: Vec<Slug>,
     /// Secrets beyond LLM keys. Where a value may go is its owner's to say.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub secrets: Vec<SecretWant>,
@@ -386,6 +389,19 @@ impl Manifest {
                 path: format!("llm.account[{index}].provider"),
                 ..Problem::whole(message)
             }));
+        }
+        for (index, slug) in self.search.iter().enumerate() {
+            if catalog.searcher(slug.as_str()).is_none() {
+                let known: Vec<_> = catalog.searchers().map(|provider| provider.slug.as_str()).collect();
+                let mut problem =
+                    Problem::whole(format!("`{slug}` is no provider of web search that the catalog has"));
+                problem.path = format!("search[{index}]");
+                problem.hint = Some(match nearest(slug.as_str(), known.iter().copied()) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => format!("known: {}", known.join(", ")),
+                });
+                problems.push(problem);
+            }
         }
         for (index, secret) in self.secrets.iter().enumerate() {
             if let Some(provider) = catalog.provider_of_key(secret.name.as_str()) {

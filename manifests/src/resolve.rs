@@ -42,8 +42,8 @@ pub enum Unresolved {
     Unknown,
     /// More than one provider has it.
     Ambiguous,
-    /// It belongs to a provider that the catalog does not have.
-    NotInCatalog(Slug),
+    /// It is known only as one of others' models that some providers host, each for itself.
+    Hosted,
     /// It is shaped as the name of a local model, which has to be asked for by name.
     MaybeLocal,
     /// What stands before the slash is no provider.
@@ -56,8 +56,8 @@ impl fmt::Display for UnknownModel {
         match &self.reason {
             Unresolved::Unknown => write!(f, "no provider is known to have the model {asked}")?,
             Unresolved::Ambiguous => write!(f, "more than one provider has the model {asked}: name the one")?,
-            Unresolved::NotInCatalog(provider) => {
-                write!(f, "the model {asked} is from `{provider}`, which is not in the provider catalog")?;
+            Unresolved::Hosted => {
+                write!(f, "the model {asked} is had from whoever hosts it: name the provider")?;
             }
             Unresolved::MaybeLocal => write!(
                 f,
@@ -87,7 +87,8 @@ impl std::error::Error for UnknownModel {}
 /// Finds the provider of a model.
 ///
 /// 1. `provider/model` with a slug, alias or variant of the catalog: that provider, whatever it is asked for.
-/// 2. A model id or alias of the catalog, or a pattern of the operator's.
+/// 2. A model id or alias of the catalog, or a pattern of the operator's. Providers that host the models of others claim
+///    none: which of them is meant is for the caller to say.
 /// 3. The first rule of `model-rules.yaml` that matches.
 ///
 /// Steps 2 and 3 must agree on one provider. An alias becomes the id that the provider knows.
@@ -107,7 +108,7 @@ pub fn resolve_model(catalog: &Catalog, name: &ModelName) -> Result<ModelRoute, 
     let claims: BTreeSet<&Slug> = catalog
         .providers()
         .filter(|provider| {
-            provider.model(name).is_some()
+            (!provider.hosts_others && provider.model(name).is_some())
                 || provider.pattern_of(name).is_some()
                 || rule.is_some_and(|rule| provider.goes_by(rule.as_str()))
         })
@@ -116,10 +117,9 @@ pub fn resolve_model(catalog: &Catalog, name: &ModelName) -> Result<ModelRoute, 
     let mut claims = claims.into_iter();
     match (claims.next(), claims.next()) {
         (Some(one), None) => {
-            return Ok(match catalog.provider(one.as_str()) {
-                Some(provider) => route(provider, name),
-                None => ModelRoute { provider: one.clone(), model: name.into(), dialect: None },
-            });
+            if let Some(provider) = catalog.provider(one.as_str()) {
+                return Ok(route(provider, name));
+            }
         }
         (Some(one), Some(two)) => {
             let all = [one, two].into_iter().chain(claims);
@@ -128,8 +128,10 @@ pub fn resolve_model(catalog: &Catalog, name: &ModelName) -> Result<ModelRoute, 
         (None, _) => {}
     }
 
-    if let Some(provider) = rule {
-        return fail(Unresolved::NotInCatalog(provider.clone()), nearest_models(catalog, name));
+    let hosts = catalog.providers().filter(|provider| provider.model(name).is_some());
+    let hosted: Vec<String> = hosts.map(|provider| format!("{}/{name}", provider.slug)).collect();
+    if !hosted.is_empty() {
+        return fail(Unresolved::Hosted, hosted);
     }
     if name.contains('/') {
         return fail(Unresolved::NoSuchProvider, nearest_models(catalog, name));
@@ -140,23 +142,110 @@ pub fn resolve_model(catalog: &Catalog, name: &ModelName) -> Result<ModelRoute, 
     fail(Unresolved::Unknown, nearest_models(catalog, name))
 }
 
+/// A model at a provider that was named beside it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelAt {
+    /// Where it is.
+    pub route: ModelRoute,
+    /// Whether a table says that the provider has it. It may have it all the same.
+    pub listed: bool,
+}
+
+/// A model that the provider which was named beside it does not have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{provider} does not have the model {}{}", quote(.asked.as_str()), offered(.candidates))]
+pub struct NotThere {
+    /// Which model.
+    pub asked: ModelName,
+    /// Who was named.
+    pub provider: Slug,
+    /// What may have been meant, each as `provider/model`, likeliest first.
+    pub candidates: Vec<String>,
+}
+
+fn offered(candidates: &[String]) -> String {
+    let names: Vec<String> = candidates.iter().map(|name| quote(name)).collect();
+    if names.is_empty() { String::new() } else { format!(" (candidates: {})", names.join(", ")) }
+}
+
+/// Finds a model at a provider. `named` is what the provider was called: a variant's name asks for its dialect. What stands
+/// before the model's slash may name the provider as well.
+///
+/// # Errors
+/// When the provider has models of its own making alone, and this one is another's by any table.
+pub fn resolve_at(
+    catalog: &Catalog,
+    provider: &Provider,
+    named: &str,
+    name: &ModelName,
+) -> Result<ModelAt, NotThere> {
+    let (prefix, model) = match name.split() {
+        (Some(prefix), model) if provider.goes_by(prefix) => (Some(prefix), model),
+        _ => (None, name.as_str()),
+    };
+    let ruled = |model: &str| RULES.iter().find(|rule| rule.matches(model)).map(|rule| &rule.provider);
+    let listed = provider.model(model).is_some()
+        || provider.pattern_of(model).is_some()
+        || ruled(model).is_some_and(|owner| provider.goes_by(owner.as_str()));
+    // Who has a family of models of its own serves that; who has none serves anybody's.
+    let makes_its_own =
+        !provider.hosts_others && RULES.iter().any(|rule| provider.goes_by(rule.provider.as_str()));
+    if !listed && makes_its_own && prefix.is_none() {
+        let another = match resolve_model(catalog, name) {
+            Ok(route) => Some(vec![format!("{}/{}", route.provider, route.model)]),
+            Err(UnknownModel { reason: Unresolved::Ambiguous | Unresolved::Hosted, candidates, .. }) => {
+                Some(candidates)
+            }
+            Err(_) => None,
+        };
+        if let Some(elsewhere) = another {
+            let near = nearest_at(provider, model).into_iter().chain(elsewhere).collect();
+            let (asked, provider) = (name.clone(), provider.slug.clone());
+            return Err(NotThere { asked, provider, candidates: near });
+        }
+    }
+    let dialect = prefix.and_then(|prefix| provider.named_dialect(prefix)).or(provider.named_dialect(named));
+    Ok(ModelAt { route: ModelRoute { dialect, ..route(provider, model) }, listed })
+}
+
+/// The provider's known models that are most like this name, each as `provider/model`.
+#[must_use]
+pub fn nearest_at(provider: &Provider, name: &str) -> Vec<String> {
+    let bare = name.rsplit('/').next().unwrap_or(name).to_lowercase();
+    let likeness = |known: &str| strsim::normalized_damerau_levenshtein(&bare, known);
+    let mut scored: Vec<(f64, &str)> =
+        provider.models.iter().map(|model| (likeness(&model.id), model.id.as_str())).collect();
+    scored.sort_by(|(a, left), (b, right)| b.total_cmp(a).then_with(|| left.cmp(right)));
+    scored.into_iter().take(CANDIDATES).map(|(_, id)| format!("{}/{id}", provider.slug)).collect()
+}
+
 fn route(provider: &Provider, model: &str) -> ModelRoute {
-    let model = provider.model(model).map_or(model, |known| known.id.as_str());
-    ModelRoute { provider: provider.slug.clone(), model: model.into(), dialect: None }
+    let id = match (provider.model(model), &provider.quirks.model_prefix) {
+        (Some(known), _) => known.id.clone(),
+        (None, Some(prefix)) if !model.contains('/') => format!("{prefix}{model}"),
+        (None, _) => model.to_owned(),
+    };
+    ModelRoute { provider: provider.slug.clone(), model: id, dialect: None }
 }
 
 /// The known names that are most like this one.
 fn nearest_models(catalog: &Catalog, name: &str) -> Vec<String> {
-    let bare = name.rsplit('/').next().unwrap_or(name).to_lowercase();
+    let last = |name: &str| name.rsplit('/').next().unwrap_or(name).to_lowercase();
+    let bare = last(name);
     let mut scored: Vec<(f64, String)> = catalog
         .providers()
+        // Whoever writes a vendor before the name may mean one of those who ask for it.
+        .filter(|provider| !provider.hosts_others || name.contains('/'))
         .flat_map(|provider| {
             provider.models.iter().flat_map(move |model| {
                 model.aliases.iter().chain([&model.id]).map(move |known| (provider, known))
             })
         })
         .map(|(provider, known)| {
-            (strsim::normalized_damerau_levenshtein(&bare, known), format!("{}/{known}", provider.slug))
+            (
+                strsim::normalized_damerau_levenshtein(&bare, &last(known)),
+                format!("{}/{known}", provider.slug),
+            )
         })
         .filter(|(score, _)| *score > 0.5)
         .collect();
@@ -176,8 +265,9 @@ struct Rule {
 }
 
 static RULES: LazyLock<Vec<Rule>> = LazyLock::new(|| {
-    #[expect(clippy::expect_used, reason = "the file is compiled in, and a test parses it")]
-    serde_yaml::from_str(include_str!("../model-rules.yaml")).expect("model-rules.yaml is checked by a test")
+    #[expect(clippy::expect_used, reason = "the rules are compiled in, and a test reads them")]
+    serde_json::from_str(include_str!(concat!(env!("OUT_DIR"), "/model-rules.json")))
+        .expect("a test has read it")
 });
 
 impl Rule {
@@ -221,6 +311,44 @@ mod tests {
             Ok(route) => format!("{} {}", route.provider, route.model),
             Err(error) => error.to_string(),
         }
+    }
+
+    #[test]
+    fn at_a_provider_that_is_named_its_models_are_found_and_another_s_are_not() {
+        let lan = operator("lan", &["llama-*"]);
+        let catalog = Catalog::builtin().with_operator(vec![lan]).unwrap();
+        let at = |provider: &str, model: &str| {
+            let found = catalog.provider(provider).unwrap();
+            match resolve_at(&catalog, found, provider, &model.parse().unwrap()) {
+                Ok(ModelAt { route, listed }) => format!("{} {} {listed}", route.provider, route.model),
+                Err(error) => format!("{error}"),
+            }
+        };
+        for (provider, model, expected) in [
+            ("openai", "gpt-4o", "openai gpt-4o true"),
+            ("openai", "openai/gpt-4o", "openai gpt-4o true"),
+            ("google", "gemini-2.5-flash", "gemini gemini-2.5-flash true"),
+            // By the rule of the family, and by nobody's table.
+            ("openai", "gpt-99-not-listed", "openai gpt-99-not-listed true"),
+            ("openai", "house-model", "openai house-model false"),
+            ("openai", "openai/claude-of-our-own", "openai claude-of-our-own false"),
+            ("lan", "llama-3", "lan llama-3 true"),
+            // Who makes no models of its own may have anybody's.
+            ("lan", "gpt-4o", "lan gpt-4o false"),
+            ("lan", "openai/gpt-4o", "lan openai/gpt-4o false"),
+        ] {
+            assert_eq!(at(provider, model), expected, "{provider} {model}");
+        }
+        for (provider, model) in
+            [("anthropic", "gpt-4o"), ("anthropic", "openai/gpt-4o"), ("openai", "claude-3-haiku")]
+        {
+            let said = at(provider, model);
+            assert!(said.starts_with(&format!("{provider} does not have the model")), "{said}");
+            assert!(said.contains("candidates: "), "{said}");
+        }
+        let variant = catalog.provider("openai-responses").unwrap();
+        let named = resolve_at(&catalog, variant, "openai-responses", &"gpt-4o".parse().unwrap()).unwrap();
+        assert_eq!(named.route.dialect, Some(Dialect::OpenAiResponses));
     }
 
     fn operator(slug: &str, models: &[&str]) -> OperatorProvider {
@@ -269,25 +397,52 @@ mod tests {
     }
 
     #[test]
-    fn providers_that_are_not_there_are_named() {
+    fn every_rule_of_the_table() {
         let catalog = Catalog::builtin();
-        for (name, provider) in [
-            ("grok-4", "xai"),
-            ("mistral-large-latest", "mistral"),
-            ("deepseek-chat", "deepseek"),
-            ("kimi-k2", "moonshot"),
-            ("glm-4.6", "zai"),
-            ("accounts/fireworks/models/llama-v3p1-8b-instruct", "fireworks"),
+        for (names, provider) in [
+            (
+                &["gpt-9", "chatgpt-x", "o1-pro", "o3", "o4-x", "o5", "codex-1", "text-embedding-9"][..],
+                "openai",
+            ),
+            (&["claude-x"], "anthropic"),
+            (&["gemini-9", "gemma-9"], "gemini"),
+            (&["grok-4", "grok-4.3"], "xai"),
+            (
+                &[
+                    "mistral-large-latest",
+                    "ministral-9",
+                    "codestral-9",
+                    "magistral-9",
+                    "devstral-9",
+                    "pixtral-9",
+                ],
+                "mistral",
+            ),
+            (&["open-mistral-7b"], "mistral"),
+            (&["command-x", "c4ai-aya"], "cohere"),
+            (&["sonar", "sonar-pro"], "perplexity"),
+            (&["deepseek-chat", "deepseek-reasoner", "deepseek-v4-pro"], "deepseek"),
+            (&["kimi-k2", "moonshot-v1-8k"], "moonshot"),
+            (&["glm-4.6"], "zai"),
+            (&["accounts/fireworks/models/llama-v3p1-8b-instruct"], "fireworks"),
         ] {
-            let error = resolve_model(&catalog, &name.parse().unwrap()).unwrap_err();
-            assert_eq!(error.reason, Unresolved::NotInCatalog(provider.parse().unwrap()), "{name}");
+            for name in names {
+                let route = resolve_model(&catalog, &name.parse().unwrap()).unwrap();
+                assert_eq!((route.provider.as_str(), route.model.as_str()), (provider, *name));
+            }
         }
-        assert_eq!(resolve(&catalog, "sonar-pro"), "perplexity sonar-pro");
+        assert!(RULES.iter().all(|rule| catalog.provider(rule.provider.as_str()).is_some()));
         for name in [
             "anthropic.claude-3-haiku-20240307-v1:0",
             "us.anthropic.claude-sonnet-4-20250514-v1:0",
             "eu.meta.llama3-2-3b-instruct-v1:0",
             "global.amazon.nova-2-lite-v1:0",
+            "apac.mistral.x",
+            "cohere.command-r-v1:0",
+            "ai21.jamba-1-5-large-v1:0",
+            "deepseek.r1-v1:0",
+            "qwen.qwen3-32b-v1:0",
+            "openai.gpt-oss-120b-1:0",
         ] {
             assert_eq!(resolve(&catalog, name), format!("aws {name}"));
         }
@@ -301,18 +456,30 @@ mod tests {
         insta::assert_snapshot!(resolve(&catalog, "GPT-4o-mini"), @"no provider is known to have the model `GPT-4o-mini` (candidates: `openai/gpt-4o-mini`, `openai/gpt-4.1-mini`, `openai/gpt-5-mini`, `openai/gpt-5.4-mini`, `openai/gpt-4.1-nano`)");
         insta::assert_snapshot!(resolve(&catalog, "llama3.2:3b"), @"the model `llama3.2:3b` looks like one of a local Ollama, which is used only when it is named (candidates: `ollama/llama3.2:3b`)");
         insta::assert_snapshot!(resolve(&catalog, "gpt-oss:20b"), @"the model `gpt-oss:20b` looks like one of a local Ollama, which is used only when it is named (candidates: `ollama/gpt-oss:20b`)");
-        insta::assert_snapshot!(resolve(&catalog, "gpt-oss-120b"), @"no provider is known to have the model `gpt-oss-120b`: write `provider/model`");
-        insta::assert_snapshot!(resolve(&catalog, "meta-llama/llama-3.1-8b"), @"the model `meta-llama/llama-3.1-8b` starts with no provider of the catalog: write `provider/model`");
-        insta::assert_snapshot!(resolve(&catalog, "grok-4"), @"the model `grok-4` is from `xai`, which is not in the provider catalog");
+        insta::assert_snapshot!(resolve(&catalog, "gpt-oss-120b"), @"");
+        insta::assert_snapshot!(resolve(&catalog, "meta-llama/llama-3.3-70b-instruct"), @"");
+        insta::assert_snapshot!(resolve(&catalog, "meta-llama/llama-99-tiny"), @"");
+    }
+
+    #[test]
+    fn a_name_without_a_slash_is_one_of_fireworks_own() {
+        let catalog = Catalog::builtin();
+        for (name, model) in [
+            ("fireworks/glm-5p2", "accounts/fireworks/models/glm-5p2"),
+            ("fireworks/llama-v9", "accounts/fireworks/models/llama-v9"),
+            ("fireworks/accounts/acme/models/own", "accounts/acme/models/own"),
+        ] {
+            assert_eq!(resolve(&catalog, name), format!("fireworks {model}"));
+        }
     }
 
     #[test]
     fn the_operator_may_claim_models_but_not_silently_take_them() {
         let catalog = Catalog::builtin()
-            .with_operator(vec![operator("lan-llm", &["llama-*", "mistral-*", "gpt-4o"])])
+            .with_operator(vec![operator("lan-llm", &["llama-*", "falcon-*", "gpt-4o"])])
             .unwrap();
         assert_eq!(resolve(&catalog, "llama-3-70b"), "lan-llm llama-3-70b");
-        assert_eq!(resolve(&catalog, "mistral-7b"), "lan-llm mistral-7b");
+        assert_eq!(resolve(&catalog, "falcon-7b"), "lan-llm falcon-7b");
         assert_eq!(resolve(&catalog, "lan-llm/whatever"), "lan-llm whatever");
         assert_eq!(resolve(&catalog, "openai/gpt-4o"), "openai gpt-4o");
         insta::assert_snapshot!(resolve(&catalog, "gpt-4o"), @"more than one provider has the model `gpt-4o`: name the one (candidates: `lan-llm/gpt-4o`, `openai/gpt-4o`)");

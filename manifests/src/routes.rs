@@ -13,6 +13,7 @@ use crate::catalog::{Catalog, Provider};
 use crate::identity::{ModelName, SecretName};
 use crate::resolve::{ModelRoute, resolve_model};
 use crate::text::{quote, written_as_text};
+use crate::whose::Whose;
 
 /// Longest name of a route.
 const NAME_MAX: usize = 64;
@@ -115,6 +116,9 @@ pub struct Target {
     /// Which of the provider's keys serve it.
     #[serde(default, skip_serializing_if = "KeyChoice::is_any")]
     pub keys: KeyChoice,
+    /// Whose keys serve it, where the workspace's policy lets them; those that the policy takes first when nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub whose: Option<Whose>,
 }
 
 impl Target {

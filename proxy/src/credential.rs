@@ -1,9 +1,10 @@
 //! The seam to whatever keeps secrets: a credential authorises a request, and its value stays on its side.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::request::Parts;
-use orch_manifests::{Endpoint, Whose};
+use orch_manifests::{Endpoint, Site, Whose};
 use ring::rand::{SecureRandom as _, SystemRandom};
 
 use crate::{Asked, Place, Scrubber};
@@ -63,8 +64,8 @@ pub trait Credential: Send + Sync {
         how: Use<'_>,
     ) -> Result<Option<Arc<Scrubber>>, AuthorizeError>;
 
-    /// The region that it is for, where its provider has a host for each and the value names one.
-    fn region(&self) -> Option<String> {
+    /// The place that it is for, where its provider has a host for each region or customer and the value names one.
+    fn site(&self) -> Option<Site> {
         None
     }
 
@@ -130,7 +131,7 @@ pub enum AuthorizeError {
     BadValue,
     /// The value is for another host than the one that was asked for, or cannot be read as what it has to be.
     #[error("the value does not fit: {0}")]
-    Unfit(&'static str),
+    Unfit(Cow<'static, str>),
     /// The value is not at hand, because its store is sealed for example.
     #[error("the value is not available: {0}")]
     Unavailable(String),

@@ -30,6 +30,7 @@ mod agents;
 mod blobs;
 mod body;
 mod budgets;
+mod byok;
 mod call;
 mod error;
 mod gate;
@@ -40,6 +41,7 @@ mod logs;
 mod metrics;
 mod operations;
 mod path;
+mod provider_keys;
 mod providers;
 mod query;
 mod reply;
@@ -177,6 +179,12 @@ async fn act(endpoint: &Endpoint, call: Call<'_>) -> Result<Response<Body>, Fail
         Action::GetRoute => Box::pin(routes::get(call)).await,
         Action::PutRoute => Box::pin(routes::put(call)).await,
         Action::RemoveRoute => Box::pin(routes::remove(call)).await,
+        Action::GetPolicy => Box::pin(byok::get(call)).await,
+        Action::PutPolicy => Box::pin(byok::put(call)).await,
+        Action::RemovePolicy => Box::pin(byok::remove(call)).await,
+        Action::ListProviderKeys => Box::pin(provider_keys::list(call)).await,
+        Action::SetProviderKey => Box::pin(provider_keys::set(call)).await,
+        Action::RemoveProviderKey => Box::pin(provider_keys::remove(call)).await,
         Action::ListProviders => Box::pin(providers::list(call)).await,
         Action::ResetProvider => Box::pin(providers::reset(call)).await,
         Action::ListSecrets => Box::pin(secrets::list(call)).await,
@@ -184,6 +192,7 @@ async fn act(endpoint: &Endpoint, call: Call<'_>) -> Result<Response<Body>, Fail
         Action::RemoveSecret => Box::pin(secrets::remove(call)).await,
         Action::GetSecret => Box::pin(secrets::get(call)).await,
         Action::SecretUses => Box::pin(secrets::uses(call)).await,
+        Action::CheckSecret => Box::pin(secrets::check(call)).await,
         Action::RotateSecret => Box::pin(secrets::rotate(call)).await,
         Action::ImportSecrets => Box::pin(secrets::import(call)).await,
         Action::GrantSecret => Box::pin(secrets::grant(call)).await,

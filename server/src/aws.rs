@@ -4,12 +4,13 @@
 use std::sync::Arc;
 
 use http::request::Parts;
-use orch_manifests::{Catalog, Endpoint};
+use orch_manifests::{Catalog, Check, Endpoint, Site};
 use orch_proxy::{AuthorizeError, Scrubber, Signer};
 use orch_vault::Secret;
-use serde::Deserialize;
 use time::OffsetDateTime;
-use zeroize::Zeroize as _;
+use zeroize::Zeroizing;
+
+use crate::credential::fields::{self, Field};
 
 /// The service's name in signatures.
 const SERVICE: &str = "bedrock";
@@ -17,24 +18,19 @@ const SERVICE: &str = "bedrock";
 /// The slug of the provider whose hosts have regions.
 const PROVIDER: &str = "aws";
 
-const SHAPE: &str = "it is no JSON object with the texts accessKeyId, secretAccessKey, region and, for temporary keys, sessionToken";
+const FIELDS: &[Field] = &[
+    Field::required("accessKeyId"),
+    Field::required("secretAccessKey"),
+    Field::optional("sessionToken"),
+    Field::required("region"),
+];
 
 /// A key that signs.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct AwsKey {
-    access_key_id: String,
-    secret_access_key: String,
-    #[serde(default)]
-    session_token: Option<String>,
-    region: String,
-}
-
-impl Drop for AwsKey {
-    fn drop(&mut self) {
-        self.secret_access_key.zeroize();
-        self.session_token.zeroize();
-    }
+    access_key_id: Zeroizing<String>,
+    secret_access_key: Zeroizing<String>,
+    session_token: Option<Zeroizing<String>>,
+    region: Zeroizing<String>,
 }
 
 impl AwsKey {
@@ -42,30 +38,40 @@ impl AwsKey {
     ///
     /// # Errors
     /// What begins as JSON is no key, and why, without a word of it.
-    pub(crate) fn read(secret: &Secret) -> Result<Option<AwsKey>, &'static str> {
+    pub(crate) fn read(secret: &Secret) -> Result<Option<AwsKey>, String> {
         secret.expose(|bytes| {
             if !signs(bytes) {
                 return Ok(None);
             }
-            // The error of the parser would repeat names of fields, which may be values in the wrong place.
-            let key: AwsKey = serde_json::from_slice(bytes).map_err(|_| SHAPE)?;
-            let plain = |text: &str| !text.is_empty() && text.bytes().all(|b| (0x21..=0x7e).contains(&b));
-            let texts = [&key.access_key_id, &key.secret_access_key, &key.region];
-            let token = key.session_token.as_deref().is_none_or(plain);
-            if !token || !texts.iter().all(|text| plain(text)) || key.access_key_id.contains([',', '/', '='])
-            {
-                return Err("one of its texts is empty or holds blanks or other characters that no key has");
+            let mut texts = fields::texts(bytes, FIELDS)?;
+            let key = AwsKey {
+                access_key_id: texts.take("accessKeyId"),
+                secret_access_key: texts.take("secretAccessKey"),
+                session_token: texts.take_some("sessionToken"),
+                region: texts.take("region"),
+            };
+            let plain = |text: &str| text.bytes().all(|b| (0x21..=0x7e).contains(&b));
+            let odd =
+                |name: &str| format!("its field `{name}` holds blanks or other characters that no key has");
+            if !plain(&key.access_key_id) || key.access_key_id.contains([',', '/', '=']) {
+                return Err(odd("accessKeyId"));
+            }
+            if !plain(&key.secret_access_key) {
+                return Err(odd("secretAccessKey"));
+            }
+            if !key.session_token.as_ref().is_none_or(|token| plain(token)) {
+                return Err(odd("sessionToken"));
             }
             if host(&key.region).is_none() {
-                return Err("its region is no name of a region such as eu-central-1");
+                return Err("its field `region` is no name of a region such as eu-central-1".to_owned());
             }
             Ok(Some(key))
         })
     }
 
-    /// The region that it names.
-    pub(crate) fn region(&self) -> &str {
-        &self.region
+    /// Where it is used.
+    pub(crate) fn site(&self) -> Site {
+        Site::Region(self.region.to_string())
     }
 
     /// Signs a request for this endpoint: Bedrock's in the key's region, or where an operator pinned it.
@@ -76,14 +82,14 @@ impl AwsKey {
         endpoint: &Endpoint,
         pinned: bool,
     ) -> Result<(), AuthorizeError> {
-        if !pinned && host(&self.region).as_ref() != Some(endpoint) {
-            return Err(AuthorizeError::Unfit("its region has another host than the one that was asked for"));
+        if !pinned && !is_host(&self.region, endpoint) {
+            return Err(unfit("its region has another host than the one that was asked for"));
         }
-        let body = body.ok_or(AuthorizeError::Unfit("it signs the body, whose digest is not at hand"))?;
+        let body = body.ok_or_else(|| unfit("it signs the body, whose digest is not at hand"))?;
         let signer = Signer {
             access_key_id: &self.access_key_id,
             secret_access_key: self.secret_access_key.as_bytes(),
-            session_token: self.session_token.as_deref(),
+            session_token: self.session_token.as_ref().map(|token| token.as_str()),
             region: &self.region,
             service: SERVICE,
         };
@@ -93,7 +99,11 @@ impl AwsKey {
 
 /// Whether this is a key that signs, or was meant to be one.
 pub(crate) fn signs(value: &[u8]) -> bool {
-    value.trim_ascii_start().first() == Some(&b'{')
+    fields::is_json(value)
+}
+
+fn unfit(why: &'static str) -> AuthorizeError {
+    AuthorizeError::Unfit(why.into())
 }
 
 /// Finds what of a key that signs may be seen: its token, which travels, or else its secret, which does not. None where
@@ -111,6 +121,22 @@ fn host(region: &str) -> Option<Endpoint> {
     Some(there.endpoint.clone())
 }
 
+/// Whether an endpoint is Bedrock's in a region: where models answer, or where a key is checked.
+fn is_host(region: &str, endpoint: &Endpoint) -> bool {
+    let catalog = Catalog::builtin();
+    let Some(there) = catalog.provider(PROVIDER).and_then(|provider| provider.in_region(region)) else {
+        return false;
+    };
+    let checked = match &there.check {
+        Check::Asks(check) => Some(there.check_target(check).0),
+        Check::Impossible(_) => None,
+    };
+    let same = |own: &Endpoint| {
+        (own.scheme, &own.host, own.port) == (endpoint.scheme, &endpoint.host, endpoint.port)
+    };
+    same(&there.endpoint) || checked.as_ref().is_some_and(same)
+}
+
 #[cfg(test)]
 mod tests {
     use orch_manifests::Auth;
@@ -122,7 +148,7 @@ mod tests {
 
     const LASTING: &str = r#"{"accessKeyId":"AKIAIOSFODNN7EXAMPLE","secretAccessKey":"wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY","region":"eu-central-1"}"#;
 
-    fn key(text: &str) -> Result<Option<AwsKey>, &'static str> {
+    fn key(text: &str) -> Result<Option<AwsKey>, String> {
         AwsKey::read(&Secret::new(text.as_bytes().to_vec()))
     }
 
@@ -155,23 +181,31 @@ mod tests {
     #[test]
     fn what_is_no_json_is_a_key_of_its_own_and_what_is_broken_is_refused() {
         assert!(key("ABSKQmVkcm9jaw==").unwrap().is_none());
-        let with = |from: &str, to: &str| key(&LASTING.replace(from, to)).err();
-        assert_eq!(
-            with("eu-central-1", "eu.central"),
-            Some("its region is no name of a region such as eu-central-1")
-        );
-        for (from, to) in [
-            ("region", "Region"),
-            (r#","region":"eu-central-1""#, ""),
-            ("accessKeyId", "access_key_id"),
-            ("}", ""),
-            (r#""region""#, r#""extra":1,"region""#),
+        let with = |from: &str, to: &str| key(&LASTING.replace(from, to)).err().unwrap_or_default();
+        for (from, to, why) in [
+            ("eu-central-1", "eu.central", "its field `region` is no name of a region such as eu-central-1"),
+            ("region", "Region", "it has a field `Region`, which is called `region`"),
+            (r#","region":"eu-central-1""#, "", "its field `region` is missing"),
+            ("accessKeyId", "access_key_id", "it has a field `access_key_id`, which is called `accessKeyId`"),
+            (
+                r#""region""#,
+                r#""extra":1,"region""#,
+                "it has a field `extra`, and the fields are accessKeyId, secretAccessKey, sessionToken, region",
+            ),
+            ("AKIAIOSFODNN7EXAMPLE", "", "its field `accessKeyId` is empty"),
+            ("wJal", "w Jal", "its field `secretAccessKey` holds blanks or other characters that no key has"),
+            ("AKIA", "A/B", "its field `accessKeyId` holds blanks or other characters that no key has"),
         ] {
-            assert_eq!(with(from, to), Some(SHAPE), "{from} {to}");
+            assert_eq!(with(from, to), why, "{from} {to}");
         }
-        for (from, to) in [("AKIAIOSFODNN7EXAMPLE", ""), ("wJal", "w Jal"), ("AKIA", "A/B")] {
-            assert!(with(from, to).is_some_and(|why| why.starts_with("one of its texts")), "{from} {to}");
-        }
+        assert!(with("}", "").starts_with("it is not a JSON object"));
+    }
+
+    #[test]
+    fn a_key_is_checked_where_models_are_listed() {
+        let key = key(LASTING).unwrap().unwrap();
+        assert!(sign(&key, "https://bedrock.eu-central-1.amazonaws.com", false).is_ok());
+        assert!(sign(&key, "https://bedrock.us-east-1.amazonaws.com", false).is_err());
     }
 
     #[test]

@@ -34,6 +34,7 @@ use crate::reload;
 use crate::routing::Routing;
 use crate::run::{Event, Observer, Report, RunRequest, Simulate};
 use crate::telemetry::{self, Destination, Exporting, Telemetry};
+use crate::thinking::Watched;
 use crate::upstream::{Upstream, internet, prove};
 use crate::workers::{Wanted, Workers};
 
@@ -358,7 +359,8 @@ impl Broker {
         stop: &mut watch::Receiver<u8>,
     ) -> Result<Concluded, Failure> {
         let Prepared { run, workspace, request, input, limits, mounts, scratch, upstream, .. } = prepared;
-        let Prepared { keys, thinking, wants, output_schema, simulated, treasury, bodies, .. } = prepared;
+        let Prepared { keys, thinking, wants, output_schema, simulated, treasury, witness, bodies, .. } =
+            prepared;
         let RunRequest { agent, env, stream, trial, keys: given, env_keys, trace, .. } = request;
         // What of these is of use is among the keys.
         drop((given, env_keys));
@@ -421,7 +423,8 @@ impl Broker {
         grant.retain_rules(|rule| reload::still_allowed(rule, &config.egress.allow));
         let traced = self.telemetry.run(&run, &workspace, &agent.manifest, trace);
         let listener = Some(traced.listener());
-        let session = thinking.session(&grant, &limits, expires, treasury, server_tools, listener);
+        let watched = Watched { treasury, witness, listener };
+        let session = thinking.session(&grant, &limits, expires, server_tools, watched);
         if let Some(session) = &session {
             observer.calls(&session.receipts);
         }

@@ -24,11 +24,13 @@ use crate::http::{ForwardedHeader, Limits as HttpLimits, TrustedProxies};
 use crate::records::{RawRecords, RecordsConfig};
 use crate::telemetry::{OtelEnvironment, RawTelemetry, TelemetryConfig};
 
+mod byok;
 mod egress;
 mod limits;
 mod routes;
 mod sandbox;
 
+pub use byok::{ByokConfig, PlatformConfig, PlatformKeys};
 pub use egress::EgressConfig;
 use egress::RawEgress;
 
@@ -66,6 +68,10 @@ pub struct Config {
     pub providers: Vec<OperatorProvider>,
     /// Logical model names, for every workspace.
     pub routes: Arc<Routes>,
+    /// Whose keys serve the members of workspaces.
+    pub byok: ByokConfig,
+    /// What the operator lends to workspaces.
+    pub platform: PlatformConfig,
     /// The way out.
     pub egress: EgressConfig,
     /// Limits of agents that set none.
@@ -91,6 +97,8 @@ pub struct Config {
 struct Raw {
     server: RawServer,
     providers: BTreeMap<String, RawProvider>,
+    byok: byok::RawByok,
+    platform: byok::RawPlatform,
     egress: RawEgress,
     #[serde(deserialize_with = "routes::named")]
     routes: BTreeMap<String, Route>,
@@ -253,6 +261,9 @@ impl Config {
             let routes = routes::checked(raw.routes, &catalog);
             config.routes = Arc::new(routes.map_err(|(field, why)| wrong(&field, &why))?);
         }
+        config.byok = raw.byok.parse().map_err(|(field, why)| wrong(&field, &why))?;
+        let platform = raw.platform.parse(|| config.catalog().ok());
+        config.platform = platform.map_err(|(field, why)| wrong(&field, &why))?;
         // Also where it has no value: that must not read as "none", and serde takes it for that.
         let on_trial = raw.egress.has_trial() || text.contains("trial");
         let egress = raw.egress.parse(folder);
@@ -308,6 +319,8 @@ impl Default for Config {
             max_connections_per_peer: HttpLimits::default().connections_per_peer,
             providers: Vec::new(),
             routes: Arc::default(),
+            byok: ByokConfig::default(),
+            platform: PlatformConfig::default(),
             egress: EgressConfig::default(),
             default_limits: Limits::default(),
             limit_ceilings: Limits::default(),
@@ -523,6 +536,21 @@ vault: { key: auto }
     }
 
     #[test]
+    fn nothing_is_lent_unless_it_is_written_down() {
+        let config = parse("limits: {}").expect("fine");
+        assert_eq!((config.platform.keys, config.byok.policy.as_str()), (None, "prefer_team"));
+        let text = "byok: { policy: prefer_own, workspaces: { acme: require_team } }\n\
+                    platform: { keys: vault, workspace: ops, providers: [openai, google] }";
+        let config = parse(text).expect("fine");
+        assert_eq!(config.byok.policy.as_str(), "prefer_own");
+        assert_eq!(config.byok.workspaces["acme"].as_str(), "require_team");
+        let lent: Vec<&str> = config.platform.providers.iter().map(Slug::as_str).collect();
+        let catalog = Catalog::builtin();
+        let gemini = catalog.provider("google").expect("built in").slug.as_str();
+        assert_eq!((lent, config.platform.workspace.as_str()), (vec!["openai", gemini], "ops"));
+    }
+
+    #[test]
     fn each_mistake_is_named_with_its_place() {
         says("egres: {}", "config.yaml:1:1: unknown field");
         says("egress:\n  alow: []\n", "egress");
@@ -557,6 +585,21 @@ vault: { key: auto }
         );
         says("routes: { A: { targets: [{ model: gpt-4o }] } }", "routes.A: `A` is no name of a route");
         says("routes: { a: { targets: [{ model: gpt-4o, wait: 1 }] } }", "unknown field `wait`");
+        says("byok: { policy: sometimes }", "byok.policy: \"sometimes\" is not a policy");
+        says("byok: { workspaces: { acme: never } }", "byok.workspaces.acme: \"never\" is not a policy");
+        says("byok: { workspaces: { \"a/b\": disabled } }", "byok.workspaces.a/b: ");
+        says("platform: { keys: paper, providers: [openai] }", "unknown variant `paper`");
+        says("platform: { providers: [openai] }", "platform.keys: says where the platform's keys are");
+        says("platform: { keys: vault }", "platform.providers: names the providers");
+        says(
+            "platform: { keys: vault, providers: [openai, nobody] }",
+            "platform.providers[1]: \"nobody\" is no provider",
+        );
+        says("platform: { keys: vault, providers: [ollama] }", "platform.providers[0]: ollama wants no key");
+        says(
+            "platform: { keys: env, workspace: ops, providers: [openai] }",
+            "platform.workspace: is for keys of the vault",
+        );
         says("records: { bodies: { a: { keep: 0s } } }", "records.bodies.a.keep");
         says("records: { bodies: { a: { keep: 91d } } }", "at most 90d");
         says("records: { bodies: { a: { size: 2MiB } } }", "records.bodies.a.size");

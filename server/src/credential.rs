@@ -3,15 +3,23 @@
 use std::sync::Arc;
 
 use http::request::Parts;
-use http::{HeaderName, HeaderValue, header};
-use orch_manifests::{Auth, HostPattern, RunId, Whose};
+use http::{HeaderName, HeaderValue};
+use orch_manifests::{Auth, HostPattern, RunId, Site, Whose};
 use orch_proxy::{AuthorizeError, Credential, Hold, Scrubber, Use};
 use orch_vault::{Grant, GrantId, Secret, Source};
 use zeroize::Zeroizing;
 
-use crate::aws::{self, AwsKey};
 use crate::owner::OwnerGrant;
 use crate::secret::{Current, Holder, LiveSecret, Tally};
+
+pub(crate) mod azure;
+pub(crate) mod fields;
+pub(crate) mod shaped;
+pub(crate) mod token_file;
+mod usable;
+
+use shaped::{Misshaped, Parted, Shaped};
+pub(crate) use usable::{Unusable, usable};
 
 /// A key or secret that requests can be authorised with. The value never leaves this type but into a request.
 pub(crate) struct HeldCredential {
@@ -50,8 +58,8 @@ impl HeldCredential {
     /// little would let a host test guesses.
     #[must_use]
     pub(crate) fn given(id: String, source: Source, auth: Auth, secret: Secret) -> Self {
-        let signing = if auth == Auth::Aws { aws::scrubber(&secret) } else { None };
-        let scrubber = signing.or_else(|| secret.expose(Scrubber::new).map(Arc::new));
+        let part = Parted::of(&secret).scrubber(&auth).cloned();
+        let scrubber = part.or_else(|| secret.expose(Scrubber::new).map(Arc::new));
         // Nobody is billed for what a simulation answers, and least of all the caller.
         let whose = if source == Source::Simulated { Whose::Platform } else { Whose::Own };
         Self { id, source, whose, auth, value: Value::Given { secret, scrubber }, _holder: None }
@@ -101,28 +109,53 @@ impl HeldCredential {
         }
     }
 
+    /// Reads the value as its provider does.
+    fn shaped(&self, secret: &Secret) -> Result<Shaped, Misshaped> {
+        // Whoever sends a key along with a request does not say which of this machine's files are read.
+        Shaped::read(&self.auth, secret, self.source == Source::Vault)
+    }
+
+    /// Puts the value into a request. Gives back what finds what was put there, where that is not known before.
     fn put(
         &self,
         parts: &mut Parts,
         body: Option<&[u8; 32]>,
         how: Use<'_>,
         secret: &Secret,
-    ) -> Result<(), AuthorizeError> {
-        match how {
-            Use::Own { endpoint, pinned } => match &self.auth {
-                Auth::None => Ok(()),
-                Auth::Bearer => set(parts, header::AUTHORIZATION, b"Bearer ", secret),
-                Auth::Header(name) => set(parts, name.clone(), b"", secret),
-                Auth::Aws => match AwsKey::read(secret).map_err(AuthorizeError::Unfit)? {
-                    Some(key) => key.sign(parts, body, endpoint, pinned),
-                    None => set(parts, header::AUTHORIZATION, b"Bearer ", secret),
-                },
-            },
-            Use::Swap { .. } if self.auth == Auth::Aws && secret.expose(aws::signs) => {
+    ) -> Result<Option<Arc<Scrubber>>, AuthorizeError> {
+        let shaped = self.shaped(secret).map_err(|wrong| match wrong {
+            Misshaped::Json(why) => AuthorizeError::Unfit(why.into()),
+            Misshaped::Token(none) => AuthorizeError::Unavailable(none.to_string()),
+        })?;
+        match (how, &shaped) {
+            (Use::Own { endpoint, pinned }, _) => {
+                if let Some(signed) = shaped.sign(parts, body, endpoint, pinned) {
+                    return signed.map(|()| None);
+                }
+                if !pinned {
+                    shaped.check_place(endpoint)?;
+                }
+                let Some((name, prefix)) = self.auth.header() else { return Ok(None) };
+                match shaped.part() {
+                    Some(part) => {
+                        set(parts, name, &prefix, part)?;
+                        Ok(Scrubber::new(part).map(Arc::new))
+                    }
+                    None => {
+                        secret.expose(|whole| set(parts, name, &prefix, whole))?;
+                        Ok(None)
+                    }
+                }
+            }
+            (Use::Swap { place, placeholder, .. }, Shaped::Plain) => {
+                secret.expose(|value| place.swap(parts, placeholder, value)).map(|()| None)
+            }
+            (Use::Swap { .. }, Shaped::Signs(_)) => {
                 Err(AuthorizeError::NotPermitted("it signs requests, and stands in none".to_owned()))
             }
-            Use::Swap { place, placeholder, .. } => {
-                secret.expose(|value| place.swap(parts, placeholder, value))
+            (Use::Swap { .. }, Shaped::Resource(_) | Shaped::Token(_)) => {
+                let why = "it is for requests that orch makes itself, and stands in no other";
+                Err(AuthorizeError::NotPermitted(why.to_owned()))
             }
         }
     }
@@ -149,20 +182,19 @@ impl Credential for HeldCredential {
     }
 
     fn version(&self) -> Option<u64> {
-        let Value::Lent(secret, _) = &self.value else { return None };
+        // What is learnt of a token is not learnt of the row that says where it is.
+        let (Value::Lent(secret, _), false) = (&self.value, matches!(self.auth, Auth::TokenFile(_))) else {
+            return None;
+        };
         Some(secret.current().ok()?.summary.version.get())
     }
 
     fn needs_body_digest(&self) -> bool {
-        self.auth == Auth::Aws && self.with_value(|secret| secret.expose(aws::signs)).unwrap_or(false)
+        self.auth == Auth::Aws && self.with_value(|secret| secret.expose(fields::is_json)).unwrap_or(false)
     }
 
-    fn region(&self) -> Option<String> {
-        if self.auth != Auth::Aws {
-            return None;
-        }
-        let key = self.with_value(AwsKey::read)?.ok()??;
-        Some(key.region().to_owned())
+    fn site(&self) -> Option<Site> {
+        self.with_value(|secret| self.shaped(secret))?.ok()?.site()
     }
 
     fn authorize(
@@ -173,17 +205,16 @@ impl Credential for HeldCredential {
     ) -> Result<Option<Arc<Scrubber>>, AuthorizeError> {
         match &self.value {
             Value::Given { secret, scrubber } => {
-                self.put(parts, body, how, secret)?;
-                Ok(scrubber.clone())
+                Ok(self.put(parts, body, how, secret)?.or_else(|| scrubber.clone()))
             }
             Value::Lent(secret, lease) => {
                 let current = secret.current()?;
                 lease.permits(secret, &current, how)?;
-                self.put(parts, body, how, &current.secret)?;
+                let put = self.put(parts, body, how, &current.secret)?;
                 if let Lease::Client(tally) = lease {
                     tally.count();
                 }
-                Ok(current.scrubber(&self.auth))
+                Ok(put.or_else(|| current.scrubber(&self.auth)))
             }
         }
     }
@@ -202,6 +233,13 @@ impl Credential for HeldCredential {
     }
 
     fn scrubber(&self) -> Option<Arc<Scrubber>> {
+        if matches!(self.auth, Auth::TokenFile(_)) {
+            // The token of this moment, where there is one.
+            let shaped = self.with_value(|secret| self.shaped(secret)).and_then(Result::ok);
+            if let Some(part) = shaped.as_ref().and_then(Shaped::part) {
+                return Scrubber::new(part).map(Arc::new);
+            }
+        }
         match &self.value {
             Value::Given { scrubber, .. } => scrubber.clone(),
             Value::Lent(secret, _) => secret.current().ok()?.scrubber(&self.auth),
@@ -269,14 +307,11 @@ impl Lease {
     }
 }
 
-fn set(parts: &mut Parts, name: HeaderName, prefix: &[u8], secret: &Secret) -> Result<(), AuthorizeError> {
-    let value = secret.expose(|secret| {
-        let mut text = Zeroizing::new(Vec::with_capacity(prefix.len() + secret.len()));
-        text.extend_from_slice(prefix);
-        text.extend_from_slice(secret);
-        HeaderValue::from_bytes(&text)
-    });
-    let mut value = value.map_err(|_| AuthorizeError::BadValue)?;
+fn set(parts: &mut Parts, name: HeaderName, prefix: &str, value: &[u8]) -> Result<(), AuthorizeError> {
+    let mut text = Zeroizing::new(Vec::with_capacity(prefix.len() + value.len()));
+    text.extend_from_slice(prefix.as_bytes());
+    text.extend_from_slice(value);
+    let mut value = HeaderValue::from_bytes(&text).map_err(|_| AuthorizeError::BadValue)?;
     value.set_sensitive(true);
     parts.headers.insert(name, value);
     Ok(())
@@ -284,6 +319,8 @@ fn set(parts: &mut Parts, name: HeaderName, prefix: &[u8], secret: &Secret) -> R
 
 #[cfg(test)]
 mod tests {
+    use http::header;
+
     use super::*;
 
     const KEY: &[u8] = b"sk-0123456789abcdef0123456789abcdef";
@@ -321,7 +358,7 @@ mod tests {
         let key = br#"{"accessKeyId":"AKIAIOSFODNN7EXAMPLE","secretAccessKey":"wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY","region":"us-east-1"}"#;
         let signs = held(Auth::Aws, key);
         assert!(signs.needs_body_digest());
-        assert_eq!(signs.region().as_deref(), Some("us-east-1"));
+        assert_eq!(signs.site(), Some(Site::Region("us-east-1".to_owned())));
         let endpoint = "https://bedrock-runtime.us-east-1.amazonaws.com".parse().expect("an endpoint");
         let mut parts = parts();
         parts
@@ -357,9 +394,35 @@ mod tests {
 
         // A key that travels needs no digest and names no region.
         let bearer = held(Auth::Aws, KEY);
-        assert!(!bearer.needs_body_digest() && bearer.region().is_none());
+        assert!(!bearer.needs_body_digest() && bearer.site().is_none());
         authorize(&bearer, &mut parts).expect("authorised");
         assert_eq!(parts.headers[header::AUTHORIZATION].as_bytes(), [b"Bearer ".as_slice(), KEY].concat());
+    }
+
+    #[test]
+    fn of_a_key_that_names_its_resource_the_key_alone_travels_and_there_alone() {
+        let json =
+            br#"{"endpoint":"https://acme.openai.azure.com/","apiKey":"0123456789abcdef0123456789abcdef"}"#;
+        let key = held(Auth::Azure, json);
+        assert!(matches!(key.site(), Some(Site::Resource { version: None, deployment: None, .. })));
+        let own = |text: &str, pinned| {
+            let endpoint = text.parse().expect("an endpoint");
+            let mut parts = parts();
+            key.authorize(&mut parts, None, Use::Own { endpoint: &endpoint, pinned })
+                .map(|scrubber| (parts, scrubber))
+        };
+        let (sent, scrubber) = own("https://acme.openai.azure.com/openai/v1", false).expect("authorised");
+        assert_eq!(sent.headers["api-key"], "0123456789abcdef0123456789abcdef");
+        assert!(sent.headers["api-key"].is_sensitive());
+        assert!(scrubber.expect("a scrubber").clean(b"you sent 0123456789abcdef0123456789abcdef").is_some());
+        for other in [
+            "https://other.openai.azure.com",
+            "http://acme.openai.azure.com",
+            "https://acme.openai.azure.com:8443",
+        ] {
+            assert!(matches!(own(other, false), Err(AuthorizeError::Unfit(_))), "{other}");
+        }
+        assert!(own("https://127.0.0.1:8443", true).is_ok(), "an operator's pin is where they say");
     }
 
     #[test]

@@ -109,7 +109,7 @@ fn direct_call(gateway: &Gateway, session: &Session, request: &Request<Body>) ->
         None => scheme.default_port(),
     };
     let path = CanonicalPath::parse(uri.path_and_query()?.as_str()).ok()?;
-    let direct = gateway.inference(scheme, host.as_str(), port, request.method(), path.path())?;
+    let direct = gateway.inference_of(session, scheme, host.as_str(), port, request.method(), path.path())?;
     session.plan.provider(&direct.provider).is_some().then_some(direct)
 }
 

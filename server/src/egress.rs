@@ -219,6 +219,7 @@ impl ClientPolicy {
                 manifest: &nobody.manifest,
                 bare: true,
                 wanted: &[],
+                searched: &[],
                 flags: &[],
                 secret_grants: &self.secrets,
                 names_prove: true,

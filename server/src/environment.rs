@@ -7,8 +7,10 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use orch_manifests::Catalog;
+use orch_manifests::{Catalog, EnvPart};
 use orch_vault::Secret;
+
+use crate::credential::fields;
 
 /// A variable that `orch` reads.
 #[derive(Debug, Clone, Copy)]
@@ -38,6 +40,11 @@ pub const VARIABLES: &[Variable] = &[
         meaning: "Token for that server, instead of the one that `orch login` stored.",
     },
     Variable {
+        name: "ORCH_BYOK_PROVIDER",
+        meaning: "Provider that is thought with first, instead of what `orch byok` chose; its key has to be in the environment, too.",
+    },
+    Variable { name: "ORCH_BYOK_MODEL", meaning: "The model of that provider which comes first." },
+    Variable {
         name: "ORCH_PASSPHRASE_FILE",
         meaning: "File (0600) that holds the vault's passphrase, where nobody is there to type it.",
     },
@@ -52,6 +59,10 @@ pub const VARIABLES: &[Variable] = &[
     Variable {
         name: "XDG_RUNTIME_DIR",
         meaning: "Folder of this session; its socket `bus` is the session's bus where no address says otherwise.",
+    },
+    Variable {
+        name: "ORCH_KEY_CHECK",
+        meaning: "When `off`, no provider is asked about keys: not when one is stored, and not by `orch doctor`.",
     },
     Variable { name: "TERM", meaning: "When `dumb`, output has no colour and no progress is drawn." },
     Variable { name: "NO_COLOR", meaning: "When set and not empty, output has no colour." },
@@ -125,10 +136,19 @@ pub fn documentation(catalog: &Catalog) -> String {
     let row = |name: &str, meaning: &str| format!("| `{name}` | {meaning} |\n");
     let mut table = "| variable | meaning |\n|---|---|\n".to_owned();
     table.extend(VARIABLES.iter().map(|variable| row(variable.name, variable.meaning)));
-    for provider in catalog.providers() {
+    for provider in catalog.everybody() {
         for (position, name) in provider.env.iter().enumerate() {
             let other = if position == 0 { "" } else { ", another name" };
             table.push_str(&row(name, &format!("Key of {}{other}.", provider.name)));
+        }
+        for part in &provider.env_parts {
+            for name in part.names.iter().filter(|name| !provider.env.contains(name)) {
+                let meaning =
+                    format!("`{}` of the key of {}, with its other parts.", part.field, provider.name);
+                if !table.contains(&format!("| `{name}` |")) {
+                    table.push_str(&row(name, &meaning));
+                }
+            }
         }
     }
     table
@@ -172,6 +192,53 @@ impl Environment {
         secret.expose(|key| !key.trim_ascii().is_empty()).then_some(secret)
     }
 
+    /// The key that goes by a name of the catalog: what the variable holds, or what its parts make up together (a key and
+    /// its resource, the two halves of a key that signs). All parts come from here, so that no key meets another's place.
+    #[must_use]
+    pub fn provider_key(&self, name: &str, catalog: &Catalog) -> Option<Secret> {
+        let provider = catalog.provider_of_key(name)?;
+        let parts = &provider.env_parts;
+        let own = self.key(name);
+        // A further key stands for itself, and so does what is a whole credential already.
+        let whole = own.as_ref().is_some_and(|key| key.expose(fields::is_json));
+        if parts.is_empty() || whole || !provider.env.iter().any(|known| known == name) {
+            return own;
+        }
+        let is_part = parts.iter().any(|part| part.names.iter().any(|part| part == name));
+        // Azure's key is a part of itself; a key of Bedrock's is another kind of key than the one that signs.
+        if own.is_some() != is_part || (own.is_none() && provider.key_name() != Some(name)) {
+            return own;
+        }
+        self.composed(parts).or(own)
+    }
+
+    /// A JSON credential of its parts; none where one that is required is missing, or nothing but the key is there.
+    fn composed(&self, parts: &[EnvPart]) -> Option<Secret> {
+        let mut fields: Vec<(&str, Secret)> = Vec::new();
+        for part in parts {
+            if fields.iter().any(|(field, _)| *field == part.field) {
+                continue;
+            }
+            match part.names.iter().find_map(|name| self.key(name)) {
+                Some(value) => fields.push((&part.field, part.written(&value))),
+                None if part.required => return None,
+                None => {}
+            }
+        }
+        if fields.len() < 2 {
+            return None;
+        }
+        let mut text =
+            Vec::with_capacity(fields.iter().map(|(field, value)| field.len() + 2 * value.len() + 8).sum());
+        for (field, value) in &fields {
+            text.extend_from_slice(if text.is_empty() { b"{" } else { b"," });
+            text.extend_from_slice(format!("\"{field}\":").as_bytes());
+            value.expose(|value| json_text(&mut text, value))?;
+        }
+        text.push(b'}');
+        Some(Secret::new(text))
+    }
+
     fn raw(&self, name: &str) -> Option<OsString> {
         let value = match self {
             Self::Process => std::env::var_os(name),
@@ -181,9 +248,57 @@ impl Environment {
     }
 }
 
+impl Written for EnvPart {
+    fn written(&self, value: &Secret) -> Secret {
+        let Some((before, after)) = self.form.as_deref().and_then(|form| form.split_once("{}")) else {
+            return value.expose(|value| Secret::new(value.to_vec()));
+        };
+        value.expose(|value| Secret::new([before.as_bytes(), value, after.as_bytes()].concat()))
+    }
+}
+
+/// A part as its field has it.
+trait Written {
+    fn written(&self, value: &Secret) -> Secret;
+}
+
+/// A text as JSON has it; `None` for what is no text. Nothing of it is copied elsewhere.
+fn json_text(to: &mut Vec<u8>, value: &[u8]) -> Option<()> {
+    std::str::from_utf8(value).ok()?;
+    to.push(b'"');
+    for byte in value {
+        match byte {
+            b'"' | b'\\' => to.extend_from_slice(&[b'\\', *byte]),
+            0..0x20 => to.extend_from_slice(format!("\\u{byte:04x}").as_bytes()),
+            _ => to.push(*byte),
+        }
+    }
+    to.push(b'"');
+    Some(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_and_its_place_are_of_one_environment() {
+        let catalog = Catalog::builtin();
+        let key = |pairs: &[(&str, &str)], name: &str| {
+            let key = fixed(pairs).provider_key(name, &catalog)?;
+            Some(key.expose(|bytes| String::from_utf8_lossy(bytes).into_owned()))
+        };
+        const AWS: &str = "AWS_BEARER_TOKEN_BEDROCK";
+        let both =
+            [("AWS_ACCESS_KEY_ID", "AKIA1"), ("AWS_SECRET_ACCESS_KEY", "a\"b"), ("AWS_REGION", "eu-west-1")];
+        let composed = r#"{"accessKeyId":"AKIA1","secretAccessKey":"a\"b","region":"eu-west-1"}"#;
+        assert_eq!(key(&both, AWS).as_deref(), Some(composed));
+        assert_eq!(key(&both[..2], AWS), None, "no region, no key");
+        let all = [&both[..], &[(AWS, "ABSK")]].concat();
+        assert_eq!(key(&all, AWS).as_deref(), Some("ABSK"), "what is a whole key goes first");
+        assert_eq!(key(&[("OPENAI_API_KEY", "sk")], "OPENAI_API_KEY").as_deref(), Some("sk"));
+        assert_eq!(key(&both, "AWS_BEARER_TOKEN_BEDROCK_2"), None, "a further key stands for itself");
+    }
 
     fn fixed(pairs: &[(&str, &str)]) -> Environment {
         Environment::Fixed(pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect())

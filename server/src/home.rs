@@ -108,6 +108,12 @@ impl Home {
         self.cache.join("artifacts")
     }
 
+    /// Which providers are thought with first.
+    #[must_use]
+    pub fn byok_file(&self) -> PathBuf {
+        self.data.join("byok.json")
+    }
+
     /// What the user granted, by agent digest.
     #[must_use]
     pub fn grants_file(&self) -> PathBuf {

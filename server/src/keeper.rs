@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use orch_manifests::Catalog;
+use orch_manifests::{Catalog, Whose};
 use orch_vault::{AuditEvent, OpenMode, PlannedUse, Vault, VaultLocation};
 
 use crate::failure::{Failure, Kind};
@@ -15,6 +15,7 @@ use crate::secret::HeldSecrets;
 
 mod failures;
 mod providers;
+mod ring;
 #[cfg(test)]
 mod tests;
 mod thread;
@@ -22,12 +23,13 @@ mod witness;
 
 use failures::Told;
 pub(crate) use providers::ProviderKeys;
+pub(crate) use ring::{Ring, name_of, platform_id};
 use thread::{Custody, VaultThread};
-pub(crate) use witness::ClientWitness;
 use witness::SeenByToken;
+pub(crate) use witness::{ClientWitness, Rings};
 
-/// Opened keys, by workspace. Written on the vault's thread alone, so that what is kept is what the vault says.
-type Cache = Arc<RwLock<HashMap<Arc<str>, Arc<ProviderKeys>>>>;
+/// Opened keys, by whose they are. Written on the vault's thread alone, so that what is kept is what the vault says.
+type Cache = Arc<RwLock<HashMap<Ring, Arc<ProviderKeys>>>>;
 
 /// A vault as a reader finds it.
 #[derive(Clone, Copy)]
@@ -182,21 +184,28 @@ impl Keeper {
     /// # Errors
     /// When the vault cannot be read.
     pub(crate) async fn providers(&self, workspace: &Arc<str>) -> Result<Arc<ProviderKeys>, Failure> {
-        let opened = self.opened(workspace).await;
-        let failures = self.told.new_ones(workspace, &opened);
+        self.keys_of(&Ring::team(workspace)).await
+    }
+
+    /// The opened keys of somebody for the providers of the catalog; as [`Keeper::providers`].
+    ///
+    /// # Errors
+    /// When the vault cannot be read.
+    pub(crate) async fn keys_of(&self, ring: &Ring) -> Result<Arc<ProviderKeys>, Failure> {
+        let opened = self.opened(ring).await;
+        let failures = self.told.new_ones(&ring.part, &opened);
         // The call is answered, or refused, all the same.
-        let _ = self.record_after(workspace, failures).await;
+        let _ = self.record_after(&ring.part, failures).await;
         opened
     }
 
-    async fn opened(&self, workspace: &Arc<str>) -> Result<Arc<ProviderKeys>, Failure> {
-        if let Some(keys) = fresh(&self.cache, workspace) {
+    async fn opened(&self, ring: &Ring) -> Result<Arc<ProviderKeys>, Failure> {
+        if let Some(keys) = fresh(&self.cache, ring) {
             return Ok(keys);
         }
-        let (workspace, catalog, cache) =
-            (Arc::clone(workspace), Arc::clone(&self.catalog), Arc::clone(&self.cache));
+        let (ring, catalog, cache) = (ring.clone(), Arc::clone(&self.catalog), Arc::clone(&self.cache));
         let held = Arc::clone(&self.held);
-        self.thread.call(move |custody| open_keys(custody, &workspace, &catalog, (&cache, &held))).await
+        self.thread.call(move |custody| open_keys(custody, &ring, &catalog, (&cache, &held))).await
     }
 
     /// Puts on record how often clients used the keys of each workspace since the last time.
@@ -226,46 +235,49 @@ impl Keeper {
     }
 }
 
-fn fresh(cache: &Cache, workspace: &str) -> Option<Arc<ProviderKeys>> {
-    let keys = cache.read().unwrap_or_else(PoisonError::into_inner).get(workspace).cloned();
+fn fresh(cache: &Cache, ring: &Ring) -> Option<Arc<ProviderKeys>> {
+    let keys = cache.read().unwrap_or_else(PoisonError::into_inner).get(ring).cloned();
     keys.filter(|keys| keys.are_fresh())
 }
 
 fn open_keys(
     custody: &mut Custody,
-    workspace: &Arc<str>,
+    ring: &Ring,
     catalog: &Catalog,
     (cache, held): (&Cache, &HeldSecrets),
 ) -> Result<Arc<ProviderKeys>, Failure> {
     // Others may have asked for the same at the same time.
-    if let Some(keys) = fresh(cache, workspace) {
+    if let Some(keys) = fresh(cache, ring) {
         return Ok(keys);
     }
     let keep = custody.keeps();
-    custody.open(workspace, OpenMode::ReadOnlyIfExists, |vault| {
-        let keys = Arc::new(ProviderKeys::open(vault, held, catalog)?);
+    custody.open(&ring.part, OpenMode::ReadOnlyIfExists, |vault| {
+        let keys = Arc::new(ProviderKeys::open(vault, held, catalog, ring)?);
         if keep {
             let mut cache = cache.write().unwrap_or_else(PoisonError::into_inner);
-            cache.insert(Arc::clone(workspace), Arc::clone(&keys));
+            cache.insert(ring.clone(), Arc::clone(&keys));
         }
         Ok(keys)
     })
 }
 
-/// Replaces what is kept of a workspace by what its vault says now. What cannot be opened is not kept: the next call
-/// finds out why.
-fn refresh((cache, held): (&Cache, &HeldSecrets), workspace: &Arc<str>, vault: &Vault, catalog: &Catalog) {
-    if !cache.read().unwrap_or_else(PoisonError::into_inner).contains_key(workspace) {
-        return;
+/// Replaces what is kept of a part of the vault by what it says now. What cannot be opened is not kept: the next call finds
+/// out why.
+fn refresh((cache, held): (&Cache, &HeldSecrets), part: &Arc<str>, vault: &Vault, catalog: &Catalog) {
+    for whose in Whose::ALL {
+        let ring = Ring { whose, part: Arc::clone(part) };
+        if !cache.read().unwrap_or_else(PoisonError::into_inner).contains_key(&ring) {
+            continue;
+        }
+        // A vault that could not be opened again has no keys to say so for good.
+        let keys = match vault.exists() {
+            true => ProviderKeys::open(vault, held, catalog, &ring),
+            false => Err(Failure::new(Kind::Vault, "vault_closed", "the vault is not open")),
+        };
+        let mut cache = cache.write().unwrap_or_else(PoisonError::into_inner);
+        match keys {
+            Ok(keys) => cache.insert(ring, Arc::new(keys)),
+            Err(_) => cache.remove(&ring),
+        };
     }
-    // A vault that could not be opened again has no keys to say so for good.
-    let keys = match vault.exists() {
-        true => ProviderKeys::open(vault, held, catalog),
-        false => Err(Failure::new(Kind::Vault, "vault_closed", "the vault is not open")),
-    };
-    let mut cache = cache.write().unwrap_or_else(PoisonError::into_inner);
-    match keys {
-        Ok(keys) => cache.insert(Arc::clone(workspace), Arc::new(keys)),
-        Err(_) => cache.remove(workspace),
-    };
 }

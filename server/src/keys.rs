@@ -14,8 +14,7 @@ use orch_vault::{
 };
 use ring::rand::{SecureRandom, SystemRandom};
 
-use crate::aws::{self, AwsKey};
-use crate::credential::{HeldCredential, Lease};
+use crate::credential::{HeldCredential, Lease, usable};
 use crate::failure::{Failure, Kind};
 use crate::permissions::Capability;
 
@@ -37,7 +36,7 @@ pub use sources::{CallerKeys, KeySources};
 pub fn flag_key(whole: &Secret, catalog: &Catalog) -> Result<FlagKey, Failure> {
     whole.expose(|bytes| {
         let named = bytes.iter().position(|b| *b == b'=').and_then(|at| {
-            let provider = catalog.provider(std::str::from_utf8(&bytes[..at]).ok()?)?;
+            let provider = catalog.anybody(std::str::from_utf8(&bytes[..at]).ok()?)?;
             Some((provider.slug.to_string(), &bytes[at + 1..]))
         });
         match named {
@@ -45,7 +44,7 @@ pub fn flag_key(whole: &Secret, catalog: &Catalog) -> Result<FlagKey, Failure> {
                 Ok(FlagKey { provider: Some(provider), secret: Secret::new(key.to_vec()) })
             }
             None if looks_named(bytes) => {
-                let known: Vec<&str> = catalog.providers().map(|provider| provider.slug.as_str()).collect();
+                let known: Vec<&str> = catalog.everybody().map(|provider| provider.slug.as_str()).collect();
                 Err(Failure::usage("provider_unknown", "--key: what stands before the = is no provider")
                     .hint(format!("known providers: {}", known.join(", "))))
             }
@@ -69,6 +68,8 @@ pub(crate) struct Keys {
     pub(crate) providers: BTreeMap<Slug, Arc<dyn Credential>>,
     /// Further keys of providers, which the vault has under the same name with a number.
     pub(crate) further: BTreeMap<Slug, Vec<Arc<dyn Credential>>>,
+    /// The keys with which the agent searches the web itself.
+    pub(crate) searchers: BTreeMap<Slug, Arc<dyn Credential>>,
     /// The keys that may go to their providers' accounts, for the wants of the manifest.
     pub(crate) accounts: BTreeMap<Slug, Arc<dyn Credential>>,
     pub(crate) missing: Vec<Missing>,
@@ -92,7 +93,7 @@ impl Keys {
 
     /// Every key of a provider.
     pub(crate) fn of_providers(&self) -> impl Iterator<Item = &Arc<dyn Credential>> {
-        self.providers.values().chain(self.further.values().flatten())
+        self.providers.values().chain(self.further.values().flatten()).chain(self.searchers.values())
     }
 
     /// What the user should know about the keys before the run.
@@ -132,6 +133,8 @@ pub(crate) struct KeyQuestion<'a> {
     pub(crate) bare: bool,
     /// Providers that the run may use, the plan's primary first.
     pub(crate) wanted: &'a [&'a Provider],
+    /// Providers that the agent searches the web with.
+    pub(crate) searched: &'a [&'a Provider],
     pub(crate) flags: &'a [FlagKey],
     pub(crate) secret_grants: &'a [SecretGrant],
     /// Whether an agent's name says who it is. On a server anybody may upload an agent of any name, so what a secret's
@@ -143,27 +146,33 @@ impl KeyQuestion<'_> {
     /// Finds and opens the keys; the store is closed again when this returns.
     pub(crate) fn open(self, sources: &KeySources<'_>) -> Result<Keys, Failure> {
         let asked = secrets::asked(self.manifest, self.bare, self.secret_grants)?;
-        let wanted: Vec<Wanted<'_>> = self
-            .wanted
+        let primary = self.wanted.iter().find(|provider| provider.auth != Auth::None);
+        let primary = primary.map(|provider| provider.slug.to_string());
+        let is_wanted = |slug: &Slug| self.wanted.iter().any(|provider| provider.slug == *slug);
+        let is_searched = |slug: &Slug| self.searched.iter().any(|provider| provider.slug == *slug);
+        let searched = self.searched.iter().filter(|provider| !is_wanted(&provider.slug));
+        let all: Vec<&Provider> = self.wanted.iter().chain(searched).copied().collect();
+        let wanted: Vec<Wanted<'_>> = all
             .iter()
             .filter(|provider| provider.auth != Auth::None)
             .map(|provider| Wanted { provider: provider.slug.as_str(), names: &provider.env })
             .collect();
         let flags: Vec<_> = self.flags.iter().map(FlagKey::name).collect();
         let resolution = resolve_keys(&wanted, &flags, sources, Depth::First)?;
-        let primary = wanted.first().map(|want| want.provider.to_owned());
 
         let mut keys = Keys { missing: resolution.missing, ..Keys::default() };
         for found in resolution.found {
-            let provider = self
-                .wanted
+            let provider = all
                 .iter()
                 .find(|provider| provider.slug.as_str() == found.provider)
                 .ok_or_else(|| Failure::defect("a key was resolved for a provider that nobody wanted"))?;
             let taken = match self.take(&found, provider, primary.as_deref(), sources) {
                 Ok(taken) => taken,
                 // Whose key was not asked for by name may go without it.
-                Err(failure) if may_go_without(&failure, &found, primary.as_deref()) => {
+                Err(failure)
+                    if may_go_without(&failure, &found, primary.as_deref())
+                        && !is_searched(&provider.slug) =>
+                {
                     keys.unusable.push(failure.message().to_owned());
                     if found.source == Source::Vault {
                         let (run, reason) = (self.run.to_string(), failure.code().to_owned());
@@ -182,11 +191,24 @@ impl KeyQuestion<'_> {
                 keys.accounts
                     .insert(provider.slug.clone(), account.unwrap_or_else(|| Arc::clone(&credential)));
             }
+            if is_searched(&provider.slug) {
+                keys.searchers.insert(provider.slug.clone(), Arc::clone(&credential));
+            }
+            if !is_wanted(&provider.slug) {
+                continue;
+            }
             keys.providers.insert(provider.slug.clone(), credential);
             if found.source == Source::Vault {
                 self.take_further(&found, provider, sources, &mut keys)?;
             }
         }
+        if let Some(lacking) =
+            self.searched.iter().find(|searched| !keys.searchers.contains_key(&searched.slug))
+        {
+            return Err(no_key_to_search_with(self.manifest, lacking));
+        }
+        keys.missing
+            .retain(|missing| self.wanted.iter().any(|wanted| wanted.slug.as_str() == missing.provider));
         for asked in asked {
             let (bound, ungranted) = secrets::open(&asked, &self, sources)?;
             let planned = |way: &Way| self.planned_use(&bound.name, &way.target.host, way.grant);
@@ -214,7 +236,14 @@ impl KeyQuestion<'_> {
         if !self.flags.is_empty() {
             return Err(Failure::usage("bad_usage", "a simulated run uses simulated keys; leave --key out"));
         }
-        let mut keys = Keys { providers, ..Keys::default() };
+        let is_searched = |slug: &Slug| self.searched.iter().any(|provider| provider.slug == *slug);
+        let is_wanted = |slug: &Slug| self.wanted.iter().any(|provider| provider.slug == *slug);
+        let of = |keep: &dyn Fn(&Slug) -> bool| {
+            let kept = providers.iter().filter(|(slug, _)| keep(slug));
+            kept.map(|(slug, key)| (slug.clone(), Arc::clone(key))).collect()
+        };
+        let (searchers, providers) = (of(&is_searched), of(&is_wanted));
+        let mut keys = Keys { providers, searchers, ..Keys::default() };
         for asked in secrets::asked(self.manifest, self.bare, self.secret_grants)? {
             keys.secrets.push(secrets::simulated(&asked, self.secret_grants, random_secret()?));
         }
@@ -311,8 +340,8 @@ impl KeyQuestion<'_> {
         });
         let credential =
             HeldCredential::lent(secret, provider.auth.clone(), Lease::Key(grant), Some(self.run));
-        let region = credential.region();
-        let there = region.as_deref().and_then(|region| provider.in_region(region));
+        let site = credential.site();
+        let there = site.and_then(|site| provider.at(&site).ok());
         let host = &there.as_deref().unwrap_or(provider).endpoint.host;
         let ungranted =
             by_name.then(|| Capability::Secret { name: name.to_string(), host: host.to_string() });
@@ -330,6 +359,16 @@ struct Taken {
     account: Option<HeldCredential>,
     planned: Vec<PlannedUse>,
     ungranted: Option<Capability>,
+}
+
+fn no_key_to_search_with(manifest: &Manifest, provider: &Provider) -> Failure {
+    let text =
+        format!("{} searches the web with {}, and there is no key for it", manifest.name, provider.name);
+    let failure = Failure::new(Kind::NoKey, "key_missing", text);
+    match provider.key_name() {
+        Some(name) => failure.hint(format!("orch secrets set {name}")),
+        None => failure,
+    }
 }
 
 fn gone(KeyRef { name, source, .. }: &KeyRef) -> Failure {
@@ -350,33 +389,13 @@ fn may_go_without(failure: &Failure, found: &KeyRef, primary: Option<&str>) -> b
     of_this_key && found.source != Source::Flag && primary != Some(found.provider.as_str())
 }
 
-/// What no header can carry would fail at the first request; it is better said before anything starts.
+/// What no header can carry, and a JSON credential that is none, would fail at the first request; it is better said before
+/// anything starts.
 pub(crate) fn check_value(found: &KeyRef, provider: &Provider, secret: &Secret) -> Result<(), Failure> {
-    if provider.auth == Auth::Aws && secret.expose(aws::signs) {
-        let KeyRef { name, source, .. } = found;
-        return match AwsKey::read(secret) {
-            Ok(_) => Ok(()),
-            Err(why) => {
-                let message = format!("the key {name} ({source}) cannot sign requests: {why}");
-                Err(Failure::new(Kind::NoKey, "key_unusable", message).hint(
-                    r#"give {"accessKeyId":"…","secretAccessKey":"…","region":"…"}, or a Bedrock API key as it is"#,
-                ))
-            }
-        };
-    }
-    let plain = secret.expose(|bytes| !bytes.is_empty() && bytes.iter().all(|b| (0x21..=0x7e).contains(b)));
-    if plain {
-        return Ok(());
-    }
     let KeyRef { name, source, .. } = found;
-    Err(Failure::new(
-        Kind::NoKey,
-        "key_unusable",
-        format!(
-            "the key {name} ({source}) is empty or holds blanks, line breaks or other characters that no key has"
-        ),
-    )
-    .hint("copy the key again, without quotes and blanks around it"))
+    let source = source.as_str();
+    usable(provider, secret, found.source == Source::Vault)
+        .map_err(|wrong| wrong.failure(&format!("the key {name} ({source})"), provider))
 }
 
 fn secret_name(name: &str) -> Result<SecretName, Failure> {

@@ -9,8 +9,10 @@ mod api;
 mod aws;
 mod broker;
 mod budgets;
+mod byok;
 mod caller;
 mod config;
+pub mod conformance;
 mod credential;
 mod decisions;
 mod door;
@@ -21,6 +23,7 @@ mod failure;
 mod home;
 pub mod http;
 mod keeper;
+mod key_check;
 mod keys;
 mod limits;
 mod llm;
@@ -32,6 +35,7 @@ mod owner;
 mod permissions;
 mod policy;
 mod prepare;
+mod provider_keys;
 pub mod records;
 pub mod redact;
 mod reload;
@@ -54,19 +58,24 @@ pub use agent::{Agent, MODULE_LIMIT};
 pub use api::Api;
 pub use broker::Broker;
 pub use caller::{AdminToken, Caller, Client, Peer, Scope, Scopes, UnknownScope, ensure_admin_token};
-pub use config::{Config, EgressConfig};
+pub use config::{ByokConfig, Config, EgressConfig, PlatformConfig, PlatformKeys};
+pub use credential::token_file::FileReference;
 pub use decisions::LocalDecisions;
 pub use egress::{ClientPolicy, EgressClient, EgressRequest, NewClient};
 pub use environment::{Environment, VARIABLES, Variable, documentation};
 pub use failure::{Failure, Kind};
 pub use home::{Home, private};
 pub use keeper::{Keeper, VaultAt};
+pub use key_check::{
+    Described, KeyChecker, check_file, check_shape, describe, document, refuse_rejected, rejected, tidy,
+};
 pub use keys::{CallerKeys, KeySources, flag_key};
 pub use permissions::{
     AllowedHost, Answer, Capability, Lasting, Question, Remembered, RememberedAnswer, Whose, grant_words,
     refused_for_good,
 };
-pub use policy::{Outlook, account_rules};
+pub use policy::{Outlook, account_rules, search_rules};
+pub use provider_keys::checked as checked_key;
 pub use reload::Reloaded;
 pub use run::{
     EgressReport, Event, LimitRequest, LimitUse, LimitsReport, MountRequest, Observer, Report, RunRequest,

@@ -3,8 +3,9 @@
 //! well, and Ollama's `POST /api/chat` and `GET /api/tags`; embeddings at `POST /v1/embeddings`, Gemini's methods, `POST
 //! /v2/embed` and `POST /api/embed`, for clients that belong to no run.
 //!
-//! A client names its model, and the keys are its workspace's: those that the vault holds, never those of this
-//! process's environment. Each call gets a grant and a session of its own, which touch neither disk nor lock; what it
+//! A client names its model, and the keys are its workspace's, its member's own, or those that the operator lends, as policy
+//! and request say (`docs/byok.md`): those that the vault holds, and of this process's environment those alone that the
+//! configuration names. Each call gets a grant and a session of its own, which touch neither disk nor lock; what it
 //! came to goes to whoever keeps the books.
 
 use std::collections::HashMap;
@@ -12,15 +13,17 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use http::{Request, Response};
-use orch_gateway::{Budget, Gateway, Intake, Plan, Receipts, Session, Witness};
+use orch_gateway::{Budget, ByokPolicy, Gateway, Intake, Keyrings, Plan, Receipts, Session, Witness};
 use orch_manifests::{Limits, Routes, RunId, ServerTools};
 use orch_proxy::{Body, Grant, LiveGrant};
 use tokio::time::Instant;
 
 use crate::budgets::Budgets;
+use crate::byok;
 use crate::caller::{Caller, Scope};
+use crate::config::PlatformConfig;
 use crate::failure::Failure;
-use crate::keeper::{ClientWitness, Keeper};
+use crate::keeper::{ClientWitness, Keeper, Ring, Rings};
 use crate::limits;
 use crate::records::{BodyKeeper, recorded};
 use crate::redact::Known;
@@ -49,9 +52,28 @@ const CONCURRENT: u32 = 4;
 /// Where the keys of clients are.
 enum Keys {
     /// In the vault.
-    Vault(Arc<Keeper>),
+    Vault(VaultKeys),
     /// The simulation's, the same for everybody.
     Simulated(Arc<Plan>),
+}
+
+/// The keys of workspaces and their members, and what the operator lends.
+struct VaultKeys {
+    keeper: Arc<Keeper>,
+    /// The operator's keys that are in the environment.
+    lent: Option<Arc<Plan>>,
+}
+
+/// What the configuration says of a call.
+pub(crate) struct Says<'c> {
+    /// What nothing may exceed.
+    pub(crate) ceilings: &'c Limits,
+    /// The operator's routes.
+    pub(crate) routes: &'c Arc<Routes>,
+    /// The workspace's policy.
+    pub(crate) policy: ByokPolicy,
+    /// What the operator lends.
+    pub(crate) platform: &'c PlatformConfig,
 }
 
 /// What one call may take.
@@ -72,6 +94,15 @@ impl Bounds {
             network: limits::of_client(REQUESTS, CONCURRENT, ceilings),
         }
     }
+}
+
+/// The keys of one call, and who watches over them.
+struct Custody {
+    plan: Arc<Plan>,
+    keyrings: Keyrings,
+    /// Where they lie; none in a simulation.
+    rings: Option<Rings>,
+    witness: Option<Arc<dyn Witness>>,
 }
 
 /// The gateway for clients.
@@ -105,7 +136,7 @@ impl Llm {
             });
             Keys::Simulated(Arc::new(plan))
         } else {
-            Keys::Vault(keeper)
+            Keys::Vault(VaultKeys { keeper, lent: None })
         };
         Self::with_books(Arc::clone(&upstream.gateway), keys, books(store))
     }
@@ -114,6 +145,14 @@ impl Llm {
         let telemetry = Arc::default();
         let (budgets, routings, no_run, intakes) = (None, None, RunId::random(), RwLock::default());
         Self { gateway, keys, books, budgets, telemetry, routings, no_run, calls: 0, intakes }
+    }
+
+    /// The same, where the operator lends these keys beside those of the vault.
+    pub(crate) fn lending(mut self, lent: Option<Arc<Plan>>) -> Self {
+        if let Keys::Vault(keys) = &mut self.keys {
+            keys.lent = lent;
+        }
+        self
     }
 
     /// The same, whose decisions and calls are told.
@@ -136,29 +175,28 @@ impl Llm {
         Self { routings: Some(routings), ..self }
     }
 
-    /// Answers a client's request at one of the gateway's paths, within `ceilings`. A model may be a
-    /// route's name, of these of the operator or of the workspace's own. What is asked and answered is kept by `bodies`.
-    /// What the gateway has to say is said in the path's dialect.
+    /// Answers a client's request at one of the gateway's paths. A model may be a route's name, of those of the operator or of
+    /// the workspace's own. What is asked and answered is kept by `bodies`. What the gateway has to say is said in the path's
+    /// dialect.
     ///
     /// # Errors
     /// When the vault cannot be read. [`refuse`] says that in the path's dialect, too.
     pub(crate) async fn answer(
         &self,
         client: &Caller,
-        ceilings: &Limits,
-        operators: &Arc<Routes>,
+        says: &Says<'_>,
         bodies: Option<BodyKeeper>,
         mut request: Request<Body>,
     ) -> Result<Response<Body>, Failure> {
         paths::drop_prefix(request.uri_mut());
         let Routing { routes, health } = match &self.routings {
-            Some(routings) => routings.of(&client.workspace, operators).await?,
-            None => Routing::local(operators),
+            Some(routings) => routings.of(&client.workspace, says.routes).await?,
+            None => Routing::local(says.routes),
         };
         // It is for us, and no provider's.
         let parent = Parent::of_request(request.headers());
         request.headers_mut().remove(TRACEPARENT);
-        let session = self.session(client, &Bounds::of(ceilings)).await?;
+        let session = self.session(client, says).await?;
         let listener = self.telemetry.client(&client.workspace, parent);
         let session = session.with_routes(routes).with_health(health).with_listener(Some(listener));
         let recorder = bodies.map(|bodies| {
@@ -170,15 +208,9 @@ impl Llm {
     }
 
     /// The session of one call.
-    async fn session(&self, client: &Caller, bounds: &Bounds) -> Result<Session, Failure> {
-        let (plan, witness) = match &self.keys {
-            Keys::Vault(keeper) => {
-                let plan = Arc::clone(&keeper.providers(&client.workspace).await?.plan);
-                let witness = ClientWitness::new(keeper, &client.workspace, &client.id);
-                (plan, Some(Arc::new(witness) as Arc<dyn Witness>))
-            }
-            Keys::Simulated(plan) => (Arc::clone(plan), None),
-        };
+    async fn session(&self, client: &Caller, says: &Says<'_>) -> Result<Session, Failure> {
+        let bounds = Bounds::of(says.ceilings);
+        let Custody { plan, keyrings, rings, witness } = self.custody(client, says).await?;
         let deadline = Instant::now() + bounds.time;
         // Whatever is in a client's decisions is the gateway's own.
         let told = self.telemetry.hearing(&client.workspace, Arc::default(), |_| {});
@@ -192,8 +224,10 @@ impl Llm {
             expires: deadline,
         };
         let grant = LiveGrant::telling(grant, told);
-        if let Keys::Vault(keeper) = &self.keys {
-            keeper.held().follow(&client.workspace, &grant);
+        if let (Keys::Vault(VaultKeys { keeper, .. }), Some(rings)) = (&self.keys, &rings) {
+            for ring in [Some(&rings.team), Some(&rings.own), rings.platform.as_ref()].into_iter().flatten() {
+                keeper.held().follow(&ring.part, &grant);
+            }
         }
         let (books, payer) = (Arc::clone(&self.books), client.clone());
         let budget = Budget::new(bounds.tokens, bounds.micro_usd);
@@ -208,8 +242,38 @@ impl Llm {
                 self.budgets.as_ref().map(|budgets| budgets.account(&client.workspace, &client.name, None)),
             )
             .with_server_tools(server_tools)
+            .with_keyrings(keyrings)
             .with_witness(witness)
             .with_intake(self.intake(&client.workspace)))
+    }
+
+    /// Whose keys a call may be made with. What the request itself says of that is read by the gateway.
+    async fn custody(&self, client: &Caller, says: &Says<'_>) -> Result<Custody, Failure> {
+        let policy = says.policy;
+        let VaultKeys { keeper, lent } = match &self.keys {
+            Keys::Vault(keys) => keys,
+            Keys::Simulated(plan) => {
+                // Nobody has any, and everybody is answered.
+                let all = || Some(Arc::clone(plan));
+                let keyrings = Keyrings { policy, own: all(), platform: all() };
+                return Ok(Custody { plan: Arc::clone(plan), keyrings, rings: None, witness: None });
+            }
+        };
+        let rings = Rings {
+            team: Ring::team(&client.workspace),
+            own: Ring::own(&client.workspace, &client.name),
+            platform: byok::platform_ring(says.platform, &client.workspace),
+        };
+        let plan = Arc::clone(&keeper.keys_of(&rings.team).await?.plan);
+        let own = Some(Arc::clone(&keeper.keys_of(&rings.own).await?.plan)).filter(|plan| plan.has_keys());
+        let platform = match &rings.platform {
+            Some(ring) => Some(byok::lent(&keeper.keys_of(ring).await?.plan, says.platform)),
+            None => lent.clone(),
+        };
+        let keyrings = Keyrings { policy, own, platform: platform.filter(|plan| plan.has_keys()) };
+        let witness = ClientWitness::new(keeper, rings.clone(), &client.id);
+        let witness = Some(Arc::new(witness) as Arc<dyn Witness>);
+        Ok(Custody { plan, keyrings, rings: Some(rings), witness })
     }
 
     fn intake(&self, workspace: &Arc<str>) -> Arc<Intake> {

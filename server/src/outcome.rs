@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use orch_gateway::ir::Class;
-use orch_gateway::{BoundOf, ClassCounts, Session, Spent, every_key_was_rejected};
+use orch_gateway::{Blamed, BoundOf, ClassCounts, Session, Spent, advice, every_key_was_rejected};
 use orch_manifests::RunId;
 use orch_proxy::{Decision, LimitHit, LiveGrant, Outcome as Verdict};
 use orch_runner::{Exit, LimitName, RunOutcome};
@@ -207,9 +207,18 @@ impl Finished<'_> {
 
     fn providers_failed(&self, what: &str, counts: &ClassCounts) -> Failure {
         let last = self.session.and_then(|session| session.receipts.all().pop());
-        let attempts: Vec<String> = last
-            .map(|receipt| receipt.attempts)
-            .unwrap_or_default()
+        let attempts = last.map(|receipt| receipt.attempts).unwrap_or_default();
+        let mut advised: Vec<String> = Vec::new();
+        for attempt in &attempts {
+            let (provider, model, credential) =
+                (&attempt.provider, &attempt.model, attempt.credential.as_deref());
+            let source = credential.and_then(|id| self.source_of(id));
+            let hint = attempt
+                .class
+                .and_then(|class| advice(&Blamed { provider, model, credential, source }, class));
+            advised.extend(hint.filter(|hint| !advised.contains(hint)));
+        }
+        let attempts: Vec<String> = attempts
             .iter()
             .filter_map(|attempt| {
                 let class = attempt.class?;
@@ -225,6 +234,7 @@ impl Finished<'_> {
                 "keys_rejected",
                 format!("{what}: every key was rejected: {tried}"),
             );
+            let failure = advised.into_iter().fold(failure, Failure::hint);
             self.key_names().iter().fold(failure, |failure, name| {
                 failure.hint(format!("orch secrets which {name}")).hint(format!("orch secrets set {name}"))
             })
@@ -234,12 +244,19 @@ impl Finished<'_> {
                 "providers_failed",
                 format!("{what}: every candidate failed: {tried}"),
             );
-            if counts.contains_key(&Class::OutOfMoney) {
-                failure.hint("a provider says that its account is out of money")
-            } else {
-                failure
-            }
+            let failure = match counts.contains_key(&Class::OutOfMoney) {
+                true => failure.hint("a provider says that its account is out of money"),
+                false => failure,
+            };
+            advised.into_iter().fold(failure, Failure::hint)
         }
+    }
+
+    /// Where a key of the plan came from.
+    fn source_of(&self, id: &str) -> Option<&str> {
+        let planned = self.session.iter().flat_map(|session| &session.plan.at_hand);
+        let mut keys = planned.flat_map(|at_hand| &at_hand.keys);
+        keys.find(|key| key.id() == id).map(|key| key.source())
     }
 
     /// The names of the plan's keys, each once.

@@ -8,7 +8,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use orch_manifests::{
-    Access, AccountWant, AgentName, Digest, EgressWant, HostPattern, Manifest, Scheme, ServerTool,
+    Access, AccountWant, AgentName, Digest, EgressWant, HostPattern, Manifest, Scheme, ServerTool, Slug,
 };
 use orch_proxy::Rule;
 use orch_runner::Scratch;
@@ -43,6 +43,8 @@ pub enum Capability {
     ServerTool(ServerTool),
     /// To call paths of a provider's account with its key.
     Account(AccountWant),
+    /// To search the web with a provider's key.
+    Search(Slug),
 }
 
 impl fmt::Display for Capability {
@@ -72,6 +74,7 @@ impl fmt::Display for Capability {
                 let (methods, paths) = (methods.join(","), paths.join(" "));
                 write!(f, "use the account of the {provider} key, uncounted ({methods}; {paths})")
             }
+            Self::Search(provider) => write!(f, "search the web with the {provider} key, uncounted"),
         }
     }
 }
@@ -196,7 +199,7 @@ pub(crate) fn not_granted(question: &Question) -> Failure {
     question.wanted.iter().fold(failure, |failure, capability| match capability {
         Capability::Egress(want) => failure.hint(format!("--allow {}", AllowedHost::for_want(want))),
         Capability::Secret { name, host } => failure.hint(format!("--secret {name}@{host}")),
-        Capability::ServerTool(_) | Capability::Account(_) => {
+        Capability::ServerTool(_) | Capability::Account(_) | Capability::Search(_) => {
             said::flag_for(capability).into_iter().fold(failure, Failure::hint)
         }
     })
@@ -230,6 +233,8 @@ pub(crate) fn combined_risk(agent: &str, wanted: &[Capability], mounts: &[MountR
         .filter_map(|capability| match capability {
             Capability::Egress(want) => Some(want.host.to_string()),
             Capability::Secret { host, .. } => Some(host.clone()),
+            // Who answers a search learns what is searched for.
+            Capability::Search(provider) => Some(provider.to_string()),
             Capability::ServerTool(_) | Capability::Account(_) => None,
         })
         .collect();

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use orch_manifests::{
-    AccountWant, Auth, Catalog, EgressWant, Host, HostPattern, Manifest, Provider, RunId, Scheme, ServerTools,
+    AccountWant, Catalog, EgressWant, Host, HostPattern, Manifest, Provider, RunId, Scheme, ServerTools, Slug,
 };
 use orch_proxy::{Binding, Credential, Grant, Methods, Place, Placeholder, Rule, RuleOrigin, Target};
 use tokio::time::Instant;
@@ -19,11 +19,13 @@ use crate::upstream::Upstream;
 
 mod account;
 mod outlook;
+mod search;
 #[cfg(test)]
 mod tests;
 
 pub use account::account_rules;
 pub use outlook::Outlook;
+pub use search::search_rules;
 
 /// Names that the environment of a guest gets from `orch`; a caller cannot give them another meaning.
 const RESERVED_PREFIX: &str = "ORCH_";
@@ -52,6 +54,8 @@ pub(crate) struct Wants {
     server_tools: ServerTools,
     /// Paths of providers' accounts.
     account: Vec<AccountWant>,
+    /// Providers that the web is searched with.
+    search: Vec<Slug>,
 }
 
 struct Want {
@@ -72,7 +76,7 @@ impl Wants {
             let rows =
                 by_flag().map(|allowed| Want { egress: whole(&allowed.host), by: Some(allowed.origin) });
             let server_tools = permissions::tools_said(said);
-            let wants = Self { rows: rows.collect(), server_tools, account: Vec::new() };
+            let wants = Self { rows: rows.collect(), server_tools, account: Vec::new(), search: Vec::new() };
             permissions::check_wanted(
                 "a module without a manifest",
                 said,
@@ -92,7 +96,8 @@ impl Wants {
         let llm = agent.manifest.llm.as_ref();
         let server_tools = llm.map(|llm| llm.server_tools).unwrap_or_default();
         let account = llm.map(|llm| llm.account.clone()).unwrap_or_default();
-        let wants = Self { rows: rows.collect(), server_tools, account };
+        let search = agent.manifest.search.clone();
+        let wants = Self { rows: rows.collect(), server_tools, account, search };
         let further: Vec<_> = wants.further().collect();
         permissions::check_wanted(&agent.manifest.name.to_string(), said, &further)?;
         Ok(wants)
@@ -101,7 +106,8 @@ impl Wants {
     /// What is wanted of providers beside answers.
     fn further(&self) -> impl Iterator<Item = Capability> {
         let account = self.account.iter().cloned().map(Capability::Account);
-        self.server_tools.iter().map(Capability::ServerTool).chain(account)
+        let search = self.search.iter().cloned().map(Capability::Search);
+        self.server_tools.iter().map(Capability::ServerTool).chain(account).chain(search)
     }
 
     /// What providers may do by themselves, when all that is wanted was granted.
@@ -129,7 +135,10 @@ impl Wants {
             let provider = upstream.catalog.provider(want.provider.as_str())?;
             Some(rules(&account::at(provider, want)?, RuleOrigin::Account, upstream))
         });
-        hosts.chain(accounts.flatten()).collect()
+        let searchers = self.search.iter().filter_map(|slug| upstream.catalog.searcher(slug.as_str()));
+        let searches =
+            searchers.flat_map(search::wants).flat_map(|want| rules(&want, RuleOrigin::Manifest, upstream));
+        hosts.chain(accounts.flatten()).chain(searches).collect()
     }
 
     /// The paths of providers' accounts, when all that is wanted was granted.
@@ -177,14 +186,15 @@ pub(crate) struct Issued {
     /// What stands there.
     pub(crate) placeholder: Placeholder,
     /// The provider whose key it stands for; none for other secrets.
-    pub(crate) provider: Option<orch_manifests::Slug>,
+    pub(crate) provider: Option<Slug>,
 }
 
 /// One placeholder per key and secret, under the name that client libraries look for.
 pub(crate) fn issue(keys: &Keys, catalog: &Catalog) -> Vec<Issued> {
     let mut issued = Vec::new();
-    for slug in keys.providers.keys() {
-        let canonical = catalog.provider(slug.as_str()).and_then(|provider| provider.env.first());
+    let all: BTreeSet<&Slug> = keys.providers.keys().chain(keys.searchers.keys()).collect();
+    for slug in all {
+        let canonical = catalog.anybody(slug.as_str()).and_then(|provider| provider.env.first());
         if let Some(name) = canonical {
             issued.push(Issued {
                 name: name.clone(),
@@ -261,8 +271,8 @@ pub(crate) fn grant(terms: &Terms<'_>, rules: Vec<Rule>) -> Grant {
     let provider_keys = issued.iter().filter_map(|issued| {
         let provider = catalog.provider(issued.provider.as_ref()?.as_str())?;
         let credential = keys.providers.get(&provider.slug)?;
-        let region = credential.region();
-        let there = region.as_deref().and_then(|region| provider.in_region(region));
+        let site = credential.site();
+        let there = site.and_then(|site| provider.at(&site).ok());
         let provider = there.as_deref().unwrap_or(provider);
         let own = provider_binding(provider, issued.placeholder.clone(), credential.clone())?;
         let wanted = account.iter().filter(|want| provider.goes_by(want.provider.as_str()));
@@ -271,6 +281,11 @@ pub(crate) fn grant(terms: &Terms<'_>, rules: Vec<Rule>) -> Grant {
             account::binding(provider, want, issued.placeholder.clone(), credential, own.place.clone())
         });
         Some(further.collect::<Vec<_>>().into_iter().chain([own]))
+    });
+    let searches = issued.iter().filter_map(|issued| {
+        let provider = catalog.searcher(issued.provider.as_ref()?.as_str())?;
+        let credential = keys.searchers.get(&provider.slug)?.clone();
+        search::binding(provider, issued.placeholder.clone(), credential)
     });
     let secrets = keys.secrets.iter().filter_map(|secret| {
         let issued =
@@ -282,7 +297,7 @@ pub(crate) fn grant(terms: &Terms<'_>, rules: Vec<Rule>) -> Grant {
         workspace: workspace.to_owned(),
         rules,
         trials: on_trial(trials),
-        bindings: provider_keys.flatten().chain(secrets.flatten()).collect(),
+        bindings: provider_keys.flatten().chain(searches).chain(secrets.flatten()).collect(),
         limits: limits.network,
         expires,
     }
@@ -297,17 +312,18 @@ fn on_trial(trials: [Option<&[EgressWant]>; 2]) -> Vec<Vec<Rule>> {
     trials.into_iter().zip(origins).filter_map(rules).collect()
 }
 
+/// Where a provider reads its key; none where it wants none.
+fn place(provider: &Provider) -> Option<Place> {
+    Some(Place::Header(provider.auth.header()?.0))
+}
+
 /// A provider's key is bound to the catalog's inference paths, in the header that the provider reads.
 fn provider_binding(
     provider: &Provider,
     placeholder: Placeholder,
     credential: Arc<dyn Credential>,
 ) -> Option<Binding> {
-    let place = match &provider.auth {
-        Auth::None => return None,
-        Auth::Bearer | Auth::Aws => Place::Header(http::header::AUTHORIZATION),
-        Auth::Header(name) => Place::Header(name.clone()),
-    };
+    let place = place(provider)?;
     // A pin, whether name or address, is for requests that the gateway builds: even where a guest may reach that host,
     // the key does not go with its own requests, which no plan, budget or receipt covers. The placeholder is bound all
     // the same, since showing it is how a guest asks the passthrough for this key.

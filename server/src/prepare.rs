@@ -6,8 +6,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use orch_gateway::Treasury;
-use orch_manifests::{Digest, RunId};
+use orch_gateway::{Treasury, Witness};
+use orch_manifests::{Catalog, Digest, Manifest, Provider, RunId};
 use orch_runner::Scratch;
 use orch_vault::AuditEvent;
 use serde_json::Value;
@@ -76,6 +76,8 @@ pub(crate) struct Prepared {
     pub(crate) wants: Wants,
     /// Who pays for it beside its own limits.
     pub(crate) treasury: Option<Arc<dyn Treasury>>,
+    /// Who hears of uses of keys before they happen that are not planned on record.
+    pub(crate) witness: Option<Arc<dyn Witness>>,
     /// Where what its models are asked and answer is kept, if it is.
     pub(crate) bodies: Option<BodyKeeper>,
 }
@@ -91,17 +93,22 @@ impl Checked {
         let secrets = self.request.secrets.iter().map(|text| SecretGrant::parse(text, catalog));
         let secret_grants = secrets.collect::<Result<Vec<_>, _>>()?;
         let wanted = WantedModels::of(&self.request, catalog, &self.routing.routes)?;
+        let searched = searchers(&self.request.agent.manifest, catalog);
         let question = KeyQuestion {
             run: &self.run,
             flags: &self.request.keys,
             manifest: &self.request.agent.manifest,
             bare: self.request.agent.bare,
             wanted: wanted.providers(),
+            searched: &searched,
             secret_grants: &secret_grants,
             names_prove: local,
         };
         match self.upstream.simulation {
-            Some(_) => question.simulated(self.upstream.simulated_keys(wanted.providers())),
+            Some(_) => {
+                let all: Vec<&Provider> = wanted.providers().iter().chain(&searched).copied().collect();
+                question.simulated(self.upstream.simulated_keys(&all))
+            }
             None => question.open(sources),
         }
     }
@@ -110,6 +117,31 @@ impl Checked {
     pub(crate) fn env_keys(&self) -> &CallerKeys {
         &self.request.env_keys
     }
+
+    /// Lets the keys of the caller's environment go. Says whether there were any.
+    pub(crate) fn leave_env_keys(&mut self) -> bool {
+        !std::mem::take(&mut self.request.env_keys).is_empty()
+    }
+
+    /// Whether keys were given for this run.
+    pub(crate) fn brings_keys(&self) -> bool {
+        !self.request.keys.is_empty()
+    }
+
+    /// What is asked of whose key serves.
+    pub(crate) fn byok(&self) -> Option<bool> {
+        self.request.byok
+    }
+
+    /// Whether no real provider is asked.
+    pub(crate) fn is_simulated(&self) -> bool {
+        self.upstream.simulation.is_some()
+    }
+}
+
+/// The providers that an agent searches the web with.
+fn searchers<'c>(manifest: &Manifest, catalog: &'c Catalog) -> Vec<&'c Provider> {
+    manifest.search.iter().filter_map(|slug| catalog.searcher(slug.as_str())).collect()
 }
 
 impl Prepared {
@@ -200,6 +232,7 @@ impl Broker {
             thinking,
             wants,
             treasury: None,
+            witness: None,
             bodies: None,
         })
     }

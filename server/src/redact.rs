@@ -309,16 +309,32 @@ mod tests {
             ("gemini", "AIza"),
             ("aws", "ABSK"),
             ("perplexity", "pplx-"),
+            ("openrouter", "sk-or-v1-"),
+            ("deepseek", "sk-"),
+            ("moonshot", "sk-"),
+            ("novita", "sk_"),
+            ("chutes", "cpk_"),
+            ("groq", "gsk_"),
+            ("nvidia", "nvapi-"),
+            ("vercel", "vck_"),
+            ("cerebras", "csk-"),
+            ("together", "tgp_v1_"),
+            ("xai", "xai-"),
+            ("tavily", "tvly-"),
         ] {
             let catalog = orch_manifests::Catalog::builtin();
-            let pattern = catalog.provider(slug).and_then(|p| p.key_pattern.clone()).expect("a shape");
+            let pattern = catalog.anybody(slug).and_then(|p| p.key_pattern.clone()).expect("a shape");
             assert!(pattern.contains(shape), "{slug} has keys of another shape: {pattern}");
             let key = format!("{shape}{filler}");
             assert!(!redact(&key, Said::Anything).contains(filler), "{key}");
         }
+        // Without a prefix, in two parts: each is found by its characters, where names belong.
+        for key in ["3f9a1c7e5b2d48606f8e0a9b1c3d5e7f.AbCd12", "x.k3v9qpl7xtn2wcr8myb4hds6gjf1kae5"] {
+            assert!(redact(key, Said::Names).contains(MARK), "{key}");
+        }
         let shapes =
-            orch_manifests::Catalog::builtin().providers().filter(|p| p.key_pattern.is_some()).count();
-        assert_eq!(shapes, 5, "a new shape belongs into this test");
+            orch_manifests::Catalog::builtin().everybody().filter(|p| p.key_pattern.is_some()).count();
+        assert_eq!(shapes, 17 + 2, "a new shape belongs into this test");
     }
 
     #[test]

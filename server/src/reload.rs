@@ -90,6 +90,8 @@ fn merged(old: &Config, mut new: Config) -> (Config, Reloaded) {
         max_connections_per_peer,
         providers,
         routes,
+        byok: _,
+        platform,
         egress: _,
         default_limits: _,
         limit_ceilings: _,
@@ -102,6 +104,7 @@ fn merged(old: &Config, mut new: Config) -> (Config, Reloaded) {
     } = old;
     let changed = [
         ("routes", *routes != new.routes),
+        ("byok", old.byok != new.byok),
         ("egress", old.egress != new.egress),
         ("limits.defaults", old.default_limits != new.default_limits),
         ("limits.ceilings", old.limit_ceilings != new.limit_ceilings),
@@ -112,6 +115,8 @@ fn merged(old: &Config, mut new: Config) -> (Config, Reloaded) {
     let on_restart = [
         ("egress.name_servers", asked != old.egress.name_servers),
         ("providers", *providers != new.providers),
+        // Its keys may be the environment's, which is read once.
+        ("platform", *platform != new.platform),
         (
             "server",
             (server_url, server_roots, server_names, trusted_proxies)
@@ -133,6 +138,8 @@ fn merged(old: &Config, mut new: Config) -> (Config, Reloaded) {
     let config = Config {
         // The same ones stay what they are to those who hold them.
         routes: if *routes == new.routes { Arc::clone(routes) } else { new.routes },
+        byok: new.byok,
+        platform: platform.clone(),
         egress: new.egress,
         default_limits: new.default_limits,
         limit_ceilings: new.limit_ceilings,

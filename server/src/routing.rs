@@ -9,6 +9,7 @@ use orch_gateway::{Health, KeyHealth};
 use orch_manifests::{Catalog, Route, RouteName, Routes};
 
 use crate::failure::{Failure, Kind};
+use crate::keeper::name_of;
 use crate::store::{RouteRow, Store};
 
 /// What the calls of one workspace go by.
@@ -173,8 +174,10 @@ impl Routings {
                 KeyHealth { models, .. } if models.values().any(|back| stands(back.until)) => "limited",
                 _ => continue,
             };
-            let provider =
-                self.catalog.provider_of_key(&name).map_or("other", |provider| provider.slug.as_str());
+            let provider = self
+                .catalog
+                .provider_of_key(name_of(&name))
+                .map_or("other", |provider| provider.slug.as_str());
             *counts.entry((provider.to_owned(), state)).or_default() += 1;
         }
         counts

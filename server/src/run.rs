@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use orch_gateway::simulate::Scenario;
-use orch_gateway::{Receipt, Receipts};
+use orch_gateway::{Preference, Receipt, Receipts};
 use orch_manifests::{ByteSize, EgressWant, MicroUsd, RunId};
 use orch_proxy::Decision;
 use orch_vault::FlagKey;
@@ -36,6 +36,10 @@ pub struct RunRequest<A = Arc<Agent>> {
     pub provider: Option<String>,
     /// Use this model instead of the plan.
     pub model: Option<String>,
+    /// What its caller thinks with first, where neither of these says otherwise and the agent allows it.
+    pub prefer: Option<Preference>,
+    /// On a server: whether a key that its member has registered is to serve, where the policy lets that be asked.
+    pub byok: Option<bool>,
     /// Variables for the sandbox.
     pub env: Vec<(String, String)>,
     /// Hosts that the caller allows (`HOST[:PORT]`).
@@ -76,6 +80,8 @@ impl<A> RunRequest<A> {
             env_keys: CallerKeys::new(),
             provider: None,
             model: None,
+            prefer: None,
+            byok: None,
             env: Vec::new(),
             allow: Vec::new(),
             secrets: Vec::new(),
@@ -91,7 +97,8 @@ impl<A> RunRequest<A> {
 
     /// The same with another word for its agent.
     pub(crate) fn with_agent<B>(self, agent: B) -> RunRequest<B> {
-        let Self { agent: _, input, keys, env_keys, provider, model, env, allow, secrets, .. } = self;
+        let Self { agent: _, input, keys, env_keys, provider, model, prefer, byok, .. } = self;
+        let Self { env, allow, secrets, .. } = self;
         let Self { granted, trial, mounts, limits, stream, simulate, trace, .. } = self;
         RunRequest {
             agent,
@@ -100,6 +107,8 @@ impl<A> RunRequest<A> {
             env_keys,
             provider,
             model,
+            prefer,
+            byok,
             env,
             allow,
             secrets,

@@ -12,7 +12,7 @@ use orch_proxy::{AuthorizeError, Hold, Scrubber};
 use orch_vault::{Grant, GrantId, Secret, SecretName, SecretSummary};
 use time::OffsetDateTime;
 
-use crate::aws;
+use crate::credential::shaped::Parted;
 use crate::failure::{Failure, Kind};
 use crate::owner::OwnerGrant;
 
@@ -29,8 +29,8 @@ pub(crate) struct Current {
     pub(crate) secret: Secret,
     /// Finds the whole value.
     whole: Option<Arc<Scrubber>>,
-    /// Finds what is seen of it where it signs, if it can.
-    signing: Option<Arc<Scrubber>>,
+    /// Finds what is seen of it where it is more than a key.
+    parted: Parted,
     pub(crate) summary: SecretSummary,
     pub(crate) grants: Vec<OwnerGrant>,
 }
@@ -41,8 +41,8 @@ impl Current {
         let grants = grants
             .map_err(|why| Failure::usage("secret_invalid", format!("a grant of {}: {why}", summary.name)))?;
         let whole = secret.expose(Scrubber::new).map(Arc::new);
-        let signing = aws::scrubber(&secret);
-        Ok(Arc::new(Self { secret, whole, signing, summary, grants }))
+        let parted = Parted::of(&secret);
+        Ok(Arc::new(Self { secret, whole, parted, summary, grants }))
     }
 
     /// Whether it may be a provider's key.
@@ -61,10 +61,7 @@ impl Current {
 
     /// Finds what travels of it where it is used in this way.
     pub(crate) fn scrubber(&self, auth: &Auth) -> Option<Arc<Scrubber>> {
-        match (auth, &self.signing) {
-            (Auth::Aws, Some(signing)) => Some(Arc::clone(signing)),
-            _ => self.whole.clone(),
-        }
+        self.parted.scrubber(auth).or(self.whole.as_ref()).cloned()
     }
 }
 

@@ -3,12 +3,17 @@
 //! A value goes in and does not come out again; there is no call that answers with one. What is said about a secret is
 //! checked in one place (`terms.rs`), and done and answered in one (`acts.rs`), for servers and for the command line.
 
-use orch_manifests::Catalog;
-use orch_vault::{GrantId, OpenMode, SecretName, Vault};
+use std::sync::Arc;
+
+use orch_gateway::check::Verdict;
+use orch_manifests::{Auth, Catalog};
+use orch_vault::{GrantId, OpenMode, PlannedUse, Rotation, Secret, SecretName, Vault, VaultError};
 use serde_json::{Value, json};
 
+use crate::credential::token_file::FileReference;
 use crate::failure::Failure;
 use crate::keeper::{Keeper, VaultAt};
+use crate::key_check::{self, KeyChecker};
 use crate::redact;
 use crate::service::Service;
 
@@ -30,6 +35,9 @@ pub use spent::add_spent_here;
 pub use terms::{GrantSaid, Terms};
 pub use uses::{Uses, uses_here};
 
+/// What stands in the place of a run in the record of a key that was checked.
+pub const CHECK: &str = "key-check";
+
 /// The name of a secret. What was said is not repeated: it may be a value in the wrong place.
 ///
 /// # Errors
@@ -38,7 +46,7 @@ pub fn secret_name(text: &str, catalog: &Catalog) -> Result<SecretName, Failure>
     text.parse().map_err(|e| {
         let failure = Failure::usage("secret_name_invalid", format!("that is not a secret's name: {e}"));
         let before = text.split_once('=').and_then(|(name, _)| name.parse::<SecretName>().ok());
-        match (before, catalog.provider(text).and_then(|provider| provider.key_name())) {
+        match (before, catalog.anybody(text).and_then(|provider| provider.key_name())) {
             (Some(name), _) => {
                 failure.hint(format!("the value does not follow an =: orch secrets set {name} -"))
             }
@@ -123,13 +131,48 @@ pub(crate) async fn put(
     workspace: &str,
     catalog: &Catalog,
     name: &str,
-    body: &[u8],
+    (body, from): (&[u8], Sender),
 ) -> Result<Value, Failure> {
     let name = new_secret_name(name, catalog)?;
     let (value, terms) = body::new(body)?;
     let meta = terms.check(&name, catalog)?;
+    let (value, warnings) = arriving(catalog, &name, value, from)?;
     let catalog = catalog.clone();
-    keeper.with_new(workspace, move |vault| set(vault, &name, value, meta, &catalog)).await
+    let stored = keeper.with_new(workspace, move |vault| set(vault, &name, value, meta, &catalog));
+    let mut answer = stored.await?;
+    answer["warnings"] = json!(warnings);
+    Ok(answer)
+}
+
+/// Who sends a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sender {
+    /// The owner of this machine's vault, on this machine: a value may name a file of theirs.
+    Owner,
+    /// Anybody else.
+    Other,
+}
+
+/// A value on its way into the vault, as it is kept, and what about it deserves a word. What could never be used as the key
+/// that its name says it is is refused.
+///
+/// # Errors
+/// As [`key_check::check_shape`].
+pub fn arriving(
+    catalog: &Catalog,
+    name: &SecretName,
+    value: Secret,
+    from: Sender,
+) -> Result<(Secret, Vec<String>), Failure> {
+    let Some(provider) = catalog.provider_of_key(name.as_str()) else { return Ok((value, Vec::new())) };
+    let value = key_check::tidy(provider, value);
+    let names_file =
+        matches!(provider.auth, Auth::TokenFile(_)) && matches!(FileReference::read(&value), Ok(Some(_)));
+    let warnings = match names_file && from == Sender::Owner {
+        true => key_check::check_file(provider, name.as_str(), &value)?,
+        false => key_check::check_shape(catalog, provider, name.as_str(), &value)?,
+    };
+    Ok((value, warnings))
 }
 
 /// `POST /v1/secrets/{name}/rotate`. Requests under way end with the value that they began with, and runs use the new
@@ -141,15 +184,56 @@ pub(crate) async fn post_rotation(
     service: &Service,
     workspace: &str,
     name: &str,
-    body: &[u8],
+    (body, from): (&[u8], Sender),
 ) -> Result<Value, Failure> {
     let name = secret_name(name, service.catalog())?;
     let rotation = body::rotation(body)?;
+    let (value, warnings) = arriving(service.catalog(), &name, rotation.value, from)?;
+    let rotation = Rotation { value, ..rotation };
     let (rotated, catalog) = (name.clone(), service.catalog().clone());
     let done = service.keeper().with(workspace, move |vault| rotate(vault, &rotated, rotation, &catalog));
     let mut answer = done.await?;
     answer["under_way"] = json!(service.users_of(workspace, &name));
+    answer["warnings"] = json!(warnings);
     Ok(answer)
+}
+
+/// `POST /v1/secrets/{name}/check`: asks the provider about its key.
+///
+/// # Errors
+/// When there is none of that name, it is no provider's key, or the vault's own.
+pub(crate) async fn post_check(service: &Service, workspace: &str, name: &str) -> Result<Value, Failure> {
+    let catalog = service.catalog();
+    let name = secret_name(name, catalog)?;
+    let provider = catalog.provider_of_key(name.as_str()).ok_or_else(|| {
+        Failure::usage(
+            "secret_of_no_provider",
+            format!("{name} is no provider's key, and nobody says how it is checked"),
+        )
+    })?;
+    let wanted = name.clone();
+    let opened = look(service.keeper(), (workspace, catalog), move |vault, _| {
+        one(vault, &wanted)?;
+        Ok(vault.open_secret(&wanted)?)
+    });
+    let missing = || VaultError::Missing { name: name.clone() };
+    let (secret, _) = opened.await?.ok_or_else(missing)?;
+    let planned = PlannedUse {
+        run: CHECK.to_owned(),
+        secret: name.clone(),
+        host: provider.endpoint.host.to_string(),
+        grant: None,
+    };
+    service.keeper().record_uses(workspace, vec![planned]).await?;
+    let upstream = service.broker().internet()?;
+    let verdict = match upstream.simulation {
+        Some(_) => Verdict::Unchecked { why: "the providers of this server are simulated".to_owned() },
+        None => {
+            let checker = KeyChecker::over(Arc::clone(&upstream.proxy));
+            checker.check(workspace, provider, name.as_str(), &secret).await
+        }
+    };
+    Ok(key_check::document(provider, name.as_str(), &verdict))
 }
 
 /// `POST /v1/secrets/import`: all of it or nothing.
@@ -163,6 +247,11 @@ pub(crate) async fn post_import(
     body: &[u8],
 ) -> Result<Value, Failure> {
     let (values, overwrite) = body::import(body, catalog)?;
+    let arrived = values.into_iter().map(|(name, value)| {
+        let (value, _) = arriving(catalog, &name, value, Sender::Other)?;
+        Ok((name, value))
+    });
+    let values = arrived.collect::<Result<Vec<_>, Failure>>()?;
     let catalog = catalog.clone();
     keeper.with_new(workspace, move |vault| import(vault, values, overwrite, &catalog)).await
 }

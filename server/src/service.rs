@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use orch_gateway::Plan;
 use orch_manifests::{Catalog, Digest, RunId};
 use orch_vault::VaultLocation;
 use time::OffsetDateTime;
@@ -19,6 +20,7 @@ use tokio::task::JoinSet;
 
 use crate::broker::Broker;
 use crate::budgets::Budgets;
+use crate::byok::{self, Policies, lent_by_environment};
 use crate::caller::Caller;
 use crate::config::Config;
 use crate::environment::Environment;
@@ -32,6 +34,7 @@ use crate::store::{Instance, NewRun, RunEvent, Store};
 
 mod draining;
 mod ending;
+mod lending;
 mod library;
 mod live;
 mod preparing;
@@ -74,6 +77,8 @@ pub struct Parts {
     pub program: PathBuf,
     /// Simulated providers for everybody, instead of real ones.
     pub simulate: Option<Simulate>,
+    /// Where the platform's keys are, if the configuration lends those of the environment. Nothing else is looked up there.
+    pub environment: Environment,
 }
 
 /// Whether a service outlives the runs it was started for.
@@ -92,6 +97,9 @@ pub struct Service {
     store: Store,
     keeper: Arc<Keeper>,
     routings: Arc<Routings>,
+    policies: Arc<Policies>,
+    /// What the operator lends out of the environment.
+    lent: Option<Arc<Plan>>,
     library: Library,
     budgets: Arc<Budgets>,
     instance: Instance,
@@ -138,7 +146,7 @@ impl Service {
         parts: Parts,
         mode: Mode,
     ) -> Result<Arc<Self>, Failure> {
-        let Parts { home, config, catalog, vault, program, simulate } = parts;
+        let Parts { home, config, catalog, vault, program, simulate, environment } = parts;
         let capacity = config.capacity();
         capacity.prepare();
         let queue = Queue::new(capacity.sandboxes as usize, config.max_queued);
@@ -153,6 +161,11 @@ impl Service {
             broker.simulate(&simulate).await?;
         }
         let catalog = Arc::clone(broker.catalog());
+        // A command of this machine's user needs none of what a server lends.
+        let lent = match mode {
+            Mode::Serve => lent_by_environment(&broker.config().platform, &environment, &catalog)?,
+            Mode::Embedded => None,
+        };
         let keeper = match mode {
             Mode::Embedded => Keeper::new(vault, catalog),
             Mode::Serve => Keeper::hold(vault, catalog).await?,
@@ -162,6 +175,8 @@ impl Service {
             budgets: Budgets::new(store.clone(), &instance, broker.config()),
             library: Library::new(store.clone(), Arc::clone(broker.catalog())),
             routings: Arc::new(Routings::new(store.clone(), Arc::clone(broker.catalog()))),
+            policies: Arc::new(Policies::new(store.clone())),
+            lent,
             broker,
             store,
             keeper: Arc::new(keeper),
@@ -217,6 +232,29 @@ impl Service {
     /// What the model calls of each workspace go by.
     pub(crate) fn routings(&self) -> &Arc<Routings> {
         &self.routings
+    }
+
+    /// Whose keys the calls of each workspace are made with.
+    pub(crate) fn policies(&self) -> &Arc<Policies> {
+        &self.policies
+    }
+
+    /// What the operator lends to the calls of a workspace; none when that is nothing.
+    ///
+    /// # Errors
+    /// When the vault cannot be read.
+    pub(crate) async fn platform_plan(&self, workspace: &str) -> Result<Option<Arc<Plan>>, Failure> {
+        let config = self.config();
+        let platform = match byok::platform_ring(&config.platform, workspace) {
+            Some(ring) => Some(byok::lent(&self.keeper.keys_of(&ring).await?.plan, &config.platform)),
+            None => self.lent.clone(),
+        };
+        Ok(platform.filter(|plan| plan.has_keys()))
+    }
+
+    /// What the operator lends out of the environment.
+    pub(crate) fn lent(&self) -> Option<&Arc<Plan>> {
+        self.lent.as_ref()
     }
 
     /// The providers, the operator's included.
@@ -287,7 +325,7 @@ impl Service {
     /// Whatever refuses it; then nothing was accepted.
     pub async fn submit(self: &Arc<Self>, caller: &Caller, request: RunRequest) -> Result<RunId, Failure> {
         let place = self.queue.enter(&caller.workspace, request.size())?;
-        let live = Arc::new(LiveRun::new(RunId::random(), &caller.workspace));
+        let live = Arc::new(LiveRun::new(RunId::random(), &caller.workspace).of_member(&caller.name));
         let stored = StoredRequest::of(&live.run, &request, self.mode == Mode::Embedded).to_json()?;
         let agent = Arc::clone(&request.agent);
         let prepared = Box::pin(self.prepare(request, &live)).await?;

@@ -71,6 +71,7 @@ impl Stage {
             manifest,
             bare: false,
             wanted: wanted.providers(),
+            searched: &[],
             flags: &[],
             secret_grants: &[],
             names_prove: true,
@@ -97,7 +98,8 @@ impl Stage {
         let rules = wants.granted(&upstream);
         let router = Arc::new(Router::new());
         let (token, grant) = router.grants().mint(policy::grant(&terms, rules));
-        let session = thinking.session(&grant, &limits, expires, None, server_tools, None);
+        let session =
+            thinking.session(&grant, &limits, expires, server_tools, crate::thinking::Watched::default());
         let beyond = Beyond {
             proxy: Arc::clone(&upstream.proxy),
             gateway: Arc::clone(&upstream.gateway),

@@ -20,6 +20,7 @@ use crate::failure::{Failure, Kind};
 
 mod blobs;
 mod bodies;
+mod byok;
 mod calls;
 mod columns;
 mod documents;

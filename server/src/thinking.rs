@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use orch_gateway::{Budget, Listener, Plan, PlanError, Session, Treasury, Wishes};
+use orch_gateway::{Budget, Listener, Plan, PlanError, Preference, Session, Treasury, Wishes, Witness};
 use orch_manifests::{Catalog, Manifest, ModelName, Provider, Routes, ServerTools, resolve_model};
 use orch_proxy::LiveGrant;
 use tokio::time::Instant;
@@ -20,6 +20,8 @@ pub(crate) struct WantedModels<'c> {
     model: Option<ModelName>,
     /// The caller's `--provider`.
     only: Option<String>,
+    /// What the caller thinks with first.
+    prefer: Option<Preference>,
     /// Every provider that the run may use, the primary's first.
     providers: Vec<&'c Provider>,
 }
@@ -62,7 +64,8 @@ impl<'c> WantedModels<'c> {
                 providers.push(provider);
             }
         }
-        Ok(Self { catalog, model, only: only.map(|p| p.slug.to_string()), providers })
+        let prefer = request.prefer.clone();
+        Ok(Self { catalog, model, only: only.map(|p| p.slug.to_string()), prefer, providers })
     }
 
     /// Every provider that the run may use, the primary's first.
@@ -75,6 +78,17 @@ fn unknown_provider(catalog: &Catalog, name: &str) -> Failure {
     let known: Vec<String> = catalog.providers().map(|provider| provider.slug.to_string()).collect();
     Failure::usage("provider_unknown", format!("--provider {name:?}: there is no such provider"))
         .hint(format!("known providers: {}", known.join(", ")))
+}
+
+/// Who has a say in a run's calls, or hears of them.
+#[derive(Default)]
+pub(crate) struct Watched {
+    /// Who pays for them beside the run's own limits.
+    pub(crate) treasury: Option<Arc<dyn Treasury>>,
+    /// Who hears of uses of keys before they happen.
+    pub(crate) witness: Option<Arc<dyn Witness>>,
+    /// Who hears of the calls while they happen.
+    pub(crate) listener: Option<Arc<dyn Listener>>,
 }
 
 /// The plan of a run: which candidates serve it, in order, and what was left out.
@@ -104,6 +118,7 @@ impl Thinking {
             routes: &routing.routes,
             provider: wanted.only.as_deref(),
             model: wanted.model.as_ref(),
+            prefer: wanted.prefer.as_ref(),
             local,
         })
         .map_err(|error| plan_failure(&error, keys))?;
@@ -126,16 +141,15 @@ impl Thinking {
         grant: &Arc<LiveGrant>,
         limits: &RunLimits,
         deadline: Instant,
-        treasury: Option<Arc<dyn Treasury>>,
         server_tools: ServerTools,
-        listener: Option<Arc<dyn Listener>>,
+        Watched { treasury, witness, listener }: Watched,
     ) -> Option<Arc<Session>> {
         self.has_models().then(|| {
             let budget = Budget::new(Some(limits.tokens), limits.cost.map(|cost| cost.micros()));
             let session = Session::new(Arc::clone(grant), Arc::clone(&self.plan), deadline, budget);
             let Routing { routes, health } = self.routing.clone();
             let session = session.with_treasury(treasury).with_server_tools(server_tools);
-            let session = session.with_routes(routes).with_health(health);
+            let session = session.with_routes(routes).with_health(health).with_witness(witness);
             Arc::new(session.with_listener(listener))
         })
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use orch_gateway::Gateway;
 use orch_gateway::simulate::{Origin, Scenario, Served, Simulation};
-use orch_manifests::{Catalog, HostName, HostPattern, Provider, Scheme, Slug};
+use orch_manifests::{Auth, Catalog, HostName, HostPattern, Provider, Scheme, Slug};
 use orch_proxy::{Credential, DnsError, Proxy, ProxyConfig, Resolve, SystemResolver};
 use orch_vault::{Secret, Source};
 
@@ -49,7 +49,7 @@ impl Upstream {
             .check_providers(names.iter().copied())
             .map_err(|e| Failure::usage("scenario_invalid", e.to_string()))?;
         let providers =
-            catalog.providers().filter(|provider| !provider.local_only).map(Served::from).collect();
+            catalog.providers().filter(|provider| is_simulated(provider)).map(Served::from).collect();
         let simulation = Simulation::start(scenario, providers)
             .await
             .map_err(|e| Failure::defect(format!("the simulated providers cannot start: {e}")))?;
@@ -92,6 +92,12 @@ impl Upstream {
             simulation.shutdown().await;
         }
     }
+}
+
+/// Whether a simulation plays it: not what is on a caller's own machine, nor what another tool signs in to, whose host may be
+/// another provider's.
+fn is_simulated(provider: &Provider) -> bool {
+    !provider.local_only && !matches!(provider.auth, Auth::TokenFile(_))
 }
 
 /// How the operator's configuration wants the proxy.

@@ -113,16 +113,16 @@ fn another_secret_is_a_bad_key_and_what_is_no_key_is_said_before_anything_starts
     assert_eq!(there.received().len(), 1, "asked once");
     there.never_saw(wrong.as_bytes());
     for (broken, why) in [
-        (key(SECRET, "eu.central"), "its region is no name of a region"),
+        (key(SECRET, "eu.central"), "its field `region` is no name of a region"),
         (
             key(SECRET, "eu-central-1").replace("secretAccessKey", "secret"),
-            "it is no JSON object with the texts",
+            "it has a field `secret`, and the fields are",
         ),
     ] {
         let outcome = given(&stage, &broken);
         assert_ne!(outcome.code(), Some(0), "{outcome}");
         let said = outcome.to_string();
-        assert!(said.contains("cannot sign requests") && said.contains(why), "{said}");
+        assert!(said.contains("cannot be used") && said.contains(why), "{said}");
         assert!(!said.contains(SECRET), "{said}");
     }
     assert_eq!(there.received().len(), 1);

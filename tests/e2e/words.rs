@@ -27,6 +27,7 @@ fn help_of_the_program() {
     Commands:
       run          Run an agent in the sandbox and print its answer
       secrets      Keep keys in the encrypted vault
+      byok         Bring your own key: the provider that is thought with first
       vault        Look after the vault: its state, its records, who can open it
       serve        Run agents and answer model calls for others, until it is told to stop
       proxy        Let other programs reach what is allowed, and nothing else, until it is told to stop

@@ -18,6 +18,7 @@ pub mod gemini;
 pub mod github;
 pub mod model;
 pub mod openai;
+pub mod provider;
 pub mod responses;
 
 /// A way in which a provider fails, to be scripted in the provider's own words.

@@ -93,6 +93,7 @@ pub struct Config {
     server: Option<Value>,
     sandbox: Option<Value>,
     limits: Option<Value>,
+    sections: BTreeMap<String, Value>,
     records: Option<Value>,
 }
 
@@ -157,6 +158,12 @@ impl Config {
         self
     }
 
+    /// Any further section.
+    pub fn section(mut self, name: &str, entry: Value) -> Self {
+        self.sections.insert(name.to_owned(), entry);
+        self
+    }
+
     /// The table `records`.
     pub fn records(mut self, entry: Value) -> Self {
         self.records = Some(entry);
@@ -184,6 +191,9 @@ impl Config {
         }
         if let Some(limits) = &self.limits {
             config["limits"] = limits.clone();
+        }
+        for (name, entry) in &self.sections {
+            config[name] = entry.clone();
         }
         if let Some(records) = &self.records {
             config["records"] = records.clone();

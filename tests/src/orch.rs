@@ -49,8 +49,8 @@ pub struct Orch {
 }
 
 impl Orch {
-    /// The binary `program` in `home`: the environment holds `HOME`, `ORCH_HOME`, `TMPDIR` and `PATH` and nothing else,
-    /// the working directory is the home's own, stdin is empty and no terminal.
+    /// The binary `program` in `home`: the environment holds `HOME`, `ORCH_HOME`, `TMPDIR` and `PATH`, providers are
+    /// not asked about keys, and there is nothing else; the working directory is the home's own, stdin is empty and no terminal.
     pub fn new(program: impl AsRef<Path>, home: &Home) -> Self {
         Self {
             program: program.as_ref().to_owned(),
@@ -60,6 +60,8 @@ impl Orch {
                 ("ORCH_HOME".into(), home.orch().into()),
                 ("TMPDIR".into(), home.temporary().into()),
                 ("PATH".into(), "/usr/bin:/bin".into()),
+                // Only tests of that have a provider that could be asked.
+                ("ORCH_KEY_CHECK".into(), "off".into()),
             ],
             folder: home.work().to_owned(),
             stdin: Vec::new(),

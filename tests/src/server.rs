@@ -90,6 +90,20 @@ impl Server {
             .unwrap_or_else(|e| panic!("{method} {path}: {e}"))
     }
 
+    /// Asks with another token and with further headers.
+    #[track_caller]
+    pub fn ask_with(
+        &self,
+        token: &str,
+        (method, path): (&str, &str),
+        headers: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> Answer {
+        let bytes = body.map(Value::to_string).unwrap_or_default();
+        request_with(self.address, Some(token), (method, path), headers, bytes.as_bytes())
+            .unwrap_or_else(|e| panic!("{method} {path}: {e}"))
+    }
+
     /// Kills it, as the kernel would when memory is short; its workers end with it.
     pub fn kill(self) {
         self.running.kill_alone();
@@ -121,12 +135,27 @@ pub fn request(
     path: &str,
     body: &[u8],
 ) -> std::io::Result<Answer> {
+    request_with(address, token, (method, path), &[], body)
+}
+
+/// The same with further headers.
+///
+/// # Errors
+/// As [`request`].
+pub fn request_with(
+    address: SocketAddr,
+    token: Option<&str>,
+    (method, path): (&str, &str),
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> std::io::Result<Answer> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     let authorization = token.map(|token| format!("authorization: Bearer {token}\r\n")).unwrap_or_default();
+    let further: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     let head = format!(
         "{method} {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-type: application/json\r\n\
-         accept: application/json\r\n{authorization}content-length: {}\r\n\r\n",
+         accept: application/json\r\n{authorization}{further}content-length: {}\r\n\r\n",
         body.len()
     );
     stream.write_all(head.as_bytes())?;

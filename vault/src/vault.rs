@@ -296,8 +296,7 @@ impl Vault {
         let Some(state) = &self.state else { return Ok(Vec::new()) };
         let mut records = Vec::new();
         state.walk_audit(&mut |record| {
-            let ours = record.workspace.is_empty() || record.workspace == self.workspace;
-            if ours && since.is_none_or(|since| record.time >= since) {
+            if self.has_on_record(&record.workspace) && since.is_none_or(|since| record.time >= since) {
                 records.push(record);
             }
         })?;

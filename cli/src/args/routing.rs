@@ -1,6 +1,11 @@
 //! The arguments of `orch routes`, `orch providers` and `orch budgets`.
 
+use std::path::PathBuf;
+use std::sync::Arc;
+
 use clap::{Args, Subcommand};
+
+use super::{KeyArg, key_arg};
 
 #[derive(Args)]
 pub(crate) struct RoutesArgs {
@@ -46,6 +51,33 @@ pub(crate) enum ProvidersCommand {
     List,
     /// Forget what is known of how keys fare: they are asked again
     Reset(ResetArgs),
+    /// Ask a provider for real, with a key, whether it does what the catalog says of it; costs a few tokens
+    Check(ConformArgs),
+}
+
+#[derive(Args)]
+#[command(
+    after_help = "Four requests at most: a whole answer, a stream, a tool call, and a model that does not exist. What they \
+                        cost at most is said before the first.\n\nExits with 0 when all is as it should be, 3 when there is no key or \
+                        it is not taken, 5 when the provider fails a check."
+)]
+pub(crate) struct ConformArgs {
+    /// The provider, by any of its names, such as openai or azure-responses
+    #[arg(value_name = "PROVIDER")]
+    pub(crate) provider: String,
+    /// Ask this model; the cheapest that the catalog lists when nothing is said
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) model: Option<String>,
+    /// Read the key from a file
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["key_stdin", "key"])]
+    pub(crate) key_file: Option<PathBuf>,
+    /// Read the key from standard input
+    #[arg(long, conflicts_with = "key")]
+    pub(crate) key_stdin: bool,
+    /// The key. Others can see it in the process list and the shell's history: prefer the forms above. Without any, the
+    /// environment's, else the vault's
+    #[arg(long, value_name = "KEY", value_parser = key_arg)]
+    pub(crate) key: Option<Arc<KeyArg>>,
 }
 
 #[derive(Args)]

@@ -39,7 +39,11 @@ pub(crate) enum SecretsCommand {
 /// Store a secret. The value is read from the terminal without echo, from standard input, a file or the environment.
 #[derive(Args)]
 #[command(
-    after_help = "Without a flag about grants a secret keeps those that it had; with one, these replace them."
+    after_help = "Without a flag about grants a secret keeps those that it had; with one, these replace them.\n\n\
+                  A provider's key is checked with its provider before it is stored, which costs nothing and takes five \
+                  seconds at most: one that the provider rejects is not stored (exit code 3). One that could not be \
+                  checked, offline for example, is stored, and that is said. --no-check, or ORCH_KEY_CHECK=off, asks \
+                  nobody. A server elsewhere is sent the value unchecked."
 )]
 pub(crate) struct SetArgs {
     /// Its name, such as OPENAI_API_KEY
@@ -53,7 +57,27 @@ pub(crate) struct SetArgs {
     #[arg(long)]
     pub(crate) multiline: bool,
     #[command(flatten)]
+    pub(crate) proof: ProofArgs,
+    /// Let the credential file of another tool (Qwen Code, Gemini CLI, Claude Code) be read at each use; at its usual place
+    /// when no path is given. It is never written to
+    #[arg(long, value_name = "PATH", num_args = 0..=1, conflicts_with_all = ["value", "from_file", "from_env", "multiline"])]
+    pub(crate) credential_file: Option<Option<PathBuf>>,
+    /// The Google Cloud project that calls with a credential file of Gemini CLI are for
+    #[arg(long, value_name = "ID", requires = "credential_file")]
+    pub(crate) project: Option<String>,
+    /// Take a credential file although its provider's terms forbid its use in other products
+    #[arg(long)]
+    pub(crate) despite_terms: bool,
+    #[command(flatten)]
     pub(crate) grants: GrantFlags,
+}
+
+/// Whether a provider is asked about its key.
+#[derive(Args)]
+pub(crate) struct ProofArgs {
+    /// Do not ask the provider whether it accepts the key
+    #[arg(long)]
+    pub(crate) no_check: bool,
 }
 
 /// Put a new value in the place of one. Its grants stay, and the next request uses it.
@@ -66,6 +90,8 @@ pub(crate) struct RotateArgs {
     /// Refuse to use the value after this time; it lives as long as the one before when nothing is said
     #[arg(long, value_name = "DURATION")]
     pub(crate) expires: Option<String>,
+    #[command(flatten)]
+    pub(crate) proof: ProofArgs,
 }
 
 /// Where a value comes from.

@@ -128,6 +128,15 @@ impl RequestStatus {
     }
 }
 
+/// Look at this installation and say what works and what does not. Each provider is asked whether it accepts its key, which
+/// costs nothing.
+#[derive(Args)]
+pub(crate) struct DoctorArgs {
+    /// Ask no provider about keys
+    #[arg(long)]
+    pub(crate) offline: bool,
+}
+
 #[derive(Args)]
 pub(crate) struct UsageArgs {
     /// From this time on: a date, a time, or how long ago, such as 2026-01-31 or 7d

@@ -3,18 +3,21 @@
 use std::borrow::Cow;
 use std::process::ExitCode;
 
-use orch_manifests::Auth;
 use orch_runner::advisories::Advisories;
 use orch_runner::{Capacity, JailReport, Layer, LayerName};
 use orch_server::{Agent, Answer, Broker, Event, Failure, Kind, Observer, Question, RunRequest, Simulate};
-use orch_vault::{Depth, OpenMode, SlotInfo, Vault, Wanted, memory_protection, resolve_keys};
+use orch_vault::{OpenMode, SlotInfo, Vault, memory_protection};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-use super::secrets::{Keeping, layers};
+use super::byok::Status;
+use super::secrets::Keeping;
+use crate::args::DoctorArgs;
 use crate::custody;
 use crate::printer::{Printer, harmless};
 use crate::wire::{Installation, broken_pipe, runtime};
+
+mod keys;
 
 /// What the self-test summarises.
 const SAMPLE: &str =
@@ -85,7 +88,7 @@ impl Check {
     }
 }
 
-pub(crate) fn run(printer: Printer) -> Result<ExitCode, Failure> {
+pub(crate) fn run(args: &DoctorArgs, printer: Printer) -> Result<ExitCode, Failure> {
     let mut checks = vec![version()];
     match Installation::open() {
         Err(failure) => checks.push(Check::broken("configuration", &failure)),
@@ -97,7 +100,8 @@ pub(crate) fn run(printer: Printer) -> Result<ExitCode, Failure> {
             checks.extend(warnings.into_iter().map(|warning| Check::notice("egress", warning, None)));
             checks.push(capacity(&here));
             checks.push(vault(&here));
-            checks.push(keys(&here));
+            checks.extend(keys::checks(&here, args.offline));
+            checks.push(byok(&here));
             checks.extend(sandbox(here));
         }
     }
@@ -235,6 +239,17 @@ fn slots(here: &Installation, keeping: &Keeping<'_>) -> String {
     }
 }
 
+/// Which provider is thought with first, and whether there is a key for it.
+fn byok(here: &Installation) -> Check {
+    match Status::look(here, false) {
+        Err(failure) => Check::broken("byok", &failure),
+        Ok(status) => match status.short() {
+            (true, detail) => Check::fine("byok", detail),
+            (false, detail) => Check::notice("byok", detail, status.hint().as_deref()),
+        },
+    }
+}
+
 /// What keeps secrets in this process's memory from being read elsewhere.
 fn memory() -> Check {
     let protection = memory_protection();
@@ -257,34 +272,6 @@ fn memory() -> Check {
             missing.join("; "),
             (!protection.locked).then_some("ulimit -l 8192, or LimitMEMLOCK=8M in the unit"),
         ),
-    }
-}
-
-/// Where each provider's key would come from. Nothing is sent to any provider.
-fn keys(here: &Installation) -> Check {
-    let sources = match Keeping::find(here, true).and_then(|keeping| layers(here, &keeping)) {
-        Ok(sources) => sources,
-        Err(failure) => return Check::broken("keys", &failure),
-    };
-    let mut found = Vec::new();
-    for provider in here.catalog.providers().filter(|provider| provider.auth != Auth::None) {
-        let wanted = [Wanted { provider: provider.slug.as_str(), names: &provider.env }];
-        match resolve_keys(&wanted, &[], &*sources, Depth::First) {
-            Ok(resolution) => {
-                found.extend(
-                    resolution
-                        .found
-                        .iter()
-                        .map(|key| format!("{} ({}, {})", key.provider, key.name, key.source)),
-                );
-            }
-            // The environment has nothing for this provider and the vault cannot be asked.
-            Err(error) => return Check::broken("keys", &error.into()),
-        }
-    }
-    match found.as_slice() {
-        [] => Check::notice("keys", "no provider has a key", Some("orch secrets set OPENAI_API_KEY")),
-        some => Check::fine("keys", some.join(", ")),
     }
 }
 

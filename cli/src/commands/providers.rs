@@ -1,4 +1,4 @@
-//! `orch providers`: who can be asked, with which keys, and how those fare.
+//! `orch providers`: who can be asked, with which keys, and how those fare; and whether one does what is said of it.
 
 use std::process::ExitCode;
 
@@ -12,6 +12,8 @@ use crate::client::Client;
 use crate::printer::{Printer, harmless};
 use crate::table::{Side, Table};
 use crate::wire::{Installation, broken_pipe, with_client};
+
+mod check;
 
 #[derive(Deserialize)]
 struct Providers {
@@ -51,10 +53,13 @@ struct Reset {
 
 pub(crate) fn run(command: &ProvidersCommand, printer: Printer) -> Result<ExitCode, Failure> {
     let here = Installation::open()?;
-    with_client(&here, async |client| match command {
-        ProvidersCommand::List => list(client, printer).await,
-        ProvidersCommand::Reset(args) => reset(client, &args.name, printer).await,
-    })?;
+    match command {
+        ProvidersCommand::List => with_client(&here, async |client| list(client, printer).await)?,
+        ProvidersCommand::Reset(args) => {
+            with_client(&here, async |client| reset(client, &args.name, printer).await)?;
+        }
+        ProvidersCommand::Check(args) => return check::run(args, &here, printer),
+    }
     Ok(ExitCode::SUCCESS)
 }
 

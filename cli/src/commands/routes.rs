@@ -31,6 +31,9 @@ struct Target {
     priority: Option<u16>,
     #[serde(default)]
     weight: Option<u16>,
+    /// Whose keys serve it.
+    #[serde(default)]
+    whose: Option<String>,
 }
 
 pub(crate) fn run(command: &RoutesCommand, printer: Printer) -> Result<ExitCode, Failure> {
@@ -91,8 +94,8 @@ fn table(routes: &[Route]) -> Table {
 
 fn target(target: &Target) -> String {
     let split = [("priority", target.priority), ("weight", target.weight)];
-    let split: Vec<String> =
-        split.into_iter().filter_map(|(name, number)| Some(format!("{name} {}", number?))).collect();
+    let split = split.into_iter().filter_map(|(name, number)| Some(format!("{name} {}", number?)));
+    let split: Vec<String> = split.chain(target.whose.iter().map(|whose| format!("{whose} key"))).collect();
     match split.is_empty() {
         true => target.model.clone(),
         false => format!("{} ({})", target.model, split.join(", ")),
@@ -109,13 +112,14 @@ mod tests {
             { "name": "fast", "owner": "server", "targets": [{ "model": "gpt-4o-mini" }, { "model": "claude-3-haiku" }],
               "on": { "context_too_long": "stop", "refused_by_filter": "stop" } },
             { "name": "smart", "owner": "workspace", "targets": [
-                { "model": "gpt-4o", "priority": 1, "weight": 3 }, { "model": "gemini-2.5-flash", "priority": 2 }] },
+                { "model": "gpt-4o", "priority": 1, "weight": 3 },
+                { "model": "gemini-2.5-flash", "priority": 2, "whose": "platform" }] },
         ]}))
         .expect("the contract's words");
         insta::assert_snapshot!(table(&routes.routes).text(), @r"
         route  of         leads to
         fast   server     gpt-4o-mini, claude-3-haiku
-        smart  workspace  gpt-4o (priority 1, weight 3), gemini-2.5-flash (priority 2)
+        smart  workspace  gpt-4o (priority 1, weight 3), gemini-2.5-flash (priority 2, platform key)
         ");
         assert!(path("../tokens").is_err() && path("smart").is_ok());
     }

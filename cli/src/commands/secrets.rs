@@ -13,6 +13,7 @@ mod grants;
 mod import;
 mod keeping;
 mod list;
+mod proof;
 mod rm;
 mod rotate;
 mod row;
@@ -21,6 +22,7 @@ mod set;
 mod which;
 
 pub(crate) use keeping::Keeping;
+pub(crate) use proof::{check_terms, proven};
 pub(crate) use which::layers;
 
 /// What is said is checked before any server is looked for.

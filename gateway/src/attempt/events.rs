@@ -12,6 +12,7 @@ use crate::bounded;
 use crate::classify::Failure;
 use crate::deltas::Deltas;
 use crate::dialect::StreamParser;
+use crate::envelope;
 use crate::fields::counts_are_whole;
 use crate::frames::{Frame, Splitter};
 use crate::ir::{Class, StreamEvent};
@@ -36,6 +37,8 @@ pub(crate) struct Events {
     /// What comes after that, once it is known.
     end: Option<Result<Option<Item>, Failure>>,
     pace: Pace,
+    /// Whether each event is inside of another object.
+    wrapped: bool,
     /// When the stream said something last, or began.
     spoke: Instant,
     over: bool,
@@ -67,9 +70,15 @@ impl Events {
             ready: VecDeque::new(),
             end: None,
             pace,
+            wrapped: false,
             spoke: Instant::now(),
             over: false,
         }
+    }
+
+    /// The same, of which each event is inside of another object.
+    pub(crate) fn unwrapped(self) -> Events {
+        Events { wrapped: true, ..self }
     }
 
     /// The next whole event; `None` at the end of the body. What is left of an unfinished event is thrown away.
@@ -129,6 +138,9 @@ impl Events {
 
     /// Makes an event ready, and ahead of it what was held of texts that end with it.
     fn take(&mut self, mut frame: Frame) {
+        if self.wrapped {
+            envelope::unwrap(&mut frame);
+        }
         let mut parsed = frame.data.as_deref().filter(|data| !data.is_empty()).map(bounded::event);
         match (&mut self.deltas, &mut parsed) {
             (Some(deltas), Some(Ok(tree))) => {

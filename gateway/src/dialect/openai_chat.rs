@@ -105,6 +105,17 @@ fn stop_reason(finish: &str, has_tools: bool, has_refusal: bool) -> StopReason {
     }
 }
 
+/// What an answer in parts says: its texts, and of Mistral's models that think the thoughts. Other kinds are of no interest.
+fn said_in_part(part: &Value) -> Option<(bool, String)> {
+    if part.get("type").and_then(Value::as_str) == Some("thinking") {
+        let pieces = part.get("thinking").and_then(Value::as_array)?;
+        let texts = pieces.iter().filter_map(|piece| piece.get("text").and_then(Value::as_str));
+        let thought = texts.collect::<String>();
+        return (!thought.is_empty()).then_some((true, thought));
+    }
+    response::nonempty(part.get("text")).map(|text| (false, text))
+}
+
 /// What goes beside a tool call so that its signature comes back with the conversation: the field in which Google's
 /// OpenAI-compatible endpoint has it.
 pub(in crate::dialect) fn extra_content(signature: &str) -> Value {

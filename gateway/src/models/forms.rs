@@ -46,13 +46,15 @@ fn written(form: Form, model: &Listed<'_>, name: &str) -> Value {
     let mut value = form(model, name);
     value["provider"] = json!(model.provider);
     value["key"] = json!(match &model.key {
-        Key::Present => "present",
+        Key::Present(_) => "present",
         Key::Platform => "platform",
         Key::NotNeeded => "not_needed",
         Key::Missing(_) => "missing",
     });
-    if let Key::Missing(reason) = &model.key {
-        value["key_missing"] = json!(reason);
+    match &model.key {
+        Key::Missing(reason) => value["key_missing"] = json!(reason),
+        Key::Present(whose) => value["key_owner"] = json!(whose),
+        Key::Platform | Key::NotNeeded => {}
     }
     value["orch"] = ours(model);
     value

@@ -19,6 +19,9 @@ impl Credential for Key {
     fn source(&self) -> &str {
         self.1
     }
+    fn whose(&self) -> Whose {
+        if self.1 == "env" { Whose::Platform } else { Whose::Team }
+    }
     fn authorize(
         &self,
         _: &mut Parts,

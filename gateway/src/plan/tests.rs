@@ -67,6 +67,7 @@ fn make(
         routes,
         provider,
         model: model.as_ref(),
+        prefer: None,
         local,
     })
 }
@@ -141,6 +142,7 @@ fn ollama_is_local_or_pinned() {
         routes: &Routes::none(),
         provider: None,
         model: None,
+        prefer: None,
         local: false,
     };
     assert_eq!(names(&plan_of(&wishes)), ["ollama/llama3.2"]);
@@ -260,4 +262,94 @@ fn a_variant_s_name_says_what_is_spoken_in_a_route_as_well() {
     );
     assert_eq!((plain.dialect, plain.name().as_str()), (None, "openai/gpt-4o"));
     assert!(!named.is_same_as(&plain), "the other may serve where this one does not");
+}
+
+/// The plan of `models` with keys for these providers, for somebody who thinks with `provider` first.
+fn preferring(
+    models: &[&str],
+    supported: &Supported,
+    keys: &[&str],
+    (provider, model): (&str, Option<&str>),
+    overrides: (Option<&str>, Option<&str>),
+) -> Plan {
+    let keys = |slug: &Slug| {
+        let found = keys.iter().filter(|name| **name == slug.as_str());
+        found.map(|name| Arc::new(Key((*name).to_owned())) as Arc<dyn Credential>).collect()
+    };
+    let (catalog, routes) = (Catalog::builtin(), routes());
+    let model_flag: Option<ModelName> = overrides.1.map(|name| name.parse().unwrap());
+    let llm = (!models.is_empty()).then(|| llm(models));
+    let prefer = Preference { provider: provider.to_owned(), model: model.map(str::to_owned) };
+    plan(&Wishes {
+        llm: llm.as_ref(),
+        supported,
+        catalog: &catalog,
+        keys: &keys,
+        routes: &routes,
+        provider: overrides.0,
+        model: model_flag.as_ref(),
+        prefer: Some(&prefer),
+        local: true,
+    })
+    .unwrap()
+}
+
+#[test]
+fn who_is_preferred_comes_first_and_no_fallback_is_lost() {
+    const ALL: &[&str] = &["openai", "anthropic", "gemini"];
+    let manifest: &[&str] = &["gemini-2.5-flash", "gpt-4o-mini", "claude-3-haiku"];
+    let none = (None, None);
+    let plan = preferring(manifest, &Supported::Any, ALL, ("openai", None), none);
+    let expected = ["openai/gpt-4o-mini", "gemini/gemini-2.5-flash", "anthropic/claude-3-haiku-20240307"];
+    assert_eq!(names(&plan), expected);
+    let steps: Vec<u32> = plan.candidates.iter().map(|planned| planned.step).collect();
+    assert!(steps.is_sorted(), "{steps:?}");
+    assert!(plan.skipped.is_empty());
+
+    let plan = preferring(manifest, &Supported::Any, ALL, ("anthropic", Some("claude-sonnet-4-6")), none);
+    let expected = [
+        "anthropic/claude-sonnet-4-6",
+        "anthropic/claude-3-haiku-20240307",
+        "gemini/gemini-2.5-flash",
+        "openai/gpt-4o-mini",
+    ];
+    assert_eq!(names(&plan), expected);
+
+    // Of a route, whose steps keep their order among each provider's own.
+    let plan = preferring(&["smart"], &Supported::Any, ALL, ("google", None), none);
+    assert_eq!(names(&plan)[0], "gemini/gemini-2.5-flash");
+    assert_eq!(names(&plan).len(), 3);
+
+    // Where the agent names nothing, what is preferred is what unnamed requests get.
+    let plan = preferring(&[], &Supported::Any, ALL, ("openai", Some("gpt-4o")), none);
+    assert_eq!(names(&plan), ["openai/gpt-4o"]);
+}
+
+#[test]
+fn a_preference_that_cannot_be_is_said_and_changes_nothing() {
+    let manifest: &[&str] = &["gemini-2.5-flash", "claude-3-haiku"];
+    let before = ["gemini/gemini-2.5-flash", "anthropic/claude-3-haiku-20240307"];
+    let keys: &[&str] = &["gemini", "anthropic"];
+    for (supported, provider, why) in [
+        (only(&["gemini", "anthropic"]), "openai", "supported_providers leave out openai"),
+        (Supported::Any, "openai", "no key for openai"),
+        (Supported::Any, "nobody", "no such provider"),
+    ] {
+        let plan = preferring(manifest, &supported, keys, (provider, Some("gpt-4o")), (None, None));
+        assert_eq!(names(&plan), before, "{provider}");
+        assert_eq!(plan.skipped.len(), 1);
+        assert!(plan.skipped[0].reason.contains(why), "{:?}", plan.skipped);
+    }
+    // An agent that names nothing goes on as without it.
+    let plan = preferring(&[], &Supported::Any, keys, ("openai", Some("gpt-4o")), (None, None));
+    assert!(plan.candidates.is_empty() && plan.at_hand.len() >= 2);
+}
+
+#[test]
+fn flags_go_before_a_preference() {
+    let keys: &[&str] = &["openai", "anthropic", "gemini"];
+    let manifest: &[&str] = &["gemini-2.5-flash", "claude-3-haiku"];
+    let plan = |flags| preferring(manifest, &Supported::Any, keys, ("anthropic", None), flags);
+    assert_eq!(names(&plan((Some("gemini"), None))), ["gemini/gemini-2.5-flash"]);
+    assert_eq!(names(&plan((None, Some("gpt-4o"))))[0], "openai/gpt-4o");
 }

@@ -4,13 +4,15 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use data_encoding::HEXLOWER;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use orch_manifests::Whose;
 use orch_proxy::{Body, full};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use serde_json::json;
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
+use crate::advice::{Blamed, advice};
 use crate::attempt::RunLimit;
 use crate::dialect;
 use crate::embeddings::{self, EmbedResponse};
@@ -26,6 +28,11 @@ use crate::upstream::{Asked, ClientRequest, Prepared};
 
 /// The header by which a client asks for a receipt and gets one.
 pub(crate) const RECEIPT_HEADER: HeaderName = HeaderName::from_static("x-orch-receipt");
+
+/// Whose key it was, in an answer.
+const KEY_OWNER_HEADER: HeaderName = HeaderName::from_static("x-orch-key-owner");
+/// Whether whoever asked had brought it, in an answer.
+const BYOK_HEADER: HeaderName = HeaderName::from_static("x-orch-byok");
 
 pub(super) fn encoder(client: &ClientRequest, prepared: &Prepared) -> Encoder {
     match prepared.same_dialect {
@@ -132,8 +139,10 @@ pub(super) fn embedded(
 
 pub(super) fn streamed(live: Live) -> Response<Body> {
     let content_type = live.framing.content_type();
+    let whose = live.candidate.whose();
     let mut response = Response::new(live.into_body());
     let headers = response.headers_mut();
+    say_whose(headers, whose);
     headers.insert(CONTENT_TYPE, content_type);
     headers.insert(http::header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     response
@@ -209,7 +218,19 @@ pub(super) fn all_failed(
         .filter_map(|a| Some(format!("{}/{}: {} ({})", a.provider, a.model, a.class?.as_str(), a.message)))
         .collect();
     lines.extend(skipped.iter().map(|s| format!("{}: skipped, {}", s.name(), s.reason)));
-    let details = json!({ "attempts": attempts, "skipped": skipped });
+    let mut details = json!({ "attempts": attempts, "skipped": skipped });
+    let mut hints: Vec<String> = Vec::new();
+    for attempt in attempts {
+        let (provider, model, credential) =
+            (&attempt.provider, &attempt.model, attempt.credential.as_deref());
+        let blamed = Blamed { provider, model, credential, source: None };
+        hints.extend(
+            attempt.class.and_then(|class| advice(&blamed, class)).filter(|hint| !hints.contains(hint)),
+        );
+    }
+    if !hints.is_empty() {
+        details["hints"] = json!(hints);
+    }
     // A failure that a key would have met again is one.
     let spared = skipped.iter().filter(|s| s.credential.is_some()).filter_map(|s| s.class);
     let classes: Vec<Class> = classes.iter().copied().chain(spared).collect();
@@ -263,5 +284,15 @@ pub(crate) fn json_reply(
     if let Some(value) = value {
         response.headers_mut().insert(RECEIPT_HEADER, value);
     }
+    let credential = receipt.and_then(|receipt| receipt.credential.as_ref());
+    say_whose(response.headers_mut(), credential.map(|credential| credential.whose));
     response
+}
+
+/// Says whose key served, or was tried last: nobody is to find that out from a bill.
+fn say_whose(headers: &mut HeaderMap, whose: Option<Whose>) {
+    let Some(whose) = whose else { return };
+    headers.insert(KEY_OWNER_HEADER, HeaderValue::from_static(whose.as_str()));
+    let byok = if whose.is_byok() { "true" } else { "false" };
+    headers.insert(BYOK_HEADER, HeaderValue::from_static(byok));
 }

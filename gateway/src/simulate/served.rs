@@ -1,7 +1,7 @@
 //! What the simulation is told about a provider: where it lives, what it speaks, where it wants its key.
 
 use http::{HeaderName, Method};
-use orch_manifests::{Auth, Dialect, Host, InferencePath, Provider, Scheme, Task};
+use orch_manifests::{Dialect, Host, InferencePath, Provider, Scheme, Task};
 
 /// A wire format that the simulation speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,10 +106,10 @@ impl From<&Provider> for Served {
             },
             port: endpoint.port,
             https: endpoint.scheme == Scheme::Https,
-            key: match &provider.auth {
-                Auth::None => KeyPlace::None,
-                Auth::Bearer | Auth::Aws => KeyPlace::Bearer,
-                Auth::Header(name) => KeyPlace::Header(name.clone()),
+            key: match provider.auth.header() {
+                None => KeyPlace::None,
+                Some((name, before)) if before.is_empty() => KeyPlace::Header(name),
+                Some(_) => KeyPlace::Bearer,
             },
             inference: posts.map(|path| (path.path.clone(), Wire::of(path))).collect(),
             models: provider.models.iter().map(|model| model.id.clone()).collect(),

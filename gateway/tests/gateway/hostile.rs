@@ -184,6 +184,7 @@ impl Victim {
             routes: &routes,
             provider: None,
             model: None,
+            prefer: None,
             local: false,
         };
         let plan = Arc::new(plan(&wishes).unwrap());

@@ -65,7 +65,11 @@ struct Simulated {
 impl Simulated {
     async fn start(scenario: Scenario, models: &[&str]) -> Simulated {
         let catalog = Catalog::builtin();
-        let served = catalog.providers().filter(|p| !p.local_only).map(Served::from).collect();
+        let served = catalog
+            .providers()
+            .filter(|p| !p.local_only && !matches!(p.auth, orch_manifests::Auth::TokenFile(_)))
+            .map(Served::from)
+            .collect();
         let simulation = Simulation::start(scenario, served).await.unwrap();
         let config = ProxyConfig {
             connect_to: simulation.connect_to(),
@@ -88,6 +92,7 @@ impl Simulated {
             routes: &orch_manifests::Routes::none(),
             provider: None,
             model: None,
+            prefer: None,
             local: false,
         };
         let plan = Arc::new(plan(&wishes).unwrap());

@@ -221,6 +221,7 @@ impl World {
             routes: &routes,
             provider: None,
             model: None,
+            prefer: None,
             local: false,
         })
         .unwrap();

@@ -5,33 +5,32 @@ use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue, Method};
 use serde::{Deserialize, Deserializer, de};
-use time::Date;
-use time::macros::format_description;
+use time::{Date, Month};
+
+mod proof;
+
+use proof::{CheckEntry, EnvPartEntry, PagesEntry};
 
 use super::{
-    Auth, Catalog, CatalogError, Dialect, Embedding, InferencePath, Model, Price, PriceTier, Provider,
-    Quirks, Task, Variant,
+    Auth, Call, Catalog, CatalogError, Dialect, Embedding, InferencePath, Model, Price, PriceTier, Provider,
+    Quirks, Task, Tool, Variant,
 };
 use crate::endpoint::Endpoint;
+use crate::host::HostPattern;
 use crate::identity::Slug;
 use crate::limits::MicroUsd;
 
-/// Reads a catalog file.
-pub(super) fn parse(text: &str) -> Result<Catalog, CatalogError> {
-    let file: File = serde_yaml::from_str(text).map_err(|error| CatalogError::File(error.to_string()))?;
-    let providers = file
-        .providers
+/// Reads the entries of all files, as the build has joined them.
+pub(super) fn joined(text: &str) -> Result<Catalog, CatalogError> {
+    let entries: Vec<ProviderEntry> =
+        serde_json::from_str(text).map_err(|error| CatalogError::File(error.to_string()))?;
+    let all: Vec<Arc<Provider>> = entries
         .into_iter()
         .map(|entry| entry.into_provider().map(Arc::new))
         .collect::<Result<_, _>>()
         .map_err(CatalogError::File)?;
-    Ok(Catalog { providers })
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    providers: Vec<ProviderEntry>,
+    let (providers, others) = all.into_iter().partition(|provider| !provider.inference.is_empty());
+    Ok(Catalog { providers, others })
 }
 
 #[derive(Deserialize)]
@@ -45,21 +44,36 @@ struct ProviderEntry {
     variants: BTreeMap<Slug, String>,
     base_url: Endpoint,
     region: Option<String>,
-    #[serde(deserialize_with = "from_text")]
-    dialect: Dialect,
+    #[serde(default)]
+    hosts: Vec<HostPattern>,
+    /// Left out where there is no `inference`.
+    #[serde(default, deserialize_with = "some_from_text")]
+    dialect: Option<Dialect>,
     auth: AuthEntry,
     #[serde(default)]
     headers: BTreeMap<String, String>,
     #[serde(default)]
     env: Vec<String>,
     key_pattern: Option<String>,
+    #[serde(default)]
     inference: Vec<InferenceEntry>,
+    #[serde(default)]
+    calls: Vec<CallEntry>,
+    #[serde(default)]
     models: Vec<ModelEntry>,
     #[serde(default)]
     local_only: bool,
     #[serde(default)]
     free: bool,
-    quirks: QuirksEntry,
+    #[serde(default)]
+    hosts_others: bool,
+    #[serde(default)]
+    quirks: Quirks,
+    check: Option<CheckEntry>,
+    #[serde(default)]
+    pages: PagesEntry,
+    #[serde(default)]
+    env_parts: Vec<EnvPartEntry>,
 }
 
 impl ProviderEntry {
@@ -68,8 +82,20 @@ impl ProviderEntry {
             AuthEntry::Word(AuthWord::None) => Auth::None,
             AuthEntry::Word(AuthWord::Bearer) => Auth::Bearer,
             AuthEntry::Word(AuthWord::Aws) => Auth::Aws,
+            AuthEntry::Word(AuthWord::Azure) => Auth::Azure,
+            AuthEntry::Word(AuthWord::AzureFoundry) => Auth::AzureFoundry,
             AuthEntry::Header { header } => Auth::Header(header_name(&header)?),
+            AuthEntry::TokenFile { token_file } => Auth::TokenFile(token_file),
+            AuthEntry::Scheme { scheme } => Auth::Scheme(scheme),
         };
+        let dialect = match (self.dialect, self.inference.is_empty()) {
+            (Some(dialect), false) => dialect,
+            (None, true) => Dialect::OpenAiChat,
+            (Some(_), true) => return Err(format!("{}: it has a dialect and no inference", self.slug)),
+            (None, false) => return Err(format!("{}: it has inference and no dialect", self.slug)),
+        };
+        let call = |entry: CallEntry| Call { method: entry.method, path: self.base_url.path(&entry.path) };
+        let calls = self.calls.into_iter().map(call).collect();
         let headers = self
             .headers
             .iter()
@@ -89,6 +115,7 @@ impl ProviderEntry {
                     TaskEntry::Chat => Task::Chat,
                     TaskEntry::Embeddings => Task::Embeddings,
                 },
+                dated: entry.dated,
             })
             .collect();
         let variant = |(slug, dialect): (Slug, String)| {
@@ -102,23 +129,27 @@ impl ProviderEntry {
             variants: self.variants.into_iter().map(variant).collect::<Result<_, String>>()?,
             endpoint: self.base_url,
             region: self.region,
-            dialect: self.dialect,
+            hosts: self.hosts,
+            query: None,
+            dialect,
             auth,
             headers,
             env: self.env,
             key_pattern: self.key_pattern,
             inference,
+            calls,
             models: self.models.into_iter().map(ModelEntry::into_model).collect(),
             model_patterns: Vec::new(),
             local_only: self.local_only,
             pinned: false,
             free: self.free,
-            quirks: Quirks {
-                max_completion_tokens: self.quirks.max_completion_tokens,
-                max_tokens_required: self.quirks.max_tokens_required,
-                stream_options: self.quirks.stream_options,
-                no_done: self.quirks.no_done,
-            },
+            hosts_others: self.hosts_others,
+            quirks: self.quirks,
+            check: CheckEntry::or_unknown(self.check)?,
+            pages: self.pages.into_pages(),
+            env_parts: self.env_parts.into_iter().map(EnvPartEntry::into_part).collect(),
+            deployment: None,
+            project: None,
         })
     }
 }
@@ -127,15 +158,26 @@ impl ProviderEntry {
 #[serde(untagged)]
 enum AuthEntry {
     Word(AuthWord),
-    Header { header: String },
+    Header {
+        header: String,
+    },
+    Scheme {
+        scheme: String,
+    },
+    TokenFile {
+        #[serde(deserialize_with = "from_text")]
+        token_file: Tool,
+    },
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 enum AuthWord {
     None,
     Bearer,
     Aws,
+    Azure,
+    AzureFoundry,
 }
 
 #[derive(Deserialize)]
@@ -148,6 +190,15 @@ struct InferenceEntry {
     dialect: Dialect,
     #[serde(default)]
     task: TaskEntry,
+    dated: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CallEntry {
+    #[serde(deserialize_with = "from_text")]
+    method: Method,
+    path: String,
 }
 
 #[derive(Deserialize, Default)]
@@ -156,19 +207,6 @@ enum TaskEntry {
     #[default]
     Chat,
     Embeddings,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct QuirksEntry {
-    #[serde(default)]
-    max_completion_tokens: bool,
-    #[serde(default)]
-    max_tokens_required: bool,
-    #[serde(default)]
-    stream_options: bool,
-    #[serde(default)]
-    no_done: bool,
 }
 
 #[derive(Deserialize)]
@@ -281,9 +319,22 @@ fn from_text<'de, D: Deserializer<'de>, T: std::str::FromStr<Err: std::fmt::Disp
     String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
 }
 
-/// Dollars. The shortest decimal text of the parsed number is the number that was written.
+fn some_from_text<'de, D: Deserializer<'de>, T: std::str::FromStr<Err: std::fmt::Display>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    from_text(deserializer).map(Some)
+}
+
+/// Dollars with at most six decimals, of which there are so many that they are not read as text.
 fn dollars<'de, D: Deserializer<'de>>(deserializer: D) -> Result<MicroUsd, D::Error> {
-    f64::deserialize(deserializer)?.to_string().parse().map_err(de::Error::custom)
+    let dollars = f64::deserialize(deserializer)?;
+    let micros = (dollars * 1e6).round();
+    if !(0.0..1e12).contains(&micros) || (dollars * 1e6 - micros).abs() > 1e-3 {
+        return Err(de::Error::custom(format!(
+            "{dollars} is no amount in dollars with at most six decimals"
+        )));
+    }
+    Ok(MicroUsd(micros as u64))
 }
 
 fn some_dollars<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<MicroUsd>, D::Error> {
@@ -292,22 +343,64 @@ fn some_dollars<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Mic
 
 fn date<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Date, D::Error> {
     let text = String::deserialize(deserializer)?;
-    Date::parse(&text, format_description!("[year]-[month]-[day]")).map_err(de::Error::custom)
+    let mut parts = text.splitn(3, '-');
+    let mut next = |digits: usize| parts.next().filter(|part| part.len() == digits);
+    let (year, month, day) = (next(4), next(2), next(2));
+    let date = || {
+        let month = Month::try_from(month?.parse::<u8>().ok()?).ok()?;
+        Date::from_calendar_date(year?.parse().ok()?, month, day?.parse().ok()?).ok()
+    };
+    date().ok_or_else(|| de::Error::custom(format!("{text:?} is no date such as 2026-07-02")))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::path::PathBuf;
+
     use super::*;
 
+    /// Reads one file as it is written, so that an error names its line.
+    fn read(path: &str, text: &str) -> Result<Provider, String> {
+        let entry: ProviderEntry = serde_yaml::from_str(text).map_err(|error| format!("{path}: {error}"))?;
+        entry.into_provider().map_err(|error| format!("{path}: {error}"))
+    }
+
+    fn file(slug: &str) -> (String, String) {
+        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("catalog/{slug}.yaml"));
+        (format!("catalog/{slug}.yaml"), fs::read_to_string(path).unwrap())
+    }
+
     #[test]
-    fn the_data_file_is_well_formed() {
-        parse(include_str!("../../catalog.yaml")).unwrap();
+    fn every_file_is_well_formed_and_says_the_same_once_it_is_joined() {
+        let catalog = Catalog::builtin();
+        for provider in catalog.everybody() {
+            let (path, text) = file(provider.slug.as_str());
+            assert_eq!(read(&path, &text).unwrap_or_else(|error| panic!("{error}")), *provider);
+        }
+        assert!(catalog.everybody().count() > 30);
     }
 
     #[test]
     fn a_broken_file_says_where() {
-        let text = include_str!("../../catalog.yaml").replacen("max_output: 16384", "max_outptu: 16384", 1);
-        let error = parse(&text).unwrap_err().to_string();
-        assert!(error.contains("providers[0].models[0]") && error.contains("max_outptu"), "{error}");
+        let (path, text) = file("openai");
+        let line = 1 + text.lines().position(|line| line.contains("max_output: 16384")).unwrap();
+        let broken = text.replacen("max_output: 16384", "max_outptu: 16384", 1);
+        let error = read(&path, &broken).unwrap_err();
+        assert!(error.starts_with("catalog/openai.yaml: ") && error.contains("max_outptu"), "{error}");
+        assert!(error.contains("models[0]") && error.contains(&format!("line {line} ")), "{error}");
+        for (from, to, why) in [
+            ("auth: bearer", "auth: barer", "did not match any variant"),
+            ("dialect: openai-chat\n", "dialect: openai-chatt\n", "`openai-chatt` is not a dialect"),
+            ("stream_options: true", "stream_options: true, lacks: [wings]", "wings"),
+            ("input: 2.5,", "input: 2.50000001,", "six decimals"),
+            ("as_of: 2026-07-02", "as_of: 2026-02-30", "is no date"),
+        ] {
+            let error = read(&path, &text.replacen(from, to, 1)).unwrap_err();
+            assert!(error.starts_with("catalog/openai.yaml: ") && error.contains(why), "{error}");
+        }
+        let (path, text) = file("tavily");
+        let error = read(&path, &format!("{text}dialect: openai-chat\n")).unwrap_err();
+        assert_eq!(error, "catalog/tavily.yaml: tavily: it has a dialect and no inference");
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::Method;
 
-use super::{Auth, Catalog, CatalogError, Dialect, InferencePath, Provider, Quirks, Task};
+use super::{Auth, Catalog, CatalogError, Dialect, InferencePath, Pages, Provider, Quirks, Task, check};
 use crate::endpoint::Endpoint;
 use crate::identity::{Slug, is_variable_name};
 
@@ -34,6 +34,9 @@ pub(super) fn extend(catalog: &Catalog, entries: Vec<OperatorProvider>) -> Resul
     let mut seen = BTreeSet::new();
     for entry in entries {
         check(&entry)?;
+        if let Some(other) = catalog.others.iter().find(|other| other.goes_by(entry.slug.as_str())) {
+            return Err(CatalogError::NoModels(other.slug.clone()));
+        }
         let at = providers.iter().position(|provider| provider.goes_by(entry.slug.as_str()));
         let provider = match at {
             Some(at) => redirect(&providers[at], entry)?,
@@ -42,7 +45,7 @@ pub(super) fn extend(catalog: &Catalog, entries: Vec<OperatorProvider>) -> Resul
         if !seen.insert(provider.slug.clone()) {
             return Err(CatalogError::Repeated(provider.slug));
         }
-        for other in providers.iter().filter(|other| other.slug != provider.slug) {
+        for other in providers.iter().chain(&catalog.others).filter(|other| other.slug != provider.slug) {
             if let Some(env) = provider.env.iter().find(|env| other.takes_key(env)) {
                 return Err(CatalogError::KeyOfAnother {
                     env: env.clone(),
@@ -56,7 +59,7 @@ pub(super) fn extend(catalog: &Catalog, entries: Vec<OperatorProvider>) -> Resul
             None => providers.push(Arc::new(provider)),
         }
     }
-    Ok(Catalog { providers })
+    Ok(Catalog { providers, others: catalog.others.clone() })
 }
 
 fn check(entry: &OperatorProvider) -> Result<(), CatalogError> {
@@ -80,24 +83,34 @@ fn define(entry: OperatorProvider) -> Result<Provider, CatalogError> {
     let dialect = entry.dialect.ok_or_else(|| missing("dialect"))?;
     let endpoint = entry.base_url.clone().ok_or_else(|| missing("base_url"))?;
     let auth = if entry.env.is_empty() { Auth::None } else { dialect_auth(dialect) };
+    let inference = inference(&endpoint, dialect);
     Ok(Provider {
+        check: check::of_dialect(&auth, dialect, &inference),
+        pages: Pages::default(),
+        env_parts: Vec::new(),
+        deployment: None,
+        project: None,
         name: entry.slug.to_string(),
         slug: entry.slug,
         aliases: Vec::new(),
         variants: Vec::new(),
-        inference: inference(&endpoint, dialect),
+        inference,
         endpoint,
         region: None,
+        hosts: Vec::new(),
+        query: None,
         dialect,
         auth,
         headers: dialect_headers(dialect),
         env: entry.env,
         key_pattern: None,
-        models: Vec::new(),
+        models: Arc::default(),
+        calls: Vec::new(),
         model_patterns: entry.models,
         local_only: false,
         pinned: true,
         free: entry.free,
+        hosts_others: false,
         quirks: dialect_quirks(dialect),
     })
 }
@@ -119,6 +132,7 @@ fn redirect(builtin: &Provider, entry: OperatorProvider) -> Result<Provider, Cat
         }
         provider.variants.retain(|variant| variant.dialect == dialect);
         provider.inference = inference(&endpoint, dialect);
+        provider.check = check::of_dialect(&provider.auth, dialect, &provider.inference);
         provider.endpoint = endpoint;
         provider.pinned = true;
     } else if let Some(mut endpoint) = entry.base_url {
@@ -140,6 +154,8 @@ fn redirect(builtin: &Provider, entry: OperatorProvider) -> Result<Provider, Cat
     }
     if !entry.env.is_empty() {
         provider.env = entry.env;
+        // They are parts of the key that went by the other names.
+        provider.env_parts.clear();
         if provider.auth == Auth::None {
             provider.auth = Auth::Bearer;
         }
@@ -185,7 +201,7 @@ fn request(path: String, dialect: Dialect) -> InferencePath {
         true => Task::Embeddings,
         false => Task::Chat,
     };
-    InferencePath { method: Method::POST, path, dialect, task }
+    InferencePath { method: Method::POST, path, dialect, task, dated: None }
 }
 
 /// Ollama's documentation has `/api` in the base URL and its clients do not; `/v1` is where it speaks OpenAI's dialect, beside

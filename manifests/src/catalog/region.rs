@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::Provider;
+use super::{Check, CheckPlace, Provider};
 use crate::Host;
 use crate::host::HostName;
 
@@ -37,15 +37,24 @@ impl Provider {
         if own == region {
             return Some(Cow::Borrowed(self));
         }
-        let service =
-            host.as_str().strip_suffix(COMMERCIAL)?.strip_suffix('.')?.strip_suffix(own.as_str())?;
-        let (_, end) = PARTITIONS.iter().find(|(start, _)| region.starts_with(start))?;
-        let name: HostName = format!("{service}{region}.{end}").parse().ok()?;
         let mut there = self.clone();
-        there.endpoint.host = Host::Name(name);
+        there.endpoint.host = Host::Name(moved(host, own, region)?);
+        if let Check::Asks(check) = &mut there.check
+            && let CheckPlace::At(endpoint, _) = &mut check.place
+            && let Host::Name(host) = &endpoint.host
+        {
+            endpoint.host = Host::Name(moved(host, own, region)?);
+        }
         there.region = Some(region.to_owned());
         Some(Cow::Owned(there))
     }
+}
+
+/// A service's host in another region.
+fn moved(host: &HostName, own: &str, region: &str) -> Option<HostName> {
+    let service = host.as_str().strip_suffix(COMMERCIAL)?.strip_suffix('.')?.strip_suffix(own)?;
+    let (_, end) = PARTITIONS.iter().find(|(start, _)| region.starts_with(start))?;
+    format!("{service}{region}.{end}").parse().ok()
 }
 
 /// Letters, digits and hyphens, as a part of a host's name.

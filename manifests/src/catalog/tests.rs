@@ -1,10 +1,11 @@
 use super::*;
 
+/// Those whose models nobody prices by the token alone, or not where the other prices are from.
+const UNPRICED: [&str; 4] = ["perplexity", "qwen-code", "gemini-cli", "claude-code"];
+
 #[test]
 fn the_built_in_catalog_holds_its_promises() {
     let catalog = Catalog::builtin();
-    let slugs: Vec<_> = catalog.providers().map(|provider| provider.slug.as_str()).collect();
-    assert_eq!(slugs, ["openai", "anthropic", "gemini", "cohere", "aws", "perplexity", "ollama"]);
     assert_eq!(catalog.provider("google").unwrap().slug.as_str(), "gemini");
     assert!(catalog.provider("Google").is_none());
     let openai = catalog.provider("openai-responses").unwrap();
@@ -12,7 +13,24 @@ fn the_built_in_catalog_holds_its_promises() {
     assert_eq!(openai.spoken_with(Dialect::OpenAiResponses), Dialect::OpenAiResponses);
     assert_eq!(openai.spoken_with(Dialect::AnthropicMessages), Dialect::OpenAiChat);
 
+    let mut slugs = std::collections::BTreeSet::new();
+    let mut keys = std::collections::BTreeSet::new();
     let mut names = std::collections::BTreeSet::new();
+    for provider in catalog.everybody() {
+        let variants = provider.variants.iter().map(|variant| &variant.slug);
+        for slug in provider.aliases.iter().chain(variants).chain([&provider.slug]) {
+            assert!(slugs.insert(slug.clone()), "{slug} names two");
+        }
+        for env in &provider.env {
+            assert!(keys.insert(env.clone()), "{env} is the key of two");
+            assert!(crate::identity::is_variable_name(env) && !env.starts_with("ORCH_"), "{env}");
+        }
+        assert_eq!(provider.env.is_empty(), provider.auth == Auth::None, "{}", provider.slug);
+        assert!(!provider.pinned && provider.query.is_none());
+        for call in &provider.calls {
+            assert!(call.path.parse::<crate::PathGlob>().is_ok(), "{}", call.path);
+        }
+    }
     for provider in catalog.providers() {
         for stream in [false, true] {
             let path = provider.inference_path(stream).unwrap();
@@ -21,16 +39,16 @@ fn the_built_in_catalog_holds_its_promises() {
                 assert!(provider.inference_path_in(variant.dialect, stream).is_some(), "{}", variant.slug);
             }
         }
-        assert_eq!(provider.env.is_empty(), provider.auth == Auth::None, "{}", provider.slug);
         assert_eq!(provider.local_only, provider.slug.as_str() == "ollama");
-        assert!(!provider.pinned);
-        for model in &provider.models {
+        let mut own = std::collections::BTreeSet::new();
+        for model in provider.models.iter() {
             assert!(model.max_output <= model.context, "{}", model.id);
             for name in model.aliases.iter().chain([&model.id]) {
-                assert!(names.insert(name.clone()), "{name} is listed twice");
+                assert!(own.insert(name.clone()), "{name} is listed twice");
+                assert!(provider.hosts_others || names.insert(name.clone()), "{name} is listed twice");
             }
             let Some(price) = model.price else {
-                assert_eq!(provider.slug.as_str(), "perplexity", "{}", model.id);
+                assert!(UNPRICED.contains(&provider.slug.as_str()), "{}", model.id);
                 continue;
             };
             match model.embedding {
@@ -48,6 +66,7 @@ fn the_built_in_catalog_holds_its_promises() {
             );
             assert!(price.as_of.is_some(), "{}", model.id);
         }
+        assert!(provider.models.len() <= 60, "{} lists {}", provider.slug, provider.models.len());
     }
 }
 
@@ -58,29 +77,79 @@ fn the_facts_that_keys_hang_on() {
         .providers()
         .map(|p| {
             let path = p.inference_path(false).unwrap();
-            format!(
-                "{} {} {} {} {} {:?}",
-                p.slug,
-                path.method,
-                p.endpoint.authority(),
-                path.path,
-                path.dialect,
-                p.auth
-            )
+            let auth = match &p.auth {
+                Auth::Header(name) => name.to_string(),
+                other => format!("{other:?}"),
+            };
+            let url = format!("{}://{}{}", p.endpoint.scheme, p.endpoint.authority(), path.path);
+            format!("{} {} {url} {} {auth} {}", p.slug, path.method, path.dialect, p.env.join(","))
         })
         .collect();
-    assert_eq!(
-        facts,
-        [
-            "openai POST api.openai.com /v1/chat/completions openai-chat Bearer",
-            "anthropic POST api.anthropic.com /v1/messages anthropic-messages Header(\"x-api-key\")",
-            "gemini POST generativelanguage.googleapis.com /v1beta/models/*:generateContent gemini-generate-content Header(\"x-goog-api-key\")",
-            "cohere POST api.cohere.com /v2/chat cohere-chat Bearer",
-            "aws POST bedrock-runtime.us-east-1.amazonaws.com /model/*/converse bedrock-converse Aws",
-            "perplexity POST api.perplexity.ai /chat/completions openai-chat Bearer",
-            "ollama POST localhost:11434 /v1/chat/completions openai-chat None",
-        ]
-    );
+    let expected = "\
+openai POST https://api.openai.com/v1/chat/completions openai-chat Bearer OPENAI_API_KEY
+anthropic POST https://api.anthropic.com/v1/messages anthropic-messages x-api-key ANTHROPIC_API_KEY
+gemini POST https://generativelanguage.googleapis.com/v1beta/models/*:generateContent gemini-generate-content x-goog-api-key GEMINI_API_KEY,GOOGLE_API_KEY,GOOGLE_GENERATIVE_AI_API_KEY
+cohere POST https://api.cohere.com/v2/chat cohere-chat Bearer COHERE_API_KEY,CO_API_KEY
+aws POST https://bedrock-runtime.us-east-1.amazonaws.com/model/*/converse bedrock-converse Aws AWS_BEARER_TOKEN_BEDROCK
+azure POST https://azure-openai.invalid/openai/v1/chat/completions openai-chat Azure AZURE_API_KEY,AZURE_OPENAI_API_KEY
+azure-anthropic-foundry POST https://azure-foundry.invalid/anthropic/v1/messages anthropic-messages AzureFoundry ANTHROPIC_FOUNDRY_API_KEY,AZURE_COGNITIVE_SERVICES_API_KEY
+mistral POST https://api.mistral.ai/v1/chat/completions openai-chat Bearer MISTRAL_API_KEY
+xai POST https://api.x.ai/v1/chat/completions openai-chat Bearer XAI_API_KEY
+deepseek POST https://api.deepseek.com/chat/completions openai-chat Bearer DEEPSEEK_API_KEY
+moonshot POST https://api.moonshot.ai/v1/chat/completions openai-chat Bearer MOONSHOT_API_KEY,KIMI_API_KEY
+zai POST https://api.z.ai/api/paas/v4/chat/completions openai-chat Bearer ZAI_API_KEY,ZHIPU_API_KEY
+perplexity POST https://api.perplexity.ai/chat/completions openai-chat Bearer PERPLEXITY_API_KEY,PERPLEXITYAI_API_KEY
+groq POST https://api.groq.com/openai/v1/chat/completions openai-chat Bearer GROQ_API_KEY
+cerebras POST https://api.cerebras.ai/v1/chat/completions openai-chat Bearer CEREBRAS_API_KEY
+sambanova POST https://api.sambanova.ai/v1/chat/completions openai-chat Bearer SAMBANOVA_API_KEY
+fireworks POST https://api.fireworks.ai/inference/v1/chat/completions openai-chat Bearer FIREWORKS_API_KEY,FIREWORKS_AI_API_KEY
+together POST https://api.together.xyz/v1/chat/completions openai-chat Bearer TOGETHER_API_KEY,TOGETHERAI_API_KEY,TOGETHER_AI_API_KEY,TOGETHER_AI_TOKEN
+deepinfra POST https://api.deepinfra.com/v1/openai/chat/completions openai-chat Bearer DEEPINFRA_API_KEY
+nvidia POST https://integrate.api.nvidia.com/v1/chat/completions openai-chat Bearer NVIDIA_API_KEY,NVIDIA_NIM_API_KEY
+novita POST https://api.novita.ai/openai/v1/chat/completions openai-chat Bearer NOVITA_API_KEY
+siliconflow POST https://api.siliconflow.com/v1/chat/completions openai-chat Bearer SILICONFLOW_API_KEY
+chutes POST https://llm.chutes.ai/v1/chat/completions openai-chat Bearer CHUTES_API_KEY,CHUTES_API_TOKEN,CHUTES_OAUTH_TOKEN
+gmicloud POST https://api.gmi-serving.com/v1/chat/completions openai-chat Bearer GMICLOUD_API_KEY,GMI_API_KEY,GMI_CLOUD_API_KEY
+meganova POST https://api.meganova.ai/v1/chat/completions openai-chat Bearer MEGANOVA_API_KEY
+akash POST https://api.akashml.com/v1/chat/completions openai-chat Bearer AKASHML_API_KEY
+openrouter POST https://openrouter.ai/api/v1/chat/completions openai-chat Bearer OPENROUTER_API_KEY,OR_API_KEY,OPEN_ROUTER_API_KEY
+vercel POST https://ai-gateway.vercel.sh/v1/chat/completions openai-chat Bearer AI_GATEWAY_API_KEY,VERCEL_OIDC_TOKEN,VERCEL_AI_GATEWAY_API_KEY
+nano-gpt POST https://nano-gpt.com/api/v1/chat/completions openai-chat Bearer NANO_GPT_API_KEY,NANOGPT_API_KEY
+ollama POST http://localhost:11434/v1/chat/completions openai-chat None \n\
+qwen-code POST https://portal.qwen.ai/v1/chat/completions openai-chat TokenFile(QwenCode) QWEN_CODE_OAUTH
+gemini-cli POST https://cloudcode-pa.googleapis.com/v1internal:generateContent gemini-generate-content TokenFile(GeminiCli) GEMINI_CLI_OAUTH
+claude-code POST https://api.anthropic.com/v1/messages anthropic-messages TokenFile(ClaudeCode) CLAUDE_CODE_OAUTH_TOKEN";
+    assert_eq!(facts.join("\n"), expected);
+
+    let calls: Vec<_> = catalog
+        .searchers()
+        .flat_map(|p| {
+            let at = format!("{}://{}", p.endpoint.scheme, p.endpoint.authority());
+            p.calls
+                .iter()
+                .map(move |call| format!("{} {} {at}{} {:?}", p.slug, call.method, call.path, p.auth))
+        })
+        .collect();
+    let expected = "\
+perplexity POST https://api.perplexity.ai/search Bearer
+tavily POST https://api.tavily.com/search Bearer
+tavily POST https://api.tavily.com/extract Bearer
+tavily POST https://api.tavily.com/crawl Bearer
+tavily POST https://api.tavily.com/map Bearer
+exa POST https://api.exa.ai/search Header(\"x-api-key\")
+exa POST https://api.exa.ai/contents Header(\"x-api-key\")
+exa POST https://api.exa.ai/answer Header(\"x-api-key\")
+kagi GET https://kagi.com/api/v1/search Scheme(\"Bot\")
+kagi GET https://kagi.com/api/v0/search Scheme(\"Bot\")
+valyu POST https://api.valyu.ai/v1/search Header(\"x-api-key\")
+valyu POST https://api.valyu.ai/v1/contents Header(\"x-api-key\")
+valyu POST https://api.valyu.ai/v1/answer Header(\"x-api-key\")
+valyu POST https://api.valyu.ai/v1/deepresearch/tasks Header(\"x-api-key\")
+valyu GET https://api.valyu.ai/v1/deepresearch/tasks/*/status Header(\"x-api-key\")";
+    assert_eq!(calls.join("\n"), expected);
+    assert!(catalog.provider("tavily").is_none() && catalog.searcher("perplexity").is_some());
+    assert_eq!(catalog.provider_of_key("TAVILY_API_KEY_2").unwrap().slug.as_str(), "tavily");
+
     let anthropic = catalog.provider("anthropic").unwrap();
     assert_eq!(anthropic.headers[0].0, "anthropic-version");
     assert_eq!(anthropic.model("claude-3-haiku").unwrap().id, "claude-3-haiku-20240307");

@@ -58,6 +58,8 @@ fn read_manifest(root: &Cursor<'_>) -> Option<Manifest> {
     let input = fields.get("input").and_then(|at| json_schema(&at));
     let output = fields.get("output").and_then(|at| json_schema(&at));
     let egress = each(&mut fields, "egress", egress);
+    let search = fields.get("search").and_then(|at| at.filled_list("no web search")).unwrap_or_default();
+    let search = no_repeats(parsed::<Slug>(search));
     let secrets = each(&mut fields, "secrets", |at| secret(at, &catalog));
     let calls = each(&mut fields, "calls", Cursor::parse::<AgentRef>);
     let files = files(&mut fields);
@@ -78,6 +80,7 @@ fn read_manifest(root: &Cursor<'_>) -> Option<Manifest> {
         input,
         output,
         egress,
+        search,
         secrets,
         calls,
         files,

@@ -244,7 +244,8 @@ fn capabilities(manifest: &Manifest) -> Vec<Capability> {
     let llm = manifest.llm.iter();
     let tools = llm.clone().flat_map(|llm| llm.server_tools.iter()).map(Capability::ServerTool);
     let account = llm.flat_map(|llm| llm.account.iter().cloned()).map(Capability::Account);
-    egress.chain(secrets).chain(tools).chain(account).collect()
+    let search = manifest.search.iter().cloned().map(Capability::Search);
+    egress.chain(search).chain(secrets).chain(tools).chain(account).collect()
 }
 
 fn texts(capabilities: &[Capability]) -> Vec<String> {

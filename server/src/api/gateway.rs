@@ -7,7 +7,7 @@ use orch_proxy::Body;
 
 use crate::caller::Caller;
 use crate::failure::Failure;
-use crate::llm::Llm;
+use crate::llm::{Llm, Says};
 use crate::service::Service;
 
 /// Made when it is first asked: most commands never do.
@@ -25,8 +25,15 @@ impl ClientGateway {
     ) -> Result<Response<Body>, Failure> {
         let config = service.config();
         let llm = self.llm(service, config.max_connections)?;
+        let (policy, _) = service.policies().of(&caller.workspace, &config.byok).await?;
+        let says = Says {
+            ceilings: &config.limit_ceilings,
+            routes: &config.routes,
+            policy,
+            platform: &config.platform,
+        };
         let bodies = service.body_keeper(&caller.workspace);
-        llm.answer(caller, &config.limit_ceilings, &config.routes, bodies, request).await
+        llm.answer(caller, &says, bodies, request).await
     }
 
     fn llm(&self, service: &Service, calls: usize) -> Result<&Llm, Failure> {
@@ -38,8 +45,11 @@ impl ClientGateway {
         let telemetry = Arc::clone(service.broker().telemetry());
         let routings = Arc::clone(service.routings());
         let new = || Llm::new(&upstream, keeper, store);
-        Ok(self.0.get_or_init(|| {
-            new().telling(telemetry).paid_from(service.budgets()).routed(routings).of_calls(calls)
-        }))
+        let lent = service.lent().cloned();
+        let made = || {
+            let llm = new().lending(lent).telling(telemetry).paid_from(service.budgets());
+            llm.routed(routings).of_calls(calls)
+        };
+        Ok(self.0.get_or_init(made))
     }
 }

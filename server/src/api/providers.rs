@@ -12,6 +12,7 @@ use time::OffsetDateTime;
 use super::call::Call;
 use super::reply;
 use crate::failure::Failure;
+use crate::keeper::name_of;
 
 /// `GET /v1/providers`.
 pub(super) async fn list(call: Call<'_>) -> Result<Response<Body>, Failure> {
@@ -33,7 +34,7 @@ pub(super) async fn reset(call: Call<'_>) -> Result<Response<Body>, Failure> {
     let name = call.segment(2).to_owned();
     let catalog = call.service().catalog();
     let of_provider = catalog.provider(&name);
-    if of_provider.or_else(|| catalog.provider_of_key(&name)).is_none() {
+    if of_provider.or_else(|| catalog.provider_of_key(name_of(&name))).is_none() {
         return Err(Failure::usage("not_found", "there is no provider of this name, nor a key of one")
             .hint("GET /v1/providers"));
     }
@@ -41,7 +42,7 @@ pub(super) async fn reset(call: Call<'_>) -> Result<Response<Body>, Failure> {
         call.service().routings().of(call.workspace(), &call.service().config().routes).await?.health;
     let mut reset: Vec<String> = health.all().into_keys().collect();
     reset.retain(|key| {
-        let meant = of_provider.map_or(*key == name, |provider| provider.takes_key(key));
+        let meant = of_provider.map_or(*key == name, |provider| provider.takes_key(name_of(key)));
         meant && health.reset(key)
     });
     // What is said to be forgotten is, after a crash as well.

@@ -6,6 +6,7 @@ use orch_proxy::Body;
 use super::body::Buffered;
 use super::call::{Call, DOCUMENT};
 use super::{gate, json, query, reply};
+use crate::caller::Peer;
 use crate::failure::Failure;
 use crate::secrets;
 
@@ -42,14 +43,22 @@ pub(super) async fn put(mut call: Call<'_>) -> Result<Response<Body>, Failure> {
     let body = values(&mut call).await?;
     let service = call.service();
     let (keeper, catalog) = (service.keeper(), service.catalog());
-    Ok(reply::ok(&secrets::put(keeper, call.workspace(), catalog, call.segment(2), &body).await?))
+    let sent = (&*body, sender(&call));
+    Ok(reply::ok(&secrets::put(keeper, call.workspace(), catalog, call.segment(2), sent).await?))
 }
 
 /// `POST /v1/secrets/{name}/rotate`.
 pub(super) async fn rotate(mut call: Call<'_>) -> Result<Response<Body>, Failure> {
     let body = values(&mut call).await?;
-    let done = secrets::post_rotation(call.service(), call.workspace(), call.segment(2), &body).await?;
+    let sent = (&*body, sender(&call));
+    let done = secrets::post_rotation(call.service(), call.workspace(), call.segment(2), sent).await?;
     Ok(reply::ok(&done))
+}
+
+/// `POST /v1/secrets/{name}/check`.
+pub(super) async fn check(call: Call<'_>) -> Result<Response<Body>, Failure> {
+    call.query(&[])?;
+    Ok(reply::ok(&secrets::post_check(call.service(), call.workspace(), call.segment(2)).await?))
 }
 
 /// `POST /v1/secrets/import`.
@@ -88,6 +97,14 @@ pub(super) async fn remove(call: Call<'_>) -> Result<Response<Body>, Failure> {
         Some(_) => return Err(query::wrong("now", "is true or false")),
     };
     Ok(reply::ok(&secrets::delete(call.service(), call.workspace(), call.segment(2), now).await?))
+}
+
+/// Whose files a value may name: those of whoever is on this machine, as the user that the server runs as.
+fn sender(call: &Call<'_>) -> secrets::Sender {
+    match call.peer {
+        Peer::Unix | Peer::InProcess => secrets::Sender::Owner,
+        Peer::Tcp { .. } | Peer::Proxied { .. } => secrets::Sender::Other,
+    }
 }
 
 /// A body with values in it, over a connection that nobody reads.

@@ -76,7 +76,8 @@ impl Stage {
             custody: orch_vault::Custody::default(),
         };
         let program = PathBuf::from("/nonexistent/orch");
-        let parts = Parts { home, config, catalog, vault, program, simulate: None };
+        let environment = Environment::Fixed(BTreeMap::new());
+        let parts = Parts { home, config, catalog, vault, program, simulate: None, environment };
         let service = Service::open(parts, Mode::Embedded).await.expect("a service");
         Self { api: Api::new(Arc::clone(&service)), service, _folder: folder }
     }

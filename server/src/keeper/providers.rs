@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use orch_gateway::{KeyAtHand, Plan};
-use orch_manifests::{Auth, Catalog, Provider, Slug};
+use orch_manifests::{Auth, Catalog, Provider, Slug, Whose};
 use orch_proxy::Credential;
 use orch_vault::{KeyRef, SecretName, Source, Vault};
 use time::OffsetDateTime;
 
+use super::Ring;
 use crate::credential::{HeldCredential, Lease};
 use crate::failure::{Failure, Kind};
 use crate::keys::check_value;
@@ -31,16 +32,22 @@ impl ProviderKeys {
     ///
     /// # Errors
     /// A vault that cannot be trusted or read.
-    pub(super) fn open(vault: &Vault, held: &HeldSecrets, catalog: &Catalog) -> Result<Self, Failure> {
+    pub(super) fn open(
+        vault: &Vault,
+        held: &HeldSecrets,
+        catalog: &Catalog,
+        ring: &Ring,
+    ) -> Result<Self, Failure> {
         let mut keys: BTreeMap<Slug, KeyAtHand> = BTreeMap::new();
         let (mut expires, mut failed) = (None::<OffsetDateTime>, Vec::new());
         for provider in catalog.providers().filter(|provider| provider.auth != Auth::None) {
-            let key = match opened(vault, held, provider) {
-                Ok(Some((credential, until))) => {
+            let opened_as = |name: &str| opened_as(vault, held, provider, ring, name);
+            let key = match first(provider, &opened_as) {
+                Ok(Some((name, (credential, until)))) => {
                     expires = [expires, until].into_iter().flatten().min();
                     let mut all = vec![Arc::clone(&credential)];
-                    for name in Provider::further_keys(credential.id()) {
-                        match opened_as(vault, held, provider, &name) {
+                    for name in Provider::further_keys(name) {
+                        match opened_as(&name) {
                             Ok(Some((further, until))) => {
                                 expires = [expires, until].into_iter().flatten().min();
                                 all.push(further);
@@ -64,7 +71,12 @@ impl ProviderKeys {
             };
             keys.insert(provider.slug.clone(), key);
         }
-        let plan = Plan::for_clients(catalog, &|slug| keys.get(slug).cloned());
+        let key = |slug: &Slug| keys.get(slug).cloned();
+        let plan = match ring.whose {
+            Whose::Team => Plan::for_clients(catalog, &key),
+            // What is not among these is looked for elsewhere.
+            Whose::Own | Whose::Platform => Plan::of_keys(catalog, &key),
+        };
         Ok(Self { plan: Arc::new(plan), expires, failed })
     }
 
@@ -78,10 +90,13 @@ impl ProviderKeys {
 type Opened = (Arc<dyn Credential>, Option<OffsetDateTime>);
 
 /// The provider's key under the first of its names that the vault has.
-fn opened(vault: &Vault, held: &HeldSecrets, provider: &Provider) -> Result<Option<Opened>, Failure> {
+fn first<'p>(
+    provider: &'p Provider,
+    opened_as: &dyn Fn(&str) -> Result<Option<Opened>, Failure>,
+) -> Result<Option<(&'p str, Opened)>, Failure> {
     for name in &provider.env {
-        if let Some(opened) = opened_as(vault, held, provider, name)? {
-            return Ok(Some(opened));
+        if let Some(opened) = opened_as(name)? {
+            return Ok(Some((name, opened)));
         }
     }
     Ok(None)
@@ -92,6 +107,7 @@ fn opened_as(
     vault: &Vault,
     held: &HeldSecrets,
     provider: &Provider,
+    ring: &Ring,
     name: &str,
 ) -> Result<Option<Opened>, Failure> {
     let Ok(name) = name.parse::<SecretName>() else { return Ok(None) };
@@ -107,9 +123,13 @@ fn opened_as(
         version: Some(current.summary.version.get()),
         shadows: Vec::new(),
     };
-    check_value(&found, provider, &current.secret)?;
+    // What a file of another tool holds is for each call to find out: it changes while nothing changes in the vault.
+    if !matches!(provider.auth, Auth::TokenFile(_)) {
+        check_value(&found, provider, &current.secret)?;
+    }
     let expires = current.summary.expires;
     let tally = held.tally(vault.workspace(), &name, &provider.endpoint.host.to_string());
     let credential = HeldCredential::lent(secret, provider.auth.clone(), Lease::Client(tally), None);
+    let credential = credential.of(ring.whose, ring.id(name.as_str()));
     Ok(Some((Arc::new(credential), expires)))
 }

@@ -25,6 +25,10 @@ fn place() -> (TempDir, VaultLocation) {
     (folder, location)
 }
 
+fn rings() -> Rings {
+    Rings { team: Ring::team(&HERE.into()), own: Ring::own(HERE, "alice"), platform: None }
+}
+
 async fn held(location: &VaultLocation) -> Arc<Keeper> {
     let catalog = Arc::new(Catalog::builtin());
     Arc::new(Keeper::hold(location.clone(), catalog).await.expect("the vault opens"))
@@ -193,10 +197,11 @@ fn an_expired_key_is_none_and_is_not_kept() {
     open(0).set(&name, secret, meta, ExpectedVersion::Any).expect("stored");
 
     let catalog = Catalog::builtin();
-    let before = ProviderKeys::open(&open(3_599), &held, &catalog).expect("opened");
+    let before =
+        ProviderKeys::open(&open(3_599), &held, &catalog, &Ring::team(&HERE.into())).expect("opened");
     assert_eq!(key_of(&before.plan, "openai").as_deref(), Some(KEY));
     assert!(before.are_fresh());
-    let after = ProviderKeys::open(&open(3_600), &held, &catalog).expect("opened");
+    let after = ProviderKeys::open(&open(3_600), &held, &catalog, &Ring::team(&HERE.into())).expect("opened");
     assert_eq!(key_of(&after.plan, "openai"), None);
     assert!(after.are_fresh());
 }
@@ -278,7 +283,7 @@ async fn each_token_s_use_is_on_record_once() {
     set(&keeper, HERE, "OPENAI_API_KEY", KEY).await;
     let plan = plan(&keeper, HERE).await;
     let candidate = candidate(&plan);
-    let witness = |token: &str| ClientWitness::new(&keeper, &HERE.into(), &token.into());
+    let witness = |token: &str| ClientWitness::new(&keeper, rings(), &token.into());
     let (one, again, other) = (witness("tok_1"), witness("tok_1"), witness("tok_2"));
     let all =
         tokio::join!(one.before_use(&candidate), again.before_use(&candidate), other.before_use(&candidate));
@@ -304,7 +309,7 @@ async fn a_use_that_cannot_be_recorded_is_refused_until_it_can() {
     let candidate = candidate(&plan);
     let aside = folder.path().join("aside");
     std::fs::rename(&location.store, &aside).expect("moved");
-    let witness = ClientWitness::new(&keeper, &HERE.into(), &"tok_1".into());
+    let witness = ClientWitness::new(&keeper, rings(), &"tok_1".into());
     let refused = witness.before_use(&candidate).await.expect_err("not on record");
     assert_eq!((refused.status, refused.code.as_deref()), (Some(503), Some("orch_vault")));
 
@@ -345,4 +350,53 @@ async fn what_has_happened_makes_no_vault_and_asks_nobody() {
     keeper.record_after(HERE, refused()).await.expect("on record");
     let log = keeper.with(HERE, |vault| Ok(vault.audit()?)).await.expect("an audit log");
     assert!(log.iter().any(|record| matches!(record.event, AuditEvent::Denied { .. })));
+}
+
+#[tokio::test]
+async fn a_member_s_keys_are_nobody_else_s_and_none_of_the_workspace_s() {
+    let (_folder, location) = place();
+    let keeper = held(&location).await;
+    let (alice, bob) = (Ring::own(HERE, "alice"), Ring::own(HERE, "bob"));
+    set(&keeper, HERE, "OPENAI_API_KEY", KEY).await;
+    set(&keeper, &alice.part, "OPENAI_API_KEY", OTHER).await;
+    let plan_of = async |ring: &Ring| Arc::clone(&keeper.keys_of(ring).await.expect("readable").plan);
+    let (hers, his) = (plan_of(&alice).await, plan_of(&bob).await);
+    assert_eq!(key_of(&hers, "openai").as_deref(), Some(OTHER));
+    assert!(!his.has_keys() && !plan_of(&Ring::own("other", "alice")).await.has_keys());
+    assert_eq!(key_of(&*plan(&keeper, HERE).await, "openai").as_deref(), Some(KEY));
+    let credential =
+        hers.provider(&"openai".parse().expect("a slug")).expect("at hand").credential().cloned();
+    let credential = credential.expect("a key");
+    assert_eq!((credential.id(), credential.whose()), ("own/alice/OPENAI_API_KEY", Whose::Own));
+
+    // The name of her part is no workspace that anybody could be in, and what lies there is not the workspace's.
+    let listed = |at: VaultAt<'_>| match at {
+        VaultAt::Open(vault) => Ok(vault.list()?.len()),
+        VaultAt::Rest(_) => Err(Failure::defect("it is held")),
+    };
+    assert_eq!(keeper.look(HERE, listed).await.expect("listed"), 1);
+
+    // Replaced and removed without anybody else's key changing.
+    set(&keeper, &alice.part, "OPENAI_API_KEY", KEY).await;
+    assert_eq!(key_of(&*plan_of(&alice).await, "openai").as_deref(), Some(KEY));
+    let remove = |vault: &mut Vault| Ok(vault.remove(&"OPENAI_API_KEY".parse().expect("a name"))?);
+    assert!(keeper.with(&alice.part, remove).await.expect("removed").is_some());
+    assert!(!plan_of(&alice).await.has_keys());
+    assert_eq!(key_of(&*plan(&keeper, HERE).await, "openai").as_deref(), Some(KEY));
+}
+
+#[tokio::test]
+async fn a_use_is_on_record_where_its_secret_lies() {
+    let (_folder, location) = place();
+    let keeper = held(&location).await;
+    let alice = Ring::own(HERE, "alice");
+    set(&keeper, &alice.part, "OPENAI_API_KEY", KEY).await;
+    let hers = candidate(&keeper.keys_of(&alice).await.expect("readable").plan);
+    let witness = ClientWitness::new(&keeper, rings(), &"tok_1".into());
+    assert_eq!(witness.before_use(&hers).await, Ok(()));
+    assert_eq!(audited(&keeper, &alice.part).await, ["gateway:tok_1 OPENAI_API_KEY api.openai.com"]);
+    // Who looks after the workspace sees it, and nobody else does.
+    assert_eq!(audited(&keeper, HERE).await.len(), 1);
+    assert!(audited(&keeper, "other").await.is_empty());
+    assert!(audited(&keeper, &Ring::own(HERE, "al").part).await.is_empty());
 }

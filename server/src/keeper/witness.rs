@@ -7,10 +7,12 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use orch_gateway::ir::{ApiError, Class};
 use orch_gateway::{Candidate, Witness};
+use orch_manifests::{RunId, Whose};
+use orch_proxy::Credential;
 use orch_vault::{PlannedUse, SecretName, Source};
 use tokio::sync::OnceCell;
 
-use super::Keeper;
+use super::{Keeper, Ring, name_of};
 use crate::failure::Failure;
 
 /// What one token was seen to use so far: secret, host, and whether that is on record.
@@ -50,38 +52,71 @@ impl Seen {
 /// Tokens, and what each was seen to use.
 pub(super) type SeenByToken = RwLock<HashMap<Arc<str>, Arc<Seen>>>;
 
-/// Puts a client's uses on record: one record per token, secret and host for the life of the keeper.
+/// The parts of the vault that a client's keys lie in.
+#[derive(Clone)]
+pub(crate) struct Rings {
+    pub(crate) team: Ring,
+    pub(crate) own: Ring,
+    /// None where the operator lends nothing out of the vault.
+    pub(crate) platform: Option<Ring>,
+}
+
+impl Rings {
+    fn part(&self, whose: Whose) -> &Arc<str> {
+        match (whose, &self.platform) {
+            (Whose::Own, _) => &self.own.part,
+            (Whose::Platform, Some(platform)) => &platform.part,
+            (Whose::Team | Whose::Platform, _) => &self.team.part,
+        }
+    }
+}
+
+/// Puts a client's uses on record: one record per token, secret and host for the life of the keeper. Each is on record where
+/// the secret lies.
 pub(crate) struct ClientWitness {
     keeper: Arc<Keeper>,
-    workspace: Arc<str>,
-    token: Arc<str>,
+    rings: Rings,
+    /// Who uses it, as the record has it.
+    by: String,
+    /// Whether the uses of the team's keys are on record already.
+    team_is_planned: bool,
     seen: Arc<Seen>,
 }
 
 impl ClientWitness {
     /// The witness of the calls that come with this token, which is named by its id.
-    pub(crate) fn new(keeper: &Arc<Keeper>, workspace: &Arc<str>, token: &Arc<str>) -> Self {
+    pub(crate) fn new(keeper: &Arc<Keeper>, rings: Rings, token: &Arc<str>) -> Self {
         Self {
             keeper: Arc::clone(keeper),
-            workspace: Arc::clone(workspace),
-            token: Arc::clone(token),
+            rings,
+            by: format!("gateway:{token}"),
+            team_is_planned: false,
             seen: keeper.seen(token),
         }
     }
 
-    async fn record(&self, secret: &str, host: String) -> Result<(), Failure> {
-        let secret: SecretName = secret
+    /// The witness of a run's calls, whose uses of the workspace's own keys were planned on record before it.
+    pub(crate) fn of_run(keeper: &Arc<Keeper>, rings: Rings, run: &RunId) -> Self {
+        let (keeper, by) = (Arc::clone(keeper), run.to_string());
+        Self { keeper, rings, by, team_is_planned: true, seen: Arc::default() }
+    }
+
+    async fn record(&self, secret: &dyn Credential, host: String) -> Result<(), Failure> {
+        let part = self.rings.part(secret.whose());
+        let secret: SecretName = name_of(secret.id())
             .parse()
             .map_err(|e| Failure::defect(format!("a key came out of the vault by a wrong name: {e}")))?;
-        let planned = PlannedUse { run: format!("gateway:{}", self.token), secret, host, grant: None };
-        self.keeper.record_uses(&self.workspace, vec![planned]).await
+        let planned = PlannedUse { run: self.by.clone(), secret, host, grant: None };
+        self.keeper.record_uses(part, vec![planned]).await
     }
 }
 
 impl Witness for ClientWitness {
     fn before_use<'a>(&'a self, candidate: &'a Candidate) -> BoxFuture<'a, Result<(), ApiError>> {
         let credential = candidate.credential.as_ref();
-        let Some(secret) = credential.filter(|held| held.source() == Source::Vault.as_str()) else {
+        let planned = |held: &dyn Credential| self.team_is_planned && held.whose() == Whose::Team;
+        let of_vault = |held: &&Arc<dyn Credential>| held.source() == Source::Vault.as_str();
+        let Some(secret) = credential.filter(of_vault).filter(|held| !planned(&***held)) else {
             return std::future::ready(Ok(())).boxed();
         };
         let host = candidate.provider.endpoint.host.to_string();
@@ -91,7 +126,7 @@ impl Witness for ClientWitness {
         }
         async move {
             // Calls that come meanwhile wait for the same record; after a failure the next one tries again.
-            let recorded = entry.get_or_try_init(|| self.record(secret.id(), host)).await;
+            let recorded = entry.get_or_try_init(|| self.record(&**secret, host)).await;
             recorded.map_err(|failure| not_on_record(&failure))?;
             Ok(())
         }

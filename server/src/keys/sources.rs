@@ -81,7 +81,7 @@ impl<'a> KeySources<'a> {
             return None;
         }
         match self.variables {
-            Variables::Own(environment) => environment.key(name),
+            Variables::Own(environment) => environment.provider_key(name, self.catalog),
             Variables::Callers(keys) => {
                 keys.get(name).map(|key| key.expose(|bytes| Secret::new(bytes.to_vec())))
             }

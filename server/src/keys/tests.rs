@@ -67,6 +67,8 @@ impl Stage {
         let manifest = Manifest::parse(&text, Format::Yaml, "orch.yaml").expect("a manifest");
         let wanted: Vec<&Provider> =
             providers.iter().map(|slug| self.catalog.provider(slug).expect("known")).collect();
+        let searched: Vec<&Provider> =
+            manifest.search.iter().filter_map(|slug| self.catalog.searcher(slug.as_str())).collect();
         let grants = said.secrets.iter().map(|text| SecretGrant::parse(text, &self.catalog));
         let secret_grants = grants.collect::<Result<Vec<_>, _>>()?;
         let flag = |(provider, key): &(Option<&str>, &str)| FlagKey {
@@ -79,6 +81,7 @@ impl Stage {
             manifest: &manifest,
             bare: said.bare,
             wanted: &wanted,
+            searched: &searched,
             flags: &flags,
             names_prove: true,
             secret_grants: &secret_grants,

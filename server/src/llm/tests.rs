@@ -25,6 +25,9 @@ struct Stage {
     upstream: Upstream,
     llm: Llm,
     ceilings: Limits,
+    routes: Arc<Routes>,
+    policy: ByokPolicy,
+    platform: PlatformConfig,
     booked: Arc<Mutex<Vec<(Caller, Receipt)>>>,
     vault: Option<(TempDir, Arc<Keeper>)>,
 }
@@ -55,10 +58,18 @@ impl Stage {
         let keeper = Keeper::hold(location, Arc::clone(&upstream.catalog)).await.expect("a vault");
         let keeper = Arc::new(keeper);
         let booked = Arc::default();
-        let keys = Keys::Vault(Arc::clone(&keeper));
+        let keys = Keys::Vault(VaultKeys { keeper: Arc::clone(&keeper), lent: None });
         let llm = with_books(&upstream, keys, &booked);
-        let stage =
-            Self { upstream, llm, ceilings: Limits::default(), booked, vault: Some((folder, keeper)) };
+        let stage = Self {
+            upstream,
+            llm,
+            ceilings: Limits::default(),
+            routes: Arc::default(),
+            policy: ByokPolicy::default(),
+            platform: PlatformConfig::default(),
+            booked,
+            vault: Some((folder, keeper)),
+        };
         for provider in providers {
             let simulation = stage.upstream.simulation.as_ref().expect("simulated");
             let key = simulation.key_for(provider).expect("a key").to_owned();
@@ -82,11 +93,25 @@ impl Stage {
         let metrics = Arc::default();
         let llm = Llm::new(&upstream, keeper, store.clone()).telling(Arc::clone(&metrics));
         (
-            Self { upstream, llm, ceilings: *ceilings, booked: Arc::default(), vault: None },
+            Self {
+                upstream,
+                llm,
+                ceilings: *ceilings,
+                routes: Arc::default(),
+                policy: ByokPolicy::default(),
+                platform: PlatformConfig::default(),
+                booked: Arc::default(),
+                vault: None,
+            },
             store,
             metrics,
             folder,
         )
+    }
+
+    fn says(&self) -> Says<'_> {
+        let Self { ceilings, routes, policy, platform, .. } = self;
+        Says { ceilings, routes, policy: *policy, platform }
     }
 
     fn keeper(&self) -> &Keeper {
@@ -117,7 +142,7 @@ impl Stage {
         let body = if method == "GET" { orch_proxy::empty() } else { orch_proxy::full(body.to_string()) };
         let response = self
             .llm
-            .answer(&client, &self.ceilings, &Arc::default(), None, request.body(body).expect("a request"))
+            .answer(&client, &self.says(), None, request.body(body).expect("a request"))
             .await
             .expect("answered");
         let receipt = response.headers().get("x-orch-receipt");
@@ -484,19 +509,14 @@ async fn without_its_vault_only_what_is_open_and_on_record_goes_on() {
         (client, Request::post(CHAT).body(body).expect("a request"))
     };
     let (other, request) = as_client("default", "tok_2");
-    let answer =
-        stage.llm.answer(&other, &stage.ceilings, &Arc::default(), None, request).await.expect("answered");
+    let answer = stage.llm.answer(&other, &stage.says(), None, request).await.expect("answered");
     assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE, "its use is not on record");
     let booked = stage.booked();
     assert!(booked.iter().all(|(_, receipt)| receipt.attempts.is_empty()), "nobody was asked: {booked:?}");
 
     let (other, request) = as_client("other", "tok_1");
-    let failure = stage
-        .llm
-        .answer(&other, &stage.ceilings, &Arc::default(), None, request)
-        .await
-        .map(|_| ())
-        .expect_err("not readable");
+    let failure =
+        stage.llm.answer(&other, &stage.says(), None, request).await.map(|_| ()).expect_err("not readable");
     assert_eq!(failure.kind(), Kind::Vault);
     stage.end().await;
 }

@@ -1,4 +1,4 @@
-//! The words with which a person grants what is no host and no secret: `llm.server_tools:KIND`, and
+//! The words with which a person grants what is no host and no secret: `llm.server_tools:KIND`, `search:PROVIDER`, and
 //! `llm.account:PROVIDER:METHOD:PATH` for a path of an account.
 //!
 //! They stand beside the texts of capabilities in what was granted for a run. A word says all that it grants: what a
@@ -16,26 +16,34 @@ const TOOLS: &str = "llm.server_tools:";
 /// Before the providers whose accounts are used.
 const ACCOUNT: &str = "llm.account:";
 
+/// Before the providers that the web is searched with.
+const SEARCH: &str = "search:";
+
 /// One word.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Word {
     Tool(ServerTool),
     /// A provider, a method, and a path as the manifest writes it.
     Account(Slug, String, String),
+    Search(Slug),
 }
 
 impl Word {
     /// None when it is the text of a capability, or anything else.
     fn of(text: &str) -> Option<Self> {
-        match text.strip_prefix(TOOLS) {
-            Some(kind) => kind.parse().ok().map(Self::Tool),
-            None => {
-                let mut parts = text.strip_prefix(ACCOUNT)?.splitn(3, ':');
-                let (provider, method, path) = (parts.next()?.parse().ok()?, parts.next()?, parts.next()?);
-                let path: PathGlob = path.parse().ok()?;
-                is_method(method).then(|| Self::Account(provider, method.to_owned(), path.to_string()))
-            }
+        if let Some(kind) = text.strip_prefix(TOOLS) {
+            return kind.parse().ok().map(Self::Tool);
         }
+        if let Some(account) = text.strip_prefix(ACCOUNT) {
+            let mut parts = account.splitn(3, ':');
+            let (provider, method, path) = (parts.next()?.parse().ok()?, parts.next()?, parts.next()?);
+            let path: PathGlob = path.parse().ok()?;
+            return is_method(method).then(|| Self::Account(provider, method.to_owned(), path.to_string()));
+        }
+        if let Some(provider) = text.strip_prefix(ACCOUNT) {
+            return provider.parse().ok().map(Self::Account);
+        }
+        text.strip_prefix(SEARCH)?.parse().ok().map(Self::Search)
     }
 
     /// Whether it is about this capability, or about a part of it.
@@ -43,6 +51,7 @@ impl Word {
         match (self, capability) {
             (Self::Tool(kind), Capability::ServerTool(wanted)) => kind == wanted,
             (Self::Account(..), Capability::Account(wanted)) => words_of(wanted).any(|word| word == *self),
+            (Self::Search(provider), Capability::Search(wanted)) => provider == wanted,
             _ => false,
         }
     }
@@ -89,12 +98,15 @@ pub fn grant_words(text: &str) -> Result<Vec<String>, Failure> {
             .hint(format!(
                 "--grant '{ACCOUNT}PROVIDER:METHOD:PATH[,METHOD:PATH]', as the refusal of the run says it"
             ))
+            .hint(format!("--grant {SEARCH}PROVIDER"))
             .hint("hosts are granted with --allow, secrets with --secret")
     };
     let known =
         |word: String| Word::of(&word).map(|_| word).ok_or_else(|| wrong("it names what is not known"));
-    if let Some(kinds) = text.strip_prefix(TOOLS) {
-        return kinds.split(',').map(|kind| known(format!("{TOOLS}{}", kind.trim()))).collect();
+    for prefix in [TOOLS, SEARCH] {
+        if let Some(list) = text.strip_prefix(prefix) {
+            return list.split(',').map(|word| known(format!("{prefix}{}", word.trim()))).collect();
+        }
     }
     let Some(account) = text.strip_prefix(ACCOUNT) else {
         return Err(wrong("it is none of what can be granted so"));
@@ -112,11 +124,12 @@ pub(super) fn flag_for(capability: &Capability) -> Option<String> {
         Capability::Account(want) => {
             let parts = words_of(want).filter_map(|word| match word {
                 Word::Account(_, method, path) => Some(format!("{method}:{path}")),
-                Word::Tool(_) => None,
+                Word::Tool(_) | Word::Search(_) => None,
             });
             let parts: Vec<String> = parts.collect();
             Some(format!("--grant '{ACCOUNT}{}:{}'", want.provider, parts.join(",")))
         }
+        Capability::Search(provider) => Some(format!("--grant {SEARCH}{provider}")),
         Capability::Egress(_) | Capability::Secret { .. } => None,
     }
 }
@@ -128,6 +141,7 @@ pub(crate) fn is_said(capability: &Capability, granted: &BTreeSet<String>) -> bo
         || match capability {
             Capability::ServerTool(kind) => said(&Word::Tool(*kind)),
             Capability::Account(want) => words_of(want).all(|word| said(&word)),
+            Capability::Search(provider) => said(&Word::Search(provider.clone())),
             Capability::Egress(_) | Capability::Secret { .. } => false,
         }
 }
@@ -136,7 +150,7 @@ pub(crate) fn is_said(capability: &Capability, granted: &BTreeSet<String>) -> bo
 pub(crate) fn tools_said(granted: &BTreeSet<String>) -> ServerTools {
     let kind = |text: &String| match Word::of(text)? {
         Word::Tool(kind) => Some(kind),
-        Word::Account(..) => None,
+        Word::Account(..) | Word::Search(_) => None,
     };
     granted.iter().filter_map(kind).collect()
 }
@@ -177,9 +191,11 @@ mod tests {
                 "llm.account:openai:GET:/v1/files/*"
             ]
         );
+        assert_eq!(grant_words("search:tavily,exa").expect("words"), ["search:tavily", "search:exa"]);
         for bad in [
             "",
             "search",
+            "search:",
             "llm.server_tools",
             "llm.server_tools:",
             "llm.server_tools:web",
@@ -195,7 +211,7 @@ mod tests {
             "api.example.com",
         ] {
             let failure = grant_words(bad).expect_err(bad);
-            assert_eq!((failure.code(), failure.hints().len()), ("bad_usage", 3), "{failure}");
+            assert_eq!((failure.code(), failure.hints().len()), ("bad_usage", 4), "{failure}");
         }
     }
 

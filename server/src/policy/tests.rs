@@ -38,7 +38,7 @@ fn real() -> Upstream {
 
 fn held(name: &str) -> Arc<dyn Credential> {
     let secret = Secret::new(b"sk-0123456789abcdef".to_vec());
-    Arc::new(HeldCredential::given(name.to_owned(), Source::Flag, Auth::None, secret))
+    Arc::new(HeldCredential::given(name.to_owned(), Source::Flag, orch_manifests::Auth::None, secret))
 }
 
 fn way(host: &str) -> Way {

@@ -27,7 +27,8 @@ impl Stage {
     }
 
     async fn put(&self, name: &str, body: &Value) -> Result<Value, Failure> {
-        put(&self.keeper, "default", &self.catalog, name, body.to_string().as_bytes()).await
+        let body = body.to_string();
+        put(&self.keeper, "default", &self.catalog, name, (body.as_bytes(), Sender::Other)).await
     }
 
     async fn delete(&self, name: &str) -> Result<Value, Failure> {

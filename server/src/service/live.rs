@@ -28,6 +28,8 @@ const PAGE: usize = 256 << 10;
 pub(crate) struct LiveRun {
     pub(crate) run: RunId,
     pub(crate) workspace: String,
+    /// Who asked for it: whose own keys may serve.
+    pub(crate) member: String,
     told: Mutex<Told>,
     /// The number of the newest event; closed by the end.
     newest: watch::Sender<u64>,
@@ -70,6 +72,7 @@ impl LiveRun {
         Self {
             run,
             workspace: workspace.to_owned(),
+            member: String::new(),
             told: Mutex::default(),
             newest: watch::Sender::new(0),
             ended: watch::Sender::new(false),
@@ -78,6 +81,11 @@ impl LiveRun {
             calls: OnceLock::new(),
             owed: Mutex::default(),
         }
+    }
+
+    /// The same, asked for by this member of the workspace.
+    pub(crate) fn of_member(self, member: &str) -> Self {
+        Self { member: member.to_owned(), ..self }
     }
 
     /// From now on these uses have to be counted at the end, however it ends.

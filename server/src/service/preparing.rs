@@ -12,7 +12,7 @@ use crate::keeper::VaultAt;
 use crate::keys::{KeySources, Variables};
 use crate::permissions::Remembered;
 use crate::prepare::{Prepared, Standing};
-use crate::run::RunRequest;
+use crate::run::{Event, Observer as _, RunRequest};
 use crate::store::AgentRow;
 
 /// Input of this many bytes is parsed where the request is.
@@ -55,8 +55,19 @@ impl Service {
                 .await
                 .map_err(|e| Failure::defect(format!("the checks of a run ended early: {e}")))??
         };
+        let simulated = checked.is_simulated();
+        let lending = match simulated {
+            true => None,
+            false => self.lending(workspace, checked.byok(), checked.brings_keys()).await?,
+        };
+        let mut checked = checked;
+        if let Some(lending) = lending.as_ref().filter(|lending| !lending.takes_given())
+            && checked.leave_env_keys()
+        {
+            Once(live).event(Event::Note(&lending.left_out()));
+        }
         let (catalog, held) = (Arc::clone(self.catalog()), Arc::clone(self.keeper.held()));
-        let (checked, keys) = self
+        let (checked, mut keys) = self
             .keeper
             .look(workspace, move |vault| {
                 let variables = Variables::Callers(checked.env_keys());
@@ -69,6 +80,9 @@ impl Service {
                 Ok((checked, keys))
             })
             .await?;
+        if let Some(lending) = &lending {
+            self.lend(lending, live, &mut keys).await?;
+        }
         let standing = Standing { workspace, local: false, granted, book: None };
         self.broker.admit(checked, keys, &standing, &Once(live))
     }

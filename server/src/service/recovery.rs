@@ -73,8 +73,8 @@ impl Service {
     ) -> Result<(), Failure> {
         let Some(request) = request else { return self.interrupted(&row).await };
         let told = self.store().last_event(&row.run).await?;
-        let live = Arc::new(LiveRun::after_event(row.run.clone(), &row.workspace, told));
-        self.begin(live, Who::of_run(&row), Start::Later(row.agent, Box::new(request)), place);
+        let live = LiveRun::after_event(row.run.clone(), &row.workspace, told).of_member(&row.caller);
+        self.begin(Arc::new(live), Who::of_run(&row), Start::Later(row.agent, Box::new(request)), place);
         Ok(())
     }
 

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use orch_gateway::Preference;
 use orch_manifests::{ByteSize, Digest, EgressWant, Format, MicroUsd, RunId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -27,6 +28,11 @@ pub(crate) struct StoredRequest {
     input: Option<String>,
     provider: Option<String>,
     model: Option<String>,
+    /// Left out where nothing is said, as with the policy on trial.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    prefer: Option<Preference>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    byok: Option<bool>,
     env: Vec<(String, String)>,
     allow: Vec<String>,
     secrets: Vec<String>,
@@ -53,6 +59,8 @@ impl StoredRequest {
             input: request.input.clone(),
             provider: request.provider.clone(),
             model: request.model.clone(),
+            prefer: request.prefer.clone(),
+            byok: request.byok,
             env: request.env.clone(),
             allow: request.allow.clone(),
             secrets: request.secrets.clone(),
@@ -99,6 +107,8 @@ impl StoredRequest {
             input: stored.input,
             provider: stored.provider,
             model: stored.model,
+            prefer: stored.prefer,
+            byok: stored.byok,
             env: stored.env,
             allow: stored.allow,
             secrets: stored.secrets,

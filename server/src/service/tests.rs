@@ -79,7 +79,8 @@ fn parts(folder: &tempfile::TempDir) -> Parts {
     };
     let catalog = config.catalog().expect("a catalog");
     let program = PathBuf::from("/nonexistent/orch");
-    Parts { home, config, catalog, vault, program, simulate: None }
+    let environment = Environment::Fixed(BTreeMap::new());
+    Parts { home, config, catalog, vault, program, simulate: None, environment }
 }
 
 /// An agent whose manifest goes on like this, and whose module has nothing but its first bytes.

@@ -109,6 +109,7 @@ impl Service {
         if let Some(keeper) = &prepared.bodies {
             live.tell(EventKind::Note, format!("{} (records.bodies)", keeper.kept.said()));
         }
+        prepared.witness = self.witness_of(live, &prepared.keys);
         let keep = self.mode == Mode::Serve;
         if let Err(failure) = self.broker.export() {
             live.tell(EventKind::Warning, failure.to_string());

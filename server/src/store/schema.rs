@@ -14,12 +14,13 @@ use crate::failure::{Failure, Kind};
 const APPLICATION: i32 = 0x6f72_6368;
 
 /// What brings a database from each version to the next; the version is how many of them it has seen.
-const MIGRATIONS: [&str; 6] = [
+const MIGRATIONS: [&str; 7] = [
     include_str!("schema.sql"),
     include_str!("schema/calls_of_runs.sql"),
     include_str!("schema/spend.sql"),
     include_str!("schema/routing.sql"),
     include_str!("schema/requests.sql"),
+    include_str!("schema/byok.sql"),
     include_str!("schema/records.sql"),
 ];
 

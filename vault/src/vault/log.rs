@@ -24,8 +24,14 @@ impl Vault {
             state.walk_audit(&mut |_| ())?;
         }
         state.walk_audit_after(after, &mut |record| {
-            let ours = record.workspace.is_empty() || record.workspace == self.workspace;
-            if ours { take(record) } else { ControlFlow::Continue(()) }
+            if self.has_on_record(&record.workspace) { take(record) } else { ControlFlow::Continue(()) }
         })
+    }
+
+    /// Whether what is on record of a workspace is in this one's log: of the store itself, of this workspace, and of the
+    /// parts of it that have names below its own (`acme/members/alice`). No workspace has a slash in its name.
+    pub(super) fn has_on_record(&self, workspace: &str) -> bool {
+        let below = |rest: &str| rest.is_empty() || rest.starts_with('/');
+        workspace.is_empty() || workspace.strip_prefix(self.workspace.as_str()).is_some_and(below)
     }
 }

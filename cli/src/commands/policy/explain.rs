@@ -4,9 +4,9 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use http::Method;
-use orch_manifests::{Catalog, Format, Host, HostPattern, Manifest, ServerTools, Supported};
+use orch_manifests::{Catalog, Format, HostPattern, Manifest, ServerTools, Supported};
 use orch_proxy::{Methods, Miss, Reason, Rule, RuleOrigin};
-use orch_server::{Agent, Failure, Outlook, account_rules};
+use orch_server::{Agent, Failure, Outlook, account_rules, search_rules};
 use serde_json::{Value, json};
 
 use super::{Judgement, POLICY_LIMIT, format_of, judge, line, method, origin, read, read_text};
@@ -57,6 +57,8 @@ struct Policy {
     carried: Vec<(String, Rule)>,
     /// Paths of providers' accounts that the manifest asks for, with the provider of each.
     accounts: Vec<(String, Rule)>,
+    /// Calls of providers of web search, which the agent makes with their keys once they are granted.
+    searches: Vec<(String, Rule)>,
     /// What providers may do by themselves, once it is granted.
     server_tools: ServerTools,
     /// What the operator allows to every agent that asks for it.
@@ -80,6 +82,8 @@ impl Policy {
         };
         let llm = manifest.as_ref().and_then(|manifest| manifest.llm.as_ref());
         let accounts = account_rules(llm, &here.catalog).into_iter();
+        let searches = manifest.as_ref().map(|manifest| search_rules(manifest, &here.catalog));
+        let searches = searches.into_iter().flatten();
         let outlook = Outlook::of(wants.as_deref(), &args.allow, &here.config)?;
         Ok(Self {
             name,
@@ -89,6 +93,7 @@ impl Policy {
                 manifest.as_ref().map_or(&Supported::default(), |manifest| &manifest.supported_providers),
             ),
             accounts: accounts.map(|(provider, rule)| (provider.to_string(), rule)).collect(),
+            searches: searches.map(|(provider, rule)| (provider.to_string(), rule)).collect(),
             server_tools: llm.map(|llm| llm.server_tools).unwrap_or_default(),
             config: here.config.egress.allow.iter().filter_map(|host| allowed(&host.to_string())).collect(),
         })
@@ -131,6 +136,19 @@ impl Policy {
                 note: format!(
                     "`llm.account`: with {provider}'s key, once it is granted (orch asks before a run, or --grant \
                      'llm.account:{provider}:METHOD:PATH'); a key of the vault needs its owner's --account as well"
+                ),
+            });
+            return explained;
+        }
+        if let Some((provider, rule)) = self.searches.iter().find(|(_, rule)| fits(rule)) {
+            explained.decided = Some(Decided {
+                number: None,
+                text: line(rule),
+                by: RuleOrigin::Manifest,
+                granted: false,
+                note: format!(
+                    "`search`: with {provider}'s key, once it is granted (orch asks before a run, or --grant \
+                     search:{provider})"
                 ),
             });
             return explained;
@@ -192,7 +210,7 @@ fn carried(supported: &Supported) -> Vec<(String, Rule)> {
     let providers = catalog.providers().filter(|provider| !provider.local_only && supported.allows(provider));
     let mut rules = Vec::new();
     for provider in providers {
-        let Host::Name(host) = &provider.endpoint.host else { continue };
+        let Some(host) = provider.public_host() else { continue };
         for inference in &provider.inference {
             let Ok(path) = inference.path.parse() else { continue };
             let rule = Rule {
@@ -321,6 +339,7 @@ mod tests {
             rules: outlook.into_iter().map(|outlook| outlook.rule).collect(),
             carried: carried(&Supported::Any),
             accounts: Vec::new(),
+            searches: Vec::new(),
             server_tools: ServerTools::NONE,
             config: allowed("c.example.com").into_iter().collect(),
         }

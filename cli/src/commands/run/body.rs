@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use orch_gateway::Preference;
 use orch_manifests::{AgentRef, ByteSize, Digest, EgressWant, MicroUsd};
 use orch_server::{Failure, LimitRequest, Simulate};
 use orch_vault::Secret;
@@ -60,6 +61,10 @@ struct Body<'a> {
     provider: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     model: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prefer: Option<&'a Preference>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    byok: Option<bool>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     env: BTreeMap<&'a str, &'a str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -162,6 +167,8 @@ pub(super) fn write(
         input,
         provider: said.provider.as_deref(),
         model: said.model.as_deref(),
+        prefer: said.prefer.as_ref(),
+        byok: said.byok,
         env: said.env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect(),
         keys: keys.collect::<Result<_, Failure>>()?,
         env_keys: env_keys.collect::<Result<_, Failure>>()?,
@@ -206,6 +213,8 @@ mod tests {
             keys: Vec::new(),
             provider: None,
             model: None,
+            prefer: None,
+            byok: None,
             env: Vec::new(),
             allow: Vec::new(),
             secrets: Vec::new(),
@@ -246,6 +255,8 @@ mod tests {
             ],
             provider: Some("openai".to_owned()),
             model: Some("gpt-4o".to_owned()),
+            prefer: Some(Preference { provider: "openai".to_owned(), model: Some("gpt-4o".to_owned()) }),
+            byok: Some(true),
             env: vec![("A".to_owned(), "1".to_owned()), ("A".to_owned(), "2".to_owned())],
             allow: vec!["api.example.com:8443".to_owned()],
             secrets: vec!["T@api.example.com".to_owned()],
@@ -277,6 +288,7 @@ mod tests {
                 "agent": { "manifest": "name: acme/x\n", "format": "yaml", "module": module.to_string() },
                 "input": null,
                 "provider": "openai", "model": "gpt-4o", "env": { "A": "2" },
+                "prefer": { "provider": "openai", "model": "gpt-4o" }, "byok": true,
                 "keys": [{ "provider": "openai", "key": "sk-1" }, { "provider": null, "key": "sk-2" }],
                 "env_keys": { "OPENAI_API_KEY": "sk-3" },
                 "allow": ["api.example.com:8443"], "secrets": ["T@api.example.com"],

@@ -56,6 +56,7 @@ fn request(args: &RunArgs, here: &Installation, printer: Printer) -> Result<RunR
         keys: said.keys,
         provider: said.provider,
         model: said.model,
+        prefer: said.prefer,
         env: said.env,
         allow: said.allow,
         secrets: said.secrets,

@@ -4,11 +4,13 @@ use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::Path;
 
+use orch_gateway::Preference;
 use orch_manifests::{ByteSize, EgressWant, MicroUsd, parse_duration, parse_guest_path};
 use orch_server::{Agent, Failure, LimitRequest, MountRequest, Simulate, flag_key, grant_words};
 use orch_vault::{FlagKey, Secret};
 
 use crate::args::{KeyArgs, LimitArgs, RunArgs};
+use crate::commands::byok::{Active, By, Place, chosen};
 use crate::commands::policy;
 use crate::printer::Printer;
 use crate::value;
@@ -23,6 +25,10 @@ pub(super) struct Said {
     pub(super) keys: Vec<FlagKey>,
     pub(super) provider: Option<String>,
     pub(super) model: Option<String>,
+    /// What `orch byok` chose, where no flag says what to think with.
+    pub(super) prefer: Option<Preference>,
+    /// Whether it was chosen at the server that the run goes to.
+    pub(super) byok: Option<bool>,
     pub(super) env: Vec<(String, String)>,
     pub(super) allow: Vec<String>,
     pub(super) secrets: Vec<String>,
@@ -47,6 +53,13 @@ impl Said {
         let mounts = args.grants.mount.iter().map(|mount| parse_mount(mount)).collect::<Result<_, _>>()?;
         let limits = parse_limits(&args.limits)?;
         let keys = read_keys(&args.keys, here, printer)?;
+        let active = active(args, here, printer)?;
+        // What the environment says is about its own key.
+        let elsewhere = !args.local && here.configured_server()?.is_some();
+        let byok =
+            active.as_ref().is_some_and(|active| active.by == By::Command && elsewhere).then_some(true);
+        let prefer = active
+            .map(|active| Preference { provider: active.provider.slug.to_string(), model: active.model });
         if Agent::comes_with_orch(&args.agent) && Path::new(&args.agent).exists() {
             printer.warn(&format!(
                 "{0} is what lies at ./{0} here, not the agent that comes with orch",
@@ -58,6 +71,8 @@ impl Said {
             keys,
             provider: args.model.provider.clone(),
             model: args.model.model.clone(),
+            prefer,
+            byok,
             env,
             allow: args.grants.allow.clone(),
             secrets: args.grants.secret.clone(),
@@ -69,6 +84,18 @@ impl Said {
             simulate: args.simulate.as_deref().map(Simulate::open).transpose()?,
         })
     }
+}
+
+/// What `orch byok` chose. Flags that say what to think with, or bring a key along, go before it: a key that was given
+/// without its provider's name is for the agent's own first choice.
+fn active(args: &RunArgs, here: &Installation, printer: Printer) -> Result<Option<Active>, Failure> {
+    let KeyArgs { key_file, key_stdin, key, .. } = &args.keys;
+    let brings_key = key_file.is_some() || *key_stdin || !key.is_empty();
+    let says = args.model.provider.is_some() || args.model.model.is_some();
+    if brings_key || says || args.simulate.is_some() {
+        return Ok(None);
+    }
+    Ok(chosen(here, &Place::of(here, args.local)?)?.said(printer))
 }
 
 fn granted(flags: &[String]) -> Result<BTreeSet<String>, Failure> {

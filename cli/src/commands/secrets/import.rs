@@ -7,7 +7,7 @@ use std::path::Path;
 
 use orch_manifests::Catalog;
 use orch_server::Failure;
-use orch_server::secrets::new_secret_name;
+use orch_server::secrets::{Sender, arriving, new_secret_name};
 use orch_vault::{Secret, SecretMeta, SecretName, ValueError};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -137,9 +137,14 @@ fn plan(
             never_in_header: before.is_some_and(|row| row.never_in_header),
             ..SecretMeta::default()
         };
+        let (value, wrong) = match arriving(&here.catalog, &name, value, Sender::Owner) {
+            Ok((value, _)) => (value, None),
+            Err(failure) => (Secret::new(Vec::new()), Some(failure.message().to_owned())),
+        };
         let twice = plan.iter().find(|planned| planned.name == name.as_str()).map(|planned| planned.line);
         let what = match (twice, meta.accepts(&value), before) {
             (Some(line), ..) => What::Refuse(format!("line {line} has that name already")),
+            _ if wrong.is_some() => What::Refuse(wrong.unwrap_or_default()),
             (None, Err(why), _) => What::Refuse(refused(&name, &why, &here.catalog)),
             (None, Ok(()), Some(_)) if !overwrite => {
                 What::Refuse("the vault holds it already; --overwrite replaces it".to_owned())

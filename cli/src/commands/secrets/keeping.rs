@@ -74,12 +74,12 @@ impl<'a> Keeping<'a> {
     }
 
     /// Whether secrets are sent over TCP.
-    pub(super) fn on_network(&self) -> bool {
+    pub(crate) fn on_network(&self) -> bool {
         matches!(self, Self::Server(client, _) if client.on_network())
     }
 
     /// ` at SERVER`, where that is another machine.
-    pub(super) fn elsewhere(&self) -> String {
+    pub(crate) fn elsewhere(&self) -> String {
         match self {
             Self::Server(client, _) if client.on_network() => format!(", at {}", client.name()),
             _ => String::new(),
@@ -90,7 +90,7 @@ impl<'a> Keeping<'a> {
     ///
     /// # Errors
     /// As the vault's, or the server's.
-    pub(super) fn set(&self, name: &SecretName, secret: Secret, meta: SecretMeta) -> Result<Value, Failure> {
+    pub(crate) fn set(&self, name: &SecretName, secret: Secret, meta: SecretMeta) -> Result<Value, Failure> {
         match self {
             Self::Here(here) => secrets::set(&mut create(here)?, name, secret, meta, &here.catalog),
             Self::Server(client, runtime) => {
@@ -179,7 +179,7 @@ impl<'a> Keeping<'a> {
     ///
     /// # Errors
     /// As the vault's, or the server's.
-    pub(super) fn remove(&self, name: &SecretName, now: bool) -> Result<Value, Failure> {
+    pub(crate) fn remove(&self, name: &SecretName, now: bool) -> Result<Value, Failure> {
         match self {
             Self::Here(here) => secrets::remove(&mut open(here)?, name),
             Self::Server(client, runtime) => {
@@ -235,7 +235,7 @@ impl<'a> Keeping<'a> {
     ///
     /// # Errors
     /// When it is not: a server of another version, or a defect here.
-    pub(super) fn typed<T: serde::de::DeserializeOwned>(
+    pub(crate) fn typed<T: serde::de::DeserializeOwned>(
         &self,
         asked: &str,
         answer: Value,

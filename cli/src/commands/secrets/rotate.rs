@@ -6,6 +6,7 @@ use orch_vault::Rotation;
 use serde::Deserialize;
 
 use super::Keeping;
+use super::proof::{arrived, proven};
 use super::row::Row;
 use super::said::read_value;
 use crate::args::RotateArgs;
@@ -32,7 +33,13 @@ pub(super) fn run<'a>(
     let expires = args.expires.as_deref().map(moment::from_now).transpose()?;
     let value = read_value(here, ("rotate", &name), &args.value, printer)?;
     let keeping = find()?;
-    let answer = keeping.rotate(&name, Rotation { value, expires, scrubbable: !args.value.allow_short })?;
+    let value = arrived(here, &name, value, printer)?;
+    let check = proven(here, &keeping, (&name, &value), &args.proof, printer)?;
+    let mut answer =
+        keeping.rotate(&name, Rotation { value, expires, scrubbable: !args.value.allow_short })?;
+    if let Some(check) = check {
+        answer["check"] = check;
+    }
     if printer.json() {
         return printer.result_json(&answer).or_else(broken_pipe);
     }

@@ -9,9 +9,9 @@ use serde_json::Value;
 /// A secret in a listing.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Row {
-    pub(super) name: String,
+    pub(crate) name: String,
     pub(super) version: u64,
-    pub(super) mask: Option<String>,
+    pub(crate) mask: Option<String>,
     pub(super) updated: String,
     pub(super) expires: Option<String>,
     pub(super) expired: bool,

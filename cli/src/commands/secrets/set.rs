@@ -2,10 +2,11 @@
 
 use orch_server::Failure;
 use orch_server::secrets::{Terms, new_secret_name};
-use orch_vault::{OpenMode, Vault};
+use orch_vault::{OpenMode, Vault, VaultError};
 use serde::Deserialize;
 
 use super::Keeping;
+use super::proof::{arrived, check_terms, proven, reference};
 use super::row::Row;
 use super::said::{grants, read_value};
 use crate::args::SetArgs;
@@ -35,11 +36,27 @@ pub(super) fn run<'a>(
         allow_short: args.value.allow_short,
     };
     let meta = terms.check(&name, &here.catalog)?;
-    let secret = read_value(here, ("set", &name), &args.value, printer)?;
+    check_terms(here, &name, args.despite_terms)?;
+    let given = match &args.credential_file {
+        Some(_) => None,
+        None => Some(read_value(here, ("set", &name), &args.value, printer)?),
+    };
 
     let keeping = find()?;
+    let secret = match given {
+        Some(given) => given,
+        None => reference(here, &keeping, &name, args)?
+            .ok_or_else(|| Failure::defect("a credential file was asked for and is not there"))?,
+    };
+    let secret = arrived(here, &name, secret, printer)?;
+    // What the vault would not take is not shown to anybody either.
+    meta.accepts(&secret).map_err(VaultError::from)?;
+    let check = proven(here, &keeping, (&name, &secret), &args.proof, printer)?;
     let first = matches!(keeping, Keeping::Here(_)) && !here.vault.store.exists();
-    let answer = keeping.set(&name, secret, meta)?;
+    let mut answer = keeping.set(&name, secret, meta)?;
+    if let Some(check) = check {
+        answer["check"] = check;
+    }
     if printer.json() {
         return printer.result_json(&answer).or_else(broken_pipe);
     }

@@ -17,7 +17,7 @@ pub(super) fn run<'a>(
     args: &WhichArgs,
     printer: Printer,
 ) -> Result<(), Failure> {
-    let names: Vec<String> = match here.catalog.provider(&args.name) {
+    let names: Vec<String> = match here.catalog.anybody(&args.name) {
         Some(provider) => provider.env.clone(),
         None => vec![secret_name(&args.name, &here.catalog)?.to_string()],
     };

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::super::ResponseError;
-use super::{extra_content, finish_reason, stop_reason, usage_of, usage_value, write_request};
+use super::{extra_content, finish_reason, said_in_part, stop_reason, usage_of, usage_value, write_request};
 use crate::ir::{ChatResponse, Part, StopReason, ToolCall};
 
 pub(super) fn read(value: &Value) -> Result<ChatResponse, ResponseError> {
@@ -17,9 +17,12 @@ pub(super) fn read(value: &Value) -> Result<ChatResponse, ResponseError> {
     }
     match message.get("content") {
         Some(Value::String(text)) if !text.is_empty() => content.push(Part::text(text.clone())),
-        // Some compatible providers answer in parts; only text is of interest.
+        // Some compatible providers answer in parts.
         Some(Value::Array(parts)) => {
-            content.extend(parts.iter().filter_map(|part| nonempty(part.get("text"))).map(Part::text));
+            content.extend(parts.iter().filter_map(said_in_part).map(|(thought, text)| match thought {
+                true => Part::Reasoning { text, signature: None },
+                false => Part::text(text),
+            }));
         }
         _ => {}
     }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::super::emit::{object, sse};
 use super::super::{ResponseError, StreamParser, StreamWriter};
 use super::response::nonempty;
-use super::{error_value, extra_content, finish_reason, stop_reason, usage_of, usage_value};
+use super::{error_value, extra_content, finish_reason, said_in_part, stop_reason, usage_of, usage_value};
 use crate::classify::error_inside;
 use crate::ir::{StopReason, StreamEvent, Usage};
 
@@ -110,9 +110,10 @@ impl Parser {
         match delta.get("content") {
             Some(Value::String(text)) if !text.is_empty() => events.push(StreamEvent::Text(text.clone())),
             Some(Value::Array(parts)) => {
-                events.extend(
-                    parts.iter().filter_map(|part| nonempty(part.get("text"))).map(StreamEvent::Text),
-                );
+                events.extend(parts.iter().filter_map(said_in_part).map(|(thought, text)| match thought {
+                    true => StreamEvent::Reasoning(text),
+                    false => StreamEvent::Text(text),
+                }));
             }
             _ => {}
         }

@@ -1,5 +1,6 @@
 //! Requests for providers.
 
+use orch_manifests::ReasoningField;
 use serde_json::{Map, Value, json};
 
 use super::super::{OF_ITS_PROVIDER, Style, Written};
@@ -21,7 +22,7 @@ pub(super) fn write(request: &ChatRequest, style: &Style) -> Written {
         messages.push(json!({ "role": "system", "content": content }));
     }
     for (i, message) in request.messages.iter().enumerate() {
-        write_message(message, &format!("messages[{i}]"), &mut messages, &mut dropped);
+        write_message(message, style, &format!("messages[{i}]"), &mut messages, &mut dropped);
     }
     body.insert("messages".into(), Value::Array(messages));
     write_tools(request, &mut body, &mut dropped);
@@ -144,7 +145,13 @@ fn write_tools(request: &ChatRequest, body: &mut Map<String, Value>, dropped: &m
 }
 
 /// One message may become several: tool results are messages of their own here.
-fn write_message(message: &Message, path: &str, out: &mut Vec<Value>, dropped: &mut Vec<Dropped>) {
+fn write_message(
+    message: &Message,
+    style: &Style,
+    path: &str,
+    out: &mut Vec<Value>,
+    dropped: &mut Vec<Dropped>,
+) {
     dropped.extend(message.extras.keys().map(|key| Dropped::new(format!("{path}.{key}"), NO_SUCH_FIELD)));
     match message.role {
         Role::System => {
@@ -190,7 +197,13 @@ fn write_message(message: &Message, path: &str, out: &mut Vec<Value>, dropped: &
                         }
                         calls.push(tool_call_value(call));
                     }
-                    Part::Reasoning { .. } => {
+                    Part::Reasoning { text, signature } => {
+                        let unsigned = signature.as_ref().is_none_or(String::is_empty);
+                        if let (Some(field), true) = (style.reasoning, unsigned) {
+                            let so_far = written[field.as_str()].as_str().unwrap_or_default();
+                            written[field.as_str()] = json!(format!("{so_far}{text}"));
+                            continue;
+                        }
                         dropped.push(Dropped::new(format!("{path}.content[{j}]"), OF_ITS_PROVIDER));
                     }
                     Part::Refusal(text) => written["refusal"] = json!(text),
@@ -239,8 +252,10 @@ fn join(turn: &mut Value, more: &Value) {
         (Value::String(one), Value::String(other)) => json!(format!("{one}\n\n{other}")),
         (one, other) => Value::Array([parts(one), parts(other)].concat()),
     };
-    if let Some(refusal) = more.get("refusal") {
-        turn["refusal"] = refusal.clone();
+    for key in ["refusal", ReasoningField::Reasoning.as_str(), ReasoningField::ReasoningContent.as_str()] {
+        if let Some(value) = more.get(key) {
+            turn[key] = value.clone();
+        }
     }
     let calls =
         |message: &Value| message.get("tool_calls").and_then(Value::as_array).cloned().unwrap_or_default();

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use orch_gateway::Preference;
 use orch_manifests::{AgentRef, ByteSize, Digest, EgressWant, Format, MicroUsd, parse_guest_path};
 use orch_vault::FlagKey;
 use serde::Deserialize;
@@ -39,6 +40,10 @@ pub(super) struct RunDocument {
     input: Option<Box<RawValue>>,
     provider: Option<String>,
     model: Option<String>,
+    /// What is thought with first, where neither `provider` nor `model` is said and the agent allows it.
+    prefer: Option<Preference>,
+    /// Whether a key that the member has registered is to serve.
+    byok: Option<bool>,
     env: Option<BTreeMap<String, String>>,
     keys: Option<Vec<KeyDocument>>,
     env_keys: Option<BTreeMap<String, SecretText>>,
@@ -132,6 +137,8 @@ impl RunDocument {
     fn check_sizes(&self) -> Result<(), Failure> {
         within("provider", self.provider.iter().map(String::len))?;
         within("model", self.model.iter().map(String::len))?;
+        let prefer = self.prefer.iter();
+        within("prefer", prefer.map(|of| of.provider.len() + of.model.as_ref().map_or(0, String::len)))?;
         within("env", self.env.iter().flatten().map(|(name, value)| name.len() + value.len()))?;
         let keys = self.keys.iter().flatten();
         within("keys", keys.map(|of| of.provider.as_ref().map_or(0, String::len) + of.key.0.len()))?;
@@ -163,6 +170,8 @@ impl RunDocument {
             input: self.input.map(|input| input.get().to_owned()),
             provider: self.provider,
             model: self.model,
+            prefer: self.prefer,
+            byok: self.byok,
             env: self.env.unwrap_or_default().into_iter().collect(),
             allow: self.allow.unwrap_or_default(),
             secrets: self.secrets.unwrap_or_default(),
@@ -180,9 +189,9 @@ impl RunDocument {
         for (at, KeyDocument { provider, key }) in self.keys.unwrap_or_default().into_iter().enumerate() {
             let provider = provider
                 .map(|name| {
-                    let known = catalog.provider(&name).map(|provider| provider.slug.to_string());
+                    let known = catalog.anybody(&name).map(|provider| provider.slug.to_string());
                     known.ok_or_else(|| {
-                        let known: Vec<&str> = catalog.providers().map(|p| p.slug.as_str()).collect();
+                        let known: Vec<&str> = catalog.everybody().map(|p| p.slug.as_str()).collect();
                         Failure::usage(
                             "provider_unknown",
                             format!("`keys[{at}].provider` is no provider of this server"),

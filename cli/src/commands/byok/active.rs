@@ -1,0 +1,205 @@
+//! Which provider is thought with first.
+//!
+//! `byok.json` in the data folder, 0600, replaced atomically: one choice for this machine, and one for each server that
+//! commands were sent to. It holds names, never a key. In an environment that says so itself (`ORCH_BYOK_PROVIDER`, with that
+//! provider's key beside it) the file is not looked at: provider and key are of one place.
+
+use std::collections::BTreeMap;
+
+use orch_manifests::{Auth, Catalog, Provider};
+use orch_server::{Failure, private};
+use serde::{Deserialize, Serialize};
+
+use crate::printer::Printer;
+use crate::wire::Installation;
+
+/// The format that this version reads and writes.
+const VERSION: u32 = 1;
+/// Largest file, in bytes.
+const SIZE_LIMIT: u64 = 1 << 20;
+/// The word for a file that cannot be written.
+const UNWRITABLE: &str = "byok_unwritable";
+/// What this machine goes by in the file.
+const HERE: &str = "here";
+
+const PROVIDER: &str = "ORCH_BYOK_PROVIDER";
+const MODEL: &str = "ORCH_BYOK_MODEL";
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stored {
+    version: u32,
+    /// By `here`, or the URL of a server.
+    active: BTreeMap<String, Choice>,
+}
+
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Choice {
+    provider: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    model: Option<String>,
+}
+
+/// Where a choice holds.
+pub(crate) struct Place(String);
+
+impl Place {
+    /// This machine, or the server that commands are sent to.
+    ///
+    /// # Errors
+    /// When what was named is no server's URL.
+    pub(crate) fn of(here: &Installation, local: bool) -> Result<Self, Failure> {
+        let server = if local { None } else { here.configured_server()? };
+        Ok(Self(server.map_or_else(|| HERE.to_owned(), |(url, _)| url.to_string())))
+    }
+}
+
+/// Who chose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum By {
+    /// The environment, which has the key as well.
+    Environment,
+    /// `orch byok`.
+    Command,
+}
+
+impl By {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Environment => "env",
+            Self::Command => "byok",
+        }
+    }
+}
+
+/// The provider that is thought with first.
+pub(crate) struct Active {
+    pub(crate) provider: Provider,
+    pub(crate) model: Option<String>,
+    pub(crate) by: By,
+}
+
+/// What is active, and what about it deserves to be said.
+pub(crate) struct Chosen {
+    pub(crate) active: Option<Active>,
+    pub(crate) warnings: Vec<String>,
+}
+
+/// What is active at a place: what the environment says where it says all of it, else what was chosen.
+///
+/// # Errors
+/// A file that cannot be trusted or read, or an environment that names no provider.
+pub(crate) fn chosen(here: &Installation, place: &Place) -> Result<Chosen, Failure> {
+    let mut warnings = Vec::new();
+    if let Some(active) = of_environment(here, &mut warnings)? {
+        return Ok(Chosen { active: Some(active), warnings });
+    }
+    let Some(choice) = read(here)?.active.remove(&place.0) else {
+        return Ok(Chosen { active: None, warnings });
+    };
+    let Some(provider) = here.catalog.provider(&choice.provider) else {
+        let text = format!(
+            "the active provider {} is in the catalog no more: orch byok use PROVIDER",
+            choice.provider
+        );
+        warnings.push(text);
+        return Ok(Chosen { active: None, warnings });
+    };
+    let active = Active { provider: provider.clone(), model: choice.model, by: By::Command };
+    Ok(Chosen { active: Some(active), warnings })
+}
+
+fn of_environment(here: &Installation, warnings: &mut Vec<String>) -> Result<Option<Active>, Failure> {
+    let text = |name| here.environment.get(name).map(|value| value.to_string_lossy().into_owned());
+    let Some(name) = text(PROVIDER) else {
+        if text(MODEL).is_some() {
+            warnings.push(format!("{MODEL} is not used: {PROVIDER} names no provider"));
+        }
+        return Ok(None);
+    };
+    let provider = named_by_environment(&here.catalog, &name)?;
+    let has_key =
+        provider.auth == Auth::None || provider.env.iter().any(|name| here.environment.key(name).is_some());
+    if !has_key {
+        warnings.push(format!(
+            "{PROVIDER} is not used: it names {}, and this environment has no {}",
+            provider.slug,
+            provider.env.join(" or ")
+        ));
+        return Ok(None);
+    }
+    Ok(Some(Active { provider: provider.clone(), model: text(MODEL), by: By::Environment }))
+}
+
+fn named_by_environment<'c>(catalog: &'c Catalog, name: &str) -> Result<&'c Provider, Failure> {
+    catalog.provider(name).ok_or_else(|| {
+        let known: Vec<&str> = catalog.providers().map(|provider| provider.slug.as_str()).collect();
+        Failure::usage("provider_unknown", format!("{PROVIDER} names no provider"))
+            .hint(format!("known providers: {}", known.join(", ")))
+    })
+}
+
+/// Chooses a provider and, of it, a model; or none.
+///
+/// # Errors
+/// When the file cannot be trusted, read or written.
+pub(super) fn choose(
+    here: &Installation,
+    place: &Place,
+    choice: Option<(&Provider, Option<String>)>,
+) -> Result<(), Failure> {
+    let file = here.home.byok_file();
+    if let Some(folder) = file.parent() {
+        here.home.ensure(folder)?;
+    }
+    private::change(&file, UNWRITABLE, || {
+        let mut stored = read(here)?;
+        match choice {
+            Some((provider, model)) => {
+                let choice = Choice { provider: provider.slug.to_string(), model };
+                stored.active.insert(place.0.clone(), choice);
+            }
+            None => drop(stored.active.remove(&place.0)),
+        }
+        serde_json::to_string_pretty(&stored).map_err(|e| Failure::defect(format!("byok.json: {e}")))
+    })
+}
+
+/// What was chosen at a place, whatever the environment says.
+pub(super) fn stored(
+    here: &Installation,
+    place: &Place,
+) -> Result<Option<(String, Option<String>)>, Failure> {
+    Ok(read(here)?.active.remove(&place.0).map(|choice| (choice.provider, choice.model)))
+}
+
+fn read(here: &Installation) -> Result<Stored, Failure> {
+    let file = here.home.byok_file();
+    let Some(text) = private::read(&file, SIZE_LIMIT, "the active providers")? else {
+        return Ok(Stored { version: VERSION, active: BTreeMap::new() });
+    };
+    #[derive(Deserialize)]
+    struct Versioned {
+        version: u32,
+    }
+    let unreadable = |why: String| {
+        Failure::usage("byok_unreadable", format!("{}: {why}", file.display()))
+            .hint("remove it, and choose again: orch byok use PROVIDER")
+    };
+    let Versioned { version } = serde_json::from_str(&text).map_err(|e| unreadable(e.to_string()))?;
+    if version != VERSION {
+        return Err(unreadable(format!("version {version} is unknown; this orch knows {VERSION}")));
+    }
+    serde_json::from_str(&text).map_err(|e| unreadable(e.to_string()))
+}
+
+impl Chosen {
+    /// What is active, once the warnings were said.
+    pub(crate) fn said(self, printer: Printer) -> Option<Active> {
+        for warning in &self.warnings {
+            printer.warn(warning);
+        }
+        self.active
+    }
+}

@@ -1,0 +1,112 @@
+//! What some providers want of the messages of a chat completion.
+
+use orch_manifests::ReasoningField;
+use serde_json::{Value, json};
+
+use crate::ir::Dropped;
+
+/// Every name under which thoughts are known.
+const THOUGHTS: [ReasoningField; 2] = [ReasoningField::ReasoningContent, ReasoningField::Reasoning];
+
+/// Thoughts go back in the field that the provider reads. One that thinks wants them with each of its messages, and nothing
+/// is what it is told where the client has not kept them.
+pub(super) fn thoughts(messages: &mut [Value], field: ReasoningField, thinks: bool) {
+    for message in messages.iter_mut().filter(|message| message["role"] == "assistant") {
+        let Some(message) = message.as_object_mut() else { continue };
+        let found = THOUGHTS.map(|name| message.remove(name.as_str()));
+        let text = found.into_iter().flatten().find(Value::is_string);
+        let asked = thinks && field == ReasoningField::ReasoningContent;
+        if let Some(text) = text.or_else(|| asked.then(|| json!(""))) {
+            message.insert(field.as_str().to_owned(), text);
+        }
+    }
+}
+
+/// The keys of a message.
+const KEYS: [&str; 6] = ["role", "content", "name", "tool_calls", "tool_call_id", "prefix"];
+
+/// The kinds of parts, and their keys beside `type`.
+const PARTS: [(&str, &[&str]); 6] = [
+    ("text", &["text"]),
+    ("image_url", &["image_url"]),
+    ("document_url", &["document_url", "document_name"]),
+    ("file", &["file_id"]),
+    ("input_audio", &["input_audio"]),
+    ("thinking", &["thinking", "closed"]),
+];
+
+/// Mistral's own form of messages: unknown keys and kinds of parts are refused there, and a system message comes first.
+pub(super) fn strict(messages: &mut Vec<Value>, provider: &str, dropped: &mut Vec<Dropped>) {
+    for (i, message) in messages.iter_mut().enumerate() {
+        let path = format!("messages[{i}]");
+        if message["role"] == "developer" {
+            message["role"] = json!("system");
+        }
+        let of_tool = message["role"] == "tool";
+        let Some(fields) = message.as_object_mut() else { continue };
+        fields.retain(|key, value| {
+            let known = KEYS.contains(&key.as_str()) && (key != "name" || of_tool);
+            if !known && !value.is_null() {
+                dropped.push(Dropped::new(format!("{path}.{key}"), format!("{provider} does not take it")));
+            }
+            known
+        });
+        if let Some(Value::Array(parts)) = fields.get_mut("content") {
+            strict_parts(parts, &path, provider, dropped);
+        }
+    }
+    system_first(messages, dropped);
+}
+
+fn strict_parts(parts: &mut Vec<Value>, path: &str, provider: &str, dropped: &mut Vec<Dropped>) {
+    let mut at = 0..;
+    parts.retain_mut(|part| {
+        let path = format!("{path}.content[{}]", at.next().unwrap_or_default());
+        let known = PARTS.iter().find(|(kind, _)| part["type"] == *kind);
+        let (Some((_, keys)), Some(fields)) = (known, part.as_object_mut()) else {
+            dropped.push(Dropped::new(path, format!("{provider} does not take parts of this kind")));
+            return false;
+        };
+        fields.retain(|key, _| {
+            let known = key == "type" || keys.contains(&key.as_str());
+            if !known {
+                dropped.push(Dropped::new(format!("{path}.{key}"), format!("{provider} does not take it")));
+            }
+            known
+        });
+        true
+    });
+}
+
+/// System messages behind others are joined to the first.
+fn system_first(messages: &mut Vec<Value>, dropped: &mut Vec<Dropped>) {
+    let is_system = |message: &Value| message["role"] == "system";
+    let leads = messages.first().is_some_and(is_system);
+    let late: Vec<usize> =
+        (usize::from(leads)..messages.len()).filter(|at| is_system(&messages[*at])).collect();
+    if late.is_empty() {
+        return;
+    }
+    let mut texts: Vec<String> = Vec::new();
+    texts.extend(leads.then(|| text_of(&messages[0])));
+    for at in &late {
+        texts.push(text_of(&messages[*at]));
+        dropped.push(Dropped::new(
+            format!("messages[{at}]"),
+            "its place: instructions come first, and were joined there",
+        ));
+    }
+    messages.retain(|message| !is_system(message));
+    messages.insert(0, json!({ "role": "system", "content": texts.join("\n\n") }));
+}
+
+fn text_of(message: &Value) -> String {
+    match &message["content"] {
+        Value::String(text) => text.clone(),
+        Value::Array(parts) => {
+            let texts = parts.iter().filter_map(|part| part["text"].as_str());
+            texts.collect::<Vec<_>>().join("\n")
+        }
+        _ => String::new(),
+    }
+}

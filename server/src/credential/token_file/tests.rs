@@ -1,0 +1,143 @@
+use std::os::unix::fs::symlink;
+
+use super::*;
+
+fn in_ms(seconds: i64) -> i64 {
+    (OffsetDateTime::now_utc().unix_timestamp() + seconds) * 1000
+}
+
+fn qwen(seconds: i64) -> String {
+    json!({
+        "access_token": "qwen-access-0123456789abcdef", "refresh_token": "qwen-refresh-0123456789",
+        "token_type": "Bearer", "resource_url": "portal.qwen.ai", "expiry_date": in_ms(seconds),
+    })
+    .to_string()
+}
+
+fn written(folder: &Path, text: &str) -> PathBuf {
+    let path = folder.join("oauth_creds.json");
+    fs::write(&path, text).expect("written");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("a mode");
+    path
+}
+
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a folder")
+}
+
+fn refer(path: &Path) -> Secret {
+    FileReference { path: path.to_owned(), project: None }.to_secret()
+}
+
+fn now(tool: Tool, secret: &Secret) -> Result<Token, NoToken> {
+    Token::now(tool, secret, true).map(|token| token.expect("no plain token"))
+}
+
+fn secret(text: &str) -> Secret {
+    Secret::new(text.as_bytes().to_vec())
+}
+
+#[test]
+fn a_renewal_by_the_tool_is_seen_at_the_next_use() {
+    let folder = folder();
+    let path = written(folder.path(), &qwen(3600));
+    let row = refer(&path);
+    assert_eq!(now(Tool::QwenCode, &row).expect("a token").value(), b"qwen-access-0123456789abcdef");
+    written(folder.path(), &qwen(3600).replace("qwen-access", "qwen-renewed"));
+    let renewed = now(Tool::QwenCode, &row).expect("a token");
+    assert_eq!(renewed.value(), b"qwen-renewed-0123456789abcdef");
+    assert_eq!(renewed.site(), Some(Site::Host("portal.qwen.ai".to_owned())));
+}
+
+#[test]
+fn a_token_that_is_over_names_the_tool_to_run() {
+    let folder = folder();
+    for seconds in [-10, 30] {
+        let path = written(folder.path(), &qwen(seconds));
+        let error = now(Tool::QwenCode, &refer(&path)).err().expect("over");
+        assert!(error.over && error.why.contains("expired at 20"), "{error}");
+        assert!(error.hint.ends_with(": qwen"), "{error}");
+        let error = now(Tool::QwenCode, &secret(&qwen(seconds))).err().expect("over");
+        assert!(error.over && error.hint.contains("paste"), "{error}");
+    }
+}
+
+#[test]
+fn what_is_missing_is_named_and_no_value_is() {
+    for (tool, text, why) in [
+        (Tool::QwenCode, "{}", "have no `access_token`"),
+        (Tool::ClaudeCode, r#"{"claudeAiOauth":{}}"#, "have no `accessToken`"),
+        (Tool::GeminiCli, r#"{"access_token":7}"#, "have a number in the field `access_token`"),
+        (
+            Tool::GeminiCli,
+            r#"{"access_token":"ya29.secret-value-1","expiry_date":"soon"}"#,
+            "no point of time in `expiry_date`",
+        ),
+        (Tool::GeminiCli, r#"{"access_token":"ya29.secret value-1"}"#, "have blanks"),
+        (Tool::GeminiCli, r#"{"access_token":"ya29.secret-value-1""#, "are not JSON"),
+    ] {
+        let error = now(tool, &secret(text)).err().expect("wrong");
+        assert!(error.why.contains(why) && !error.to_string().contains("value-1"), "{error}");
+    }
+}
+
+#[test]
+fn each_tool_is_read_in_its_own_way() {
+    let later = in_ms(3600);
+    let claude = json!({"claudeAiOauth": {"accessToken": "sk-ant-oat01-abc", "refreshToken": "sk-ant-ort01-def",
+        "expiresAt": later, "scopes": ["user:inference"], "subscriptionType": "max"}, "mcpOAuth": {}});
+    let token = now(Tool::ClaudeCode, &secret(&claude.to_string())).expect("a token");
+    assert_eq!((token.value(), token.site()), (b"sk-ant-oat01-abc".as_slice(), None));
+    let gemini = json!({"access_token": "ya29.abc", "expiry_date": later, "projectId": "my-project"});
+    let token = now(Tool::GeminiCli, &secret(&gemini.to_string())).expect("a token");
+    assert_eq!(token.site(), Some(Site::Project("my-project".to_owned())));
+    for url in ["portal.qwen.ai", "https://portal.qwen.ai/v1", "https://PORTAL.qwen.ai/"] {
+        assert_eq!(host_of(url), "portal.qwen.ai", "{url}");
+    }
+}
+
+#[test]
+fn a_file_that_others_can_get_at_is_refused() {
+    let folder = folder();
+    let path = written(folder.path(), &qwen(3600));
+    let why = |path: &Path| read_private(path).expect_err("refused");
+    for mode in [0o640, 0o604, 0o660, 0o602] {
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("a mode");
+        assert!(why(&path).contains("chmod 600"), "{mode:o}: {}", why(&path));
+    }
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("a mode");
+    let link = folder.path().join("link.json");
+    symlink(&path, &link).expect("a link");
+    assert!(why(&link).contains("symbolic link"), "{}", why(&link));
+    assert!(why(folder.path()).contains("is not a file"));
+    assert!(why(&folder.path().join("none")).contains("there is no"));
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).expect("a mode");
+    assert!(why(&path).contains("can replace"), "{}", why(&path));
+}
+
+#[test]
+fn what_could_make_new_tokens_is_not_kept() {
+    let kept = pared(Tool::QwenCode, &secret(&qwen(3600))).expect("pared");
+    kept.expose(|bytes| {
+        let text = String::from_utf8_lossy(bytes);
+        assert!(
+            text.contains("qwen-access") && text.contains("portal.qwen.ai") && !text.contains("refresh"),
+            "{text}"
+        );
+    });
+    assert!(now(Tool::QwenCode, &kept).is_ok());
+    let claude = r#"{"claudeAiOauth":{"accessToken":"sk-ant-oat01-abc","refreshToken":"sk-ant-ort01-def"}}"#;
+    let kept = pared(Tool::ClaudeCode, &secret(claude)).expect("pared");
+    kept.expose(|bytes| assert!(!String::from_utf8_lossy(bytes).contains("ort01")));
+    assert!(now(Tool::ClaudeCode, &kept).is_ok());
+}
+
+#[test]
+fn only_rows_of_this_machine_name_files() {
+    let folder = folder();
+    let row = refer(&written(folder.path(), &qwen(3600)));
+    let error = Token::now(Tool::QwenCode, &row, false).err().expect("refused");
+    assert!(error.why.contains("names a file"), "{error}");
+    let newer = secret(r#"{"orchCredentialFile":2,"path":"/x"}"#);
+    assert!(now(Tool::QwenCode, &newer).err().expect("newer").why.contains("version"));
+}

@@ -1,0 +1,149 @@
+//! What a key looks like, judged before it is stored. A JSON credential that is none is refused, since it could never be
+//! used; a key that only looks odd is stored, with a word about it.
+
+use orch_manifests::{Auth, Catalog, Provider};
+use orch_vault::Secret;
+use regex::bytes::RegexBuilder;
+use serde_json::Value;
+
+use crate::credential::token_file::{self, FileReference};
+use crate::credential::{Unusable, fields, usable};
+use crate::failure::Failure;
+
+/// Longest value whose shape is looked at. Keys are short, and expressions are not for free.
+const LONGEST: usize = 4096;
+
+/// Judges a value that is to be a provider's key. Gives back what deserves a word.
+///
+/// # Errors
+/// A JSON credential with a field that is missing, unknown or of another type, a place that is none of the provider's, or a
+/// reference to a file, which only `--credential-file` makes. No value is in the words.
+pub fn check_shape(
+    catalog: &Catalog,
+    provider: &Provider,
+    name: &str,
+    secret: &Secret,
+) -> Result<Vec<String>, Failure> {
+    if let Auth::TokenFile(tool) = &provider.auth {
+        let named = FileReference::read(secret);
+        if !matches!(named, Ok(None)) {
+            return Err(Failure::usage(
+                "secret_refused",
+                format!("{name} names a credential file, which cannot be said in a value"),
+            )
+            .hint(format!(
+                "orch secrets set {name} --credential-file PATH, on the machine that has the file"
+            )));
+        }
+        let mut warnings = Vec::new();
+        warnings
+            .extend(tool.forbids().map(|why| format!("{why}: use an API key of {} instead", provider.name)));
+        warnings.extend(tool.remark().map(str::to_owned));
+        usable(provider, secret, false).map_err(|wrong| refused(name, provider, &wrong))?;
+        return Ok(warnings);
+    }
+    match usable(provider, secret, false) {
+        // The vault says that itself, and what it takes of other secrets; it says nothing of blanks within.
+        Ok(()) | Err(Unusable::Odd) => {}
+        Err(wrong) => return Err(refused(name, provider, &wrong)),
+    }
+    if secret.expose(fields::is_json) {
+        return Ok(match provider.auth {
+            Auth::Aws | Auth::Azure | Auth::AzureFoundry => Vec::new(),
+            _ => {
+                vec![format!("{name} looks like a JSON credential, and {} takes a plain key", provider.name)]
+            }
+        });
+    }
+    Ok(secret.expose(|bytes| looks(catalog, provider, name, bytes)).into_iter().collect())
+}
+
+/// Judges a reference to another tool's file, whose owner is at this machine: whether there is a token in it now.
+///
+/// # Errors
+/// The provider takes no such file, or there is no token in it.
+pub fn check_file(provider: &Provider, name: &str, secret: &Secret) -> Result<Vec<String>, Failure> {
+    let Auth::TokenFile(tool) = &provider.auth else {
+        return Err(Failure::usage(
+            "bad_usage",
+            format!("{name} is a plain key of {}, and no other tool's credential file", provider.name),
+        )
+        .hint(format!("orch secrets set {name} --from-file FILE")));
+    };
+    usable(provider, secret, true).map_err(|wrong| refused(name, provider, &wrong))?;
+    Ok(tool.remark().map(str::to_owned).into_iter().collect())
+}
+
+fn refused(name: &str, provider: &Provider, wrong: &Unusable) -> Failure {
+    let failure = wrong.failure(&format!("the value of {name}"), provider);
+    let told = Failure::usage("secret_refused", failure.message().to_owned()).detail("name", name);
+    failure.hints().iter().cloned().fold(told, Failure::hint)
+}
+
+/// What is odd about a plain key, if anything is. The shape that says most about a key is the one that begins with the most
+/// letters that are its own: `sk-ant-` is Anthropic's, although OpenAI's begin with `sk-`.
+fn looks(catalog: &Catalog, provider: &Provider, name: &str, key: &[u8]) -> Option<String> {
+    let own = provider.key_pattern.as_deref().map(|pattern| fits(pattern, key));
+    let mut best: Option<(&Provider, usize)> = None;
+    for other in catalog.everybody().filter(|other| other.slug != provider.slug) {
+        let Some(length) = other.key_pattern.as_deref().and_then(|pattern| fits(pattern, key)) else {
+            continue;
+        };
+        if best.is_none_or(|(_, longest)| length > longest) {
+            best = Some((other, length));
+        }
+    }
+    match (own, best) {
+        // A beginning of under three letters is anybody's.
+        (Some(Some(own)), Some((other, length))) if length > own && length >= 3 => {
+            Some(looks_like(name, other))
+        }
+        (Some(Some(_)), _) => None,
+        (_, Some((other, length))) if length >= 3 => Some(looks_like(name, other)),
+        (Some(None), _) => Some(format!(
+            "{name} does not look like a key of {}: check that it was copied whole, if calls fail",
+            provider.name
+        )),
+        (None, _) => None,
+    }
+}
+
+fn looks_like(name: &str, other: &Provider) -> String {
+    let own = other.key_name().map(|own| format!(", which goes by {own}")).unwrap_or_default();
+    format!("{name} looks like a key of {}{own}", other.name)
+}
+
+/// How many letters of its own a key begins with, of an expression that it fits.
+fn fits(pattern: &str, key: &[u8]) -> Option<usize> {
+    if key.len() > LONGEST {
+        return None;
+    }
+    let whole =
+        RegexBuilder::new(&format!("^(?:{pattern})$")).unicode(false).size_limit(1 << 20).build().ok()?;
+    if !whole.is_match(key) {
+        return None;
+    }
+    let literal =
+        |text: &str| text.bytes().take_while(|b| b.is_ascii_alphanumeric() || b"-_".contains(b)).count();
+    let parts = pattern.split('|').map(|part| part.trim_start_matches('('));
+    parts.filter(|part| key.starts_with(&part.as_bytes()[..literal(part)])).map(literal).max()
+}
+
+/// A JSON credential on one line, as no header and no row has line breaks; of another tool's credentials the token alone.
+/// Anything else stays as it is.
+#[must_use]
+pub fn tidy(provider: &Provider, secret: Secret) -> Secret {
+    match &provider.auth {
+        Auth::TokenFile(tool) => token_file::pared(*tool, &secret).unwrap_or(secret),
+        Auth::Aws | Auth::Azure | Auth::AzureFoundry if secret.expose(fields::is_json) => {
+            let Ok(mut fields) = secret.expose(fields::object) else { return secret };
+            let text = fields.iter().map(|(name, value)| format!("{}:{value}", Value::String(name.clone())));
+            let text = zeroize::Zeroizing::new(format!("{{{}}}", text.collect::<Vec<_>>().join(",")));
+            for (_, value) in &mut fields {
+                fields::wipe(value);
+            }
+            Secret::new(text.as_bytes().to_vec())
+        }
+        _ => secret,
+    }
+}

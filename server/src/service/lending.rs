@@ -1,0 +1,144 @@
+//! Whose keys a run on a server thinks with: those that came with it, and beside them what the workspace's policy leaves of
+//! its member's own, the workspace's and the operator's.
+
+use std::sync::Arc;
+
+use orch_gateway::{ByokPolicy, Order, Plan, Witness};
+use orch_manifests::{Catalog, Slug, Whose};
+use orch_proxy::Credential;
+use orch_vault::Source;
+
+use super::live::LiveRun;
+use super::{Mode, Service};
+use crate::byok::platform_ring;
+use crate::failure::{Failure, Kind};
+use crate::keeper::{ClientWitness, Ring, Rings};
+use crate::keys::Keys;
+
+/// What the policy says of one run.
+pub(super) struct Lending {
+    policy: ByokPolicy,
+    order: Order,
+}
+
+impl Lending {
+    /// Whether keys that came with the run may serve it.
+    pub(super) fn takes_given(&self) -> bool {
+        matches!(self.policy, ByokPolicy::PreferTeam | ByokPolicy::PreferOwn)
+    }
+
+    /// What the policy makes of keys that it does not take.
+    pub(super) fn left_out(&self) -> String {
+        format!("keys of the caller's environment are not used: this workspace's policy is {}", self.policy)
+    }
+}
+
+impl Service {
+    /// What the policy says of a run that `asks` for a key of its member's own, or wants none, or says nothing of that; `None`
+    /// where there are no members, in a command of this machine's user.
+    ///
+    /// # Errors
+    /// `byok_policy`: the policy forbids what is asked, or what came along.
+    pub(super) async fn lending(
+        &self,
+        workspace: &str,
+        asks: Option<bool>,
+        brings_keys: bool,
+    ) -> Result<Option<Lending>, Failure> {
+        if self.mode == Mode::Embedded {
+            return Ok(None);
+        }
+        let (policy, _) = self.policies.of(workspace, &self.config().byok).await?;
+        let refused = |field: &str, what: &str| {
+            let text = format!("{what}, and this workspace's policy is {policy}");
+            Failure::new(Kind::Denied, "byok_policy", text)
+                .detail("field", field)
+                .hint("leave it out, or have an admin of the workspace change the policy: orch byok policy prefer_team")
+        };
+        let order =
+            policy.order(asks, false).ok_or_else(|| refused("byok", "`byok` asks for a key of your own"))?;
+        let lending = Lending { policy, order };
+        if brings_keys && !lending.takes_given() {
+            return Err(refused("keys", "`keys` are keys of your own"));
+        }
+        Ok(Some(lending))
+    }
+
+    /// Puts the keys that come first by the policy in the place of those that were found, for every provider that no key came
+    /// along for.
+    ///
+    /// # Errors
+    /// When the vault cannot be read.
+    pub(super) async fn lend(
+        &self,
+        lending: &Lending,
+        live: &LiveRun,
+        keys: &mut Keys,
+    ) -> Result<(), Failure> {
+        let own = Arc::clone(&self.keeper.keys_of(&self.rings(live).own).await?.plan);
+        let platform = self.platform_plan(&live.workspace).await?;
+        let wanted: Vec<Slug> = keys
+            .providers
+            .keys()
+            .cloned()
+            .chain(keys.missing.iter().filter_map(|missing| missing.provider.parse().ok()))
+            .collect();
+        for slug in wanted {
+            let found = keys.providers.get(&slug);
+            if found.is_some_and(|key| key.source() != Source::Vault.as_str()) {
+                continue;
+            }
+            let has_team = found.is_some();
+            let of = |plan: &Plan| plan.provider(&slug).map(|at_hand| at_hand.keys.clone());
+            let first = lending.order.whose.iter().find_map(|whose| match whose {
+                Whose::Own => of(&own).map(Some),
+                Whose::Team => has_team.then_some(None),
+                Whose::Platform => platform.as_deref().and_then(of).map(Some),
+            });
+            match first {
+                Some(None) => {}
+                Some(Some(lent)) => replace(keys, &slug, lent, self.catalog()),
+                None => {
+                    if has_team {
+                        let policy = lending.policy;
+                        keys.unusable.push(format!("the key of {slug}: this workspace's policy is {policy}"));
+                    }
+                    replace(keys, &slug, Vec::new(), self.catalog());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Who puts on record the uses of what was lent to a run; none when nothing was.
+    pub(super) fn witness_of(&self, live: &LiveRun, keys: &Keys) -> Option<Arc<dyn Witness>> {
+        let lent = keys.of_providers().any(|key| key.id().contains('/'));
+        lent.then(|| {
+            Arc::new(ClientWitness::of_run(&self.keeper, self.rings(live), &live.run)) as Arc<dyn Witness>
+        })
+    }
+
+    fn rings(&self, live: &LiveRun) -> Rings {
+        Rings {
+            team: Ring::team(&live.workspace.as_str().into()),
+            own: Ring::own(&live.workspace, &live.member),
+            platform: platform_ring(&self.config().platform, &live.workspace),
+        }
+    }
+}
+
+/// Puts these keys in the place of those of a provider. What the record was to hold of the ones before is not going to be.
+fn replace(keys: &mut Keys, slug: &Slug, lent: Vec<Arc<dyn Credential>>, catalog: &Catalog) {
+    if keys.providers.remove(slug).is_some()
+        && let Some(provider) = catalog.provider(slug.as_str())
+    {
+        keys.uses.retain(|planned| !provider.takes_key(planned.secret.as_str()));
+    }
+    keys.further.remove(slug);
+    keys.accounts.remove(slug);
+    let mut lent = lent.into_iter();
+    let Some(first) = lent.next() else { return };
+    keys.missing.retain(|missing| missing.provider != slug.as_str());
+    keys.providers.insert(slug.clone(), first);
+    keys.further.insert(slug.clone(), lent.collect());
+}

@@ -1,0 +1,6 @@
+-- What workspaces say about whose keys their members' calls are made with.
+
+CREATE TABLE byok (
+    workspace TEXT NOT NULL PRIMARY KEY,
+    policy TEXT NOT NULL
+) STRICT, WITHOUT ROWID;

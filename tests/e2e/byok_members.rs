@@ -1,0 +1,222 @@
+//! What a member registers is theirs alone: to use, to see, to replace and to remove.
+
+use orch_tests::home::Home;
+use orch_tests::needle::{self, Needle};
+use serde_json::{Value, json};
+
+use crate::members::{ALICES, ALICES_NEW, ASKS, BOBS, KEYS, Members, TEAMS};
+
+/// A key as the list has it.
+#[track_caller]
+fn listed(members: &Members, token: &str) -> Vec<Value> {
+    let said = members.server.ask_as(Some(token), "GET", KEYS, None).expect(200).json();
+    said["keys"].as_array().unwrap_or_else(|| panic!("no keys in {said:#}")).clone()
+}
+
+fn last_four(key: &str) -> &str {
+    &key[key.len() - 4..]
+}
+
+#[test]
+fn a_key_goes_in_is_replaced_and_goes_and_never_comes_out() {
+    let members = Members::new();
+    let alice = members.member("alice");
+    assert!(listed(&members, &alice).is_empty());
+    let said = members.register(&alice, ALICES);
+    assert_eq!((&said["provider"], &said["version"]), (&json!("openai"), &json!(1)), "{said:#}");
+    assert_eq!((&said["last_four"], &said["warnings"]), (&json!(last_four(ALICES)), &json!([])));
+    assert_eq!(said["serves"], json!({ "plain": null, "byok": "own" }), "{said:#}");
+    members.served(&alice, &[ASKS], json!({}), ALICES, "own");
+
+    let said = members.register(&alice, ALICES_NEW);
+    assert_eq!((&said["version"], &said["last_four"]), (&json!(2), &json!(last_four(ALICES_NEW))));
+    members.served(&alice, &[ASKS], json!({}), ALICES_NEW, "own");
+    let keys = listed(&members, &alice);
+    assert_eq!(keys.len(), 1, "{keys:#?}");
+    assert!(keys[0]["last_used"].is_string(), "{keys:#?}");
+
+    let path = format!("{KEYS}?provider=openai");
+    let gone = members.server.ask_as(Some(&alice), "DELETE", &path, None).expect(200).json();
+    assert_eq!(gone["removed"], json!(["OPENAI_API_KEY"]), "{gone:#}");
+    assert_eq!(gone["serves"], json!({ "plain": null, "byok": null }), "{gone:#}");
+    members.refused(&alice, &[ASKS], json!({}), (422, "orch_no_key"));
+    members.server.ask_as(Some(&alice), "DELETE", &path, None).expect(404);
+    for key in [ALICES, ALICES_NEW] {
+        let needle = Needle::new(key);
+        needle::none(&members.home.search(&needle));
+    }
+}
+
+#[test]
+fn removal_reverts_at_once_and_says_to_whom() {
+    let members = Members::new();
+    members.team_has(members.server.token(), "OPENAI_API_KEY", TEAMS);
+    let alice = members.member("alice");
+    members.policy(members.server.token(), "prefer_own");
+    members.register(&alice, ALICES);
+    members.served(&alice, &[], json!({}), ALICES, "own");
+    let path = format!("{KEYS}?provider=openai");
+    let gone = members.server.ask_as(Some(&alice), "DELETE", &path, None).expect(200).json();
+    assert_eq!(gone["serves"], json!({ "plain": "team", "byok": "team" }), "{gone:#}");
+    members.served(&alice, &[], json!({}), TEAMS, "team");
+}
+
+#[test]
+fn nobody_else_can_use_list_replace_or_remove_it() {
+    let members = Members::new();
+    let admin = members.server.token().to_owned();
+    let alice = members.member("alice");
+    members.register(&alice, ALICES);
+    // Names that are made to look like hers, or like the part of the vault that hers lie in.
+    let others = [
+        ("bob", "default"),
+        ("Alice", "default"),
+        ("alice ", "default"),
+        ("alice/OPENAI_API_KEY", "default"),
+        ("../alice", "default"),
+        ("default/members/alice", "default"),
+        ("alice", "other"),
+        ("alice", "members"),
+    ];
+    let path = format!("{KEYS}?provider=openai");
+    for (name, workspace) in others {
+        let token = members.token(name, workspace, &["llm", "secrets", "run"]);
+        members.refused(&token, &[ASKS], json!({}), (422, "orch_no_key"));
+        assert!(listed(&members, &token).is_empty(), "{name:?} in {workspace}");
+        members.server.ask_as(Some(&token), "DELETE", &path, None).expect(404);
+        // What they register under the same name is another key.
+        members.register(&token, BOBS);
+        members.served(&token, &[ASKS], json!({}), BOBS, "own");
+        members.served(&alice, &[ASKS], json!({}), ALICES, "own");
+        members.server.ask_as(Some(&token), "DELETE", &path, None).expect(200);
+        members.served(&alice, &[ASKS], json!({}), ALICES, "own");
+    }
+    // Nor do those who look after the workspace see it among its secrets, or reach it by a name.
+    members.refused(&admin, &[ASKS], json!({}), (422, "orch_no_key"));
+    let secrets = members.server.ask("GET", "/v1/secrets", None).expect(200).json();
+    assert_eq!(secrets["secrets"], json!([]), "{secrets:#}");
+    for name in ["OPENAI_API_KEY", "own%2Falice%2FOPENAI_API_KEY", "members%2Falice"] {
+        let answer = members.server.ask("GET", &format!("/v1/secrets/{name}"), None);
+        assert!(matches!(answer.status, 400 | 404), "{name}: {}", answer.status);
+        let answer = members.server.ask("DELETE", &format!("/v1/secrets/{name}"), None);
+        assert!(matches!(answer.status, 400 | 404), "{name}: {}", answer.status);
+    }
+    // A workspace that is called like the part is none that anybody can make.
+    for workspace in ["default/members/alice", "default%2Fmembers%2Falice"] {
+        let body = json!({ "name": "x", "scopes": ["secrets"], "workspace": workspace });
+        members.server.ask("POST", "/v1/tokens", Some(&body)).expect(400);
+    }
+    // Without a token, and with one that is for something else.
+    members.server.ask_as(None, "GET", KEYS, None).expect(401);
+    let publisher = members.token("alice", "default", &["publish"]);
+    members.server.ask_as(Some(&publisher), "GET", KEYS, None).expect(403);
+    // What was done is on record with the workspace, whose admins see who did what and no value.
+    let audit = members.server.ask("GET", "/v1/audit?limit=1000", None).expect(200).json();
+    let hers: Vec<&Value> = audit["records"]
+        .as_array()
+        .expect("records")
+        .iter()
+        .filter(|record| record["workspace"] == "default/members/alice")
+        .collect();
+    let events: Vec<&str> = hers.iter().filter_map(|record| record["event"].as_str()).collect();
+    assert!(events.contains(&"set") && events.contains(&"use_planned"), "{hers:#?}");
+    let other = members.token("auditor", "other", &["admin"]);
+    let audit = members.server.ask_as(Some(&other), "GET", "/v1/audit?limit=1000", None).expect(200).json();
+    assert!(!audit.to_string().contains("default/members"), "{audit:#}");
+    // A second token of hers is hers.
+    let second = members.member("alice");
+    members.served(&second, &[ASKS], json!({}), ALICES, "own");
+    assert_eq!(listed(&members, &second).len(), 1);
+    assert_eq!(listed(&members, &alice)[0]["version"], 1, "nobody has touched it");
+}
+
+#[test]
+fn what_is_no_key_is_refused_with_the_field_and_without_the_value() {
+    let members = Members::new();
+    let alice = members.member("alice");
+    let post = |body: Value| members.server.ask_as(Some(&alice), "POST", KEYS, Some(&body));
+    for (body, code) in [
+        (json!({ "provider": "nobody", "key": ALICES }), "provider_unknown"),
+        (json!({ "provider": "ollama", "key": ALICES }), "provider_keyless"),
+        (json!({ "provider": "openai" }), "body_invalid"),
+        (json!({ "provider": "openai", "key": 7 }), "body_invalid"),
+        (json!({ "provider": "openai", "key": ALICES, "value": ALICES }), "body_invalid"),
+        (json!([ALICES]), "body_invalid"),
+        (json!({ "provider": "openai", "key": format!("{ALICES} {ALICES}") }), "key_unusable"),
+        (json!({ "provider": "openai", "key": format!("{ALICES}\n") }), "key_unusable"),
+        (json!({ "provider": "openai", "key": "" }), "key_unusable"),
+    ] {
+        let answer = post(body.clone());
+        let said = String::from_utf8_lossy(&answer.body).into_owned();
+        assert_eq!((answer.status, answer.json()["error"]["code"].as_str()), (400, Some(code)), "{said}");
+        assert!(!said.contains(ALICES), "{said}");
+    }
+    assert!(listed(&members, &alice).is_empty());
+    // A JSON credential may come as an object, pretty or not, and as text.
+    let aws = json!({ "accessKeyId": "AKIAIOSFODNN7EXAMPLE", "region": "us-east-1",
+                      "secretAccessKey": "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY" });
+    for key in [aws.clone(), json!(aws.to_string())] {
+        let said = post(json!({ "provider": "aws", "key": key })).expect(200).json();
+        assert_eq!(said["provider"], "aws", "{said:#}");
+    }
+    let mut incomplete = aws;
+    incomplete.as_object_mut().expect("an object").remove("region");
+    let answer = post(json!({ "provider": "aws", "key": incomplete })).expect(400);
+    let said = String::from_utf8_lossy(&answer.body).into_owned();
+    assert!(said.contains("region") && !said.contains("wJalr"), "{said}");
+}
+
+#[test]
+fn a_key_outlives_the_server_and_is_sealed_meanwhile() {
+    let members = Members::new();
+    let alice = members.member("alice");
+    members.register(&alice, ALICES);
+    let Members { home, server, openai, anthropic, accounts } = members;
+    server.terminate().expect(0);
+    let needle = Needle::new(ALICES);
+    needle::none(&home.search(&needle));
+    let server = orch_tests::server::Server::start(crate::stage::PROGRAM, &home);
+    let members = Members { home, server, openai, anthropic, accounts };
+    members.served(&alice, &[ASKS], json!({}), ALICES, "own");
+}
+
+#[test]
+fn the_commands_are_about_one_s_own_key_at_the_server() {
+    let members = Members::new();
+    let client = Home::new();
+    let alice = members.token("alice", "default", &["llm", "run"]);
+    let byok = |args: &[&'static str]| {
+        members.elsewhere(&client, &alice, ["byok", "--json"].into_iter().chain(args.iter().copied()))
+    };
+    let refused = byok(&["use", "openai"]).run().expect(3).silent();
+    assert!(refused.error()["hints"].to_string().contains("orch byok set openai"), "{refused}");
+    let set = byok(&["set", "openai", "-"]).stdin(ALICES).run().expect(0);
+    assert_eq!(set.json()["last_four"], last_four(ALICES), "{set}");
+    let status = byok(&["status"]).run().expect(0).json();
+    assert_eq!(status["active"]["key"]["source"], "own", "{status:#}");
+    assert_eq!(status["active"]["key"]["last_four"], last_four(ALICES), "{status:#}");
+    assert!(status["active"]["billed"].as_str().expect("text").contains("your account"), "{status:#}");
+    assert_eq!(status["policy"], "prefer_team");
+    members.served(&alice, &[ASKS], json!({}), ALICES, "own");
+
+    // What is active there says nothing of this machine.
+    let here = crate::stage::orch(&client).args(["byok", "status", "--json"]).run().expect(0).json();
+    assert_eq!(here["active"], Value::Null, "{here:#}");
+
+    members.team_has(members.server.token(), "OPENAI_API_KEY", TEAMS);
+    let gone = byok(&["clear", "openai"]).run().expect(0).json();
+    assert_eq!(gone["serves_now"]["source"], "team", "{gone:#}");
+    let status = byok(&["status"]).run().expect(0).json();
+    assert_eq!(status["active"]["key"]["source"], "team", "{status:#}");
+    assert!(status["active"]["billed"].as_str().expect("text").contains("workspace"), "{status:#}");
+    let needle = Needle::new(ALICES);
+    needle::none(&client.search(&needle));
+
+    let policy =
+        members.elsewhere(&client, members.server.token(), ["byok", "policy", "require_team", "--json"]);
+    assert_eq!(policy.run().expect(0).json()["policy"], "require_team");
+    let forbidden = byok(&["policy", "disabled"]).run().expect(8).silent();
+    assert_eq!(forbidden.error()["code"], "forbidden", "{forbidden}");
+    let shown = members.elsewhere(&client, &alice, ["byok", "policy"]).run().expect(0);
+    assert!(shown.stdout().contains("default: require_team"), "{shown}");
+}

@@ -1,0 +1,131 @@
+//! `orch providers check`: a provider that does what is said of it, and some that do not.
+
+use orch_tests::ca::Ca;
+use orch_tests::fakes::provider::{Mood, Provider, Spoken};
+use orch_tests::home::{Config, Home};
+use orch_tests::orch::Orch;
+use orch_tests::upstream::Upstream;
+use serde_json::Value;
+
+use crate::stage::orch;
+
+const KEY: &str = "gsk_e2eQw7ZpLx4Vn8Rt2Ys6Hd1Kf9Bm3Gc5Jv0XaQw7ZpLx4Vn8Rt2Ys";
+
+struct Checked {
+    home: Home,
+    upstream: Upstream,
+    _ca: Ca,
+}
+
+impl Checked {
+    fn new(mood: Mood) -> Self {
+        let (home, ca) = (Home::new(), Ca::new());
+        let groq = Provider {
+            spoken: Spoken::Chat,
+            paths: ["/openai/v1/chat/completions", "/openai/v1/chat/completions"].map(str::to_owned),
+            auth: ("authorization".to_owned(), format!("Bearer {KEY}")),
+            model: "llama-3.1-8b-instant".to_owned(),
+            says: "ready".to_owned(),
+            tool: "report_temperature".to_owned(),
+            mood,
+        };
+        let upstream = Upstream::https(&ca, &["api.groq.com"], groq);
+        home.configure(&Config::trusting(&ca, &home).connect("api.groq.com:443", upstream.address()));
+        Self { home, upstream, _ca: ca }
+    }
+
+    fn check(&self) -> Orch {
+        orch(&self.home).args(["providers", "check", "groq"])
+    }
+}
+
+/// Each check with what came of it.
+fn results(found: &Value) -> Vec<(String, String)> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let checks = found["checks"].as_array().expect("checks");
+    checks.iter().map(|check| (text(&check["check"]), text(&check["result"]))).collect()
+}
+
+fn pairs(expected: [(&str, &str); 5]) -> Vec<(String, String)> {
+    expected.map(|(check, result)| (check.to_owned(), result.to_owned())).to_vec()
+}
+
+#[test]
+fn a_good_provider_passes_and_it_is_said_what_it_costs() {
+    let checked = Checked::new(Mood::Good);
+    let outcome = checked.check().arg("--json").env("GROQ_API_KEY", KEY).run().expect(0);
+    let found = outcome.json();
+    let all = ["plain", "stream", "tools", "usage", "unknown_model"].map(|check| (check, "passed"));
+    assert_eq!(results(&found), pairs(all), "{outcome}");
+    assert_eq!(found["model"], "groq/llama-3.1-8b-instant");
+    assert_eq!(found["key"], "GROQ_API_KEY (env)");
+    assert!(found["cost_usd"].as_f64().is_some_and(|cost| cost > 0.0 && cost < 0.001), "{found}");
+    assert!(outcome.stderr().contains("4 requests, which cost $0.0000"), "{outcome}");
+    assert_eq!(checked.upstream.received().len(), 4);
+    checked.upstream.took_key(KEY);
+    assert!(!outcome.stderr().contains(KEY) && !outcome.stdout().contains(KEY));
+    for request in checked.upstream.received() {
+        assert!(
+            request.json()["max_completion_tokens"].as_u64().is_some_and(|bound| bound <= 64),
+            "{request:?}"
+        );
+    }
+
+    // With a key of the vault, and one on standard input; as a table.
+    orch(&checked.home).args(["secrets", "set", "GROQ_API_KEY", "-"]).stdin(KEY).run().expect(0);
+    let table = checked.check().run().expect(0);
+    assert!(table.stdout().contains("tool call") && !table.stdout().contains("FAILED"), "{table}");
+    checked.check().arg("--key-stdin").stdin(KEY).run().expect(0);
+}
+
+#[test]
+fn what_a_provider_does_wrong_is_told_apart() {
+    for (mood, check) in [
+        (Mood::Uncounted, "usage"),
+        (Mood::AnyModel, "unknown_model"),
+        (Mood::Whole, "stream"),
+        (Mood::NoTools, "tools"),
+    ] {
+        let checked = Checked::new(mood);
+        let outcome = checked.check().arg("--json").env("GROQ_API_KEY", KEY).run().expect(5).silent();
+        let error = outcome.error();
+        assert_eq!(error["code"], "provider_nonconforming", "{outcome}");
+        let failed: Vec<(String, String)> = results(&error["details"]["found"])
+            .into_iter()
+            .filter(|(_, result)| result == "failed")
+            .collect();
+        assert!(failed.iter().any(|(name, _)| name == check), "{mood:?}: {outcome}");
+    }
+}
+
+#[test]
+fn a_key_that_is_not_taken_ends_it_at_once() {
+    let checked = Checked::new(Mood::Good);
+    let outcome =
+        checked.check().args(["--json", "--key", "gsk_another-key-0123456789"]).run().expect(3).silent();
+    let error = outcome.error();
+    assert_eq!(error["code"], "key_rejected", "{outcome}");
+    let skipped = ["stream", "tools", "usage", "unknown_model"].map(|check| (check, "skipped"));
+    let mut expected = vec![("plain".to_owned(), "failed".to_owned())];
+    expected.extend(skipped.map(|(check, result)| (check.to_owned(), result.to_owned())));
+    assert_eq!(results(&error["details"]["found"]), expected);
+    assert_eq!(checked.upstream.received().len(), 1);
+    assert!(!outcome.stderr().contains("another-key"), "{outcome}");
+}
+
+#[test]
+fn what_cannot_be_checked_says_why_and_sends_nothing() {
+    let checked = Checked::new(Mood::Good);
+    for (args, exit, code) in [
+        (&["groq"][..], 3, "key_missing"),
+        (&["nobody"], 2, "provider_unknown"),
+        (&["tavily"], 2, "provider_without_models"),
+        (&["sambanova"], 2, "model_missing"),
+        (&["ollama", "--model", "llama3.2"], 2, "provider_local"),
+    ] {
+        let outcome =
+            orch(&checked.home).args(["providers", "check", "--json"]).args(args).run().expect(exit).silent();
+        assert_eq!(outcome.error()["code"], code, "{outcome}");
+    }
+    checked.upstream.untouched();
+}

@@ -1,0 +1,186 @@
+//! Web search by agents themselves: asked for, granted, and the key put in by the proxy for the provider's calls alone.
+
+use orch_tests::ca::Ca;
+use orch_tests::guests::Agent;
+use orch_tests::home::{Config, Home};
+use orch_tests::orch::Orch;
+use orch_tests::reply::Reply;
+use orch_tests::upstream::Upstream;
+use orch_tests::wire::Received;
+use serde_json::{Value, json};
+
+use crate::stage::{guest, orch, refused};
+
+/// How a provider of web search wants to be asked.
+struct Row {
+    slug: &'static str,
+    host: &'static str,
+    call: (&'static str, &'static str),
+    /// The header of the key, and what stands before it.
+    auth: (&'static str, &'static str),
+    env: &'static str,
+    /// A path of the same host that is no search.
+    other: &'static str,
+}
+
+const ROWS: [Row; 5] = [
+    Row {
+        slug: "tavily",
+        host: "api.tavily.com",
+        call: ("POST", "/search"),
+        auth: ("authorization", "Bearer "),
+        env: "TAVILY_API_KEY",
+        other: "/usage",
+    },
+    Row {
+        slug: "exa",
+        host: "api.exa.ai",
+        call: ("POST", "/search"),
+        auth: ("x-api-key", ""),
+        env: "EXA_API_KEY",
+        other: "/websets",
+    },
+    Row {
+        slug: "kagi",
+        host: "kagi.com",
+        call: ("GET", "/api/v1/search?q=ships"),
+        auth: ("authorization", "Bot "),
+        env: "KAGI_API_KEY",
+        other: "/api/v0/summarize",
+    },
+    Row {
+        slug: "perplexity",
+        host: "api.perplexity.ai",
+        call: ("POST", "/search"),
+        auth: ("authorization", "Bearer "),
+        env: "PERPLEXITY_API_KEY",
+        other: "/async/chat/completions",
+    },
+    Row {
+        slug: "valyu",
+        host: "api.valyu.ai",
+        call: ("POST", "/v1/search"),
+        auth: ("x-api-key", ""),
+        env: "VALYU_API_KEY",
+        other: "/v1/other",
+    },
+];
+
+struct Searching {
+    home: Home,
+    upstream: Upstream,
+    agent: Agent,
+    _ca: Ca,
+}
+
+impl Searching {
+    fn new(row: &Row) -> Self {
+        let (home, ca) = (Home::new(), Ca::new());
+        let answer = |request: &Received| Reply::json(200, &json!({ "results": [], "asked": request.path }));
+        let upstream = Upstream::https(&ca, &[row.host], answer);
+        home.configure(
+            &Config::trusting(&ca, &home).connect(&format!("{}:443", row.host), upstream.address()),
+        );
+        let agent = guest("wanderer", &json!({ "search": [row.slug] }));
+        Self { home, upstream, agent, _ca: ca }
+    }
+
+    fn run(&self, row: &Row, targets: &[(&str, &str)]) -> Orch {
+        let (header, scheme) = row.auth;
+        let requests: Vec<Value> = targets
+            .iter()
+            .map(|(method, target)| {
+                let mut headers = vec![[header.to_owned(), format!("{scheme}${{{}}}", row.env)]];
+                let mut request = json!({ "method": method, "url": format!("https://{}{target}", row.host) });
+                if *method == "POST" {
+                    headers.push(["content-type".to_owned(), "application/json".to_owned()]);
+                    request["body"] = json!(json!({ "query": "ships" }).to_string());
+                }
+                request["headers"] = json!(headers);
+                request
+            })
+            .collect();
+        let input = json!({ "requests": requests }).to_string();
+        orch(&self.home).args(["run", "--local", "--json"]).arg(self.agent.path()).args(["--input", &input])
+    }
+}
+
+fn key(row: &Row) -> String {
+    format!("key-of-{}-0123456789abcdef", row.slug)
+}
+
+fn each(test: impl Fn(&Row, &Searching)) {
+    for row in &ROWS {
+        test(row, &Searching::new(row));
+    }
+}
+
+#[test]
+fn a_granted_search_gets_the_key_at_the_provider_s_calls_and_nowhere_else() {
+    each(|row, searching| {
+        let grant = format!("search:{}", row.slug);
+        let targets = [row.call, ("POST", row.other)];
+        let outcome =
+            searching.run(row, &targets).args(["--grant", &grant]).env(row.env, key(row)).run().expect(0);
+        let results = outcome.json()["output"]["results"].clone();
+        assert_eq!(results[0]["status"], 200, "{outcome}");
+        assert!(refused(&results[1]), "{outcome}");
+        let request = searching.upstream.only();
+        let target = match &request.query {
+            Some(query) => format!("{}?{query}", request.path),
+            None => request.path.clone(),
+        };
+        assert_eq!((request.method.as_str(), target.as_str()), row.call);
+        let (header, scheme) = row.auth;
+        assert_eq!(request.header(header), Some(format!("{scheme}{}", key(row)).as_str()));
+        searching.upstream.never_saw(b"orch_ph_");
+        assert!(!outcome.stdout().contains(&key(row)), "the agent has seen the key");
+    });
+}
+
+#[test]
+fn a_search_that_nobody_granted_or_that_has_no_key_starts_nothing() {
+    let row = &ROWS[0];
+    let searching = Searching::new(row);
+    let refused = searching.run(row, &[row.call]).env(row.env, key(row)).run().expect(4).silent();
+    let error = refused.error();
+    assert_eq!(error["code"], "not_granted", "{refused}");
+    assert_eq!(error["hints"][0], "--grant search:tavily", "{refused}");
+    assert!(
+        error["message"].as_str().is_some_and(|said| said.contains("search the web with the tavily key"))
+    );
+
+    let keyless = searching.run(row, &[row.call]).args(["--grant", "search:tavily"]).run().expect(3).silent();
+    assert_eq!(keyless.error()["code"], "key_missing", "{keyless}");
+    assert_eq!(keyless.error()["hints"][0], "orch secrets set TAVILY_API_KEY");
+    searching.upstream.untouched();
+}
+
+#[test]
+fn the_vault_s_key_serves_and_is_on_record() {
+    let row = &ROWS[1];
+    let searching = Searching::new(row);
+    orch(&searching.home).args(["secrets", "set", row.env, "-"]).stdin(key(row)).run().expect(0);
+    let outcome = searching.run(row, &[row.call]).args(["--grant", "search:exa"]).run().expect(0);
+    assert_eq!(outcome.json()["output"]["results"][0]["status"], 200, "{outcome}");
+    searching.upstream.took_key(&key(row));
+    let audit = orch(&searching.home).args(["vault", "audit", "--json"]).run().expect(0);
+    assert!(audit.stdout().contains("EXA_API_KEY") && audit.stdout().contains("api.exa.ai"), "{audit}");
+}
+
+#[test]
+fn who_is_no_provider_of_search_is_said_with_the_nearest() {
+    let row = &ROWS[0];
+    let searching = Searching::new(row);
+    let fields = json!({ "search": ["tavely"] });
+    let agent = guest("wanderer", &fields);
+    let wrong = orch(&searching.home)
+        .args(["run", "--local", "--json"])
+        .arg(agent.path())
+        .args(["--input", r#"{"requests":[]}"#])
+        .run()
+        .expect(2)
+        .silent();
+    let said = wrong.error().to_string();
+    assert!(said.contains("search[0]") && said.contains("tavily"), "{wrong}");
+}
