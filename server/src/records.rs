@@ -70,6 +70,8 @@ impl Who {
         // What was refused at once was for no provider yet.
         let provider = if provider.is_empty() { "none".to_owned() } else { provider };
         let key = receipt.credential.as_ref();
+        // Whoever was told nothing charges nothing, whatever the price: one refusal must not make a month's cost unknown.
+        let free = (receipt.input_tokens, receipt.output_tokens) == (0, 0);
         let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
         CallRow {
             workspace: self.workspace.clone(),
@@ -82,7 +84,7 @@ impl Who {
             model,
             input_tokens: receipt.input_tokens,
             output_tokens: receipt.output_tokens,
-            cost_micro_usd: receipt.cost_micro_usd,
+            cost_micro_usd: receipt.cost_micro_usd.or(free.then_some(0)),
             time,
             request: Some(receipt.request_id.clone()),
             credential: key.map(|key| key.id.clone()),

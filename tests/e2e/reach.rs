@@ -260,7 +260,7 @@ fn a_grant_of_an_account_is_for_so_many_runs() {
     let agent = files();
     let run = || stage.run(&agent, &input).args(["--grant", FILES_GRANT]);
     let grant = ["secrets", "grants", "add", "OPENAI_API_KEY", "--agent", "test/wanderer"];
-    let to = ["--account", "GET:/v1/files/**", "--runs", "2"];
+    let to = ["--account", "GET:/v1/files", "--runs", "2"];
     stage.orch(grant).args(to).run().expect(0);
     for _ in 0..2 {
         let outcome = run().run().expect(0);
