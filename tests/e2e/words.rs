@@ -191,16 +191,25 @@ fn help_of_secrets_set() {
                    list and the shell's history
 
     Options:
-          --from-file <FILE>    Read the value from a file
-          --from-env            Take the value from the environment variable of the same name
-          --allow-short         Accept a value of under 16 bytes: it cannot be cleaned out of responses
-          --expires <DURATION>  Refuse to use the value after this time, such as 30d
-          --multiline           Accept line breaks, as PEM files and JSON credentials have them: it then
-                                never goes into a header
-          --local               Use the vault of this machine, even where a server is configured
-          --json                Print the result as one JSON object, and errors as JSON
-      -h, --help                Print help
-      -V, --version             Print version
+          --from-file <FILE>          Read the value from a file
+          --from-env                  Take the value from the environment variable of the same name
+          --allow-short               Accept a value of under 16 bytes: it cannot be cleaned out of
+                                      responses
+          --expires <DURATION>        Refuse to use the value after this time, such as 30d
+          --multiline                 Accept line breaks, as PEM files and JSON credentials have them:
+                                      it then never goes into a header
+          --no-check                  Do not ask the provider whether it accepts the key
+          --credential-file [<PATH>]  Let the credential file of another tool (Qwen Code, Gemini CLI,
+                                      Claude Code) be read at each use; at its usual place when no path
+                                      is given. It is never written to
+          --project <ID>              The Google Cloud project that calls with a credential file of
+                                      Gemini CLI are for
+          --despite-terms             Take a credential file although its provider's terms forbid its
+                                      use in other products
+          --local                     Use the vault of this machine, even where a server is configured
+          --json                      Print the result as one JSON object, and errors as JSON
+      -h, --help                      Print help
+      -V, --version                   Print version
 
     Where it may go, and for whom: one grant for each --host:
           --host <HOST>                  A host that the value may be sent to (names of the provider
@@ -218,6 +227,11 @@ fn help_of_secrets_set() {
                                          (for keys of providers)
 
     Without a flag about grants a secret keeps those that it had; with one, these replace them.
+
+    A provider's key is checked with its provider before it is stored, which costs nothing and takes
+    five seconds at most: one that the provider rejects is not stored (exit code 3). One that could not
+    be checked, offline for example, is stored, and that is said. --no-check, or ORCH_KEY_CHECK=off,
+    asks nobody. A server elsewhere is sent the value unchecked.
     ");
 }
 
@@ -239,6 +253,7 @@ fn help_of_secrets_rotate() {
           --allow-short         Accept a value of under 16 bytes: it cannot be cleaned out of responses
           --expires <DURATION>  Refuse to use the value after this time; it lives as long as the one
                                 before when nothing is said
+          --no-check            Do not ask the provider whether it accepts the key
           --local               Use the vault of this machine, even where a server is configured
           --json                Print the result as one JSON object, and errors as JSON
       -h, --help                Print help
@@ -331,6 +346,7 @@ fn help_of_doctor() {
     Usage: orch doctor [OPTIONS]
 
     Options:
+          --offline  Ask no provider about keys
           --json     Print the result as one JSON object, and errors as JSON
       -h, --help     Print help
       -V, --version  Print version
