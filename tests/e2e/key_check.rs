@@ -142,7 +142,7 @@ fn offline_never_blocks() {
 #[test]
 fn a_provider_that_says_nothing_holds_nobody_up() {
     let (stage, openai) = stage();
-    openai.script([Reply::text(200, "{}").held(&Gate::new())]);
+    openai.script([Reply::text(200, "{}").held(&Gate::closed())]);
     let began = Instant::now();
     let outcome = set(&stage, OPENAI_KEY, &["--json"]).run().expect(0);
     assert!(began.elapsed() < Duration::from_secs(20), "{outcome}");
