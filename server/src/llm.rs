@@ -200,7 +200,11 @@ impl Llm {
         let listener = self.telemetry.client(&client.workspace, parent);
         let session = session.with_routes(routes).with_health(health).with_listener(Some(listener));
         let recorder = bodies.map(|bodies| {
-            let keys = session.plan.at_hand.iter().flat_map(|at_hand| at_hand.keys.iter().cloned());
+            // Whoever's key it turns out to be, none of them is in what is kept.
+            let rings =
+                [Some(&session.plan), session.keyrings.own.as_ref(), session.keyrings.platform.as_ref()];
+            let at_hand = rings.into_iter().flatten().flat_map(|plan| &plan.at_hand);
+            let keys = at_hand.flat_map(|at_hand| at_hand.keys.iter().cloned());
             bodies.without(Arc::new(Known::holding(keys.collect())))
         });
         let answer = async |request| self.gateway.serve(&session, request).await;

@@ -114,7 +114,7 @@ fn the_case_of_letters_hides_no_field() {
         (BEDROCK, "GuardrailConfig", json!({"guardrailIdentifier": "gr-1"}), &[Stored]),
         (
             BEDROCK,
-            "additionalmodelrequestfields",
+            "additionalModelRequestFields",
             json!({"MCP_servers": [], "Tools": [{"type": "web_search"}]}),
             &[Search, Mcp],
         ),

@@ -120,6 +120,8 @@ fn image(mut f: Fields, mut source: Fields) -> Result<Part, RequestError> {
             return Ok(Part::Opaque(Value::Object(f.rest()?)));
         }
     };
+    // Nothing else in it is of use here; in another letter case it may be to others.
+    source.rest()?;
     Ok(Part::Image(Image { source: image, detail: None, extras: f.rest()? }))
 }
 

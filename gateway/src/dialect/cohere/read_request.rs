@@ -104,7 +104,10 @@ fn part(mut f: Fields) -> Result<Part, RequestError> {
                     .ok_or_else(|| image.error("url", "is a data URL, but not `data:TYPE;base64,…`"))?,
                 url => ImageSource::Url(url),
             };
-            Ok(Part::Image(Image { source, detail: image.string("detail")?, extras: f.rest()? }))
+            let detail = image.string("detail")?;
+            // Nothing else in it is of use here; in another letter case it may be to others.
+            image.rest()?;
+            Ok(Part::Image(Image { source, detail, extras: f.rest()? }))
         }
         "document" => document(f),
         _ => {

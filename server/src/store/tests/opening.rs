@@ -131,7 +131,7 @@ async fn a_database_of_the_first_version_is_brought_to_this_one_with_all_it_has(
     }
     let version: i64 =
         raw(folder.path()).pragma_query_value(None, "user_version", |row| row.get(0)).expect("a version");
-    assert_eq!(version, 6);
+    assert_eq!(version, 7);
 }
 
 #[test]
