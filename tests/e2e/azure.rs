@@ -35,7 +35,7 @@ fn azure(request: &Received) -> Reply {
     plain.query = None;
     plain.headers.retain(|(name, _)| !name.eq_ignore_ascii_case("api-key"));
     plain.headers.push(("authorization".to_owned(), format!("Bearer {KEY}")));
-    openai(KEY, SAYS).answer(&plain)
+    openai(KEY, SAYS).with_model("my-gpt").answer(&plain)
 }
 
 fn stage() -> (Stage, Upstream) {
@@ -95,14 +95,15 @@ fn a_deployment_stands_in_the_model_s_place_and_a_dated_version_in_the_path() {
 #[test]
 fn a_key_and_a_resource_of_one_environment_are_one_key() {
     let (stage, there) = stage();
-    let run = stage.run(&agent(), INPUT).env(NAME, KEY).env("AZURE_RESOURCE_NAME", "acme");
+    let agent = agent();
+    let run = stage.run(&agent, INPUT).env(NAME, KEY).env("AZURE_RESOURCE_NAME", "acme");
     summary(run.run(), SAYS);
     assert_eq!(there.received().len(), 1);
-    let endpoint = stage.run(&agent(), INPUT).env("AZURE_OPENAI_API_KEY", KEY);
+    let endpoint = stage.run(&agent, INPUT).env("AZURE_OPENAI_API_KEY", KEY);
     summary(endpoint.env("AZURE_OPENAI_ENDPOINT", format!("https://{HOST}")).run(), SAYS);
     // The vault's key does not go where an environment says.
     stage.store(NAME, &key(&json!({})), &[]);
-    summary(stage.run(&agent(), INPUT).env("AZURE_RESOURCE_NAME", "another").run(), SAYS);
+    summary(stage.run(&agent, INPUT).env("AZURE_RESOURCE_NAME", "another").run(), SAYS);
     assert_eq!(there.received().len(), 3);
 }
 

@@ -51,7 +51,8 @@ fn keep(stage: &Stage, file: &str, credentials: &Value) -> PathBuf {
 /// A stage whose Qwen takes both tokens.
 fn stage() -> (Stage, Upstream) {
     let mut stage = Stage::new();
-    let (first, second) = (openai(FIRST, SAYS), openai(SECOND, SAYS));
+    let knows = |key| openai(key, SAYS).with_model("qwen3-coder-plus");
+    let (first, second) = (knows(FIRST), knows(SECOND));
     let answer = move |request: &Received| match request.carries(SECOND.as_bytes()) {
         true => second.answer(request),
         false => first.answer(request),
@@ -190,6 +191,8 @@ fn nobody_elsewhere_makes_a_server_read_a_file() {
     assert_eq!(refused.status, 400, "{refused:?}");
     assert!(refused.json().to_string().contains("names a credential file"), "{refused:?}");
     put(&credentials(FIRST, 3600).to_string()).expect(200);
+    // Its home is the stage's own server's from here on.
+    server.terminate();
     // Nor does a key that comes along with a run.
     let flag = format!("qwen-code={row}");
     let outcome =
@@ -239,7 +242,7 @@ fn oauth_only(request: &Received) -> Reply {
     let mut as_key = request.clone();
     as_key.headers.retain(|(name, _)| !name.eq_ignore_ascii_case("authorization"));
     as_key.headers.push(("x-api-key".to_owned(), CLAUDE.to_owned()));
-    anthropic(CLAUDE, CLAUDE_SAYS).answer(&as_key)
+    anthropic(CLAUDE, CLAUDE_SAYS).with_model("claude-sonnet-4-5").answer(&as_key)
 }
 
 #[test]

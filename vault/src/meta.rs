@@ -238,10 +238,10 @@ pub(crate) fn is_scrubbable(value: &[u8]) -> bool {
     value.len() >= SHORTEST_SCRUBBABLE
 }
 
-/// The mask of `value`, if it has one.
+/// The mask of `value`, if it has one. A JSON credential has none: its end says nothing of its key.
 pub(crate) fn mask_of(value: &[u8]) -> Option<String> {
     let tail = value.len().checked_sub(MASK_LEN).and_then(|start| value.get(start..))?;
-    let shown = is_scrubbable(value) && tail.iter().all(u8::is_ascii_graphic);
+    let shown = is_scrubbable(value) && !value.starts_with(b"{") && tail.iter().all(u8::is_ascii_graphic);
     shown.then(|| tail.iter().copied().map(char::from).collect())
 }
 

@@ -127,7 +127,10 @@ fn found(here: &Installation, provider: &Provider, args: &ModelOfArgs) -> Result
     };
     let at = resolve_at(&here.catalog, provider, provider.slug.as_str(), &name)
         .map_err(|elsewhere| unknown(elsewhere.to_string(), elsewhere.candidates))?;
-    if !at.listed && !args.unlisted {
+    // A name that is only shaped like one of the provider's may be a slip.
+    let model = at.route.model.as_str();
+    let known = provider.model(model).is_some() || provider.pattern_of(model).is_some();
+    if !(at.listed && known) && !args.unlisted {
         let candidates = nearest_at(provider, &at.route.model);
         let listed = if candidates.is_empty() {
             String::new()

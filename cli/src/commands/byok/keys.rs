@@ -196,9 +196,12 @@ fn found_here(
     if provider.auth == Auth::None {
         return Ok(None);
     }
-    let layers = layers(here, keeping)?;
     let wanted = [Wanted { provider: provider.slug.as_str(), names: &provider.env }];
-    let resolution = resolve_keys(&wanted, &[], &*layers, Depth::First)?;
+    // The vault is closed again before its rows are listed, which opens it.
+    let resolution = {
+        let layers = layers(here, keeping)?;
+        resolve_keys(&wanted, &[], &*layers, Depth::First)?
+    };
     let Some(found) = resolution.found.into_iter().next() else { return Ok(None) };
     Ok(Some(match found.source {
         Source::Vault => {
