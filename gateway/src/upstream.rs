@@ -18,6 +18,9 @@ use crate::intake::Held;
 use crate::ir::{ApiError, ChatRequest, Class, Dropped};
 use crate::plan::Candidate;
 
+/// What is sent as the bound on an answer where the provider counts it against a quota beforehand and the client named none.
+const MODERATE_OUTPUT: u64 = 8192;
+
 /// Headers of a client that mean something to a provider of the same dialect. All others stay behind.
 const PASSED_HEADERS: &[&str] = &["anthropic-version", "anthropic-beta", "openai-beta"];
 
@@ -146,8 +149,9 @@ pub(crate) fn prepare(
     // Where none is named, the most that the model can write is counted against the quota before it has written anything.
     if same && spoken == Dialect::OpenAiChat && wants.max_tokens_required && max_tokens.is_none() {
         let field = if wants.max_completion_tokens { "max_completion_tokens" } else { "max_tokens" };
-        dropped.push(Dropped::new(field, format!("none was named, and {usual} were sent")));
-        max_tokens = Some(usual);
+        let moderate = usual.min(MODERATE_OUTPUT);
+        dropped.push(Dropped::new(field, format!("none was named, and {moderate} were sent")));
+        max_tokens = Some(moderate);
     }
     if same {
         let (body, hide_usage) = edited(client, chat, candidate, max_tokens, &mut dropped)

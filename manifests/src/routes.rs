@@ -312,7 +312,8 @@ impl Route {
             let same = |other: &Target| {
                 let other_resolved = resolve_model(catalog, &other.model);
                 other_resolved.is_ok_and(|other| other == resolved)
-                    && (&other.rename, &other.keys, other.whose) == (&target.rename, &target.keys, target.whose)
+                    && (&other.rename, &other.keys, other.whose)
+                        == (&target.rename, &target.keys, target.whose)
             };
             if let Some(first) = self.targets[..place].iter().position(same) {
                 return wrong("model", format!("this is targets[{first}] once more"));

@@ -494,6 +494,8 @@ fn help_of_providers() {
     Commands:
       list   List the providers, the keys that there are for each, and how those fare
       reset  Forget what is known of how keys fare: they are asked again
+      check  Ask a provider for real, with a key, whether it does what the catalog says of it; costs a
+             few tokens
       help   Print this message or the help of the given subcommand(s)
 
     Options:

@@ -207,7 +207,9 @@ mod tests {
     #[test]
     fn every_provider_of_the_catalog_can_be_served() {
         let catalog = orch_manifests::Catalog::builtin();
-        for provider in catalog.providers() {
+        // The sign-ins of other tools are not played.
+        let played = |provider: &&Provider| !matches!(provider.auth, orch_manifests::Auth::TokenFile(_));
+        for provider in catalog.providers().filter(played) {
             let served = Served::from(provider);
             assert!(!served.inference.is_empty(), "{}", served.provider);
             assert_eq!(served.key == KeyPlace::None, provider.key_name().is_none(), "{}", served.provider);

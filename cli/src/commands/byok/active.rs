@@ -176,7 +176,10 @@ pub(super) fn stored(
 
 fn read(here: &Installation) -> Result<Stored, Failure> {
     let file = here.home.byok_file();
-    let Some(text) = private::read(&file, SIZE_LIMIT, "the active providers")? else {
+    // Where the folder itself is at fault, that is the vault's to say.
+    let found = private::read(&file, SIZE_LIMIT, "the active providers")
+        .or_else(|failure| here.home.check_vault().and(Err(failure)))?;
+    let Some(text) = found else {
         return Ok(Stored { version: VERSION, active: BTreeMap::new() });
     };
     #[derive(Deserialize)]

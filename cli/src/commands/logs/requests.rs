@@ -357,7 +357,7 @@ mod tests {
     #[test]
     fn requests_are_a_table() {
         insta::assert_snapshot!(table(&[request()]).text(), @r"
-        time                 request  token  model               key                   status                                tokens  cost in USD  ms
+        time                 request  token  model               key                   status                                 tokens  cost in USD  ms
         2026-01-31T12:00:00  req_abc  ci     openai/gpt-4o-mini  OPENAI_API_KEY …cdef  all_failed: rate_limited (2 attempts)    12+3      unknown  87
         ");
     }

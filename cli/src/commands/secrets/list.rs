@@ -76,7 +76,7 @@ fn expiry(row: &Row, now: OffsetDateTime) -> String {
     match left {
         _ if row.expired => "expired".to_owned(),
         None => String::new(),
-        Some(left) if left <= SOON => format!("soon: {}", short(left)),
+        Some(left) if left <= SOON => format!("soon {}", short(left)),
         Some(left) => format!("in {}", short(left)),
     }
 }
@@ -114,11 +114,11 @@ mod tests {
         let text = table(&rows, &[false, true, false, false], datetime!(2026-01-31 00:00 UTC)).text();
         assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
         insta::assert_snapshot!(text, @r"
-        name             v  mask   age   used   month  expires   from             goes to
-        GITHUB_TOKEN    12  …cdef  30d     3h          soon: 5d  vault            api.github.com (for acme/x)
-        OPENAI_API_KEY  12  …0Xa1  30d     2m  $12.35  in 38d    vault; env wins  api.openai.com
-        PEM             12  …      30d  never          expired   vault            nowhere yet
-        WEATHER         12  …abcd  30d  never                    vault            api.weather.example and 1 more
+        name             v  mask   age   used   month  expires  from             goes to
+        GITHUB_TOKEN    12  …cdef  30d     3h          soon 5d  vault            api.github.com (for acme/x)
+        OPENAI_API_KEY  12  …0Xa1  30d     2m  $12.35  in 38d   vault; env wins  api.openai.com
+        PEM             12  …      30d  never          expired  vault            nowhere yet
+        WEATHER         12  …abcd  30d  never                   vault            api.weather.example +1 more
         ");
     }
 }

@@ -82,7 +82,7 @@ impl Row {
             (_, []) => {}
             (_, [grant]) => text.push_str(&grant.narrowed()),
             (true, grants) => text.push_str(&format!(" ({} grants)", grants.len())),
-            (false, grants) => text.push_str(&format!(" and {} more", grants.len() - 1)),
+            (false, grants) => text.push_str(&format!(" +{} more", grants.len() - 1)),
         }
         if !self.grants.is_empty() && self.grants.iter().all(|grant| grant.spent.is_some()) {
             text.push_str(", used up");
