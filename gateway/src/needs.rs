@@ -33,7 +33,7 @@ pub(crate) fn fitting(
             Some((_, reason))
                 if skipped.iter().any(|s| s.model == candidate.name() && s.reason == reason) => {}
             Some((class, reason)) => {
-                skipped.push(Skipped { class: Some(class), ..Skipped::new(candidate.name(), reason) });
+                skipped.push(Skipped { class: Some(class), ..Skipped::new(&candidate.name(), reason) });
             }
         }
     }

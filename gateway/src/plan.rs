@@ -521,7 +521,7 @@ pub fn plan(wishes: &Wishes<'_>) -> Result<Plan, PlanError> {
             Ok(route) => route,
             Err(error) if asked => return Err(PlanError::UnknownModel(error)),
             Err(error) => {
-                plan.skipped.push(Skipped::new(name.to_string(), error.to_string()));
+                plan.skipped.push(Skipped::new(name.as_str(), error.to_string()));
                 continue;
             }
         };
@@ -533,7 +533,7 @@ pub fn plan(wishes: &Wishes<'_>) -> Result<Plan, PlanError> {
             }
             None => {
                 lacking.extend(missing.iter().find(|key| key.provider == route.provider).cloned());
-                plan.skipped.push(Skipped::new(name.to_string(), not_at_hand(wishes, &route, &within)));
+                plan.skipped.push(Skipped::new(name.as_str(), not_at_hand(wishes, &route, &within)));
             }
         }
     }
@@ -558,7 +558,7 @@ pub fn plan(wishes: &Wishes<'_>) -> Result<Plan, PlanError> {
 fn preferred(wishes: &Wishes<'_>, plan: &Plan) -> Result<Option<(Slug, Option<ModelName>)>, Skipped> {
     let said = wishes.prefer.filter(|_| wishes.provider.is_none() && wishes.model.is_none());
     let Some(Preference { provider: name, model }) = said else { return Ok(None) };
-    let skipped = |reason: String| Skipped::new(name.clone(), reason);
+    let skipped = |reason: String| Skipped::new(name, reason);
     let Some(provider) = wishes.catalog.provider(name) else {
         return Err(skipped("there is no such provider here".to_owned()));
     };
@@ -633,7 +633,7 @@ pub(crate) fn targets_with(
                 Ok(resolved) => resolved,
                 // The catalog may have changed since the route was written.
                 Err(unknown) => {
-                    skipped.push(Skipped::new(target.model.to_string(), unknown.to_string()));
+                    skipped.push(Skipped::new(target.model.as_str(), unknown.to_string()));
                     continue;
                 }
             };
@@ -646,7 +646,7 @@ pub(crate) fn targets_with(
                         planned.push(Planned { step, on, route, priced_as_model, ..found });
                     }
                 }
-                Err(reason) => skipped.push(Skipped::new(target.model.to_string(), reason)),
+                Err(reason) => skipped.push(Skipped::new(target.model.as_str(), reason)),
             }
         }
         step = last.saturating_add(1);

@@ -139,9 +139,9 @@ pub struct Skipped {
 
 impl Skipped {
     /// A model that cannot serve, whatever the key.
-    pub(crate) fn new(model: String, reason: impl Into<String>) -> Skipped {
+    pub(crate) fn new(model: &str, reason: impl Into<String>) -> Skipped {
         Skipped {
-            model: shown(&model, None),
+            model: shown(model, None),
             credential: None,
             class: None,
             reason: shown(&reason.into(), None),
@@ -151,7 +151,7 @@ impl Skipped {
     /// A model with one of its keys.
     pub(crate) fn of(candidate: &Candidate, reason: impl Into<String>) -> Skipped {
         let credential = candidate.credential.as_ref().map(|credential| credential.id().to_owned());
-        Skipped { credential, ..Skipped::new(candidate.name(), reason) }
+        Skipped { credential, ..Skipped::new(&candidate.name(), reason) }
     }
 
     /// The same, sparing a failure of this class.

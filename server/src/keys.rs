@@ -232,7 +232,7 @@ impl KeyQuestion<'_> {
     }
 
     /// The simulation's keys, and a random value for each other secret: neither environment nor vault is touched.
-    pub(crate) fn simulated(self, providers: BTreeMap<Slug, Arc<dyn Credential>>) -> Result<Keys, Failure> {
+    pub(crate) fn simulated(self, providers: &BTreeMap<Slug, Arc<dyn Credential>>) -> Result<Keys, Failure> {
         if !self.flags.is_empty() {
             return Err(Failure::usage("bad_usage", "a simulated run uses simulated keys; leave --key out"));
         }

@@ -107,7 +107,7 @@ impl Checked {
         match self.upstream.simulation {
             Some(_) => {
                 let all: Vec<&Provider> = wanted.providers().iter().chain(&searched).copied().collect();
-                question.simulated(self.upstream.simulated_keys(&all))
+                question.simulated(&self.upstream.simulated_keys(&all))
             }
             None => question.open(sources),
         }

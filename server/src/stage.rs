@@ -76,7 +76,7 @@ impl Stage {
             secret_grants: &[],
             names_prove: true,
         };
-        let keys = question.simulated(upstream.simulated_keys(wanted.providers())).expect("keys");
+        let keys = question.simulated(&upstream.simulated_keys(wanted.providers())).expect("keys");
         let thinking = Thinking::plan(manifest, &wanted, &keys, false, Routing::default()).expect("a plan");
         let limits =
             RunLimits::of(LimitRequest::default(), &manifest.limits, &Limits::default(), &Limits::default());

@@ -133,7 +133,7 @@ fn what_cannot_be_is_refused_before_any_byte_leaves() {
         assert_eq!(error["param"], field, "{error:#}");
     }
     for (headers, more, field) in [
-        (&[("x-use-byok", "perhaps")][..], none.clone(), "x-use-byok"),
+        (&[("x-use-byok", "perhaps")][..], none, "x-use-byok"),
         (&[], json!({ "byok": "yes" }), "byok"),
         (&[], json!({ "byok": { "enabled": 1 } }), "byok.enabled"),
         (&[], json!({ "byok": { "key": "sk-0123456789abcdef" } }), "byok"),
@@ -242,7 +242,7 @@ fn a_brought_key_comes_first_and_the_platform_s_second_in_a_route() {
     members.policy(members.server.token(), "prefer_own");
     members.served(&alice, &[], by_route.clone(), ALICES, "own");
     members.accounts.reject(ALICES);
-    let answer = members.chat(&alice, &[], by_route.clone()).expect(200);
+    let answer = members.chat(&alice, &[], by_route).expect(200);
     assert_eq!(answer.header("x-orch-key-owner"), Some("platform"));
     let receipt: Value =
         serde_json::from_str(answer.header("x-orch-receipt").expect("a receipt")).expect("JSON");

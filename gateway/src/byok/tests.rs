@@ -113,32 +113,35 @@ async fn whose_key_serves_is_the_policy_s_and_the_request_s_to_say() {
     let asks = ask(&[("x-use-byok", "true")], "");
     let no = ask(&[("x-use-byok", "false")], "");
     let any = ask(&[], r#"{"byok":{"enabled":true,"disableFallbacks":false}}"#);
-    let (own, team, platform) = ("own/alice/OPENAI_API_KEY", "OPENAI_API_KEY", "platform/OPENAI_API_KEY");
-    // policy, what is said, who has a key: own, team, platform
-    let cases: &[(ByokPolicy, &Ask, [bool; 3], Result<&[&str], &str>)] = &[
-        (PreferTeam, &plain, [true, true, true], Ok(&[team])),
-        (PreferTeam, &plain, [true, false, true], Ok(&[platform])),
+    const OWN: &str = "own/alice/OPENAI_API_KEY";
+    const TEAM: &str = "OPENAI_API_KEY";
+    const PLATFORM: &str = "platform/OPENAI_API_KEY";
+    // policy, what is said, who has a key: OWN, TEAM, platform
+    type Served = Result<&'static [&'static str], &'static str>;
+    let cases: &[(ByokPolicy, &Ask, [bool; 3], Served)] = &[
+        (PreferTeam, &plain, [true, true, true], Ok(&[TEAM])),
+        (PreferTeam, &plain, [true, false, true], Ok(&[PLATFORM])),
         (PreferTeam, &plain, [true, false, false], Err("orch_no_key")),
-        (PreferTeam, &asks, [true, true, true], Ok(&[own])),
-        (PreferTeam, &asks, [false, true, true], Ok(&[team])),
+        (PreferTeam, &asks, [true, true, true], Ok(&[OWN])),
+        (PreferTeam, &asks, [false, true, true], Ok(&[TEAM])),
         (PreferTeam, &asks, [false, false, true], Err("orch_no_key")),
-        (PreferTeam, &any, [true, true, true], Ok(&[own, team, platform])),
-        (PreferTeam, &any, [false, false, true], Ok(&[platform])),
-        (PreferTeam, &no, [true, true, true], Ok(&[team])),
-        (RequireTeam, &plain, [true, true, true], Ok(&[team])),
-        (RequireTeam, &asks, [true, true, true], Ok(&[team])),
+        (PreferTeam, &any, [true, true, true], Ok(&[OWN, TEAM, PLATFORM])),
+        (PreferTeam, &any, [false, false, true], Ok(&[PLATFORM])),
+        (PreferTeam, &no, [true, true, true], Ok(&[TEAM])),
+        (RequireTeam, &plain, [true, true, true], Ok(&[TEAM])),
+        (RequireTeam, &asks, [true, true, true], Ok(&[TEAM])),
         (RequireTeam, &any, [true, false, true], Err("orch_no_key")),
         (RequireTeam, &asks, [true, false, true], Err("orch_no_key")),
-        (PreferOwn, &plain, [true, true, true], Ok(&[own])),
-        (PreferOwn, &plain, [false, true, true], Ok(&[team])),
-        (PreferOwn, &plain, [false, false, true], Ok(&[platform])),
+        (PreferOwn, &plain, [true, true, true], Ok(&[OWN])),
+        (PreferOwn, &plain, [false, true, true], Ok(&[TEAM])),
+        (PreferOwn, &plain, [false, false, true], Ok(&[PLATFORM])),
         (PreferOwn, &asks, [false, false, true], Err("orch_no_key")),
-        (PreferOwn, &no, [true, true, true], Ok(&[team])),
-        (PreferOwn, &no, [true, false, true], Ok(&[platform])),
-        (Disabled, &plain, [true, true, true], Ok(&[platform])),
+        (PreferOwn, &no, [true, true, true], Ok(&[TEAM])),
+        (PreferOwn, &no, [true, false, true], Ok(&[PLATFORM])),
+        (Disabled, &plain, [true, true, true], Ok(&[PLATFORM])),
         (Disabled, &plain, [true, true, false], Err("orch_no_key")),
         (Disabled, &asks, [true, true, true], Err("orch_byok_policy")),
-        (Disabled, &no, [true, true, true], Ok(&[platform])),
+        (Disabled, &no, [true, true, true], Ok(&[PLATFORM])),
     ];
     for (policy, said, has, expected) in cases {
         let keys = |there: bool| if there { BOTH } else { &[] };

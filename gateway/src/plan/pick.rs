@@ -33,7 +33,7 @@ pub(crate) fn pick(planned: &[Planned], health: &Health, now: SystemTime, dice: 
         let (of_step, out): (Vec<&Planned>, Vec<&Planned>) =
             planned.iter().filter(|planned| planned.step == step).partition(|planned| planned.weight > 0);
         for planned in out {
-            picked.skipped.push(Skipped::new(planned.name(), "its weight is 0"));
+            picked.skipped.push(Skipped::new(&planned.name(), "its weight is 0"));
         }
         for planned in drawn(of_step, |planned| planned.weight, dice) {
             if planned.keys.is_empty() {

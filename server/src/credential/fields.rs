@@ -200,8 +200,8 @@ mod tests {
 
     #[test]
     fn what_is_right_is_read() {
-        let mut read =
-            texts(br#"{"endpoint":"e","apiKey":"k","apiVersion":null}"#, FIELDS).ok().expect("right");
+        let mut read = texts(br#"{"endpoint":"e","apiKey":"k","apiVersion":null}"#, FIELDS)
+            .unwrap_or_else(|why| panic!("{why}"));
         assert_eq!((read.take("endpoint").as_str(), read.take("apiKey").as_str()), ("e", "k"));
         assert!(read.take_some("apiVersion").is_none());
     }

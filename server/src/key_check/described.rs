@@ -45,7 +45,7 @@ pub fn describe(provider: &Provider, name: &str, verdict: &Verdict) -> Described
         Verdict::Revoked { .. } => {
             match &provider.auth {
                 Auth::TokenFile(tool) => {
-                    hints.push(format!("sign in with {} again: {}", tool.name(), tool.command()))
+                    hints.push(format!("sign in with {} again: {}", tool.name(), tool.command()));
                 }
                 _ => hints.push(format!("set a new one: {}", setting(provider, name))),
             }

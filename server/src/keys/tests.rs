@@ -370,7 +370,7 @@ fn a_simulated_run_touches_neither_environment_nor_vault() {
     stage.store("TOKEN", KEY, to(&["a.example"]));
     let said = Said { manifest: "secrets: [{ name: TOKEN, hosts: [b.example] }]", ..Said::default() };
     let keys =
-        stage.answer(&["openai"], &said, |question| question.simulated(BTreeMap::new())).expect("keys");
+        stage.answer(&["openai"], &said, |question| question.simulated(&BTreeMap::new())).expect("keys");
     assert!(keys.providers.is_empty(), "what the simulation does not hand out is not there");
     let bound = &keys.secrets[0];
     assert_eq!((bound.credential.source(), bound.ways.len()), ("simulated", 1));
@@ -397,7 +397,7 @@ fn a_simulated_run_touches_neither_environment_nor_vault() {
     assert!(stage.audited().is_empty());
 
     let said = Said { flags: &[(None, KEY)], ..Said::default() };
-    let answer = stage.answer(&["openai"], &said, |question| question.simulated(BTreeMap::new()));
+    let answer = stage.answer(&["openai"], &said, |question| question.simulated(&BTreeMap::new()));
     assert_eq!(refused(answer).code(), "bad_usage");
 }
 

@@ -130,7 +130,7 @@ fn found(here: &Installation, provider: &Provider, args: &ModelOfArgs) -> Result
     // A name that is only shaped like one of the provider's may be a slip.
     let model = at.route.model.as_str();
     let known = provider.model(model).is_some() || provider.pattern_of(model).is_some();
-    if !(at.listed && known) && !args.unlisted {
+    if !(args.unlisted || at.listed && known) {
         let candidates = nearest_at(provider, &at.route.model);
         let listed = if candidates.is_empty() {
             String::new()

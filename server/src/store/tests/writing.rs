@@ -70,13 +70,13 @@ async fn what_calls_came_to_is_added_up_and_found_by_whoever_asks_later() {
     }
     stage.store.spent(&of("another"), (5, 7));
     let (store, asked) = (stage.store.clone(), vec![(mine, 0), (others, 0)]);
-    let later =
-        tokio::spawn(async move { store.set_aside(of("mine"), asked, |sums| (sums.to_vec(), 0, 0)).await });
+    let mut later = JoinSet::new();
+    later.spawn(async move { store.set_aside(of("mine"), asked, |sums| (sums.to_vec(), 0, 0)).await });
     while stage.store.inner.writer.awaited() < 1 {
         tokio::task::yield_now().await;
     }
     drop(release);
-    let found = later.await.expect("no panic").expect("stored");
+    let found = later.join_next().await.expect("a task").expect("no panic").expect("stored");
     let spent = |tokens, micro_usd| Sums { tokens, micro_usd, ..Sums::default() };
     assert_eq!(found, [spent(600, 900), spent(605, 907)]);
 
