@@ -169,7 +169,7 @@ class Told(unittest.TestCase):
         response = openai_at().chat.completions.with_raw_response.create(model=MODEL, messages=QUESTION)
         receipt = json.loads(response.headers["x-orch-receipt"])
         self.assertEqual(receipt["provider"], "openai")
-        self.assertEqual(receipt["credential"], {"id": "OPENAI_API_KEY", "source": "vault"})
+        self.assertEqual(receipt["credential"], {"id": "OPENAI_API_KEY", "source": "vault", "whose": "team"})
         self.assertEqual(response.parse().choices[0].message.content, stage.says)
 
     def test_a_wish_that_is_lost_is_counted(self):
