@@ -24,7 +24,7 @@ pub(super) fn provider(
 ) -> Result<(), Failure> {
     let place = Place::of(here, local)?;
     if args.provider == NONE {
-        choose(here, &place, None)?;
+        choose(here, &place, None, printer)?;
         return said(
             printer,
             None,
@@ -41,7 +41,7 @@ pub(super) fn provider(
     }
     let before = stored(here, &place)?.filter(|(before, _)| before == provider.slug.as_str());
     let model = before.and_then(|(_, model)| model);
-    choose(here, &place, Some((provider, model.clone())))?;
+    choose(here, &place, Some((provider, model.clone())), printer)?;
     let text = format!("{} is active: agents that support it think with it first", provider.slug);
     said(printer, Some(provider), model.as_deref(), &text)?;
     overruled(here, &place, provider, printer)
@@ -102,12 +102,12 @@ pub(super) fn model(
         .hint("export ORCH_BYOK_MODEL=…"));
     }
     if args.model == DEFAULT {
-        choose(here, &place, Some((provider, None)))?;
+        choose(here, &place, Some((provider, None)), printer)?;
         let text = format!("agents think with the models of {} that they name themselves", provider.slug);
         return said(printer, Some(provider), None, &text);
     }
     let model = found(here, provider, args)?;
-    choose(here, &place, Some((provider, Some(model.clone()))))?;
+    choose(here, &place, Some((provider, Some(model.clone()))), printer)?;
     let text = format!("{}/{model} comes first with agents that support {}", provider.slug, provider.slug);
     said(printer, Some(provider), Some(&model), &text)
 }
