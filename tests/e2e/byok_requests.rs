@@ -293,7 +293,7 @@ fn whoever_wants_one_key_and_nothing_else_gets_one_request_also_where_models_sha
     let other = json!({ "provider": "anthropic", "key": crate::stage::ANTHROPIC_KEY });
     members.server.ask_as(Some(&alice), "POST", KEYS, Some(&other)).expect(200);
     let route = json!({ "targets": [
-        { "model": "gpt-4o-mini", "priority": 1, "weight": 60_000 }, { "model": "claude-3-haiku", "priority": 1, "weight": 1 },
+        { "model": "gpt-4o-mini", "priority": 1, "weight": 1000 }, { "model": "claude-3-haiku", "priority": 1, "weight": 1 },
     ] });
     members.server.ask("PUT", "/v1/routes/shared", Some(&route)).expect(200);
     members.accounts.reject(ALICES);

@@ -374,11 +374,14 @@ async fn only_grants_of_the_workspace_are_touched_and_all_of_them() {
         bodies.push(response.into_body());
     }
     assert_eq!(grants.cut_carrying("a", "one"), 2);
-    let last = bodies.pop().unwrap();
+    let mut last = bodies.pop().unwrap();
     for body in bodies {
         assert!(withdrawn_body(&soon(body.collect()).await.unwrap_err()));
     }
-    assert!(last.collect().now_or_never().is_none());
+    assert!(last.frame().now_or_never().is_none());
+    // What is lent to all workspaces by one id is taken back in all of them.
+    assert_eq!(grants.cut_carrying_everywhere("one"), 1);
+    assert!(withdrawn_body(&soon(last.collect()).await.unwrap_err()));
     assert!(runs.iter().all(|run| run.live.check_live().is_ok()));
 }
 
