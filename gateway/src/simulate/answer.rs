@@ -80,16 +80,22 @@ fn decide(world: &World, channel: &Channel, parts: &Parts, body: Option<&[u8]>) 
         return at_once(Reply::text(status, what));
     };
     let path = parts.uri.path();
-    for served in &here {
-        for (inference, wire) in &served.inference {
-            let exchange = Exchange { world, served, wire: *wire, house: served.house(*wire), parts };
-            if covers(inference, path) {
-                return exchange.infer(body);
-            }
-            if Served::models_path(inference).is_some_and(|models| models == path) {
-                return at_once(exchange.models());
-            }
-        }
+    let meant = |asks: &dyn Fn(&str) -> bool| {
+        let mut asked = here.iter().flat_map(|served| {
+            let fits = served.inference.iter().filter(|(inference, _)| asks(inference));
+            fits.map(|(_, wire)| Exchange { world, served, wire: *wire, house: served.house(*wire), parts })
+        });
+        // Two may be asked at one path, Anthropic with a key and with the sign-in of Claude Code: the key says who is meant.
+        let first = asked.next()?;
+        let knows = |exchange: &Exchange<'_>| exchange.authorised().is_ok();
+        Some(if knows(&first) { first } else { asked.find(knows).unwrap_or(first) })
+    };
+    if let Some(exchange) = meant(&|inference| covers(inference, path)) {
+        return exchange.infer(body);
+    }
+    let lists = |inference: &str| Served::models_path(inference).is_some_and(|models| models == path);
+    if let Some(exchange) = meant(&lists) {
+        return at_once(exchange.models());
     }
     let wire = any.inference.first().map_or(Wire::OpenAiChat, |(_, wire)| *wire);
     let ids = Ids::of(&any.provider, path, &[]);
@@ -224,7 +230,7 @@ impl Exchange<'_> {
                         openai::models(&self.served.provider, &self.served.models)
                     }
                     Wire::AnthropicMessages => anthropic::models(&self.served.models),
-                    Wire::GeminiGenerateContent | Wire::GeminiEmbeddings => {
+                    Wire::GeminiGenerateContent | Wire::CodeAssist | Wire::GeminiEmbeddings => {
                         gemini::models(&self.served.models)
                     }
                     Wire::BedrockConverse => bedrock::models(&self.served.models),
@@ -255,7 +261,19 @@ impl Exchange<'_> {
             Ok(text) => text,
             Err(_) => "",
         };
-        if presented == key && sent.next().is_none() { Ok(()) } else { Err(Reject::wrong_key(self.house)) }
+        if presented != key || sent.next().is_some() {
+            return Err(match self.wire {
+                Wire::CodeAssist => Reject::wrong_token(),
+                _ => Reject::wrong_key(self.house),
+            });
+        }
+        // Anthropic knows no sign-in unless the request says that it is one.
+        let beta = |value: &http::HeaderValue| value.to_str().is_ok_and(|beta| beta.contains("oauth-"));
+        let signs_in = bearer && self.served.host == "api.anthropic.com";
+        match signs_in && !headers.get_all("anthropic-beta").iter().any(beta) {
+            true => Err(Reject::no_key(self.house)),
+            false => Ok(()),
+        }
     }
 
     /// The body as JSON.
@@ -274,6 +292,7 @@ impl Exchange<'_> {
             Wire::OpenAiResponses => responses::request::parse(self.house, &value)?,
             Wire::AnthropicMessages => anthropic::request::parse(&self.parts.headers, &value)?,
             Wire::GeminiGenerateContent => gemini::request::parse(&self.parts.uri, &value)?,
+            Wire::CodeAssist => gemini::request::parse_enveloped(&self.parts.uri, &value)?,
             Wire::BedrockConverse => bedrock::request::parse(&self.parts.uri, &value)?,
             Wire::CohereChat => cohere::request::parse(&value)?,
             Wire::OllamaChat => ollama::request::parse(&value)?,
@@ -296,6 +315,7 @@ impl Exchange<'_> {
             Wire::OpenAiResponses => responses::write(ask, answer, ids),
             Wire::AnthropicMessages => anthropic::write(ask, answer, ids),
             Wire::GeminiGenerateContent => gemini::write(ask, answer, ids),
+            Wire::CodeAssist => gemini::write_enveloped(ask, answer, ids),
             Wire::BedrockConverse => bedrock::write(ask, answer, ids),
             Wire::CohereChat => cohere::write(ask, answer, ids),
             Wire::OllamaChat => ollama::write(ask, answer),
