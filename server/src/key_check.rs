@@ -28,6 +28,7 @@ mod shape;
 mod tests;
 
 pub use described::{Described, describe, document, rejected};
+pub(crate) use shape::of_another;
 pub use shape::{check_file, check_shape, tidy};
 
 /// How long a check may take, a made-up key's included.
@@ -76,6 +77,10 @@ impl KeyChecker {
                 Err(Misshaped::Token(none)) => Verdict::Unchecked { why: none.to_string() },
                 _ => Verdict::Invalid { why: format!("it {why}") },
             };
+        }
+        if let Some(other) = of_another(provider, secret) {
+            let why = format!("it is a key of {}, and is not shown to {}", other.name, provider.name);
+            return Verdict::Unchecked { why };
         }
         let copy = secret.expose(|bytes| Secret::new(bytes.to_vec()));
         let held: Arc<dyn Credential> =

@@ -16,6 +16,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::credential::{HeldCredential, Lease, usable};
 use crate::failure::{Failure, Kind};
+use crate::key_check::of_another;
 use crate::permissions::Capability;
 
 mod secrets;
@@ -389,13 +390,21 @@ fn may_go_without(failure: &Failure, found: &KeyRef, primary: Option<&str>) -> b
     of_this_key && found.source != Source::Flag && primary != Some(found.provider.as_str())
 }
 
-/// What no header can carry, and a JSON credential that is none, would fail at the first request; it is better said before
-/// anything starts.
+/// What no header can carry, and a JSON credential that is none, would fail at the first request; another provider's key would
+/// be given away by it. It is better said before anything starts.
 pub(crate) fn check_value(found: &KeyRef, provider: &Provider, secret: &Secret) -> Result<(), Failure> {
     let KeyRef { name, source, .. } = found;
-    let source = source.as_str();
+    let what = format!("the key {name} ({})", source.as_str());
     usable(provider, secret, found.source == Source::Vault)
-        .map_err(|wrong| wrong.failure(&format!("the key {name} ({source})"), provider))
+        .map_err(|wrong| wrong.failure(&what, provider))?;
+    let Some(other) = of_another(provider, secret) else { return Ok(()) };
+    let text = format!("{what} is a key of {}, and is not sent to {}", other.name, provider.name);
+    let failure = Failure::new(Kind::NoKey, "key_unusable", text).detail("name", name.as_str());
+    Err(match (source, other.key_name()) {
+        (Source::Flag, _) => failure.hint(format!("say whose it is: --key {}=…", other.slug)),
+        (_, Some(own)) => failure.hint(format!("give it by its own name, {own}: orch byok set {}", other.slug)),
+        (_, None) => failure,
+    })
 }
 
 fn secret_name(name: &str) -> Result<SecretName, Failure> {

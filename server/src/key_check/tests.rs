@@ -31,6 +31,37 @@ fn a_key_of_another_provider_is_told_and_not_refused() {
 }
 
 #[test]
+fn whose_a_key_is_for_certain_is_said_of_whole_keys_alone() {
+    let catalog = Catalog::builtin();
+    let whose = |provider: &str, text: &str| {
+        let provider = catalog.anybody(provider).expect("a provider");
+        super::of_another(provider, &secret(text)).map(|other| other.slug.to_string())
+    };
+    let anthropic = "sk-ant-api03-0123456789abcdefghij0123456789";
+    let groq = format!("gsk_{}", "a1".repeat(26));
+    for (provider, text, other) in [
+        ("openai", anthropic, Some("anthropic")),
+        ("moonshot", anthropic, Some("anthropic")),
+        ("cohere", anthropic, Some("anthropic")),
+        ("tavily", anthropic, Some("anthropic")),
+        ("openai", groq.as_str(), Some("groq")),
+        ("groq", groq.as_str(), None),
+        ("anthropic", anthropic, None),
+        // `sk-` is many people's, half a key is nobody's, and a sign-in looks like its maker's keys.
+        ("anthropic", "sk-proj-0123456789abcdefghij", None),
+        ("deepseek", "sk-proj-0123456789abcdefghij", None),
+        ("openai", "gsk_short", None),
+        ("claude-code", "sk-ant-oat01-0123456789abcdefghij", None),
+        ("openai", r#"{"apiKey":"sk-ant-api03-0123456789abcdefghij0123456789"}"#, None),
+    ] {
+        assert_eq!(whose(provider, text).as_deref(), other, "{provider} {text}");
+    }
+    let mut moved = catalog.provider("openai").expect("a provider").clone();
+    moved.pinned = true;
+    assert!(super::of_another(&moved, &secret(anthropic)).is_none(), "an operator's server may take anybody's");
+}
+
+#[test]
 fn a_json_credential_that_is_none_is_refused_by_its_field() {
     let key = r#"{"accessKeyId":"AKIAIOSFODNN7EXAMPLE","secretAccessKey":"wJalrXUtnFEMIK7MDENG","region":"eu-west-1"}"#;
     assert!(shape("aws", key).expect("it is taken").is_empty());
