@@ -19,7 +19,7 @@ pub(crate) mod token_file;
 mod usable;
 
 use shaped::{Misshaped, Parted, Shaped};
-pub(crate) use usable::{Unusable, usable};
+pub(crate) use usable::{Unusable, is_odd, usable};
 
 /// A key or secret that requests can be authorised with. The value never leaves this type but into a request.
 pub(crate) struct HeldCredential {
