@@ -121,6 +121,18 @@ impl KeyChecker {
     }
 }
 
+/// The host that is asked about a key, for the record: where the key says that it is.
+#[must_use]
+pub fn asked_host(provider: &Provider, secret: &Secret) -> String {
+    let site = Shaped::read(&provider.auth, secret, true).ok().and_then(|shaped| shaped.site());
+    let there = site.and_then(|site| provider.at(&site).ok());
+    let provider = there.as_deref().unwrap_or(provider);
+    match &provider.check {
+        Check::Asks(request) => provider.check_target(request).0.host.to_string(),
+        Check::Impossible(_) => provider.endpoint.host.to_string(),
+    }
+}
+
 /// A key that nobody has, which looks like this one as far as is seen from outside.
 fn made_up(like: &Secret) -> Result<Secret, Failure> {
     let mut bits = [0_u8; 24];

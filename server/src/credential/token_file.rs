@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use orch_manifests::{Site, Tool};
 use orch_vault::Secret;
+use serde::de::IgnoredAny;
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -27,6 +28,10 @@ const VERSION: u64 = 1;
 const LARGEST: u64 = 64 * 1024;
 /// A token that ends sooner than this is treated as over: a call takes time.
 const MARGIN: Duration = Duration::from_secs(60);
+
+/// How often a file is read again that is no JSON, and how long its tool may take to write it.
+const AGAIN: u32 = 2;
+const WRITING: Duration = Duration::from_millis(20);
 
 /// A token, as it is at this moment.
 pub(crate) struct Token {
@@ -116,7 +121,7 @@ impl Token {
                 over: false,
             }),
             Some(FileReference { path, project }) => {
-                let bytes = read_private(&path).map_err(|why| NoToken {
+                let bytes = settled(&mut || read_private(&path)).map_err(|why| NoToken {
                     why: format!("the credential file of {}: {why}", tool.name()),
                     hint: format!("sign in with {}: {}", tool.name(), tool.command()),
                     over: false,
@@ -265,6 +270,20 @@ impl Drop for Wiped {
     fn drop(&mut self) {
         fields::wipe(&mut self.0);
     }
+}
+
+/// What is in a file that its tool may be writing just now: where it is no JSON yet, it is read again.
+fn settled(
+    read: &mut dyn FnMut() -> Result<Zeroizing<Vec<u8>>, String>,
+) -> Result<Zeroizing<Vec<u8>>, String> {
+    for _ in 0..AGAIN {
+        let bytes = read()?;
+        if serde_json::from_slice::<IgnoredAny>(&bytes).is_ok() {
+            return Ok(bytes);
+        }
+        std::thread::sleep(WRITING);
+    }
+    read()
 }
 
 /// A file that is the user's own, and nobody else's to read.

@@ -116,6 +116,27 @@ fn a_file_that_others_can_get_at_is_refused() {
 }
 
 #[test]
+fn a_file_that_is_being_written_is_read_again() {
+    let whole = qwen(3600);
+    let said = |first: &str, reads: &mut u32| {
+        let text = settled(&mut || {
+            *reads += 1;
+            let text = if *reads == 1 { first } else { whole.as_str() };
+            Ok(Zeroizing::new(text.as_bytes().to_vec()))
+        });
+        String::from_utf8(text.expect("read").to_vec()).expect("text")
+    };
+    for (first, expected) in [("", 2), (&whole[..20], 2), (whole.as_str(), 1)] {
+        let mut reads = 0;
+        assert_eq!(said(first, &mut reads), whole);
+        assert_eq!(reads, expected, "{first}");
+    }
+    let broken = settled(&mut || Ok(Zeroizing::new(b"{".to_vec()))).expect("what there is");
+    assert_eq!(*broken, b"{", "whose error is said");
+    assert!(settled(&mut || Err("gone".to_owned())).is_err());
+}
+
+#[test]
 fn what_could_make_new_tokens_is_not_kept() {
     let kept = pared(Tool::QwenCode, &secret(&qwen(3600))).expect("pared");
     kept.expose(|bytes| {
