@@ -294,8 +294,8 @@ fn a_variant_is_active_by_its_own_name_and_spoken_to_in_its_dialect() {
     assert_eq!((&said["provider"], &said["name"]), (&json!("openai-responses"), &json!("OPENAI_API_KEY")));
     assert_eq!(status(&stage)["active"]["provider"], "openai-responses");
     // The fake answers chat alone, so that this run ends badly: what was asked is what counts.
-    stage.run(&summarizer(&["gpt-4o-mini"]), INPUT).run();
-    assert_eq!(stage.openai.received()[0].path, "/v1/responses");
+    let outcome = stage.run(&summarizer(&["gpt-4o-mini"]), INPUT).run();
+    assert_eq!(stage.openai.received()[0].path, "/v1/responses", "{outcome}");
     let chosen = byok(&stage, &["model", "gpt-4o"]).run().expect(0).json();
     assert_eq!(chosen, json!({ "provider": "openai-responses", "model": "gpt-4o" }));
     byok(&stage, &["use", "openai"]).run().expect(0);

@@ -17,8 +17,9 @@ const FIELDS: &[Field] = &[
     Field::optional("apiVersion"),
 ];
 
-/// Of a service that has no deployments, and one version.
-const FOUNDRY: &[Field] = &[Field::required("endpoint"), Field::required("apiKey")];
+/// Of a service that has one version.
+const FOUNDRY: &[Field] =
+    &[Field::required("endpoint"), Field::required("apiKey"), Field::optional("deploymentName")];
 
 /// A key that names its resource.
 pub(crate) struct AzureKey {

@@ -80,7 +80,9 @@ pub(crate) fn example(auth: &Auth) -> Option<&'static str> {
         Auth::Azure => Some(
             r#"{"endpoint":"https://RESOURCE.openai.azure.com","apiKey":"…"}, and deploymentName and apiVersion where you need them"#,
         ),
-        Auth::AzureFoundry => Some(r#"{"endpoint":"https://RESOURCE.services.ai.azure.com","apiKey":"…"}"#),
+        Auth::AzureFoundry => Some(
+            r#"{"endpoint":"https://RESOURCE.services.ai.azure.com","apiKey":"…"}, and deploymentName where you need it"#,
+        ),
         Auth::None | Auth::Bearer | Auth::Scheme(_) | Auth::Header(_) | Auth::TokenFile(_) => None,
     }
 }
