@@ -202,13 +202,20 @@ fn parse(tool: Tool, bytes: &[u8], place: &str, renewed: bool) -> Result<Token, 
             });
         }
     }
-    let text = |field: &str| all.get(field).and_then(Value::as_str).map(str::to_owned);
+    // What says where a token may go is not passed over because it is of another kind.
+    let text = |field: &str| match all.get(field) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.clone())),
+        Some(other) => {
+            Err(wrong(format!("have {} in the field `{field}`, which is a text", fields::kind(other))))
+        }
+    };
     let host = match tool {
-        Tool::QwenCode => text("resource_url").map(|url| host_of(&url)),
+        Tool::QwenCode => text("resource_url")?.map(|url| host_of(&url)),
         Tool::GeminiCli | Tool::ClaudeCode => None,
     };
     let project = match tool {
-        Tool::GeminiCli => text("projectId").or_else(|| text("project_id")),
+        Tool::GeminiCli => text("projectId")?.or(text("project_id")?),
         Tool::QwenCode | Tool::ClaudeCode => None,
     };
     Ok(Token { value: token, host, project })

@@ -38,15 +38,15 @@ pub fn check_shape(
             )));
         }
         let mut warnings = Vec::new();
-        warnings
-            .extend(tool.forbids().map(|why| format!("{why}: use an API key of {} instead", provider.name)));
+        warnings.extend(tool.forbids().map(|why| format!("{why}: use an API key instead")));
         warnings.extend(tool.remark().map(str::to_owned));
         usable(provider, secret, false).map_err(|wrong| refused(name, provider, &wrong))?;
         return Ok(warnings);
     }
     match usable(provider, secret, false) {
-        // The vault says that itself, and what it takes of other secrets; it says nothing of blanks within.
-        Ok(()) | Err(Unusable::Odd) => {}
+        Ok(()) => {}
+        // The vault says that itself, with what it takes of other secrets.
+        Err(Unusable::Odd) if secret.expose(is_the_vaults) => {}
         Err(wrong) => return Err(refused(name, provider, &wrong)),
     }
     if secret.expose(fields::is_json) {
@@ -74,6 +74,14 @@ pub fn check_file(provider: &Provider, name: &str, secret: &Secret) -> Result<Ve
     };
     usable(provider, secret, true).map_err(|wrong| refused(name, provider, &wrong))?;
     Ok(tool.remark().map(str::to_owned).into_iter().collect())
+}
+
+/// Whether the vault refuses a value whoever it is for: nothing, blanks around it, and line breaks.
+fn is_the_vaults(value: &[u8]) -> bool {
+    let edges = [value.first(), value.last()];
+    value.is_empty()
+        || edges.iter().flatten().any(|edge| edge.is_ascii_whitespace())
+        || value.iter().any(|byte| matches!(byte, b'\r' | b'\n'))
 }
 
 fn refused(name: &str, provider: &Provider, wrong: &Unusable) -> Failure {

@@ -135,7 +135,12 @@ fn of_environment(here: &Installation, warnings: &mut Vec<String>) -> Result<Opt
         return Ok(None);
     }
     let named = super::named(provider, name.trim());
-    Ok(Some(Active { provider: provider.clone(), named, model: text(MODEL), by: By::Environment }))
+    // As in `orch byok model`: what stands before the model may name the provider again.
+    let model = text(MODEL).map(|model| match model.split_once('/') {
+        Some((before, bare)) if provider.goes_by(before) => bare.to_owned(),
+        _ => model,
+    });
+    Ok(Some(Active { provider: provider.clone(), named, model, by: By::Environment }))
 }
 
 fn named_by_environment<'c>(catalog: &'c Catalog, name: &str) -> Result<&'c Provider, Failure> {

@@ -74,6 +74,16 @@ fn what_is_missing_is_named_and_no_value_is() {
             "no point of time in `expiry_date`",
         ),
         (Tool::GeminiCli, r#"{"access_token":"ya29.secret value-1"}"#, "have blanks"),
+        (
+            Tool::QwenCode,
+            r#"{"access_token":"secret-value-1","resource_url":7}"#,
+            "have a number in the field `resource_url`",
+        ),
+        (
+            Tool::GeminiCli,
+            r#"{"access_token":"ya29.secret-value-1","projectId":["x"]}"#,
+            "have a list in the field `projectId`",
+        ),
         (Tool::GeminiCli, r#"{"access_token":"ya29.secret-value-1""#, "are not JSON"),
     ] {
         let error = now(tool, &secret(text)).err().expect("wrong");
