@@ -125,7 +125,7 @@ impl HeldCredential {
     ) -> Result<Option<Arc<Scrubber>>, AuthorizeError> {
         let shaped = self.shaped(secret).map_err(|wrong| match wrong {
             Misshaped::Json(why) => AuthorizeError::Unfit(why.into()),
-            Misshaped::Token(none) => AuthorizeError::Unavailable(none.to_string()),
+            Misshaped::Token(none) => AuthorizeError::Unavailable(none.told(secret)),
         })?;
         match (how, &shaped) {
             (Use::Own { endpoint, pinned }, _) => {

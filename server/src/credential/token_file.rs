@@ -59,6 +59,21 @@ impl fmt::Display for NoToken {
     }
 }
 
+impl NoToken {
+    /// The same for whoever makes a call, an agent or a client of a server: not where on this machine a file lies.
+    pub(crate) fn told(&self, row: &Secret) -> String {
+        let said = self.to_string();
+        let Ok(Some(FileReference { path, .. })) = FileReference::read(row) else { return said };
+        let said = said.replace(&path.display().to_string(), "the file");
+        match path.parent() {
+            Some(folder) if folder != Path::new("/") => {
+                said.replace(&folder.display().to_string(), "its folder")
+            }
+            _ => said,
+        }
+    }
+}
+
 /// Where a credential file is, as a vault's row says it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileReference {

@@ -147,6 +147,30 @@ fn a_file_that_is_being_written_is_read_again() {
 }
 
 #[test]
+fn where_a_file_lies_is_not_told_to_callers() {
+    let folder = folder();
+    let place = folder.path().display().to_string();
+    let path = written(folder.path(), &qwen(-10));
+    let row = refer(&path);
+    let told = |row: &Secret| {
+        let none = now(Tool::QwenCode, row).err().expect("no token");
+        assert!(none.why.contains(&place), "its owner is told: {none}");
+        none.told(row)
+    };
+    assert!(told(&row).contains("in the file expired at 20"), "{}", told(&row));
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("a mode");
+    assert!(!told(&row).contains(&place), "{}", told(&row));
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("a mode");
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).expect("a mode");
+    assert!(!told(&row).contains(&place), "{}", told(&row));
+    fs::remove_file(&path).expect("removed");
+    assert!(!told(&row).contains(&place), "{}", told(&row));
+    let pasted = secret(&qwen(-10));
+    let none = now(Tool::QwenCode, &pasted).err().expect("over");
+    assert_eq!(none.told(&pasted), none.to_string());
+}
+
+#[test]
 fn what_could_make_new_tokens_is_not_kept() {
     let kept = pared(Tool::QwenCode, &secret(&qwen(3600))).expect("pared");
     kept.expose(|bytes| {
