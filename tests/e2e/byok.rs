@@ -287,6 +287,24 @@ fn a_key_in_parts_is_a_key_of_the_environment() {
     assert!(said["warnings"].to_string().contains("ORCH_BYOK_PROVIDER is not used"), "{said:#}");
 }
 
+/// Provider and key are of one place: the server's key is not asked in the environment's name.
+#[test]
+fn what_stays_in_the_environment_chooses_nothing_at_a_server_elsewhere() {
+    let stage = Stage::new();
+    stage.store("OPENAI_API_KEY", OPENAI_KEY, &[]);
+    let server = orch_tests::server::Server::start(PROGRAM, &stage.home);
+    let elsewhere = orch_tests::home::Home::new();
+    let asked = crate::stage::orch(&elsewhere)
+        .args(["byok", "status", "--json"])
+        .env("ORCH_SERVER", server.url())
+        .env("ORCH_TOKEN", server.token())
+        .env("ORCH_BYOK_PROVIDER", "openai")
+        .env("OPENAI_API_KEY", OPENAI_KEY);
+    let said = asked.run().expect(0).json();
+    assert_eq!(said["active"], Value::Null, "{said:#}");
+    assert!(said["warnings"].to_string().contains("--send-env-keys"), "{said:#}");
+}
+
 #[test]
 fn a_variant_is_active_by_its_own_name_and_spoken_to_in_its_dialect() {
     let stage = Stage::new();

@@ -54,6 +54,10 @@ impl Place {
         let server = if local { None } else { here.configured_server()? };
         Ok(Self(server.map_or_else(|| HERE.to_owned(), |(url, _)| url.to_string())))
     }
+
+    fn is_here(&self) -> bool {
+        self.0 == HERE
+    }
 }
 
 /// Who chose.
@@ -89,14 +93,23 @@ pub(crate) struct Chosen {
     pub(crate) warnings: Vec<String>,
 }
 
-/// What is active at a place: what the environment says where it says all of it, else what was chosen.
+/// What is active at a place: what the environment says where it says all of it, else what was chosen. `sends_keys`: whether
+/// the environment's keys go to a server elsewhere; where they stay here, so does what is said beside them.
 ///
 /// # Errors
 /// A file that cannot be trusted or read, or an environment that names no provider.
-pub(crate) fn chosen(here: &Installation, place: &Place) -> Result<Chosen, Failure> {
+pub(crate) fn chosen(here: &Installation, place: &Place, sends_keys: bool) -> Result<Chosen, Failure> {
     let mut warnings = Vec::new();
-    if let Some(active) = of_environment(here, &mut warnings)? {
-        return Ok(Chosen { active: Some(active), warnings });
+    match of_environment(here, &mut warnings)? {
+        Some(active) if place.is_here() || sends_keys => {
+            return Ok(Chosen { active: Some(active), warnings });
+        }
+        Some(Active { provider, .. }) => warnings.push(format!(
+            "{PROVIDER} is not used: the key of {} in this environment stays here, unless a run sends it along with \
+             --send-env-keys",
+            provider.slug
+        )),
+        None => {}
     }
     let Some(choice) = read(here)?.active.remove(&place.0) else {
         return Ok(Chosen { active: None, warnings });

@@ -68,7 +68,7 @@ fn overruled(
     provider: &Provider,
     printer: Printer,
 ) -> Result<(), Failure> {
-    if let Some(Active { provider: active, by: By::Environment, .. }) = chosen(here, place)?.active
+    if let Some(Active { provider: active, by: By::Environment, .. }) = chosen(here, place, false)?.active
         && active.slug != provider.slug
     {
         printer.warn(&format!(
@@ -86,7 +86,7 @@ pub(super) fn model(
     printer: Printer,
 ) -> Result<(), Failure> {
     let place = Place::of(here, local)?;
-    let active = chosen(here, &place)?.said(printer).ok_or_else(|| {
+    let active = chosen(here, &place, false)?.said(printer).ok_or_else(|| {
         Failure::usage("no_active_provider", "no provider is active, whose model it could be")
             .hint("orch byok use PROVIDER")
             .hint("orch byok set PROVIDER")

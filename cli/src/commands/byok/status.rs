@@ -25,7 +25,7 @@ impl Status {
     /// When what was chosen cannot be read, or the server cannot be asked.
     pub(crate) fn look(here: &Installation, local: bool) -> Result<Self, Failure> {
         let place = Place::of(here, local)?;
-        let super::active::Chosen { active, warnings } = chosen(here, &place)?;
+        let super::active::Chosen { active, warnings } = chosen(here, &place, false)?;
         let keys = KeysAt::look(here, Keeping::find(here, local)?)?;
         let policy = match &keys {
             KeysAt::Here(..) => None,

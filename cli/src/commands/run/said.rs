@@ -94,7 +94,7 @@ fn active(args: &RunArgs, here: &Installation, printer: Printer) -> Result<Optio
     if brings_key || says || args.simulate.is_some() {
         return Ok(None);
     }
-    Ok(chosen(here, &Place::of(here, args.local)?)?.said(printer))
+    Ok(chosen(here, &Place::of(here, args.local)?, args.keys.send_env_keys)?.said(printer))
 }
 
 fn granted(flags: &[String]) -> Result<BTreeSet<String>, Failure> {
