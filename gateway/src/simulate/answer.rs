@@ -80,27 +80,38 @@ fn decide(world: &World, channel: &Channel, parts: &Parts, body: Option<&[u8]>) 
         return at_once(Reply::text(status, what));
     };
     let path = parts.uri.path();
-    let meant = |asks: &dyn Fn(&str) -> bool| {
-        let mut asked = here.iter().flat_map(|served| {
-            let fits = served.inference.iter().filter(|(inference, _)| asks(inference));
-            fits.map(|(_, wire)| Exchange { world, served, wire: *wire, house: served.house(*wire), parts })
-        });
-        // Two may be asked at one path, Anthropic with a key and with the sign-in of Claude Code: the key says who is meant.
-        let first = asked.next()?;
-        let knows = |exchange: &Exchange<'_>| exchange.authorised().is_ok();
-        Some(if knows(&first) { first } else { asked.find(knows).unwrap_or(first) })
-    };
-    if let Some(exchange) = meant(&|inference| covers(inference, path)) {
+    if let Some(exchange) = meant(world, parts, &here, |inference| covers(inference, path)) {
         return exchange.infer(body);
     }
     let lists = |inference: &str| Served::models_path(inference).is_some_and(|models| models == path);
-    if let Some(exchange) = meant(&lists) {
+    if let Some(exchange) = meant(world, parts, &here, lists) {
         return at_once(exchange.models());
     }
     let wire = any.inference.first().map_or(Wire::OpenAiChat, |(_, wire)| *wire);
     let ids = Ids::of(&any.provider, path, &[]);
     let house = any.house(wire);
     at_once(failure::reject(house, &Reject::not_found(house, &parts.method, path), &ids))
+}
+
+/// Who is meant among those here whose paths `asks` picks. Two may be asked at one path, Anthropic with a key and with the
+/// sign-in of Claude Code: then the key says who.
+fn meant<'a>(
+    world: &'a World,
+    parts: &'a Parts,
+    here: &[&'a Served],
+    asks: impl Fn(&str) -> bool,
+) -> Option<Exchange<'a>> {
+    let mut first = None;
+    for &served in here {
+        for (_, wire) in served.inference.iter().filter(|(inference, _)| asks(inference)) {
+            let exchange = Exchange { world, served, wire: *wire, house: served.house(*wire), parts };
+            if exchange.authorised().is_ok() {
+                return Some(exchange);
+            }
+            first.get_or_insert(exchange);
+        }
+    }
+    first
 }
 
 /// Whether a request's path is this one, in which `*` stands for a model. Where a slash ends it, it may hold escapes.

@@ -42,9 +42,9 @@ pub(super) fn provider(
     let before = stored(here, &place)?.filter(|(before, _)| provider.goes_by(before));
     let model = before.and_then(|(_, model)| model);
     let named = super::named(provider, &args.provider);
-    choose(here, &place, Some((&named, model.clone())))?;
+    choose(here, &place, Some((named.as_str(), model.clone())))?;
     let text = format!("{named} is active: agents that support it think with it first");
-    said(printer, Some(&named), model.as_deref(), &text)?;
+    said(printer, Some(named.as_str()), model.as_deref(), &text)?;
     overruled(here, &place, provider, printer)
 }
 
@@ -103,9 +103,9 @@ pub(super) fn model(
         .hint("export ORCH_BYOK_MODEL=…"));
     }
     if args.model == DEFAULT {
-        choose(here, &place, Some((&active.named, None)))?;
+        choose(here, &place, Some((active.named.as_str(), None)))?;
         let text = format!("agents think with the models of {} that they name themselves", provider.slug);
-        return said(printer, Some(&active.named), None, &text);
+        return said(printer, Some(active.named.as_str()), None, &text);
     }
     let model = found(here, provider, args)?;
     // What stands before the model may be the name of a variant.

@@ -54,7 +54,7 @@ pub(super) fn run(
     if thinks {
         // The model of another provider is none of this one.
         let before = stored(here, &place)?.filter(|(before, _)| provider.goes_by(before));
-        choose(here, &place, Some((&named, before.and_then(|(_, model)| model))))?;
+        choose(here, &place, Some((named.as_str(), before.and_then(|(_, model)| model))))?;
     }
     let mut warnings = warnings;
     warnings.extend(said.into_iter().filter(|text| !warnings.contains(text)).collect::<Vec<_>>());
