@@ -79,6 +79,8 @@ pub(crate) struct Keys {
     pub(crate) ungranted: Vec<Capability>,
     /// Keys of other providers than the primary that are there and cannot be used, and why.
     pub(crate) unusable: Vec<String>,
+    /// What the terms of the primary provider forbid, which whoever gave its key was not asked about.
+    pub(crate) forbidden: Option<String>,
     /// What the vault's audit has to hold before the first request.
     pub(crate) uses: Vec<PlannedUse>,
     /// Keys of the vault that the run goes without, as its audit has them.
@@ -107,7 +109,8 @@ impl Keys {
                 credential.source()
             )
         });
-        self.unusable.iter().map(|why| format!("not used: {why}")).chain(short).collect()
+        let unusable = self.unusable.iter().map(|why| format!("not used: {why}"));
+        unusable.chain(self.forbidden.clone()).chain(short).collect()
     }
 }
 
@@ -183,6 +186,9 @@ impl KeyQuestion<'_> {
                 }
                 Err(failure) => return Err(failure),
             };
+            if primary.as_deref() == Some(provider.slug.as_str()) {
+                keys.forbidden = forbidden(&found, provider);
+            }
             keys.uses.extend(taken.planned);
             keys.ungranted.extend(taken.ungranted);
             let credential: Arc<dyn Credential> = Arc::new(taken.credential);
@@ -370,6 +376,13 @@ fn no_key_to_search_with(manifest: &Manifest, provider: &Provider) -> Failure {
         Some(name) => failure.hint(format!("orch secrets set {name}")),
         None => failure,
     }
+}
+
+/// What the terms of a provider forbid of a key that nobody stored: of one that was, its owner was told.
+fn forbidden(found: &KeyRef, provider: &Provider) -> Option<String> {
+    let Auth::TokenFile(tool) = &provider.auth else { return None };
+    let why = tool.forbids().filter(|_| found.source != Source::Vault)?;
+    Some(format!("{} ({}) is used at your own risk: {why}", found.name, found.source.as_str()))
 }
 
 fn gone(KeyRef { name, source, .. }: &KeyRef) -> Failure {
