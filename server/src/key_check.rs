@@ -28,7 +28,7 @@ mod shape;
 mod tests;
 
 pub use described::{Described, describe, document, rejected};
-pub(crate) use shape::of_another;
+pub(crate) use shape::Misplaced;
 pub use shape::{check_file, check_shape, tidy};
 
 /// How long a check may take, a made-up key's included.
@@ -78,8 +78,8 @@ impl KeyChecker {
                 _ => Verdict::Invalid { why: format!("it {why}") },
             };
         }
-        if let Some(other) = of_another(provider, secret) {
-            let why = format!("it is a key of {}, and is not shown to {}", other.name, provider.name);
+        if let Some(misplaced) = Misplaced::judge(provider, secret) {
+            let why = format!("it is {}, and is not shown to {}", misplaced.what(), provider.name);
             return Verdict::Unchecked { why };
         }
         let copy = secret.expose(|bytes| Secret::new(bytes.to_vec()));

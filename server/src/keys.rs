@@ -16,7 +16,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 
 use crate::credential::{HeldCredential, Lease, usable};
 use crate::failure::{Failure, Kind};
-use crate::key_check::of_another;
+use crate::key_check::Misplaced;
 use crate::permissions::Capability;
 
 mod secrets;
@@ -410,13 +410,18 @@ pub(crate) fn check_value(found: &KeyRef, provider: &Provider, secret: &Secret) 
     let what = format!("the key {name} ({})", source.as_str());
     usable(provider, secret, found.source == Source::Vault)
         .map_err(|wrong| wrong.failure(&what, provider))?;
-    let Some(other) = of_another(provider, secret) else { return Ok(()) };
-    let text = format!("{what} is a key of {}, and is not sent to {}", other.name, provider.name);
+    let Some(misplaced) = Misplaced::judge(provider, secret) else { return Ok(()) };
+    let text = format!("{what} is {}, and is not sent to {}", misplaced.what(), provider.name);
     let failure = Failure::new(Kind::NoKey, "key_unusable", text).detail("name", name.as_str());
-    Err(match (source, other.key_name()) {
-        (Source::Flag, _) => failure.hint(format!("say whose it is: --key {}=…", other.slug)),
-        (_, Some(own)) => failure.hint(format!("give it by its own name, {own}: orch byok set {}", other.slug)),
-        (_, None) => failure,
+    Err(match (source, &misplaced) {
+        (_, Misplaced::Json) => failure.hint(format!("{} takes a plain key", provider.name)),
+        (Source::Flag, Misplaced::Of(other)) => {
+            failure.hint(format!("say whose it is: --key {}=…", other.slug))
+        }
+        (_, Misplaced::Of(other)) => {
+            let own = other.key_name().unwrap_or_default();
+            failure.hint(format!("give it by its own name, {own}: orch byok set {}", other.slug))
+        }
     })
 }
 

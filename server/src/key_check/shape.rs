@@ -123,10 +123,37 @@ fn looks_like(name: &str, other: &Provider) -> String {
     format!("{name} looks like a key of {}{own}", other.name)
 }
 
+/// What stands in the place of a provider's key that is somebody else's for certain.
+pub(crate) enum Misplaced {
+    /// The key of another provider.
+    Of(Box<Provider>),
+    /// A JSON credential, where a plain key is wanted: all of it would travel.
+    Json,
+}
+
+impl Misplaced {
+    /// Judges a value by itself.
+    pub(crate) fn judge(provider: &Provider, secret: &Secret) -> Option<Self> {
+        let plain = matches!(provider.auth, Auth::Bearer | Auth::Scheme(_) | Auth::Header(_));
+        if plain && secret.expose(fields::is_json) {
+            return Some(Self::Json);
+        }
+        of_another(provider, secret).map(|other| Self::Of(Box::new(other)))
+    }
+
+    /// What it is.
+    pub(crate) fn what(&self) -> String {
+        match self {
+            Self::Of(other) => format!("a key of {}", other.name),
+            Self::Json => "a JSON credential".to_owned(),
+        }
+    }
+}
+
 /// Whose key this is for certain, where it is not this provider's: it has the whole shape of another one's, and begins with
 /// letters that nobody else's begin with. Such a key goes nowhere, since whoever it is shown to has it. An operator's own
 /// server, and a provider that an operator moved, may take anybody's.
-pub(crate) fn of_another(provider: &Provider, secret: &Secret) -> Option<Provider> {
+fn of_another(provider: &Provider, secret: &Secret) -> Option<Provider> {
     let catalog = Catalog::builtin();
     let takes_anything = provider.pinned
         || matches!(provider.auth, Auth::None | Auth::TokenFile(_))

@@ -40,7 +40,10 @@ fn whose_a_key_is_for_certain_is_said_of_whole_keys_alone() {
     let catalog = Catalog::builtin();
     let whose = |provider: &str, text: &str| {
         let provider = catalog.anybody(provider).expect("a provider");
-        super::of_another(provider, &secret(text)).map(|other| other.slug.to_string())
+        Misplaced::judge(provider, &secret(text)).map(|misplaced| match misplaced {
+            Misplaced::Of(other) => other.slug.to_string(),
+            Misplaced::Json => "JSON".to_owned(),
+        })
     };
     let anthropic = "sk-ant-api03-0123456789abcdefghij0123456789";
     let groq = format!("gsk_{}", "a1".repeat(26));
@@ -57,13 +60,18 @@ fn whose_a_key_is_for_certain_is_said_of_whole_keys_alone() {
         ("deepseek", "sk-proj-0123456789abcdefghij", None),
         ("openai", "gsk_short", None),
         ("claude-code", "sk-ant-oat01-0123456789abcdefghij", None),
-        ("openai", r#"{"apiKey":"sk-ant-api03-0123456789abcdefghij0123456789"}"#, None),
+        // All of a JSON credential would travel as a bearer.
+        ("openai", r#"{"apiKey":"sk-ant-api03-0123456789abcdefghij0123456789"}"#, Some("JSON")),
+        ("azure", r#"{"endpoint":"https://acme.openai.azure.com","apiKey":"0123456789"}"#, None),
     ] {
         assert_eq!(whose(provider, text).as_deref(), other, "{provider} {text}");
     }
     let mut moved = catalog.provider("openai").expect("a provider").clone();
     moved.pinned = true;
-    assert!(super::of_another(&moved, &secret(anthropic)).is_none(), "an operator's server may take anybody's");
+    assert!(
+        Misplaced::judge(&moved, &secret(anthropic)).is_none(),
+        "an operator's server may take anybody's"
+    );
 }
 
 #[test]
