@@ -81,7 +81,9 @@ fn key(blamed: &Blamed<'_>, provider: Option<&Provider>) -> Key {
         (place, _) if place.starts_with("own") => {
             (" (your own)", format!("set another one with: orch byok set {}", blamed.provider))
         }
-        (_, Some("simulated")) => (" (simulated)", "the scenario says so, and nothing is to be done".to_owned()),
+        (_, Some("simulated")) => {
+            (" (simulated)", "the scenario says so, and nothing is to be done".to_owned())
+        }
         (_, Some("flag")) => (" (given with --key)", "give another one".to_owned()),
         (_, Some("env")) => (
             " (from the environment)",

@@ -135,7 +135,8 @@ pub(crate) fn lent_by_environment(
     for name in &config.providers {
         let Some(provider) = catalog.provider(name.as_str()) else { continue };
         // A key and its place, or the halves of one that signs, are of one environment.
-        let found = provider.env.iter().find_map(|name| Some((name, environment.provider_key(name, catalog)?)));
+        let found =
+            provider.env.iter().find_map(|name| Some((name, environment.provider_key(name, catalog)?)));
         let Some((name, secret)) = found else {
             return Err(Failure::usage(
                 "platform_key_missing",
@@ -198,7 +199,8 @@ mod tests {
             ("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY"),
             ("AWS_REGION", "eu-west-1"),
         ];
-        let resource = [("AZURE_API_KEY", "0123456789abcdef0123456789abcdef"), ("AZURE_RESOURCE_NAME", "acme")];
+        let resource =
+            [("AZURE_API_KEY", "0123456789abcdef0123456789abcdef"), ("AZURE_RESOURCE_NAME", "acme")];
         for (provider, variables) in [("aws", halves.as_slice()), ("azure", resource.as_slice())] {
             let plan = lent(provider, variables).expect("lent").expect("a plan");
             assert!(plan.provider(&provider.parse().expect("a slug")).is_some(), "{provider}");

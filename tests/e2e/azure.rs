@@ -124,8 +124,14 @@ fn what_is_wrong_is_said_by_its_field_before_any_byte_leaves() {
         (key(&json!({"deploymentName": "a/../b"})), "`deploymentName` is no name of a deployment"),
         (key(&json!({"deploymentName": ".."})), "`deploymentName` is no name of a deployment"),
         (key(&json!({"endpoint": "https://me:pw@acme.openai.azure.com"})), "`endpoint` is no base URL"),
-        (key(&json!({"endpoint": "https://acme.openai.azure.com.evil.example"})), "`endpoint` is no host of azure"),
-        (key(&json!({"endpoint": {"url": "https://acme.openai.azure.com"}})), "its field `endpoint` is an object"),
+        (
+            key(&json!({"endpoint": "https://acme.openai.azure.com.evil.example"})),
+            "`endpoint` is no host of azure",
+        ),
+        (
+            key(&json!({"endpoint": {"url": "https://acme.openai.azure.com"}})),
+            "its field `endpoint` is an object",
+        ),
         (key(&json!({"apiKey": format!("{KEY}\r\nx: y")})), "its field `apiKey` holds blanks"),
         (format!("{{\"apiKey\":\"{KEY}\",\"apiKey\":\"{KEY}\"}}"), "it has a field twice"),
         (KEY.to_owned(), "does not say which resource"),
@@ -251,7 +257,11 @@ fn what_the_other_services_keys_lack_is_said_by_its_field() {
         ),
         ("azure-anthropic-foundry", json!({"apiKey": KEY}), "its field `endpoint` is missing"),
         ("azure-anthropic-foundry", json!({"endpoint": foundry}), "its field `apiKey` is missing"),
-        ("azure-anthropic-foundry", json!({"endpoint": foundry, "apiKey": " "}), "its field `apiKey` is empty"),
+        (
+            "azure-anthropic-foundry",
+            json!({"endpoint": foundry, "apiKey": " "}),
+            "its field `apiKey` is empty",
+        ),
         (
             "azure-anthropic-foundry",
             json!({"endpoint": foundry, "apiKey": KEY, "apiVersion": "2024-10-21"}),

@@ -310,8 +310,7 @@ fn a_key_of_another_provider_is_shown_to_nobody() {
 #[test]
 fn what_a_provider_says_of_a_key_draws_nothing_on_the_terminal() {
     let (stage, openai) = stage();
-    let drawn =
-        format!("\u{1b}]0;evil\u{7}\u{1b}[2J\u{202e}Enter your key {WRONG} {}", "x".repeat(50_000));
+    let drawn = format!("\u{1b}]0;evil\u{7}\u{1b}[2J\u{202e}Enter your key {WRONG} {}", "x".repeat(50_000));
     openai.script([refusal(401, "invalid_api_key", &drawn), refusal(401, "invalid_api_key", &drawn)]);
     for flags in [&[][..], &["--json"]] {
         let outcome = set(&stage, WRONG, flags).run().expect(3);

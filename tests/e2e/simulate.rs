@@ -69,7 +69,8 @@ fn the_sign_ins_of_other_tools_are_played_without_their_files() {
     let folder = home.user().join(".qwen");
     fs::create_dir(&folder).expect("a folder");
     fs::write(folder.join("oauth_creds.json"), "{").expect("written");
-    for model in ["qwen-code/qwen3-coder-plus", "claude-code/claude-sonnet-4-5", "gemini-cli/gemini-2.5-pro"] {
+    for model in ["qwen-code/qwen3-coder-plus", "claude-code/claude-sonnet-4-5", "gemini-cli/gemini-2.5-pro"]
+    {
         let (provider, served) = model.split_once('/').expect("a provider and a model");
         let fields = json!({ "supported_providers": [provider], "llm": { "primary": model } });
         let agent = Agent::new("summarizer", &guests::example("summarizer"), &fields);

@@ -47,7 +47,8 @@ impl Unusable {
     pub(crate) fn why(&self) -> String {
         match self {
             Self::Odd => {
-                "is empty, stands in quotes, or holds blanks, line breaks or other characters that no key has".to_owned()
+                "is empty, stands in quotes, or holds blanks, line breaks or other characters that no key has"
+                    .to_owned()
             }
             Self::Misshaped(wrong) => format!("cannot be used: {}", wrong.why()),
             Self::Place(why) => format!("cannot be used: {why}"),

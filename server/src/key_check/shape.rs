@@ -162,8 +162,9 @@ fn of_another(provider: &Provider, secret: &Secret) -> Option<Provider> {
         return None;
     }
     secret.expose(|key| {
-        let fit =
-            |of: &Provider| of.key_pattern.as_deref().and_then(|pattern| fits(pattern, key)).unwrap_or_default();
+        let fit = |of: &Provider| {
+            of.key_pattern.as_deref().and_then(|pattern| fits(pattern, key)).unwrap_or_default()
+        };
         let own = fit(provider);
         let others = catalog.everybody().filter(|other| other.slug != provider.slug);
         let (other, letters) = others.map(|other| (other, fit(other))).max_by_key(|(_, letters)| *letters)?;
@@ -179,7 +180,8 @@ fn fits(pattern: &str, key: &[u8]) -> Option<usize> {
     let literal =
         |text: &str| text.bytes().take_while(|b| b.is_ascii_alphanumeric() || b"-_".contains(b)).count();
     let parts = pattern.split('|').map(|part| part.trim_start_matches('('));
-    let letters = parts.filter(|part| key.starts_with(&part.as_bytes()[..literal(part)])).map(literal).max()?;
+    let letters =
+        parts.filter(|part| key.starts_with(&part.as_bytes()[..literal(part)])).map(literal).max()?;
     // Last, as it costs most.
     let whole =
         RegexBuilder::new(&format!("^(?:{pattern})$")).unicode(false).size_limit(1 << 20).build().ok()?;

@@ -26,7 +26,11 @@ fn a_key_of_another_provider_is_told_and_not_refused() {
         said[0].contains("does not look like a key of OpenAI") && !said[0].contains("anybodys"),
         "{said:?}"
     );
-    for odd in ["sk-proj 0123456789abcdefghij", "\u{feff}sk-proj-0123456789abcdefghij", "'sk-proj-0123456789abcdefghij'"] {
+    for odd in [
+        "sk-proj 0123456789abcdefghij",
+        "\u{feff}sk-proj-0123456789abcdefghij",
+        "'sk-proj-0123456789abcdefghij'",
+    ] {
         let failure = shape("openai", odd).expect_err("no key of anybody's");
         assert_eq!((failure.kind(), failure.code()), (Kind::Usage, "secret_refused"), "{odd}");
         assert!(!failure.message().contains("0123456789"), "{odd}: {}", failure.message());

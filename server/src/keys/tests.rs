@@ -242,7 +242,11 @@ fn a_key_of_another_provider_ends_the_run_or_is_left_out_aloud() {
     let stage = Stage::new(&[("OPENAI_API_KEY", foreign), ("GEMINI_API_KEY", KEY)]);
     let failure = refused(stage.ask(&["openai", "gemini"], &Said::default()));
     assert_eq!((failure.kind(), failure.code()), (Kind::NoKey, "key_unusable"));
-    assert!(failure.message().contains("OPENAI_API_KEY (env) is a key of Anthropic"), "{}", failure.message());
+    assert!(
+        failure.message().contains("OPENAI_API_KEY (env) is a key of Anthropic"),
+        "{}",
+        failure.message()
+    );
     assert!(failure.hints()[0].contains("ANTHROPIC_API_KEY"), "{:?}", failure.hints());
     let keys = stage.ask(&["gemini", "openai"], &Said::default()).expect("the other's");
     assert!(provider(&keys, "openai").is_none() && provider(&keys, "gemini").is_some());

@@ -154,12 +154,7 @@ fn found(here: &Installation, provider: &Provider, args: &ModelOfArgs) -> Result
     Ok(at.route.model)
 }
 
-fn said(
-    printer: Printer,
-    provider: Option<&str>,
-    model: Option<&str>,
-    text: &str,
-) -> Result<(), Failure> {
+fn said(printer: Printer, provider: Option<&str>, model: Option<&str>, text: &str) -> Result<(), Failure> {
     if printer.json() {
         return printer.result_json(&json!({ "provider": provider, "model": model })).or_else(broken_pipe);
     }
