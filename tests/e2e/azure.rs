@@ -285,3 +285,14 @@ fn what_the_other_services_keys_lack_is_said_by_its_field() {
     let rows = stage.orch(["secrets", "list", "--json"]).run().expect(0).json();
     assert_eq!(rows["secrets"], json!([]), "{rows:#}");
 }
+
+#[test]
+fn the_record_of_a_check_names_the_resource() {
+    let (stage, there) = stage();
+    stage.store(NAME, &key(&json!({})), &[]);
+    stage.orch(["doctor", "--json"]).env("ORCH_KEY_CHECK", "on").run();
+    there.wait_for(1);
+    assert_eq!(there.received()[0].path, "/openai/v1/models");
+    let audit = stage.orch(["vault", "audit", "--json"]).run().expect(0);
+    assert!(audit.stdout().contains("key-check") && audit.stdout().contains(HOST), "{audit}");
+}
