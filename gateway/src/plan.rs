@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use orch_manifests::{Auth, Catalog, Provider, Slug};
+use orch_manifests::{Auth, Catalog, Dialect, Provider, Slug};
 
 use crate::receipt::Skipped;
 
@@ -82,11 +82,13 @@ impl Plan {
         }
     }
 
-    /// Has the models of one provider asked before all others, which are `steps` behind them; each as before among its own.
-    fn ask_first(&mut self, provider: &Slug, steps: u32) {
+    /// Has the models of one provider asked before all others, which are `steps` behind them; each as before among its own,
+    /// and in this dialect where nothing else was said of it.
+    fn ask_first(&mut self, provider: &Slug, dialect: Option<Dialect>, steps: u32) {
         for planned in &mut self.candidates {
-            if planned.provider.slug != *provider {
-                planned.step = planned.step.saturating_add(steps);
+            match planned.provider.slug == *provider {
+                true => planned.dialect = planned.dialect.or(dialect),
+                false => planned.step = planned.step.saturating_add(steps),
             }
         }
         self.candidates.sort_by_key(|planned| planned.step);

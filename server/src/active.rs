@@ -152,7 +152,12 @@ pub(crate) fn checked(catalog: &Catalog, said: &Preference) -> Result<Preference
             Some(model)
         }
     };
-    Ok(Preference { provider: provider.slug.to_string(), model })
+    // The name of a variant asks for its dialect.
+    let named = match provider.named_dialect(&said.provider) {
+        Some(_) => said.provider.clone(),
+        None => provider.slug.to_string(),
+    };
+    Ok(Preference { provider: named, model })
 }
 
 #[cfg(test)]
@@ -173,6 +178,7 @@ mod tests {
         assert_eq!(of("openai", Some("gpt-4o-mini")), kept("openai", Some("gpt-4o-mini")));
         assert_eq!(of("google", Some("google/gemini-2.5-flash")), kept("gemini", Some("gemini-2.5-flash")));
         assert_eq!(of("openai", None), kept("openai", None));
+        assert_eq!(of("openai-responses", Some("gpt-4o")), kept("openai-responses", Some("gpt-4o")));
         for (provider, model, code) in [
             ("nobody", None, "provider_unknown"),
             ("sk-proj-0123456789abcdef0123", None, "provider_unknown"),

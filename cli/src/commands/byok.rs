@@ -49,6 +49,15 @@ fn anybody<'c>(catalog: &'c Catalog, name: &str) -> Result<&'c Provider, Failure
     catalog.anybody(&name.to_ascii_lowercase()).ok_or_else(|| unknown(catalog.everybody()))
 }
 
+/// What a provider was called: the name of a variant, which asks for its dialect, or its own.
+fn named(provider: &Provider, said: &str) -> String {
+    let said = said.to_ascii_lowercase();
+    match provider.named_dialect(&said) {
+        Some(_) => said,
+        None => provider.slug.to_string(),
+    }
+}
+
 /// What was said is not repeated: somebody may have written their key where the provider belongs.
 fn unknown<'c>(known: impl Iterator<Item = &'c Provider>) -> Failure {
     let known: Vec<&str> = known.map(|provider| provider.slug.as_str()).collect();

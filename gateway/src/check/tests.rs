@@ -60,6 +60,11 @@ fn each_provider_is_read_in_its_own_way() {
         ("aws", 403, r#"{"message":"User: x is not authorized to perform: bedrock:ListFoundationModels","__type":"AccessDeniedException"}"#.to_owned(), "restricted"),
         ("aws", 403, r#"{"message":"The security token included in the request is expired","__type":"ExpiredTokenException"}"#.to_owned(), "revoked"),
         ("aws", 403, r#"{"message":"The security token included in the request is invalid.","__type":"UnrecognizedClientException"}"#.to_owned(), "invalid"),
+        // What is closed may be the key or the account, and may be a network or a model.
+        ("anthropic", 403, r#"{"type":"error","error":{"type":"permission_error","message":"This organization has been disabled."}}"#.to_owned(), "revoked"),
+        ("anthropic", 403, r#"{"type":"error","error":{"type":"permission_error","message":"The model is disabled for your organization."}}"#.to_owned(), "restricted"),
+        ("azure", 403, r#"{"error":{"code":"403","message":"Public access is disabled. Please configure private endpoint."}}"#.to_owned(), "restricted"),
+        ("azure", 401, r#"{"error":{"code":"401","message":"Access denied due to invalid subscription key or wrong API endpoint."}}"#.to_owned(), "invalid"),
         ("ollama", 200, r#"{"models":[]}"#.to_owned(), "valid"),
     ] {
         assert_eq!(word(provider, status, &body), expected, "{provider} {status} {body}");

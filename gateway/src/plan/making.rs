@@ -38,7 +38,7 @@ pub struct Wishes<'a> {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Preference {
-    /// The provider's slug or alias.
+    /// The provider's slug, alias or variant.
     pub provider: String,
     /// The model as the provider knows it; those of the manifest that are the provider's when nothing is said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -108,7 +108,12 @@ pub fn plan(wishes: &Wishes<'_>) -> Result<Plan, PlanError> {
         return Err(PlanError::NoKey(missing));
     }
     match preferred {
-        Ok(Some((provider, _))) => plan.ask_first(&provider, step),
+        Ok(Some((provider, _))) => {
+            // Whom it prefers may go by the name of a variant.
+            let said = wishes.prefer.map(|prefer| prefer.provider.as_str()).unwrap_or_default();
+            let dialect = wishes.catalog.provider(said).and_then(|provider| provider.named_dialect(said));
+            plan.ask_first(&provider, dialect, step);
+        }
         Ok(None) => {}
         Err(skipped) => plan.skipped.push(skipped),
     }
