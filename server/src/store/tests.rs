@@ -15,6 +15,7 @@ mod files;
 mod finding;
 mod keeping;
 mod leftovers;
+mod migrating;
 mod opening;
 mod ownership;
 mod paging;
