@@ -200,8 +200,7 @@ impl Service {
                     let Some(service) = housekeeping.upgrade() else { return };
                     service.broker.workers().reap(WORKER_IDLE).await;
                     // What cannot be done now is done the next time.
-                    let wanted = service.broker.config().records.bodies.keys().cloned().collect();
-                    let _ = service.store.forget_bodies(wanted, OffsetDateTime::now_utc()).await;
+                    service.forget_bodies().await;
                     let _ = service.store.empty_log().await;
                     if counted.elapsed() >= COUNTS {
                         counted = Instant::now();
@@ -289,6 +288,14 @@ impl Service {
     pub(crate) fn body_keeper(&self, workspace: &str) -> Option<BodyKeeper> {
         let kept = *self.broker.config().records.bodies.get(workspace)?;
         Some(BodyKeeper { store: self.store.clone(), workspace: workspace.into(), kept })
+    }
+
+    /// Removes the bodies that are kept for longer than the configuration says now. What cannot be done is left for the next
+    /// time; nobody reads it meanwhile.
+    async fn forget_bodies(&self) {
+        let config = self.broker.config();
+        let wanted = config.records.bodies.iter().map(|(workspace, kept)| (workspace.clone(), kept.keep));
+        let _ = self.store.forget_bodies(wanted.collect(), OffsetDateTime::now_utc()).await;
     }
 
     /// Agents by name.

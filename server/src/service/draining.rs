@@ -30,6 +30,8 @@ impl Service {
         // Nobody is left who could be told that it was not.
         let _ = self.keeper.record_clients().await;
         self.broker.end_export().await;
+        // Where there is never a server, this is when bodies go whose time is over, or that are not wanted any more.
+        self.forget_bodies().await;
         // Another process may have the store open; then what this one's runs were asked leaves the log with that one.
         let _ = self.store.empty_log().await;
     }

@@ -214,10 +214,15 @@ impl Lines {
             }
             // Columns cannot be as wide as what has not come yet.
             Form::Table => found.iter().try_for_each(|request| {
-                self.printer.result(&harmless(&cells(request).join("  "))).or_else(broken_pipe)
+                self.printer.result(&harmless(&line(request))).or_else(broken_pipe)
             }),
         }
     }
+}
+
+/// A request on a line of its own, whatever is in it.
+fn line(request: &Value) -> String {
+    cells(request).map(|cell| cell.replace(['\n', '\r', '\t'], " ")).join("  ")
 }
 
 fn table(found: &[Value]) -> Table {
@@ -296,6 +301,7 @@ fn told(request: &Value) -> String {
     row("ends in", text("/credential/mask").map(|mask| format!("…{mask}")));
     row("asked for", joined(&["/provider_asked", "/model_asked"], "/"));
     row("answered by", joined(&["/provider", "/model"], "/"));
+    row("calls itself", text("/model_served").filter(|served| Some(served) != text("/model").as_ref()));
     row("status", joined(&["/status", "/class"], ": "));
     for attempt in request["receipt"]["attempts"].as_array().into_iter().flatten() {
         let part = |field: &str| match &attempt[field] {
