@@ -369,6 +369,24 @@ mod tests {
     }
 
     #[test]
+    fn a_request_stays_on_its_line_while_it_is_followed() {
+        let mut request = request();
+        request["model"] = json!("x\n2026-01-31T12:00:00  req_def  boss  openai/x");
+        request["token"]["name"] = json!("a\rb\tc");
+        let line = line(&request);
+        assert!(!line.contains(['\n', '\r', '\t']) && line.contains("a b c"), "{line}");
+    }
+
+    #[test]
+    fn a_request_says_what_the_model_calls_itself() {
+        let mut request = request();
+        request["model_served"] = json!("gpt-4o-mini");
+        assert!(!told(&request).contains("calls itself"));
+        request["model_served"] = json!("gpt-4o-mini-2024-07-18");
+        assert!(told(&request).contains("\ncalls itself  gpt-4o-mini-2024-07-18\n"), "{}", told(&request));
+    }
+
+    #[test]
     fn a_request_is_told_whole() {
         insta::assert_snapshot!(told(&request()), @r"
         request

@@ -174,3 +174,14 @@ pub struct KeyUse {
     /// Tokens in all.
     pub tokens: u64,
 }
+
+impl KeyUse {
+    /// Adds what the same key has come to elsewhere.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.last_call = self.last_call.max(other.last_call);
+        for (sum, more) in self.micro_usd.iter_mut().zip(other.micro_usd) {
+            *sum = sum.saturating_add(more);
+        }
+        self.tokens = self.tokens.saturating_add(other.tokens);
+    }
+}
