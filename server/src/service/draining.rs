@@ -44,6 +44,8 @@ impl Service {
     /// # Errors
     /// When the store cannot be written to.
     pub async fn settle(&self) -> Result<(), Failure> {
+        // Clients may have gone on for as long as runs did, or longer.
+        let _ = self.keeper.record_clients().await;
         let telemetry = Arc::clone(self.broker.telemetry());
         let logged = tokio::task::spawn_blocking(move || telemetry.finish_log()).await;
         self.store.flush().await?;
