@@ -178,6 +178,7 @@ fn call(n: u64) -> CallRow {
         price_date: text("2026-07-02".to_owned()),
         receipt: json!({"outcome": "served", "attempts": [{"provider": "openai", "model": "m"}], "pad": "x".repeat(500)})
             .to_string(),
+        moved: Vec::new(),
     }
 }
 

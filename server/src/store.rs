@@ -54,7 +54,7 @@ pub use calls::Calls;
 pub use instance::Instance;
 pub use rows::{
     AgentRow, AgentSummary, COUNT_LIMIT, CallFilter, CallPage, CallRow, DECISIONS_LIMIT, EVENT_TEXT_LIMIT,
-    EventKind, GrantRow, KeyUse, NewRun, PAGE_LIMIT, Published, RouteRow, RunEnd, RunEvent, RunPage, RunRow,
+    EventKind, GrantRow, KeyUse, Moved, NewRun, PAGE_LIMIT, Published, RouteRow, RunEnd, RunEvent, RunPage, RunRow,
     RunStatus, TokenRow, UnknownWord, UsageBy, UsageQuery, UsageRow, VersionRow,
 };
 

@@ -3,7 +3,7 @@ use std::time::Duration;
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
 use orch_gateway::ir::Class;
-use orch_gateway::{CredentialRef, Outcome, Receipt};
+use orch_gateway::{Attempt, Charged, CredentialRef, Outcome, Receipt};
 use orch_manifests::Whose;
 use orch_proxy::{Body, full};
 use time::macros::datetime;
@@ -43,6 +43,45 @@ fn a_row_says_whose_key_it_was() {
         ("none", Some("rejected"), Some("no_model"))
     );
     assert_eq!((row.credential, row.billing, row.model_asked), (None, None, None));
+}
+
+#[test]
+fn what_a_failed_attempt_cost_is_its_own_key_s() {
+    let who = Who::of(&Caller::owner());
+    let attempt = |provider: &str, key: &str, whose, charged: Option<u64>| Attempt {
+        provider: provider.to_owned(),
+        model: "m".to_owned(),
+        credential: Some(key.to_owned()),
+        whose: Some(whose),
+        class: charged.map(|_| Class::Timeout),
+        status: None,
+        request_id: None,
+        latency_ms: 1,
+        charged: charged.map(|cost| Charged { input_tokens: 7, output_tokens: 9, cost_micro_usd: Some(cost) }),
+        message: String::new(),
+    };
+    let own = attempt("openai", "own/owner/K", Whose::Own, Some(500));
+    let same = attempt("openai", "K", Whose::Platform, Some(30));
+    let served = attempt("openai", "K", Whose::Platform, None);
+    let refused = attempt("openai", "own/owner/K2", Whose::Own, None);
+    let all = Receipt {
+        provider_served: Some("openai".to_owned()),
+        attempts: vec![own, refused, same, served],
+        cost_micro_usd: Some(540),
+        outcome: Outcome::Served,
+        ..receipt("vault", Whose::Platform)
+    };
+    let row = |receipt: &Receipt| who.call(None, receipt, datetime!(2026-01-31 12:00 UTC));
+    let moved = row(&all).moved;
+    assert_eq!(moved.len(), 1, "what the same key was charged for is where it belongs: {moved:?}");
+    let moved = &moved[0];
+    assert_eq!(
+        (moved.credential.as_deref(), moved.billing.as_deref(), moved.cost_micro_usd, moved.output_tokens),
+        (Some("own/owner/K"), Some("own"), Some(500), 9)
+    );
+    let simulated = row(&Receipt { simulated: true, ..all });
+    assert_eq!(simulated.moved[0].billing, None, "nobody is billed");
+    assert_eq!(row(&Receipt::default()).moved, []);
 }
 
 /// A body in pieces.

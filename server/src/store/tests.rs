@@ -105,6 +105,7 @@ fn call(workspace: &str, model: &str, cost: Option<u64>) -> CallRow {
         first_token_ms: Some(40),
         price_date: Some("2026-07-02".to_owned()),
         receipt: json!({"outcome": "served"}).to_string(),
+        moved: Vec::new(),
     }
 }
 

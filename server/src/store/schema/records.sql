@@ -56,6 +56,28 @@ CREATE INDEX calls_by_time ON calls (workspace, time, seq, agent, provider, mode
 CREATE INDEX calls_by_request ON calls (workspace, request);
 CREATE INDEX calls_by_key ON calls (workspace, credential, time) WHERE credential IS NOT NULL;
 
+-- What calls came to with other keys than the one under which they stand: an attempt that failed may be charged all the
+-- same. Each is here twice, added where it belongs and taken away where its call has it, so that sums by key, provider and
+-- model are right and all others stay what they are.
+CREATE TABLE moved (
+    seq INTEGER PRIMARY KEY,
+    workspace TEXT NOT NULL,
+    time INTEGER NOT NULL,
+    token TEXT,
+    caller TEXT NOT NULL,
+    member TEXT,
+    agent TEXT,
+    provider TEXT NOT NULL,
+    model TEXT NOT NULL,
+    credential TEXT,
+    billing TEXT,
+    input_tokens INTEGER NOT NULL,
+    output_tokens INTEGER NOT NULL,
+    cost INTEGER
+) STRICT;
+
+CREATE INDEX moved_by_time ON moved (workspace, time);
+
 -- What was asked and answered, of workspaces that want it kept, until `expires`.
 CREATE TABLE bodies (
     seq INTEGER PRIMARY KEY,
