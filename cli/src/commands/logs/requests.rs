@@ -269,7 +269,8 @@ fn cells(request: &Value) -> [String; 9] {
         key,
         status,
         format!("{}+{}", number("/input_tokens"), number("/output_tokens")),
-        request["cost_usd"].as_f64().map_or_else(|| "unknown".to_owned(), |cost| format!("{cost:.4}")),
+        // One request may cost a hundredth of a cent, and no less than a millionth of a dollar.
+        request["cost_usd"].as_f64().map_or_else(|| "unknown".to_owned(), |cost| format!("{cost:.6}")),
         number("/latency_ms").to_string(),
     ]
 }
@@ -366,6 +367,13 @@ mod tests {
         time                 request  token  model               key                   status                                 tokens  cost in USD  ms
         2026-01-31T12:00:00  req_abc  ci     openai/gpt-4o-mini  OPENAI_API_KEY …cdef  all_failed: rate_limited (2 attempts)    12+3      unknown  87
         ");
+    }
+
+    #[test]
+    fn what_is_cheap_is_not_free() {
+        let mut request = request();
+        request["cost_usd"] = json!(0.000_008);
+        assert_eq!(cells(&request)[7], "0.000008");
     }
 
     #[test]
