@@ -145,7 +145,10 @@ async fn calls() {
         times.sort_unstable();
         times[times.len() / 2].as_secs_f64() * 1e6 / CALLS as f64
     });
-    println!("{:<60} {now:>8.1}µs (with the indexes of before {then:.1}µs)", "a call's record, of as many as come");
+    println!(
+        "{:<60} {now:>8.1}µs (with the indexes of before {then:.1}µs)",
+        "a call's record, of as many as come"
+    );
 }
 
 fn call(n: u64) -> CallRow {

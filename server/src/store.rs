@@ -54,8 +54,8 @@ pub use calls::Calls;
 pub use instance::Instance;
 pub use rows::{
     AgentRow, AgentSummary, COUNT_LIMIT, CallFilter, CallPage, CallRow, DECISIONS_LIMIT, EVENT_TEXT_LIMIT,
-    EventKind, GrantRow, KeyUse, Moved, NewRun, PAGE_LIMIT, Published, RouteRow, RunEnd, RunEvent, RunPage, RunRow,
-    RunStatus, TokenRow, UnknownWord, UsageBy, UsageQuery, UsageRow, VersionRow,
+    EventKind, GrantRow, KeyUse, Moved, NewRun, PAGE_LIMIT, Published, RouteRow, RunEnd, RunEvent, RunPage,
+    RunRow, RunStatus, TokenRow, UnknownWord, UsageBy, UsageQuery, UsageRow, VersionRow,
 };
 
 /// The name of the database in the store's folder.

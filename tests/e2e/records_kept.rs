@@ -55,7 +55,11 @@ fn what_is_answered_just_before_a_stop_is_on_record() {
         let id = chat(&server);
         server.terminate().expect(0);
         let one = stage.orch(["logs", &id, "--json"]).run().expect(0).json();
-        assert_eq!((&one["status"], &one["credential"]["id"]), (&json!("served"), &json!("OPENAI_API_KEY")), "{one:#}");
+        assert_eq!(
+            (&one["status"], &one["credential"]["id"]),
+            (&json!("served"), &json!("OPENAI_API_KEY")),
+            "{one:#}"
+        );
         assert!(one["bodies"]["request"]["text"].as_str().is_some_and(|text| text.contains(SAID)), "{one:#}");
         // What it came to, by calls and by what budgets go by.
         let usage = stage.orch(["usage", "--by", "key", "--json"]).run().expect(0).json();
@@ -153,11 +157,14 @@ fn what_fails_with_one_key_is_not_billed_to_another() {
     assert_eq!(own["output_tokens"], 2 * 1000, "all that was asked for, each time: {billed:#}");
     assert!(micros(&platform["cost_usd"]) < micros(&own["cost_usd"]), "{billed:#}");
     let total = &billed["total"];
-    assert_eq!(micros(&total["cost_usd"]), micros(&own["cost_usd"]) + micros(&platform["cost_usd"]), "{billed:#}");
+    assert_eq!(
+        micros(&total["cost_usd"]),
+        micros(&own["cost_usd"]) + micros(&platform["cost_usd"]),
+        "{billed:#}"
+    );
     assert_eq!(total["platform_cost_usd"], platform["cost_usd"], "{billed:#}");
     let keys = usage("key");
-    let keys: Vec<&Value> =
-        keys["rows"].as_array().expect("rows").iter().map(|row| &row["key"]).collect();
+    let keys: Vec<&Value> = keys["rows"].as_array().expect("rows").iter().map(|row| &row["key"]).collect();
     assert_eq!(keys, ["own/alice/OPENAI_API_KEY", "platform/OPENAI_API_KEY"]);
     // The operator sees what the key that is lent came to, which is what the records of those who borrow it say.
     let listed = members.server.ask_as(Some(&ops), "GET", "/v1/secrets", None).expect(200).json();

@@ -57,7 +57,11 @@ fn what_a_failed_attempt_cost_is_its_own_key_s() {
         status: None,
         request_id: None,
         latency_ms: 1,
-        charged: charged.map(|cost| Charged { input_tokens: 7, output_tokens: 9, cost_micro_usd: Some(cost) }),
+        charged: charged.map(|cost| Charged {
+            input_tokens: 7,
+            output_tokens: 9,
+            cost_micro_usd: Some(cost),
+        }),
         message: String::new(),
     };
     let own = attempt("openai", "own/owner/K", Whose::Own, Some(500));

@@ -27,7 +27,11 @@ impl Store {
         let weight = size_of::<CallRow>() + call.receipt.len();
         let write = move |db: &Connection| record(db, &call);
         // What is more than one statement is undone as one.
-        if is_one { self.inner.writer.queue_statement(weight, write) } else { self.inner.writer.queue(weight, write) }
+        if is_one {
+            self.inner.writer.queue_statement(weight, write)
+        } else {
+            self.inner.writer.queue(weight, write)
+        }
     }
 
     /// Queues model calls of a run for the record; `first` is the place of the first among all calls of its run. What is

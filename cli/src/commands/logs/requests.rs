@@ -213,9 +213,9 @@ impl Lines {
                 self.printer.table(text).or_else(broken_pipe)
             }
             // Columns cannot be as wide as what has not come yet.
-            Form::Table => found.iter().try_for_each(|request| {
-                self.printer.result(&harmless(&line(request))).or_else(broken_pipe)
-            }),
+            Form::Table => found
+                .iter()
+                .try_for_each(|request| self.printer.result(&harmless(&line(request))).or_else(broken_pipe)),
         }
     }
 }

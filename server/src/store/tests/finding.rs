@@ -328,7 +328,16 @@ async fn what_a_failed_attempt_cost_counts_for_its_own_key() {
     let add_up = async |query: UsageQuery| {
         let rows = stage.store.usage("default", &query).await.expect("added up");
         rows.into_iter()
-            .map(|row| (row.key, row.calls, row.input_tokens, row.output_tokens, row.cost_micro_usd, row.platform_micro_usd))
+            .map(|row| {
+                (
+                    row.key,
+                    row.calls,
+                    row.input_tokens,
+                    row.output_tokens,
+                    row.cost_micro_usd,
+                    row.platform_micro_usd,
+                )
+            })
             .collect::<Vec<_>>()
     };
     let row = |key: &str, calls, input, output, cost, platform| {
@@ -381,7 +390,11 @@ async fn a_key_that_is_lent_says_what_all_workspaces_spent_with_it() {
         ..named(workspace, &format!("req_{workspace}{seconds}"), seconds)
     };
     let lent = "platform/OPENAI_API_KEY";
-    recorded(&stage, [key("acme", lent, 1), key("beta", lent, 7), key("acme", lent, 4), key("beta", "OTHER", 9)]).await;
+    recorded(
+        &stage,
+        [key("acme", lent, 1), key("beta", lent, 7), key("acme", lent, 4), key("beta", "OTHER", 9)],
+    )
+    .await;
     let instance = Instance::claim(stage.folder.path()).expect("an instance");
     let now = time::macros::datetime!(2027-01-15 10:00 UTC);
     for (workspace, cost) in [("acme", 5), ("beta", 70), ("without-calls", 900)] {

@@ -87,7 +87,10 @@ async fn of_too_many_the_oldest_go() {
             rusqlite::params![most, 3_000_000_000_000_000_i64],
         )
         .expect("filled");
-    assert_eq!(stage.store.forget_bodies(vec![("default".to_owned(), LONG)], at(0)).await.expect("forgotten"), 5);
+    assert_eq!(
+        stage.store.forget_bodies(vec![("default".to_owned(), LONG)], at(0)).await.expect("forgotten"),
+        5
+    );
     let there = async |n: i64| {
         stage.store.bodies("default", &format!("req_{n}"), at(0)).await.expect("read").is_some()
     };

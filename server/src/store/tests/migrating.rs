@@ -47,8 +47,7 @@ fn old_receipt(request: &str, fields: Value) -> Value {
 }
 
 fn attempt(provider: &str, credential: &str, class: Option<&str>) -> Value {
-    let mut attempt =
-        json!({ "provider": provider, "model": "m", "credential": credential, "status": 200, "latency_ms": 80 });
+    let mut attempt = json!({ "provider": provider, "model": "m", "credential": credential, "status": 200, "latency_ms": 80 });
     if let Some(class) = class {
         attempt["class"] = json!(class);
         attempt["message"] = json!("no");
@@ -151,7 +150,12 @@ fn old_calls(run: &RunId) -> Vec<Old> {
             ),
             ..base()
         },
-        Old { workspace: "other", seconds: 6, receipt: old_receipt("req_gggggggggggggggg", json!({})), ..base() },
+        Old {
+            workspace: "other",
+            seconds: 6,
+            receipt: old_receipt("req_gggggggggggggggg", json!({})),
+            ..base()
+        },
     ]
 }
 
@@ -308,15 +312,20 @@ async fn calls_of_every_earlier_version_are_found_by_all_that_calls_are_found_by
 /// What was no receipt then is a call all the same.
 #[tokio::test]
 async fn a_damaged_receipt_keeps_no_store_from_being_opened() {
-    let damaged = |text: &str| Old { receipt: Value::String(text.to_owned()), ..old_calls(&RunId::random()).remove(0) };
+    let damaged =
+        |text: &str| Old { receipt: Value::String(text.to_owned()), ..old_calls(&RunId::random()).remove(0) };
     let calls = [damaged(""), damaged("[]")];
     let folder = old_store(NAMED, &calls);
     let db = raw(folder.path());
     for (seq, text) in [
         (1, "no JSON"),
-        (2, r#"{"request_id":7,"credential":"K","latency_ms":"long","outcome":{},"attempts":{},"simulated":"x"}"#),
+        (
+            2,
+            r#"{"request_id":7,"credential":"K","latency_ms":"long","outcome":{},"attempts":{},"simulated":"x"}"#,
+        ),
     ] {
-        db.execute("UPDATE calls SET receipt = ?2 WHERE seq = ?1", rusqlite::params![seq, text]).expect("changed");
+        db.execute("UPDATE calls SET receipt = ?2 WHERE seq = ?1", rusqlite::params![seq, text])
+            .expect("changed");
     }
     drop(db);
     let store = Store::open(folder.path()).expect("opened");
@@ -338,7 +347,9 @@ fn a_migration_that_fails_changes_nothing() {
     let version: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0)).expect("a version");
     assert_eq!(version, NAMED as i64);
     let columns: i64 = db
-        .query_row("SELECT count(*) FROM pragma_table_info('calls') WHERE name = 'billing'", [], |row| row.get(0))
+        .query_row("SELECT count(*) FROM pragma_table_info('calls') WHERE name = 'billing'", [], |row| {
+            row.get(0)
+        })
         .expect("a number");
     assert_eq!(columns, 0, "nothing of it is half done");
 }
