@@ -275,6 +275,15 @@ fn cells(request: &Value) -> [String; 9] {
     ]
 }
 
+/// What an attempt that failed is charged all the same, or may be.
+fn charged(charged: &Value) -> String {
+    match (charged, charged["cost_usd"].as_f64()) {
+        (Value::Null, _) => String::new(),
+        (_, Some(cost)) => format!("charged ${cost:.6}"),
+        (_, None) => "charged".to_owned(),
+    }
+}
+
 /// One request in words.
 fn told(request: &Value) -> String {
     let mut table = Table::new(&[("request", Side::Left), ("", Side::Left)]);
@@ -318,6 +327,7 @@ fn told(request: &Value) -> String {
             class,
             part("status"),
             format!("{} ms", part("latency_ms")),
+            charged(&attempt["charged"]),
             part("message"),
         ];
         let words: Vec<String> = words.into_iter().filter(|word| !word.is_empty()).collect();
@@ -367,6 +377,15 @@ mod tests {
         time                 request  token  model               key                   status                                 tokens  cost in USD  ms
         2026-01-31T12:00:00  req_abc  ci     openai/gpt-4o-mini  OPENAI_API_KEY …cdef  all_failed: rate_limited (2 attempts)    12+3      unknown  87
         ");
+    }
+
+    #[test]
+    fn an_attempt_that_failed_says_what_it_is_charged_all_the_same() {
+        let mut request = request();
+        request["receipt"]["attempts"][0]["charged"] = json!({ "cost_usd": 0.0006 });
+        assert!(told(&request).contains("80 ms  charged $0.000600  slow down"), "{}", told(&request));
+        request["receipt"]["attempts"][0]["charged"] = json!({ "cost_usd": null });
+        assert!(told(&request).contains("80 ms  charged  slow down"), "{}", told(&request));
     }
 
     #[test]
