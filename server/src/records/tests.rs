@@ -183,6 +183,27 @@ async fn who_hangs_up_leaves_what_passed_by_then() {
 }
 
 #[tokio::test]
+async fn no_run_fills_the_record_alone() {
+    let stage = stage(1 << 10);
+    let mut ids = Vec::new();
+    for _ in 0..=bodies::OF_A_RUN {
+        let id = orch_gateway::RequestId::random();
+        let mut request = http::Request::post("/v1/chat/completions").body(full("{}")).expect("a request");
+        request.extensions_mut().insert(id.clone());
+        let answered = recorded(Some(&stage.recorder), request, async |_| http::Response::new(full("no")));
+        drop(answered.await);
+        ids.push(id);
+    }
+    stage.store.flush().await.expect("stored");
+    let kept = async |id: &orch_gateway::RequestId| {
+        let now = OffsetDateTime::now_utc();
+        stage.store.bodies("default", id.as_str(), now).await.expect("read").is_some()
+    };
+    let [first, .., last_kept, beyond] = &ids[..] else { panic!("{} requests", ids.len()) };
+    assert!(kept(first).await && kept(last_kept).await && !kept(beyond).await);
+}
+
+#[tokio::test]
 async fn what_is_no_text_and_what_nobody_asked_to_keep() {
     let stage = stage(1 << 16);
     let kept = stage.keeps(full(vec![0xff, 0x00, b'a']), full(""), usize::MAX).await;
