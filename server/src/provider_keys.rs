@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use crate::caller::Caller;
 use crate::failure::{Failure, Kind};
 use crate::keeper::{Ring, VaultAt};
-use crate::secrets::{Written, listed};
+use crate::secrets::{Written, add_spent_by_id, listed};
 use crate::service::Service;
 
 mod shape;
@@ -75,6 +75,8 @@ pub(crate) async fn list(service: &Service, caller: &Caller) -> Result<Value, Fa
         }
         keys.push(row);
     }
+    let ids = secrets.iter().map(|secret| ring.id(secret.name.as_str())).collect();
+    add_spent_by_id(service.store(), &caller.workspace, ids, &mut keys).await?;
     Ok(json!({
         "member": &*caller.name, "policy": policy.as_str(), "decided_by": decided.as_str(), "keys": keys,
     }))

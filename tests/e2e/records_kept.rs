@@ -9,7 +9,7 @@ use orch_tests::needle::{self, Needle};
 use orch_tests::server::{Answer, Server};
 use serde_json::{Value, json};
 
-use crate::members::{ALICES, ASKS, Members, PLATFORMS, key_of};
+use crate::members::{ALICES, KEYS, Members, PLATFORMS, key_of};
 use crate::stage::{OPENAI_KEY, OPENAI_SAYS, PROGRAM, Stage, orch};
 
 /// What only the bodies of these tests say.
@@ -130,7 +130,8 @@ fn what_fails_with_one_key_is_not_billed_to_another() {
     let cut = || openai(ALICES, OPENAI_SAYS).failure(Failure::CutBeforeContent);
     members.openai.script([cut(), cut()]);
     let streaming = json!({ "model": "mine-first", "max_tokens": 1000, "stream": true });
-    let answer = members.chat(&alice, &[ASKS], streaming).expect(200);
+    members.policy(members.server.token(), "prefer_own");
+    let answer = members.chat(&alice, &[], streaming).expect(200);
     assert!(String::from_utf8_lossy(&answer.body).contains("[DONE]"), "{answer:?}");
     let with: Vec<String> = members.openai.received().iter().map(key_of).collect();
     assert_eq!(with, [ALICES, ALICES, PLATFORMS]);
@@ -167,6 +168,9 @@ fn what_fails_with_one_key_is_not_billed_to_another() {
     let lent = &listed["secrets"][0];
     assert_eq!(lent["spent"]["total_usd"], platform["cost_usd"], "{listed:#}");
     assert!(lent["last_call"].is_string(), "{listed:#}");
+    // And she what hers came to, which answered nothing.
+    let hers = members.server.ask_as(Some(&alice), "GET", KEYS, None).expect(200).json();
+    assert_eq!(hers["keys"][0]["spent"]["total_usd"], own["cost_usd"], "{hers:#}");
     let elsewhere = orch(&members.home).args(["usage", "--by", "billing", "--csv"]).run().expect(0);
     assert!(elsewhere.stdout().contains("\r\nown,,0,0,0,"), "{elsewhere}");
 }

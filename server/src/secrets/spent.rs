@@ -8,7 +8,7 @@ use crate::failure::Failure;
 use crate::home::Home;
 use crate::keeper::platform_id;
 use crate::run::dollars;
-use crate::store::Store;
+use crate::store::{KeyUse, Store};
 
 /// Adds to secrets as they are listed when a model was last called with each, and what its calls cost: `last_call` and
 /// `spent`. Of the keys that are lent to all workspaces, the calls of all of them count.
@@ -31,6 +31,26 @@ pub(crate) async fn add(
     };
     let mut uses = store.key_uses(workspace, names, now).await?;
     uses.iter_mut().zip(&lent).for_each(|(used, lent)| used.add(lent));
+    tell(listed, &uses);
+    Ok(())
+}
+
+/// The same of keys that are on record under other names than they are listed by: `ids` has those.
+///
+/// # Errors
+/// When the store cannot be read.
+pub(crate) async fn add_by_id(
+    store: &Store,
+    workspace: &str,
+    ids: Vec<String>,
+    listed: &mut [Value],
+) -> Result<(), Failure> {
+    let uses = store.key_uses(workspace, ids, OffsetDateTime::now_utc()).await?;
+    tell(listed, &uses);
+    Ok(())
+}
+
+fn tell(listed: &mut [Value], uses: &[KeyUse]) {
     for (row, used) in listed.iter_mut().zip(uses) {
         let [today, month, total] = used.micro_usd.map(dollars);
         row["last_call"] = json!(used.last_call.map(super::listed::date));
@@ -38,7 +58,6 @@ pub(crate) async fn add(
             "today_usd": today, "month_usd": month, "total_usd": total, "tokens": used.tokens,
         });
     }
-    Ok(())
 }
 
 /// The same for a home whose vault no server holds. Makes nothing that is not there.
