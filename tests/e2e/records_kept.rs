@@ -52,6 +52,10 @@ fn what_is_answered_just_before_a_stop_is_on_record() {
     // Each time: what is lost is what came last.
     for round in 1..=3 {
         let server = Server::start(PROGRAM, &stage.home);
+        if round == 1 {
+            let budget = json!({ "window": "total", "cost_usd": 5 });
+            server.ask("PUT", "/v1/budgets/all", Some(&budget)).expect(200);
+        }
         let id = chat(&server);
         server.terminate().expect(0);
         let one = stage.orch(["logs", &id, "--json"]).run().expect(0).json();
@@ -64,6 +68,9 @@ fn what_is_answered_just_before_a_stop_is_on_record() {
         // What it came to, by calls and by what budgets go by.
         let usage = stage.orch(["usage", "--by", "key", "--json"]).run().expect(0).json();
         assert_eq!(usage["rows"][0]["calls"], round, "{usage:#}");
+        let budget = &usage["budgets"][0];
+        assert_eq!(budget["used"]["cost_usd"], usage["rows"][0]["cost_usd"], "{usage:#}");
+        assert_eq!(budget["held"]["cost_usd"], 0.0, "nothing is set aside for what is over: {usage:#}");
         let listed = stage.orch(["secrets", "list", "--json"]).run().expect(0).json();
         assert_eq!(
             listed["secrets"][0]["spent"]["total_usd"], usage["rows"][0]["cost_usd"],
