@@ -122,6 +122,8 @@ pub struct Gauges {
     pub running: usize,
     /// Workers that are kept.
     pub workers: usize,
+    /// Records that the store could not take since the process began.
+    pub lost: u64,
 }
 
 impl Service {
@@ -311,6 +313,7 @@ impl Service {
             queued: self.queue.waiting(),
             running: self.queue.running(),
             workers: self.broker.workers().kept(),
+            lost: self.store.lost(),
         }
     }
 

@@ -183,6 +183,11 @@ impl Store {
         self.inner.documents.remove_old(orphans).await
     }
 
+    /// How many records could not be stored that nobody waits for: a full disk, or another process that writes for too long.
+    pub(crate) fn lost(&self) -> u64 {
+        self.inner.writer.lost()
+    }
+
     /// Whether it can still be written to, as far as that is known without writing.
     ///
     /// # Errors
