@@ -29,6 +29,9 @@ pub struct OperatorProvider {
     pub free: bool,
 }
 
+/// How the versions of providers' APIs end a base URL.
+pub(super) const VERSIONS: [&str; 3] = ["/v1", "/v1beta", "/v2"];
+
 pub(super) fn extend(catalog: &Catalog, entries: Vec<OperatorProvider>) -> Result<Catalog, CatalogError> {
     let mut providers = catalog.providers.clone();
     let mut seen = BTreeSet::new();
@@ -46,7 +49,9 @@ pub(super) fn extend(catalog: &Catalog, entries: Vec<OperatorProvider>) -> Resul
             return Err(CatalogError::Repeated(provider.slug));
         }
         for other in providers.iter().chain(&catalog.others).filter(|other| other.slug != provider.slug) {
-            if let Some(env) = provider.env.iter().find(|env| other.takes_key(env)) {
+            // A part of another's key, such as `AWS_SECRET_ACCESS_KEY`, is as secret as a whole one.
+            let part = |env: &String| other.env_parts.iter().any(|part| part.names.contains(env));
+            if let Some(env) = provider.env.iter().find(|env| other.takes_key(env) || part(env)) {
                 return Err(CatalogError::KeyOfAnother {
                     env: env.clone(),
                     owner: other.slug.clone(),
@@ -169,7 +174,7 @@ fn redirect(builtin: &Provider, entry: OperatorProvider) -> Result<Provider, Cat
 /// base URL holds the version, those of Anthropic, Google and Cohere do not. One of theirs that does hold it is not given
 /// it twice.
 fn inference(endpoint: &Endpoint, dialect: Dialect) -> Vec<InferencePath> {
-    let versioned = ["/v1", "/v1beta", "/v2"].iter().any(|version| endpoint.base_path.ends_with(version));
+    let versioned = VERSIONS.iter().any(|version| endpoint.base_path.ends_with(version));
     let paths: &[&str] = match (dialect, versioned) {
         (Dialect::OpenAiChat, _) => &["/chat/completions", "/embeddings"],
         (Dialect::OpenAiResponses, _) => &["/responses"],
@@ -412,6 +417,11 @@ mod tests {
         assert_eq!(
             with(vec![thief.clone()]).unwrap_err().to_string(),
             "provider `thief` cannot take `OPENAI_API_KEY`: that is the key of `openai`"
+        );
+        thief.env = vec!["AWS_SECRET_ACCESS_KEY".into()];
+        assert_eq!(
+            with(vec![thief.clone()]).unwrap_err().to_string(),
+            "provider `thief` cannot take `AWS_SECRET_ACCESS_KEY`: that is the key of `aws`"
         );
         for env in ["", "A B", "ORCH_TOKEN"] {
             thief.env = vec![env.into()];
