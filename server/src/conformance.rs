@@ -11,9 +11,9 @@ use http::Request;
 use http_body_util::{BodyExt as _, Limited};
 use orch_gateway::ir::Class;
 use orch_gateway::{Attempt, Budget, KeyAtHand, Plan, Receipts, Session};
-use orch_manifests::{Auth, Catalog, Limits, MicroUsd, Provider, RunId, Slug};
+use orch_manifests::{Auth, Catalog, Limits, MicroUsd, Provider, RunId, Slug, nearest_provider};
 use orch_proxy::{Grant, LiveGrant, full};
-use orch_vault::FlagKey;
+use orch_vault::{FlagKey, VaultLocation};
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -32,6 +32,8 @@ const REQUESTS: u64 = 32;
 const ANSWER: usize = 1 << 20;
 /// Input tokens of a check, more than any of them has.
 const INPUT: u64 = 400;
+/// What stands in the audit log where a run has its id.
+const ON_RECORD: &str = "conformance";
 
 /// What is checked, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -104,6 +106,9 @@ pub struct Conformed {
     /// Whether the provider did not take the key.
     #[serde(skip)]
     pub key_rejected: bool,
+    /// Whether it does not have the model that was asked for first.
+    #[serde(skip)]
+    pub no_model: bool,
 }
 
 impl Conformed {
@@ -133,6 +138,13 @@ impl Conformed {
             }
             false => Failure::new(Kind::Providers, "provider_nonconforming", text),
         };
+        let failure = match self.no_model {
+            true => failure.hint(format!(
+                "this key may have other models: orch providers check {} --model MODEL",
+                self.provider
+            )),
+            false => failure,
+        };
         let found = serde_json::to_value(self).unwrap_or_default();
         Some(failure.detail("found", found))
     }
@@ -141,10 +153,15 @@ impl Conformed {
 /// Checks of one provider, ready to begin.
 pub struct Conformance {
     upstream: Upstream,
-    session: Session,
+    plan: Arc<Plan>,
     provider: Provider,
+    /// What the provider was called, which may ask for one of its dialects.
+    called: String,
     model: String,
     key: Option<String>,
+    /// Whether the key names a deployment, which is asked for whatever the model.
+    deployed: bool,
+    keys: Keys,
 }
 
 impl Conformance {
@@ -161,7 +178,7 @@ impl Conformance {
     ) -> Result<Self, Failure> {
         let provider = known(catalog, asked.provider)?.clone();
         let model = model(&provider, asked.provider, asked.model)?;
-        let (keys, key) = match provider.auth {
+        let (mut keys, key) = match provider.auth {
             Auth::None => (Keys::default(), None),
             _ => key(&provider, asked.keys, sources)?,
         };
@@ -172,7 +189,7 @@ impl Conformance {
                 .filter(|found| found.as_ref().is_ok_and(|keys: &Vec<_>| !keys.is_empty()))
         };
         let plan = Plan::for_clients(catalog, &at_hand);
-        if plan.provider(&provider.slug).is_none() {
+        let Some(there) = plan.provider(&provider.slug) else {
             return Err(Failure::usage(
                 "provider_local",
                 format!(
@@ -184,7 +201,17 @@ impl Conformance {
                 "in config.yaml: providers: {{ {}: {{ base_url: \"http://127.0.0.1:11434/v1\" }} }}",
                 provider.slug
             )));
+        };
+        let deployed = there.provider.deployment.is_some();
+        for planned in &mut keys.uses {
+            ON_RECORD.clone_into(&mut planned.run);
         }
+        let (plan, called) = (Arc::new(plan), asked.provider.to_owned());
+        Ok(Self { upstream, plan, provider, called, model, key, deployed, keys })
+    }
+
+    /// What the requests are made in. Its time begins now.
+    fn session(&self) -> Session {
         let expires = Instant::now() + LONGEST;
         let grant = Grant {
             run: RunId::random(),
@@ -196,9 +223,16 @@ impl Conformance {
             expires,
         };
         let grant = LiveGrant::without_token(grant);
-        let session = Session::new(grant, Arc::new(plan), expires, Budget::new(None, None))
-            .with_receipts(Arc::new(Receipts::new()));
-        Ok(Self { upstream, session, provider, model, key })
+        Session::new(grant, Arc::clone(&self.plan), expires, Budget::new(None, None))
+            .with_receipts(Arc::new(Receipts::new()))
+    }
+
+    /// Puts on record which of the vault's keys is about to be used. The vault must not be open.
+    ///
+    /// # Errors
+    /// When the vault cannot be written: then nothing may be asked.
+    pub fn record_use(&self, vault: &VaultLocation) -> Result<(), Failure> {
+        self.keys.record_uses(vault)
     }
 
     /// The provider.
@@ -219,7 +253,8 @@ impl Conformance {
         let answers: u64 = if self.calls_tools() { 3 } else { 2 };
         let price = self.provider.price(self.bare_model());
         let each = price.map(|price| price.cost(INPUT, 0, 0, self.bound()).micros());
-        (answers + 1, each.map(|each| MicroUsd(each.saturating_mul(answers))))
+        let requests = answers + u64::from(!self.deployed);
+        (requests, each.map(|each| MicroUsd(each.saturating_mul(answers))))
     }
 
     /// The model, without the provider before it.
@@ -227,8 +262,9 @@ impl Conformance {
         self.model.split_once('/').map_or(self.model.as_str(), |(_, model)| model)
     }
 
-    /// The most output that is asked for. Models that think do so before they say anything.
-    fn bound(&self) -> u64 {
+    /// The most output tokens that are asked for at a time. Models that think do so before they say anything.
+    #[must_use]
+    pub fn bound(&self) -> u64 {
         match self.provider.model(self.bare_model()) {
             Some(model) if !model.reasoning => 64,
             _ => 1024,
@@ -247,7 +283,8 @@ impl Conformance {
             found(&finding);
             checks.push(finding);
         };
-        let whole = self.ask(&asked::plain(&self.model, self.bound())).await;
+        let session = self.session();
+        let whole = self.ask(&session, &asked::plain(&self.model, self.bound())).await;
         let rejected = whole.class == Some(Class::BadKey);
         done(judged::whole(&whole));
         // Without this nothing else can be told from it.
@@ -258,10 +295,10 @@ impl Conformance {
                 done(Finding { check, result: Verdict::Skipped, detail: why.clone(), latency_ms: 0 });
             }
         } else {
-            let stream = self.ask(&asked::stream(&self.model, self.bound())).await;
+            let stream = self.ask(&session, &asked::stream(&self.model, self.bound())).await;
             done(judged::stream(&stream));
             done(match self.calls_tools() {
-                true => judged::tools(&self.ask(&asked::tools(&self.model, self.bound())).await),
+                true => judged::tools(&self.ask(&session, &asked::tools(&self.model, self.bound())).await),
                 false => Finding {
                     check: Check::Tools,
                     result: Verdict::Skipped,
@@ -270,10 +307,21 @@ impl Conformance {
                 },
             });
             done(judged::usage(&whole, &stream));
-            let unknown = format!("{}/orch-no-such-model", self.provider.slug);
-            done(judged::unknown(&self.ask(&asked::plain(&unknown, 16)).await));
+            done(match self.deployed {
+                false => {
+                    let unknown = format!("{}/orch-no-such-model", self.called);
+                    judged::unknown(&self.ask(&session, &asked::plain(&unknown, 16)).await)
+                }
+                true => Finding {
+                    check: Check::UnknownModel,
+                    result: Verdict::Skipped,
+                    detail: "the key names a deployment, which is asked for in the place of every model"
+                        .to_owned(),
+                    latency_ms: 0,
+                },
+            });
         }
-        let receipts = self.session.receipts.all();
+        let receipts = session.receipts.all();
         // What was refused cost nothing, whatever its price.
         let served = receipts.iter().filter(|receipt| receipt.provider_served.is_some());
         let costs: Option<Vec<u64>> = served.map(|receipt| receipt.cost_micro_usd).collect();
@@ -285,23 +333,24 @@ impl Conformance {
             checks,
             cost_usd: costs.map(|costs| dollars(costs.iter().sum())),
             key_rejected: rejected,
+            no_model: whole.class == Some(Class::NoModel),
         }
     }
 
     /// One request to the gateway, and what came of it.
-    async fn ask(&self, body: &serde_json::Value) -> Heard {
-        let before = self.session.receipts.all().len();
+    async fn ask(&self, session: &Session, body: &serde_json::Value) -> Heard {
+        let before = session.receipts.all().len();
         let started = Instant::now();
         let request = Request::post("/v1/chat/completions")
             .header(http::header::CONTENT_TYPE, "application/json")
             .body(full(body.to_string()));
         let Ok(request) = request else { return Heard::default() };
-        let response = self.upstream.gateway.serve(&self.session, request).await;
+        let response = self.upstream.gateway.serve(session, request).await;
         let status = response.status().as_u16();
         let read = Limited::new(response.into_body(), ANSWER).collect().await;
         let latency_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let text = read.map(|body| String::from_utf8_lossy(&body.to_bytes()).into_owned());
-        let receipt = self.session.receipts.all().into_iter().nth(before);
+        let receipt = session.receipts.all().into_iter().nth(before);
         let last: Option<Attempt> = receipt.as_ref().and_then(|receipt| receipt.attempts.last().cloned());
         Heard {
             status,
@@ -352,9 +401,17 @@ fn known<'c>(catalog: &'c Catalog, name: &str) -> Result<&'c Provider, Failure> 
         Some(searcher) => Failure::usage(
             "provider_without_models",
             format!("{} serves no models, which is what is checked here", searcher.name),
-        ),
-        None => Failure::usage("provider_unknown", format!("{name:?} is no provider of the catalog"))
-            .hint(format!("known providers: {}", slugs.join(", "))),
+        )
+        .hint("whether its key is accepted: orch doctor"),
+        // What was typed is not repeated: it may be a key.
+        None => {
+            let failure = Failure::usage("provider_unknown", "there is no provider of this name");
+            let failure = match nearest_provider(catalog.everybody(), name) {
+                Some(near) => failure.hint(format!("did you mean {near}?")),
+                None => failure,
+            };
+            failure.hint(format!("known providers: {}", slugs.join(", ")))
+        }
     })
 }
 
