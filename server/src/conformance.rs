@@ -11,7 +11,7 @@ use http::Request;
 use http_body_util::{BodyExt as _, Limited};
 use orch_gateway::ir::Class;
 use orch_gateway::{Attempt, Budget, KeyAtHand, Plan, Receipts, Session};
-use orch_manifests::{Auth, Catalog, Limits, MicroUsd, Provider, RunId, Slug, nearest_provider};
+use orch_manifests::{Auth, Catalog, Limits, MicroUsd, Pages, Provider, RunId, Slug, nearest_provider};
 use orch_proxy::{Grant, LiveGrant, full};
 use orch_vault::{FlagKey, VaultLocation};
 use serde::Serialize;
@@ -103,12 +103,12 @@ pub struct Conformed {
     pub checks: Vec<Finding>,
     /// Dollars that it cost; none when a price is not known.
     pub cost_usd: Option<f64>,
-    /// Whether the provider did not take the key.
+    /// How the first call failed, without which nothing else can be told; none when it did not.
     #[serde(skip)]
-    pub key_rejected: bool,
-    /// Whether it does not have the model that was asked for first.
+    first: Option<Class>,
+    /// Where a person can do something about the key.
     #[serde(skip)]
-    pub no_model: bool,
+    pages: Pages,
 }
 
 impl Conformed {
@@ -130,20 +130,43 @@ impl Conformed {
         if failed.is_empty() {
             return None;
         }
-        let text = format!("{} does not conform: {}", self.provider, failed.join(", "));
-        let failure = match self.key_rejected {
-            true => {
-                Failure::new(Kind::NoKey, "key_rejected", format!("{} did not take the key", self.provider))
-                    .hint("the key may be revoked, mistyped, or of another provider")
+        let said = self.checks.first().map_or("", |finding| finding.detail.as_str());
+        let (provider, model) = (&self.provider, &self.model);
+        let of_it = |code: &'static str, text: String| Failure::new(Kind::Providers, code, text);
+        let another =
+            || format!("this key may have other models: orch providers check {provider} --model MODEL");
+        // What is wrong with the key or the network is no fault of the provider's, and is not called one.
+        let failure = match self.first {
+            Some(Class::BadKey) => {
+                let failure =
+                    Failure::new(Kind::NoKey, "key_rejected", format!("{provider} did not take the key"))
+                        .hint("the key may be revoked, mistyped, or of another provider");
+                let page = self.pages.keys.as_ref();
+                page.iter().fold(failure, |failure, page| failure.hint(format!("keys are made at {page}")))
             }
-            false => Failure::new(Kind::Providers, "provider_nonconforming", text),
-        };
-        let failure = match self.no_model {
-            true => failure.hint(format!(
-                "this key may have other models: orch providers check {} --model MODEL",
-                self.provider
-            )),
-            false => failure,
+            Some(Class::OutOfMoney) => {
+                let text = format!("{provider} takes the key, and nothing is left to spend ({said})");
+                let page = self.pages.billing.as_ref();
+                page.iter().fold(of_it("out_of_money", text), |failure, page| {
+                    failure.hint(format!("pay in, or raise the limit, at {page}"))
+                })
+            }
+            Some(Class::RateLimited) => {
+                of_it("rate_limited", format!("{provider} limits the rate of this key just now ({said})"))
+                    .hint("try again later")
+            }
+            Some(Class::NoAccess) => {
+                of_it("no_access", format!("{model} cannot be asked with this key ({said})")).hint(another())
+            }
+            Some(Class::NoModel) => {
+                of_it("model_unknown", format!("{provider} does not have {model} ({said})")).hint(another())
+            }
+            Some(Class::Network | Class::Timeout | Class::Overloaded | Class::Server) => {
+                of_it("provider_unavailable", format!("{provider} did not answer ({said})"))
+            }
+            _ => {
+                of_it("provider_nonconforming", format!("{provider} does not conform: {}", failed.join(", ")))
+            }
         };
         let found = serde_json::to_value(self).unwrap_or_default();
         Some(failure.detail("found", found))
@@ -285,7 +308,6 @@ impl Conformance {
         };
         let session = self.session();
         let whole = self.ask(&session, &asked::plain(&self.model, self.bound())).await;
-        let rejected = whole.class == Some(Class::BadKey);
         done(judged::whole(&whole));
         // Without this nothing else can be told from it.
         let hopeless = whole.class.filter(|class| *class != Class::Truncated);
@@ -332,8 +354,8 @@ impl Conformance {
             key: self.key,
             checks,
             cost_usd: costs.map(|costs| dollars(costs.iter().sum())),
-            key_rejected: rejected,
-            no_model: whole.class == Some(Class::NoModel),
+            first: whole.class,
+            pages: self.provider.pages.clone(),
         }
     }
 

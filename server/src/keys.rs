@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use orch_manifests::{Auth, Catalog, Manifest, Provider, RunId, Slug};
+use orch_manifests::{Auth, Catalog, Manifest, Provider, RunId, Slug, nearest_provider};
 use orch_proxy::Credential;
 use orch_vault::{
     AuditEvent, Depth, FlagKey, GrantId, KeyRef, Lookup as _, Missing, OpenMode, PlannedUse, Secret,
@@ -35,30 +35,37 @@ pub use sources::{CallerKeys, KeySources};
 /// provider's key to another.
 pub fn flag_key(whole: &Secret, catalog: &Catalog) -> Result<FlagKey, Failure> {
     whole.expose(|bytes| {
-        let named = bytes.iter().position(|b| *b == b'=').and_then(|at| {
-            let provider = catalog.anybody(std::str::from_utf8(&bytes[..at]).ok()?)?;
-            Some((provider.slug.to_string(), &bytes[at + 1..]))
-        });
-        match named {
-            Some((provider, key)) => {
-                Ok(FlagKey { provider: Some(provider), secret: Secret::new(key.to_vec()) })
-            }
-            None if looks_named(bytes) => {
-                let known: Vec<&str> = catalog.everybody().map(|provider| provider.slug.as_str()).collect();
-                Err(Failure::usage("provider_unknown", "--key: what stands before the = is no provider")
-                    .hint(format!("known providers: {}", known.join(", "))))
-            }
-            None => Ok(FlagKey { provider: None, secret: Secret::new(bytes.to_vec()) }),
+        let at = bytes.iter().position(|b| *b == b'=').filter(|at| *at <= LONGEST_WORD);
+        let word = at.and_then(|at| std::str::from_utf8(&bytes[..at]).ok()).map(str::to_ascii_lowercase);
+        // `Groq=gsk_…` is as clear as `groq=gsk_…`, and as a whole would go to whoever comes first.
+        let provider = word.as_deref().and_then(|word| catalog.anybody(word));
+        if let (Some(provider), Some(at)) = (provider, at) {
+            let secret = Secret::new(bytes[at + 1..].to_vec());
+            return Ok(FlagKey { provider: Some(provider.slug.to_string()), secret });
         }
+        let near = word.as_deref().and_then(|word| nearest_provider(catalog.everybody(), word));
+        if near.is_none() && !looks_named(bytes) {
+            return Ok(FlagKey { provider: None, secret: Secret::new(bytes.to_vec()) });
+        }
+        let known: Vec<&str> = catalog.everybody().map(|provider| provider.slug.as_str()).collect();
+        let failure = Failure::usage("provider_unknown", "--key: what stands before the = is no provider");
+        let failure = match near {
+            Some(near) => failure.hint(format!("did you mean {near}?")),
+            None => failure,
+        };
+        Err(failure.hint(format!("known providers: {}", known.join(", "))))
     })
 }
+
+/// Longest name of a provider that may stand before a key.
+const LONGEST_WORD: usize = 24;
 
 /// Whether this reads as `PROVIDER=KEY`: a word of small letters before the `=`, which no key begins with, and more
 /// than padding behind it.
 fn looks_named(bytes: &[u8]) -> bool {
     let Some(at) = bytes.iter().position(|b| *b == b'=') else { return false };
     let word = bytes[..at].iter().all(|b| b.is_ascii_lowercase() || matches!(b, b'-' | b'_'));
-    word && (2..=24).contains(&at) && bytes[at + 1..].iter().any(|b| *b != b'=')
+    word && (2..=LONGEST_WORD).contains(&at) && bytes[at + 1..].iter().any(|b| *b != b'=')
 }
 
 /// What a run holds once its keys are open.

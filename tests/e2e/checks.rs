@@ -4,7 +4,8 @@ use orch_tests::ca::Ca;
 use orch_tests::fakes::provider::{Mood, Provider, Spoken};
 use orch_tests::home::{Config, Home};
 use orch_tests::orch::Orch;
-use orch_tests::upstream::Upstream;
+use orch_tests::reply::Reply;
+use orch_tests::upstream::{Refused, Upstream};
 use serde_json::Value;
 
 use crate::stage::orch;
@@ -190,10 +191,39 @@ fn a_key_that_is_not_taken_ends_it_at_once() {
     assert!(!outcome.stderr().contains("another-key"), "{outcome}");
 }
 
+/// What is wrong with the key, the account or the network is no fault of the provider's.
+#[test]
+fn money_limits_access_and_models_are_told_apart() {
+    let error =
+        |code: &str, message: &str| serde_json::json!({ "error": { "message": message, "code": code } });
+    for (status, body, code) in [
+        (429, error("insufficient_quota", "check your plan and billing details"), "out_of_money"),
+        (403, error("model_access_denied", "no access to this model"), "no_access"),
+        (404, error("model_not_found", "there is no such model"), "model_unknown"),
+    ] {
+        let checked = Checked::new(Mood::Good);
+        checked.upstream.script([Reply::json(status, &body)]);
+        let outcome = checked.check().arg("--json").env("GROQ_API_KEY", KEY).run().expect(5).silent();
+        assert_eq!(outcome.error()["code"], code, "{outcome}");
+        let message = outcome.error()["message"].as_str().unwrap_or_default().to_owned();
+        assert!(!message.contains("does not conform"), "{outcome}");
+        assert_eq!(checked.upstream.received().len(), 1, "nothing more is asked: {outcome}");
+    }
+    let nobody = Refused::new();
+    let checked = Checked::new(Mood::Good);
+    let lan =
+        serde_json::json!({ "dialect": "openai", "base_url": format!("http://{}/v1", nobody.address()) });
+    checked.home.configure(&Config::default().provider("lan-llm", lan));
+    let args = ["providers", "check", "lan-llm", "--model", "m", "--json"];
+    let outcome = orch(&checked.home).args(args).run().expect(5).silent();
+    assert_eq!(outcome.error()["code"], "provider_unavailable", "{outcome}");
+}
+
 #[test]
 fn what_cannot_be_checked_says_why_and_sends_nothing() {
     let checked = Checked::new(Mood::Good);
-    let hint = orch(&checked.home).args(["providers", "check", "grok-llm", "--json"]).run().expect(2).silent();
+    let hint =
+        orch(&checked.home).args(["providers", "check", "grok-llm", "--json"]).run().expect(2).silent();
     assert!(!hint.stderr().contains("grok-llm"), "what was typed may be a key: {hint}");
     let near = orch(&checked.home).args(["providers", "check", "cerebra", "--json"]).run().expect(2).silent();
     assert_eq!(near.error()["hints"][0], "did you mean cerebras?", "{near}");

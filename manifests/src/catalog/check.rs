@@ -153,7 +153,11 @@ mod tests {
             };
             let moved = builtin.with_operator(vec![entry]).unwrap();
             let (endpoint, found) = target(&moved, slug).unwrap();
-            assert_eq!((endpoint.authority().as_str(), found.as_str()), ("127.0.0.1:8443", path), "{base_url}");
+            assert_eq!(
+                (endpoint.authority().as_str(), found.as_str()),
+                ("127.0.0.1:8443", path),
+                "{base_url}"
+            );
         }
     }
 

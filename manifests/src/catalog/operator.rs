@@ -126,18 +126,27 @@ fn redirect(builtin: &Provider, entry: OperatorProvider) -> Result<Provider, Cat
     if let Some(dialect) = dialect.filter(|dialect| *dialect != provider.dialect) {
         provider.dialect = dialect;
         provider.headers = dialect_headers(dialect);
-        provider.quirks = dialect_quirks(dialect);
-        // Another dialect is another API, so the built-in path and header mean nothing there.
-        let endpoint = entry
+        let mut endpoint = entry
             .base_url
             .clone()
             .ok_or(CatalogError::Missing { provider: entry.slug.clone(), field: "base_url" })?;
-        if provider.auth != Auth::None {
-            provider.auth = dialect_auth(dialect);
-        }
         provider.variants.retain(|variant| variant.dialect == dialect);
-        provider.inference = inference(&endpoint, dialect);
-        provider.check = check::of_dialect(&provider.auth, dialect, &provider.inference);
+        if builtin.speaks(dialect) {
+            // One of its own: where its key goes, its ways and its check stay what they are.
+            if endpoint.base_path.is_empty() {
+                endpoint.base_path.clone_from(&builtin.endpoint.base_path);
+            }
+            provider.quirks.max_tokens_required |= dialect_quirks(dialect).max_tokens_required;
+            provider.inference = inference(&endpoint, dialect);
+        } else {
+            // Another dialect is another API, so the built-in path and header mean nothing there.
+            provider.quirks = dialect_quirks(dialect);
+            if provider.auth != Auth::None {
+                provider.auth = dialect_auth(dialect);
+            }
+            provider.inference = inference(&endpoint, dialect);
+            provider.check = check::of_dialect(&provider.auth, dialect, &provider.inference);
+        }
         provider.endpoint = endpoint;
         provider.pinned = true;
     } else if let Some(mut endpoint) = entry.base_url {
@@ -332,6 +341,32 @@ mod tests {
         let catalog = with(vec![own]).unwrap();
         let lan = catalog.provider("lan-llm").unwrap();
         assert_eq!(lan.inference_path(true).unwrap().path, "/v1/responses");
+    }
+
+    #[test]
+    fn a_dialect_of_its_own_keeps_the_header_of_its_key_and_its_ways() {
+        for (slug, base_url, path) in [
+            ("azure-responses", "https://acme.openai.azure.com", "/openai/v1/responses"),
+            ("azure-responses", "https://acme.openai.azure.com/openai/v1", "/openai/v1/responses"),
+            ("groq-responses", "https://127.0.0.1:8443", "/openai/v1/responses"),
+            ("openrouter-responses", "https://127.0.0.1:8443/api/v1", "/api/v1/responses"),
+        ] {
+            let catalog = with(vec![entry(slug, base_url)]).unwrap();
+            let (provider, builtin) = (catalog.provider(slug).unwrap(), Catalog::builtin());
+            let before = builtin.provider(slug).unwrap();
+            assert_eq!(provider.inference_path(true).unwrap().path, path, "{slug}");
+            assert_eq!((&provider.auth, &provider.quirks), (&before.auth, &before.quirks), "{slug}");
+            assert_eq!(provider.check, before.check, "{slug}");
+        }
+        let other = OperatorProvider {
+            dialect: Some(Dialect::AnthropicMessages),
+            ..entry("openrouter", "https://127.0.0.1:8443")
+        };
+        let catalog = with(vec![other]).unwrap();
+        let openrouter = catalog.provider("openrouter").unwrap();
+        assert_eq!(openrouter.auth, Auth::Bearer);
+        assert!(openrouter.quirks.max_tokens_required);
+        assert_eq!(openrouter.inference_path(true).unwrap().path, "/api/v1/messages");
     }
 
     #[test]

@@ -17,7 +17,8 @@ pub(super) fn thoughts(
     provider: &str,
     dropped: &mut Vec<Dropped>,
 ) {
-    for (at, message) in messages.iter_mut().enumerate().filter(|(_, message)| message["role"] == "assistant") {
+    for (at, message) in messages.iter_mut().enumerate().filter(|(_, message)| message["role"] == "assistant")
+    {
         let Some(message) = message.as_object_mut() else { continue };
         let mut text = None;
         for name in THOUGHTS {

@@ -147,12 +147,16 @@ fn thoughts_go_back_where_the_provider_reads_them() {
         "role": "assistant", "content": "yes", "reasoning": "other", "reasoning_content": "hm",
     }] });
     let (body, listed) = sent("deepseek", Dialect::OpenAiChat, true, &both);
-    assert_eq!(body["messages"][0], json!({ "role": "assistant", "content": "yes", "reasoning_content": "hm" }));
+    assert_eq!(
+        body["messages"][0],
+        json!({ "role": "assistant", "content": "yes", "reasoning_content": "hm" })
+    );
     assert_eq!(
         listed,
         ["messages[0].reasoning: DeepSeek takes one text of thoughts, in `reasoning_content`"]
     );
-    let odd = json!({ "messages": [{ "role": "assistant", "content": "yes", "reasoning": { "effort": "low" } }] });
+    let odd =
+        json!({ "messages": [{ "role": "assistant", "content": "yes", "reasoning": { "effort": "low" } }] });
     let (body, listed) = sent("cerebras", Dialect::OpenAiChat, false, &odd);
     assert_eq!(body["messages"][0], json!({ "role": "assistant", "content": "yes" }));
     assert_eq!(listed, ["messages[0].reasoning: Cerebras takes one text of thoughts, in `reasoning`"]);

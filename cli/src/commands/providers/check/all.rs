@@ -97,19 +97,20 @@ fn total(ready: &[Conformance]) -> String {
     format!("{} providers, {requests} requests, which cost {} at most{rest}", ready.len(), dollars(known))
 }
 
-/// What the command ends with: a provider that fails its checks weighs more than a key that is not taken.
+/// What the command ends with. It is about keys where only keys are at fault.
 fn failure(conformed: &[Conformed]) -> Option<Failure> {
-    let failed: Vec<&Conformed> = conformed.iter().filter(|one| !one.passed()).collect();
-    let names: Vec<&str> = failed.iter().map(|one| one.provider.as_str()).collect();
-    let text = format!("{} of {} providers do not conform: {}", failed.len(), conformed.len(), names.join(", "));
-    match failed.iter().all(|one| one.key_rejected) {
-        _ if failed.is_empty() => None,
-        true => {
-            let text = format!("keys were not taken by {}", names.join(", "));
-            Some(Failure::new(Kind::NoKey, "key_rejected", text).hint("orch doctor says more of each key"))
-        }
-        false => Some(Failure::new(Kind::Providers, "provider_nonconforming", text)),
+    let failures: Vec<Failure> = conformed.iter().filter_map(Conformed::failure).collect();
+    if failures.is_empty() {
+        return None;
     }
+    let said: Vec<&str> = failures.iter().map(Failure::message).collect();
+    let text = format!("{} of {} providers: {}", failures.len(), conformed.len(), said.join("; "));
+    let (kind, code) = match failures.iter().all(|failure| failure.kind() == Kind::NoKey) {
+        true => (Kind::NoKey, "key_rejected"),
+        false => (Kind::Providers, "provider_nonconforming"),
+    };
+    let hints = failures.iter().flat_map(Failure::hints);
+    Some(hints.fold(Failure::new(kind, code, text), |failure, hint| failure.hint(hint.clone())))
 }
 
 fn document(conformed: &[Conformed], left_out: &[(String, Failure)]) -> Value {
@@ -117,7 +118,15 @@ fn document(conformed: &[Conformed], left_out: &[(String, Failure)]) -> Value {
         .iter()
         .map(|(provider, why)| json!({ "provider": provider, "code": why.code(), "why": why.message() }))
         .collect();
-    json!({ "providers": conformed, "left_out": left_out })
+    let providers: Vec<Value> = conformed
+        .iter()
+        .map(|one| {
+            let mut found = json!(one);
+            found["failure"] = one.failure().map(|failure| json!(failure.code())).unwrap_or_default();
+            found
+        })
+        .collect();
+    json!({ "providers": providers, "left_out": left_out })
 }
 
 fn table(conformed: &[Conformed]) -> Table {
