@@ -8,6 +8,7 @@ use http::Method;
 use super::{Auth, Catalog, CatalogError, Dialect, InferencePath, Pages, Provider, Quirks, Task, check};
 use crate::endpoint::Endpoint;
 use crate::identity::{Slug, is_variable_name};
+use crate::resolve::nearest_provider;
 
 /// An entry of `providers` in the operator's configuration.
 ///
@@ -43,7 +44,7 @@ pub(super) fn extend(catalog: &Catalog, entries: Vec<OperatorProvider>) -> Resul
         let at = providers.iter().position(|provider| provider.goes_by(entry.slug.as_str()));
         let provider = match at {
             Some(at) => redirect(&providers[at], entry)?,
-            None => define(entry)?,
+            None => define(entry, catalog)?,
         };
         if !seen.insert(provider.slug.clone()) {
             return Err(CatalogError::Repeated(provider.slug));
@@ -83,8 +84,11 @@ fn check(entry: &OperatorProvider) -> Result<(), CatalogError> {
     }
 }
 
-fn define(entry: OperatorProvider) -> Result<Provider, CatalogError> {
-    let missing = |field| CatalogError::Missing { provider: entry.slug.clone(), field };
+fn define(entry: OperatorProvider, catalog: &Catalog) -> Result<Provider, CatalogError> {
+    let missing = |field| {
+        let near = nearest_provider(catalog.providers(), entry.slug.as_str()).map(str::to_owned);
+        CatalogError::Missing { provider: entry.slug.clone(), field, near }
+    };
     let dialect = entry.dialect.ok_or_else(|| missing("dialect"))?;
     let endpoint = entry.base_url.clone().ok_or_else(|| missing("base_url"))?;
     let auth = if entry.env.is_empty() { Auth::None } else { dialect_auth(dialect) };
@@ -126,29 +130,31 @@ fn redirect(builtin: &Provider, entry: OperatorProvider) -> Result<Provider, Cat
     if let Some(dialect) = dialect.filter(|dialect| *dialect != provider.dialect) {
         provider.dialect = dialect;
         provider.headers = dialect_headers(dialect);
-        let mut endpoint = entry
-            .base_url
-            .clone()
-            .ok_or(CatalogError::Missing { provider: entry.slug.clone(), field: "base_url" })?;
         provider.variants.retain(|variant| variant.dialect == dialect);
         if builtin.speaks(dialect) {
             // One of its own: where its key goes, its ways and its check stay what they are.
-            if endpoint.base_path.is_empty() {
-                endpoint.base_path.clone_from(&builtin.endpoint.base_path);
-            }
             provider.quirks.max_tokens_required |= dialect_quirks(dialect).max_tokens_required;
-            provider.inference = inference(&endpoint, dialect);
+            provider.inference.retain(|path| path.dialect == dialect);
+            if let Some(mut endpoint) = entry.base_url {
+                if endpoint.base_path.is_empty() {
+                    endpoint.base_path.clone_from(&builtin.endpoint.base_path);
+                }
+                provider.inference = inference(&endpoint, dialect);
+                provider.endpoint = endpoint;
+                provider.pinned = true;
+            }
         } else {
             // Another dialect is another API, so the built-in path and header mean nothing there.
+            let elsewhere = || CatalogError::Elsewhere(builtin.slug.clone());
+            provider.endpoint = entry.base_url.ok_or_else(elsewhere)?;
+            provider.pinned = true;
             provider.quirks = dialect_quirks(dialect);
             if provider.auth != Auth::None {
                 provider.auth = dialect_auth(dialect);
             }
-            provider.inference = inference(&endpoint, dialect);
+            provider.inference = inference(&provider.endpoint, dialect);
             provider.check = check::of_dialect(&provider.auth, dialect, &provider.inference);
         }
-        provider.endpoint = endpoint;
-        provider.pinned = true;
     } else if let Some(mut endpoint) = entry.base_url {
         if endpoint.base_path.is_empty() {
             endpoint.base_path.clone_from(&provider.endpoint.base_path);
@@ -358,6 +364,13 @@ mod tests {
             assert_eq!((&provider.auth, &provider.quirks), (&before.auth, &before.quirks), "{slug}");
             assert_eq!(provider.check, before.check, "{slug}");
         }
+        // Where it is known to be, it needs no base URL, and nothing of it is pinned.
+        let there = OperatorProvider { base_url: None, ..entry("groq-responses", "https://127.0.0.1") };
+        let catalog = with(vec![there]).unwrap();
+        let groq = catalog.provider("groq").unwrap();
+        let (path, host) = (&groq.inference_path(false).unwrap().path, groq.endpoint.authority());
+        assert_eq!((path.as_str(), host.as_str()), ("/openai/v1/responses", "api.groq.com"));
+        assert!(!groq.pinned && !groq.speaks(Dialect::OpenAiChat));
         let other = OperatorProvider {
             dialect: Some(Dialect::AnthropicMessages),
             ..entry("openrouter", "https://127.0.0.1:8443")
@@ -393,6 +406,19 @@ mod tests {
         assert_eq!(
             with(vec![lan.clone()]).unwrap_err().to_string(),
             "provider `lan-llm` is not built in, so it needs `dialect`"
+        );
+        assert_eq!(
+            with(vec![entry("opnai", "http://10.0.0.5:8000/v1")]).unwrap_err().to_string(),
+            "provider `opnai` is not built in (did you mean `openai`?), so it needs `dialect`"
+        );
+        let nowhere = OperatorProvider {
+            dialect: Some(Dialect::AnthropicMessages),
+            base_url: None,
+            ..entry("groq", "https://127.0.0.1:8443")
+        };
+        assert_eq!(
+            with(vec![nowhere]).unwrap_err().to_string(),
+            "provider `groq` is to speak a dialect in which nothing is known of it, so it needs `base_url`"
         );
         lan.dialect = Some("openai".parse().unwrap());
         lan.env = vec!["LAN_LLM_KEY".into()];
