@@ -227,6 +227,31 @@ fn nobody_is_asked_where_that_is_said() {
     openai.untouched();
 }
 
+#[test]
+fn doctor_says_whose_key_would_go_in_clear_text() {
+    let mut stage = Stage::new();
+    let of = |url: &str| json!({ "base_url": url, "dialect": "openai", "env": "LAN_LLM_KEY" });
+    let keyless = json!({ "base_url": "http://open.example.com/v1", "dialect": "openai" });
+    let names = |stage: &Stage| {
+        let doctor = stage.orch(["doctor", "--json", "--offline"]).run();
+        let checks = doctor.json()["checks"].as_array().expect("checks").clone();
+        let names = checks.iter().filter_map(|row| row["name"].as_str()?.strip_prefix("provider."));
+        names.map(str::to_owned).collect::<Vec<_>>()
+    };
+    for (url, said) in [
+        ("http://models.example.com/v1", true),
+        ("http://203.0.113.9/v1", true),
+        ("https://models.example.com/v1", false),
+        ("http://10.0.0.5:8000/v1", false),
+        ("http://[fd00::5]:8000/v1", false),
+        ("http://127.0.0.1:8000/v1", false),
+    ] {
+        let (entry, open) = (of(url), keyless.clone());
+        stage.configure(|config: Config| config.provider("lan-llm", entry).provider("open-llm", open));
+        assert_eq!(names(&stage) == ["lan-llm"], said, "{url}: {:?}", names(&stage));
+    }
+}
+
 fn rows(outcome: &Outcome) -> Vec<(String, String, String)> {
     let checks = outcome.json();
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
