@@ -18,10 +18,13 @@ pub(super) fn run(args: &ConformArgs, here: &Installation, printer: Printer) -> 
     let Some(provider) = &args.provider else { return all::run(here, printer) };
     let keys = keys(args, here, printer)?;
     let asked = Asked { provider, model: args.model.as_deref(), keys: &keys };
-    let conformance = Conformance::prepare(&here.config, &here.catalog, &here.key_sources(), &asked)?;
-    conformance.record_use(&here.vault)?;
-    printer.note(&announced(&conformance));
-    let conformed = runtime()?.block_on(done(conformance, printer));
+    let conformed = runtime()?.block_on(async {
+        let conformance = Conformance::prepare(&here.config, &here.catalog, &here.key_sources(), &asked)?;
+        // The vault is closed by now.
+        conformance.record_use(&here.vault)?;
+        printer.note(&announced(&conformance));
+        Ok::<_, Failure>(done(conformance, printer).await)
+    })?;
     let failure = conformed.failure();
     if printer.json() {
         // An error is all that is said then: it has the findings.

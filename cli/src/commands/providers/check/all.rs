@@ -22,6 +22,23 @@ struct Prepared {
 }
 
 pub(super) fn run(here: &Installation, printer: Printer) -> Result<ExitCode, Failure> {
+    let (conformed, left_out) = runtime()?.block_on(checked(here, printer))?;
+    let failure = failure(&conformed);
+    if printer.json() {
+        let value = document(&conformed, &left_out);
+        return match failure {
+            Some(failure) => Err(failure.detail("found", value)),
+            None => printer.result_json(&value).or_else(broken_pipe).map(|()| ExitCode::SUCCESS),
+        };
+    }
+    printer.result(&harmless(&table(&conformed).text())).or_else(broken_pipe)?;
+    failure.map_or(Ok(ExitCode::SUCCESS), Err)
+}
+
+async fn checked(
+    here: &Installation,
+    printer: Printer,
+) -> Result<(Vec<Conformed>, Vec<(String, Failure)>), Failure> {
     let Prepared { ready, left_out } = prepared(here)?;
     for (provider, why) in &left_out {
         printer.note(&format!("{provider} is left out: {}", why.message()));
@@ -35,24 +52,12 @@ pub(super) fn run(here: &Installation, printer: Printer) -> Result<ExitCode, Fai
         conformance.record_use(&here.vault)?;
     }
     printer.note(&total(&ready));
-    let conformed: Vec<Conformed> = runtime()?.block_on(async {
-        let mut all = Vec::with_capacity(ready.len());
-        for conformance in ready {
-            printer.note(&announced(&conformance));
-            all.push(done(conformance, printer).await);
-        }
-        all
-    });
-    let failure = failure(&conformed);
-    if printer.json() {
-        let value = document(&conformed, &left_out);
-        return match failure {
-            Some(failure) => Err(failure.detail("found", value)),
-            None => printer.result_json(&value).or_else(broken_pipe).map(|()| ExitCode::SUCCESS),
-        };
+    let mut conformed = Vec::with_capacity(ready.len());
+    for conformance in ready {
+        printer.note(&announced(&conformance));
+        conformed.push(done(conformance, printer).await);
     }
-    printer.result(&harmless(&table(&conformed).text())).or_else(broken_pipe)?;
-    failure.map_or(Ok(ExitCode::SUCCESS), Err)
+    Ok((conformed, left_out))
 }
 
 fn prepared(here: &Installation) -> Result<Prepared, Failure> {
