@@ -35,15 +35,17 @@ pub use sources::{CallerKeys, KeySources};
 /// provider's key to another.
 pub fn flag_key(whole: &Secret, catalog: &Catalog) -> Result<FlagKey, Failure> {
     whole.expose(|bytes| {
-        let at = bytes.iter().position(|b| *b == b'=').filter(|at| *at <= LONGEST_WORD);
-        let word = at.and_then(|at| std::str::from_utf8(&bytes[..at]).ok()).map(str::to_ascii_lowercase);
-        // `Groq=gsk_…` is as clear as `groq=gsk_…`, and as a whole would go to whoever comes first.
-        let provider = word.as_deref().and_then(|word| catalog.anybody(word));
+        let at = bytes.iter().position(|b| *b == b'=').filter(|at| *at <= LONGEST_NAME);
+        // `Groq=gsk_…` is as clear as `groq=gsk_…`, and as a whole would go to whoever comes first. It may be a key as well.
+        let word = at.and_then(|at| std::str::from_utf8(&bytes[..at]).ok());
+        let word = word.map(|word| Zeroizing::new(word.to_ascii_lowercase()));
+        let provider = word.as_ref().and_then(|word| catalog.anybody(word));
         if let (Some(provider), Some(at)) = (provider, at) {
             let secret = Secret::new(bytes[at + 1..].to_vec());
             return Ok(FlagKey { provider: Some(provider.slug.to_string()), secret });
         }
-        let near = word.as_deref().and_then(|word| nearest_provider(catalog.everybody(), word));
+        let more = at.is_some_and(|at| bytes[at + 1..].iter().any(|b| *b != b'='));
+        let near = word.filter(|_| more).and_then(|word| nearest_provider(catalog.everybody(), &word));
         if near.is_none() && !looks_named(bytes) {
             return Ok(FlagKey { provider: None, secret: Secret::new(bytes.to_vec()) });
         }
@@ -57,7 +59,9 @@ pub fn flag_key(whole: &Secret, catalog: &Catalog) -> Result<FlagKey, Failure> {
     })
 }
 
-/// Longest name of a provider that may stand before a key.
+/// Longest name of a provider.
+const LONGEST_NAME: usize = 64;
+/// Longest word before a `=` that is taken for a provider's name though none has it.
 const LONGEST_WORD: usize = 24;
 
 /// Whether this reads as `PROVIDER=KEY`: a word of small letters before the `=`, which no key begins with, and more
