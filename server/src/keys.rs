@@ -13,6 +13,7 @@ use orch_vault::{
     SecretName, Source, Vault, VaultLocation, Wanted, resolve_keys,
 };
 use ring::rand::{SecureRandom, SystemRandom};
+use zeroize::Zeroizing;
 
 use crate::credential::{HeldCredential, Lease, usable};
 use crate::failure::{Failure, Kind};
