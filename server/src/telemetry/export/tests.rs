@@ -124,13 +124,14 @@ async fn a_collector_that_hangs_keeps_no_end_waiting() {
 #[tokio::test]
 async fn keys_of_a_collector_go_to_it_alone() {
     let mut collector = Collector::start().await;
-    let set = [("OTEL_EXPORTER_OTLP_HEADERS".to_owned(), "api-key=of%20the%20collector".to_owned())];
+    let set = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint.to_string()),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "api-key=of%20the%20collector".to_owned()),
+    ];
+    let set = set.map(|(name, value)| (name.to_owned(), value));
     let environment =
         OtelEnvironment::read(&crate::environment::Environment::Fixed(set.into_iter().collect()));
-    let config = crate::telemetry::TelemetryConfig {
-        endpoint: Some(collector.endpoint.clone()),
-        ..crate::telemetry::TelemetryConfig::default()
-    };
+    let config = crate::telemetry::TelemetryConfig::default();
     let to = Destination::of(&config, &environment).expect("somewhere");
     let telemetry = Arc::<Telemetry>::default();
     telemetry.export(proxy(), to).end(Duration::from_secs(10)).await;
