@@ -12,7 +12,7 @@ mod tests;
 use std::sync::Arc;
 
 use http::StatusCode;
-use orch_manifests::{Auth, Catalog, ModelName, ModelRoute, Provider, Whose, resolve_at};
+use orch_manifests::{Auth, Catalog, ModelName, ModelRoute, Provider, Whose, nearest_provider, resolve_at};
 use serde_json::{Value, json};
 
 use crate::ir::{ApiError, Class};
@@ -230,7 +230,10 @@ fn named<'c>(catalog: &'c Catalog, field: &'static str, name: &str) -> Result<&'
     let known = || catalog.providers().filter(thinks).map(|provider| provider.slug.as_str()).collect();
     let Some(provider) = catalog.provider(name) else {
         let candidates: Vec<&str> = known();
-        let message = format!("{field}: there is no provider {name:?}; known are {}", candidates.join(", "));
+        let near = nearest_provider(catalog.providers(), name);
+        let near = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
+        let message =
+            format!("{field}: there is no provider {name:?}{near}; known are {}", candidates.join(", "));
         return Err(wrong(message, candidates));
     };
     if !thinks(&provider) {

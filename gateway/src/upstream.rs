@@ -270,6 +270,11 @@ fn edited(
                 true => ("max_completion_tokens", "max_tokens"),
                 false => ("max_tokens", "max_completion_tokens"),
             };
+            // Of two bounds the newer name's counts, here as at OpenAI.
+            if doc.has(name) && doc.has(other) && doc.get(name) != doc.get(other) {
+                let reason = "`max_completion_tokens` is there as well, and counts";
+                dropped.push(Dropped::new("max_tokens", reason));
+            }
             // Each provider knows one of the two names, and one that ignores the bound would run on.
             if let Some(max) = max_tokens
                 && (doc.has(other) || max_tokens != chat.max_tokens)

@@ -100,13 +100,18 @@ impl Catalog {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CatalogError {
     /// A new provider lacks something that a built-in one would have brought along.
-    #[error("provider `{provider}` is not built in, so it needs `{field}`")]
+    #[error("provider `{provider}` is not built in{}, so it needs `{field}`", meant(.near.as_deref()))]
     Missing {
         /// Which provider.
         provider: Slug,
         /// The field of its configuration.
         field: &'static str,
+        /// The name of a built-in one that may have been meant.
+        near: Option<String>,
     },
+    /// A built-in provider is to speak another dialect, and nothing says where.
+    #[error("provider `{0}` is to speak a dialect in which nothing is known of it, so it needs `base_url`")]
+    Elsewhere(Slug),
     /// The same provider is configured twice.
     #[error("provider `{0}` is configured twice")]
     Repeated(Slug),
@@ -148,6 +153,10 @@ pub enum CatalogError {
     /// A data file is broken.
     #[error("the provider catalog is broken: {0}")]
     File(String),
+}
+
+fn meant(near: Option<&str>) -> String {
+    near.map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default()
 }
 
 /// A wire format for inference.

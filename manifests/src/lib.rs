@@ -42,7 +42,8 @@ pub use manifest::{
 };
 pub use path::{CanonicalPath, GlobError, PathError, PathGlob};
 pub use resolve::{
-    ModelAt, ModelRoute, NotThere, UnknownModel, Unresolved, nearest_at, resolve_at, resolve_model,
+    ModelAt, ModelRoute, NotThere, UnknownModel, Unresolved, nearest_at, nearest_provider, resolve_at,
+    resolve_model,
 };
 pub use routes::{After, KeyChoice, OnError, Route, RouteError, RouteName, Routes, Target};
 pub use server_tools::{ServerTool, ServerTools, UnknownServerTool};

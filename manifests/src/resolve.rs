@@ -12,6 +12,8 @@ use crate::text::quote;
 
 /// Most candidates that an error lists.
 const CANDIDATES: usize = 5;
+/// Longest name that is taken for that of a provider.
+const LONGEST_NAME: usize = 64;
 
 /// Where a model is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -217,6 +219,25 @@ pub fn nearest_at(provider: &Provider, name: &str) -> Vec<String> {
         provider.models.iter().map(|model| (likeness(&model.id), model.id.as_str())).collect();
     scored.sort_by(|(a, left), (b, right)| b.total_cmp(a).then_with(|| left.cmp(right)));
     scored.into_iter().take(CANDIDATES).map(|(_, id)| format!("{}/{id}", provider.slug)).collect()
+}
+
+/// The name among those of these providers that is most like this one, aliases and variants included; none where none is.
+#[must_use]
+pub fn nearest_provider<'c>(among: impl Iterator<Item = &'c Provider>, name: &str) -> Option<&'c str> {
+    // A name is short; what is longer may be a key that somebody wrote in its place.
+    if name.len() > LONGEST_NAME {
+        return None;
+    }
+    let name = name.to_lowercase();
+    let names = among.flat_map(|provider| {
+        let variants = provider.variants.iter().map(|variant| &variant.slug);
+        provider.aliases.iter().chain(variants).chain([&provider.slug])
+    });
+    names
+        .map(|known| (strsim::normalized_damerau_levenshtein(&name, known.as_str()), known.as_str()))
+        .filter(|(likeness, _)| *likeness >= 0.6)
+        .max_by(|(a, _), (b, _)| a.total_cmp(b))
+        .map(|(_, known)| known)
 }
 
 fn route(provider: &Provider, model: &str) -> ModelRoute {
@@ -446,6 +467,27 @@ mod tests {
         ] {
             assert_eq!(resolve(&catalog, name), format!("aws {name}"));
         }
+    }
+
+    #[test]
+    fn a_misspelt_provider_gets_the_nearest_name_and_a_key_gets_none() {
+        let catalog = Catalog::builtin();
+        let nearest = |name: &str| nearest_provider(catalog.everybody(), name);
+        for (name, expected) in [
+            ("opnai", Some("openai")),
+            ("OpenAI", Some("openai")),
+            ("antropic", Some("anthropic")),
+            ("gogle", Some("google")),
+            ("perplexty", Some("perplexity")),
+            ("azure-response", Some("azure-responses")),
+            ("tavely", Some("tavily")),
+            ("", None),
+            ("nobody-at-all", None),
+            ("sk-proj-Qw7ZpLx4Vn8Rt2Ys6Hd1Kf9Bm3Gc5Jv0XaQw7ZpLx4Vn8Rt2Ys6Hd1Kf9Bm3Gc5J", None),
+        ] {
+            assert_eq!(nearest(name), expected, "{name}");
+        }
+        assert_eq!(nearest_provider(catalog.providers(), "tavely"), None);
     }
 
     #[test]

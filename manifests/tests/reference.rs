@@ -183,18 +183,20 @@ fn in_words(quirks: &Quirks) -> Vec<String> {
 }
 
 fn search(catalog: &Catalog) -> String {
-    let mut table = "| provider | calls | key goes into | key names |\n|---|---|---|---|\n".to_owned();
+    let mut table =
+        "| provider | calls | key goes into | key names | key check |\n|---|---|---|---|---|\n".to_owned();
     for provider in catalog.searchers() {
         let at = format!("{}://{}", provider.endpoint.scheme, provider.endpoint.authority());
         let calls: Vec<String> =
             provider.calls.iter().map(|call| format!("{} {at}{}", call.method, call.path)).collect();
         writeln!(
             table,
-            "| `{}` | {} | {} | {} |",
+            "| `{}` | {} | {} | {} | {} |",
             provider.slug,
             code(calls.iter().map(String::as_str)),
             auth(provider),
             code(provider.env.iter().map(String::as_str)),
+            check(provider),
         )
         .expect("a string takes it");
     }

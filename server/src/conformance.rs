@@ -11,9 +11,9 @@ use http::Request;
 use http_body_util::{BodyExt as _, Limited};
 use orch_gateway::ir::Class;
 use orch_gateway::{Attempt, Budget, KeyAtHand, Plan, Receipts, Session};
-use orch_manifests::{Auth, Catalog, Limits, MicroUsd, Provider, RunId, Slug};
+use orch_manifests::{Auth, Catalog, Limits, MicroUsd, Pages, Provider, RunId, Slug, nearest_provider};
 use orch_proxy::{Grant, LiveGrant, full};
-use orch_vault::FlagKey;
+use orch_vault::{FlagKey, VaultLocation};
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -32,6 +32,8 @@ const REQUESTS: u64 = 32;
 const ANSWER: usize = 1 << 20;
 /// Input tokens of a check, more than any of them has.
 const INPUT: u64 = 400;
+/// What stands in the audit log where a run has its id.
+const ON_RECORD: &str = "conformance";
 
 /// What is checked, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -101,9 +103,12 @@ pub struct Conformed {
     pub checks: Vec<Finding>,
     /// Dollars that it cost; none when a price is not known.
     pub cost_usd: Option<f64>,
-    /// Whether the provider did not take the key.
+    /// How the first call failed, without which nothing else can be told; none when it did not.
     #[serde(skip)]
-    pub key_rejected: bool,
+    first: Option<Class>,
+    /// Where a person can do something about the key.
+    #[serde(skip)]
+    pages: Pages,
 }
 
 impl Conformed {
@@ -125,13 +130,43 @@ impl Conformed {
         if failed.is_empty() {
             return None;
         }
-        let text = format!("{} does not conform: {}", self.provider, failed.join(", "));
-        let failure = match self.key_rejected {
-            true => {
-                Failure::new(Kind::NoKey, "key_rejected", format!("{} did not take the key", self.provider))
-                    .hint("the key may be revoked, mistyped, or of another provider")
+        let said = self.checks.first().map_or("", |finding| finding.detail.as_str());
+        let (provider, model) = (&self.provider, &self.model);
+        let of_it = |code: &'static str, text: String| Failure::new(Kind::Providers, code, text);
+        let another =
+            || format!("this key may have other models: orch providers check {provider} --model MODEL");
+        // What is wrong with the key or the network is no fault of the provider's, and is not called one.
+        let failure = match self.first {
+            Some(Class::BadKey) => {
+                let failure =
+                    Failure::new(Kind::NoKey, "key_rejected", format!("{provider} did not take the key"))
+                        .hint("the key may be revoked, mistyped, or of another provider");
+                let page = self.pages.keys.as_ref();
+                page.iter().fold(failure, |failure, page| failure.hint(format!("keys are made at {page}")))
             }
-            false => Failure::new(Kind::Providers, "provider_nonconforming", text),
+            Some(Class::OutOfMoney) => {
+                let text = format!("{provider} takes the key, and nothing is left to spend ({said})");
+                let page = self.pages.billing.as_ref();
+                page.iter().fold(of_it("out_of_money", text), |failure, page| {
+                    failure.hint(format!("pay in, or raise the limit, at {page}"))
+                })
+            }
+            Some(Class::RateLimited) => {
+                of_it("rate_limited", format!("{provider} limits the rate of this key just now ({said})"))
+                    .hint("try again later")
+            }
+            Some(Class::NoAccess) => {
+                of_it("no_access", format!("{model} cannot be asked with this key ({said})")).hint(another())
+            }
+            Some(Class::NoModel) => {
+                of_it("model_unknown", format!("{provider} does not have {model} ({said})")).hint(another())
+            }
+            Some(Class::Network | Class::Timeout | Class::Overloaded | Class::Server) => {
+                of_it("provider_unavailable", format!("{provider} did not answer ({said})"))
+            }
+            _ => {
+                of_it("provider_nonconforming", format!("{provider} does not conform: {}", failed.join(", ")))
+            }
         };
         let found = serde_json::to_value(self).unwrap_or_default();
         Some(failure.detail("found", found))
@@ -141,10 +176,15 @@ impl Conformed {
 /// Checks of one provider, ready to begin.
 pub struct Conformance {
     upstream: Upstream,
-    session: Session,
+    plan: Arc<Plan>,
     provider: Provider,
+    /// What the provider was called, which may ask for one of its dialects.
+    called: String,
     model: String,
     key: Option<String>,
+    /// Whether the key names a deployment, which is asked for whatever the model.
+    deployed: bool,
+    keys: Keys,
 }
 
 impl Conformance {
@@ -161,7 +201,7 @@ impl Conformance {
     ) -> Result<Self, Failure> {
         let provider = known(catalog, asked.provider)?.clone();
         let model = model(&provider, asked.provider, asked.model)?;
-        let (keys, key) = match provider.auth {
+        let (mut keys, key) = match provider.auth {
             Auth::None => (Keys::default(), None),
             _ => key(&provider, asked.keys, sources)?,
         };
@@ -172,7 +212,7 @@ impl Conformance {
                 .filter(|found| found.as_ref().is_ok_and(|keys: &Vec<_>| !keys.is_empty()))
         };
         let plan = Plan::for_clients(catalog, &at_hand);
-        if plan.provider(&provider.slug).is_none() {
+        let Some(there) = plan.provider(&provider.slug) else {
             return Err(Failure::usage(
                 "provider_local",
                 format!(
@@ -184,7 +224,17 @@ impl Conformance {
                 "in config.yaml: providers: {{ {}: {{ base_url: \"http://127.0.0.1:11434/v1\" }} }}",
                 provider.slug
             )));
+        };
+        let deployed = there.provider.deployment.is_some();
+        for planned in &mut keys.uses {
+            ON_RECORD.clone_into(&mut planned.run);
         }
+        let (plan, called) = (Arc::new(plan), asked.provider.to_owned());
+        Ok(Self { upstream, plan, provider, called, model, key, deployed, keys })
+    }
+
+    /// What the requests are made in. Its time begins now.
+    fn session(&self) -> Session {
         let expires = Instant::now() + LONGEST;
         let grant = Grant {
             run: RunId::random(),
@@ -196,9 +246,16 @@ impl Conformance {
             expires,
         };
         let grant = LiveGrant::without_token(grant);
-        let session = Session::new(grant, Arc::new(plan), expires, Budget::new(None, None))
-            .with_receipts(Arc::new(Receipts::new()));
-        Ok(Self { upstream, session, provider, model, key })
+        Session::new(grant, Arc::clone(&self.plan), expires, Budget::new(None, None))
+            .with_receipts(Arc::new(Receipts::new()))
+    }
+
+    /// Puts on record which of the vault's keys is about to be used. The vault must not be open.
+    ///
+    /// # Errors
+    /// When the vault cannot be written: then nothing may be asked.
+    pub fn record_use(&self, vault: &VaultLocation) -> Result<(), Failure> {
+        self.keys.record_uses(vault)
     }
 
     /// The provider.
@@ -219,7 +276,8 @@ impl Conformance {
         let answers: u64 = if self.calls_tools() { 3 } else { 2 };
         let price = self.provider.price(self.bare_model());
         let each = price.map(|price| price.cost(INPUT, 0, 0, self.bound()).micros());
-        (answers + 1, each.map(|each| MicroUsd(each.saturating_mul(answers))))
+        let requests = answers + u64::from(!self.deployed);
+        (requests, each.map(|each| MicroUsd(each.saturating_mul(answers))))
     }
 
     /// The model, without the provider before it.
@@ -227,8 +285,9 @@ impl Conformance {
         self.model.split_once('/').map_or(self.model.as_str(), |(_, model)| model)
     }
 
-    /// The most output that is asked for. Models that think do so before they say anything.
-    fn bound(&self) -> u64 {
+    /// The most output tokens that are asked for at a time. Models that think do so before they say anything.
+    #[must_use]
+    pub fn bound(&self) -> u64 {
         match self.provider.model(self.bare_model()) {
             Some(model) if !model.reasoning => 64,
             _ => 1024,
@@ -247,8 +306,8 @@ impl Conformance {
             found(&finding);
             checks.push(finding);
         };
-        let whole = self.ask(&asked::plain(&self.model, self.bound())).await;
-        let rejected = whole.class == Some(Class::BadKey);
+        let session = self.session();
+        let whole = self.ask(&session, &asked::plain(&self.model, self.bound())).await;
         done(judged::whole(&whole));
         // Without this nothing else can be told from it.
         let hopeless = whole.class.filter(|class| *class != Class::Truncated);
@@ -258,10 +317,10 @@ impl Conformance {
                 done(Finding { check, result: Verdict::Skipped, detail: why.clone(), latency_ms: 0 });
             }
         } else {
-            let stream = self.ask(&asked::stream(&self.model, self.bound())).await;
+            let stream = self.ask(&session, &asked::stream(&self.model, self.bound())).await;
             done(judged::stream(&stream));
             done(match self.calls_tools() {
-                true => judged::tools(&self.ask(&asked::tools(&self.model, self.bound())).await),
+                true => judged::tools(&self.ask(&session, &asked::tools(&self.model, self.bound())).await),
                 false => Finding {
                     check: Check::Tools,
                     result: Verdict::Skipped,
@@ -270,10 +329,21 @@ impl Conformance {
                 },
             });
             done(judged::usage(&whole, &stream));
-            let unknown = format!("{}/orch-no-such-model", self.provider.slug);
-            done(judged::unknown(&self.ask(&asked::plain(&unknown, 16)).await));
+            done(match self.deployed {
+                false => {
+                    let unknown = format!("{}/orch-no-such-model", self.called);
+                    judged::unknown(&self.ask(&session, &asked::plain(&unknown, 16)).await)
+                }
+                true => Finding {
+                    check: Check::UnknownModel,
+                    result: Verdict::Skipped,
+                    detail: "the key names a deployment, which is asked for in the place of every model"
+                        .to_owned(),
+                    latency_ms: 0,
+                },
+            });
         }
-        let receipts = self.session.receipts.all();
+        let receipts = session.receipts.all();
         // What was refused cost nothing, whatever its price.
         let served = receipts.iter().filter(|receipt| receipt.provider_served.is_some());
         let costs: Option<Vec<u64>> = served.map(|receipt| receipt.cost_micro_usd).collect();
@@ -284,24 +354,25 @@ impl Conformance {
             key: self.key,
             checks,
             cost_usd: costs.map(|costs| dollars(costs.iter().sum())),
-            key_rejected: rejected,
+            first: whole.class,
+            pages: self.provider.pages.clone(),
         }
     }
 
     /// One request to the gateway, and what came of it.
-    async fn ask(&self, body: &serde_json::Value) -> Heard {
-        let before = self.session.receipts.all().len();
+    async fn ask(&self, session: &Session, body: &serde_json::Value) -> Heard {
+        let before = session.receipts.all().len();
         let started = Instant::now();
         let request = Request::post("/v1/chat/completions")
             .header(http::header::CONTENT_TYPE, "application/json")
             .body(full(body.to_string()));
         let Ok(request) = request else { return Heard::default() };
-        let response = self.upstream.gateway.serve(&self.session, request).await;
+        let response = self.upstream.gateway.serve(session, request).await;
         let status = response.status().as_u16();
         let read = Limited::new(response.into_body(), ANSWER).collect().await;
         let latency_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let text = read.map(|body| String::from_utf8_lossy(&body.to_bytes()).into_owned());
-        let receipt = self.session.receipts.all().into_iter().nth(before);
+        let receipt = session.receipts.all().into_iter().nth(before);
         let last: Option<Attempt> = receipt.as_ref().and_then(|receipt| receipt.attempts.last().cloned());
         Heard {
             status,
@@ -352,9 +423,17 @@ fn known<'c>(catalog: &'c Catalog, name: &str) -> Result<&'c Provider, Failure> 
         Some(searcher) => Failure::usage(
             "provider_without_models",
             format!("{} serves no models, which is what is checked here", searcher.name),
-        ),
-        None => Failure::usage("provider_unknown", format!("{name:?} is no provider of the catalog"))
-            .hint(format!("known providers: {}", slugs.join(", "))),
+        )
+        .hint("whether its key is accepted: orch doctor"),
+        // What was typed is not repeated: it may be a key.
+        None => {
+            let failure = Failure::usage("provider_unknown", "there is no provider of this name");
+            let failure = match nearest_provider(catalog.everybody(), name) {
+                Some(near) => failure.hint(format!("did you mean {near}?")),
+                None => failure,
+            };
+            failure.hint(format!("known providers: {}", slugs.join(", ")))
+        }
     })
 }
 

@@ -6,13 +6,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use orch_manifests::{Auth, Catalog, Manifest, Provider, RunId, Slug};
+use orch_manifests::{Auth, Catalog, Manifest, Provider, RunId, Slug, nearest_provider};
 use orch_proxy::Credential;
 use orch_vault::{
     AuditEvent, Depth, FlagKey, GrantId, KeyRef, Lookup as _, Missing, OpenMode, PlannedUse, Secret,
     SecretName, Source, Vault, VaultLocation, Wanted, resolve_keys,
 };
 use ring::rand::{SecureRandom, SystemRandom};
+use zeroize::Zeroizing;
 
 use crate::credential::{HeldCredential, Lease, usable};
 use crate::failure::{Failure, Kind};
@@ -35,30 +36,41 @@ pub use sources::{CallerKeys, KeySources};
 /// provider's key to another.
 pub fn flag_key(whole: &Secret, catalog: &Catalog) -> Result<FlagKey, Failure> {
     whole.expose(|bytes| {
-        let named = bytes.iter().position(|b| *b == b'=').and_then(|at| {
-            let provider = catalog.anybody(std::str::from_utf8(&bytes[..at]).ok()?)?;
-            Some((provider.slug.to_string(), &bytes[at + 1..]))
-        });
-        match named {
-            Some((provider, key)) => {
-                Ok(FlagKey { provider: Some(provider), secret: Secret::new(key.to_vec()) })
-            }
-            None if looks_named(bytes) => {
-                let known: Vec<&str> = catalog.everybody().map(|provider| provider.slug.as_str()).collect();
-                Err(Failure::usage("provider_unknown", "--key: what stands before the = is no provider")
-                    .hint(format!("known providers: {}", known.join(", "))))
-            }
-            None => Ok(FlagKey { provider: None, secret: Secret::new(bytes.to_vec()) }),
+        let at = bytes.iter().position(|b| *b == b'=').filter(|at| *at <= LONGEST_NAME);
+        // `Groq=gsk_…` is as clear as `groq=gsk_…`, and as a whole would go to whoever comes first. It may be a key as well.
+        let word = at.and_then(|at| std::str::from_utf8(&bytes[..at]).ok());
+        let word = word.map(|word| Zeroizing::new(word.to_ascii_lowercase()));
+        let provider = word.as_ref().and_then(|word| catalog.anybody(word));
+        if let (Some(provider), Some(at)) = (provider, at) {
+            let secret = Secret::new(bytes[at + 1..].to_vec());
+            return Ok(FlagKey { provider: Some(provider.slug.to_string()), secret });
         }
+        let more = at.is_some_and(|at| bytes[at + 1..].iter().any(|b| *b != b'='));
+        let near = word.filter(|_| more).and_then(|word| nearest_provider(catalog.everybody(), &word));
+        if near.is_none() && !looks_named(bytes) {
+            return Ok(FlagKey { provider: None, secret: Secret::new(bytes.to_vec()) });
+        }
+        let known: Vec<&str> = catalog.everybody().map(|provider| provider.slug.as_str()).collect();
+        let failure = Failure::usage("provider_unknown", "--key: what stands before the = is no provider");
+        let failure = match near {
+            Some(near) => failure.hint(format!("did you mean {near}?")),
+            None => failure,
+        };
+        Err(failure.hint(format!("known providers: {}", known.join(", "))))
     })
 }
+
+/// Longest name of a provider.
+const LONGEST_NAME: usize = 64;
+/// Longest word before a `=` that is taken for a provider's name though none has it.
+const LONGEST_WORD: usize = 24;
 
 /// Whether this reads as `PROVIDER=KEY`: a word of small letters before the `=`, which no key begins with, and more
 /// than padding behind it.
 fn looks_named(bytes: &[u8]) -> bool {
     let Some(at) = bytes.iter().position(|b| *b == b'=') else { return false };
     let word = bytes[..at].iter().all(|b| b.is_ascii_lowercase() || matches!(b, b'-' | b'_'));
-    word && (2..=24).contains(&at) && bytes[at + 1..].iter().any(|b| *b != b'=')
+    word && (2..=LONGEST_WORD).contains(&at) && bytes[at + 1..].iter().any(|b| *b != b'=')
 }
 
 /// What a run holds once its keys are open.

@@ -321,6 +321,9 @@ mod tests {
             ("together", "tgp_v1_"),
             ("xai", "xai-"),
             ("tavily", "tvly-"),
+            ("siliconflow", "sk-"),
+            ("akash", "sk-"),
+            ("nano-gpt", "sk-nano-"),
         ] {
             let catalog = orch_manifests::Catalog::builtin();
             let pattern = catalog.anybody(slug).and_then(|p| p.key_pattern.clone()).expect("a shape");
@@ -334,7 +337,7 @@ mod tests {
         }
         let shapes =
             orch_manifests::Catalog::builtin().everybody().filter(|p| p.key_pattern.is_some()).count();
-        assert_eq!(shapes, 17 + 2, "a new shape belongs into this test");
+        assert_eq!(shapes, 20 + 2, "a new shape belongs into this test");
     }
 
     #[test]

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use orch_gateway::{Budget, Listener, Plan, PlanError, Preference, Session, Treasury, Wishes, Witness};
-use orch_manifests::{Catalog, Manifest, ModelName, Provider, Routes, ServerTools, resolve_model};
+use orch_manifests::{
+    Catalog, Manifest, ModelName, Provider, Routes, ServerTools, nearest_provider, resolve_model,
+};
 use orch_proxy::LiveGrant;
 use tokio::time::Instant;
 
@@ -76,8 +78,13 @@ impl<'c> WantedModels<'c> {
 
 fn unknown_provider(catalog: &Catalog, name: &str) -> Failure {
     let known: Vec<String> = catalog.providers().map(|provider| provider.slug.to_string()).collect();
-    Failure::usage("provider_unknown", format!("--provider {name:?}: there is no such provider"))
-        .hint(format!("known providers: {}", known.join(", ")))
+    let failure =
+        Failure::usage("provider_unknown", format!("--provider {name:?}: there is no such provider"));
+    let failure = match nearest_provider(catalog.providers(), name) {
+        Some(near) => failure.hint(format!("did you mean {near}?")),
+        None => failure,
+    };
+    failure.hint(format!("known providers: {}", known.join(", ")))
 }
 
 /// Who has a say in a run's calls, or hears of them.

@@ -356,6 +356,31 @@ conforms! {
         })),
         ..Row::chat("lan-claude", "llm.example.com", "/claude/v1/messages", "LAN_CLAUDE_KEY", "claude-of-ours")
     };
+    vercel_responses: Row {
+        spoken: Spoken::Responses,
+        paths: ["/v1/responses"; 2],
+        streamed: Vec::new(),
+        ..Row::chat("vercel-responses", "ai-gateway.vercel.sh", CHAT, "AI_GATEWAY_API_KEY", "vendor/some-model")
+    };
+    azure_responses_where_an_operator_pinned_it: Row {
+        spoken: Spoken::Responses,
+        paths: ["/openai/v1/responses"; 2],
+        auth: ("api-key", ""),
+        streamed: Vec::new(),
+        config: Some(json!({ "base_url": "https://acme.openai.azure.com/openai/v1" })),
+        ..Row::chat("azure-responses", "acme.openai.azure.com", CHAT, "AZURE_API_KEY", "my-deployment")
+    };
+    claude_in_foundry_where_an_operator_pinned_it: Row {
+        spoken: Spoken::Messages,
+        paths: ["/anthropic/v1/messages"; 2],
+        auth: ("api-key", ""),
+        streamed: Vec::new(),
+        config: Some(json!({ "base_url": "https://acme.services.ai.azure.com/anthropic" })),
+        ..Row::chat(
+            "azure-anthropic-foundry", "acme.services.ai.azure.com", CHAT, "ANTHROPIC_FOUNDRY_API_KEY",
+            "claude-sonnet-4-5",
+        )
+    };
     azure_where_an_operator_pinned_it: Row {
         auth: ("api-key", ""),
         config: Some(json!({ "base_url": "https://acme.openai.azure.com/openai/v1" })),
@@ -389,6 +414,45 @@ fn ollama_on_the_operator_s_own_machine() {
     assert!(upstream.received().iter().all(|request| request.header("authorization").is_none()));
 }
 
+/// As people have it: a JSON credential whose `endpoint` is the customer's host, of which `apiKey` alone travels.
+#[test]
+fn azure_at_the_resource_that_the_key_names() {
+    let (openai, foundry) = ("acme.openai.azure.com", "acme.services.ai.azure.com");
+    for row in [
+        Row::chat("azure", openai, "/openai/v1/chat/completions", "AZURE_API_KEY", "gpt-4o-mini")
+            .bounded_by_completion(),
+        Row {
+            spoken: Spoken::Responses,
+            paths: ["/openai/v1/responses"; 2],
+            streamed: Vec::new(),
+            ..Row::chat("azure-responses", openai, CHAT, "AZURE_API_KEY", "gpt-4o-mini")
+        },
+        Row {
+            spoken: Spoken::Messages,
+            paths: ["/anthropic/v1/messages"; 2],
+            streamed: Vec::new(),
+            ..Row::chat(
+                "azure-anthropic-foundry",
+                foundry,
+                CHAT,
+                "ANTHROPIC_FOUNDRY_API_KEY",
+                "claude-sonnet-4-5",
+            )
+        },
+    ] {
+        let row = Row { auth: ("api-key", ""), ..row };
+        let (home, ca) = (Home::new(), Ca::new());
+        let upstream = Upstream::https(&ca, &[row.host], row.provider());
+        let config = Config::trusting(&ca, &home);
+        home.configure(&config.connect(&format!("{}:443", row.host), upstream.address()));
+        let key = json!({ "endpoint": format!("https://{}", row.host), "apiKey": row.key() }).to_string();
+        orch(&home).args(["secrets", "set", row.env, "-"]).stdin(key).run().expect(0);
+        let server = Server::start(PROGRAM, &home);
+        row.asks(&server, &upstream, row.host);
+        upstream.never_saw(b"apiKey");
+    }
+}
+
 /// Its own fake checks what is sent, signatures included; see `bedrock`.
 #[test]
 fn aws_with_a_key_that_travels() {
@@ -413,6 +477,22 @@ fn aws_with_a_key_that_travels() {
         assert!(String::from_utf8_lossy(&answer.body).contains("stop"));
         let request = upstream.received().pop().expect("asked");
         assert_eq!(request.path, format!("/model/amazon.nova-lite-v1%3A0/{path}"));
+        assert_eq!((request.method.as_str(), request.query.as_deref()), ("POST", None));
+        let mut names: Vec<String> =
+            request.headers.iter().map(|(name, _)| name.to_ascii_lowercase()).collect();
+        names.sort_unstable();
+        assert_eq!(
+            names,
+            [
+                "accept",
+                "accept-encoding",
+                "authorization",
+                "content-length",
+                "content-type",
+                "host",
+                "user-agent"
+            ]
+        );
         assert_eq!(request.header("authorization"), Some(format!("Bearer {KEY}").as_str()));
         assert_eq!(
             request.json(),

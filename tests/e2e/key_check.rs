@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use orch_tests::ca::Ca;
 use orch_tests::gate::Gate;
-use orch_tests::home::Config;
+use orch_tests::home::{Config, Home};
 use orch_tests::orch::{Orch, Outcome};
 use orch_tests::reply::Reply;
 use orch_tests::server::Server;
@@ -11,7 +12,7 @@ use orch_tests::upstream::{Refused, Upstream};
 use orch_tests::wire::Received;
 use serde_json::{Value, json};
 
-use crate::stage::{ANTHROPIC_KEY, OPENAI_KEY, PROGRAM, Stage};
+use crate::stage::{ANTHROPIC_KEY, OPENAI_KEY, PROGRAM, Stage, orch};
 
 const NAME: &str = "OPENAI_API_KEY";
 const WRONG: &str = "sk-proj-wrongQw7ZpLx4Vn8Rt2Ys6Hd1Kf9Bm3Gc5J";
@@ -63,6 +64,64 @@ fn a_good_key_is_asked_about_once_in_the_catalog_s_way_and_stored() {
     assert!(!outcome.to_string().contains(OPENAI_KEY), "{outcome}");
     assert_eq!(stored(&stage), [NAME]);
     set(&stage, OPENAI_KEY, &[]).run().expect(0).says("OpenAI accepts OPENAI_API_KEY");
+}
+
+/// How a check arrives: written down from the providers' own documentation, and not from the catalog.
+const DOCUMENTED: [(&str, &str, &str, &str, (&str, &str), &str); 11] = [
+    (
+        "GEMINI_API_KEY",
+        "generativelanguage.googleapis.com",
+        "GET",
+        "/v1beta/models?pageSize=1",
+        ("x-goog-api-key", ""),
+        "",
+    ),
+    ("COHERE_API_KEY", "api.cohere.com", "GET", "/v1/models?page_size=1", BEARER, ""),
+    ("XAI_API_KEY", "api.x.ai", "GET", "/v1/api-key", BEARER, ""),
+    ("DEEPSEEK_API_KEY", "api.deepseek.com", "GET", "/user/balance", BEARER, ""),
+    ("DEEPINFRA_API_KEY", "api.deepinfra.com", "GET", "/v1/me", BEARER, ""),
+    ("SILICONFLOW_API_KEY", "api.siliconflow.com", "GET", "/v1/user/info", BEARER, ""),
+    ("OPENROUTER_API_KEY", "openrouter.ai", "GET", "/api/v1/key", BEARER, ""),
+    ("AI_GATEWAY_API_KEY", "ai-gateway.vercel.sh", "GET", "/v1/credits", BEARER, ""),
+    ("NANO_GPT_API_KEY", "nano-gpt.com", "POST", "/api/check-balance", BEARER, "{}"),
+    ("TAVILY_API_KEY", "api.tavily.com", "GET", "/usage", BEARER, ""),
+    ("VALYU_API_KEY", "api.valyu.ai", "GET", "/v1/datasources", ("x-api-key", ""), ""),
+];
+const BEARER: (&str, &str) = ("authorization", "Bearer ");
+
+#[test]
+fn each_check_arrives_as_its_provider_documents_it() {
+    const KEY: &str = "key-e2e-0123456789abcdef0123456789abcdef";
+    for (name, host, method, target, (header, scheme), body) in DOCUMENTED {
+        let (home, ca) = (Home::new(), Ca::new());
+        let provider = move |request: &Received| {
+            let query = request.query.as_ref().map(|query| format!("?{query}")).unwrap_or_default();
+            if request.method != method || format!("{}{query}", request.path) != target {
+                return refusal(404, "not_found", "no such path");
+            }
+            match request.header(header) == Some(format!("{scheme}{KEY}").as_str()) {
+                true => Reply::json(200, &json!({ "data": [] })),
+                false => refusal(401, "invalid_api_key", "no such key"),
+            }
+        };
+        let upstream = Upstream::https(&ca, &[host], provider);
+        home.configure(&Config::trusting(&ca, &home).connect(&format!("{host}:443"), upstream.address()));
+        let set = |value: &str| {
+            let set = orch(&home).args(["secrets", "set", name, "-", "--json"]);
+            set.env("ORCH_KEY_CHECK", "on").stdin(value).run()
+        };
+        let good = set(KEY).expect(0);
+        assert_eq!(good.json()["check"]["verdict"], "valid", "{name}: {good}");
+        let asked = &upstream.received()[0];
+        assert_eq!(String::from_utf8_lossy(&asked.body), body, "{name}");
+        let known =
+            ["host", "accept", "accept-encoding", "content-type", "content-length", "user-agent", header];
+        let stray =
+            asked.headers.iter().find(|(sent, _)| !known.iter().any(|k| k.eq_ignore_ascii_case(sent)));
+        assert!(stray.is_none(), "{name}: {stray:?}");
+        let wrong = set("key-e2e-wrong-0123456789abcdef0123456789").expect(3);
+        assert_eq!(wrong.error()["details"]["verdict"], "invalid", "{name}: {wrong}");
+    }
 }
 
 #[test]
@@ -166,6 +225,31 @@ fn nobody_is_asked_where_that_is_said() {
         .run()
         .expect(0);
     openai.untouched();
+}
+
+#[test]
+fn doctor_says_whose_key_would_go_in_clear_text() {
+    let mut stage = Stage::new();
+    let of = |url: &str| json!({ "base_url": url, "dialect": "openai", "env": "LAN_LLM_KEY" });
+    let keyless = json!({ "base_url": "http://open.example.com/v1", "dialect": "openai" });
+    let names = |stage: &Stage| {
+        let doctor = stage.orch(["doctor", "--json", "--offline"]).run();
+        let checks = doctor.json()["checks"].as_array().expect("checks").clone();
+        let names = checks.iter().filter_map(|row| row["name"].as_str()?.strip_prefix("provider."));
+        names.map(str::to_owned).collect::<Vec<_>>()
+    };
+    for (url, said) in [
+        ("http://models.example.com/v1", true),
+        ("http://203.0.113.9/v1", true),
+        ("https://models.example.com/v1", false),
+        ("http://10.0.0.5:8000/v1", false),
+        ("http://[fd00::5]:8000/v1", false),
+        ("http://127.0.0.1:8000/v1", false),
+    ] {
+        let (entry, open) = (of(url), keyless.clone());
+        stage.configure(|config: Config| config.provider("lan-llm", entry).provider("open-llm", open));
+        assert_eq!(names(&stage) == ["lan-llm"], said, "{url}: {:?}", names(&stage));
+    }
 }
 
 fn rows(outcome: &Outcome) -> Vec<(String, String, String)> {

@@ -149,6 +149,14 @@ fn what_a_provider_refuses_is_left_out_and_said() {
     );
     assert_eq!(dropped, 3);
 
+    // Of two bounds one counts, and that the other does not is said.
+    let two = json!({ "max_tokens": 9, "max_completion_tokens": 5 });
+    let (sent, dropped) = several.sends("zai/glm-4.6", &two);
+    assert_eq!((&sent["max_tokens"], sent.get("max_completion_tokens")), (&json!(5), None));
+    assert_eq!(dropped, 1);
+    let (_, dropped) = several.sends("zai/glm-4.6", &json!({ "max_tokens": 9, "max_completion_tokens": 9 }));
+    assert_eq!(dropped, 0);
+
     // Where no bound is named, one that is moderate.
     let (sent, dropped) = several.sends("cerebras/gpt-oss-120b", &json!({}));
     assert!(

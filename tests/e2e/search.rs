@@ -43,8 +43,8 @@ const ROWS: [Row; 5] = [
     Row {
         slug: "kagi",
         host: "kagi.com",
-        call: ("GET", "/api/v1/search?q=ships"),
-        auth: ("authorization", "Bot "),
+        call: ("POST", "/api/v1/search"),
+        auth: ("authorization", "Bearer "),
         env: "KAGI_API_KEY",
         other: "/api/v0/summarize",
     },
@@ -64,6 +64,17 @@ const ROWS: [Row; 5] = [
         env: "VALYU_API_KEY",
         other: "/v1/other",
     },
+];
+
+/// What may come with a search, beside the header of the key.
+const HEADERS: [&str; 7] = [
+    "host",
+    "accept",
+    "accept-encoding",
+    "content-type",
+    "content-length",
+    "transfer-encoding",
+    "user-agent",
 ];
 
 struct Searching {
@@ -133,9 +144,81 @@ fn a_granted_search_gets_the_key_at_the_provider_s_calls_and_nowhere_else() {
         assert_eq!((request.method.as_str(), target.as_str()), row.call);
         let (header, scheme) = row.auth;
         assert_eq!(request.header(header), Some(format!("{scheme}{}", key(row)).as_str()));
+        assert_eq!(request.json(), json!({ "query": "ships" }));
+        let known = |sent: &str| {
+            HEADERS.iter().any(|known| known.eq_ignore_ascii_case(sent)) || header.eq_ignore_ascii_case(sent)
+        };
+        let stray: Vec<_> = request.headers.iter().filter(|(sent, _)| !known(sent)).collect();
+        assert!(stray.is_empty(), "{stray:?}");
         searching.upstream.never_saw(b"orch_ph_");
         assert!(!outcome.stdout().contains(&key(row)), "the agent has seen the key");
     });
+}
+
+/// The key goes with the calls that are listed, in their one spelling and by their one method.
+#[test]
+fn no_other_spelling_of_a_path_gets_the_key() {
+    let row = &ROWS[0];
+    let searching = Searching::new(row);
+    let targets = [
+        ("GET", "/search"),
+        ("POST", "/Search"),
+        ("POST", "/search/"),
+        ("POST", "/search/../usage"),
+        ("POST", "/search%2F..%2Fusage"),
+        ("POST", "/search/more"),
+        ("POST", "/search;x=1"),
+        ("GET", "/usage"),
+    ];
+    let run = searching.run(row, &targets).args(["--grant", "search:tavily"]);
+    let outcome = run.env(row.env, key(row)).run().expect(0);
+    for (at, (method, target)) in targets.iter().enumerate() {
+        let result = &outcome.json()["output"]["results"][at];
+        assert!(refused(result), "{method} {target}: {result:#}");
+    }
+    assert!(searching.upstream.received().is_empty(), "{:?}", searching.upstream.received());
+}
+
+/// What stands in a query is the agent's affair: it arrives as it was written, and changes nothing of where it goes.
+#[test]
+fn a_query_arrives_as_it_was_written() {
+    let row = &ROWS[2];
+    let searching = Searching::new(row);
+    let query = "q=100%25%20%26%20more%23%2F..%2F&token=Gr%C3%BC%C3%9Fe";
+    let target = format!("/api/v0/search?{query}");
+    let outcome = searching
+        .run(row, &[("GET", &target)])
+        .args(["--grant", "search:kagi"])
+        .env(row.env, key(row))
+        .run()
+        .expect(0);
+    assert_eq!(outcome.json()["output"]["results"][0]["status"], 200, "{outcome}");
+    let request = searching.upstream.only();
+    assert_eq!((request.path.as_str(), request.query.as_deref()), ("/api/v0/search", Some(query)));
+    assert!(request.body.is_empty());
+}
+
+/// Perplexity has one key for both: a grant of one is none of the other.
+#[test]
+fn a_search_is_no_model_and_a_model_is_no_search() {
+    let row = &ROWS[3];
+    let mut searching = Searching::new(row);
+    searching.agent =
+        guest("wanderer", &json!({ "search": ["perplexity"], "supported_providers": ["openai"] }));
+    let targets = [("POST", "/chat/completions"), row.call];
+    let run = searching.run(row, &targets).args(["--grant", "search:perplexity"]);
+    let openai = "sk-e2e-0123456789abcdef0123456789";
+    let outcome = run.env(row.env, key(row)).env("OPENAI_API_KEY", openai).run().expect(0);
+    let results = outcome.json()["output"]["results"].clone();
+    assert_ne!(results[0]["status"], 200, "{outcome}");
+    assert_eq!(results[1]["status"], 200, "{outcome}");
+    assert_eq!(searching.upstream.only().path, "/search");
+
+    let mut thinking = Searching::new(row);
+    thinking.agent = guest("wanderer", &json!({ "supported_providers": ["perplexity"] }));
+    let outcome = thinking.run(row, &[row.call]).env(row.env, key(row)).run().expect(0);
+    assert!(refused(&outcome.json()["output"]["results"][0]), "{outcome}");
+    thinking.upstream.never_saw(key(row).as_bytes());
 }
 
 #[test]

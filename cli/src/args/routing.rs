@@ -59,12 +59,16 @@ pub(crate) enum ProvidersCommand {
 #[command(
     after_help = "Four requests at most: a whole answer, a stream, a tool call, and a model that does not exist. What they \
                         cost at most is said before the first.\n\nExits with 0 when all is as it should be, 3 when there is no key or \
-                        it is not taken, 5 when the provider fails a check."
+                        it is not taken, 5 when a provider fails a check. Whether keys are accepted, search providers' \
+                        among them, is asked for nothing by orch doctor."
 )]
 pub(crate) struct ConformArgs {
     /// The provider, by any of its names, such as openai or azure-responses
-    #[arg(value_name = "PROVIDER")]
-    pub(crate) provider: String,
+    #[arg(value_name = "PROVIDER", required_unless_present = "all")]
+    pub(crate) provider: Option<String>,
+    /// Check every provider that has a key in the environment or the vault, one after another
+    #[arg(long, conflicts_with_all = ["provider", "model", "key_file", "key_stdin", "key"])]
+    pub(crate) all: bool,
     /// Ask this model; the cheapest that the catalog lists when nothing is said
     #[arg(long, value_name = "MODEL")]
     pub(crate) model: Option<String>,

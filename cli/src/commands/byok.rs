@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use orch_manifests::{Catalog, Provider};
+use orch_manifests::{Catalog, Provider, nearest_provider};
 use orch_server::Failure;
 
 use crate::args::{ByokArgs, ByokCommand};
@@ -38,7 +38,9 @@ pub(crate) fn run(args: &ByokArgs, printer: Printer) -> Result<ExitCode, Failure
 /// # Errors
 /// There is none; the known ones are named.
 fn provider<'c>(catalog: &'c Catalog, name: &str) -> Result<&'c Provider, Failure> {
-    catalog.provider(&name.to_ascii_lowercase()).ok_or_else(|| unknown(catalog.providers()))
+    catalog
+        .provider(&name.to_ascii_lowercase())
+        .ok_or_else(|| unknown(name, &catalog.providers().collect::<Vec<_>>()))
 }
 
 /// Whoever has this name and takes a key, whether they serve models or not.
@@ -46,13 +48,18 @@ fn provider<'c>(catalog: &'c Catalog, name: &str) -> Result<&'c Provider, Failur
 /// # Errors
 /// As [`provider`].
 fn anybody<'c>(catalog: &'c Catalog, name: &str) -> Result<&'c Provider, Failure> {
-    catalog.anybody(&name.to_ascii_lowercase()).ok_or_else(|| unknown(catalog.everybody()))
+    catalog
+        .anybody(&name.to_ascii_lowercase())
+        .ok_or_else(|| unknown(name, &catalog.everybody().collect::<Vec<_>>()))
 }
 
 /// What was said is not repeated: somebody may have written their key where the provider belongs.
-fn unknown<'c>(known: impl Iterator<Item = &'c Provider>) -> Failure {
-    let known: Vec<&str> = known.map(|provider| provider.slug.as_str()).collect();
-    Failure::usage("provider_unknown", "there is no provider of this name")
-        .hint(format!("known providers: {}", known.join(", ")))
-        .hint("orch byok set openai")
+fn unknown(name: &str, known: &[&Provider]) -> Failure {
+    let failure = Failure::usage("provider_unknown", "there is no provider of this name");
+    let failure = match nearest_provider(known.iter().copied(), name) {
+        Some(near) => failure.hint(format!("did you mean {near}?")),
+        None => failure,
+    };
+    let known: Vec<&str> = known.iter().map(|provider| provider.slug.as_str()).collect();
+    failure.hint(format!("known providers: {}", known.join(", "))).hint("orch byok set openai")
 }

@@ -60,6 +60,14 @@ fn each_provider_is_read_in_its_own_way() {
         ("aws", 403, r#"{"message":"User: x is not authorized to perform: bedrock:ListFoundationModels","__type":"AccessDeniedException"}"#.to_owned(), "restricted"),
         ("aws", 403, r#"{"message":"The security token included in the request is expired","__type":"ExpiredTokenException"}"#.to_owned(), "revoked"),
         ("aws", 403, r#"{"message":"The security token included in the request is invalid.","__type":"UnrecognizedClientException"}"#.to_owned(), "invalid"),
+        // A bearer key that is none, under the code of a key that may not list models.
+        ("aws", 403, r#"{"Message":"Authentication failed: Please make sure your API Key is valid.","__type":"AccessDeniedException"}"#.to_owned(), "invalid"),
+        ("siliconflow", 200, r#"{"code":20000,"message":"OK","status":true,"data":{"id":"u","balance":"0.88"}}"#.to_owned(), "valid"),
+        ("siliconflow", 200, r#"{"code":20012,"message":"no","data":null}"#.to_owned(), "unchecked"),
+        ("siliconflow", 401, r#""Invalid token""#.to_owned(), "invalid"),
+        ("vercel", 401, r#"{"error":{"message":"Invalid API key","type":"authentication_error"}}"#.to_owned(), "invalid"),
+        ("vercel", 200, r#"{"balance":"95.50","total_used":"4.50"}"#.to_owned(), "valid"),
+        ("nano-gpt", 403, r#"{"error":{"message":"no","code":"api_key_origin_not_allowed"}}"#.to_owned(), "restricted"),
         ("ollama", 200, r#"{"models":[]}"#.to_owned(), "valid"),
     ] {
         assert_eq!(word(provider, status, &body), expected, "{provider} {status} {body}");

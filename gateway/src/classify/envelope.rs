@@ -64,8 +64,10 @@ pub(super) fn is_error(document: &Value) -> bool {
                 || matches!(map.get("type").and_then(Value::as_str), Some("error"))
                 || matches!(map.get("object").and_then(Value::as_str), Some("error"))
                 || map.get("response").and_then(|of| of.get("error")).is_some_and(Value::is_object)
-                // Cohere's errors are nothing but a message, where answers have an object of that name.
+                // Cohere's errors are nothing but a message, where answers have an object of that name. SiliconFlow says
+                // `"message": "OK"` beside what was asked for.
                 || (map.get("message").is_some_and(Value::is_string)
+                    && map.get("data").is_none_or(Value::is_null)
                     && !["choices", "content", "candidates", "output"].iter().any(|key| map.contains_key(*key)))
         }
         _ => false,

@@ -38,6 +38,8 @@ pub(crate) fn adapt(
             changed = true;
             if !body.has(to) {
                 body.add(to.clone(), value);
+            } else if value.get() != "null" {
+                dropped.push(Dropped::new(from.clone(), format!("`{to}` is there as well, and was sent")));
             }
         }
     }
@@ -45,7 +47,7 @@ pub(crate) fn adapt(
     if let (false, Some(Value::Array(mut all))) = (fits, body.get("messages")) {
         let before = all.clone();
         if let Some(field) = quirks.reasoning {
-            messages::thoughts(&mut all, field, thinks);
+            messages::thoughts(&mut all, field, thinks, &provider.name, dropped);
         }
         if quirks.strict_messages {
             messages::strict(&mut all, &provider.name, dropped);

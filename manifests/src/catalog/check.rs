@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use http::Method;
 
+use super::operator::VERSIONS;
 use super::{Auth, Dialect, InferencePath, Provider, Task};
 use crate::endpoint::Endpoint;
 
@@ -70,11 +71,22 @@ impl Provider {
     /// Where the request of its check goes: the endpoint, and the path with its query.
     pub fn check_target(&self, check: &CheckRequest) -> (Endpoint, String) {
         match &check.place {
-            CheckPlace::Below(path) => (self.endpoint.clone(), self.endpoint.path(path)),
+            CheckPlace::Below(path) => (self.endpoint.clone(), self.below_base(path)),
             CheckPlace::On(path) => (self.endpoint.clone(), path.clone()),
             CheckPlace::At(endpoint, path) if !self.pinned => (endpoint.clone(), path.clone()),
-            CheckPlace::At(_, path) => (self.endpoint.clone(), self.endpoint.path(path)),
+            CheckPlace::At(_, path) => (self.endpoint.clone(), self.below_base(path)),
         }
+    }
+
+    /// A path below the base URL. One that names its version is not put behind another: an operator's base URL may hold the
+    /// version that the built-in one leaves to the paths.
+    fn below_base(&self, path: &str) -> String {
+        let base = self.endpoint.base_path.as_str();
+        let named = VERSIONS.iter().any(|version| {
+            path.strip_prefix(version).is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?']))
+        });
+        let above = VERSIONS.iter().find_map(|version| base.strip_suffix(version)).filter(|_| named);
+        format!("{}{path}", above.unwrap_or(base))
     }
 }
 
@@ -118,24 +130,98 @@ mod tests {
 
     #[test]
     fn a_check_stays_with_a_provider_that_an_operator_moved() {
-        let entry = OperatorProvider {
-            slug: "openrouter".parse().unwrap(),
-            dialect: None,
-            base_url: Some("https://127.0.0.1:8443".parse().unwrap()),
-            env: Vec::new(),
-            models: Vec::new(),
-            free: false,
-        };
         let builtin = Catalog::builtin();
-        let moved = builtin.with_operator(vec![entry]).unwrap();
-        let target = |catalog: &Catalog| {
-            let provider = catalog.provider("openrouter").unwrap();
-            let Check::Asks(check) = &provider.check else { panic!("openrouter has a check") };
-            let (endpoint, path) = provider.check_target(check);
-            (endpoint.authority(), path)
-        };
-        assert_eq!(target(&builtin), ("openrouter.ai".to_owned(), "/api/v1/key".to_owned()));
-        assert_eq!(target(&moved), ("127.0.0.1:8443".to_owned(), "/api/v1/key".to_owned()));
+        for (slug, base_url, path) in [
+            ("openrouter", "https://127.0.0.1:8443", "/api/v1/key"),
+            ("openrouter", "https://127.0.0.1:8443/proxy/v1", "/proxy/v1/key"),
+            // The operator's base URL may hold the version, or leave it out as the built-in one does.
+            ("anthropic", "https://127.0.0.1:8443", "/v1/models?limit=1"),
+            ("anthropic", "https://127.0.0.1:8443/v1", "/v1/models?limit=1"),
+            ("anthropic", "https://127.0.0.1:8443/proxy", "/proxy/v1/models?limit=1"),
+            ("google", "https://127.0.0.1:8443", "/v1beta/models?pageSize=1"),
+            ("google", "https://127.0.0.1:8443/v1beta", "/v1beta/models?pageSize=1"),
+            ("cohere", "https://127.0.0.1:8443/v2", "/v1/models?page_size=1"),
+            ("deepinfra", "https://127.0.0.1:8443", "/v1/me"),
+        ] {
+            let entry = OperatorProvider {
+                slug: slug.parse().unwrap(),
+                dialect: None,
+                base_url: Some(base_url.parse().unwrap()),
+                env: Vec::new(),
+                models: Vec::new(),
+                free: false,
+            };
+            let moved = builtin.with_operator(vec![entry]).unwrap();
+            let (endpoint, found) = target(&moved, slug).unwrap();
+            assert_eq!(
+                (endpoint.authority().as_str(), found.as_str()),
+                ("127.0.0.1:8443", path),
+                "{base_url}"
+            );
+        }
+    }
+
+    fn target(catalog: &Catalog, slug: &str) -> Option<(Endpoint, String)> {
+        let provider = catalog.anybody(slug).unwrap();
+        match &provider.check {
+            Check::Asks(check) => Some(provider.check_target(check)),
+            Check::Impossible(_) => None,
+        }
+    }
+
+    /// As the providers' documentation has it, and not made from the catalog.
+    #[test]
+    fn each_check_goes_where_its_provider_documents_it() {
+        let catalog = Catalog::builtin();
+        let found: Vec<String> = catalog
+            .everybody()
+            .map(|provider| match (&provider.check, target(&catalog, provider.slug.as_str())) {
+                (Check::Asks(check), Some((endpoint, path))) => {
+                    let at = format!("{}://{}", endpoint.scheme, endpoint.authority());
+                    format!("{} {} {at}{path}", provider.slug, check.method)
+                }
+                _ => format!("{} none", provider.slug),
+            })
+            .collect();
+        let expected = "\
+openai GET https://api.openai.com/v1/models
+anthropic GET https://api.anthropic.com/v1/models?limit=1
+gemini GET https://generativelanguage.googleapis.com/v1beta/models?pageSize=1
+cohere GET https://api.cohere.com/v1/models?page_size=1
+aws GET https://bedrock.us-east-1.amazonaws.com/foundation-models
+azure GET https://azure-openai.invalid/openai/v1/models
+azure-anthropic-foundry POST https://azure-foundry.invalid/anthropic/v1/messages
+mistral GET https://api.mistral.ai/v1/models
+xai GET https://api.x.ai/v1/api-key
+deepseek GET https://api.deepseek.com/user/balance
+moonshot GET https://api.moonshot.ai/v1/models
+zai POST https://api.z.ai/api/paas/v4/tokenizer
+perplexity POST https://api.perplexity.ai/chat/completions
+groq GET https://api.groq.com/openai/v1/models
+cerebras GET https://api.cerebras.ai/v1/models
+sambanova POST https://api.sambanova.ai/v1/chat/completions
+fireworks GET https://api.fireworks.ai/inference/v1/models
+together GET https://api.together.xyz/v1/models
+deepinfra GET https://api.deepinfra.com/v1/me
+nvidia POST https://integrate.api.nvidia.com/v1/chat/completions
+novita POST https://api.novita.ai/openai/v1/chat/completions
+siliconflow GET https://api.siliconflow.com/v1/user/info
+chutes GET https://api.chutes.ai/chutes/
+gmicloud GET https://api.gmi-serving.com/v1/models
+meganova GET https://api.meganova.ai/v1/models
+akash GET https://api.akashml.com/v1/models
+openrouter GET https://openrouter.ai/api/v1/key
+vercel GET https://ai-gateway.vercel.sh/v1/credits
+nano-gpt POST https://nano-gpt.com/api/check-balance
+ollama GET http://localhost:11434/api/tags
+qwen-code GET https://portal.qwen.ai/v1/models
+gemini-cli POST https://cloudcode-pa.googleapis.com/v1internal:loadCodeAssist
+claude-code GET https://api.anthropic.com/v1/models?limit=1
+tavily GET https://api.tavily.com/usage
+exa POST https://api.exa.ai/search
+kagi none
+valyu GET https://api.valyu.ai/v1/datasources";
+        assert_eq!(found.join("\n"), expected);
     }
 
     #[test]
@@ -150,7 +236,7 @@ mod tests {
                     let inference = provider.inference.iter().any(|own| own.covers(&path));
                     let spends =
                         inference && check.body.as_ref().is_none_or(|body| !body.contains("invalid-model"));
-                    assert!(!spends || provider.slug.as_str() == "vercel", "{}", provider.slug);
+                    assert!(!spends, "{}", provider.slug);
                     assert_eq!(check.method == Method::POST, check.body.is_some(), "{}", provider.slug);
                 }
             }

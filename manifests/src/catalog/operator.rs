@@ -8,6 +8,7 @@ use http::Method;
 use super::{Auth, Catalog, CatalogError, Dialect, InferencePath, Pages, Provider, Quirks, Task, check};
 use crate::endpoint::Endpoint;
 use crate::identity::{Slug, is_variable_name};
+use crate::resolve::nearest_provider;
 
 /// An entry of `providers` in the operator's configuration.
 ///
@@ -29,6 +30,9 @@ pub struct OperatorProvider {
     pub free: bool,
 }
 
+/// How the versions of providers' APIs end a base URL.
+pub(super) const VERSIONS: [&str; 3] = ["/v1", "/v1beta", "/v2"];
+
 pub(super) fn extend(catalog: &Catalog, entries: Vec<OperatorProvider>) -> Result<Catalog, CatalogError> {
     let mut providers = catalog.providers.clone();
     let mut seen = BTreeSet::new();
@@ -40,13 +44,15 @@ pub(super) fn extend(catalog: &Catalog, entries: Vec<OperatorProvider>) -> Resul
         let at = providers.iter().position(|provider| provider.goes_by(entry.slug.as_str()));
         let provider = match at {
             Some(at) => redirect(&providers[at], entry)?,
-            None => define(entry)?,
+            None => define(entry, catalog)?,
         };
         if !seen.insert(provider.slug.clone()) {
             return Err(CatalogError::Repeated(provider.slug));
         }
         for other in providers.iter().chain(&catalog.others).filter(|other| other.slug != provider.slug) {
-            if let Some(env) = provider.env.iter().find(|env| other.takes_key(env)) {
+            // A part of another's key, such as `AWS_SECRET_ACCESS_KEY`, is as secret as a whole one.
+            let part = |env: &String| other.env_parts.iter().any(|part| part.names.contains(env));
+            if let Some(env) = provider.env.iter().find(|env| other.takes_key(env) || part(env)) {
                 return Err(CatalogError::KeyOfAnother {
                     env: env.clone(),
                     owner: other.slug.clone(),
@@ -78,8 +84,11 @@ fn check(entry: &OperatorProvider) -> Result<(), CatalogError> {
     }
 }
 
-fn define(entry: OperatorProvider) -> Result<Provider, CatalogError> {
-    let missing = |field| CatalogError::Missing { provider: entry.slug.clone(), field };
+fn define(entry: OperatorProvider, catalog: &Catalog) -> Result<Provider, CatalogError> {
+    let missing = |field| {
+        let near = nearest_provider(catalog.providers(), entry.slug.as_str()).map(str::to_owned);
+        CatalogError::Missing { provider: entry.slug.clone(), field, near }
+    };
     let dialect = entry.dialect.ok_or_else(|| missing("dialect"))?;
     let endpoint = entry.base_url.clone().ok_or_else(|| missing("base_url"))?;
     let auth = if entry.env.is_empty() { Auth::None } else { dialect_auth(dialect) };
@@ -121,20 +130,31 @@ fn redirect(builtin: &Provider, entry: OperatorProvider) -> Result<Provider, Cat
     if let Some(dialect) = dialect.filter(|dialect| *dialect != provider.dialect) {
         provider.dialect = dialect;
         provider.headers = dialect_headers(dialect);
-        provider.quirks = dialect_quirks(dialect);
-        // Another dialect is another API, so the built-in path and header mean nothing there.
-        let endpoint = entry
-            .base_url
-            .clone()
-            .ok_or(CatalogError::Missing { provider: entry.slug.clone(), field: "base_url" })?;
-        if provider.auth != Auth::None {
-            provider.auth = dialect_auth(dialect);
-        }
         provider.variants.retain(|variant| variant.dialect == dialect);
-        provider.inference = inference(&endpoint, dialect);
-        provider.check = check::of_dialect(&provider.auth, dialect, &provider.inference);
-        provider.endpoint = endpoint;
-        provider.pinned = true;
+        if builtin.speaks(dialect) {
+            // One of its own: where its key goes, its ways and its check stay what they are.
+            provider.quirks.max_tokens_required |= dialect_quirks(dialect).max_tokens_required;
+            provider.inference.retain(|path| path.dialect == dialect);
+            if let Some(mut endpoint) = entry.base_url {
+                if endpoint.base_path.is_empty() {
+                    endpoint.base_path.clone_from(&builtin.endpoint.base_path);
+                }
+                provider.inference = inference(&endpoint, dialect);
+                provider.endpoint = endpoint;
+                provider.pinned = true;
+            }
+        } else {
+            // Another dialect is another API, so the built-in path and header mean nothing there.
+            let elsewhere = || CatalogError::Elsewhere(builtin.slug.clone());
+            provider.endpoint = entry.base_url.ok_or_else(elsewhere)?;
+            provider.pinned = true;
+            provider.quirks = dialect_quirks(dialect);
+            if provider.auth != Auth::None {
+                provider.auth = dialect_auth(dialect);
+            }
+            provider.inference = inference(&provider.endpoint, dialect);
+            provider.check = check::of_dialect(&provider.auth, dialect, &provider.inference);
+        }
     } else if let Some(mut endpoint) = entry.base_url {
         if endpoint.base_path.is_empty() {
             endpoint.base_path.clone_from(&provider.endpoint.base_path);
@@ -169,7 +189,7 @@ fn redirect(builtin: &Provider, entry: OperatorProvider) -> Result<Provider, Cat
 /// base URL holds the version, those of Anthropic, Google and Cohere do not. One of theirs that does hold it is not given
 /// it twice.
 fn inference(endpoint: &Endpoint, dialect: Dialect) -> Vec<InferencePath> {
-    let versioned = ["/v1", "/v1beta", "/v2"].iter().any(|version| endpoint.base_path.ends_with(version));
+    let versioned = VERSIONS.iter().any(|version| endpoint.base_path.ends_with(version));
     let paths: &[&str] = match (dialect, versioned) {
         (Dialect::OpenAiChat, _) => &["/chat/completions", "/embeddings"],
         (Dialect::OpenAiResponses, _) => &["/responses"],
@@ -330,6 +350,39 @@ mod tests {
     }
 
     #[test]
+    fn a_dialect_of_its_own_keeps_the_header_of_its_key_and_its_ways() {
+        for (slug, base_url, path) in [
+            ("azure-responses", "https://acme.openai.azure.com", "/openai/v1/responses"),
+            ("azure-responses", "https://acme.openai.azure.com/openai/v1", "/openai/v1/responses"),
+            ("groq-responses", "https://127.0.0.1:8443", "/openai/v1/responses"),
+            ("openrouter-responses", "https://127.0.0.1:8443/api/v1", "/api/v1/responses"),
+        ] {
+            let catalog = with(vec![entry(slug, base_url)]).unwrap();
+            let (provider, builtin) = (catalog.provider(slug).unwrap(), Catalog::builtin());
+            let before = builtin.provider(slug).unwrap();
+            assert_eq!(provider.inference_path(true).unwrap().path, path, "{slug}");
+            assert_eq!((&provider.auth, &provider.quirks), (&before.auth, &before.quirks), "{slug}");
+            assert_eq!(provider.check, before.check, "{slug}");
+        }
+        // Where it is known to be, it needs no base URL, and nothing of it is pinned.
+        let there = OperatorProvider { base_url: None, ..entry("groq-responses", "https://127.0.0.1") };
+        let catalog = with(vec![there]).unwrap();
+        let groq = catalog.provider("groq").unwrap();
+        let (path, host) = (&groq.inference_path(false).unwrap().path, groq.endpoint.authority());
+        assert_eq!((path.as_str(), host.as_str()), ("/openai/v1/responses", "api.groq.com"));
+        assert!(!groq.pinned && !groq.speaks(Dialect::OpenAiChat));
+        let other = OperatorProvider {
+            dialect: Some(Dialect::AnthropicMessages),
+            ..entry("openrouter", "https://127.0.0.1:8443")
+        };
+        let catalog = with(vec![other]).unwrap();
+        let openrouter = catalog.provider("openrouter").unwrap();
+        assert_eq!(openrouter.auth, Auth::Bearer);
+        assert!(openrouter.quirks.max_tokens_required);
+        assert_eq!(openrouter.inference_path(true).unwrap().path, "/api/v1/messages");
+    }
+
+    #[test]
     fn embeddings_are_reached_beside_chat() {
         for (slug, base_url, dialect, path) in [
             ("openai", "https://127.0.0.1:8443", None, Some("/v1/embeddings")),
@@ -353,6 +406,19 @@ mod tests {
         assert_eq!(
             with(vec![lan.clone()]).unwrap_err().to_string(),
             "provider `lan-llm` is not built in, so it needs `dialect`"
+        );
+        assert_eq!(
+            with(vec![entry("opnai", "http://10.0.0.5:8000/v1")]).unwrap_err().to_string(),
+            "provider `opnai` is not built in (did you mean `openai`?), so it needs `dialect`"
+        );
+        let nowhere = OperatorProvider {
+            dialect: Some(Dialect::AnthropicMessages),
+            base_url: None,
+            ..entry("groq", "https://127.0.0.1:8443")
+        };
+        assert_eq!(
+            with(vec![nowhere]).unwrap_err().to_string(),
+            "provider `groq` is to speak a dialect in which nothing is known of it, so it needs `base_url`"
         );
         lan.dialect = Some("openai".parse().unwrap());
         lan.env = vec!["LAN_LLM_KEY".into()];
@@ -412,6 +478,11 @@ mod tests {
         assert_eq!(
             with(vec![thief.clone()]).unwrap_err().to_string(),
             "provider `thief` cannot take `OPENAI_API_KEY`: that is the key of `openai`"
+        );
+        thief.env = vec!["AWS_SECRET_ACCESS_KEY".into()];
+        assert_eq!(
+            with(vec![thief.clone()]).unwrap_err().to_string(),
+            "provider `thief` cannot take `AWS_SECRET_ACCESS_KEY`: that is the key of `aws`"
         );
         for env in ["", "A B", "ORCH_TOKEN"] {
             thief.env = vec![env.into()];

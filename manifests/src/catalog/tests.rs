@@ -104,7 +104,7 @@ cerebras POST https://api.cerebras.ai/v1/chat/completions openai-chat Bearer CER
 sambanova POST https://api.sambanova.ai/v1/chat/completions openai-chat Bearer SAMBANOVA_API_KEY
 fireworks POST https://api.fireworks.ai/inference/v1/chat/completions openai-chat Bearer FIREWORKS_API_KEY,FIREWORKS_AI_API_KEY
 together POST https://api.together.xyz/v1/chat/completions openai-chat Bearer TOGETHER_API_KEY,TOGETHERAI_API_KEY,TOGETHER_AI_API_KEY,TOGETHER_AI_TOKEN
-deepinfra POST https://api.deepinfra.com/v1/openai/chat/completions openai-chat Bearer DEEPINFRA_API_KEY
+deepinfra POST https://api.deepinfra.com/v1/openai/chat/completions openai-chat Bearer DEEPINFRA_API_KEY,DEEPINFRA_TOKEN,DEEPINFRA_API_TOKEN
 nvidia POST https://integrate.api.nvidia.com/v1/chat/completions openai-chat Bearer NVIDIA_API_KEY,NVIDIA_NIM_API_KEY
 novita POST https://api.novita.ai/openai/v1/chat/completions openai-chat Bearer NOVITA_API_KEY
 siliconflow POST https://api.siliconflow.com/v1/chat/completions openai-chat Bearer SILICONFLOW_API_KEY
@@ -139,8 +139,10 @@ tavily POST https://api.tavily.com/map Bearer
 exa POST https://api.exa.ai/search Header(\"x-api-key\")
 exa POST https://api.exa.ai/contents Header(\"x-api-key\")
 exa POST https://api.exa.ai/answer Header(\"x-api-key\")
-kagi GET https://kagi.com/api/v1/search Scheme(\"Bot\")
-kagi GET https://kagi.com/api/v0/search Scheme(\"Bot\")
+kagi POST https://kagi.com/api/v1/search Bearer
+kagi POST https://kagi.com/api/v1/extract Bearer
+kagi GET https://kagi.com/api/v1/search Bearer
+kagi GET https://kagi.com/api/v0/search Bearer
 valyu POST https://api.valyu.ai/v1/search Header(\"x-api-key\")
 valyu POST https://api.valyu.ai/v1/contents Header(\"x-api-key\")
 valyu POST https://api.valyu.ai/v1/answer Header(\"x-api-key\")

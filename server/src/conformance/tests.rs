@@ -78,6 +78,12 @@ fn the_model_is_a_cheap_one_unless_one_is_named() {
     assert_eq!(of("groq", Some("groq/x")).expect("named"), "groq/x");
     assert_eq!(of("openrouter", Some("openai/gpt-4o")).expect("named"), "openrouter/openai/gpt-4o");
     assert_eq!(of("sambanova", None).expect_err("none is listed").code(), "model_missing");
-    assert_eq!(known(&catalog, "tavily").expect_err("no models").code(), "provider_without_models");
-    assert_eq!(known(&catalog, "x").expect_err("unknown").code(), "provider_unknown");
+    let searcher = known(&catalog, "tavily").expect_err("no models");
+    assert_eq!(searcher.code(), "provider_without_models");
+    assert!(searcher.hints()[0].contains("orch doctor"), "{:?}", searcher.hints());
+    let unknown = known(&catalog, "opnai").expect_err("unknown");
+    assert_eq!((unknown.code(), unknown.hints()[0].as_str()), ("provider_unknown", "did you mean openai?"));
+    // Somebody may have written their key there.
+    let key = known(&catalog, "sk-proj-0123456789abcdef0123456789abcdef").expect_err("unknown");
+    assert!(!format!("{} {:?}", key.message(), key.hints()).contains("0123456789"), "{key:?}");
 }

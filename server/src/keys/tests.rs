@@ -151,6 +151,8 @@ fn a_flag_may_name_its_provider() {
         ("sk=", None, "sk="),
         ("AB=cd", None, "AB=cd"),
         ("openai=", Some("openai"), ""),
+        ("Groq=gsk_0123456789", Some("groq"), "gsk_0123456789"),
+        ("Bedrock=ABSK0123456789", Some("aws"), "ABSK0123456789"),
     ] {
         let flag = flag_key(&Secret::new(text.as_bytes().to_vec()), &catalog)
             .unwrap_or_else(|e| panic!("{text}: {e}"));
@@ -160,6 +162,9 @@ fn a_flag_may_name_its_provider() {
     let Err(mistyped) = flag_key(&Secret::new(b"opneai=sk-a".to_vec()), &catalog) else { panic!("taken") };
     assert_eq!(mistyped.code(), "provider_unknown");
     assert!(!mistyped.message().contains("sk-a") && mistyped.hints()[0].contains("openai"), "{mistyped}");
+    // Taken as a key, it would be sent whole to another provider.
+    let capital = flag_key(&Secret::new(b"Antropic=sk-ant-a".to_vec()), &catalog);
+    assert_eq!(capital.err().map(|e| e.hints()[0].clone()).as_deref(), Some("did you mean anthropic?"));
 }
 
 #[test]

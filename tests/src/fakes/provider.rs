@@ -57,16 +57,8 @@ pub struct Provider {
     pub mood: Mood,
 }
 
-/// Headers that a request may have beside those of the key and of [`Provider::auth`].
-const HEADERS: [&str; 7] = [
-    "host",
-    "accept",
-    "accept-encoding",
-    "content-type",
-    "content-length",
-    "user-agent",
-    "anthropic-version",
-];
+/// Headers that a request has, each once, beside [`Provider::auth`] and what a dialect wants.
+const HEADERS: [&str; 5] = ["host", "accept", "content-type", "content-length", "user-agent"];
 
 /// Tokens of every request and of every answer.
 pub const TOKENS: (u64, u64) = (11, 7);
@@ -76,11 +68,7 @@ impl Host for Provider {
         if let Some(wrong) = self.objection(request) {
             return wrong;
         }
-        let body = request.json();
-        let stream = match self.spoken {
-            Spoken::Gemini => request.path.contains(":stream"),
-            _ => body["stream"] == json!(true),
-        };
+        let (body, stream) = (request.json(), self.streams(request));
         let tools = body["tools"].as_array().is_some_and(|tools| !tools.is_empty());
         let calls = tools && self.mood != Mood::NoTools;
         match stream && self.mood != Mood::Whole {
@@ -104,11 +92,8 @@ impl Provider {
         if !name.is_empty() && request.header(name) != Some(value) {
             return Some(self.error(401, "Invalid API key", "authentication_error"));
         }
-        let allowed = |sent: &str| {
-            HEADERS.iter().any(|h| h.eq_ignore_ascii_case(sent)) || name.eq_ignore_ascii_case(sent)
-        };
-        if let Some((stray, _)) = request.headers.iter().find(|(sent, _)| !allowed(sent)) {
-            return Some(self.error(400, &format!("unexpected header {stray}"), "invalid_request_error"));
+        if let Some(wrong) = self.wrong_headers(request) {
+            return Some(self.error(400, &wrong, "invalid_request_error"));
         }
         let Ok(body) = serde_json::from_slice::<Value>(&request.body) else {
             return Some(self.error(400, "no JSON", "invalid_request_error"));
@@ -118,6 +103,41 @@ impl Provider {
             return Some(self.error(404, "The model does not exist.", "model_not_found"));
         }
         None
+    }
+
+    /// What is wrong with the headers: each is there once, with its value, and there are no others.
+    fn wrong_headers(&self, request: &Received) -> Option<String> {
+        let version = (self.spoken == Spoken::Messages).then_some("anthropic-version");
+        let auth = Some(self.auth.0.as_str()).filter(|name| !name.is_empty());
+        // Where a key is shown, the answer has to be one that can be searched for it.
+        let plain = auth.map(|_| "accept-encoding");
+        let mut wanted: Vec<&str> = HEADERS.into_iter().chain(version).chain(auth).chain(plain).collect();
+        wanted.sort_unstable();
+        let mut sent: Vec<String> =
+            request.headers.iter().map(|(name, _)| name.to_ascii_lowercase()).collect();
+        sent.sort_unstable();
+        if sent != wanted {
+            return Some(format!("the headers are {sent:?} and should be {wanted:?}"));
+        }
+        let accept = if self.streams(request) { "text/event-stream" } else { "application/json" };
+        let values = [
+            ("accept", accept),
+            ("accept-encoding", "identity"),
+            ("content-type", "application/json"),
+            ("anthropic-version", "2023-06-01"),
+        ];
+        let wrong = |(name, value): &&(&str, &str)| request.header(name).is_some_and(|said| said != *value);
+        let wrong = values.iter().find(wrong);
+        wrong.map(|(name, value)| format!("{name} should be {value}, and is {:?}", request.header(name)))
+    }
+
+    fn streams(&self, request: &Received) -> bool {
+        match self.spoken {
+            Spoken::Gemini => request.path.contains(":stream"),
+            _ => {
+                serde_json::from_slice::<Value>(&request.body).is_ok_and(|body| body["stream"] == json!(true))
+            }
+        }
     }
 
     fn error(&self, status: u16, message: &str, code: &str) -> Reply {

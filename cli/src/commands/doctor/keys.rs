@@ -1,7 +1,9 @@
 //! Keys of providers: where each would come from, and whether its provider accepts it.
 
+use std::net::IpAddr;
+
 use futures_util::StreamExt as _;
-use orch_manifests::{Auth, Provider};
+use orch_manifests::{Auth, Host, Provider, Scheme};
 use orch_server::{Failure, KeyChecker, Kind, document};
 use orch_vault::{
     Depth, KeyRef, OpenMode, PlannedUse, Secret, SecretName, Source, Vault, Wanted, resolve_keys,
@@ -41,6 +43,7 @@ pub(super) fn checks(here: &Installation, offline: bool) -> Vec<Check> {
         [] => Check::notice("keys", "no provider has a key", Some("orch secrets set OPENAI_API_KEY")),
         some => Check::fine("keys", some.join(", ")),
     }];
+    checks.extend(in_clear_text(here));
     if offline || !here.checks_keys() {
         return checks;
     }
@@ -49,6 +52,29 @@ pub(super) fn checks(here: &Installation, offline: bool) -> Vec<Check> {
         Err(failure) => checks.push(Check::broken("keys", &failure)),
     }
     checks
+}
+
+/// Operators' providers whose key everybody on the way can read.
+fn in_clear_text(here: &Installation) -> impl Iterator<Item = Check> {
+    let open = |provider: &&Provider| {
+        provider.auth != Auth::None
+            && provider.endpoint.scheme == Scheme::Http
+            && !is_near(&provider.endpoint.host)
+    };
+    here.catalog.providers().filter(open).map(|provider| {
+        let said = format!("its key goes to {} in clear text", provider.endpoint);
+        let hint = format!("in config.yaml: providers.{}.base_url with https://", provider.slug);
+        Check::notice(format!("provider.{}", provider.slug), said, Some(&hint))
+    })
+}
+
+/// Whether a host is this machine, or in a network of one's own.
+fn is_near(host: &Host) -> bool {
+    match host {
+        Host::Name(_) => false,
+        Host::Ip(IpAddr::V4(ip)) => ip.is_loopback() || ip.is_private(),
+        Host::Ip(IpAddr::V6(ip)) => ip.is_loopback() || ip.is_unique_local(),
+    }
 }
 
 fn found<'a>(here: &'a Installation, keeping: &Keeping<'_>) -> Result<Vec<Found<'a>>, Failure> {

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use orch_server::conformance::{Asked, Conformance, Conformed, Verdict};
+use orch_server::conformance::{Asked, Conformance, Conformed, Finding, Verdict};
 use orch_server::{Failure, flag_key};
 use orch_vault::FlagKey;
 
@@ -12,16 +12,18 @@ use crate::table::{Side, Table};
 use crate::value;
 use crate::wire::{Installation, broken_pipe, runtime};
 
+mod all;
+
 pub(super) fn run(args: &ConformArgs, here: &Installation, printer: Printer) -> Result<ExitCode, Failure> {
+    let Some(provider) = &args.provider else { return all::run(here, printer) };
     let keys = keys(args, here, printer)?;
-    let asked = Asked { provider: &args.provider, model: args.model.as_deref(), keys: &keys };
+    let asked = Asked { provider, model: args.model.as_deref(), keys: &keys };
     let conformed = runtime()?.block_on(async {
         let conformance = Conformance::prepare(&here.config, &here.catalog, &here.key_sources(), &asked)?;
+        // The vault is closed by now.
+        conformance.record_use(&here.vault)?;
         printer.note(&announced(&conformance));
-        let conformed =
-            conformance.run(&mut |finding| printer.status(&format!("{} …", finding.check.in_words()))).await;
-        printer.erase_status();
-        Ok::<_, Failure>(conformed)
+        Ok::<_, Failure>(done(conformance, printer).await)
     })?;
     let failure = conformed.failure();
     if printer.json() {
@@ -41,15 +43,33 @@ pub(super) fn run(args: &ConformArgs, here: &Installation, printer: Printer) -> 
     failure.map_or(Ok(ExitCode::SUCCESS), Err)
 }
 
+/// What came of it, while the terminal shows where it is.
+async fn done(conformance: Conformance, printer: Printer) -> Conformed {
+    let provider = conformance.provider().to_owned();
+    let mut found =
+        |finding: &Finding| printer.status(&format!("{provider}: {} …", finding.check.in_words()));
+    let conformed = conformance.run(&mut found).await;
+    printer.erase_status();
+    conformed
+}
+
 /// What is about to be done, and what it costs at most.
 fn announced(conformance: &Conformance) -> String {
     let (requests, most) = conformance.most();
     let cost = match most.map(|most| most.micros()) {
-        None => "at a price that the catalog does not know".to_owned(),
+        None => format!(
+            "each with {} tokens of answer at most, at a price that the catalog does not know",
+            conformance.bound()
+        ),
         Some(0) => "which cost nothing".to_owned(),
-        Some(micros) => format!("which cost ${}.{:06} at most", micros / 1_000_000, micros % 1_000_000),
+        Some(micros) => format!("which cost {} at most", dollars(micros)),
     };
     format!("asking {} as {}: {requests} requests, {cost}", conformance.provider(), conformance.model())
+}
+
+/// Millionths of a dollar, to the last of them.
+fn dollars(micros: u64) -> String {
+    format!("${}.{:06}", micros / 1_000_000, micros % 1_000_000)
 }
 
 fn keys(args: &ConformArgs, here: &Installation, printer: Printer) -> Result<Vec<FlagKey>, Failure> {
@@ -74,14 +94,17 @@ fn table(conformed: &Conformed) -> Table {
         [("check", Side::Left), ("result", Side::Left), ("ms", Side::Right), ("detail", Side::Left)];
     let mut table = Table::new(&columns);
     for finding in &conformed.checks {
-        let result = match finding.result {
-            Verdict::Passed => "passed",
-            Verdict::Failed => "FAILED",
-            Verdict::Skipped => "skipped",
-        };
         let ms = if finding.latency_ms == 0 { String::new() } else { finding.latency_ms.to_string() };
         let check = finding.check.in_words().to_owned();
-        table.row([check, result.to_owned(), ms, finding.detail.clone()]);
+        table.row([check, word(finding.result).to_owned(), ms, finding.detail.clone()]);
     }
     table
+}
+
+fn word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Passed => "passed",
+        Verdict::Failed => "FAILED",
+        Verdict::Skipped => "skipped",
+    }
 }

@@ -10,11 +10,29 @@ const THOUGHTS: [ReasoningField; 2] = [ReasoningField::ReasoningContent, Reasoni
 
 /// Thoughts go back in the field that the provider reads. One that thinks wants them with each of its messages, and nothing
 /// is what it is told where the client has not kept them.
-pub(super) fn thoughts(messages: &mut [Value], field: ReasoningField, thinks: bool) {
-    for message in messages.iter_mut().filter(|message| message["role"] == "assistant") {
+pub(super) fn thoughts(
+    messages: &mut [Value],
+    field: ReasoningField,
+    thinks: bool,
+    provider: &str,
+    dropped: &mut Vec<Dropped>,
+) {
+    for (at, message) in messages.iter_mut().enumerate().filter(|(_, message)| message["role"] == "assistant")
+    {
         let Some(message) = message.as_object_mut() else { continue };
-        let found = THOUGHTS.map(|name| message.remove(name.as_str()));
-        let text = found.into_iter().flatten().find(Value::is_string);
+        let mut text = None;
+        for name in THOUGHTS {
+            match message.remove(name.as_str()) {
+                None | Some(Value::Null) => {}
+                Some(said) if said.is_string() && text.is_none() => text = Some(said),
+                // The same under both names, as some answers have it.
+                Some(said) if text.as_ref() == Some(&said) => {}
+                Some(_) => dropped.push(Dropped::new(
+                    format!("messages[{at}].{}", name.as_str()),
+                    format!("{provider} takes one text of thoughts, in `{}`", field.as_str()),
+                )),
+            }
+        }
         let asked = thinks && field == ReasoningField::ReasoningContent;
         if let Some(text) = text.or_else(|| asked.then(|| json!(""))) {
             message.insert(field.as_str().to_owned(), text);
@@ -88,9 +106,9 @@ fn system_first(messages: &mut Vec<Value>, dropped: &mut Vec<Dropped>) {
         return;
     }
     let mut texts: Vec<String> = Vec::new();
-    texts.extend(leads.then(|| text_of(&messages[0])));
+    texts.extend(leads.then(|| text_of(&messages[0], 0, dropped)));
     for at in &late {
-        texts.push(text_of(&messages[*at]));
+        texts.push(text_of(&messages[*at], *at, dropped));
         dropped.push(Dropped::new(
             format!("messages[{at}]"),
             "its place: instructions come first, and were joined there",
@@ -100,12 +118,21 @@ fn system_first(messages: &mut Vec<Value>, dropped: &mut Vec<Dropped>) {
     messages.insert(0, json!({ "role": "system", "content": texts.join("\n\n") }));
 }
 
-fn text_of(message: &Value) -> String {
+fn text_of(message: &Value, at: usize, dropped: &mut Vec<Dropped>) -> String {
     match &message["content"] {
         Value::String(text) => text.clone(),
         Value::Array(parts) => {
-            let texts = parts.iter().filter_map(|part| part["text"].as_str());
-            texts.collect::<Vec<_>>().join("\n")
+            let mut texts = Vec::new();
+            for (part, value) in parts.iter().enumerate() {
+                match value["text"].as_str() {
+                    Some(text) => texts.push(text),
+                    None => dropped.push(Dropped::new(
+                        format!("messages[{at}].content[{part}]"),
+                        "instructions were joined into one text",
+                    )),
+                }
+            }
+            texts.join("\n")
         }
         _ => String::new(),
     }

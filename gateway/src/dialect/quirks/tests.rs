@@ -51,9 +51,12 @@ fn mistral_has_another_name_for_the_seed_and_is_not_asked_for_usage() {
     let (body, listed) = chat("mistral", &body);
     assert_eq!(body, hello(&json!({ "random_seed": 7, "stream": true })));
     assert_eq!(listed, ["stream_options: Mistral does not take it", "user: Mistral does not take it"]);
-    // The client's own word for it wins.
-    let (body, _) = chat("mistral", &hello(&json!({ "seed": 7, "random_seed": 8 })));
+    // The provider's own word for it wins, and the other is not left out in silence.
+    let (body, listed) = chat("mistral", &hello(&json!({ "seed": 7, "random_seed": 8 })));
     assert_eq!(body, hello(&json!({ "random_seed": 8 })));
+    assert_eq!(listed, ["seed: `random_seed` is there as well, and was sent"]);
+    let (body, listed) = chat("mistral", &hello(&json!({ "seed": null, "random_seed": 8 })));
+    assert_eq!((body, listed), (hello(&json!({ "random_seed": 8 })), vec![]));
 }
 
 #[test]
@@ -99,6 +102,16 @@ fn mistral_takes_messages_of_its_own_form_only() {
             "messages[4]: its place: instructions come first, and were joined there",
         ]
     );
+    let image = json!({ "type": "image_url", "image_url": { "url": "data:image/png;base64,AA==" } });
+    let late = json!({ "role": "system", "content": [{ "type": "text", "text": "b" }, image] });
+    let (_, listed) = chat("mistral", &json!({ "messages": [{ "role": "user", "content": "a" }, late] }));
+    assert_eq!(
+        listed,
+        [
+            "messages[1].content[1]: instructions were joined into one text",
+            "messages[1]: its place: instructions come first, and were joined there",
+        ]
+    );
     let (body, _) = chat(
         "mistral",
         &json!({ "messages": [{ "role": "user", "content": "a" }, { "role": "system", "content": "b" }] }),
@@ -129,6 +142,26 @@ fn thoughts_go_back_where_the_provider_reads_them() {
         assert_eq!(send("cerebras", true, at), said(Some(("reasoning", "hm"))));
         assert_eq!(send("groq", true, at), said(at));
     }
+    // What is no text, or is a second one, is left out, and that is said.
+    let both = json!({ "messages": [{
+        "role": "assistant", "content": "yes", "reasoning": "other", "reasoning_content": "hm",
+    }] });
+    let (body, listed) = sent("deepseek", Dialect::OpenAiChat, true, &both);
+    assert_eq!(
+        body["messages"][0],
+        json!({ "role": "assistant", "content": "yes", "reasoning_content": "hm" })
+    );
+    assert_eq!(
+        listed,
+        ["messages[0].reasoning: DeepSeek takes one text of thoughts, in `reasoning_content`"]
+    );
+    let odd =
+        json!({ "messages": [{ "role": "assistant", "content": "yes", "reasoning": { "effort": "low" } }] });
+    let (body, listed) = sent("cerebras", Dialect::OpenAiChat, false, &odd);
+    assert_eq!(body["messages"][0], json!({ "role": "assistant", "content": "yes" }));
+    assert_eq!(listed, ["messages[0].reasoning: Cerebras takes one text of thoughts, in `reasoning`"]);
+    let same = json!({ "messages": [{ "role": "assistant", "reasoning": "hm", "reasoning_content": "hm" }] });
+    assert!(sent("cerebras", Dialect::OpenAiChat, false, &same).1.is_empty());
     // Who thinks wants them with each message, and a client of OpenAI's dialect has no place to keep them.
     assert_eq!(send("deepseek", true, None), said(Some(("reasoning_content", ""))));
     assert_eq!(send("deepseek", false, None), said(None));
