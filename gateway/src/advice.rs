@@ -25,7 +25,7 @@ pub fn advice(blamed: &Blamed<'_>, class: Class) -> Option<String> {
     let page = |page: Option<&String>| page.map(|page| format!(": {page}")).unwrap_or_default();
     let keys = page(provider.and_then(|provider| provider.pages.keys.as_ref()));
     let billing = page(provider.and_then(|provider| provider.pages.billing.as_ref()));
-    let Key { name, from, replace } = key(blamed, provider);
+    let Key { name, from, replace, shares } = key(blamed, provider);
     Some(match class {
         Class::BadKey => format!("{whose} rejected {name}{from}; {replace}. Keys are made by {whose}{keys}"),
         Class::OutOfMoney => {
@@ -34,9 +34,9 @@ pub fn advice(blamed: &Blamed<'_>, class: Class) -> Option<String> {
             )
         }
         Class::RateLimited => {
-            let further = match blamed.credential {
-                Some(_) => format!(", or share the calls with a further key: {}", further(&name)),
-                None => String::new(),
+            let further = match shares {
+                true => format!(", or share the calls with a further key: {}", further(&name)),
+                false => String::new(),
             };
             format!("{whose} limits the rate of {name}{from}; wait{further}")
         }
@@ -64,12 +64,14 @@ struct Key {
     name: String,
     from: &'static str,
     replace: String,
+    /// Whether further keys beside it share its calls: those of the workspace's vault do.
+    shares: bool,
 }
 
 fn key(blamed: &Blamed<'_>, provider: Option<&Provider>) -> Key {
     let Some(id) = blamed.credential else {
         let replace = "set one with: orch secrets set".to_owned();
-        return Key { name: "the request".to_owned(), from: "", replace };
+        return Key { name: "the request".to_owned(), from: "", replace, shares: false };
     };
     // Keys of members and of the operator have a place before their name.
     let (place, name) = id.rsplit_once('/').unwrap_or(("", id));
@@ -78,6 +80,9 @@ fn key(blamed: &Blamed<'_>, provider: Option<&Provider>) -> Key {
         ("platform", _) => (" (the operator's)", "the operator has to replace it".to_owned()),
         (place, _) if place.starts_with("own") => {
             (" (your own)", format!("set another one with: orch byok set {}", blamed.provider))
+        }
+        (_, Some("simulated")) => {
+            (" (simulated)", "the scenario says so, and nothing is to be done".to_owned())
         }
         (_, Some("flag")) => (" (given with --key)", "give another one".to_owned()),
         (_, Some("env")) => (
@@ -90,7 +95,8 @@ fn key(blamed: &Blamed<'_>, provider: Option<&Provider>) -> Key {
         }
         _ => ("", format!("set another one with: orch secrets set {name}")),
     };
-    Key { name: name.to_owned(), from, replace }
+    let shares = place.is_empty() && !file && matches!(blamed.source, None | Some("vault"));
+    Key { name: name.to_owned(), from, replace, shares }
 }
 
 /// The name of the next key beside this one.
@@ -142,6 +148,15 @@ mod tests {
         );
         let platform = advice(&of("platform/OPENAI_API_KEY"), Class::BadKey).expect("advice");
         assert!(platform.contains("the operator has to replace it"), "{platform}");
+        // Only the workspace's vault has further keys that share the calls.
+        for alone in ["own/ada/OPENAI_API_KEY", "platform/OPENAI_API_KEY"] {
+            let limited = advice(&of(alone), Class::RateLimited).expect("advice");
+            assert!(limited.ends_with("; wait"), "{limited}");
+        }
+        for source in ["env", "flag"] {
+            let limited = advice(&blamed(source), Class::RateLimited).expect("advice");
+            assert!(limited.ends_with("; wait"), "{limited}");
+        }
         let second = advice(&of("OPENAI_API_KEY_2"), Class::RateLimited).expect("advice");
         assert!(second.contains("OPENAI_API_KEY_3"), "{second}");
     }

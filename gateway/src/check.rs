@@ -373,21 +373,27 @@ impl Answer {
 
 /// Whether a provider says that this was a key.
 fn is_over(message: &str, code: &str) -> bool {
-    const WORDS: [&str; 8] = [
-        "revoked",
-        "expired",
-        "deactivated",
-        "disabled",
-        "has been deleted",
-        "suspended",
-        "terminated",
-        "is blocked",
-    ];
+    /// Of a key, whatever else is said.
+    const OVER: [&str; 2] = ["revoked", "expired"];
+    /// Of a key only where that is said: a network, a model or an API may be disabled as well.
+    const ENDED: [&str; 6] =
+        ["deactivated", "disabled", "has been deleted", "suspended", "terminated", "is blocked"];
+    const WHAT: [&str; 6] = ["key", "token", "account", "organization", "user", "team"];
     let said = format!("{message} {code}").to_ascii_lowercase();
     // `service_disabled`, Google's, is of the account and not of the key.
-    let of_service = said.contains("service_disabled") || said.contains("it is disabled");
-    !of_service && (WORDS.iter().any(|word| said.contains(word)) || said.contains("expiredtoken"))
+    if said.contains("service_disabled") || said.contains("it is disabled") {
+        return false;
+    }
+    let of_key = |at: usize| {
+        let before = &said.as_bytes()[at.saturating_sub(NEAR)..at];
+        WHAT.iter().any(|what| before.windows(what.len()).any(|part| part == what.as_bytes()))
+    };
+    OVER.iter().any(|word| said.contains(word))
+        || ENDED.iter().any(|word| said.match_indices(word).any(|(at, _)| of_key(at)))
 }
+
+/// How far before a word its subject stands, in bytes.
+const NEAR: usize = 60;
 
 #[cfg(test)]
 mod tests;

@@ -42,7 +42,7 @@ pub struct Wishes<'a> {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Preference {
-    /// The provider's slug or alias.
+    /// The provider's slug, alias or variant.
     pub provider: String,
     /// The model as the provider knows it; those of the manifest that are the provider's when nothing is said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -360,11 +360,13 @@ impl Plan {
         }
     }
 
-    /// Has the models of one provider asked before all others, which are `steps` behind them; each as before among its own.
-    fn ask_first(&mut self, provider: &Slug, steps: u32) {
+    /// Has the models of one provider asked before all others, which are `steps` behind them; each as before among its own,
+    /// and in this dialect where nothing else was said of it.
+    fn ask_first(&mut self, provider: &Slug, dialect: Option<Dialect>, steps: u32) {
         for planned in &mut self.candidates {
-            if planned.provider.slug != *provider {
-                planned.step = planned.step.saturating_add(steps);
+            match planned.provider.slug == *provider {
+                true => planned.dialect = planned.dialect.or(dialect),
+                false => planned.step = planned.step.saturating_add(steps),
             }
         }
         self.candidates.sort_by_key(|planned| planned.step);
@@ -547,7 +549,12 @@ pub fn plan(wishes: &Wishes<'_>) -> Result<Plan, PlanError> {
         return Err(PlanError::NoKey(missing));
     }
     match preferred {
-        Ok(Some((provider, _))) => plan.ask_first(&provider, step),
+        Ok(Some((provider, _))) => {
+            // Whom it prefers may go by the name of a variant.
+            let said = wishes.prefer.map(|prefer| prefer.provider.as_str()).unwrap_or_default();
+            let dialect = wishes.catalog.provider(said).and_then(|provider| provider.named_dialect(said));
+            plan.ask_first(&provider, dialect, step);
+        }
         Ok(None) => {}
         Err(skipped) => plan.skipped.push(skipped),
     }

@@ -134,7 +134,9 @@ pub(crate) fn lent_by_environment(
     let mut keys: BTreeMap<Slug, Vec<Arc<dyn Credential>>> = BTreeMap::new();
     for name in &config.providers {
         let Some(provider) = catalog.provider(name.as_str()) else { continue };
-        let found = provider.env.iter().find_map(|name| Some((name, environment.key(name)?)));
+        // A key and its place, or the halves of one that signs, are of one environment.
+        let found =
+            provider.env.iter().find_map(|name| Some((name, environment.provider_key(name, catalog)?)));
         let Some((name, secret)) = found else {
             return Err(Failure::usage(
                 "platform_key_missing",
@@ -173,5 +175,39 @@ pub(crate) fn lent(plan: &Arc<Plan>, config: &PlatformConfig) -> Arc<Plan> {
     match plan.without(&|slug| !config.providers.contains(slug)) {
         Some(lent) => Arc::new(lent),
         None => Arc::clone(plan),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_environment_lends_may_be_in_parts() {
+        let catalog = Catalog::builtin();
+        let lent = |provider: &str, variables: &[(&str, &str)]| {
+            let config = PlatformConfig {
+                keys: Some(PlatformKeys::Env),
+                providers: vec![provider.parse().expect("a slug")],
+                ..PlatformConfig::default()
+            };
+            let set = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            lent_by_environment(&config, &Environment::Fixed(set.collect()), &catalog)
+        };
+        let halves = [
+            ("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE"),
+            ("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY"),
+            ("AWS_REGION", "eu-west-1"),
+        ];
+        let resource =
+            [("AZURE_API_KEY", "0123456789abcdef0123456789abcdef"), ("AZURE_RESOURCE_NAME", "acme")];
+        for (provider, variables) in [("aws", halves.as_slice()), ("azure", resource.as_slice())] {
+            let plan = lent(provider, variables).expect("lent").expect("a plan");
+            assert!(plan.provider(&provider.parse().expect("a slug")).is_some(), "{provider}");
+            let failure = lent(provider, &variables[..1]).err().expect("a part is no key");
+            assert!(matches!(failure.code(), "platform_key_missing" | "key_unusable"), "{}", failure.code());
+        }
+        let foreign = [("OPENAI_API_KEY", "sk-ant-api03-0123456789abcdefghij0123456789")];
+        assert_eq!(lent("openai", &foreign).err().expect("another's").code(), "key_unusable");
     }
 }

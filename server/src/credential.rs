@@ -19,7 +19,7 @@ pub(crate) mod token_file;
 mod usable;
 
 use shaped::{Misshaped, Parted, Shaped};
-pub(crate) use usable::{Unusable, usable};
+pub(crate) use usable::{Unusable, is_odd, usable};
 
 /// A key or secret that requests can be authorised with. The value never leaves this type but into a request.
 pub(crate) struct HeldCredential {
@@ -125,7 +125,7 @@ impl HeldCredential {
     ) -> Result<Option<Arc<Scrubber>>, AuthorizeError> {
         let shaped = self.shaped(secret).map_err(|wrong| match wrong {
             Misshaped::Json(why) => AuthorizeError::Unfit(why.into()),
-            Misshaped::Token(none) => AuthorizeError::Unavailable(none.to_string()),
+            Misshaped::Token(none) => AuthorizeError::Unavailable(none.told(secret)),
         })?;
         match (how, &shaped) {
             (Use::Own { endpoint, pinned }, _) => {

@@ -180,13 +180,16 @@ impl Environment {
         self.get(name).map(PathBuf::from).filter(|path| path.is_absolute())
     }
 
-    /// The key in a variable, exactly as it stands but for one trailing newline. White space alone is no key.
+    /// The key in a variable, exactly as it stands but for one trailing newline, in either form. White space alone is no key.
     #[must_use]
     pub fn key(&self, name: &str) -> Option<Secret> {
         use std::os::unix::ffi::OsStringExt;
         let mut bytes = self.raw(name)?.into_vec();
         if bytes.last() == Some(&b'\n') {
             bytes.pop();
+            if bytes.last() == Some(&b'\r') {
+                bytes.pop();
+            }
         }
         let secret = Secret::new(bytes);
         secret.expose(|key| !key.trim_ascii().is_empty()).then_some(secret)
@@ -335,7 +338,9 @@ mod tests {
 
     #[test]
     fn a_trailing_newline_is_not_part_of_a_key() {
-        let key = fixed(&[("K", "abc\n")]).key("K").expect("a key");
-        key.expose(|value| assert_eq!(value, b"abc"));
+        for text in ["abc\n", "abc\r\n"] {
+            let key = fixed(&[("K", text)]).key("K").expect("a key");
+            key.expose(|value| assert_eq!(value, b"abc"));
+        }
     }
 }

@@ -28,6 +28,7 @@ mod shape;
 mod tests;
 
 pub use described::{Described, describe, document, rejected};
+pub(crate) use shape::Misplaced;
 pub use shape::{check_file, check_shape, tidy};
 
 /// How long a check may take, a made-up key's included.
@@ -77,6 +78,10 @@ impl KeyChecker {
                 _ => Verdict::Invalid { why: format!("it {why}") },
             };
         }
+        if let Some(misplaced) = Misplaced::judge(provider, secret) {
+            let why = format!("it is {}, and is not shown to {}", misplaced.what(), provider.name);
+            return Verdict::Unchecked { why };
+        }
         let copy = secret.expose(|bytes| Secret::new(bytes.to_vec()));
         let held: Arc<dyn Credential> =
             Arc::new(HeldCredential::given(name.to_owned(), source, provider.auth.clone(), copy));
@@ -113,6 +118,18 @@ impl KeyChecker {
         });
         let (held, made_up) = (bound(held), bound(Arc::new(made_up)));
         check::check(&self.proxy, &grant, provider, &held, &made_up, until).await
+    }
+}
+
+/// The host that is asked about a key, for the record: where the key says that it is.
+#[must_use]
+pub fn asked_host(provider: &Provider, secret: &Secret) -> String {
+    let site = Shaped::read(&provider.auth, secret, true).ok().and_then(|shaped| shaped.site());
+    let there = site.and_then(|site| provider.at(&site).ok());
+    let provider = there.as_deref().unwrap_or(provider);
+    match &provider.check {
+        Check::Asks(request) => provider.check_target(request).0.host.to_string(),
+        Check::Impossible(_) => provider.endpoint.host.to_string(),
     }
 }
 

@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 
 use crate::credential::{HeldCredential, Lease, usable};
 use crate::failure::{Failure, Kind};
+use crate::key_check::Misplaced;
 use crate::permissions::Capability;
 
 mod secrets;
@@ -90,6 +91,8 @@ pub(crate) struct Keys {
     pub(crate) ungranted: Vec<Capability>,
     /// Keys of other providers than the primary that are there and cannot be used, and why.
     pub(crate) unusable: Vec<String>,
+    /// What the terms of the primary provider forbid, which whoever gave its key was not asked about.
+    pub(crate) forbidden: Option<String>,
     /// What the vault's audit has to hold before the first request.
     pub(crate) uses: Vec<PlannedUse>,
     /// Keys of the vault that the run goes without, as its audit has them.
@@ -118,7 +121,8 @@ impl Keys {
                 credential.source()
             )
         });
-        self.unusable.iter().map(|why| format!("not used: {why}")).chain(short).collect()
+        let unusable = self.unusable.iter().map(|why| format!("not used: {why}"));
+        unusable.chain(self.forbidden.clone()).chain(short).collect()
     }
 }
 
@@ -194,6 +198,9 @@ impl KeyQuestion<'_> {
                 }
                 Err(failure) => return Err(failure),
             };
+            if primary.as_deref() == Some(provider.slug.as_str()) {
+                keys.forbidden = forbidden(&found, provider);
+            }
             keys.uses.extend(taken.planned);
             keys.ungranted.extend(taken.ungranted);
             let credential: Arc<dyn Credential> = Arc::new(taken.credential);
@@ -383,6 +390,13 @@ fn no_key_to_search_with(manifest: &Manifest, provider: &Provider) -> Failure {
     }
 }
 
+/// What the terms of a provider forbid of a key that nobody stored: of one that was, its owner was told.
+fn forbidden(found: &KeyRef, provider: &Provider) -> Option<String> {
+    let Auth::TokenFile(tool) = &provider.auth else { return None };
+    let why = tool.forbids().filter(|_| found.source != Source::Vault)?;
+    Some(format!("{} ({}) is used at your own risk: {why}", found.name, found.source.as_str()))
+}
+
 fn gone(KeyRef { name, source, .. }: &KeyRef) -> Failure {
     Failure::new(Kind::NoKey, "key_gone", format!("the key {name} ({source}) was there and is gone"))
 }
@@ -401,13 +415,26 @@ fn may_go_without(failure: &Failure, found: &KeyRef, primary: Option<&str>) -> b
     of_this_key && found.source != Source::Flag && primary != Some(found.provider.as_str())
 }
 
-/// What no header can carry, and a JSON credential that is none, would fail at the first request; it is better said before
-/// anything starts.
+/// What no header can carry, and a JSON credential that is none, would fail at the first request; another provider's key would
+/// be given away by it. It is better said before anything starts.
 pub(crate) fn check_value(found: &KeyRef, provider: &Provider, secret: &Secret) -> Result<(), Failure> {
     let KeyRef { name, source, .. } = found;
-    let source = source.as_str();
+    let what = format!("the key {name} ({})", source.as_str());
     usable(provider, secret, found.source == Source::Vault)
-        .map_err(|wrong| wrong.failure(&format!("the key {name} ({source})"), provider))
+        .map_err(|wrong| wrong.failure(&what, provider))?;
+    let Some(misplaced) = Misplaced::judge(provider, secret) else { return Ok(()) };
+    let text = format!("{what} is {}, and is not sent to {}", misplaced.what(), provider.name);
+    let failure = Failure::new(Kind::NoKey, "key_unusable", text).detail("name", name.as_str());
+    Err(match (source, &misplaced) {
+        (_, Misplaced::Json) => failure.hint(format!("{} takes a plain key", provider.name)),
+        (Source::Flag, Misplaced::Of(other)) => {
+            failure.hint(format!("say whose it is: --key {}=…", other.slug))
+        }
+        (_, Misplaced::Of(other)) => {
+            let own = other.key_name().unwrap_or_default();
+            failure.hint(format!("give it by its own name, {own}: orch byok set {}", other.slug))
+        }
+    })
 }
 
 fn secret_name(name: &str) -> Result<SecretName, Failure> {

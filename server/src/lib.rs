@@ -67,7 +67,8 @@ pub use failure::{Failure, Kind};
 pub use home::{Home, private};
 pub use keeper::{Keeper, VaultAt};
 pub use key_check::{
-    Described, KeyChecker, check_file, check_shape, describe, document, refuse_rejected, rejected, tidy,
+    Described, KeyChecker, asked_host, check_file, check_shape, describe, document, refuse_rejected,
+    rejected, tidy,
 };
 pub use keys::{CallerKeys, KeySources, flag_key};
 pub use permissions::{

@@ -221,7 +221,7 @@ pub(crate) async fn post_check(service: &Service, workspace: &str, name: &str) -
     let planned = PlannedUse {
         run: CHECK.to_owned(),
         secret: name.clone(),
-        host: provider.endpoint.host.to_string(),
+        host: key_check::asked_host(provider, &secret),
         grant: None,
     };
     service.keeper().record_uses(workspace, vec![planned]).await?;

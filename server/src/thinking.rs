@@ -67,7 +67,9 @@ impl<'c> WantedModels<'c> {
             }
         }
         let prefer = request.prefer.clone();
-        Ok(Self { catalog, model, only: only.map(|p| p.slug.to_string()), prefer, providers })
+        // As it was said: a variant's name asks for its dialect.
+        let only = only.and_then(|_| request.provider.clone());
+        Ok(Self { catalog, model, only, prefer, providers })
     }
 
     /// Every provider that the run may use, the primary's first.

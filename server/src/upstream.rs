@@ -10,7 +10,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use orch_gateway::Gateway;
 use orch_gateway::simulate::{Origin, Scenario, Served, Simulation};
-use orch_manifests::{Auth, Catalog, HostName, HostPattern, Provider, Scheme, Slug};
+use orch_manifests::{Catalog, HostName, HostPattern, Provider, Scheme, Slug};
 use orch_proxy::{Credential, DnsError, Proxy, ProxyConfig, Resolve, SystemResolver};
 use orch_vault::{Secret, Source};
 
@@ -94,10 +94,10 @@ impl Upstream {
     }
 }
 
-/// Whether a simulation plays it: not what is on a caller's own machine, nor what another tool signs in to, whose host may be
-/// another provider's.
+/// Whether a simulation plays it: not what is on a caller's own machine. What other tools sign in to is played with a made-up
+/// token, and no file is read.
 fn is_simulated(provider: &Provider) -> bool {
-    !provider.local_only && !matches!(provider.auth, Auth::TokenFile(_))
+    !provider.local_only
 }
 
 /// How the operator's configuration wants the proxy.

@@ -221,6 +221,9 @@ fn what_is_cleared_goes_and_the_next_one_that_has_a_key_comes() {
     // What the environment has as well goes on serving.
     let cleared = byok(&stage, &["clear", "openai"]).env("OPENAI_API_KEY", OPENAI_KEY).run().expect(0).json();
     assert_eq!((&cleared["active"], &cleared["serves_now"]["source"]), (&json!("openai"), &json!("env")));
+    // Where its variable is gone as well, there is nothing to remove, and it is left.
+    let cleared = byok(&stage, &["clear", "openai"]).run().expect(0).json();
+    assert_eq!((&cleared["removed"], &cleared["active"]), (&json!([]), &Value::Null), "{cleared:#}");
     failed(byok(&stage, &["clear", "openai"]).run(), 2, "secret_missing");
     set(&stage, "gemini", GEMINI_KEY);
     let cleared = byok(&stage, &["clear", "gemini"]).run().expect(0).json();
@@ -258,6 +261,84 @@ fn in_continuous_integration_the_environment_is_enough() {
     summary(outcome, ANTHROPIC_SAYS);
     let unknown = byok(&stage, &["status"]).env("ORCH_BYOK_PROVIDER", "nobody").run();
     failed(unknown, 2, "provider_unknown");
+}
+
+#[test]
+fn a_key_in_parts_is_a_key_of_the_environment() {
+    let stage = Stage::new();
+    let status = |parts: &[(&str, &str)]| {
+        let asked = byok(&stage, &["status"]).env("ORCH_BYOK_PROVIDER", " AWS ");
+        let asked = parts.iter().fold(asked, |asked, (name, value)| asked.env(name, value));
+        asked.run().expect(0).json()
+    };
+    let parts = [
+        ("AWS_ACCESS_KEY_ID", "AKIAE2ETESTEXAMPLE00"),
+        ("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMIK7MDENGbPxRfie2eKEY"),
+        ("AWS_REGION", "eu-west-1"),
+    ];
+    let said = status(&parts);
+    assert_eq!(
+        (&said["active"]["provider"], &said["active"]["key"]["source"], &said["warnings"]),
+        (&json!("aws"), &json!("env"), &json!([])),
+        "{said:#}"
+    );
+    let said = status(&parts[..2]);
+    assert_eq!(said["active"], Value::Null, "{said:#}");
+    assert!(said["warnings"].to_string().contains("ORCH_BYOK_PROVIDER is not used"), "{said:#}");
+}
+
+/// Provider and key are of one place: the server's key is not asked in the environment's name.
+#[test]
+fn what_stays_in_the_environment_chooses_nothing_at_a_server_elsewhere() {
+    let stage = Stage::new();
+    stage.store("OPENAI_API_KEY", OPENAI_KEY, &[]);
+    let server = orch_tests::server::Server::start(PROGRAM, &stage.home);
+    let elsewhere = orch_tests::home::Home::new();
+    let asked = crate::stage::orch(&elsewhere)
+        .args(["byok", "status", "--json"])
+        .env("ORCH_SERVER", server.url())
+        .env("ORCH_TOKEN", server.token())
+        .env("ORCH_BYOK_PROVIDER", "openai")
+        .env("OPENAI_API_KEY", OPENAI_KEY);
+    let said = asked.run().expect(0).json();
+    assert_eq!(said["active"], Value::Null, "{said:#}");
+    assert!(said["warnings"].to_string().contains("--send-env-keys"), "{said:#}");
+}
+
+#[test]
+fn a_variant_is_active_by_its_own_name_and_spoken_to_in_its_dialect() {
+    let stage = Stage::new();
+    let said = set(&stage, "openai-responses", OPENAI_KEY);
+    assert_eq!((&said["provider"], &said["name"]), (&json!("openai-responses"), &json!("OPENAI_API_KEY")));
+    assert_eq!(status(&stage)["active"]["provider"], "openai-responses");
+    // The fake answers chat alone, so that this run ends badly: what was asked is what counts.
+    let outcome = stage.run(&summarizer(&["gpt-4o-mini"]), INPUT).run();
+    assert_eq!(stage.openai.received()[0].path, "/v1/responses", "{outcome}");
+    let chosen = byok(&stage, &["model", "gpt-4o"]).run().expect(0).json();
+    assert_eq!(chosen, json!({ "provider": "openai-responses", "model": "gpt-4o" }));
+    byok(&stage, &["use", "openai"]).run().expect(0);
+    assert_eq!(status(&stage)["active"]["provider"], "openai");
+    let chosen = byok(&stage, &["model", "openai-responses/gpt-4o"]).run().expect(0).json();
+    assert_eq!(chosen, json!({ "provider": "openai-responses", "model": "gpt-4o" }));
+    let cleared = byok(&stage, &["clear", "openai"]).run().expect(0).json();
+    assert_eq!(cleared["active"], Value::Null, "{cleared:#}");
+}
+
+#[test]
+fn what_a_provider_s_terms_forbid_has_a_way_that_is_said_whole() {
+    let stage = Stage::new();
+    let error = failed(byok(&stage, &["set", "claude-code", "-"]).stdin("x").run(), 4, "terms_forbid");
+    let hints = error["hints"].to_string();
+    assert!(
+        hints.contains("orch secrets set CLAUDE_CODE_OAUTH_TOKEN --credential-file --despite-terms"),
+        "{error:#}"
+    );
+    let error = failed(byok(&stage, &["set", "qwen-code"]).run(), 2, "bad_usage");
+    assert!(
+        error["hints"].to_string().contains("orch secrets set QWEN_CODE_OAUTH --credential-file"),
+        "{error:#}"
+    );
+    failed(byok(&stage, &["set", "openai", "-"]).stdin(format!("\"{OPENAI_KEY}\"")).run(), 2, "key_unusable");
 }
 
 #[test]

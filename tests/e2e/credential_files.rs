@@ -116,6 +116,7 @@ fn a_server_sees_the_renewal_as_well() {
     let said = refused.json().to_string();
     assert!(said.contains("expired at") && said.contains("qwen"), "{said}");
     assert!(!said.contains(SECOND), "{said}");
+    assert!(!said.contains(".qwen/"), "where the file lies is not for clients: {said}");
     keep(&stage, ".qwen/oauth_creds.json", &credentials(SECOND, 3600));
     ask().expect(200);
     assert_eq!(qwen.received().len(), 3);
@@ -176,6 +177,38 @@ fn a_file_cannot_choose_another_host() {
     evil["resource_url"] = json!("evil.example");
     keep(&stage, ".qwen/oauth_creds.json", &evil);
     refer(&stage, &[]).expect(2).says("another host than portal.qwen.ai");
+    evil["resource_url"] = json!(["portal.qwen.ai"]);
+    keep(&stage, ".qwen/oauth_creds.json", &evil);
+    refer(&stage, &[]).expect(2).says("a list in the field `resource_url`");
+    refer(&stage, &["--project", "my-project"]).expect(2).says("--project is for Gemini CLI");
+    // One that was good when it was stored, too.
+    keep(&stage, ".qwen/oauth_creds.json", &credentials(FIRST, 3600));
+    refer(&stage, &[]).expect(0);
+    evil["resource_url"] = json!("127.0.0.1");
+    keep(&stage, ".qwen/oauth_creds.json", &evil);
+    stage.run(&qwen_agent(), INPUT).run().expect(3).says("another host than portal.qwen.ai");
+    qwen.untouched();
+}
+
+#[test]
+fn what_is_no_file_of_one_s_own_is_not_read() {
+    let (stage, qwen) = stage();
+    let path = keep(&stage, ".qwen/oauth_creds.json", &credentials(FIRST, 3600));
+    // A pipe would block the reader, and a device would never end.
+    fs::remove_file(&path).expect("removed");
+    let made = std::process::Command::new("mkfifo").arg("-m").arg("600").arg(&path).status();
+    assert!(made.expect("mkfifo").success());
+    for (place, why) in [
+        (path.display().to_string(), "is not a file"),
+        ("/dev/zero".to_owned(), "is not a file"),
+        (stage.home.user().display().to_string(), "is not a file"),
+    ] {
+        refer(&stage, &[&place]).expect(2).says(why);
+    }
+    fs::remove_file(&path).expect("removed");
+    fs::File::create(&path).and_then(|file| file.set_len(1 << 30)).expect("a large file");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("a mode");
+    refer(&stage, &[]).expect(2).says("is larger than 64 KiB");
     qwen.untouched();
 }
 

@@ -12,7 +12,7 @@ use orch_tests::upstream::{Refused, Upstream};
 use orch_tests::wire::Received;
 use serde_json::{Value, json};
 
-use crate::stage::{ANTHROPIC_KEY, OPENAI_KEY, PROGRAM, Stage, orch};
+use crate::stage::{ANTHROPIC_KEY, INPUT, OPENAI_KEY, PROGRAM, Stage, orch, summarizer};
 
 const NAME: &str = "OPENAI_API_KEY";
 const WRONG: &str = "sk-proj-wrongQw7ZpLx4Vn8Rt2Ys6Hd1Kf9Bm3Gc5J";
@@ -358,4 +358,48 @@ fn a_key_of_another_provider_is_told_and_a_broken_json_credential_is_refused() {
     );
     assert!(!outcome.to_string().contains("wJalr"), "{outcome}");
     openai.untouched();
+}
+
+#[test]
+fn a_key_of_another_provider_is_shown_to_nobody() {
+    let (stage, openai) = stage();
+    let outcome = set(&stage, ANTHROPIC_KEY, &["--json"]).run().expect(0);
+    let check = &outcome.json()["check"];
+    assert_eq!(check["verdict"], "unchecked", "{outcome}");
+    assert!(check["why"].to_string().contains("is not shown to OpenAI"), "{outcome}");
+    // No run sends it either, wherever it comes from, and no server.
+    let agent = summarizer(&["gpt-4o-mini"]);
+    let flag = format!("openai={ANTHROPIC_KEY}");
+    for (run, hint) in [
+        (stage.run(&agent, INPUT), "orch byok set anthropic"),
+        (stage.run(&agent, INPUT).env(NAME, ANTHROPIC_KEY), "ANTHROPIC_API_KEY"),
+        (stage.run(&agent, INPUT).args(["--key", &flag]), "--key anthropic="),
+    ] {
+        let outcome = run.run().expect(3);
+        let error = outcome.error();
+        assert_eq!(error["code"], "key_unusable", "{outcome}");
+        let said = error["message"].to_string();
+        assert!(said.contains(NAME) && said.contains("is a key of Anthropic, and is not sent"), "{outcome}");
+        assert!(error["hints"].to_string().contains(hint), "{hint} in {outcome}");
+        assert!(!outcome.stderr().contains(ANTHROPIC_KEY) && !outcome.stdout().contains(ANTHROPIC_KEY));
+    }
+    let server = Server::start(PROGRAM, &stage.home);
+    let body = json!({"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello"}]});
+    let refused = server.ask("POST", "/v1/chat/completions", Some(&body));
+    assert!(!(200..300).contains(&refused.status), "{refused:?}");
+    assert!(refused.json().to_string().contains("is a key of Anthropic"), "{refused:?}");
+    openai.untouched();
+}
+
+#[test]
+fn what_a_provider_says_of_a_key_draws_nothing_on_the_terminal() {
+    let (stage, openai) = stage();
+    let drawn = format!("\u{1b}]0;evil\u{7}\u{1b}[2J\u{202e}Enter your key {WRONG} {}", "x".repeat(50_000));
+    openai.script([refusal(401, "invalid_api_key", &drawn), refusal(401, "invalid_api_key", &drawn)]);
+    for flags in [&[][..], &["--json"]] {
+        let outcome = set(&stage, WRONG, flags).run().expect(3);
+        let said = format!("{}{}", outcome.stdout(), outcome.stderr());
+        assert!(!said.contains(['\u{1b}', '\u{7}', '\u{202e}']), "{said:?}");
+        assert!(!said.contains(WRONG) && said.len() < 8_000, "{} bytes", said.len());
+    }
 }

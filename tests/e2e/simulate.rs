@@ -1,5 +1,8 @@
 //! `--simulate`: the same path with played providers, labelled as such, each scenario.
 
+use std::fs;
+
+use orch_tests::guests::{self, Agent};
 use orch_tests::home::Home;
 use orch_tests::needle::{self, Needle};
 use orch_tests::orch::Outcome;
@@ -57,6 +60,30 @@ fn every_example_runs_simulated() {
     let report = labelled(&outcome);
     assert!(report["output"]["translation"].is_string(), "{outcome}");
     assert_eq!(receipt(&report)["provider_served"], "anthropic");
+}
+
+/// They are played with made-up tokens: no file is read, even where there is one that could not be used.
+#[test]
+fn the_sign_ins_of_other_tools_are_played_without_their_files() {
+    let home = Home::new();
+    let folder = home.user().join(".qwen");
+    fs::create_dir(&folder).expect("a folder");
+    fs::write(folder.join("oauth_creds.json"), "{").expect("written");
+    for model in ["qwen-code/qwen3-coder-plus", "claude-code/claude-sonnet-4-5", "gemini-cli/gemini-2.5-pro"]
+    {
+        let (provider, served) = model.split_once('/').expect("a provider and a model");
+        let fields = json!({ "supported_providers": [provider], "llm": { "primary": model } });
+        let agent = Agent::new("summarizer", &guests::example("summarizer"), &fields);
+        let outcome = orch(&home)
+            .args(["run", "--local", "--simulate", "--json", "--input", INPUT])
+            .arg(agent.path())
+            .run()
+            .expect(0);
+        let report = labelled(&outcome);
+        assert!(report["output"]["summary"].as_str().is_some_and(|said| !said.is_empty()), "{outcome}");
+        assert_eq!(attempts(&report), [(provider.to_owned(), "served".to_owned())], "{outcome}");
+        assert_eq!(receipt(&report)["model_served"], served, "{outcome}");
+    }
 }
 
 #[track_caller]

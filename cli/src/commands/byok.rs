@@ -53,6 +53,15 @@ fn anybody<'c>(catalog: &'c Catalog, name: &str) -> Result<&'c Provider, Failure
         .ok_or_else(|| unknown(name, &catalog.everybody().collect::<Vec<_>>()))
 }
 
+/// What a provider was called: the name of a variant, which asks for its dialect, or its own.
+fn named(provider: &Provider, said: &str) -> String {
+    let said = said.to_ascii_lowercase();
+    match provider.named_dialect(&said) {
+        Some(_) => said,
+        None => provider.slug.to_string(),
+    }
+}
+
 /// What was said is not repeated: somebody may have written their key where the provider belongs.
 fn unknown(name: &str, known: &[&Provider]) -> Failure {
     let failure = Failure::usage("provider_unknown", "there is no provider of this name");

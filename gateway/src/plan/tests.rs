@@ -326,6 +326,23 @@ fn who_is_preferred_comes_first_and_no_fallback_is_lost() {
 }
 
 #[test]
+fn who_is_preferred_by_a_variant_s_name_is_spoken_to_in_its_dialect() {
+    let manifest: &[&str] = &["gemini-2.5-flash", "gpt-4o-mini"];
+    for (provider, model, dialect) in [
+        ("openai", None, None),
+        ("openai-responses", None, Some(Dialect::OpenAiResponses)),
+        ("openai-responses", Some("gpt-4o"), Some(Dialect::OpenAiResponses)),
+    ] {
+        let plan =
+            preferring(manifest, &Supported::Any, &["openai", "gemini"], (provider, model), (None, None));
+        assert_eq!(plan.candidates[0].provider.slug.as_str(), "openai");
+        assert_eq!(plan.candidates[0].dialect, dialect, "{provider} {model:?}");
+        let others = plan.candidates.iter().filter(|planned| planned.provider.slug.as_str() != "openai");
+        assert!(others.into_iter().all(|planned| planned.dialect.is_none()), "{provider}");
+    }
+}
+
+#[test]
 fn a_preference_that_cannot_be_is_said_and_changes_nothing() {
     let manifest: &[&str] = &["gemini-2.5-flash", "claude-3-haiku"];
     let before = ["gemini/gemini-2.5-flash", "anthropic/claude-3-haiku-20240307"];

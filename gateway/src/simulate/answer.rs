@@ -80,21 +80,38 @@ fn decide(world: &World, channel: &Channel, parts: &Parts, body: Option<&[u8]>) 
         return at_once(Reply::text(status, what));
     };
     let path = parts.uri.path();
-    for served in &here {
-        for (inference, wire) in &served.inference {
-            let exchange = Exchange { world, served, wire: *wire, house: served.house(*wire), parts };
-            if covers(inference, path) {
-                return exchange.infer(body);
-            }
-            if Served::models_path(inference).is_some_and(|models| models == path) {
-                return at_once(exchange.models());
-            }
-        }
+    if let Some(exchange) = meant(world, parts, &here, |inference| covers(inference, path)) {
+        return exchange.infer(body);
+    }
+    let lists = |inference: &str| Served::models_path(inference).is_some_and(|models| models == path);
+    if let Some(exchange) = meant(world, parts, &here, lists) {
+        return at_once(exchange.models());
     }
     let wire = any.inference.first().map_or(Wire::OpenAiChat, |(_, wire)| *wire);
     let ids = Ids::of(&any.provider, path, &[]);
     let house = any.house(wire);
     at_once(failure::reject(house, &Reject::not_found(house, &parts.method, path), &ids))
+}
+
+/// Who is meant among those here whose paths `asks` picks. Two may be asked at one path, Anthropic with a key and with the
+/// sign-in of Claude Code: then the key says who.
+fn meant<'a>(
+    world: &'a World,
+    parts: &'a Parts,
+    here: &[&'a Served],
+    asks: impl Fn(&str) -> bool,
+) -> Option<Exchange<'a>> {
+    let mut first = None;
+    for &served in here {
+        for (_, wire) in served.inference.iter().filter(|(inference, _)| asks(inference)) {
+            let exchange = Exchange { world, served, wire: *wire, house: served.house(*wire), parts };
+            if exchange.authorised().is_ok() {
+                return Some(exchange);
+            }
+            first.get_or_insert(exchange);
+        }
+    }
+    first
 }
 
 /// Whether a request's path is this one, in which `*` stands for a model. Where a slash ends it, it may hold escapes.
@@ -224,7 +241,7 @@ impl Exchange<'_> {
                         openai::models(&self.served.provider, &self.served.models)
                     }
                     Wire::AnthropicMessages => anthropic::models(&self.served.models),
-                    Wire::GeminiGenerateContent | Wire::GeminiEmbeddings => {
+                    Wire::GeminiGenerateContent | Wire::CodeAssist | Wire::GeminiEmbeddings => {
                         gemini::models(&self.served.models)
                     }
                     Wire::BedrockConverse => bedrock::models(&self.served.models),
@@ -255,7 +272,19 @@ impl Exchange<'_> {
             Ok(text) => text,
             Err(_) => "",
         };
-        if presented == key && sent.next().is_none() { Ok(()) } else { Err(Reject::wrong_key(self.house)) }
+        if presented != key || sent.next().is_some() {
+            return Err(match self.wire {
+                Wire::CodeAssist => Reject::wrong_token(),
+                _ => Reject::wrong_key(self.house),
+            });
+        }
+        // Anthropic knows no sign-in unless the request says that it is one.
+        let beta = |value: &http::HeaderValue| value.to_str().is_ok_and(|beta| beta.contains("oauth-"));
+        let signs_in = bearer && self.served.host == "api.anthropic.com";
+        match signs_in && !headers.get_all("anthropic-beta").iter().any(beta) {
+            true => Err(Reject::no_key(self.house)),
+            false => Ok(()),
+        }
     }
 
     /// The body as JSON.
@@ -274,6 +303,7 @@ impl Exchange<'_> {
             Wire::OpenAiResponses => responses::request::parse(self.house, &value)?,
             Wire::AnthropicMessages => anthropic::request::parse(&self.parts.headers, &value)?,
             Wire::GeminiGenerateContent => gemini::request::parse(&self.parts.uri, &value)?,
+            Wire::CodeAssist => gemini::request::parse_enveloped(&self.parts.uri, &value)?,
             Wire::BedrockConverse => bedrock::request::parse(&self.parts.uri, &value)?,
             Wire::CohereChat => cohere::request::parse(&value)?,
             Wire::OllamaChat => ollama::request::parse(&value)?,
@@ -296,6 +326,7 @@ impl Exchange<'_> {
             Wire::OpenAiResponses => responses::write(ask, answer, ids),
             Wire::AnthropicMessages => anthropic::write(ask, answer, ids),
             Wire::GeminiGenerateContent => gemini::write(ask, answer, ids),
+            Wire::CodeAssist => gemini::write_enveloped(ask, answer, ids),
             Wire::BedrockConverse => bedrock::write(ask, answer, ids),
             Wire::CohereChat => cohere::write(ask, answer, ids),
             Wire::OllamaChat => ollama::write(ask, answer),

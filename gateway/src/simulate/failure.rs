@@ -83,6 +83,15 @@ impl Reject {
         }
     }
 
+    /// Code Assist's, of a token that is none.
+    pub(super) fn wrong_token() -> Reject {
+        Reject::bad(
+            "Request had invalid authentication credentials. Expected OAuth 2 access token, login cookie or other valid \
+             authentication credential.",
+        )
+        .status(StatusCode::UNAUTHORIZED)
+    }
+
     pub(super) fn not_found(house: House, method: &Method, path: &str) -> Reject {
         let message = match house {
             House::Anthropic => "Not Found".to_owned(),

@@ -29,11 +29,22 @@ fn signs(model: &str) -> bool {
 /// The answer whole, or in parts: as events where the address asked for them (`alt=sse`, which is `include_usage` here),
 /// and as one array otherwise.
 pub(super) fn write(ask: &Ask, answer: &Answer, ids: &Ids) -> Reply {
+    written(ask, answer, ids, &|content| content)
+}
+
+/// The same as Code Assist has it: each answer, and each part of one, inside of another object.
+pub(super) fn write_enveloped(ask: &Ask, answer: &Answer, ids: &Ids) -> Reply {
+    let trace = ids.id("trace", 16);
+    written(ask, answer, ids, &|content| json!({ "response": content, "traceId": trace }))
+}
+
+fn written(ask: &Ask, answer: &Answer, ids: &Ids, outside: &dyn Fn(Value) -> Value) -> Reply {
     let writer = Writer { ask, answer, ids };
     if !ask.stream {
-        return Reply::json(http::StatusCode::OK, &writer.whole());
+        return Reply::json(http::StatusCode::OK, &outside(writer.whole()));
     }
-    let chunks = writer.chunks();
+    let chunks = writer.chunks().into_iter().map(|(chunk, content)| (outside(chunk), content));
+    let chunks: Vec<(Value, bool)> = chunks.collect();
     if ask.include_usage {
         return Reply::events(
             chunks.iter().map(|(chunk, content)| Event::sse(None, &chunk.to_string(), *content)).collect(),

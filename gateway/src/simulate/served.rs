@@ -14,6 +14,8 @@ pub enum Wire {
     AnthropicMessages,
     /// Gemini, `POST …/models/MODEL:generateContent` and `:streamGenerateContent`.
     GeminiGenerateContent,
+    /// The same inside of Code Assist's envelope, `POST /v1internal:generateContent` and `:streamGenerateContent`.
+    CodeAssist,
     /// Bedrock, `POST …/model/MODEL/converse` and `/converse-stream`.
     BedrockConverse,
     /// Cohere's chat, `POST …/v2/chat`.
@@ -98,6 +100,10 @@ impl From<&Provider> for Served {
     fn from(provider: &Provider) -> Served {
         let endpoint = &provider.endpoint;
         let posts = provider.inference.iter().filter(|path| path.method == Method::POST);
+        let wire = |path: &InferencePath| match provider.quirks.code_assist {
+            true => Wire::CodeAssist,
+            false => Wire::of(path),
+        };
         Served {
             provider: provider.slug.to_string(),
             host: match &endpoint.host {
@@ -111,7 +117,7 @@ impl From<&Provider> for Served {
                 Some((name, before)) if before.is_empty() => KeyPlace::Header(name),
                 Some(_) => KeyPlace::Bearer,
             },
-            inference: posts.map(|path| (path.path.clone(), Wire::of(path))).collect(),
+            inference: posts.map(|path| (path.path.clone(), wire(path))).collect(),
             models: provider.models.iter().map(|model| model.id.clone()).collect(),
         }
     }
@@ -146,6 +152,7 @@ impl Wire {
             | Wire::OpenAiResponses
             | Wire::AnthropicMessages
             | Wire::GeminiGenerateContent
+            | Wire::CodeAssist
             | Wire::BedrockConverse
             | Wire::CohereChat
             | Wire::OllamaChat => false,
@@ -161,7 +168,7 @@ impl Served {
     pub(super) fn house(&self, wire: Wire) -> House {
         match wire {
             Wire::AnthropicMessages => House::Anthropic,
-            Wire::GeminiGenerateContent | Wire::GeminiEmbeddings => House::Gemini,
+            Wire::GeminiGenerateContent | Wire::CodeAssist | Wire::GeminiEmbeddings => House::Gemini,
             Wire::BedrockConverse => House::Bedrock,
             Wire::CohereChat | Wire::CohereEmbeddings => House::Cohere,
             Wire::OllamaChat | Wire::OllamaEmbeddings => House::Ollama,
@@ -207,14 +214,14 @@ mod tests {
     #[test]
     fn every_provider_of_the_catalog_can_be_served() {
         let catalog = orch_manifests::Catalog::builtin();
-        // The sign-ins of other tools are not played.
-        let played = |provider: &&Provider| !matches!(provider.auth, orch_manifests::Auth::TokenFile(_));
-        for provider in catalog.providers().filter(played) {
+        for provider in catalog.providers() {
             let served = Served::from(provider);
             assert!(!served.inference.is_empty(), "{}", served.provider);
             assert_eq!(served.key == KeyPlace::None, provider.key_name().is_none(), "{}", served.provider);
-            for (path, _) in &served.inference {
-                assert!(path.starts_with('/') && Served::models_path(path).is_some(), "{path}");
+            for (path, wire) in &served.inference {
+                // Code Assist has no list of its models.
+                let listed = *wire == Wire::CodeAssist || Served::models_path(path).is_some();
+                assert!(path.starts_with('/') && listed, "{path}");
             }
         }
         let anthropic = Served::from(catalog.provider("anthropic").unwrap());

@@ -64,12 +64,12 @@ struct Simulated {
 
 impl Simulated {
     async fn start(scenario: Scenario, models: &[&str]) -> Simulated {
+        Self::with(scenario, models, Budget::new(Some(1_000_000), Some(1_000_000))).await
+    }
+
+    async fn with(scenario: Scenario, models: &[&str], budget: Budget) -> Simulated {
         let catalog = Catalog::builtin();
-        let served = catalog
-            .providers()
-            .filter(|p| !p.local_only && !matches!(p.auth, orch_manifests::Auth::TokenFile(_)))
-            .map(Served::from)
-            .collect();
+        let served = catalog.providers().filter(|p| !p.local_only).map(Served::from).collect();
         let simulation = Simulation::start(scenario, served).await.unwrap();
         let config = ProxyConfig {
             connect_to: simulation.connect_to(),
@@ -107,7 +107,6 @@ impl Simulated {
             limits: orch_proxy::Limits::of(100, 10),
             expires,
         });
-        let budget = Budget::new(Some(1_000_000), Some(1_000_000));
         let session = Session::new(grant, plan, expires, budget);
         let timing = Timing { backoff: Duration::from_millis(1), ..Timing::default() };
         let gateway = Gateway::with_timing(proxy, Arc::new(catalog), timing);
@@ -122,6 +121,11 @@ impl Simulated {
 
 const MODELS: &[&str] =
     &["gpt-4o-mini", "openai-responses/gpt-4o-mini", "claude-3-haiku", "gemini-2.5-flash"];
+
+/// The sign-ins of other tools: at a host of its own, at Anthropic's beside its keys, and in an envelope. Their prices are
+/// not known, so that a cap on money refuses them.
+const SIGN_INS: &[&str] =
+    &["qwen-code/qwen3-coder-plus", "claude-code/claude-sonnet-4-5", "gemini-cli/gemini-2.5-pro"];
 
 const TEXT: &str = "Rivers carry water to the sea. They are fed by rain. Rain falls on the mountains.";
 
@@ -150,7 +154,20 @@ fn respond(model: &str, stream: bool) -> Value {
 #[tokio::test]
 async fn every_model_answers_clients_of_every_dialect() {
     let world = Simulated::start(Scenario::ok(), MODELS).await;
-    for model in MODELS {
+    answers_in_every_dialect(&world, MODELS).await;
+}
+
+#[tokio::test]
+async fn the_sign_ins_of_other_tools_answer_as_well() {
+    let world = Simulated::with(Scenario::ok(), SIGN_INS, Budget::new(Some(1_000_000), None)).await;
+    answers_in_every_dialect(&world, SIGN_INS).await;
+    let served: Vec<String> =
+        world.session.receipts.all().iter().filter_map(|receipt| receipt.model_served.clone()).collect();
+    assert!(served.iter().any(|model| model == "gemini-2.5-pro"), "{served:?}");
+}
+
+async fn answers_in_every_dialect(world: &Simulated, models: &[&str]) {
+    for model in models {
         let said = world.post("/v1/chat/completions", &chat(model, false)).await.said();
         assert!(
             TEXT.split(". ").any(|sentence| said.contains(sentence.trim_end_matches('.'))),
@@ -184,7 +201,7 @@ async fn every_model_answers_clients_of_every_dialect() {
         assert!(answer.text().contains("\"finishReason\":\"STOP\""), "{model}: {}", answer.text());
     }
     let receipts = world.session.receipts.all();
-    assert_eq!(receipts.len(), 8 * MODELS.len());
+    assert_eq!(receipts.len(), 8 * models.len());
     for receipt in receipts {
         assert!(receipt.outcome == Outcome::Served && receipt.simulated && !receipt.estimated, "{receipt:?}");
         assert!(receipt.input_tokens > 0 && receipt.output_tokens > 0, "{receipt:?}");

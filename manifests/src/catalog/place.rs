@@ -103,7 +103,8 @@ impl Provider {
         let above = parts.rev().find_map(whole).unwrap_or(path);
         let named = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
         let project = above.strip_prefix("/api/projects/");
-        match above.is_empty() || project.is_some_and(|name| !name.is_empty() && name.bytes().all(named)) {
+        let is_name = |name: &str| name.bytes().all(named) && !name.bytes().all(|b| b == b'.');
+        match above.is_empty() || project.is_some_and(is_name) {
             true => Ok(above),
             false => Err(PlaceError::Path { path: path.to_owned(), base: base.to_owned() }),
         }
@@ -265,6 +266,10 @@ mod tests {
             ["https://acme.openai.azure.com/models", "https://acme.openai.azure.com/openai/deployments/x"]
         {
             assert!(matches!(why(endpoint), PlaceError::Path { .. }), "{endpoint}");
+        }
+        for project in ["", ".", "..", "a/b"] {
+            let endpoint = format!("https://acme.services.ai.azure.com/api/projects/{project}");
+            assert!(azure.at_endpoint(&endpoint, None).is_err(), "{endpoint}");
         }
         for version in ["2024", "2024-10-21&x=y", "2024-10-21 ", "vX", "2024-10-21/../x", "2024-1-2"] {
             let read = azure.at_endpoint("https://acme.openai.azure.com", Some(version));

@@ -57,14 +57,16 @@ fn moved(host: &HostName, own: &str, region: &str) -> Option<HostName> {
     format!("{service}{region}.{end}").parse().ok()
 }
 
-/// Letters, digits and hyphens, as a part of a host's name.
+/// Words and, behind them, a number, as AWS names its regions. Nothing looser: other services have names of their own in the
+/// place of a region (`s3-us-west-2`), where a host may be anybody's.
 fn is_region(text: &str) -> bool {
-    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-    (1..=LONGEST).contains(&text.len())
-        && text.bytes().all(plain)
-        && !text.starts_with('-')
-        && !text.ends_with('-')
-        && text.contains('-')
+    let Some((words, number)) = text.rsplit_once('-') else { return false };
+    let word = |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase());
+    text.len() <= LONGEST
+        && words.contains('-')
+        && words.split('-').all(word)
+        && (1..=2).contains(&number.len())
+        && number.bytes().all(|b| b.is_ascii_digit())
 }
 
 /// A model's name or that of a resource (an ARN), as one segment of a path; `None` for what is neither.
@@ -108,9 +110,22 @@ mod tests {
             // From there, every other region is to be had as well, or at least its own.
             assert_eq!(there.in_region(region).unwrap().endpoint, there.endpoint);
         }
-        for bad in
-            ["", "x", "us_east_1", "US-EAST-1", "us-east-1.evil.example", "us-east-1/", "-a", "a-", "us-é-1"]
-        {
+        for bad in [
+            "",
+            "x",
+            "us_east_1",
+            "US-EAST-1",
+            "us-east-1.evil.example",
+            "us-east-1/",
+            "-a",
+            "a-",
+            "us-é-1",
+            "us-east",
+            "us--1",
+            "us-east-1-2",
+            "s3-us-west-2",
+            "us-east-1a",
+        ] {
             assert!(aws.in_region(bad).is_none(), "{bad:?}");
         }
     }

@@ -17,8 +17,9 @@ const FIELDS: &[Field] = &[
     Field::optional("apiVersion"),
 ];
 
-/// Of a service that has no deployments, and one version.
-const FOUNDRY: &[Field] = &[Field::required("endpoint"), Field::required("apiKey")];
+/// Of a service that has one version.
+const FOUNDRY: &[Field] =
+    &[Field::required("endpoint"), Field::required("apiKey"), Field::optional("deploymentName")];
 
 /// A key that names its resource.
 pub(crate) struct AzureKey {
@@ -46,7 +47,9 @@ impl AzureKey {
             let plain = |text: Zeroizing<String>| text.as_str().trim().to_owned();
             let deployment = texts.take_some("deploymentName").map(plain);
             let named = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
-            if deployment.as_ref().is_some_and(|name| name.len() > 64 || !name.bytes().all(named)) {
+            // Two dots are a way up in a path, and one is none.
+            let odd = |name: &str| name.len() > 64 || !name.bytes().all(named) || name.bytes().all(|b| b == b'.');
+            if deployment.as_deref().is_some_and(odd) {
                 return Err("its field `deploymentName` is no name of a deployment: it has letters, digits, `.`, `_` and `-`"
                     .to_owned());
             }

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use orch_manifests::{Site, Tool};
 use orch_vault::Secret;
+use serde::de::IgnoredAny;
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -27,6 +28,10 @@ const VERSION: u64 = 1;
 const LARGEST: u64 = 64 * 1024;
 /// A token that ends sooner than this is treated as over: a call takes time.
 const MARGIN: Duration = Duration::from_secs(60);
+
+/// How often a file is read again that is no JSON, and how long its tool may take to write it.
+const AGAIN: u32 = 2;
+const WRITING: Duration = Duration::from_millis(20);
 
 /// A token, as it is at this moment.
 pub(crate) struct Token {
@@ -51,6 +56,21 @@ pub(crate) struct NoToken {
 impl fmt::Display for NoToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}; {}", self.why, self.hint)
+    }
+}
+
+impl NoToken {
+    /// The same for whoever makes a call, an agent or a client of a server: not where on this machine a file lies.
+    pub(crate) fn told(&self, row: &Secret) -> String {
+        let said = self.to_string();
+        let Ok(Some(FileReference { path, .. })) = FileReference::read(row) else { return said };
+        let said = said.replace(&path.display().to_string(), "the file");
+        match path.parent() {
+            Some(folder) if folder != Path::new("/") => {
+                said.replace(&folder.display().to_string(), "its folder")
+            }
+            _ => said,
+        }
     }
 }
 
@@ -116,7 +136,7 @@ impl Token {
                 over: false,
             }),
             Some(FileReference { path, project }) => {
-                let bytes = read_private(&path).map_err(|why| NoToken {
+                let bytes = settled(&mut || read_private(&path)).map_err(|why| NoToken {
                     why: format!("the credential file of {}: {why}", tool.name()),
                     hint: format!("sign in with {}: {}", tool.name(), tool.command()),
                     over: false,
@@ -197,13 +217,20 @@ fn parse(tool: Tool, bytes: &[u8], place: &str, renewed: bool) -> Result<Token, 
             });
         }
     }
-    let text = |field: &str| all.get(field).and_then(Value::as_str).map(str::to_owned);
+    // What says where a token may go is not passed over because it is of another kind.
+    let text = |field: &str| match all.get(field) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.clone())),
+        Some(other) => {
+            Err(wrong(format!("have {} in the field `{field}`, which is a text", fields::kind(other))))
+        }
+    };
     let host = match tool {
-        Tool::QwenCode => text("resource_url").map(|url| host_of(&url)),
+        Tool::QwenCode => text("resource_url")?.map(|url| host_of(&url)),
         Tool::GeminiCli | Tool::ClaudeCode => None,
     };
     let project = match tool {
-        Tool::GeminiCli => text("projectId").or_else(|| text("project_id")),
+        Tool::GeminiCli => text("projectId")?.or(text("project_id")?),
         Tool::QwenCode | Tool::ClaudeCode => None,
     };
     Ok(Token { value: token, host, project })
@@ -265,6 +292,20 @@ impl Drop for Wiped {
     fn drop(&mut self) {
         fields::wipe(&mut self.0);
     }
+}
+
+/// What is in a file that its tool may be writing just now: where it is no JSON yet, it is read again.
+fn settled(
+    read: &mut dyn FnMut() -> Result<Zeroizing<Vec<u8>>, String>,
+) -> Result<Zeroizing<Vec<u8>>, String> {
+    for _ in 0..AGAIN {
+        let bytes = read()?;
+        if serde_json::from_slice::<IgnoredAny>(&bytes).is_ok() {
+            return Ok(bytes);
+        }
+        std::thread::sleep(WRITING);
+    }
+    read()
 }
 
 /// A file that is the user's own, and nobody else's to read.

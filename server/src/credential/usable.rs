@@ -27,9 +27,19 @@ pub(crate) fn usable(provider: &Provider, secret: &Secret, refers: bool) -> Resu
         None if provider.needs_endpoint() => return Err(Unusable::NoPlace),
         None => {}
     }
-    let whole = matches!(shaped, Shaped::Plain);
-    let plain = secret.expose(|bytes| !bytes.is_empty() && bytes.iter().all(|b| (0x21..=0x7e).contains(b)));
-    if whole && !plain { Err(Unusable::Odd) } else { Ok(()) }
+    if matches!(shaped, Shaped::Plain) && is_odd(secret) { Err(Unusable::Odd) } else { Ok(()) }
+}
+
+/// Whether this is no key of anybody's, as it stands: empty, or with blanks, other characters that no key has, or the quotes
+/// of a shell or a file around it.
+pub(crate) fn is_odd(secret: &Secret) -> bool {
+    secret.expose(|bytes| {
+        let quoted = match bytes {
+            [first, .., last] => first == last && b"\"'`".contains(first),
+            _ => false,
+        };
+        bytes.is_empty() || quoted || !bytes.iter().all(|b| (0x21..=0x7e).contains(b))
+    })
 }
 
 impl Unusable {
@@ -37,7 +47,8 @@ impl Unusable {
     pub(crate) fn why(&self) -> String {
         match self {
             Self::Odd => {
-                "is empty or holds blanks, line breaks or other characters that no key has".to_owned()
+                "is empty, stands in quotes, or holds blanks, line breaks or other characters that no key has"
+                    .to_owned()
             }
             Self::Misshaped(wrong) => format!("cannot be used: {}", wrong.why()),
             Self::Place(why) => format!("cannot be used: {why}"),
@@ -70,7 +81,9 @@ pub(crate) fn example(auth: &Auth) -> Option<&'static str> {
         Auth::Azure => Some(
             r#"{"endpoint":"https://RESOURCE.openai.azure.com","apiKey":"…"}, and deploymentName and apiVersion where you need them"#,
         ),
-        Auth::AzureFoundry => Some(r#"{"endpoint":"https://RESOURCE.services.ai.azure.com","apiKey":"…"}"#),
+        Auth::AzureFoundry => Some(
+            r#"{"endpoint":"https://RESOURCE.services.ai.azure.com","apiKey":"…"}, and deploymentName where you need it"#,
+        ),
         Auth::None | Auth::Bearer | Auth::Scheme(_) | Auth::Header(_) | Auth::TokenFile(_) => None,
     }
 }

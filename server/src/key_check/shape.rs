@@ -12,6 +12,8 @@ use crate::failure::Failure;
 
 /// Longest value whose shape is looked at. Keys are short, and expressions are not for free.
 const LONGEST: usize = 4096;
+/// Letters that a shape has to begin with to say for certain whose a key is: `sk-` is many people's, and `gsk_` one's.
+const CERTAIN: usize = 4;
 
 /// Judges a value that is to be a provider's key. Gives back what deserves a word.
 ///
@@ -36,15 +38,15 @@ pub fn check_shape(
             )));
         }
         let mut warnings = Vec::new();
-        warnings
-            .extend(tool.forbids().map(|why| format!("{why}: use an API key of {} instead", provider.name)));
+        warnings.extend(tool.forbids().map(|why| format!("{why}: use an API key instead")));
         warnings.extend(tool.remark().map(str::to_owned));
         usable(provider, secret, false).map_err(|wrong| refused(name, provider, &wrong))?;
         return Ok(warnings);
     }
     match usable(provider, secret, false) {
-        // The vault says that itself, and what it takes of other secrets; it says nothing of blanks within.
-        Ok(()) | Err(Unusable::Odd) => {}
+        Ok(()) => {}
+        // The vault says that itself, with what it takes of other secrets.
+        Err(Unusable::Odd) if secret.expose(is_the_vaults) => {}
         Err(wrong) => return Err(refused(name, provider, &wrong)),
     }
     if secret.expose(fields::is_json) {
@@ -72,6 +74,14 @@ pub fn check_file(provider: &Provider, name: &str, secret: &Secret) -> Result<Ve
     };
     usable(provider, secret, true).map_err(|wrong| refused(name, provider, &wrong))?;
     Ok(tool.remark().map(str::to_owned).into_iter().collect())
+}
+
+/// Whether the vault refuses a value whoever it is for: nothing, blanks around it, and line breaks.
+fn is_the_vaults(value: &[u8]) -> bool {
+    let edges = [value.first(), value.last()];
+    value.is_empty()
+        || edges.iter().flatten().any(|edge| edge.is_ascii_whitespace())
+        || value.iter().any(|byte| matches!(byte, b'\r' | b'\n'))
 }
 
 fn refused(name: &str, provider: &Provider, wrong: &Unusable) -> Failure {
@@ -113,20 +123,69 @@ fn looks_like(name: &str, other: &Provider) -> String {
     format!("{name} looks like a key of {}{own}", other.name)
 }
 
+/// What stands in the place of a provider's key that is somebody else's for certain.
+pub(crate) enum Misplaced {
+    /// The key of another provider.
+    Of(Box<Provider>),
+    /// A JSON credential, where a plain key is wanted: all of it would travel.
+    Json,
+}
+
+impl Misplaced {
+    /// Judges a value by itself.
+    pub(crate) fn judge(provider: &Provider, secret: &Secret) -> Option<Self> {
+        let plain = matches!(provider.auth, Auth::Bearer | Auth::Scheme(_) | Auth::Header(_));
+        if plain && secret.expose(fields::is_json) {
+            return Some(Self::Json);
+        }
+        of_another(provider, secret).map(|other| Self::Of(Box::new(other)))
+    }
+
+    /// What it is.
+    pub(crate) fn what(&self) -> String {
+        match self {
+            Self::Of(other) => format!("a key of {}", other.name),
+            Self::Json => "a JSON credential".to_owned(),
+        }
+    }
+}
+
+/// Whose key this is for certain, where it is not this provider's: it has the whole shape of another one's, and begins with
+/// letters that nobody else's begin with. Such a key goes nowhere, since whoever it is shown to has it. An operator's own
+/// server, and a provider that an operator moved, may take anybody's.
+fn of_another(provider: &Provider, secret: &Secret) -> Option<Provider> {
+    let catalog = Catalog::builtin();
+    let takes_anything = provider.pinned
+        || matches!(provider.auth, Auth::None | Auth::TokenFile(_))
+        || catalog.anybody(provider.slug.as_str()).is_none();
+    if takes_anything || secret.expose(fields::is_json) {
+        return None;
+    }
+    secret.expose(|key| {
+        let fit = |of: &Provider| {
+            of.key_pattern.as_deref().and_then(|pattern| fits(pattern, key)).unwrap_or_default()
+        };
+        let own = fit(provider);
+        let others = catalog.everybody().filter(|other| other.slug != provider.slug);
+        let (other, letters) = others.map(|other| (other, fit(other))).max_by_key(|(_, letters)| *letters)?;
+        (letters >= CERTAIN && letters > own).then(|| other.clone())
+    })
+}
+
 /// How many letters of its own a key begins with, of an expression that it fits.
 fn fits(pattern: &str, key: &[u8]) -> Option<usize> {
     if key.len() > LONGEST {
         return None;
     }
-    let whole =
-        RegexBuilder::new(&format!("^(?:{pattern})$")).unicode(false).size_limit(1 << 20).build().ok()?;
-    if !whole.is_match(key) {
-        return None;
-    }
     let literal =
         |text: &str| text.bytes().take_while(|b| b.is_ascii_alphanumeric() || b"-_".contains(b)).count();
     let parts = pattern.split('|').map(|part| part.trim_start_matches('('));
-    parts.filter(|part| key.starts_with(&part.as_bytes()[..literal(part)])).map(literal).max()
+    let letters =
+        parts.filter(|part| key.starts_with(&part.as_bytes()[..literal(part)])).map(literal).max()?;
+    // Last, as it costs most.
+    let whole =
+        RegexBuilder::new(&format!("^(?:{pattern})$")).unicode(false).size_limit(1 << 20).build().ok()?;
+    whole.is_match(key).then_some(letters)
 }
 
 /// A JSON credential on one line, as no header and no row has line breaks; of another tool's credentials the token alone.

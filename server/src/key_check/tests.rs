@@ -26,8 +26,56 @@ fn a_key_of_another_provider_is_told_and_not_refused() {
         said[0].contains("does not look like a key of OpenAI") && !said[0].contains("anybodys"),
         "{said:?}"
     );
+    for odd in [
+        "sk-proj 0123456789abcdefghij",
+        "\u{feff}sk-proj-0123456789abcdefghij",
+        "'sk-proj-0123456789abcdefghij'",
+    ] {
+        let failure = shape("openai", odd).expect_err("no key of anybody's");
+        assert_eq!((failure.kind(), failure.code()), (Kind::Usage, "secret_refused"), "{odd}");
+        assert!(!failure.message().contains("0123456789"), "{odd}: {}", failure.message());
+    }
     let said = shape("openai", r#"{"apiKey":"x"}"#).expect("it is taken");
     assert!(said[0].contains("takes a plain key"), "{said:?}");
+}
+
+#[test]
+fn whose_a_key_is_for_certain_is_said_of_whole_keys_alone() {
+    let catalog = Catalog::builtin();
+    let whose = |provider: &str, text: &str| {
+        let provider = catalog.anybody(provider).expect("a provider");
+        Misplaced::judge(provider, &secret(text)).map(|misplaced| match misplaced {
+            Misplaced::Of(other) => other.slug.to_string(),
+            Misplaced::Json => "JSON".to_owned(),
+        })
+    };
+    let anthropic = "sk-ant-api03-0123456789abcdefghij0123456789";
+    let groq = format!("gsk_{}", "a1".repeat(26));
+    for (provider, text, other) in [
+        ("openai", anthropic, Some("anthropic")),
+        ("moonshot", anthropic, Some("anthropic")),
+        ("cohere", anthropic, Some("anthropic")),
+        ("tavily", anthropic, Some("anthropic")),
+        ("openai", groq.as_str(), Some("groq")),
+        ("groq", groq.as_str(), None),
+        ("anthropic", anthropic, None),
+        // `sk-` is many people's, half a key is nobody's, and a sign-in looks like its maker's keys.
+        ("anthropic", "sk-proj-0123456789abcdefghij", None),
+        ("deepseek", "sk-proj-0123456789abcdefghij", None),
+        ("openai", "gsk_short", None),
+        ("claude-code", "sk-ant-oat01-0123456789abcdefghij", None),
+        // All of a JSON credential would travel as a bearer.
+        ("openai", r#"{"apiKey":"sk-ant-api03-0123456789abcdefghij0123456789"}"#, Some("JSON")),
+        ("azure", r#"{"endpoint":"https://acme.openai.azure.com","apiKey":"0123456789"}"#, None),
+    ] {
+        assert_eq!(whose(provider, text).as_deref(), other, "{provider} {text}");
+    }
+    let mut moved = catalog.provider("openai").expect("a provider").clone();
+    moved.pinned = true;
+    assert!(
+        Misplaced::judge(&moved, &secret(anthropic)).is_none(),
+        "an operator's server may take anybody's"
+    );
 }
 
 #[test]

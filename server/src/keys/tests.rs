@@ -242,6 +242,32 @@ fn a_key_that_no_header_can_carry_ends_the_run_or_is_left_out_aloud() {
 }
 
 #[test]
+fn a_key_of_another_provider_ends_the_run_or_is_left_out_aloud() {
+    let foreign = "sk-ant-api03-0123456789abcdefghij0123456789";
+    let stage = Stage::new(&[("OPENAI_API_KEY", foreign), ("GEMINI_API_KEY", KEY)]);
+    let failure = refused(stage.ask(&["openai", "gemini"], &Said::default()));
+    assert_eq!((failure.kind(), failure.code()), (Kind::NoKey, "key_unusable"));
+    assert!(
+        failure.message().contains("OPENAI_API_KEY (env) is a key of Anthropic"),
+        "{}",
+        failure.message()
+    );
+    assert!(failure.hints()[0].contains("ANTHROPIC_API_KEY"), "{:?}", failure.hints());
+    let keys = stage.ask(&["gemini", "openai"], &Said::default()).expect("the other's");
+    assert!(provider(&keys, "openai").is_none() && provider(&keys, "gemini").is_some());
+    assert!(keys.warnings()[0].contains("is a key of Anthropic"), "{:?}", keys.warnings());
+}
+
+#[test]
+fn what_terms_forbid_is_said_of_a_token_that_nobody_stored() {
+    let token = "sk-ant-oat01-0123456789abcdefghij0123456789";
+    let stage = Stage::new(&[("CLAUDE_CODE_OAUTH_TOKEN", token), ("OPENAI_API_KEY", KEY)]);
+    let said = |first: &[&str]| stage.ask(first, &Said::default()).expect("keys").warnings();
+    assert!(said(&["claude-code", "openai"])[0].contains("does not permit"));
+    assert_eq!(said(&["openai", "claude-code"]), Vec::<String>::new(), "it is not what is thought with");
+}
+
+#[test]
 fn a_key_too_short_to_scrub_is_warned_of_whatever_its_source() {
     let stage = Stage::new(&[("ANTHROPIC_API_KEY", "sk-short")]);
     stage.store("GEMINI_API_KEY", "sk-tiny", SecretMeta { scrubbable: false, ..SecretMeta::default() });

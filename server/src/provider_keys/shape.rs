@@ -3,6 +3,7 @@
 use orch_manifests::{Catalog, Provider};
 use orch_vault::{Secret, SecretName};
 
+use crate::credential::{Unusable, is_odd};
 use crate::failure::{Failure, Kind};
 use crate::secrets::{Sender, arriving};
 
@@ -16,13 +17,9 @@ pub fn checked(
     name: &SecretName,
     secret: Secret,
 ) -> Result<(Secret, Vec<String>), Failure> {
-    let odd = secret.expose(|bytes| bytes.is_empty() || bytes.iter().any(|b| matches!(b, 0..=0x20 | 0x7f..)));
     let json = secret.expose(|bytes| bytes.trim_ascii_start().first() == Some(&b'{'));
-    if odd && !json {
-        let message = format!(
-            "the key for {} is empty or holds blanks, line breaks or other characters that no key has",
-            provider.slug
-        );
+    if is_odd(&secret) && !json {
+        let message = format!("the key for {} {}", provider.slug, Unusable::Odd.why());
         return Err(unusable(message).hint("copy the key again, without quotes and blanks around it"));
     }
     // Nobody's registered key names a file of the server's machine.

@@ -36,6 +36,7 @@ struct Stored {
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Choice {
+    /// Its slug, or the name of a variant.
     provider: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     model: Option<String>,
@@ -52,6 +53,10 @@ impl Place {
     pub(crate) fn of(here: &Installation, local: bool) -> Result<Self, Failure> {
         let server = if local { None } else { here.configured_server()? };
         Ok(Self(server.map_or_else(|| HERE.to_owned(), |(url, _)| url.to_string())))
+    }
+
+    fn is_here(&self) -> bool {
+        self.0 == HERE
     }
 }
 
@@ -76,6 +81,8 @@ impl By {
 /// The provider that is thought with first.
 pub(crate) struct Active {
     pub(crate) provider: Provider,
+    /// Its slug, or the name of the variant in whose dialect it is spoken to.
+    pub(crate) named: String,
     pub(crate) model: Option<String>,
     pub(crate) by: By,
 }
@@ -86,14 +93,23 @@ pub(crate) struct Chosen {
     pub(crate) warnings: Vec<String>,
 }
 
-/// What is active at a place: what the environment says where it says all of it, else what was chosen.
+/// What is active at a place: what the environment says where it says all of it, else what was chosen. `sends_keys`: whether
+/// the environment's keys go to a server elsewhere; where they stay here, so does what is said beside them.
 ///
 /// # Errors
 /// A file that cannot be trusted or read, or an environment that names no provider.
-pub(crate) fn chosen(here: &Installation, place: &Place) -> Result<Chosen, Failure> {
+pub(crate) fn chosen(here: &Installation, place: &Place, sends_keys: bool) -> Result<Chosen, Failure> {
     let mut warnings = Vec::new();
-    if let Some(active) = of_environment(here, &mut warnings)? {
-        return Ok(Chosen { active: Some(active), warnings });
+    match of_environment(here, &mut warnings)? {
+        Some(active) if place.is_here() || sends_keys => {
+            return Ok(Chosen { active: Some(active), warnings });
+        }
+        Some(Active { provider, .. }) => warnings.push(format!(
+            "{PROVIDER} is not used: the key of {} in this environment stays here, unless a run sends it along with \
+             --send-env-keys",
+            provider.slug
+        )),
+        None => {}
     }
     let Some(choice) = read(here)?.active.remove(&place.0) else {
         return Ok(Chosen { active: None, warnings });
@@ -106,7 +122,8 @@ pub(crate) fn chosen(here: &Installation, place: &Place) -> Result<Chosen, Failu
         warnings.push(text);
         return Ok(Chosen { active: None, warnings });
     };
-    let active = Active { provider: provider.clone(), model: choice.model, by: By::Command };
+    let Choice { provider: named, model } = choice;
+    let active = Active { provider: provider.clone(), named, model, by: By::Command };
     Ok(Chosen { active: Some(active), warnings })
 }
 
@@ -119,8 +136,9 @@ fn of_environment(here: &Installation, warnings: &mut Vec<String>) -> Result<Opt
         return Ok(None);
     };
     let provider = named_by_environment(&here.catalog, &name)?;
-    let has_key =
-        provider.auth == Auth::None || provider.env.iter().any(|name| here.environment.key(name).is_some());
+    // A key may be in parts here.
+    let in_environment = |name: &String| here.environment.provider_key(name, &here.catalog).is_some();
+    let has_key = provider.auth == Auth::None || provider.env.iter().any(in_environment);
     if !has_key {
         warnings.push(format!(
             "{PROVIDER} is not used: it names {}, and this environment has no {}",
@@ -129,25 +147,31 @@ fn of_environment(here: &Installation, warnings: &mut Vec<String>) -> Result<Opt
         ));
         return Ok(None);
     }
-    Ok(Some(Active { provider: provider.clone(), model: text(MODEL), by: By::Environment }))
+    let named = super::named(provider, name.trim());
+    // As in `orch byok model`: what stands before the model may name the provider again.
+    let model = text(MODEL).map(|model| match model.split_once('/') {
+        Some((before, bare)) if provider.goes_by(before) => bare.to_owned(),
+        _ => model,
+    });
+    Ok(Some(Active { provider: provider.clone(), named, model, by: By::Environment }))
 }
 
 fn named_by_environment<'c>(catalog: &'c Catalog, name: &str) -> Result<&'c Provider, Failure> {
-    catalog.provider(name).ok_or_else(|| {
+    catalog.provider(&name.trim().to_ascii_lowercase()).ok_or_else(|| {
         let known: Vec<&str> = catalog.providers().map(|provider| provider.slug.as_str()).collect();
         Failure::usage("provider_unknown", format!("{PROVIDER} names no provider"))
             .hint(format!("known providers: {}", known.join(", ")))
     })
 }
 
-/// Chooses a provider and, of it, a model; or none.
+/// Chooses a provider, by its slug or the name of a variant, and, of it, a model; or none.
 ///
 /// # Errors
 /// When the file cannot be trusted, read or written.
 pub(super) fn choose(
     here: &Installation,
     place: &Place,
-    choice: Option<(&Provider, Option<String>)>,
+    choice: Option<(&str, Option<String>)>,
 ) -> Result<(), Failure> {
     let file = here.home.byok_file();
     if let Some(folder) = file.parent() {
@@ -157,7 +181,7 @@ pub(super) fn choose(
         let mut stored = read(here)?;
         match choice {
             Some((provider, model)) => {
-                let choice = Choice { provider: provider.slug.to_string(), model };
+                let choice = Choice { provider: provider.to_owned(), model };
                 stored.active.insert(place.0.clone(), choice);
             }
             None => drop(stored.active.remove(&place.0)),

@@ -39,11 +39,12 @@ pub(super) fn provider(
             return Err(no_key(provider, &keys));
         }
     }
-    let before = stored(here, &place)?.filter(|(before, _)| before == provider.slug.as_str());
+    let before = stored(here, &place)?.filter(|(before, _)| provider.goes_by(before));
     let model = before.and_then(|(_, model)| model);
-    choose(here, &place, Some((provider, model.clone())))?;
-    let text = format!("{} is active: agents that support it think with it first", provider.slug);
-    said(printer, Some(provider), model.as_deref(), &text)?;
+    let named = super::named(provider, &args.provider);
+    choose(here, &place, Some((named.as_str(), model.clone())))?;
+    let text = format!("{named} is active: agents that support it think with it first");
+    said(printer, Some(named.as_str()), model.as_deref(), &text)?;
     overruled(here, &place, provider, printer)
 }
 
@@ -67,7 +68,7 @@ fn overruled(
     provider: &Provider,
     printer: Printer,
 ) -> Result<(), Failure> {
-    if let Some(Active { provider: active, by: By::Environment, .. }) = chosen(here, place)?.active
+    if let Some(Active { provider: active, by: By::Environment, .. }) = chosen(here, place, false)?.active
         && active.slug != provider.slug
     {
         printer.warn(&format!(
@@ -85,7 +86,7 @@ pub(super) fn model(
     printer: Printer,
 ) -> Result<(), Failure> {
     let place = Place::of(here, local)?;
-    let active = chosen(here, &place)?.said(printer).ok_or_else(|| {
+    let active = chosen(here, &place, false)?.said(printer).ok_or_else(|| {
         Failure::usage("no_active_provider", "no provider is active, whose model it could be")
             .hint("orch byok use PROVIDER")
             .hint("orch byok set PROVIDER")
@@ -102,14 +103,17 @@ pub(super) fn model(
         .hint("export ORCH_BYOK_MODEL=…"));
     }
     if args.model == DEFAULT {
-        choose(here, &place, Some((provider, None)))?;
+        choose(here, &place, Some((active.named.as_str(), None)))?;
         let text = format!("agents think with the models of {} that they name themselves", provider.slug);
-        return said(printer, Some(provider), None, &text);
+        return said(printer, Some(active.named.as_str()), None, &text);
     }
     let model = found(here, provider, args)?;
-    choose(here, &place, Some((provider, Some(model.clone()))))?;
-    let text = format!("{}/{model} comes first with agents that support {}", provider.slug, provider.slug);
-    said(printer, Some(provider), Some(&model), &text)
+    // What stands before the model may be the name of a variant.
+    let variant = args.model.split_once('/').filter(|(before, _)| provider.named_dialect(before).is_some());
+    let named = variant.map_or(active.named.as_str(), |(before, _)| before);
+    choose(here, &place, Some((named, Some(model.clone()))))?;
+    let text = format!("{named}/{model} comes first with agents that support {}", provider.slug);
+    said(printer, Some(named), Some(&model), &text)
 }
 
 /// The model as the provider knows it.
@@ -150,14 +154,8 @@ fn found(here: &Installation, provider: &Provider, args: &ModelOfArgs) -> Result
     Ok(at.route.model)
 }
 
-fn said(
-    printer: Printer,
-    provider: Option<&Provider>,
-    model: Option<&str>,
-    text: &str,
-) -> Result<(), Failure> {
+fn said(printer: Printer, provider: Option<&str>, model: Option<&str>, text: &str) -> Result<(), Failure> {
     if printer.json() {
-        let provider = provider.map(|provider| provider.slug.as_str());
         return printer.result_json(&json!({ "provider": provider, "model": model })).or_else(broken_pipe);
     }
     printer.note(text);

@@ -26,7 +26,9 @@ pub(super) fn run(
     let where_to = keeping.elsewhere();
     let keys = KeysAt::look(here, keeping)?;
     let left = keys.of(provider)?;
-    if removed.is_empty() {
+    let was_active = stored(here, &place)?.is_some_and(|(active, _)| provider.goes_by(&active));
+    // One that is active and has no key, since its variable is gone, is left all the same.
+    if removed.is_empty() && (left.is_some() || !was_active) {
         let failure =
             Failure::usage("secret_missing", format!("there is no key for {} to remove", provider.slug));
         return Err(match left {
@@ -34,14 +36,16 @@ pub(super) fn run(
             None => failure.hint("orch byok status"),
         });
     }
-    let was_active = stored(here, &place)?.is_some_and(|(active, _)| active == provider.slug.as_str());
     let mut active = stored(here, &place)?.map(|(active, _)| active);
-    let mut notes = vec![format!("removed {}{where_to}", removed.join(", "))];
+    let mut notes = vec![match removed.is_empty() {
+        true => format!("there was no key for {} to remove", provider.slug),
+        false => format!("removed {}{where_to}", removed.join(", ")),
+    }];
     if let Some(key) = &left {
         notes.push(format!("{} from {} serves {} from now on", key.name, key.holder.place(), provider.slug));
     } else if was_active {
         let next = keys.first_but(provider)?;
-        choose(here, &place, next.as_ref().map(|next| (next, None)))?;
+        choose(here, &place, next.as_ref().map(|next| (next.slug.as_str(), None)))?;
         notes.push(match &next {
             Some(next) => format!("{} is active now, the next provider that has a key", next.slug),
             None => "no provider is active any more: agents think with what they name themselves".to_owned(),

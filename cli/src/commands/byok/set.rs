@@ -1,6 +1,6 @@
 //! `orch byok set`: a key goes in, and its provider is thought with first.
 
-use orch_manifests::Provider;
+use orch_manifests::{Auth, Provider};
 use orch_server::secrets::Terms;
 use orch_server::{Failure, checked_key};
 use orch_vault::{Secret, SecretName};
@@ -39,6 +39,7 @@ pub(super) fn run(
     printer: Printer,
 ) -> Result<(), Failure> {
     let provider = anybody(&here.catalog, &args.provider)?;
+    let named = super::named(provider, &args.provider);
     let name = key_name(provider)?;
     let place = Place::of(here, local)?;
     check_terms(here, &name, false)?;
@@ -52,15 +53,15 @@ pub(super) fn run(
     let thinks = !provider.inference.is_empty();
     if thinks {
         // The model of another provider is none of this one.
-        let before = stored(here, &place)?.filter(|(before, _)| before == provider.slug.as_str());
-        choose(here, &place, Some((provider, before.and_then(|(_, model)| model))))?;
+        let before = stored(here, &place)?.filter(|(before, _)| provider.goes_by(before));
+        choose(here, &place, Some((named.as_str(), before.and_then(|(_, model)| model))))?;
     }
     let mut warnings = warnings;
     warnings.extend(said.into_iter().filter(|text| !warnings.contains(text)).collect::<Vec<_>>());
     if printer.json() {
         return printer
             .result_json(&json!({
-                "provider": provider.slug, "name": name.as_str(), "version": version, "last_four": last_four,
+                "provider": named, "name": name.as_str(), "version": version, "last_four": last_four,
                 "active": thinks, "warnings": warnings, "check": check,
             }))
             .or_else(broken_pipe);
@@ -70,12 +71,11 @@ pub(super) fn run(
     }
     let ends = last_four.map(|four| format!(", which ends in …{four}")).unwrap_or_default();
     printer.note(&format!("stored {name}, version {version}{ends}{}", keeping.elsewhere()));
-    let slug = &provider.slug;
     printer.note(&match thinks {
         true => format!(
-            "{slug} is active: agents that support it think with it first; orch byok status says more"
+            "{named} is active: agents that support it think with it first; orch byok status says more"
         ),
-        false => format!("{slug} serves no models, and what is thought with first stays as it was"),
+        false => format!("{named} serves no models, and what is thought with first stays as it was"),
     });
     Ok(())
 }
@@ -140,11 +140,18 @@ fn read_key(provider: &Provider, args: &SetKeyArgs, printer: Printer) -> Result<
                 .map_err(|e| unreadable("the terminal", &e))?;
             Ok(Secret::new(text.into_bytes()))
         }
-        None => Err(Failure::usage(
-            "bad_usage",
-            format!("no key for {}, and no terminal to ask on", provider.slug),
-        )
-        .hint(format!("orch byok set {} - < FILE", provider.slug))
-        .hint(format!("orch byok set {} --key-file FILE", provider.slug))),
+        None => {
+            let text = format!("no key for {}, and no terminal to ask on", provider.slug);
+            let failure = Failure::usage("bad_usage", text)
+                .hint(format!("orch byok set {} - < FILE", provider.slug))
+                .hint(format!("orch byok set {} --key-file FILE", provider.slug));
+            Err(match (&provider.auth, provider.key_name()) {
+                (Auth::TokenFile(tool), Some(name)) => failure.hint(format!(
+                    "the file of {} is read at each use with: orch secrets set {name} --credential-file",
+                    tool.name()
+                )),
+                _ => failure,
+            })
+        }
     }
 }

@@ -25,7 +25,7 @@ impl Status {
     /// When what was chosen cannot be read, or the server cannot be asked.
     pub(crate) fn look(here: &Installation, local: bool) -> Result<Self, Failure> {
         let place = Place::of(here, local)?;
-        let super::active::Chosen { active, warnings } = chosen(here, &place)?;
+        let super::active::Chosen { active, warnings } = chosen(here, &place, false)?;
         let keys = KeysAt::look(here, Keeping::find(here, local)?)?;
         let policy = match &keys {
             KeysAt::Here(..) => None,
@@ -44,7 +44,7 @@ impl Status {
     fn document(&self) -> Value {
         let active = self.active.as_ref().map(|(active, key)| {
             json!({
-                "provider": active.provider.slug, "name": active.provider.name, "model": active.model,
+                "provider": active.named, "name": active.provider.name, "model": active.model,
                 "chosen_by": active.by.as_str(), "key": key.as_ref().map(KeyAt::document),
                 "billed": billed(&active.provider, key.as_ref()),
             })
@@ -60,13 +60,13 @@ impl Status {
                 "orch byok set PROVIDER stores a key and makes its provider active.".to_owned(),
             ];
         };
-        let Active { provider, model, by } = active;
+        let Active { provider, named, model, by } = active;
         let by = match by {
             super::By::Environment => "ORCH_BYOK_PROVIDER",
             super::By::Command => "orch byok",
         };
         let mut lines = vec![
-            format!("Active provider: {} ({}), chosen by {by}", provider.slug, provider.name),
+            format!("Active provider: {named} ({}), chosen by {by}", provider.name),
             match model {
                 Some(model) => format!("Model: {model}"),
                 None => "Model: what agents name".to_owned(),
@@ -89,7 +89,7 @@ impl Status {
         let Some((active, key)) = &self.active else {
             return (true, "no active provider: agents think with what they name themselves".to_owned());
         };
-        let slug = &active.provider.slug;
+        let slug = &active.named;
         let model = active.model.as_ref().map(|model| format!(", {model}")).unwrap_or_default();
         match key {
             Some(key) => (true, format!("{slug}{model}, with {} from {}", key.name, key.holder.place())),

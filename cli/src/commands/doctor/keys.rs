@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use futures_util::StreamExt as _;
 use orch_manifests::{Auth, Host, Provider, Scheme};
-use orch_server::{Failure, KeyChecker, Kind, document};
+use orch_server::{Failure, KeyChecker, Kind, asked_host, document};
 use orch_vault::{
     Depth, KeyRef, OpenMode, PlannedUse, Secret, SecretName, Source, Vault, Wanted, resolve_keys,
 };
@@ -147,10 +147,13 @@ fn opened<'k>(
     if let Some(vault) = &mut vault {
         let uses = found.iter().filter(of_vault).filter_map(|found| {
             let secret: SecretName = found.key.name.parse().ok()?;
-            let host = found.provider.endpoint.host.to_string();
+            let value = vault.open_secret(&secret).ok().flatten();
+            let host = value.map(|(value, _)| asked_host(found.provider, &value));
+            let host = host.unwrap_or_else(|| found.provider.endpoint.host.to_string());
             Some(PlannedUse { run: orch_server::secrets::CHECK.to_owned(), secret, host, grant: None })
         });
-        vault.record_uses(&uses.collect::<Vec<_>>())?;
+        let uses: Vec<_> = uses.collect();
+        vault.record_uses(&uses)?;
     }
     Ok(found.iter().map(|found| ask(here, keeping, vault.as_ref(), found)).collect())
 }

@@ -58,8 +58,7 @@ impl Said {
         let elsewhere = !args.local && here.configured_server()?.is_some();
         let byok =
             active.as_ref().is_some_and(|active| active.by == By::Command && elsewhere).then_some(true);
-        let prefer = active
-            .map(|active| Preference { provider: active.provider.slug.to_string(), model: active.model });
+        let prefer = active.map(|active| Preference { provider: active.named, model: active.model });
         if Agent::comes_with_orch(&args.agent) && Path::new(&args.agent).exists() {
             printer.warn(&format!(
                 "{0} is what lies at ./{0} here, not the agent that comes with orch",
@@ -95,7 +94,7 @@ fn active(args: &RunArgs, here: &Installation, printer: Printer) -> Result<Optio
     if brings_key || says || args.simulate.is_some() {
         return Ok(None);
     }
-    Ok(chosen(here, &Place::of(here, args.local)?)?.said(printer))
+    Ok(chosen(here, &Place::of(here, args.local)?, args.keys.send_env_keys)?.said(printer))
 }
 
 fn granted(flags: &[String]) -> Result<BTreeSet<String>, Failure> {

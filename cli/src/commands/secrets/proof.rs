@@ -85,8 +85,9 @@ pub(crate) fn check_terms(here: &Installation, name: &SecretName, despite: bool)
                 Some(other) => failure.hint(format!("use an API key: orch secrets set {other}")),
                 None => failure,
             };
-            Err(failure
-                .hint(format!("--despite-terms takes it all the same, at your own risk: {}", provider.name)))
+            Err(failure.hint(format!(
+                "--despite-terms takes it all the same, at your own risk: orch secrets set {name} --credential-file --despite-terms"
+            )))
         }
         _ => Ok(()),
     }
@@ -109,6 +110,12 @@ pub(super) fn reference(
         return Err(Failure::usage("bad_usage", format!("{name} is no credential file of another tool"))
             .hint(format!("those are {}", names.join(", "))));
     };
+    if args.project.is_some() && tool != Tool::GeminiCli {
+        return Err(Failure::usage(
+            "bad_usage",
+            format!("--project is for Gemini CLI, and {} bills no project", tool.name()),
+        ));
+    }
     let path = match said {
         Some(path) => {
             std::path::absolute(path).map_err(|e| Failure::file("file_unreadable", "find", path, &e))?

@@ -23,6 +23,8 @@ const REQUEST: &[&str] = &[
     "toolConfig",
     "tools",
 ];
+/// What may stand around it.
+const ENVELOPE: &[&str] = &["model", "project", "request", "user_prompt_id"];
 const CONTENT: &[&str] = &["parts", "role"];
 const TOOL: &[&str] = &[
     "codeExecution",
@@ -71,6 +73,24 @@ pub(in crate::simulate) fn parse(uri: &Uri, body: &Value) -> Result<Ask, Reject>
         .next()
         .and_then(|last| last.rsplit_once(':'))
         .ok_or_else(|| Reject::bad("the path names no model and method"))?;
+    read(model, method, uri, body)
+}
+
+/// The same inside of Code Assist's envelope, which names the model, and the project that is billed.
+pub(in crate::simulate) fn parse_enveloped(uri: &Uri, body: &Value) -> Result<Ask, Reject> {
+    let (_, method) = uri.path().rsplit_once(':').ok_or_else(|| Reject::bad("the path names no method"))?;
+    let fields = message(body, ENVELOPE, "")?;
+    let named = |name: &str| fields.get(name).map(|value| value.as_str().unwrap_or_default());
+    if named("project").is_some_and(str::is_empty) {
+        return Err(Reject::bad("* project: has to be the name of a project"));
+    }
+    let model = named("model").filter(|model| !model.is_empty());
+    let model = model.ok_or_else(|| Reject::bad("* model: must not be empty"))?;
+    let request = fields.get("request").ok_or_else(|| Reject::bad("* request: must not be empty"))?;
+    read(model, method, uri, request)
+}
+
+fn read(model: &str, method: &str, uri: &Uri, body: &Value) -> Result<Ask, Reject> {
     let query = uri.query().unwrap_or_default();
     if query.split('&').any(|pair| pair.starts_with("key=")) {
         return Err(Reject::bad("the simulation takes no key in the address"));

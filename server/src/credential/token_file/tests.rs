@@ -74,6 +74,16 @@ fn what_is_missing_is_named_and_no_value_is() {
             "no point of time in `expiry_date`",
         ),
         (Tool::GeminiCli, r#"{"access_token":"ya29.secret value-1"}"#, "have blanks"),
+        (
+            Tool::QwenCode,
+            r#"{"access_token":"secret-value-1","resource_url":7}"#,
+            "have a number in the field `resource_url`",
+        ),
+        (
+            Tool::GeminiCli,
+            r#"{"access_token":"ya29.secret-value-1","projectId":["x"]}"#,
+            "have a list in the field `projectId`",
+        ),
         (Tool::GeminiCli, r#"{"access_token":"ya29.secret-value-1""#, "are not JSON"),
     ] {
         let error = now(tool, &secret(text)).err().expect("wrong");
@@ -113,6 +123,51 @@ fn a_file_that_others_can_get_at_is_refused() {
     assert!(why(&folder.path().join("none")).contains("there is no"));
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).expect("a mode");
     assert!(why(&path).contains("can replace"), "{}", why(&path));
+}
+
+#[test]
+fn a_file_that_is_being_written_is_read_again() {
+    let whole = qwen(3600);
+    let said = |first: &str, reads: &mut u32| {
+        let text = settled(&mut || {
+            *reads += 1;
+            let text = if *reads == 1 { first } else { whole.as_str() };
+            Ok(Zeroizing::new(text.as_bytes().to_vec()))
+        });
+        String::from_utf8(text.expect("read").to_vec()).expect("text")
+    };
+    for (first, expected) in [("", 2), (&whole[..20], 2), (whole.as_str(), 1)] {
+        let mut reads = 0;
+        assert_eq!(said(first, &mut reads), whole);
+        assert_eq!(reads, expected, "{first}");
+    }
+    let broken = settled(&mut || Ok(Zeroizing::new(b"{".to_vec()))).expect("what there is");
+    assert_eq!(*broken, b"{", "whose error is said");
+    assert!(settled(&mut || Err("gone".to_owned())).is_err());
+}
+
+#[test]
+fn where_a_file_lies_is_not_told_to_callers() {
+    let folder = folder();
+    let place = folder.path().display().to_string();
+    let path = written(folder.path(), &qwen(-10));
+    let row = refer(&path);
+    let told = |row: &Secret| {
+        let none = now(Tool::QwenCode, row).err().expect("no token");
+        assert!(none.why.contains(&place), "its owner is told: {none}");
+        none.told(row)
+    };
+    assert!(told(&row).contains("in the file expired at 20"), "{}", told(&row));
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("a mode");
+    assert!(!told(&row).contains(&place), "{}", told(&row));
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("a mode");
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).expect("a mode");
+    assert!(!told(&row).contains(&place), "{}", told(&row));
+    fs::remove_file(&path).expect("removed");
+    assert!(!told(&row).contains(&place), "{}", told(&row));
+    let pasted = secret(&qwen(-10));
+    let none = now(Tool::QwenCode, &pasted).err().expect("over");
+    assert_eq!(none.told(&pasted), none.to_string());
 }
 
 #[test]
