@@ -59,7 +59,7 @@ impl Installation {
 
     /// Whether providers are asked about keys.
     pub(crate) fn checks_keys(&self) -> bool {
-        self.environment.get("ORCH_KEY_CHECK").is_none_or(|word| word != "off")
+        self.environment.checks_keys()
     }
 
     /// Where keys lie, below the command line.

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use http::StatusCode;
 use orch_manifests::{Auth, Catalog, ModelName, ModelRoute, Provider, Whose, nearest_provider, resolve_at};
+use orch_proxy::Credential;
 use serde_json::{Value, json};
 
 use crate::ir::{ApiError, Class};
@@ -112,7 +113,7 @@ impl<'s, 'a> Choice<'s, 'a> {
             return Err(why.to_owned());
         }
         if self.ask.is_strict() && self.order.whose.first() != Some(&whose) {
-            return Err(format!("{} leaves no other key than your own", self.ask.field()));
+            return Err(format!("{} leaves the key that comes first, and no other", self.ask.field()));
         }
         self.among(provider, &[whose]).map_err(|lacks| lacks.said)
     }
@@ -149,12 +150,10 @@ impl<'s, 'a> Choice<'s, 'a> {
 
     fn there(&self, provider: &Provider, whose: Whose) -> Option<There<'s>> {
         let plan = self.session.keyrings.of(self.session, whose)?;
-        if let Some(at_hand) = plan.provider(&provider.slug) {
-            return Some(There::AtHand(at_hand));
-        }
-        let mut lacking = plan.clients.iter().flat_map(|clients| &clients.lacking);
-        let lacking = lacking.find(|lacking| lacking.provider.slug == provider.slug && lacking.has_key)?;
-        Some(There::Unusable(&lacking.reason))
+        Some(match plan.key_for(&provider.slug)? {
+            Ok(at_hand) => There::AtHand(at_hand),
+            Err(reason) => There::Unusable(reason),
+        })
     }
 
     /// No key that may be used, and what to do about it.
@@ -229,6 +228,9 @@ fn named<'c>(catalog: &'c Catalog, field: &'static str, name: &str) -> Result<&'
     let thinks = |provider: &&Provider| !provider.inference.is_empty();
     let known = || catalog.providers().filter(thinks).map(|provider| provider.slug.as_str()).collect();
     let Some(provider) = catalog.provider(name) else {
+        if let Some(other) = catalog.anybody(name) {
+            return Err(wrong(format!("{field}: {} answers no models", other.slug), known()));
+        }
         let candidates: Vec<&str> = known();
         let near = nearest_provider(catalog.providers(), name);
         let near = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
@@ -270,6 +272,9 @@ pub(crate) fn narrowed(
     catalog: &Catalog,
     mut planned: Vec<Planned>,
 ) -> Result<Vec<Planned>, ApiError> {
+    if ask.is_empty() {
+        return Ok(planned);
+    }
     if let Some((field, name)) = ask.provider() {
         let provider = named(catalog, field, name)?;
         planned.retain(|planned| planned.provider.slug == provider.slug);
@@ -278,8 +283,47 @@ pub(crate) fn narrowed(
             return Err(ApiError { param: Some(field.to_owned()), ..ApiError::new(Class::NoModel, message) });
         }
     }
+    let mut left_out = None;
+    planned.retain_mut(|planned| {
+        let wants_key = !planned.keys.is_empty();
+        planned.keys.retain(|key| {
+            let leaves = leaves(ask, &*key.credential);
+            if !leaves {
+                left_out.get_or_insert((planned.provider.slug.clone(), key.credential.whose()));
+            }
+            leaves
+        });
+        !wants_key || !planned.keys.is_empty()
+    });
+    if planned.is_empty()
+        && let Some((slug, whose)) = left_out
+    {
+        let whose = match whose {
+            Whose::Own => "its caller's own",
+            Whose::Team => "the workspace's",
+            Whose::Platform => "the platform's",
+        };
+        let field = ask.field();
+        let message = format!(
+            "this run's key for {slug} is {whose}, and {field} leaves that out: leave out {field}, or have the run started with \
+             another key"
+        );
+        return Err(refused(ask, "orch_no_key", StatusCode::UNPROCESSABLE_ENTITY, message));
+    }
     if ask.is_strict() {
         planned.truncate(1);
     }
     Ok(planned)
+}
+
+/// Whether a run's key may serve a request that says this: whoever asks for a brought one is not served with the platform's
+/// unless they say so, and who wants none of their own gets none of those.
+fn leaves(ask: &Ask, key: &dyn Credential) -> bool {
+    match (ask.enabled(), key.whose()) {
+        // A simulation's keys are nobody's.
+        _ if key.source() == "simulated" => true,
+        (Some(true), Whose::Platform) => ask.falls_back(),
+        (Some(false), Whose::Own) => false,
+        _ => true,
+    }
 }

@@ -1,16 +1,16 @@
 //! Calls of a server's clients: they belong to no run, and name their model themselves.
 
-use orch_manifests::{Catalog, ModelName, ModelRoute, Provider, RouteName, resolve_model};
+use orch_manifests::{Catalog, ModelName, ModelRoute, Provider, RouteName, Target, resolve_model};
 use serde_json::json;
 
 use crate::byok::{Ask, Choice, model_at};
 use crate::ir::{ApiError, Class};
-use crate::plan::{Planned, route_of, targets_with};
+use crate::plan::{AtHand, Planned, Preference, route_of, targets_with};
 use crate::serve::{Chosen, is_unnamed, leads_nowhere};
 use crate::session::Session;
 
-/// Where the model or the route that a client names leads, and with whose keys. A client that names none gets the route
-/// `default`, where there is one.
+/// Where the model or the route that a client names leads, and with whose keys. A client that names none gets the model that
+/// is `preferred`, else the route `default`, where there is one.
 ///
 /// # Errors
 /// When it names none, or one that no provider at hand has, or there is no key that policy and request leave; the error says
@@ -20,11 +20,20 @@ pub(crate) fn chosen(
     catalog: &Catalog,
     asked: &str,
     ask: &Ask,
+    preferred: Option<&Preference>,
 ) -> Result<Chosen, ApiError> {
     let choice = Choice::of(session, ask)?;
     let only = choice.provider(catalog)?;
     let unnamed = is_unnamed(asked);
-    let asked = if unnamed { RouteName::DEFAULT } else { asked };
+    // Who writes `default` means the route of that name where there is one.
+    let names_route = asked == RouteName::DEFAULT && route_of(&session.routes, asked).is_some();
+    let preferred = preferred.filter(|_| unnamed && !names_route);
+    let preferred = preferred.and_then(|preferred| named_by(preferred, catalog, only));
+    let (asked, unnamed) = match &preferred {
+        Some(name) => (name.as_str(), false),
+        None if unnamed => (RouteName::DEFAULT, true),
+        None => (asked, false),
+    };
     if let Some(route) = route_of(&session.routes, asked) {
         let mut first = None;
         let (planned, skipped) = targets_with(catalog, route, 0, &mut |target, model| {
@@ -52,8 +61,8 @@ pub(crate) fn chosen(
         return Err(ApiError { message: leads_nowhere(asked, &skipped), ..error });
     }
     if unnamed {
-        let message = "name a model: nothing stands for a default here, because no route is called default; \
-                       GET /v1/models lists what there is";
+        let message = "name a model: nothing stands for a default here, because no route is called default and no model \
+                       is active (orch byok use PROVIDER, then orch byok model MODEL); GET /v1/models lists what there is";
         return Err(at_model(ApiError::new(Class::BadRequest, message)));
     }
     let name: ModelName =
@@ -72,6 +81,32 @@ pub(crate) fn chosen(
     let keys = choice.keys(provider)?;
     let planned = (0..).zip(keys).map(|(step, at_hand)| Planned { step, ..at_hand.routed(model.clone()) });
     Ok(planned.collect::<Vec<_>>().into())
+}
+
+/// The model that is preferred, by a name that leads to it; none where no model is, its provider is gone, or the request
+/// insists on another one.
+fn named_by(preferred: &Preference, catalog: &Catalog, only: Option<&Provider>) -> Option<String> {
+    let model = preferred.model.as_deref()?;
+    let provider = catalog.provider(&preferred.provider)?;
+    let fits = only.is_none_or(|only| only.slug == provider.slug);
+    fits.then(|| format!("{}/{model}", preferred.provider))
+}
+
+/// The keys that may serve a target of a route, those first that are tried first.
+///
+/// # Errors
+/// Why there are none.
+pub(crate) fn of_target<'s>(
+    choice: &Choice<'s, '_>,
+    catalog: &Catalog,
+    target: &Target,
+    model: &ModelRoute,
+) -> Result<Vec<&'s AtHand>, String> {
+    let provider = known(catalog, model)?;
+    match target.whose {
+        Some(whose) => choice.keys_of(provider, whose),
+        None => choice.keys(provider).map_err(|error| error.message),
+    }
 }
 
 /// Whoever wants one key and no fallback gets the first step's.

@@ -68,6 +68,11 @@ impl Document {
         taken.into_iter().map(|(_, raw)| raw).collect()
     }
 
+    /// Whether no field is left.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.fields.is_empty()
+    }
+
     /// The object as JSON.
     pub(crate) fn to_bytes(&self) -> Result<Bytes, serde_json::Error> {
         serde_json::to_vec(self).map(Bytes::from)

@@ -12,6 +12,7 @@ use orch_manifests::{
 use orch_proxy::Body;
 
 use crate::byok::{Ask, Choice};
+use crate::clients::of_target;
 use crate::dialect::unescaped;
 use crate::gateway::error_reply;
 use crate::health::State;
@@ -54,6 +55,8 @@ enum Key {
     Platform,
     /// None is needed.
     NotNeeded,
+    /// One that serves requests which ask for it, and no others: a member's own where the policy wants that asked.
+    OnRequest(Whose),
     /// There is none that can be used, and why.
     Missing(String),
 }
@@ -123,12 +126,11 @@ fn all<'p>(session: &'p Session, catalog: &'p Catalog) -> Vec<Listed<'p>> {
             let all = all.chain(clients.lacking.iter().map(|lacking| &*lacking.provider));
             let mut missing = Vec::new();
             for provider in all {
-                match for_client(session, provider) {
-                    Ok(at_hand) => {
-                        let key = |model: &str| key_at_hand(session, at_hand, model);
-                        listed.extend(known(&at_hand.provider, &key));
-                    }
-                    Err(reason) => missing.extend(known(provider, &|_| Key::Missing(reason.clone()))),
+                let keys = Keys::of(session, provider);
+                let models = known(keys.provider().unwrap_or(provider), &|model| keys.key(session, model));
+                match keys.provider() {
+                    Some(_) => listed.extend(models),
+                    None => missing.extend(models),
                 }
             }
             listed.extend(missing);
@@ -187,24 +189,56 @@ fn find<'p>(session: &'p Session, catalog: &'p Catalog, asked: &str) -> Result<L
         return Err(format!("{asked} is {}'s, which cannot be asked from here", route.provider));
     };
     let keys = match (&plan.clients, at_hand) {
-        (None, Some(at_hand)) => Ok(at_hand),
-        _ => for_client(session, provider),
+        (None, Some(at_hand)) => Keys { plain: Ok(at_hand), asked: None },
+        _ => Keys::of(session, provider),
     };
-    Ok(match keys {
-        Ok(at_hand) => {
-            of_provider(&at_hand.provider, &route.model, key_at_hand(session, at_hand, &route.model))
-        }
-        Err(reason) => of_provider(provider, &route.model, Key::Missing(reason)),
-    })
+    let provider = keys.provider().unwrap_or(provider);
+    Ok(of_provider(provider, &route.model, keys.key(session, &route.model)))
 }
 
-/// The keys that a client is served with who says nothing of keys.
-///
-/// # Errors
-/// Why there are none.
-fn for_client<'s>(session: &'s Session, provider: &Provider) -> Result<&'s AtHand, String> {
-    let plain = Ask::default();
-    Choice::of(session, &plain).map_err(|error| error.message)?.first(provider)
+/// The keys of a provider that a client is served with.
+struct Keys<'s> {
+    /// Who says nothing of keys; or why there are none.
+    plain: Result<&'s AtHand, String>,
+    /// Who asks for a key of their own.
+    asked: Option<&'s AtHand>,
+}
+
+impl<'s> Keys<'s> {
+    fn of(session: &'s Session, provider: &Provider) -> Self {
+        let first = |ask: &Ask| {
+            Choice::of(session, ask).map_err(|error| error.message).and_then(|choice| choice.first(provider))
+        };
+        Self { plain: first(&Ask::default()), asked: first(&Ask::for_own()).ok() }
+    }
+
+    /// The provider where these keys are for.
+    fn provider(&self) -> Option<&'s Provider> {
+        let at_hand = self.plain.as_ref().ok().copied().or(self.asked)?;
+        Some(&at_hand.provider)
+    }
+
+    /// What there is for a model.
+    fn key(&self, session: &Session, model: &str) -> Key {
+        let plain = match &self.plain {
+            Ok(at_hand) => key_at_hand(session, at_hand, model),
+            Err(reason) => Key::Missing(reason.clone()),
+        };
+        plain.or_asked(|| self.asked.map(|at_hand| key_at_hand(session, at_hand, model)))
+    }
+}
+
+impl Key {
+    /// The same, where what serves those who ask for it is better than none.
+    fn or_asked(self, asked: impl FnOnce() -> Option<Key>) -> Key {
+        match self {
+            Key::Missing(reason) => match asked() {
+                Some(Key::Present(whose)) => Key::OnRequest(whose),
+                _ => Key::Missing(reason),
+            },
+            found => found,
+        }
+    }
 }
 
 fn key_at_hand(session: &Session, at_hand: &AtHand, model: &str) -> Key {
@@ -239,40 +273,49 @@ fn key_of<'k>(
 
 /// The best that a route's models have.
 fn key_of_route(session: &Session, catalog: &Catalog, targets: &[Target]) -> Key {
-    let plan = &*session.plan;
+    let plain = best_of(session, catalog, targets, &Ask::default());
+    plain.or_asked(|| {
+        session.plan.clients.is_some().then(|| best_of(session, catalog, targets, &Ask::for_own()))
+    })
+}
+
+/// The same for requests that say this of their key.
+fn best_of(session: &Session, catalog: &Catalog, targets: &[Target], ask: &Ask) -> Key {
+    let choice = match Choice::of(session, ask) {
+        Ok(choice) => choice,
+        Err(error) => return Key::Missing(error.message),
+    };
     let mut reasons = Vec::new();
     let mut best = None;
     for target in targets {
-        let resolved = match resolve_model(catalog, &target.model) {
-            Ok(resolved) => resolved,
-            Err(unknown) => {
-                reasons.push(format!("{}: {unknown}", target.model));
-                continue;
-            }
-        };
-        let at_hand = match (&plan.clients, catalog.provider(resolved.provider.as_str())) {
-            (Some(_), Some(provider)) if !provider.local_only || provider.pinned => {
-                for_client(session, provider)
-            }
-            _ => plan
-                .provider(&resolved.provider)
-                .ok_or_else(|| "its provider cannot be asked from here".to_owned()),
-        };
-        let at_hand = match at_hand {
-            Ok(at_hand) => at_hand,
-            Err(reason) => {
-                reasons.push(format!("{}: {reason}", target.model));
-                continue;
-            }
-        };
-        let keys = at_hand.keys.iter().filter(|key| target.keys.weight(key.id()).is_some()).map(|key| &**key);
-        match key_of(session, &at_hand.provider, target.rename.as_deref(), &resolved.model, keys) {
-            Key::Missing(reason) => reasons.push(format!("{}: {reason}", target.model)),
-            Key::Present(whose) => return Key::Present(whose),
-            other => best = best.or(Some(other)),
+        match of_one(session, catalog, target, &choice) {
+            Ok(Key::Missing(reason)) | Err(reason) => reasons.push(format!("{}: {reason}", target.model)),
+            Ok(Key::Present(whose)) => return Key::Present(whose),
+            Ok(other) => best = best.or(Some(other)),
         }
     }
     best.unwrap_or_else(|| Key::Missing(reasons.join("; ")))
+}
+
+/// What there is for one target of a route.
+///
+/// # Errors
+/// Why it leads nowhere.
+fn of_one(
+    session: &Session,
+    catalog: &Catalog,
+    target: &Target,
+    choice: &Choice<'_, '_>,
+) -> Result<Key, String> {
+    let resolved = resolve_model(catalog, &target.model).map_err(|unknown| unknown.to_string())?;
+    let at_hand = match &session.plan.clients {
+        Some(_) => of_target(choice, catalog, target, &resolved)?.into_iter().next(),
+        None => session.plan.provider(&resolved.provider),
+    };
+    let at_hand = at_hand.ok_or("its provider cannot be asked from here")?;
+    let planned = at_hand.target(resolved, target)?;
+    let keys = planned.keys.iter().map(|key| &*key.credential);
+    Ok(key_of(session, &planned.provider, planned.sent.as_deref(), &planned.model, keys))
 }
 
 #[cfg(test)]

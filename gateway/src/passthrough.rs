@@ -4,6 +4,7 @@ use http::{HeaderMap, Method, Request, Response, StatusCode};
 use orch_manifests::{Catalog, Dialect, Host, Provider, Scheme, Slug, Task};
 use orch_proxy::Body;
 
+use crate::byok::narrowed;
 use crate::gateway::{Begun, Gateway, check_method, error_reply};
 use crate::intake::receive;
 use crate::ir::{ApiError, Class};
@@ -131,8 +132,10 @@ impl Gateway {
             return Err(Box::new(error_reply(spoken, &error)));
         }
         let planned = Planned { dialect: Some(spoken), ..at_hand.planned(client.model()) };
+        let planned = narrowed(&client.byok, &self.catalog, vec![planned])
+            .map_err(|error| Box::new(error_reply(spoken, &error)))?;
         let asked = (direct.provider.to_string(), client.model().to_owned());
-        let call = Call::new(client, session, vec![planned].into(), asked, id.clone());
+        let call = Call::new(client, session, planned.into(), asked, id.clone());
         Ok(Box::pin(route::answer(&self.proxy, &self.timing, session, call)).await)
     }
 }

@@ -291,6 +291,14 @@ pub fn every_key_was_rejected(counts: &ClassCounts) -> bool {
 }
 
 impl Receipt {
+    /// As whoever asked is told it, an agent perhaps: nothing of a key's value, not even its end.
+    pub(crate) fn told(mut self) -> Receipt {
+        if let Some(credential) = &mut self.credential {
+            credential.mask = None;
+        }
+        self
+    }
+
     /// A short form for a header: ASCII, names and numbers only.
     pub(crate) fn compact(&self) -> String {
         #[derive(Serialize)]
@@ -447,5 +455,8 @@ mod tests {
         assert_eq!((&read["credential"]["whose"], &read["byok"]), (&"team".into(), &true.into()));
         assert!(!compact.contains("wxyz"), "{compact}");
         assert_eq!(serde_json::to_value(&receipt).unwrap()["credential"]["mask"], "wxyz");
+        // So does the event at the end of a stream.
+        let told = serde_json::to_value(receipt.told()).unwrap();
+        assert_eq!((&told["credential"]["whose"], told["credential"].get("mask")), (&"team".into(), None));
     }
 }

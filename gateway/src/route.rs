@@ -100,8 +100,12 @@ impl Call {
         id: RequestId,
     ) -> Call {
         let want_receipt = wants_receipt(&client.headers);
-        let Picked { candidates, skipped } =
+        let Picked { mut candidates, skipped } =
             pick(&chosen.planned, &session.health, SystemTime::now(), &mut dice);
+        if client.byok.is_strict() {
+            // One key and one model, where several share the calls.
+            candidates.truncate(1);
+        }
         let skipped = chosen.skipped.into_iter().chain(skipped).collect();
         Call { client, candidates, skipped, asked, id, want_receipt }
     }
@@ -112,8 +116,8 @@ impl Call {
 struct Tried<'c> {
     /// Of every attempt.
     classes: Vec<Class>,
-    /// Models that failed for reasons that no key changes.
-    given_up: Vec<&'c Candidate>,
+    /// Models that failed for reasons that no other key of the same owner changes, and those reasons.
+    given_up: Vec<(&'c Candidate, Class)>,
     /// The first limit that stood in the way.
     limit: Option<LimitHit>,
     /// The first candidate that the request does not fit, and why.
@@ -124,7 +128,11 @@ struct Tried<'c> {
 
 impl Tried<'_> {
     fn gave_up(&self, candidate: &Candidate) -> bool {
-        self.given_up.iter().any(|given_up| given_up.is_model_of(candidate))
+        self.given_up.iter().any(|(given_up, class)| match class {
+            // The request's own doing, whoever pays.
+            Class::ContextTooLong | Class::RefusedByFilter => candidate.is_model_of(given_up),
+            _ => candidate.shares_fate_of(given_up),
+        })
     }
 
     fn again_after(&mut self, wait: Duration) {
@@ -154,7 +162,7 @@ pub(crate) async fn answer(proxy: &Proxy, timing: &Timing, session: &Session, ca
             continue;
         }
         let later = || candidates[position + 1..].iter().filter(|other| !tried.gave_up(other));
-        let last = !later().any(|other| !other.is_model_of(candidate));
+        let last = !later().any(|other| !other.shares_fate_of(candidate));
         let another_key = later().any(|other| other.is_model_of(candidate) && other.rest.is_none());
         let alone = later().next().is_none();
         if let Some(rest) = candidate.rest.filter(|rest| rest.said) {
@@ -302,7 +310,7 @@ pub(crate) async fn answer(proxy: &Proxy, timing: &Timing, session: &Session, ca
                 }
                 Step::NextKey => break,
                 Step::NextModel => {
-                    tried.given_up.push(candidate);
+                    tried.given_up.push((candidate, class));
                     break;
                 }
                 Step::Again(wait) => sleep(wait).await,

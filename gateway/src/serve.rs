@@ -14,7 +14,7 @@ use crate::gateway::{
 use crate::intake::{Called, Manner, receive};
 use crate::ir::{ApiError, Class};
 use crate::models;
-use crate::plan::{Plan, Planned, no_key_of, outside, route_of, targets};
+use crate::plan::{Plan, Planned, Preference, no_key_of, outside, route_of, targets};
 use crate::receipt::Skipped;
 use crate::request_id::RequestId;
 use crate::route::{self, Call, RECEIPT_HEADER};
@@ -68,8 +68,10 @@ impl Gateway {
         begun.model = called.as_ref().map(|called| called.model.clone()).unwrap_or_default();
         let client = receive(session, spoken, task, called, parts.headers, body).await?;
         begun.model = client.model().to_owned();
+        // What is thought with makes no vectors.
+        let preferred = session.preferred.as_ref().filter(|_| task == Task::Chat);
         let chosen = self
-            .chosen(session, client.model(), &client.byok)
+            .chosen(session, client.model(), &client.byok, preferred)
             .map_err(|error| Box::new(error_reply(spoken, &error)))?;
         let first = &chosen.planned[0];
         let asked = match is_unnamed(client.model()) {
@@ -83,9 +85,15 @@ impl Gateway {
 
     /// Where a request starts: at the plan's first model when it names none, at the one that it names, at a route, or at a
     /// model outside the plan whose provider is at hand.
-    fn chosen(&self, session: &Session, asked: &str, ask: &Ask) -> Result<Chosen, ApiError> {
+    fn chosen(
+        &self,
+        session: &Session,
+        asked: &str,
+        ask: &Ask,
+        preferred: Option<&Preference>,
+    ) -> Result<Chosen, ApiError> {
         if session.plan.clients.is_some() {
-            return clients::chosen(session, &self.catalog, asked, ask);
+            return clients::chosen(session, &self.catalog, asked, ask, preferred);
         }
         let Chosen { planned, skipped } = self.of_run(session, asked)?;
         Ok(Chosen { planned: narrowed(ask, &self.catalog, planned)?, skipped })

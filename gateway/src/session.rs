@@ -12,7 +12,7 @@ use crate::health::Health;
 use crate::intake::Intake;
 use crate::ir::ApiError;
 use crate::listener::Listener;
-use crate::plan::{Candidate, Plan};
+use crate::plan::{Candidate, Plan, Preference};
 use crate::purse::Treasury;
 use crate::reach::OwnAnswers;
 use crate::receipt::Receipts;
@@ -27,6 +27,8 @@ pub struct Session {
     pub plan: Arc<Plan>,
     /// Whose keys beside the plan's may serve a client, and when; nobody's serve a run.
     pub keyrings: Keyrings,
+    /// What a client that names no model thinks with; nobody's in a run, whose plan says that.
+    pub preferred: Option<Preference>,
     /// Logical names that stand for models.
     pub routes: Arc<Routes>,
     /// What is known of how its keys fare.
@@ -70,6 +72,7 @@ impl Session {
             grant,
             plan,
             keyrings: Keyrings::default(),
+            preferred: None,
             routes: Arc::default(),
             health: Arc::default(),
             deadline,
@@ -88,6 +91,12 @@ impl Session {
     #[must_use]
     pub fn with_keyrings(self, keyrings: Keyrings) -> Session {
         Session { keyrings, ..self }
+    }
+
+    /// The same, whose calls go to this model where they name none.
+    #[must_use]
+    pub fn with_preferred(self, preferred: Option<Preference>) -> Session {
+        Session { preferred, ..self }
     }
 
     /// The same, for which these logical names stand for models.

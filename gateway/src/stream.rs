@@ -138,7 +138,7 @@ impl Live {
 
 /// The receipt as the last event, where it is wanted.
 fn last_event(receipt: Option<Receipt>, framing: Framing, out: &mut Vec<u8>) {
-    if let Some(json) = receipt.and_then(|receipt| serde_json::to_string(&receipt).ok()) {
+    if let Some(json) = receipt.and_then(|receipt| serde_json::to_string(&receipt.told()).ok()) {
         out.extend_from_slice(&framing.own_frame("orch.receipt", &json).raw);
     }
 }

@@ -143,9 +143,18 @@ impl Grants {
     /// Ends the exchanges under way that carry the credential of this id in a grant of this workspace, and says how
     /// many; see [`LiveGrant::cut_carrying`]. Grants that no token leads to are not known here.
     pub fn cut_carrying(&self, workspace: &str, id: &str) -> usize {
+        self.cut(id, |grant| grant.workspace == workspace)
+    }
+
+    /// The same in the grants of all workspaces, of a credential that is lent to them by one id.
+    pub fn cut_carrying_everywhere(&self, id: &str) -> usize {
+        self.cut(id, |_| true)
+    }
+
+    fn cut(&self, id: &str, of: impl Fn(&Grant) -> bool) -> usize {
         let live = self.live.read().unwrap_or_else(PoisonError::into_inner);
         let grants: Vec<Arc<LiveGrant>> =
-            live.by_token.values().filter(|live| live.grant.workspace == workspace).cloned().collect();
+            live.by_token.values().filter(|live| of(&live.grant)).cloned().collect();
         drop(live);
         grants.iter().map(|grant| grant.cut_carrying(id)).sum()
     }

@@ -191,6 +191,11 @@ impl Broker {
         self.router.grants().cut_carrying(workspace, id)
     }
 
+    /// The same in the runs of all workspaces.
+    pub(crate) fn cut_everywhere(&self, id: &str) -> usize {
+        self.router.grants().cut_carrying_everywhere(id)
+    }
+
     /// Runs an agent once, for the user of this machine, who is asked for what nobody has granted. When `stop` counts
     /// an interrupt the agent is stopped and the run ends as interrupted; dropping the future stops the agent as well,
     /// without waiting until its worker is gone.

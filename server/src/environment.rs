@@ -174,6 +174,12 @@ impl Environment {
         self.raw(name)
     }
 
+    /// Whether providers are asked about keys before they are stored.
+    #[must_use]
+    pub fn checks_keys(&self) -> bool {
+        self.get("ORCH_KEY_CHECK").is_none_or(|word| word != "off")
+    }
+
     /// The same as a path; relative values are ignored, as the XDG specification asks.
     #[must_use]
     pub fn path(&self, name: &str) -> Option<PathBuf> {

@@ -24,12 +24,14 @@ use crate::upstream::internet;
 
 mod described;
 mod shape;
+mod storing;
 #[cfg(test)]
 mod tests;
 
 pub use described::{Described, describe, document, rejected};
 pub(crate) use shape::Misplaced;
 pub use shape::{check_file, check_shape, tidy};
+pub(crate) use storing::Proof;
 
 /// How long a check may take, a made-up key's included.
 const LONGEST: Duration = Duration::from_secs(5);
@@ -183,15 +185,21 @@ impl Credential for ForCheck {
     }
 }
 
-/// A key that a provider said is none is not stored.
+/// A key that a provider said is none is not stored. `set` is the command that stores another one, where it is not that for
+/// secrets.
 ///
 /// # Errors
-/// When the provider rejected it; the failure says how to store it all the same.
-pub fn refuse_rejected(provider: &Provider, name: &str, verdict: &Verdict) -> Result<(), Failure> {
+/// When the provider rejected it; how to store it all the same is the caller's to say.
+pub fn refuse_rejected(
+    provider: &Provider,
+    name: &str,
+    verdict: &Verdict,
+    set: Option<&str>,
+) -> Result<(), Failure> {
     if !verdict.rejects_key() {
         return Ok(());
     }
-    let Described { text, hints } = describe(provider, name, verdict);
+    let Described { text, hints } = described::with(provider, name, verdict, set);
     let failure = Failure::new(Kind::NoKey, "key_rejected", format!("{text}; nothing was stored"));
     let failure = hints.into_iter().fold(failure, Failure::hint);
     Err(failure

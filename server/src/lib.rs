@@ -3,6 +3,7 @@
 //! It composes the other crates and executes no agent code. Read [`Broker::run`] first: one run, from what the caller
 //! said to what the agent answered.
 
+mod active;
 mod afterwards;
 mod agent;
 mod api;

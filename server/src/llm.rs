@@ -13,7 +13,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use http::{Request, Response};
-use orch_gateway::{Budget, ByokPolicy, Gateway, Intake, Keyrings, Plan, Receipts, Session, Witness};
+use orch_gateway::{
+    Budget, ByokPolicy, Gateway, Intake, Keyrings, Plan, Preference, Receipts, Session, Witness,
+};
 use orch_manifests::{Limits, Routes, RunId, ServerTools};
 use orch_proxy::{Body, Grant, LiveGrant};
 use tokio::time::Instant;
@@ -74,6 +76,8 @@ pub(crate) struct Says<'c> {
     pub(crate) policy: ByokPolicy,
     /// What the operator lends.
     pub(crate) platform: &'c PlatformConfig,
+    /// What the member thinks with.
+    pub(crate) preferred: Option<Preference>,
 }
 
 /// What one call may take.
@@ -247,6 +251,7 @@ impl Llm {
             )
             .with_server_tools(server_tools)
             .with_keyrings(keyrings)
+            .with_preferred(says.preferred.clone())
             .with_witness(witness)
             .with_intake(self.intake(&client.workspace)))
     }

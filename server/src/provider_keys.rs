@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use orch_gateway::AtHand;
 use orch_manifests::{Catalog, Provider, Whose};
 use orch_vault::{
     ExpectedVersion, OpenMode, Secret, SecretMeta, SecretName, SecretSummary, Vault, VaultError,
@@ -16,6 +17,7 @@ use serde_json::{Value, json};
 use crate::caller::Caller;
 use crate::failure::{Failure, Kind};
 use crate::keeper::{Ring, VaultAt};
+use crate::key_check::{Proof, refuse_rejected};
 use crate::secrets::{Written, listed};
 use crate::service::Service;
 
@@ -84,14 +86,40 @@ pub(crate) async fn list(service: &Service, caller: &Caller) -> Result<Value, Fa
 /// they began with.
 ///
 /// # Errors
-/// A body that is not what it should be, a provider that is not known, a credential that lacks something, or the vault's own.
-pub(crate) async fn set(service: &Service, caller: &Caller, body: &[u8]) -> Result<Value, Failure> {
+/// A body that is not what it should be, a provider that is not known, a credential that lacks something, `key_rejected`
+/// when the provider says that it is none and is to be asked (`check`), or the vault's own.
+pub(crate) async fn set(
+    service: &Service,
+    caller: &Caller,
+    body: &[u8],
+    check: bool,
+) -> Result<Value, Failure> {
     let (name, secret) = new(body)?;
     let catalog = service.catalog();
     let provider = provider(catalog, &name)?;
     let key_name = key_name(provider)?;
-    let (secret, warnings) = checked(catalog, provider, &key_name, secret)?;
-    let stored = key_name.clone();
+    let (secret, mut warnings) = checked(catalog, provider, &key_name, secret)?;
+    // What the vault would not take is not shown to anybody either.
+    SecretMeta::default().accepts(&secret).map_err(VaultError::from)?;
+    let key = [(key_name.clone(), secret)];
+    let proofs = service.verdicts_before_storing(&caller.workspace, &key, check).await;
+    for Proof { name, verdict, .. } in &proofs {
+        let slug = &provider.slug;
+        let set = format!("orch byok set {slug}");
+        refuse_rejected(provider, name.as_str(), verdict, Some(set.as_str())).map_err(|failure| {
+            failure
+                .hint(format!("to store it without asking: orch byok set {slug} --no-check, or ?check=false"))
+        })?;
+    }
+    warnings.extend(proofs.iter().filter_map(Proof::warning));
+    if provider.inference.is_empty() {
+        warnings.push(format!(
+            "agents search with the workspace's key alone, and this one serves nobody: orch secrets set {key_name}"
+        ));
+    }
+    let verdict = proofs.first().map(Proof::document);
+    drop(proofs);
+    let [(stored, secret)] = key;
     let store = move |vault: &mut Vault| {
         vault.set(&stored, secret, SecretMeta::default(), ExpectedVersion::Any)?;
         let missing = || VaultError::Missing { name: stored.clone() };
@@ -100,6 +128,7 @@ pub(crate) async fn set(service: &Service, caller: &Caller, body: &[u8]) -> Resu
     let summary = service.keeper().with_new(&ring(caller).part, store).await?;
     let mut said = document(&summary, catalog);
     said["warnings"] = json!(warnings);
+    said["check"] = json!(verdict);
     said["serves"] = serves(service, caller, provider).await?.document();
     Ok(said)
 }
@@ -141,8 +170,7 @@ pub(crate) async fn remove(
         .hint("GET /api/user/provider-keys"));
     }
     let cut = now.then(|| {
-        let ids = removed.iter().map(|(name, _)| ring.id(name.as_str()));
-        ids.map(|id| service.keeper().held().cut_clients(&ring.part, &id)).sum::<usize>()
+        removed.iter().map(|(name, _)| service.cut_own(&caller.workspace, &ring, name)).sum::<usize>()
     });
     Ok(json!({
         "provider": provider.slug, "removed": removed.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(),
@@ -162,7 +190,9 @@ async fn serves(service: &Service, caller: &Caller, provider: &Provider) -> Resu
     let there = Standing::of(service, caller).await?;
     let first = |asked: Option<bool>| {
         let order = policy.order(asked, false)?;
-        order.whose.iter().copied().find(|whose| there.has(*whose, provider))
+        // One that is there and cannot be used is an error, and nobody else's is taken in its place.
+        let found = order.whose.iter().find_map(|whose| Some((*whose, there.key(*whose, provider)?)))?;
+        found.1.is_ok().then_some(found.0)
     };
     Ok(Serves { plain: first(None), asked: first(Some(true)) })
 }
@@ -185,13 +215,14 @@ impl Standing {
         })
     }
 
-    fn has(&self, whose: Whose, provider: &Provider) -> bool {
+    /// What there is of a key of somebody's.
+    fn key(&self, whose: Whose, provider: &Provider) -> Option<Result<&AtHand, &str>> {
         let plan = match whose {
             Whose::Own => Some(&self.own),
             Whose::Team => Some(&self.team),
             Whose::Platform => self.platform.as_ref(),
         };
-        plan.is_some_and(|plan| plan.provider(&provider.slug).is_some())
+        plan?.key_for(&provider.slug)
     }
 }
 

@@ -3,17 +3,14 @@
 //! A value goes in and does not come out again; there is no call that answers with one. What is said about a secret is
 //! checked in one place (`terms.rs`), and done and answered in one (`acts.rs`), for servers and for the command line.
 
-use std::sync::Arc;
-
-use orch_gateway::check::Verdict;
 use orch_manifests::{Auth, Catalog};
-use orch_vault::{GrantId, OpenMode, PlannedUse, Rotation, Secret, SecretName, Vault, VaultError};
+use orch_vault::{GrantId, OpenMode, PlannedUse, Rotation, Secret, SecretName, Source, Vault, VaultError};
 use serde_json::{Value, json};
 
 use crate::credential::token_file::FileReference;
 use crate::failure::Failure;
 use crate::keeper::{Keeper, VaultAt};
-use crate::key_check::{self, KeyChecker};
+use crate::key_check::{self, Proof};
 use crate::redact;
 use crate::service::Service;
 
@@ -26,6 +23,7 @@ mod terms;
 mod tests;
 mod uses;
 
+use acts::refuse_known;
 pub use acts::{all, grant, import, one, remove, remove_grant, rotate, set};
 pub use body::MOST_IMPORTED;
 pub(crate) use body::Written;
@@ -225,35 +223,60 @@ pub(crate) async fn post_check(service: &Service, workspace: &str, name: &str) -
         grant: None,
     };
     service.keeper().record_uses(workspace, vec![planned]).await?;
-    let upstream = service.broker().internet()?;
-    let verdict = match upstream.simulation {
-        Some(_) => Verdict::Unchecked { why: "the providers of this server are simulated".to_owned() },
-        None => {
-            let checker = KeyChecker::over(Arc::clone(&upstream.proxy));
-            checker.check(workspace, provider, name.as_str(), &secret).await
-        }
-    };
+    let verdict = service.verdict(Source::Vault, workspace, provider, (&name, &secret)).await;
     Ok(key_check::document(provider, name.as_str(), &verdict))
 }
 
-/// `POST /v1/secrets/import`: all of it or nothing.
+/// `POST /v1/secrets/import`: all of it or nothing. Providers are asked about their keys first, unless that is not wanted.
 ///
 /// # Errors
-/// As [`put`], and names that are there already, unless they may be replaced.
+/// As [`put`], names that are there already, unless they may be replaced, and `key_rejected` with every key that its
+/// provider rejects.
 pub(crate) async fn post_import(
-    keeper: &Keeper,
+    service: &Service,
     workspace: &str,
-    catalog: &Catalog,
     body: &[u8],
+    check: bool,
 ) -> Result<Value, Failure> {
+    let catalog = service.catalog();
     let (values, overwrite) = body::import(body, catalog)?;
+    let mut warnings = Vec::new();
     let arrived = values.into_iter().map(|(name, value)| {
-        let (value, _) = arriving(catalog, &name, value, Sender::Other)?;
+        let (value, said) = arriving(catalog, &name, value, Sender::Other)?;
+        warnings.extend(said);
         Ok((name, value))
     });
     let values = arrived.collect::<Result<Vec<_>, Failure>>()?;
+    // What could not be stored is not shown to anybody else either.
+    let (held, names) = (service.keeper(), values.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>());
+    if !overwrite {
+        look(held, (workspace, catalog), move |vault, _| refuse_known(vault, &names)).await?;
+    }
+    let proofs = service.verdicts_before_storing(workspace, &values, check).await;
+    refuse_rejected(&proofs)?;
+    warnings.extend(proofs.iter().filter_map(Proof::warning));
+    let checks: Vec<Value> = proofs.iter().map(Proof::document).collect();
+    drop(proofs);
     let catalog = catalog.clone();
-    keeper.with_new(workspace, move |vault| import(vault, values, overwrite, &catalog)).await
+    let store = move |vault: &mut Vault| import(vault, values, overwrite, &catalog);
+    let mut answer = service.keeper().with_new(workspace, store).await?;
+    answer["checks"] = json!(checks);
+    answer["warnings"] = json!(warnings);
+    Ok(answer)
+}
+
+/// Refuses all of an import on account of keys that their providers reject, and names every one of them.
+fn refuse_rejected(proofs: &[Proof<'_>]) -> Result<(), Failure> {
+    let rejected: Vec<&Proof<'_>> = proofs.iter().filter(|proof| proof.verdict.rejects_key()).collect();
+    let Some(first) = rejected.first() else { return Ok(()) };
+    let names: Vec<&str> = rejected.iter().map(|proof| proof.name.as_str()).collect();
+    let checks: Vec<Value> = rejected.iter().map(|proof| proof.document()).collect();
+    key_check::refuse_rejected(first.provider, first.name.as_str(), &first.verdict, None).map_err(|failure| {
+        failure
+            .hint("take these lines out, or store all of it without asking: --no-check, ?check=false")
+            .detail("rejected", names)
+            .detail("checks", checks)
+    })
 }
 
 /// `POST /v1/secrets/{name}/grants`.

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use orch_gateway::Plan;
+use orch_gateway::{Plan, Preference};
 use orch_manifests::{Catalog, Digest, RunId};
 use orch_vault::VaultLocation;
 use time::OffsetDateTime;
@@ -18,6 +18,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
+use crate::active::Actives;
 use crate::broker::Broker;
 use crate::budgets::Budgets;
 use crate::byok::{self, Policies, lent_by_environment};
@@ -100,6 +101,10 @@ pub struct Service {
     policies: Arc<Policies>,
     /// What the operator lends out of the environment.
     lent: Option<Arc<Plan>>,
+    /// Whether providers are asked about keys before they are stored.
+    checks_keys: bool,
+    /// What members think with first.
+    actives: Actives,
     library: Library,
     budgets: Arc<Budgets>,
     instance: Instance,
@@ -177,6 +182,8 @@ impl Service {
             routings: Arc::new(Routings::new(store.clone(), Arc::clone(broker.catalog()))),
             policies: Arc::new(Policies::new(store.clone())),
             lent,
+            checks_keys: environment.checks_keys(),
+            actives: Actives::new(store.clone()),
             broker,
             store,
             keeper: Arc::new(keeper),
@@ -255,6 +262,22 @@ impl Service {
     /// What the operator lends out of the environment.
     pub(crate) fn lent(&self) -> Option<&Arc<Plan>> {
         self.lent.as_ref()
+    }
+
+    /// Whether providers are asked about keys before they are stored.
+    pub(crate) fn checks_keys(&self) -> bool {
+        self.checks_keys
+    }
+
+    /// What members think with first.
+    pub(crate) fn actives(&self) -> &Actives {
+        &self.actives
+    }
+
+    /// What the owner of this installation thinks with first from now on, and everybody of their workspace who has chosen
+    /// nothing.
+    pub fn prefer(&self, preferred: Option<Preference>) {
+        self.actives.prefer(preferred);
     }
 
     /// The providers, the operator's included.

@@ -2,6 +2,7 @@
 
 use orch_tests::home::Home;
 use orch_tests::needle::{self, Needle};
+use orch_tests::reply::Reply;
 use serde_json::{Value, json};
 
 use crate::members::{ALICES, ALICES_NEW, ASKS, BOBS, KEYS, Members, TEAMS};
@@ -159,11 +160,109 @@ fn what_is_no_key_is_refused_with_the_field_and_without_the_value() {
         let said = post(json!({ "provider": "aws", "key": key })).expect(200).json();
         assert_eq!(said["provider"], "aws", "{said:#}");
     }
+    // Nobody is left to believe that it serves.
+    let search = json!({ "provider": "tavily", "key": "tvly-dev-0123456789abcdef0123456789abcdef" });
+    let said = post(search).expect(200).json();
+    assert!(said["warnings"].to_string().contains("orch secrets set TAVILY_API_KEY"), "{said:#}");
     let mut incomplete = aws;
     incomplete.as_object_mut().expect("an object").remove("region");
     let answer = post(json!({ "provider": "aws", "key": incomplete })).expect(400);
     let said = String::from_utf8_lossy(&answer.body).into_owned();
     assert!(said.contains("region") && !said.contains("wJalr"), "{said}");
+}
+
+/// A key that no account has.
+const WRONG: &str = "sk-proj-wrongQw7ZpLx4Vn8Rt2Ys6Hd1Kf9Bm3Gc5J";
+
+#[test]
+fn a_provider_is_asked_about_a_key_before_it_is_kept() {
+    let members = Members::with(|config| config, &[("ORCH_KEY_CHECK", "on")]);
+    let alice = members.token("alice", "default", &["llm", "run"]);
+    let said = members.register(&alice, ALICES);
+    assert_eq!((&said["check"]["verdict"], &said["warnings"]), (&json!("valid"), &json!([])), "{said:#}");
+    let asked = members.openai.only();
+    assert_eq!((asked.method.as_str(), asked.path.as_str()), ("GET", "/v1/models"));
+
+    // One that the provider rejects is not stored, and the one before goes on serving.
+    let wrong = json!({ "provider": "openai", "key": WRONG });
+    let post =
+        |query: &str| members.server.ask_as(Some(&alice), "POST", &format!("{KEYS}{query}"), Some(&wrong));
+    let refused = post("").expect(422).json();
+    assert_eq!(refused["error"]["code"], "key_rejected", "{refused:#}");
+    assert_eq!(refused["error"]["details"]["verdict"], "invalid", "{refused:#}");
+    let hints = refused["error"]["hints"].to_string();
+    assert!(hints.contains("orch byok set openai") && hints.contains("check=false"), "{hints}");
+    assert!(!refused.to_string().contains("wrongQw7"), "{refused:#}");
+    assert_eq!(listed(&members, &alice)[0]["last_four"], last_four(ALICES));
+    members.served(&alice, &[ASKS], json!({}), ALICES, "own");
+
+    // The same from the command line, which leaves the asking to the server.
+    let client = Home::new();
+    let set = |more: &[&'static str]| {
+        let args = ["byok", "set", "openai", "-", "--json"].into_iter().chain(more.iter().copied());
+        members.elsewhere(&client, &alice, args).env("ORCH_KEY_CHECK", "on").stdin(WRONG)
+    };
+    let outcome = set(&[]).run().expect(3).silent();
+    assert_eq!(outcome.error()["code"], "key_rejected", "{outcome}");
+    assert!(!outcome.to_string().contains("wrongQw7"), "{outcome}");
+    let status = members.elsewhere(&client, &alice, ["byok", "status", "--json"]).run().expect(0).json();
+    assert_eq!(status["active"], Value::Null, "{status:#}");
+    let good = members.elsewhere(&client, &alice, ["byok", "set", "openai", "-", "--json"]);
+    let good = good.env("ORCH_KEY_CHECK", "on").stdin(ALICES_NEW).run().expect(0).json();
+    assert_eq!(good["check"]["verdict"], "valid", "{good:#}");
+
+    // Where that is said nobody is asked: by flag, by this environment, by the request.
+    let before = members.openai.received().len();
+    set(&["--no-check"]).run().expect(0);
+    set(&[]).env("ORCH_KEY_CHECK", "off").run().expect(0);
+    assert_eq!(post("?check=false").expect(200).json()["check"], Value::Null);
+    post("?check=perhaps").expect(400);
+    assert_eq!(members.openai.received().len(), before, "nobody was asked");
+    // What could not be found out holds nothing up, and is said.
+    members.openai.script((0..4).map(|_| Reply::text(200, "<html>Welcome to the hotel</html>")));
+    let said = members.register(&alice, ALICES);
+    assert_eq!(said["check"]["verdict"], "unchecked", "{said:#}");
+    assert!(said["warnings"].to_string().contains("could not be checked"), "{said:#}");
+}
+
+#[test]
+fn an_import_asks_about_its_keys_and_is_all_or_nothing() {
+    let members = Members::with(|config| config, &[("ORCH_KEY_CHECK", "on")]);
+    let names = |members: &Members| -> Vec<String> {
+        let all = members.server.ask("GET", "/v1/secrets", None).expect(200).json();
+        let all = all["secrets"].as_array().expect("a list").iter();
+        all.map(|secret| secret["name"].as_str().expect("a name").to_owned()).collect()
+    };
+    let file = format!("OPENAI_API_KEY={WRONG}\nOTHER_TOKEN=0123456789abcdef0123\n");
+    let client = Home::new();
+    let admin = members.server.token().to_owned();
+    let elsewhere = || members.elsewhere(&client, &admin, ["secrets", "import", "-", "--json"]);
+    let here = || crate::stage::orch(&members.home).args(["secrets", "import", "-", "--json"]);
+    for (place, import) in [("elsewhere", elsewhere()), ("here", here())] {
+        let outcome = import.env("ORCH_KEY_CHECK", "on").stdin(file.as_bytes()).run().expect(3).silent();
+        assert_eq!(outcome.error()["code"], "key_rejected", "{place}: {outcome}");
+        assert_eq!(outcome.error()["details"]["rejected"], json!(["OPENAI_API_KEY"]), "{place}: {outcome}");
+        assert!(!outcome.to_string().contains("wrongQw7"), "{place}: {outcome}");
+        assert!(names(&members).is_empty(), "{place}: all of it or nothing");
+    }
+    assert_eq!(members.openai.received().len(), 2, "each was asked about once");
+    let good = file.replace(WRONG, TEAMS);
+    let outcome = elsewhere().env("ORCH_KEY_CHECK", "on").stdin(good.as_bytes()).run().expect(0).json();
+    assert_eq!(outcome["checks"][0]["verdict"], "valid", "{outcome:#}");
+    assert_eq!(names(&members), ["OPENAI_API_KEY", "OTHER_TOKEN"]);
+    // One that is there already is not shown to its provider for nothing.
+    let before = members.openai.received().len();
+    let body = json!({ "secrets": [{ "name": "OPENAI_API_KEY", "value": WRONG }] });
+    members.server.ask("POST", "/v1/secrets/import", Some(&body)).expect(409);
+    assert_eq!(members.openai.received().len(), before);
+    // And whoever means it gets it.
+    for import in [elsewhere(), here()] {
+        let import =
+            import.args(["--overwrite", "--no-check"]).env("ORCH_KEY_CHECK", "on").stdin(file.as_bytes());
+        let outcome = import.run().expect(0).json();
+        assert!(outcome["checks"].as_array().is_none_or(Vec::is_empty), "{outcome:#}");
+    }
+    assert_eq!(members.openai.received().len(), before);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Bring your own key over HTTP: whose key serves a request, by its words and by the workspace's policy.
 
 use orch_tests::needle::{self, Needle};
+use orch_tests::reply::Reply;
 use serde_json::{Value, json};
 
 use crate::members::{ALICES, ALL, ASKS, BOBS, CHAT, KEYS, Members, PLATFORMS, TEAMS};
@@ -86,6 +87,19 @@ fn streams_say_whose_key_it_is_as_well() {
         (Some("own"), Some("true"))
     );
     assert!(String::from_utf8_lossy(&answer.body).ends_with("data: [DONE]\n\n"));
+    // The receipt at the end goes to agents as well, and tells nothing of the value.
+    let headers = [("x-orch-receipt", "true")];
+    let answer = members.server.ask_with(&alice, ("POST", CHAT), &headers, Some(&body)).expect(200);
+    let said = String::from_utf8_lossy(&answer.body).into_owned();
+    let (_, receipt) = said.split_once("event: orch.receipt\ndata: ").expect("a receipt");
+    let receipt: Value = serde_json::from_str(receipt.lines().next().expect("a line")).expect("JSON");
+    assert_eq!(receipt["credential"]["whose"], "own", "{receipt:#}");
+    assert!(!said.contains(end_of(ALICES)), "{said}");
+}
+
+/// What is shown of a key to whom it belongs.
+fn end_of(key: &str) -> &str {
+    &key[key.len() - 4..]
 }
 
 #[test]
@@ -102,6 +116,23 @@ fn a_key_that_fails_is_an_error_unless_another_one_was_asked_for() {
     members.served(&alice, &[], json!({}), TEAMS, "team");
     let falls_back = json!({ "byok": { "enabled": true, "disableFallbacks": false } });
     members.served(&alice, &[], falls_back, TEAMS, "team");
+}
+
+#[test]
+fn an_account_that_is_not_available_is_followed_by_somebody_else_s_where_that_was_asked_for() {
+    let (members, alice) = team_and_alice();
+    let down = || Reply::json(500, &json!({ "error": { "message": "down", "type": "server_error" } }));
+    // Each is asked twice before it is given up.
+    members.openai.script([down(), down()]);
+    let falls_back = json!({ "byok": { "enabled": true, "disableFallbacks": false } });
+    let answer = members.chat(&alice, &[], falls_back).expect(200);
+    assert_eq!(answer.header("x-orch-key-owner"), Some("team"));
+    let keys: Vec<String> = members.openai.received().iter().map(crate::members::key_of).collect();
+    assert_eq!(keys, [ALICES, ALICES, TEAMS]);
+    // Nobody has asked for that here.
+    members.openai.script([down(), down()]);
+    members.chat(&alice, &[ASKS], json!({})).expect(502);
+    assert_eq!(members.openai.received().len(), 5);
 }
 
 #[test]
@@ -195,7 +226,7 @@ fn what_the_configuration_decides_is_nobody_else_s_to_change() {
 }
 
 /// The operator lends one provider's key out of a workspace of their own.
-fn lending() -> (Members, String) {
+pub(crate) fn lending() -> (Members, String) {
     let platform = json!({ "keys": "vault", "workspace": "ops", "providers": ["openai"] });
     let members = Members::with(|config| config.section("platform", platform), &[]);
     let ops = members.token("operator", "ops", &["secrets", "llm"]);
@@ -255,6 +286,138 @@ fn a_brought_key_comes_first_and_the_platform_s_second_in_a_route() {
 }
 
 #[test]
+fn whoever_wants_one_key_and_nothing_else_gets_one_request_also_where_models_share_the_calls() {
+    let members = Members::new();
+    let alice = members.member("alice");
+    members.register(&alice, ALICES);
+    let other = json!({ "provider": "anthropic", "key": crate::stage::ANTHROPIC_KEY });
+    members.server.ask_as(Some(&alice), "POST", KEYS, Some(&other)).expect(200);
+    let route = json!({ "targets": [
+        { "model": "gpt-4o-mini", "priority": 1, "weight": 60_000 }, { "model": "claude-3-haiku", "priority": 1, "weight": 1 },
+    ] });
+    members.server.ask("PUT", "/v1/routes/shared", Some(&route)).expect(200);
+    members.accounts.reject(ALICES);
+    // Saying so is enough, whether or not the request asks for a key of its own.
+    members.policy(members.server.token(), "prefer_own");
+    let strict = json!({ "model": "shared", "byok": { "disableFallbacks": true } });
+    members.chat(&alice, &[], strict);
+    assert_eq!(
+        members.openai.received().len() + members.anthropic.received().len(),
+        1,
+        "one request and no more"
+    );
+}
+
+#[test]
+fn who_names_no_model_gets_the_one_that_is_active() {
+    let members = Members::new();
+    let admin = members.server.token().to_owned();
+    members.team_has(&admin, "OPENAI_API_KEY", TEAMS);
+    let alice = members.token("alice", "default", &["llm", "run"]);
+    let body = json!({ "messages": [{ "role": "user", "content": "Hi" }] });
+    let unnamed = |token: &str| members.server.ask_with(token, ("POST", CHAT), &[], Some(&body));
+    let model = |token: &str| {
+        let before = members.openai.received().len();
+        unnamed(token).expect(200);
+        members.openai.received()[before].json()["model"].as_str().expect("a model").to_owned()
+    };
+    let error = unnamed(&alice).expect(400).json();
+    assert!(error["error"]["message"].as_str().expect("text").contains("orch byok model"), "{error:#}");
+
+    // What a member chooses at a server is theirs alone.
+    let client = orch_tests::home::Home::new();
+    members.elsewhere(&client, &alice, ["byok", "use", "openai"]).run().expect(0);
+    unnamed(&alice).expect(400);
+    members.elsewhere(&client, &alice, ["byok", "model", "gpt-4o-mini"]).run().expect(0);
+    assert_eq!(model(&alice), "gpt-4o-mini");
+    let said = members.server.ask_as(Some(&alice), "GET", "/v1/byok/active", None).expect(200).json();
+    let chosen =
+        json!({ "member": "alice", "provider": "openai", "model": "gpt-4o-mini", "chosen_by": "member" });
+    assert_eq!(said, chosen);
+    let bob = members.member("bob");
+    unnamed(&bob).expect(400);
+    let said = members.server.ask_as(Some(&bob), "GET", "/v1/byok/active", None).expect(200).json();
+    assert_eq!(said["provider"], Value::Null, "{said:#}");
+    // A model that is named is the one, and a provider that is insisted on as well.
+    let answer =
+        members.chat(&alice, &[("x-byok-provider", "anthropic")], json!({ "model": "" })).expect(400);
+    assert!(String::from_utf8_lossy(&answer.body).contains("name a model"));
+    for (bad, field) in [
+        (json!({ "provider": "nobody" }), "provider"),
+        (json!({ "provider": "openai", "model": "claude-3-haiku" }), "model"),
+    ] {
+        let refused =
+            members.server.ask_as(Some(&alice), "PUT", "/v1/byok/active", Some(&bad)).expect(400).json();
+        assert_eq!(refused["error"]["details"]["field"], field, "{refused:#}");
+    }
+
+    // What is chosen on the server's own machine is for all of the workspace who have chosen nothing, and for no other one.
+    let here = |args: &[&str]| crate::stage::orch(&members.home).args(["byok"]).args(args).run().expect(0);
+    here(&["use", "openai"]);
+    here(&["model", "gpt-4o"]);
+    assert_eq!((model(&bob), model(&alice)), ("gpt-4o".to_owned(), "gpt-4o-mini".to_owned()));
+    let elsewhere = members.token("bob", "other", &["llm"]);
+    unnamed(&elsewhere).expect(400);
+    let gone = members.server.ask_as(Some(&alice), "DELETE", "/v1/byok/active", None).expect(200).json();
+    assert_eq!((&gone["model"], &gone["chosen_by"]), (&json!("gpt-4o"), &json!("workspace")));
+
+    // Both outlive the server.
+    members.elsewhere(&client, &alice, ["byok", "model", "gpt-4o-mini"]).run().expect(0);
+    let Members { home, server, openai, anthropic, accounts } = members;
+    server.terminate().expect(0);
+    let server = orch_tests::server::Server::start(crate::stage::PROGRAM, &home);
+    let members = Members { home, server, openai, anthropic, accounts };
+    let asked = |token: &str| {
+        let before = members.openai.received().len();
+        members.server.ask_with(token, ("POST", CHAT), &[], Some(&body)).expect(200);
+        members.openai.received()[before].json()["model"].clone()
+    };
+    assert_eq!((asked(&bob), asked(&alice)), (json!("gpt-4o"), json!("gpt-4o-mini")));
+}
+
+#[test]
+fn providers_are_listed_with_the_keys_of_all_who_have_one_and_whose_they_are() {
+    let (members, _) = lending();
+    let (alice, bob) = (members.member("alice"), members.member("bob"));
+    members.register(&alice, ALICES);
+    let keys = |token: &str| -> Vec<(String, String)> {
+        let listed = members.server.ask_as(Some(token), "GET", "/v1/providers", None).expect(200).json();
+        let all = listed["providers"].as_array().expect("a list").clone();
+        let openai = all.into_iter().find(|entry| entry["provider"] == "openai").expect("openai");
+        let text = |value: &Value| value.as_str().expect("text").to_owned();
+        let keys = openai["keys"].as_array().expect("keys").iter();
+        keys.map(|key| (text(&key["key"]), text(&key["whose"]))).collect()
+    };
+    let pair = |key: &str, whose: &str| (key.to_owned(), whose.to_owned());
+    let platforms = pair("platform/OPENAI_API_KEY", "platform");
+    assert_eq!(keys(&alice), [pair("own/alice/OPENAI_API_KEY", "own"), platforms.clone()]);
+    assert_eq!(keys(&bob), [platforms.clone()], "hers are nobody else's to see");
+    members.team_has(members.server.token(), "OPENAI_API_KEY", TEAMS);
+    assert_eq!(keys(&bob), [pair("OPENAI_API_KEY", "team"), platforms]);
+    // What stands against her key is hers to know of and to take away.
+    members.accounts.reject(ALICES);
+    members.chat(&alice, &[ASKS], json!({})).expect(401);
+    let keeper = members.token("bob", "default", &["secrets"]);
+    let reset = |token: &str| {
+        members.server.ask_as(Some(token), "POST", "/v1/providers/openai/reset", None).expect(200).json()
+    };
+    assert_eq!(reset(&keeper), json!({ "reset": [] }));
+    let hers = members.token("alice", "default", &["secrets"]);
+    assert_eq!(reset(&hers), json!({ "reset": ["own/alice/OPENAI_API_KEY"] }));
+    // Models say the same.
+    let model = |token: &str| {
+        let one =
+            members.server.ask_as(Some(token), "GET", "/v1/models/gpt-4o-mini", None).expect(200).json();
+        (one["key"].clone(), one["key_owner"].clone())
+    };
+    assert_eq!(model(&bob), (json!("present"), json!("team")));
+    members.server.ask("DELETE", "/v1/secrets/OPENAI_API_KEY", None).expect(200);
+    assert_eq!(model(&bob), (json!("platform"), json!("platform")));
+    members.policy(members.server.token(), "prefer_own");
+    assert_eq!(model(&alice), (json!("present"), json!("own")));
+}
+
+#[test]
 fn the_environment_of_the_server_is_lent_where_the_configuration_says_so_and_nowhere_else() {
     let platform = json!({ "keys": "env", "providers": ["openai"] });
     let env = [("OPENAI_API_KEY", PLATFORMS), ("ANTHROPIC_API_KEY", crate::stage::ANTHROPIC_KEY)];
@@ -294,6 +457,18 @@ fn a_run_goes_by_the_same_policy_and_its_receipt_says_whose_key_it_was() {
     let report = run().run().expect(0).json();
     assert_eq!((whose(&report), &report["calls"][0]["byok"]), (json!("own"), &json!(true)), "{report:#}");
     assert_eq!(report["calls"][0]["credential"]["mask"], ALICES[ALICES.len() - 4..], "{report:#}");
+    // Others of the workspace see the run, and of her key no more than whose it is; she and its admins see how it ends.
+    let bob = members.token("bob", "default", &["run"]);
+    let runs = members.server.ask_as(Some(&bob), "GET", "/v1/runs", None).expect(200).json();
+    let path = format!("/v1/runs/{}", runs["runs"][0]["id"].as_str().expect("an id"));
+    for (reader, sees) in [(&bob, false), (&token, true), (&members.server.token().to_owned(), true)] {
+        for path in [path.clone(), format!("{path}/events")] {
+            let answer = members.server.ask_as(Some(reader), "GET", &path, None).expect(200);
+            let said = String::from_utf8_lossy(&answer.body).into_owned();
+            assert!(said.contains("\"whose\":\"own\""), "{said}");
+            assert_eq!(said.contains(end_of(ALICES)), sees, "{path}: {said}");
+        }
+    }
     members.elsewhere(&client, &token, ["byok", "use", "none"]).run().expect(0);
     members.policy(members.server.token(), "prefer_own");
     assert_eq!(whose(&run().run().expect(0).json()), "own");

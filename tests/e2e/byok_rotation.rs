@@ -4,13 +4,15 @@ use std::thread::{self, JoinHandle};
 
 use orch_tests::fakes::openai::openai;
 use orch_tests::gate::Gate;
+use orch_tests::home::Home;
 use orch_tests::reply::{Piece, Reply};
 use orch_tests::server::{Answer, request_with};
 use orch_tests::wire::Received;
 use serde_json::json;
 
+use crate::byok_requests::lending;
 use crate::members::{ALICES, ALICES_NEW, ASKS, CHAT, KEYS, Members, TEAMS, key_of};
-use crate::stage::OPENAI_SAYS;
+use crate::stage::{INPUT, OPENAI_SAYS, summarizer};
 
 const HALF: usize = 100;
 
@@ -112,6 +114,36 @@ fn removing_it_now_ends_what_is_under_way_with_it_and_nothing_else() {
     gate.open();
     for stream in his {
         assert_eq!(text(&stream.join().expect("no panic").expect("an answer")), OPENAI_SAYS);
+    }
+}
+
+/// Whatever the key is, runs that are in the middle of a call with it end with it as clients do.
+#[test]
+fn removing_it_now_ends_runs_that_carry_it_also_those_of_other_workspaces() {
+    let (members, ops) = lending();
+    let agent = summarizer(&["gpt-4o-mini"]);
+    let client = Home::new();
+    let token = members.token("alice", "default", &["run", "llm"]);
+    let run = |token: &str| {
+        members.elsewhere(&client, token, ["run", "--json", "--input", INPUT]).arg(agent.path())
+    };
+    let lent = "/v1/secrets/OPENAI_API_KEY?now=true".to_owned();
+    let own = format!("{KEYS}?provider=openai&now=true");
+    for (registers, remover, path) in [(true, &token, own), (false, &ops, lent)] {
+        if registers {
+            members.register(&token, ALICES);
+            members.policy(members.server.token(), "prefer_own");
+        }
+        let gate = Gate::closed();
+        members.openai.script([Reply::text(200, "{}").held(&gate)]);
+        let before = members.openai.received().len();
+        let running = run(&token).start();
+        members.openai.wait_for(before + 1);
+        let gone = members.server.ask_as(Some(remover), "DELETE", &path, None).expect(200).json();
+        assert_eq!(gone["cut"], 1, "{path}: {gone:#}");
+        let outcome = running.finish();
+        assert_ne!(outcome.code(), Some(0), "{path}: {outcome}");
+        gate.open();
     }
 }
 

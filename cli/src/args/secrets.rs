@@ -207,6 +207,8 @@ pub(crate) struct ImportArgs {
     /// Replace values that are there already; what was said about them stays
     #[arg(long)]
     pub(crate) overwrite: bool,
+    #[command(flatten)]
+    pub(crate) proof: ProofArgs,
 }
 
 fn count_of_runs(text: &str) -> Result<u64, &'static str> {

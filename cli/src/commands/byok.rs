@@ -17,7 +17,7 @@ mod policy;
 mod set;
 mod status;
 
-pub(crate) use active::{Active, By, Place, chosen};
+pub(crate) use active::{Active, By, Place, chosen, chosen_here};
 pub(crate) use status::Status;
 
 pub(crate) fn run(args: &ByokArgs, printer: Printer) -> Result<ExitCode, Failure> {

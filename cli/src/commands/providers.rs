@@ -26,6 +26,8 @@ struct Provider {
     keys: Vec<Key>,
     #[serde(default)]
     missing: Option<String>,
+    #[serde(default)]
+    unusable: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -95,7 +97,10 @@ fn table(providers: &[Provider]) -> Table {
     for provider in providers {
         let name = || provider.provider.clone();
         for key in &provider.keys {
-            table.row([name(), key.key.clone(), key.state.clone(), why(key)]);
+            table.row([name(), key.key.clone(), key.state.clone(), why(key, &provider.provider)]);
+        }
+        for why in &provider.unusable {
+            table.row([name(), String::new(), "unusable".to_owned(), why.clone()]);
         }
         if provider.keys.is_empty() {
             let (state, why) = match &provider.missing {
@@ -108,10 +113,11 @@ fn table(providers: &[Provider]) -> Table {
     table
 }
 
-fn why(key: &Key) -> String {
+fn why(key: &Key, provider: &str) -> String {
+    // What others have lent goes by no name that a command takes.
+    let named = if key.key.contains('/') { provider } else { &key.key };
     let again = key.tried_again.iter().map(|at| format!("; tried again after {at}")).collect::<String>();
-    let since =
-        key.since.iter().map(|at| format!("since {at}{again}, or now: orch providers reset {}", key.key));
+    let since = key.since.iter().map(|at| format!("since {at}{again}, or now: orch providers reset {named}"));
     let until = key.until.iter().map(|at| format!("asked last until {at}"));
     let models = key.models.iter().map(|m| format!("{}: {} until {}", m.model, m.class, m.until));
     since.chain(until).chain(models).collect::<Vec<_>>().join("; ")

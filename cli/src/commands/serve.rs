@@ -17,6 +17,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::commands::byok::chosen_here;
 use crate::printer::Printer;
 use crate::wire::{Installation, broken_pipe};
 
@@ -94,7 +95,12 @@ async fn serve(args: ServeArgs, printer: Printer) -> Result<ExitCode, Failure> {
         .behind(here.config.trusted_proxies.clone());
     let simulate = args.simulate.as_deref().map(Simulate::open).transpose()?;
     let capacity = here.config.capacity();
+    let preferred = chosen_here(&here).unwrap_or_else(|failure| {
+        printer.warn(&format!("what orch byok chose is not known to this server's clients: {failure}"));
+        None
+    });
     let service = Service::open(here.parts(simulate)?, Mode::Serve).await?;
+    service.prefer(preferred);
     let admin = ensure_admin_token(service.store(), service.home()).await?;
     ready(&server, capacity, admin.as_ref(), args.insecure_listen.as_deref(), printer)?;
     drop(admin);

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http::header::HeaderName;
 use memchr::memmem;
-use serde_json::Value;
+use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use crate::dialect::RequestError;
@@ -33,6 +33,11 @@ struct Said<T> {
 }
 
 impl Ask {
+    /// What a request says that asks for a key of its own and no more.
+    pub(crate) fn for_own() -> Self {
+        Self { enabled: Some(Said { value: true, field: "x-use-byok" }), ..Self::default() }
+    }
+
     /// Whether it says nothing.
     pub(crate) fn is_empty(&self) -> bool {
         *self == Ask::default()
@@ -58,9 +63,9 @@ impl Ask {
         self.fallbacks == Some(true)
     }
 
-    /// Whether it wants its own key and, in so many words, nothing else.
+    /// Whether it wants the key that comes first and, in so many words, nothing else: no other key, and no other model.
     pub(crate) fn is_strict(&self) -> bool {
-        self.enabled() == Some(true) && self.fallbacks == Some(false)
+        self.fallbacks == Some(false)
     }
 
     /// The field to change when what it asks cannot be.
@@ -113,37 +118,28 @@ impl Ask {
     }
 
     fn add_body(&mut self, raw: &RawValue) -> Result<(), RequestError> {
-        let Ok(Value::Object(fields)) = serde_json::from_str(raw.get()) else {
-            return Err(wrong(FIELD, "is an object such as {\"enabled\": true, \"provider\": \"openai\"}"));
-        };
-        for (name, value) in fields {
-            match (name.as_str(), value) {
-                ("enabled", Value::Bool(value)) => {
-                    const HERE: &str = "byok.enabled";
-                    same(self.enabled.as_ref(), &value, HERE)?;
-                    self.enabled = Some(Said { value, field: HERE });
-                }
-                ("provider", Value::String(name)) => {
-                    const HERE: &str = "byok.provider";
-                    let value = named(HERE, &name)?;
-                    same(self.provider.as_ref(), &value, HERE)?;
-                    self.provider = Some(Said { value, field: HERE });
-                }
-                ("disableFallbacks" | "disable_fallbacks", Value::Bool(disabled)) => {
-                    self.fallbacks = Some(!disabled);
-                }
-                ("enabled", _) => return Err(wrong("byok.enabled", "is true or false")),
-                ("provider", _) => return Err(wrong("byok.provider", "is a provider's name")),
-                ("disableFallbacks" | "disable_fallbacks", _) => {
-                    return Err(wrong("byok.disableFallbacks", "is true or false"));
-                }
-                _ => {
-                    return Err(wrong(
-                        FIELD,
-                        "has the fields enabled, provider and disableFallbacks, and no others",
-                    ));
-                }
-            }
+        const ENABLED: &str = "byok.enabled";
+        const PROVIDER: &str = "byok.provider";
+        const FALLBACKS: &str = "byok.disableFallbacks";
+        let mut fields = Document::parse(raw.get().as_bytes()).map_err(|_| {
+            wrong(FIELD, "is an object such as {\"enabled\": true, \"provider\": \"openai\"}")
+        })?;
+        if let Some(value) = taken::<bool>(&mut fields, &["enabled"], ENABLED, "is true or false")? {
+            same(self.enabled.as_ref(), &value, ENABLED)?;
+            self.enabled = Some(Said { value, field: ENABLED });
+        }
+        if let Some(name) = taken::<String>(&mut fields, &["provider"], PROVIDER, "is a provider's name")? {
+            let value = named(PROVIDER, &name)?;
+            same(self.provider.as_ref(), &value, PROVIDER)?;
+            self.provider = Some(Said { value, field: PROVIDER });
+        }
+        let spellings = ["disableFallbacks", "disable_fallbacks"];
+        if let Some(disabled) = taken::<bool>(&mut fields, &spellings, FALLBACKS, "is true or false")? {
+            self.fallbacks = Some(!disabled);
+        }
+        if !fields.is_empty() {
+            let fields = "has the fields enabled, provider and disableFallbacks, and no others";
+            return Err(wrong(FIELD, fields));
         }
         self.agrees()
     }
@@ -157,6 +153,21 @@ impl Ask {
             _ => Ok(()),
         }
     }
+}
+
+/// Takes out the one value of a field that goes by these names.
+fn taken<T: DeserializeOwned>(
+    fields: &mut Document,
+    names: &[&str],
+    path: &str,
+    is: &str,
+) -> Result<Option<T>, RequestError> {
+    let mut said: Vec<Box<RawValue>> = names.iter().flat_map(|name| fields.take(name)).collect();
+    let Some(value) = said.pop() else { return Ok(None) };
+    if !said.is_empty() {
+        return Err(wrong(path, "is there twice"));
+    }
+    serde_json::from_str(value.get()).map(Some).map_err(|_| wrong(path, is))
 }
 
 /// The one value of a header.

@@ -5,7 +5,7 @@ use tokio::time::{Duration, Instant};
 
 use super::*;
 use crate::clients;
-use crate::plan::KeyAtHand;
+use crate::plan::{AtHand, KeyAtHand, Preference};
 use crate::serve::Chosen;
 use crate::usage::Budget;
 
@@ -99,7 +99,7 @@ fn read(headers: &[(&'static str, &str)], body: &str) -> Result<(Ask, String), c
 
 /// The keys that would be tried, in order, each with its provider's model.
 fn tried(session: &Session, model: &str, ask: &Ask) -> Result<Vec<String>, ApiError> {
-    let Chosen { mut planned, .. } = clients::chosen(session, &Catalog::builtin(), model, ask)?;
+    let Chosen { mut planned, .. } = clients::chosen(session, &Catalog::builtin(), model, ask, None)?;
     planned.sort_by_key(|planned| planned.step);
     Ok(planned.iter().flat_map(|planned| &planned.keys).map(|key| key.credential.id().to_owned()).collect())
 }
@@ -183,6 +183,8 @@ async fn a_provider_that_is_named_serves_or_nobody_does() {
             "{model} {provider}"
         );
     }
+    let searches = tried(&session, "gpt-4o", &at("tavily")).expect_err("it searches");
+    assert_eq!(searches.message, "x-byok-provider: tavily answers no models");
     let in_body = ask(&[], r#"{"byok":{"provider":"nobody"}}"#);
     assert_eq!(
         tried(&session, "gpt-4o", &in_body).expect_err("unknown").param.as_deref(),
@@ -216,6 +218,76 @@ async fn a_route_names_whose_keys_and_policy_and_request_may_take_them_out() {
     // The workspace's names of keys are about its own.
     assert_eq!(tried(&session, "second-key", &asks).expect("serves"), [own]);
     assert!(tried(&session, "second-key", &plain).is_err(), "it has no second one");
+}
+
+#[tokio::test]
+async fn who_names_no_model_gets_the_active_one_and_whoever_names_one_gets_that() {
+    let session = session(ByokPolicy::PreferTeam, &[], BOTH, &[]);
+    let catalog = Catalog::builtin();
+    let plain = Ask::default();
+    let active = |model: Option<&str>| Preference {
+        provider: "anthropic".to_owned(),
+        model: model.map(str::to_owned),
+    };
+    let haiku = active(Some("claude-3-haiku-20240307"));
+    let asked = |model: &str, ask: &Ask, preferred: &Preference| {
+        let chosen = clients::chosen(&session, &catalog, model, ask, Some(preferred))?;
+        Ok::<_, ApiError>(chosen.planned[0].name())
+    };
+    for unnamed in ["", "auto", "default"] {
+        let name = asked(unnamed, &plain, &haiku).expect("serves");
+        assert_eq!(name, "anthropic/claude-3-haiku-20240307", "{unnamed:?}");
+    }
+    assert_eq!(asked("gpt-4o", &plain, &haiku).expect("serves"), "openai/gpt-4o");
+    // An active provider without a model says nothing, and a request that insists on another one is not about it.
+    let at_openai = ask(&[("x-byok-provider", "openai")], "");
+    for (ask, preferred) in [(&plain, &active(None)), (&at_openai, &haiku)] {
+        let error = asked("", ask, preferred).expect_err("nothing is named");
+        assert!(error.message.contains("orch byok model"), "{}", error.message);
+    }
+    // The route of that name is meant by whoever writes it, and is for all who have nothing active.
+    let mut routes = Routes::none();
+    let route = serde_json::from_str(r#"{"targets": [{"model": "gpt-4o"}]}"#).expect("a route");
+    routes.add("default".parse().expect("a name"), route, &catalog).expect("added");
+    let session = session.with_routes(Arc::new(routes));
+    let asked = |model: &str, preferred: Option<&Preference>| {
+        let chosen = clients::chosen(&session, &catalog, model, &plain, preferred)?;
+        Ok::<_, ApiError>(chosen.planned[0].name())
+    };
+    assert_eq!(asked("default", Some(&haiku)).expect("serves"), "openai/gpt-4o");
+    assert_eq!(asked("", None).expect("serves"), "openai/gpt-4o");
+    assert_eq!(asked("", Some(&haiku)).expect("serves"), "anthropic/claude-3-haiku-20240307");
+}
+
+#[test]
+fn a_request_of_a_run_takes_keys_out_and_brings_none() {
+    let catalog = Catalog::builtin();
+    let openai = catalog.provider("openai").expect("in the catalog");
+    let plain = Ask::default();
+    let asks = ask(&[("x-use-byok", "true")], "");
+    let any = ask(&[], r#"{"byok":{"enabled":true,"disableFallbacks":false}}"#);
+    let no = ask(&[("x-use-byok", "false")], "");
+    for (whose, said, serves) in [
+        (Whose::Platform, &plain, true),
+        (Whose::Platform, &asks, false),
+        (Whose::Platform, &any, true),
+        (Whose::Platform, &no, true),
+        (Whose::Team, &asks, true),
+        (Whose::Team, &no, true),
+        (Whose::Own, &asks, true),
+        (Whose::Own, &no, false),
+    ] {
+        let keys = vec![Arc::new(Key(whose, "OPENAI_API_KEY")) as Arc<dyn Credential>];
+        let planned = AtHand::new(openai, keys).planned("gpt-4o");
+        match narrowed(said, &catalog, vec![planned]) {
+            Ok(left) => assert!(serves && left.len() == 1, "{whose} {said:?}"),
+            Err(error) => {
+                assert_eq!(error.code.as_deref(), Some("orch_no_key"));
+                assert_eq!(error.param.as_deref(), Some("x-use-byok"));
+                assert!(!serves, "{whose} {said:?}: {}", error.message);
+            }
+        }
+    }
 }
 
 #[tokio::test]
@@ -271,6 +343,11 @@ fn headers_and_body_may_say_the_same_and_nothing_else() {
     assert_eq!((both.enabled(), both.provider()), (Some(true), Some(("byok.provider", "openai"))));
     assert_eq!(ask(&[("x-byok-provider", "openai")], "").enabled(), Some(true), "who names a provider asks");
     assert_eq!(ask(&[("x-use-byok", "0")], "").enabled(), Some(false));
+    assert!(
+        ask(&[], r#"{"byok":{"disableFallbacks":true}}"#).is_strict(),
+        "whoever asks for nothing else gets that"
+    );
+    assert!(ask(&[], r#"{"byok":{}}"#).is_empty());
     for (headers, body, field) in [
         (&[("x-use-byok", "yes")][..], "", "x-use-byok"),
         (&[("x-use-byok", "")], "", "x-use-byok"),
@@ -286,6 +363,12 @@ fn headers_and_body_may_say_the_same_and_nothing_else() {
         (&[], r#"{"byok":{"disableFallbacks":"no"}}"#, "byok.disableFallbacks"),
         (&[], r#"{"byok":{"key":"sk-0123456789abcdef"}}"#, "byok"),
         (&[], r#"{"byok":{"enabled":true},"byok":{"enabled":false}}"#, "byok"),
+        (&[], r#"{"byok":{"enabled":true,"enabled":false}}"#, "byok.enabled"),
+        (&[], r#"{"byok":{"disableFallbacks":true,"disable_fallbacks":false}}"#, "byok.disableFallbacks"),
+        (&[], r#"{"byok":{"enabled":null}}"#, "byok.enabled"),
+        (&[], r#"{"byok":[]}"#, "byok"),
+        (&[], r#"{"byok":{"Enabled":true}}"#, "byok"),
+        (&[("x-byok-provider", "openai"), ("x-byok-provider", "openai")], "", "x-byok-provider"),
     ] {
         let error = read(headers, body).expect_err(body);
         assert_eq!(error.path, field, "{headers:?} {body}");

@@ -1,6 +1,6 @@
 //! Models in the forms of the dialects.
 
-use orch_manifests::{Dialect, Model, Price, PriceTier};
+use orch_manifests::{Dialect, Model, Price, PriceTier, Whose};
 use serde_json::{Map, Value, json};
 
 use super::{Key, Kind, Listed};
@@ -49,12 +49,18 @@ fn written(form: Form, model: &Listed<'_>, name: &str) -> Value {
         Key::Present(_) => "present",
         Key::Platform => "platform",
         Key::NotNeeded => "not_needed",
+        Key::OnRequest(_) => "on_request",
         Key::Missing(_) => "missing",
     });
     match &model.key {
         Key::Missing(reason) => value["key_missing"] = json!(reason),
         Key::Present(whose) => value["key_owner"] = json!(whose),
-        Key::Platform | Key::NotNeeded => {}
+        Key::OnRequest(whose) => {
+            value["key_owner"] = json!(whose);
+            value["key_asked_by"] = json!("x-use-byok: true");
+        }
+        Key::Platform => value["key_owner"] = json!(Whose::Platform),
+        Key::NotNeeded => {}
     }
     value["orch"] = ours(model);
     value

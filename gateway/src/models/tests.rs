@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tokio::time::{Duration, Instant};
 
 use super::*;
+use crate::byok::{ByokPolicy, Keyrings};
 use crate::plan::Plan;
 use crate::usage::Budget;
 
@@ -20,7 +21,11 @@ impl Credential for Key {
         self.1
     }
     fn whose(&self) -> Whose {
-        if self.1 == "env" { Whose::Platform } else { Whose::Team }
+        match self.1 {
+            "env" => Whose::Platform,
+            "own" => Whose::Own,
+            _ => Whose::Team,
+        }
     }
     fn authorize(
         &self,
@@ -100,6 +105,52 @@ async fn each_model_says_whose_key_there_is_for_it_or_why_there_is_none() {
     assert_eq!(entry("lan/house-model")["orch"]["kind"], "model");
     assert_eq!(entry("lan/house-model")["orch"]["price"]["input"], 0.0);
     assert_eq!(entry("smart")["orch"]["targets"], json!(["gemini-2.5-flash", "gpt-4o"]));
+}
+
+#[tokio::test]
+async fn a_member_s_own_key_counts_and_it_is_said_when_it_serves() {
+    let (session, catalog) = clients();
+    let own = |slug: &Slug| {
+        let key = || Arc::new(Key("own/alice/GEMINI_API_KEY", "own")) as Arc<dyn Credential>;
+        (slug.as_str() == "gemini").then(|| Ok(vec![key()]))
+    };
+    let own = Some(Arc::new(Plan::of_keys(&catalog, &own)));
+    let mut routes = Routes::none();
+    for (name, whose) in [("mine", "own"), ("teams", "team"), ("lent", "platform")] {
+        let route = json!({ "targets": [{ "model": "gemini-2.5-flash", "whose": whose }] });
+        routes.add(name.parse().unwrap(), serde_json::from_value(route).unwrap(), &catalog).unwrap();
+    }
+    let session = session.with_routes(Arc::new(routes));
+    for (policy, key, teams) in
+        [(ByokPolicy::PreferTeam, "on_request", "missing"), (ByokPolicy::PreferOwn, "present", "missing")]
+    {
+        let keyrings = Keyrings { policy, own: own.clone(), platform: None };
+        let session = session.clone().with_keyrings(keyrings);
+        let listed = forms::list(Dialect::OpenAiChat, &all(&session, &catalog));
+        let entry = |id: &str| {
+            let mut entries = listed["data"].as_array().unwrap().iter();
+            entries.find(|entry| entry["id"] == id).unwrap_or_else(|| panic!("no {id}")).clone()
+        };
+        for id in ["gemini/gemini-2.5-flash", "mine"] {
+            let entry = entry(id);
+            assert_eq!(
+                (&entry["key"], &entry["key_owner"]),
+                (&json!(key), &json!("own")),
+                "{policy} {entry}"
+            );
+            let asked_by = entry.get("key_asked_by");
+            assert_eq!(asked_by, (key == "on_request").then_some(&json!("x-use-byok: true")), "{entry}");
+        }
+        for id in ["teams", "lent"] {
+            assert_eq!(entry(id)["key"], teams, "{policy}: a route's keys are those that it names");
+        }
+        assert_eq!(
+            (&entry("openai/gpt-4o")["key"], &entry("openai/gpt-4o")["key_owner"]),
+            (&json!("present"), &json!("team"))
+        );
+        let platform = entry("anthropic/claude-sonnet-4-6");
+        assert_eq!((&platform["key"], &platform["key_owner"]), (&json!("platform"), &json!("platform")));
+    }
 }
 
 #[tokio::test]

@@ -49,11 +49,13 @@ pub(crate) fn pick(planned: &[Planned], health: &Health, now: SystemTime, dice: 
                     }
                     State::Rejected(until) => {
                         let minutes = until.duration_since(now).unwrap_or_default().as_secs() / 60 + 1;
+                        // What others have lent goes by no name that a command takes.
+                        let id = key.credential.id();
+                        let named = if id.contains('/') { candidate.provider.slug.as_str() } else { id };
                         let reason = format!(
                             "{} rejected this key before, and it is tried again in {minutes} min; replace it, or `orch \
-                             providers reset {}`",
+                             providers reset {named}`",
                             candidate.provider.slug,
-                            key.credential.id()
                         );
                         picked.skipped.push(Skipped::of(&candidate, reason).sparing(Class::BadKey));
                     }

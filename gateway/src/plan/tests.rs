@@ -1,4 +1,7 @@
-use orch_proxy::{AuthorizeError, Scrubber, Use};
+use std::sync::Arc;
+
+use orch_manifests::{Catalog, Dialect, Llm, ModelName, Routes, Slug, Supported, Target, resolve_model};
+use orch_proxy::{AuthorizeError, Credential, Scrubber, Use};
 
 use super::*;
 

@@ -31,6 +31,7 @@ impl ClientGateway {
             routes: &config.routes,
             policy,
             platform: &config.platform,
+            preferred: service.actives().of(caller).await?.map(|(preferred, _)| preferred),
         };
         let bodies = service.body_keeper(&caller.workspace);
         llm.answer(caller, &says, bodies, request).await

@@ -14,23 +14,19 @@ pub(super) async fn list(call: Call<'_>) -> Result<Response<Body>, Failure> {
     Ok(reply::ok(&provider_keys::list(call.service(), &call.caller).await?))
 }
 
-/// `POST /api/user/provider-keys`.
+/// `POST /api/user/provider-keys[?check=false]`.
 pub(super) async fn set(mut call: Call<'_>) -> Result<Response<Body>, Failure> {
-    call.query(&[])?;
+    let check = call.query(&["check"])?.flag("check", true)?;
     gate::check_private(call.peer, "keys")?;
     json::check_type(&call.parts.headers)?;
     let body = call.bytes(DOCUMENT).await?;
-    Ok(reply::ok(&provider_keys::set(call.service(), &call.caller, &body).await?))
+    Ok(reply::ok(&provider_keys::set(call.service(), &call.caller, &body, check).await?))
 }
 
 /// `DELETE /api/user/provider-keys?provider=NAME[&now=true]`.
 pub(super) async fn remove(call: Call<'_>) -> Result<Response<Body>, Failure> {
     let query = call.query(&["provider", "now"])?;
-    let now = match query.text("now") {
-        None | Some("false") => false,
-        Some("true" | "") => true,
-        Some(_) => return Err(query::wrong("now", "is true or false")),
-    };
+    let now = query.flag("now", false)?;
     let provider = query.text("provider").filter(|name| !name.is_empty());
     let provider = provider.ok_or_else(|| query::wrong("provider", "names the provider whose key goes"))?;
     Ok(reply::ok(&provider_keys::remove(call.service(), &call.caller, provider, now).await?))

@@ -1,10 +1,12 @@
 //! `/v1/providers`: who may be asked, with which keys, and how those fare.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::Response;
 use orch_gateway::{AtHand, KeyHealth, Plan};
+use orch_manifests::Provider;
 use orch_proxy::{Body, Credential};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
@@ -12,19 +14,21 @@ use time::OffsetDateTime;
 use super::call::Call;
 use super::reply;
 use crate::failure::Failure;
-use crate::keeper::name_of;
+use crate::keeper::{Ring, name_of};
 
 /// `GET /v1/providers`.
 pub(super) async fn list(call: Call<'_>) -> Result<Response<Body>, Failure> {
     call.query(&[])?;
-    let plan = plan(&call).await?;
+    let standing = Standing::of(&call).await?;
     let health =
         call.service().routings().of(call.workspace(), &call.service().config().routes).await?.health.all();
-    let at_hand = plan.at_hand.iter().map(|at_hand| usable(at_hand, &health));
-    let lacking = plan.lacking().map(|(provider, reason)| {
-        json!({ "provider": provider.slug, "name": provider.name, "keys": [], "missing": reason })
-    });
-    let providers: Vec<Value> = at_hand.chain(lacking).collect();
+    // The team's plan has every provider of the catalog that a server's clients may ask.
+    let at_hand = standing.team.at_hand.iter().map(|at_hand| (&*at_hand.provider, None));
+    let lacking = standing.team.lacking().map(|(provider, reason)| (provider, Some(reason)));
+    let all = at_hand.chain(lacking).map(|(provider, missing)| standing.document(provider, missing, &health));
+    // Those first that somebody has a key for.
+    let (with_key, without): (Vec<Value>, Vec<Value>) = all.partition(|entry| entry["missing"].is_null());
+    let providers: Vec<Value> = with_key.into_iter().chain(without).collect();
     Ok(reply::ok(&json!({ "providers": providers })))
 }
 
@@ -40,7 +44,10 @@ pub(super) async fn reset(call: Call<'_>) -> Result<Response<Body>, Failure> {
     }
     let health =
         call.service().routings().of(call.workspace(), &call.service().config().routes).await?.health;
+    let own = Ring::own(call.workspace(), &call.caller.name);
     let mut reset: Vec<String> = health.all().into_keys().collect();
+    // What another member has registered is not theirs to know of.
+    reset.retain(|key| !key.starts_with("own/") || *key == own.id(name_of(key)));
     reset.retain(|key| {
         let meant = of_provider.map_or(*key == name, |provider| provider.takes_key(name_of(key)));
         meant && health.reset(key)
@@ -50,14 +57,45 @@ pub(super) async fn reset(call: Call<'_>) -> Result<Response<Body>, Failure> {
     Ok(reply::ok(&json!({ "reset": reset })))
 }
 
-async fn plan(call: &Call<'_>) -> Result<std::sync::Arc<Plan>, Failure> {
-    let workspace = std::sync::Arc::from(call.workspace());
-    Ok(std::sync::Arc::clone(&call.service().keeper().providers(&workspace).await?.plan))
+/// The keys that the calls of a member may be made with, whosever they are.
+struct Standing {
+    own: Arc<Plan>,
+    team: Arc<Plan>,
+    platform: Option<Arc<Plan>>,
 }
 
-fn usable(at_hand: &AtHand, health: &BTreeMap<String, KeyHealth>) -> Value {
-    let keys: Vec<Value> = at_hand.keys.iter().map(|key| document(&**key, health.get(key.id()))).collect();
-    json!({ "provider": at_hand.provider.slug, "name": at_hand.provider.name, "keys": keys })
+impl Standing {
+    async fn of(call: &Call<'_>) -> Result<Self, Failure> {
+        let (service, workspace) = (call.service(), Arc::<str>::from(call.workspace()));
+        let keeper = service.keeper();
+        let own = keeper.keys_of(&Ring::own(&workspace, &call.caller.name)).await?;
+        let team = keeper.keys_of(&Ring::team(&workspace)).await?;
+        let platform = service.platform_plan(&workspace).await?;
+        Ok(Self { own: Arc::clone(&own.plan), team: Arc::clone(&team.plan), platform })
+    }
+
+    /// A provider with all of its keys; `missing` says why the team has none.
+    fn document(
+        &self,
+        provider: &Provider,
+        missing: Option<&str>,
+        health: &BTreeMap<String, KeyHealth>,
+    ) -> Value {
+        let plans = [Some(&self.own), Some(&self.team), self.platform.as_ref()];
+        let found: Vec<Result<&AtHand, &str>> =
+            plans.into_iter().flatten().filter_map(|plan| plan.key_for(&provider.slug)).collect();
+        let keys = found.iter().flatten().flat_map(|at_hand| &at_hand.keys);
+        let keys: Vec<Value> = keys.map(|key| document(&**key, health.get(key.id()))).collect();
+        // One that is there and cannot be used is said, also beside others that can.
+        let unusable: Vec<&str> = found.iter().filter_map(|found| found.as_ref().err().copied()).collect();
+        let mut entry = json!({ "provider": provider.slug, "name": provider.name, "keys": keys });
+        if let Some(missing) = missing.filter(|_| keys.is_empty()) {
+            entry["missing"] = json!(unusable.first().unwrap_or(&missing));
+        } else if !unusable.is_empty() {
+            entry["unusable"] = json!(unusable);
+        }
+        entry
+    }
 }
 
 /// A key and how it fares. What was said of another version is about another key.
@@ -80,7 +118,7 @@ fn document(key: &dyn Credential, health: Option<&KeyHealth>) -> Value {
         (None, None, true) => "fine",
     };
     json!({
-        "key": key.id(), "source": key.source(), "version": key.version(), "state": state,
+        "key": key.id(), "whose": key.whose(), "source": key.source(), "version": key.version(), "state": state,
         "since": health.rejected.map(moment), "tried_again": health.tried_again_at().map(moment),
         "until": unpaid.map(moment), "models": models,
     })

@@ -75,6 +75,19 @@ impl Query {
         }
     }
 
+    /// Whether something is wanted that is said with its name alone, or with true; `usual` when nothing is said.
+    ///
+    /// # Errors
+    /// When it is neither true nor false.
+    pub(super) fn flag(&self, name: &str, usual: bool) -> Result<bool, Failure> {
+        match self.text(name) {
+            None => Ok(usual),
+            Some("" | "true") => Ok(true),
+            Some("false") => Ok(false),
+            Some(_) => Err(wrong(name, "is true or false")),
+        }
+    }
+
     /// A bound on how many, `usual` when none is said.
     ///
     /// # Errors
@@ -102,6 +115,12 @@ mod tests {
         assert_eq!(query.limit(50, 100).expect("a limit"), 5);
         assert_eq!((query.text("wait"), query.text("agent")), (Some(""), Some("a/b")));
         assert_eq!(query.value::<u64>("wait").expect("none"), None);
+        let flags = Query::parse("now&check=false&odd=no", &["now", "check", "odd"]).expect("a query");
+        assert_eq!(
+            ["now", "check", "none"].map(|name| flags.flag(name, true).ok()),
+            [Some(true), Some(false), Some(true)]
+        );
+        assert_eq!(flags.flag("odd", true).expect_err("odd").details()["field"], "odd");
         for (text, field) in [("x=1", "x"), ("limit=1&limit=2", "limit")] {
             let failure = Query::parse(text, &["limit"]).expect_err(text);
             assert_eq!((failure.code(), &failure.details()["field"]), ("bad_query", &field.into()));

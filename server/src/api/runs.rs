@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::header::LOCATION;
 use http::{HeaderValue, Response, StatusCode};
-use orch_manifests::RunId;
+use orch_manifests::{RunId, Whose};
 use orch_proxy::Body;
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use super::call::Call;
 use super::query::{self, Query};
 use super::reply;
+use crate::caller::Scope;
 use crate::failure::Failure;
 use crate::service::Service;
 use crate::store::{PAGE_LIMIT, RunPage, RunRow};
@@ -51,7 +52,7 @@ pub(super) async fn submit(mut call: Call<'_>) -> Result<Response<Body>, Failure
     };
     let row = row(service, call.workspace(), &run).await?;
     let status = if over && row.status.is_final() { StatusCode::OK } else { StatusCode::ACCEPTED };
-    let mut response = reply::json(status, &resource(&row));
+    let mut response = reply::json(status, &resource(&row, sees_keys(&call, &row)));
     if let Ok(location) = HeaderValue::from_str(&format!("/v1/runs/{run}")) {
         response.headers_mut().insert(LOCATION, location);
     }
@@ -94,7 +95,7 @@ pub(super) async fn list(call: Call<'_>) -> Result<Response<Body>, Failure> {
     let runs: Vec<Value> = rows
         .iter()
         .map(|row| {
-            let mut run = resource(row);
+            let mut run = resource(row, sees_keys(&call, row));
             if let Value::Object(fields) = &mut run {
                 fields.remove("report");
             }
@@ -107,7 +108,8 @@ pub(super) async fn list(call: Call<'_>) -> Result<Response<Body>, Failure> {
 /// `GET /v1/runs/{id}`.
 pub(super) async fn get(call: Call<'_>) -> Result<Response<Body>, Failure> {
     call.query(&[])?;
-    Ok(reply::ok(&resource(&asked_for(&call).await?)))
+    let row = asked_for(&call).await?;
+    Ok(reply::ok(&resource(&row, sees_keys(&call, &row))))
 }
 
 /// `DELETE /v1/runs/{id}`: cancels it, and answers with how it ended.
@@ -123,7 +125,7 @@ pub(super) async fn cancel(call: Call<'_>) -> Result<Response<Body>, Failure> {
         return Err(Failure::usage("conflict", format!("{} is executed by another process", row.run))
             .hint("stop the command that started it"));
     }
-    Ok(reply::ok(&resource(&row)))
+    Ok(reply::ok(&resource(&row, sees_keys(&call, &row))))
 }
 
 /// `GET /v1/runs/{id}/events`.
@@ -132,7 +134,8 @@ pub(super) async fn events(call: Call<'_>) -> Result<Response<Body>, Failure> {
     let row = asked_for(&call).await?;
     let seen = call.parts.headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok());
     let after = query.value("after")?.or(seen).unwrap_or(0);
-    let told = Told::new(call.service(), row);
+    let sees_keys = sees_keys(&call, &row);
+    let told = Told::new(call.service(), row).seeing_keys(sees_keys);
     if call.wants_json() {
         return Ok(reply::ok(&told.page(after, query.limit(PAGE_LIMIT, PAGE_LIMIT)?).await?));
     }
@@ -171,8 +174,39 @@ pub(super) fn not_found(run: &str) -> Failure {
     Failure::usage("run_not_found", format!("there is no run {shown:?} in this workspace")).hint("orch logs")
 }
 
-/// A run as the API shows it.
-pub(super) fn resource(row: &RunRow) -> Value {
+/// Whether a caller is told how the keys end that a run's member brought along: themselves, and the workspace's admins, who
+/// see it in the logs as well. To everybody else who may see the run it is another member's key.
+fn sees_keys(call: &Call<'_>, row: &RunRow) -> bool {
+    let member = row.member.as_deref().unwrap_or(&row.caller);
+    *call.caller.name == *member || call.caller.may(Scope::Admin)
+}
+
+/// Takes the ends of members' own keys out of a document with receipts in it.
+fn hide_ends(document: &mut Value) {
+    match document {
+        Value::Object(fields) => {
+            if fields.get("whose").is_some_and(|whose| whose == Whose::Own.as_str()) {
+                fields.remove("mask");
+            }
+            fields.values_mut().for_each(hide_ends);
+        }
+        Value::Array(items) => items.iter_mut().for_each(hide_ends),
+        _ => {}
+    }
+}
+
+/// A run as the API shows it; without the ends of its member's own keys to whom they are nothing.
+pub(super) fn resource(row: &RunRow, sees_keys: bool) -> Value {
+    let mut shown = document(row);
+    if !sees_keys {
+        for field in ["report", "error"] {
+            shown.get_mut(field).into_iter().for_each(hide_ends);
+        }
+    }
+    shown
+}
+
+fn document(row: &RunRow) -> Value {
     json!({
         "id": row.run.as_str(),
         "agent": row.agent.as_str(),
@@ -192,6 +226,20 @@ pub(super) fn resource(row: &RunRow) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A report, also where it is within the error of a run that failed.
+    #[test]
+    fn only_the_ends_of_members_own_keys_are_hidden() {
+        let key = |whose: &str| json!({ "id": "OPENAI_API_KEY", "whose": whose, "mask": "wxyz" });
+        let calls =
+            json!([{ "credential": key("own") }, { "credential": key("team") }, { "credential": null }]);
+        let mut shown = json!({ "calls": calls, "details": { "report": { "calls": calls } } });
+        hide_ends(&mut shown);
+        for calls in [&shown["calls"], &shown["details"]["report"]["calls"]] {
+            assert_eq!(calls[0]["credential"], json!({ "id": "OPENAI_API_KEY", "whose": "own" }));
+            assert_eq!(calls[1]["credential"], key("team"));
+        }
+    }
 
     #[test]
     fn waiting_is_bounded_where_it_is_said() {

@@ -5,7 +5,7 @@ use orch_proxy::Body;
 
 use super::body::Buffered;
 use super::call::{Call, DOCUMENT};
-use super::{gate, json, query, reply};
+use super::{gate, json, reply};
 use crate::caller::Peer;
 use crate::failure::Failure;
 use crate::secrets;
@@ -61,12 +61,11 @@ pub(super) async fn check(call: Call<'_>) -> Result<Response<Body>, Failure> {
     Ok(reply::ok(&secrets::post_check(call.service(), call.workspace(), call.segment(2)).await?))
 }
 
-/// `POST /v1/secrets/import`.
+/// `POST /v1/secrets/import[?check=false]`.
 pub(super) async fn import(mut call: Call<'_>) -> Result<Response<Body>, Failure> {
-    let body = values(&mut call).await?;
-    let service = call.service();
-    let (keeper, catalog) = (service.keeper(), service.catalog());
-    Ok(reply::ok(&secrets::post_import(keeper, call.workspace(), catalog, &body).await?))
+    let check = call.query(&["check"])?.flag("check", true)?;
+    let body = private(&mut call).await?;
+    Ok(reply::ok(&secrets::post_import(call.service(), call.workspace(), &body, check).await?))
 }
 
 /// `POST /v1/secrets/{name}/grants`.
@@ -91,11 +90,7 @@ pub(super) async fn remove_grant(call: Call<'_>) -> Result<Response<Body>, Failu
 /// `DELETE /v1/secrets/{name}?now=true`.
 pub(super) async fn remove(call: Call<'_>) -> Result<Response<Body>, Failure> {
     let query = call.query(&["now"])?;
-    let now = match query.text("now") {
-        None | Some("false") => false,
-        Some("true" | "") => true,
-        Some(_) => return Err(query::wrong("now", "is true or false")),
-    };
+    let now = query.flag("now", false)?;
     Ok(reply::ok(&secrets::delete(call.service(), call.workspace(), call.segment(2), now).await?))
 }
 
@@ -110,6 +105,11 @@ fn sender(call: &Call<'_>) -> secrets::Sender {
 /// A body with values in it, over a connection that nobody reads.
 async fn values(call: &mut Call<'_>) -> Result<Buffered, Failure> {
     call.query(&[])?;
+    private(call).await
+}
+
+/// The same, where something may stand in the query.
+async fn private(call: &mut Call<'_>) -> Result<Buffered, Failure> {
     gate::check_private(call.peer, "secrets")?;
     json::check_type(&call.parts.headers)?;
     call.bytes(DOCUMENT).await

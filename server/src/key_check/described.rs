@@ -16,6 +16,12 @@ pub struct Described {
 /// Says what a check found out.
 #[must_use]
 pub fn describe(provider: &Provider, name: &str, verdict: &Verdict) -> Described {
+    with(provider, name, verdict, None)
+}
+
+/// The same, where another command than that for secrets sets another key.
+pub(super) fn with(provider: &Provider, name: &str, verdict: &Verdict, set: Option<&str>) -> Described {
+    let setting = || set.map_or_else(|| setting(provider, name), str::to_owned);
     let whose = &provider.name;
     let because = verdict.why().map(|why| format!(" ({why})")).unwrap_or_default();
     let keys = |hints: &mut Vec<String>| {
@@ -38,7 +44,7 @@ pub fn describe(provider: &Provider, name: &str, verdict: &Verdict) -> Described
             format!("{whose} accepts {name}, and limits its rate just now{because}")
         }
         Verdict::Invalid { .. } => {
-            hints.push(format!("set another one: {}", setting(provider, name)));
+            hints.push(format!("set another one: {}", setting()));
             keys(&mut hints);
             format!("{whose} does not accept {name}{because}")
         }
@@ -47,7 +53,7 @@ pub fn describe(provider: &Provider, name: &str, verdict: &Verdict) -> Described
                 Auth::TokenFile(tool) => {
                     hints.push(format!("sign in with {} again: {}", tool.name(), tool.command()));
                 }
-                _ => hints.push(format!("set a new one: {}", setting(provider, name))),
+                _ => hints.push(format!("set a new one: {}", setting())),
             }
             keys(&mut hints);
             format!("{whose} says that {name} was taken back, has expired or is blocked{because}")

@@ -111,7 +111,7 @@ impl Stage {
 
     fn says(&self) -> Says<'_> {
         let Self { ceilings, routes, policy, platform, .. } = self;
-        Says { ceilings, routes, policy: *policy, platform }
+        Says { ceilings, routes, policy: *policy, platform, preferred: None }
     }
 
     fn keeper(&self) -> &Keeper {

@@ -63,6 +63,32 @@ pub fn rotate(
     Ok(listed(&vault.rotate(name, rotation)?, catalog))
 }
 
+/// Refuses names that are there already.
+///
+/// # Errors
+/// `secret_exists` with all of them, or the vault's own.
+pub(crate) fn refuse_known(vault: &Vault, names: &[SecretName]) -> Result<(), Failure> {
+    let mut known = Vec::new();
+    for name in names {
+        if vault.summary(name)?.is_some() {
+            known.push(name.as_str());
+        }
+    }
+    match known.is_empty() {
+        true => Ok(()),
+        false => Err(exists(&known)),
+    }
+}
+
+fn exists(names: &[&str]) -> Failure {
+    Failure::usage(
+        "secret_exists",
+        format!("nothing was stored: the vault holds {} already", names.join(", ")),
+    )
+    .hint("--overwrite replaces them; what was said about them stays")
+    .detail("names", names.to_vec())
+}
+
 /// Stores many values, all of them or none. What was said about those that are replaced stays.
 ///
 /// # Errors
@@ -96,12 +122,7 @@ pub fn import(
     }
     if !overwrite && !replaced.is_empty() {
         let names: Vec<&str> = replaced.iter().map(SecretName::as_str).collect();
-        return Err(Failure::usage(
-            "secret_exists",
-            format!("nothing was stored: the vault holds {} already", names.join(", ")),
-        )
-        .hint("--overwrite replaces them; what was said about them stays")
-        .detail("names", names));
+        return Err(exists(&names));
     }
     vault.set_all(entries)?;
     let mut stored = Vec::with_capacity(names.len());

@@ -89,15 +89,23 @@ impl Service {
                 continue;
             }
             let has_team = found.is_some();
-            let of = |plan: &Plan| plan.provider(&slug).map(|at_hand| at_hand.keys.clone());
+            let of = |plan: &Plan| {
+                let found = plan.key_for(&slug)?;
+                Some(found.map(|at_hand| Some(at_hand.keys.clone())).map_err(str::to_owned))
+            };
             let first = lending.order.whose.iter().find_map(|whose| match whose {
-                Whose::Own => of(&own).map(Some),
-                Whose::Team => has_team.then_some(None),
-                Whose::Platform => platform.as_deref().and_then(of).map(Some),
+                Whose::Own => of(&own),
+                Whose::Team => has_team.then_some(Ok(None)),
+                Whose::Platform => platform.as_deref().and_then(of),
             });
             match first {
-                Some(None) => {}
-                Some(Some(lent)) => replace(keys, &slug, lent, self.catalog()),
+                Some(Ok(None)) => {}
+                Some(Ok(Some(lent))) => replace(keys, &slug, lent, self.catalog()),
+                // One that is there and cannot be used is no reason to bill somebody else.
+                Some(Err(why)) => {
+                    keys.unusable.push(why);
+                    replace(keys, &slug, Vec::new(), self.catalog());
+                }
                 None => {
                     if has_team {
                         let policy = lending.policy;

@@ -1,6 +1,6 @@
-//! What workspaces say about whose keys their members' calls are made with.
+//! What workspaces say about whose keys their members' calls are made with, and what members think with.
 
-use orch_gateway::ByokPolicy;
+use orch_gateway::{ByokPolicy, Preference};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::Store;
@@ -41,6 +41,59 @@ impl Store {
         let workspace = workspace.to_owned();
         self.inner.writer.write(move |db| remove(db, &workspace)).await
     }
+}
+
+/// What members think with.
+impl Store {
+    /// Puts what a member of a workspace thinks with in the place of what it was; `None` leaves nothing.
+    ///
+    /// # Errors
+    /// Those of [`Store`].
+    pub async fn put_active(
+        &self,
+        workspace: &str,
+        member: &str,
+        active: Option<Preference>,
+    ) -> Result<(), Failure> {
+        let (workspace, member) = (workspace.to_owned(), member.to_owned());
+        self.inner.writer.write(move |db| put_active(db, &workspace, &member, active.as_ref())).await
+    }
+
+    /// What a member of a workspace thinks with, if they have chosen.
+    ///
+    /// # Errors
+    /// Those of [`Store`].
+    pub async fn active(&self, workspace: &str, member: &str) -> Result<Option<Preference>, Failure> {
+        let (workspace, member) = (workspace.to_owned(), member.to_owned());
+        self.inner.readers.read(move |db| active(db, &workspace, &member)).await
+    }
+}
+
+fn put_active(
+    db: &Connection,
+    workspace: &str,
+    member: &str,
+    active: Option<&Preference>,
+) -> Result<(), Problem> {
+    match active {
+        Some(Preference { provider, model }) => db
+            .prepare_cached(
+                "INSERT OR REPLACE INTO active_providers (workspace, member, provider, model) VALUES (?1, ?2, ?3, ?4)",
+            )?
+            .execute(params![workspace, member, provider, model])?,
+        None => db
+            .prepare_cached("DELETE FROM active_providers WHERE workspace = ?1 AND member = ?2")?
+            .execute([workspace, member])?,
+    };
+    Ok(())
+}
+
+fn active(db: &Connection, workspace: &str, member: &str) -> Result<Option<Preference>, Problem> {
+    let mut statement = db.prepare_cached(
+        "SELECT provider, model FROM active_providers WHERE workspace = ?1 AND member = ?2",
+    )?;
+    let read = |row: &rusqlite::Row<'_>| Ok(Preference { provider: row.get(0)?, model: row.get(1)? });
+    Ok(statement.query_row([workspace, member], read).optional()?)
 }
 
 fn put(db: &Connection, workspace: &str, policy: ByokPolicy) -> Result<(), Problem> {

@@ -6,10 +6,13 @@
 
 use std::collections::BTreeMap;
 
+use orch_gateway::Preference;
 use orch_manifests::{Auth, Catalog, Provider};
 use orch_server::{Failure, private};
 use serde::{Deserialize, Serialize};
 
+use crate::client::json;
+use crate::commands::secrets::Keeping;
 use crate::printer::Printer;
 use crate::wire::Installation;
 
@@ -43,7 +46,11 @@ struct Choice {
 }
 
 /// Where a choice holds.
-pub(crate) struct Place(String);
+pub(crate) struct Place {
+    name: String,
+    /// Whether the vault of this machine was asked for.
+    local: bool,
+}
 
 impl Place {
     /// This machine, or the server that commands are sent to.
@@ -52,11 +59,11 @@ impl Place {
     /// When what was named is no server's URL.
     pub(crate) fn of(here: &Installation, local: bool) -> Result<Self, Failure> {
         let server = if local { None } else { here.configured_server()? };
-        Ok(Self(server.map_or_else(|| HERE.to_owned(), |(url, _)| url.to_string())))
+        Ok(Self { name: server.map_or_else(|| HERE.to_owned(), |(url, _)| url.to_string()), local })
     }
 
     fn is_here(&self) -> bool {
-        self.0 == HERE
+        self.name == HERE
     }
 }
 
@@ -111,7 +118,7 @@ pub(crate) fn chosen(here: &Installation, place: &Place, sends_keys: bool) -> Re
         )),
         None => {}
     }
-    let Some(choice) = read(here)?.active.remove(&place.0) else {
+    let Some(choice) = read(here)?.active.remove(&place.name) else {
         return Ok(Chosen { active: None, warnings });
     };
     let Some(provider) = here.catalog.provider(&choice.provider) else {
@@ -164,7 +171,8 @@ fn named_by_environment<'c>(catalog: &'c Catalog, name: &str) -> Result<&'c Prov
     })
 }
 
-/// Chooses a provider, by its slug or the name of a variant, and, of it, a model; or none.
+/// Chooses a provider, by its slug or the name of a variant, and, of it, a model; or none. The server that it is for is told,
+/// whose clients may name no model.
 ///
 /// # Errors
 /// When the file cannot be trusted, read or written.
@@ -172,7 +180,30 @@ pub(super) fn choose(
     here: &Installation,
     place: &Place,
     choice: Option<(&str, Option<String>)>,
+    printer: Printer,
 ) -> Result<(), Failure> {
+    let choice = choice.map(|(provider, model)| Choice { provider: provider.to_owned(), model });
+    store(here, place, choice.clone())?;
+    if let Err(failure) = tell(here, place, choice.as_ref()) {
+        printer.warn(&format!(
+            "the server was not told, and its clients that name no model go on as before: {failure}"
+        ));
+    }
+    Ok(())
+}
+
+/// Tells the server that the choice is for, where there is one.
+fn tell(here: &Installation, place: &Place, choice: Option<&Choice>) -> Result<(), Failure> {
+    const PATH: &str = "/v1/byok/active";
+    let Keeping::Server(client, runtime) = Keeping::find(here, place.local)? else { return Ok(()) };
+    let _: serde_json::Value = match choice {
+        Some(choice) => runtime.block_on(client.put(PATH, json(choice)?)),
+        None => runtime.block_on(client.delete(PATH)),
+    }?;
+    Ok(())
+}
+
+fn store(here: &Installation, place: &Place, choice: Option<Choice>) -> Result<(), Failure> {
     let file = here.home.byok_file();
     if let Some(folder) = file.parent() {
         here.home.ensure(folder)?;
@@ -180,14 +211,22 @@ pub(super) fn choose(
     private::change(&file, UNWRITABLE, || {
         let mut stored = read(here)?;
         match choice {
-            Some((provider, model)) => {
-                let choice = Choice { provider: provider.to_owned(), model };
-                stored.active.insert(place.0.clone(), choice);
+            Some(choice) => {
+                stored.active.insert(place.name.clone(), choice);
             }
-            None => drop(stored.active.remove(&place.0)),
+            None => drop(stored.active.remove(&place.name)),
         }
         serde_json::to_string_pretty(&stored).map_err(|e| Failure::defect(format!("byok.json: {e}")))
     })
+}
+
+/// What was chosen on this machine for itself: a server that starts here goes by it.
+///
+/// # Errors
+/// When the file cannot be trusted or read.
+pub(crate) fn chosen_here(here: &Installation) -> Result<Option<Preference>, Failure> {
+    let choice = read(here)?.active.remove(HERE);
+    Ok(choice.map(|Choice { provider, model }| Preference { provider, model }))
 }
 
 /// What was chosen at a place, whatever the environment says.
@@ -195,7 +234,7 @@ pub(super) fn stored(
     here: &Installation,
     place: &Place,
 ) -> Result<Option<(String, Option<String>)>, Failure> {
-    Ok(read(here)?.active.remove(&place.0).map(|choice| (choice.provider, choice.model)))
+    Ok(read(here)?.active.remove(&place.name).map(|choice| (choice.provider, choice.model)))
 }
 
 fn read(here: &Installation) -> Result<Stored, Failure> {

@@ -24,7 +24,7 @@ pub(super) fn provider(
 ) -> Result<(), Failure> {
     let place = Place::of(here, local)?;
     if args.provider == NONE {
-        choose(here, &place, None)?;
+        choose(here, &place, None, printer)?;
         return said(
             printer,
             None,
@@ -42,7 +42,7 @@ pub(super) fn provider(
     let before = stored(here, &place)?.filter(|(before, _)| provider.goes_by(before));
     let model = before.and_then(|(_, model)| model);
     let named = super::named(provider, &args.provider);
-    choose(here, &place, Some((named.as_str(), model.clone())))?;
+    choose(here, &place, Some((named.as_str(), model.clone())), printer)?;
     let text = format!("{named} is active: agents that support it think with it first");
     said(printer, Some(named.as_str()), model.as_deref(), &text)?;
     overruled(here, &place, provider, printer)
@@ -103,7 +103,7 @@ pub(super) fn model(
         .hint("export ORCH_BYOK_MODEL=…"));
     }
     if args.model == DEFAULT {
-        choose(here, &place, Some((active.named.as_str(), None)))?;
+        choose(here, &place, Some((active.named.as_str(), None)), printer)?;
         let text = format!("agents think with the models of {} that they name themselves", provider.slug);
         return said(printer, Some(active.named.as_str()), None, &text);
     }
@@ -111,7 +111,7 @@ pub(super) fn model(
     // What stands before the model may be the name of a variant.
     let variant = args.model.split_once('/').filter(|(before, _)| provider.named_dialect(before).is_some());
     let named = variant.map_or(active.named.as_str(), |(before, _)| before);
-    choose(here, &place, Some((named, Some(model.clone()))))?;
+    choose(here, &place, Some((named, Some(model.clone()))), printer)?;
     let text = format!("{named}/{model} comes first with agents that support {}", provider.slug);
     said(printer, Some(named), Some(&model), &text)
 }

@@ -45,7 +45,7 @@ pub(super) fn run(
         notes.push(format!("{} from {} serves {} from now on", key.name, key.holder.place(), provider.slug));
     } else if was_active {
         let next = keys.first_but(provider)?;
-        choose(here, &place, next.as_ref().map(|next| (next.slug.as_str(), None)))?;
+        choose(here, &place, next.as_ref().map(|next| (next.slug.as_str(), None)), printer)?;
         notes.push(match &next {
             Some(next) => format!("{} is active now, the next provider that has a key", next.slug),
             None => "no provider is active any more: agents think with what they name themselves".to_owned(),

@@ -1,6 +1,6 @@
 //! Whose key a provider would be asked with, and where it is.
 
-use orch_manifests::{Auth, Provider};
+use orch_manifests::{Auth, Provider, Whose};
 use orch_server::Failure;
 use orch_vault::{Depth, Source, Wanted, resolve_keys};
 use serde::Deserialize;
@@ -92,6 +92,9 @@ struct Known {
 struct KnownKey {
     key: String,
     version: Option<u64>,
+    /// Whose it is; the team's where the server does not say, since it then lists no others.
+    #[serde(default)]
+    whose: Option<Whose>,
 }
 
 #[derive(Deserialize)]
@@ -176,8 +179,10 @@ impl<'a> There<'a> {
                 last_four: last_four.clone(),
             });
         }
-        let team = self.providers.iter().find(|known| known.provider == slug);
-        if let Some(KnownKey { key, version }) = team.and_then(|known| known.keys.first()) {
+        let known = self.providers.iter().find(|known| known.provider == slug);
+        let mut keys = known.into_iter().flat_map(|known| &known.keys);
+        let team = keys.find(|key| key.whose.is_none_or(|whose| whose == Whose::Team));
+        if let Some(KnownKey { key, version, .. }) = team {
             let (name, version) = (key.clone(), *version);
             return Some(KeyAt { holder: Holder::Team, name, version, last_four: None });
         }

@@ -30,6 +30,9 @@ struct Set {
     last_four: Option<String>,
     #[serde(default)]
     warnings: Vec<String>,
+    /// What the server heard of it, where that asked.
+    #[serde(default)]
+    check: Option<Value>,
 }
 
 pub(super) fn run(
@@ -47,15 +50,18 @@ pub(super) fn run(
     let (secret, warnings) = checked_key(&here.catalog, provider, &name, secret)?;
     let keeping = Keeping::find(here, local)?;
     let check = proven(here, &keeping, (&name, &secret), &args.proof, printer)?;
-    let answer = store(here, &keeping, provider, &name, secret)?;
-    let Set { version, last_four, warnings: said } = keeping.typed("POST /api/user/provider-keys", answer)?;
+    let asks = !args.proof.no_check && here.checks_keys();
+    let answer = store(here, &keeping, provider, &name, secret, asks)?;
+    let Set { version, last_four, warnings: said, check: checked } =
+        keeping.typed("POST /api/user/provider-keys", answer)?;
     // Some are searched with, and think of nothing.
     let thinks = !provider.inference.is_empty();
     if thinks {
         // The model of another provider is none of this one.
         let before = stored(here, &place)?.filter(|(before, _)| provider.goes_by(before));
-        choose(here, &place, Some((named.as_str(), before.and_then(|(_, model)| model))))?;
+        choose(here, &place, Some((named.as_str(), before.and_then(|(_, model)| model))), printer)?;
     }
+    let check = check.or(checked);
     let mut warnings = warnings;
     warnings.extend(said.into_iter().filter(|text| !warnings.contains(text)).collect::<Vec<_>>());
     if printer.json() {
@@ -69,6 +75,11 @@ pub(super) fn run(
     for warning in &warnings {
         printer.warn(warning);
     }
+    if keeping.on_network()
+        && let Some(check) = &check
+    {
+        say(check, printer);
+    }
     let ends = last_four.map(|four| format!(", which ends in …{four}")).unwrap_or_default();
     printer.note(&format!("stored {name}, version {version}{ends}{}", keeping.elsewhere()));
     printer.note(&match thinks {
@@ -80,13 +91,25 @@ pub(super) fn run(
     Ok(())
 }
 
-/// A server elsewhere keeps it as the member's own, the vault of this machine as `orch secrets set` does.
+/// Says what a server heard of a key, beside its warnings.
+fn say(check: &Value, printer: Printer) {
+    if check["verdict"] == "valid" {
+        printer.note(check["text"].as_str().unwrap_or_default());
+    }
+    for hint in check["hints"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        printer.note(hint);
+    }
+}
+
+/// A server elsewhere keeps it as the member's own, and asks the provider about it first where that is wanted; the vault of
+/// this machine as `orch secrets set` does.
 fn store(
     here: &Installation,
     keeping: &Keeping<'_>,
     provider: &Provider,
     name: &SecretName,
     secret: Secret,
+    asks: bool,
 ) -> Result<Value, Failure> {
     match keeping {
         Keeping::Server(client, runtime) if client.on_network() => {
@@ -94,7 +117,7 @@ fn store(
                 Failure::usage("value_unreadable", "the key is not text, which a server takes")
             })?;
             let body = json(&New { provider: provider.slug.as_str(), key })?;
-            runtime.block_on(client.post("/api/user/provider-keys", body))
+            runtime.block_on(client.post(&format!("/api/user/provider-keys?check={asks}"), body))
         }
         keeping => keeping.set(name, secret, Terms::default().check(name, &here.catalog)?),
     }

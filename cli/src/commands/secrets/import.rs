@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::Keeping;
+use super::proof::all_proven;
 use super::row::Row;
 use super::set::{say_who_opens_it, warn_about};
 use crate::args::ImportArgs;
@@ -31,6 +32,9 @@ const LARGEST: u64 = 1024 * 1024;
 #[derive(Deserialize)]
 struct Stored {
     secrets: Vec<StoredRow>,
+    /// What the server has to say of the values.
+    #[serde(default)]
+    warnings: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -80,7 +84,7 @@ pub(super) fn run<'a>(
         printer.note(&format!("a $ is a $: no variable was replaced ({which} {})", literal.join(", ")));
     }
     let keeping = find()?;
-    let (plan, values) = plan(lines, (here, &keeping.rows()?), args.overwrite);
+    let Drawn { plan, values, warnings } = drawn(lines, (here, &keeping.rows()?), args.overwrite);
     let refused = plan.iter().any(|planned| matches!(planned.what, What::Refuse(_)));
     if args.dry_run {
         return show(&plan, !refused, printer);
@@ -89,11 +93,16 @@ pub(super) fn run<'a>(
         return Err(refusal(&file, &plan));
     }
     let first = matches!(keeping, Keeping::Here(_)) && !here.vault.store.exists();
-    let answer = keeping.import(values, args.overwrite)?;
+    let checks = all_proven(here, &keeping, &values, &args.proof, printer)?;
+    let asks = !args.proof.no_check && here.checks_keys();
+    let mut answer = keeping.import(values, args.overwrite, asks)?;
+    if !checks.is_empty() {
+        answer["checks"] = json!(checks);
+    }
     if printer.json() {
         return printer.result_json(&answer).or_else(broken_pipe);
     }
-    let Stored { secrets } = keeping.typed("POST /v1/secrets/import", answer)?;
+    let Stored { secrets, warnings: said } = keeping.typed("POST /v1/secrets/import", answer)?;
     if first {
         say_who_opens_it(here, printer)?;
     }
@@ -106,6 +115,9 @@ pub(super) fn run<'a>(
             keeping.elsewhere()
         ));
     }
+    for warning in warnings.iter().chain(said.iter().filter(|text| !warnings.contains(text))) {
+        printer.warn(warning);
+    }
     for StoredRow { secret, .. } in &secrets {
         warn_about(secret, printer);
     }
@@ -115,13 +127,18 @@ pub(super) fn run<'a>(
     Ok(())
 }
 
-fn plan(
-    lines: Vec<Line>,
-    (here, rows): (&Installation, &[Row]),
-    overwrite: bool,
-) -> (Vec<Planned>, Vec<(SecretName, Secret)>) {
+/// What would become of all lines.
+struct Drawn {
+    plan: Vec<Planned>,
+    values: Vec<(SecretName, Secret)>,
+    /// What about the values deserves a word.
+    warnings: Vec<String>,
+}
+
+fn drawn(lines: Vec<Line>, (here, rows): (&Installation, &[Row]), overwrite: bool) -> Drawn {
     let mut plan: Vec<Planned> = Vec::new();
     let mut values: Vec<(SecretName, Secret)> = Vec::new();
+    let mut warnings: Vec<String> = Vec::new();
     for Line { number, name: said, value, .. } in lines {
         let name = match new_secret_name(&said, &here.catalog) {
             Ok(name) => name,
@@ -138,7 +155,10 @@ fn plan(
             ..SecretMeta::default()
         };
         let (value, wrong) = match arriving(&here.catalog, &name, value, Sender::Owner) {
-            Ok((value, _)) => (value, None),
+            Ok((value, said)) => {
+                warnings.extend(said);
+                (value, None)
+            }
             Err(failure) => (Secret::new(Vec::new()), Some(failure.message().to_owned())),
         };
         let twice = plan.iter().find(|planned| planned.name == name.as_str()).map(|planned| planned.line);
@@ -155,7 +175,7 @@ fn plan(
         plan.push(Planned { line: number, name: name.to_string(), what });
         values.push((name, value));
     }
-    (plan, values)
+    Drawn { plan, values, warnings }
 }
 
 /// Why a value is not taken, and how it could be.

@@ -126,7 +126,8 @@ impl<'a> Keeping<'a> {
         }
     }
 
-    /// Stores many values, all of them or none.
+    /// Stores many values, all of them or none. A server elsewhere asks providers about their keys first where `asks` says so;
+    /// here that was done before.
     ///
     /// # Errors
     /// As the vault's, or the server's.
@@ -134,6 +135,7 @@ impl<'a> Keeping<'a> {
         &self,
         values: Vec<(SecretName, Secret)>,
         overwrite: bool,
+        asks: bool,
     ) -> Result<Value, Failure> {
         match self {
             Self::Here(here) => secrets::import(&mut create(here)?, values, overwrite, &here.catalog),
@@ -143,7 +145,8 @@ impl<'a> Keeping<'a> {
                     .map(|(name, value)| Ok(Named { name: name.as_str(), value: revealed(name, value)? }));
                 let secrets = named.collect::<Result<_, Failure>>()?;
                 let body = json(&Imported { secrets, overwrite })?;
-                runtime.block_on(client.post("/v1/secrets/import", body))
+                let asks = asks && client.on_network();
+                runtime.block_on(client.post(&format!("/v1/secrets/import?check={asks}"), body))
             }
         }
     }

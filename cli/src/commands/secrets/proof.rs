@@ -1,5 +1,6 @@
 //! What is known of a provider's key before it is stored: what it looks like, and what its provider says.
 
+use futures_util::future::join_all;
 use orch_manifests::{Auth, Catalog, Provider, Tool};
 use orch_server::secrets::{Sender, arriving};
 use orch_server::{Failure, FileReference, KeyChecker, Kind, describe, document, refuse_rejected};
@@ -46,7 +47,7 @@ pub(crate) fn proven(
     }
     let checker = KeyChecker::new(&here.config)?;
     let verdict = runtime()?.block_on(checker.check(&here.vault.workspace, provider, name.as_str(), value));
-    refuse_rejected(provider, name.as_str(), &verdict).map_err(|failure| {
+    refuse_rejected(provider, name.as_str(), &verdict, None).map_err(|failure| {
         failure.hint(format!("--no-check stores it all the same: orch secrets set {name} --no-check"))
     })?;
     let said = describe(provider, name.as_str(), &verdict);
@@ -60,6 +61,57 @@ pub(crate) fn proven(
         }
     }
     Ok(Some(document(provider, name.as_str(), &verdict)))
+}
+
+/// Asks providers about many keys at the same time, and says what came of it. Nothing where nobody was asked.
+///
+/// # Errors
+/// A provider rejects its key; all such are named.
+pub(super) fn all_proven(
+    here: &Installation,
+    keeping: &Keeping<'_>,
+    values: &[(SecretName, Secret)],
+    args: &ProofArgs,
+    printer: Printer,
+) -> Result<Vec<Value>, Failure> {
+    if args.no_check || !here.checks_keys() || keeping.on_network() {
+        return Ok(Vec::new());
+    }
+    let mut keys: Vec<(&Provider, &SecretName, &Secret)> = Vec::new();
+    for (name, value) in values {
+        keys.extend(here.catalog.provider_of_key(name.as_str()).map(|provider| (provider, name, value)));
+    }
+    if keys.is_empty() {
+        return Ok(Vec::new());
+    }
+    let checker = KeyChecker::new(&here.config)?;
+    let workspace = &here.vault.workspace;
+    let asked =
+        keys.iter().map(|(provider, name, value)| checker.check(workspace, provider, name.as_str(), value));
+    let verdicts = runtime()?.block_on(join_all(asked));
+    let checks: Vec<Value> = keys
+        .iter()
+        .zip(&verdicts)
+        .map(|((provider, name, _), verdict)| document(provider, name.as_str(), verdict))
+        .collect();
+    let rejected = || keys.iter().zip(&verdicts).filter(|(_, verdict)| verdict.rejects_key());
+    if let Some(((provider, name, _), verdict)) = rejected().next() {
+        let names: Vec<&str> = rejected().map(|((_, name, _), _)| name.as_str()).collect();
+        refuse_rejected(provider, name.as_str(), verdict, None).map_err(|failure| {
+            failure
+                .hint("take these lines out, or store all of it without asking: --no-check")
+                .detail("rejected", names)
+                .detail("checks", checks.clone())
+        })?;
+    }
+    for ((provider, name, _), verdict) in keys.iter().zip(&verdicts) {
+        let said = describe(provider, name.as_str(), verdict);
+        match verdict.word() {
+            "valid" => printer.note(&said.text),
+            _ => printer.warn(&said.text),
+        }
+    }
+    Ok(checks)
 }
 
 /// The provider whose credential file goes by this name.

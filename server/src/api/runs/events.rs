@@ -31,11 +31,18 @@ const BEAT: &[u8] = b":\n\n";
 pub(in crate::api) struct Told {
     service: Arc<Service>,
     row: RunRow,
+    /// Whether its reader is told how the keys of its member end.
+    sees_keys: bool,
 }
 
 impl Told {
     pub(in crate::api) fn new(service: &Arc<Service>, row: RunRow) -> Self {
-        Self { service: Arc::clone(service), row }
+        Self { service: Arc::clone(service), row, sees_keys: false }
+    }
+
+    /// The same for a reader who may, or may not, know how the keys of its member end.
+    pub(super) fn seeing_keys(self, sees_keys: bool) -> Self {
+        Self { sees_keys, ..self }
     }
 
     /// What is there after the event `after`, at once. `next` is what to ask with for more; null when there will be no
@@ -127,7 +134,7 @@ impl Following {
                     let end = self.told.end().await;
                     self.state = State::Over;
                     return Some(match end {
-                        Ok(row) => server_sent("end", None, &resource(&row)),
+                        Ok(row) => server_sent("end", None, &resource(&row, self.told.sees_keys)),
                         Err(failure) => server_sent("error", None, &failure.to_json()),
                     });
                 }
@@ -141,7 +148,7 @@ impl Following {
 
     /// Events that are not told yet, when there are some; none when there will be none.
     async fn more(&self) -> Result<Option<Vec<RunEvent>>, Failure> {
-        let Told { service, row } = &self.told;
+        let Told { service, row, .. } = &self.told;
         loop {
             if let Some(mut follower) = service.follow(&row.run) {
                 let events = follower.next(self.after).await;
