@@ -185,6 +185,8 @@ impl Embedded {
     /// Ends what a command left behind: nothing, unless it was interrupted.
     async fn close(self) {
         self.service.drain(Duration::ZERO).await;
+        // What a command promises to have on record it has waited for; this is for the rest.
+        let _ = self.service.settle().await;
     }
 }
 

@@ -69,7 +69,8 @@ pub use purse::{
 };
 pub use reach::OwnAnswers;
 pub use receipt::{
-    Attempt, ClassCounts, CredentialRef, Outcome, Receipt, Receipts, Refused, Skipped, every_key_was_rejected,
+    Attempt, Charged, ClassCounts, CredentialRef, Outcome, Receipt, Receipts, Refused, Skipped,
+    every_key_was_rejected,
 };
 pub use request_id::RequestId;
 pub use route::Timing;

@@ -117,9 +117,24 @@ pub struct Attempt {
     pub request_id: Option<String>,
     /// Until it failed or the first content came.
     pub latency_ms: u64,
+    /// What its provider charges, or may, although it failed. It is part of what the call came to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub charged: Option<Charged>,
     /// The provider's words, scrubbed and shortened.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub message: String,
+}
+
+/// What a failed attempt came to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Charged {
+    /// Input tokens, cached ones included.
+    pub input_tokens: u64,
+    /// Output tokens, reasoning included.
+    pub output_tokens: u64,
+    /// Dollars; null when the price is not known.
+    #[serde(rename = "cost_usd", serialize_with = "dollars")]
+    pub cost_micro_usd: Option<u64>,
 }
 
 /// A candidate that was passed over.
@@ -379,6 +394,7 @@ mod tests {
             status: None,
             request_id: None,
             latency_ms: 1,
+            charged: None,
             message: String::new(),
         };
         Receipt {

@@ -13,7 +13,7 @@ use crate::ir::{Class, Dropped, StopReason, StreamEvent, Usage};
 use crate::listener::{CallStart, Heard, Listener};
 use crate::plan::Candidate;
 use crate::purse::{LimitHit, Unreserved};
-use crate::receipt::{Attempt, CredentialRef, Outcome, Receipt, Receipts, Skipped};
+use crate::receipt::{Attempt, Charged, CredentialRef, Outcome, Receipt, Receipts, Skipped};
 use crate::request_id::RequestId;
 use crate::shown::shown;
 use crate::spoken::Spoken;
@@ -141,6 +141,7 @@ impl Tab {
 
     /// The attempt under way failed before anything was said. What its provider charges for that, or may, is spent.
     pub(crate) fn failed(&mut self, candidate: &Candidate, failed: &Failed, took: Duration) {
+        let mut charged = None;
         if let Some(reservation) = self.reservation.take() {
             let usage = match failed.charge {
                 Charge::Nothing => None,
@@ -155,6 +156,11 @@ impl Tab {
                 self.lost_micro_usd = self.lost_micro_usd.zip(cost).map(|(a, b)| a.saturating_add(b));
                 self.lost.input = self.lost.input.saturating_add(usage.input);
                 self.lost.output = self.lost.output.saturating_add(usage.output);
+                charged = Some(Charged {
+                    input_tokens: usage.input,
+                    output_tokens: usage.output,
+                    cost_micro_usd: cost,
+                });
             }
         }
         if let Some(heard) = &mut self.heard {
@@ -169,6 +175,7 @@ impl Tab {
             status: failed.status.map(|status| status.as_u16()),
             request_id: self.provider_id.take(),
             latency_ms: millis(took),
+            charged,
             message: shown(&failed.failure.message, candidate.credential.as_deref()),
         };
         self.edit(|receipt| receipt.attempts.push(attempt));
@@ -185,6 +192,7 @@ impl Tab {
             status: Some(200),
             request_id: self.provider_id.take(),
             latency_ms: millis(took),
+            charged: None,
             message: String::new(),
         };
         self.edit(|receipt| {

@@ -3,7 +3,9 @@
 //! A database of 100,000 runs is opened and asked for what a dead process left; one of 1,000,000 runs, all of one
 //! workspace, is listed by every filter, at its newest and deep inside. Medians are compared with the targets, and one
 //! above its target fails. What 64 callers can write and await, per second, is compared with its target as well; that
-//! depends on the disk under the temporary folder (`TMPDIR`).
+//! depends on the disk under the temporary folder (`TMPDIR`). What the indexes cost by which calls are found is told beside
+//! what they cost when usage alone was added up: the same calls, written by turns into two databases, of which one has the
+//! indexes of then.
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "it reports to a terminal and may fail loudly")]
 
 use std::path::Path;
@@ -11,7 +13,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use orch_manifests::{Digest, RunId};
-use orch_server::store::{NewRun, RunEnd, RunPage, RunStatus, Store};
+use orch_server::store::{CallRow, NewRun, RunEnd, RunPage, RunStatus, Store};
 use rusqlite::{Connection, params};
 use serde_json::json;
 use time::OffsetDateTime;
@@ -27,6 +29,16 @@ const CALLERS: u32 = 64;
 const PAIRS_EACH: u32 = 200;
 const WRITES_TARGET: f64 = 3000.0;
 
+/// Calls of a round, as many as a busy server's in some seconds.
+const CALLS: u64 = 20_000;
+/// The indexes that calls had before they could be found by anything but their time.
+const INDEXES_OF_THEN: &str = "
+    DROP INDEX calls_by_time;
+    DROP INDEX calls_by_request;
+    DROP INDEX calls_by_key;
+    CREATE INDEX calls_usage ON calls (workspace, time, agent, provider, model, run, input_tokens, output_tokens, cost);
+";
+
 /// Rounds of each measurement; the median counts.
 const ROUNDS: usize = 11;
 
@@ -39,6 +51,7 @@ async fn main() -> ExitCode {
     let mut met = recovery().await;
     met &= listings().await;
     met &= writes().await;
+    calls().await;
     if met { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
@@ -109,6 +122,67 @@ async fn writes() -> bool {
         format!("awaited writes a second, {CALLERS} callers")
     );
     each_second >= WRITES_TARGET
+}
+
+/// There is no target: what calls are found by is worth what it costs, or is not. It is for whoever adds an index.
+async fn calls() {
+    let (then, now) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    drop(Store::open(then.path()).unwrap());
+    Connection::open(then.path().join("orch.db")).unwrap().execute_batch(INDEXES_OF_THEN).unwrap();
+    let stores = [Store::open(then.path()).unwrap(), Store::open(now.path()).unwrap()];
+    let mut times = [Vec::new(), Vec::new()];
+    for round in 0..ROUNDS as u64 {
+        for (store, times) in stores.iter().zip(&mut times) {
+            let begun = Instant::now();
+            for n in 0..CALLS {
+                store.record_call(call(round * CALLS + n));
+            }
+            store.flush().await.unwrap();
+            times.push(begun.elapsed());
+        }
+    }
+    let [then, now] = times.map(|mut times| {
+        times.sort_unstable();
+        times[times.len() / 2].as_secs_f64() * 1e6 / CALLS as f64
+    });
+    println!(
+        "{:<60} {now:>8.1}µs (with the indexes of before {then:.1}µs)",
+        "a call's record, of as many as come"
+    );
+}
+
+fn call(n: u64) -> CallRow {
+    let text = |text: String| Some(text);
+    CallRow {
+        workspace: WORKSPACE.to_owned(),
+        run: None,
+        caller: format!("caller-{}", n % 50),
+        token: text(format!("tok_{}", n % 50)),
+        member: text(format!("caller-{}", n % 50)),
+        agent: None,
+        provider: "openai".to_owned(),
+        model: format!("model-{}", n % 7),
+        input_tokens: 1000 + n % 100,
+        output_tokens: 100,
+        cost_micro_usd: Some(250),
+        time: OffsetDateTime::now_utc(),
+        // As far apart as real ones are.
+        request: text(format!("req_{:016x}", n.wrapping_mul(0x9e37_79b9_7f4a_7c15))),
+        credential: text(format!("KEY_{}", n % 5)),
+        source: text("vault".to_owned()),
+        mask: text("cdef".to_owned()),
+        billing: text("team".to_owned()),
+        provider_asked: text("openai".to_owned()),
+        model_asked: text("smart".to_owned()),
+        outcome: text("served".to_owned()),
+        class: None,
+        latency_ms: Some(800),
+        first_token_ms: Some(90),
+        price_date: text("2026-07-02".to_owned()),
+        receipt: json!({"outcome": "served", "attempts": [{"provider": "openai", "model": "m"}], "pad": "x".repeat(500)})
+            .to_string(),
+        moved: Vec::new(),
+    }
 }
 
 fn verdict(name: &str, times: &mut [Duration], target: Duration) -> bool {

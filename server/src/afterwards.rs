@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use orch_gateway::Receipts;
+use orch_gateway::{Receipt, Receipts};
 use orch_manifests::{HostPattern, RunId};
 use orch_vault::{AuditEvent, GrantId, PlannedUse, SecretName, Source};
 
@@ -13,16 +13,37 @@ mod tally;
 use tally::Counts;
 pub(crate) use tally::Tally;
 
-/// What model calls with each of the vault's keys cost, in millionths of a US dollar.
+/// What model calls with each key cost, in millionths of a US dollar. Keys of the vault are among them; which those are, is
+/// known by what was planned.
 pub(crate) type Spent = BTreeMap<String, u64>;
 
 /// What a run's calls say that its keys of the vault cost.
 pub(crate) fn spent(receipts: &Receipts) -> Spent {
+    by_key(&receipts.all())
+}
+
+/// Each key has what its own attempts cost: whoever answers in the end does not pay for those that failed before.
+fn by_key(receipts: &[Receipt]) -> Spent {
     let mut spent = Spent::new();
-    for receipt in receipts.all() {
-        let (Some(credential), Some(cost)) = (receipt.credential, receipt.cost_micro_usd) else { continue };
-        if credential.source == Source::Vault.as_str() {
-            *spent.entry(credential.id).or_default() += cost;
+    let mut add = |key: &str, cost: u64| {
+        let sum = spent.entry(key.to_owned()).or_default();
+        *sum = sum.saturating_add(cost);
+    };
+    for receipt in receipts {
+        let last = receipt.credential.as_ref();
+        let mut elsewhere = 0_u64;
+        for attempt in &receipt.attempts {
+            let charged = attempt.charged.as_ref().and_then(|charged| charged.cost_micro_usd);
+            let (Some(key), Some(cost)) = (&attempt.credential, charged) else { continue };
+            if last.is_none_or(|last| last.id != *key) {
+                elsewhere = elsewhere.saturating_add(cost);
+                add(key, cost);
+            }
+        }
+        if let (Some(last), Some(cost)) = (last, receipt.cost_micro_usd)
+            && last.source == Source::Vault.as_str()
+        {
+            add(&last.id, cost.saturating_sub(elsewhere));
         }
     }
     spent
@@ -114,6 +135,9 @@ fn plain(host: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use orch_gateway::ir::Class;
+    use orch_gateway::{Attempt, Charged, CredentialRef};
+    use orch_manifests::Whose;
     use orch_proxy::{Decision, Outcome};
     use time::OffsetDateTime;
 
@@ -264,6 +288,41 @@ mod tests {
             };
             assert_eq!((*counted, *grant, *cost_micro_usd), (uses, planned.grant, 700));
         }
+    }
+
+    #[test]
+    fn whoever_answers_does_not_pay_for_whoever_failed() {
+        let attempt = |key: &str, charged: Option<u64>| Attempt {
+            provider: "openai".to_owned(),
+            model: "m".to_owned(),
+            credential: Some(key.to_owned()),
+            whose: Some(Whose::Team),
+            class: charged.map(|_| Class::Timeout),
+            status: None,
+            request_id: None,
+            latency_ms: 1,
+            charged: charged.map(|cost| Charged {
+                input_tokens: 1,
+                output_tokens: 1,
+                cost_micro_usd: Some(cost),
+            }),
+            message: String::new(),
+        };
+        let call =
+            |source: &str, attempts: Vec<Attempt>, cost: u64| Receipt {
+                credential: attempts.last().and_then(|last| last.credential.clone()).map(|id| {
+                    CredentialRef { id, source: source.to_owned(), whose: Whose::Team, mask: None }
+                }),
+                attempts,
+                cost_micro_usd: Some(cost),
+                ..Receipt::default()
+            };
+        let receipts = [
+            call("vault", vec![attempt("A", Some(600)), attempt("B", Some(20)), attempt("B", None)], 650),
+            call("vault", vec![attempt("A", None)], 7),
+            call("flag", vec![attempt("A", Some(1)), attempt("F", None)], 500),
+        ];
+        assert_eq!(by_key(&receipts), Spent::from([("A".to_owned(), 608), ("B".to_owned(), 50)]));
     }
 
     #[test]

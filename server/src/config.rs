@@ -606,6 +606,7 @@ vault: { key: auto }
         says("records: { bodies: { a: { size: 0 } } }", "from 1 byte");
         says("records: { bodies: { a: { sise: 1 } } }", "unknown field `sise`");
         says("records: { body: {} }", "unknown field `body`");
+        says("records: { bodies: { Acme Inc: {} } }", "records.bodies.Acme Inc");
         says("a: [", "config.yaml:");
         says("- 1", "config.yaml");
     }

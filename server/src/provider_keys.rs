@@ -18,7 +18,7 @@ use crate::caller::Caller;
 use crate::failure::{Failure, Kind};
 use crate::keeper::{Ring, VaultAt};
 use crate::key_check::{Proof, refuse_rejected};
-use crate::secrets::{Written, listed};
+use crate::secrets::{Written, add_spent_by_id, listed};
 use crate::service::Service;
 
 mod shape;
@@ -77,6 +77,8 @@ pub(crate) async fn list(service: &Service, caller: &Caller) -> Result<Value, Fa
         }
         keys.push(row);
     }
+    let ids = secrets.iter().map(|secret| ring.id(secret.name.as_str())).collect();
+    add_spent_by_id(service.store(), &caller.workspace, ids, &mut keys).await?;
     Ok(json!({
         "member": &*caller.name, "policy": policy.as_str(), "decided_by": decided.as_str(), "keys": keys,
     }))

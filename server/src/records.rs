@@ -9,7 +9,7 @@ use orch_manifests::RunId;
 use time::OffsetDateTime;
 
 use crate::caller::Caller;
-use crate::store::{CallRow, RunRow};
+use crate::store::{CallRow, Moved, RunRow};
 
 mod bodies;
 mod csv;
@@ -99,8 +99,36 @@ impl Who {
             first_token_ms: receipt.first_token_ms,
             price_date: receipt.price_as_of.clone(),
             receipt: serde_json::to_string(receipt).unwrap_or_default(),
+            moved: moved(receipt),
         }
     }
+}
+
+/// What failed attempts came to that another key, provider or model was asked for than those that a call stands under.
+fn moved(receipt: &Receipt) -> Vec<Moved> {
+    let Some(last) = receipt.attempts.last() else { return Vec::new() };
+    let stands = (&last.provider, &last.model, receipt.credential.as_ref().map(|key| &key.id));
+    let elsewhere = receipt
+        .attempts
+        .iter()
+        .filter(|attempt| (&attempt.provider, &attempt.model, attempt.credential.as_ref()) != stands);
+    elsewhere
+        .filter_map(|attempt| {
+            let charged = attempt.charged.as_ref()?;
+            Some(Moved {
+                provider: attempt.provider.clone(),
+                model: attempt.model.clone(),
+                credential: attempt.credential.clone(),
+                billing: attempt
+                    .whose
+                    .filter(|_| attempt.credential.is_some() && !receipt.simulated)
+                    .map(|whose| whose.as_str().to_owned()),
+                input_tokens: charged.input_tokens,
+                output_tokens: charged.output_tokens,
+                cost_micro_usd: charged.cost_micro_usd,
+            })
+        })
+        .collect()
 }
 
 /// Whose key served a call, or was tried last, and so who is billed for it; none where nobody was asked, or nobody is

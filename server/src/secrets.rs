@@ -28,8 +28,8 @@ pub use acts::{all, grant, import, one, remove, remove_grant, rotate, set};
 pub use body::MOST_IMPORTED;
 pub(crate) use body::Written;
 pub use listed::{granted, listed};
-pub(crate) use spent::add as add_spent;
 pub use spent::add_spent_here;
+pub(crate) use spent::{add as add_spent, add_by_id as add_spent_by_id};
 pub use terms::{GrantSaid, Terms};
 pub use uses::{Uses, uses_here};
 

@@ -127,6 +127,8 @@ pub struct Gauges {
     pub running: usize,
     /// Workers that are kept.
     pub workers: usize,
+    /// Records that the store could not take since the process began.
+    pub lost: u64,
 }
 
 impl Service {
@@ -207,8 +209,7 @@ impl Service {
                     let Some(service) = housekeeping.upgrade() else { return };
                     service.broker.workers().reap(WORKER_IDLE).await;
                     // What cannot be done now is done the next time.
-                    let wanted = service.broker.config().records.bodies.keys().cloned().collect();
-                    let _ = service.store.forget_bodies(wanted, OffsetDateTime::now_utc()).await;
+                    service.forget_bodies().await;
                     let _ = service.store.empty_log().await;
                     if counted.elapsed() >= COUNTS {
                         counted = Instant::now();
@@ -314,6 +315,14 @@ impl Service {
         Some(BodyKeeper { store: self.store.clone(), workspace: workspace.into(), kept })
     }
 
+    /// Removes the bodies that are kept for longer than the configuration says now. What cannot be done is left for the next
+    /// time; nobody reads it meanwhile.
+    async fn forget_bodies(&self) {
+        let config = self.broker.config();
+        let wanted = config.records.bodies.iter().map(|(workspace, kept)| (workspace.clone(), kept.keep));
+        let _ = self.store.forget_bodies(wanted.collect(), OffsetDateTime::now_utc()).await;
+    }
+
     /// Agents by name.
     #[must_use]
     pub fn library(&self) -> &Library {
@@ -327,6 +336,7 @@ impl Service {
             queued: self.queue.waiting(),
             running: self.queue.running(),
             workers: self.broker.workers().kept(),
+            lost: self.store.lost(),
         }
     }
 

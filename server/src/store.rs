@@ -54,8 +54,8 @@ pub use calls::Calls;
 pub use instance::Instance;
 pub use rows::{
     AgentRow, AgentSummary, COUNT_LIMIT, CallFilter, CallPage, CallRow, DECISIONS_LIMIT, EVENT_TEXT_LIMIT,
-    EventKind, GrantRow, KeyUse, NewRun, PAGE_LIMIT, Published, RouteRow, RunEnd, RunEvent, RunPage, RunRow,
-    RunStatus, TokenRow, UnknownWord, UsageBy, UsageQuery, UsageRow, VersionRow,
+    EventKind, GrantRow, KeyUse, Moved, NewRun, PAGE_LIMIT, Published, RouteRow, RunEnd, RunEvent, RunPage,
+    RunRow, RunStatus, TokenRow, UnknownWord, UsageBy, UsageQuery, UsageRow, VersionRow,
 };
 
 /// The name of the database in the store's folder.
@@ -181,6 +181,11 @@ impl Store {
             }
         }
         self.inner.documents.remove_old(orphans).await
+    }
+
+    /// How many records could not be stored that nobody waits for: a full disk, or another process that writes for too long.
+    pub(crate) fn lost(&self) -> u64 {
+        self.inner.writer.lost()
     }
 
     /// Whether it can still be written to, as far as that is known without writing.

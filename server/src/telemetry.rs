@@ -84,6 +84,13 @@ impl Telemetry {
         self.log.set(log).map_err(|_| Failure::defect("the log of decisions is open already"))
     }
 
+    /// Returns when all decisions by now are in the log. Blocks for a moment; what is decided from then on is in no log.
+    pub(crate) fn finish_log(&self) {
+        if let Some(log) = self.log.get() {
+            log.finish();
+        }
+    }
+
     /// Adds the counters to what is told.
     pub(crate) fn register(&self, registry: &mut Registry) {
         self.counters.register(registry);

@@ -51,6 +51,7 @@ mod reach;
 mod readme;
 mod record;
 mod records;
+mod records_kept;
 mod reload;
 mod remote;
 mod result;

@@ -111,15 +111,20 @@ async fn serve(args: ServeArgs, printer: Printer) -> Result<ExitCode, Failure> {
         let _ = first.wait_for(|count| *count > 0).await;
         printer.note("stopping: no run is accepted any more; stop again to leave at once");
     };
-    let draining = Arc::clone(&service);
+    let (draining, recording) = (Arc::clone(&service), Arc::clone(&service));
     let drained = async move { draining.drain(deadline).await };
-    tokio::select! {
+    let done = tokio::select! {
         () = server.serve(Api::new(service), stop, drained) => Ok(ExitCode::SUCCESS),
         _ = second.wait_for(|count| *count > 1) => {
             Err(Failure::new(Kind::Interrupted, "interrupted", "left at once; runs under way were cut off")
                 .hint("the next `orch serve` reports them as interrupted"))
         }
+    };
+    // The last clients are gone only now, and what their calls came to is not on disk yet.
+    if let Err(failure) = recording.settle().await {
+        printer.warn(&format!("the last requests are not on record: {failure}"));
     }
+    done
 }
 
 /// Whether what is sent to this address is nobody's but ours to read.

@@ -132,7 +132,7 @@ fn budgets(all: &[Budget]) -> Table {
         let tokens = budget.used.tokens.saturating_add(budget.held.tokens);
         let tokens = budget.tokens.map_or_else(|| "–".to_owned(), |limit| format!("{tokens} of {limit}"));
         let cost = budget.used.cost_usd + budget.held.cost_usd;
-        let cost = budget.cost_usd.map_or_else(|| "–".to_owned(), |limit| format!("{cost:.4} of {limit:.2}"));
+        let cost = budget.cost_usd.map_or_else(|| "–".to_owned(), |limit| format!("{cost:.4} of {limit:.4}"));
         let renews = budget.renews_at.clone().unwrap_or_else(|| "never".to_owned());
         table.row([budget.name.clone(), of, budget.window.clone(), tokens, cost, renews]);
     }

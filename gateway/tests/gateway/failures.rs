@@ -77,6 +77,11 @@ async fn each_class_of_failure_leads_to_its_action() {
         let spent = world.session.budget.spent().output_tokens;
         assert_eq!(spent, charged + if falls_back { 7 } else { 0 }, "{name}");
         assert_eq!((receipt.output_tokens, receipt.estimated), (spent, charged > 0), "{name}");
+        // And it is said which attempt it was for: whoever answers in the end has another key.
+        let of_attempts: Vec<_> =
+            receipt.attempts.iter().filter_map(|a| a.charged.as_ref()).map(|c| c.output_tokens).collect();
+        let expected = if charged > 0 { vec![16_384; 2] } else { Vec::new() };
+        assert_eq!(of_attempts, expected, "{name}");
     }
 }
 

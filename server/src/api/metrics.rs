@@ -55,6 +55,7 @@ pub(super) struct Metrics {
     queued: Gauge,
     running: Gauge,
     workers: Gauge,
+    lost: Counter,
     keys: Family<KeyState, Gauge>,
     /// One text after another: gauges are set for it.
     telling: Mutex<()>,
@@ -80,6 +81,7 @@ impl Metrics {
             queued: Gauge::default(),
             running: Gauge::default(),
             workers: Gauge::default(),
+            lost: Counter::default(),
             keys: Family::default(),
             telling: Mutex::default(),
         };
@@ -101,6 +103,7 @@ impl Metrics {
         all.register("runs_queued", "Accepted runs that wait for their turn", self.queued.clone());
         all.register("runs_running", "Runs that are executed", self.running.clone());
         all.register("workers", "Sandbox processes that are kept", self.workers.clone());
+        all.register("records_lost", "Records that the store could not take", self.lost.clone());
         all.register(
             "llm_keys_set_back",
             "Keys of providers that something stands against",
@@ -139,6 +142,7 @@ impl Metrics {
         self.queued.set(count(now.queued));
         self.running.set(count(now.running));
         self.workers.set(count(now.workers));
+        self.lost.inc_by(now.lost.saturating_sub(self.lost.get()));
         let mut text = String::new();
         encode(&mut text, &self.registry)
             .map_err(|e| Failure::defect(format!("the metrics cannot be written: {e}")))?;
@@ -160,7 +164,7 @@ mod tests {
         metrics.submitted(true);
         let text = metrics
             .text(
-                Gauges { queued: 2, running: 3, workers: 4 },
+                Gauges { queued: 2, running: 3, workers: 4, lost: 5 },
                 &SetBack::from([(("openai".to_owned(), "rejected"), 2)]),
             )
             .expect("text");
@@ -173,12 +177,16 @@ mod tests {
             "orch_runs_queued 2",
             "orch_runs_running 3",
             "orch_workers 4",
+            "orch_records_lost_total 5",
             "orch_llm_keys_set_back{provider=\"openai\",state=\"rejected\"} 2",
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
         }
         drop(busy);
-        let text = metrics.text(Gauges { queued: 0, running: 0, workers: 0 }, &SetBack::new()).expect("text");
+        let text = metrics
+            .text(Gauges { queued: 0, running: 0, workers: 0, lost: 5 }, &SetBack::new())
+            .expect("text");
+        assert!(text.contains("orch_records_lost_total 5\n"), "told twice and lost once: {text}");
         assert!(text.contains("orch_http_requests_under_way 0\n"));
         assert!(!text.contains("set_back{"), "{text}");
     }
@@ -190,7 +198,7 @@ mod tests {
         metrics.answered("/v1/runs", StatusCode::ACCEPTED, Duration::from_millis(3));
         metrics.submitted(true);
         let keys = SetBack::from([(("openai".to_owned(), "rejected"), 1)]);
-        let text = metrics.text(Gauges { queued: 1, running: 1, workers: 1 }, &keys).expect("text");
+        let text = metrics.text(Gauges { queued: 1, running: 1, workers: 1, lost: 0 }, &keys).expect("text");
         drop(busy);
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md");
         let mut document = std::fs::read_to_string(path).expect("docs/metrics.md");

@@ -17,7 +17,7 @@ pub(super) async fn list(call: Call<'_>) -> Result<Response<Body>, Failure> {
     let (workspace, catalog) = (call.workspace(), service.catalog());
     let mut all = secrets::list(service.keeper(), workspace, catalog).await?;
     if let Some(listed) = all["secrets"].as_array_mut() {
-        secrets::add_spent(service.store(), workspace, listed).await?;
+        secrets::add_spent(service.store(), workspace, &service.config().platform, listed).await?;
     }
     Ok(reply::ok(&all))
 }
@@ -28,7 +28,8 @@ pub(super) async fn get(call: Call<'_>) -> Result<Response<Body>, Failure> {
     let service = call.service();
     let (workspace, catalog) = (call.workspace(), service.catalog());
     let mut found = secrets::get(service.keeper(), workspace, catalog, call.segment(2)).await?;
-    secrets::add_spent(service.store(), workspace, std::slice::from_mut(&mut found)).await?;
+    let listed = std::slice::from_mut(&mut found);
+    secrets::add_spent(service.store(), workspace, &service.config().platform, listed).await?;
     Ok(reply::ok(&found))
 }
 

@@ -1,6 +1,7 @@
 //! What was asked and answered, of workspaces that want it kept: copied on its way, without the keys in it.
 
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
@@ -16,6 +17,10 @@ use super::BodiesKept;
 use crate::redact::{Known, Said, redact};
 use crate::store::{Bodies, Kept, Store};
 
+/// Requests of one run whose bodies are kept. It may make any number, and what is kept of a workspace is bounded: one agent
+/// must not be able to have all others' forgotten.
+pub(super) const OF_A_RUN: usize = 1000;
+
 /// Where bodies of a workspace go, and how.
 #[derive(Clone)]
 pub(crate) struct BodyKeeper {
@@ -27,15 +32,24 @@ pub(crate) struct BodyKeeper {
 impl BodyKeeper {
     /// The same for calls that hold these values.
     pub(crate) fn without(self, known: Arc<Known>) -> Arc<Recorder> {
-        Arc::new(Recorder { keeper: self, known })
+        Arc::new(Recorder { keeper: self, known, left: AtomicUsize::new(OF_A_RUN) })
     }
 }
 
-/// Keeps the bodies of some calls.
+/// Keeps the bodies of one client's call, or of the calls of one run.
 pub(crate) struct Recorder {
     keeper: BodyKeeper,
     /// What must not be in them.
     known: Arc<Known>,
+    /// So many more.
+    left: AtomicUsize,
+}
+
+impl Recorder {
+    /// Whether one more is kept.
+    fn takes_one(&self) -> bool {
+        self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
+    }
 }
 
 /// Lets a request of a model be answered, and keeps copies of what passes if there is a recorder.
@@ -44,7 +58,8 @@ pub(crate) async fn recorded(
     mut request: Request<Body>,
     answer: impl AsyncFnOnce(Request<Body>) -> Response<Body>,
 ) -> Response<Body> {
-    let Some(recorder) = recorder.filter(|_| request.method() == Method::POST) else {
+    let is_call = request.method() == Method::POST;
+    let Some(recorder) = recorder.filter(|recorder| is_call && recorder.takes_one()) else {
         return answer(request).await;
     };
     // Under this name it is on record as well.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use orch_manifests::{ByteSize, format_duration, parse_duration};
+use orch_manifests::{ByteSize, Slug, format_duration, parse_duration};
 use serde::Deserialize;
 
 /// How long bodies are kept where nothing is said, and at most.
@@ -67,6 +67,8 @@ impl RawRecords {
         let mut config = RecordsConfig::default();
         for (workspace, raw) in self.bodies {
             let at = |field: &str| format!("bodies.{workspace}.{field}");
+            // Who asks for it and misspells it would find out when it is too late.
+            workspace.parse::<Slug>().map_err(|e| (format!("bodies.{workspace}"), e.to_string()))?;
             let keep = match &raw.keep {
                 None => KEEP,
                 Some(text) => parse_duration(text).map_err(|e| (at("keep"), e.to_string()))?,

@@ -3,7 +3,7 @@ use std::time::Duration;
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
 use orch_gateway::ir::Class;
-use orch_gateway::{CredentialRef, Outcome, Receipt};
+use orch_gateway::{Attempt, Charged, CredentialRef, Outcome, Receipt};
 use orch_manifests::Whose;
 use orch_proxy::{Body, full};
 use time::macros::datetime;
@@ -43,6 +43,49 @@ fn a_row_says_whose_key_it_was() {
         ("none", Some("rejected"), Some("no_model"))
     );
     assert_eq!((row.credential, row.billing, row.model_asked), (None, None, None));
+}
+
+#[test]
+fn what_a_failed_attempt_cost_is_its_own_key_s() {
+    let who = Who::of(&Caller::owner());
+    let attempt = |provider: &str, key: &str, whose, charged: Option<u64>| Attempt {
+        provider: provider.to_owned(),
+        model: "m".to_owned(),
+        credential: Some(key.to_owned()),
+        whose: Some(whose),
+        class: charged.map(|_| Class::Timeout),
+        status: None,
+        request_id: None,
+        latency_ms: 1,
+        charged: charged.map(|cost| Charged {
+            input_tokens: 7,
+            output_tokens: 9,
+            cost_micro_usd: Some(cost),
+        }),
+        message: String::new(),
+    };
+    let own = attempt("openai", "own/owner/K", Whose::Own, Some(500));
+    let same = attempt("openai", "K", Whose::Platform, Some(30));
+    let served = attempt("openai", "K", Whose::Platform, None);
+    let refused = attempt("openai", "own/owner/K2", Whose::Own, None);
+    let all = Receipt {
+        provider_served: Some("openai".to_owned()),
+        attempts: vec![own, refused, same, served],
+        cost_micro_usd: Some(540),
+        outcome: Outcome::Served,
+        ..receipt("vault", Whose::Platform)
+    };
+    let row = |receipt: &Receipt| who.call(None, receipt, datetime!(2026-01-31 12:00 UTC));
+    let moved = row(&all).moved;
+    assert_eq!(moved.len(), 1, "what the same key was charged for is where it belongs: {moved:?}");
+    let moved = &moved[0];
+    assert_eq!(
+        (moved.credential.as_deref(), moved.billing.as_deref(), moved.cost_micro_usd, moved.output_tokens),
+        (Some("own/owner/K"), Some("own"), Some(500), 9)
+    );
+    let simulated = row(&Receipt { simulated: true, ..all });
+    assert_eq!(simulated.moved[0].billing, None, "nobody is billed");
+    assert!(row(&Receipt::default()).moved.is_empty());
 }
 
 /// A body in pieces.
@@ -137,6 +180,27 @@ async fn who_hangs_up_leaves_what_passed_by_then() {
     assert_eq!((text(&kept.answered), kept.answered.of), ("one two ", 8));
     let kept = stage.keeps(full("{}"), pieces("one", 4), 0).await;
     assert_eq!((text(&kept.asked), text(&kept.answered), kept.answered.of), ("{}", "", 0));
+}
+
+#[tokio::test]
+async fn no_run_fills_the_record_alone() {
+    let stage = stage(1 << 10);
+    let mut ids = Vec::new();
+    for _ in 0..=bodies::OF_A_RUN {
+        let id = orch_gateway::RequestId::random();
+        let mut request = http::Request::post("/v1/chat/completions").body(full("{}")).expect("a request");
+        request.extensions_mut().insert(id.clone());
+        let answered = recorded(Some(&stage.recorder), request, async |_| http::Response::new(full("no")));
+        drop(answered.await);
+        ids.push(id);
+    }
+    stage.store.flush().await.expect("stored");
+    let kept = async |id: &orch_gateway::RequestId| {
+        let now = OffsetDateTime::now_utc();
+        stage.store.bodies("default", id.as_str(), now).await.expect("read").is_some()
+    };
+    let [first, .., last_kept, beyond] = &ids[..] else { panic!("{} requests", ids.len()) };
+    assert!(kept(first).await && kept(last_kept).await && !kept(beyond).await);
 }
 
 #[tokio::test]

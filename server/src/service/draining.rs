@@ -7,6 +7,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Service;
 use super::live::{LiveRun, Why};
+use crate::failure::Failure;
 
 /// How long runs that were told to stop may take to do so.
 const STOP_GRACE: Duration = Duration::from_secs(5);
@@ -30,8 +31,25 @@ impl Service {
         // Nobody is left who could be told that it was not.
         let _ = self.keeper.record_clients().await;
         self.broker.end_export().await;
+        // Where there is never a server, this is when bodies go whose time is over, or that are not wanted any more.
+        self.forget_bodies().await;
         // Another process may have the store open; then what this one's runs were asked leaves the log with that one.
         let _ = self.store.empty_log().await;
+    }
+
+    /// Returns when what was put on record by now is on disk, in the store and in the log of decisions. For the very end, when
+    /// nobody is answered any more: both are written by threads that let a little come together, and a process that ends waits
+    /// for none of them.
+    ///
+    /// # Errors
+    /// When the store cannot be written to.
+    pub async fn settle(&self) -> Result<(), Failure> {
+        // Clients may have gone on for as long as runs did, or longer.
+        let _ = self.keeper.record_clients().await;
+        let telemetry = Arc::clone(self.broker.telemetry());
+        let logged = tokio::task::spawn_blocking(move || telemetry.finish_log()).await;
+        self.store.flush().await?;
+        logged.map_err(|e| Failure::defect(format!("finishing the log of decisions: {e}")))
     }
 
     /// Resolves when no run is under way.

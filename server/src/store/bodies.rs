@@ -1,5 +1,7 @@
 //! What was asked and answered, of workspaces that want it kept: for a while, and no more than so many.
 
+use std::time::Duration;
+
 use rusqlite::{Connection, OptionalExtension as _, params};
 use time::OffsetDateTime;
 
@@ -63,11 +65,16 @@ impl Store {
     }
 
     /// Removes the bodies whose time is over, those of which there are too many, and those of workspaces other than
-    /// `wanted`: they want none kept any more. Says how many.
+    /// `wanted`: they want none kept any more. Of the wanted ones none is kept for longer than is said there, counted from
+    /// now: less may be wanted than when it was kept, and the clock may have been set back. Says how many were removed.
     ///
     /// # Errors
     /// Those of [`Store`].
-    pub async fn forget_bodies(&self, wanted: Vec<String>, now: OffsetDateTime) -> Result<usize, Failure> {
+    pub async fn forget_bodies(
+        &self,
+        wanted: Vec<(String, Duration)>,
+        now: OffsetDateTime,
+    ) -> Result<usize, Failure> {
         let any = self.inner.readers.read(|db| {
             Ok(db.prepare_cached("SELECT EXISTS (SELECT 1 FROM bodies)")?.query_row([], |row| row.get(0))?)
         });
@@ -130,17 +137,23 @@ fn find(
     }))
 }
 
-fn forget(db: &Connection, wanted: &[String], now: OffsetDateTime) -> Result<usize, Problem> {
+fn forget(db: &Connection, wanted: &[(String, Duration)], now: OffsetDateTime) -> Result<usize, Problem> {
     let mut removed = db.prepare_cached("DELETE FROM bodies WHERE expires <= ?1")?.execute([micros(now)])?;
     let workspaces: Vec<String> = db
         .prepare_cached("SELECT DISTINCT workspace FROM bodies")?
         .query_map([], |row| row.get(0))?
         .collect::<Result<_, _>>()?;
     for workspace in workspaces {
-        if !wanted.contains(&workspace) {
+        let Some((_, keep)) = wanted.iter().find(|(wanted, _)| *wanted == workspace) else {
             removed += db.prepare_cached("DELETE FROM bodies WHERE workspace = ?1")?.execute([workspace])?;
             continue;
-        }
+        };
+        let keep = i64::try_from(keep.as_micros()).unwrap_or(i64::MAX);
+        // By their end: most often there are none.
+        db.prepare_cached(
+            "UPDATE bodies INDEXED BY bodies_by_end SET expires = ?2 WHERE workspace = ?1 AND expires > ?2",
+        )?
+        .execute(params![workspace, micros(now).saturating_add(keep)])?;
         let last: Option<i64> = db
             .prepare_cached(
                 "SELECT seq FROM bodies WHERE workspace = ?1 ORDER BY seq DESC LIMIT 1 OFFSET ?2",

@@ -75,6 +75,41 @@ impl Store {
     }
 }
 
+/// What is lent.
+impl Store {
+    /// What keys have come to that one workspace lends to all others, in whose records they have these names: in all of them
+    /// together, in the order of the names.
+    ///
+    /// # Errors
+    /// Those of [`Store`].
+    pub async fn lent_uses(&self, names: Vec<String>, now: OffsetDateTime) -> Result<Vec<KeyUse>, Failure> {
+        let read = move |db: &Connection| {
+            let mut uses = vec![KeyUse::default(); names.len()];
+            for workspace in workspaces(db)? {
+                for (sum, name) in uses.iter_mut().zip(&names) {
+                    sum.add(&key_use(db, &workspace, name, now)?);
+                }
+            }
+            Ok(uses)
+        };
+        self.inner.readers.read(read).await
+    }
+}
+
+/// The workspaces that have called models. Looks once for each of them, and not at each call.
+fn workspaces(db: &Connection) -> Result<Vec<String>, Problem> {
+    let mut statement = db.prepare_cached(
+        "WITH RECURSIVE found(name) AS (
+             SELECT min(workspace) FROM calls
+             UNION ALL
+             SELECT (SELECT min(workspace) FROM calls WHERE workspace > found.name) FROM found WHERE found.name IS NOT NULL
+         )
+         SELECT name FROM found WHERE name IS NOT NULL",
+    )?;
+    let rows = statement.query_map([], |row| row.get(0))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
 /// The statement of a page, and the values that it wants.
 pub(super) fn listing(
     workspace: &str,

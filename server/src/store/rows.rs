@@ -14,7 +14,7 @@ mod registry;
 mod usage;
 
 pub use registry::{AgentRow, AgentSummary, GrantRow, Published, RouteRow, TokenRow, VersionRow};
-pub use usage::{COUNT_LIMIT, CallFilter, CallPage, CallRow, KeyUse, UsageBy, UsageQuery, UsageRow};
+pub use usage::{COUNT_LIMIT, CallFilter, CallPage, CallRow, KeyUse, Moved, UsageBy, UsageQuery, UsageRow};
 
 /// A run as it is accepted: queued, and owned by a process.
 #[derive(Debug, Clone, PartialEq)]

@@ -184,8 +184,14 @@ fn migrate(db: &mut Connection, path: &Path) -> Result<(), Problem> {
     }
     let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
     // Another process may have been quicker.
-    for migration in &MIGRATIONS[recognise(&transaction, path)?..] {
-        transaction.execute_batch(migration)?;
+    let from = recognise(&transaction, path)?;
+    for (version, migration) in MIGRATIONS.iter().enumerate().skip(from) {
+        transaction.execute_batch(migration).map_err(|error| {
+            let why = format!("it is not what version {version} was, and stays as it is ({error})");
+            // The statements are right for what this program wrote; a full disk is another matter.
+            let problem = Problem::from(error);
+            if problem.is_own() { Problem::Refused(damaged(path, &why)) } else { problem }
+        })?;
     }
     transaction.pragma_update(None, "application_id", APPLICATION)?;
     transaction.pragma_update(None, "user_version", MIGRATIONS.len() as i64)?;

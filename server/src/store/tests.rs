@@ -15,6 +15,7 @@ mod files;
 mod finding;
 mod keeping;
 mod leftovers;
+mod migrating;
 mod opening;
 mod ownership;
 mod paging;
@@ -104,6 +105,7 @@ fn call(workspace: &str, model: &str, cost: Option<u64>) -> CallRow {
         first_token_ms: Some(40),
         price_date: Some("2026-07-02".to_owned()),
         receipt: json!({"outcome": "served"}).to_string(),
+        moved: Vec::new(),
     }
 }
 

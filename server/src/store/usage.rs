@@ -7,7 +7,7 @@ use time::Date;
 use super::Store;
 use super::columns::{count, count_in, micros, time_in};
 use super::problem::Problem;
-use super::rows::{COUNT_LIMIT, CallRow, UsageBy, UsageQuery, UsageRow};
+use super::rows::{COUNT_LIMIT, CallRow, Moved, UsageBy, UsageQuery, UsageRow};
 use crate::failure::Failure;
 
 const MICROS_PER_DAY: i64 = 86_400_000_000;
@@ -23,8 +23,15 @@ pub(super) const COLUMNS: &str = "workspace, time, run, caller, agent, provider,
 impl Store {
     /// Queues a model call of a client of the gateway for the record.
     pub fn record_call(&self, call: CallRow) {
+        let is_one = call.moved.is_empty();
         let weight = size_of::<CallRow>() + call.receipt.len();
-        self.inner.writer.queue_statement(weight, move |db| record(db, &call));
+        let write = move |db: &Connection| record(db, &call);
+        // What is more than one statement is undone as one.
+        if is_one {
+            self.inner.writer.queue_statement(weight, write)
+        } else {
+            self.inner.writer.queue(weight, write)
+        }
     }
 
     /// Queues model calls of a run for the record; `first` is the place of the first among all calls of its run. What is
@@ -64,8 +71,7 @@ pub(super) fn record_all(db: &Connection, first: usize, calls: &[CallRow]) -> Re
 }
 
 fn insert(db: &Connection, call: &CallRow, place: Option<i64>) -> Result<(), Problem> {
-    let bounded = |number: u64| number.min(COUNT_LIMIT).cast_signed();
-    db.prepare_cached(&format!(
+    let inserted = db.prepare_cached(&format!(
         "INSERT INTO calls ({COLUMNS}, place)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23,
                  ?24, ?25, ?26)
@@ -99,6 +105,43 @@ fn insert(db: &Connection, call: &CallRow, place: Option<i64>) -> Result<(), Pro
         call.first_token_ms.map(bounded),
         place,
     ])?;
+    // What is on record already was moved with it.
+    if inserted == 0 {
+        return Ok(());
+    }
+    call.moved.iter().try_for_each(|moved| move_from(db, call, moved))
+}
+
+fn bounded(number: u64) -> i64 {
+    number.min(COUNT_LIMIT).cast_signed()
+}
+
+/// Takes away from where a call stands what belongs elsewhere, and adds it there.
+fn move_from(db: &Connection, call: &CallRow, moved: &Moved) -> Result<(), Problem> {
+    let mut insert = db.prepare_cached(
+        "INSERT INTO moved (workspace, time, token, caller, member, agent, provider, model, credential, billing,
+                            input_tokens, output_tokens, cost)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+    )?;
+    let here = (&call.provider, &call.model, &call.credential, &call.billing);
+    let there = (&moved.provider, &moved.model, &moved.credential, &moved.billing);
+    for ((provider, model, credential, billing), sign) in [(here, -1), (there, 1)] {
+        insert.execute(params![
+            call.workspace,
+            micros(call.time),
+            call.token,
+            call.caller,
+            call.member,
+            call.agent,
+            provider,
+            model,
+            credential,
+            billing,
+            sign * bounded(moved.input_tokens),
+            sign * bounded(moved.output_tokens),
+            moved.cost_micro_usd.map(|cost| sign * bounded(cost)),
+        ])?;
+    }
     Ok(())
 }
 
@@ -152,11 +195,12 @@ pub(super) fn call_in(row: &Row<'_>) -> Result<CallRow, Problem> {
         first_token_ms: counted("first_token")?,
         price_date: row.get("price_date")?,
         receipt: row.get("receipt")?,
+        moved: Vec::new(),
     })
 }
 
-/// The statement that adds up; of one token alone, where that is said.
-pub(super) fn sums(by: UsageBy, of_one: bool) -> String {
+/// What rows of usage are made of: their key, their name, and how they are put together and in order.
+fn grouped(by: UsageBy) -> (String, &'static str, &'static str) {
     let (key, group) = match by {
         UsageBy::Day => (format!("time / {MICROS_PER_DAY}"), " GROUP BY 1 ORDER BY 1"),
         UsageBy::Agent => ("ifnull(agent, '')".to_owned(), " GROUP BY 1 ORDER BY 1"),
@@ -169,38 +213,48 @@ pub(super) fn sums(by: UsageBy, of_one: bool) -> String {
         UsageBy::Token => ("ifnull(token, '')".to_owned(), " GROUP BY 1, caller ORDER BY 1, caller"),
         UsageBy::Total => ("''".to_owned(), ""),
     };
-    let name = if by == UsageBy::Token { "caller" } else { "NULL" };
+    (key, if by == UsageBy::Token { "caller" } else { "NULL" }, group)
+}
+
+/// The rows that a query is about; of one token alone, where that is said.
+fn asked(of_one: bool) -> String {
     let only = if of_one { " AND token = :token" } else { "" };
+    format!("workspace = :workspace AND time >= :since AND time < :until{only}")
+}
+
+/// The statement that adds calls up.
+pub(super) fn sums(by: UsageBy, of_one: bool) -> String {
+    let ((key, name, group), asked) = (grouped(by), asked(of_one));
     format!(
         "SELECT {key} AS key, {name} AS name, count(DISTINCT run) AS runs, count(*) AS calls,
                 ifnull(sum(outcome <> 'served'), 0) AS failed,
                 ifnull(sum(input_tokens), 0) AS input_tokens, ifnull(sum(output_tokens), 0) AS output_tokens,
                 CASE WHEN count(cost) = count(*) THEN ifnull(sum(cost), 0) END AS cost,
                 ifnull(sum(cost) FILTER (WHERE billing = 'platform'), 0) AS platform
-         FROM calls INDEXED BY calls_by_time
-         WHERE workspace = :workspace AND time >= :since AND time < :until{only}{group}"
+         FROM calls INDEXED BY calls_by_time WHERE {asked}{group}"
+    )
+}
+
+/// The statement that adds up what belongs to other keys than the calls stand under.
+pub(super) fn moved_sums(by: UsageBy, of_one: bool) -> String {
+    let ((key, name, group), asked) = (grouped(by), asked(of_one));
+    format!(
+        "SELECT {key} AS key, {name} AS name, count(*) AS parts,
+                ifnull(sum(input_tokens), 0) AS input_tokens, ifnull(sum(output_tokens), 0) AS output_tokens,
+                CASE WHEN count(cost) = count(*) THEN ifnull(sum(cost), 0) END AS cost,
+                ifnull(sum(cost) FILTER (WHERE billing = 'platform'), 0) AS platform
+         FROM moved INDEXED BY moved_by_time WHERE {asked}{group}"
     )
 }
 
 /// Adds calls up; rows in the order of their keys.
 fn add_up(db: &Connection, workspace: &str, query: &UsageQuery) -> Result<Vec<UsageRow>, Problem> {
-    let since = query.since.map_or(i64::MIN, micros);
-    let until = query.until.map_or(i64::MAX, micros);
-    let mut statement = db.prepare_cached(&sums(query.by, query.only_of.is_some()))?;
-    let mut rows = match &query.only_of {
-        None => {
-            statement.query(named_params! { ":workspace": workspace, ":since": since, ":until": until })?
-        }
-        Some(token) => statement.query(
-            named_params! { ":workspace": workspace, ":since": since, ":until": until, ":token": token },
-        )?,
-    };
+    let of_one = query.only_of.is_some();
     let mut found = Vec::new();
-    while let Some(row) = rows.next()? {
-        let key = if query.by == UsageBy::Day { date(row.get("key")?)? } else { row.get("key")? };
+    each(db, &sums(query.by, of_one), workspace, query, |row| {
         let cost: Option<i64> = row.get("cost")?;
         found.push(UsageRow {
-            key,
+            key: key_in(row, query.by)?,
             name: row.get("name")?,
             runs: count_in(row, "runs")?,
             calls: count_in(row, "calls")?,
@@ -210,8 +264,72 @@ fn add_up(db: &Connection, workspace: &str, query: &UsageQuery) -> Result<Vec<Us
             cost_micro_usd: cost.map(|_| count_in(row, "cost")).transpose()?,
             platform_micro_usd: count_in(row, "platform")?,
         });
-    }
+        Ok(())
+    })?;
+    each(db, &moved_sums(query.by, of_one), workspace, query, |row| {
+        if row.get::<_, i64>("parts")? > 0 {
+            add_moved(&mut found, key_in(row, query.by)?, row)?;
+        }
+        Ok(())
+    })?;
     Ok(found)
+}
+
+/// Runs a statement of sums, and does something with each of its rows.
+fn each(
+    db: &Connection,
+    sql: &str,
+    workspace: &str,
+    query: &UsageQuery,
+    mut act: impl FnMut(&Row<'_>) -> Result<(), Problem>,
+) -> Result<(), Problem> {
+    let since = query.since.map_or(i64::MIN, micros);
+    let until = query.until.map_or(i64::MAX, micros);
+    let mut statement = db.prepare_cached(sql)?;
+    let mut rows = match &query.only_of {
+        None => {
+            statement.query(named_params! { ":workspace": workspace, ":since": since, ":until": until })?
+        }
+        Some(token) => statement.query(
+            named_params! { ":workspace": workspace, ":since": since, ":until": until, ":token": token },
+        )?,
+    };
+    while let Some(row) = rows.next()? {
+        act(row)?;
+    }
+    Ok(())
+}
+
+/// Adds what was moved under a key to its row, or makes one for a key under which no call stands.
+fn add_moved(found: &mut Vec<UsageRow>, key: String, row: &Row<'_>) -> Result<(), Problem> {
+    let name: Option<String> = row.get("name")?;
+    let place = found.binary_search_by(|known| (&known.key, &known.name).cmp(&(&key, &name)));
+    let at = place.unwrap_or_else(|at| {
+        let nothing = UsageRow {
+            key,
+            name,
+            runs: 0,
+            calls: 0,
+            failed: 0,
+            input_tokens: 0,
+            output_tokens: 0,
+            cost_micro_usd: Some(0),
+            platform_micro_usd: 0,
+        };
+        found.insert(at, nothing);
+        at
+    });
+    let sum = &mut found[at];
+    let cost: Option<i64> = row.get("cost")?;
+    sum.input_tokens = sum.input_tokens.saturating_add_signed(row.get("input_tokens")?);
+    sum.output_tokens = sum.output_tokens.saturating_add_signed(row.get("output_tokens")?);
+    sum.cost_micro_usd = sum.cost_micro_usd.zip(cost).map(|(sum, more)| sum.saturating_add_signed(more));
+    sum.platform_micro_usd = sum.platform_micro_usd.saturating_add_signed(row.get("platform")?);
+    Ok(())
+}
+
+fn key_in(row: &Row<'_>, by: UsageBy) -> Result<String, Problem> {
+    if by == UsageBy::Day { date(row.get("key")?) } else { Ok(row.get("key")?) }
 }
 
 /// The date of a day since 1970, as RFC 3339 writes it.

@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::mem;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -50,6 +51,8 @@ pub(super) struct Writer {
 struct Queue {
     waiting: Mutex<Waiting>,
     changed: Condvar,
+    /// Pieces of work that nobody waited for and that came to nothing.
+    lost: AtomicU64,
 }
 
 #[derive(Default)]
@@ -85,7 +88,8 @@ impl Writer {
         answer.await.unwrap_or_else(|_| Err(Failure::defect("the thread that writes the store has ended")))
     }
 
-    /// Does `work`, which keeps `weight` bytes, in one of the next transactions. Nobody is told what came of it.
+    /// Does `work`, which keeps `weight` bytes, in one of the next transactions. Nobody is told what came of it;
+    /// what came to nothing is counted.
     pub(super) fn queue(
         &self,
         weight: usize,
@@ -106,6 +110,11 @@ impl Writer {
     /// Whether more work that nobody waits for should be queued.
     pub(super) fn has_room(&self) -> bool {
         self.queue.lock().backlog < BACKLOG
+    }
+
+    /// How much work that nobody waits for has come to nothing.
+    pub(super) fn lost(&self) -> u64 {
+        self.queue.lost.load(Ordering::Relaxed)
     }
 
     /// Whether the thread has ended before its time, which only a panic brings about.
@@ -162,6 +171,9 @@ impl Queue {
         while let Some(group) = self.next_group() {
             let outcomes = commit(&mut db, group);
             for (work, outcome) in outcomes {
+                // Nobody is told, but somebody may look.
+                let unwatched = work.weight() > 0;
+                self.lost.fetch_add(u64::from(unwatched && outcome.is_err()), Ordering::Relaxed);
                 work.settle(outcome.map_err(|problem| problem.told(path)));
             }
         }

@@ -38,10 +38,10 @@ struct Line {
     decision: Decision,
 }
 
-/// The log, until it is dropped; then all that was handed over is written.
+/// The log, until it is finished or dropped; then all that was handed over is written.
 pub(super) struct DecisionLog {
     queue: Arc<Queue>,
-    writer: Option<JoinHandle<()>>,
+    writer: Mutex<Option<JoinHandle<()>>>,
     lost: Counter,
 }
 
@@ -74,7 +74,7 @@ impl DecisionLog {
         let work = move || write_all(&of_thread, file, size, &count);
         let writer =
             std::thread::Builder::new().name("orch-decisions".to_owned()).spawn(work).map_err(failed)?;
-        Ok(Self { queue, writer: Some(writer), lost })
+        Ok(Self { queue, writer: Mutex::new(Some(writer)), lost })
     }
 
     /// Hands a decision over, or counts it as lost when too many wait.
@@ -83,16 +83,22 @@ impl DecisionLog {
             self.lost.inc();
         }
     }
+
+    /// Returns when all that was handed over is written. What is handed over from then on is lost.
+    pub(super) fn finish(&self) {
+        self.queue.lock().closed = true;
+        self.queue.changed.notify_one();
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(writer) = writer {
+            // It panicked or it did not; there is nobody to tell.
+            let _ = writer.join();
+        }
+    }
 }
 
 impl Drop for DecisionLog {
     fn drop(&mut self) {
-        self.queue.lock().closed = true;
-        self.queue.changed.notify_one();
-        if let Some(writer) = self.writer.take() {
-            // It panicked or it did not; there is nobody to tell.
-            let _ = writer.join();
-        }
+        self.finish();
     }
 }
 
@@ -102,10 +108,10 @@ impl Queue {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether there was room for it.
+    /// Whether there was room for it, and somebody to write it.
     fn push(&self, line: Line) -> bool {
         let mut waiting = self.lock();
-        if waiting.lines.len() >= WAITING {
+        if waiting.closed || waiting.lines.len() >= WAITING {
             return false;
         }
         waiting.lines.push(line);
@@ -284,7 +290,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let lost = Counter::default();
         // Nobody takes lines out of this one.
-        let log = DecisionLog { queue: Arc::default(), writer: None, lost: lost.clone() };
+        let log = DecisionLog { queue: Arc::default(), writer: Mutex::default(), lost: lost.clone() };
         for _ in 0..WAITING + 3 {
             log.write(&"acme".into(), decision(Outcome::Allowed, "/"));
         }
@@ -302,6 +308,22 @@ mod tests {
             file.flush(&lost);
             assert_eq!(lost.get(), 5);
         }
+    }
+
+    #[test]
+    fn what_was_handed_over_is_written_when_the_log_is_finished() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let lost = Counter::default();
+        let log = DecisionLog::open(folder.path(), lost.clone()).expect("a log");
+        for number in 0..3 {
+            log.write(&"acme".into(), decision(Outcome::Allowed, &format!("/{number}")));
+        }
+        log.finish();
+        assert_eq!((lines(&folder.path().join(NAME)).len(), lost.get()), (3, 0));
+        // Too late, and counted; finishing it again waits for nobody.
+        log.write(&"acme".into(), decision(Outcome::Allowed, "/late"));
+        log.finish();
+        assert_eq!((lines(&folder.path().join(NAME)).len(), lost.get()), (3, 1));
     }
 
     #[test]

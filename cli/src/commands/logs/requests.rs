@@ -213,11 +213,16 @@ impl Lines {
                 self.printer.table(text).or_else(broken_pipe)
             }
             // Columns cannot be as wide as what has not come yet.
-            Form::Table => found.iter().try_for_each(|request| {
-                self.printer.result(&harmless(&cells(request).join("  "))).or_else(broken_pipe)
-            }),
+            Form::Table => found
+                .iter()
+                .try_for_each(|request| self.printer.result(&harmless(&line(request))).or_else(broken_pipe)),
         }
     }
+}
+
+/// A request on a line of its own, whatever is in it.
+fn line(request: &Value) -> String {
+    cells(request).map(|cell| cell.replace(['\n', '\r', '\t'], " ")).join("  ")
 }
 
 fn table(found: &[Value]) -> Table {
@@ -264,9 +269,19 @@ fn cells(request: &Value) -> [String; 9] {
         key,
         status,
         format!("{}+{}", number("/input_tokens"), number("/output_tokens")),
-        request["cost_usd"].as_f64().map_or_else(|| "unknown".to_owned(), |cost| format!("{cost:.4}")),
+        // One request may cost a hundredth of a cent, and no less than a millionth of a dollar.
+        request["cost_usd"].as_f64().map_or_else(|| "unknown".to_owned(), |cost| format!("{cost:.6}")),
         number("/latency_ms").to_string(),
     ]
+}
+
+/// What an attempt that failed is charged all the same, or may be.
+fn charged(charged: &Value) -> String {
+    match (charged, charged["cost_usd"].as_f64()) {
+        (Value::Null, _) => String::new(),
+        (_, Some(cost)) => format!("charged ${cost:.6}"),
+        (_, None) => "charged".to_owned(),
+    }
 }
 
 /// One request in words.
@@ -296,6 +311,7 @@ fn told(request: &Value) -> String {
     row("ends in", text("/credential/mask").map(|mask| format!("…{mask}")));
     row("asked for", joined(&["/provider_asked", "/model_asked"], "/"));
     row("answered by", joined(&["/provider", "/model"], "/"));
+    row("calls itself", text("/model_served").filter(|served| Some(served) != text("/model").as_ref()));
     row("status", joined(&["/status", "/class"], ": "));
     for attempt in request["receipt"]["attempts"].as_array().into_iter().flatten() {
         let part = |field: &str| match &attempt[field] {
@@ -311,6 +327,7 @@ fn told(request: &Value) -> String {
             class,
             part("status"),
             format!("{} ms", part("latency_ms")),
+            charged(&attempt["charged"]),
             part("message"),
         ];
         let words: Vec<String> = words.into_iter().filter(|word| !word.is_empty()).collect();
@@ -360,6 +377,40 @@ mod tests {
         time                 request  token  model               key                   status                                 tokens  cost in USD  ms
         2026-01-31T12:00:00  req_abc  ci     openai/gpt-4o-mini  OPENAI_API_KEY …cdef  all_failed: rate_limited (2 attempts)    12+3      unknown  87
         ");
+    }
+
+    #[test]
+    fn an_attempt_that_failed_says_what_it_is_charged_all_the_same() {
+        let mut request = request();
+        request["receipt"]["attempts"][0]["charged"] = json!({ "cost_usd": 0.0006 });
+        assert!(told(&request).contains("80 ms  charged $0.000600  slow down"), "{}", told(&request));
+        request["receipt"]["attempts"][0]["charged"] = json!({ "cost_usd": null });
+        assert!(told(&request).contains("80 ms  charged  slow down"), "{}", told(&request));
+    }
+
+    #[test]
+    fn what_is_cheap_is_not_free() {
+        let mut request = request();
+        request["cost_usd"] = json!(0.000_008);
+        assert_eq!(cells(&request)[7], "0.000008");
+    }
+
+    #[test]
+    fn a_request_stays_on_its_line_while_it_is_followed() {
+        let mut request = request();
+        request["model"] = json!("x\n2026-01-31T12:00:00  req_def  boss  openai/x");
+        request["token"]["name"] = json!("a\rb\tc");
+        let line = line(&request);
+        assert!(!line.contains(['\n', '\r', '\t']) && line.contains("a b c"), "{line}");
+    }
+
+    #[test]
+    fn a_request_says_what_the_model_calls_itself() {
+        let mut request = request();
+        request["model_served"] = json!("gpt-4o-mini");
+        assert!(!told(&request).contains("calls itself"));
+        request["model_served"] = json!("gpt-4o-mini-2024-07-18");
+        assert!(told(&request).contains("\ncalls itself  gpt-4o-mini-2024-07-18\n"), "{}", told(&request));
     }
 
     #[test]

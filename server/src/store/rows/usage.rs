@@ -56,6 +56,28 @@ pub struct CallRow {
     pub price_date: Option<String>,
     /// The gateway's receipt, as JSON.
     pub receipt: String,
+    /// What of its tokens and its cost is not for the key, provider and model above. It is written and added up, and no part of
+    /// what is read again: there the receipt says it.
+    pub moved: Vec<Moved>,
+}
+
+/// What an attempt that failed came to, of a call that another key, provider or model answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Moved {
+    /// The provider that charges for it, or may.
+    pub provider: String,
+    /// The model.
+    pub model: String,
+    /// The key.
+    pub credential: Option<String>,
+    /// Whose that is, as in [`CallRow::billing`].
+    pub billing: Option<String>,
+    /// Input tokens.
+    pub input_tokens: u64,
+    /// Output tokens.
+    pub output_tokens: u64,
+    /// Millionths of a US dollar; none when the price is not known.
+    pub cost_micro_usd: Option<u64>,
 }
 
 /// The largest count that is stored: 2^40. Eight million of them still add up in 63 bits.
@@ -173,4 +195,15 @@ pub struct KeyUse {
     pub micro_usd: [u64; 3],
     /// Tokens in all.
     pub tokens: u64,
+}
+
+impl KeyUse {
+    /// Adds what the same key has come to elsewhere.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.last_call = self.last_call.max(other.last_call);
+        for (sum, more) in self.micro_usd.iter_mut().zip(other.micro_usd) {
+            *sum = sum.saturating_add(more);
+        }
+        self.tokens = self.tokens.saturating_add(other.tokens);
+    }
 }

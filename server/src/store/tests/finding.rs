@@ -288,3 +288,127 @@ async fn usage_adds_up_by_key_token_member_and_who_is_billed() {
     assert_eq!(add_up(UsageBy::Total, Some("tok_2")).await, [row("", "", 1, 0, 0)]);
     assert_eq!(add_up(UsageBy::Total, Some("nobody")).await, [row("", "", 0, 0, 0)]);
 }
+
+/// One key timed out and may be charged for it, another answered: each has what is its own, and the whole is counted once.
+#[tokio::test]
+async fn what_a_failed_attempt_cost_counts_for_its_own_key() {
+    let stage = stage();
+    let text = |text: &str| Some(text.to_owned());
+    let moved = Moved {
+        provider: "anthropic".to_owned(),
+        model: "claude".to_owned(),
+        credential: text("own/ada/ANTHROPIC_API_KEY"),
+        billing: text("own"),
+        input_tokens: 100,
+        output_tokens: 200,
+        cost_micro_usd: Some(600),
+    };
+    let served = CallRow {
+        billing: text("platform"),
+        credential: text("platform/OPENAI_API_KEY"),
+        input_tokens: 110,
+        output_tokens: 205,
+        moved: vec![moved.clone()],
+        ..call("default", "gpt", Some(650))
+    };
+    let run = RunId::random();
+    let of_run = CallRow { run: Some(run.clone()), request: text("req_2"), ..served.clone() };
+    recorded(&stage, [served]).await;
+    // Brought twice, stored once, and moved once.
+    for _ in 0..2 {
+        stage.store.record_calls(0, vec![of_run.clone()]);
+    }
+    stage.store.flush().await.expect("flushed");
+    let query = |by, only_of: Option<&str>| UsageQuery {
+        only_of: only_of.map(str::to_owned),
+        since: Some(at(0)),
+        until: Some(at(1)),
+        by,
+    };
+    let add_up = async |query: UsageQuery| {
+        let rows = stage.store.usage("default", &query).await.expect("added up");
+        rows.into_iter()
+            .map(|row| {
+                (
+                    row.key,
+                    row.calls,
+                    row.input_tokens,
+                    row.output_tokens,
+                    row.cost_micro_usd,
+                    row.platform_micro_usd,
+                )
+            })
+            .collect::<Vec<_>>()
+    };
+    let row = |key: &str, calls, input, output, cost, platform| {
+        (key.to_owned(), calls, input, output, Some(cost), platform)
+    };
+    assert_eq!(
+        add_up(query(UsageBy::Credential, None)).await,
+        [
+            row("own/ada/ANTHROPIC_API_KEY", 0, 200, 400, 1200, 0),
+            row("platform/OPENAI_API_KEY", 2, 20, 10, 100, 100)
+        ]
+    );
+    assert_eq!(
+        add_up(query(UsageBy::Billing, None)).await,
+        [row("own", 0, 200, 400, 1200, 0), row("platform", 2, 20, 10, 100, 100)]
+    );
+    assert_eq!(
+        add_up(query(UsageBy::Model, None)).await,
+        [row("anthropic/claude", 0, 200, 400, 1200, 0), row("openai/gpt", 2, 20, 10, 100, 100)]
+    );
+    // What is not about keys is the same as ever, but for what the operator paid.
+    for (by, key) in [(UsageBy::Total, ""), (UsageBy::Member, "ada"), (UsageBy::Token, "tok_1")] {
+        assert_eq!(add_up(query(by, None)).await, [row(key, 2, 220, 410, 1300, 100)], "{by:?}");
+        let of_one = add_up(query(by, Some("tok_1"))).await;
+        assert_eq!(of_one, [row(key, 2, 220, 410, 1300, 100)], "{by:?}");
+    }
+    let others = UsageQuery { since: Some(at(1)), until: None, ..query(UsageBy::Credential, None) };
+    assert!(add_up(others).await.is_empty());
+    assert!(add_up(query(UsageBy::Billing, Some("nobody"))).await.is_empty());
+
+    // Where one price is not known, what it is part of is not known either, and nothing else.
+    let unknown = CallRow {
+        cost_micro_usd: None,
+        time: at(100),
+        moved: vec![Moved { cost_micro_usd: None, ..moved }],
+        ..call("default", "gpt", None)
+    };
+    recorded(&stage, [unknown]).await;
+    let later = UsageQuery { since: Some(at(50)), until: None, ..query(UsageBy::Billing, None) };
+    let costs: Vec<_> = add_up(later).await.into_iter().map(|row| (row.0, row.4)).collect();
+    assert_eq!(costs, [("own".to_owned(), None), ("team".to_owned(), None)]);
+}
+
+/// What one workspace lends is used in all others, under the name of a key of the platform.
+#[tokio::test]
+async fn a_key_that_is_lent_says_what_all_workspaces_spent_with_it() {
+    let stage = stage();
+    let key = |workspace: &str, name: &str, seconds| CallRow {
+        credential: Some(name.to_owned()),
+        ..named(workspace, &format!("req_{workspace}{seconds}"), seconds)
+    };
+    let lent = "platform/OPENAI_API_KEY";
+    recorded(
+        &stage,
+        [key("acme", lent, 1), key("beta", lent, 7), key("acme", lent, 4), key("beta", "OTHER", 9)],
+    )
+    .await;
+    let instance = Instance::claim(stage.folder.path()).expect("an instance");
+    let now = time::macros::datetime!(2027-01-15 10:00 UTC);
+    for (workspace, cost) in [("acme", 5), ("beta", 70), ("without-calls", 900)] {
+        let of = SpendOf {
+            workspace: workspace.to_owned(),
+            subjects: vec![("key", lent.to_owned())],
+            day: now.unix_timestamp() / 86_400,
+            instance: instance.id().into(),
+        };
+        stage.store.spent(&of, (10, cost));
+    }
+    stage.store.flush().await.expect("flushed");
+    let names = vec![lent.to_owned(), "platform/NOBODY".to_owned()];
+    let uses = stage.store.lent_uses(names, now).await.expect("read");
+    assert_eq!(uses[0], KeyUse { last_call: Some(at(7)), micro_usd: [75; 3], tokens: 20 });
+    assert_eq!(uses[1], KeyUse::default());
+}

@@ -1,6 +1,11 @@
 //! Bodies are kept for a while, and no more than so many.
 
+use std::time::Duration;
+
 use super::*;
+
+/// Much longer than anything here is kept.
+const LONG: Duration = Duration::from_secs(1_000_000_000);
 
 fn bodies(workspace: &str, request: &str, expires: i64) -> Bodies {
     let kept = |text: &str| Kept { bytes: text.as_bytes().to_vec(), of: 100, cut: true };
@@ -37,7 +42,7 @@ async fn what_is_forgotten_is_on_no_page_any_more() {
         stage.store.keep_bodies(bodies(workspace, request, expires));
     }
     stage.store.flush().await.expect("flushed");
-    let wanted = || vec!["default".to_owned()];
+    let wanted = || vec![("default".to_owned(), LONG)];
     assert_eq!(stage.store.forget_bodies(wanted(), at(15)).await.expect("forgotten"), 2);
     assert_eq!(stage.store.forget_bodies(wanted(), at(15)).await.expect("nothing"), 0);
     assert!(stage.store.bodies("default", "req_2", at(15)).await.expect("read").is_some());
@@ -46,6 +51,27 @@ async fn what_is_forgotten_is_on_no_page_any_more() {
     let left = leftovers::holding(stage.folder.path(), b"found by nobody else");
     assert_eq!(left, Vec::<std::path::PathBuf>::new());
     assert_eq!(stage.store.forget_bodies(Vec::new(), at(99)).await.expect("none"), 0);
+}
+
+#[tokio::test]
+async fn less_time_holds_for_what_is_there_already() {
+    let stage = stage();
+    stage.store.keep_bodies(bodies("default", "req_1", 90));
+    stage.store.keep_bodies(bodies("default", "req_2", 10));
+    stage.store.flush().await.expect("flushed");
+    let wanted = |seconds| vec![("default".to_owned(), Duration::from_secs(seconds))];
+    let ends = async |request: &str| {
+        let found = stage.store.bodies("default", request, at(0)).await.expect("read");
+        found.map(|bodies| bodies.expires)
+    };
+    assert_eq!(stage.store.forget_bodies(wanted(90), at(0)).await.expect("nothing"), 0);
+    assert_eq!(ends("req_1").await, Some(at(90)));
+    // Twenty seconds from now on, and what would have ended before that ends when it would have.
+    assert_eq!(stage.store.forget_bodies(wanted(20), at(5)).await.expect("nothing"), 0);
+    assert_eq!((ends("req_1").await, ends("req_2").await), (Some(at(25)), Some(at(10))));
+    // More time later gives nothing back.
+    assert_eq!(stage.store.forget_bodies(wanted(90), at(24)).await.expect("forgotten"), 1);
+    assert_eq!(stage.store.forget_bodies(wanted(90), at(25)).await.expect("forgotten"), 1);
 }
 
 #[tokio::test]
@@ -61,7 +87,10 @@ async fn of_too_many_the_oldest_go() {
             rusqlite::params![most, 3_000_000_000_000_000_i64],
         )
         .expect("filled");
-    assert_eq!(stage.store.forget_bodies(vec!["default".to_owned()], at(0)).await.expect("forgotten"), 5);
+    assert_eq!(
+        stage.store.forget_bodies(vec![("default".to_owned(), LONG)], at(0)).await.expect("forgotten"),
+        5
+    );
     let there = async |n: i64| {
         stage.store.bodies("default", &format!("req_{n}"), at(0)).await.expect("read").is_some()
     };

@@ -171,6 +171,9 @@ fn recovery_and_records_use_indexes() {
                 ),
                 "{plan}"
             );
+            let moved = self::plan(&db, &usage::moved_sums(by, of_one));
+            let wanted = "SEARCH moved USING INDEX moved_by_time (workspace=? AND time>? AND time<?)";
+            assert!(moved.contains(wanted), "{moved}");
         }
     }
     assert_eq!(

@@ -54,6 +54,21 @@ async fn one_failed_write_does_not_fail_the_others_of_its_group() {
     assert_eq!(rows.len(), 20);
 }
 
+#[tokio::test]
+async fn what_nobody_waits_for_and_comes_to_nothing_is_counted() {
+    let stage = stage();
+    stage.store.record_call(call("default", "gpt", Some(1)));
+    stage.store.flush().await.expect("flushed");
+    assert_eq!(stage.store.lost(), 0);
+    // Somebody has taken away what calls are put into; whoever waits is told, and nobody else.
+    raw(stage.folder.path()).execute_batch("DROP TABLE calls").expect("gone");
+    for _ in 0..2 {
+        stage.store.record_call(call("default", "gpt", Some(1)));
+    }
+    stage.store.flush().await.expect("the rest goes on");
+    assert_eq!(stage.store.lost(), 2);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_calls_came_to_is_added_up_and_found_by_whoever_asks_later() {
     let stage = stage();

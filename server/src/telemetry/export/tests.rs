@@ -124,20 +124,32 @@ async fn a_collector_that_hangs_keeps_no_end_waiting() {
 #[tokio::test]
 async fn keys_of_a_collector_go_to_it_alone() {
     let mut collector = Collector::start().await;
+    let (authority, path) = (collector.endpoint.authority(), &collector.endpoint.base_path);
     let set = [
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint.to_string()),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{authority}{path}")),
         ("OTEL_EXPORTER_OTLP_HEADERS", "api-key=of%20the%20collector".to_owned()),
     ];
-    let set = set.map(|(name, value)| (name.to_owned(), value));
-    let environment =
-        OtelEnvironment::read(&crate::environment::Environment::Fixed(set.into_iter().collect()));
-    let config = crate::telemetry::TelemetryConfig::default();
-    let to = Destination::of(&config, &environment).expect("somewhere");
-    let telemetry = Arc::<Telemetry>::default();
-    telemetry.export(proxy(), to).end(Duration::from_secs(10)).await;
+    let set = set.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    let environment = OtelEnvironment::read(&crate::environment::Environment::Fixed(set));
+    let exported = async |config: &crate::telemetry::TelemetryConfig| {
+        let to = Destination::of(config, &environment).expect("somewhere");
+        let telemetry = Arc::<Telemetry>::default();
+        telemetry.export(proxy(), to).end(Duration::from_secs(10)).await;
+    };
+    exported(&crate::telemetry::TelemetryConfig::default()).await;
     let received = collector.next().await;
     assert_eq!(received.headers["api-key"], "of the collector");
     assert!(!received.text.contains("of the collector"));
+    // Whoever names another in the configuration does not get what the environment has for its own.
+    let mut other = Collector::start().await;
+    let config = crate::telemetry::TelemetryConfig {
+        endpoint: Some(other.endpoint.clone()),
+        ..crate::telemetry::TelemetryConfig::default()
+    };
+    exported(&config).await;
+    let received = other.next().await;
+    assert!(!received.headers.contains_key("api-key"), "{:?}", received.headers);
+    assert_eq!(collector.so_far().len(), 0, "the configuration's goes first");
 }
 
 #[tokio::test]
