@@ -56,7 +56,9 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
+// Only the command that is given is built: all of them are some hundred kilobytes.
 #[derive(Subcommand)]
+#[command(defer = true)]
 pub(crate) enum Command {
     /// Run an agent in the sandbox and print its answer
     Run(Box<RunArgs>),

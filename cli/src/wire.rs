@@ -222,6 +222,15 @@ pub(crate) fn runtime() -> Result<Runtime, Failure> {
         .map_err(|e| Failure::defect(format!("cannot start the runtime: {e}")))
 }
 
+/// The runtime of a run in this process alone. It is this thread: there is one run, whose guest has a process of its own,
+/// and threads that wake each other cost a short run more than they spare a long one.
+pub(crate) fn runtime_of_one_run() -> Result<Runtime, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::defect(format!("cannot start the runtime: {e}")))
+}
+
 /// A reader that went away, as in `orch … | head -1`, is no failure of the command.
 #[expect(clippy::needless_pass_by_value, reason = "for `or_else`")]
 pub(crate) fn broken_pipe(error: io::Error) -> Result<(), Failure> {

@@ -54,7 +54,7 @@ impl Setup {
                 }
                 Connection::Http2(slot) => {
                     record.address(slot.shared.address);
-                    self.send_http2(slot, message, admission, key, patience).await
+                    Box::pin(self.send_http2(slot, message, admission, key, patience)).await
                 }
             };
             match sent {

@@ -130,8 +130,9 @@ impl Pool {
                 }
                 Step::Dial => {
                     let count = Counted { pool: self, key, of: |origin| &mut origin.dialling };
-                    let dialled = dialler.dial(route, key.tenancy, run).await?;
-                    let connection = self.adopt(key, dialled).await?;
+                    // Apart, since it is long and rare: whoever waits for a connection that is kept carries no room for it.
+                    let dialled = Box::pin(dialler.dial(route, key.tenancy, run)).await?;
+                    let connection = Box::pin(self.adopt(key, dialled)).await?;
                     drop(count);
                     return Ok(connection);
                 }

@@ -183,6 +183,7 @@ impl Keeper {
     ///
     /// # Errors
     /// When the vault cannot be read.
+    #[cfg(test)]
     pub(crate) async fn providers(&self, workspace: &Arc<str>) -> Result<Arc<ProviderKeys>, Failure> {
         self.keys_of(&Ring::team(workspace)).await
     }

@@ -178,7 +178,7 @@ fn no_real_key_and_no_real_provider_takes_part() {
     }
     needle::none(&outcome.search(&Needle::new(OPENAI_KEY)));
     // It needs no vault either: one that cannot be opened is not even looked at.
-    std::fs::write(stage.home.orch().join("data/keys/vault.key"), "broken").expect("our own file");
+    fs::write(stage.home.orch().join("data/keys/vault.key"), "broken").expect("our own file");
     simulated(&stage.home, "--simulate").expect(0);
 }
 

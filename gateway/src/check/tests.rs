@@ -60,11 +60,6 @@ fn each_provider_is_read_in_its_own_way() {
         ("aws", 403, r#"{"message":"User: x is not authorized to perform: bedrock:ListFoundationModels","__type":"AccessDeniedException"}"#.to_owned(), "restricted"),
         ("aws", 403, r#"{"message":"The security token included in the request is expired","__type":"ExpiredTokenException"}"#.to_owned(), "revoked"),
         ("aws", 403, r#"{"message":"The security token included in the request is invalid.","__type":"UnrecognizedClientException"}"#.to_owned(), "invalid"),
-        // What is closed may be the key or the account, and may be a network or a model.
-        ("anthropic", 403, r#"{"type":"error","error":{"type":"permission_error","message":"This organization has been disabled."}}"#.to_owned(), "revoked"),
-        ("anthropic", 403, r#"{"type":"error","error":{"type":"permission_error","message":"The model is disabled for your organization."}}"#.to_owned(), "restricted"),
-        ("azure", 403, r#"{"error":{"code":"403","message":"Public access is disabled. Please configure private endpoint."}}"#.to_owned(), "restricted"),
-        ("azure", 401, r#"{"error":{"code":"401","message":"Access denied due to invalid subscription key or wrong API endpoint."}}"#.to_owned(), "invalid"),
         // A bearer key that is none, under the code of a key that may not list models.
         ("aws", 403, r#"{"Message":"Authentication failed: Please make sure your API Key is valid.","__type":"AccessDeniedException"}"#.to_owned(), "invalid"),
         ("siliconflow", 200, r#"{"code":20000,"message":"OK","status":true,"data":{"id":"u","balance":"0.88"}}"#.to_owned(), "valid"),
@@ -73,6 +68,11 @@ fn each_provider_is_read_in_its_own_way() {
         ("vercel", 401, r#"{"error":{"message":"Invalid API key","type":"authentication_error"}}"#.to_owned(), "invalid"),
         ("vercel", 200, r#"{"balance":"95.50","total_used":"4.50"}"#.to_owned(), "valid"),
         ("nano-gpt", 403, r#"{"error":{"message":"no","code":"api_key_origin_not_allowed"}}"#.to_owned(), "restricted"),
+        // What is closed may be the key or the account, and may be a network or a model.
+        ("anthropic", 403, r#"{"type":"error","error":{"type":"permission_error","message":"This organization has been disabled."}}"#.to_owned(), "revoked"),
+        ("anthropic", 403, r#"{"type":"error","error":{"type":"permission_error","message":"The model is disabled for your organization."}}"#.to_owned(), "restricted"),
+        ("azure", 403, r#"{"error":{"code":"403","message":"Public access is disabled. Please configure private endpoint."}}"#.to_owned(), "restricted"),
+        ("azure", 401, r#"{"error":{"code":"401","message":"Access denied due to invalid subscription key or wrong API endpoint."}}"#.to_owned(), "invalid"),
         ("ollama", 200, r#"{"models":[]}"#.to_owned(), "valid"),
     ] {
         assert_eq!(word(provider, status, &body), expected, "{provider} {status} {body}");

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::texts::{Block, Call, Part, Seen, Step, Texts, is_error};
+use crate::fields::at_path;
 use crate::frames::{Frame, sse};
 
 /// Fields of a piece of content that are text.
@@ -36,7 +37,7 @@ impl Texts for Cohere {
         }
         match (kind, index) {
             ("content-start" | "content-delta", Some(index)) => {
-                let content = tree.pointer("/delta/message/content");
+                let content = at_path(tree, &["delta", "message", "content"]);
                 for name in FIELDS {
                     let path = [Step::Key("content"), Step::Key(name)];
                     let piece = content.and_then(|content| content.get(name));
@@ -44,12 +45,12 @@ impl Texts for Cohere {
                 }
             }
             ("tool-plan-delta", _) => {
-                let plan = tree.pointer("/delta/message/tool_plan");
+                let plan = at_path(tree, &["delta", "message", "tool_plan"]);
                 seen.extend(text(PLAN, Part::Field("tool_plan"), &[Step::Key("tool_plan")], plan));
             }
             ("tool-call-start" | "tool-call-delta", Some(index)) => {
                 let path = [Step::Key("tool_calls"), Step::Key("function"), Step::Key("arguments")];
-                let arguments = tree.pointer("/delta/message/tool_calls/function/arguments");
+                let arguments = at_path(tree, &["delta", "message", "tool_calls", "function", "arguments"]);
                 seen.extend(text(call_at(index), Part::Arguments(Call::Index(index)), &path, arguments));
             }
             _ => {}

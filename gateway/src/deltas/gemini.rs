@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::texts::{Block, Part, Seen, Step, Texts, is_error, within};
+use crate::fields::at_path;
 use crate::frames::{Frame, sse};
 
 pub(super) struct Gemini;
@@ -12,7 +13,7 @@ impl Texts for Gemini {
         let mut seen = Vec::new();
         for (at, candidate) in candidates(tree) {
             let of = index_of(candidate);
-            let parts = candidate.pointer("/content/parts").and_then(Value::as_array);
+            let parts = at_path(candidate, &["content", "parts"]).and_then(Value::as_array);
             for (part_at, part) in parts.into_iter().flatten().enumerate() {
                 let Some(text) = part.get("text").and_then(Value::as_str) else {
                     seen.push(Seen::Call { of, own: None });

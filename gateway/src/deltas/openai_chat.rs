@@ -5,6 +5,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use serde_json::{Map, Value, json};
 
 use super::texts::{Block, Call, Part, Seen, Step, Texts, is_error, within};
+use crate::fields::at_path;
 use crate::frames::{Frame, sse};
 
 /// Fields of a delta that are text.
@@ -107,7 +108,7 @@ impl OpenAiChat {
             }
         }
         let path = [Step::Key("audio"), Step::Key("transcript")];
-        seen.extend(place.text(Part::Transcript, &path, delta.pointer("/audio/transcript")));
+        seen.extend(place.text(Part::Transcript, &path, at_path(delta, &["audio", "transcript"])));
         if let Some(call) = delta.get("function_call").filter(|call| call.is_object()) {
             seen.push(place.call(Part::FunctionCall));
             let path = [Step::Key("function_call"), Step::Key("arguments")];
@@ -131,14 +132,15 @@ impl OpenAiChat {
         if let Some(index) = call.get("index").and_then(Value::as_u64) {
             return Call::Index(index);
         }
-        let text = |pointer| call.pointer(pointer).and_then(Value::as_str).filter(|text| !text.is_empty());
-        match text("/id") {
+        let text =
+            |path: &[&str]| at_path(call, path).and_then(Value::as_str).filter(|text| !text.is_empty());
+        match text(&["id"]) {
             Some(id) => {
                 let mut hasher = DefaultHasher::new();
                 id.hash(&mut hasher);
                 self.call = hasher.finish();
             }
-            None if text("/function/name").is_some() => self.call = self.call.wrapping_add(1),
+            None if text(&["function", "name"]).is_some() => self.call = self.call.wrapping_add(1),
             None => {}
         }
         Call::Other(self.call)

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::MOST;
 use super::texts::{Block, Part, Seen, Step, Texts, is_error, within};
+use crate::fields::at_path;
 use crate::frames::{Frame, sse};
 
 const TEXT: &str = "response.output_text.delta";
@@ -71,7 +72,7 @@ impl Texts for OpenAiResponses {
             }
             "response.output_item.done" => contents(of, &[Step::Key("item")], tree.get("item")),
             kind if is_last(kind) => {
-                let output = tree.pointer("/response/output").and_then(Value::as_array);
+                let output = at_path(tree, &["response", "output"]).and_then(Value::as_array);
                 let item = |(at, item)| {
                     let holder = [Step::Key("response"), Step::Key("output"), Step::At(at)];
                     contents(at as u64, &holder, Some(item))

@@ -10,6 +10,7 @@ use http::StatusCode;
 use serde_json::{Map, Value, json};
 
 use super::{RequestError, ResponseError, StreamParser, StreamWriter, Style, Wire, Written};
+use crate::fields::at_path;
 use crate::ir::{ApiError, ChatRequest, ChatResponse, Class, StopReason, Usage};
 
 /// The dialect of `/v1/messages`.
@@ -107,7 +108,7 @@ fn merge_usage(usage: &mut Counts, value: &Value) {
     usage.output = count("output_tokens").unwrap_or(usage.output);
     usage.cache_read = count("cache_read_input_tokens").unwrap_or(usage.cache_read);
     usage.cache_write = count("cache_creation_input_tokens").unwrap_or(usage.cache_write);
-    let of_an_hour = value.pointer("/cache_creation/ephemeral_1h_input_tokens");
+    let of_an_hour = at_path(value, &["cache_creation", "ephemeral_1h_input_tokens"]);
     usage.cache_write_1h = of_an_hour.and_then(crate::fields::whole).unwrap_or(usage.cache_write_1h);
 }
 

@@ -16,6 +16,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::{RequestError, ResponseError, StreamParser, StreamWriter, Style, Wire, Written};
 use crate::bounded;
+use crate::fields::at_path;
 use crate::frames::Framing;
 use crate::ir::{ApiError, ChatRequest, ChatResponse, Class, StopReason, ToolCall, Usage};
 
@@ -163,9 +164,9 @@ fn created_at(seconds: u64) -> String {
 
 /// A tool call of an answer: its id where it has one, its name and its arguments as text.
 fn call_of(call: &Value) -> Result<(Option<String>, String, String), ResponseError> {
-    let name = nonempty(call.pointer("/function/name"))
+    let name = nonempty(at_path(call, &["function", "name"]))
         .ok_or_else(|| ResponseError("a tool call has no name".to_owned()))?;
-    let arguments = match call.pointer("/function/arguments") {
+    let arguments = match at_path(call, &["function", "arguments"]) {
         Some(arguments @ Value::Object(map)) if !map.is_empty() => arguments.to_string(),
         // As some servers that are like Ollama have them.
         Some(Value::String(text)) => text.clone(),

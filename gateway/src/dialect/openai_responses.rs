@@ -16,6 +16,7 @@ use http::StatusCode;
 use serde_json::{Map, Value, json};
 
 use super::{RequestError, ResponseError, StreamParser, StreamWriter, Style, Wire, Written, openai_chat};
+use crate::fields::at_path;
 use crate::ir::{ApiError, ChatRequest, ChatResponse, Message, Part, Role, StopReason, Usage};
 
 /// The dialect of `/v1/responses`.
@@ -96,7 +97,7 @@ fn stop_reason(response: &Value, status: &str, has_calls: bool, has_refusal: boo
         "completed" if has_calls => StopReason::ToolUse,
         "completed" if has_refusal => StopReason::Refusal,
         "completed" => StopReason::Stop,
-        "incomplete" => match response.pointer("/incomplete_details/reason").and_then(Value::as_str) {
+        "incomplete" => match at_path(response, &["incomplete_details", "reason"]).and_then(Value::as_str) {
             Some("max_output_tokens") => StopReason::Length,
             Some("content_filter") => StopReason::ContentFilter,
             _ => StopReason::Error,

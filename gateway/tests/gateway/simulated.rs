@@ -67,7 +67,7 @@ impl Simulated {
         Self::with(scenario, models, Budget::new(Some(1_000_000), Some(1_000_000))).await
     }
 
-    async fn with(scenario: Scenario, models: &[&str], budget: Budget) -> Simulated {
+    async fn with(scenario: Scenario, models: &[&str], budget: Arc<Budget>) -> Simulated {
         let catalog = Catalog::builtin();
         let served = catalog.providers().filter(|p| !p.local_only).map(Served::from).collect();
         let simulation = Simulation::start(scenario, served).await.unwrap();

@@ -64,6 +64,33 @@ impl Form {
         self.accepts(index, byte) || (byte == b'+' && self.accepts(index, b' '))
     }
 
+    /// The bytes that stand for the character at `index` as themselves, in order; with a few more that
+    /// [`Form::accepts_plain`] is to refuse.
+    fn near(&self, index: usize) -> [u8; 6] {
+        let character = self.text[index];
+        let mut near = [
+            character,
+            character.to_ascii_uppercase(),
+            character.to_ascii_lowercase(),
+            // The second alphabet of base64, and what a space is in a form.
+            b'-',
+            b'_',
+            b'+',
+        ];
+        near.sort_unstable();
+        near
+    }
+
+    /// The bytes that [`Form::accepts_plain`] takes at `index`, in order; some twice.
+    pub(super) fn plain(&self, index: usize) -> impl Iterator<Item = u8> {
+        self.near(index).into_iter().filter(move |byte| self.accepts_plain(index, *byte))
+    }
+
+    /// The bytes that [`Form::accepts`] takes at `index`, in order; some twice.
+    pub(super) fn bytes(&self, index: usize) -> impl Iterator<Item = u8> {
+        self.near(index).into_iter().filter(move |byte| self.accepts(index, *byte))
+    }
+
     pub(super) fn match_at(&self, text: &[u8]) -> Match {
         let mut at = 0;
         for index in 0..self.text.len() {
@@ -131,6 +158,9 @@ pub(super) enum Escape {
     Begun,
     No,
 }
+
+/// What can follow a backslash in an escape, as [`unescape`] reads it.
+pub(super) const ESCAPED: [u8; 11] = *b"bfnrt\"\\/'uU";
 
 /// How often a percent sign may be encoded again. A URL in the query of a URL makes it once, as in redirects to a page
 /// that leads back.
@@ -208,4 +238,42 @@ fn json_ascii(text: &str) -> Zeroizing<Vec<u8>> {
         }
     }
     Zeroizing::new(out.as_bytes().to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_near_a_character_is_all_that_stands_for_it() {
+        for value in [
+            &b"sk-Key_With+All/Kinds %of bytes"[..],
+            "schlüssel-Ü-0123456789".as_bytes(),
+            &[0, 255, b'-', b'_', 17],
+        ] {
+            for form in Form::all_of(value) {
+                for index in 0..form.text.len() {
+                    let of = |accepts: &dyn Fn(u8) -> bool| {
+                        (0..=u8::MAX).filter(|byte| accepts(*byte)).collect::<Vec<_>>()
+                    };
+                    let distinct = |mut bytes: Vec<u8>| {
+                        bytes.dedup();
+                        bytes
+                    };
+                    let plain = distinct(form.plain(index).collect());
+                    assert_eq!(plain, of(&|byte| form.accepts_plain(index, byte)), "{:?} {index}", form.text);
+                    let bytes = distinct(form.bytes(index).collect());
+                    assert_eq!(bytes, of(&|byte| form.accepts(index, byte)), "{:?} {index}", form.text);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_may_follow_a_backslash_is_listed() {
+        let follows = |byte: &u8| !matches!(unescape(&[b'\\', *byte]), Escape::No);
+        let mut listed = ESCAPED.to_vec();
+        listed.sort_unstable();
+        assert_eq!((0..=u8::MAX).filter(follows).collect::<Vec<_>>(), listed);
+    }
 }

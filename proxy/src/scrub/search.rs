@@ -8,7 +8,7 @@ use aho_corasick::packed::{Config, MatchKind, Searcher};
 use aho_corasick::{AhoCorasick, Input, Span};
 use memchr::memchr2;
 
-use super::form::{Escape, Form, escapes};
+use super::form::{ESCAPED, Escape, Form, escapes};
 
 /// Characters that have to fit before a place is looked at closely. With two, every page of prose would have such places.
 const PREFIX: usize = 3;
@@ -33,19 +33,15 @@ enum Prefixes {
 
 impl Search {
     pub(super) fn new(forms: &[Form]) -> Self {
-        let table = |holds: &dyn Fn(&Form, u8) -> bool| {
-            let mut table = [false; 256];
-            for byte in 0..=u8::MAX {
-                table[usize::from(byte)] = forms.iter().any(|form| holds(form, byte));
-            }
-            table
-        };
-        Self {
-            prefixes: Prefixes::new(&prefixes(forms)),
-            begins: table(&|form, byte| form.accepts_plain(0, byte)),
-            begins_escaped: table(&|form, byte| form.accepts(0, byte)),
-            after_backslash: table(&may_follow_backslash),
+        let (mut begins, mut begins_escaped, mut after_backslash) =
+            ([false; 256], [false; 256], [false; 256]);
+        for form in forms {
+            form.plain(0).for_each(|byte| begins[usize::from(byte)] = true);
+            form.bytes(0).for_each(|byte| begins_escaped[usize::from(byte)] = true);
+            let may_follow = ESCAPED.into_iter().filter(|byte| may_follow_backslash(form, *byte));
+            may_follow.for_each(|byte| after_backslash[usize::from(byte)] = true);
         }
+        Self { prefixes: Prefixes::new(&prefixes(forms)), begins, begins_escaped, after_backslash }
     }
 
     /// The places of one text.
@@ -97,8 +93,8 @@ fn prefixes(forms: &[Form]) -> Vec<Vec<u8>> {
     for form in forms {
         let mut of_form = vec![Vec::new()];
         for index in 0..PREFIX {
-            let fits = |byte: &u8| form.accepts_plain(index, *byte) && !matches!(byte, b'%' | b'\\');
-            let bytes: Vec<u8> = (0..=u8::MAX).filter(fits).collect();
+            let mut bytes: Vec<u8> = form.plain(index).filter(|byte| !matches!(byte, b'%' | b'\\')).collect();
+            bytes.dedup();
             let longer = |begun: &Vec<u8>| bytes.iter().map(|byte| [begun, &[*byte][..]].concat()).collect();
             of_form = of_form.iter().flat_map::<Vec<_>, _>(longer).collect();
         }

@@ -69,7 +69,7 @@ impl Standing {
         let (service, workspace) = (call.service(), Arc::<str>::from(call.workspace()));
         let keeper = service.keeper();
         let own = keeper.keys_of(&Ring::own(&workspace, &call.caller.name)).await?;
-        let team = keeper.providers(&workspace).await?;
+        let team = keeper.keys_of(&Ring::team(&workspace)).await?;
         let platform = service.platform_plan(&workspace).await?;
         Ok(Self { own: Arc::clone(&own.plan), team: Arc::clone(&team.plan), platform })
     }

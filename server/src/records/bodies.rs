@@ -136,7 +136,7 @@ struct End {
 
 impl Drop for End {
     fn drop(&mut self) {
-        let Recorder { keeper, known, .. } = &*self.recorder;
+        let Recorder { keeper, known, left: _ } = &*self.recorder;
         let life = time::Duration::try_from(keeper.kept.keep).unwrap_or(time::Duration::ZERO);
         let expires = OffsetDateTime::now_utc().checked_add(life);
         keeper.store.keep_bodies(Bodies {

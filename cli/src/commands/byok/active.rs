@@ -182,11 +182,9 @@ pub(super) fn choose(
     choice: Option<(&str, Option<String>)>,
     printer: Printer,
 ) -> Result<(), Failure> {
-    let told = choice
-        .as_ref()
-        .map(|(provider, model)| Choice { provider: (*provider).to_owned(), model: model.clone() });
-    store(here, place, choice)?;
-    if let Err(failure) = tell(here, place, told.as_ref()) {
+    let choice = choice.map(|(provider, model)| Choice { provider: provider.to_owned(), model });
+    store(here, place, choice.clone())?;
+    if let Err(failure) = tell(here, place, choice.as_ref()) {
         printer.warn(&format!(
             "the server was not told, and its clients that name no model go on as before: {failure}"
         ));
@@ -205,7 +203,7 @@ fn tell(here: &Installation, place: &Place, choice: Option<&Choice>) -> Result<(
     Ok(())
 }
 
-fn store(here: &Installation, place: &Place, choice: Option<(&str, Option<String>)>) -> Result<(), Failure> {
+fn store(here: &Installation, place: &Place, choice: Option<Choice>) -> Result<(), Failure> {
     let file = here.home.byok_file();
     if let Some(folder) = file.parent() {
         here.home.ensure(folder)?;
@@ -213,8 +211,7 @@ fn store(here: &Installation, place: &Place, choice: Option<(&str, Option<String
     private::change(&file, UNWRITABLE, || {
         let mut stored = read(here)?;
         match choice {
-            Some((provider, model)) => {
-                let choice = Choice { provider: provider.to_owned(), model };
+            Some(choice) => {
                 stored.active.insert(place.name.clone(), choice);
             }
             None => drop(stored.active.remove(&place.name)),

@@ -10,7 +10,7 @@ use super::terminal::Terminal;
 use super::{Interrupts, interrupted_more_than, print};
 use crate::args::RunArgs;
 use crate::printer::Printer;
-use crate::wire::{Installation, runtime};
+use crate::wire::{Installation, runtime_of_one_run};
 
 pub(super) fn run(args: &RunArgs, printer: Printer) -> Result<ExitCode, Failure> {
     let here = Installation::open()?;
@@ -18,7 +18,7 @@ pub(super) fn run(args: &RunArgs, printer: Printer) -> Result<ExitCode, Failure>
     let stream = args.stream;
     let socket = here.home.server_socket();
     let broker = here.broker()?;
-    let report = runtime()?.block_on(async {
+    let report = runtime_of_one_run()?.block_on(async {
         let interrupts = Interrupts::listen();
         let stop = interrupts.count.clone();
         let terminal = Terminal::new(if stream { printer.without_status() } else { printer }, stop.clone());

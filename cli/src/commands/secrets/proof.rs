@@ -128,7 +128,7 @@ fn tool_of<'c>(catalog: &'c Catalog, name: &SecretName) -> Option<(&'c Provider,
 /// # Errors
 /// They do, and nobody said that it is meant.
 pub(crate) fn check_terms(here: &Installation, name: &SecretName, despite: bool) -> Result<(), Failure> {
-    let Some((provider, tool)) = tool_of(&here.catalog, name) else { return Ok(()) };
+    let Some((_, tool)) = tool_of(&here.catalog, name) else { return Ok(()) };
     match tool.forbids() {
         Some(why) if !despite => {
             let failure = Failure::new(Kind::Denied, "terms_forbid", format!("{name}: {why}"));

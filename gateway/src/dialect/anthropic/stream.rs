@@ -10,6 +10,7 @@ use super::super::emit::{object, sse};
 use super::super::{ResponseError, StreamParser, StreamWriter};
 use super::{Counts, error_value, merge_usage, stop_reason, stop_reason_name, usage_value};
 use crate::classify::error_inside;
+use crate::fields::at_path;
 use crate::ir::{StopReason, StreamEvent, Usage};
 
 /// Reads events. The kind is taken from the data: the `event` field only repeats it.
@@ -87,7 +88,7 @@ impl Parser {
             model: text("/message/model"),
             created: 0,
         });
-        if let Some(usage) = value.pointer("/message/usage") {
+        if let Some(usage) = at_path(value, &["message", "usage"]) {
             merge_usage(&mut self.counts, usage);
             events.push(StreamEvent::Usage(self.counts.usage()));
         }
@@ -155,7 +156,7 @@ impl Parser {
             merge_usage(&mut self.counts, usage);
             events.push(StreamEvent::Usage(self.counts.usage()));
         }
-        let Some(reason) = value.pointer("/delta/stop_reason").and_then(Value::as_str) else { return };
+        let Some(reason) = at_path(value, &["delta", "stop_reason"]).and_then(Value::as_str) else { return };
         if std::mem::replace(&mut self.stopped, true) {
             return;
         }
@@ -163,7 +164,7 @@ impl Parser {
         for (_, block) in std::mem::take(&mut self.blocks) {
             close(block, events);
         }
-        let sequence = value.pointer("/delta/stop_sequence").and_then(Value::as_str).map(str::to_owned);
+        let sequence = at_path(value, &["delta", "stop_sequence"]).and_then(Value::as_str).map(str::to_owned);
         events.push(StreamEvent::Stop { reason: stop_reason(reason), sequence });
     }
 }

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::super::{ResponseError, tool_input};
 use super::{stop_reason, stop_reason_name, usage_of, usage_value};
+use crate::fields::at_path;
 use crate::ir::{ChatResponse, Part, StopReason, ToolCall};
 
 pub(super) fn read(mut value: Value) -> Result<ChatResponse, ResponseError> {
@@ -20,7 +21,8 @@ pub(super) fn read(mut value: Value) -> Result<ChatResponse, ResponseError> {
         Some(name) => stop_reason(name),
         None => StopReason::Truncated,
     };
-    let sequence = value.pointer("/additionalModelResponseFields/stop_sequence").and_then(Value::as_str);
+    let sequence =
+        at_path(&value, &["additionalModelResponseFields", "stop_sequence"]).and_then(Value::as_str);
     Ok(ChatResponse {
         id: String::new(),
         model: String::new(),
@@ -46,14 +48,14 @@ fn part(block: Value, content: &mut Vec<Part>) -> Result<(), ResponseError> {
             },
             signature: None,
         }));
-    } else if let Some(thought) = block.pointer("/reasoningContent/reasoningText") {
+    } else if let Some(thought) = at_path(&block, &["reasoningContent", "reasoningText"]) {
         content.push(Part::Reasoning {
             text: text(thought, "/text").unwrap_or_default(),
             signature: text(thought, "/signature"),
         });
     } else {
         // What was said with citations is part of the answer; the citations are not.
-        let said = block.pointer("/citationsContent/content").and_then(Value::as_array);
+        let said = at_path(&block, &["citationsContent", "content"]).and_then(Value::as_array);
         let said = said.into_iter().flatten().filter_map(|piece| text(piece, "/text"));
         content.extend(said.filter(|text| !text.is_empty()).map(Part::text));
         content.push(Part::Opaque(named(block)));

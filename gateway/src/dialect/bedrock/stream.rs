@@ -11,6 +11,7 @@ use super::super::{ResponseError, StreamParser, StreamWriter};
 use super::response::named;
 use super::{error_value, exception_type, stop_reason, stop_reason_name, usage_of, usage_value};
 use crate::classify::error_inside;
+use crate::fields::at_path;
 use crate::frames::event_stream::exception;
 use crate::ir::{StopReason, StreamEvent, Usage};
 
@@ -80,7 +81,7 @@ impl Parser {
     /// Only tool calls have to begin with an event of their own.
     fn block_start(&mut self, value: &Value, events: &mut Vec<StreamEvent>) -> Result<(), ResponseError> {
         let at = index(value)?;
-        let Some(call) = value.pointer("/start/toolUse") else {
+        let Some(call) = at_path(value, &["start", "toolUse"]) else {
             if let Some(start) =
                 value.get("start").filter(|start| start.as_object().is_some_and(|s| !s.is_empty()))
             {
@@ -107,19 +108,19 @@ impl Parser {
     fn block_delta(&mut self, value: &Value, events: &mut Vec<StreamEvent>) -> Result<(), ResponseError> {
         let tool = *self.blocks.entry(index(value)?).or_insert(None);
         let Some(delta) = value.get("delta") else { return Ok(()) };
-        let text = |pointer| {
-            delta.pointer(pointer).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned)
+        let text = |path: &[&str]| {
+            at_path(delta, path).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned)
         };
         if delta.get("toolUse").is_some() {
             let index = tool.ok_or_else(|| ResponseError("arguments belong to no tool call".to_owned()))?;
-            let fragment = text("/toolUse/input");
+            let fragment = text(&["toolUse", "input"]);
             events.extend(fragment.map(|fragment| StreamEvent::ToolArguments { index, fragment }));
         } else if delta.get("text").is_some() {
-            events.extend(text("/text").map(StreamEvent::Text));
+            events.extend(text(&["text"]).map(StreamEvent::Text));
         } else if delta.get("reasoningContent").is_some() {
-            events.extend(text("/reasoningContent/text").map(StreamEvent::Reasoning));
-            events.extend(text("/reasoningContent/signature").map(StreamEvent::ReasoningSignature));
-            if delta.pointer("/reasoningContent/redactedContent").is_some() {
+            events.extend(text(&["reasoningContent", "text"]).map(StreamEvent::Reasoning));
+            events.extend(text(&["reasoningContent", "signature"]).map(StreamEvent::ReasoningSignature));
+            if at_path(delta, &["reasoningContent", "redactedContent"]).is_some() {
                 events.push(StreamEvent::Opaque(named(delta.clone())));
             }
         } else if delta.as_object().is_some_and(|delta| !delta.is_empty()) {
@@ -137,7 +138,8 @@ impl Parser {
         // A call that hits the bound may end without its stop.
         let open = std::mem::take(&mut self.blocks).into_values().flatten();
         events.extend(open.map(|index| StreamEvent::ToolEnd { index }));
-        let sequence = value.pointer("/additionalModelResponseFields/stop_sequence").and_then(Value::as_str);
+        let sequence =
+            at_path(value, &["additionalModelResponseFields", "stop_sequence"]).and_then(Value::as_str);
         events.push(StreamEvent::Stop { reason: stop_reason(reason), sequence: sequence.map(str::to_owned) });
         Ok(())
     }

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::super::ResponseError;
 use super::{finish_reason, nonempty, stop_reason, usage_of, usage_value};
+use crate::fields::at_path;
 use crate::ir::{ChatResponse, Part, StopReason, ToolCall};
 
 pub(super) fn read(mut document: Value) -> Result<ChatResponse, ResponseError> {
@@ -46,8 +47,8 @@ fn tool_call(call: &Value) -> Result<ToolCall, ResponseError> {
     let missing = || ResponseError("a tool call has no id or no name".to_owned());
     Ok(ToolCall {
         id: nonempty(call.get("id")).ok_or_else(missing)?,
-        name: nonempty(call.pointer("/function/name")).ok_or_else(missing)?,
-        arguments: nonempty(call.pointer("/function/arguments")).unwrap_or_default(),
+        name: nonempty(at_path(call, &["function", "name"])).ok_or_else(missing)?,
+        arguments: nonempty(at_path(call, &["function", "arguments"])).unwrap_or_default(),
         signature: None,
     })
 }

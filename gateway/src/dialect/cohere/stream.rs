@@ -10,6 +10,7 @@ use super::super::{ResponseError, StreamParser, StreamWriter};
 use super::response::citation;
 use super::{error_fields, finish_reason, nonempty, stop_reason, usage_of, usage_value};
 use crate::classify::error_inside;
+use crate::fields::at_path;
 use crate::ir::{ApiError, Class, Part, StopReason, StreamEvent, Usage};
 
 /// Reads events. The kind is taken from the data: where there is an `event` field, it only repeats it.
@@ -40,7 +41,7 @@ impl StreamParser for Parser {
             .get("type")
             .and_then(Value::as_str)
             .ok_or_else(|| ResponseError("an event has no type".to_owned()))?;
-        let message = value.pointer("/delta/message").unwrap_or(&Value::Null);
+        let message = at_path(value, &["delta", "message"]).unwrap_or(&Value::Null);
         let mut events = Vec::new();
         match kind {
             "message-start" => self.message_start(value, &mut events),
@@ -93,12 +94,12 @@ impl Parser {
         events: &mut Vec<StreamEvent>,
     ) -> Result<(), ResponseError> {
         let missing = || ResponseError("a tool call begins without an id or a name".to_owned());
-        let text = |path| nonempty(message.pointer(path)).ok_or_else(missing);
+        let text = |path: &[&str]| nonempty(at_path(message, path)).ok_or_else(missing);
         let call = self.calls;
         events.push(StreamEvent::ToolStart {
             index: call,
-            id: text("/tool_calls/id")?,
-            name: text("/tool_calls/function/name")?,
+            id: text(&["tool_calls", "id"])?,
+            name: text(&["tool_calls", "function", "name"])?,
             signature: None,
         });
         self.calls += 1;
@@ -112,12 +113,12 @@ impl Parser {
     }
 
     fn message_end(&mut self, value: &Value, events: &mut Vec<StreamEvent>) -> Result<(), ResponseError> {
-        let finish = nonempty(value.pointer("/delta/finish_reason"))
+        let finish = nonempty(at_path(value, &["delta", "finish_reason"]))
             .ok_or_else(|| ResponseError("the message ends without a finish_reason".to_owned()))?;
         // A call that hits max_tokens may end without saying so.
         events
             .extend(std::mem::take(&mut self.open).into_values().map(|index| StreamEvent::ToolEnd { index }));
-        let usage = value.pointer("/delta/usage").and_then(usage_of);
+        let usage = at_path(value, &["delta", "usage"]).and_then(usage_of);
         events.extend(usage.map(StreamEvent::Usage));
         events.push(StreamEvent::Stop { reason: stop_reason(&finish), sequence: None });
         events.push(StreamEvent::End);
@@ -127,7 +128,7 @@ impl Parser {
 }
 
 fn arguments(index: u32, message: &Value, events: &mut Vec<StreamEvent>) {
-    let fragment = nonempty(message.pointer("/tool_calls/function/arguments"));
+    let fragment = nonempty(at_path(message, &["tool_calls", "function", "arguments"]));
     events.extend(fragment.map(|fragment| StreamEvent::ToolArguments { index, fragment }));
 }
 

@@ -7,6 +7,7 @@ use super::{
     Piece, call_id, call_part, finish_reason, model_version, nonempty, piece, stop_reason, usage_of,
     usage_value,
 };
+use crate::fields::at_path;
 use crate::ir::{ChatResponse, Part, StopReason, ToolCall};
 
 /// Reads the first candidate; further ones never cross dialects.
@@ -16,7 +17,7 @@ pub(super) fn read(document: &Value) -> Result<ChatResponse, ResponseError> {
     let id = nonempty(document.get("responseId")).unwrap_or_default();
     let mut content = Vec::new();
     let mut calls = 0;
-    for part in candidate.pointer("/content/parts").and_then(Value::as_array).into_iter().flatten() {
+    for part in at_path(candidate, &["content", "parts"]).and_then(Value::as_array).into_iter().flatten() {
         content.extend(piece(part)?.map(|piece| match piece {
             Piece::Text(text) => Part::text(text),
             Piece::Thought { text, signature } => Part::Reasoning { text, signature },

@@ -12,6 +12,7 @@ use super::{
     usage_of, usage_value,
 };
 use crate::classify::error_inside;
+use crate::fields::at_path;
 use crate::ir::{StopReason, StreamEvent, Usage};
 
 /// Reads chunks. Only the first candidate becomes events; further ones, which never cross dialects, are followed to
@@ -83,7 +84,8 @@ impl Parser {
             return Ok(());
         }
         self.reason = finish.or(self.reason.take());
-        for part in candidate.pointer("/content/parts").and_then(Value::as_array).into_iter().flatten() {
+        for part in at_path(candidate, &["content", "parts"]).and_then(Value::as_array).into_iter().flatten()
+        {
             match piece(part)? {
                 None => {}
                 Some(Piece::Text(text)) => events.push(StreamEvent::Text(text)),

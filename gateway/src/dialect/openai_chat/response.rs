@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::super::ResponseError;
 use super::{extra_content, finish_reason, said_in_part, stop_reason, usage_of, usage_value, write_request};
+use crate::fields::at_path;
 use crate::ir::{ChatResponse, Part, StopReason, ToolCall};
 
 pub(super) fn read(value: &Value) -> Result<ChatResponse, ResponseError> {
@@ -31,12 +32,12 @@ pub(super) fn read(value: &Value) -> Result<ChatResponse, ResponseError> {
     content.extend(refusal.map(Part::Refusal));
     let calls = message.get("tool_calls").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
     for (i, call) in calls.iter().enumerate() {
-        let name = nonempty(call.pointer("/function/name"))
+        let name = nonempty(at_path(call, &["function", "name"]))
             .ok_or_else(|| ResponseError(format!("tool call {i} has no name")))?;
         content.push(Part::ToolCall(ToolCall {
             id: nonempty(call.get("id")).unwrap_or_else(|| format!("call_{i}")),
             name,
-            arguments: match call.pointer("/function/arguments") {
+            arguments: match at_path(call, &["function", "arguments"]) {
                 Some(Value::String(text)) => text.clone(),
                 // Some compatible providers forget to encode the object as text.
                 Some(object @ Value::Object(_)) => object.to_string(),

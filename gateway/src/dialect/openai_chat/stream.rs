@@ -10,6 +10,7 @@ use super::super::{ResponseError, StreamParser, StreamWriter};
 use super::response::nonempty;
 use super::{error_value, extra_content, finish_reason, said_in_part, stop_reason, usage_of, usage_value};
 use crate::classify::error_inside;
+use crate::fields::at_path;
 use crate::ir::{StopReason, StreamEvent, Usage};
 
 /// Reads chunks. Only the first choice becomes events; further ones (`n` > 1, which never crosses dialects) are
@@ -70,7 +71,7 @@ impl StreamParser for Parser {
                 self.finished.insert(index, true);
             }
         }
-        let usage = chunk.get("usage").or_else(|| chunk.pointer("/x_groq/usage")).and_then(usage_of);
+        let usage = chunk.get("usage").or_else(|| at_path(chunk, &["x_groq", "usage"])).and_then(usage_of);
         events.extend(usage.map(StreamEvent::Usage));
         Ok(events)
     }
@@ -149,7 +150,7 @@ impl Tools {
     fn delta(&mut self, call: &Value, events: &mut Vec<StreamEvent>) -> Result<(), ResponseError> {
         let given = call.get("index").and_then(Value::as_u64);
         let id = nonempty(call.get("id"));
-        let name = nonempty(call.pointer("/function/name"));
+        let name = nonempty(at_path(call, &["function", "name"]));
         let known = match given {
             Some(_) => self.calls.iter().position(|(index, _)| *index == given),
             // Without an index a new id, or a name, begins a call, and anything else belongs to the last one.
@@ -171,7 +172,7 @@ impl Tools {
                 index
             }
         };
-        let fragment = match call.pointer("/function/arguments") {
+        let fragment = match at_path(call, &["function", "arguments"]) {
             Some(Value::String(text)) => text.clone(),
             Some(object @ Value::Object(_)) => object.to_string(),
             _ => String::new(),
