@@ -11,8 +11,8 @@ use crate::dialect::RequestError;
 pub(crate) struct Fields {
     map: Map<String, Value>,
     path: String,
-    /// The names that were asked for: digests, of each with and without regard to letter case.
-    asked: RefCell<Vec<(u64, u64)>>,
+    /// The names that were asked for.
+    asked: RefCell<Vec<&'static str>>,
 }
 
 /// A name as a server reads it that does not tell small letters from capitals, as those written in Go do: with them, two
@@ -29,13 +29,8 @@ fn fold(c: char) -> char {
     }
 }
 
-/// FNV-1a, of 64 bits. Whoever makes two names with the same one has a request refused.
-fn digest(name: impl Iterator<Item = char>) -> u64 {
-    name.fold(0xcbf2_9ce4_8422_2325, |hash, c| (hash ^ u64::from(u32::from(c))).wrapping_mul(0x100_0000_01b3))
-}
-
-fn digests(name: &str) -> (u64, u64) {
-    (digest(name.chars()), digest(name.chars().map(fold)))
+fn differs_in_case_only(one: &str, other: &str) -> bool {
+    one != other && one.chars().map(fold).eq(other.chars().map(fold))
 }
 
 impl Fields {
@@ -84,18 +79,18 @@ impl Fields {
     }
 
     /// Takes any value; null counts as absent.
-    pub(crate) fn value(&mut self, key: &str) -> Option<Value> {
-        self.asked.get_mut().push(digests(key));
+    pub(crate) fn value(&mut self, key: &'static str) -> Option<Value> {
+        self.asked.get_mut().push(key);
         self.map.remove(key).filter(|v| !v.is_null())
     }
 
     /// Looks without taking.
-    pub(crate) fn peek(&self, key: &str) -> Option<&Value> {
-        self.asked.borrow_mut().push(digests(key));
+    pub(crate) fn peek(&self, key: &'static str) -> Option<&Value> {
+        self.asked.borrow_mut().push(key);
         self.map.get(key).filter(|v| !v.is_null())
     }
 
-    pub(crate) fn string(&mut self, key: &str) -> Result<Option<String>, RequestError> {
+    pub(crate) fn string(&mut self, key: &'static str) -> Result<Option<String>, RequestError> {
         match self.value(key) {
             None => Ok(None),
             Some(Value::String(s)) => Ok(Some(s)),
@@ -103,11 +98,11 @@ impl Fields {
         }
     }
 
-    pub(crate) fn required_string(&mut self, key: &str) -> Result<String, RequestError> {
+    pub(crate) fn required_string(&mut self, key: &'static str) -> Result<String, RequestError> {
         self.string(key)?.ok_or_else(|| self.error(key, "is missing"))
     }
 
-    pub(crate) fn uint(&mut self, key: &str) -> Result<Option<u64>, RequestError> {
+    pub(crate) fn uint(&mut self, key: &'static str) -> Result<Option<u64>, RequestError> {
         match self.value(key) {
             None => Ok(None),
             Some(value) => match whole(&value) {
@@ -117,7 +112,7 @@ impl Fields {
         }
     }
 
-    pub(crate) fn int(&mut self, key: &str) -> Result<Option<i64>, RequestError> {
+    pub(crate) fn int(&mut self, key: &'static str) -> Result<Option<i64>, RequestError> {
         match self.value(key) {
             None => Ok(None),
             Some(value) => match value.as_i64() {
@@ -127,7 +122,7 @@ impl Fields {
         }
     }
 
-    pub(crate) fn number(&mut self, key: &str) -> Result<Option<f64>, RequestError> {
+    pub(crate) fn number(&mut self, key: &'static str) -> Result<Option<f64>, RequestError> {
         match self.value(key) {
             None => Ok(None),
             Some(value) => match value.as_f64() {
@@ -137,7 +132,7 @@ impl Fields {
         }
     }
 
-    pub(crate) fn boolean(&mut self, key: &str) -> Result<Option<bool>, RequestError> {
+    pub(crate) fn boolean(&mut self, key: &'static str) -> Result<Option<bool>, RequestError> {
         match self.value(key) {
             None => Ok(None),
             Some(Value::Bool(b)) => Ok(Some(b)),
@@ -146,7 +141,7 @@ impl Fields {
     }
 
     /// Takes an array of objects.
-    pub(crate) fn objects(&mut self, key: &str) -> Result<Option<Vec<Fields>>, RequestError> {
+    pub(crate) fn objects(&mut self, key: &'static str) -> Result<Option<Vec<Fields>>, RequestError> {
         match self.value(key) {
             None => Ok(None),
             Some(value) => elements(value, &self.at(key)).map(Some),
@@ -154,17 +149,17 @@ impl Fields {
     }
 
     /// Takes an object.
-    pub(crate) fn object(&mut self, key: &str) -> Result<Option<Fields>, RequestError> {
+    pub(crate) fn object(&mut self, key: &'static str) -> Result<Option<Fields>, RequestError> {
         let path = self.at(key);
         self.value(key).map(|value| Fields::of(value, path)).transpose()
     }
 
-    pub(crate) fn required_object(&mut self, key: &str) -> Result<Fields, RequestError> {
+    pub(crate) fn required_object(&mut self, key: &'static str) -> Result<Fields, RequestError> {
         self.object(key)?.ok_or_else(|| self.error(key, "is missing"))
     }
 
     /// A string, or an array of strings.
-    pub(crate) fn strings(&mut self, key: &str) -> Result<Vec<String>, RequestError> {
+    pub(crate) fn strings(&mut self, key: &'static str) -> Result<Vec<String>, RequestError> {
         let path = self.at(key);
         match self.value(key) {
             None => Ok(Vec::new()),
@@ -183,7 +178,7 @@ impl Fields {
 
     /// Whether of fields of which one at most may be there, one at most is: whoever reads it may look at another one than
     /// was looked at here.
-    pub(crate) fn one_of(&self, members: &[&str]) -> Result<(), RequestError> {
+    pub(crate) fn one_of(&self, members: &[&'static str]) -> Result<(), RequestError> {
         self.one_at_most(members.iter().copied().filter(|name| self.peek(name).is_some()))
     }
 
@@ -220,9 +215,8 @@ impl Fields {
     pub(crate) fn rest(self) -> Result<Map<String, Value>, RequestError> {
         let asked = self.asked.borrow();
         for name in self.map.iter().filter(|(_, v)| !v.is_null()).map(|(name, _)| name) {
-            let (exact, any_case) = digests(name);
-            let similar = asked.iter().any(|(_, known)| *known == any_case);
-            if similar && !asked.iter().any(|(known, _)| *known == exact) {
+            let asked_itself = || asked.iter().any(|known| known == name);
+            if asked.iter().any(|known| differs_in_case_only(known, name)) && !asked_itself() {
                 let name: String = name.chars().take(64).collect();
                 return Err(self.error(
                     &name,

@@ -22,7 +22,10 @@ const MOST_FIELDS: usize = 256;
 ///
 /// # Errors
 /// The body is no JSON object, or holds a field twice.
-pub(super) fn without(body: &[u8], key: &str) -> Result<(Fields, Option<Box<RawValue>>), RequestError> {
+pub(super) fn without(
+    body: &[u8],
+    key: &'static str,
+) -> Result<(Fields, Option<Box<RawValue>>), RequestError> {
     let broken = |error: serde_json::Error| RequestError {
         path: String::new(),
         message: format!("the body is not valid JSON: {error}"),

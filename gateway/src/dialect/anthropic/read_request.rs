@@ -60,7 +60,7 @@ fn message(mut f: Fields) -> Result<Message, RequestError> {
     Ok(Message { role, content, extras: f.rest()? })
 }
 
-fn parts(f: &mut Fields, key: &str) -> Result<Vec<Part>, RequestError> {
+fn parts(f: &mut Fields, key: &'static str) -> Result<Vec<Part>, RequestError> {
     let path = f.at(key);
     match f.value(key) {
         None => Ok(Vec::new()),

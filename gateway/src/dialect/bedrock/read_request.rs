@@ -53,7 +53,7 @@ fn message(mut f: Fields) -> Result<Message, RequestError> {
     Ok(Message { role, content: parts(&mut f, "content")?, extras: f.rest()? })
 }
 
-fn parts(f: &mut Fields, key: &str) -> Result<Vec<Part>, RequestError> {
+fn parts(f: &mut Fields, key: &'static str) -> Result<Vec<Part>, RequestError> {
     let mut parts = Vec::new();
     for block in f.objects(key)?.unwrap_or_default() {
         block.one()?;

@@ -67,7 +67,7 @@ pub(super) fn camel_case(name: &str) -> String {
 }
 
 /// The objects of a list, or the only one of it.
-fn list(f: &mut Fields, key: &str) -> Result<Vec<Fields>, RequestError> {
+fn list(f: &mut Fields, key: &'static str) -> Result<Vec<Fields>, RequestError> {
     let path = f.at(key);
     match f.value(key) {
         None => Ok(Vec::new()),

@@ -185,7 +185,7 @@ fn message(mut f: Fields) -> Result<Message, RequestError> {
     Ok(Message { role, content, extras: f.rest()? })
 }
 
-fn parts(f: &mut Fields, key: &str) -> Result<Vec<Part>, RequestError> {
+fn parts(f: &mut Fields, key: &'static str) -> Result<Vec<Part>, RequestError> {
     let path = f.at(key);
     match f.value(key) {
         None => Err(f.error(key, "is missing")),
@@ -222,7 +222,7 @@ fn part(mut f: Fields) -> Result<Part, RequestError> {
 }
 
 /// The texts of a list of parts that have nothing else of interest.
-fn texts(f: &mut Fields, key: &str) -> Result<Vec<String>, RequestError> {
+fn texts(f: &mut Fields, key: &'static str) -> Result<Vec<String>, RequestError> {
     f.objects(key)?.unwrap_or_default().into_iter().map(|mut part| part.required_string("text")).collect()
 }
 
