@@ -360,6 +360,9 @@ impl Receipt {
         };
         // Only a model's name can hold anything but ASCII; JSON can spell it in ASCII.
         let json = serde_json::to_string(&compact).unwrap_or_default();
+        if json.is_ascii() {
+            return json;
+        }
         let mut ascii = String::with_capacity(json.len());
         for unit in json.encode_utf16() {
             match u8::try_from(unit) {

@@ -211,7 +211,8 @@ fn is_whole(reason: &Reason, whole: impl Fn(&str) -> bool) -> bool {
 /// A decision as one line of JSON in ASCII: nothing in it draws on a terminal or ends the line.
 pub(crate) fn line(value: &impl serde::Serialize) -> Option<String> {
     let text = serde_json::to_string(value).ok()?;
-    if text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+    // JSON holds no control character but this one as itself.
+    if text.is_ascii() && !text.as_bytes().contains(&0x7f) {
         return Some(text);
     }
     let mut line = String::with_capacity(text.len() + 16);
