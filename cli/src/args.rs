@@ -56,7 +56,8 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
-// Only the command that is given is built: all of them are some hundred kilobytes.
+// Only the command that is given is built: all of them are some hundred kilobytes. What is built then would put its own
+// documentation in the place of what stands here, so that the arguments of commands have comments instead.
 #[derive(Subcommand)]
 #[command(defer = true)]
 pub(crate) enum Command {

@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::{KeyArg, key_arg};
 
-/// What to run, on what, with which keys and which permissions.
+// What to run, on what, with which keys and which permissions.
 #[derive(Args)]
 pub(crate) struct RunArgs {
     /// A folder with orch.yaml, a manifest file, a .wasm file, or org/name (orch/summarizer and orch/translator come

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-/// Show the requests that models were asked, newest first; or what the agent of a run has logged; or all that is on record of
-/// one request.
+// Show the requests that models were asked, newest first; or what the agent of a run has logged; or all that is on record of
+// one request.
 #[derive(Args)]
 pub(crate) struct LogsArgs {
     /// A run (run_…, or latest for the newest) for its log, or a request (req_…) for its record; requests when nothing is said
@@ -128,8 +128,8 @@ impl RequestStatus {
     }
 }
 
-/// Look at this installation and say what works and what does not. Each provider is asked whether it accepts its key, which
-/// costs nothing.
+// Look at this installation and say what works and what does not. Each provider is asked whether it accepts its key, which
+// costs nothing.
 #[derive(Args)]
 pub(crate) struct DoctorArgs {
     /// Ask no provider about keys
@@ -185,7 +185,7 @@ impl By {
     }
 }
 
-/// Keep the token of a server on this machine. It is asked for without echo, unless it is said where to read it.
+// Keep the token of a server on this machine. It is asked for without echo, unless it is said where to read it.
 #[derive(Args)]
 pub(crate) struct LoginArgs {
     /// The server's URL; what ORCH_SERVER or the configuration says when nothing is said

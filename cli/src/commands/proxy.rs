@@ -37,8 +37,8 @@ pub(super) const NOT_LOGGED: &str = "decisions were not logged";
 /// Descriptors that this process needs beside those of connections.
 const DESCRIPTORS: usize = 256;
 
-/// Nothing is allowed that is not named, here or under `egress` in the manifest. Clients are programs that know
-/// HTTP_PROXY and HTTPS_PROXY; each shows a token.
+// Nothing is allowed that is not named, here or under `egress` in the manifest. Clients are programs that know
+// HTTP_PROXY and HTTPS_PROXY; each shows a token.
 #[derive(Args)]
 pub(crate) struct ProxyArgs {
     /// Listen on this address

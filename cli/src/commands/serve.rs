@@ -21,7 +21,7 @@ use crate::commands::byok::chosen_here;
 use crate::printer::Printer;
 use crate::wire::{Installation, broken_pipe};
 
-/// Where to listen, under which names, and how to end.
+// Where to listen, under which names, and how to end.
 #[derive(Args)]
 pub(crate) struct ServeArgs {
     /// Listen on this address; any other than loopback takes a certificate
