@@ -84,11 +84,15 @@ pub(crate) struct Prepared {
 
 impl Checked {
     /// The run's keys, or the simulation's, so that a simulated run touches neither environment nor vault. Reads the
-    /// vault, so it may wait for the disk. `local` as in [`Standing`].
+    /// vault, so it may wait for the disk. `local` as in [`Standing`]; `lends`: whether other keys may come before the vault's.
     ///
     /// # Errors
     /// When a key that is needed is not there or cannot be used, or a provider or model is not known.
-    pub(crate) fn open_keys(&self, sources: &KeySources<'_>, local: bool) -> Result<Keys, Failure> {
+    pub(crate) fn open_keys(
+        &self,
+        sources: &KeySources<'_>,
+        (local, lends): (bool, bool),
+    ) -> Result<Keys, Failure> {
         let catalog = &self.upstream.catalog;
         let secrets = self.request.secrets.iter().map(|text| SecretGrant::parse(text, catalog));
         let secret_grants = secrets.collect::<Result<Vec<_>, _>>()?;
@@ -103,6 +107,7 @@ impl Checked {
             searched: &searched,
             secret_grants: &secret_grants,
             names_prove: local,
+            lends,
         };
         match self.upstream.simulation {
             Some(_) => {

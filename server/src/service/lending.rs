@@ -13,7 +13,7 @@ use super::{Mode, Service};
 use crate::byok::platform_ring;
 use crate::failure::{Failure, Kind};
 use crate::keeper::{ClientWitness, Ring, Rings};
-use crate::keys::Keys;
+use crate::keys::{Keys, Refused};
 
 /// What the policy says of one run.
 pub(super) struct Lending {
@@ -31,6 +31,16 @@ impl Lending {
     pub(super) fn left_out(&self) -> String {
         format!("keys of the caller's environment are not used: this workspace's policy is {}", self.policy)
     }
+}
+
+/// What comes first of a provider's keys.
+enum First {
+    /// The workspace's, as it was found.
+    Team,
+    /// These, the one that stands for all of them first.
+    Lent(Vec<Arc<dyn Credential>>),
+    /// One that is there and cannot be used, and why.
+    Unusable(String),
 }
 
 impl Service {
@@ -65,10 +75,10 @@ impl Service {
     }
 
     /// Puts the keys that come first by the policy in the place of those that were found, for every provider that no key came
-    /// along for.
+    /// along for. A key of the workspace that cannot be used stands in nobody's way who comes before it.
     ///
     /// # Errors
-    /// When the vault cannot be read.
+    /// When the vault cannot be read, or the workspace's key of the primary provider comes first and cannot be used.
     pub(super) async fn lend(
         &self,
         lending: &Lending,
@@ -82,6 +92,7 @@ impl Service {
             .keys()
             .cloned()
             .chain(keys.missing.iter().filter_map(|missing| missing.provider.parse().ok()))
+            .chain(keys.refused.keys().cloned())
             .collect();
         for slug in wanted {
             let found = keys.providers.get(&slug);
@@ -89,20 +100,29 @@ impl Service {
                 continue;
             }
             let has_team = found.is_some();
+            let refused = keys.refused.remove(&slug);
             let of = |plan: &Plan| {
-                let found = plan.key_for(&slug)?;
-                Some(found.map(|at_hand| Some(at_hand.keys.clone())).map_err(str::to_owned))
+                Some(match plan.key_for(&slug)? {
+                    Ok(at_hand) => First::Lent(at_hand.keys.clone()),
+                    Err(why) => First::Unusable(why.to_owned()),
+                })
             };
             let first = lending.order.whose.iter().find_map(|whose| match whose {
                 Whose::Own => of(&own),
-                Whose::Team => has_team.then_some(Ok(None)),
+                Whose::Team => (has_team || refused.is_some()).then_some(First::Team),
                 Whose::Platform => platform.as_deref().and_then(of),
             });
+            if let Some(Refused { failure, needed }) = refused {
+                if needed && matches!(first, Some(First::Team)) {
+                    return Err(failure);
+                }
+                keys.leave(&live.run, &failure);
+            }
             match first {
-                Some(Ok(None)) => {}
-                Some(Ok(Some(lent))) => replace(keys, &slug, lent, self.catalog()),
+                Some(First::Team) => {}
+                Some(First::Lent(lent)) => replace(keys, &slug, lent, self.catalog()),
                 // One that is there and cannot be used is no reason to bill somebody else.
-                Some(Err(why)) => {
+                Some(First::Unusable(why)) => {
                     keys.unusable.push(why);
                     replace(keys, &slug, Vec::new(), self.catalog());
                 }

@@ -66,6 +66,7 @@ impl Service {
         {
             Once(live).event(Event::Note(&lending.left_out()));
         }
+        let lends = lending.is_some();
         let (catalog, held) = (Arc::clone(self.catalog()), Arc::clone(self.keeper.held()));
         let (checked, mut keys) = self
             .keeper
@@ -75,7 +76,7 @@ impl Service {
                     VaultAt::Open(vault) => KeySources::open(variables, &catalog, vault, &held),
                     VaultAt::Rest(location) => KeySources::at_rest(variables, &catalog, location),
                 };
-                let keys = checked.open_keys(&sources, false)?;
+                let keys = checked.open_keys(&sources, (false, lends))?;
                 drop(sources);
                 Ok((checked, keys))
             })
