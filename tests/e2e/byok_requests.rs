@@ -485,6 +485,36 @@ fn a_run_goes_by_the_same_policy_and_its_receipt_says_whose_key_it_was() {
 }
 
 #[test]
+fn a_team_s_key_that_cannot_be_used_does_not_stand_in_the_way_of_one_s_own() {
+    let members = Members::new();
+    let admin = members.server.token().to_owned();
+    let agent = crate::stage::summarizer(&["gpt-4o-mini"]);
+    let client = orch_tests::home::Home::new();
+    let token = members.token("alice", "default", &["run", "llm"]);
+    members.register(&token, ALICES);
+    // The team's is for another agent alone.
+    let body = json!({ "value": TEAMS, "grants": [{ "agents": ["acme/other"] }] });
+    members.server.ask_as(Some(&admin), "PUT", "/v1/secrets/OPENAI_API_KEY", Some(&body)).expect(200);
+    let run = || {
+        let input = ["run", "--json", "--input", crate::stage::INPUT];
+        members.elsewhere(&client, &token, input).arg(agent.path()).run()
+    };
+    // Where it comes first, nobody else's is taken in its place.
+    let refused = run().expect(4).silent();
+    assert_eq!(refused.error()["code"], "secret_not_for_agent", "{refused}");
+    assert!(members.openai.received().is_empty());
+    members.policy(&admin, "prefer_own");
+    let outcome = run().expect(0);
+    assert_eq!(outcome.json()["calls"][0]["credential"]["whose"], "own", "{outcome}");
+    members.openai.took_key(ALICES);
+    members.openai.never_saw(TEAMS.as_bytes());
+    assert!(outcome.stderr().contains("OPENAI_API_KEY is for acme/other"), "{outcome}");
+    let audit = members.server.ask("GET", "/v1/audit?limit=1000", None).expect(200).json();
+    let why: Vec<&Value> = audit["records"].as_array().expect("records").iter().collect();
+    assert!(why.iter().any(|record| record.to_string().contains("secret_not_for_agent")), "{why:#?}");
+}
+
+#[test]
 fn development_and_production_have_keys_of_their_own_under_the_same_name() {
     let members = Members::new();
     let dev = members.token("ci", "dev", &["llm", "secrets"]);
