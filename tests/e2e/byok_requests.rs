@@ -515,6 +515,31 @@ fn a_team_s_key_that_cannot_be_used_does_not_stand_in_the_way_of_one_s_own() {
 }
 
 #[test]
+fn a_search_goes_by_the_policy_as_well() {
+    let members = Members::new();
+    let admin = members.server.token().to_owned();
+    let agent = crate::stage::guest("wanderer", &json!({ "search": ["tavily"] }));
+    let client = orch_tests::home::Home::new();
+    let token = members.token("alice", "default", &["run", "llm"]);
+    let run = || {
+        let input = ["run", "--json", "--input", r#"{"requests":[]}"#, "--grant", "search:tavily"];
+        members.elsewhere(&client, &token, input).arg(agent.path()).run()
+    };
+    assert_eq!(run().expect(3).silent().error()["code"], "key_missing");
+    members.team_has(&admin, "TAVILY_API_KEY", "tvly-dev-0123456789abcdef0123456789abcdef");
+    run().expect(0);
+    for policy in ["require_team", "prefer_own"] {
+        members.policy(&admin, policy);
+        run().expect(0);
+    }
+    // The platform's keys alone serve, and it lends none to search with.
+    members.policy(&admin, "disabled");
+    let refused = run().expect(4).silent();
+    assert_eq!(refused.error()["code"], "byok_policy", "{refused}");
+    assert!(refused.error()["message"].to_string().contains("tavily"), "{refused}");
+}
+
+#[test]
 fn development_and_production_have_keys_of_their_own_under_the_same_name() {
     let members = Members::new();
     let dev = members.token("ci", "dev", &["llm", "secrets"]);

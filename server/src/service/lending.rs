@@ -33,6 +33,24 @@ impl Lending {
     }
 }
 
+impl Lending {
+    /// Agents search with a key of the workspace, or with one that came with the run. The operator lends none for that.
+    fn check_searches(&self, keys: &Keys) -> Result<(), Failure> {
+        if self.order.whose.contains(&Whose::Team) {
+            return Ok(());
+        }
+        let of_team = |key: &Arc<dyn Credential>| key.source() == Source::Vault.as_str();
+        let Some((slug, _)) = keys.searchers.iter().find(|(_, key)| of_team(key)) else { return Ok(()) };
+        let text = format!(
+            "the agent searches the web with {slug}, whose key is the workspace's, and this workspace's policy is {}",
+            self.policy
+        );
+        Err(Failure::new(Kind::Denied, "byok_policy", text).detail("provider", slug.as_str()).hint(
+            "run an agent that does not search, or have an admin of the workspace change the policy: orch byok policy prefer_team",
+        ))
+    }
+}
+
 /// What comes first of a provider's keys.
 enum First {
     /// The workspace's, as it was found.
@@ -78,13 +96,15 @@ impl Service {
     /// along for. A key of the workspace that cannot be used stands in nobody's way who comes before it.
     ///
     /// # Errors
-    /// When the vault cannot be read, or the workspace's key of the primary provider comes first and cannot be used.
+    /// When the vault cannot be read, or the workspace's key of the primary provider comes first and cannot be used; `byok_policy`
+    /// when the agent searches with a key of the workspace, and those serve nobody.
     pub(super) async fn lend(
         &self,
         lending: &Lending,
         live: &LiveRun,
         keys: &mut Keys,
     ) -> Result<(), Failure> {
+        lending.check_searches(keys)?;
         let own = Arc::clone(&self.keeper.keys_of(&self.rings(live).own).await?.plan);
         let platform = self.platform_plan(&live.workspace).await?;
         let wanted: Vec<Slug> = keys
