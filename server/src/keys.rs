@@ -93,6 +93,10 @@ pub(crate) struct Keys {
     pub(crate) unusable: Vec<String>,
     /// Keys of the vault that cannot be used, where others may come before them or in their place.
     pub(crate) refused: BTreeMap<Slug, Refused>,
+    /// Providers that the agent searches with and that the vault has no usable key for, where another may come in its place.
+    pub(crate) unsearched: BTreeMap<Slug, Unsearched>,
+    /// Uses of keys that were lent, with the part of the vault that they lie in, as `uses`.
+    pub(crate) lent_uses: Vec<(Arc<str>, PlannedUse)>,
     /// What the terms of the primary provider forbid, which whoever gave its key was not asked about.
     pub(crate) forbidden: Option<String>,
     /// What the vault's audit has to hold before the first request.
@@ -107,6 +111,14 @@ pub(crate) struct Refused {
     pub(crate) failure: Failure,
     /// Whether no run goes on without it, unless there is another of its provider.
     pub(crate) needed: bool,
+}
+
+/// What there is in the place of a key to search with.
+pub(crate) struct Unsearched {
+    /// What refuses the run where no other key comes.
+    pub(crate) failure: Failure,
+    /// Whether there is one, which cannot be used.
+    pub(crate) has_key: bool,
 }
 
 impl Keys {
@@ -203,11 +215,16 @@ impl KeyQuestion<'_> {
                 .ok_or_else(|| Failure::defect("a key was resolved for a provider that nobody wanted"))?;
             let taken = match self.take(&found, provider, primary.as_deref(), sources) {
                 Ok(taken) => taken,
-                Err(failure)
-                    if self.lends && of_the_vault(&failure, &found) && !is_searched(&provider.slug) =>
-                {
-                    let needed = primary.as_deref() == Some(found.provider.as_str());
-                    keys.refused.insert(provider.slug.clone(), Refused { failure, needed });
+                Err(failure) if self.lends && of_the_vault(&failure, &found) => {
+                    let slug = &provider.slug;
+                    if is_searched(slug) {
+                        let unsearched = Unsearched { failure: failure.clone(), has_key: true };
+                        keys.unsearched.insert(slug.clone(), unsearched);
+                    }
+                    if is_wanted(slug) {
+                        let needed = primary.as_deref() == Some(found.provider.as_str());
+                        keys.refused.insert(slug.clone(), Refused { failure, needed });
+                    }
                     continue;
                 }
                 // Whose key was not asked for by name may go without it.
@@ -246,10 +263,16 @@ impl KeyQuestion<'_> {
                 self.take_further(&found, provider, sources, &mut keys)?;
             }
         }
-        if let Some(lacking) =
-            self.searched.iter().find(|searched| !keys.searchers.contains_key(&searched.slug))
-        {
-            return Err(no_key_to_search_with(self.manifest, lacking));
+        for lacking in self.searched {
+            let slug = &lacking.slug;
+            if keys.searchers.contains_key(slug) || keys.unsearched.contains_key(slug) {
+                continue;
+            }
+            let failure = no_key_to_search_with(self.manifest, lacking);
+            if !self.lends {
+                return Err(failure);
+            }
+            keys.unsearched.insert(slug.clone(), Unsearched { failure, has_key: false });
         }
         keys.missing
             .retain(|missing| self.wanted.iter().any(|wanted| wanted.slug.as_str() == missing.provider));

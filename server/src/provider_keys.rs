@@ -118,7 +118,7 @@ pub(crate) async fn set(
     warnings.extend(proofs.iter().filter_map(Proof::warning));
     if provider.inference.is_empty() {
         warnings.push(format!(
-            "agents search with the workspace's key alone, and this one serves nobody: orch secrets set {key_name}"
+            "agents of yours search with it where the workspace's policy is prefer_own or a run asks for a key of its member's own (`byok: true`), and otherwise with the workspace's: orch secrets set {key_name}"
         ));
     }
     let verdict = proofs.first().map(Proof::document);

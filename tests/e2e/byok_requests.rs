@@ -532,6 +532,25 @@ fn a_search_goes_by_the_policy_as_well() {
         members.policy(&admin, policy);
         run().expect(0);
     }
+    // A member's own comes first where the policy says so, and is on record where it lies.
+    let planned = || {
+        let audit = members.server.ask("GET", "/v1/audit?limit=1000", None).expect(200).json();
+        let of = |record: &&Value| {
+            record["event"] == "use_planned" && record.to_string().contains("TAVILY_API_KEY")
+        };
+        let records = audit["records"].as_array().expect("records").iter().filter(of);
+        records.map(|record| record["workspace"].as_str().expect("a part").to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(planned(), ["default", "default", "default"]);
+    let own = json!({ "provider": "tavily", "key": "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" });
+    members.server.ask_as(Some(&token), "POST", KEYS, Some(&own)).expect(200);
+    run().expect(0);
+    members.server.ask("DELETE", "/v1/secrets/TAVILY_API_KEY", None).expect(200);
+    run().expect(0);
+    assert_eq!(planned().iter().filter(|part| *part == "default/members/alice").count(), 2);
+    assert_eq!(planned().len(), 5);
+    members.policy(&admin, "prefer_team");
+    assert_eq!(run().expect(3).silent().error()["code"], "key_missing", "nobody asked for hers");
     // The platform's keys alone serve, and it lends none to search with.
     members.policy(&admin, "disabled");
     let refused = run().expect(4).silent();

@@ -498,6 +498,23 @@ fn where_keys_are_lent_one_that_cannot_be_used_is_handed_on() {
 }
 
 #[test]
+fn where_keys_are_lent_one_to_search_with_may_come_later() {
+    let stage = Stage::new(&[]);
+    let terms = GrantTerms { agents: vec!["acme/other".to_owned()], ..GrantTerms::default() };
+    stage.store("EXA_API_KEY", KEY, SecretMeta { grants: Some(vec![terms]), ..SecretMeta::default() });
+    let said = Said { manifest: "search: [tavily, exa]", ..Said::default() };
+    assert!(matches!(refused(stage.ask(&[], &said)).kind(), Kind::NoKey | Kind::Denied));
+    let keys = stage.answer(&[], &said, |question| {
+        let question = KeyQuestion { lends: true, ..question };
+        question.open(&KeySources::new(&stage.environment, &stage.catalog, &stage.vault))
+    });
+    let keys = keys.expect("it may be lent one");
+    let left = keys.unsearched.iter();
+    let left: Vec<_> = left.map(|(slug, left)| (slug.as_str(), left.failure.code(), left.has_key)).collect();
+    assert_eq!(left, [("exa", "secret_not_for_agent", true), ("tavily", "key_missing", false)]);
+}
+
+#[test]
 fn a_secret_whose_grants_are_used_up_says_so() {
     let stage = Stage::new(&[]);
     let terms = GrantTerms { runs: Some(1), ..GrantTerms::default() };

@@ -4,16 +4,17 @@
 use std::sync::Arc;
 
 use orch_gateway::{ByokPolicy, Order, Plan, Witness};
-use orch_manifests::{Catalog, Slug, Whose};
+use orch_manifests::{Catalog, Provider, Slug, Whose};
 use orch_proxy::Credential;
-use orch_vault::Source;
+use orch_vault::{PlannedUse, SecretName, Source};
 
 use super::live::LiveRun;
 use super::{Mode, Service};
 use crate::byok::platform_ring;
 use crate::failure::{Failure, Kind};
-use crate::keeper::{ClientWitness, Ring, Rings};
-use crate::keys::{Keys, Refused};
+use crate::keeper::{ClientWitness, ProviderKeys, Ring, Rings, name_of};
+use crate::keys::{Keys, Refused, Unsearched};
+use crate::permissions::Capability;
 
 /// What the policy says of one run.
 pub(super) struct Lending {
@@ -34,21 +35,26 @@ impl Lending {
 }
 
 impl Lending {
-    /// Agents search with a key of the workspace, or with one that came with the run. The operator lends none for that.
+    /// Agents search with a key of their member's, of the workspace, or with one that came with the run. The operator lends
+    /// none for that.
     fn check_searches(&self, keys: &Keys) -> Result<(), Failure> {
         if self.order.whose.contains(&Whose::Team) {
             return Ok(());
         }
-        let of_team = |key: &Arc<dyn Credential>| key.source() == Source::Vault.as_str();
-        let Some((slug, _)) = keys.searchers.iter().find(|(_, key)| of_team(key)) else { return Ok(()) };
+        let barred = keys.searchers.iter().filter(|(_, key)| is_of_vault(&***key)).map(|(slug, _)| slug);
+        let Some(slug) = barred.chain(keys.unsearched.keys()).next() else { return Ok(()) };
         let text = format!(
-            "the agent searches the web with {slug}, whose key is the workspace's, and this workspace's policy is {}",
+            "the agent searches the web with {slug}, and this workspace's policy is {}: no key is lent to search with",
             self.policy
         );
         Err(Failure::new(Kind::Denied, "byok_policy", text).detail("provider", slug.as_str()).hint(
             "run an agent that does not search, or have an admin of the workspace change the policy: orch byok policy prefer_team",
         ))
     }
+}
+
+fn is_of_vault(key: &dyn Credential) -> bool {
+    key.source() == Source::Vault.as_str()
 }
 
 /// What comes first of a provider's keys.
@@ -96,8 +102,8 @@ impl Service {
     /// along for. A key of the workspace that cannot be used stands in nobody's way who comes before it.
     ///
     /// # Errors
-    /// When the vault cannot be read, or the workspace's key of the primary provider comes first and cannot be used; `byok_policy`
-    /// when the agent searches with a key of the workspace, and those serve nobody.
+    /// When the vault cannot be read; when a key that comes first and that no run goes on without cannot be used, or there is
+    /// none to search with; `byok_policy` when the agent searches and the platform's keys alone serve.
     pub(super) async fn lend(
         &self,
         lending: &Lending,
@@ -105,7 +111,15 @@ impl Service {
         keys: &mut Keys,
     ) -> Result<(), Failure> {
         lending.check_searches(keys)?;
-        let own = Arc::clone(&self.keeper.keys_of(&self.rings(live).own).await?.plan);
+        let ring = self.rings(live).own;
+        let of_member = self.keeper.keys_of(&ring).await?;
+        if lending.order.whose.first() == Some(&Whose::Own) {
+            self.lend_searches((&ring, &*of_member), live, keys)?;
+        }
+        if let Some((_, Unsearched { failure, .. })) = keys.unsearched.pop_first() {
+            return Err(failure);
+        }
+        let own = Arc::clone(&of_member.plan);
         let platform = self.platform_plan(&live.workspace).await?;
         let wanted: Vec<Slug> = keys
             .providers
@@ -158,6 +172,43 @@ impl Service {
         Ok(())
     }
 
+    /// Puts a member's own keys in the place of those that the agent was to search with.
+    ///
+    /// # Errors
+    /// One that is there and cannot be used: that is no reason to bill somebody else.
+    fn lend_searches(
+        &self,
+        (ring, own): (&Ring, &ProviderKeys),
+        live: &LiveRun,
+        keys: &mut Keys,
+    ) -> Result<(), Failure> {
+        let all: Vec<Slug> = keys.searchers.keys().chain(keys.unsearched.keys()).cloned().collect();
+        for slug in all {
+            let given = keys.searchers.get(&slug).is_some_and(|key| !is_of_vault(&**key));
+            let Some(key) = own.searchers.get(&slug).filter(|_| !given) else { continue };
+            let key = key.clone().map_err(|why| Failure::new(Kind::NoKey, "key_unusable", why))?;
+            let provider = self
+                .catalog()
+                .searcher(slug.as_str())
+                .ok_or_else(|| Failure::defect(format!("the catalog has lost {slug}")))?;
+            let secret: SecretName = name_of(key.id())
+                .parse()
+                .map_err(|e| Failure::defect(format!("a key came out of the vault by a wrong name: {e}")))?;
+            let (run, host) = (live.run.to_string(), provider.endpoint.host.to_string());
+            keys.lent_uses.push((Arc::clone(&ring.part), PlannedUse { run, secret, host, grant: None }));
+            // Where it thinks with the provider as well, its other key is judged by itself.
+            if keys.searchers.insert(slug.clone(), key).is_some() && !keys.providers.contains_key(&slug) {
+                unplan(keys, provider);
+            }
+            if let Some(Unsearched { failure, has_key: true }) = keys.unsearched.remove(&slug)
+                && !keys.refused.contains_key(&slug)
+            {
+                keys.leave(&live.run, &failure);
+            }
+        }
+        Ok(())
+    }
+
     /// Who puts on record the uses of what was lent to a run; none when nothing was.
     pub(super) fn witness_of(&self, live: &LiveRun, keys: &Keys) -> Option<Arc<dyn Witness>> {
         let lent = keys.of_providers().any(|key| key.id().contains('/'));
@@ -180,7 +231,7 @@ fn replace(keys: &mut Keys, slug: &Slug, lent: Vec<Arc<dyn Credential>>, catalog
     if keys.providers.remove(slug).is_some()
         && let Some(provider) = catalog.provider(slug.as_str())
     {
-        keys.uses.retain(|planned| !provider.takes_key(planned.secret.as_str()));
+        unplan(keys, provider);
     }
     keys.further.remove(slug);
     keys.accounts.remove(slug);
@@ -189,4 +240,12 @@ fn replace(keys: &mut Keys, slug: &Slug, lent: Vec<Arc<dyn Credential>>, catalog
     keys.missing.retain(|missing| missing.provider != slug.as_str());
     keys.providers.insert(slug.clone(), first);
     keys.further.insert(slug.clone(), lent.collect());
+}
+
+/// Forgets what was planned with the workspace's keys of a provider, and what had to be granted for that.
+fn unplan(keys: &mut Keys, provider: &Provider) {
+    keys.uses.retain(|planned| !provider.takes_key(planned.secret.as_str()));
+    keys.ungranted.retain(
+        |wanted| !matches!(wanted, Capability::Secret { name, .. } if provider.takes_key(name.as_str())),
+    );
 }

@@ -95,6 +95,9 @@ impl Service {
     pub(super) async fn record_uses(&self, prepared: &Prepared) -> Result<(), Failure> {
         let keys = &prepared.keys;
         self.keeper.record_after(&prepared.workspace, keys.failed.clone()).await?;
+        for (part, planned) in &keys.lent_uses {
+            self.keeper.record_uses(part, vec![planned.clone()]).await?;
+        }
         self.keeper.record_uses(&prepared.workspace, keys.uses.clone()).await
     }
 
