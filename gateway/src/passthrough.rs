@@ -184,7 +184,7 @@ fn check_placeholder(session: &Session, at_hand: &AtHand, headers: &HeaderMap) -
     let shown = headers.get(&header).and_then(|value| {
         let value = value.to_str().ok()?;
         let start = value.get(..scheme.len())?;
-        start.eq_ignore_ascii_case(&scheme).then(|| value[scheme.len()..].trim())
+        start.eq_ignore_ascii_case(scheme).then(|| value[scheme.len()..].trim())
     });
     let id = credential.id();
     match shown {

@@ -8,7 +8,6 @@ mod quirks;
 mod region;
 mod site;
 
-use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::{Arc, LazyLock};
@@ -238,8 +237,6 @@ pub enum Auth {
     Bearer,
     /// The key alone in this header.
     Header(HeaderName),
-    /// `Authorization: SCHEME KEY`, with a scheme of the provider's own.
-    Scheme(String),
     /// `Authorization: Bearer KEY`, or a signature (AWS Signature Version 4) where the key is a JSON object of
     /// `accessKeyId`, `secretAccessKey`, `region` and, for temporary ones, `sessionToken`.
     Aws,
@@ -254,15 +251,12 @@ pub enum Auth {
 
 impl Auth {
     /// The header that the key stands in, and what stands before it; none where there is no key.
-    pub fn header(&self) -> Option<(HeaderName, Cow<'static, str>)> {
+    pub fn header(&self) -> Option<(HeaderName, &'static str)> {
         match self {
             Self::None => None,
-            Self::Bearer | Self::Aws | Self::TokenFile(_) => {
-                Some((http::header::AUTHORIZATION, "Bearer ".into()))
-            }
-            Self::Scheme(scheme) => Some((http::header::AUTHORIZATION, format!("{scheme} ").into())),
-            Self::Header(name) => Some((name.clone(), "".into())),
-            Self::Azure | Self::AzureFoundry => Some((HeaderName::from_static("api-key"), "".into())),
+            Self::Bearer | Self::Aws | Self::TokenFile(_) => Some((http::header::AUTHORIZATION, "Bearer ")),
+            Self::Header(name) => Some((name.clone(), "")),
+            Self::Azure | Self::AzureFoundry => Some((HeaderName::from_static("api-key"), "")),
         }
     }
 }

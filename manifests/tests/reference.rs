@@ -44,7 +44,6 @@ fn auth(provider: &Provider) -> String {
     match &provider.auth {
         Auth::None => "none".to_owned(),
         Auth::Bearer => "`Authorization: Bearer`".to_owned(),
-        Auth::Scheme(scheme) => format!("`Authorization: {scheme}`"),
         Auth::Header(name) => format!("`{name}`"),
         Auth::Azure => "`api-key`, of the JSON credential".to_owned(),
         Auth::AzureFoundry => "`api-key`, of the JSON credential".to_owned(),

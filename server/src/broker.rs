@@ -221,7 +221,8 @@ impl Broker {
         let checked = self.check(RunId::random(), request, upstream, routing, observer)?;
         let run = checked.run.clone();
         // The vault is closed again when this is done, and only then can a refusal be put on record.
-        let keys = checked.open_keys(&KeySources::new(&self.environment, &self.catalog, &self.vault), true);
+        let keys =
+            checked.open_keys(&KeySources::new(&self.environment, &self.catalog, &self.vault), (true, false));
         let keys = keys.inspect_err(|failure| self.refused(&run, failure))?;
         let file = self.home.grants_file();
         let record = |event| self.record_ahead(event);

@@ -17,6 +17,14 @@ pub(crate) use tokens::Tokens;
 
 /// The workspace of an installation's owner.
 pub(crate) const DEFAULT_WORKSPACE: &str = "default";
+/// What the owner is called, as a member of that workspace.
+const OWNER: &str = "owner";
+
+/// Whether a member of this name is the owner of the installation. What is a member's goes by the name (keys, models, runs,
+/// budgets), so no token stands for this one.
+pub(crate) fn is_owner(workspace: &str, name: &str) -> bool {
+    workspace == DEFAULT_WORKSPACE && name == OWNER
+}
 
 /// Somebody who may call.
 #[derive(Debug, Clone)]
@@ -25,7 +33,7 @@ pub struct Caller {
     pub id: Arc<str>,
     /// Whose runs, secrets and bill.
     pub workspace: Arc<str>,
-    /// What the token is called.
+    /// Which member of the workspace: what the token is called.
     pub name: Arc<str>,
     /// What they may do.
     pub scopes: Scopes,
@@ -38,9 +46,9 @@ impl Caller {
     #[must_use]
     pub fn owner() -> Self {
         Self {
-            id: "owner".into(),
+            id: OWNER.into(),
             workspace: DEFAULT_WORKSPACE.into(),
-            name: "owner".into(),
+            name: OWNER.into(),
             scopes: Scope::Admin.into(),
             expires: None,
         }

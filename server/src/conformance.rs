@@ -478,6 +478,7 @@ fn key(
         flags,
         secret_grants: &[],
         names_prove: true,
+        lends: false,
     };
     let keys = question.open(sources)?;
     match keys.of(&provider.slug).first() {

@@ -138,11 +138,11 @@ impl HeldCredential {
                 let Some((name, prefix)) = self.auth.header() else { return Ok(None) };
                 match shaped.part() {
                     Some(part) => {
-                        set(parts, name, &prefix, part)?;
+                        set(parts, name, prefix, part)?;
                         Ok(Scrubber::new(part).map(Arc::new))
                     }
                     None => {
-                        secret.expose(|whole| set(parts, name, &prefix, whole))?;
+                        secret.expose(|whole| set(parts, name, prefix, whole))?;
                         Ok(None)
                     }
                 }

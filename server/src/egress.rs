@@ -223,6 +223,7 @@ impl ClientPolicy {
                 flags: &[],
                 secret_grants: &self.secrets,
                 names_prove: true,
+                lends: false,
             };
             let mut keys = question.open_secrets(&sources)?;
             let uses = std::mem::take(&mut keys.uses);

@@ -91,6 +91,12 @@ pub(crate) struct Keys {
     pub(crate) ungranted: Vec<Capability>,
     /// Keys of other providers than the primary that are there and cannot be used, and why.
     pub(crate) unusable: Vec<String>,
+    /// Keys of the vault that cannot be used, where others may come before them or in their place.
+    pub(crate) refused: BTreeMap<Slug, Refused>,
+    /// Providers that the agent searches with and that the vault has no usable key for, where another may come in its place.
+    pub(crate) unsearched: BTreeMap<Slug, Unsearched>,
+    /// Uses of keys that were lent, with the part of the vault that they lie in, as `uses`.
+    pub(crate) lent_uses: Vec<(Arc<str>, PlannedUse)>,
     /// What the terms of the primary provider forbid, which whoever gave its key was not asked about.
     pub(crate) forbidden: Option<String>,
     /// What the vault's audit has to hold before the first request.
@@ -99,7 +105,29 @@ pub(crate) struct Keys {
     pub(crate) failed: Vec<AuditEvent>,
 }
 
+/// A key of the vault that cannot be used.
+pub(crate) struct Refused {
+    /// Why.
+    pub(crate) failure: Failure,
+    /// Whether no run goes on without it, unless there is another of its provider.
+    pub(crate) needed: bool,
+}
+
+/// What there is in the place of a key to search with.
+pub(crate) struct Unsearched {
+    /// What refuses the run where no other key comes.
+    pub(crate) failure: Failure,
+    /// Whether there is one, which cannot be used.
+    pub(crate) has_key: bool,
+}
+
 impl Keys {
+    /// Goes on without a key of the vault: says so, and what its audit has to hold.
+    pub(crate) fn leave(&mut self, run: &RunId, failure: &Failure) {
+        self.unusable.push(failure.message().to_owned());
+        self.failed.push(AuditEvent::OpenFailed { run: run.to_string(), reason: failure.code().to_owned() });
+    }
+
     /// The keys of a provider, the one that stands for all of them first.
     pub(crate) fn of(&self, provider: &Slug) -> Vec<Arc<dyn Credential>> {
         let further = self.further.get(provider).into_iter().flatten();
@@ -156,6 +184,9 @@ pub(crate) struct KeyQuestion<'a> {
     /// Whether an agent's name says who it is. On a server anybody may upload an agent of any name, so what a secret's
     /// owner said about the name does not stand in for a grant of exactly this content.
     pub(crate) names_prove: bool,
+    /// Whether other keys may come before those of the vault, or in their place: then one that cannot be used refuses nothing
+    /// yet, and is handed on.
+    pub(crate) lends: bool,
 }
 
 impl KeyQuestion<'_> {
@@ -184,15 +215,26 @@ impl KeyQuestion<'_> {
                 .ok_or_else(|| Failure::defect("a key was resolved for a provider that nobody wanted"))?;
             let taken = match self.take(&found, provider, primary.as_deref(), sources) {
                 Ok(taken) => taken,
+                Err(failure) if self.lends && of_the_vault(&failure, &found) => {
+                    let slug = &provider.slug;
+                    if is_searched(slug) {
+                        let unsearched = Unsearched { failure: failure.clone(), has_key: true };
+                        keys.unsearched.insert(slug.clone(), unsearched);
+                    }
+                    if is_wanted(slug) {
+                        let needed = primary.as_deref() == Some(found.provider.as_str());
+                        keys.refused.insert(slug.clone(), Refused { failure, needed });
+                    }
+                    continue;
+                }
                 // Whose key was not asked for by name may go without it.
                 Err(failure)
                     if may_go_without(&failure, &found, primary.as_deref())
                         && !is_searched(&provider.slug) =>
                 {
-                    keys.unusable.push(failure.message().to_owned());
-                    if found.source == Source::Vault {
-                        let (run, reason) = (self.run.to_string(), failure.code().to_owned());
-                        keys.failed.push(AuditEvent::OpenFailed { run, reason });
+                    match found.source {
+                        Source::Vault => keys.leave(self.run, &failure),
+                        _ => keys.unusable.push(failure.message().to_owned()),
                     }
                     continue;
                 }
@@ -221,10 +263,16 @@ impl KeyQuestion<'_> {
                 self.take_further(&found, provider, sources, &mut keys)?;
             }
         }
-        if let Some(lacking) =
-            self.searched.iter().find(|searched| !keys.searchers.contains_key(&searched.slug))
-        {
-            return Err(no_key_to_search_with(self.manifest, lacking));
+        for lacking in self.searched {
+            let slug = &lacking.slug;
+            if keys.searchers.contains_key(slug) || keys.unsearched.contains_key(slug) {
+                continue;
+            }
+            let failure = no_key_to_search_with(self.manifest, lacking);
+            if !self.lends {
+                return Err(failure);
+            }
+            keys.unsearched.insert(slug.clone(), Unsearched { failure, has_key: false });
         }
         keys.missing
             .retain(|missing| self.wanted.iter().any(|wanted| wanted.slug.as_str() == missing.provider));
@@ -324,9 +372,7 @@ impl KeyQuestion<'_> {
                         .push(format!("{}: its owner has not granted it to this agent", further.name));
                 }
                 Err(failure) if matches!(failure.kind(), Kind::NoKey | Kind::Denied) => {
-                    keys.unusable.push(failure.message().to_owned());
-                    let (run, reason) = (self.run.to_string(), failure.code().to_owned());
-                    keys.failed.push(AuditEvent::OpenFailed { run, reason });
+                    keys.leave(self.run, &failure);
                 }
                 Err(failure) => return Err(failure),
             }
@@ -413,6 +459,11 @@ fn flag(flags: &[FlagKey], found: &KeyRef, primary: Option<&str>) -> Option<Secr
 fn may_go_without(failure: &Failure, found: &KeyRef, primary: Option<&str>) -> bool {
     let of_this_key = matches!(failure.kind(), Kind::NoKey | Kind::Denied);
     of_this_key && found.source != Source::Flag && primary != Some(found.provider.as_str())
+}
+
+/// Whether it is about one key of the vault, and not about all of it.
+fn of_the_vault(failure: &Failure, found: &KeyRef) -> bool {
+    found.source == Source::Vault && matches!(failure.kind(), Kind::NoKey | Kind::Denied)
 }
 
 /// What no header can carry, and a JSON credential that is none, would fail at the first request; another provider's key would

@@ -84,16 +84,20 @@ pub(crate) struct Prepared {
 
 impl Checked {
     /// The run's keys, or the simulation's, so that a simulated run touches neither environment nor vault. Reads the
-    /// vault, so it may wait for the disk. `local` as in [`Standing`].
+    /// vault, so it may wait for the disk. `local` as in [`Standing`]; `lends`: whether other keys may come before the vault's.
     ///
     /// # Errors
     /// When a key that is needed is not there or cannot be used, or a provider or model is not known.
-    pub(crate) fn open_keys(&self, sources: &KeySources<'_>, local: bool) -> Result<Keys, Failure> {
+    pub(crate) fn open_keys(
+        &self,
+        sources: &KeySources<'_>,
+        (local, lends): (bool, bool),
+    ) -> Result<Keys, Failure> {
         let catalog = &self.upstream.catalog;
         let secrets = self.request.secrets.iter().map(|text| SecretGrant::parse(text, catalog));
         let secret_grants = secrets.collect::<Result<Vec<_>, _>>()?;
         let wanted = WantedModels::of(&self.request, catalog, &self.routing.routes)?;
-        let searched = searchers(&self.request.agent.manifest, catalog);
+        let searched = searchers(&self.request.agent.manifest, catalog)?;
         let question = KeyQuestion {
             run: &self.run,
             flags: &self.request.keys,
@@ -103,6 +107,7 @@ impl Checked {
             searched: &searched,
             secret_grants: &secret_grants,
             names_prove: local,
+            lends,
         };
         match self.upstream.simulation {
             Some(_) => {
@@ -140,8 +145,28 @@ impl Checked {
 }
 
 /// The providers that an agent searches the web with.
-fn searchers<'c>(manifest: &Manifest, catalog: &'c Catalog) -> Vec<&'c Provider> {
-    manifest.search.iter().filter_map(|slug| catalog.searcher(slug.as_str())).collect()
+///
+/// # Errors
+/// One of them is where an operator moved it: requests of agents themselves do not go there, and none would be let through.
+fn searchers<'c>(manifest: &Manifest, catalog: &'c Catalog) -> Result<Vec<&'c Provider>, Failure> {
+    let all: Vec<&Provider> =
+        manifest.search.iter().filter_map(|slug| catalog.searcher(slug.as_str())).collect();
+    if let Some(moved) = all.iter().find(|provider| provider.public_host().is_none()) {
+        return Err(search_moved(manifest, moved));
+    }
+    Ok(all)
+}
+
+fn search_moved(manifest: &Manifest, moved: &Provider) -> Failure {
+    let (slug, at) = (&moved.slug, moved.endpoint.authority());
+    let text = format!(
+        "{} searches the web with {}, which `providers` of config.yaml moves to {at}: agents search at the provider's own \
+         address alone",
+        manifest.name, moved.name
+    );
+    Failure::usage("search_moved", text)
+        .detail("provider", slug.as_str())
+        .hint(format!("take `{slug}` out of `providers`, or search with another provider"))
 }
 
 impl Prepared {

@@ -18,7 +18,7 @@ use crate::caller::Caller;
 use crate::failure::{Failure, Kind};
 use crate::keeper::{Ring, VaultAt};
 use crate::key_check::{Proof, refuse_rejected};
-use crate::secrets::{Written, add_spent_by_id, listed};
+use crate::secrets::{Manner, Written, add_spent_by_id, check_terms_of_request, listed};
 use crate::service::Service;
 
 mod shape;
@@ -89,17 +89,19 @@ pub(crate) async fn list(service: &Service, caller: &Caller) -> Result<Value, Fa
 ///
 /// # Errors
 /// A body that is not what it should be, a provider that is not known, a credential that lacks something, `key_rejected`
-/// when the provider says that it is none and is to be asked (`check`), or the vault's own.
+/// when the provider says that it is none and is to be asked (`check`), `terms_forbid` when the provider's terms do and nobody
+/// said that it is meant, or the vault's own.
 pub(crate) async fn set(
     service: &Service,
     caller: &Caller,
     body: &[u8],
-    check: bool,
+    Manner { check, despite_terms }: Manner,
 ) -> Result<Value, Failure> {
     let (name, secret) = new(body)?;
     let catalog = service.catalog();
     let provider = provider(catalog, &name)?;
     let key_name = key_name(provider)?;
+    check_terms_of_request(catalog, &key_name, despite_terms)?;
     let (secret, mut warnings) = checked(catalog, provider, &key_name, secret)?;
     // What the vault would not take is not shown to anybody either.
     SecretMeta::default().accepts(&secret).map_err(VaultError::from)?;
@@ -116,7 +118,7 @@ pub(crate) async fn set(
     warnings.extend(proofs.iter().filter_map(Proof::warning));
     if provider.inference.is_empty() {
         warnings.push(format!(
-            "agents search with the workspace's key alone, and this one serves nobody: orch secrets set {key_name}"
+            "agents of yours search with it where the workspace's policy is prefer_own or a run asks for a key of its member's own (`byok: true`), and otherwise with the workspace's: orch secrets set {key_name}"
         ));
     }
     let verdict = proofs.first().map(Proof::document);

@@ -16,6 +16,7 @@ use crate::service::Service;
 
 mod acts;
 mod body;
+mod forbidden;
 mod listed;
 mod spent;
 mod terms;
@@ -27,6 +28,8 @@ use acts::refuse_known;
 pub use acts::{all, grant, import, one, remove, remove_grant, rotate, set};
 pub use body::MOST_IMPORTED;
 pub(crate) use body::Written;
+pub use forbidden::check_terms;
+pub(crate) use forbidden::{Manner, check_terms_of_request};
 pub use listed::{granted, listed};
 pub use spent::add_spent_here;
 pub(crate) use spent::{add as add_spent, add_by_id as add_spent_by_id};
@@ -123,17 +126,19 @@ pub(crate) async fn uses(service: &Service, workspace: &str, name: &str) -> Resu
 /// `PUT /v1/secrets/{name}`. It holds from the next request on.
 ///
 /// # Errors
-/// A body that is not what it should be, a value or terms that are refused, or the vault's own.
+/// A body that is not what it should be, a value or terms that are refused, `terms_forbid` where a provider's own do and
+/// nobody said that it is meant (`despite_terms`), or the vault's own.
 pub(crate) async fn put(
     keeper: &Keeper,
     workspace: &str,
     catalog: &Catalog,
-    name: &str,
+    (name, despite_terms): (&str, bool),
     (body, from): (&[u8], Sender),
 ) -> Result<Value, Failure> {
     let name = new_secret_name(name, catalog)?;
     let (value, terms) = body::new(body)?;
     let meta = terms.check(&name, catalog)?;
+    check_terms_of_request(catalog, &name, despite_terms)?;
     let (value, warnings) = arriving(catalog, &name, value, from)?;
     let catalog = catalog.clone();
     let stored = keeper.with_new(workspace, move |vault| set(vault, &name, value, meta, &catalog));
@@ -236,10 +241,13 @@ pub(crate) async fn post_import(
     service: &Service,
     workspace: &str,
     body: &[u8],
-    check: bool,
+    Manner { check, despite_terms }: Manner,
 ) -> Result<Value, Failure> {
     let catalog = service.catalog();
     let (values, overwrite) = body::import(body, catalog)?;
+    for (name, _) in &values {
+        check_terms_of_request(catalog, name, despite_terms)?;
+    }
     let mut warnings = Vec::new();
     let arrived = values.into_iter().map(|(name, value)| {
         let (value, said) = arriving(catalog, &name, value, Sender::Other)?;

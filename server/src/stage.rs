@@ -75,6 +75,7 @@ impl Stage {
             flags: &[],
             secret_grants: &[],
             names_prove: true,
+            lends: false,
         };
         let keys = question.simulated(&upstream.simulated_keys(wanted.providers())).expect("keys");
         let thinking = Thinking::plan(manifest, &wanted, &keys, false, Routing::default()).expect("a plan");

@@ -489,6 +489,80 @@ fn a_run_goes_by_the_same_policy_and_its_receipt_says_whose_key_it_was() {
 }
 
 #[test]
+fn a_team_s_key_that_cannot_be_used_does_not_stand_in_the_way_of_one_s_own() {
+    let members = Members::new();
+    let admin = members.server.token().to_owned();
+    let agent = crate::stage::summarizer(&["gpt-4o-mini"]);
+    let client = orch_tests::home::Home::new();
+    let token = members.token("alice", "default", &["run", "llm"]);
+    members.register(&token, ALICES);
+    // The team's is for another agent alone.
+    let body = json!({ "value": TEAMS, "grants": [{ "agents": ["acme/other"] }] });
+    members.server.ask_as(Some(&admin), "PUT", "/v1/secrets/OPENAI_API_KEY", Some(&body)).expect(200);
+    let run = || {
+        let input = ["run", "--json", "--input", crate::stage::INPUT];
+        members.elsewhere(&client, &token, input).arg(agent.path()).run()
+    };
+    // Where it comes first, nobody else's is taken in its place.
+    let refused = run().expect(4).silent();
+    assert_eq!(refused.error()["code"], "secret_not_for_agent", "{refused}");
+    assert!(members.openai.received().is_empty());
+    members.policy(&admin, "prefer_own");
+    let outcome = run().expect(0);
+    assert_eq!(outcome.json()["calls"][0]["credential"]["whose"], "own", "{outcome}");
+    members.openai.took_key(ALICES);
+    members.openai.never_saw(TEAMS.as_bytes());
+    assert!(outcome.stderr().contains("OPENAI_API_KEY is for acme/other"), "{outcome}");
+    let audit = members.server.ask("GET", "/v1/audit?limit=1000", None).expect(200).json();
+    let why: Vec<&Value> = audit["records"].as_array().expect("records").iter().collect();
+    assert!(why.iter().any(|record| record.to_string().contains("secret_not_for_agent")), "{why:#?}");
+}
+
+#[test]
+fn a_search_goes_by_the_policy_as_well() {
+    let members = Members::new();
+    let admin = members.server.token().to_owned();
+    let agent = crate::stage::guest("wanderer", &json!({ "search": ["tavily"] }));
+    let client = orch_tests::home::Home::new();
+    let token = members.token("alice", "default", &["run", "llm"]);
+    let run = || {
+        let input = ["run", "--json", "--input", r#"{"requests":[]}"#, "--grant", "search:tavily"];
+        members.elsewhere(&client, &token, input).arg(agent.path()).run()
+    };
+    assert_eq!(run().expect(3).silent().error()["code"], "key_missing");
+    members.team_has(&admin, "TAVILY_API_KEY", "tvly-dev-0123456789abcdef0123456789abcdef");
+    run().expect(0);
+    for policy in ["require_team", "prefer_own"] {
+        members.policy(&admin, policy);
+        run().expect(0);
+    }
+    // A member's own comes first where the policy says so, and is on record where it lies.
+    let planned = || {
+        let audit = members.server.ask("GET", "/v1/audit?limit=1000", None).expect(200).json();
+        let of = |record: &&Value| {
+            record["event"] == "use_planned" && record.to_string().contains("TAVILY_API_KEY")
+        };
+        let records = audit["records"].as_array().expect("records").iter().filter(of);
+        records.map(|record| record["workspace"].as_str().expect("a part").to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(planned(), ["default", "default", "default"]);
+    let own = json!({ "provider": "tavily", "key": "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" });
+    members.server.ask_as(Some(&token), "POST", KEYS, Some(&own)).expect(200);
+    run().expect(0);
+    members.server.ask("DELETE", "/v1/secrets/TAVILY_API_KEY", None).expect(200);
+    run().expect(0);
+    assert_eq!(planned().iter().filter(|part| *part == "default/members/alice").count(), 2);
+    assert_eq!(planned().len(), 5);
+    members.policy(&admin, "prefer_team");
+    assert_eq!(run().expect(3).silent().error()["code"], "key_missing", "nobody asked for hers");
+    // The platform's keys alone serve, and it lends none to search with.
+    members.policy(&admin, "disabled");
+    let refused = run().expect(4).silent();
+    assert_eq!(refused.error()["code"], "byok_policy", "{refused}");
+    assert!(refused.error()["message"].to_string().contains("tavily"), "{refused}");
+}
+
+#[test]
 fn development_and_production_have_keys_of_their_own_under_the_same_name() {
     let members = Members::new();
     let dev = members.token("ci", "dev", &["llm", "secrets"]);

@@ -298,6 +298,54 @@ fn what_a_provider_s_terms_forbid_is_refused_until_it_is_meant() {
 }
 
 #[test]
+fn an_import_of_what_terms_forbid_has_to_be_meant_too() {
+    let stage = Stage::new();
+    let file = format!("CLAUDE_CODE_OAUTH_TOKEN={CLAUDE}\n");
+    let import = |flags: &[&str]| {
+        stage.orch(["secrets", "import", "-", "--json"]).args(flags).stdin(file.as_bytes()).run()
+    };
+    let listed = || stage.orch(["secrets", "list", "--json"]).run().expect(0).json()["secrets"].clone();
+    let planned = import(&["--dry-run"]).expect(0).json();
+    assert_eq!((&planned["works"], &planned["plan"][0]["action"]), (&json!(false), &json!("refuse")));
+    assert!(planned["warnings"].to_string().contains("does not permit"), "{planned:#}");
+    let outcome = import(&[]).expect(4);
+    assert_eq!(outcome.error()["code"], "terms_forbid", "{outcome}");
+    assert!(outcome.error()["hints"].to_string().contains("--despite-terms"), "{outcome}");
+    assert!(!outcome.to_string().contains(CLAUDE), "{outcome}");
+    assert_eq!(listed(), json!([]), "nothing was stored");
+    let stored = import(&["--despite-terms"]).expect(0).json();
+    assert!(stored["warnings"].to_string().contains("does not permit"), "{stored:#}");
+    assert_eq!(listed()[0]["name"], "CLAUDE_CODE_OAUTH_TOKEN");
+
+    // A server takes it no sooner, whoever asks: over the socket of this machine, and over HTTP.
+    stage.orch(["secrets", "rm", "CLAUDE_CODE_OAUTH_TOKEN", "--yes"]).run().expect(0);
+    let server = Server::start(PROGRAM, &stage.home);
+    import(&[]).expect(4);
+    let one = json!({ "name": "CLAUDE_CODE_OAUTH_TOKEN", "value": CLAUDE });
+    let (all, key) = (json!({ "secrets": [one] }), json!({ "value": CLAUDE }));
+    let own = json!({ "provider": "claude-code", "key": CLAUDE });
+    let doors = [
+        ("POST", "/v1/secrets/import?check=false", &all),
+        ("PUT", "/v1/secrets/CLAUDE_CODE_OAUTH_TOKEN?", &key),
+        ("POST", "/api/user/provider-keys?check=false", &own),
+    ];
+    for (method, path, body) in doors {
+        let refused = server.ask(method, path, Some(body)).expect(403).json();
+        assert_eq!(refused["error"]["code"], "terms_forbid", "{path}: {refused:#}");
+    }
+    assert_eq!(server.ask("GET", "/v1/secrets", None).expect(200).json()["secrets"], json!([]));
+    let keys = server.ask("GET", "/api/user/provider-keys", None).expect(200).json();
+    assert_eq!(keys["keys"], json!([]), "{keys:#}");
+    for (method, path, body) in doors {
+        let path = format!("{path}&despite_terms=true");
+        let stored = server.ask(method, &path, Some(body)).expect(200).json();
+        assert!(stored["warnings"].to_string().contains("does not permit"), "{path}: {stored:#}");
+    }
+    let stored = import(&["--overwrite", "--despite-terms"]).expect(0).json();
+    assert!(stored["warnings"].to_string().contains("does not permit"), "{stored:#}");
+}
+
+#[test]
 fn the_older_name_of_claude_code_s_file_is_found_too() {
     let stage = Stage::new();
     keep(&stage, ".claude/oauth_creds.json", &claude());

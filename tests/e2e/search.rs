@@ -81,7 +81,7 @@ struct Searching {
     home: Home,
     upstream: Upstream,
     agent: Agent,
-    _ca: Ca,
+    ca: Ca,
 }
 
 impl Searching {
@@ -93,7 +93,7 @@ impl Searching {
             &Config::trusting(&ca, &home).connect(&format!("{}:443", row.host), upstream.address()),
         );
         let agent = guest("wanderer", &json!({ "search": [row.slug] }));
-        Self { home, upstream, agent, _ca: ca }
+        Self { home, upstream, agent, ca }
     }
 
     fn run(&self, row: &Row, targets: &[(&str, &str)]) -> Orch {
@@ -127,7 +127,7 @@ fn each(test: impl Fn(&Row, &Searching)) {
 }
 
 #[test]
-fn a_granted_search_gets_the_key_at_the_provider_s_calls_and_nowhere_else() {
+fn a_granted_search_gets_the_key_at_the_provider_scalls_and_nowhere_else() {
     each(|row, searching| {
         let grant = format!("search:{}", row.slug);
         let targets = [row.call, ("POST", row.other)];
@@ -146,7 +146,7 @@ fn a_granted_search_gets_the_key_at_the_provider_s_calls_and_nowhere_else() {
         assert_eq!(request.header(header), Some(format!("{scheme}{}", key(row)).as_str()));
         assert_eq!(request.json(), json!({ "query": "ships" }));
         let known = |sent: &str| {
-            HEADERS.iter().any(|known| known.eq_ignore_ascii_case(sent)) || header.eq_ignore_ascii_case(sent)
+            HEADERS.iter().any(|known| known.eq_ignore_asciicase(sent)) || header.eq_ignore_asciicase(sent)
         };
         let stray: Vec<_> = request.headers.iter().filter(|(sent, _)| !known(sent)).collect();
         assert!(stray.is_empty(), "{stray:?}");
@@ -249,6 +249,22 @@ fn the_vault_s_key_serves_and_is_on_record() {
     searching.upstream.took_key(&key(row));
     let audit = orch(&searching.home).args(["vault", "audit", "--json"]).run().expect(0);
     assert!(audit.stdout().contains("EXA_API_KEY") && audit.stdout().contains("api.exa.ai"), "{audit}");
+}
+
+/// Requests of agents themselves never go to an address that an operator named.
+#[test]
+fn a_provider_that_an_operator_moved_is_not_searched_with_and_that_is_said_before_anything_starts() {
+    let row = &ROWS[3];
+    let searching = Searching::new(row);
+    let base_url = format!("https://{}", searching.upstream.address());
+    searching.home.configure(&Config::trusting(&searching.ca, &searching.home).pin("perplexity", &base_url));
+    let run = searching.run(row, &[row.call]).args(["--grant", "search:perplexity"]);
+    let outcome = run.env(row.env, key(row)).run().expect(2).silent();
+    let error = outcome.error();
+    assert_eq!(error["code"], "search_moved", "{outcome}");
+    assert!(error["message"].as_str().is_some_and(|said| said.contains(&base_url[8..])), "{outcome}");
+    assert!(error["hints"].to_string().contains("take `perplexity` out of `providers`"), "{outcome}");
+    searching.upstream.untouched();
 }
 
 #[test]

@@ -48,6 +48,9 @@ pub(crate) struct SetKeyArgs {
     pub(crate) key_file: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) proof: ProofArgs,
+    /// Take another tool's token although its provider's terms forbid its use in other products
+    #[arg(long)]
+    pub(crate) despite_terms: bool,
 }
 
 #[derive(Args)]

@@ -209,6 +209,9 @@ pub(crate) struct ImportArgs {
     pub(crate) overwrite: bool,
     #[command(flatten)]
     pub(crate) proof: ProofArgs,
+    /// Take other tools' tokens although their providers' terms forbid their use in other products
+    #[arg(long)]
+    pub(crate) despite_terms: bool,
 }
 
 fn count_of_runs(text: &str) -> Result<u64, &'static str> {

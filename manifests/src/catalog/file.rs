@@ -86,7 +86,6 @@ impl ProviderEntry {
             AuthEntry::Word(AuthWord::AzureFoundry) => Auth::AzureFoundry,
             AuthEntry::Header { header } => Auth::Header(header_name(&header)?),
             AuthEntry::TokenFile { token_file } => Auth::TokenFile(token_file),
-            AuthEntry::Scheme { scheme } => Auth::Scheme(scheme),
         };
         let dialect = match (self.dialect, self.inference.is_empty()) {
             (Some(dialect), false) => dialect,
@@ -160,9 +159,6 @@ enum AuthEntry {
     Word(AuthWord),
     Header {
         header: String,
-    },
-    Scheme {
-        scheme: String,
     },
     TokenFile {
         #[serde(deserialize_with = "from_text")]

@@ -168,7 +168,11 @@ fn redirect(builtin: &Provider, entry: OperatorProvider) -> Result<Provider, Cat
             }
         }
         provider.variants.retain(|variant| spoken.contains(&variant.dialect));
-        provider.inference = spoken.iter().flat_map(|dialect| inference(&endpoint, *dialect)).collect();
+        provider.inference = match builtin.quirks.code_assist {
+            // No dialect's paths, and below no path of its own.
+            true => below(&endpoint, &builtin.inference),
+            false => spoken.iter().flat_map(|dialect| inference(&endpoint, *dialect)).collect(),
+        };
         provider.endpoint = endpoint;
         provider.pinned = true;
     }
@@ -213,6 +217,12 @@ fn inference(endpoint: &Endpoint, dialect: Dialect) -> Vec<InferencePath> {
         (Dialect::CohereChat, false) => &["/v2/chat", "/v2/embed"],
     };
     paths.iter().map(|path| request(endpoint.path(path), dialect)).collect()
+}
+
+/// The same requests at another place.
+fn below(endpoint: &Endpoint, paths: &[InferencePath]) -> Vec<InferencePath> {
+    let moved = |path: &InferencePath| InferencePath { path: endpoint.path(&path.path), ..path.clone() };
+    paths.iter().map(moved).collect()
 }
 
 fn request(path: String, dialect: Dialect) -> InferencePath {
@@ -380,6 +390,32 @@ mod tests {
         assert_eq!(openrouter.auth, Auth::Bearer);
         assert!(openrouter.quirks.max_tokens_required);
         assert_eq!(openrouter.inference_path(true).unwrap().path, "/api/v1/messages");
+    }
+
+    #[test]
+    fn code_assist_keeps_its_own_paths_where_it_is_moved() {
+        for (base_url, base) in
+            [("https://127.0.0.1:8443", ""), ("https://127.0.0.1:8443/proxy/google", "/proxy/google")]
+        {
+            for dialect in [None, Some(Dialect::GeminiGenerateContent)] {
+                let moved = OperatorProvider { dialect, ..entry("gemini-cli", base_url) };
+                let catalog = with(vec![moved]).unwrap();
+                let provider = catalog.provider("gemini-cli").unwrap();
+                let paths: Vec<&str> = provider.inference.iter().map(|path| path.path.as_str()).collect();
+                let expected = ["generateContent", "streamGenerateContent"];
+                assert_eq!(paths, expected.map(|method| format!("{base}/v1internal:{method}")), "{base_url}");
+                assert!(provider.pinned && provider.quirks.code_assist);
+            }
+        }
+        // In another dialect it is another API.
+        let other = OperatorProvider {
+            dialect: Some(Dialect::OpenAiChat),
+            ..entry("gemini-cli", "https://127.0.0.1/v1")
+        };
+        let catalog = with(vec![other]).unwrap();
+        let provider = catalog.provider("gemini-cli").unwrap();
+        assert_eq!(provider.inference_path(true).unwrap().path, "/v1/chat/completions");
+        assert!(!provider.quirks.code_assist);
     }
 
     #[test]

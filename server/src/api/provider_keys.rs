@@ -4,6 +4,7 @@ use http::Response;
 use orch_proxy::Body;
 
 use super::call::{Call, DOCUMENT};
+use super::secrets::manner;
 use super::{gate, json, query, reply};
 use crate::failure::Failure;
 use crate::provider_keys;
@@ -14,13 +15,13 @@ pub(super) async fn list(call: Call<'_>) -> Result<Response<Body>, Failure> {
     Ok(reply::ok(&provider_keys::list(call.service(), &call.caller).await?))
 }
 
-/// `POST /api/user/provider-keys[?check=false]`.
+/// `POST /api/user/provider-keys[?check=false][&despite_terms=true]`.
 pub(super) async fn set(mut call: Call<'_>) -> Result<Response<Body>, Failure> {
-    let check = call.query(&["check"])?.flag("check", true)?;
+    let manner = manner(&call)?;
     gate::check_private(call.peer, "keys")?;
     json::check_type(&call.parts.headers)?;
     let body = call.bytes(DOCUMENT).await?;
-    Ok(reply::ok(&provider_keys::set(call.service(), &call.caller, &body, check).await?))
+    Ok(reply::ok(&provider_keys::set(call.service(), &call.caller, &body, manner).await?))
 }
 
 /// `DELETE /api/user/provider-keys?provider=NAME[&now=true]`.

@@ -39,18 +39,21 @@ pub(super) async fn uses(call: Call<'_>) -> Result<Response<Body>, Failure> {
     Ok(reply::ok(&secrets::uses(call.service(), call.workspace(), call.segment(2)).await?))
 }
 
-/// `PUT /v1/secrets/{name}`.
+/// `PUT /v1/secrets/{name}[?despite_terms=true]`.
 pub(super) async fn put(mut call: Call<'_>) -> Result<Response<Body>, Failure> {
-    let body = values(&mut call).await?;
+    let despite_terms = call.query(&["despite_terms"])?.flag("despite_terms", false)?;
+    let body = private(&mut call).await?;
     let service = call.service();
     let (keeper, catalog) = (service.keeper(), service.catalog());
     let sent = (&*body, sender(&call));
-    Ok(reply::ok(&secrets::put(keeper, call.workspace(), catalog, call.segment(2), sent).await?))
+    let name = (call.segment(2), despite_terms);
+    Ok(reply::ok(&secrets::put(keeper, call.workspace(), catalog, name, sent).await?))
 }
 
 /// `POST /v1/secrets/{name}/rotate`.
 pub(super) async fn rotate(mut call: Call<'_>) -> Result<Response<Body>, Failure> {
-    let body = values(&mut call).await?;
+    call.query(&[])?;
+    let body = private(&mut call).await?;
     let sent = (&*body, sender(&call));
     let done = secrets::post_rotation(call.service(), call.workspace(), call.segment(2), sent).await?;
     Ok(reply::ok(&done))
@@ -62,11 +65,11 @@ pub(super) async fn check(call: Call<'_>) -> Result<Response<Body>, Failure> {
     Ok(reply::ok(&secrets::post_check(call.service(), call.workspace(), call.segment(2)).await?))
 }
 
-/// `POST /v1/secrets/import[?check=false]`.
+/// `POST /v1/secrets/import[?check=false][&despite_terms=true]`.
 pub(super) async fn import(mut call: Call<'_>) -> Result<Response<Body>, Failure> {
-    let check = call.query(&["check"])?.flag("check", true)?;
+    let manner = manner(&call)?;
     let body = private(&mut call).await?;
-    Ok(reply::ok(&secrets::post_import(call.service(), call.workspace(), &body, check).await?))
+    Ok(reply::ok(&secrets::post_import(call.service(), call.workspace(), &body, manner).await?))
 }
 
 /// `POST /v1/secrets/{name}/grants`.
@@ -103,13 +106,19 @@ fn sender(call: &Call<'_>) -> secrets::Sender {
     }
 }
 
-/// A body with values in it, over a connection that nobody reads.
-async fn values(call: &mut Call<'_>) -> Result<Buffered, Failure> {
-    call.query(&[])?;
-    private(call).await
+/// How values are to be stored, as the query says.
+///
+/// # Errors
+/// Something else stands in it.
+pub(super) fn manner(call: &Call<'_>) -> Result<secrets::Manner, Failure> {
+    let query = call.query(&["check", "despite_terms"])?;
+    Ok(secrets::Manner {
+        check: query.flag("check", true)?,
+        despite_terms: query.flag("despite_terms", false)?,
+    })
 }
 
-/// The same, where something may stand in the query.
+/// A body with values in it, over a connection that nobody reads.
 async fn private(call: &mut Call<'_>) -> Result<Buffered, Failure> {
     gate::check_private(call.peer, "secrets")?;
     json::check_type(&call.parts.headers)?;

@@ -10,7 +10,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::call::{Call, DOCUMENT};
 use super::reply;
-use crate::caller::{Caller, DEFAULT_WORKSPACE, NewToken, Scope};
+use crate::caller::{Caller, DEFAULT_WORKSPACE, NewToken, Scope, is_owner};
 use crate::failure::{Failure, Kind};
 use crate::store::TokenRow;
 
@@ -44,6 +44,11 @@ pub(super) async fn make(mut call: Call<'_>) -> Result<Response<Body>, Failure> 
     };
     if document.name.is_empty() || document.name.len() > NAME || document.name.chars().any(char::is_control) {
         return Err(wrong("name", format!("is 1 to {NAME} bytes without control characters")));
+    }
+    if is_owner(&workspace, &document.name) {
+        let why = format!("is `{}`, who owns this server's machine and needs no token", document.name);
+        return Err(wrong("name", why)
+            .hint("give it another name: what is a member's, keys of their own first of all, goes by it"));
     }
     if document.scopes.is_empty() {
         return Err(wrong("scopes", "names none: such a token may do nothing".to_owned()));

@@ -10,7 +10,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
-use super::{Caller, Scope, digest_of};
+use super::{Caller, Scope, digest_of, is_owner};
 use crate::failure::Failure;
 use crate::store::{Store, TokenRow};
 
@@ -153,10 +153,19 @@ fn caller(row: &TokenRow) -> Caller {
     Caller {
         id: Arc::from(row.id.as_str()),
         workspace: Arc::from(row.workspace.as_str()),
-        name: Arc::from(row.name.as_str()),
+        name: member(row),
         // A scope that a later version knows is none here.
         scopes: row.scopes.iter().filter_map(|word| word.parse::<Scope>().ok()).collect(),
         expires: row.expires,
+    }
+}
+
+/// The member that a token stands for. One that was called like the owner before that was refused is a member by itself: it
+/// has none of what is the owner's.
+fn member(row: &TokenRow) -> Arc<str> {
+    match is_owner(&row.workspace, &row.name) {
+        true => format!("{} ({})", row.name, row.id).into(),
+        false => Arc::from(row.name.as_str()),
     }
 }
 
@@ -164,14 +173,23 @@ fn caller(row: &TokenRow) -> Caller {
 mod tests {
     use super::*;
     use crate::caller::NewToken;
+    use crate::keeper::Ring;
 
     /// A token in the store, as another process left it, and its text.
     async fn add(store: &Store, scopes: &[&str]) -> (String, Vec<u8>) {
+        add_called(store, ("w", "ci"), scopes).await
+    }
+
+    async fn add_called(
+        store: &Store,
+        (workspace, name): (&str, &str),
+        scopes: &[&str],
+    ) -> (String, Vec<u8>) {
         let NewToken { id, text, hash } = NewToken::random().expect("a token");
         let row = TokenRow {
             id: id.clone(),
-            workspace: "w".to_owned(),
-            name: "ci".to_owned(),
+            workspace: workspace.to_owned(),
+            name: name.to_owned(),
             hash,
             scopes: scopes.iter().map(|scope| (*scope).to_owned()).collect(),
             created: OffsetDateTime::now_utc(),
@@ -207,5 +225,27 @@ mod tests {
         never.changed().await.expect("read");
         assert!(never.holder(&text).await.expect("read").is_none());
         assert!(never.newcomer(&text).await.expect("read").is_none());
+    }
+
+    #[tokio::test]
+    async fn no_token_is_the_owner_whatever_it_is_called() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = Store::open(folder.path()).expect("a store");
+        let tokens = Tokens::new(store.clone());
+        let owner = Caller::owner();
+        let (id, text) = add_called(&store, (&owner.workspace, &owner.name), &["llm"]).await;
+        let (_, second) = add_called(&store, (&owner.workspace, &owner.name), &["llm"]).await;
+        let (_, elsewhere) = add_called(&store, ("acme", "owner"), &["llm"]).await;
+        let mut rings = vec![Ring::own(&owner.workspace, &owner.name).part];
+        for text in [&text, &second, &elsewhere] {
+            let holder = tokens.newcomer(text).await.expect("read").expect("it goes on working");
+            rings.push(Ring::own(&holder.workspace, &holder.name).part);
+        }
+        let holder = tokens.holder(&text).await.expect("read").expect("known");
+        assert_eq!((&*holder.workspace, &*holder.name), ("default", format!("owner ({id})").as_str()));
+        let all = rings.len();
+        rings.sort();
+        rings.dedup();
+        assert_eq!(rings.len(), all, "{rings:?}");
     }
 }

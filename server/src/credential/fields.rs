@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
+use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
 use zeroize::{Zeroize as _, Zeroizing};
 
@@ -91,6 +91,12 @@ pub(crate) fn object(value: &[u8]) -> Result<Vec<(String, Value)>, String> {
     })
 }
 
+/// Whether a JSON object has a field twice: readers differ in which of them they take.
+pub(crate) fn repeats(value: &[u8]) -> bool {
+    let mut reader = serde_json::Deserializer::from_slice(value);
+    reader.deserialize_any(Names).is_err_and(|e| e.to_string().starts_with(TWICE))
+}
+
 /// Clears the texts of a value that is not wanted.
 pub(crate) fn wipe(value: &mut Value) {
     match value {
@@ -151,6 +157,29 @@ impl<'de> Visitor<'de> for Object {
     }
 }
 
+/// The names of an object's fields, none of them twice. What stands there is not kept.
+struct Names;
+
+impl<'de> Visitor<'de> for Names {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let mut names: Vec<String> = Vec::new();
+        while let Some(name) = map.next_key::<String>()? {
+            if names.contains(&name) {
+                return Err(A::Error::custom(TWICE));
+            }
+            map.next_value::<IgnoredAny>()?;
+            names.push(name);
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -195,6 +224,16 @@ mod tests {
             format!(r#"{{"apiKey":"{key}"}}"#),
         ] {
             assert!(!wrong(&text).contains("0123456789"), "{}", wrong(&text));
+        }
+    }
+
+    #[test]
+    fn a_field_that_stands_twice_is_seen_however_it_is_written() {
+        for text in [r#"{"a":1,"a":1}"#, r#"{"a":{"b":1},"c":[],"a":null}"#, r#"{"a":1,"\u0061":2} x"#] {
+            assert!(repeats(text.as_bytes()), "{text}");
+        }
+        for text in [r#"{"a":{"b":1},"b":2}"#, r#"{"a":"a"}"#, "{}", "{", "[]", "a", ""] {
+            assert!(!repeats(text.as_bytes()), "{text}");
         }
     }
 

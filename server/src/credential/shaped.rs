@@ -47,7 +47,7 @@ impl Shaped {
     /// Reads a key. `refers`: whether it may name a file.
     pub(crate) fn read(auth: &Auth, secret: &Secret, refers: bool) -> Result<Self, Misshaped> {
         Ok(match auth {
-            Auth::None | Auth::Bearer | Auth::Scheme(_) | Auth::Header(_) => Self::Plain,
+            Auth::None | Auth::Bearer | Auth::Header(_) => Self::Plain,
             Auth::Aws => AwsKey::read(secret).map_err(Misshaped::Json)?.map_or(Self::Plain, Self::Signs),
             Auth::Azure | Auth::AzureFoundry => {
                 AzureKey::read(auth, secret).map_err(Misshaped::Json)?.map_or(Self::Plain, Self::Resource)
@@ -133,7 +133,7 @@ impl Parted {
         match auth {
             Auth::Aws => self.signs.as_ref(),
             Auth::Azure | Auth::AzureFoundry => self.resource.as_ref(),
-            Auth::None | Auth::Bearer | Auth::Scheme(_) | Auth::Header(_) | Auth::TokenFile(_) => None,
+            Auth::None | Auth::Bearer | Auth::Header(_) | Auth::TokenFile(_) => None,
         }
     }
 }

@@ -184,6 +184,9 @@ fn parse(tool: Tool, bytes: &[u8], place: &str, renewed: bool) -> Result<Token, 
         hint: hint(),
         over: false,
     };
+    if fields::repeats(bytes) {
+        return Err(wrong("have a field twice".to_owned()));
+    }
     let document: Value = serde_json::from_slice(bytes)
         .map_err(|e| wrong(format!("are not JSON (line {}, column {})", e.line(), e.column())))?;
     let document = Wiped(document);
@@ -265,13 +268,17 @@ impl<'a> Names<'a> {
     }
 }
 
-/// What was pasted, without what could make new tokens of it; as it is where it cannot be read.
+/// What was pasted, without what could make new tokens of it, and of a reference what makes it one; as it is where it cannot
+/// be read, or has a field twice, and is refused for that.
 pub(crate) fn pared(tool: Tool, secret: &Secret) -> Option<Secret> {
+    if secret.expose(fields::repeats) {
+        return None;
+    }
     let document = secret.expose(|bytes| serde_json::from_slice::<Value>(bytes).ok())?;
     let document = Wiped(document);
     let all = document.0.as_object()?;
     if all.contains_key(REFERENCE) {
-        return None;
+        return FileReference::read(secret).ok().flatten().map(|reference| reference.to_secret());
     }
     let read = Names::of(tool, all);
     let mut kept = Map::new();

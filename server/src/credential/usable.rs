@@ -84,6 +84,6 @@ pub(crate) fn example(auth: &Auth) -> Option<&'static str> {
         Auth::AzureFoundry => Some(
             r#"{"endpoint":"https://RESOURCE.services.ai.azure.com","apiKey":"…"}, and deploymentName where you need it"#,
         ),
-        Auth::None | Auth::Bearer | Auth::Scheme(_) | Auth::Header(_) | Auth::TokenFile(_) => None,
+        Auth::None | Auth::Bearer | Auth::Header(_) | Auth::TokenFile(_) => None,
     }
 }

@@ -19,6 +19,8 @@ use crate::secret::HeldSecrets;
 pub(crate) struct ProviderKeys {
     /// Every provider at hand, with its credential.
     pub(crate) plan: Arc<Plan>,
+    /// A member's own keys to search the web with; where one is there and cannot be used, why.
+    pub(crate) searchers: BTreeMap<Slug, Result<Arc<dyn Credential>, String>>,
     /// When the first of these keys expires.
     expires: Option<OffsetDateTime>,
     /// Providers whose key is there and was not given out, and the word for why.
@@ -71,13 +73,29 @@ impl ProviderKeys {
             };
             keys.insert(provider.slug.clone(), key);
         }
+        let mut searchers = BTreeMap::new();
+        // The workspace's are opened for each run that wants them, and the operator lends none.
+        for provider in catalog.searchers().filter(|_| ring.whose == Whose::Own) {
+            let key = match first(provider, &|name: &str| opened_as(vault, held, provider, ring, name)) {
+                Ok(Some((_, (credential, until)))) => {
+                    expires = [expires, until].into_iter().flatten().min();
+                    Ok(credential)
+                }
+                Ok(None) => continue,
+                Err(failure) if matches!(failure.kind(), Kind::NoKey | Kind::Denied) => {
+                    Err(failure.message().to_owned())
+                }
+                Err(failure) => return Err(failure),
+            };
+            searchers.insert(provider.slug.clone(), key);
+        }
         let key = |slug: &Slug| keys.get(slug).cloned();
         let plan = match ring.whose {
             Whose::Team => Plan::for_clients(catalog, &key),
             // What is not among these is looked for elsewhere.
             Whose::Own | Whose::Platform => Plan::of_keys(catalog, &key),
         };
-        Ok(Self { plan: Arc::new(plan), expires, failed })
+        Ok(Self { plan: Arc::new(plan), searchers, expires, failed })
     }
 
     /// Whether none of these keys has expired yet.

@@ -134,7 +134,7 @@ pub(crate) enum Misplaced {
 impl Misplaced {
     /// Judges a value by itself.
     pub(crate) fn judge(provider: &Provider, secret: &Secret) -> Option<Self> {
-        let plain = matches!(provider.auth, Auth::Bearer | Auth::Scheme(_) | Auth::Header(_));
+        let plain = matches!(provider.auth, Auth::Bearer | Auth::Header(_));
         if plain && secret.expose(fields::is_json) {
             return Some(Self::Json);
         }

@@ -84,6 +84,7 @@ impl Stage {
             searched: &searched,
             flags: &flags,
             names_prove: true,
+            lends: false,
             secret_grants: &secret_grants,
         })
     }
@@ -473,6 +474,44 @@ fn on_a_server_a_name_does_not_stand_in_for_a_grant_of_this_content() {
     });
     let ungranted: Vec<_> = keys.expect("keys").ungranted.iter().map(ToString::to_string).collect();
     assert_eq!(ungranted, ["use the secret OPENAI_API_KEY toward api.openai.com"]);
+}
+
+#[test]
+fn where_keys_are_lent_one_that_cannot_be_used_is_handed_on() {
+    let stage = Stage::new(&[]);
+    for name in ["OPENAI_API_KEY", "ANTHROPIC_API_KEY"] {
+        let terms = GrantTerms { agents: vec!["acme/other".to_owned()], ..GrantTerms::default() };
+        stage.store(name, KEY, SecretMeta { grants: Some(vec![terms]), ..SecretMeta::default() });
+    }
+    let providers = ["openai", "anthropic"];
+    let alone = refused(stage.ask(&providers, &Said::default()));
+    assert_eq!(alone.kind(), Kind::Denied, "{alone}");
+    let keys = stage.answer(&providers, &Said::default(), |question| {
+        let question = KeyQuestion { lends: true, ..question };
+        question.open(&KeySources::new(&stage.environment, &stage.catalog, &stage.vault))
+    });
+    let keys = keys.expect("it may be lent another");
+    assert!(keys.providers.is_empty() && keys.unusable.is_empty() && keys.failed.is_empty());
+    let of = |slug: &str| keys.refused.get(&slug.parse::<Slug>().expect("a slug")).expect("handed on");
+    assert_eq!((of("openai").failure.code(), of("openai").needed), (alone.code(), true));
+    assert!(!of("anthropic").needed, "the primary's is what no run goes on without");
+}
+
+#[test]
+fn where_keys_are_lent_one_to_search_with_may_come_later() {
+    let stage = Stage::new(&[]);
+    let terms = GrantTerms { agents: vec!["acme/other".to_owned()], ..GrantTerms::default() };
+    stage.store("EXA_API_KEY", KEY, SecretMeta { grants: Some(vec![terms]), ..SecretMeta::default() });
+    let said = Said { manifest: "search: [tavily, exa]", ..Said::default() };
+    assert!(matches!(refused(stage.ask(&[], &said)).kind(), Kind::NoKey | Kind::Denied));
+    let keys = stage.answer(&[], &said, |question| {
+        let question = KeyQuestion { lends: true, ..question };
+        question.open(&KeySources::new(&stage.environment, &stage.catalog, &stage.vault))
+    });
+    let keys = keys.expect("it may be lent one");
+    let left = keys.unsearched.iter();
+    let left: Vec<_> = left.map(|(slug, left)| (slug.as_str(), left.failure.code(), left.has_key)).collect();
+    assert_eq!(left, [("exa", "secret_not_for_agent", true), ("tavily", "key_missing", false)]);
 }
 
 #[test]

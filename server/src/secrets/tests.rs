@@ -4,6 +4,7 @@ use orch_vault::VaultLocation;
 use tempfile::TempDir;
 
 use super::*;
+use crate::failure::Kind;
 
 const KEY: &str = "sk-0123456789abcdef0123456789abcdef";
 
@@ -27,8 +28,13 @@ impl Stage {
     }
 
     async fn put(&self, name: &str, body: &Value) -> Result<Value, Failure> {
+        self.put_despite(false, name, body).await
+    }
+
+    async fn put_despite(&self, terms: bool, name: &str, body: &Value) -> Result<Value, Failure> {
         let body = body.to_string();
-        put(&self.keeper, "default", &self.catalog, name, (body.as_bytes(), Sender::Other)).await
+        let sent = (body.as_bytes(), Sender::Other);
+        put(&self.keeper, "default", &self.catalog, (name, terms), sent).await
     }
 
     async fn delete(&self, name: &str) -> Result<Value, Failure> {
@@ -126,4 +132,21 @@ fn a_value_is_read_with_its_escapes() {
     for bad in [&b"{"[..], b"", b"{\"value\":\"\xff\"}"] {
         assert_eq!(body::new(bad).map(|_| ()).expect_err("not JSON").code(), "body_invalid");
     }
+}
+
+#[tokio::test]
+async fn what_a_provider_s_terms_forbid_is_not_stored_unless_it_is_meant() {
+    let stage = Stage::new();
+    let token = "sk-ant-oat01-0123456789abcdefghijklmnop";
+    let (name, body) = ("CLAUDE_CODE_OAUTH_TOKEN", json!({ "value": token }));
+    let failure = stage.put(name, &body).await.expect_err("nobody said so");
+    assert_eq!((failure.kind(), failure.code()), (Kind::Denied, "terms_forbid"), "{failure}");
+    let said = failure.to_json().to_string();
+    assert!(said.contains("despite_terms=true") && said.contains("ANTHROPIC_API_KEY"), "{said}");
+    assert!(!said.contains(token), "{said}");
+    assert_eq!(stage.list("default").await, json!({ "secrets": [] }));
+    let stored = stage.put_despite(true, name, &body).await.expect("it is meant");
+    assert!(stored["warnings"].to_string().contains("does not permit"), "{stored}");
+    // Nobody's terms forbid these.
+    stage.put("QWEN_CODE_OAUTH", &json!({ "value": "qwen-access-0123456789" })).await.expect("stored");
 }

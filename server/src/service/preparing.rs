@@ -66,6 +66,7 @@ impl Service {
         {
             Once(live).event(Event::Note(&lending.left_out()));
         }
+        let lends = lending.is_some();
         let (catalog, held) = (Arc::clone(self.catalog()), Arc::clone(self.keeper.held()));
         let (checked, mut keys) = self
             .keeper
@@ -75,7 +76,7 @@ impl Service {
                     VaultAt::Open(vault) => KeySources::open(variables, &catalog, vault, &held),
                     VaultAt::Rest(location) => KeySources::at_rest(variables, &catalog, location),
                 };
-                let keys = checked.open_keys(&sources, false)?;
+                let keys = checked.open_keys(&sources, (false, lends))?;
                 drop(sources);
                 Ok((checked, keys))
             })
@@ -94,6 +95,9 @@ impl Service {
     pub(super) async fn record_uses(&self, prepared: &Prepared) -> Result<(), Failure> {
         let keys = &prepared.keys;
         self.keeper.record_after(&prepared.workspace, keys.failed.clone()).await?;
+        for (part, planned) in &keys.lent_uses {
+            self.keeper.record_uses(part, vec![planned.clone()]).await?;
+        }
         self.keeper.record_uses(&prepared.workspace, keys.uses.clone()).await
     }
 

@@ -45,13 +45,15 @@ pub(super) fn run(
     let named = super::named(provider, &args.provider);
     let name = key_name(provider)?;
     let place = Place::of(here, local)?;
-    check_terms(here, &name, false)?;
+    check_terms(here, &name, args.despite_terms).map_err(|failure| {
+        failure.hint(format!("or of a token that is pasted: orch byok set {named} --despite-terms"))
+    })?;
     let secret = read_key(provider, args, printer)?;
     let (secret, warnings) = checked_key(&here.catalog, provider, &name, secret)?;
     let keeping = Keeping::find(here, local)?;
     let check = proven(here, &keeping, (&name, &secret), &args.proof, printer)?;
     let asks = !args.proof.no_check && here.checks_keys();
-    let answer = store(here, &keeping, provider, &name, secret, asks)?;
+    let answer = store(here, &keeping, provider, (&name, secret), (asks, args.despite_terms))?;
     let Set { version, last_four, warnings: said, check: checked } =
         keeping.typed("POST /api/user/provider-keys", answer)?;
     // Some are searched with, and think of nothing.
@@ -107,9 +109,8 @@ fn store(
     here: &Installation,
     keeping: &Keeping<'_>,
     provider: &Provider,
-    name: &SecretName,
-    secret: Secret,
-    asks: bool,
+    (name, secret): (&SecretName, Secret),
+    (asks, despite_terms): (bool, bool),
 ) -> Result<Value, Failure> {
     match keeping {
         Keeping::Server(client, runtime) if client.on_network() => {
@@ -117,9 +118,10 @@ fn store(
                 Failure::usage("value_unreadable", "the key is not text, which a server takes")
             })?;
             let body = json(&New { provider: provider.slug.as_str(), key })?;
-            runtime.block_on(client.post(&format!("/api/user/provider-keys?check={asks}"), body))
+            let meant = if despite_terms { "&despite_terms=true" } else { "" };
+            runtime.block_on(client.post(&format!("/api/user/provider-keys?check={asks}{meant}"), body))
         }
-        keeping => keeping.set(name, secret, Terms::default().check(name, &here.catalog)?),
+        keeping => keeping.set(name, secret, (Terms::default().check(name, &here.catalog)?, despite_terms)),
     }
 }
 

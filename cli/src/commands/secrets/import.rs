@@ -6,8 +6,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use orch_manifests::Catalog;
-use orch_server::Failure;
-use orch_server::secrets::{Sender, arriving, new_secret_name};
+use orch_server::secrets::{Sender, arriving, check_terms, new_secret_name};
+use orch_server::{Failure, Kind};
 use orch_vault::{Secret, SecretMeta, SecretName, ValueError};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -32,9 +32,6 @@ const LARGEST: u64 = 1024 * 1024;
 #[derive(Deserialize)]
 struct Stored {
     secrets: Vec<StoredRow>,
-    /// What the server has to say of the values.
-    #[serde(default)]
-    warnings: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -57,6 +54,8 @@ enum What {
     Replace(u64),
     /// Not, and why.
     Refuse(String),
+    /// Not, since its provider's terms forbid it and nobody said that it is meant; in words.
+    Forbid(String),
 }
 
 pub(super) fn run<'a>(
@@ -84,10 +83,10 @@ pub(super) fn run<'a>(
         printer.note(&format!("a $ is a $: no variable was replaced ({which} {})", literal.join(", ")));
     }
     let keeping = find()?;
-    let Drawn { plan, values, warnings } = drawn(lines, (here, &keeping.rows()?), args.overwrite);
-    let refused = plan.iter().any(|planned| matches!(planned.what, What::Refuse(_)));
+    let Drawn { plan, values, warnings } = drawn(lines, (here, &keeping.rows()?), args);
+    let refused = plan.iter().any(|planned| planned.refusal().is_some());
     if args.dry_run {
-        return show(&plan, !refused, printer);
+        return show(&plan, (!refused, &warnings), printer);
     }
     if refused {
         return Err(refusal(&file, &plan));
@@ -95,14 +94,16 @@ pub(super) fn run<'a>(
     let first = matches!(keeping, Keeping::Here(_)) && !here.vault.store.exists();
     let checks = all_proven(here, &keeping, &values, &args.proof, printer)?;
     let asks = !args.proof.no_check && here.checks_keys();
-    let mut answer = keeping.import(values, args.overwrite, asks)?;
+    let mut answer = keeping.import(values, args.overwrite, (asks, args.despite_terms))?;
     if !checks.is_empty() {
         answer["checks"] = json!(checks);
     }
+    let warnings = with_said(warnings, &answer);
+    answer["warnings"] = json!(warnings);
     if printer.json() {
         return printer.result_json(&answer).or_else(broken_pipe);
     }
-    let Stored { secrets, warnings: said } = keeping.typed("POST /v1/secrets/import", answer)?;
+    let Stored { secrets } = keeping.typed("POST /v1/secrets/import", answer)?;
     if first {
         say_who_opens_it(here, printer)?;
     }
@@ -115,7 +116,7 @@ pub(super) fn run<'a>(
             keeping.elsewhere()
         ));
     }
-    for warning in warnings.iter().chain(said.iter().filter(|text| !warnings.contains(text))) {
+    for warning in &warnings {
         printer.warn(warning);
     }
     for StoredRow { secret, .. } in &secrets {
@@ -135,7 +136,17 @@ struct Drawn {
     warnings: Vec<String>,
 }
 
-fn drawn(lines: Vec<Line>, (here, rows): (&Installation, &[Row]), overwrite: bool) -> Drawn {
+/// What was found out here, and what a server said beside it.
+fn with_said(mut warnings: Vec<String>, answer: &Value) -> Vec<String> {
+    for text in answer["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        if !warnings.iter().any(|known| known == text) {
+            warnings.push(text.to_owned());
+        }
+    }
+    warnings
+}
+
+fn drawn(lines: Vec<Line>, (here, rows): (&Installation, &[Row]), args: &ImportArgs) -> Drawn {
     let mut plan: Vec<Planned> = Vec::new();
     let mut values: Vec<(SecretName, Secret)> = Vec::new();
     let mut warnings: Vec<String> = Vec::new();
@@ -161,12 +172,15 @@ fn drawn(lines: Vec<Line>, (here, rows): (&Installation, &[Row]), overwrite: boo
             }
             Err(failure) => (Secret::new(Vec::new()), Some(failure.message().to_owned())),
         };
+        let forbidden = check_terms(&here.catalog, &name, args.despite_terms).err();
+        let forbidden = forbidden.map(|failure| failure.message().to_owned());
         let twice = plan.iter().find(|planned| planned.name == name.as_str()).map(|planned| planned.line);
         let what = match (twice, meta.accepts(&value), before) {
             (Some(line), ..) => What::Refuse(format!("line {line} has that name already")),
             _ if wrong.is_some() => What::Refuse(wrong.unwrap_or_default()),
             (None, Err(why), _) => What::Refuse(refused(&name, &why, &here.catalog)),
-            (None, Ok(()), Some(_)) if !overwrite => {
+            _ if forbidden.is_some() => What::Forbid(forbidden.unwrap_or_default()),
+            (None, Ok(()), Some(_)) if !args.overwrite => {
                 What::Refuse("the vault holds it already; --overwrite replaces it".to_owned())
             }
             (None, Ok(()), Some(row)) => What::Replace(row.version),
@@ -192,10 +206,14 @@ fn refused(name: &SecretName, why: &ValueError, catalog: &Catalog) -> String {
 }
 
 /// The plan is the result, whatever it says: nothing has failed.
-fn show(plan: &[Planned], works: bool, printer: Printer) -> Result<(), Failure> {
+fn show(plan: &[Planned], (works, warnings): (bool, &[String]), printer: Printer) -> Result<(), Failure> {
     if printer.json() {
         let rows: Vec<Value> = plan.iter().map(Planned::document).collect();
-        return printer.result_json(&json!({ "plan": rows, "works": works })).or_else(broken_pipe);
+        let said = json!({ "plan": rows, "works": works, "warnings": warnings });
+        return printer.result_json(&said).or_else(broken_pipe);
+    }
+    for warning in warnings {
+        printer.warn(warning);
     }
     printer.result(&harmless(&table(plan).text())).or_else(broken_pipe)?;
     printer.note(match works {
@@ -211,7 +229,7 @@ fn table(plan: &[Planned]) -> Table {
         let what = match &planned.what {
             What::New => "new".to_owned(),
             What::Replace(version) => format!("replaces version {version}"),
-            What::Refuse(why) => format!("refused: {why}"),
+            What::Refuse(why) | What::Forbid(why) => format!("refused: {why}"),
         };
         table.row([planned.line.to_string(), planned.name.clone(), what]);
     }
@@ -221,9 +239,14 @@ fn table(plan: &[Planned]) -> Table {
 fn refusal(file: &str, plan: &[Planned]) -> Failure {
     let lines: Vec<String> = plan.iter().filter_map(Planned::refusal).collect();
     let rows: Vec<Value> = plan.iter().map(Planned::document).collect();
-    Failure::usage("import_refused", format!("nothing of {file} was stored:\n  {}", lines.join("\n  ")))
-        .hint("take these lines out of the file, or set them one by one")
-        .detail("plan", rows)
+    let text = format!("nothing of {file} was stored:\n  {}", lines.join("\n  "));
+    let failure = match plan.iter().any(|planned| matches!(planned.what, What::Refuse(_))) {
+        true => Failure::usage("import_refused", text),
+        // What is in the file is as it should be, and somebody else does not want it.
+        false => Failure::new(Kind::Denied, "terms_forbid", text)
+            .hint("--despite-terms takes it all the same, at your own risk"),
+    };
+    failure.hint("take these lines out of the file, or set them one by one").detail("plan", rows)
 }
 
 impl Planned {
@@ -231,14 +254,14 @@ impl Planned {
         let (action, why) = match &self.what {
             What::New => ("new", None),
             What::Replace(_) => ("replace", None),
-            What::Refuse(why) => ("refuse", Some(why)),
+            What::Refuse(why) | What::Forbid(why) => ("refuse", Some(why)),
         };
         let name = (!self.name.is_empty()).then_some(&self.name);
         json!({ "line": self.line, "name": name, "action": action, "why": why })
     }
 
     fn refusal(&self) -> Option<String> {
-        let What::Refuse(why) = &self.what else { return None };
+        let (What::Refuse(why) | What::Forbid(why)) = &self.what else { return None };
         let name = if self.name.is_empty() { String::new() } else { format!(" {}", self.name) };
         Some(format!("line {}{name}: {why}", self.line))
     }

@@ -86,11 +86,17 @@ impl<'a> Keeping<'a> {
         }
     }
 
-    /// Stores a value.
+    /// Stores a value. Where its provider's terms forbid that, `despite_terms` says that it is meant; here that was judged
+    /// before.
     ///
     /// # Errors
     /// As the vault's, or the server's.
-    pub(crate) fn set(&self, name: &SecretName, secret: Secret, meta: SecretMeta) -> Result<Value, Failure> {
+    pub(crate) fn set(
+        &self,
+        name: &SecretName,
+        secret: Secret,
+        (meta, despite_terms): (SecretMeta, bool),
+    ) -> Result<Value, Failure> {
         match self {
             Self::Here(here) => secrets::set(&mut create(here)?, name, secret, meta, &here.catalog),
             Self::Server(client, runtime) => {
@@ -102,7 +108,8 @@ impl<'a> Keeping<'a> {
                     expires: expires.map(written),
                     allow_short: !scrubbable,
                 })?;
-                runtime.block_on(client.put(&path(name, ""), body))
+                let query = if despite_terms { "?despite_terms=true" } else { "" };
+                runtime.block_on(client.put(&path(name, query), body))
             }
         }
     }
@@ -127,7 +134,7 @@ impl<'a> Keeping<'a> {
     }
 
     /// Stores many values, all of them or none. A server elsewhere asks providers about their keys first where `asks` says so;
-    /// here that was done before.
+    /// here that was done before, and what terms forbid was judged.
     ///
     /// # Errors
     /// As the vault's, or the server's.
@@ -135,7 +142,7 @@ impl<'a> Keeping<'a> {
         &self,
         values: Vec<(SecretName, Secret)>,
         overwrite: bool,
-        asks: bool,
+        (asks, despite_terms): (bool, bool),
     ) -> Result<Value, Failure> {
         match self {
             Self::Here(here) => secrets::import(&mut create(here)?, values, overwrite, &here.catalog),
@@ -146,7 +153,8 @@ impl<'a> Keeping<'a> {
                 let secrets = named.collect::<Result<_, Failure>>()?;
                 let body = json(&Imported { secrets, overwrite })?;
                 let asks = asks && client.on_network();
-                runtime.block_on(client.post(&format!("/v1/secrets/import?check={asks}"), body))
+                let meant = if despite_terms { "&despite_terms=true" } else { "" };
+                runtime.block_on(client.post(&format!("/v1/secrets/import?check={asks}{meant}"), body))
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use futures_util::future::join_all;
 use orch_manifests::{Auth, Catalog, Provider, Tool};
-use orch_server::secrets::{Sender, arriving};
+use orch_server::secrets::{self, Sender, arriving};
 use orch_server::{Failure, FileReference, KeyChecker, Kind, describe, document, refuse_rejected};
 use orch_vault::{Secret, SecretName};
 use serde_json::Value;
@@ -128,21 +128,11 @@ fn tool_of<'c>(catalog: &'c Catalog, name: &SecretName) -> Option<(&'c Provider,
 /// # Errors
 /// They do, and nobody said that it is meant.
 pub(crate) fn check_terms(here: &Installation, name: &SecretName, despite: bool) -> Result<(), Failure> {
-    let Some((_, tool)) = tool_of(&here.catalog, name) else { return Ok(()) };
-    match tool.forbids() {
-        Some(why) if !despite => {
-            let failure = Failure::new(Kind::Denied, "terms_forbid", format!("{name}: {why}"));
-            let other = here.catalog.provider("anthropic").and_then(Provider::key_name);
-            let failure = match other {
-                Some(other) => failure.hint(format!("use an API key: orch secrets set {other}")),
-                None => failure,
-            };
-            Err(failure.hint(format!(
-                "--despite-terms takes it all the same, at your own risk: orch secrets set {name} --credential-file --despite-terms"
-            )))
-        }
-        _ => Ok(()),
-    }
+    secrets::check_terms(&here.catalog, name, despite).map_err(|failure| {
+        failure.hint(format!(
+            "--despite-terms takes it all the same, at your own risk: orch secrets set {name} --credential-file --despite-terms"
+        ))
+    })
 }
 
 /// The row that lets a tool's credential file be read at each use.

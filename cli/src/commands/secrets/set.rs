@@ -53,7 +53,7 @@ pub(super) fn run<'a>(
     meta.accepts(&secret).map_err(VaultError::from)?;
     let check = proven(here, &keeping, (&name, &secret), &args.proof, printer)?;
     let first = matches!(keeping, Keeping::Here(_)) && !here.vault.store.exists();
-    let mut answer = keeping.set(&name, secret, meta)?;
+    let mut answer = keeping.set(&name, secret, (meta, args.despite_terms))?;
     if let Some(check) = check {
         answer["check"] = check;
     }

@@ -84,6 +84,8 @@ async fn tokens_are_made_shown_and_revoked() {
     for (body, field) in [
         (json!({ "name": "", "scopes": ["run"] }), "name"),
         (json!({ "name": "x\u{7}", "scopes": ["run"] }), "name"),
+        (json!({ "name": "owner", "scopes": ["run"] }), "name"),
+        (json!({ "name": "owner", "scopes": ["run"], "workspace": "default" }), "name"),
         (json!({ "name": "x", "scopes": [] }), "scopes"),
         (json!({ "name": "x", "scopes": ["root"] }), "scopes"),
         (json!({ "name": "x", "scopes": ["run"], "expires": "tomorrow" }), "expires"),

@@ -196,3 +196,28 @@ fn only_rows_of_this_machine_name_files() {
     let newer = secret(r#"{"orchCredentialFile":2,"path":"/x"}"#);
     assert!(now(Tool::QwenCode, &newer).err().expect("newer").why.contains("version"));
 }
+
+#[test]
+fn nothing_of_a_pasted_file_is_kept_by_a_field_that_stands_twice() {
+    let refresh = r#""refresh_token":"qwen-refresh""#;
+    for text in [
+        format!(
+            r#"{{"orchCredentialFile":1,"orchCredentialFile":1,"access_token":"qwen-access",{refresh}}}"#
+        ),
+        format!(
+            r#"{{"access_token":"qwen-access","orchCredentialFile":0,{refresh},"orchCredentialFile":null}}"#
+        ),
+        format!(r#"{{"access_token":"qwen-access","access_token":"another",{refresh}}}"#),
+    ] {
+        let row = secret(&text);
+        assert!(pared(Tool::QwenCode, &row).is_none(), "{text}");
+        let none = now(Tool::QwenCode, &row).err().expect(&text);
+        assert!(none.why.contains("have a field twice"), "{none}");
+    }
+    // A reference is made of its path alone.
+    let row = secret(&format!(r#"{{"orchCredentialFile":1,"path":"/x/y.json","projectId":"p",{refresh}}}"#));
+    let kept = pared(Tool::GeminiCli, &row).expect("pared");
+    kept.expose(|bytes| assert!(!String::from_utf8_lossy(bytes).contains("refresh")));
+    let reference = FileReference { path: "/x/y.json".into(), project: Some("p".to_owned()) };
+    assert_eq!(FileReference::read(&kept), Ok(Some(reference)));
+}
