@@ -146,7 +146,7 @@ fn a_granted_search_gets_the_key_at_the_provider_scalls_and_nowhere_else() {
         assert_eq!(request.header(header), Some(format!("{scheme}{}", key(row)).as_str()));
         assert_eq!(request.json(), json!({ "query": "ships" }));
         let known = |sent: &str| {
-            HEADERS.iter().any(|known| known.eq_ignore_asciicase(sent)) || header.eq_ignore_asciicase(sent)
+            HEADERS.iter().any(|known| known.eq_ignore_ascii_case(sent)) || header.eq_ignore_ascii_case(sent)
         };
         let stray: Vec<_> = request.headers.iter().filter(|(sent, _)| !known(sent)).collect();
         assert!(stray.is_empty(), "{stray:?}");

@@ -450,7 +450,7 @@ mod tests {
         let mut names: Vec<&str> =
             outcome.stderr().lines().filter(|n| !matches!(*n, "PWD" | "_" | "SHLVL")).collect();
         names.sort_unstable();
-        assert_eq!(names, ["EXTRA", "HOME", "ORCH_HOME", "PATH", "TMPDIR"]);
+        assert_eq!(names, ["EXTRA", "HOME", "ORCH_HOME", "ORCH_KEY_CHECK", "PATH", "TMPDIR"]);
     }
 
     #[test]
