@@ -524,7 +524,7 @@ fn a_search_goes_by_the_policy_as_well() {
     let admin = members.server.token().to_owned();
     let agent = crate::stage::guest("wanderer", &json!({ "search": ["tavily"] }));
     let client = orch_tests::home::Home::new();
-    let token = members.token("alice", "default", &["run", "llm"]);
+    let token = members.token("alice", "default", &["run", "llm", "grants"]);
     let run = || {
         let input = ["run", "--json", "--input", r#"{"requests":[]}"#, "--grant", "search:tavily"];
         members.elsewhere(&client, &token, input).arg(agent.path()).run()

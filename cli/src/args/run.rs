@@ -45,7 +45,7 @@ pub(crate) struct RunArgs {
     pub(crate) limits: LimitArgs,
 }
 
-/// Keys for this run. Without any, the environment is looked at, then the vault.
+// Keys for this run. Without any, the environment is looked at, then the vault.
 #[derive(Args)]
 #[command(next_help_heading = "Keys")]
 pub(crate) struct KeyArgs {
@@ -64,7 +64,7 @@ pub(crate) struct KeyArgs {
     pub(crate) send_env_keys: bool,
 }
 
-/// Which model answers.
+// Which model answers.
 #[derive(Args)]
 #[command(next_help_heading = "Model")]
 pub(crate) struct ModelArgs {
@@ -76,7 +76,7 @@ pub(crate) struct ModelArgs {
     pub(crate) model: Option<String>,
 }
 
-/// What the agent may do beyond thinking.
+// What the agent may do beyond thinking.
 #[derive(Args)]
 #[command(next_help_heading = "Permissions")]
 pub(crate) struct GrantArgs {
@@ -101,7 +101,7 @@ pub(crate) struct GrantArgs {
     pub(crate) env: Vec<String>,
 }
 
-/// Tighter or wider limits than the manifest's, within the configured ceilings.
+// Tighter or wider limits than the manifest's, within the configured ceilings.
 #[derive(Args)]
 #[command(next_help_heading = "Limits")]
 pub(crate) struct LimitArgs {

@@ -19,7 +19,7 @@ pub(crate) struct LogsArgs {
     pub(crate) requests: RequestsArgs,
 }
 
-/// Which requests.
+// Which requests.
 #[derive(Args)]
 #[command(next_help_heading = "Which requests")]
 pub(crate) struct RequestsArgs {
