@@ -522,7 +522,7 @@ fn a_team_s_key_that_cannot_be_used_does_not_stand_in_the_way_of_one_s_own() {
 fn a_search_goes_by_the_policy_as_well() {
     let members = Members::new();
     let admin = members.server.token().to_owned();
-    let agent = crate::stage::guest("wanderer", &json!({ "search": ["tavily"] }));
+    let agent = crate::stage::guest("wanderer", &json!({ "search": ["tavily"], "supported_providers": [] }));
     let client = orch_tests::home::Home::new();
     let token = members.token("alice", "default", &["run", "llm", "grants"]);
     let run = || {
