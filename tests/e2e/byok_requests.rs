@@ -391,7 +391,7 @@ fn providers_are_listed_with_the_keys_of_all_who_have_one_and_whose_they_are() {
     let pair = |key: &str, whose: &str| (key.to_owned(), whose.to_owned());
     let platforms = pair("platform/OPENAI_API_KEY", "platform");
     assert_eq!(keys(&alice), [pair("own/alice/OPENAI_API_KEY", "own"), platforms.clone()]);
-    assert_eq!(keys(&bob), [platforms.clone()], "hers are nobody else's to see");
+    assert_eq!(keys(&bob), std::slice::from_ref(&platforms), "hers are nobody else's to see");
     members.team_has(members.server.token(), "OPENAI_API_KEY", TEAMS);
     assert_eq!(keys(&bob), [pair("OPENAI_API_KEY", "team"), platforms]);
     // What stands against her key is hers to know of and to take away.

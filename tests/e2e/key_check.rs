@@ -66,8 +66,13 @@ fn a_good_key_is_asked_about_once_in_the_catalog_s_way_and_stored() {
     set(&stage, OPENAI_KEY, &[]).run().expect(0).says("OpenAI accepts OPENAI_API_KEY");
 }
 
+/// A key's name, the host, method and path that it is asked about at, the header that it is in with what stands before it, and
+/// the body.
+type Documented =
+    (&'static str, &'static str, &'static str, &'static str, (&'static str, &'static str), &'static str);
+
 /// How a check arrives: written down from the providers' own documentation, and not from the catalog.
-const DOCUMENTED: [(&str, &str, &str, &str, (&str, &str), &str); 11] = [
+const DOCUMENTED: [Documented; 11] = [
     (
         "GEMINI_API_KEY",
         "generativelanguage.googleapis.com",

@@ -114,7 +114,7 @@ impl From<&Provider> for Served {
             https: endpoint.scheme == Scheme::Https,
             key: match provider.auth.header() {
                 None => KeyPlace::None,
-                Some((name, before)) if before.is_empty() => KeyPlace::Header(name),
+                Some((name, "")) => KeyPlace::Header(name),
                 Some(_) => KeyPlace::Bearer,
             },
             inference: posts.map(|path| (path.path.clone(), wire(path))).collect(),

@@ -28,9 +28,9 @@ impl Store {
         let write = move |db: &Connection| record(db, &call);
         // What is more than one statement is undone as one.
         if is_one {
-            self.inner.writer.queue_statement(weight, write)
+            self.inner.writer.queue_statement(weight, write);
         } else {
-            self.inner.writer.queue(weight, write)
+            self.inner.writer.queue(weight, write);
         }
     }
 
