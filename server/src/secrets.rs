@@ -133,18 +133,46 @@ pub(crate) async fn put(
     workspace: &str,
     catalog: &Catalog,
     (name, despite_terms): (&str, bool),
+    asks: Option<&Service>,
     (body, from): (&[u8], Sender),
 ) -> Result<Value, Failure> {
     let name = new_secret_name(name, catalog)?;
     let (value, terms) = body::new(body)?;
     let meta = terms.check(&name, catalog)?;
     check_terms_of_request(catalog, &name, despite_terms)?;
-    let (value, warnings) = arriving(catalog, &name, value, from)?;
-    let catalog = catalog.clone();
+    let (value, mut warnings) = arriving(catalog, &name, value, from)?;
+    // What the vault would not take is not shown to anybody either.
+    meta.accepts(&value).map_err(VaultError::from)?;
+    let key = [(name, value)];
+    let heard = heard(asks, workspace, &key, &mut warnings).await?;
+    let ([(name, value)], catalog) = (key, catalog.clone());
     let stored = keeper.with_new(workspace, move |vault| set(vault, &name, value, meta, &catalog));
     let mut answer = stored.await?;
     answer["warnings"] = json!(warnings);
+    if let Some(heard) = heard {
+        answer["check"] = heard;
+    }
     Ok(answer)
+}
+
+/// What the provider of a key that is about to be stored says of it, where somebody asks; none where nobody does.
+///
+/// # Errors
+/// `key_rejected`: that it is none.
+async fn heard(
+    asks: Option<&Service>,
+    workspace: &str,
+    key: &[(SecretName, Secret); 1],
+    warnings: &mut Vec<String>,
+) -> Result<Option<Value>, Failure> {
+    let Some(service) = asks else { return Ok(None) };
+    let proofs = service.verdicts_before_storing(workspace, key, true).await;
+    for Proof { provider, name, verdict } in &proofs {
+        key_check::refuse_rejected(provider, name.as_str(), verdict, None)
+            .map_err(|failure| failure.hint("to store it without asking: --no-check"))?;
+    }
+    warnings.extend(proofs.iter().filter_map(Proof::warning));
+    Ok(proofs.first().map(Proof::document))
 }
 
 /// Who sends a value.
@@ -186,18 +214,30 @@ pub fn arriving(
 pub(crate) async fn post_rotation(
     service: &Service,
     workspace: &str,
-    name: &str,
+    (name, check): (&str, bool),
     (body, from): (&[u8], Sender),
 ) -> Result<Value, Failure> {
     let name = secret_name(name, service.catalog())?;
     let rotation = body::rotation(body)?;
-    let (value, warnings) = arriving(service.catalog(), &name, rotation.value, from)?;
+    let (value, mut warnings) = arriving(service.catalog(), &name, rotation.value, from)?;
+    if check {
+        // What takes nothing's place is not shown to anybody.
+        let wanted = name.clone();
+        look(service.keeper(), (workspace, service.catalog()), move |vault, _| one(vault, &wanted).map(drop))
+            .await?;
+    }
+    let key = [(name.clone(), value)];
+    let heard = heard(check.then_some(service), workspace, &key, &mut warnings).await?;
+    let [(_, value)] = key;
     let rotation = Rotation { value, ..rotation };
     let (rotated, catalog) = (name.clone(), service.catalog().clone());
     let done = service.keeper().with(workspace, move |vault| rotate(vault, &rotated, rotation, &catalog));
     let mut answer = done.await?;
     answer["under_way"] = json!(service.users_of(workspace, &name));
     answer["warnings"] = json!(warnings);
+    if let Some(heard) = heard {
+        answer["check"] = heard;
+    }
     Ok(answer)
 }
 

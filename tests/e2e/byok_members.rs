@@ -226,6 +226,51 @@ fn a_provider_is_asked_about_a_key_before_it_is_kept() {
 }
 
 #[test]
+fn a_server_elsewhere_asks_about_a_secret_before_it_is_kept() {
+    let members = Members::with(|config| config, &[("ORCH_KEY_CHECK", "on")]);
+    let admin = members.server.token().to_owned();
+    let client = Home::new();
+    let keep = |command: &'static str, more: &'static [&str]| {
+        let args =
+            ["secrets", command, "OPENAI_API_KEY", "-", "--json"].into_iter().chain(more.iter().copied());
+        members.elsewhere(&client, &admin, args).env("ORCH_KEY_CHECK", "on")
+    };
+    let asked = || members.openai.received().len();
+    let refused = |command: &'static str| {
+        let outcome = keep(command, &[]).stdin(WRONG).run().expect(3).silent();
+        assert_eq!(outcome.error()["code"], "key_rejected", "{outcome}");
+        assert!(outcome.error()["hints"].to_string().contains("--no-check"), "{outcome}");
+        assert!(!outcome.to_string().contains("wrongQw7"), "{outcome}");
+    };
+    refused("set");
+    members.server.ask("GET", "/v1/secrets/OPENAI_API_KEY", None).expect(404);
+    // What takes nothing's place is shown to nobody.
+    keep("rotate", &[]).stdin(WRONG).run().expect(2);
+    assert_eq!(asked(), 1);
+    let set = keep("set", &[]).stdin(TEAMS).run().expect(0).json();
+    assert_eq!((&set["version"], &set["check"]["verdict"]), (&json!(1), &json!("valid")), "{set:#}");
+    refused("rotate");
+    let rotated = keep("rotate", &[]).stdin(BOBS).run().expect(0).json();
+    assert_eq!(
+        (&rotated["version"], &rotated["check"]["verdict"]),
+        (&json!(2), &json!("valid")),
+        "{rotated:#}"
+    );
+    let before = asked();
+    for command in ["set", "rotate"] {
+        keep(command, &["--no-check"]).stdin(WRONG).run().expect(0);
+    }
+    // Over HTTP whoever wants it says so.
+    let body = json!({ "value": WRONG });
+    let put =
+        |query: &str| members.server.ask("PUT", &format!("/v1/secrets/OPENAI_API_KEY{query}"), Some(&body));
+    assert_eq!(put("").expect(200).json().get("check"), None);
+    assert_eq!(asked(), before, "nobody was asked");
+    assert_eq!(put("?check=true").expect(422).json()["error"]["code"], "key_rejected");
+    put("?check=perhaps").expect(400);
+}
+
+#[test]
 fn an_import_asks_about_its_keys_and_is_all_or_nothing() {
     let members = Members::with(|config| config, &[("ORCH_KEY_CHECK", "on")]);
     let names = |members: &Members| -> Vec<String> {

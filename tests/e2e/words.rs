@@ -231,7 +231,7 @@ fn help_of_secrets_set() {
     A provider's key is checked with its provider before it is stored, which costs nothing and takes
     five seconds at most: one that the provider rejects is not stored (exit code 3). One that could not
     be checked, offline for example, is stored, and that is said. --no-check, or ORCH_KEY_CHECK=off,
-    asks nobody. A server elsewhere is sent the value unchecked.
+    asks nobody. A server elsewhere asks by itself.
     ");
 }
 

@@ -17,7 +17,7 @@ pub(super) async fn list(call: Call<'_>) -> Result<Response<Body>, Failure> {
 
 /// `POST /api/user/provider-keys[?check=false][&despite_terms=true]`.
 pub(super) async fn set(mut call: Call<'_>) -> Result<Response<Body>, Failure> {
-    let manner = manner(&call)?;
+    let manner = manner(&call, true)?;
     gate::check_private(call.peer, "keys")?;
     json::check_type(&call.parts.headers)?;
     let body = call.bytes(DOCUMENT).await?;

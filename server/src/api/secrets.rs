@@ -39,23 +39,24 @@ pub(super) async fn uses(call: Call<'_>) -> Result<Response<Body>, Failure> {
     Ok(reply::ok(&secrets::uses(call.service(), call.workspace(), call.segment(2)).await?))
 }
 
-/// `PUT /v1/secrets/{name}[?despite_terms=true]`.
+/// `PUT /v1/secrets/{name}[?check=true][&despite_terms=true]`. Whoever brings many back asks about none of them.
 pub(super) async fn put(mut call: Call<'_>) -> Result<Response<Body>, Failure> {
-    let despite_terms = call.query(&["despite_terms"])?.flag("despite_terms", false)?;
+    let secrets::Manner { check, despite_terms } = manner(&call, false)?;
     let body = private(&mut call).await?;
     let service = call.service();
     let (keeper, catalog) = (service.keeper(), service.catalog());
     let sent = (&*body, sender(&call));
-    let name = (call.segment(2), despite_terms);
-    Ok(reply::ok(&secrets::put(keeper, call.workspace(), catalog, name, sent).await?))
+    let (name, asks) = ((call.segment(2), despite_terms), check.then_some(service));
+    Ok(reply::ok(&secrets::put(keeper, call.workspace(), catalog, name, asks, sent).await?))
 }
 
-/// `POST /v1/secrets/{name}/rotate`.
+/// `POST /v1/secrets/{name}/rotate[?check=true]`.
 pub(super) async fn rotate(mut call: Call<'_>) -> Result<Response<Body>, Failure> {
-    call.query(&[])?;
+    let check = call.query(&["check"])?.flag("check", false)?;
     let body = private(&mut call).await?;
     let sent = (&*body, sender(&call));
-    let done = secrets::post_rotation(call.service(), call.workspace(), call.segment(2), sent).await?;
+    let done =
+        secrets::post_rotation(call.service(), call.workspace(), (call.segment(2), check), sent).await?;
     Ok(reply::ok(&done))
 }
 
@@ -67,7 +68,7 @@ pub(super) async fn check(call: Call<'_>) -> Result<Response<Body>, Failure> {
 
 /// `POST /v1/secrets/import[?check=false][&despite_terms=true]`.
 pub(super) async fn import(mut call: Call<'_>) -> Result<Response<Body>, Failure> {
-    let manner = manner(&call)?;
+    let manner = manner(&call, true)?;
     let body = private(&mut call).await?;
     Ok(reply::ok(&secrets::post_import(call.service(), call.workspace(), &body, manner).await?))
 }
@@ -106,14 +107,14 @@ fn sender(call: &Call<'_>) -> secrets::Sender {
     }
 }
 
-/// How values are to be stored, as the query says.
+/// How values are to be stored, as the query says; whether providers are asked where it says nothing of that.
 ///
 /// # Errors
 /// Something else stands in it.
-pub(super) fn manner(call: &Call<'_>) -> Result<secrets::Manner, Failure> {
+pub(super) fn manner(call: &Call<'_>, asks: bool) -> Result<secrets::Manner, Failure> {
     let query = call.query(&["check", "despite_terms"])?;
     Ok(secrets::Manner {
-        check: query.flag("check", true)?,
+        check: query.flag("check", asks)?,
         despite_terms: query.flag("despite_terms", false)?,
     })
 }

@@ -34,7 +34,7 @@ impl Stage {
     async fn put_despite(&self, terms: bool, name: &str, body: &Value) -> Result<Value, Failure> {
         let body = body.to_string();
         let sent = (body.as_bytes(), Sender::Other);
-        put(&self.keeper, "default", &self.catalog, (name, terms), sent).await
+        put(&self.keeper, "default", &self.catalog, (name, terms), None, sent).await
     }
 
     async fn delete(&self, name: &str) -> Result<Value, Failure> {

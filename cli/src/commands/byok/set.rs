@@ -121,7 +121,11 @@ fn store(
             let meant = if despite_terms { "&despite_terms=true" } else { "" };
             runtime.block_on(client.post(&format!("/api/user/provider-keys?check={asks}{meant}"), body))
         }
-        keeping => keeping.set(name, secret, (Terms::default().check(name, &here.catalog)?, despite_terms)),
+        keeping => {
+            let meta = Terms::default().check(name, &here.catalog)?;
+            // It was asked about here.
+            keeping.set(name, secret, (meta, despite_terms), false)
+        }
     }
 }
 

@@ -96,6 +96,7 @@ impl<'a> Keeping<'a> {
         name: &SecretName,
         secret: Secret,
         (meta, despite_terms): (SecretMeta, bool),
+        asks: bool,
     ) -> Result<Value, Failure> {
         match self {
             Self::Here(here) => secrets::set(&mut create(here)?, name, secret, meta, &here.catalog),
@@ -108,8 +109,8 @@ impl<'a> Keeping<'a> {
                     expires: expires.map(written),
                     allow_short: !scrubbable,
                 })?;
-                let query = if despite_terms { "?despite_terms=true" } else { "" };
-                runtime.block_on(client.put(&path(name, query), body))
+                let query = format!("?check={asks}&despite_terms={despite_terms}");
+                runtime.block_on(client.put(&path(name, &query), body))
             }
         }
     }
@@ -118,7 +119,7 @@ impl<'a> Keeping<'a> {
     ///
     /// # Errors
     /// As the vault's, or the server's.
-    pub(super) fn rotate(&self, name: &SecretName, rotation: Rotation) -> Result<Value, Failure> {
+    pub(super) fn rotate(&self, name: &SecretName, rotation: Rotation, asks: bool) -> Result<Value, Failure> {
         match self {
             Self::Here(here) => secrets::rotate(&mut open(here)?, name, rotation, &here.catalog),
             Self::Server(client, runtime) => {
@@ -128,7 +129,7 @@ impl<'a> Keeping<'a> {
                     expires: expires.map(written),
                     allow_short: !scrubbable,
                 })?;
-                runtime.block_on(client.post(&path(name, "/rotate"), body))
+                runtime.block_on(client.post(&path(name, &format!("/rotate?check={asks}")), body))
             }
         }
     }

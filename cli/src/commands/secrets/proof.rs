@@ -63,6 +63,25 @@ pub(crate) fn proven(
     Ok(Some(document(provider, name.as_str(), &verdict)))
 }
 
+/// Whether a server elsewhere is to ask the provider: it may have that at another place than this machine, and the key is for
+/// there.
+pub(super) fn asks_there(here: &Installation, keeping: &Keeping<'_>, args: &ProofArgs) -> bool {
+    keeping.on_network() && !args.no_check && here.checks_keys()
+}
+
+/// Says what a server elsewhere heard of a key.
+pub(super) fn say_heard(keeping: &Keeping<'_>, answer: &Value, printer: Printer) {
+    let Some(check) = answer.get("check").filter(|_| keeping.on_network()) else { return };
+    let text = check["text"].as_str().unwrap_or_default();
+    match check["verdict"] == "valid" {
+        true => printer.note(text),
+        false => printer.warn(text),
+    }
+    for hint in check["hints"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        printer.note(hint);
+    }
+}
+
 /// Asks providers about many keys at the same time, and says what came of it. Nothing where nobody was asked.
 ///
 /// # Errors

@@ -6,7 +6,7 @@ use orch_vault::Rotation;
 use serde::Deserialize;
 
 use super::Keeping;
-use super::proof::{arrived, proven};
+use super::proof::{arrived, asks_there, proven, say_heard};
 use super::row::Row;
 use super::said::read_value;
 use crate::args::RotateArgs;
@@ -35,14 +35,15 @@ pub(super) fn run<'a>(
     let keeping = find()?;
     let value = arrived(here, &name, value, printer)?;
     let check = proven(here, &keeping, (&name, &value), &args.proof, printer)?;
-    let mut answer =
-        keeping.rotate(&name, Rotation { value, expires, scrubbable: !args.value.allow_short })?;
+    let rotation = Rotation { value, expires, scrubbable: !args.value.allow_short };
+    let mut answer = keeping.rotate(&name, rotation, asks_there(here, &keeping, &args.proof))?;
     if let Some(check) = check {
         answer["check"] = check;
     }
     if printer.json() {
         return printer.result_json(&answer).or_else(broken_pipe);
     }
+    say_heard(&keeping, &answer, printer);
     let Rotated { secret, under_way } = keeping.typed("POST /v1/secrets/{name}/rotate", answer)?;
     printer.note(&format!("{name} has a new value, version {}{}", secret.version, keeping.elsewhere()));
     printer.note(&match under_way.as_deref() {

@@ -6,7 +6,7 @@ use orch_vault::{OpenMode, Vault, VaultError};
 use serde::Deserialize;
 
 use super::Keeping;
-use super::proof::{arrived, check_terms, proven, reference};
+use super::proof::{arrived, asks_there, check_terms, proven, reference, say_heard};
 use super::row::Row;
 use super::said::{grants, read_value};
 use crate::args::SetArgs;
@@ -53,13 +53,15 @@ pub(super) fn run<'a>(
     meta.accepts(&secret).map_err(VaultError::from)?;
     let check = proven(here, &keeping, (&name, &secret), &args.proof, printer)?;
     let first = matches!(keeping, Keeping::Here(_)) && !here.vault.store.exists();
-    let mut answer = keeping.set(&name, secret, (meta, args.despite_terms))?;
+    let mut answer =
+        keeping.set(&name, secret, (meta, args.despite_terms), asks_there(here, &keeping, &args.proof))?;
     if let Some(check) = check {
         answer["check"] = check;
     }
     if printer.json() {
         return printer.result_json(&answer).or_else(broken_pipe);
     }
+    say_heard(&keeping, &answer, printer);
     let Stored { secret, kept_grants } = keeping.typed("PUT /v1/secrets", answer)?;
     if first {
         say_who_opens_it(here, printer)?;
