@@ -46,7 +46,7 @@ pub(super) async fn put(mut call: Call<'_>) -> Result<Response<Body>, Failure> {
     let service = call.service();
     let (keeper, catalog) = (service.keeper(), service.catalog());
     let sent = (&*body, sender(&call));
-    let (name, asks) = ((call.segment(2), despite_terms), check.then_some(service));
+    let (name, asks) = ((call.segment(2), despite_terms), check.then(|| &**service));
     Ok(reply::ok(&secrets::put(keeper, call.workspace(), catalog, name, asks, sent).await?))
 }
 
