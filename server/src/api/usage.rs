@@ -40,14 +40,13 @@ pub(super) async fn read(call: Call<'_>) -> Result<Response<Body>, Failure> {
     let only_of = (!call.caller.may(Scope::Admin)).then(|| call.caller.id.to_string());
     let query = UsageQuery { only_of, since: query.time("since")?, until: query.time("until")?, by };
     let store = call.service().store();
-    let rows = store.usage(&workspace, &query).await?;
+    let (rows, total) = store.usage_and_total(&workspace, &query).await?;
     let rows: Vec<Value> = rows.iter().map(|row| records::usage(row, by)).collect();
     if csv {
         return Ok(reply::csv(&records::usage_csv(word, &rows)));
     }
-    let total = store.usage(&workspace, &UsageQuery { by: UsageBy::Total, ..query }).await?;
-    let total = total.first().map_or(Value::Null, |row| {
-        let mut row = records::usage(row, UsageBy::Total);
+    let total = total.map_or(Value::Null, |row| {
+        let mut row = records::usage(&row, UsageBy::Total);
         if let Value::Object(fields) = &mut row {
             fields.remove("key");
         }

@@ -58,6 +58,24 @@ impl Store {
         let (workspace, query) = (workspace.to_owned(), query.clone());
         self.inner.readers.read(move |db| add_up(db, &workspace, &query)).await
     }
+
+    /// Adds up the model calls of a workspace as [`Store::usage`] does, and all of them as one row: both of the same state of
+    /// the record, however many are put on it meanwhile.
+    ///
+    /// # Errors
+    /// Those of [`Store`].
+    pub async fn usage_and_total(
+        &self,
+        workspace: &str,
+        query: &UsageQuery,
+    ) -> Result<(Vec<UsageRow>, Option<UsageRow>), Failure> {
+        let (workspace, query) = (workspace.to_owned(), query.clone());
+        let whole = UsageQuery { by: UsageBy::Total, ..query.clone() };
+        let both = move |db: &Connection| {
+            Ok((add_up(db, &workspace, &query)?, add_up(db, &workspace, &whole)?.pop()))
+        };
+        self.inner.readers.read(both).await
+    }
 }
 
 /// Puts a call of a client on record.

@@ -412,3 +412,26 @@ async fn a_key_that_is_lent_says_what_all_workspaces_spent_with_it() {
     assert_eq!(uses[0], KeyUse { last_call: Some(at(7)), micro_usd: [75; 3], tokens: 20 });
     assert_eq!(uses[1], KeyUse::default());
 }
+
+/// However many calls are put on record meanwhile, the rows and the total are of the same moment.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_and_total_are_of_one_moment() {
+    let stage = stage();
+    let query = UsageQuery { only_of: None, since: None, until: None, by: UsageBy::Provider };
+    let both = async || {
+        let (rows, total) = stage.store.usage_and_total("default", &query).await.expect("added up");
+        (rows.iter().map(|row| row.calls).sum::<u64>(), total.expect("a total").calls)
+    };
+    let mut seen = 0;
+    for _ in 0..300 {
+        for _ in 0..10 {
+            stage.store.record_call(call("default", "a", Some(1)));
+        }
+        let (rows, total) = both().await;
+        assert_eq!(rows, total);
+        seen = total;
+    }
+    stage.store.flush().await.expect("flushed");
+    assert_eq!(both().await, (3000, 3000));
+    assert!(seen > 0, "it was read while it was written");
+}
