@@ -36,6 +36,7 @@ mod owner;
 mod permissions;
 mod policy;
 mod prepare;
+mod priority;
 mod provider_keys;
 pub mod records;
 pub mod redact;

@@ -58,6 +58,11 @@ begin "$work/upstream.dripping" "$llm_load" upstream 200 50
 dripping=$(head -n 1 "$work/upstream.dripping")
 begin "$work/upstream.minute" "$llm_load" upstream 12 5000
 minute=$(head -n 1 "$work/upstream.minute")
+begin "$work/relay" "$llm_load" relay "$upstream"
+relay=$(head -n 1 "$work/relay")
+begin "$work/relay.dripping" "$llm_load" relay "$dripping"
+relay_dripping=$(head -n 1 "$work/relay.dripping")
+relay_process=${started[-1]}
 
 # orch, and another one whose provider is slow.
 token=
@@ -89,6 +94,11 @@ direct() {
     local mode=$1
     shift
     "$llm_load" "$mode" "http://$upstream/v1/chat/completions" "$@"
+}
+relayed() {
+    local mode=$1
+    shift
+    "$llm_load" "$mode" "http://$relay/v1/chat/completions" "$@"
 }
 failed=0
 # A figure, its target, and what is wanted of them: `le` or `ge`.
@@ -154,8 +164,9 @@ for ((round = 1; round <= rounds; round++)); do
     load run chat/completions "$seconds" "$connections" >>"$work/budgeted.rates"
     portkey_load "$seconds" >>"$work/portkey.rates"
     litellm_load "$seconds" >>"$work/litellm.rates"
+    relayed run "$seconds" "$connections" >>"$work/relay.rates"
     direct run "$seconds" "$connections" >>"$work/direct.rates"
-    for who in direct orch budgeted portkey litellm; do
+    for who in direct relay orch budgeted portkey litellm; do
         printf '%s %.0f  ' "$who" "$(tail -n 1 "$work/$who.rates" | jq .per_second)"
     done
     echo "(req/s, round $round)"
@@ -169,25 +180,34 @@ url=$fast_url token=$fast_token
 pace=$(jq -n "$rate * 0.3 | floor")
 for ((round = 1; round <= rounds; round++)); do
     direct paced "$pace" "$seconds" "$connections" >>"$work/direct.times"
+    relayed paced "$pace" "$seconds" "$connections" >>"$work/relay.times"
     load paced chat/completions "$pace" "$seconds" "$connections" >>"$work/same.times"
     LLM_MODEL=claude-sonnet-4-5 load paced chat/completions "$pace" "$seconds" "$connections" >>"$work/across.times"
     direct first 400 "$seconds" "$connections" >>"$work/direct.first"
+    relayed first 400 "$seconds" "$connections" >>"$work/relay.first"
     load first chat/completions 400 "$seconds" "$connections" >>"$work/same.first"
     LLM_MODEL=claude-sonnet-4-5 load first chat/completions 400 "$seconds" "$connections" >>"$work/across.first"
 done
 added() {
     jq -n "$(median "$2" "$work/$1") - $(median "$2" "$work/direct.${1#*.}")"
 }
-echo "at $pace requests/s without a gateway: p50 $(median p50_us "$work/direct.times") us, p99 $(median p99_us "$work/direct.times") us"
+echo "at $pace requests/s without a gateway: p50 $(median p50_us "$work/direct.times") us, p99 $(median p99_us "$work/direct.times") us; a relay adds $(added relay.times p50_us) us and $(added relay.times p99_us) us"
 judge "added to an answer, same dialect, p50" "$(added same.times p50_us)" le 250 us
 judge "added to an answer, same dialect, p99" "$(added same.times p99_us)" le 1000 us
 judge "added to an answer, across dialects, p50" "$(added across.times p50_us)" le 400 us
 judge "added to an answer, across dialects, p99" "$(added across.times p99_us)" le 1000 us
-echo "at 400 streams/s without a gateway: first piece p50 $(median p50_us "$work/direct.first") us"
+echo "at 400 streams/s without a gateway: first piece p50 $(median p50_us "$work/direct.first") us; a relay adds $(added relay.first p50_us) us"
 judge "first piece later, same dialect, p50" "$(added same.first p50_us)" le 500 us
 judge "first piece later, across dialects, p50" "$(added across.first p50_us)" le 500 us
 
 # 200 streams of 200 chunks each, one in 50 ms: each chunk comes alone, and what the process takes is of chunks.
+per_chunk() {
+    jq -n "$1 / $(getconf CLK_TCK) / (200 * 200) * 1000000"
+}
+before=$(ticks "$relay_process")
+"$llm_load" streams "http://$relay_dripping/v1/chat/completions" 200 >/dev/null
+after=$(ticks "$relay_process")
+printf 'a relay takes %.1f us for a chunk that comes alone\n' "$(per_chunk $((after - before)))"
 serve dripping "$dripping"
 for model in gpt-4o-mini claude-sonnet-4-5; do
     before=$(ticks "$process")
@@ -195,7 +215,7 @@ for model in gpt-4o-mini claude-sonnet-4-5; do
     after=$(ticks "$process")
     [[ $(jq .finished "$work/dripped") == 200 ]] || { cat "$work/dripped" >&2; exit 1; }
     judge "processor time per chunk that comes alone ($model)" \
-        "$(jq -n "($after - $before) / $(getconf CLK_TCK) / (200 * 200) * 1000000")" le 25 us
+        "$(per_chunk $((after - before)))" le 25 us
 done
 
 # 5,000 streams at once, of a minute each.

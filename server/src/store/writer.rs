@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 
 use super::problem::Problem;
 use crate::failure::Failure;
+use crate::priority::step_back;
 
 /// Most pieces of work in one transaction, so that the first caller does not wait for all the others.
 const GROUP: usize = 1024;
@@ -72,7 +73,10 @@ impl Writer {
         let of_thread = Arc::clone(&queue);
         let thread = thread::Builder::new()
             .name("orch-store".to_owned())
-            .spawn(move || of_thread.serve(db, &path))
+            .spawn(move || {
+                step_back();
+                of_thread.serve(db, &path);
+            })
             .map_err(|e| Failure::defect(format!("cannot start the thread that writes the store: {e}")))?;
         Ok(Self { queue, thread: Some(thread) })
     }

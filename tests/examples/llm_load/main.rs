@@ -3,6 +3,8 @@
 //! - `llm_load upstream [CHUNKS MILLISECONDS]` plays a provider on loopback that speaks OpenAI's chat completions and
 //!   Anthropic's messages, and answers at once; a stream has so many chunks, one each so many milliseconds (20, at
 //!   once). It prints its address and ends with its standard input.
+//! - `llm_load relay ADDRESS` listens on loopback and carries bytes to and from ADDRESS without looking at them: what any
+//!   gateway takes for having two sockets.
 //! - `llm_load run URL SECONDS CONNECTIONS [HEADER:VALUE]…` posts one small question after another to URL on each of so
 //!   many kept connections.
 //! - `llm_load paced URL RATE SECONDS CONNECTIONS [HEADER:VALUE]…` posts so many a second, whether answers are late or
@@ -16,6 +18,7 @@
 
 mod ask;
 mod connection;
+mod relay;
 mod upstream;
 
 use std::io::{Error, Result, Write as _};
@@ -32,6 +35,7 @@ fn main() -> Result<()> {
         ["upstream", chunks, gap] => {
             return runtime.block_on(upstream::serve(number(chunks)?, Duration::from_millis(number(gap)?)));
         }
+        ["relay", upstream] => return runtime.block_on(relay::serve(number(upstream)?)),
         ["run", url, seconds, connections, headers @ ..] => {
             let load = Load { rate: None, seconds: number(seconds)?, connections: number(connections)? };
             runtime.block_on(ask::whole(&Asked::new(url, headers, false)?, &load))?
@@ -55,11 +59,15 @@ fn main() -> Result<()> {
         ["streams", url, count, headers @ ..] => {
             runtime.block_on(ask::streams(&Asked::new(url, headers, true)?, number(count)?))?
         }
-        _ => return Err(Error::other("llm_load upstream | run | paced | first | streams …; see its source")),
+        _ => {
+            return Err(Error::other(
+                "llm_load upstream | relay | run | paced | first | streams …; see its source",
+            ));
+        }
     };
     writeln!(std::io::stdout(), "{said}")
 }
 
 fn number<T: std::str::FromStr>(text: &str) -> Result<T> {
-    text.parse().map_err(|_| Error::other(format!("{text} is not a number that fits")))
+    text.parse().map_err(|_| Error::other(format!("{text} is not what is wanted there")))
 }
