@@ -88,6 +88,7 @@ impl Live {
                 return (self.broken(failure), None);
             }
         }
+        self.tab.weighs(&item);
         match self.tab.cover().await {
             Ok(()) => {}
             Err(Unreserved::Limit(hit)) => return (self.limited(hit), None),

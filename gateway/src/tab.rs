@@ -8,7 +8,7 @@ use orch_proxy::Credential;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::attempt::{Charge, Failed};
+use crate::attempt::{Charge, Failed, Item};
 use crate::ir::{Class, Dropped, StopReason, StreamEvent, Usage};
 use crate::listener::{CallStart, Heard, Listener};
 use crate::plan::Candidate;
@@ -32,8 +32,12 @@ pub(crate) struct Tab {
     /// What was set aside for the attempt under way.
     reservation: Option<Reservation>,
     usage: Option<Usage>,
+    /// Whether the counts are not those of the whole answer: something was said after them, or others came that are none.
+    stale: bool,
     /// The content so far, for answers whose counts never come.
     said: Spoken,
+    /// Whether there is any.
+    spoke: bool,
     /// Whether the model thinks, or may, where nobody hears it.
     thinks: bool,
     /// What failed attempts came to, and whether all of it has a price.
@@ -58,7 +62,9 @@ impl Tab {
             provider_id: None,
             reservation: None,
             usage: None,
+            stale: false,
             said: Spoken::default(),
+            spoke: false,
             thinks: false,
             lost: Usage::default(),
             lost_micro_usd: Some(0),
@@ -124,7 +130,9 @@ impl Tab {
     pub(crate) fn attempt(&mut self, candidate: &Candidate, reservation: Reservation, dropped: Vec<Dropped>) {
         self.reservation = Some(reservation);
         self.usage = None;
+        self.stale = false;
         self.said = Spoken::default();
+        self.spoke = false;
         self.thinks = candidate.known().is_none_or(|model| model.reasoning);
         self.provider_id = None;
         let credential = candidate.credential.as_deref().map(reference);
@@ -226,8 +234,29 @@ impl Tab {
             StreamEvent::Text(text)
             | StreamEvent::Reasoning(text)
             | StreamEvent::Refusal(text)
-            | StreamEvent::ToolArguments { fragment: text, .. } => self.said.hear(text),
+            | StreamEvent::ToolArguments { fragment: text, .. } => {
+                self.said.hear(text);
+                self.spoke = true;
+            }
             _ => {}
+        }
+    }
+
+    /// What the counts so far are worth after this event of the answer, each of whose pieces was heard.
+    pub(crate) fn weighs(&mut self, item: &Item) {
+        let counts = |event: &StreamEvent| matches!(event, StreamEvent::Usage(_));
+        let says = |event: &StreamEvent| {
+            matches!(
+                event,
+                StreamEvent::Text(_)
+                    | StreamEvent::Reasoning(_)
+                    | StreamEvent::Refusal(_)
+                    | StreamEvent::ToolArguments { .. }
+            )
+        };
+        match item.meaning.iter().any(counts) {
+            true => self.stale = !item.counts,
+            false => self.stale |= item.meaning.iter().any(says),
         }
     }
 
@@ -241,11 +270,12 @@ impl Tab {
         });
     }
 
-    /// The model and counts of a whole answer.
-    pub(crate) fn heard_all(&mut self, model: &str, usage: Option<Usage>, bytes: usize) {
+    /// The model and counts of a whole answer of so many bytes, and whether it says anything.
+    pub(crate) fn heard_all(&mut self, model: &str, usage: Option<Usage>, bytes: usize, spoke: bool) {
         self.served_by(model);
         self.usage = usage;
         self.said.hear_bytes(bytes);
+        self.spoke = spoke;
     }
 
     /// The id of a whole answer, and why it ended.
@@ -286,11 +316,14 @@ impl Tab {
             // Whoever thinks in silence has said less than it will charge for.
             let said = (!self.thinks).then(|| self.said.most());
             let booked = match (outcome, self.usage) {
-                (Outcome::Served, Some(usage)) => Some(usage),
+                // Whatever is said takes a token at least.
+                (Outcome::Served, Some(usage)) if !self.stale && (usage.output > 0 || !self.spoke) => {
+                    Some(usage)
+                }
                 // It is whole, and what was said of it is all there is.
-                (Outcome::Served, None) => {
+                (Outcome::Served, counted) => {
                     receipt.estimated = true;
-                    Some(reservation.estimate(None, said))
+                    Some(reservation.estimate(counted, said))
                 }
                 // The counts so far are those of the answer's beginning.
                 (_, counted) if answered => {
