@@ -17,6 +17,7 @@ use crate::receipt::{Attempt, Charged, CredentialRef, Outcome, Receipt, Receipts
 use crate::request_id::RequestId;
 use crate::shown::shown;
 use crate::spoken::Spoken;
+use crate::unread::Unread;
 use crate::usage::Reservation;
 
 /// Entries of a receipt's list of dropped fields.
@@ -38,6 +39,8 @@ pub(crate) struct Tab {
     said: Spoken,
     /// Whether there is any.
     spoke: bool,
+    /// What there may be of a stream that the client did not take.
+    unread: Option<Unread>,
     /// Whether the model thinks, or may, where nobody hears it.
     thinks: bool,
     /// What failed attempts came to, and whether all of it has a price.
@@ -65,6 +68,7 @@ impl Tab {
             stale: false,
             said: Spoken::default(),
             spoke: false,
+            unread: None,
             thinks: false,
             lost: Usage::default(),
             lost_micro_usd: Some(0),
@@ -96,8 +100,25 @@ impl Tab {
     pub(crate) fn speaks(&mut self) {
         let after = millis(self.started.elapsed());
         self.edit(|receipt| receipt.first_token_ms = Some(after));
+        self.unread = Some(Unread::nothing());
         if let Some(heard) = &mut self.heard {
             heard.first_token();
+        }
+    }
+
+    /// The next event of its stream is waited for.
+    pub(crate) fn waits(&mut self) {
+        if let Some(unread) = &mut self.unread {
+            unread.waits();
+        }
+    }
+
+    /// It has come, or `ends`: there will be none.
+    pub(crate) fn reads(&mut self, ends: bool) {
+        match &mut self.unread {
+            Some(unread) if ends => unread.ends(),
+            Some(unread) => unread.reads(),
+            None => {}
         }
     }
 
@@ -133,6 +154,7 @@ impl Tab {
         self.stale = false;
         self.said = Spoken::default();
         self.spoke = false;
+        self.unread = None;
         self.thinks = candidate.known().is_none_or(|model| model.reasoning);
         self.provider_id = None;
         let credential = candidate.credential.as_deref().map(reference);
@@ -315,6 +337,9 @@ impl Tab {
             let answered = receipt.provider_served.is_some();
             // Whoever thinks in silence has said less than it will charge for.
             let said = (!self.thinks).then(|| self.said.most());
+            // A provider goes on for a while after the last thing that somebody heard of it.
+            let unread = self.unread.as_ref().map_or(0, Unread::most);
+            let made = said.map(|said| said.saturating_add(unread));
             let booked = match (outcome, self.usage) {
                 // Whatever is said takes a token at least.
                 (Outcome::Served, Some(usage)) if !self.stale && (usage.output > 0 || !self.spoke) => {
@@ -328,7 +353,7 @@ impl Tab {
                 // The counts so far are those of the answer's beginning.
                 (_, counted) if answered => {
                     receipt.estimated = true;
-                    Some(reservation.estimate(counted, said))
+                    Some(reservation.estimate(counted, made))
                 }
                 // The provider is at work and nobody will hear what it counts. A guest must not be able to spend
                 // by hanging up.
