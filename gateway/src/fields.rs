@@ -267,13 +267,22 @@ pub(crate) fn whole(value: &Value) -> Option<u64> {
     })
 }
 
-/// Whether the counts in an answer, or in an event of one, are whole numbers. Where one is not, the others are no better:
-/// an estimate takes their place.
+/// Tokens that no call comes to. A provider that counts as many cannot count, and a budget that believed it would be spent
+/// for as long as it lasts.
+pub(crate) const NO_COUNT: u64 = 1 << 28;
+
+/// Whether a value is a number of tokens.
+fn is_count(value: &Value) -> bool {
+    whole(value).is_some_and(|count| count < NO_COUNT)
+}
+
+/// Whether the counts in an answer, or in an event of one, are whole numbers that can be. Where one is not, the others are
+/// no better: an estimate takes their place.
 pub(crate) fn counts_are_whole(tree: &Value) -> bool {
     let Some(fields) = tree.as_object() else { return true };
     fields.iter().all(|(key, value)| match key.as_str() {
         "usage" | "usageMetadata" => tokens_are_whole(value),
-        "prompt_eval_count" | "eval_count" => !value.is_number() || whole(value).is_some(),
+        "prompt_eval_count" | "eval_count" => value.is_null() || is_count(value),
         // Where the counts of the dialects stand.
         "message" | "response" | "delta" | "metadata" | "x_groq" => counts_are_whole(value),
         _ => true,
@@ -284,9 +293,9 @@ pub(crate) fn counts_are_whole(tree: &Value) -> bool {
 fn tokens_are_whole(counts: &Value) -> bool {
     let Some(counts) = counts.as_object() else { return true };
     counts.iter().all(|(key, value)| match value {
-        Value::Number(_) => {
+        Value::Number(_) | Value::String(_) => {
             let tokens = ["tokens", "Tokens", "TokenCount"].iter().any(|end| key.ends_with(end));
-            !tokens || whole(value).is_some()
+            !tokens || is_count(value)
         }
         inner => tokens_are_whole(inner),
     })
@@ -359,6 +368,9 @@ mod tests {
             r#"{"metadata":{"usage":{"inputTokens":99999999999999999999}}}"#,
             r#"{"type":"message_start","message":{"usage":{"input_tokens":-1}}}"#,
             r#"{"eval_count":-7}"#,
+            r#"{"eval_count":"7"}"#,
+            r#"{"usage":{"prompt_tokens":20,"completion_tokens":"5000"}}"#,
+            r#"{"usage":{"prompt_tokens":20,"completion_tokens":1000000000000000000}}"#,
         ] {
             assert!(!whole(unsound), "{unsound}");
         }

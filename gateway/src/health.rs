@@ -12,7 +12,7 @@ use http::StatusCode;
 use orch_proxy::Credential;
 use serde::{Deserialize, Serialize};
 
-use crate::classify::Failure;
+use crate::classify::{Failure, RETRY_AFTER_CAP};
 use crate::ir::Class;
 
 /// How long a key is asked last for a model after a rate limit whose end the provider did not say.
@@ -28,6 +28,10 @@ const COOL: Duration = Duration::from_secs(10 * 60);
 const LONGEST_COOL: Duration = Duration::from_secs(24 * 60 * 60);
 /// Models that are kept of one key. A client can make up names.
 const MODELS: usize = 64;
+/// How far apart two looks at the clock may be without it having been set back.
+const SKEW: Duration = Duration::from_secs(60);
+/// The most that stands against a key for a while, its rejection aside. What ends later was noted by a clock that was ahead.
+const LONGEST_REST: Duration = RETRY_AFTER_CAP.saturating_add(SKEW);
 /// Ends that are closer together than this are the same, so that a storm of failures is not one of writes.
 const SAME: Duration = Duration::from_secs(1);
 
@@ -80,18 +84,24 @@ impl KeyHealth {
     /// Whether nothing stands against the key any more.
     #[must_use]
     pub fn is_fine(&self, now: SystemTime) -> bool {
-        let now = millis(now);
-        let over = |until: u64| until <= now;
+        let over = |until: u64| !stands(until, now);
         self.rejected.is_none()
             && self.unpaid.is_none_or(over)
             && self.models.values().all(|back| over(back.until))
+    }
+
+    /// Whether a key that its provider rejected may be tried once more.
+    fn has_cooled(&self, now: SystemTime) -> bool {
+        // By a clock that was set back since, nobody knows how long it was left alone.
+        let is_ahead = self.rejected.is_some_and(|rejected| time(rejected) > now + SKEW);
+        is_ahead || self.tried_again_at().is_none_or(|at| time(at) <= now)
     }
 
     fn note(&mut self, model: &str, class: Class, retry_after: Option<Duration>, now: SystemTime) {
         let until = |length: Duration| millis(now + length);
         match class {
             // Calls that were under way together are one rejection.
-            Class::BadKey if self.tried_again_at().is_none_or(|at| at <= millis(now)) => {
+            Class::BadKey if self.has_cooled(now) => {
                 self.rejections = self.rejections.saturating_add(1);
                 self.rejected = Some(millis(now));
             }
@@ -117,8 +127,7 @@ impl KeyHealth {
     }
 
     fn set_back(&mut self, model: &str, back: Setback, now: SystemTime) {
-        let now = millis(now);
-        self.models.retain(|_, back| back.until > now);
+        self.models.retain(|_, back| stands(back.until, now));
         if self.models.len() >= MODELS && !self.models.contains_key(model) {
             let soonest =
                 self.models.iter().min_by_key(|(_, back)| back.until).map(|(model, _)| model.clone());
@@ -215,14 +224,14 @@ impl Health {
             return State::Fine;
         };
         if let Some(at) = health.tried_again_at().map(time) {
-            return match at > now {
-                true => State::Rejected(at),
-                false => State::Rests(Rest { class: Class::BadKey, until: at, said: false }),
+            return match health.has_cooled(now) {
+                false => State::Rejected(at),
+                true => State::Rests(Rest { class: Class::BadKey, until: at, said: false }),
             };
         }
         let unpaid = health.unpaid.map(|until| Setback { class: Class::OutOfMoney, until, said: false });
         let backs = [health.models.get(model).copied(), unpaid];
-        let standing = backs.into_iter().flatten().filter(|back| time(back.until) > now);
+        let standing = backs.into_iter().flatten().filter(|back| stands(back.until, now));
         let worst = standing.max_by_key(|back| (back.said, back.until));
         match worst {
             None => State::Fine,
@@ -297,6 +306,11 @@ impl Health {
 
 fn fresh(version: u64) -> KeyHealth {
     KeyHealth { version, ..KeyHealth::default() }
+}
+
+/// Whether something that ends then has not ended.
+fn stands(until: u64, now: SystemTime) -> bool {
+    time(until).duration_since(now).is_ok_and(|left| !left.is_zero() && left <= LONGEST_REST)
 }
 
 fn millis(at: SystemTime) -> u64 {

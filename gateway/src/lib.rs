@@ -50,6 +50,7 @@ pub mod simulate;
 mod spoken;
 mod stream;
 mod tab;
+mod unread;
 mod upstream;
 mod usage;
 mod worst;

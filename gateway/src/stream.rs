@@ -57,10 +57,16 @@ impl Live {
     async fn step(mut self: Box<Self>) -> (Bytes, Option<Box<Live>>) {
         let item = match self.held.pop_front() {
             Some(item) => Ok(Some(item)),
-            None => match timeout_at(self.session.deadline, self.events.next()).await {
-                Err(_) => Err(Failure::new(Class::Timeout, "the run's deadline has passed")),
-                Ok(result) => result,
-            },
+            None => {
+                self.tab.waits();
+                match timeout_at(self.session.deadline, self.events.next()).await {
+                    Err(_) => Err(Failure::new(Class::Timeout, "the run's deadline has passed")),
+                    Ok(result) => {
+                        self.tab.reads(!matches!(result, Ok(Some(_))));
+                        result
+                    }
+                }
+            }
         };
         let item = match item {
             Ok(Some(item)) => item,
@@ -88,6 +94,7 @@ impl Live {
                 return (self.broken(failure), None);
             }
         }
+        self.tab.weighs(&item);
         match self.tab.cover().await {
             Ok(()) => {}
             Err(Unreserved::Limit(hit)) => return (self.limited(hit), None),

@@ -8,7 +8,7 @@ use orch_proxy::Credential;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::attempt::{Charge, Failed};
+use crate::attempt::{Charge, Failed, Item};
 use crate::ir::{Class, Dropped, StopReason, StreamEvent, Usage};
 use crate::listener::{CallStart, Heard, Listener};
 use crate::plan::Candidate;
@@ -17,6 +17,7 @@ use crate::receipt::{Attempt, Charged, CredentialRef, Outcome, Receipt, Receipts
 use crate::request_id::RequestId;
 use crate::shown::shown;
 use crate::spoken::Spoken;
+use crate::unread::Unread;
 use crate::usage::Reservation;
 
 /// Entries of a receipt's list of dropped fields.
@@ -32,8 +33,14 @@ pub(crate) struct Tab {
     /// What was set aside for the attempt under way.
     reservation: Option<Reservation>,
     usage: Option<Usage>,
+    /// Whether the counts are not those of the whole answer: something was said after them, or others came that are none.
+    stale: bool,
     /// The content so far, for answers whose counts never come.
     said: Spoken,
+    /// Whether there is any.
+    spoke: bool,
+    /// What there may be of a stream that the client did not take.
+    unread: Option<Unread>,
     /// Whether the model thinks, or may, where nobody hears it.
     thinks: bool,
     /// What failed attempts came to, and whether all of it has a price.
@@ -58,7 +65,10 @@ impl Tab {
             provider_id: None,
             reservation: None,
             usage: None,
+            stale: false,
             said: Spoken::default(),
+            spoke: false,
+            unread: None,
             thinks: false,
             lost: Usage::default(),
             lost_micro_usd: Some(0),
@@ -90,8 +100,25 @@ impl Tab {
     pub(crate) fn speaks(&mut self) {
         let after = millis(self.started.elapsed());
         self.edit(|receipt| receipt.first_token_ms = Some(after));
+        self.unread = Some(Unread::nothing());
         if let Some(heard) = &mut self.heard {
             heard.first_token();
+        }
+    }
+
+    /// The next event of its stream is waited for.
+    pub(crate) fn waits(&mut self) {
+        if let Some(unread) = &mut self.unread {
+            unread.waits();
+        }
+    }
+
+    /// It has come, or `ends`: there will be none.
+    pub(crate) fn reads(&mut self, ends: bool) {
+        match &mut self.unread {
+            Some(unread) if ends => unread.ends(),
+            Some(unread) => unread.reads(),
+            None => {}
         }
     }
 
@@ -124,7 +151,10 @@ impl Tab {
     pub(crate) fn attempt(&mut self, candidate: &Candidate, reservation: Reservation, dropped: Vec<Dropped>) {
         self.reservation = Some(reservation);
         self.usage = None;
+        self.stale = false;
         self.said = Spoken::default();
+        self.spoke = false;
+        self.unread = None;
         self.thinks = candidate.known().is_none_or(|model| model.reasoning);
         self.provider_id = None;
         let credential = candidate.credential.as_deref().map(reference);
@@ -226,8 +256,29 @@ impl Tab {
             StreamEvent::Text(text)
             | StreamEvent::Reasoning(text)
             | StreamEvent::Refusal(text)
-            | StreamEvent::ToolArguments { fragment: text, .. } => self.said.hear(text),
+            | StreamEvent::ToolArguments { fragment: text, .. } => {
+                self.said.hear(text);
+                self.spoke = true;
+            }
             _ => {}
+        }
+    }
+
+    /// What the counts so far are worth after this event of the answer, each of whose pieces was heard.
+    pub(crate) fn weighs(&mut self, item: &Item) {
+        let counts = |event: &StreamEvent| matches!(event, StreamEvent::Usage(_));
+        let says = |event: &StreamEvent| {
+            matches!(
+                event,
+                StreamEvent::Text(_)
+                    | StreamEvent::Reasoning(_)
+                    | StreamEvent::Refusal(_)
+                    | StreamEvent::ToolArguments { .. }
+            )
+        };
+        match item.meaning.iter().any(counts) {
+            true => self.stale = !item.counts,
+            false => self.stale |= item.meaning.iter().any(says),
         }
     }
 
@@ -241,11 +292,12 @@ impl Tab {
         });
     }
 
-    /// The model and counts of a whole answer.
-    pub(crate) fn heard_all(&mut self, model: &str, usage: Option<Usage>, bytes: usize) {
+    /// The model and counts of a whole answer of so many bytes, and whether it says anything.
+    pub(crate) fn heard_all(&mut self, model: &str, usage: Option<Usage>, bytes: usize, spoke: bool) {
         self.served_by(model);
         self.usage = usage;
         self.said.hear_bytes(bytes);
+        self.spoke = spoke;
     }
 
     /// The id of a whole answer, and why it ended.
@@ -285,17 +337,23 @@ impl Tab {
             let answered = receipt.provider_served.is_some();
             // Whoever thinks in silence has said less than it will charge for.
             let said = (!self.thinks).then(|| self.said.most());
+            // A provider goes on for a while after the last thing that somebody heard of it.
+            let unread = self.unread.as_ref().map_or(0, Unread::most);
+            let made = said.map(|said| said.saturating_add(unread));
             let booked = match (outcome, self.usage) {
-                (Outcome::Served, Some(usage)) => Some(usage),
+                // Whatever is said takes a token at least.
+                (Outcome::Served, Some(usage)) if !self.stale && (usage.output > 0 || !self.spoke) => {
+                    Some(usage)
+                }
                 // It is whole, and what was said of it is all there is.
-                (Outcome::Served, None) => {
+                (Outcome::Served, counted) => {
                     receipt.estimated = true;
-                    Some(reservation.estimate(None, said))
+                    Some(reservation.estimate(counted, said))
                 }
                 // The counts so far are those of the answer's beginning.
                 (_, counted) if answered => {
                     receipt.estimated = true;
-                    Some(reservation.estimate(counted, said))
+                    Some(reservation.estimate(counted, made))
                 }
                 // The provider is at work and nobody will hear what it counts. A guest must not be able to spend
                 // by hanging up.

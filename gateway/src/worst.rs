@@ -11,6 +11,10 @@ const IMAGE_TOKENS: u64 = 50_000;
 /// Tokens of structure around one message or tool.
 const FRAME_TOKENS: u64 = 32;
 
+/// Tokens of what a provider tells a model by itself about calling tools, where it is given any: 530 at most of Claude's
+/// models, as Anthropic says.
+const TOOLS_TOKENS: u64 = 1024;
+
 /// Input tokens of a request at most.
 pub(crate) fn worst_input(request: &ChatRequest, body_len: usize, context: Option<u64>) -> u64 {
     let found = request.messages.iter().map(|message| images(&message.content));
@@ -18,7 +22,8 @@ pub(crate) fn worst_input(request: &ChatRequest, body_len: usize, context: Optio
     let frames = request.messages.len() as u64 + request.tools.len() as u64 + 1;
     // The body's bytes stand for every text in it, wherever it is, structure and escapes included.
     let text = body_len.saturating_sub(bytes) as u64;
-    let all = text + count * IMAGE_TOKENS + frames * FRAME_TOKENS;
+    let about_tools = if request.tools.is_empty() { 0 } else { TOOLS_TOKENS };
+    let all = text + count * IMAGE_TOKENS + frames * FRAME_TOKENS + about_tools;
     if has_film(&request.system) || request.messages.iter().any(|message| has_film(&message.content)) {
         return any_input(context);
     }

@@ -8,6 +8,7 @@ mod quirks;
 mod region;
 mod site;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::{Arc, LazyLock};
@@ -139,6 +140,14 @@ pub enum CatalogError {
         provider: Slug,
         /// The pattern.
         pattern: String,
+    },
+    /// A model has two prices, by two of its names.
+    #[error("provider `{provider}`: {} has another price, by another name", quote(.model))]
+    PricedTwice {
+        /// Which provider.
+        provider: Slug,
+        /// The second name.
+        model: String,
     },
     /// Configured as a provider of models, and it serves none.
     #[error("provider `{0}` serves no models, so that nothing can be configured of it")]
@@ -297,6 +306,8 @@ pub struct Provider {
     pub calls: Vec<Call>,
     /// Its models that are known. The provider may have others. Shared by all copies: there are hundreds.
     pub models: Arc<[Model]>,
+    /// What the operator says that models of it cost, by the name that the provider is asked for.
+    pub prices: Arc<BTreeMap<String, Price>>,
     /// Patterns of further model names that the operator says it has; `*` stands for any characters.
     pub model_patterns: Vec<String>,
     /// Only for local runs, or where the operator pinned it.
@@ -397,9 +408,16 @@ impl Provider {
         self.models.iter().find(|model| model.id == name || model.aliases.iter().any(|alias| alias == name))
     }
 
-    /// What a model costs; `None` when that is unknown.
+    /// What a model costs: what the operator says, or else the catalog. `None` when that is unknown.
     pub fn price(&self, model: &str) -> Option<Price> {
-        self.model(model).and_then(|model| model.price).or_else(|| self.free.then_some(Price::FREE))
+        let listed = || self.model(model).and_then(|model| model.price);
+        self.own_price(model).or_else(listed).or_else(|| self.free.then_some(Price::FREE))
+    }
+
+    /// What the operator says that a model costs.
+    pub fn own_price(&self, model: &str) -> Option<Price> {
+        let id = self.model(model).map_or(model, |known| known.id.as_str());
+        self.prices.get(id).copied()
     }
 
     /// The key's name in the vault; `None` when there is no key.

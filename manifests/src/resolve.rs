@@ -380,6 +380,7 @@ mod tests {
             env: Vec::new(),
             models: models.iter().map(|model| (*model).into()).collect(),
             free: true,
+            prices: std::collections::BTreeMap::new(),
         }
     }
 

@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::ops::Range;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use orch_gateway::Treasury;
@@ -59,6 +60,13 @@ impl Window {
             }
             Self::Total => (i64::MIN, None),
         }
+    }
+
+    /// The days of the window that `now` is in, since 1970. What a clock that was ahead has booked for later ones is spent
+    /// when they come: it is not taken from every day until then.
+    fn days(self, now: OffsetDateTime) -> Range<i64> {
+        let (first, next) = self.at(now);
+        first..next.map_or(i64::MAX, day_of)
     }
 }
 
@@ -270,7 +278,7 @@ impl Budgets {
     /// The store's.
     pub(crate) async fn shown(&self, workspace: &str) -> Result<Vec<Value>, Failure> {
         let (budgets, now) = (self.of(workspace).await?, (self.clock)());
-        let asked = budgets.iter().map(|budget| (budget.subject.clone(), budget.window.at(now).0)).collect();
+        let asked = budgets.iter().map(|budget| (budget.subject.clone(), budget.window.days(now))).collect();
         let sums = self.store.spending(workspace, asked).await?;
         Ok(budgets.iter().zip(sums).map(|(budget, sums)| budget.shown(sums, now)).collect())
     }

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use orch_manifests::{
-    Catalog, Dialect, EgressWant, Endpoint, Format, Limits, OperatorProvider, Route, Routes, Slug,
+    Catalog, Dialect, EgressWant, Endpoint, Format, Limits, OperatorProvider, Price, Route, Routes, Slug,
 };
 use orch_runner::{Capacity, Machine, Requirement};
 use orch_vault::KeyChoice;
@@ -134,6 +134,8 @@ struct RawProvider {
     models: Vec<String>,
     #[serde(default)]
     free: bool,
+    #[serde(default)]
+    prices: BTreeMap<String, Price>,
 }
 
 #[derive(Deserialize, Default)]
@@ -254,6 +256,7 @@ impl Config {
                 env: provider.env.into_iter().collect(),
                 models: provider.models,
                 free: provider.free,
+                prices: provider.prices,
             });
         }
         if !raw.routes.is_empty() {
@@ -506,6 +509,8 @@ vault: { key: auto }
         let catalog = config.catalog().expect("complete");
         assert!(catalog.provider("ollama").expect("built in").pinned);
         assert!(catalog.provider("lan-llm").expect("defined").free);
+        let own = catalog.provider("openai").expect("built in").price("my-finetune").expect("set");
+        assert_eq!((own.input_per_mtok.micros(), own.output_per_mtok.micros()), (3_000_000, 12_000_000));
         assert_eq!((config.egress.allow.len(), config.egress.connect_to.len()), (2, 1));
         assert_eq!(config.egress.trial, None);
         let with_trial = parse(&example.replace("# trial", "trial")).expect("parses");
@@ -522,6 +527,7 @@ vault: { key: auto }
             "env",
             "models",
             "free",
+            "prices",
             "defaults",
             "ceilings",
             "key: auto",

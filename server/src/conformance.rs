@@ -449,7 +449,7 @@ fn model(provider: &Provider, called: &str, named: Option<&str>) -> Result<Strin
     // A cheap one that has a price; what is free is often not for everybody.
     let chats = provider.models.iter().filter(|model| model.embedding.is_none());
     let cost = |model: &&orch_manifests::Model| {
-        let price = model.price?;
+        let price = provider.price(&model.id)?;
         let cost = price.cost(INPUT, 0, 0, 64).micros();
         (cost > 0).then_some(cost)
     };

@@ -147,7 +147,8 @@ fn usage_of(value: &Value) -> Option<Usage> {
 fn written_for_an_hour(usage: &Map<String, Value>) -> u64 {
     let details = usage.get("cacheDetails").and_then(Value::as_array).into_iter().flatten();
     let hour = details.filter(|detail| detail.get("ttl").and_then(Value::as_str) == Some("1h"));
-    hour.filter_map(|detail| detail.get("inputTokens").and_then(crate::fields::whole)).sum()
+    let counts = hour.filter_map(|detail| detail.get("inputTokens").and_then(crate::fields::whole));
+    counts.fold(0, u64::saturating_add)
 }
 
 fn usage_value(usage: &Usage) -> Value {

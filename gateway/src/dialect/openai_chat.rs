@@ -130,17 +130,24 @@ fn usage_of(value: &Value) -> Option<Usage> {
         return None;
     }
     let input = count("prompt_tokens").unwrap_or(0);
-    let output = count("completion_tokens").unwrap_or(0);
+    let answer = count("completion_tokens").unwrap_or(0);
+    let reasoning = detail("completion_tokens_details", "reasoning_tokens").unwrap_or(0);
+    // xAI counts thoughts beside the answer and not in it: its total is more than the two together.
+    let beside = count("total_tokens").unwrap_or(0).saturating_sub(input).saturating_sub(answer);
+    let cached_input = detail("prompt_tokens_details", "cached_tokens")
+        .or_else(|| count("prompt_cache_hit_tokens"))
+        .unwrap_or(0)
+        .min(input);
     Some(Usage {
         input,
-        output,
-        cached_input: detail("prompt_tokens_details", "cached_tokens")
-            .or_else(|| count("prompt_cache_hit_tokens"))
+        output: answer.saturating_add(reasoning.min(beside)),
+        cached_input,
+        // OpenRouter's: of the models that it has from Anthropic, a write costs more than plain input.
+        cache_write: detail("prompt_tokens_details", "cache_write_tokens")
             .unwrap_or(0)
-            .min(input),
-        cache_write: 0,
+            .min(input - cached_input),
         cache_write_1h: 0,
-        reasoning: detail("completion_tokens_details", "reasoning_tokens").unwrap_or(0),
+        reasoning,
     })
 }
 

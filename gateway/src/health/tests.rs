@@ -180,3 +180,28 @@ fn a_rejected_key_is_tried_again_after_a_while_that_doubles() {
     let old: KeyHealth = serde_json::from_str(r#"{"version":1,"rejected":1000}"#).expect("a row");
     assert_eq!(old.tried_again_at(), Some(601_000));
 }
+
+#[test]
+fn a_clock_that_was_ahead_keeps_no_key_from_its_calls() {
+    const YEAR: u64 = 365 * 24 * 60 * 60;
+    for class in [Class::RateLimited, Class::OutOfMoney, Class::NoAccess] {
+        let health = Health::unknown();
+        health.failed(&ONE, "m", &failure(class, Some(20)), SAID, at(YEAR));
+        assert_ne!(health.state(&ONE, "m", at(YEAR)), State::Fine, "{class:?}");
+        assert_eq!(health.state(&ONE, "m", at(0)), State::Fine, "{class:?}");
+        assert!(health.all()["OPENAI_API_KEY"].is_fine(at(0)), "{class:?}");
+        health.failed(&ONE, "m", &failure(class, Some(20)), SAID, at(0));
+        assert_ne!(
+            health.state(&ONE, "m", at(1)),
+            State::Fine,
+            "{class:?}: what is learnt by the right one counts"
+        );
+    }
+    let health = Health::unknown();
+    let reject = |seconds| health.failed(&ONE, "m", &failure(Class::BadKey, None), SAID, at(seconds));
+    reject(YEAR);
+    let trial = State::Rests(Rest { class: Class::BadKey, until: at(YEAR + 600), said: false });
+    assert_eq!(health.state(&ONE, "m", at(0)), trial, "it is asked, after all others");
+    reject(0);
+    assert_eq!(health.state(&ONE, "m", at(1)), State::Rejected(at(1200)), "and left alone from then on");
+}

@@ -50,6 +50,7 @@ fn clients() -> (Session, Catalog) {
         env: Vec::new(),
         models: vec!["llama-*".to_owned(), "house-model".to_owned()],
         free: true,
+        prices: std::collections::BTreeMap::new(),
     };
     let catalog = Catalog::builtin().with_operator(vec![lan]).unwrap();
     let plan = Plan::for_clients(&catalog, &|slug: &Slug| match slug.as_str() {

@@ -61,14 +61,17 @@ impl Candidate {
         self.provider.model(self.counted())
     }
 
-    /// What it costs, when that is known. Of another name it is what the catalog says of that one.
+    /// What it costs, when that is known. Of another name it is what the operator or the catalog says of that one.
     pub fn price(&self) -> Option<Price> {
         if let Some(sent) = &self.sent
             && !self.priced_as_model
             && *sent != self.model
             && self.provider.model(sent).is_none()
         {
-            return self.provider.free.then_some(Price::FREE);
+            return self.provider.price(sent);
+        }
+        if let Some(own) = self.provider.own_price(self.sent()) {
+            return Some(own);
         }
         self.provider.price(self.counted())
     }

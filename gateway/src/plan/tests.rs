@@ -135,6 +135,7 @@ fn ollama_is_local_or_pinned() {
         env: Vec::new(),
         models: Vec::new(),
         free: false,
+        prices: std::collections::BTreeMap::new(),
     };
     let catalog = Catalog::builtin().with_operator(vec![pin]).unwrap();
     let wishes = Wishes {

@@ -16,6 +16,7 @@ use crate::advice::{Blamed, advice};
 use crate::attempt::RunLimit;
 use crate::dialect;
 use crate::embeddings::{self, EmbedResponse};
+use crate::fields::NO_COUNT;
 use crate::intake::Room;
 use crate::ir::{ApiError, ChatResponse, Class, Part, StreamEvent, Usage};
 use crate::plan::Candidate;
@@ -84,7 +85,8 @@ pub(super) fn whole(
     body: bytes::Bytes,
     mut response: ChatResponse,
 ) -> Response<Body> {
-    tab.heard_all(&response.model, response.usage, body.len());
+    let spoke = !response.content.is_empty();
+    tab.heard_all(&response.model, response.usage, body.len(), spoke);
     tab.answered(&response.id, response.stop);
     let body = if same_dialect {
         body
@@ -119,8 +121,9 @@ pub(super) fn embedded(
     answer: Vectors,
 ) -> Response<Body> {
     let Vectors { body, mut response, room } = answer;
+    response.input_tokens = response.input_tokens.filter(|tokens| *tokens < NO_COUNT);
     let usage = response.input_tokens.map(|input| Usage { input, ..Usage::default() });
-    tab.heard_all(&response.model, usage, 0);
+    tab.heard_all(&response.model, usage, 0, false);
     let body = match (same_dialect, &client.asked, embeddings::wire(client.dialect)) {
         (false, Asked::Embeddings(embed), Some(wire)) => {
             if response.input_tokens.is_none() {

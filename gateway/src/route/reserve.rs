@@ -85,7 +85,7 @@ fn of_chat(client: &ClientRequest, chat: &ChatRequest, candidate: &Candidate) ->
     // A beta may widen the context that the catalog knows.
     let beta = client.headers.contains_key("anthropic-beta") || names_beta(chat);
     let context = known.map(|model| model.context).filter(|_| !beta);
-    let input = match client.dialect == Dialect::OpenAiResponses && kept(chat).is_some() {
+    let input = match brings_kept(client, chat) {
         // What the provider has kept may fill all there is room for.
         true => any_input(context),
         false => worst_input(chat, client.body.len(), context),
@@ -111,6 +111,15 @@ fn of_chat(client: &ClientRequest, chat: &ChatRequest, candidate: &Candidate) ->
     };
     let dearer = price.and_then(|price| dearer_than_listed(client, chat, &price, input));
     Need { ask, dearer, usual, least: least_output(spoken).min(wanted) }
+}
+
+/// Whether a request stands for what the provider has kept of earlier ones.
+fn brings_kept(client: &ClientRequest, chat: &ChatRequest) -> bool {
+    match client.dialect {
+        Dialect::OpenAiResponses => kept(chat).is_some(),
+        Dialect::GeminiGenerateContent => chat.extras.contains_key("cachedContent"),
+        _ => false,
+    }
 }
 
 /// Vectors cost what their input does.

@@ -18,6 +18,20 @@ fn the_worst_input_counts_text_by_bytes_and_images_by_number() {
     assert!((IMAGE_TOKENS..IMAGE_TOKENS + 1000).contains(&worst), "{worst}");
 }
 
+/// Anthropic counts 530 tokens of its own where there is a tool, however short the request is.
+#[test]
+fn what_a_provider_says_of_tools_is_input() {
+    let worst = |tools: Value| {
+        let body = json!({"max_tokens": 1, "messages": [{"role": "user", "content": "hi"}], "tools": tools})
+            .to_string();
+        let request = crate::dialect::anthropic::Anthropic.parse_request(body.as_bytes()).unwrap();
+        worst_input(&request, body.len(), Some(200_000))
+    };
+    let none = worst(json!([]));
+    assert!(none < 200, "{none}");
+    assert!(worst(json!([{"name": "f", "input_schema": {}}])) > 530 + none);
+}
+
 #[test]
 fn wishes_for_cache_writes_are_found_wherever_they_are() {
     let mark = json!({"type": "ephemeral"});

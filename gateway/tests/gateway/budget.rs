@@ -276,3 +276,70 @@ async fn what_costs_more_than_listed_is_refused_under_a_cost_limit_and_not_booke
         answer.text()
     );
 }
+
+/// A provider whose counts are no counts has said something all the same: what was set aside for it is spent, and not nothing.
+#[tokio::test]
+async fn an_answer_whose_counts_are_none_is_not_free() {
+    let long = "word ".repeat(40);
+    let bounded = |mut body: serde_json::Value| {
+        body["max_tokens"] = json!(50);
+        body
+    };
+    for usage in [
+        json!({"prompt_tokens": 20, "completion_tokens": "5000"}),
+        json!({"prompt_tokens": 20, "completion_tokens": null}),
+        json!({"prompt_tokens": 20, "completion_tokens": 0}),
+        json!({"prompt_tokens": 20}),
+        json!({"prompt_tokens": 20, "completion_tokens": 1_000_000_000_000_000_000_u64}),
+    ] {
+        let world = World::new(Setup { models: &["gpt-4o-mini"], ..Setup::default() }).await;
+        world.openai.script([whole(
+            200,
+            &json!({"id": "c", "object": "chat.completion", "created": 1, "model": "m", "usage": usage,
+                "choices": [{"index": 0, "message": {"role": "assistant", "content": long}, "finish_reason": "stop"}]}),
+        )]);
+        assert_eq!(world.chat(&bounded(hello())).await.status, 200, "{usage}");
+        let (spent, receipt) = (world.session.budget.spent(), world.receipt());
+        assert_eq!((spent.output_tokens, receipt.estimated), (50, true), "{usage}: {receipt:?}");
+        assert!(spent.input_tokens > 0, "{usage}: {spent:?}");
+    }
+    // The counts of a stream's beginning are not those of its end.
+    let endings = [
+        json!({}),
+        json!({"input_tokens": 20}),
+        json!({"output_tokens": -1}),
+        json!({"output_tokens": "900"}),
+    ];
+    for ending in endings {
+        let event = |value: serde_json::Value| {
+            format!("event: {}\ndata: {value}\n\n", value["type"].as_str().unwrap())
+        };
+        let sent = vec![
+            event(
+                json!({"type": "message_start", "message": {"id": "m", "type": "message", "role": "assistant",
+                "model": "claude-3-haiku-20240307", "content": [], "usage": {"input_tokens": 20, "output_tokens": 1}}}),
+            ),
+            event(
+                json!({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}),
+            ),
+            event(
+                json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": long}}),
+            ),
+            event(json!({"type": "content_block_stop", "index": 0})),
+            match ending.as_object().is_some_and(serde_json::Map::is_empty) {
+                true => event(json!({"type": "message_delta", "delta": {"stop_reason": "end_turn"}})),
+                false => event(
+                    json!({"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": ending}),
+                ),
+            },
+            event(json!({"type": "message_stop"})),
+        ];
+        let world = World::new(Setup { models: &["claude-3-haiku"], ..Setup::default() }).await;
+        world.anthropic.script([Reply::Stream { pieces: sent, then: Then::End }]);
+        let answer = world.chat(&bounded(hello_stream())).await;
+        assert!(answer.text().contains("[DONE]"), "{ending}: {}", answer.text());
+        let (spent, receipt) = (world.session.budget.spent(), world.receipt());
+        assert_eq!((spent.input_tokens, spent.output_tokens), (20, 50), "{ending}: {receipt:?}");
+        assert!(receipt.estimated, "{ending}");
+    }
+}

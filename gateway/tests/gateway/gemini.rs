@@ -117,6 +117,23 @@ async fn a_stream_of_the_same_dialect_passes_byte_for_byte_and_ends_with_its_bod
     assert!(receipt.contains("\"provider_served\":\"gemini\""), "{receipt}");
 }
 
+/// What Google has cached is input, too, and no byte of it is in the request.
+#[tokio::test]
+async fn cached_content_is_set_aside_for_as_long_as_it_may_be() {
+    let bounded = Setup { max_tokens: Some(20_000), server_tools: true, ..setup() };
+    let world = World::new(Setup { models: &["gemini-2.5-flash"], ..bounded }).await;
+    world.gemini.script([generates("hallo")]);
+    assert_eq!(world.post(WHOLE, &asking()).await.status, 200);
+    for field in ["cachedContent", "cached_content"] {
+        let mut body = asking();
+        body[field] = json!("cachedContents/long");
+        let answer = world.post(WHOLE, &body).await;
+        assert_eq!(answer.status, 429, "{field}: {}", answer.text());
+        assert_eq!(world.receipt().outcome, Outcome::Limit, "{field}");
+    }
+    assert_eq!(world.gemini.asked().len(), 1);
+}
+
 #[tokio::test]
 async fn a_stream_is_translated_to_its_clients_terminator() {
     let world = World::new(setup()).await;

@@ -237,6 +237,7 @@ fn pinned(slug: &str, dialect: Option<Dialect>, base_url: &str) -> OperatorProvi
         env: Vec::new(),
         models: Vec::new(),
         free: false,
+        prices: std::collections::BTreeMap::new(),
     }
 }
 

@@ -4,6 +4,7 @@ use http_body_util::BodyExt;
 use orch_gateway::ir::Class;
 use orch_gateway::{Outcome, Timing};
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use crate::upstream::{Reply, Then, pieces, stream_of};
 use crate::world::{Answer, Setup, World, hello_stream, world};
@@ -78,6 +79,35 @@ async fn the_first_content_is_not_held_back() {
         receipt.input_tokens > 0 && world.session.budget.spent().input_tokens > 0,
         "hanging up is not free"
     );
+}
+
+/// The provider goes on while a client that has begun to hear it reads nothing, and charges for that when it hangs up.
+#[tokio::test]
+async fn hanging_up_on_what_nobody_reads_is_paid_for() {
+    for (reads_on, all) in [(false, true), (true, false)] {
+        let world = world().await;
+        let beginning = pieces(OPENAI_TEXT)[..3].to_vec();
+        world.openai.script([Reply::Stream { pieces: beginning, then: Then::Silence }]);
+        let mut body = hello_stream();
+        body["max_tokens"] = json!(300);
+        let mut response = world.open("/v1/chat/completions", &[], &body).await;
+        let mut heard = String::new();
+        while !heard.contains("Grüße") {
+            let frame = response.body_mut().frame().await.unwrap().unwrap();
+            heard.push_str(std::str::from_utf8(frame.data_ref().unwrap()).unwrap());
+        }
+        let while_passes = Duration::from_millis(200);
+        match reads_on {
+            true => {
+                assert!(timeout(while_passes, response.body_mut().frame()).await.is_err(), "it is silent")
+            }
+            false => tokio::time::sleep(while_passes).await,
+        }
+        drop(response);
+        let receipt = world.receipt();
+        assert_eq!((receipt.outcome, receipt.estimated), (Outcome::Cancelled, true));
+        assert_eq!(receipt.output_tokens == 300, all, "{reads_on}: {receipt:?}");
+    }
 }
 
 #[tokio::test]

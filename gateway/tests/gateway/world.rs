@@ -149,6 +149,7 @@ impl World {
             env: Vec::new(),
             models: Vec::new(),
             free: false,
+            prices: std::collections::BTreeMap::new(),
         };
         let catalog = Catalog::builtin()
             .with_operator(vec![

@@ -150,6 +150,7 @@ mod tests {
                 env: Vec::new(),
                 models: Vec::new(),
                 free: false,
+                prices: BTreeMap::new(),
             };
             let moved = builtin.with_operator(vec![entry]).unwrap();
             let (endpoint, found) = target(&moved, slug).unwrap();

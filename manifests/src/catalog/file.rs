@@ -138,6 +138,7 @@ impl ProviderEntry {
             inference,
             calls,
             models: self.models.into_iter().map(ModelEntry::into_model).collect(),
+            prices: Arc::default(),
             model_patterns: Vec::new(),
             local_only: self.local_only,
             pinned: false,
@@ -270,8 +271,9 @@ struct PriceEntry {
     cached_input: Option<MicroUsd>,
     #[serde(default, deserialize_with = "some_dollars")]
     cache_write: Option<MicroUsd>,
-    #[serde(deserialize_with = "date")]
-    as_of: Date,
+    /// Left out by operators alone, of whose prices nobody else has published anything.
+    #[serde(default, deserialize_with = "some_date")]
+    as_of: Option<Date>,
     tier: Option<TierEntry>,
 }
 
@@ -288,8 +290,34 @@ impl PriceEntry {
                 output_per_mtok: tier.output,
                 cached_input_per_mtok: tier.cached_input,
             }),
-            as_of: Some(self.as_of),
+            as_of: self.as_of,
         }
+    }
+}
+
+/// As the operator writes it, in the form of the catalog's files.
+impl<'de> Deserialize<'de> for Price {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let entry = PriceEntry::deserialize(deserializer)?;
+        if entry.output.is_none() {
+            return Err(de::Error::custom("output is missing; it is 0 for models that make vectors"));
+        }
+        let price = entry.into_price();
+        // What is set aside for a call is the price of plain input, and of long input for what is counted as long.
+        let dearer_cached =
+            |cached: Option<MicroUsd>, input: MicroUsd| cached.is_some_and(|cached| cached > input);
+        if dearer_cached(price.cached_input_per_mtok, price.input_per_mtok) {
+            return Err(de::Error::custom("cached_input is more than input"));
+        }
+        if let Some(tier) = price.tier {
+            if dearer_cached(tier.cached_input_per_mtok, tier.input_per_mtok) {
+                return Err(de::Error::custom("tier.cached_input is more than tier.input"));
+            }
+            if tier.input_per_mtok < price.input_per_mtok || tier.output_per_mtok < price.output_per_mtok {
+                return Err(de::Error::custom("tier: long input costs no less than other input"));
+            }
+        }
+        Ok(price)
     }
 }
 
@@ -335,6 +363,10 @@ fn dollars<'de, D: Deserializer<'de>>(deserializer: D) -> Result<MicroUsd, D::Er
 
 fn some_dollars<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<MicroUsd>, D::Error> {
     dollars(deserializer).map(Some)
+}
+
+fn some_date<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Date>, D::Error> {
+    date(deserializer).map(Some)
 }
 
 fn date<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Date, D::Error> {

@@ -1,11 +1,13 @@
 //! What an operator adds to the catalog: providers of their own, and other addresses for built-in ones.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use http::Method;
 
-use super::{Auth, Catalog, CatalogError, Dialect, InferencePath, Pages, Provider, Quirks, Task, check};
+use super::{
+    Auth, Catalog, CatalogError, Dialect, InferencePath, Pages, Price, Provider, Quirks, Task, check,
+};
 use crate::endpoint::Endpoint;
 use crate::identity::{Slug, is_variable_name};
 use crate::resolve::nearest_provider;
@@ -28,6 +30,8 @@ pub struct OperatorProvider {
     pub models: Vec<String>,
     /// Whether its models cost nothing. A cap on money refuses models with an unknown price.
     pub free: bool,
+    /// What models of it cost, in the place of what the catalog says, and of models that it does not list.
+    pub prices: BTreeMap<String, Price>,
 }
 
 /// How the versions of providers' APIs end a base URL.
@@ -36,16 +40,18 @@ pub(super) const VERSIONS: [&str; 3] = ["/v1", "/v1beta", "/v2"];
 pub(super) fn extend(catalog: &Catalog, entries: Vec<OperatorProvider>) -> Result<Catalog, CatalogError> {
     let mut providers = catalog.providers.clone();
     let mut seen = BTreeSet::new();
-    for entry in entries {
+    for mut entry in entries {
         check(&entry)?;
+        let prices = std::mem::take(&mut entry.prices);
         if let Some(other) = catalog.others.iter().find(|other| other.goes_by(entry.slug.as_str())) {
             return Err(CatalogError::NoModels(other.slug.clone()));
         }
         let at = providers.iter().position(|provider| provider.goes_by(entry.slug.as_str()));
-        let provider = match at {
+        let mut provider = match at {
             Some(at) => redirect(&providers[at], entry)?,
             None => define(entry, catalog)?,
         };
+        provider.prices = Arc::new(by_id(&provider, prices)?);
         if !seen.insert(provider.slug.clone()) {
             return Err(CatalogError::Repeated(provider.slug));
         }
@@ -78,10 +84,26 @@ fn check(entry: &OperatorProvider) -> Result<(), CatalogError> {
             && pattern.len() <= 256
             && pattern.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:/@+~-*".contains(&b))
     };
-    match entry.models.iter().find(|pattern| !well_formed(pattern)) {
+    let priced = entry.prices.keys().find(|name| !well_formed(name) || name.contains('*'));
+    match entry.models.iter().find(|pattern| !well_formed(pattern)).or(priced) {
         Some(pattern) => Err(CatalogError::ModelPattern { provider: provider(), pattern: pattern.clone() }),
         None => Ok(()),
     }
+}
+
+/// The prices by the names under which they are looked up: a model that is known may go by others.
+fn by_id(
+    provider: &Provider,
+    prices: BTreeMap<String, Price>,
+) -> Result<BTreeMap<String, Price>, CatalogError> {
+    let mut by_id = BTreeMap::new();
+    for (name, price) in prices {
+        let id = provider.model(&name).map_or_else(|| name.clone(), |known| known.id.clone());
+        if by_id.insert(id, price).is_some() {
+            return Err(CatalogError::PricedTwice { provider: provider.slug.clone(), model: name });
+        }
+    }
+    Ok(by_id)
 }
 
 fn define(entry: OperatorProvider, catalog: &Catalog) -> Result<Provider, CatalogError> {
@@ -114,6 +136,7 @@ fn define(entry: OperatorProvider, catalog: &Catalog) -> Result<Provider, Catalo
         env: entry.env,
         key_pattern: None,
         models: Arc::default(),
+        prices: Arc::default(),
         calls: Vec::new(),
         model_patterns: entry.models,
         local_only: false,
@@ -293,6 +316,7 @@ mod tests {
             env: Vec::new(),
             models: Vec::new(),
             free: false,
+            prices: BTreeMap::new(),
         }
     }
 
@@ -504,6 +528,53 @@ mod tests {
         assert_eq!(provider.auth, Auth::Header(http::HeaderName::from_static("x-goog-api-key")));
         let streams = provider.inference_path(true).unwrap();
         assert_eq!(streams.path, "/v1beta/models/*:streamGenerateContent");
+    }
+
+    #[test]
+    fn the_operators_prices_go_before_the_catalogs() {
+        let price = |text: &str| serde_yaml::from_str::<Price>(text);
+        let (cheap, own) = (
+            price("{ input: 2, output: 8.5, as_of: 2026-10-01 }").unwrap(),
+            price("{ input: 3, output: 12 }").unwrap(),
+        );
+        assert_eq!((cheap.input_per_mtok.micros(), cheap.output_per_mtok.micros()), (2_000_000, 8_500_000));
+        assert!(cheap.as_of.is_some() && own.as_of.is_none());
+        let prices = |names: &[(&str, Price)]| -> BTreeMap<String, Price> {
+            names.iter().map(|(name, price)| ((*name).to_owned(), *price)).collect()
+        };
+        let (id, alias) = ("claude-3-haiku-20240307", "claude-3-haiku");
+        let entry = |names: &[(&str, Price)]| OperatorProvider {
+            base_url: None,
+            prices: prices(names),
+            ..entry("anthropic", "https://127.0.0.1:8443")
+        };
+        // By whatever name it goes.
+        let catalog = with(vec![entry(&[(alias, cheap), ("my-finetune", own)])]).unwrap();
+        let provider = catalog.provider("anthropic").unwrap();
+        assert_eq!((provider.price(id), provider.price(alias)), (Some(cheap), Some(cheap)));
+        assert_eq!((provider.price("my-finetune"), provider.price("claude-unheard-of")), (Some(own), None));
+        let others = provider.models.iter().filter(|model| model.id != id);
+        assert!(
+            others.clone().count() > 0
+                && others.clone().all(|model| provider.price(&model.id) == model.price)
+        );
+        assert!(!provider.pinned, "nothing else of it is changed");
+
+        let twice = with(vec![entry(&[(alias, cheap), (id, own)])]).unwrap_err();
+        assert!(matches!(twice, CatalogError::PricedTwice { .. }), "{twice}");
+        let pattern = with(vec![entry(&[("claude-*", cheap)])]).unwrap_err();
+        assert!(matches!(pattern, CatalogError::ModelPattern { .. }), "{pattern}");
+        // What would let a call cost more than was set aside for it.
+        for (text, why) in [
+            ("{ input: 2, output: 8, cached_input: 3 }", "cached_input is more"),
+            ("{ input: 2, output: 8, tier: { above_input_tokens: 9, input: 1, output: 8 } }", "no less"),
+            ("{ input: 2 }", "output is missing"),
+            ("{ input: -2, output: 8 }", "no amount"),
+            ("{ input: 2, outptu: 8 }", "outptu"),
+        ] {
+            let error = price(text).unwrap_err().to_string();
+            assert!(error.contains(why), "{text}: {error}");
+        }
     }
 
     #[test]

@@ -202,6 +202,7 @@ fn a_catalog_can_contradict_a_manifest() {
             env: vec!["LAN_LLM_KEY".into()],
             models: Vec::new(),
             free: true,
+            prices: std::collections::BTreeMap::new(),
         }])
         .unwrap();
     insta::assert_snapshot!(text(&catalog), @"

@@ -54,7 +54,7 @@ impl Treasury for Account {
             }
             let subjects = of.clone();
             let asked =
-                budgets.iter().map(|budget| (budget.subject.clone(), budget.window.at(now).0)).collect();
+                budgets.iter().map(|budget| (budget.subject.clone(), budget.window.days(now))).collect();
             // A task of its own: when the caller goes away meanwhile, what is set aside has an owner that takes it back.
             #[expect(
                 clippy::disallowed_methods,

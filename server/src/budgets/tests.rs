@@ -144,6 +144,26 @@ async fn a_day_and_a_month_begin_anew_at_midnight_utc() {
     assert_eq!(Window::Total.at(*stage.now.lock().expect("whole")), (i64::MIN, None));
 }
 
+#[tokio::test]
+async fn what_a_clock_that_was_ahead_has_booked_is_not_taken_from_every_day_until_then() {
+    let stage = Stage::new(
+        "budgets:\n  day: { window: day, tokens: 100 }\n  ever: { window: total, tokens: 1000 }\n  \
+         month: { window: month, tokens: 100 }",
+    );
+    stage.set(datetime!(2036-01-01 12:00 UTC));
+    spend(stage.call(50, 50).await.expect("paid"), 50, 50);
+    assert_eq!(stage.used().await, [(100, 0), (100, 0), (100, 0)], "day, ever, month");
+    // The clock is put right.
+    stage.set(datetime!(2026-12-31 23:59:59 UTC));
+    assert_eq!(stage.used().await, [(0, 0), (100, 0), (0, 0)]);
+    spend(stage.call(50, 50).await.expect("paid"), 50, 50);
+    assert!(stage.call(1, 1).await.is_err(), "this day's own is spent");
+    stage.set(datetime!(2027-01-01 0:00 UTC));
+    spend(stage.call(50, 50).await.expect("a new day, and a new month"), 50, 50);
+    stage.set(datetime!(2036-01-01 23:59 UTC));
+    assert!(stage.call(1, 1).await.is_err(), "it is spent when the day comes");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn fifty_callers_never_go_over_together_and_none_is_stuck() {
     let stage = Arc::new(Stage::new("budgets: { team: { window: day, tokens: 5000, cost_usd: 0.009 } }"));

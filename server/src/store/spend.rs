@@ -4,6 +4,7 @@
 //! the rows of a busy workspace are the same for all of its calls.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::{Connection, params};
@@ -66,7 +67,7 @@ impl Unwritten {
 
 /// Spending and budgets.
 impl Store {
-    /// Sets aside what `decide` says of the sums as they are (of these subjects, each from a day on), for all whom it is
+    /// Sets aside what `decide` says of the sums as they are (of these subjects, each of its days), for all whom it is
     /// about at once, and returns what else it says. It is on disk when this returns. What is set aside and not taken back
     /// by [`Store::spend`] is spent.
     ///
@@ -75,11 +76,11 @@ impl Store {
     pub(crate) async fn set_aside<T: Send + 'static>(
         &self,
         of: SpendOf,
-        asked: Vec<(Subject, i64)>,
+        asked: Vec<(Subject, Range<i64>)>,
         decide: impl FnOnce(&[Sums]) -> (T, u64, u64) + Send + 'static,
     ) -> Result<T, Failure> {
         let work = move |db: &Connection| {
-            let (said, tokens, micro_usd) = decide(&all_since(db, &of.workspace, &asked)?);
+            let (said, tokens, micro_usd) = decide(&all_within(db, &of.workspace, &asked)?);
             if (tokens, micro_usd) != (0, 0) {
                 add(db, &of, [0, 0, bounded(tokens), bounded(micro_usd)])?;
             }
@@ -162,17 +163,17 @@ impl Store {
         self.inner.writer.write(work).await
     }
 
-    /// The sums of subjects of a workspace, each from a day on.
+    /// The sums of subjects of a workspace, each of its days.
     ///
     /// # Errors
     /// Those of [`Store`].
     pub(crate) async fn spending(
         &self,
         workspace: &str,
-        of: Vec<(Subject, i64)>,
+        of: Vec<(Subject, Range<i64>)>,
     ) -> Result<Vec<Sums>, Failure> {
         let workspace = workspace.to_owned();
-        let read = move |db: &Connection| all_since(db, &workspace, &of);
+        let read = move |db: &Connection| all_within(db, &workspace, &of);
         self.inner.readers.read(read).await
     }
 
@@ -227,16 +228,20 @@ impl Store {
     }
 }
 
-/// The sums of subjects, each of all from a day on.
-fn all_since(db: &Connection, workspace: &str, asked: &[(Subject, i64)]) -> Result<Vec<Sums>, Problem> {
+/// The sums of subjects, each of its days.
+fn all_within(
+    db: &Connection,
+    workspace: &str,
+    asked: &[(Subject, Range<i64>)],
+) -> Result<Vec<Sums>, Problem> {
     let mut statement = db.prepare_cached(
         "SELECT ifnull(sum(tokens), 0), ifnull(sum(cost), 0), ifnull(sum(held_tokens), 0), ifnull(sum(held_cost), 0)
-         FROM spend WHERE workspace = ?1 AND scope = ?2 AND subject = ?3 AND day >= ?4",
+         FROM spend WHERE workspace = ?1 AND scope = ?2 AND subject = ?3 AND day >= ?4 AND day < ?5",
     )?;
     let count = |number: i64| u64::try_from(number).unwrap_or(0);
     let mut found = Vec::with_capacity(asked.len());
-    for ((scope, subject), day) in asked {
-        found.push(statement.query_row(params![workspace, scope, subject, day], |row| {
+    for ((scope, subject), days) in asked {
+        found.push(statement.query_row(params![workspace, scope, subject, days.start, days.end], |row| {
             Ok(Sums {
                 tokens: count(row.get(0)?),
                 micro_usd: count(row.get(1)?),

@@ -154,7 +154,10 @@ impl Parser {
     fn message_delta(&mut self, value: &Value, events: &mut Vec<StreamEvent>) {
         if let Some(usage) = value.get("usage") {
             merge_usage(&mut self.counts, usage);
-            events.push(StreamEvent::Usage(self.counts.usage()));
+            // Without the output it counts no more than the beginning did.
+            if usage.get("output_tokens").is_some_and(|count| !count.is_null()) {
+                events.push(StreamEvent::Usage(self.counts.usage()));
+            }
         }
         let Some(reason) = at_path(value, &["delta", "stop_reason"]).and_then(Value::as_str) else { return };
         if std::mem::replace(&mut self.stopped, true) {

@@ -42,13 +42,13 @@ fn options(
     request: &mut ChatRequest,
     extras: &mut Map<String, Value>,
 ) -> Result<(), RequestError> {
-    // Below zero: until the model stops, or until the context is full.
+    // Zero and below: until the model stops, or until the context is full.
     request.max_tokens = match f.peek("num_predict").and_then(Value::as_i64) {
-        Some(number) if number < 0 => {
+        Some(number) if number <= 0 => {
             f.value("num_predict");
             None
         }
-        _ => f.uint("num_predict")?,
+        _ => f.uint("num_predict")?.filter(|most| *most > 0),
     };
     request.sampling = Sampling {
         temperature: f.number("temperature")?,

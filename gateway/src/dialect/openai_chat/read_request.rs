@@ -21,6 +21,12 @@ pub(super) fn parse(body: &[u8]) -> Result<ChatRequest, RequestError> {
     let messages = messages.into_iter().map(message).collect::<Result<_, _>>()?;
     let max_completion_tokens = f.uint("max_completion_tokens")?;
     let max_tokens = f.uint("max_tokens")?;
+    for (name, bound) in [("max_completion_tokens", max_completion_tokens), ("max_tokens", max_tokens)] {
+        // Ollama takes it for no bound at all, and nothing would be set aside for the answer.
+        if bound == Some(0) {
+            return Err(f.error(name, "must be at least 1"));
+        }
+    }
     let mut include_usage = false;
     if let Some(mut options) = f.object("stream_options")? {
         include_usage = options.boolean("include_usage")?.unwrap_or(false);

@@ -260,7 +260,8 @@ fn every_spelling_of_a_wish_is_understood() {
     assert_eq!((on.reasoning, &on.extras["think"]), (None, &json!(true)));
     assert_eq!(with("format", json!("json")).format, Some(ResponseFormat::JsonObject));
     assert_eq!(with("format", json!("")).format, None);
-    for (number, bound) in [(json!(-1), None), (json!(-2), None), (json!(7), Some(7)), (Value::Null, None)] {
+    let none = [json!(-1), json!(-2), json!(0), json!(0.0), Value::Null].map(|number| (number, None));
+    for (number, bound) in none.into_iter().chain([(json!(7), Some(7))]) {
         let request = with("options", json!({"num_predict": number}));
         assert_eq!((request.max_tokens, request.extras.len()), (bound, 0), "{number}");
     }

@@ -220,6 +220,16 @@ fn what_is_wrong_is_named_by_its_path() {
         ),
         (
             openai(),
+            json!({"messages": [{"role": "user", "content": "x"}], "max_tokens": 0}),
+            "max_tokens: must be at least 1",
+        ),
+        (
+            openai(),
+            json!({"messages": [{"role": "user", "content": "x"}], "max_completion_tokens": 0}),
+            "max_completion_tokens: must be at least 1",
+        ),
+        (
+            openai(),
             json!({"messages": [{"role": "user", "content": "x"}], "tools": [{"type": "function", "function": {}}]}),
             "tools[0].function.name: is missing",
         ),

@@ -380,6 +380,49 @@ fn counts_of_other_providers_are_read() {
     assert_eq!(read.usage, Some(wanted));
 }
 
+/// At xAI what a model thought is not part of the answer's tokens, and costs as much.
+#[test]
+fn thoughts_that_are_counted_beside_the_answer_are_output() {
+    let read = |usage: Value| {
+        let body =
+            json!({"choices": [{"message": {"content": "x"}, "finish_reason": "stop"}], "usage": usage});
+        let usage = openai().parse_response(body.to_string().as_bytes()).unwrap().usage.unwrap();
+        (usage.input, usage.output, usage.reasoning)
+    };
+    let counted = |answer: u64, total: Value| {
+        read(json!({"prompt_tokens": 12, "completion_tokens": answer, "total_tokens": total,
+            "completion_tokens_details": {"reasoning_tokens": 386}}))
+    };
+    assert_eq!(counted(1, json!(399)), (12, 387, 386), "xAI");
+    assert_eq!(counted(387, json!(399)), (12, 387, 386), "OpenAI");
+    assert_eq!(counted(387, json!(null)), (12, 387, 386), "whoever tells no total");
+    assert_eq!(counted(1, json!(u64::MAX)), (12, 387, 386), "no more than was thought");
+    assert_eq!(counted(1, json!(0)), (12, 1, 386));
+}
+
+#[test]
+fn cache_writes_at_openrouter_are_counted() {
+    let read = |cached: u64, written: u64| {
+        let body = json!({"choices": [{"message": {"content": "x"}, "finish_reason": "stop"}],
+            "usage": {"prompt_tokens": 194, "completion_tokens": 2, "total_tokens": 196,
+                "prompt_tokens_details": {"cached_tokens": cached, "cache_write_tokens": written}}});
+        let usage = openai().parse_response(body.to_string().as_bytes()).unwrap().usage.unwrap();
+        (usage.input, usage.cached_input, usage.cache_write)
+    };
+    assert_eq!(read(50, 100), (194, 50, 100));
+    assert_eq!(read(500, 500), (194, 194, 0), "no more than there was");
+}
+
+#[test]
+fn counts_that_add_up_to_more_than_a_number_holds_are_no_end_of_the_world() {
+    let hour = json!({"ttl": "1h", "inputTokens": u64::MAX});
+    let converse = json!({"stopReason": "end_turn",
+        "output": {"message": {"role": "assistant", "content": [{"text": "x"}]}},
+        "usage": {"inputTokens": 1, "outputTokens": 2, "cacheWriteInputTokens": 5, "cacheDetails": [hour, hour]}});
+    let read = wire(Dialect::BedrockConverse).parse_response(converse.to_string().as_bytes()).unwrap();
+    assert_eq!(read.usage.map(|usage| (usage.input, usage.cache_write_1h)), Some((6, 5)));
+}
+
 #[test]
 fn errors_look_as_clients_expect_them() {
     let error = ApiError { param: Some("model".into()), ..ApiError::new(Class::NoModel, "no such model") };
