@@ -187,6 +187,35 @@ fn vectors_are_the_same_in_both_spellings() {
 }
 
 #[test]
+fn an_answer_of_openais_dialect_is_spelled_as_asked_or_not() {
+    let asked = |format: Value| {
+        parse(Dialect::OpenAiChat, &json!({ "input": ["a", "b"], "encoding_format": format })).unwrap()
+    };
+    let item = |index: usize, embedding: Value| json!({ "index": index, "embedding": embedding });
+    let answered = |embeddings: [Value; 2]| {
+        let [one, other] = embeddings;
+        let body = json!({ "data": [item(0, one), item(1, other)] });
+        of(Dialect::OpenAiChat).parse_response(body.to_string().as_bytes()).unwrap()
+    };
+    let (numbers, bytes) = (json!([1.0, -2.0]), json!("AACAPwAAAMA="));
+    for (embeddings, float, base64) in [
+        ([numbers.clone(), numbers.clone()], true, false),
+        ([bytes.clone(), bytes.clone()], false, true),
+        ([numbers, bytes], false, false),
+    ] {
+        let response = answered(embeddings);
+        assert_eq!(response.is_spelled_for(&asked(json!("float"))), float);
+        assert_eq!(response.is_spelled_for(&asked(json!(null))), float);
+        assert_eq!(response.is_spelled_for(&asked(json!("base64"))), base64);
+        assert!(response.is_spelled_for(&asked(json!("ubinary"))), "nobody else knows that");
+    }
+    // Elsewhere a name says how a vector is spelled.
+    let body = json!({ "embeddings": { "base64": ["AACAPwAAAMA="] } });
+    let response = of(Dialect::CohereChat).parse_response(body.to_string().as_bytes()).unwrap();
+    assert!(response.is_spelled_for(&asked(json!("float"))));
+}
+
+#[test]
 fn answers_that_are_none_are_refused() {
     for (dialect, body) in [
         (Dialect::OpenAiChat, json!({})),
