@@ -95,6 +95,7 @@ async fn paths_methods_and_bodies_that_do_not_fit_are_refused_in_the_paths_diale
     );
     let answer = call(gateway, &world, Request::post("/v1/messages/batches").body(full("{}")).unwrap()).await;
     assert_eq!((answer.status.as_u16(), answer.json()["type"].clone()), (404, json!("error")));
+    assert_eq!(answer.json()["error"]["type"], "not_found_error");
     let answer = call(gateway, &world, Request::get("/v1/chat/completions").body(empty()).unwrap()).await;
     assert_eq!(answer.status, 405);
     let answer = call(gateway, &world, Request::post("/v1/chat/completions").body(full("{")).unwrap()).await;
@@ -105,6 +106,7 @@ async fn paths_methods_and_bodies_that_do_not_fit_are_refused_in_the_paths_diale
     let large = "x".repeat((8 << 20) + 1);
     let answer = call(gateway, &world, Request::post("/v1/messages").body(full(large)).unwrap()).await;
     assert_eq!((answer.status.as_u16(), answer.json()["type"].clone()), (413, json!("error")));
+    assert_eq!(answer.json()["error"]["type"], "request_too_large");
     assert!(world.openai.asked().is_empty() && world.anthropic.asked().is_empty());
     assert_eq!(world.live.requests_used(), 0);
 }
