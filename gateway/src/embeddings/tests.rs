@@ -135,6 +135,47 @@ fn bad_requests_name_the_field() {
     }
 }
 
+/// Google has what a request says of its vectors in an object of its own now, and still takes it beside the content.
+#[test]
+fn gemini_s_configuration_of_vectors_is_read_where_it_stands() {
+    let with = |beside: Value, within: Value| {
+        let mut body = json!({ "content": { "parts": [{ "text": "a" }] }, "embedContentConfig": within });
+        let fields = beside.as_object().unwrap().clone();
+        body.as_object_mut().unwrap().extend(fields);
+        body
+    };
+    let both = json!({ "taskType": "RETRIEVAL_QUERY", "outputDimensionality": 2 });
+    let snake = json!({ "task_type": "RETRIEVAL_QUERY", "output_dimensionality": 2 });
+    for (beside, within) in
+        [(both.clone(), json!(null)), (json!({}), both.clone()), (json!({}), snake), (both, json!({}))]
+    {
+        let alone = parse(Dialect::GeminiGenerateContent, &with(beside.clone(), within.clone())).unwrap();
+        let list = json!({ "requests": [with(beside, within)] });
+        let list = parse(Dialect::GeminiGenerateContent, &list).unwrap();
+        for request in [alone, list] {
+            assert_eq!(request.dimensions, Some(2));
+            let (body, dropped) = sent(Dialect::CohereChat, &request);
+            assert_eq!((&body["output_dimension"], &body["input_type"]), (&json!(2), &json!("search_query")));
+            assert_eq!(dropped, [""; 0]);
+        }
+    }
+    let rest = json!({ "autoTruncate": true, "title": "t", "documentOcr": true });
+    let request = parse(Dialect::GeminiGenerateContent, &with(json!({}), rest)).unwrap();
+    let (body, dropped) = sent(Dialect::OllamaChat, &request);
+    assert_eq!(body["truncate"], true);
+    assert_eq!(dropped, ["embedContentConfig.documentOcr", "embedContentConfig.title"]);
+
+    for (beside, within, path) in [
+        (json!({ "outputDimensionality": 2 }), json!({ "outputDimensionality": 3 }), "outputDimensionality"),
+        (json!({ "taskType": "CLUSTERING" }), json!({ "task_type": "CLUSTERING" }), "taskType"),
+        (json!({}), json!({ "outputDimensionality": "x" }), "outputDimensionality"),
+        (json!({}), json!({ "autoTruncate": 1 }), "autoTruncate"),
+    ] {
+        let error = parse(Dialect::GeminiGenerateContent, &with(beside, within)).unwrap_err();
+        assert_eq!(error.path, format!("embedContentConfig.{path}"), "{error}");
+    }
+}
+
 #[test]
 fn a_body_of_fields_is_no_way_to_take_memory() {
     let fields: Vec<String> = (0..300).map(|at| format!("\"f{at}\":1")).collect();
