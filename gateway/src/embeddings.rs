@@ -23,7 +23,7 @@ use crate::ir::Dropped;
 use crate::reach::Need;
 
 pub(crate) use answer::Expected;
-pub(crate) use needs::{lack, prepare};
+pub(crate) use needs::{at_fault, lack, prepare};
 
 /// The dialect's embeddings; `None` for dialects that have none.
 pub(crate) fn wire(dialect: Dialect) -> Option<&'static dyn EmbedWire> {

@@ -304,32 +304,41 @@ async fn spend_is_set_aside_and_reconciled() {
 async fn models_are_asked_for_what_they_make() {
     let world = World::new(setup()).await;
     let cases = [
-        (OPENAI, json!({ "model": "gpt-4o-mini", "input": "x" }), "makes no embeddings"),
-        (OPENAI, json!({ "model": "claude-3-haiku", "input": "x" }), "anthropic has no embeddings"),
-        (OPENAI, json!({ "input": "x" }), "makes no embeddings"),
+        (OPENAI, json!({ "model": "gpt-4o-mini", "input": "x" }), "makes no embeddings", None),
+        (OPENAI, json!({ "model": "claude-3-haiku", "input": "x" }), "anthropic has no embeddings", None),
+        (OPENAI, json!({ "input": "x" }), "makes no embeddings", None),
         (
             OPENAI,
             json!({ "model": "text-embedding-3-small", "input": "x", "dimensions": 4000 }),
             "have 1536 numbers",
+            Some("dimensions"),
         ),
-        (OPENAI, json!({ "model": "text-embedding-ada-002", "input": "x", "dimensions": 8 }), "and no fewer"),
+        (
+            OPENAI,
+            json!({ "model": "text-embedding-ada-002", "input": "x", "dimensions": 8 }),
+            "and no fewer",
+            Some("dimensions"),
+        ),
         (
             OPENAI,
             json!({ "model": "gemini-embedding-001", "input": [[1, 2]] }),
             "input[0]: token ids mean something",
+            Some("input[0]"),
         ),
         (
             "/v1/chat/completions",
             json!({ "model": "text-embedding-3-small", "messages": [{ "role": "user", "content": "x" }] }),
             "does not chat",
+            None,
         ),
     ];
-    for (path, body, said) in cases {
+    for (path, body, said, field) in cases {
         let answer = world.post(path, &body).await;
         assert_eq!(answer.status, 400, "{body}: {}", answer.text());
         let error = &answer.json()["error"];
         assert_eq!(error["code"], "orch_no_model_fits", "{error}");
         assert!(error["message"].as_str().unwrap().contains(said), "{error}");
+        assert_eq!(error["param"], json!(field), "{error}");
     }
     assert!(world.openai.asked().is_empty() && world.gemini.asked().is_empty());
     assert_eq!(world.live.requests_used(), 0);
