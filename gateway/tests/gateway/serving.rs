@@ -63,6 +63,28 @@ async fn an_anthropic_client_is_served_by_openai() {
     assert_eq!(receipt.dropped.iter().map(|d| d.field.as_str()).collect::<Vec<_>>(), ["top_k"]);
 }
 
+/// What it asks for is in no field of the body, and gone as well where another dialect is spoken.
+#[tokio::test]
+async fn a_header_that_asks_for_features_is_passed_on_or_listed_as_lost() {
+    let body = |model: &str| json!({"model": model, "max_tokens": 50, "messages": [{"role": "user", "content": "x"}]});
+    let headers =
+        [("anthropic-version", "2026-10-21"), ("anthropic-beta", "interleaved-thinking-2025-05-14")];
+    let world = world().await;
+    world.openai.script([says("hi")]);
+    assert_eq!(world.post_with("/v1/messages", &headers, &body("gpt-4o-mini")).await.status, 200);
+    assert!(!world.openai.asked()[0].headers.contains_key("anthropic-beta"));
+    let lost: Vec<String> = world.receipt().dropped.into_iter().map(|dropped| dropped.field).collect();
+    assert_eq!(lost, ["anthropic-beta"]);
+
+    world.anthropic.script([messages("hi")]);
+    assert_eq!(world.post_with("/v1/messages", &headers, &body("claude-3-haiku")).await.status, 200);
+    let asked = world.anthropic.asked();
+    for (name, value) in headers {
+        assert_eq!(asked[0].headers[name], value);
+    }
+    assert!(world.receipt().dropped.is_empty());
+}
+
 #[tokio::test]
 async fn a_model_outside_the_plan_needs_a_key_of_its_provider() {
     let world = world().await;
