@@ -162,7 +162,14 @@ const FAMILIES: &[(Dialect, &[&str])] = &[
     (Dialect::AnthropicMessages, &["/v1/messages", "/v1/complete"]),
     (
         Dialect::GeminiGenerateContent,
-        &["/v1beta", "/v1alpha", "/v1/cachedContents", "/v1/interactions", "/v1/operations", "/v1/tunedModels"],
+        &[
+            "/v1beta",
+            "/v1alpha",
+            "/v1/cachedContents",
+            "/v1/interactions",
+            "/v1/operations",
+            "/v1/tunedModels",
+        ],
     ),
     (
         Dialect::CohereChat,
