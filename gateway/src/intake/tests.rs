@@ -203,7 +203,7 @@ async fn a_client_that_is_gone_or_slow_does_not_keep_the_room_of_others() {
     // What belongs to a run has the run's time, and is in nobody else's way.
     let session = session();
     let mut own = receiving(&session, endless());
-    assert!(tokio::time::timeout(4 * SILENCE, &mut own).await.is_err());
+    assert!(timeout(4 * SILENCE, &mut own).await.is_err());
 }
 
 #[tokio::test]
