@@ -23,7 +23,7 @@ use crate::ir::Dropped;
 use crate::reach::Need;
 
 pub(crate) use answer::Expected;
-pub(crate) use needs::{lack, prepare};
+pub(crate) use needs::{at_fault, lack, prepare};
 
 /// The dialect's embeddings; `None` for dialects that have none.
 pub(crate) fn wire(dialect: Dialect) -> Option<&'static dyn EmbedWire> {
@@ -162,6 +162,8 @@ pub(crate) struct EmbedResponse {
     pub(crate) model: String,
     /// In the order of the inputs.
     pub(crate) vectors: Vec<Vector>,
+    /// How they are spelled, each way once, where nothing beside a vector says so: in OpenAI's dialect.
+    pub(crate) spelled: Vec<Encoding>,
     /// What the provider counted.
     pub(crate) input_tokens: Option<u64>,
     /// Whether the count is none, but a bound from above.
@@ -174,6 +176,17 @@ pub(crate) enum Vector {
     Numbers(Vec<f32>),
     /// In a spelling that passes and that nothing here reads.
     Unread,
+}
+
+impl EmbedResponse {
+    /// Whether each vector is spelled as this request's client reads it. Compatible providers spell numbers whatever they
+    /// are asked for, and a client that asked for bytes takes those for bytes. What only the provider itself knows passes.
+    pub(crate) fn is_spelled_for(&self, request: &EmbedRequest) -> bool {
+        let known = |spelled: &Encoding| {
+            request.encodings.iter().any(|asked| asked == spelled || matches!(asked, Encoding::Other(..)))
+        };
+        self.spelled.iter().all(known)
+    }
 }
 
 impl EmbedRequest {

@@ -160,7 +160,17 @@ const FAMILIES: &[(Dialect, &[&str])] = &[
     ),
     (Dialect::OpenAiResponses, &["/v1/responses"]),
     (Dialect::AnthropicMessages, &["/v1/messages", "/v1/complete"]),
-    (Dialect::GeminiGenerateContent, &["/v1beta"]),
+    (
+        Dialect::GeminiGenerateContent,
+        &[
+            "/v1beta",
+            "/v1alpha",
+            "/v1/cachedContents",
+            "/v1/interactions",
+            "/v1/operations",
+            "/v1/tunedModels",
+        ],
+    ),
     (
         Dialect::CohereChat,
         &["/v2/chat", "/v2/embed", "/v2/rerank", "/v1/rerank", "/v1/tokenize", "/v1/detokenize"],

@@ -4,17 +4,19 @@
 //! A guest may have thousands of requests under way, and the proxy admits a call only when it is sent on. Until then
 //! it counts here: bodies wait, unread, until earlier ones are done with.
 
+use std::error::Error;
 use std::sync::{Arc, LazyLock};
 
-use bytes::Bytes;
-use http::{HeaderMap, Response, StatusCode};
+use bytes::{Bytes, BytesMut};
+use http::header::CONTENT_ENCODING;
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::Body as _;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use orch_manifests::{Dialect, ServerTool, Task};
 use orch_proxy::Body;
 use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout_at;
+use tokio::time::{Duration, Instant, timeout, timeout_at};
 
 use crate::bounded::{self, REQUEST_VALUES};
 use crate::byok::Ask;
@@ -56,9 +58,21 @@ static ROOM: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new
 /// How much more than one run all clients of a workspace may hold together.
 const RUNS_OF_CLIENTS: usize = 8;
 
+/// Time without any byte of a client's body. It holds room that others of its workspace wait for, and a client that is gone
+/// without a word is not noticed otherwise.
+const SILENCE: Duration = Duration::from_secs(15);
+
+/// Time for a client's body, beside what its bytes take at [`SLOWEST`].
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Bytes each second that a client's body has to arrive with.
+const SLOWEST: u64 = 32 << 10;
+
 /// The places of one run, or of all clients of a workspace.
 pub struct Intake {
     most_calls: usize,
+    /// Whether a body that comes too slowly is given up: where others wait for its room.
+    hurried: bool,
     calls: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
     /// Values of all parsed bodies: one of the largest, or hundreds of the usual ones. Taken after the bytes, never
@@ -115,14 +129,14 @@ impl Intake {
     /// For the calls of one run: 256 of them, 32 MiB of bodies, 256 MiB of vectors.
     #[must_use]
     pub fn of_run() -> Arc<Intake> {
-        Intake::sized(1, CALLS, 1)
+        Intake::sized(1, CALLS, 1, false)
     }
 
     /// For the calls of all clients of a workspace: 256 MiB of bodies, 512 MiB of vectors, and so many calls, but 2048 at
     /// least.
     #[must_use]
     pub fn of_clients(calls: usize) -> Arc<Intake> {
-        Intake::sized(RUNS_OF_CLIENTS, calls, ANSWERS_OF_CLIENTS)
+        Intake::sized(RUNS_OF_CLIENTS, calls, ANSWERS_OF_CLIENTS, true)
     }
 
     /// Waits for room for an answer of at most so many bytes.
@@ -133,11 +147,12 @@ impl Intake {
         Room { own, all: acquire(&self.all_answers, wanted).await }
     }
 
-    fn sized(times: usize, calls: usize, answers: usize) -> Arc<Intake> {
+    fn sized(times: usize, calls: usize, answers: usize, hurried: bool) -> Arc<Intake> {
         let semaphore = |permits: usize| Arc::new(Semaphore::new(permits * times));
         let most_calls = calls.max(CALLS * times);
         Arc::new(Intake {
             most_calls,
+            hurried,
             calls: Arc::new(Semaphore::new(most_calls)),
             bytes: semaphore(blocks(BYTES)),
             values: semaphore(REQUEST_VALUES as usize),
@@ -173,6 +188,9 @@ pub(crate) async fn receive(
     headers: HeaderMap,
     body: Body,
 ) -> Result<ClientRequest, Box<Response<Body>>> {
+    if headers.get(CONTENT_ENCODING).is_some_and(is_packed) {
+        return Err(Box::new(error_reply(spoken, &compressed())));
+    }
     let received = async {
         tokio::select! {
             biased;
@@ -239,7 +257,7 @@ async fn take(intake: &Intake, body: Body) -> Result<(Bytes, Held), ApiError> {
         ..ApiError::new(Class::RateLimited, format!("{} calls are under way already", intake.most_calls))
     })?;
     let mut bytes = acquire(&intake.bytes, blocks(cap)).await;
-    let body = read(body, cap).await?;
+    let body = read(Limited::new(body, cap), intake.hurried).await?;
     let surplus = bytes.num_permits().saturating_sub(blocks(body.len()));
     drop(bytes.split(surplus));
     // What holds more values is refused when it is parsed.
@@ -258,12 +276,48 @@ fn blocks(bytes: usize) -> usize {
     bytes.div_ceil(BLOCK).max(1)
 }
 
-async fn read(body: Body, cap: usize) -> Result<Bytes, ApiError> {
-    match Limited::new(body, cap).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
-        Err(error) => Err(ApiError::new(Class::BadRequest, format!("the body could not be read: {error}"))),
+async fn read(body: Limited<Body>, hurried: bool) -> Result<Bytes, ApiError> {
+    if hurried {
+        return at_pace(body).await;
     }
+    let collected = body.collect().await.map_err(|error| unreadable(&*error))?;
+    Ok(collected.to_bytes())
+}
+
+/// Reads a body that may not come too slowly.
+async fn at_pace(mut body: Limited<Body>) -> Result<Bytes, ApiError> {
+    let begun = Instant::now();
+    // Most come in one piece, which is not copied.
+    let (mut first, mut all) = (Bytes::new(), BytesMut::new());
+    while let Some(frame) = timeout(SILENCE, body.frame()).await.map_err(|_| too_slow())? {
+        // Trailers say nothing here.
+        let Ok(data) = frame.map_err(|error| unreadable(&*error))?.into_data() else { continue };
+        if first.is_empty() {
+            first = data;
+        } else {
+            if all.is_empty() {
+                all.extend_from_slice(&first);
+            }
+            all.extend_from_slice(&data);
+        }
+        let length = first.len().max(all.len()) as u64;
+        if begun.elapsed() > PATIENCE + Duration::from_secs(length / SLOWEST) {
+            return Err(too_slow());
+        }
+    }
+    Ok(if all.is_empty() { first } else { all.freeze() })
+}
+
+fn unreadable(error: &(dyn Error + Send + Sync + 'static)) -> ApiError {
+    match error.is::<LengthLimitError>() {
+        true => too_large(),
+        false => ApiError::new(Class::BadRequest, format!("the body could not be read: {error}")),
+    }
+}
+
+/// Whether a body in this coding is not what it stands for.
+fn is_packed(coding: &HeaderValue) -> bool {
+    !coding.as_bytes().eq_ignore_ascii_case(b"identity")
 }
 
 fn understand(spoken: Dialect, body: &[u8]) -> Result<ChatRequest, Box<Response<Body>>> {
@@ -305,6 +359,25 @@ fn too_large() -> ApiError {
     ApiError {
         status: Some(StatusCode::PAYLOAD_TOO_LARGE.as_u16()),
         ..ApiError::new(Class::BadRequest, format!("the body is larger than {BODY_CAP} bytes"))
+    }
+}
+
+fn too_slow() -> ApiError {
+    ApiError {
+        status: Some(StatusCode::REQUEST_TIMEOUT.as_u16()),
+        code: Some("orch_request_timeout".to_owned()),
+        ..ApiError::new(Class::Timeout, "the body came too slowly")
+    }
+}
+
+fn compressed() -> ApiError {
+    ApiError {
+        status: Some(StatusCode::UNSUPPORTED_MEDIA_TYPE.as_u16()),
+        code: Some("orch_media_type".to_owned()),
+        ..ApiError::new(
+            Class::BadRequest,
+            "the body is compressed (content-encoding), and is read here as it is only; send it plain",
+        )
     }
 }
 

@@ -72,14 +72,13 @@ pub(crate) fn all_lack(client: &ClientRequest, skipped: &[Skipped]) -> ApiError 
         (_, true) => Class::NoAccess,
         _ => Class::BadRequest,
     };
-    let kept = match &client.asked {
-        Asked::Chat(chat) => kept(chat),
-        Asked::Embeddings(_) => None,
+    let param = match &client.asked {
+        Asked::Chat(chat) => kept(chat).filter(|field| {
+            let reason = carries_nothing(field);
+            skipped.iter().all(|s| s.reason == reason)
+        }),
+        Asked::Embeddings(embed) => embeddings::at_fault(embed, client.dialect, skipped),
     };
-    let param = kept.filter(|field| {
-        let reason = carries_nothing(field);
-        skipped.iter().all(|s| s.reason == reason)
-    });
     ApiError {
         param,
         code: Some("orch_no_model_fits".to_owned()),

@@ -1,6 +1,7 @@
 //! Direct calls to a provider's own host: same dialect, same provider, the same reservation and receipt.
 
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode};
 use orch_manifests::{Catalog, Dialect, Host, Provider, Scheme, Slug, Task};
 use orch_proxy::Body;
 
@@ -100,7 +101,7 @@ impl Gateway {
                 format!("this run has no key for {}, or the agent does not support it", direct.provider);
             return Err(Box::new(error_reply(spoken, &ApiError::new(Class::NoAccess, reason))));
         };
-        if let Err(reason) = check_placeholder(session, at_hand, &parts.headers) {
+        if let Err(reason) = check_placeholder(session, at_hand, spoken, &parts.headers) {
             return Err(Box::new(error_reply(spoken, &ApiError::new(Class::BadKey, reason))));
         }
         let spoken_there = match direct.task {
@@ -177,15 +178,21 @@ fn region_at(provider: &Provider, host: &str) -> Option<Option<String>> {
     Some(Some(region.to_owned()))
 }
 
-/// The guest has to show what it was given: a request without it was not meant to use the run's key.
-fn check_placeholder(session: &Session, at_hand: &AtHand, headers: &HeaderMap) -> Result<(), String> {
+/// The guest has to show what it was given: a request without it was not meant to use the run's key. Anthropic takes a key in
+/// either of two headers, of which its client libraries send the one or the other; its own counts where both are there.
+fn check_placeholder(
+    session: &Session,
+    at_hand: &AtHand,
+    spoken: Dialect,
+    headers: &HeaderMap,
+) -> Result<(), String> {
     let Some(credential) = at_hand.credential() else { return Ok(()) };
     let Some((header, scheme)) = at_hand.provider.auth.header() else { return Ok(()) };
-    let shown = headers.get(&header).and_then(|value| {
-        let value = value.to_str().ok()?;
-        let start = value.get(..scheme.len())?;
-        start.eq_ignore_ascii_case(scheme).then(|| value[scheme.len()..].trim())
-    });
+    let as_bearer = spoken == Dialect::AnthropicMessages && !headers.contains_key(&header);
+    let shown = match as_bearer {
+        true => shown(headers, &AUTHORIZATION, "Bearer "),
+        false => shown(headers, &header, scheme),
+    };
     let id = credential.id();
     match shown {
         None => Err(format!("{header} is missing: send {scheme}followed by the run's placeholder for {id}")),
@@ -199,4 +206,11 @@ fn check_placeholder(session: &Session, at_hand: &AtHand, headers: &HeaderMap) -
             }
         }
     }
+}
+
+/// What stands in a header behind a scheme.
+fn shown<'h>(headers: &'h HeaderMap, header: &HeaderName, scheme: &str) -> Option<&'h str> {
+    let value = headers.get(header)?.to_str().ok()?;
+    let start = value.get(..scheme.len())?;
+    start.eq_ignore_ascii_case(scheme).then(|| value[scheme.len()..].trim())
 }

@@ -24,6 +24,9 @@ const MODERATE_OUTPUT: u64 = 8192;
 /// Headers of a client that mean something to a provider of the same dialect. All others stay behind.
 const PASSED_HEADERS: &[&str] = &["anthropic-version", "anthropic-beta", "openai-beta"];
 
+/// Those of them that ask for something: a wider context, thoughts between calls. The version is the form alone.
+const ASKING_HEADERS: [&str; 2] = ["anthropic-beta", "openai-beta"];
+
 /// What a client sent.
 pub(crate) struct ClientRequest {
     pub(crate) dialect: Dialect,
@@ -164,6 +167,9 @@ pub(crate) fn prepare(
         let reason = "stands for what another provider has kept, which cannot be carried to this one; send the \
                       conversation itself";
         return Err(Unfit::at(field, reason));
+    }
+    for header in ASKING_HEADERS.into_iter().filter(|header| client.headers.contains_key(*header)) {
+        dropped.push(Dropped::new(header, "what it asks for is a feature of its own provider's"));
     }
     let style = Style {
         max_completion_tokens: wants.max_completion_tokens,

@@ -53,6 +53,9 @@ impl Wire for Anthropic {
 fn error_value(error: &ApiError) -> (StatusCode, Value) {
     // The code is not Anthropic's; it tells apart what shares a type, and client libraries ignore it.
     let (status, kind, code) = match error.class {
+        // Anthropic has types of their own for these two statuses.
+        Class::BadRequest if error.status == Some(404) => (404, "not_found_error", None),
+        Class::BadRequest if error.status == Some(413) => (413, "request_too_large", None),
         Class::BadRequest => (400, "invalid_request_error", None),
         Class::BadKey => (401, "authentication_error", None),
         Class::NoAccess => (403, "permission_error", None),

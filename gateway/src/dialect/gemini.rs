@@ -110,7 +110,7 @@ fn status_name(status: StatusCode) -> &'static str {
         429 => "RESOURCE_EXHAUSTED",
         405 | 501 => "UNIMPLEMENTED",
         503 => "UNAVAILABLE",
-        504 => "DEADLINE_EXCEEDED",
+        408 | 504 => "DEADLINE_EXCEEDED",
         500.. => "INTERNAL",
         _ => "INVALID_ARGUMENT",
     }

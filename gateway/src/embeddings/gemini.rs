@@ -2,11 +2,12 @@
 
 use bytes::Bytes;
 use serde::Deserialize;
-use serde_json::json;
 use serde_json::value::RawValue;
+use serde_json::{Map, json};
 
 use super::{
-    EmbedRequest, EmbedResponse, EmbedWire, Input, Named, Purpose, Vector, Written, invalid, write_list,
+    EmbedRequest, EmbedResponse, EmbedWire, Input, Named, Purpose, Truncate, Vector, Written, invalid,
+    write_list,
 };
 use crate::dialect::{RequestError, ResponseError};
 use crate::edit::Document;
@@ -17,6 +18,12 @@ pub(super) struct Gemini;
 
 const PURPOSE: &str = "taskType";
 const DIMENSIONS: &str = "outputDimensionality";
+const TRUNCATE: &str = "autoTruncate";
+
+/// Where Google has all of that now. It had it beside the content first, and still takes it there.
+const CONFIG: &str = "embedContentConfig";
+const PURPOSE_WITHIN: &str = "embedContentConfig.taskType";
+const TRUNCATE_WITHIN: &str = "embedContentConfig.autoTruncate";
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -154,13 +161,29 @@ fn one(mut fields: Fields) -> Result<EmbedRequest, RequestError> {
     let model = model.strip_prefix("models/").unwrap_or(&model).to_owned();
     let mut content = fields.required_object("content")?;
     let input = content_of(&mut content)?;
-    let purpose = match fields.string(PURPOSE)? {
-        None => None,
-        Some(name) => known(name).map(|value| Named { field: PURPOSE, value }),
-    };
-    let dimensions = fields.uint(DIMENSIONS)?;
-    let extras = fields.rest()?;
-    Ok(EmbedRequest { purpose, dimensions, extras, ..EmbedRequest::of(model, vec![input]) })
+    let mut purpose = fields.string(PURPOSE)?.map(|name| (PURPOSE, name));
+    let mut dimensions = fields.uint(DIMENSIONS)?;
+    let (mut truncate, mut within) = (None, Map::new());
+    if let Some(config) = fields.object(CONFIG)? {
+        let mut config = config.renamed(camel)?;
+        // Said in both places, the provider takes which one it likes.
+        let said = [(PURPOSE, purpose.is_some()), (DIMENSIONS, dimensions.is_some())];
+        if let Some((name, _)) = said.into_iter().find(|(name, said)| *said && config.peek(*name).is_some()) {
+            let message = "stands beside the content as well, and only one of them may be there";
+            return Err(config.error(name, message));
+        }
+        purpose = purpose.or(config.string(PURPOSE)?.map(|name| (PURPOSE_WITHIN, name)));
+        dimensions = dimensions.or(config.uint(DIMENSIONS)?);
+        truncate = config.boolean(TRUNCATE)?.map(|cut| Named {
+            field: TRUNCATE_WITHIN,
+            value: if cut { Truncate::End } else { Truncate::Never },
+        });
+        within = config.rest()?;
+    }
+    let purpose = purpose.and_then(|(field, name)| known(name).map(|value| Named { field, value }));
+    let mut extras = fields.rest()?;
+    extras.extend(within.into_iter().map(|(name, value)| (format!("{CONFIG}.{name}"), value)));
+    Ok(EmbedRequest { purpose, dimensions, truncate, extras, ..EmbedRequest::of(model, vec![input]) })
 }
 
 /// A text of one part is text; anything else passes to Gemini only.
@@ -188,7 +211,11 @@ fn join(all: &mut EmbedRequest, next: EmbedRequest, at: usize) -> Result<(), Req
         let path = format!("requests[{at}].model");
         return Err(RequestError { path, message: "differs from the first request's".to_owned() });
     }
-    let differs = [(all.purpose != next.purpose, PURPOSE), (all.dimensions != next.dimensions, DIMENSIONS)];
+    let differs = [
+        (all.purpose != next.purpose, PURPOSE),
+        (all.dimensions != next.dimensions, DIMENSIONS),
+        (all.truncate != next.truncate, TRUNCATE),
+    ];
     if let Some((_, field)) = differs.iter().find(|(differs, _)| *differs) {
         all.mixed.get_or_insert_with(|| format!("requests[{at}].{field}"));
     }
@@ -202,6 +229,8 @@ fn camel(name: &str) -> String {
     match name {
         "task_type" => PURPOSE,
         "output_dimensionality" => DIMENSIONS,
+        "auto_truncate" => TRUNCATE,
+        "embed_content_config" => CONFIG,
         other => other,
     }
     .to_owned()

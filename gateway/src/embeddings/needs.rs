@@ -7,7 +7,26 @@ use super::{EmbedRequest, gemini, wire};
 use crate::edit::Document;
 use crate::ir::Class;
 use crate::plan::Candidate;
+use crate::receipt::Skipped;
 use crate::upstream::{ClientRequest, Prepared, Unfit};
+
+/// How reasons begin that are about the numbers of a vector.
+const NUMBERS: &str = "its vectors have ";
+
+/// The field that keeps the request from all of these candidates, where it is the same for each.
+pub(crate) fn at_fault(request: &EmbedRequest, client: Dialect, skipped: &[Skipped]) -> Option<String> {
+    let all = |beginning: &str| skipped.iter().all(|skipped| skipped.reason.starts_with(beginning));
+    if all(NUMBERS) {
+        let field = match client {
+            Dialect::GeminiGenerateContent => "outputDimensionality",
+            Dialect::CohereChat => "output_dimension",
+            _ => "dimensions",
+        };
+        return Some(field.to_owned());
+    }
+    let error = request.texts().err()?;
+    all(&format!("{}: ", error.path)).then_some(error.path)
+}
 
 /// Why a candidate is not asked. `first`: the first of those that are.
 pub(crate) fn lack(
@@ -27,11 +46,11 @@ pub(crate) fn lack(
         let (most, shortens) = (embedding.dimensions, embedding.shortens);
         match request.dimensions {
             Some(wanted) if wanted > most => {
-                return lacks(format!("its vectors have {most} numbers, and the request asks for {wanted}"));
+                return lacks(format!("{NUMBERS}{most} numbers, and the request asks for {wanted}"));
             }
             Some(wanted) if wanted != most && !shortens => {
                 return lacks(format!(
-                    "its vectors have {most} numbers and no fewer, and the request asks for {wanted}"
+                    "{NUMBERS}{most} numbers and no fewer, and the request asks for {wanted}"
                 ));
             }
             _ => {}

@@ -138,20 +138,26 @@ impl EmbedWire for OpenAi {
         let answer: Answer<'_> = serde_json::from_slice(body).map_err(|e| ResponseError(e.to_string()))?;
         let count = answer.data.len();
         let mut vectors: Vec<Option<Vector>> = (0..count).map(|_| None).collect();
+        let mut spelled = Vec::new();
         for (at, item) in answer.data.into_iter().enumerate() {
             let place = vectors.get_mut(item.index.unwrap_or(at));
             let place = place
                 .filter(|place| place.is_none())
                 .ok_or_else(|| invalid("data[].index is in disorder"))?;
-            *place = Some(match item.embedding {
-                Spelled::Numbers(numbers) => Vector::of(numbers)?,
-                Spelled::Base64(text) => Vector::of_base64(&text)?,
-            });
+            let (vector, way) = match item.embedding {
+                Spelled::Numbers(numbers) => (Vector::of(numbers)?, Encoding::Float),
+                Spelled::Base64(text) => (Vector::of_base64(&text)?, Encoding::Base64),
+            };
+            *place = Some(vector);
+            if !spelled.contains(&way) {
+                spelled.push(way);
+            }
         }
         let usage = answer.usage.and_then(|usage| usage.prompt_tokens.or(usage.total_tokens));
         Ok(EmbedResponse {
             model: answer.model.map(Cow::into_owned).unwrap_or_default(),
             vectors: vectors.into_iter().flatten().collect(),
+            spelled,
             input_tokens: usage,
             ..EmbedResponse::default()
         })

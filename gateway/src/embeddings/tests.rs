@@ -135,6 +135,47 @@ fn bad_requests_name_the_field() {
     }
 }
 
+/// Google has what a request says of its vectors in an object of its own now, and still takes it beside the content.
+#[test]
+fn gemini_s_configuration_of_vectors_is_read_where_it_stands() {
+    let with = |beside: Value, within: Value| {
+        let mut body = json!({ "content": { "parts": [{ "text": "a" }] }, "embedContentConfig": within });
+        let fields = beside.as_object().unwrap().clone();
+        body.as_object_mut().unwrap().extend(fields);
+        body
+    };
+    let both = json!({ "taskType": "RETRIEVAL_QUERY", "outputDimensionality": 2 });
+    let snake = json!({ "task_type": "RETRIEVAL_QUERY", "output_dimensionality": 2 });
+    for (beside, within) in
+        [(both.clone(), json!(null)), (json!({}), both.clone()), (json!({}), snake), (both, json!({}))]
+    {
+        let alone = parse(Dialect::GeminiGenerateContent, &with(beside.clone(), within.clone())).unwrap();
+        let list = json!({ "requests": [with(beside, within)] });
+        let list = parse(Dialect::GeminiGenerateContent, &list).unwrap();
+        for request in [alone, list] {
+            assert_eq!(request.dimensions, Some(2));
+            let (body, dropped) = sent(Dialect::CohereChat, &request);
+            assert_eq!((&body["output_dimension"], &body["input_type"]), (&json!(2), &json!("search_query")));
+            assert_eq!(dropped, [""; 0]);
+        }
+    }
+    let rest = json!({ "autoTruncate": true, "title": "t", "documentOcr": true });
+    let request = parse(Dialect::GeminiGenerateContent, &with(json!({}), rest)).unwrap();
+    let (body, dropped) = sent(Dialect::OllamaChat, &request);
+    assert_eq!(body["truncate"], true);
+    assert_eq!(dropped, ["embedContentConfig.documentOcr", "embedContentConfig.title"]);
+
+    for (beside, within, path) in [
+        (json!({ "outputDimensionality": 2 }), json!({ "outputDimensionality": 3 }), "outputDimensionality"),
+        (json!({ "taskType": "CLUSTERING" }), json!({ "task_type": "CLUSTERING" }), "taskType"),
+        (json!({}), json!({ "outputDimensionality": "x" }), "outputDimensionality"),
+        (json!({}), json!({ "autoTruncate": 1 }), "autoTruncate"),
+    ] {
+        let error = parse(Dialect::GeminiGenerateContent, &with(beside, within)).unwrap_err();
+        assert_eq!(error.path, format!("embedContentConfig.{path}"), "{error}");
+    }
+}
+
 #[test]
 fn a_body_of_fields_is_no_way_to_take_memory() {
     let fields: Vec<String> = (0..300).map(|at| format!("\"f{at}\":1")).collect();
@@ -184,6 +225,35 @@ fn vectors_are_the_same_in_both_spellings() {
     for text in ["", "AAA", "AAAA", "not base64!", "AADAfw=="] {
         assert!(Vector::of_base64(text).is_err(), "{text}");
     }
+}
+
+#[test]
+fn an_answer_of_openais_dialect_is_spelled_as_asked_or_not() {
+    let asked = |format: Value| {
+        parse(Dialect::OpenAiChat, &json!({ "input": ["a", "b"], "encoding_format": format })).unwrap()
+    };
+    let item = |index: usize, embedding: Value| json!({ "index": index, "embedding": embedding });
+    let answered = |embeddings: [Value; 2]| {
+        let [one, other] = embeddings;
+        let body = json!({ "data": [item(0, one), item(1, other)] });
+        of(Dialect::OpenAiChat).parse_response(body.to_string().as_bytes()).unwrap()
+    };
+    let (numbers, bytes) = (json!([1.0, -2.0]), json!("AACAPwAAAMA="));
+    for (embeddings, float, base64) in [
+        ([numbers.clone(), numbers.clone()], true, false),
+        ([bytes.clone(), bytes.clone()], false, true),
+        ([numbers, bytes], false, false),
+    ] {
+        let response = answered(embeddings);
+        assert_eq!(response.is_spelled_for(&asked(json!("float"))), float);
+        assert_eq!(response.is_spelled_for(&asked(json!(null))), float);
+        assert_eq!(response.is_spelled_for(&asked(json!("base64"))), base64);
+        assert!(response.is_spelled_for(&asked(json!("ubinary"))), "nobody else knows that");
+    }
+    // Elsewhere a name says how a vector is spelled.
+    let body = json!({ "embeddings": { "base64": ["AACAPwAAAMA="] } });
+    let response = of(Dialect::CohereChat).parse_response(body.to_string().as_bytes()).unwrap();
+    assert!(response.is_spelled_for(&asked(json!("float"))));
 }
 
 #[test]

@@ -1,10 +1,9 @@
 use futures_util::future::{BoxFuture, FutureExt as _};
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
 use http_body::Frame;
 use http_body_util::StreamBody;
 use orch_manifests::RunId;
-use orch_proxy::{Grant, Grants, full};
-use tokio::time::{Duration, Instant};
+use orch_proxy::{BodyError, Grant, Grants, full};
 
 use super::*;
 use crate::plan::Plan;
@@ -27,6 +26,29 @@ fn session() -> Session {
 /// A body that never comes.
 fn endless() -> Body {
     StreamBody::new(stream::pending::<Result<Frame<Bytes>, _>>()).boxed_unsync()
+}
+
+/// A call of a server's client.
+async fn of_client(body: Body, headers: HeaderMap) -> Result<ClientRequest, (StatusCode, String)> {
+    let session = session().with_intake(Intake::of_clients(0));
+    let received = receive(&session, Dialect::OpenAiChat, Task::Chat, None, headers, body).await;
+    match received {
+        Ok(request) => Ok(request),
+        Err(refused) => {
+            let status = refused.status();
+            let body = refused.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+            Err((status, String::from_utf8_lossy(&body).into_owned()))
+        }
+    }
+}
+
+/// The pieces of a body, each after so much time.
+fn slowly(pieces: Vec<String>, each: Duration) -> Body {
+    let pieces = stream::iter(pieces).then(move |piece| async move {
+        tokio::time::sleep(each).await;
+        Ok::<_, BodyError>(Frame::data(Bytes::from(piece)))
+    });
+    StreamBody::new(pieces).boxed_unsync()
 }
 
 fn with_values(count: u32) -> Body {
@@ -155,4 +177,41 @@ async fn answers_of_vectors_take_room_until_nobody_holds_them() {
     drop(piece);
     assert_eq!(held(&run), 0);
     assert_eq!(run.room(usize::MAX).await.own.num_permits(), blocks(ANSWERS), "whatever is said, it fits");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_is_gone_or_slow_does_not_keep_the_room_of_others() {
+    let begun = Instant::now();
+    let Err((status, text)) = of_client(endless(), HeaderMap::new()).await else { panic!("it was received") };
+    assert_eq!((status, begun.elapsed().as_secs()), (StatusCode::REQUEST_TIMEOUT, SILENCE.as_secs()));
+    assert!(text.contains("orch_request_timeout"), "{text}");
+
+    let pieces = |count: usize| {
+        let text = format!(r#"{{"messages":[{{"role":"user","content":"{}"}}]}}"#, "x".repeat(count));
+        let chars: Vec<char> = text.chars().collect();
+        chars.chunks(count).map(|piece| piece.iter().collect()).collect::<Vec<String>>()
+    };
+    let second = Duration::from_secs(1);
+    let Err((status, _)) = of_client(slowly(pieces(2), second), HeaderMap::new()).await else {
+        panic!("a few bytes each second took too long")
+    };
+    assert_eq!(status, StatusCode::REQUEST_TIMEOUT);
+    // As fast as it has to be, and the pieces are one body.
+    let steady = of_client(slowly(pieces(64 << 10), second), HeaderMap::new()).await;
+    assert_eq!(steady.map(|request| request.body.len()).unwrap_or_default(), (64 << 10) + 43);
+
+    // What belongs to a run has the run's time, and is in nobody else's way.
+    let session = session();
+    let mut own = receiving(&session, endless());
+    assert!(timeout(4 * SILENCE, &mut own).await.is_err());
+}
+
+#[tokio::test]
+async fn a_compressed_body_is_refused_as_that() {
+    for (coding, status) in [("gzip", Some(415)), ("zstd, gzip", Some(415)), ("Identity", None)] {
+        let headers = HeaderMap::from_iter([(CONTENT_ENCODING, coding.parse().unwrap())]);
+        let refused = of_client(with_values(1), headers).await.err();
+        assert_eq!(refused.as_ref().map(|(status, _)| status.as_u16()), status, "{coding}");
+        assert!(refused.is_none_or(|(_, text)| text.contains("content-encoding")));
+    }
 }

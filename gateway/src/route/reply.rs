@@ -124,8 +124,8 @@ pub(super) fn embedded(
     response.input_tokens = response.input_tokens.filter(|tokens| *tokens < NO_COUNT);
     let usage = response.input_tokens.map(|input| Usage { input, ..Usage::default() });
     tab.heard_all(&response.model, usage, 0, false);
-    let body = match (same_dialect, &client.asked, embeddings::wire(client.dialect)) {
-        (false, Asked::Embeddings(embed), Some(wire)) => {
+    let body = match (&client.asked, embeddings::wire(client.dialect)) {
+        (Asked::Embeddings(embed), Some(wire)) if !same_dialect || !response.is_spelled_for(embed) => {
             if response.input_tokens.is_none() {
                 response.input_tokens = Some(embed.worst_input(candidate.known().map(|model| model.context)));
                 response.estimated = true;

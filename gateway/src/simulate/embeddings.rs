@@ -16,6 +16,9 @@ use super::{text, tokens};
 /// Numbers of a vector at most.
 const MOST: u64 = 4096;
 
+/// What Gemini calls the numbers of a vector.
+const DIMENSIONALITY: &str = "outputDimensionality";
+
 /// A request, as far as it decides the answer.
 pub(super) struct Embed {
     pub(super) model: String,
@@ -98,8 +101,10 @@ fn gemini(uri: &Uri, fields: &Map<String, Value>) -> Result<Embed, Reject> {
         let text =
             parts.and_then(|parts| parts.first()).and_then(|part| part.get("text")).and_then(Value::as_str);
         let text = text.ok_or_else(|| Reject::bad("content is not set"))?;
-        let fields = one.as_object().cloned().unwrap_or_default();
-        Ok((text.to_owned(), dimensions(&fields, "outputDimensionality", 3072)?))
+        // Where Google has it now, and where it had it first.
+        let config = one.get("embedContentConfig").filter(|config| config.get(DIMENSIONALITY).is_some());
+        let fields = config.unwrap_or(one).as_object().cloned().unwrap_or_default();
+        Ok((text.to_owned(), dimensions(&fields, DIMENSIONALITY, 3072)?))
     };
     let all: Vec<(String, usize)> = if alone {
         vec![one(&Value::Object(fields.clone()))?]

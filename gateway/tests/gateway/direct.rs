@@ -5,7 +5,7 @@ use orch_proxy::full;
 use serde_json::{Value, json};
 
 use crate::upstream::{says, whole};
-use crate::world::{Answer, OPENAI_KEY, World, world};
+use crate::world::{ANTHROPIC_KEY, Answer, OPENAI_KEY, World, world};
 
 const PATH: &str = "/v1/chat/completions";
 
@@ -81,6 +81,48 @@ async fn without_the_placeholder_nothing_leaves() {
         assert!(error["message"].as_str().unwrap().contains("OPENAI_API_KEY"), "{error}");
     }
     assert!(world.openai.asked().is_empty());
+}
+
+/// Anthropic's client libraries sent a key in `x-api-key` at first, and send it as everybody's since.
+#[tokio::test]
+async fn anthropics_clients_show_the_placeholder_in_either_header() {
+    let world = world().await;
+    let place =
+        world.gateway.inference(Scheme::Https, "api.anthropic.com", 443, &Method::POST, "/v1/messages");
+    let place = place.unwrap();
+    let message = json!({
+        "id": "msg_1", "type": "message", "role": "assistant", "model": "claude-3-haiku-20240307",
+        "content": [{ "type": "text", "text": "hi" }], "stop_reason": "end_turn", "stop_sequence": null,
+        "usage": { "input_tokens": 20, "output_tokens": 7 },
+    });
+    let body = json!({ "model": "claude-3-haiku-20240307", "max_tokens": 9, "messages": body()["messages"] });
+    let own = world.anthropic_placeholder.to_string();
+    let (bearer, other) = (format!("Bearer {own}"), format!("Bearer {}", world.placeholder));
+    let (own, bearer, other) = (own.as_str(), bearer.as_str(), other.as_str());
+    for (headers, status) in [
+        (vec![("x-api-key", own)], 200),
+        (vec![("authorization", bearer)], 200),
+        (vec![("authorization", "Bearer of-something-else"), ("x-api-key", own)], 200),
+        (vec![("authorization", bearer), ("x-api-key", "sk-ant-mine")], 401),
+        (vec![("authorization", own)], 401),
+        (vec![("authorization", other)], 401),
+        (Vec::new(), 401),
+    ] {
+        world.anthropic.script([whole(200, &message)]);
+        let mut request = Request::post("/v1/messages");
+        for (name, value) in &headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(full(body.to_string())).unwrap();
+        let answer = Answer::read(world.gateway.passthrough(&world.session, &place, request).await).await;
+        assert_eq!(answer.status.as_u16(), status, "{headers:?}: {}", answer.text());
+        let asked = world.anthropic.asked();
+        assert_eq!(asked.len(), usize::from(status == 200), "{headers:?}");
+        for asked in asked {
+            assert_eq!(asked.headers["x-api-key"], ANTHROPIC_KEY);
+            assert!(!asked.headers.contains_key("authorization"), "what was shown stays behind");
+        }
+    }
 }
 
 #[tokio::test]

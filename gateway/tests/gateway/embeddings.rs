@@ -100,9 +100,8 @@ async fn every_client_is_served_by_every_provider() {
             let (at, body) = ask(client, model);
             let answer = world.post(&at, &body).await;
             assert_eq!(answer.status, 200, "{name}: {}", answer.text());
-            // What passes is as its provider spells it.
-            let same = client == provider;
-            let wanted = if client == "openai" && !same { json!(BASE64) } else { json!(VECTORS) };
+            // Who asks for bytes reads bytes, though the provider of the same dialect spells numbers.
+            let wanted = if client == "openai" { json!(BASE64) } else { json!(VECTORS) };
             assert_eq!(read(client, &answer.json()), wanted, "{name}");
             assert_eq!(upstream.asked()[0].path, path, "{name}");
 
@@ -170,6 +169,39 @@ async fn one_dialect_in_and_out_passes_the_bytes() {
     let answer = world.post(at, &json!({ "content": { "parts": [{ "text": "x" }] } })).await;
     assert_eq!(answer.json()["embedding"]["values"], json!([1.0]));
     assert_eq!(world.gemini.asked()[0].path, "/v1beta/models/gemini-embedding-001:embedContent");
+}
+
+/// OpenAI's library for Node takes what it asked for as base64 without a look, and would make other numbers of numbers.
+#[tokio::test]
+async fn vectors_are_spelled_as_the_client_asked_whatever_its_provider_does() {
+    let answered = |embedding: Value| {
+        let data = json!([{ "object": "embedding", "index": 0, "embedding": embedding }]);
+        whole(200, &json!({ "object": "list", "model": "m", "data": data, "cost": 7 }))
+    };
+    for (format, embedding, wanted, passed) in [
+        (Some("base64"), json!(VECTORS[0]), json!(BASE64[0]), false),
+        (Some("base64"), json!(BASE64[0]), json!(BASE64[0]), true),
+        (Some("float"), json!(BASE64[0]), json!(VECTORS[0]), false),
+        (None, json!(BASE64[0]), json!(VECTORS[0]), false),
+        (None, json!(VECTORS[0]), json!(VECTORS[0]), true),
+        // A format that only the provider knows.
+        (Some("int8"), json!(VECTORS[0]), json!(VECTORS[0]), true),
+    ] {
+        let world = World::new(setup()).await;
+        world.openai.script([answered(embedding)]);
+        let mut body = json!({ "model": "text-embedding-3-small", "input": "one" });
+        if let Some(format) = format {
+            body["encoding_format"] = json!(format);
+        }
+        let answer = world.post(OPENAI, &body).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let said = answer.json();
+        assert_eq!(said["data"][0]["embedding"], wanted, "{format:?}");
+        assert_eq!((&said["model"], &said["data"][0]["index"]), (&json!("m"), &json!(0)));
+        // What is as it was asked for passes as it is.
+        assert_eq!(said["cost"] == json!(7), passed, "{format:?}: {said}");
+        assert_eq!(world.openai.asked()[0].body["encoding_format"], json!(format), "{format:?}");
+    }
 }
 
 #[tokio::test]
@@ -272,32 +304,41 @@ async fn spend_is_set_aside_and_reconciled() {
 async fn models_are_asked_for_what_they_make() {
     let world = World::new(setup()).await;
     let cases = [
-        (OPENAI, json!({ "model": "gpt-4o-mini", "input": "x" }), "makes no embeddings"),
-        (OPENAI, json!({ "model": "claude-3-haiku", "input": "x" }), "anthropic has no embeddings"),
-        (OPENAI, json!({ "input": "x" }), "makes no embeddings"),
+        (OPENAI, json!({ "model": "gpt-4o-mini", "input": "x" }), "makes no embeddings", None),
+        (OPENAI, json!({ "model": "claude-3-haiku", "input": "x" }), "anthropic has no embeddings", None),
+        (OPENAI, json!({ "input": "x" }), "makes no embeddings", None),
         (
             OPENAI,
             json!({ "model": "text-embedding-3-small", "input": "x", "dimensions": 4000 }),
             "have 1536 numbers",
+            Some("dimensions"),
         ),
-        (OPENAI, json!({ "model": "text-embedding-ada-002", "input": "x", "dimensions": 8 }), "and no fewer"),
+        (
+            OPENAI,
+            json!({ "model": "text-embedding-ada-002", "input": "x", "dimensions": 8 }),
+            "and no fewer",
+            Some("dimensions"),
+        ),
         (
             OPENAI,
             json!({ "model": "gemini-embedding-001", "input": [[1, 2]] }),
             "input[0]: token ids mean something",
+            Some("input[0]"),
         ),
         (
             "/v1/chat/completions",
             json!({ "model": "text-embedding-3-small", "messages": [{ "role": "user", "content": "x" }] }),
             "does not chat",
+            None,
         ),
     ];
-    for (path, body, said) in cases {
+    for (path, body, said, field) in cases {
         let answer = world.post(path, &body).await;
         assert_eq!(answer.status, 400, "{body}: {}", answer.text());
         let error = &answer.json()["error"];
         assert_eq!(error["code"], "orch_no_model_fits", "{error}");
         assert!(error["message"].as_str().unwrap().contains(said), "{error}");
+        assert_eq!(error["param"], json!(field), "{error}");
     }
     assert!(world.openai.asked().is_empty() && world.gemini.asked().is_empty());
     assert_eq!(world.live.requests_used(), 0);

@@ -63,6 +63,28 @@ async fn an_anthropic_client_is_served_by_openai() {
     assert_eq!(receipt.dropped.iter().map(|d| d.field.as_str()).collect::<Vec<_>>(), ["top_k"]);
 }
 
+/// What it asks for is in no field of the body, and gone as well where another dialect is spoken.
+#[tokio::test]
+async fn a_header_that_asks_for_features_is_passed_on_or_listed_as_lost() {
+    let body = |model: &str| json!({"model": model, "max_tokens": 50, "messages": [{"role": "user", "content": "x"}]});
+    let headers =
+        [("anthropic-version", "2026-10-21"), ("anthropic-beta", "interleaved-thinking-2025-05-14")];
+    let world = world().await;
+    world.openai.script([says("hi")]);
+    assert_eq!(world.post_with("/v1/messages", &headers, &body("gpt-4o-mini")).await.status, 200);
+    assert!(!world.openai.asked()[0].headers.contains_key("anthropic-beta"));
+    let lost: Vec<String> = world.receipt().dropped.into_iter().map(|dropped| dropped.field).collect();
+    assert_eq!(lost, ["anthropic-beta"]);
+
+    world.anthropic.script([messages("hi")]);
+    assert_eq!(world.post_with("/v1/messages", &headers, &body("claude-3-haiku")).await.status, 200);
+    let asked = world.anthropic.asked();
+    for (name, value) in headers {
+        assert_eq!(asked[0].headers[name], value);
+    }
+    assert!(world.receipt().dropped.is_empty());
+}
+
 #[tokio::test]
 async fn a_model_outside_the_plan_needs_a_key_of_its_provider() {
     let world = world().await;
@@ -95,6 +117,7 @@ async fn paths_methods_and_bodies_that_do_not_fit_are_refused_in_the_paths_diale
     );
     let answer = call(gateway, &world, Request::post("/v1/messages/batches").body(full("{}")).unwrap()).await;
     assert_eq!((answer.status.as_u16(), answer.json()["type"].clone()), (404, json!("error")));
+    assert_eq!(answer.json()["error"]["type"], "not_found_error");
     let answer = call(gateway, &world, Request::get("/v1/chat/completions").body(empty()).unwrap()).await;
     assert_eq!(answer.status, 405);
     let answer = call(gateway, &world, Request::post("/v1/chat/completions").body(full("{")).unwrap()).await;
@@ -105,6 +128,7 @@ async fn paths_methods_and_bodies_that_do_not_fit_are_refused_in_the_paths_diale
     let large = "x".repeat((8 << 20) + 1);
     let answer = call(gateway, &world, Request::post("/v1/messages").body(full(large)).unwrap()).await;
     assert_eq!((answer.status.as_u16(), answer.json()["type"].clone()), (413, json!("error")));
+    assert_eq!(answer.json()["error"]["type"], "request_too_large");
     assert!(world.openai.asked().is_empty() && world.anthropic.asked().is_empty());
     assert_eq!(world.live.requests_used(), 0);
 }

@@ -130,6 +130,8 @@ pub(crate) struct World {
     pub(crate) session: Session,
     pub(crate) live: Arc<LiveGrant>,
     pub(crate) placeholder: Placeholder,
+    /// What stands for Anthropic's key.
+    pub(crate) anthropic_placeholder: Placeholder,
     _grants: Grants,
 }
 
@@ -189,19 +191,23 @@ impl World {
             true => (&gemini_key, HeaderName::from_static("x-goog-api-key")),
             false => (&openai_keys[0], AUTHORIZATION),
         };
-        let placeholder = Placeholder::random();
+        let (placeholder, anthropic_placeholder) = (Placeholder::random(), Placeholder::random());
+        let binding = |placeholder: &Placeholder, credential: &Arc<dyn Credential>, header| Binding {
+            placeholder: placeholder.clone(),
+            credential: Arc::clone(credential),
+            targets: Vec::new(),
+            place: Place::Header(header),
+        };
         let grants = Grants::new();
         let (_, live) = grants.mint(Grant {
             run: RunId::random(),
             workspace: "default".into(),
             rules: Vec::new(),
             trials: Vec::new(),
-            bindings: vec![Binding {
-                placeholder: placeholder.clone(),
-                credential: Arc::clone(main_key),
-                targets: Vec::new(),
-                place: Place::Header(main_place),
-            }],
+            bindings: vec![
+                binding(&placeholder, main_key, main_place),
+                binding(&anthropic_placeholder, &anthropic_key, HeaderName::from_static("x-api-key")),
+            ],
             limits: orch_proxy::Limits::of(setup.requests, 200),
             expires: Instant::now() + Duration::from_secs(3600),
         });
@@ -242,6 +248,7 @@ impl World {
             session,
             live,
             placeholder,
+            anthropic_placeholder,
             _grants: grants,
         }
     }

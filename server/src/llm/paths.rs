@@ -64,6 +64,9 @@ mod tests {
                 "/v1beta/models/m",
                 "/v1beta/models/m:generateContent",
                 "/v1/models/m:streamGenerateContent",
+                "/v1alpha/models/m:generateContent",
+                "/v1/tunedModels",
+                "/v1/cachedContents/x",
             ] {
                 assert_eq!(at(path, plain), Some(Dialect::GeminiGenerateContent), "{path}");
             }

@@ -217,7 +217,9 @@ impl Heard {
         }
         if receipt.input_tokens > 0 || receipt.output_tokens > 0 {
             all.push(("gen_ai.usage.input_tokens", Value::Int(receipt.input_tokens)));
-            all.push(("gen_ai.usage.output_tokens", Value::Int(receipt.output_tokens)));
+            if self.operation() != Operation::Embeddings {
+                all.push(("gen_ai.usage.output_tokens", Value::Int(receipt.output_tokens)));
+            }
         }
         if let Some(usage) = end.usage {
             let parts = [

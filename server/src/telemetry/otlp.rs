@@ -3,6 +3,7 @@
 //! Metrics are sums since the start, so that an export that is lost loses nothing once the next arrives. 64-bit integers
 //! are texts, ids are in hex.
 
+use orch_gateway::Operation;
 use serde_json::{Value as Json, json};
 use time::OffsetDateTime;
 
@@ -187,7 +188,10 @@ fn models(all: &[(Key, std::sync::Arc<Series>)], times: &Times) -> Vec<Json> {
     };
     let sizes = all.iter().flat_map(|(key, series)| {
         let of = [("input", &series.input_sizes), ("output", &series.output_sizes)];
+        // Vectors are no tokens: there would be a zero for each of their calls.
+        let kinds = if key.operation == Operation::Embeddings { 1 } else { of.len() };
         of.into_iter()
+            .take(kinds)
             .filter_map(|(kind, of)| point(key, series, Some(("gen_ai.token.type", Value::Word(kind))), of))
             .collect::<Vec<_>>()
     });

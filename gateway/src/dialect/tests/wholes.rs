@@ -468,6 +468,22 @@ fn errors_look_as_clients_expect_them() {
     }
 }
 
+#[test]
+fn anthropic_has_types_for_what_is_nowhere_and_what_is_too_large() {
+    for (status, kind) in [
+        (None, "invalid_request_error"),
+        (Some(404), "not_found_error"),
+        (Some(405), "invalid_request_error"),
+        (Some(413), "request_too_large"),
+        (Some(415), "invalid_request_error"),
+    ] {
+        let error = ApiError { status, ..ApiError::new(Class::BadRequest, "no") };
+        let (written, body) = anthropic().write_error(&error);
+        assert_eq!(written.as_u16(), status.unwrap_or(400));
+        assert_eq!(value(&body)["error"]["type"], kind, "{status:?}");
+    }
+}
+
 /// A client could not say which call it answers.
 #[test]
 fn a_call_without_an_id_or_a_name_is_no_answer() {

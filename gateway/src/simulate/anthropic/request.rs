@@ -9,10 +9,11 @@ use crate::simulate::chat::{Ask, Choice, Format, Role, Tool, Turn};
 use crate::simulate::failure::Reject;
 
 /// The fields of a request that the provider knows; it refuses others.
-const FIELDS: [&str; 22] = [
+const FIELDS: [&str; 23] = [
     "cache_control",
     "container",
     "context_management",
+    "diagnostics",
     "inference_geo",
     "max_tokens",
     "mcp_servers",
@@ -34,18 +35,27 @@ const FIELDS: [&str; 22] = [
     "top_p",
 ];
 
+/// The versions of the API that there are.
+const VERSIONS: [&[u8]; 3] = [b"2023-01-01", b"2023-06-01", LATEST];
+/// The one that the client libraries send since their second great version.
+const LATEST: &[u8] = b"2026-10-21";
+/// What it does not take any more, not even as it is without.
+const SAMPLING: [&str; 3] = ["temperature", "top_k", "top_p"];
+
 pub(in crate::simulate) fn parse(headers: &HeaderMap, body: &Value) -> Result<Ask, Reject> {
     let Some(version) = headers.get("anthropic-version") else {
         return Err(Reject::bad("anthropic-version: header is required"));
     };
-    if !matches!(version.as_bytes(), b"2023-06-01" | b"2023-01-01") {
+    if !VERSIONS.contains(&version.as_bytes()) {
         let shown = String::from_utf8_lossy(version.as_bytes());
         return Err(Reject::bad(format!("anthropic-version: \"{shown}\" is not a valid version")));
     }
     let fields = body
         .as_object()
         .ok_or_else(|| Reject::bad("Input should be a valid dictionary or object to extract fields from"))?;
-    if let Some(unknown) = fields.keys().find(|name| !FIELDS.contains(&name.as_str())) {
+    let gone = |name: &str| version.as_bytes() == LATEST && SAMPLING.contains(&name);
+    let known = |name: &str| FIELDS.contains(&name) && !gone(name);
+    if let Some(unknown) = fields.keys().find(|name| !known(name.as_str())) {
         return Err(at(unknown, "Extra inputs are not permitted"));
     }
     let model = match fields.get("model") {

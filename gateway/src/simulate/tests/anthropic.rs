@@ -166,6 +166,27 @@ async fn the_version_header_is_required() {
     assert_eq!(got.json()["error"]["message"], "anthropic-version: header is required");
 }
 
+/// Each client library sends the version of its own time.
+#[tokio::test]
+async fn every_version_is_known_and_the_latest_takes_no_sampling() {
+    let simulation = named("ok").await;
+    let sampled = |name: &str| set(hello(ANTHROPIC), name, json!(1));
+    for (version, body, status) in [
+        ("2023-01-01", hello(ANTHROPIC), 200),
+        ("2023-06-01", sampled("temperature"), 200),
+        ("2026-10-21", hello(ANTHROPIC), 200),
+        ("2026-10-21", sampled("temperature"), 400),
+        ("2026-10-21", sampled("top_p"), 400),
+        ("2026-10-21", sampled("top_k"), 400),
+        ("2026-10-22", hello(ANTHROPIC), 400),
+    ] {
+        let mut request = request(&simulation, ANTHROPIC, &body);
+        request.headers_mut().insert("anthropic-version", version.parse().unwrap());
+        let got = Connection::open(&simulation, ANTHROPIC).await.unwrap().exchange(request).await.unwrap();
+        assert_eq!(got.status.as_u16(), status, "{version}: {}", got.text());
+    }
+}
+
 #[tokio::test]
 async fn a_translation_says_that_it_is_simulated() {
     let simulation = named("ok").await;

@@ -123,6 +123,37 @@ async fn a_call_is_a_span_below_its_clients_with_one_for_each_attempt() {
 }
 
 #[tokio::test]
+async fn vectors_are_told_as_no_tokens() {
+    let mut collector = Collector::start().await;
+    let (stage, telemetry, _folder) = stage().await;
+    let exporting = telemetry.export(proxy(), collector.destination(NEVER));
+    let body = json!({ "model": "text-embedding-3-small", "input": "one", "dimensions": 4 });
+    assert_eq!(stage.post("/v1/embeddings", &body).await.status, StatusCode::OK);
+    assert_eq!(stage.post(CHAT, &ask("gpt-4o-mini")).await.status, StatusCode::OK);
+    exporting.end(LONG).await;
+
+    let all = collector.so_far();
+    let at = |path: &str| all.iter().rfind(|received| received.path == path).expect("an export");
+    let tokens = at("/base/v1/metrics").points("gen_ai.client.token.usage");
+    let mut kinds: Vec<_> = tokens
+        .iter()
+        .map(|(attributes, _)| {
+            let of = |name: &str| attributes[name].as_str().unwrap_or_default().to_owned();
+            (of("gen_ai.operation.name"), of("gen_ai.token.type"))
+        })
+        .collect();
+    kinds.sort();
+    let told = [("chat", "input"), ("chat", "output"), ("embeddings", "input")];
+    assert_eq!(kinds, told.map(|(operation, kind)| (operation.to_owned(), kind.to_owned())));
+
+    let spans = at("/base/v1/traces").spans();
+    let call = spans.iter().find(|span| span.name.starts_with("embeddings ")).expect("a call");
+    assert!(call.number("gen_ai.usage.input_tokens").is_some_and(|tokens| tokens > 0), "{call:?}");
+    assert_eq!(call.number("gen_ai.usage.output_tokens"), None, "{call:?}");
+    stage.end().await;
+}
+
+#[tokio::test]
 async fn metrics_have_the_names_and_buckets_of_the_conventions() {
     let mut collector = Collector::start().await;
     let (stage, telemetry, _folder) = stage().await;
