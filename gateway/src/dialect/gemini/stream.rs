@@ -103,6 +103,7 @@ impl Parser {
                     }
                     events.push(StreamEvent::ToolEnd { index });
                 }
+                Some(Piece::Other(kind)) => events.push(StreamEvent::Opaque(kind)),
             }
         }
         Ok(())

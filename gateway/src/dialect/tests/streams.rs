@@ -285,6 +285,21 @@ fn a_gemini_stream_ends_only_where_every_candidate_says_why() {
 }
 
 #[test]
+fn pictures_and_code_of_a_gemini_stream_are_something_that_was_said() {
+    let parts = concat!(
+        r#"{"executableCode":{"language":"PYTHON","code":"1"}},"#,
+        r#"{"codeExecutionResult":{"outcome":"OUTCOME_OK"}},"#,
+        r#"{"inlineData":{"mimeType":"image/png","data":"AAAA"}},"#,
+        r#"{"thoughtSignature":"c2ln","text":""},{"somethingNew":{}}"#,
+    );
+    let chunk = format!("data: {{\"candidates\":[{{\"content\":{{\"parts\":[{parts}]}}}}]}}\n\n");
+    let read = events(gemini(), [chunk.as_bytes()]);
+    let piece = |kind: &str| StreamEvent::Opaque(serde_json::json!({ "type": kind }));
+    assert_eq!(read[1..], [piece("executableCode"), piece("codeExecutionResult"), piece("inlineData")]);
+    assert!(read[1].commits(), "whoever hears it has heard part of the answer");
+}
+
+#[test]
 fn responses_text_is_read() {
     let usage =
         Usage { input: 20, output: 7, cached_input: 4, cache_write: 0, cache_write_1h: 0, reasoning: 2 };
