@@ -118,16 +118,21 @@ impl Live {
     }
 
     fn uncounted(self: Box<Self>, why: &str) -> Bytes {
-        let Live { session, mut encoder, tab, .. } = *self;
+        let Live { session, mut encoder, mut tab, want_receipt, framing, .. } = *self;
         session.budget.note_unavailable(why);
-        tab.close(Outcome::Broken);
-        encoder.error(unavailable(why)).into()
+        let error = unavailable(why);
+        tab.fails(error.class);
+        let receipt = tab.close(Outcome::Broken).filter(|_| want_receipt);
+        let mut out = encoder.error(error);
+        last_event(receipt, framing, &mut out);
+        out.into()
     }
 
     fn limited(self: Box<Self>, hit: LimitHit) -> Bytes {
         let Live { session, mut encoder, mut tab, want_receipt, framing, .. } = *self;
         tab.bounded(&hit);
         let error = limit_error(&hit);
+        tab.fails(error.class);
         session.budget.note(hit);
         let receipt = tab.close(Outcome::Limit).filter(|_| want_receipt);
         let mut out = encoder.error(error);

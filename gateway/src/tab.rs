@@ -32,8 +32,10 @@ pub(crate) struct Tab {
     /// What was set aside for the attempt under way.
     reservation: Option<Reservation>,
     usage: Option<Usage>,
-    /// The content so far, for answers whose counts never come.
+    /// The content so far, for answers whose counts never come. Of several answers in a stream, the first one's.
     said: Spoken,
+    /// Whether it is heard piece by piece.
+    streams: bool,
     /// Whether the model thinks, or may, where nobody hears it.
     thinks: bool,
     /// What failed attempts came to, and whether all of it has a price.
@@ -59,6 +61,7 @@ impl Tab {
             reservation: None,
             usage: None,
             said: Spoken::default(),
+            streams: false,
             thinks: false,
             lost: Usage::default(),
             lost_micro_usd: Some(0),
@@ -88,6 +91,7 @@ impl Tab {
 
     /// The attempt under way has said the first thing of its stream.
     pub(crate) fn speaks(&mut self) {
+        self.streams = true;
         let after = millis(self.started.elapsed());
         self.edit(|receipt| receipt.first_token_ms = Some(after));
         if let Some(heard) = &mut self.heard {
@@ -283,8 +287,10 @@ impl Tab {
         let mut spent = (self.lost, self.lost_micro_usd, self.lost != Usage::default());
         if let Some(reservation) = self.reservation.take() {
             let answered = receipt.provider_served.is_some();
+            // Answers that nobody follows are as long as the one that is heard, for all that anybody knows.
+            let answers = if self.streams { reservation.answers() } else { 1 };
             // Whoever thinks in silence has said less than it will charge for.
-            let said = (!self.thinks).then(|| self.said.most());
+            let said = (!self.thinks).then(|| self.said.most().saturating_mul(answers));
             let booked = match (outcome, self.usage) {
                 (Outcome::Served, Some(usage)) => Some(usage),
                 // It is whole, and what was said of it is all there is.

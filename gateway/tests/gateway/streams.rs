@@ -80,6 +80,29 @@ async fn the_first_content_is_not_held_back() {
     );
 }
 
+/// Of several answers the first one is followed, and the others are charged for as well.
+#[tokio::test]
+async fn hanging_up_on_several_answers_costs_as_much_as_all_of_them() {
+    let mut spent = Vec::new();
+    for answers in [1, 3] {
+        let world = world().await;
+        let beginning = pieces(OPENAI_TEXT)[..3].to_vec();
+        world.openai.script([Reply::Stream { pieces: beginning, then: Then::Silence }]);
+        let mut body = hello_stream();
+        body["n"] = json!(answers);
+        let mut response = world.open("/v1/chat/completions", &[], &body).await;
+        let mut heard = String::new();
+        while !heard.contains("Grüße") {
+            let frame = response.body_mut().frame().await.unwrap().unwrap();
+            heard.push_str(std::str::from_utf8(frame.data_ref().unwrap()).unwrap());
+        }
+        drop(response);
+        assert_eq!(world.receipt().outcome, Outcome::Cancelled);
+        spent.push(world.session.budget.spent().output_tokens);
+    }
+    assert_eq!(spent, ["Grüße".len() as u64, 3 * "Grüße".len() as u64]);
+}
+
 #[tokio::test]
 async fn rule_6_the_receipt_is_the_last_event_when_it_is_asked_for() {
     let world = world().await;
