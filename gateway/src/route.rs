@@ -18,6 +18,7 @@ use crate::attempt::{Answer, Attempted, Charge, Failed, Item, Manner, Pace, atte
 use crate::dialect;
 use crate::embeddings;
 use crate::ir::{Class, StopReason, StreamEvent, Usage};
+use crate::kept::Kept;
 use crate::listener::CallStart;
 use crate::needs::{all_lack, fitting};
 use crate::plan::Candidate;
@@ -276,6 +277,7 @@ pub(crate) async fn answer(proxy: &Proxy, timing: &Timing, session: &Session, ca
                         encoder: encoder(&client, &prepared),
                         framing: dialect::wire(client.dialect).framing(),
                         tab,
+                        kept: Kept::default(),
                         want_receipt,
                     };
                     return streamed(live);

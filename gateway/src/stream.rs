@@ -11,12 +11,13 @@ use serde_json::json;
 use std::collections::VecDeque;
 use tokio::time::timeout_at;
 
-use crate::attempt::{Events, Item};
+use crate::attempt::{ANSWER_CAP, Events, Item};
 use crate::bounded;
 use crate::classify::Failure;
 use crate::dialect::{self, StreamWriter};
 use crate::frames::Framing;
 use crate::ir::{ApiError, Class, StopReason, StreamEvent};
+use crate::kept::Kept;
 use crate::plan::Candidate;
 use crate::purse::{BoundOf, LimitHit, Unreserved};
 use crate::receipt::{Outcome, Receipt};
@@ -34,6 +35,7 @@ pub(crate) struct Live {
     /// The client's.
     pub(crate) framing: Framing,
     pub(crate) tab: Tab,
+    pub(crate) kept: Kept,
     /// Whether the client wants the receipt as the last event.
     pub(crate) want_receipt: bool,
 }
@@ -76,6 +78,10 @@ impl Live {
             }
             if let (StreamEvent::Opaque(piece), false) = (event, self.encoder.passes()) {
                 self.tab.lost(piece);
+            }
+            if !self.encoder.passes() && !self.kept.take(event) {
+                let message = format!("the answer is larger than {ANSWER_CAP} bytes");
+                return (self.broken(Failure::new(Class::Server, message)), None);
             }
             if let StreamEvent::Error(error) = event {
                 let failure =

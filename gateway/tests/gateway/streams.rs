@@ -202,6 +202,24 @@ async fn what_is_no_stream_is_not_passed_as_one() {
     assert!(world.chat(&hello_stream()).await.text().contains("Grüße"));
 }
 
+/// A call is one piece there, and nothing is sent before it is whole: nobody slows its provider down.
+#[tokio::test]
+async fn a_call_without_end_is_not_kept_for_ever() {
+    let chunk = |call: Value| {
+        let choice = json!({"index": 0, "delta": {"tool_calls": [call]}, "finish_reason": null});
+        format!("data: {}\n\n", json!({"id": "x", "model": "m", "created": 1, "choices": [choice]}))
+    };
+    let begins = chunk(json!({"index": 0, "id": "c", "function": {"name": "f", "arguments": "[\""}}));
+    let goes_on = chunk(json!({"index": 0, "function": {"arguments": "x y ".repeat(1 << 16)}}));
+    let world = world().await;
+    world.openai.script([Reply::Stream { pieces: vec![begins, goes_on], then: Then::Forever }]);
+    let body = json!({"contents": [{"role": "user", "parts": [{"text": "hello"}]}]});
+    let answer = world.post("/v1beta/models/default:streamGenerateContent?alt=sse", &body).await;
+    assert!(answer.text().contains("larger than 16777216 bytes"), "{}", answer.text());
+    let receipt = world.receipt();
+    assert_eq!((receipt.outcome, receipt.class), (Outcome::Broken, Some(Class::Server)));
+}
+
 #[tokio::test]
 async fn an_event_without_end_is_refused() {
     let world = world().await;
