@@ -6,7 +6,9 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::super::emit::{object, sse};
-use super::super::{ResponseError, StreamParser, StreamWriter};
+use super::super::{
+    MOST_ANSWERS, ResponseError, StreamParser, StreamWriter, of_another_answer, says_something,
+};
 use super::response::nonempty;
 use super::{
     arguments_of_call, error_value, extra_content, finish_of, finish_reason, name_of_call, others,
@@ -54,6 +56,9 @@ impl StreamParser for Parser {
         for choice in chunk.get("choices").and_then(Value::as_array).into_iter().flatten() {
             let index = choice.get("index").and_then(Value::as_u64).unwrap_or(0);
             self.finished.entry(index).or_insert(false);
+            if self.finished.len() > MOST_ANSWERS {
+                return Err(ResponseError(format!("it holds more than {MOST_ANSWERS} choices")));
+            }
             if !std::mem::replace(&mut self.started, true) {
                 events.push(StreamEvent::Start {
                     id: nonempty(chunk.get("id")).unwrap_or_default(),
@@ -69,6 +74,8 @@ impl StreamParser for Parser {
                 if let Some(finish) = finish {
                     self.finish(finish, &mut events);
                 }
+            } else if choice.get("delta").is_some_and(says_something) {
+                events.push(of_another_answer());
             }
             if finish.is_some() {
                 self.finished.insert(index, true);

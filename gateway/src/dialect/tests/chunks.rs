@@ -1,8 +1,10 @@
-//! Chunks of chat completions as OpenAI and those that are compatible with it send them, beyond what the fixtures have.
+//! Chunks of chat completions as OpenAI and those that are compatible with it send them, beyond what the fixtures have;
+//! and of Gemini where the same holds.
 
 use serde_json::{Value, json};
 
-use super::{events, openai};
+use super::{events, gemini, openai};
+use crate::dialect::MOST_ANSWERS;
 use crate::ir::{Part, StopReason, StreamEvent, ToolCall};
 
 /// What a stream of these deltas means, each with this `finish_reason` but the last, which has its own.
@@ -146,4 +148,39 @@ fn sound_pictures_and_sources_are_something_that_was_said() {
     let body = json!({"choices": [{"message": message, "finish_reason": "stop"}]});
     let read = openai().parse_response(body.to_string().as_bytes()).unwrap();
     assert_eq!(read.content, [Part::text("hi"), Part::Opaque(json!({"type": "annotations"}))]);
+}
+
+/// Nobody follows what they say, but as long as they say it the stream is neither silent nor without content.
+#[test]
+fn a_piece_of_another_answer_is_something_that_was_said() {
+    let chunk = |choice: Value| format!("data: {}\n\n", json!({ "choices": [choice] }));
+    let piece = StreamEvent::Opaque(json!({"type": "answer"}));
+    let sent = [
+        chunk(json!({"index": 1, "delta": {"role": "assistant", "content": "", "refusal": null}})),
+        chunk(json!({"index": 1, "delta": {"content": "b"}})),
+        chunk(json!({"index": 1, "delta": {"tool_calls": [{"index": 0}]}})),
+        chunk(json!({"index": 1, "delta": {}, "finish_reason": "stop"})),
+    ];
+    let read = events(openai(), [sent.concat().as_bytes()]);
+    assert_eq!(read[1..], [piece.clone(), piece.clone()]);
+    let chunk = |candidate: Value| format!("data: {}\n\n", json!({ "candidates": [candidate] }));
+    let sent = [
+        chunk(json!({"index": 1, "content": {"parts": [{"text": ""}], "role": "model"}})),
+        chunk(json!({"index": 1, "content": {"parts": [{"text": ""}, {"text": "b"}]}})),
+        chunk(json!({"index": 1, "content": {}, "finishReason": "STOP"})),
+    ];
+    assert_eq!(events(gemini(), [sent.concat().as_bytes()])[1..], [piece]);
+}
+
+#[test]
+fn a_stream_has_no_end_of_answers() {
+    for (wire, list) in [(openai(), "choices"), (gemini(), "candidates")] {
+        let mut parser = wire.stream_parser();
+        let mut read = |index: usize| {
+            let data = json!({ list: [{ "index": index, "delta": {} }] }).to_string();
+            parser.read(&crate::frames::sse::event("", data))
+        };
+        assert!((0..MOST_ANSWERS).all(|index| read(index).is_ok()));
+        assert!(read(0).is_ok() && read(MOST_ANSWERS).is_err(), "{list}");
+    }
 }
