@@ -73,8 +73,9 @@ impl Live {
             Err(failure) => return (self.broken(failure), None),
         };
         for event in &item.meaning {
-            if item.counts || !matches!(event, StreamEvent::Usage(_)) {
-                self.tab.heard(event);
+            match (event, item.counts) {
+                (StreamEvent::Usage(_), false) => self.tab.doubts(),
+                _ => self.tab.heard(event),
             }
             if let (StreamEvent::Opaque(piece), false) = (event, self.encoder.passes()) {
                 self.tab.lost(piece);

@@ -80,6 +80,28 @@ async fn the_first_content_is_not_held_back() {
     );
 }
 
+/// The last counts are those of the answer. Where they are none, the ones before are of its beginning.
+#[tokio::test]
+async fn counts_that_cannot_be_believed_leave_none_before_them() {
+    let world = world().await;
+    let chunk = |delta: Value, finish: Value, output: i64| {
+        let choice = json!({"index": 0, "delta": delta, "finish_reason": finish});
+        let usage = json!({"prompt_tokens": 20, "completion_tokens": output});
+        let chunk = json!({"id": "x", "model": "m", "created": 1, "choices": [choice], "usage": usage});
+        format!("data: {chunk}\n\n")
+    };
+    let sent = [
+        chunk(json!({"content": "hello there"}), Value::Null, 1),
+        chunk(json!({}), json!("stop"), -5),
+        "data: [DONE]\n\n".to_owned(),
+    ];
+    world.openai.script([stream_of(&sent.concat())]);
+    assert!(world.chat(&hello_stream()).await.text().contains("[DONE]"));
+    let receipt = world.receipt();
+    assert_eq!((receipt.outcome, receipt.estimated), (Outcome::Served, true));
+    assert_eq!(receipt.output_tokens, "hello there".len() as u64);
+}
+
 /// Of several answers the first one is followed, and the others are charged for as well.
 #[tokio::test]
 async fn hanging_up_on_several_answers_costs_as_much_as_all_of_them() {

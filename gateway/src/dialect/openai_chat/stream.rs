@@ -81,7 +81,8 @@ impl StreamParser for Parser {
                 self.finished.insert(index, true);
             }
         }
-        let usage = chunk.get("usage").or_else(|| at_path(chunk, &["x_groq", "usage"])).and_then(usage_of);
+        let usage = chunk.get("usage").and_then(usage_of);
+        let usage = usage.or_else(|| at_path(chunk, &["x_groq", "usage"]).and_then(usage_of));
         events.extend(usage.map(StreamEvent::Usage));
         Ok(events)
     }

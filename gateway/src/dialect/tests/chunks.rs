@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{events, gemini, openai};
 use crate::dialect::MOST_ANSWERS;
-use crate::ir::{Part, StopReason, StreamEvent, ToolCall};
+use crate::ir::{Part, StopReason, StreamEvent, ToolCall, Usage};
 
 /// What a stream of these deltas means, each with this `finish_reason` but the last, which has its own.
 fn read(deltas: &[Value], meanwhile: &Value, finish: &str) -> Vec<StreamEvent> {
@@ -148,6 +148,15 @@ fn sound_pictures_and_sources_are_something_that_was_said() {
     let body = json!({"choices": [{"message": message, "finish_reason": "stop"}]});
     let read = openai().parse_response(body.to_string().as_bytes()).unwrap();
     assert_eq!(read.content, [Part::text("hi"), Part::Opaque(json!({"type": "annotations"}))]);
+}
+
+#[test]
+fn counts_of_groq_s_own_are_heard_beside_an_empty_place_for_them() {
+    let counts = json!({"prompt_tokens": 20, "completion_tokens": 7});
+    let chunk = json!({"choices": [], "usage": null, "x_groq": {"id": "req_1", "usage": counts}});
+    let usage = Usage { input: 20, output: 7, ..Usage::default() };
+    let sent = format!("data: {chunk}\n\n");
+    assert_eq!(events(openai(), [sent.as_bytes()]), [StreamEvent::Usage(usage)]);
 }
 
 /// Nobody follows what they say, but as long as they say it the stream is neither silent nor without content.
