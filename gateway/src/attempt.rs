@@ -32,7 +32,7 @@ pub(crate) use events::{Events, Item, Pace};
 const ERROR_CAP: usize = 64 << 10;
 
 /// Bytes of a whole answer.
-const ANSWER_CAP: usize = 16 << 20;
+pub(crate) const ANSWER_CAP: usize = 16 << 20;
 
 /// Bytes of one frame of a stream.
 pub(crate) const FRAME_CAP: usize = 1 << 20;

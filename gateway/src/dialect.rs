@@ -188,6 +188,25 @@ fn data_url(url: &str) -> Option<ImageSource> {
     Some(ImageSource::Base64 { media_type: media_type.to_owned(), data: data.to_owned() })
 }
 
+/// Answers that a stream may have at once. OpenAI gives 128 at most.
+const MOST_ANSWERS: usize = 1 << 10;
+
+/// A piece of an answer beside the first one. Nobody follows what it says: such answers never cross dialects.
+fn of_another_answer() -> StreamEvent {
+    StreamEvent::Opaque(json!({ "type": "answer" }))
+}
+
+/// Whether any field of a piece of an answer but its role holds something.
+fn says_something(piece: &Value) -> bool {
+    let tells = |value: &Value| match value {
+        Value::String(text) => !text.is_empty(),
+        Value::Array(pieces) => !pieces.is_empty(),
+        Value::Object(fields) => !fields.is_empty(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    };
+    piece.as_object().is_some_and(|piece| piece.iter().any(|(key, value)| key != "role" && tells(value)))
+}
+
 /// Why thoughts and their signatures do not cross dialects.
 const OF_ITS_PROVIDER: &str = "reasoning is signed by, and replayed to, its own provider only";
 

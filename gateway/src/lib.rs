@@ -32,6 +32,7 @@ mod gateway;
 mod health;
 mod intake;
 pub mod ir;
+mod kept;
 mod listener;
 pub mod matrix;
 mod models;

@@ -17,7 +17,8 @@ use tokio::time::{Instant, sleep};
 use crate::attempt::{Answer, Attempted, Charge, Failed, Item, Manner, Pace, attempt};
 use crate::dialect;
 use crate::embeddings;
-use crate::ir::{Class, StopReason, StreamEvent};
+use crate::ir::{Class, StopReason, StreamEvent, Usage};
+use crate::kept::Kept;
 use crate::listener::CallStart;
 use crate::needs::{all_lack, fitting};
 use crate::plan::Candidate;
@@ -256,6 +257,11 @@ pub(crate) async fn answer(proxy: &Proxy, timing: &Timing, session: &Session, ca
                     let answer = Vectors { body, response, room };
                     return embedded(&client, tab, candidate, prepared.same_dialect, answer);
                 }
+                Ok(Answer::Begun { held, events }) if !prepared.same_dialect && gives_up(&held) => {
+                    drop(events);
+                    let charge = counted(&held).map_or(Charge::All, Charge::Counted);
+                    Failed { charge, ..Failed::new(Class::Server, "the provider gave up on the answer") }
+                }
                 Ok(Answer::Begun { mut held, events }) => {
                     serves(session, &mut tab, candidate, began.elapsed());
                     if spoken == Dialect::OpenAiResponses {
@@ -271,6 +277,7 @@ pub(crate) async fn answer(proxy: &Proxy, timing: &Timing, session: &Session, ca
                         encoder: encoder(&client, &prepared),
                         framing: dialect::wire(client.dialect).framing(),
                         tab,
+                        kept: Kept::default(),
                         want_receipt,
                     };
                     return streamed(live);
@@ -325,6 +332,25 @@ pub(crate) async fn answer(proxy: &Proxy, timing: &Timing, session: &Session, ca
         }
         _ => all_failed(&client, tab, &tried.classes, tried.again),
     }
+}
+
+/// Whether a stream ends with a failure where it begins. Its client has heard nothing yet.
+fn gives_up(held: &[Item]) -> bool {
+    let mut events = held.iter().flat_map(|item| &item.meaning);
+    events.any(|event| matches!(event, StreamEvent::Stop { reason: StopReason::Error, .. }))
+}
+
+/// What its provider counted so far, if that can be believed.
+fn counted(held: &[Item]) -> Option<Usage> {
+    let last = held.iter().rev().find_map(|item| {
+        let counts = item.meaning.iter().rev();
+        let mut counts = counts.filter_map(|event| match event {
+            StreamEvent::Usage(usage) => Some(*usage),
+            _ => None,
+        });
+        counts.next().map(|usage| item.counts.then_some(usage))
+    });
+    last.flatten()
 }
 
 /// Notes the id under which a stream's answer may be kept. It comes before anything that is held back ends.

@@ -11,12 +11,13 @@ use serde_json::json;
 use std::collections::VecDeque;
 use tokio::time::timeout_at;
 
-use crate::attempt::{Events, Item};
+use crate::attempt::{ANSWER_CAP, Events, Item};
 use crate::bounded;
 use crate::classify::Failure;
 use crate::dialect::{self, StreamWriter};
 use crate::frames::Framing;
 use crate::ir::{ApiError, Class, StopReason, StreamEvent};
+use crate::kept::Kept;
 use crate::plan::Candidate;
 use crate::purse::{BoundOf, LimitHit, Unreserved};
 use crate::receipt::{Outcome, Receipt};
@@ -34,6 +35,7 @@ pub(crate) struct Live {
     /// The client's.
     pub(crate) framing: Framing,
     pub(crate) tab: Tab,
+    pub(crate) kept: Kept,
     /// Whether the client wants the receipt as the last event.
     pub(crate) want_receipt: bool,
 }
@@ -77,11 +79,16 @@ impl Live {
             Err(failure) => return (self.broken(failure), None),
         };
         for event in &item.meaning {
-            if item.counts || !matches!(event, StreamEvent::Usage(_)) {
-                self.tab.heard(event);
+            match (event, item.counts) {
+                (StreamEvent::Usage(_), false) => self.tab.doubts(),
+                _ => self.tab.heard(event),
             }
             if let (StreamEvent::Opaque(piece), false) = (event, self.encoder.passes()) {
                 self.tab.lost(piece);
+            }
+            if !self.encoder.passes() && !self.kept.take(event) {
+                let message = format!("the answer is larger than {ANSWER_CAP} bytes");
+                return (self.broken(Failure::new(Class::Server, message)), None);
             }
             if let StreamEvent::Error(error) = event {
                 let failure =
@@ -125,16 +132,21 @@ impl Live {
     }
 
     fn uncounted(self: Box<Self>, why: &str) -> Bytes {
-        let Live { session, mut encoder, tab, .. } = *self;
+        let Live { session, mut encoder, mut tab, want_receipt, framing, .. } = *self;
         session.budget.note_unavailable(why);
-        tab.close(Outcome::Broken);
-        encoder.error(unavailable(why)).into()
+        let error = unavailable(why);
+        tab.fails(error.class);
+        let receipt = tab.close(Outcome::Broken).filter(|_| want_receipt);
+        let mut out = encoder.error(error);
+        last_event(receipt, framing, &mut out);
+        out.into()
     }
 
     fn limited(self: Box<Self>, hit: LimitHit) -> Bytes {
         let Live { session, mut encoder, mut tab, want_receipt, framing, .. } = *self;
         tab.bounded(&hit);
         let error = limit_error(&hit);
+        tab.fails(error.class);
         session.budget.note(hit);
         let receipt = tab.close(Outcome::Limit).filter(|_| want_receipt);
         let mut out = encoder.error(error);

@@ -35,10 +35,12 @@ pub(crate) struct Tab {
     usage: Option<Usage>,
     /// Whether the counts are not those of the whole answer: something was said after them, or others came that are none.
     stale: bool,
-    /// The content so far, for answers whose counts never come.
+    /// The content so far, for answers whose counts never come. Of several answers in a stream, the first one's.
     said: Spoken,
     /// Whether there is any.
     spoke: bool,
+    /// Whether it is heard piece by piece.
+    streams: bool,
     /// What there may be of a stream that the client did not take.
     unread: Option<Unread>,
     /// Whether the model thinks, or may, where nobody hears it.
@@ -68,6 +70,7 @@ impl Tab {
             stale: false,
             said: Spoken::default(),
             spoke: false,
+            streams: false,
             unread: None,
             thinks: false,
             lost: Usage::default(),
@@ -98,6 +101,7 @@ impl Tab {
 
     /// The attempt under way has said the first thing of its stream.
     pub(crate) fn speaks(&mut self) {
+        self.streams = true;
         let after = millis(self.started.elapsed());
         self.edit(|receipt| receipt.first_token_ms = Some(after));
         self.unread = Some(Unread::nothing());
@@ -282,6 +286,11 @@ impl Tab {
         }
     }
 
+    /// The provider's counts so far cannot be believed, and neither can those before them.
+    pub(crate) fn doubts(&mut self) {
+        self.usage = None;
+    }
+
     /// A piece of the answer that the client's dialect has no place for. Each kind is listed once.
     pub(crate) fn lost(&mut self, piece: &Value) {
         let dropped = Dropped::piece(piece);
@@ -335,10 +344,12 @@ impl Tab {
         let mut spent = (self.lost, self.lost_micro_usd, self.lost != Usage::default());
         if let Some(reservation) = self.reservation.take() {
             let answered = receipt.provider_served.is_some();
+            // Answers that nobody follows are as long as the one that is heard, for all that anybody knows.
+            let answers = if self.streams { reservation.answers() } else { 1 };
             // Whoever thinks in silence has said less than it will charge for.
-            let said = (!self.thinks).then(|| self.said.most());
+            let said = (!self.thinks).then(|| self.said.most().saturating_mul(answers));
             // A provider goes on for a while after the last thing that somebody heard of it.
-            let unread = self.unread.as_ref().map_or(0, Unread::most);
+            let unread = self.unread.as_ref().map_or(0, Unread::most).saturating_mul(answers);
             let made = said.map(|said| said.saturating_add(unread));
             let booked = match (outcome, self.usage) {
                 // Whatever is said takes a token at least.

@@ -247,13 +247,18 @@ impl Reservation {
         self.output.filter(|max| self.bounded && *max < NO_BOUND)
     }
 
+    /// How many answers are asked for at once.
+    pub(crate) fn answers(&self) -> u64 {
+        self.ask.answers.max(1)
+    }
+
     /// Sets aside what answers of `output` tokens in all need beyond what was. `output` must be a count that the provider
     /// cannot be below: an answer that its provider does not bound is paid for as long as there is anything to pay with.
     ///
     /// # Errors
     /// The limit that they break.
     pub(crate) async fn cover(&mut self, output: u64) -> Result<(), Unreserved> {
-        let answers = self.ask.answers.max(1);
+        let answers = self.answers();
         while let Some(had) = self.output.filter(|had| self.bounded && output > had.saturating_mul(answers)) {
             let wanted = output.div_ceil(answers).max(had.saturating_add(STRIDE));
             let ask = Ask { already: Some(had), max_output: Some(wanted), ..self.ask };
@@ -281,7 +286,7 @@ impl Reservation {
     /// What to book for an answer whose counts never came: the input as far as it was counted, else all that was set
     /// aside for it; `output` tokens as far as they were set aside, or all that were when it is `None`.
     pub(crate) fn estimate(&self, counted: Option<Usage>, output: Option<u64>) -> Usage {
-        let set_aside = self.output.map(|max| max.saturating_mul(self.ask.answers.max(1)));
+        let set_aside = self.output.map(|max| max.saturating_mul(self.answers()));
         let output = match (output, set_aside) {
             (Some(output), Some(set_aside)) => output.min(set_aside),
             (Some(output), None) => output,

@@ -39,8 +39,8 @@ pub(crate) struct Events {
     pace: Pace,
     /// Whether each event is inside of another object.
     wrapped: bool,
-    /// When the stream said something last, or began.
-    spoke: Instant,
+    /// Since when it is waited for something that is said. Whoever takes its time with what was said before is not waiting.
+    silent: Option<Instant>,
     over: bool,
 }
 
@@ -71,7 +71,7 @@ impl Events {
             end: None,
             pace,
             wrapped: false,
-            spoke: Instant::now(),
+            silent: None,
             over: false,
         }
     }
@@ -108,8 +108,9 @@ impl Events {
     ///
     /// The idle clock runs from event to event, not from byte to byte: a byte a second is no progress.
     async fn read(&mut self) -> Result<Option<Frame>, Failure> {
-        let silent = self.spoke + self.pace.silent;
-        let until = silent.min(Instant::now() + self.pace.idle);
+        let now = Instant::now();
+        let silent = *self.silent.get_or_insert(now) + self.pace.silent;
+        let until = silent.min(now + self.pace.idle);
         loop {
             match self.splitter.next_frame() {
                 Ok(Some(frame)) => return Ok(Some(frame)),
@@ -158,7 +159,7 @@ impl Events {
         match meaning {
             Ok(meaning) => {
                 if meaning.iter().any(StreamEvent::commits) {
-                    self.spoke = Instant::now();
+                    self.silent = None;
                 }
                 let counted = meaning.iter().any(|event| matches!(event, StreamEvent::Usage(_)));
                 let counts = !counted || matches!(&parsed, Some(Ok(tree)) if counts_are_whole(tree));
@@ -188,5 +189,57 @@ impl Events {
         let meaning = if self.splitter.has_rest() { Vec::new() } else { self.parser.end() };
         let frame = Frame::nothing(self.splitter.framing());
         (!meaning.is_empty()).then_some(Item { frame, meaning, counts: true })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use futures_util::{StreamExt as _, stream};
+    use http_body_util::StreamBody;
+    use orch_manifests::Dialect;
+    use orch_proxy::BodyError;
+
+    use super::*;
+    use crate::dialect::wire;
+
+    /// A stream of which a piece comes every second for whoever waits for it.
+    fn events(pieces: &'static [&'static str]) -> Events {
+        let pieces = stream::iter(pieces.iter().cycle()).then(|piece| async move {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            Ok::<_, BodyError>(http_body::Frame::data(Bytes::from_static(piece.as_bytes())))
+        });
+        let body = StreamBody::new(pieces).boxed_unsync();
+        let wire = wire(Dialect::OpenAiChat);
+        let pace = Pace { idle: Duration::from_secs(60), silent: Duration::from_secs(300) };
+        Events::new(body, wire.framing().splitter(1 << 16), wire.stream_parser(), None, pace)
+    }
+
+    const SAYS: &str = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"}}]}\n\n";
+    const PINGS: &str = ": still there\n\n";
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_takes_its_time_is_no_silent_provider() {
+        let mut events = events(&[SAYS, PINGS, SAYS]);
+        for _ in 0..3 {
+            assert!(events.next().await.is_ok_and(|item| item.is_some()));
+            tokio::time::sleep(Duration::from_secs(200)).await;
+            assert!(events.next().await.is_ok_and(|item| item.is_some()), "a ping");
+            assert!(events.next().await.is_ok_and(|item| item.is_some()));
+            tokio::time::sleep(Duration::from_secs(3600)).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_provider_that_says_nothing_is_one() {
+        let mut events = events(&[PINGS]);
+        let began = Instant::now();
+        let failure = loop {
+            match events.next().await {
+                Ok(item) => assert!(item.is_some()),
+                Err(failure) => break failure,
+            }
+        };
+        assert_eq!((failure.class, began.elapsed().as_secs()), (Class::Timeout, 300));
     }
 }

@@ -4,6 +4,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use serde_json::{Map, Value, json};
 
+use super::MOST;
 use super::texts::{Block, Call, Part, Seen, Step, Texts, is_error, within};
 use crate::fields::at_path;
 use crate::frames::{Frame, sse};
@@ -18,6 +19,19 @@ const DETAILS: [&str; 2] = ["text", "summary"];
 pub(super) struct OpenAiChat {
     /// The call that was spoken of last without an index.
     call: u64,
+    /// The calls that began last, the latest at the end.
+    begun: Vec<Begun>,
+}
+
+/// A call that has an index and an id.
+struct Begun {
+    /// The choice, and the call in it.
+    of: u64,
+    index: u64,
+    /// A hash of its id.
+    id: u64,
+    /// So many calls began under the same index before it.
+    before: u64,
 }
 
 impl Texts for OpenAiChat {
@@ -32,13 +46,15 @@ impl Texts for OpenAiChat {
     }
 
     fn ends(&self, tree: &Value, of: u64) -> bool {
-        let finished = |choice: &Value| choice.get("finish_reason").is_some_and(|reason| !reason.is_null());
+        // Some say by an empty text that it has not finished.
+        let goes_on = |reason: &Value| reason.is_null() || reason.as_str() == Some("");
+        let finished = |choice: &Value| choice.get("finish_reason").is_some_and(|reason| !goes_on(reason));
         is_error(tree) || list(tree, "choices").any(|(_, choice)| index_of(choice) == of && finished(choice))
     }
 
     fn delta(&self, block: Block, text: &str, envelope: &Map<String, Value>) -> Frame {
         let call = |call: Call, mut fields: Value| {
-            if let Call::Index(index) = call {
+            if let Call::Index(index) | Call::Again(index, _) = call {
                 fields["index"] = index.into();
             }
             json!({ "tool_calls": [fields] })
@@ -115,7 +131,7 @@ impl OpenAiChat {
             seen.extend(place.text(Part::FunctionCall, &path, call.get("arguments")));
         }
         for (at, call) in list(delta, "tool_calls") {
-            let which = self.which(call);
+            let which = self.which(place.of, call);
             let kinds =
                 [(Part::Arguments(which), "function", "arguments"), (Part::Input(which), "custom", "input")];
             for (part, kind, field) in kinds {
@@ -128,22 +144,44 @@ impl OpenAiChat {
     }
 
     /// As the parser tells calls apart: by index, or else by id; a name begins one, and what has neither goes on.
-    fn which(&mut self, call: &Value) -> Call {
-        if let Some(index) = call.get("index").and_then(Value::as_u64) {
-            return Call::Index(index);
-        }
+    fn which(&mut self, of: u64, call: &Value) -> Call {
         let text =
             |path: &[&str]| at_path(call, path).and_then(Value::as_str).filter(|text| !text.is_empty());
-        match text(&["id"]) {
-            Some(id) => {
-                let mut hasher = DefaultHasher::new();
-                id.hash(&mut hasher);
-                self.call = hasher.finish();
-            }
-            None if text(&["function", "name"]).is_some() => self.call = self.call.wrapping_add(1),
+        let id = text(&["id"]).map(|id| {
+            let mut hasher = DefaultHasher::new();
+            id.hash(&mut hasher);
+            hasher.finish()
+        });
+        let named = || text(&["function", "name"]).or_else(|| text(&["custom", "name"])).is_some();
+        if let Some(index) = call.get("index").and_then(Value::as_u64) {
+            return self.of_index(of, index, id.filter(|_| named()));
+        }
+        match id {
+            Some(id) => self.call = id,
+            None if named() => self.call = self.call.wrapping_add(1),
             None => {}
         }
         Call::Other(self.call)
+    }
+
+    /// The call with this index, or with this index and another id than the one before, where one begins with an id.
+    fn of_index(&mut self, of: u64, index: u64, begins: Option<u64>) -> Call {
+        let known = self.begun.iter().find(|begun| (begun.of, begun.index) == (of, index));
+        let before = match (known.map(|begun| (begun.id, begun.before)), begins) {
+            (Some((_, before)), None) => before,
+            (Some((known, before)), Some(id)) if known == id => before,
+            (known, Some(id)) => {
+                let before = known.map_or(0, |(_, before)| before + 1);
+                self.begun.retain(|begun| (begun.of, begun.index) != (of, index));
+                if self.begun.len() == MOST {
+                    self.begun.remove(0);
+                }
+                self.begun.push(Begun { of, index, id, before });
+                before
+            }
+            (None, None) => 0,
+        };
+        if before == 0 { Call::Index(index) } else { Call::Again(index, before) }
     }
 }
 

@@ -38,6 +38,8 @@ pub(super) enum Part {
 pub(super) enum Call {
     /// By the provider's index.
     Index(u64),
+    /// The same, where so many other calls began under this index before it.
+    Again(u64, u64),
     /// By what there is where the provider gives none.
     Other(u64),
 }

@@ -208,11 +208,23 @@ fn call_part(id: &str, name: &str, arguments: &str, signature: Option<&str>) -> 
 /// A part of an answer, as far as the intermediate form has a place for it.
 enum Piece {
     Text(String),
-    Thought { text: String, signature: Option<String> },
-    Call { id: Option<String>, name: String, arguments: String, signature: Option<String> },
+    Thought {
+        text: String,
+        signature: Option<String>,
+    },
+    Call {
+        id: Option<String>,
+        name: String,
+        arguments: String,
+        signature: Option<String>,
+    },
+    /// Of a kind that other dialects have no place for: its name.
+    Other(Value),
 }
 
-/// Images that the model made, and code that the provider ran, mean nothing in the other dialects.
+/// Pictures that the model made, and code that the provider ran. Other dialects have no place for them.
+const OTHERS: [&str; 4] = ["inlineData", "fileData", "executableCode", "codeExecutionResult"];
+
 fn piece(part: &Value) -> Result<Option<Piece>, ResponseError> {
     let signature = nonempty(part.get("thoughtSignature"));
     if let Some(call) = part.get("functionCall") {
@@ -230,7 +242,8 @@ fn piece(part: &Value) -> Result<Option<Piece>, ResponseError> {
         let tells = !text.is_empty() || signature.is_some();
         return Ok(tells.then_some(Piece::Thought { text, signature }));
     }
-    Ok(text.map(Piece::Text))
+    let other = || OTHERS.into_iter().find(|kind| part.get(*kind).is_some_and(Value::is_object));
+    Ok(text.map(Piece::Text).or_else(|| other().map(|kind| Piece::Other(json!({ "type": kind })))))
 }
 
 /// The model as the other dialects name it.

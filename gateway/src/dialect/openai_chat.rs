@@ -11,6 +11,7 @@ use http::StatusCode;
 use serde_json::{Map, Value, json};
 
 use super::{RequestError, ResponseError, StreamParser, StreamWriter, Style, Wire, Written};
+use crate::fields::at_path;
 use crate::ir::{ApiError, ChatRequest, ChatResponse, Class, StopReason, Usage};
 
 /// The dialect of `/v1/chat/completions`.
@@ -91,14 +92,20 @@ fn finish_reason(stop: StopReason) -> &'static str {
     }
 }
 
+/// Why a choice ended. Some servers say by an empty text that it has not (older ones of SGLang and Ollama).
+fn finish_of(choice: &Value) -> Option<&str> {
+    choice.get("finish_reason").and_then(Value::as_str).filter(|reason| !reason.is_empty())
+}
+
 /// What a provider's `finish_reason` means, given what the answer held: some providers say `stop` after tool
-/// calls, and OpenAI says `stop` after a refusal in words.
+/// calls, and OpenAI says `stop` after a refusal in words. Together has a word of its own for the model's end of text,
+/// and so have servers of Hugging Face's; Mistral has one for the end of the context.
 fn stop_reason(finish: &str, has_tools: bool, has_refusal: bool) -> StopReason {
     match finish {
-        "stop" if has_tools => StopReason::ToolUse,
+        "stop" | "eos" | "eos_token" if has_tools => StopReason::ToolUse,
         "stop" if has_refusal => StopReason::Refusal,
-        "stop" => StopReason::Stop,
-        "length" | "model_context_window_exceeded" => StopReason::Length,
+        "stop" | "eos" | "eos_token" => StopReason::Stop,
+        "length" | "model_length" | "model_context_window_exceeded" => StopReason::Length,
         "tool_calls" | "function_call" => StopReason::ToolUse,
         "content_filter" | "sensitive" => StopReason::ContentFilter,
         _ => StopReason::Error,
@@ -114,6 +121,39 @@ fn said_in_part(part: &Value) -> Option<(bool, String)> {
         return (!thought.is_empty()).then_some((true, thought));
     }
     response::nonempty(part.get("text")).map(|text| (false, text))
+}
+
+/// Fields of a message, and of its deltas, for what other dialects have no place for: sound, pictures, and sources.
+const OTHERS: [&str; 3] = ["audio", "images", "annotations"];
+
+/// Pieces of such kinds. Which kind it is has to do: sound and pictures are large.
+fn others(message: &Value) -> impl Iterator<Item = Value> {
+    let tells = |value: &Value| match value {
+        Value::Array(pieces) => !pieces.is_empty(),
+        Value::Object(fields) => !fields.is_empty(),
+        _ => false,
+    };
+    let there = OTHERS.into_iter().filter(move |kind| message.get(*kind).is_some_and(tells));
+    there.map(|kind| json!({ "type": kind }))
+}
+
+/// The name of a tool call: of a function, or of a tool that takes free text.
+fn name_of_call(call: &Value) -> Option<String> {
+    let named = |kind| response::nonempty(at_path(call, &[kind, "name"]));
+    named("function").or_else(|| named("custom"))
+}
+
+/// Arguments of a tool call, or a piece of them: of a function, or the free text that another kind of tool takes.
+fn arguments_of_call(call: &Value) -> String {
+    if call.get("custom").is_some_and(Value::is_object) {
+        return response::nonempty(at_path(call, &["custom", "input"])).unwrap_or_default();
+    }
+    match at_path(call, &["function", "arguments"]) {
+        Some(Value::String(text)) => text.clone(),
+        // Some compatible providers forget to encode the object as text.
+        Some(object @ Value::Object(_)) => object.to_string(),
+        _ => String::new(),
+    }
 }
 
 /// What goes beside a tool call so that its signature comes back with the conversation: the field in which Google's

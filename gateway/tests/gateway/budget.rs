@@ -1,9 +1,11 @@
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use orch_gateway::{Ask, Granted, Outcome, Timing, Treasury, Unreserved};
+use orch_gateway::ir::Usage;
+use orch_gateway::{Ask, Granted, Held, Outcome, Timing, Treasury, Unreserved};
 use serde_json::json;
 use tokio::task::JoinSet;
 
@@ -45,6 +47,44 @@ async fn what_cannot_be_counted_is_not_sent_and_no_bound_is_blamed() {
     assert!(world.openai.asked().is_empty() && world.anthropic.asked().is_empty());
     assert_eq!(world.session.budget.hit(), None);
     assert_eq!(world.session.budget.unavailable().as_deref(), Some("the disk is full"));
+}
+
+/// A treasury whose disk is full once it has been asked.
+#[derive(Default)]
+struct Filling(AtomicBool);
+
+impl Treasury for Filling {
+    fn reserve<'a>(&'a self, _: Option<&'a str>, _: Ask) -> BoxFuture<'a, Result<Granted, Unreserved>> {
+        let full = self.0.swap(true, Ordering::Relaxed);
+        async move {
+            match full {
+                true => Err(Unreserved::Unavailable("the disk is full".to_owned())),
+                false => Ok(Granted { output: Some(20), bounded: true, held: Box::new(Nothing) }),
+            }
+        }
+        .boxed()
+    }
+}
+
+struct Nothing;
+
+impl Held for Nothing {
+    fn spend(&self, _: &Usage, _: u64) {}
+}
+
+#[tokio::test]
+async fn a_stream_that_cannot_be_counted_any_more_ends_with_its_receipt() {
+    let mut world = World::new(Setup::default()).await;
+    world.session.treasury = Some(Arc::new(Filling::default()));
+    // The role, then the same word for ever.
+    let beginning = pieces(include_str!("../../src/dialect/fixtures/openai_text.sse"))[1..3].to_vec();
+    world.openai.script([Reply::Stream { pieces: beginning, then: Then::Forever }]);
+    let wanted = [("x-orch-receipt", "true")];
+    let answer = world.post_with("/v1/chat/completions", &wanted, &hello_stream()).await;
+    let (stream, receipt) = answer.text().split_once("event: orch.receipt\ndata: ").expect("it has one");
+    assert!(stream.contains("orch_budgets_unavailable") && !stream.contains("[DONE]"), "{stream}");
+    let receipt: serde_json::Value = serde_json::from_str(receipt.trim()).unwrap();
+    assert_eq!((&receipt["outcome"], &receipt["class"]), (&json!("broken"), &json!("server")));
 }
 
 #[tokio::test]

@@ -135,6 +135,31 @@ async fn cached_content_is_set_aside_for_as_long_as_it_may_be() {
 }
 
 #[tokio::test]
+async fn a_stream_that_gives_up_before_anything_is_said_moves_on() {
+    let gave_up = json!({
+        "candidates": [{"content": {}, "finishReason": "MALFORMED_FUNCTION_CALL", "index": 0}],
+        "usageMetadata": {"promptTokenCount": 20}, "modelVersion": "gemini-2.5-flash", "responseId": "r",
+    });
+    let gave_up = stream_of(&format!("data: {gave_up}\n\n"));
+    let world = World::new(setup()).await;
+    world.gemini.script([gave_up.clone(), gave_up.clone()]);
+    world.anthropic.script([stream_of(ANTHROPIC_TEXT)]);
+    let answer = world.chat(&hello_stream()).await;
+    assert!(answer.text().contains("Grüße"), "{}", answer.text());
+    assert!(answer.text().ends_with("data: [DONE]\n\n"), "{}", answer.text());
+    let receipt = world.receipt();
+    assert_eq!(receipt.attempts[0].class, Some(Class::Server), "{receipt:?}");
+    assert_eq!(receipt.provider_served.as_deref(), Some("anthropic"));
+    let charged = receipt.attempts.iter().filter_map(|attempt| attempt.charged.as_ref());
+    let charged: Vec<_> = charged.map(|charged| (charged.input_tokens, charged.output_tokens)).collect();
+    assert_eq!(charged, [(20, 0), (20, 0)], "what it counted is what it charges");
+    // To a client of its own it may say so itself.
+    let world = World::new(setup()).await;
+    world.gemini.script([gave_up]);
+    assert!(world.post(STREAM, &asking()).await.text().contains("MALFORMED_FUNCTION_CALL"));
+}
+
+#[tokio::test]
 async fn a_stream_is_translated_to_its_clients_terminator() {
     let world = World::new(setup()).await;
     world.gemini.script([stream_of(TOOLS), stream_of(TOOLS)]);

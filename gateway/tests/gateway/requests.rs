@@ -205,7 +205,8 @@ async fn a_stream_that_ends_badly_ends_with_its_receipt_where_one_is_wanted() {
     let world = World::new(Setup { max_tokens: Some(500), ..Setup::default() }).await;
     world.openai.script([stream_of(&long(400))]);
     let answer = world.post_with(CHAT, &wanted, &hello_stream()).await;
-    assert_eq!(last_receipt(answer.text())["outcome"], "limit");
+    let receipt = last_receipt(answer.text());
+    assert_eq!((&receipt["outcome"], &receipt["class"]), (&json!("limit"), &json!("out_of_money")));
 }
 
 #[tokio::test]

@@ -110,6 +110,54 @@ async fn hanging_up_on_what_nobody_reads_is_paid_for() {
     }
 }
 
+/// The last counts are those of the answer. Where they are none, the ones before are of its beginning.
+#[tokio::test]
+async fn counts_that_cannot_be_believed_leave_none_before_them() {
+    let world = world().await;
+    let chunk = |delta: Value, finish: Value, output: i64| {
+        let choice = json!({"index": 0, "delta": delta, "finish_reason": finish});
+        let usage = json!({"prompt_tokens": 20, "completion_tokens": output});
+        let chunk = json!({"id": "x", "model": "m", "created": 1, "choices": [choice], "usage": usage});
+        format!("data: {chunk}\n\n")
+    };
+    let sent = [
+        chunk(json!({"content": "hello there"}), Value::Null, 1),
+        chunk(json!({}), json!("stop"), -5),
+        "data: [DONE]\n\n".to_owned(),
+    ];
+    world.openai.script([stream_of(&sent.concat())]);
+    assert!(world.chat(&hello_stream()).await.text().contains("[DONE]"));
+    let receipt = world.receipt();
+    assert_eq!((receipt.outcome, receipt.estimated), (Outcome::Served, true));
+    assert_eq!(receipt.output_tokens, "hello there".len() as u64);
+}
+
+/// Of several answers the first one is followed, and the others are charged for as well.
+#[tokio::test]
+async fn hanging_up_on_several_answers_costs_as_much_as_all_of_them() {
+    let mut spent = Vec::new();
+    for answers in [1, 3] {
+        let world = world().await;
+        let beginning = pieces(OPENAI_TEXT)[..3].to_vec();
+        world.openai.script([Reply::Stream { pieces: beginning, then: Then::Silence }]);
+        let mut body = hello_stream();
+        body["n"] = json!(answers);
+        let mut response = world.open("/v1/chat/completions", &[], &body).await;
+        let mut heard = String::new();
+        while !heard.contains("Grüße") {
+            let frame = response.body_mut().frame().await.unwrap().unwrap();
+            heard.push_str(std::str::from_utf8(frame.data_ref().unwrap()).unwrap());
+        }
+        // Whoever has waited has read all that there was.
+        let waited = timeout(Duration::from_millis(50), response.body_mut().frame()).await;
+        assert!(waited.is_err(), "it is silent");
+        drop(response);
+        assert_eq!(world.receipt().outcome, Outcome::Cancelled);
+        spent.push(world.session.budget.spent().output_tokens);
+    }
+    assert_eq!(spent, ["Grüße".len() as u64, 3 * "Grüße".len() as u64]);
+}
+
 #[tokio::test]
 async fn rule_6_the_receipt_is_the_last_event_when_it_is_asked_for() {
     let world = world().await;
@@ -207,6 +255,24 @@ async fn what_is_no_stream_is_not_passed_as_one() {
     world.openai.script([page(), page()]);
     world.anthropic.script([stream_of(ANTHROPIC_TEXT)]);
     assert!(world.chat(&hello_stream()).await.text().contains("Grüße"));
+}
+
+/// A call is one piece there, and nothing is sent before it is whole: nobody slows its provider down.
+#[tokio::test]
+async fn a_call_without_end_is_not_kept_for_ever() {
+    let chunk = |call: Value| {
+        let choice = json!({"index": 0, "delta": {"tool_calls": [call]}, "finish_reason": null});
+        format!("data: {}\n\n", json!({"id": "x", "model": "m", "created": 1, "choices": [choice]}))
+    };
+    let begins = chunk(json!({"index": 0, "id": "c", "function": {"name": "f", "arguments": "[\""}}));
+    let goes_on = chunk(json!({"index": 0, "function": {"arguments": "x y ".repeat(1 << 16)}}));
+    let world = world().await;
+    world.openai.script([Reply::Stream { pieces: vec![begins, goes_on], then: Then::Forever }]);
+    let body = json!({"contents": [{"role": "user", "parts": [{"text": "hello"}]}]});
+    let answer = world.post("/v1beta/models/default:streamGenerateContent?alt=sse", &body).await;
+    assert!(answer.text().contains("larger than 16777216 bytes"), "{}", answer.text());
+    let receipt = world.receipt();
+    assert_eq!((receipt.outcome, receipt.class), (Outcome::Broken, Some(Class::Server)));
 }
 
 #[tokio::test]

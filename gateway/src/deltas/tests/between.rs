@@ -141,6 +141,44 @@ fn calls_without_an_index_are_told_apart_as_clients_do() {
 }
 
 #[test]
+fn calls_that_share_an_index_are_told_apart_by_their_ids() {
+    let call = |call| event(&json!({"choices": [{"index": 0, "delta": {"tool_calls": [call]}}]}));
+    let begins = |id: &str, arguments: &str| {
+        call(json!({"index": 0, "id": id, "function": {"name": "f", "arguments": arguments}}))
+    };
+    let (first, rest) = SECRET.split_at(7);
+    let events = [
+        begins("a", "files"),
+        begins("b", first),
+        call(json!({"index": 0, "function": {"arguments": rest}})),
+        begins("b", "!"),
+        begins("c", "sk"),
+        way(OPENAI, "content", 0).close(),
+    ];
+    let items = items(SECRET.as_bytes(), OPENAI, &stream(OPENAI, &events));
+    let mut arguments = BTreeMap::new();
+    for event in items.iter().flat_map(|item| &item.meaning) {
+        if let StreamEvent::ToolArguments { index, fragment } = event {
+            *arguments.entry(*index).or_insert_with(String::new) += fragment;
+        }
+    }
+    let wanted = ["files".to_owned(), format!("{SCRUBBED}!"), "sk".to_owned()];
+    assert_eq!(arguments, (0..).zip(wanted).collect());
+}
+
+#[test]
+fn a_reason_that_is_empty_ends_no_text() {
+    let chunk = |text: &str| {
+        event(&json!({"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": ""}]}))
+    };
+    for (first, rest) in (1..SECRET.len()).map(|at| SECRET.split_at(at)) {
+        let events = [chunk(first), chunk(rest), way(OPENAI, "content", 0).close()];
+        let items = items(SECRET.as_bytes(), OPENAI, &stream(OPENAI, &events));
+        assert_eq!(texts(OPENAI, &raw(&items)), BTreeMap::from([("0 content".into(), SCRUBBED.into())]));
+    }
+}
+
+#[test]
 fn one_event_with_several_texts_is_taken_text_by_text() {
     let (first, rest) = SECRET.split_at(9);
     let chunk = |zero: &str, one: [&str; 2]| {

@@ -139,14 +139,18 @@ impl Parser {
             Some("text_delta") => events.extend(text("text").map(StreamEvent::Text)),
             Some("thinking_delta") => events.extend(text("thinking").map(StreamEvent::Reasoning)),
             Some("signature_delta") => events.extend(text("signature").map(StreamEvent::ReasoningSignature)),
-            Some("input_json_delta") => {
-                if let (Block::Tool { index, initial }, Some(fragment)) = (block, text("partial_json")) {
+            Some("input_json_delta") => match (block, text("partial_json")) {
+                (Block::Tool { index, initial }, Some(fragment)) => {
                     *initial = None;
                     events.push(StreamEvent::ToolArguments { index: *index, fragment });
                 }
-            }
+                // Of a tool that the provider runs.
+                (Block::Plain, Some(_)) => events.push(StreamEvent::Opaque(delta.clone())),
+                (_, None) => {}
+            },
             // Citations, and kinds that are still to be invented.
-            _ => {}
+            Some(_) => events.push(StreamEvent::Opaque(delta.clone())),
+            None => {}
         }
         Ok(())
     }

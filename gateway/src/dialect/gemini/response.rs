@@ -26,6 +26,7 @@ pub(super) fn read(document: &Value) -> Result<ChatResponse, ResponseError> {
                 calls += 1;
                 Part::ToolCall(ToolCall { id, name, arguments, signature })
             }
+            Piece::Other(kind) => Part::Opaque(kind),
         }));
     }
     let stop = match candidate.get("finishReason").and_then(Value::as_str) {

@@ -6,7 +6,9 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::super::emit::{object, sse};
-use super::super::{ResponseError, StreamParser, StreamWriter};
+use super::super::{
+    MOST_ANSWERS, ResponseError, StreamParser, StreamWriter, of_another_answer, says_something,
+};
 use super::{
     Piece, call_id, call_part, error_value, finish_reason, model_version, nonempty, piece, stop_reason,
     usage_of, usage_value,
@@ -80,7 +82,13 @@ impl Parser {
         let index = candidate.get("index").and_then(Value::as_u64).unwrap_or(0);
         let finish = nonempty(candidate.get("finishReason"));
         *self.finished.entry(index).or_insert(false) |= finish.is_some();
+        if self.finished.len() > MOST_ANSWERS {
+            return Err(ResponseError(format!("it holds more than {MOST_ANSWERS} candidates")));
+        }
         if index != 0 {
+            let mut parts =
+                at_path(candidate, &["content", "parts"]).and_then(Value::as_array).into_iter().flatten();
+            events.extend(parts.any(says_something).then(of_another_answer));
             return Ok(());
         }
         self.reason = finish.or(self.reason.take());
@@ -103,6 +111,7 @@ impl Parser {
                     }
                     events.push(StreamEvent::ToolEnd { index });
                 }
+                Some(Piece::Other(kind)) => events.push(StreamEvent::Opaque(kind)),
             }
         }
         Ok(())

@@ -3,8 +3,10 @@
 use serde_json::{Value, json};
 
 use super::super::ResponseError;
-use super::{extra_content, finish_reason, said_in_part, stop_reason, usage_of, usage_value, write_request};
-use crate::fields::at_path;
+use super::{
+    arguments_of_call, extra_content, finish_of, finish_reason, name_of_call, others, said_in_part,
+    stop_reason, usage_of, usage_value, write_request,
+};
 use crate::ir::{ChatResponse, Part, StopReason, ToolCall};
 
 pub(super) fn read(value: &Value) -> Result<ChatResponse, ResponseError> {
@@ -32,21 +34,16 @@ pub(super) fn read(value: &Value) -> Result<ChatResponse, ResponseError> {
     content.extend(refusal.map(Part::Refusal));
     let calls = message.get("tool_calls").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
     for (i, call) in calls.iter().enumerate() {
-        let name = nonempty(at_path(call, &["function", "name"]))
-            .ok_or_else(|| ResponseError(format!("tool call {i} has no name")))?;
+        let name = name_of_call(call).ok_or_else(|| ResponseError(format!("tool call {i} has no name")))?;
         content.push(Part::ToolCall(ToolCall {
             id: nonempty(call.get("id")).unwrap_or_else(|| format!("call_{i}")),
             name,
-            arguments: match at_path(call, &["function", "arguments"]) {
-                Some(Value::String(text)) => text.clone(),
-                // Some compatible providers forget to encode the object as text.
-                Some(object @ Value::Object(_)) => object.to_string(),
-                _ => String::new(),
-            },
+            arguments: arguments_of_call(call),
             signature: None,
         }));
     }
-    let stop = match choice.get("finish_reason").and_then(Value::as_str) {
+    content.extend(others(message).map(Part::Opaque));
+    let stop = match finish_of(choice) {
         Some(finish) => stop_reason(finish, !calls.is_empty(), has_refusal),
         None => StopReason::Truncated,
     };

@@ -6,9 +6,14 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::super::emit::{object, sse};
-use super::super::{ResponseError, StreamParser, StreamWriter};
+use super::super::{
+    MOST_ANSWERS, ResponseError, StreamParser, StreamWriter, of_another_answer, says_something,
+};
 use super::response::nonempty;
-use super::{error_value, extra_content, finish_reason, said_in_part, stop_reason, usage_of, usage_value};
+use super::{
+    arguments_of_call, error_value, extra_content, finish_of, finish_reason, name_of_call, others,
+    said_in_part, stop_reason, usage_of, usage_value,
+};
 use crate::classify::error_inside;
 use crate::fields::at_path;
 use crate::ir::{StopReason, StreamEvent, Usage};
@@ -51,6 +56,9 @@ impl StreamParser for Parser {
         for choice in chunk.get("choices").and_then(Value::as_array).into_iter().flatten() {
             let index = choice.get("index").and_then(Value::as_u64).unwrap_or(0);
             self.finished.entry(index).or_insert(false);
+            if self.finished.len() > MOST_ANSWERS {
+                return Err(ResponseError(format!("it holds more than {MOST_ANSWERS} choices")));
+            }
             if !std::mem::replace(&mut self.started, true) {
                 events.push(StreamEvent::Start {
                     id: nonempty(chunk.get("id")).unwrap_or_default(),
@@ -58,7 +66,7 @@ impl StreamParser for Parser {
                     created: chunk.get("created").and_then(Value::as_u64).unwrap_or(0),
                 });
             }
-            let finish = choice.get("finish_reason").and_then(Value::as_str);
+            let finish = finish_of(choice);
             if index == 0 {
                 if let Some(delta) = choice.get("delta") {
                     self.delta(delta, &mut events)?;
@@ -66,12 +74,15 @@ impl StreamParser for Parser {
                 if let Some(finish) = finish {
                     self.finish(finish, &mut events);
                 }
+            } else if choice.get("delta").is_some_and(says_something) {
+                events.push(of_another_answer());
             }
             if finish.is_some() {
                 self.finished.insert(index, true);
             }
         }
-        let usage = chunk.get("usage").or_else(|| at_path(chunk, &["x_groq", "usage"])).and_then(usage_of);
+        let usage = chunk.get("usage").and_then(usage_of);
+        let usage = usage.or_else(|| at_path(chunk, &["x_groq", "usage"]).and_then(usage_of));
         events.extend(usage.map(StreamEvent::Usage));
         Ok(events)
     }
@@ -125,6 +136,10 @@ impl Parser {
         for call in delta.get("tool_calls").and_then(Value::as_array).into_iter().flatten() {
             self.tools.delta(call, events)?;
         }
+        if let Some(call) = delta.get("function_call").filter(|call| call.is_object()) {
+            self.tools.only(call, events);
+        }
+        events.extend(others(delta).map(StreamEvent::Opaque));
         Ok(())
     }
 
@@ -142,17 +157,23 @@ impl Parser {
 /// Tool calls by the provider's `index`, which is not always there and not always dense.
 #[derive(Default)]
 struct Tools {
-    /// The provider's index and id of each call, in order of appearance.
+    /// The provider's index and id of each call, in order of appearance. The id is empty where there was none.
     calls: Vec<(Option<u64>, String)>,
+    /// Which of them is the one call that a request with `functions` gets.
+    only: Option<usize>,
 }
 
 impl Tools {
     fn delta(&mut self, call: &Value, events: &mut Vec<StreamEvent>) -> Result<(), ResponseError> {
         let given = call.get("index").and_then(Value::as_u64);
         let id = nonempty(call.get("id"));
-        let name = nonempty(at_path(call, &["function", "name"]));
+        let name = name_of_call(call);
         let known = match given {
-            Some(_) => self.calls.iter().position(|(index, _)| *index == given),
+            // Some give every call the same index. Another id and a name make another call.
+            Some(_) => self.calls.iter().rposition(|(index, _)| *index == given).filter(|at| {
+                let known = &self.calls[*at].1;
+                name.is_none() || known.is_empty() || id.as_ref().is_none_or(|id| id == known)
+            }),
             // Without an index a new id, or a name, begins a call, and anything else belongs to the last one.
             None => match &id {
                 Some(id) => self.calls.iter().position(|(_, known)| known == id),
@@ -165,22 +186,42 @@ impl Tools {
             None => {
                 let name =
                     name.ok_or_else(|| ResponseError("a tool call begins without a name".to_owned()))?;
-                let index = self.calls.len();
-                let id = id.unwrap_or_else(|| format!("call_{index}"));
-                self.calls.push((given, id.clone()));
-                events.push(StreamEvent::ToolStart { index: index as u32, id, name, signature: None });
-                index
+                self.begin(given, id, name, events)
             }
         };
-        let fragment = match at_path(call, &["function", "arguments"]) {
-            Some(Value::String(text)) => text.clone(),
-            Some(object @ Value::Object(_)) => object.to_string(),
-            _ => String::new(),
-        };
+        let fragment = arguments_of_call(call);
         if !fragment.is_empty() {
             events.push(StreamEvent::ToolArguments { index: index as u32, fragment });
         }
         Ok(())
+    }
+
+    /// The one call that a request with `functions` gets: it has neither an index nor an id.
+    fn only(&mut self, call: &Value, events: &mut Vec<StreamEvent>) {
+        let index = match (self.only, nonempty(call.get("name"))) {
+            (Some(index), _) => index,
+            (None, Some(name)) if self.calls.is_empty() => self.begin(None, None, name, events),
+            // Some spell out everything that there could be, or say the same in both fields.
+            (None, _) => return,
+        };
+        self.only = Some(index);
+        let fragment = nonempty(call.get("arguments"));
+        events.extend(fragment.map(|fragment| StreamEvent::ToolArguments { index: index as u32, fragment }));
+    }
+
+    /// A call begins. One without an id gets one.
+    fn begin(
+        &mut self,
+        given: Option<u64>,
+        id: Option<String>,
+        name: String,
+        events: &mut Vec<StreamEvent>,
+    ) -> usize {
+        let index = self.calls.len();
+        self.calls.push((given, id.clone().unwrap_or_default()));
+        let id = id.unwrap_or_else(|| format!("call_{index}"));
+        events.push(StreamEvent::ToolStart { index: index as u32, id, name, signature: None });
+        index
     }
 }
 

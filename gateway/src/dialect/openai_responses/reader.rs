@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::super::{ResponseError, StreamParser};
 use super::{nonempty, response, stop_reason, usage_of};
@@ -107,6 +107,12 @@ impl StreamParser for Parser {
                 self.ended = true;
                 let failure = Failure::new(Class::Server, "the provider gave up on the answer");
                 events.push(StreamEvent::Error(failure.into_error()));
+            }
+            // What a tool of another kind is given, as long as that may take.
+            kind if kind.ends_with(".delta")
+                && value["delta"].as_str().is_some_and(|text| !text.is_empty()) =>
+            {
+                events.push(StreamEvent::Opaque(json!({ "type": kind })));
             }
             // What the provider's own tools are doing, and kinds that are still to be invented.
             _ => {}

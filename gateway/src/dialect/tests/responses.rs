@@ -691,6 +691,16 @@ fn pieces_without_a_place_elsewhere_are_named() {
     );
 }
 
+/// It takes its time, and a client of responses hears it.
+#[test]
+fn what_a_tool_of_another_kind_is_given_is_something_that_was_said() {
+    let kind = "response.custom_tool_call_input.delta";
+    let delta = |text: &str| json!({"type": kind, "output_index": 0, "delta": text});
+    let sent = stream(&[delta(""), delta("*** Begin"), delta(" Patch")]);
+    let piece = StreamEvent::Opaque(json!({"type": kind}));
+    assert_eq!(events(responses(), [sent.as_bytes()]), [piece.clone(), piece]);
+}
+
 #[test]
 fn garbage_is_refused_and_odd_values_do_no_harm() {
     for bad in ["{", "[1]", "{\"no\":\"type\"}", "\"x\""] {

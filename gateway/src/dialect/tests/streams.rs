@@ -200,6 +200,29 @@ fn anthropic_tools_are_read_also_without_their_ends() {
     assert_eq!((read.ended_tools, read.stop, read.ended), (3, Some((StopReason::ToolUse, None)), true));
 }
 
+/// They take their time, and a client of Anthropic's own hears them.
+#[test]
+fn what_a_tool_of_anthropic_is_given_and_citations_are_something_that_was_said() {
+    let event = |event: &serde_json::Value| format!("data: {event}\n\n");
+    let (input, citation) = (
+        serde_json::json!({"type": "input_json_delta", "partial_json": "{\"code\""}),
+        serde_json::json!({"type": "citations_delta", "citation": {"cited_text": "x"}}),
+    );
+    let delta = |delta: &serde_json::Value| {
+        event(&serde_json::json!({"type": "content_block_delta", "index": 0, "delta": delta}))
+    };
+    let block =
+        serde_json::json!({"type": "server_tool_use", "id": "s", "name": "code_execution", "input": {}});
+    let text = [
+        event(&serde_json::json!({"type": "content_block_start", "index": 0, "content_block": block})),
+        delta(&serde_json::json!({"type": "input_json_delta", "partial_json": ""})),
+        delta(&input),
+        delta(&citation),
+    ];
+    let wanted = [block, input, citation].map(StreamEvent::Opaque);
+    assert_eq!(events(anthropic(), [text.concat().as_bytes()]), wanted);
+}
+
 #[test]
 fn gemini_text_is_read() {
     let early = StreamEvent::Usage(Usage { input: 20, cached_input: 4, ..Usage::default() });
@@ -282,6 +305,21 @@ fn a_gemini_stream_ends_only_where_every_candidate_says_why() {
     for _ in 0..2 {
         assert!(parser.read(&sse.next_event().unwrap().unwrap()).is_err());
     }
+}
+
+#[test]
+fn pictures_and_code_of_a_gemini_stream_are_something_that_was_said() {
+    let parts = concat!(
+        r#"{"executableCode":{"language":"PYTHON","code":"1"}},"#,
+        r#"{"codeExecutionResult":{"outcome":"OUTCOME_OK"}},"#,
+        r#"{"inlineData":{"mimeType":"image/png","data":"AAAA"}},"#,
+        r#"{"thoughtSignature":"c2ln","text":""},{"somethingNew":{}}"#,
+    );
+    let chunk = format!("data: {{\"candidates\":[{{\"content\":{{\"parts\":[{parts}]}}}}]}}\n\n");
+    let read = events(gemini(), [chunk.as_bytes()]);
+    let piece = |kind: &str| StreamEvent::Opaque(serde_json::json!({ "type": kind }));
+    assert_eq!(read[1..], [piece("executableCode"), piece("codeExecutionResult"), piece("inlineData")]);
+    assert!(read[1].commits(), "whoever hears it has heard part of the answer");
 }
 
 #[test]

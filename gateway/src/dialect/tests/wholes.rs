@@ -203,6 +203,7 @@ fn thoughts_signatures_and_made_up_ids() {
             Part::Reasoning { text: "Hm.".into(), signature: Some("dGg=".into()) },
             call("call_aB3_0", "{\"x\":null}", Some("c2ln")),
             call("call_aB3_1", "", None),
+            Part::Opaque(json!({"type": "inlineData"})),
         ]
     );
     let wanted = Usage { input: 12, output: 5, reasoning: 5, ..Usage::default() };
