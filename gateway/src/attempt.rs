@@ -1,6 +1,7 @@
 //! One request to one provider: a whole answer, or a stream that has begun to say something.
 
 mod events;
+mod vectors;
 
 use std::time::SystemTime;
 
@@ -17,7 +18,7 @@ use crate::bounded::{self, ANSWER_VALUES};
 use crate::classify::{Failure, classify, error_inside};
 use crate::deltas::Deltas;
 use crate::dialect;
-use crate::embeddings::{self, EmbedResponse};
+use crate::embeddings::{self, EmbedResponse, More};
 use crate::envelope;
 use crate::fields::counts_are_whole;
 use crate::intake::Room;
@@ -115,6 +116,22 @@ impl Failed {
     }
 }
 
+/// What is sent in an attempt: one request, and those for the rest of the inputs where the model takes but some at once.
+pub(crate) struct Requests {
+    pub(crate) first: Request<Body>,
+    /// The bodies of the others, whose heads are the same.
+    pub(crate) more: Vec<More>,
+}
+
+/// Who is asked, and until when.
+#[derive(Clone, Copy)]
+struct Way<'a> {
+    proxy: &'a Proxy,
+    session: &'a Session,
+    candidate: &'a Candidate,
+    until: Instant,
+}
+
 /// What is spoken in an attempt.
 #[derive(Clone, Copy)]
 pub(crate) struct Manner {
@@ -130,67 +147,79 @@ pub(crate) struct Manner {
     pub(crate) wrapped: bool,
 }
 
-/// Sends the request and reads until the answer is whole or has begun. `until` bounds all of it.
+/// Sends what is to be sent and reads until the answer is whole or has begun. `until` bounds all of it.
 pub(crate) async fn attempt(
     proxy: &Proxy,
     session: &Session,
     candidate: &Candidate,
-    request: Request<Body>,
+    requests: Requests,
     manner: Manner,
     until: Instant,
     pace: Pace,
 ) -> Attempted {
+    let way = Way { proxy, session, candidate, until };
+    if let Some(expected) = manner.vectors {
+        return vectors::vectors(way, requests, manner.spoken, expected).await;
+    }
+    let (provider_id, asked) = ask(way, requests.first).await;
+    let outcome = match asked {
+        Err(failed) => Err(failed),
+        Ok(response) => {
+            let status = response.status();
+            match manner.stream {
+                true => in_time(until, status, begin(response, manner, pace)).await,
+                false => in_time(until, status, whole(response, manner)).await,
+            }
+        }
+    };
+    Attempted { provider_id, outcome }
+}
+
+/// Sends a request. What comes of it is a success whose body can be read, and what the provider calls it.
+async fn ask(
+    Way { proxy, session, candidate, until }: Way<'_>,
+    request: Request<Body>,
+) -> (Option<String>, Result<Response<Body>, Failed>) {
     let call = ProviderCall {
         endpoint: &candidate.provider.endpoint,
         pinned: candidate.provider.pinned,
         request,
         credential: candidate.credential.as_ref(),
     };
-    // Before the provider is at work: what it answers then has a place.
-    let room = match manner.vectors {
-        None => None,
-        Some(expected) => match timeout_at(until, session.intake.room(expected.most_bytes())).await {
-            Ok(room) => Some(room),
-            Err(_) => {
-                let message = "there was no room for its answer in time: others of vectors are being read";
-                return Attempted::unanswered(Failed::new(Class::Timeout, message));
-            }
-        },
-    };
     let sending = Box::pin(proxy.send(&session.grant, call));
     let response = match timeout_at(until, sending).await {
-        Err(_) => {
-            return Attempted::unanswered(Failed::new(Class::Timeout, "no response in time").charged());
-        }
-        Ok(Err(error)) => return Attempted::unanswered(from_egress(&error)),
+        Err(_) => return (None, Err(Failed::new(Class::Timeout, "no response in time").charged())),
+        Ok(Err(error)) => return (None, Err(from_egress(&error))),
         Ok(Ok(response)) => response,
     };
     let provider_id = of_provider(response.headers());
     let status = response.status();
-    let read = async {
-        if !status.is_success() {
-            return Err(refused(response).await);
-        }
-        let packed = |coding: &HeaderValue| !coding.as_bytes().eq_ignore_ascii_case(b"identity");
-        if response.headers().get(CONTENT_ENCODING).is_some_and(packed) {
-            let failure = Failure::new(Class::Server, "the answer is compressed, which was not asked for");
-            return Err(Failed::with(failure, status).charged());
-        }
-        match manner.vectors.zip(room) {
-            _ if manner.stream => begin(response, manner, pace).await,
-            Some((expected, room)) => embedded(response, manner.spoken, expected, room).await,
-            None => whole(response, manner).await,
-        }
-    };
-    let outcome = match timeout_at(until, Box::pin(read)).await {
+    if !status.is_success() {
+        let failed = in_time(until, status, async { Ok(refused(response).await) }).await;
+        return (provider_id, Err(failed.unwrap_or_else(|late| late)));
+    }
+    let packed = |coding: &HeaderValue| !coding.as_bytes().eq_ignore_ascii_case(b"identity");
+    if response.headers().get(CONTENT_ENCODING).is_some_and(packed) {
+        let failure = Failure::new(Class::Server, "the answer is compressed, which was not asked for");
+        return (provider_id, Err(Failed::with(failure, status).charged()));
+    }
+    (provider_id, Ok(response))
+}
+
+/// What is read of an answer with this status, if that is there in time.
+async fn in_time<T>(
+    until: Instant,
+    status: StatusCode,
+    read: impl Future<Output = Result<T, Failed>>,
+) -> Result<T, Failed> {
+    match timeout_at(until, Box::pin(read)).await {
+        Ok(read) => read,
         Err(_) => Err(Failed {
             status: Some(status),
             charge: if status.is_success() { Charge::All } else { Charge::Nothing },
             ..Failed::new(Class::Timeout, "the answer did not come in time")
         }),
-        Ok(result) => result,
-    };
-    Attempted { provider_id, outcome }
+    }
 }
 
 /// An answer with an error status.
@@ -239,31 +268,6 @@ async fn whole(response: Response<Body>, manner: Manner) -> Result<Answer, Faile
         return Err(Failed { charge, ..Failed::with(failure, status) });
     }
     Ok(Answer::Whole { body, response })
-}
-
-/// An answer of vectors. There are far too many numbers in it for a tree of values, which only an error is read into.
-async fn embedded(
-    response: Response<Body>,
-    spoken: Dialect,
-    expected: embeddings::Expected,
-    room: Room,
-) -> Result<Answer, Failed> {
-    let status = response.status();
-    let body = collect(response.into_body(), expected.most_bytes())
-        .await
-        .map_err(|(_, error)| Failed { status: Some(status), ..from_body(&error) }.charged())?;
-    match expected.read(spoken, &body) {
-        Ok(response) => Ok(Answer::Embedded { body, response, room }),
-        Err(error) => {
-            let document = bounded::answer(&body);
-            if let Some(failure) = document.as_ref().ok().and_then(error_inside) {
-                return Err(Failed::with(failure, status));
-            }
-            let cut = document.is_err_and(|error| error.is_eof());
-            let class = if cut { Class::Truncated } else { Class::Server };
-            Err(Failed::with(Failure::new(class, error.to_string()), status).charged())
-        }
-    }
 }
 
 /// Reads a stream up to its first content.

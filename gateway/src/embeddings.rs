@@ -4,6 +4,7 @@
 //! Vectors are numbers of single precision here, which is what every provider computes them in.
 
 mod answer;
+mod bedrock;
 mod body;
 mod cohere;
 mod gemini;
@@ -23,6 +24,7 @@ use crate::ir::Dropped;
 use crate::reach::Need;
 
 pub(crate) use answer::Expected;
+pub(crate) use bedrock::{TOKENS_HEADER, input_tokens};
 pub(crate) use needs::{at_fault, lack, prepare};
 
 /// The dialect's embeddings; `None` for dialects that have none.
@@ -32,9 +34,9 @@ pub(crate) fn wire(dialect: Dialect) -> Option<&'static dyn EmbedWire> {
         Dialect::GeminiGenerateContent => Some(&gemini::Gemini),
         Dialect::CohereChat => Some(&cohere::Cohere),
         Dialect::OllamaChat => Some(&ollama::Ollama),
-        // Anthropic has none, responses are answers, and Bedrock's are a body of its own for each maker, of which some
-        // take one text at a time.
-        Dialect::OpenAiResponses | Dialect::AnthropicMessages | Dialect::BedrockConverse => None,
+        Dialect::BedrockConverse => Some(&bedrock::Invoke),
+        // Anthropic has none, and responses are answers.
+        Dialect::OpenAiResponses | Dialect::AnthropicMessages => None,
     }
 }
 
@@ -52,11 +54,11 @@ pub(crate) trait EmbedWire: Sync {
     /// Reads a client's body. `alone`: whether the path takes one input (Gemini).
     fn parse_request(&self, body: &[u8], alone: bool) -> Result<EmbedRequest, RequestError>;
 
-    /// Writes a body for a provider. The model is `request.model`.
+    /// Writes a body for a provider's `model`; more than one where it takes fewer inputs at once.
     ///
     /// # Errors
     /// Something of the request means nothing to a provider of this dialect, and is no request without it.
-    fn write_request(&self, request: &EmbedRequest) -> Result<Written, RequestError>;
+    fn write_request(&self, request: &EmbedRequest, model: &str) -> Result<Written, RequestError>;
 
     /// Reads a provider's answer.
     fn parse_response(&self, body: &[u8]) -> Result<EmbedResponse, ResponseError>;
@@ -72,8 +74,10 @@ pub(crate) struct EmbedRequest {
     pub(crate) model: String,
     /// What gets a vector each. One at least.
     pub(crate) inputs: Vec<Input>,
-    /// Whether the client asked for one vector and not for a list of them (Gemini).
+    /// Whether the client asked for one vector and not for a list of them (Gemini, and Titan at Bedrock).
     pub(crate) alone: bool,
+    /// Whether it named the spellings that it wants (Cohere's models at Bedrock answer otherwise where none is named).
+    pub(crate) spelled: bool,
     /// Numbers of a vector.
     pub(crate) dimensions: Option<u64>,
     /// How the client wants to have them. One at least.
@@ -151,7 +155,23 @@ pub(crate) enum Truncate {
 #[derive(Debug)]
 pub(crate) struct Written {
     pub(crate) body: Bytes,
+    /// For the inputs that are not in it.
+    pub(crate) more: Vec<More>,
     pub(crate) dropped: Vec<Dropped>,
+}
+
+/// One of several bodies, and how many of the inputs are in it.
+#[derive(Debug)]
+pub(crate) struct More {
+    pub(crate) body: Bytes,
+    pub(crate) inputs: usize,
+}
+
+impl Written {
+    /// One body for all of the inputs.
+    fn whole(body: Bytes, dropped: Vec<Dropped>) -> Written {
+        Written { body, more: Vec::new(), dropped }
+    }
 }
 
 /// A provider's answer.
@@ -196,6 +216,7 @@ impl EmbedRequest {
             model,
             inputs,
             alone: false,
+            spelled: false,
             dimensions: None,
             encodings: vec![Encoding::Float],
             purpose: None,

@@ -14,7 +14,7 @@ use orch_manifests::Dialect;
 use orch_proxy::{Body, CallId, Proxy};
 use tokio::time::{Instant, sleep};
 
-use crate::attempt::{Answer, Attempted, Charge, Failed, Item, Manner, Pace, attempt};
+use crate::attempt::{Answer, Attempted, Charge, Failed, Item, Manner, Pace, Requests, attempt};
 use crate::dialect;
 use crate::embeddings;
 use crate::ir::{Class, StopReason, StreamEvent, Usage};
@@ -194,7 +194,7 @@ pub(crate) async fn answer(proxy: &Proxy, timing: &Timing, session: &Session, ca
                 request.extensions_mut().insert(CallId(id.as_str().into()));
                 Ok((prepared, request))
             });
-            let (prepared, request) = match ready {
+            let (mut prepared, request) = match ready {
                 Ok(ready) => ready,
                 Err(passed) => {
                     let reason = match passed {
@@ -231,7 +231,8 @@ pub(crate) async fn answer(proxy: &Proxy, timing: &Timing, session: &Session, ca
             let no_done = candidate.provider.quirks.no_done;
             let wrapped = candidate.provider.quirks.code_assist;
             let manner = Manner { spoken, stream, repeated: prepared.repeated(), vectors, no_done, wrapped };
-            let trying = attempt(proxy, session, candidate, request, manner, until, timing.pace());
+            let requests = Requests { first: request, more: std::mem::take(&mut prepared.more) };
+            let trying = attempt(proxy, session, candidate, requests, manner, until, timing.pace());
             let Attempted { provider_id, outcome } = Box::pin(trying).await;
             tab.provider_calls_it(provider_id);
             let failed = match outcome {

@@ -1,7 +1,7 @@
 //! `llm.orch.internal`, and the same for a server's clients: models behind the dialects that clients speak.
 
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
-use orch_manifests::{Dialect, ModelRoute, Task};
+use orch_manifests::{Dialect, ModelRoute, Provider, Task};
 use orch_proxy::Body;
 use serde_json::json;
 
@@ -26,7 +26,8 @@ impl Gateway {
     /// (Anthropic), `POST /v1beta/models/MODEL:generateContent` and `…:streamGenerateContent?alt=sse` (Gemini, also below
     /// `/v1`), `POST /v2/chat` (Cohere), `POST /api/chat` (Ollama), `POST /model/MODEL/converse` and `…/converse-stream`
     /// (Bedrock); for embeddings `POST /v1/embeddings` (OpenAI), `…:embedContent` and `…:batchEmbedContents` (Gemini), `POST
-    /// /v2/embed` (Cohere) and `POST /api/embed` (Ollama); `GET /v1/models` and `GET /v1/models/MODEL` (in the dialect of the client), the same below `/v1beta`
+    /// /v2/embed` (Cohere), `POST /api/embed` (Ollama) and `POST /model/MODEL/invoke` of models that make vectors (Bedrock);
+    /// `GET /v1/models` and `GET /v1/models/MODEL` (in the dialect of the client), the same below `/v1beta`
     /// (Gemini), and `GET /api/tags` (Ollama).
     pub async fn serve(&self, session: &Session, request: Request<Body>) -> Response<Body> {
         let (id, mut begun) = (RequestId::of(&request), Begun::default());
@@ -64,6 +65,12 @@ impl Gateway {
         check_method(spoken, &parts.method, &Method::POST)?;
         let called = called(spoken, &parts.uri)?;
         let task = task_at(path, called.as_ref());
+        if let (Dialect::BedrockConverse, Task::Embeddings, Some(Called { model, .. })) =
+            (spoken, task, &called)
+            && !self.embeds(session, model)
+        {
+            return Err(nothing_at(spoken, OFFERED));
+        }
         begun.is_call = true;
         begun.model = called.as_ref().map(|called| called.model.clone()).unwrap_or_default();
         let client = receive(session, spoken, task, called, parts.headers, body).await?;
@@ -81,6 +88,16 @@ impl Gateway {
         let asked = (first.provider.slug.to_string(), asked);
         let call = Call::new(client, session, chosen, asked, id.clone());
         Ok(Box::pin(route::answer(&self.proxy, &self.timing, session, call)).await)
+    }
+
+    /// Whether a name may be that of a model that makes vectors: one that the catalog knows as such, with its provider before
+    /// it or not, or a route. At Bedrock's path for them others are asked in words that are not known here.
+    fn embeds(&self, session: &Session, name: &str) -> bool {
+        let behind = name.split_once('/').filter(|(provider, _)| self.catalog.provider(provider).is_some());
+        let model = behind.map_or(name, |(_, model)| model);
+        let known =
+            |provider: &Provider| provider.model(model).is_some_and(|known| known.embedding.is_some());
+        route_of(&session.routes, name).is_some() || self.catalog.providers().any(known)
     }
 
     /// Where a request starts: at the plan's first model when it names none, at the one that it names, at a route, or at a
@@ -169,7 +186,11 @@ fn about(path: &str) -> Option<About> {
 
 const NOTHING_HERE: &str = "there is nothing at this path; use /v1/chat/completions, /v1/responses, /v1/messages, \
      /v1beta/models/MODEL:generateContent, /v2/chat, /api/chat, /model/MODEL/converse, /v1/embeddings, \
-     /v1beta/models/MODEL:embedContent, /v2/embed, /api/embed or /v1/models";
+     /v1beta/models/MODEL:embedContent, /v2/embed, /api/embed, /model/MODEL/invoke or /v1/models";
+
+/// What there is of Bedrock's.
+const OFFERED: &str = "this is not offered here; use /model/MODEL/converse or /model/MODEL/converse-stream, or for vectors \
+     /model/MODEL/invoke";
 
 fn nothing_at(spoken: Dialect, message: &str) -> Box<Response<Body>> {
     let error = ApiError {
@@ -208,13 +229,16 @@ pub(crate) fn called(spoken: Dialect, uri: &Uri) -> Result<Option<Called>, Box<R
 }
 
 fn operation(path: &str) -> Result<Called, Box<Response<Body>>> {
-    const OFFERED: &str =
-        "this is not offered here; use /model/MODEL/converse or /model/MODEL/converse-stream";
     let Some(operation) = bedrock::path::operation(path) else {
         return Err(nothing_at(Dialect::BedrockConverse, NOTHING_HERE));
     };
-    let Some(stream) = operation.stream else { return Err(nothing_at(Dialect::BedrockConverse, OFFERED)) };
-    Ok(Called { model: operation.model, manner: Manner::Chat { stream } })
+    let manner = match (operation.stream, operation.invoked) {
+        (Some(stream), _) => Manner::Chat { stream },
+        // How many vectors are asked for is the body's to say.
+        (None, true) => Manner::Embeddings { alone: false },
+        (None, false) => return Err(nothing_at(Dialect::BedrockConverse, OFFERED)),
+    };
+    Ok(Called { model: operation.model, manner })
 }
 
 fn check_query(uri: &Uri, stream: bool) -> Result<(), Box<Response<Body>>> {

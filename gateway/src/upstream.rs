@@ -12,7 +12,7 @@ use crate::byok::Ask;
 use crate::dialect::openai_responses::{self, LEAST_OUTPUT};
 use crate::dialect::{self, Style, quirks};
 use crate::edit::Document;
-use crate::embeddings::EmbedRequest;
+use crate::embeddings::{EmbedRequest, More};
 use crate::envelope;
 use crate::intake::Held;
 use crate::ir::{ApiError, ChatRequest, Class, Dropped};
@@ -66,6 +66,8 @@ impl ClientRequest {
 #[derive(Debug)]
 pub(crate) struct Prepared {
     pub(crate) body: Bytes,
+    /// For what is not in it, where the candidate takes but some of the inputs at once.
+    pub(crate) more: Vec<More>,
     pub(crate) dropped: Vec<Dropped>,
     /// What is spoken to the candidate.
     pub(crate) spoken: Dialect,
@@ -159,7 +161,7 @@ pub(crate) fn prepare(
     if same {
         let (body, hide_usage) = edited(client, chat, candidate, max_tokens, &mut dropped)
             .map_err(|e| Unfit::new(format!("the request cannot be rewritten: {e}")))?;
-        return Ok(Prepared { body, dropped, spoken, same_dialect: true, hide_usage });
+        return Ok(Prepared { body, more: Vec::new(), dropped, spoken, same_dialect: true, hide_usage });
     }
     if client.dialect == Dialect::OpenAiResponses
         && let Some(field) = openai_responses::kept(chat)
@@ -187,7 +189,7 @@ pub(crate) fn prepare(
     let written = dialect::wire(spoken).write_request(&request, &style);
     dropped.extend(written.dropped);
     let body = adapted(written.body, spoken, chat, candidate, &mut dropped)?;
-    Ok(Prepared { body, dropped, spoken, same_dialect: false, hide_usage: false })
+    Ok(Prepared { body, more: Vec::new(), dropped, spoken, same_dialect: false, hide_usage: false })
 }
 
 /// A translation in the form that the provider wants.

@@ -20,6 +20,8 @@ mod failures;
 mod gemini;
 #[path = "gateway/hostile.rs"]
 mod hostile;
+#[path = "gateway/invoke.rs"]
+mod invoke;
 #[path = "gateway/listening.rs"]
 mod listening;
 #[path = "gateway/matrix.rs"]

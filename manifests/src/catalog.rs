@@ -178,7 +178,7 @@ pub enum Dialect {
     AnthropicMessages,
     /// Google's `generateContent` and `streamGenerateContent`.
     GeminiGenerateContent,
-    /// Amazon Bedrock's `Converse` and `ConverseStream`.
+    /// Amazon Bedrock's `Converse` and `ConverseStream`; for vectors, `InvokeModel` with the body of the model's maker.
     BedrockConverse,
     /// Cohere's chat, version 2.
     CohereChat,
@@ -460,6 +460,9 @@ pub struct InferencePath {
     pub task: Task,
     /// The path on the host in a version of the API that has a date, where that is another.
     pub dated: Option<String>,
+    /// The names of the models whose requests these are, where the path is that of others as well: at Bedrock every maker's
+    /// own body goes there, and only those of models that make vectors are known.
+    pub models: Option<Arc<[String]>>,
 }
 
 /// A request that is no inference, and that a provider's key may go with.
@@ -484,16 +487,40 @@ pub enum Task {
 impl InferencePath {
     /// Whether this is the path of a request. `path` is canonical and without its query. A `*` stands for a plain model
     /// name: letters, digits, `.`, `_` and `-`, and no other separator in which a second method could hide. Where a slash
-    /// ends the name (Bedrock), it may hold colons, too.
+    /// ends the name (Bedrock), it may hold colons, too. Where the path is some models' only, it is the name of one of them.
     pub fn covers(&self, path: &str) -> bool {
         let Some((before, after)) = self.path.split_once('*') else { return self.path == path };
         let model = path.strip_prefix(before).and_then(|rest| rest.strip_suffix(after));
         let Some(model) = model.filter(|model| !model.is_empty()) else { return false };
         let plain = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
-        match after.starts_with('/') {
-            true => plain(&model.replace("%3A", ":").replace(':', "")),
-            false => plain(model),
+        if !after.starts_with('/') {
+            return plain(model);
         }
+        let model = model.replace("%3A", ":");
+        self.models.as_ref().is_none_or(|models| models.contains(&model)) && plain(&model.replace(':', ""))
+    }
+
+    /// Patterns of the paths that it covers: its own, or where that is some models' only, one for each spelling of each name.
+    pub fn patterns(&self) -> Vec<String> {
+        let Some(models) = &self.models else { return vec![self.path.clone()] };
+        let mut names: Vec<String> = Vec::new();
+        for model in models.iter() {
+            for name in [model.clone(), model.replace(':', "%3A")] {
+                if !names.contains(&name) {
+                    names.push(name);
+                }
+            }
+        }
+        names.iter().map(|name| self.path.replacen('*', name, 1)).collect()
+    }
+
+    /// The models whose requests a path is, where it is not every model's: see [`InferencePath::models`].
+    fn only(dialect: Dialect, task: Task, models: &[Model]) -> Option<Arc<[String]>> {
+        let names = || {
+            let embedding = models.iter().filter(|model| model.embedding.is_some());
+            embedding.flat_map(|model| model.aliases.iter().chain([&model.id]).cloned()).collect()
+        };
+        (dialect == Dialect::BedrockConverse && task == Task::Embeddings).then(names)
     }
 
     /// The path of a request for this model; `None` when the path names the model and this is no name that it can hold.

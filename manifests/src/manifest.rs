@@ -187,11 +187,14 @@ impl AccountWant {
         ANSWERING.iter().copied().filter(|_| posts).find(|path| covers(path))
     }
 
-    /// Whether it would take a request to models with it, whatever the model.
+    /// Whether it would take a request to models with it, whatever the model; of a path that is some models' only, whichever
+    /// of them.
     fn covers(&self, inference: &InferencePath) -> bool {
-        let path = inference.path.replace('*', "m").parse::<CanonicalPath>();
-        self.methods.contains(&inference.method)
-            && path.is_ok_and(|path| self.paths.iter().any(|glob| glob.matches(&path)))
+        let covered = |pattern: &String| {
+            let path = pattern.replace('*', "m").parse::<CanonicalPath>();
+            path.is_ok_and(|path| self.paths.iter().any(|glob| glob.matches(&path)))
+        };
+        self.methods.contains(&inference.method) && inference.patterns().iter().any(covered)
     }
 }
 

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use orch_manifests::{
-    AccountWant, Catalog, EgressWant, Host, HostPattern, Manifest, Provider, RunId, Scheme, ServerTools, Slug,
+    AccountWant, Catalog, EgressWant, Host, HostPattern, Manifest, PathGlob, Provider, RunId, Scheme,
+    ServerTools, Slug,
 };
 use orch_proxy::{Binding, Credential, Grant, Methods, Place, Placeholder, Rule, RuleOrigin, Target};
 use tokio::time::Instant;
@@ -335,12 +336,18 @@ fn provider_binding(
         .into_iter()
         .flat_map(|host| provider.inference.iter().map(move |inference| (host, inference)))
         .filter_map(|(host, inference)| {
+            let paths: Vec<PathGlob> =
+                inference.patterns().iter().map(|path| path.parse().ok()).collect::<Option<_>>()?;
+            // No path at all would stand for every one.
+            if paths.is_empty() {
+                return None;
+            }
             Some(Target {
                 scheme: provider.endpoint.scheme,
                 host: HostPattern::Exact(host.clone()),
                 port: provider.endpoint.port,
                 methods: Methods::Only(vec![inference.method.clone()]),
-                paths: vec![inference.path.parse().ok()?],
+                paths,
             })
         })
         .collect();

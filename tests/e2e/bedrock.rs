@@ -189,3 +189,113 @@ fn a_model_of_bedrock_falls_back_like_any_other() {
     let wanted = [("aws", "out_of_money"), ("openai", "served")];
     assert_eq!(attempts(&report), wanted.map(|(a, b)| (a.to_owned(), b.to_owned())));
 }
+
+/// What a run of the `wanderer` with a key of one region gets for these requests.
+fn asked(stage: &Stage, requests: &Value) -> Vec<Value> {
+    let fields = json!({"supported_providers": ["aws"], "llm": { "primary": "aws/amazon.nova-lite-v1:0" }});
+    let input = json!({ "requests": requests }).to_string();
+    let outcome = stage
+        .run(&guest("wanderer", &fields), &input)
+        .env("AWS_BEARER_TOKEN_BEDROCK", key(SECRET, "eu-central-1"))
+        .run()
+        .expect(0);
+    outcome.json()["output"]["results"].as_array().cloned().expect("a list")
+}
+
+fn posted(url: &str, body: &Value) -> Value {
+    let headers = json!([
+        ["authorization", "Bearer ${AWS_BEARER_TOKEN_BEDROCK}"],
+        ["content-type", "application/json"]
+    ]);
+    json!({"method": "POST", "url": url, "headers": headers, "body": body.to_string()})
+}
+
+#[track_caller]
+fn answer(result: &Value) -> Value {
+    assert_eq!(result["status"], 200, "{result:#}");
+    serde_json::from_str(result["body"].as_str().expect("a body")).expect("JSON")
+}
+
+#[test]
+fn vectors_are_asked_for_in_the_words_of_the_model_s_maker_and_signed() {
+    let (stage, there, other) = stage(BEDROCK);
+    let texts = ["Ships came.", "No wind at all."];
+    let openai = |model: &str| {
+        posted(
+            "${OPENAI_BASE_URL}/embeddings",
+            &json!({ "model": model, "input": texts, "encoding_format": "float" }),
+        )
+    };
+    let results = asked(
+        &stage,
+        &json!([
+            openai("amazon.titan-embed-text-v2:0"),
+            openai("aws/cohere.embed-english-v3"),
+            openai("amazon.titan-embed-image-v1"),
+        ]),
+    );
+    for result in &results[..2] {
+        let answer = answer(result);
+        let first = |at: usize| answer["data"][at]["embedding"][0].clone();
+        // An eighth of a text's characters.
+        assert_eq!((first(0), first(1)), (json!(1.375), json!(1.875)), "{answer:#}");
+        assert_eq!(answer["usage"]["prompt_tokens"], 6, "{answer:#}");
+    }
+    assert_eq!(results[2]["status"], 400, "{:#}", results[2]);
+    let received = there.received();
+    let paths: Vec<&str> = received.iter().map(|request| request.path.as_str()).collect();
+    let titan = "/model/amazon.titan-embed-text-v2%3A0/invoke";
+    assert_eq!(paths, [titan, titan, "/model/cohere.embed-english-v3/invoke"]);
+    for (request, text) in received.iter().zip(texts) {
+        assert_eq!(request.json(), json!({ "inputText": text }));
+        assert!(request.header("authorization").is_some_and(|said| said.starts_with("AWS4-HMAC-SHA256 ")));
+    }
+    assert_eq!(received[2].json()["texts"], json!(texts));
+    there.never_saw(SECRET.as_bytes());
+    other.untouched();
+}
+
+#[test]
+fn bedrock_s_own_calls_are_carried_for_models_that_make_vectors_and_for_no_other() {
+    let (stage, there, other) = stage(BEDROCK);
+    let titan = json!({ "inputText": "Ships came.", "normalize": true });
+    let cohere = json!({ "texts": ["Ships came."], "input_type": "search_query" });
+    let at = |host: &str, model: &str| format!("https://{host}/model/{model}/invoke");
+    let results = asked(
+        &stage,
+        &json!([
+            posted(&at(HOST, "amazon.titan-embed-text-v2:0"), &titan),
+            posted(&at(HOST, "amazon.titan-embed-text-v2%3A0"), &titan),
+            posted(&at(HOST, "cohere.embed-v4:0"), &cohere),
+            posted("${GOOGLE_GEMINI_BASE_URL}/model/cohere.embed-multilingual-v3/invoke", &cohere),
+            posted(&at(OTHER, "amazon.titan-embed-text-v2:0"), &titan),
+            posted(&at(HOST, "amazon.titan-embed-image-v1"), &titan),
+            posted(&at(HOST, "amazon.nova-lite-v1:0"), &titan),
+            posted("${GOOGLE_GEMINI_BASE_URL}/model/amazon.nova-lite-v1:0/invoke", &titan),
+        ]),
+    );
+    for result in &results[..2] {
+        let answer = answer(result);
+        assert_eq!((&answer["embedding"][0], &answer["inputTextTokenCount"]), (&json!(1.375), &json!(2)));
+    }
+    for result in &results[2..4] {
+        let answer = answer(result);
+        assert_eq!(
+            (&answer["embeddings"][0][0], &answer["response_type"]),
+            (&json!(1.375), &json!("embeddings_floats"))
+        );
+    }
+    assert!(results[4]["body"].as_str().is_some_and(|body| body.contains("is for eu-central-1")));
+    for result in &results[5..7] {
+        assert!(crate::stage::refused(result), "{result:#}");
+    }
+    assert_eq!(results[7]["status"], 404, "{:#}", results[7]);
+    // The bytes are the client's own.
+    let received = there.received();
+    assert_eq!(received.len(), 4);
+    assert_eq!(received[0].json(), titan);
+    assert_eq!(received[2].json(), cohere);
+    there.never_saw(b"orch_ph_");
+    there.never_saw(SECRET.as_bytes());
+    other.untouched();
+}

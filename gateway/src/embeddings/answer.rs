@@ -15,6 +15,9 @@ const BESIDE: usize = 64 << 10;
 /// Bytes in which a number is spelled at most.
 const DIGITS: usize = 32;
 
+/// Bytes of an answer beside each vector: it may be one of several that have but this vector in them.
+const AROUND: usize = 256;
+
 /// Numbers of a vector, where nothing is known of the model.
 const ANY_DIMENSIONS: u64 = 8192;
 
@@ -35,11 +38,23 @@ impl Expected {
         let most =
             request.dimensions.or(known.map(|embedding| embedding.dimensions)).unwrap_or(ANY_DIMENSIONS);
         let numbers = usize::try_from(most).unwrap_or(MOST_BYTES).saturating_mul(inputs);
-        let encodings = request.encodings.len().max(1);
-        let repeated: usize = request.repeated_bytes();
-        let most_bytes =
-            numbers.saturating_mul(DIGITS * encodings).saturating_add(BESIDE + repeated).min(MOST_BYTES);
+        // Titan's answers have each number twice.
+        let twice = if candidate.provider.dialect == Dialect::BedrockConverse { 2 } else { 1 };
+        let encodings = request.encodings.len().max(1).saturating_mul(twice);
+        let beside =
+            request.repeated_bytes().saturating_add(BESIDE).saturating_add(inputs.saturating_mul(AROUND));
+        let most_bytes = numbers.saturating_mul(DIGITS * encodings).saturating_add(beside).min(MOST_BYTES);
         Expected { inputs, dimensions: request.dimensions, most_bytes }
+    }
+
+    /// What is expected of the answer to some of the inputs, which has so many bytes at most.
+    pub(crate) fn part(&self, inputs: usize, most_bytes: usize) -> Expected {
+        Expected { inputs, most_bytes, ..*self }
+    }
+
+    /// Inputs, of which each gets a vector.
+    pub(crate) fn inputs(&self) -> usize {
+        self.inputs
     }
 
     /// Bytes of the answer at most.

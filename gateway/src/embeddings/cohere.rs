@@ -20,15 +20,18 @@ use crate::ir::Dropped;
 pub(super) struct Cohere;
 
 const PURPOSE: &str = "input_type";
-const TRUNCATE: &str = "truncate";
-const TYPES: &str = "embedding_types";
+pub(super) const TRUNCATE: &str = "truncate";
+pub(super) const TYPES: &str = "embedding_types";
+
+/// Vectors by their spelling.
+pub(super) type ByKind<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
 
 #[derive(Deserialize)]
 struct Answer<'a> {
     #[serde(default, borrow)]
     id: Option<Cow<'a, str>>,
     #[serde(borrow)]
-    embeddings: BTreeMap<Cow<'a, str>, &'a RawValue>,
+    embeddings: ByKind<'a>,
     #[serde(default)]
     meta: Option<Meta>,
 }
@@ -47,67 +50,15 @@ struct Billed {
 
 impl EmbedWire for Cohere {
     fn parse_request(&self, body: &[u8], _: bool) -> Result<EmbedRequest, RequestError> {
-        let (mut fields, texts) = body::without(body, "texts")?;
-        let model = fields.string("model")?.unwrap_or_default();
-        let mut inputs =
-            texts.as_deref().map(|raw| body::texts(raw, "texts")).transpose()?.unwrap_or_default();
-        let images = fields.strings("images")?.into_iter().enumerate();
-        inputs.extend(images.map(|(at, image)| Input::Other {
-            path: format!("images[{at}]"),
-            fetched: !image.starts_with("data:"),
-        }));
-        for mixed in fields.objects("inputs")?.unwrap_or_default() {
-            inputs.push(contents(mixed)?);
-        }
-        if inputs.is_empty() {
-            return Err(fields.error("texts", "is missing, and so are images and inputs"));
-        }
-        let purpose = fields.string(PURPOSE)?.map(|name| {
-            let value = match name.as_str() {
-                "search_document" => Purpose::Document,
-                "search_query" => Purpose::Query,
-                "classification" => Purpose::Classification,
-                "clustering" => Purpose::Clustering,
-                _ => Purpose::Other(name),
-            };
-            Named { field: PURPOSE, value }
-        });
-        let dimensions = fields.uint("output_dimension")?;
-        let truncate = match fields.string(TRUNCATE)?.as_deref() {
-            None => None,
-            Some("NONE") => Some(Truncate::Never),
-            Some("START") => Some(Truncate::Start),
-            Some("END") => Some(Truncate::End),
-            Some(_) => return Err(fields.error(TRUNCATE, "must be NONE, START or END")),
-        };
-        let types = fields.strings(TYPES)?;
-        let encoding = |(at, kind): (usize, String)| match kind.as_str() {
-            "float" => Encoding::Float,
-            "base64" => Encoding::Base64,
-            _ => Encoding::Other(format!("{TYPES}[{at}]"), kind),
-        };
-        let mut encodings: Vec<Encoding> = types.into_iter().enumerate().map(encoding).collect();
-        if encodings.is_empty() {
-            encodings.push(Encoding::Float);
-        }
-        let truncate = truncate.map(|value| Named { field: TRUNCATE, value });
-        let extras = fields.rest()?;
-        Ok(EmbedRequest {
-            purpose,
-            dimensions,
-            truncate,
-            encodings,
-            extras,
-            ..EmbedRequest::of(model, inputs)
-        })
+        parse(body, &[])
     }
 
-    fn write_request(&self, request: &EmbedRequest) -> Result<Written, RequestError> {
+    fn write_request(&self, request: &EmbedRequest, model: &str) -> Result<Written, RequestError> {
         let texts = request.texts()?;
         let mut dropped = request.lost_extras();
         let purpose = purpose(request.purpose.as_ref(), &mut dropped);
         let mut body = json!({
-            "model": request.model, "texts": texts, PURPOSE: purpose, TYPES: ["float"],
+            "model": model, "texts": texts, PURPOSE: purpose, TYPES: ["float"],
         });
         if let Some(dimensions) = request.dimensions {
             body["output_dimension"] = json!(dimensions);
@@ -121,28 +72,13 @@ impl EmbedWire for Cohere {
         if request.user.is_some() {
             dropped.push(Dropped::new("user", "Cohere's dialect has no such field"));
         }
-        Ok(Written { body: Bytes::from(body.to_string()), dropped })
+        Ok(Written::whole(Bytes::from(body.to_string()), dropped))
     }
 
     fn parse_response(&self, body: &[u8]) -> Result<EmbedResponse, ResponseError> {
         let broken = |error: serde_json::Error| ResponseError(error.to_string());
         let answer: Answer<'_> = serde_json::from_slice(body).map_err(broken)?;
-        let of = |kind: &str| answer.embeddings.get(kind).map(|raw| raw.get());
-        let vectors = match (of("float").or(of("float_")), of("base64")) {
-            (Some(numbers), _) => {
-                let vectors: Vec<Vec<f32>> = serde_json::from_str(numbers).map_err(broken)?;
-                vectors.into_iter().map(Vector::of).collect::<Result<_, _>>()?
-            }
-            (None, Some(texts)) => {
-                let texts: Vec<Cow<'_, str>> = serde_json::from_str(texts).map_err(broken)?;
-                texts.iter().map(|text| Vector::of_base64(text)).collect::<Result<_, _>>()?
-            }
-            (None, None) => {
-                let any = answer.embeddings.values().next().ok_or_else(|| invalid("embeddings is empty"))?;
-                let vectors: Vec<IgnoredAny> = serde_json::from_str(any.get()).map_err(broken)?;
-                vectors.iter().map(|_| Vector::Unread).collect()
-            }
-        };
+        let vectors = by_kind(&answer.embeddings)?;
         let billed = answer.meta.and_then(|meta| meta.billed_units).and_then(|billed| billed.input_tokens);
         Ok(EmbedResponse {
             id: answer.id.map(Cow::into_owned).unwrap_or_default(),
@@ -154,33 +90,10 @@ impl EmbedWire for Cohere {
     }
 
     fn write_response(&self, request: &EmbedRequest, response: &EmbedResponse) -> Vec<u8> {
-        let mut out = format!(r#"{{"id":{},"embeddings":{{"#, json!(response.id)).into_bytes();
-        let vectors = &response.vectors;
-        let mut kinds = Vec::new();
-        for encoding in &request.encodings {
-            let (name, base64) = match encoding {
-                Encoding::Float => ("float", false),
-                Encoding::Base64 => ("base64", true),
-                Encoding::Other(..) => continue,
-            };
-            if kinds.contains(&name) {
-                continue;
-            }
-            let comma = if kinds.is_empty() { "" } else { "," };
-            out.extend_from_slice(format!(r#"{comma}"{name}":"#).as_bytes());
-            write_list(vectors, &mut out, |_, vector, out| {
-                let write = if base64 { Vector::write_base64 } else { Vector::write_numbers };
-                write(vector, out);
-            });
-            kinds.push(name);
-        }
-        out.extend_from_slice(br#"},"texts":"#);
-        let texts: Vec<&str> = request
-            .inputs
-            .iter()
-            .filter_map(|input| if let Input::Text(text) = input { Some(text.as_str()) } else { None })
-            .collect();
-        out.extend_from_slice(&bytes_of(&json!(texts)));
+        let mut out = format!(r#"{{"id":{},"embeddings":"#, json!(response.id)).into_bytes();
+        write_by_kind(request, &response.vectors, &mut out);
+        out.extend_from_slice(br#","texts":"#);
+        out.extend_from_slice(&bytes_of(&json!(texts_of(request))));
         let mut meta = json!({
             "api_version": { "version": "2" },
             "billed_units": { "input_tokens": response.input_tokens.unwrap_or(0) },
@@ -191,6 +104,121 @@ impl EmbedWire for Cohere {
         out.extend_from_slice(format!(r#","meta":{meta},"response_type":"embeddings_by_type"}}"#).as_bytes());
         out
     }
+}
+
+/// Reads a body. `cuts`: what else `truncate` may be, as Cohere's models have it elsewhere.
+pub(super) fn parse(body: &[u8], cuts: &[(&str, Truncate)]) -> Result<EmbedRequest, RequestError> {
+    let (mut fields, texts) = body::without(body, "texts")?;
+    let model = fields.string("model")?.unwrap_or_default();
+    let mut inputs = texts.as_deref().map(|raw| body::texts(raw, "texts")).transpose()?.unwrap_or_default();
+    let images = fields.strings("images")?.into_iter().enumerate();
+    inputs.extend(images.map(|(at, image)| Input::Other {
+        path: format!("images[{at}]"),
+        fetched: !image.starts_with("data:"),
+    }));
+    for mixed in fields.objects("inputs")?.unwrap_or_default() {
+        inputs.push(contents(mixed)?);
+    }
+    if inputs.is_empty() {
+        return Err(fields.error("texts", "is missing, and so are images and inputs"));
+    }
+    let purpose = fields.string(PURPOSE)?.map(|name| {
+        let value = match name.as_str() {
+            "search_document" => Purpose::Document,
+            "search_query" => Purpose::Query,
+            "classification" => Purpose::Classification,
+            "clustering" => Purpose::Clustering,
+            _ => Purpose::Other(name),
+        };
+        Named { field: PURPOSE, value }
+    });
+    let dimensions = fields.uint("output_dimension")?;
+    let truncate = match fields.string(TRUNCATE)?.as_deref() {
+        None => None,
+        Some("NONE") => Some(Truncate::Never),
+        Some("START") => Some(Truncate::Start),
+        Some("END") => Some(Truncate::End),
+        Some(name) => {
+            let known = cuts.iter().find(|(known, _)| *known == name).map(|(_, cut)| *cut);
+            Some(known.ok_or_else(|| fields.error(TRUNCATE, "must be NONE, START or END"))?)
+        }
+    };
+    let types = fields.strings(TYPES)?;
+    let spelled = !types.is_empty();
+    let encoding = |(at, kind): (usize, String)| match kind.as_str() {
+        "float" => Encoding::Float,
+        "base64" => Encoding::Base64,
+        _ => Encoding::Other(format!("{TYPES}[{at}]"), kind),
+    };
+    let mut encodings: Vec<Encoding> = types.into_iter().enumerate().map(encoding).collect();
+    if encodings.is_empty() {
+        encodings.push(Encoding::Float);
+    }
+    let truncate = truncate.map(|value| Named { field: TRUNCATE, value });
+    let extras = fields.rest()?;
+    Ok(EmbedRequest {
+        purpose,
+        dimensions,
+        truncate,
+        encodings,
+        spelled,
+        extras,
+        ..EmbedRequest::of(model, inputs)
+    })
+}
+
+/// The vectors of an answer: in a spelling that is read here, where it has one.
+pub(super) fn by_kind(all: &ByKind<'_>) -> Result<Vec<Vector>, ResponseError> {
+    let broken = |error: serde_json::Error| ResponseError(error.to_string());
+    let of = |kind: &str| all.get(kind).map(|raw| raw.get());
+    match (of("float").or(of("float_")), of("base64")) {
+        (Some(numbers), _) => {
+            let vectors: Vec<Vec<f32>> = serde_json::from_str(numbers).map_err(broken)?;
+            vectors.into_iter().map(Vector::of).collect()
+        }
+        (None, Some(texts)) => {
+            let texts: Vec<Cow<'_, str>> = serde_json::from_str(texts).map_err(broken)?;
+            texts.iter().map(|text| Vector::of_base64(text)).collect()
+        }
+        (None, None) => {
+            let any = all.values().next().ok_or_else(|| invalid("embeddings is empty"))?;
+            let vectors: Vec<IgnoredAny> = serde_json::from_str(any.get()).map_err(broken)?;
+            Ok(vectors.iter().map(|_| Vector::Unread).collect())
+        }
+    }
+}
+
+/// The texts of a request, as Cohere repeats them.
+pub(super) fn texts_of(request: &EmbedRequest) -> Vec<&str> {
+    request
+        .inputs
+        .iter()
+        .filter_map(|input| if let Input::Text(text) = input { Some(text.as_str()) } else { None })
+        .collect()
+}
+
+/// The vectors in the spellings that the client asked for.
+pub(super) fn write_by_kind(request: &EmbedRequest, vectors: &[Vector], out: &mut Vec<u8>) {
+    let mut kinds = Vec::new();
+    out.push(b'{');
+    for encoding in &request.encodings {
+        let (name, base64) = match encoding {
+            Encoding::Float => ("float", false),
+            Encoding::Base64 => ("base64", true),
+            Encoding::Other(..) => continue,
+        };
+        if kinds.contains(&name) {
+            continue;
+        }
+        let comma = if kinds.is_empty() { "" } else { "," };
+        out.extend_from_slice(format!(r#"{comma}"{name}":"#).as_bytes());
+        write_list(vectors, out, |_, vector, out| {
+            let write = if base64 { Vector::write_base64 } else { Vector::write_numbers };
+            write(vector, out);
+        });
+        kinds.push(name);
+    }
+    out.push(b'}');
 }
 
 /// One of `inputs`: text alone is text, anything else passes to Cohere only.
@@ -214,7 +242,7 @@ fn contents(mut input: Fields) -> Result<Input, RequestError> {
 }
 
 /// Cohere wants to know what vectors are for.
-fn purpose<'r>(asked: Option<&'r Named<Purpose>>, dropped: &mut Vec<Dropped>) -> &'r str {
+pub(super) fn purpose<'r>(asked: Option<&'r Named<Purpose>>, dropped: &mut Vec<Dropped>) -> &'r str {
     const DEFAULT: &str = "search_document";
     let Some(Named { field, value }) = asked else {
         dropped.push(Dropped::new(PURPOSE, "the provider wants one, and search_document was sent"));

@@ -68,7 +68,7 @@ impl EmbedWire for Gemini {
         all.ok_or_else(|| fields.error("requests", "is empty"))
     }
 
-    fn write_request(&self, request: &EmbedRequest) -> Result<Written, RequestError> {
+    fn write_request(&self, request: &EmbedRequest, model: &str) -> Result<Written, RequestError> {
         let texts = request.texts()?;
         let mut dropped = request.lost_extras();
         let purpose = request.purpose.as_ref().and_then(|purpose| named(purpose, &mut dropped));
@@ -78,7 +78,7 @@ impl EmbedWire for Gemini {
         if request.user.is_some() {
             dropped.push(Dropped::new("user", "Gemini's dialect has no such field"));
         }
-        let model = format!("models/{}", request.model);
+        let model = format!("models/{model}");
         let one = |text: &str| {
             let mut one = json!({ "model": model, "content": { "parts": [{ "text": text }] } });
             if let Some(purpose) = purpose {
@@ -93,7 +93,7 @@ impl EmbedWire for Gemini {
             [text] => one(text),
             texts => json!({ "requests": texts.iter().map(|text| one(text)).collect::<Vec<_>>() }),
         };
-        Ok(Written { body: Bytes::from(body.to_string()), dropped })
+        Ok(Written::whole(Bytes::from(body.to_string()), dropped))
     }
 
     fn parse_response(&self, body: &[u8]) -> Result<EmbedResponse, ResponseError> {

@@ -3,7 +3,7 @@
 use orch_manifests::Dialect;
 use serde_json::json;
 
-use super::{EmbedRequest, gemini, wire};
+use super::{EmbedRequest, Written, gemini, wire};
 use crate::edit::Document;
 use crate::ir::Class;
 use crate::plan::Candidate;
@@ -63,11 +63,21 @@ pub(crate) fn lack(
         return lacks(format!("its vectors cannot be compared with those of {}", first.name()));
     }
     if spoken != client
-        && let Some(Err(error)) = wire(spoken).map(|wire| wire.write_request(request))
+        && let Some(Err(error)) =
+            wire(spoken).map(|wire| wire.write_request(request, written_for(spoken, candidate)))
     {
         return lacks(error.to_string());
     }
     None
+}
+
+/// The name of the model that a body is written for. Where no body names one (Bedrock), it follows from what the model is: of
+/// a resource that stands for a model, from that one's name.
+fn written_for(spoken: Dialect, candidate: &Candidate) -> &str {
+    match (spoken, candidate.known()) {
+        (Dialect::BedrockConverse, Some(model)) => &model.id,
+        _ => candidate.sent(),
+    }
 }
 
 /// Whether two candidates are one model, perhaps at two providers.
@@ -96,12 +106,12 @@ pub(crate) fn prepare(
     if spoken == client.dialect {
         let body = edited(client, request, candidate)
             .map_err(|error| Unfit::new(format!("the request cannot be rewritten: {error}")))?;
-        return Ok(Prepared { body, dropped: Vec::new(), spoken, same_dialect: true, hide_usage: false });
+        let (more, dropped) = (Vec::new(), Vec::new());
+        return Ok(Prepared { body, more, dropped, spoken, same_dialect: true, hide_usage: false });
     }
-    let request = EmbedRequest { model: candidate.sent().to_owned(), ..request.clone() };
-    let written = wire.write_request(&request).map_err(|error| Unfit::at(error.path, &error.message))?;
-    let (body, dropped) = (written.body, written.dropped);
-    Ok(Prepared { body, dropped, spoken, same_dialect: false, hide_usage: false })
+    let written = wire.write_request(request, written_for(spoken, candidate));
+    let Written { body, more, dropped } = written.map_err(|error| Unfit::at(error.path, &error.message))?;
+    Ok(Prepared { body, more, dropped, spoken, same_dialect: false, hide_usage: false })
 }
 
 /// The client's bytes with the model changed.
@@ -113,7 +123,8 @@ fn edited(
     if client.dialect == Dialect::GeminiGenerateContent {
         return gemini::rewritten(&client.body, request.alone, candidate.sent());
     }
-    if request.model == candidate.sent() {
+    // Bedrock's path names the model, and no body does.
+    if request.model == candidate.sent() || client.dialect == Dialect::BedrockConverse {
         return Ok(client.body.clone());
     }
     let mut document = Document::parse(&client.body)?;

@@ -36,10 +36,10 @@ impl EmbedWire for Ollama {
         Ok(EmbedRequest { dimensions, truncate, extras, ..EmbedRequest::of(model, inputs) })
     }
 
-    fn write_request(&self, request: &EmbedRequest) -> Result<Written, RequestError> {
+    fn write_request(&self, request: &EmbedRequest, model: &str) -> Result<Written, RequestError> {
         let texts = request.texts()?;
         let mut dropped = request.lost_extras();
-        let mut body = json!({ "model": request.model, "input": texts });
+        let mut body = json!({ "model": model, "input": texts });
         if let Some(dimensions) = request.dimensions {
             body["dimensions"] = json!(dimensions);
         }
@@ -59,7 +59,7 @@ impl EmbedWire for Ollama {
         if request.user.is_some() {
             dropped.push(Dropped::new("user", "Ollama's dialect has no such field"));
         }
-        Ok(Written { body: Bytes::from(body.to_string()), dropped })
+        Ok(Written::whole(Bytes::from(body.to_string()), dropped))
     }
 
     fn parse_response(&self, body: &[u8]) -> Result<EmbedResponse, ResponseError> {

@@ -120,7 +120,7 @@ impl EmbedWire for OpenAi {
         Ok(EmbedRequest { dimensions, encodings: vec![encoding], user, purpose, extras, ..request })
     }
 
-    fn write_request(&self, request: &EmbedRequest) -> Result<Written, RequestError> {
+    fn write_request(&self, request: &EmbedRequest, model: &str) -> Result<Written, RequestError> {
         let input = request.texts()?;
         let mut dropped = request.lost_extras();
         if let Some(purpose) = &request.purpose {
@@ -129,9 +129,9 @@ impl EmbedWire for OpenAi {
         if let Some(truncate) = &request.truncate {
             dropped.push(Dropped::new(truncate.field, "OpenAI's dialect refuses inputs that are too long"));
         }
-        let (model, dimensions, user) = (request.model.as_str(), request.dimensions, request.user.as_deref());
+        let (dimensions, user) = (request.dimensions, request.user.as_deref());
         let body = serde_json::to_vec(&Request { model, input, dimensions, user });
-        Ok(Written { body: body.map(Bytes::from).unwrap_or_default(), dropped })
+        Ok(Written::whole(body.map(Bytes::from).unwrap_or_default(), dropped))
     }
 
     fn parse_response(&self, body: &[u8]) -> Result<EmbedResponse, ResponseError> {

@@ -1,9 +1,11 @@
 use serde_json::{Value, json};
 
+mod bedrock;
+
 use super::gemini::rewritten;
 use super::*;
 
-/// The dialects that have embeddings.
+/// The dialects that have embeddings in one form; Bedrock's are of the models' makers.
 const ALL: [Dialect; 4] =
     [Dialect::OpenAiChat, Dialect::GeminiGenerateContent, Dialect::CohereChat, Dialect::OllamaChat];
 
@@ -17,7 +19,7 @@ fn parse(dialect: Dialect, body: &Value) -> Result<EmbedRequest, RequestError> {
 }
 
 fn sent(to: Dialect, request: &EmbedRequest) -> (Value, Vec<String>) {
-    let written = of(to).write_request(request).unwrap();
+    let written = of(to).write_request(request, &request.model).unwrap();
     let dropped = written.dropped.into_iter().map(|dropped| dropped.field).collect();
     (serde_json::from_slice(&written.body).unwrap(), dropped)
 }
@@ -203,7 +205,7 @@ fn what_another_provider_cannot_take_is_an_error_with_its_path() {
         (&film, Dialect::CohereChat, "content.parts"),
         (&mixed, Dialect::OpenAiChat, "requests[1].taskType"),
     ] {
-        assert_eq!(of(to).write_request(request).unwrap_err().path, path);
+        assert_eq!(of(to).write_request(request, &request.model).unwrap_err().path, path);
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use data_encoding::HEXLOWER;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
-use orch_manifests::Whose;
+use orch_manifests::{Dialect, Whose};
 use orch_proxy::{Body, full};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use serde_json::json;
@@ -135,9 +135,15 @@ pub(super) fn embedded(
         }
         _ => body,
     };
+    let counted = response.input_tokens.filter(|_| !response.estimated);
     drop(response);
     let receipt = tab.close(Outcome::Served);
-    json_reply(StatusCode::OK, room.with(body), receipt.as_ref())
+    let mut reply = json_reply(StatusCode::OK, room.with(body), receipt.as_ref());
+    if let Some(tokens) = counted.filter(|_| client.dialect == Dialect::BedrockConverse) {
+        // Not every body of Bedrock's has a place for it.
+        reply.headers_mut().insert(embeddings::TOKENS_HEADER, HeaderValue::from(tokens));
+    }
+    reply
 }
 
 pub(super) fn streamed(live: Live) -> Response<Body> {

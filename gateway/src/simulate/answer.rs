@@ -244,7 +244,7 @@ impl Exchange<'_> {
                     Wire::GeminiGenerateContent | Wire::CodeAssist | Wire::GeminiEmbeddings => {
                         gemini::models(&self.served.models)
                     }
-                    Wire::BedrockConverse => bedrock::models(&self.served.models),
+                    Wire::BedrockConverse | Wire::BedrockEmbeddings => bedrock::models(&self.served.models),
                     Wire::CohereChat | Wire::CohereEmbeddings => cohere::models(&self.served.models),
                     Wire::OllamaChat | Wire::OllamaEmbeddings => ollama::models(&self.served.models),
                 };
@@ -310,7 +310,8 @@ impl Exchange<'_> {
             Wire::OpenAiEmbeddings
             | Wire::GeminiEmbeddings
             | Wire::CohereEmbeddings
-            | Wire::OllamaEmbeddings => return Err(self.no_chat()),
+            | Wire::OllamaEmbeddings
+            | Wire::BedrockEmbeddings => return Err(self.no_chat()),
         };
         ask.count_input();
         Ok(ask)
@@ -333,7 +334,8 @@ impl Exchange<'_> {
             Wire::OpenAiEmbeddings
             | Wire::GeminiEmbeddings
             | Wire::CohereEmbeddings
-            | Wire::OllamaEmbeddings => failure::reject(self.house, &self.no_chat(), ids),
+            | Wire::OllamaEmbeddings
+            | Wire::BedrockEmbeddings => failure::reject(self.house, &self.no_chat(), ids),
         };
         failure::stamp(self.house, reply, ids)
     }

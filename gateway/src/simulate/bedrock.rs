@@ -1,4 +1,4 @@
-//! Bedrock's Converse, written as the provider writes it.
+//! Bedrock's Converse, written as the provider writes it; and, below `vectors`, what it answers to a model's own body.
 
 use serde_json::{Value, json};
 
@@ -8,6 +8,7 @@ use super::tokens;
 use crate::frames::{Framing, event_stream};
 
 pub(super) mod request;
+pub(super) mod vectors;
 
 /// The list of models, as the other host of the provider has it.
 pub(super) fn models(models: &[String]) -> Value {

@@ -11,7 +11,7 @@ use super::cohere::uuid;
 use super::failure::Reject;
 use super::reply::Reply;
 use super::served::Wire;
-use super::{text, tokens};
+use super::{bedrock, text, tokens};
 
 /// Numbers of a vector at most.
 const MOST: u64 = 4096;
@@ -22,11 +22,13 @@ const DIMENSIONALITY: &str = "outputDimensionality";
 /// A request, as far as it decides the answer.
 pub(super) struct Embed {
     pub(super) model: String,
-    texts: Vec<String>,
-    dimensions: usize,
-    base64: bool,
+    pub(super) texts: Vec<String>,
+    pub(super) dimensions: usize,
+    pub(super) base64: bool,
     /// Whether one vector is asked for, and no list.
-    alone: bool,
+    pub(super) alone: bool,
+    /// Whether the answer says how its vectors are spelled (Bedrock).
+    pub(super) by_type: bool,
 }
 
 /// Checks a request as the provider does.
@@ -35,6 +37,7 @@ pub(super) fn parse(wire: Wire, uri: &Uri, body: &Value) -> Result<Embed, Reject
     match wire {
         Wire::GeminiEmbeddings => gemini(uri, fields),
         Wire::CohereEmbeddings => cohere(fields),
+        Wire::BedrockEmbeddings => bedrock::vectors::parse(uri, fields),
         _ => openai(wire, fields),
     }
 }
@@ -60,7 +63,8 @@ fn openai(wire: Wire, fields: &Map<String, Value>) -> Result<Embed, Reject> {
         Some("base64") => true,
         Some(_) => return Err(Reject::bad("encoding_format must be float or base64").at("encoding_format")),
     };
-    Ok(Embed { model, texts, dimensions: dimensions(fields, "dimensions", usual)?, base64, alone: false })
+    let dimensions = dimensions(fields, "dimensions", usual)?;
+    Ok(Embed { model, texts, dimensions, base64, alone: false, by_type: false })
 }
 
 fn cohere(fields: &Map<String, Value>) -> Result<Embed, Reject> {
@@ -85,6 +89,7 @@ fn cohere(fields: &Map<String, Value>) -> Result<Embed, Reject> {
         dimensions: dimensions(fields, "output_dimension", 1536)?,
         base64: false,
         alone: false,
+        by_type: true,
     })
 }
 
@@ -116,7 +121,7 @@ fn gemini(uri: &Uri, fields: &Map<String, Value>) -> Result<Embed, Reject> {
     };
     let dimensions = all.first().map_or(3072, |(_, dimensions)| *dimensions);
     let texts = all.into_iter().map(|(text, _)| text).collect();
-    Ok(Embed { model: model.to_owned(), texts, dimensions, base64: false, alone })
+    Ok(Embed { model: model.to_owned(), texts, dimensions, base64: false, alone, by_type: false })
 }
 
 fn model(fields: &Map<String, Value>) -> Result<String, Reject> {
@@ -146,6 +151,7 @@ pub(super) fn write(wire: Wire, embed: &Embed, ids: &Ids) -> Reply {
     let count: u64 = embed.texts.iter().map(|text| tokens::count(text).max(1)).sum();
     let vectors: Vec<Vec<f32>> = embed.texts.iter().map(|text| vector(text, embed.dimensions)).collect();
     let body = match wire {
+        Wire::BedrockEmbeddings => return bedrock::vectors::write(embed, &vectors, count, ids),
         Wire::GeminiEmbeddings if embed.alone => json!({ "embedding": { "values": vectors[0] } }),
         Wire::GeminiEmbeddings => {
             json!({ "embeddings": vectors.iter().map(|values| json!({ "values": values })).collect::<Vec<_>>() })

@@ -30,6 +30,8 @@ pub enum Wire {
     CohereEmbeddings,
     /// Ollama's own, `POST …/api/embed`.
     OllamaEmbeddings,
+    /// Bedrock's, `POST …/model/MODEL/invoke` with the body of the model's maker.
+    BedrockEmbeddings,
 }
 
 /// Where a provider wants its key.
@@ -130,6 +132,7 @@ impl Wire {
             (Task::Embeddings, Dialect::GeminiGenerateContent) => Wire::GeminiEmbeddings,
             (Task::Embeddings, Dialect::CohereChat) => Wire::CohereEmbeddings,
             (Task::Embeddings, Dialect::OllamaChat) => Wire::OllamaEmbeddings,
+            (Task::Embeddings, Dialect::BedrockConverse) => Wire::BedrockEmbeddings,
             (Task::Embeddings, _) => Wire::OpenAiEmbeddings,
             (Task::Chat, Dialect::OpenAiChat) => Wire::OpenAiChat,
             (Task::Chat, Dialect::OpenAiResponses) => Wire::OpenAiResponses,
@@ -147,7 +150,8 @@ impl Wire {
             Wire::OpenAiEmbeddings
             | Wire::GeminiEmbeddings
             | Wire::CohereEmbeddings
-            | Wire::OllamaEmbeddings => true,
+            | Wire::OllamaEmbeddings
+            | Wire::BedrockEmbeddings => true,
             Wire::OpenAiChat
             | Wire::OpenAiResponses
             | Wire::AnthropicMessages
@@ -169,7 +173,7 @@ impl Served {
         match wire {
             Wire::AnthropicMessages => House::Anthropic,
             Wire::GeminiGenerateContent | Wire::CodeAssist | Wire::GeminiEmbeddings => House::Gemini,
-            Wire::BedrockConverse => House::Bedrock,
+            Wire::BedrockConverse | Wire::BedrockEmbeddings => House::Bedrock,
             Wire::CohereChat | Wire::CohereEmbeddings => House::Cohere,
             Wire::OllamaChat | Wire::OllamaEmbeddings => House::Ollama,
             Wire::OpenAiChat | Wire::OpenAiResponses | Wire::OpenAiEmbeddings

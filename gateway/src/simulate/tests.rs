@@ -66,6 +66,7 @@ fn providers() -> Vec<Served> {
     openai.inference.push((RESPOND.to_owned(), Wire::OpenAiResponses));
     let mut bedrock = served("aws", BEDROCK, KeyPlace::Bearer, CONVERSE, Wire::BedrockConverse);
     bedrock.inference.push((CONVERSE_STREAM.to_owned(), Wire::BedrockConverse));
+    bedrock.inference.push(("/model/*/invoke".to_owned(), Wire::BedrockEmbeddings));
     vec![
         openai,
         served("responses", RESPONSES, KeyPlace::Bearer, RESPOND, Wire::OpenAiResponses),

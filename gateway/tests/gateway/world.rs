@@ -27,7 +27,8 @@ pub(crate) const GEMINI_KEY: &str = "AIza0123456789abcdefghijklmnopqrstuvwxy";
 pub(crate) const ANTHROPIC_KEY: &str = "sk-ant-0123456789abcdefghijklmnopqrst";
 
 pub(crate) const COHERE_KEY: &str = "c0here0123456789abcdefghijklmnopqrstuvwx";
-const KEYS: [&str; 4] = [OPENAI_KEY, ANTHROPIC_KEY, GEMINI_KEY, COHERE_KEY];
+pub(crate) const AWS_KEY: &str = "ABSK0123456789abcdefghijklmnopqrstuvwxyz";
+const KEYS: [&str; 5] = [OPENAI_KEY, ANTHROPIC_KEY, GEMINI_KEY, COHERE_KEY, AWS_KEY];
 
 struct Key {
     id: String,
@@ -124,6 +125,7 @@ pub(crate) struct World {
     pub(crate) anthropic: Upstream,
     pub(crate) gemini: Upstream,
     pub(crate) cohere: Upstream,
+    pub(crate) aws: Upstream,
     /// Spoken to in its own dialect.
     pub(crate) ollama: Upstream,
     pub(crate) gateway: Gateway,
@@ -143,7 +145,7 @@ impl World {
     pub(crate) async fn new(setup: Setup) -> World {
         let (openai, anthropic) = (Upstream::start().await, Upstream::start().await);
         let (gemini, cohere) = (Upstream::start().await, Upstream::start().await);
-        let ollama = Upstream::start().await;
+        let (ollama, aws) = (Upstream::start().await, Upstream::start().await);
         let pin = |slug: &str, upstream: &Upstream| OperatorProvider {
             slug: slug.parse().unwrap(),
             dialect: None,
@@ -159,6 +161,7 @@ impl World {
                 pin("anthropic", &anthropic),
                 pin("gemini", &gemini),
                 pin("cohere", &cohere),
+                pin("aws", &aws),
                 OperatorProvider { dialect: Some(Dialect::OllamaChat), ..pin("ollama", &ollama) },
             ])
             .unwrap();
@@ -178,6 +181,14 @@ impl World {
             secret: COHERE_KEY.to_owned(),
             version: setup.version,
         });
+        let aws_key: Arc<dyn Credential> = Arc::new(Key {
+            id: "AWS_BEARER_TOKEN_BEDROCK".into(),
+            header: AUTHORIZATION,
+            value: format!("Bearer {AWS_KEY}"),
+            secret: AWS_KEY.to_owned(),
+            version: setup.version,
+        });
+        let about_aws = setup.models.iter().any(|model| model.starts_with("aws/"));
         let about_cohere = setup.models.iter().any(|model| model.starts_with("command"));
         let mut routes = Routes::none();
         for (name, route) in setup.routes {
@@ -218,6 +229,7 @@ impl World {
             "anthropic" => vec![Arc::clone(&anthropic_key)],
             "gemini" if about_gemini => vec![Arc::clone(&gemini_key)],
             "cohere" if about_cohere => vec![Arc::clone(&cohere_key)],
+            "aws" if about_aws => vec![Arc::clone(&aws_key)],
             _ => Vec::new(),
         };
         let plan: Plan = plan(&Wishes {
@@ -243,6 +255,7 @@ impl World {
             anthropic,
             gemini,
             cohere,
+            aws,
             ollama,
             gateway,
             session,

@@ -103,18 +103,23 @@ impl ProviderEntry {
                 Ok((header_name(name)?, value))
             })
             .collect::<Result<_, String>>()?;
+        let models: Arc<[Model]> = self.models.into_iter().map(ModelEntry::into_model).collect();
         let inference = self
             .inference
             .into_iter()
-            .map(|entry| InferencePath {
-                method: entry.method,
-                path: self.base_url.path(&entry.path),
-                dialect: entry.dialect,
-                task: match entry.task {
+            .map(|entry| {
+                let task = match entry.task {
                     TaskEntry::Chat => Task::Chat,
                     TaskEntry::Embeddings => Task::Embeddings,
-                },
-                dated: entry.dated,
+                };
+                InferencePath {
+                    method: entry.method,
+                    path: self.base_url.path(&entry.path),
+                    dialect: entry.dialect,
+                    task,
+                    dated: entry.dated,
+                    models: InferencePath::only(entry.dialect, task, &models),
+                }
             })
             .collect();
         let variant = |(slug, dialect): (Slug, String)| {
@@ -137,7 +142,7 @@ impl ProviderEntry {
             key_pattern: self.key_pattern,
             inference,
             calls,
-            models: self.models.into_iter().map(ModelEntry::into_model).collect(),
+            models,
             prices: Arc::default(),
             model_patterns: Vec::new(),
             local_only: self.local_only,

@@ -234,7 +234,9 @@ fn inference(endpoint: &Endpoint, dialect: Dialect) -> Vec<InferencePath> {
             "/v1beta/models/*:embedContent",
             "/v1beta/models/*:batchEmbedContents",
         ],
-        (Dialect::BedrockConverse, _) => &["/model/*/converse", "/model/*/converse-stream"],
+        (Dialect::BedrockConverse, _) => {
+            &["/model/*/converse", "/model/*/converse-stream", "/model/*/invoke"]
+        }
         (Dialect::OllamaChat, _) => return ollama(endpoint),
         (Dialect::CohereChat, true) => &["/chat", "/embed"],
         (Dialect::CohereChat, false) => &["/v2/chat", "/v2/embed"],
@@ -249,12 +251,14 @@ fn below(endpoint: &Endpoint, paths: &[InferencePath]) -> Vec<InferencePath> {
 }
 
 fn request(path: String, dialect: Dialect) -> InferencePath {
-    let embeds = ["/embeddings", "/embed", ":embedContent", ":batchEmbedContents"];
+    let embeds = ["/embeddings", "/embed", ":embedContent", ":batchEmbedContents", "/invoke"];
     let task = match embeds.iter().any(|end| path.ends_with(end)) {
         true => Task::Embeddings,
         false => Task::Chat,
     };
-    InferencePath { method: Method::POST, path, dialect, task, dated: None }
+    // What an operator pinned is no guest's to address, so that no model's request is one by its path.
+    let models = InferencePath::only(dialect, task, &[]);
+    InferencePath { method: Method::POST, path, dialect, task, dated: None, models }
 }
 
 /// Ollama's documentation has `/api` in the base URL and its clients do not; `/v1` is where it speaks OpenAI's dialect, beside
@@ -450,6 +454,7 @@ mod tests {
             ("cohere", "https://127.0.0.1:8443/v2", None, Some("/v2/embed")),
             ("ollama", "http://10.0.0.5:11434/api", Some(Dialect::OllamaChat), Some("/api/embed")),
             ("ollama", "http://10.0.0.5:11434", None, Some("/v1/embeddings")),
+            ("aws", "https://127.0.0.1:8443", None, Some("/model/*/invoke")),
             ("anthropic", "https://127.0.0.1:8443", None, None),
         ] {
             let catalog = with(vec![OperatorProvider { dialect, ..entry(slug, base_url) }]).unwrap();

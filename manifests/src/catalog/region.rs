@@ -142,6 +142,31 @@ mod tests {
     }
 
     #[test]
+    fn vectors_are_asked_for_by_any_name_and_guests_by_those_that_are_listed() {
+        let catalog = Catalog::builtin();
+        let aws = catalog.provider("aws").unwrap();
+        let invoke = aws.embeddings_path(aws.dialect, true).unwrap();
+        let arn = "arn:aws:bedrock:eu-west-1:123456789012:application-inference-profile/x";
+        assert_eq!(
+            invoke.for_model(arn).as_deref(),
+            Some(
+                "/model/arn%3Aaws%3Abedrock%3Aeu-west-1%3A123456789012%3Aapplication-inference-profile%2Fx/invoke"
+            )
+        );
+        let patterns = invoke.patterns();
+        for path in
+            ["/model/amazon.titan-embed-text-v2:0/invoke", "/model/amazon.titan-embed-text-v2%3A0/invoke"]
+        {
+            assert_eq!(patterns.iter().filter(|pattern| *pattern == path).count(), 1, "{patterns:?}");
+        }
+        assert!(
+            patterns.iter().all(|pattern| !pattern.contains('*') && invoke.covers(pattern)),
+            "{patterns:?}"
+        );
+        assert_eq!(aws.inference_path(false).unwrap().patterns(), ["/model/*/converse"]);
+    }
+
+    #[test]
     fn names_of_models_are_one_segment_of_the_path() {
         let catalog = Catalog::builtin();
         let aws = catalog.provider("aws").unwrap();
@@ -161,12 +186,23 @@ mod tests {
             assert_eq!(path(false, bad), None, "{bad:?}");
         }
         let covered = |path: &str| aws.inference.iter().any(|inference| inference.covers(path));
-        for path in ["/model/a.b-v1%3A0/converse", "/model/a.b-v1:0/converse-stream"] {
+        for path in [
+            "/model/a.b-v1%3A0/converse",
+            "/model/a.b-v1:0/converse-stream",
+            "/model/amazon.titan-embed-text-v2%3A0/invoke",
+            "/model/amazon.titan-embed-text-v2:0/invoke",
+            "/model/cohere.embed-english-v3/invoke",
+        ] {
             assert!(covered(path), "{path}");
         }
         for path in [
             "/model//converse",
             "/model/a/invoke",
+            // A model that makes no vectors, and one that is not listed.
+            "/model/amazon.nova-lite-v1:0/invoke",
+            "/model/amazon.titan-embed-image-v1/invoke",
+            "/model/*/invoke",
+            "/model/amazon.titan-embed-text-v2:0/invoke-with-response-stream",
             "/model/a%2Fb/converse",
             "/model/a/b/converse",
             "/model/a/converse/",

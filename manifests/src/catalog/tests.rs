@@ -181,7 +181,7 @@ fn embeddings_are_asked_for_in_the_client_s_dialect_where_that_is_known() {
         assert_eq!(path("cohere", client, false).unwrap(), "/v2/embed");
         assert_eq!(path("ollama", client, false).unwrap(), "/v1/embeddings");
         assert_eq!(path("anthropic", client, false), None);
-        assert_eq!(path("aws", client, false), None);
+        assert_eq!(path("aws", client, false).unwrap(), "/model/*/invoke");
     }
     let price = catalog.provider("openai").unwrap().price("text-embedding-3-small").unwrap();
     assert_eq!(price.cost(1_000_000, 0, 0, 0).micros(), 20_000);

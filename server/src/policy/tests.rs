@@ -172,6 +172,28 @@ fn a_provider_s_key_is_bound_to_its_inference_paths_and_its_header() {
     assert_ne!(placeholders[0], placeholders[1]);
 }
 
+/// At the path of those that make vectors, other models answer in words that no budget counts.
+#[test]
+fn bedrock_s_key_is_bound_to_the_listed_models_where_others_are_asked_as_well() {
+    let provider = Catalog::builtin().provider("aws").expect("known").clone();
+    let binding = provider_binding(&provider, Placeholder::random(), held("aws")).expect("bound");
+    assert_eq!(binding.targets.len(), 3);
+    let covered = |path: &str| {
+        let path = path.parse::<orch_manifests::CanonicalPath>().expect("a path");
+        binding.targets.iter().any(|target| target.paths.iter().any(|glob| glob.matches(&path)))
+    };
+    for path in [
+        "/model/amazon.nova-lite-v1:0/converse",
+        "/model/amazon.titan-embed-text-v2:0/invoke",
+        "/model/amazon.titan-embed-text-v2%3A0/invoke",
+    ] {
+        assert!(covered(path), "{path}");
+    }
+    for path in ["/model/amazon.nova-lite-v1:0/invoke", "/model/amazon.titan-embed-image-v1/invoke"] {
+        assert!(!covered(path), "{path}");
+    }
+}
+
 #[test]
 fn the_key_of_a_pinned_address_is_bound_to_no_guest_request() {
     let config = Config::parse(

@@ -1,4 +1,4 @@
-//! Amazon Bedrock's Converse, which verifies signatures itself.
+//! Amazon Bedrock's Converse, and its models that make vectors. It verifies signatures itself.
 
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
@@ -11,6 +11,8 @@ use super::{Failure, input_tokens, pieces, stray_header, unknown_field, words};
 use crate::reply::{Piece, Reply};
 use crate::upstream::Host;
 use crate::wire::Received;
+
+mod vectors;
 
 const FIELDS: [&str; 6] =
     ["additionalModelRequestFields", "inferenceConfig", "messages", "outputConfig", "system", "toolConfig"];
@@ -106,8 +108,8 @@ impl Converse {
         }
     }
 
-    /// What is wrong with a request, as the answer that says so.
-    pub(super) fn objection(&self, request: &Received) -> Option<Reply> {
+    /// What is wrong with who asks, and where.
+    fn unwelcome(&self, request: &Received) -> Option<Reply> {
         if let Some(why) = self.unauthorised(request) {
             let message = format!("The request signature we calculated does not match: {why}");
             return Some(error(403, "InvalidSignatureException", &message));
@@ -118,6 +120,14 @@ impl Converse {
         let host = format!("bedrock-runtime.{}.amazonaws.com", self.region);
         if request.header("host").is_none_or(|sent| sent != host && !sent.starts_with("127.0.0.1:")) {
             return Some(error(421, "ValidationException", "another host"));
+        }
+        None
+    }
+
+    /// What is wrong with a request for an answer, as the answer that says so.
+    pub(super) fn objection(&self, request: &Received) -> Option<Reply> {
+        if let Some(unwelcome) = self.unwelcome(request) {
+            return Some(unwelcome);
         }
         let model = request.path.strip_prefix("/model/").and_then(|rest| rest.rsplit_once('/'));
         let Some((model, "converse" | "converse-stream")) = model else {
@@ -138,6 +148,9 @@ impl Converse {
 
 impl Host for Converse {
     fn answer(&self, request: &Received) -> Reply {
+        if let Some(model) = vectors::model(request) {
+            return self.unwelcome(request).unwrap_or_else(|| vectors::answer(&model, request));
+        }
         if let Some(objection) = self.objection(request) {
             return objection;
         }

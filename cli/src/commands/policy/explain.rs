@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use http::Method;
-use orch_manifests::{Catalog, Format, HostPattern, Manifest, ServerTools, Supported};
+use orch_manifests::{Catalog, Format, HostPattern, Manifest, PathGlob, ServerTools, Supported};
 use orch_proxy::{Methods, Miss, Reason, Rule, RuleOrigin};
 use orch_server::{Agent, Failure, Outlook, account_rules, search_rules};
 use serde_json::{Value, json};
@@ -212,13 +212,19 @@ fn carried(supported: &Supported) -> Vec<(String, Rule)> {
     for provider in providers {
         let Some(host) = provider.public_host() else { continue };
         for inference in &provider.inference {
-            let Ok(path) = inference.path.parse() else { continue };
+            let paths: Result<Vec<PathGlob>, _> =
+                inference.patterns().iter().map(|path| path.parse()).collect();
+            let Ok(paths) = paths else { continue };
+            // No path at all would stand for every one.
+            if paths.is_empty() {
+                continue;
+            }
             let rule = Rule {
                 scheme: provider.endpoint.scheme,
                 host: HostPattern::Exact(host.clone()),
                 port: provider.endpoint.port,
                 methods: Methods::Only(vec![inference.method.clone()]),
-                paths: vec![path],
+                paths,
                 origin: RuleOrigin::Catalog,
             };
             rules.push((provider.slug.to_string(), rule));

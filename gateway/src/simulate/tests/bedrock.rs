@@ -99,3 +99,70 @@ async fn what_bedrock_refuses_is_refused() {
     let got = connection.exchange(asked).await.unwrap();
     assert_eq!(got.status, StatusCode::FORBIDDEN, "{}", got.text());
 }
+
+async fn invoke(simulation: &Simulation, model: &str, body: &Value) -> Got {
+    let mut connection = Connection::open(simulation, BEDROCK).await.unwrap();
+    let mut asked = request(simulation, BEDROCK, body);
+    *asked.uri_mut() = format!("/model/{model}/invoke").parse().unwrap();
+    connection.exchange(asked).await.unwrap()
+}
+
+#[tokio::test]
+async fn vectors_are_in_the_form_of_the_model_s_maker() {
+    let simulation = named("ok").await;
+    let text = "Boats carry fish.";
+    let got =
+        invoke(&simulation, "amazon.titan-embed-text-v2%3A0", &json!({"inputText": text, "dimensions": 256}))
+            .await;
+    let titan = got.json();
+    let counted = titan["inputTextTokenCount"].to_string();
+    assert_eq!(got.header("x-amzn-bedrock-input-token-count"), Some(counted.as_str()));
+    assert_eq!(titan["embedding"].as_array().map(Vec::len), Some(256));
+    assert_eq!(titan["embeddingsByType"]["float"], titan["embedding"]);
+    let first = invoke(&simulation, "amazon.titan-embed-text-v1", &json!({"inputText": text})).await.json();
+    assert_eq!(first["embedding"].as_array().map(Vec::len), Some(1536));
+    assert_eq!(first.get("embeddingsByType"), None);
+
+    let texts = json!({"texts": [text, "Rain falls."], "input_type": "search_query"});
+    let plain = invoke(&simulation, "cohere.embed-english-v3", &texts).await;
+    assert!(plain.header("x-amzn-bedrock-input-token-count").is_some());
+    let plain = plain.json();
+    assert_eq!(plain["response_type"], "embeddings_floats");
+    assert_eq!(plain["embeddings"][1].as_array().map(Vec::len), Some(1024));
+    let typed = set(set(texts, "embedding_types", json!(["float"])), "output_dimension", json!(512));
+    let typed = invoke(&simulation, "us.cohere.embed-v4%3A0", &typed).await.json();
+    assert_eq!(typed["response_type"], "embeddings_by_type");
+    assert_eq!(typed["embeddings"]["float"][1].as_array().map(Vec::len), Some(512));
+}
+
+#[tokio::test]
+async fn a_body_that_its_maker_s_model_does_not_know_is_refused() {
+    let simulation = named("ok").await;
+    let (titan, english, fourth) =
+        ("amazon.titan-embed-text-v2%3A0", "cohere.embed-english-v3", "cohere.embed-v4%3A0");
+    let texts = |count: usize| json!({"texts": vec!["x"; count], "input_type": "clustering"});
+    for (model, body, what) in [
+        (titan, json!({"inputText": ["x"]}), "inputText"),
+        (titan, json!({"inputText": ""}), "minLength"),
+        (titan, json!({"inputText": "x", "dimensions": 300}), "dimensions"),
+        (titan, texts(1), "extraneous key"),
+        (
+            "amazon.titan-embed-text-v1",
+            json!({"inputText": "x", "dimensions": 256}),
+            "extraneous key [dimensions]",
+        ),
+        (english, json!({"texts": ["x"]}), "input_type"),
+        (english, texts(97), "maximum item count: 96"),
+        (english, set(texts(1), "truncate", json!("LEFT")), "truncate"),
+        (english, set(texts(1), "output_dimension", json!(512)), "extraneous key [output_dimension]"),
+        (fourth, set(texts(1), "truncate", json!("START")), "truncate"),
+        (fourth, set(texts(1), "output_dimension", json!(300)), "dimensions"),
+        ("amazon.nova-lite-v1%3A0", json!({"messages": []}), "model identifier"),
+    ] {
+        let got = invoke(&simulation, model, &body).await;
+        assert_eq!(got.status, 400, "{model} {body}");
+        assert!(got.header("x-amzn-errortype").unwrap().starts_with("ValidationException:"));
+        let said = got.json()["message"].as_str().unwrap().to_owned();
+        assert!(said.contains(what), "{model} {body}: {said}");
+    }
+}
