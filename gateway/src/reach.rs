@@ -17,9 +17,9 @@ mod own;
 mod tests;
 mod tools;
 
-use address::{of_address, of_map, of_value};
+use address::{of_address, of_answered, of_map, of_value};
 pub use own::OwnAnswers;
-pub(crate) use tools::{by_itself, is_clients};
+pub(crate) use tools::{by_itself, is_providers};
 
 /// A part of a request that needs something of the provider that not every request has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,6 +76,14 @@ pub(crate) fn needs(spoken: Dialect, request: &ChatRequest, own: &OwnAnswers) ->
         // What was said aloud before is named by its id.
         if message.extras.get("audio").is_some_and(|audio| audio.get("id").is_some()) {
             need(format!("{at}.audio.id"), ServerTool::Stored.into(), fetched);
+        }
+        // So are pictures that were drawn before, by their addresses.
+        if let Some(images) = message.extras.get("images") {
+            need(format!("{at}.images"), of_value(images), fetched);
+        }
+        // Some take further tools with what is said.
+        if let Some(tools) = message.extras.get("tools") {
+            need(format!("{at}.tools"), tools::of_tools(tools), "run tools of its own");
         }
     }
     needs
@@ -151,14 +159,44 @@ fn in_result(
     }
 }
 
+/// Whether a message brings tools along that the provider runs.
+pub(crate) fn brings_tools(message: &Message) -> bool {
+    let pieces = message.content.iter().filter_map(|part| match part {
+        Part::Opaque(piece) => piece.get("tools"),
+        _ => None,
+    });
+    pieces.chain(message.extras.get("tools")).any(|tools| !tools::of_tools(tools).is_empty())
+}
+
+/// Pieces that the client's own tools left, and `custom`, as which a call of one of them goes in OpenAI's older dialect.
+const CLIENTS_PIECES: [&str; 9] = [
+    "custom",
+    "custom_tool_call",
+    "custom_tool_call_output",
+    "local_shell_call",
+    "local_shell_call_output",
+    // The client's own as well as the provider's; what either did is in it.
+    "shell_call",
+    "shell_call_output",
+    "apply_patch_call",
+    "apply_patch_call_output",
+];
+
 /// What a part of an unknown kind needs. Pieces of what the provider's own tools did before need what those do: of what
 /// is in them, nobody can tell what the provider looks at again.
 fn of_piece(piece: &Value) -> ServerTools {
     let kind = piece.get("type").and_then(Value::as_str).unwrap_or_default();
+    // What was said of sources, with their addresses (Bedrock): where it came from is fetched by nobody again.
+    if let Some(cited) = piece.get("citationsContent")
+        && piece.as_object().is_some_and(|piece| piece.len() == 1)
+    {
+        return cited.get("content").map_or(ServerTools::NONE, of_value);
+    }
     let tool = match kind {
         "item_reference" => return ServerTool::Stored.into(),
-        // The client's own as well as the provider's; what either did is in it.
-        "shell_call" => None,
+        kind if CLIENTS_PIECES.contains(&kind) => return of_answered(piece),
+        // It found tools of the request.
+        "server_tool_use" if is_finder(piece) => return ServerTools::NONE,
         "server_tool_use" => piece.get("name").and_then(Value::as_str),
         _ => kind.strip_suffix("_tool_result").or_else(|| kind.strip_suffix("_call")),
     };
@@ -175,6 +213,10 @@ fn of_piece(piece: &Value) -> ServerTools {
         }
         None => of_value(piece),
     }
+}
+
+fn is_finder(piece: &Value) -> bool {
+    piece.get("name").and_then(Value::as_str).is_some_and(|name| name.starts_with(tools::FINDERS))
 }
 
 /// What a model needs by its name: one that is a resource of the account, or a prompt that is stored there and may bring
