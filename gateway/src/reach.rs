@@ -6,7 +6,7 @@
 //! is of no kind that is known here is closed: it needs all of them.
 
 use orch_manifests::{Dialect, ServerTool, ServerTools};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::ir::{ChatRequest, Image, ImageSource, Message, Part, Tool};
 
@@ -50,17 +50,12 @@ pub(crate) fn lacking(
 
 /// Everything in a request that needs a kind, in the order of the request's fields.
 pub(crate) fn needs(spoken: Dialect, request: &ChatRequest, own: &OwnAnswers) -> Vec<Need> {
-    let mut needs = Vec::new();
+    let mut needs = beside(&request.model, &request.extras, own);
     let mut need = |path: String, kinds: ServerTools, what: &str| {
         if !kinds.is_empty() {
             needs.push(Need { path, kinds, what: what.to_owned() });
         }
     };
-    need("model".to_owned(), of_model(&request.model), "take what is stored in its account for a model");
-    for (field, value) in &request.extras {
-        let kinds = fields::of_field(field, value, own);
-        need(field.clone(), kinds, &format!("act on {field} by itself"));
-    }
     for (i, tool) in request.tools.iter().enumerate() {
         if let Tool::Provider { kind, raw } = tool {
             let kinds = tools::of_tool(kind, raw);
@@ -87,6 +82,18 @@ pub(crate) fn needs(spoken: Dialect, request: &ChatRequest, own: &OwnAnswers) ->
         }
     }
     needs
+}
+
+/// What a model's name needs, and what the fields do that stand beside what is said or asked about.
+pub(crate) fn beside(model: &str, extras: &Map<String, Value>, own: &OwnAnswers) -> Vec<Need> {
+    let stored = "take what is stored in its account for a model".to_owned();
+    let of_name = Need { path: "model".to_owned(), kinds: of_model(model), what: stored };
+    let of_fields = extras.iter().map(|(field, value)| Need {
+        path: field.clone(),
+        kinds: fields::of_field(field, value, own),
+        what: format!("act on {field} by itself"),
+    });
+    [of_name].into_iter().chain(of_fields).filter(|need| !need.kinds.is_empty()).collect()
 }
 
 /// Where a message stands, and where its content does.
@@ -215,6 +222,12 @@ fn of_piece(piece: &Value) -> ServerTools {
     }
 }
 
+/// What follows this beginning of a model's name, whether or not a provider's stands before it.
+fn behind<'m>(beginning: &str, model: &'m str) -> Option<&'m str> {
+    let name = model.split_once('/').map_or(model, |(_, name)| name);
+    model.strip_prefix(beginning).or_else(|| name.strip_prefix(beginning))
+}
+
 fn is_finder(piece: &Value) -> bool {
     piece.get("name").and_then(Value::as_str).is_some_and(|name| name.starts_with(tools::FINDERS))
 }
@@ -233,12 +246,15 @@ fn of_model(model: &str) -> ServerTools {
     if name.get(..3).is_some_and(|start| start.eq_ignore_ascii_case("ft:")) {
         return ServerTool::Stored.into();
     }
-    // arn:PARTITION:SERVICE:REGION:ACCOUNT:RESOURCE
-    let mut fields = model.splitn(6, ':');
-    if fields.next() != Some("arn") {
-        return ServerTools::NONE;
+    // Fireworks' models are those of an account, everybody's are its own account's; and what runs one may be named as well.
+    if let Some((account, _)) = behind("accounts/", &model).and_then(|rest| rest.split_once('/'))
+        && (account != "fireworks" || model.contains('#'))
+    {
+        return ServerTool::Stored.into();
     }
-    let resource = fields.nth(4).unwrap_or_default();
+    // arn:PARTITION:SERVICE:REGION:ACCOUNT:RESOURCE
+    let Some(fields) = behind("arn:", &model) else { return ServerTools::NONE };
+    let resource = fields.splitn(5, ':').nth(4).unwrap_or_default();
     let is = |kind: &str| resource.strip_prefix(kind).is_some_and(|rest| rest.starts_with('/'));
     if is("foundation-model") || is("inference-profile") {
         return ServerTools::NONE;

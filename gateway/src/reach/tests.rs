@@ -538,6 +538,10 @@ fn models_that_are_resources_of_an_account_and_models_that_search() {
         (&arn("prompt/PROMPT12345:1"), ServerTools::ALL),
         (&arn("prompt/PROMPT12345:1").replace(':', "%3A").replace('/', "%2f"), ServerTools::ALL),
         (&arn("custom-model/x/y"), Stored.into()),
+        // The gateway takes them by their provider as well.
+        (&format!("aws/{}", arn("prompt/PROMPT12345:1")), ServerTools::ALL),
+        (&format!("bedrock/{}", arn("provisioned-model/x")), Stored.into()),
+        (&format!("aws/{}", arn("inference-profile/eu.amazon.nova-lite-v1:0")), ServerTools::NONE),
         (&arn("provisioned-model/x"), Stored.into()),
         ("arn:aws:bedrock", ServerTools::ALL),
         ("@preset/research", ServerTools::ALL),
@@ -545,6 +549,10 @@ fn models_that_are_resources_of_an_account_and_models_that_search() {
         ("openai/ft:gpt-4o:acme:x:1", Stored.into()),
         ("FT:gpt-4o", Stored.into()),
         ("soft:gpt", ServerTools::NONE),
+        ("accounts/fireworks/models/glm-5", ServerTools::NONE),
+        ("accounts/acme/models/tuned", Stored.into()),
+        ("fireworks/accounts/acme/models/tuned", Stored.into()),
+        ("accounts/fireworks/models/glm-5#accounts/acme/deployments/d", Stored.into()),
     ] {
         assert_eq!(model(name), kinds, "{name}");
     }

@@ -125,7 +125,8 @@ fn of_embeddings(embed: &EmbedRequest, candidate: &Candidate) -> Need {
         already: None,
     };
     // Of models that take more than text, the price of text is listed.
-    let dearer = ask.price.filter(|price| *price != Price::FREE).and_then(|_| embed.other_than_text());
+    let dearer = ask.price.filter(|price| *price != Price::FREE);
+    let dearer = dearer.and_then(|_| embed.other_than_text().or_else(|| dearer_field(&embed.extras)));
     Need { ask, dearer: dearer.map(str::to_owned), usual: 0, least: 0 }
 }
 
@@ -174,14 +175,8 @@ fn dearer_than_listed(
     if extras.get(MODALITIES).is_some_and(|modalities| *modalities != json!(["TEXT"])) {
         return named(MODALITIES);
     }
-    if let Some(field) = DEARER_FIELDS.into_iter().find(|&key| under(extras, key).next().is_some()) {
+    if let Some(field) = dearer_field(extras) {
         return named(field);
-    }
-    if under(extras, ROUTING).any(routes_to_others) {
-        return named(ROUTING);
-    }
-    if under(extras, CONTEXT).any(compacts) {
-        return named(CONTEXT);
     }
     let tool = chat.tools.iter().position(|tool| match tool {
         Tool::Provider { kind, raw } => is_providers(kind, raw),
@@ -199,6 +194,13 @@ fn dearer_than_listed(
             value.to_str().is_ok_and(wider)
         });
     (wider && input > LONG_CONTEXT && price.tier.is_none()).then(|| "anthropic-beta".to_owned())
+}
+
+/// The first field that makes a call dearer, whatever is asked for.
+fn dearer_field(extras: &Map<String, Value>) -> Option<&'static str> {
+    let there = DEARER_FIELDS.into_iter().find(|&key| under(extras, key).next().is_some());
+    let routed = || under(extras, ROUTING).any(routes_to_others).then_some(ROUTING);
+    there.or_else(routed).or_else(|| under(extras, CONTEXT).any(compacts).then_some(CONTEXT))
 }
 
 /// What stands under a name, in whatever case of letters a server may read it.
