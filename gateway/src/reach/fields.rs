@@ -62,8 +62,10 @@ pub(super) fn of_field(field: &str, value: &Value, own: &OwnAnswers) -> ServerTo
         // that pass anything on).
         "data_sources" | "preset" | "models" | "fallbacks" | "provideroptions" | "provider_options"
         | "venice_parameters" | "extra_body" | "extra_headers" => ServerTools::ALL,
-        // Where the answer is to go, or is to be asked for, besides.
-        "webhook" | "webhook_url" | "callback" | "callback_url" | "api_base" => ServerTools::ALL,
+        // Where the answer is to go, or is to be asked for, besides; and the host that a server takes what another one has
+        // computed from (vLLM, SGLang, and xAI, whose API has its field).
+        "webhook" | "webhook_url" | "callback" | "callback_url" | "api_base" | "kv_transfer_params"
+        | "bootstrap_host" => ServerTools::ALL,
         ADDITIONAL => {
             value.as_object().into_iter().flatten().fold(of_value(value), |needed, (key, value)| {
                 let here = match folded(key).as_str() {

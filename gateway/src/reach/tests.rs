@@ -81,6 +81,8 @@ fn fields_that_make_a_provider_act_by_itself() {
             EVERY,
         ),
         (CHAT, "webhook", json!("https://x.example"), EVERY),
+        (CHAT, "kv_transfer_params", json!({"remote_host": "x.example", "remote_port": 1}), EVERY),
+        (CHAT, "bootstrap_host", json!("x.example"), EVERY),
         (CHAT, "enable_code_interpreter", json!(true), &[Code]),
         (CHAT, "enable_code_interpreter", json!(false), &[]),
         (CHAT, "input_image_url", json!("https://x.example/?q=s"), &[ImageUrl]),
