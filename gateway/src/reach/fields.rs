@@ -45,8 +45,8 @@ pub(super) fn of_field(field: &str, value: &Value, own: &OwnAnswers) -> ServerTo
             Some(id) if own.contain(id) => ServerTools::NONE,
             _ => ServerTool::Stored.into(),
         },
-        // A stored prompt, and whatever tools it has.
-        "prompt" => ServerTools::ALL,
+        // A stored prompt, or an agent (Azure, Mistral), and whatever tools it has.
+        "prompt" | "agent" | "agent_reference" | "agent_id" => ServerTools::ALL,
         // Anthropic's: one that is there, or skills that run in a new one.
         "container" => match value.get("skills") {
             Some(_) => [ServerTool::Code, ServerTool::Stored].into_iter().collect(),

@@ -98,6 +98,7 @@ fn fields_that_make_a_provider_act_by_itself() {
         (RESPONSES, "conversation", json!("conv_1"), &[Stored]),
         (RESPONSES, "conversation", json!({"id": "conv_1"}), &[Stored]),
         (RESPONSES, "prompt", json!({"id": "pmpt_1"}), EVERY),
+        (RESPONSES, "agent_reference", json!({"type": "agent_reference", "name": "a"}), EVERY),
         (ANTHROPIC, "mcp_servers", json!([{"type": "url", "url": "https://x.example"}]), &[Mcp]),
         (ANTHROPIC, "container", json!("container_1"), &[Stored]),
         (ANTHROPIC, "container", json!({"skills": [{"skill_id": "pdf"}]}), &[Code, Stored]),
@@ -229,6 +230,9 @@ fn tools_of_each_dialect() {
         (RESPONSES, json!({"type": "namespace", "name": "n", "tools": [{"type": "web_search"}]}), &[Search]),
         (RESPONSES, json!({"type": "namespace", "name": "n"}), EVERY),
         (RESPONSES, json!({"type": "tool_search"}), &[]),
+        // The provider's, although the client's begin so.
+        (RESPONSES, json!({"type": "memory_search_preview", "memory_store_name": "m"}), &[Stored]),
+        (ANTHROPIC, json!({"type": "bash_code_execution_20250825", "name": "bash"}), &[Code]),
         (RESPONSES, json!({"type": "computer"}), &[]),
         (
             ANTHROPIC,

@@ -5,9 +5,19 @@ use serde_json::Value;
 
 use super::address::of_value;
 
-/// Kinds of tools that the client runs although they are not plain functions; versioned names start so.
-const CLIENT_TOOLS: &[&str] =
-    &["bash_", "text_editor_", "computer_", "memory_", "computerUse", "local_shell", "apply_patch"];
+/// Kinds of tools that the client runs although they are not plain functions.
+const CLIENT_TOOLS: &[&str] = &[
+    "custom",
+    "computer",
+    "computer_use",
+    "computer_use_preview",
+    "computerUse",
+    "local_shell",
+    "apply_patch",
+];
+
+/// Beginnings of such that have a date behind them. With more words they are others: `memory_search` is the provider's.
+const DATED_CLIENT_TOOLS: &[&str] = &["bash_", "text_editor_", "computer_", "memory_"];
 
 /// Tools that find others among those of the request, and look at nothing else.
 pub(super) const FINDERS: &str = "tool_search";
@@ -40,6 +50,7 @@ const TOOLS: &[(&str, ServerTool)] = &[
     ("filesearch", ServerTool::Stored),
     ("retrieval", ServerTool::Stored),
     ("collectionssearch", ServerTool::Stored),
+    ("memorysearch", ServerTool::Stored),
 ];
 
 /// Whether a model's name is of some kind.
@@ -59,7 +70,10 @@ const BY_THEMSELVES: &[(Fits, &[ServerTool])] = &[
 
 /// Whether the client runs a tool of this kind, and not the provider.
 fn is_clients(kind: &str) -> bool {
-    matches!(kind, "custom" | "computer") || CLIENT_TOOLS.iter().any(|name| kind.starts_with(name))
+    let dated = |name: &&str| {
+        kind.strip_prefix(*name).is_some_and(|date| date.starts_with(|first: char| first.is_ascii_digit()))
+    };
+    CLIENT_TOOLS.contains(&kind) || DATED_CLIENT_TOOLS.iter().any(dated)
 }
 
 /// Whether the provider runs a tool of this kind, and reaches beyond the request with it.
