@@ -29,8 +29,13 @@ fn fold(c: char) -> char {
     }
 }
 
+/// Whether two names are one to such a server.
+pub(crate) fn alike(one: &str, other: &str) -> bool {
+    one.chars().map(fold).eq(other.chars().map(fold))
+}
+
 fn differs_in_case_only(one: &str, other: &str) -> bool {
-    one != other && one.chars().map(fold).eq(other.chars().map(fold))
+    one != other && alike(one, other)
 }
 
 impl Fields {

@@ -24,7 +24,7 @@ use crate::dialect::{self, RequestError, calls};
 use crate::embeddings;
 use crate::gateway::{bad_request, error_reply};
 use crate::ir::{ApiError, ChatRequest, Class, values_in_arguments};
-use crate::reach::{Need, lacking};
+use crate::reach::{Need, beside, lacking};
 use crate::session::Session;
 use crate::upstream::{Asked, ClientRequest};
 
@@ -224,8 +224,9 @@ pub(crate) async fn receive(
                 embed.model = model;
             }
             let allowed = session.server_tools;
-            if let Some(need) = embed.needs().filter(|need| !need.kinds.without(allowed).is_empty()) {
-                let need = Need { kinds: need.kinds.without(allowed), ..need };
+            let needs = embed.needs().into_iter().chain(beside(&embed.model, &embed.extras, &session.own));
+            let mut missing = needs.map(|need| Need { kinds: need.kinds.without(allowed), ..need });
+            if let Some(need) = missing.find(|need| !need.kinds.is_empty()) {
                 return Err(Box::new(error_reply(spoken, &not_granted(session, need))));
             }
             Asked::Embeddings(embed)

@@ -155,10 +155,11 @@ fn direct(
         return None;
     }
     // As a server may read it: a colon is the same percent-encoded, and many forgive a slash at the end. What is sent is
-    // the catalog's spelling.
+    // the catalog's spelling. The key is bound to these paths whatever stands in the model's place, so that all of them are
+    // carried here, and a name that no model has is refused here.
     let decoded = path.replace("%3A", ":");
     let plain = decoded.strip_suffix('/').unwrap_or(&decoded);
-    let fits = |spelling: &str| provider.inference.iter().find(|i| i.method == *method && i.covers(spelling));
+    let fits = |spelling: &str| provider.inference.iter().find(|i| i.method == *method && i.is_at(spelling));
     let inference = fits(path).or_else(|| fits(plain))?;
     let (dialect, task) = (inference.dialect, inference.task);
     Some(Direct { provider: provider.slug.clone(), dialect, task, region })

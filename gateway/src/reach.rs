@@ -6,7 +6,7 @@
 //! is of no kind that is known here is closed: it needs all of them.
 
 use orch_manifests::{Dialect, ServerTool, ServerTools};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::ir::{ChatRequest, Image, ImageSource, Message, Part, Tool};
 
@@ -17,9 +17,9 @@ mod own;
 mod tests;
 mod tools;
 
-use address::{of_address, of_map, of_value};
+use address::{of_address, of_answered, of_map, of_value};
 pub use own::OwnAnswers;
-pub(crate) use tools::{by_itself, is_clients};
+pub(crate) use tools::{by_itself, is_providers};
 
 /// A part of a request that needs something of the provider that not every request has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,17 +50,12 @@ pub(crate) fn lacking(
 
 /// Everything in a request that needs a kind, in the order of the request's fields.
 pub(crate) fn needs(spoken: Dialect, request: &ChatRequest, own: &OwnAnswers) -> Vec<Need> {
-    let mut needs = Vec::new();
+    let mut needs = beside(&request.model, &request.extras, own);
     let mut need = |path: String, kinds: ServerTools, what: &str| {
         if !kinds.is_empty() {
             needs.push(Need { path, kinds, what: what.to_owned() });
         }
     };
-    need("model".to_owned(), of_model(&request.model), "take what is stored in its account for a model");
-    for (field, value) in &request.extras {
-        let kinds = fields::of_field(field, value, own);
-        need(field.clone(), kinds, &format!("act on {field} by itself"));
-    }
     for (i, tool) in request.tools.iter().enumerate() {
         if let Tool::Provider { kind, raw } = tool {
             let kinds = tools::of_tool(kind, raw);
@@ -77,8 +72,28 @@ pub(crate) fn needs(spoken: Dialect, request: &ChatRequest, own: &OwnAnswers) ->
         if message.extras.get("audio").is_some_and(|audio| audio.get("id").is_some()) {
             need(format!("{at}.audio.id"), ServerTool::Stored.into(), fetched);
         }
+        // So are pictures that were drawn before, by their addresses.
+        if let Some(images) = message.extras.get("images") {
+            need(format!("{at}.images"), of_value(images), fetched);
+        }
+        // Some take further tools with what is said.
+        if let Some(tools) = message.extras.get("tools") {
+            need(format!("{at}.tools"), tools::of_tools(tools), "run tools of its own");
+        }
     }
     needs
+}
+
+/// What a model's name needs, and what the fields do that stand beside what is said or asked about.
+pub(crate) fn beside(model: &str, extras: &Map<String, Value>, own: &OwnAnswers) -> Vec<Need> {
+    let stored = "take what is stored in its account for a model".to_owned();
+    let of_name = Need { path: "model".to_owned(), kinds: of_model(model), what: stored };
+    let of_fields = extras.iter().map(|(field, value)| Need {
+        path: field.clone(),
+        kinds: fields::of_field(field, value, own),
+        what: format!("act on {field} by itself"),
+    });
+    [of_name].into_iter().chain(of_fields).filter(|need| !need.kinds.is_empty()).collect()
 }
 
 /// Where a message stands, and where its content does.
@@ -151,14 +166,44 @@ fn in_result(
     }
 }
 
+/// Whether a message brings tools along that the provider runs.
+pub(crate) fn brings_tools(message: &Message) -> bool {
+    let pieces = message.content.iter().filter_map(|part| match part {
+        Part::Opaque(piece) => piece.get("tools"),
+        _ => None,
+    });
+    pieces.chain(message.extras.get("tools")).any(|tools| !tools::of_tools(tools).is_empty())
+}
+
+/// Pieces that the client's own tools left, and `custom`, as which a call of one of them goes in OpenAI's older dialect.
+const CLIENTS_PIECES: [&str; 9] = [
+    "custom",
+    "custom_tool_call",
+    "custom_tool_call_output",
+    "local_shell_call",
+    "local_shell_call_output",
+    // The client's own as well as the provider's; what either did is in it.
+    "shell_call",
+    "shell_call_output",
+    "apply_patch_call",
+    "apply_patch_call_output",
+];
+
 /// What a part of an unknown kind needs. Pieces of what the provider's own tools did before need what those do: of what
 /// is in them, nobody can tell what the provider looks at again.
 fn of_piece(piece: &Value) -> ServerTools {
     let kind = piece.get("type").and_then(Value::as_str).unwrap_or_default();
+    // What was said of sources, with their addresses (Bedrock): where it came from is fetched by nobody again.
+    if let Some(cited) = piece.get("citationsContent")
+        && piece.as_object().is_some_and(|piece| piece.len() == 1)
+    {
+        return cited.get("content").map_or(ServerTools::NONE, of_value);
+    }
     let tool = match kind {
         "item_reference" => return ServerTool::Stored.into(),
-        // The client's own as well as the provider's; what either did is in it.
-        "shell_call" => None,
+        kind if CLIENTS_PIECES.contains(&kind) => return of_answered(piece),
+        // It found tools of the request.
+        "server_tool_use" if is_finder(piece) => return ServerTools::NONE,
         "server_tool_use" => piece.get("name").and_then(Value::as_str),
         _ => kind.strip_suffix("_tool_result").or_else(|| kind.strip_suffix("_call")),
     };
@@ -177,6 +222,16 @@ fn of_piece(piece: &Value) -> ServerTools {
     }
 }
 
+/// What follows this beginning of a model's name, whether or not a provider's stands before it.
+fn behind<'m>(beginning: &str, model: &'m str) -> Option<&'m str> {
+    let name = model.split_once('/').map_or(model, |(_, name)| name);
+    model.strip_prefix(beginning).or_else(|| name.strip_prefix(beginning))
+}
+
+fn is_finder(piece: &Value) -> bool {
+    piece.get("name").and_then(Value::as_str).is_some_and(|name| name.starts_with(tools::FINDERS))
+}
+
 /// What a model needs by its name: one that is a resource of the account, or a prompt that is stored there and may bring
 /// tools along. Models of everybody, and profiles that only route to them, need nothing.
 fn of_model(model: &str) -> ServerTools {
@@ -191,12 +246,15 @@ fn of_model(model: &str) -> ServerTools {
     if name.get(..3).is_some_and(|start| start.eq_ignore_ascii_case("ft:")) {
         return ServerTool::Stored.into();
     }
-    // arn:PARTITION:SERVICE:REGION:ACCOUNT:RESOURCE
-    let mut fields = model.splitn(6, ':');
-    if fields.next() != Some("arn") {
-        return ServerTools::NONE;
+    // Fireworks' models are those of an account, everybody's are its own account's; and what runs one may be named as well.
+    if let Some((account, _)) = behind("accounts/", &model).and_then(|rest| rest.split_once('/'))
+        && (account != "fireworks" || model.contains('#'))
+    {
+        return ServerTool::Stored.into();
     }
-    let resource = fields.nth(4).unwrap_or_default();
+    // arn:PARTITION:SERVICE:REGION:ACCOUNT:RESOURCE
+    let Some(fields) = behind("arn:", &model) else { return ServerTools::NONE };
+    let resource = fields.splitn(5, ':').nth(4).unwrap_or_default();
     let is = |kind: &str| resource.strip_prefix(kind).is_some_and(|rest| rest.starts_with('/'));
     if is("foundation-model") || is("inference-profile") {
         return ServerTools::NONE;

@@ -523,6 +523,14 @@ impl InferencePath {
         (dialect == Dialect::BedrockConverse && task == Task::Embeddings).then(names)
     }
 
+    /// Whether a path is this one, whatever stands in the place of the model: a request there is meant for this path even
+    /// where that is no name of a model. `path` is canonical and without its query.
+    pub fn is_at(&self, path: &str) -> bool {
+        let Some((before, after)) = self.path.split_once('*') else { return self.path == path };
+        let model = path.strip_prefix(before).and_then(|rest| rest.strip_suffix(after));
+        model.is_some_and(|model| !model.contains('/'))
+    }
+
     /// The path of a request for this model; `None` when the path names the model and this is no name that it can hold.
     /// Where a slash ends the name (Bedrock), names of resources with slashes are names as well, percent-encoded.
     pub fn for_model(&self, model: &str) -> Option<String> {

@@ -26,7 +26,7 @@ use crate::endpoint::Scheme;
 use crate::host::HostPattern;
 use crate::identity::{AgentName, AgentRef, ModelName, SecretName, Slug};
 use crate::limits::Limits;
-use crate::path::{CanonicalPath, PathGlob};
+use crate::path::PathGlob;
 use crate::server_tools::ServerTools;
 use crate::text::nearest;
 
@@ -149,8 +149,24 @@ pub struct Llm {
     pub account: Vec<AccountWant>,
 }
 
-/// Paths that are paid for like those of inference, and that the gateway does not carry.
-const ANSWERING: [&str; 24] = [
+/// Paths that are paid for like those of inference, and that the gateway does not carry: patterns, and those below `/v1` are
+/// meant below the provider's own base path as well.
+const ANSWERING: [&str; 50] = [
+    "/v1/chat/completions",
+    "/openai/v1/chat/completions",
+    "/v1beta/openai/chat/completions",
+    "/compatibility/v1/chat/completions",
+    "/beta/chat/completions",
+    "/async/chat/completions",
+    "/api/subscription/v1/chat/completions",
+    "/v1/responses",
+    "/v1/messages",
+    "/anthropic/v1/messages",
+    "/v1/embeddings",
+    "/v1/fim/completions",
+    "/v1/agents/completions",
+    "/v1/ocr",
+    "/beta/completions",
     "/v1/completions",
     "/v1/complete",
     "/v1/images/generations",
@@ -161,7 +177,10 @@ const ANSWERING: [&str; 24] = [
     "/v1/audio/translations",
     "/v1/videos",
     "/v1/threads/runs",
-    "/v1/threads/m/runs",
+    "/v1/threads/*/runs",
+    "/v1/realtime/calls",
+    "/v1/realtime/client_secrets",
+    "/v1/realtime/sessions",
     "/v1/responses/compact",
     "/v1/batches",
     "/v1/messages/batches",
@@ -169,32 +188,42 @@ const ANSWERING: [&str; 24] = [
     "/v1/generate",
     "/v1/rerank",
     "/v2/rerank",
-    "/v1alpha/models/m:generateContent",
-    "/v1beta/openai/chat/completions",
-    "/v1beta/models/m:predict",
-    "/v1beta/models/m:batchGenerateContent",
-    "/model/m/invoke",
-    "/model/m/invoke-with-response-stream",
+    "/v1beta/interactions",
+    "/*/models/*:generateContent",
+    "/*/models/*:streamGenerateContent",
+    "/*/tunedModels/*:generateContent",
+    "/*/tunedModels/*:streamGenerateContent",
+    "/*/models/*:generateAnswer",
+    "/*/models/*:predict",
+    "/*/models/*:predictLongRunning",
+    "/*/models/*:batchGenerateContent",
+    "/*/models/*:asyncBatchEmbedContent",
+    "/model/*/invoke",
+    "/model/*/invoke-with-response-stream",
+    "/async-invoke",
+    "/api/talk-to-gpt",
 ];
 
 impl AccountWant {
     /// A path among its own that answers with a model, and that no dialect here has.
-    fn answering(&self) -> Option<&'static str> {
-        let covers = |path: &str| {
-            path.parse::<CanonicalPath>().is_ok_and(|path| self.paths.iter().any(|glob| glob.matches(&path)))
-        };
+    fn answering(&self, provider: &Provider) -> Option<String> {
+        let base = provider.endpoint.base_path.as_str();
+        let below = |path: &str| path.strip_prefix("/v1/").map(|rest| format!("{base}/{rest}"));
         let posts = self.methods.contains(&Method::POST);
-        ANSWERING.iter().copied().filter(|_| posts).find(|path| covers(path))
+        let paths = ANSWERING.iter().filter(|_| posts);
+        paths.flat_map(|path| [Some((*path).to_owned()), below(path)]).flatten().find(|path| self.takes(path))
     }
 
     /// Whether it would take a request to models with it, whatever the model; of a path that is some models' only, whichever
     /// of them.
     fn covers(&self, inference: &InferencePath) -> bool {
-        let covered = |pattern: &String| {
-            let path = pattern.replace('*', "m").parse::<CanonicalPath>();
-            path.is_ok_and(|path| self.paths.iter().any(|glob| glob.matches(&path)))
-        };
-        self.methods.contains(&inference.method) && inference.patterns().iter().any(covered)
+        self.methods.contains(&inference.method)
+            && inference.patterns().iter().any(|pattern| self.takes(pattern))
+    }
+
+    /// Whether a path that a pattern covers is one of its own.
+    fn takes(&self, pattern: &str) -> bool {
+        pattern.parse::<PathGlob>().is_ok_and(|pattern| self.paths.iter().any(|glob| glob.meets(&pattern)))
     }
 }
 
@@ -384,7 +413,7 @@ impl Manifest {
                     format!("covers {method} {path}, which the gateway carries with a budget and a receipt; name other paths")
                 })
                 .or_else(|| {
-                    let path = want.answering()?;
+                    let path = want.answering(provider)?;
                     Some(format!("covers POST {path}, which a model answers and no budget would count; name other paths"))
                 }),
             };

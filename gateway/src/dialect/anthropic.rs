@@ -113,6 +113,22 @@ fn merge_usage(usage: &mut Counts, value: &Value) {
     usage.cache_write = count("cache_creation_input_tokens").unwrap_or(usage.cache_write);
     let of_an_hour = at_path(value, &["cache_creation", "ephemeral_1h_input_tokens"]);
     usage.cache_write_1h = of_an_hour.and_then(crate::fields::whole).unwrap_or(usage.cache_write_1h);
+    if let Some(rounds) = value.get("iterations").and_then(Value::as_array) {
+        usage.beside = beside(rounds);
+    }
+}
+
+/// What was used up beside what the whole counts say: they leave out the rounds in which the conversation was summarised,
+/// and those of another model that was asked for advice.
+fn beside(rounds: &[Value]) -> Usage {
+    let left_out = |round: &&Value| {
+        matches!(round.get("type").and_then(Value::as_str), Some("compaction" | "advisor_message"))
+    };
+    rounds.iter().filter(left_out).fold(Usage::default(), |sum, round| {
+        let mut counts = Counts::default();
+        merge_usage(&mut counts, round);
+        sum.and(counts.usage())
+    })
 }
 
 /// Anthropic's counts: `input_tokens` leaves out what the cache gave or took.
@@ -124,18 +140,21 @@ struct Counts {
     /// Of what was written, what is kept for an hour.
     cache_write_1h: u64,
     output: u64,
+    /// What the counts above leave out.
+    beside: Usage,
 }
 
 impl Counts {
     fn usage(self) -> Usage {
-        Usage {
+        let counted = Usage {
             input: self.fresh.saturating_add(self.cache_read).saturating_add(self.cache_write),
             output: self.output,
             cached_input: self.cache_read,
             cache_write: self.cache_write,
             cache_write_1h: self.cache_write_1h,
             reasoning: 0,
-        }
+        };
+        counted.and(self.beside)
     }
 }
 

@@ -70,7 +70,27 @@ fn fields_that_make_a_provider_act_by_itself() {
         ),
         (CHAT, "preset", json!("research"), EVERY),
         (CHAT, "models", json!(["a/b", "c/d"]), EVERY),
+        // Further models, which nobody has looked at.
+        (CHAT, "fallbacks", json!(["sonar-pro"]), EVERY),
+        (ANTHROPIC, "fallbacks", json!([{"model": "claude-opus-4-8"}]), EVERY),
+        (CHAT, "providerOptions", json!({"gateway": {"models": ["perplexity/sonar"]}}), EVERY),
+        (
+            CHAT,
+            "provider_options",
+            json!({"anthropic": {"mcpServers": [{"url": "https://x.example"}]}}),
+            EVERY,
+        ),
+        (CHAT, "webhook", json!("https://x.example"), EVERY),
+        (CHAT, "kv_transfer_params", json!({"remote_host": "x.example", "remote_port": 1}), EVERY),
+        (CHAT, "bootstrap_host", json!("x.example"), EVERY),
+        (CHAT, "enable_code_interpreter", json!(true), &[Code]),
+        (CHAT, "enable_code_interpreter", json!(false), &[]),
+        (CHAT, "input_image_url", json!("https://x.example/?q=s"), &[ImageUrl]),
+        (CHAT, "vector_store_ids", json!(["vs_1"]), &[Stored]),
+        (CHAT, "metadata", json!({"home": "https://x.example"}), &[]),
         (CHAT, "store", json!(true), &[Stored]),
+        (CHAT, "store", json!("true"), &[Stored]),
+        (CHAT, "store", json!(1), &[Stored]),
         (CHAT, "store", json!(false), &[]),
         (RESPONSES, "store", json!(true), &[Stored]),
         (RESPONSES, "store", json!(false), &[]),
@@ -78,6 +98,7 @@ fn fields_that_make_a_provider_act_by_itself() {
         (RESPONSES, "conversation", json!("conv_1"), &[Stored]),
         (RESPONSES, "conversation", json!({"id": "conv_1"}), &[Stored]),
         (RESPONSES, "prompt", json!({"id": "pmpt_1"}), EVERY),
+        (RESPONSES, "agent_reference", json!({"type": "agent_reference", "name": "a"}), EVERY),
         (ANTHROPIC, "mcp_servers", json!([{"type": "url", "url": "https://x.example"}]), &[Mcp]),
         (ANTHROPIC, "container", json!("container_1"), &[Stored]),
         (ANTHROPIC, "container", json!({"skills": [{"skill_id": "pdf"}]}), &[Code, Stored]),
@@ -156,6 +177,9 @@ fn what_bedrock_takes_of_a_maker_s_own_fields() {
         (json!({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}), &[Search]),
         (json!({"tools": [{"type": "bash_20250124", "name": "bash"}, {"name": "f"}]}), &[]),
         (json!({"tools": [{"type": "brand_new_20300101"}]}), EVERY),
+        (json!({"toolConfig": {"tools": [{"systemTool": {"name": "nova_grounding"}}]}}), &[Search]),
+        (json!({"toolConfig": {"tools": [{"systemTool": {"name": "brand_new"}}, {"toolSpec": {}}]}}), EVERY),
+        (json!({"request": {"tools": [{"googleSearch": {}}]}}), &[Search]),
         (json!({"container": "c"}), &[Stored]),
         (json!({"anthropic_beta": ["computer-use-2025-01-24"]}), &[]),
     ] {
@@ -179,6 +203,41 @@ fn tools_of_each_dialect() {
             RESPONSES,
             json!({"type": "code_interpreter", "container": {"type": "auto", "file_ids": ["file-1"]}}),
             &[Code, Stored],
+        ),
+        // A container with a way to hosts that the request names.
+        (
+            RESPONSES,
+            json!({"type": "code_interpreter", "container": {"type": "auto",
+                "network_policy": {"type": "allowlist", "allowed_domains": ["x.example"]}}}),
+            &[Fetch, Code],
+        ),
+        (
+            RESPONSES,
+            json!({"type": "shell", "environment": {"type": "container_auto", "network_policy": {"type": "allowlist"}}}),
+            &[Fetch, Code],
+        ),
+        (
+            RESPONSES,
+            json!({"type": "shell", "environment": {"type": "container_auto", "network_policy": {"type": "disabled"},
+                "skills": [{"type": "skill_reference", "skill_id": "skill_1"}]}}),
+            &[Code, Stored],
+        ),
+        (
+            RESPONSES,
+            json!({"type": "namespace", "name": "n", "tools": [{"type": "function", "name": "f"}]}),
+            &[],
+        ),
+        (RESPONSES, json!({"type": "namespace", "name": "n", "tools": [{"type": "web_search"}]}), &[Search]),
+        (RESPONSES, json!({"type": "namespace", "name": "n"}), EVERY),
+        (RESPONSES, json!({"type": "tool_search"}), &[]),
+        // The provider's, although the client's begin so.
+        (RESPONSES, json!({"type": "memory_search_preview", "memory_store_name": "m"}), &[Stored]),
+        (ANTHROPIC, json!({"type": "bash_code_execution_20250825", "name": "bash"}), &[Code]),
+        (RESPONSES, json!({"type": "computer"}), &[]),
+        (
+            ANTHROPIC,
+            json!({"type": "tool_search_tool_regex_20251119", "name": "tool_search_tool_regex"}),
+            &[],
         ),
         (RESPONSES, json!({"type": "image_generation"}), &[Code]),
         (
@@ -301,6 +360,8 @@ fn addresses_and_ids_in_what_is_said() {
         ),
         (BEDROCK, json!({"image": {"format": "png", "source": {"bytes": "AAAA"}}}), at, &[]),
         (COHERE, json!({"type": "image_url", "image_url": {"url": "https://x.example/"}}), at, &[ImageUrl]),
+        // Kimi's files.
+        (CHAT, json!({"type": "image_url", "image_url": {"url": "ms://f1"}}), at, &[Stored]),
         // In whatever field it stands.
         (CHAT, json!({"type": "file", "file": {"file_data": "https://x.example/?q=s"}}), at, &[ImageUrl]),
         (CHAT, json!({"type": "video", "video": ["HTTPS://x.example/a"]}), at, &[ImageUrl]),
@@ -350,6 +411,40 @@ fn pieces_that_the_provider_s_tools_left_need_what_those_do() {
         (json!({"type": "image_generation_call", "id": "ig_1"}), &[Code, Stored]),
         (json!({"type": "shell_call", "call_id": "c", "action": {"commands": ["ls"]}}), &[]),
         (json!({"type": "local_shell_call", "call_id": "c"}), &[]),
+        // Tools that are brought in later.
+        (
+            json!({"type": "additional_tools", "role": "developer", "tools": [{"type": "web_search"}]}),
+            &[Search],
+        ),
+        (
+            json!({"type": "tool_search_output", "call_id": "c", "tools": [
+                {"type": "mcp", "server_label": "x", "server_url": "https://x.example"}, {"type": "brand_new"}]}),
+            EVERY,
+        ),
+        (
+            json!({"type": "tool_search_output", "call_id": "c", "tools": [{"type": "function", "name": "f",
+                "parameters": {"$schema": "https://json-schema.org/draft/2020-12/schema"}}]}),
+            &[],
+        ),
+        // What the client's own tools were told and answered is only said.
+        (
+            json!({"type": "custom_tool_call", "call_id": "c", "name": "open", "input": "https://x.example"}),
+            &[],
+        ),
+        (json!({"type": "custom_tool_call_output", "call_id": "c", "output": "https://x.example"}), &[]),
+        (
+            json!({"type": "custom_tool_call_output", "call_id": "c", "output": [
+                {"type": "input_image", "image_url": "https://x.example"}]}),
+            &[ImageUrl],
+        ),
+        (
+            json!({"type": "local_shell_call", "action": {"type": "exec", "command": ["curl", "https://x.example"]}}),
+            &[],
+        ),
+        (
+            json!({"type": "shell_call_output", "call_id": "c", "output": [{"stdout": "https://x.example"}]}),
+            &[],
+        ),
         (
             json!({"type": "computer_call_output", "call_id": "c", "output": {"image_url": "https://x.example/"}}),
             &[ImageUrl],
@@ -370,13 +465,40 @@ fn pieces_that_the_provider_s_tools_left_need_what_those_do() {
         ),
         (json!({"type": "web_fetch_tool_result", "tool_use_id": "s"}), &[Fetch]),
         (json!({"type": "bash_code_execution_tool_result", "tool_use_id": "s"}), &[Code]),
+        (json!({"type": "server_tool_use", "id": "s", "name": "tool_search_tool_regex"}), &[]),
         (json!({"type": "mcp_tool_use", "id": "s", "name": "x"}), &[Mcp]),
         (json!({"type": "mcp_tool_result", "tool_use_id": "s"}), &[Mcp]),
     ] {
         check(ANTHROPIC, &saying(ANTHROPIC, &block), "messages[0].content[0]", kinds);
     }
+    let location = json!({"web": {"url": "https://x.example"}});
+    let cited =
+        json!({"citationsContent": {"content": [{"text": "x"}], "citations": [{"location": location}]}});
+    check(BEDROCK, &saying(BEDROCK, &cited), "", &[]);
+    let more = json!({"type": "x", "citationsContent": {}, "image": "https://x.example"});
+    check(CHAT, &saying(CHAT, &more), "messages[0].content[0]", &[ImageUrl]);
     let code = json!({"executableCode": {"language": "PYTHON", "code": "1"}});
     check(GEMINI, &saying(GEMINI, &code), "contents[0].parts[0]", &[Code]);
+}
+
+#[test]
+fn what_stands_beside_what_is_said() {
+    let beside = |field: &str, value: Value| {
+        let mut body = with(CHAT, "n", json!(1));
+        body["messages"][0][field] = value;
+        body
+    };
+    // Kimi takes tools in any message of the system's.
+    let tools = json!([{"type": "builtin_function", "function": {"name": "$web_search"}}]);
+    let body = beside("tools", tools);
+    check(CHAT, &body, "messages[0].tools", EVERY);
+    let request = wire(CHAT).parse_request(body.to_string().as_bytes()).unwrap();
+    assert!(brings_tools(&request.messages[0]));
+    check(CHAT, &beside("tools", json!([{"type": "function", "function": {"name": "f"}}])), "", &[]);
+    let images = json!([{"type": "image_url", "image_url": {"url": "https://x.example/?q=s"}}]);
+    check(CHAT, &beside("images", images), "messages[0].images", &[ImageUrl]);
+    let cited = json!([{"type": "url_citation", "url_citation": {"url": "https://x.example"}}]);
+    check(CHAT, &beside("annotations", cited), "", &[]);
 }
 
 /// Whoever reads a union may look at another member than was looked at here.
@@ -422,6 +544,10 @@ fn models_that_are_resources_of_an_account_and_models_that_search() {
         (&arn("prompt/PROMPT12345:1"), ServerTools::ALL),
         (&arn("prompt/PROMPT12345:1").replace(':', "%3A").replace('/', "%2f"), ServerTools::ALL),
         (&arn("custom-model/x/y"), Stored.into()),
+        // The gateway takes them by their provider as well.
+        (&format!("aws/{}", arn("prompt/PROMPT12345:1")), ServerTools::ALL),
+        (&format!("bedrock/{}", arn("provisioned-model/x")), Stored.into()),
+        (&format!("aws/{}", arn("inference-profile/eu.amazon.nova-lite-v1:0")), ServerTools::NONE),
         (&arn("provisioned-model/x"), Stored.into()),
         ("arn:aws:bedrock", ServerTools::ALL),
         ("@preset/research", ServerTools::ALL),
@@ -429,6 +555,10 @@ fn models_that_are_resources_of_an_account_and_models_that_search() {
         ("openai/ft:gpt-4o:acme:x:1", Stored.into()),
         ("FT:gpt-4o", Stored.into()),
         ("soft:gpt", ServerTools::NONE),
+        ("accounts/fireworks/models/glm-5", ServerTools::NONE),
+        ("accounts/acme/models/tuned", Stored.into()),
+        ("fireworks/accounts/acme/models/tuned", Stored.into()),
+        ("accounts/fireworks/models/glm-5#accounts/acme/deployments/d", Stored.into()),
     ] {
         assert_eq!(model(name), kinds, "{name}");
     }
@@ -438,6 +568,10 @@ fn models_that_are_resources_of_an_account_and_models_that_search() {
         ("gpt-4o-search-preview-2025-03-11", &[Search]),
         ("openai/gpt-4o:online", &[Search]),
         ("openai/gpt-4o:online:nitro", &[Search]),
+        ("openai/gpt-4o:online/linkup-deep", &[Search]),
+        ("perplexity/sonar-pro:x/y", &[Search]),
+        ("openai/o4-mini-deep-research", &[Search]),
+        ("openrouter/fusion", &[Search, Fetch]),
         ("groq/compound-mini", &[Search, Fetch, Code]),
         ("gpt-4o", &[]),
         ("claude-sonnet-4-6", &[]),

@@ -1,14 +1,15 @@
 //! What a call may spend: the worst case, set aside before anything is sent.
 
 use orch_manifests::{Dialect, Model, Price};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::dialect::openai_responses::kept;
 use crate::embeddings::{self, EmbedRequest};
+use crate::fields::alike;
 use crate::ir::{ChatRequest, Tool};
 use crate::plan::Candidate;
 use crate::purse::{Ask, CacheWrites, LimitHit, Unreserved};
-use crate::reach::is_clients;
+use crate::reach::{brings_tools, is_providers};
 use crate::session::Session;
 use crate::tab::Tab;
 use crate::upstream::{Asked, ClientRequest, Prepared, Unfit, least_output, prepare};
@@ -133,7 +134,8 @@ fn of_embeddings(embed: &EmbedRequest, candidate: &Candidate) -> Need {
         already: None,
     };
     // Of models that take more than text, the price of text is listed.
-    let dearer = ask.price.filter(|price| *price != Price::FREE).and_then(|_| embed.other_than_text());
+    let dearer = ask.price.filter(|price| *price != Price::FREE);
+    let dearer = dearer.and_then(|_| embed.other_than_text().or_else(|| dearer_field(&embed.extras)));
     Need { ask, dearer: dearer.map(str::to_owned), usual: 0, least: 0 }
 }
 
@@ -161,17 +163,18 @@ fn dearer_than_listed(
         return None;
     }
     let extras = &chat.extras;
-    let text = |key: &str| extras.get(key).and_then(Value::as_str);
     let named = |field: &str| Some(field.to_owned());
-    if text("service_tier").is_some_and(|tier| !matches!(tier, "default" | "flex" | "standard_only")) {
+    let mut tiers = under(extras, "service_tier").filter_map(Value::as_str);
+    if tiers.any(|tier| !matches!(tier, "default" | "flex" | "standard_only")) {
         return named("service_tier");
     }
-    if text("serviceTier").is_some_and(|tier| !matches!(&*tier.to_ascii_lowercase(), "standard" | "flex")) {
+    let mut tiers = under(extras, "serviceTier").filter_map(Value::as_str);
+    if tiers.any(|tier| !matches!(&*tier.to_ascii_lowercase(), "standard" | "flex")) {
         return named("serviceTier");
     }
     // Bedrock's is an object.
-    let tier = extras.get("serviceTier").and_then(|tier| tier.get("type")).and_then(Value::as_str);
-    if tier.is_some_and(|tier| !matches!(tier, "default" | "flex")) {
+    let mut tiers = under(extras, "serviceTier").filter_map(|tier| tier.get("type")?.as_str());
+    if tiers.any(|tier| !matches!(tier, "default" | "flex")) {
         return named("serviceTier");
     }
     if let Some(field) = beyond_known(chat) {
@@ -181,15 +184,18 @@ fn dearer_than_listed(
     if extras.get(MODALITIES).is_some_and(|modalities| *modalities != json!(["TEXT"])) {
         return named(MODALITIES);
     }
-    if let Some(field) = DEARER_FIELDS.iter().find(|key| extras.contains_key(**key)) {
+    if let Some(field) = dearer_field(extras) {
         return named(field);
     }
     let tool = chat.tools.iter().position(|tool| match tool {
-        Tool::Provider { kind, .. } => !is_clients(kind),
+        Tool::Provider { kind, raw } => is_providers(kind, raw),
         Tool::Function { .. } => false,
     });
     if let Some(at) = tool {
         return Some(format!("tools[{at}]"));
+    }
+    if let Some(at) = chat.messages.iter().position(brings_tools) {
+        return Some(format!("messages[{at}].tools"));
     }
     let wider = names_beta(chat)
         || client.headers.get_all("anthropic-beta").iter().any(|value| {
@@ -199,10 +205,49 @@ fn dearer_than_listed(
     (wider && input > LONG_CONTEXT && price.tier.is_none()).then(|| "anthropic-beta".to_owned())
 }
 
+/// The first field that makes a call dearer, whatever is asked for.
+fn dearer_field(extras: &Map<String, Value>) -> Option<&'static str> {
+    let there = DEARER_FIELDS.into_iter().find(|&key| under(extras, key).next().is_some());
+    let routed = || under(extras, ROUTING).any(routes_to_others).then_some(ROUTING);
+    there.or_else(routed).or_else(|| under(extras, CONTEXT).any(compacts).then_some(CONTEXT))
+}
+
+/// What stands under a name, in whatever case of letters a server may read it.
+fn under<'e>(extras: &'e Map<String, Value>, name: &'e str) -> impl Iterator<Item = &'e Value> {
+    extras.iter().filter(move |(key, _)| alike(name, key)).map(|(_, value)| value)
+}
+
 const MODALITIES: &str = "generationConfig.responseModalities";
 
-/// Sound; speed and place; searches, which cost by the call and bring in text that nobody sent; stored prompts.
-const DEARER_FIELDS: [&str; 19] = [
+/// Which of those that have a model is to serve it (OpenRouter, NanoGPT). They differ in price.
+const ROUTING: &str = "provider";
+
+/// Wishes of routing that leave the choice among those that are not dearer.
+const SAME_PRICE: [&str; 5] =
+    ["allow_fallbacks", "require_parameters", "data_collection", "zdr", "max_price"];
+
+fn routes_to_others(wishes: &Value) -> bool {
+    let Value::Object(wishes) = wishes else { return true };
+    let cheapest = |wish: &str, value: &Value| wish == "sort" && value == "price";
+    wishes.iter().any(|(wish, value)| !SAME_PRICE.contains(&wish.as_str()) && !cheapest(wish, value))
+}
+
+/// What is to become of a long conversation.
+const CONTEXT: &str = "context_management";
+
+/// Whether the model is to summarise the conversation first, which takes a round more than the request's bounds speak of.
+fn compacts(wishes: &Value) -> bool {
+    // Anthropic's edits, and OpenAI's list.
+    let wishes = wishes.get("edits").unwrap_or(wishes).as_array();
+    let kind = |wish: &Value| {
+        wish.get("type").and_then(Value::as_str).is_some_and(|kind| kind.starts_with("compact"))
+    };
+    wishes.is_some_and(|wishes| wishes.iter().any(kind))
+}
+
+/// Sound; speed and place; searches, which cost by the call and bring in text that nobody sent; stored prompts; other models
+/// than the one whose price is known; a summary of the conversation.
+const DEARER_FIELDS: [&str; 23] = [
     "audio",
     "modalities",
     "speed",
@@ -222,6 +267,10 @@ const DEARER_FIELDS: [&str; 19] = [
     "data_sources",
     "preset",
     "models",
+    "fallbacks",
+    "providerOptions",
+    "provider_options",
+    "compaction",
 ];
 
 /// Where Bedrock takes what only one maker's models know.
@@ -238,7 +287,7 @@ const KNOWN_ADDITIONAL: &[&str] = &[
     "inferenceConfig",
 ];
 
-fn additional(chat: &ChatRequest) -> Option<&serde_json::Map<String, Value>> {
+fn additional(chat: &ChatRequest) -> Option<&Map<String, Value>> {
     chat.extras.get(ADDITIONAL)?.as_object()
 }
 

@@ -286,7 +286,15 @@ async fn what_costs_more_than_listed_is_refused_under_a_cost_limit_and_not_booke
         body
     };
     let search = json!([{"type": "web_search_preview"}]);
+    let said_with_tools = json!([{"role": "system", "tools": [{"type": "builtin_function"}]},
+        {"role": "user", "content": "hi"}]);
     for (field, body) in [
+        ("messages[0].tools", with("messages", said_with_tools)),
+        ("fallbacks", with("fallbacks", json!(["gpt-4o"]))),
+        ("providerOptions", with("providerOptions", json!({"gateway": {"models": ["openai/gpt-4o"]}}))),
+        ("provider", with("provider", json!({"only": ["a"]}))),
+        ("context_management", with("context_management", json!({"edits": [{"type": "compact_20260112"}]}))),
+        ("service_tier", with("Service_Tier", json!("priority"))),
         ("tools[0]", with("tools", search)),
         ("web_search_options", with("web_search_options", json!({}))),
         ("service_tier", with("service_tier", json!("priority"))),

@@ -49,6 +49,18 @@ async fn only_a_providers_own_inference_path_is_carried() {
     {
         assert_eq!(at(Scheme::Https, gemini, 443, Method::POST, path).as_deref(), Some("gemini"), "{path}");
     }
+    // Nor does a name that no model has make it another path, for which the proxy would take the key.
+    for path in [
+        "/v1beta/models/gemini-2.5-pro%20:generateContent",
+        "/v1beta/models/gemini-2.5-pro~1:generateContent",
+        "/v1beta/models/:generateContent",
+        "/v1beta/models/gemini-2.5-pro:countTokens:generateContent",
+    ] {
+        assert_eq!(at(Scheme::Https, gemini, 443, Method::POST, path).as_deref(), Some("gemini"), "{path}");
+    }
+    let (host, path) = ("bedrock-runtime.us-east-1.amazonaws.com", "/model/amazon.nova-lite-v1:0;x/converse");
+    assert_eq!(at(Scheme::Https, host, 443, Method::POST, path).as_deref(), Some("aws"));
+    assert_eq!(at(Scheme::Https, gemini, 443, Method::POST, "/v1beta/models/a/b:generateContent"), None);
     assert_eq!(at(Scheme::Https, "api.openai.com.evil.example", 443, Method::POST, PATH), None);
     // Neither a pin nor this machine is a guest's to address.
     assert_eq!(at(Scheme::Http, "127.0.0.1", world.openai.address.port(), Method::POST, PATH), None);

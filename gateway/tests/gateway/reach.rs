@@ -44,6 +44,25 @@ async fn each_kind_is_refused_in_the_client_s_dialect_with_the_field_and_the_gra
         ),
         (RESPONSES, json!({"input": "hi", "store": true}), "store", "stored"),
         (
+            "/v1/chat/completions",
+            json!({"model": "aws/arn:aws:bedrock:us-east-1:123456789012:provisioned-model/x", "messages": hi}),
+            "model",
+            "stored",
+        ),
+        (
+            "/v1/embeddings",
+            json!({"model": "text-embedding-3-small", "input": "hi", "store": true}),
+            "store",
+            "stored",
+        ),
+        (
+            RESPONSES,
+            json!({"input": [{"type": "additional_tools", "role": "developer", "tools": [{"type": "web_search"}]},
+                {"role": "user", "content": "hi"}]}),
+            "input[0]",
+            "search",
+        ),
+        (
             RESPONSES,
             json!({"input": "hi", "previous_response_id": "resp_9"}),
             "previous_response_id",

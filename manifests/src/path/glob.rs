@@ -61,6 +61,11 @@ impl PathGlob {
         match_segments(&self.segments, &segments)
     }
 
+    /// Whether there is a path that both patterns cover.
+    pub fn meets(&self, other: &PathGlob) -> bool {
+        segments_meet(&self.segments, &other.segments)
+    }
+
     /// The pattern in its canonical spelling.
     pub fn as_str(&self) -> &str {
         &self.text
@@ -158,6 +163,66 @@ fn match_segments(pattern: &[Segment], path: &[&str]) -> bool {
         }
     }
     p == pattern.len()
+}
+
+/// Whether some list of segments fits both patterns. From the end on, so that it takes pattern × pattern steps.
+fn segments_meet(one: &[Segment], other: &[Segment]) -> bool {
+    let is_fixed = |segments: &[Segment]| !segments.contains(&Segment::Any);
+    if is_fixed(one) && is_fixed(other) && one.len() != other.len() {
+        return false;
+    }
+    // Most differ in the words that they begin with.
+    if let ([Segment::Pieces(a), ..], [Segment::Pieces(b), ..]) = (one, other)
+        && !pieces_meet(a, b)
+    {
+        return false;
+    }
+    // Row by row: whether what is left of `one` and what is left of `other` meet.
+    let mut below = vec![false; other.len() + 1];
+    for left in (0..=one.len()).rev() {
+        let mut row = vec![false; other.len() + 1];
+        for right in (0..=other.len()).rev() {
+            row[right] = match (one.get(left), other.get(right)) {
+                (None, None) => true,
+                (None, Some(_)) | (Some(_), None) => false,
+                // A final `**` takes the rest, and there is a rest.
+                (Some(Segment::Any), _) if left + 1 == one.len() => true,
+                (_, Some(Segment::Any)) if right + 1 == other.len() => true,
+                // It stands for nothing more, or for one segment of the other.
+                (Some(Segment::Any), _) | (_, Some(Segment::Any)) => below[right] || row[right + 1],
+                (Some(Segment::Pieces(a)), Some(Segment::Pieces(b))) => below[right + 1] && pieces_meet(a, b),
+            };
+        }
+        below = row;
+    }
+    below[0]
+}
+
+/// Whether some segment fits both. A colon is the same percent-encoded.
+fn pieces_meet(one: &[String], other: &[String]) -> bool {
+    if let ([one], [other]) = (one, other)
+        && !one.contains("%3A")
+        && !other.contains("%3A")
+    {
+        return one == other;
+    }
+    let [one, other] = [one, other].map(|pieces| pieces.join("*").replace("%3A", ":").into_bytes());
+    let mut below = vec![false; other.len() + 1];
+    for left in (0..=one.len()).rev() {
+        let mut row = vec![false; other.len() + 1];
+        for right in (0..=other.len()).rev() {
+            row[right] = match (one.get(left), other.get(right)) {
+                (None, None) => true,
+                (Some(b'*'), None) => below[right],
+                (None, Some(b'*')) => row[right + 1],
+                (Some(b'*'), _) | (_, Some(b'*')) => below[right] || row[right + 1],
+                (Some(a), Some(b)) => a == b && below[right + 1],
+                (None, Some(_)) | (Some(_), None) => false,
+            };
+        }
+        below = row;
+    }
+    below[0]
 }
 
 fn match_pieces(pieces: &[String], segment: &str) -> bool {

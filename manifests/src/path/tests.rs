@@ -187,6 +187,33 @@ fn matching_takes_bounded_time() {
 }
 
 #[test]
+fn patterns_meet_where_a_path_fits_both() {
+    let glob = |text: &str| text.parse::<PathGlob>().unwrap();
+    for (one, other, meet) in [
+        ("/v1/files", "/v1/files", true),
+        ("/v1/files", "/v1/file", false),
+        ("/v1/files", "/v1/files/", false),
+        ("/v1/*", "/v1/files", true),
+        ("/v1/*", "/v1/files/x", false),
+        ("/*/files", "/v1/*", true),
+        ("/v1/**", "/v1/a/b/c", true),
+        ("/v1/**", "/v1", false),
+        ("/**/c", "/a/**", true),
+        ("/**/c", "/a/b", false),
+        ("/a/**/b/**", "/**/b/c", true),
+        ("/m/a*", "/m/*:x", true),
+        ("/m/a*:y", "/m/*:x", false),
+        ("/m/*a*", "/m/b*b", true),
+        ("/m/a:x", "/m/*:x", true),
+        ("/m/a%3Ax", "/m/*:x", true),
+        ("/m/a%3ax", "/m/a:x", true),
+    ] {
+        assert_eq!(glob(one).meets(&glob(other)), meet, "{one} {other}");
+        assert_eq!(glob(other).meets(&glob(one)), meet, "{other} {one}");
+    }
+}
+
+#[test]
 fn an_encoded_slash_stays_in_requests_of_our_own() {
     let target = "/model/arn%3Aaws%3aa%2fb%2Fc/converse";
     assert_eq!(CanonicalPath::parse(target), Err(PathError::HiddenSeparator));

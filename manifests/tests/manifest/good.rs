@@ -79,6 +79,34 @@ fn what_providers_do_by_themselves_and_their_accounts_are_asked_for_one_by_one()
         let problems = yaml(&with(&text)).unwrap().check_against(&Catalog::builtin());
         assert!(problems[0].to_string().contains("no budget would count"), "{path}: {problems:?}");
     }
+    let asking = |provider: &str, path: &str| {
+        let text = all.replace("supported_providers: [openai]", "supported_providers: [any]");
+        let text = text.replace("provider: openai", &format!("provider: {provider}")).replace("/v1/**", path);
+        yaml(&with(&text)).unwrap().check_against(&Catalog::builtin())
+    };
+    // One model's path is a path of models, and so is a pattern that fits one; each provider has its own base.
+    for (provider, path, says) in [
+        ("gemini", "/v1beta/models/gemini-2.5-pro:generateContent", "which the gateway carries"),
+        ("gemini", "/v1beta/models/imagen-*", "which the gateway carries"),
+        ("gemini", "/v1beta/models/imagen-4:predict", "no budget would count"),
+        ("gemini", "/v1beta/models/imagen-4%3Apredict", "no budget would count"),
+        ("gemini", "/v1beta/tunedModels/x:generateContent", "no budget would count"),
+        ("aws", "/model/anthropic.claude-3-haiku-20240307-v1:0/invoke", "no budget would count"),
+        ("groq", "/openai/v1/audio/speech", "no budget would count"),
+        ("deepseek", "/beta/chat/completions", "no budget would count"),
+        ("anthropic", "/v1/chat/completions", "no budget would count"),
+    ] {
+        let problems = asking(provider, path);
+        assert!(problems.iter().any(|p| p.to_string().contains(says)), "{path}: {problems:?}");
+    }
+    for (provider, path) in [
+        ("openai", "/v1/files/**"),
+        ("openai", "/v1/chat/completions/*"),
+        ("gemini", "/v1beta/models/*:countTokens"),
+        ("anthropic", "/v1/messages/count_tokens"),
+    ] {
+        assert!(asking(provider, path).is_empty(), "{path}");
+    }
 }
 
 #[test]

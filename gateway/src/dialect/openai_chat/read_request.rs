@@ -14,6 +14,11 @@ const SIGNATURE: &str = "/google/thought_signature";
 
 pub(super) fn parse(body: &[u8]) -> Result<ChatRequest, RequestError> {
     let mut f = Fields::parse(body)?;
+    if f.boolean("deferred")? == Some(true) {
+        let message = "an answer that is fetched later (xAI) is made when the call is over, where nothing accounts for it and \
+                       nothing here could fetch it; leave it out, or use \"stream\": true";
+        return Err(f.error("deferred", message));
+    }
     let messages = f.objects("messages")?.ok_or_else(|| f.error("messages", "is missing"))?;
     if messages.is_empty() {
         return Err(f.error("messages", "must not be empty"));

@@ -234,6 +234,11 @@ fn what_is_wrong_is_named_by_its_path() {
             "tools[0].function.name: is missing",
         ),
         (openai(), json!({"messages": [{"role": "user", "content": "x"}], "n": 0}), "n: must be at least 1"),
+        (
+            openai(),
+            json!({"messages": [{"role": "user", "content": "x"}], "deferred": true}),
+            "deferred: an answer that is fetched later",
+        ),
         (anthropic(), json!({"messages": [{"role": "user", "content": "x"}]}), "max_tokens: is missing"),
         (
             anthropic(),

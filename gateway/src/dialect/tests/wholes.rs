@@ -47,6 +47,19 @@ fn a_completion_becomes_a_message_and_back() {
     assert_eq!(value(&openai().write_response(&back)), completion());
 }
 
+/// The whole counts leave out what a summary of the conversation took, and what another model's advice did.
+#[test]
+fn rounds_that_the_counts_leave_out_are_counted() {
+    let mut body = message();
+    body["usage"] = json!({"input_tokens": 23_000, "output_tokens": 1000, "iterations": [
+        {"type": "compaction", "input_tokens": 180_000, "output_tokens": 3500, "cache_read_input_tokens": 10},
+        {"type": "advisor_message", "model": "claude-opus-4-7", "input_tokens": 500, "output_tokens": 70},
+        {"type": "message", "input_tokens": 23_000, "output_tokens": 1000},
+    ]});
+    let usage = anthropic().parse_response(body.to_string().as_bytes()).unwrap().usage.unwrap();
+    assert_eq!((usage.input, usage.output, usage.cached_input), (203_510, 4570, 10));
+}
+
 fn generated() -> Value {
     json!({
         "candidates": [{"index": 0, "finishReason": "STOP", "content": {"role": "model", "parts": [
