@@ -524,8 +524,12 @@ impl InferencePath {
     }
 
     /// Whether a path is this one, whatever stands in the place of the model: a request there is meant for this path even
-    /// where that is no name of a model. `path` is canonical and without its query.
+    /// where that is no name of a model. Where the path is some models' only, it is others' as well, and these are asked for.
+    /// `path` is canonical and without its query.
     pub fn is_at(&self, path: &str) -> bool {
+        if self.models.is_some() {
+            return self.covers(path);
+        }
         let Some((before, after)) = self.path.split_once('*') else { return self.path == path };
         let model = path.strip_prefix(before).and_then(|rest| rest.strip_suffix(after));
         model.is_some_and(|model| !model.contains('/'))
