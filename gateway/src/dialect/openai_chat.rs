@@ -95,10 +95,12 @@ fn finish_reason(stop: StopReason) -> &'static str {
 /// calls, and OpenAI says `stop` after a refusal in words.
 fn stop_reason(finish: &str, has_tools: bool, has_refusal: bool) -> StopReason {
     match finish {
-        "stop" if has_tools => StopReason::ToolUse,
-        "stop" if has_refusal => StopReason::Refusal,
-        "stop" => StopReason::Stop,
-        "length" | "model_context_window_exceeded" => StopReason::Length,
+        // Together's name for the end that the model chose itself.
+        "stop" | "eos" if has_tools => StopReason::ToolUse,
+        "stop" | "eos" if has_refusal => StopReason::Refusal,
+        "stop" | "eos" => StopReason::Stop,
+        // The latter two are the end of the context at z.ai and at Mistral.
+        "length" | "model_context_window_exceeded" | "model_length" => StopReason::Length,
         "tool_calls" | "function_call" => StopReason::ToolUse,
         "content_filter" | "sensitive" => StopReason::ContentFilter,
         _ => StopReason::Error,
@@ -130,26 +132,33 @@ fn usage_of(value: &Value) -> Option<Usage> {
         return None;
     }
     let input = count("prompt_tokens").unwrap_or(0);
-    let output = count("completion_tokens").unwrap_or(0);
-    Some(Usage {
-        input,
-        output,
-        cached_input: detail("prompt_tokens_details", "cached_tokens")
-            .or_else(|| count("prompt_cache_hit_tokens"))
-            .unwrap_or(0)
-            .min(input),
-        cache_write: 0,
-        cache_write_1h: 0,
-        reasoning: detail("completion_tokens_details", "reasoning_tokens").unwrap_or(0),
-    })
+    let reasoning = detail("completion_tokens_details", "reasoning_tokens").unwrap_or(0);
+    let mut output = count("completion_tokens").unwrap_or(0);
+    // xAI leaves the thoughts out of the completion, and bills them: only its total has them.
+    if count("total_tokens") == Some(input.saturating_add(output).saturating_add(reasoning)) {
+        output = output.saturating_add(reasoning);
+    }
+    let cached_input = detail("prompt_tokens_details", "cached_tokens")
+        // DeepSeek's name for it, and Moonshot's.
+        .or_else(|| count("prompt_cache_hit_tokens"))
+        .or_else(|| count("cached_tokens"))
+        .unwrap_or(0)
+        .min(input);
+    let cache_write =
+        detail("prompt_tokens_details", "cache_write_tokens").unwrap_or(0).min(input - cached_input);
+    Some(Usage { input, output, cached_input, cache_write, cache_write_1h: 0, reasoning })
 }
 
 fn usage_value(usage: &Usage) -> Value {
-    json!({
+    let mut value = json!({
         "prompt_tokens": usage.input,
         "completion_tokens": usage.output,
         "total_tokens": usage.input.saturating_add(usage.output),
         "prompt_tokens_details": { "cached_tokens": usage.cached_input },
         "completion_tokens_details": { "reasoning_tokens": usage.reasoning },
-    })
+    });
+    if usage.cache_write > 0 {
+        value["prompt_tokens_details"]["cache_write_tokens"] = json!(usage.cache_write);
+    }
+    value
 }

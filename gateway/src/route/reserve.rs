@@ -101,12 +101,19 @@ fn of_chat(client: &ClientRequest, chat: &ChatRequest, candidate: &Candidate) ->
         wanted = wanted.max(least_output(spoken));
     }
     let price = candidate.price();
+    let mut writes = cache_writes(chat, &client.body);
+    // OpenAI's newer models write their cache without being asked to, and charge for it.
+    if matches!(spoken, Dialect::OpenAiChat | Dialect::OpenAiResponses)
+        && price.is_some_and(|price| price.cache_write_per_mtok.is_some())
+    {
+        writes = writes.max(CacheWrites::Short);
+    }
     let ask = Ask {
         input,
         max_output: Some(wanted),
         answers: chat.answers,
         price,
-        cache_writes: cache_writes(chat, &client.body),
+        cache_writes: writes,
         already: None,
     };
     let dearer = price.and_then(|price| dearer_than_listed(client, chat, &price, input));
