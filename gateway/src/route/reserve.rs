@@ -3,7 +3,7 @@
 use orch_manifests::{Dialect, Model, Price};
 use serde_json::{Value, json};
 
-use crate::dialect::openai_responses::kept;
+use crate::dialect::kept_by_provider;
 use crate::embeddings::{self, EmbedRequest};
 use crate::ir::{ChatRequest, Tool};
 use crate::plan::Candidate;
@@ -85,7 +85,7 @@ fn of_chat(client: &ClientRequest, chat: &ChatRequest, candidate: &Candidate) ->
     // A beta may widen the context that the catalog knows.
     let beta = client.headers.contains_key("anthropic-beta") || names_beta(chat);
     let context = known.map(|model| model.context).filter(|_| !beta);
-    let input = match client.dialect == Dialect::OpenAiResponses && kept(chat).is_some() {
+    let input = match kept_by_provider(client.dialect, chat).is_some() {
         // What the provider has kept may fill all there is room for.
         true => any_input(context),
         false => worst_input(chat, client.body.len(), context),

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use super::super::emit::{object, sse};
 use super::super::{ResponseError, StreamParser, StreamWriter};
 use super::{
-    Piece, call_id, call_part, error_value, finish_reason, model_version, nonempty, piece, stop_reason,
-    usage_of, usage_value,
+    Piece, call_id, call_part, error_value, finish_reason, model_version, nonempty, notes, piece,
+    stop_reason, usage_of, usage_value,
 };
 use crate::classify::error_inside;
 use crate::fields::at_path;
@@ -89,6 +89,7 @@ impl Parser {
             match piece(part)? {
                 None => {}
                 Some(Piece::Text(text)) => events.push(StreamEvent::Text(text)),
+                Some(Piece::Other(kind)) => events.push(StreamEvent::Opaque(kind)),
                 Some(Piece::Thought { text, signature }) => {
                     events.extend((!text.is_empty()).then_some(StreamEvent::Reasoning(text)));
                     events.extend(signature.map(StreamEvent::ReasoningSignature));
@@ -105,6 +106,7 @@ impl Parser {
                 }
             }
         }
+        events.extend(notes(candidate).map(StreamEvent::Opaque));
         Ok(())
     }
 }
