@@ -3,6 +3,7 @@
 mod read_request;
 mod response;
 mod stream;
+pub(in crate::dialect) mod strict;
 mod write_request;
 
 pub(in crate::dialect) use read_request::signature_of;
@@ -116,6 +117,22 @@ fn said_in_part(part: &Value) -> Option<(bool, String)> {
         return (!thought.is_empty()).then_some((true, thought));
     }
     response::nonempty(part.get("text")).map(|text| (false, text))
+}
+
+/// What may be noted in a message beside its words: sources, sound, pictures.
+const NOTES: &[&str] = &["annotations", "audio", "images"];
+
+/// What may be noted beside the choices: Perplexity's sources.
+const SOURCES: &[&str] = &["citations", "search_results"];
+
+/// Which of these kinds are noted, each with nothing but its kind: no other dialect has a place for them.
+fn notes(holder: &Value, kinds: &'static [&'static str]) -> impl Iterator<Item = Value> {
+    let noted = kinds.iter().filter(move |kind| match holder.get(**kind) {
+        Some(Value::Array(notes)) => !notes.is_empty(),
+        Some(Value::Object(note)) => !note.is_empty(),
+        _ => false,
+    });
+    noted.map(|kind| json!({ "type": kind }))
 }
 
 /// What goes beside a tool call so that its signature comes back with the conversation: the field in which Google's

@@ -1,6 +1,7 @@
 //! The dialects against recorded shapes, and against each other.
 
 mod bedrock;
+mod claude;
 mod cohere;
 mod gemini;
 mod ollama;

@@ -3,7 +3,10 @@
 use serde_json::{Value, json};
 
 use super::super::ResponseError;
-use super::{extra_content, finish_reason, said_in_part, stop_reason, usage_of, usage_value, write_request};
+use super::{
+    NOTES, SOURCES, extra_content, finish_reason, notes, said_in_part, stop_reason, usage_of, usage_value,
+    write_request,
+};
 use crate::fields::at_path;
 use crate::ir::{ChatResponse, Part, StopReason, ToolCall};
 
@@ -46,6 +49,7 @@ pub(super) fn read(value: &Value) -> Result<ChatResponse, ResponseError> {
             signature: None,
         }));
     }
+    content.extend(notes(message, NOTES).chain(notes(value, SOURCES)).map(Part::Opaque));
     let stop = match choice.get("finish_reason").and_then(Value::as_str) {
         Some(finish) => stop_reason(finish, !calls.is_empty(), has_refusal),
         None => StopReason::Truncated,

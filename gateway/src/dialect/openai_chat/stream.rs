@@ -8,7 +8,10 @@ use serde_json::{Value, json};
 use super::super::emit::{object, sse};
 use super::super::{ResponseError, StreamParser, StreamWriter};
 use super::response::nonempty;
-use super::{error_value, extra_content, finish_reason, said_in_part, stop_reason, usage_of, usage_value};
+use super::{
+    NOTES, SOURCES, error_value, extra_content, finish_reason, notes, said_in_part, stop_reason, usage_of,
+    usage_value,
+};
 use crate::classify::error_inside;
 use crate::fields::at_path;
 use crate::ir::{StopReason, StreamEvent, Usage};
@@ -64,6 +67,8 @@ impl StreamParser for Parser {
                     self.delta(delta, &mut events)?;
                 }
                 if let Some(finish) = finish {
+                    // They are repeated in each chunk.
+                    events.extend(notes(chunk, SOURCES).map(StreamEvent::Opaque));
                     self.finish(finish, &mut events);
                 }
             }
@@ -118,6 +123,7 @@ impl Parser {
             }
             _ => {}
         }
+        events.extend(notes(delta, NOTES).map(StreamEvent::Opaque));
         if let Some(text) = nonempty(delta.get("refusal")) {
             self.refused = true;
             events.push(StreamEvent::Refusal(text));

@@ -203,6 +203,8 @@ fn thoughts_signatures_and_made_up_ids() {
             Part::Reasoning { text: "Hm.".into(), signature: Some("dGg=".into()) },
             call("call_aB3_0", "{\"x\":null}", Some("c2ln")),
             call("call_aB3_1", "", None),
+            // Its kind alone, for the receipt.
+            Part::Opaque(json!({"type": "inlineData"})),
         ]
     );
     let wanted = Usage { input: 12, output: 5, reasoning: 5, ..Usage::default() };
@@ -413,6 +415,27 @@ fn counts_of_other_providers_are_read() {
     ];
     for (usage, wanted) in rows {
         assert_eq!(read(&usage), Some(wanted), "{usage}");
+    }
+}
+
+/// Nothing of an answer vanishes without being named.
+#[test]
+fn what_is_noted_beside_an_answers_words_is_named_by_its_kind() {
+    let searched = json!({"candidates": [{"finishReason": "STOP",
+        "content": {"parts": [{"text": "x"}, {"text": ""}, {"executableCode": {"code": "1"}}]},
+        "groundingMetadata": {"webSearchQueries": ["x"]}, "citationMetadata": {}}]});
+    let cited = json!({"citations": ["https://x.example"], "search_results": [], "choices": [{"finish_reason": "stop",
+        "message": {"content": "x", "annotations": [{"type": "url_citation"}], "audio": null, "images": []}}]});
+    for (wire, body, wanted) in [
+        (gemini(), searched, ["executableCode", "groundingMetadata"]),
+        (openai(), cited, ["annotations", "citations"]),
+    ] {
+        let read = wire.parse_response(body.to_string().as_bytes()).unwrap();
+        let kinds = read.content.iter().filter_map(|part| match part {
+            Part::Opaque(piece) => piece["type"].as_str(),
+            _ => None,
+        });
+        assert_eq!(kinds.collect::<Vec<_>>(), wanted);
     }
 }
 
