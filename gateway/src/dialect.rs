@@ -15,6 +15,9 @@ pub mod ollama;
 pub mod openai_chat;
 pub mod openai_responses;
 pub(crate) mod quirks;
+pub(crate) mod signatures;
+
+use std::borrow::Cow;
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -24,7 +27,7 @@ use serde_json::{Value, json};
 
 use crate::bounded;
 use crate::frames::{Frame, Framing};
-use crate::ir::{ApiError, ChatRequest, ChatResponse, Dropped, ImageSource, StreamEvent};
+use crate::ir::{ApiError, ChatRequest, ChatResponse, Dropped, ImageSource, Part, StreamEvent};
 
 /// The module for a dialect.
 pub fn wire(dialect: Dialect) -> &'static dyn Wire {
@@ -165,6 +168,20 @@ fn status_of(error: &ApiError, usual: u16) -> StatusCode {
     StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
+/// Where a request goes on from what its provider has kept, so that it can be carried to no other, and so that it does not
+/// say how long its input is. `None` when all of it is in the request.
+pub(crate) fn kept_by_provider(client: Dialect, request: &ChatRequest) -> Option<String> {
+    match client {
+        Dialect::OpenAiResponses => openai_responses::kept(request),
+        Dialect::GeminiGenerateContent => gemini::kept(request),
+        Dialect::OpenAiChat
+        | Dialect::AnthropicMessages
+        | Dialect::BedrockConverse
+        | Dialect::CohereChat
+        | Dialect::OllamaChat => None,
+    }
+}
+
 /// Text of an address without percent-encoding; `None` when it is broken.
 pub(crate) fn unescaped(text: &str) -> Option<String> {
     let mut bytes = text.bytes();
@@ -205,6 +222,30 @@ fn says_something(piece: &Value) -> bool {
         Value::Null | Value::Bool(_) | Value::Number(_) => false,
     };
     piece.as_object().is_some_and(|piece| piece.iter().any(|(key, value)| key != "role" && tells(value)))
+}
+
+/// The name of a picture's type as it is registered. `image/jpg` is what many write, and what providers refuse.
+fn media_type(name: &str) -> &str {
+    if name.eq_ignore_ascii_case("image/jpg") { "image/jpeg" } else { name }
+}
+
+/// The id of a call in the letters that Anthropic and Bedrock take: of other providers some are `functions.name:0`. Calls
+/// and results keep to each other, as what is the same before is the same behind.
+fn plain_id(id: &str) -> Cow<'_, str> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    if id.bytes().all(plain) {
+        return Cow::Borrowed(id);
+    }
+    let written = id.bytes().map(|byte| match plain(byte) {
+        true => char::from(byte).to_string(),
+        false => format!("_{byte:02x}"),
+    });
+    Cow::Owned(written.collect())
+}
+
+/// The parts of a message or of a result, each with its path in the client's request.
+fn placed<'p>(parts: &'p [Part], path: &str) -> impl Iterator<Item = (String, &'p Part)> {
+    parts.iter().enumerate().map(move |(j, part)| (format!("{path}.content[{j}]"), part))
 }
 
 /// Why thoughts and their signatures do not cross dialects.

@@ -240,7 +240,7 @@ pub enum ResponseFormat {
         description: Option<String>,
         /// The schema.
         schema: Value,
-        /// Whether the answer must match.
+        /// Whether the answer must match; `None` of dialects in which every answer does.
         strict: Option<bool>,
     },
 }

@@ -3,7 +3,7 @@
 use orch_manifests::{Dialect, Lack, ServerTools};
 use serde_json::json;
 
-use crate::dialect::openai_responses::kept;
+use crate::dialect::kept_by_provider;
 use crate::embeddings;
 use crate::ir::{ApiError, ChatRequest, Class, Part, ResponseFormat, Tool, ToolChoice};
 use crate::plan::Candidate;
@@ -42,7 +42,7 @@ pub(crate) fn fitting(
 
 /// What its provider has kept means nothing to a provider of another dialect.
 fn strange(client: Dialect, request: &ChatRequest, candidate: &Candidate) -> Option<(Class, String)> {
-    let field = kept(request).filter(|_| client == Dialect::OpenAiResponses)?;
+    let field = kept_by_provider(client, request)?;
     (candidate.spoken_with(client) != client).then(|| (Class::BadRequest, carries_nothing(&field)))
 }
 
@@ -73,7 +73,7 @@ pub(crate) fn all_lack(client: &ClientRequest, skipped: &[Skipped]) -> ApiError 
         _ => Class::BadRequest,
     };
     let param = match &client.asked {
-        Asked::Chat(chat) => kept(chat).filter(|field| {
+        Asked::Chat(chat) => kept_by_provider(client.dialect, chat).filter(|field| {
             let reason = carries_nothing(field);
             skipped.iter().all(|s| s.reason == reason)
         }),

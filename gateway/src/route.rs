@@ -245,7 +245,7 @@ pub(crate) async fn answer(proxy: &Proxy, timing: &Timing, session: &Session, ca
                         session.own.note(&response.id);
                     }
                     identify(&mut response.id);
-                    return whole(&client, tab, prepared.same_dialect, body, response);
+                    return whole(&client, tab, &prepared, body, response);
                 }
                 Ok(Answer::Whole { response, .. }) => {
                     let charge = response.usage.map_or(Charge::All, Charge::Counted);

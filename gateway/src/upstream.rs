@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::byok::Ask;
 use crate::dialect::openai_responses::{self, LEAST_OUTPUT};
-use crate::dialect::{self, Style, quirks};
+use crate::dialect::{self, Style, quirks, signatures};
 use crate::edit::Document;
 use crate::embeddings::{EmbedRequest, More};
 use crate::envelope;
@@ -163,9 +163,7 @@ pub(crate) fn prepare(
             .map_err(|e| Unfit::new(format!("the request cannot be rewritten: {e}")))?;
         return Ok(Prepared { body, more: Vec::new(), dropped, spoken, same_dialect: true, hide_usage });
     }
-    if client.dialect == Dialect::OpenAiResponses
-        && let Some(field) = openai_responses::kept(chat)
-    {
+    if let Some(field) = dialect::kept_by_provider(client.dialect, chat) {
         let reason = "stands for what another provider has kept, which cannot be carried to this one; send the \
                       conversation itself";
         return Err(Unfit::at(field, reason));
@@ -335,6 +333,9 @@ fn edited(
                 changed = true;
             }
         }
+    }
+    if client.dialect == Dialect::AnthropicMessages && candidate.sent().contains("claude") {
+        changed |= signatures::drop_unsigned(&mut doc, chat, dropped)?;
     }
     let spoken = client.dialect;
     changed |= quirks::adapt(&mut doc, spoken, &candidate.provider, thinks(chat, candidate), dropped)?;

@@ -1,5 +1,6 @@
 //! Anthropic's messages.
 
+pub(in crate::dialect) mod generation;
 mod read_request;
 mod response;
 mod stream;

@@ -56,6 +56,14 @@ impl Wire for Gemini {
     }
 }
 
+/// The field of a request that stands for the beginning of it, which Google has kept.
+const CACHED: &str = "cachedContent";
+
+/// Where a request of this dialect goes on from what its provider has kept; `None` when all of it is in the request.
+pub(crate) fn kept(request: &ChatRequest) -> Option<String> {
+    request.extras.contains_key(CACHED).then(|| CACHED.to_owned())
+}
+
 /// `{"error":{"code","message","status","details"}}` and the status that Google uses for the class. A reason tells apart
 /// what shares a status.
 fn error_value(error: &ApiError) -> (StatusCode, Value) {
@@ -218,12 +226,9 @@ enum Piece {
         arguments: String,
         signature: Option<String>,
     },
-    /// Of a kind that other dialects have no place for: its name.
+    /// What no other dialect has a place for, with nothing but its kind.
     Other(Value),
 }
-
-/// Pictures that the model made, and code that the provider ran. Other dialects have no place for them.
-const OTHERS: [&str; 4] = ["inlineData", "fileData", "executableCode", "codeExecutionResult"];
 
 fn piece(part: &Value) -> Result<Option<Piece>, ResponseError> {
     let signature = nonempty(part.get("thoughtSignature"));
@@ -242,8 +247,31 @@ fn piece(part: &Value) -> Result<Option<Piece>, ResponseError> {
         let tells = !text.is_empty() || signature.is_some();
         return Ok(tells.then_some(Piece::Thought { text, signature }));
     }
-    let other = || OTHERS.into_iter().find(|kind| part.get(*kind).is_some_and(Value::is_object));
-    Ok(text.map(Piece::Text).or_else(|| other().map(|kind| Piece::Other(json!({ "type": kind })))))
+    Ok(text.map(Piece::Text).or_else(|| other(part)))
+}
+
+/// Images that the model made, and code that the provider ran.
+fn other(part: &Value) -> Option<Piece> {
+    let (kind, _) = part.as_object()?.iter().find(|(key, value)| !goes_with_text(key) && !value.is_null())?;
+    Some(Piece::Other(json!({ "type": kind })))
+}
+
+fn goes_with_text(key: &str) -> bool {
+    matches!(
+        key,
+        "text" | "thought" | "thoughtSignature" | "partMetadata" | "videoMetadata" | "mediaResolution"
+    )
+}
+
+/// What may be noted of an answer beside its parts.
+const NOTES: &[&str] = &["groundingMetadata", "citationMetadata", "urlContextMetadata", "logprobsResult"];
+
+/// The kinds of what is noted of an answer: where it is taken from, and how likely each word was.
+fn notes(candidate: &Value) -> impl Iterator<Item = Value> {
+    let noted = NOTES.iter().filter(move |kind| {
+        candidate.get(**kind).and_then(Value::as_object).is_some_and(|note| !note.is_empty())
+    });
+    noted.map(|kind| json!({ "type": kind }))
 }
 
 /// The model as the other dialects name it.

@@ -3,6 +3,7 @@
 mod read_request;
 mod response;
 mod stream;
+pub(in crate::dialect) mod strict;
 mod write_request;
 
 pub(in crate::dialect) use read_request::signature_of;
@@ -103,9 +104,10 @@ fn finish_of(choice: &Value) -> Option<&str> {
 fn stop_reason(finish: &str, has_tools: bool, has_refusal: bool) -> StopReason {
     match finish {
         "stop" | "eos" | "eos_token" if has_tools => StopReason::ToolUse,
-        "stop" if has_refusal => StopReason::Refusal,
+        "stop" | "eos" | "eos_token" if has_refusal => StopReason::Refusal,
         "stop" | "eos" | "eos_token" => StopReason::Stop,
-        "length" | "model_length" | "model_context_window_exceeded" => StopReason::Length,
+        // The latter two are the end of the context at z.ai and at Mistral.
+        "length" | "model_context_window_exceeded" | "model_length" => StopReason::Length,
         "tool_calls" | "function_call" => StopReason::ToolUse,
         "content_filter" | "sensitive" => StopReason::ContentFilter,
         _ => StopReason::Error,
@@ -121,20 +123,6 @@ fn said_in_part(part: &Value) -> Option<(bool, String)> {
         return (!thought.is_empty()).then_some((true, thought));
     }
     response::nonempty(part.get("text")).map(|text| (false, text))
-}
-
-/// Fields of a message, and of its deltas, for what other dialects have no place for: sound, pictures, and sources.
-const OTHERS: [&str; 3] = ["audio", "images", "annotations"];
-
-/// Pieces of such kinds. Which kind it is has to do: sound and pictures are large.
-fn others(message: &Value) -> impl Iterator<Item = Value> {
-    let tells = |value: &Value| match value {
-        Value::Array(pieces) => !pieces.is_empty(),
-        Value::Object(fields) => !fields.is_empty(),
-        _ => false,
-    };
-    let there = OTHERS.into_iter().filter(move |kind| message.get(*kind).is_some_and(tells));
-    there.map(|kind| json!({ "type": kind }))
 }
 
 /// The name of a tool call: of a function, or of a tool that takes free text.
@@ -156,6 +144,22 @@ fn arguments_of_call(call: &Value) -> String {
     }
 }
 
+/// What may be noted in a message beside its words: sources, sound, pictures.
+const NOTES: &[&str] = &["annotations", "audio", "images"];
+
+/// What may be noted beside the choices: Perplexity's sources.
+const SOURCES: &[&str] = &["citations", "search_results"];
+
+/// Which of these kinds are noted, each with nothing but its kind: no other dialect has a place for them.
+fn notes(holder: &Value, kinds: &'static [&'static str]) -> impl Iterator<Item = Value> {
+    let noted = kinds.iter().filter(move |kind| match holder.get(**kind) {
+        Some(Value::Array(notes)) => !notes.is_empty(),
+        Some(Value::Object(note)) => !note.is_empty(),
+        _ => false,
+    });
+    noted.map(|kind| json!({ "type": kind }))
+}
+
 /// What goes beside a tool call so that its signature comes back with the conversation: the field in which Google's
 /// OpenAI-compatible endpoint has it.
 pub(in crate::dialect) fn extra_content(signature: &str) -> Value {
@@ -175,14 +179,16 @@ fn usage_of(value: &Value) -> Option<Usage> {
     // xAI counts thoughts beside the answer and not in it: its total is more than the two together.
     let beside = count("total_tokens").unwrap_or(0).saturating_sub(input).saturating_sub(answer);
     let cached_input = detail("prompt_tokens_details", "cached_tokens")
+        // DeepSeek's name for it, and Moonshot's.
         .or_else(|| count("prompt_cache_hit_tokens"))
+        .or_else(|| count("cached_tokens"))
         .unwrap_or(0)
         .min(input);
     Some(Usage {
         input,
         output: answer.saturating_add(reasoning.min(beside)),
         cached_input,
-        // OpenRouter's: of the models that it has from Anthropic, a write costs more than plain input.
+        // OpenRouter's, and OpenAI's of newer models: a write costs more than plain input.
         cache_write: detail("prompt_tokens_details", "cache_write_tokens")
             .unwrap_or(0)
             .min(input - cached_input),
@@ -192,11 +198,15 @@ fn usage_of(value: &Value) -> Option<Usage> {
 }
 
 fn usage_value(usage: &Usage) -> Value {
-    json!({
+    let mut value = json!({
         "prompt_tokens": usage.input,
         "completion_tokens": usage.output,
         "total_tokens": usage.input.saturating_add(usage.output),
         "prompt_tokens_details": { "cached_tokens": usage.cached_input },
         "completion_tokens_details": { "reasoning_tokens": usage.reasoning },
-    })
+    });
+    if usage.cache_write > 0 {
+        value["prompt_tokens_details"]["cache_write_tokens"] = json!(usage.cache_write);
+    }
+    value
 }

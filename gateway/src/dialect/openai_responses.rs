@@ -164,24 +164,31 @@ fn usage_of(value: &Value) -> Option<Usage> {
         return None;
     }
     let input = count("input_tokens").unwrap_or(0);
+    let cached_input = detail("input_tokens_details", "cached_tokens").unwrap_or(0).min(input);
     Some(Usage {
         input,
         output: count("output_tokens").unwrap_or(0),
-        cached_input: detail("input_tokens_details", "cached_tokens").unwrap_or(0).min(input),
-        cache_write: 0,
+        cached_input,
+        cache_write: detail("input_tokens_details", "cache_write_tokens")
+            .unwrap_or(0)
+            .min(input - cached_input),
         cache_write_1h: 0,
         reasoning: detail("output_tokens_details", "reasoning_tokens").unwrap_or(0),
     })
 }
 
 fn usage_value(usage: &Usage) -> Value {
-    json!({
+    let mut value = json!({
         "input_tokens": usage.input,
         "input_tokens_details": { "cached_tokens": usage.cached_input },
         "output_tokens": usage.output,
         "output_tokens_details": { "reasoning_tokens": usage.reasoning },
         "total_tokens": usage.input.saturating_add(usage.output),
-    })
+    });
+    if usage.cache_write > 0 {
+        value["input_tokens_details"]["cache_write_tokens"] = json!(usage.cache_write);
+    }
+    value
 }
 
 fn nonempty(value: Option<&Value>) -> Option<String> {

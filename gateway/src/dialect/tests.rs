@@ -2,6 +2,7 @@
 
 mod bedrock;
 mod chunks;
+mod claude;
 mod cohere;
 mod gemini;
 mod ollama;

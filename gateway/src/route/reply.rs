@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::advice::{Blamed, advice};
 use crate::attempt::RunLimit;
-use crate::dialect;
+use crate::dialect::{self, signatures};
 use crate::embeddings::{self, EmbedResponse};
 use crate::fields::NO_COUNT;
 use crate::intake::Room;
@@ -40,7 +40,11 @@ pub(super) fn encoder(client: &ClientRequest, prepared: &Prepared) -> Encoder {
         true => Encoder::Pass { client: client.dialect, hide_usage: prepared.hide_usage, passed: 0 },
         false => {
             let include_usage = matches!(&client.asked, Asked::Chat(chat) if chat.include_usage);
-            Encoder::Translate(dialect::wire(client.dialect).stream_writer(include_usage))
+            let writer = dialect::wire(client.dialect).stream_writer(include_usage);
+            Encoder::Translate(match signatures::are_known(client.dialect, prepared.spoken) {
+                true => writer,
+                false => Box::new(signatures::Unsigned(writer)),
+            })
         }
     }
 }
@@ -81,18 +85,21 @@ fn unix_seconds() -> u64 {
 pub(super) fn whole(
     client: &ClientRequest,
     mut tab: Tab,
-    same_dialect: bool,
+    prepared: &Prepared,
     body: bytes::Bytes,
     mut response: ChatResponse,
 ) -> Response<Body> {
     let spoke = !response.content.is_empty();
     tab.heard_all(&response.model, response.usage, body.len(), spoke);
     tab.answered(&response.id, response.stop);
-    let body = if same_dialect {
+    let body = if prepared.same_dialect {
         body
     } else {
         if response.created == 0 {
             response.created = unix_seconds();
+        }
+        if !signatures::are_known(client.dialect, prepared.spoken) && signatures::take(&mut response) {
+            tab.lost(&json!({ "type": "signature" }));
         }
         for part in &response.content {
             if let Part::Opaque(piece) = part {

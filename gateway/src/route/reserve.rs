@@ -3,7 +3,7 @@
 use orch_manifests::{Dialect, Model, Price};
 use serde_json::{Map, Value, json};
 
-use crate::dialect::openai_responses::kept;
+use crate::dialect::kept_by_provider;
 use crate::embeddings::{self, EmbedRequest};
 use crate::fields::alike;
 use crate::ir::{ChatRequest, Tool};
@@ -86,7 +86,7 @@ fn of_chat(client: &ClientRequest, chat: &ChatRequest, candidate: &Candidate) ->
     // A beta may widen the context that the catalog knows.
     let beta = client.headers.contains_key("anthropic-beta") || names_beta(chat);
     let context = known.map(|model| model.context).filter(|_| !beta);
-    let input = match brings_kept(client, chat) {
+    let input = match kept_by_provider(client.dialect, chat).is_some() {
         // What the provider has kept may fill all there is room for.
         true => any_input(context),
         false => worst_input(chat, client.body.len(), context),
@@ -102,25 +102,23 @@ fn of_chat(client: &ClientRequest, chat: &ChatRequest, candidate: &Candidate) ->
         wanted = wanted.max(least_output(spoken));
     }
     let price = candidate.price();
+    let mut writes = cache_writes(chat, &client.body);
+    // OpenAI's newer models write their cache without being asked to, and charge for it.
+    if matches!(spoken, Dialect::OpenAiChat | Dialect::OpenAiResponses)
+        && price.is_some_and(|price| price.cache_write_per_mtok.is_some())
+    {
+        writes = writes.max(CacheWrites::Short);
+    }
     let ask = Ask {
         input,
         max_output: Some(wanted),
         answers: chat.answers,
         price,
-        cache_writes: cache_writes(chat, &client.body),
+        cache_writes: writes,
         already: None,
     };
     let dearer = price.and_then(|price| dearer_than_listed(client, chat, &price, input));
     Need { ask, dearer, usual, least: least_output(spoken).min(wanted) }
-}
-
-/// Whether a request stands for what the provider has kept of earlier ones.
-fn brings_kept(client: &ClientRequest, chat: &ChatRequest) -> bool {
-    match client.dialect {
-        Dialect::OpenAiResponses => kept(chat).is_some(),
-        Dialect::GeminiGenerateContent => chat.extras.contains_key("cachedContent"),
-        _ => false,
-    }
 }
 
 /// Vectors cost what their input does.

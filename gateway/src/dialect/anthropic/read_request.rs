@@ -19,12 +19,18 @@ pub(super) fn parse(body: &[u8]) -> Result<ChatRequest, RequestError> {
     let max_tokens = f.uint("max_tokens")?.ok_or_else(|| f.error("max_tokens", "is missing"))?;
     let (tool_choice, parallel_tools) = tool_choice(&mut f)?;
     let user = match f.object("metadata")? {
-        Some(mut metadata) => metadata.string("user_id")?,
+        Some(mut metadata) => {
+            let user = metadata.string("user_id")?;
+            restore(&mut f, "metadata", metadata)?;
+            user
+        }
         None => None,
     };
+    // Nothing that keeps no fields beside it has a place there.
+    let system = parts(&mut f, "system", &mut Map::new())?;
     Ok(ChatRequest {
         model: f.string("model")?.unwrap_or_default(),
-        system: parts(&mut f, "system")?,
+        system,
         messages,
         tools: f.objects("tools")?.unwrap_or_default().into_iter().map(tool).collect::<Result<_, _>>()?,
         tool_choice,
@@ -56,21 +62,38 @@ fn message(mut f: Fields) -> Result<Message, RequestError> {
     if f.peek("content").is_none() {
         return Err(f.error("content", "is missing"));
     }
-    let content = parts(&mut f, "content")?;
-    Ok(Message { role, content, extras: f.rest()? })
+    let mut extras = Map::new();
+    let content = parts(&mut f, "content", &mut extras)?;
+    extras.extend(f.rest()?);
+    Ok(Message { role, content, extras })
 }
 
-fn parts(f: &mut Fields, key: &'static str) -> Result<Vec<Part>, RequestError> {
+/// What was not taken of an object stays among the extras of the one that holds it, by its path.
+fn restore(f: &mut Fields, key: &str, object: Fields) -> Result<(), RequestError> {
+    for (field, value) in object.rest()? {
+        f.restore(&format!("{key}.{field}"), value);
+    }
+    Ok(())
+}
+
+/// `beside`: what was not taken of blocks that keep nothing beside them, by its path in the message.
+fn parts(
+    f: &mut Fields,
+    key: &'static str,
+    beside: &mut Map<String, Value>,
+) -> Result<Vec<Part>, RequestError> {
     let path = f.at(key);
     match f.value(key) {
         None => Ok(Vec::new()),
         Some(Value::String(text)) => Ok(vec![Part::text(text)]),
-        Some(array @ Value::Array(_)) => elements(array, &path)?.into_iter().map(part).collect(),
+        Some(array @ Value::Array(_)) => {
+            elements(array, &path)?.into_iter().map(|block| part(block, beside)).collect()
+        }
         Some(other) => Err(wrong(path, "a string or an array of blocks", &other)),
     }
 }
 
-fn part(mut f: Fields) -> Result<Part, RequestError> {
+fn part(mut f: Fields, beside: &mut Map<String, Value>) -> Result<Part, RequestError> {
     let kind = f.required_string("type")?;
     match kind.as_str() {
         "text" => Ok(Part::Text { text: f.required_string("text")?, extras: f.rest()? }),
@@ -81,27 +104,37 @@ fn part(mut f: Fields) -> Result<Part, RequestError> {
         }
         "tool_use" => {
             let input = f.object("input")?.map_or_else(Map::new, Fields::rest_with_nulls);
-            Ok(Part::ToolCall(ToolCall {
-                id: f.required_string("id")?,
-                name: f.required_string("name")?,
-                arguments: Value::Object(input).to_string(),
-                signature: None,
-            }))
+            let id = f.required_string("id")?;
+            let name = f.required_string("name")?;
+            keep(f, beside)?;
+            let arguments = Value::Object(input).to_string();
+            Ok(Part::ToolCall(ToolCall { id, name, arguments, signature: None }))
         }
         "tool_result" => Ok(Part::ToolResult(ToolResult {
             call: f.required_string("tool_use_id")?,
-            content: parts(&mut f, "content")?,
+            content: parts(&mut f, "content", beside)?,
             is_error: f.boolean("is_error")?.unwrap_or(false),
             extras: f.rest()?,
         })),
         "thinking" => {
-            Ok(Part::Reasoning { text: f.required_string("thinking")?, signature: f.string("signature")? })
+            let text = f.required_string("thinking")?;
+            let signature = f.string("signature")?;
+            keep(f, beside)?;
+            Ok(Part::Reasoning { text, signature })
         }
         _ => {
             f.restore("type", Value::String(kind));
             Ok(Part::Opaque(Value::Object(f.rest()?)))
         }
     }
+}
+
+/// What was not taken of a block, by its path in the message.
+fn keep(block: Fields, beside: &mut Map<String, Value>) -> Result<(), RequestError> {
+    let path = block.at("");
+    let (_, below) = path.split_once('.').unwrap_or_default();
+    beside.extend(block.rest()?.into_iter().map(|(field, value)| (format!("{below}{field}"), value)));
+    Ok(())
 }
 
 fn image(mut f: Fields, mut source: Fields) -> Result<Part, RequestError> {
@@ -186,9 +219,14 @@ fn thinking(f: &mut Fields) -> Result<Option<ReasoningWish>, RequestError> {
         return Ok(None);
     }
     let mut thinking = f.required_object("thinking")?;
-    if off {
-        return Ok(Some(ReasoningWish::Off));
-    }
-    let budget = thinking.uint("budget_tokens")?;
-    Ok(Some(ReasoningWish::Budget(budget.ok_or_else(|| thinking.error("budget_tokens", "is missing"))?)))
+    thinking.value("type");
+    let wish = match off {
+        true => ReasoningWish::Off,
+        false => {
+            let budget = thinking.uint("budget_tokens")?;
+            ReasoningWish::Budget(budget.ok_or_else(|| thinking.error("budget_tokens", "is missing"))?)
+        }
+    };
+    restore(f, "thinking", thinking)?;
+    Ok(Some(wish))
 }

@@ -1,25 +1,32 @@
 //! Whether Claude may think about a request that was made for another dialect: at Anthropic's own door and at Bedrock's.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
+use super::generation::Generation;
 use crate::ir::{ChatRequest, Dropped, Part, Role, ToolChoice};
 
 /// The least budget that is taken.
 const LEAST: u64 = 1024;
 
-/// The budget that is sent for a wish of `wanted` tokens, where the whole answer may have `most`. What stands in the way,
+/// What is sent for a wish of `wanted` tokens of thoughts, where the whole answer may have `most`. What stands in the way,
 /// and what is changed, is listed.
-pub(in crate::dialect) fn budget(
+pub(in crate::dialect) fn asked(
     request: &ChatRequest,
     wanted: u64,
     most: u64,
     dropped: &mut Vec<Dropped>,
-) -> Option<u64> {
+) -> Option<Value> {
+    let by_itself = Generation::of(&request.model).is_some_and(Generation::settles_by_itself);
     let forced = matches!(request.tool_choice, Some(ToolChoice::Required | ToolChoice::Named(_)));
     let reason = if goes_on(request) {
         "the calls that are answered here come without the signed thoughts that led to them"
     } else if forced {
         "a tool that is forced is called without thinking"
+    } else if by_itself {
+        dropped
+            .push(Dropped::new("thinking.budget_tokens", "this model settles by itself how long it thinks"));
+        // Who sets a budget expects to see the thoughts.
+        return Some(json!({ "type": "adaptive", "display": "summarized" }));
     } else if most <= LEAST {
         "the bound on the answer leaves no room: 1024 tokens of thoughts are the least"
     } else {
@@ -28,7 +35,7 @@ pub(in crate::dialect) fn budget(
         if sent != wanted {
             dropped.push(Dropped::new("thinking.budget_tokens", format!("{sent} were sent")));
         }
-        return Some(sent);
+        return Some(json!({ "type": "enabled", "budget_tokens": sent }));
     };
     dropped.push(Dropped::new("thinking", reason));
     None

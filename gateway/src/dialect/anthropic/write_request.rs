@@ -2,14 +2,17 @@
 
 use serde_json::{Map, Value, json};
 
-use super::super::{OF_ITS_PROVIDER, Style, Written, tool_input};
-use super::thinking;
+use super::super::{OF_ITS_PROVIDER, Style, Written, media_type, plain_id, tool_input};
+use super::{generation, thinking};
 use crate::ir::{
-    ChatRequest, Dropped, ImageSource, Part, ReasoningWish, ResponseFormat, Role, Sampling, Tool, ToolChoice,
-    ToolResult,
+    ChatRequest, Dropped, Image, ImageSource, Part, ReasoningWish, ResponseFormat, Role, Sampling, Tool,
+    ToolChoice, ToolResult,
 };
 
 const NO_SUCH_FIELD: &str = "messages have no such field";
+
+/// What asks for everything before it to be cached. Others have the field from here, or have it read into it.
+const CACHE: &str = "cache_control";
 
 /// Anthropic wants a bound on the answer; this one is for requests and models that name none.
 const DEFAULT_MAX_TOKENS: u64 = 4096;
@@ -27,8 +30,10 @@ pub(super) fn write(request: &ChatRequest, style: &Style) -> Written {
     body.insert("messages".into(), Value::Array(messages));
     write_tools(request, &mut body, &mut dropped);
     write_sampling(&request.sampling, &mut body, &mut dropped);
-    if !request.stop.is_empty() {
-        body.insert("stop_sequences".into(), json!(request.stop));
+    generation::fit_sampling(&request.model, &mut body, "top_p", &mut dropped);
+    let stop = generation::stop_sequences(&request.stop, &mut dropped);
+    if !stop.is_empty() {
+        body.insert("stop_sequences".into(), json!(stop));
     }
     if request.stream {
         body.insert("stream".into(), json!(true));
@@ -53,8 +58,8 @@ pub(super) fn write(request: &ChatRequest, style: &Style) -> Written {
         }
         Some(ReasoningWish::Budget(budget)) => {
             let most = request.max_tokens.unwrap_or(DEFAULT_MAX_TOKENS);
-            if let Some(budget) = thinking::budget(request, *budget, most, &mut dropped) {
-                body.insert("thinking".into(), json!({ "type": "enabled", "budget_tokens": budget }));
+            if let Some(asked) = thinking::asked(request, *budget, most, &mut dropped) {
+                body.insert("thinking".into(), asked);
                 thinking::alone(&mut body, "top_p", &mut dropped);
             }
         }
@@ -106,10 +111,8 @@ fn write_tools(request: &ChatRequest, body: &mut Map<String, Value>, dropped: &m
                         "not every model takes it",
                     ));
                 }
+                mark(extras, &mut written, &format!("tools[{i}]"), dropped);
                 tools.push(written);
-                dropped.extend(
-                    extras.keys().map(|key| Dropped::new(format!("tools[{i}].{key}"), NO_SUCH_FIELD)),
-                );
             }
             Tool::Provider { kind, .. } => {
                 dropped
@@ -139,12 +142,12 @@ fn write_tools(request: &ChatRequest, body: &mut Map<String, Value>, dropped: &m
 /// System text goes to the top; neighbours of one role become one message, with tool results first, because
 /// Anthropic wants the results of a turn together and before anything else.
 fn write_messages(request: &ChatRequest, dropped: &mut Vec<Dropped>) -> (Vec<Value>, Vec<Value>) {
-    let mut system = blocks(&request.system, "system", dropped);
+    let mut system = blocks(&request.system, Role::System, "system", dropped);
     let mut turns: Vec<(Role, Vec<Value>)> = Vec::new();
     for (i, message) in request.messages.iter().enumerate() {
         let path = format!("messages[{i}]");
         dropped.extend(message.extras.keys().map(|key| Dropped::new(format!("{path}.{key}"), NO_SUCH_FIELD)));
-        let content = blocks(&message.content, &path, dropped);
+        let content = blocks(&message.content, message.role, &path, dropped);
         if message.role == Role::System {
             if !turns.is_empty() {
                 dropped.push(Dropped::new(path, "its place: system text stands before all messages"));
@@ -170,30 +173,21 @@ fn write_messages(request: &ChatRequest, dropped: &mut Vec<Dropped>) -> (Vec<Val
     (system, messages.collect())
 }
 
-fn blocks(parts: &[Part], path: &str, dropped: &mut Vec<Dropped>) -> Vec<Value> {
+fn blocks(parts: &[Part], role: Role, path: &str, dropped: &mut Vec<Dropped>) -> Vec<Value> {
     let mut blocks = Vec::new();
     for (j, part) in parts.iter().enumerate() {
         let at = format!("{path}.content[{j}]");
         match part {
-            // Anthropic refuses empty text blocks.
-            Part::Text { text, .. } | Part::Refusal(text) if text.is_empty() => {}
+            // Anthropic refuses blank text.
+            Part::Text { text, .. } | Part::Refusal(text) if text.trim().is_empty() => {}
             Part::Text { text, extras } => {
-                dropped.extend(extras.keys().map(|key| Dropped::new(format!("{at}.{key}"), NO_SUCH_FIELD)));
-                blocks.push(json!({ "type": "text", "text": text }));
+                let mut block = json!({ "type": "text", "text": text });
+                mark(extras, &mut block, &at, dropped);
+                blocks.push(block);
             }
             Part::Refusal(text) => blocks.push(json!({ "type": "text", "text": text })),
-            Part::Image(image) => {
-                if image.detail.as_deref().is_some_and(|detail| detail != "auto") {
-                    dropped.push(Dropped::new(format!("{at}.image_url.detail"), NO_SUCH_FIELD));
-                }
-                let source = match &image.source {
-                    ImageSource::Url(url) => json!({ "type": "url", "url": url }),
-                    ImageSource::Base64 { media_type, data } => {
-                        json!({ "type": "base64", "media_type": media_type, "data": data })
-                    }
-                };
-                blocks.push(json!({ "type": "image", "source": source }));
-            }
+            Part::Image(image) if role == Role::User => blocks.push(image_block(image, &at, dropped)),
+            Part::Image(_) => dropped.push(Dropped::new(at, "messages take images of the user only")),
             Part::ToolCall(call) => {
                 if call.signature.is_some() {
                     dropped.push(Dropped::new(format!("{at}.thoughtSignature"), OF_ITS_PROVIDER));
@@ -205,15 +199,17 @@ fn blocks(parts: &[Part], path: &str, dropped: &mut Vec<Dropped>) -> Vec<Value> 
                     ));
                     json!({})
                 });
-                blocks.push(json!({ "type": "tool_use", "id": call.id, "name": call.name, "input": input }));
+                let id = plain_id(&call.id);
+                blocks.push(json!({ "type": "tool_use", "id": id, "name": call.name, "input": input }));
             }
             Part::ToolResult(result) => {
-                let content = blocks_of_result(result, &at, dropped);
-                let mut block =
-                    json!({ "type": "tool_result", "tool_use_id": result.call, "content": content });
+                let content = content_of(result, &at, dropped);
+                let id = plain_id(&result.call);
+                let mut block = json!({ "type": "tool_result", "tool_use_id": id, "content": content });
                 if result.is_error {
                     block["is_error"] = json!(true);
                 }
+                mark(&result.extras, &mut block, &at, dropped);
                 blocks.push(block);
             }
             Part::Reasoning { .. } => dropped.push(Dropped::new(at, OF_ITS_PROVIDER)),
@@ -223,8 +219,32 @@ fn blocks(parts: &[Part], path: &str, dropped: &mut Vec<Dropped>) -> Vec<Value> 
     blocks
 }
 
-fn blocks_of_result(result: &ToolResult, path: &str, dropped: &mut Vec<Dropped>) -> Vec<Value> {
-    let keys = result.extras.keys();
-    dropped.extend(keys.map(|key| Dropped::new(format!("{path}.{key}"), NO_SUCH_FIELD)));
-    blocks(&result.content, path, dropped)
+fn image_block(image: &Image, at: &str, dropped: &mut Vec<Dropped>) -> Value {
+    if image.detail.as_deref().is_some_and(|detail| detail != "auto") {
+        dropped.push(Dropped::new(format!("{at}.image_url.detail"), NO_SUCH_FIELD));
+    }
+    let source = match &image.source {
+        ImageSource::Url(url) => json!({ "type": "url", "url": url }),
+        ImageSource::Base64 { media_type: name, data } => {
+            json!({ "type": "base64", "media_type": media_type(name), "data": data })
+        }
+    };
+    let mut block = json!({ "type": "image", "source": source });
+    mark(&image.extras, &mut block, at, dropped);
+    block
+}
+
+/// What a result holds.
+fn content_of(result: &ToolResult, path: &str, dropped: &mut Vec<Dropped>) -> Vec<Value> {
+    blocks(&result.content, Role::User, path, dropped)
+}
+
+/// Asks for the cache where a part does; its other fields have no place.
+fn mark(extras: &Map<String, Value>, block: &mut Value, at: &str, dropped: &mut Vec<Dropped>) {
+    for (key, value) in extras {
+        match key.as_str() {
+            CACHE if value.is_object() => block[CACHE] = value.clone(),
+            key => dropped.push(Dropped::new(format!("{at}.{key}"), NO_SUCH_FIELD)),
+        }
+    }
 }

@@ -57,15 +57,24 @@ fn parts(f: &mut Fields, key: &'static str) -> Result<Vec<Part>, RequestError> {
     let mut parts = Vec::new();
     for block in f.objects(key)?.unwrap_or_default() {
         block.one()?;
-        if block.peek("cachePoint").is_some()
+        if let Some(point) = block.peek("cachePoint")
             && let Some(extras) = parts.last_mut().and_then(extras_of)
         {
-            extras.insert(CACHE.into(), json!({ "type": "ephemeral" }));
+            extras.insert(CACHE.into(), mark(point));
             continue;
         }
         parts.push(part(block)?);
     }
     Ok(parts)
+}
+
+/// What a cache point is called in the intermediate form: by Anthropic's field, with the time for which it is to hold.
+fn mark(point: &Value) -> Value {
+    let mut mark = json!({ "type": "ephemeral" });
+    if let Some(ttl) = point.get("ttl") {
+        mark["ttl"] = ttl.clone();
+    }
+    mark
 }
 
 /// What can be marked as the end of what is cached.
@@ -179,16 +188,15 @@ fn tools(mut f: Fields, request: &mut ChatRequest) -> Result<(), RequestError> {
             continue;
         }
         let rest = entry.rest()?;
-        match (rest.contains_key("cachePoint"), request.tools.last_mut()) {
-            (true, Some(Tool::Function { extras, .. })) => {
-                extras.insert(CACHE.into(), json!({ "type": "ephemeral" }));
-            }
-            _ => {
-                let named = rest.get("systemTool").and_then(|tool| tool.get("name")).and_then(Value::as_str);
-                let kind = named.or(rest.keys().next().map(String::as_str)).unwrap_or("unknown").to_owned();
-                request.tools.push(Tool::Provider { kind, raw: Value::Object(rest) });
-            }
+        if let Some(point) = rest.get("cachePoint")
+            && let Some(Tool::Function { extras, .. }) = request.tools.last_mut()
+        {
+            extras.insert(CACHE.into(), mark(point));
+            continue;
         }
+        let named = rest.get("systemTool").and_then(|tool| tool.get("name")).and_then(Value::as_str);
+        let kind = named.or(rest.keys().next().map(String::as_str)).unwrap_or("unknown").to_owned();
+        request.tools.push(Tool::Provider { kind, raw: Value::Object(rest) });
     }
     let Some(mut choice) = f.object("toolChoice")? else { return Ok(()) };
     request.tool_choice = Some(if choice.object("auto")?.is_some() {

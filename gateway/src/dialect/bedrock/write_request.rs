@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
+use super::super::anthropic::generation::{self, Generation};
 use super::super::anthropic::thinking;
-use super::super::{OF_ITS_PROVIDER, Style, Written, tool_input};
+use super::super::{OF_ITS_PROVIDER, Style, Written, media_type, plain_id, tool_input};
 use super::IMAGES;
 use crate::ir::{
     ChatRequest, Dropped, Image, ImageSource, Part, ReasoningWish, ResponseFormat, Role, Tool, ToolChoice,
@@ -31,6 +32,8 @@ pub(super) fn write(request: &ChatRequest, style: &Style) -> Written {
         body.insert("toolConfig".into(), config);
     }
     let mut additional = additional(request, &mut dropped);
+    generation::fit_sampling(&request.model, &mut config, "topP", &mut dropped);
+    generation::fit_sampling(&request.model, &mut additional, "topP", &mut dropped);
     if additional.contains_key("thinking") {
         thinking::alone(&mut config, "topP", &mut dropped);
         thinking::alone(&mut additional, "topP", &mut dropped);
@@ -65,8 +68,12 @@ fn inference(request: &ChatRequest, dropped: &mut Vec<Dropped>) -> Map<String, V
         config.insert("temperature".into(), json!(temperature.min(1.0)));
     }
     config.extend(sampling.top_p.map(|top_p| ("topP".to_owned(), json!(top_p))));
-    if !request.stop.is_empty() {
-        config.insert("stopSequences".into(), json!(request.stop));
+    let stop = match is_anthropics(request) {
+        true => generation::stop_sequences(&request.stop, dropped),
+        false => request.stop.iter().map(String::as_str).collect(),
+    };
+    if !stop.is_empty() {
+        config.insert("stopSequences".into(), json!(stop));
     }
     let absent = [
         ("frequency_penalty", sampling.frequency_penalty.is_some_and(|v| v != 0.0)),
@@ -77,9 +84,19 @@ fn inference(request: &ChatRequest, dropped: &mut Vec<Dropped>) -> Map<String, V
     config
 }
 
+/// Whether the model is a Claude, as Bedrock names them.
+fn is_anthropics(request: &ChatRequest) -> bool {
+    request.model.contains("anthropic.")
+}
+
+/// Whether the model can be asked to keep its cache for an hour: Claude can, from 4.5 on.
+fn keeps_for_an_hour(request: &ChatRequest) -> bool {
+    Generation::of(&request.model).is_some_and(Generation::keeps_for_an_hour)
+}
+
 /// What only some models' own requests have.
 fn additional(request: &ChatRequest, dropped: &mut Vec<Dropped>) -> Map<String, Value> {
-    let is_anthropics = request.model.contains("anthropic.");
+    let is_anthropics = is_anthropics(request);
     let mut fields = Map::new();
     if let Some(top_k) = request.sampling.top_k {
         match is_anthropics {
@@ -88,12 +105,17 @@ fn additional(request: &ChatRequest, dropped: &mut Vec<Dropped>) -> Map<String, 
         }
     }
     match &request.reasoning {
-        None | Some(ReasoningWish::Off) => {}
+        None => {}
+        // Claude does not think unless it is told to.
+        Some(ReasoningWish::Off) if is_anthropics => {}
+        Some(ReasoningWish::Off) => {
+            dropped.push(Dropped::new("thinking", "this model is not told whether to think"));
+        }
         Some(ReasoningWish::Budget(budget)) if is_anthropics => {
             let most = request.max_tokens.unwrap_or(u64::MAX);
-            if let Some(budget) = thinking::budget(request, *budget, most, dropped) {
-                fields.insert("thinking".into(), json!({ "type": "enabled", "budget_tokens": budget }));
-            }
+            fields.extend(
+                thinking::asked(request, *budget, most, dropped).map(|asked| ("thinking".to_owned(), asked)),
+            );
         }
         Some(ReasoningWish::Effort(effort)) if request.model.contains("openai.") => {
             fields.insert("reasoning_effort".into(), json!(effort));
@@ -147,11 +169,7 @@ fn tools(request: &ChatRequest, dropped: &mut Vec<Dropped>) -> Option<Value> {
                     dropped.push(Dropped::new(format!("tools[{i}].function.strict"), reason));
                 }
                 tools.push(json!({ "toolSpec": spec }));
-                if extras.contains_key(CACHE) {
-                    tools.push(cache_point());
-                }
-                let keys = extras.keys().filter(|key| *key != CACHE);
-                dropped.extend(keys.map(|key| Dropped::new(format!("tools[{i}].{key}"), NO_SUCH_FIELD)));
+                marked(extras, keeps_for_an_hour(request), &format!("tools[{i}]"), &mut tools, dropped);
             }
             Tool::Provider { kind, .. } => {
                 let reason = format!("{kind} is a tool of one provider");
@@ -204,12 +222,13 @@ fn called(request: &ChatRequest) -> Vec<Value> {
 /// System text goes to the top; neighbours of one role become one message, with tool results first, because models
 /// want the results of a turn together and before anything else.
 fn messages(request: &ChatRequest, dropped: &mut Vec<Dropped>) -> (Vec<Value>, Vec<Value>) {
-    let mut system = blocks(&request.system, "system", dropped);
+    let long = keeps_for_an_hour(request);
+    let mut system = blocks(&request.system, Role::System, long, "system", dropped);
     let mut turns: Vec<(Role, Vec<Value>)> = Vec::new();
     for (i, message) in request.messages.iter().enumerate() {
         let path = format!("messages[{i}]");
         dropped.extend(message.extras.keys().map(|key| Dropped::new(format!("{path}.{key}"), NO_SUCH_FIELD)));
-        let content = blocks(&message.content, &path, dropped);
+        let content = blocks(&message.content, message.role, long, &path, dropped);
         if message.role == Role::System {
             if !turns.is_empty() {
                 dropped.push(Dropped::new(path, "its place: system text stands before all messages"));
@@ -235,7 +254,8 @@ fn messages(request: &ChatRequest, dropped: &mut Vec<Dropped>) -> (Vec<Value>, V
     (system, messages.collect())
 }
 
-fn blocks(parts: &[Part], path: &str, dropped: &mut Vec<Dropped>) -> Vec<Value> {
+/// `long`: whether a cache may be kept for an hour.
+fn blocks(parts: &[Part], role: Role, long: bool, path: &str, dropped: &mut Vec<Dropped>) -> Vec<Value> {
     let mut blocks = Vec::new();
     for (j, part) in parts.iter().enumerate() {
         let at = format!("{path}.content[{j}]");
@@ -244,15 +264,16 @@ fn blocks(parts: &[Part], path: &str, dropped: &mut Vec<Dropped>) -> Vec<Value> 
             Part::Text { text, .. } | Part::Refusal(text) if text.trim().is_empty() => {}
             Part::Text { text, extras } => {
                 blocks.push(json!({ "text": text }));
-                marked(extras, &at, &mut blocks, dropped);
+                marked(extras, long, &at, &mut blocks, dropped);
             }
             Part::Refusal(text) => blocks.push(json!({ "text": text })),
-            Part::Image(image) => {
+            Part::Image(image) if role == Role::User => {
                 if let Some(block) = image_block(image, &at, dropped) {
                     blocks.push(block);
-                    marked(&image.extras, &at, &mut blocks, dropped);
+                    marked(&image.extras, long, &at, &mut blocks, dropped);
                 }
             }
+            Part::Image(_) => dropped.push(Dropped::new(at, "Converse takes images of the user only")),
             Part::ToolCall(call) => {
                 if call.signature.is_some() {
                     dropped.push(Dropped::new(format!("{at}.thoughtSignature"), OF_ITS_PROVIDER));
@@ -264,12 +285,16 @@ fn blocks(parts: &[Part], path: &str, dropped: &mut Vec<Dropped>) -> Vec<Value> 
                     ));
                     json!({})
                 });
-                let call = json!({ "toolUseId": call.id, "name": call.name, "input": input });
+                let call = json!({ "toolUseId": plain_id(&call.id), "name": call.name, "input": input });
                 blocks.push(json!({ "toolUse": call }));
             }
             Part::ToolResult(result) => {
-                blocks.push(result_block(result, &at, dropped));
-                marked(&result.extras, &at, &mut blocks, dropped);
+                let (block, inner) = result_block(result, long, &at, dropped);
+                blocks.push(block);
+                if !result.extras.contains_key(CACHE) {
+                    blocks.extend(inner);
+                }
+                marked(&result.extras, long, &at, &mut blocks, dropped);
             }
             Part::Reasoning { .. } => dropped.push(Dropped::new(at, OF_ITS_PROVIDER)),
             Part::Opaque(_) => dropped.push(Dropped::new(at, "Converse cannot carry this kind of part")),
@@ -279,44 +304,60 @@ fn blocks(parts: &[Part], path: &str, dropped: &mut Vec<Dropped>) -> Vec<Value> 
 }
 
 /// A cache point where the part asks for one; its other fields have no place.
-fn marked(extras: &Map<String, Value>, at: &str, blocks: &mut Vec<Value>, dropped: &mut Vec<Dropped>) {
-    if extras.contains_key(CACHE) {
-        blocks.push(cache_point());
+fn marked(
+    extras: &Map<String, Value>,
+    long: bool,
+    at: &str,
+    blocks: &mut Vec<Value>,
+    dropped: &mut Vec<Dropped>,
+) {
+    if let Some(mark) = extras.get(CACHE) {
+        let wants_long = mark.get("ttl").and_then(Value::as_str) == Some("1h");
+        blocks.push(match wants_long && long {
+            true => json!({ "cachePoint": { "type": "default", "ttl": "1h" } }),
+            false => json!({ "cachePoint": { "type": "default" } }),
+        });
+        if wants_long && !long {
+            let reason = "this model keeps its cache for minutes only";
+            dropped.push(Dropped::new(format!("{at}.{CACHE}.ttl"), reason));
+        }
     }
     let keys = extras.keys().filter(|key| *key != CACHE);
     dropped.extend(keys.map(|key| Dropped::new(format!("{at}.{key}"), NO_SUCH_FIELD)));
-}
-
-fn cache_point() -> Value {
-    json!({ "cachePoint": { "type": "default" } })
 }
 
 fn image_block(image: &Image, at: &str, dropped: &mut Vec<Dropped>) -> Option<Value> {
     if image.detail.as_deref().is_some_and(|detail| detail != "auto") {
         dropped.push(Dropped::new(format!("{at}.image_url.detail"), NO_SUCH_FIELD));
     }
-    let ImageSource::Base64 { media_type, data } = &image.source else {
+    let ImageSource::Base64 { media_type: name, data } = &image.source else {
         dropped.push(Dropped::new(at, "Converse takes images as bytes, not by their address"));
         return None;
     };
-    let media_type = if media_type == "image/jpg" { "image/jpeg" } else { media_type };
-    let Some((format, _)) = IMAGES.iter().find(|(_, known)| *known == media_type) else {
-        dropped.push(Dropped::new(at, format!("Converse takes no {media_type}")));
+    let name = media_type(name);
+    let Some((format, _)) = IMAGES.iter().find(|(_, known)| *known == name) else {
+        dropped.push(Dropped::new(at, format!("Converse takes no {name}")));
         return None;
     };
     Some(json!({ "image": { "format": format, "source": { "bytes": data } } }))
 }
 
-fn result_block(result: &ToolResult, at: &str, dropped: &mut Vec<Dropped>) -> Value {
-    let mut content = blocks(&result.content, at, dropped);
-    // A point within a result is none that Bedrock knows.
-    content.retain(|block| block.get("cachePoint").is_none());
+/// A result, and the last cache point that stands within it: there Bedrock knows none, and it comes behind.
+fn result_block(
+    result: &ToolResult,
+    long: bool,
+    at: &str,
+    dropped: &mut Vec<Dropped>,
+) -> (Value, Option<Value>) {
+    let (mut points, mut content): (Vec<_>, Vec<_>) = blocks(&result.content, Role::User, long, at, dropped)
+        .into_iter()
+        .partition(|block| block.get("cachePoint").is_some());
     if content.is_empty() {
         content.push(json!({ "json": {} }));
     }
-    let mut block = json!({ "toolUseId": result.call, "content": content });
+    let mut block = json!({ "toolUseId": plain_id(&result.call), "content": content });
     if result.is_error {
         block["status"] = json!("error");
     }
-    json!({ "toolResult": block })
+    (json!({ "toolResult": block }), points.pop())
 }

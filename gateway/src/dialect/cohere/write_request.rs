@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::super::{OF_ITS_PROVIDER, Style, Written};
+use super::super::{OF_ITS_PROVIDER, Style, Written, placed};
 use super::response::tool_call_value;
 use crate::ir::{
     ChatRequest, Dropped, Image, ImageSource, Message, Part, ReasoningWish, ResponseFormat, Role, Sampling,
@@ -21,7 +21,7 @@ pub(super) fn write(request: &ChatRequest, style: &Style) -> Written {
     body.insert("model".into(), json!(request.model));
     let mut messages = Messages { dropped: &mut dropped, written: Vec::new() };
     if !request.system.is_empty() {
-        messages.say("system", &request.system, "system");
+        messages.say(Role::System, &placed(&request.system, "system").collect::<Vec<_>>());
     }
     for (i, message) in request.messages.iter().enumerate() {
         messages.message(message, &format!("messages[{i}]"));
@@ -205,66 +205,65 @@ impl Messages<'_> {
         self.dropped.extend(extras.keys().map(|key| Dropped::new(format!("{at}.{key}"), NO_SUCH_FIELD)));
     }
 
-    fn say(&mut self, role: &str, parts: &[Part], path: &str) {
-        let content = self.content(parts, path);
+    fn say(&mut self, role: Role, parts: &[(String, &Part)]) {
+        let content = self.content(parts, role);
+        let role = if role == Role::System { "system" } else { "user" };
         self.written.push(json!({ "role": role, "content": content }));
     }
 
     /// One message may become several: tool results are messages of their own here.
     fn message(&mut self, message: &Message, path: &str) {
         self.drop_extras(path, &message.extras);
+        let parts = placed(&message.content, path);
         match message.role {
-            Role::System => self.say("system", &message.content, path),
-            Role::Assistant => self.assistant(&message.content, path),
+            Role::System => self.say(Role::System, &parts.collect::<Vec<_>>()),
+            Role::Assistant => self.assistant(parts),
             Role::User => {
                 // Images cannot be in a tool's message; they follow in the user's.
                 let mut rest = Vec::new();
-                for (j, part) in message.content.iter().enumerate() {
+                for (at, part) in parts {
                     match part {
-                        Part::ToolResult(result) => {
-                            let at = format!("{path}.content[{j}]");
-                            rest.extend(self.result(result, &at));
-                        }
-                        other => rest.push(other.clone()),
+                        Part::ToolResult(result) => rest.extend(self.result(result, &at)),
+                        other => rest.push((at, other)),
                     }
                 }
                 if !rest.is_empty() {
-                    self.say("user", &rest, path);
+                    self.say(Role::User, &rest);
                 }
             }
         }
     }
 
     /// A tool's message. Gives back the images.
-    fn result(&mut self, result: &ToolResult, at: &str) -> Vec<Part> {
+    fn result<'p>(&mut self, result: &'p ToolResult, at: &str) -> Vec<(String, &'p Part)> {
         if result.is_error {
             self.drop(format!("{at}.is_error"), NO_SUCH_FIELD);
         }
         self.drop_extras(at, &result.extras);
         let (images, texts): (Vec<_>, Vec<_>) =
-            result.content.iter().cloned().partition(|part| matches!(part, Part::Image(_)));
-        let content = self.content(&texts, at);
+            placed(&result.content, at).partition(|(_, part)| matches!(part, Part::Image(_)));
+        let content = self.content(&texts, Role::User);
         self.written.push(json!({ "role": "tool", "tool_call_id": result.call, "content": content }));
         images
     }
 
     /// What is said beside calls is their plan.
-    fn assistant(&mut self, parts: &[Part], path: &str) {
+    fn assistant<'p>(&mut self, parts: impl Iterator<Item = (String, &'p Part)>) {
         let mut calls = Vec::new();
         let mut said = Vec::new();
-        for (j, part) in parts.iter().enumerate() {
+        for (at, part) in parts {
             match part {
                 Part::ToolCall(call) => {
                     if call.signature.is_some() {
-                        self.drop(format!("{path}.content[{j}].thoughtSignature"), OF_ITS_PROVIDER);
+                        self.drop(format!("{at}.thoughtSignature"), OF_ITS_PROVIDER);
                     }
                     calls.push(tool_call_value(call));
                 }
-                Part::Reasoning { .. } => self.drop(format!("{path}.content[{j}]"), OF_ITS_PROVIDER),
-                other => said.push(other.clone()),
+                Part::Reasoning { .. } => self.drop(at, OF_ITS_PROVIDER),
+                other => said.push((at, other)),
             }
         }
-        let content = self.content(&said, path);
+        let content = self.content(&said, Role::Assistant);
         let mut written = json!({ "role": "assistant" });
         if calls.is_empty() {
             written["content"] = content;
@@ -286,23 +285,22 @@ impl Messages<'_> {
     }
 
     /// Plain text where it can be; parts otherwise.
-    fn content(&mut self, parts: &[Part], path: &str) -> Value {
+    fn content(&mut self, parts: &[(String, &Part)], role: Role) -> Value {
         let mut values = Vec::new();
-        for (j, part) in parts.iter().enumerate() {
-            let at = format!("{path}.content[{j}]");
+        for (at, part) in parts {
             match part {
                 Part::Text { text, extras } => {
-                    self.drop_extras(&at, extras);
+                    self.drop_extras(at, extras);
                     values.push(json!({ "type": "text", "text": text }));
                 }
                 Part::Refusal(text) => values.push(json!({ "type": "text", "text": text })),
-                Part::Image(image) => {
-                    self.drop_extras(&at, &image.extras);
+                Part::Image(image) if role == Role::User => {
+                    self.drop_extras(at, &image.extras);
                     values.push(image_part(image));
                 }
-                Part::Reasoning { .. } => self.drop(at, OF_ITS_PROVIDER),
-                Part::ToolCall(_) | Part::ToolResult(_) | Part::Opaque(_) => {
-                    self.drop(at, "Cohere cannot carry this kind of part here");
+                Part::Reasoning { .. } => self.drop(at.clone(), OF_ITS_PROVIDER),
+                Part::Image(_) | Part::ToolCall(_) | Part::ToolResult(_) | Part::Opaque(_) => {
+                    self.drop(at.clone(), "Cohere cannot carry this kind of part here");
                 }
             }
         }

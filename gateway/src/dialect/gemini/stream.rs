@@ -10,8 +10,8 @@ use super::super::{
     MOST_ANSWERS, ResponseError, StreamParser, StreamWriter, of_another_answer, says_something,
 };
 use super::{
-    Piece, call_id, call_part, error_value, finish_reason, model_version, nonempty, piece, stop_reason,
-    usage_of, usage_value,
+    Piece, call_id, call_part, error_value, finish_reason, model_version, nonempty, notes, piece,
+    stop_reason, usage_of, usage_value,
 };
 use crate::classify::error_inside;
 use crate::fields::at_path;
@@ -114,6 +114,7 @@ impl Parser {
                 Some(Piece::Other(kind)) => events.push(StreamEvent::Opaque(kind)),
             }
         }
+        events.extend(notes(candidate).map(StreamEvent::Opaque));
         Ok(())
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value, json};
 
-use super::super::{OF_ITS_PROVIDER, Style, Written, tool_input};
+use super::super::{OF_ITS_PROVIDER, Style, Written, media_type, tool_input};
 use super::{schema, thinking};
 use crate::ir::{
     ChatRequest, Dropped, ImageSource, Part, ResponseFormat, Role, Sampling, Tool, ToolCall, ToolChoice,
@@ -241,6 +241,10 @@ impl<'a> Contents<'a> {
                     self.dropped.extend(
                         keys.map(|key| Dropped::new(format!("{at}.content[{j}].{key}"), NO_SUCH_FIELD)),
                     );
+                    // Pieces of their own, and not of one text.
+                    if !text.is_empty() {
+                        text.push('\n');
+                    }
                     text.push_str(piece);
                 }
                 Part::Image(_) => {}
@@ -271,13 +275,15 @@ impl<'a> Contents<'a> {
             }
             Part::Refusal(text) => Some(json!({ "text": text })),
             Part::Image(image) => {
+                let keys = image.extras.keys();
+                self.dropped.extend(keys.map(|key| Dropped::new(format!("{at}.{key}"), NO_SUCH_FIELD)));
                 if image.detail.as_deref().is_some_and(|detail| detail != "auto") {
                     self.dropped.push(Dropped::new(format!("{at}.image_url.detail"), NO_SUCH_FIELD));
                 }
                 Some(match &image.source {
                     ImageSource::Url(url) => json!({ "fileData": { "fileUri": url } }),
-                    ImageSource::Base64 { media_type, data } => {
-                        json!({ "inlineData": { "mimeType": media_type, "data": data } })
+                    ImageSource::Base64 { media_type: name, data } => {
+                        json!({ "inlineData": { "mimeType": media_type(name), "data": data } })
                     }
                 })
             }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value, json};
 
-use super::super::{OF_ITS_PROVIDER, Style, Written, tool_input};
+use super::super::{OF_ITS_PROVIDER, Style, Written, placed, tool_input};
 use crate::ir::{
     ChatRequest, Dropped, Image, ImageSource, Message, Part, ReasoningWish, ResponseFormat, Role, Tool,
     ToolCall, ToolChoice, ToolResult,
@@ -156,7 +156,7 @@ impl<'a> Messages<'a> {
         let mut all =
             Messages { dropped, calls, results: Vec::new(), images: Vec::new(), written: Vec::new() };
         if !request.system.is_empty() {
-            all.say("system", &request.system, "system");
+            all.say("system", placed(&request.system, "system"));
         }
         for (i, message) in request.messages.iter().enumerate() {
             all.message(message, &format!("messages[{i}]"));
@@ -175,19 +175,20 @@ impl<'a> Messages<'a> {
 
     fn message(&mut self, message: &Message, path: &str) {
         self.drop_extras(path, &message.extras);
+        let parts = placed(&message.content, path);
         match message.role {
-            Role::System => self.say("system", &message.content, path),
-            Role::Assistant => self.say("assistant", &message.content, path),
+            Role::System => self.say("system", parts),
+            Role::Assistant => self.say("assistant", parts),
             Role::User => {
                 let mut rest = Vec::new();
-                for (j, part) in message.content.iter().enumerate() {
+                for (at, part) in parts {
                     match part {
-                        Part::ToolResult(result) => self.result(result, &format!("{path}.content[{j}]")),
-                        other => rest.push(other.clone()),
+                        Part::ToolResult(result) => self.result(result, &at),
+                        other => rest.push((at, other)),
                     }
                 }
                 if !rest.is_empty() {
-                    self.say("user", &rest, path);
+                    self.say("user", rest);
                 }
             }
         }
@@ -198,7 +199,7 @@ impl<'a> Messages<'a> {
             self.drop(format!("{at}.is_error"), NO_SUCH_FIELD);
         }
         self.drop_extras(at, &result.extras);
-        let said = self.said(&result.content, at);
+        let said = self.said(placed(&result.content, at));
         let (order, name) =
             self.calls.get(result.call.as_str()).copied().unwrap_or((usize::MAX, &result.call));
         self.images.extend(said.images);
@@ -216,9 +217,9 @@ impl<'a> Messages<'a> {
         }
     }
 
-    fn say(&mut self, role: &str, parts: &[Part], path: &str) {
+    fn say<'p>(&mut self, role: &str, parts: impl IntoIterator<Item = (String, &'p Part)>) {
         self.settle();
-        let said = self.said(parts, path);
+        let said = self.said(parts);
         let mut message = json!({ "role": role, "content": said.text });
         if !said.images.is_empty() {
             message["images"] = Value::Array(said.images);
@@ -230,10 +231,9 @@ impl<'a> Messages<'a> {
     }
 
     /// A message is one text, its images beside it.
-    fn said(&mut self, parts: &[Part], path: &str) -> Said {
+    fn said<'p>(&mut self, parts: impl IntoIterator<Item = (String, &'p Part)>) -> Said {
         let mut said = Said::default();
-        for (j, part) in parts.iter().enumerate() {
-            let at = format!("{path}.content[{j}]");
+        for (at, part) in parts {
             match part {
                 Part::Text { text, extras } => {
                     self.drop_extras(&at, extras);

@@ -178,13 +178,13 @@ fn tool(mut f: Fields) -> Result<Tool, RequestError> {
         return Ok(Tool::Provider { kind, raw: Value::Object(f.rest()?) });
     }
     let mut function = f.required_object("function")?;
-    Ok(Tool::Function {
-        name: function.required_string("name")?,
-        description: function.string("description")?,
-        parameters: function.object("parameters")?.map(|schema| Value::Object(schema.rest_with_nulls())),
-        strict: function.boolean("strict")?,
-        extras: f.rest()?,
-    })
+    let name = function.required_string("name")?;
+    let description = function.string("description")?;
+    let parameters = function.object("parameters")?.map(|schema| Value::Object(schema.rest_with_nulls()));
+    let strict = function.boolean("strict")?;
+    let mut extras = f.rest()?;
+    extras.extend(function.rest()?.into_iter().map(|(key, value)| (format!("function.{key}"), value)));
+    Ok(Tool::Function { name, description, parameters, strict, extras })
 }
 
 fn tool_choice(f: &mut Fields) -> Result<Option<ToolChoice>, RequestError> {
@@ -226,7 +226,8 @@ fn response_format(f: &mut Fields) -> Result<Option<ResponseFormat>, RequestErro
                 name: schema.required_string("name")?,
                 description: schema.string("description")?,
                 schema: schema.value("schema").unwrap_or_else(|| json!({})),
-                strict: schema.boolean("strict")?,
+                // Without a word it is not.
+                strict: Some(schema.boolean("strict")?.unwrap_or(false)),
             }))
         }
         other => Err(format.error("type", format!("{other:?} is not text, json_object or json_schema"))),

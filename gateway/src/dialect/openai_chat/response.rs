@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use super::super::ResponseError;
 use super::{
-    arguments_of_call, extra_content, finish_of, finish_reason, name_of_call, others, said_in_part,
-    stop_reason, usage_of, usage_value, write_request,
+    NOTES, SOURCES, arguments_of_call, extra_content, finish_of, finish_reason, name_of_call, notes,
+    said_in_part, stop_reason, usage_of, usage_value, write_request,
 };
 use crate::ir::{ChatResponse, Part, StopReason, ToolCall};
 
@@ -42,7 +42,7 @@ pub(super) fn read(value: &Value) -> Result<ChatResponse, ResponseError> {
             signature: None,
         }));
     }
-    content.extend(others(message).map(Part::Opaque));
+    content.extend(notes(message, NOTES).chain(notes(value, SOURCES)).map(Part::Opaque));
     let stop = match finish_of(choice) {
         Some(finish) => stop_reason(finish, !calls.is_empty(), has_refusal),
         None => StopReason::Truncated,

@@ -11,8 +11,8 @@ use super::super::{
 };
 use super::response::nonempty;
 use super::{
-    arguments_of_call, error_value, extra_content, finish_of, finish_reason, name_of_call, others,
-    said_in_part, stop_reason, usage_of, usage_value,
+    NOTES, SOURCES, arguments_of_call, error_value, extra_content, finish_of, finish_reason, name_of_call,
+    notes, said_in_part, stop_reason, usage_of, usage_value,
 };
 use crate::classify::error_inside;
 use crate::fields::at_path;
@@ -72,6 +72,8 @@ impl StreamParser for Parser {
                     self.delta(delta, &mut events)?;
                 }
                 if let Some(finish) = finish {
+                    // They are repeated in each chunk.
+                    events.extend(notes(chunk, SOURCES).map(StreamEvent::Opaque));
                     self.finish(finish, &mut events);
                 }
             } else if choice.get("delta").is_some_and(says_something) {
@@ -129,6 +131,7 @@ impl Parser {
             }
             _ => {}
         }
+        events.extend(notes(delta, NOTES).map(StreamEvent::Opaque));
         if let Some(text) = nonempty(delta.get("refusal")) {
             self.refused = true;
             events.push(StreamEvent::Refusal(text));
@@ -139,7 +142,6 @@ impl Parser {
         if let Some(call) = delta.get("function_call").filter(|call| call.is_object()) {
             self.tools.only(call, events);
         }
-        events.extend(others(delta).map(StreamEvent::Opaque));
         Ok(())
     }
 

@@ -3,10 +3,11 @@
 use orch_manifests::ReasoningField;
 use serde_json::{Map, Value, json};
 
-use super::super::{OF_ITS_PROVIDER, Style, Written};
+use super::super::{OF_ITS_PROVIDER, Style, Written, placed};
+use super::strict::holds;
 use crate::ir::{
-    ChatRequest, Dropped, ImageSource, Message, Part, ReasoningWish, ResponseFormat, Role, Sampling, Tool,
-    ToolCall, ToolChoice,
+    ChatRequest, Dropped, Image, ImageSource, Message, Part, ReasoningWish, ResponseFormat, Role, Sampling,
+    Tool, ToolCall, ToolChoice,
 };
 
 const NO_SUCH_FIELD: &str = "chat completions have no such field";
@@ -18,7 +19,7 @@ pub(super) fn write(request: &ChatRequest, style: &Style) -> Written {
     body.insert("model".into(), json!(request.model));
     let mut messages = Vec::new();
     if !request.system.is_empty() {
-        let content = content_value(&request.system, "system", &mut dropped);
+        let content = text_value(&request.system, "system", &mut dropped);
         messages.push(json!({ "role": "system", "content": content }));
     }
     for (i, message) in request.messages.iter().enumerate() {
@@ -37,7 +38,8 @@ pub(super) fn write(request: &ChatRequest, style: &Style) -> Written {
         None => {}
         Some(ResponseFormat::JsonSchema { name, description, schema, strict }) if !style.no_json_schema => {
             let name = if name.is_empty() { "answer" } else { name };
-            let mut inner = json!({ "name": name, "schema": schema, "strict": strict.unwrap_or(true) });
+            let strict = holds(*strict, schema, &mut dropped);
+            let mut inner = json!({ "name": name, "schema": schema, "strict": strict });
             if let Some(description) = description {
                 inner["description"] = json!(description);
             }
@@ -51,11 +53,15 @@ pub(super) fn write(request: &ChatRequest, style: &Style) -> Written {
             }
         }
     }
-    if let Some(ReasoningWish::Budget(_)) = request.reasoning {
-        dropped.push(Dropped::new("thinking", "a token budget for reasoning has no counterpart"));
-    }
-    if let Some(ReasoningWish::Effort(effort)) = &request.reasoning {
-        body.insert("reasoning_effort".into(), json!(effort));
+    match &request.reasoning {
+        None => {}
+        Some(ReasoningWish::Budget(_)) => {
+            dropped.push(Dropped::new("thinking", "a token budget for reasoning has no counterpart"));
+        }
+        Some(ReasoningWish::Off) => {
+            dropped.push(Dropped::new("thinking", "not every model takes that reasoning is off"));
+        }
+        Some(ReasoningWish::Effort(effort)) => _ = body.insert("reasoning_effort".into(), json!(effort)),
     }
     if request.answers > 1 {
         dropped.push(Dropped::new("n", "only one answer crosses dialects"));
@@ -155,32 +161,30 @@ fn write_message(
     dropped.extend(message.extras.keys().map(|key| Dropped::new(format!("{path}.{key}"), NO_SUCH_FIELD)));
     match message.role {
         Role::System => {
-            let content = content_value(&message.content, path, dropped);
+            let content = text_value(&message.content, path, dropped);
             out.push(json!({ "role": "system", "content": content }));
         }
         Role::User => {
             // Images cannot be in a tool message; they follow in the user's.
             let mut rest = Vec::new();
-            for (j, part) in message.content.iter().enumerate() {
+            for (at, part) in placed(&message.content, path) {
                 let Part::ToolResult(result) = part else {
-                    rest.push(part.clone());
+                    rest.push((at, part));
                     continue;
                 };
-                let at = format!("{path}.content[{j}]");
                 if result.is_error {
                     dropped.push(Dropped::new(format!("{at}.is_error"), NO_SUCH_FIELD));
                 }
                 let keys = result.extras.keys();
                 dropped.extend(keys.map(|key| Dropped::new(format!("{at}.{key}"), NO_SUCH_FIELD)));
                 let (images, texts): (Vec<_>, Vec<_>) =
-                    result.content.iter().cloned().partition(|part| matches!(part, Part::Image(_)));
-                let content = content_value(&texts, &at, dropped);
+                    placed(&result.content, &at).partition(|(_, part)| matches!(part, Part::Image(_)));
+                let content = content_value(&texts, Role::User, dropped).unwrap_or_else(|| json!(""));
                 out.push(json!({ "role": "tool", "tool_call_id": result.call, "content": content }));
                 rest.extend(images);
             }
-            let content = content_value(&rest, path, dropped);
             // Of parts that could not be carried nothing is left to be said.
-            if rest.iter().any(is_carried) {
+            if let Some(content) = content_value(&rest, Role::User, dropped) {
                 out.push(json!({ "role": "user", "content": content }));
             }
         }
@@ -188,31 +192,29 @@ fn write_message(
             let mut written = json!({ "role": "assistant" });
             let mut calls = Vec::new();
             let mut said = Vec::new();
-            for (j, part) in message.content.iter().enumerate() {
+            for (at, part) in placed(&message.content, path) {
                 match part {
                     Part::ToolCall(call) => {
                         if call.signature.is_some() {
-                            let at = format!("{path}.content[{j}].thoughtSignature");
-                            dropped.push(Dropped::new(at, OF_ITS_PROVIDER));
+                            dropped.push(Dropped::new(format!("{at}.thoughtSignature"), OF_ITS_PROVIDER));
                         }
                         calls.push(tool_call_value(call));
                     }
                     Part::Reasoning { text, signature } => {
                         let unsigned = signature.as_ref().is_none_or(String::is_empty);
                         if let (Some(field), true) = (style.reasoning, unsigned) {
-                            let so_far = written[field.as_str()].as_str().unwrap_or_default();
-                            written[field.as_str()] = json!(format!("{so_far}{text}"));
+                            append(&mut written, field.as_str(), text);
                             continue;
                         }
-                        dropped.push(Dropped::new(format!("{path}.content[{j}]"), OF_ITS_PROVIDER));
+                        dropped.push(Dropped::new(at, OF_ITS_PROVIDER));
                     }
-                    Part::Refusal(text) => written["refusal"] = json!(text),
-                    other => said.push(other.clone()),
+                    Part::Refusal(text) => append(&mut written, "refusal", text),
+                    other => said.push((at, other)),
                 }
             }
-            let content = content_value(&said, path, dropped);
-            let speaks = said.iter().any(is_carried);
-            written["content"] = if speaks { content } else { Value::Null };
+            let content = content_value(&said, Role::Assistant, dropped);
+            let speaks = content.is_some();
+            written["content"] = content.unwrap_or_default();
             let calls_tools = !calls.is_empty();
             if calls_tools {
                 written["tool_calls"] = Value::Array(calls);
@@ -230,12 +232,14 @@ fn write_message(
     }
 }
 
-fn is_carried(part: &Part) -> bool {
-    matches!(part, Part::Text { .. } | Part::Refusal(_) | Part::Image(_))
-}
-
 fn has_calls(message: &Value) -> bool {
     message.get("tool_calls").is_some()
+}
+
+/// More text of a field that is one text.
+fn append(message: &mut Value, field: &str, text: &str) {
+    let so_far = message[field].as_str().unwrap_or_default();
+    message[field] = json!(format!("{so_far}{text}"));
 }
 
 /// One turn of the model in several messages, as other dialects may have it. Here the results of all its calls have to
@@ -253,8 +257,8 @@ fn join(turn: &mut Value, more: &Value) {
         (one, other) => Value::Array([parts(one), parts(other)].concat()),
     };
     for key in ["refusal", ReasoningField::Reasoning.as_str(), ReasoningField::ReasoningContent.as_str()] {
-        if let Some(value) = more.get(key) {
-            turn[key] = value.clone();
+        if let Some(text) = more.get(key).and_then(Value::as_str) {
+            append(turn, key, text);
         }
     }
     let calls =
@@ -271,41 +275,52 @@ pub(super) fn tool_call_value(call: &ToolCall) -> Value {
     json!({ "id": call.id, "type": "function", "function": { "name": call.name, "arguments": arguments } })
 }
 
-/// Plain text where it can be, which every compatible provider takes; parts otherwise.
-fn content_value(parts: &[Part], path: &str, dropped: &mut Vec<Dropped>) -> Value {
+/// What instructions say.
+fn text_value(parts: &[Part], path: &str, dropped: &mut Vec<Dropped>) -> Value {
+    let parts: Vec<_> = placed(parts, path).collect();
+    content_value(&parts, Role::System, dropped).unwrap_or_else(|| json!(""))
+}
+
+/// Plain text where it can be, which every compatible provider takes; parts otherwise. `None` where no part could be
+/// carried.
+fn content_value(parts: &[(String, &Part)], role: Role, dropped: &mut Vec<Dropped>) -> Option<Value> {
     let mut values = Vec::new();
-    for (j, part) in parts.iter().enumerate() {
+    for (at, part) in parts {
         match part {
             Part::Text { text, extras } => {
                 let keys = extras.keys();
-                dropped.extend(
-                    keys.map(|key| Dropped::new(format!("{path}.content[{j}].{key}"), NO_SUCH_FIELD)),
-                );
+                dropped.extend(keys.map(|key| Dropped::new(format!("{at}.{key}"), NO_SUCH_FIELD)));
                 values.push(json!({ "type": "text", "text": text }));
             }
             Part::Refusal(text) => values.push(json!({ "type": "text", "text": text })),
-            Part::Image(image) => {
-                let url = match &image.source {
-                    ImageSource::Url(url) => url.clone(),
-                    ImageSource::Base64 { media_type, data } => format!("data:{media_type};base64,{data}"),
-                };
-                let mut inner = json!({ "url": url });
-                if let Some(detail) = &image.detail {
-                    inner["detail"] = json!(detail);
-                }
-                values.push(json!({ "type": "image_url", "image_url": inner }));
-            }
-            Part::Reasoning { .. } | Part::ToolCall(_) | Part::ToolResult(_) | Part::Opaque(_) => {
-                dropped.push(Dropped::new(
-                    format!("{path}.content[{j}]"),
-                    "chat completions cannot carry this kind of part here",
-                ));
+            Part::Image(image) if role == Role::User => values.push(image_value(image, at, dropped)),
+            Part::Image(_)
+            | Part::Reasoning { .. }
+            | Part::ToolCall(_)
+            | Part::ToolResult(_)
+            | Part::Opaque(_) => {
+                let reason = "chat completions cannot carry this kind of part here";
+                dropped.push(Dropped::new(at.as_str(), reason));
             }
         }
     }
     match values.as_slice() {
-        [] => json!(""),
-        [only] if only["type"] == "text" => only["text"].clone(),
-        _ => Value::Array(values),
+        [] => None,
+        [only] if only["type"] == "text" => Some(only["text"].clone()),
+        _ => Some(Value::Array(values)),
     }
+}
+
+fn image_value(image: &Image, at: &str, dropped: &mut Vec<Dropped>) -> Value {
+    let keys = image.extras.keys();
+    dropped.extend(keys.map(|key| Dropped::new(format!("{at}.{key}"), NO_SUCH_FIELD)));
+    let url = match &image.source {
+        ImageSource::Url(url) => url.clone(),
+        ImageSource::Base64 { media_type, data } => format!("data:{media_type};base64,{data}"),
+    };
+    let mut inner = json!({ "url": url });
+    if let Some(detail) = &image.detail {
+        inner["detail"] = json!(detail);
+    }
+    json!({ "type": "image_url", "image_url": inner })
 }

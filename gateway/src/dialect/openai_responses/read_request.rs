@@ -293,7 +293,8 @@ fn text(f: &mut Fields) -> Result<Option<ResponseFormat>, RequestError> {
             name: format.required_string("name")?,
             description: format.string("description")?,
             schema: format.value("schema").ok_or_else(|| format.error("schema", "is missing"))?,
-            strict: format.boolean("strict")?,
+            // Without a word it is not.
+            strict: Some(format.boolean("strict")?.unwrap_or(false)),
         })),
         other => Err(format.error("type", format!("{other:?} is not text, json_object or json_schema"))),
     }

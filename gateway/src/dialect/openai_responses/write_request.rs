@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::super::openai_chat::strict::holds;
 use super::super::{OF_ITS_PROVIDER, Style, Written};
 use super::items::arguments;
 use crate::ir::{
@@ -107,9 +108,9 @@ fn write_text(
         None => {}
         Some(ResponseFormat::JsonSchema { name, description, schema, strict }) if !style.no_json_schema => {
             let name = if name.is_empty() { "answer" } else { name };
-            let mut format = json!({
-                "type": "json_schema", "name": name, "schema": schema, "strict": strict.unwrap_or(true),
-            });
+            let strict = holds(*strict, schema, dropped);
+            let mut format =
+                json!({ "type": "json_schema", "name": name, "schema": schema, "strict": strict });
             if let Some(description) = description {
                 format["description"] = json!(description);
             }
@@ -233,6 +234,8 @@ fn content_part(part: &Part, role: Role, at: &str, dropped: &mut Vec<Dropped>) -
         Part::Refusal(text) if role == Role::Assistant => Some(json!({ "type": "refusal", "refusal": text })),
         Part::Refusal(text) => Some(json!({ "type": kind, "text": text })),
         Part::Image(image) if role != Role::Assistant => {
+            let keys = image.extras.keys();
+            dropped.extend(keys.map(|key| Dropped::new(format!("{at}.{key}"), NO_SUCH_FIELD)));
             let url = match &image.source {
                 ImageSource::Url(url) => url.clone(),
                 ImageSource::Base64 { media_type, data } => format!("data:{media_type};base64,{data}"),

@@ -1,5 +1,7 @@
 //! What some providers want of the messages of a chat completion.
 
+use std::collections::{HashMap, HashSet};
+
 use orch_manifests::ReasoningField;
 use serde_json::{Value, json};
 
@@ -53,8 +55,10 @@ const PARTS: [(&str, &[&str]); 6] = [
     ("thinking", &["thinking", "closed"]),
 ];
 
-/// Mistral's own form of messages: unknown keys and kinds of parts are refused there, and a system message comes first.
+/// Mistral's own form of messages: unknown keys and kinds of parts are refused there, as are ids of calls that are not its
+/// own, and a system message comes first.
 pub(super) fn strict(messages: &mut Vec<Value>, provider: &str, dropped: &mut Vec<Dropped>) {
+    rename_calls(messages);
     for (i, message) in messages.iter_mut().enumerate() {
         let path = format!("messages[{i}]");
         if message["role"] == "developer" {
@@ -74,6 +78,36 @@ pub(super) fn strict(messages: &mut Vec<Value>, provider: &str, dropped: &mut Ve
         }
     }
     system_first(messages, dropped);
+}
+
+/// Calls of other providers get an id in Mistral's form, and their results with them. It is the same each time that the
+/// conversation is sent.
+fn rename_calls(messages: &mut [Value]) {
+    let mut kept = HashSet::new();
+    each_call(messages, |id| kept.extend(id.as_str().filter(|id| is_mistrals(id)).map(str::to_owned)));
+    let mut made = HashMap::new();
+    let mut numbers = 0_u32..;
+    each_call(messages, |id| {
+        let Some(given) = id.as_str().filter(|id| !is_mistrals(id)) else { return };
+        let new = made.entry(given.to_owned()).or_insert_with(|| {
+            let mut free = numbers.by_ref().map(|number| format!("call{number:05}"));
+            free.find(|new| !kept.contains(new)).unwrap_or_default()
+        });
+        *id = json!(new);
+    });
+}
+
+fn is_mistrals(id: &str) -> bool {
+    id.len() == 9 && id.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}
+
+/// Every place where a call is named.
+fn each_call(messages: &mut [Value], mut visit: impl FnMut(&mut Value)) {
+    for message in messages {
+        let calls = message.get_mut("tool_calls").and_then(Value::as_array_mut).into_iter().flatten();
+        calls.filter_map(|call| call.get_mut("id")).for_each(&mut visit);
+        message.get_mut("tool_call_id").into_iter().for_each(&mut visit);
+    }
 }
 
 fn strict_parts(parts: &mut Vec<Value>, path: &str, provider: &str, dropped: &mut Vec<Dropped>) {

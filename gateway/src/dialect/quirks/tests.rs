@@ -122,6 +122,24 @@ fn mistral_takes_messages_of_its_own_form_only() {
     );
 }
 
+/// A conversation that another provider began goes on.
+#[test]
+fn calls_of_other_providers_get_ids_that_mistral_takes() {
+    let talk = |ids: [&str; 4]| {
+        let [one, two, three, four] = ids;
+        let call = |id: &str| json!({ "id": id, "type": "function", "function": { "name": "f", "arguments": "{}" } });
+        let result = |id: &str| json!({ "role": "tool", "tool_call_id": id, "content": "1" });
+        json!({ "model": "m", "messages": [
+            { "role": "user", "content": "hi" },
+            { "role": "assistant", "content": null, "tool_calls": [call(one), call(two)] },
+            result(three), result(four),
+        ] })
+    };
+    let given = talk(["toolu_01AbCdEf", "call00000", "call00000", "toolu_01AbCdEf"]);
+    let wanted = talk(["call00001", "call00000", "call00000", "call00001"]);
+    assert_eq!(chat("mistral", &given), (wanted, vec![]));
+}
+
 #[test]
 fn thoughts_go_back_where_the_provider_reads_them() {
     let said = |field: Option<(&str, &str)>| {

@@ -1,9 +1,10 @@
 //! Gemini's requests, into the others and out of them.
 
+use orch_manifests::Dialect;
 use serde_json::{Value, json};
 
 use super::{anthropic, gemini, openai};
-use crate::dialect::{Style, Written};
+use crate::dialect::{Style, Written, kept_by_provider};
 use crate::ir::{ChatRequest, Part, ReasoningWish, Role, ToolChoice};
 
 fn parse(body: &Value) -> ChatRequest {
@@ -451,5 +452,17 @@ fn images_are_base64_as_others_write_it() {
         let written = openai().write_request(&read, &Style::default());
         let url = &body(&written)["messages"][0]["content"][0]["image_url"]["url"];
         assert_eq!(url, &json!(format!("data:image/png;base64,{standard}")), "{sent}");
+    }
+}
+
+/// What Google has kept is the beginning of the conversation: without it the rest means something else.
+#[test]
+fn content_that_google_has_kept_is_no_others() {
+    for field in ["cachedContent", "cached_content"] {
+        let body = json!({"contents": [{"parts": [{"text": "x"}]}], field: "cachedContents/a"});
+        let request = gemini().parse_request(body.to_string().as_bytes()).unwrap();
+        let kept = |client| kept_by_provider(client, &request);
+        assert_eq!(kept(Dialect::GeminiGenerateContent).as_deref(), Some("cachedContent"));
+        assert_eq!(kept(Dialect::OpenAiChat), None, "elsewhere it is a field that nobody knows");
     }
 }

@@ -120,7 +120,7 @@ fn anthropic_request() -> Value {
         "system": [{"type": "text", "text": "Be brief.", "cache_control": {"type": "ephemeral"}}],
         "tools": [{"name": "weather", "input_schema": {"type": "object"}}],
         "tool_choice": {"type": "any", "disable_parallel_tool_use": true},
-        "output_config": {"format": {"type": "json_schema", "schema": {"type": "object"}}},
+        "output_config": {"format": {"type": "json_schema", "schema": {"type": "object", "additionalProperties": false}}},
         "messages": [
             {"role": "user", "content": "Hi"},
             {"role": "assistant", "content": [
@@ -152,7 +152,7 @@ fn anthropic_becomes_openai() {
             "tools": [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}],
             "tool_choice": "required", "parallel_tool_calls": false,
             "response_format": {"type": "json_schema",
-                "json_schema": {"name": "answer", "schema": {"type": "object"}, "strict": true}},
+                "json_schema": {"name": "answer", "schema": {"type": "object", "additionalProperties": false}, "strict": true}},
             "messages": [
                 {"role": "system", "content": "Be brief."},
                 {"role": "user", "content": "Hi"},

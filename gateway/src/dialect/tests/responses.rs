@@ -190,7 +190,7 @@ fn chat_completions_become_responses_of_which_nothing_is_stored() {
             "model": "m", "store": false, "max_output_tokens": 100, "temperature": 1.5, "stream": true, "user": "u1",
             "reasoning": {"effort": "low"}, "parallel_tool_calls": false, "metadata": {"a": "b"},
             "text": {"verbosity": "low",
-                "format": {"type": "json_schema", "name": "a", "schema": {"type": "object"}, "strict": true}},
+                "format": {"type": "json_schema", "name": "a", "schema": {"type": "object"}, "strict": false}},
             "tools": [
                 {"type": "function", "name": "weather", "description": "Weather", "strict": false,
                     "parameters": {"type": "object", "properties": {}}},

@@ -513,6 +513,8 @@ fn said_in(target: Dialect, said: &Said) -> Said {
         StopReason::Refusal if silent => StopReason::ContentFilter,
         reason => reason,
     };
+    let counts_writes =
+        anthropic || bedrock || matches!(target, Dialect::OpenAiChat | Dialect::OpenAiResponses);
     let counts_reasoning =
         matches!(target, Dialect::OpenAiChat | Dialect::OpenAiResponses | Dialect::GeminiGenerateContent);
     Said {
@@ -525,7 +527,7 @@ fn said_in(target: Dialect, said: &Said) -> Said {
             .usage
             .filter(|_| said.ended || !counts_at_the_end)
             .map(|usage| Usage {
-                cache_write: if anthropic || bedrock { usage.cache_write } else { 0 },
+                cache_write: if counts_writes { usage.cache_write } else { 0 },
                 cached_input: if target == Dialect::OllamaChat { 0 } else { usage.cached_input },
                 reasoning: if counts_reasoning { usage.reasoning } else { 0 },
                 ..usage

@@ -216,6 +216,7 @@ fn thoughts_signatures_and_made_up_ids() {
             Part::Reasoning { text: "Hm.".into(), signature: Some("dGg=".into()) },
             call("call_aB3_0", "{\"x\":null}", Some("c2ln")),
             call("call_aB3_1", "", None),
+            // Its kind alone, for the receipt.
             Part::Opaque(json!({"type": "inlineData"})),
         ]
     );
@@ -234,6 +235,8 @@ fn every_reason_has_its_word_and_unknown_ones_are_failures() {
         (Dialect::OpenAiChat, "length", StopReason::Length),
         (Dialect::OpenAiChat, "tool_calls", StopReason::ToolUse),
         (Dialect::OpenAiChat, "content_filter", StopReason::ContentFilter),
+        (Dialect::OpenAiChat, "eos", StopReason::Stop),
+        (Dialect::OpenAiChat, "model_length", StopReason::Length),
         (Dialect::OpenAiChat, "error", StopReason::Error),
         (Dialect::OpenAiChat, "something_new", StopReason::Error),
         (Dialect::OpenAiResponses, "completed", StopReason::Stop),
@@ -387,11 +390,77 @@ fn arguments_that_are_no_object_are_shown_and_not_lost() {
 
 #[test]
 fn counts_of_other_providers_are_read() {
-    let body = json!({"choices": [{"message": {"content": "x"}, "finish_reason": "stop"}],
-        "usage": {"prompt_tokens": 9.0, "completion_tokens": 3, "prompt_cache_hit_tokens": 5}});
-    let read = openai().parse_response(body.to_string().as_bytes()).unwrap();
-    let wanted = Usage { input: 9, output: 3, cached_input: 5, ..Usage::default() };
-    assert_eq!(read.usage, Some(wanted));
+    let read = |usage: &Value| {
+        let body =
+            json!({"choices": [{"message": {"content": "x"}, "finish_reason": "stop"}], "usage": usage});
+        openai().parse_response(body.to_string().as_bytes()).unwrap().usage
+    };
+    let counted = |input, output| Usage { input, output, ..Usage::default() };
+    let rows = [
+        // DeepSeek.
+        (
+            json!({"prompt_tokens": 9.0, "completion_tokens": 3, "prompt_cache_hit_tokens": 5}),
+            Usage { cached_input: 5, ..counted(9, 3) },
+        ),
+        // Moonshot.
+        (
+            json!({"prompt_tokens": 19, "completion_tokens": 21, "total_tokens": 40, "cached_tokens": 10}),
+            Usage { cached_input: 10, ..counted(19, 21) },
+        ),
+        // xAI: what was thought is not in the completion.
+        (
+            json!({"prompt_tokens": 32, "completion_tokens": 9, "total_tokens": 135,
+                "prompt_tokens_details": {"cached_tokens": 6}, "completion_tokens_details": {"reasoning_tokens": 94}}),
+            Usage { cached_input: 6, reasoning: 94, ..counted(32, 103) },
+        ),
+        // OpenAI: it is.
+        (
+            json!({"prompt_tokens": 32, "completion_tokens": 103, "total_tokens": 135,
+                "completion_tokens_details": {"reasoning_tokens": 94}}),
+            Usage { reasoning: 94, ..counted(32, 103) },
+        ),
+        // OpenRouter, and OpenAI's newer models.
+        (
+            json!({"prompt_tokens": 20, "completion_tokens": 7, "total_tokens": 27,
+                "prompt_tokens_details": {"cached_tokens": 4, "cache_write_tokens": 12}}),
+            Usage { cached_input: 4, cache_write: 12, ..counted(20, 7) },
+        ),
+    ];
+    for (usage, wanted) in rows {
+        assert_eq!(read(&usage), Some(wanted), "{usage}");
+    }
+}
+
+/// Nothing of an answer vanishes without being named.
+#[test]
+fn what_is_noted_beside_an_answers_words_is_named_by_its_kind() {
+    let searched = json!({"candidates": [{"finishReason": "STOP",
+        "content": {"parts": [{"text": "x"}, {"text": ""}, {"executableCode": {"code": "1"}}]},
+        "groundingMetadata": {"webSearchQueries": ["x"]}, "citationMetadata": {}}]});
+    let cited = json!({"citations": ["https://x.example"], "search_results": [], "choices": [{"finish_reason": "stop",
+        "message": {"content": "x", "annotations": [{"type": "url_citation"}], "audio": null, "images": []}}]});
+    for (wire, body, wanted) in [
+        (gemini(), searched, ["executableCode", "groundingMetadata"]),
+        (openai(), cited, ["annotations", "citations"]),
+    ] {
+        let read = wire.parse_response(body.to_string().as_bytes()).unwrap();
+        let kinds = read.content.iter().filter_map(|part| match part {
+            Part::Opaque(piece) => piece["type"].as_str(),
+            _ => None,
+        });
+        assert_eq!(kinds.collect::<Vec<_>>(), wanted);
+    }
+}
+
+#[test]
+fn what_was_written_to_a_cache_is_counted_in_both_of_openais_dialects() {
+    let usage = Usage { input: 20, output: 7, cached_input: 4, cache_write: 12, ..Usage::default() };
+    let read = openai().parse_response(completion().to_string().as_bytes()).unwrap();
+    let answer = crate::ir::ChatResponse { usage: Some(usage), ..read };
+    for wire in [openai(), responses(), anthropic()] {
+        let again = wire.parse_response(&wire.write_response(&answer)).unwrap();
+        assert_eq!(again.usage, Some(usage));
+    }
 }
 
 /// At xAI what a model thought is not part of the answer's tokens, and costs as much.

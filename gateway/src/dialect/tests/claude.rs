@@ -1,0 +1,216 @@
+//! What becomes of requests of other dialects at Claude's doors, Anthropic's and Bedrock's.
+
+use serde_json::{Value, json};
+
+use super::{anthropic, bedrock, cohere, gemini, ollama, openai, responses};
+use crate::dialect::{Style, Wire};
+use crate::ir::ChatRequest;
+
+const SONNET: &str = "us.anthropic.claude-sonnet-4-5-20250929-v1:0";
+
+/// What is sent, and the fields that were left out.
+fn sent(client: &dyn Wire, body: &Value, to: &dyn Wire, model: &str) -> (Value, Vec<String>) {
+    let read = client.parse_request(body.to_string().as_bytes()).unwrap();
+    let request = ChatRequest { model: model.into(), ..read };
+    let written = to.write_request(&request, &Style::default());
+    let left_out = written.dropped.into_iter().map(|dropped| dropped.field);
+    (serde_json::from_slice(&written.body).unwrap(), left_out.collect())
+}
+
+fn asks(content: &Value) -> Value {
+    json!({ "messages": [{ "role": "user", "content": content }] })
+}
+
+#[test]
+fn what_is_to_be_cached_is_said_to_anthropic() {
+    let mark = json!({ "type": "ephemeral", "ttl": "1h" });
+    let body = json!({
+        "tools": [{ "type": "function", "function": { "name": "f" }, "cache_control": mark, "defer": true }],
+        "messages": [
+            { "role": "system", "content": [{ "type": "text", "text": "s", "cache_control": mark }] },
+            { "role": "user", "content": [
+                { "type": "image_url", "image_url": { "url": "https://x.example/a.png" }, "cache_control": mark },
+            ] },
+        ],
+    });
+    let (body, left_out) = sent(openai(), &body, anthropic(), "m");
+    for place in ["/tools/0", "/system/0", "/messages/0/content/0"] {
+        assert_eq!(body.pointer(&format!("{place}/cache_control")), Some(&mark), "{place}");
+    }
+    assert_eq!(left_out, ["tools[0].defer"]);
+}
+
+#[test]
+fn a_cache_point_of_bedrock_and_a_mark_of_anthropic_are_the_same() {
+    let point = json!({ "cachePoint": { "type": "default", "ttl": "1h" } });
+    let mark = json!({ "type": "ephemeral", "ttl": "1h" });
+    let converse = json!({
+        "system": [{ "text": "s" }, point],
+        "toolConfig": { "tools": [{ "toolSpec": { "name": "f", "inputSchema": { "json": { "type": "object" } } } }, point] },
+        "messages": [
+            { "role": "user", "content": [{ "text": "x" }] },
+            { "role": "assistant", "content": [{ "toolUse": { "toolUseId": "a", "name": "f", "input": {} } }] },
+            { "role": "user", "content": [{ "toolResult": { "toolUseId": "a", "content": [{ "text": "y" }] } }, point] },
+        ],
+    });
+    let (message, left_out) = sent(bedrock(), &converse, anthropic(), "m");
+    for place in ["/system/0", "/tools/0", "/messages/2/content/0"] {
+        assert_eq!(message.pointer(&format!("{place}/cache_control")), Some(&mark), "{place}");
+    }
+    assert_eq!(left_out, [""; 0]);
+
+    // And back: a mark within a result stands behind it, as Bedrock knows none there.
+    let mut message = message;
+    message["max_tokens"] = json!(9);
+    let result = message.pointer_mut("/messages/2/content/0").unwrap();
+    result.as_object_mut().unwrap().remove("cache_control");
+    result["content"][0]["cache_control"] = mark;
+    let (back, left_out) = sent(anthropic(), &message, bedrock(), SONNET);
+    for field in ["system", "toolConfig", "messages"] {
+        assert_eq!(back[field], converse[field], "{field}");
+    }
+    assert_eq!(left_out, [""; 0]);
+    // Other models keep it for minutes, and refuse to be asked for more.
+    let (back, left_out) = sent(anthropic(), &message, bedrock(), "amazon.nova-lite-v1:0");
+    assert_eq!(back["system"][1], json!({ "cachePoint": { "type": "default" } }));
+    assert!(left_out.contains(&"system.content[0].cache_control.ttl".to_owned()), "{left_out:?}");
+}
+
+#[test]
+fn a_mark_on_a_call_is_named_where_it_cannot_be_carried() {
+    let body = json!({ "max_tokens": 9, "thinking": { "type": "disabled", "display": "omitted" }, "messages": [
+        { "role": "user", "content": "x" },
+        { "role": "assistant", "content": [
+            { "type": "text", "text": "y" },
+            { "type": "tool_use", "id": "a", "name": "f", "input": {}, "cache_control": { "type": "ephemeral" } },
+        ] },
+        { "role": "user", "content": [{ "type": "tool_result", "tool_use_id": "a", "content": "z" }] },
+    ] });
+    for to in [openai(), responses(), gemini(), bedrock(), cohere(), ollama()] {
+        let (_, left_out) = sent(anthropic(), &body, to, "m");
+        for field in ["messages[1].content[1].cache_control", "thinking.display"] {
+            assert!(left_out.iter().any(|left| left == field), "{field}: {left_out:?}");
+        }
+    }
+}
+
+#[test]
+fn a_mark_on_an_image_is_carried_or_named() {
+    let image = json!({ "type": "image", "source": { "type": "base64", "media_type": "image/png", "data": "AAAA" },
+        "cache_control": { "type": "ephemeral" } });
+    let body = json!({ "max_tokens": 9, "messages": [{ "role": "user", "content": [image] }] });
+    for to in [openai(), responses(), gemini(), cohere(), ollama()] {
+        assert_eq!(sent(anthropic(), &body, to, "m").1, ["messages[0].content[0].cache_control"]);
+    }
+    assert_eq!(sent(anthropic(), &body, bedrock(), SONNET).1, [""; 0]);
+}
+
+#[test]
+fn ids_of_calls_are_in_letters_that_claude_takes() {
+    let body = json!({ "messages": [
+        { "role": "user", "content": "x" },
+        { "role": "assistant", "tool_calls": [
+            { "id": "functions.f:0", "type": "function", "function": { "name": "f", "arguments": "{}" } },
+            { "id": "call_-b", "type": "function", "function": { "name": "f", "arguments": "{}" } },
+        ] },
+        { "role": "tool", "tool_call_id": "functions.f:0", "content": "y" },
+        { "role": "tool", "tool_call_id": "call_-b", "content": "z" },
+    ] });
+    for (to, call, result) in
+        [(anthropic(), "id", "tool_use_id"), (bedrock(), "toolUse/toolUseId", "toolResult/toolUseId")]
+    {
+        let (body, _) = sent(openai(), &body, to, SONNET);
+        for (place, wanted) in [("0", "functions_2ef_3a0"), ("1", "call_-b")] {
+            let at = |message: u8, field: &str| format!("/messages/{message}/content/{place}/{field}");
+            assert_eq!(body.pointer(&at(1, call)), Some(&json!(wanted)), "{body}");
+            assert_eq!(body.pointer(&at(2, result)), Some(&json!(wanted)), "{body}");
+        }
+    }
+}
+
+#[test]
+fn what_claude_refuses_is_left_out_and_named() {
+    let picture = json!({ "inlineData": { "mimeType": "image/jpg", "data": "AAAA" } });
+    let body = json!({
+        "generationConfig": { "stopSequences": ["\n", "END"], "temperature": 0.5, "topP": 0.5 },
+        "contents": [
+            { "role": "user", "parts": [{ "text": "x" }, picture] },
+            { "role": "model", "parts": [{ "text": " \n" }, picture, { "text": "Drawn." }] },
+            { "role": "user", "parts": [{ "text": "And?" }] },
+        ],
+    });
+    for to in [anthropic(), bedrock()] {
+        let (body, left_out) = sent(gemini(), &body, to, SONNET);
+        assert!(body.to_string().contains("jpeg") && !body.to_string().contains("jpg"), "{body}");
+        assert_eq!(body.pointer("/messages/1/content/0/text"), Some(&json!("Drawn.")), "{body}");
+        assert_eq!(body.pointer("/messages/1/content/1"), None);
+        let stop = body.get("stop_sequences").unwrap_or(&body["inferenceConfig"]["stopSequences"]);
+        assert_eq!(stop, &json!(["END"]));
+        for field in ["stop", "top_p", "messages[1].content[1]"] {
+            assert!(left_out.iter().any(|left| left == field), "{field}: {left_out:?}");
+        }
+    }
+}
+
+/// Opus 4.7 and what came after it.
+#[test]
+fn a_model_that_settles_everything_by_itself_is_told_nothing() {
+    let body = json!({
+        "generationConfig": { "temperature": 0.5, "topK": 5, "maxOutputTokens": 4096,
+            "thinkingConfig": { "thinkingBudget": 2048 } },
+        "contents": [{ "role": "user", "parts": [{ "text": "x" }] }],
+    });
+    for (to, model) in [(anthropic(), "claude-opus-4-8"), (bedrock(), "us.anthropic.claude-opus-4-7")] {
+        let (body, mut left_out) = sent(gemini(), &body, to, model);
+        let thinking = body.get("thinking").unwrap_or(&body["additionalModelRequestFields"]["thinking"]);
+        assert_eq!(thinking["type"], "adaptive");
+        assert!(!body.to_string().contains("temperature") && !body.to_string().contains("top_k"), "{body}");
+        left_out.sort();
+        assert_eq!(left_out, ["temperature", "thinking.budget_tokens", "top_k"]);
+    }
+}
+
+/// What the model said is words at the doors of others as well.
+#[test]
+fn pictures_that_the_model_made_are_named_where_they_cannot_be_carried() {
+    let picture = json!({ "inlineData": { "mimeType": "image/png", "data": "AAAA" } });
+    let call = json!({ "functionCall": { "id": "a", "name": "f", "args": {} } });
+    let body = json!({ "contents": [
+        { "role": "user", "parts": [{ "text": "x" }] },
+        { "role": "model", "parts": [picture, call] },
+        { "role": "user", "parts": [{ "functionResponse": { "id": "a", "name": "f", "response": { "output": "y" } } }] },
+    ] });
+    for to in [openai(), responses(), anthropic(), bedrock(), cohere()] {
+        let (body, left_out) = sent(gemini(), &body, to, "m");
+        assert!(!body.to_string().contains("AAAA"), "{body}");
+        assert!(left_out.contains(&"messages[1].content[0]".to_owned()), "{left_out:?}");
+    }
+}
+
+/// Paths are those of the client's parts, wherever the parts went.
+#[test]
+fn what_stands_behind_a_result_is_named_by_its_own_place() {
+    let body = json!({ "max_tokens": 9, "messages": [
+        { "role": "user", "content": "x" },
+        { "role": "assistant", "content": [{ "type": "tool_use", "id": "a", "name": "f", "input": {} }] },
+        { "role": "user", "content": [
+            { "type": "tool_result", "tool_use_id": "a", "content": [
+                { "type": "image", "source": { "type": "base64", "media_type": "image/png", "data": "AAAA" } },
+                { "type": "search_result", "title": "t" },
+            ] },
+            { "type": "document", "source": { "type": "file", "file_id": "f" } },
+        ] },
+    ] });
+    for to in [openai(), cohere(), ollama()] {
+        let (_, left_out) = sent(anthropic(), &body, to, "m");
+        assert_eq!(left_out, ["messages[2].content[0].content[1]", "messages[2].content[1]"]);
+    }
+}
+
+#[test]
+fn asking_for_nothing_is_carried() {
+    let (body, left_out) = sent(openai(), &asks(&json!("x")), anthropic(), "claude-opus-4-8");
+    let wanted = json!({ "model": "claude-opus-4-8", "max_tokens": 4096,
+        "messages": [{ "role": "user", "content": [{ "type": "text", "text": "x" }] }] });
+    assert_eq!((body, left_out), (wanted, vec![]));
+}
