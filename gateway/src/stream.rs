@@ -79,9 +79,9 @@ impl Live {
             Err(failure) => return (self.broken(failure), None),
         };
         for event in &item.meaning {
-            match (event, item.counts) {
-                (StreamEvent::Usage(_), false) => self.tab.doubts(),
-                _ => self.tab.heard(event),
+            // Counts that are none are no counts.
+            if item.counts || !matches!(event, StreamEvent::Usage(_)) {
+                self.tab.heard(event);
             }
             if let (StreamEvent::Opaque(piece), false) = (event, self.encoder.passes()) {
                 self.tab.lost(piece);

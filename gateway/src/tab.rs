@@ -286,11 +286,6 @@ impl Tab {
         }
     }
 
-    /// The provider's counts so far cannot be believed, and neither can those before them.
-    pub(crate) fn doubts(&mut self) {
-        self.usage = None;
-    }
-
     /// A piece of the answer that the client's dialect has no place for. Each kind is listed once.
     pub(crate) fn lost(&mut self, piece: &Value) {
         let dropped = Dropped::piece(piece);

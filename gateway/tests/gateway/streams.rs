@@ -112,7 +112,7 @@ async fn hanging_up_on_what_nobody_reads_is_paid_for() {
 
 /// The last counts are those of the answer. Where they are none, the ones before are of its beginning.
 #[tokio::test]
-async fn counts_that_cannot_be_believed_leave_none_before_them() {
+async fn counts_before_those_that_cannot_be_believed_are_of_the_beginning() {
     let world = world().await;
     let chunk = |delta: Value, finish: Value, output: i64| {
         let choice = json!({"index": 0, "delta": delta, "finish_reason": finish});
