@@ -15,6 +15,7 @@ use super::{Answer, Attempted, Charge, Failed, Requests, Way, ask, collect, from
 use crate::bounded;
 use crate::classify::{Failure, error_inside};
 use crate::embeddings::{self, EmbedResponse, Expected, More, Vector};
+use crate::fields::NO_COUNT;
 use crate::ir::{Class, Usage};
 
 /// How often one of several requests is sent at most, where the provider is too busy for it.
@@ -73,7 +74,7 @@ async fn embedded(
         .map_err(|(_, error)| Failed { status: Some(status), ..from_body(&error) }.charged())?;
     match expected.read(spoken, &body) {
         Ok(mut response) => {
-            response.input_tokens = response.input_tokens.or(counted);
+            response.input_tokens = response.input_tokens.or(counted).filter(|tokens| *tokens < NO_COUNT);
             Ok((body, response))
         }
         Err(error) => {
