@@ -2,11 +2,10 @@
 //! one provider to another, though, and back.
 
 use orch_manifests::Dialect;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::StreamWriter;
 use crate::edit::Document;
-use crate::ir::{ChatRequest, ChatResponse, Dropped, Part, StreamEvent};
+use crate::ir::{ChatRequest, ChatResponse, Dropped, Part};
 
 /// Whether providers of the client's dialect, to whom it sends everything back, know the signatures of an answer: Claude's are
 /// the same at Anthropic's door and at Bedrock's.
@@ -28,19 +27,9 @@ pub(crate) fn take(answer: &mut ChatResponse) -> bool {
     any
 }
 
-/// Writes a stream without the signatures of its thoughts.
-pub(crate) struct Unsigned(pub(crate) Box<dyn StreamWriter>);
-
-impl StreamWriter for Unsigned {
-    fn write(&mut self, event: &StreamEvent, out: &mut Vec<u8>) {
-        if !matches!(event, StreamEvent::ReasoningSignature(_)) {
-            self.0.write(event, out);
-        }
-    }
-
-    fn begun(&mut self, events: u64) {
-        self.0.begun(events);
-    }
+/// A signature as a piece of an answer that does not reach the client.
+pub(crate) fn lost() -> Value {
+    json!({ "type": "signature" })
 }
 
 /// Takes thoughts without a signature out of a request that goes to Claude as the client wrote it: they are of another
@@ -99,8 +88,6 @@ fn is_unsigned(block: &Value) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::super::wire;
     use super::*;
     use crate::ir::StopReason;
@@ -168,12 +155,5 @@ mod tests {
         let left = [Part::Reasoning { text: "Hm.".into(), signature: None }, Part::text("x")];
         assert_eq!(answer.content, left);
         assert!(!take(&mut answer));
-        let mut out = Vec::new();
-        let mut writer = Unsigned(wire(AnthropicMessages).stream_writer(true));
-        for event in [StreamEvent::Reasoning("Hm.".into()), StreamEvent::ReasoningSignature("c2ln".into())] {
-            writer.write(&event, &mut out);
-        }
-        let out = String::from_utf8(out).unwrap();
-        assert!(out.contains("Hm.") && !out.contains("c2ln"), "{out}");
     }
 }
