@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::byok::Ask;
 use crate::dialect::openai_responses::{self, LEAST_OUTPUT};
-use crate::dialect::{self, Style, quirks, signatures};
+use crate::dialect::{self, Style, gemini, quirks, signatures};
 use crate::edit::Document;
 use crate::embeddings::{EmbedRequest, More};
 use crate::envelope;
@@ -324,6 +324,7 @@ fn edited(
                 doc.set(at, &config)?;
                 changed = true;
             }
+            changed |= gemini::let_pass(&mut doc, chat, candidate.sent())?;
         }
         Dialect::BedrockConverse => {
             if max_tokens != chat.max_tokens {
