@@ -335,7 +335,8 @@ fn edited(
             }
         }
     }
-    if client.dialect == Dialect::AnthropicMessages && candidate.sent().contains("claude") {
+    let of_claude = matches!(client.dialect, Dialect::AnthropicMessages | Dialect::BedrockConverse);
+    if of_claude && candidate.sent().contains("claude") {
         changed |= signatures::drop_unsigned(&mut doc, chat, dropped)?;
     }
     let spoken = client.dialect;

@@ -63,27 +63,55 @@ pub(crate) fn drop_unsigned(
             }
             !unsigned
         });
-        let calls = || blocks.iter().any(|block| block["type"] == "tool_use");
+        let calls = || blocks.iter().any(is_call);
         goes_on |= blocks.len() < before && last == Some(i) && calls();
     }
     // Nothing is left of a turn of thoughts alone.
     let is_empty = |message: &Value| message["content"].as_array().is_some_and(Vec::is_empty);
     messages.retain(|message| !(is_models(message) && is_empty(message)));
     body.set("messages", &messages)?;
-    if goes_on && body.get("thinking").is_some_and(|thinking| thinking["type"] == "enabled") {
+    if goes_on && take_budget(body)? {
         let reason = "the calls that are answered here come without the signed thoughts that led to them";
         dropped.push(Dropped::new("thinking", reason));
-        body.remove("thinking");
     }
     Ok(true)
+}
+
+/// Takes a budget for thoughts out, at Bedrock of the fields that are the model's own. Whether there was one.
+fn take_budget(body: &mut Document) -> Result<bool, serde_json::Error> {
+    const OWN: &str = "additionalModelRequestFields";
+    if is_budgeted(body) {
+        body.remove("thinking");
+        return Ok(true);
+    }
+    let Some(mut own) = body.object(OWN).filter(is_budgeted) else { return Ok(false) };
+    own.remove("thinking");
+    match own.is_empty() {
+        true => body.remove(OWN),
+        false => body.set(OWN, &own)?,
+    }
+    Ok(true)
+}
+
+fn is_budgeted(body: &Document) -> bool {
+    body.get("thinking").is_some_and(|thinking| thinking["type"] == "enabled")
 }
 
 fn is_models(message: &Value) -> bool {
     message["role"] == "assistant"
 }
 
+fn is_call(block: &Value) -> bool {
+    block["type"] == "tool_use" || block.get("toolUse").is_some()
+}
+
 fn is_unsigned(block: &Value) -> bool {
-    block["type"] == "thinking" && block["signature"].as_str().is_none_or(str::is_empty)
+    let thought = match block.get("reasoningContent") {
+        // Bedrock's.
+        Some(thought) => thought.get("reasoningText"),
+        None => Some(block).filter(|block| block["type"] == "thinking"),
+    };
+    thought.is_some_and(|thought| thought["signature"].as_str().is_none_or(str::is_empty))
 }
 
 #[cfg(test)]
@@ -94,8 +122,12 @@ mod tests {
 
     /// What is sent of a conversation to Claude, and the fields that were left out; `None` where it is as it was.
     fn sent(body: &Value) -> Option<(Value, Vec<String>)> {
+        sent_in(Dialect::AnthropicMessages, body)
+    }
+
+    fn sent_in(dialect: Dialect, body: &Value) -> Option<(Value, Vec<String>)> {
         let text = body.to_string();
-        let request = wire(Dialect::AnthropicMessages).parse_request(text.as_bytes()).unwrap();
+        let request = wire(dialect).parse_request(text.as_bytes()).unwrap();
         let mut document = Document::parse(text.as_bytes()).unwrap();
         let mut dropped = Vec::new();
         let changed = drop_unsigned(&mut document, &request, &mut dropped).unwrap();
@@ -133,6 +165,26 @@ mod tests {
         assert_eq!(body["thinking"], adaptive);
         let (body, _) = sent(&talk(&json!([thought("")]), &on)).unwrap();
         assert_eq!(body["messages"].as_array().map(Vec::len), Some(2));
+    }
+
+    #[test]
+    fn a_conversation_comes_back_to_claude_at_bedrock_as_well() {
+        let thought = |text: &Value| json!({ "reasoningContent": { "reasoningText": text } });
+        let talk = |said: &Value, own: &Value| {
+            json!({ "additionalModelRequestFields": own, "messages": [
+                { "role": "user", "content": [{ "text": "x" }] },
+                { "role": "assistant", "content": said },
+                { "role": "user", "content": [{ "toolResult": { "toolUseId": "a", "content": [{ "text": "y" }] } }] },
+            ] })
+        };
+        let call = json!({ "toolUse": { "toolUseId": "a", "name": "f", "input": {} } });
+        let on = json!({ "top_k": 5, "thinking": { "type": "enabled", "budget_tokens": 1024 } });
+        let signed = json!([thought(&json!({ "text": "Hm.", "signature": "c2ln" })), call]);
+        assert_eq!(sent_in(Dialect::BedrockConverse, &talk(&signed, &on)), None);
+        let unsigned = json!([thought(&json!({ "text": "Hm." })), call]);
+        let (body, left_out) = sent_in(Dialect::BedrockConverse, &talk(&unsigned, &on)).unwrap();
+        assert_eq!(body, talk(&json!([call]), &json!({ "top_k": 5 })));
+        assert_eq!(left_out, ["messages[1].content[0]", "thinking"]);
     }
 
     #[test]
