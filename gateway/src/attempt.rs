@@ -48,7 +48,7 @@ pub(crate) enum Answer {
     /// Vectors.
     Embedded { body: Bytes, response: EmbedResponse, room: Room },
     /// Its beginning, and where the rest comes from.
-    Begun { held: Vec<Item>, events: Events },
+    Begun { held: Vec<Item>, events: Box<Events> },
 }
 
 /// What came of an attempt.
@@ -331,7 +331,7 @@ async fn begin(response: Response<Body>, manner: Manner, pace: Pace) -> Result<A
         held_bytes += item.frame.raw.len() + size_of::<Item>();
         held.push(item);
         if commits {
-            return Ok(Answer::Begun { held, events });
+            return Ok(Answer::Begun { held, events: Box::new(events) });
         }
         if held_bytes > most_held {
             let failure = Failure::new(Class::Server, "the stream goes on and says nothing");

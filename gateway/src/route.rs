@@ -274,7 +274,7 @@ pub(crate) async fn answer(proxy: &Proxy, timing: &Timing, session: &Session, ca
                         session: session.clone(),
                         candidate: candidate.clone(),
                         held: held.into(),
-                        events,
+                        events: *events,
                         encoder: encoder(&client, &prepared),
                         framing: dialect::wire(client.dialect).framing(),
                         tab,

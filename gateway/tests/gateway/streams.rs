@@ -99,7 +99,7 @@ async fn hanging_up_on_what_nobody_reads_is_paid_for() {
         let while_passes = Duration::from_millis(200);
         match reads_on {
             true => {
-                assert!(timeout(while_passes, response.body_mut().frame()).await.is_err(), "it is silent")
+                assert!(timeout(while_passes, response.body_mut().frame()).await.is_err(), "it is silent");
             }
             false => tokio::time::sleep(while_passes).await,
         }

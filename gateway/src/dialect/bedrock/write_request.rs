@@ -108,10 +108,9 @@ fn additional(request: &ChatRequest, dropped: &mut Vec<Dropped>) -> Map<String, 
         None => {}
         Some(ReasoningWish::Off) if is_anthropics => {
             // Before the fifth generation Claude does not think unless it is told to.
-            if Generation::of(&request.model).is_some_and(Generation::thinks_unasked) {
-                let off = thinking::off(&request.model, dropped);
-                fields.extend(off.map(|off| ("thinking".to_owned(), off)));
-            }
+            let unasked = Generation::of(&request.model).is_some_and(Generation::thinks_unasked);
+            let off = unasked.then(|| thinking::off(&request.model, dropped)).flatten();
+            fields.extend(off.map(|off| ("thinking".to_owned(), off)));
         }
         Some(ReasoningWish::Off) => {
             dropped.push(Dropped::new("thinking", "this model is not told whether to think"));

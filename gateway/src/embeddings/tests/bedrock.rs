@@ -11,8 +11,8 @@ fn invoke() -> &'static dyn EmbedWire {
     of(Dialect::BedrockConverse)
 }
 
-fn openai(body: Value) -> EmbedRequest {
-    parse(Dialect::OpenAiChat, &body).unwrap()
+fn openai(body: &Value) -> EmbedRequest {
+    parse(Dialect::OpenAiChat, body).unwrap()
 }
 
 /// The bodies for a model, each with how many inputs it has, and what they do not carry.
@@ -31,16 +31,17 @@ fn refused(request: &EmbedRequest, model: &str) -> RequestError {
 
 #[test]
 fn titan_gets_one_text_in_each_request() {
-    let request = openai(json!({ "input": ["one", "two", "three"], "dimensions": 256, "user": "u", "x": 1 }));
+    let request =
+        openai(&json!({ "input": ["one", "two", "three"], "dimensions": 256, "user": "u", "x": 1 }));
     let body = |text: &str| (json!({ "inputText": text, "dimensions": 256 }), 1);
     let wanted = vec![body("one"), body("two"), body("three")];
     assert_eq!(written(&request, TITAN), (wanted, vec!["x".to_owned(), "user".to_owned()]));
     // The first one takes the text and nothing else, and has one length.
-    let request = openai(json!({ "input": "one", "input_type": "query" }));
+    let request = openai(&json!({ "input": "one", "input_type": "query" }));
     let alone = vec![(json!({ "inputText": "one" }), 1)];
     assert_eq!(written(&request, TITAN_G1), (alone.clone(), vec!["input_type".to_owned()]));
-    assert_eq!(written(&openai(json!({ "input": "one", "dimensions": 1536 })), TITAN_G1).0, alone);
-    let shorter = openai(json!({ "input": "one", "dimensions": 256 }));
+    assert_eq!(written(&openai(&json!({ "input": "one", "dimensions": 1536 })), TITAN_G1).0, alone);
+    let shorter = openai(&json!({ "input": "one", "dimensions": 256 }));
     assert_eq!(refused(&shorter, TITAN_G1).path, "dimensions");
     // It refuses what is too long, and cannot be told otherwise.
     let cut = |cut: bool| parse(Dialect::OllamaChat, &json!({ "input": "one", "truncate": cut })).unwrap();
@@ -50,7 +51,7 @@ fn titan_gets_one_text_in_each_request() {
 
 #[test]
 fn cohere_s_models_get_up_to_96_texts_in_each_request() {
-    let request = openai(json!({ "input": ["one", "two"], "input_type": "query" }));
+    let request = openai(&json!({ "input": ["one", "two"], "input_type": "query" }));
     let body = json!({
         "texts": ["one", "two"], "input_type": "search_query", "truncate": "NONE", "embedding_types": ["float"],
     });
@@ -66,7 +67,7 @@ fn cohere_s_models_get_up_to_96_texts_in_each_request() {
     assert_eq!(written(&cut, FOURTH), (vec![(body, 1)], vec!["max_tokens".to_owned()]));
     assert_eq!(refused(&cut, ENGLISH).path, "dimensions");
     let texts: Vec<String> = (0..200).map(|at| at.to_string()).collect();
-    let (bodies, dropped) = written(&openai(json!({ "input": texts })), FOURTH);
+    let (bodies, dropped) = written(&openai(&json!({ "input": texts })), FOURTH);
     let counts: Vec<usize> = bodies.iter().map(|(_, inputs)| *inputs).collect();
     assert_eq!((counts, dropped), (vec![96, 96, 8], vec!["input_type".to_owned()]));
     let joined: Vec<&Value> = bodies.iter().flat_map(|(body, _)| body["texts"].as_array().unwrap()).collect();
@@ -75,7 +76,7 @@ fn cohere_s_models_get_up_to_96_texts_in_each_request() {
 
 #[test]
 fn so_many_requests_are_made_of_one_and_no_more() {
-    let request = |texts: usize| openai(json!({ "input": vec!["x"; texts] }));
+    let request = |texts: usize| openai(&json!({ "input": vec!["x"; texts] }));
     assert_eq!(written(&request(256), TITAN).0.len(), 256);
     let error = refused(&request(257), TITAN);
     assert_eq!(error.path, "input");
@@ -85,7 +86,7 @@ fn so_many_requests_are_made_of_one_and_no_more() {
 
 #[test]
 fn the_model_s_name_tells_whose_body_it_takes() {
-    let request = openai(json!({ "input": "one" }));
+    let request = openai(&json!({ "input": "one" }));
     for (model, field) in [
         (TITAN, "inputText"),
         (TITAN_G1, "inputText"),
@@ -113,7 +114,7 @@ fn the_model_s_name_tells_whose_body_it_takes() {
 
 #[test]
 fn what_is_no_text_goes_to_nobody_here() {
-    let tokens = openai(json!({ "input": [1, 2] }));
+    let tokens = openai(&json!({ "input": [1, 2] }));
     assert_eq!(refused(&tokens, TITAN).path, "input[0]");
     let int8 = parse(Dialect::CohereChat, &json!({ "texts": ["a"], "embedding_types": ["int8"] })).unwrap();
     assert_eq!(refused(&int8, FOURTH).path, "embedding_types[0]");
