@@ -14,6 +14,7 @@ pub mod gemini;
 pub mod ollama;
 pub mod openai_chat;
 pub mod openai_responses;
+pub(crate) mod paths;
 pub(crate) mod quirks;
 pub(crate) mod signatures;
 
