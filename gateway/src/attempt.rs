@@ -11,7 +11,6 @@ use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use orch_manifests::Dialect;
 use orch_proxy::{Body, BodyError, EgressError, Ended, ProviderCall, Proxy, Sought, TimeoutKind};
-use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
 use crate::bounded::{self, ANSWER_VALUES};
@@ -280,7 +279,7 @@ async fn begin(response: Response<Body>, manner: Manner, pace: Pace) -> Result<A
             Ok(body) => body,
             Err((partial, _)) => partial,
         };
-        let inside = serde_json::from_slice::<Value>(&body).ok().and_then(|document| error_inside(&document));
+        let inside = bounded::answer(&body).ok().and_then(|document| error_inside(&document));
         return Err(match inside {
             Some(failure) => Failed::with(failure, status),
             None => {
