@@ -316,9 +316,10 @@ fn unreadable(error: &(dyn Error + Send + Sync + 'static)) -> ApiError {
     }
 }
 
-/// Whether a body in this coding is not what it stands for.
+/// Whether a body in this coding is not what it stands for. Some name their letters there, which are no coding.
 fn is_packed(coding: &HeaderValue) -> bool {
-    !coding.as_bytes().eq_ignore_ascii_case(b"identity")
+    let plain = ["", "identity", "utf-8", "utf8"];
+    !plain.iter().any(|name| coding.as_bytes().eq_ignore_ascii_case(name.as_bytes()))
 }
 
 fn understand(spoken: Dialect, body: &[u8]) -> Result<ChatRequest, Box<Response<Body>>> {

@@ -87,14 +87,20 @@ pub(crate) fn needs(spoken: Dialect, request: &ChatRequest, own: &OwnAnswers) ->
 
 /// What a model's name needs, and what the fields do that stand beside what is said or asked about.
 pub(crate) fn beside(model: &str, extras: &Map<String, Value>, own: &OwnAnswers) -> Vec<Need> {
-    let stored = "take what is stored in its account for a model".to_owned();
-    let of_name = Need { path: "model".to_owned(), kinds: of_model(model), what: stored };
-    let of_fields = extras.iter().map(|(field, value)| Need {
-        path: field.clone(),
-        kinds: fields::of_field(field, value, own),
-        what: format!("act on {field} by itself"),
-    });
-    [of_name].into_iter().chain(of_fields).filter(|need| !need.kinds.is_empty()).collect()
+    let mut needs = Vec::new();
+    let kinds = of_model(model);
+    if !kinds.is_empty() {
+        let what = "take what is stored in its account for a model".to_owned();
+        needs.push(Need { path: "model".to_owned(), kinds, what });
+    }
+    // Most fields need nothing, and cost nothing here.
+    for (field, value) in extras {
+        let kinds = fields::of_field(field, value, own);
+        if !kinds.is_empty() {
+            needs.push(Need { path: field.clone(), kinds, what: format!("act on {field} by itself") });
+        }
+    }
+    needs
 }
 
 /// Where a message stands, and where its content does.

@@ -1,5 +1,8 @@
 //! The rest of a stream that has begun: from here on the client hears this provider or an error.
 
+use std::borrow::Cow;
+use std::collections::VecDeque;
+
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream;
@@ -7,14 +10,13 @@ use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
 use orch_manifests::Dialect;
 use orch_proxy::Body;
-use serde_json::json;
-use std::collections::VecDeque;
+use serde_json::{Value, json};
 use tokio::time::timeout_at;
 
 use crate::attempt::{ANSWER_CAP, Events, Item};
 use crate::bounded;
 use crate::classify::Failure;
-use crate::dialect::{self, StreamWriter};
+use crate::dialect::{self, StreamWriter, signatures};
 use crate::frames::Framing;
 use crate::ir::{ApiError, Class, StopReason, StreamEvent};
 use crate::kept::Kept;
@@ -83,8 +85,8 @@ impl Live {
             if item.counts || !matches!(event, StreamEvent::Usage(_)) {
                 self.tab.heard(event);
             }
-            if let (StreamEvent::Opaque(piece), false) = (event, self.encoder.passes()) {
-                self.tab.lost(piece);
+            if let Some(piece) = self.encoder.lost(event) {
+                self.tab.lost(&piece);
             }
             if !self.encoder.passes() && !self.kept.take(event) {
                 let message = format!("the answer is larger than {ANSWER_CAP} bytes");
@@ -203,12 +205,27 @@ pub(crate) enum Encoder {
         passed: u64,
     },
     /// Written anew.
-    Translate(Box<dyn StreamWriter>),
+    Translate {
+        writer: Box<dyn StreamWriter>,
+        /// Whether the client gets the signatures of thoughts, because its providers know them.
+        signed: bool,
+    },
 }
 
 impl Encoder {
     fn passes(&self) -> bool {
         matches!(self, Encoder::Pass { .. })
+    }
+
+    /// What of an event the client does not get.
+    fn lost<'e>(&self, event: &'e StreamEvent) -> Option<Cow<'e, Value>> {
+        match (self, event) {
+            (Encoder::Translate { .. }, StreamEvent::Opaque(piece)) => Some(Cow::Borrowed(piece)),
+            (Encoder::Translate { signed: false, .. }, StreamEvent::ReasoningSignature(_)) => {
+                Some(Cow::Owned(signatures::lost()))
+            }
+            _ => None,
+        }
     }
 
     fn item(&mut self, item: &Item, out: &mut Vec<u8>) {
@@ -223,7 +240,11 @@ impl Encoder {
                 *passed += u64::from(item.frame.data.is_some());
                 out.extend_from_slice(&item.frame.raw);
             }
-            Encoder::Translate(writer) => item.meaning.iter().for_each(|event| writer.write(event, out)),
+            Encoder::Translate { writer, signed } => {
+                let is_kept =
+                    |event: &&StreamEvent| *signed || !matches!(event, StreamEvent::ReasoningSignature(_));
+                item.meaning.iter().filter(is_kept).for_each(|event| writer.write(event, out));
+            }
         }
     }
 
@@ -236,7 +257,7 @@ impl Encoder {
                 writer.begun(*passed);
                 writer.write(&error, &mut out);
             }
-            Encoder::Translate(writer) => writer.write(&error, &mut out),
+            Encoder::Translate { writer, .. } => writer.write(&error, &mut out),
         }
         out
     }
@@ -251,4 +272,27 @@ fn is_usage_only(item: &Item) -> bool {
     chunk.is_some_and(|chunk| {
         chunk.get("choices").is_none_or(|choices| choices.as_array().is_none_or(Vec::is_empty))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signatures_are_for_clients_whose_providers_know_them_and_are_named_for_others() {
+        let thought = StreamEvent::Reasoning("Hm.".into());
+        let signature = StreamEvent::ReasoningSignature("c2ln".into());
+        for signed in [true, false] {
+            let writer = dialect::wire(Dialect::AnthropicMessages).stream_writer(true);
+            let mut encoder = Encoder::Translate { writer, signed };
+            assert_eq!(encoder.lost(&thought), None);
+            assert_eq!(encoder.lost(&signature).is_none(), signed);
+            let frame = crate::frames::Frame::nothing(Framing::Sse);
+            let meaning = vec![thought.clone(), signature.clone(), StreamEvent::End];
+            let mut out = Vec::new();
+            encoder.item(&Item { frame, meaning, counts: true }, &mut out);
+            let out = String::from_utf8(out).unwrap();
+            assert_eq!((out.contains("Hm."), out.contains("c2ln")), (true, signed), "{out}");
+        }
+    }
 }

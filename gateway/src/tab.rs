@@ -39,6 +39,8 @@ pub(crate) struct Tab {
     said: Spoken,
     /// Whether there is any.
     spoke: bool,
+    /// Whether it has said why it ended.
+    stopped: bool,
     /// Whether it is heard piece by piece.
     streams: bool,
     /// What there may be of a stream that the client did not take.
@@ -70,6 +72,7 @@ impl Tab {
             stale: false,
             said: Spoken::default(),
             spoke: false,
+            stopped: false,
             streams: false,
             unread: None,
             thinks: false,
@@ -158,6 +161,7 @@ impl Tab {
         self.stale = false;
         self.said = Spoken::default();
         self.spoke = false;
+        self.stopped = false;
         self.unread = None;
         self.thinks = candidate.known().is_none_or(|model| model.reasoning);
         self.provider_id = None;
@@ -252,6 +256,7 @@ impl Tab {
                 }
             }
             StreamEvent::Stop { reason, .. } => {
+                self.stopped = true;
                 if let Some(heard) = &mut self.heard {
                     heard.stopped(*reason);
                 }
@@ -346,11 +351,11 @@ impl Tab {
             // A provider goes on for a while after the last thing that somebody heard of it.
             let unread = self.unread.as_ref().map_or(0, Unread::most).saturating_mul(answers);
             let made = said.map(|said| said.saturating_add(unread));
+            // Many hang up once they have heard why it ended. What was counted by then is all of it, where it is one answer.
+            let ended = outcome == Outcome::Served || (answered && self.stopped && answers == 1);
             let booked = match (outcome, self.usage) {
                 // Whatever is said takes a token at least.
-                (Outcome::Served, Some(usage)) if !self.stale && (usage.output > 0 || !self.spoke) => {
-                    Some(usage)
-                }
+                (_, Some(usage)) if ended && !self.stale && (usage.output > 0 || !self.spoke) => Some(usage),
                 // It is whole, and what was said of it is all there is.
                 (Outcome::Served, counted) => {
                     receipt.estimated = true;

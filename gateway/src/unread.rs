@@ -14,28 +14,34 @@ const NOTHING_LEFT: Duration = Duration::from_millis(5);
 /// What there may be of an answer that nobody has read.
 #[derive(Debug)]
 pub(crate) struct Unread {
-    /// When all that was sent had been read last.
-    caught_up: Instant,
-    /// Since when the next event is waited for, if it is.
-    waiting: Option<Instant>,
+    /// How long nobody was waiting, all in all, since all that was sent had been read. What comes while somebody waits is
+    /// read: a provider may be so quick that it never keeps anybody waiting for long.
+    away: Duration,
+    /// Since when the next event is waited for, or is not.
+    since: Instant,
+    waiting: bool,
 }
 
 impl Unread {
     /// All has been read so far.
     pub(crate) fn nothing() -> Unread {
-        Unread { caught_up: Instant::now(), waiting: None }
+        Unread { away: Duration::ZERO, since: Instant::now(), waiting: false }
     }
 
     /// The next event is waited for.
     pub(crate) fn waits(&mut self) {
-        self.waiting = Some(Instant::now());
+        let now = Instant::now();
+        self.away = self.away.saturating_add(now.duration_since(self.since));
+        (self.since, self.waiting) = (now, true);
     }
 
     /// It has come.
     pub(crate) fn reads(&mut self) {
-        if self.waiting.take().is_some_and(|since| since.elapsed() >= NOTHING_LEFT) {
-            self.caught_up = Instant::now();
+        let now = Instant::now();
+        if now.duration_since(self.since) >= NOTHING_LEFT {
+            self.away = Duration::ZERO;
         }
+        (self.since, self.waiting) = (now, false);
     }
 
     /// No more will come.
@@ -45,10 +51,11 @@ impl Unread {
 
     /// Tokens that were made and not read, at most.
     pub(crate) fn most(&self) -> u64 {
-        if self.waiting.is_some_and(|since| since.elapsed() >= NOTHING_LEFT) {
+        let now = self.since.elapsed();
+        if self.waiting && now >= NOTHING_LEFT {
             return 0;
         }
-        let millis = u64::try_from(self.caught_up.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let millis = u64::try_from(self.away.saturating_add(now).as_millis()).unwrap_or(u64::MAX);
         millis.saturating_mul(FASTEST)
     }
 }
@@ -80,5 +87,23 @@ mod tests {
         assert_eq!(unread.most(), 80);
         unread.ends();
         assert_eq!(unread.most(), 0);
+    }
+    #[tokio::test(start_paused = true)]
+    async fn a_provider_that_is_quicker_than_the_wait_is_read_all_the_same() {
+        let mut unread = Unread::nothing();
+        for _ in 0..5000 {
+            unread.waits();
+            advance(Duration::from_millis(2)).await;
+            unread.reads();
+        }
+        assert_eq!(unread.most(), 0);
+        // What a pause has left is there until somebody has waited for more.
+        advance(Duration::from_millis(100)).await;
+        for _ in 0..10 {
+            unread.waits();
+            advance(Duration::from_millis(2)).await;
+            unread.reads();
+        }
+        assert_eq!(unread.most(), 800);
     }
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::byok::Ask;
 use crate::dialect::openai_responses::{self, LEAST_OUTPUT};
-use crate::dialect::{self, Style, paths, quirks, signatures};
+use crate::dialect::{self, Style, gemini, paths, quirks, signatures};
 use crate::edit::Document;
 use crate::embeddings::{EmbedRequest, More};
 use crate::envelope;
@@ -325,6 +325,7 @@ fn edited(
                 doc.set(at, &config)?;
                 changed = true;
             }
+            changed |= gemini::let_pass(&mut doc, chat, candidate.sent())?;
         }
         Dialect::BedrockConverse => {
             if max_tokens != chat.max_tokens {
@@ -335,7 +336,8 @@ fn edited(
             }
         }
     }
-    if client.dialect == Dialect::AnthropicMessages && candidate.sent().contains("claude") {
+    let of_claude = matches!(client.dialect, Dialect::AnthropicMessages | Dialect::BedrockConverse);
+    if of_claude && candidate.sent().contains("claude") {
         changed |= signatures::drop_unsigned(&mut doc, chat, dropped)?;
     }
     let spoken = client.dialect;

@@ -41,6 +41,8 @@ pub(crate) struct Events {
     wrapped: bool,
     /// Since when it is waited for something that is said. Whoever takes its time with what was said before is not waiting.
     silent: Option<Instant>,
+    /// When an event went to the reader that said nothing. What the reader does meanwhile is no waiting either.
+    left: Option<Instant>,
     over: bool,
 }
 
@@ -72,6 +74,7 @@ impl Events {
             pace,
             wrapped: false,
             silent: None,
+            left: None,
             over: false,
         }
     }
@@ -85,6 +88,7 @@ impl Events {
     pub(crate) async fn next(&mut self) -> Result<Option<Item>, Failure> {
         loop {
             if let Some(item) = self.ready.pop_front() {
+                self.left = self.silent.map(|_| Instant::now());
                 return Ok(Some(item));
             }
             if let Some(end) = self.end.take() {
@@ -109,7 +113,10 @@ impl Events {
     /// The idle clock runs from event to event, not from byte to byte: a byte a second is no progress.
     async fn read(&mut self) -> Result<Option<Frame>, Failure> {
         let now = Instant::now();
-        let silent = *self.silent.get_or_insert(now) + self.pace.silent;
+        let away = self.left.take().map_or(Duration::ZERO, |left| now.duration_since(left));
+        let since = self.silent.get_or_insert(now);
+        *since += away;
+        let silent = *since + self.pace.silent;
         let until = silent.min(now + self.pace.idle);
         loop {
             match self.splitter.next_frame() {
@@ -225,6 +232,7 @@ mod tests {
             assert!(events.next().await.is_ok_and(|item| item.is_some()));
             tokio::time::sleep(Duration::from_secs(200)).await;
             assert!(events.next().await.is_ok_and(|item| item.is_some()), "a ping");
+            tokio::time::sleep(Duration::from_secs(3600)).await;
             assert!(events.next().await.is_ok_and(|item| item.is_some()));
             tokio::time::sleep(Duration::from_secs(3600)).await;
         }

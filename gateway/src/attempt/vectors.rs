@@ -15,6 +15,7 @@ use super::{Answer, Attempted, Charge, Failed, Requests, Way, ask, collect, from
 use crate::bounded;
 use crate::classify::{Failure, error_inside};
 use crate::embeddings::{self, EmbedResponse, Expected, More, Vector};
+use crate::fields::NO_COUNT;
 use crate::ir::{Class, Usage};
 
 /// How often one of several requests is sent at most, where the provider is too busy for it.
@@ -73,7 +74,7 @@ async fn embedded(
         .map_err(|(_, error)| Failed { status: Some(status), ..from_body(&error) }.charged())?;
     match expected.read(spoken, &body) {
         Ok(mut response) => {
-            response.input_tokens = response.input_tokens.or(counted);
+            response.input_tokens = response.input_tokens.or(counted).filter(|tokens| *tokens < NO_COUNT);
             Ok((body, response))
         }
         Err(error) => {
@@ -102,7 +103,7 @@ async fn several(
     let part = expected.part(expected.inputs().saturating_sub(of_more), joined.left);
     // When the first one fails nothing is lost yet, and what follows is the call's to decide.
     let (mut provider_id, read) = exchange(way, Request::from_parts(head.clone(), body), spoken, part).await;
-    if let Err(failed) = read.and_then(|(body, response)| joined.add(body.len(), response)) {
+    if let Some(failed) = joined.add(read) {
         return (provider_id, Err(failed));
     }
     for More { body, inputs } in more {
@@ -112,13 +113,11 @@ async fn several(
             let request = Request::from_parts(head.clone(), full(body.clone()));
             let (id, read) = exchange(way, request, spoken, expected.part(*inputs, joined.left)).await;
             provider_id = id;
-            match read.and_then(|(body, response)| joined.add(body.len(), response)) {
-                Ok(()) => break,
-                Err(failed) => match pause(&failed, tries, way.until) {
-                    // All that was paid for before would be asked for again.
-                    Some(wait) => sleep(wait).await,
-                    None => return (provider_id, Err(joined.charged(failed))),
-                },
+            let Some(failed) = joined.add(read) else { break };
+            match pause(&failed, tries, way.until) {
+                // All that was paid for before would be asked for again.
+                Some(wait) => sleep(wait).await,
+                None => return (provider_id, Err(joined.charged(failed))),
             }
         }
     }
@@ -154,12 +153,14 @@ impl Joined {
         Joined { vectors, length: None, input_tokens: Some(0), id: String::new(), left }
     }
 
-    /// Adds the next answer, which was so long.
-    ///
-    /// # Errors
-    /// Its vectors have another length than those before.
-    fn add(&mut self, bytes: usize, response: EmbedResponse) -> Result<(), Failed> {
-        self.left = self.left.saturating_sub(bytes);
+    /// Adds the next answer. What comes back is why there is none: the request failed, or its vectors have another length
+    /// than those before.
+    fn add(&mut self, read: Result<(Bytes, EmbedResponse), Failed>) -> Option<Failed> {
+        let (body, response) = match read {
+            Ok(read) => read,
+            Err(failed) => return Some(failed),
+        };
+        self.left = self.left.saturating_sub(body.len());
         let counted = self.input_tokens.zip(response.input_tokens);
         self.input_tokens = counted.map(|(all, more)| all.saturating_add(more));
         let length = response.vectors.first().and_then(|vector| match vector {
@@ -167,12 +168,12 @@ impl Joined {
             Vector::Unread => None,
         });
         if self.length.is_some() && self.length != length {
-            return Err(Failed::new(Class::Server, "its vectors differ in length").charged());
+            return Some(Failed::new(Class::Server, "its vectors differ in length").charged());
         }
         self.length = length;
         self.vectors.extend(response.vectors);
         self.id = response.id;
-        Ok(())
+        None
     }
 
     /// The failure of the next one, with what those before it cost.

@@ -2,11 +2,10 @@
 //! one provider to another, though, and back.
 
 use orch_manifests::Dialect;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::StreamWriter;
 use crate::edit::Document;
-use crate::ir::{ChatRequest, ChatResponse, Dropped, Part, StreamEvent};
+use crate::ir::{ChatRequest, ChatResponse, Dropped, Part};
 
 /// Whether providers of the client's dialect, to whom it sends everything back, know the signatures of an answer: Claude's are
 /// the same at Anthropic's door and at Bedrock's.
@@ -28,19 +27,9 @@ pub(crate) fn take(answer: &mut ChatResponse) -> bool {
     any
 }
 
-/// Writes a stream without the signatures of its thoughts.
-pub(crate) struct Unsigned(pub(crate) Box<dyn StreamWriter>);
-
-impl StreamWriter for Unsigned {
-    fn write(&mut self, event: &StreamEvent, out: &mut Vec<u8>) {
-        if !matches!(event, StreamEvent::ReasoningSignature(_)) {
-            self.0.write(event, out);
-        }
-    }
-
-    fn begun(&mut self, events: u64) {
-        self.0.begun(events);
-    }
+/// A signature as a piece of an answer that does not reach the client.
+pub(crate) fn lost() -> Value {
+    json!({ "type": "signature" })
 }
 
 /// Takes thoughts without a signature out of a request that goes to Claude as the client wrote it: they are of another
@@ -74,41 +63,71 @@ pub(crate) fn drop_unsigned(
             }
             !unsigned
         });
-        let calls = || blocks.iter().any(|block| block["type"] == "tool_use");
+        let calls = || blocks.iter().any(is_call);
         goes_on |= blocks.len() < before && last == Some(i) && calls();
     }
     // Nothing is left of a turn of thoughts alone.
     let is_empty = |message: &Value| message["content"].as_array().is_some_and(Vec::is_empty);
     messages.retain(|message| !(is_models(message) && is_empty(message)));
     body.set("messages", &messages)?;
-    if goes_on && body.get("thinking").is_some_and(|thinking| thinking["type"] == "enabled") {
+    if goes_on && take_budget(body)? {
         let reason = "the calls that are answered here come without the signed thoughts that led to them";
         dropped.push(Dropped::new("thinking", reason));
-        body.remove("thinking");
     }
     Ok(true)
+}
+
+/// Takes a budget for thoughts out, at Bedrock of the fields that are the model's own. Whether there was one.
+fn take_budget(body: &mut Document) -> Result<bool, serde_json::Error> {
+    const OWN: &str = "additionalModelRequestFields";
+    if is_budgeted(body) {
+        body.remove("thinking");
+        return Ok(true);
+    }
+    let Some(mut own) = body.object(OWN).filter(is_budgeted) else { return Ok(false) };
+    own.remove("thinking");
+    match own.is_empty() {
+        true => body.remove(OWN),
+        false => body.set(OWN, &own)?,
+    }
+    Ok(true)
+}
+
+fn is_budgeted(body: &Document) -> bool {
+    body.get("thinking").is_some_and(|thinking| thinking["type"] == "enabled")
 }
 
 fn is_models(message: &Value) -> bool {
     message["role"] == "assistant"
 }
 
+fn is_call(block: &Value) -> bool {
+    block["type"] == "tool_use" || block.get("toolUse").is_some()
+}
+
 fn is_unsigned(block: &Value) -> bool {
-    block["type"] == "thinking" && block["signature"].as_str().is_none_or(str::is_empty)
+    let thought = match block.get("reasoningContent") {
+        // Bedrock's.
+        Some(thought) => thought.get("reasoningText"),
+        None => Some(block).filter(|block| block["type"] == "thinking"),
+    };
+    thought.is_some_and(|thought| thought["signature"].as_str().is_none_or(str::is_empty))
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::super::wire;
     use super::*;
     use crate::ir::StopReason;
 
     /// What is sent of a conversation to Claude, and the fields that were left out; `None` where it is as it was.
     fn sent(body: &Value) -> Option<(Value, Vec<String>)> {
+        sent_in(Dialect::AnthropicMessages, body)
+    }
+
+    fn sent_in(dialect: Dialect, body: &Value) -> Option<(Value, Vec<String>)> {
         let text = body.to_string();
-        let request = wire(Dialect::AnthropicMessages).parse_request(text.as_bytes()).unwrap();
+        let request = wire(dialect).parse_request(text.as_bytes()).unwrap();
         let mut document = Document::parse(text.as_bytes()).unwrap();
         let mut dropped = Vec::new();
         let changed = drop_unsigned(&mut document, &request, &mut dropped).unwrap();
@@ -149,6 +168,26 @@ mod tests {
     }
 
     #[test]
+    fn a_conversation_comes_back_to_claude_at_bedrock_as_well() {
+        let thought = |text: &Value| json!({ "reasoningContent": { "reasoningText": text } });
+        let talk = |said: &Value, own: &Value| {
+            json!({ "additionalModelRequestFields": own, "messages": [
+                { "role": "user", "content": [{ "text": "x" }] },
+                { "role": "assistant", "content": said },
+                { "role": "user", "content": [{ "toolResult": { "toolUseId": "a", "content": [{ "text": "y" }] } }] },
+            ] })
+        };
+        let call = json!({ "toolUse": { "toolUseId": "a", "name": "f", "input": {} } });
+        let on = json!({ "top_k": 5, "thinking": { "type": "enabled", "budget_tokens": 1024 } });
+        let signed = json!([thought(&json!({ "text": "Hm.", "signature": "c2ln" })), call]);
+        assert_eq!(sent_in(Dialect::BedrockConverse, &talk(&signed, &on)), None);
+        let unsigned = json!([thought(&json!({ "text": "Hm." })), call]);
+        let (body, left_out) = sent_in(Dialect::BedrockConverse, &talk(&unsigned, &on)).unwrap();
+        assert_eq!(body, talk(&json!([call]), &json!({ "top_k": 5 })));
+        assert_eq!(left_out, ["messages[1].content[0]", "thinking"]);
+    }
+
+    #[test]
     fn signatures_go_to_clients_whose_providers_know_them() {
         use Dialect::{AnthropicMessages, BedrockConverse, GeminiGenerateContent, OpenAiResponses};
         assert!(are_known(AnthropicMessages, BedrockConverse) && are_known(OpenAiResponses, OpenAiResponses));
@@ -168,12 +207,5 @@ mod tests {
         let left = [Part::Reasoning { text: "Hm.".into(), signature: None }, Part::text("x")];
         assert_eq!(answer.content, left);
         assert!(!take(&mut answer));
-        let mut out = Vec::new();
-        let mut writer = Unsigned(wire(AnthropicMessages).stream_writer(true));
-        for event in [StreamEvent::Reasoning("Hm.".into()), StreamEvent::ReasoningSignature("c2ln".into())] {
-            writer.write(&event, &mut out);
-        }
-        let out = String::from_utf8(out).unwrap();
-        assert!(out.contains("Hm.") && !out.contains("c2ln"), "{out}");
     }
 }

@@ -175,7 +175,7 @@ fn one(mut fields: Fields) -> Result<EmbedRequest, RequestError> {
         let mut config = config.renamed(camel)?;
         // Said in both places, the provider takes which one it likes.
         let said = [(PURPOSE, purpose.is_some()), (DIMENSIONS, dimensions.is_some())];
-        if let Some((name, _)) = said.into_iter().find(|(name, said)| *said && config.peek(*name).is_some()) {
+        if let Some((name, _)) = said.into_iter().find(|(name, said)| *said && config.peek(name).is_some()) {
             let message = "stands beside the content as well, and only one of them may be there";
             return Err(config.error(name, message));
         }

@@ -208,7 +208,14 @@ async fn a_client_that_is_gone_or_slow_does_not_keep_the_room_of_others() {
 
 #[tokio::test]
 async fn a_compressed_body_is_refused_as_that() {
-    for (coding, status) in [("gzip", Some(415)), ("zstd, gzip", Some(415)), ("Identity", None)] {
+    for (coding, status) in [
+        ("gzip", Some(415)),
+        ("zstd, gzip", Some(415)),
+        ("Identity", None),
+        // No coding at all, and sent as one by some.
+        ("UTF-8", None),
+        ("", None),
+    ] {
         let headers = HeaderMap::from_iter([(CONTENT_ENCODING, coding.parse().unwrap())]);
         let refused = of_client(with_values(1), headers).await.err();
         assert_eq!(refused.as_ref().map(|(status, _)| status.as_u16()), status, "{coding}");

@@ -41,10 +41,7 @@ pub(super) fn encoder(client: &ClientRequest, prepared: &Prepared) -> Encoder {
         false => {
             let include_usage = matches!(&client.asked, Asked::Chat(chat) if chat.include_usage);
             let writer = dialect::wire(client.dialect).stream_writer(include_usage);
-            Encoder::Translate(match signatures::are_known(client.dialect, prepared.spoken) {
-                true => writer,
-                false => Box::new(signatures::Unsigned(writer)),
-            })
+            Encoder::Translate { writer, signed: signatures::are_known(client.dialect, prepared.spoken) }
         }
     }
 }
@@ -99,7 +96,7 @@ pub(super) fn whole(
             response.created = unix_seconds();
         }
         if !signatures::are_known(client.dialect, prepared.spoken) && signatures::take(&mut response) {
-            tab.lost(&json!({ "type": "signature" }));
+            tab.lost(&signatures::lost());
         }
         for part in &response.content {
             if let Part::Opaque(piece) = part {

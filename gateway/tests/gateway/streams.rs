@@ -147,6 +147,27 @@ async fn hanging_up_on_what_nobody_reads_is_paid_for() {
     }
 }
 
+/// Client libraries hang up once they know why an answer ended, and do not wait for its last event.
+#[tokio::test]
+async fn hanging_up_on_an_answer_that_has_ended_costs_what_was_counted() {
+    let world = World::new(Setup { models: &["claude-3-haiku"], ..Setup::default() }).await;
+    let all = pieces(ANTHROPIC_TEXT);
+    let ended = all.iter().position(|piece| piece.contains("\"stop_reason\": \"")).unwrap();
+    world.anthropic.script([Reply::Stream { pieces: all[..=ended].to_vec(), then: Then::Silence }]);
+    let body = json!({"model": "claude-3-haiku", "max_tokens": 300, "stream": true,
+        "messages": [{"role": "user", "content": "x"}]});
+    let mut response = world.open("/v1/messages", &[], &body).await;
+    let mut heard = String::new();
+    while !heard.contains("stop_sequence\": \"END") {
+        let frame = response.body_mut().frame().await.unwrap().unwrap();
+        heard.push_str(std::str::from_utf8(frame.data_ref().unwrap()).unwrap());
+    }
+    drop(response);
+    let receipt = world.receipt();
+    assert_eq!((receipt.outcome, receipt.output_tokens), (Outcome::Cancelled, 7), "{receipt:?}");
+    assert!(!receipt.estimated && world.session.budget.spent().output_tokens == 7);
+}
+
 /// The last counts are those of the answer. Where they are none, the ones before are of its beginning.
 #[tokio::test]
 async fn counts_before_those_that_cannot_be_believed_are_of_the_beginning() {

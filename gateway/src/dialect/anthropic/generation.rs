@@ -20,6 +20,12 @@ const KEEPS: Generation = Generation { major: 4, minor: 5 };
 /// From here on the model settles by itself how it samples and how long it thinks: Opus 4.7, and what came after it.
 const BY_ITSELF: Generation = Generation { major: 4, minor: 7 };
 
+/// From here on the model thinks unless it is told not to: the fifth generation.
+const UNASKED: Generation = Generation { major: 5, minor: 0 };
+
+/// From here on Opus thinks whatever it is told, and Sonnet is told in another word: 5.5.
+const BOUND: Generation = Generation { major: 5, minor: 5 };
+
 impl Generation {
     /// Reads `claude-opus-4-7`, `us.anthropic.claude-sonnet-4-5-20250929-v1:0`, `claude-3-5-haiku-20241022`. `None` for
     /// names that say no version.
@@ -42,6 +48,16 @@ impl Generation {
     /// Whether it refuses a budget for its thoughts, and bounds on how it samples.
     pub(in crate::dialect) fn settles_by_itself(self) -> bool {
         self >= BY_ITSELF
+    }
+
+    /// Whether it thinks where nothing is said of thoughts.
+    pub(in crate::dialect) fn thinks_unasked(self) -> bool {
+        self >= UNASKED
+    }
+
+    /// Whether the larger models of it cannot simply be told not to think.
+    pub(in crate::dialect) fn is_bound_to_think(self) -> bool {
+        self >= BOUND
     }
 }
 

@@ -15,7 +15,8 @@ pub(super) fn parse(body: &[u8]) -> Result<ChatRequest, RequestError> {
     if messages.is_empty() {
         return Err(f.error("messages", "must not be empty"));
     }
-    let messages = messages.into_iter().map(message).collect::<Result<_, _>>()?;
+    let messages = messages.into_iter().enumerate().map(|(i, f)| message(f, i == 0));
+    let messages = messages.collect::<Result<_, _>>()?;
     let max_tokens = f.uint("max_tokens")?.ok_or_else(|| f.error("max_tokens", "is missing"))?;
     let (tool_choice, parallel_tools) = tool_choice(&mut f)?;
     let user = match f.object("metadata")? {
@@ -53,10 +54,12 @@ pub(super) fn parse(body: &[u8]) -> Result<ChatRequest, RequestError> {
     })
 }
 
-fn message(mut f: Fields) -> Result<Message, RequestError> {
+fn message(mut f: Fields, first: bool) -> Result<Message, RequestError> {
     let role = match f.required_string("role")?.as_str() {
         "user" => Role::User,
         "assistant" => Role::Assistant,
+        // Instructions that come later (from Opus 4.8 on); those of the beginning have a field of their own.
+        "system" if !first => Role::System,
         other => return Err(f.error("role", format!("{other:?} is not user or assistant"))),
     };
     if f.peek("content").is_none() {

@@ -18,15 +18,16 @@ pub(in crate::dialect) fn asked(
 ) -> Option<Value> {
     let by_itself = Generation::of(&request.model).is_some_and(Generation::settles_by_itself);
     let forced = matches!(request.tool_choice, Some(ToolChoice::Required | ToolChoice::Named(_)));
-    let reason = if goes_on(request) {
-        "the calls that are answered here come without the signed thoughts that led to them"
-    } else if forced {
+    let reason = if forced {
         "a tool that is forced is called without thinking"
     } else if by_itself {
+        // It goes on without its earlier thoughts as well.
         dropped
             .push(Dropped::new("thinking.budget_tokens", "this model settles by itself how long it thinks"));
         // Who sets a budget expects to see the thoughts.
         return Some(json!({ "type": "adaptive", "display": "summarized" }));
+    } else if goes_on(request) {
+        "the calls that are answered here come without the signed thoughts that led to them"
     } else if most <= LEAST {
         "the bound on the answer leaves no room: 1024 tokens of thoughts are the least"
     } else {
@@ -39,6 +40,18 @@ pub(in crate::dialect) fn asked(
     };
     dropped.push(Dropped::new("thinking", reason));
     None
+}
+
+/// What tells the model not to think; `None`, which is listed, where it thinks whatever it is told.
+pub(in crate::dialect) fn off(model: &str, dropped: &mut Vec<Dropped>) -> Option<Value> {
+    let bound = Generation::of(model).is_some_and(Generation::is_bound_to_think);
+    if model.contains("claude-fable") || model.contains("claude-mythos") || (bound && model.contains("opus"))
+    {
+        dropped.push(Dropped::new("thinking", "this model always thinks"));
+        return None;
+    }
+    let kind = if bound && model.contains("sonnet") { "between_tools" } else { "disabled" };
+    Some(json!({ "type": kind }))
 }
 
 /// Whether the last that the model said were calls: it has not finished its turn, and its thoughts have to come back.

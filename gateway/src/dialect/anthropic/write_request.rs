@@ -64,7 +64,8 @@ pub(super) fn write(request: &ChatRequest, style: &Style) -> Written {
             }
         }
         Some(ReasoningWish::Off) => {
-            body.insert("thinking".into(), json!({ "type": "disabled" }));
+            let off = thinking::off(&request.model, &mut dropped);
+            body.extend(off.map(|off| ("thinking".to_owned(), off)));
         }
     }
     if request.answers > 1 {

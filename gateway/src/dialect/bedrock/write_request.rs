@@ -106,8 +106,13 @@ fn additional(request: &ChatRequest, dropped: &mut Vec<Dropped>) -> Map<String, 
     }
     match &request.reasoning {
         None => {}
-        // Claude does not think unless it is told to.
-        Some(ReasoningWish::Off) if is_anthropics => {}
+        Some(ReasoningWish::Off) if is_anthropics => {
+            // Before the fifth generation Claude does not think unless it is told to.
+            if Generation::of(&request.model).is_some_and(Generation::thinks_unasked) {
+                let off = thinking::off(&request.model, dropped);
+                fields.extend(off.map(|off| ("thinking".to_owned(), off)));
+            }
+        }
         Some(ReasoningWish::Off) => {
             dropped.push(Dropped::new("thinking", "this model is not told whether to think"));
         }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use serde_json::{Map, Value, json};
 
 use super::super::{OF_ITS_PROVIDER, Style, Written, media_type, tool_input};
+use super::unsigned::UNSIGNED;
 use super::{schema, thinking};
 use crate::ir::{
     ChatRequest, Dropped, ImageSource, Part, ResponseFormat, Role, Sampling, Tool, ToolCall, ToolChoice,
@@ -12,9 +13,6 @@ use crate::ir::{
 };
 
 const NO_SUCH_FIELD: &str = "Gemini has no such field";
-
-/// Google's word for calls that were made elsewhere, in the place of a signature that nobody has.
-const UNSIGNED: &str = "skip_thought_signature_validator";
 
 /// Stop sequences that Gemini takes.
 const STOPS: usize = 5;

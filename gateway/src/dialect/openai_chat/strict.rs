@@ -34,12 +34,19 @@ const REFUSED: [&str; 10] = [
 /// Keywords whose values are data and no schemas.
 const DATA: [&str; 4] = ["enum", "const", "examples", "required"];
 
+/// Keywords whose values are schemas by names, which are no keywords.
+const NAMED: [&str; 3] = ["properties", "$defs", "definitions"];
+
 fn takes(schema: &Value) -> bool {
     match schema {
         Value::Object(fields) => {
             (!is_object(fields) || is_closed(fields))
                 && !REFUSED.iter().any(|keyword| fields.contains_key(*keyword))
-                && fields.iter().all(|(key, value)| DATA.contains(&key.as_str()) || takes(value))
+                && fields.iter().all(|(key, value)| match (key.as_str(), value) {
+                    (key, _) if DATA.contains(&key) => true,
+                    (key, Value::Object(schemas)) if NAMED.contains(&key) => schemas.values().all(takes),
+                    _ => takes(value),
+                })
         }
         Value::Array(all) => all.iter().all(takes),
         _ => true,
@@ -78,7 +85,20 @@ mod tests {
         let within = json!({ "type": "object", "additionalProperties": false, "required": ["a"],
             "properties": { "a": { "type": "array", "items": { "type": "object" } } } });
         let either = json!({ "oneOf": [closed] });
-        for (schema, taken) in [(&closed, true), (&optional, false), (&within, false), (&either, false)] {
+        // Properties may be called as keywords are.
+        let named = |examples: &Value| {
+            json!({ "type": "object", "additionalProperties": false,
+            "required": ["default", "examples"], "properties": { "default": { "type": "string" }, "examples": examples } })
+        };
+        let (called, open) = (named(&json!({ "type": "string" })), named(&json!({ "type": "object" })));
+        for (schema, taken) in [
+            (&closed, true),
+            (&optional, false),
+            (&within, false),
+            (&either, false),
+            (&called, true),
+            (&open, false),
+        ] {
             let mut dropped = Vec::new();
             assert_eq!(holds(None, schema, &mut dropped), taken, "{schema}");
             assert_eq!(dropped.is_empty(), taken, "{schema}");

@@ -170,6 +170,66 @@ fn a_model_that_settles_everything_by_itself_is_told_nothing() {
     }
 }
 
+/// They need no thoughts of theirs back. Those before them do, and of other providers they get none.
+#[test]
+fn a_model_that_settles_everything_by_itself_thinks_on_between_calls() {
+    let body = json!({
+        "generationConfig": { "maxOutputTokens": 4096, "thinkingConfig": { "thinkingBudget": 2048 } },
+        "contents": [
+            { "role": "user", "parts": [{ "text": "x" }] },
+            { "role": "model", "parts": [{ "functionCall": { "id": "a", "name": "f", "args": {} } }] },
+            { "role": "user", "parts": [
+                { "functionResponse": { "id": "a", "name": "f", "response": { "output": "y" } } },
+            ] },
+        ],
+    });
+    for (model, kind, lost) in [
+        ("claude-opus-4-8", Some("adaptive"), "thinking.budget_tokens"),
+        ("claude-sonnet-4-5", None, "thinking"),
+    ] {
+        let (body, left_out) = sent(gemini(), &body, anthropic(), model);
+        assert_eq!(body.pointer("/thinking/type").and_then(Value::as_str), kind, "{model}");
+        assert_eq!(left_out, [lost], "{model}");
+    }
+}
+
+/// Of the fifth generation all think unless they are told not to, and some do so then as well.
+#[test]
+fn thoughts_are_turned_off_where_and_as_the_model_takes_it() {
+    let body = json!({ "model": "m", "think": false, "messages": [{ "role": "user", "content": "x" }] });
+    for (model, at_anthropic, at_bedrock, lost) in [
+        ("claude-haiku-4-5", Some("disabled"), None, 0),
+        ("claude-opus-4-8", Some("disabled"), None, 0),
+        ("claude-opus-5", Some("disabled"), Some("disabled"), 0),
+        ("claude-haiku-5-5", Some("disabled"), Some("disabled"), 0),
+        ("claude-sonnet-5-5", Some("between_tools"), Some("between_tools"), 0),
+        ("claude-opus-5-5", None, None, 1),
+        ("claude-fable-5", None, None, 1),
+    ] {
+        let bedrocks = format!("us.anthropic.{model}");
+        for (to, model, place, kind) in [
+            (anthropic(), model, "/thinking/type", at_anthropic),
+            (bedrock(), bedrocks.as_str(), "/additionalModelRequestFields/thinking/type", at_bedrock),
+        ] {
+            let (body, left_out) = sent(ollama(), &body, to, model);
+            assert_eq!(body.pointer(place).and_then(Value::as_str), kind, "{model}");
+            assert_eq!(left_out.iter().filter(|left| *left == "thinking").count(), lost, "{model}");
+        }
+    }
+}
+
+/// As the newer models have them.
+#[test]
+fn instructions_in_the_middle_are_read() {
+    let body = json!({ "max_tokens": 9, "messages": [
+        { "role": "user", "content": "x" },
+        { "role": "system", "content": [{ "type": "text", "text": "Be brief." }] },
+    ] });
+    let (body, left_out) = sent(anthropic(), &body, openai(), "m");
+    assert_eq!(body["messages"][1], json!({ "role": "system", "content": "Be brief." }));
+    assert_eq!(left_out, [""; 0]);
+}
+
 /// What the model said is words at the doors of others as well.
 #[test]
 fn pictures_that_the_model_made_are_named_where_they_cannot_be_carried() {
