@@ -3,7 +3,7 @@
 mod events;
 mod vectors;
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
@@ -11,7 +11,6 @@ use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use orch_manifests::Dialect;
 use orch_proxy::{Body, BodyError, EgressError, Ended, ProviderCall, Proxy, Sought, TimeoutKind};
-use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
 use crate::bounded::{self, ANSWER_VALUES};
@@ -280,7 +279,7 @@ async fn begin(response: Response<Body>, manner: Manner, pace: Pace) -> Result<A
             Ok(body) => body,
             Err((partial, _)) => partial,
         };
-        let inside = serde_json::from_slice::<Value>(&body).ok().and_then(|document| error_inside(&document));
+        let inside = bounded::answer(&body).ok().and_then(|document| error_inside(&document));
         return Err(match inside {
             Some(failure) => Failed::with(failure, status),
             None => {
@@ -321,6 +320,7 @@ async fn begin(response: Response<Body>, manner: Manner, pace: Pace) -> Result<A
                 let failure = Failure {
                     code: error.code.clone(),
                     param: error.param.clone(),
+                    retry_after: wait_of(&item),
                     ..Failure::new(error.class, error.message.clone())
                 };
                 return Err(Failed { charge: counted, ..Failed::with(failure, status) });
@@ -338,6 +338,12 @@ async fn begin(response: Response<Body>, manner: Manner, pace: Pace) -> Result<A
             return Err(Failed::with(failure, status).charged());
         }
     }
+}
+
+/// How long the provider asks to wait in an event that tells of a failure.
+fn wait_of(item: &Item) -> Option<Duration> {
+    let event = bounded::event(item.frame.data.as_deref()?).ok()?;
+    error_inside(&event)?.retry_after
 }
 
 /// A whole body up to `cap`, or what came of it and why no more did.

@@ -2,6 +2,9 @@
 //!
 //! A tree takes a hundred times the memory of its text when the text is nothing but small objects, and whoever sends
 //! it is bounded in bytes only. Every tree of text from outside is built here, against a count of its values.
+//!
+//! What a model wrote may hold half of a sign: `\ud83d` and nothing behind it, where it was cut by tokens. No text can be made
+//! of that, and one half is no reason to lose an answer, so it becomes U+FFFD in the tree. The bytes stay as they are.
 
 use std::cell::Cell;
 use std::fmt;
@@ -40,13 +43,74 @@ pub(crate) fn request(body: &[u8]) -> Result<Value, serde_json::Error> {
 /// A provider's whole answer. Log probabilities are left out, because there are hundreds of values to a token, and what
 /// it repeats of the request: nothing here looks at either.
 pub(crate) fn answer(body: &[u8]) -> Result<Value, serde_json::Error> {
-    read(body, ANSWER_VALUES, Kind::Answer)
+    mending(body, |text| read(text, ANSWER_VALUES, Kind::Answer))
 }
 
 /// One event of a provider's stream, likewise.
 pub(crate) fn event(data: &str) -> Result<Value, serde_json::Error> {
     // What is text already has no strings to be checked again.
-    read_from(serde_json::Deserializer::from_str(data), EVENT_VALUES, Kind::Answer)
+    read_from(serde_json::Deserializer::from_str(data), EVENT_VALUES, Kind::Answer).or_else(|error| {
+        match mended(data.as_bytes()) {
+            Some(text) => read(&text, EVENT_VALUES, Kind::Answer),
+            None => Err(error),
+        }
+    })
+}
+
+/// The arguments of a call, which a model wrote, in which no object may have a field twice.
+pub(crate) fn arguments(text: &str) -> Result<Value, serde_json::Error> {
+    mending(text.as_bytes(), request)
+}
+
+/// What `read` makes of a JSON text, or, where it is none because of halves of signs, of that text without them.
+pub(crate) fn mending<T>(
+    text: &[u8],
+    read: impl Fn(&[u8]) -> Result<T, serde_json::Error>,
+) -> Result<T, serde_json::Error> {
+    read(text).or_else(|error| match mended(text) {
+        Some(text) => read(&text),
+        None => Err(error),
+    })
+}
+
+/// A JSON text with U+FFFD in the place of each half of a sign that stands alone, and with every other byte where it was;
+/// `None` where none does.
+pub(crate) fn mended(text: &[u8]) -> Option<Vec<u8>> {
+    let mut mended: Option<Vec<u8>> = None;
+    let mut at = 0;
+    while let Some(backslash) = text[at..].iter().position(|byte| *byte == b'\\') {
+        let here = at + backslash;
+        at = match (half(text, here), half(text, here + HALF)) {
+            (Some(Half::First), Some(Half::Second)) => here + 2 * HALF,
+            (Some(_), _) => {
+                let mended = mended.get_or_insert_with(|| text.to_vec());
+                mended[here..here + HALF].copy_from_slice(br"\ufffd");
+                here + HALF
+            }
+            // What stands behind it is escaped, and begins nothing.
+            (None, _) => text.len().min(here + 2),
+        };
+    }
+    mended
+}
+
+/// Bytes of an escape of four digits.
+const HALF: usize = 6;
+
+/// Which half of a sign beyond the first 65536 an escape stands for.
+enum Half {
+    First,
+    Second,
+}
+
+fn half(text: &[u8], at: usize) -> Option<Half> {
+    let digits = text.get(at..at + HALF)?.strip_prefix(br"\u")?;
+    let digits = std::str::from_utf8(digits).ok()?;
+    match u16::from_str_radix(digits, 16).ok()? {
+        0xd800..=0xdbff => Some(Half::First),
+        0xdc00..=0xdfff => Some(Half::Second),
+        _ => None,
+    }
 }
 
 /// The number of values in a JSON text, found without building them. Of a text that is not JSON, no fewer than a
@@ -227,6 +291,35 @@ mod tests {
             let error = read(&small_objects(most - 1)).unwrap_err().to_string();
             assert!(error.contains(&format!("more than {most} values")), "{error}");
         }
+    }
+
+    #[test]
+    fn half_of_a_sign_is_one_that_cannot_be_shown() {
+        let mends = |text: &str| mended(text.as_bytes()).map(|text| String::from_utf8(text).unwrap());
+        for (text, wanted) in [
+            (r#"["a\ud83d"]"#, r#"["a\ufffd"]"#),
+            (r#"["\uDE00b"]"#, r#"["\ufffdb"]"#),
+            (r#"["\ud83d\ud83d\ude00\ude00"]"#, r#"["\ufffd\ud83d\ude00\ufffd"]"#),
+            (r#"{"\ud83d":"\ud83d\n"}"#, r#"{"\ufffd":"\ufffd\n"}"#),
+            (r#"["\\\ud83d"]"#, r#"["\\\ufffd"]"#),
+            (r#"["\ud83d\u0041é"]"#, r#"["\ufffd\u0041é"]"#),
+        ] {
+            assert_eq!(mends(text).as_deref(), Some(wanted), "{text}");
+            let read: Value = serde_json::from_str(wanted).unwrap();
+            assert_eq!(answer(text.as_bytes()).unwrap(), read, "{text}");
+            assert_eq!(event(text).unwrap(), read, "{text}");
+            assert_eq!(arguments(text).unwrap(), read, "{text}");
+            // A client that sends it is told.
+            assert!(request(text.as_bytes()).is_err(), "{text}");
+        }
+        for text in
+            [r#"["\ud83d\ude00"]"#, r#"["\\ud83d"]"#, r#"["\ud83"#, r#"["\"#, r#"["\u00e9"]"#, "[DONE]", ""]
+        {
+            assert_eq!(mends(text), None, "{text}");
+        }
+        // What is cut short is cut short, whatever else it holds.
+        assert!(answer(br#"{"a":"\ud83d","b"#).unwrap_err().is_eof());
+        assert!(event(r#"{"a":"\ud83d""#).unwrap_err().is_eof());
     }
 
     #[test]

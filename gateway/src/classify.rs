@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime};
 use http::{HeaderMap, StatusCode};
 use serde_json::Value;
 
+use crate::bounded;
 use crate::ir::{ApiError, Class};
 use envelope::Envelope;
 
@@ -53,7 +54,7 @@ impl Failure {
 
 /// Classifies an answer that is not a success.
 pub fn classify(status: StatusCode, headers: &HeaderMap, body: &[u8], now: SystemTime) -> Failure {
-    let document = serde_json::from_slice::<Value>(body).ok();
+    let document = bounded::answer(body).ok();
     let mut envelope = match &document {
         Some(value) => envelope::read(value).unwrap_or_default(),
         None => Envelope::default(),
@@ -78,7 +79,7 @@ pub fn classify(status: StatusCode, headers: &HeaderMap, body: &[u8], now: Syste
 
 /// Every name that an answer gives to what happened, the most telling first: codes, types, statuses and reasons.
 pub(crate) fn names(headers: &HeaderMap, body: &[u8]) -> Vec<String> {
-    let document = serde_json::from_slice::<Value>(body).ok();
+    let document = bounded::answer(body).ok();
     let mut envelope = document.as_ref().and_then(envelope::read).unwrap_or_default();
     if let Some(kind) = headers.get("x-amzn-errortype").and_then(|kind| kind.to_str().ok()) {
         envelope.name(kind);

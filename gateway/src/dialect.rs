@@ -14,6 +14,7 @@ pub mod gemini;
 pub mod ollama;
 pub mod openai_chat;
 pub mod openai_responses;
+pub(crate) mod paths;
 pub(crate) mod quirks;
 pub(crate) mod signatures;
 
@@ -23,7 +24,7 @@ use bytes::Bytes;
 use http::StatusCode;
 
 use orch_manifests::{Dialect, ReasoningField};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::bounded;
 use crate::frames::{Frame, Framing};
@@ -256,7 +257,8 @@ fn tool_input(arguments: &str) -> Option<Value> {
     if arguments.trim().is_empty() {
         return Some(json!({}));
     }
-    serde_json::from_str::<Value>(arguments).ok().filter(Value::is_object)
+    let object = |text: &[u8]| serde_json::from_slice::<Map<String, Value>>(text).map(Value::Object);
+    bounded::mending(arguments.as_bytes(), object).ok()
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ mod gemini;
 mod needs;
 mod ollama;
 mod openai;
+mod several;
 #[cfg(test)]
 mod tests;
 

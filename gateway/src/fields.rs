@@ -290,6 +290,8 @@ pub(crate) fn counts_are_whole(tree: &Value) -> bool {
         "prompt_eval_count" | "eval_count" => value.is_null() || is_count(value),
         // Where the counts of the dialects stand.
         "message" | "response" | "delta" | "metadata" | "x_groq" => counts_are_whole(value),
+        // Moonshot has them in a choice.
+        "choices" => value.as_array().is_none_or(|choices| choices.iter().all(counts_are_whole)),
         _ => true,
     })
 }
@@ -371,6 +373,7 @@ mod tests {
             r#"{"usage":{"tokens":{"input_tokens":0.5}}}"#,
             r#"{"usageMetadata":{"promptTokenCount":1e300}}"#,
             r#"{"metadata":{"usage":{"inputTokens":99999999999999999999}}}"#,
+            r#"{"choices":[{"index":0,"usage":{"prompt_tokens":-5}}]}"#,
             r#"{"type":"message_start","message":{"usage":{"input_tokens":-1}}}"#,
             r#"{"eval_count":-7}"#,
             r#"{"eval_count":"7"}"#,

@@ -8,6 +8,7 @@
 use orch_manifests::{Dialect, ServerTool, ServerTools};
 use serde_json::{Map, Value};
 
+use crate::dialect::{openai_responses, paths};
 use crate::ir::{ChatRequest, Image, ImageSource, Message, Part, Tool};
 
 mod address;
@@ -104,29 +105,14 @@ pub(crate) fn beside(model: &str, extras: &Map<String, Value>, own: &OwnAnswers)
 
 /// Where a message stands, and where its content does.
 fn place(spoken: Dialect, i: usize, message: &Message) -> (String, String) {
-    let list = match spoken {
-        Dialect::OpenAiResponses => "input",
-        Dialect::GeminiGenerateContent => "contents",
-        _ => "messages",
-    };
-    let at = format!("{list}[{i}]");
+    let at = format!("{}[{i}]", paths::list(spoken));
     let content = match spoken {
         // An item that is no message is one part, and stands for itself.
-        Dialect::OpenAiResponses if is_item(message) => at.clone(),
+        Dialect::OpenAiResponses if openai_responses::is_item(message) => at.clone(),
         Dialect::GeminiGenerateContent => format!("{at}.parts"),
         _ => format!("{at}.content"),
     };
     (at, content)
-}
-
-fn is_item(message: &Message) -> bool {
-    match message.content.as_slice() {
-        [Part::Opaque(value)] => {
-            !value.get("type").and_then(Value::as_str).is_some_and(|kind| kind.starts_with("input_"))
-        }
-        [Part::ToolResult(_)] => true,
-        _ => false,
-    }
 }
 
 fn in_parts(spoken: Dialect, parts: &[Part], path: &str, found: &mut dyn FnMut(String, ServerTools)) {

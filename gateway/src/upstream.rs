@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::byok::Ask;
 use crate::dialect::openai_responses::{self, LEAST_OUTPUT};
-use crate::dialect::{self, Style, gemini, quirks, signatures};
+use crate::dialect::{self, Style, gemini, paths, quirks, signatures};
 use crate::edit::Document;
 use crate::embeddings::{EmbedRequest, More};
 use crate::envelope;
@@ -184,7 +184,8 @@ pub(crate) fn prepare(
         Dialect::OpenAiResponses => openai_responses::in_turns(request),
         _ => request,
     };
-    let written = dialect::wire(spoken).write_request(&request, &style);
+    let mut written = dialect::wire(spoken).write_request(&request, &style);
+    paths::respell(client.dialect, chat, &mut written.dropped);
     dropped.extend(written.dropped);
     let body = adapted(written.body, spoken, chat, candidate, &mut dropped)?;
     Ok(Prepared { body, more: Vec::new(), dropped, spoken, same_dialect: false, hide_usage: false })

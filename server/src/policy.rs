@@ -277,11 +277,13 @@ pub(crate) fn grant(terms: &Terms<'_>, rules: Vec<Rule>) -> Grant {
         let provider = there.as_deref().unwrap_or(provider);
         let own = provider_binding(provider, issued.placeholder.clone(), credential.clone())?;
         let wanted = account.iter().filter(|want| provider.goes_by(want.provider.as_str()));
-        let further = wanted.filter_map(|want| {
-            let credential = keys.accounts.get(&provider.slug)?.clone();
-            account::binding(provider, want, issued.placeholder.clone(), credential, own.place.clone())
-        });
-        Some(further.collect::<Vec<_>>().into_iter().chain([own]))
+        let further: Vec<Binding> = match keys.accounts.get(&provider.slug) {
+            None => Vec::new(),
+            Some(key) => wanted
+                .flat_map(|want| account::bindings(provider, want, &issued.placeholder, key, &own.place))
+                .collect(),
+        };
+        Some(further.into_iter().chain([own]))
     });
     let searches = issued.iter().filter_map(|issued| {
         let provider = catalog.searcher(issued.provider.as_ref()?.as_str())?;

@@ -8,6 +8,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::texts::Step;
+use crate::bounded;
 
 /// A value that is to be replaced.
 pub(super) struct Change {
@@ -23,8 +24,11 @@ const MOST: usize = 32;
 pub(super) fn spliced(json: &str, changes: Vec<Change>, tree: &mut Value) -> String {
     let mut places = Vec::with_capacity(changes.len());
     let mut found = changes.len() <= MOST;
+    // A name with half of a sign in it is no reason not to find another. Every byte is where it was.
+    let mended = bounded::mended(json.as_bytes()).and_then(|text| String::from_utf8(text).ok());
+    let readable = mended.as_deref().unwrap_or(json);
     for Change { path, value } in changes {
-        let place = if found { locate(json, &path) } else { None };
+        let place = if found { locate(readable, &path) } else { None };
         // Trees are made without log probabilities.
         found &= place.is_some() || value.is_none();
         let value = Value::from(value);
@@ -92,6 +96,16 @@ mod tests {
         let wanted = r#" {"z" : 1.0,"c\u0068":[ 7, {"t": "\"é\n" , "n":2e3} ],"p":null, "big":12345678901234567890123} "#;
         assert_eq!(out, wanted);
         assert_eq!((&tree["ch"][1]["t"], &tree["p"]), (&json!("\"é\n"), &Value::Null));
+    }
+
+    #[test]
+    fn half_of_a_sign_stays_as_it_is_beside_what_is_replaced() {
+        let json = r#"{"\ud83d":1,"t":"a\ud83d","u":"\ude00","logprobs":[2]}"#;
+        let mut tree = bounded::event(json).unwrap();
+        let change =
+            |key, value: Option<&str>| Change { path: vec![Step::Key(key)], value: value.map(str::to_owned) };
+        let changes = vec![change("t", Some("x")), change("logprobs", None)];
+        assert_eq!(spliced(json, changes, &mut tree), r#"{"\ud83d":1,"t":"x","u":"\ude00","logprobs":null}"#);
     }
 
     #[test]

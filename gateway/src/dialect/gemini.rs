@@ -206,7 +206,7 @@ fn call_id(response: &str, index: usize) -> String {
 fn call_part(id: &str, name: &str, arguments: &str, signature: Option<&str>) -> Value {
     let given = match arguments.trim().is_empty() {
         true => Some(json!({})),
-        false => bounded::request(arguments.as_bytes()).ok().filter(Value::is_object),
+        false => bounded::arguments(arguments).ok().filter(Value::is_object),
     };
     let args = given.unwrap_or_else(|| json!({ "_invalid_json": arguments }));
     let mut part = json!({ "functionCall": { "id": id, "name": name, "args": args } });

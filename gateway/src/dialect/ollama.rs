@@ -179,7 +179,7 @@ fn call_of(call: &Value) -> Result<(Option<String>, String, String), ResponseErr
 fn call_value(call: &ToolCall, index: usize) -> Value {
     let arguments = match call.arguments.trim().is_empty() {
         true => Some(json!({})),
-        false => bounded::request(call.arguments.as_bytes()).ok().filter(Value::is_object),
+        false => bounded::arguments(&call.arguments).ok().filter(Value::is_object),
     };
     let arguments = arguments.unwrap_or_else(|| json!({ "_invalid_json": call.arguments }));
     json!({ "id": call.id, "function": { "index": index, "name": call.name, "arguments": arguments } })

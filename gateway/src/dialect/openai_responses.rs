@@ -91,6 +91,30 @@ pub(crate) fn in_turns(mut request: ChatRequest) -> ChatRequest {
     request
 }
 
+/// The messages that are one in the turn with this number, and the place of the first of them.
+pub(crate) fn turn(messages: &[Message], number: usize) -> Option<(usize, &[Message])> {
+    let is_one = |one: &Message, next: &Message| (one.role, next.role) == (Role::Assistant, Role::Assistant);
+    let mut first = 0;
+    for (at, turn) in messages.chunk_by(is_one).enumerate() {
+        if at == number {
+            return Some((first, turn));
+        }
+        first += turn.len();
+    }
+    None
+}
+
+/// Whether a message was an item that is none: one part, which stands for itself.
+pub(crate) fn is_item(message: &Message) -> bool {
+    match message.content.as_slice() {
+        [Part::Opaque(value)] => {
+            !value.get("type").and_then(Value::as_str).is_some_and(|kind| kind.starts_with("input_"))
+        }
+        [Part::ToolCall(_) | Part::ToolResult(_) | Part::Reasoning { .. }] => true,
+        _ => false,
+    }
+}
+
 /// Why an answer ended, by its status and what it held.
 fn stop_reason(response: &Value, status: &str, has_calls: bool, has_refusal: bool) -> StopReason {
     match status {

@@ -1,7 +1,6 @@
 //! Bedrock's `POST /model/MODEL/invoke` of models that make vectors: a body of the maker's own, in which no model is named.
 //!
-//! Amazon's Titan takes one text in a request, and Cohere's models take 96. A request for more of them becomes several, of
-//! which each has some of its inputs.
+//! Amazon's Titan takes one text in a request, and Cohere's models take 96.
 
 use std::borrow::Cow;
 
@@ -13,8 +12,8 @@ use serde_json::{Map, Value, json};
 
 use super::cohere::{self, ByKind, TRUNCATE, TYPES};
 use super::{
-    EmbedRequest, EmbedResponse, EmbedWire, Encoding, Input, More, Truncate, Vector, Written, body, invalid,
-    json as bytes_of, write_list,
+    EmbedRequest, EmbedResponse, EmbedWire, Encoding, Input, Truncate, Vector, Written, body, invalid,
+    json as bytes_of, several, write_list,
 };
 use crate::dialect::{RequestError, ResponseError};
 use crate::fields::Fields;
@@ -24,9 +23,6 @@ pub(super) struct Invoke;
 
 /// Where the tokens of the input are counted, whatever the body says of them.
 pub(crate) const TOKENS_HEADER: HeaderName = HeaderName::from_static("x-amzn-bedrock-input-token-count");
-
-/// Requests that one request of a client may become: at a tenth of a second each they are still answered in time.
-const MOST_REQUESTS: usize = 256;
 
 const UNKNOWN: &str = "its name does not tell whose body it takes at Bedrock: those of Titan Text Embeddings, of Cohere Embed 3 \
      and of Cohere Embed 4 are known; a route can send another name for a model of the catalog";
@@ -98,22 +94,10 @@ impl EmbedWire for Invoke {
         let family = Family::of(model).ok_or_else(unknown)?;
         let texts = request.texts()?;
         let at_once = family.at_once();
-        if texts.len().div_ceil(at_once) > MOST_REQUESTS {
-            let message = format!(
-                "holds {} texts; the model takes {at_once} in a request, and {MOST_REQUESTS} requests are made of one at \
-                 most: send {} of them, or fewer",
-                texts.len(),
-                at_once * MOST_REQUESTS
-            );
-            return Err(RequestError { path: "input".to_owned(), message });
-        }
+        several::check(&texts, at_once)?;
         let mut dropped = request.lost_extras();
         let form = family.form(request, &mut dropped)?;
-        let mut all = texts.chunks(at_once).map(|some| family.body(form.clone(), some));
-        let first = all.next().unwrap_or_default();
-        let more = all.zip(texts.chunks(at_once).skip(1));
-        let more = more.map(|(body, some)| More { body, inputs: some.len() }).collect();
-        Ok(Written { body: first, more, dropped })
+        Ok(several::written(&texts, at_once, dropped, |some| family.body(form.clone(), some)))
     }
 
     fn parse_response(&self, body: &[u8]) -> Result<EmbedResponse, ResponseError> {
@@ -180,7 +164,7 @@ impl Family {
     fn at_once(self) -> usize {
         match self {
             Family::TitanG1 | Family::TitanV2 => 1,
-            Family::CohereV3 | Family::CohereV4 => 96,
+            Family::CohereV3 | Family::CohereV4 => cohere::AT_ONCE,
         }
     }
 

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::{
     EmbedRequest, EmbedResponse, EmbedWire, Encoding, Input, Named, Purpose, Truncate, Vector, Written, body,
-    invalid, json as bytes_of, write_list,
+    invalid, json as bytes_of, several, write_list,
 };
 use crate::dialect::{RequestError, ResponseError};
 use crate::fields::Fields;
@@ -22,6 +22,9 @@ pub(super) struct Cohere;
 const PURPOSE: &str = "input_type";
 pub(super) const TRUNCATE: &str = "truncate";
 pub(super) const TYPES: &str = "embedding_types";
+
+/// Texts of one request at most.
+pub(super) const AT_ONCE: usize = 96;
 
 /// Vectors by their spelling.
 pub(super) type ByKind<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
@@ -55,16 +58,15 @@ impl EmbedWire for Cohere {
 
     fn write_request(&self, request: &EmbedRequest, model: &str) -> Result<Written, RequestError> {
         let texts = request.texts()?;
+        several::check(&texts, AT_ONCE)?;
         let mut dropped = request.lost_extras();
         let purpose = purpose(request.purpose.as_ref(), &mut dropped);
-        let mut body = json!({
-            "model": model, "texts": texts, PURPOSE: purpose, TYPES: ["float"],
-        });
+        let mut form = json!({ "model": model, PURPOSE: purpose, TYPES: ["float"] });
         if let Some(dimensions) = request.dimensions {
-            body["output_dimension"] = json!(dimensions);
+            form["output_dimension"] = json!(dimensions);
         }
         // Cohere cuts what is too long unless it is told not to; clients of other dialects expect an error.
-        body[TRUNCATE] = json!(match request.truncate.as_ref().map(|named| named.value) {
+        form[TRUNCATE] = json!(match request.truncate.as_ref().map(|named| named.value) {
             None | Some(Truncate::Never) => "NONE",
             Some(Truncate::Start) => "START",
             Some(Truncate::End) => "END",
@@ -72,7 +74,11 @@ impl EmbedWire for Cohere {
         if request.user.is_some() {
             dropped.push(Dropped::new("user", "Cohere's dialect has no such field"));
         }
-        Ok(Written::whole(Bytes::from(body.to_string()), dropped))
+        Ok(several::written(&texts, AT_ONCE, dropped, |some| {
+            let mut body = form.clone();
+            body["texts"] = json!(some);
+            Bytes::from(body.to_string())
+        }))
     }
 
     fn parse_response(&self, body: &[u8]) -> Result<EmbedResponse, ResponseError> {

@@ -3,11 +3,11 @@
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 
 use super::{
     EmbedRequest, EmbedResponse, EmbedWire, Input, Named, Purpose, Truncate, Vector, Written, invalid,
-    write_list,
+    several, write_list,
 };
 use crate::dialect::{RequestError, ResponseError};
 use crate::edit::Document;
@@ -19,6 +19,9 @@ pub(super) struct Gemini;
 const PURPOSE: &str = "taskType";
 const DIMENSIONS: &str = "outputDimensionality";
 const TRUNCATE: &str = "autoTruncate";
+
+/// Texts of one list at most.
+const AT_ONCE: usize = 100;
 
 /// Where Google has all of that now. It had it beside the content first, and still takes it there.
 const CONFIG: &str = "embedContentConfig";
@@ -70,6 +73,7 @@ impl EmbedWire for Gemini {
 
     fn write_request(&self, request: &EmbedRequest, model: &str) -> Result<Written, RequestError> {
         let texts = request.texts()?;
+        several::check(&texts, AT_ONCE)?;
         let mut dropped = request.lost_extras();
         let purpose = request.purpose.as_ref().and_then(|purpose| named(purpose, &mut dropped));
         if let Some(truncate) = &request.truncate {
@@ -89,11 +93,14 @@ impl EmbedWire for Gemini {
             }
             one
         };
-        let body = match texts.as_slice() {
-            [text] => one(text),
-            texts => json!({ "requests": texts.iter().map(|text| one(text)).collect::<Vec<_>>() }),
-        };
-        Ok(Written::whole(Bytes::from(body.to_string()), dropped))
+        if let [text] = texts.as_slice() {
+            return Ok(Written::whole(Bytes::from(one(text).to_string()), dropped));
+        }
+        // The last of several may have one text and goes to the same path as the others: it is a list as well.
+        Ok(several::written(&texts, AT_ONCE, dropped, |some| {
+            let requests: Vec<Value> = some.iter().map(|text| one(text)).collect();
+            Bytes::from(json!({ "requests": requests }).to_string())
+        }))
     }
 
     fn parse_response(&self, body: &[u8]) -> Result<EmbedResponse, ResponseError> {

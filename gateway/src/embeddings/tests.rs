@@ -210,6 +210,33 @@ fn what_another_provider_cannot_take_is_an_error_with_its_path() {
 }
 
 #[test]
+fn more_inputs_than_a_provider_takes_at_once_become_several_requests() {
+    let texts: Vec<String> = (0..201).map(|at| at.to_string()).collect();
+    let request = parse(Dialect::OpenAiChat, &json!({ "model": "m", "input": texts })).unwrap();
+    for (to, list, text, counts) in [
+        (Dialect::GeminiGenerateContent, "requests", "/content/parts/0/text", [100_usize, 100, 1]),
+        (Dialect::CohereChat, "texts", "", [96, 96, 9]),
+    ] {
+        let Written { body, more, .. } = of(to).write_request(&request, "m").unwrap();
+        assert_eq!(more.iter().map(|more| more.inputs).collect::<Vec<_>>(), counts[1..], "{to}");
+        let bodies = [body].into_iter().chain(more.into_iter().map(|more| more.body));
+        let bodies: Vec<Value> = bodies.map(|body| serde_json::from_slice(&body).unwrap()).collect();
+        let sent = |body: &Value| body[list].as_array().unwrap().clone();
+        assert_eq!(bodies.iter().map(|body| sent(body).len()).collect::<Vec<_>>(), counts, "{to}");
+        let joined: Vec<Value> = bodies.iter().flat_map(sent).collect();
+        let joined: Vec<&str> =
+            joined.iter().map(|one| one.pointer(text).unwrap().as_str().unwrap()).collect();
+        assert_eq!(joined, texts, "{to}");
+        // All that is said of them is said in each.
+        let said = |body: &Value| match body.get("requests") {
+            Some(requests) => requests[0]["model"].clone(),
+            None => json!([body["model"], body["input_type"], body["truncate"], body["embedding_types"]]),
+        };
+        assert!(bodies.iter().all(|body| said(body) == said(&bodies[0]) && !said(body).is_null()), "{to}");
+    }
+}
+
+#[test]
 fn vectors_are_the_same_in_both_spellings() {
     let numbers = vec![0.125_f32, -1.5, 3.4e38, 1e-40, -0.0];
     let vector = Vector::of(numbers.clone()).unwrap();

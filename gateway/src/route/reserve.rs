@@ -3,7 +3,7 @@
 use orch_manifests::{Dialect, Model, Price};
 use serde_json::{Map, Value, json};
 
-use crate::dialect::kept_by_provider;
+use crate::dialect::{kept_by_provider, paths};
 use crate::embeddings::{self, EmbedRequest};
 use crate::fields::alike;
 use crate::ir::{ChatRequest, Tool};
@@ -193,7 +193,7 @@ fn dearer_than_listed(
         return Some(format!("tools[{at}]"));
     }
     if let Some(at) = chat.messages.iter().position(brings_tools) {
-        return Some(format!("messages[{at}].tools"));
+        return Some(format!("{}[{at}].tools", paths::list(client.dialect)));
     }
     let wider = names_beta(chat)
         || client.headers.get_all("anthropic-beta").iter().any(|value| {

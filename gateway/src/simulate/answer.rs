@@ -257,13 +257,17 @@ impl Exchange<'_> {
     fn authorised(&self) -> Result<(), Reject> {
         let Some(key) = self.world.keys.get(&self.served.provider) else { return Ok(()) };
         let headers = &self.parts.headers;
-        let mut sent = match &self.served.key {
+        let (name, bearer) = match &self.served.key {
             KeyPlace::None => return Ok(()),
-            KeyPlace::Bearer => headers.get_all(AUTHORIZATION).iter(),
-            KeyPlace::Header(name) => headers.get_all(name).iter(),
+            KeyPlace::Bearer => (AUTHORIZATION, true),
+            // Anthropic takes a key as everybody's too.
+            KeyPlace::Header(name) if self.house == House::Anthropic && !headers.contains_key(name) => {
+                (AUTHORIZATION, true)
+            }
+            KeyPlace::Header(name) => (name.clone(), false),
         };
+        let mut sent = headers.get_all(name).iter();
         let Some(value) = sent.next() else { return Err(Reject::no_key(self.house)) };
-        let bearer = self.served.key == KeyPlace::Bearer;
         let presented = match value.to_str() {
             Ok(text) if bearer => match text.split_once(' ') {
                 Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim(),
@@ -280,7 +284,7 @@ impl Exchange<'_> {
         }
         // Anthropic knows no sign-in unless the request says that it is one.
         let beta = |value: &http::HeaderValue| value.to_str().is_ok_and(|beta| beta.contains("oauth-"));
-        let signs_in = bearer && self.served.host == "api.anthropic.com";
+        let signs_in = self.served.key == KeyPlace::Bearer && self.served.host == "api.anthropic.com";
         match signs_in && !headers.get_all("anthropic-beta").iter().any(beta) {
             true => Err(Reject::no_key(self.house)),
             false => Ok(()),

@@ -117,6 +117,11 @@ fn gemini(uri: &Uri, fields: &Map<String, Value>) -> Result<Embed, Reject> {
         let requests =
             fields.get("requests").and_then(Value::as_array).filter(|requests| !requests.is_empty());
         let requests = requests.ok_or_else(|| Reject::bad("at least one request is required"))?;
+        if requests.len() > 100 {
+            return Err(Reject::bad(
+                "* BatchEmbedContentsRequest.requests: at most 100 requests can be in one batch",
+            ));
+        }
         requests.iter().map(one).collect::<Result<_, _>>()?
     };
     let dimensions = all.first().map_or(3072, |(_, dimensions)| *dimensions);

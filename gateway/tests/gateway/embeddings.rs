@@ -133,6 +133,49 @@ async fn every_client_is_served_by_every_provider() {
     }
 }
 
+/// Gemini takes a hundred at once, and Cohere 96.
+#[tokio::test]
+async fn a_longer_list_than_a_provider_takes_is_asked_for_in_parts_and_is_one_call() {
+    let numbers = |from: usize, to: usize| (from..to).map(|at| [at as f32, 1.0]).collect::<Vec<_>>();
+    for (provider, model, at_once) in [("gemini", "gemini-embedding-001", 100), ("cohere", "embed-v4.0", 96)]
+    {
+        let world = World::new(setup()).await;
+        let all = at_once + 1;
+        let part = |from: usize, to: usize| match provider {
+            "gemini" => {
+                let values = numbers(from, to).into_iter().map(|vector| json!({ "values": vector }));
+                whole(200, &json!({ "embeddings": values.collect::<Vec<_>>() }))
+            }
+            _ => whole(
+                200,
+                &json!({
+                    "id": "e", "embeddings": { "float": numbers(from, to) }, "texts": [],
+                    "meta": { "billed_units": { "input_tokens": to - from } },
+                    "response_type": "embeddings_by_type",
+                }),
+            ),
+        };
+        let upstream = if provider == "gemini" { &world.gemini } else { &world.cohere };
+        upstream.script([part(0, at_once), part(at_once, all)]);
+        let texts: Vec<String> = (0..all).map(|at| at.to_string()).collect();
+        let answer = world.post(OPENAI, &json!({ "model": model, "input": texts })).await;
+        assert_eq!(answer.status, 200, "{provider}: {}", answer.text());
+        let data = answer.json()["data"].as_array().cloned().unwrap_or_default();
+        let got: Vec<Value> = data.iter().map(|item| item["embedding"][0].clone()).collect();
+        let wanted: Vec<Value> = (0..all).map(|at| json!(at as f32)).collect();
+        assert_eq!(got, wanted, "{provider}");
+        let asked = upstream.asked();
+        assert_eq!(asked.len(), 2, "{provider}");
+        assert_eq!(asked[0].path, asked[1].path, "{provider}");
+        let receipt = world.receipt();
+        assert_eq!((receipt.outcome, receipt.attempts.len()), (Outcome::Served, 1), "{provider}");
+        if provider == "cohere" {
+            assert_eq!((receipt.input_tokens, receipt.estimated), (97, false));
+        }
+        assert_eq!(world.live.requests_used(), 2, "{provider}");
+    }
+}
+
 #[tokio::test]
 async fn one_dialect_in_and_out_passes_the_bytes() {
     let world = World::new(setup()).await;

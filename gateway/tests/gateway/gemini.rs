@@ -269,6 +269,22 @@ async fn errors_before_content_move_on_and_a_blocked_prompt_does_not() {
 }
 
 #[tokio::test]
+async fn a_wait_that_an_error_in_a_stream_asks_for_is_no_shorter_than_that() {
+    let error = json!({"error": {"code": 429, "message": "no", "status": "RESOURCE_EXHAUSTED", "details": [
+        {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "3000s"}]}});
+    let limited = || stream_of(&format!("data: {error}\n\n"));
+    let world = World::new(setup()).await;
+    world.gemini.script([limited(), limited()]);
+    world.anthropic.script([stream_of(ANTHROPIC_TEXT)]);
+    let answer = world.post(STREAM, &asking()).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(world.gemini.asked().len(), 1, "it is not asked again before that");
+    let receipt = world.receipt();
+    assert_eq!(receipt.attempts[0].class, Some(Class::RateLimited));
+    assert_eq!(receipt.provider_served.as_deref(), Some("anthropic"));
+}
+
+#[tokio::test]
 async fn the_bound_of_a_budget_is_put_where_gemini_reads_it() {
     let bounds = |body: Value| async move {
         let world = World::new(Setup { max_tokens: Some(2_000), ..setup() }).await;

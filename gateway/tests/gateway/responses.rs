@@ -135,6 +135,24 @@ async fn a_client_of_responses_is_served_by_the_others_with_tools() {
 }
 
 #[tokio::test]
+async fn what_is_left_out_is_named_as_the_client_wrote_it() {
+    let world = World::new(Setup { models: &["claude-3-haiku"], ..Setup::default() }).await;
+    let message = json!({"id": "msg_1", "model": "claude-3-haiku-20240307", "stop_reason": "end_turn",
+        "content": [{"type": "text", "text": "hi"}], "usage": {"input_tokens": 20, "output_tokens": 7}});
+    world.anthropic.script([whole(200, &message)]);
+    let body = json!({"input": [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": "b"},
+        {"type": "reasoning", "summary": [], "encrypted_content": "c2ln"},
+        {"role": "user", "content": "c"},
+    ]});
+    let answer = world.post(PATH, &body).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let fields: Vec<String> = world.receipt().dropped.into_iter().map(|dropped| dropped.field).collect();
+    assert_eq!(fields, ["input[2]"]);
+}
+
+#[tokio::test]
 async fn what_one_provider_has_kept_is_not_carried_to_another() {
     for (field, value) in [
         ("previous_response_id", json!("resp_0")),

@@ -38,6 +38,43 @@ async fn a_stream_of_the_same_dialect_passes_byte_for_byte() {
     }
 }
 
+/// Some cut what a model says by its tokens, which are in the middle of a sign at times.
+#[tokio::test]
+async fn half_of_a_sign_ends_no_answer() {
+    let chunk = |choices: &str, usage: &str| {
+        format!(
+            r#"data: {{"id":"c","object":"chat.completion.chunk","created":1,"model":"m","choices":[{choices}],"usage":{usage}}}"#
+        ) + "\n\n"
+    };
+    let sent = [
+        chunk(r#"{"index":0,"delta":{"role":"assistant","content":"a\ud83d"},"finish_reason":null}"#, "null"),
+        chunk(r#"{"index":0,"delta":{"content":"\ude00."},"finish_reason":"stop"}"#, "null"),
+        chunk("", r#"{"prompt_tokens":20,"completion_tokens":7,"total_tokens":27}"#),
+        "data: [DONE]\n\n".to_owned(),
+    ];
+    let world = world().await;
+    world.openai.script([stream_of(&sent.concat())]);
+    let answer = world.chat(&with_usage()).await;
+    assert_eq!(answer.text(), sent.concat(), "what passes, passes as it is");
+    let receipt = world.receipt();
+    assert_eq!((receipt.outcome, receipt.input_tokens, receipt.output_tokens), (Outcome::Served, 20, 7));
+
+    world.openai.script([stream_of(&sent.concat())]);
+    let answer = world.post("/v1/messages", &anthropic_client()).await;
+    assert!(answer.text().contains("\"a\u{fffd}\""), "{}", answer.text());
+    assert!(answer.text().contains("\"\u{fffd}.\""), "{}", answer.text());
+    assert_eq!(world.receipt().outcome, Outcome::Served);
+
+    let message = r#"{"role":"assistant","content":"a\ud83d"}"#;
+    let body = format!(
+        r#"{{"id":"c","model":"m","choices":[{{"index":0,"message":{message},"finish_reason":"stop"}}],"usage":{{"prompt_tokens":20,"completion_tokens":7}}}}"#
+    );
+    world.openai.script([Reply::Whole { status: 200, headers: Vec::new(), body: body.clone() }]);
+    let answer = world.chat(&json!({"messages": [{"role": "user", "content": "hello"}]})).await;
+    assert_eq!(answer.text(), body);
+    assert_eq!(world.receipt().output_tokens, 7);
+}
+
 #[tokio::test]
 async fn usage_is_asked_for_and_kept_from_a_client_that_did_not_ask() {
     let world = world().await;

@@ -173,15 +173,16 @@ fn not_authenticated(sent_one: bool) -> Failure {
     }
 }
 
-/// The text of the request's token.
+/// The text of the request's token. Credentials of another scheme are for somebody else, a proxy on the way that has asked
+/// for them.
 fn token(headers: &HeaderMap) -> Option<&[u8]> {
     let [bearer, plain @ ..] = &TOKEN_HEADERS;
-    if let Some(value) = headers.get(bearer) {
+    let of_bearer = headers.get_all(bearer).iter().find_map(|value| {
         // A scheme is read whatever its case (RFC 9110, section 11.1).
         let (scheme, text) = value.as_bytes().split_at_checked(7)?;
-        return scheme.eq_ignore_ascii_case(b"bearer ").then(|| text.trim_ascii());
-    }
-    plain.iter().find_map(|name| headers.get(name)).map(|value| value.as_bytes())
+        scheme.eq_ignore_ascii_case(b"bearer ").then(|| text.trim_ascii())
+    });
+    of_bearer.or_else(|| plain.iter().find_map(|name| headers.get(name)).map(|value| value.as_bytes()))
 }
 
 /// So many requests of each key.
@@ -236,7 +237,15 @@ mod tests {
         );
         for other in ["Basic b3JjaA==", "Bearer", "orch_x", "", "é"] {
             assert_eq!(text(&[("authorization", other)]), None, "{other}");
+            for name in ["x-api-key", "x-goog-api-key"] {
+                let beside = text(&[("authorization", other), (name, "orch_y")]);
+                assert_eq!(beside, Some(b"orch_y".to_vec()), "{other} beside {name}");
+            }
         }
+        assert_eq!(
+            text(&[("authorization", "Basic b3JjaA=="), ("authorization", "Bearer orch_x")]),
+            Some(b"orch_x".to_vec())
+        );
         assert_eq!(text(&[]), None);
     }
 

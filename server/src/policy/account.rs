@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use orch_manifests::{AccountWant, Catalog, EgressWant, HostPattern, Llm, Provider, Slug};
+use http::header::AUTHORIZATION;
+use orch_manifests::{AccountWant, Auth, Catalog, Dialect, EgressWant, HostPattern, Llm, Provider, Slug};
 use orch_proxy::{Binding, Credential, Methods, Place, Placeholder, Rule, RuleOrigin, Target};
 
 /// The rules of a manifest's account wants, each with its provider, as if they were granted.
@@ -29,20 +30,35 @@ pub(super) fn at(provider: &Provider, want: &AccountWant) -> Option<EgressWant> 
     })
 }
 
-/// Where the key goes with these requests, in the header that the provider reads.
-pub(super) fn binding(
+/// Where the key goes with these requests: in each header that the provider reads one from.
+pub(super) fn bindings(
     provider: &Provider,
     want: &AccountWant,
-    placeholder: Placeholder,
-    credential: Arc<dyn Credential>,
-    place: Place,
-) -> Option<Binding> {
+    placeholder: &Placeholder,
+    credential: &Arc<dyn Credential>,
+    own: &Place,
+) -> Vec<Binding> {
+    let Some(host) = provider.public_host() else { return Vec::new() };
     let target = Target {
         scheme: provider.endpoint.scheme,
-        host: HostPattern::Exact(provider.public_host()?.clone()),
+        host: HostPattern::Exact(host.clone()),
         port: provider.endpoint.port,
         methods: Methods::Only(want.methods.clone()),
         paths: want.paths.clone(),
     };
-    Some(Binding { placeholder, credential, targets: vec![target], place })
+    let places = [Some(own.clone()), second_place(provider)].into_iter().flatten();
+    let binding = |place| Binding {
+        placeholder: placeholder.clone(),
+        credential: Arc::clone(credential),
+        targets: vec![target.clone()],
+        place,
+    };
+    places.map(binding).collect()
+}
+
+/// Anthropic takes a key as everybody's too, and its client libraries send it so since October 2026. The gateway takes
+/// either from them.
+fn second_place(provider: &Provider) -> Option<Place> {
+    let own_header = matches!(&provider.auth, Auth::Header(name) if *name != AUTHORIZATION);
+    (own_header && provider.speaks(Dialect::AnthropicMessages)).then_some(Place::Header(AUTHORIZATION))
 }

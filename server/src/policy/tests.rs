@@ -172,6 +172,35 @@ fn a_provider_s_key_is_bound_to_its_inference_paths_and_its_header() {
     assert_ne!(placeholders[0], placeholders[1]);
 }
 
+/// Its client libraries sent a key in `x-api-key` at first, and send it as everybody's since.
+#[test]
+fn a_key_goes_to_anthropic_s_account_in_either_of_its_headers() {
+    let catalog = Catalog::builtin();
+    for (slug, headers) in [
+        ("anthropic", &["x-api-key", "authorization"][..]),
+        ("openai", &["authorization"]),
+        ("gemini", &["x-goog-api-key"]),
+    ] {
+        let provider = catalog.provider(slug).expect("known");
+        let want = AccountWant {
+            provider: slug.parse().expect("a slug"),
+            methods: vec![http::Method::GET],
+            paths: vec!["/v1/models".parse().expect("a pattern")],
+        };
+        let own = place(provider).expect("a place");
+        let placeholder = Placeholder::random();
+        let bindings = account::bindings(provider, &want, &placeholder, &held(slug), &own);
+        let places: Vec<_> = bindings.iter().map(|binding| binding.place.clone()).collect();
+        let expected = headers.iter().map(|name| Place::Header(http::HeaderName::from_static(name)));
+        assert_eq!(places, expected.collect::<Vec<_>>(), "{slug}");
+        for Binding { targets, .. } in &bindings {
+            assert_eq!(targets.len(), 1);
+            assert_eq!(targets[0].methods, Methods::Only(vec![http::Method::GET]));
+            assert_eq!(targets[0].paths, want.paths);
+        }
+    }
+}
+
 /// At the path of those that make vectors, other models answer in words that no budget counts.
 #[test]
 fn bedrock_s_key_is_bound_to_the_listed_models_where_others_are_asked_as_well() {

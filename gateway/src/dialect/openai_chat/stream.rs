@@ -27,6 +27,8 @@ pub(super) struct Parser {
     refused: bool,
     /// Whether each choice seen so far has finished.
     finished: BTreeMap<u64, bool>,
+    /// What was counted of each, where that stands in the choice (Moonshot).
+    counted: BTreeMap<u64, Usage>,
     ended: bool,
     /// Whether `[DONE]` may be missing.
     no_done: bool,
@@ -53,6 +55,7 @@ impl StreamParser for Parser {
             return Err(ResponseError("a chunk is not an object".to_owned()));
         }
         let mut events = Vec::new();
+        let mut counted_here = false;
         for choice in chunk.get("choices").and_then(Value::as_array).into_iter().flatten() {
             let index = choice.get("index").and_then(Value::as_u64).unwrap_or(0);
             self.finished.entry(index).or_insert(false);
@@ -82,9 +85,15 @@ impl StreamParser for Parser {
             if finish.is_some() {
                 self.finished.insert(index, true);
             }
+            if let Some(usage) = choice.get("usage").and_then(usage_of) {
+                self.counted.insert(index, usage);
+                counted_here = true;
+            }
         }
         let usage = chunk.get("usage").and_then(usage_of);
-        let usage = usage.or_else(|| at_path(chunk, &["x_groq", "usage"]).and_then(usage_of));
+        let usage = usage
+            .or_else(|| at_path(chunk, &["x_groq", "usage"]).and_then(usage_of))
+            .or_else(|| if counted_here { self.counted() } else { None });
         events.extend(usage.map(StreamEvent::Usage));
         Ok(events)
     }
@@ -106,6 +115,15 @@ impl Parser {
 
     fn has_finished(&self) -> bool {
         !self.finished.is_empty() && self.finished.values().all(|finished| *finished)
+    }
+
+    /// What was counted of all choices, which answer one and the same input.
+    fn counted(&self) -> Option<Usage> {
+        self.counted.values().copied().reduce(|all, one| Usage {
+            output: all.output.saturating_add(one.output),
+            reasoning: all.reasoning.saturating_add(one.reasoning),
+            ..all
+        })
     }
 
     fn done(&mut self) -> Result<Vec<StreamEvent>, ResponseError> {

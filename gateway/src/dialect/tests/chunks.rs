@@ -159,6 +159,31 @@ fn counts_of_groq_s_own_are_heard_beside_an_empty_place_for_them() {
     assert_eq!(events(openai(), [sent.as_bytes()]), [StreamEvent::Usage(usage)]);
 }
 
+/// Moonshot has them in the last chunk of each choice, whether or not it was asked for the one behind them.
+#[test]
+fn counts_that_stand_in_a_choice_are_heard() {
+    let usage = |output: u64| json!({"prompt_tokens": 20, "completion_tokens": output, "cached_tokens": 4});
+    let last = |index: u64, output: u64| {
+        let choice = json!({"index": index, "delta": {}, "finish_reason": "stop", "usage": usage(output)});
+        format!("data: {}\n\n", json!({"choices": [choice]}))
+    };
+    let heard = |sent: &[String]| -> Vec<Usage> {
+        let events = events(openai(), sent.iter().map(|sent| sent.as_bytes()));
+        let usage =
+            |event: StreamEvent| if let StreamEvent::Usage(usage) = event { Some(usage) } else { None };
+        events.into_iter().filter_map(usage).collect()
+    };
+    let counted = |output| Usage { input: 20, output, cached_input: 4, ..Usage::default() };
+    assert_eq!(heard(&[last(0, 7)]), [counted(7)]);
+    // The choices answer one and the same input.
+    assert_eq!(heard(&[last(0, 7), last(1, 5)]), [counted(7), counted(12)]);
+    // What is counted of all of them counts.
+    let all = json!({"choices": [], "usage": {"prompt_tokens": 21, "completion_tokens": 8}});
+    let all = format!("data: {all}\n\n");
+    let of_all = Usage { input: 21, output: 8, ..Usage::default() };
+    assert_eq!(heard(&[last(0, 7), all]), [counted(7), of_all]);
+}
+
 /// Nobody follows what they say, but as long as they say it the stream is neither silent nor without content.
 #[test]
 fn a_piece_of_another_answer_is_something_that_was_said() {

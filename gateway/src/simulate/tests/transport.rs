@@ -13,7 +13,7 @@ async fn keys_are_random_per_provider_and_run_and_are_checked_in_their_place() {
 
     let anthropic = simulation.key_for("anthropic").unwrap();
     type Row<'a> = (&'a str, &'a [(&'a str, String)], u16);
-    let rows: [Row<'_>; 9] = [
+    let rows: [Row<'_>; 10] = [
         (OPENAI, &[("authorization", format!("Bearer {key}"))], 200),
         (OPENAI, &[("authorization", format!("bearer {key}"))], 200),
         (OPENAI, &[], 401),
@@ -21,7 +21,8 @@ async fn keys_are_random_per_provider_and_run_and_are_checked_in_their_place() {
         (OPENAI, &[("authorization", format!("Bearer {anthropic}"))], 401),
         (OPENAI, &[("x-api-key", key.to_owned())], 401),
         (ANTHROPIC, &[("x-api-key", anthropic.to_owned())], 200),
-        (ANTHROPIC, &[("authorization", format!("Bearer {anthropic}"))], 401),
+        (ANTHROPIC, &[("authorization", format!("Bearer {anthropic}"))], 200),
+        (ANTHROPIC, &[("authorization", format!("Bearer {key}"))], 401),
         (ANTHROPIC, &[("x-api-key", other.key_for("anthropic").unwrap().to_owned())], 401),
     ];
     for (host, headers, status) in rows {
