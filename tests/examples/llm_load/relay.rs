@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
 
 /// Until standard input ends.
 pub(crate) async fn serve(upstream: SocketAddr) -> Result<()> {
@@ -12,10 +13,12 @@ pub(crate) async fn serve(upstream: SocketAddr) -> Result<()> {
     writeln!(std::io::stdout(), "{}", listener.local_addr()?)?;
     let over = tokio::task::spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new()));
     let serving = async {
+        let mut connections = JoinSet::new();
         loop {
             let (client, _) = listener.accept().await?;
             // A caller that goes away ends its connection and nothing else.
-            tokio::spawn(async move { carry(client, upstream).await.ok() });
+            connections.spawn(async move { carry(client, upstream).await.ok() });
+            while connections.try_join_next().is_some() {}
         }
     };
     tokio::select! {
