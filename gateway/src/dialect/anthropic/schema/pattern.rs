@@ -51,7 +51,7 @@ fn is_small(chars: &mut Peekable<Chars<'_>>) -> bool {
             _ => return false,
         }
     }
-    let (least, most) = numbers.split_once(',').unwrap_or((&numbers, &numbers));
+    let (least, most) = numbers.split_once(',').unwrap_or((numbers.as_str(), numbers.as_str()));
     let small = |number: &str| number.parse::<u32>().is_ok_and(|number| number <= MOST_TIMES);
     small(least) && (most.is_empty() || small(most))
 }
