@@ -16,6 +16,7 @@ pub mod openai_chat;
 pub mod openai_responses;
 pub(crate) mod paths;
 pub(crate) mod quirks;
+mod schemas;
 pub(crate) mod signatures;
 
 use std::borrow::Cow;
@@ -26,6 +27,7 @@ use http::StatusCode;
 use orch_manifests::{Dialect, ReasoningField};
 use serde_json::{Map, Value, json};
 
+use self::anthropic::generation::Generation;
 use crate::bounded;
 use crate::frames::{Frame, Framing};
 use crate::ir::{ApiError, ChatRequest, ChatResponse, Dropped, ImageSource, Part, StreamEvent};
@@ -180,6 +182,29 @@ pub(crate) fn kept_by_provider(client: Dialect, request: &ChatRequest) -> Option
         | Dialect::BedrockConverse
         | Dialect::CohereChat
         | Dialect::OllamaChat => None,
+    }
+}
+
+/// What the request's schema is that this model takes in no form, and its provider refuses.
+pub(crate) fn unsayable(spoken: Dialect, model: &str, schema: &Value) -> Option<&'static str> {
+    let is_claudes = match spoken {
+        Dialect::AnthropicMessages => true,
+        Dialect::BedrockConverse => bedrock::is_anthropics(model),
+        // Whoever has the models of others may have a way of its own to keep them to a schema.
+        Dialect::OpenAiChat
+        | Dialect::OpenAiResponses
+        | Dialect::GeminiGenerateContent
+        | Dialect::CohereChat
+        | Dialect::OllamaChat => false,
+    };
+    if is_claudes { anthropic::schema::unsayable(schema) } else { None }
+}
+
+/// A schema for a model of which the provider speaks a dialect of OpenAI's: Claude wants its own form there as well.
+fn schema_for<'s>(model: &str, schema: &'s Value, dropped: &mut Vec<Dropped>) -> Cow<'s, Value> {
+    match Generation::of(model) {
+        Some(_) => Cow::Owned(anthropic::schema::to_claude(schema, dropped)),
+        None => Cow::Borrowed(schema),
     }
 }
 

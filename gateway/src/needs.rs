@@ -3,7 +3,7 @@
 use orch_manifests::{Dialect, Lack, ServerTools};
 use serde_json::json;
 
-use crate::dialect::kept_by_provider;
+use crate::dialect::{kept_by_provider, unsayable};
 use crate::embeddings;
 use crate::ir::{ApiError, ChatRequest, Class, Part, ResponseFormat, Tool, ToolChoice};
 use crate::plan::Candidate;
@@ -24,7 +24,8 @@ pub(crate) fn fitting(
         let lacks = match &client.asked {
             Asked::Chat(chat) => strange(client.dialect, chat, &candidate)
                 .or_else(|| searches(allowed, &candidate))
-                .or_else(|| lack(chat, &candidate)),
+                .or_else(|| lack(chat, &candidate))
+                .or_else(|| unlike_its_schemas(client.dialect, chat, &candidate)),
             Asked::Embeddings(embed) => embeddings::lack(embed, client.dialect, &candidate, fit.first()),
         };
         match lacks {
@@ -53,6 +54,22 @@ fn searches(allowed: ServerTools, candidate: &Candidate) -> Option<(Class, Strin
         let reason = format!("it reaches out by itself, which needs llm.server_tools: {missing}");
         (Class::NoAccess, reason)
     })
+}
+
+/// A schema that its provider refuses, however it is written. In the provider's own dialect that is for it to say.
+fn unlike_its_schemas(
+    client: Dialect,
+    request: &ChatRequest,
+    candidate: &Candidate,
+) -> Option<(Class, String)> {
+    let Some(ResponseFormat::JsonSchema { schema, .. }) = &request.format else { return None };
+    let spoken = candidate.spoken_with(client);
+    if spoken == client {
+        return None;
+    }
+    let what = unsayable(spoken, candidate.sent(), schema)?;
+    let reason = format!("it takes no JSON Schema {what}, and the request has one (response_format)");
+    Some((Class::BadRequest, reason))
 }
 
 fn carries_nothing(field: &str) -> String {

@@ -3,6 +3,7 @@
 pub(in crate::dialect) mod generation;
 mod read_request;
 mod response;
+pub(in crate::dialect) mod schema;
 mod stream;
 pub(in crate::dialect) mod thinking;
 mod write_request;

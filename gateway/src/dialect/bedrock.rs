@@ -10,6 +10,8 @@ mod response;
 mod stream;
 mod write_request;
 
+pub(super) use write_request::is_anthropics;
+
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 

@@ -7,6 +7,7 @@ use super::reply::{Event, Reply};
 use super::tokens;
 
 pub(super) mod request;
+mod schema;
 
 /// The list of models.
 pub(super) fn models(models: &[String]) -> Value {

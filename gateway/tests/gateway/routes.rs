@@ -326,6 +326,54 @@ async fn rule_7_when_every_model_lacks_what_the_request_needs_that_is_said_and_n
 }
 
 #[tokio::test]
+async fn rule_7_claude_is_asked_for_the_schemas_that_it_takes_and_skipped_for_others() {
+    let world = World::new(Setup { models: &["claude-sonnet-4-5"], ..Setup::default() }).await;
+    world.anthropic.script([messages("{\"age\":7}")]);
+    let asking = |schema: Value| {
+        let mut body = hello();
+        body["model"] = json!("claude-sonnet-4-5");
+        body["response_format"] =
+            json!({"type": "json_schema", "json_schema": {"name": "a", "schema": schema, "strict": true}});
+        body
+    };
+    let age = json!({"type": "integer", "maximum": 150});
+    let answer = world.chat(&asking(json!({"type": "object", "properties": {"age": age}}))).await;
+    assert_eq!(answer.said(), "{\"age\":7}", "{}", answer.text());
+    let asked = world.anthropic.asked();
+    let told = json!({"type": "integer", "description": "{maximum: 150}"});
+    assert_eq!(
+        asked[0].body["output_config"]["format"],
+        json!({"type": "json_schema",
+            "schema": {"type": "object", "properties": {"age": told}, "additionalProperties": false}})
+    );
+    let dropped = world.receipt().dropped;
+    assert!(
+        dropped.iter().any(|d| d.field == "response_format" && d.reason.contains("maximum")),
+        "{dropped:?}"
+    );
+
+    let node = json!({"type": "object", "properties": {"next": {"$ref": "#/$defs/node"}}});
+    for (schema, why) in [
+        (json!({"$ref": "#/$defs/node", "$defs": {"node": node}}), "that refers to itself"),
+        (json!({"type": "object", "additionalProperties": {"type": "string"}}), "with an object of any keys"),
+        (json!({"type": "object", "properties": {"a": {}}}), "with a value of any type"),
+    ] {
+        let answer = world.chat(&asking(schema)).await;
+        let error = &answer.json()["error"];
+        assert_eq!((answer.status.as_u16(), &error["code"]), (400, &json!("orch_no_model_fits")));
+        assert!(error["message"].as_str().unwrap().contains(why), "{}", answer.text());
+    }
+    assert!(world.anthropic.asked().is_empty());
+
+    // In its own dialect what the client says is passed on as it is, for the provider to judge.
+    world.anthropic.script([messages("{}")]);
+    let own = json!({"model": "claude-sonnet-4-5", "max_tokens": 9, "messages": [{"role": "user", "content": "x"}],
+        "output_config": {"format": {"type": "json_schema", "schema": {"type": "object"}}}});
+    assert_eq!(world.post("/v1/messages", &own).await.status, 200);
+    assert_eq!(world.anthropic.asked()[0].body["output_config"], own["output_config"]);
+}
+
+#[tokio::test]
 async fn rule_4_keep_alives_do_not_keep_a_stream_open() {
     let timing = Timing { silent: Duration::from_millis(200), ..Timing::default() };
     for beginning in [0, 3] {

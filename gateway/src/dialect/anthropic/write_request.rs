@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::super::{OF_ITS_PROVIDER, Style, Written, media_type, plain_id, tool_input};
+use super::schema::to_claude;
 use super::{generation, thinking};
 use crate::ir::{
     ChatRequest, Dropped, Image, ImageSource, Part, ReasoningWish, ResponseFormat, Role, Sampling, Tool,
@@ -41,7 +42,7 @@ pub(super) fn write(request: &ChatRequest, style: &Style) -> Written {
     match &request.format {
         None => {}
         Some(ResponseFormat::JsonSchema { schema, .. }) if !style.no_json_schema => {
-            let format = json!({ "type": "json_schema", "schema": schema });
+            let format = json!({ "type": "json_schema", "schema": to_claude(schema, &mut dropped) });
             body.insert("output_config".into(), json!({ "format": format }));
         }
         Some(ResponseFormat::JsonSchema { .. }) => {

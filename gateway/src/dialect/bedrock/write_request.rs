@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 
 use super::super::anthropic::generation::{self, Generation};
+use super::super::anthropic::schema::to_claude;
 use super::super::anthropic::thinking;
 use super::super::{OF_ITS_PROVIDER, Style, Written, media_type, plain_id, tool_input};
 use super::IMAGES;
@@ -68,7 +69,7 @@ fn inference(request: &ChatRequest, dropped: &mut Vec<Dropped>) -> Map<String, V
         config.insert("temperature".into(), json!(temperature.min(1.0)));
     }
     config.extend(sampling.top_p.map(|top_p| ("topP".to_owned(), json!(top_p))));
-    let stop = match is_anthropics(request) {
+    let stop = match is_anthropics(&request.model) {
         true => generation::stop_sequences(&request.stop, dropped),
         false => request.stop.iter().map(String::as_str).collect(),
     };
@@ -85,8 +86,8 @@ fn inference(request: &ChatRequest, dropped: &mut Vec<Dropped>) -> Map<String, V
 }
 
 /// Whether the model is a Claude, as Bedrock names them.
-fn is_anthropics(request: &ChatRequest) -> bool {
-    request.model.contains("anthropic.")
+pub(in crate::dialect) fn is_anthropics(model: &str) -> bool {
+    model.contains("anthropic.")
 }
 
 /// Whether the model can be asked to keep its cache for an hour: Claude can, from 4.5 on.
@@ -96,7 +97,7 @@ fn keeps_for_an_hour(request: &ChatRequest) -> bool {
 
 /// What only some models' own requests have.
 fn additional(request: &ChatRequest, dropped: &mut Vec<Dropped>) -> Map<String, Value> {
-    let is_anthropics = is_anthropics(request);
+    let is_anthropics = is_anthropics(&request.model);
     let mut fields = Map::new();
     if let Some(top_k) = request.sampling.top_k {
         match is_anthropics {
@@ -137,7 +138,11 @@ fn additional(request: &ChatRequest, dropped: &mut Vec<Dropped>) -> Map<String, 
 fn format(request: &ChatRequest, style: &Style, dropped: &mut Vec<Dropped>) -> Option<Value> {
     match request.format.as_ref()? {
         ResponseFormat::JsonSchema { name, description, schema, .. } if !style.no_json_schema => {
-            let mut written = json!({ "schema": schema.to_string() });
+            let schema = match is_anthropics(&request.model) {
+                true => to_claude(schema, dropped).to_string(),
+                false => schema.to_string(),
+            };
+            let mut written = json!({ "schema": schema });
             if !name.is_empty() {
                 written["name"] = json!(name);
             }

@@ -2,16 +2,12 @@
 
 mod read;
 
-use std::collections::BTreeSet;
-
 use serde_json::{Map, Value, json};
 
+use super::super::schemas::{Bounds, LeftOut, merged, referred};
 use crate::ir::Dropped;
 
 pub(super) use read::from_gemini;
-
-/// Schemas within one schema, references resolved: a few references to each other can stand for any number.
-const MOST: u32 = 4096;
 
 /// Keywords that Gemini has under the same name and with the same meaning.
 const SAME: &[&str] = &[
@@ -36,10 +32,10 @@ const QUIET: &[&str] =
 
 /// Writes a JSON Schema for Gemini. What could not be written is one entry of `dropped`, under `path`.
 pub(super) fn to_gemini(schema: &Value, path: &str, dropped: &mut Vec<Dropped>) -> Value {
-    let mut writer = Writer { root: schema, left: MOST, open: Vec::new(), left_out: BTreeSet::new() };
+    let mut writer =
+        Writer { root: schema, bounds: Bounds::default(), open: Vec::new(), left_out: LeftOut::default() };
     let written = writer.schema(schema);
-    if !writer.left_out.is_empty() {
-        let words = writer.left_out.into_iter().collect::<Vec<_>>().join(", ");
+    if let Some(words) = writer.left_out.said() {
         dropped.push(Dropped::new(path, format!("Gemini's schemas cannot say: {words}")));
     }
     written
@@ -47,10 +43,10 @@ pub(super) fn to_gemini(schema: &Value, path: &str, dropped: &mut Vec<Dropped>) 
 
 struct Writer<'a> {
     root: &'a Value,
-    left: u32,
+    bounds: Bounds,
     /// References that are being followed.
     open: Vec<String>,
-    left_out: BTreeSet<String>,
+    left_out: LeftOut,
 }
 
 impl Writer<'_> {
@@ -61,19 +57,21 @@ impl Writer<'_> {
             }
             return json!({});
         };
-        match self.left.checked_sub(1) {
-            Some(left) => self.left = left,
-            None => {
-                self.lose("so many schemas in one");
-                return json!({});
-            }
+        if !self.bounds.enter() {
+            self.lose("schemas so deep in one");
+            return json!({});
         }
+        let written = self.object(fields);
+        self.bounds.leave();
+        written
+    }
+
+    fn object(&mut self, fields: &Map<String, Value>) -> Value {
         if let Some(target) = fields.get("$ref").and_then(Value::as_str) {
             return self.reference(target, fields);
         }
-        if let Some(parts) = fields.get("allOf").and_then(Value::as_array) {
-            let merged = self.merged(fields, parts);
-            return self.schema(&Value::Object(merged));
+        if fields.get("allOf").is_some_and(Value::is_array) {
+            return self.together(fields);
         }
         for keyword in ["anyOf", "oneOf"] {
             if let Some(variants) = fields.get(keyword).and_then(Value::as_array) {
@@ -209,12 +207,15 @@ impl Writer<'_> {
     }
 
     fn reference(&mut self, target: &str, fields: &Map<String, Value>) -> Value {
-        let found = target.strip_prefix('#').and_then(|pointer| self.root.pointer(pointer)).cloned();
+        let found = referred(self.root, target);
         let recursive = self.open.iter().any(|open| open == target);
         let mut written = match found {
             Some(found) if !recursive => {
+                if found.as_object().is_some_and(|found| !self.bounds.takes(found)) {
+                    return self.too_much();
+                }
                 self.open.push(target.to_owned());
-                let written = self.schema(&found);
+                let written = self.schema(found);
                 self.open.pop();
                 written
             }
@@ -235,33 +236,26 @@ impl Writer<'_> {
         written
     }
 
-    /// Objects that all have to hold, as one.
-    fn merged(&mut self, fields: &Map<String, Value>, parts: &[Value]) -> Map<String, Value> {
-        let mut merged = fields.clone();
-        merged.remove("allOf");
-        for part in parts {
-            let target = part.get("$ref").and_then(Value::as_str);
-            let found = target.and_then(|target| self.root.pointer(target.strip_prefix('#')?));
-            let Some(part) = found.unwrap_or(part).as_object() else { continue };
-            for (key, value) in part {
-                match (merged.get_mut(key), value) {
-                    (None, _) => _ = merged.insert(key.clone(), value.clone()),
-                    (Some(Value::Object(known)), Value::Object(more)) if key == "properties" => {
-                        known.extend(more.clone());
-                    }
-                    (Some(Value::Array(known)), Value::Array(more)) if key == "required" => {
-                        known.extend(more.iter().cloned());
-                    }
-                    (Some(known), value) if known == value => {}
-                    (Some(_), _) => self.lose(&format!("{key} twice in allOf")),
-                }
-            }
+    /// Schemas that all have to hold, as one.
+    fn together(&mut self, fields: &Map<String, Value>) -> Value {
+        if self.bounds.spent() {
+            return self.too_much();
         }
-        merged
+        let left_out = &mut self.left_out;
+        let whole = merged(self.root, fields, &mut |what| left_out.add(what));
+        if !self.bounds.takes(&whole) {
+            return self.too_much();
+        }
+        self.schema(&Value::Object(whole))
+    }
+
+    fn too_much(&mut self) -> Value {
+        self.lose("so many schemas in one");
+        json!({})
     }
 
     fn lose(&mut self, what: &str) {
-        self.left_out.insert(what.chars().take(64).collect());
+        self.left_out.add(what);
     }
 }
 
@@ -274,7 +268,12 @@ fn types(fields: &Map<String, Value>) -> (Vec<&str>, bool) {
         _ => Vec::new(),
     };
     let nullable = named.contains(&"null");
-    let mut types: Vec<&str> = named.into_iter().filter(|name| KNOWN.contains(name)).collect();
+    let mut types: Vec<&str> = Vec::new();
+    for name in named {
+        if KNOWN.contains(&name) && !types.contains(&name) {
+            types.push(name);
+        }
+    }
     if types.is_empty() {
         types = match fields {
             fields if fields.contains_key("properties") => vec!["object"],

@@ -3,7 +3,7 @@
 use orch_manifests::ReasoningField;
 use serde_json::{Map, Value, json};
 
-use super::super::{OF_ITS_PROVIDER, Style, Written, placed};
+use super::super::{OF_ITS_PROVIDER, Style, Written, placed, schema_for};
 use super::strict::holds;
 use crate::ir::{
     ChatRequest, Dropped, Image, ImageSource, Message, Part, ReasoningWish, ResponseFormat, Role, Sampling,
@@ -38,7 +38,8 @@ pub(super) fn write(request: &ChatRequest, style: &Style) -> Written {
         None => {}
         Some(ResponseFormat::JsonSchema { name, description, schema, strict }) if !style.no_json_schema => {
             let name = if name.is_empty() { "answer" } else { name };
-            let strict = holds(*strict, schema, &mut dropped);
+            let schema = schema_for(&request.model, schema, &mut dropped);
+            let strict = holds(*strict, &schema, &mut dropped);
             let mut inner = json!({ "name": name, "schema": schema, "strict": strict });
             if let Some(description) = description {
                 inner["description"] = json!(description);

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::super::openai_chat::strict::holds;
-use super::super::{OF_ITS_PROVIDER, Style, Written};
+use super::super::{OF_ITS_PROVIDER, Style, Written, schema_for};
 use super::items::arguments;
 use crate::ir::{
     ChatRequest, Dropped, ImageSource, Message, Part, ReasoningWish, ResponseFormat, Role, Sampling, Tool,
@@ -108,7 +108,8 @@ fn write_text(
         None => {}
         Some(ResponseFormat::JsonSchema { name, description, schema, strict }) if !style.no_json_schema => {
             let name = if name.is_empty() { "answer" } else { name };
-            let strict = holds(*strict, schema, dropped);
+            let schema = schema_for(&request.model, schema, dropped);
+            let strict = holds(*strict, &schema, dropped);
             let mut format =
                 json!({ "type": "json_schema", "name": name, "schema": schema, "strict": strict });
             if let Some(description) = description {

@@ -267,6 +267,74 @@ fn what_stands_behind_a_result_is_named_by_its_own_place() {
     }
 }
 
+/// The schema that was sent, whichever door it was.
+fn schema_of(body: &Value) -> Value {
+    match body.pointer("/outputConfig/textFormat/structure/jsonSchema/schema").and_then(Value::as_str) {
+        Some(text) => serde_json::from_str(text).unwrap(),
+        None => body["output_config"]["format"]["schema"].clone(),
+    }
+}
+
+#[test]
+fn every_dialect_s_schema_is_written_in_the_form_that_claude_takes() {
+    let schema = json!({ "type": "object", "required": ["age"], "properties": {
+        "age": { "type": "integer", "minimum": 0 }, "name": { "type": "string" } } });
+    let geminis = json!({ "type": "OBJECT", "required": ["age"], "properties": {
+        "age": { "type": "INTEGER", "minimum": 0 }, "name": { "type": "STRING" } } });
+    let wanted = json!({ "type": "object", "required": ["age"], "additionalProperties": false, "properties": {
+        "age": { "type": "integer", "description": "{minimum: 0}" }, "name": { "type": "string" } } });
+    let mut chat = asks(&json!("x"));
+    chat["response_format"] =
+        json!({ "type": "json_schema", "json_schema": { "name": "a", "schema": schema, "strict": false } });
+    let answered = json!({ "model": "m", "input": "x", "text": { "format": { "type": "json_schema", "name": "a", "schema": schema } } });
+    let generated = json!({ "contents": [{ "role": "user", "parts": [{ "text": "x" }] }],
+        "generationConfig": { "responseMimeType": "application/json", "responseSchema": geminis } });
+    let mut said = asks(&json!("x"));
+    said["model"] = json!("m");
+    said["response_format"] = json!({ "type": "json_object", "json_schema": schema });
+    let mut local = asks(&json!("x"));
+    local["model"] = json!("m");
+    local["format"] = schema;
+    let clients = [
+        (openai(), chat),
+        (responses(), answered),
+        (gemini(), generated),
+        (cohere(), said),
+        (ollama(), local),
+    ];
+    for (client, body) in clients {
+        for (to, model) in [(anthropic(), "claude-sonnet-4-5"), (bedrock(), SONNET)] {
+            let read = client.parse_request(body.to_string().as_bytes()).unwrap();
+            let request = ChatRequest { model: model.into(), ..read };
+            let written = to.write_request(&request, &Style::default());
+            assert_eq!(schema_of(&serde_json::from_slice(&written.body).unwrap()), wanted, "{body}");
+            let lost: Vec<_> =
+                written.dropped.iter().filter(|dropped| dropped.field == "response_format").collect();
+            assert_eq!(lost.len(), 1, "{lost:?}");
+            assert!(lost[0].reason.contains("minimum (the description says it)"), "{lost:?}");
+        }
+    }
+}
+
+#[test]
+fn claude_gets_its_form_from_hosts_as_well_and_others_theirs() {
+    let schema = json!({ "type": "object", "properties": { "a": { "oneOf": [{ "type": "string" }, { "type": "null" }] } } });
+    let own = json!({ "type": "object", "additionalProperties": false,
+        "properties": { "a": { "anyOf": [{ "type": "string" }, { "type": "null" }] } } });
+    let mut body = asks(&json!("x"));
+    body["model"] = json!("m");
+    body["format"] = schema.clone();
+    for (model, wanted) in [("anthropic/claude-opus-4.8", &own), ("openai/gpt-5", &schema)] {
+        let (chat, _) = sent(ollama(), &body, openai(), model);
+        assert_eq!(&chat["response_format"]["json_schema"]["schema"], wanted, "{model}");
+        let (response, _) = sent(ollama(), &body, responses(), model);
+        assert_eq!(&response["text"]["format"]["schema"], wanted, "{model}");
+    }
+    let (converse, left_out) = sent(ollama(), &body, bedrock(), "qwen.qwen3-32b-v1:0");
+    assert_eq!(schema_of(&converse), schema);
+    assert!(!left_out.iter().any(|field| field == "response_format"), "{left_out:?}");
+}
+
 #[test]
 fn asking_for_nothing_is_carried() {
     let (body, left_out) = sent(openai(), &asks(&json!("x")), anthropic(), "claude-opus-4-8");

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use http::HeaderMap;
 use serde_json::{Map, Value, json};
 
+use super::schema;
 use crate::simulate::chat::{Ask, Choice, Format, Role, Tool, Turn};
 use crate::simulate::failure::Reject;
 
@@ -78,15 +79,13 @@ pub(in crate::simulate) fn parse(headers: &HeaderMap, body: &Value) -> Result<As
     range(fields, "temperature")?;
     range(fields, "top_p")?;
     let (choice, parallel) = choice(fields, &tools)?;
-    let format =
-        fields.get("output_format").or_else(|| fields.get("output_config").and_then(|c| c.get("format")));
     Ok(Ask {
         system: system(fields)?,
         choice,
         parallel,
         max_tokens: Some(max_tokens),
         stops: stops(fields)?,
-        format: format.and_then(|f| f.get("schema")).cloned().map_or(Format::Text, Format::Schema),
+        format: format(fields)?,
         stream: match fields.get("stream") {
             None | Some(Value::Null) => false,
             Some(Value::Bool(stream)) => *stream,
@@ -363,6 +362,26 @@ fn stops(fields: &Map<String, Value>) -> Result<Vec<String>, Reject> {
         Some(stop) => Ok(stop.to_owned()),
     };
     list.iter().enumerate().map(text).collect()
+}
+
+/// `output_config.format`, or `output_format` as it was called in its beta.
+fn format(fields: &Map<String, Value>) -> Result<Format, Reject> {
+    let now = fields.get("output_config").and_then(|config| config.get("format"));
+    let (place, given) = match (now, fields.get("output_format")) {
+        (Some(given), _) => ("output_config.format", given),
+        (None, Some(given)) => ("output_format", given),
+        (None, None) => return Ok(Format::Text),
+    };
+    if given.is_null() {
+        return Ok(Format::Text);
+    }
+    if given.get("type") != Some(&json!("json_schema")) {
+        return Err(at(&format!("{place}.type"), "Input should be 'json_schema'"));
+    }
+    let place = format!("{place}.schema");
+    let schema = given.get("schema").ok_or_else(|| at(&place, "Field required"))?;
+    schema::judge(schema).map_err(|message| at(&place, &message))?;
+    Ok(Format::Schema(schema.clone()))
 }
 
 fn range(fields: &Map<String, Value>, name: &str) -> Result<(), Reject> {

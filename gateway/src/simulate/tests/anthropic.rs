@@ -96,6 +96,19 @@ async fn tools_are_called_and_their_results_answered() {
 }
 
 #[tokio::test]
+async fn structured_output_fits_its_schema() {
+    let simulation = named("ok").await;
+    let schema = json!({"type": "object", "properties": {"summary": {"type": "string"}}, "required": ["summary"],
+        "additionalProperties": false});
+    let format = json!({"type": "json_schema", "schema": schema});
+    for (field, value) in [("output_config", json!({"format": format})), ("output_format", format)] {
+        let got = post(&simulation, ANTHROPIC, &set(hello(ANTHROPIC), field, value)).await.json();
+        let content: Value = serde_json::from_str(got["content"][0]["text"].as_str().unwrap()).unwrap();
+        assert!(content["summary"].is_string(), "{got}");
+    }
+}
+
+#[tokio::test]
 async fn bad_requests_name_the_field() {
     let simulation = named("ok").await;
     let without = |name: &str| {
@@ -119,6 +132,18 @@ async fn bad_requests_name_the_field() {
             "tool_choice may only be specified while providing tools",
         ),
         (with("tools", json!([{"name": "f"}])), "tools.0.custom.input_schema: Field required"),
+        (
+            with("output_config", json!({"format": {"type": "json_object"}})),
+            "output_config.format.type: Input should be 'json_schema'",
+        ),
+        (
+            with("output_config", json!({"format": {"type": "json_schema"}})),
+            "output_config.format.schema: Field required",
+        ),
+        (
+            with("output_config", json!({"format": {"type": "json_schema", "schema": {"type": "object"}}})),
+            "output_config.format.schema: For 'object' type, 'additionalProperties' must be",
+        ),
         (messages(json!([])), "messages: at least one message is required"),
         (messages(json!([{"role": "system", "content": "x"}])), "messages: Unexpected role \"system\"."),
         (messages(json!([{"role": "king", "content": "x"}])), "messages.0.role: Input should be"),

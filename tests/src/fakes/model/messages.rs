@@ -49,7 +49,13 @@ impl Door for Messages {
             asked.tools.push(Tool { name, parameters: tool["input_schema"].clone() });
         }
         if body["output_config"]["format"]["type"] == "json_schema" {
-            asked.schema = Some(body["output_config"]["format"]["schema"].clone());
+            let schema = &body["output_config"]["format"]["schema"];
+            if !is_closed(schema) {
+                return Err("output_config.format.schema: For 'object' type, 'additionalProperties' must be explicitly set \
+                            to false"
+                    .into());
+            }
+            asked.schema = Some(schema.clone());
         }
         Ok(asked)
     }
@@ -198,6 +204,16 @@ fn assistant(blocks: &[Value], thinks: bool, calls: &mut Calls) -> Result<(), St
         }
     }
     Ok(())
+}
+
+/// Whether a schema has no object in it that may hold more than it describes.
+fn is_closed(schema: &Value) -> bool {
+    (schema["type"] != "object" || schema["additionalProperties"] == json!(false))
+        && match schema {
+            Value::Object(fields) => fields.values().all(is_closed),
+            Value::Array(all) => all.iter().all(is_closed),
+            _ => true,
+        }
 }
 
 fn id(i: usize) -> String {

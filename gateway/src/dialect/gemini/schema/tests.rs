@@ -122,6 +122,31 @@ fn a_few_references_do_not_become_millions() {
 }
 
 #[test]
+fn a_chain_of_references_ends() {
+    let mut defs = Map::new();
+    for level in 0..3000 {
+        defs.insert(format!("d{level}"), json!({"$ref": format!("#/$defs/d{}", level + 1)}));
+    }
+    let (written, dropped) = written(&json!({"$ref": "#/$defs/d0", "$defs": defs}));
+    assert_eq!(written, json!({}));
+    assert_eq!(dropped, ["Gemini's schemas cannot say: schemas so deep in one"]);
+}
+
+#[test]
+fn what_is_referred_to_is_written_out_within_bounds() {
+    let names: Vec<String> = (0..10_000).map(|name| format!("name{name}")).collect();
+    let properties: Map<String, Value> =
+        (0..1000).map(|name| (format!("p{name}"), json!({"$ref": "#/$defs/names"}))).collect();
+    let schema = json!({"properties": properties, "$defs": {"names": {"enum": names}}});
+    let (written, dropped) = written(&schema);
+    assert!(written.to_string().len() < 1 << 21);
+    assert!(dropped[0].contains("so many schemas"), "{dropped:?}");
+    // Types that are named more than once are no more types.
+    let (written, _) = self::written(&json!({"type": vec!["string"; 1000]}));
+    assert_eq!(written, json!({"type": "STRING"}));
+}
+
+#[test]
 fn a_schema_of_geminis_becomes_json_schema() {
     let schema = json!({
         "type": "OBJECT", "property_ordering": ["b", "a"], "required": ["a"],
