@@ -21,7 +21,7 @@ use crate::unread::Unread;
 use crate::usage::Reservation;
 
 /// Entries of a receipt's list of dropped fields.
-const DROPPED_KEPT: usize = 64;
+pub(crate) const DROPPED_KEPT: usize = 64;
 
 /// One call's account. Dropped without [`Tab::close`], the client has gone away.
 pub(crate) struct Tab {

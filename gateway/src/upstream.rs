@@ -17,6 +17,7 @@ use crate::envelope;
 use crate::intake::Held;
 use crate::ir::{ApiError, ChatRequest, Class, Dropped};
 use crate::plan::Candidate;
+use crate::tab::DROPPED_KEPT;
 
 /// What is sent as the bound on an answer where the provider counts it against a quota beforehand and the client named none.
 const MODERATE_OUTPUT: u64 = 8192;
@@ -185,6 +186,8 @@ pub(crate) fn prepare(
         _ => request,
     };
     let mut written = dialect::wire(spoken).write_request(&request, &style);
+    // A receipt has no more of them, and each is looked for in the whole request.
+    written.dropped.truncate(DROPPED_KEPT);
     paths::respell(client.dialect, chat, &mut written.dropped);
     dropped.extend(written.dropped);
     let body = adapted(written.body, spoken, chat, candidate, &mut dropped)?;

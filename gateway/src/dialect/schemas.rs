@@ -10,6 +10,9 @@ const DEEPEST: u8 = 96;
 /// Bytes, about, that are written out in place of what stands for them: a few references can stand for any number.
 const MOST: usize = 1 << 20;
 
+/// What any value counts for, whatever is in it.
+const OF_ANY: usize = 8;
+
 /// Words that are named one by one.
 const MOST_WORDS: usize = 32;
 
@@ -46,7 +49,7 @@ impl Bounds {
         if self.left == 0 {
             return false;
         }
-        let left = self.left.checked_sub(size_of_fields(schema));
+        let left = self.left.checked_sub(OF_ANY + size_of_fields(schema));
         self.left = left.unwrap_or(0);
         left.is_some()
     }
@@ -58,7 +61,6 @@ impl Bounds {
 }
 
 fn size(value: &Value) -> usize {
-    const OF_ANY: usize = 8;
     OF_ANY
         + match value {
             Value::Null | Value::Bool(_) | Value::Number(_) => 0,
@@ -99,17 +101,22 @@ impl LeftOut {
 }
 
 /// A schema and all that have to hold beside it (`allOf`, and what that refers to), as one. Where two say different
-/// things the first one holds, and `lose` is told of the other.
+/// things the first one holds, and `lose` is told of the other. `None` where that is too much: parts that come to nothing
+/// take their time as well, so that each of them counts.
 pub(super) fn merged<'s>(
     root: &'s Value,
     fields: &'s Map<String, Value>,
+    bounds: &mut Bounds,
     lose: &mut dyn FnMut(&str),
-) -> Map<String, Value> {
+) -> Option<Map<String, Value>> {
     let mut merged = Map::new();
     let mut waiting: Vec<&'s Map<String, Value>> = vec![fields];
     // What holds already need not hold again, so that references in a circle end.
     let mut followed: BTreeSet<&'s str> = BTreeSet::new();
     while let Some(part) = waiting.pop() {
+        if !bounds.takes(part) {
+            return None;
+        }
         for (key, value) in part {
             if key == "allOf"
                 && let Value::Array(parts) = value
@@ -139,7 +146,7 @@ pub(super) fn merged<'s>(
             }
         }
     }
-    merged
+    Some(merged)
 }
 
 fn add_properties(known: &mut Map<String, Value>, more: &Map<String, Value>, lose: &mut dyn FnMut(&str)) {
@@ -165,8 +172,9 @@ mod tests {
 
     fn of(schema: &Value) -> (Value, Vec<String>) {
         let mut lost = Vec::new();
-        let whole = merged(schema, schema.as_object().unwrap(), &mut |what| lost.push(what.to_owned()));
-        (Value::Object(whole), lost)
+        let fields = schema.as_object().unwrap();
+        let whole = merged(schema, fields, &mut Bounds::default(), &mut |what| lost.push(what.to_owned()));
+        (Value::Object(whole.unwrap()), lost)
     }
 
     #[test]
@@ -187,6 +195,19 @@ mod tests {
                 "age": { "type": "integer" }, "kind": { "const": "cat" }, "name": { "type": "string" } } })
         );
         assert_eq!(lost, ["a property twice in allOf"]);
+    }
+
+    #[test]
+    fn parts_that_come_to_nothing_count() {
+        let part = json!({ "allOf": [{ "type": "string" }, { "type": "integer" }] });
+        let mut bounds = Bounds::default();
+        let mut lost = 0;
+        let mut times = 0;
+        while merged(&part, part.as_object().unwrap(), &mut bounds, &mut |_| lost += 1).is_some() {
+            times += 1;
+        }
+        assert!(bounds.spent() && times < MOST / OF_ANY && lost <= times + 1, "{times}, {lost}");
+        assert!(times > 1000, "{times}");
     }
 
     #[test]

@@ -15,11 +15,22 @@ const BESIDE: usize = 64 << 10;
 /// Bytes in which a number is spelled at most.
 const DIGITS: usize = 32;
 
+/// Bytes in which providers spell a number, the space around it included.
+const SPELLED: usize = 24;
+
 /// Bytes of an answer beside each vector: it may be one of several that have but this vector in them.
 const AROUND: usize = 256;
 
 /// Numbers of a vector, where nothing is known of the model.
 const ANY_DIMENSIONS: u64 = 8192;
+
+/// Whether the vectors that are asked for, of which the client or the catalog says how long they are, are more than an
+/// answer may hold.
+pub(super) fn is_too_much(request: &EmbedRequest, candidate: &Candidate) -> bool {
+    let known = candidate.known().and_then(|model| model.embedding).map(|embedding| embedding.dimensions);
+    let numbers = request.dimensions.or(known).unwrap_or(0).saturating_mul(request.inputs.len() as u64);
+    numbers > (MOST_BYTES / SPELLED) as u64
+}
 
 /// What is expected of an answer.
 #[derive(Clone, Copy, Debug)]

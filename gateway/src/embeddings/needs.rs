@@ -3,6 +3,7 @@
 use orch_manifests::Dialect;
 use serde_json::json;
 
+use super::answer::is_too_much;
 use super::{EmbedRequest, Written, gemini, wire};
 use crate::edit::Document;
 use crate::ir::Class;
@@ -111,6 +112,12 @@ pub(crate) fn prepare(
     }
     let written = wire.write_request(request, written_for(spoken, candidate));
     let Written { body, more, dropped } = written.map_err(|error| Unfit::at(error.path, &error.message))?;
+    // Of one request the provider says so itself, before anything is paid for.
+    if !more.is_empty() && is_too_much(request, candidate) {
+        let message =
+            "asks for more vectors than an answer may hold; send fewer, or ask for fewer dimensions";
+        return Err(Unfit::at("input", message));
+    }
     Ok(Prepared { body, more, dropped, spoken, same_dialect: false, hide_usage: false })
 }
 

@@ -285,11 +285,8 @@ impl Writer<'_> {
             return Err(TOO_LARGE);
         }
         let left_out = &mut self.left_out;
-        let whole = merged(self.root, fields, &mut |what| left_out.add(what));
-        if !self.bounds.takes(&whole) {
-            return Err(TOO_LARGE);
-        }
-        self.schema(&Value::Object(whole))
+        let whole = merged(self.root, fields, &mut self.bounds, &mut |what| left_out.add(what));
+        self.schema(&Value::Object(whole.ok_or(TOO_LARGE)?))
     }
 
     /// A reference is taken alone. With something beside it, or to a place that is no definition, what it refers to is
@@ -299,7 +296,7 @@ impl Writer<'_> {
         if self.open.iter().any(|open| open == target) {
             return Err(WITHIN_ITSELF);
         }
-        let beside: Vec<_> = fields
+        let beside: Map<String, Value> = fields
             .iter()
             .filter(|(key, _)| key.as_str() != "$ref" && !QUIET.contains(&key.as_str()))
             .map(|(key, value)| (key.clone(), value.clone()))
@@ -315,7 +312,8 @@ impl Writer<'_> {
             json!({ "$ref": target })
         } else {
             let found = found.as_object().ok_or(ANY_VALUE)?;
-            if !self.bounds.takes(found) {
+            // What stands beside goes along with each reference that leads on from there.
+            if !self.bounds.takes(found) || !self.bounds.takes(&beside) {
                 return Err(TOO_LARGE);
             }
             let mut whole = found.clone();

@@ -30,10 +30,15 @@ const SAME: &[&str] = &[
 const QUIET: &[&str] =
     &["$schema", "$id", "$comment", "$defs", "definitions", "type", "format", "enum", "const"];
 
-/// Writes a JSON Schema for Gemini. What could not be written is one entry of `dropped`, under `path`.
-pub(super) fn to_gemini(schema: &Value, path: &str, dropped: &mut Vec<Dropped>) -> Value {
-    let mut writer =
-        Writer { root: schema, bounds: Bounds::default(), open: Vec::new(), left_out: LeftOut::default() };
+/// Writes a JSON Schema for Gemini. What could not be written is one entry of `dropped`, under `path`. `bounds` are those of
+/// the whole request, of whose schemas there may be any number.
+pub(super) fn to_gemini(
+    schema: &Value,
+    path: &str,
+    bounds: &mut Bounds,
+    dropped: &mut Vec<Dropped>,
+) -> Value {
+    let mut writer = Writer { root: schema, bounds, open: Vec::new(), left_out: LeftOut::default() };
     let written = writer.schema(schema);
     if let Some(words) = writer.left_out.said() {
         dropped.push(Dropped::new(path, format!("Gemini's schemas cannot say: {words}")));
@@ -43,7 +48,7 @@ pub(super) fn to_gemini(schema: &Value, path: &str, dropped: &mut Vec<Dropped>) 
 
 struct Writer<'a> {
     root: &'a Value,
-    bounds: Bounds,
+    bounds: &'a mut Bounds,
     /// References that are being followed.
     open: Vec<String>,
     left_out: LeftOut,
@@ -242,11 +247,10 @@ impl Writer<'_> {
             return self.too_much();
         }
         let left_out = &mut self.left_out;
-        let whole = merged(self.root, fields, &mut |what| left_out.add(what));
-        if !self.bounds.takes(&whole) {
-            return self.too_much();
+        match merged(self.root, fields, self.bounds, &mut |what| left_out.add(what)) {
+            Some(whole) => self.schema(&Value::Object(whole)),
+            None => self.too_much(),
         }
-        self.schema(&Value::Object(whole))
     }
 
     fn too_much(&mut self) -> Value {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value, json};
 
+use super::super::schemas::Bounds;
 use super::super::{OF_ITS_PROVIDER, Style, Written, media_type, tool_input};
 use super::unsigned::UNSIGNED;
 use super::{schema, thinking};
@@ -26,8 +27,9 @@ pub(super) fn write(request: &ChatRequest, style: &Style) -> Written {
         body.insert("systemInstruction".into(), json!({ "parts": system }));
     }
     body.insert("contents".into(), Value::Array(contents));
-    write_tools(request, &mut body, &mut dropped);
-    let config = generation_config(request, style, &mut dropped);
+    let mut bounds = Bounds::default();
+    write_tools(request, &mut body, &mut bounds, &mut dropped);
+    let config = generation_config(request, style, &mut bounds, &mut dropped);
     if !config.is_empty() {
         body.insert("generationConfig".into(), Value::Object(config));
     }
@@ -41,7 +43,12 @@ pub(super) fn write(request: &ChatRequest, style: &Style) -> Written {
     Written { body: Value::Object(body).to_string().into(), dropped }
 }
 
-fn generation_config(request: &ChatRequest, style: &Style, dropped: &mut Vec<Dropped>) -> Map<String, Value> {
+fn generation_config(
+    request: &ChatRequest,
+    style: &Style,
+    bounds: &mut Bounds,
+    dropped: &mut Vec<Dropped>,
+) -> Map<String, Value> {
     let mut config = Map::new();
     let mut set = |key: &str, value: Option<Value>| config.extend(value.map(|value| (key.to_owned(), value)));
     let Sampling { temperature, top_p, top_k, frequency_penalty, presence_penalty, seed } = &request.sampling;
@@ -67,7 +74,7 @@ fn generation_config(request: &ChatRequest, style: &Style, dropped: &mut Vec<Dro
         None => {}
         Some(ResponseFormat::JsonSchema { schema, .. }) if !style.no_json_schema => {
             set("responseMimeType", Some(json!("application/json")));
-            set("responseSchema", Some(schema::to_gemini(schema, "response_format", dropped)));
+            set("responseSchema", Some(schema::to_gemini(schema, "response_format", bounds, dropped)));
         }
         Some(format) => {
             set("responseMimeType", Some(json!("application/json")));
@@ -82,7 +89,12 @@ fn generation_config(request: &ChatRequest, style: &Style, dropped: &mut Vec<Dro
     config
 }
 
-fn write_tools(request: &ChatRequest, body: &mut Map<String, Value>, dropped: &mut Vec<Dropped>) {
+fn write_tools(
+    request: &ChatRequest,
+    body: &mut Map<String, Value>,
+    bounds: &mut Bounds,
+    dropped: &mut Vec<Dropped>,
+) {
     let mut declarations = Vec::new();
     for (i, tool) in request.tools.iter().enumerate() {
         match tool {
@@ -93,7 +105,7 @@ fn write_tools(request: &ChatRequest, body: &mut Map<String, Value>, dropped: &m
                 }
                 if let Some(parameters) = parameters {
                     let path = format!("tools[{i}].function.parameters");
-                    let schema = schema::to_gemini(parameters, &path, dropped);
+                    let schema = schema::to_gemini(parameters, &path, bounds, dropped);
                     // An object without properties means no arguments, which Gemini wants said by no schema.
                     if schema.get("properties").is_some() || schema.get("anyOf").is_some() {
                         written["parameters"] = schema;

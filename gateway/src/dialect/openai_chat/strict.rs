@@ -1,5 +1,7 @@
 //! OpenAI's strict mode, in which an answer cannot leave its schema, and which takes only some schemas.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value};
 
 use crate::ir::Dropped;
@@ -63,8 +65,9 @@ fn is_object(schema: &Map<String, Value>) -> bool {
 
 /// Whether all that it may hold is named, and has to be there.
 fn is_closed(schema: &Map<String, Value>) -> bool {
-    let required = schema.get("required").and_then(Value::as_array);
-    let is_required = |name: &String| required.is_some_and(|all| all.iter().any(|one| one == name.as_str()));
+    let required = schema.get("required").and_then(Value::as_array).into_iter().flatten();
+    let required: BTreeSet<&str> = required.filter_map(Value::as_str).collect();
+    let is_required = |name: &String| required.contains(name.as_str());
     let properties = schema.get("properties").and_then(Value::as_object);
     schema.get("additionalProperties") == Some(&Value::Bool(false))
         && properties.is_none_or(|properties| properties.keys().all(is_required))

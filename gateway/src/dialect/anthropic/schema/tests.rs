@@ -224,3 +224,17 @@ proptest! {
         }
     }
 }
+
+/// What stands beside a reference goes along a whole chain of them.
+#[test]
+fn what_stands_beside_a_chain_of_references_is_bounded() {
+    let chain = |values: usize| {
+        let mut definitions = Map::from_iter([("a90".to_owned(), json!({ "type": "string" }))]);
+        definitions
+            .extend((0..90).map(|i| (format!("a{i}"), json!({ "$ref": format!("#/$defs/a{}", i + 1) }))));
+        let values: Vec<Value> = (0..values).map(|i| json!(format!("value {i}"))).collect();
+        json!({ "$ref": "#/$defs/a0", "enum": values, "$defs": definitions })
+    };
+    assert_eq!(unsayable(&chain(10)), None);
+    assert_eq!(unsayable(&chain(5000)), Some(TOO_LARGE));
+}

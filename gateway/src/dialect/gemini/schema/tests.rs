@@ -4,7 +4,7 @@ use super::*;
 
 fn written(schema: &Value) -> (Value, Vec<String>) {
     let mut dropped = Vec::new();
-    let written = to_gemini(schema, "x", &mut dropped);
+    let written = to_gemini(schema, "x", &mut Bounds::default(), &mut dropped);
     (written, dropped.into_iter().map(|d| d.reason.into_owned()).collect())
 }
 
@@ -223,4 +223,22 @@ proptest! {
         from_gemini(&written);
         from_gemini(&schema);
     }
+}
+
+/// There may be any number of tools.
+#[test]
+fn the_schemas_of_a_request_share_their_bounds() {
+    let thrice = |next: &str| {
+        let reference = json!({ "$ref": format!("#/$defs/{next}") });
+        json!({ "properties": { "x": reference, "y": reference, "z": reference } })
+    };
+    let mut definitions = Map::from_iter([("level8".to_owned(), json!({ "type": "string" }))]);
+    definitions.extend((0..8).map(|i| (format!("level{i}"), thrice(&format!("level{}", i + 1)))));
+    let schema = json!({ "$ref": "#/$defs/level0", "$defs": definitions });
+    let (mut bounds, mut dropped) = (Bounds::default(), Vec::new());
+    let sizes: Vec<usize> =
+        (0..50).map(|_| to_gemini(&schema, "x", &mut bounds, &mut dropped).to_string().len()).collect();
+    assert!(bounds.spent());
+    assert!(sizes[0] > 10_000 && sizes[49] < 1000, "{sizes:?}");
+    assert!(dropped.last().is_some_and(|last| last.reason.contains("so many schemas")));
 }
