@@ -122,9 +122,9 @@ pub(crate) struct Requests {
     pub(crate) more: Vec<More>,
 }
 
-/// Who is asked, and until when.
+/// What requests to a candidate are sent with, and until when.
 #[derive(Clone, Copy)]
-struct Way<'a> {
+struct Sender<'a> {
     proxy: &'a Proxy,
     session: &'a Session,
     candidate: &'a Candidate,
@@ -156,11 +156,11 @@ pub(crate) async fn attempt(
     until: Instant,
     pace: Pace,
 ) -> Attempted {
-    let way = Way { proxy, session, candidate, until };
+    let sender = Sender { proxy, session, candidate, until };
     if let Some(expected) = manner.vectors {
-        return vectors::vectors(way, requests, manner.spoken, expected).await;
+        return vectors::vectors(sender, requests, manner.spoken, expected).await;
     }
-    let (provider_id, asked) = ask(way, requests.first).await;
+    let (provider_id, asked) = ask(sender, requests.first).await;
     let outcome = match asked {
         Err(failed) => Err(failed),
         Ok(response) => {
@@ -176,7 +176,7 @@ pub(crate) async fn attempt(
 
 /// Sends a request. What comes of it is a success whose body can be read, and what the provider calls it.
 async fn ask(
-    Way { proxy, session, candidate, until }: Way<'_>,
+    Sender { proxy, session, candidate, until }: Sender<'_>,
     request: Request<Body>,
 ) -> (Option<String>, Result<Response<Body>, Failed>) {
     let call = ProviderCall {

@@ -30,7 +30,7 @@ use serde_json::{Map, Value, json};
 use self::anthropic::generation::Generation;
 use crate::bounded;
 use crate::frames::{Frame, Framing};
-use crate::ir::{ApiError, ChatRequest, ChatResponse, Dropped, ImageSource, Part, StreamEvent};
+use crate::ir::{ApiError, ChatRequest, ChatResponse, Dropped, Image, ImageSource, Part, StreamEvent};
 
 /// The module for a dialect.
 pub fn wire(dialect: Dialect) -> &'static dyn Wire {
@@ -248,6 +248,30 @@ fn says_something(piece: &Value) -> bool {
         Value::Null | Value::Bool(_) | Value::Number(_) => false,
     };
     piece.as_object().is_some_and(|piece| piece.iter().any(|(key, value)| key != "role" && tells(value)))
+}
+
+/// Which of these kinds of notes an answer has beside its words, each with nothing but its kind: no other dialect has a place
+/// for them.
+fn notes(holder: &Value, kinds: &'static [&'static str]) -> impl Iterator<Item = Value> {
+    let noted = kinds.iter().filter(move |kind| match holder.get(**kind) {
+        Some(Value::Array(notes)) => !notes.is_empty(),
+        Some(Value::Object(note)) => !note.is_empty(),
+        _ => false,
+    });
+    noted.map(|kind| json!({ "type": kind }))
+}
+
+/// A picture in the form of OpenAI's chat completions, which others have taken over.
+fn image_url(image: &Image) -> Value {
+    let url = match &image.source {
+        ImageSource::Url(url) => url.clone(),
+        ImageSource::Base64 { media_type, data } => format!("data:{media_type};base64,{data}"),
+    };
+    let mut inner = json!({ "url": url });
+    if let Some(detail) = &image.detail {
+        inner["detail"] = json!(detail);
+    }
+    json!({ "type": "image_url", "image_url": inner })
 }
 
 /// The name of a picture's type as it is registered. `image/jpg` is what many write, and what providers refuse.

@@ -413,6 +413,25 @@ pub enum StreamEvent {
 }
 
 impl StreamEvent {
+    /// What the model has made in it and is paid for: text, thoughts, a refusal, or arguments of a call.
+    pub fn text(&self) -> Option<&str> {
+        match self {
+            StreamEvent::Text(text)
+            | StreamEvent::Reasoning(text)
+            | StreamEvent::Refusal(text)
+            | StreamEvent::ToolArguments { fragment: text, .. } => Some(text),
+            StreamEvent::Start { .. }
+            | StreamEvent::Usage(_)
+            | StreamEvent::Error(_)
+            | StreamEvent::ReasoningSignature(_)
+            | StreamEvent::ToolStart { .. }
+            | StreamEvent::ToolEnd { .. }
+            | StreamEvent::Opaque(_)
+            | StreamEvent::Stop { .. }
+            | StreamEvent::End => None,
+        }
+    }
+
     /// Whether a client that saw this event has seen part of the answer, so that no other candidate may take over.
     pub fn commits(&self) -> bool {
         match self {

@@ -41,9 +41,7 @@ pub(crate) struct Tab {
     spoke: bool,
     /// Whether it has said why it ended.
     stopped: bool,
-    /// Whether it is heard piece by piece.
-    streams: bool,
-    /// What there may be of a stream that the client did not take.
+    /// What there may be of it that the client did not take, where it is heard piece by piece.
     unread: Option<Unread>,
     /// Whether the model thinks, or may, where nobody hears it.
     thinks: bool,
@@ -73,7 +71,6 @@ impl Tab {
             said: Spoken::default(),
             spoke: false,
             stopped: false,
-            streams: false,
             unread: None,
             thinks: false,
             lost: Usage::default(),
@@ -104,7 +101,6 @@ impl Tab {
 
     /// The attempt under way has said the first thing of its stream.
     pub(crate) fn speaks(&mut self) {
-        self.streams = true;
         let after = millis(self.started.elapsed());
         self.edit(|receipt| receipt.first_token_ms = Some(after));
         self.unread = Some(Unread::nothing());
@@ -262,29 +258,19 @@ impl Tab {
                 }
             }
             StreamEvent::Usage(usage) => self.usage = Some(*usage),
-            StreamEvent::Text(text)
-            | StreamEvent::Reasoning(text)
-            | StreamEvent::Refusal(text)
-            | StreamEvent::ToolArguments { fragment: text, .. } => {
-                self.said.hear(text);
-                self.spoke = true;
+            _ => {
+                if let Some(text) = event.text() {
+                    self.said.hear(text);
+                    self.spoke = true;
+                }
             }
-            _ => {}
         }
     }
 
     /// What the counts so far are worth after this event of the answer, each of whose pieces was heard.
     pub(crate) fn weighs(&mut self, item: &Item) {
         let counts = |event: &StreamEvent| matches!(event, StreamEvent::Usage(_));
-        let says = |event: &StreamEvent| {
-            matches!(
-                event,
-                StreamEvent::Text(_)
-                    | StreamEvent::Reasoning(_)
-                    | StreamEvent::Refusal(_)
-                    | StreamEvent::ToolArguments { .. }
-            )
-        };
+        let says = |event: &StreamEvent| event.text().is_some();
         match item.meaning.iter().any(counts) {
             true => self.stale = !item.counts,
             false => self.stale |= item.meaning.iter().any(says),
@@ -345,7 +331,7 @@ impl Tab {
         if let Some(reservation) = self.reservation.take() {
             let answered = receipt.provider_served.is_some();
             // Answers that nobody follows are as long as the one that is heard, for all that anybody knows.
-            let answers = if self.streams { reservation.answers() } else { 1 };
+            let answers = if self.unread.is_some() { reservation.answers() } else { 1 };
             // Whoever thinks in silence has said less than it will charge for.
             let said = (!self.thinks).then(|| self.said.most().saturating_mul(answers));
             // A provider goes on for a while after the last thing that somebody heard of it.

@@ -88,6 +88,7 @@ mod tests {
         unread.ends();
         assert_eq!(unread.most(), 0);
     }
+
     #[tokio::test(start_paused = true)]
     async fn a_provider_that_is_quicker_than_the_wait_is_read_all_the_same() {
         let mut unread = Unread::nothing();

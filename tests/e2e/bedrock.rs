@@ -131,29 +131,16 @@ fn another_secret_is_a_bad_key_and_what_is_no_key_is_said_before_anything_starts
 #[test]
 fn streams_are_translated_and_bedrocks_own_client_gets_the_bytes() {
     let (stage, there, _other) = stage(BEDROCK);
-    let headers = json!([
-        ["authorization", "Bearer ${AWS_BEARER_TOKEN_BEDROCK}"],
-        ["content-type", "application/json"]
-    ]);
-    let post = |url: &str, body: &Value| json!({"method": "POST", "url": url, "headers": headers, "body": body.to_string()});
     let chat = json!({"model": "default", "stream": true, "messages": [{"role": "user", "content": "Do ships wait?"}]});
     let own = json!({"messages": [{"role": "user", "content": [{"text": "Do ships wait?"}]}]});
     let requests = json!([
-        post("${OPENAI_BASE_URL}/chat/completions", &chat),
-        post("${GOOGLE_GEMINI_BASE_URL}/model/default/converse", &own),
-        post(&format!("https://{HOST}/model/amazon.nova-lite-v1:0/converse"), &own),
-        post(&format!("https://{OTHER}/model/amazon.nova-lite-v1:0/converse"), &own),
-        post(&format!("https://{HOST}/model/amazon.nova-lite-v1:0/invoke"), &own),
+        posted("${OPENAI_BASE_URL}/chat/completions", &chat),
+        posted("${GOOGLE_GEMINI_BASE_URL}/model/default/converse", &own),
+        posted(&format!("https://{HOST}/model/amazon.nova-lite-v1:0/converse"), &own),
+        posted(&format!("https://{OTHER}/model/amazon.nova-lite-v1:0/converse"), &own),
+        posted(&format!("https://{HOST}/model/amazon.nova-lite-v1:0/invoke"), &own),
     ]);
-    let fields = json!({"supported_providers": ["aws"], "llm": { "primary": "aws/amazon.nova-lite-v1:0" }});
-    let input = json!({ "requests": requests }).to_string();
-    let outcome = stage
-        .run(&guest("wanderer", &fields), &input)
-        .env("AWS_BEARER_TOKEN_BEDROCK", key(SECRET, "eu-central-1"))
-        .run()
-        .expect(0);
-    let report = outcome.json();
-    let results = report["output"]["results"].as_array().expect("a list");
+    let results = asked(&stage, &requests);
     let body = |at: usize| results[at]["body"].as_str().unwrap_or_else(|| panic!("{:#}", results[at]));
     assert!(body(0).contains("ships") && body(0).ends_with("data: [DONE]\n\n"), "{}", body(0));
     for at in [1, 2] {

@@ -11,7 +11,7 @@ use orch_manifests::Dialect;
 use orch_proxy::{Body, full};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::{Answer, Attempted, Charge, Failed, Requests, Way, ask, collect, from_body, in_time};
+use super::{Answer, Attempted, Charge, Failed, Requests, Sender, ask, collect, from_body, in_time};
 use crate::bounded;
 use crate::classify::{Failure, error_inside};
 use crate::embeddings::{self, EmbedResponse, Expected, More, Vector};
@@ -26,20 +26,20 @@ const BACKOFF: Duration = Duration::from_millis(500);
 
 /// Asks for vectors.
 pub(super) async fn vectors(
-    way: Way<'_>,
+    sender: Sender<'_>,
     Requests { first, more }: Requests,
     spoken: Dialect,
     expected: Expected,
 ) -> Attempted {
     // Before the provider is at work: what it answers then has a place.
-    let room = way.session.intake.room(expected.most_bytes());
-    let Ok(room) = timeout_at(way.until, room).await else {
+    let room = sender.session.intake.room(expected.most_bytes());
+    let Ok(room) = timeout_at(sender.until, room).await else {
         let message = "there was no room for its answer in time: others of vectors are being read";
         return Attempted::unanswered(Failed::new(Class::Timeout, message));
     };
     let (provider_id, read) = match more.is_empty() {
-        true => exchange(way, first, spoken, expected).await,
-        false => several(way, first, &more, spoken, expected).await,
+        true => exchange(sender, first, spoken, expected).await,
+        false => several(sender, first, &more, spoken, expected).await,
     };
     let outcome = read.map(|(body, response)| Answer::Embedded { body, response, room });
     Attempted { provider_id, outcome }
@@ -49,13 +49,18 @@ pub(super) async fn vectors(
 type Exchanged = (Option<String>, Result<(Bytes, EmbedResponse), Failed>);
 
 /// Sends one request and reads its answer.
-async fn exchange(way: Way<'_>, request: Request<Body>, spoken: Dialect, expected: Expected) -> Exchanged {
-    let (provider_id, asked) = ask(way, request).await;
+async fn exchange(
+    sender: Sender<'_>,
+    request: Request<Body>,
+    spoken: Dialect,
+    expected: Expected,
+) -> Exchanged {
+    let (provider_id, asked) = ask(sender, request).await;
     let read = match asked {
         Err(failed) => Err(failed),
         Ok(response) => {
             let status = response.status();
-            in_time(way.until, status, embedded(response, spoken, expected)).await
+            in_time(sender.until, status, embedded(response, spoken, expected)).await
         }
     };
     (provider_id, read)
@@ -91,7 +96,7 @@ async fn embedded(
 
 /// Sends one request after the other, and joins their answers. What the provider calls the last one is kept.
 async fn several(
-    way: Way<'_>,
+    sender: Sender<'_>,
     first: Request<Body>,
     more: &[More],
     spoken: Dialect,
@@ -102,7 +107,8 @@ async fn several(
     let (head, body) = first.into_parts();
     let part = expected.part(expected.inputs().saturating_sub(of_more), joined.left);
     // When the first one fails nothing is lost yet, and what follows is the call's to decide.
-    let (mut provider_id, read) = exchange(way, Request::from_parts(head.clone(), body), spoken, part).await;
+    let (mut provider_id, read) =
+        exchange(sender, Request::from_parts(head.clone(), body), spoken, part).await;
     if let Some(failed) = joined.add(read) {
         return (provider_id, Err(failed));
     }
@@ -111,10 +117,10 @@ async fn several(
         loop {
             tries += 1;
             let request = Request::from_parts(head.clone(), full(body.clone()));
-            let (id, read) = exchange(way, request, spoken, expected.part(*inputs, joined.left)).await;
+            let (id, read) = exchange(sender, request, spoken, expected.part(*inputs, joined.left)).await;
             provider_id = id;
             let Some(failed) = joined.add(read) else { break };
-            match pause(&failed, tries, way.until) {
+            match pause(&failed, tries, sender.until) {
                 // All that was paid for before would be asked for again.
                 Some(wait) => sleep(wait).await,
                 None => return (provider_id, Err(joined.charged(failed))),

@@ -266,16 +266,8 @@ fn goes_with_text(key: &str) -> bool {
     )
 }
 
-/// What may be noted of an answer beside its parts.
+/// What may be noted of an answer beside its parts: where it is taken from, and how likely each word was.
 const NOTES: &[&str] = &["groundingMetadata", "citationMetadata", "urlContextMetadata", "logprobsResult"];
-
-/// The kinds of what is noted of an answer: where it is taken from, and how likely each word was.
-fn notes(candidate: &Value) -> impl Iterator<Item = Value> {
-    let noted = NOTES.iter().filter(move |kind| {
-        candidate.get(**kind).and_then(Value::as_object).is_some_and(|note| !note.is_empty())
-    });
-    noted.map(|kind| json!({ "type": kind }))
-}
 
 /// The model as the other dialects name it.
 fn model_version(document: &Value) -> String {

@@ -150,16 +150,6 @@ const NOTES: &[&str] = &["annotations", "audio", "images"];
 /// What may be noted beside the choices: Perplexity's sources.
 const SOURCES: &[&str] = &["citations", "search_results"];
 
-/// Which of these kinds are noted, each with nothing but its kind: no other dialect has a place for them.
-fn notes(holder: &Value, kinds: &'static [&'static str]) -> impl Iterator<Item = Value> {
-    let noted = kinds.iter().filter(move |kind| match holder.get(**kind) {
-        Some(Value::Array(notes)) => !notes.is_empty(),
-        Some(Value::Object(note)) => !note.is_empty(),
-        _ => false,
-    });
-    noted.map(|kind| json!({ "type": kind }))
-}
-
 /// What goes beside a tool call so that its signature comes back with the conversation: the field in which Google's
 /// OpenAI-compatible endpoint has it.
 pub(in crate::dialect) fn extra_content(signature: &str) -> Value {

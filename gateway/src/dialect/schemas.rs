@@ -165,6 +165,29 @@ pub(super) fn referred<'s>(root: &'s Value, target: &str) -> Option<&'s Value> {
 }
 
 #[cfg(test)]
+pub(super) mod arbitrary {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    /// Any JSON at all under a schema's keywords.
+    pub(in crate::dialect) fn schema() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i32>().prop_map(Value::from),
+            "(string|object|null|#/\\$defs/a|#|)".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 32, 4, |inner| {
+            let keys = "(type|\\$ref|\\$defs|a|anyOf|oneOf|allOf|enum|const|items|properties|required|format|nullable|minimum)";
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::btree_map(keys, inner, 0..5).prop_map(|map| json!(map)),
+            ]
+        })
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use serde_json::json;
 

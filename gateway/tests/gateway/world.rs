@@ -172,22 +172,14 @@ impl World {
             let (header, value) = (HeaderName::from_static(header), secret.to_owned());
             Arc::new(Key { id: id.into(), header, secret: value.clone(), value, version: setup.version })
         };
+        let bearer = |id: &str, secret: &str| -> Arc<dyn Credential> {
+            let (value, secret) = (format!("Bearer {secret}"), secret.to_owned());
+            Arc::new(Key { id: id.into(), header: AUTHORIZATION, value, secret, version: setup.version })
+        };
         let anthropic_key = key("ANTHROPIC_API_KEY", "x-api-key", ANTHROPIC_KEY);
         let gemini_key = key("GEMINI_API_KEY", "x-goog-api-key", GEMINI_KEY);
-        let cohere_key: Arc<dyn Credential> = Arc::new(Key {
-            id: "COHERE_API_KEY".into(),
-            header: AUTHORIZATION,
-            value: format!("Bearer {COHERE_KEY}"),
-            secret: COHERE_KEY.to_owned(),
-            version: setup.version,
-        });
-        let aws_key: Arc<dyn Credential> = Arc::new(Key {
-            id: "AWS_BEARER_TOKEN_BEDROCK".into(),
-            header: AUTHORIZATION,
-            value: format!("Bearer {AWS_KEY}"),
-            secret: AWS_KEY.to_owned(),
-            version: setup.version,
-        });
+        let cohere_key = bearer("COHERE_API_KEY", COHERE_KEY);
+        let aws_key = bearer("AWS_BEARER_TOKEN_BEDROCK", AWS_KEY);
         let about_aws = setup.models.iter().any(|model| model.starts_with("aws/"));
         let about_cohere = setup.models.iter().any(|model| model.starts_with("command"));
         let mut routes = Routes::none();

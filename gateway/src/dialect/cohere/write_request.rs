@@ -2,11 +2,11 @@
 
 use serde_json::{Map, Value, json};
 
-use super::super::{OF_ITS_PROVIDER, Style, Written, placed};
+use super::super::{OF_ITS_PROVIDER, Style, Written, image_url, placed};
 use super::response::tool_call_value;
 use crate::ir::{
-    ChatRequest, Dropped, Image, ImageSource, Message, Part, ReasoningWish, ResponseFormat, Role, Sampling,
-    Tool, ToolChoice, ToolResult,
+    ChatRequest, Dropped, Message, Part, ReasoningWish, ResponseFormat, Role, Sampling, Tool, ToolChoice,
+    ToolResult,
 };
 
 const NO_SUCH_FIELD: &str = "Cohere has no such field";
@@ -296,7 +296,7 @@ impl Messages<'_> {
                 Part::Refusal(text) => values.push(json!({ "type": "text", "text": text })),
                 Part::Image(image) if role == Role::User => {
                     self.drop_extras(at, &image.extras);
-                    values.push(image_part(image));
+                    values.push(image_url(image));
                 }
                 Part::Reasoning { .. } => self.drop(at.clone(), OF_ITS_PROVIDER),
                 Part::Image(_) | Part::ToolCall(_) | Part::ToolResult(_) | Part::Opaque(_) => {
@@ -310,16 +310,4 @@ impl Messages<'_> {
             _ => Value::Array(values),
         }
     }
-}
-
-fn image_part(image: &Image) -> Value {
-    let url = match &image.source {
-        ImageSource::Url(url) => url.clone(),
-        ImageSource::Base64 { media_type, data } => format!("data:{media_type};base64,{data}"),
-    };
-    let mut inner = json!({ "url": url });
-    if let Some(detail) = &image.detail {
-        inner["detail"] = json!(detail);
-    }
-    json!({ "type": "image_url", "image_url": inner })
 }

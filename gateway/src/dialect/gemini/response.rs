@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::super::ResponseError;
+use super::super::{ResponseError, notes};
 use super::{
-    Piece, call_id, call_part, finish_reason, model_version, nonempty, notes, piece, stop_reason, usage_of,
+    NOTES, Piece, call_id, call_part, finish_reason, model_version, nonempty, piece, stop_reason, usage_of,
     usage_value,
 };
 use crate::fields::at_path;
@@ -29,7 +29,7 @@ pub(super) fn read(document: &Value) -> Result<ChatResponse, ResponseError> {
             Piece::Other(kind) => Part::Opaque(kind),
         }));
     }
-    content.extend(notes(candidate).map(Part::Opaque));
+    content.extend(notes(candidate, NOTES).map(Part::Opaque));
     let stop = match candidate.get("finishReason").and_then(Value::as_str) {
         Some(finish) => stop_reason(finish, calls > 0),
         None => StopReason::Truncated,

@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 
 use super::super::emit::{object, sse};
 use super::super::{
-    MOST_ANSWERS, ResponseError, StreamParser, StreamWriter, of_another_answer, says_something,
+    MOST_ANSWERS, ResponseError, StreamParser, StreamWriter, notes, of_another_answer, says_something,
 };
 use super::{
-    Piece, call_id, call_part, error_value, finish_reason, model_version, nonempty, notes, piece,
+    NOTES, Piece, call_id, call_part, error_value, finish_reason, model_version, nonempty, piece,
     stop_reason, usage_of, usage_value,
 };
 use crate::classify::error_inside;
@@ -114,7 +114,7 @@ impl Parser {
                 Some(Piece::Other(kind)) => events.push(StreamEvent::Opaque(kind)),
             }
         }
-        events.extend(notes(candidate).map(StreamEvent::Opaque));
+        events.extend(notes(candidate, NOTES).map(StreamEvent::Opaque));
         Ok(())
     }
 }

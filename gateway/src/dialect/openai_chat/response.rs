@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::super::ResponseError;
+use super::super::{ResponseError, notes};
 use super::{
-    NOTES, SOURCES, arguments_of_call, extra_content, finish_of, finish_reason, name_of_call, notes,
-    said_in_part, stop_reason, usage_of, usage_value, write_request,
+    NOTES, SOURCES, arguments_of_call, extra_content, finish_of, finish_reason, name_of_call, said_in_part,
+    stop_reason, usage_of, usage_value, write_request,
 };
 use crate::ir::{ChatResponse, Part, StopReason, ToolCall};
 

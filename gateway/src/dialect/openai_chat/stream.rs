@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 
 use super::super::emit::{object, sse};
 use super::super::{
-    MOST_ANSWERS, ResponseError, StreamParser, StreamWriter, of_another_answer, says_something,
+    MOST_ANSWERS, ResponseError, StreamParser, StreamWriter, notes, of_another_answer, says_something,
 };
 use super::response::nonempty;
 use super::{
     NOTES, SOURCES, arguments_of_call, error_value, extra_content, finish_of, finish_reason, name_of_call,
-    notes, said_in_part, stop_reason, usage_of, usage_value,
+    said_in_part, stop_reason, usage_of, usage_value,
 };
 use crate::classify::error_inside;
 use crate::fields::at_path;

@@ -3,11 +3,11 @@
 use orch_manifests::ReasoningField;
 use serde_json::{Map, Value, json};
 
-use super::super::{OF_ITS_PROVIDER, Style, Written, placed, schema_for};
+use super::super::{OF_ITS_PROVIDER, Style, Written, image_url, placed, schema_for};
 use super::strict::holds;
 use crate::ir::{
-    ChatRequest, Dropped, Image, ImageSource, Message, Part, ReasoningWish, ResponseFormat, Role, Sampling,
-    Tool, ToolCall, ToolChoice,
+    ChatRequest, Dropped, Image, Message, Part, ReasoningWish, ResponseFormat, Role, Sampling, Tool,
+    ToolCall, ToolChoice,
 };
 
 const NO_SUCH_FIELD: &str = "chat completions have no such field";
@@ -315,13 +315,5 @@ fn content_value(parts: &[(String, &Part)], role: Role, dropped: &mut Vec<Droppe
 fn image_value(image: &Image, at: &str, dropped: &mut Vec<Dropped>) -> Value {
     let keys = image.extras.keys();
     dropped.extend(keys.map(|key| Dropped::new(format!("{at}.{key}"), NO_SUCH_FIELD)));
-    let url = match &image.source {
-        ImageSource::Url(url) => url.clone(),
-        ImageSource::Base64 { media_type, data } => format!("data:{media_type};base64,{data}"),
-    };
-    let mut inner = json!({ "url": url });
-    if let Some(detail) = &image.detail {
-        inner["detail"] = json!(detail);
-    }
-    json!({ "type": "image_url", "image_url": inner })
+    image_url(image)
 }

@@ -1,5 +1,6 @@
 use proptest::prelude::*;
 
+use super::super::super::schemas::arbitrary::schema;
 use super::*;
 
 fn written(schema: &Value) -> (Value, Vec<String>) {
@@ -197,27 +198,9 @@ fn is_taken(schema: &Value) -> bool {
         && within.chain(variants).chain(items).chain(defined).all(is_taken)
 }
 
-/// Any JSON at all under a schema's keywords.
-fn anything() -> impl Strategy<Value = Value> {
-    let leaf = prop_oneof![
-        Just(Value::Null),
-        any::<bool>().prop_map(Value::from),
-        any::<i32>().prop_map(Value::from),
-        "(string|object|null|#/\\$defs/a|#|)".prop_map(Value::from),
-    ];
-    leaf.prop_recursive(4, 32, 4, |inner| {
-        let keys =
-            "(type|\\$ref|\\$defs|a|anyOf|oneOf|allOf|enum|const|items|properties|required|nullable|minimum)";
-        prop_oneof![
-            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-            prop::collection::btree_map(keys, inner, 0..5).prop_map(|map| json!(map)),
-        ]
-    })
-}
-
 proptest! {
     #[test]
-    fn what_is_written_is_taken(schema in anything()) {
+    fn what_is_written_is_taken(schema in schema()) {
         if let Ok((written, _)) = write(&schema) {
             prop_assert!(is_taken(&written), "{} of {}", written, schema);
             prop_assert_eq!(unsayable(&written), None);
