@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use crate::bounded;
 use crate::dialect::RequestError;
 
-/// An object whose fields are taken out one by one; what is left over are the extras.
+/// An object whose fields are taken out one by one, which leaves null in their place; what is left over are the extras.
 pub(crate) struct Fields {
     map: Map<String, Value>,
     path: String,
@@ -86,7 +86,8 @@ impl Fields {
     /// Takes any value; null counts as absent.
     pub(crate) fn value(&mut self, key: &'static str) -> Option<Value> {
         self.asked.get_mut().push(key);
-        self.map.remove(key).filter(|v| !v.is_null())
+        // Null in its place, and not closed up: the others keep their order without being moved.
+        self.map.get_mut(key).map(Value::take).filter(|v| !v.is_null())
     }
 
     /// Looks without taking.
@@ -207,8 +208,9 @@ impl Fields {
         self.map.insert(key.to_owned(), value);
     }
 
-    /// What was not taken, for objects that are the client's own data, where null means something.
-    pub(crate) fn rest_with_nulls(self) -> Map<String, Value> {
+    /// The object as it came, for those that are the client's own data, where null means something.
+    pub(crate) fn untouched(self) -> Map<String, Value> {
+        debug_assert!(self.asked.borrow().is_empty(), "what was taken would be null");
         self.map
     }
 
@@ -336,7 +338,7 @@ mod tests {
             fields.peek("messages");
             fields.rest().map(|rest| rest.keys().cloned().collect::<Vec<_>>())
         };
-        assert_eq!(read(r#"{"tools":1,"messages":2,"Other":3}"#).unwrap(), ["Other", "messages"]);
+        assert_eq!(read(r#"{"tools":1,"messages":2,"Other":3}"#).unwrap(), ["messages", "Other"]);
         for body in [
             r#"{"Tools":1}"#,
             r#"{"TOOLS":1,"tools":2}"#,

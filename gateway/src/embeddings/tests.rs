@@ -165,7 +165,7 @@ fn gemini_s_configuration_of_vectors_is_read_where_it_stands() {
     let request = parse(Dialect::GeminiGenerateContent, &with(json!({}), rest)).unwrap();
     let (body, dropped) = sent(Dialect::OllamaChat, &request);
     assert_eq!(body["truncate"], true);
-    assert_eq!(dropped, ["embedContentConfig.documentOcr", "embedContentConfig.title"]);
+    assert_eq!(dropped, ["embedContentConfig.title", "embedContentConfig.documentOcr"]);
 
     for (beside, within, path) in [
         (json!({ "outputDimensionality": 2 }), json!({ "outputDimensionality": 3 }), "outputDimensionality"),

@@ -97,7 +97,7 @@ pub(super) async fn list(call: Call<'_>) -> Result<Response<Body>, Failure> {
         .map(|row| {
             let mut run = resource(row, sees_keys(&call, row));
             if let Value::Object(fields) = &mut run {
-                fields.remove("report");
+                fields.shift_remove("report");
             }
             run
         })
@@ -186,7 +186,7 @@ fn hide_ends(document: &mut Value) {
     match document {
         Value::Object(fields) => {
             if fields.get("whose").is_some_and(|whose| whose == Whose::Own.as_str()) {
-                fields.remove("mask");
+                fields.shift_remove("mask");
             }
             fields.values_mut().for_each(hide_ends);
         }

@@ -48,7 +48,7 @@ pub(super) async fn read(call: Call<'_>) -> Result<Response<Body>, Failure> {
     let total = total.map_or(Value::Null, |row| {
         let mut row = records::usage(&row, UsageBy::Total);
         if let Value::Object(fields) = &mut row {
-            fields.remove("key");
+            fields.shift_remove("key");
         }
         row
     });

@@ -94,7 +94,7 @@ fn leave_out(
     dropped: &mut Vec<Dropped>,
 ) {
     // One is how a model samples that is told nothing.
-    let asked = fields.remove(key).is_some_and(|value| field == "top_k" || value.as_f64() != Some(1.0));
+    let asked = fields.shift_remove(key).is_some_and(|value| field == "top_k" || value.as_f64() != Some(1.0));
     if asked {
         dropped.push(Dropped::new(field, reason));
     }

@@ -106,7 +106,7 @@ fn part(mut f: Fields, beside: &mut Map<String, Value>) -> Result<Part, RequestE
             image(f, source)
         }
         "tool_use" => {
-            let input = f.object("input")?.map_or_else(Map::new, Fields::rest_with_nulls);
+            let input = f.object("input")?.map_or_else(Map::new, Fields::untouched);
             let id = f.required_string("id")?;
             let name = f.required_string("name")?;
             keep(f, beside)?;
@@ -171,7 +171,7 @@ fn tool(mut f: Fields) -> Result<Tool, RequestError> {
     Ok(Tool::Function {
         name: f.required_string("name")?,
         description: f.string("description")?,
-        parameters: f.object("input_schema")?.map(|schema| Value::Object(schema.rest_with_nulls())),
+        parameters: f.object("input_schema")?.map(|schema| Value::Object(schema.untouched())),
         strict: f.boolean("strict")?,
         extras: f.rest()?,
     })

@@ -69,7 +69,7 @@ pub(in crate::dialect) fn alone(fields: &mut Map<String, Value>, top_p: &str, dr
         (top_p, "top_p", number(fields, top_p).is_some_and(|p| p < 0.95)),
     ];
     for (key, field, _) in refused.into_iter().filter(|(.., refused)| *refused) {
-        fields.remove(key);
+        fields.shift_remove(key);
         dropped.push(Dropped::new(field, "it is not taken beside thinking"));
     }
 }

@@ -93,7 +93,7 @@ fn part(mut f: Fields) -> Result<Part, RequestError> {
         return Ok(Part::Text { text, extras: f.rest()? });
     }
     if let Some(mut call) = f.object("toolUse")? {
-        let input = call.object("input")?.map_or_else(Map::new, Fields::rest_with_nulls);
+        let input = call.object("input")?.map_or_else(Map::new, Fields::untouched);
         return Ok(Part::ToolCall(ToolCall {
             id: call.required_string("toolUseId")?,
             name: call.required_string("name")?,
@@ -181,7 +181,7 @@ fn tools(mut f: Fields, request: &mut ChatRequest) -> Result<(), RequestError> {
             request.tools.push(Tool::Function {
                 name: spec.required_string("name")?,
                 description: spec.string("description")?,
-                parameters: schema.map(|schema| Value::Object(schema.rest_with_nulls())),
+                parameters: schema.map(|schema| Value::Object(schema.untouched())),
                 strict: spec.boolean("strict")?,
                 extras: spec.rest()?,
             });

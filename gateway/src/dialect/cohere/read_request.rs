@@ -159,7 +159,7 @@ fn tool(mut f: Fields, strict: Option<bool>) -> Result<Tool, RequestError> {
     Ok(Tool::Function {
         name: function.required_string("name")?,
         description: function.string("description")?,
-        parameters: function.object("parameters")?.map(|schema| Value::Object(schema.rest_with_nulls())),
+        parameters: function.object("parameters")?.map(|schema| Value::Object(schema.untouched())),
         strict,
         extras: f.rest()?,
     })
@@ -187,7 +187,7 @@ fn response_format(f: &mut Fields) -> Result<Option<ResponseFormat>, RequestErro
                 Some(schema) => ResponseFormat::JsonSchema {
                     name: String::new(),
                     description: None,
-                    schema: Value::Object(schema.rest_with_nulls()),
+                    schema: Value::Object(schema.untouched()),
                     // Of what OpenAI's strict mode demands of a schema, Cohere demands nothing.
                     strict: Some(false),
                 },

@@ -90,7 +90,7 @@ fn tools(mut f: Fields) -> Result<Vec<Tool>, RequestError> {
 }
 
 fn function(mut f: Fields) -> Result<Tool, RequestError> {
-    let own = f.object("parameters")?.map(|schema| from_gemini(&Value::Object(schema.rest_with_nulls())));
+    let own = f.object("parameters")?.map(|schema| from_gemini(&Value::Object(schema.untouched())));
     let standard = f.value("parametersJsonSchema");
     Ok(Tool::Function {
         name: f.required_string("name")?,

@@ -158,6 +158,11 @@ impl Writer<'_> {
         if !required.is_empty() {
             written.insert("required".into(), json!(required));
         }
+        // A model writes its reasons before its answer only where a schema has them in this order.
+        if properties.len() > 1 {
+            let order: Vec<&String> = properties.keys().collect();
+            written.insert("propertyOrdering".into(), json!(order));
+        }
         let properties = properties
             .iter()
             .map(|(name, schema)| (name.clone(), self.schema(schema)))

@@ -73,7 +73,7 @@ fn tool(mut f: Fields) -> Result<Tool, RequestError> {
     Ok(Tool::Function {
         name: function.required_string("name")?,
         description: function.string("description")?,
-        parameters: function.object("parameters")?.map(|schema| Value::Object(schema.rest_with_nulls())),
+        parameters: function.object("parameters")?.map(|schema| Value::Object(schema.untouched())),
         strict: None,
         extras: f.rest()?,
     })

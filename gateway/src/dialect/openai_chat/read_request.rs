@@ -180,7 +180,7 @@ fn tool(mut f: Fields) -> Result<Tool, RequestError> {
     let mut function = f.required_object("function")?;
     let name = function.required_string("name")?;
     let description = function.string("description")?;
-    let parameters = function.object("parameters")?.map(|schema| Value::Object(schema.rest_with_nulls()));
+    let parameters = function.object("parameters")?.map(|schema| Value::Object(schema.untouched()));
     let strict = function.boolean("strict")?;
     let mut extras = f.rest()?;
     extras.extend(function.rest()?.into_iter().map(|(key, value)| (format!("function.{key}"), value)));

@@ -235,7 +235,7 @@ fn tool(mut f: Fields) -> Result<Tool, RequestError> {
     Ok(Tool::Function {
         name: f.required_string("name")?,
         description: f.string("description")?,
-        parameters: f.object("parameters")?.map(|schema| Value::Object(schema.rest_with_nulls())),
+        parameters: f.object("parameters")?.map(|schema| Value::Object(schema.untouched())),
         strict: f.boolean("strict")?,
         extras: f.rest()?,
     })

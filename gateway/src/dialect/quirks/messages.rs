@@ -24,7 +24,7 @@ pub(super) fn thoughts(
         let Some(message) = message.as_object_mut() else { continue };
         let mut text = None;
         for name in THOUGHTS {
-            match message.remove(name.as_str()) {
+            match message.shift_remove(name.as_str()) {
                 None | Some(Value::Null) => {}
                 Some(said) if said.is_string() && text.is_none() => text = Some(said),
                 // The same under both names, as some answers have it.

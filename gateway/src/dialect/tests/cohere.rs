@@ -238,7 +238,7 @@ fn cohere_is_read_and_becomes_openai() {
                 {"id": "f_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]},
             {"role": "tool", "tool_call_id": "f_1", "content": [
                 {"type": "text", "text": "rain"},
-                {"type": "text", "text": "{\"snippet\":\"s\",\"title\":\"t\"}"},
+                {"type": "text", "text": "{\"title\":\"t\",\"snippet\":\"s\"}"},
                 {"type": "text", "text": "plain"},
             ]},
         ])
@@ -252,9 +252,9 @@ fn cohere_is_read_and_becomes_openai() {
             "messages[3].content[0].content[0].document",
             "top_k",
             "thinking",
-            "citation_options",
-            "documents",
             "safety_mode",
+            "documents",
+            "citation_options",
         ]
     );
 }

@@ -118,7 +118,7 @@ fn gemini_becomes_openai() {
                     {"id": "call_1", "type": "function", "function": {"name": "clock", "arguments": "{}"}},
                 ]},
                 {"role": "tool", "tool_call_id": "call_1", "content": "noon"},
-                {"role": "tool", "tool_call_id": "call_0", "content": "{\"mm\":3,\"sky\":\"rain\"}"},
+                {"role": "tool", "tool_call_id": "call_0", "content": "{\"sky\":\"rain\",\"mm\":3}"},
                 {"role": "user", "content": "And?"},
             ],
         })
@@ -132,8 +132,8 @@ fn gemini_becomes_openai() {
             "top_k",
             "thinking",
             "n",
-            "generationConfig.audioTimestamp",
             "generationConfig.thinkingConfig.includeThoughts",
+            "generationConfig.audioTimestamp",
             "safetySettings",
         ]
     );
@@ -157,7 +157,7 @@ fn gemini_becomes_anthropic() {
             {"role": "user", "content": [
                 {"type": "tool_result", "tool_use_id": "call_1", "content": [{"type": "text", "text": "noon"}]},
                 {"type": "tool_result", "tool_use_id": "call_0",
-                    "content": [{"type": "text", "text": "{\"mm\":3,\"sky\":\"rain\"}"}]},
+                    "content": [{"type": "text", "text": "{\"sky\":\"rain\",\"mm\":3}"}]},
                 {"type": "text", "text": "And?"},
             ]},
         ])

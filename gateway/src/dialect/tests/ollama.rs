@@ -205,7 +205,7 @@ fn ollama_is_read_with_ids_for_its_calls() {
     assert_eq!(results, wanted.map(|(id, text)| (json!(id), json!(text))));
     assert_eq!(
         dropped(&written),
-        ["messages[2].content[0]", "top_k", "keep_alive", "options.num_ctx", "options.repeat_penalty",]
+        ["messages[2].content[0]", "top_k", "options.num_ctx", "options.repeat_penalty", "keep_alive"]
     );
     assert_eq!(parse(ollama(), &own_request()), request, "the same request gets the same ids");
 }

@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 
-use super::{anthropic, openai};
-use crate::dialect::{Style, Wire, Written};
+use super::{ALL, anthropic, openai};
+use crate::dialect::{Style, Wire, Written, wire};
 use crate::ir::ChatRequest;
 
 fn parse(wire: &dyn Wire, body: &Value) -> ChatRequest {
@@ -273,4 +273,59 @@ fn unknown_fields_are_kept() {
     );
     assert_eq!(request.extras["brand_new"], json!({"a": null}));
     assert_eq!(request.messages[0].extras["flavour"], 1);
+}
+
+/// The names of each object that has one of these three, texts that are objects among them.
+fn orders(value: &Value, found: &mut Vec<String>) {
+    const NAMES: [&str; 3] = ["reasons", "answer", "certainty"];
+    match value {
+        Value::Object(fields) => {
+            let names: Vec<&str> =
+                fields.keys().map(String::as_str).filter(|name| NAMES.contains(name)).collect();
+            if !names.is_empty() {
+                found.push(names.join(" "));
+            }
+            fields.values().for_each(|value| orders(value, found));
+        }
+        Value::Array(values) => values.iter().for_each(|value| orders(value, found)),
+        Value::String(text) if text.starts_with('{') => {
+            orders(&serde_json::from_str(text).unwrap(), found);
+        }
+        _ => {}
+    }
+}
+
+/// A model fills a schema in from above, so that one which has its answer before its reasons answers without any.
+#[test]
+fn properties_stay_in_the_order_they_were_written_in() {
+    let schema = json!({
+        "type": "object", "additionalProperties": false, "required": ["reasons", "answer", "certainty"],
+        "properties": {
+            "reasons": {"type": "string"}, "answer": {"type": "string"}, "certainty": {"type": "number"},
+        },
+    });
+    let asked = json!({
+        "model": "m", "max_completion_tokens": 100,
+        "tools": [{"type": "function", "function": {"name": "answer", "parameters": schema}}],
+        "response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}},
+        "messages": [
+            {"role": "user", "content": "Why?"},
+            {"role": "assistant", "content": null, "tool_calls": [{"id": "a", "type": "function", "function": {
+                "name": "answer",
+                "arguments": "{\"reasons\":\"none\",\"answer\":\"no\",\"certainty\":1}",
+            }}]},
+            {"role": "tool", "tool_call_id": "a", "content": "noted"},
+        ],
+    });
+    let request = parse(openai(), &asked);
+    for client in ALL.map(wire) {
+        let sent = parse(client, &body(&client.write_request(&request, &Style::default())));
+        for provider in ALL.map(wire) {
+            let mut found = Vec::new();
+            orders(&body(&provider.write_request(&sent, &Style::default())), &mut found);
+            // The call, the tool, and the answer's form where both dialects have one.
+            assert!(found.len() >= 2, "{found:?}");
+            assert!(found.iter().all(|order| order == "reasons answer certainty"), "{found:?}");
+        }
+    }
 }

@@ -110,12 +110,12 @@ fn responses_become_chat_completions_in_which_a_turn_is_one_message() {
             "messages[1].content[2]",
             "messages[2].content[0]",
             "tools[2]",
+            "store",
+            "truncation",
             "include",
             "metadata",
             "reasoning.summary",
-            "store",
             "text.verbosity",
-            "truncation",
         ]
     );
 }
@@ -325,7 +325,7 @@ fn what_says_nothing_new_is_no_wish() {
     assert_eq!(quiet.messages[0].content, [Part::text("hi")]);
     let odd =
         parse(&json!({"input": "hi", "tool_choice": {"type": "allowed_tools"}, "brand_new": {"a": null}}));
-    assert_eq!(odd.extras.keys().collect::<Vec<_>>(), ["brand_new", "tool_choice"]);
+    assert_eq!(odd.extras.keys().collect::<Vec<_>>(), ["tool_choice", "brand_new"]);
     let object = parse(
         &json!({"input": "hi", "text": {"format": {"type": "json_object"}}, "reasoning": {"effort": "high"}}),
     );

@@ -395,9 +395,9 @@ fn interleaved_calls_become_whole_ones() {
     assert_eq!(
         calls,
         [
-            r#"{"args":{"city":"Zürich"},"id":"call_a","name":"weather"}"#,
-            r#"{"args":{},"id":"call_b","name":"clock"}"#,
-            r#"{"args":{"a":1},"id":"call_c","name":"add"}"#,
+            r#"{"id":"call_a","name":"weather","args":{"city":"Zürich"}}"#,
+            r#"{"id":"call_b","name":"clock","args":{}}"#,
+            r#"{"id":"call_c","name":"add","args":{"a":1}}"#,
         ]
     );
 }
@@ -594,12 +594,12 @@ fn anthropic_becomes_these_chunks() {
         [
             r#"{"content":"","role":"assistant"}"#,
             r#"{"content":"Looking."}"#,
-            r#"{"tool_calls":[{"function":{"arguments":"","name":"weather"},"id":"toolu_a","index":0,"type":"function"}]}"#,
+            r#"{"tool_calls":[{"index":0,"id":"toolu_a","type":"function","function":{"name":"weather","arguments":""}}]}"#,
             r#"{"tool_calls":[{"function":{"arguments":"{\"city\":\"Zü"},"index":0}]}"#,
             r#"{"tool_calls":[{"function":{"arguments":"rich\"}"},"index":0}]}"#,
-            r#"{"tool_calls":[{"function":{"arguments":"","name":"clock"},"id":"toolu_b","index":1,"type":"function"}]}"#,
+            r#"{"tool_calls":[{"index":1,"id":"toolu_b","type":"function","function":{"name":"clock","arguments":""}}]}"#,
             r#"{"tool_calls":[{"function":{"arguments":"{}"},"index":1}]}"#,
-            r#"{"tool_calls":[{"function":{"arguments":"","name":"add"},"id":"toolu_c","index":2,"type":"function"}]}"#,
+            r#"{"tool_calls":[{"index":2,"id":"toolu_c","type":"function","function":{"name":"add","arguments":""}}]}"#,
             r#"{"tool_calls":[{"function":{"arguments":"{\"a\":1}"},"index":2}]}"#,
             r#""tool_calls""#,
             "27",

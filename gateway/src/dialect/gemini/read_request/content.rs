@@ -105,14 +105,14 @@ fn standard(data: String) -> String {
 
 fn function_call(mut f: Fields, signature: Option<String>, calls: &mut Calls) -> Result<Part, RequestError> {
     let name = f.required_string("name")?;
-    let args = f.object("args")?.map_or_else(Map::new, Fields::rest_with_nulls);
+    let args = f.object("args")?.map_or_else(Map::new, Fields::untouched);
     let id = calls.begin(f.string("id")?, &name);
     Ok(Part::ToolCall(ToolCall { id, name, arguments: Value::Object(args).to_string(), signature }))
 }
 
 fn function_response(mut f: Fields, calls: &mut Calls) -> Result<Part, RequestError> {
     let name = f.required_string("name")?;
-    let response = f.object("response")?.map_or_else(Map::new, Fields::rest_with_nulls);
+    let response = f.object("response")?.map_or_else(Map::new, Fields::untouched);
     let call = calls.answer(f.string("id")?, &name);
     let (text, is_error) = said(response);
     let mut content = vec![Part::text(text)];

@@ -1,5 +1,7 @@
 //! From Gemini's schemas to JSON Schema, which can say all that they can.
 
+use std::collections::HashMap;
+
 use serde_json::{Map, Value, json};
 
 use super::super::read_request::camel_case;
@@ -9,6 +11,7 @@ pub(in super::super) fn from_gemini(schema: &Value) -> Value {
     let Value::Object(fields) = schema else { return schema.clone() };
     let mut read = Map::new();
     let mut nullable = false;
+    let mut order: &[Value] = &[];
     for (key, value) in fields {
         let key = camel_case(key);
         match key.as_str() {
@@ -20,8 +23,7 @@ pub(in super::super) fn from_gemini(schema: &Value) -> Value {
             }
             "nullable" => nullable = value == &json!(true),
             "format" if value == "enum" => {}
-            // An order is not a matter of what fits.
-            "propertyOrdering" => {}
+            "propertyOrdering" => order = value.as_array().map_or(&[], Vec::as_slice),
             "example" => _ = read.insert("examples".into(), json!([value])),
             "items" | "additionalProperties" => _ = read.insert(key, from_gemini(value)),
             "properties" => {
@@ -44,7 +46,19 @@ pub(in super::super) fn from_gemini(schema: &Value) -> Value {
     if nullable {
         allow_null(&mut read);
     }
+    if let Some(Value::Object(properties)) = read.get_mut("properties") {
+        put_in_order(properties, order);
+    }
     Value::Object(read)
+}
+
+/// Properties in the order that a schema asks for, before those that it does not speak of.
+fn put_in_order(properties: &mut Map<String, Value>, order: &[Value]) {
+    let places: HashMap<&str, usize> =
+        order.iter().filter_map(Value::as_str).enumerate().map(|(place, name)| (name, place)).collect();
+    let mut all: Vec<(String, Value)> = std::mem::take(properties).into_iter().collect();
+    all.sort_by_key(|(name, _)| places.get(name.as_str()).copied().unwrap_or(usize::MAX));
+    properties.extend(all);
 }
 
 fn allow_null(schema: &mut Map<String, Value>) {

@@ -52,7 +52,8 @@ fn what_both_can_say_crosses() {
             json!({"allOf": [
                 {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]},
                 {"type": "object", "properties": {"b": {"type": "string"}}, "required": ["b"]}]}),
-            json!({"type": "OBJECT", "properties": {"a": {"type": "STRING"}, "b": {"type": "STRING"}}, "required": ["a", "b"]}),
+            json!({"type": "OBJECT", "properties": {"a": {"type": "STRING"}, "b": {"type": "STRING"}},
+                "propertyOrdering": ["a", "b"], "required": ["a", "b"]}),
         ),
         (json!({"type": "object", "properties": {}}), json!({"type": "OBJECT"})),
         (json!({}), json!({})),
@@ -60,6 +61,28 @@ fn what_both_can_say_crosses() {
     ];
     for (schema, wanted) in rows {
         assert_eq!(kept(&schema), wanted, "{schema}");
+    }
+}
+
+#[test]
+fn an_order_of_properties_is_asked_for_and_read() {
+    let properties = json!({"z": {"type": "string"}, "a": {"type": "string"}, "m": {"type": "string"}});
+    let written = kept(&json!({"type": "object", "properties": properties}));
+    assert_eq!(written["propertyOrdering"], json!(["z", "a", "m"]));
+    let names = |schema: &Value| -> Vec<String> {
+        schema["properties"].as_object().unwrap().keys().cloned().collect()
+    };
+    assert_eq!(names(&written), ["z", "a", "m"]);
+    // Google's own libraries write properties in any order, and beside them the one that is meant.
+    for (order, wanted) in [
+        (json!(["m", "z", "a"]), ["m", "z", "a"]),
+        (json!(["ghost", "a", 7, "a"]), ["a", "z", "m"]),
+        (json!([]), ["z", "a", "m"]),
+        (json!("z"), ["z", "a", "m"]),
+    ] {
+        let read = from_gemini(&json!({"properties": properties, "propertyOrdering": order}));
+        assert_eq!(names(&read), wanted, "{order}");
+        assert_eq!(read.get("propertyOrdering"), None);
     }
 }
 

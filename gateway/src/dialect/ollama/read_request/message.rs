@@ -68,7 +68,7 @@ fn tool_call(mut f: Fields, usual: String) -> Result<ToolCall, RequestError> {
     let id = f.string("id")?.filter(|id| !id.is_empty()).unwrap_or(usual);
     let mut function = f.required_object("function")?;
     let name = function.required_string("name")?;
-    let arguments = function.object("arguments")?.map_or_else(Map::new, Fields::rest_with_nulls);
+    let arguments = function.object("arguments")?.map_or_else(Map::new, Fields::untouched);
     Ok(ToolCall { id, name, arguments: Value::Object(arguments).to_string(), signature: None })
 }
 
