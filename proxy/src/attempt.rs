@@ -92,10 +92,7 @@ impl Setup {
         progress.start();
         let mut answer = pin!(connection.sender.try_send_request(head.with_body(upload)));
         let driver = Arc::clone(&connection.driver);
-        let driven = poll_fn(|cx| {
-            driver.drive(cx);
-            answer.as_mut().poll(cx)
-        });
+        let driven = poll_fn(|cx| driver.poll(cx, |cx| answer.as_mut().poll(cx)));
         let mut failed = match patiently(patience, &progress, driven).await? {
             Ok(response) => {
                 if !progress.done() || !driver.is_flushed() {

@@ -38,8 +38,8 @@ impl Connection {
 
     /// Waits until it can take a request.
     pub(crate) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
-        self.driver.drive(cx);
-        self.sender.poll_ready(cx)
+        let Self { sender, driver, .. } = self;
+        driver.poll(cx, |cx| sender.poll_ready(cx))
     }
 }
 

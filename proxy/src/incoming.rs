@@ -18,20 +18,6 @@ pub(crate) enum Incoming {
     Http2(Answer),
 }
 
-/// What has come, or else what the connection can get by itself.
-fn poll_http1(
-    body: &mut hyper::body::Incoming,
-    driver: &Driver,
-    cx: &mut Context<'_>,
-) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
-    let polled = Pin::new(&mut *body).poll_frame(cx);
-    if polled.is_ready() {
-        return polled;
-    }
-    driver.drive(cx);
-    Pin::new(body).poll_frame(cx)
-}
-
 impl Body for Incoming {
     type Data = Bytes;
     type Error = BodyError;
@@ -41,9 +27,9 @@ impl Body for Incoming {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
-            Self::Http1(body, driver) => {
-                poll_http1(body, driver, cx).map_err(|e| BodyError::Upstream(describe(&e)))
-            }
+            Self::Http1(body, driver) => driver
+                .poll(cx, |cx| Pin::new(&mut *body).poll_frame(cx))
+                .map_err(|e| BodyError::Upstream(describe(&e))),
             Self::Http2(body) => Pin::new(body).poll_frame(cx),
         }
     }
