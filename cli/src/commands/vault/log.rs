@@ -155,8 +155,8 @@ mod tests {
         insta::assert_snapshot!(table(&records).text(), @r"
         #  time                  event       secret
         0  2026-01-31T10:00:00Z  created
-        1  2026-01-31T10:00:01Z  set         GITHUB_TOKEN  hosts api.github.com, x.example; version 1
-        2  2026-01-31T10:00:02Z  slot_added                kind passphrase; slot 50515253
+        1  2026-01-31T10:00:01Z  set         GITHUB_TOKEN  version 1; hosts api.github.com, x.example
+        2  2026-01-31T10:00:02Z  slot_added                slot 50515253; kind passphrase
         3  2026-01-31T10:00:03Z  rekeyed                   term 2
         ");
     }
