@@ -84,14 +84,14 @@ impl Driver {
         Self { state: Mutex::new(State::Polled(Box::pin(work))), wish, waker, flushed }
     }
 
-    /// Polls what the connection alone makes ready, and drives the connection as far as that takes. A connection that a
-    /// task drives moves by itself.
+    /// Polls what the connection alone makes ready, and drives the connection as far as that takes. One that a task drives
+    /// moves by itself, and may still be moving when it was cut.
     pub(crate) fn poll<T>(
         &self,
         cx: &mut Context<'_>,
         mut what: impl FnMut(&mut Context<'_>) -> Poll<T>,
     ) -> Poll<T> {
-        if matches!(*self.lock(), State::Spawned(_)) {
+        if !matches!(*self.lock(), State::Polled(_)) {
             return what(cx);
         }
         self.wish.look();
@@ -153,5 +153,78 @@ impl Driver {
     fn lock(&self) -> MutexGuard<'_, State> {
         // Work that panicked is not polled again: its exchange ends with the panic and cuts it.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::sync::atomic::AtomicUsize;
+
+    use tokio::sync::mpsc::{self, Receiver, Sender};
+
+    use super::*;
+
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    /// What comes from outside is passed on in pieces, of which one at most lies ready, as in hyper.
+    fn driver() -> (Sender<usize>, Driver, Receiver<usize>) {
+        let (outside, mut comes) = mpsc::channel(8);
+        let (passes, body) = mpsc::channel(1);
+        let work = async move {
+            while let Ok(place) = passes.reserve().await
+                && let Some(piece) = comes.recv().await
+            {
+                place.send(piece);
+            }
+        };
+        (outside, Driver::new(work, Arc::new(AtomicBool::new(true))), body)
+    }
+
+    #[test]
+    fn a_piece_wakes_whoever_waits_for_it_once() {
+        let (outside, driver, mut body) = driver();
+        let woken = Arc::new(Woken(AtomicUsize::new(0)));
+        let waker = Waker::from(Arc::clone(&woken));
+        let mut next = || driver.poll(&mut Context::from_waker(&waker), |cx| body.poll_recv(cx));
+        let times = || woken.0.load(Ordering::Acquire);
+        assert!(next().is_pending());
+        for piece in 1..4 {
+            outside.try_send(piece).unwrap();
+            assert_eq!(times(), piece);
+            assert_eq!(next(), Poll::Ready(Some(piece)));
+            assert!(next().is_pending());
+            assert_eq!(times(), piece);
+        }
+        // Several that came together are one reason to look.
+        outside.try_send(4).unwrap();
+        outside.try_send(5).unwrap();
+        assert_eq!((next(), next()), (Poll::Ready(Some(4)), Poll::Ready(Some(5))));
+        assert!(next().is_pending());
+        assert_eq!(times(), 4);
+        driver.cut();
+        assert_eq!((times(), next()), (5, Poll::Ready(None)));
+    }
+
+    #[tokio::test]
+    async fn what_a_task_drives_comes_as_well() {
+        let (outside, driver, mut body) = driver();
+        driver.hand_over(|work| tokio::spawn(work).abort_handle());
+        for piece in 1..4 {
+            let later = outside.clone();
+            tokio::spawn(async move {
+                tokio::task::yield_now().await;
+                later.send(piece).await.unwrap();
+            });
+            assert_eq!(poll_fn(|cx| driver.poll(cx, |cx| body.poll_recv(cx))).await, Some(piece));
+        }
+        driver.cut();
+        assert_eq!(poll_fn(|cx| driver.poll(cx, |cx| body.poll_recv(cx))).await, None);
     }
 }
