@@ -5,8 +5,8 @@
 #
 #   tests/benches/gateways.sh [ROUNDS [SECONDS]]
 #
-# Builds the release profile, unless ORCH and LLM_LOAD name an `orch` and an `llm_load` that are built already. It says of
-# each figure whether it meets its target, and fails if one does not.
+# Builds the release profile, unless ORCH and LLM_LOAD name an `orch` and an `llm_load` that are built already, such as the
+# one of `profiled.sh`. It says of each figure whether it meets its target, and fails if one does not.
 set -euo pipefail
 
 rounds=${1:-7}
