@@ -202,7 +202,7 @@ impl Lacks {
     fn into_error(self, ask: &Ask) -> ApiError {
         let Lacks { said, fix, details } = self;
         let error = refused(ask, "orch_no_key", StatusCode::UNPROCESSABLE_ENTITY, format!("{said}: {fix}"));
-        ApiError { details: Some(details), ..error }
+        ApiError { details: Some(Box::new(details)), ..error }
     }
 }
 
@@ -222,7 +222,7 @@ fn named<'c>(catalog: &'c Catalog, field: &'static str, name: &str) -> Result<&'
     let wrong = |message: String, candidates: Vec<&str>| ApiError {
         code: Some("orch_unknown_provider".to_owned()),
         param: Some(field.to_owned()),
-        details: Some(json!({ "providers": candidates })),
+        details: Some(Box::new(json!({ "providers": candidates }))),
         ..ApiError::new(Class::BadRequest, message)
     };
     let thinks = |provider: &&Provider| !provider.inference.is_empty();
@@ -258,7 +258,7 @@ pub(crate) fn model_at(
     resolve_at(catalog, provider, name, asked).map(|found| found.route).map_err(|elsewhere| ApiError {
         code: Some("orch_model_elsewhere".to_owned()),
         param: Some(field.to_owned()),
-        details: Some(json!({ "candidates": elsewhere.candidates })),
+        details: Some(Box::new(json!({ "candidates": elsewhere.candidates }))),
         ..ApiError::new(Class::NoModel, format!("{field}: {elsewhere}"))
     })
 }

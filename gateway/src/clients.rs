@@ -72,7 +72,7 @@ pub(crate) fn chosen(
         None => resolve_model(catalog, &name).map_err(|unknown| {
             let routes = session.routes.iter().map(|(name, _)| name.to_string());
             let candidates: Vec<String> = unknown.candidates.iter().cloned().chain(routes).collect();
-            let details = Some(json!({ "candidates": candidates }));
+            let details = Some(Box::new(json!({ "candidates": candidates })));
             at_model(ApiError { details, ..ApiError::new(Class::NoModel, unknown.to_string()) })
         })?,
     };

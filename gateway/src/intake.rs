@@ -213,7 +213,7 @@ pub(crate) async fn receive(
             if let Some(need) = lacking(spoken, &chat, session.server_tools, &session.own) {
                 return Err(Box::new(error_reply(spoken, &not_granted(session, need))));
             }
-            Asked::Chat(chat)
+            Asked::Chat(Box::new(chat))
         }
         Task::Embeddings => {
             let alone = called.as_ref().is_some_and(|c| c.manner == Manner::Embeddings { alone: true });
@@ -229,7 +229,7 @@ pub(crate) async fn receive(
             if let Some(need) = missing.find(|need| !need.kinds.is_empty()) {
                 return Err(Box::new(error_reply(spoken, &not_granted(session, need))));
             }
-            Asked::Embeddings(embed)
+            Asked::Embeddings(Box::new(embed))
         }
     };
     let keeps = session.server_tools.contains(ServerTool::Stored);
@@ -351,7 +351,7 @@ fn not_granted(session: &Session, Need { path, kinds, what }: Need) -> ApiError 
     ApiError {
         status: Some(StatusCode::FORBIDDEN.as_u16()),
         code: Some("orch_server_tools".to_owned()),
-        details: Some(json!({ "missing": missing })),
+        details: Some(Box::new(json!({ "missing": missing }))),
         param: Some(path.clone()),
         ..ApiError::new(Class::NoAccess, format!("{path}: the provider would {what}, which needs {grant}"))
     }

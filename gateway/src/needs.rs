@@ -99,7 +99,7 @@ pub(crate) fn all_lack(client: &ClientRequest, skipped: &[Skipped]) -> ApiError 
     ApiError {
         param,
         code: Some("orch_no_model_fits".to_owned()),
-        details: Some(json!({ "skipped": skipped })),
+        details: Some(Box::new(json!({ "skipped": skipped }))),
         ..ApiError::new(class, format!("no model has what the request needs: {}", lines.join("; ")))
     }
 }

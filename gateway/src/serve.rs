@@ -282,7 +282,7 @@ fn no_model(plan: &Plan, reason: &str) -> ApiError {
     };
     ApiError {
         param: Some("model".to_owned()),
-        details: Some(json!({ "models": names })),
+        details: Some(Box::new(json!({ "models": names }))),
         ..ApiError::new(Class::NoModel, format!("{reason}; {offer}"))
     }
 }

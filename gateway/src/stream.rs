@@ -127,7 +127,7 @@ impl Live {
         let mut error = failure.into_error();
         let said = shown(&error.message, candidate.credential.as_deref());
         error.message = format!("{}: {said}", candidate.name());
-        error.details = Some(json!({ "class": error.class.as_str() }));
+        error.details = Some(Box::new(json!({ "class": error.class.as_str() })));
         let mut out = encoder.error(error);
         last_event(receipt, framing, &mut out);
         out.into()
@@ -189,7 +189,7 @@ pub(crate) fn limit_error(hit: &LimitHit) -> ApiError {
     ApiError {
         status,
         code: Some(code.to_owned()),
-        details: Some(json!({ "limit": hit })),
+        details: Some(Box::new(json!({ "limit": hit }))),
         ..ApiError::new(Class::OutOfMoney, hit.to_string())
     }
 }

@@ -44,8 +44,8 @@ pub(crate) struct ClientRequest {
 
 /// What a client asks for.
 pub(crate) enum Asked {
-    Chat(ChatRequest),
-    Embeddings(EmbedRequest),
+    Chat(Box<ChatRequest>),
+    Embeddings(Box<EmbedRequest>),
 }
 
 impl ClientRequest {

@@ -81,13 +81,14 @@ pub struct Failure {
     code: Cow<'static, str>,
     message: String,
     hints: Vec<String>,
-    details: Map<String, Value>,
+    /// Apart, because nearly every function here may return a failure.
+    details: Box<Map<String, Value>>,
 }
 
 impl Failure {
     /// A failure of `kind`; `code` is the stable word that programs match on.
     pub fn new(kind: Kind, code: &'static str, message: impl Into<String>) -> Self {
-        Self { kind, code: code.into(), message: message.into(), hints: Vec::new(), details: Map::new() }
+        Self { kind, code: code.into(), message: message.into(), hints: Vec::new(), details: Box::default() }
     }
 
     /// A failure that a server told: the fields of its error, and the exit code that it says belongs to it.
@@ -99,7 +100,13 @@ impl Failure {
         hints: Vec<String>,
         details: Map<String, Value>,
     ) -> Self {
-        Self { kind: Kind::of_exit_code(exit_code), code: code.into(), message, hints, details }
+        Self {
+            kind: Kind::of_exit_code(exit_code),
+            code: code.into(),
+            message,
+            hints,
+            details: Box::new(details),
+        }
     }
 
     /// Shorthand for [`Kind::Usage`].
@@ -140,7 +147,9 @@ impl Failure {
             code: self.code.clone(),
             message: say(&self.message),
             hints: self.hints.iter().map(|hint| say(hint)).collect(),
-            details: self.details.iter().map(|(name, value)| (say(name), reworded(value, &say))).collect(),
+            details: Box::new(
+                self.details.iter().map(|(name, value)| (say(name), reworded(value, &say))).collect(),
+            ),
         }
     }
 

@@ -79,7 +79,7 @@ fn error_value(error: &ApiError) -> (StatusCode, Value) {
         inner.insert("code".into(), json!(code));
     }
     if let Some(details) = &error.details {
-        inner.insert("orch".into(), details.clone());
+        inner.insert("orch".into(), Value::clone(details));
     }
     (super::status_of(error, status), json!({ "type": "error", "error": inner }))
 }

@@ -103,7 +103,7 @@ fn error_value(kind: &str, error: &ApiError) -> Value {
         value.insert("orchCode".into(), json!(code));
     }
     if let Some(details) = &error.details {
-        value.insert("orch".into(), details.clone());
+        value.insert("orch".into(), Value::clone(details));
     }
     Value::Object(value)
 }

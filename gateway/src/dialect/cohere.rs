@@ -73,7 +73,7 @@ fn error_fields(error: &ApiError) -> (StatusCode, Map<String, Value>) {
     };
     let mut fields = Map::from_iter([("code".to_owned(), json!(error.code.as_deref().unwrap_or(code)))]);
     if let Some(details) = &error.details {
-        fields.insert("orch".into(), details.clone());
+        fields.insert("orch".into(), Value::clone(details));
     }
     (super::status_of(error, status), fields)
 }

@@ -106,7 +106,7 @@ fn error_value(error: &ApiError) -> (StatusCode, Value) {
         inner.insert("details".into(), Value::Array(details));
     }
     if let Some(details) = &error.details {
-        inner.insert("orch".into(), details.clone());
+        inner.insert("orch".into(), Value::clone(details));
     }
     (status, json!({ "error": inner }))
 }

@@ -82,7 +82,7 @@ fn error_value(error: &ApiError) -> (StatusCode, Value) {
     body.insert("error".into(), json!(error.message));
     body.insert("code".into(), json!(error.code.as_deref().unwrap_or(code)));
     if let Some(details) = &error.details {
-        body.insert("orch".into(), details.clone());
+        body.insert("orch".into(), Value::clone(details));
     }
     (super::status_of(error, status), Value::Object(body))
 }

@@ -77,7 +77,7 @@ pub(in crate::dialect) fn error_value(error: &ApiError) -> (StatusCode, Value) {
     inner.insert("param".into(), json!(error.param));
     inner.insert("code".into(), json!(error.code.as_deref().or(code)));
     if let Some(details) = &error.details {
-        inner.insert("orch".into(), details.clone());
+        inner.insert("orch".into(), Value::clone(details));
     }
     (super::status_of(error, status), json!({ "error": inner }))
 }

@@ -87,7 +87,7 @@ pub struct ApiError {
     /// The request field that is at fault.
     pub param: Option<String>,
     /// More for machines (attempts, limits), written under `orch` in the error object.
-    pub details: Option<Value>,
+    pub details: Option<Box<Value>>,
 }
 
 impl ApiError {

@@ -257,7 +257,7 @@ pub(super) fn all_failed(
     let error = ApiError {
         status,
         code: Some("orch_all_candidates_failed".to_owned()),
-        details: Some(details),
+        details: Some(Box::new(details)),
         ..ApiError::new(class, format!("no model could answer: {}", lines.join("; ")))
     };
     let mut response = reply_error(client, tab, Outcome::AllFailed, &error);

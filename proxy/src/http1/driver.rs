@@ -162,6 +162,7 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
 
     use tokio::sync::mpsc::{self, Receiver, Sender};
+    use tokio::task::JoinSet;
 
     use super::*;
 
@@ -215,10 +216,11 @@ mod tests {
     #[tokio::test]
     async fn what_a_task_drives_comes_as_well() {
         let (outside, driver, mut body) = driver();
-        driver.hand_over(|work| tokio::spawn(work).abort_handle());
+        let mut tasks = JoinSet::new();
+        driver.hand_over(|work| tasks.spawn(work));
         for piece in 1..4 {
             let later = outside.clone();
-            tokio::spawn(async move {
+            tasks.spawn(async move {
                 tokio::task::yield_now().await;
                 later.send(piece).await.unwrap();
             });

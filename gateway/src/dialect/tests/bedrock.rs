@@ -415,7 +415,8 @@ fn metadata_are_the_end_and_only_after_a_reason() {
 
 #[test]
 fn errors_are_written_and_classified() {
-    let error = ApiError { details: Some(json!({"a": 1})), ..ApiError::new(Class::RateLimited, "slow") };
+    let error =
+        ApiError { details: Some(Box::new(json!({"a": 1}))), ..ApiError::new(Class::RateLimited, "slow") };
     let (status, body) = bedrock().write_error(&error);
     let body: Value = serde_json::from_slice(&body).unwrap();
     assert_eq!(

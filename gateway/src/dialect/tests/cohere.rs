@@ -533,8 +533,10 @@ fn anthropic_becomes_these_events() {
 #[test]
 fn an_error_is_cohere_s_own_kind_of_end() {
     for (class, finish) in [(Class::Overloaded, "ERROR"), (Class::Timeout, "TIMEOUT")] {
-        let error =
-            ApiError { details: Some(json!({"class": class.as_str()})), ..ApiError::new(class, "gone") };
+        let error = ApiError {
+            details: Some(Box::new(json!({"class": class.as_str()}))),
+            ..ApiError::new(class, "gone")
+        };
         let out = written(cohere(), &[StreamEvent::Text("a".into()), StreamEvent::Error(error)]);
         let all = data(&out);
         let delta = &all.last().unwrap()["delta"];

@@ -418,8 +418,10 @@ fn a_whole_answer_is_written_and_read_back() {
 
 #[test]
 fn an_error_is_a_line_that_says_nothing_else() {
-    let error =
-        ApiError { details: Some(json!({"attempts": []})), ..ApiError::new(Class::Overloaded, "busy") };
+    let error = ApiError {
+        details: Some(Box::new(json!({"attempts": []}))),
+        ..ApiError::new(Class::Overloaded, "busy")
+    };
     let all = lines(&written(ollama(), &[StreamEvent::Text("a".into()), StreamEvent::Error(error)]));
     let wanted = json!({"error": "busy", "code": "server_is_overloaded", "orch": {"attempts": []}});
     assert_eq!(all.last(), Some(&wanted));

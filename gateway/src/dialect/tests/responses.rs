@@ -583,8 +583,10 @@ fn every_order_of_pieces_makes_a_stream_in_order() {
 
 #[test]
 fn an_error_has_its_fields_where_clients_look_and_its_number() {
-    let error =
-        ApiError { details: Some(json!({"class": "server"})), ..ApiError::new(Class::Server, "broke") };
+    let error = ApiError {
+        details: Some(Box::new(json!({"class": "server"}))),
+        ..ApiError::new(Class::Server, "broke")
+    };
     let mut writer = responses().stream_writer(false);
     writer.begun(7);
     let mut out = Vec::new();

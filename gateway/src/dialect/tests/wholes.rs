@@ -541,7 +541,8 @@ fn errors_look_as_clients_expect_them() {
         (404, json!({"message": "no such model", "code": "model_not_found"}))
     );
     for dialect in ALL {
-        let error = ApiError { status: Some(502), details: Some(json!({"attempts": []})), ..error.clone() };
+        let error =
+            ApiError { status: Some(502), details: Some(Box::new(json!({"attempts": []}))), ..error.clone() };
         let (status, body) = wire(dialect).write_error(&error);
         assert_eq!(status, 502);
         let body = value(&body);
