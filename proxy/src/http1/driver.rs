@@ -143,10 +143,13 @@ impl Driver {
     /// Ends the connection, whatever is under way on it.
     pub(crate) fn cut(&self) {
         let state = std::mem::replace(&mut *self.lock(), State::Over);
-        if let State::Spawned(task) = state {
-            task.abort();
+        match state {
+            State::Spawned(task) => task.abort(),
+            // With it goes what holds its exchange open.
+            State::Polled(work) => drop(work),
+            State::Over => {}
         }
-        // What was to be read from it is over, and whoever waits for it has to see that.
+        // Whoever waits for something of it has to see that it is over, which it is by now.
         self.wish.make();
     }
 
@@ -211,6 +214,27 @@ mod tests {
         assert_eq!(times(), 4);
         driver.cut();
         assert_eq!((times(), next()), (5, Poll::Ready(None)));
+    }
+
+    /// Notes at each wake whether the connection is gone.
+    struct Sees(Sender<usize>, Mutex<Vec<bool>>);
+
+    impl Wake for Sees {
+        fn wake(self: Arc<Self>) {
+            self.1.lock().unwrap().push(self.0.is_closed());
+        }
+    }
+
+    #[test]
+    fn whoever_is_woken_by_a_cut_finds_it_done() {
+        let (outside, driver, mut body) = driver();
+        let sees = Arc::new(Sees(outside, Mutex::default()));
+        let waker = Waker::from(Arc::clone(&sees));
+        let mut next = || driver.poll(&mut Context::from_waker(&waker), |cx| body.poll_recv(cx));
+        assert!(next().is_pending());
+        driver.cut();
+        assert_eq!(*sees.1.lock().unwrap(), [true]);
+        assert_eq!(next(), Poll::Ready(None));
     }
 
     #[tokio::test]

@@ -46,7 +46,9 @@ pub(in super::super) fn from_gemini(schema: &Value) -> Value {
     if nullable {
         allow_null(&mut read);
     }
-    if let Some(Value::Object(properties)) = read.get_mut("properties") {
+    if let Some(Value::Object(properties)) = read.get_mut("properties")
+        && !order.is_empty()
+    {
         put_in_order(properties, order);
     }
     Value::Object(read)
