@@ -60,7 +60,6 @@ pub(crate) fn check_method(
     Err(Box::new(error_reply(spoken, &error)))
 }
 
-/// A request that cannot be understood, in the client's words.
 /// The path of a field as far as it is kept: some of it is the client's own words.
 fn named(mut field: String) -> String {
     const KEPT: usize = 128;
@@ -70,6 +69,7 @@ fn named(mut field: String) -> String {
     shown(&field, None)
 }
 
+/// A request that cannot be understood, in the client's words.
 pub(crate) fn bad_request(spoken: Dialect, error: &RequestError) -> Response<Body> {
     let param = Some(error.path.clone()).filter(|path| !path.is_empty());
     error_reply(spoken, &ApiError { param, ..ApiError::new(Class::BadRequest, error.to_string()) })

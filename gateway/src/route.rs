@@ -7,6 +7,7 @@ mod reply;
 mod reserve;
 mod step;
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http::Response;
@@ -143,7 +144,12 @@ impl Tried<'_> {
 }
 
 /// Answers a call. Failures become errors in the client's dialect.
-pub(crate) async fn answer(proxy: &Proxy, timing: &Timing, session: &Session, call: Call) -> Response<Body> {
+pub(crate) async fn answer(
+    proxy: &Arc<Proxy>,
+    timing: &Timing,
+    session: &Session,
+    call: Call,
+) -> Response<Body> {
     let Call { client, candidates, mut skipped, asked: (provider, model), id, want_receipt } = call;
     let picked = candidates.len();
     let (candidates, lacking) = fitting(&client, session.server_tools, candidates);
@@ -271,9 +277,11 @@ pub(crate) async fn answer(proxy: &Proxy, timing: &Timing, session: &Session, ca
                     tab.speaks();
                     fill_start(&mut held, candidate);
                     let live = Live {
+                        proxy: Arc::clone(proxy),
                         session: session.clone(),
                         candidate: candidate.clone(),
                         held: held.into(),
+                        flows: false,
                         events: *events,
                         encoder: encoder(&client, &prepared),
                         framing: dialect::wire(client.dialect).framing(),

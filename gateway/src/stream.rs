@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
@@ -9,8 +10,9 @@ use futures_util::stream;
 use http_body::Frame;
 use http_body_util::{BodyExt as _, StreamBody};
 use orch_manifests::Dialect;
-use orch_proxy::Body;
+use orch_proxy::{Body, Proxy};
 use serde_json::{Value, json};
+use tokio::task::yield_now;
 use tokio::time::timeout_at;
 
 use crate::attempt::{ANSWER_CAP, Events, Item};
@@ -29,9 +31,12 @@ use crate::tab::Tab;
 
 /// A stream on its way to the client.
 pub(crate) struct Live {
+    pub(crate) proxy: Arc<Proxy>,
     pub(crate) session: Session,
     pub(crate) candidate: Candidate,
     pub(crate) held: VecDeque<Item>,
+    /// Whether the client has what was held.
+    pub(crate) flows: bool,
     pub(crate) events: Events,
     pub(crate) encoder: Encoder,
     /// The client's.
@@ -62,6 +67,11 @@ impl Live {
         let item = match self.held.pop_front() {
             Some(item) => Ok(Some(item)),
             None => {
+                if !self.flows {
+                    // What comes with it, for a provider may send much at once, is not before it on its way.
+                    self.flows = true;
+                    yield_now().await;
+                }
                 self.tab.waits();
                 match timeout_at(self.session.deadline, self.events.next()).await {
                     Err(_) => Err(Failure::new(Class::Timeout, "the run's deadline has passed")),
@@ -113,8 +123,9 @@ impl Live {
         let mut out = Vec::with_capacity(item.frame.raw.len() + 256);
         self.encoder.item(&item, &mut out);
         if item.meaning.contains(&StreamEvent::End) {
-            let Live { tab, want_receipt, framing, .. } = *self;
+            let Live { proxy, events, tab, want_receipt, framing, .. } = *self;
             last_event(tab.close(Outcome::Served).filter(|_| want_receipt), framing, &mut out);
+            proxy.drain(events.into_rest());
             return (out.into(), None);
         }
         (out.into(), Some(self))

@@ -19,6 +19,7 @@ mod credential;
 mod decode;
 mod dial;
 mod download;
+mod drain;
 mod error;
 mod exchange;
 mod forward;

@@ -84,6 +84,11 @@ impl Events {
         Events { wrapped: true, ..self }
     }
 
+    /// What is left of the body.
+    pub(crate) fn into_rest(self) -> Body {
+        self.body
+    }
+
     /// The next whole event; `None` at the end of the body. What is left of an unfinished event is thrown away.
     pub(crate) async fn next(&mut self) -> Result<Option<Item>, Failure> {
         loop {

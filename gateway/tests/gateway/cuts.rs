@@ -3,7 +3,9 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream;
@@ -67,6 +69,7 @@ const STREAMS: [(Dialect, &str, &[u8]); 16] = [
 struct Provider {
     address: SocketAddr,
     pieces: Arc<Mutex<Vec<Bytes>>>,
+    accepted: Arc<AtomicUsize>,
     _tasks: JoinSet<()>,
 }
 
@@ -75,12 +78,14 @@ impl Provider {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let pieces = Arc::new(Mutex::new(Vec::<Bytes>::new()));
-        let shared = Arc::clone(&pieces);
+        let accepted = Arc::new(AtomicUsize::new(0));
+        let (shared, counts) = (Arc::clone(&pieces), Arc::clone(&accepted));
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             let mut connections = JoinSet::new();
             loop {
                 let (socket, _) = listener.accept().await.unwrap();
+                counts.fetch_add(1, Ordering::SeqCst);
                 let _ = socket.set_nodelay(true);
                 let shared = Arc::clone(&shared);
                 let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
@@ -99,7 +104,7 @@ impl Provider {
                 });
             }
         });
-        Provider { address, pieces, _tasks: tasks }
+        Provider { address, pieces, accepted, _tasks: tasks }
     }
 
     /// What everybody hears from now on, in pieces of 1 to 512 bytes.
@@ -247,6 +252,29 @@ async fn rule_4_no_cut_of_bedrock_s_streams_is_an_end() {
 async fn rule_4_no_cut_of_cohere_s_and_ollama_s_streams_is_an_end() {
     cut_all(Dialect::CohereChat, &[]).await;
     cut_all(Dialect::OllamaChat, &[]).await;
+}
+
+/// What comes behind the last word of a stream is the end of its message, which the connection has to have behind it before it
+/// serves again: a handshake less for the next call.
+#[tokio::test]
+async fn a_stream_leaves_its_connection_to_the_next() {
+    let mut seed = 11;
+    for spoken in Dialect::ALL {
+        let provider = Provider::start(wire(spoken).framing().media_type()).await;
+        let victim = Victim::in_the_clear(spoken, provider.address);
+        let streams = STREAMS.iter().filter(|(of, ..)| *of == spoken);
+        for (client, (_, name, bytes)) in
+            streams.flat_map(|stream| clients(spoken).into_iter().map(move |client| (client, stream)))
+        {
+            provider.says(bytes, &mut seed);
+            let (_, _, receipt) = victim.hears(client, speech::model(spoken), true).await;
+            assert_eq!(receipt.outcome, Outcome::Served, "{spoken} {name} to {client}");
+            while victim.session.grant.running() > 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+        assert_eq!(provider.accepted.load(Ordering::SeqCst), 1, "{spoken}");
+    }
 }
 
 /// Where the catalog says that a provider may leave out the terminator, the client gets it all the same; where it does not,

@@ -5,6 +5,7 @@
 mod bodies;
 mod compressed;
 mod destinations;
+mod draining;
 mod echoes;
 mod events;
 mod frames;
