@@ -24,10 +24,13 @@ use crate::ir::{ApiError, Class, StopReason, StreamEvent};
 use crate::kept::Kept;
 use crate::plan::Candidate;
 use crate::purse::{BoundOf, LimitHit, Unreserved};
-use crate::receipt::{Outcome, Receipt};
+use crate::receipt::Outcome;
 use crate::session::Session;
 use crate::shown::shown;
 use crate::tab::Tab;
+
+/// Bytes from which on a piece goes out, although more has come.
+const AT_ONCE: usize = 16 << 10;
 
 /// A stream on its way to the client.
 pub(crate) struct Live {
@@ -48,7 +51,7 @@ pub(crate) struct Live {
 }
 
 impl Live {
-    /// The client's body. The provider's next event is read only when the client takes the one before.
+    /// The client's body. What the provider says next is read only when the client takes what came before.
     pub(crate) fn into_body(self) -> Body {
         let frames = stream::unfold(Some(Box::new(self)), |live| async move {
             let (bytes, live) = live?.step().await;
@@ -62,34 +65,58 @@ impl Live {
         StreamBody::new(frames).boxed_unsync()
     }
 
-    /// The bytes of the next event, and the stream after it; `None` after the last.
+    /// The bytes of what came since, of the next event at least, and the stream after it; `None` after the last.
     async fn step(mut self: Box<Self>) -> (Bytes, Option<Box<Live>>) {
-        let item = match self.held.pop_front() {
-            Some(item) => Ok(Some(item)),
-            None => {
-                if !self.flows {
-                    // What comes with it, for a provider may send much at once, is not before it on its way.
-                    self.flows = true;
-                    yield_now().await;
-                }
-                self.tab.waits();
-                match timeout_at(self.session.deadline, self.events.next()).await {
-                    Err(_) => Err(Failure::new(Class::Timeout, "the run's deadline has passed")),
-                    Ok(result) => {
-                        self.tab.reads(!matches!(result, Ok(Some(_))));
-                        result
-                    }
-                }
+        let mut out = Vec::new();
+        let mut next = self.next().await;
+        loop {
+            let said = match next {
+                Ok(item) => self.say(&item, &mut out).await,
+                Err(failure) => Err(Over::Broken(failure)),
+            };
+            if let Err(over) = said {
+                self.end(over, &mut out);
+                return (out.into(), None);
             }
-        };
-        let item = match item {
-            Ok(Some(item)) => item,
-            Ok(None) => {
-                let failure = Failure::new(Class::Truncated, "the provider's stream ended before its end");
-                return (self.broken(failure), None);
+            let more = if out.len() < AT_ONCE { self.at_hand() } else { None };
+            match more {
+                Some(item) => next = Ok(item),
+                None => return (out.into(), Some(self)),
             }
-            Err(failure) => return (self.broken(failure), None),
+        }
+    }
+
+    /// The next event.
+    async fn next(&mut self) -> Result<Item, Failure> {
+        if let Some(item) = self.held.pop_front() {
+            return Ok(item);
+        }
+        if !self.flows {
+            // What comes with it, for a provider may send much at once, is looked at when it is on its way.
+            yield_now().await;
+            self.flows = true;
+            self.events.flow();
+        }
+        self.tab.waits();
+        let next = timeout_at(self.session.deadline, self.events.next()).await;
+        let Ok(next) = next else {
+            return Err(Failure::new(Class::Timeout, "the run's deadline has passed"));
         };
+        self.tab.reads(!matches!(next, Ok(Some(_))));
+        let ended = || Failure::new(Class::Truncated, "the provider's stream ended before its end");
+        next?.ok_or_else(ended)
+    }
+
+    /// The next event that goes out together with the one before it.
+    fn at_hand(&mut self) -> Option<Item> {
+        match self.flows {
+            true => self.events.at_hand(),
+            false => self.held.pop_front(),
+        }
+    }
+
+    /// Writes an event for the client.
+    async fn say(&mut self, item: &Item, out: &mut Vec<u8>) -> Result<(), Over> {
         for event in &item.meaning {
             // Counts that are none are no counts.
             if item.counts || !matches!(event, StreamEvent::Usage(_)) {
@@ -100,78 +127,84 @@ impl Live {
             }
             if !self.encoder.passes() && !self.kept.take(event) {
                 let message = format!("the answer is larger than {ANSWER_CAP} bytes");
-                return (self.broken(Failure::new(Class::Server, message)), None);
+                return Err(Over::Broken(Failure::new(Class::Server, message)));
             }
             if let StreamEvent::Error(error) = event {
                 let failure =
                     Failure { code: error.code.clone(), ..Failure::new(error.class, error.message.clone()) };
-                return (self.broken(failure), None);
+                return Err(Over::Broken(failure));
             }
             if !self.encoder.passes() && matches!(event, StreamEvent::Stop { reason: StopReason::Error, .. })
             {
                 let failure = Failure::new(Class::Server, "the provider gave up on the answer");
-                return (self.broken(failure), None);
+                return Err(Over::Broken(failure));
             }
         }
-        self.tab.weighs(&item);
-        match self.tab.cover().await {
-            Ok(()) => {}
-            Err(Unreserved::Limit(hit)) => return (self.limited(hit), None),
-            Err(Unreserved::Unavailable(why)) => return (self.uncounted(&why), None),
-        }
+        self.tab.weighs(item);
+        self.tab.cover().await?;
         // A piece is about as long in every dialect.
-        let mut out = Vec::with_capacity(item.frame.raw.len() + 256);
-        self.encoder.item(&item, &mut out);
-        if item.meaning.contains(&StreamEvent::End) {
-            let Live { proxy, events, tab, want_receipt, framing, .. } = *self;
-            last_event(tab.close(Outcome::Served).filter(|_| want_receipt), framing, &mut out);
-            proxy.drain(events.into_rest());
-            return (out.into(), None);
+        out.reserve(item.frame.raw.len() + 256);
+        self.encoder.item(item, out);
+        if item.meaning.contains(&StreamEvent::End) { Err(Over::Served) } else { Ok(()) }
+    }
+
+    /// What the client hears last.
+    fn end(self: Box<Self>, over: Over, out: &mut Vec<u8>) {
+        let Live { proxy, session, candidate, events, mut encoder, mut tab, want_receipt, framing, .. } =
+            *self;
+        let (outcome, error) = match over {
+            Over::Served => {
+                proxy.drain(events.into_rest());
+                (Outcome::Served, None)
+            }
+            Over::Broken(failure) => {
+                let mut error = failure.into_error();
+                let said = shown(&error.message, candidate.credential.as_deref());
+                error.message = format!("{}: {said}", candidate.name());
+                error.details = Some(Box::new(json!({ "class": error.class.as_str() })));
+                (Outcome::Broken, Some(error))
+            }
+            Over::Uncounted(why) => {
+                session.budget.note_unavailable(&why);
+                (Outcome::Broken, Some(unavailable(&why)))
+            }
+            Over::Limited(hit) => {
+                tab.bounded(&hit);
+                let error = limit_error(&hit);
+                session.budget.note(hit);
+                (Outcome::Limit, Some(error))
+            }
+        };
+        if let Some(error) = error {
+            tab.fails(error.class);
+            encoder.error(error, out);
         }
-        (out.into(), Some(self))
-    }
-
-    fn broken(self: Box<Self>, failure: Failure) -> Bytes {
-        let Live { candidate, mut encoder, mut tab, want_receipt, framing, .. } = *self;
-        tab.fails(failure.class);
-        let receipt = tab.close(Outcome::Broken).filter(|_| want_receipt);
-        let mut error = failure.into_error();
-        let said = shown(&error.message, candidate.credential.as_deref());
-        error.message = format!("{}: {said}", candidate.name());
-        error.details = Some(Box::new(json!({ "class": error.class.as_str() })));
-        let mut out = encoder.error(error);
-        last_event(receipt, framing, &mut out);
-        out.into()
-    }
-
-    fn uncounted(self: Box<Self>, why: &str) -> Bytes {
-        let Live { session, mut encoder, mut tab, want_receipt, framing, .. } = *self;
-        session.budget.note_unavailable(why);
-        let error = unavailable(why);
-        tab.fails(error.class);
-        let receipt = tab.close(Outcome::Broken).filter(|_| want_receipt);
-        let mut out = encoder.error(error);
-        last_event(receipt, framing, &mut out);
-        out.into()
-    }
-
-    fn limited(self: Box<Self>, hit: LimitHit) -> Bytes {
-        let Live { session, mut encoder, mut tab, want_receipt, framing, .. } = *self;
-        tab.bounded(&hit);
-        let error = limit_error(&hit);
-        tab.fails(error.class);
-        session.budget.note(hit);
-        let receipt = tab.close(Outcome::Limit).filter(|_| want_receipt);
-        let mut out = encoder.error(error);
-        last_event(receipt, framing, &mut out);
-        out.into()
+        let receipt = tab.close(outcome).filter(|_| want_receipt);
+        // The receipt as the last event, where it is wanted.
+        if let Some(json) = receipt.and_then(|receipt| serde_json::to_string(&receipt.told()).ok()) {
+            out.extend_from_slice(&framing.own_frame("orch.receipt", &json).raw);
+        }
     }
 }
 
-/// The receipt as the last event, where it is wanted.
-fn last_event(receipt: Option<Receipt>, framing: Framing, out: &mut Vec<u8>) {
-    if let Some(json) = receipt.and_then(|receipt| serde_json::to_string(&receipt.told()).ok()) {
-        out.extend_from_slice(&framing.own_frame("orch.receipt", &json).raw);
+/// How a stream is over.
+enum Over {
+    /// All was said.
+    Served,
+    /// The provider, or the way to it, failed.
+    Broken(Failure),
+    /// A bound on what is spent was reached.
+    Limited(LimitHit),
+    /// What is left to spend is not known.
+    Uncounted(String),
+}
+
+impl From<Unreserved> for Over {
+    fn from(unreserved: Unreserved) -> Over {
+        match unreserved {
+            Unreserved::Limit(hit) => Over::Limited(hit),
+            Unreserved::Unavailable(why) => Over::Uncounted(why),
+        }
     }
 }
 
@@ -259,18 +292,16 @@ impl Encoder {
         }
     }
 
-    fn error(&mut self, error: ApiError) -> Vec<u8> {
-        let mut out = Vec::new();
+    fn error(&mut self, error: ApiError, out: &mut Vec<u8>) {
         let error = StreamEvent::Error(error);
         match self {
             Encoder::Pass { client, passed, .. } => {
                 let mut writer = dialect::wire(*client).stream_writer(false);
                 writer.begun(*passed);
-                writer.write(&error, &mut out);
+                writer.write(&error, out);
             }
-            Encoder::Translate { writer, .. } => writer.write(&error, &mut out),
+            Encoder::Translate { writer, .. } => writer.write(&error, out),
         }
-        out
     }
 }
 

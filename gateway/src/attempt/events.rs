@@ -1,9 +1,12 @@
 //! The events of a provider's stream, and what they mean.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http_body_util::BodyExt as _;
+use http_body::Body as _;
 use orch_proxy::Body;
 use tokio::time::{Instant, timeout_at};
 
@@ -16,6 +19,9 @@ use crate::envelope;
 use crate::fields::counts_are_whole;
 use crate::frames::{Frame, Splitter};
 use crate::ir::{Class, StreamEvent};
+
+/// Bytes of a body that are read at once: what a provider sends in a burst is one piece for its client.
+const AT_ONCE: usize = 8 << 10;
 
 /// A frame and what it means.
 pub(crate) struct Item {
@@ -43,7 +49,12 @@ pub(crate) struct Events {
     silent: Option<Instant>,
     /// When an event went to the reader that said nothing. What the reader does meanwhile is no waiting either.
     left: Option<Instant>,
-    over: bool,
+    /// The body's end, and what went wrong with it, once it was read. What came before it may not have been.
+    over: Option<Option<Failure>>,
+    /// Bytes that are read at once.
+    at_once: usize,
+    /// Whether the next piece of the body is waited for.
+    waited: bool,
 }
 
 /// How long a stream may keep its reader waiting.
@@ -54,6 +65,16 @@ pub(crate) struct Pace {
     /// For the next one that says something: comments and pings show that somebody is there, and not that an answer is
     /// coming.
     pub(crate) silent: Duration,
+}
+
+impl Pace {
+    fn ran_out(self, silent: bool) -> Failure {
+        let (what, wait) = match silent {
+            true => ("nothing but keep-alives", self.silent),
+            false => ("no event of the stream", self.idle),
+        };
+        Failure::new(Class::Timeout, format!("{what} for {} s", wait.as_secs_f64()))
+    }
 }
 
 impl Events {
@@ -75,7 +96,9 @@ impl Events {
             wrapped: false,
             silent: None,
             left: None,
-            over: false,
+            over: None,
+            at_once: 1,
+            waited: false,
         }
     }
 
@@ -89,64 +112,98 @@ impl Events {
         self.body
     }
 
+    /// From now on what has come is read all at once. Until then nothing is read beyond the piece that has the next event in it.
+    pub(crate) fn flow(&mut self) {
+        self.at_once = AT_ONCE;
+    }
+
     /// The next whole event; `None` at the end of the body. What is left of an unfinished event is thrown away.
+    ///
+    /// The idle clock runs from event to event, not from byte to byte: a byte a second is no progress.
     pub(crate) async fn next(&mut self) -> Result<Option<Item>, Failure> {
+        let mut waiting = None;
         loop {
-            if let Some(item) = self.ready.pop_front() {
-                self.left = self.silent.map(|_| Instant::now());
+            if let Some(item) = self.at_hand() {
                 return Ok(Some(item));
             }
             if let Some(end) = self.end.take() {
                 return end;
             }
-            match self.read().await {
-                Ok(Some(frame)) => self.take(frame),
-                Ok(None) => {
+            match self.over.take() {
+                Some(Some(failure)) => self.ends(failure),
+                Some(None) => {
                     self.take_held();
                     self.end = Some(Ok(self.close()));
                 }
-                Err(failure) => {
-                    self.take_held();
-                    self.end = Some(Err(failure));
+                None => {
+                    let (until, silent) = *waiting.get_or_insert_with(|| self.wait());
+                    if timeout_at(until, poll_fn(|cx| self.fill(cx))).await.is_err() {
+                        self.ends(self.pace.ran_out(silent));
+                    }
                 }
             }
         }
     }
 
-    /// The next event of the body.
-    ///
-    /// The idle clock runs from event to event, not from byte to byte: a byte a second is no progress.
-    async fn read(&mut self) -> Result<Option<Frame>, Failure> {
-        let now = Instant::now();
-        let away = self.left.take().map_or(Duration::ZERO, |left| now.duration_since(left));
-        let since = self.silent.get_or_insert(now);
-        *since += away;
-        let silent = *since + self.pace.silent;
-        let until = silent.min(now + self.pace.idle);
-        loop {
+    /// The next whole event, if it has been read already.
+    pub(crate) fn at_hand(&mut self) -> Option<Item> {
+        if let (Some(left), Some(silent)) = (self.left.take(), &mut self.silent) {
+            *silent += left.elapsed();
+        }
+        while self.ready.is_empty() && self.end.is_none() {
             match self.splitter.next_frame() {
-                Ok(Some(frame)) => return Ok(Some(frame)),
-                Ok(None) if self.over => return Ok(None),
-                Ok(None) => {}
-                Err(error) => return Err(Failure::new(Class::Server, error.to_string())),
-            }
-            match timeout_at(until, self.body.frame()).await {
-                Err(_) => {
-                    let (what, wait) = match until == silent {
-                        true => ("nothing but keep-alives", self.pace.silent),
-                        false => ("no event of the stream", self.pace.idle),
-                    };
-                    return Err(Failure::new(Class::Timeout, format!("{what} for {} s", wait.as_secs_f64())));
-                }
-                Ok(None) => self.over = true,
-                Ok(Some(Err(error))) => return Err(from_body(&error).failure),
-                Ok(Some(Ok(frame))) => {
-                    if let Some(data) = frame.data_ref() {
-                        self.splitter.push(data);
-                    }
-                }
+                Ok(Some(frame)) => self.take(frame),
+                Ok(None) => break,
+                Err(error) => self.ends(Failure::new(Class::Server, error.to_string())),
             }
         }
+        let item = self.ready.pop_front()?;
+        self.left = self.silent.map(|_| Instant::now());
+        Some(item)
+    }
+
+    /// Until when the next event may be waited for, and whether that is because nothing has been said for long.
+    fn wait(&mut self) -> (Instant, bool) {
+        let now = Instant::now();
+        let silent = *self.silent.get_or_insert(now) + self.pace.silent;
+        let idle = now + self.pace.idle;
+        (silent.min(idle), silent <= idle)
+    }
+
+    /// Takes the next piece of the body. Where it was not waited for, others may be there as well: as many as are enough.
+    fn fill(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let enough = if self.waited { 1 } else { self.at_once };
+        let mut filled = 0;
+        while filled < enough {
+            match Pin::new(&mut self.body).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    let Some(data) = frame.data_ref() else { continue };
+                    self.splitter.push(data);
+                    filled += data.len().max(1);
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    self.over = Some(Some(from_body(&error).failure));
+                    break;
+                }
+                Poll::Ready(None) => {
+                    self.over = Some(None);
+                    break;
+                }
+                Poll::Pending if filled == 0 => {
+                    self.waited = true;
+                    return Poll::Pending;
+                }
+                Poll::Pending => break,
+            }
+        }
+        self.waited = false;
+        Poll::Ready(())
+    }
+
+    /// After what is ready comes this.
+    fn ends(&mut self, failure: Failure) {
+        self.take_held();
+        self.end = Some(Err(failure));
     }
 
     /// Makes an event ready, and ahead of it what was held of texts that end with it.
@@ -206,9 +263,14 @@ impl Events {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Waker;
+
     use bytes::Bytes;
     use futures_util::{StreamExt as _, stream};
-    use http_body_util::StreamBody;
+    use http_body_util::{BodyExt as _, StreamBody};
     use orch_manifests::Dialect;
     use orch_proxy::BodyError;
 
@@ -221,7 +283,10 @@ mod tests {
             tokio::time::sleep(Duration::from_secs(1)).await;
             Ok::<_, BodyError>(http_body::Frame::data(Bytes::from_static(piece.as_bytes())))
         });
-        let body = StreamBody::new(pieces).boxed_unsync();
+        events_of(StreamBody::new(pieces).boxed_unsync())
+    }
+
+    fn events_of(body: Body) -> Events {
         let wire = wire(Dialect::OpenAiChat);
         let pace = Pace { idle: Duration::from_secs(60), silent: Duration::from_secs(300) };
         Events::new(body, wire.framing().splitter(1 << 16), wire.stream_parser(), None, pace)
@@ -254,5 +319,77 @@ mod tests {
             }
         };
         assert_eq!((failure.class, began.elapsed().as_secs()), (Class::Timeout, 300));
+    }
+
+    /// A stream of which some has come, and how often it was asked for more.
+    fn come(pieces: Vec<Poll<Result<&'static str, BodyError>>>) -> (Events, Arc<AtomicUsize>) {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&asked);
+        let mut pieces = VecDeque::from(pieces);
+        let pieces = stream::poll_fn(move |_| {
+            count.fetch_add(1, Ordering::SeqCst);
+            let data = |piece: &'static str| http_body::Frame::data(Bytes::from_static(piece.as_bytes()));
+            pieces.pop_front().map_or(Poll::Ready(None), |piece| piece.map(|piece| Some(piece.map(data))))
+        });
+        (events_of(StreamBody::new(pieces).boxed_unsync()), asked)
+    }
+
+    /// The next event for a task of this waker.
+    fn polled(events: &mut Events, waker: &Waker) -> Poll<Result<bool, Class>> {
+        let next = pin!(events.next()).poll(&mut Context::from_waker(waker));
+        next.map(|item| item.map(|item| item.is_some()).map_err(|failure| failure.class))
+    }
+
+    #[tokio::test]
+    async fn until_it_flows_nothing_is_read_beyond_the_next_event() {
+        let said = || Poll::Ready(Ok(SAYS));
+        let (mut events, asked) = come(vec![said(), said(), said(), said()]);
+        let times = || asked.load(Ordering::SeqCst);
+        assert!(events.next().await.is_ok_and(|item| item.is_some()));
+        assert!(events.at_hand().is_none());
+        assert_eq!(times(), 1);
+        events.flow();
+        assert!(events.next().await.is_ok_and(|item| item.is_some()));
+        assert_eq!(times(), 5, "with its end");
+        assert!(events.at_hand().is_some() && events.at_hand().is_some() && events.at_hand().is_none());
+        assert_eq!(times(), 5);
+    }
+
+    #[tokio::test]
+    async fn no_more_is_read_at_once_than_enough() {
+        let many = AT_ONCE / SAYS.len() + 1;
+        let (mut events, asked) = come((0..2 * many).map(|_| Poll::Ready(Ok(SAYS))).collect());
+        events.flow();
+        assert!(events.next().await.is_ok_and(|item| item.is_some()));
+        assert_eq!(asked.load(Ordering::SeqCst), many);
+    }
+
+    #[tokio::test]
+    async fn what_came_before_a_failure_comes_before_it() {
+        let failed = Poll::Ready(Err(BodyError::Upstream("gone".to_owned())));
+        let (mut events, _) = come(vec![Poll::Ready(Ok(SAYS)), Poll::Ready(Ok(SAYS)), failed]);
+        events.flow();
+        let waker = Waker::noop();
+        for expected in [Ok(true), Ok(true), Err(Class::Truncated)] {
+            assert_eq!(polled(&mut events, waker), Poll::Ready(expected));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_waited_for_goes_on_before_more_is_asked_for() {
+        let said = || Poll::Ready(Ok(SAYS));
+        let (mut events, asked) =
+            come(vec![Poll::Pending, Poll::Pending, said(), said(), said(), Poll::Pending]);
+        events.flow();
+        let waker = Waker::noop();
+        for (polls, expected) in [(1, None), (2, None), (3, Some(Ok(true))), (6, Some(Ok(true)))] {
+            let next = polled(&mut events, waker);
+            assert_eq!(
+                (next, asked.load(Ordering::SeqCst)),
+                (expected.map_or(Poll::Pending, Poll::Ready), polls)
+            );
+        }
+        assert!(events.at_hand().is_some());
+        assert_eq!(polled(&mut events, waker), Poll::Ready(Ok(false)), "whoever asks gets an answer");
     }
 }

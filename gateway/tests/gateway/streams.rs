@@ -118,6 +118,25 @@ async fn the_first_content_is_not_held_back() {
     );
 }
 
+/// A provider may send much at once. The first word does not wait for the rest to be looked at, and the rest goes out together.
+#[tokio::test]
+async fn the_first_content_goes_out_by_itself_and_a_burst_behind_it_as_one() {
+    let world = world().await;
+    let all = pieces(OPENAI_TEXT);
+    let first = all.iter().position(|piece| piece.contains("Grüße")).unwrap();
+    let more = vec![all[first].replace("Grüße", "mehr"); 200];
+    let sent: Vec<String> = [&all[..=first], &more, &all[first + 1..]].concat();
+    world.openai.script([Reply::Stream { pieces: sent.clone(), then: Then::End }]);
+    let mut body = world.open("/v1/chat/completions", &[], &with_usage()).await.into_body();
+    let mut heard = Vec::new();
+    while let Some(frame) = body.frame().await {
+        heard.push(String::from_utf8(frame.unwrap().into_data().unwrap().to_vec()).unwrap());
+    }
+    assert_eq!(heard[0], sent[..=first].concat());
+    assert_eq!(heard.concat(), sent.concat());
+    assert!(heard.len() < sent.len() / 2, "{} frames for {} events", heard.len(), sent.len());
+}
+
 /// The provider goes on while a client that has begun to hear it reads nothing, and charges for that when it hangs up.
 #[tokio::test]
 async fn hanging_up_on_what_nobody_reads_is_paid_for() {
