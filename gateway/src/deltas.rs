@@ -64,6 +64,11 @@ impl Deltas {
         Deltas { sought, texts, held: Vec::new(), envelope: Map::new() }
     }
 
+    /// Whether an event passes as it came of which this text is all that matters.
+    pub(crate) fn lets_through(&self, text: &str) -> bool {
+        self.held.is_empty() && self.is_free(text)
+    }
+
     /// Takes secrets out of an event, whose data `tree` is. Gives back what goes on ahead of it.
     pub(crate) fn pass(&mut self, event: &mut Frame, tree: &mut Value) -> Vec<Frame> {
         let seen = self.texts.see(tree);
@@ -110,8 +115,13 @@ impl Deltas {
     fn is_plain(&self, seen: &Seen<'_>) -> bool {
         match seen {
             Seen::Call { .. } => true,
-            Seen::Text { text, .. } => !text.contains(SCRUBBED) && self.sought.lets_through(text.as_bytes()),
+            Seen::Text { text, .. } => self.is_free(text),
         }
+    }
+
+    /// Whether there is nothing of a secret in a text, nor a mark of one that was there.
+    fn is_free(&self, text: &str) -> bool {
+        !text.contains(SCRUBBED) && self.sought.lets_through(text.as_bytes())
     }
 
     /// Takes the next of what was seen.

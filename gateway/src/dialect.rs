@@ -15,6 +15,7 @@ pub mod ollama;
 pub mod openai_chat;
 pub mod openai_responses;
 pub(crate) mod paths;
+mod plain;
 pub(crate) mod quirks;
 mod schemas;
 pub(crate) mod signatures;
@@ -96,11 +97,20 @@ pub trait StreamParser: Send {
     fn read(&mut self, frame: &Frame) -> Result<Vec<StreamEvent>, ResponseError> {
         match frame.data.as_deref() {
             None | Some("") => Ok(Vec::new()),
-            Some(data) => self.read_data(data, bounded::event(data).as_ref()),
+            Some(data) => match self.text_alone(data) {
+                Some(text) => Ok(vec![StreamEvent::Text(text)]),
+                None => self.read_data(data, bounded::event(data).as_ref()),
+            },
         }
     }
 
-    /// The same, for data that is not empty and what came of parsing it.
+    /// The piece of the answer's text that data says, where it says nothing else: what [`StreamParser::read_data`] would hear
+    /// in it, without a tree of it. `None` leaves it to that.
+    fn text_alone(&mut self, _data: &str) -> Option<String> {
+        None
+    }
+
+    /// What data says that is not empty, and what came of parsing it.
     ///
     /// # Errors
     /// As [`StreamParser::read`].

@@ -1,6 +1,7 @@
 //! Anthropic's messages.
 
 pub(in crate::dialect) mod generation;
+mod plain;
 mod read_request;
 mod response;
 pub(in crate::dialect) mod schema;

@@ -5,6 +5,7 @@
 //! `metadata`, which holds the counts and comes after the reason.
 
 pub(crate) mod path;
+mod plain;
 mod read_request;
 mod response;
 mod stream;

@@ -4,6 +4,7 @@
 //! which is the terminator as well; what the model says before it calls tools is a *plan* and not content; and an answer
 //! points at its sources by citations, which no other dialect has in this form.
 
+mod plain;
 mod read_request;
 mod response;
 mod stream;

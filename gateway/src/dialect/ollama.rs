@@ -4,6 +4,7 @@
 //! says otherwise. A tool call arrives whole, its arguments as an object, and mostly without an id: ids are made here, and
 //! results find their calls by name and order. And an error inside a stream is a line with nothing but `error`.
 
+mod plain;
 mod read_request;
 mod response;
 mod stream;

@@ -1,5 +1,6 @@
 //! OpenAI's chat completions, which most providers speak.
 
+mod plain;
 mod read_request;
 mod response;
 mod stream;

@@ -6,6 +6,7 @@
 //! can be told.
 
 mod items;
+mod plain;
 mod read_request;
 mod reader;
 mod response;

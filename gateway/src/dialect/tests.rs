@@ -6,6 +6,7 @@ mod claude;
 mod cohere;
 mod gemini;
 mod ollama;
+mod plain;
 mod requests;
 mod responses;
 mod streams;

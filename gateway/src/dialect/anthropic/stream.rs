@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::super::blocks::{Blocks, Kind, Step};
 use super::super::emit::{object, sse};
 use super::super::{ResponseError, StreamParser, StreamWriter};
+use super::plain;
 use super::{Counts, error_value, merge_usage, stop_reason, stop_reason_name, usage_value};
 use crate::classify::error_inside;
 use crate::fields::at_path;
@@ -74,6 +75,14 @@ impl StreamParser for Parser {
             _ => {}
         }
         Ok(events)
+    }
+
+    fn text_alone(&mut self, data: &str) -> Option<String> {
+        if self.ended {
+            return None;
+        }
+        let (block, text) = plain::text(data)?;
+        self.blocks.contains_key(&block).then_some(text)
     }
 }
 

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use super::super::blocks::{Blocks, Kind, Step};
 use super::super::emit::{message, object};
 use super::super::{ResponseError, StreamParser, StreamWriter};
+use super::plain;
 use super::response::named;
 use super::{error_value, exception_type, stop_reason, stop_reason_name, usage_of, usage_value};
 use crate::classify::error_inside;
@@ -68,6 +69,15 @@ impl StreamParser for Parser {
             _ => {}
         }
         Ok(events)
+    }
+
+    fn text_alone(&mut self, data: &str) -> Option<String> {
+        if self.ended {
+            return None;
+        }
+        let (block, text) = plain::text(data)?;
+        self.blocks.entry(block).or_insert(None);
+        Some(text)
     }
 }
 

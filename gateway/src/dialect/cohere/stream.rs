@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::emit::{object, sse};
 use super::super::{ResponseError, StreamParser, StreamWriter};
+use super::plain;
 use super::response::citation;
 use super::{error_fields, finish_reason, nonempty, stop_reason, usage_of, usage_value};
 use crate::classify::error_inside;
@@ -75,6 +76,10 @@ impl StreamParser for Parser {
             _ => {}
         }
         Ok(events)
+    }
+
+    fn text_alone(&mut self, data: &str) -> Option<String> {
+        if self.ended { None } else { plain::text(data) }
     }
 }
 

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::emit::{line, object};
 use super::super::{ResponseError, StreamParser, StreamWriter};
+use super::plain;
 use super::{
     answer_id, call_id, call_of, call_value, created_at, ending, error_value, nonempty, stop_reason,
     unix_seconds, usage_of,
@@ -65,6 +66,10 @@ impl StreamParser for Parser {
             events.push(StreamEvent::End);
         }
         Ok(events)
+    }
+
+    fn text_alone(&mut self, data: &str) -> Option<String> {
+        if self.started && !self.ended { plain::text(data) } else { None }
     }
 }
 

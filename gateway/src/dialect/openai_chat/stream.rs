@@ -9,6 +9,7 @@ use super::super::emit::{object, sse};
 use super::super::{
     MOST_ANSWERS, ResponseError, StreamParser, StreamWriter, notes, of_another_answer, says_something,
 };
+use super::plain;
 use super::response::nonempty;
 use super::{
     NOTES, SOURCES, arguments_of_call, error_value, extra_content, finish_of, finish_reason, name_of_call,
@@ -96,6 +97,11 @@ impl StreamParser for Parser {
             .or_else(|| if counted_here { self.counted() } else { None });
         events.extend(usage.map(StreamEvent::Usage));
         Ok(events)
+    }
+
+    fn text_alone(&mut self, data: &str) -> Option<String> {
+        let goes_on = self.started && !self.ended && self.finished.contains_key(&0);
+        if goes_on { plain::text(data) } else { None }
     }
 
     fn end(&mut self) -> Vec<StreamEvent> {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use super::super::{ResponseError, StreamParser};
+use super::plain;
 use super::{nonempty, response, stop_reason, usage_of};
 use crate::classify::{Failure, error_inside};
 use crate::ir::{Class, StreamEvent};
@@ -118,6 +119,15 @@ impl StreamParser for Parser {
             _ => {}
         }
         Ok(events)
+    }
+
+    fn text_alone(&mut self, data: &str) -> Option<String> {
+        if self.ended {
+            return None;
+        }
+        let (of, content, text) = plain::text(data)?;
+        self.heard.insert((of, Place::Content(content)));
+        Some(text)
     }
 }
 

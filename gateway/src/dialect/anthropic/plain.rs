@@ -1,0 +1,28 @@
+//! A delta of text alone.
+
+use serde::Deserialize;
+
+use super::super::plain::read;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Event<'d> {
+    r#type: &'d str,
+    index: u64,
+    #[serde(borrow)]
+    delta: Delta<'d>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Delta<'d> {
+    r#type: &'d str,
+    text: String,
+}
+
+/// The block and its text, where the event has nothing else.
+pub(super) fn text(data: &str) -> Option<(u64, String)> {
+    let Event { r#type, index, delta } = read(data)?;
+    let is_text = r#type == "content_block_delta" && delta.r#type == "text_delta" && !delta.text.is_empty();
+    is_text.then_some((index, delta.text))
+}
