@@ -45,12 +45,18 @@ pub fn streams(data: &[u8]) {
     }
 }
 
-/// What the events of a stream mean; `None` when one of them is not what the dialect says.
+/// What the events of a stream mean; `None` when one of them is not what the dialect says. A text that is read alone is what
+/// a tree of its event says.
 fn meaning(spoken: Dialect, frames: &[Frame]) -> Option<Vec<StreamEvent>> {
-    let mut parser = wire(spoken).stream_parser();
+    let (mut parser, mut by_trees) = (wire(spoken).stream_parser(), wire(spoken).stream_parser());
     let mut events = Vec::new();
     for frame in frames {
-        events.extend(parser.read(frame).ok()?);
+        let read = parser.read(frame).ok();
+        if let Some(data) = frame.data.as_deref().filter(|data| !data.is_empty()) {
+            let tree = by_trees.read_data(data, bounded::event(data).as_ref()).ok();
+            assert_eq!(read, tree, "{spoken}: {data}");
+        }
+        events.extend(read?);
     }
     events.extend(parser.end());
     Some(events)
