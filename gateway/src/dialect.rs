@@ -105,8 +105,8 @@ pub trait StreamParser: Send {
     }
 
     /// The piece of the answer's text that data says, where it says nothing else: what [`StreamParser::read_data`] would hear
-    /// in it, without a tree of it. `None` leaves it to that.
-    fn text_alone(&mut self, _data: &str) -> Option<String> {
+    /// in it without being changed by it, and without a tree of it. `None` leaves it to that.
+    fn text_alone(&self, _data: &str) -> Option<String> {
         None
     }
 

@@ -281,7 +281,6 @@ pub(crate) async fn answer(
                         session: session.clone(),
                         candidate: candidate.clone(),
                         held: held.into(),
-                        flows: false,
                         events: *events,
                         encoder: encoder(&client, &prepared),
                         framing: dialect::wire(client.dialect).framing(),

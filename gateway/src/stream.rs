@@ -38,8 +38,6 @@ pub(crate) struct Live {
     pub(crate) session: Session,
     pub(crate) candidate: Candidate,
     pub(crate) held: VecDeque<Item>,
-    /// Whether the client has what was held.
-    pub(crate) flows: bool,
     pub(crate) events: Events,
     pub(crate) encoder: Encoder,
     /// The client's.
@@ -91,10 +89,9 @@ impl Live {
         if let Some(item) = self.held.pop_front() {
             return Ok(item);
         }
-        if !self.flows {
+        if !self.events.flows() {
             // What comes with it, for a provider may send much at once, is looked at when it is on its way.
             yield_now().await;
-            self.flows = true;
             self.events.flow();
         }
         self.tab.waits();
@@ -109,7 +106,7 @@ impl Live {
 
     /// The next event that goes out together with the one before it.
     fn at_hand(&mut self) -> Option<Item> {
-        match self.flows {
+        match self.events.flows() {
             true => self.events.at_hand(),
             false => self.held.pop_front(),
         }

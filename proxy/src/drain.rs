@@ -16,7 +16,7 @@ use crate::{Body, Proxy};
 /// How long the end may take. Nobody waits for it meanwhile.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Bytes that may come before it.
+/// Bytes that may come before it. A frame of none counts as one.
 const MOST: usize = 16 << 10;
 
 impl Proxy {
@@ -43,7 +43,7 @@ impl Rest {
     /// came to its end.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while let Some(Ok(frame)) = ready!(Pin::new(&mut self.body).poll_frame(cx)) {
-            match self.left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) {
+            match self.left.checked_sub(frame.data_ref().map_or(0, Bytes::len).max(1)) {
                 Some(left) => self.left = left,
                 None => break,
             }

@@ -50,9 +50,9 @@ pub(crate) struct Events {
     /// When an event went to the reader that said nothing. What the reader does meanwhile is no waiting either.
     left: Option<Instant>,
     /// The body's end, and what went wrong with it, once it was read. What came before it may not have been.
-    over: Option<Option<Failure>>,
-    /// Bytes that are read at once.
-    at_once: usize,
+    over: Option<Result<(), Failure>>,
+    /// Whether what has come is read all at once.
+    flows: bool,
     /// Whether the next piece of the body is waited for.
     waited: bool,
 }
@@ -97,7 +97,7 @@ impl Events {
             silent: None,
             left: None,
             over: None,
-            at_once: 1,
+            flows: false,
             waited: false,
         }
     }
@@ -114,7 +114,12 @@ impl Events {
 
     /// From now on what has come is read all at once. Until then nothing is read beyond the piece that has the next event in it.
     pub(crate) fn flow(&mut self) {
-        self.at_once = AT_ONCE;
+        self.flows = true;
+    }
+
+    /// Whether it does.
+    pub(crate) fn flows(&self) -> bool {
+        self.flows
     }
 
     /// The next whole event; `None` at the end of the body. What is left of an unfinished event is thrown away.
@@ -130,8 +135,8 @@ impl Events {
                 return end;
             }
             match self.over.take() {
-                Some(Some(failure)) => self.ends(failure),
-                Some(None) => {
+                Some(Err(failure)) => self.ends(failure),
+                Some(Ok(())) => {
                     self.take_held();
                     self.end = Some(Ok(self.close()));
                 }
@@ -172,7 +177,7 @@ impl Events {
 
     /// Takes the next piece of the body. Where it was not waited for, others may be there as well: as many as are enough.
     fn fill(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let enough = if self.waited { 1 } else { self.at_once };
+        let enough = if self.flows && !self.waited { AT_ONCE } else { 1 };
         let mut filled = 0;
         while filled < enough {
             match Pin::new(&mut self.body).poll_frame(cx) {
@@ -182,11 +187,11 @@ impl Events {
                     filled += data.len().max(1);
                 }
                 Poll::Ready(Some(Err(error))) => {
-                    self.over = Some(Some(from_body(&error).failure));
+                    self.over = Some(Err(from_body(&error).failure));
                     break;
                 }
                 Poll::Ready(None) => {
-                    self.over = Some(None);
+                    self.over = Some(Ok(()));
                     break;
                 }
                 Poll::Pending if filled == 0 => {

@@ -100,10 +100,21 @@ where
     (upstream, proxy, cut)
 }
 
-async fn cut_off(cut: &Mutex<Vec<Instant>>) -> Instant {
+/// How long after an answer was given up to be drained it was cut off; `meanwhile` happens in between.
+async fn cut_off(
+    proxy: &Proxy,
+    grant: &Arc<LiveGrant>,
+    cut: &Mutex<Vec<Instant>>,
+    meanwhile: impl Future<Output = ()>,
+) -> Duration {
+    let body = heard(proxy, grant).await;
+    let began = Instant::now();
+    proxy.drain(body);
+    meanwhile.await;
+    left(grant).await;
     loop {
         if let Some(when) = cut.lock().unwrap().pop() {
-            return when;
+            return when - began;
         }
         sleep(Duration::from_millis(1)).await;
     }
@@ -113,11 +124,7 @@ async fn cut_off(cut: &Mutex<Vec<Instant>>) -> Instant {
 async fn what_does_not_end_is_cut_off_soon() {
     let (upstream, proxy, cut) = goes_on(|wire| async { wire }).await;
     let grant = open();
-    let body = heard(&proxy, &grant).await;
-    let began = Instant::now();
-    proxy.drain(body);
-    left(&grant).await;
-    let took = cut_off(&cut).await - began;
+    let took = cut_off(&proxy, &grant, &cut, async {}).await;
     assert!(Duration::from_millis(900) < took && took < Duration::from_secs(9), "{took:?}");
     heard(&proxy, &grant).await;
     assert_eq!(upstream.accepted(), 2);
@@ -133,11 +140,7 @@ async fn what_goes_on_is_cut_off_before_it_is_much() {
     })
     .await;
     let grant = open();
-    let body = heard(&proxy, &grant).await;
-    let began = Instant::now();
-    proxy.drain(body);
-    left(&grant).await;
-    let took = cut_off(&cut).await - began;
+    let took = cut_off(&proxy, &grant, &cut, async {}).await;
     assert!(took < Duration::from_millis(900), "long before its time is up: {took:?}");
 }
 
@@ -145,12 +148,11 @@ async fn what_goes_on_is_cut_off_before_it_is_much() {
 async fn a_run_that_ends_meanwhile_ends_it() {
     let (_upstream, proxy, cut) = goes_on(|wire| async { wire }).await;
     let grant = open();
-    let body = heard(&proxy, &grant).await;
-    let began = Instant::now();
-    proxy.drain(body);
-    sleep(MOMENT).await;
-    grant.revoke();
-    let took = cut_off(&cut).await - began;
+    let meanwhile = async {
+        sleep(MOMENT).await;
+        grant.revoke();
+    };
+    let took = cut_off(&proxy, &grant, &cut, meanwhile).await;
     assert!(took < Duration::from_millis(900), "{took:?}");
     assert_eq!(grant.running(), 0);
 }
@@ -184,4 +186,29 @@ async fn over_http_2_the_stream_ends_and_is_not_reset() {
     }
     sleep(MOMENT).await;
     assert_eq!((upstream.accepted(), *resets.lock().unwrap()), (1, 0));
+}
+
+/// Frames of nothing are no end either, however many there are.
+#[tokio::test]
+async fn over_http_2_frames_of_nothing_are_cut_off_as_well() {
+    let resets = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&resets);
+    let script = move |_, mut frames: crate::http2::Frames| {
+        let seen = Arc::clone(&seen);
+        async move {
+            while let Some(stream) = frames.request().await {
+                frames.head(stream, 0, &[]).await;
+                frames.send(DATA, 0, stream, LAST.as_bytes()).await;
+                sleep(MOMENT).await;
+                frames.nothings(stream, 20 << 10).await;
+                // Its stream is reset, or the whole connection ends for such a peer.
+                frames.next_of(RESET).await;
+                seen.lock().unwrap().push(Instant::now());
+            }
+        }
+    };
+    let (_upstream, proxy) = by_frames(script, |_| {}).await;
+    let grant = open();
+    let took = cut_off(&proxy, &grant, &resets, async {}).await;
+    assert!(took < Duration::from_millis(900), "long before its time is up: {took:?}");
 }

@@ -128,6 +128,13 @@ impl Frames {
         self.0.send(frame).await;
     }
 
+    /// So many frames of DATA without any, at once.
+    pub(crate) async fn nothings(&mut self, stream: u32, count: usize) {
+        let mut frame = vec![0, 0, 0, DATA, 0];
+        frame.extend(stream.to_be_bytes());
+        self.0.send(frame.repeat(count)).await;
+    }
+
     async fn next(&mut self) -> Option<Raw2> {
         let head = self.0.take(9).await?;
         let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);

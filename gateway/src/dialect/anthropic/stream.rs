@@ -77,7 +77,7 @@ impl StreamParser for Parser {
         Ok(events)
     }
 
-    fn text_alone(&mut self, data: &str) -> Option<String> {
+    fn text_alone(&self, data: &str) -> Option<String> {
         if self.ended {
             return None;
         }

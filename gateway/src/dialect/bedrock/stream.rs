@@ -71,13 +71,12 @@ impl StreamParser for Parser {
         Ok(events)
     }
 
-    fn text_alone(&mut self, data: &str) -> Option<String> {
+    fn text_alone(&self, data: &str) -> Option<String> {
         if self.ended {
             return None;
         }
         let (block, text) = plain::text(data)?;
-        self.blocks.entry(block).or_insert(None);
-        Some(text)
+        self.blocks.contains_key(&block).then_some(text)
     }
 }
 

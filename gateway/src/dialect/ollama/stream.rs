@@ -68,7 +68,7 @@ impl StreamParser for Parser {
         Ok(events)
     }
 
-    fn text_alone(&mut self, data: &str) -> Option<String> {
+    fn text_alone(&self, data: &str) -> Option<String> {
         if self.started && !self.ended { plain::text(data) } else { None }
     }
 }

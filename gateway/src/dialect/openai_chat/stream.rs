@@ -99,7 +99,7 @@ impl StreamParser for Parser {
         Ok(events)
     }
 
-    fn text_alone(&mut self, data: &str) -> Option<String> {
+    fn text_alone(&self, data: &str) -> Option<String> {
         let goes_on = self.started && !self.ended && self.finished.contains_key(&0);
         if goes_on { plain::text(data) } else { None }
     }

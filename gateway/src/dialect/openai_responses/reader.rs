@@ -121,13 +121,12 @@ impl StreamParser for Parser {
         Ok(events)
     }
 
-    fn text_alone(&mut self, data: &str) -> Option<String> {
+    fn text_alone(&self, data: &str) -> Option<String> {
         if self.ended {
             return None;
         }
         let (of, content, text) = plain::text(data)?;
-        self.heard.insert((of, Place::Content(content)));
-        Some(text)
+        self.was_heard(of, Place::Content(content)).then_some(text)
     }
 }
 
