@@ -77,7 +77,9 @@ fn said() -> impl Iterator<Item = StreamEvent> {
         StreamEvent::Usage(usage),
         StreamEvent::End,
     ];
-    std::iter::once(begin).chain(words).chain(end)
+    // Said at once, so that a dialect that counts in every chunk does.
+    let counted = Usage { output: 0, ..usage };
+    [begin, StreamEvent::Usage(counted)].into_iter().chain(words).chain(end)
 }
 
 /// It as a provider's stream.

@@ -31,7 +31,7 @@ use serde_json::{Map, Value, json};
 use self::anthropic::generation::Generation;
 use crate::bounded;
 use crate::frames::{Frame, Framing};
-use crate::ir::{ApiError, ChatRequest, ChatResponse, Dropped, Image, ImageSource, Part, StreamEvent};
+use crate::ir::{ApiError, ChatRequest, ChatResponse, Dropped, Image, ImageSource, Part, StreamEvent, Usage};
 
 /// The module for a dialect.
 pub fn wire(dialect: Dialect) -> &'static dyn Wire {
@@ -98,7 +98,7 @@ pub trait StreamParser: Send {
         match frame.data.as_deref() {
             None | Some("") => Ok(Vec::new()),
             Some(data) => match self.text_alone(data) {
-                Some(text) => Ok(vec![StreamEvent::Text(text)]),
+                Some(alone) => Ok(alone.into_events()),
                 None => self.read_data(data, bounded::event(data).as_ref()),
             },
         }
@@ -106,7 +106,7 @@ pub trait StreamParser: Send {
 
     /// The piece of the answer's text that data says, where it says nothing else: what [`StreamParser::read_data`] would hear
     /// in it without being changed by it, and without a tree of it. `None` leaves it to that.
-    fn text_alone(&self, _data: &str) -> Option<String> {
+    fn text_alone(&self, _data: &str) -> Option<TextAlone> {
         None
     }
 
@@ -124,6 +124,32 @@ pub trait StreamParser: Send {
     /// means nothing.
     fn end(&mut self) -> Vec<StreamEvent> {
         Vec::new()
+    }
+}
+
+/// A piece of an answer's text, and the counts of the answer so far where its dialect says them with every piece.
+#[derive(Debug)]
+pub struct TextAlone {
+    /// Not empty.
+    pub text: String,
+    /// All of them whole numbers that can be.
+    pub usage: Option<Usage>,
+}
+
+impl TextAlone {
+    /// As a parser says it.
+    pub fn into_events(self) -> Vec<StreamEvent> {
+        let text = StreamEvent::Text(self.text);
+        match self.usage {
+            Some(usage) => vec![StreamEvent::Usage(usage), text],
+            None => vec![text],
+        }
+    }
+}
+
+impl From<String> for TextAlone {
+    fn from(text: String) -> TextAlone {
+        TextAlone { text, usage: None }
     }
 }
 

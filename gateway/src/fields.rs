@@ -265,6 +265,11 @@ pub(crate) fn at_path<'v>(value: &'v Value, path: &[&str]) -> Option<&'v Value> 
     path.iter().try_fold(value, |value, name| value.get(name))
 }
 
+/// A text that says something.
+pub(crate) fn nonempty(value: Option<&Value>) -> Option<String> {
+    value.and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned)
+}
+
 /// A count, also when it is spelled `4096.0` as some clients do.
 pub(crate) fn whole(value: &Value) -> Option<u64> {
     value.as_u64().or_else(|| {

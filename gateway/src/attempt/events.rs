@@ -217,15 +217,11 @@ impl Events {
             envelope::unwrap(&mut frame);
         }
         let alone = frame.data.as_deref().and_then(|data| self.parser.text_alone(data));
-        if let Some(text) = alone
-            && self.deltas.as_ref().is_none_or(|deltas| deltas.lets_through(&text))
+        if let Some(alone) = alone
+            && self.deltas.as_ref().is_none_or(|deltas| deltas.lets_through(&alone.text))
         {
             self.silent = None;
-            return self.ready.push_back(Item {
-                frame,
-                meaning: vec![StreamEvent::Text(text)],
-                counts: true,
-            });
+            return self.ready.push_back(Item { frame, meaning: alone.into_events(), counts: true });
         }
         let mut parsed = frame.data.as_deref().filter(|data| !data.is_empty()).map(bounded::event);
         match (&mut self.deltas, &mut parsed) {

@@ -5,6 +5,7 @@
 //! And a tool call arrives whole, often without an id.
 
 pub(crate) mod path;
+mod plain;
 mod read_request;
 mod response;
 mod schema;
@@ -20,6 +21,7 @@ use serde_json::{Map, Value, json};
 
 use super::{RequestError, ResponseError, StreamParser, StreamWriter, Style, Wire, Written};
 use crate::bounded;
+use crate::fields::{nonempty, whole};
 use crate::ir::{ApiError, ChatRequest, ChatResponse, Class, StopReason, Usage};
 
 /// The dialect of `/v1beta/models/MODEL:generateContent`.
@@ -160,20 +162,41 @@ fn stop_reason(finish: &str, has_tools: bool) -> StopReason {
 /// are output.
 fn usage_of(metadata: &Value) -> Option<Usage> {
     let object = metadata.as_object()?;
-    if !object.contains_key("promptTokenCount") && !object.contains_key("candidatesTokenCount") {
-        return None;
+    let count = |key: &str| object.get(key).map(|count| whole(count).unwrap_or(0));
+    let counts = Counts {
+        prompt: count("promptTokenCount"),
+        tool_use_prompt: count("toolUsePromptTokenCount"),
+        cached_content: count("cachedContentTokenCount"),
+        candidates: count("candidatesTokenCount"),
+        thoughts: count("thoughtsTokenCount"),
+    };
+    counts.usage()
+}
+
+/// The counts of an answer, those of them that are said.
+struct Counts {
+    prompt: Option<u64>,
+    tool_use_prompt: Option<u64>,
+    cached_content: Option<u64>,
+    candidates: Option<u64>,
+    thoughts: Option<u64>,
+}
+
+impl Counts {
+    /// What they come to, if the prompt or the answer is among them.
+    fn usage(self) -> Option<Usage> {
+        self.prompt.or(self.candidates)?;
+        let input = self.prompt.unwrap_or(0).saturating_add(self.tool_use_prompt.unwrap_or(0));
+        let thoughts = self.thoughts.unwrap_or(0);
+        Some(Usage {
+            input,
+            output: self.candidates.unwrap_or(0).saturating_add(thoughts),
+            cached_input: self.cached_content.unwrap_or(0).min(input),
+            cache_write: 0,
+            cache_write_1h: 0,
+            reasoning: thoughts,
+        })
     }
-    let count = |key: &str| object.get(key).and_then(crate::fields::whole).unwrap_or(0);
-    let input = count("promptTokenCount").saturating_add(count("toolUsePromptTokenCount"));
-    let thoughts = count("thoughtsTokenCount");
-    Some(Usage {
-        input,
-        output: count("candidatesTokenCount").saturating_add(thoughts),
-        cached_input: count("cachedContentTokenCount").min(input),
-        cache_write: 0,
-        cache_write_1h: 0,
-        reasoning: thoughts,
-    })
 }
 
 fn usage_value(usage: &Usage) -> Value {
@@ -273,8 +296,4 @@ const NOTES: &[&str] = &["groundingMetadata", "citationMetadata", "urlContextMet
 fn model_version(document: &Value) -> String {
     let name = nonempty(document.get("modelVersion")).unwrap_or_default();
     name.strip_prefix("models/").map_or(name.clone(), str::to_owned)
-}
-
-fn nonempty(value: Option<&Value>) -> Option<String> {
-    value.and_then(Value::as_str).filter(|s| !s.is_empty()).map(str::to_owned)
 }

@@ -17,7 +17,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::{RequestError, ResponseError, StreamParser, StreamWriter, Style, Wire, Written};
 use crate::bounded;
-use crate::fields::at_path;
+use crate::fields::{at_path, nonempty};
 use crate::frames::Framing;
 use crate::ir::{ApiError, ChatRequest, ChatResponse, Class, StopReason, ToolCall, Usage};
 
@@ -184,8 +184,4 @@ fn call_value(call: &ToolCall, index: usize) -> Value {
     };
     let arguments = arguments.unwrap_or_else(|| json!({ "_invalid_json": call.arguments }));
     json!({ "id": call.id, "function": { "index": index, "name": call.name, "arguments": arguments } })
-}
-
-fn nonempty(value: Option<&Value>) -> Option<String> {
-    value.and_then(Value::as_str).filter(|s| !s.is_empty()).map(str::to_owned)
 }

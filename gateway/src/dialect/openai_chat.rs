@@ -13,7 +13,7 @@ use http::StatusCode;
 use serde_json::{Map, Value, json};
 
 use super::{RequestError, ResponseError, StreamParser, StreamWriter, Style, Wire, Written};
-use crate::fields::at_path;
+use crate::fields::{at_path, nonempty};
 use crate::ir::{ApiError, ChatRequest, ChatResponse, Class, StopReason, Usage};
 
 /// The dialect of `/v1/chat/completions`.
@@ -123,19 +123,19 @@ fn said_in_part(part: &Value) -> Option<(bool, String)> {
         let thought = texts.collect::<String>();
         return (!thought.is_empty()).then_some((true, thought));
     }
-    response::nonempty(part.get("text")).map(|text| (false, text))
+    nonempty(part.get("text")).map(|text| (false, text))
 }
 
 /// The name of a tool call: of a function, or of a tool that takes free text.
 fn name_of_call(call: &Value) -> Option<String> {
-    let named = |kind| response::nonempty(at_path(call, &[kind, "name"]));
+    let named = |kind| nonempty(at_path(call, &[kind, "name"]));
     named("function").or_else(|| named("custom"))
 }
 
 /// Arguments of a tool call, or a piece of them: of a function, or the free text that another kind of tool takes.
 fn arguments_of_call(call: &Value) -> String {
     if call.get("custom").is_some_and(Value::is_object) {
-        return response::nonempty(at_path(call, &["custom", "input"])).unwrap_or_default();
+        return nonempty(at_path(call, &["custom", "input"])).unwrap_or_default();
     }
     match at_path(call, &["function", "arguments"]) {
         Some(Value::String(text)) => text.clone(),

@@ -215,7 +215,3 @@ fn usage_value(usage: &Usage) -> Value {
     }
     value
 }
-
-fn nonempty(value: Option<&Value>) -> Option<String> {
-    value.and_then(Value::as_str).filter(|s| !s.is_empty()).map(str::to_owned)
-}

@@ -7,11 +7,11 @@ use serde_json::{Value, json};
 
 use super::super::blocks::{Blocks, Kind, Step};
 use super::super::emit::{object, sse};
-use super::super::{ResponseError, StreamParser, StreamWriter};
+use super::super::{ResponseError, StreamParser, StreamWriter, TextAlone};
 use super::plain;
 use super::{Counts, error_value, merge_usage, stop_reason, stop_reason_name, usage_value};
 use crate::classify::error_inside;
-use crate::fields::at_path;
+use crate::fields::{at_path, nonempty};
 use crate::ir::{StopReason, StreamEvent, Usage};
 
 /// Reads events. The kind is taken from the data: the `event` field only repeats it.
@@ -77,12 +77,12 @@ impl StreamParser for Parser {
         Ok(events)
     }
 
-    fn text_alone(&self, data: &str) -> Option<String> {
+    fn text_alone(&self, data: &str) -> Option<TextAlone> {
         if self.ended {
             return None;
         }
         let (block, text) = plain::text(data)?;
-        self.blocks.contains_key(&block).then_some(text)
+        self.blocks.contains_key(&block).then(|| text.into())
     }
 }
 
@@ -105,7 +105,7 @@ impl Parser {
 
     fn block_start(&mut self, value: &Value, events: &mut Vec<StreamEvent>) -> Result<(), ResponseError> {
         let block = value.get("content_block").unwrap_or(&Value::Null);
-        let text = |key| block.get(key).and_then(Value::as_str).filter(|s| !s.is_empty()).map(str::to_owned);
+        let text = |key| nonempty(block.get(key));
         let opened = match block.get("type").and_then(Value::as_str) {
             Some("tool_use") => {
                 let missing = || ResponseError("a tool call begins without an id or a name".to_owned());
@@ -143,7 +143,7 @@ impl Parser {
             .get_mut(&index(value)?)
             .ok_or_else(|| ResponseError("a delta belongs to no open block".to_owned()))?;
         let delta = value.get("delta").unwrap_or(&Value::Null);
-        let text = |key| delta.get(key).and_then(Value::as_str).filter(|s| !s.is_empty()).map(str::to_owned);
+        let text = |key| nonempty(delta.get(key));
         match delta.get("type").and_then(Value::as_str) {
             Some("text_delta") => events.extend(text("text").map(StreamEvent::Text)),
             Some("thinking_delta") => events.extend(text("thinking").map(StreamEvent::Reasoning)),

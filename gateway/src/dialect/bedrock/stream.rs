@@ -7,12 +7,12 @@ use serde_json::{Map, Value, json};
 
 use super::super::blocks::{Blocks, Kind, Step};
 use super::super::emit::{message, object};
-use super::super::{ResponseError, StreamParser, StreamWriter};
+use super::super::{ResponseError, StreamParser, StreamWriter, TextAlone};
 use super::plain;
 use super::response::named;
 use super::{error_value, exception_type, stop_reason, stop_reason_name, usage_of, usage_value};
 use crate::classify::error_inside;
-use crate::fields::at_path;
+use crate::fields::{at_path, nonempty};
 use crate::frames::event_stream::exception;
 use crate::ir::{StopReason, StreamEvent, Usage};
 
@@ -71,12 +71,12 @@ impl StreamParser for Parser {
         Ok(events)
     }
 
-    fn text_alone(&self, data: &str) -> Option<String> {
+    fn text_alone(&self, data: &str) -> Option<TextAlone> {
         if self.ended {
             return None;
         }
         let (block, text) = plain::text(data)?;
-        self.blocks.contains_key(&block).then_some(text)
+        self.blocks.contains_key(&block).then(|| text.into())
     }
 }
 
@@ -100,8 +100,7 @@ impl Parser {
             return Ok(());
         };
         let missing = || ResponseError("a tool call begins without an id or a name".to_owned());
-        let text =
-            |key| call.get(key).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned);
+        let text = |key| nonempty(call.get(key));
         let tool = self.tools;
         self.tools += 1;
         self.blocks.insert(at, Some(tool));
@@ -117,9 +116,7 @@ impl Parser {
     fn block_delta(&mut self, value: &Value, events: &mut Vec<StreamEvent>) -> Result<(), ResponseError> {
         let tool = *self.blocks.entry(index(value)?).or_insert(None);
         let Some(delta) = value.get("delta") else { return Ok(()) };
-        let text = |path: &[&str]| {
-            at_path(delta, path).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned)
-        };
+        let text = |path: &[&str]| nonempty(at_path(delta, path));
         if delta.get("toolUse").is_some() {
             let index = tool.ok_or_else(|| ResponseError("arguments belong to no tool call".to_owned()))?;
             let fragment = text(&["toolUse", "input"]);

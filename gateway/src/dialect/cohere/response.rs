@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use super::super::ResponseError;
-use super::{finish_reason, nonempty, stop_reason, usage_of, usage_value};
-use crate::fields::at_path;
+use super::{finish_reason, stop_reason, usage_of, usage_value};
+use crate::fields::{at_path, nonempty};
 use crate::ir::{ChatResponse, Part, StopReason, ToolCall};
 
 pub(super) fn read(mut document: Value) -> Result<ChatResponse, ResponseError> {

@@ -6,12 +6,12 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::super::emit::{object, sse};
-use super::super::{ResponseError, StreamParser, StreamWriter};
+use super::super::{ResponseError, StreamParser, StreamWriter, TextAlone};
 use super::plain;
 use super::response::citation;
-use super::{error_fields, finish_reason, nonempty, stop_reason, usage_of, usage_value};
+use super::{error_fields, finish_reason, stop_reason, usage_of, usage_value};
 use crate::classify::error_inside;
-use crate::fields::at_path;
+use crate::fields::{at_path, nonempty};
 use crate::ir::{ApiError, Class, Part, StopReason, StreamEvent, Usage};
 
 /// Reads events. The kind is taken from the data: where there is an `event` field, it only repeats it.
@@ -78,8 +78,8 @@ impl StreamParser for Parser {
         Ok(events)
     }
 
-    fn text_alone(&self, data: &str) -> Option<String> {
-        if self.ended { None } else { plain::text(data) }
+    fn text_alone(&self, data: &str) -> Option<TextAlone> {
+        if self.ended { None } else { plain::text(data).map(TextAlone::from) }
     }
 }
 

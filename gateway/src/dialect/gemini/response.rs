@@ -4,10 +4,9 @@ use serde_json::{Value, json};
 
 use super::super::{ResponseError, notes};
 use super::{
-    NOTES, Piece, call_id, call_part, finish_reason, model_version, nonempty, piece, stop_reason, usage_of,
-    usage_value,
+    NOTES, Piece, call_id, call_part, finish_reason, model_version, piece, stop_reason, usage_of, usage_value,
 };
-use crate::fields::at_path;
+use crate::fields::{at_path, nonempty};
 use crate::ir::{ChatResponse, Part, StopReason, ToolCall};
 
 /// Reads the first candidate; further ones never cross dialects.

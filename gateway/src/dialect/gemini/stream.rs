@@ -7,14 +7,15 @@ use serde_json::{Value, json};
 
 use super::super::emit::{object, sse};
 use super::super::{
-    MOST_ANSWERS, ResponseError, StreamParser, StreamWriter, notes, of_another_answer, says_something,
+    MOST_ANSWERS, ResponseError, StreamParser, StreamWriter, TextAlone, notes, of_another_answer,
+    says_something,
 };
 use super::{
-    NOTES, Piece, call_id, call_part, error_value, finish_reason, model_version, nonempty, piece,
-    stop_reason, usage_of, usage_value,
+    NOTES, Piece, call_id, call_part, error_value, finish_reason, model_version, piece, plain, stop_reason,
+    usage_of, usage_value,
 };
 use crate::classify::error_inside;
-use crate::fields::at_path;
+use crate::fields::{at_path, nonempty};
 use crate::ir::{StopReason, StreamEvent, Usage};
 
 /// Reads chunks. Only the first candidate becomes events; further ones, which never cross dialects, are followed to
@@ -61,6 +62,11 @@ impl StreamParser for Parser {
             self.candidate(candidate, &mut events)?;
         }
         Ok(events)
+    }
+
+    fn text_alone(&self, data: &str) -> Option<TextAlone> {
+        let goes_on = self.started && !self.failed && self.finished.contains_key(&0);
+        if goes_on { plain::text(data) } else { None }
     }
 
     /// There is no terminator. What counts as one is the end of a body in which every candidate said why it ended; what a

@@ -4,9 +4,9 @@ use serde_json::{Value, json};
 
 use super::super::ResponseError;
 use super::{
-    answer_id, call_id, call_of, call_value, created_at, ending, nonempty, stop_reason, unix_seconds,
-    usage_of,
+    answer_id, call_id, call_of, call_value, created_at, ending, stop_reason, unix_seconds, usage_of,
 };
+use crate::fields::nonempty;
 use crate::ir::{ChatResponse, Part, StopReason, ToolCall};
 
 pub(super) fn read(document: &Value) -> Result<ChatResponse, ResponseError> {

@@ -6,13 +6,14 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::super::emit::{line, object};
-use super::super::{ResponseError, StreamParser, StreamWriter};
+use super::super::{ResponseError, StreamParser, StreamWriter, TextAlone};
 use super::plain;
 use super::{
-    answer_id, call_id, call_of, call_value, created_at, ending, error_value, nonempty, stop_reason,
-    unix_seconds, usage_of,
+    answer_id, call_id, call_of, call_value, created_at, ending, error_value, stop_reason, unix_seconds,
+    usage_of,
 };
 use crate::classify::error_inside;
+use crate::fields::nonempty;
 use crate::ir::{StopReason, StreamEvent, ToolCall, Usage};
 
 /// Reads lines.
@@ -68,8 +69,8 @@ impl StreamParser for Parser {
         Ok(events)
     }
 
-    fn text_alone(&self, data: &str) -> Option<String> {
-        if self.started && !self.ended { plain::text(data) } else { None }
+    fn text_alone(&self, data: &str) -> Option<TextAlone> {
+        if self.started && !self.ended { plain::text(data).map(TextAlone::from) } else { None }
     }
 }
 

@@ -7,6 +7,7 @@ use super::{
     NOTES, SOURCES, arguments_of_call, extra_content, finish_of, finish_reason, name_of_call, said_in_part,
     stop_reason, usage_of, usage_value, write_request,
 };
+use crate::fields::nonempty;
 use crate::ir::{ChatResponse, Part, StopReason, ToolCall};
 
 pub(super) fn read(value: &Value) -> Result<ChatResponse, ResponseError> {
@@ -103,8 +104,4 @@ pub(super) fn write(response: &ChatResponse) -> Vec<u8> {
         body["usage"] = usage_value(usage);
     }
     body.to_string().into_bytes()
-}
-
-pub(super) fn nonempty(value: Option<&Value>) -> Option<String> {
-    value.and_then(Value::as_str).filter(|s| !s.is_empty()).map(str::to_owned)
 }

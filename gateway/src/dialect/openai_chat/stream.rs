@@ -7,16 +7,16 @@ use serde_json::{Value, json};
 
 use super::super::emit::{object, sse};
 use super::super::{
-    MOST_ANSWERS, ResponseError, StreamParser, StreamWriter, notes, of_another_answer, says_something,
+    MOST_ANSWERS, ResponseError, StreamParser, StreamWriter, TextAlone, notes, of_another_answer,
+    says_something,
 };
 use super::plain;
-use super::response::nonempty;
 use super::{
     NOTES, SOURCES, arguments_of_call, error_value, extra_content, finish_of, finish_reason, name_of_call,
     said_in_part, stop_reason, usage_of, usage_value,
 };
 use crate::classify::error_inside;
-use crate::fields::at_path;
+use crate::fields::{at_path, nonempty};
 use crate::ir::{StopReason, StreamEvent, Usage};
 
 /// Reads chunks. Only the first choice becomes events; further ones (`n` > 1, which never crosses dialects) are
@@ -99,9 +99,9 @@ impl StreamParser for Parser {
         Ok(events)
     }
 
-    fn text_alone(&self, data: &str) -> Option<String> {
+    fn text_alone(&self, data: &str) -> Option<TextAlone> {
         let goes_on = self.started && !self.ended && self.finished.contains_key(&0);
-        if goes_on { plain::text(data) } else { None }
+        if goes_on { plain::text(data).map(TextAlone::from) } else { None }
     }
 
     fn end(&mut self) -> Vec<StreamEvent> {

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::super::{ResponseError, StreamParser};
+use super::super::{ResponseError, StreamParser, TextAlone};
 use super::plain;
-use super::{nonempty, response, stop_reason, usage_of};
+use super::{response, stop_reason, usage_of};
 use crate::classify::{Failure, error_inside};
+use crate::fields::nonempty;
 use crate::ir::{Class, StreamEvent};
 
 /// Reads events. The kind is taken from the data: the `event` field only repeats it.
@@ -121,12 +122,12 @@ impl StreamParser for Parser {
         Ok(events)
     }
 
-    fn text_alone(&self, data: &str) -> Option<String> {
+    fn text_alone(&self, data: &str) -> Option<TextAlone> {
         if self.ended {
             return None;
         }
         let (of, content, text) = plain::text(data)?;
-        self.was_heard(of, Place::Content(content)).then_some(text)
+        self.was_heard(of, Place::Content(content)).then(|| text.into())
     }
 }
 

@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use super::super::ResponseError;
-use super::{envelope, items, nonempty, status, stop_reason, usage_of, usage_value};
+use super::{envelope, items, status, stop_reason, usage_of, usage_value};
+use crate::fields::nonempty;
 use crate::ir::{ChatResponse, Part, ToolCall};
 
 pub(super) fn read(mut document: Value) -> Result<ChatResponse, ResponseError> {

@@ -7,15 +7,17 @@ use serde_json::{Value, json};
 
 use crate::bounded;
 use crate::dialect::{StreamParser, wire};
-use crate::ir::StreamEvent;
+use crate::fields::counts_are_whole;
 
-const STREAMS: [(Dialect, &[u8]); 12] = [
+const STREAMS: [(Dialect, &[u8]); 14] = [
     (Dialect::OpenAiChat, include_bytes!("../fixtures/openai_text.sse")),
     (Dialect::OpenAiChat, include_bytes!("../fixtures/openai_tools.sse")),
     (Dialect::OpenAiResponses, include_bytes!("../fixtures/openai_responses_text.sse")),
     (Dialect::OpenAiResponses, include_bytes!("../fixtures/openai_responses_tools.sse")),
     (Dialect::AnthropicMessages, include_bytes!("../fixtures/anthropic_text.sse")),
     (Dialect::AnthropicMessages, include_bytes!("../fixtures/anthropic_tools.sse")),
+    (Dialect::GeminiGenerateContent, include_bytes!("../fixtures/gemini_text.sse")),
+    (Dialect::GeminiGenerateContent, include_bytes!("../fixtures/gemini_tools.sse")),
     (Dialect::BedrockConverse, include_bytes!("../fixtures/bedrock_text.eventstream")),
     (Dialect::BedrockConverse, include_bytes!("../fixtures/bedrock_tools.eventstream")),
     (Dialect::CohereChat, include_bytes!("../fixtures/cohere_text.sse")),
@@ -36,11 +38,15 @@ fn heard(spoken: Dialect, datas: &[&str], alone: bool) -> (String, usize) {
     let mut parser: Box<dyn StreamParser> = wire(spoken).stream_parser();
     let (mut said, mut count) = (Vec::new(), 0);
     for data in datas {
+        let tree = bounded::event(data);
         let text = if alone { parser.text_alone(data) } else { None };
         count += usize::from(text.is_some());
         let events = match text {
-            Some(text) => Ok(vec![StreamEvent::Text(text)]),
-            None => parser.read_data(data, bounded::event(data).as_ref()),
+            Some(alone) => {
+                assert!(alone.usage.is_none() || counts_are_whole(tree.as_ref().unwrap()), "{data}");
+                Ok(alone.into_events())
+            }
+            None => parser.read_data(data, tree.as_ref()),
         };
         let failed = events.is_err();
         said.push(events);
@@ -63,6 +69,8 @@ fn changed(event: &Value) -> Vec<Value> {
         json!(1),
         json!(-1),
         json!(1.5),
+        json!(1_u64 << 28),
+        json!((1_u64 << 28) - 1),
         json!(true),
         json!([]),
         json!({}),
@@ -74,6 +82,15 @@ fn changed(event: &Value) -> Vec<Value> {
     let more = [
         "error",
         "usage",
+        "usageMetadata",
+        "thought",
+        "thoughtSignature",
+        "finishReason",
+        "promptTokenCount",
+        "thoughtsTokenCount",
+        "cachedContentTokenCount",
+        "toolUsePromptTokenCount",
+        "groundingMetadata",
         "type",
         "object",
         "message",
@@ -115,7 +132,7 @@ fn changed(event: &Value) -> Vec<Value> {
                 all.push(Value::Object(without));
             }
             for key in more.iter().filter(|key| !map.contains_key(**key)) {
-                for value in &others[..8] {
+                for value in &others[..10] {
                     let mut map = map.clone();
                     map.insert((*key).to_owned(), value.clone());
                     all.push(Value::Object(map));
@@ -162,7 +179,7 @@ fn a_text_that_is_read_alone_is_what_a_tree_of_it_says() {
             }
         }
     }
-    assert!(alone.len() == 6 && alone.values().all(|count| *count > 0), "{alone:?}");
+    assert!(alone.len() == 7 && alone.values().all(|count| *count > 0), "{alone:?}");
 }
 
 #[test]
