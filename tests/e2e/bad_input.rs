@@ -238,7 +238,7 @@ fn a_home_that_cannot_be_written_is_named() {
 
 #[test]
 fn a_home_that_is_a_link_is_refused() {
-    let home = Home::new();
+    let home = Home::cold();
     let elsewhere = home.work().join("elsewhere");
     fs::create_dir(&elsewhere).expect("made");
     std::os::unix::fs::symlink(&elsewhere, home.orch().join("data")).expect("linked");

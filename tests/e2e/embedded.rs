@@ -177,7 +177,7 @@ fn ctrl_c_ends_the_run_and_its_worker() {
 
 #[test]
 fn a_socket_that_nobody_listens_on_is_passed_over() {
-    let home = Home::new();
+    let home = Home::cold();
     let folder = home.orch().join("data");
     std::fs::create_dir(&folder).expect("a new folder");
     let socket = folder.join("server.sock");

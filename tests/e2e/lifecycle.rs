@@ -129,6 +129,8 @@ fn a_planted_artifact_is_not_run() {
             let mut bytes = std::fs::read(&path).expect("readable");
             let middle = bytes.len() / 2;
             bytes[middle] ^= 1;
+            // In another file's place: this one is lent.
+            std::fs::remove_file(&path).expect("removable");
             std::fs::write(&path, bytes).expect("writable");
             changed += 1;
         }

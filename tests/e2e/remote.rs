@@ -30,7 +30,7 @@ impl Remote {
     pub(crate) fn without_keys() -> Self {
         let stage = Stage::new();
         let server = Server::start(PROGRAM, &stage.home);
-        Self { stage, server, client: Home::new() }
+        Self { stage, server, client: Home::cold() }
     }
 
     /// A command on the client's machine, as the server's admin.

@@ -80,7 +80,7 @@ fn there_is_no_way_to_read_a_value_back() {
 
 #[test]
 fn files_are_private_whatever_the_umask() {
-    let home = Home::new();
+    let home = Home::cold();
     set(&home, "OPENAI_API_KEY", OPENAI_KEY);
     let mut folders = vec![home.orch().to_owned()];
     let mut files = 0;

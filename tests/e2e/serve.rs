@@ -70,7 +70,7 @@ fn it_says_where_it_listens_and_tells_its_token_to_nobody_else() {
 
 #[test]
 fn where_others_could_read_along_it_does_not_listen() {
-    let home = Home::new();
+    let home = Home::cold();
     let refused = orch(&home).args(["serve", "--json", "--listen", "0.0.0.0:0"]).run().expect(2).silent();
     assert_eq!(refused.error()["code"], "listen_insecure", "{refused}");
     assert!(!home.orch().join("data").exists(), "nothing was begun");

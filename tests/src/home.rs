@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::ca::Ca;
+use crate::compiled;
 use crate::needle::{Hit, Needle};
 
 /// `ORCH_HOME`, the user's own home, a folder for temporary files and a working directory, below one root.
@@ -22,8 +23,15 @@ pub struct Home {
 }
 
 impl Home {
-    /// An empty home, 0700.
+    /// A home, 0700, that holds nothing but what was compiled in others.
     pub fn new() -> Self {
+        let home = Self::cold();
+        compiled::lend(&home.orch).expect("compiled guests are lent to an empty home");
+        home
+    }
+
+    /// An empty home, 0700.
+    pub fn cold() -> Self {
         let root = tempfile::Builder::new().prefix("orch-e2e-").tempdir().expect("a temporary folder");
         let folder = |name: &str| {
             let path = root.path().join(name);
@@ -72,6 +80,13 @@ impl Home {
     /// Hits in every file below the root.
     pub fn search(&self, needle: &Needle) -> Vec<Hit> {
         needle.in_tree(self.root.path())
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        // Whoever comes next compiles it again otherwise.
+        let _ = compiled::keep(&self.orch);
     }
 }
 
@@ -222,7 +237,7 @@ mod tests {
 
     #[test]
     fn a_home_is_private_and_searched_whole() {
-        let home = Home::new();
+        let home = Home::cold();
         for folder in [home.orch(), home.user(), home.temporary(), home.work()] {
             assert_eq!(fs::metadata(folder).expect("exists").permissions().mode() & 0o777, 0o700);
         }

@@ -20,6 +20,7 @@
 //! A failed expectation panics with all there is to know: the harness has no other caller than tests and benchmarks.
 
 pub mod ca;
+mod compiled;
 pub mod egress;
 pub mod fakes;
 pub mod gate;
