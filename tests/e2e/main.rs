@@ -74,13 +74,22 @@ mod words;
 #[test]
 fn every_file_is_part_of_the_suite() {
     let here = orch_tests::guests::repository().join("tests/e2e");
-    let declared = std::fs::read_to_string(here.join("main.rs")).expect("this file");
-    for entry in std::fs::read_dir(&here).expect("this folder") {
-        let name = entry.expect("an entry").file_name().into_string().expect("UTF-8");
-        let module = name.strip_suffix(".rs").unwrap_or_else(|| panic!("{name} is not a source file"));
-        assert!(
-            module == "main" || declared.contains(&format!("\nmod {module};\n")),
-            "{name} is not declared"
-        );
+    let mut folders = vec![(here.join("main.rs"), here)];
+    while let Some((parent, folder)) = folders.pop() {
+        let declared = std::fs::read_to_string(&parent).expect("the file of the folder");
+        for entry in std::fs::read_dir(&folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push((path.with_extension("rs"), path));
+                continue;
+            }
+            let name = path.file_name().and_then(std::ffi::OsStr::to_str).expect("UTF-8");
+            let module = name.strip_suffix(".rs").unwrap_or_else(|| panic!("{name} is not a source file"));
+            assert!(
+                path == parent || declared.contains(&format!("\nmod {module};\n")),
+                "{} is not declared",
+                path.display()
+            );
+        }
     }
 }
