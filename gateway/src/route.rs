@@ -61,12 +61,12 @@ pub struct Timing {
 }
 
 impl Default for Timing {
-    /// 120 s, 60 s, 300 s, 10 s, 500 ms.
+    /// 120 s, 300 s (a model may think that long with its answer begun), 600 s, 10 s, 500 ms.
     fn default() -> Timing {
         Timing {
             attempt: Duration::from_secs(120),
-            idle: Duration::from_secs(60),
-            silent: Duration::from_secs(300),
+            idle: Duration::from_secs(300),
+            silent: Duration::from_secs(600),
             short_wait: Duration::from_secs(10),
             backoff: Duration::from_millis(500),
         }

@@ -48,15 +48,15 @@ pub struct Timeouts {
 }
 
 impl Default for Timeouts {
-    /// 5 s, 10 s, 10 s, 300 s (a model may think that long before it answers), 120 s, 1800 s, and the default
-    /// pace.
+    /// 5 s, 10 s, 10 s, 300 s (a model may think that long before it answers), as many between two pieces (or once it has
+    /// begun), 1800 s, and the default pace.
     fn default() -> Self {
         Self {
             dns: Duration::from_secs(5),
             connect: Duration::from_secs(10),
             tls: Duration::from_secs(10),
             first_byte: Duration::from_secs(300),
-            idle: Duration::from_secs(120),
+            idle: Duration::from_secs(300),
             total: Duration::from_secs(1800),
             pace: Pace::default(),
         }

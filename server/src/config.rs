@@ -7,8 +7,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use orch_gateway::Timing;
 use orch_manifests::{
     Catalog, Dialect, EgressWant, Endpoint, Format, Limits, OperatorProvider, Price, Route, Routes, Slug,
+    format_duration,
 };
 use orch_runner::{Capacity, Machine, Requirement};
 use orch_vault::KeyChoice;
@@ -26,6 +28,7 @@ use crate::telemetry::{OtelEnvironment, RawTelemetry, TelemetryConfig};
 
 mod byok;
 mod egress;
+mod gateway;
 mod limits;
 mod routes;
 mod sandbox;
@@ -74,6 +77,8 @@ pub struct Config {
     pub platform: PlatformConfig,
     /// The way out.
     pub egress: EgressConfig,
+    /// How long providers may take over model calls.
+    pub timing: Timing,
     /// Limits of agents that set none.
     pub default_limits: Limits,
     /// Limits that nothing may exceed.
@@ -100,6 +105,7 @@ struct Raw {
     byok: byok::RawByok,
     platform: byok::RawPlatform,
     egress: RawEgress,
+    gateway: gateway::RawGateway,
     #[serde(deserialize_with = "routes::named")]
     routes: BTreeMap<String, Route>,
     limits: RawLimits,
@@ -168,8 +174,20 @@ impl Config {
             .chain(self.records.bodies.iter().map(|(workspace, kept)| {
                 format!("records.bodies: in the workspace {workspace} {}", kept.said())
             }))
+            .chain(self.impatience())
             .chain(self.otel.warnings(&self.telemetry))
             .collect()
+    }
+
+    /// A wait for a stream that the way out does not have.
+    fn impatience(&self) -> Option<String> {
+        let (gateway, egress) = (self.timing.idle, self.egress.timeouts.idle);
+        (gateway > egress).then(|| {
+            let [gateway, egress] = [gateway, egress].map(format_duration);
+            format!(
+                "gateway.timeouts.idle is {gateway}, but egress.timeouts.idle ends a stream after {egress}"
+            )
+        })
     }
 
     /// The same, with what the environment says of telemetry where the file is silent.
@@ -275,6 +293,8 @@ impl Config {
             let list = EgressWant::list_in(text, Format::Yaml, label, &["egress", "trial"]);
             config.egress.trial = list.map_err(|e| Failure::usage("config_invalid", e.to_string()))?;
         }
+        config.timing =
+            raw.gateway.parse().map_err(|(field, why)| wrong(&format!("gateway.{field}"), &why))?;
         for (index, proxy) in raw.server.trusted_proxies.iter().enumerate() {
             let field = format!("server.trusted_proxies[{index}]");
             config.trusted_proxies.add(proxy).map_err(|e| wrong(&field, &e))?;
@@ -325,6 +345,7 @@ impl Default for Config {
             byok: ByokConfig::default(),
             platform: PlatformConfig::default(),
             egress: EgressConfig::default(),
+            timing: Timing::default(),
             default_limits: Limits::default(),
             limit_ceilings: Limits::default(),
             budgets: Vec::new(),
@@ -383,6 +404,8 @@ fn nearest_field(text: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use orch_proxy::Timeouts;
+
     use super::*;
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
@@ -398,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn an_upstream_proxy_that_looks_up_hosts_is_warned_of() {
+    fn what_an_operator_should_know_is_warned_of() {
         let warned = |more: &str| {
             let text = format!("egress: {{ upstream_proxy: {{ url: \"http://p.example:3128\"{more} }} }}");
             Config::parse(&text, "config.yaml", Path::new("/nowhere"))
@@ -417,6 +440,15 @@ mod tests {
             ]
         );
         assert_eq!((warned(""), warned(", resolve: remote"), Config::default().warnings().len()), (0, 1, 0));
+        let patient = |egress: &str| {
+            let text = format!("gateway: {{ timeouts: {{ idle: 15m }} }}\negress: {{ {egress} }}");
+            parse(&text).expect("fine").warnings()
+        };
+        assert_eq!(patient("timeouts: { idle: 15m }"), Vec::<String>::new());
+        assert_eq!(
+            patient(""),
+            ["gateway.timeouts.idle is 15m, but egress.timeouts.idle ends a stream after 5m"]
+        );
     }
 
     #[test]
@@ -518,6 +550,9 @@ vault: { key: auto }
         assert!(config.default_limits.time.is_some() && config.limit_ceilings.cost_usd.is_some());
         assert!(example.contains("trusted_proxies") && example.contains("forwarded_header"));
         assert!(!config.server_names.is_empty());
+        // What is shown is what holds anyway.
+        let idle = config.egress.timeouts.idle;
+        assert_eq!((config.timing, idle), (Timing::default(), Timeouts::default().idle));
 
         let uncommented = example.replace("# ca_file", "ca_file");
         says(&uncommented, "/nowhere/extra-roots.pem");
@@ -533,8 +568,7 @@ vault: { key: auto }
             "key: auto",
             "upstream_proxy",
             "timeouts",
-            "upstream_proxy",
-            "timeouts",
+            "silent",
             "require: []",
         ] {
             assert!(example.contains(key), "{key} is not shown");

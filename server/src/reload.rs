@@ -93,6 +93,7 @@ fn merged(old: &Config, mut new: Config) -> (Config, Reloaded) {
         byok: _,
         platform,
         egress: _,
+        timing,
         default_limits: _,
         limit_ceilings: _,
         budgets: _,
@@ -114,6 +115,7 @@ fn merged(old: &Config, mut new: Config) -> (Config, Reloaded) {
     ];
     let on_restart = [
         ("egress.name_servers", asked != old.egress.name_servers),
+        ("gateway", *timing != new.timing),
         ("providers", *providers != new.providers),
         // Its keys may be the environment's, which is read once.
         ("platform", *platform != new.platform),
@@ -141,6 +143,7 @@ fn merged(old: &Config, mut new: Config) -> (Config, Reloaded) {
         byok: new.byok,
         platform: platform.clone(),
         egress: new.egress,
+        timing: *timing,
         default_limits: new.default_limits,
         limit_ceilings: new.limit_ceilings,
         budgets: new.budgets,
@@ -183,11 +186,11 @@ mod tests {
     #[test]
     fn what_only_a_start_can_change_is_named_and_stays() {
         let old = config("egress: { allow: [a.example] }\nserver: { max_running: 3 }");
-        let new = "egress: { allow: [b.example], timeouts: { idle: 1s }, name_servers: [10.0.0.2] }\nlimits: { ceilings: { requests: 5 } }\n\
+        let new = "gateway: { timeouts: { idle: 7m } }\negress: { allow: [b.example], timeouts: { idle: 1s }, name_servers: [10.0.0.2] }\nlimits: { ceilings: { requests: 5 } }\n\
             server: { max_running: 4 }\nproviders: { ollama: { base_url: \"http://10.0.0.5:11434/v1\" } }";
         let (merged_config, reloaded) = merged(&old, config(new));
         assert_eq!(reloaded.changed, ["egress", "limits.ceilings"]);
-        assert_eq!(reloaded.on_restart, ["egress.name_servers", "providers", "server"]);
+        assert_eq!(reloaded.on_restart, ["egress.name_servers", "gateway", "providers", "server"]);
         assert!(merged_config.egress.name_servers.is_empty());
         assert_eq!((merged_config.max_running, merged_config.providers.len()), (3, 0));
         assert_eq!(merged_config.limit_ceilings.requests, Some(5));
@@ -195,7 +198,7 @@ mod tests {
         let (_, again) = merged(&merged_config, config(new));
         assert_eq!(
             (again.changed, again.on_restart),
-            (Vec::new(), vec!["egress.name_servers", "providers", "server"])
+            (Vec::new(), vec!["egress.name_servers", "gateway", "providers", "server"])
         );
     }
 

@@ -8,8 +8,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use orch_gateway::Gateway;
 use orch_gateway::simulate::{Origin, Scenario, Served, Simulation};
+use orch_gateway::{Gateway, Timing};
 use orch_manifests::{Catalog, HostName, HostPattern, Provider, Scheme, Slug};
 use orch_proxy::{Credential, DnsError, Proxy, ProxyConfig, Resolve, SystemResolver};
 use orch_vault::{Secret, Source};
@@ -30,11 +30,17 @@ pub(crate) struct Upstream {
 impl Upstream {
     /// The internet, as the operator's configuration says.
     pub(crate) fn real(config: &Config, catalog: &Arc<Catalog>) -> Result<Self, Failure> {
-        Ok(Self::over(internet(config)?, Arc::clone(catalog), None))
+        Ok(Self::over(internet(config)?, Arc::clone(catalog), config.timing, None))
     }
 
-    fn over(proxy: Arc<Proxy>, catalog: Arc<Catalog>, simulation: Option<Simulation>) -> Self {
-        let gateway = Arc::new(Gateway::new(Arc::clone(&proxy), Arc::clone(&catalog)));
+    fn over(
+        proxy: Arc<Proxy>,
+        catalog: Arc<Catalog>,
+        timing: Timing,
+        simulation: Option<Simulation>,
+    ) -> Self {
+        let gateway = Gateway::with_timing(Arc::clone(&proxy), Arc::clone(&catalog), timing);
+        let gateway = Arc::new(gateway);
         Self { proxy, gateway, catalog, simulation }
     }
 
@@ -59,7 +65,7 @@ impl Upstream {
             ..ProxyConfig::default()
         };
         let resolver = Arc::new(NoResolver(DnsError::Failed("a simulated run looks up no names".to_owned())));
-        Ok(Self::over(proxy(config, resolver)?, catalog, Some(simulation)))
+        Ok(Self::over(proxy(config, resolver)?, catalog, Timing::default(), Some(simulation)))
     }
 
     /// The keys that the simulation handed out, in place of real ones.

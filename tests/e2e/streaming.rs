@@ -79,6 +79,25 @@ fn a_stream_cut_inside_its_content_is_an_error_and_not_a_short_answer() {
 }
 
 #[test]
+fn a_stream_that_falls_silent_is_waited_for_as_long_as_the_operator_says() {
+    let gate = Gate::closed();
+    let mut stage = Stage::new();
+    stage.configure(|config| config.section("gateway", json!({ "timeouts": { "idle": "400ms" } })));
+    let mut pieces = fake_openai().stream(&asked());
+    pieces.insert(3, Piece::Wait(gate.clone()));
+    stage.openai.script([Reply::sse(pieces)]);
+    // Words were handed out: another provider cannot take over any more.
+    let outcome = stage.run_with_keys(&summarizer(&["gpt-4o-mini", "claude-3-haiku"]), INPUT).run();
+    gate.open();
+    assert!(matches!(outcome.code(), Some(1 | 5)), "{outcome}");
+    let outcome = outcome.silent();
+    let call = &outcome.error()["details"]["run"]["calls"][0];
+    assert_eq!((&call["outcome"], &call["class"]), (&json!("broken"), &json!("timeout")), "{outcome}");
+    assert!(outcome.stderr().contains("no event of the stream for 0.4 s"), "{outcome}");
+    stage.anthropic.untouched();
+}
+
+#[test]
 fn output_is_passed_through_as_it_is_written_on_request() {
     let stage = Stage::new();
     let agent = guest("echo", &json!({}));

@@ -172,7 +172,7 @@ impl Events {
         let now = Instant::now();
         let silent = *self.silent.get_or_insert(now) + self.pace.silent;
         let idle = now + self.pace.idle;
-        (silent.min(idle), silent <= idle)
+        (silent.min(idle), silent < idle)
     }
 
     /// Takes the next piece of the body. Where it was not waited for, others may be there as well: as many as are enough.

@@ -134,7 +134,8 @@ impl RawTimeouts {
         };
         let idle = read("idle", &self.idle, default.idle)?;
         // Who may be quiet for longer may fall behind that far.
-        let patience = default.pace.patience.max(idle);
+        let said = self.idle.as_ref().map_or(Duration::ZERO, |_| idle);
+        let patience = default.pace.patience.max(said);
         let pace = Pace { rate: self.min_rate.unwrap_or(default.pace.rate), patience };
         Ok(Timeouts {
             dns: read("dns", &self.dns, default.dns)?,
