@@ -203,7 +203,7 @@ pub(crate) fn with_client<T>(
             return work(&client).await;
         }
         // It has its own copy of everything: it may outlive what the command looks at.
-        let embedded = Embedded::open(Installation::open()?).await?;
+        let embedded = Box::pin(Embedded::open(Installation::open()?)).await?;
         let done = work(&embedded.client).await;
         // Whoever interrupted twice does not want to wait for anything; the next server reports what was cut off.
         if !matches!(&done, Err(failure) if failure.kind() == Kind::Interrupted) {
