@@ -15,9 +15,6 @@ pub(crate) struct Fields {
     asked: RefCell<Vec<&'static str>>,
 }
 
-/// So many names are looked through sooner than one is hashed, and a request is asked for dozens that it does not have.
-const FEW: usize = 8;
-
 /// A name as a server reads it that does not tell small letters from capitals, as those written in Go do: with them, two
 /// signs beyond ASCII are letters as well.
 pub(crate) fn folded(name: &str) -> String {
@@ -90,21 +87,13 @@ impl Fields {
     pub(crate) fn value(&mut self, key: &'static str) -> Option<Value> {
         self.asked.get_mut().push(key);
         // Null in its place, and not closed up: the others keep their order without being moved.
-        let found = match self.map.len() > FEW {
-            true => self.map.get_mut(key),
-            false => self.map.iter_mut().find(|(name, _)| *name == key).map(|(_, value)| value),
-        };
-        found.map(Value::take).filter(|v| !v.is_null())
+        self.map.get_mut(key).map(Value::take).filter(|v| !v.is_null())
     }
 
     /// Looks without taking.
     pub(crate) fn peek(&self, key: &'static str) -> Option<&Value> {
         self.asked.borrow_mut().push(key);
-        let found = match self.map.len() > FEW {
-            true => self.map.get(key),
-            false => self.map.iter().find(|(name, _)| *name == key).map(|(_, value)| value),
-        };
-        found.filter(|v| !v.is_null())
+        self.map.get(key).filter(|v| !v.is_null())
     }
 
     pub(crate) fn string(&mut self, key: &'static str) -> Result<Option<String>, RequestError> {

@@ -42,7 +42,7 @@ fn last_four(key: &str) -> &str {
 
 #[test]
 fn a_key_goes_into_the_vault_and_its_provider_is_active() {
-    let stage = Stage::new();
+    let stage = Stage::cold();
     assert_eq!(status(&stage)["active"], Value::Null);
     let said = set(&stage, "openai", OPENAI_KEY);
     assert_eq!(
@@ -80,7 +80,7 @@ fn a_key_goes_into_the_vault_and_its_provider_is_active() {
 
 #[test]
 fn a_key_is_read_from_wherever_it_is_given() {
-    let stage = Stage::new();
+    let stage = Stage::cold();
     let outside = Outside::new();
     let file = outside.file("key", &format!("{OPENAI_KEY}\n"));
     byok(&stage, &["set", "openai", "--key-file"]).arg(text(&file)).run().expect(0);
@@ -104,7 +104,7 @@ fn a_key_is_read_from_wherever_it_is_given() {
 
 #[test]
 fn a_person_is_asked_without_echo() {
-    let stage = Stage::new();
+    let stage = Stage::cold();
     let (terminal, mut keyboard) = pty::open();
     let asked = stage.orch(["byok", "set", "openai"]).env("TERM", "dumb").start_at(terminal);
     asked.wait_says("Key of OpenAI (not shown):");
@@ -116,7 +116,7 @@ fn a_person_is_asked_without_echo() {
 
 #[test]
 fn a_provider_without_a_key_is_not_used_and_the_way_to_one_is_said() {
-    let stage = Stage::new();
+    let stage = Stage::cold();
     let error = failed(byok(&stage, &["use", "openai"]).run(), 3, "no_key");
     let hints = error["hints"].to_string();
     assert!(hints.contains("orch byok set openai") && hints.contains("export OPENAI_API_KEY=…"), "{error:#}");
@@ -134,7 +134,7 @@ fn a_provider_without_a_key_is_not_used_and_the_way_to_one_is_said() {
 
 #[test]
 fn the_active_provider_is_thought_with_first_and_no_fallback_is_lost() {
-    let stage = Stage::new();
+    let stage = Stage::cold();
     let agent = summarizer(MODELS);
     for (provider, key) in [("gemini", GEMINI_KEY), ("openai", OPENAI_KEY), ("anthropic", ANTHROPIC_KEY)] {
         set(&stage, provider, key);
@@ -157,7 +157,7 @@ fn the_active_provider_is_thought_with_first_and_no_fallback_is_lost() {
 
 #[test]
 fn flags_go_before_what_is_active() {
-    let stage = Stage::new();
+    let stage = Stage::cold();
     let agent = summarizer(MODELS);
     set(&stage, "openai", OPENAI_KEY);
     set(&stage, "anthropic", ANTHROPIC_KEY);
@@ -171,7 +171,7 @@ fn flags_go_before_what_is_active() {
 
 #[test]
 fn an_agent_that_does_not_support_it_goes_on_as_before_and_that_is_said() {
-    let stage = Stage::new();
+    let stage = Stage::cold();
     set(&stage, "gemini", GEMINI_KEY);
     set(&stage, "anthropic", ANTHROPIC_KEY);
     let fields = json!({ "supported_providers": ["gemini"], "llm": { "primary": "gemini-2.5-flash" } });
@@ -185,7 +185,7 @@ fn an_agent_that_does_not_support_it_goes_on_as_before_and_that_is_said() {
 
 #[test]
 fn a_model_of_the_active_provider_comes_first_of_all() {
-    let stage = Stage::new();
+    let stage = Stage::cold();
     failed(byok(&stage, &["model", "gpt-4o"]).run(), 2, "no_active_provider");
     set(&stage, "openai", OPENAI_KEY);
     let chosen = byok(&stage, &["model", "gpt-4o"]).run().expect(0).json();
@@ -210,7 +210,7 @@ fn a_model_of_the_active_provider_comes_first_of_all() {
 
 #[test]
 fn what_is_cleared_goes_and_the_next_one_that_has_a_key_comes() {
-    let stage = Stage::new();
+    let stage = Stage::cold();
     for (provider, key) in [("openai", OPENAI_KEY), ("anthropic", ANTHROPIC_KEY)] {
         set(&stage, provider, key);
     }
@@ -238,7 +238,7 @@ fn what_is_cleared_goes_and_the_next_one_that_has_a_key_comes() {
 
 #[test]
 fn in_continuous_integration_the_environment_is_enough() {
-    let stage = Stage::new();
+    let stage = Stage::cold();
     let agent = summarizer(MODELS);
     let ci =
         |orch: Orch| orch.env("CI", "1").env("ORCH_BYOK_PROVIDER", "openai").env("ORCH_BYOK_MODEL", "gpt-4o");
@@ -265,7 +265,7 @@ fn in_continuous_integration_the_environment_is_enough() {
 
 #[test]
 fn a_key_in_parts_is_a_key_of_the_environment() {
-    let stage = Stage::new();
+    let stage = Stage::cold();
     let status = |parts: &[(&str, &str)]| {
         let asked = byok(&stage, &["status"]).env("ORCH_BYOK_PROVIDER", " AWS ");
         let asked = parts.iter().fold(asked, |asked, (name, value)| asked.env(name, value));
@@ -290,10 +290,10 @@ fn a_key_in_parts_is_a_key_of_the_environment() {
 /// Provider and key are of one place: the server's key is not asked in the environment's name.
 #[test]
 fn what_stays_in_the_environment_chooses_nothing_at_a_server_elsewhere() {
-    let stage = Stage::new();
+    let stage = Stage::cold();
     stage.store("OPENAI_API_KEY", OPENAI_KEY, &[]);
     let server = orch_tests::server::Server::start(PROGRAM, &stage.home);
-    let elsewhere = orch_tests::home::Home::new();
+    let elsewhere = orch_tests::home::Home::cold();
     let asked = crate::stage::orch(&elsewhere)
         .args(["byok", "status", "--json"])
         .env("ORCH_SERVER", server.url())
@@ -307,7 +307,7 @@ fn what_stays_in_the_environment_chooses_nothing_at_a_server_elsewhere() {
 
 #[test]
 fn a_variant_is_active_by_its_own_name_and_spoken_to_in_its_dialect() {
-    let stage = Stage::new();
+    let stage = Stage::cold();
     let said = set(&stage, "openai-responses", OPENAI_KEY);
     assert_eq!((&said["provider"], &said["name"]), (&json!("openai-responses"), &json!("OPENAI_API_KEY")));
     assert_eq!(status(&stage)["active"]["provider"], "openai-responses");
@@ -326,7 +326,7 @@ fn a_variant_is_active_by_its_own_name_and_spoken_to_in_its_dialect() {
 
 #[test]
 fn what_a_provider_s_terms_forbid_has_a_way_that_is_said_whole() {
-    let stage = Stage::new();
+    let stage = Stage::cold();
     let error = failed(byok(&stage, &["set", "claude-code", "-"]).stdin("x").run(), 4, "terms_forbid");
     let hints = error["hints"].to_string();
     assert!(
@@ -343,7 +343,7 @@ fn what_a_provider_s_terms_forbid_has_a_way_that_is_said_whole() {
 
 #[test]
 fn the_doctor_says_who_is_active_and_whether_there_is_a_key() {
-    let stage = Stage::new();
+    let stage = Stage::cold();
     let check = |orch: Orch| {
         let doctor = orch.run().expect(0).json();
         let checks = doctor["checks"].as_array().expect("checks").clone();
@@ -364,7 +364,7 @@ fn the_doctor_says_who_is_active_and_whether_there_is_a_key() {
 
 #[test]
 fn the_server_of_this_home_keeps_it_as_the_vault_does() {
-    let stage = Stage::new();
+    let stage = Stage::cold();
     let server = orch_tests::server::Server::start(PROGRAM, &stage.home);
     let said = set(&stage, "openai", OPENAI_KEY);
     assert_eq!(
@@ -384,7 +384,7 @@ fn the_server_of_this_home_keeps_it_as_the_vault_does() {
 
 #[test]
 fn a_file_of_another_version_or_another_s_to_write_is_refused() {
-    let stage = Stage::new();
+    let stage = Stage::cold();
     set(&stage, "openai", OPENAI_KEY);
     let file = stage.home.orch().join("data/byok.json");
     let text = fs::read_to_string(&file).expect("there");

@@ -197,7 +197,7 @@ fn a_provider_is_asked_about_a_key_before_it_is_kept() {
     members.served(&alice, &[ASKS], json!({}), ALICES, "own");
 
     // The same from the command line, which leaves the asking to the server.
-    let client = Home::new();
+    let client = Home::cold();
     let set = |more: &[&'static str]| {
         let args = ["byok", "set", "openai", "-", "--json"].into_iter().chain(more.iter().copied());
         members.elsewhere(&client, &alice, args).env("ORCH_KEY_CHECK", "on").stdin(WRONG)
@@ -229,7 +229,7 @@ fn a_provider_is_asked_about_a_key_before_it_is_kept() {
 fn a_server_elsewhere_asks_about_a_secret_before_it_is_kept() {
     let members = Members::with(|config| config, &[("ORCH_KEY_CHECK", "on")]);
     let admin = members.server.token().to_owned();
-    let client = Home::new();
+    let client = Home::cold();
     let keep = |command: &'static str, more: &'static [&str]| {
         let args =
             ["secrets", command, "OPENAI_API_KEY", "-", "--json"].into_iter().chain(more.iter().copied());
@@ -279,7 +279,7 @@ fn an_import_asks_about_its_keys_and_is_all_or_nothing() {
         all.map(|secret| secret["name"].as_str().expect("a name").to_owned()).collect()
     };
     let file = format!("OPENAI_API_KEY={WRONG}\nOTHER_TOKEN=0123456789abcdef0123\n");
-    let client = Home::new();
+    let client = Home::cold();
     let admin = members.server.token().to_owned();
     let elsewhere = || members.elsewhere(&client, &admin, ["secrets", "import", "-", "--json"]);
     let here = || crate::stage::orch(&members.home).args(["secrets", "import", "-", "--json"]);
@@ -327,7 +327,7 @@ fn a_key_outlives_the_server_and_is_sealed_meanwhile() {
 #[test]
 fn the_commands_are_about_one_s_own_key_at_the_server() {
     let members = Members::new();
-    let client = Home::new();
+    let client = Home::cold();
     let alice = members.token("alice", "default", &["llm", "run"]);
     let byok = |args: &[&'static str]| {
         members.elsewhere(&client, &alice, ["byok", "--json"].into_iter().chain(args.iter().copied()))

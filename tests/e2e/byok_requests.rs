@@ -325,7 +325,7 @@ fn who_names_no_model_gets_the_one_that_is_active() {
     assert!(error["error"]["message"].as_str().expect("text").contains("orch byok model"), "{error:#}");
 
     // What a member chooses at a server is theirs alone.
-    let client = orch_tests::home::Home::new();
+    let client = orch_tests::home::Home::cold();
     members.elsewhere(&client, &alice, ["byok", "use", "openai"]).run().expect(0);
     unnamed(&alice).expect(400);
     members.elsewhere(&client, &alice, ["byok", "model", "gpt-4o-mini"]).run().expect(0);
@@ -436,7 +436,7 @@ fn the_environment_of_the_server_is_lent_where_the_configuration_says_so_and_now
 fn a_run_goes_by_the_same_policy_and_its_receipt_says_whose_key_it_was() {
     let (members, _) = lending();
     let agent = crate::stage::summarizer(&["gpt-4o-mini"]);
-    let client = orch_tests::home::Home::new();
+    let client = orch_tests::home::Home::cold();
     let token = members.token("alice", "default", &["run", "llm"]);
     let run = || {
         let input = ["run", "--json", "--input", crate::stage::INPUT];
@@ -493,7 +493,7 @@ fn a_team_s_key_that_cannot_be_used_does_not_stand_in_the_way_of_one_s_own() {
     let members = Members::new();
     let admin = members.server.token().to_owned();
     let agent = crate::stage::summarizer(&["gpt-4o-mini"]);
-    let client = orch_tests::home::Home::new();
+    let client = orch_tests::home::Home::cold();
     let token = members.token("alice", "default", &["run", "llm"]);
     members.register(&token, ALICES);
     // The team's is for another agent alone.
@@ -523,7 +523,7 @@ fn a_search_goes_by_the_policy_as_well() {
     let members = Members::new();
     let admin = members.server.token().to_owned();
     let agent = crate::stage::guest("wanderer", &json!({ "search": ["tavily"], "supported_providers": [] }));
-    let client = orch_tests::home::Home::new();
+    let client = orch_tests::home::Home::cold();
     let token = members.token("alice", "default", &["run", "llm", "grants"]);
     let run = || {
         let input = ["run", "--json", "--input", r#"{"requests":[]}"#, "--grant", "search:tavily"];

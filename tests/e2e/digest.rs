@@ -19,7 +19,7 @@ struct Hosts {
 
 /// GitHub on loopback, and the owner's token in the vault.
 fn hosts(token: &str) -> Hosts {
-    let mut stage = Stage::new();
+    let mut stage = Stage::cold();
     let github = Upstream::https(&stage.ca, &["api.github.com"], github(TOKEN));
     let address = github.address();
     stage.configure(|config| config.connect("api.github.com:443", address));

@@ -16,7 +16,7 @@ use crate::stage::{
 
 #[test]
 fn an_answer_is_the_same_as_that_of_a_run_here() {
-    let stage = Stage::new();
+    let stage = Stage::cold();
     let agent = summarizer(&["gpt-4o-mini"]);
     let embedded = summary(
         stage.run_in(Mode::Embedded, agent.path(), INPUT).env("OPENAI_API_KEY", OPENAI_KEY).run(),
@@ -39,7 +39,7 @@ fn an_answer_is_the_same_as_that_of_a_run_here() {
 
 #[test]
 fn keys_come_from_flag_environment_and_vault() {
-    let stage = Stage::new();
+    let stage = Stage::cold();
     let agent = summarizer(&["gpt-4o-mini"]);
     stage.run_in(Mode::Embedded, agent.path(), INPUT).run().expect(3).silent();
     let run = || stage.run_in(Mode::Embedded, agent.path(), INPUT);
@@ -52,7 +52,7 @@ fn keys_come_from_flag_environment_and_vault() {
 
 #[test]
 fn a_key_of_the_environment_is_kept_nowhere() {
-    let stage = Stage::new();
+    let stage = Stage::cold();
     let agent = summarizer(&["gpt-4o-mini"]);
     let outcome =
         stage.run_in(Mode::Embedded, agent.path(), INPUT).env("OPENAI_API_KEY", OPENAI_KEY).run().expect(0);
@@ -63,7 +63,7 @@ fn a_key_of_the_environment_is_kept_nowhere() {
 
 #[test]
 fn agents_are_named_or_lie_at_a_path() {
-    let home = Home::new();
+    let home = Home::cold();
     let run = |agent: &str| orch(&home).args(["run", agent, "--simulate", "--json", "--input", INPUT]).run();
     run("orch/summarizer").expect(0);
     run("orch/summarizer@99.0.0").expect(2);
@@ -80,7 +80,7 @@ fn agents_are_named_or_lie_at_a_path() {
 
 #[test]
 fn a_failure_has_its_exit_code_and_the_report_in_its_details() {
-    let stage = Stage::new();
+    let stage = Stage::cold();
     let outcome = stage
         .run_in(Mode::Embedded, guest("exit7", &json!({})).path(), "{}")
         .env("OPENAI_API_KEY", OPENAI_KEY)
@@ -103,7 +103,7 @@ fn a_failure_has_its_exit_code_and_the_report_in_its_details() {
 
 #[test]
 fn what_nobody_granted_is_refused_and_what_the_flag_grants_is_not() {
-    let stage = Stage::new();
+    let stage = Stage::cold();
     let agent = guest("wanderer", &json!({ "egress": [{ "host": "api.github.com", "methods": ["GET"] }] }));
     let run =
         || stage.run_in(Mode::Embedded, agent.path(), r#"{"requests":[]}"#).env("OPENAI_API_KEY", OPENAI_KEY);
@@ -117,7 +117,7 @@ fn what_nobody_granted_is_refused_and_what_the_flag_grants_is_not() {
 
 #[test]
 fn a_folder_of_this_machine_can_be_mounted() {
-    let stage = Stage::new();
+    let stage = Stage::cold();
     let agent = guest("echo", &json!({ "files": [{ "path": "/data", "access": "read" }] }));
     let run = || stage.run_in(Mode::Embedded, agent.path(), "1").env("OPENAI_API_KEY", OPENAI_KEY);
     let missing = run().run().expect(4).silent();
@@ -130,7 +130,7 @@ fn a_folder_of_this_machine_can_be_mounted() {
 
 #[test]
 fn a_run_is_on_record() {
-    let stage = Stage::new();
+    let stage = Stage::cold();
     let agent = summarizer(&["gpt-4o-mini"]);
     let nothing = stage.orch(["logs", "latest", "--json"]).run().expect(2).silent();
     assert_eq!(nothing.error()["code"], "run_not_found", "{nothing}");
@@ -157,7 +157,7 @@ fn a_run_is_on_record() {
 
 #[test]
 fn ctrl_c_ends_the_run_and_its_worker() {
-    let stage = Stage::new();
+    let stage = Stage::cold();
     let gate = Gate::closed();
     let asked = json!({ "model": "gpt-4o-mini", "stream_options": { "include_usage": true } });
     stage.openai.script([Reply::sse(fake_openai().stream(&asked)).held(&gate)]);
@@ -192,7 +192,7 @@ fn a_socket_that_nobody_listens_on_is_passed_over() {
 
 #[test]
 fn what_needs_a_server_says_so() {
-    let home = Home::new();
+    let home = Home::cold();
     let outcome = orch(&home)
         .args(["run", "orch/summarizer", "--detach", "--simulate", "--json"])
         .run()
@@ -204,7 +204,7 @@ fn what_needs_a_server_says_so() {
 
 #[test]
 fn a_scenario_file_is_sent_as_text() {
-    let home = Home::new();
+    let home = Home::cold();
     let file = home.file("scenario.yaml", "providers: { openai: server-error }\n");
     let outcome = orch(&home)
         .args(["run", "orch/summarizer", "--json", "--input", INPUT, &format!("--simulate={}", text(file))])

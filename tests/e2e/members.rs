@@ -74,7 +74,7 @@ pub(crate) struct Members {
 impl Members {
     /// A server of the usual configuration, with what `change` makes of it, in an environment.
     pub(crate) fn with(change: impl FnOnce(Config) -> Config, env: &[(&str, &str)]) -> Self {
-        let (home, ca, accounts) = (Home::new(), Ca::new(), Accounts::default());
+        let (home, ca, accounts) = (Home::cold(), Ca::new(), Accounts::default());
         let openai = Upstream::https(&ca, &["api.openai.com"], accounts.clone());
         let anthropic = Upstream::https(&ca, &["api.anthropic.com"], anthropic(ANTHROPIC_KEY, "Hm."));
         let config = Config::trusting(&ca, &home)

@@ -67,7 +67,7 @@ enum Owner {
 impl Owner {
     fn at(place: Place) -> Self {
         match place {
-            Place::Here => Self::Here(Home::new()),
+            Place::Here => Self::Here(Home::cold()),
             _ => Self::There(Box::new(Remote::without_keys()), place),
         }
     }
@@ -356,7 +356,7 @@ fn what_makes_no_sense_is_refused_before_a_value_is_read(place: Place) {
 
 #[test]
 fn a_file_of_many_lines_is_kept_out_of_headers() {
-    let home = Home::new();
+    let home = Home::cold();
     let pem = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIAe2e\n-----END PRIVATE KEY-----\n";
     let set = |flags: &[&str]| {
         orch(&home).args(["secrets", "set", "PEM", "-", "--json"]).args(flags).stdin(pem).run()
@@ -378,7 +378,7 @@ fn a_file_of_many_lines_is_kept_out_of_headers() {
 
 #[test]
 fn a_removal_is_asked_about_and_the_answer_is_no_unless_it_is_yes() {
-    let home = Home::new();
+    let home = Home::cold();
     let set = ["secrets", "set", "TOKEN", "-", "--host", "a.example", "--agent", "acme/x"];
     orch(&home).args(set).stdin(TOKEN).run().expect(0);
     for (answer, code) in [("", 130), ("n", 130), ("sure", 130), ("y", 0)] {
@@ -427,7 +427,7 @@ fn which_says_what_is_used_and_what_is_not() {
 
 #[test]
 fn an_export_is_a_backup() {
-    let stage = Stage::new();
+    let stage = Stage::cold();
     stage.store("OPENAI_API_KEY", OPENAI_KEY, &[]);
     let file = text(stage.home.work().join("vault.backup"));
     let export = ["secrets", "export", &file];
@@ -443,7 +443,7 @@ fn an_export_is_a_backup() {
     needle::none(&stage.home.search(&Needle::new(OPENAI_KEY)));
     let help = stage.orch(["secrets", "export", "--help"]).run().expect(0);
     assert!(help.stdout().contains("no export that shows values"), "{help}");
-    let other = Home::new();
+    let other = Home::cold();
     let restore = ["vault", "restore", &file, "--passphrase-stdin"];
     orch(&other).args(restore).stdin("five or six random words").run().expect(0);
     let which = orch(&other).args(["secrets", "which", "openai", "--json"]).run().expect(0).json();

@@ -103,7 +103,7 @@ fn mode(path: &Path) -> u32 {
 
 /// `api.github.com` wants the token and `other.example.org` takes anything; both are on loopback.
 fn hosts() -> (Stage, Upstream, Upstream) {
-    let mut stage = Stage::new();
+    let mut stage = Stage::cold();
     let wanted = Upstream::https(&stage.ca, &["api.github.com"], api(SECRET));
     let other = Upstream::https(&stage.ca, &["other.example.org"], |request: &Received| Reply::echo(request));
     let (a, o) = (wanted.address(), other.address());

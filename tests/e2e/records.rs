@@ -22,7 +22,7 @@ struct Ground {
 
 impl Ground {
     fn new() -> Self {
-        Self::of(Stage::new())
+        Self::of(Stage::cold())
     }
 
     fn of(stage: Stage) -> Self {
@@ -188,7 +188,7 @@ fn a_stream_that_is_cut_is_on_record_with_what_it_cost() {
 
 /// The calls of a run are its asker's, in each place where runs take place that keep records.
 fn calls_of_a_run_are_on_record(mode: Mode) {
-    let stage = Stage::new();
+    let stage = Stage::cold();
     stage.store("OPENAI_API_KEY", OPENAI_KEY, &[]);
     let agent = summarizer(&["gpt-4o-mini"]);
     let report = summary(stage.run_in(mode, agent.path(), INPUT).run(), OPENAI_SAYS);
@@ -382,7 +382,7 @@ fn requests_are_followed_as_they_come() {
 #[test]
 fn bodies_are_kept_where_a_workspace_wants_that_and_hold_no_key() {
     const SAID: &str = "What the harbour master whispered";
-    let mut stage = Stage::new();
+    let mut stage = Stage::cold();
     let bodies = json!({ "bodies": { "default": { "keep": "1h", "size": "4KiB" } } });
     stage.configure(|config| config.records(bodies));
     let ground = Ground::of(stage);

@@ -29,7 +29,7 @@ fn chat(server: &Server) -> String {
 
 /// A home with OpenAI's key in its vault, where bodies are kept or not.
 fn stage(bodies: bool) -> Stage {
-    let mut stage = Stage::new();
+    let mut stage = Stage::cold();
     if bodies {
         stage.configure(|config| config.records(json!({ "bodies": { "default": { "keep": "1h" } } })));
     }

@@ -28,7 +28,7 @@ impl Remote {
     }
 
     pub(crate) fn without_keys() -> Self {
-        let stage = Stage::new();
+        let stage = Stage::cold();
         let server = Server::start(PROGRAM, &stage.home);
         Self { stage, server, client: Home::cold() }
     }
@@ -246,7 +246,7 @@ fn a_log_cannot_draw_on_the_terminal() {
 
 #[test]
 fn nobody_there_is_exit_code_eight() {
-    let home = Home::new();
+    let home = Home::cold();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let url = format!("http://{}", listener.local_addr().expect("bound"));
     drop(listener);
@@ -274,7 +274,7 @@ fn nobody_there_is_exit_code_eight() {
 #[test]
 fn the_configuration_names_a_server_and_its_authority() {
     let remote = Remote::new();
-    let home = Home::new();
+    let home = Home::cold();
     home.write("config.yaml", &format!("server: {{ url: \"{}\" }}\n", remote.server.url()));
     let who = orch(&home)
         .args(["whoami", "--json"])

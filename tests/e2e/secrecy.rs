@@ -74,21 +74,21 @@ fn readable<T>(looked: std::io::Result<T>) -> Option<T> {
 
 #[test]
 fn a_key_from_the_environment() {
-    let stage = Stage::new();
+    let stage = Stage::cold();
     let agent = summarizer(&["gpt-4o-mini", "claude-3-haiku"]);
     watched(&stage, stage.run_with_keys(&agent, INPUT), &[OPENAI_KEY, ANTHROPIC_KEY]);
 }
 
 #[test]
 fn a_key_from_the_command_line() {
-    let stage = Stage::new();
+    let stage = Stage::cold();
     let agent = summarizer(&["gpt-4o-mini"]);
     watched(&stage, stage.run(&agent, INPUT).args(["--key", OPENAI_KEY]), &[OPENAI_KEY]);
 }
 
 #[test]
 fn a_key_from_a_file() {
-    let stage = Stage::new();
+    let stage = Stage::cold();
     let agent = summarizer(&["gpt-4o-mini"]);
     let outside = Outside::new();
     let file = outside.file("key", OPENAI_KEY);
@@ -97,14 +97,14 @@ fn a_key_from_a_file() {
 
 #[test]
 fn a_key_from_standard_input() {
-    let stage = Stage::new();
+    let stage = Stage::cold();
     let agent = summarizer(&["gpt-4o-mini"]);
     watched(&stage, stage.run(&agent, INPUT).arg("--key-stdin").stdin(OPENAI_KEY), &[OPENAI_KEY]);
 }
 
 #[test]
 fn a_key_from_the_vault() {
-    let stage = Stage::new();
+    let stage = Stage::cold();
     stage.store("OPENAI_API_KEY", OPENAI_KEY, &[]);
     stage.store("ANTHROPIC_API_KEY", ANTHROPIC_KEY, &[]);
     let agent = summarizer(&["gpt-4o-mini", "claude-3-haiku"]);
@@ -115,7 +115,7 @@ fn a_key_from_the_vault() {
 #[test]
 fn a_key_that_the_provider_repeats_in_an_error() {
     for status in [401, 400, 500] {
-        let stage = Stage::new();
+        let stage = Stage::cold();
         let message =
             format!("Incorrect API key provided: {OPENAI_KEY}. You can find your API key in your account.");
         let body = json!({ "error": { "message": message, "type": "invalid_request_error", "code": "invalid_api_key" } });
@@ -133,7 +133,7 @@ fn a_key_that_the_provider_repeats_in_an_error() {
 fn a_value_that_an_agent_asks_for() {
     let value = "e2e4w9kx7zq2lm5tn8vp3hd6bs1gj0cf";
     let (front, back) = value.split_at(16);
-    let mut stage = Stage::new();
+    let mut stage = Stage::cold();
     let api = Upstream::https(&stage.ca, &["api.github.com"], |request: &Received| Reply::echo(request));
     let address = api.address();
     stage.configure(|config| {
@@ -179,7 +179,7 @@ fn a_value_that_an_agent_asks_for() {
 /// Whatever is wrong with the command line, its error does not repeat a key.
 #[test]
 fn a_key_in_a_broken_command_line() {
-    let stage = Stage::new();
+    let stage = Stage::cold();
     let agent = summarizer(&["gpt-4o-mini"]);
     let needle = Needle::new(OPENAI_KEY);
     let spoiled = format!("{OPENAI_KEY}\r\nx-evil: 1");
@@ -208,7 +208,7 @@ fn a_key_in_a_broken_command_line() {
 /// shape nor one that only looks random.
 #[test]
 fn a_key_in_the_wrong_place() {
-    let stage = Stage::new();
+    let stage = Stage::cold();
     for key in [OPENAI_KEY, "Zk3v9QpL7xTn2WcR8mYb4HdS6gJf1KaE", "7F9A1C3E5B2D48606F8E0A9B1C3D5E7F"] {
         let needle = Needle::new(key);
         let (bound, assigned) = (format!("{key}@api.openai.com"), format!("{key}="));

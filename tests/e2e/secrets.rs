@@ -22,7 +22,7 @@ fn list(home: &Home) -> serde_json::Value {
 
 #[test]
 fn a_value_is_stored_listed_by_name_replaced_and_removed() {
-    let home = Home::new();
+    let home = Home::cold();
     assert_eq!(list(&home), json!([]));
     let first = set(&home, "OPENAI_API_KEY", OPENAI_KEY).json();
     assert_eq!((&first["name"], &first["version"]), (&json!("OPENAI_API_KEY"), &json!(1)));
@@ -38,7 +38,7 @@ fn a_value_is_stored_listed_by_name_replaced_and_removed() {
 
 #[test]
 fn the_value_is_in_no_file_and_on_no_screen() {
-    let home = Home::new();
+    let home = Home::cold();
     let needle = Needle::new(OPENAI_KEY);
     let outside = Outside::new();
     let file = outside.file("key", OPENAI_KEY);
@@ -66,7 +66,7 @@ fn the_value_is_in_no_file_and_on_no_screen() {
 
 #[test]
 fn there_is_no_way_to_read_a_value_back() {
-    let home = Home::new();
+    let home = Home::cold();
     set(&home, "OPENAI_API_KEY", OPENAI_KEY);
     for verb in ["get", "show", "cat", "export", "reveal"] {
         let outcome = orch(&home).args(["secrets", verb, "OPENAI_API_KEY"]).run().expect(2).silent();
@@ -103,7 +103,7 @@ fn files_are_private_whatever_the_umask() {
 
 #[test]
 fn which_says_what_hides_what() {
-    let home = Home::new();
+    let home = Home::cold();
     set(&home, "OPENAI_API_KEY", OPENAI_KEY);
     let outcome = orch(&home)
         .args(["secrets", "which", "openai", "--json"])
@@ -117,7 +117,7 @@ fn which_says_what_hides_what() {
 
 #[test]
 fn a_value_that_cannot_be_kept_safe_is_refused() {
-    let home = Home::new();
+    let home = Home::cold();
     for (name, value, flags) in [
         ("OPENAI_API_KEY", "short", &[][..]),
         ("OPENAI_API_KEY", "", &[]),
@@ -139,7 +139,7 @@ fn a_value_that_cannot_be_kept_safe_is_refused() {
 
 #[test]
 fn nobody_is_asked_where_nobody_is() {
-    let stage = Stage::new();
+    let stage = Stage::cold();
     stage.orch(["secrets", "set", "OPENAI_API_KEY"]).run().expect(2).silent();
     stage.store("OPENAI_API_KEY", OPENAI_KEY, &[]);
     let outcome = stage.orch(["secrets", "rm", "OPENAI_API_KEY"]).run().expect(2).silent();
@@ -149,7 +149,7 @@ fn nobody_is_asked_where_nobody_is() {
 
 #[test]
 fn writers_at_once_lose_nothing() {
-    let home = Home::new();
+    let home = Home::cold();
     set(&home, "OPENAI_API_KEY", OPENAI_KEY);
     let names: Vec<String> = (0..6).map(|i| format!("TOKEN_{i}")).collect();
     let running: Vec<_> = names
@@ -175,7 +175,7 @@ fn writers_at_once_lose_nothing() {
 
 #[test]
 fn a_value_in_the_place_of_a_name_is_not_repeated() {
-    let home = Home::new();
+    let home = Home::cold();
     let value = "sk-proj-e2eMisplaced0123456789abcdefghij";
     for args in [vec![format!("OPENAI_API_KEY={value}")], vec![value.to_owned(), "-".to_owned()]] {
         for json in [false, true] {

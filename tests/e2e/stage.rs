@@ -104,7 +104,16 @@ pub(crate) fn fake_gemini() -> Generate {
 
 impl Stage {
     pub(crate) fn new() -> Self {
-        let (home, ca) = (Home::new(), Ca::new());
+        Self::at(Home::new())
+    }
+
+    /// One whose home can be searched for secrets: every guest is compiled in it.
+    pub(crate) fn cold() -> Self {
+        Self::at(Home::cold())
+    }
+
+    fn at(home: Home) -> Self {
+        let ca = Ca::new();
         let openai = Upstream::https(&ca, &["api.openai.com"], fake_openai());
         let anthropic = Upstream::https(&ca, &["api.anthropic.com"], fake_anthropic());
         let gemini = Upstream::https(&ca, &["generativelanguage.googleapis.com"], fake_gemini());

@@ -28,7 +28,7 @@ fn events(log: &Value) -> Vec<&str> {
 
 #[test]
 fn a_vault_says_what_it_is_and_that_it_is_sound() {
-    let home = Home::new();
+    let home = Home::cold();
     assert_eq!(said(orch(&home).args(["vault", "status"]))["exists"], false);
     assert_eq!(said(orch(&home).args(["vault", "verify"]))["sound"], true);
     assert!(!home.orch().join("data/vault").exists(), "looking makes nothing");
@@ -59,7 +59,7 @@ fn a_vault_says_what_it_is_and_that_it_is_sound() {
 
 #[test]
 fn an_edited_store_fails_verification_with_seven() {
-    let home = Home::new();
+    let home = Home::cold();
     stored(&home);
     let anchor = home.orch().join("data/vault.head");
     let before = fs::read(&anchor).expect("an anchor");
@@ -74,7 +74,7 @@ fn an_edited_store_fails_verification_with_seven() {
 
 #[test]
 fn a_backup_moves_a_vault_to_another_machine() {
-    let (home, elsewhere) = (Home::new(), Home::new());
+    let (home, elsewhere) = (Home::cold(), Home::cold());
     stored(&home);
     let file = text(home.work().join("vault.backup"));
     let backup = ["vault", "backup", &file, "--passphrase-stdin"];
@@ -118,7 +118,7 @@ fn a_server_that_holds_the_vault_answers_for_it() {
     assert_eq!(events(&said(remote.here(["vault", "audit"]))), ["created", "set", "compacted", "backed_up"]);
     // The server goes on with what was compacted.
     remote.here(["secrets", "rm", "OPENAI_API_KEY", "--yes"]).run().expect(0);
-    let client = Home::new();
+    let client = Home::cold();
     restored(&client, &file);
     remote.anybody(["vault", "verify"]).run().expect(8).silent();
 }
@@ -130,7 +130,7 @@ fn restored(home: &Home, file: &str) {
 
 #[test]
 fn a_run_leaves_what_it_may_use_and_how_often_it_did() {
-    let stage = Stage::new();
+    let stage = Stage::cold();
     stage.store("OPENAI_API_KEY", OPENAI_KEY, &[]);
     let agent = summarizer(&["gpt-4o-mini"]);
     let report = stage.run(&agent, INPUT).run().expect(0).json();

@@ -51,7 +51,7 @@ fn bearer(request: &Received) -> String {
 
 #[test]
 fn a_key_that_was_rotated_is_used_in_its_new_version() {
-    let (mut stage, gate) = (Stage::new(), Gate::closed());
+    let (mut stage, gate) = (Stage::cold(), Gate::closed());
     let (server, first) = busy(&mut stage, &gate);
     let waited = submit(&server);
     let rotated = json!({ "value": ROTATED });
@@ -68,7 +68,7 @@ fn a_key_that_was_rotated_is_used_in_its_new_version() {
 #[test]
 fn what_a_run_was_given_lies_on_disk_while_it_waits_and_not_after_its_end() {
     const CANARY: &str = "canary-Zq7Lx2Vn9Rt4Ys8Hd3Kf1Bm5Gc6Jv0X";
-    let (mut stage, gate) = (Stage::new(), Gate::closed());
+    let (mut stage, gate) = (Stage::cold(), Gate::closed());
     let (server, _) = busy(&mut stage, &gate);
     let waited = submit_with(&server, &json!({ "TOKEN": CANARY }));
     let needle = Needle::new(CANARY);

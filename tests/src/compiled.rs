@@ -2,11 +2,11 @@
 //!
 //! Compiling one takes a debug build a second or two, in nearly every test anew, and hardly any is about that. The entries
 //! are hard links, and their key goes with them: each is verified by the run that uses it, and compiled again where it is not
-//! what it should be.
+//! what it should be. A home that is searched for a secret gets none: what was compiled elsewhere never met that secret.
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use ring::rand::{SecureRandom as _, SystemRandom};
@@ -53,21 +53,10 @@ pub(crate) fn keep(orch: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether a file is one that was there before the home was.
-pub(crate) fn is_lent(file: &Path) -> bool {
-    let common = file.file_name().map(|name| shared().join(name));
-    let inode = |path: &Path| fs::symlink_metadata(path).map(|entry| (entry.dev(), entry.ino())).ok();
-    common.is_some_and(|common| inode(&common).is_some_and(|there| inode(file) == Some(there)))
-}
-
 fn entries(folder: &Path) -> io::Result<Vec<String>> {
-    let names = fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.file_name().into_string()));
-    let names: io::Result<Vec<_>> = names.collect();
-    Ok(names?
-        .into_iter()
-        .flatten()
-        .filter(|name| name.ends_with(".artifact") && !name.starts_with('.'))
-        .collect())
+    let names: io::Result<Vec<_>> = fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name())).collect();
+    let names = names?.into_iter().filter_map(|name| name.into_string().ok());
+    Ok(names.filter(|name| name.ends_with(".artifact")).collect())
 }
 
 /// The key of all entries, made by whoever is first.

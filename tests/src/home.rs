@@ -20,13 +20,16 @@ pub struct Home {
     user: PathBuf,
     temporary: PathBuf,
     work: PathBuf,
+    /// Whether it has what was compiled in others.
+    lent: bool,
 }
 
 impl Home {
     /// A home, 0700, that holds nothing but what was compiled in others.
     pub fn new() -> Self {
-        let home = Self::cold();
+        let mut home = Self::cold();
         compiled::lend(&home.orch).expect("compiled guests are lent to an empty home");
+        home.lent = true;
         home
     }
 
@@ -39,7 +42,7 @@ impl Home {
             path
         };
         let (orch, user, temporary, work) = (folder("orch"), folder("user"), folder("tmp"), folder("work"));
-        Self { root, orch, user, temporary, work }
+        Self { root, orch, user, temporary, work, lent: false }
     }
 
     /// `ORCH_HOME`.
@@ -77,8 +80,13 @@ impl Home {
         write(&self.work.join(name), text)
     }
 
-    /// Hits in every file below the root.
+    /// Hits in every file below the root of a [cold](Home::cold) home.
+    #[track_caller]
     pub fn search(&self, needle: &Needle) -> Vec<Hit> {
+        assert!(
+            !self.lent,
+            "what was compiled in another home never met what is searched for: begin with a cold one"
+        );
         needle.in_tree(self.root.path())
     }
 }

@@ -11,8 +11,6 @@ use std::path::Path;
 use aho_corasick::AhoCorasick;
 use data_encoding::{BASE64_NOPAD, BASE64URL_NOPAD, HEXLOWER, HEXUPPER};
 
-use crate::compiled;
-
 /// Shorter spellings would be found by chance.
 const SHORTEST: usize = 12;
 
@@ -112,7 +110,7 @@ impl Needle {
         }
     }
 
-    /// Hits in every file below a folder: contents, names and link targets. Of what was lent, the names.
+    /// Hits in every file below a folder: contents, names and link targets.
     pub fn in_tree(&self, root: &Path) -> Vec<Hit> {
         let mut hits = Vec::new();
         let mut folders = vec![root.to_path_buf()];
@@ -131,7 +129,7 @@ impl Needle {
                 } else if meta.is_symlink() {
                     let target = fs::read_link(&path).unwrap_or_default();
                     hits.extend(self.in_bytes(&format!("the link {place}"), target.as_os_str().as_bytes()));
-                } else if meta.is_file() && !compiled::is_lent(&path) {
+                } else if meta.is_file() {
                     let found = File::open(&path).and_then(|file| self.in_reader(&place, file));
                     hits.extend(found.unwrap_or_else(|e| panic!("cannot read {place}: {e}")));
                 }

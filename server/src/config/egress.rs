@@ -8,13 +8,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use orch_manifests::{EgressWant, Host, HostName, HostPattern, parse_duration};
+use orch_manifests::{EgressWant, Host, HostName, HostPattern};
 use orch_proxy::{Pace, ProxyLogin, Resolution, Timeouts, UpstreamProxy};
 use rustls::pki_types::CertificateDer;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use super::read_roots;
+use super::timeouts::some_wait;
 use crate::home::private;
 use crate::permissions::AllowedHost;
 
@@ -123,15 +124,8 @@ impl RawEgress {
 impl RawTimeouts {
     fn parse(&self) -> Result<Timeouts, (String, String)> {
         let default = Timeouts::default();
-        let read = |name: &str, said: &Option<String>, default: Duration| {
-            let Some(said) = said else { return Ok(default) };
-            match parse_duration(said) {
-                Ok(Duration::ZERO) => {
-                    Err((format!("timeouts.{name}"), "is zero, so nothing could be reached".to_owned()))
-                }
-                read => read.map_err(|e| (format!("timeouts.{name}"), e.to_string())),
-            }
-        };
+        let read =
+            |name: &str, said: &Option<String>, default: Duration| some_wait(name, said.as_deref(), default);
         let idle = read("idle", &self.idle, default.idle)?;
         // Who may be quiet for longer may fall behind that far.
         let said = self.idle.as_ref().map_or(Duration::ZERO, |_| idle);

@@ -1,10 +1,9 @@
 //! `gateway`: how long providers may take over model calls.
 
-use std::time::Duration;
-
 use orch_gateway::Timing;
-use orch_manifests::parse_duration;
 use serde::Deserialize;
+
+use super::timeouts::{self, some_wait};
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
@@ -26,22 +25,12 @@ impl RawGateway {
     pub(super) fn parse(&self) -> Result<Timing, (String, String)> {
         let RawTimeouts { attempt, idle, silent, wait } = &self.timeouts;
         let default = Timing::default();
-        let read = |name: &str, said: &Option<String>, default: Duration| match said {
-            None => Ok(default),
-            Some(said) => parse_duration(said).map_err(|e| (format!("timeouts.{name}"), e.to_string())),
-        };
-        let some = |name: &str, said: &Option<String>, default: Duration| match read(name, said, default)? {
-            Duration::ZERO => {
-                Err((format!("timeouts.{name}"), "is zero, so nothing was answered".to_owned()))
-            }
-            time => Ok(time),
-        };
         Ok(Timing {
-            attempt: some("attempt", attempt, default.attempt)?,
-            idle: some("idle", idle, default.idle)?,
-            silent: some("silent", silent, default.silent)?,
+            attempt: some_wait("attempt", attempt.as_deref(), default.attempt)?,
+            idle: some_wait("idle", idle.as_deref(), default.idle)?,
+            silent: some_wait("silent", silent.as_deref(), default.silent)?,
             // None: the next one is asked at once.
-            short_wait: read("wait", wait, default.short_wait)?,
+            short_wait: timeouts::wait("wait", wait.as_deref(), default.short_wait)?,
             backoff: default.backoff,
         })
     }
@@ -49,6 +38,8 @@ impl RawGateway {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn parse(text: &str) -> Result<Timing, String> {
