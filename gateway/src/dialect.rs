@@ -9,6 +9,7 @@ pub mod bedrock;
 mod blocks;
 pub(crate) mod calls;
 pub mod cohere;
+mod effort;
 mod emit;
 pub mod gemini;
 pub mod ollama;
@@ -31,7 +32,10 @@ use serde_json::{Map, Value, json};
 use self::anthropic::generation::Generation;
 use crate::bounded;
 use crate::frames::{Frame, Framing};
-use crate::ir::{ApiError, ChatRequest, ChatResponse, Dropped, Image, ImageSource, Part, StreamEvent, Usage};
+use crate::ir::{
+    ApiError, ChatRequest, ChatResponse, Dropped, Image, ImageSource, Part, StreamEvent, Tool, ToolChoice,
+    Usage,
+};
 
 /// The module for a dialect.
 pub fn wire(dialect: Dialect) -> &'static dyn Wire {
@@ -175,6 +179,8 @@ pub struct Style {
     pub no_json_schema: bool,
     /// The field of a message in which the provider takes its thoughts back, unsigned.
     pub reasoning: Option<ReasoningField>,
+    /// Whether the model thinks before it answers, where that is known.
+    pub thinks: Option<bool>,
 }
 
 /// A request body and what it could not carry.
@@ -234,6 +240,11 @@ pub(crate) fn unsayable(spoken: Dialect, model: &str, schema: &Value) -> Option<
         | Dialect::OllamaChat => false,
     };
     if is_claudes { anthropic::schema::unsayable(schema) } else { None }
+}
+
+/// Whether this model keeps to a schema while it may call functions, so that it can be asked for both.
+pub(crate) fn calls_beside_json(spoken: Dialect, model: &str) -> bool {
+    spoken != Dialect::GeminiGenerateContent || gemini::calls_beside_json(model)
 }
 
 /// A schema for a model of which the provider speaks a dialect of OpenAI's: Claude wants its own form there as well.
@@ -336,6 +347,42 @@ fn placed<'p>(parts: &'p [Part], path: &str) -> impl Iterator<Item = (String, &'
 
 /// Why thoughts and their signatures do not cross dialects.
 const OF_ITS_PROVIDER: &str = "reasoning is signed by, and replayed to, its own provider only";
+
+/// A schema of arguments that every provider takes: some refuse an object that does not say what is in it, which others write
+/// of tools without arguments.
+fn arguments_schema(parameters: Option<&Value>) -> Value {
+    let Some(Value::Object(schema)) = parameters else {
+        return json!({ "type": "object", "properties": {} });
+    };
+    let mut schema = schema.clone();
+    if !schema.contains_key("type")
+        && !["anyOf", "oneOf", "allOf", "$ref"].iter().any(|key| schema.contains_key(*key))
+    {
+        schema.insert("type".to_owned(), json!("object"));
+    }
+    if schema.get("type") == Some(&json!("object")) && !schema.contains_key("properties") {
+        schema.insert("properties".to_owned(), json!({}));
+    }
+    Value::Object(schema)
+}
+
+/// Takes out a choice among tools of which none crosses dialects: a provider refuses one without them.
+pub(crate) fn drop_empty_choice(request: &mut ChatRequest, dropped: &mut Vec<Dropped>) {
+    let crosses = |wanted: Option<&str>| {
+        request.tools.iter().any(
+            |tool| matches!(tool, Tool::Function { name, .. } if wanted.is_none_or(|wanted| wanted == name)),
+        )
+    };
+    let left = match &request.tool_choice {
+        Some(ToolChoice::Named(wanted)) => crosses(Some(wanted)),
+        Some(ToolChoice::Required) => crosses(None),
+        Some(ToolChoice::Auto | ToolChoice::None) | None => true,
+    };
+    if !left {
+        request.tool_choice = None;
+        dropped.push(Dropped::new("tool_choice", "the tool that it asks for does not cross dialects"));
+    }
+}
 
 /// The arguments of a tool call as an object; `None` when the model's text is not one.
 fn tool_input(arguments: &str) -> Option<Value> {

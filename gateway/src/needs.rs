@@ -3,7 +3,7 @@
 use orch_manifests::{Dialect, Lack, ServerTools};
 use serde_json::json;
 
-use crate::dialect::{kept_by_provider, unsayable};
+use crate::dialect::{calls_beside_json, kept_by_provider, unsayable};
 use crate::embeddings;
 use crate::ir::{ApiError, ChatRequest, Class, Part, ResponseFormat, Tool, ToolChoice};
 use crate::plan::Candidate;
@@ -67,6 +67,10 @@ fn unlike_its_schemas(
     if spoken == client {
         return None;
     }
+    if has_functions(request) && !calls_beside_json(spoken, candidate.sent()) {
+        let reason = "it is not asked for tools and a JSON Schema at once, and the request has both (tools, response_format)";
+        return Some((Class::BadRequest, reason.to_owned()));
+    }
     let what = unsayable(spoken, candidate.sent(), schema)?;
     let reason = format!("it takes no JSON Schema {what}, and the request has one (response_format)");
     Some((Class::BadRequest, reason))
@@ -125,8 +129,7 @@ fn lack(request: &ChatRequest, candidate: &Candidate) -> Option<(Class, String)>
     if model.embedding.is_some() {
         return lacks("it makes embeddings, and does not chat");
     }
-    let functions = request.tools.iter().any(|tool| matches!(tool, Tool::Function { .. }));
-    if functions && !model.tools {
+    if has_functions(request) && !model.tools {
         return lacks("it cannot call tools, and the request has some (tools)");
     }
     if !model.vision
@@ -146,7 +149,7 @@ fn lack(request: &ChatRequest, candidate: &Candidate) -> Option<(Class, String)>
 
 /// Whether the request is none without this.
 fn needs(request: &ChatRequest, candidate: &Candidate, what: Lack) -> bool {
-    let functions = request.tools.iter().any(|tool| matches!(tool, Tool::Function { .. }));
+    let functions = has_functions(request);
     let forced =
         functions && matches!(request.tool_choice, Some(ToolChoice::Required | ToolChoice::Named(_)));
     match what {
@@ -155,6 +158,10 @@ fn needs(request: &ChatRequest, candidate: &Candidate, what: Lack) -> bool {
         Lack::ForcedToolBesideJson => forced && request.format.is_some(),
         Lack::ForcedToolWhileThinking => forced && thinks(request, candidate),
     }
+}
+
+fn has_functions(request: &ChatRequest) -> bool {
+    request.tools.iter().any(|tool| matches!(tool, Tool::Function { .. }))
 }
 
 fn has_image(parts: &[Part]) -> bool {

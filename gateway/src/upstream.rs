@@ -177,10 +177,12 @@ pub(crate) fn prepare(
         no_stream_options: !wants.stream_options,
         no_json_schema: candidate.known().is_some_and(|model| !model.json_schema),
         reasoning: wants.reasoning,
+        thinks: candidate.known().map(|model| model.reasoning),
     };
     let needed = wants.max_tokens_required.then_some(usual);
-    let request =
+    let mut request =
         ChatRequest { model: candidate.sent().to_owned(), max_tokens: max_tokens.or(needed), ..chat.clone() };
+    dialect::drop_empty_choice(&mut request, &mut dropped);
     let request = match client.dialect {
         Dialect::OpenAiResponses => openai_responses::in_turns(request),
         _ => request,

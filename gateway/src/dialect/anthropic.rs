@@ -7,6 +7,7 @@ mod response;
 pub(in crate::dialect) mod schema;
 mod stream;
 pub(in crate::dialect) mod thinking;
+pub(in crate::dialect) mod turns;
 mod write_request;
 
 use http::StatusCode;

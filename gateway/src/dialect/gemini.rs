@@ -14,6 +14,7 @@ mod thinking;
 mod unsigned;
 mod write_request;
 
+pub(in crate::dialect) use thinking::calls_beside_json;
 pub(crate) use unsigned::let_pass;
 
 use http::StatusCode;

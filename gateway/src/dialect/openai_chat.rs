@@ -5,6 +5,7 @@ mod read_request;
 mod response;
 mod stream;
 pub(in crate::dialect) mod strict;
+pub(in crate::dialect) mod thinker;
 mod write_request;
 
 pub(in crate::dialect) use read_request::signature_of;

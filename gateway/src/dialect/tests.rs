@@ -3,6 +3,7 @@
 mod bedrock;
 mod chunks;
 mod claude;
+mod clients;
 mod cohere;
 mod gemini;
 mod ollama;

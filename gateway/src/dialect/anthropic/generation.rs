@@ -17,6 +17,12 @@ const ONE_OF_TWO: Generation = Generation { major: 4, minor: 1 };
 /// From here on Bedrock keeps a cache for an hour when it is asked to: the 4.5 generation, and what came after it.
 const KEEPS: Generation = Generation { major: 4, minor: 5 };
 
+/// From here on the model can think: Sonnet 3.7.
+const THINKS: Generation = Generation { major: 3, minor: 7 };
+
+/// From here on the model is told in words how hard to work, and settles for how long it thinks about it: the 4.6 generation.
+const IN_WORDS: Generation = Generation { major: 4, minor: 6 };
+
 /// From here on the model settles by itself how it samples and how long it thinks: Opus 4.7, and what came after it.
 const BY_ITSELF: Generation = Generation { major: 4, minor: 7 };
 
@@ -43,6 +49,16 @@ impl Generation {
     /// Whether its cache at Bedrock may be kept for an hour.
     pub(in crate::dialect) fn keeps_for_an_hour(self) -> bool {
         self >= KEEPS
+    }
+
+    /// Whether it can think.
+    pub(in crate::dialect) fn can_think(self) -> bool {
+        self >= THINKS
+    }
+
+    /// Whether it is told in words how hard to work.
+    pub(in crate::dialect) fn is_told_in_words(self) -> bool {
+        self >= IN_WORDS
     }
 
     /// Whether it refuses a budget for its thoughts, and bounds on how it samples.

@@ -27,6 +27,8 @@ pub(super) fn parse(body: &[u8]) -> Result<ChatRequest, RequestError> {
         }
         None => None,
     };
+    let (format, effort) = output_config(&mut f)?;
+    let reasoning = thinking(&mut f, effort)?;
     // Nothing that keeps no fields beside it has a place there.
     let system = parts(&mut f, "system", &mut Map::new())?;
     Ok(ChatRequest {
@@ -46,8 +48,8 @@ pub(super) fn parse(body: &[u8]) -> Result<ChatRequest, RequestError> {
         stop: f.strings("stop_sequences")?,
         stream: f.boolean("stream")?.unwrap_or(false),
         include_usage: true,
-        format: output_format(&mut f)?,
-        reasoning: thinking(&mut f)?,
+        format,
+        reasoning,
         answers: 1,
         user,
         extras: f.rest()?,
@@ -190,46 +192,61 @@ fn tool_choice(f: &mut Fields) -> Result<(Option<ToolChoice>, Option<bool>), Req
     Ok((Some(choice), parallel))
 }
 
-/// `output_config.format`, or `output_format` as it was called in its beta.
-fn output_format(f: &mut Fields) -> Result<Option<ResponseFormat>, RequestError> {
+/// `output_config.format`, or `output_format` as it was called in its beta, and `output_config.effort`.
+fn output_config(f: &mut Fields) -> Result<(Option<ResponseFormat>, Option<String>), RequestError> {
     let mut format = f.object("output_format")?;
+    let mut effort = None;
     if let Some(mut config) = f.object("output_config")? {
         format = config.object("format")?.or(format);
-        let rest = config.rest()?;
-        if !rest.is_empty() {
-            f.restore("output_config", Value::Object(rest));
-        }
+        effort = config.string("effort")?;
+        restore(f, "output_config", config)?;
     }
-    let Some(mut format) = format else { return Ok(None) };
+    let Some(mut format) = format else { return Ok((None, effort)) };
     match format.required_string("type")?.as_str() {
-        "json_schema" => Ok(Some(ResponseFormat::JsonSchema {
-            name: String::new(),
-            description: None,
-            schema: format.value("schema").ok_or_else(|| format.error("schema", "is missing"))?,
-            strict: None,
-        })),
+        "json_schema" => {
+            let schema = ResponseFormat::JsonSchema {
+                name: String::new(),
+                description: None,
+                schema: format.value("schema").ok_or_else(|| format.error("schema", "is missing"))?,
+                strict: None,
+            };
+            Ok((Some(schema), effort))
+        }
         other => Err(format.error("type", format!("{other:?} is not json_schema"))),
     }
 }
 
-fn thinking(f: &mut Fields) -> Result<Option<ReasoningWish>, RequestError> {
-    let Some(kind) = f.peek("thinking").and_then(|t| t.get("type")).and_then(Value::as_str) else {
-        return Ok(None);
-    };
-    let off = kind == "disabled";
-    if !off && kind != "enabled" {
-        // Adaptive thinking and whatever comes stay among the extras.
-        return Ok(None);
-    }
-    let mut thinking = f.required_object("thinking")?;
-    thinking.value("type");
-    let wish = match off {
-        true => ReasoningWish::Off,
-        false => {
-            let budget = thinking.uint("budget_tokens")?;
-            ReasoningWish::Budget(budget.ok_or_else(|| thinking.error("budget_tokens", "is missing"))?)
+/// How hard to think: a budget or a switch, or else what `output_config` says of it, which is how models are told that settle by
+/// themselves how long they think.
+fn thinking(f: &mut Fields, effort: Option<String>) -> Result<Option<ReasoningWish>, RequestError> {
+    let kind = f.peek("thinking").and_then(|t| t.get("type")).and_then(Value::as_str);
+    let wish = match (kind, effort) {
+        (Some("enabled" | "disabled"), effort) => {
+            if let Some(effort) = effort {
+                f.restore("output_config.effort", json!(effort));
+            }
+            let mut thinking = f.required_object("thinking")?;
+            let wish = match thinking.string("type")?.as_deref() {
+                Some("disabled") => ReasoningWish::Off,
+                _ => {
+                    let budget = thinking.uint("budget_tokens")?;
+                    ReasoningWish::Budget(
+                        budget.ok_or_else(|| thinking.error("budget_tokens", "is missing"))?,
+                    )
+                }
+            };
+            restore(f, "thinking", thinking)?;
+            wish
         }
+        (Some("adaptive"), Some(effort)) => {
+            let mut thinking = f.required_object("thinking")?;
+            thinking.value("type");
+            restore(f, "thinking", thinking)?;
+            ReasoningWish::Effort(effort)
+        }
+        (_, Some(effort)) => ReasoningWish::Effort(effort),
+        // Whatever comes stays among the extras.
+        (_, None) => return Ok(None),
     };
-    restore(f, "thinking", thinking)?;
     Ok(Some(wish))
 }

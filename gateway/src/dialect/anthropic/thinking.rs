@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::super::effort;
 use super::generation::Generation;
 use crate::ir::{ChatRequest, Dropped, Part, Role, ToolChoice};
 
@@ -17,8 +18,7 @@ pub(in crate::dialect) fn asked(
     dropped: &mut Vec<Dropped>,
 ) -> Option<Value> {
     let by_itself = Generation::of(&request.model).is_some_and(Generation::settles_by_itself);
-    let forced = matches!(request.tool_choice, Some(ToolChoice::Required | ToolChoice::Named(_)));
-    let reason = if forced {
+    let reason = if is_forced(request) {
         "a tool that is forced is called without thinking"
     } else if by_itself {
         // It goes on without its earlier thoughts as well.
@@ -40,6 +40,73 @@ pub(in crate::dialect) fn asked(
     };
     dropped.push(Dropped::new("thinking", reason));
     None
+}
+
+/// How a model is told to think and to work.
+#[derive(Debug, Default, PartialEq)]
+pub(in crate::dialect) struct Told {
+    /// `thinking`.
+    pub(in crate::dialect) thinking: Option<Value>,
+    /// `output_config.effort`.
+    pub(in crate::dialect) effort: Option<&'static str>,
+}
+
+/// What is sent for a wish in words, where the whole answer may have `most` tokens. What stands in the way, and what is
+/// changed, is listed.
+pub(in crate::dialect) fn told(
+    request: &ChatRequest,
+    wish: &str,
+    most: u64,
+    dropped: &mut Vec<Dropped>,
+) -> Told {
+    const FIELD: &str = "reasoning_effort";
+    let mut lost = |reason: String| dropped.push(Dropped::new(FIELD, reason));
+    let Some(generation) = Generation::of(&request.model) else {
+        lost("it is not known how this model is told how hard to think".to_owned());
+        return Told::default();
+    };
+    if wish == "none" {
+        return Told { thinking: off_where_needed(&request.model, dropped), effort: None };
+    }
+    if generation.is_told_in_words() {
+        let of_opus = request.model.contains("opus");
+        let word = match wish {
+            "minimal" | "low" => "low",
+            "medium" => "medium",
+            "high" => "high",
+            "xhigh" if of_opus && generation.settles_by_itself() => "xhigh",
+            "max" if of_opus => "max",
+            "xhigh" | "max" => "high",
+            _ => {
+                lost("Claude knows low, medium, high, xhigh and max".to_owned());
+                return Told::default();
+            }
+        };
+        if word != wish {
+            lost(format!("this model knows no {wish}; {word} was sent"));
+        }
+        let thinking = (!is_forced(request)).then(|| json!({ "type": "adaptive" }));
+        return Told { thinking, effort: Some(word) };
+    }
+    match effort::budget_of(wish) {
+        _ if !generation.can_think() => lost("this model does not think".to_owned()),
+        None => lost("it stands for no number of tokens, which is what this model is told".to_owned()),
+        Some(_) if wish == "minimal" => {
+            lost("this model was not told to think: 1024 tokens are the least".to_owned())
+        }
+        Some(budget) => return Told { thinking: asked(request, budget, most, dropped), effort: None },
+    }
+    Told::default()
+}
+
+fn is_forced(request: &ChatRequest) -> bool {
+    matches!(request.tool_choice, Some(ToolChoice::Required | ToolChoice::Named(_)))
+}
+
+/// What tells a model not to think that would think if nothing was said: those before the fifth generation would not.
+pub(in crate::dialect) fn off_where_needed(model: &str, dropped: &mut Vec<Dropped>) -> Option<Value> {
+    let unasked = Generation::of(model).is_some_and(Generation::thinks_unasked);
+    unasked.then(|| off(model, dropped)).flatten()
 }
 
 /// What tells the model not to think; `None`, which is listed, where it thinks whatever it is told.

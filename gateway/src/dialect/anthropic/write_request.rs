@@ -2,8 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::super::{OF_ITS_PROVIDER, Style, Written, media_type, plain_id, tool_input};
+use super::super::{OF_ITS_PROVIDER, Style, Written, arguments_schema, media_type, plain_id, tool_input};
 use super::schema::to_claude;
+use super::turns::Turns;
 use super::{generation, thinking};
 use crate::ir::{
     ChatRequest, Dropped, Image, ImageSource, Part, ReasoningWish, ResponseFormat, Role, Sampling, Tool,
@@ -52,13 +53,20 @@ pub(super) fn write(request: &ChatRequest, style: &Style) -> Written {
             dropped.push(Dropped::new("response_format", "messages know JSON only with a schema"));
         }
     }
+    let most = request.max_tokens.unwrap_or(DEFAULT_MAX_TOKENS);
     match &request.reasoning {
         None => {}
-        Some(ReasoningWish::Effort(_)) => {
-            dropped.push(Dropped::new("reasoning_effort", "thinking is asked for by a token budget"));
+        Some(ReasoningWish::Effort(effort)) => {
+            let told = thinking::told(request, effort, most, &mut dropped);
+            if let Some(word) = told.effort {
+                body.entry("output_config").or_insert_with(|| json!({}))["effort"] = json!(word);
+            }
+            if let Some(asked) = told.thinking {
+                body.insert("thinking".into(), asked);
+                thinking::alone(&mut body, "top_p", &mut dropped);
+            }
         }
         Some(ReasoningWish::Budget(budget)) => {
-            let most = request.max_tokens.unwrap_or(DEFAULT_MAX_TOKENS);
             if let Some(asked) = thinking::asked(request, *budget, most, &mut dropped) {
                 body.insert("thinking".into(), asked);
                 thinking::alone(&mut body, "top_p", &mut dropped);
@@ -101,9 +109,8 @@ fn write_tools(request: &ChatRequest, body: &mut Map<String, Value>, dropped: &m
     for (i, tool) in request.tools.iter().enumerate() {
         match tool {
             Tool::Function { name, description, parameters, strict, extras } => {
-                let schema =
-                    parameters.clone().unwrap_or_else(|| json!({ "type": "object", "properties": {} }));
-                let mut written = json!({ "name": name, "input_schema": schema });
+                let mut written =
+                    json!({ "name": name, "input_schema": arguments_schema(parameters.as_ref()) });
                 if let Some(description) = description {
                     written["description"] = json!(description);
                 }
@@ -141,38 +148,15 @@ fn write_tools(request: &ChatRequest, body: &mut Map<String, Value>, dropped: &m
     body.insert("tool_choice".into(), choice);
 }
 
-/// System text goes to the top; neighbours of one role become one message, with tool results first, because
-/// Anthropic wants the results of a turn together and before anything else.
 fn write_messages(request: &ChatRequest, dropped: &mut Vec<Dropped>) -> (Vec<Value>, Vec<Value>) {
-    let mut system = blocks(&request.system, Role::System, "system", dropped);
-    let mut turns: Vec<(Role, Vec<Value>)> = Vec::new();
+    let mut turns = Turns::after(blocks(&request.system, Role::System, "system", dropped));
     for (i, message) in request.messages.iter().enumerate() {
         let path = format!("messages[{i}]");
         dropped.extend(message.extras.keys().map(|key| Dropped::new(format!("{path}.{key}"), NO_SUCH_FIELD)));
         let content = blocks(&message.content, message.role, &path, dropped);
-        if message.role == Role::System {
-            if !turns.is_empty() {
-                dropped.push(Dropped::new(path, "its place: system text stands before all messages"));
-            }
-            system.extend(content);
-            continue;
-        }
-        if content.is_empty() {
-            continue;
-        }
-        match turns.last_mut() {
-            Some((role, turn)) if *role == message.role => turn.extend(content),
-            _ => turns.push((message.role, content)),
-        }
+        turns.push(message.role, content, &path, dropped);
     }
-    let messages = turns.into_iter().map(|(role, content)| {
-        let (mut results, others): (Vec<_>, Vec<_>) =
-            content.into_iter().partition(|block| block["type"] == "tool_result");
-        results.extend(others);
-        let role = if role == Role::Assistant { "assistant" } else { "user" };
-        json!({ "role": role, "content": results })
-    });
-    (system, messages.collect())
+    turns.finish(|block| block["type"] == "tool_result", dropped)
 }
 
 fn blocks(parts: &[Part], role: Role, path: &str, dropped: &mut Vec<Dropped>) -> Vec<Value> {

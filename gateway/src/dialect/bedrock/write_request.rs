@@ -7,7 +7,8 @@ use serde_json::{Map, Value, json};
 use super::super::anthropic::generation::{self, Generation};
 use super::super::anthropic::schema::to_claude;
 use super::super::anthropic::thinking;
-use super::super::{OF_ITS_PROVIDER, Style, Written, media_type, plain_id, tool_input};
+use super::super::anthropic::turns::Turns;
+use super::super::{OF_ITS_PROVIDER, Style, Written, arguments_schema, media_type, plain_id, tool_input};
 use super::IMAGES;
 use crate::ir::{
     ChatRequest, Dropped, Image, ImageSource, Part, ReasoningWish, ResponseFormat, Role, Tool, ToolChoice,
@@ -109,8 +110,7 @@ fn additional(request: &ChatRequest, dropped: &mut Vec<Dropped>) -> Map<String, 
         None => {}
         Some(ReasoningWish::Off) if is_anthropics => {
             // Before the fifth generation Claude does not think unless it is told to.
-            let unasked = Generation::of(&request.model).is_some_and(Generation::thinks_unasked);
-            let off = unasked.then(|| thinking::off(&request.model, dropped)).flatten();
+            let off = thinking::off_where_needed(&request.model, dropped);
             fields.extend(off.map(|off| ("thinking".to_owned(), off)));
         }
         Some(ReasoningWish::Off) => {
@@ -121,6 +121,12 @@ fn additional(request: &ChatRequest, dropped: &mut Vec<Dropped>) -> Map<String, 
             fields.extend(
                 thinking::asked(request, *budget, most, dropped).map(|asked| ("thinking".to_owned(), asked)),
             );
+        }
+        Some(ReasoningWish::Effort(effort)) if is_anthropics => {
+            let most = request.max_tokens.unwrap_or(u64::MAX);
+            let told = thinking::told(request, effort, most, dropped);
+            fields.extend(told.thinking.map(|thinking| ("thinking".to_owned(), thinking)));
+            fields.extend(told.effort.map(|word| ("output_config".to_owned(), json!({ "effort": word }))));
         }
         Some(ReasoningWish::Effort(effort)) if request.model.contains("openai.") => {
             fields.insert("reasoning_effort".into(), json!(effort));
@@ -167,8 +173,7 @@ fn tools(request: &ChatRequest, dropped: &mut Vec<Dropped>) -> Option<Value> {
     for (i, tool) in request.tools.iter().enumerate() {
         match tool {
             Tool::Function { name, description, parameters, strict, extras } => {
-                let schema =
-                    parameters.clone().unwrap_or_else(|| json!({ "type": "object", "properties": {} }));
+                let schema = arguments_schema(parameters.as_ref());
                 let mut spec = json!({ "name": name, "inputSchema": { "json": schema } });
                 if let Some(description) = description.as_ref().filter(|text| !text.is_empty()) {
                     spec["description"] = json!(description);
@@ -228,39 +233,25 @@ fn called(request: &ChatRequest) -> Vec<Value> {
     names.into_iter().map(declared).collect()
 }
 
-/// System text goes to the top; neighbours of one role become one message, with tool results first, because models
-/// want the results of a turn together and before anything else.
 fn messages(request: &ChatRequest, dropped: &mut Vec<Dropped>) -> (Vec<Value>, Vec<Value>) {
     let long = keeps_for_an_hour(request);
-    let mut system = blocks(&request.system, Role::System, long, "system", dropped);
-    let mut turns: Vec<(Role, Vec<Value>)> = Vec::new();
+    let mut turns = Turns::after(blocks(&request.system, Role::System, long, "system", dropped));
     for (i, message) in request.messages.iter().enumerate() {
         let path = format!("messages[{i}]");
         dropped.extend(message.extras.keys().map(|key| Dropped::new(format!("{path}.{key}"), NO_SUCH_FIELD)));
         let content = blocks(&message.content, message.role, long, &path, dropped);
-        if message.role == Role::System {
-            if !turns.is_empty() {
-                dropped.push(Dropped::new(path, "its place: system text stands before all messages"));
-            }
-            system.extend(content);
-            continue;
-        }
-        if content.is_empty() {
-            continue;
-        }
-        match turns.last_mut() {
-            Some((role, turn)) if *role == message.role => turn.extend(content),
-            _ => turns.push((message.role, content)),
-        }
+        turns.push(message.role, content, &path, dropped);
     }
-    let messages = turns.into_iter().map(|(role, content)| {
-        let (mut results, others): (Vec<_>, Vec<_>) =
-            content.into_iter().partition(|block| block.get("toolResult").is_some());
-        results.extend(others);
-        let role = if role == Role::Assistant { "assistant" } else { "user" };
-        json!({ "role": role, "content": results })
-    });
-    (system, messages.collect())
+    let (system, mut messages) = turns.finish(|block| block.get("toolResult").is_some(), dropped);
+    // Bedrock wants a question before what the model has said, and takes no blank one.
+    if messages.first().is_some_and(|first| first["role"] == "assistant") {
+        dropped.push(Dropped::new(
+            "messages",
+            "a conversation begins with the user here; a full stop of theirs was put before it",
+        ));
+        messages.insert(0, json!({ "role": "user", "content": [{ "text": "." }] }));
+    }
+    (system, messages)
 }
 
 /// `long`: whether a cache may be kept for an hour.

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::super::effort;
 use crate::ir::{Dropped, ReasoningWish};
 
 /// The largest budget that every thinking model of the 2.5 generation takes.
@@ -18,9 +19,13 @@ enum Told {
     Level,
 }
 
+/// 2 of `gemini-2.5-pro`; `None` of names that move.
+fn generation(model: &str) -> Option<u32> {
+    model.strip_prefix("gemini-")?.split(['-', '.']).next()?.parse().ok()
+}
+
 fn told(model: &str) -> Told {
-    let generation = model.strip_prefix("gemini-").and_then(|rest| rest.split(['-', '.']).next());
-    match generation.and_then(|number| number.parse::<u32>().ok()) {
+    match generation(model) {
         Some(..=1) => Told::Not,
         Some(2) if model.starts_with("gemini-2.0") => Told::Not,
         Some(3..) => Told::Level,
@@ -33,6 +38,11 @@ fn told(model: &str) -> Told {
 /// Whether the model refuses its own earlier tool calls when they come back without a signature.
 pub(super) fn wants_signatures(model: &str) -> bool {
     told(model) == Told::Level
+}
+
+/// Whether the model calls functions while its answer has to be JSON: those before the third generation refuse to be told both.
+pub(in crate::dialect) fn calls_beside_json(model: &str) -> bool {
+    generation(model).is_none_or(|generation| generation >= 3)
 }
 
 /// A `thinkingConfig` for the wish, as far as the model can be told.
@@ -76,10 +86,10 @@ fn by_effort(model: &str, effort: &str, told: Told, dropped: &mut Vec<Dropped>) 
         ("minimal" | "low", Told::Level) => return level("low"),
         ("medium", Told::Level) if model.starts_with("gemini-3-pro") => return level("high"),
         ("medium", Told::Level) => return level("medium"),
-        ("high" | "xhigh", Told::Level) => return level("high"),
-        ("minimal" | "low", _) => return budget(1_024),
-        ("medium", _) => return budget(8_192),
-        ("high" | "xhigh", _) => return budget(MOST),
+        ("high" | "xhigh" | "max", Told::Level) => return level("high"),
+        (word, Told::Budget) if effort::budget_of(word).is_some() => {
+            return effort::budget_of(word).and_then(|tokens| budget(tokens.min(MOST)));
+        }
         _ => {
             dropped
                 .push(Dropped::new("reasoning_effort", "Gemini knows none, minimal, low, medium and high"));

@@ -76,6 +76,16 @@ fn generation_config(
             set("responseMimeType", Some(json!("application/json")));
             set("responseSchema", Some(schema::to_gemini(schema, "response_format", bounds, dropped)));
         }
+        // Of a schema, the model was passed over.
+        Some(ResponseFormat::JsonObject)
+            if !thinking::calls_beside_json(&request.model)
+                && request.tools.iter().any(|tool| matches!(tool, Tool::Function { .. })) =>
+        {
+            dropped.push(Dropped::new(
+                "response_format",
+                "this model is not told to answer in JSON beside tools",
+            ));
+        }
         Some(format) => {
             set("responseMimeType", Some(json!("application/json")));
             if matches!(format, ResponseFormat::JsonSchema { .. }) {
@@ -183,6 +193,11 @@ impl<'a> Contents<'a> {
                 continue;
             }
             contents.message(message.role, &message.content, &path);
+        }
+        if contents.turns.is_empty() && !system.is_empty() {
+            let reason = "their place: somebody has to ask, and they were sent as the user's";
+            contents.dropped.push(Dropped::new("messages", reason));
+            contents.turn(Role::User, false, std::mem::take(&mut system));
         }
         let turns = contents.turns.into_iter().map(|turn| {
             let role = if turn.role == Role::Assistant { "model" } else { "user" };

@@ -131,12 +131,15 @@ fn part(mut f: Fields) -> Result<Part, RequestError> {
         "text" => Ok(Part::Text { text: f.required_string("text")?, extras: f.rest()? }),
         "refusal" => Ok(Part::Refusal(f.required_string("refusal")?)),
         "image_url" => {
+            // Mistral's clients write the address alone.
+            if f.peek("image_url").is_some_and(Value::is_string) {
+                let url = f.required_string("image_url")?;
+                let source = image_source(url).ok_or_else(|| f.error("image_url", NO_DATA_URL))?;
+                return Ok(Part::Image(Image { source, detail: None, extras: f.rest()? }));
+            }
             let mut image = f.required_object("image_url")?;
-            let source = match image.required_string("url")? {
-                url if url.get(..5).is_some_and(|s| s.eq_ignore_ascii_case("data:")) => data_url(&url)
-                    .ok_or_else(|| image.error("url", "is a data URL, but not `data:TYPE;base64,…`"))?,
-                url => ImageSource::Url(url),
-            };
+            let url = image.required_string("url")?;
+            let source = image_source(url).ok_or_else(|| image.error("url", NO_DATA_URL))?;
             let detail = image.string("detail")?;
             // Nothing else in it is of use here; in another letter case it may be to others.
             image.rest()?;
@@ -146,6 +149,16 @@ fn part(mut f: Fields) -> Result<Part, RequestError> {
             f.restore("type", Value::String(kind));
             Ok(Part::Opaque(Value::Object(f.rest()?)))
         }
+    }
+}
+
+const NO_DATA_URL: &str = "is a data URL, but not `data:TYPE;base64,…`";
+
+/// Where the bytes of an image are that has this address; `None` for a data URL that holds none.
+fn image_source(url: String) -> Option<ImageSource> {
+    match url.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("data:")) {
+        true => data_url(&url),
+        false => Some(ImageSource::Url(url)),
     }
 }
 
@@ -194,7 +207,8 @@ fn tool_choice(f: &mut Fields) -> Result<Option<ToolChoice>, RequestError> {
             let choice = match word.as_str() {
                 "auto" => ToolChoice::Auto,
                 "none" => ToolChoice::None,
-                "required" => ToolChoice::Required,
+                // The latter is Mistral's.
+                "required" | "any" => ToolChoice::Required,
                 other => {
                     return Err(f.error("tool_choice", format!("{other:?} is not auto, none or required")));
                 }
@@ -215,21 +229,28 @@ fn tool_choice(f: &mut Fields) -> Result<Option<ToolChoice>, RequestError> {
     }
 }
 
+/// Kinds of some provider's own (a grammar, an expression) stay among the extras.
 fn response_format(f: &mut Fields) -> Result<Option<ResponseFormat>, RequestError> {
     let Some(mut format) = f.object("response_format")? else { return Ok(None) };
-    match format.required_string("type")?.as_str() {
+    let kind = format.required_string("type")?;
+    match kind.as_str() {
         "text" => Ok(None),
         "json_object" => Ok(Some(ResponseFormat::JsonObject)),
         "json_schema" => {
             let mut schema = format.required_object("json_schema")?;
             Ok(Some(ResponseFormat::JsonSchema {
-                name: schema.required_string("name")?,
+                // Perplexity knows none.
+                name: schema.string("name")?.unwrap_or_default(),
                 description: schema.string("description")?,
                 schema: schema.value("schema").unwrap_or_else(|| json!({})),
                 // Without a word it is not.
                 strict: Some(schema.boolean("strict")?.unwrap_or(false)),
             }))
         }
-        other => Err(format.error("type", format!("{other:?} is not text, json_object or json_schema"))),
+        _ => {
+            format.restore("type", json!(kind));
+            f.restore("response_format", Value::Object(format.rest()?));
+            Ok(None)
+        }
     }
 }

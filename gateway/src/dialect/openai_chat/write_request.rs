@@ -3,11 +3,11 @@
 use orch_manifests::ReasoningField;
 use serde_json::{Map, Value, json};
 
-use super::super::{OF_ITS_PROVIDER, Style, Written, image_url, placed, schema_for};
+use super::super::{OF_ITS_PROVIDER, Style, Written, arguments_schema, image_url, placed, schema_for};
 use super::strict::holds;
+use super::thinker::{self, Thinker};
 use crate::ir::{
-    ChatRequest, Dropped, Image, Message, Part, ReasoningWish, ResponseFormat, Role, Sampling, Tool,
-    ToolCall, ToolChoice,
+    ChatRequest, Dropped, Image, Message, Part, ResponseFormat, Role, Sampling, Tool, ToolCall, ToolChoice,
 };
 
 const NO_SUCH_FIELD: &str = "chat completions have no such field";
@@ -54,23 +54,25 @@ pub(super) fn write(request: &ChatRequest, style: &Style) -> Written {
             }
         }
     }
-    match &request.reasoning {
-        None => {}
-        Some(ReasoningWish::Budget(_)) => {
-            dropped.push(Dropped::new("thinking", "a token budget for reasoning has no counterpart"));
-        }
-        Some(ReasoningWish::Off) => {
-            dropped.push(Dropped::new("thinking", "not every model takes that reasoning is off"));
-        }
-        Some(ReasoningWish::Effort(effort)) => _ = body.insert("reasoning_effort".into(), json!(effort)),
-    }
+    let effort = thinker::effort(request, style, &mut dropped);
+    body.extend(effort.map(|effort| ("reasoning_effort".to_owned(), json!(effort))));
+    thinker::fit_sampling(&request.model, effort, &mut body, &mut dropped);
     if request.answers > 1 {
         dropped.push(Dropped::new("n", "only one answer crosses dialects"));
     }
     if let Some(user) = &request.user {
-        body.insert("user".into(), json!(user));
+        body.insert("user".into(), thinker::user(user, &mut dropped));
     }
-    dropped.extend(request.extras.keys().map(|key| Dropped::new(key, NO_SUCH_FIELD)));
+    // Of OpenAI's responses. Others that have taken the dialect over may refuse what is newer.
+    let newer = [("text.verbosity", "verbosity"), ("prompt_cache_key", "prompt_cache_key")];
+    let newer =
+        |key: &str| newer.iter().find(|(theirs, _)| *theirs == key && Thinker::of(&request.model).is_some());
+    for (key, value) in &request.extras {
+        match newer(key) {
+            Some((_, key)) => _ = body.insert((*key).to_owned(), value.clone()),
+            None => dropped.push(Dropped::new(key, NO_SUCH_FIELD)),
+        }
+    }
     Written { body: Value::Object(body).to_string().into(), dropped }
 }
 
@@ -120,8 +122,9 @@ fn write_tools(request: &ChatRequest, body: &mut Map<String, Value>, dropped: &m
                 if let Some(description) = description {
                     function["description"] = json!(description);
                 }
-                if let Some(parameters) = parameters {
-                    function["parameters"] = parameters.clone();
+                // Here no arguments are said by saying nothing.
+                if parameters.is_some() {
+                    function["parameters"] = arguments_schema(parameters.as_ref());
                 }
                 if let Some(strict) = strict {
                     function["strict"] = json!(strict);
@@ -282,7 +285,12 @@ fn text_value(parts: &[Part], path: &str, dropped: &mut Vec<Dropped>) -> Value {
     content_value(&parts, Role::System, dropped).unwrap_or_else(|| json!(""))
 }
 
-/// Plain text where it can be, which every compatible provider takes; parts otherwise. `None` where no part could be
+/// The parts as texts; `None` where one of them is none.
+fn texts(parts: &[Value]) -> Option<Vec<&str>> {
+    parts.iter().map(|part| part["text"].as_str()).collect()
+}
+
+/// Plain text where it can be, which every compatible provider takes, and some alone; parts otherwise. `None` where no part could be
 /// carried.
 fn content_value(parts: &[(String, &Part)], role: Role, dropped: &mut Vec<Dropped>) -> Option<Value> {
     let mut values = Vec::new();
@@ -305,10 +313,12 @@ fn content_value(parts: &[(String, &Part)], role: Role, dropped: &mut Vec<Droppe
             }
         }
     }
-    match values.as_slice() {
-        [] => None,
-        [only] if only["type"] == "text" => Some(only["text"].clone()),
-        _ => Some(Value::Array(values)),
+    if values.is_empty() {
+        return None;
+    }
+    match texts(&values) {
+        Some(texts) => Some(json!(texts.join("\n\n"))),
+        None => Some(Value::Array(values)),
     }
 }
 

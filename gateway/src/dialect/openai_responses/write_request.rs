@@ -3,11 +3,12 @@
 use serde_json::{Map, Value, json};
 
 use super::super::openai_chat::strict::holds;
-use super::super::{OF_ITS_PROVIDER, Style, Written, schema_for};
+use super::super::openai_chat::thinker;
+use super::super::{OF_ITS_PROVIDER, Style, Written, arguments_schema, schema_for};
 use super::items::arguments;
 use crate::ir::{
-    ChatRequest, Dropped, ImageSource, Message, Part, ReasoningWish, ResponseFormat, Role, Sampling, Tool,
-    ToolChoice, ToolResult,
+    ChatRequest, Dropped, ImageSource, Message, Part, ResponseFormat, Role, Sampling, Tool, ToolChoice,
+    ToolResult,
 };
 
 const NO_SUCH_FIELD: &str = "responses have no such field";
@@ -35,18 +36,9 @@ pub(super) fn write(request: &ChatRequest, style: &Style) -> Written {
     write_tools(request, &mut body, &mut dropped);
     write_bounds(request, &mut body, &mut dropped);
     write_text(request, style, &mut body, &mut dropped);
-    match &request.reasoning {
-        None => {}
-        Some(ReasoningWish::Effort(effort)) => {
-            body.insert("reasoning".into(), json!({ "effort": effort }));
-        }
-        Some(ReasoningWish::Budget(_)) => {
-            dropped.push(Dropped::new("thinking", "a token budget for reasoning has no counterpart"));
-        }
-        Some(ReasoningWish::Off) => {
-            dropped.push(Dropped::new("thinking", "not every model takes that reasoning is off"));
-        }
-    }
+    let effort = thinker::effort(request, style, &mut dropped);
+    body.extend(effort.map(|effort| ("reasoning".to_owned(), json!({ "effort": effort }))));
+    thinker::fit_sampling(&request.model, effort, &mut body, &mut dropped);
     if request.stream {
         body.insert("stream".into(), json!(true));
     }
@@ -54,7 +46,7 @@ pub(super) fn write(request: &ChatRequest, style: &Style) -> Written {
         dropped.push(Dropped::new("n", "responses give one answer"));
     }
     if let Some(user) = &request.user {
-        body.insert("user".into(), json!(user));
+        body.insert("user".into(), thinker::user(user, &mut dropped));
     }
     for (key, value) in &request.extras {
         match key.as_str() {
@@ -138,10 +130,9 @@ fn write_tools(request: &ChatRequest, body: &mut Map<String, Value>, dropped: &m
     for (i, tool) in request.tools.iter().enumerate() {
         match tool {
             Tool::Function { name, description, parameters, strict, extras } => {
-                let none = || json!({ "type": "object", "properties": {} });
                 // Without a word functions are strict here, and nowhere else.
                 let mut written = json!({
-                    "type": "function", "name": name, "parameters": parameters.clone().unwrap_or_else(none),
+                    "type": "function", "name": name, "parameters": arguments_schema(parameters.as_ref()),
                     "strict": strict.unwrap_or(false),
                 });
                 if let Some(description) = description {

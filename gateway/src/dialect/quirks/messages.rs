@@ -78,6 +78,23 @@ pub(super) fn strict(messages: &mut Vec<Value>, provider: &str, dropped: &mut Ve
         }
     }
     system_first(messages, dropped);
+    answer_results(messages, dropped);
+}
+
+/// Results are the model's to go on from, so that a user cannot speak right behind them.
+fn answer_results(messages: &mut Vec<Value>, dropped: &mut Vec<Dropped>) {
+    let follows = |pair: &[Value]| pair[0]["role"] == "tool" && pair[1]["role"] == "user";
+    let places: Vec<usize> =
+        messages.windows(2).enumerate().filter(|(_, pair)| follows(pair)).map(|(at, _)| at + 1).collect();
+    if !places.is_empty() {
+        dropped.push(Dropped::new(
+            "messages",
+            "the model speaks between a result and a user here, and an \"OK\" of it was put there",
+        ));
+    }
+    for at in places.into_iter().rev() {
+        messages.insert(at, json!({ "role": "assistant", "content": "OK" }));
+    }
 }
 
 /// Calls of other providers get an id in Mistral's form, and their results with them. It is the same each time that the

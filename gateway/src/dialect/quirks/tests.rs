@@ -90,6 +90,7 @@ fn mistral_takes_messages_of_its_own_form_only() {
                 { "id": "a1b2c3d4e", "type": "function", "function": { "name": "f", "arguments": "{}" } },
             ] },
             { "role": "tool", "tool_call_id": "a1b2c3d4e", "name": "f", "content": "1" },
+            { "role": "assistant", "content": "OK" },
             { "role": "user", "content": "go on" },
         ] })
     );
@@ -100,6 +101,7 @@ fn mistral_takes_messages_of_its_own_form_only() {
             "messages[1].content[0].cache_control: Mistral does not take it",
             "messages[1].content[2]: Mistral does not take parts of this kind",
             "messages[4]: its place: instructions come first, and were joined there",
+            "messages: the model speaks between a result and a user here, and an \"OK\" of it was put there",
         ]
     );
     let image = json!({ "type": "image_url", "image_url": { "url": "data:image/png;base64,AA==" } });

@@ -187,7 +187,7 @@ fn openai_becomes_bedrock() {
             "inferenceConfig": {"maxTokens": 100, "temperature": 1.0, "topP": 0.9, "stopSequences": ["END"]},
             "toolConfig": {
                 "tools": [
-                    {"toolSpec": {"name": "weather", "inputSchema": {"json": {"type": "object"}}}},
+                    {"toolSpec": {"name": "weather", "inputSchema": {"json": {"type": "object", "properties": {}}}}},
                     {"toolSpec": {"name": "clock", "inputSchema": {"json": {"type": "object", "properties": {}}}}},
                 ],
                 "toolChoice": {"any": {}},
@@ -229,7 +229,11 @@ fn thoughts_and_tools_are_asked_for_as_the_model_wants_it() {
         wish("openai.gpt-oss-120b-1:0", ReasoningWish::Effort("low".into())),
         (Some(json!({"reasoning_effort": "low"})), 0)
     );
-    assert_eq!(wish(claude, ReasoningWish::Effort("low".into())), (None, 1));
+    let little = json!({"thinking": {"type": "enabled", "budget_tokens": 1024}});
+    assert_eq!(wish(claude, ReasoningWish::Effort("low".into())), (Some(little), 0));
+    let told = json!({"thinking": {"type": "adaptive"}, "output_config": {"effort": "medium"}});
+    assert_eq!(wish("us.anthropic.claude-opus-4-7", ReasoningWish::Effort("medium".into())), (Some(told), 0));
+    assert_eq!(wish("amazon.nova-lite-v1:0", ReasoningWish::Effort("low".into())), (None, 1));
     assert_eq!(wish("amazon.nova-lite-v1:0", ReasoningWish::Budget(1)), (None, 1));
     assert_eq!(wish(claude, ReasoningWish::Off), (None, 0));
 

@@ -46,7 +46,7 @@ fn a_cache_point_of_bedrock_and_a_mark_of_anthropic_are_the_same() {
     let mark = json!({ "type": "ephemeral", "ttl": "1h" });
     let converse = json!({
         "system": [{ "text": "s" }, point],
-        "toolConfig": { "tools": [{ "toolSpec": { "name": "f", "inputSchema": { "json": { "type": "object" } } } }, point] },
+        "toolConfig": { "tools": [{ "toolSpec": { "name": "f", "inputSchema": { "json": { "type": "object", "properties": {} } } } }, point] },
         "messages": [
             { "role": "user", "content": [{ "text": "x" }] },
             { "role": "assistant", "content": [{ "toolUse": { "toolUseId": "a", "name": "f", "input": {} } }] },

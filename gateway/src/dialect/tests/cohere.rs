@@ -236,11 +236,7 @@ fn cohere_is_read_and_becomes_openai() {
             ]},
             {"role": "assistant", "content": "I will look.", "tool_calls": [
                 {"id": "f_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]},
-            {"role": "tool", "tool_call_id": "f_1", "content": [
-                {"type": "text", "text": "rain"},
-                {"type": "text", "text": "{\"title\":\"t\",\"snippet\":\"s\"}"},
-                {"type": "text", "text": "plain"},
-            ]},
+            {"role": "tool", "tool_call_id": "f_1", "content": "rain\n\n{\"title\":\"t\",\"snippet\":\"s\"}\n\nplain"},
         ])
     );
     assert_eq!(body(&written)["tools"][0]["function"]["strict"], true);

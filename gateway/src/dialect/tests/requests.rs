@@ -149,7 +149,7 @@ fn anthropic_becomes_openai() {
         json!({
             "model": "m", "max_completion_tokens": 100, "temperature": 0.5, "stream": true,
             "stream_options": {"include_usage": true}, "stop": ["a", "b", "c", "d"], "user": "u1",
-            "tools": [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}],
+            "tools": [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}],
             "tool_choice": "required", "parallel_tool_calls": false,
             "response_format": {"type": "json_schema",
                 "json_schema": {"name": "answer", "schema": {"type": "object", "additionalProperties": false}, "strict": true}},
