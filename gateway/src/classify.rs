@@ -11,7 +11,8 @@ mod retry_after;
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, StatusCode};
-use serde_json::Value;
+use orch_manifests::Dialect;
+use serde_json::{Value, json};
 
 use crate::bounded;
 use crate::ir::{ApiError, Class};
@@ -46,10 +47,27 @@ impl Failure {
         status == StatusCode::UNAUTHORIZED || self.code.as_ref().is_some_and(coded)
     }
 
+    /// The same for a client that knows the names of its own dialect's errors: one of another dialect's goes among the details.
+    pub(crate) fn into_error_for(self, client: Dialect, spoken: Dialect) -> ApiError {
+        let mut error = self.into_error();
+        if !share_codes(client, spoken)
+            && let Some(code) = error.code.take()
+        {
+            error.details = Some(Box::new(json!({ "code": code })));
+        }
+        error
+    }
+
     /// As an error to be written in a client's dialect.
     pub fn into_error(self) -> ApiError {
         ApiError { code: self.code, param: self.param, ..ApiError::new(self.class, self.message) }
     }
+}
+
+/// Whether the errors of two dialects have the same names.
+fn share_codes(client: Dialect, spoken: Dialect) -> bool {
+    let openais = |dialect| matches!(dialect, Dialect::OpenAiChat | Dialect::OpenAiResponses);
+    client == spoken || (openais(client) && openais(spoken))
 }
 
 /// Classifies an answer that is not a success.

@@ -12,6 +12,7 @@ pub mod cohere;
 mod effort;
 mod emit;
 pub mod gemini;
+pub(crate) mod names;
 pub mod ollama;
 pub mod openai_chat;
 pub mod openai_responses;
@@ -90,6 +91,16 @@ pub trait Wire: Send + Sync {
 
     /// Writes a client's stream. `include_usage`: whether the client asked for a usage event.
     fn stream_writer(&self, include_usage: bool) -> Box<dyn StreamWriter>;
+
+    /// Writes a whole answer to this request, whose functions the client may know in forms of its dialect's own.
+    fn write_answer(&self, response: &ChatResponse, _request: &ChatRequest) -> Vec<u8> {
+        self.write_response(response)
+    }
+
+    /// Writes the stream of an answer to this request.
+    fn answer_writer(&self, request: &ChatRequest) -> Box<dyn StreamWriter> {
+        self.stream_writer(request.include_usage)
+    }
 }
 
 /// Reads the events of one provider stream.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use http::header::UPGRADE;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use orch_manifests::{Catalog, Dialect, Provider};
@@ -42,6 +43,26 @@ impl Gateway {
             provider.public_host().is_some_and(|public| public.as_str().eq_ignore_ascii_case(host))
         })
     }
+}
+
+/// Refuses a WebSocket, which OpenAI offers for its responses: clients that try it first ask over HTTP when they hear 426.
+pub(crate) fn check_upgrade(spoken: Dialect, headers: &HeaderMap) -> Result<(), Box<Response<Body>>> {
+    // An offer of another version of HTTP may be passed over.
+    let wanted = headers.get(UPGRADE).is_some_and(|name| name.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    if !wanted {
+        return Ok(());
+    }
+    let error = ApiError {
+        status: Some(StatusCode::UPGRADE_REQUIRED.as_u16()),
+        ..ApiError::new(
+            Class::BadRequest,
+            "WebSockets are not offered here; ask by POST, with \"stream\": true for a stream",
+        )
+    };
+    let mut response = error_reply(spoken, &error);
+    // RFC 9110, section 15.5.22: what is spoken here.
+    response.headers_mut().insert(UPGRADE, HeaderValue::from_static("HTTP/1.1"));
+    Err(Box::new(response))
 }
 
 /// Refuses every method but `wanted`.

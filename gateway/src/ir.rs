@@ -185,6 +185,8 @@ pub enum Tool {
         parameters: Option<Value>,
         /// Whether the arguments have to match the schema.
         strict: Option<bool>,
+        /// In which form the client knows it.
+        form: Form,
         /// Fields beside it, as sent.
         extras: Map<String, Value>,
     },
@@ -195,6 +197,37 @@ pub enum Tool {
         /// The whole entry.
         raw: Value,
     },
+}
+
+/// In which form a client knows a function. Every provider knows plain ones.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Form {
+    /// As it is.
+    #[default]
+    Plain,
+    /// It takes a text in place of arguments (OpenAI's `custom`): of the arguments, [`Form::TEXT`].
+    Text,
+    /// It is one of a group (OpenAI's `namespace`). The function's name is that of both.
+    Grouped {
+        /// The group's name.
+        group: String,
+        /// Its name in the group.
+        name: String,
+        /// Where the group, and it in the group, stand in the client's request.
+        place: (usize, usize),
+        /// Whether it takes a text as well.
+        text: bool,
+    },
+}
+
+impl Form {
+    /// The argument that holds the text of a tool which takes one.
+    pub const TEXT: &str = "input";
+
+    /// Whether it takes a text.
+    pub fn takes_text(&self) -> bool {
+        matches!(self, Form::Text | Form::Grouped { text: true, .. })
+    }
 }
 
 /// How the model has to choose among the tools.

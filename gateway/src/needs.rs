@@ -100,10 +100,11 @@ pub(crate) fn all_lack(client: &ClientRequest, skipped: &[Skipped]) -> ApiError 
         }),
         Asked::Embeddings(embed) => embeddings::at_fault(embed, client.dialect, skipped),
     };
+    const CODE: &str = "orch_no_model_fits";
     ApiError {
         param,
-        code: Some("orch_no_model_fits".to_owned()),
-        details: Some(Box::new(json!({ "skipped": skipped }))),
+        code: Some(CODE.to_owned()),
+        details: Some(Box::new(json!({ "code": CODE, "skipped": skipped }))),
         ..ApiError::new(class, format!("no model has what the request needs: {}", lines.join("; ")))
     }
 }

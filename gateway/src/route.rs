@@ -318,7 +318,8 @@ pub(crate) async fn answer(
             };
             match after(&failing, jitter(), timing) {
                 Step::Stop => {
-                    let mut error = failed.failure.into_error();
+                    let spoken = candidate.spoken_with(client.dialect);
+                    let mut error = failed.failure.into_error_for(client.dialect, spoken);
                     error.message = shown(&error.message, candidate.credential.as_deref());
                     error.status = failed.status.filter(|s| s.is_client_error()).map(|s| s.as_u16());
                     return refuse(&client, tab, candidate, error);

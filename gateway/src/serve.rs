@@ -9,7 +9,7 @@ use crate::byok::{Ask, narrowed};
 use crate::clients;
 use crate::dialect::{bedrock, gemini};
 use crate::gateway::{
-    Begun, ClientOf, Gateway, bad_request, check_method, error_reply, family_at, spoken_at,
+    Begun, ClientOf, Gateway, bad_request, check_method, check_upgrade, error_reply, family_at, spoken_at,
 };
 use crate::intake::{Called, Manner, receive};
 use crate::ir::{ApiError, Class};
@@ -62,6 +62,7 @@ impl Gateway {
                 About::One(model) => models::one(spoken, session, &self.catalog, &model),
             });
         }
+        check_upgrade(spoken, &parts.headers)?;
         check_method(spoken, &parts.method, &Method::POST)?;
         let called = called(spoken, &parts.uri)?;
         let task = task_at(path, called.as_ref());

@@ -18,6 +18,7 @@ use tokio::time::timeout_at;
 use crate::attempt::{ANSWER_CAP, Events, Item};
 use crate::bounded;
 use crate::classify::Failure;
+use crate::dialect::names::Renamed;
 use crate::dialect::{self, StreamWriter, signatures};
 use crate::frames::Framing;
 use crate::ir::{ApiError, Class, StopReason, StreamEvent};
@@ -69,7 +70,7 @@ impl Live {
         let mut next = self.next().await;
         loop {
             let said = match next {
-                Ok(item) => self.say(&item, &mut out).await,
+                Ok(item) => self.say(item, &mut out).await,
                 Err(failure) => Err(Over::Broken(failure)),
             };
             if let Err(over) = said {
@@ -113,7 +114,8 @@ impl Live {
     }
 
     /// Writes an event for the client.
-    async fn say(&mut self, item: &Item, out: &mut Vec<u8>) -> Result<(), Over> {
+    async fn say(&mut self, mut item: Item, out: &mut Vec<u8>) -> Result<(), Over> {
+        self.encoder.restore_names(&mut item);
         for event in &item.meaning {
             // Counts that are none are no counts.
             if item.counts || !matches!(event, StreamEvent::Usage(_)) {
@@ -137,11 +139,11 @@ impl Live {
                 return Err(Over::Broken(failure));
             }
         }
-        self.tab.weighs(item);
+        self.tab.weighs(&item);
         self.tab.cover().await?;
         // A piece is about as long in every dialect.
         out.reserve(item.frame.raw.len() + 256);
-        self.encoder.item(item, out);
+        self.encoder.item(&item, out);
         if item.meaning.contains(&StreamEvent::End) { Err(Over::Served) } else { Ok(()) }
     }
 
@@ -155,10 +157,13 @@ impl Live {
                 (Outcome::Served, None)
             }
             Over::Broken(failure) => {
-                let mut error = failure.into_error();
+                let mut error =
+                    failure.into_error_for(encoder.client(), candidate.spoken_with(encoder.client()));
                 let said = shown(&error.message, candidate.credential.as_deref());
                 error.message = format!("{}: {said}", candidate.name());
-                error.details = Some(Box::new(json!({ "class": error.class.as_str() })));
+                let mut details = error.details.take().map_or_else(|| json!({}), |details| *details);
+                details["class"] = json!(error.class.as_str());
+                error.details = Some(Box::new(details));
                 (Outcome::Broken, Some(error))
             }
             Over::Uncounted(why) => {
@@ -247,13 +252,23 @@ pub(crate) enum Encoder {
     },
     /// Written anew.
     Translate {
+        client: Dialect,
         writer: Box<dyn StreamWriter>,
         /// Whether the client gets the signatures of thoughts, because its providers know them.
         signed: bool,
+        /// What the provider knows by other names than the client.
+        renamed: Renamed,
     },
 }
 
 impl Encoder {
+    /// The dialect that is written.
+    fn client(&self) -> Dialect {
+        match self {
+            Encoder::Pass { client, .. } | Encoder::Translate { client, .. } => *client,
+        }
+    }
+
     fn passes(&self) -> bool {
         matches!(self, Encoder::Pass { .. })
     }
@@ -269,6 +284,13 @@ impl Encoder {
         }
     }
 
+    /// Puts the client's names of functions in the place of the provider's.
+    fn restore_names(&self, item: &mut Item) {
+        if let Encoder::Translate { renamed, .. } = self {
+            item.meaning.iter_mut().for_each(|event| renamed.restore_in(event));
+        }
+    }
+
     fn item(&mut self, item: &Item, out: &mut Vec<u8>) {
         match self {
             Encoder::Pass { hide_usage: true, .. } if is_usage_only(item) => {}
@@ -281,7 +303,7 @@ impl Encoder {
                 *passed += u64::from(item.frame.data.is_some());
                 out.extend_from_slice(&item.frame.raw);
             }
-            Encoder::Translate { writer, signed } => {
+            Encoder::Translate { writer, signed, .. } => {
                 let is_kept =
                     |event: &&StreamEvent| *signed || !matches!(event, StreamEvent::ReasoningSignature(_));
                 item.meaning.iter().filter(is_kept).for_each(|event| writer.write(event, out));
@@ -323,7 +345,8 @@ mod tests {
         let signature = StreamEvent::ReasoningSignature("c2ln".into());
         for signed in [true, false] {
             let writer = dialect::wire(Dialect::AnthropicMessages).stream_writer(true);
-            let mut encoder = Encoder::Translate { writer, signed };
+            let client = Dialect::AnthropicMessages;
+            let mut encoder = Encoder::Translate { client, writer, signed, renamed: Renamed::default() };
             assert_eq!(encoder.lost(&thought), None);
             assert_eq!(encoder.lost(&signature).is_none(), signed);
             let frame = crate::frames::Frame::nothing(Framing::Sse);

@@ -9,6 +9,7 @@ use orch_proxy::{Body, full};
 use serde_json::{Value, json};
 
 use crate::byok::Ask;
+use crate::dialect::names::Renamed;
 use crate::dialect::openai_responses::{self, LEAST_OUTPUT};
 use crate::dialect::{self, Style, gemini, paths, quirks, signatures};
 use crate::edit::Document;
@@ -72,6 +73,8 @@ pub(crate) struct Prepared {
     pub(crate) dropped: Vec<Dropped>,
     /// What is spoken to the candidate.
     pub(crate) spoken: Dialect,
+    /// What the provider knows by other names than the client.
+    pub(crate) renamed: Renamed,
     /// Whether the answer's bytes go to the client as they come.
     pub(crate) same_dialect: bool,
     /// Whether the usage event was asked for on our account only.
@@ -162,7 +165,15 @@ pub(crate) fn prepare(
     if same {
         let (body, hide_usage) = edited(client, chat, candidate, max_tokens, &mut dropped)
             .map_err(|e| Unfit::new(format!("the request cannot be rewritten: {e}")))?;
-        return Ok(Prepared { body, more: Vec::new(), dropped, spoken, same_dialect: true, hide_usage });
+        return Ok(Prepared {
+            body,
+            more: Vec::new(),
+            dropped,
+            spoken,
+            renamed: Renamed::default(),
+            same_dialect: true,
+            hide_usage,
+        });
     }
     if let Some(field) = dialect::kept_by_provider(client.dialect, chat) {
         let reason = "stands for what another provider has kept, which cannot be carried to this one; send the \
@@ -183,6 +194,7 @@ pub(crate) fn prepare(
     let mut request =
         ChatRequest { model: candidate.sent().to_owned(), max_tokens: max_tokens.or(needed), ..chat.clone() };
     dialect::drop_empty_choice(&mut request, &mut dropped);
+    let renamed = Renamed::apply(&mut request, spoken);
     let request = match client.dialect {
         Dialect::OpenAiResponses => openai_responses::in_turns(request),
         _ => request,
@@ -193,7 +205,7 @@ pub(crate) fn prepare(
     paths::respell(client.dialect, chat, &mut written.dropped);
     dropped.extend(written.dropped);
     let body = adapted(written.body, spoken, chat, candidate, &mut dropped)?;
-    Ok(Prepared { body, more: Vec::new(), dropped, spoken, same_dialect: false, hide_usage: false })
+    Ok(Prepared { body, more: Vec::new(), dropped, spoken, renamed, same_dialect: false, hide_usage: false })
 }
 
 /// A translation in the form that the provider wants.

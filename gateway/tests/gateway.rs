@@ -16,6 +16,8 @@ mod direct;
 mod embeddings;
 #[path = "gateway/failures.rs"]
 mod failures;
+#[path = "gateway/forms.rs"]
+mod forms;
 #[path = "gateway/gemini.rs"]
 mod gemini;
 #[path = "gateway/hostile.rs"]

@@ -163,7 +163,10 @@ fn what_a_dialect_writes_is_read_back_as_the_same_class() {
         for class in all {
             let (status, body) = wire.write_error(&ApiError::new(class, "said"));
             let failure = classify(status, &HeaderMap::new(), &body, SystemTime::UNIX_EPOCH);
-            assert_eq!((failure.class, failure.message.as_str()), (class, "said"), "wire {i}");
+            assert_eq!(failure.class, class, "wire {i}");
+            // Clients of Anthropic's look for certain words.
+            let message = failure.message.strip_prefix("prompt is too long: ").filter(|_| i == 1);
+            assert_eq!(message.unwrap_or(&failure.message), "said", "wire {i}");
             // The same words inside a stream, where there is no status to go by.
             let inside = error_inside(&serde_json::from_slice(&body).unwrap()).unwrap();
             assert_eq!(inside.class, class, "wire {i}, in a stream");

@@ -10,6 +10,8 @@ pub(in crate::dialect) mod thinking;
 pub(in crate::dialect) mod turns;
 mod write_request;
 
+use std::borrow::Cow;
+
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 
@@ -53,6 +55,9 @@ impl Wire for Anthropic {
     }
 }
 
+/// What Anthropic says of input that does not fit.
+const TOO_LONG: &str = "prompt is too long";
+
 /// `{"type":"error","error":{"type","message"}}` and the status that Anthropic uses for the class.
 fn error_value(error: &ApiError) -> (StatusCode, Value) {
     // The code is not Anthropic's; it tells apart what shares a type, and client libraries ignore it.
@@ -76,8 +81,15 @@ fn error_value(error: &ApiError) -> (StatusCode, Value) {
     };
     let mut inner = Map::new();
     inner.insert("type".into(), json!(kind));
-    inner.insert("message".into(), json!(error.message));
-    if let Some(code) = error.code.as_deref().or(code) {
+    let message = match error.class {
+        // Clients of Anthropic's tell it by these words, and shorten the conversation.
+        Class::ContextTooLong if !error.message.contains(TOO_LONG) => {
+            Cow::Owned(format!("{TOO_LONG}: {}", error.message))
+        }
+        _ => Cow::Borrowed(error.message.as_str()),
+    };
+    inner.insert("message".into(), json!(message));
+    if let Some(code) = error.told_code(code) {
         inner.insert("code".into(), json!(code));
     }
     if let Some(details) = &error.details {

@@ -77,7 +77,7 @@ pub(in crate::dialect) fn error_value(error: &ApiError) -> (StatusCode, Value) {
     inner.insert("message".into(), json!(error.message));
     inner.insert("type".into(), json!(kind));
     inner.insert("param".into(), json!(error.param));
-    inner.insert("code".into(), json!(error.code.as_deref().or(code)));
+    inner.insert("code".into(), json!(error.told_code(code)));
     if let Some(details) = &error.details {
         inner.insert("orch".into(), Value::clone(details));
     }

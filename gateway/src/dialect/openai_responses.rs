@@ -10,12 +10,14 @@ mod plain;
 mod read_request;
 mod reader;
 mod response;
+mod tools;
 mod write_request;
 mod writer;
 
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 
+use self::tools::Forms;
 use super::{RequestError, ResponseError, StreamParser, StreamWriter, Style, Wire, Written, openai_chat};
 use crate::fields::at_path;
 use crate::ir::{ApiError, ChatRequest, ChatResponse, Message, Part, Role, StopReason, Usage};
@@ -38,7 +40,7 @@ impl Wire for OpenAiResponses {
     }
 
     fn write_response(&self, response: &ChatResponse) -> Vec<u8> {
-        response::write(response)
+        response::write(response, &Forms::default())
     }
 
     /// Errors are those of OpenAI's other paths.
@@ -54,6 +56,19 @@ impl Wire for OpenAiResponses {
     fn stream_writer(&self, _include_usage: bool) -> Box<dyn StreamWriter> {
         Box::new(writer::Writer::default())
     }
+
+    fn write_answer(&self, response: &ChatResponse, request: &ChatRequest) -> Vec<u8> {
+        response::write(response, &Forms::of(request))
+    }
+
+    fn answer_writer(&self, request: &ChatRequest) -> Box<dyn StreamWriter> {
+        Box::new(writer::Writer::new(Forms::of(request)))
+    }
+}
+
+/// A stream of an answer that fails before anything is said.
+pub(crate) fn failed_stream(error: &ApiError) -> Vec<u8> {
+    writer::failed(error)
 }
 
 /// The least bound on an answer that OpenAI takes.

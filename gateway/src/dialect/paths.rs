@@ -6,7 +6,7 @@
 use orch_manifests::Dialect;
 
 use super::openai_responses;
-use crate::ir::{ChatRequest, Dropped, Part};
+use crate::ir::{ChatRequest, Dropped, Form, Part, Tool};
 
 /// The arguments of a call.
 const ARGUMENTS: &str = ".arguments";
@@ -66,6 +66,9 @@ fn of_responses(request: &ChatRequest, path: &str) -> Option<String> {
     if path.starts_with("system.content[") {
         return Some("instructions".to_owned());
     }
+    if let Some((number, rest)) = indexed(path, "tools") {
+        return of_tool(&request.tools, number, rest);
+    }
     let (number, rest) = indexed(path, "messages")?;
     let (first, items) = openai_responses::turn(&request.messages, number)?;
     let mut parts = items
@@ -90,6 +93,27 @@ fn of_responses(request: &ChatRequest, path: &str) -> Option<String> {
     Some(match (part, indexed(rest, ".content")) {
         (Part::ToolResult(_), Some((k, rest))) => format!("{at}.output[{k}]{}", within(rest)),
         _ => format!("{at}{}", within(rest)),
+    })
+}
+
+/// A field of the function with this number, where those of groups are counted each for itself.
+fn of_tool(tools: &[Tool], number: usize, rest: &str) -> Option<String> {
+    let place = |tool: &Tool| match tool {
+        Tool::Function { form: Form::Grouped { place, .. }, .. } => Some(*place),
+        _ => None,
+    };
+    if let Some((i, j)) = place(tools.get(number)?) {
+        return Some(match rest.strip_prefix(".namespace.") {
+            Some(key) => format!("tools[{i}].{key}"),
+            None => format!("tools[{i}].tools[{j}]{rest}"),
+        });
+    }
+    let before = &tools[..number];
+    let behind = before.iter().rposition(|tool| place(tool).is_some());
+    let first = behind.and_then(|at| Some((at, place(&tools[at])?.0)));
+    Some(match first {
+        Some((at, group)) => format!("tools[{}]{rest}", group + number - at),
+        None => format!("tools[{number}]{rest}"),
     })
 }
 
@@ -139,7 +163,10 @@ mod tests {
 
     #[test]
     fn a_client_of_responses_is_told_of_its_input() {
-        let body = json!({ "model": "m", "instructions": "x", "input": [
+        let group = json!({ "type": "namespace", "name": "n", "description": "d", "tools": [
+            { "type": "function", "name": "f" }, { "type": "function", "name": "g", "defer_loading": true }] });
+        let tools = json!([{ "type": "custom", "name": "g" }, group, { "type": "local_shell" }]);
+        let body = json!({ "model": "m", "instructions": "x", "tools": tools, "input": [
             { "role": "user", "content": [
                 { "type": "input_text", "text": "a" },
                 { "type": "input_file", "file_data": "data:text/plain;base64,AA==" },
@@ -157,11 +184,12 @@ mod tests {
             "input[0].content[1]",
             "input[0].content[2].detail",
             "input[2].phase",
-            "input[3].namespace",
             "input[1]",
             "input[3].arguments",
             "input[4].output[1]",
-            "input[5]",
+            "tools[1].description",
+            "tools[1].tools[1].defer_loading",
+            "tools[2]",
             "input[6]",
         ];
         let told = told(Dialect::OpenAiResponses, Dialect::AnthropicMessages, &body);

@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::answer::is_too_much;
 use super::{EmbedRequest, Written, gemini, wire};
+use crate::dialect::names::Renamed;
 use crate::edit::Document;
 use crate::ir::Class;
 use crate::plan::Candidate;
@@ -108,7 +109,15 @@ pub(crate) fn prepare(
         let body = edited(client, request, candidate)
             .map_err(|error| Unfit::new(format!("the request cannot be rewritten: {error}")))?;
         let (more, dropped) = (Vec::new(), Vec::new());
-        return Ok(Prepared { body, more, dropped, spoken, same_dialect: true, hide_usage: false });
+        return Ok(Prepared {
+            body,
+            more,
+            dropped,
+            spoken,
+            renamed: Renamed::default(),
+            same_dialect: true,
+            hide_usage: false,
+        });
     }
     let written = wire.write_request(request, written_for(spoken, candidate));
     let Written { body, more, dropped } = written.map_err(|error| Unfit::at(error.path, &error.message))?;
@@ -118,7 +127,15 @@ pub(crate) fn prepare(
             "asks for more vectors than an answer may hold; send fewer, or ask for fewer dimensions";
         return Err(Unfit::at("input", message));
     }
-    Ok(Prepared { body, more, dropped, spoken, same_dialect: false, hide_usage: false })
+    Ok(Prepared {
+        body,
+        more,
+        dropped,
+        spoken,
+        renamed: Renamed::default(),
+        same_dialect: false,
+        hide_usage: false,
+    })
 }
 
 /// The client's bytes with the model changed.

@@ -95,6 +95,15 @@ impl ApiError {
     pub fn new(class: Class, message: impl Into<String>) -> ApiError {
         ApiError { class, status: None, message: message.into(), code: None, param: None, details: None }
     }
+
+    /// The code that a client is told, where its dialect has `own` for the class. Of input that does not fit clients look for
+    /// their dialect's own and no other: they shorten the conversation then.
+    pub(crate) fn told_code<'e>(&'e self, own: Option<&'e str>) -> Option<&'e str> {
+        match self.class {
+            Class::ContextTooLong => own.or(self.code.as_deref()),
+            _ => self.code.as_deref().or(own),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -431,12 +431,6 @@ fn pieces_that_the_provider_s_tools_left_need_what_those_do() {
             json!({"type": "custom_tool_call", "call_id": "c", "name": "open", "input": "https://x.example"}),
             &[],
         ),
-        (json!({"type": "custom_tool_call_output", "call_id": "c", "output": "https://x.example"}), &[]),
-        (
-            json!({"type": "custom_tool_call_output", "call_id": "c", "output": [
-                {"type": "input_image", "image_url": "https://x.example"}]}),
-            &[ImageUrl],
-        ),
         (
             json!({"type": "local_shell_call", "action": {"type": "exec", "command": ["curl", "https://x.example"]}}),
             &[],
@@ -452,6 +446,19 @@ fn pieces_that_the_provider_s_tools_left_need_what_those_do() {
         (json!({"type": "computer_call_output", "call_id": "c", "output": {"file_id": "file-1"}}), &[Stored]),
     ] {
         check(RESPONSES, &json!({"input": [item]}), "input[0]", kinds);
+    }
+    let call =
+        json!({"type": "custom_tool_call", "call_id": "c", "name": "open", "input": "https://x.example"});
+    for (output, path, kinds) in [
+        (json!("https://x.example"), "", &[][..]),
+        (
+            json!([{"type": "input_image", "image_url": "https://x.example"}]),
+            "input[1].output[0]",
+            &[ImageUrl],
+        ),
+    ] {
+        let result = json!({"type": "custom_tool_call_output", "call_id": "c", "output": output});
+        check(RESPONSES, &json!({"input": [call, result]}), path, kinds);
     }
     for (block, kinds) in [
         (

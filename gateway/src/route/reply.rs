@@ -14,9 +14,10 @@ use tokio::time::Instant;
 
 use crate::advice::{Blamed, advice};
 use crate::attempt::RunLimit;
-use crate::dialect::{self, signatures};
+use crate::dialect::{self, openai_responses, signatures};
 use crate::embeddings::{self, EmbedResponse};
 use crate::fields::NO_COUNT;
+use crate::frames::Framing;
 use crate::intake::Room;
 use crate::ir::{ApiError, ChatResponse, Class, Part, StreamEvent, Usage};
 use crate::plan::Candidate;
@@ -39,9 +40,13 @@ pub(super) fn encoder(client: &ClientRequest, prepared: &Prepared) -> Encoder {
     match prepared.same_dialect {
         true => Encoder::Pass { client: client.dialect, hide_usage: prepared.hide_usage, passed: 0 },
         false => {
-            let include_usage = matches!(&client.asked, Asked::Chat(chat) if chat.include_usage);
-            let writer = dialect::wire(client.dialect).stream_writer(include_usage);
-            Encoder::Translate { writer, signed: signatures::are_known(client.dialect, prepared.spoken) }
+            let wire = dialect::wire(client.dialect);
+            let writer = match &client.asked {
+                Asked::Chat(chat) => wire.answer_writer(chat),
+                Asked::Embeddings(_) => wire.stream_writer(false),
+            };
+            let signed = signatures::are_known(client.dialect, prepared.spoken);
+            Encoder::Translate { client: client.dialect, writer, signed, renamed: prepared.renamed.clone() }
         }
     }
 }
@@ -95,6 +100,7 @@ pub(super) fn whole(
         if response.created == 0 {
             response.created = unix_seconds();
         }
+        prepared.renamed.restore_all(&mut response.content);
         if !signatures::are_known(client.dialect, prepared.spoken) && signatures::take(&mut response) {
             tab.lost(&signatures::lost());
         }
@@ -103,7 +109,11 @@ pub(super) fn whole(
                 tab.lost(piece);
             }
         }
-        dialect::wire(client.dialect).write_response(&response).into()
+        let wire = dialect::wire(client.dialect);
+        match &client.asked {
+            Asked::Chat(chat) => wire.write_answer(&response, chat).into(),
+            Asked::Embeddings(_) => wire.write_response(&response).into(),
+        }
     };
     let receipt = tab.close(Outcome::Served);
     json_reply(StatusCode::OK, body, receipt.as_ref())
@@ -254,9 +264,11 @@ pub(super) fn all_failed(
         Some(_) => (Class::Server, Some(502)),
         None => (Class::BadRequest, None),
     };
+    const CODE: &str = "orch_all_candidates_failed";
+    details["code"] = json!(CODE);
     let error = ApiError {
         status,
-        code: Some("orch_all_candidates_failed".to_owned()),
+        code: Some(CODE.to_owned()),
         details: Some(Box::new(details)),
         ..ApiError::new(class, format!("no model could answer: {}", lines.join("; ")))
     };
@@ -277,8 +289,19 @@ pub(super) fn reply_error(
 ) -> Response<Body> {
     tab.fails(error.class);
     let receipt = tab.close(outcome);
-    let (status, body) = dialect::wire(client.dialect).write_error(error);
-    let mut response = json_reply(status, body.into(), receipt.as_ref());
+    let mut response = match (client.dialect, error.class) {
+        // OpenAI says it in the stream that was asked for, which is where its clients look for it.
+        (Dialect::OpenAiResponses, Class::ContextTooLong) if client.streams() => {
+            let body = openai_responses::failed_stream(error);
+            let mut response = json_reply(StatusCode::OK, body.into(), receipt.as_ref());
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(Framing::Sse.media_type()));
+            response
+        }
+        _ => {
+            let (status, body) = dialect::wire(client.dialect).write_error(error);
+            json_reply(status, body.into(), receipt.as_ref())
+        }
+    };
     // Client libraries would go through the whole chain again; what could be retried has been.
     response.headers_mut().insert("x-should-retry", HeaderValue::from_static("false"));
     response

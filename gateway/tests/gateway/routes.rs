@@ -321,7 +321,9 @@ async fn rule_7_when_every_model_lacks_what_the_request_needs_that_is_said_and_n
     let mut long = hello();
     long["messages"][0]["content"] = json!("word ".repeat(600_000));
     let answer = world.chat(&long).await;
-    assert_eq!(answer.json()["error"]["code"], "orch_no_model_fits");
+    let error = &answer.json()["error"];
+    assert_eq!(error["code"], "context_length_exceeded", "what clients look for");
+    assert_eq!(error["orch"]["code"], "orch_no_model_fits");
     assert!(answer.text().contains("tokens long"), "{}", answer.text());
 }
 

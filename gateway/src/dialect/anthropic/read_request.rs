@@ -5,8 +5,8 @@ use serde_json::{Map, Value, json};
 use super::super::RequestError;
 use crate::fields::{Fields, elements, wrong};
 use crate::ir::{
-    ChatRequest, Image, ImageSource, Message, Part, ReasoningWish, ResponseFormat, Role, Sampling, Tool,
-    ToolCall, ToolChoice, ToolResult,
+    ChatRequest, Form, Image, ImageSource, Message, Part, ReasoningWish, ResponseFormat, Role, Sampling,
+    Tool, ToolCall, ToolChoice, ToolResult,
 };
 
 pub(super) fn parse(body: &[u8]) -> Result<ChatRequest, RequestError> {
@@ -175,6 +175,7 @@ fn tool(mut f: Fields) -> Result<Tool, RequestError> {
         description: f.string("description")?,
         parameters: f.object("input_schema")?.map(|schema| Value::Object(schema.untouched())),
         strict: f.boolean("strict")?,
+        form: Form::Plain,
         extras: f.rest()?,
     })
 }

@@ -108,7 +108,7 @@ fn write_tools(request: &ChatRequest, body: &mut Map<String, Value>, dropped: &m
     let mut tools = Vec::new();
     for (i, tool) in request.tools.iter().enumerate() {
         match tool {
-            Tool::Function { name, description, parameters, strict, extras } => {
+            Tool::Function { name, description, parameters, strict, extras, .. } => {
                 let mut written =
                     json!({ "name": name, "input_schema": arguments_schema(parameters.as_ref()) });
                 if let Some(description) = description {

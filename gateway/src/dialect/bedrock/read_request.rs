@@ -6,8 +6,8 @@ use super::super::RequestError;
 use super::IMAGES;
 use crate::fields::Fields;
 use crate::ir::{
-    ChatRequest, Image, ImageSource, Message, Part, ReasoningWish, ResponseFormat, Role, Sampling, Tool,
-    ToolCall, ToolChoice, ToolResult,
+    ChatRequest, Form, Image, ImageSource, Message, Part, ReasoningWish, ResponseFormat, Role, Sampling,
+    Tool, ToolCall, ToolChoice, ToolResult,
 };
 
 /// The field of the intermediate form's parts that stands for a cache point behind them.
@@ -183,6 +183,7 @@ fn tools(mut f: Fields, request: &mut ChatRequest) -> Result<(), RequestError> {
                 description: spec.string("description")?,
                 parameters: schema.map(|schema| Value::Object(schema.untouched())),
                 strict: spec.boolean("strict")?,
+                form: Form::Plain,
                 extras: spec.rest()?,
             });
             continue;

@@ -172,7 +172,7 @@ fn tools(request: &ChatRequest, dropped: &mut Vec<Dropped>) -> Option<Value> {
     let mut tools = Vec::new();
     for (i, tool) in request.tools.iter().enumerate() {
         match tool {
-            Tool::Function { name, description, parameters, strict, extras } => {
+            Tool::Function { name, description, parameters, strict, extras, .. } => {
                 let schema = arguments_schema(parameters.as_ref());
                 let mut spec = json!({ "name": name, "inputSchema": { "json": schema } });
                 if let Some(description) = description.as_ref().filter(|text| !text.is_empty()) {

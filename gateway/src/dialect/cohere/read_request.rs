@@ -5,8 +5,8 @@ use serde_json::{Map, Value, json};
 use super::super::{RequestError, data_url};
 use crate::fields::{Fields, elements, wrong};
 use crate::ir::{
-    ChatRequest, Image, ImageSource, Message, Part, ReasoningWish, ResponseFormat, Role, Sampling, Tool,
-    ToolCall, ToolChoice, ToolResult,
+    ChatRequest, Form, Image, ImageSource, Message, Part, ReasoningWish, ResponseFormat, Role, Sampling,
+    Tool, ToolCall, ToolChoice, ToolResult,
 };
 
 pub(super) fn parse(body: &[u8]) -> Result<ChatRequest, RequestError> {
@@ -161,6 +161,7 @@ fn tool(mut f: Fields, strict: Option<bool>) -> Result<Tool, RequestError> {
         description: function.string("description")?,
         parameters: function.object("parameters")?.map(|schema| Value::Object(schema.untouched())),
         strict,
+        form: Form::Plain,
         extras: f.rest()?,
     })
 }

@@ -148,7 +148,7 @@ fn write_tools(request: &ChatRequest, body: &mut Map<String, Value>, dropped: &m
                     "Cohere takes no name in tool_choice: the other tool alone was sent",
                 ));
             }
-            Tool::Function { name, description, parameters, strict, extras } => {
+            Tool::Function { name, description, parameters, strict, extras, .. } => {
                 let schema =
                     parameters.clone().unwrap_or_else(|| json!({ "type": "object", "properties": {} }));
                 let mut function = json!({ "name": name, "parameters": schema });

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use super::super::RequestError;
 use super::schema::from_gemini;
 use crate::fields::{Fields, elements, whole};
-use crate::ir::{ChatRequest, ReasoningWish, ResponseFormat, Sampling, Tool, ToolChoice};
+use crate::ir::{ChatRequest, Form, ReasoningWish, ResponseFormat, Sampling, Tool, ToolChoice};
 
 pub(super) fn parse(body: &[u8]) -> Result<ChatRequest, RequestError> {
     let mut f = camel(Fields::parse(body)?)?;
@@ -97,6 +97,7 @@ fn function(mut f: Fields) -> Result<Tool, RequestError> {
         description: f.string("description")?,
         parameters: standard.or(own),
         strict: None,
+        form: Form::Plain,
         extras: f.rest()?,
     })
 }

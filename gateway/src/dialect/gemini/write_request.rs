@@ -108,7 +108,7 @@ fn write_tools(
     let mut declarations = Vec::new();
     for (i, tool) in request.tools.iter().enumerate() {
         match tool {
-            Tool::Function { name, description, parameters, strict, extras } => {
+            Tool::Function { name, description, parameters, strict, extras, .. } => {
                 let mut written = json!({ "name": name });
                 if let Some(description) = description {
                     written["description"] = json!(description);

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::super::RequestError;
 use crate::fields::{Fields, wrong};
-use crate::ir::{ChatRequest, ReasoningWish, ResponseFormat, Sampling, Tool};
+use crate::ir::{ChatRequest, Form, ReasoningWish, ResponseFormat, Sampling, Tool};
 
 pub(super) fn parse(body: &[u8]) -> Result<ChatRequest, RequestError> {
     let mut f = Fields::parse(body)?;
@@ -75,6 +75,7 @@ fn tool(mut f: Fields) -> Result<Tool, RequestError> {
         description: function.string("description")?,
         parameters: function.object("parameters")?.map(|schema| Value::Object(schema.untouched())),
         strict: None,
+        form: Form::Plain,
         extras: f.rest()?,
     })
 }

@@ -93,7 +93,7 @@ fn write_tools(request: &ChatRequest, body: &mut Map<String, Value>, dropped: &m
     let mut tools = Vec::new();
     for (i, tool) in request.tools.iter().enumerate() {
         match tool {
-            Tool::Function { name, description, parameters, strict, extras } => {
+            Tool::Function { name, description, parameters, strict, extras, .. } => {
                 let schema =
                     parameters.clone().unwrap_or_else(|| json!({ "type": "object", "properties": {} }));
                 let mut function = json!({ "name": name, "parameters": schema });

@@ -5,8 +5,8 @@ use serde_json::{Map, Value, json};
 use super::super::{RequestError, data_url};
 use crate::fields::{Fields, elements, wrong};
 use crate::ir::{
-    ChatRequest, Image, ImageSource, Message, Part, ReasoningWish, ResponseFormat, Role, Sampling, Tool,
-    ToolCall, ToolChoice, ToolResult,
+    ChatRequest, Form, Image, ImageSource, Message, Part, ReasoningWish, ResponseFormat, Role, Sampling,
+    Tool, ToolCall, ToolChoice, ToolResult,
 };
 
 /// Where Google's OpenAI-compatible endpoint has the signature of a tool call, below `extra_content`.
@@ -197,7 +197,7 @@ fn tool(mut f: Fields) -> Result<Tool, RequestError> {
     let strict = function.boolean("strict")?;
     let mut extras = f.rest()?;
     extras.extend(function.rest()?.into_iter().map(|(key, value)| (format!("function.{key}"), value)));
-    Ok(Tool::Function { name, description, parameters, strict, extras })
+    Ok(Tool::Function { name, description, parameters, strict, form: Form::Plain, extras })
 }
 
 fn tool_choice(f: &mut Fields) -> Result<Option<ToolChoice>, RequestError> {

@@ -117,7 +117,7 @@ fn write_tools(request: &ChatRequest, body: &mut Map<String, Value>, dropped: &m
     let mut tools = Vec::new();
     for (i, tool) in request.tools.iter().enumerate() {
         match tool {
-            Tool::Function { name, description, parameters, strict, extras } => {
+            Tool::Function { name, description, parameters, strict, extras, .. } => {
                 let mut function = json!({ "name": name });
                 if let Some(description) = description {
                     function["description"] = json!(description);

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::super::openai_chat::extra_content;
+use super::tools::Forms;
 use crate::ir::ToolCall;
 
 /// An item's id: made of the answer's own, so that items of different answers do not share theirs.
@@ -39,11 +40,12 @@ pub(super) fn summary(text: &str) -> Value {
     json!({ "type": "summary_text", "text": text })
 }
 
-pub(super) fn call(id: &str, status: &str, call: &ToolCall) -> Value {
-    let mut item = json!({
-        "id": id, "type": "function_call", "status": status, "call_id": call.id, "name": call.name,
-        "arguments": call.arguments,
-    });
+pub(super) fn call(id: &str, status: &str, call: &ToolCall, forms: &Forms) -> Value {
+    let (kind, fields) = forms.item(call);
+    let mut item = json!({ "id": id, "type": kind, "status": status, "call_id": call.id });
+    for (key, value) in fields.as_object().into_iter().flatten() {
+        item[key] = value.clone();
+    }
     // Clients send items back as they got them.
     if let Some(signature) = &call.signature {
         item["extra_content"] = extra_content(signature);

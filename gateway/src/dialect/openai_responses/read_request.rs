@@ -6,11 +6,11 @@ use serde_json::{Map, Value, json};
 
 use super::super::openai_chat::signature_of;
 use super::super::{RequestError, data_url};
-use super::{KEPT, REFERENCE};
+use super::{KEPT, REFERENCE, tools};
 use crate::fields::{Fields, elements, wrong};
 use crate::ir::{
-    ChatRequest, Image, ImageSource, Message, Part, ReasoningWish, ResponseFormat, Role, Sampling, Tool,
-    ToolCall, ToolChoice, ToolResult,
+    ChatRequest, Image, ImageSource, Message, Part, ReasoningWish, ResponseFormat, Role, Sampling, ToolCall,
+    ToolChoice, ToolResult,
 };
 
 /// What may be asked to come with an answer and comes anyway.
@@ -34,7 +34,7 @@ pub(super) fn parse(body: &[u8]) -> Result<ChatRequest, RequestError> {
         model: f.string("model")?.unwrap_or_default(),
         system,
         messages,
-        tools: f.objects("tools")?.unwrap_or_default().into_iter().map(tool).collect::<Result<_, _>>()?,
+        tools: tools::read(&mut f)?,
         tool_choice: tool_choice(&mut f)?,
         parallel_tools: f.boolean("parallel_tool_calls")?,
         sampling: Sampling {
@@ -131,13 +131,23 @@ fn item_of(mut f: Fields) -> Result<Message, RequestError> {
             let signature = f.value("extra_content").and_then(|extra| signature_of(&extra));
             let call = ToolCall {
                 id: f.required_string("call_id")?,
-                name: f.required_string("name")?,
+                name: tools::called(&mut f)?,
                 arguments: f.required_string("arguments")?,
                 signature,
             };
             Ok(of(Role::Assistant, Part::ToolCall(call), f.rest()?))
         }
-        Some("function_call_output") => {
+        Some("custom_tool_call") => {
+            replayed(&mut f);
+            let call = ToolCall {
+                id: f.required_string("call_id")?,
+                name: tools::called(&mut f)?,
+                arguments: tools::arguments_of_text(&f.required_string("input")?),
+                signature: None,
+            };
+            Ok(of(Role::Assistant, Part::ToolCall(call), f.rest()?))
+        }
+        Some("function_call_output" | "custom_tool_call_output") => {
             replayed(&mut f);
             let result = ToolResult {
                 call: f.required_string("call_id")?,
@@ -226,21 +236,6 @@ fn texts(f: &mut Fields, key: &'static str) -> Result<Vec<String>, RequestError>
     f.objects(key)?.unwrap_or_default().into_iter().map(|mut part| part.required_string("text")).collect()
 }
 
-fn tool(mut f: Fields) -> Result<Tool, RequestError> {
-    let kind = f.required_string("type")?;
-    if kind != "function" {
-        f.restore("type", Value::String(kind.clone()));
-        return Ok(Tool::Provider { kind, raw: Value::Object(f.rest()?) });
-    }
-    Ok(Tool::Function {
-        name: f.required_string("name")?,
-        description: f.string("description")?,
-        parameters: f.object("parameters")?.map(|schema| Value::Object(schema.untouched())),
-        strict: f.boolean("strict")?,
-        extras: f.rest()?,
-    })
-}
-
 fn tool_choice(f: &mut Fields) -> Result<Option<ToolChoice>, RequestError> {
     match f.peek("tool_choice") {
         None => Ok(None),
@@ -257,12 +252,12 @@ fn tool_choice(f: &mut Fields) -> Result<Option<ToolChoice>, RequestError> {
             Ok(Some(choice))
         }
         Some(Value::Object(choice)) => {
-            if choice.get("type").and_then(Value::as_str) != Some("function") {
+            if !matches!(choice.get("type").and_then(Value::as_str), Some("function" | "custom")) {
                 // Allowed tools, tools of the provider: kept among the extras.
                 return Ok(None);
             }
             let mut choice = f.required_object("tool_choice")?;
-            Ok(Some(ToolChoice::Named(choice.required_string("name")?)))
+            Ok(Some(ToolChoice::Named(tools::called(&mut choice)?)))
         }
         Some(other) => Err(wrong(f.at("tool_choice"), "a string or an object", other)),
     }

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::super::ResponseError;
+use super::tools::Forms;
 use super::{envelope, items, status, stop_reason, usage_of, usage_value};
 use crate::fields::nonempty;
 use crate::ir::{ChatResponse, Part, ToolCall};
@@ -85,7 +86,7 @@ pub(super) fn call(item: &Value) -> Result<ToolCall, ResponseError> {
     })
 }
 
-pub(super) fn write(response: &ChatResponse) -> Vec<u8> {
+pub(super) fn write(response: &ChatResponse, forms: &Forms) -> Vec<u8> {
     let refused = response.content.iter().any(|part| matches!(part, Part::Refusal(_)));
     let (word, details) = status(response.stop, refused);
     let state = if word == "completed" { word } else { "incomplete" };
@@ -111,7 +112,7 @@ pub(super) fn write(response: &ChatResponse) -> Vec<u8> {
                 let id = items::id("fc", &response.id, output.len());
                 let call =
                     ToolCall { arguments: items::arguments(&call.arguments).to_owned(), ..call.clone() };
-                output.push(items::call(&id, "completed", &call));
+                output.push(items::call(&id, "completed", &call, forms));
             }
             Part::Image(_) | Part::ToolResult(_) | Part::Opaque(_) => {}
         }

@@ -129,7 +129,7 @@ fn write_tools(request: &ChatRequest, body: &mut Map<String, Value>, dropped: &m
     let mut tools = Vec::new();
     for (i, tool) in request.tools.iter().enumerate() {
         match tool {
-            Tool::Function { name, description, parameters, strict, extras } => {
+            Tool::Function { name, description, parameters, strict, extras, .. } => {
                 // Without a word functions are strict here, and nowhere else.
                 let mut written = json!({
                     "type": "function", "name": name, "parameters": arguments_schema(parameters.as_ref()),

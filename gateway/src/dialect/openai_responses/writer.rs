@@ -6,8 +6,9 @@ use serde_json::{Map, Value, json};
 
 use super::super::emit::{object, sse};
 use super::super::{StreamWriter, openai_chat};
+use super::tools::Forms;
 use super::{envelope, items, status, usage_value};
-use crate::ir::{StopReason, StreamEvent, ToolCall, Usage};
+use crate::ir::{ApiError, StopReason, StreamEvent, ToolCall, Usage};
 
 /// Writes events. Every part and item is closed with all that it said, and the last event repeats the whole answer, so
 /// that the answer is kept until then.
@@ -27,6 +28,8 @@ pub(super) struct Writer {
     calls: BTreeMap<u32, usize>,
     stop: Option<StopReason>,
     refused: bool,
+    /// How the client knows the functions that are called.
+    forms: Forms,
 }
 
 /// An item of the output.
@@ -119,6 +122,8 @@ impl StreamWriter for Writer {
                 let fields = json!({
                     "code": inner["code"], "message": inner["message"], "param": inner["param"], "error": inner,
                 });
+                // Some clients look at the one, and some at the other.
+                self.fail(inner, out);
                 self.emit("error", fields, out);
             }
         }
@@ -130,6 +135,11 @@ impl StreamWriter for Writer {
 }
 
 impl Writer {
+    /// A writer for a client that knows functions in these forms.
+    pub(super) fn new(forms: Forms) -> Writer {
+        Writer { forms, ..Writer::default() }
+    }
+
     fn start(&mut self, out: &mut Vec<u8>) {
         if std::mem::replace(&mut self.started, true) {
             return;
@@ -154,7 +164,7 @@ impl Writer {
         let item = match &self.output[at] {
             Item::Message(_) => items::message(&id, "in_progress", &[]),
             Item::Reasoning { .. } => items::reasoning(&id, "", None),
-            Item::Call(call) => items::call(&id, "in_progress", call),
+            Item::Call(call) => items::call(&id, "in_progress", call, &self.forms),
             Item::Done(_) => Value::Null,
         };
         self.emit("response.output_item.added", json!({ "output_index": at, "item": item }), out);
@@ -300,6 +310,10 @@ impl Writer {
         let id = self.item_id(at);
         let Some(Item::Call(call)) = self.output.get_mut(at) else { return };
         call.arguments.push_str(fragment);
+        // A text is said when it is known as a whole: within the arguments it is escaped.
+        if self.forms.takes_text(&call.name) {
+            return;
+        }
         let (sequence, kind) = (self.next(), "response.function_call_arguments.delta");
         let event = object! {
             delta: fragment, item_id: id, output_index: at, sequence_number: sequence, r#type: kind
@@ -308,16 +322,26 @@ impl Writer {
     }
 
     fn close_call(&mut self, at: usize, state: &str, out: &mut Vec<u8>) {
-        if matches!(self.output.get(at), Some(Item::Call(call)) if call.arguments.is_empty()) {
+        let plain = |call: &ToolCall| call.arguments.is_empty() && !self.forms.takes_text(&call.name);
+        if matches!(self.output.get(at), Some(Item::Call(call)) if plain(call)) {
             self.arguments(at, items::arguments(""), out);
         }
         let id = self.item_id(at);
         let Some(Item::Call(call)) = self.output.get(at) else { return };
-        let item = items::call(&id, state, call);
-        let fields = json!({
-            "item_id": id, "output_index": at, "name": call.name, "arguments": call.arguments,
-        });
-        self.emit("response.function_call_arguments.done", fields, out);
+        let item = items::call(&id, state, call, &self.forms);
+        let place = json!({ "item_id": id, "output_index": at });
+        match item.get("input") {
+            Some(text) => {
+                let text = text.clone();
+                self.emit("response.custom_tool_call_input.delta", with(&place, "delta", text.clone()), out);
+                self.emit("response.custom_tool_call_input.done", with(&place, "input", text), out);
+            }
+            None => {
+                let named = with(&place, "name", item["name"].clone());
+                let fields = with(&named, "arguments", json!(call.arguments));
+                self.emit("response.function_call_arguments.done", fields, out);
+            }
+        }
         self.close(at, item, out);
     }
 
@@ -336,6 +360,16 @@ impl Writer {
         self.emit(&format!("response.{word}"), json!({ "response": response }), out);
     }
 
+    /// The answer has failed.
+    fn fail(&mut self, error: &Value, out: &mut Vec<u8>) {
+        let mut response = envelope(&self.id, &self.model, self.created, "failed");
+        // Here an error has a code, whatever it is.
+        let code = if error["code"].is_null() { json!("server_error") } else { error["code"].clone() };
+        response.insert("error".into(), json!({ "code": code, "message": error["message"] }));
+        response.insert("usage".into(), self.usage.as_ref().map_or(Value::Null, usage_value));
+        self.emit("response.failed", json!({ "response": response }), out);
+    }
+
     fn emit(&mut self, kind: &str, mut fields: Value, out: &mut Vec<u8>) {
         fields["type"] = json!(kind);
         fields["sequence_number"] = json!(self.next());
@@ -347,6 +381,15 @@ impl Writer {
         self.sequence += 1;
         self.sequence - 1
     }
+}
+
+/// A stream of an answer that fails before anything is said.
+pub(super) fn failed(error: &ApiError) -> Vec<u8> {
+    let (mut writer, mut out) = (Writer::default(), Vec::new());
+    writer.start(&mut out);
+    let (_, body) = openai_chat::error_value(error);
+    writer.fail(&body["error"], &mut out);
+    out
 }
 
 fn with(fields: &Value, key: &str, value: Value) -> Value {

@@ -187,8 +187,11 @@ fn an_error_has_its_fields_where_clients_look_and_its_number() {
     writer.begun(7);
     let mut out = Vec::new();
     writer.write(&StreamEvent::Error(error), &mut out);
-    let [event] = &data(&out)[..] else { panic!("{out:?}") };
-    assert_eq!((&event["type"], &event["sequence_number"]), (&json!("error"), &json!(7)));
+    let [failed, event] = &data(&out)[..] else { panic!("{out:?}") };
+    assert_eq!((&failed["type"], &failed["sequence_number"]), (&json!("response.failed"), &json!(7)));
+    let told = json!({"code": "server_error", "message": "broke"});
+    assert_eq!((&failed["response"]["status"], &failed["response"]["error"]), (&json!("failed"), &told));
+    assert_eq!((&event["type"], &event["sequence_number"]), (&json!("error"), &json!(8)));
     assert_eq!((&event["message"], &event["error"]["message"]), (&json!("broke"), &json!("broke")));
     assert_eq!(event["error"]["orch"], json!({"class": "server"}));
 }
