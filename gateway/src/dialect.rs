@@ -9,6 +9,7 @@ pub mod bedrock;
 mod blocks;
 pub(crate) mod calls;
 pub mod cohere;
+pub(crate) mod documents;
 mod effort;
 mod emit;
 pub mod gemini;
@@ -192,6 +193,8 @@ pub struct Style {
     pub reasoning: Option<ReasoningField>,
     /// Whether the model thinks before it answers, where that is known.
     pub thinks: Option<bool>,
+    /// Whether the provider takes files, where its dialect is one of OpenAI's.
+    pub files: bool,
 }
 
 /// A request body and what it could not carry.

@@ -3,6 +3,7 @@
 use orch_manifests::{Dialect, Lack, ServerTools};
 use serde_json::json;
 
+use crate::dialect::documents::cannot_be_carried;
 use crate::dialect::{calls_beside_json, kept_by_provider, unsayable};
 use crate::embeddings;
 use crate::ir::{ApiError, ChatRequest, Class, Part, ResponseFormat, Tool, ToolChoice};
@@ -25,6 +26,7 @@ pub(crate) fn fitting(
             Asked::Chat(chat) => strange(client.dialect, chat, &candidate)
                 .or_else(|| searches(allowed, &candidate))
                 .or_else(|| lack(chat, &candidate))
+                .or_else(|| files_lost(client.dialect, chat, &candidate))
                 .or_else(|| unlike_its_schemas(client.dialect, chat, &candidate)),
             Asked::Embeddings(embed) => embeddings::lack(embed, client.dialect, &candidate, fit.first()),
         };
@@ -53,6 +55,29 @@ fn searches(allowed: ServerTools, candidate: &Candidate) -> Option<(Class, Strin
     (!missing.is_empty()).then(|| {
         let reason = format!("it reaches out by itself, which needs llm.server_tools: {missing}");
         (Class::NoAccess, reason)
+    })
+}
+
+/// A file that the model would not be given, and would answer without. In the provider's own dialect that is for it to say.
+fn files_lost(client: Dialect, request: &ChatRequest, candidate: &Candidate) -> Option<(Class, String)> {
+    let spoken = candidate.spoken_with(client);
+    if spoken == client {
+        return None;
+    }
+    let files = candidate.provider.quirks.files.contains(&spoken);
+    let place = request.messages.iter().position(|message| has_lost_file(&message.content, spoken, files))?;
+    let reason = format!(
+        "it cannot be given a file of this kind in this dialect, and the request has one (message {})",
+        place + 1
+    );
+    Some((Class::BadRequest, reason))
+}
+
+fn has_lost_file(parts: &[Part], spoken: Dialect, files: bool) -> bool {
+    parts.iter().any(|part| match part {
+        Part::Opaque(part) => cannot_be_carried(part, spoken, files),
+        Part::ToolResult(result) => has_lost_file(&result.content, spoken, files),
+        _ => false,
     })
 }
 

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::byok::Ask;
 use crate::dialect::names::Renamed;
 use crate::dialect::openai_responses::{self, LEAST_OUTPUT};
-use crate::dialect::{self, Style, gemini, paths, quirks, signatures};
+use crate::dialect::{self, Style, documents, gemini, paths, quirks, signatures};
 use crate::edit::Document;
 use crate::embeddings::{EmbedRequest, More};
 use crate::envelope;
@@ -189,11 +189,13 @@ pub(crate) fn prepare(
         no_json_schema: candidate.known().is_some_and(|model| !model.json_schema),
         reasoning: wants.reasoning,
         thinks: candidate.known().map(|model| model.reasoning),
+        files: wants.files.contains(&spoken),
     };
     let needed = wants.max_tokens_required.then_some(usual);
     let mut request =
         ChatRequest { model: candidate.sent().to_owned(), max_tokens: max_tokens.or(needed), ..chat.clone() };
     dialect::drop_empty_choice(&mut request, &mut dropped);
+    documents::as_text(&mut request);
     let renamed = Renamed::apply(&mut request, spoken);
     let request = match client.dialect {
         Dialect::OpenAiResponses => openai_responses::in_turns(request),

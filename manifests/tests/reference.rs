@@ -141,6 +141,8 @@ fn in_words(quirks: &Quirks) -> Vec<String> {
         ignores,
         renames,
         reasoning,
+        thinks_in,
+        files,
         model_prefix,
     } = quirks;
     let mut words = Vec::new();
@@ -174,6 +176,13 @@ fn in_words(quirks: &Quirks) -> Vec<String> {
     }
     if let Some(field) = reasoning {
         words.push(format!("thoughts go back in `{}`", field.as_str()));
+    }
+    if let Some(dialect) = thinks_in {
+        words.push(format!("models that think are asked in {dialect} by clients of other dialects"));
+    }
+    if !files.is_empty() {
+        let dialects: Vec<String> = files.iter().map(ToString::to_string).collect();
+        words.push(format!("takes PDFs ({})", dialects.join(", ")));
     }
     if let Some(prefix) = model_prefix {
         words.push(format!("a model without a slash is `{prefix}NAME`"));

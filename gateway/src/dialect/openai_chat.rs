@@ -10,6 +10,11 @@ mod write_request;
 
 pub(in crate::dialect) use read_request::signature_of;
 
+/// Whether this is the name of a model of OpenAI's that thinks before it answers.
+pub(crate) fn thinks(model: &str) -> bool {
+    thinker::Thinker::of(model).is_some()
+}
+
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use orch_manifests::{Dialect, Model, OnError, Price, Provider, RouteName, Whose};
 use orch_proxy::Credential;
 
+use crate::dialect::openai_chat::thinks;
 use crate::health::Rest;
 
 /// A model that is about to be asked, with one key.
@@ -47,7 +48,15 @@ impl Candidate {
 
     /// What is spoken to it for a client of this dialect.
     pub fn spoken_with(&self, client: Dialect) -> Dialect {
-        self.dialect.unwrap_or_else(|| self.provider.spoken_with(client))
+        if let Some(named) = self.dialect {
+            return named;
+        }
+        let provider = &self.provider;
+        let thinks = || self.known().map_or_else(|| thinks(self.sent()), |model| model.reasoning);
+        match provider.quirks.thinks_in {
+            Some(dialect) if !provider.speaks(client) && provider.speaks(dialect) && thinks() => dialect,
+            _ => provider.spoken_with(client),
+        }
     }
 
     /// What is spoken to it for a client of this dialect that asks for embeddings; `None` where its provider has none.

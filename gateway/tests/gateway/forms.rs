@@ -6,7 +6,7 @@ use http::{Request, StatusCode};
 use orch_proxy::empty;
 use serde_json::{Value, json};
 
-use crate::upstream::{stream_of, whole};
+use crate::upstream::{messages, says, stream_of, whole};
 use crate::world::{Answer, Setup, World, hello, world};
 
 const PATH: &str = "/v1/responses";
@@ -179,4 +179,46 @@ async fn a_websocket_is_refused_in_the_way_that_clients_turn_to_http() {
     let answer = Answer::read(world.gateway.serve(&world.session, request).await).await;
     assert_eq!(answer.status, StatusCode::UPGRADE_REQUIRED);
     assert_eq!(answer.headers[UPGRADE], "HTTP/1.1");
+}
+
+/// A model that is not given a file would answer as if there was none.
+#[tokio::test]
+async fn a_file_that_cannot_be_carried_is_no_candidate_s_and_one_of_text_is_text() {
+    let world = claude().await;
+    let mut body = hello();
+    body["messages"][0]["content"] =
+        json!([{"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}}]);
+    let answer = world.chat(&body).await;
+    assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+    let error = &answer.json()["error"];
+    assert_eq!(error["code"], "orch_no_model_fits");
+    assert!(error["message"].as_str().unwrap().contains("(message 1)"), "{error}");
+    assert!(world.anthropic.asked().is_empty());
+
+    world.anthropic.script([messages("read")]);
+    body["messages"][0]["content"] = json!([
+        {"type": "file", "file": {"filename": "a.md", "file_data": "data:text/markdown;base64,IyBh"}},
+        {"type": "file", "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,AAAA"}},
+    ]);
+    assert_eq!(world.chat(&body).await.said(), "read");
+    let sent = &world.anthropic.asked().remove(0).body["messages"][0]["content"];
+    assert_eq!(sent[0]["text"], "a.md:\n\n# a");
+    assert_eq!((&sent[1]["type"], &sent[1]["title"]), (&json!("document"), &json!("a.pdf")));
+}
+
+/// OpenAI's chat completions refuse tools to some of its models that think.
+#[tokio::test]
+async fn models_of_openai_s_that_think_are_asked_for_responses_by_clients_of_others() {
+    let world = World::new(Setup { models: &["gpt-5-mini"], ..Setup::default() }).await;
+    let answered = json!({"id": "resp_1", "object": "response", "created_at": 1, "model": "gpt-5-mini", "status": "completed",
+        "output": [{"type": "message", "id": "m", "role": "assistant", "status": "completed",
+            "content": [{"type": "output_text", "text": "hi", "annotations": []}]}],
+        "usage": {"input_tokens": 1, "output_tokens": 1, "total_tokens": 2}});
+    world.openai.script([whole(200, &answered), says("hi")]);
+    let mut body = hello();
+    body["max_tokens"] = json!(99);
+    assert_eq!(world.post("/v1/messages", &body).await.json()["content"][0]["text"], "hi");
+    assert_eq!(world.openai.asked().remove(0).path, PATH);
+    assert_eq!(world.chat(&hello()).await.said(), "hi");
+    assert_eq!(world.openai.asked().remove(0).path, "/v1/chat/completions");
 }

@@ -35,6 +35,13 @@ pub struct Quirks {
     pub renames: BTreeMap<String, String>,
     /// The field of a message in which thoughts come, and are sent back.
     pub reasoning: Option<ReasoningField>,
+    /// What is spoken to its models that think, for clients whose own dialect it does not speak: OpenAI's chat completions refuse
+    /// some of them tools.
+    #[serde(deserialize_with = "a_dialect")]
+    pub thinks_in: Option<Dialect>,
+    /// Of OpenAI's dialects, those in which PDFs are taken.
+    #[serde(deserialize_with = "dialects")]
+    pub files: Vec<Dialect>,
     /// What stands before a model's name that has no slash.
     pub model_prefix: Option<String>,
 }
@@ -95,6 +102,15 @@ impl ReasoningField {
             Self::ReasoningContent => "reasoning_content",
         }
     }
+}
+
+fn a_dialect<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Dialect>, D::Error> {
+    String::deserialize(deserializer)?.parse().map(Some).map_err(serde::de::Error::custom)
+}
+
+fn dialects<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Dialect>, D::Error> {
+    let names = Vec::<String>::deserialize(deserializer)?;
+    names.iter().map(|name| name.parse().map_err(serde::de::Error::custom)).collect()
 }
 
 fn by_dialect<'de, D: Deserializer<'de>>(

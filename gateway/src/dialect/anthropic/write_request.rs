@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::super::documents::Pdf;
 use super::super::{OF_ITS_PROVIDER, Style, Written, arguments_schema, media_type, plain_id, tool_input};
 use super::schema::to_claude;
 use super::turns::Turns;
@@ -199,10 +200,24 @@ fn blocks(parts: &[Part], role: Role, path: &str, dropped: &mut Vec<Dropped>) ->
                 blocks.push(block);
             }
             Part::Reasoning { .. } => dropped.push(Dropped::new(at, OF_ITS_PROVIDER)),
-            Part::Opaque(_) => dropped.push(Dropped::new(at, "messages cannot carry this kind of part")),
+            Part::Opaque(part) => match Pdf::of(part).filter(|_| role == Role::User) {
+                Some(pdf) => blocks.push(document_block(&pdf, &at, dropped)),
+                None => dropped.push(Dropped::new(at, "messages cannot carry this kind of part")),
+            },
         }
     }
     blocks
+}
+
+fn document_block(pdf: &Pdf<'_>, at: &str, dropped: &mut Vec<Dropped>) -> Value {
+    let source = json!({ "type": "base64", "media_type": "application/pdf", "data": pdf.data });
+    let mut block = json!({ "type": "document", "source": source });
+    if let Some(name) = pdf.name {
+        block["title"] = json!(name);
+    }
+    let beside = pdf.beside.iter().map(|(key, value)| ((*key).to_owned(), Value::clone(value)));
+    mark(&beside.collect(), &mut block, at, dropped);
+    block
 }
 
 fn image_block(image: &Image, at: &str, dropped: &mut Vec<Dropped>) -> Value {

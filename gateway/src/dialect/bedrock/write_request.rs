@@ -8,6 +8,7 @@ use super::super::anthropic::generation::{self, Generation};
 use super::super::anthropic::schema::to_claude;
 use super::super::anthropic::thinking;
 use super::super::anthropic::turns::Turns;
+use super::super::documents::Pdf;
 use super::super::{OF_ITS_PROVIDER, Style, Written, arguments_schema, media_type, plain_id, tool_input};
 use super::IMAGES;
 use crate::ir::{
@@ -243,6 +244,14 @@ fn messages(request: &ChatRequest, dropped: &mut Vec<Dropped>) -> (Vec<Value>, V
         turns.push(message.role, content, &path, dropped);
     }
     let (system, mut messages) = turns.finish(|block| block.get("toolResult").is_some(), dropped);
+    // It wants words beside a document as well.
+    for message in &mut messages {
+        let Some(content) = message["content"].as_array_mut() else { continue };
+        let has = |key: &str| content.iter().any(|block| block.get(key).is_some());
+        if has("document") && !has("text") {
+            content.push(json!({ "text": "." }));
+        }
+    }
     // Bedrock wants a question before what the model has said, and takes no blank one.
     if messages.first().is_some_and(|first| first["role"] == "assistant") {
         dropped.push(Dropped::new(
@@ -297,7 +306,15 @@ fn blocks(parts: &[Part], role: Role, long: bool, path: &str, dropped: &mut Vec<
                 marked(&result.extras, long, &at, &mut blocks, dropped);
             }
             Part::Reasoning { .. } => dropped.push(Dropped::new(at, OF_ITS_PROVIDER)),
-            Part::Opaque(_) => dropped.push(Dropped::new(at, "Converse cannot carry this kind of part")),
+            Part::Opaque(part) => match Pdf::of(part).filter(|_| role == Role::User) {
+                Some(pdf) => {
+                    blocks.push(document_block(&pdf));
+                    let beside =
+                        pdf.beside.iter().map(|(key, value)| ((*key).to_owned(), Value::clone(value)));
+                    marked(&beside.collect(), long, &at, &mut blocks, dropped);
+                }
+                None => dropped.push(Dropped::new(at, "Converse cannot carry this kind of part")),
+            },
         }
     }
     blocks
@@ -324,6 +341,15 @@ fn marked(
     }
     let keys = extras.keys().filter(|key| *key != CACHE);
     dropped.extend(keys.map(|key| Dropped::new(format!("{at}.{key}"), NO_SUCH_FIELD)));
+}
+
+/// A document, whose name may hold few letters, and no white space in a row.
+fn document_block(pdf: &Pdf<'_>) -> Value {
+    let taken = |c: char| c.is_ascii_alphanumeric() || "-()[]".contains(c);
+    let words = pdf.file_name().split(|c| !taken(c)).filter(|word| !word.is_empty());
+    let name = words.collect::<Vec<_>>().join(" ");
+    let name = if name.is_empty() { "document" } else { &name };
+    json!({ "document": { "format": "pdf", "name": name, "source": { "bytes": pdf.data } } })
 }
 
 fn image_block(image: &Image, at: &str, dropped: &mut Vec<Dropped>) -> Option<Value> {

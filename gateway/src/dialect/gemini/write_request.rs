@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value, json};
 
+use super::super::documents::{Pdf, is_pdf};
 use super::super::schemas::Bounds;
 use super::super::{OF_ITS_PROVIDER, Style, Written, media_type, tool_input};
 use super::unsigned::UNSIGNED;
@@ -214,8 +215,9 @@ impl<'a> Contents<'a> {
             match part {
                 Part::ToolResult(result) => {
                     results.push(self.result(result, &at));
-                    // A result holds text; its images follow.
-                    let images = result.content.iter().filter(|part| matches!(part, Part::Image(_)));
+                    // A result holds text; its images and files follow.
+                    let images =
+                        result.content.iter().filter(|part| matches!(part, Part::Image(_)) || is_pdf(part));
                     others.extend(images.filter_map(|image| self.part(image, &at)));
                 }
                 Part::ToolCall(call) => {
@@ -273,6 +275,7 @@ impl<'a> Contents<'a> {
                     text.push_str(piece);
                 }
                 Part::Image(_) => {}
+                part if is_pdf(part) => {}
                 _ => self.dropped.push(Dropped::new(
                     format!("{at}.content[{j}]"),
                     "Gemini cannot carry this kind of part in a result",
@@ -315,6 +318,12 @@ impl<'a> Contents<'a> {
             Part::Reasoning { .. } => {
                 self.dropped.push(Dropped::new(at, OF_ITS_PROVIDER));
                 None
+            }
+            Part::Opaque(part) if Pdf::of(part).is_some() => {
+                let pdf = Pdf::of(part)?;
+                let keys = pdf.beside.iter();
+                self.dropped.extend(keys.map(|(key, _)| Dropped::new(format!("{at}.{key}"), NO_SUCH_FIELD)));
+                Some(json!({ "inlineData": { "mimeType": "application/pdf", "data": pdf.data } }))
             }
             Part::ToolCall(_) | Part::ToolResult(_) | Part::Opaque(_) => {
                 self.dropped.push(Dropped::new(at, "Gemini cannot carry this kind of part here"));

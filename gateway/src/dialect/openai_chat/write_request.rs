@@ -3,6 +3,7 @@
 use orch_manifests::ReasoningField;
 use serde_json::{Map, Value, json};
 
+use super::super::documents::{Pdf, is_pdf};
 use super::super::{OF_ITS_PROVIDER, Style, Written, arguments_schema, image_url, placed, schema_for};
 use super::strict::holds;
 use super::thinker::{self, Thinker};
@@ -169,7 +170,7 @@ fn write_message(
             out.push(json!({ "role": "system", "content": content }));
         }
         Role::User => {
-            // Images cannot be in a tool message; they follow in the user's.
+            // Images and files cannot be in a tool message; they follow in the user's.
             let mut rest = Vec::new();
             for (at, part) in placed(&message.content, path) {
                 let Part::ToolResult(result) = part else {
@@ -181,14 +182,14 @@ fn write_message(
                 }
                 let keys = result.extras.keys();
                 dropped.extend(keys.map(|key| Dropped::new(format!("{at}.{key}"), NO_SUCH_FIELD)));
-                let (images, texts): (Vec<_>, Vec<_>) =
-                    placed(&result.content, &at).partition(|(_, part)| matches!(part, Part::Image(_)));
-                let content = content_value(&texts, Role::User, dropped).unwrap_or_else(|| json!(""));
+                let (images, texts): (Vec<_>, Vec<_>) = placed(&result.content, &at)
+                    .partition(|(_, part)| matches!(part, Part::Image(_)) || is_pdf(part));
+                let content = content_value(&texts, Role::User, style, dropped).unwrap_or_else(|| json!(""));
                 out.push(json!({ "role": "tool", "tool_call_id": result.call, "content": content }));
                 rest.extend(images);
             }
             // Of parts that could not be carried nothing is left to be said.
-            if let Some(content) = content_value(&rest, Role::User, dropped) {
+            if let Some(content) = content_value(&rest, Role::User, style, dropped) {
                 out.push(json!({ "role": "user", "content": content }));
             }
         }
@@ -216,7 +217,7 @@ fn write_message(
                     other => said.push((at, other)),
                 }
             }
-            let content = content_value(&said, Role::Assistant, dropped);
+            let content = content_value(&said, Role::Assistant, style, dropped);
             let speaks = content.is_some();
             written["content"] = content.unwrap_or_default();
             let calls_tools = !calls.is_empty();
@@ -282,7 +283,7 @@ pub(super) fn tool_call_value(call: &ToolCall) -> Value {
 /// What instructions say.
 fn text_value(parts: &[Part], path: &str, dropped: &mut Vec<Dropped>) -> Value {
     let parts: Vec<_> = placed(parts, path).collect();
-    content_value(&parts, Role::System, dropped).unwrap_or_else(|| json!(""))
+    content_value(&parts, Role::System, &Style::default(), dropped).unwrap_or_else(|| json!(""))
 }
 
 /// The parts as texts; `None` where one of them is none.
@@ -292,7 +293,12 @@ fn texts(parts: &[Value]) -> Option<Vec<&str>> {
 
 /// Plain text where it can be, which every compatible provider takes, and some alone; parts otherwise. `None` where no part could be
 /// carried.
-fn content_value(parts: &[(String, &Part)], role: Role, dropped: &mut Vec<Dropped>) -> Option<Value> {
+fn content_value(
+    parts: &[(String, &Part)],
+    role: Role,
+    style: &Style,
+    dropped: &mut Vec<Dropped>,
+) -> Option<Value> {
     let mut values = Vec::new();
     for (at, part) in parts {
         match part {
@@ -303,6 +309,9 @@ fn content_value(parts: &[(String, &Part)], role: Role, dropped: &mut Vec<Droppe
             }
             Part::Refusal(text) => values.push(json!({ "type": "text", "text": text })),
             Part::Image(image) if role == Role::User => values.push(image_value(image, at, dropped)),
+            Part::Opaque(part) if style.files && role == Role::User && Pdf::of(part).is_some() => {
+                values.extend(Pdf::of(part).map(|pdf| file_value(&pdf, at, dropped)));
+            }
             Part::Image(_)
             | Part::Reasoning { .. }
             | Part::ToolCall(_)
@@ -320,6 +329,12 @@ fn content_value(parts: &[(String, &Part)], role: Role, dropped: &mut Vec<Droppe
         Some(texts) => Some(json!(texts.join("\n\n"))),
         None => Some(Value::Array(values)),
     }
+}
+
+fn file_value(pdf: &Pdf<'_>, at: &str, dropped: &mut Vec<Dropped>) -> Value {
+    let keys = pdf.beside.iter();
+    dropped.extend(keys.map(|(key, _)| Dropped::new(format!("{at}.{key}"), NO_SUCH_FIELD)));
+    json!({ "type": "file", "file": { "filename": pdf.file_name(), "file_data": pdf.url() } })
 }
 
 fn image_value(image: &Image, at: &str, dropped: &mut Vec<Dropped>) -> Value {

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::super::documents::Pdf;
 use super::super::openai_chat::strict::holds;
 use super::super::openai_chat::thinker;
 use super::super::{OF_ITS_PROVIDER, Style, Written, arguments_schema, schema_for};
@@ -30,7 +31,7 @@ pub(super) fn write(request: &ChatRequest, style: &Style) -> Written {
         let path = format!("messages[{i}]");
         let keys = message.extras.keys();
         dropped.extend(keys.map(|key| Dropped::new(format!("{path}.{key}"), NO_SUCH_FIELD)));
-        write_message(message, &path, &mut input, &mut dropped);
+        write_message(message, style, &path, &mut input, &mut dropped);
     }
     body.insert("input".into(), Value::Array(input));
     write_tools(request, &mut body, &mut dropped);
@@ -163,7 +164,13 @@ fn write_tools(request: &ChatRequest, body: &mut Map<String, Value>, dropped: &m
 }
 
 /// One message may become several items: calls and results are items of their own here.
-fn write_message(message: &Message, path: &str, input: &mut Vec<Value>, dropped: &mut Vec<Dropped>) {
+fn write_message(
+    message: &Message,
+    style: &Style,
+    path: &str,
+    input: &mut Vec<Value>,
+    dropped: &mut Vec<Dropped>,
+) {
     let role = match message.role {
         Role::System => "system",
         Role::User => "user",
@@ -178,7 +185,7 @@ fn write_message(message: &Message, path: &str, input: &mut Vec<Value>, dropped:
     // The results of a turn's calls come first, as elsewhere.
     for (j, part) in message.content.iter().enumerate() {
         if let Part::ToolResult(result) = part {
-            input.push(result_item(result, &format!("{path}.content[{j}]"), dropped));
+            input.push(result_item(result, style, &format!("{path}.content[{j}]"), dropped));
         }
     }
     for (j, part) in message.content.iter().enumerate() {
@@ -195,13 +202,13 @@ fn write_message(message: &Message, path: &str, input: &mut Vec<Value>, dropped:
                     "arguments": arguments(&call.arguments),
                 }));
             }
-            part => said.extend(content_part(part, message.role, &at, dropped)),
+            part => said.extend(content_part(part, message.role, style, &at, dropped)),
         }
     }
     flush(&mut said, input);
 }
 
-fn result_item(result: &ToolResult, path: &str, dropped: &mut Vec<Dropped>) -> Value {
+fn result_item(result: &ToolResult, style: &Style, path: &str, dropped: &mut Vec<Dropped>) -> Value {
     if result.is_error {
         dropped.push(Dropped::new(format!("{path}.is_error"), NO_SUCH_FIELD));
     }
@@ -209,14 +216,20 @@ fn result_item(result: &ToolResult, path: &str, dropped: &mut Vec<Dropped>) -> V
     dropped.extend(keys.map(|key| Dropped::new(format!("{path}.{key}"), NO_SUCH_FIELD)));
     let mut content = Vec::new();
     for (j, part) in result.content.iter().enumerate() {
-        content.extend(content_part(part, Role::User, &format!("{path}.content[{j}]"), dropped));
+        content.extend(content_part(part, Role::User, style, &format!("{path}.content[{j}]"), dropped));
     }
     let output = if content.is_empty() { json!("") } else { content_value(content) };
     json!({ "type": "function_call_output", "call_id": result.call, "output": output })
 }
 
 /// A part of a message, as far as it has one here.
-fn content_part(part: &Part, role: Role, at: &str, dropped: &mut Vec<Dropped>) -> Option<Value> {
+fn content_part(
+    part: &Part,
+    role: Role,
+    style: &Style,
+    at: &str,
+    dropped: &mut Vec<Dropped>,
+) -> Option<Value> {
     let kind = if role == Role::Assistant { "output_text" } else { "input_text" };
     match part {
         Part::Text { text, extras } => {
@@ -234,6 +247,12 @@ fn content_part(part: &Part, role: Role, at: &str, dropped: &mut Vec<Dropped>) -
             };
             let detail = image.detail.as_deref().unwrap_or("auto");
             Some(json!({ "type": "input_image", "image_url": url, "detail": detail }))
+        }
+        Part::Opaque(part) if style.files && role == Role::User && Pdf::of(part).is_some() => {
+            let pdf = Pdf::of(part)?;
+            let keys = pdf.beside.iter();
+            dropped.extend(keys.map(|(key, _)| Dropped::new(format!("{at}.{key}"), NO_SUCH_FIELD)));
+            Some(json!({ "type": "input_file", "filename": pdf.file_name(), "file_data": pdf.url() }))
         }
         Part::Reasoning { .. } => {
             dropped.push(Dropped::new(at, OF_ITS_PROVIDER));

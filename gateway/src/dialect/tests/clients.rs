@@ -239,3 +239,57 @@ fn what_means_the_same_at_openai_s_two_doors_crosses() {
         (None, vec!["prompt_cache_key".to_owned(), "text.verbosity".to_owned()])
     );
 }
+
+/// Claude Code reads a PDF with a tool, and other clients attach one.
+#[test]
+fn a_pdf_is_carried_in_each_dialect_s_form() {
+    let pdf = json!({ "type": "document", "title": "q3.pdf", "cache_control": { "type": "ephemeral" },
+        "source": { "type": "base64", "media_type": "application/pdf", "data": "AAAA" } });
+    let body = json!({ "max_tokens": 9, "messages": [
+        { "role": "user", "content": [pdf] },
+        { "role": "assistant", "content": [{ "type": "tool_use", "id": "a", "name": "read", "input": {} }] },
+        { "role": "user", "content": [{ "type": "tool_result", "tool_use_id": "a", "content": [pdf] }] },
+    ] });
+    let files = Style { files: true, ..Style::default() };
+    let url = "data:application/pdf;base64,AAAA";
+    let file = json!([{ "type": "file", "file": { "filename": "q3.pdf", "file_data": url } }]);
+    let (chat, left_out) = sent(anthropic(), &body, openai(), "gpt-4o", files);
+    assert_eq!((&chat["messages"][0]["content"], &chat["messages"][3]["content"]), (&file, &file));
+    assert_eq!(chat["messages"][2]["content"], "");
+    assert_eq!(
+        left_out,
+        ["messages[0].content[0].cache_control", "messages[2].content[0].content[0].cache_control"]
+    );
+    let (response, _) = sent(anthropic(), &body, responses(), "gpt-4o", files);
+    let file = json!([{ "type": "input_file", "filename": "q3.pdf", "file_data": url }]);
+    assert_eq!((&response["input"][0]["content"], &response["input"][2]["output"]), (&file, &file));
+    let (google, _) = plainly(anthropic(), &body, gemini(), "gemini-2.5-pro");
+    let inline = json!({ "inlineData": { "mimeType": "application/pdf", "data": "AAAA" } });
+    assert_eq!((&google["contents"][0]["parts"][0], &google["contents"][3]["parts"][0]), (&inline, &inline));
+    let (converse, left_out) = plainly(anthropic(), &body, bedrock(), "us.anthropic.claude-sonnet-4-5");
+    let document =
+        json!({ "document": { "format": "pdf", "name": "q3 pdf", "source": { "bytes": "AAAA" } } });
+    let point = json!({ "cachePoint": { "type": "default" } });
+    assert_eq!(converse["messages"][0]["content"], json!([document, point, { "text": "." }]));
+    assert_eq!(converse["messages"][2]["content"][0]["toolResult"]["content"][0], document);
+    assert_eq!(left_out, [""; 0]);
+    // And to Claude, from each of the others.
+    let wanted = json!({ "type": "base64", "media_type": "application/pdf", "data": "AAAA" });
+    let attached = |part: Value| json!({ "messages": [{ "role": "user", "content": [part] }] });
+    let item = json!({ "model": "m", "input": [{ "role": "user", "content": [{ "type": "input_file", "filename": "q3.pdf", "file_data": url }] }] });
+    for (client, body) in [
+        (openai(), attached(json!({ "type": "file", "file": { "filename": "q3.pdf", "file_data": url } }))),
+        (responses(), item),
+        (
+            gemini(),
+            json!({ "contents": [{ "role": "user", "parts": [{ "inlineData": { "mimeType": "application/pdf", "data": "AAAA" } }] }] }),
+        ),
+        (bedrock(), attached(document.clone())),
+    ] {
+        let (message, left_out) = plainly(client, &body, anthropic(), "m");
+        assert_eq!(message["messages"][0]["content"][0]["source"], wanted, "{message}");
+        assert_eq!(left_out, [""; 0]);
+    }
+    // Whoever takes none is not given one.
+    assert!(!plainly(anthropic(), &body, openai(), "m").0.to_string().contains("AAAA"));
+}

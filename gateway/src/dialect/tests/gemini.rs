@@ -149,6 +149,7 @@ fn gemini_becomes_anthropic() {
             {"role": "user", "content": [
                 {"type": "text", "text": "What is this?"},
                 {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AAAA"}},
+                {"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": "BBBB"}},
             ]},
             {"role": "assistant", "content": [
                 {"type": "tool_use", "id": "call_0", "name": "weather", "input": {"city": "Bern"}},
