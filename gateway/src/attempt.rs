@@ -304,7 +304,7 @@ async fn begin(response: Response<Body>, manner: Manner, pace: Pace) -> Result<A
     // A provider that says itself that it failed charges for what it counted.
     let mut counted = Charge::Nothing;
     loop {
-        let item = match events.next().await {
+        let item = match events.next(None).await {
             Ok(Some(item)) => item,
             Ok(None) => {
                 let failure = Failure::new(Class::Truncated, "the stream ended before it said anything");

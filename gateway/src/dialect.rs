@@ -195,6 +195,8 @@ pub struct Style {
     pub thinks: Option<bool>,
     /// Whether the provider takes files, where its dialect is one of OpenAI's.
     pub files: bool,
+    /// Whether a conversation that goes on is to be cached without the client's asking, where the dialect wants to be asked.
+    pub caches: bool,
 }
 
 /// A request body and what it could not carry.

@@ -28,11 +28,11 @@ use crate::reach::{Need, beside, lacking};
 use crate::session::Session;
 use crate::upstream::{Asked, ClientRequest};
 
-/// Largest request body, in bytes.
-const BODY_CAP: usize = 8 << 20;
+/// Largest request body, in bytes: Anthropic's own bound. Clients send the pictures and files of a conversation each time.
+const BODY_CAP: usize = 32 << 20;
 
-/// Bytes of all bodies of a run: four of the largest.
-const BYTES: usize = 32 << 20;
+/// Bytes of all bodies of a run: two of the largest.
+const BYTES: usize = 64 << 20;
 
 /// The unit in which bytes are counted, and the least that a body counts for.
 const BLOCK: usize = 4 << 10;
@@ -347,13 +347,21 @@ fn not_granted(session: &Session, Need { path, kinds, what }: Need) -> ApiError 
             )
         }
     };
+    // Clients of OpenAI's may be told to send what was said, and not its id.
+    let instead = match kinds.contains(ServerTool::Stored) && path.starts_with("input[") {
+        true => "; a client that is told to store nothing (`store: false`) sends what was said in its place",
+        false => "",
+    };
     let missing: Vec<&str> = kinds.iter().map(ServerTool::as_str).collect();
     ApiError {
         status: Some(StatusCode::FORBIDDEN.as_u16()),
         code: Some("orch_server_tools".to_owned()),
         details: Some(Box::new(json!({ "missing": missing }))),
         param: Some(path.clone()),
-        ..ApiError::new(Class::NoAccess, format!("{path}: the provider would {what}, which needs {grant}"))
+        ..ApiError::new(
+            Class::NoAccess,
+            format!("{path}: the provider would {what}, which needs {grant}{instead}"),
+        )
     }
 }
 

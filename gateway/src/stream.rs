@@ -13,7 +13,6 @@ use orch_manifests::Dialect;
 use orch_proxy::{Body, Proxy};
 use serde_json::{Value, json};
 use tokio::task::yield_now;
-use tokio::time::timeout_at;
 
 use crate::attempt::{ANSWER_CAP, Events, Item};
 use crate::bounded;
@@ -96,10 +95,7 @@ impl Live {
             self.events.flow();
         }
         self.tab.waits();
-        let next = timeout_at(self.session.deadline, self.events.next()).await;
-        let Ok(next) = next else {
-            return Err(Failure::new(Class::Timeout, "the run's deadline has passed"));
-        };
+        let next = self.events.next(Some(self.session.deadline)).await;
         self.tab.reads(!matches!(next, Ok(Some(_))));
         let ended = || Failure::new(Class::Truncated, "the provider's stream ended before its end");
         next?.ok_or_else(ended)

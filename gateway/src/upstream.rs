@@ -190,6 +190,7 @@ pub(crate) fn prepare(
         reasoning: wants.reasoning,
         thinks: candidate.known().map(|model| model.reasoning),
         files: wants.files.contains(&spoken),
+        caches: caches_unasked(client.dialect),
     };
     let needed = wants.max_tokens_required.then_some(usual);
     let mut request =
@@ -208,6 +209,16 @@ pub(crate) fn prepare(
     dropped.extend(written.dropped);
     let body = adapted(written.body, spoken, chat, candidate, &mut dropped)?;
     Ok(Prepared { body, more: Vec::new(), dropped, spoken, renamed, same_dialect: false, hide_usage: false })
+}
+
+/// Whether the providers of this dialect cache what they have read without being asked, so that its clients do not ask.
+fn caches_unasked(client: Dialect) -> bool {
+    match client {
+        Dialect::OpenAiChat | Dialect::OpenAiResponses | Dialect::GeminiGenerateContent => true,
+        Dialect::AnthropicMessages | Dialect::BedrockConverse | Dialect::CohereChat | Dialect::OllamaChat => {
+            false
+        }
+    }
 }
 
 /// A translation in the form that the provider wants.

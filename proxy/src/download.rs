@@ -8,8 +8,9 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use http_body::{Body as _, Frame, SizeHint};
-use tokio::time::{Instant, Sleep, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
+use crate::alarm::Alarm;
 use crate::cleaning::Cleaning;
 use crate::grant::Admission;
 use crate::http2::Exchange;
@@ -36,7 +37,7 @@ pub(crate) struct Download {
     /// When the upstream was first waited for in vain; not while the reader takes its time.
     waiting: Option<Instant>,
     /// Wakes up for that. Most answers never need it.
-    alarm: Option<Pin<Box<Sleep>>>,
+    alarm: Alarm,
     end: End,
     lease: Option<Lease>,
 }
@@ -135,7 +136,7 @@ impl Download {
             spent: None,
             debt,
             waiting: None,
-            alarm: None,
+            alarm: Alarm::default(),
             end,
             lease: Some(lease),
         };
@@ -174,16 +175,7 @@ impl Download {
         let idle = since + self.end.patience.idle;
         let quiet = self.debt.map_or(idle, |debt| idle.min(since + debt.left()));
         let until = quiet.min(self.end.at());
-        let alarm = match &mut self.alarm {
-            Some(alarm) => {
-                if alarm.deadline() != until {
-                    alarm.as_mut().reset(until);
-                }
-                alarm
-            }
-            None => self.alarm.insert(Box::pin(tokio::time::sleep_until(until))),
-        };
-        ready!(alarm.as_mut().poll(cx));
+        ready!(self.alarm.poll(until, cx));
         let error = match self.end.is_over() {
             true => self.end.error(),
             false if quiet < idle => BodyError::Timeout(TimeoutKind::Pace),

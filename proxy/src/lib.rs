@@ -10,6 +10,7 @@
 //! where a secret can stand, and `under_way.rs` how an exchange is ended from outside.
 
 mod address;
+mod alarm;
 mod attempt;
 mod body;
 mod cleaning;
@@ -61,6 +62,7 @@ pub use address::{
     BadAddress, CheckedAddr, Class, Guard, Interfaces, ListenerEntry, OwnListeners, Reach, SystemInterfaces,
     judge,
 };
+pub use alarm::Alarm;
 pub use body::{Body, BodyError, empty, full};
 pub use config::{Caps, PoolLimits, ProxyConfig, Timeouts};
 pub use credential::{AuthorizeError, Credential, Hold, Placeholder, Use};

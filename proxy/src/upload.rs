@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
+use crate::alarm::Alarm;
 use crate::hygiene::strip_trailers;
 use crate::limits::{Debt, Meter, Patience, Way};
 use crate::placeholders::InBody;
@@ -85,7 +86,7 @@ pub(crate) struct Upload {
     /// When the guest was first waited for in vain.
     waiting: Option<Instant>,
     /// Wakes up for that.
-    alarm: Option<Pin<Box<Sleep>>>,
+    alarm: Alarm,
     /// None when the run has no placeholders.
     placeholders: Option<InBody>,
     progress: Arc<Progress>,
@@ -128,7 +129,7 @@ impl Upload {
             debts,
             over: None,
             waiting: None,
-            alarm: None,
+            alarm: Alarm::default(),
             placeholders,
             progress,
         }
@@ -195,16 +196,7 @@ impl Upload {
         let since = *self.waiting.get_or_insert_with(Instant::now);
         let idle = since + self.patience.idle;
         let until = self.debts.map_or(idle, |debts| idle.min(since + debts.guest.left()));
-        let alarm = match &mut self.alarm {
-            Some(alarm) => {
-                if alarm.deadline() != until {
-                    alarm.as_mut().reset(until);
-                }
-                alarm
-            }
-            None => self.alarm.insert(Box::pin(tokio::time::sleep_until(until))),
-        };
-        ready!(alarm.as_mut().poll(cx));
+        ready!(self.alarm.poll(until, cx));
         let kind = if until < idle { TimeoutKind::Pace } else { TimeoutKind::Idle };
         Poll::Ready(Some(Err(self.patience.ran_out(kind))))
     }

@@ -7,8 +7,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http_body::Body as _;
-use orch_proxy::Body;
-use tokio::time::{Instant, timeout_at};
+use orch_proxy::{Alarm, Body};
+use tokio::time::Instant;
 
 use super::from_body;
 use crate::bounded;
@@ -55,6 +55,8 @@ pub(crate) struct Events {
     flows: bool,
     /// Whether the next piece of the body is waited for.
     waited: bool,
+    /// Wakes up when that takes too long.
+    alarm: Alarm,
 }
 
 /// How long a stream may keep its reader waiting.
@@ -99,6 +101,7 @@ impl Events {
             over: None,
             flows: false,
             waited: false,
+            alarm: Alarm::default(),
         }
     }
 
@@ -125,7 +128,10 @@ impl Events {
     /// The next whole event; `None` at the end of the body. What is left of an unfinished event is thrown away.
     ///
     /// The idle clock runs from event to event, not from byte to byte: a byte a second is no progress.
-    pub(crate) async fn next(&mut self) -> Result<Option<Item>, Failure> {
+    ///
+    /// # Errors
+    /// The body broke, no event came in time, or the `deadline` has passed.
+    pub(crate) async fn next(&mut self, deadline: Option<Instant>) -> Result<Option<Item>, Failure> {
         let mut waiting = None;
         loop {
             if let Some(item) = self.at_hand() {
@@ -142,8 +148,17 @@ impl Events {
                 }
                 None => {
                     let (until, silent) = *waiting.get_or_insert_with(|| self.wait());
-                    if timeout_at(until, poll_fn(|cx| self.fill(cx))).await.is_err() {
-                        self.ends(self.pace.ran_out(silent));
+                    let by = deadline.map_or(until, |deadline| deadline.min(until));
+                    let came = poll_fn(|cx| match self.fill(cx) {
+                        Poll::Ready(()) => Poll::Ready(true),
+                        Poll::Pending => self.alarm.poll(by, cx).map(|()| false),
+                    });
+                    match came.await {
+                        true => {}
+                        false if by < until => {
+                            return Err(Failure::new(Class::Timeout, "the run's deadline has passed"));
+                        }
+                        false => self.ends(self.pace.ran_out(silent)),
                     }
                 }
             }
@@ -311,11 +326,11 @@ mod tests {
     async fn a_reader_that_takes_its_time_is_no_silent_provider() {
         let mut events = events(&[SAYS, PINGS, SAYS]);
         for _ in 0..3 {
-            assert!(events.next().await.is_ok_and(|item| item.is_some()));
+            assert!(events.next(None).await.is_ok_and(|item| item.is_some()));
             tokio::time::sleep(Duration::from_secs(200)).await;
-            assert!(events.next().await.is_ok_and(|item| item.is_some()), "a ping");
+            assert!(events.next(None).await.is_ok_and(|item| item.is_some()), "a ping");
             tokio::time::sleep(Duration::from_secs(3600)).await;
-            assert!(events.next().await.is_ok_and(|item| item.is_some()));
+            assert!(events.next(None).await.is_ok_and(|item| item.is_some()));
             tokio::time::sleep(Duration::from_secs(3600)).await;
         }
     }
@@ -325,7 +340,7 @@ mod tests {
         let mut events = events(&[PINGS]);
         let began = Instant::now();
         let failure = loop {
-            match events.next().await {
+            match events.next(None).await {
                 Ok(item) => assert!(item.is_some()),
                 Err(failure) => break failure,
             }
@@ -348,7 +363,7 @@ mod tests {
 
     /// The next event for a task of this waker.
     fn polled(events: &mut Events, waker: &Waker) -> Poll<Result<bool, Class>> {
-        let next = pin!(events.next()).poll(&mut Context::from_waker(waker));
+        let next = pin!(events.next(None)).poll(&mut Context::from_waker(waker));
         next.map(|item| item.map(|item| item.is_some()).map_err(|failure| failure.class))
     }
 
@@ -357,11 +372,11 @@ mod tests {
         let said = || Poll::Ready(Ok(SAYS));
         let (mut events, asked) = come(vec![said(), said(), said(), said()]);
         let times = || asked.load(Ordering::SeqCst);
-        assert!(events.next().await.is_ok_and(|item| item.is_some()));
+        assert!(events.next(None).await.is_ok_and(|item| item.is_some()));
         assert!(events.at_hand().is_none());
         assert_eq!(times(), 1);
         events.flow();
-        assert!(events.next().await.is_ok_and(|item| item.is_some()));
+        assert!(events.next(None).await.is_ok_and(|item| item.is_some()));
         assert_eq!(times(), 5, "with its end");
         assert!(events.at_hand().is_some() && events.at_hand().is_some() && events.at_hand().is_none());
         assert_eq!(times(), 5);
@@ -372,7 +387,7 @@ mod tests {
         let many = AT_ONCE / SAYS.len() + 1;
         let (mut events, asked) = come((0..2 * many).map(|_| Poll::Ready(Ok(SAYS))).collect());
         events.flow();
-        assert!(events.next().await.is_ok_and(|item| item.is_some()));
+        assert!(events.next(None).await.is_ok_and(|item| item.is_some()));
         assert_eq!(asked.load(Ordering::SeqCst), many);
     }
 

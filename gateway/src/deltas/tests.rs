@@ -53,7 +53,8 @@ fn items(secret: &[u8], spoken: Dialect, stream: &(impl AsRef<[u8]> + ?Sized)) -
         let pace = Pace { idle: Duration::from_secs(60), silent: Duration::from_secs(60) };
         let (splitter, parser) = (wire(spoken).framing().splitter(FRAME_CAP), wire(spoken).stream_parser());
         let mut events = Events::new(body, splitter, parser, Some(deltas(secret, spoken)), pace);
-        let mut next = || events.next().now_or_never().expect("a body that is all there is not waited for");
+        let mut next =
+            || events.next(None).now_or_never().expect("a body that is all there is not waited for");
         std::iter::from_fn(|| next().unwrap_or_else(|failure| panic!("{failure:?}"))).collect()
     })
 }

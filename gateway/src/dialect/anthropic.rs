@@ -55,6 +55,11 @@ impl Wire for Anthropic {
     }
 }
 
+/// Whether this is the name of a model whose answers may be tens of thousands of tokens long.
+pub(crate) fn writes_much(model: &str) -> bool {
+    generation::Generation::of(model).is_some_and(generation::Generation::writes_much)
+}
+
 /// What Anthropic says of input that does not fit.
 const TOO_LONG: &str = "prompt is too long";
 

@@ -1,9 +1,9 @@
 //! What a call may spend: the worst case, set aside before anything is sent.
 
-use orch_manifests::{Dialect, Model, Price};
+use orch_manifests::{Dialect, Price};
 use serde_json::{Map, Value, json};
 
-use crate::dialect::{kept_by_provider, paths};
+use crate::dialect::{anthropic, kept_by_provider, paths};
 use crate::embeddings::{self, EmbedRequest};
 use crate::fields::alike;
 use crate::ir::{ChatRequest, Tool};
@@ -18,6 +18,9 @@ use crate::worst::{any_input, cache_writes, worst_input};
 
 /// Output tokens that every model in use can give.
 const ANY_MODELS_OUTPUT: u64 = 4096;
+
+/// Output tokens that every Claude from the fourth generation on can give.
+const MUCH_OUTPUT: u64 = 32_000;
 
 /// Why a candidate is not asked.
 pub(super) enum Passed {
@@ -91,7 +94,7 @@ fn of_chat(client: &ClientRequest, chat: &ChatRequest, candidate: &Candidate) ->
         true => any_input(context),
         false => worst_input(chat, client.body.len(), context),
     };
-    let usual = usual_output(known, input);
+    let usual = usual_output(candidate, input);
     let spoken = candidate.spoken_with(client.dialect);
     let mut wanted = chat.max_tokens.unwrap_or(usual);
     // More than the model gives is set aside for nobody; a beta may make it more than the catalog knows.
@@ -139,11 +142,15 @@ fn of_embeddings(embed: &EmbedRequest, candidate: &Candidate) -> Need {
 
 /// The bound on an answer where one has to be sent and the client named none: what the model can give and its context
 /// has room for, or what every model in use can give.
-fn usual_output(known: Option<&Model>, input: u64) -> u64 {
-    known.map_or(ANY_MODELS_OUTPUT, |model| {
-        let room = model.context.saturating_sub(input).max(ANY_MODELS_OUTPUT);
-        model.max_output.min(room)
-    })
+fn usual_output(candidate: &Candidate, input: u64) -> u64 {
+    match candidate.known() {
+        Some(model) => {
+            let room = model.context.saturating_sub(input).max(ANY_MODELS_OUTPUT);
+            model.max_output.min(room)
+        }
+        None if anthropic::writes_much(candidate.sent()) => MUCH_OUTPUT,
+        None => ANY_MODELS_OUTPUT,
+    }
 }
 
 /// Input tokens above which Anthropic's long context costs more.

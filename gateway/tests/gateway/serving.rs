@@ -125,7 +125,7 @@ async fn paths_methods_and_bodies_that_do_not_fit_are_refused_in_the_paths_diale
     let bad = json!({"messages": [{"role": "user", "content": 7}]}).to_string();
     let answer = call(gateway, &world, Request::post("/v1/chat/completions").body(full(bad)).unwrap()).await;
     assert_eq!(answer.json()["error"]["param"], "messages[0].content");
-    let large = "x".repeat((8 << 20) + 1);
+    let large = "x".repeat((32 << 20) + 1);
     let answer = call(gateway, &world, Request::post("/v1/messages").body(full(large)).unwrap()).await;
     assert_eq!((answer.status.as_u16(), answer.json()["type"].clone()), (413, json!("error")));
     assert_eq!(answer.json()["error"]["type"], "request_too_large");

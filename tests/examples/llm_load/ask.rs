@@ -4,6 +4,7 @@ use std::io::{Error, Result};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
@@ -56,26 +57,36 @@ pub(crate) async fn whole(asked: &Asked, load: &Load) -> Result<Value> {
     }
     let begun = Instant::now();
     let until = begun + Duration::from_secs_f64(load.seconds);
-    let between = load.rate.map(|rate| Duration::from_secs_f64(f64::from(load.connections) / rate));
     let mut all = JoinSet::new();
-    for (number, mut connection) in (0..).zip(connections) {
-        let (request, stream, connections) = (asked.request.clone(), asked.stream, load.connections);
+    let mut turns = Vec::new();
+    for mut connection in connections {
+        let (request, stream) = (asked.request.clone(), asked.stream);
+        let (turn, mut due) = unbounded_channel();
+        turns.push(turn);
+        let paced = load.rate.is_some();
         all.spawn(async move {
             let mut times = Vec::new();
-            let mut due = begun + between.map_or(Duration::ZERO, |between| between * number / connections);
-            while due < until {
-                let late = Instant::now() >= due;
-                if !late {
-                    sleep_until(due).await;
+            loop {
+                let from = match due.try_recv() {
+                    // What is asked late because the answer before was late has waited since then.
+                    Ok(due) => due,
+                    Err(_) if !paced => Instant::now(),
+                    // Whoever says whose turn it is may be late by itself.
+                    Err(_) => match due.recv().await {
+                        Some(_) => Instant::now(),
+                        None => break,
+                    },
+                };
+                if from >= until {
+                    break;
                 }
-                // What is asked late because the answer before was late has waited since then; timers are late by
-                // themselves.
-                let from = if late { due } else { Instant::now() };
                 once(&mut connection, &request, stream).await.map(|first| times.push(first - from))?;
-                due = between.map_or_else(Instant::now, |between| due + between);
             }
             Ok::<_, Error>(times)
         });
+    }
+    if let Some(rate) = load.rate {
+        std::thread::spawn(move || pace(begun, until, rate, &turns));
     }
     let mut times = Vec::new();
     while let Some(joined) = all.join_next().await {
@@ -91,6 +102,20 @@ pub(crate) async fn whole(asked: &Asked, load: &Load) -> Result<Value> {
         "requests": times.len(), "seconds": seconds, "per_second": times.len() as f64 / seconds,
         "p50_us": at(0.5), "p99_us": at(0.99),
     }))
+}
+
+/// Says whose turn it is, evenly. The runtime's timers are of milliseconds, so that with thousands of questions a second many
+/// would be asked at once, which is another load.
+fn pace(begun: Instant, until: Instant, rate: f64, turns: &[UnboundedSender<Instant>]) {
+    for (number, turn) in (0_u32..).zip(turns.iter().cycle()) {
+        let due = begun + Duration::from_secs_f64(f64::from(number) / rate);
+        if due >= until {
+            break;
+        }
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        // A connection that broke has ended its task.
+        _ = turn.send(due);
+    }
 }
 
 /// Asks, reads all of the answer, and says when it was there: the first piece of its text where it is a stream.

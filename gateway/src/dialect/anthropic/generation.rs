@@ -20,6 +20,9 @@ const KEEPS: Generation = Generation { major: 4, minor: 5 };
 /// From here on the model can think: Sonnet 3.7.
 const THINKS: Generation = Generation { major: 3, minor: 7 };
 
+/// From here on an answer may be 32,000 tokens long: the fourth generation.
+const MUCH: Generation = Generation { major: 4, minor: 0 };
+
 /// From here on the model is told in words how hard to work, and settles for how long it thinks about it: the 4.6 generation.
 const IN_WORDS: Generation = Generation { major: 4, minor: 6 };
 
@@ -54,6 +57,11 @@ impl Generation {
     /// Whether it can think.
     pub(in crate::dialect) fn can_think(self) -> bool {
         self >= THINKS
+    }
+
+    /// Whether all of its models give 32,000 tokens at least.
+    pub(in crate::dialect) fn writes_much(self) -> bool {
+        self >= MUCH
     }
 
     /// Whether it is told in words how hard to work.

@@ -32,6 +32,9 @@ pub(super) fn write(request: &ChatRequest, style: &Style) -> Written {
     }
     body.insert("messages".into(), Value::Array(messages));
     write_tools(request, &mut body, &mut dropped);
+    if style.caches && goes_on(request) {
+        cache(&mut body);
+    }
     write_sampling(&request.sampling, &mut body, &mut dropped);
     generation::fit_sampling(&request.model, &mut body, "top_p", &mut dropped);
     let stop = generation::stop_sequences(&request.stop, &mut dropped);
@@ -238,6 +241,41 @@ fn image_block(image: &Image, at: &str, dropped: &mut Vec<Dropped>) -> Value {
 /// What a result holds.
 fn content_of(result: &ToolResult, path: &str, dropped: &mut Vec<Dropped>) -> Vec<Value> {
     blocks(&result.content, Role::User, path, dropped)
+}
+
+/// Whether the model is in the middle of its work: what was sent will be sent again, with more behind it. What a write costs
+/// beyond plain input is set aside where tools were called.
+fn goes_on(request: &ChatRequest) -> bool {
+    let parts = request.messages.iter().flat_map(|message| &message.content);
+    parts.clone().any(|part| matches!(part, Part::ToolCall(_)))
+        && parts.clone().any(|part| matches!(part, Part::ToolResult(_)))
+}
+
+/// Asks for the cache of all that is sent, unless the client has asked for a part of it: behind the instructions, which stay,
+/// and behind the last message, which the next request has in its middle.
+fn cache(body: &mut Map<String, Value>) {
+    let lists = ["tools", "system", "messages"].iter().filter_map(|key| body.get(*key)?.as_array());
+    if lists.flatten().any(is_marked) {
+        return;
+    }
+    let last_message = |body: &mut Map<String, Value>| {
+        let message = body.get_mut("messages")?.as_array_mut()?.last_mut()?;
+        message["content"]
+            .as_array_mut()?
+            .last_mut()
+            .map(|block| block[CACHE] = json!({ "type": "ephemeral" }))
+    };
+    let instructions = |body: &mut Map<String, Value>| {
+        let last = body.get_mut("system")?.as_array_mut()?.last_mut()?;
+        last[CACHE] = json!({ "type": "ephemeral" });
+        Some(())
+    };
+    _ = (instructions(body), last_message(body));
+}
+
+/// Whether a block, or one within it, asks for the cache.
+fn is_marked(block: &Value) -> bool {
+    block.get(CACHE).is_some() || block["content"].as_array().into_iter().flatten().any(is_marked)
 }
 
 /// Asks for the cache where a part does; its other fields have no place.

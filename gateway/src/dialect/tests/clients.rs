@@ -293,3 +293,31 @@ fn a_pdf_is_carried_in_each_dialect_s_form() {
     // Whoever takes none is not given one.
     assert!(!plainly(anthropic(), &body, openai(), "m").0.to_string().contains("AAAA"));
 }
+
+/// OpenAI caches by itself, and its clients do not ask for it.
+#[test]
+fn claude_is_asked_to_cache_a_conversation_that_goes_on() {
+    let mark = json!({ "type": "ephemeral" });
+    let asks = json!({ "model": "m", "messages": [{ "role": "system", "content": "s" }, { "role": "user", "content": "x" }] });
+    let mut goes_on = asks.clone();
+    goes_on["messages"].as_array_mut().unwrap().extend([
+        json!({ "role": "assistant", "tool_calls": [{ "id": "a", "type": "function", "function": { "name": "f", "arguments": "{}" } }] }),
+        json!({ "role": "tool", "tool_call_id": "a", "content": "y" }),
+    ]);
+    let caches = Style { caches: true, ..Style::default() };
+    let cached = |body: &Value, style| {
+        sent(openai(), body, anthropic(), "m", style).0.to_string().matches("cache_control").count()
+    };
+    let (body, left_out) = sent(openai(), &goes_on, anthropic(), "m", caches);
+    assert_eq!(
+        (&body["system"][0]["cache_control"], &body["messages"][2]["content"][0]["cache_control"]),
+        (&mark, &mark)
+    );
+    assert_eq!(left_out, [""; 0]);
+    assert_eq!(cached(&goes_on, caches), 2);
+    // A question that may stay the only one would pay for a write that nobody reads.
+    assert_eq!((cached(&asks, caches), cached(&goes_on, Style::default())), (0, 0));
+    // Whoever marks something means that and no more.
+    goes_on["messages"][1]["content"] = json!([{ "type": "text", "text": "x", "cache_control": mark }]);
+    assert_eq!(cached(&goes_on, caches), 1);
+}

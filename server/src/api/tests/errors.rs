@@ -167,7 +167,7 @@ async fn every_error_names_its_request_in_each_provider_s_words() {
     for path in paths {
         let nothing = stage.send(None, LOCAL, request("POST", path, "", None)).await;
         let broken = stage.own_raw(raw("POST", path, b"{".to_vec())).await;
-        let huge = stage.own_raw(raw("POST", path, vec![b' '; 9 << 20])).await;
+        let huge = stage.own_raw(raw("POST", path, vec![b' '; 33 << 20])).await;
         for (answer, status) in [(nothing, 401), (broken, 400), (huge, 413)] {
             assert_eq!(answer.status, status, "{path}: {}", answer.text);
             let id = answer.headers["x-request-id"].to_str().expect("text");
