@@ -12,8 +12,9 @@ use crate::simulate::openai::request::field::{
 use crate::simulate::served::House;
 
 /// The fields of a request that api.openai.com knows. It refuses others.
-const FIELDS: [&str; 30] = [
+const FIELDS: [&str; 31] = [
     "background",
+    "client_metadata",
     "context_management",
     "conversation",
     "include",
@@ -149,16 +150,16 @@ fn input(fields: &Map<String, Value>) -> Result<(Vec<String>, Vec<Turn>), Reject
                     }
                 }
             }
-            "function_call" => {
+            kind @ ("function_call" | "custom_tool_call") => {
                 text("name")?;
-                text("arguments")?;
+                text(if kind == "function_call" { "arguments" } else { "input" })?;
                 unanswered.insert(text("call_id")?);
                 // The calls of one turn are several items.
                 if turns.last().is_none_or(|turn: &Turn| turn.role != Role::Assistant) {
                     turns.push(Turn { role: Role::Assistant, text: String::new() });
                 }
             }
-            "function_call_output" => {
+            "function_call_output" | "custom_tool_call_output" => {
                 let id = text("call_id")?;
                 if !unanswered.remove(id) {
                     let message = format!("No tool call found for function call output with call_id {id}.");
@@ -179,8 +180,8 @@ fn input(fields: &Map<String, Value>) -> Result<(Vec<String>, Vec<Turn>), Reject
             }
             other => {
                 let message = format!(
-                    "Invalid value: '{other}'. Supported values are: 'message', 'function_call', \
-                     'function_call_output', and 'reasoning'."
+                    "Invalid value: '{other}'. Supported values are: 'message', 'function_call', 'function_call_output', \
+                     'custom_tool_call', 'custom_tool_call_output', and 'reasoning'."
                 );
                 return Err(Reject::bad(message).at(format!("{at}.type")).code("invalid_value"));
             }
@@ -234,6 +235,11 @@ fn tools(fields: &Map<String, Value>) -> Result<Vec<Tool>, Reject> {
     let read = |(index, tool): (usize, &Value)| {
         match tool.get("type").and_then(Value::as_str) {
             Some("function") => {}
+            // Taken, and called by no model here: what is played calls functions.
+            Some("custom" | "namespace") => {
+                let at = format!("tools[{index}].name");
+                return tool.get("name").and_then(Value::as_str).map(|_| None).ok_or_else(|| missing(&at));
+            }
             Some(other) => {
                 let message = format!("Hosted tool '{other}' is not supported with this model.");
                 return Err(Reject::bad(message).at("tools"));
@@ -253,9 +259,9 @@ fn tools(fields: &Map<String, Value>) -> Result<Vec<Tool>, Reject> {
         }
         let schema = tool.get("parameters").filter(|schema| schema.is_object());
         let schema = schema.cloned().unwrap_or_else(|| json!({"type": "object"}));
-        Ok(Tool { name: name.to_owned(), schema })
+        Ok(Some(Tool { name: name.to_owned(), schema }))
     };
-    list.iter().enumerate().map(read).collect()
+    list.iter().enumerate().filter_map(|entry| read(entry).transpose()).collect()
 }
 
 fn choice(fields: &Map<String, Value>, tools: &[Tool]) -> Result<Choice, Reject> {
