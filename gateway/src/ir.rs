@@ -25,6 +25,9 @@ pub struct ChatRequest {
     pub messages: Vec<Message>,
     /// Functions that the model may call.
     pub tools: Vec<Tool>,
+    /// Where each of `tools` stands in the client's list, and in the group there that it is one of; empty where each stands for
+    /// itself.
+    pub tool_places: Vec<(usize, Option<usize>)>,
     /// How the model has to choose among `tools`; `None` leaves it to the provider.
     pub tool_choice: Option<ToolChoice>,
     /// Whether several tools may be called in one turn; `None` leaves it to the provider.
@@ -49,6 +52,17 @@ pub struct ChatRequest {
     pub user: Option<String>,
     /// Top-level fields that have no place above, as sent; of Gemini's nested configuration by their paths.
     pub extras: Map<String, Value>,
+}
+
+impl ChatRequest {
+    /// The path of a tool in the client's request.
+    pub(crate) fn tool_at(&self, number: usize) -> String {
+        match self.tool_places.get(number) {
+            Some((group, Some(at))) => format!("tools[{group}].tools[{at}]"),
+            Some((at, None)) => format!("tools[{at}]"),
+            None => format!("tools[{number}]"),
+        }
+    }
 }
 
 /// Who speaks.
@@ -213,8 +227,6 @@ pub enum Form {
         group: String,
         /// Its name in the group.
         name: String,
-        /// Where the group, and it in the group, stand in the client's request.
-        place: (usize, usize),
         /// Whether it takes a text as well.
         text: bool,
     },

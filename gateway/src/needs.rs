@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::dialect::documents::cannot_be_carried;
 use crate::dialect::{calls_beside_json, kept_by_provider, unsayable};
 use crate::embeddings;
-use crate::ir::{ApiError, ChatRequest, Class, Part, ResponseFormat, Tool, ToolChoice};
+use crate::ir::{ApiError, ChatRequest, Class, Message, Part, ResponseFormat, Role, Tool, ToolChoice};
 use crate::plan::Candidate;
 use crate::reach::by_itself;
 use crate::receipt::Skipped;
@@ -64,19 +64,33 @@ fn files_lost(client: Dialect, request: &ChatRequest, candidate: &Candidate) -> 
     if spoken == client {
         return None;
     }
-    let files = candidate.provider.quirks.files.contains(&spoken);
-    let place = request.messages.iter().position(|message| has_lost_file(&message.content, spoken, files))?;
-    let reason = format!(
-        "it cannot be given a file of this kind in this dialect, and the request has one (message {})",
-        place + 1
-    );
+    let files = match spoken {
+        Dialect::AnthropicMessages | Dialect::GeminiGenerateContent | Dialect::BedrockConverse => true,
+        Dialect::OpenAiChat | Dialect::OpenAiResponses => candidate.provider.quirks.files.contains(&spoken),
+        Dialect::CohereChat | Dialect::OllamaChat => false,
+    };
+    // Instructions hold files nowhere but at Gemini.
+    let in_instructions = files && spoken == Dialect::GeminiGenerateContent;
+    let lost = |message: &Message| match message.role {
+        Role::User => has_lost_file(&message.content, files),
+        Role::System => has_lost_file(&message.content, in_instructions),
+        // What the model made is said, and listed where it is not.
+        Role::Assistant => false,
+    };
+    let place = match request.messages.iter().position(lost) {
+        Some(number) => format!("message {}", number + 1),
+        None if has_lost_file(&request.system, in_instructions) => "its instructions".to_owned(),
+        None => return None,
+    };
+    let reason =
+        format!("it cannot be given a file of this kind in this dialect, and the request has one ({place})");
     Some((Class::BadRequest, reason))
 }
 
-fn has_lost_file(parts: &[Part], spoken: Dialect, files: bool) -> bool {
+fn has_lost_file(parts: &[Part], files: bool) -> bool {
     parts.iter().any(|part| match part {
-        Part::Opaque(part) => cannot_be_carried(part, spoken, files),
-        Part::ToolResult(result) => has_lost_file(&result.content, spoken, files),
+        Part::Opaque(part) => cannot_be_carried(part, files),
+        Part::ToolResult(result) => has_lost_file(&result.content, files),
         _ => false,
     })
 }

@@ -60,7 +60,7 @@ pub(crate) fn needs(spoken: Dialect, request: &ChatRequest, own: &OwnAnswers) ->
     for (i, tool) in request.tools.iter().enumerate() {
         if let Tool::Provider { kind, raw } = tool {
             let kinds = tools::of_tool(kind, raw);
-            need(format!("tools[{i}]"), kinds, &format!("run the tool {kind:?}"));
+            need(request.tool_at(i), kinds, &format!("run the tool {kind:?}"));
         }
     }
     let fetched = "fetch an address, or take what is stored in its account";

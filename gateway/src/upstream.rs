@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
-use orch_manifests::{Dialect, Quirks};
+use orch_manifests::{Dialect, Price, Quirks};
 use orch_proxy::{Body, full};
 use serde_json::{Value, json};
 
@@ -190,7 +190,7 @@ pub(crate) fn prepare(
         reasoning: wants.reasoning,
         thinks: candidate.known().map(|model| model.reasoning),
         files: wants.files.contains(&spoken),
-        caches: caches_unasked(client.dialect),
+        caches: caches_unasked(client.dialect) && knows_writes(candidate),
     };
     let needed = wants.max_tokens_required.then_some(usual);
     let mut request =
@@ -209,6 +209,12 @@ pub(crate) fn prepare(
     dropped.extend(written.dropped);
     let body = adapted(written.body, spoken, chat, candidate, &mut dropped)?;
     Ok(Prepared { body, more: Vec::new(), dropped, spoken, renamed, same_dialect: false, hide_usage: false })
+}
+
+/// Whether what a write to the cache costs is known, where anything is.
+fn knows_writes(candidate: &Candidate) -> bool {
+    let knows = |price: Price| price.cache_write_per_mtok.is_some() || price == Price::FREE;
+    candidate.price().is_none_or(knows)
 }
 
 /// Whether the providers of this dialect cache what they have read without being asked, so that its clients do not ask.

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::ir::{ChatRequest, ImageSource, Part, Tool};
+use crate::ir::{ChatRequest, Form, ImageSource, Part, Tool};
 use crate::purse::CacheWrites;
 
 /// Tokens that an image can count for at most: the largest tile count of the models in use.
@@ -22,6 +22,12 @@ pub(crate) fn worst_input(request: &ChatRequest, body_len: usize, context: Optio
     let frames = request.messages.len() as u64 + request.tools.len() as u64 + 1;
     // The body's bytes stand for every text in it, wherever it is, structure and escapes included.
     let text = body_len.saturating_sub(bytes) as u64;
+    // A group's name is there once, and goes with each of its functions.
+    let groups = request.tools.iter().map(|tool| match tool {
+        Tool::Function { form: Form::Grouped { group, .. }, .. } => group.len() as u64 + 2,
+        _ => 0,
+    });
+    let text = text + groups.sum::<u64>();
     let about_tools = if request.tools.is_empty() { 0 } else { TOOLS_TOKENS };
     let all = text + count * IMAGE_TOKENS + frames * FRAME_TOKENS + about_tools;
     if has_film(&request.system) || request.messages.iter().any(|message| has_film(&message.content)) {

@@ -4,7 +4,6 @@
 use std::borrow::Cow;
 
 use data_encoding::BASE64;
-use orch_manifests::Dialect;
 use serde_json::Value;
 
 use crate::ir::{ChatRequest, Part};
@@ -220,21 +219,14 @@ fn is_file(part: &Value) -> bool {
     }
 }
 
-/// Whether a part is a file that a provider of another dialect cannot be given. `files`: whether the provider takes any, where
-/// its dialect is one of OpenAI's.
-pub(crate) fn cannot_be_carried(part: &Value, spoken: Dialect, files: bool) -> bool {
-    if !is_file(part) {
-        return false;
-    }
-    match Document::of(part).and_then(|document| document.carried()) {
-        None => true,
-        Some(Carried::Text(_)) => false,
-        Some(Carried::Pdf(_)) => match spoken {
-            Dialect::AnthropicMessages | Dialect::GeminiGenerateContent | Dialect::BedrockConverse => false,
-            Dialect::OpenAiChat | Dialect::OpenAiResponses => !files,
-            Dialect::CohereChat | Dialect::OllamaChat => true,
-        },
-    }
+/// Whether a part is a file that a provider of another dialect cannot be given. `files`: whether it takes any.
+pub(crate) fn cannot_be_carried(part: &Value, files: bool) -> bool {
+    is_file(part)
+        && match Document::of(part).and_then(|document| document.carried()) {
+            None => true,
+            Some(Carried::Text(_)) => false,
+            Some(Carried::Pdf(_)) => !files,
+        }
 }
 
 #[cfg(test)]
@@ -262,10 +254,8 @@ mod tests {
             ),
         ] {
             assert_eq!(Document::of(&part), Some(pdf(name)), "{part}");
-            assert!(!cannot_be_carried(&part, Dialect::AnthropicMessages, false), "{part}");
-            assert!(cannot_be_carried(&part, Dialect::CohereChat, true), "{part}");
-            assert!(cannot_be_carried(&part, Dialect::OpenAiChat, false), "{part}");
-            assert!(!cannot_be_carried(&part, Dialect::OpenAiResponses, true), "{part}");
+            assert!(cannot_be_carried(&part, false), "{part}");
+            assert!(!cannot_be_carried(&part, true), "{part}");
         }
     }
 
@@ -282,20 +272,20 @@ mod tests {
             json!({ "video": { "format": "mp4", "source": { "bytes": "AAAA" } } }),
             json!({ "type": "image", "source": { "type": "file", "file_id": "f" } }),
         ] {
-            assert!(cannot_be_carried(&part, Dialect::GeminiGenerateContent, true), "{part}");
+            assert!(cannot_be_carried(&part, true), "{part}");
         }
         for part in [
             json!({ "type": "search_result" }),
             json!({ "type": "redacted_thinking", "data": "x" }),
             json!({ "guardContent": {} }),
         ] {
-            assert!(!cannot_be_carried(&part, Dialect::OllamaChat, false), "{part}");
+            assert!(!cannot_be_carried(&part, false), "{part}");
         }
         let text = json!({ "document": { "format": "md", "name": "a", "source": { "bytes": "IyBh" } } });
         let Some(Carried::Text(words)) = Document::of(&text).and_then(|document| document.carried()) else {
             unreachable!("markdown is text")
         };
         assert_eq!(words, "# a");
-        assert!(!cannot_be_carried(&text, Dialect::OllamaChat, false));
+        assert!(!cannot_be_carried(&text, false));
     }
 }

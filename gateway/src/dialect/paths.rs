@@ -6,7 +6,7 @@
 use orch_manifests::Dialect;
 
 use super::openai_responses;
-use crate::ir::{ChatRequest, Dropped, Form, Part, Tool};
+use crate::ir::{ChatRequest, Dropped, Part};
 
 /// The arguments of a call.
 const ARGUMENTS: &str = ".arguments";
@@ -67,7 +67,7 @@ fn of_responses(request: &ChatRequest, path: &str) -> Option<String> {
         return Some("instructions".to_owned());
     }
     if let Some((number, rest)) = indexed(path, "tools") {
-        return of_tool(&request.tools, number, rest);
+        return Some(of_tool(request, number, rest));
     }
     let (number, rest) = indexed(path, "messages")?;
     let (first, items) = openai_responses::turn(&request.messages, number)?;
@@ -96,25 +96,12 @@ fn of_responses(request: &ChatRequest, path: &str) -> Option<String> {
     })
 }
 
-/// A field of the function with this number, where those of groups are counted each for itself.
-fn of_tool(tools: &[Tool], number: usize, rest: &str) -> Option<String> {
-    let place = |tool: &Tool| match tool {
-        Tool::Function { form: Form::Grouped { place, .. }, .. } => Some(*place),
-        _ => None,
-    };
-    if let Some((i, j)) = place(tools.get(number)?) {
-        return Some(match rest.strip_prefix(".namespace.") {
-            Some(key) => format!("tools[{i}].{key}"),
-            None => format!("tools[{i}].tools[{j}]{rest}"),
-        });
+/// A field of the tool with this number, where those of groups are counted each for itself.
+fn of_tool(request: &ChatRequest, number: usize, rest: &str) -> String {
+    match (rest.strip_prefix(".namespace."), request.tool_places.get(number)) {
+        (Some(key), Some((group, _))) => format!("tools[{group}].{key}"),
+        _ => format!("{}{rest}", request.tool_at(number)),
     }
-    let before = &tools[..number];
-    let behind = before.iter().rposition(|tool| place(tool).is_some());
-    let first = behind.and_then(|at| Some((at, place(&tools[at])?.0)));
-    Some(match first {
-        Some((at, group)) => format!("tools[{}]{rest}", group + number - at),
-        None => format!("tools[{number}]{rest}"),
-    })
 }
 
 /// A field of a part, as OpenAI's responses have it.

@@ -227,7 +227,6 @@ fn tools_of_each_dialect() {
             json!({"type": "namespace", "name": "n", "tools": [{"type": "function", "name": "f"}]}),
             &[],
         ),
-        (RESPONSES, json!({"type": "namespace", "name": "n", "tools": [{"type": "web_search"}]}), &[Search]),
         (RESPONSES, json!({"type": "namespace", "name": "n"}), EVERY),
         (RESPONSES, json!({"type": "tool_search"}), &[]),
         // The provider's, although the client's begin so.
@@ -282,6 +281,8 @@ fn tools_of_each_dialect() {
     ] {
         check(BEDROCK, &with(BEDROCK, "toolConfig", json!({"tools": [tool]})), "tools[0]", kinds);
     }
+    let group = json!({"type": "namespace", "name": "n", "tools": [{"type": "web_search"}]});
+    check(RESPONSES, &json!({"input": "hi", "tools": [group]}), "tools[0].tools[0]", &[Search]);
 }
 
 #[test]

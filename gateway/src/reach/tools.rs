@@ -151,6 +151,10 @@ pub(super) fn each(list: &Value, of: impl Fn(&Value) -> ServerTools) -> ServerTo
 
 /// The kind of a tool of this name; `None` when it is not known.
 pub(super) fn kinds_of(tool: &str) -> Option<ServerTools> {
+    // No known name is longer, and each word is looked at with all before it.
+    if tool.len() > 128 {
+        return None;
+    }
     // The longest name that fits whole words.
     let words: Vec<&str> = tool.split('_').collect();
     (1..=words.len()).rev().find_map(|count| {

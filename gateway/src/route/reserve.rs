@@ -197,7 +197,7 @@ fn dearer_than_listed(
         Tool::Function { .. } => false,
     });
     if let Some(at) = tool {
-        return Some(format!("tools[{at}]"));
+        return Some(chat.tool_at(at));
     }
     if let Some(at) = chat.messages.iter().position(brings_tools) {
         return Some(format!("{}[{at}].tools", paths::list(client.dialect)));

@@ -222,3 +222,24 @@ async fn models_of_openai_s_that_think_are_asked_for_responses_by_clients_of_oth
     assert_eq!(world.chat(&hello()).await.said(), "hi");
     assert_eq!(world.openai.asked().remove(0).path, "/v1/chat/completions");
 }
+
+/// Codex's shape: the client knows a group as one entry of its list.
+#[tokio::test]
+async fn a_tool_behind_a_group_is_named_as_the_client_counts_it() {
+    let world = claude().await;
+    let function = |name: &str| json!({"type": "function", "name": name});
+    let search = json!({"type": "web_search"});
+    for (tools, param) in [
+        (
+            json!([{"type": "namespace", "name": "n", "tools": [function("f"), function("g")]}, search]),
+            "tools[1]",
+        ),
+        (json!([{"type": "namespace", "name": "n", "tools": [function("f"), search]}]), "tools[0].tools[1]"),
+    ] {
+        let answer = world.post(PATH, &json!({"input": "x", "tools": tools})).await;
+        assert_eq!((answer.status, &answer.json()["error"]["param"]), (StatusCode::FORBIDDEN, &json!(param)));
+    }
+    let long = json!([{"type": "namespace", "name": "n".repeat(129), "tools": [function("f")]}]);
+    let answer = world.post(PATH, &json!({"input": "x", "tools": long})).await;
+    assert_eq!(answer.json()["error"]["param"], "tools[0].name");
+}

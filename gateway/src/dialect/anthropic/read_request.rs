@@ -52,6 +52,7 @@ pub(super) fn parse(body: &[u8]) -> Result<ChatRequest, RequestError> {
         reasoning,
         answers: 1,
         user,
+        tool_places: Vec::new(),
         extras: f.rest()?,
     })
 }

@@ -244,6 +244,7 @@ fn messages(request: &ChatRequest, dropped: &mut Vec<Dropped>) -> (Vec<Value>, V
         turns.push(message.role, content, &path, dropped);
     }
     let (system, mut messages) = turns.finish(|block| block.get("toolResult").is_some(), dropped);
+    name_apart(&mut messages);
     // It wants words beside a document as well.
     for message in &mut messages {
         let Some(content) = message["content"].as_array_mut() else { continue };
@@ -343,11 +344,42 @@ fn marked(
     dropped.extend(keys.map(|key| Dropped::new(format!("{at}.{key}"), NO_SUCH_FIELD)));
 }
 
+/// The longest name of a document, without the number that tells it apart.
+const LONGEST_NAME: usize = 190;
+
+/// Numbers documents whose names are there already, as they are refused.
+fn name_apart(messages: &mut [Value]) {
+    let mut known = BTreeSet::new();
+    let blocks = messages.iter_mut().filter_map(|message| message["content"].as_array_mut()).flatten();
+    for block in blocks {
+        if block.get("document").is_some() {
+            name_one(block, &mut known);
+        }
+        let inner = block.pointer_mut("/toolResult/content").and_then(Value::as_array_mut);
+        for block in inner.into_iter().flatten().filter(|block| block.get("document").is_some()) {
+            name_one(block, &mut known);
+        }
+    }
+}
+
+fn name_one(block: &mut Value, known: &mut BTreeSet<String>) {
+    let name = block["document"]["name"].as_str().unwrap_or_default().to_owned();
+    let mut taken = name.clone();
+    let mut number = known.len();
+    while !known.insert(taken.to_ascii_lowercase()) {
+        number += 1;
+        taken = format!("{name} {number}");
+    }
+    block["document"]["name"] = json!(taken);
+}
+
 /// A document, whose name may hold few letters, and no white space in a row.
 fn document_block(pdf: &Pdf<'_>) -> Value {
     let taken = |c: char| c.is_ascii_alphanumeric() || "-()[]".contains(c);
     let words = pdf.file_name().split(|c| !taken(c)).filter(|word| !word.is_empty());
-    let name = words.collect::<Vec<_>>().join(" ");
+    let mut name = words.collect::<Vec<_>>().join(" ");
+    // Letters of one byte each.
+    name.truncate(LONGEST_NAME);
     let name = if name.is_empty() { "document" } else { &name };
     json!({ "document": { "format": "pdf", "name": name, "source": { "bytes": pdf.data } } })
 }

@@ -42,6 +42,7 @@ pub(super) fn parse(body: &[u8]) -> Result<ChatRequest, RequestError> {
         answers: 1,
         user: None,
         // Documents, citation options, the safety mode and whatever comes.
+        tool_places: Vec::new(),
         extras: f.rest()?,
     })
 }

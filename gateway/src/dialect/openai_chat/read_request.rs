@@ -64,6 +64,7 @@ pub(super) fn parse(body: &[u8]) -> Result<ChatRequest, RequestError> {
         reasoning: f.string("reasoning_effort")?.map(ReasoningWish::Effort),
         answers,
         user: f.string("user")?,
+        tool_places: Vec::new(),
         extras: f.rest()?,
     })
 }

@@ -30,11 +30,13 @@ pub(super) fn parse(body: &[u8]) -> Result<ChatRequest, RequestError> {
     let format = text(&mut f)?;
     defaults(&mut f)?;
     let older = f.string("user")?;
+    let (tools, tool_places) = tools::read(&mut f)?;
     Ok(ChatRequest {
         model: f.string("model")?.unwrap_or_default(),
         system,
         messages,
-        tools: tools::read(&mut f)?,
+        tools,
+        tool_places,
         tool_choice: tool_choice(&mut f)?,
         parallel_tools: f.boolean("parallel_tool_calls")?,
         sampling: Sampling {

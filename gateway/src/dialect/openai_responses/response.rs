@@ -110,8 +110,10 @@ pub(super) fn write(response: &ChatResponse, forms: &Forms) -> Vec<u8> {
             Part::ToolCall(call) => {
                 flush(&mut message, &mut output);
                 let id = items::id("fc", &response.id, output.len());
-                let call =
-                    ToolCall { arguments: items::arguments(&call.arguments).to_owned(), ..call.clone() };
+                let mut call = call.clone();
+                if !forms.takes_text(&call.name) {
+                    call.arguments = items::arguments(&call.arguments).to_owned();
+                }
                 output.push(items::call(&id, "completed", &call, forms));
             }
             Part::Image(_) | Part::ToolResult(_) | Part::Opaque(_) => {}

@@ -12,44 +12,47 @@ use crate::ir::{ChatRequest, Form, Tool, ToolCall};
 /// Where a call of a grouped function names the group.
 const GROUP: &str = "namespace";
 
-/// The tools of a request, those of groups each for itself.
-pub(super) fn read(f: &mut Fields) -> Result<Vec<Tool>, RequestError> {
-    let mut tools = Vec::new();
+/// The longest name of a group: it goes with each of its functions.
+const LONGEST: usize = 128;
+
+/// Where a tool stands: [`ChatRequest::tool_places`].
+type Place = (usize, Option<usize>);
+
+/// The tools of a request, those of groups each for itself, and where they stand.
+pub(super) fn read(f: &mut Fields) -> Result<(Vec<Tool>, Vec<Place>), RequestError> {
+    let (mut tools, mut places) = (Vec::new(), Vec::new());
     for (i, mut entry) in f.objects("tools")?.unwrap_or_default().into_iter().enumerate() {
         let kind = entry.required_string("type")?;
-        if kind != GROUP {
+        // Of what is in an empty group nobody knows.
+        let empty = entry.peek("tools").and_then(Value::as_array).is_none_or(Vec::is_empty);
+        if kind != GROUP || empty {
             tools.push(tool(kind, entry, None)?);
-            continue;
-        }
-        // Of what is in it nobody knows.
-        if entry.peek("tools").and_then(Value::as_array).is_none_or(Vec::is_empty) {
-            tools.push(tool(kind, entry, None)?);
+            places.push((i, None));
             continue;
         }
         let group = entry.required_string("name")?;
+        if group.len() > LONGEST {
+            return Err(entry.error("name", format!("is longer than {LONGEST} bytes")));
+        }
         let all = entry.objects("tools")?.unwrap_or_default();
-        // What it is for says what each of its functions is for.
-        let about = entry.string("description")?;
-        let mut rest = entry.rest()?;
+        // What is said of the group alone stands beside the first of its functions.
+        let mut beside = entry.rest()?;
         for (j, mut inner) in all.into_iter().enumerate() {
             let kind = inner.required_string("type")?;
-            let mut read = tool(kind, inner, Some((&group, (i, j))))?;
-            if let (0, Tool::Function { extras, .. }) = (j, &mut read) {
-                let about = about.iter().map(|text| ("description".to_owned(), json!(text)));
-                extras.extend(
-                    about
-                        .chain(std::mem::take(&mut rest))
-                        .map(|(key, value)| (format!("{GROUP}.{key}"), value)),
-                );
+            let mut read = tool(kind, inner, Some(&group))?;
+            if let Tool::Function { extras, .. } = &mut read {
+                let beside = std::mem::take(&mut beside).into_iter();
+                extras.extend(beside.map(|(key, value)| (format!("{GROUP}.{key}"), value)));
             }
             tools.push(read);
+            places.push((i, Some(j)));
         }
     }
-    Ok(tools)
+    Ok((tools, places))
 }
 
-/// `within`: the group that it is one of, and its place.
-fn tool(kind: String, mut f: Fields, within: Option<(&str, (usize, usize))>) -> Result<Tool, RequestError> {
+/// `within`: the group that it is one of.
+fn tool(kind: String, mut f: Fields, within: Option<&str>) -> Result<Tool, RequestError> {
     let text = kind == "custom";
     if !text && kind != "function" {
         f.restore("type", Value::String(kind.clone()));
@@ -59,9 +62,9 @@ fn tool(kind: String, mut f: Fields, within: Option<(&str, (usize, usize))>) -> 
     let form = match within {
         None if text => Form::Text,
         None => Form::Plain,
-        Some((group, place)) => Form::Grouped { group: group.to_owned(), name: name.clone(), place, text },
+        Some(group) => Form::Grouped { group: group.to_owned(), name: name.clone(), text },
     };
-    let name = within.map_or_else(|| name.clone(), |(group, _)| joined(group, &name));
+    let name = within.map_or_else(|| name.clone(), |group| joined(group, &name));
     let description = f.string("description")?;
     let (parameters, strict) = match text {
         true => (Some(text_schema(f.value("format").as_ref())), None),

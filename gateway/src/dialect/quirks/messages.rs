@@ -83,17 +83,22 @@ pub(super) fn strict(messages: &mut Vec<Value>, provider: &str, dropped: &mut Ve
 
 /// Results are the model's to go on from, so that a user cannot speak right behind them.
 fn answer_results(messages: &mut Vec<Value>, dropped: &mut Vec<Dropped>) {
-    let follows = |pair: &[Value]| pair[0]["role"] == "tool" && pair[1]["role"] == "user";
-    let places: Vec<usize> =
-        messages.windows(2).enumerate().filter(|(_, pair)| follows(pair)).map(|(at, _)| at + 1).collect();
-    if !places.is_empty() {
+    let mut all = Vec::with_capacity(messages.len());
+    let mut mended = false;
+    for message in messages.drain(..) {
+        let follows = |last: &Value| last["role"] == "tool" && message["role"] == "user";
+        if all.last().is_some_and(follows) {
+            all.push(json!({ "role": "assistant", "content": "OK" }));
+            mended = true;
+        }
+        all.push(message);
+    }
+    *messages = all;
+    if mended {
         dropped.push(Dropped::new(
             "messages",
             "the model speaks between a result and a user here, and an \"OK\" of it was put there",
         ));
-    }
-    for at in places.into_iter().rev() {
-        messages.insert(at, json!({ "role": "assistant", "content": "OK" }));
     }
 }
 

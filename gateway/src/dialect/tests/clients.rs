@@ -271,7 +271,8 @@ fn a_pdf_is_carried_in_each_dialect_s_form() {
         json!({ "document": { "format": "pdf", "name": "q3 pdf", "source": { "bytes": "AAAA" } } });
     let point = json!({ "cachePoint": { "type": "default" } });
     assert_eq!(converse["messages"][0]["content"], json!([document, point, { "text": "." }]));
-    assert_eq!(converse["messages"][2]["content"][0]["toolResult"]["content"][0], document);
+    let again = &converse["messages"][2]["content"][0]["toolResult"]["content"][0]["document"];
+    assert_eq!((&again["name"], &again["source"]["bytes"]), (&json!("q3 pdf 2"), &json!("AAAA")));
     assert_eq!(left_out, [""; 0]);
     // And to Claude, from each of the others.
     let wanted = json!({ "type": "base64", "media_type": "application/pdf", "data": "AAAA" });
@@ -320,4 +321,27 @@ fn claude_is_asked_to_cache_a_conversation_that_goes_on() {
     // Whoever marks something means that and no more.
     goes_on["messages"][1]["content"] = json!([{ "type": "text", "text": "x", "cache_control": mark }]);
     assert_eq!(cached(&goes_on, caches), 1);
+}
+
+/// Bedrock refuses two of one name, and long ones.
+#[test]
+fn documents_at_bedrock_are_told_apart_by_name() {
+    let pdf = |name: &str| {
+        json!({ "type": "document", "title": name,
+            "source": { "type": "base64", "media_type": "application/pdf", "data": "AAAA" } })
+    };
+    let body = json!({ "max_tokens": 9, "messages": [
+        { "role": "user", "content": [pdf("a.pdf"), pdf("A.pdf"), pdf(&"b".repeat(300))] },
+        { "role": "assistant", "content": [{ "type": "tool_use", "id": "a", "name": "read", "input": {} }] },
+        { "role": "user", "content": [{ "type": "tool_result", "tool_use_id": "a", "content": [pdf("a.pdf")] }] },
+    ] });
+    let (sent, _) = plainly(anthropic(), &body, bedrock(), "us.anthropic.claude-sonnet-4-5");
+    let name =
+        |place: &str| sent.pointer(place).unwrap()["document"]["name"].as_str().unwrap().to_lowercase();
+    let mut names = vec![name("/messages/2/content/0/toolResult/content/0")];
+    names.extend((0..3).map(|at| name(&format!("/messages/0/content/{at}"))));
+    assert!(names.iter().all(|name| name.len() <= 200), "{names:?}");
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), 4, "{names:?}");
 }
