@@ -13,8 +13,8 @@ pub(super) fn budget_of(effort: &str) -> Option<u64> {
 /// The word that is nearest to a budget.
 pub(super) fn word_for(budget: u64) -> &'static str {
     match budget {
-        ..4_096 => "low",
-        ..16_384 => "medium",
+        0..4_096 => "low",
+        4_096..16_384 => "medium",
         _ => "high",
     }
 }

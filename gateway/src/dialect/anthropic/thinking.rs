@@ -92,7 +92,7 @@ pub(in crate::dialect) fn told(
         _ if !generation.can_think() => lost("this model does not think".to_owned()),
         None => lost("it stands for no number of tokens, which is what this model is told".to_owned()),
         Some(_) if wish == "minimal" => {
-            lost("this model was not told to think: 1024 tokens are the least".to_owned())
+            lost("this model was not told to think: 1024 tokens are the least".to_owned());
         }
         Some(budget) => return Told { thinking: asked(request, budget, most, dropped), effort: None },
     }

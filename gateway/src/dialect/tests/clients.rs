@@ -285,7 +285,7 @@ fn a_pdf_is_carried_in_each_dialect_s_form() {
             gemini(),
             json!({ "contents": [{ "role": "user", "parts": [{ "inlineData": { "mimeType": "application/pdf", "data": "AAAA" } }] }] }),
         ),
-        (bedrock(), attached(document.clone())),
+        (bedrock(), attached(document)),
     ] {
         let (message, left_out) = plainly(client, &body, anthropic(), "m");
         assert_eq!(message["messages"][0]["content"][0]["source"], wanted, "{message}");
