@@ -168,10 +168,8 @@ pub(crate) fn brings_tools(message: &Message) -> bool {
 }
 
 /// Pieces that the client's own tools left, and `custom`, as which a call of one of them goes in OpenAI's older dialect.
-const CLIENTS_PIECES: [&str; 9] = [
+const CLIENTS_PIECES: [&str; 7] = [
     "custom",
-    "custom_tool_call",
-    "custom_tool_call_output",
     "local_shell_call",
     "local_shell_call_output",
     // The client's own as well as the provider's; what either did is in it.

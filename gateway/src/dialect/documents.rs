@@ -49,9 +49,9 @@ pub(super) struct Pdf<'p> {
 impl<'p> Pdf<'p> {
     /// Reads a part of a kind that the intermediate form does not know.
     pub(super) fn of(part: &'p Value) -> Option<Pdf<'p>> {
-        let Document { name, beside, .. } = Document::of(part)?;
-        match Document::of(part)?.carried()? {
-            Carried::Pdf(data) => Some(Pdf { name, data, beside }),
+        let document = Document::of(part)?;
+        match document.carried()? {
+            Carried::Pdf(data) => Some(Pdf { name: document.name, data, beside: document.beside }),
             Carried::Text(_) => None,
         }
     }

@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 use crate::ir::{Dropped, Role};
 
 /// System text and messages, of blocks in the order in which they were said.
-#[derive(Default)]
 pub(in crate::dialect) struct Turns {
     system: Vec<Value>,
     turns: Vec<(Role, Vec<Value>)>,

@@ -349,28 +349,38 @@ const LONGEST_NAME: usize = 190;
 
 /// Numbers documents whose names are there already, as they are refused.
 fn name_apart(messages: &mut [Value]) {
-    let mut known = BTreeSet::new();
+    let mut names = Names::default();
     let blocks = messages.iter_mut().filter_map(|message| message["content"].as_array_mut()).flatten();
     for block in blocks {
         if block.get("document").is_some() {
-            name_one(block, &mut known);
+            names.take(block);
         }
         let inner = block.pointer_mut("/toolResult/content").and_then(Value::as_array_mut);
         for block in inner.into_iter().flatten().filter(|block| block.get("document").is_some()) {
-            name_one(block, &mut known);
+            names.take(block);
         }
     }
 }
 
-fn name_one(block: &mut Value, known: &mut BTreeSet<String>) {
-    let name = block["document"]["name"].as_str().unwrap_or_default().to_owned();
-    let mut taken = name.clone();
-    let mut number = known.len();
-    while !known.insert(taken.to_ascii_lowercase()) {
-        number += 1;
-        taken = format!("{name} {number}");
+/// Names of documents that are there already, whatever their case.
+#[derive(Default)]
+struct Names {
+    known: BTreeSet<String>,
+    /// The last number that was given. It only grows, so that names which were made to be in the way cost each its own once.
+    number: usize,
+}
+
+impl Names {
+    /// Takes a document's name, with a number where it was taken before.
+    fn take(&mut self, block: &mut Value) {
+        let name = block["document"]["name"].as_str().unwrap_or_default().to_owned();
+        let mut apart = name.clone();
+        while !self.known.insert(apart.to_ascii_lowercase()) {
+            self.number += 1;
+            apart = format!("{name} {}", self.number + 1);
+        }
+        block["document"]["name"] = json!(apart);
     }
-    block["document"]["name"] = json!(taken);
 }
 
 /// A document, whose name may hold few letters, and no white space in a row.
