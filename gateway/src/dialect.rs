@@ -22,6 +22,7 @@ mod plain;
 pub(crate) mod quirks;
 mod schemas;
 pub(crate) mod signatures;
+mod template;
 
 use std::borrow::Cow;
 
@@ -121,8 +122,9 @@ pub trait StreamParser: Send {
     }
 
     /// The piece of the answer's text that data says, where it says nothing else: what [`StreamParser::read_data`] would hear
-    /// in it without being changed by it, and without a tree of it. `None` leaves it to that.
-    fn text_alone(&self, _data: &str) -> Option<TextAlone> {
+    /// in it without being changed by it, and without a tree of it. `None` leaves it to that. What it is changed by here is how
+    /// the next one is read, and not what is heard in it.
+    fn text_alone(&mut self, _data: &str) -> Option<TextAlone> {
         None
     }
 

@@ -1,8 +1,11 @@
 //! A delta of text alone.
 
+use std::borrow::Cow;
+
 use serde::Deserialize;
 
 use super::super::plain::read;
+use super::super::template::Plain;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -17,12 +20,13 @@ struct Event<'d> {
 #[serde(deny_unknown_fields)]
 struct Delta<'d> {
     r#type: &'d str,
-    text: String,
+    #[serde(borrow)]
+    text: Cow<'d, str>,
 }
 
 /// The block and its text, where the event has nothing else.
-pub(super) fn text(data: &str) -> Option<(u64, String)> {
+pub(super) fn text(data: &str) -> Option<Plain<'_, u64>> {
     let Event { r#type, index, delta } = read(data)?;
     let is_text = r#type == "content_block_delta" && delta.r#type == "text_delta" && !delta.text.is_empty();
-    is_text.then_some((index, delta.text))
+    is_text.then_some(Plain { text: delta.text, place: index, changing: [None, None] })
 }

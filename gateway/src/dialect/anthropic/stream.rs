@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::super::blocks::{Blocks, Kind, Step};
 use super::super::emit::{object, sse};
+use super::super::template::Template;
 use super::super::{ResponseError, StreamParser, StreamWriter, TextAlone};
 use super::plain;
 use super::{Counts, error_value, merge_usage, stop_reason, stop_reason_name, usage_value};
@@ -24,6 +25,8 @@ pub(super) struct Parser {
     tools: u32,
     stopped: bool,
     ended: bool,
+    /// How a text alone was written last.
+    template: Template<u64>,
 }
 
 enum Block {
@@ -77,11 +80,11 @@ impl StreamParser for Parser {
         Ok(events)
     }
 
-    fn text_alone(&self, data: &str) -> Option<TextAlone> {
+    fn text_alone(&mut self, data: &str) -> Option<TextAlone> {
         if self.ended {
             return None;
         }
-        let (block, text) = plain::text(data)?;
+        let (block, text) = self.template.read(data, plain::text)?;
         self.blocks.contains_key(&block).then(|| text.into())
     }
 }

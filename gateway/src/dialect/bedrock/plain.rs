@@ -1,33 +1,40 @@
 //! A delta of text alone.
 
+use std::borrow::Cow;
+
 use serde::Deserialize;
 
-use super::super::plain::{Scalar, read};
+use super::super::plain::read;
+use super::super::template::{Changing, Plain};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct Event {
-    content_block_delta: Of,
+struct Event<'d> {
+    #[serde(borrow)]
+    content_block_delta: Of<'d>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct Of {
+struct Of<'d> {
     content_block_index: u64,
-    delta: Delta,
+    #[serde(borrow)]
+    delta: Delta<'d>,
     /// Padding.
-    #[serde(rename = "p")]
-    _padding: Option<Scalar>,
+    #[serde(borrow)]
+    p: Option<Changing<'d>>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Delta {
-    text: String,
+struct Delta<'d> {
+    #[serde(borrow)]
+    text: Cow<'d, str>,
 }
 
 /// The block and its text, where the event has nothing else.
-pub(super) fn text(data: &str) -> Option<(u64, String)> {
-    let Event { content_block_delta: Of { content_block_index, delta, .. } } = read(data)?;
-    Some((content_block_index, delta.text)).filter(|(_, text)| !text.is_empty())
+pub(super) fn text(data: &str) -> Option<Plain<'_, u64>> {
+    let Event { content_block_delta: Of { content_block_index, delta, p } } = read(data)?;
+    let says = !delta.text.is_empty();
+    says.then_some(Plain { text: delta.text, place: content_block_index, changing: [p, None] })
 }

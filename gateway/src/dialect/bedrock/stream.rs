@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::blocks::{Blocks, Kind, Step};
 use super::super::emit::{message, object};
+use super::super::template::Template;
 use super::super::{ResponseError, StreamParser, StreamWriter, TextAlone};
 use super::plain;
 use super::response::named;
@@ -25,6 +26,8 @@ pub(super) struct Parser {
     tools: u32,
     stopped: bool,
     ended: bool,
+    /// How a text alone was written last.
+    template: Template<u64>,
 }
 
 impl StreamParser for Parser {
@@ -71,11 +74,11 @@ impl StreamParser for Parser {
         Ok(events)
     }
 
-    fn text_alone(&self, data: &str) -> Option<TextAlone> {
+    fn text_alone(&mut self, data: &str) -> Option<TextAlone> {
         if self.ended {
             return None;
         }
-        let (block, text) = plain::text(data)?;
+        let (block, text) = self.template.read(data, plain::text)?;
         self.blocks.contains_key(&block).then(|| text.into())
     }
 }

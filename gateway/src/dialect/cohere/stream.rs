@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::super::emit::{object, sse};
+use super::super::template::Template;
 use super::super::{ResponseError, StreamParser, StreamWriter, TextAlone};
 use super::plain;
 use super::response::citation;
@@ -22,6 +23,8 @@ pub(super) struct Parser {
     open: BTreeMap<u64, u32>,
     calls: u32,
     ended: bool,
+    /// How a text alone was written last.
+    template: Template<()>,
 }
 
 impl StreamParser for Parser {
@@ -78,8 +81,8 @@ impl StreamParser for Parser {
         Ok(events)
     }
 
-    fn text_alone(&self, data: &str) -> Option<TextAlone> {
-        if self.ended { None } else { plain::text(data).map(TextAlone::from) }
+    fn text_alone(&mut self, data: &str) -> Option<TextAlone> {
+        if self.ended { None } else { self.template.read(data, plain::text).map(|((), text)| text.into()) }
     }
 }
 

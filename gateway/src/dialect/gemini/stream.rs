@@ -64,7 +64,7 @@ impl StreamParser for Parser {
         Ok(events)
     }
 
-    fn text_alone(&self, data: &str) -> Option<TextAlone> {
+    fn text_alone(&mut self, data: &str) -> Option<TextAlone> {
         let goes_on = self.started && !self.failed && self.finished.contains_key(&0);
         if goes_on { plain::text(data) } else { None }
     }

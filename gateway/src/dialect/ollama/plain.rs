@@ -1,17 +1,22 @@
 //! A line of text alone.
 
+use std::borrow::Cow;
+
 use serde::Deserialize;
 
 use super::super::plain::{Scalar, read};
+use super::super::template::{Changing, Plain};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "what says nothing is listed so that anything else is noticed")]
-struct Line {
-    message: Message,
+struct Line<'d> {
+    #[serde(borrow)]
+    message: Message<'d>,
     done: bool,
     model: Option<Scalar>,
-    created_at: Option<Scalar>,
+    #[serde(borrow)]
+    created_at: Option<Changing<'d>>,
     remote_model: Option<Scalar>,
     remote_host: Option<Scalar>,
 }
@@ -19,13 +24,15 @@ struct Line {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "as above")]
-struct Message {
-    content: String,
+struct Message<'d> {
+    #[serde(borrow)]
+    content: Cow<'d, str>,
     role: Option<Scalar>,
 }
 
 /// The text, where the line has nothing else.
-pub(super) fn text(data: &str) -> Option<String> {
-    let Line { message, done, .. } = read(data)?;
-    Some(message.content).filter(|text| !done && !text.is_empty())
+pub(super) fn text(data: &str) -> Option<Plain<'_, ()>> {
+    let Line { message, done, created_at, .. } = read(data)?;
+    let says = !done && !message.content.is_empty();
+    says.then_some(Plain { text: message.content, place: (), changing: [created_at, None] })
 }

@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::super::emit::{line, object};
+use super::super::template::Template;
 use super::super::{ResponseError, StreamParser, StreamWriter, TextAlone};
 use super::plain;
 use super::{
@@ -24,6 +25,8 @@ pub(super) struct Parser {
     id: String,
     calls: u32,
     ended: bool,
+    /// How a text alone was written last.
+    template: Template<()>,
 }
 
 impl StreamParser for Parser {
@@ -69,8 +72,9 @@ impl StreamParser for Parser {
         Ok(events)
     }
 
-    fn text_alone(&self, data: &str) -> Option<TextAlone> {
-        if self.started && !self.ended { plain::text(data).map(TextAlone::from) } else { None }
+    fn text_alone(&mut self, data: &str) -> Option<TextAlone> {
+        let goes_on = self.started && !self.ended;
+        if goes_on { self.template.read(data, plain::text).map(|((), text)| text.into()) } else { None }
     }
 }
 

@@ -1,14 +1,18 @@
 //! A chunk of text alone.
 
+use std::borrow::Cow;
+
 use serde::Deserialize;
 
 use super::super::plain::{Scalar, read};
+use super::super::template::{Changing, Plain};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "what says nothing is listed so that anything else is noticed")]
 struct Chunk<'d> {
-    choices: (Choice,),
+    #[serde(borrow)]
+    choices: (Choice<'d>,),
     object: Option<&'d str>,
     id: Option<Scalar>,
     created: Option<Scalar>,
@@ -16,7 +20,12 @@ struct Chunk<'d> {
     system_fingerprint: Option<Scalar>,
     service_tier: Option<Scalar>,
     provider: Option<Scalar>,
-    obfuscation: Option<Scalar>,
+    /// Padding, as OpenAI calls it.
+    #[serde(borrow)]
+    obfuscation: Option<Changing<'d>>,
+    /// And as Mistral does.
+    #[serde(borrow)]
+    p: Option<Changing<'d>>,
     #[serde(default)]
     usage: (),
     #[serde(default)]
@@ -26,10 +35,11 @@ struct Chunk<'d> {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "as above")]
-struct Choice {
+struct Choice<'d> {
     #[serde(default)]
     index: u64,
-    delta: Delta,
+    #[serde(borrow)]
+    delta: Delta<'d>,
     #[serde(default)]
     finish_reason: (),
     #[serde(default)]
@@ -41,8 +51,9 @@ struct Choice {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "as above")]
-struct Delta {
-    content: String,
+struct Delta<'d> {
+    #[serde(borrow)]
+    content: Cow<'d, str>,
     role: Option<Scalar>,
     #[serde(default)]
     refusal: (),
@@ -57,8 +68,8 @@ struct Delta {
 }
 
 /// The text of the first choice, where the chunk has nothing else.
-pub(super) fn text(data: &str) -> Option<String> {
-    let Chunk { choices: (Choice { index, delta, .. },), object, .. } = read(data)?;
-    let text = Some(delta.content).filter(|text| !text.is_empty());
-    text.filter(|_| index == 0 && object != Some("error"))
+pub(super) fn text(data: &str) -> Option<Plain<'_, ()>> {
+    let Chunk { choices: (Choice { index, delta, .. },), object, obfuscation, p, .. } = read(data)?;
+    let says = index == 0 && object != Some("error") && !delta.content.is_empty();
+    says.then_some(Plain { text: delta.content, place: (), changing: [obfuscation, p] })
 }

@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::super::emit::{object, sse};
+use super::super::template::Template;
 use super::super::{
     MOST_ANSWERS, ResponseError, StreamParser, StreamWriter, TextAlone, notes, of_another_answer,
     says_something,
@@ -33,6 +34,8 @@ pub(super) struct Parser {
     ended: bool,
     /// Whether `[DONE]` may be missing.
     no_done: bool,
+    /// How a text alone was written last.
+    template: Template<()>,
 }
 
 impl StreamParser for Parser {
@@ -99,9 +102,9 @@ impl StreamParser for Parser {
         Ok(events)
     }
 
-    fn text_alone(&self, data: &str) -> Option<TextAlone> {
+    fn text_alone(&mut self, data: &str) -> Option<TextAlone> {
         let goes_on = self.started && !self.ended && self.finished.contains_key(&0);
-        if goes_on { plain::text(data).map(TextAlone::from) } else { None }
+        if goes_on { self.template.read(data, plain::text).map(|((), text)| text.into()) } else { None }
     }
 
     fn end(&mut self) -> Vec<StreamEvent> {

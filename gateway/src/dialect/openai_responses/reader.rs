@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
+use super::super::template::Template;
 use super::super::{ResponseError, StreamParser, TextAlone};
 use super::plain;
 use super::{response, stop_reason, usage_of};
@@ -24,6 +25,8 @@ pub(super) struct Parser {
     heard: BTreeSet<(u64, Place)>,
     /// Calls by the index of their item.
     calls: BTreeMap<u64, Call>,
+    /// How a text alone was written last.
+    template: Template<(u64, u64)>,
 }
 
 /// A text of an item.
@@ -122,11 +125,11 @@ impl StreamParser for Parser {
         Ok(events)
     }
 
-    fn text_alone(&self, data: &str) -> Option<TextAlone> {
+    fn text_alone(&mut self, data: &str) -> Option<TextAlone> {
         if self.ended {
             return None;
         }
-        let (of, content, text) = plain::text(data)?;
+        let ((of, content), text) = self.template.read(data, plain::text)?;
         self.was_heard(of, Place::Content(content)).then(|| text.into())
     }
 }

@@ -82,6 +82,8 @@ fn changed(event: &Value) -> Vec<Value> {
     let more = [
         "error",
         "usage",
+        "p",
+        "obfuscation",
         "usageMetadata",
         "thought",
         "thoughtSignature",
@@ -193,16 +195,43 @@ fn what_is_no_plain_json_is_left_to_others() {
         let (event, text) = (datas[at], heard(spoken, &datas[at..=at], false).0);
         assert!(!text.is_empty());
         let twice = event.replacen('{', r#"{"index":1,"index":0,"#, 1);
-        for odd in
-            [&event[1..], &event[..event.len() - 1], &format!("{event}x"), &format!(" {event} "), &twice]
-        {
-            let stream = [&datas[..at], &[odd], &datas[at..]].concat();
-            assert_eq!(heard(spoken, &stream, true).0, heard(spoken, &stream, false).0, "{spoken}: {odd}");
+        let odd =
+            [&event[1..], &event[..event.len() - 1], &format!("{event}x"), &format!(" {event} "), &twice];
+        let mut odd = odd.map(str::to_owned).to_vec();
+        for inside in [
+            r"\ud83d",
+            r"\ud83d\ude00",
+            r"\u0000",
+            r"\x",
+            "\u{1}",
+            r"\",
+            r"\\",
+            r#"\""#,
+            r#"\\""#,
+            "\"",
+            "é",
+            r#"","more":""#,
+            r#"","type":""#,
+            r#""},"more":{"a":""#,
+        ] {
+            odd.push(event.replacen(r#":""#, &format!(r#":"{inside}"#), 9));
+            // In each of its strings, and instead of it.
+            for (at, quoted) in event.match_indices(r#":""#) {
+                let (before, behind) = event.split_at(at + quoted.len());
+                odd.push([before, inside, behind].concat());
+                odd.push([before, inside, &behind[behind.find('"').unwrap()..]].concat());
+            }
         }
-        for cut in [r"\ud83d", r"\ud83d\ude00", r"\u0000", r"\x", "\u{1}"] {
-            let odd = event.replacen(r#"":""#, &format!(r#"":"{cut}"#), 9);
-            let stream = [&datas[..at], &[odd.as_str()], &datas[at..]].concat();
-            assert_eq!(heard(spoken, &stream, true).0, heard(spoken, &stream, false).0, "{spoken}: {odd}");
+        for odd in odd {
+            // Before anything like it was read, and after that.
+            for place in [at, at + 1] {
+                let stream = [&datas[..place], &[odd.as_str()], &datas[at..]].concat();
+                assert_eq!(
+                    heard(spoken, &stream, true).0,
+                    heard(spoken, &stream, false).0,
+                    "{spoken}: {odd}"
+                );
+            }
         }
     }
 }
