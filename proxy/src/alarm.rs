@@ -1,35 +1,64 @@
 //! A wake-up call that is put off each time something comes, and hardly ever comes due.
 
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// Wakes up whoever waits for something else, once that has taken too long. Putting it off costs nothing: the runtime's timer
 /// stays where it is, and is moved when it fires before its time.
 #[derive(Debug, Default)]
-pub struct Alarm(Option<Pin<Box<Sleep>>>);
+pub struct Alarm(Option<Set>);
+
+/// A timer of the runtime that will go off.
+#[derive(Debug)]
+struct Set {
+    timer: Pin<Box<Sleep>>,
+    /// When it does.
+    at: Instant,
+    /// Whom it wakes then.
+    wakes: Waker,
+}
 
 impl Alarm {
     /// Ready once it is `until`, and not before. Whoever asks is woken then, or earlier.
     pub fn poll(&mut self, until: Instant, cx: &mut Context<'_>) -> Poll<()> {
-        let sleep = self.0.get_or_insert_with(|| Box::pin(sleep_until(until)));
-        if sleep.deadline() > until {
-            sleep.as_mut().reset(until);
+        let Some(set) = &mut self.0 else {
+            let mut timer = Box::pin(sleep_until(until));
+            let polled = timer.as_mut().poll(cx);
+            self.0 = Some(Set { timer, at: until, wakes: cx.waker().clone() });
+            return polled;
+        };
+        if set.at <= until && set.wakes.will_wake(cx.waker()) && !set.timer.is_elapsed() {
+            return Poll::Pending;
         }
+        if set.at > until {
+            set.move_to(until);
+        }
+        set.wakes.clone_from(cx.waker());
         loop {
-            ready!(sleep.as_mut().poll(cx));
-            if sleep.deadline() >= until {
+            ready!(set.timer.as_mut().poll(cx));
+            if set.at >= until {
                 return Poll::Ready(());
             }
-            sleep.as_mut().reset(until);
+            set.move_to(until);
         }
+    }
+}
+
+impl Set {
+    fn move_to(&mut self, at: Instant) {
+        self.timer.as_mut().reset(at);
+        self.at = at;
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
     use std::time::Duration;
 
     use tokio::time::timeout;
@@ -60,6 +89,37 @@ mod tests {
         assert_eq!(rings(&[5, 9, 20]).await, 20, "put off");
         assert_eq!(rings(&[20, 5]).await, 5, "brought forward");
         assert_eq!(rings(&[5, 20, 7]).await, 7, "put off too far");
+    }
+
+    /// Counts how often it is woken.
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_asked_last_is_woken() {
+        let begun = Instant::now();
+        let mut alarm = Alarm::default();
+        let (first, last) = (Arc::new(Woken::default()), Arc::new(Woken::default()));
+        for (woken, second) in [(&first, 5), (&first, 9), (&last, 9), (&last, 9)] {
+            let waker = Waker::from(Arc::clone(woken));
+            let until = begun + Duration::from_secs(second);
+            assert!(alarm.poll(until, &mut Context::from_waker(&waker)).is_pending());
+        }
+        let counts = || [&first, &last].map(|woken| woken.0.load(Ordering::SeqCst));
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        assert_eq!(counts(), [0, 1], "before its time");
+        let waker = Waker::from(Arc::clone(&last));
+        let until = begun + Duration::from_secs(9);
+        assert!(alarm.poll(until, &mut Context::from_waker(&waker)).is_pending());
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        assert_eq!(counts(), [0, 2]);
+        assert!(alarm.poll(until, &mut Context::from_waker(&waker)).is_ready());
     }
 
     #[tokio::test(start_paused = true)]

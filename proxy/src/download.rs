@@ -65,7 +65,11 @@ impl End {
     }
 
     pub(crate) fn is_over(&self) -> bool {
-        self.grant.check_live().is_err() || self.withdrawn().is_some() || self.total <= Instant::now()
+        self.is_over_at(Instant::now())
+    }
+
+    fn is_over_at(&self, now: Instant) -> bool {
+        self.grant.check_live_at(now).is_err() || self.withdrawn().is_some() || self.total <= now
     }
 
     fn withdrawn(&self) -> Option<&str> {
@@ -161,7 +165,11 @@ impl Download {
         Poll::Ready(Some(Err(error)))
     }
 
-    fn poll_upstream(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_upstream(
+        &mut self,
+        now: Instant,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.inner).poll_frame(cx) {
             if let Some(since) = self.waiting.take()
                 && let Some(debt) = &mut self.debt
@@ -171,7 +179,7 @@ impl Download {
             }
             return Poll::Ready(frame);
         }
-        let since = *self.waiting.get_or_insert_with(Instant::now);
+        let since = *self.waiting.get_or_insert(now);
         let idle = since + self.end.patience.idle;
         let quiet = self.debt.map_or(idle, |debt| idle.min(since + debt.left()));
         let until = quiet.min(self.end.at());
@@ -227,7 +235,8 @@ impl http_body::Body for Download {
         if this.state == State::Over {
             return Poll::Ready(None);
         }
-        if this.end.is_over() {
+        let now = Instant::now();
+        if this.end.is_over_at(now) {
             return this.fail(this.end.error());
         }
         while this.state == State::Streaming {
@@ -239,7 +248,7 @@ impl http_body::Body for Download {
             if let Some(hit) = this.spent.take() {
                 return this.fail(BodyError::Limit(hit));
             }
-            match ready!(this.poll_upstream(cx)) {
+            match ready!(this.poll_upstream(now, cx)) {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => match this.take_data(data) {
                         Ok(out) if out.is_empty() => {}

@@ -321,9 +321,14 @@ impl LiveGrant {
     /// # Errors
     /// How it ended.
     pub fn check_live(&self) -> Result<(), Ended> {
+        self.check_live_at(Instant::now())
+    }
+
+    /// The same, for whoever knows what time it is.
+    pub(crate) fn check_live_at(&self, now: Instant) -> Result<(), Ended> {
         if self.revoked.load(Ordering::Acquire) {
             Err(Ended::Revoked)
-        } else if Instant::now() >= self.grant.expires {
+        } else if now >= self.grant.expires {
             Err(Ended::Expired)
         } else {
             Ok(())
