@@ -77,6 +77,13 @@ impl CanonicalPath {
         if target.len() > TARGET_MAX {
             return Err(PathError::TooLong);
         }
+        if is_canonical(target) {
+            return Ok(Self { target: target.to_owned(), path_len: target.len() });
+        }
+        Self::canonicalised(target, slashes)
+    }
+
+    fn canonicalised(target: &str, slashes: Slashes) -> Result<Self, PathError> {
         if target.contains('#') {
             return Err(PathError::Fragment);
         }
@@ -150,6 +157,24 @@ impl fmt::Display for CanonicalPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.target)
     }
+}
+
+/// Whether a target is one that canonicalising leaves as it is, as most are: nothing but letters, digits and what needs no
+/// escaping anywhere, in segments that begin with something else than a dot.
+fn is_canonical(target: &str) -> bool {
+    let mut before = None;
+    for byte in target.bytes() {
+        let fits = match (before, byte) {
+            (None, byte) => byte == b'/',
+            (Some(b'/'), b'/' | b'.') => false,
+            (Some(_), byte) => byte == b'/' || is_unreserved(byte),
+        };
+        if !fits {
+            return false;
+        }
+        before = Some(byte);
+    }
+    before.is_some()
 }
 
 /// What becomes of encoded slashes.

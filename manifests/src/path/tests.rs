@@ -226,3 +226,30 @@ fn an_encoded_slash_stays_in_requests_of_our_own() {
         assert_eq!(CanonicalPath::parse_own(target), Err(error), "{target}");
     }
 }
+
+/// Every text of so many of these characters.
+fn texts(of: &str, length: usize) -> Vec<String> {
+    (0..length).fold(vec![String::new()], |texts, _| {
+        texts.iter().flat_map(|text| of.chars().map(move |c| format!("{text}{c}"))).collect()
+    })
+}
+
+#[test]
+fn what_is_taken_as_it_is_would_not_be_changed() {
+    let mut as_it_is = 0;
+    for target in (0..7).flat_map(|length| texts("/.a~%2;?", length)).filter(|target| is_canonical(target)) {
+        as_it_is += 1;
+        let canonical = CanonicalPath::canonicalised(&target, Slashes::Refused).unwrap();
+        assert_eq!((canonical.as_str(), canonical.path()), (&*target, &*target));
+    }
+    assert!(as_it_is > 1000, "{as_it_is}");
+    for byte in 0..=0x7f_u8 {
+        let target = format!("/a{}b", char::from(byte));
+        if is_canonical(&target) {
+            assert_eq!(CanonicalPath::canonicalised(&target, Slashes::Kept).unwrap().as_str(), target);
+        }
+    }
+    assert!(
+        !is_canonical("/a b") && !is_canonical("/a%20b") && !is_canonical("/\u{e9}") && !is_canonical("")
+    );
+}
