@@ -1,4 +1,4 @@
-//! The thread that writes the store, beside those that answer.
+//! Threads that write what was done, beside those that answer.
 
 /// How far it steps back: when processors are short it gets a third of what another thread gets, and is put
 /// aside as soon as one of those wakes.

@@ -17,6 +17,7 @@ use serde::Serialize;
 
 use super::line;
 use crate::failure::Failure;
+use crate::priority::step_back;
 
 const NAME: &str = "decisions.jsonl";
 /// Bytes of a file, after which the next is begun.
@@ -71,7 +72,10 @@ impl DecisionLog {
         let file = Current::open(&path).map_err(failed)?;
         let queue = Arc::<Queue>::default();
         let (of_thread, count) = (Arc::clone(&queue), lost.clone());
-        let work = move || write_all(&of_thread, file, size, &count);
+        let work = move || {
+            step_back();
+            write_all(&of_thread, file, size, &count);
+        };
         let writer =
             std::thread::Builder::new().name("orch-decisions".to_owned()).spawn(work).map_err(failed)?;
         Ok(Self { queue, writer: Mutex::new(Some(writer)), lost })
