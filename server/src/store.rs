@@ -27,6 +27,7 @@ mod documents;
 mod events;
 mod grants;
 mod instance;
+mod packed;
 mod place;
 mod problem;
 mod readers;

@@ -166,7 +166,7 @@ impl Telemetry {
             let clean = cleaned(decision, &known);
             more(&clean);
             if let Some(log) = telemetry.log.get() {
-                log.write(&workspace, clean.into_owned());
+                log.write(&workspace, &clean);
             }
         })
     }

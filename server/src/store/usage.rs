@@ -6,8 +6,9 @@ use time::Date;
 
 use super::Store;
 use super::columns::{count, count_in, micros, time_in};
+use super::packed::{Packed, Texts, bounded};
 use super::problem::Problem;
-use super::rows::{COUNT_LIMIT, CallRow, Moved, UsageBy, UsageQuery, UsageRow};
+use super::rows::{CallRow, Moved, UsageBy, UsageQuery, UsageRow};
 use crate::failure::Failure;
 
 const MICROS_PER_DAY: i64 = 86_400_000_000;
@@ -23,9 +24,10 @@ pub(super) const COLUMNS: &str = "workspace, time, run, caller, agent, provider,
 impl Store {
     /// Queues a model call of a client of the gateway for the record.
     pub fn record_call(&self, call: CallRow) {
+        let call = Packed::of(&call);
         let is_one = call.moved.is_empty();
-        let weight = size_of::<CallRow>() + call.receipt.len();
-        let write = move |db: &Connection| record(db, &call);
+        let weight = call.weight();
+        let write = move |db: &Connection| insert(db, &call, None);
         // What is more than one statement is undone as one.
         if is_one {
             self.inner.writer.queue_statement(weight, write);
@@ -78,17 +80,18 @@ impl Store {
     }
 }
 
-/// Puts a call of a client on record.
-fn record(db: &Connection, call: &CallRow) -> Result<(), Problem> {
-    insert(db, call, None)
-}
-
 /// Puts the calls of a run on record, from this place on. Each is stored once, however often it is brought.
-pub(super) fn record_all(db: &Connection, first: usize, calls: &[CallRow]) -> Result<(), Problem> {
-    calls.iter().enumerate().try_for_each(|(at, call)| insert(db, call, Some(count((first + at) as u64))))
+pub(super) fn record_all<'c>(
+    db: &Connection,
+    first: usize,
+    calls: impl IntoIterator<Item = &'c CallRow>,
+) -> Result<(), Problem> {
+    let mut places = (first as u64..).map(count);
+    calls.into_iter().try_for_each(|call| insert(db, &Packed::of(call), places.next()))
 }
 
-fn insert(db: &Connection, call: &CallRow, place: Option<i64>) -> Result<(), Problem> {
+fn insert(db: &Connection, call: &Packed, place: Option<i64>) -> Result<(), Problem> {
+    let texts = call.texts();
     let inserted = db.prepare_cached(&format!(
         "INSERT INTO calls ({COLUMNS}, place)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23,
@@ -96,61 +99,58 @@ fn insert(db: &Connection, call: &CallRow, place: Option<i64>) -> Result<(), Pro
          ON CONFLICT (run, place) WHERE run IS NOT NULL DO NOTHING"
     ))?
     .execute(params![
-        call.workspace,
-        micros(call.time),
-        call.run.as_ref().map(RunId::as_str),
-        call.caller,
-        call.agent,
-        call.provider,
-        call.model,
-        bounded(call.input_tokens),
-        bounded(call.output_tokens),
-        call.cost_micro_usd.map(bounded),
-        call.receipt,
-        call.request,
-        call.credential,
-        call.price_date,
-        call.token,
-        call.member,
-        call.source,
-        call.mask,
-        call.billing,
-        call.provider_asked,
-        call.model_asked,
-        call.outcome,
-        call.class,
-        call.latency_ms.map(bounded),
-        call.first_token_ms.map(bounded),
+        texts.workspace,
+        call.time,
+        texts.run,
+        texts.caller,
+        texts.agent,
+        texts.provider,
+        texts.model,
+        call.input_tokens,
+        call.output_tokens,
+        call.cost,
+        texts.receipt,
+        texts.request,
+        texts.credential,
+        texts.price_date,
+        texts.token,
+        texts.member,
+        texts.source,
+        texts.mask,
+        texts.billing,
+        texts.provider_asked,
+        texts.model_asked,
+        texts.outcome,
+        texts.class,
+        call.latency,
+        call.first_token,
         place,
     ])?;
     // What is on record already was moved with it.
     if inserted == 0 {
         return Ok(());
     }
-    call.moved.iter().try_for_each(|moved| move_from(db, call, moved))
-}
-
-fn bounded(number: u64) -> i64 {
-    number.min(COUNT_LIMIT).cast_signed()
+    call.moved.iter().try_for_each(|moved| move_from(db, call, &texts, moved))
 }
 
 /// Takes away from where a call stands what belongs elsewhere, and adds it there.
-fn move_from(db: &Connection, call: &CallRow, moved: &Moved) -> Result<(), Problem> {
+fn move_from(db: &Connection, call: &Packed, texts: &Texts<'_>, moved: &Moved) -> Result<(), Problem> {
     let mut insert = db.prepare_cached(
         "INSERT INTO moved (workspace, time, token, caller, member, agent, provider, model, credential, billing,
                             input_tokens, output_tokens, cost)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
     )?;
-    let here = (&call.provider, &call.model, &call.credential, &call.billing);
-    let there = (&moved.provider, &moved.model, &moved.credential, &moved.billing);
+    let here = (texts.provider, texts.model, texts.credential, texts.billing);
+    let there =
+        (Some(&*moved.provider), Some(&*moved.model), moved.credential.as_deref(), moved.billing.as_deref());
     for ((provider, model, credential, billing), sign) in [(here, -1), (there, 1)] {
         insert.execute(params![
-            call.workspace,
-            micros(call.time),
-            call.token,
-            call.caller,
-            call.member,
-            call.agent,
+            texts.workspace,
+            call.time,
+            texts.token,
+            texts.caller,
+            texts.member,
+            texts.agent,
             provider,
             model,
             credential,

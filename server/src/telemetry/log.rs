@@ -1,7 +1,8 @@
 //! `decisions.jsonl`: a line for each decision, 0600, and a few files of older ones.
 //!
 //! A thread of its own writes. Whoever decides hands a line over if there is room, and goes on; the thread is woken for the
-//! first of several, since waking it for each takes longer than what it does.
+//! first of several, since waking it for each takes longer than what it does. Lines are handed over as text behind those that
+//! wait: what one thread allocates and another one frees is in the cache of neither when it is used again.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write as _};
@@ -31,12 +32,15 @@ const HALF: usize = WAITING / 2;
 /// How long a line is held back for company.
 const LINGER: Duration = Duration::from_millis(20);
 
+/// Bytes of lines for which there is room also when none wait.
+const ROOM: usize = 256 << 10;
+
 /// One line.
 #[derive(Serialize)]
-struct Line {
-    workspace: Arc<str>,
+struct Line<'l> {
+    workspace: &'l str,
     #[serde(flatten)]
-    decision: Decision,
+    decision: &'l Decision,
 }
 
 /// The log, until it is finished or dropped; then all that was handed over is written.
@@ -55,8 +59,15 @@ struct Queue {
 
 #[derive(Default)]
 struct Waiting {
-    lines: Vec<Line>,
+    lines: Lines,
     closed: bool,
+}
+
+/// Lines of text.
+#[derive(Default)]
+struct Lines {
+    text: String,
+    count: usize,
 }
 
 impl DecisionLog {
@@ -82,8 +93,9 @@ impl DecisionLog {
     }
 
     /// Hands a decision over, or counts it as lost when too many wait.
-    pub(super) fn write(&self, workspace: &Arc<str>, decision: Decision) {
-        if !self.queue.push(Line { workspace: Arc::clone(workspace), decision }) {
+    pub(super) fn write(&self, workspace: &str, decision: &Decision) {
+        let taken = line(&Line { workspace, decision }).is_some_and(|line| self.queue.push(&line));
+        if !taken {
             self.lost.inc();
         }
     }
@@ -113,13 +125,16 @@ impl Queue {
     }
 
     /// Whether there was room for it, and somebody to write it.
-    fn push(&self, line: Line) -> bool {
+    fn push(&self, line: &str) -> bool {
         let mut waiting = self.lock();
-        if waiting.closed || waiting.lines.len() >= WAITING {
+        if waiting.closed || waiting.lines.count >= WAITING {
             return false;
         }
-        waiting.lines.push(line);
-        let wakes = matches!(waiting.lines.len(), 1 | HALF);
+        let Lines { text, count } = &mut waiting.lines;
+        text.push_str(line);
+        text.push('\n');
+        *count += 1;
+        let wakes = matches!(*count, 1 | HALF);
         drop(waiting);
         if wakes {
             self.changed.notify_one();
@@ -128,28 +143,26 @@ impl Queue {
     }
 
     /// Puts what waits into `lines`, as soon as it has lingered. False when the log is closed and all is written.
-    fn take(&self, lines: &mut Vec<Line>) -> bool {
-        let nothing = |waiting: &mut Waiting| waiting.lines.is_empty() && !waiting.closed;
+    fn take(&self, lines: &mut Lines) -> bool {
+        let nothing = |waiting: &mut Waiting| waiting.lines.count == 0 && !waiting.closed;
         let waiting = self.changed.wait_while(self.lock(), nothing).unwrap_or_else(PoisonError::into_inner);
-        let lingers = |waiting: &mut Waiting| waiting.lines.len() < HALF && !waiting.closed;
+        let lingers = |waiting: &mut Waiting| waiting.lines.count < HALF && !waiting.closed;
         let waited = self.changed.wait_timeout_while(waiting, LINGER, lingers);
         let (mut waiting, _) = waited.unwrap_or_else(PoisonError::into_inner);
         std::mem::swap(&mut waiting.lines, lines);
-        !lines.is_empty()
+        lines.count > 0
     }
 }
 
 fn write_all(queue: &Queue, mut file: Current, size: u64, lost: &Counter) {
-    let mut lines = Vec::new();
+    let mut lines = Lines::default();
     while queue.take(&mut lines) {
-        for next in lines.drain(..) {
-            match line(&next) {
-                Some(line) => file.write(&line, size, lost),
-                None => drop(lost.inc()),
-            }
-        }
+        lines.text.lines().for_each(|line| file.write(line, size, lost));
         // What was written is to be read while nothing happens.
         file.flush(lost);
+        lines.text.clear();
+        lines.text.shrink_to(ROOM);
+        lines.count = 0;
     }
 }
 
@@ -250,7 +263,7 @@ mod tests {
         for round in 1..=2 {
             let log = DecisionLog::open(folder.path(), lost.clone()).expect("a log");
             for number in 0..10 {
-                log.write(&"acme".into(), decision(Outcome::Denied, &format!("/{number}\n\u{202e}")));
+                log.write("acme", &decision(Outcome::Denied, &format!("/{number}\n\u{202e}")));
             }
             drop(log);
             let lines = lines(&path);
@@ -268,7 +281,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let log = DecisionLog::with_size(folder.path(), 2_000, Counter::default()).expect("a log");
         for number in 0..200 {
-            log.write(&"acme".into(), decision(Outcome::Allowed, &format!("/{number}")));
+            log.write("acme", &decision(Outcome::Allowed, &format!("/{number}")));
         }
         drop(log);
         let mut files: Vec<_> =
@@ -296,9 +309,9 @@ mod tests {
         // Nobody takes lines out of this one.
         let log = DecisionLog { queue: Arc::default(), writer: Mutex::default(), lost: lost.clone() };
         for _ in 0..WAITING + 3 {
-            log.write(&"acme".into(), decision(Outcome::Allowed, "/"));
+            log.write("acme", &decision(Outcome::Allowed, "/"));
         }
-        assert_eq!((lost.get(), log.queue.lock().lines.len()), (3, WAITING));
+        assert_eq!((lost.get(), log.queue.lock().lines.count), (3, WAITING));
 
         // On a full disk as well.
         let full = Path::new("/dev/full");
@@ -320,12 +333,12 @@ mod tests {
         let lost = Counter::default();
         let log = DecisionLog::open(folder.path(), lost.clone()).expect("a log");
         for number in 0..3 {
-            log.write(&"acme".into(), decision(Outcome::Allowed, &format!("/{number}")));
+            log.write("acme", &decision(Outcome::Allowed, &format!("/{number}")));
         }
         log.finish();
         assert_eq!((lines(&folder.path().join(NAME)).len(), lost.get()), (3, 0));
         // Too late, and counted; finishing it again waits for nobody.
-        log.write(&"acme".into(), decision(Outcome::Allowed, "/late"));
+        log.write("acme", &decision(Outcome::Allowed, "/late"));
         log.finish();
         assert_eq!((lines(&folder.path().join(NAME)).len(), lost.get()), (3, 1));
     }
