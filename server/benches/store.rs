@@ -135,7 +135,7 @@ async fn calls() {
         for (store, times) in stores.iter().zip(&mut times) {
             let begun = Instant::now();
             for n in 0..CALLS {
-                store.record_call(call(round * CALLS + n));
+                store.record_call(&call(round * CALLS + n));
             }
             store.flush().await.unwrap();
             times.push(begun.elapsed());

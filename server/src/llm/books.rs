@@ -15,6 +15,6 @@ pub(super) type Books = Arc<dyn Fn(&Caller, Receipt) + Send + Sync>;
 /// Each call as a row of the store, which is not waited for.
 pub(super) fn books(store: Store) -> Books {
     Arc::new(move |client, receipt| {
-        store.record_call(Who::of(client).call(None, &receipt, OffsetDateTime::now_utc()));
+        store.record_call(&Who::of(client).call(None, &receipt, OffsetDateTime::now_utc()));
     })
 }

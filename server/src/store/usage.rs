@@ -23,8 +23,8 @@ pub(super) const COLUMNS: &str = "workspace, time, run, caller, agent, provider,
 /// Usage.
 impl Store {
     /// Queues a model call of a client of the gateway for the record.
-    pub fn record_call(&self, call: CallRow) {
-        let call = Packed::of(&call);
+    pub fn record_call(&self, call: &CallRow) {
+        let call = Packed::of(call);
         let is_one = call.moved.is_empty();
         let weight = call.weight();
         let write = move |db: &Connection| insert(db, &call, None);

@@ -10,7 +10,7 @@ fn named(workspace: &str, request: &str, seconds: i64) -> CallRow {
 
 async fn recorded(stage: &Stage, rows: impl IntoIterator<Item = CallRow>) {
     for row in rows {
-        stage.store.record_call(row);
+        stage.store.record_call(&row);
     }
     stage.store.flush().await.expect("flushed");
 }
@@ -425,7 +425,7 @@ async fn rows_and_total_are_of_one_moment() {
     let mut seen = 0;
     for _ in 0..300 {
         for _ in 0..10 {
-            stage.store.record_call(call("default", "a", Some(1)));
+            stage.store.record_call(&call("default", "a", Some(1)));
         }
         let (rows, total) = both().await;
         assert_eq!(rows, total);

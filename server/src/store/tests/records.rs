@@ -94,7 +94,7 @@ async fn usage_adds_up_by_what_is_asked() {
         CallRow { time: day, provider: "local".to_owned(), ..call("default", "free", None) },
         CallRow { time: day, ..call("other", "a", Some(1)) },
     ] {
-        stage.store.record_call(row);
+        stage.store.record_call(&row);
     }
     stage.store.flush().await.expect("flushed");
     let add_up = async |by| {
@@ -167,7 +167,7 @@ async fn calls_of_a_run_are_stored_while_it_goes_on_and_counted_once() {
 async fn counts_that_cannot_be_true_do_not_spoil_sums() {
     let stage = stage();
     for _ in 0..3 {
-        stage.store.record_call(CallRow {
+        stage.store.record_call(&CallRow {
             input_tokens: u64::MAX,
             output_tokens: i64::MAX as u64,
             ..call("default", "a", Some(u64::MAX))

@@ -57,13 +57,13 @@ async fn one_failed_write_does_not_fail_the_others_of_its_group() {
 #[tokio::test]
 async fn what_nobody_waits_for_and_comes_to_nothing_is_counted() {
     let stage = stage();
-    stage.store.record_call(call("default", "gpt", Some(1)));
+    stage.store.record_call(&call("default", "gpt", Some(1)));
     stage.store.flush().await.expect("flushed");
     assert_eq!(stage.store.lost(), 0);
     // Somebody has taken away what calls are put into; whoever waits is told, and nobody else.
     raw(stage.folder.path()).execute_batch("DROP TABLE calls").expect("gone");
     for _ in 0..2 {
-        stage.store.record_call(call("default", "gpt", Some(1)));
+        stage.store.record_call(&call("default", "gpt", Some(1)));
     }
     stage.store.flush().await.expect("the rest goes on");
     assert_eq!(stage.store.lost(), 2);
