@@ -71,7 +71,7 @@ mod tests {
         let mut alarm = Alarm::default();
         let mut ask = |moment: &u64| {
             let until = begun + Duration::from_secs(*moment);
-            std::future::ready(alarm.poll(until, &mut Context::from_waker(std::task::Waker::noop())))
+            std::future::ready(alarm.poll(until, &mut Context::from_waker(Waker::noop())))
         };
         let (last, before) = moments.split_last().expect("there is one");
         for moment in before {

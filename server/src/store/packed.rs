@@ -147,3 +147,81 @@ impl Packed {
 pub(super) fn bounded(number: u64) -> i64 {
     number.min(COUNT_LIMIT).cast_signed()
 }
+
+#[cfg(test)]
+mod tests {
+    use time::OffsetDateTime;
+
+    use super::*;
+
+    #[test]
+    fn each_text_is_where_it_belongs_or_nowhere() {
+        let said = |text: &str| Some(text.to_owned());
+        let run = RunId::random();
+        let mut call = CallRow {
+            workspace: "w".to_owned(),
+            run: Some(run.clone()),
+            caller: "caller".to_owned(),
+            token: said("tok"),
+            member: said("ada"),
+            agent: said("agent"),
+            provider: "openai".to_owned(),
+            model: "model".to_owned(),
+            input_tokens: u64::MAX,
+            output_tokens: 2,
+            cost_micro_usd: Some(3),
+            time: OffsetDateTime::UNIX_EPOCH,
+            request: said("req"),
+            credential: said("KEY"),
+            source: said("vault"),
+            mask: said("cdéf"),
+            billing: said("team"),
+            provider_asked: said("asked"),
+            model_asked: said("fast"),
+            outcome: said("served"),
+            class: said("server"),
+            latency_ms: Some(4),
+            first_token_ms: None,
+            price_date: said("2026-07-02"),
+            receipt: "{}".to_owned(),
+            moved: Vec::new(),
+        };
+        let check = |call: &CallRow| {
+            let packed = Packed::of(call);
+            let texts = packed.texts();
+            let run = call.run.as_ref().map(RunId::as_str);
+            assert_eq!(
+                [texts.workspace, texts.run, texts.caller, texts.agent, texts.provider, texts.model],
+                [Some("w"), run, Some("caller"), call.agent.as_deref(), Some("openai"), Some(&*call.model)]
+            );
+            assert_eq!(texts.receipt, Some("{}"));
+            for (text, said) in [
+                (texts.request, &call.request),
+                (texts.credential, &call.credential),
+                (texts.price_date, &call.price_date),
+                (texts.token, &call.token),
+                (texts.member, &call.member),
+                (texts.source, &call.source),
+                (texts.mask, &call.mask),
+                (texts.billing, &call.billing),
+                (texts.provider_asked, &call.provider_asked),
+                (texts.model_asked, &call.model_asked),
+                (texts.outcome, &call.outcome),
+                (texts.class, &call.class),
+            ] {
+                assert_eq!(text, said.as_deref());
+            }
+            assert_eq!((packed.input_tokens, packed.output_tokens), (COUNT_LIMIT.cast_signed(), 2));
+            assert_eq!((packed.cost, packed.latency, packed.first_token), (Some(3), Some(4), None));
+        };
+        check(&call);
+        // Nothing is not the same as an empty text.
+        call.run = None;
+        call.agent = None;
+        call.model.clear();
+        call.token = None;
+        call.mask = said("");
+        call.class = None;
+        check(&call);
+    }
+}
