@@ -22,8 +22,8 @@ use crate::priority::step_back;
 /// Most pieces of work in one transaction, so that the first caller does not wait for all the others.
 const GROUP: usize = 1024;
 
-/// How long work that nobody waits for is held back for company.
-const LINGER: Duration = Duration::from_millis(20);
+/// How long work that nobody waits for is held back for company. Much longer, and whoever answers meets a burst of it.
+const LINGER: Duration = Duration::from_millis(5);
 
 /// Bytes of work that nobody waits for, above which there is no room for more.
 const BACKLOG: usize = 32 << 20;

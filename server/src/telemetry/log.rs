@@ -30,7 +30,7 @@ const WAITING: usize = 4096;
 /// So many wait that the thread writes them at once.
 const HALF: usize = WAITING / 2;
 /// How long a line is held back for company.
-const LINGER: Duration = Duration::from_millis(20);
+const LINGER: Duration = Duration::from_millis(5);
 
 /// Bytes of lines for which there is room also when none wait.
 const ROOM: usize = 256 << 10;
