@@ -157,10 +157,9 @@ mod tests {
     #[test]
     fn each_text_is_where_it_belongs_or_nowhere() {
         let said = |text: &str| Some(text.to_owned());
-        let run = RunId::random();
         let mut call = CallRow {
             workspace: "w".to_owned(),
-            run: Some(run.clone()),
+            run: Some(RunId::random()),
             caller: "caller".to_owned(),
             token: said("tok"),
             member: said("ada"),
