@@ -15,6 +15,9 @@ use serde_json::value::RawValue;
 /// How many fields of an event change: its text and two that say nothing.
 const HOLES: usize = 3;
 
+/// Bytes of an event that is kept. Those of a text alone have hundreds.
+const LONGEST: usize = 4 << 10;
+
 /// Digits of a number that is one whatever they are.
 const DIGITS: usize = 15;
 
@@ -127,6 +130,9 @@ impl<T: Copy> Template<T> {
 
     /// Cuts an event, if its text is written as it is.
     fn learn(&mut self, data: &str, plain: &Plain<'_, T>) {
+        if data.len() > LONGEST {
+            return;
+        }
         self.place = None;
         let Cow::Borrowed(text) = &plain.text else { return };
         let mut holes: [Hole; HOLES] = Default::default();
@@ -281,6 +287,16 @@ mod tests {
         assert!(template.read(escaped, parsed).is_some() && template.place.is_none());
         assert!(template.read(FIRST, parsed).is_some() && template.place.is_some());
         assert!(template.read(escaped, parsed).is_some() && template.place.is_none());
+    }
+
+    #[test]
+    fn what_is_kept_of_a_stream_is_bounded() {
+        let long = FIRST.replace("one", &"o".repeat(LONGEST));
+        let mut template = Template::default();
+        assert!(template.read(&long, parsed).is_some() && template.event.is_empty());
+        assert!(template.read(FIRST, parsed).is_some() && template.event == FIRST);
+        assert!(template.read(&long, |_| None).is_some(), "it is read by what was kept");
+        assert!(template.event.capacity() <= LONGEST);
     }
 
     #[test]
