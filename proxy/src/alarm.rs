@@ -1,8 +1,9 @@
 //! A wake-up call that is put off each time something comes, and hardly ever comes due.
 
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker, ready};
 
+use tokio::task::unconstrained;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// Wakes up whoever waits for something else, once that has taken too long. Putting it off costs nothing: the runtime's timer
@@ -25,7 +26,7 @@ impl Alarm {
     pub fn poll(&mut self, until: Instant, cx: &mut Context<'_>) -> Poll<()> {
         let Some(set) = &mut self.0 else {
             let mut timer = Box::pin(sleep_until(until));
-            let polled = timer.as_mut().poll(cx);
+            let polled = poll_timer(&mut timer, cx);
             self.0 = Some(Set { timer, at: until, wakes: cx.waker().clone() });
             return polled;
         };
@@ -37,7 +38,7 @@ impl Alarm {
         }
         set.wakes.clone_from(cx.waker());
         loop {
-            ready!(set.timer.as_mut().poll(cx));
+            ready!(poll_timer(&mut set.timer, cx));
             if set.at >= until {
                 return Poll::Ready(());
             }
@@ -51,6 +52,12 @@ impl Set {
         self.timer.as_mut().reset(at);
         self.at = at;
     }
+}
+
+/// Polls it whatever the task's budget: a timer that is pending because that is used up has not noted whom to wake, and
+/// [`Set`] says that it has.
+fn poll_timer(timer: &mut Pin<Box<Sleep>>, cx: &mut Context<'_>) -> Poll<()> {
+    pin!(unconstrained(timer.as_mut())).poll(cx)
 }
 
 #[cfg(test)]
@@ -120,6 +127,21 @@ mod tests {
         tokio::time::sleep(Duration::from_secs(4)).await;
         assert_eq!(counts(), [0, 2]);
         assert!(alarm.poll(until, &mut Context::from_waker(&waker)).is_ready());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_goes_off_where_the_budget_was_used_up() {
+        let until = Instant::now() + Duration::from_secs(5);
+        let (mut alarm, mut first) = (Alarm::default(), true);
+        let due = poll_fn(|cx| {
+            if std::mem::take(&mut first) {
+                while tokio::task::coop::has_budget_remaining() {
+                    let _ = pin!(tokio::task::coop::consume_budget()).poll(cx);
+                }
+            }
+            alarm.poll(until, cx)
+        });
+        timeout(Duration::from_secs(60), due).await.expect("it goes off");
     }
 
     #[tokio::test(start_paused = true)]
