@@ -1,71 +1,39 @@
 //! A wake-up call that is put off each time something comes, and hardly ever comes due.
 
-use std::pin::{Pin, pin};
-use std::task::{Context, Poll, Waker, ready};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
-use tokio::task::unconstrained;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// Wakes up whoever waits for something else, once that has taken too long. Putting it off costs nothing: the runtime's timer
 /// stays where it is, and is moved when it fires before its time.
 #[derive(Debug, Default)]
-pub struct Alarm(Option<Set>);
-
-/// A timer of the runtime that will go off.
-#[derive(Debug)]
-struct Set {
-    timer: Pin<Box<Sleep>>,
-    /// When it does.
-    at: Instant,
-    /// Whom it wakes then.
-    wakes: Waker,
-}
+pub struct Alarm(Option<Pin<Box<Sleep>>>);
 
 impl Alarm {
     /// Ready once it is `until`, and not before. Whoever asks is woken then, or earlier.
     pub fn poll(&mut self, until: Instant, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(set) = &mut self.0 else {
-            let mut timer = Box::pin(sleep_until(until));
-            let polled = poll_timer(&mut timer, cx);
-            self.0 = Some(Set { timer, at: until, wakes: cx.waker().clone() });
-            return polled;
-        };
-        if set.at <= until && set.wakes.will_wake(cx.waker()) && !set.timer.is_elapsed() {
-            return Poll::Pending;
+        let sleep = self.0.get_or_insert_with(|| Box::pin(sleep_until(until)));
+        if sleep.deadline() > until {
+            sleep.as_mut().reset(until);
         }
-        if set.at > until {
-            set.move_to(until);
-        }
-        set.wakes.clone_from(cx.waker());
         loop {
-            ready!(poll_timer(&mut set.timer, cx));
-            if set.at >= until {
+            ready!(sleep.as_mut().poll(cx));
+            if sleep.deadline() >= until {
                 return Poll::Ready(());
             }
-            set.move_to(until);
+            sleep.as_mut().reset(until);
         }
     }
-}
-
-impl Set {
-    fn move_to(&mut self, at: Instant) {
-        self.timer.as_mut().reset(at);
-        self.at = at;
-    }
-}
-
-/// Polls it whatever the task's budget: a timer that is pending because that is used up has not noted whom to wake, and
-/// [`Set`] says that it has.
-fn poll_timer(timer: &mut Pin<Box<Sleep>>, cx: &mut Context<'_>) -> Poll<()> {
-    pin!(unconstrained(timer.as_mut())).poll(cx)
 }
 
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
+    use std::pin::pin;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::task::Wake;
+    use std::task::{Wake, Waker};
     use std::time::Duration;
 
     use tokio::time::timeout;
