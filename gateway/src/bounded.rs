@@ -10,7 +10,6 @@ use std::cell::Cell;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde_json::map::Entry;
 use serde_json::{Map, Number, Value};
 
 /// Values in one request. At some 700 bytes for the worst of them this is 90 MiB; conversations of thousands of
@@ -32,10 +31,6 @@ const TEXTS_OF_RESPONSES: [&str; 3] =
 
 /// What a response (OpenAI) repeats of its request, in a whole answer and in the first and last events of a stream.
 const REPEATED: [&str; 2] = ["tools", "instructions"];
-
-/// Fields for which an object has room as soon as it has one. It is what their list grows to first; their index would begin
-/// with less, and be built again.
-const FEW: usize = 4;
 
 /// Where a choice of an answer stands: in an array, in the answer.
 const DEPTH_OF_CHOICE: u8 = 2;
@@ -255,28 +250,19 @@ impl<'de> Visitor<'de> for Tree<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
         let mut object = Map::new();
-        let mut next = map.next_key::<String>()?;
-        if next.is_some() {
-            object = Map::with_capacity(FEW);
-        }
-        while let Some(key) = next {
-            if self.kind == Kind::Answer && self.passes_over(&key, &object) {
-                map.next_value::<IgnoredAny>()?;
-            } else {
-                match object.entry(key) {
-                    Entry::Occupied(entry) if self.kind == Kind::Request => {
-                        let key = entry.key();
-                        return Err(A::Error::custom(format_args!("the field {key:?} is there twice")));
-                    }
-                    Entry::Occupied(mut entry) => {
-                        entry.insert(map.next_value_seed(self.inner())?);
-                    }
-                    Entry::Vacant(entry) => {
-                        entry.insert(map.next_value_seed(self.inner())?);
-                    }
+        while let Some(key) = map.next_key::<String>()? {
+            match self.kind {
+                Kind::Request if object.contains_key(&key) => {
+                    return Err(A::Error::custom(format_args!("the field {key:?} is there twice")));
+                }
+                Kind::Answer if self.passes_over(&key, &object) => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+                _ => {
+                    let value = map.next_value_seed(self.inner())?;
+                    object.insert(key, value);
                 }
             }
-            next = map.next_key()?;
         }
         Ok(Value::Object(object))
     }

@@ -128,12 +128,10 @@ fn parse_block(raw: Bytes, first: bool) -> Result<Frame, FrameError> {
     let mut name = String::new();
     let mut data: Option<String> = None;
     for line in lines(text) {
-        // Names of fields are short, and not worth a search by many bytes at once.
-        let (field, value) = match line.bytes().position(|byte| byte == b':') {
-            Some(colon) => (&line[..colon], &line[colon + 1..]),
+        let (field, value) = match line.split_once(':') {
+            Some((field, value)) => (field, value.strip_prefix(' ').unwrap_or(value)),
             None => (line, ""),
         };
-        let value = value.strip_prefix(' ').unwrap_or(value);
         match field {
             "event" => value.clone_into(&mut name),
             "data" => match &mut data {
