@@ -3,17 +3,32 @@
 //! What one thread allocates and another one frees is in the cache of neither when it is used again. A call has nineteen texts,
 //! most of them short, and there are thousands of calls a second.
 
-use orch_manifests::RunId;
-
 use super::columns::micros;
 use super::rows::{COUNT_LIMIT, CallRow, Moved};
 
 /// A [`CallRow`] as it is written.
 pub(super) struct Packed {
     /// All of its texts, one behind the other.
-    all: String,
-    /// Where each of them ends and whether there is one, in the order of [`Texts`].
-    ends: [(u32, bool); 19],
+    texts: String,
+    pub(super) workspace: Span,
+    pub(super) run: Option<Span>,
+    pub(super) caller: Span,
+    pub(super) agent: Option<Span>,
+    pub(super) provider: Span,
+    pub(super) model: Span,
+    pub(super) receipt: Span,
+    pub(super) request: Option<Span>,
+    pub(super) credential: Option<Span>,
+    pub(super) price_date: Option<Span>,
+    pub(super) token: Option<Span>,
+    pub(super) member: Option<Span>,
+    pub(super) source: Option<Span>,
+    pub(super) mask: Option<Span>,
+    pub(super) billing: Option<Span>,
+    pub(super) provider_asked: Option<Span>,
+    pub(super) model_asked: Option<Span>,
+    pub(super) outcome: Option<Span>,
+    pub(super) class: Option<Span>,
     pub(super) time: i64,
     pub(super) input_tokens: i64,
     pub(super) output_tokens: i64,
@@ -23,61 +38,42 @@ pub(super) struct Packed {
     pub(super) moved: Vec<Moved>,
 }
 
-/// The texts of a [`CallRow`], by the names of their columns.
-pub(super) struct Texts<'t> {
-    pub(super) workspace: Option<&'t str>,
-    pub(super) run: Option<&'t str>,
-    pub(super) caller: Option<&'t str>,
-    pub(super) agent: Option<&'t str>,
-    pub(super) provider: Option<&'t str>,
-    pub(super) model: Option<&'t str>,
-    pub(super) receipt: Option<&'t str>,
-    pub(super) request: Option<&'t str>,
-    pub(super) credential: Option<&'t str>,
-    pub(super) price_date: Option<&'t str>,
-    pub(super) token: Option<&'t str>,
-    pub(super) member: Option<&'t str>,
-    pub(super) source: Option<&'t str>,
-    pub(super) mask: Option<&'t str>,
-    pub(super) billing: Option<&'t str>,
-    pub(super) provider_asked: Option<&'t str>,
-    pub(super) model_asked: Option<&'t str>,
-    pub(super) outcome: Option<&'t str>,
-    pub(super) class: Option<&'t str>,
+/// Where one of the texts stands among them all.
+#[derive(Clone, Copy)]
+pub(super) struct Span {
+    from: usize,
+    to: usize,
 }
 
 impl Packed {
     pub(super) fn of(call: &CallRow) -> Packed {
-        let texts = [
-            Some(&*call.workspace),
-            call.run.as_ref().map(RunId::as_str),
-            Some(&*call.caller),
-            call.agent.as_deref(),
-            Some(&*call.provider),
-            Some(&*call.model),
-            Some(&*call.receipt),
-            call.request.as_deref(),
-            call.credential.as_deref(),
-            call.price_date.as_deref(),
-            call.token.as_deref(),
-            call.member.as_deref(),
-            call.source.as_deref(),
-            call.mask.as_deref(),
-            call.billing.as_deref(),
-            call.provider_asked.as_deref(),
-            call.model_asked.as_deref(),
-            call.outcome.as_deref(),
-            call.class.as_deref(),
-        ];
-        let mut all = String::with_capacity(texts.iter().flatten().map(|text| text.len()).sum());
-        let ends = texts.map(|text| {
-            all.push_str(text.unwrap_or_default());
-            // Receipts have a bound, and names have.
-            (u32::try_from(all.len()).unwrap_or(u32::MAX), text.is_some())
-        });
+        // The receipt is most of it.
+        let mut texts = String::with_capacity(call.receipt.len() + 512);
+        let mut put = |text: &str| {
+            let from = texts.len();
+            texts.push_str(text);
+            Span { from, to: texts.len() }
+        };
         Packed {
-            all,
-            ends,
+            workspace: put(&call.workspace),
+            run: call.run.as_ref().map(|run| put(run.as_str())),
+            caller: put(&call.caller),
+            agent: call.agent.as_deref().map(&mut put),
+            provider: put(&call.provider),
+            model: put(&call.model),
+            receipt: put(&call.receipt),
+            request: call.request.as_deref().map(&mut put),
+            credential: call.credential.as_deref().map(&mut put),
+            price_date: call.price_date.as_deref().map(&mut put),
+            token: call.token.as_deref().map(&mut put),
+            member: call.member.as_deref().map(&mut put),
+            source: call.source.as_deref().map(&mut put),
+            mask: call.mask.as_deref().map(&mut put),
+            billing: call.billing.as_deref().map(&mut put),
+            provider_asked: call.provider_asked.as_deref().map(&mut put),
+            model_asked: call.model_asked.as_deref().map(&mut put),
+            outcome: call.outcome.as_deref().map(&mut put),
+            class: call.class.as_deref().map(&mut put),
             time: micros(call.time),
             input_tokens: bounded(call.input_tokens),
             output_tokens: bounded(call.output_tokens),
@@ -85,61 +81,18 @@ impl Packed {
             latency: call.latency_ms.map(bounded),
             first_token: call.first_token_ms.map(bounded),
             moved: call.moved.clone(),
+            texts,
         }
     }
 
-    pub(super) fn texts(&self) -> Texts<'_> {
-        let mut from = 0;
-        let [
-            workspace,
-            run,
-            caller,
-            agent,
-            provider,
-            model,
-            receipt,
-            request,
-            credential,
-            price_date,
-            token,
-            member,
-            source,
-            mask,
-            billing,
-            provider_asked,
-            model_asked,
-            outcome,
-            class,
-        ] = self.ends.map(|(end, is_there)| {
-            let text = self.all.get(std::mem::replace(&mut from, end as usize)..end as usize);
-            text.filter(|_| is_there)
-        });
-        Texts {
-            workspace,
-            run,
-            caller,
-            agent,
-            provider,
-            model,
-            receipt,
-            request,
-            credential,
-            price_date,
-            token,
-            member,
-            source,
-            mask,
-            billing,
-            provider_asked,
-            model_asked,
-            outcome,
-            class,
-        }
+    /// One of its texts, where it has it.
+    pub(super) fn text(&self, span: impl Into<Option<Span>>) -> Option<&str> {
+        span.into().and_then(|span| self.texts.get(span.from..span.to))
     }
 
     /// Bytes that it keeps.
     pub(super) fn weight(&self) -> usize {
-        size_of::<Packed>() + self.all.len() + self.moved.len() * size_of::<Moved>()
+        size_of::<Packed>() + self.texts.len() + self.moved.len() * size_of::<Moved>()
     }
 }
 
@@ -150,6 +103,7 @@ pub(super) fn bounded(number: u64) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use orch_manifests::RunId;
     use time::OffsetDateTime;
 
     use super::*;
@@ -187,28 +141,32 @@ mod tests {
         };
         let check = |call: &CallRow| {
             let packed = Packed::of(call);
-            let texts = packed.texts();
-            let run = call.run.as_ref().map(RunId::as_str);
-            assert_eq!(
-                [texts.workspace, texts.run, texts.caller, texts.agent, texts.provider, texts.model],
-                [Some("w"), run, Some("caller"), call.agent.as_deref(), Some("openai"), Some(&*call.model)]
-            );
-            assert_eq!(texts.receipt, Some("{}"));
-            for (text, said) in [
-                (texts.request, &call.request),
-                (texts.credential, &call.credential),
-                (texts.price_date, &call.price_date),
-                (texts.token, &call.token),
-                (texts.member, &call.member),
-                (texts.source, &call.source),
-                (texts.mask, &call.mask),
-                (texts.billing, &call.billing),
-                (texts.provider_asked, &call.provider_asked),
-                (texts.model_asked, &call.model_asked),
-                (texts.outcome, &call.outcome),
-                (texts.class, &call.class),
+            for (span, said) in [
+                (packed.workspace, &call.workspace),
+                (packed.caller, &call.caller),
+                (packed.provider, &call.provider),
+                (packed.model, &call.model),
+                (packed.receipt, &call.receipt),
             ] {
-                assert_eq!(text, said.as_deref());
+                assert_eq!(packed.text(span), Some(&**said));
+            }
+            assert_eq!(packed.text(packed.run), call.run.as_ref().map(RunId::as_str));
+            for (span, said) in [
+                (packed.agent, &call.agent),
+                (packed.request, &call.request),
+                (packed.credential, &call.credential),
+                (packed.price_date, &call.price_date),
+                (packed.token, &call.token),
+                (packed.member, &call.member),
+                (packed.source, &call.source),
+                (packed.mask, &call.mask),
+                (packed.billing, &call.billing),
+                (packed.provider_asked, &call.provider_asked),
+                (packed.model_asked, &call.model_asked),
+                (packed.outcome, &call.outcome),
+                (packed.class, &call.class),
+            ] {
+                assert_eq!(packed.text(span), said.as_deref());
             }
             assert_eq!((packed.input_tokens, packed.output_tokens), (COUNT_LIMIT.cast_signed(), 2));
             assert_eq!((packed.cost, packed.latency, packed.first_token), (Some(3), Some(4), None));

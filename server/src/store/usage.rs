@@ -6,7 +6,7 @@ use time::Date;
 
 use super::Store;
 use super::columns::{count, count_in, micros, time_in};
-use super::packed::{Packed, Texts, bounded};
+use super::packed::{Packed, bounded};
 use super::problem::Problem;
 use super::rows::{CallRow, Moved, UsageBy, UsageQuery, UsageRow};
 use crate::failure::Failure;
@@ -91,7 +91,6 @@ pub(super) fn record_all<'c>(
 }
 
 fn insert(db: &Connection, call: &Packed, place: Option<i64>) -> Result<(), Problem> {
-    let texts = call.texts();
     let inserted = db.prepare_cached(&format!(
         "INSERT INTO calls ({COLUMNS}, place)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23,
@@ -99,29 +98,29 @@ fn insert(db: &Connection, call: &Packed, place: Option<i64>) -> Result<(), Prob
          ON CONFLICT (run, place) WHERE run IS NOT NULL DO NOTHING"
     ))?
     .execute(params![
-        texts.workspace,
+        call.text(call.workspace),
         call.time,
-        texts.run,
-        texts.caller,
-        texts.agent,
-        texts.provider,
-        texts.model,
+        call.text(call.run),
+        call.text(call.caller),
+        call.text(call.agent),
+        call.text(call.provider),
+        call.text(call.model),
         call.input_tokens,
         call.output_tokens,
         call.cost,
-        texts.receipt,
-        texts.request,
-        texts.credential,
-        texts.price_date,
-        texts.token,
-        texts.member,
-        texts.source,
-        texts.mask,
-        texts.billing,
-        texts.provider_asked,
-        texts.model_asked,
-        texts.outcome,
-        texts.class,
+        call.text(call.receipt),
+        call.text(call.request),
+        call.text(call.credential),
+        call.text(call.price_date),
+        call.text(call.token),
+        call.text(call.member),
+        call.text(call.source),
+        call.text(call.mask),
+        call.text(call.billing),
+        call.text(call.provider_asked),
+        call.text(call.model_asked),
+        call.text(call.outcome),
+        call.text(call.class),
         call.latency,
         call.first_token,
         place,
@@ -130,27 +129,32 @@ fn insert(db: &Connection, call: &Packed, place: Option<i64>) -> Result<(), Prob
     if inserted == 0 {
         return Ok(());
     }
-    call.moved.iter().try_for_each(|moved| move_from(db, call, &texts, moved))
+    call.moved.iter().try_for_each(|moved| move_from(db, call, moved))
 }
 
 /// Takes away from where a call stands what belongs elsewhere, and adds it there.
-fn move_from(db: &Connection, call: &Packed, texts: &Texts<'_>, moved: &Moved) -> Result<(), Problem> {
+fn move_from(db: &Connection, call: &Packed, moved: &Moved) -> Result<(), Problem> {
     let mut insert = db.prepare_cached(
         "INSERT INTO moved (workspace, time, token, caller, member, agent, provider, model, credential, billing,
                             input_tokens, output_tokens, cost)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
     )?;
-    let here = (texts.provider, texts.model, texts.credential, texts.billing);
+    let here = (
+        call.text(call.provider),
+        call.text(call.model),
+        call.text(call.credential),
+        call.text(call.billing),
+    );
     let there =
         (Some(&*moved.provider), Some(&*moved.model), moved.credential.as_deref(), moved.billing.as_deref());
     for ((provider, model, credential, billing), sign) in [(here, -1), (there, 1)] {
         insert.execute(params![
-            texts.workspace,
+            call.text(call.workspace),
             call.time,
-            texts.token,
-            texts.caller,
-            texts.member,
-            texts.agent,
+            call.text(call.token),
+            call.text(call.caller),
+            call.text(call.member),
+            call.text(call.agent),
             provider,
             model,
             credential,
