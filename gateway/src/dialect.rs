@@ -122,8 +122,8 @@ pub trait StreamParser: Send {
     }
 
     /// The piece of the answer's text that data says, where it says nothing else: what [`StreamParser::read_data`] would hear
-    /// in it without being changed by it, and without a tree of it. `None` leaves it to that. What it is changed by here is how
-    /// the next one is read, and not what is heard in it.
+    /// in it, without a tree of it. `None` leaves it to that. Nothing that is heard later depends on whether this was called; it
+    /// may keep what makes the next such piece quicker to read.
     fn text_alone(&mut self, _data: &str) -> Option<TextAlone> {
         None
     }

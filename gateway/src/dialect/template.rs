@@ -157,6 +157,7 @@ impl<T: Copy> Template<T> {
             return;
         }
         self.event.clear();
+        self.event.reserve_exact(data.len());
         self.event.push_str(data);
         self.holes = holes;
         self.count = count;

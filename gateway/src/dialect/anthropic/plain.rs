@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 
-use super::super::plain::read;
+use super::super::plain::{Object, read};
 use super::super::template::Plain;
 
 #[derive(Deserialize)]
@@ -13,7 +13,7 @@ struct Event<'d> {
     r#type: &'d str,
     index: u64,
     #[serde(borrow)]
-    delta: Delta<'d>,
+    delta: Object<Delta<'d>>,
 }
 
 #[derive(Deserialize)]
@@ -26,7 +26,7 @@ struct Delta<'d> {
 
 /// The block and its text, where the event has nothing else.
 pub(super) fn text(data: &str) -> Option<Plain<'_, u64>> {
-    let Event { r#type, index, delta } = read(data)?;
+    let Event { r#type, index, delta: Object(delta) } = read(data)?;
     let is_text = r#type == "content_block_delta" && delta.r#type == "text_delta" && !delta.text.is_empty();
     is_text.then_some(Plain { text: delta.text, place: index, changing: [None, None] })
 }

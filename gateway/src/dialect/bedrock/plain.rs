@@ -4,14 +4,14 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 
-use super::super::plain::read;
+use super::super::plain::{Object, read};
 use super::super::template::{Changing, Plain};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct Event<'d> {
     #[serde(borrow)]
-    content_block_delta: Of<'d>,
+    content_block_delta: Object<Of<'d>>,
 }
 
 #[derive(Deserialize)]
@@ -19,7 +19,7 @@ struct Event<'d> {
 struct Of<'d> {
     content_block_index: u64,
     #[serde(borrow)]
-    delta: Delta<'d>,
+    delta: Object<Delta<'d>>,
     /// Padding.
     #[serde(borrow)]
     p: Option<Changing<'d>>,
@@ -34,7 +34,8 @@ struct Delta<'d> {
 
 /// The block and its text, where the event has nothing else.
 pub(super) fn text(data: &str) -> Option<Plain<'_, u64>> {
-    let Event { content_block_delta: Of { content_block_index, delta, p } } = read(data)?;
+    let Event { content_block_delta: Object(of) } = read(data)?;
+    let Of { content_block_index, delta: Object(delta), p } = of;
     let says = !delta.text.is_empty();
     says.then_some(Plain { text: delta.text, place: content_block_index, changing: [p, None] })
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 
-use super::super::plain::read;
+use super::super::plain::{Object, read};
 use super::super::template::Plain;
 
 #[derive(Deserialize)]
@@ -14,7 +14,7 @@ struct Event<'d> {
     r#type: &'d str,
     index: u64,
     #[serde(borrow)]
-    delta: Delta<'d>,
+    delta: Object<Delta<'d>>,
     #[serde(default)]
     logprobs: (),
 }
@@ -23,14 +23,14 @@ struct Event<'d> {
 #[serde(deny_unknown_fields)]
 struct Delta<'d> {
     #[serde(borrow)]
-    message: Message<'d>,
+    message: Object<Message<'d>>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Message<'d> {
     #[serde(borrow)]
-    content: Content<'d>,
+    content: Object<Content<'d>>,
 }
 
 #[derive(Deserialize)]
@@ -42,8 +42,10 @@ struct Content<'d> {
 
 /// The text, where the event has nothing else.
 pub(super) fn text(data: &str) -> Option<Plain<'_, ()>> {
-    let Event { r#type, delta, .. } = read(data)?;
-    let text = delta.message.content.text;
+    let Event {
+        r#type, delta: Object(Delta { message: Object(Message { content: Object(content) }) }), ..
+    } = read(data)?;
+    let text = content.text;
     let says = r#type == "content-delta" && !text.is_empty();
     says.then_some(Plain { text, place: (), changing: [None, None] })
 }

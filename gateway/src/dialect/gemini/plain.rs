@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error, Unexpected};
 
 use super::super::TextAlone;
-use super::super::plain::{Scalar, read};
+use super::super::plain::{Object, Scalar, read};
 use super::Counts;
 use crate::fields::NO_COUNT;
 
@@ -12,8 +12,8 @@ use crate::fields::NO_COUNT;
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[expect(dead_code, reason = "what says nothing is listed so that anything else is noticed")]
 struct Chunk {
-    candidates: (Candidate,),
-    usage_metadata: Option<Metadata>,
+    candidates: (Object<Candidate>,),
+    usage_metadata: Option<Object<Metadata>>,
     model_version: Option<Scalar>,
     response_id: Option<Scalar>,
     create_time: Option<Scalar>,
@@ -23,7 +23,7 @@ struct Chunk {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[expect(dead_code, reason = "as above")]
 struct Candidate {
-    content: Content,
+    content: Object<Content>,
     #[serde(default)]
     index: u64,
     #[serde(default)]
@@ -34,7 +34,7 @@ struct Candidate {
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "as above")]
 struct Content {
-    parts: (Part,),
+    parts: (Object<Part>,),
     role: Option<Scalar>,
 }
 
@@ -53,10 +53,10 @@ struct Metadata {
     thoughts_token_count: Tokens,
     tool_use_prompt_token_count: Tokens,
     total_token_count: Tokens,
-    prompt_tokens_details: Vec<Detail>,
-    candidates_tokens_details: Vec<Detail>,
-    cache_tokens_details: Vec<Detail>,
-    tool_use_prompt_tokens_details: Vec<Detail>,
+    prompt_tokens_details: Vec<Object<Detail>>,
+    candidates_tokens_details: Vec<Object<Detail>>,
+    cache_tokens_details: Vec<Object<Detail>>,
+    tool_use_prompt_tokens_details: Vec<Object<Detail>>,
     traffic_type: Option<Scalar>,
 }
 
@@ -83,9 +83,10 @@ impl<'de> Deserialize<'de> for Tokens {
 
 /// The text of the first candidate and the counts, where the chunk has nothing else.
 pub(super) fn text(data: &str) -> Option<TextAlone> {
-    let Chunk { candidates: (Candidate { content, index, .. },), usage_metadata, .. } = read(data)?;
-    let Content { parts: (Part { text },), .. } = content;
-    let counts = usage_metadata.map(|said| Counts {
+    let Chunk { candidates: (Object(candidate),), usage_metadata, .. } = read(data)?;
+    let Candidate { content: Object(content), index, .. } = candidate;
+    let Content { parts: (Object(Part { text }),), .. } = content;
+    let counts = usage_metadata.map(|Object(said)| Counts {
         prompt: said.prompt_token_count.0,
         tool_use_prompt: said.tool_use_prompt_token_count.0,
         cached_content: said.cached_content_token_count.0,

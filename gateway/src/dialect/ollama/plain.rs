@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 
-use super::super::plain::{Scalar, read};
+use super::super::plain::{Object, Scalar, read};
 use super::super::template::{Changing, Plain};
 
 #[derive(Deserialize)]
@@ -12,7 +12,7 @@ use super::super::template::{Changing, Plain};
 #[expect(dead_code, reason = "what says nothing is listed so that anything else is noticed")]
 struct Line<'d> {
     #[serde(borrow)]
-    message: Message<'d>,
+    message: Object<Message<'d>>,
     done: bool,
     model: Option<Scalar>,
     #[serde(borrow)]
@@ -32,7 +32,7 @@ struct Message<'d> {
 
 /// The text, where the line has nothing else.
 pub(super) fn text(data: &str) -> Option<Plain<'_, ()>> {
-    let Line { message, done, created_at, .. } = read(data)?;
+    let Line { message: Object(message), done, created_at, .. } = read(data)?;
     let says = !done && !message.content.is_empty();
     says.then_some(Plain { text: message.content, place: (), changing: [created_at, None] })
 }

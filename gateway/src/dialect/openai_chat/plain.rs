@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 
-use super::super::plain::{Scalar, read};
+use super::super::plain::{Object, Scalar, read};
 use super::super::template::{Changing, Plain};
 
 #[derive(Deserialize)]
@@ -12,7 +12,7 @@ use super::super::template::{Changing, Plain};
 #[expect(dead_code, reason = "what says nothing is listed so that anything else is noticed")]
 struct Chunk<'d> {
     #[serde(borrow)]
-    choices: (Choice<'d>,),
+    choices: (Object<Choice<'d>>,),
     object: Option<&'d str>,
     id: Option<Scalar>,
     created: Option<Scalar>,
@@ -39,7 +39,7 @@ struct Choice<'d> {
     #[serde(default)]
     index: u64,
     #[serde(borrow)]
-    delta: Delta<'d>,
+    delta: Object<Delta<'d>>,
     #[serde(default)]
     finish_reason: (),
     #[serde(default)]
@@ -69,7 +69,8 @@ struct Delta<'d> {
 
 /// The text of the first choice, where the chunk has nothing else.
 pub(super) fn text(data: &str) -> Option<Plain<'_, ()>> {
-    let Chunk { choices: (Choice { index, delta, .. },), object, obfuscation, p, .. } = read(data)?;
+    let Chunk { choices: (Object(choice),), object, obfuscation, p, .. } = read(data)?;
+    let Choice { index, delta: Object(delta), .. } = choice;
     let says = index == 0 && object != Some("error") && !delta.content.is_empty();
     says.then_some(Plain { text: delta.content, place: (), changing: [obfuscation, p] })
 }

@@ -184,6 +184,34 @@ fn a_text_that_is_read_alone_is_what_a_tree_of_it_says() {
     assert!(alone.len() == 7 && alone.values().all(|count| *count > 0), "{alone:?}");
 }
 
+/// An event with each of its objects, in turn, as a list of its values.
+fn as_lists(event: &Value) -> Vec<Value> {
+    let mut all = Vec::new();
+    match event {
+        Value::Object(map) => {
+            all.push(map.values().cloned().collect());
+            for (key, value) in map {
+                for value in as_lists(value) {
+                    let mut map = map.clone();
+                    map.insert(key.clone(), value);
+                    all.push(Value::Object(map));
+                }
+            }
+        }
+        Value::Array(items) => {
+            for (at, item) in items.iter().enumerate() {
+                for item in as_lists(item) {
+                    let mut items = items.clone();
+                    items[at] = item;
+                    all.push(Value::Array(items));
+                }
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+    all
+}
+
 #[test]
 fn what_is_no_plain_json_is_left_to_others() {
     for (spoken, bytes) in STREAMS {
@@ -198,6 +226,8 @@ fn what_is_no_plain_json_is_left_to_others() {
         let odd =
             [&event[1..], &event[..event.len() - 1], &format!("{event}x"), &format!(" {event} "), &twice];
         let mut odd = odd.map(str::to_owned).to_vec();
+        let parsed: Value = serde_json::from_str(event).unwrap();
+        odd.extend(as_lists(&parsed).iter().map(Value::to_string));
         for inside in [
             r"\ud83d",
             r"\ud83d\ude00",
